@@ -1,0 +1,1 @@
+"""Lookalike: find products by picture."""

@@ -1,0 +1,57 @@
+"""Settings: what an operator may choose, read from the environment (prefix LOOKALIKE_)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import platformdirs
+from pydantic import Field, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class Settings(BaseSettings):
+    """All settings, each with a default that works on one machine without a server.
+
+    Every field is read from an environment variable: `LOOKALIKE_` and its name in capitals.
+    """
+
+    model_config = SettingsConfigDict(env_prefix="LOOKALIKE_", extra="ignore", frozen=True)
+
+    home: Path = Field(
+        default_factory=lambda: platformdirs.user_data_path("lookalike"),
+        description="Folder of the embedded database and of the index files.",
+    )
+    database_url: str | None = Field(
+        default=None, description="PostgreSQL server; unset: the embedded one in `home`."
+    )
+    index_dir: Path | None = Field(
+        default=None, description="Folder of the index files; unset: `index` in `home`."
+    )
+    model: str = Field(
+        default="auto",
+        description="'auto', 'embedded', a hub name such as 'clip-ViT-B-32', or a local folder.",
+    )
+    model_revision: str | None = Field(
+        default=None, description="Commit of the hub model; unset: the one pinned for its name."
+    )
+    recall_goal: float = Field(default=0.99, gt=0, le=1)
+    max_delta_rows: int = Field(
+        default=20_000, ge=0, description="A delta above this is not searched; pgvector answers."
+    )
+    exact_rows: int = Field(
+        default=20_000, ge=0, description="Without a build, up to this many rows: exact search."
+    )
+    max_image_bytes: int = Field(default=30_000_000, gt=0)
+    max_image_pixels: int = Field(default=64_000_000, gt=0)
+    max_k: int = Field(default=1000, gt=0, description="Most products one search may ask for.")
+    statement_timeout_s: float = Field(default=60.0, gt=0)
+
+    @field_validator("home", "index_dir")
+    @classmethod
+    def _absolute(cls, path: Path | None) -> Path | None:
+        return path.expanduser().absolute() if path is not None else None
+
+    @property
+    def index_folder(self) -> Path:
+        """Where index files lie."""
+        return self.index_dir or self.home / "index"

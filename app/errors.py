@@ -1,0 +1,76 @@
+"""Everything that can go wrong and be put right by the person who asked.
+
+An error's docstring is its default message; whoever raises it adds what happened to what,
+and what to do. The command line prints the message and exits with 1, never with a traceback.
+"""
+
+from __future__ import annotations
+
+from inspect import cleandoc
+
+
+class LookalikeError(Exception):
+    """Lookalike could not do this."""
+
+    def __init__(self, message: str | None = None) -> None:
+        super().__init__(message or cleandoc(type(self).__doc__ or ""))
+
+
+class BadInput(LookalikeError):
+    """What was asked for makes no sense; correct it and ask again."""
+
+
+class BadImage(BadInput):
+    """This is not a picture that can be read; save it as JPEG, PNG or WebP and try again."""
+
+
+class UnknownProduct(BadInput):
+    """No product of the catalogue has this sku."""
+
+
+class BadSource(BadInput):
+    """This source of products cannot be read."""
+
+
+class NoWords(BadInput):
+    """The active model reads pictures only; search with a picture or a sku."""
+
+
+class DatabaseUnavailable(LookalikeError):
+    """PostgreSQL cannot be reached; check LOOKALIKE_DATABASE_URL and that the server runs."""
+
+
+class DatabaseUnsuitable(LookalikeError):
+    """This PostgreSQL cannot hold the catalogue; pgvector 0.8.4 or newer is needed."""
+
+
+class SchemaMismatch(LookalikeError):
+    """The database schema is not the one this version needs; run `lookalike migrate`."""
+
+
+class NoModel(LookalikeError):
+    """No model is recorded in this database; run `lookalike init`."""
+
+
+class ModelMismatch(LookalikeError):
+    """The encoder is not the one this database was filled with."""
+
+
+class ModelUnavailable(LookalikeError):
+    """The model cannot be loaded."""
+
+
+class BuildRefused(LookalikeError):
+    """The index cannot be built from this database as it is."""
+
+
+class BuildRunning(LookalikeError):
+    """Another index build is running; wait for it to finish."""
+
+
+class IndexUnwritable(LookalikeError):
+    """The index file could not be written; nothing was published."""
+
+
+class IndexUnreadable(LookalikeError):
+    """The index file is missing or damaged."""

@@ -1,0 +1,168 @@
+"""The values that travel between rooms: frozen dataclasses, no SQLAlchemy, no side effects."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from decimal import Decimal
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+Vectors = NDArray[np.float32]
+"""Embeddings: shape (n, dim), float32, each row of length 1."""
+
+Vector = NDArray[np.float32]
+"""One embedding: shape (dim,), float32, of length 1."""
+
+SearchPath = Literal["faiss", "pgvector-hnsw", "exact"]
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """A row of `model`: the encoder that a set of embeddings belongs to."""
+
+    id: int
+    name: str
+    revision: str
+    dim: int
+    fingerprint: str
+
+
+@dataclass(frozen=True, slots=True)
+class Product:
+    """What the catalogue says of one product; `attributes` are the columns we have no name for."""
+
+    sku: str
+    title: str = ""
+    brand: str | None = None
+    category: str | None = None
+    colour: str | None = None
+    year: int | None = None
+    price: Decimal | None = None
+    currency: str | None = None
+    attributes: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class PictureData:
+    """A decoded picture as it is stored; `sha256` is of the original bytes (32 bytes)."""
+
+    sha256: bytes
+    width: int
+    height: int
+    thumbnail: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class PictureRef:
+    """A picture a product shows: its content (sha256, 32 bytes) and where it came from."""
+
+    sha256: bytes
+    uri: str
+
+
+@dataclass(frozen=True, slots=True)
+class Filters:
+    """Which products may match: columns and attributes that must equal a value.
+
+    An empty filter lets all pass. `attributes` compares with the text of a jsonb key.
+    """
+
+    columns: Mapping[str, str | int] = field(default_factory=dict)
+    attributes: Mapping[str, str] = field(default_factory=dict)
+
+    def __bool__(self) -> bool:
+        return bool(self.columns or self.attributes)
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """What is looked for: exactly one of picture (file bytes), sku, words, vector.
+
+    `vector` is a unit vector of the model whose id is `model_id`; it searches under no other.
+    `k` is how many products to return (1 to Settings.max_k).
+    """
+
+    picture: bytes | None = None
+    sku: str | None = None
+    words: str | None = None
+    vector: Vector | None = None
+    model_id: int | None = None
+    k: int = 10
+    filters: Filters = field(default_factory=Filters)
+    stranger: bool = False
+    """The picture comes from somebody unknown: decode it in a process of its own."""
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """A product's picture and its cosine distance to the query (0 identical, 2 opposite)."""
+
+    product_id: int
+    picture_id: int
+    distance: float
+
+    @property
+    def similarity(self) -> float:
+        """Cosine similarity, -1 to 1, higher is better."""
+        return 1.0 - self.distance
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """A product that was found, by its most similar picture."""
+
+    rank: int
+    product: Product
+    product_id: int
+    picture_id: int
+    similarity: float
+    image: str
+    """Where the picture came from, as the catalogue names it."""
+    thumbnail: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How an answer came about."""
+
+    path: SearchPath
+    reason: str
+    model: str
+    build: int | None = None
+    delta_rows: int | None = None
+    candidates: int = 0
+    vanished: int = 0
+    shortfall: str | None = None
+    ms: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class SearchResult:
+    """The matches, best first, and the plan that found them."""
+
+    matches: tuple[Match, ...]
+    plan: Plan
+
+
+@dataclass(frozen=True, slots=True)
+class Build:
+    """A row of `index_build`: one immutable FAISS index."""
+
+    id: int
+    model_id: int
+    snapshot: str
+    kind: str
+    parameters: Mapping[str, Any]
+    rows: int
+    sha256: str
+    size: int
+    recall_at_10: float | None
+    recall_sample: int | None
+    seconds: float
+    state: str
+    reason: str | None
+    finished_at: datetime | None

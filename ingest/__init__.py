@@ -1,0 +1,1 @@
+"""From a source of products (a CSV, a folder, the drawn demo) to the catalogue."""
