@@ -150,11 +150,16 @@ class SearchResult:
 
 @dataclass(frozen=True, slots=True)
 class Build:
-    """A row of `index_build`: one immutable FAISS index."""
+    """A row of `index_build`: one immutable FAISS index.
+
+    `snapshot` is a pg_snapshot and `in_progress` the xid8[] of transactions it did not see, both
+    as PostgreSQL writes them.
+    """
 
     id: int
     model_id: int
     snapshot: str
+    in_progress: str
     kind: str
     parameters: Mapping[str, Any]
     rows: int

@@ -1,0 +1,44 @@
+"""Runs the migrations: on the connection `lookalike migrate` hands over, or on one of its own."""
+
+from alembic import context
+from sqlalchemy import Connection
+
+from app.config import Settings
+from app.database import check_server, make_engine
+from app.tables import metadata
+
+
+def compared(object_, name, type_, reflected, compare_to) -> bool:
+    """Leave to the tests what SQLAlchemy cannot describe: partitions and their indexes."""
+    del object_, compare_to
+    return not (type_ == "table" and reflected and name.startswith("embedding_m"))
+
+
+def migrate(connection: Connection) -> None:
+    context.configure(
+        connection=connection,
+        target_metadata=metadata,
+        include_object=compared,
+        compare_type=True,
+        compare_server_default=True,
+        transaction_per_migration=True,
+    )
+    with context.begin_transaction():
+        context.run_migrations()
+
+
+if context.is_offline_mode():
+    context.configure(
+        dialect_name="postgresql", target_metadata=metadata, transaction_per_migration=True
+    )
+    with context.begin_transaction():
+        context.run_migrations()
+elif (handed_over := context.config.attributes.get("connection")) is not None:
+    migrate(handed_over)
+else:
+    engine = make_engine(Settings())
+    with engine.connect() as own:
+        check_server(own)
+        own.rollback()
+        migrate(own)
+    engine.dispose()

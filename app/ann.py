@@ -1,0 +1,198 @@
+"""FAISS: choose, train, write, open and search an index; the only room that imports faiss.
+
+An index nominates candidates and nothing more: PostgreSQL computes the similarities that are
+shown. An index that is searched is never changed; what a search may tune travels with the query.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from app.errors import IndexUnreadable
+from app.values import Vector, Vectors
+
+FLAT_ROWS = 20_000
+"""Up to this many rows an exact scan costs about 4 ms, and no approximation is worth it."""
+
+TRAINING_ROWS_PER_LIST = 64
+"""k-means gains little beyond; faiss itself warns below 39 and subsamples above 256."""
+
+NPROBES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
+"""The settings a build tries, cheapest first."""
+
+Ids = NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Nominees:
+    """Candidates of one query, best first.
+
+    `ids` has shape (m,), int64. `cutoff` is the similarity (inner product, -1 to 1) at and below
+    which rows were left out; None when every row of the index was nominated.
+    """
+
+    ids: Ids
+    cutoff: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class AnnIndex:
+    """An index in memory with the parameters it is searched with."""
+
+    faiss_index: Any = field(repr=False)
+    kind: str
+    parameters: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def rows(self) -> int:
+        return int(self.faiss_index.ntotal)
+
+    @property
+    def dim(self) -> int:
+        return int(self.faiss_index.d)
+
+    def nominate(self, query: Vector, n: int) -> Nominees:
+        """The `n` rows most similar to a unit vector of shape (dim,), fewer if there are fewer."""
+        similarities, ids = self.search(query[np.newaxis], min(n, self.rows))
+        found = ids[0] != -1  # what FAISS answers in place of a row it did not find
+        if self.kind == "flat" and n >= self.rows:
+            return Nominees(ids[0][found], None)
+        worst = float(similarities[0][found].min()) if found.any() else 1.0
+        return Nominees(ids[0][found], worst)
+
+    def search(self, queries: Vectors, k: int) -> tuple[NDArray[np.float32], Ids]:
+        """Similarities and ids, each of shape (len(queries), k); missing ones have id -1."""
+        if k == 0:
+            nothing = (len(queries), 0)
+            return np.empty(nothing, np.float32), np.empty(nothing, np.int64)
+        queries = np.ascontiguousarray(queries, dtype=np.float32)
+        found = self.faiss_index.search(queries, k, params=self._search_parameters())
+        return found[0], found[1]
+
+    def _search_parameters(self) -> Any:
+        if self.kind != "ivf":
+            return None
+        return faiss().SearchParametersIVF(nprobe=self.parameters["nprobe"])
+
+
+def build(ids: Ids, vectors: Vectors) -> AnnIndex:
+    """An index over unit vectors of shape (n, dim), searched by inner product.
+
+    Flat while that is fast enough, beyond that inverted lists of 16-bit vectors.
+    """
+    if len(ids) <= FLAT_ROWS:
+        return _build_flat(ids, vectors)
+    return _build_ivf(ids, vectors)
+
+
+def tuned(index: AnnIndex, reached: Callable[[AnnIndex], bool]) -> AnnIndex:
+    """The same index with the cheapest search parameters for which `reached` is true.
+
+    When none is, the index comes back with the most thorough ones.
+    """
+    if index.kind != "ivf":
+        return index
+    lists = index.faiss_index.nlist
+    candidate = index
+    for nprobe in [n for n in NPROBES if n < lists] + [lists]:
+        candidate = AnnIndex(index.faiss_index, index.kind, {"nlist": lists, "nprobe": nprobe})
+        if reached(candidate):
+            return candidate
+    return candidate
+
+
+def write(index: AnnIndex, target: Path) -> tuple[str, int]:
+    """Write the index to a new file, flushed to disk; returns its sha256 (hex) and size in bytes.
+
+    Raises OSError when the disk is full or the folder cannot be written.
+    """
+    digest = hashlib.sha256()
+    failed: list[OSError] = []
+    with target.open("wb") as file:
+
+        def put(chunk: bytes) -> int:
+            # An exception may not cross FAISS's C++ code; it stops when told 0 were written.
+            try:
+                file.write(chunk)
+            except OSError as exc:
+                failed.append(exc)
+                return 0
+            digest.update(chunk)
+            return len(chunk)
+
+        try:
+            faiss().write_index(index.faiss_index, faiss().PyCallbackIOWriter(put))
+        except RuntimeError as exc:
+            raise (failed[0] if failed else exc) from exc
+        file.flush()
+        os.fsync(file.fileno())
+        size = file.tell()
+    return digest.hexdigest(), size
+
+
+def read(path: Path, sha256: str, kind: str, parameters: Mapping[str, int]) -> AnnIndex:
+    """Open an index file; the bytes that are hashed are the bytes that are opened.
+
+    Raises IndexUnreadable when the file is missing, cannot be read or has another sha256.
+    """
+    try:
+        data = np.fromfile(path, dtype=np.uint8)
+    except OSError as exc:
+        raise IndexUnreadable(f"index file {path.name} cannot be read: {exc.strerror}") from exc
+    if hashlib.sha256(data.data).hexdigest() != sha256:
+        raise IndexUnreadable(f"index file {path.name} is damaged: its sha256 is another")
+    try:
+        return AnnIndex(faiss().deserialize_index(data), kind, parameters)
+    except RuntimeError as exc:
+        raise IndexUnreadable(f"index file {path.name} cannot be opened by this faiss") from exc
+
+
+def faiss() -> Any:
+    """The library, imported when first needed and told which processor this is.
+
+    Its OpenBLAS takes modern processors for one of 2004 and is 2 to 4 times slower for it.
+    """
+    if "OPENBLAS_CORETYPE" not in os.environ and (kind := _core_type()):
+        os.environ["OPENBLAS_CORETYPE"] = kind
+    import faiss as library
+
+    return library
+
+
+def _core_type() -> str | None:
+    try:
+        flags = Path("/proc/cpuinfo").read_text().split("flags", 1)[1].split("\n", 1)[0].split()
+    except (OSError, IndexError):
+        return None
+    if {"avx512f", "avx512bw", "avx512dq", "avx512vl"} <= set(flags):
+        return "SKYLAKEX"
+    return "HASWELL" if {"avx2", "fma"} <= set(flags) else None
+
+
+def _build_flat(ids: Ids, vectors: Vectors) -> AnnIndex:
+    index = faiss().IndexIDMap2(faiss().IndexFlatIP(vectors.shape[1]))
+    index.add_with_ids(vectors, ids)
+    return AnnIndex(index, "flat")
+
+
+def _build_ivf(ids: Ids, vectors: Vectors) -> AnnIndex:
+    dim, lists = vectors.shape[1], int(4 * len(ids) ** 0.5)
+    quantizer = faiss().IndexFlatIP(dim)
+    index = faiss().IndexIVFScalarQuantizer(
+        quantizer, dim, lists, faiss().ScalarQuantizer.QT_fp16, faiss().METRIC_INNER_PRODUCT
+    )
+    sample = np.random.default_rng(len(ids)).permutation(len(ids))[: lists * TRAINING_ROWS_PER_LIST]
+    index.train(vectors[np.sort(sample)])
+    index.add_with_ids(vectors, ids)
+    # The index now owns what Python would otherwise free under it.
+    index.own_fields = True
+    quantizer.this.disown()
+    return AnnIndex(index, "ivf", {"nlist": lists, "nprobe": 1})

@@ -1,0 +1,146 @@
+"""The composition root: from settings to services, each made when first asked for."""
+
+from __future__ import annotations
+
+import threading
+from functools import cached_property
+from types import TracebackType
+
+from PIL import Image
+from sqlalchemy import Engine
+
+from app.catalog import CatalogService
+from app.config import Settings
+from app.database import make_engine
+from app.encoders import AUTO, Encoder, choose_encoder, load_encoder
+from app.errors import ModelMismatch
+from app.images import ImageLimits, decode
+from app.index_files import IndexFiles
+from app.indexer import Indexer
+from app.sandbox import PictureSandbox
+from app.search import SearchService
+from app.store import models
+from app.values import Model
+
+
+class App:
+    """Everything one process needs; safe to share between threads."""
+
+    def __init__(self, settings: Settings | None = None) -> None:
+        self.settings = settings or Settings()
+        self._lock = threading.Lock()
+        self._loaded: Encoder | None = None
+
+    def __enter__(self) -> App:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Give back connections and processes; the database server goes on."""
+        if "engine" in self.__dict__:
+            self.engine.dispose()
+        if "sandbox" in self.__dict__:
+            self.sandbox.close()
+
+    @cached_property
+    def engine(self) -> Engine:
+        return make_engine(self.settings)
+
+    @cached_property
+    def files(self) -> IndexFiles:
+        return IndexFiles(self.settings.index_folder)
+
+    @cached_property
+    def limits(self) -> ImageLimits:
+        return ImageLimits.from_settings(self.settings)
+
+    @cached_property
+    def sandbox(self) -> PictureSandbox:
+        return PictureSandbox(self.limits)
+
+    @cached_property
+    def catalog(self) -> CatalogService:
+        return CatalogService(self.engine)
+
+    @cached_property
+    def indexer(self) -> Indexer:
+        return Indexer(self.engine, self.files, self.settings)
+
+    @cached_property
+    def search(self) -> SearchService:
+        return SearchService(
+            self.engine,
+            self.encoder,
+            self.files,
+            self.settings,
+            decoder=self._decode,
+            strange_decoder=self._decode_strange,
+        )
+
+    def encoder(self) -> Encoder:
+        """The encoder of the active model, loaded once.
+
+        Raises NoModel, ModelUnavailable, and ModelMismatch when LOOKALIKE_MODEL or the installed
+        weights are not what the table was filled with.
+        """
+        with self._lock:
+            if self._loaded is None:
+                self._loaded = self._load(self.catalog.model())
+            return self._loaded
+
+    def initialise(self) -> str:
+        """Migrate, and record the model if none is recorded; returns a sentence about the model.
+
+        Raises ModelMismatch when another model than the one asked for is recorded already.
+        """
+        from app.migrate import migrate
+
+        migrate(self.engine)
+        with self.engine.connect() as connection:
+            recorded = models.active(connection)
+        if recorded is not None:
+            if self.settings.model != AUTO:
+                self._load(recorded)
+            return f"The model of this database is {recorded.name}, as recorded before."
+        choice = choose_encoder(self.settings.model, revision=self.settings.model_revision)
+        self._record(choice.encoder)
+        return choice.note
+
+    def _decode(self, data: bytes, *, at_least: int | None = None) -> Image.Image:
+        return decode(data, self.limits, at_least=at_least)
+
+    def _decode_strange(self, data: bytes, *, at_least: int | None = None) -> Image.Image:
+        return self.sandbox.decode(data, at_least=at_least)
+
+    def _record(self, encoder: Encoder) -> None:
+        with self.engine.begin() as connection:
+            model = models.register(
+                connection, encoder.name, encoder.revision, encoder.dim, encoder.fingerprint
+            )
+            models.activate_first(connection, model.id)
+            active = models.active(connection)
+        if active is not None and active.id != model.id:
+            raise _mismatch(active, encoder)
+        with self._lock:
+            self._loaded = encoder
+
+    def _load(self, model: Model) -> Encoder:
+        asked = self.settings.model
+        name = model.name if asked == AUTO else asked
+        encoder = load_encoder(name, revision=self.settings.model_revision)
+        if encoder.fingerprint != model.fingerprint:
+            raise _mismatch(model, encoder)
+        return encoder
+
+
+def _mismatch(model: Model, encoder: Encoder) -> ModelMismatch:
+    return ModelMismatch(
+        f"This database was filled with the model {model.name} (revision {model.revision}, "
+        f"fingerprint {model.fingerprint[:12]}), but {encoder.name} (revision {encoder.revision}, "
+        f"fingerprint {encoder.fingerprint[:12]}) was loaded. Their vectors cannot be compared. "
+        f"Set LOOKALIKE_MODEL to {model.name}, or use another database for {encoder.name}."
+    )

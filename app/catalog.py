@@ -1,0 +1,158 @@
+"""CatalogService: writes products with their pictures and embeddings, and owns the transaction.
+
+One writer of Lookalike writes at a time (an advisory lock held for one short transaction), so a
+picture is never swept while another writer links it, and nobody waits in a circle.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from sqlalchemy import Connection, Engine, text
+
+from app.database import check_schema
+from app.errors import LookalikeError, ModelMismatch, NoModel, UnknownProduct
+from app.store import models, pictures, products
+from app.values import Model, PictureData, PictureRef, Product, Vector
+
+WRITER_LOCK = 7_305_804_003
+"""Key of the advisory lock that writers of the catalogue take in turn."""
+
+
+class PicturesMissing(LookalikeError):
+    """Pictures that were stored a moment ago are gone; bring their bytes again."""
+
+
+class Change(StrEnum):
+    """What writing a product did."""
+
+    ADDED = "added"
+    UPDATED = "updated"
+    UNCHANGED = "unchanged"
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A product as a source has it, with the pictures it shows, in order."""
+
+    product: Product
+    pictures: tuple[PictureRef, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Entries to write together, with the pictures and vectors that are not stored yet.
+
+    `pictures` and `vectors` go by sha256; a vector is unit, shape (dim,), float32.
+    """
+
+    entries: Sequence[Entry]
+    pictures: Mapping[bytes, PictureData] = field(default_factory=dict)
+    vectors: Mapping[bytes, Vector] = field(default_factory=dict)
+
+
+class CatalogService:
+    """Adds, changes and deletes products. Every call is one transaction, or several in turn."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def model(self) -> Model:
+        """The active model. Raises NoModel before `lookalike init`, SchemaMismatch."""
+        with self._engine.connect() as connection:
+            check_schema(connection)
+            return _active(connection)
+
+    def known(self, sha256s: Sequence[bytes], model: Model) -> dict[bytes, bool]:
+        """The pictures that are stored, of these; True where the model has an embedding of it."""
+        with self._engine.connect() as connection:
+            return pictures.known(connection, sha256s, model.id)
+
+    def write(self, batch: Batch, model: Model) -> dict[str, Change]:
+        """Write the entries of a batch, all or none; returns by sku what became of each.
+
+        An entry equal to what is stored is not touched. Afterwards every picture of the entries has
+        an embedding, and pictures that no product shows any more are swept. Raises PicturesMissing
+        when the batch brings no bytes or vector of a picture that is not stored (any more), and
+        ModelMismatch when the active model was changed meanwhile.
+        """
+        with self._writing() as connection:
+            if _active(connection) != model:
+                raise ModelMismatch(f"The active model is no longer {model.name}; start again.")
+            stored = products.by_sku(connection, [entry.product.sku for entry in batch.entries])
+            changes = {
+                entry.product.sku: _change(entry, stored.get(entry.product.sku))
+                for entry in batch.entries
+            }
+            picture_ids = _save_pictures(connection, batch, model)
+            self._save_products(connection, batch, changes, picture_ids)
+            return changes
+
+    def delete(self, skus: Sequence[str]) -> int:
+        """Delete products and the pictures only they showed; returns how many.
+
+        All or none: raises UnknownProduct, naming every sku that is not there.
+        """
+        with self._writing() as connection:
+            found = products.ids(connection, skus)
+            unknown = [sku for sku in skus if sku not in found]
+            if unknown:
+                raise UnknownProduct(
+                    f"Nothing was deleted: no product has the sku {', '.join(unknown)}."
+                )
+            shown = products.delete(connection, list(found.values()))
+            pictures.sweep(connection, shown)
+            return len(found)
+
+    def _save_products(
+        self,
+        connection: Connection,
+        batch: Batch,
+        changes: Mapping[str, Change],
+        picture_ids: Mapping[bytes, int],
+    ) -> None:
+        written = [e for e in batch.entries if changes[e.product.sku] is not Change.UNCHANGED]
+        if not written:
+            return
+        ids = products.save(connection, [entry.product for entry in written])
+        shown = {
+            ids[entry.product.sku]: [(picture_ids[ref.sha256], ref.uri) for ref in entry.pictures]
+            for entry in written
+        }
+        pictures.sweep(connection, products.show(connection, shown))
+
+    @contextmanager
+    def _writing(self) -> Iterator[Connection]:
+        with self._engine.begin() as connection:
+            connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": WRITER_LOCK})
+            yield connection
+
+
+def _active(connection: Connection) -> Model:
+    model = models.active(connection)
+    if model is None:
+        raise NoModel()
+    return model
+
+
+def _change(entry: Entry, stored: products.Stored | None) -> Change:
+    if stored is None:
+        return Change.ADDED
+    same = stored.product == entry.product and stored.pictures == entry.pictures
+    return Change.UNCHANGED if same else Change.UPDATED
+
+
+def _save_pictures(connection: Connection, batch: Batch, model: Model) -> dict[bytes, int]:
+    """Store new pictures and vectors; returns the ids of all pictures the batch refers to."""
+    wanted = sorted({ref.sha256 for entry in batch.entries for ref in entry.pictures})
+    pictures.save(connection, [batch.pictures[sha] for sha in wanted if sha in batch.pictures])
+    ids = pictures.ids(connection, wanted)
+    new = {ids[sha256]: vector for sha256, vector in batch.vectors.items() if sha256 in ids}
+    pictures.embed(connection, model, new)
+    embedded = pictures.known(connection, wanted, model.id)
+    if not all(embedded.get(sha256) for sha256 in wanted):
+        raise PicturesMissing()
+    return ids

@@ -1,0 +1,150 @@
+"""The engine: a pool of connections to the server the settings name, or to the embedded one."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import psycopg
+import sqlalchemy
+from sqlalchemy import Connection, Engine, event, text
+from sqlalchemy.engine import ExceptionContext
+from sqlalchemy.exc import ArgumentError
+
+from app import embedded_server
+from app.config import Settings
+from app.errors import DatabaseUnavailable, DatabaseUnsuitable, LookalikeError, SchemaMismatch
+from app.tables import SCHEMA_REVISION
+
+PGVECTOR_MINIMUM = (0, 8, 4)
+"""0.8.2 to 0.8.4 repaired builds and vacuum of HNSW."""
+
+
+def database_url(settings: Settings) -> str:
+    """The URL as psql accepts it; starts the embedded server where none is named."""
+    return settings.database_url or embedded_server.start(settings.home)
+
+
+def make_engine(settings: Settings) -> Engine:
+    """A pooled engine; connections are tested before use, so a restarted server is no error."""
+    engine = sqlalchemy.create_engine(
+        _driver_url(database_url(settings)),
+        pool_pre_ping=True,
+        pool_size=10,
+        max_overflow=10,
+        connect_args={
+            "connect_timeout": 10,
+            "application_name": "lookalike",
+            "options": (
+                f"-c statement_timeout={int(settings.statement_timeout_s * 1000)}"
+                # A plan made for no build in particular reads the whole table for the delta.
+                " -c plan_cache_mode=force_custom_plan"
+            ),
+        },
+    )
+    event.listen(engine, "handle_error", _translate)
+    return engine
+
+
+def check_server(connection: Connection) -> None:
+    """Raise DatabaseUnsuitable unless this server offers pgvector 0.8.4 or newer."""
+    row = connection.execute(
+        text(
+            "SELECT coalesce(installed_version, default_version)"
+            " FROM pg_available_extensions WHERE name = 'vector'"
+        )
+    ).scalar()
+    if row is None:
+        raise DatabaseUnsuitable(
+            "This PostgreSQL server has no pgvector. Install pgvector 0.8.4 or newer on it "
+            "(for Debian: the package postgresql-NN-pgvector), then run the command again."
+        )
+    if tuple(int(part) for part in re.findall(r"\d+", row)[:3]) < PGVECTOR_MINIMUM:
+        raise DatabaseUnsuitable(
+            f"This server has pgvector {row}; 0.8.4 or newer is needed. Upgrade the package, "
+            "then run `ALTER EXTENSION vector UPDATE` in this database."
+        )
+
+
+def schema_revision(connection: Connection) -> str | None:
+    """The migration this database is at; None before the first."""
+    if connection.execute(text("SELECT to_regclass('alembic_version')")).scalar() is None:
+        return None
+    return connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
+
+
+def check_schema(connection: Connection) -> None:
+    """Raise SchemaMismatch unless the database is at the migration this code is written for."""
+    found = schema_revision(connection)
+    if found is None:
+        raise SchemaMismatch("This database is empty. Run `lookalike init` first.")
+    if found < SCHEMA_REVISION:
+        raise SchemaMismatch(
+            f"The database is at migration {found}, this version needs {SCHEMA_REVISION}. "
+            "Run `lookalike migrate`."
+        )
+    if found > SCHEMA_REVISION:
+        raise SchemaMismatch(
+            f"The database is at migration {found}, newer than the {SCHEMA_REVISION} this version "
+            "knows. Update Lookalike."
+        )
+
+
+@contextmanager
+def snapshot(engine: Engine) -> Iterator[Connection]:
+    """A connection whose statements all see the database as the first of them did, read-only."""
+    with engine.connect().execution_options(
+        isolation_level="REPEATABLE READ", postgresql_readonly=True
+    ) as connection:
+        yield connection
+
+
+@contextmanager
+def driver_errors() -> Iterator[None]:
+    """Translate what psycopg raises where it is used without SQLAlchemy (COPY)."""
+    try:
+        yield
+    except psycopg.Error as exc:
+        raise _kind(exc) or exc from exc
+
+
+def _driver_url(url: str) -> sqlalchemy.URL:
+    """The same URL for SQLAlchemy with psycopg, whatever driver it names or leaves out."""
+    try:
+        parsed = sqlalchemy.make_url(url)
+        if parsed.get_backend_name() not in ("postgresql", "postgres"):
+            raise ArgumentError("it does not begin with postgresql://")
+    except (ArgumentError, ValueError) as exc:
+        raise DatabaseUnavailable(
+            f"LOOKALIKE_DATABASE_URL is not the address of a PostgreSQL database ({exc}); "
+            "it looks like postgresql://user:password@host:5432/database."
+        ) from exc
+    return parsed.set(drivername="postgresql+psycopg")
+
+
+def _translate(context: ExceptionContext) -> None:
+    if context.is_pre_ping:
+        return  # the pool replaces the connection by itself
+    found = context.original_exception
+    if isinstance(found, psycopg.Error):
+        kind = _kind(found)
+        if kind is not None:
+            raise kind from found
+
+
+def _kind(exc: psycopg.Error) -> LookalikeError | None:
+    said = str(exc).strip()
+    if isinstance(exc, psycopg.errors.UndefinedTable):
+        return SchemaMismatch(f"The database lacks a table ({said}). Run `lookalike migrate`.")
+    if isinstance(exc, psycopg.errors.QueryCanceled):
+        return DatabaseUnavailable(f"PostgreSQL took too long and was stopped ({said}).")
+    lost = isinstance(exc, psycopg.OperationalError) and (
+        exc.sqlstate is None or exc.sqlstate[:2] in ("08", "57")
+    )
+    if lost:
+        return DatabaseUnavailable(
+            f"PostgreSQL cannot be reached: {said}. Check LOOKALIKE_DATABASE_URL and that the "
+            "server runs, then try again."
+        )
+    return None

@@ -1,0 +1,150 @@
+"""Encoders: what turns pictures and words into unit vectors, and how one is chosen.
+
+Nothing heavy is imported until an encoder is asked for.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from app.errors import ModelUnavailable
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    from app.values import Vectors
+
+AUTO = "auto"
+EMBEDDED = "embedded"
+CLIP = "clip-ViT-B-32"
+
+__all__ = ["AUTO", "CLIP", "EMBEDDED", "Choice", "Encoder", "choose_encoder", "load_encoder"]
+
+_log = logging.getLogger(__name__)
+
+
+class Encoder(Protocol):
+    """A loaded model. Every method may be called from several threads at once."""
+
+    @property
+    def name(self) -> str:
+        """What the user chose: 'embedded', a hub name, or a folder's base name."""
+
+    @property
+    def revision(self) -> str:
+        """The commit of a hub model; else what tells two versions of the name apart."""
+
+    @property
+    def dim(self) -> int:
+        """Length of a vector."""
+
+    @property
+    def fingerprint(self) -> str:
+        """sha256 (hex) of weights, preprocessing and code version: equal for equal vectors."""
+
+    @property
+    def reads_words(self) -> bool:
+        """Whether `encode_words` works."""
+
+    @property
+    def input_side(self) -> int | None:
+        """Shorter side in pixels below which shrinking a picture costs quality; None: any."""
+
+    def encode_pictures(self, pictures: Sequence[Image]) -> Vectors:
+        """RGB pictures of any size, at least 1 x 1, to float32 unit rows (n, dim), in order.
+
+        A picture's vector does not depend on its neighbours, within 1e-5 per element.
+        """
+
+    def encode_words(self, words: Sequence[str]) -> Vectors:
+        """Texts to float32 unit rows (n, dim), in order; a long text is cut at the model's limit.
+
+        A text is never taken for a path or an address. Raises NoWords if the model reads
+        pictures only.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """The encoder that was taken, and a sentence that says which and why."""
+
+    encoder: Encoder
+    note: str
+
+
+def load_encoder(
+    model: str,
+    *,
+    revision: str | None = None,
+    cache: Path | None = None,
+    offline: bool = False,
+) -> Encoder:
+    """The encoder of `model`: 'auto', 'embedded', a hub name, or a folder on this machine.
+
+    `revision` is a hub commit (default: the one pinned for the name, else the newest), `cache`
+    the folder of downloads (default: that of `huggingface_hub`); `offline` downloads nothing.
+    Raises ModelUnavailable, saying what was tried and what to do.
+    """
+    return choose_encoder(model, revision=revision, cache=cache, offline=offline).encoder
+
+
+def choose_encoder(
+    model: str,
+    *,
+    revision: str | None = None,
+    cache: Path | None = None,
+    offline: bool = False,
+) -> Choice:
+    """Like `load_encoder`, with the reason for the choice.
+
+    'auto' takes CLIP if it is in the cache or can be downloaded, else the embedded encoder. A hub
+    that does not answer within five seconds counts as absent; one that does may take its time.
+    """
+    if model == AUTO:
+        return _automatic(revision, cache, offline)
+    if model == EMBEDDED:
+        return Choice(_embedded(), "The embedded encoder, as asked.")
+    folder = Path(model).expanduser()
+    if model and folder.is_dir():
+        return Choice(_clip_folder(folder), f"The model in {folder}, as asked.")
+    return Choice(_clip_hub(model, revision, cache, offline), f"The hub model {model}, as asked.")
+
+
+def _automatic(revision: str | None, cache: Path | None, offline: bool) -> Choice:
+    try:
+        choice = Choice(
+            _clip_hub(CLIP, revision, cache, offline),
+            f"{CLIP} was taken: it can be loaded, and it reads words too.",
+        )
+    except ModelUnavailable as exc:
+        note = f"The embedded encoder was taken (pictures only), because {CLIP} is out: {exc}"
+        choice = Choice(_embedded(), note)
+    _log.info(choice.note)
+    return choice
+
+
+def _embedded() -> Encoder:
+    from app.encoders.embedded import EmbeddedEncoder
+
+    return EmbeddedEncoder.load()
+
+
+def _clip_folder(folder: Path) -> Encoder:
+    from app.encoders.clip import ClipEncoder
+
+    return ClipEncoder.load(folder, name=folder.resolve().name)
+
+
+def _clip_hub(name: str, revision: str | None, cache: Path | None, offline: bool) -> Encoder:
+    from app.encoders.hub import fetch
+
+    files = fetch(name, revision=revision, cache=cache, offline=offline)
+
+    # After the fetch, so that a machine without the model does not pay for the import.
+    from app.encoders.clip import ClipEncoder
+
+    return ClipEncoder.load(files.folder, name=name, revision=files.commit)

@@ -1,0 +1,117 @@
+"""Health: what is there, and whether each part is as it should be."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from sqlalchemy import Connection, Engine, text
+
+from app.config import Settings
+from app.database import check_schema, check_server, schema_revision, snapshot
+from app.errors import IndexUnreadable, LookalikeError
+from app.index_files import IndexFiles
+from app.store import builds, models
+from app.values import Build, Model
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One part: what was found, whether it is as it should be, and if not what to do."""
+
+    name: str
+    value: Any
+    ok: bool = True
+    advice: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """All checks; healthy when every one of them is as it should be."""
+
+    checks: tuple[Check, ...]
+
+    @property
+    def healthy(self) -> bool:
+        return all(check.ok for check in self.checks)
+
+    def as_dict(self) -> dict[str, Any]:
+        """By name: value, ok, advice; and `healthy`."""
+        parts = {check.name: asdict(check) for check in self.checks}
+        for part in parts.values():
+            del part["name"]
+        return {"healthy": self.healthy, **parts}
+
+
+def status(engine: Engine, files: IndexFiles, settings: Settings) -> Status:
+    """Look at everything in one snapshot of the database; never raises LookalikeError."""
+    checks: list[Check] = []
+    try:
+        with snapshot(engine) as connection:
+            for check in _checks(connection, files, settings):
+                checks.append(check)
+    except LookalikeError as exc:
+        name = "migration" if checks else "database"
+        checks.append(Check(name, None, False, str(exc)))
+    return Status(tuple(checks))
+
+
+def _checks(connection: Connection, files: IndexFiles, settings: Settings) -> Iterator[Check]:
+    version = connection.execute(text("SHOW server_version")).scalar_one()
+    check_server(connection)
+    yield Check("database", f"PostgreSQL {version}, {connection.engine.url.render_as_string()}")
+    check_schema(connection)
+    yield Check("migration", schema_revision(connection))
+    model = models.active(connection)
+    if model is None:
+        yield Check("model", None, False, "No model is recorded; run `lookalike init`.")
+        return
+    yield Check("model", f"{model.name}, {model.dim} dimensions")
+    embeddings = yield from _contents(connection, model)
+    yield from _index(connection, model, embeddings, files, settings)
+
+
+def _contents(connection: Connection, model: Model) -> Generator[Check, None, int]:
+    counts = connection.execute(
+        text(
+            """SELECT (SELECT count(*) FROM product) AS products,
+                (SELECT count(*) FROM picture) AS pictures,
+                (SELECT count(*) FROM embedding WHERE model_id = :model) AS embeddings"""
+        ),
+        {"model": model.id},
+    ).one()
+    yield Check("products", counts.products)
+    yield Check("pictures", counts.pictures)
+    missing = counts.pictures - counts.embeddings
+    advice = f"{missing} pictures have no embedding under {model.name}; ingest them again."
+    yield Check("embeddings", counts.embeddings, missing <= 0, advice if missing > 0 else None)
+    return int(counts.embeddings)
+
+
+def _index(
+    connection: Connection, model: Model, embeddings: int, files: IndexFiles, settings: Settings
+) -> Iterator[Check]:
+    build = builds.usable(connection, model.id)
+    if build is None:
+        advice = "No index is built; pgvector answers. Run `lookalike index rebuild`."
+        yield Check("build", None, embeddings == 0, advice if embeddings else None)
+        return
+    yield _file(build, files)
+    now = connection.execute(text("SELECT clock_timestamp()")).scalar_one()
+    age = (now - build.finished_at).total_seconds() if build.finished_at else None
+    yield Check("build_age_seconds", age and round(age, 1))
+    allowed = settings.max_delta_rows
+    delta = builds.delta_rows(connection, build, allowed + 1)
+    advice = f"More than {allowed} embeddings changed; run `lookalike index rebuild`."
+    yield Check("delta_rows", delta, delta <= allowed, advice if delta > allowed else None)
+
+
+def _file(build: Build, files: IndexFiles) -> Check:
+    recall = "" if build.recall_at_10 is None else f", recall@10 {build.recall_at_10:.3f}"
+    value = f"{build.id}: {build.kind}, {build.rows} rows{recall}"
+    try:
+        files.open(build)
+    except IndexUnreadable as exc:
+        return Check("build", value, False, f"{exc}. Run `lookalike index rebuild`.")
+    return Check("build", value)

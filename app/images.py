@@ -1,0 +1,281 @@
+"""Pictures: bytes become an upright RGB picture, and a picture becomes a thumbnail.
+
+No other module opens a picture. Only formats that shops and phones use are tried. Left out on
+purpose: EPS, PDF and SVG (programs and documents), Photoshop files and icons (not photos of a
+product), JPEG 2000 and JPEG XL (hardly ever sent, and a large surface for an attack).
+"""
+
+from __future__ import annotations
+
+import threading
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from io import BytesIO
+from math import isfinite
+from types import ModuleType
+from typing import Any
+
+import pillow_heif
+from PIL import (
+    AvifImagePlugin,
+    BmpImagePlugin,
+    ExifTags,
+    GifImagePlugin,
+    Image,
+    JpegImagePlugin,
+    PngImagePlugin,
+    TiffImagePlugin,
+    WebPImagePlugin,
+)
+
+from app.config import Settings
+from app.errors import BadImage
+from app.refusals import reason
+
+# AVIF before HEIF: both claim the brand mif1, and Pillow asks the next when one declines.
+_FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "AVIF", "HEIF", "TIFF", "BMP")
+_PLUGINS = (
+    *(Image, JpegImagePlugin, PngImagePlugin, WebPImagePlugin, GifImagePlugin),
+    *(AvifImagePlugin, TiffImagePlugin, BmpImagePlugin),
+)
+
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+_SIDEWAYS = (
+    Image.Transpose.TRANSPOSE,
+    Image.Transpose.ROTATE_270,
+    Image.Transpose.TRANSVERSE,
+    Image.Transpose.ROTATE_90,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class ImageLimits:
+    """What is still decoded; 64 megapixels take half a GiB to do so, as WebP a whole one.
+
+    `max_frames` holds where the header tells the number (WebP, AVIF, PNG, HEIF). To count the
+    frames of a GIF or TIFF its whole file has to be read, which can take longer than decoding
+    the first frame, and no other frame is ever decoded.
+    """
+
+    max_bytes: int = 30_000_000
+    max_pixels: int = 64_000_000
+    max_frames: int = 10_000
+
+    @classmethod
+    def from_settings(cls, settings: Settings) -> ImageLimits:
+        """The limits an operator has chosen."""
+        return cls(max_bytes=settings.max_image_bytes, max_pixels=settings.max_image_pixels)
+
+
+DEFAULT_LIMITS = ImageLimits()
+
+
+def decode(
+    data: bytes, limits: ImageLimits = DEFAULT_LIMITS, *, at_least: int | None = None
+) -> Image.Image:
+    """The first frame as an upright picture of mode RGB, transparency laid on white.
+
+    With `at_least` the picture comes back smaller by a whole factor, both sides still at least
+    that many pixels (or its own size); a JPEG is then decoded much faster. The same bytes and the
+    same `at_least` give the same pixels. Colour profiles are not applied.
+
+    A file that is cut off is refused, even if only its last bytes are missing: what Pillow would
+    return is grey where the rest should be, and a half-grey photo in a catalogue finds the wrong
+    products and is noticed by nobody. May be called from several threads at once.
+
+    Raises:
+        BadImage: with the reason, and what to do, for anything that is not such a picture.
+    """
+    return decode_with_size(data, limits, at_least=at_least)[0]
+
+
+def decode_with_size(
+    data: bytes, limits: ImageLimits = DEFAULT_LIMITS, *, at_least: int | None = None
+) -> tuple[Image.Image, tuple[int, int]]:
+    """Like `decode`, with the width and height in pixels the upright picture has in its file."""
+    check_bytes(data, limits)
+    try:
+        with _no_warnings(), Image.open(BytesIO(data), formats=_FORMATS) as picture:
+            _check_header(picture, limits)
+            width, height = picture.size
+            if at_least is not None and picture.format in ("JPEG", "MPO"):
+                picture.draft("RGB", (max(at_least, 1), max(at_least, 1)))
+            picture.load()
+            turn = _turn(picture)
+            upright = _upright(_reduced(_on_white(_eight_bits(picture)), at_least), turn)
+            return upright, (height, width) if turn in _SIDEWAYS else (width, height)
+    except BadImage:
+        raise
+    except Exception as exc:
+        # Pillow answers bad files with nearly every kind of exception there is.
+        raise BadImage(reason(data, exc, limits.max_pixels)) from exc
+
+
+def check_bytes(data: bytes, limits: ImageLimits) -> None:
+    """Raise BadImage if there are no bytes, or too many."""
+    if not data:
+        raise BadImage("The file is empty; export or upload the picture again.")
+    if len(data) > limits.max_bytes:
+        raise BadImage(
+            f"The file has {len(data) / 1e6:.1f} MB and at most {limits.max_bytes / 1e6:g} MB are "
+            "allowed; save the picture smaller, or as JPEG, and try again."
+        )
+
+
+def thumbnail(picture: Image.Image, *, side: int = 320, max_bytes: int = 20_000) -> bytes:
+    """A JPEG of at most `max_bytes` whose longer side is at most `side`; never enlarged.
+
+    Raises:
+        ValueError: if not even one pixel fits (max_bytes below about 650).
+    """
+    while side >= 1:
+        small = _shrunk(picture, side)
+        for quality in (85, 75, 60, 45):
+            data = _jpeg(small, quality)
+            if len(data) <= max_bytes:
+                return data
+        side = max(small.size) * 3 // 4
+    raise ValueError(f"no JPEG fits in {max_bytes} bytes")
+
+
+def open_thumbnail(data: bytes) -> Image.Image:
+    """A thumbnail as a picture of mode RGB; raises BadImage if it is damaged."""
+    return decode(data)
+
+
+def _check_header(picture: Image.Image, limits: ImageLimits) -> None:
+    width, height = picture.size
+    if width * height > limits.max_pixels:
+        raise BadImage(
+            f"The picture has {width} x {height} pixels ({width * height / 1e6:.0f} megapixels) "
+            f"and at most {limits.max_pixels / 1e6:g} megapixels are allowed; make it smaller."
+        )
+    frames = 1 if picture.format in ("GIF", "TIFF") else getattr(picture, "n_frames", 1)
+    if frames > limits.max_frames:
+        raise BadImage(
+            f"The animation has {frames} frames and at most {limits.max_frames} are allowed; "
+            "send one picture of it."
+        )
+
+
+def _eight_bits(picture: Image.Image) -> Image.Image:
+    """Scale deeper grey to 0..255, where Pillow would cut it off at 255."""
+    if not picture.mode.startswith(("I", "F")):
+        return picture
+    deep = picture.convert("I") if picture.mode.startswith("I;16") else picture
+    low, high = _black_and_white(deep)
+    scale = 255 / (high - low)
+    grey = deep.point(lambda value: value * scale + (0.5 - low * scale)).convert("L")
+    grey.info = {}  # the value that means transparent was not scaled with it
+    return grey
+
+
+def _black_and_white(picture: Image.Image) -> tuple[float, float]:
+    """The values of black and white in deep grey, which its file does not tell.
+
+    The narrowest usual range that holds all values, else the values' own: many programs store
+    8 bits in 16 without scaling them, and read as 16 bits such a picture is black all over.
+    """
+    low, high = (float(str(value)) for value in picture.getextrema())
+    if not (isfinite(low) and isfinite(high)):
+        raise BadImage("The picture has infinite pixel values; save it as JPEG, PNG or WebP.")
+    for white in (1, 255, 65535) if picture.mode == "F" else (255, 65535):
+        if low >= 0 and high <= white:
+            return 0, white
+    return low, max(high, low + 1)
+
+
+def _on_white(picture: Image.Image) -> Image.Image:
+    if picture.mode == "LAB":
+        raise BadImage("The picture has Lab colours; save it with RGB colours and try again.")
+    if not picture.has_transparency_data:
+        return picture.convert("RGB")
+    layer = picture if picture.mode == "RGBA" else picture.convert("RGBA")
+    canvas = Image.new("RGB", layer.size, "white")
+    canvas.paste(layer, mask=layer)
+    return canvas
+
+
+def _reduced(picture: Image.Image, at_least: int | None) -> Image.Image:
+    """What draft decoding did not shrink, so that a waiting picture takes little memory."""
+    factor = min(picture.size) // at_least if at_least else 1
+    return picture.reduce(factor) if factor > 1 else picture
+
+
+def _turn(picture: Image.Image) -> Image.Transpose | None:
+    try:
+        orientation = picture.getexif().get(ExifTags.Base.Orientation)
+    except Exception:
+        return None  # damaged notes of a camera do not spoil its photo
+    return _UPRIGHT.get(orientation) if isinstance(orientation, int) else None
+
+
+def _upright(picture: Image.Image, turn: Image.Transpose | None) -> Image.Image:
+    if turn is not None:
+        picture = picture.transpose(turn)
+    picture.info = {}  # comments, places and profiles of the file do not travel with the pixels
+    return picture
+
+
+def _shrunk(picture: Image.Image, side: int) -> Image.Image:
+    scale = min(1.0, side / max(picture.size))
+    size = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
+    picture = picture.convert("RGB") if picture.mode != "RGB" else picture
+    return picture.resize(size, Image.Resampling.BICUBIC, reducing_gap=2.0)
+
+
+def _jpeg(picture: Image.Image, quality: int) -> bytes:
+    file = BytesIO()
+    picture.save(file, "JPEG", quality=quality, optimize=True)
+    return file.getvalue()
+
+
+class _Quiet(threading.local):
+    now = False
+
+
+_quiet = _Quiet()
+
+
+class _Warnings(ModuleType):
+    """The module `warnings` as Pillow sees it: silent in a thread that is decoding here.
+
+    `warnings.catch_warnings` swaps the filters of the whole process, so two threads undo each
+    other's; a filter set once would silence Pillow for everybody and is lost under pytest. A
+    name in Pillow's modules is neither: whoever else uses Pillow hears every warning as before.
+    """
+
+    def warn(self, message: Any, category: Any = None, stacklevel: int = 1, **more: Any) -> None:
+        if not _quiet.now:
+            warnings.warn(message, category, stacklevel + 1, **more)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(warnings, name)
+
+
+@contextmanager
+def _no_warnings() -> Iterator[None]:
+    before, _quiet.now = _quiet.now, True
+    try:
+        yield
+    finally:
+        _quiet.now = before
+
+
+for _plugin in _PLUGINS:
+    if hasattr(_plugin, "warnings"):
+        vars(_plugin)["warnings"] = _Warnings("warnings")
+
+# Adds a format to Pillow's list and changes none that is there.
+pillow_heif.register_heif_opener()

@@ -1,0 +1,132 @@
+"""The folder of index files: written whole or not at all, named by their sha256, opened once."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections import OrderedDict
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from uuid import uuid4
+
+from app import ann
+from app.ann import AnnIndex
+from app.errors import IndexUnreadable, IndexUnwritable
+from app.values import Build
+
+KEPT_OPEN = 2
+"""The build in use and the one before it, which a search that began earlier may still need."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Failure:
+    """Why a file could not be opened, and the state the file was in; a changed file is retried."""
+
+    reason: str
+    state: tuple[int, int, int] | None
+
+
+class IndexFiles:
+    """Index files in a folder and the few that are open. Safe to use from several threads."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._lock = threading.Lock()
+        self._open: OrderedDict[str, AnnIndex] = OrderedDict()
+        self._failed: dict[str, _Failure] = {}
+
+    def path(self, sha256: str) -> Path:
+        """Where the file of a build lies, whether it is there or not."""
+        return self.folder / f"{sha256}.faiss"
+
+    def check_writable(self) -> None:
+        """Raise IndexUnwritable unless a file can be made here; cheaper to learn before a build."""
+        probe = self.folder / f"{uuid4().hex}.tmp"
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            probe.touch()
+            probe.unlink()
+        except OSError as exc:
+            raise self._unwritable(exc) from exc
+
+    def write(self, index: AnnIndex) -> tuple[str, int]:
+        """Write an index; returns its sha256 (hex) and size in bytes.
+
+        The file appears under its name complete and flushed to disk, or not at all.
+        Raises IndexUnwritable when the disk is full or the folder cannot be written.
+        """
+        draft = self.folder / f"{uuid4().hex}.tmp"
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            sha256, size = ann.write(index, draft)
+            draft.replace(self.path(sha256))
+            self._flush_folder()
+        except OSError as exc:
+            raise self._unwritable(exc) from exc
+        finally:
+            with suppress(OSError):
+                draft.unlink(missing_ok=True)
+        return sha256, size
+
+    def open(self, build: Build) -> AnnIndex:
+        """The index of a build, read on first use. Raises IndexUnreadable with the reason."""
+        with self._lock:
+            index = self._open.get(build.sha256)
+            if index is None:
+                index = self._read(build)
+                self._open[build.sha256] = index
+                while len(self._open) > KEPT_OPEN:
+                    self._open.popitem(last=False)
+            self._open.move_to_end(build.sha256)
+        if index.parameters != build.parameters:
+            # Another build may share the very same bytes and search them with other parameters.
+            return AnnIndex(index.faiss_index, build.kind, build.parameters)
+        return index
+
+    def remove(self, sha256: str) -> None:
+        """Delete the file of a retired build; whoever has it open keeps it until then."""
+        with suppress(OSError):
+            self.path(sha256).unlink(missing_ok=True)
+
+    def remove_drafts(self) -> None:
+        """Delete what an interrupted build left half-written; only for the one builder."""
+        for draft in self.folder.glob("*.tmp"):
+            with suppress(OSError):
+                draft.unlink()
+
+    def _read(self, build: Build) -> AnnIndex:
+        path = self.path(build.sha256)
+        state = _state(path)
+        failed = self._failed.get(build.sha256)
+        if failed and failed.state == state:
+            raise IndexUnreadable(failed.reason)
+        try:
+            index = ann.read(path, build.sha256, build.kind, build.parameters)
+        except IndexUnreadable as exc:
+            # Hashing a damaged gigabyte once is enough.
+            self._failed[build.sha256] = _Failure(str(exc), state)
+            raise
+        self._failed.pop(build.sha256, None)
+        return index
+
+    def _flush_folder(self) -> None:
+        descriptor = os.open(self.folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+    def _unwritable(self, exc: OSError) -> IndexUnwritable:
+        return IndexUnwritable(
+            f"The index could not be written to {self.folder}: {exc.strerror or exc}. Nothing was "
+            "published. Make room, or choose another folder with LOOKALIKE_INDEX_DIR."
+        )
+
+
+def _state(path: Path) -> tuple[int, int, int] | None:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_size, found.st_mtime_ns

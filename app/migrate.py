@@ -1,0 +1,78 @@
+"""Brings a database to the schema of this version: alembic, then `sql/`, then the stamps.
+
+One connection, one advisory lock: two hosts that deploy at once migrate one after the other.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from alembic.config import Config
+from sqlalchemy import Connection, Engine, text
+
+from alembic import command
+from app.database import check_server, schema_revision
+from app.errors import SchemaMismatch
+
+ROOT = Path(__file__).resolve().parent.parent
+LOCK = 7_305_804_001
+"""Key of the advisory lock; any number that nothing else in the database uses."""
+
+
+def migrate(engine: Engine) -> str:
+    """Upgrade to the newest migration and replay `sql/`; returns the revision reached."""
+    with engine.connect() as connection:
+        check_server(connection)
+        connection.execute(text("SET statement_timeout = 0"))
+        connection.execute(text("SELECT pg_advisory_lock(:key)"), {"key": LOCK})
+        connection.commit()
+        try:
+            command.upgrade(_config(connection), "head")
+            _replay(connection)
+            _stamp_anew(connection)
+            revision = schema_revision(connection)
+            connection.commit()
+        finally:
+            connection.rollback()
+            connection.execute(text("SELECT pg_advisory_unlock(:key)"), {"key": LOCK})
+            connection.execute(text("RESET statement_timeout"))
+            connection.commit()
+    if revision is None:
+        raise SchemaMismatch("The migrations left no revision behind; the database is damaged.")
+    return revision
+
+
+def _config(connection: Connection) -> Config:
+    """Alembic's configuration from pyproject.toml, on a connection that is already open."""
+    pyproject = ROOT / "pyproject.toml"
+    if not (ROOT / "alembic" / "env.py").exists() or not pyproject.exists():
+        raise SchemaMismatch(
+            f"No migrations in {ROOT}. Install Lookalike from its source folder "
+            "(`pip install -e .`), which carries them."
+        )
+    config = Config(toml_file=str(pyproject))
+    config.attributes["connection"] = connection
+    return config
+
+
+def _replay(connection: Connection) -> None:
+    """Run every file of `sql/` in the order of their names, all in one transaction."""
+    plain = connection.execution_options(no_parameters=True)
+    for file in sorted((ROOT / "sql").glob("*.sql")):
+        plain.exec_driver_sql(file.read_text(encoding="utf-8"))
+    connection.commit()
+
+
+def _stamp_anew(connection: Connection) -> None:
+    """Rewrite rows whose stamp lies in this cluster's future, as a dump restored elsewhere has.
+
+    The trigger gives every written row the number of the writing transaction.
+    """
+    connection.execute(
+        text(
+            "UPDATE embedding SET vec = vec"
+            " WHERE changed_in >= pg_snapshot_xmax(pg_current_snapshot())"
+            "   AND changed_in IS DISTINCT FROM pg_current_xact_id_if_assigned()"
+        )
+    )
+    connection.commit()

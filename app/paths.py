@@ -1,0 +1,138 @@
+"""Which path answers a search, and when it must hand over to the next one.
+
+FAISS answers while a build that this snapshot may use can be opened; pgvector when there is none;
+and the exact scan whenever an approximate path cannot vouch for its answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from sqlalchemy import Connection
+
+from app.ann import AnnIndex
+from app.config import Settings
+from app.errors import IndexUnreadable
+from app.index_files import IndexFiles
+from app.ranking import Candidates, settled
+from app.store import builds, neighbours, pictures
+from app.values import Build, Filters, Model, SearchPath, Vector
+
+FURTHER = 8
+"""How many times as many pictures are looked at when the first look did not settle the answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """One question to the index and the table, inside one snapshot.
+
+    `vector` has shape (dim,), float32, holding float16 values; `excluded` are product ids.
+    """
+
+    connection: Connection
+    model: Model
+    vector: Vector
+    k: int
+    filters: Filters = field(default_factory=Filters)
+    excluded: Sequence[int] = ()
+
+    @property
+    def first_look(self) -> int:
+        """Pictures to look at first: a margin for vanished rows and several pictures a product."""
+        return 4 * self.k + 32
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The candidates, the path that found them and why it was that one."""
+
+    candidates: Candidates
+    path: SearchPath
+    reason: str
+    build: int | None = None
+    delta_rows: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Ready:
+    """A build that this snapshot may use, open, with what changed since."""
+
+    build: Build
+    index: AnnIndex
+    delta_rows: int
+
+
+def find(ask: Ask, files: IndexFiles, settings: Settings) -> Answer:
+    """The k nearest products, by the fastest path that can vouch for them."""
+    if ask.filters:
+        hits = neighbours.exact_filtered(
+            ask.connection, ask.model, ask.vector, ask.filters, k=ask.k, excluded=ask.excluded
+        )
+        return Answer(hits, "exact", "the filter is applied to every product")
+    ready = _ready(ask, files, settings)
+    if isinstance(ready, _Ready):
+        return _by_faiss(ask, ready)
+    return _by_pgvector(ask, ready, settings)
+
+
+def _ready(ask: Ask, files: IndexFiles, settings: Settings) -> _Ready | str:
+    """The newest usable build, or the reason why there is none."""
+    build = builds.usable(ask.connection, ask.model.id)
+    if build is None:
+        return "no index has been built yet"
+    allowed = settings.max_delta_rows
+    delta = builds.delta_rows(ask.connection, build, allowed + 1)
+    if delta > allowed:
+        return f"more than {allowed} embeddings changed since build {build.id}"
+    try:
+        return _Ready(build, files.open(build), delta)
+    except IndexUnreadable as exc:
+        return f"build {build.id}: {exc}"
+
+
+def _by_faiss(ask: Ask, ready: _Ready) -> Answer:
+    build = ready.build
+    for n in (ask.first_look, ask.first_look * FURTHER):
+        found = _near_build(ask, ready, n)
+        if settled(found, ask.k):
+            reason = f"build {build.id} with {ready.delta_rows} embeddings changed since"
+            return Answer(found, "faiss", reason, build.id, ready.delta_rows)
+    reason = f"build {build.id} nominated too few pictures that are still in the table"
+    return Answer(_exact(ask), "exact", reason, build.id, ready.delta_rows)
+
+
+def _near_build(ask: Ask, ready: _Ready, n: int) -> Candidates:
+    unit = ask.vector / np.float32(np.linalg.norm(ask.vector))
+    nominees = ready.index.nominate(unit, n)
+    return neighbours.near_build(
+        ask.connection, ask.model, ready.build, ask.vector, nominees.ids,
+        None if nominees.cutoff is None else 1.0 - nominees.cutoff,
+        n=n, k=ask.k, excluded=ask.excluded,
+    )  # fmt: skip
+
+
+def _by_pgvector(ask: Ask, reason: str, settings: Settings) -> Answer:
+    limit = settings.exact_rows
+    if pictures.count(ask.connection, ask.model, at_most=limit + 1) <= limit:
+        return Answer(_exact(ask), "exact", reason)
+    for n in (ask.first_look, ask.first_look * FURTHER):
+        found = neighbours.hnsw(
+            ask.connection, ask.model, ask.vector, n=n, k=ask.k, excluded=ask.excluded
+        )
+        if settled(found, ask.k):
+            return Answer(found, "pgvector-hnsw", reason)
+    return Answer(_exact(ask), "exact", f"{reason}; pgvector's index found too few pictures")
+
+
+def _exact(ask: Ask) -> Candidates:
+    """Scan the table, looking at more pictures until the first k products cannot change."""
+    n = ask.first_look
+    while True:
+        found = neighbours.exact(
+            ask.connection, ask.model, ask.vector, n=n, k=ask.k, excluded=ask.excluded
+        )
+        if settled(found, ask.k):
+            return found
+        n *= FURTHER

@@ -1,0 +1,49 @@
+"""From candidates to matches: pure functions over plain numbers, without a database.
+
+A path that looks at part of the catalogue knows how far it looked: rows at least as far as the
+`horizon_distance` of a Candidates may have been left out. Only what lies nearer is certain.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from app.values import Hit
+
+TOLERANCE = 2e-4
+"""Cosine distance by which FAISS (float32 or float16 rows) and PostgreSQL's `<=>` may differ."""
+
+
+@dataclass(frozen=True, slots=True)
+class Candidates:
+    """The best hit of each product that was looked at, best first, and how far was looked.
+
+    `seen_to` is the distance (0 to 2) at and beyond which pictures may be missing; None: none are.
+    """
+
+    hits: tuple[Hit, ...]
+    seen_to: float | None
+    looked_at: int = 0
+    vanished: int = 0
+
+
+def settled(candidates: Candidates, k: int) -> bool:
+    """Whether the first `k` hits cannot change by looking further.
+
+    A picture not looked at lies at `seen_to` or beyond, so only a k-th hit strictly nearer is safe.
+    """
+    if candidates.seen_to is None:
+        return True
+    hits = candidates.hits
+    return len(hits) >= k and hits[k - 1].distance < candidates.seen_to
+
+
+def best_first(hits: Sequence[Hit]) -> tuple[Hit, ...]:
+    """One hit a product, its nearest picture; nearest first, ties by product id."""
+    best: dict[int, Hit] = {}
+    for hit in hits:
+        kept = best.get(hit.product_id)
+        if kept is None or (hit.distance, hit.picture_id) < (kept.distance, kept.picture_id):
+            best[hit.product_id] = hit
+    return tuple(sorted(best.values(), key=lambda hit: (hit.distance, hit.product_id)))

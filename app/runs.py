@@ -1,0 +1,58 @@
+"""IngestRun: the record of one ingest, kept in the database while it goes on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from typing import Any
+
+from sqlalchemy import Connection, Engine
+
+from app.errors import LookalikeError
+from app.store import ingests
+from app.values import Model
+
+PRUNED_AT_ONCE = 500
+
+
+class IngestRun:
+    """One run: what it refused, and which skus it has seen, on a connection of its own.
+
+    The skus are kept in the database, so that a source of any size needs no memory here.
+    """
+
+    def __init__(self, connection: Connection, run_id: int) -> None:
+        self._connection = connection
+        self.id = run_id
+
+    def reject(self, rejects: Sequence[Mapping[str, Any]]) -> None:
+        """Record refused rows and pictures: mappings with line, sku, image, reason."""
+        if rejects:
+            ingests.reject(self._connection, self.id, rejects)
+
+    def seen_before(self, lines: Mapping[str, int]) -> dict[str, int]:
+        """Note skus (with their lines); returns those seen before and the line that was in."""
+        return ingests.seen_before(self._connection, list(lines), list(lines.values()))
+
+    def unseen(self) -> Iterator[list[str]]:
+        """Skus of the catalogue this run has not seen; delete each list before taking the next."""
+        return ingests.unseen_skus(self._connection, self.id, PRUNED_AT_ONCE)
+
+    def finished(self, report: Mapping[str, Any]) -> None:
+        """Record that the run came to its end."""
+        ingests.finish(self._connection, self.id, "finished", report)
+
+
+@contextmanager
+def ingest_run(engine: Engine, source: str, model: Model) -> Iterator[IngestRun]:
+    """A run that is recorded as failed if it is left by an error."""
+    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        run = IngestRun(connection, ingests.begin(connection, source, model.id))
+        ingests.remember_skus(connection)
+        try:
+            yield run
+        except BaseException as exc:
+            with suppress(LookalikeError), engine.begin() as other:
+                reason = str(exc) or type(exc).__name__
+                ingests.finish(other, run.id, "failed", {"reason": reason})
+            raise

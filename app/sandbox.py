@@ -1,0 +1,247 @@
+"""Pictures from strangers: decoded in a process that may be killed and has little memory.
+
+A decoder is C code, and a picture can be made to crash it, hang it or fill the memory. Here that
+ends a child process that knows no secret and holds no connection, and the picture is refused.
+The child is this module run as a program. It reads requests from stdin and writes answers to
+stdout, both of fixed layout: nothing that comes from it is ever unpickled or evaluated.
+"""
+
+from __future__ import annotations
+
+import os
+import queue
+import resource
+import signal
+import struct
+import subprocess
+import sys
+import threading
+import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Self
+
+from PIL import AvifImagePlugin, Image
+
+from app import images
+from app.errors import BadImage, LookalikeError
+from app.images import DEFAULT_LIMITS, ImageLimits
+
+_REQUEST = struct.Struct("<QI")  # length of the file, at_least or 0; the file follows
+_ANSWER = struct.Struct("<cII")  # a picture: width, height, RGB follows; refused: length, 0, text
+_TAKEN, _PICTURE, _REFUSED = b"T", b"P", b"R"
+_START_S = 60.0
+_ENVIRONMENT = ("PATH", "LD_LIBRARY_PATH", "PYTHONPATH", "PYTHONHOME")
+_UNSAFE = "The picture could not be decoded safely; save it again as JPEG or PNG and try again."
+
+
+class PictureSandbox:
+    """Decodes pictures in up to `processes` children, started when first needed.
+
+    A child that takes longer than `timeout_s` seconds, or dies, is replaced. `memory_bytes` is
+    what decoding may take beyond what the child has when it is idle. May be shared by threads.
+    """
+
+    def __init__(
+        self,
+        limits: ImageLimits = DEFAULT_LIMITS,
+        *,
+        timeout_s: float = 10.0,
+        memory_bytes: int = 1 << 30,
+        processes: int = 2,
+    ) -> None:
+        self._limits = limits
+        self._timeout_s = timeout_s
+        numbers = (limits.max_bytes, limits.max_pixels, limits.max_frames, memory_bytes)
+        self._arguments = [str(number) for number in (*numbers, int(timeout_s) + 10)]
+        # Last in, first out, so that a second child starts only when two are needed at once.
+        self._places: queue.LifoQueue[_Child | None] = queue.LifoQueue()
+        for _ in range(processes):
+            self._places.put(None)
+        self._processes = processes
+        weakref.finalize(self, _stop_all, self._places)
+
+    def decode(self, data: bytes, *, at_least: int | None = None) -> Image.Image:
+        """As `images.decode`, and also BadImage for a file that crashes or outlasts the child."""
+        images.check_bytes(data, self._limits)
+        child = self._places.get()
+        try:
+            child = self._after_taking(child, data, at_least or 0)
+            return child.answer(self._timeout_s, self._limits)
+        finally:
+            if child is not None and not child.idle:
+                child.stop()
+                child = None
+            self._places.put(child)
+
+    def close(self) -> None:
+        """Wait for the pictures that are being decoded and end the children."""
+        for place in [self._places.get() for _ in range(self._processes)]:
+            if place is not None:
+                place.stop()
+            self._places.put(None)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _after_taking(self, child: _Child | None, data: bytes, at_least: int) -> _Child:
+        """The child that has taken the file: a new one if the idle one has died meanwhile."""
+        if child is not None and child.take(data, at_least):
+            return child
+        child = _Child(self._arguments)
+        if not child.take(data, at_least):
+            raise LookalikeError(
+                "The process that decodes pictures does not start; "
+                f"see what `{sys.executable} -m app.sandbox {' '.join(self._arguments)}` says."
+            )
+        return child
+
+
+class _Child:
+    """One child process; used by one thread at a time."""
+
+    def __init__(self, arguments: list[str]) -> None:
+        environment = {name: os.environ[name] for name in _ENVIRONMENT if name in os.environ}
+        # Each thread of a decoder would reserve 128 MiB of addresses, which the limit counts.
+        environment["MALLOC_ARENA_MAX"] = "1"
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "app.sandbox", *arguments],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            cwd=Path(__file__).parents[1],
+            env=environment,
+            start_new_session=True,  # Ctrl-C is for the parent, which then closes the pipe
+        )
+        assert self._process.stdin is not None and self._process.stdout is not None
+        self._requests: IO[bytes] = self._process.stdin
+        self._answers: IO[bytes] = self._process.stdout
+        self.idle = True  # False too if an exception left an answer half read
+
+    def take(self, data: bytes, at_least: int) -> bool:
+        """Send a file; False if the child did not live to read it."""
+        self.idle = False
+        with _killed_after(_START_S, self._process), suppress(BrokenPipeError):
+            self._requests.write(_REQUEST.pack(len(data), at_least))
+            self._requests.write(data)
+            self._requests.flush()
+            if self._answers.read(1) == _TAKEN:
+                return True
+        self.stop()
+        return False
+
+    def answer(self, timeout_s: float, limits: ImageLimits) -> Image.Image:
+        with _killed_after(timeout_s, self._process) as late:
+            answer = self._read_answer(limits)
+        if late.is_set():
+            raise BadImage(
+                f"The picture took longer than {timeout_s:g} s to open; "
+                "make it smaller or save it again as JPEG."
+            )
+        if answer is None:
+            raise BadImage(_UNSAFE)
+        self.idle = True
+        if isinstance(answer, str):
+            raise BadImage(answer)
+        return answer
+
+    def _read_answer(self, limits: ImageLimits) -> Image.Image | str | None:
+        """The picture, why it was refused, or None from a child that died or talks nonsense."""
+        head = self._answers.read(_ANSWER.size)
+        if len(head) < _ANSWER.size:
+            return None
+        kind, first, second = _ANSWER.unpack(head)
+        if kind == _REFUSED and first <= 1000:
+            return self._answers.read(first).decode(errors="replace")
+        if kind != _PICTURE or not 0 < first * second <= limits.max_pixels:
+            return None
+        pixels = self._answers.read(first * second * 3)
+        if len(pixels) < first * second * 3:
+            return None
+        return Image.frombytes("RGB", (first, second), pixels)
+
+    def stop(self) -> None:
+        self._process.kill()
+        self._process.wait()
+        for pipe in (self._requests, self._answers):
+            with suppress(OSError):  # a file that was not taken is still in the buffer
+                pipe.close()
+
+
+@contextmanager
+def _killed_after(seconds: float, process: subprocess.Popen[bytes]) -> Iterator[threading.Event]:
+    """Kill the process when the time is up, which ends every read from it; tells whether it did."""
+    late = threading.Event()
+
+    def kill() -> None:
+        late.set()
+        process.kill()
+
+    timer = threading.Timer(seconds, kill)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield late
+    finally:
+        timer.cancel()
+        timer.join()
+
+
+def _stop_all(places: queue.LifoQueue[_Child | None]) -> None:
+    with suppress(queue.Empty):
+        while True:
+            if (child := places.get_nowait()) is not None:
+                child.stop()
+
+
+def _main(arguments: list[str]) -> None:
+    """The child: answer requests until stdin ends, which it does when the parent does."""
+    max_bytes, max_pixels, max_frames, memory_bytes, alarm_s = (int(text) for text in arguments)
+    requests = sys.stdin.buffer
+    answers = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for libraries that print
+    _confine(memory_bytes)
+    while head := requests.read(_REQUEST.size):
+        length, at_least = _REQUEST.unpack(head)
+        data = requests.read(length)
+        answers.write(_TAKEN)
+        answers.flush()
+        signal.alarm(alarm_s)  # ends a hanging child whose parent is gone and cannot
+        limits = ImageLimits(max_bytes, max_pixels, max_frames)
+        answers.writelines(_answer(data, limits, at_least or None))
+        answers.flush()
+        signal.alarm(0)
+
+
+def _answer(data: bytes, limits: ImageLimits, at_least: int | None) -> tuple[bytes, bytes]:
+    try:
+        picture = images.decode(data, limits, at_least=at_least)
+    except BadImage as refused:
+        reason = str(refused).encode()[:1000]
+        return _ANSWER.pack(_REFUSED, len(reason), 0), reason
+    return _ANSWER.pack(_PICTURE, *picture.size), picture.tobytes()
+
+
+def _confine(memory_bytes: int) -> None:
+    """No core dumps, no files, and only so much more memory than there is now."""
+    for limit in (resource.RLIMIT_CORE, resource.RLIMIT_FSIZE):
+        resource.setrlimit(limit, (0, 0))
+    AvifImagePlugin.DEFAULT_MAX_THREADS = 2  # each reserves addresses, which the limit counts
+    if sys.platform == "linux":  # elsewhere this limit cannot be set, or means something else
+        pages = int(Path("/proc/self/statm").read_text().split()[0])
+        most = pages * resource.getpagesize() + memory_bytes
+        resource.setrlimit(resource.RLIMIT_AS, (most, most))
+
+
+if __name__ == "__main__":
+    _main(sys.argv[1:])

@@ -1,0 +1,1 @@
+"""All SQL that runs outside migrations, one file per subject; nothing here commits."""

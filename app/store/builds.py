@@ -1,0 +1,93 @@
+"""SQL of `index_build`: the life of each FAISS index, and which one a search may use."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from sqlalchemy import Connection, Row, text
+
+from app.values import Build
+
+CLUSTER = """(SELECT system_identifier FROM pg_control_system()) || '/' || (
+    SELECT oid FROM pg_database WHERE datname = current_database())"""
+"""Where a build's snapshot means something: this cluster, this database, not a restored copy."""
+
+COLUMNS = """id, model_id, snapshot::text,
+    coalesce((SELECT array_agg(x)::text FROM pg_snapshot_xip(snapshot) AS x), '{}') AS in_progress,
+    kind, parameters, rows, sha256, size, recall_at_10, recall_sample, seconds, state, reason,
+    finished_at"""
+
+
+def begin(connection: Connection, model_id: int) -> int:
+    """Record that a build begins; returns its id."""
+    sql = f"INSERT INTO index_build (model_id, cluster) VALUES (:model, {CLUSTER}) RETURNING id"
+    return int(connection.execute(text(sql), {"model": model_id}).scalar_one())
+
+
+def finish(connection: Connection, build_id: int, state: str, **figures: Any) -> Build:
+    """Publish or reject a build that is still `building`, with what was measured of it."""
+    if "parameters" in figures:
+        figures["parameters"] = json.dumps(figures["parameters"])
+    casts = {"snapshot": "::pg_snapshot", "parameters": "::jsonb"}
+    assigned = "".join(f", {name} = :{name}{casts.get(name, '')}" for name in figures)
+    sql = f"""UPDATE index_build SET state = :state, finished_at = clock_timestamp(){assigned}
+        WHERE id = :id AND state = 'building' RETURNING {COLUMNS}"""
+    return _build(connection.execute(text(sql), {"id": build_id, "state": state, **figures}).one())
+
+
+def retire_older(connection: Connection, model_id: int, keep: int) -> list[str]:
+    """Retire all but the newest `keep` published builds; returns the sha256 no build needs now."""
+    sql = """
+        WITH old AS (
+            UPDATE index_build SET state = 'retired' WHERE id IN (
+                SELECT id FROM index_build WHERE model_id = :model AND state = 'published'
+                ORDER BY id DESC OFFSET :keep)
+            RETURNING id, sha256)
+        SELECT sha256 FROM old WHERE NOT EXISTS (
+            SELECT FROM index_build AS b
+            WHERE b.sha256 = old.sha256 AND b.state = 'published' AND b.id NOT IN (
+                SELECT id FROM old))"""
+    return list(connection.execute(text(sql), {"model": model_id, "keep": keep}).scalars())
+
+
+def abandon(connection: Connection, reason: str) -> int:
+    """Reject builds still `building`; only for the holder of the builder's lock."""
+    sql = """UPDATE index_build SET state = 'rejected', reason = :reason,
+        finished_at = clock_timestamp() WHERE state = 'building'"""
+    return connection.execute(text(sql), {"reason": reason}).rowcount
+
+
+def usable(connection: Connection, model_id: int) -> Build | None:
+    """The newest published build that this transaction's snapshot sees, made in this cluster."""
+    sql = f"""SELECT {COLUMNS} FROM index_build
+        WHERE model_id = :model AND state = 'published' AND cluster = {CLUSTER}
+        ORDER BY id DESC LIMIT 1"""
+    row = connection.execute(text(sql), {"model": model_id}).one_or_none()
+    return _build(row) if row else None
+
+
+def latest(connection: Connection, limit: int) -> list[Build]:
+    """The newest builds in any state, newest first."""
+    sql = f"SELECT {COLUMNS} FROM index_build ORDER BY id DESC LIMIT :limit"
+    return [_build(row) for row in connection.execute(text(sql), {"limit": limit})]
+
+
+def delta_rows(connection: Connection, build: Build, at_most: int) -> int:
+    """How many embeddings changed since a build's snapshot, counted no further than `at_most`."""
+    sql = """SELECT count(*) FROM (
+        SELECT FROM embedding WHERE model_id = :model
+            AND (changed_in >= pg_snapshot_xmax(CAST(:snapshot AS pg_snapshot))
+                OR changed_in = ANY(CAST(:in_progress AS xid8[])))
+        LIMIT :at_most) AS delta"""
+    values = {
+        "model": build.model_id,
+        "snapshot": build.snapshot,
+        "in_progress": build.in_progress,
+        "at_most": at_most,
+    }
+    return int(connection.execute(text(sql), values).scalar_one())
+
+
+def _build(row: Row[Any]) -> Build:
+    return Build(*row._tuple())

@@ -1,0 +1,79 @@
+"""SQL of `ingest_run` and `ingest_reject`, and of the skus one run has seen."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import Connection, text
+
+
+def begin(connection: Connection, source: str, model_id: int) -> int:
+    """Record that a run begins; returns its id."""
+    sql = text("INSERT INTO ingest_run (source, model_id) VALUES (:source, :model) RETURNING id")
+    return int(connection.execute(sql, {"source": source, "model": model_id}).scalar_one())
+
+
+def finish(connection: Connection, run_id: int, state: str, report: Mapping[str, Any]) -> None:
+    """Record how a run ended, with its counts."""
+    connection.execute(
+        text(
+            "UPDATE ingest_run SET state = :state, report = CAST(:report AS jsonb),"
+            " finished_at = clock_timestamp() WHERE id = :id"
+        ),
+        {"id": run_id, "state": state, "report": json.dumps(report)},
+    )
+
+
+def reject(connection: Connection, run_id: int, rejects: Sequence[Mapping[str, Any]]) -> None:
+    """Record what was refused: mappings with line, sku, image, reason."""
+    connection.execute(
+        text(
+            "INSERT INTO ingest_reject (run_id, line, sku, image, reason)"
+            " VALUES (:run_id, :line, :sku, :image, :reason)"
+        ),
+        [{"run_id": run_id, **each} for each in rejects],
+    )
+
+
+def remember_skus(connection: Connection) -> None:
+    """Make the list of seen skus; it lives and dies with this connection."""
+    connection.execute(text("DROP TABLE IF EXISTS pg_temp.ingest_seen"))
+    connection.execute(
+        text("CREATE TEMPORARY TABLE ingest_seen (sku text PRIMARY KEY, line bigint NOT NULL)")
+    )
+
+
+def seen_before(
+    connection: Connection, skus: Sequence[str], lines: Sequence[int]
+) -> dict[str, int]:
+    """Note skus as seen; returns those noted before, with the line they were first seen in."""
+    values = {"skus": list(skus), "lines": list(lines)}
+    rows = connection.execute(
+        text("SELECT sku, line FROM ingest_seen WHERE sku = ANY(CAST(:skus AS text[]))"), values
+    )
+    old = {row.sku: row.line for row in rows}
+    connection.execute(
+        text(
+            "INSERT INTO ingest_seen SELECT * FROM"
+            " unnest(CAST(:skus AS text[]), CAST(:lines AS bigint[])) ON CONFLICT DO NOTHING"
+        ),
+        values,
+    )
+    return old
+
+
+def unseen_skus(connection: Connection, run_id: int, at_once: int) -> Iterator[list[str]]:
+    """The skus of products that were there before the run began and that it has not seen."""
+    sql = text(
+        """SELECT p.sku FROM product AS p
+        WHERE NOT EXISTS (SELECT FROM ingest_seen AS s WHERE s.sku = p.sku)
+            AND p.created_at < (SELECT started_at FROM ingest_run WHERE id = :run)
+        ORDER BY p.id LIMIT :at_once"""
+    )
+    while True:
+        skus = connection.execute(sql, {"run": run_id, "at_once": at_once}).scalars().all()
+        if not skus:
+            return
+        yield list(skus)

@@ -1,0 +1,177 @@
+"""SQL that finds the nearest pictures and the products that show them; every distance is `<=>`.
+
+Exact statements order by `(vec <=> q) + 0`: without the `+ 0` the planner may answer them from the
+HNSW index, which is not exact. Distances are cosine distances (0 to 2) as double precision.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sqlalchemy import Connection, Row, text
+
+from app.filters import condition
+from app.ranking import TOLERANCE, Candidates
+from app.values import Build, Filters, Hit, Model, Vector
+
+PRODUCTS = """
+, best AS (
+    SELECT DISTINCT ON (pp.product_id) pp.product_id, hit.picture_id, hit.distance
+    FROM hit JOIN product_picture AS pp USING (picture_id)
+    WHERE pp.product_id <> ALL(CAST(:excluded AS bigint[]))
+    ORDER BY pp.product_id, hit.distance, hit.picture_id
+), page AS (SELECT * FROM best ORDER BY distance, product_id LIMIT :k)
+SELECT page.product_id, page.picture_id, page.distance, seen.held, seen.fresh, seen.farthest
+FROM (
+    SELECT count(*) FILTER (WHERE NOT fresh) AS held, count(*) FILTER (WHERE fresh) AS fresh,
+        max(distance) FILTER (WHERE fresh) AS farthest
+    FROM hit
+) AS seen LEFT JOIN page ON true
+ORDER BY page.distance, page.product_id
+"""
+"""From hit(picture_id, distance, fresh) to the best k products, with what was seen of hit."""
+
+# Nominated rows count only as the build saw them; whatever changed since is searched exactly. A
+# transaction is invisible to a snapshot if it is at least its xmax or was in progress then: said
+# this way, both halves are found through the B-tree on changed_in.
+HELD_AND_FRESH = """
+WITH hit AS MATERIALIZED (
+    SELECT e.picture_id, e.vec <=> CAST(:q AS halfvec) AS distance, false AS fresh
+    FROM embedding AS e
+    WHERE e.model_id = {model} AND e.picture_id = ANY(CAST(:nominated AS bigint[]))
+        AND pg_visible_in_snapshot(e.changed_in, CAST(:snapshot AS pg_snapshot))
+  UNION ALL (
+    SELECT e.picture_id, e.vec <=> CAST(:q AS halfvec), true
+    FROM embedding AS e
+    WHERE e.model_id = {model}
+        AND (e.changed_in >= pg_snapshot_xmax(CAST(:snapshot AS pg_snapshot))
+            OR e.changed_in = ANY(CAST(:in_progress AS xid8[])))
+    ORDER BY (e.vec <=> CAST(:q AS halfvec)) + 0, e.picture_id
+    LIMIT :n)
+)"""
+
+EXACT = """
+WITH hit AS MATERIALIZED (
+    SELECT e.picture_id, e.vec <=> CAST(:q AS halfvec) AS distance, true AS fresh
+    FROM embedding AS e
+    WHERE e.model_id = {model}
+    ORDER BY (e.vec <=> CAST(:q AS halfvec)) + 0, e.picture_id
+    LIMIT :n
+)"""
+
+# The cast is the one of the HNSW index; ascending order of the bare operator is what it serves.
+HNSW = """
+WITH hit AS MATERIALIZED (
+    SELECT e.picture_id, e.vec::halfvec({dim}) <=> CAST(:q AS halfvec({dim})) AS distance,
+        true AS fresh
+    FROM embedding AS e
+    WHERE e.model_id = {model}
+    ORDER BY e.vec::halfvec({dim}) <=> CAST(:q AS halfvec({dim}))
+    LIMIT :n
+)"""
+
+EXACT_FILTERED = """
+WITH best AS (
+    SELECT DISTINCT ON (p.id) p.id, e.picture_id, e.vec <=> CAST(:q AS halfvec) AS distance
+    FROM product AS p
+    JOIN product_picture AS pp ON pp.product_id = p.id
+    JOIN embedding AS e ON e.model_id = {model} AND e.picture_id = pp.picture_id
+    WHERE {condition} AND p.id <> ALL(CAST(:excluded AS bigint[]))
+    ORDER BY p.id, (e.vec <=> CAST(:q AS halfvec)) + 0, e.picture_id
+)
+SELECT id, picture_id, distance FROM best ORDER BY distance, id LIMIT :k"""
+
+
+def near_build(
+    connection: Connection,
+    model: Model,
+    build: Build,
+    query: Vector,
+    nominated: NDArray[np.int64],
+    seen_to: float | None,
+    *,
+    n: int,
+    k: int,
+    excluded: Sequence[int],
+) -> Candidates:
+    """What the build nominated and the table still holds unchanged, and what changed since.
+
+    `seen_to` is the distance at which the build's nominees (int64, shape (m,)) end.
+    """
+    values: dict[str, Any] = {"nominated": nominated.tolist(), "snapshot": build.snapshot}
+    values["in_progress"] = build.in_progress
+    sql = HELD_AND_FRESH.format(model=model.id) + PRODUCTS
+    rows = _run(connection, sql, query, k, excluded, n=n, **values)
+    held, fresh, farthest = rows[0].held, rows[0].fresh, rows[0].farthest
+    ends = [] if seen_to is None else [seen_to - TOLERANCE]
+    if fresh >= n:
+        ends.append(farthest)
+    return _candidates(rows, min(ends, default=None), held + fresh, len(nominated) - held)
+
+
+def exact(
+    connection: Connection, model: Model, query: Vector, *, n: int, k: int, excluded: Sequence[int]
+) -> Candidates:
+    """The `n` nearest of all pictures, by a scan of the table."""
+    sql = EXACT.format(model=model.id) + PRODUCTS
+    return _first(_run(connection, sql, query, k, excluded, n=n), n)
+
+
+def hnsw(
+    connection: Connection, model: Model, query: Vector, *, n: int, k: int, excluded: Sequence[int]
+) -> Candidates:
+    """About the `n` nearest pictures, by pgvector's index; it cannot say that there are no more."""
+    settings = {
+        "hnsw.ef_search": str(min(max(100, 2 * n), 1000)),
+        "hnsw.iterative_scan": "strict_order",
+    }
+    for name, value in settings.items():
+        connection.execute(
+            text("SELECT set_config(:name, :value, true)"), {"name": name, "value": value}
+        )
+    sql = HNSW.format(model=model.id, dim=model.dim) + PRODUCTS
+    rows = _run(connection, sql, query, k, excluded, n=n)
+    return _candidates(rows, rows[0].farthest or 0.0, rows[0].fresh)
+
+
+def exact_filtered(
+    connection: Connection,
+    model: Model,
+    query: Vector,
+    filters: Filters,
+    *,
+    k: int,
+    excluded: Sequence[int],
+) -> Candidates:
+    """The `k` nearest products that pass the filters; nothing is left out."""
+    where, bound = condition(filters)
+    sql = EXACT_FILTERED.format(model=model.id, condition=where)
+    rows = _run(connection, sql, query, k, excluded, **bound)
+    hits = tuple(Hit(row[0], row[1], row[2]) for row in rows)
+    return Candidates(hits, None, len(hits))
+
+
+def _run(
+    connection: Connection, sql: str, query: Vector, k: int, excluded: Sequence[int], **values: Any
+) -> Sequence[Row[Any]]:
+    bound = {"q": literal(query), "k": k, "excluded": list(excluded), **values}
+    return connection.execute(text(sql), bound).all()
+
+
+def literal(vector: Vector) -> str:
+    """A vector as pgvector reads it; float16 values survive the trip digit for digit."""
+    return "[" + ",".join(map(str, vector.tolist())) + "]"
+
+
+def _first(rows: Sequence[Row[Any]], n: int) -> Candidates:
+    return _candidates(rows, rows[0].farthest if rows[0].fresh >= n else None, rows[0].fresh)
+
+
+def _candidates(
+    rows: Sequence[Row[Any]], seen_to: float | None, looked_at: int, vanished: int = 0
+) -> Candidates:
+    hits = tuple(Hit(row[0], row[1], row[2]) for row in rows if row.product_id is not None)
+    return Candidates(hits, seen_to, looked_at, vanished)

@@ -1,0 +1,125 @@
+"""SQL of `picture` and `embedding`: pictures known by their bytes, and their vectors."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from sqlalchemy import Connection, text
+
+from app.store import copy
+from app.values import Model, PictureData, Vector
+
+
+def known(connection: Connection, sha256s: Sequence[bytes], model_id: int) -> dict[bytes, bool]:
+    """The pictures that are stored, of these; True where this model has an embedding of it."""
+    rows = connection.execute(
+        text(
+            """SELECT pic.sha256, e.picture_id IS NOT NULL AS embedded
+            FROM picture AS pic
+            LEFT JOIN embedding AS e ON e.picture_id = pic.id AND e.model_id = :model
+            WHERE pic.sha256 = ANY(CAST(:sha256s AS bytea[]))"""
+        ),
+        {"sha256s": list(sha256s), "model": model_id},
+    )
+    return {bytes(row.sha256): row.embedded for row in rows}
+
+
+def ids(connection: Connection, sha256s: Sequence[bytes]) -> dict[bytes, int]:
+    """The ids of the pictures that are stored, of these; they stay until the transaction ends."""
+    rows = connection.execute(
+        text(
+            """SELECT sha256, id FROM picture WHERE sha256 = ANY(CAST(:sha256s AS bytea[]))
+            ORDER BY id FOR KEY SHARE"""
+        ),
+        {"sha256s": list(sha256s)},
+    )
+    return {bytes(row.sha256): row.id for row in rows}
+
+
+def save(connection: Connection, pictures: Sequence[PictureData]) -> None:
+    """Store the pictures that are not stored yet."""
+    connection.execute(
+        text(
+            """INSERT INTO picture (sha256, width, height, thumbnail)
+            SELECT * FROM unnest(CAST(:sha256 AS bytea[]), CAST(:width AS integer[]),
+                CAST(:height AS integer[]), CAST(:thumbnail AS bytea[]))
+            ON CONFLICT (sha256) DO NOTHING"""
+        ),
+        {
+            "sha256": [picture.sha256 for picture in pictures],
+            "width": [picture.width for picture in pictures],
+            "height": [picture.height for picture in pictures],
+            "thumbnail": [picture.thumbnail for picture in pictures],
+        },
+    )
+
+
+def embed(connection: Connection, model: Model, vectors: Mapping[int, Vector]) -> None:
+    """Store the embeddings of pictures (id) that this model has none of yet."""
+    have = set(
+        connection.execute(
+            text(
+                "SELECT picture_id FROM embedding WHERE model_id = :model"
+                " AND picture_id = ANY(CAST(:ids AS bigint[]))"
+            ),
+            {"model": model.id, "ids": list(vectors)},
+        ).scalars()
+    )
+    missing = sorted(set(vectors) - have)
+    if missing:
+        ids = np.array(missing, dtype=np.int64)
+        copy.embeddings_in(connection, model, ids, np.stack([vectors[id_] for id_ in missing]))
+
+
+def vectors_of_product(
+    connection: Connection, product_id: int, model: Model
+) -> NDArray[np.float32]:
+    """The embeddings of a product's pictures in order, shape (n, dim), float32."""
+    rows = connection.execute(
+        text(
+            """SELECT e.vec::vector::real[]
+            FROM product_picture AS pp
+            JOIN embedding AS e ON e.picture_id = pp.picture_id AND e.model_id = :model
+            WHERE pp.product_id = :product ORDER BY pp.position"""
+        ),
+        {"product": product_id, "model": model.id},
+    ).scalars()
+    return np.array(list(rows), dtype=np.float32).reshape(-1, model.dim)
+
+
+def stream(
+    connection: Connection, model: Model
+) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float16]]]:
+    """Every embedding of a model in blocks: ids (n,) int64 and vectors (n, dim) float16."""
+    return copy.embeddings_out(connection, model)
+
+
+def count(connection: Connection, model: Model, at_most: int) -> int:
+    """How many embeddings a model has, counted no further than `at_most`."""
+    sql = text(
+        "SELECT count(*) FROM (SELECT FROM embedding WHERE model_id = :model LIMIT :at_most) AS e"
+    )
+    return int(connection.execute(sql, {"model": model.id, "at_most": at_most}).scalar_one())
+
+
+def sweep(connection: Connection, ids: Sequence[int]) -> int:
+    """Delete those of these pictures that no product shows; their embeddings go with them.
+
+    The rows are locked first and looked at in a second statement, which then sees the product that
+    another transaction linked while this one waited.
+    """
+    values = {"ids": list(ids)}
+    connection.execute(
+        text("SELECT FROM picture WHERE id = ANY(CAST(:ids AS bigint[])) ORDER BY id FOR UPDATE"),
+        values,
+    )
+    done = connection.execute(
+        text(
+            """DELETE FROM picture WHERE id = ANY(CAST(:ids AS bigint[])) AND NOT EXISTS (
+                SELECT FROM product_picture AS pp WHERE pp.picture_id = picture.id)"""
+        ),
+        values,
+    )
+    return done.rowcount

@@ -1,0 +1,172 @@
+"""SQL of `product` and `product_picture`: what is known of a product and of its pictures."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, Row, text
+
+from app.filters import condition
+from app.values import Filters, PictureRef, Product
+
+FIELDS = "sku, title, brand, category, colour, year, price, currency, attributes"
+
+TYPES = {
+    "sku": "text",
+    "title": "text",
+    "brand": "text",
+    "category": "text",
+    "colour": "text",
+    "year": "integer",
+    "price": "numeric",
+    "currency": "text",
+    "attributes": "text",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """A product as the table has it, with its pictures in order."""
+
+    id: int
+    product: Product
+    pictures: tuple[PictureRef, ...]
+
+
+def by_sku(connection: Connection, skus: Sequence[str]) -> dict[str, Stored]:
+    """The products that are there, of these skus."""
+    rows = connection.execute(
+        text(
+            f"""SELECT {FIELDS}, p.id, shown.sha256s, shown.uris
+            FROM product AS p, LATERAL (
+                SELECT array_agg(pic.sha256 ORDER BY pp.position) AS sha256s,
+                    array_agg(pp.uri ORDER BY pp.position) AS uris
+                FROM product_picture AS pp JOIN picture AS pic ON pic.id = pp.picture_id
+                WHERE pp.product_id = p.id) AS shown
+            WHERE p.sku = ANY(CAST(:skus AS text[]))"""
+        ),
+        {"skus": list(skus)},
+    )
+    return {row.sku: _stored(row) for row in rows}
+
+
+def details(connection: Connection, hits: Sequence[tuple[int, int]]) -> dict[int, Row[Any]]:
+    """For pairs (product id, picture id): the product's fields, the picture's uri and thumbnail."""
+    rows = connection.execute(
+        text(
+            f"""SELECT p.id, {FIELDS}, pp.uri, pic.thumbnail
+            FROM unnest(CAST(:products AS bigint[]), CAST(:pictures AS bigint[]))
+                AS hit (product_id, picture_id)
+            JOIN product AS p ON p.id = hit.product_id
+            JOIN product_picture AS pp USING (product_id, picture_id)
+            JOIN picture AS pic ON pic.id = hit.picture_id"""
+        ),
+        {"products": [hit[0] for hit in hits], "pictures": [hit[1] for hit in hits]},
+    )
+    return {row.id: row for row in rows}
+
+
+def product_of(row: Row[Any]) -> Product:
+    """The product in a row that holds FIELDS."""
+    return Product(*(getattr(row, name) for name in TYPES))
+
+
+def save(connection: Connection, products: Iterable[Product]) -> dict[str, int]:
+    """Insert or overwrite products by sku; returns their ids."""
+    columns: dict[str, list[Any]] = {name: [] for name in TYPES}
+    for product in products:
+        for name, values in columns.items():
+            values.append(getattr(product, name))
+    columns["attributes"] = [json.dumps(dict(found)) for found in columns["attributes"]]
+    arrays = ", ".join(f"CAST(:{name} AS {type_}[])" for name, type_ in TYPES.items())
+    overwritten = ", ".join(f"{name} = excluded.{name}" for name in TYPES if name != "sku")
+    rows = connection.execute(
+        text(
+            f"""INSERT INTO product ({FIELDS})
+            SELECT {FIELDS.replace("attributes", "attributes::jsonb")}
+            FROM unnest({arrays}) AS new ({FIELDS}) ORDER BY sku
+            ON CONFLICT (sku) DO UPDATE SET {overwritten}, updated_at = now()
+            RETURNING sku, id"""
+        ),
+        columns,
+    )
+    return {row.sku: row.id for row in rows}
+
+
+def show(connection: Connection, shown: Mapping[int, Sequence[tuple[int, str]]]) -> list[int]:
+    """Set the pictures (id, uri) of products (id), in order; returns the ids no longer shown."""
+    old = connection.execute(
+        text(
+            "DELETE FROM product_picture WHERE product_id = ANY(CAST(:ids AS bigint[]))"
+            " RETURNING picture_id"
+        ),
+        {"ids": list(shown)},
+    )
+    before = set(old.scalars())
+    rows = [
+        (product, picture, position, uri)
+        for product, pictures in shown.items()
+        for position, (picture, uri) in enumerate(pictures)
+    ]
+    columns: list[list[Any]] = [list(column) for column in zip(*rows, strict=True)] or [[]] * 4
+    names = ("product", "picture", "position", "uri")
+    connection.execute(
+        text(
+            """INSERT INTO product_picture (product_id, picture_id, position, uri)
+            SELECT * FROM unnest(CAST(:product AS bigint[]), CAST(:picture AS bigint[]),
+                CAST(:position AS integer[]), CAST(:uri AS text[]))"""
+        ),
+        dict(zip(names, columns, strict=True)),
+    )
+    return sorted(before - set(columns[1]))
+
+
+def delete(connection: Connection, ids: Sequence[int]) -> list[int]:
+    """Delete products; returns the ids of the pictures they showed."""
+    values = {"ids": list(ids)}
+    pictures = connection.execute(
+        text(
+            "SELECT DISTINCT picture_id FROM product_picture"
+            " WHERE product_id = ANY(CAST(:ids AS bigint[]))"
+        ),
+        values,
+    ).scalars()
+    found = list(pictures)
+    connection.execute(text("DELETE FROM product WHERE id = ANY(CAST(:ids AS bigint[]))"), values)
+    return found
+
+
+def ids(connection: Connection, skus: Sequence[str]) -> dict[str, int]:
+    """The ids of the products that are there, of these skus."""
+    rows = connection.execute(
+        text("SELECT sku, id FROM product WHERE sku = ANY(CAST(:skus AS text[]))"),
+        {"skus": list(skus)},
+    )
+    return {row.sku: row.id for row in rows}
+
+
+def passing(connection: Connection, skus: Sequence[str], filters: Filters) -> set[str]:
+    """Those of these skus whose product passes the filters."""
+    where, bound = condition(filters)
+    sql = f"SELECT sku FROM product AS p WHERE p.sku = ANY(CAST(:skus AS text[])) AND {where}"
+    return set(connection.execute(text(sql), {"skus": list(skus), **bound}).scalars())
+
+
+def similar_skus(connection: Connection, sku: str, limit: int = 3) -> list[str]:
+    """A few skus that begin like this one, to offer when it is not there."""
+    rows = connection.execute(
+        text(
+            "SELECT sku FROM product WHERE starts_with(lower(sku), lower(:start))"
+            " ORDER BY sku LIMIT :limit"
+        ),
+        {"start": sku[:4], "limit": limit},
+    )
+    return list(rows.scalars())
+
+
+def _stored(row: Row[Any]) -> Stored:
+    shown = zip(row.sha256s or (), row.uris or (), strict=True)
+    return Stored(row.id, product_of(row), tuple(PictureRef(*each) for each in shown))

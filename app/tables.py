@@ -1,0 +1,240 @@
+"""The tables of the catalogue, as SQLAlchemy sees them; `alembic/versions` creates them.
+
+What SQLAlchemy cannot say (partitions, the stamp trigger, HNSW) lives in the migrations alone.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import (
+    REAL,
+    BigInteger,
+    Boolean,
+    CheckConstraint,
+    Column,
+    Computed,
+    DateTime,
+    Double,
+    ForeignKey,
+    Identity,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Numeric,
+    PrimaryKeyConstraint,
+    Table,
+    Text,
+    text,
+)
+from sqlalchemy.dialects.postgresql import JSONB, TSVECTOR
+from sqlalchemy.dialects.postgresql.base import ischema_names
+from sqlalchemy.types import UserDefinedType
+
+SCHEMA_REVISION = "0001"
+"""The migration this code is written for; a test compares it with the newest in `alembic/`."""
+
+WORDS = """to_tsvector('simple'::regconfig, regexp_replace(normalize(left(
+    coalesce(title, '') || ' ' || coalesce(brand, '') || ' ' || coalesce(category, '') || ' '
+    || coalesce(colour, ''), 10000), NFKD), '[\\u0300-\\u036F]', '', 'g'))"""
+
+VEC_COMMENT = "unit-length embedding, float16; compare with <=> (cosine)"
+STAMP_COMMENT = (
+    "transaction that last wrote this row; set by a trigger, whatever the statement says"
+)
+
+
+class _PlainType(UserDefinedType[Any]):
+    """A PostgreSQL type that SQLAlchemy only needs to name."""
+
+    cache_ok = True
+    spelling = ""
+
+    def get_col_spec(self, **_: Any) -> str:
+        return self.spelling
+
+
+class Vector(_PlainType):
+    """pgvector's vector of float32; here so that a column of this type is told from halfvec."""
+
+    spelling = "vector"
+
+
+class HalfVec(_PlainType):
+    """pgvector's vector of float16, without a size: each partition has its own."""
+
+    spelling = "halfvec"
+
+
+class Xid8(_PlainType):
+    """A transaction number that never wraps around."""
+
+    spelling = "xid8"
+
+
+class PgSnapshot(_PlainType):
+    """Which transactions a query sees."""
+
+    spelling = "pg_snapshot"
+
+
+for _type in (Vector, HalfVec, Xid8, PgSnapshot):
+    ischema_names.setdefault(_type.spelling, _type)
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "%(table_name)s_%(column_0_N_name)s_idx",
+        "uq": "%(table_name)s_%(column_0_N_name)s_key",
+        "ck": "%(table_name)s_%(constraint_name)s_check",
+        "fk": "%(table_name)s_%(column_0_N_name)s_fkey",
+        "pk": "%(table_name)s_pkey",
+    }
+)
+
+
+def _moment(name: str) -> Column[Any]:
+    return Column(name, DateTime(timezone=True), nullable=False, server_default=text("now()"))
+
+
+def _count(name: str) -> Column[int]:
+    return Column(name, BigInteger, nullable=False, server_default=text("0"))
+
+
+product = Table(
+    "product",
+    metadata,
+    Column("id", BigInteger, Identity(always=True), primary_key=True),
+    Column("sku", Text, nullable=False, unique=True),
+    Column("title", Text, nullable=False, server_default=""),
+    Column("brand", Text, index=True),
+    Column("category", Text, index=True),
+    Column("colour", Text, index=True),
+    Column("year", Integer, index=True),
+    Column("price", Numeric(14, 4), index=True),
+    Column("currency", Text),
+    Column("attributes", JSONB, nullable=False, server_default=text("'{}'::jsonb")),
+    Column("identity_key", Text, nullable=False, server_default="", index=True),
+    Column("words", TSVECTOR, Computed(WORDS, persisted=True)),
+    _moment("created_at"),
+    _moment("updated_at"),
+    CheckConstraint("sku <> ''", name="sku"),
+    CheckConstraint("price >= 0", name="price"),
+    CheckConstraint("jsonb_typeof(attributes) = 'object'", name="attributes"),
+    Index("product_attributes_idx", "attributes", postgresql_using="gin"),
+    Index("product_words_idx", "words", postgresql_using="gin"),
+)
+
+picture = Table(
+    "picture",
+    metadata,
+    Column("id", BigInteger, Identity(always=True), primary_key=True),
+    Column("sha256", LargeBinary, nullable=False, unique=True),
+    Column("width", Integer, nullable=False),
+    Column("height", Integer, nullable=False),
+    Column("thumbnail", LargeBinary, nullable=False),
+    _moment("created_at"),
+    CheckConstraint("octet_length(sha256) = 32", name="sha256"),
+    CheckConstraint("width > 0 AND height > 0", name="size"),
+    CheckConstraint("octet_length(thumbnail) <= 20480", name="thumbnail"),
+)
+
+product_picture = Table(
+    "product_picture",
+    metadata,
+    Column("product_id", BigInteger, ForeignKey("product.id", ondelete="CASCADE")),
+    Column("picture_id", BigInteger, ForeignKey("picture.id"), index=True),
+    Column("position", Integer, nullable=False),
+    Column("uri", Text, nullable=False),
+    PrimaryKeyConstraint("product_id", "picture_id"),
+    CheckConstraint("position >= 0", name="position"),
+)
+
+model = Table(
+    "model",
+    metadata,
+    Column("id", Integer, Identity(always=True), primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("revision", Text, nullable=False),
+    Column("dim", Integer, nullable=False),
+    Column("fingerprint", Text, nullable=False, unique=True),
+    Column("active", Boolean, nullable=False, server_default=text("false")),
+    _moment("created_at"),
+    CheckConstraint("dim BETWEEN 1 AND 4000", name="dim"),
+    Index("model_active_idx", "active", unique=True, postgresql_where=text("active")),
+)
+
+embedding = Table(
+    "embedding",
+    metadata,
+    Column("model_id", Integer, ForeignKey("model.id")),
+    Column("picture_id", BigInteger, ForeignKey("picture.id", ondelete="CASCADE")),
+    Column("vec", HalfVec, nullable=False, comment=VEC_COMMENT),
+    Column("changed_in", Xid8, nullable=False, comment=STAMP_COMMENT),
+    PrimaryKeyConstraint("picture_id", "model_id"),
+    Index("embedding_changed_in_idx", "changed_in"),
+    postgresql_partition_by="LIST (model_id)",
+)
+
+index_build = Table(
+    "index_build",
+    metadata,
+    Column("id", BigInteger, Identity(always=True), primary_key=True),
+    Column("model_id", Integer, ForeignKey("model.id", ondelete="CASCADE"), nullable=False),
+    Column("cluster", Text, nullable=False),
+    Column("snapshot", PgSnapshot),
+    Column("kind", Text),
+    Column("parameters", JSONB, nullable=False, server_default=text("'{}'::jsonb")),
+    _count("rows"),
+    Column("sha256", Text),
+    _count("size"),
+    Column("recall_at_10", REAL),
+    Column("recall_sample", Integer),
+    Column("seconds", Double),
+    Column("state", Text, nullable=False, server_default="building"),
+    Column("reason", Text),
+    _moment("started_at"),
+    Column("finished_at", DateTime(timezone=True)),
+    CheckConstraint("state IN ('building', 'published', 'rejected', 'retired')", name="state"),
+    CheckConstraint(
+        "state <> 'published' OR (snapshot IS NOT NULL AND sha256 IS NOT NULL)", name="published"
+    ),
+    Index("index_build_model_id_state_idx", "model_id", "state"),
+)
+
+duplicate_verdict = Table(
+    "duplicate_verdict",
+    metadata,
+    Column("sku_a", Text, nullable=False),
+    Column("sku_b", Text, nullable=False),
+    Column("same", Boolean, nullable=False),
+    Column("decided_by", Text, nullable=False),
+    _moment("decided_at"),
+    PrimaryKeyConstraint("sku_a", "sku_b"),
+    CheckConstraint('sku_a COLLATE "C" < sku_b COLLATE "C"', name="ordered"),
+)
+
+ingest_run = Table(
+    "ingest_run",
+    metadata,
+    Column("id", BigInteger, Identity(always=True), primary_key=True),
+    Column("source", Text, nullable=False),
+    Column("model_id", Integer, ForeignKey("model.id", ondelete="SET NULL")),
+    Column("state", Text, nullable=False, server_default="running"),
+    Column("report", JSONB, nullable=False, server_default=text("'{}'::jsonb")),
+    _moment("started_at"),
+    Column("finished_at", DateTime(timezone=True)),
+    CheckConstraint("state IN ('running', 'finished', 'failed')", name="state"),
+)
+
+ingest_reject = Table(
+    "ingest_reject",
+    metadata,
+    Column("id", BigInteger, Identity(always=True), primary_key=True),
+    Column("run_id", BigInteger, ForeignKey("ingest_run.id", ondelete="CASCADE"), nullable=False),
+    Column("line", BigInteger),
+    Column("sku", Text),
+    Column("image", Text),
+    Column("reason", Text, nullable=False),
+    Index("ingest_reject_run_id_idx", "run_id"),
+)

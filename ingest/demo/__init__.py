@@ -1,0 +1,5 @@
+"""Draws the demo catalogue: a few hundred products, their pictures, and photographs to ask with."""
+
+from ingest.demo.folder import draw_catalogue
+
+__all__ = ["draw_catalogue"]

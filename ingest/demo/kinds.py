@@ -1,0 +1,90 @@
+"""The kinds of product: how each is drawn, what it is made of, what it costs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from ingest.demo import carry, cycle, home, kitchen, small, sound, wear
+from ingest.demo.canvas import Canvas
+from ingest.demo.look import Look
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """One kind: `stands` upright or is laid flat; prices in euros, lowest and highest."""
+
+    name: str
+    draw: Callable[[Canvas, Look], None]
+    stands: bool
+    materials: tuple[str, ...]
+    prices: tuple[float, float]
+    gloss: float = 0.1
+    texture: str = "none"
+    patterned: float = 0.5
+    """The share of products with a pattern; nobody buys a dotted guitar."""
+    colours: tuple[str, ...] = ()
+    """The colours it comes in; none named: all of them."""
+
+
+GUITARS = ("natural", "amber", "walnut", "black", "red", "cream", "teal", "navy")
+
+KINDS: tuple[Kind, ...] = (
+    Kind("mug", kitchen.mug, True, ("stoneware", "porcelain", "enamel"), (9, 32), 0.5),
+    Kind("T-shirt", wear.t_shirt, False, ("cotton", "linen", "hemp"), (15, 60), 0.0, "fabric"),
+    Kind(
+        "trainer",
+        wear.trainer,
+        True,
+        ("canvas", "leather", "mesh"),
+        (49, 180),
+        0.08,
+        "leather",
+        0.2,
+    ),
+    Kind(
+        "backpack",
+        carry.backpack,
+        True,
+        ("canvas", "nylon", "leather"),
+        (39, 190),
+        0.0,
+        "fabric",
+        0.35,
+    ),
+    Kind("chair", home.chair, True, ("oak", "beech", "plastic"), (59, 420), 0.1, "fabric", 0.3),
+    Kind("lamp", home.lamp, True, ("linen", "metal", "glass"), (29, 260), 0.05, "none", 0.35),
+    Kind(
+        "watch",
+        small.watch,
+        False,
+        ("leather", "steel", "silicone"),
+        (69, 690),
+        0.1,
+        "leather",
+        0.25,
+    ),
+    Kind(
+        "headphones", sound.headphones, False, ("plastic", "aluminium"), (39, 390), 0.3, "none", 0.0
+    ),
+    Kind("teapot", kitchen.teapot, True, ("porcelain", "stoneware", "cast iron"), (24, 95), 0.5),
+    Kind("sunglasses", small.sunglasses, False, ("acetate", "metal"), (25, 240), 0.5, "none", 0.25),
+    Kind(
+        "guitar",
+        sound.guitar,
+        False,
+        ("spruce", "mahogany", "maple"),
+        (149, 1900),
+        0.5,
+        "wood",
+        0.0,
+        GUITARS,
+    ),
+    Kind(
+        "plant pot", kitchen.plant_pot, True, ("terracotta", "concrete", "stoneware"), (12, 85), 0.1
+    ),
+    Kind("umbrella", carry.umbrella, True, ("polyester", "nylon"), (15, 79), 0.1, "none", 0.55),
+    Kind("bicycle", cycle.bicycle, True, ("steel", "aluminium"), (349, 2400), 0.5, "none", 0.0),
+    Kind("bottle", kitchen.bottle, True, ("steel", "glass", "tritan"), (12, 45), 0.5),
+    Kind("clock", home.clock, False, ("beech", "metal", "acrylic"), (19, 140), 0.2, "none", 0.25),
+)

@@ -1,0 +1,191 @@
+"""Ingest: read, fetch, decode, encode, write, a chunk at a time, so that any source fits in memory.
+
+While the encoder works on one chunk, the next is fetched and decoded. Every chunk is written in one
+transaction and rows that are stored already are left alone, so a run that was interrupted is
+finished by running it again.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import asdict, dataclass
+from itertools import islice
+
+from app.catalog import Batch, CatalogService, Change, PicturesMissing
+from app.encoders import Encoder
+from app.errors import BadSource
+from app.runs import IngestRun
+from app.values import Model, Vector
+from ingest.prepare import Chunk, Preparer
+from ingest.rejects import RejectFile
+from ingest.sources import Reject, Row
+
+CHUNK_ROWS = 64
+ENCODED_AT_ONCE = 32
+ATTEMPTS = 5
+"""How often a chunk is begun again when others delete its pictures meanwhile."""
+
+
+@dataclass(slots=True)
+class Report:
+    """What a run did. Rows: read = added + updated + unchanged + rejected.
+
+    `images_embedded` pictures went through the encoder; `images_reused` mentions of a picture had
+    bytes that were embedded before; `images_rejected` were refused, alone or with their row.
+    """
+
+    read: int = 0
+    added: int = 0
+    updated: int = 0
+    unchanged: int = 0
+    rejected: int = 0
+    deleted: int = 0
+    images_embedded: int = 0
+    images_reused: int = 0
+    images_rejected: int = 0
+    seconds: float = 0.0
+
+    def as_dict(self) -> dict[str, int | float]:
+        """The counts by name."""
+        return asdict(self)
+
+
+Progress = Callable[[Report], None]
+
+
+class Ingest:
+    """One run from a source into the catalogue, under one model."""
+
+    def __init__(
+        self,
+        catalog: CatalogService,
+        model: Model,
+        encoder: Callable[[], Encoder],
+        preparer: Preparer,
+        run: IngestRun,
+        rejects: RejectFile,
+    ) -> None:
+        self._catalog = catalog
+        self._model = model
+        self._encoder = encoder
+        self._preparer = preparer
+        self._run = run
+        self._rejects = rejects
+        self._anonymous = 0
+        self.report = Report()
+
+    def run(
+        self, rows: Iterable[Row | Reject], *, prune: bool = False, progress: Progress | None = None
+    ) -> Report:
+        """Write every row and refuse the bad ones; with `prune`, delete what the source lacks.
+
+        Raises BadSource when pruning would be a guess (nothing good was read, or rows without a
+        sku), and DatabaseUnavailable when the database goes away; then run it again.
+        """
+        began = time.monotonic()
+        with closing(self._ahead(_chunks(rows))) as prepared:
+            for chunk in prepared:
+                self._take(chunk)
+                self.report.seconds = round(time.monotonic() - began, 3)
+                if progress:
+                    progress(self.report)
+        if prune:
+            self._prune()
+        self.report.seconds = round(time.monotonic() - began, 3)
+        self._run.finished(self.report.as_dict())
+        return self.report
+
+    def _ahead(self, chunks: Iterable[Sequence[Row | Reject]]) -> Generator[Chunk]:
+        """The chunks, each prepared while the one before it is encoded and written."""
+        with ThreadPoolExecutor(1, "prepare") as executor, closing(self._preparer):
+            waiting: Future[Chunk] | None = None
+            for rows in chunks:
+                begun = executor.submit(self._preparer.prepare, self._unique(rows))
+                if waiting is not None:
+                    yield waiting.result()
+                waiting = begun
+            if waiting is not None:
+                yield waiting.result()
+
+    def _unique(self, rows: Sequence[Row | Reject]) -> list[Row | Reject]:
+        """The rows, with those whose sku came before in this source turned into rejects."""
+        first: dict[str, int] = {}
+        for row in rows:
+            if (sku := _sku(row)) is not None:
+                first.setdefault(sku, row.line)
+        first |= self._run.seen_before(first)
+        return [_once(row, first) for row in rows]
+
+    def _take(self, chunk: Chunk) -> None:
+        """Encode and write one chunk, and count what became of it."""
+        for _ in range(ATTEMPTS):
+            vectors = self._encode(chunk)
+            pictures = {sha256: new.data for sha256, new in chunk.new.items()}
+            try:
+                changes = self._catalog.write(Batch(chunk.entries, pictures, vectors), self._model)
+            except PicturesMissing:
+                chunk = self._preparer.prepare(chunk.rows)
+            else:
+                self._refuse(chunk)
+                self._count(chunk, len(vectors), list(changes.values()))
+                return
+        raise PicturesMissing("Pictures are deleted as fast as they are loaded; try again later.")
+
+    def _encode(self, chunk: Chunk) -> dict[bytes, Vector]:
+        """Vectors of the chunk's new pictures, less those the chunk before has brought since."""
+        embedded = self._catalog.known(sorted(chunk.new), self._model)
+        wanted = [sha256 for sha256 in chunk.new if not embedded.get(sha256)]
+        vectors: dict[bytes, Vector] = {}
+        for begin in range(0, len(wanted), ENCODED_AT_ONCE):
+            some = wanted[begin : begin + ENCODED_AT_ONCE]
+            rows = self._encoder().encode_pictures([chunk.new[sha].picture for sha in some])
+            vectors.update(zip(some, rows, strict=True))
+        return vectors
+
+    def _refuse(self, chunk: Chunk) -> None:
+        self._rejects.write(chunk.rejects)
+        self._run.reject([asdict(reject) for reject in chunk.rejects])
+        self._anonymous += sum(reject.sku is None for reject in chunk.rejects)
+
+    def _count(self, chunk: Chunk, embedded: int, changes: Sequence[Change]) -> None:
+        report = self.report
+        report.read += len(chunk.rows)
+        report.added += changes.count(Change.ADDED)
+        report.updated += changes.count(Change.UPDATED)
+        report.unchanged += changes.count(Change.UNCHANGED)
+        report.rejected += chunk.refused_rows
+        report.images_embedded += embedded
+        report.images_reused += sum(len(entry.pictures) for entry in chunk.entries) - embedded
+        report.images_rejected += sum(reject.image is not None for reject in chunk.rejects)
+
+    def _prune(self) -> None:
+        """Delete the products the source no longer has; a refused row keeps its product."""
+        if self._anonymous:
+            raise BadSource(
+                f"Nothing was pruned: {self._anonymous} rows have no readable sku, and their "
+                "products could not be told from those to delete. Mend the rows and run it again."
+            )
+        if self.report.read == self.report.rejected:
+            raise BadSource("Nothing was pruned: no row of the source could be used.")
+        for skus in self._run.unseen():
+            self.report.deleted += self._catalog.delete(skus)
+
+
+def _chunks(rows: Iterable[Row | Reject]) -> Iterator[list[Row | Reject]]:
+    source = iter(rows)
+    while chunk := list(islice(source, CHUNK_ROWS)):
+        yield chunk
+
+
+def _sku(row: Row | Reject) -> str | None:
+    return row.product.sku if isinstance(row, Row) else row.sku
+
+
+def _once(row: Row | Reject, first: dict[str, int]) -> Row | Reject:
+    if isinstance(row, Reject) or first[row.product.sku] == row.line:
+        return row
+    before = first[row.product.sku]
+    return Reject(row.line, row.product.sku, f"the sku is already in line {before} of the source")

@@ -1,0 +1,217 @@
+"""A source of products (a CSV or a folder of pictures) as rows, and as rejects with the reason."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator
+from dataclasses import dataclass
+from decimal import Decimal, InvalidOperation
+from pathlib import Path
+from typing import Protocol
+
+from app.errors import BadSource
+from app.values import Product
+
+PICTURE_SUFFIXES = frozenset(
+    (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".gif", ".webp", ".avif", ".heic", ".heif")
+    + (".bmp", ".tif", ".tiff")
+)
+COLUMNS = ("sku", "title", "brand", "category", "colour", "year", "price", "currency", "images")
+LONGEST_FIELD = 10_000_000
+MOST_IMAGES = 100
+LONGEST_INDEXED = 500
+"""Characters; PostgreSQL cannot index a value of much more than 2,600 bytes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A product of a source and its pictures, as the source names them."""
+
+    line: int
+    product: Product
+    images: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Reject:
+    """What was refused: a whole row, or where `image` is set, one of its pictures."""
+
+    line: int
+    sku: str | None
+    reason: str
+    image: str | None = None
+
+
+class BadField(ValueError):
+    """A value that does not fit its column."""
+
+
+class _Lines(Protocol):
+    """What `csv.reader` returns; its own type has no name."""
+
+    @property
+    def line_num(self) -> int: ...
+    def __next__(self) -> list[str]: ...
+
+
+def read(source: Path, *, encoding: str = "utf-8") -> Iterator[Row | Reject]:
+    """The rows of a CSV file, or of a folder of pictures. Raises BadSource."""
+    if not source.exists():
+        raise BadSource(f"There is no file or folder {source}.")
+    return read_folder(source) if source.is_dir() else read_csv(source, encoding=encoding)
+
+
+def read_csv(source: Path, *, encoding: str = "utf-8") -> Iterator[Row | Reject]:
+    """The rows of a CSV with a header; columns of no known name become attributes.
+
+    `line` is the line of the file a row begins in, counted from 1. Raises BadSource for a file that
+    cannot be read at all: no sku column, a header in another encoding, not a text.
+    """
+    csv.field_size_limit(LONGEST_FIELD)
+    try:
+        with source.open(
+            encoding=_encoding(source, encoding), errors="surrogateescape", newline=""
+        ) as text:
+            lines = csv.reader(text, strict=True)
+            header = _header(source, lines, encoding)
+            yield from _csv_rows(lines, header, encoding)
+    except LookupError as exc:
+        raise BadSource(f"There is no encoding named {encoding!r}.") from exc
+    except OSError as exc:
+        raise BadSource(f"{source} cannot be read: {exc.strerror or exc}.") from exc
+    except UnicodeError as exc:
+        raise BadSource(f"{source} is not {encoding}: {exc}. Name its encoding.") from exc
+
+
+def read_folder(source: Path) -> Iterator[Row | Reject]:
+    """A product for every picture in a folder and its subfolders, in the order of their paths.
+
+    The sku is the file name without its suffix, the category the folder it lies in.
+    """
+    pictures = sorted(
+        path for path in source.rglob("*")
+        if path.suffix.lower() in PICTURE_SUFFIXES and path.is_file()
+    )  # fmt: skip
+    if not pictures:
+        known = ", ".join(sorted(suffix[1:] for suffix in PICTURE_SUFFIXES))
+        raise BadSource(f"There is no picture in {source}; looked for {known}.")
+    for number, path in enumerate(pictures, start=1):
+        relative = path.relative_to(source)
+        category = relative.parent.name or None
+        fields = {"sku": path.stem, "title": path.stem, "category": category or ""}
+        try:
+            yield Row(number, _product(fields, {}), (relative.as_posix(),))
+        except BadField as exc:
+            yield Reject(number, path.stem, str(exc))
+
+
+def _encoding(source: Path, wanted: str) -> str:
+    """The encoding a byte order mark names, else the wanted one."""
+    with source.open("rb") as file:
+        mark = file.read(4)
+    if mark.startswith((b"\xff\xfe", b"\xfe\xff")):
+        return "utf-16"
+    return "utf-8-sig" if wanted.lower().replace("_", "-") in ("utf-8", "utf8") else wanted
+
+
+def _header(source: Path, lines: _Lines, encoding: str) -> list[str]:
+    try:
+        header = [name.strip() for name in next(lines)]
+    except StopIteration:
+        raise BadSource(f"{source} is empty; the first line names the columns.") from None
+    except csv.Error as exc:
+        raise BadSource(f"{source} is not a CSV file: {exc}.") from exc
+    lowered = [name.lower() for name in header]
+    if _undecoded("".join(header)) or "\0" in "".join(header):
+        raise BadSource(f"{source} is not {encoding} text. Name its encoding with --encoding.")
+    if "sku" not in lowered:
+        raise BadSource(
+            f"{source} has no column sku; it has {', '.join(header)}. The first line names the "
+            "columns, separated by commas."
+        )
+    if twice := sorted({name for name in lowered if name and lowered.count(name) > 1}):
+        raise BadSource(f"{source} has more than one column {', '.join(twice)}.")
+    return [low if low in COLUMNS else name for low, name in zip(lowered, header, strict=True)]
+
+
+def _csv_rows(lines: _Lines, header: list[str], encoding: str) -> Iterator[Row | Reject]:
+    while True:
+        line = lines.line_num + 1
+        try:
+            values = next(lines)
+        except StopIteration:
+            return
+        except csv.Error as exc:
+            yield Reject(line, None, f"not a CSV row: {exc}")
+            continue
+        if any(value.strip() for value in values):
+            yield _csv_row(line, header, values, encoding)
+
+
+def _csv_row(line: int, header: list[str], values: list[str], encoding: str) -> Row | Reject:
+    fields = dict(zip(header, (value.strip() for value in values), strict=False))
+    sku = fields.get("sku") or None
+    try:
+        if len(values) > len(header):
+            raise BadField(f"{len(values)} values for {len(header)} columns; quote commas")
+        if _undecoded("".join(values)):
+            raise BadField(f"not {encoding} text; save the file as UTF-8 or name its encoding")
+        images = tuple(part.strip() for part in fields.pop("images", "").split("|") if part.strip())
+        if len(images) > MOST_IMAGES:
+            raise BadField(f"{len(images)} images; a product shows at most {MOST_IMAGES}")
+        unknown = {name: fields.pop(name) for name in list(fields) if name not in COLUMNS}
+        return Row(line, _product(fields, unknown), images)
+    except BadField as exc:
+        return Reject(line, sku if sku and not _undecoded(sku) else None, str(exc))
+
+
+def _product(fields: dict[str, str], unknown: dict[str, str]) -> Product:
+    if any("\0" in value for value in (*fields.values(), *unknown.values())):
+        raise BadField("a field holds a NUL character")
+    sku = fields.get("sku", "")
+    if not sku:
+        raise BadField("no sku")
+    for name in ("sku", "brand", "category", "colour"):
+        if len(fields.get(name, "")) > LONGEST_INDEXED:
+            raise BadField(f"the {name} is longer than {LONGEST_INDEXED} characters")
+    return Product(
+        sku=sku,
+        title=fields.get("title", ""),
+        brand=fields.get("brand") or None,
+        category=fields.get("category") or None,
+        colour=fields.get("colour") or None,
+        year=_year(fields.get("year", "")),
+        price=_price(fields.get("price", "")),
+        currency=fields.get("currency") or None,
+        attributes={name: value for name, value in unknown.items() if name and value},
+    )
+
+
+def _year(value: str) -> int | None:
+    if not value:
+        return None
+    try:
+        year = int(value)
+    except ValueError:
+        raise BadField(f"the year {value!r} is not a whole number") from None
+    if not 0 <= year <= 9999:
+        raise BadField(f"the year {value!r} is not between 0 and 9999")
+    return year
+
+
+def _price(value: str) -> Decimal | None:
+    """An amount with at most four decimals, as the column keeps it."""
+    if not value:
+        return None
+    try:
+        price = Decimal(value)
+        if not price.is_finite() or not 0 <= price < 10**10:
+            raise BadField(f"the price {value!r} is not between 0 and 9,999,999,999")
+        return price.quantize(Decimal("0.0001"))
+    except InvalidOperation:
+        raise BadField(f"the price {value!r} is not a number such as 12.50") from None
+
+
+def _undecoded(text: str) -> bool:
+    """Whether some bytes of the file were no text; they are read as lone surrogates."""
+    return any("\udc80" <= character <= "\udcff" for character in text)
