@@ -34,8 +34,8 @@ class Evaluation:
     """Quality and speed over `queries` query photos.
 
     `recall_at_k` is the share of queries whose expected product is among the first k (0 to 1),
-    `mrr` the mean of 1/rank within the first ten, the times milliseconds from bytes to result without
-    loading the model. `filtered_out` queries expect a product the filter leaves out, and
+    `mrr` the mean of 1/rank within the first ten, the times milliseconds from bytes to result
+    without loading the model. `filtered_out` queries expect a product the filter leaves out, and
     `unreadable` ones could not be asked; neither counts in the shares.
     """
 

@@ -63,7 +63,7 @@ class Ingest:
         self,
         catalog: CatalogService,
         model: Model,
-        encoder: Callable[[], Encoder],
+        encoder: Encoder,
         preparer: Preparer,
         run: IngestRun,
         rejects: RejectFile,
@@ -141,7 +141,7 @@ class Ingest:
         vectors: dict[bytes, Vector] = {}
         for begin in range(0, len(wanted), ENCODED_AT_ONCE):
             some = wanted[begin : begin + ENCODED_AT_ONCE]
-            rows = self._encoder().encode_pictures([chunk.new[sha].picture for sha in some])
+            rows = self._encoder.encode_pictures([chunk.new[sha].picture for sha in some])
             vectors.update(zip(some, rows, strict=True))
         return vectors
 

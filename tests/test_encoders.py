@@ -17,12 +17,12 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
+from small_clip import DIM, save_small_clip
 
 from app.encoders import AUTO, CLIP, EMBEDDED, Encoder, choose_encoder, hub, load_encoder
 from app.encoders.clip import ClipEncoder
 from app.encoders.embedded import PROJECTION, EmbeddedEncoder, published_network
 from app.errors import ModelUnavailable, NoWords
-from tests.small_clip import DIM, save_small_clip
 
 CLOSE = 1e-5
 COMMIT = hub.PINNED["sentence-transformers/clip-ViT-B-32"]
@@ -313,6 +313,13 @@ def test_a_damaged_model_is_refused(clip_folder: Path, tmp_path: Path, damage: s
     (copy / damage).write_bytes((copy / damage).read_bytes()[:100])
     with pytest.raises(ModelUnavailable, match="cannot be loaded"):
         ClipEncoder.load(copy, name="damaged")
+
+
+def test_a_model_without_its_vocabulary_is_refused(clip_folder: Path, tmp_path: Path) -> None:
+    copy = shutil.copytree(clip_folder, tmp_path / "speechless")
+    (copy / "tokenizer.json").unlink()
+    with pytest.raises(ModelUnavailable, match="vocabulary"):
+        load_encoder(str(copy))
 
 
 @pytest.mark.parametrize("name", ["/no/such/folder", "./missing", "no model at all", ""])

@@ -1,1 +1,68 @@
-"""."""
+"""The command `lookalike`: parses arguments, asks one service, prints, and sets the exit code."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+
+import click
+
+from app.cli import catalogue, database, demo, evaluate, index, page, search, status
+from app.errors import LookalikeError
+
+INTERRUPTED = 130
+"""What a shell reports for a command that Ctrl-C ended."""
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(package_name="lookalike", prog_name="lookalike")
+def cli() -> None:
+    """Find products by picture.
+
+    PostgreSQL with pgvector holds the catalogue; without LOOKALIKE_DATABASE_URL an embedded server
+    is started in LOOKALIKE_HOME. Begin with `lookalike init`, then `lookalike ingest SOURCE`.
+    """
+
+
+for _command in (
+    database.init,
+    database.migrate,
+    database.db,
+    catalogue.ingest,
+    catalogue.delete,
+    index.index,
+    search.search,
+    evaluate.evaluate,
+    status.status,
+    page.page,
+    demo.demo,
+):
+    cli.add_command(_command)
+
+
+def main() -> None:
+    """Run the command line; errors people can put right are a sentence and exit code 1."""
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    try:
+        code = cli.main(standalone_mode=False)
+    except LookalikeError as exc:
+        code = _say(f"Error: {exc}", 1)
+    except click.ClickException as exc:
+        exc.show()
+        code = exc.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        code = _say("Interrupted. What was finished is kept; run it again to go on.", INTERRUPTED)
+    except BrokenPipeError:
+        # The reader of our output went away (`| head`): nothing is wrong.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 0
+    except Exception:
+        logging.getLogger("lookalike").exception("This is a fault in Lookalike; please report it.")
+        code = 70
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _say(message: str, code: int) -> int:
+    click.echo(message, err=True)
+    return code

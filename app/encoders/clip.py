@@ -67,6 +67,7 @@ class ClipEncoder:
         _refuse_pickles(folder)
         try:
             model = _open(folder)
+            _check_vocabulary(model)
             if model.supports("image"):
                 return cls(model, name=name, revision=revision)
         except _BROKEN as exc:
@@ -121,6 +122,13 @@ def _open(folder: Path) -> SentenceTransformer:
         trust_remote_code=False,
         model_kwargs={"use_safetensors": True, "dtype": torch.float32},
     )
+
+
+def _check_vocabulary(model: SentenceTransformer) -> None:
+    """Raises LookupError when the tokenizer's files are missing: it then reads every text alike."""
+    known = getattr(getattr(model.config, "text_config", None), "vocab_size", 0)
+    if model.supports("text") and len(model.tokenizer) < known // 2:
+        raise LookupError(f"its vocabulary has {len(model.tokenizer)} entries of {known}")
 
 
 def _tamed(picture: Image.Image) -> Image.Image:

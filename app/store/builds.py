@@ -90,4 +90,4 @@ def delta_rows(connection: Connection, build: Build, at_most: int) -> int:
 
 
 def _build(row: Row[Any]) -> Build:
-    return Build(*row._tuple())
+    return Build(**row._asdict())

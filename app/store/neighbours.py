@@ -150,7 +150,7 @@ def exact_filtered(
     where, bound = condition(filters)
     sql = EXACT_FILTERED.format(model=model.id, condition=where)
     rows = _run(connection, sql, query, k, excluded, **bound)
-    hits = tuple(Hit(row[0], row[1], row[2]) for row in rows)
+    hits = tuple(Hit(row.id, row.picture_id, row.distance) for row in rows)
     return Candidates(hits, None, len(hits))
 
 
@@ -173,5 +173,9 @@ def _first(rows: Sequence[Row[Any]], n: int) -> Candidates:
 def _candidates(
     rows: Sequence[Row[Any]], seen_to: float | None, looked_at: int, vanished: int = 0
 ) -> Candidates:
-    hits = tuple(Hit(row[0], row[1], row[2]) for row in rows if row.product_id is not None)
+    hits = tuple(
+        Hit(row.product_id, row.picture_id, row.distance)
+        for row in rows
+        if row.product_id is not None
+    )
     return Candidates(hits, seen_to, looked_at, vanished)

@@ -1,0 +1,119 @@
+"""`lookalike ingest` and `delete`: what goes into the catalogue and out of it."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import click
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+from app.bootstrap import App
+from app.cli.output import as_json, note, print_json
+from ingest.load import load
+from ingest.pipeline import Report
+from ingest.sources import estimate
+
+PLAIN_EVERY_S = 10.0
+
+
+@click.command()
+@click.argument("source", type=click.Path(path_type=Path))
+@click.option("--images", type=click.Path(path_type=Path), help="Folder of the pictures.")
+@click.option("--rejects", type=click.Path(path_type=Path), help="Write what is refused, as CSV.")
+@click.option("--prune", is_flag=True, help="Delete products that the source does not have.")
+@click.option("--encoding", default="utf-8", show_default=True, help="Of the CSV.")
+@as_json
+def ingest(
+    source: Path, images: Path | None, rejects: Path | None, prune: bool, encoding: str,
+    as_json: bool,
+) -> None:  # fmt: skip
+    """Load SOURCE, a CSV of products or a folder of pictures, into the catalogue.
+
+    The CSV has a column sku, and may have title, brand, category, colour, year, price, currency
+    and images (several separated by |); other columns become attributes. Of a folder, every picture
+    becomes a product: its sku is the file name, its category the folder.
+
+    Run again, it changes only what changed. A bad row or picture is refused with its reason and
+    the rest goes on.
+    """
+    with App() as app, _progress(estimate(source)) as progress:
+        report = load(
+            app.engine, app.catalog, app.encoder, app.limits, source,
+            images=images, rejects=rejects, prune=prune, encoding=encoding, progress=progress,
+        )  # fmt: skip
+    if as_json:
+        print_json(report.as_dict())
+    else:
+        click.echo(_summary(report))
+    if report.rejected or report.images_rejected:
+        where = f"see {rejects}" if rejects else "name a file with --rejects to see which and why"
+        note(f"{report.rejected} rows and {report.images_rejected} pictures were refused; {where}.")
+
+
+@click.command()
+@click.argument("skus", nargs=-1, required=True, metavar="SKU...")
+def delete(skus: tuple[str, ...]) -> None:
+    """Delete products, and the pictures that only they show."""
+    with App() as app:
+        gone = app.catalog.delete(list(dict.fromkeys(skus)))
+    note(f"{gone} deleted.")
+
+
+def _summary(report: Report) -> str:
+    rate = report.images_embedded / report.seconds if report.seconds else 0.0
+    deleted = f", {report.deleted} deleted" if report.deleted else ""
+    return (
+        f"{report.read} rows read: {report.added} added, {report.updated} updated, "
+        f"{report.unchanged} unchanged, {report.rejected} rejected{deleted}. "
+        f"{report.images_embedded} pictures embedded, {report.images_reused} reused, "
+        f"in {report.seconds:.1f} s ({rate:.0f} pictures/s)."
+    )
+
+
+class _Plain:
+    """Lines of progress for a log: one every ten seconds."""
+
+    def __init__(self) -> None:
+        self._next = PLAIN_EVERY_S
+
+    def __call__(self, report: Report) -> None:
+        if report.seconds >= self._next:
+            self._next = report.seconds + PLAIN_EVERY_S
+            note(f"{report.read} rows after {report.seconds:.0f} s")
+
+
+class _Bar:
+    """A progress bar with rate and time left."""
+
+    def __init__(self, progress: Progress, total: int | None) -> None:
+        self._progress = progress
+        self._task = progress.add_task("Ingest", total=total, rate="")
+
+    def __call__(self, report: Report) -> None:
+        rate = f"{report.read / max(report.seconds, 0.001):.0f} rows/s"
+        self._progress.update(self._task, completed=report.read, rate=rate)
+
+
+@contextmanager
+def _progress(total: int | None) -> Iterator[_Plain | _Bar]:
+    if not sys.stderr.isatty():
+        yield _Plain()
+        return
+    columns = (
+        SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]}"), TimeElapsedColumn(), TimeRemainingColumn(),
+    )  # fmt: skip
+    with Progress(*columns, console=Console(stderr=True)) as progress:
+        yield _Bar(progress, total)

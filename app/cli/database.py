@@ -1,0 +1,66 @@
+"""`lookalike init`, `migrate` and `db`: the database before there is a catalogue in it."""
+
+from __future__ import annotations
+
+import click
+
+from app import embedded_server
+from app.bootstrap import App
+from app.cli.output import note
+from app.config import Settings
+from app.database import database_url
+
+
+@click.command()
+@click.option("--model", help="'embedded', a hub name such as clip-ViT-B-32, or a folder.")
+def init(model: str | None) -> None:
+    """Make the tables and record the model the catalogue is embedded with.
+
+    Without --model, LOOKALIKE_MODEL decides; 'auto', the default, takes CLIP if it can be loaded
+    and the embedded encoder (pictures only) if not. Run again, it changes nothing.
+    """
+    settings = Settings(model=model) if model else Settings()
+    with App(settings) as app:
+        note(app.initialise())
+
+
+@click.command()
+def migrate() -> None:
+    """Bring the tables, views and functions to this version; loads no model."""
+    from app.migrate import migrate as run
+
+    with App() as app:
+        note(f"The database is at migration {run(app.engine)}.")
+
+
+@click.group()
+def db() -> None:
+    """The database server: its address, start and stop."""
+
+
+@db.command()
+def url() -> None:
+    """Print the address of the database, as psql accepts it."""
+    click.echo(database_url(Settings()))
+
+
+@db.command()
+def start() -> None:
+    """Start the embedded server unless it runs; other commands do that by themselves."""
+    settings = Settings()
+    if settings.database_url:
+        note("LOOKALIKE_DATABASE_URL names a server; there is none to start here.")
+    else:
+        note(f"The embedded server runs: {embedded_server.start(settings.home)}")
+
+
+@db.command()
+def stop() -> None:
+    """Stop the embedded server; nothing is lost."""
+    settings = Settings()
+    if settings.database_url:
+        note("LOOKALIKE_DATABASE_URL names a server; it is not Lookalike's to stop.")
+    elif embedded_server.stop(settings.home):
+        note("The embedded server was stopped.")
+    else:
+        note("The embedded server was not running.")

@@ -1,0 +1,83 @@
+"""`lookalike demo`: the whole way from an empty folder to matches, on a drawn catalogue."""
+
+from __future__ import annotations
+
+import csv
+import time
+from pathlib import Path
+
+import click
+
+from app.bootstrap import App
+from app.cli.output import note
+from app.cli.page import serve
+from app.cli.search import print_matches
+from app.images import decode, open_thumbnail
+from app.values import Query, SearchResult
+from ingest.contact_sheet import SheetPicture, SheetRow, contact_sheet
+from ingest.demo import draw_catalogue
+from ingest.load import load
+
+SEARCHES = 3
+SHOWN = 6
+
+
+@click.command()
+@click.option("--products", default=320, show_default=True, type=click.IntRange(32, 5000))
+@click.option("--page/--no-page", "open_page", default=True, help="Serve the page at the end.")
+@click.option("--port", default=8501, show_default=True, type=click.IntRange(1, 65535))
+def demo(products: int, open_page: bool, port: int) -> None:
+    """Draw a catalogue, ingest it, build the index, search it, and open the page.
+
+    Everything is kept in LOOKALIKE_HOME; choose a folder of its own for the demo.
+    """
+    with App() as app:
+        folder = app.settings.home / "demo"
+        _step("Start the database and make the tables")
+        note(app.initialise())
+        _step(f"Draw {products} products")
+        folder.mkdir(parents=True, exist_ok=True)
+        source = draw_catalogue(folder, products=products)
+        _step("Ingest them")
+        report = load(app.engine, app.catalog, app.encoder, app.limits, source, prune=True)
+        note(f"{report.added} added, {report.unchanged} unchanged, {report.seconds:.1f} s")
+        _step("Build the index")
+        build = app.indexer.rebuild()
+        note(f"build {build.id}: {build.kind}, {build.rows} rows, recall@10 {build.recall_at_10}")
+        rows = [_search(app, path) for path in _queries(folder)]
+        sheet = folder / "contact-sheet.png"
+        contact_sheet(rows, sheet)
+    click.echo(f"\nQuery photos and their matches: {sheet}")
+    if open_page:
+        click.echo(f"The page: http://localhost:{port} (Ctrl-C ends it)")
+        raise SystemExit(serve("localhost", port))
+
+
+def _step(what: str) -> None:
+    click.secho(f"\n{time.strftime('%H:%M:%S')} {what}", bold=True)
+
+
+def _queries(folder: Path) -> list[Path]:
+    """A few query photos, taken evenly from all of them so that they show different kinds."""
+    with (folder / "queries.csv").open(encoding="utf-8", newline="") as file:
+        paths = [folder / row["query"] for row in csv.DictReader(file)]
+    return paths[:: max(1, len(paths) // SEARCHES)][:SEARCHES]
+
+
+def _search(app: App, photo: Path) -> SheetRow:
+    _step(f"Search with {photo}")
+    data = photo.read_bytes()
+    result = app.search.search(Query(picture=data, k=SHOWN))
+    print_matches(result)
+    return SheetRow(SheetPicture(decode(data), ("Query photo", photo.name)), _shown(result))
+
+
+def _shown(result: SearchResult) -> tuple[SheetPicture, ...]:
+    return tuple(
+        SheetPicture(
+            open_thumbnail(match.thumbnail),
+            (match.product.title, f"{match.product.brand}, {match.product.year}"),
+            match.similarity,
+        )
+        for match in result.matches
+    )

@@ -1,0 +1,67 @@
+"""`lookalike index`: build the FAISS index, and see which there are."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+import click
+
+from app.bootstrap import App
+from app.cli.output import as_json, print_json, print_table
+from app.errors import LookalikeError
+from app.store import builds
+from app.values import Build
+
+
+@click.group()
+def index() -> None:
+    """The FAISS index: a disposable copy of the embeddings that answers fast."""
+
+
+@index.command()
+@as_json
+def rebuild(as_json: bool) -> None:
+    """Build the index of everything that is committed now, measure it and publish it."""
+    with App() as app:
+        build = app.indexer.rebuild()
+    if as_json:
+        print_json(_figures(build))
+    else:
+        recall = "not measured" if build.recall_at_10 is None else f"{build.recall_at_10:.3f}"
+        click.echo(
+            f"Build {build.id} {build.state}: {build.kind}, {build.rows} rows, "
+            f"recall@10 {recall}, {build.size / 1e6:.1f} MB, {build.seconds:.2f} s."
+        )
+    if build.state != "published":
+        raise LookalikeError(f"Build {build.id} was not published: {build.reason}.")
+
+
+@index.command()
+@click.option("--limit", default=10, show_default=True, type=click.IntRange(1, 1000))
+@as_json
+def status(limit: int, as_json: bool) -> None:
+    """List the newest builds, newest first."""
+    with App() as app, app.engine.connect() as connection:
+        found = builds.latest(connection, limit)
+    if as_json:
+        print_json([_figures(build) for build in found])
+        return
+    if not found:
+        click.echo("No index has been built yet; run `lookalike index rebuild`.")
+        return
+    shown = [_figures(build) for build in found]
+    print_table(list(shown[0]), [list(row.values()) for row in shown])
+
+
+def _figures(build: Build) -> dict[str, Any]:
+    row = asdict(build)
+    keys = ("kind", "rows", "recall_at_10", "seconds", "state", "reason", "size", "sha256")
+    recall = build.recall_at_10
+    return {
+        "build": build.id,
+        **{key: row[key] for key in keys},
+        "recall_at_10": None if recall is None else round(recall, 4),
+        "parameters": dict(build.parameters),
+        "finished_at": build.finished_at and build.finished_at.isoformat(timespec="seconds"),
+    }

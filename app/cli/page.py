@@ -1,0 +1,36 @@
+"""`lookalike page`: serve the upload page."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+
+PAGE = Path(__file__).resolve().parent.parent / "ui" / "page.py"
+
+
+def serve(host: str, port: int) -> int:
+    """Run the page until it is stopped; returns its exit code."""
+    options = {
+        "server.address": host,
+        "server.port": port,
+        "server.headless": "true",
+        "server.fileWatcherType": "none",
+        "browser.gatherUsageStats": "false",
+    }
+    words = [f"--{name}={value}" for name, value in options.items()]
+    try:
+        return subprocess.call([sys.executable, "-m", "streamlit", "run", str(PAGE), *words])
+    except KeyboardInterrupt:
+        return 0
+
+
+@click.command()
+@click.option("--host", default="localhost", show_default=True, help="Address to listen on.")
+@click.option("--port", default=8501, show_default=True, type=click.IntRange(1, 65535))
+@click.pass_context
+def page(context: click.Context, host: str, port: int) -> None:
+    """Serve the upload page until Ctrl-C."""
+    context.exit(serve(host, port))

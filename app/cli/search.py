@@ -1,0 +1,109 @@
+"""`lookalike search`: products that look like a photo, like a product, or as words say."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from app.bootstrap import App
+from app.cli.output import as_json, note, print_json, print_table
+from app.errors import BadImage
+from app.filters import parse
+from app.values import Match, Query, SearchResult
+
+filters_option = click.option(
+    "--filter", "filters", multiple=True, metavar="COLUMN=VALUE",
+    help="Only products where this holds; a column or an attribute. May be given again.",
+)  # fmt: skip
+
+
+@click.command()
+@click.argument("photo", required=False, type=click.Path(path_type=Path, allow_dash=True))
+@click.option("--sku", help="More like this product.")
+@click.option("--text", "words", help="Words, if the model has a text tower.")
+@click.option("--k", "k", default=10, show_default=True, help="How many products.")
+@filters_option
+@as_json
+def search(
+    photo: Path | None, sku: str | None, words: str | None, k: int, filters: tuple[str, ...],
+    as_json: bool,
+) -> None:  # fmt: skip
+    """Find the products that look like PHOTO (- for standard input), --sku or --text."""
+    picture = _read(photo) if photo is not None else None
+    query = Query(picture=picture, sku=sku, words=words, k=k, filters=parse(list(filters)))
+    with App() as app:
+        result = app.search.search(query)
+    if as_json:
+        print_json(as_dict(result))
+        return
+    print_matches(result)
+
+
+def print_matches(result: SearchResult) -> None:
+    """The matches as a table, and below it how they were found."""
+    columns = ("#", "similarity", "sku", "title", "brand", "category", "year", "price")
+    if result.matches:
+        print_table(columns, [_row(match) for match in result.matches])
+    plan = result.plan
+    if plan.shortfall:
+        note(f"Fewer than asked: {plan.shortfall}.")
+    took = plan.ms["total"] - plan.ms.get("load", 0.0)
+    note(f"{plan.path}: {plan.reason}; {plan.model}, {took:.0f} ms")
+
+
+def as_dict(result: SearchResult) -> dict[str, Any]:
+    """The result for a program: `matches` and `plan`."""
+    plan = result.plan
+    return {
+        "matches": [_fields(match) for match in result.matches],
+        "plan": {
+            "path": plan.path,
+            "reason": plan.reason,
+            "model": plan.model,
+            "build": plan.build,
+            "delta_rows": plan.delta_rows,
+            "candidates": plan.candidates,
+            "vanished": plan.vanished,
+            "shortfall": plan.shortfall,
+            "ms": dict(plan.ms),
+        },
+    }
+
+
+def _fields(match: Match) -> dict[str, Any]:
+    product = match.product
+    return {
+        "rank": match.rank,
+        "sku": product.sku,
+        "similarity": round(match.similarity, 6),
+        "title": product.title,
+        "brand": product.brand,
+        "category": product.category,
+        "colour": product.colour,
+        "year": product.year,
+        "price": product.price,
+        "currency": product.currency,
+        "attributes": dict(product.attributes),
+        "image": match.image,
+    }
+
+
+def _row(match: Match) -> tuple[object, ...]:
+    product = match.product
+    price = "" if product.price is None else f"{product.price:.2f} {product.currency or ''}".strip()
+    return (
+        match.rank, f"{match.similarity:.3f}", product.sku, product.title, product.brand,
+        product.category, product.year, price,
+    )  # fmt: skip
+
+
+def _read(photo: Path) -> bytes:
+    if str(photo) == "-":
+        return sys.stdin.buffer.read()
+    try:
+        return photo.read_bytes()
+    except OSError as exc:
+        raise BadImage(f"The picture {photo} cannot be read: {exc.strerror or exc}.") from exc

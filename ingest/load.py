@@ -1,0 +1,48 @@
+"""`load`: one ingest from a source on disk, with everything it needs put together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from sqlalchemy import Engine
+
+from app.catalog import CatalogService
+from app.encoders import Encoder
+from app.images import ImageLimits
+from app.runs import ingest_run
+from ingest.fetch import Pictures
+from ingest.pipeline import Ingest, Progress, Report
+from ingest.prepare import Preparer
+from ingest.rejects import reject_file
+from ingest.sources import read
+
+
+def load(
+    engine: Engine,
+    catalog: CatalogService,
+    encoder: Callable[[], Encoder],
+    limits: ImageLimits,
+    source: Path,
+    *,
+    images: Path | None = None,
+    rejects: Path | None = None,
+    prune: bool = False,
+    encoding: str = "utf-8",
+    progress: Progress | None = None,
+) -> Report:
+    """Load a CSV or a folder of pictures into the catalogue; `images` is where its pictures lie.
+
+    `encoder` is called once, and `rejects` becomes a CSV of what was refused. Raises BadSource when
+    the source cannot be read at all, NoModel before `lookalike init`, DatabaseUnavailable when the
+    database goes away; what was written until then stays, and the same call goes on from there.
+    """
+    rows = read(source, encoding=encoding)
+    folder = images or (source if source.is_dir() else source.parent)
+    pictures = Pictures(folder, max_bytes=limits.max_bytes)
+    model = catalog.model()
+    loaded = encoder()
+    preparer = Preparer(catalog, model, pictures, limits, loaded.input_side)
+    with reject_file(rejects) as file, ingest_run(engine, str(source), model) as run:
+        job = Ingest(catalog, model, loaded, preparer, run, file)
+        return job.run(rows, prune=prune, progress=progress)
