@@ -101,7 +101,7 @@ class Indexer:
         """Say why in the row; where the database is what failed, the next builder says so."""
         try:
             with self._engine.begin() as connection:
-                reason = str(exc) or type(exc).__name__
+                reason = (str(exc) or type(exc).__name__).split("\n", 1)[0]
                 builds.finish(connection, build_id, "rejected", reason=reason)
         except LookalikeError:
             return

@@ -53,6 +53,6 @@ def ingest_run(engine: Engine, source: str, model: Model) -> Iterator[IngestRun]
             yield run
         except BaseException as exc:
             with suppress(LookalikeError), engine.begin() as other:
-                reason = str(exc) or type(exc).__name__
+                reason = (str(exc) or type(exc).__name__).split("\n", 1)[0]
                 ingests.finish(other, run.id, "failed", {"reason": reason})
             raise

@@ -93,6 +93,7 @@ def write(out: Path, data: Path, date: str) -> None:
     tensor = torch.from_numpy(fit([features(paths) for paths in sets])).half()
     # One key: the library writes several in an order of its own each time.
     save_file({"projection": tensor}, out, {"provenance": json.dumps(provenance)})
+    out.chmod(0o644)  # The library makes it private, and an installed file must be readable.
     print(f"{out}: {out.stat().st_size:,} bytes, {json.dumps(provenance, indent=2)}")
 
 

@@ -50,8 +50,9 @@ def status(limit: int, as_json: bool) -> None:
     if not found:
         click.echo("No index has been built yet; run `lookalike index rebuild`.")
         return
+    columns = ("build", "state", "kind", "rows", "recall_at_10", "seconds", "finished_at", "reason")
     shown = [_figures(build) for build in found]
-    print_table(list(shown[0]), [list(row.values()) for row in shown])
+    print_table(columns, [[row[name] for name in columns] for row in shown])
 
 
 def _figures(build: Build) -> dict[str, Any]:

@@ -102,7 +102,7 @@ def choose_encoder(
     """Like `load_encoder`, with the reason for the choice.
 
     'auto' takes CLIP if it is in the cache or can be downloaded, else the embedded encoder. A hub
-    that does not answer within five seconds counts as absent; one that does may take its time.
+    that does not answer within four seconds counts as absent; one that does may take its time.
     """
     if model == AUTO:
         return _automatic(revision, cache, offline)

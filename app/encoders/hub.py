@@ -16,7 +16,7 @@ from app.errors import ModelUnavailable
 PINNED = {"sentence-transformers/clip-ViT-B-32": "327ab6726d33c0e22f920c83f2ff9e4bd38ca37f"}
 """The commit taken when none is asked for: a model must not change because its author pushes."""
 
-PROBE_S = 5.0
+PROBE_S = 4.0
 """Seconds in which a hub must answer one small request to count as reachable."""
 
 _OWNER = "sentence-transformers"

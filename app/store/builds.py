@@ -29,8 +29,11 @@ def finish(connection: Connection, build_id: int, state: str, **figures: Any) ->
     """Publish or reject a build that is still `building`, with what was measured of it."""
     if "parameters" in figures:
         figures["parameters"] = json.dumps(figures["parameters"])
-    casts = {"snapshot": "::pg_snapshot", "parameters": "::jsonb"}
-    assigned = "".join(f", {name} = :{name}{casts.get(name, '')}" for name in figures)
+    types = {"snapshot": "pg_snapshot", "parameters": "jsonb"}
+    assigned = "".join(
+        f", {name} = CAST(:{name} AS {types[name]})" if name in types else f", {name} = :{name}"
+        for name in figures
+    )
     sql = f"""UPDATE index_build SET state = :state, finished_at = clock_timestamp(){assigned}
         WHERE id = :id AND state = 'building' RETURNING {COLUMNS}"""
     return _build(connection.execute(text(sql), {"id": build_id, "state": state, **figures}).one())
