@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from functools import cached_property
 from types import TracebackType
 
@@ -12,7 +13,7 @@ from sqlalchemy import Engine
 from app.catalog import CatalogService
 from app.config import Settings
 from app.database import make_engine
-from app.encoders import AUTO, Encoder, choose_encoder, load_encoder
+from app.encoders import AUTO, Choice, Encoder, choose_encoder
 from app.errors import ModelMismatch
 from app.images import ImageLimits, decode
 from app.index_files import IndexFiles
@@ -24,10 +25,16 @@ from app.values import Model
 
 
 class App:
-    """Everything one process needs; safe to share between threads."""
+    """Everything one process needs; safe to share between threads.
 
-    def __init__(self, settings: Settings | None = None) -> None:
+    `choose` loads an encoder by name, as `choose_encoder` does.
+    """
+
+    def __init__(
+        self, settings: Settings | None = None, *, choose: Callable[..., Choice] = choose_encoder
+    ) -> None:
         self.settings = settings or Settings()
+        self._choose = choose
         self._lock = threading.Lock()
         self._loaded: Encoder | None = None
 
@@ -106,7 +113,7 @@ class App:
             if self.settings.model != AUTO:
                 self._load(recorded)
             return f"The model of this database is {recorded.name}, as recorded before."
-        choice = choose_encoder(self.settings.model, revision=self.settings.model_revision)
+        choice = self._choose(self.settings.model, revision=self.settings.model_revision)
         self._record(choice.encoder)
         return choice.note
 
@@ -131,7 +138,7 @@ class App:
     def _load(self, model: Model) -> Encoder:
         asked = self.settings.model
         name = model.name if asked == AUTO else asked
-        encoder = load_encoder(name, revision=self.settings.model_revision)
+        encoder = self._choose(name, revision=self.settings.model_revision).encoder
         if encoder.fingerprint != model.fingerprint:
             raise _mismatch(model, encoder)
         return encoder

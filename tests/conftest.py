@@ -3,11 +3,24 @@
 from __future__ import annotations
 
 import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from uuid import uuid4
 
+import psycopg
 import pytest
+from colours import choose_colours
+
+from app import embedded_server
+from app.bootstrap import App
+from app.config import Settings
 
 REPO = Path(__file__).resolve().parent.parent
+
+# A server whose data nobody misses need not wait for the disk.
+HASTY = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
 
 
 @pytest.fixture(scope="session")
@@ -20,3 +33,85 @@ def test_data() -> Path:
             pytest.fail(reason)
         pytest.skip(reason)
     return folder
+
+
+@pytest.fixture(autouse=True)
+def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No setting of the person who runs the tests reaches them."""
+    for name in list(os.environ):
+        if name.startswith("LOOKALIKE_") and name != "LOOKALIKE_TEST_DATA":
+            monkeypatch.delenv(name)
+
+
+@pytest.fixture(scope="session")
+def server_home() -> Iterator[Path]:
+    """The home of a server that lives as long as this test process."""
+    home = Path(tempfile.mkdtemp(prefix="lookalike-test-"))
+    embedded_server.start(home, HASTY)
+    yield home
+    embedded_server.stop(home)
+    shutil.rmtree(home, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def template(server_home: Path) -> str:
+    """The name of a migrated database with the encoder 'colours' recorded, to be copied."""
+    name = "template_catalogue"
+    _execute(server_home, f"CREATE DATABASE {name}")
+    url = embedded_server.url(server_home, name)
+    with App(Settings(home=server_home, database_url=url), choose=choose_colours) as app:
+        app.initialise()
+    return name
+
+
+@pytest.fixture
+def new_database(server_home: Path) -> Iterator[Callable[[str | None], str]]:
+    """Makes databases, empty or copied from a template; gives their URL, drops them at the end."""
+    made: list[str] = []
+
+    def make(template: str | None = None) -> str:
+        name = f"test_{uuid4().hex[:12]}"
+        _execute(server_home, f"CREATE DATABASE {name} TEMPLATE {template or 'template0'}")
+        made.append(name)
+        return embedded_server.url(server_home, name)
+
+    yield make
+    for name in made:
+        _execute(server_home, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture
+def empty_url(new_database: Callable[[str | None], str]) -> str:
+    """The URL of a database without a single table."""
+    return new_database(None)
+
+
+@pytest.fixture
+def database_url(new_database: Callable[[str | None], str], template: str) -> str:
+    """The URL of a migrated database with the encoder 'colours' recorded."""
+    return new_database(template)
+
+
+@pytest.fixture
+def settings(database_url: str, tmp_path: Path) -> Settings:
+    """Settings with a database, a home and an index folder of this test's own."""
+    return Settings(home=tmp_path / "home", database_url=database_url)
+
+
+@pytest.fixture
+def app(settings: Settings) -> Iterator[App]:
+    """All services over this test's database, with the small encoder."""
+    with App(settings, choose=choose_colours) as app:
+        yield app
+
+
+@pytest.fixture
+def sql(database_url: str) -> Iterator[psycopg.Connection]:
+    """A connection beside the service's own, in autocommit."""
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        yield connection
+
+
+def _execute(home: Path, statement: str) -> None:
+    with psycopg.connect(embedded_server.url(home, "postgres"), autocommit=True) as connection:
+        connection.execute(statement)

@@ -1,0 +1,88 @@
+"""Imports between rooms run downwards only."""
+
+from __future__ import annotations
+
+import ast
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+REPO = Path(__file__).resolve().parent.parent
+
+# From the top down: a room may import from its own row and from those below it.
+ROWS = (
+    ("app.cli", "app.ui"),
+    ("app.bootstrap",),
+    ("ingest",),
+    ("app.search", "app.catalog", "app.indexer", "app.evaluation", "app.health", "app.runs")
+    + ("app.paths", "app.index_files", "app.migrate"),
+    ("app.store", "app.ann", "app.encoders", "app.images", "app.sandbox", "app.filters")
+    + ("app.ranking", "app.database", "app.embedded_server", "app.refusals"),
+    ("app.tables", "app.values", "app.config"),
+    ("app.errors", "app"),
+)
+OWNERS = {
+    "faiss": ("app.ann",),
+    "torch": ("app.encoders",),
+    "transformers": ("app.encoders",),
+    "sentence_transformers": ("app.encoders",),
+    "streamlit": ("app.ui",),
+    "pillow_heif": ("app.images",),
+}
+
+
+def modules() -> Iterator[tuple[str, Path]]:
+    for path in sorted([*REPO.glob("app/**/*.py"), *REPO.glob("ingest/**/*.py")]):
+        parts = path.relative_to(REPO).with_suffix("").parts
+        yield ".".join(parts[:-1] if parts[-1] == "__init__" else parts), path
+
+
+def imported(path: Path) -> set[str]:
+    """All modules a file names in imports, also in those inside functions."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+def row(module: str) -> int | None:
+    """The row of the longest room name that a module's name begins with."""
+    places = {
+        name: number
+        for number, names in enumerate(ROWS)
+        for name in names
+        if module == name or module.startswith(name + ".")
+    }
+    return places[max(places, key=len)] if places else None
+
+
+@pytest.mark.parametrize(("module", "path"), modules(), ids=lambda value: str(value))
+def test_no_import_runs_up(module: str, path: Path) -> None:
+    own = row(module)
+    assert own is not None, f"{module} has no place in ROWS"
+    known = {name for name, _ in modules()}
+    upward = {name for name in imported(path) & known if (row(name) or 0) < own}
+    assert not upward, f"{module} imports from above: {sorted(upward)}"
+
+
+@pytest.mark.parametrize(("module", "path"), modules(), ids=lambda value: str(value))
+def test_each_heavy_library_has_one_owner(module: str, path: Path) -> None:
+    for library, owners in OWNERS.items():
+        used = any(name.split(".")[0] == library for name in imported(path))
+        assert not used or module.startswith(owners), f"{module} imports {library}"
+
+
+def test_no_name_of_ours_hides_a_library() -> None:
+    taken = {"faiss", "clip", "alembic", "streamlit"}
+    assert not {path.stem for path in REPO.glob("*.py")} & taken
+    assert not (REPO / "alembic" / "__init__.py").exists()
+
+
+def test_a_module_at_every_path_is_looked_at() -> None:
+    assert {"app.search", "app.cli.search", "ingest.demo.canvas"} <= {n for n, _ in modules()}
+    assert sys.version_info >= (3, 11)
