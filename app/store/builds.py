@@ -25,8 +25,8 @@ def begin(connection: Connection, model_id: int) -> int:
     return int(connection.execute(text(sql), {"model": model_id}).scalar_one())
 
 
-def finish(connection: Connection, build_id: int, state: str, **figures: Any) -> Build:
-    """Publish or reject a build that is still `building`, with what was measured of it."""
+def finish(connection: Connection, build_id: int, state: str, **figures: Any) -> Build | None:
+    """Publish or reject a build, with what was measured of it; None if it is not `building`."""
     if "parameters" in figures:
         figures["parameters"] = json.dumps(figures["parameters"])
     types = {"snapshot": "pg_snapshot", "parameters": "jsonb"}
@@ -36,7 +36,15 @@ def finish(connection: Connection, build_id: int, state: str, **figures: Any) ->
     )
     sql = f"""UPDATE index_build SET state = :state, finished_at = clock_timestamp(){assigned}
         WHERE id = :id AND state = 'building' RETURNING {COLUMNS}"""
-    return _build(connection.execute(text(sql), {"id": build_id, "state": state, **figures}).one())
+    values = {"id": build_id, "state": state, **figures}
+    row = connection.execute(text(sql), values).one_or_none()
+    return _build(row) if row else None
+
+
+def needs(connection: Connection, sha256: str) -> bool:
+    """Whether a published build is in the file with this sha256."""
+    sql = "SELECT EXISTS (SELECT FROM index_build WHERE sha256 = :sha256 AND state = 'published')"
+    return bool(connection.execute(text(sql), {"sha256": sha256}).scalar_one())
 
 
 def retire_older(connection: Connection, model_id: int, keep: int) -> list[str]:
