@@ -110,17 +110,30 @@ def driver_errors() -> Iterator[None]:
 
 
 def _driver_url(url: str) -> sqlalchemy.URL:
-    """The same URL for SQLAlchemy with psycopg, whatever driver it names or leaves out."""
+    """The same URL for SQLAlchemy with psycopg, whatever driver it names or leaves out.
+
+    No part of it is repeated in an error: where it was cut wrongly, any part may be the password.
+    """
     try:
         parsed = sqlalchemy.make_url(url)
-        if parsed.get_backend_name() not in ("postgresql", "postgres"):
-            raise ArgumentError("it does not begin with postgresql://")
     except (ArgumentError, ValueError) as exc:
-        raise DatabaseUnavailable(
-            f"LOOKALIKE_DATABASE_URL is not the address of a PostgreSQL database ({exc}); "
-            "it looks like postgresql://user:password@host:5432/database."
-        ) from exc
+        raise _no_address("it cannot be read") from exc
+    if parsed.get_backend_name() not in ("postgresql", "postgres"):
+        raise _no_address("it does not begin with postgresql://")
+    if "@" in (parsed.host or ""):
+        raise _no_address("it has more than one @; one in a password is written %40")
+    password = parsed.query.get("password")
+    if isinstance(password, str):  # where it would be shown with the URL
+        parsed = parsed.set(password=password).difference_update_query(["password"])
     return parsed.set(drivername="postgresql+psycopg")
+
+
+def _no_address(reason: str) -> DatabaseUnavailable:
+    return DatabaseUnavailable(
+        f"LOOKALIKE_DATABASE_URL is not the address of a PostgreSQL database: {reason}. It looks "
+        "like postgresql://user:password@host:5432/database, with %40 for @ and %2F for / in the "
+        "password."
+    )
 
 
 def _translate(context: ExceptionContext) -> None:
@@ -128,7 +141,8 @@ def _translate(context: ExceptionContext) -> None:
         return  # the pool replaces the connection by itself
     found = context.original_exception
     if isinstance(found, psycopg.Error):
-        kind = _kind(found)
+        connecting = context.connection is None
+        kind = _unreachable(found) if connecting else _kind(found)
         if kind is not None:
             raise kind from found
 
@@ -142,9 +156,12 @@ def _kind(exc: psycopg.Error) -> LookalikeError | None:
     lost = isinstance(exc, psycopg.OperationalError) and (
         exc.sqlstate is None or exc.sqlstate[:2] in ("08", "57")
     )
-    if lost:
-        return DatabaseUnavailable(
-            f"PostgreSQL cannot be reached: {said}. Check LOOKALIKE_DATABASE_URL and that the "
-            "server runs, then try again."
-        )
-    return None
+    return _unreachable(exc) if lost else None
+
+
+def _unreachable(exc: psycopg.Error) -> DatabaseUnavailable:
+    said = " ".join(str(exc).split()).rstrip(".?")
+    return DatabaseUnavailable(
+        f"PostgreSQL cannot be reached: {said}. Check LOOKALIKE_DATABASE_URL and that the server "
+        "runs, then try again."
+    )

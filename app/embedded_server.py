@@ -18,8 +18,8 @@ import stat
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,8 @@ from app.errors import DatabaseUnavailable, DatabaseUnsuitable
 
 MAJOR = 18
 DATABASE = "lookalike"
+PORT = 5432
+"""Part of the socket's name; fixed, since PGPORT may differ between those who share a server."""
 SERVER_USER = "pgserver"
 START_SECONDS = 120
 STALE_SECONDS = 10
@@ -41,6 +43,7 @@ SOCKET_PATH_LIMIT = 100
 
 OPTIONS = {
     "listen_addresses": "",
+    "port": str(PORT),
     "unix_socket_permissions": "0700",
     "shared_buffers": "256MB",
     "maintenance_work_mem": "512MB",
@@ -54,12 +57,12 @@ def start(home: Path, options: dict[str, str] | None = None) -> str:
 
     Safe to call from several processes at once: the first one makes and starts the server.
     """
-    data = home / "postgres"
+    data = _data(home)
     try:
         home.mkdir(parents=True, exist_ok=True)
         with _locked(home):
             _initialise(data)
-            if not _answers(data, wait=_alive(data)):
+            if not _answers(data):
                 _launch(data, OPTIONS | (options or {}))
             _create_database(data)
     except OSError as exc:
@@ -72,23 +75,25 @@ def start(home: Path, options: dict[str, str] | None = None) -> str:
 
 def stop(home: Path) -> bool:
     """Stop the server of `home`; False if it was not running."""
-    data = home / "postgres"
+    data = _data(home)
     if not _alive(data):
         return False
     with _locked(home):
+        if not _alive(data):
+            return False
         _run("pg_ctl", "-w", "-t", str(START_SECONDS), "-m", "fast", "-D", str(data), "stop")
     return True
 
 
 def running(home: Path) -> bool:
     """Whether a server runs on the data of `home`."""
-    return _alive(home / "postgres")
+    return _alive(_data(home))
 
 
 def url(home: Path, database: str = DATABASE) -> str:
     """The URL of the server of `home`, as psql accepts it."""
-    host = quote(str(_socket_folder(home / "postgres")), safe="")
-    return f"postgresql://postgres@/{database}?host={host}"
+    host = quote(str(_socket_folder(_data(home))), safe="")
+    return f"postgresql://postgres@/{database}?host={host}&port={PORT}"
 
 
 def binary(name: str) -> Path:
@@ -101,6 +106,11 @@ def binary(name: str) -> Path:
             "LOOKALIKE_DATABASE_URL."
         )
     return Path(package.submodule_search_locations[0]) / f"pginstall{MAJOR}" / "bin" / name
+
+
+def _data(home: Path) -> Path:
+    """The one name of the data folder, whichever links lead to it."""
+    return home.resolve() / "postgres"
 
 
 @contextmanager
@@ -120,12 +130,15 @@ def _initialise(data: Path) -> None:
                 f"{data} is not the data of PostgreSQL {MAJOR} (found: {found}). "
                 "Move it away, or choose another folder with LOOKALIKE_HOME."
             )
-        _open_to_server_user(data)
         return
+    _check_name(data)
     fresh = data.with_name("postgres.new")
     shutil.rmtree(fresh, ignore_errors=True)
     fresh.mkdir(mode=0o700)
-    _open_to_server_user(fresh)
+    if os.geteuid() == 0:
+        _make_server_user()
+        os.chown(fresh, _server_uid(), pwd.getpwnam(SERVER_USER).pw_gid)
+        _open_to_server_user(fresh)
     # The built-in locale is the same on every system, whatever locales are installed.
     _run(
         "initdb", "--auth=trust", "--encoding=UTF8", "--locale-provider=builtin", "--locale=C",
@@ -134,7 +147,19 @@ def _initialise(data: Path) -> None:
     fresh.rename(data)
 
 
+def _check_name(data: Path) -> None:
+    """pg_ctl hands the path to a shell between double quotes."""
+    odd = re.search(r'["$`\\\x00-\x1f]', str(data))
+    if odd:
+        raise DatabaseUnavailable(
+            f"The embedded database cannot be kept in {data.parent}: PostgreSQL does not start in "
+            f"a folder with {odd[0]!r} in its path. Choose another folder with LOOKALIKE_HOME."
+        )
+
+
 def _launch(data: Path, options: dict[str, str]) -> None:
+    _check_owner(data)
+    _disown_recycled(data)
     sockets = _socket_folder(data)
     if sockets != data:
         _make_private(sockets)
@@ -151,8 +176,38 @@ def _launch(data: Path, options: dict[str, str]) -> None:
             if time.monotonic() > deadline:
                 raise
             time.sleep(0.5)
-    if not _answers(data, wait=True):
+    if not _answers(data):
         raise DatabaseUnavailable(f"The embedded database started but does not answer; see {log}.")
+
+
+def _check_owner(data: Path) -> None:
+    """A folder that a user filled is not root's to take over, nor the other way round."""
+    if os.geteuid() == 0:
+        _make_server_user()
+        _open_to_server_user(data)
+    found = data.stat().st_uid
+    if found != _server_uid():
+        owner, runner = _user_name(found), _user_name(_server_uid())
+        raise DatabaseUnavailable(
+            f"{data} belongs to the user {owner}, and PostgreSQL would run as {runner}. Run this "
+            f"as {owner}, or choose another folder with LOOKALIKE_HOME."
+        )
+
+
+def _disown_recycled(data: Path) -> None:
+    """Put our own number in the pid file if that of a crashed server has gone to somebody else.
+
+    PostgreSQL takes any process of its user for the server, but not the one that starts it. The
+    rest of the file stays: it is how PostgreSQL finds left-over processes that still write.
+    """
+    file = data / "postmaster.pid"
+    if not file.exists() or _alive(data):
+        return
+    number, _, rest = file.read_text().partition("\n")
+    if not number:
+        file.unlink()  # a server that died while it wrote
+    elif number.isdecimal() and psutil.pid_exists(int(number)):
+        file.write_text(f"{os.getpid()}\n{rest}")
 
 
 def _socket_folder(data: Path) -> Path:
@@ -160,8 +215,8 @@ def _socket_folder(data: Path) -> Path:
     plain = re.fullmatch(r"[A-Za-z0-9/._-]+", str(data))
     if plain and len(os.fsencode(data / ".s.PGSQL.5432")) <= SOCKET_PATH_LIMIT:
         return data
-    name = hashlib.sha256(str(data).encode()).hexdigest()[:12]
-    return Path(tempfile.gettempdir()) / f"lookalike-{_server_uid()}-{name}"
+    name = hashlib.sha256(os.fsencode(data)).hexdigest()[:16]
+    return Path("/tmp") / f"lookalike-{name}"  # not TMPDIR: all who share the server must agree
 
 
 def _make_private(folder: Path) -> None:
@@ -183,17 +238,17 @@ def _alive(data: Path) -> bool:
     return str(data) in command
 
 
-def _answers(data: Path, *, wait: bool) -> bool:
-    """Whether the server accepts connections; with `wait`, once it has had time to recover."""
+def _answers(data: Path) -> bool:
+    """Whether the server runs and accepts connections, once it has had time to recover."""
     deadline = time.monotonic() + START_SECONDS
-    while True:
+    # Never asks a socket without a server of ours behind it: in /tmp it could be anybody's.
+    while _alive(data) and time.monotonic() < deadline:
         try:
             psycopg.connect(url(data.parent, "postgres"), connect_timeout=5).close()
             return True
         except psycopg.OperationalError:
-            if not wait or not _alive(data) or time.monotonic() > deadline:
-                return False
-        time.sleep(0.1)
+            time.sleep(0.1)
+    return False
 
 
 def _create_database(data: Path) -> None:
@@ -216,7 +271,7 @@ def _run(program: str, *arguments: str, log: Path | None = None) -> None:
         done = subprocess.run(
             [binary(program), *arguments],
             cwd="/",
-            env=os.environ | {"LC_ALL": "C"},
+            env=_without_postgres(os.environ) | {"LC_ALL": "C"},
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
@@ -232,20 +287,24 @@ def _run(program: str, *arguments: str, log: Path | None = None) -> None:
     raise DatabaseUnavailable(f"The embedded database failed at `{program}`:\n{said}")
 
 
+def _without_postgres(environment: Mapping[str, str]) -> dict[str, str]:
+    """PGPORT, PGDATA and their like are meant for another server."""
+    return {name: value for name, value in environment.items() if not name.startswith("PG")}
+
+
 def _server_uid() -> int:
     return pwd.getpwnam(SERVER_USER).pw_uid if os.geteuid() == 0 else os.getuid()
 
 
-def _open_to_server_user(data: Path) -> None:
-    """As root: make the server's user, give it the data, and let it reach data and binaries."""
-    if os.geteuid() != 0:
-        return
+def _user_name(uid: int) -> str:
     try:
-        pwd.getpwnam(SERVER_USER)
+        return pwd.getpwuid(uid).pw_name
     except KeyError:
-        _add_user()
-    account = pwd.getpwnam(SERVER_USER)
-    os.chown(data, account.pw_uid, account.pw_gid)
+        return str(uid)
+
+
+def _open_to_server_user(data: Path) -> None:
+    """Let the server's user reach the data and run the binaries."""
     install = binary("postgres").parent.parent
     for folder in {*data.resolve().parents, *install.resolve().parents}:
         _allow(folder, stat.S_IXOTH)
@@ -261,8 +320,11 @@ def _allow(path: Path, bits: int) -> None:
         path.chmod(mode | bits)
 
 
-def _add_user() -> None:
-    """A system account without a login, made by whichever tool this system has."""
+def _make_server_user() -> None:
+    """A system account without a login."""
+    with suppress(KeyError):
+        pwd.getpwnam(SERVER_USER)
+        return
     made = subprocess.run(
         ["useradd", "--system", "--user-group", "--no-create-home", SERVER_USER],
         capture_output=True, check=False, text=True,

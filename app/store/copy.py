@@ -52,11 +52,27 @@ def embeddings_out(
     ).format(model.id)
     row = _row(model.dim, with_model=False)
     with driver_errors(), _cursor(connection).copy(statement) as chunks:
-        for block in _blocks((bytes(chunk) for chunk in chunks), row.itemsize):
+        for block in _whole_rows(chunks, row.itemsize, model):
             rows = np.frombuffer(block, dtype=row)
-            if (rows["dim"] != model.dim).any() or (rows["fields"] != 2).any():
-                raise BuildRefused(f"Some embeddings of {model.name} are not {model.dim} wide.")
+            if (rows["dim"] != model.dim).any() or (rows["vec_length"] != 4 + 2 * model.dim).any():
+                raise _unequal(model)
             yield rows["id"].astype(np.int64), rows["vec"].astype(np.float16)
+
+
+def _whole_rows(
+    chunks: Iterable[bytes | bytearray | memoryview], row_bytes: int, model: Model
+) -> Iterator[bytes]:
+    try:
+        yield from _blocks(map(bytes, chunks), row_bytes)
+    except ValueError as exc:
+        raise _unequal(model) from exc
+
+
+def _unequal(model: Model) -> BuildRefused:
+    return BuildRefused(
+        f"Some embeddings of {model.name} are not {model.dim} numbers wide. Delete those rows of "
+        "`embedding` and ingest again."
+    )
 
 
 def _blocks(chunks: Iterable[bytes], row_bytes: int) -> Iterator[bytes]:
@@ -74,7 +90,7 @@ def _blocks(chunks: Iterable[bytes], row_bytes: int) -> Iterator[bytes]:
             del buffer[:whole]
     whole, rest = divmod(len(buffer) - len(TRAILER), row_bytes)
     if header or rest or not buffer.endswith(TRAILER):
-        raise BuildRefused("The table's embeddings could not be read: rows of unequal length.")
+        raise ValueError("rows of another length")
     yield bytes(buffer[: whole * row_bytes])
 
 

@@ -1,0 +1,70 @@
+# `make demo` and `make test` need nothing but Python, its venv module and make.
+
+PYTHON ?= python3
+PAGE ?= 1
+
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+DEMO := $(CURDIR)/.demo
+
+# One worker a core; each brings a PostgreSQL of its own, so a large machine gets no more than 8.
+CORES := $(shell n=$$(nproc 2>/dev/null || getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2); \
+	[ "$$n" -le 8 ] && echo "$$n" || echo 8)
+JOBS ?= $(CORES)
+
+# The demo prunes what its catalogue does not have: it must not reach anybody's real database.
+ONLY_DEMO := env -u LOOKALIKE_DATABASE_URL -u LOOKALIKE_INDEX_DIR LOOKALIKE_HOME="$(DEMO)"
+
+.PHONY: help install demo test lint format clean
+
+help:
+	@echo "make demo         install, draw and ingest a catalogue, search it, serve the page"
+	@echo "make demo PAGE=0  the same, without the page"
+	@echo "make test         install and run all tests"
+	@echo "make lint         ruff and mypy"
+	@echo "make format       let ruff rewrite the code"
+	@echo "make install      only make $(VENV)"
+	@echo "make clean        remove $(VENV), the demo's data and the caches"
+
+demo: $(INSTALLED)
+	$(ONLY_DEMO) $(BIN)/lookalike demo $(if $(filter 0 no,$(PAGE)),--no-page)
+
+test: $(INSTALLED)
+	$(BIN)/python -m pytest -n $(JOBS)
+
+lint: $(INSTALLED)
+	$(BIN)/python -m ruff check .
+	$(BIN)/python -m ruff format --check .
+	$(BIN)/python -m mypy
+
+format: $(INSTALLED)
+	$(BIN)/python -m ruff format .
+	$(BIN)/python -m ruff check --fix .
+
+install: $(INSTALLED)
+
+# The stamp is written last, so an installation that was interrupted is taken up again.
+# torch comes first and pinned: a looser choice may bring gigabytes of libraries for other hardware.
+$(INSTALLED): pyproject.toml
+	@command -v "$(PYTHON)" >/dev/null || { \
+		echo "$(PYTHON) was not found. Name a Python 3.11 or newer: make PYTHON=python3.12 …" >&2; \
+		exit 1; }
+	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+		echo "$$("$(PYTHON)" --version) is too old. Name a Python 3.11 or newer:" \
+			"make PYTHON=python3.12 …" >&2; exit 1; }
+	@"$(PYTHON)" -c 'import venv, ensurepip' 2>/dev/null || { \
+		echo "$(PYTHON) has no venv module. Install it (Debian: the package python3-venv)." >&2; \
+		exit 1; }
+	@rm -f "$@"
+	"$(PYTHON)" -m venv $(VENV)
+	$(BIN)/python -m pip install torch==2.13.0
+	$(BIN)/python -m pip install -e ".[test]"
+	@touch "$@"
+
+clean:
+	@if [ -x $(BIN)/python ] && [ -d "$(DEMO)" ]; then \
+		$(ONLY_DEMO) $(BIN)/lookalike db stop; fi
+	rm -rf $(VENV) "$(DEMO)" *.egg-info build dist
+	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,346 @@
+"""Indexes: built from one snapshot, measured, published whole or not at all."""
+
+from __future__ import annotations
+
+import hashlib
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psycopg
+import pytest
+from colours import choose_colours
+from shop import add, numbered
+from sqlalchemy import event
+
+from app import ann, content, recall
+from app.ann import AnnIndex
+from app.bootstrap import App
+from app.config import Settings
+from app.errors import BuildRefused, BuildRunning, IndexUnwritable
+from app.index_files import IndexFiles
+from app.store import pictures
+from app.values import Vectors
+
+
+def unit(rows: int, dim: int = 32, seed: int = 0) -> Vectors:
+    found = np.random.default_rng(seed).standard_normal((rows, dim)).astype(np.float32)
+    return found / np.linalg.norm(found, axis=1, keepdims=True)
+
+
+def clustered(rows: int, dim: int = 32) -> Vectors:
+    """Vectors around a few hundred centres, as pictures of things of a few hundred kinds are."""
+    random = np.random.default_rng(1)
+    centres = unit(300, dim)[random.integers(0, 300, rows)]
+    found = centres + 0.3 * unit(rows, dim, seed=2)
+    return (found / np.linalg.norm(found, axis=1, keepdims=True)).astype(np.float32)
+
+
+def files(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir()) if folder.exists() else []
+
+
+def states(sql: psycopg.Connection) -> list[tuple[Any, ...]]:
+    return sql.execute("SELECT state, reason FROM index_build ORDER BY id").fetchall()
+
+
+# FAISS
+
+
+def test_a_flat_index_nominates_exactly_the_nearest() -> None:
+    vectors = unit(500)
+    ids = np.arange(500, dtype=np.int64) * 7 + 3
+    index = ann.build(ids, vectors)
+    query = unit(1, seed=9)[0]
+    order = np.argsort(-(vectors @ query))
+    nominees = index.nominate(query, 20)
+    assert nominees.ids.tolist() == ids[order[:20]].tolist()
+    assert nominees.cutoff == pytest.approx(float((vectors @ query)[order[19]]), abs=1e-6)
+
+
+def test_a_flat_index_knows_when_it_has_nominated_all() -> None:
+    index = ann.build(np.arange(50, dtype=np.int64), unit(50))
+    assert index.nominate(unit(1)[0], 50).cutoff is None
+    assert index.nominate(unit(1)[0], 500).cutoff is None
+    assert index.nominate(unit(1)[0], 49).cutoff is not None
+
+
+def test_an_empty_index_nominates_nothing() -> None:
+    nominees = ann.build(np.empty(0, np.int64), np.empty((0, 8), np.float32)).nominate(
+        unit(1, 8)[0], 10
+    )
+    assert (nominees.ids.size, nominees.cutoff) == (0, None)
+
+
+@pytest.fixture(scope="module")
+def large() -> tuple[AnnIndex, Vectors]:
+    vectors = clustered(30_000)
+    return ann.build(np.arange(30_000, dtype=np.int64), vectors), vectors
+
+
+def test_a_large_index_has_inverted_lists_and_is_tuned_to_the_goal(
+    large: tuple[AnnIndex, Vectors],
+) -> None:
+    index, vectors = large
+    assert index.kind == "ivf"
+    whole = content.Content("1:1:", np.arange(30_000, dtype=np.int64), vectors)
+    queries = recall.sample_queries(vectors)
+    exact = recall.exact_ids(whole, queries, 10)
+    reached = ann.tuned(index, lambda found: recall.recall(found, queries, exact) >= 0.95)
+    assert recall.recall(reached, queries, exact) >= 0.95
+    fewer = AnnIndex(index.faiss_index, "ivf", {**reached.parameters, "nprobe": 1})
+    assert recall.recall(fewer, queries, exact) < recall.recall(reached, queries, exact)
+
+
+def test_inverted_lists_never_claim_to_have_nominated_all(
+    large: tuple[AnnIndex, Vectors],
+) -> None:
+    index, vectors = large
+    nominees = index.nominate(vectors[0], 30_000)
+    assert nominees.ids.size < 30_000
+    assert -1 not in nominees.ids
+    assert nominees.cutoff is not None
+
+
+def test_the_exact_ids_are_those_of_a_full_sort() -> None:
+    vectors = unit(1000, seed=4)
+    whole = content.Content("1:1:", np.arange(1000, dtype=np.int64) + 5, vectors)
+    queries = unit(7, seed=5)
+    wanted = np.argsort(-(queries @ vectors.T), axis=1)[:, :10] + 5
+    found = recall.exact_ids(whole, queries, 10)
+    assert [set(row) for row in found.tolist()] == [set(row) for row in wanted.tolist()]
+
+
+def test_recall_counts_what_was_found() -> None:
+    vectors = unit(100)
+    index = ann.build(np.arange(100, dtype=np.int64), vectors)
+    _, exact = index.search(vectors[:4], 10)
+    assert recall.recall(index, vectors[:4], exact) == 1
+    exact = exact.copy()
+    exact[:, 5:] = -7
+    assert recall.recall(index, vectors[:4], exact) == 0.5
+
+
+def test_a_written_index_is_read_back_by_its_sha256(tmp_path: Path) -> None:
+    index = ann.build(np.arange(50, dtype=np.int64), unit(50))
+    path = tmp_path / "x.faiss"
+    sha256, size = ann.write(index, path)
+    assert hashlib.sha256(path.read_bytes()).hexdigest() == sha256
+    assert path.stat().st_size == size
+    again = ann.read(path, sha256, "flat", {})
+    query = unit(1, seed=3)[0]
+    assert again.nominate(query, 9).ids.tolist() == index.nominate(query, 9).ids.tolist()
+
+
+# A build
+
+
+def test_a_build_is_published_with_its_figures(app: App, sql: psycopg.Connection) -> None:
+    add(app, numbered(70))
+    build = app.indexer.rebuild()
+    assert (build.state, build.kind, build.rows) == ("published", "flat", 70)
+    assert (build.recall_at_10, build.recall_sample) == (1.0, 70)
+    assert build.seconds > 0
+    data = app.files.path(build.sha256).read_bytes()
+    assert (hashlib.sha256(data).hexdigest(), len(data)) == (build.sha256, build.size)
+    row = sql.execute("SELECT snapshot IS NOT NULL, cluster FROM index_build").fetchone()
+    system = sql.execute("SELECT system_identifier FROM pg_control_system()").fetchone()
+    oid = sql.execute("SELECT oid FROM pg_database WHERE datname = current_database()").fetchone()
+    assert system is not None and oid is not None
+    assert row == (True, f"{system[0]}/{oid[0]}")
+
+
+def test_the_two_newest_builds_stay_and_older_files_go(
+    app: App, settings: Settings, sql: psycopg.Connection
+) -> None:
+    made = []
+    for number in range(4):
+        add(app, numbered(5, first=5 * number))
+        made.append(app.indexer.rebuild())
+    assert [state for state, _ in states(sql)] == ["retired", "retired", "published", "published"]
+    assert files(settings.index_folder) == sorted(f"{b.sha256}.faiss" for b in made[-2:])
+
+
+def test_a_file_that_a_later_build_shares_is_kept(app: App, settings: Settings) -> None:
+    add(app, numbered(5))
+    builds = [app.indexer.rebuild() for _ in range(4)]
+    assert len({build.sha256 for build in builds}) == 1
+    assert files(settings.index_folder) == [f"{builds[0].sha256}.faiss"]
+
+
+def test_only_one_builder_works_at_a_time(app: App, settings: Settings) -> None:
+    add(app, numbered(5))
+    reading, go_on = threading.Event(), threading.Event()
+
+    def wait_at_copy(*arguments: Any) -> None:
+        if "pg_current_snapshot" in arguments[2]:
+            reading.set()
+            assert go_on.wait(30)
+
+    event.listen(app.engine, "before_cursor_execute", wait_at_copy)
+    first = threading.Thread(target=app.indexer.rebuild)
+    first.start()
+    assert reading.wait(30)
+    with App(settings, choose=choose_colours) as other, pytest.raises(BuildRunning):
+        other.indexer.rebuild()
+    go_on.set()
+    first.join()
+    with App(settings, choose=choose_colours) as other:
+        assert other.indexer.rebuild().state == "published"
+
+
+def test_a_build_below_its_recall_goal_is_rejected_and_the_old_one_stays(
+    app: App, settings: Settings, sql: psycopg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add(app, numbered(30))
+    good = app.indexer.rebuild()
+    before = files(settings.index_folder)
+    add(app, numbered(30, first=30))
+    monkeypatch.setattr(recall, "recall", lambda *_: 0.5)
+    bad = app.indexer.rebuild()
+    assert (bad.state, bad.recall_at_10, bad.rows) == ("rejected", 0.5, 60)
+    assert states(sql)[1] == ("rejected", "recall@10 is below 0.99")
+    assert files(settings.index_folder) == before == [f"{good.sha256}.faiss"]
+
+
+def test_a_folder_that_cannot_be_written_is_an_error_before_the_work(
+    app: App, tmp_path: Path, sql: psycopg.Connection
+) -> None:
+    (tmp_path / "file").write_text("no folder")
+    settings = app.settings.model_copy(update={"index_dir": tmp_path / "file" / "index"})
+    with (
+        App(settings, choose=choose_colours) as other,
+        pytest.raises(IndexUnwritable, match="LOOKALIKE_INDEX_DIR"),
+    ):
+        other.indexer.rebuild()
+    assert states(sql) == []
+
+
+FULL_DISK = """
+import resource, signal, sys
+from pathlib import Path
+from app.bootstrap import App
+from app.config import Settings
+from colours import choose_colours
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+settings = Settings(home=Path(sys.argv[1]), database_url=sys.argv[2])
+try:
+    App(settings, choose=choose_colours).indexer.rebuild()
+except Exception as exc:
+    print(type(exc).__name__, exc)
+"""
+
+
+def test_a_disk_that_is_full_leaves_nothing_behind(
+    app: App, settings: Settings, sql: psycopg.Connection
+) -> None:
+    add(app, numbered(300))
+    done = subprocess.run(
+        [sys.executable, "-c", FULL_DISK, str(settings.home), str(settings.database_url)],
+        cwd=Path(__file__).parent,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.startswith("IndexUnwritable"), done.stdout + done.stderr
+    assert "Nothing was published" in done.stdout
+    assert files(settings.index_folder) == []
+    [(state, reason)] = states(sql)
+    assert state == "rejected"
+    assert "could not be written" in reason
+    assert app.indexer.rebuild().state == "published"
+
+
+def test_what_a_killed_builder_left_is_cleared_by_the_next(
+    app: App, settings: Settings, sql: psycopg.Connection
+) -> None:
+    add(app, numbered(5))
+    sql.execute("INSERT INTO index_build (model_id, cluster) VALUES (1, 'x')")
+    settings.index_folder.mkdir(parents=True)
+    (settings.index_folder / "half.tmp").write_bytes(b"half")
+    build = app.indexer.rebuild()
+    assert states(sql)[0] == ("rejected", "its builder disappeared")
+    assert files(settings.index_folder) == [f"{build.sha256}.faiss"]
+
+
+def test_a_builder_that_was_given_up_publishes_nothing(
+    app: App, settings: Settings, sql: psycopg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add(app, numbered(5))
+    write = IndexFiles.write
+
+    def overtaken(self: IndexFiles, index: AnnIndex) -> tuple[str, int]:
+        sql.execute("UPDATE index_build SET state = 'rejected', reason = 'given up'")
+        return write(self, index)
+
+    monkeypatch.setattr(IndexFiles, "write", overtaken)
+    with pytest.raises(BuildRefused, match="another builder"):
+        app.indexer.rebuild()
+    assert states(sql) == [("rejected", "given up")]
+    assert files(settings.index_folder) == []
+
+
+# What may not be indexed
+
+
+@pytest.mark.parametrize(
+    "harm",
+    [
+        "ALTER TABLE embedding DISABLE TRIGGER embedding_stamp",
+        "ALTER TABLE embedding_m1 DISABLE TRIGGER embedding_stamp",
+        "ALTER TABLE embedding ENABLE TRIGGER embedding_stamp",
+        "ALTER TABLE embedding_m1 DISABLE TRIGGER ALL; ALTER TABLE embedding_m1 ENABLE TRIGGER ALL",
+        "DROP TRIGGER embedding_stamp ON embedding",
+        "CREATE TRIGGER zz BEFORE UPDATE ON embedding FOR EACH ROW"
+        " EXECUTE FUNCTION suppress_redundant_updates_trigger()",
+    ],
+)
+def test_without_a_stamp_that_always_fires_no_index_is_built(
+    app: App, sql: psycopg.Connection, harm: str
+) -> None:
+    add(app, numbered(5))
+    sql.execute(harm)  # type: ignore[call-overload]
+    with pytest.raises(BuildRefused, match="ENABLE ALWAYS TRIGGER"):
+        app.indexer.rebuild()
+
+
+def test_vectors_that_are_not_unit_are_named(app: App, sql: psycopg.Connection) -> None:
+    add(app, numbered(5))
+    sql.execute("ALTER TABLE embedding_m1 DROP CONSTRAINT embedding_m1_unit_check")
+    sql.execute("UPDATE embedding SET vec = l2_normalize(vec) * vec WHERE picture_id = 3")
+    with pytest.raises(BuildRefused, match="picture 3"):
+        app.indexer.rebuild()
+
+
+def test_a_vector_of_another_dimension_is_refused(app: App, sql: psycopg.Connection) -> None:
+    add(app, numbered(5))
+    sql.execute("ALTER TABLE embedding_m1 DROP CONSTRAINT embedding_m1_dim_check")
+    sql.execute("DROP INDEX embedding_m1_vec_idx")
+    sql.execute("UPDATE embedding SET vec = '[1,0]' WHERE picture_id = 3")
+    with pytest.raises(BuildRefused, match="49"):
+        app.indexer.rebuild()
+
+
+# COPY
+
+
+@pytest.mark.parametrize("rows", [0, 1, 9000])
+def test_what_is_copied_in_comes_out_again(app: App, sql: psycopg.Connection, rows: int) -> None:
+    sql.execute(
+        "INSERT INTO picture (sha256, width, height, thumbnail)"
+        " SELECT sha256(n::text::bytea), 1, 1, '' FROM generate_series(1, %s) AS n",
+        [rows],
+    )
+    ids = [id_ for (id_,) in sql.execute("SELECT id FROM picture ORDER BY id")]
+    vectors = unit(rows, 49)
+    model = app.catalog.model()
+    with app.engine.begin() as connection:
+        pictures.embed(connection, model, dict(zip(ids, vectors, strict=True)))
+    found = content.read_content(app.engine, model)
+    order = np.argsort(found.ids)
+    assert found.ids[order].tolist() == ids
+    np.testing.assert_allclose(found.vectors[order], vectors, atol=1e-3)
