@@ -9,13 +9,14 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, text
 
-from app import ann, recall
+from app import ann
 from app.ann import AnnIndex
 from app.config import Settings
 from app.content import Content, read_content
 from app.database import check_schema
 from app.errors import BuildRefused, BuildRunning, LookalikeError, NoModel
 from app.index_files import IndexFiles
+from app.recall import Yardstick
 from app.store import builds, models
 from app.values import Build, Model
 
@@ -158,10 +159,8 @@ class Indexer:
 def _measured(content: Content, goal: float) -> tuple[AnnIndex, float | None, int]:
     """An index with the cheapest parameters that reach the goal, its recall@10 and the sample."""
     index = ann.build(content.ids, content.vectors)
-    queries = recall.sample_queries(content.vectors)
-    k = min(10, len(content.ids))
-    if k == 0:
+    if not len(content.ids):
         return index, None, 0
-    exact = recall.exact_ids(content, queries, k)
-    index = ann.tuned(index, lambda candidate: recall.recall(candidate, queries, exact) >= goal)
-    return index, recall.recall(index, queries, exact), len(queries)
+    yardstick = Yardstick(content)
+    index = ann.tuned(index, lambda candidate: yardstick.recall(candidate) >= goal)
+    return index, yardstick.recall(index), len(yardstick.queries)

@@ -249,19 +249,41 @@ def test_an_aborted_change_changes_nothing(app: App, database_url: str) -> None:
 # The bound: what an index did not nominate may be nearer than what the delta holds
 
 
-def test_a_new_product_with_many_pictures_does_not_hide_another(app: App) -> None:
+def turn(sql: psycopg.Connection, sku: str, cosine: float) -> None:
+    """Give all pictures of the products whose sku begins so this cosine to the first axis."""
+    vector = [cosine, (1 - cosine**2) ** 0.5, *[0.0] * 47]
+    sql.execute(
+        "UPDATE embedding SET vec = %s::halfvec WHERE picture_id IN (SELECT picture_id"
+        " FROM product_picture JOIN product ON id = product_id WHERE starts_with(sku, %s))",
+        [str(vector), sku],
+    )
+
+
+def axis(app: App, k: int) -> SearchResult:
+    """Search with the first axis."""
+    vector = np.eye(1, 49, dtype=np.float32)[0]
+    return app.search.search(Query(vector=vector, model_id=app.catalog.model().id, k=k))
+
+
+def test_a_new_product_with_many_pictures_does_not_hide_another(
+    app: App, sql: psycopg.Connection
+) -> None:
     """Its pictures fill the part of the delta that is looked at first."""
     add(app, numbered(40))
+    turn(sql, "P", 0.5)
     app.indexer.rebuild()
-    add(app, {"MANY": list(range(5000, 5090))})
-    seeds = list(range(40))
-    near = vectors(app, [5000])[0]
-    query = Query(vector=near, model_id=app.catalog.model().id, k=3)
-    add(app, numbered(1, first=40))
-    result = app.search.search(query)
-    rows = dict(zip([*seeds, 40], vectors(app, [*seeds, 40]), strict=True))
-    wanted = [f"P{id_:04}" for id_, _ in oracle(rows, near, 2)]
-    assert skus(result) == ["MANY", *wanted]
+    add(app, {"MANY": list(range(5000, 5090)), "OTHER": [6000]})
+    turn(sql, "MANY", 0.95)
+    turn(sql, "OTHER", 0.9)
+    assert skus(axis(app, k=3)) == ["MANY", "OTHER", "P0000"]
+
+
+def test_a_nominated_row_that_changed_counts_as_vanished(app: App, sql: psycopg.Connection) -> None:
+    add(app, numbered(40))
+    app.indexer.rebuild()
+    turn(sql, "P0003", 0.95)
+    plan = axis(app, k=40).plan
+    assert (plan.path, plan.vanished, plan.delta_rows, plan.candidates) == ("faiss", 1, 1, 40)
 
 
 def test_a_far_delta_does_not_stand_in_for_near_rows_that_were_not_nominated(app: App) -> None:
