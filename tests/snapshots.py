@@ -1,0 +1,70 @@
+"""What a snapshot holds, read and ranked by numpy alone: the judge of every search path."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from sqlalchemy import Connection, text
+
+from app.ranking import Candidates
+
+EQUAL = 2e-6
+"""Similarities nearer than this may come in either order: float32 knows no better."""
+
+
+@dataclass(frozen=True)
+class Rows:
+    """The pictures that products show, in one snapshot: product ids, picture ids, vectors."""
+
+    products: NDArray[np.int64]
+    pictures: NDArray[np.int64]
+    vectors: NDArray[np.float64]
+
+    def similarities(self, query: NDArray[np.float32]) -> dict[int, float]:
+        """The best similarity of each product."""
+        lengths = np.linalg.norm(self.vectors, axis=1) * np.linalg.norm(query.astype(np.float64))
+        cosine = self.vectors @ query.astype(np.float64) / lengths
+        best: dict[int, float] = {}
+        for product, similarity in zip(self.products.tolist(), cosine.tolist(), strict=True):
+            best[product] = max(similarity, best.get(product, -2.0))
+        return best
+
+
+def read(connection: Connection, model_id: int = 1) -> Rows:
+    """Every embedding with the products that show it, as this transaction sees them."""
+    rows = connection.execute(
+        text(
+            "SELECT pp.product_id, e.picture_id, e.vec::text FROM embedding AS e"
+            " JOIN product_picture AS pp USING (picture_id) WHERE e.model_id = :model"
+        ),
+        {"model": model_id},
+    ).all()
+    return Rows(
+        np.array([row[0] for row in rows], dtype=np.int64),
+        np.array([row[1] for row in rows], dtype=np.int64),
+        np.array([json.loads(row[2]) for row in rows], dtype=np.float64),
+    )
+
+
+def differences(rows: Rows, query: NDArray[np.float32], found: Candidates, k: int) -> list[str]:
+    """What is wrong with the first k of a search; nothing if ids, order and similarity agree."""
+    if not len(rows.products):
+        return [] if not found.hits else ["something was found where there is nothing"]
+    truth = rows.similarities(query)
+    best = sorted(truth.values(), reverse=True)[:k]
+    wrong = []
+    if len(found.hits) != len(best):
+        wrong.append(f"{len(found.hits)} came back instead of {len(best)}")
+    for place, (hit, similarity) in enumerate(zip(found.hits, best, strict=False)):
+        if hit.product_id not in truth:
+            wrong.append(f"{place}: product {hit.product_id} is not in the snapshot")
+        elif abs(hit.similarity - truth[hit.product_id]) > EQUAL:
+            wrong.append(f"{place}: product {hit.product_id} has another similarity")
+        elif abs(hit.similarity - similarity) > EQUAL:
+            wrong.append(f"{place}: {hit.similarity} stands where {similarity} belongs")
+    if len({hit.product_id for hit in found.hits}) != len(found.hits):
+        wrong.append("a product came twice")
+    return wrong
