@@ -31,7 +31,7 @@ demo: $(INSTALLED)
 	$(ONLY_DEMO) $(BIN)/lookalike demo $(if $(filter 0 no,$(PAGE)),--no-page)
 
 test: $(INSTALLED)
-	$(BIN)/python -m pytest -n $(JOBS)
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup
 
 lint: $(INSTALLED)
 	$(BIN)/python -m ruff check .

@@ -87,19 +87,20 @@ class CatalogService:
                 entry.product.sku: _change(entry, stored.get(entry.product.sku))
                 for entry in batch.entries
             }
-            picture_ids = _save_pictures(connection, batch, model)
+            picture_ids = _save_pictures(connection, batch, changes, model)
             self._save_products(connection, batch, changes, picture_ids)
             return changes
 
-    def delete(self, skus: Sequence[str]) -> int:
+    def delete(self, skus: Sequence[str], *, missing_ok: bool = False) -> int:
         """Delete products and the pictures only they showed; returns how many.
 
-        All or none: raises UnknownProduct, naming every sku that is not there.
+        All or none: raises UnknownProduct, naming every sku that is not there, unless `missing_ok`.
         """
         with self._writing() as connection:
+            check_schema(connection)
             found = products.ids(connection, skus)
             unknown = [sku for sku in skus if sku not in found]
-            if unknown:
+            if unknown and not missing_ok:
                 raise UnknownProduct(
                     f"Nothing was deleted: no product has the sku {', '.join(unknown)}."
                 )
@@ -145,11 +146,16 @@ def _change(entry: Entry, stored: products.Stored | None) -> Change:
     return Change.UNCHANGED if same else Change.UPDATED
 
 
-def _save_pictures(connection: Connection, batch: Batch, model: Model) -> dict[bytes, int]:
-    """Store new pictures and vectors; returns the ids of all pictures the batch refers to."""
+def _save_pictures(
+    connection: Connection, batch: Batch, changes: Mapping[str, Change], model: Model
+) -> dict[bytes, int]:
+    """Store new pictures and vectors; returns the ids of the pictures that rows will refer to."""
     wanted = sorted({ref.sha256 for entry in batch.entries for ref in entry.pictures})
+    # To lock a row is to write to it, so not those of entries that are left alone.
+    written = [e for e in batch.entries if changes[e.product.sku] is not Change.UNCHANGED]
+    linked = {ref.sha256 for entry in written for ref in entry.pictures} | set(batch.vectors)
     pictures.save(connection, [batch.pictures[sha] for sha in wanted if sha in batch.pictures])
-    ids = pictures.ids(connection, wanted)
+    ids = pictures.ids(connection, sorted(linked))
     new = {ids[sha256]: vector for sha256, vector in batch.vectors.items() if sha256 in ids}
     pictures.embed(connection, model, new)
     embedded = pictures.known(connection, wanted, model.id)

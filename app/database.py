@@ -60,11 +60,32 @@ def check_server(connection: Connection) -> None:
             "This PostgreSQL server has no pgvector. Install pgvector 0.8.4 or newer on it "
             "(for Debian: the package postgresql-NN-pgvector), then run the command again."
         )
+    if not _may_have_extension(connection):
+        raise DatabaseUnsuitable(
+            "This database has no extension vector yet, and this user may not create it. Let a "
+            "superuser run `CREATE EXTENSION vector` in this database once."
+        )
     if tuple(int(part) for part in re.findall(r"\d+", row)[:3]) < PGVECTOR_MINIMUM:
         raise DatabaseUnsuitable(
             f"This server has pgvector {row}; 0.8.4 or newer is needed. Upgrade the package, "
             "then run `ALTER EXTENSION vector UPDATE` in this database."
         )
+
+
+def _may_have_extension(connection: Connection) -> bool:
+    """Whether the extension is there or this user may create it (pgvector is a trusted one on
+    some hosts, where the owner of a database may)."""
+    return bool(
+        connection.execute(
+            text(
+                """SELECT EXISTS (SELECT FROM pg_extension WHERE extname = 'vector')
+                    OR (SELECT rolsuper FROM pg_roles WHERE rolname = current_user)
+                    OR EXISTS (SELECT FROM pg_available_extension_versions
+                        WHERE name = 'vector' AND trusted
+                            AND has_database_privilege(current_database(), 'CREATE'))"""
+            )
+        ).scalar()
+    )
 
 
 def schema_revision(connection: Connection) -> str | None:

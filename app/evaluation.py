@@ -58,11 +58,14 @@ def read_queries(source: Path) -> list[Labelled]:
     """A CSV with the columns query (a path beside the CSV) and expected_sku. Raises BadSource."""
     try:
         with source.open(encoding="utf-8-sig", newline="") as file:
-            return list(_labelled(source, csv.DictReader(file, strict=True)))
+            queries = list(_labelled(source, csv.DictReader(file, strict=True)))
     except OSError as exc:
         raise BadSource(f"{source} cannot be read: {exc.strerror or exc}.") from exc
     except (UnicodeError, csv.Error) as exc:
         raise BadSource(f"{source} is not a CSV file in UTF-8: {exc}.") from exc
+    if not queries:
+        raise BadSource(f"{source} holds no queries; each line names a photo and a sku.")
+    return queries
 
 
 def evaluate(
@@ -106,12 +109,16 @@ def _labelled(source: Path, rows: csv.DictReader[str]) -> Iterator[Labelled]:
     for row in rows:
         if not row["query"] or not row["expected_sku"]:
             raise BadSource(f"{source}, line {rows.line_num}: query or expected_sku is empty.")
+        if "\0" in row["query"] + row["expected_sku"]:
+            raise BadSource(f"{source}, line {rows.line_num}: a field holds a NUL character.")
         yield Labelled(rows.line_num, source.parent / row["query"], row["expected_sku"])
 
 
 def _ask(service: SearchService, query: Labelled, filters: Filters) -> tuple[int | None, float]:
     """The rank of the expected product (None: not among the first ten) and the milliseconds."""
     try:
+        if not query.picture.is_file():
+            raise BadImage("there is no such file")
         data = query.picture.read_bytes()
     except OSError as exc:
         raise BadImage(f"cannot be read: {exc.strerror or exc}") from exc

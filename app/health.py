@@ -96,6 +96,8 @@ def _index(
     if build is None:
         advice = "No index is built; pgvector answers. Run `lookalike index rebuild`."
         yield Check("build", None, embeddings == 0, advice if embeddings else None)
+        yield Check("build_age_seconds", None)
+        yield Check("delta_rows", None)
         return
     yield _file(build, files)
     now = connection.execute(text("SELECT clock_timestamp()")).scalar_one()

@@ -44,9 +44,9 @@ class Indexer:
         """
         self._files.check_writable()
         with self._only_builder(), self._engine.connect() as connection:
+            model = self._model(connection)
             self._files.remove_drafts()
             builds.abandon(connection, "its builder disappeared")
-            model = self._model(connection)
             build_id = builds.begin(connection, model.id)
             connection.commit()
             try:

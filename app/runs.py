@@ -28,7 +28,11 @@ class IngestRun:
     def reject(self, rejects: Sequence[Mapping[str, Any]]) -> None:
         """Record refused rows and pictures: mappings with line, sku, image, reason."""
         if rejects:
-            ingests.reject(self._connection, self.id, rejects)
+            ingests.reject(
+                self._connection,
+                self.id,
+                [{name: _storable(value) for name, value in each.items()} for each in rejects],
+            )
 
     def seen_before(self, lines: Mapping[str, int]) -> dict[str, int]:
         """Note skus (with their lines); returns those seen before and the line that was in."""
@@ -47,12 +51,19 @@ class IngestRun:
 def ingest_run(engine: Engine, source: str, model: Model) -> Iterator[IngestRun]:
     """A run that is recorded as failed if it is left by an error."""
     with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-        run = IngestRun(connection, ingests.begin(connection, source, model.id))
+        run = IngestRun(connection, ingests.begin(connection, _storable(source), model.id))
         ingests.remember_skus(connection)
         try:
             yield run
         except BaseException as exc:
             with suppress(LookalikeError), engine.begin() as other:
                 reason = (str(exc) or type(exc).__name__).split("\n", 1)[0]
-                ingests.finish(other, run.id, "failed", {"reason": reason})
+                ingests.finish(other, run.id, "failed", {"reason": _storable(reason)})
             raise
+
+
+def _storable(value: Any) -> Any:
+    """A text as PostgreSQL can keep it: names of files may hold bytes that are no characters."""
+    if not isinstance(value, str):
+        return value
+    return value.replace("\0", "\\0").encode("utf-8", "backslashreplace").decode("utf-8")

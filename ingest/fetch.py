@@ -29,10 +29,8 @@ class Pictures:
         """The bytes of the picture called `name` in the source. Raises BadImage with the reason."""
         path = self._inside(name)
         try:
-            # Not to wait for the other end of a pipe that lies where a picture should be.
-            descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-            with os.fdopen(descriptor, "rb") as file:
-                self._check(name, os.fstat(descriptor))
+            with open(path, "rb", opener=_without_waiting) as file:
+                self._check(name, os.fstat(file.fileno()))
                 data = file.read(self._max_bytes + 1)
         except FileNotFoundError as exc:
             raise BadImage(f"there is no file {name!r} in {self._root}") from exc
@@ -60,3 +58,8 @@ class Pictures:
         if not path.is_relative_to(self._root):
             raise BadImage(f"{name!r} lies outside {self._root}; only files below it are read")
         return path
+
+
+def _without_waiting(path: str, flags: int) -> int:
+    """Open, but do not wait for the other end of a pipe that lies where a picture should be."""
+    return os.open(path, flags | os.O_NONBLOCK)

@@ -9,6 +9,7 @@ from sqlalchemy import Engine
 
 from app.catalog import CatalogService
 from app.encoders import Encoder
+from app.errors import BadInput
 from app.images import ImageLimits
 from app.runs import ingest_run
 from ingest.fetch import Pictures
@@ -38,6 +39,8 @@ def load(
     database goes away; what was written until then stays, and the same call goes on from there.
     """
     rows = read(source, encoding=encoding)
+    if rejects is not None and rejects.exists() and rejects.samefile(source):
+        raise BadInput(f"The rejects would overwrite the source {source}; name another file.")
     folder = images or (source if source.is_dir() else source.parent)
     pictures = Pictures(folder, max_bytes=limits.max_bytes)
     model = catalog.model()

@@ -12,7 +12,6 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import asdict, dataclass
-from itertools import islice
 
 from app.catalog import Batch, CatalogService, Change, PicturesMissing
 from app.encoders import Encoder
@@ -24,6 +23,8 @@ from ingest.rejects import RejectFile
 from ingest.sources import Reject, Row
 
 CHUNK_ROWS = 64
+CHUNK_PICTURES = 128
+"""A chunk ends with the row that reaches either; two chunks are in memory at a time."""
 ENCODED_AT_ONCE = 32
 ATTEMPTS = 5
 """How often a chunk is begun again when others delete its pictures meanwhile."""
@@ -171,12 +172,19 @@ class Ingest:
         if self.report.read == self.report.rejected:
             raise BadSource("Nothing was pruned: no row of the source could be used.")
         for skus in self._run.unseen():
-            self.report.deleted += self._catalog.delete(skus)
+            self.report.deleted += self._catalog.delete(skus, missing_ok=True)
 
 
 def _chunks(rows: Iterable[Row | Reject]) -> Iterator[list[Row | Reject]]:
-    source = iter(rows)
-    while chunk := list(islice(source, CHUNK_ROWS)):
+    chunk: list[Row | Reject] = []
+    pictures = 0
+    for row in rows:
+        chunk.append(row)
+        pictures += len(row.images) if isinstance(row, Row) else 0
+        if len(chunk) >= CHUNK_ROWS or pictures >= CHUNK_PICTURES:
+            yield chunk
+            chunk, pictures = [], 0
+    if chunk:
         yield chunk
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TextIO
 
@@ -19,15 +19,20 @@ class RejectFile:
 
     def __init__(self, file: TextIO | None) -> None:
         self._file = file
-        self._writer = csv.writer(file) if file else None
-        if self._writer:
-            self._writer.writerow(HEADER)
+        self._put([HEADER])
 
     def write(self, rejects: Sequence[Reject]) -> None:
         """Append rejects; nothing happens where no file was asked for."""
-        if self._writer and self._file and rejects:
-            self._writer.writerows((r.line, r.sku, r.image, r.reason) for r in rejects)
+        self._put([(r.line, r.sku, r.image, r.reason) for r in rejects])
+
+    def _put(self, rows: Sequence[Sequence[object]]) -> None:
+        if self._file is None or not rows:
+            return
+        try:
+            csv.writer(self._file).writerows(rows)
             self._file.flush()
+        except OSError as exc:
+            raise _unwritable(self._file.name, exc) from exc
 
 
 @contextmanager
@@ -37,8 +42,18 @@ def reject_file(path: Path | None) -> Iterator[RejectFile]:
         yield RejectFile(None)
         return
     try:
-        file = path.open("w", encoding="utf-8", newline="")
+        file = path.open("w", encoding="utf-8", errors="backslashreplace", newline="")
     except OSError as exc:
-        raise BadInput(f"The rejects file {path} cannot be written: {exc.strerror}.") from exc
-    with file:
+        raise _unwritable(str(path), exc) from exc
+    try:
         yield RejectFile(file)
+    finally:
+        # What could not be written was said already, and closing would try it again.
+        with suppress(OSError):
+            file.close()
+
+
+def _unwritable(name: str, exc: OSError) -> BadInput:
+    return BadInput(
+        f"The rejects file {name} cannot be written: {exc.strerror or exc}. Name another file."
+    )

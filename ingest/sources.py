@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import csv
+import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
-from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Protocol
 
 from app.errors import BadSource
 from app.values import Product
+from ingest.fields import COLUMNS, BadField, product, readable_sku, short, undecoded
 
 PICTURE_SUFFIXES = frozenset(
     ".jpg .jpeg .jpe .jfif .png .gif .webp .avif .heic .heif .bmp .tif .tiff".split()  # noqa: SIM905
 )
-COLUMNS = ("sku", "title", "brand", "category", "colour", "year", "price", "currency", "images")
 LONGEST_FIELD = 10_000_000
 MOST_IMAGES = 100
-LONGEST_INDEXED = 500
-"""Characters; PostgreSQL cannot index a value of much more than 2,600 bytes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,10 +39,6 @@ class Reject:
     image: str | None = None
 
 
-class BadField(ValueError):
-    """A value that does not fit its column."""
-
-
 class _Lines(Protocol):
     """What `csv.reader` returns; its own type has no name."""
 
@@ -55,15 +49,23 @@ class _Lines(Protocol):
 
 def read(source: Path, *, encoding: str = "utf-8") -> Iterator[Row | Reject]:
     """The rows of a CSV file, or of a folder of pictures. Raises BadSource."""
-    if not source.exists():
-        raise BadSource(f"There is no file or folder {source}.")
-    return read_folder(source) if source.is_dir() else read_csv(source, encoding=encoding)
+    try:
+        kind = source.stat().st_mode
+    except FileNotFoundError as exc:
+        raise BadSource(f"There is no file or folder {source}.") from exc
+    except OSError as exc:
+        raise BadSource(f"{source} cannot be read: {exc.strerror or exc}.") from exc
+    if stat.S_ISDIR(kind):
+        return read_folder(source)
+    if not stat.S_ISREG(kind):
+        raise BadSource(f"{source} is neither a file nor a folder; save the catalogue as a file.")
+    return read_csv(source, encoding=encoding)
 
 
 def estimate(source: Path) -> int | None:
     """About how many rows a source has, for a progress bar; None where that cannot be told."""
     try:
-        if source.is_dir():
+        if not source.is_file():
             return None
         with source.open("rb") as file:
             return max(
@@ -112,9 +114,11 @@ def read_folder(source: Path) -> Iterator[Row | Reject]:
         category = relative.parent.name or None
         fields = {"sku": path.stem, "title": path.stem, "category": category or ""}
         try:
-            yield Row(number, _product(fields, {}), (relative.as_posix(),))
+            if undecoded(str(relative)):
+                raise BadField(f"the name of the file {str(relative)!r} is not text; rename it")
+            yield Row(number, product(fields, {}), (relative.as_posix(),))
         except BadField as exc:
-            yield Reject(number, path.stem, str(exc))
+            yield Reject(number, readable_sku(path.stem), str(exc))
 
 
 def _encoding(source: Path, wanted: str) -> str:
@@ -134,15 +138,15 @@ def _header(source: Path, lines: _Lines, encoding: str) -> list[str]:
     except csv.Error as exc:
         raise BadSource(f"{source} is not a CSV file: {exc}.") from exc
     lowered = [name.lower() for name in header]
-    if _undecoded("".join(header)) or "\0" in "".join(header):
+    if undecoded("".join(header)) or "\0" in "".join(header):
         raise BadSource(f"{source} is not {encoding} text. Name its encoding with --encoding.")
     if "sku" not in lowered:
         raise BadSource(
-            f"{source} has no column sku; it has {', '.join(header)}. The first line names the "
-            "columns, separated by commas."
+            f"{source} has no column sku; it has {short(', '.join(header))}. The first line names "
+            "the columns, separated by commas."
         )
     if twice := sorted({name for name in lowered if name and lowered.count(name) > 1}):
-        raise BadSource(f"{source} has more than one column {', '.join(twice)}.")
+        raise BadSource(f"{source} has more than one column {short(', '.join(twice))}.")
     return [low if low in COLUMNS else name for low, name in zip(lowered, header, strict=True)]
 
 
@@ -162,68 +166,17 @@ def _csv_rows(lines: _Lines, header: list[str], encoding: str) -> Iterator[Row |
 
 def _csv_row(line: int, header: list[str], values: list[str], encoding: str) -> Row | Reject:
     fields = dict(zip(header, (value.strip() for value in values), strict=False))
-    sku = fields.get("sku") or None
     try:
         if len(values) > len(header):
             raise BadField(f"{len(values)} values for {len(header)} columns; quote commas")
-        if _undecoded("".join(values)):
+        if undecoded("".join(values)):
             raise BadField(f"not {encoding} text; save the file as UTF-8 or name its encoding")
+        if any("\0" in value for value in values):
+            raise BadField("a field holds a NUL character")
         images = tuple(part.strip() for part in fields.pop("images", "").split("|") if part.strip())
         if len(images) > MOST_IMAGES:
             raise BadField(f"{len(images)} images; a product shows at most {MOST_IMAGES}")
         unknown = {name: fields.pop(name) for name in list(fields) if name not in COLUMNS}
-        return Row(line, _product(fields, unknown), images)
+        return Row(line, product(fields, unknown), images)
     except BadField as exc:
-        return Reject(line, sku if sku and not _undecoded(sku) else None, str(exc))
-
-
-def _product(fields: dict[str, str], unknown: dict[str, str]) -> Product:
-    if any("\0" in value for value in (*fields.values(), *unknown.values())):
-        raise BadField("a field holds a NUL character")
-    sku = fields.get("sku", "")
-    if not sku:
-        raise BadField("no sku")
-    for name in ("sku", "brand", "category", "colour"):
-        if len(fields.get(name, "")) > LONGEST_INDEXED:
-            raise BadField(f"the {name} is longer than {LONGEST_INDEXED} characters")
-    return Product(
-        sku=sku,
-        title=fields.get("title", ""),
-        brand=fields.get("brand") or None,
-        category=fields.get("category") or None,
-        colour=fields.get("colour") or None,
-        year=_year(fields.get("year", "")),
-        price=_price(fields.get("price", "")),
-        currency=fields.get("currency") or None,
-        attributes={name: value for name, value in unknown.items() if name and value},
-    )
-
-
-def _year(value: str) -> int | None:
-    if not value:
-        return None
-    try:
-        year = int(value)
-    except ValueError:
-        raise BadField(f"the year {value!r} is not a whole number") from None
-    if not 0 <= year <= 9999:
-        raise BadField(f"the year {value!r} is not between 0 and 9999")
-    return year
-
-
-def _price(value: str) -> Decimal | None:
-    """An amount with at most four decimals, as the column keeps it."""
-    if not value:
-        return None
-    try:
-        price = Decimal(value)
-        if not price.is_finite() or not 0 <= price < 10**10:
-            raise BadField(f"the price {value!r} is not between 0 and 9,999,999,999")
-        return price.quantize(Decimal("0.0001"))
-    except InvalidOperation:
-        raise BadField(f"the price {value!r} is not a number such as 12.50") from None
-
-
-def _undecoded(text: str) -> bool:
-    """Whether some bytes of the file were no text; they are read as lone surrogates."""
-    return any("\udc80" <= character <= "\udcff" for character in text)
+        return Reject(line, readable_sku(fields.get("sku", "")), str(exc))

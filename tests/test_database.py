@@ -198,8 +198,8 @@ def test_a_database_that_kept_an_old_pgvector_is_told_to_update_it(
         "postgresql://me:hunter2@localhost/shop?sslmode=perhaps",
         "postgresql://me:hunter2@localhost:99999/shop",
         "postgresql://me:hunter2@no-such-host.invalid/shop",
-        f"postgresql://me:hunter2@127.0.0.1:{free_port()}/shop",
-        f"postgresql://me@127.0.0.1:{free_port()}/shop?password=hunter2",
+        "postgresql://me:hunter2@127.0.0.1:1/shop",
+        "postgresql://me@127.0.0.1:1/shop?password=hunter2",
     ],
 )
 def test_a_wrong_address_is_refused_by_the_name_of_its_setting_and_without_the_password(

@@ -59,9 +59,7 @@ def test_a_folder_beside_with_a_name_that_begins_alike_is_outside(
 
 
 @pytest.mark.parametrize("target", ["../secret.png", "/etc/passwd"])
-def test_a_link_to_a_file_outside_is_refused(
-    pictures: Pictures, folder: Path, target: str
-) -> None:
+def test_a_link_to_a_file_outside_is_refused(pictures: Pictures, folder: Path, target: str) -> None:
     (folder / "link.png").symlink_to(target)
     assert "lies outside" in reason(pictures, "link.png")
 
@@ -137,8 +135,6 @@ def test_refusing_leaves_no_file_open(pictures: Pictures, folder: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["none", "secret.png"])
-def test_a_folder_of_pictures_that_is_none_is_said(
-    folder: Path, tmp_path: Path, name: str
-) -> None:
+def test_a_folder_of_pictures_that_is_none_is_said(folder: Path, tmp_path: Path, name: str) -> None:
     with pytest.raises(BadSource, match=name):
         Pictures(tmp_path / name, max_bytes=LIMIT)

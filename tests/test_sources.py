@@ -199,7 +199,8 @@ def test_a_pipe_is_no_source_and_is_not_waited_for(tmp_path: Path) -> None:
         (b"x" * (LONGEST_FIELD // 2), "no column sku"),
         (b'"sku,title\nA1,x\n', "is not a CSV file"),
     ],
-    ids=["empty", "no sku", "semicolons", "twice", "header", "png", "jpeg", "huge", "long", "quote"],
+    ids=["empty", "no sku", "semicolons", "twice", "header", "png", "jpeg", "huge", "long",
+         "quote"],
 )  # fmt: skip
 def test_a_file_that_is_no_catalogue_is_said_in_a_sentence(
     source: Path, data: bytes, says: str

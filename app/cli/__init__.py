@@ -7,6 +7,7 @@ import os
 import sys
 
 import click
+from pydantic import ValidationError
 
 from app.cli import catalogue, database, demo, evaluate, index, page, search, status
 from app.errors import LookalikeError
@@ -48,6 +49,8 @@ def main() -> None:
         code = cli.main(standalone_mode=False)
     except LookalikeError as exc:
         code = _say(f"Error: {exc}", 1)
+    except ValidationError as exc:
+        code = _say(f"Error: {_settings(exc)}", 1)
     except click.ClickException as exc:
         exc.show()
         code = exc.exit_code
@@ -61,6 +64,13 @@ def main() -> None:
         logging.getLogger("lookalike").exception("This is a fault in Lookalike; please report it.")
         code = 70
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _settings(exc: ValidationError) -> str:
+    """What is wrong with which environment variable."""
+    wrong = exc.errors(include_url=False, include_context=False)[0]
+    name = "LOOKALIKE_" + "_".join(str(part) for part in wrong["loc"]).upper()
+    return f"{name} is {wrong['input']!r}, which cannot be: {wrong['msg']}."
 
 
 def _say(message: str, code: int) -> int:

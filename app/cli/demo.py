@@ -12,12 +12,15 @@ from app.bootstrap import App
 from app.cli.output import note
 from app.cli.page import serve
 from app.cli.search import print_matches
+from app.errors import BadInput
 from app.images import decode, open_thumbnail
+from app.store import products as stored
 from app.values import Query, SearchResult
 from ingest.contact_sheet import SheetPicture, SheetRow, contact_sheet
 from ingest.demo import draw_catalogue
 from ingest.load import load
 
+SKU_PREFIX = "DEMO-"
 SEARCHES = 3
 SHOWN = 6
 
@@ -35,6 +38,7 @@ def demo(products: int, open_page: bool, port: int) -> None:
         folder = app.settings.home / "demo"
         _step("Start the database and make the tables")
         note(app.initialise())
+        _only_a_demo(app)
         _step(f"Draw {products} products")
         folder.mkdir(parents=True, exist_ok=True)
         source = draw_catalogue(folder, products=products)
@@ -51,6 +55,18 @@ def demo(products: int, open_page: bool, port: int) -> None:
     if open_page:
         click.echo(f"The page: http://localhost:{port} (Ctrl-C ends it)")
         raise SystemExit(serve("localhost", port))
+
+
+def _only_a_demo(app: App) -> None:
+    """The demo deletes what it did not draw, so it must not meet anybody's catalogue."""
+    with app.engine.connect() as connection:
+        others = stored.count_without_prefix(connection, SKU_PREFIX)
+    if others:
+        raise BadInput(
+            f"This database holds {others} products that are not the demo's, and the demo would "
+            "delete them. Choose an empty folder with LOOKALIKE_HOME, and unset "
+            "LOOKALIKE_DATABASE_URL."
+        )
 
 
 def _step(what: str) -> None:

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import click
 
+from app.config import Settings
+
 PAGE = Path(__file__).resolve().parent.parent / "ui" / "page.py"
 
 
@@ -19,12 +21,20 @@ def serve(host: str, port: int) -> int:
         "server.headless": "true",
         "server.fileWatcherType": "none",
         "browser.gatherUsageStats": "false",
+        "client.toolbarMode": "viewer",
+        "client.showErrorDetails": "none",
+        "server.maxUploadSize": _mebibytes(Settings().max_image_bytes),
     }
     words = [f"--{name}={value}" for name, value in options.items()]
     try:
         return subprocess.call([sys.executable, "-m", "streamlit", "run", str(PAGE), *words])
     except KeyboardInterrupt:
         return 0
+
+
+def _mebibytes(size: int) -> int:
+    """Rounded up; a file in between is refused with its reason after it was sent."""
+    return -(-size // 2**20)
 
 
 @click.command()

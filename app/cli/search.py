@@ -10,6 +10,7 @@ import click
 
 from app.bootstrap import App
 from app.cli.output import as_json, note, print_json, print_table
+from app.config import Settings
 from app.errors import BadImage
 from app.filters import parse
 from app.values import Match, Query, SearchResult
@@ -32,9 +33,10 @@ def search(
     as_json: bool,
 ) -> None:  # fmt: skip
     """Find the products that look like PHOTO (- for standard input), --sku or --text."""
-    picture = _read(photo) if photo is not None else None
+    settings = Settings()
+    picture = _read(photo, settings.max_image_bytes) if photo is not None else None
     query = Query(picture=picture, sku=sku, words=words, k=k, filters=parse(list(filters)))
-    with App() as app:
+    with App(settings) as app:
         result = app.search.search(query)
     if as_json:
         print_json(as_dict(result))
@@ -100,10 +102,12 @@ def _row(match: Match) -> tuple[object, ...]:
     )  # fmt: skip
 
 
-def _read(photo: Path) -> bytes:
+def _read(photo: Path, limit: int) -> bytes:
+    """The bytes of a file of any size, no more of them than show that it is too large."""
     if str(photo) == "-":
-        return sys.stdin.buffer.read()
+        return sys.stdin.buffer.read(limit + 1)
     try:
-        return photo.read_bytes()
+        with photo.open("rb") as file:
+            return file.read(limit + 1)
     except OSError as exc:
         raise BadImage(f"The picture {photo} cannot be read: {exc.strerror or exc}.") from exc

@@ -155,6 +155,12 @@ def passing(connection: Connection, skus: Sequence[str], filters: Filters) -> se
     return set(connection.execute(text(sql), {"skus": list(skus), **bound}).scalars())
 
 
+def count_without_prefix(connection: Connection, prefix: str) -> int:
+    """How many products have a sku that does not begin with `prefix`."""
+    sql = text("SELECT count(*) FROM product WHERE NOT starts_with(sku, :prefix)")
+    return int(connection.execute(sql, {"prefix": prefix}).scalar_one())
+
+
 def similar_skus(connection: Connection, sku: str, limit: int = 3) -> list[str]:
     """A few skus that begin like this one, to offer when it is not there."""
     rows = connection.execute(

@@ -4,14 +4,38 @@ from __future__ import annotations
 
 import logging
 import re
+from base64 import b64encode
+from html import escape
 
 import streamlit as st
+from PIL import Image
 
 from app.bootstrap import App
 from app.errors import LookalikeError
-from app.values import Match, Plan, Query, SearchResult
+from app.values import Match, Plan, Product, Query, SearchResult
 
-COLUMNS = 4
+SHOWN_SIDE = 400  # pixels of the uploaded photo
+
+STYLE = """<style>
+.cards { display: grid; gap: 1rem;
+  grid-template-columns: repeat(auto-fill, minmax(min(12rem, 42%), 1fr)) }
+.card { border: 1px solid color-mix(in srgb, currentColor 18%, transparent);
+  border-radius: .6rem; overflow: hidden; display: flex; flex-direction: column;
+  overflow-wrap: anywhere; font-size: .875rem; line-height: 1.4 }
+.card img { aspect-ratio: 1; width: 100%; object-fit: contain; background: #fff; display: block;
+  border-bottom: 1px solid color-mix(in srgb, currentColor 10%, transparent) }
+.card .words { padding: .6rem .75rem .7rem; display: flex; flex-direction: column; flex: 1 }
+.card .title { font-weight: 600; font-size: .95rem; margin-bottom: .25rem; min-height: 2.8em;
+  overflow: hidden; display: -webkit-box; -webkit-box-orient: vertical; -webkit-line-clamp: 3 }
+.card .faint { color: color-mix(in srgb, currentColor 72%, transparent) }
+.card .last { display: flex; justify-content: space-between; flex-wrap: wrap; column-gap: .5rem;
+  margin-top: auto; padding-top: .4rem }
+.card .similarity { margin-bottom: .35rem }
+.card .bar { height: .3rem; border-radius: 1rem; margin-top: .15rem;
+  background: color-mix(in srgb, currentColor 14%, transparent) }
+.card .bar div { height: 100%; border-radius: 1rem; background: #2f5fd0 }
+</style>"""
+
 _log = logging.getLogger("lookalike.page")
 
 
@@ -22,28 +46,36 @@ def services() -> App:
 
 
 def plain(words: str) -> str:
-    """Text of the catalogue as Markdown that shows it letter for letter."""
+    """Any text as Markdown that shows it letter for letter."""
     return re.sub(r"([!-/:-@\[-`{-~])", r"\\\1", " ".join(words.split()))
 
 
 def main() -> None:
     st.set_page_config(page_title="Lookalike", page_icon="🔎", layout="wide")
-    st.title("Lookalike")
+    st.title("Lookalike", anchor=False)
     st.write("Upload a photo and see the products that look like it.")
-    photo = st.file_uploader("Photo of a product", help="JPEG, PNG, WebP, HEIC and others")
-    k = st.slider("Products to show", 4, 48, 12, step=4)
+    left, right = st.columns([1, 3], gap="large")
+    with left:
+        photo = st.file_uploader("Photo of a product", help="JPEG, PNG, WebP, HEIC and others")
+        k = st.slider("Products to show", 4, 48, 12, step=4)
     if photo is None:
         return
-    result = _asked(photo.getvalue(), k)
-    if result is not None:
-        _show(photo.getvalue(), result)
+    with right:
+        answer = _asked(photo.getvalue(), k)
+    if answer is None:
+        return
+    picture, result = answer
+    left.image(picture, "Your photo", width="stretch")
+    with right:
+        _show(result)
 
 
-def _asked(data: bytes, k: int) -> SearchResult | None:
-    """The answer, or a sentence on the page that says why there is none."""
+def _asked(data: bytes, k: int) -> tuple[Image.Image, SearchResult] | None:
+    """The photo and what it finds, or a sentence on the page that says why there is nothing."""
     try:
         with st.spinner("Searching …"):
-            return services().search.search(Query(picture=data, k=k, stranger=True))
+            result = services().search.search(Query(picture=data, k=k, stranger=True))
+            return services().sandbox.decode(data, at_least=SHOWN_SIDE), result
     except LookalikeError as exc:
         st.error(plain(str(exc)))
     except Exception:
@@ -52,39 +84,41 @@ def _asked(data: bytes, k: int) -> SearchResult | None:
     return None
 
 
-def _show(data: bytes, result: SearchResult) -> None:
-    left, right = st.columns([1, 4])
-    with left:
-        st.subheader("Your photo")
-        picture = services().sandbox.decode(data, at_least=300)
-        st.image(picture, width="stretch")
-    with right:
-        st.subheader(f"{len(result.matches)} products")
-        for start in range(0, len(result.matches), COLUMNS):
-            row = result.matches[start : start + COLUMNS]
-            for cell, match in zip(st.columns(COLUMNS), row, strict=False):
-                with cell.container(border=True):
-                    _card(match)
+def _show(result: SearchResult) -> None:
+    count = len(result.matches)
+    if count:
+        st.subheader(f"{count} product{'s' * (count != 1)}, most similar first", anchor=False)
+        st.html(f"{STYLE}<div class=cards>{''.join(map(_card, result.matches))}</div>")
     _explain(result.plan)
 
 
-def _card(match: Match) -> None:
+def _card(match: Match) -> str:
     product = match.product
-    st.image(match.thumbnail, width="stretch")
-    st.markdown(f"**{plain(product.title or product.sku)}**")
-    st.progress(min(1.0, max(0.0, match.similarity)), f"similarity {match.similarity:.3f}")
+    thumbnail = b64encode(match.thumbnail).decode("ascii")
+    title = escape(product.title or product.sku)
     facts = (product.brand, product.category, product.colour, product.year)
-    st.caption(plain(" · ".join(str(fact) for fact in facts if fact)))
-    if product.price is not None:
-        st.markdown(plain(f"{product.price:.2f} {product.currency or ''}"))
-    st.caption(plain(product.sku))
+    filled = min(1.0, max(0.0, match.similarity))
+    return (
+        f'<div class=card><img alt="{title}" src="data:image/jpeg;base64,{thumbnail}">'
+        f'<div class=words><div class=title title="{title}">{title}</div>'
+        f"<div class=similarity>similarity {match.similarity:.3f}"
+        f'<div class=bar><div style="width:{filled:.1%}"></div></div></div>'
+        f"<div class=faint>{escape(' · '.join(str(fact) for fact in facts if fact))}</div>"
+        f"<div class=last><span>{escape(_price(product))}</span>"
+        f"<span class=faint>{escape(product.sku)}</span></div></div></div>"
+    )
+
+
+def _price(product: Product) -> str:
+    return "" if product.price is None else f"{product.price:.2f} {product.currency or ''}".strip()
 
 
 def _explain(plan: Plan) -> None:
     if plan.shortfall:
         st.info(plain(f"Fewer than asked: {plan.shortfall}."))
     times = ", ".join(f"{name} {ms:.0f}" for name, ms in plan.ms.items())
-    st.caption(plain(f"Answered by {plan.path}: {plan.reason}. Milliseconds: {times}."))
+    how = f"Answered by {plan.path}: {plan.reason}. Model: {plan.model}. Milliseconds: {times}."
+    st.caption(plain(how))
 
 
 main()

@@ -1,0 +1,89 @@
+"""The fields of a product as a source writes them: what each may hold, and why it is refused."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from decimal import Decimal, InvalidOperation
+
+from app.values import Product
+
+COLUMNS = ("sku", "title", "brand", "category", "colour", "year", "price", "currency", "images")
+LONGEST_INDEXED = 500
+"""Characters; PostgreSQL cannot index a value of much more than 2,600 bytes."""
+LONGEST_SHOWN = 200
+
+
+class BadField(ValueError):
+    """A value that does not fit its column."""
+
+
+def product(fields: Mapping[str, str], attributes: Mapping[str, str]) -> Product:
+    """The product of a row; `fields` go by the names in COLUMNS. Raises BadField."""
+    sku = fields.get("sku", "")
+    if not sku:
+        raise BadField("no sku")
+    for name in ("sku", "brand", "category", "colour"):
+        if len(fields.get(name, "")) > LONGEST_INDEXED:
+            raise BadField(f"the {name} is longer than {LONGEST_INDEXED} characters")
+    return Product(
+        sku=sku,
+        title=fields.get("title", ""),
+        brand=fields.get("brand") or None,
+        category=fields.get("category") or None,
+        colour=fields.get("colour") or None,
+        year=_year(fields.get("year", "")),
+        price=_price(fields.get("price", "")),
+        currency=fields.get("currency") or None,
+        attributes={name: value for name, value in attributes.items() if name and value},
+    )
+
+
+def readable_sku(sku: str) -> str | None:
+    """The sku of a refused row, unless no product can have it."""
+    possible = sku and len(sku) <= LONGEST_INDEXED and "\0" not in sku and not undecoded(sku)
+    return sku if possible else None
+
+
+def undecoded(text: str) -> bool:
+    """Whether some bytes of the source were no text; they are read as lone surrogates."""
+    return any("\udc80" <= character <= "\udcff" for character in text)
+
+
+def short(text: str) -> str:
+    """The text as an error can show it."""
+    return text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]}…"
+
+
+def _year(value: str) -> int | None:
+    if not value:
+        return None
+    try:
+        year = int(_number(value))
+    except ValueError:
+        raise BadField(f"the year {short(value)!r} is not a whole number") from None
+    if not 0 <= year <= 9999:
+        raise BadField(f"the year {short(value)!r} is not between 0 and 9999")
+    return year
+
+
+def _price(value: str) -> Decimal | None:
+    """An amount with at most four decimals, as the column keeps it."""
+    if not value:
+        return None
+    try:
+        price = Decimal(_number(value))
+        if price.is_finite() and abs(price) < 10**10:
+            price = price.quantize(Decimal("0.0001"))
+    except (InvalidOperation, ValueError):
+        raise BadField(f"the price {short(value)!r} is not a number such as 12.50") from None
+    # Looked at after rounding, which may carry into one digit more than the column has.
+    if not price.is_finite() or not 0 <= price < 10**10:
+        raise BadField(f"the price {short(value)!r} is not between 0 and 9,999,999,999")
+    return price
+
+
+def _number(value: str) -> str:
+    """The value, unless it has the underscores that Python allows in a number."""
+    if "_" in value:
+        raise ValueError(value)
+    return value

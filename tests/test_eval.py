@@ -1,0 +1,126 @@
+"""Evaluation: exact figures on cases small enough to work out by hand."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from colours import photo
+from shop import add, numbered
+
+from app.bootstrap import App
+from app.errors import BadSource
+from app.evaluation import Evaluation, evaluate, read_queries
+from app.filters import parse
+from app.values import Query
+
+
+@pytest.fixture
+def queries(tmp_path: Path) -> Path:
+    return tmp_path / "queries.csv"
+
+
+def figures(
+    app: App, queries: Path, lines: list[tuple[str, str]], *filters: str
+) -> tuple[Evaluation, list[str]]:
+    """The evaluation of (query, expected sku), and the warnings."""
+    queries.write_text("query,expected_sku\n" + "".join(f"{q},{sku}\n" for q, sku in lines))
+    told: list[str] = []
+    found = evaluate(
+        app.engine, app.search, read_queries(queries), parse(list(filters)), told.append
+    )
+    return found, told
+
+
+def ranked(app: App, seed: int) -> list[str]:
+    """All skus, most similar to a photo first."""
+    return [m.product.sku for m in app.search.search(Query(picture=photo(seed), k=30)).matches]
+
+
+def test_the_figures_of_a_small_case_are_exact(app: App, queries: Path) -> None:
+    add(app, numbered(30))
+    (queries.parent / "q.png").write_bytes(photo(0))
+    skus = ranked(app, 0)
+    # Expected at ranks 1, 2, 5, 10 and 11: the last one is not among the first ten.
+    found, told = figures(app, queries, [("q.png", skus[rank - 1]) for rank in (1, 2, 5, 10, 11)])
+    assert (found.queries, found.filtered_out, found.unreadable, told) == (5, 0, 0, [])
+    assert (found.recall_at_1, found.recall_at_5, found.recall_at_10) == (0.2, 0.6, 0.8)
+    assert found.mrr == pytest.approx((1 + 1 / 2 + 1 / 5 + 1 / 10) / 5, abs=1e-12)
+    assert 0 < found.p50_ms <= found.p95_ms
+
+
+def test_queries_whose_product_does_not_pass_the_filter_are_left_out(
+    app: App, queries: Path
+) -> None:
+    add(app, {"RED": [1]}, attributes={"packaged": "1"})
+    add(app, {"BLUE": [2]}, attributes={"packaged": "0"})
+    (queries.parent / "1.png").write_bytes(photo(1))
+    (queries.parent / "2.png").write_bytes(photo(2))
+    lines = [("1.png", "RED"), ("2.png", "BLUE"), ("2.png", "RED")]
+    found, _ = figures(app, queries, lines, "packaged=1")
+    # Only RED passes, so that it is found first whatever is asked.
+    assert (found.queries, found.filtered_out, found.recall_at_1) == (2, 1, 1.0)
+
+
+def test_queries_that_cannot_be_asked_are_counted_apart_and_told(app: App, queries: Path) -> None:
+    add(app, {"A": [1]})
+    (queries.parent / "1.png").write_bytes(photo(1))
+    (queries.parent / "bad.png").write_bytes(b"no picture")
+    lines = [("1.png", "A"), ("bad.png", "A"), ("none.png", "A"), ("1.png", "UNKNOWN")]
+    found, told = figures(app, queries, lines)
+    assert (found.queries, found.unreadable, found.recall_at_1) == (1, 3, 1.0)
+    assert [line.split(":")[0] for line in told] == [
+        "line 3, bad.png", "line 4, none.png", "line 5, 1.png"
+    ]  # fmt: skip
+    assert "no product has the sku 'UNKNOWN'" in told[2]
+
+
+@pytest.mark.parametrize("name", ["folder", "pipe.png"])
+def test_a_query_that_is_no_file_is_counted_and_not_waited_for(
+    app: App, queries: Path, name: str
+) -> None:
+    add(app, {"A": [1]})
+    (queries.parent / "1.png").write_bytes(photo(1))
+    (queries.parent / "folder").mkdir()
+    os.mkfifo(queries.parent / "pipe.png")
+    found, told = figures(app, queries, [("1.png", "A"), (name, "A")])
+    assert (found.queries, found.unreadable, len(told)) == (1, 1, 1)
+
+
+def test_no_query_that_could_be_asked_is_an_error(app: App, queries: Path) -> None:
+    add(app, {"A": [1]})
+    with pytest.raises(BadSource, match="None of the queries"):
+        figures(app, queries, [("none.png", "A")])
+
+
+@pytest.mark.parametrize(
+    ("data", "says"),
+    [
+        (b"", "columns query and expected_sku"),
+        (b"query\n1.png\n", "columns query and expected_sku"),
+        (b"query,expected_sku\n", "no queries"),
+        (b"query,expected_sku\n1.png,\n", "line 2"),
+        (b"query,expected_sku\n1.png\n", "line 2"),
+        (b"query,expected_sku\n1.png,A\0\n", "line 2: a field holds a NUL"),
+        (b"query,expected_sku\n\0.png,A\n", "line 2: a field holds a NUL"),
+        (photo(1), "not a CSV file in UTF-8"),
+        (b'query,expected_sku\n"1.png,A\n', "not a CSV file"),
+    ],
+    ids=["empty", "column", "header", "no sku", "short", "nul", "nul name", "png", "quote"],
+)
+def test_a_file_that_holds_no_queries_is_said(queries: Path, data: bytes, says: str) -> None:
+    queries.write_bytes(data)
+    with pytest.raises(BadSource, match=says):
+        read_queries(queries)
+
+
+def test_a_file_that_is_not_there_is_said(queries: Path) -> None:
+    with pytest.raises(BadSource, match="No such file"):
+        read_queries(queries)
+
+
+def test_queries_with_a_byte_order_mark_and_other_columns_are_read(queries: Path) -> None:
+    queries.write_text("note,expected_sku,query\nx,A,1.png\n", encoding="utf-8-sig")
+    (found,) = read_queries(queries)
+    assert (found.line, found.picture, found.expected_sku) == (2, queries.parent / "1.png", "A")

@@ -1,0 +1,350 @@
+"""The upload page, served by `lookalike page` and driven in a real browser."""
+
+from __future__ import annotations
+
+import csv
+import os
+import re
+import shutil
+import socket
+import struct
+import subprocess
+import sys
+import tempfile
+import time
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.error import URLError
+from urllib.request import urlopen
+
+import psycopg
+import pytest
+from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
+
+from app import embedded_server
+from app.bootstrap import App
+from app.config import Settings
+from ingest.demo import draw_catalogue
+from ingest.load import load
+
+pytestmark = pytest.mark.browser
+
+CHROMIUM = Path("/usr/bin/chromium")
+SWITCHES = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+SOON_MS = 20_000
+ODD_TITLE = (
+    "<b>Tea</b> *pot* $x^2$ :smile: :red[no] [x](javascript:alert(1)) "
+    '<script>alert("2")</script> &amp; `code` ~~old~~ "quoted" \\ # 1'
+)
+
+
+@dataclass(frozen=True)
+class Shop:
+    """A catalogue with an index, and a query photo of the product that must be found first."""
+
+    home: Path
+    photo: Path
+    expected_sku: str
+
+
+@pytest.fixture(scope="module")
+def shop() -> Iterator[Shop]:
+    """32 drawn products, the expected one with an odd title, on a server that may be stopped."""
+    home = Path(tempfile.mkdtemp(prefix="lookalike-page-"))
+    source = draw_catalogue(home / "demo", products=32)
+    with (home / "demo" / "queries.csv").open(encoding="utf-8", newline="") as file:
+        asked = next(csv.DictReader(file))
+    retitle(source, asked["expected_sku"], ODD_TITLE)
+    embedded_server.start(home, {"fsync": "off"})
+    with App(Settings(home=home, model="embedded")) as app:
+        app.initialise()
+        load(app.engine, app.catalog, app.encoder, app.limits, source)
+        app.indexer.rebuild()
+    yield Shop(home, home / "demo" / asked["query"], asked["expected_sku"])
+    embedded_server.stop(home)
+    shutil.rmtree(home)
+
+
+def retitle(source: Path, sku: str, title: str) -> None:
+    with source.open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    with source.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(row | ({"title": title} if row["sku"] == sku else {}) for row in rows)
+
+
+@contextmanager
+def served(**settings: str) -> Iterator[str]:
+    """`lookalike page` with these settings in its environment; gives its address."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    process = subprocess.Popen(
+        [Path(sys.executable).with_name("lookalike"), "page", "--port", str(port)],
+        env=os.environ | {f"LOOKALIKE_{name.upper()}": value for name, value in settings.items()},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    try:
+        await_answer(f"http://localhost:{port}/_stcore/health")
+        yield f"http://localhost:{port}"
+    finally:
+        os.killpg(process.pid, 2)
+        process.wait(20)
+
+
+def await_answer(address: str) -> None:
+    deadline = time.monotonic() + 60
+    while True:
+        try:
+            urlopen(address, timeout=5).close()
+            return
+        except URLError:
+            if time.monotonic() > deadline:
+                raise
+        time.sleep(0.2)
+
+
+@pytest.fixture(scope="module")
+def address(shop: Shop) -> Iterator[str]:
+    with served(home=str(shop.home)) as url:
+        yield url
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """Chromium; without it these tests are skipped, but not in CI."""
+    if not CHROMIUM.exists():
+        reason = f"no browser at {CHROMIUM}"
+        if os.environ.get("CI"):
+            pytest.fail(reason)
+        pytest.skip(reason)
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=SWITCHES)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def open_page(browser: Browser) -> Iterator[Callable[..., Page]]:
+    """Opens an address in a tab without a past, on a screen this wide."""
+    pages: list[Page] = []
+
+    def open_(url: str, *, width: int = 1400) -> Page:
+        pages.append(browser.new_page(viewport={"width": width, "height": 1000}))
+        pages[-1].set_default_timeout(SOON_MS)
+        pages[-1].goto(url)
+        expect(pages[-1].get_by_test_id("stFileUploader")).to_be_visible(timeout=SOON_MS)
+        return pages[-1]
+
+    yield open_
+    for page in pages:
+        page.close()
+
+
+@pytest.fixture
+def page(open_page: Callable[..., Page], address: str) -> Page:
+    return open_page(address)
+
+
+def upload(page: Page, name: str, data: bytes) -> None:
+    file = {"name": name, "mimeType": "application/octet-stream", "buffer": data}
+    page.locator("input[type=file]").set_input_files(file)  # type: ignore[arg-type]
+
+
+def first_card(page: Page) -> Locator:
+    card = page.locator(".card").first
+    expect(card).to_be_visible(timeout=SOON_MS)
+    return card
+
+
+def error(page: Page) -> str:
+    """The sentence the page shows instead of products."""
+    alert = page.get_by_test_id("stAlert")
+    expect(alert).to_be_visible(timeout=SOON_MS)
+    return alert.inner_text()
+
+
+def explanation(page: Page) -> str:
+    line = page.get_by_text("Answered by")
+    expect(line).to_be_visible(timeout=SOON_MS)
+    return line.inner_text()
+
+
+def bomb() -> bytes:
+    """A PNG of a few KB that claims 50,000 x 50,000 pixels."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        check = struct.pack(">I", zlib.crc32(kind + data))
+        return struct.pack(">I", len(data)) + kind + data + check
+
+    header = struct.pack(">IIBBBBB", 50_000, 50_000, 8, 2, 0, 0, 0)
+    pixels = zlib.compress(bytes(1_000_000), 9)
+    parts = (chunk(b"IHDR", header), chunk(b"IDAT", pixels), chunk(b"IEND", b""))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
+
+
+SVG = b'<svg xmlns="http://www.w3.org/2000/svg"><script>alert(1)</script></svg>'
+BAD = {
+    "corrupt.jpg": (b"\xff\xd8\xff\xe0" + bytes(range(256)) * 20, "The JPEG file is damaged"),
+    "drawing.jpg": (SVG, "This is an SVG drawing"),
+    "empty.jpg": (b"", "The file is empty"),
+    "bomb.png": (bomb(), "far more pixels than the 64 megapixels"),
+}
+"""What is uploaded, and what the page says of it."""
+
+
+def test_the_product_on_the_photo_is_shown_first(page: Page, shop: Shop) -> None:
+    upload(page, "photo.jpg", shop.photo.read_bytes())
+    expect(first_card(page)).to_contain_text(shop.expected_sku)
+
+
+def test_each_card_shows_its_similarity(page: Page, shop: Shop) -> None:
+    upload(page, "photo.jpg", shop.photo.read_bytes())
+    first_card(page)
+    shown = page.locator(".card .similarity").all_inner_texts()
+    values = [float(re.fullmatch(r"similarity (-?[01]\.\d{3})", text.strip())[1]) for text in shown]
+    assert (len(values), values) == (12, sorted(values, reverse=True))
+
+
+def test_the_page_says_that_the_index_answered(page: Page, shop: Shop) -> None:
+    upload(page, "photo.jpg", shop.photo.read_bytes())
+    assert "Answered by faiss" in explanation(page)
+
+
+def test_as_many_products_as_chosen_are_shown(page: Page, shop: Shop) -> None:
+    upload(page, "photo.jpg", shop.photo.read_bytes())
+    first_card(page)
+    page.get_by_role("slider").press("ArrowLeft")
+    expect(page.locator(".card")).to_have_count(8, timeout=SOON_MS)
+
+
+def test_a_title_is_shown_letter_for_letter(page: Page, shop: Shop) -> None:
+    upload(page, "photo.jpg", shop.photo.read_bytes())
+    assert first_card(page).locator(".title").inner_text() == ODD_TITLE
+
+
+def test_every_thumbnail_is_drawn(page: Page, shop: Shop) -> None:
+    upload(page, "photo.jpg", shop.photo.read_bytes())
+    first_card(page)
+    widths = "pictures => pictures.map(picture => picture.naturalWidth)"
+    assert 0 not in page.locator(".card img").evaluate_all(widths)
+
+
+@pytest.mark.parametrize("width", [390, 1400])
+def test_all_thumbnails_have_one_size(
+    open_page: Callable[..., Page], address: str, shop: Shop, width: int
+) -> None:
+    page = open_page(address, width=width)
+    upload(page, "photo.jpg", shop.photo.read_bytes())
+    first_card(page)
+    sizes = "all => all.map(p => [Math.round(p.clientWidth), Math.round(p.clientHeight)].join('x'))"
+    assert len(set(page.locator(".card img").evaluate_all(sizes))) == 1
+
+
+def test_on_a_phone_two_cards_stand_side_by_side_and_nothing_is_cut_off(
+    open_page: Callable[..., Page], address: str, shop: Shop
+) -> None:
+    page = open_page(address, width=390)
+    upload(page, "photo.jpg", shop.photo.read_bytes())
+    first_card(page)
+    tops = [box["y"] for card in page.locator(".card").all()[:3] if (box := card.bounding_box())]
+    overflow = page.evaluate("document.documentElement.scrollWidth > window.innerWidth")
+    assert (tops[0] == tops[1] < tops[2], overflow) == (True, False)
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_a_file_that_is_no_picture_is_refused_with_a_sentence(page: Page, name: str) -> None:
+    data, sentence = BAD[name]
+    upload(page, name, data)
+    said = error(page)
+    assert (sentence in said, said[-1], "Traceback" in page.content()) == (True, ".", False)
+
+
+def test_after_bad_files_the_next_photo_is_searched(page: Page, shop: Shop) -> None:
+    for name, (data, sentence) in BAD.items():
+        upload(page, name, data)
+        expect(page.get_by_test_id("stAlert")).to_contain_text(sentence, timeout=SOON_MS)
+    upload(page, "photo.jpg", shop.photo.read_bytes())
+    expect(first_card(page)).to_contain_text(shop.expected_sku)
+
+
+def test_a_file_above_the_limit_is_refused_before_it_is_sent(page: Page) -> None:
+    expect(page.get_by_text("29MB per file")).to_be_visible(timeout=SOON_MS)
+
+
+@pytest.fixture
+def no_index(shop: Shop) -> Iterator[None]:
+    """The catalogue as it is before the first build."""
+    with psycopg.connect(embedded_server.url(shop.home), autocommit=True) as connection:
+        connection.execute("UPDATE index_build SET state = 'retired' WHERE state = 'published'")
+        yield
+        connection.execute("UPDATE index_build SET state = 'published' WHERE state = 'retired'")
+
+
+@pytest.mark.usefixtures("no_index")
+def test_without_an_index_the_product_is_found_all_the_same(page: Page, shop: Shop) -> None:
+    upload(page, "photo.jpg", shop.photo.read_bytes())
+    expect(first_card(page)).to_contain_text(shop.expected_sku)
+
+
+@pytest.mark.usefixtures("no_index")
+def test_without_an_index_the_page_says_what_answered_and_why(page: Page, shop: Shop) -> None:
+    upload(page, "photo.jpg", shop.photo.read_bytes())
+    assert re.search(r"Answered by exact: no .*(index|build)", explanation(page))
+
+
+def test_an_empty_catalogue_is_a_sentence(
+    open_page: Callable[..., Page], shop: Shop, empty_url: str
+) -> None:
+    with App(Settings(home=shop.home, database_url=empty_url, model="embedded")) as app:
+        app.initialise()
+    with served(home=str(shop.home), database_url=empty_url) as url:
+        page = open_page(url)
+        upload(page, "photo.jpg", shop.photo.read_bytes())
+        assert "only 0 products have a picture" in error(page)
+
+
+def test_a_database_without_tables_is_a_sentence_that_helps(
+    open_page: Callable[..., Page], shop: Shop, empty_url: str
+) -> None:
+    with served(home=str(shop.home), database_url=empty_url) as url:
+        page = open_page(url)
+        upload(page, "photo.jpg", shop.photo.read_bytes())
+        assert "Run `lookalike init` first" in error(page)
+
+
+@pytest.fixture
+def stopped(shop: Shop) -> Iterator[None]:
+    embedded_server.stop(shop.home)
+    yield
+    embedded_server.start(shop.home, {"fsync": "off"})
+
+
+@pytest.mark.usefixtures("stopped")
+def test_while_the_database_is_stopped_a_search_is_a_sentence(page: Page, shop: Shop) -> None:
+    upload(page, "photo.jpg", shop.photo.read_bytes())
+    socket_name = "/postgres/.s.PGSQL.5432"
+    assert re.search(f"PostgreSQL cannot be reached: .*{socket_name}", error(page))
+
+
+@pytest.mark.usefixtures("stopped")
+def test_once_the_database_is_back_the_same_page_searches_again(page: Page, shop: Shop) -> None:
+    upload(page, "photo.jpg", shop.photo.read_bytes())
+    error(page)
+    embedded_server.start(shop.home, {"fsync": "off"})
+    upload(page, "again.jpg", shop.photo.read_bytes())
+    expect(first_card(page)).to_contain_text(shop.expected_sku)
