@@ -14,7 +14,7 @@ from app.catalog import CatalogService
 from app.config import Settings
 from app.database import make_engine
 from app.encoders import AUTO, Choice, Encoder, choose_encoder
-from app.errors import ModelMismatch
+from app.errors import ModelMismatch, ModelUnavailable
 from app.images import ImageLimits, decode
 from app.index_files import IndexFiles
 from app.indexer import Indexer
@@ -138,7 +138,15 @@ class App:
     def _load(self, model: Model) -> Encoder:
         asked = self.settings.model
         name = model.name if asked == AUTO else asked
-        encoder = self._choose(name, revision=self.settings.model_revision).encoder
+        try:
+            encoder = self._choose(name, revision=self.settings.model_revision).encoder
+        except ModelUnavailable as exc:
+            if name == model.name:
+                raise
+            raise ModelMismatch(
+                f"This database was filled with the model {model.name}; {name} was asked for, and "
+                f"cannot be loaded either. Set LOOKALIKE_MODEL to {model.name}. ({exc})"
+            ) from exc
         if encoder.fingerprint != model.fingerprint:
             raise _mismatch(model, encoder)
         return encoder

@@ -127,7 +127,9 @@ class CatalogService:
 
     @contextmanager
     def _writing(self) -> Iterator[Connection]:
-        with self._engine.begin() as connection:
+        # What the lock waited for must be seen after it, whatever the server's default is.
+        committed = self._engine.execution_options(isolation_level="READ COMMITTED")
+        with committed.begin() as connection:
             connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": WRITER_LOCK})
             yield connection
 

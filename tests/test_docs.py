@@ -17,7 +17,7 @@ import click
 import pytest
 from conftest import HASTY
 
-from app import embedded_server
+from app import embedded_server, postgres
 from app.cli import cli
 from app.config import Settings
 from ingest.demo import draw_catalogue
@@ -76,7 +76,7 @@ def shop(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     shutil.copy(next((folder / "queries").glob("*.jpg")), folder / "photo.jpg")
     monkeypatch.setenv("LOOKALIKE_HOME", str(folder / "home"))
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    programs = (Path(sys.executable).parent, embedded_server.binary("psql").parent)
+    programs = (Path(sys.executable).parent, postgres.binary("psql").parent)
     monkeypatch.setenv("PATH", os.pathsep.join([*map(str, programs), os.environ["PATH"]]))
     yield folder
     embedded_server.stop(folder / "home")

@@ -19,7 +19,7 @@ import psutil
 import psycopg
 import pytest
 
-from app import embedded_server
+from app import embedded_server, postgres, server_user
 from app.config import Settings
 from app.database import database_url
 from app.errors import DatabaseUnavailable, DatabaseUnsuitable
@@ -145,7 +145,7 @@ def test_processes_that_start_at_the_same_moment_get_one_server(home: Path) -> N
 @as_root
 def test_as_root_the_server_runs_as_a_user_of_its_own(home: Path) -> None:
     start(home)
-    assert postmaster(home).username() == embedded_server.SERVER_USER
+    assert postmaster(home).username() == server_user.SERVER_USER
 
 
 @as_root
@@ -204,7 +204,7 @@ def test_stopping_a_server_that_does_not_run_says_so(home: Path) -> None:
 
 def test_psql_accepts_the_url_that_the_command_prints(home: Path) -> None:
     url = lookalike(home, "db", "url").stdout.strip()
-    psql = [embedded_server.binary("psql"), "-XAt", url, "-c", "SELECT current_database()"]
+    psql = [postgres.binary("psql"), "-XAt", url, "-c", "SELECT current_database()"]
     assert subprocess.run(psql, capture_output=True, text=True).stdout.strip() == "lookalike"
 
 
@@ -253,7 +253,7 @@ def test_another_user_cannot_reach_a_socket_elsewhere(
     far_home: Path, stranger: dict[str, Any]
 ) -> None:
     url = start(far_home)
-    psql = [embedded_server.binary("psql"), "-Xc", "SELECT 1", url]
+    psql = [postgres.binary("psql"), "-Xc", "SELECT 1", url]
     tried = subprocess.run(psql, cwd="/", capture_output=True, text=True, **stranger)
     assert "Permission denied" in tried.stderr
 

@@ -21,7 +21,7 @@ from colours import choose_colours, photo
 from conftest import REPO
 from goods import WatchedEncoder, contents, ingest, shop, write_csv, write_photos
 
-from app import embedded_server
+from app import embedded_server, postgres
 from app.bootstrap import App
 from app.config import Settings
 from app.errors import DatabaseUnavailable
@@ -198,7 +198,7 @@ def own_server() -> Iterator[Path]:
 
 def crash(home: Path) -> None:
     """Stop the server as a power cut would, without a checkpoint."""
-    embedded_server._run("pg_ctl", "-w", "-m", "immediate", "-D", str(home / "postgres"), "stop")
+    postgres.run("pg_ctl", "-w", "-m", "immediate", "-D", str(home / "postgres"), "stop")
 
 
 def crash_after(home: Path, after: int, encoded: int) -> None:

@@ -21,7 +21,7 @@ ROWS = [
     app.search app.catalog app.indexer app.evaluation app.health app.runs app.migrate
     app.paths app.index_files app.content app.recall
     app.store app.ann app.encoders app.images app.sandbox app.filters app.ranking
-    app.database app.embedded_server app.refusals
+    app.database app.embedded_server app.server_user app.postgres app.refusals
     app.tables app.values app.config
     app.errors app
     """.strip().splitlines()

@@ -54,7 +54,7 @@ def demo(products: int, open_page: bool, port: int) -> None:
     click.echo(f"\nQuery photos and their matches: {sheet}")
     if open_page:
         click.echo(f"The page: http://localhost:{port} (Ctrl-C ends it)")
-        raise SystemExit(serve("localhost", port))
+        serve("localhost", port)
 
 
 def _only_a_demo(app: App) -> None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import subprocess
+import os
 import sys
 from pathlib import Path
+from typing import NoReturn
 
 import click
 
@@ -13,8 +14,8 @@ from app.config import Settings
 PAGE = Path(__file__).resolve().parent.parent / "ui" / "page.py"
 
 
-def serve(host: str, port: int) -> int:
-    """Run the page until it is stopped; returns its exit code."""
+def serve(host: str, port: int) -> NoReturn:
+    """Become the page's server, so that whoever stops this process stops the page."""
     options = {
         "server.address": host,
         "server.port": port,
@@ -26,10 +27,8 @@ def serve(host: str, port: int) -> int:
         "server.maxUploadSize": _mebibytes(Settings().max_image_bytes),
     }
     words = [f"--{name}={value}" for name, value in options.items()]
-    try:
-        return subprocess.call([sys.executable, "-m", "streamlit", "run", str(PAGE), *words])
-    except KeyboardInterrupt:
-        return 0
+    sys.stdout.flush()
+    os.execv(sys.executable, [sys.executable, "-m", "streamlit", "run", str(PAGE), *words])
 
 
 def _mebibytes(size: int) -> int:
@@ -40,7 +39,6 @@ def _mebibytes(size: int) -> int:
 @click.command()
 @click.option("--host", default="localhost", show_default=True, help="Address to listen on.")
 @click.option("--port", default=8501, show_default=True, type=click.IntRange(1, 65535))
-@click.pass_context
-def page(context: click.Context, host: str, port: int) -> None:
+def page(host: str, port: int) -> None:
     """Serve the upload page until Ctrl-C."""
-    context.exit(serve(host, port))
+    serve(host, port)
