@@ -34,6 +34,9 @@ from app.config import Settings
 from app.errors import BadImage
 from app.refusals import reason
 
+DECODING = "1"
+"""Raise it when the same bytes give other pixels: vectors made of them would be others too."""
+
 # AVIF before HEIF: both claim the brand mif1, and Pillow asks the next when one declines.
 _FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "AVIF", "HEIF", "TIFF", "BMP")
 _PLUGINS = (

@@ -16,6 +16,7 @@ from PIL import Image
 from sentence_transformers import SentenceTransformer
 
 from app.errors import ModelUnavailable, NoWords
+from app.images import DECODING
 from app.values import Vectors
 
 _CODE = "1"
@@ -159,7 +160,8 @@ def _input_side(model: SentenceTransformer) -> int | None:
 def _fingerprint(model: SentenceTransformer, reads_words: bool) -> str:
     """sha256 over what decides a vector, equal for copies of one model saved differently."""
     processor = getattr(model.processor, "image_processor", model.processor)
-    settings = [_CODE, _telling(processor.to_dict()), _telling(model.config.to_dict())]
+    settings: list[Any] = [_CODE, DECODING, _input_side(model)]
+    settings += [_telling(processor.to_dict()), _telling(model.config.to_dict())]
     settings += [module.get_config_dict() for module in list(model)[1:]]
     if reads_words:
         tokens = model.preprocess([{"text": text} for text in _TELLING_WORDS])["input_ids"]

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from app.encoders import EMBEDDED, efficientnet
 from app.errors import ModelUnavailable, NoWords
+from app.images import DECODING
 from app.values import Vectors
 
 SIDE = 256
@@ -115,7 +116,8 @@ def _square(picture: Image.Image) -> np.ndarray[tuple[int, ...], np.dtype[np.uin
 
 
 def _fingerprint(weights: Iterable[Tensor]) -> str:
-    digest = hashlib.sha256(f"{EMBEDDED} {_CODE} {SIDE}".encode())
+    side = EmbeddedEncoder.input_side
+    digest = hashlib.sha256(f"{EMBEDDED} {_CODE} {SIDE} {side} {DECODING}".encode())
     for tensor in weights:
         digest.update(np.ascontiguousarray(tensor.numpy()).tobytes())
     return digest.hexdigest()
