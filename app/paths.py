@@ -57,11 +57,10 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class _Ready:
-    """A build that this snapshot may use, open, with what changed since."""
+    """A build that this snapshot may use, open."""
 
     build: Build
     index: AnnIndex
-    delta_rows: int
 
 
 def find(ask: Ask, files: IndexFiles, settings: Settings) -> Answer:
@@ -71,45 +70,43 @@ def find(ask: Ask, files: IndexFiles, settings: Settings) -> Answer:
             ask.connection, ask.model, ask.vector, ask.filters, k=ask.k, excluded=ask.excluded
         )
         return Answer(hits, "exact", "the filter is applied to every product")
-    ready = _ready(ask, files, settings)
-    if isinstance(ready, _Ready):
-        return _by_faiss(ask, ready)
-    return _by_pgvector(ask, ready, settings)
+    ready = _open(ask, files)
+    answer = ready if isinstance(ready, str) else _by_faiss(ask, ready, settings.max_delta_rows)
+    return answer if isinstance(answer, Answer) else _by_pgvector(ask, answer, settings)
 
 
-def _ready(ask: Ask, files: IndexFiles, settings: Settings) -> _Ready | str:
-    """The newest usable build, or the reason why there is none."""
+def _open(ask: Ask, files: IndexFiles) -> _Ready | str:
+    """The newest build this snapshot may use, or the reason why there is none."""
     build = builds.usable(ask.connection, ask.model.id)
     if build is None:
         return "no index has been built yet"
-    allowed = settings.max_delta_rows
-    delta = builds.delta_rows(ask.connection, build, allowed + 1)
-    if delta > allowed:
-        return f"more than {allowed} embeddings changed since build {build.id}"
     try:
-        return _Ready(build, files.open(build), delta)
+        return _Ready(build, files.open(build))
     except IndexUnreadable as exc:
         return f"build {build.id}: {exc}"
 
 
-def _by_faiss(ask: Ask, ready: _Ready) -> Answer:
+def _by_faiss(ask: Ask, ready: _Ready, allowed: int) -> Answer | str:
+    """The answer with FAISS's help, or the reason why it cannot be had."""
     build = ready.build
     for n in (ask.first_look, ask.first_look * FURTHER):
-        found = _near_build(ask, ready, n)
+        found, delta = _near_build(ask, ready, n, allowed)
+        if delta > allowed:
+            return f"more than {allowed} embeddings changed since build {build.id}"
         if settled(found, ask.k):
-            reason = f"build {build.id} with {ready.delta_rows} embeddings changed since"
-            return Answer(found, "faiss", reason, build.id, ready.delta_rows)
+            reason = f"build {build.id} with {delta} embeddings changed since"
+            return Answer(found, "faiss", reason, build.id, delta)
     reason = f"build {build.id} nominated too few pictures that are still in the table"
-    return Answer(_exact(ask), "exact", reason, build.id, ready.delta_rows)
+    return Answer(_exact(ask), "exact", reason, build.id, delta)
 
 
-def _near_build(ask: Ask, ready: _Ready, n: int) -> Candidates:
+def _near_build(ask: Ask, ready: _Ready, n: int, allowed: int) -> tuple[Candidates, int]:
     unit = ask.vector / np.float32(np.linalg.norm(ask.vector))
     nominees = ready.index.nominate(unit, n)
     return neighbours.near_build(
         ask.connection, ask.model, ready.build, ask.vector, nominees.ids,
         None if nominees.cutoff is None else 1.0 - nominees.cutoff,
-        n=n, k=ask.k, excluded=ask.excluded,
+        n=n, k=ask.k, excluded=ask.excluded, allowed=allowed,
     )  # fmt: skip
 
 
