@@ -139,20 +139,27 @@ def write(index: AnnIndex, target: Path) -> tuple[str, int]:
 
 
 def read(path: Path, sha256: str, kind: str, parameters: Mapping[str, int]) -> AnnIndex:
-    """Open an index file; the bytes that are hashed are the bytes that are opened.
-
-    Raises IndexUnreadable when the file is missing, cannot be read or has another sha256.
-    """
+    """Open an index file; raises IndexUnreadable when it is missing, unreadable or damaged."""
     try:
         data = np.fromfile(path, dtype=np.uint8)
     except OSError as exc:
         raise IndexUnreadable(f"index file {path.name} cannot be read: {exc.strerror}") from exc
+    return parse(data, sha256, kind, parameters)
+
+
+def parse(
+    data: NDArray[np.uint8], sha256: str, kind: str, parameters: Mapping[str, int]
+) -> AnnIndex:
+    """An index from the bytes of its file: those that are hashed are those that are opened.
+
+    Raises IndexUnreadable when they have another sha256.
+    """
     if hashlib.sha256(data.data).hexdigest() != sha256:
-        raise IndexUnreadable(f"index file {path.name} is damaged: its sha256 is another")
+        raise IndexUnreadable(f"index file {sha256}.faiss is damaged: its sha256 is another")
     try:
         return AnnIndex(faiss().deserialize_index(data), kind, parameters)
     except RuntimeError as exc:
-        raise IndexUnreadable(f"index file {path.name} cannot be opened by this faiss") from exc
+        raise IndexUnreadable(f"index file {sha256}.faiss cannot be opened by this faiss") from exc
 
 
 def faiss() -> Any:

@@ -18,6 +18,7 @@ from app.errors import ModelMismatch, ModelUnavailable
 from app.images import ImageLimits, decode
 from app.index_files import IndexFiles
 from app.indexer import Indexer
+from app.sampling import QuerySampler
 from app.sandbox import PictureSandbox
 from app.search import SearchService
 from app.store import models
@@ -48,6 +49,8 @@ class App:
 
     def close(self) -> None:
         """Give back connections and processes; the database server goes on."""
+        if "sampler" in self.__dict__:
+            self.sampler.close()
         if "engine" in self.__dict__:
             self.engine.dispose()
         if "sandbox" in self.__dict__:
@@ -78,6 +81,10 @@ class App:
         return Indexer(self.engine, self.files, self.settings)
 
     @cached_property
+    def sampler(self) -> QuerySampler:
+        return QuerySampler(self.engine)
+
+    @cached_property
     def search(self) -> SearchService:
         return SearchService(
             self.engine,
@@ -86,6 +93,7 @@ class App:
             self.settings,
             decoder=self._decode,
             strange_decoder=self._decode_strange,
+            sampler=self.sampler if self.settings.sample_queries else None,
         )
 
     def encoder(self) -> Encoder:

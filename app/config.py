@@ -41,6 +41,14 @@ class Settings(BaseSettings):
     exact_rows: int = Field(
         default=20_000, ge=0, description="Without a build, up to this many rows: exact search."
     )
+    index_in_database: bool = Field(
+        default=True,
+        description="Keep index files in PostgreSQL too, for hosts that do not share the folder.",
+    )
+    sample_queries: bool = Field(
+        default=True,
+        description="Keep the vectors of a few hundred recent searches, to measure indexes with.",
+    )
     max_image_bytes: int = Field(default=30_000_000, gt=0)
     max_image_pixels: int = Field(default=64_000_000, gt=0)
     max_k: int = Field(default=1000, gt=0, description="Most products one search may ask for.")

@@ -92,7 +92,7 @@ def _contents(connection: Connection, model: Model) -> Generator[Check, None, in
 def _index(
     connection: Connection, model: Model, embeddings: int, files: IndexFiles, settings: Settings
 ) -> Iterator[Check]:
-    build = builds.usable(connection, model.id)
+    build = next(iter(builds.usable(connection, model.id)), None)
     if build is None:
         advice = "No index is built; pgvector answers. Run `lookalike index rebuild`."
         yield Check("build", None, embeddings == 0, advice if embeddings else None)

@@ -5,10 +5,13 @@ from __future__ import annotations
 import os
 import threading
 from collections import OrderedDict
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from uuid import uuid4
+
+import numpy as np
 
 from app import ann
 from app.ann import AnnIndex
@@ -17,6 +20,9 @@ from app.values import Build
 
 KEPT_OPEN = 2
 """The build in use and the one before it, which a search that began earlier may still need."""
+
+Fetch = Callable[[Build], Iterable[bytes]]
+"""Where a file comes from that is not in the folder: its pieces in order, none if unknown."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +39,7 @@ class IndexFiles:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._lock = threading.Lock()
+        self._reading = threading.Lock()
         self._open: OrderedDict[str, AnnIndex] = OrderedDict()
         self._failed: dict[str, _Failure] = {}
 
@@ -42,7 +49,7 @@ class IndexFiles:
 
     def check_writable(self) -> None:
         """Raise IndexUnwritable unless a file can be made here; cheaper to learn before a build."""
-        probe = self.folder / f"{uuid4().hex}.tmp"
+        probe = self._draft()
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             probe.touch()
@@ -56,7 +63,7 @@ class IndexFiles:
         The file appears under its name complete and flushed to disk, or not at all.
         Raises IndexUnwritable when the disk is full or the folder cannot be written.
         """
-        draft = self.folder / f"{uuid4().hex}.tmp"
+        draft = self._draft()
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             sha256, size = ann.write(index, draft)
@@ -69,20 +76,41 @@ class IndexFiles:
                 draft.unlink(missing_ok=True)
         return sha256, size
 
-    def open(self, build: Build) -> AnnIndex:
-        """The index of a build, read on first use. Raises IndexUnreadable with the reason."""
+    def opened(self, build: Build) -> AnnIndex | None:
+        """The index of a build if it is open already."""
         with self._lock:
             index = self._open.get(build.sha256)
-            if index is None:
-                index = self._read(build)
-                self._open[build.sha256] = index
-                while len(self._open) > KEPT_OPEN:
-                    self._open.popitem(last=False)
-            self._open.move_to_end(build.sha256)
-        if index.parameters != build.parameters:
-            # Another build may share the very same bytes and search them with other parameters.
-            return AnnIndex(index.faiss_index, build.kind, build.parameters)
+            if index is not None:
+                self._open.move_to_end(build.sha256)
+        return None if index is None else _with_parameters(index, build)
+
+    def open(self, build: Build, fetch: Fetch | None = None) -> AnnIndex:
+        """The index of a build, read on first use; a search that has another one goes on with it.
+
+        A missing or damaged file is made again from what `fetch` brings. Raises IndexUnreadable
+        with the reason when that fails too.
+        """
+        with self._reading:
+            found = self.opened(build)
+            if found is not None:
+                return found
+            index = self._read(build, fetch)
+        with self._lock:
+            self._open[build.sha256] = index
+            while len(self._open) > KEPT_OPEN:
+                self._open.popitem(last=False)
         return index
+
+    def open_soon(self, build: Build, fetch: Fetch | None = None) -> None:
+        """Open the index of a build in the background, unless something is being opened."""
+        if self._reading.locked():
+            return
+
+        def work() -> None:
+            with suppress(IndexUnreadable):
+                self.open(build, fetch)
+
+        threading.Thread(target=work, name="open-index", daemon=True).start()
 
     def remove(self, sha256: str) -> None:
         """Delete the file of a retired build; whoever has it open keeps it until then."""
@@ -95,20 +123,44 @@ class IndexFiles:
             with suppress(OSError):
                 draft.unlink()
 
-    def _read(self, build: Build) -> AnnIndex:
-        path = self.path(build.sha256)
-        state = _state(path)
+    def _read(self, build: Build, fetch: Fetch | None) -> AnnIndex:
+        state = _state(self.path(build.sha256))
         failed = self._failed.get(build.sha256)
         if failed and failed.state == state:
             raise IndexUnreadable(failed.reason)
         try:
-            index = ann.read(path, build.sha256, build.kind, build.parameters)
+            index = self._read_or_fetch(build, fetch)
         except IndexUnreadable as exc:
             # Hashing a damaged gigabyte once is enough.
             self._failed[build.sha256] = _Failure(str(exc), state)
             raise
         self._failed.pop(build.sha256, None)
         return index
+
+    def _read_or_fetch(self, build: Build, fetch: Fetch | None) -> AnnIndex:
+        try:
+            return ann.read(self.path(build.sha256), build.sha256, build.kind, build.parameters)
+        except IndexUnreadable:
+            data = b"".join(fetch(build)) if fetch else b""
+            if len(data) != build.size:
+                raise
+        found = np.frombuffer(data, dtype=np.uint8)
+        index = ann.parse(found, build.sha256, build.kind, build.parameters)
+        self._keep(data, build)
+        return index
+
+    def _keep(self, data: bytes, build: Build) -> None:
+        """Put a fetched file where it was missing; a folder that is read-only does without."""
+        draft = self.folder / f"{uuid4().hex}.part"
+        with suppress(OSError):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            draft.write_bytes(data)
+            draft.replace(self.path(build.sha256))
+        with suppress(OSError):
+            draft.unlink(missing_ok=True)
+
+    def _draft(self) -> Path:
+        return self.folder / f"{uuid4().hex}.tmp"
 
     def _flush_folder(self) -> None:
         descriptor = os.open(self.folder, os.O_RDONLY)
@@ -122,6 +174,13 @@ class IndexFiles:
             f"The index could not be written to {self.folder}: {exc.strerror or exc}. Nothing was "
             "published. Make room, or choose another folder with LOOKALIKE_INDEX_DIR."
         )
+
+
+def _with_parameters(index: AnnIndex, build: Build) -> AnnIndex:
+    """Another build may share the very same bytes and search them with other parameters."""
+    if index.parameters == build.parameters:
+        return index
+    return AnnIndex(index.faiss_index, build.kind, build.parameters)
 
 
 def _state(path: Path) -> tuple[int, int, int] | None:

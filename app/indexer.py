@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Connection, Engine, text
@@ -17,8 +18,8 @@ from app.database import check_schema
 from app.errors import BuildRefused, BuildRunning, LookalikeError, NoModel
 from app.index_files import IndexFiles
 from app.recall import Yardstick
-from app.store import builds, models
-from app.values import Build, Model
+from app.store import builds, chunks, models, query_samples
+from app.values import Build, Model, Vectors
 
 LOCK = 7_305_804_002
 """Key of the advisory lock that makes builders take turns."""
@@ -61,19 +62,21 @@ class Indexer:
     def _build(self, connection: Connection, model: Model, build_id: int) -> Build:
         began = time.monotonic()
         content = read_content(self._engine, model)
-        index, found, sample = _measured(content, self._settings.recall_goal)
+        goal = self._settings.recall_goal
+        measured = _measured(content, query_samples.read(connection, model), goal)
         figures: dict[str, Any] = {
             "snapshot": content.snapshot,
-            "kind": index.kind,
-            "parameters": dict(index.parameters),
-            "rows": index.rows,
-            "recall_at_10": found,
-            "recall_sample": sample,
+            "kind": measured.index.kind,
+            "parameters": dict(measured.index.parameters),
+            "rows": measured.index.rows,
+            "recall_at_10": measured.recall_at_10,
+            "recall_at_50": measured.recall_at_50,
+            "recall_sample": measured.sample,
         }
-        if found is not None and found < self._settings.recall_goal:
-            figures["reason"] = f"recall@10 is below {self._settings.recall_goal}"
+        if measured.recall_at_10 is not None and measured.recall_at_10 < goal:
+            figures["reason"] = f"recall@10 is {measured.recall_at_10:.3f}, below {goal}"
             return self._finish(connection, build_id, "rejected", began, figures)
-        return self._publish(connection, build_id, began, index, figures)
+        return self._publish(connection, build_id, began, measured.index, figures)
 
     def _publish(
         self,
@@ -87,6 +90,8 @@ class Indexer:
         sha256, size = self._files.write(index)
         try:
             figures |= {"sha256": sha256, "size": size}
+            if self._settings.index_in_database:
+                chunks.save(connection, build_id, self._files.path(sha256))
             return self._finish(connection, build_id, "published", began, figures)
         except BaseException:
             if not self._needed(sha256):
@@ -128,6 +133,7 @@ class Indexer:
     def _retire(self, connection: Connection, model: Model) -> None:
         """Retire, commit, then delete: no published row names a file that is gone."""
         needless = builds.retire_older(connection, model.id, KEPT_BUILDS)
+        chunks.drop_retired(connection)
         connection.commit()
         for sha256 in needless:
             self._files.remove(sha256)
@@ -156,11 +162,20 @@ class Indexer:
                 connection.commit()
 
 
-def _measured(content: Content, goal: float) -> tuple[AnnIndex, float | None, int]:
-    """An index with the cheapest parameters that reach the goal, its recall@10 and the sample."""
+@dataclass(frozen=True, slots=True)
+class _Measured:
+    """An index with the cheapest parameters that reach the goal, and how good it is."""
+
+    index: AnnIndex
+    recall_at_10: float | None = None
+    recall_at_50: float | None = None
+    sample: int = 0
+
+
+def _measured(content: Content, real: Vectors, goal: float) -> _Measured:
     index = ann.build(content.ids, content.vectors)
     if not len(content.ids):
-        return index, None, 0
-    yardstick = Yardstick(content)
-    index = ann.tuned(index, lambda candidate: yardstick.recall(candidate) >= goal)
-    return index, yardstick.recall(index), len(yardstick.queries)
+        return _Measured(index)
+    ten, fifty = Yardstick(content, 10, real=real), Yardstick(content, 50, real=real)
+    index = ann.tuned(index, lambda candidate: ten.recall(candidate) >= goal)
+    return _Measured(index, ten.recall(index), fifty.recall(index), len(ten.queries))

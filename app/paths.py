@@ -6,7 +6,7 @@ and the exact scan whenever an approximate path cannot vouch for its answer.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -15,10 +15,13 @@ from sqlalchemy import Connection
 from app.ann import AnnIndex
 from app.config import Settings
 from app.errors import IndexUnreadable
-from app.index_files import IndexFiles
+from app.index_files import Fetch, IndexFiles
 from app.ranking import Candidates, settled
-from app.store import builds, neighbours, pictures
+from app.store import builds, chunks, neighbours, pictures
 from app.values import Build, Filters, Model, SearchPath, Vector
+
+OPENED_AT_ONCE = 32 << 20
+"""Bytes; a larger new index is opened in the background while the one before it answers."""
 
 FURTHER = 8
 """How many times as many pictures are looked at when the first look did not settle the answer."""
@@ -57,11 +60,10 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class _Ready:
-    """A build that this snapshot may use, open, with what changed since."""
+    """A build that this snapshot may use, open."""
 
     build: Build
     index: AnnIndex
-    delta_rows: int
 
 
 def find(ask: Ask, files: IndexFiles, settings: Settings) -> Answer:
@@ -71,62 +73,83 @@ def find(ask: Ask, files: IndexFiles, settings: Settings) -> Answer:
             ask.connection, ask.model, ask.vector, ask.filters, k=ask.k, excluded=ask.excluded
         )
         return Answer(hits, "exact", "the filter is applied to every product")
-    ready = _ready(ask, files, settings)
-    if isinstance(ready, _Ready):
-        return _by_faiss(ask, ready)
-    return _by_pgvector(ask, ready, settings)
+    ready = _open(ask, files)
+    answer = ready if isinstance(ready, str) else _by_faiss(ask, ready, settings.max_delta_rows)
+    return answer if isinstance(answer, Answer) else _by_pgvector(ask, answer, settings)
 
 
-def _ready(ask: Ask, files: IndexFiles, settings: Settings) -> _Ready | str:
-    """The newest usable build, or the reason why there is none."""
-    build = builds.usable(ask.connection, ask.model.id)
-    if build is None:
+def _open(ask: Ask, files: IndexFiles) -> _Ready | str:
+    """The newest build this snapshot may use, or the reason why there is none."""
+    usable = builds.usable(ask.connection, ask.model.id)
+    if not usable:
         return "no index has been built yet"
-    allowed = settings.max_delta_rows
-    delta = builds.delta_rows(ask.connection, build, allowed + 1)
-    if delta > allowed:
-        return f"more than {allowed} embeddings changed since build {build.id}"
+    newest, *older = usable
+    found = files.opened(newest)
+    if found is None and newest.size > OPENED_AT_ONCE:
+        for build in older:
+            if (former := files.opened(build)) is not None:
+                files.open_soon(newest, _fetch_apart(ask.connection))
+                return _Ready(build, former)
     try:
-        return _Ready(build, files.open(build), delta)
+        return _Ready(newest, found or files.open(newest, _fetch(ask.connection)))
     except IndexUnreadable as exc:
-        return f"build {build.id}: {exc}"
+        return f"build {newest.id}: {exc}"
 
 
-def _by_faiss(ask: Ask, ready: _Ready) -> Answer:
+def _fetch(connection: Connection) -> Fetch:
+    """A build's file from the database, read in the search's own snapshot."""
+    return lambda build: chunks.read(connection, build.id)
+
+
+def _fetch_apart(connection: Connection) -> Fetch:
+    """The same on a connection of its own, for when the search is over."""
+    engine = connection.engine
+
+    def fetch(build: Build) -> Iterator[bytes]:
+        with engine.connect() as own:
+            yield from chunks.read(own, build.id)
+
+    return fetch
+
+
+def _by_faiss(ask: Ask, ready: _Ready, allowed: int) -> Answer | str:
+    """The answer with FAISS's help, or the reason why it cannot be had."""
     build = ready.build
     for n in (ask.first_look, ask.first_look * FURTHER):
-        found = _near_build(ask, ready, n)
+        found, delta = _near_build(ask, ready, n, allowed)
+        if delta > allowed:
+            return f"more than {allowed} embeddings changed since build {build.id}"
         if settled(found, ask.k):
-            reason = f"build {build.id} with {ready.delta_rows} embeddings changed since"
-            return Answer(found, "faiss", reason, build.id, ready.delta_rows)
+            reason = f"build {build.id} with {delta} embeddings changed since"
+            return Answer(found, "faiss", reason, build.id, delta)
     reason = f"build {build.id} nominated too few pictures that are still in the table"
-    return Answer(_exact(ask), "exact", reason, build.id, ready.delta_rows)
+    return Answer(exact(ask), "exact", reason, build.id, delta)
 
 
-def _near_build(ask: Ask, ready: _Ready, n: int) -> Candidates:
+def _near_build(ask: Ask, ready: _Ready, n: int, allowed: int) -> tuple[Candidates, int]:
     unit = ask.vector / np.float32(np.linalg.norm(ask.vector))
     nominees = ready.index.nominate(unit, n)
     return neighbours.near_build(
         ask.connection, ask.model, ready.build, ask.vector, nominees.ids,
         None if nominees.cutoff is None else 1.0 - nominees.cutoff,
-        n=n, k=ask.k, excluded=ask.excluded,
+        n=n, k=ask.k, excluded=ask.excluded, allowed=allowed,
     )  # fmt: skip
 
 
 def _by_pgvector(ask: Ask, reason: str, settings: Settings) -> Answer:
     limit = settings.exact_rows
     if pictures.count(ask.connection, ask.model, at_most=limit + 1) <= limit:
-        return Answer(_exact(ask), "exact", reason)
+        return Answer(exact(ask), "exact", reason)
     for n in (ask.first_look, ask.first_look * FURTHER):
         found = neighbours.hnsw(
             ask.connection, ask.model, ask.vector, n=n, k=ask.k, excluded=ask.excluded
         )
         if settled(found, ask.k):
             return Answer(found, "pgvector-hnsw", reason)
-    return Answer(_exact(ask), "exact", f"{reason}; pgvector's index found too few pictures")
+    return Answer(exact(ask), "exact", f"{reason}; pgvector's index found too few pictures")
 
 
-def _exact(ask: Ask) -> Candidates:
+def exact(ask: Ask) -> Candidates:
     """Scan the table, looking at more pictures until the first k products cannot change."""
     n = ask.first_look
     while True:

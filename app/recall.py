@@ -21,14 +21,19 @@ BLOCK = 65_536
 class Yardstick:
     """Queries with the similarity of their k-th nearest row, to measure indexes of one content.
 
-    A row that was found counts if it is as near as the k-th nearest, as ann-benchmarks counts: of
-    rows that are equally near, and identical pictures are, any is right.
+    Half of them, where there are enough, are `real` queries (unit vectors, shape (n, dim)), the
+    rest pictures of the catalogue. A row that was found counts if it is as near as the k-th
+    nearest, as ann-benchmarks counts: of rows that are equally near, any is right.
     """
 
-    def __init__(self, content: Content, k: int = 10, sample: int = SAMPLE) -> None:
+    def __init__(
+        self, content: Content, k: int = 10, *, real: Vectors | None = None, sample: int = SAMPLE
+    ) -> None:
         self._content = content
         self.k = min(k, len(content.ids))
-        self.queries = sample_queries(content.vectors, sample)
+        asked = real[: sample // 2] if real is not None else content.vectors[:0]
+        drawn = sample_queries(content.vectors, sample - len(asked))
+        self.queries: Vectors = np.vstack([asked, drawn])
         self._floor = kth_best(content.vectors, self.queries, self.k) - EPSILON
         self._order = np.argsort(content.ids)
 

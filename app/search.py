@@ -17,6 +17,7 @@ from app.encoders import Encoder
 from app.errors import BadInput, ModelMismatch, NoModel, NoWords, UnknownProduct
 from app.index_files import IndexFiles
 from app.paths import Answer, Ask, find
+from app.sampling import QuerySampler
 from app.store import models, pictures, products
 from app.values import Match, Model, Plan, Query, SearchResult, Vector
 
@@ -43,12 +44,14 @@ class SearchService:
         *,
         decoder: Decoder,
         strange_decoder: Decoder,
+        sampler: QuerySampler | None = None,
     ) -> None:
         self._engine = engine
         self._encoder = encoder
         self._files = files
         self._settings = settings
         self._decoders = {False: decoder, True: strange_decoder}
+        self._sampler = sampler
         self._schema_checked = False
 
     def search(self, query: Query) -> SearchResult:
@@ -65,12 +68,14 @@ class SearchService:
         encoded = self._encode(query, clock)
         with snapshot(self._engine) as connection:
             with clock.stage("search"):
-                model = self._model(connection, query, encoded)
+                model, lag = self._model(connection, query, encoded)
                 ask = self._ask(connection, model, query, encoded)
                 answer = find(ask, self._files, self._settings)
             with clock.stage("details"):
                 matches = _matches(connection, answer)
-        return SearchResult(matches, _plan(answer, model, query, clock))
+        if self._sampler and encoded is not None and lag is None:
+            self._sampler.offer(model.id, ask.vector)
+        return SearchResult(matches, _plan(answer, model, query, clock, lag))
 
     def _check(self, query: Query) -> None:
         given = [query.picture, query.sku, query.words, query.vector]
@@ -110,12 +115,13 @@ class SearchService:
 
     def _model(
         self, connection: Connection, query: Query, encoded: tuple[str, Vector] | None
-    ) -> Model:
-        """The active model, once it is certain that the query's vector is one of its own."""
+    ) -> tuple[Model, float | None]:
+        """The active model, once it is certain that the query's vector is one of its own, and
+        how many seconds a replica is behind."""
         if not self._schema_checked:
             check_schema(connection)
             self._schema_checked = True
-        model = models.active(connection)
+        model, lag = models.active_and_lag(connection)
         if model is None:
             raise NoModel()
         if encoded is not None and encoded[0] != model.fingerprint:
@@ -128,7 +134,7 @@ class SearchService:
                 f"The vector belongs to model {query.model_id}; the active model is {model.id} "
                 f"({model.name}). Encode the query again under the active model."
             )
-        return model
+        return model, lag
 
     def _ask(
         self,
@@ -214,7 +220,7 @@ def _matches(connection: Connection, answer: Answer) -> tuple[Match, ...]:
     )
 
 
-def _plan(answer: Answer, model: Model, query: Query, clock: _Clock) -> Plan:
+def _plan(answer: Answer, model: Model, query: Query, clock: _Clock, lag: float | None) -> Plan:
     found = answer.candidates
     return Plan(
         path=answer.path,
@@ -225,6 +231,7 @@ def _plan(answer: Answer, model: Model, query: Query, clock: _Clock) -> Plan:
         candidates=found.looked_at,
         vanished=found.vanished,
         shortfall=_shortfall(len(found.hits), query),
+        replica_lag_s=lag,
         ms=clock.total(),
     )
 

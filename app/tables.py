@@ -32,7 +32,7 @@ from sqlalchemy.dialects.postgresql import JSONB, TSVECTOR
 from sqlalchemy.dialects.postgresql.base import ischema_names
 from sqlalchemy.types import UserDefinedType
 
-SCHEMA_REVISION = "0001"
+SCHEMA_REVISION = "0002"
 """The migration this code is written for; a test compares it with the newest in `alembic/`."""
 
 WORDS = """to_tsvector('simple'::regconfig, regexp_replace(normalize(left(
@@ -195,11 +195,33 @@ index_build = Table(
     Column("reason", Text),
     _moment("started_at"),
     Column("finished_at", DateTime(timezone=True)),
+    Column("recall_at_50", REAL),
     CheckConstraint("state IN ('building', 'published', 'rejected', 'retired')", name="state"),
     CheckConstraint(
         "state <> 'published' OR (snapshot IS NOT NULL AND sha256 IS NOT NULL)", name="published"
     ),
     Index("index_build_model_id_state_idx", "model_id", "state"),
+)
+
+index_chunk = Table(
+    "index_chunk",
+    metadata,
+    Column("build_id", BigInteger, ForeignKey("index_build.id", ondelete="CASCADE")),
+    Column("number", Integer),
+    Column("data", LargeBinary, nullable=False),
+    PrimaryKeyConstraint("build_id", "number"),
+)
+
+query_sample = Table(
+    "query_sample",
+    metadata,
+    Column("id", BigInteger, Identity(always=True), primary_key=True),
+    Column("model_id", Integer, ForeignKey("model.id", ondelete="CASCADE"), nullable=False),
+    Column("vec", HalfVec, nullable=False),
+    Index("query_sample_model_id_idx", "model_id", "id"),
+    comment=(
+        "vectors of recent searches, without who asked or when; the newest few hundred a model"
+    ),
 )
 
 duplicate_verdict = Table(

@@ -137,6 +137,8 @@ class Plan:
     candidates: int = 0
     vanished: int = 0
     shortfall: str | None = None
+    replica_lag_s: float | None = None
+    """How far a replica is behind, in seconds; None on a primary, 0.0 when it is not behind."""
     ms: Mapping[str, float] = field(default_factory=dict)
 
 
@@ -166,6 +168,7 @@ class Build:
     sha256: str
     size: int
     recall_at_10: float | None
+    recall_at_50: float | None
     recall_sample: int | None
     seconds: float
     state: str

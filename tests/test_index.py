@@ -210,7 +210,7 @@ def test_a_build_below_its_recall_goal_is_rejected_and_the_old_one_stays(
     monkeypatch.setattr(Yardstick, "recall", lambda *_: 0.5)
     bad = app.indexer.rebuild()
     assert (bad.state, bad.recall_at_10, bad.rows) == ("rejected", 0.5, 60)
-    assert states(sql)[1] == ("rejected", "recall@10 is below 0.99")
+    assert states(sql)[1] == ("rejected", "recall@10 is 0.500, below 0.99")
     assert files(settings.index_folder) == before == [f"{good.sha256}.faiss"]
 
 

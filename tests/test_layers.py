@@ -18,8 +18,8 @@ ROWS = [
     app.cli app.ui
     app.bootstrap
     ingest
-    app.search app.catalog app.indexer app.evaluation app.health app.runs app.migrate
-    app.paths app.index_files app.content app.recall
+    app.search app.catalog app.indexer app.evaluation app.health app.runs app.migrate app.audit
+    app.paths app.sampling app.index_files app.content app.recall
     app.store app.ann app.encoders app.images app.sandbox app.filters app.ranking
     app.database app.embedded_server app.server_user app.postgres app.refusals
     app.tables app.values app.config

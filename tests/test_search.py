@@ -148,11 +148,10 @@ def test_pgvectors_index_never_says_that_there_is_no_more(settings: Settings) ->
         assert ask(app, k=301).plan.shortfall is not None
 
 
-@pytest.mark.parametrize("harm", ["missing", "shorter", "one byte", "another file"])
-def test_a_damaged_index_file_is_never_searched(app: App, settings: Settings, harm: str) -> None:
-    add(app, numbered(60))
-    build = app.indexer.rebuild()
-    path = app.files.path(build.sha256)
+HARMS = ["missing", "shorter", "one byte", "another file"]
+
+
+def damage(path: Path, harm: str) -> None:
     data = bytearray(path.read_bytes())
     if harm == "missing":
         path.unlink()
@@ -163,6 +162,16 @@ def test_a_damaged_index_file_is_never_searched(app: App, settings: Settings, ha
         path.write_bytes(data)
     else:
         path.write_bytes(b"something else")
+
+
+@pytest.mark.parametrize("harm", HARMS)
+def test_a_damaged_index_file_is_never_searched(
+    app: App, settings: Settings, sql: psycopg.Connection, harm: str
+) -> None:
+    add(app, numbered(60))
+    build = app.indexer.rebuild()
+    sql.execute("DELETE FROM index_chunk")
+    damage(app.files.path(build.sha256), harm)
     with App(settings, choose=choose_colours) as other:
         result = ask(other)
         assert result.plan.path == "exact"
@@ -170,9 +179,38 @@ def test_a_damaged_index_file_is_never_searched(app: App, settings: Settings, ha
         assert_exact(other, result, list(range(60)), 1000, 10)
 
 
-def test_an_index_file_that_comes_back_is_used_again(app: App, settings: Settings) -> None:
+@pytest.mark.parametrize("harm", HARMS)
+def test_a_damaged_index_file_is_made_again_from_the_database(
+    app: App, settings: Settings, harm: str
+) -> None:
+    add(app, numbered(60))
+    build = app.indexer.rebuild()
+    whole = app.files.path(build.sha256).read_bytes()
+    damage(app.files.path(build.sha256), harm)
+    with App(settings, choose=choose_colours) as other:
+        result = ask(other)
+        assert (result.plan.path, result.plan.build) == ("faiss", build.id)
+        assert_exact(other, result, list(range(60)), 1000, 10)
+    assert app.files.path(build.sha256).read_bytes() == whole
+
+
+def test_a_host_that_cannot_keep_the_file_searches_it_all_the_same(
+    app: App, settings: Settings, tmp_path: Path
+) -> None:
+    add(app, numbered(60))
+    app.indexer.rebuild()
+    (tmp_path / "file").write_text("no folder")
+    elsewhere = settings.model_copy(update={"index_dir": tmp_path / "file" / "index"})
+    with App(elsewhere, choose=choose_colours) as other:
+        assert ask(other).plan.path == "faiss"
+
+
+def test_an_index_file_that_comes_back_is_used_again(
+    app: App, settings: Settings, sql: psycopg.Connection
+) -> None:
     add(app, numbered(60))
     path = app.files.path(app.indexer.rebuild().sha256)
+    sql.execute("DELETE FROM index_chunk")
     kept = path.read_bytes()
     path.unlink()
     with App(settings, choose=choose_colours) as other:

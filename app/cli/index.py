@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from app.audit import audit as measure
 from app.bootstrap import App
 from app.cli.output import as_json, print_json, print_table
 from app.errors import LookalikeError
@@ -35,6 +36,27 @@ def rebuild(as_json: bool) -> None:
         )
     if build.state != "published":
         raise LookalikeError(f"Build {build.id} was not published: {build.reason}.")
+
+
+@index.command()
+@click.option("--queries", default=200, show_default=True, type=click.IntRange(1, 10_000))
+@as_json
+def audit(queries: int, as_json: bool) -> None:
+    """Measure the published build again: searches against exact scans of the same snapshot."""
+    with App() as app:
+        found = measure(app.engine, app.files, app.settings, queries)
+        goal = app.settings.recall_goal
+    if as_json:
+        print_json(found.as_dict())
+    else:
+        click.echo(
+            f"Build {found.build}: recall@10 {found.recall_at_10:.3f}, recall@50 "
+            f"{found.recall_at_50:.3f} over {found.queries} queries, {found.by_faiss} by FAISS."
+        )
+    if found.recall_at_10 < goal:
+        raise LookalikeError(
+            f"recall@10 is below the goal of {goal}; run `lookalike index rebuild`."
+        )
 
 
 @index.command()

@@ -70,6 +70,7 @@ def as_dict(result: SearchResult) -> dict[str, Any]:
             "candidates": plan.candidates,
             "vanished": plan.vanished,
             "shortfall": plan.shortfall,
+            "replica_lag_s": plan.replica_lag_s,
             "ms": dict(plan.ms),
         },
     }

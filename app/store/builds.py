@@ -15,8 +15,8 @@ CLUSTER = """(SELECT system_identifier FROM pg_control_system()) || '/' || (
 
 COLUMNS = """id, model_id, snapshot::text,
     coalesce((SELECT array_agg(x)::text FROM pg_snapshot_xip(snapshot) AS x), '{}') AS in_progress,
-    kind, parameters, rows, sha256, size, recall_at_10, recall_sample, seconds, state, reason,
-    finished_at"""
+    kind, parameters, rows, sha256, size, recall_at_10, recall_at_50, recall_sample, seconds,
+    state, reason, finished_at"""
 
 
 def begin(connection: Connection, model_id: int) -> int:
@@ -69,13 +69,12 @@ def abandon(connection: Connection, reason: str) -> int:
     return connection.execute(text(sql), {"reason": reason}).rowcount
 
 
-def usable(connection: Connection, model_id: int) -> Build | None:
-    """The newest published build that this transaction's snapshot sees, made in this cluster."""
+def usable(connection: Connection, model_id: int) -> list[Build]:
+    """The published builds that this transaction's snapshot sees, of this cluster, newest first."""
     sql = f"""SELECT {COLUMNS} FROM index_build
         WHERE model_id = :model AND state = 'published' AND cluster = {CLUSTER}
-        ORDER BY id DESC LIMIT 1"""
-    row = connection.execute(text(sql), {"model": model_id}).one_or_none()
-    return _build(row) if row else None
+        ORDER BY id DESC"""
+    return [_build(row) for row in connection.execute(text(sql), {"model": model_id})]
 
 
 def latest(connection: Connection, limit: int) -> list[Build]:

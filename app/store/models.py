@@ -8,11 +8,29 @@ from app.values import Model
 
 COLUMNS = "id, name, revision, dim, fingerprint"
 
+ACTIVE_AND_LAG = f"""
+SELECT {COLUMNS}, CASE
+    WHEN NOT pg_is_in_recovery() THEN NULL
+    WHEN pg_last_wal_receive_lsn() = pg_last_wal_replay_lsn() THEN 0
+    ELSE greatest(extract(epoch FROM clock_timestamp() - pg_last_xact_replay_timestamp()), 0)
+END AS lag
+FROM (SELECT) AS here LEFT JOIN model ON model.active"""
+
 
 def active(connection: Connection) -> Model | None:
     """The model that searches and ingests use; None before `lookalike init`."""
     row = connection.execute(text(f"SELECT {COLUMNS} FROM model WHERE active")).one_or_none()
     return Model(*row) if row else None
+
+
+def active_and_lag(connection: Connection) -> tuple[Model | None, float | None]:
+    """The active model, and how many seconds this replica is behind (None on a primary).
+
+    A replica that has replayed all it received is not behind, however long ago that was.
+    """
+    row = connection.execute(text(ACTIVE_AND_LAG)).one()
+    model = None if row.id is None else Model(*row[:5])
+    return model, None if row.lag is None else float(row.lag)
 
 
 def register(connection: Connection, name: str, revision: str, dim: int, fingerprint: str) -> Model:

@@ -7,11 +7,12 @@ HNSW index, which is not exact. Distances are cosine distances (0 to 2) as doubl
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import Connection, Row, text
+from sqlalchemy import Connection, Row, TextClause, text
 
 from app.filters import condition
 from app.ranking import TOLERANCE, Candidates
@@ -24,10 +25,10 @@ PRODUCTS = """
     WHERE pp.product_id <> ALL(CAST(:excluded AS bigint[]))
     ORDER BY pp.product_id, hit.distance, hit.picture_id
 ), page AS (SELECT * FROM best ORDER BY distance, product_id LIMIT :k)
-SELECT page.product_id, page.picture_id, page.distance, seen.held, seen.fresh, seen.farthest
+SELECT page.product_id, page.picture_id, page.distance, seen.*
 FROM (
     SELECT count(*) FILTER (WHERE NOT fresh) AS held, count(*) FILTER (WHERE fresh) AS fresh,
-        max(distance) FILTER (WHERE fresh) AS farthest
+        max(distance) FILTER (WHERE fresh) AS farthest, {delta} AS delta_rows
     FROM hit
 ) AS seen LEFT JOIN page ON true
 ORDER BY page.distance, page.product_id
@@ -38,19 +39,20 @@ ORDER BY page.distance, page.product_id
 # transaction is invisible to a snapshot if it is at least its xmax or was in progress then: said
 # this way, both halves are found through the B-tree on changed_in.
 HELD_AND_FRESH = """
-WITH hit AS MATERIALIZED (
+WITH delta AS MATERIALIZED (
+    SELECT e.picture_id, e.vec <=> CAST(:q AS halfvec) AS distance
+    FROM embedding AS e
+    WHERE e.model_id = {model}
+        AND (e.changed_in >= pg_snapshot_xmax(CAST(:snapshot AS pg_snapshot))
+            OR e.changed_in = ANY(CAST(:in_progress AS xid8[])))
+    LIMIT :allowed
+), hit AS MATERIALIZED (
     SELECT e.picture_id, e.vec <=> CAST(:q AS halfvec) AS distance, false AS fresh
     FROM embedding AS e
     WHERE e.model_id = {model} AND e.picture_id = ANY(CAST(:nominated AS bigint[]))
         AND pg_visible_in_snapshot(e.changed_in, CAST(:snapshot AS pg_snapshot))
   UNION ALL (
-    SELECT e.picture_id, e.vec <=> CAST(:q AS halfvec), true
-    FROM embedding AS e
-    WHERE e.model_id = {model}
-        AND (e.changed_in >= pg_snapshot_xmax(CAST(:snapshot AS pg_snapshot))
-            OR e.changed_in = ANY(CAST(:in_progress AS xid8[])))
-    ORDER BY (e.vec <=> CAST(:q AS halfvec)) + 0, e.picture_id
-    LIMIT :n)
+    SELECT picture_id, distance, true FROM delta ORDER BY distance, picture_id LIMIT :n)
 )"""
 
 EXACT = """
@@ -96,27 +98,31 @@ def near_build(
     n: int,
     k: int,
     excluded: Sequence[int],
-) -> Candidates:
+    allowed: int,
+) -> tuple[Candidates, int]:
     """What the build nominated and the table still holds unchanged, and what changed since.
 
-    `seen_to` is the distance at which the build's nominees (int64, shape (m,)) end.
+    `seen_to` is the distance at which the build's nominees (int64, shape (m,)) end. Comes with the
+    number of rows in the delta, counted to `allowed` + 1: beyond that the candidates are useless.
     """
     values: dict[str, Any] = {"nominated": nominated.tolist(), "snapshot": build.snapshot}
-    values["in_progress"] = build.in_progress
-    sql = HELD_AND_FRESH.format(model=model.id) + PRODUCTS
+    values |= {"in_progress": build.in_progress, "allowed": allowed + 1}
+    sql = (HELD_AND_FRESH + PRODUCTS).format(model=model.id, delta="(SELECT count(*) FROM delta)")
     rows = _run(connection, sql, query, k, excluded, n=n, **values)
     held, fresh, farthest = rows[0].held, rows[0].fresh, rows[0].farthest
     ends = [] if seen_to is None else [seen_to - TOLERANCE]
     if fresh >= n:
         ends.append(farthest)
-    return _candidates(rows, min(ends, default=None), held + fresh, len(nominated) - held)
+    vanished = len(nominated) - held
+    found = _candidates(rows, min(ends, default=None), held + fresh, vanished)
+    return found, rows[0].delta_rows
 
 
 def exact(
     connection: Connection, model: Model, query: Vector, *, n: int, k: int, excluded: Sequence[int]
 ) -> Candidates:
     """The `n` nearest of all pictures, by a scan of the table."""
-    sql = EXACT.format(model=model.id) + PRODUCTS
+    sql = (EXACT + PRODUCTS).format(model=model.id, delta=0)
     return _first(_run(connection, sql, query, k, excluded, n=n), n)
 
 
@@ -132,7 +138,7 @@ def hnsw(
         connection.execute(
             text("SELECT set_config(:name, :value, true)"), {"name": name, "value": value}
         )
-    sql = HNSW.format(model=model.id, dim=model.dim) + PRODUCTS
+    sql = (HNSW + PRODUCTS).format(model=model.id, dim=model.dim, delta=0)
     rows = _run(connection, sql, query, k, excluded, n=n)
     return _candidates(rows, rows[0].farthest or 0.0, rows[0].fresh)
 
@@ -158,7 +164,13 @@ def _run(
     connection: Connection, sql: str, query: Vector, k: int, excluded: Sequence[int], **values: Any
 ) -> Sequence[Row[Any]]:
     bound = {"q": literal(query), "k": k, "excluded": list(excluded), **values}
-    return connection.execute(text(sql), bound).all()
+    return connection.execute(_statement(sql), bound).all()
+
+
+@lru_cache(maxsize=64)
+def _statement(sql: str) -> TextClause:
+    """Parsed once: that takes as long as running it."""
+    return text(sql)
 
 
 def literal(vector: Vector) -> str:

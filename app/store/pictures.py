@@ -89,6 +89,18 @@ def vectors_of_product(
     return np.array(list(rows), dtype=np.float32).reshape(-1, model.dim)
 
 
+def random_vectors(connection: Connection, model: Model, count: int) -> NDArray[np.float32]:
+    """The embeddings of some pictures, drawn at random, shape (n, dim), float32."""
+    rows = connection.execute(
+        text(
+            "SELECT vec::vector::real[] FROM embedding WHERE model_id = :model"
+            " ORDER BY random() LIMIT :count"
+        ),
+        {"model": model.id, "count": count},
+    ).scalars()
+    return np.array(list(rows), dtype=np.float32).reshape(-1, model.dim)
+
+
 def stream(
     connection: Connection, model: Model
 ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float16]]]:

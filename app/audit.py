@@ -1,0 +1,93 @@
+"""Audit: how often searches answer what an exact scan of the same snapshot answers."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from sqlalchemy import Connection, Engine
+
+from app.config import Settings
+from app.database import check_schema, snapshot
+from app.errors import BuildRefused, NoModel
+from app.index_files import IndexFiles
+from app.paths import Ask, exact, find
+from app.recall import EPSILON
+from app.store import builds, models, pictures, query_samples
+from app.values import Model, Vector, Vectors
+
+DEPTH = 50
+
+
+@dataclass(frozen=True, slots=True)
+class Audit:
+    """What searches with the published build found of the exact answer.
+
+    `recall_at_10` and `recall_at_50` are shares between 0 and 1 over `queries` queries, `by_faiss`
+    of which FAISS answered; `recorded` is the recall@10 measured when the build was made.
+    """
+
+    build: int
+    queries: int
+    by_faiss: int
+    recall_at_10: float
+    recall_at_50: float
+    recorded: float | None
+
+    def as_dict(self) -> dict[str, Any]:
+        """The figures by name."""
+        return asdict(self)
+
+
+def audit(engine: Engine, files: IndexFiles, settings: Settings, queries: int) -> Audit:
+    """Ask recent real queries and pictures of the catalogue, and ask them exactly too.
+
+    Raises NoModel, and BuildRefused where no build is published.
+    """
+    with snapshot(engine) as connection:
+        check_schema(connection)
+        model = models.active(connection)
+        if model is None:
+            raise NoModel()
+        usable = builds.usable(connection, model.id)
+        if not usable:
+            raise BuildRefused("No index is published; run `lookalike index rebuild`.")
+        asked = _queries(connection, model, queries)
+        found = [_shares(connection, model, vector, files, settings) for vector in asked]
+    ten, fifty, faiss = np.array(found, dtype=np.float64).reshape(-1, 3).T
+    return Audit(
+        usable[0].id,
+        len(found),
+        int(faiss.sum()),
+        float(ten.mean()) if len(found) else 1.0,
+        float(fifty.mean()) if len(found) else 1.0,
+        usable[0].recall_at_10,
+    )
+
+
+def _queries(connection: Connection, model: Model, count: int) -> Vectors:
+    """Recent queries for one half, as far as there are, and pictures for the rest."""
+    real = query_samples.read(connection, model)[: count // 2]
+    drawn = pictures.random_vectors(connection, model, count - len(real))
+    both: Vectors = np.vstack([real, drawn])
+    return both
+
+
+def _shares(
+    connection: Connection, model: Model, vector: Vector, files: IndexFiles, settings: Settings
+) -> tuple[float, float, bool]:
+    """Shares of the first 10 and 50 that a search found, and whether FAISS answered."""
+    ask = Ask(connection, model, vector.astype(np.float16).astype(np.float32), DEPTH)
+    answer = find(ask, files, settings)
+    truth = np.array([hit.distance for hit in exact(ask).hits])
+    got = np.array([hit.distance for hit in answer.candidates.hits])
+    return _share(got, truth, 10), _share(got, truth, DEPTH), answer.path == "faiss"
+
+
+def _share(got: np.ndarray, truth: np.ndarray, k: int) -> float:
+    """The share of the first k products that is as near as the k-th nearest product."""
+    if not len(truth):
+        return 1.0
+    nearest = truth[:k]
+    return float((got[:k] <= nearest[-1] + EPSILON).sum() / len(nearest))
