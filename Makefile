@@ -16,22 +16,26 @@ JOBS ?= $(CORES)
 # The demo prunes what its catalogue does not have: it must not reach anybody's real database.
 ONLY_DEMO := env -u LOOKALIKE_DATABASE_URL -u LOOKALIKE_INDEX_DIR LOOKALIKE_HOME="$(DEMO)"
 
-.PHONY: help install demo test lint format clean
+.PHONY: help install demo test soak lint format clean
 
 help:
 	@echo "make demo         install, draw and ingest a catalogue, search it, serve the page"
 	@echo "make demo PAGE=0  the same, without the page"
 	@echo "make test         install and run all tests"
+	@echo "make soak         write, build and search at once for a long time, and compare"
 	@echo "make lint         ruff and mypy"
 	@echo "make format       let ruff rewrite the code"
 	@echo "make install      only make $(VENV)"
 	@echo "make clean        remove $(VENV), the demo's data and the caches"
 
 demo: $(INSTALLED)
-	$(ONLY_DEMO) $(BIN)/lookalike demo $(if $(filter 0 no,$(PAGE)),--no-page)
+	exec $(ONLY_DEMO) $(BIN)/lookalike demo $(if $(filter 0 no,$(PAGE)),--no-page)
 
 test: $(INSTALLED)
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup
+
+soak: $(INSTALLED)
+	cd tests && ../$(BIN)/python soak.py
 
 lint: $(INSTALLED)
 	$(BIN)/python -m ruff check .

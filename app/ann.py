@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from app.errors import IndexUnreadable
+from app.errors import IndexDamaged, IndexUnreadable
 from app.values import Vector, Vectors
 
 FLAT_ROWS = 20_000
@@ -27,6 +27,9 @@ TRAINING_ROWS_PER_LIST = 64
 
 NPROBES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 """The settings a build tries, cheapest first."""
+
+DEPTHS = (10, 50, 200)
+"""Numbers of rows asked for that a build is tuned to; a wider search looks into all lists."""
 
 Ids = NDArray[np.int64]
 
@@ -49,7 +52,7 @@ class AnnIndex:
 
     faiss_index: Any = field(repr=False)
     kind: str
-    parameters: Mapping[str, int] = field(default_factory=dict)
+    parameters: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def rows(self) -> int:
@@ -59,28 +62,35 @@ class AnnIndex:
     def dim(self) -> int:
         return int(self.faiss_index.d)
 
-    def nominate(self, query: Vector, n: int) -> Nominees:
-        """The `n` rows most similar to a unit vector of shape (dim,), fewer if there are fewer."""
-        similarities, ids = self.search(query[np.newaxis], min(n, self.rows))
+    def nominate(self, query: Vector, n: int, depth: int | None = None) -> Nominees:
+        """The `n` rows most similar to a unit vector of shape (dim,), fewer if there are fewer.
+
+        The search is as thorough as was needed for recall@`depth` (default: `n`).
+        """
+        similarities, ids = self.search(query[np.newaxis], min(n, self.rows), depth or n)
         found = ids[0] != -1  # what FAISS answers in place of a row it did not find
         if self.kind == "flat" and n >= self.rows:
             return Nominees(ids[0][found], None)
         worst = float(similarities[0][found].min()) if found.any() else 1.0
         return Nominees(ids[0][found], worst)
 
-    def search(self, queries: Vectors, k: int) -> tuple[NDArray[np.float32], Ids]:
+    def search(
+        self, queries: Vectors, k: int, depth: int | None = None
+    ) -> tuple[NDArray[np.float32], Ids]:
         """Similarities and ids, each of shape (len(queries), k); missing ones have id -1."""
         if k == 0:
             nothing = (len(queries), 0)
             return np.empty(nothing, np.float32), np.empty(nothing, np.int64)
         queries = np.ascontiguousarray(queries, dtype=np.float32)
-        found = self.faiss_index.search(queries, k, params=self._search_parameters())
+        found = self.faiss_index.search(queries, k, params=self._search_parameters(depth or k))
         return found[0], found[1]
 
-    def _search_parameters(self) -> Any:
+    def _search_parameters(self, depth: int) -> Any:
+        """Lists to look into: as many as the next greater measured depth needed, else all."""
         if self.kind != "ivf":
             return None
-        return faiss().SearchParametersIVF(nprobe=self.parameters["nprobe"])
+        enough = [n for d, n in self.parameters["nprobe"].items() if int(d) >= depth]
+        return faiss().SearchParametersIVF(nprobe=min(enough, default=self.parameters["nlist"]))
 
 
 def build(ids: Ids, vectors: Vectors) -> AnnIndex:
@@ -93,20 +103,23 @@ def build(ids: Ids, vectors: Vectors) -> AnnIndex:
     return _build_ivf(ids, vectors)
 
 
-def tuned(index: AnnIndex, reached: Callable[[AnnIndex], bool]) -> AnnIndex:
-    """The same index with the cheapest search parameters for which `reached` is true.
+def tuned(index: AnnIndex, reached: Callable[[AnnIndex, int], bool]) -> AnnIndex:
+    """The same index with, for each depth, the cheapest parameters for which `reached` is true.
 
-    When none is, the index comes back with the most thorough ones.
+    Deeper answers need a wider search. Beyond the last depth, and where nothing less reaches the
+    goal, all lists are looked into.
     """
     if index.kind != "ivf":
         return index
     lists = index.faiss_index.nlist
-    candidate = index
-    for nprobe in [n for n in NPROBES if n < lists] + [lists]:
-        candidate = AnnIndex(index.faiss_index, index.kind, {"nlist": lists, "nprobe": nprobe})
-        if reached(candidate):
-            return candidate
-    return candidate
+    found: dict[str, int] = {}
+    for depth in DEPTHS:
+        for nprobe in [n for n in NPROBES if max(found.values(), default=1) <= n < lists] + [lists]:
+            found[str(depth)] = nprobe
+            candidate = AnnIndex(index.faiss_index, "ivf", {"nlist": lists, "nprobe": found})
+            if reached(candidate, depth):
+                break
+    return AnnIndex(index.faiss_index, "ivf", {"nlist": lists, "nprobe": found})
 
 
 def write(index: AnnIndex, target: Path) -> tuple[str, int]:
@@ -138,28 +151,32 @@ def write(index: AnnIndex, target: Path) -> tuple[str, int]:
     return digest.hexdigest(), size
 
 
-def read(path: Path, sha256: str, kind: str, parameters: Mapping[str, int]) -> AnnIndex:
+def read(path: Path, sha256: str, kind: str, parameters: Mapping[str, Any]) -> AnnIndex:
     """Open an index file; raises IndexUnreadable when it is missing, unreadable or damaged."""
     try:
         data = np.fromfile(path, dtype=np.uint8)
     except OSError as exc:
         raise IndexUnreadable(f"index file {path.name} cannot be read: {exc.strerror}") from exc
+    except MemoryError as exc:
+        raise IndexUnreadable(f"index file {path.name} does not fit in memory") from exc
     return parse(data, sha256, kind, parameters)
 
 
 def parse(
-    data: NDArray[np.uint8], sha256: str, kind: str, parameters: Mapping[str, int]
+    data: NDArray[np.uint8], sha256: str, kind: str, parameters: Mapping[str, Any]
 ) -> AnnIndex:
     """An index from the bytes of its file: those that are hashed are those that are opened.
 
     Raises IndexUnreadable when they have another sha256.
     """
     if hashlib.sha256(data.data).hexdigest() != sha256:
-        raise IndexUnreadable(f"index file {sha256}.faiss is damaged: its sha256 is another")
+        raise IndexDamaged(f"index file {sha256}.faiss is damaged: its sha256 is another")
     try:
         return AnnIndex(faiss().deserialize_index(data), kind, parameters)
     except RuntimeError as exc:
-        raise IndexUnreadable(f"index file {sha256}.faiss cannot be opened by this faiss") from exc
+        raise IndexDamaged(f"index file {sha256}.faiss cannot be opened by this faiss") from exc
+    except MemoryError as exc:
+        raise IndexUnreadable(f"index file {sha256}.faiss does not fit in memory") from exc
 
 
 def faiss() -> Any:
@@ -202,4 +219,4 @@ def _build_ivf(ids: Ids, vectors: Vectors) -> AnnIndex:
     # The index now owns what Python would otherwise free under it.
     index.own_fields = True
     quantizer.this.disown()
-    return AnnIndex(index, "ivf", {"nlist": lists, "nprobe": 1})
+    return AnnIndex(index, "ivf", {"nlist": lists, "nprobe": {}})

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from functools import cached_property
 from types import TracebackType
+from typing import Generic, TypeVar
 
 from PIL import Image
 from sqlalchemy import Engine
@@ -24,6 +24,26 @@ from app.search import SearchService
 from app.store import models
 from app.values import Model
 
+T = TypeVar("T")
+
+
+class _Once(Generic[T]):
+    """A property whose value is made once, by whichever thread asks first.
+
+    `functools.cached_property` has had no lock since Python 3.12.
+    """
+
+    def __init__(self, make: Callable[[App], T]) -> None:
+        self._make = make
+        self._name = make.__name__
+
+    def __get__(self, app: App, owner: type[App]) -> T:
+        with app._making:
+            if self._name not in app.__dict__:
+                app.__dict__[self._name] = self._make(app)  # found there from now on, unlocked
+            made: T = app.__dict__[self._name]
+            return made
+
 
 class App:
     """Everything one process needs; safe to share between threads.
@@ -36,6 +56,7 @@ class App:
     ) -> None:
         self.settings = settings or Settings()
         self._choose = choose
+        self._making = threading.RLock()  # a service is made of others
         self._lock = threading.Lock()
         self._loaded: Encoder | None = None
 
@@ -56,35 +77,35 @@ class App:
         if "sandbox" in self.__dict__:
             self.sandbox.close()
 
-    @cached_property
+    @_Once
     def engine(self) -> Engine:
         return make_engine(self.settings)
 
-    @cached_property
+    @_Once
     def files(self) -> IndexFiles:
         return IndexFiles(self.settings.index_folder)
 
-    @cached_property
+    @_Once
     def limits(self) -> ImageLimits:
         return ImageLimits.from_settings(self.settings)
 
-    @cached_property
+    @_Once
     def sandbox(self) -> PictureSandbox:
         return PictureSandbox(self.limits)
 
-    @cached_property
+    @_Once
     def catalog(self) -> CatalogService:
         return CatalogService(self.engine)
 
-    @cached_property
+    @_Once
     def indexer(self) -> Indexer:
         return Indexer(self.engine, self.files, self.settings)
 
-    @cached_property
+    @_Once
     def sampler(self) -> QuerySampler:
         return QuerySampler(self.engine)
 
-    @cached_property
+    @_Once
     def search(self) -> SearchService:
         return SearchService(
             self.engine,
@@ -138,8 +159,8 @@ class App:
             )
             models.activate_first(connection, model.id)
             active = models.active(connection)
-        if active is not None and active.id != model.id:
-            raise _mismatch(active, encoder)
+            if active is not None and active.id != model.id:
+                raise _mismatch(active, encoder)  # inside, so that nothing of it stays
         with self._lock:
             self._loaded = encoder
 

@@ -15,6 +15,7 @@ from sqlalchemy import Connection, Engine, text
 
 from app.database import check_schema
 from app.errors import LookalikeError, ModelMismatch, NoModel, UnknownProduct
+from app.filters import check_text
 from app.store import models, pictures, products
 from app.values import Model, PictureData, PictureRef, Product, Vector
 
@@ -95,7 +96,10 @@ class CatalogService:
         """Delete products and the pictures only they showed; returns how many.
 
         All or none: raises UnknownProduct, naming every sku that is not there, unless `missing_ok`.
+        Raises BadInput for a sku that is no text.
         """
+        for sku in skus:
+            check_text("sku", sku)
         with self._writing() as connection:
             check_schema(connection)
             found = products.ids(connection, skus)

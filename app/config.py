@@ -57,7 +57,10 @@ class Settings(BaseSettings):
     @field_validator("home", "index_dir")
     @classmethod
     def _absolute(cls, path: Path | None) -> Path | None:
-        return path.expanduser().absolute() if path is not None else None
+        try:
+            return path.expanduser().absolute() if path is not None else None
+        except (OSError, RuntimeError) as exc:
+            raise ValueError(f"{str(exc).rstrip('.')}; name another folder") from exc
 
     @property
     def index_folder(self) -> Path:

@@ -34,9 +34,11 @@ def read_content(engine: Engine, model: Model) -> Content:
     finite or not of length 1: an index of them would nominate the wrong rows.
     """
     with snapshot(engine) as connection:
+        # However long the reading takes; but not behind a lock that somebody forgot.
         connection.execute(text("SET LOCAL statement_timeout = 0"))
+        connection.execute(text("SET LOCAL lock_timeout = '60s'"))
         seen = connection.execute(text("SELECT pg_current_snapshot()::text")).scalar_one()
-        _check_primary(connection)
+        check_primary(connection)
         _check_stamp(connection)
         blocks = list(pictures.stream(connection, model))
     ids, vectors = _joined(blocks, model.dim)
@@ -70,7 +72,8 @@ def _unit(ids: Ids, vectors: Vectors) -> Vectors:
     return vectors
 
 
-def _check_primary(connection: Connection) -> None:
+def check_primary(connection: Connection) -> None:
+    """Raise BuildRefused on a replica: its snapshots do not know who is in progress."""
     if connection.execute(text("SELECT pg_is_in_recovery()")).scalar_one():
         raise BuildRefused("This is a replica; build the index on the primary server.")
 

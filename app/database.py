@@ -44,6 +44,7 @@ def make_engine(settings: Settings) -> Engine:
         },
     )
     event.listen(engine, "handle_error", _translate)
+    event.listen(engine, "checkin", _forget_mode)
     return engine
 
 
@@ -157,6 +158,12 @@ def _no_address(reason: str) -> DatabaseUnavailable:
     )
 
 
+def _forget_mode(connection: psycopg.Connection | None, _record: object) -> None:
+    """SQLAlchemy hands a read-only connection back as a READ WRITE one, which a replica refuses."""
+    if connection is not None and not connection.closed:
+        connection.read_only = None
+
+
 def _translate(context: ExceptionContext) -> None:
     if context.is_pre_ping:
         return  # the pool replaces the connection by itself
@@ -172,6 +179,8 @@ def _kind(exc: psycopg.Error) -> LookalikeError | None:
     said = str(exc).strip()
     if isinstance(exc, psycopg.errors.UndefinedTable):
         return SchemaMismatch(f"The database lacks a table ({said}). Run `lookalike migrate`.")
+    if isinstance(exc, psycopg.errors.LockNotAvailable):
+        return DatabaseUnavailable(f"Another session holds a lock for too long ({said}).")
     if isinstance(exc, psycopg.errors.QueryCanceled):
         return DatabaseUnavailable(f"PostgreSQL took too long and was stopped ({said}).")
     if isinstance(exc, psycopg.errors.InsufficientPrivilege):
@@ -179,6 +188,11 @@ def _kind(exc: psycopg.Error) -> LookalikeError | None:
     if isinstance(exc, psycopg.errors.ReadOnlySqlTransaction):
         return DatabaseUnsuitable(
             "This database is read-only, as a replica is; nothing was written."
+        )
+    if isinstance(exc, psycopg.errors.SerializationFailure) and "recovery" in said:
+        return DatabaseUnavailable(
+            "The replica ended this search because it held up changes of the primary. Try again; "
+            "if it happens often, raise max_standby_streaming_delay on the replica."
         )
     if (exc.sqlstate or "")[:2] == "53":
         return DatabaseUnavailable(f"PostgreSQL ran out of something: {said}. Make room.")

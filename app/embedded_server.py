@@ -16,7 +16,7 @@ import shutil
 import stat
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from urllib.parse import quote
 
@@ -60,10 +60,7 @@ def start(home: Path, options: dict[str, str] | None = None) -> str:
                 _launch(data, OPTIONS | (options or {}))
             _create_database(data)
     except OSError as exc:
-        raise DatabaseUnavailable(
-            f"The embedded database cannot be kept in {home}: {exc.strerror or exc}. "
-            "Choose another folder with LOOKALIKE_HOME."
-        ) from exc
+        raise _unkeepable(home, exc.strerror or str(exc)) from exc
     return url(home)
 
 
@@ -78,6 +75,9 @@ def stop(home: Path) -> bool:
         postgres.run(
             "pg_ctl", "-w", "-t", str(START_SECONDS), "-m", "fast", "-D", str(data), "stop"
         )
+    if (sockets := _socket_folder(data)) != data:
+        with suppress(OSError):
+            sockets.rmdir()
     return True
 
 
@@ -94,7 +94,10 @@ def url(home: Path, database: str = DATABASE) -> str:
 
 def _data(home: Path) -> Path:
     """The one name of the data folder, whichever links lead to it."""
-    return home.resolve() / "postgres"
+    try:
+        return home.resolve() / "postgres"
+    except (OSError, RuntimeError) as exc:  # links in a circle
+        raise _unkeepable(home, str(exc)) from exc
 
 
 @contextmanager
@@ -135,10 +138,16 @@ def _check_name(data: Path) -> None:
     """pg_ctl hands the path to a shell between double quotes."""
     odd = re.search(r'["$`\\\x00-\x1f]', str(data))
     if odd:
-        raise DatabaseUnavailable(
-            f"The embedded database cannot be kept in {data.parent}: PostgreSQL does not start in "
-            f"a folder with {odd[0]!r} in its path. Choose another folder with LOOKALIKE_HOME."
+        raise _unkeepable(
+            data.parent, f"PostgreSQL does not start in a folder with {odd[0]!r} in its path"
         )
+
+
+def _unkeepable(home: Path, reason: str) -> DatabaseUnavailable:
+    return DatabaseUnavailable(
+        f"The embedded database cannot be kept in {home}: {reason}. "
+        "Choose another folder with LOOKALIKE_HOME."
+    )
 
 
 def _launch(data: Path, options: dict[str, str]) -> None:
@@ -207,16 +216,18 @@ def _socket_folder(data: Path) -> Path:
 
 
 def _make_private(folder: Path) -> None:
-    folder.mkdir(mode=0o700, exist_ok=True)
-    if os.geteuid() == 0:
-        os.chown(folder, server_user.server_uid(), -1, follow_symlinks=False)
+    """Make the folder, or make sure that nobody else made it; /tmp is open to all.
+
+    Only its owner may rename or remove what lies there, so whose it is found to be, it stays.
+    """
+    with suppress(FileExistsError):
+        folder.mkdir(mode=0o700)
     found = folder.lstat()
-    if (
-        not stat.S_ISDIR(found.st_mode)
-        or found.st_uid != server_user.server_uid()
-        or found.st_mode & 0o077
-    ):
+    ours = found.st_uid in (os.geteuid(), server_user.server_uid())
+    if not ours or not stat.S_ISDIR(found.st_mode) or found.st_mode & 0o077:
         raise DatabaseUnavailable(f"{folder} is not private to this user; remove it and try again.")
+    if found.st_uid != server_user.server_uid():
+        os.chown(folder, server_user.server_uid(), -1, follow_symlinks=False)
 
 
 def _alive(data: Path) -> bool:

@@ -73,4 +73,8 @@ class IndexUnwritable(LookalikeError):
 
 
 class IndexUnreadable(LookalikeError):
-    """The index file is missing or damaged."""
+    """The index file is missing or cannot be read."""
+
+
+class IndexDamaged(IndexUnreadable):
+    """The index file is not the one that was written."""

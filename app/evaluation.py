@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from sqlalchemy import Engine
 
+from app.database import check_schema
 from app.errors import BadImage, BadSource
 from app.search import SearchService
 from app.store import products
@@ -80,6 +81,7 @@ def evaluate(
     `warn` is told of each query that could not be asked, and why.
     """
     with engine.connect() as connection:
+        check_schema(connection)
         passing = products.passing(connection, [q.expected_sku for q in queries], filters)
         known = products.ids(connection, [q.expected_sku for q in queries])
     ranks: list[int | None] = []

@@ -15,7 +15,7 @@ import numpy as np
 
 from app import ann
 from app.ann import AnnIndex
-from app.errors import IndexUnreadable, IndexUnwritable
+from app.errors import IndexDamaged, IndexUnreadable, IndexUnwritable
 from app.values import Build
 
 KEPT_OPEN = 2
@@ -57,8 +57,13 @@ class IndexFiles:
         except OSError as exc:
             raise self._unwritable(exc) from exc
 
-    def write(self, index: AnnIndex) -> tuple[str, int]:
+    def write(
+        self, index: AnnIndex, announce: Callable[[str], None] = lambda sha256: None
+    ) -> tuple[str, int]:
         """Write an index; returns its sha256 (hex) and size in bytes.
+
+        `announce` is told the sha256 before the file gets its name, so that whoever comes after a
+        builder that was killed knows which file it may have left.
 
         The file appears under its name complete and flushed to disk, or not at all.
         Raises IndexUnwritable when the disk is full or the folder cannot be written.
@@ -67,6 +72,7 @@ class IndexFiles:
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             sha256, size = ann.write(index, draft)
+            announce(sha256)
             draft.replace(self.path(sha256))
             self._flush_folder()
         except OSError as exc:
@@ -127,11 +133,11 @@ class IndexFiles:
         state = _state(self.path(build.sha256))
         failed = self._failed.get(build.sha256)
         if failed and failed.state == state:
-            raise IndexUnreadable(failed.reason)
+            raise IndexDamaged(failed.reason)
         try:
             index = self._read_or_fetch(build, fetch)
-        except IndexUnreadable as exc:
-            # Hashing a damaged gigabyte once is enough.
+        except IndexDamaged as exc:
+            # Hashing a damaged gigabyte once is enough; what could not be read may be read later.
             self._failed[build.sha256] = _Failure(str(exc), state)
             raise
         self._failed.pop(build.sha256, None)

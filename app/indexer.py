@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from sqlalchemy import Connection, Engine, text
@@ -13,7 +14,7 @@ from sqlalchemy import Connection, Engine, text
 from app import ann
 from app.ann import AnnIndex
 from app.config import Settings
-from app.content import Content, read_content
+from app.content import Content, check_primary, read_content
 from app.database import check_schema
 from app.errors import BuildRefused, BuildRunning, LookalikeError, NoModel
 from app.index_files import IndexFiles
@@ -48,6 +49,8 @@ class Indexer:
             model = self._model(connection)
             self._files.remove_drafts()
             builds.abandon(connection, "its builder disappeared")
+            for sha256 in builds.needless(connection):
+                self._files.remove(sha256)
             build_id = builds.begin(connection, model.id)
             connection.commit()
             try:
@@ -87,7 +90,7 @@ class Indexer:
         figures: dict[str, Any],
     ) -> Build:
         """First the whole file, then the row that makes it visible; without the row, no file."""
-        sha256, size = self._files.write(index)
+        sha256, size = self._files.write(index, partial(self._announce, build_id))
         try:
             figures |= {"sha256": sha256, "size": size}
             if self._settings.index_in_database:
@@ -112,6 +115,11 @@ class Indexer:
         if build is None:
             raise BuildRefused(f"Build {build_id} was given up: another builder took its place.")
         return build
+
+    def _announce(self, build_id: int, sha256: str) -> None:
+        """Name the file in the row before it is there, for whoever must clear it away."""
+        with self._engine.begin() as connection:
+            builds.announce(connection, build_id, sha256)
 
     def _needed(self, sha256: str) -> bool:
         """Whether a build needs this file; yes where the database cannot be asked."""
@@ -140,6 +148,7 @@ class Indexer:
 
     def _model(self, connection: Connection) -> Model:
         check_schema(connection)
+        check_primary(connection)
         model = models.active(connection)
         if model is None:
             raise NoModel()
@@ -158,8 +167,11 @@ class Indexer:
             try:
                 yield
             finally:
-                connection.execute(text("SELECT pg_advisory_unlock(:key)"), {"key": LOCK})
-                connection.commit()
+                # Of a connection that is gone the lock is gone too; the first error is the one
+                # that counts.
+                with suppress(LookalikeError):
+                    connection.execute(text("SELECT pg_advisory_unlock(:key)"), {"key": LOCK})
+                    connection.commit()
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,6 +188,7 @@ def _measured(content: Content, real: Vectors, goal: float) -> _Measured:
     index = ann.build(content.ids, content.vectors)
     if not len(content.ids):
         return _Measured(index)
-    ten, fifty = Yardstick(content, 10, real=real), Yardstick(content, 50, real=real)
-    index = ann.tuned(index, lambda candidate: ten.recall(candidate) >= goal)
+    yardsticks = {depth: Yardstick(content, depth, real=real) for depth in ann.DEPTHS}
+    index = ann.tuned(index, lambda found, depth: yardsticks[depth].recall(found) >= goal)
+    ten, fifty = yardsticks[10], yardsticks[50]
     return _Measured(index, ten.recall(index), fifty.recall(index), len(ten.queries))

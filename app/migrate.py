@@ -5,6 +5,7 @@ One connection, one advisory lock: two hosts that deploy at once migrate one aft
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
 from alembic import command
@@ -12,7 +13,7 @@ from alembic.config import Config
 from sqlalchemy import Connection, Engine, text
 
 from app.database import check_server, schema_revision
-from app.errors import SchemaMismatch
+from app.errors import LookalikeError, SchemaMismatch
 
 ROOT = Path(__file__).resolve().parent.parent
 LOCK = 7_305_804_001
@@ -33,10 +34,11 @@ def migrate(engine: Engine) -> str:
             revision = schema_revision(connection)
             connection.commit()
         finally:
-            connection.rollback()
-            connection.execute(text("SELECT pg_advisory_unlock(:key)"), {"key": LOCK})
-            connection.execute(text("RESET statement_timeout"))
-            connection.commit()
+            with suppress(LookalikeError):  # a connection that is gone has lost the lock as well
+                connection.rollback()
+                connection.execute(text("SELECT pg_advisory_unlock(:key)"), {"key": LOCK})
+                connection.execute(text("RESET statement_timeout"))
+                connection.commit()
     if revision is None:
         raise SchemaMismatch("The migrations left no revision behind; the database is damaged.")
     return revision

@@ -91,9 +91,12 @@ def _open(ask: Ask, files: IndexFiles) -> _Ready | str:
                 files.open_soon(newest, _fetch_apart(ask.connection))
                 return _Ready(build, former)
     try:
-        return _Ready(newest, found or files.open(newest, _fetch(ask.connection)))
+        index = found or files.open(newest, _fetch(ask.connection))
     except IndexUnreadable as exc:
         return f"build {newest.id}: {exc}"
+    if (index.dim, index.rows) != (ask.model.dim, newest.rows):
+        return f"build {newest.id}: index file {newest.sha256}.faiss belongs to another build"
+    return _Ready(newest, index)
 
 
 def _fetch(connection: Connection) -> Fetch:
@@ -128,7 +131,7 @@ def _by_faiss(ask: Ask, ready: _Ready, allowed: int) -> Answer | str:
 
 def _near_build(ask: Ask, ready: _Ready, n: int, allowed: int) -> tuple[Candidates, int]:
     unit = ask.vector / np.float32(np.linalg.norm(ask.vector))
-    nominees = ready.index.nominate(unit, n)
+    nominees = ready.index.nominate(unit, n, ask.k)
     return neighbours.near_build(
         ask.connection, ask.model, ready.build, ask.vector, nominees.ids,
         None if nominees.cutoff is None else 1.0 - nominees.cutoff,

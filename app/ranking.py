@@ -6,7 +6,6 @@ A path that looks at part of the catalogue knows how far it looked: rows at leas
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from app.values import Hit
@@ -37,13 +36,3 @@ def settled(candidates: Candidates, k: int) -> bool:
         return True
     hits = candidates.hits
     return len(hits) >= k and hits[k - 1].distance < candidates.seen_to
-
-
-def best_first(hits: Sequence[Hit]) -> tuple[Hit, ...]:
-    """One hit a product, its nearest picture; nearest first, ties by product id."""
-    best: dict[int, Hit] = {}
-    for hit in hits:
-        kept = best.get(hit.product_id)
-        if kept is None or (hit.distance, hit.picture_id) < (kept.distance, kept.picture_id):
-            best[hit.product_id] = hit
-    return tuple(sorted(best.values(), key=lambda hit: (hit.distance, hit.product_id)))

@@ -1,7 +1,11 @@
 """Pictures from strangers: decoded in a process that may be killed and has little memory.
 
 A decoder is C code, and a picture can be made to crash it, hang it or fill the memory. Here that
-ends a child process that knows no secret and holds no connection, and the picture is refused.
+ends a child process, and the picture is refused. The child is given no secret and no connection.
+It is no wall against a picture that takes the child over: the child is the same user, may open
+connections, and may read what that user may, on many systems the environment of its parent in
+/proc too. Where that matters, run the page as a user or in a container that can reach little else.
+
 The child is this module run as a program. It reads requests from stdin and writes answers to
 stdout, both of fixed layout: nothing that comes from it is ever unpickled or evaluated.
 """

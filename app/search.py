@@ -15,6 +15,7 @@ from app.config import Settings
 from app.database import check_schema, snapshot
 from app.encoders import Encoder
 from app.errors import BadInput, ModelMismatch, NoModel, NoWords, UnknownProduct
+from app.filters import check_text
 from app.index_files import IndexFiles
 from app.paths import Answer, Ask, find
 from app.sampling import QuerySampler
@@ -85,6 +86,8 @@ class SearchService:
             raise BadInput(
                 f"k is {query.k}; ask for 1 to {self._settings.max_k} products at a time."
             )
+        check_text("sku", query.sku or "")
+        check_text("text", query.words or "")
 
     def _encode(self, query: Query, clock: _Clock) -> tuple[str, Vector] | None:
         """The query's vector and the fingerprint of its encoder; None where none is needed."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from pgvector.sqlalchemy import HALFVEC
 from sqlalchemy import (
     REAL,
     BigInteger,
@@ -55,18 +56,6 @@ class _PlainType(UserDefinedType[Any]):
         return self.spelling
 
 
-class Vector(_PlainType):
-    """pgvector's vector of float32; here so that a column of this type is told from halfvec."""
-
-    spelling = "vector"
-
-
-class HalfVec(_PlainType):
-    """pgvector's vector of float16, without a size: each partition has its own."""
-
-    spelling = "halfvec"
-
-
 class Xid8(_PlainType):
     """A transaction number that never wraps around."""
 
@@ -79,7 +68,7 @@ class PgSnapshot(_PlainType):
     spelling = "pg_snapshot"
 
 
-for _type in (Vector, HalfVec, Xid8, PgSnapshot):
+for _type in (Xid8, PgSnapshot):
     ischema_names.setdefault(_type.spelling, _type)
 
 metadata = MetaData(
@@ -169,7 +158,7 @@ embedding = Table(
     metadata,
     Column("model_id", Integer, ForeignKey("model.id")),
     Column("picture_id", BigInteger, ForeignKey("picture.id", ondelete="CASCADE")),
-    Column("vec", HalfVec, nullable=False, comment=VEC_COMMENT),
+    Column("vec", HALFVEC, nullable=False, comment=VEC_COMMENT),
     Column("changed_in", Xid8, nullable=False, comment=STAMP_COMMENT),
     PrimaryKeyConstraint("picture_id", "model_id"),
     Index("embedding_changed_in_idx", "changed_in"),
@@ -217,7 +206,7 @@ query_sample = Table(
     metadata,
     Column("id", BigInteger, Identity(always=True), primary_key=True),
     Column("model_id", Integer, ForeignKey("model.id", ondelete="CASCADE"), nullable=False),
-    Column("vec", HalfVec, nullable=False),
+    Column("vec", HALFVEC, nullable=False),
     Index("query_sample_model_id_idx", "model_id", "id"),
     comment=(
         "vectors of recent searches, without who asked or when; the newest few hundred a model"

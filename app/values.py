@@ -71,7 +71,7 @@ class Filters:
     An empty filter lets all pass. `attributes` compares with the text of a jsonb key.
     """
 
-    columns: Mapping[str, str | int] = field(default_factory=dict)
+    columns: Mapping[str, str | int | Decimal] = field(default_factory=dict)
     attributes: Mapping[str, str] = field(default_factory=dict)
 
     def __bool__(self) -> bool:

@@ -8,19 +8,24 @@ from pathlib import Path
 
 from app.errors import BadImage, BadSource
 
+# Where there is O_PATH, a folder need not be readable to be passed through.
+_FOLDER = os.O_DIRECTORY | getattr(os, "O_PATH", os.O_RDONLY)
+
 
 class Pictures:
     """The folder that a source's pictures lie in. Safe to use from several threads.
 
     Nothing outside it is ever read: not through `..`, not through an absolute path, not through a
-    symbolic link.
+    symbolic link, not even through one that is put there while a picture is being opened.
     """
 
     def __init__(self, folder: Path, *, max_bytes: int) -> None:
         try:
             self._root = folder.resolve(strict=True)
-        except OSError as exc:
-            raise BadSource(f"The folder of the pictures, {folder}, cannot be read.") from exc
+        except (OSError, RuntimeError) as exc:
+            raise BadSource(
+                f"The folder of the pictures, {folder}, cannot be read. Name another with --images."
+            ) from exc
         if not self._root.is_dir():
             raise BadSource(f"{folder} is not a folder of pictures.")
         self._max_bytes = max_bytes
@@ -29,7 +34,7 @@ class Pictures:
         """The bytes of the picture called `name` in the source. Raises BadImage with the reason."""
         path = self._inside(name)
         try:
-            with open(path, "rb", opener=_without_waiting) as file:
+            with open(path, "rb", opener=self._open) as file:
                 self._check(name, os.fstat(file.fileno()))
                 data = file.read(self._max_bytes + 1)
         except FileNotFoundError as exc:
@@ -59,7 +64,20 @@ class Pictures:
             raise BadImage(f"{name!r} lies outside {self._root}; only files below it are read")
         return path
 
+    def _open(self, path: str, flags: int) -> int:
+        """Open a path without links from the root down, one name at a time, following no link.
 
-def _without_waiting(path: str, flags: int) -> int:
-    """Open, but do not wait for the other end of a pipe that lies where a picture should be."""
-    return os.open(path, flags | os.O_NONBLOCK)
+        And without waiting for the other end of a pipe that lies where a picture should be.
+        """
+        *above, last = (self._root, *Path(path).relative_to(self._root).parts)
+        folder: int | None = None
+        try:
+            for name in above:
+                inner = os.open(name, _FOLDER | os.O_NOFOLLOW, dir_fd=folder)
+                if folder is not None:
+                    os.close(folder)
+                folder = inner
+            return os.open(last, flags | os.O_NONBLOCK | os.O_NOFOLLOW, dir_fd=folder)
+        finally:
+            if folder is not None:
+                os.close(folder)

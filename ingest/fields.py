@@ -45,8 +45,12 @@ def readable_sku(sku: str) -> str | None:
 
 
 def undecoded(text: str) -> bool:
-    """Whether some bytes of the source were no text; they are read as lone surrogates."""
-    return any("\udc80" <= character <= "\udcff" for character in text)
+    """Whether some of the source was no text: it holds lone surrogates.
+
+    Bytes that cannot be decoded are read as U+DC80 to U+DCFF; some encodings, such as utf-7, can
+    spell the others too, and PostgreSQL holds none.
+    """
+    return any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def short(text: str) -> str:

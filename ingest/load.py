@@ -15,7 +15,7 @@ from app.runs import ingest_run
 from ingest.fetch import Pictures
 from ingest.pipeline import Ingest, Progress, Report
 from ingest.prepare import Preparer
-from ingest.rejects import reject_file
+from ingest.rejects import reject_file, unwritable
 from ingest.sources import read
 
 
@@ -39,7 +39,7 @@ def load(
     database goes away; what was written until then stays, and the same call goes on from there.
     """
     rows = read(source, encoding=encoding)
-    if rejects is not None and rejects.exists() and rejects.samefile(source):
+    if rejects is not None and _same(rejects, source):
         raise BadInput(f"The rejects would overwrite the source {source}; name another file.")
     folder = images or (source if source.is_dir() else source.parent)
     pictures = Pictures(folder, max_bytes=limits.max_bytes)
@@ -49,3 +49,10 @@ def load(
     with reject_file(rejects) as file, ingest_run(engine, str(source), model) as run:
         job = Ingest(catalog, model, loaded, preparer, run, file)
         return job.run(rows, prune=prune, progress=progress)
+
+
+def _same(rejects: Path, source: Path) -> bool:
+    try:
+        return rejects.exists() and rejects.samefile(source)
+    except OSError as exc:
+        raise unwritable(str(rejects), exc) from exc

@@ -13,12 +13,14 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import asdict, dataclass
 
+from PIL import Image
+
 from app.catalog import Batch, CatalogService, Change, PicturesMissing
 from app.encoders import Encoder
-from app.errors import BadSource
+from app.errors import BadImage, BadSource
 from app.runs import IngestRun
 from app.values import Model, Vector
-from ingest.prepare import Chunk, Preparer
+from ingest.prepare import Chunk, Preparer, decoded_bytes
 from ingest.rejects import RejectFile
 from ingest.sources import Reject, Row
 
@@ -26,6 +28,9 @@ CHUNK_ROWS = 64
 CHUNK_PICTURES = 128
 """A chunk ends with the row that reaches either; two chunks are in memory at a time."""
 ENCODED_AT_ONCE = 32
+ENCODED_BYTES = 64 << 20
+"""Bytes of decoded pictures above which a batch is encoded before it is full."""
+
 ATTEMPTS = 5
 """How often a chunk is begun again when others delete its pictures meanwhile."""
 
@@ -123,11 +128,11 @@ class Ingest:
     def _take(self, chunk: Chunk) -> None:
         """Encode and write one chunk, and count what became of it."""
         for _ in range(ATTEMPTS):
-            vectors = self._encode(chunk)
             pictures = {sha256: new.data for sha256, new in chunk.new.items()}
             try:
+                vectors = self._encode(chunk)
                 changes = self._catalog.write(Batch(chunk.entries, pictures, vectors), self._model)
-            except PicturesMissing:
+            except (PicturesMissing, BadImage):  # the second: changed since it was prepared
                 chunk = self._preparer.prepare(chunk.rows)
             else:
                 self._refuse(chunk)
@@ -140,11 +145,19 @@ class Ingest:
         embedded = self._catalog.known(sorted(chunk.new), self._model)
         wanted = [sha256 for sha256 in chunk.new if not embedded.get(sha256)]
         vectors: dict[bytes, Vector] = {}
-        for begin in range(0, len(wanted), ENCODED_AT_ONCE):
-            some = wanted[begin : begin + ENCODED_AT_ONCE]
-            rows = self._encoder.encode_pictures([chunk.new[sha].picture for sha in some])
-            vectors.update(zip(some, rows, strict=True))
-        return vectors
+        waiting: dict[bytes, Image.Image] = {}
+        for sha256 in wanted:
+            waiting[sha256] = self._preparer.picture(chunk.new[sha256])
+            if len(waiting) == ENCODED_AT_ONCE or _bytes(waiting) > ENCODED_BYTES:
+                vectors |= self._encoded(waiting)
+                waiting = {}
+        return vectors | self._encoded(waiting)
+
+    def _encoded(self, pictures: dict[bytes, Image.Image]) -> dict[bytes, Vector]:
+        if not pictures:
+            return {}
+        rows = self._encoder.encode_pictures(list(pictures.values()))
+        return dict(zip(pictures, rows, strict=True))
 
     def _refuse(self, chunk: Chunk) -> None:
         self._rejects.write(chunk.rejects)
@@ -186,6 +199,10 @@ def _chunks(rows: Iterable[Row | Reject]) -> Iterator[list[Row | Reject]]:
             chunk, pictures = [], 0
     if chunk:
         yield chunk
+
+
+def _bytes(pictures: dict[bytes, Image.Image]) -> int:
+    return sum(map(decoded_bytes, pictures.values()))
 
 
 def _sku(row: Row | Reject) -> str | None:

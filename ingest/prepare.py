@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import hashlib
 import os
+import threading
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from itertools import repeat
 
 from PIL import Image
 
@@ -21,13 +23,31 @@ from app.values import Model, PictureData, PictureRef
 from ingest.fetch import Pictures
 from ingest.sources import Reject, Row
 
+DECODED_BYTES = 128 << 20
+"""Bytes of decoded pictures that a chunk holds; two chunks are in memory at a time."""
+
 
 @dataclass(frozen=True, slots=True)
 class NewPicture:
-    """A picture the model has no embedding of yet, decoded for the encoder."""
+    """A picture the model has no embedding of yet; `picture` is None where memory was short."""
 
     data: PictureData
-    picture: Image.Image
+    name: str
+    picture: Image.Image | None
+
+
+class _Budget:
+    """Bytes that the decoded pictures of a chunk may take; what does not fit is decoded later."""
+
+    def __init__(self, left: int) -> None:
+        self._left = left
+        self._lock = threading.Lock()
+
+    def take(self, picture: Image.Image) -> bool:
+        with self._lock:
+            fits = decoded_bytes(picture) <= self._left
+            self._left -= decoded_bytes(picture) if fits else 0
+        return fits
 
 
 @dataclass(slots=True)
@@ -87,7 +107,9 @@ class Preparer:
         by_hash = {sha: name for name, sha in hashes.items() if isinstance(sha, bytes)}
         embedded = self._catalog.known(sorted(by_hash), self._model)
         wanted = [sha for sha in by_hash if not embedded.get(sha)]
-        tried = self._threads.map(self._decode, wanted, [by_hash[sha] for sha in wanted])
+        budget = _Budget(DECODED_BYTES)
+        names = [by_hash[sha] for sha in wanted]
+        tried = self._threads.map(self._decode, wanted, names, repeat(budget))
         done = dict(zip(wanted, tried, strict=True))
         new = {sha: found for sha, found in done.items() if isinstance(found, NewPicture)}
         bad = {sha: found for sha, found in done.items() if isinstance(found, BadImage)}
@@ -100,16 +122,28 @@ class Preparer:
         except BadImage as exc:
             return exc
 
-    def _decode(self, sha256: bytes, name: str) -> NewPicture | BadImage:
+    def picture(self, new: NewPicture) -> Image.Image:
+        """The decoded picture, read once more where memory was short; raises BadImage."""
+        return new.picture or self._read(new.data.sha256, new.name)[0]
+
+    def _decode(self, sha256: bytes, name: str, budget: _Budget) -> NewPicture | BadImage:
         try:
-            data = self._pictures.read(name)
-            if hashlib.sha256(data).digest() != sha256:
-                raise BadImage("the file was changed while it was read; run the ingest again")
-            picture, size = decode_with_size(data, self._limits, at_least=self._input_side)
+            picture, size = self._read(sha256, name)
         except BadImage as exc:
             return exc
         stored = PictureData(sha256, *size, thumbnail(picture))
-        return NewPicture(stored, picture)
+        return NewPicture(stored, name, picture if budget.take(picture) else None)
+
+    def _read(self, sha256: bytes, name: str) -> tuple[Image.Image, tuple[int, int]]:
+        data = self._pictures.read(name)
+        if hashlib.sha256(data).digest() != sha256:
+            raise BadImage("the file was changed while it was read; run the ingest again")
+        return decode_with_size(data, self._limits, at_least=self._input_side)
+
+
+def decoded_bytes(picture: Image.Image) -> int:
+    """What a picture of mode RGB takes in memory."""
+    return 4 * picture.width * picture.height  # Pillow keeps a fourth byte beside the three
 
 
 def _place(chunk: Chunk, row: Row, hashes: Mapping[str, bytes | BadImage]) -> None:

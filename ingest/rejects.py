@@ -32,7 +32,7 @@ class RejectFile:
             csv.writer(self._file).writerows(rows)
             self._file.flush()
         except OSError as exc:
-            raise _unwritable(self._file.name, exc) from exc
+            raise unwritable(self._file.name, exc) from exc
 
 
 @contextmanager
@@ -44,7 +44,7 @@ def reject_file(path: Path | None) -> Iterator[RejectFile]:
     try:
         file = path.open("w", encoding="utf-8", errors="backslashreplace", newline="")
     except OSError as exc:
-        raise _unwritable(str(path), exc) from exc
+        raise unwritable(str(path), exc) from exc
     try:
         yield RejectFile(file)
     finally:
@@ -53,7 +53,8 @@ def reject_file(path: Path | None) -> Iterator[RejectFile]:
             file.close()
 
 
-def _unwritable(name: str, exc: OSError) -> BadInput:
+def unwritable(name: str, exc: OSError) -> BadInput:
+    """The error that says so."""
     return BadInput(
         f"The rejects file {name} cannot be written: {exc.strerror or exc}. Name another file."
     )

@@ -131,6 +131,8 @@ def _encoding(source: Path, wanted: str) -> str:
 
 
 def _header(source: Path, lines: _Lines, encoding: str) -> list[str]:
+    if source.suffix.lower() in PICTURE_SUFFIXES:
+        raise BadSource(f"{source} is a picture; name a CSV file, or the folder it lies in.")
     try:
         header = [name.strip() for name in next(lines)]
     except StopIteration:
@@ -140,6 +142,8 @@ def _header(source: Path, lines: _Lines, encoding: str) -> list[str]:
     lowered = [name.lower() for name in header]
     if undecoded("".join(header)) or "\0" in "".join(header):
         raise BadSource(f"{source} is not {encoding} text. Name its encoding with --encoding.")
+    if len(header) == 1 and (mark := next((m for m in ";\t|" if m in header[0]), None)):
+        raise BadSource(f"{source} separates its columns by {mark!r}; save it with commas.")
     if "sku" not in lowered:
         raise BadSource(
             f"{source} has no column sku; it has {short(', '.join(header))}. The first line names "

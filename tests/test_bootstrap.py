@@ -5,16 +5,20 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
 from colours import ColourEncoder, choose_colours, photo
+from sqlalchemy import Engine
 
 from app.bootstrap import App
 from app.config import Settings
+from app.database import make_engine
 from app.encoders import Choice
 from app.errors import ModelMismatch, NoModel
 from app.values import Query
@@ -179,6 +183,36 @@ def test_of_two_models_initialised_at_once_one_is_recorded_and_the_other_refused
     assert sorted(process.returncode for process in started) == [0, 1], said
     assert "ModelMismatch: This database was filled with the model" in said
     assert [active for _, active in models(empty_url)].count(True) == 1
+
+
+def test_a_model_that_came_second_leaves_nothing_behind(
+    app_of: Callable[..., App], empty_url: str
+) -> None:
+    def choose_too_late(model: str, **_: Any) -> Choice:
+        app_of(empty_url, model="colours").initialise()
+        return choose_colours(model)
+
+    with pytest.raises(ModelMismatch, match=BOTH):
+        app_of(empty_url, model="others", choose=choose_too_late).initialise()
+    assert models(empty_url) == [("colours", True)]
+
+
+def test_threads_that_ask_at_once_get_the_same_services(
+    app_of: Callable[..., App], database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[Engine] = []
+
+    def make_slowly(settings: Settings) -> Engine:
+        time.sleep(0.1)
+        made.append(make_engine(settings))
+        return made[-1]
+
+    monkeypatch.setattr("app.bootstrap.make_engine", make_slowly)
+    app = app_of(database_url)
+    with ThreadPoolExecutor(4) as pool:
+        asked = [pool.submit(getattr, app, name) for name in ("search", "catalog") * 2]
+    first, second, third, fourth = [service.result() for service in asked]
+    assert first is third and second is fourth and len(made) == 1
 
 
 def test_a_search_by_sku_loads_no_model(app_of: Callable[..., App], database_url: str) -> None:

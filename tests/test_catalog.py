@@ -15,7 +15,7 @@ from shop import add, sha
 from app.bootstrap import App
 from app.catalog import WRITER_LOCK, Batch, Change, Entry, PicturesMissing
 from app.config import Settings
-from app.errors import ModelMismatch, NoModel, SchemaMismatch, UnknownProduct
+from app.errors import BadInput, ModelMismatch, NoModel, SchemaMismatch, UnknownProduct
 from app.images import decode, thumbnail
 from app.migrate import migrate
 from app.values import Model, PictureData, PictureRef, Product
@@ -130,6 +130,16 @@ def test_deleting_an_unknown_sku_names_it_and_deletes_nothing(
     add(app, {"A": [1]})
     with pytest.raises(UnknownProduct, match=r"sku X, Y\."):
         app.catalog.delete(["A", "X", "Y"])
+    assert skus(sql) == ["A"]
+
+
+@pytest.mark.parametrize("sku", ["a\0b", "\udcff", "\ud800"])
+def test_deleting_a_sku_that_is_no_text_is_refused(
+    app: App, sql: psycopg.Connection, sku: str
+) -> None:
+    add(app, {"A": [1]})
+    with pytest.raises(BadInput, match="The sku"):
+        app.catalog.delete(["A", sku], missing_ok=True)
     assert skus(sql) == ["A"]
 
 

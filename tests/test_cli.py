@@ -240,7 +240,7 @@ def test_without_a_terminal_progress_is_plain_lines(
         (("ingest", "x" * 300), "cannot be read"),
         (("ingest", "folder"), "no picture in folder"),
         (("ingest", "no-sku.csv"), "no column sku"),
-        (("ingest", "semicolons.csv"), "separated by commas"),
+        (("ingest", "semicolons.csv"), "save it with commas"),
         (("ingest", "binary.csv"), "not utf-8 text"),
         (("ingest", "in/catalogue.csv", "--rejects", "folder"), "rejects file folder"),
         (("ingest", "in/catalogue.csv", "--encoding", "klingon"), "no encoding named"),
@@ -263,6 +263,21 @@ def test_without_a_terminal_progress_is_plain_lines(
         (("search", "--text", " "), "no words"),
         (("search", "in/0.png", "--filter", "brand"), "not of the form column=value"),
         (("search", "in/0.png", "--filter", "year=new"), "not a whole number"),
+        (("search", "in/0.png", "--filter", "price=cheap"), "not a number such as 12.50"),
+        (("search", "in/0.png", "--filter", "price=NaN"), "not a number such as 12.50"),
+        (("search", "in/0.png", "--filter", "price=1e999999"), "not a number such as 12.50"),
+        (("search", "in/0.png", "--filter", "brand=\udcff"), "is not text"),
+        (("search", "in/0.png", "--filter", "brand=a\0b"), "NUL"),
+        (("search", "in/0.png", "--filter", "m\0=a"), "NUL"),
+        (("search", "in/0.png", "--filter", "material=\ud800"), "is not text"),
+        (("search", "--sku", "\udcff"), "is not text"),
+        (("search", "--sku", "a\0b"), "NUL"),
+        (("search", "--text", "\udcff"), "is not text"),
+        (("delete", "A", "\udcff"), "is not text"),
+        (("delete", "a\0b"), "NUL"),
+        (("ingest", "in/catalogue.csv", "--rejects", "x" * 300), "Name another file"),
+        (("ingest", "in/catalogue.csv", "--images", "loop"), "folder of the pictures"),
+        (("init", "--model", "~nosuch/x"), "cannot be loaded either"),
         (("eval", "none.csv"), "none.csv cannot be read"),
         (("eval", "no-sku.csv"), "columns query and expected_sku"),
         (("eval", "empty.jpg"), "columns query and expected_sku"),
@@ -275,6 +290,7 @@ def test_what_is_wrong_is_a_sentence_and_exit_code_1(
 ) -> None:  # fmt: skip
     monkeypatch.chdir(tmp_path)
     Path("folder").mkdir()
+    Path("loop").symlink_to("loop")
     Path("no-sku.csv").write_text("title\nCoat\n")
     Path("semicolons.csv").write_text("sku;title\nA;Coat\n")
     Path("binary.csv").write_bytes(photo(1))
@@ -369,6 +385,24 @@ def test_a_setting_that_makes_no_sense_is_named(
     assert ran.code == 1 and "LOOKALIKE_MAX_K is 'many'" in ran.err
 
 
+def test_a_home_in_the_home_of_nobody_is_said(
+    lookalike: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LOOKALIKE_HOME", "~nosuch/x")
+    ran = lookalike("status")
+    assert ran.code == 1 and "LOOKALIKE_HOME is '~nosuch/x'" in ran.err
+    assert "name another folder" in ran.err
+
+
+def test_a_home_that_is_a_link_to_itself_is_said(
+    lookalike: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "loop").symlink_to("loop")
+    monkeypatch.setenv("LOOKALIKE_HOME", str(tmp_path / "loop"))
+    ran = lookalike("init")
+    assert ran.code == 1 and "Choose another folder with LOOKALIKE_HOME" in ran.err
+
+
 def test_a_home_that_cannot_be_made_is_said(
     lookalike: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -419,6 +453,36 @@ def test_a_photo_may_come_from_standard_input(
     monkeypatch.setattr(sys, "stdin", given)
     found = cat("search", "-", "--json").json
     assert found["matches"][0]["sku"] == "P0002"
+
+
+@pytest.mark.parametrize(
+    ("condition", "skus"),
+    [
+        ("price=12.5", {"A"}),
+        ("price=12.5000", {"A"}),
+        ("price=9", {"B"}),
+        ("price=1", set()),
+        ("title=two", {"B"}),
+        ("material=wool", {"A"}),
+    ],
+)
+def test_every_column_and_attribute_can_be_filtered_by(
+    cat: Run, source: Path, condition: str, skus: set[str]
+) -> None:
+    source.write_text(
+        "sku,title,price,material,images\nA,one,12.50,wool,0.png\nB,two,9.00,silk,1.png\n"
+    )
+    cat("ingest", source)
+    found = cat("search", source.parent / "0.png", "--filter", condition, "--json").json
+    assert {match["sku"] for match in found["matches"]} == skus
+
+
+@pytest.mark.parametrize("title", ["[red]coat[/red]", r"a\[/red]b", "\\", ":smile: [/]"])
+def test_a_table_shows_a_title_letter_for_letter(cat: Run, source: Path, title: str) -> None:
+    write_csv(source, [{"sku": "A", "title": title, "images": "0.png"}])
+    cat("ingest", source)
+    ran = cat("search", source.parent / "0.png")
+    assert ran.code == 0 and title in ran.out
 
 
 def test_the_index_is_built_and_listed(cat: Run, source: Path) -> None:

@@ -174,7 +174,7 @@ def test_the_server_outlives_the_command_that_started_it(home: Path, blow: signa
     url = [command.stdout.readline() for _ in range(2)][-1].strip()
     before = began(url)
     os.killpg(command.pid, blow)
-    command.communicate(timeout=10)
+    command.communicate(timeout=60)
     assert began(url) == before
 
 
@@ -187,7 +187,7 @@ def test_a_start_that_was_killed_half_way_is_made_good_by_the_next(
     command.stdout.readline()
     time.sleep(after_s)
     os.killpg(command.pid, signal.SIGKILL)
-    command.communicate(timeout=10)
+    command.communicate(timeout=60)
     assert answer(start(home), "SELECT 1") == 1
 
 
@@ -262,6 +262,25 @@ def test_a_socket_folder_that_others_may_enter_is_refused(far_home: Path) -> Non
     socket_folder(far_home).mkdir(mode=0o755)
     with pytest.raises(DatabaseUnavailable, match="not private"):
         start(far_home)
+
+
+@as_root
+def test_root_takes_no_socket_folder_that_somebody_else_made(far_home: Path) -> None:
+    folder = socket_folder(far_home)
+    folder.mkdir(mode=0o700)
+    shutil.chown(folder, STRANGER)
+    with pytest.raises(DatabaseUnavailable, match="not private"):
+        start(far_home)
+    assert folder.owner() == STRANGER
+
+
+def test_a_socket_folder_that_is_a_link_is_refused(far_home: Path, tmp_path: Path) -> None:
+    socket_folder(far_home).symlink_to(tmp_path)
+    try:
+        with pytest.raises(DatabaseUnavailable, match="not private"):
+            start(far_home)
+    finally:
+        socket_folder(far_home).unlink()
 
 
 def test_all_agree_on_the_socket_whatever_their_temporary_folder(
@@ -359,6 +378,13 @@ def test_a_home_that_cannot_be_made_is_named_with_its_setting(home: Path) -> Non
     home.touch()
     with pytest.raises(DatabaseUnavailable, match=f"{home}/below.*LOOKALIKE_HOME"):
         start(home / "below")
+
+
+def test_a_home_that_is_a_link_to_itself_is_named_with_its_setting(home: Path) -> None:
+    home.symlink_to(home.name)
+    with pytest.raises(DatabaseUnavailable, match=f"{home}.*LOOKALIKE_HOME"):
+        start(home)
+    home.unlink()
 
 
 def test_nobody_else_may_look_into_the_data(home: Path) -> None:

@@ -322,7 +322,11 @@ def test_a_model_without_its_vocabulary_is_refused(clip_folder: Path, tmp_path: 
         load_encoder(str(copy))
 
 
-@pytest.mark.parametrize("name", ["/no/such/folder", "./missing", "no model at all", ""])
+@pytest.mark.parametrize(
+    "name",
+    ["/no/such/folder", "./missing", "no model at all", "", "x" * 300, "~nosuch/x"],
+    ids=lambda name: name[:20],
+)
 def test_what_is_neither_folder_nor_hub_name_is_refused(name: str) -> None:
     with pytest.raises(ModelUnavailable, match="neither a folder nor a hub name"):
         load_encoder(name, offline=True)

@@ -80,6 +80,25 @@ def test_links_in_a_circle_are_refused(pictures: Pictures, folder: Path) -> None
     assert "'one'" in reason(pictures, "one")
 
 
+@pytest.mark.parametrize("swapped", ["below/a.png", "below"])
+def test_a_link_put_there_while_a_picture_is_opened_is_not_followed(
+    pictures: Pictures, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, swapped: str
+) -> None:
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "a.png").write_bytes(b"secret")
+    look = pictures._inside
+
+    def swap_after(name: str) -> Path:
+        path = look(name)
+        (folder / swapped).rename(tmp_path / "moved")
+        (folder / swapped).symlink_to(outside if swapped == "below" else outside / "a.png")
+        return path
+
+    monkeypatch.setattr(pictures, "_inside", swap_after)
+    assert "cannot be read" in reason(pictures, "below/a.png")
+
+
 def test_a_picture_that_is_not_there_is_said(pictures: Pictures, folder: Path) -> None:
     assert f"no file 'none.png' in {folder}" in reason(pictures, "none.png")
 
@@ -137,4 +156,11 @@ def test_refusing_leaves_no_file_open(pictures: Pictures, folder: Path) -> None:
 @pytest.mark.parametrize("name", ["none", "secret.png"])
 def test_a_folder_of_pictures_that_is_none_is_said(folder: Path, tmp_path: Path, name: str) -> None:
     with pytest.raises(BadSource, match=name):
+        Pictures(tmp_path / name, max_bytes=LIMIT)
+
+
+@pytest.mark.parametrize("name", ["loop", "x" * 300])
+def test_a_folder_of_pictures_that_leads_nowhere_is_said(tmp_path: Path, name: str) -> None:
+    (tmp_path / "loop").symlink_to("loop")
+    with pytest.raises(BadSource, match="--images"):
         Pictures(tmp_path / name, max_bytes=LIMIT)

@@ -113,7 +113,7 @@ def test_an_audit_sees_an_index_that_finds_the_wrong_rows(
     monkeypatch.setattr(
         ann.AnnIndex,
         "nominate",
-        lambda self, query, n: ann.Nominees(nominate(self, -query, n).ids, -2.0),
+        lambda self, query, n, depth: ann.Nominees(nominate(self, -query, n).ids, -2.0),
     )
     assert audit(app.engine, app.files, app.settings, 20).recall_at_10 < 0.9
 

@@ -87,23 +87,36 @@ def large() -> tuple[AnnIndex, Vectors]:
     return ann.build(np.arange(30_000, dtype=np.int64), vectors), vectors
 
 
-def test_a_large_index_has_inverted_lists_and_is_tuned_to_the_goal(
+def test_inverted_lists_are_tuned_to_the_goal_at_every_depth(
     large: tuple[AnnIndex, Vectors],
 ) -> None:
     index, vectors = large
     assert index.kind == "ivf"
-    yardstick = Yardstick(whole(vectors))
-    reached = ann.tuned(index, lambda found: yardstick.recall(found) >= 0.95)
-    assert yardstick.recall(reached) >= 0.95
-    fewer = AnnIndex(index.faiss_index, "ivf", {**reached.parameters, "nprobe": 1})
-    assert yardstick.recall(fewer) < yardstick.recall(reached)
+    yardsticks = {depth: Yardstick(whole(vectors), depth, sample=100) for depth in (10, 50, 200)}
+    tuned = ann.tuned(index, lambda found, depth: yardsticks[depth].recall(found) >= 0.98)
+    for yardstick in yardsticks.values():
+        assert yardstick.recall(tuned) >= 0.98
+    shallow = tuned.parameters["nprobe"]["10"]
+    assert shallow < tuned.parameters["nprobe"]["200"]
+    fewer = AnnIndex(index.faiss_index, "ivf", {**tuned.parameters, "nprobe": {"200": shallow}})
+    assert yardsticks[200].recall(fewer) < 0.98
+
+
+def test_beyond_the_measured_depths_all_lists_are_looked_into(
+    large: tuple[AnnIndex, Vectors],
+) -> None:
+    index, vectors = large
+    narrow = AnnIndex(index.faiss_index, "ivf", {"nlist": 692, "nprobe": {"10": 1, "200": 1}})
+    assert Yardstick(whole(vectors), 200, sample=50).recall(narrow) < 0.9
+    assert Yardstick(whole(vectors), 201, sample=50).recall(narrow) > 0.999
 
 
 def test_inverted_lists_never_claim_to_have_nominated_all(
     large: tuple[AnnIndex, Vectors],
 ) -> None:
     index, vectors = large
-    nominees = index.nominate(vectors[0], 30_000)
+    narrow = AnnIndex(index.faiss_index, "ivf", {"nlist": 692, "nprobe": {"10": 4}})
+    nominees = narrow.nominate(vectors[0], 30_000, depth=10)
     assert nominees.ids.size < 30_000
     assert -1 not in nominees.ids
     assert nominees.cutoff is not None
@@ -268,12 +281,30 @@ def test_what_a_killed_builder_left_is_cleared_by_the_next(
     app: App, settings: Settings, sql: psycopg.Connection
 ) -> None:
     add(app, numbered(5))
-    sql.execute("INSERT INTO index_build (model_id, cluster) VALUES (1, 'x')")
+    sql.execute("INSERT INTO index_build (model_id, cluster, sha256) VALUES (1, 'x', 'left')")
     settings.index_folder.mkdir(parents=True)
     (settings.index_folder / "half.tmp").write_bytes(b"half")
+    (settings.index_folder / "left.faiss").write_bytes(b"whole, and named by no row")
     build = app.indexer.rebuild()
     assert states(sql)[0] == ("rejected", "its builder disappeared")
     assert files(settings.index_folder) == [f"{build.sha256}.faiss"]
+
+
+def test_the_row_names_the_file_before_it_is_there(
+    app: App, settings: Settings, sql: psycopg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else nobody could clear away what a builder leaves that is killed in between."""
+    add(app, numbered(5))
+    replace = Path.replace
+    named: list[Any] = []
+
+    def look(self: Path, target: Path) -> Path:
+        named.append((sql.execute("SELECT sha256 FROM index_build").fetchone(), target.stem))
+        return replace(self, target)
+
+    monkeypatch.setattr(Path, "replace", look)
+    build = app.indexer.rebuild()
+    assert named == [((build.sha256,), build.sha256)]
 
 
 def test_a_builder_that_was_given_up_publishes_nothing(
@@ -282,9 +313,9 @@ def test_a_builder_that_was_given_up_publishes_nothing(
     add(app, numbered(5))
     write = IndexFiles.write
 
-    def overtaken(self: IndexFiles, index: AnnIndex) -> tuple[str, int]:
+    def overtaken(self: IndexFiles, index: AnnIndex, announce: Any) -> tuple[str, int]:
         sql.execute("UPDATE index_build SET state = 'rejected', reason = 'given up'")
-        return write(self, index)
+        return write(self, index, announce)
 
     monkeypatch.setattr(IndexFiles, "write", overtaken)
     with pytest.raises(BuildRefused, match="another builder"):

@@ -57,6 +57,14 @@ def imported(path: Path) -> set[str]:
     return found
 
 
+def relative_imports(path: Path) -> list[int]:
+    """The lines of imports that begin with a dot, which `imported` would not see."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    return [
+        node.lineno for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.level
+    ]
+
+
 def row(module: str) -> int | None:
     """The row of the longest room name that a module's name begins with."""
     places = {
@@ -75,6 +83,18 @@ def test_no_import_runs_up(module: str, path: Path) -> None:
     known = {name for name, _ in modules()}
     upward = {name for name in imported(path) & known if (row(name) or 0) < own}
     assert not upward, f"{module} imports from above: {sorted(upward)}"
+
+
+@pytest.mark.parametrize(("module", "path"), modules(), ids=lambda value: str(value))
+def test_every_import_names_its_module_in_full(module: str, path: Path) -> None:
+    assert not relative_imports(path), f"{module} has relative imports"
+
+
+def test_a_relative_import_is_noticed(tmp_path: Path) -> None:
+    (tmp_path / "room.py").write_text(
+        "def late():\n    from . import cli\n    from ..cli import x\n"
+    )
+    assert relative_imports(tmp_path / "room.py") == [2, 3]
 
 
 @pytest.mark.parametrize(("module", "path"), modules(), ids=lambda value: str(value))

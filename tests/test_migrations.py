@@ -11,12 +11,13 @@ import psycopg
 import pytest
 from alembic.config import Config
 from alembic.script import ScriptDirectory
-from sqlalchemy import CheckConstraint
+from sqlalchemy import CheckConstraint, Connection
 from sqlalchemy.dialects import postgresql
 
 from app.bootstrap import App
 from app.config import Settings
-from app.errors import SchemaMismatch
+from app.embedded_server import url
+from app.errors import DatabaseUnavailable, SchemaMismatch
 from app.migrate import migrate
 from app.tables import SCHEMA_REVISION, metadata
 
@@ -62,8 +63,10 @@ def test_alembic_check_sees_a_column_of_another_type(database_url: str) -> None:
     with psycopg.connect(database_url) as connection:
         connection.execute("ALTER TABLE index_build ALTER snapshot TYPE text")
         connection.execute("ALTER TABLE picture DROP COLUMN created_at")
+        connection.execute("ALTER TABLE query_sample ALTER vec TYPE vector")
     done = alembic(database_url, "check")
     assert done.returncode != 0
+    assert "VECTOR()" in done.stdout + done.stderr
     assert "modify_type" in done.stdout + done.stderr
     assert "add_column" in done.stdout + done.stderr
 
@@ -94,6 +97,21 @@ def test_migrating_again_changes_nothing(database_url: str, tmp_path: Path) -> N
     with App(Settings(home=tmp_path, database_url=database_url)) as app:
         assert migrate(app.engine) == migrate(app.engine) == SCHEMA_REVISION
     assert rows(database_url, "SELECT count(*) FROM analytics.products") == [(0,)]
+
+
+def test_a_migration_that_loses_its_connection_says_so_first(
+    database_url: str, server_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lose(connection: Connection) -> None:
+        name = connection.engine.url.database
+        with psycopg.connect(url(server_home, "postgres"), autocommit=True) as admin:
+            admin.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS false")
+        connection.exec_driver_sql("SELECT pg_terminate_backend(pg_backend_pid())")
+
+    monkeypatch.setattr("app.migrate._replay", lose)
+    lost = pytest.raises(DatabaseUnavailable, match="terminating connection")
+    with App(Settings(home=tmp_path, database_url=database_url)) as app, lost:
+        migrate(app.engine)
 
 
 # What SQLAlchemy's comparison does not look at.

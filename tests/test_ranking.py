@@ -1,38 +1,14 @@
-"""Ranking: what may be called settled, and what is best, for any numbers."""
+"""Ranking: what may be called settled, for any numbers."""
 
 from __future__ import annotations
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.ranking import Candidates, best_first, settled
+from app.ranking import Candidates, settled
 from app.values import Hit
 
 distances = st.floats(0, 2, allow_nan=False)
-hits = st.lists(
-    st.builds(Hit, st.integers(1, 8), st.integers(1, 8), st.sampled_from([0.0, 0.1, 0.2, 0.5])),
-    max_size=30,
-)
-
-
-@given(hits)
-def test_each_product_comes_once_by_its_nearest_picture(found: list[Hit]) -> None:
-    best = best_first(found)
-    assert {hit.product_id for hit in best} == {hit.product_id for hit in found}
-    assert len(best) == len({hit.product_id for hit in best})
-    for hit in best:
-        assert hit.distance == min(h.distance for h in found if h.product_id == hit.product_id)
-
-
-@given(hits)
-def test_the_order_does_not_depend_on_the_order_of_the_hits(found: list[Hit]) -> None:
-    assert best_first(found) == best_first(found[::-1])
-
-
-@given(hits)
-def test_nearer_comes_first_and_ties_go_by_product(found: list[Hit]) -> None:
-    keys = [(hit.distance, hit.product_id) for hit in best_first(found)]
-    assert keys == sorted(keys)
 
 
 @given(st.lists(distances, max_size=40), st.integers(0, 40), st.integers(1, 10))

@@ -10,9 +10,14 @@ import pytest
 from colours import ColourEncoder, choose_colours, photo
 from shop import add, numbered, oracle, vectors
 
+from app import ann
 from app.bootstrap import App
 from app.config import Settings
+from app.database import snapshot
 from app.errors import BadInput, ModelMismatch, NoModel, NoWords, UnknownProduct
+from app.paths import Ask, find
+from app.ranking import TOLERANCE
+from app.store import neighbours
 from app.values import Filters, Query, SearchResult
 
 
@@ -143,9 +148,74 @@ def test_pgvectors_index_never_says_that_there_is_no_more(settings: Settings) ->
     small = settings.model_copy(update={"exact_rows": 50})
     with App(small, choose=choose_colours) as app:
         add(app, numbered(300))
-        result = ask(app, k=300)
-        assert len(result.matches) == 300
-        assert ask(app, k=301).plan.shortfall is not None
+        result = ask(app, k=301)
+        assert (result.plan.path, len(result.matches)) == ("exact", 300)
+        assert result.plan.shortfall is not None
+
+
+@pytest.mark.parametrize("exact_rows", [0, 20_000])
+def test_a_product_of_many_near_pictures_does_not_shorten_the_page(
+    settings: Settings, sql: psycopg.Connection, exact_rows: int
+) -> None:
+    """Its pictures fill the first look of the scan, and of pgvector's index."""
+    few = settings.model_copy(update={"exact_rows": exact_rows})
+    with App(few, choose=choose_colours) as app:
+        add(app, {"MANY": list(range(5000, 5090)), "P1": [1], "P2": [2], "P3": [3]})
+        turn(sql, "MANY", 0.95)
+        turn(sql, "P1", 0.9)
+        turn(sql, "P2", 0.8)
+        turn(sql, "P3", 0.7)
+        assert skus(axis(app, k=3)) == ["MANY", "P1", "P2"]
+
+
+@pytest.mark.parametrize("k", [1, 10, 48, 150, 300])
+def test_inverted_lists_answer_with_what_the_exact_scan_says(
+    app: App, monkeypatch: pytest.MonkeyPatch, k: int
+) -> None:
+    monkeypatch.setattr(ann, "FLAT_ROWS", 20)
+    add(app, numbered(400))
+    before = ask(app, k=k)
+    build = app.indexer.rebuild()
+    assert build.kind == "ivf"
+    after = ask(app, k=k)
+    assert after.plan.path == "faiss"
+    shared = set(skus(before)) & set(skus(after))
+    assert len(shared) >= 0.98 * k
+    add(app, {"NEW": [1000]})
+    app.catalog.delete([skus(after)[0]])
+    assert skus(ask(app, k=k))[0] == "NEW"
+
+
+def test_a_build_is_trusted_only_a_little_nearer_than_its_last_nominee(app: App) -> None:
+    """FAISS and PostgreSQL round differently; rows that near the end may stand in another order."""
+    add(app, numbered(40))
+    build = app.indexer.rebuild()
+    query = vectors(app, [1000])[0].astype(np.float16).astype(np.float32)
+    with snapshot(app.engine) as connection:
+        found, _ = neighbours.near_build(
+            connection, app.catalog.model(), build, query, np.arange(1, 21), 0.5,
+            n=20, k=5, excluded=(), allowed=10,
+        )  # fmt: skip
+    assert found.seen_to == 0.5 - TOLERANCE
+
+
+def test_an_index_that_could_not_be_read_for_a_moment_is_read_again(
+    app: App, settings: Settings, sql: psycopg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add(app, numbered(60))
+    app.indexer.rebuild()
+    sql.execute("DELETE FROM index_chunk")
+    read = np.fromfile
+    with App(settings, choose=choose_colours) as other:
+        for failure in (OSError(24, "Too many open files"), MemoryError()):
+
+            def refuse(*_: object, failure: Exception = failure, **__: object) -> None:
+                raise failure
+
+            monkeypatch.setattr(np, "fromfile", refuse)
+            assert ask(other).plan.path == "exact"
+        monkeypatch.setattr(np, "fromfile", read)
+        assert ask(other).plan.path == "faiss"
 
 
 HARMS = ["missing", "shorter", "one byte", "another file"]
@@ -233,9 +303,6 @@ def test_a_search_does_not_use_a_build_newer_than_its_snapshot(
     app: App, sql: psycopg.Connection
 ) -> None:
     """A build made from a later moment lacks a row that was deleted in between."""
-    from app.database import snapshot
-    from app.paths import Ask, find
-
     add(app, {**numbered(60), "GONE": [1000]})
     first = app.indexer.rebuild()
     query = vectors(app, [1000])[0].astype(np.float16).astype(np.float32)

@@ -99,6 +99,19 @@ def test_a_sku_in_another_encoding_is_not_taken_for_a_sku(source: Path) -> None:
     assert refused(source, b"sku,title\nCr\xe8me,x\n").sku is None
 
 
+@pytest.mark.parametrize(
+    ("encoding", "spelled"),
+    [("utf-7", "+2AA-"), ("unicode_escape", r"\ud800"), ("unicode_escape", r"\udfff")],
+)
+@pytest.mark.parametrize("row", ["A1,{}", "{},x"])
+def test_half_a_character_that_an_encoding_can_spell_is_refused(
+    source: Path, encoding: str, spelled: str, row: str
+) -> None:
+    data = f"sku,title\n{row.format(spelled)}\n".encode()
+    (found,) = rows_of(source, data, encoding=encoding)
+    assert isinstance(found, Reject) and f"not {encoding} text" in found.reason
+
+
 def test_unicode_skus_are_kept_as_they_are(source: Path) -> None:
     assert one(source, "sku\n靴-🥾-ÅØ\n").product.sku == "靴-🥾-ÅØ"
 
@@ -190,7 +203,7 @@ def test_a_pipe_is_no_source_and_is_not_waited_for(tmp_path: Path) -> None:
     [
         (b"", "is empty"),
         (b"title,brand\nCoat,Kestrel\n", "no column sku; it has title, brand"),
-        (b"sku;title\nA1;Coat\n", "separated by commas"),
+        (b"sku;title\nA1;Coat\n", "save it with commas"),
         (b"sku,Title,title\nA1,Coat,x\n", "more than one column title"),
         (b"sku,t\xeftle\nA1,x\n", "--encoding"),
         (photo(1), "not utf-8 text"),

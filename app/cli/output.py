@@ -11,6 +11,7 @@ from typing import Any
 import click
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
@@ -28,7 +29,8 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Non
         numeric = all(_number(row[number]) for row in cells)
         table.add_column(column, justify="right" if numeric else "left", overflow="fold")
     for row in cells:
-        table.add_row(*map(_literal, row))
+        # Text, for of a str rich would take [red] for a colour.
+        table.add_row(*map(Text, row))
     console = Console(width=None if sys.stdout.isatty() else 240, highlight=False)
     console.print(table)
 
@@ -36,11 +38,6 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Non
 def note(message: str) -> None:
     """A line for people, beside the result: on standard error."""
     click.echo(message, err=True)
-
-
-def _literal(text: str) -> str:
-    """Text of the catalogue, shown as it is: rich would take [red] for a colour."""
-    return text.replace("[", "\\[")
 
 
 def _number(text: str) -> bool:

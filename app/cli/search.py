@@ -11,7 +11,7 @@ import click
 from app.bootstrap import App
 from app.cli.output import as_json, note, print_json, print_table
 from app.config import Settings
-from app.errors import BadImage
+from app.errors import BadImage, BadInput
 from app.filters import parse
 from app.values import Match, Query, SearchResult
 
@@ -33,6 +33,8 @@ def search(
     as_json: bool,
 ) -> None:  # fmt: skip
     """Find the products that look like PHOTO (- for standard input), --sku or --text."""
+    if [photo, sku, words].count(None) != 2:
+        raise BadInput("Name exactly one of: a PHOTO, --sku SKU, --text WORDS.")
     settings = Settings()
     picture = _read(photo, settings.max_image_bytes) if photo is not None else None
     query = Query(picture=picture, sku=sku, words=words, k=k, filters=parse(list(filters)))

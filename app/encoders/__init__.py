@@ -108,10 +108,19 @@ def choose_encoder(
         return _automatic(revision, cache, offline)
     if model == EMBEDDED:
         return Choice(_embedded(), "The embedded encoder, as asked.")
-    folder = Path(model).expanduser()
-    if model and folder.is_dir():
+    folder = _folder(model)
+    if folder is not None:
         return Choice(_clip_folder(folder), f"The model in {folder}, as asked.")
     return Choice(_clip_hub(model, revision, cache, offline), f"The hub model {model}, as asked.")
+
+
+def _folder(model: str) -> Path | None:
+    """The folder of this name, if it is one."""
+    try:
+        folder = Path(model).expanduser()
+        return folder if model and folder.is_dir() else None
+    except (OSError, RuntimeError):  # longer than any path, or in the home of nobody
+        return None
 
 
 def _automatic(revision: str | None, cache: Path | None, offline: bool) -> Choice:

@@ -62,11 +62,27 @@ def retire_older(connection: Connection, model_id: int, keep: int) -> list[str]:
     return list(connection.execute(text(sql), {"model": model_id, "keep": keep}).scalars())
 
 
-def abandon(connection: Connection, reason: str) -> int:
+def announce(connection: Connection, build_id: int, sha256: str) -> None:
+    """Say which file a build is about to write."""
+    sql = "UPDATE index_build SET sha256 = :sha256 WHERE id = :id AND state = 'building'"
+    connection.execute(text(sql), {"id": build_id, "sha256": sha256})
+
+
+def abandon(connection: Connection, reason: str) -> None:
     """Reject builds still `building`; only for the holder of the builder's lock."""
     sql = """UPDATE index_build SET state = 'rejected', reason = :reason,
         finished_at = clock_timestamp() WHERE state = 'building'"""
-    return connection.execute(text(sql), {"reason": reason}).rowcount
+    connection.execute(text(sql), {"reason": reason})
+
+
+def needless(connection: Connection, newest: int = 100) -> list[str]:
+    """The sha256 of files that recent builds made or may have left and no published one needs."""
+    sql = """SELECT DISTINCT sha256 FROM (
+            SELECT sha256 FROM index_build WHERE state IN ('retired', 'rejected')
+            ORDER BY id DESC LIMIT :newest) AS b
+        WHERE sha256 IS NOT NULL AND NOT EXISTS (
+            SELECT FROM index_build AS p WHERE p.sha256 = b.sha256 AND p.state = 'published')"""
+    return list(connection.execute(text(sql), {"newest": newest}).scalars())
 
 
 def usable(connection: Connection, model_id: int) -> list[Build]:

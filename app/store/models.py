@@ -11,7 +11,7 @@ COLUMNS = "id, name, revision, dim, fingerprint"
 ACTIVE_AND_LAG = f"""
 SELECT {COLUMNS}, CASE
     WHEN NOT pg_is_in_recovery() THEN NULL
-    WHEN pg_last_wal_receive_lsn() = pg_last_wal_replay_lsn() THEN 0
+    WHEN pg_last_wal_receive_lsn() <= pg_last_wal_replay_lsn() THEN 0
     ELSE greatest(extract(epoch FROM clock_timestamp() - pg_last_xact_replay_timestamp()), 0)
 END AS lag
 FROM (SELECT) AS here LEFT JOIN model ON model.active"""
