@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import defaultdict
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,9 +25,11 @@ class Rows:
     vectors: NDArray[np.float64]
 
     def similarities(self, query: NDArray[np.float32]) -> dict[int, float]:
-        """The best similarity of each product."""
-        lengths = np.linalg.norm(self.vectors, axis=1) * np.linalg.norm(query.astype(np.float64))
-        cosine = self.vectors @ query.astype(np.float64) / lengths
+        """The best similarity of each product; equal vectors have equal ones to the last bit."""
+        wide = query.astype(np.float64)
+        lengths = np.linalg.norm(self.vectors, axis=1) * np.linalg.norm(wide)
+        # Summed row by row: a product of matrices adds up equal rows in different orders.
+        cosine = (self.vectors * wide).sum(axis=1) / lengths
         best: dict[int, float] = {}
         for product, similarity in zip(self.products.tolist(), cosine.tolist(), strict=True):
             best[product] = max(similarity, best.get(product, -2.0))
@@ -67,4 +70,20 @@ def differences(rows: Rows, query: NDArray[np.float32], found: Candidates, k: in
             wrong.append(f"{place}: {hit.similarity} stands where {similarity} belongs")
     if len({hit.product_id for hit in found.hits}) != len(found.hits):
         wrong.append("a product came twice")
-    return wrong
+    return wrong + _out_of_order(truth, found)
+
+
+def _out_of_order(truth: dict[int, float], found: Candidates) -> list[str]:
+    """Products exactly as similar as each other must come by id, the first of them first."""
+    came: dict[float, list[int]] = defaultdict(list)
+    for hit in found.hits:
+        if hit.product_id in truth:
+            came[truth[hit.product_id]].append(hit.product_id)
+    equal: dict[float, list[int]] = defaultdict(list)
+    for product in sorted(truth):
+        equal[truth[product]].append(product)
+    return [
+        f"of {equal[similarity]}, equally similar, came {products}"
+        for similarity, products in came.items()
+        if products != equal[similarity][: len(products)]
+    ]

@@ -12,4 +12,4 @@ def test_searches_among_writers_and_builders_are_exact(app: App, database_url: s
     assert tally.wrong == []
     assert tally.searches >= 250
     assert tally.paths["faiss"] > 0.8 * tally.searches
-    assert tally.with_both > 0.3 * tally.searches
+    assert tally.by_faiss_with_both > 0.6

@@ -1,0 +1,153 @@
+"""Servers of a test's own: to be crashed and started again, copied to a standby, dumped, restored.
+
+Each lives in a home that `app.embedded_server` fills, and is gone when its `with` ends.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import psycopg
+
+from app import embedded_server, postgres, server_user
+
+# What a killed server wrote is kept by the system all the same; commits are waited for.
+UNSYNCED = {"fsync": "off", "shared_buffers": "32MB", "max_wal_size": "256MB"}
+
+
+@contextmanager
+def own_server(**options: str) -> Iterator[Path]:
+    """The home of a server that nobody else uses; it may be crashed and started as one likes."""
+    with _home() as home:
+        embedded_server.start(home, UNSYNCED | options)
+        yield home
+
+
+@contextmanager
+def standby_of(primary: Path, **options: str) -> Iterator[Path]:
+    """The home of a hot standby that follows the server of `primary`."""
+    with _home() as home:
+        _lend(home / "postgres")
+        _base_backup(primary, home / "postgres")
+        embedded_server.start(home, UNSYNCED | options)
+        yield home
+
+
+@contextmanager
+def lent_folder() -> Iterator[Path]:
+    """An empty folder that PostgreSQL's programs may write to."""
+    with tempfile.TemporaryDirectory(prefix="lookalike-lent-") as name:
+        _lend(Path(name) / "lent")
+        yield Path(name) / "lent"
+
+
+def start(home: Path, **options: str) -> str:
+    """Start a server that was stopped or crashed; returns its URL."""
+    return embedded_server.start(home, UNSYNCED | options)
+
+
+def crash(home: Path) -> None:
+    """Stop the server as a power cut would, without a checkpoint."""
+    postgres.run("pg_ctl", "-w", "-m", "immediate", "-D", str(home / "postgres"), "stop")
+
+
+def promote(home: Path) -> None:
+    """Make a standby a primary."""
+    postgres.run("pg_ctl", "-w", "-D", str(home / "postgres"), "promote")
+
+
+def skip_transactions(home: Path, epochs: int) -> None:
+    """Let a stopped server go on with transaction numbers 2^32 times `epochs` higher."""
+    postgres.run("pg_resetwal", "-e", str(epochs), "-D", str(home / "postgres"))
+
+
+def dump(home: Path, file: Path) -> None:
+    """pg_dump of the database of `home`."""
+    postgres.run("pg_dump", "-Fc", "-f", str(file), embedded_server.url(home))
+
+
+def restore(home: Path, file: Path) -> None:
+    """pg_restore into the empty database of `home`; any error ends it."""
+    url = embedded_server.url(home)
+    postgres.run("pg_restore", "--exit-on-error", "--no-owner", "-d", url, str(file))
+
+
+def ask(home: Path, question: str) -> Any:
+    """The one value that a question to the server of `home` returns."""
+    with psycopg.connect(embedded_server.url(home), autocommit=True) as connection:
+        row = connection.execute(question).fetchone()  # type: ignore[call-overload]
+    return row[0] if row else None
+
+
+def tell(home: Path, setting: str) -> None:
+    """Change a setting of a running server with ALTER SYSTEM."""
+    with psycopg.connect(embedded_server.url(home), autocommit=True) as connection:
+        connection.execute(setting)  # type: ignore[call-overload]
+        connection.execute("SELECT pg_reload_conf()")
+        connection.execute("SELECT pg_sleep(0.1)")
+
+
+def catch_up(primary: Path, standby: Path) -> None:
+    """Wait until the standby has replayed all that the primary has committed."""
+    _reach(primary, standby, "pg_last_wal_replay_lsn()")
+
+
+def received(primary: Path, standby: Path) -> None:
+    """Wait until the standby has received, if not replayed, all that the primary has committed."""
+    _reach(primary, standby, "pg_last_wal_receive_lsn()")
+
+
+def _reach(primary: Path, standby: Path, position: str) -> None:
+    # The message is flushed, and with it the commits that were not waited for.
+    written = ask(primary, "SELECT pg_logical_emit_message(false, 'test', '', true)")
+    question = f"SELECT {position} >= '{written}'"
+    until(lambda: ask(standby, question), "the standby does not follow")
+
+
+def until(true: Callable[[], object], otherwise: str, seconds: float = 20) -> None:
+    """Wait for something to become true."""
+    deadline = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < deadline, otherwise
+        time.sleep(0.02)
+
+
+@contextmanager
+def _home() -> Iterator[Path]:
+    """Not in pytest's folder, which it closes to other users."""
+    home = Path(tempfile.mkdtemp(prefix="lookalike-own-"))
+    try:
+        yield home
+    finally:
+        if embedded_server.running(home):
+            crash(home)  # nobody misses the data
+        shutil.rmtree(home, ignore_errors=True)
+
+
+def _lend(folder: Path) -> None:
+    """Make a folder that belongs to the user PostgreSQL runs as."""
+    folder.mkdir(mode=0o700)
+    if os.geteuid() == 0:
+        server_user.make_server_user()
+        os.chown(folder, server_user.server_uid(), -1)
+        server_user.open_to_server_user(folder, postgres.install())
+
+
+def _base_backup(primary: Path, target: Path) -> None:
+    """Copy a running server, with the settings (-R) that make the copy follow it.
+
+    The copy has the lock of the socket in it, which lies among the data.
+    """
+    postgres.run(
+        "pg_basebackup", "-c", "fast", "-R", "-D", str(target),
+        "-d", embedded_server.url(primary, "postgres"),
+    )  # fmt: skip
+    for lock in target.glob(".s.PGSQL.*"):
+        lock.unlink()
