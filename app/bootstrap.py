@@ -18,6 +18,7 @@ from app.errors import ModelMismatch, ModelUnavailable
 from app.images import ImageLimits, decode
 from app.index_files import IndexFiles
 from app.indexer import Indexer
+from app.metrics import SearchMetrics
 from app.sampling import QuerySampler
 from app.sandbox import PictureSandbox
 from app.search import SearchService
@@ -102,6 +103,10 @@ class App:
         return Indexer(self.engine, self.files, self.settings)
 
     @_Once
+    def metrics(self) -> SearchMetrics:
+        return SearchMetrics()
+
+    @_Once
     def sampler(self) -> QuerySampler:
         return QuerySampler(self.engine)
 
@@ -115,6 +120,7 @@ class App:
             decoder=self._decode,
             strange_decoder=self._decode_strange,
             sampler=self.sampler if self.settings.sample_queries else None,
+            observe=self.metrics.searched,
         )
 
     def encoder(self) -> Encoder:

@@ -53,6 +53,30 @@ class Settings(BaseSettings):
     max_image_pixels: int = Field(default=64_000_000, gt=0)
     max_k: int = Field(default=1000, gt=0, description="Most products one search may ask for.")
     statement_timeout_s: float = Field(default=60.0, gt=0)
+    worker_share: float = Field(
+        default=0.1, gt=0, description="A delta above this share of the index is built in."
+    )
+    worker_age_s: float = Field(
+        default=3600.0, ge=0, description="A smaller delta is built in when the index is as old."
+    )
+    worker_every_s: float = Field(default=60.0, ge=0, description="Least rest between two builds.")
+    worker_poll_s: float = Field(
+        default=60.0, gt=0, description="The worker looks so often without word of a change."
+    )
+    worker_look_s: float = Field(
+        default=1.0, gt=0, description="Least time between two looks; changes in it are one."
+    )
+    worker_backoff_s: float = Field(
+        default=30.0, gt=0, description="Wait after a failed build; doubles with each more."
+    )
+    worker_backoff_max_s: float = Field(default=3600.0, gt=0)
+    worker_stale_s: float = Field(
+        default=7200.0, gt=0, description="/healthz fails when the last success is older."
+    )
+    metrics_host: str = Field(default="127.0.0.1", description="Address of metrics and health.")
+    worker_metrics_port: int = Field(default=9464, ge=0, le=65535)
+    page_metrics_port: int = Field(default=9465, ge=0, le=65535)
+    page_rebuild: bool = Field(default=True, description="The page offers to rebuild the index.")
 
     @field_validator("home", "index_dir")
     @classmethod

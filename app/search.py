@@ -46,6 +46,7 @@ class SearchService:
         decoder: Decoder,
         strange_decoder: Decoder,
         sampler: QuerySampler | None = None,
+        observe: Callable[[Plan], None] | None = None,
     ) -> None:
         self._engine = engine
         self._encoder = encoder
@@ -53,6 +54,7 @@ class SearchService:
         self._settings = settings
         self._decoders = {False: decoder, True: strange_decoder}
         self._sampler = sampler
+        self._observe = observe
         self._schema_checked = False
 
     def search(self, query: Query) -> SearchResult:
@@ -76,7 +78,10 @@ class SearchService:
                 matches = _matches(connection, answer)
         if self._sampler and encoded is not None and lag is None:
             self._sampler.offer(model.id, ask.vector)
-        return SearchResult(matches, _plan(answer, model, query, clock, lag))
+        plan = _plan(answer, model, query, clock, lag)
+        if self._observe:
+            self._observe(plan)
+        return SearchResult(matches, plan)
 
     def _check(self, query: Query) -> None:
         given = [query.picture, query.sku, query.words, query.vector]

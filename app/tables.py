@@ -185,6 +185,7 @@ index_build = Table(
     _moment("started_at"),
     Column("finished_at", DateTime(timezone=True)),
     Column("recall_at_50", REAL),
+    Column("stamped_by", Text),
     CheckConstraint("state IN ('building', 'published', 'rejected', 'retired')", name="state"),
     CheckConstraint(
         "state <> 'published' OR (snapshot IS NOT NULL AND sha256 IS NOT NULL)", name="published"

@@ -9,6 +9,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from uuid import uuid4
 
+# Several test processes that each use every core wait for one another more than they work. Set
+# before torch and faiss are imported, here and in the commands that tests start.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import psycopg
 import pytest
 from colours import choose_colours

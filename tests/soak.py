@@ -244,6 +244,7 @@ def main() -> None:
     parser.add_argument("--searches", type=int, default=10_000)
     parser.add_argument("--seed", type=int, default=0)
     words = parser.parse_args()
+    import shutil
     import tempfile
 
     from colours import choose_colours
@@ -266,6 +267,7 @@ def main() -> None:
             print("none was different" if not tally.wrong else "\n".join(tally.wrong))
     finally:
         embedded_server.stop(home)
+        shutil.rmtree(home, ignore_errors=True)
     raise SystemExit(bool(tally.wrong))
 
 

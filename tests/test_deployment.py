@@ -83,7 +83,7 @@ def parse(words: list[str]) -> None:
 
 
 def test_every_command_of_a_container_exists(ours: dict[str, dict[str, Any]]) -> None:
-    assert set(ours) == {"migrate", "page", "ingest", "index"}
+    assert set(ours) == {"migrate", "page", "ingest", "worker"}
     for service in ours.values():
         parse([with_defaults(word) for word in service["command"]])
 
@@ -97,7 +97,7 @@ def test_services_wait_for_what_they_need(services: dict[str, dict[str, Any]]) -
                 assert wait["condition"] == "service_completed_successfully"
                 assert services[other]["restart"] in ONE_SHOT, f"{name} waits for {other}"
     assert set(services["migrate"]["depends_on"]) == {"db"}
-    for name in ("page", "ingest", "index"):
+    for name in ("page", "ingest", "worker"):
         assert set(services[name]["depends_on"]) == {"db", "migrate"}
 
 
@@ -105,10 +105,11 @@ def test_what_waits_for_nothing_to_serve_does_not_come_up_by_itself(
     services: dict[str, dict[str, Any]],
 ) -> None:
     jobs = {name for name, service in services.items() if "profiles" in service}
-    assert jobs == {"ingest", "index"}
+    assert jobs == {"ingest"}
     assert {name for name, s in services.items() if s["restart"] == "unless-stopped"} == {
         "db",
         "page",
+        "worker",
     }
 
 
@@ -158,10 +159,19 @@ def test_containers_run_with_as_little_as_they_need(ours: dict[str, dict[str, An
 def test_the_index_is_written_by_one_service_and_read_by_the_page(
     compose: dict[str, Any], ours: dict[str, dict[str, Any]]
 ) -> None:
-    folder = ours["index"]["environment"]["LOOKALIKE_INDEX_DIR"]
-    assert ours["index"]["volumes"] == [f"index:{folder}"]
+    folder = ours["worker"]["environment"]["LOOKALIKE_INDEX_DIR"]
+    assert ours["worker"]["volumes"] == [f"index:{folder}"]
     assert ours["page"]["volumes"] == [f"index:{folder}:ro"]
     assert set(compose["volumes"]) == {"postgres", "index"}
+    assert ours["page"]["environment"]["LOOKALIKE_PAGE_REBUILD"] == "false"
+
+
+def test_the_worker_says_whether_it_is_well(ours: dict[str, dict[str, Any]]) -> None:
+    *words, program = ours["worker"]["healthcheck"]["test"]
+    assert words == ["CMD", "python", "-c"]
+    ast.parse(program)
+    port = Settings.model_fields["worker_metrics_port"].default
+    assert f"http://127.0.0.1:{port}/healthz" in program
 
 
 def test_the_settings_of_containers_exist(
@@ -263,7 +273,7 @@ def test_the_image_says_whether_it_is_well(steps: list[Step], compose: dict[str,
     port = compose["services"]["page"]["ports"][0].split(":")[-1]
     assert f"http://127.0.0.1:{port}/_stcore/health" in check
     assert [step.words for step in steps if step.name == "EXPOSE"] == [port]
-    jobs = ("migrate", "ingest", "index")
+    jobs = ("migrate", "ingest")
     assert all(compose["services"][name]["healthcheck"] == {"disable": True} for name in jobs)
 
 

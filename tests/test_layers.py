@@ -16,11 +16,14 @@ ROWS = [
     line.split()
     for line in """
     app.cli app.ui
+    app.worker app.worker_decision app.worker_listener app.worker_look app.worker_stop
     app.bootstrap
     ingest
+    app.liveness app.metrics_server
     app.search app.catalog app.indexer app.evaluation app.health app.runs app.migrate app.audit
     app.paths app.sampling app.index_files app.content app.recall
     app.store app.ann app.encoders app.images app.sandbox app.filters app.ranking
+    app.metrics
     app.database app.embedded_server app.server_user app.postgres app.refusals
     app.tables app.values app.config
     app.errors app
@@ -33,6 +36,7 @@ OWNERS = {
     "sentence_transformers": ("app.encoders",),
     "streamlit": ("app.ui",),
     "pillow_heif": ("app.images",),
+    "prometheus_client": ("app.metrics", "app.metrics_server"),
 }
 
 

@@ -9,7 +9,7 @@ import sys
 import click
 from pydantic import ValidationError
 
-from app.cli import catalogue, database, demo, evaluate, index, page, search, status
+from app.cli import catalogue, database, demo, evaluate, index, page, search, status, worker
 from app.errors import LookalikeError
 
 INTERRUPTED = 130
@@ -33,6 +33,7 @@ for _command in (
     catalogue.ingest,
     catalogue.delete,
     index.index,
+    worker.worker,
     search.search,
     evaluate.evaluate,
     status.status,

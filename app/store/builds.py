@@ -13,6 +13,15 @@ CLUSTER = """(SELECT system_identifier FROM pg_control_system()) || '/' || (
     SELECT oid FROM pg_database WHERE datname = current_database())"""
 """Where a build's snapshot means something: this cluster, this database, not a restored copy."""
 
+STAMPED_BY = """(
+    SELECT concat_ws('/', stamp.oid, stamp.xmin, part.relfilenode)
+    FROM pg_inherits AS tree JOIN pg_class AS part ON part.oid = tree.inhrelid
+    JOIN pg_trigger AS stamp ON stamp.tgrelid = part.oid
+        AND stamp.tgfoid = to_regprocedure('stamp_embedding()') AND stamp.tgenabled = 'A'
+    WHERE tree.inhparent = to_regclass('embedding') AND part.relname = 'embedding_m' || :model)"""
+"""Another value once the stamp was off, the partition detached or its table rewritten: rows may
+have changed unstamped. Attaching makes a new trigger, enabling a new version of its row."""
+
 COLUMNS = """id, model_id, snapshot::text,
     coalesce((SELECT array_agg(x)::text FROM pg_snapshot_xip(snapshot) AS x), '{}') AS in_progress,
     kind, parameters, rows, sha256, size, recall_at_10, recall_at_50, recall_sample, seconds,
@@ -21,7 +30,8 @@ COLUMNS = """id, model_id, snapshot::text,
 
 def begin(connection: Connection, model_id: int) -> int:
     """Record that a build begins; returns its id."""
-    sql = f"INSERT INTO index_build (model_id, cluster) VALUES (:model, {CLUSTER}) RETURNING id"
+    sql = f"""INSERT INTO index_build (model_id, cluster, stamped_by)
+        VALUES (:model, {CLUSTER}, {STAMPED_BY}) RETURNING id"""
     return int(connection.execute(text(sql), {"model": model_id}).scalar_one())
 
 
@@ -89,6 +99,7 @@ def usable(connection: Connection, model_id: int) -> list[Build]:
     """The published builds that this transaction's snapshot sees, of this cluster, newest first."""
     sql = f"""SELECT {COLUMNS} FROM index_build
         WHERE model_id = :model AND state = 'published' AND cluster = {CLUSTER}
+            AND stamped_by = {STAMPED_BY}
         ORDER BY id DESC"""
     return [_build(row) for row in connection.execute(text(sql), {"model": model_id})]
 

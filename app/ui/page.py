@@ -12,6 +12,7 @@ from PIL import Image
 
 from app.bootstrap import App
 from app.errors import LookalikeError
+from app.ui.operating import offer_rebuild, serve_metrics
 from app.values import Match, Plan, Product, Query, SearchResult
 
 SHOWN_SIDE = 400  # pixels of the uploaded photo
@@ -42,7 +43,9 @@ _log = logging.getLogger("lookalike.page")
 @st.cache_resource(show_spinner="Starting …")
 def services() -> App:
     """The services all sessions share; made once in this process."""
-    return App()
+    app = App()
+    serve_metrics(app)
+    return app
 
 
 def plain(words: str) -> str:
@@ -58,6 +61,7 @@ def main() -> None:
     with left:
         photo = st.file_uploader("Photo of a product", help="JPEG, PNG, WebP, HEIC and others")
         k = st.slider("Products to show", 4, 48, 12, step=4)
+        offer_rebuild(services, plain)
     if photo is None:
         return
     with right:

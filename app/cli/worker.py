@@ -1,0 +1,36 @@
+"""`lookalike worker`: keep the index fresh until told to stop."""
+
+from __future__ import annotations
+
+import logging
+import threading
+
+import click
+
+from app.cli.output import note
+
+
+@click.command()
+def worker() -> None:
+    """Rebuild the index when enough changed, until SIGTERM or Ctrl-C; serve metrics and health.
+
+    When to build is set by LOOKALIKE_WORKER_SHARE, _AGE_S and _EVERY_S. Several workers may run,
+    on any hosts: they take turns.
+    """
+    from app.bootstrap import App
+    from app.metrics_server import MetricsServer
+    from app.worker import Worker
+    from app.worker_stop import stopping
+
+    logging.getLogger("lookalike").setLevel(logging.INFO)
+    stop = threading.Event()
+    with App() as app:
+        settings = app.settings
+        work = Worker(app.engine, app.indexer, settings, stop)
+        with stopping(stop), MetricsServer(
+            settings.metrics_host, settings.worker_metrics_port,
+            work.metrics.registry, work.liveness.status,
+        ) as server:  # fmt: skip
+            note(f"The worker runs; {server.address}/metrics and /healthz.")
+            work.run()
+    note("The worker stopped.")

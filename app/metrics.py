@@ -1,0 +1,106 @@
+"""What is counted and measured, for Prometheus; every label has few values, known beforehand."""
+
+from __future__ import annotations
+
+import re
+import time
+from math import nan
+from typing import Literal, get_args
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+from app.values import Plan, SearchPath
+
+Outcome = Literal["published", "rejected", "failed", "busy", "stopped", "fruitless"]
+
+REASONS = (
+    ("filter", r"the filter is applied"),
+    ("no_build", r"no index has been built"),
+    ("large_delta", r"more than \d+ embeddings changed"),
+    ("few_nominated", r"build \d+ nominated too few"),
+    ("build", r"build \d+ with \d+ embeddings changed"),
+    ("file", r"build \d+: "),
+)
+"""Classes of `Plan.reason`, each with how its sentences begin."""
+
+STAGES = ("load", "decode", "encode", "search", "details", "total")
+SEARCH_SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
+BUILD_SECONDS = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0, 3000.0)
+OTHER = "other"
+
+
+def reason_class(reason: str) -> str:
+    """The class of a plan's reason, without the numbers and names that are in it."""
+    return next((name for name, begins in REASONS if re.match(begins, reason)), OTHER)
+
+
+class SearchMetrics:
+    """Searches of one process, by path and reason class, and how long their stages took."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self._searches = Counter(
+            "lookalike_searches", "Searches answered.", ["path", "reason"], registry=self.registry
+        )
+        self._seconds = Histogram(
+            "lookalike_search_stage_seconds",
+            "Duration of a search's stages, in seconds.",
+            ["stage"],
+            buckets=SEARCH_SECONDS,
+            registry=self.registry,
+        )
+
+    def searched(self, plan: Plan) -> None:
+        """Count one search."""
+        path = plan.path if plan.path in get_args(SearchPath) else OTHER
+        self._searches.labels(path, reason_class(plan.reason)).inc()
+        for stage, ms in plan.ms.items():
+            self._seconds.labels(stage if stage in STAGES else OTHER).observe(ms / 1000)
+
+
+class WorkerMetrics:
+    """One worker: the index as it last saw it, and the builds it tried."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self.delta_rows = self._gauge("delta_rows", "Embeddings changed since the build, bounded.")
+        self.gone_rows = self._gauge("gone_rows", "Rows of the build that were deleted since.")
+        self.index_rows = self._gauge("index_rows", "Rows of the build in use.")
+        self.recall = self._gauge("build_recall_at_10", "Recall@10 of the build in use, 0 to 1.")
+        self.last_build_seconds = self._gauge("last_build_seconds", "Duration of the last build.")
+        self.last_error = self._gauge("last_error_timestamp_seconds", "Unix time of the last one.")
+        self._seconds = Histogram(
+            "lookalike_build_seconds", "Duration of builds, in seconds.",
+            buckets=BUILD_SECONDS, registry=self.registry,
+        )  # fmt: skip
+        self._builds = Counter(
+            "lookalike_builds", "Builds tried, by outcome.", ["outcome"], registry=self.registry
+        )
+        for outcome in get_args(Outcome):
+            self._builds.labels(outcome)  # from the start, so that a rate has a first value
+        self._born = nan
+        self._gauge("build_age_seconds", "Age of the build in use.").set_function(
+            lambda: time.monotonic() - self._born
+        )
+
+    def aged(self, age_s: float) -> None:
+        """The build in use is so many seconds old now; nan without one."""
+        self._born = time.monotonic() - age_s
+
+    def built(self, outcome: Outcome, seconds: float) -> None:
+        """Count a build that was tried and took so long."""
+        self._builds.labels(outcome).inc()
+        if outcome in ("published", "rejected"):
+            self._seconds.observe(seconds)
+            self.last_build_seconds.set(seconds)
+
+    def helped_not(self) -> None:
+        """Count a published build that left the delta as large as it was."""
+        self._builds.labels("fruitless").inc()
+
+    def failed(self) -> None:
+        """An error happened now."""
+        self.last_error.set_to_current_time()
+
+    def _gauge(self, name: str, words: str) -> Gauge:
+        return Gauge(f"lookalike_{name}", words, registry=self.registry)

@@ -1,0 +1,100 @@
+"""SQL the worker decides by: what changed since a build, how builds fared, who holds rows back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, text
+
+from app.store import builds
+from app.values import Build
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """How building went lately, by the database's clock; None where that says nothing.
+
+    `took_s` is how long the last build that has figures took, `failures` how many were rejected
+    since the last success, not counting those that were told to stop.
+    """
+
+    age_s: float | None
+    since_last_s: float | None
+    took_s: float
+    failures: int
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """A transaction that is open: a backend's pid, or the name of a prepared one."""
+
+    who: str
+    user: str | None
+    application: str | None
+    state: str | None
+    age_s: float | None
+    """Seconds since it began; None where this user may not know."""
+
+    def __str__(self) -> str:
+        name = f"user {self.user or 'unknown'}, application {self.application or 'unnamed'}"
+        since = "for an unknown time" if self.age_s is None else f"for {self.age_s:.0f} s"
+        return f"{self.who} ({name}, {self.state or 'open'} {since})"
+
+
+def record(connection: Connection, model_id: int, build: Build | None) -> Record:
+    """How building went for a model in this cluster; `build` is the one in use."""
+    sql = f"""
+        WITH mine AS (
+            SELECT id, state, reason, seconds, coalesce(finished_at, started_at) AS ended
+            FROM index_build WHERE model_id = :model AND cluster = {builds.CLUSTER}
+        ), good AS (SELECT max(id) AS id FROM mine WHERE state IN ('published', 'retired'))
+        SELECT
+            extract(epoch FROM clock_timestamp()
+                - (SELECT ended FROM mine WHERE id = :build))::float8 AS age,
+            extract(epoch FROM clock_timestamp() - max(ended))::float8 AS since_last,
+            (SELECT seconds FROM mine WHERE seconds IS NOT NULL ORDER BY id DESC LIMIT 1) AS took,
+            count(*) FILTER (WHERE state = 'rejected' AND reason IS DISTINCT FROM 'stopped'
+                AND id > coalesce((SELECT id FROM good), 0)) AS failures
+        FROM mine"""
+    values = {"model": model_id, "build": build.id if build else None}
+    row = connection.execute(text(sql), values).one()
+    return Record(_past(row.age), _past(row.since_last), row.took or 0.0, row.failures)
+
+
+def gone_rows(connection: Connection, build: Build, delta: int) -> int:
+    """How many rows of a build are not in the table any more; `delta` is all that changed since."""
+    sql = "SELECT count(*) FROM embedding WHERE model_id = :model"
+    live = connection.execute(text(sql), {"model": build.model_id}).scalar_one()
+    return max(0, build.rows - (int(live) - delta))
+
+
+def rows_from_the_future(connection: Connection, model_id: int) -> bool:
+    """Whether rows carry stamps this cluster has not reached: every build leaves those out."""
+    sql = """SELECT EXISTS (SELECT FROM embedding WHERE model_id = :model
+        AND changed_in >= pg_snapshot_xmax(pg_current_snapshot()))"""
+    return bool(connection.execute(text(sql), {"model": model_id}).scalar_one())
+
+
+def holders(connection: Connection, limit: int = 5) -> list[Holder]:
+    """The oldest open transactions that write: what they wrote is in no snapshot's past.
+
+    A user without pg_read_all_stats sees less of others: who, but neither state nor age.
+    """
+    sql = """
+        SELECT who, usename, application, state, extract(epoch FROM now - began)::float8 AS age
+        FROM (
+            SELECT 'pid ' || pid AS who, usename, application_name AS application, state,
+                xact_start AS began, backend_xid AS xid, clock_timestamp() AS now
+            FROM pg_stat_activity WHERE backend_xid IS NOT NULL AND pid <> pg_backend_pid()
+          UNION ALL
+            SELECT 'prepared transaction ' || gid, owner, NULL, 'prepared', prepared,
+                transaction, clock_timestamp()
+            FROM pg_prepared_xacts
+        ) AS open ORDER BY age(xid) DESC LIMIT :limit"""
+    rows = connection.execute(text(sql), {"limit": limit})
+    return [Holder(r.who, r.usename, r.application, r.state, _past(r.age)) for r in rows]
+
+
+def _past(seconds: float | None) -> float | None:
+    """Seconds ago; None for a moment to come, as a clock that was set back makes it."""
+    return seconds if seconds is not None and seconds >= 0 else None

@@ -1,0 +1,171 @@
+"""The worker: looks at what changed, builds when it is time, and goes on whatever happens."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from math import inf, nan
+
+from sqlalchemy import Engine
+
+from app.config import Settings
+from app.errors import BuildRunning, LookalikeError
+from app.indexer import Indexer
+from app.liveness import Liveness
+from app.metrics import Outcome, WorkerMetrics
+from app.values import Build
+from app.worker_decision import Rules, Seen, allowed, decide
+from app.worker_listener import Listener
+from app.worker_look import Look, Looker
+from app.worker_stop import Stopped
+
+RETRY_S = 5.0
+"""After a look that failed, and while another host builds."""
+
+_log = logging.getLogger("lookalike.worker")
+
+
+class Worker:
+    """Keeps the index of one database fresh, from one thread."""
+
+    def __init__(
+        self, engine: Engine, indexer: Indexer, settings: Settings, stop: threading.Event
+    ) -> None:
+        self.metrics = WorkerMetrics()
+        self.liveness = Liveness(engine, settings.worker_stale_s)
+        self._looker = Looker(engine, settings.max_delta_rows)
+        self._indexer = indexer
+        self._settings = settings
+        self._rules = Rules.from_settings(settings)
+        self._stop = stop
+        self._listener = Listener(engine, stop)
+        self._heard = False
+        self._ended = -inf  # when our last attempt ended, by the monotonic clock
+        self._failures = (0, 0)  # attempts in a row that failed beside the build with this id
+        self._fruitless = 0
+        self._before: int | None = None  # the delta before a build whose effect is to be judged
+        self._said = ""
+
+    def run(self) -> None:
+        """Work until `stop` is set, or Stopped is raised in this thread."""
+        try:
+            while not self._stop.is_set():
+                wait_s = self._turn()
+                # Changes that come in a burst are looked at together.
+                self._stop.wait(self._settings.worker_look_s)
+                wait_s = min(wait_s, self._settings.worker_poll_s)
+                self._heard = self._listener.wait(wait_s)
+        finally:
+            self._listener.close()
+
+    def _turn(self) -> float:
+        """Look, and build if it is time; returns the seconds to wait for word of a change."""
+        try:
+            return self._look_and_build()
+        except LookalikeError as exc:
+            self._say(str(exc))
+        except Exception as exc:
+            _log.exception("the worker failed and will try again")
+            self._fail(f"{type(exc).__name__}: {exc}")
+        return RETRY_S
+
+    def _look_and_build(self) -> float:
+        look = self._looker.look(count_gone=not self._heard)
+        self._show(look)
+        self._judge(look)
+        seen = self._seen(look)
+        decision = decide(seen, self._rules)
+        if decision.reason is not None:
+            return self._build(look, decision.reason)
+        if not seen.failures:
+            self.liveness.succeeded()
+            self._said = ""
+        return decision.wait_s
+
+    def _seen(self, look: Look) -> Seen:
+        record, own = look.record, time.monotonic() - self._ended
+        # Without a moment of the past to count from, the index is as old as can be.
+        age_s = inf if record.age_s is None else record.age_s
+        since_s = own if record.since_last_s is None else min(own, record.since_last_s)
+        return Seen(
+            changed_rows=look.delta + look.gone,
+            index_rows=look.build.rows if look.build else None,
+            build_age_s=age_s,
+            since_last_s=since_s,
+            last_took_s=record.took_s,
+            failures=max(self._failed_with(look.build), record.failures, self._fruitless),
+        )
+
+    def _failed_with(self, build: Build | None) -> int:
+        """Our attempts in a row that failed; whoever published since ended the row."""
+        beside, failures = self._failures
+        return failures if beside == _id(build) else 0
+
+    def _build(self, look: Look, reason: str) -> float:
+        _log.info("building: %s", reason)
+        began = time.monotonic()
+        outcome: Outcome = "failed"
+        try:
+            outcome = self._rebuilt(look)
+        except BuildRunning:
+            outcome = "busy"
+            return RETRY_S
+        except Stopped:
+            outcome = "stopped"
+            raise
+        except BaseException:
+            self._failures = (_id(look.build), self._failed_with(look.build) + 1)
+            raise
+        finally:
+            now = time.monotonic()
+            self.metrics.built(outcome, now - began)
+            self._ended = self._ended if outcome == "busy" else now
+        return 0.0
+
+    def _rebuilt(self, look: Look) -> Outcome:
+        build = self._indexer.rebuild()
+        if build.state != "published":
+            self._say(f"Build {build.id} was not published: {build.reason}.")
+            return "rejected"
+        _log.info("build %d published: %d rows in %.1f s", build.id, build.rows, build.seconds)
+        self._failures, self._before, self._said = (0, 0), look.delta, ""
+        self.liveness.succeeded()
+        return "published"
+
+    def _judge(self, look: Look) -> None:
+        """Whether the build just published shrank the delta; if not, say who may be to blame."""
+        if look.build is None or look.delta <= allowed(look.build.rows, self._rules):
+            self._fruitless, self._before = 0, None
+            return
+        before, self._before = self._before, None
+        if before is None or look.delta < before:
+            return
+        self._fruitless += 1
+        self.metrics.helped_not()
+        blame = self._looker.blame(look.build)
+        self._say(f"Build {look.build.id} left {look.delta} changed rows of {before}. {blame}")
+
+    def _show(self, look: Look) -> None:
+        shown, build, age_s = self.metrics, look.build, look.record.age_s
+        shown.delta_rows.set(look.delta)
+        shown.gone_rows.set(look.gone)
+        shown.index_rows.set(build.rows if build else 0)
+        recall = build.recall_at_10 if build else None
+        shown.recall.set(nan if recall is None else recall)
+        shown.aged(nan if age_s is None else age_s)
+
+    def _say(self, error: str) -> None:
+        """In the log once, however often it is met in a row."""
+        if error != self._said:
+            _log.warning("%s", error)
+        self._said = error
+        self._fail(error)
+
+    def _fail(self, error: str) -> None:
+        self.liveness.failed(error)
+        self.metrics.failed()
+
+
+def _id(build: Build | None) -> int:
+    return build.id if build else 0

@@ -1,0 +1,74 @@
+"""Waiting for word of a change: LISTEN on a connection of its own that is made anew when lost."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from typing import Any
+
+import psycopg
+from sqlalchemy import Engine
+
+CHANNEL = "lookalike_changed"
+"""What the trigger on `embedding` notifies."""
+
+RETRY_S = 2.0
+"""Between two attempts to connect."""
+
+CONNECT: dict[str, Any] = {
+    "autocommit": True,
+    "connect_timeout": 10,
+    "application_name": "lookalike worker",
+    # A host that vanished says nothing; without these it is missed after two hours.
+    "keepalives_idle": 30,
+    "keepalives_interval": 10,
+    "keepalives_count": 3,
+}
+
+_log = logging.getLogger("lookalike.worker")
+
+
+class Listener:
+    """Hears of changes in the database that an engine leads to."""
+
+    def __init__(self, engine: Engine, stop: threading.Event) -> None:
+        self._engine = engine
+        self._stop = stop
+        self._connection: psycopg.Connection | None = None
+        self._lost = False
+
+    def wait(self, seconds: float) -> bool:
+        """Wait for word of a change, at most so long; whether it came.
+
+        Returns at once after it connected, for what was said before was missed.
+        """
+        try:
+            if self._connection is None:
+                self._connect()
+                return True
+            return any(self._connection.notifies(timeout=seconds, stop_after=1))
+        except psycopg.Error as exc:
+            self._lose(exc)
+            self._stop.wait(min(seconds, RETRY_S))
+            return False
+
+    def close(self) -> None:
+        """Hang up."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def _connect(self) -> None:
+        words, named = self._engine.dialect.create_connect_args(self._engine.url)
+        self._connection = psycopg.connect(*words, **{**named, **CONNECT})
+        self._connection.execute(f"LISTEN {CHANNEL}")
+        if self._lost:
+            _log.info("listening for changes again")
+        self._lost = False
+
+    def _lose(self, exc: psycopg.Error) -> None:
+        """Said once, however many attempts it takes."""
+        if not self._lost:
+            _log.warning("no word of changes for now: %s", " ".join(str(exc).split()))
+        self._lost = True
+        self.close()
