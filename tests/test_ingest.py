@@ -7,7 +7,7 @@ import hashlib
 import os
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
@@ -33,12 +33,12 @@ from app.errors import BadInput, BadSource
 from app.images import decode
 from app.runs import ingest_run
 from app.values import Product
-from ingest import pipeline
+from ingest import load, pipeline, prepare
 from ingest.fetch import Pictures
 from ingest.pipeline import Ingest, Report
-from ingest.prepare import Preparer
+from ingest.prepare import Chunk, Preparer, decoded_bytes
 from ingest.rejects import RejectFile
-from ingest.sources import Row
+from ingest.sources import Reject, Row
 
 KEYS = {
     "read", "added", "updated", "unchanged", "rejected", "images_embedded", "images_reused",
@@ -682,3 +682,34 @@ def test_an_entry_and_its_stored_form_are_equal(
     source = write_csv(tmp_path / "c.csv", [row])
     assert counted(ingest(app, source)) == (1, 0, 0, 0)
     assert counted(ingest(app, source)) == (0, 0, 1, 0)
+
+
+class Weighed(Preparer):
+    """Notes how many bytes of decoded pictures each chunk holds."""
+
+    held: list[int]
+
+    def prepare(self, rows: Sequence[Row | Reject]) -> Chunk:
+        chunk = super().prepare(rows)
+        pictures = [new.picture for new in chunk.new.values() if new.picture]
+        self.held.append(sum(map(decoded_bytes, pictures)))
+        return chunk
+
+
+def test_a_chunk_holds_no_more_decoded_pictures_than_allowed(
+    app: App, sql: psycopg.Connection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What does not fit is decoded when its turn comes; nothing else changes."""
+    source = shop(tmp_path, 30)
+    picture = decoded_bytes(decode(photo(0, side=8)))
+    monkeypatch.setattr(prepare, "DECODED_BYTES", 5 * picture)
+    monkeypatch.setattr(pipeline, "ENCODED_BYTES", 3 * picture)
+    monkeypatch.setattr(load, "Preparer", Weighed)
+    Weighed.held = []
+    batches: list[int] = []
+    encoder = WatchedEncoder(batches.append)
+    report = ingest(app, source, encoder=encoder)
+    assert (report.added, report.images_embedded) == (30, 30)
+    assert Weighed.held and max(Weighed.held) == 5 * picture
+    assert max(np.diff([*batches, 30])) <= 4
+    assert len(contents(sql)["embedding"]) == 30
