@@ -397,3 +397,12 @@ def test_importing_the_room_loads_no_library() -> None:
         cwd=Path(__file__).parents[1],
     )  # fmt: skip
     assert done.stdout.strip() == "[]"
+
+
+def test_other_pixels_from_the_same_bytes_make_another_model(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Decoding decides a vector as much as the weights do."""
+    before = load_encoder("embedded").fingerprint
+    monkeypatch.setattr("app.encoders.embedded.DECODING", "another")
+    assert load_encoder("embedded").fingerprint != before
