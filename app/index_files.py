@@ -53,7 +53,7 @@ class IndexFiles:
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             probe.touch()
-            probe.unlink()
+            probe.unlink(missing_ok=True)  # a builder at work clears away what it did not make
         except OSError as exc:
             raise self._unwritable(exc) from exc
 

@@ -64,9 +64,11 @@ class Indexer:
 
     def _build(self, connection: Connection, model: Model, build_id: int) -> Build:
         began = time.monotonic()
-        content = read_content(self._engine, model)
+        asked = query_samples.read(connection, model)
+        connection.commit()  # not to stay in a transaction while the index is trained
         goal = self._settings.recall_goal
-        measured = _measured(content, query_samples.read(connection, model), goal)
+        content = read_content(self._engine, model)
+        measured = _measured(content, asked, goal)
         figures: dict[str, Any] = {
             "snapshot": content.snapshot,
             "kind": measured.index.kind,

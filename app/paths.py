@@ -1,7 +1,8 @@
 """Which path answers a search, and when it must hand over to the next one.
 
 FAISS answers while a build that this snapshot may use can be opened; pgvector when there is none;
-and the exact scan whenever an approximate path cannot vouch for its answer.
+and the exact scan whenever an approximate path brings too little to fill the page. An approximate
+path is as good as its measured recall, and never says that there is no more.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """From candidates to matches: pure functions over plain numbers, without a database.
 
-A path that looks at part of the catalogue knows how far it looked: rows at least as far as the
-`horizon_distance` of a Candidates may have been left out. Only what lies nearer is certain.
+A path that looks at part of the catalogue knows how far it looked: rows at least as far as
+`seen_to` may have been left out. What lies nearer is certain on an exact path and with a flat
+index; with an approximate index it is so but for the recall it was measured with.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ def settled(candidates: Candidates, k: int) -> bool:
     """Whether the first `k` hits cannot change by looking further.
 
     A picture not looked at lies at `seen_to` or beyond, so only a k-th hit strictly nearer is safe.
+    An approximate index may also have passed over nearer ones, as rarely as its recall says.
     """
     if candidates.seen_to is None:
         return True

@@ -38,9 +38,13 @@ class IngestRun:
         """Note skus (with their lines); returns those seen before and the line that was in."""
         return ingests.seen_before(self._connection, list(lines), list(lines.values()))
 
+    def remember_products(self) -> None:
+        """Note the products that are there now, before anything is read that could be pruned."""
+        ingests.remember_products(self._connection)
+
     def unseen(self) -> Iterator[list[str]]:
-        """Skus of the catalogue this run has not seen; delete each list before taking the next."""
-        return ingests.unseen_skus(self._connection, self.id, PRUNED_AT_ONCE)
+        """Skus that were noted and not seen; delete each list before taking the next."""
+        return ingests.unseen_skus(self._connection, PRUNED_AT_ONCE)
 
     def finished(self, report: Mapping[str, Any]) -> None:
         """Record that the run came to its end."""

@@ -92,6 +92,8 @@ class Ingest:
         sku), and DatabaseUnavailable when the database goes away; then run it again.
         """
         began = time.monotonic()
+        if prune:
+            self._run.remember_products()
         with closing(self._ahead(_chunks(rows))) as prepared:
             for chunk in prepared:
                 self._take(chunk)

@@ -240,6 +240,20 @@ def test_a_folder_that_cannot_be_written_is_an_error_before_the_work(
     assert states(sql) == []
 
 
+def test_a_probe_that_the_builder_at_work_cleared_away_is_no_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files_here = IndexFiles(tmp_path)
+    touch = Path.touch
+
+    def touch_and_clear(self: Path) -> None:
+        touch(self)
+        files_here.remove_drafts()
+
+    monkeypatch.setattr(Path, "touch", touch_and_clear)
+    files_here.check_writable()
+
+
 FULL_DISK = """
 import resource, signal, sys
 from pathlib import Path

@@ -428,6 +428,22 @@ def test_prune_spares_what_others_added_meanwhile(
     assert set(shown(sql)) == {"N1", "OTHER"}
 
 
+def test_prune_asks_no_clock_what_was_there_before(
+    app: App, sql: psycopg.Connection, tmp_path: Path
+) -> None:
+    ingest(app, shop(tmp_path / "old", 2))
+    sql.execute("UPDATE product SET created_at = now() + interval '1 day'")
+    other = write_csv(tmp_path / "other.csv", [{"sku": "OTHER"}])
+
+    def meanwhile(_: int) -> None:
+        ingest(app, other)
+        sql.execute("UPDATE product SET created_at = now() - interval '1 day' WHERE sku = 'OTHER'")
+
+    encoder = WatchedEncoder(meanwhile)
+    ingest(app, shop_of(tmp_path / "new", ["N1"]), encoder=encoder, prune=True)
+    assert set(shown(sql)) == {"N1", "OTHER"}
+
+
 def shop_of(folder: Path, skus: list[str]) -> Path:
     """Products whose pictures no other test catalogue has."""
     seeds = range(1000, 1000 + len(skus))

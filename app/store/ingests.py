@@ -64,16 +64,23 @@ def seen_before(
     return old
 
 
-def unseen_skus(connection: Connection, run_id: int, at_once: int) -> Iterator[list[str]]:
-    """The skus of products that were there before the run began and that it has not seen."""
+def remember_products(connection: Connection) -> None:
+    """Note the products that are there now: no clock can tell later which they were."""
+    connection.execute(text("DROP TABLE IF EXISTS pg_temp.ingest_before"))
+    connection.execute(text("CREATE TEMPORARY TABLE ingest_before AS SELECT id FROM product"))
+    connection.execute(text("ALTER TABLE pg_temp.ingest_before ADD PRIMARY KEY (id)"))
+
+
+def unseen_skus(connection: Connection, at_once: int) -> Iterator[list[str]]:
+    """The skus of products that were noted and that the run has not seen."""
     sql = text(
         """SELECT p.sku FROM product AS p
         WHERE NOT EXISTS (SELECT FROM ingest_seen AS s WHERE s.sku = p.sku)
-            AND p.created_at < (SELECT started_at FROM ingest_run WHERE id = :run)
+            AND EXISTS (SELECT FROM ingest_before AS b WHERE b.id = p.id)
         ORDER BY p.id LIMIT :at_once"""
     )
     while True:
-        skus = connection.execute(sql, {"run": run_id, "at_once": at_once}).scalars().all()
+        skus = connection.execute(sql, {"at_once": at_once}).scalars().all()
         if not skus:
             return
         yield list(skus)
