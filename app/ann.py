@@ -10,6 +10,7 @@ import hashlib
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,11 @@ class Nominees:
 
     ids: Ids
     cutoff: float | None
+
+    @property
+    def seen_to(self) -> float | None:
+        """The cutoff as a cosine distance (0 to 2)."""
+        return None if self.cutoff is None else 1.0 - self.cutoff
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +96,13 @@ class AnnIndex:
         if self.kind != "ivf":
             return None
         enough = [n for d, n in self.parameters["nprobe"].items() if int(d) >= depth]
-        return faiss().SearchParametersIVF(nprobe=min(enough, default=self.parameters["nlist"]))
+        return _probing(min(enough, default=self.parameters["nlist"]))
+
+
+@lru_cache(maxsize=64)
+def _probing(lists: int) -> Any:
+    """FAISS's search parameters; a search only reads them."""
+    return faiss().SearchParametersIVF(nprobe=lists)
 
 
 def build(ids: Ids, vectors: Vectors) -> AnnIndex:

@@ -12,13 +12,14 @@ from sqlalchemy import Engine
 
 from app.catalog import CatalogService
 from app.config import Settings
-from app.database import make_engine
+from app.database import make_engine, make_quick_engine
 from app.encoders import AUTO, Choice, Encoder, choose_encoder
 from app.errors import ModelMismatch, ModelUnavailable
 from app.images import ImageLimits, decode
 from app.index_files import IndexFiles
 from app.indexer import Indexer
 from app.metrics import SearchMetrics
+from app.quick import QuickSearch
 from app.sampling import QuerySampler
 from app.sandbox import PictureSandbox
 from app.search import SearchService
@@ -73,14 +74,19 @@ class App:
         """Give back connections and processes; the database server goes on."""
         if "sampler" in self.__dict__:
             self.sampler.close()
-        if "engine" in self.__dict__:
-            self.engine.dispose()
+        for name in ("engine", "quick_engine"):
+            if name in self.__dict__:
+                getattr(self, name).dispose()
         if "sandbox" in self.__dict__:
             self.sandbox.close()
 
     @_Once
     def engine(self) -> Engine:
         return make_engine(self.settings)
+
+    @_Once
+    def quick_engine(self) -> Engine:
+        return make_quick_engine(self.settings)
 
     @_Once
     def files(self) -> IndexFiles:
@@ -119,6 +125,7 @@ class App:
             self.settings,
             decoder=self._decode,
             strange_decoder=self._decode_strange,
+            quick=QuickSearch(self.quick_engine, self.files, self.settings),
             sampler=self.sampler if self.settings.sample_queries else None,
             observe=self.metrics.searched,
         )

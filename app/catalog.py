@@ -16,7 +16,7 @@ from sqlalchemy import Connection, Engine, text
 from app.database import check_schema
 from app.errors import LookalikeError, ModelMismatch, NoModel, UnknownProduct
 from app.filters import check_text
-from app.store import models, pictures, products
+from app.store import freshness, models, pictures, products
 from app.values import Model, PictureData, PictureRef, Product, Vector
 
 WRITER_LOCK = 7_305_804_003
@@ -136,6 +136,7 @@ class CatalogService:
         with committed.begin() as connection:
             connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": WRITER_LOCK})
             yield connection
+            freshness.tell(connection)
 
 
 def _active(connection: Connection) -> Model:

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 
 import psycopg
 import sqlalchemy
+from pgvector.psycopg import register_vector
 from sqlalchemy import Connection, Engine, event, text
 from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.exc import ArgumentError
@@ -45,6 +46,33 @@ def make_engine(settings: Settings) -> Engine:
     )
     event.listen(engine, "handle_error", _translate)
     event.listen(engine, "checkin", _forget_mode)
+    return engine
+
+
+def make_quick_engine(settings: Settings) -> Engine:
+    """A pool for statements that are one transaction each and planned once a connection.
+
+    Its plans are made for no values in particular, and never read a whole table. Connections are
+    not tested before use: whoever uses one asks elsewhere when it fails.
+    """
+    engine = sqlalchemy.create_engine(
+        _driver_url(database_url(settings)),
+        pool_size=10,
+        max_overflow=10,
+        pool_timeout=1,
+        pool_reset_on_return=None,
+        connect_args={
+            "autocommit": True,
+            "connect_timeout": 10,
+            "application_name": "lookalike",
+            "options": (
+                f"-c statement_timeout={int(settings.statement_timeout_s * 1000)}"
+                " -c plan_cache_mode=force_generic_plan -c jit=off -c enable_seqscan=off"
+                " -c enable_hashjoin=off -c enable_mergejoin=off"
+            ),
+        },
+    )
+    event.listen(engine, "connect", lambda connection, _record: register_vector(connection))
     return engine
 
 

@@ -34,7 +34,7 @@ def parse(conditions: list[str]) -> Filters:
 
 
 def condition(filters: Filters) -> tuple[str, dict[str, Any]]:
-    """A condition on `product AS p` and the values bound in it.
+    """A condition on `product AS p` and the values bound in it, as the driver takes them.
 
     Raises BadInput for a column that does not exist and for text that PostgreSQL cannot hold.
     """
@@ -45,10 +45,10 @@ def condition(filters: Filters) -> tuple[str, dict[str, Any]]:
     for number, (name, value) in enumerate(filters.columns.items()):
         if name not in COLUMNS:
             raise BadInput(f"There is no column {name!r}; filter on one of {', '.join(COLUMNS)}.")
-        parts.append(f"p.{name} = :column_{number}")
+        parts.append(f"p.{name} = %(column_{number})s")
         bound[f"column_{number}"] = value
     for number, (name, value) in enumerate(filters.attributes.items()):
-        parts.append(f"p.attributes ->> :name_{number} = :value_{number}")
+        parts.append(f"p.attributes ->> %(name_{number})s = %(value_{number})s")
         bound |= {f"name_{number}": name, f"value_{number}": value}
     return " AND ".join(parts), bound
 

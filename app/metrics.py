@@ -50,12 +50,14 @@ class SearchMetrics:
             registry=self.registry,
         )
 
+        self._stages = {stage: self._seconds.labels(stage) for stage in (*STAGES, OTHER)}
+
     def searched(self, plan: Plan) -> None:
         """Count one search."""
         path = plan.path if plan.path in get_args(SearchPath) else OTHER
         self._searches.labels(path, reason_class(plan.reason)).inc()
         for stage, ms in plan.ms.items():
-            self._seconds.labels(stage if stage in STAGES else OTHER).observe(ms / 1000)
+            self._stages.get(stage, self._stages[OTHER]).observe(ms / 1000)
 
 
 class WorkerMetrics:

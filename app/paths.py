@@ -24,7 +24,7 @@ from app.values import Build, Filters, Model, SearchPath, Vector
 OPENED_AT_ONCE = 32 << 20
 """Bytes; a larger new index is opened in the background while the one before it answers."""
 
-FURTHER = 8
+FURTHER = 16
 """How many times as many pictures are looked at when the first look did not settle the answer."""
 
 
@@ -42,10 +42,10 @@ class Ask:
     filters: Filters = field(default_factory=Filters)
     excluded: Sequence[int] = ()
 
-    @property
-    def first_look(self) -> int:
-        """Pictures to look at first: a margin for vanished rows and several pictures a product."""
-        return 4 * self.k + 32
+
+def first_look(k: int) -> int:
+    """Pictures to look at first: a margin for vanished rows and several pictures a product."""
+    return k + 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +55,7 @@ class Answer:
     candidates: Candidates
     path: SearchPath
     reason: str
-    build: int | None = None
+    build: Build | None = None
     delta_rows: int | None = None
 
 
@@ -119,15 +119,21 @@ def _fetch_apart(connection: Connection) -> Fetch:
 def _by_faiss(ask: Ask, ready: _Ready, allowed: int) -> Answer | str:
     """The answer with FAISS's help, or the reason why it cannot be had."""
     build = ready.build
-    for n in (ask.first_look, ask.first_look * FURTHER):
+    first = first_look(ask.k)
+    for n in (first, first * FURTHER):
         found, delta = _near_build(ask, ready, n, allowed)
         if delta > allowed:
             return f"more than {allowed} embeddings changed since build {build.id}"
         if settled(found, ask.k):
-            reason = f"build {build.id} with {delta} embeddings changed since"
-            return Answer(found, "faiss", reason, build.id, delta)
+            return by_build(found, build, delta)
     reason = f"build {build.id} nominated too few pictures that are still in the table"
-    return Answer(exact(ask), "exact", reason, build.id, delta)
+    return Answer(exact(ask), "exact", reason, build, delta)
+
+
+def by_build(found: Candidates, build: Build, delta: int) -> Answer:
+    """The answer that a build and so many embeddings changed since gave."""
+    reason = f"build {build.id} with {delta} embeddings changed since"
+    return Answer(found, "faiss", reason, build, delta)
 
 
 def _near_build(ask: Ask, ready: _Ready, n: int, allowed: int) -> tuple[Candidates, int]:
@@ -135,7 +141,7 @@ def _near_build(ask: Ask, ready: _Ready, n: int, allowed: int) -> tuple[Candidat
     nominees = ready.index.nominate(unit, n, ask.k)
     return neighbours.near_build(
         ask.connection, ask.model, ready.build, ask.vector, nominees.ids,
-        None if nominees.cutoff is None else 1.0 - nominees.cutoff,
+        nominees.seen_to,
         n=n, k=ask.k, excluded=ask.excluded, allowed=allowed,
     )  # fmt: skip
 
@@ -144,7 +150,8 @@ def _by_pgvector(ask: Ask, reason: str, settings: Settings) -> Answer:
     limit = settings.exact_rows
     if pictures.count(ask.connection, ask.model, at_most=limit + 1) <= limit:
         return Answer(exact(ask), "exact", reason)
-    for n in (ask.first_look, ask.first_look * FURTHER):
+    first = 4 * first_look(ask.k)  # its recall grows with it
+    for n in (first, first * FURTHER):
         found = neighbours.hnsw(
             ask.connection, ask.model, ask.vector, n=n, k=ask.k, excluded=ask.excluded
         )
@@ -155,7 +162,7 @@ def _by_pgvector(ask: Ask, reason: str, settings: Settings) -> Answer:
 
 def exact(ask: Ask) -> Candidates:
     """Scan the table, looking at more pictures until the first k products cannot change."""
-    n = ask.first_look
+    n = first_look(ask.k)
     while True:
         found = neighbours.exact(
             ask.connection, ask.model, ask.vector, n=n, k=ask.k, excluded=ask.excluded

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Protocol
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 import numpy as np
 from PIL import Image
@@ -17,7 +19,8 @@ from app.encoders import Encoder
 from app.errors import BadInput, ModelMismatch, NoModel, NoWords, UnknownProduct
 from app.filters import check_text
 from app.index_files import IndexFiles
-from app.paths import Answer, Ask, find
+from app.paths import Answer, Ask, by_build, find
+from app.quick import QuickSearch
 from app.sampling import QuerySampler
 from app.store import models, pictures, products
 from app.values import Match, Model, Plan, Query, SearchResult, Vector
@@ -45,6 +48,7 @@ class SearchService:
         *,
         decoder: Decoder,
         strange_decoder: Decoder,
+        quick: QuickSearch | None = None,
         sampler: QuerySampler | None = None,
         observe: Callable[[Plan], None] | None = None,
     ) -> None:
@@ -53,6 +57,7 @@ class SearchService:
         self._files = files
         self._settings = settings
         self._decoders = {False: decoder, True: strange_decoder}
+        self._quick = quick
         self._sampler = sampler
         self._observe = observe
         self._schema_checked = False
@@ -69,19 +74,50 @@ class SearchService:
         self._check(query)
         clock = _Clock()
         encoded = self._encode(query, clock)
+        found = self._at_once(query, encoded, clock) or self._in_turn(query, encoded, clock)
+        if self._sampler and encoded is not None and found.lag is None:
+            self._sampler.offer(found.model.id, found.vector)
+        plan = _plan(found, query, clock)
+        if self._observe:
+            self._observe(plan)
+        return SearchResult(found.matches, plan)
+
+    def _at_once(
+        self, query: Query, encoded: tuple[str, Vector] | None, clock: _Clock
+    ) -> _Found | None:
+        """The answer in one statement, if nothing about the query needs more."""
+        if self._quick is None or self._quick.known is None or query.filters:
+            return None
+        model, build = self._quick.known
+        if encoded is not None and encoded[0] == model.fingerprint:
+            vector = _rounded(encoded[1], model)
+        elif query.vector is not None and query.model_id == model.id:
+            vector = _rounded(query.vector, model)
+        else:
+            return None
+        with clock.stage("search"):
+            found = self._quick.find(model, build, vector, query.k, ())
+        if found is None:
+            return None
+        answer = by_build(found.candidates, build, found.delta_rows)
+        with clock.stage("details"):
+            matches = _matches(answer, {row.product_id: row for row in found.rows})
+        return _Found(matches, answer, model, vector, found.lag)
+
+    def _in_turn(self, query: Query, encoded: tuple[str, Vector] | None, clock: _Clock) -> _Found:
+        """The answer of whatever path can give it, all in one snapshot."""
         with snapshot(self._engine) as connection:
             with clock.stage("search"):
                 model, lag = self._model(connection, query, encoded)
                 ask = self._ask(connection, model, query, encoded)
                 answer = find(ask, self._files, self._settings)
             with clock.stage("details"):
-                matches = _matches(connection, answer)
-        if self._sampler and encoded is not None and lag is None:
-            self._sampler.offer(model.id, ask.vector)
-        plan = _plan(answer, model, query, clock, lag)
-        if self._observe:
-            self._observe(plan)
-        return SearchResult(matches, plan)
+                hits = answer.candidates.hits
+                pairs = [(hit.product_id, hit.picture_id) for hit in hits]
+                matches = _matches(answer, products.details(connection, pairs))
+        if self._quick is not None and answer.build is not None:
+            self._quick.known = (model, answer.build)
+        return _Found(matches, answer, model, ask.vector, lag)
 
     def _check(self, query: Query) -> None:
         given = [query.picture, query.sku, query.words, query.vector]
@@ -163,6 +199,17 @@ class SearchService:
         return Ask(connection, model, _rounded(vector, model), query.k, query.filters, excluded)
 
 
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """An answer with the details of its products; `lag` is how many seconds a replica is behind."""
+
+    matches: tuple[Match, ...]
+    answer: Answer
+    model: Model
+    vector: Vector
+    lag: float | None
+
+
 class _Clock:
     """Milliseconds by stage."""
 
@@ -182,9 +229,10 @@ class _Clock:
 
 def _rounded(vector: Vector, model: Model) -> Vector:
     """The vector as every path uses it: rounded once to float16, the precision of the table."""
-    if vector.shape != (model.dim,) or not np.isfinite(vector).all():
+    wide = vector.astype(np.float64)
+    length = math.sqrt(wide @ wide) if wide.shape == (model.dim,) else math.nan
+    if not math.isfinite(length):
         raise BadInput(f"The query's vector must hold {model.dim} finite numbers.")
-    length = float(np.linalg.norm(vector.astype(np.float64)))
     if length == 0:
         raise BadInput("The query's vector is zero and points nowhere.")
     return (vector / length).astype(np.float16).astype(np.float32)
@@ -211,9 +259,8 @@ def _vector_of(connection: Connection, model: Model, sku: str, product_id: int) 
     return mean
 
 
-def _matches(connection: Connection, answer: Answer) -> tuple[Match, ...]:
-    hits = answer.candidates.hits
-    rows = products.details(connection, [(hit.product_id, hit.picture_id) for hit in hits])
+def _matches(answer: Answer, rows: Mapping[int, Any]) -> tuple[Match, ...]:
+    """The hits with the details in the rows of their products (id)."""
     return tuple(
         Match(
             rank=rank,
@@ -224,22 +271,22 @@ def _matches(connection: Connection, answer: Answer) -> tuple[Match, ...]:
             image=rows[hit.product_id].uri,
             thumbnail=bytes(rows[hit.product_id].thumbnail),
         )
-        for rank, hit in enumerate(hits, start=1)
+        for rank, hit in enumerate(answer.candidates.hits, start=1)
     )
 
 
-def _plan(answer: Answer, model: Model, query: Query, clock: _Clock, lag: float | None) -> Plan:
-    found = answer.candidates
+def _plan(found: _Found, query: Query, clock: _Clock) -> Plan:
+    answer = found.answer
     return Plan(
         path=answer.path,
         reason=answer.reason,
-        model=model.name,
-        build=answer.build,
+        model=found.model.name,
+        build=answer.build.id if answer.build else None,
         delta_rows=answer.delta_rows,
-        candidates=found.looked_at,
-        vanished=found.vanished,
-        shortfall=_shortfall(len(found.hits), query),
-        replica_lag_s=lag,
+        candidates=answer.candidates.looked_at,
+        vanished=answer.candidates.vanished,
+        shortfall=_shortfall(len(found.matches), query),
+        replica_lag_s=found.lag,
         ms=clock.total(),
     )
 

@@ -33,7 +33,7 @@ from sqlalchemy.dialects.postgresql import JSONB, TSVECTOR
 from sqlalchemy.dialects.postgresql.base import ischema_names
 from sqlalchemy.types import UserDefinedType
 
-SCHEMA_REVISION = "0002"
+SCHEMA_REVISION = "0003"
 """The migration this code is written for; a test compares it with the newest in `alembic/`."""
 
 WORDS = """to_tsvector('simple'::regconfig, regexp_replace(normalize(left(
@@ -132,10 +132,11 @@ product_picture = Table(
     "product_picture",
     metadata,
     Column("product_id", BigInteger, ForeignKey("product.id", ondelete="CASCADE")),
-    Column("picture_id", BigInteger, ForeignKey("picture.id"), index=True),
+    Column("picture_id", BigInteger, ForeignKey("picture.id")),
     Column("position", Integer, nullable=False),
     Column("uri", Text, nullable=False),
     PrimaryKeyConstraint("product_id", "picture_id"),
+    Index("product_picture_picture_id_product_id_idx", "picture_id", "product_id"),
     CheckConstraint("position >= 0", name="position"),
 )
 

@@ -9,8 +9,7 @@ from typing import Any
 import psycopg
 from sqlalchemy import Engine
 
-CHANNEL = "lookalike_changed"
-"""What the trigger on `embedding` notifies."""
+from app.store.freshness import CHANNEL
 
 RETRY_S = 2.0
 """Between two attempts to connect."""

@@ -281,8 +281,6 @@ def test_a_prepared_transaction_that_commits_after_the_build_is_found(
     url = logical_url()
     with opened(url, tmp_path) as app, psycopg.connect(url, autocommit=True) as sql:
         add(app, numbered(PRODUCTS))
-        # PostgreSQL prepares no transaction that notifies, as our statement trigger does.
-        sql.execute("SET session_replication_role = replica")
         sql.execute("BEGIN")
         turn(app, sql, (7, QUERIES[0]))
         sql.execute("PREPARE TRANSACTION 'later'")

@@ -21,6 +21,7 @@ ROWS = [
     ingest
     app.liveness app.metrics_server
     app.search app.catalog app.indexer app.evaluation app.health app.runs app.migrate app.audit
+    app.quick
     app.paths app.sampling app.index_files app.content app.recall
     app.store app.ann app.encoders app.images app.sandbox app.filters app.ranking
     app.metrics

@@ -14,6 +14,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import CheckConstraint, Connection
 from sqlalchemy.dialects import postgresql
 
+from app import postgres
 from app.bootstrap import App
 from app.config import Settings
 from app.embedded_server import url
@@ -83,8 +84,9 @@ def test_downgrade_leaves_nothing_and_upgrade_makes_it_again(database_url: str) 
 def test_the_script_for_a_dba_makes_the_same_tables(empty_url: str) -> None:
     script = alembic(empty_url, "upgrade", "head", "--sql")
     assert script.returncode == 0, script.stderr
-    with psycopg.connect(empty_url, autocommit=True) as connection:
-        connection.execute(script.stdout)
+    psql = [postgres.binary("psql"), "-Xq", "-v", "ON_ERROR_STOP=1", empty_url]
+    done = subprocess.run(psql, input=script.stdout, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
     assert tables(empty_url) == set(metadata.tables)
 
 

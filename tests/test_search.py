@@ -313,7 +313,7 @@ def test_a_search_does_not_use_a_build_newer_than_its_snapshot(
         second = app.indexer.rebuild()
         answer = find(Ask(connection, model, query, 5), app.files, app.settings)
     assert second.id > first.id
-    assert (answer.path, answer.build) == ("faiss", first.id)
+    assert (answer.path, answer.build) == ("faiss", first)
     assert answer.candidates.hits[0].distance < 1e-6
 
 

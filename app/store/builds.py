@@ -18,7 +18,7 @@ STAMPED_BY = """(
     FROM pg_inherits AS tree JOIN pg_class AS part ON part.oid = tree.inhrelid
     JOIN pg_trigger AS stamp ON stamp.tgrelid = part.oid
         AND stamp.tgfoid = to_regprocedure('stamp_embedding()') AND stamp.tgenabled = 'A'
-    WHERE tree.inhparent = to_regclass('embedding') AND part.relname = 'embedding_m' || :model)"""
+    WHERE tree.inhparent = to_regclass('embedding') AND part.relname = 'embedding_m' || {model})"""
 """Another value once the stamp was off, the partition detached or its table rewritten: rows may
 have changed unstamped. Attaching makes a new trigger, enabling a new version of its row."""
 
@@ -31,7 +31,7 @@ COLUMNS = """id, model_id, snapshot::text,
 def begin(connection: Connection, model_id: int) -> int:
     """Record that a build begins; returns its id."""
     sql = f"""INSERT INTO index_build (model_id, cluster, stamped_by)
-        VALUES (:model, {CLUSTER}, {STAMPED_BY}) RETURNING id"""
+        VALUES (:model, {CLUSTER}, {STAMPED_BY.format(model=":model")}) RETURNING id"""
     return int(connection.execute(text(sql), {"model": model_id}).scalar_one())
 
 
@@ -95,12 +95,18 @@ def needless(connection: Connection, newest: int = 100) -> list[str]:
     return list(connection.execute(text(sql), {"newest": newest}).scalars())
 
 
+USABLE = (
+    """SELECT {columns} FROM index_build
+    WHERE model_id = {model} AND state = 'published' AND cluster = {cluster}
+        AND stamped_by = """
+    + STAMPED_BY
+)
+
+
 def usable(connection: Connection, model_id: int) -> list[Build]:
     """The published builds that this transaction's snapshot sees, of this cluster, newest first."""
-    sql = f"""SELECT {COLUMNS} FROM index_build
-        WHERE model_id = :model AND state = 'published' AND cluster = {CLUSTER}
-            AND stamped_by = {STAMPED_BY}
-        ORDER BY id DESC"""
+    found = USABLE.format(columns=COLUMNS, model=":model", cluster=CLUSTER)
+    sql = f"{found} ORDER BY id DESC"
     return [_build(row) for row in connection.execute(text(sql), {"model": model_id})]
 
 

@@ -9,6 +9,9 @@ from sqlalchemy import Connection, text
 from app.store import builds
 from app.values import Build
 
+CHANNEL = "lookalike_changed"
+"""Where writers tell workers, with NOTIFY, that the catalogue changed."""
+
 
 @dataclass(frozen=True, slots=True)
 class Record:
@@ -39,6 +42,14 @@ class Holder:
         name = f"user {self.user or 'unknown'}, application {self.application or 'unnamed'}"
         since = "for an unknown time" if self.age_s is None else f"for {self.age_s:.0f} s"
         return f"{self.who} ({name}, {self.state or 'open'} {since})"
+
+
+def tell(connection: Connection) -> None:
+    """Let the workers know when this transaction commits, if it wrote anything."""
+    connection.execute(
+        text("SELECT pg_notify(:channel, '') WHERE pg_current_xact_id_if_assigned() IS NOT NULL"),
+        {"channel": CHANNEL},
+    )
 
 
 def record(connection: Connection, model_id: int, build: Build | None) -> Record:

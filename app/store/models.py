@@ -8,12 +8,17 @@ from app.values import Model
 
 COLUMNS = "id, name, revision, dim, fingerprint"
 
-ACTIVE_AND_LAG = f"""
-SELECT {COLUMNS}, CASE
+LAG = """CASE
     WHEN NOT pg_is_in_recovery() THEN NULL
-    WHEN pg_last_wal_receive_lsn() <= pg_last_wal_replay_lsn() THEN 0
+    WHEN pg_last_wal_receive_lsn() <= pg_last_wal_replay_lsn()
+        AND EXISTS (SELECT FROM pg_stat_wal_receiver WHERE pid IS NOT NULL) THEN 0
     ELSE greatest(extract(epoch FROM clock_timestamp() - pg_last_xact_replay_timestamp()), 0)
-END AS lag
+END"""
+"""Seconds this replica is behind; NULL on a primary. What it does not receive it cannot know of:
+without a connection to the primary, the age of the last change it replayed."""
+
+ACTIVE_AND_LAG = f"""
+SELECT {COLUMNS}, {LAG} AS lag
 FROM (SELECT) AS here LEFT JOIN model ON model.active"""
 
 
@@ -26,7 +31,8 @@ def active(connection: Connection) -> Model | None:
 def active_and_lag(connection: Connection) -> tuple[Model | None, float | None]:
     """The active model, and how many seconds this replica is behind (None on a primary).
 
-    A replica that has replayed all it received is not behind, however long ago that was.
+    A replica that is connected and has replayed all it received is not behind, however long ago
+    that was.
     """
     row = connection.execute(text(ACTIVE_AND_LAG)).one()
     model = None if row.id is None else Model(*row[:5])

@@ -7,84 +7,96 @@ HNSW index, which is not exact. Distances are cosine distances (0 to 2) as doubl
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import Connection, Row, TextClause, text
+from sqlalchemy import Connection, Row, text
 
 from app.filters import condition
 from app.ranking import TOLERANCE, Candidates
 from app.values import Build, Filters, Hit, Model, Vector
 
-PRODUCTS = """
+BEST = """
 , best AS (
     SELECT DISTINCT ON (pp.product_id) pp.product_id, hit.picture_id, hit.distance
     FROM hit JOIN product_picture AS pp USING (picture_id)
-    WHERE pp.product_id <> ALL(CAST(:excluded AS bigint[]))
+    WHERE pp.product_id <> ALL(CAST(%(excluded)s AS bigint[]))
     ORDER BY pp.product_id, hit.distance, hit.picture_id
-), page AS (SELECT * FROM best ORDER BY distance, product_id LIMIT :k)
-SELECT page.product_id, page.picture_id, page.distance, seen.*
-FROM (
+), page AS (SELECT * FROM best ORDER BY distance, product_id LIMIT %(k)s)"""
+"""From hit(picture_id, distance, fresh) to the page: the best k products."""
+
+SEEN = """(
     SELECT count(*) FILTER (WHERE NOT fresh) AS held, count(*) FILTER (WHERE fresh) AS fresh,
         max(distance) FILTER (WHERE fresh) AS farthest, {delta} AS delta_rows
     FROM hit
-) AS seen LEFT JOIN page ON true
-ORDER BY page.distance, page.product_id
-"""
-"""From hit(picture_id, distance, fresh) to the best k products, with what was seen of hit."""
+) AS seen"""
+
+DELTA_ROWS = "(SELECT count(*) FROM delta)"
+
+PRODUCTS = (
+    BEST
+    + "SELECT page.product_id, page.picture_id, page.distance, seen.* FROM "
+    + SEEN
+    + " LEFT JOIN page ON true ORDER BY page.distance, page.product_id"
+)
+"""The page, with what was seen of hit in every row of it, and in one row if it is empty."""
 
 # Nominated rows count only as the build saw them; whatever changed since is searched exactly. A
 # transaction is invisible to a snapshot if it is at least its xmax or was in progress then: said
-# this way, both halves are found through the B-tree on changed_in.
+# this way, both halves are found through the B-tree on changed_in, whose order they ask for so
+# that no plan reads all rows instead.
 HELD_AND_FRESH = """
 WITH delta AS MATERIALIZED (
-    SELECT e.picture_id, e.vec <=> CAST(:q AS halfvec) AS distance
+    (SELECT e.picture_id, e.vec <=> CAST(%(q)s AS halfvec) AS distance
     FROM embedding AS e
     WHERE e.model_id = {model}
-        AND (e.changed_in >= pg_snapshot_xmax(CAST(:snapshot AS pg_snapshot))
-            OR e.changed_in = ANY(CAST(:in_progress AS xid8[])))
-    LIMIT :allowed
-), hit AS MATERIALIZED (
-    SELECT e.picture_id, e.vec <=> CAST(:q AS halfvec) AS distance, false AS fresh
+        AND e.changed_in >= pg_snapshot_xmax(CAST(%(snapshot)s AS pg_snapshot))
+    ORDER BY e.changed_in LIMIT %(allowed)s)
+  UNION ALL
+    (SELECT e.picture_id, e.vec <=> CAST(%(q)s AS halfvec)
     FROM embedding AS e
-    WHERE e.model_id = {model} AND e.picture_id = ANY(CAST(:nominated AS bigint[]))
-        AND pg_visible_in_snapshot(e.changed_in, CAST(:snapshot AS pg_snapshot))
+    WHERE e.model_id = {model} AND e.changed_in = ANY(CAST(%(in_progress)s AS xid8[]))
+    ORDER BY e.changed_in LIMIT %(allowed)s)
+), hit AS MATERIALIZED (
+    SELECT e.picture_id, e.vec <=> CAST(%(q)s AS halfvec) AS distance, false AS fresh
+    FROM embedding AS e
+    WHERE e.model_id = {model} AND e.picture_id = ANY(CAST(%(nominated)s AS bigint[]))
+        AND pg_visible_in_snapshot(e.changed_in, CAST(%(snapshot)s AS pg_snapshot))
   UNION ALL (
-    SELECT picture_id, distance, true FROM delta ORDER BY distance, picture_id LIMIT :n)
+    SELECT picture_id, distance, true FROM delta ORDER BY distance, picture_id LIMIT %(n)s)
 )"""
 
 EXACT = """
 WITH hit AS MATERIALIZED (
-    SELECT e.picture_id, e.vec <=> CAST(:q AS halfvec) AS distance, true AS fresh
+    SELECT e.picture_id, e.vec <=> CAST(%(q)s AS halfvec) AS distance, true AS fresh
     FROM embedding AS e
     WHERE e.model_id = {model}
-    ORDER BY (e.vec <=> CAST(:q AS halfvec)) + 0, e.picture_id
-    LIMIT :n
+    ORDER BY (e.vec <=> CAST(%(q)s AS halfvec)) + 0, e.picture_id
+    LIMIT %(n)s
 )"""
 
 # The cast is the one of the HNSW index; ascending order of the bare operator is what it serves.
 HNSW = """
 WITH hit AS MATERIALIZED (
-    SELECT e.picture_id, e.vec::halfvec({dim}) <=> CAST(:q AS halfvec({dim})) AS distance,
+    SELECT e.picture_id, e.vec::halfvec({dim}) <=> CAST(%(q)s AS halfvec({dim})) AS distance,
         true AS fresh
     FROM embedding AS e
     WHERE e.model_id = {model}
-    ORDER BY e.vec::halfvec({dim}) <=> CAST(:q AS halfvec({dim}))
-    LIMIT :n
+    ORDER BY e.vec::halfvec({dim}) <=> CAST(%(q)s AS halfvec({dim}))
+    LIMIT %(n)s
 )"""
 
 EXACT_FILTERED = """
 WITH best AS (
-    SELECT DISTINCT ON (p.id) p.id, e.picture_id, e.vec <=> CAST(:q AS halfvec) AS distance
+    SELECT DISTINCT ON (p.id) p.id, e.picture_id, e.vec <=> CAST(%(q)s AS halfvec) AS distance
     FROM product AS p
     JOIN product_picture AS pp ON pp.product_id = p.id
     JOIN embedding AS e ON e.model_id = {model} AND e.picture_id = pp.picture_id
-    WHERE {condition} AND p.id <> ALL(CAST(:excluded AS bigint[]))
-    ORDER BY p.id, (e.vec <=> CAST(:q AS halfvec)) + 0, e.picture_id
+    WHERE {condition} AND p.id <> ALL(CAST(%(excluded)s AS bigint[]))
+    ORDER BY p.id, (e.vec <=> CAST(%(q)s AS halfvec)) + 0, e.picture_id
 )
-SELECT id, picture_id, distance FROM best ORDER BY distance, id LIMIT :k"""
+SELECT id, picture_id, distance FROM best ORDER BY distance, id LIMIT %(k)s"""
 
 
 def near_build(
@@ -105,17 +117,33 @@ def near_build(
     `seen_to` is the distance at which the build's nominees (int64, shape (m,)) end. Comes with the
     number of rows in the delta, counted to `allowed` + 1: beyond that the candidates are useless.
     """
-    values: dict[str, Any] = {"nominated": nominated.tolist(), "snapshot": build.snapshot}
-    values |= {"in_progress": build.in_progress, "allowed": allowed + 1}
-    sql = (HELD_AND_FRESH + PRODUCTS).format(model=model.id, delta="(SELECT count(*) FROM delta)")
-    rows = _run(connection, sql, query, k, excluded, n=n, **values)
+    sql = (HELD_AND_FRESH + PRODUCTS).format(model=model.id, delta=DELTA_ROWS)
+    values = beside_build(build, nominated, n, allowed)
+    rows = _run(connection, sql, query, k, excluded, **values)
+    return near(rows, len(nominated), seen_to, n), rows[0].delta_rows
+
+
+def beside_build(
+    build: Build, nominated: NDArray[np.int64], n: int, allowed: int
+) -> dict[str, Any]:
+    """The values bound in HELD_AND_FRESH, but for the query."""
+    return {
+        "nominated": nominated.tolist(),
+        "snapshot": build.snapshot,
+        "in_progress": build.in_progress,
+        "n": n,
+        "allowed": allowed + 1,
+    }
+
+
+def near(rows: Sequence[Any], nominated: int, seen_to: float | None, n: int) -> Candidates:
+    """Candidates of rows that HELD_AND_FRESH and SEEN brought for so many nominees."""
     held, fresh, farthest = rows[0].held, rows[0].fresh, rows[0].farthest
     ends = [] if seen_to is None else [seen_to - TOLERANCE]
     if fresh >= n:
         ends.append(farthest)
-    vanished = len(nominated) - held
-    found = _candidates(rows, min(ends, default=None), held + fresh, vanished)
-    return found, rows[0].delta_rows
+    vanished = nominated - held
+    return _candidates(rows, min(ends, default=None), held + fresh, vanished)
 
 
 def exact(
@@ -164,13 +192,7 @@ def _run(
     connection: Connection, sql: str, query: Vector, k: int, excluded: Sequence[int], **values: Any
 ) -> Sequence[Row[Any]]:
     bound = {"q": literal(query), "k": k, "excluded": list(excluded), **values}
-    return connection.execute(_statement(sql), bound).all()
-
-
-@lru_cache(maxsize=64)
-def _statement(sql: str) -> TextClause:
-    """Parsed once: that takes as long as running it."""
-    return text(sql)
+    return connection.exec_driver_sql(sql, bound).all()
 
 
 def literal(vector: Vector) -> str:
@@ -183,7 +205,7 @@ def _first(rows: Sequence[Row[Any]], n: int) -> Candidates:
 
 
 def _candidates(
-    rows: Sequence[Row[Any]], seen_to: float | None, looked_at: int, vanished: int = 0
+    rows: Sequence[Any], seen_to: float | None, looked_at: int, vanished: int = 0
 ) -> Candidates:
     hits = tuple(
         Hit(row.product_id, row.picture_id, row.distance)

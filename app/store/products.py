@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Any
 
 from sqlalchemy import Connection, Row, text
@@ -25,6 +26,9 @@ TYPES = {
     "currency": "text",
     "attributes": "text",
 }
+
+
+_fields = attrgetter(*TYPES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,9 +73,9 @@ def details(connection: Connection, hits: Sequence[tuple[int, int]]) -> dict[int
     return {row.id: row for row in rows}
 
 
-def product_of(row: Row[Any]) -> Product:
+def product_of(row: Any) -> Product:
     """The product in a row that holds FIELDS."""
-    return Product(*(getattr(row, name) for name in TYPES))
+    return Product(*_fields(row))
 
 
 def save(connection: Connection, products: Iterable[Product]) -> dict[str, int]:
@@ -151,8 +155,8 @@ def ids(connection: Connection, skus: Sequence[str]) -> dict[str, int]:
 def passing(connection: Connection, skus: Sequence[str], filters: Filters) -> set[str]:
     """Those of these skus whose product passes the filters."""
     where, bound = condition(filters)
-    sql = f"SELECT sku FROM product AS p WHERE p.sku = ANY(CAST(:skus AS text[])) AND {where}"
-    return set(connection.execute(text(sql), {"skus": list(skus), **bound}).scalars())
+    sql = f"SELECT sku FROM product AS p WHERE p.sku = ANY(CAST(%(skus)s AS text[])) AND {where}"
+    return set(connection.exec_driver_sql(sql, {"skus": list(skus), **bound}).scalars())
 
 
 def count_without_prefix(connection: Connection, prefix: str) -> int:

@@ -1,0 +1,102 @@
+"""The whole of a common search in one statement, which needs no transaction to see one snapshot.
+
+The statement is planned once a connection: planning takes longer than running it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import psycopg
+from pgvector import HalfVector
+from psycopg.rows import namedtuple_row
+
+from app.ann import Nominees
+from app.ranking import Candidates
+from app.store import builds, models, neighbours, products
+from app.values import Build, Model, Vector
+
+STATEMENT = """
+SELECT page.product_id, page.picture_id, page.distance, seen.*,
+    (SELECT id FROM model WHERE active) AS active, ({newest}) AS newest, {lag} AS lag,
+    {fields}, pp.uri, pic.thumbnail
+FROM {seen} LEFT JOIN (
+    page JOIN product AS p ON p.id = page.product_id
+    JOIN product_picture AS pp USING (product_id, picture_id)
+    JOIN picture AS pic ON pic.id = page.picture_id) ON true
+ORDER BY page.distance, page.product_id"""
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """The candidates, the rows that `products.product_of` reads, and what else was seen."""
+
+    candidates: Candidates
+    rows: Sequence[Any]
+    delta_rows: int
+    lag: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """One look at `n` pictures through a build; `vector` as in `paths.Ask`."""
+
+    model: Model
+    build: Build
+    vector: Vector
+    n: int
+    k: int
+    excluded: Sequence[int]
+
+
+def cluster(connection: psycopg.Connection) -> str:
+    """The cluster and database of a connection, as `index_build` names them."""
+    row = connection.execute(f"SELECT {builds.CLUSTER}").fetchone()
+    assert row is not None
+    return str(row[0])
+
+
+def search(
+    connection: psycopg.Connection, look: Look, nominees: Nominees, *, cluster: str, allowed: int
+) -> Found | None:
+    """What `neighbours.near_build` finds, with the details of the page.
+
+    None unless the model is the active one and the build the newest that may be used now.
+    `connection` must be one that commits by itself and knows pgvector's types.
+    """
+    values: dict[str, Any] = {
+        "q": HalfVector(look.vector),
+        "nominated": f"{{{','.join(map(str, nominees.ids.tolist()))}}}",
+        "excluded": f"{{{','.join(map(str, look.excluded))}}}",
+        "snapshot": look.build.snapshot,
+        "in_progress": look.build.in_progress,
+        "cluster": cluster,
+        # As text, as all of them: psycopg gives small and large numbers types of their own.
+        "n": str(look.n),
+        "k": str(look.k),
+        "allowed": str(allowed + 1),
+    }
+    with connection.cursor(binary=True, row_factory=namedtuple_row) as cursor:
+        rows: Sequence[Any] = cursor.execute(_sql(look.model.id), values, prepare=True).fetchall()
+    first = rows[0]
+    if (first.active, first.newest) != (look.model.id, look.build.id):
+        return None
+    found = neighbours.near(rows, len(nominees.ids), nominees.seen_to, look.n)
+    lag = None if first.lag is None else float(first.lag)
+    return Found(found, rows[: len(found.hits)], first.delta_rows, lag)
+
+
+@lru_cache(maxsize=16)
+def _sql(model_id: int) -> str:
+    newest = builds.USABLE.format(columns="max(id)", model=model_id, cluster="%(cluster)s")
+    sql = (neighbours.HELD_AND_FRESH + neighbours.BEST + STATEMENT).format(
+        model=model_id,
+        newest=newest,
+        lag=models.LAG,
+        fields=products.FIELDS,
+        seen=neighbours.SEEN.format(delta=neighbours.DELTA_ROWS),
+    )
+    return " ".join(sql.split())  # psycopg remembers how to send a statement if it is short
