@@ -15,7 +15,13 @@ from sqlalchemy.exc import ArgumentError
 
 from app import embedded_server
 from app.config import Settings
-from app.errors import DatabaseUnavailable, DatabaseUnsuitable, LookalikeError, SchemaMismatch
+from app.errors import (
+    DatabaseUnavailable,
+    DatabaseUnsuitable,
+    LookalikeError,
+    ReplicaConflict,
+    SchemaMismatch,
+)
 from app.tables import SCHEMA_REVISION
 
 PGVECTOR_MINIMUM = (0, 8, 4)
@@ -218,7 +224,7 @@ def _kind(exc: psycopg.Error) -> LookalikeError | None:
             "This database is read-only, as a replica is; nothing was written."
         )
     if isinstance(exc, psycopg.errors.SerializationFailure) and "recovery" in said:
-        return DatabaseUnavailable(
+        return ReplicaConflict(
             "The replica ended this search because it held up changes of the primary. Try again; "
             "if it happens often, raise max_standby_streaming_delay on the replica."
         )

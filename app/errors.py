@@ -40,6 +40,10 @@ class DatabaseUnavailable(LookalikeError):
     """PostgreSQL cannot be reached; check LOOKALIKE_DATABASE_URL and that the server runs."""
 
 
+class ReplicaConflict(DatabaseUnavailable):
+    """The replica ended this search because it held up changes of the primary; try again."""
+
+
 class DatabaseUnsuitable(LookalikeError):
     """This PostgreSQL cannot hold the catalogue; pgvector 0.8.4 or newer is needed."""
 

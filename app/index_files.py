@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from contextlib import suppress
@@ -20,6 +21,9 @@ from app.values import Build
 
 KEPT_OPEN = 2
 """The build in use and the one before it, which a search that began earlier may still need."""
+
+LEFT_S = 3600
+"""Seconds after which a file that was being fetched counts as left behind."""
 
 Fetch = Callable[[Build], Iterable[bytes]]
 """Where a file comes from that is not in the folder: its pieces in order, none if unknown."""
@@ -160,6 +164,9 @@ class IndexFiles:
         draft = self.folder / f"{uuid4().hex}.part"
         with suppress(OSError):
             self.folder.mkdir(parents=True, exist_ok=True)
+            for left in self.folder.glob("*.part"):  # by a process that was killed
+                if time.time() - left.stat().st_mtime > LEFT_S:
+                    left.unlink(missing_ok=True)
             draft.write_bytes(data)
             draft.replace(self.path(build.sha256))
         with suppress(OSError):

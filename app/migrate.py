@@ -5,6 +5,7 @@ One connection, one advisory lock: two hosts that deploy at once migrate one aft
 
 from __future__ import annotations
 
+import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -14,6 +15,9 @@ from sqlalchemy import Connection, Engine, text
 
 from app.database import check_server, schema_revision
 from app.errors import LookalikeError, SchemaMismatch
+
+WAIT_S = 0.2
+"""Between two tries to get the lock."""
 
 ROOT = Path(__file__).resolve().parent.parent
 LOCK = 7_305_804_001
@@ -25,8 +29,7 @@ def migrate(engine: Engine) -> str:
     with engine.connect() as connection:
         check_server(connection)
         connection.execute(text("SET statement_timeout = 0"))
-        connection.execute(text("SELECT pg_advisory_lock(:key)"), {"key": LOCK})
-        connection.commit()
+        _lock(connection)
         try:
             command.upgrade(_config(connection), "head")
             _replay(connection)
@@ -42,6 +45,19 @@ def migrate(engine: Engine) -> str:
     if revision is None:
         raise SchemaMismatch("The migrations left no revision behind; the database is damaged.")
     return revision
+
+
+def _lock(connection: Connection) -> None:
+    """Take the lock by trying again and again.
+
+    Whoever waits for it inside a statement holds a snapshot, and an index that is created
+    concurrently by the holder of the lock waits for every snapshot.
+    """
+    taken = text("SELECT pg_try_advisory_lock(:key)")
+    while not connection.execute(taken, {"key": LOCK}).scalar_one():
+        connection.commit()
+        time.sleep(WAIT_S)
+    connection.commit()
 
 
 def _config(connection: Connection) -> Config:

@@ -16,7 +16,7 @@ from sqlalchemy import Connection, Engine
 from app.config import Settings
 from app.database import check_schema, snapshot
 from app.encoders import Encoder
-from app.errors import BadInput, ModelMismatch, NoModel, NoWords, UnknownProduct
+from app.errors import BadInput, ModelMismatch, NoModel, NoWords, ReplicaConflict, UnknownProduct
 from app.filters import check_text
 from app.index_files import IndexFiles
 from app.paths import Answer, Ask, by_build, find
@@ -74,7 +74,12 @@ class SearchService:
         self._check(query)
         clock = _Clock()
         encoded = self._encode(query, clock)
-        found = self._at_once(query, encoded, clock) or self._in_turn(query, encoded, clock)
+        found = self._at_once(query, encoded, clock)
+        if found is None:
+            try:
+                found = self._in_turn(query, encoded, clock)
+            except ReplicaConflict:  # a later snapshot does not hold up what this one did
+                found = self._in_turn(query, encoded, clock)
         if self._sampler and encoded is not None and found.lag is None:
             self._sampler.offer(found.model.id, found.vector)
         plan = _plan(found, query, clock)

@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy import Connection, text
 
-from app.ranking import Candidates
+from app.bootstrap import App
+from app.errors import IndexUnreadable
+from app.paths import Answer, by_build
+from app.ranking import Candidates, settled
+from app.store import at_once, builds
+from app.values import Model, Vector
 
 EQUAL = 2e-6
 """Similarities nearer than this may come in either order: float32 knows no better."""
@@ -50,6 +57,38 @@ def read(connection: Connection, model_id: int = 1) -> Rows:
         np.array([row[1] for row in rows], dtype=np.int64),
         np.array([json.loads(row[2]) for row in rows], dtype=np.float64),
     )
+
+
+@contextmanager
+def quick_snapshot(app: App) -> Iterator[Connection]:
+    """A snapshot on a connection of those that answer in one statement."""
+    with app.quick_engine.connect() as connection:
+        connection.exec_driver_sql("BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+        try:
+            yield connection
+        finally:
+            connection.exec_driver_sql("ROLLBACK")
+
+
+def at_once_with_newest(
+    connection: Connection, app: App, model: Model, query: Vector, k: int
+) -> Answer | None:
+    """What one statement answers in a quick snapshot with the newest build of all, whether the
+    snapshot sees it or not; None where it leaves the answer to others."""
+    with app.engine.connect() as apart:
+        newest = next(iter(builds.usable(apart, model.id)), None)
+    if newest is None:
+        return None
+    with suppress(IndexUnreadable):  # retired a moment ago
+        nominees = app.files.open(newest).nominate(query / np.linalg.norm(query), k + 16, k)
+        raw = connection.connection.driver_connection
+        found = at_once.search(
+            raw, at_once.Look(model, newest, query, k + 16, k, ()), nominees,
+            cluster=at_once.cluster(raw), allowed=app.settings.max_delta_rows,
+        )  # fmt: skip
+        if found is not None and settled(found.candidates, k):
+            return by_build(found.candidates, newest, found.delta_rows)
+    return None
 
 
 def differences(rows: Rows, query: NDArray[np.float32], found: Candidates, k: int) -> list[str]:

@@ -17,7 +17,7 @@ from uuid import uuid4
 
 import numpy as np
 import psycopg
-from snapshots import Rows, differences, read
+from snapshots import Rows, at_once_with_newest, differences, quick_snapshot, read
 from sqlalchemy import Connection
 
 from app.bootstrap import App
@@ -157,6 +157,7 @@ class Tally:
     """What the searchers saw."""
 
     searches: int = 0
+    at_once: int = 0
     paths: Counter[str] = field(default_factory=Counter)
     with_delta: int = 0
     with_vanished: int = 0
@@ -188,19 +189,25 @@ class Searcher(threading.Thread):
     def ask_on(self) -> None:
         model = self._app.catalog.model()
         while self._tally.searches < self._searches and not self._tally.wrong:
-            with snapshot(self._app.engine) as connection:
+            quick = self._random.random() < 0.5
+            opened = quick_snapshot(self._app) if quick else snapshot(self._app.engine)
+            with opened as connection:
                 rows = read(connection)
                 # Many questions in one snapshot: builds and commits go on that it does not see.
                 for _ in range(self._random.choice([1, 1, 1, 3, 30])):
                     time.sleep(self._random.choice([0, 0, 0.01, 0.05]))
-                    self.ask(connection, model, rows)
+                    self.ask(connection, model, rows, quick)
 
-    def ask(self, connection: Connection, model: Model, rows: Rows) -> None:
+    def ask(self, connection: Connection, model: Model, rows: Rows, quick: bool) -> None:
         query = np.array(vector(self._chance), dtype=np.float16).astype(np.float32)
-        answer = find(Ask(connection, model, query, K), self._app.files, self._app.settings)
+        answer = at_once_with_newest(connection, self._app, model, query, K) if quick else None
+        at_once = answer is not None
+        if answer is None:
+            answer = find(Ask(connection, model, query, K), self._app.files, self._app.settings)
         wrong = differences(rows, query, answer.candidates, K)
         with self._tally.lock:
             self._tally.searches += 1
+            self._tally.at_once += at_once
             self._tally.paths[answer.path] += 1
             delta, vanished = bool(answer.delta_rows), bool(answer.candidates.vanished)
             self._tally.with_delta += delta
@@ -261,7 +268,10 @@ def main() -> None:
             began = time.monotonic()
             tally = soak(app, url, searches=words.searches, seed=words.seed)
             print(f"{tally.searches} searches in {time.monotonic() - began:.0f} s:")
-            print(f"  {dict(tally.paths)}, {tally.with_delta} with a delta,")
+            print(
+                f"  {dict(tally.paths)}, {tally.at_once} in one statement, "
+                f"{tally.with_delta} with a delta,"
+            )
             print(f"  {tally.with_vanished} with vanished rows;")
             print(f"  {tally.by_faiss_with_both:.1%} answered by FAISS with both")
             print("none was different" if not tally.wrong else "\n".join(tally.wrong))

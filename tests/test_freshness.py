@@ -13,3 +13,4 @@ def test_searches_among_writers_and_builders_are_exact(app: App, database_url: s
     assert tally.searches >= 250
     assert tally.paths["faiss"] > 0.8 * tally.searches
     assert tally.by_faiss_with_both > 0.6
+    assert tally.at_once > 0.1 * tally.searches

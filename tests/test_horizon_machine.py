@@ -27,7 +27,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 from numpy.typing import NDArray
-from snapshots import Rows, differences, read
+from snapshots import Rows, at_once_with_newest, differences, quick_snapshot, read
 from sqlalchemy import Connection
 
 from app import ann
@@ -274,6 +274,13 @@ class Horizon(RuleBasedStateMachine):
     def search_in_new_snapshot(self, seed: int, k: int) -> None:
         with snapshot(self.app.engine) as connection:
             self.judge(connection, read(connection), seed, k)
+        with quick_snapshot(self.app) as connection:
+            query = direction(seed)
+            answer = at_once_with_newest(connection, self.app, self.model, query, k)
+            if answer is not None:
+                self.paths["at once"] += 1
+                wrong = differences(read(connection), query, answer.candidates, k)
+                assert not wrong, f"at once, {answer.reason}: {'; '.join(wrong)}"
 
     def write_products(self, connection: psycopg.Connection, seeds: list[int]) -> None:
         skus = [uuid4().hex for _ in seeds]
@@ -320,4 +327,6 @@ def chosen() -> settings:
 def test_every_search_is_exact_in_its_snapshot(app: App, database_url: str) -> None:
     paths: Counter[str] = Counter()
     run_state_machine_as_test(lambda: Horizon(app, database_url, paths), settings=chosen())
+    at_once = paths.pop("at once")
     assert paths["faiss"] > 0.9 * paths.total()
+    assert at_once > 0.2 * paths.total()

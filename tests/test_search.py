@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -273,6 +274,21 @@ def test_a_host_that_cannot_keep_the_file_searches_it_all_the_same(
     elsewhere = settings.model_copy(update={"index_dir": tmp_path / "file" / "index"})
     with App(elsewhere, choose=choose_colours) as other:
         assert ask(other).plan.path == "faiss"
+
+
+def test_what_a_killed_process_left_of_a_fetched_file_is_cleared_away(
+    app: App, settings: Settings
+) -> None:
+    add(app, numbered(60))
+    build = app.indexer.rebuild()
+    old, young = app.files.folder / "old.part", app.files.folder / "young.part"
+    for file in (old, young):
+        file.write_bytes(b"half")
+    os.utime(old, (1e9, 1e9))
+    app.files.path(build.sha256).unlink()
+    with App(settings, choose=choose_colours) as other:
+        assert ask(other).plan.build == build.id
+    assert young.exists() and not old.exists()
 
 
 def test_an_index_file_that_comes_back_is_used_again(
