@@ -32,6 +32,9 @@ NPROBES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 DEPTHS = (10, 50, 200)
 """Numbers of rows asked for that a build is tuned to; a wider search looks into all lists."""
 
+SPARSE = 256
+"""A bit for each id up to the highest is used while there are at most so many bits an id."""
+
 Ids = NDArray[np.int64]
 
 
@@ -68,27 +71,33 @@ class AnnIndex:
     def dim(self) -> int:
         return int(self.faiss_index.d)
 
-    def nominate(self, query: Vector, n: int, depth: int | None = None) -> Nominees:
+    def nominate(
+        self, query: Vector, n: int, depth: int | None = None, *, only: Only | None = None
+    ) -> Nominees:
         """The `n` rows most similar to a unit vector of shape (dim,), fewer if there are fewer.
 
-        The search is as thorough as was needed for recall@`depth` (default: `n`).
+        The search is as thorough as was needed for recall@`depth` (default: `n`); among `only`
+        some rows nothing is passed over.
         """
-        similarities, ids = self.search(query[np.newaxis], min(n, self.rows), depth or n)
+        n = min(n, self.rows)
+        similarities, ids = self.search(query[np.newaxis], n, depth or n, only=only)
         found = ids[0] != -1  # what FAISS answers in place of a row it did not find
-        if self.kind == "flat" and n >= self.rows:
+        everything = found.sum() < n if only else self.kind == "flat" and n >= self.rows
+        if everything:
             return Nominees(ids[0][found], None)
         worst = float(similarities[0][found].min()) if found.any() else 1.0
         return Nominees(ids[0][found], worst)
 
     def search(
-        self, queries: Vectors, k: int, depth: int | None = None
+        self, queries: Vectors, k: int, depth: int | None = None, *, only: Only | None = None
     ) -> tuple[NDArray[np.float32], Ids]:
         """Similarities and ids, each of shape (len(queries), k); missing ones have id -1."""
         if k == 0:
             nothing = (len(queries), 0)
             return np.empty(nothing, np.float32), np.empty(nothing, np.int64)
         queries = np.ascontiguousarray(queries, dtype=np.float32)
-        found = self.faiss_index.search(queries, k, params=self._search_parameters(depth or k))
+        parameters = only.parameters(self) if only else self._search_parameters(depth or k)
+        found = self.faiss_index.search(queries, k, params=parameters)
         return found[0], found[1]
 
     def _search_parameters(self, depth: int) -> Any:
@@ -97,6 +106,31 @@ class AnnIndex:
             return None
         enough = [n for d, n in self.parameters["nprobe"].items() if int(d) >= depth]
         return _probing(min(enough, default=self.parameters["nlist"]))
+
+
+class Only:
+    """Some ids, shape (n,), int64, among which an index is to search and among no others.
+
+    All lists are looked into: testing an id costs a hundredth of a distance, so where few rows
+    pass this is quick, and it leaves nothing out.
+    """
+
+    def __init__(self, ids: Ids) -> None:
+        highest = int(ids.max(initial=0))
+        if highest <= SPARSE * max(len(ids), 4096):
+            passes = np.zeros(highest + 1, dtype=bool)
+            passes[ids] = True
+            bits = np.packbits(passes, bitorder="little")
+            self._selector = faiss().IDSelectorBitmap(bits)
+        else:
+            self._selector = faiss().IDSelectorBatch(ids)
+
+    def parameters(self, index: AnnIndex) -> Any:
+        """FAISS's search parameters for an index."""
+        if index.kind != "ivf":
+            return faiss().SearchParameters(sel=self._selector)
+        lists = index.parameters["nlist"]
+        return faiss().SearchParametersIVF(nprobe=lists, sel=self._selector)
 
 
 @lru_cache(maxsize=64)

@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 from sqlalchemy import Connection, Engine
 
+from app.answers import Ask, exact
 from app.config import Settings
 from app.database import check_schema, snapshot
 from app.errors import BuildRefused, NoModel
 from app.index_files import IndexFiles
-from app.paths import Ask, exact, find
+from app.paths import find
 from app.recall import EPSILON
 from app.store import builds, models, pictures, query_samples
 from app.values import Model, Vector, Vectors

@@ -47,6 +47,8 @@ def make_engine(settings: Settings) -> Engine:
                 f"-c statement_timeout={int(settings.statement_timeout_s * 1000)}"
                 # A plan made for no build in particular reads the whole table for the delta.
                 " -c plan_cache_mode=force_custom_plan"
+                # Rows of products and pictures are looked up one by one and mostly in memory.
+                " -c random_page_cost=1.1"
             ),
         },
     )

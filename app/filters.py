@@ -2,35 +2,56 @@
 
 from __future__ import annotations
 
+import json
+import re
+from collections.abc import Sequence
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
 from app.errors import BadInput
-from app.values import Filters
+from app.values import Filters, Value
 
 COLUMNS = ("sku", "title", "brand", "category", "colour", "year", "price", "currency")
 """Columns of `product` (alias p) that can be asked to equal a value; others are attributes."""
 
+ORDERED = ("year", "price")
+"""Columns that can be asked to lie in a range."""
 
-def parse(conditions: list[str]) -> Filters:
-    """Filters from words such as `brand=Kestrel` or `packaged=1` (an attribute).
+FORM = re.compile(r"(?P<name>.*?)\s*(?P<sign><=|>=|=)(?P<value>.*)", re.DOTALL)
 
-    Raises BadInput for words without `=`, and for a year or a price that is no number.
+
+def parse(conditions: Sequence[str]) -> Filters:
+    """Filters from words: `brand=Kestrel`, `year>=2019`, `price=10..20`, `packaged=1` (attribute).
+
+    The same name with several values lets each of them pass. Raises BadInput for words of another
+    form, and for a year or a price that is no number.
     """
-    columns: dict[str, str | int | Decimal] = {}
-    attributes: dict[str, str] = {}
+    columns: dict[str, list[Value]] = {}
+    attributes: dict[str, list[str]] = {}
+    bounds: dict[str, dict[str, int | Decimal]] = {">=": {}, "<=": {}}
     for words in conditions:
-        name, sign, value = words.partition("=")
-        name = name.strip()
-        if not sign or not name:
-            raise BadInput(f"The filter {words!r} is not of the form column=value.")
-        if name in columns or name in attributes:
-            raise BadInput(f"The filter names {name!r} twice; a product has one {name}.")
-        if name in COLUMNS:
-            columns[name] = _value(name, value)
-        else:
-            attributes[name] = value
-    return Filters(columns, attributes)
+        form = FORM.fullmatch(words)
+        if form is None or not form["name"].strip():
+            raise BadInput(
+                f"The filter {words!r} is not of the form column=value, column>=value, "
+                "column<=value or column=low..high."
+            )
+        name, sign, value = form["name"].strip(), form["sign"], form["value"].strip()
+        for each, bound in _bounds(name, sign, value):
+            if name in bounds[each]:
+                raise BadInput(f"The filter bounds {name!r} twice with {each}; say it once.")
+            bounds[each][name] = bound
+        if sign == "=" and not _is_range(name, value):
+            if name in COLUMNS:
+                columns.setdefault(name, []).append(_value(name, value))
+            else:
+                attributes.setdefault(name, []).append(value)
+    return Filters(
+        {name: _one(values) for name, values in columns.items()},
+        {name: _one(values) for name, values in attributes.items()},
+        bounds[">="],
+        bounds["<="],
+    )
 
 
 def condition(filters: Filters) -> tuple[str, dict[str, Any]]:
@@ -38,18 +59,29 @@ def condition(filters: Filters) -> tuple[str, dict[str, Any]]:
 
     Raises BadInput for a column that does not exist and for text that PostgreSQL cannot hold.
     """
-    for value in (*filters.columns.values(), *filters.attributes, *filters.attributes.values()):
-        check_text("filter", str(value))
     parts: list[str] = ["true"]
     bound: dict[str, Any] = {}
-    for number, (name, value) in enumerate(filters.columns.items()):
-        if name not in COLUMNS:
-            raise BadInput(f"There is no column {name!r}; filter on one of {', '.join(COLUMNS)}.")
-        parts.append(f"p.{name} = %(column_{number})s")
-        bound[f"column_{number}"] = value
-    for number, (name, value) in enumerate(filters.attributes.items()):
-        parts.append(f"p.attributes ->> %(name_{number})s = %(value_{number})s")
-        bound |= {f"name_{number}": name, f"value_{number}": value}
+
+    def bind(value: Any) -> str:
+        bound[f"filter_{len(bound)}"] = value
+        return f"%(filter_{len(bound) - 1})s"
+
+    for name, value in filters.columns.items():
+        _check_column(name, COLUMNS)
+        values = _several(value)
+        _check_values(values)
+        type_ = {"year": "integer", "price": "numeric"}.get(name, "text")
+        parts.append(f"p.{name} = ANY(CAST({bind(values)} AS {type_}[]))")
+    for sign, limits in ((">=", filters.at_least), ("<=", filters.at_most)):
+        for name, limit in limits.items():
+            _check_column(name, ORDERED)
+            parts.append(f"p.{name} {sign} {bind(limit)}")
+    for name, value in filters.attributes.items():
+        values = _several(value)
+        _check_values([name, *values])
+        forms = [form for each in values for form in _forms(name, each)]
+        held = [f"p.attributes @> CAST({bind(form)} AS jsonb)" for form in forms]
+        parts.append(f"({' OR '.join(held)})")
     return " AND ".join(parts), bound
 
 
@@ -64,17 +96,76 @@ def check_text(what: str, text: str) -> None:
         raise BadInput(f"The {what} {text!r} is not text; write it in UTF-8.")
 
 
-def _value(column: str, value: str) -> str | int | Decimal:
-    if column == "year":
-        return _year(value)
-    return _price(value) if column == "price" else value
+def _one(values: list[Any]) -> Any:
+    return values[0] if len(values) == 1 else tuple(values)
+
+
+def _several(value: Any) -> list[Any]:
+    return [value] if isinstance(value, str | int | Decimal) else list(value)
+
+
+def _check_column(name: str, known: Sequence[str]) -> None:
+    if name not in known:
+        raise BadInput(f"There is no column {name!r}; filter on one of {', '.join(known)}.")
+
+
+def _check_values(values: Sequence[Any]) -> None:
+    for value in values:
+        check_text("filter", str(value))
+
+
+def _forms(name: str, value: str) -> list[str]:
+    """The jsonb objects that hold a key with this value: as text, as what the text says in JSON
+    (a number, true, false, null), and among others in a list."""
+    found: list[Any] = [value, [value]]
+    try:
+        said = json.loads(value, parse_float=Decimal, parse_constant=lambda _: value)
+    except ValueError:
+        said = value
+    if isinstance(said, int | Decimal) and Decimal(said).adjusted() not in range(-99, 99):
+        said = value  # no number that anybody wrote, and too long for PostgreSQL
+    if said is None or isinstance(said, bool | int | Decimal):
+        # Written by hand: json turns a Decimal into nothing it can write.
+        return [json.dumps({name: each}) for each in found] + [
+            f"{{{json.dumps(name)}: {form}}}" for form in (value, f"[{value}]")
+        ]
+    return [json.dumps({name: each}) for each in found]
+
+
+def _is_range(name: str, value: str) -> bool:
+    return name in ORDERED and ".." in value
+
+
+def _bounds(name: str, sign: str, value: str) -> list[tuple[str, int | Decimal]]:
+    """The bounds that words set: one with >= or <=, two with low..high, either left out."""
+    if sign != "=":
+        _check_column(name, ORDERED)
+        return [(sign, _number(name, value))]
+    if not _is_range(name, value):
+        return []
+    low, _, high = value.partition("..")
+    given = [(each, limit.strip()) for each, limit in ((">=", low), ("<=", high)) if limit.strip()]
+    if not given:
+        raise BadInput(f"The range {value!r} of {name} has no bounds; write for example 10..20.")
+    return [(each, _number(name, limit)) for each, limit in given]
+
+
+def _value(column: str, value: str) -> Value:
+    return _number(column, value) if column in ORDERED else value
+
+
+def _number(column: str, value: str) -> int | Decimal:
+    return _year(value) if column == "year" else _price(value)
 
 
 def _year(value: str) -> int:
     try:
-        return int(value)
+        year = int(value)
     except ValueError as exc:
         raise BadInput(f"The year {value!r} in the filter is not a whole number.") from exc
+    if not -(2**31) <= year < 2**31:
+        raise BadInput(f"The year {value!r} in the filter is out of range.")
+    return year
 
 
 def _price(value: str) -> Decimal:

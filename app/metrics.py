@@ -14,7 +14,7 @@ from app.values import Plan, SearchPath
 Outcome = Literal["published", "rejected", "failed", "busy", "stopped", "fruitless"]
 
 REASONS = (
-    ("filter", r"the filter is applied"),
+    ("filter", r"the filter leaves few|build \d+ searched "),
     ("no_build", r"no index has been built"),
     ("large_delta", r"more than \d+ embeddings changed"),
     ("few_nominated", r"build \d+ nominated too few"),

@@ -16,11 +16,11 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
 from app.ann import AnnIndex
+from app.answers import FURTHER, first_look
 from app.config import Settings
 from app.database import driver_errors
 from app.errors import LookalikeError
 from app.index_files import IndexFiles
-from app.paths import FURTHER, first_look
 from app.ranking import settled
 from app.store import at_once
 from app.values import Build, Model, Vector

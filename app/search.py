@@ -13,13 +13,14 @@ import numpy as np
 from PIL import Image
 from sqlalchemy import Connection, Engine
 
+from app.answers import Answer, Ask, by_build
 from app.config import Settings
 from app.database import check_schema, snapshot
 from app.encoders import Encoder
 from app.errors import BadInput, ModelMismatch, NoModel, NoWords, ReplicaConflict, UnknownProduct
 from app.filters import check_text
 from app.index_files import IndexFiles
-from app.paths import Answer, Ask, by_build, find
+from app.paths import find
 from app.quick import QuickSearch
 from app.sampling import QuerySampler
 from app.store import models, pictures, products

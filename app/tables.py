@@ -33,7 +33,7 @@ from sqlalchemy.dialects.postgresql import JSONB, TSVECTOR
 from sqlalchemy.dialects.postgresql.base import ischema_names
 from sqlalchemy.types import UserDefinedType
 
-SCHEMA_REVISION = "0003"
+SCHEMA_REVISION = "0004"
 """The migration this code is written for; a test compares it with the newest in `alembic/`."""
 
 WORDS = """to_tsvector('simple'::regconfig, regexp_replace(normalize(left(
@@ -213,6 +213,38 @@ query_sample = Table(
     comment=(
         "vectors of recent searches, without who asked or when; the newest few hundred a model"
     ),
+)
+
+tuning = Table(
+    "tuning",
+    metadata,
+    Column("model_id", Integer, ForeignKey("model.id", ondelete="CASCADE"), primary_key=True),
+    Column(
+        "exact_pictures",
+        Integer,
+        nullable=False,
+        comment="up to so many pictures pass: compare them all in SQL",
+    ),
+    Column(
+        "deep_share",
+        REAL,
+        nullable=False,
+        comment=(
+            "from this share of the products (0 to 1): look deeper into the index, filter"
+            " afterwards"
+        ),
+    ),
+    Column(
+        "figures",
+        JSONB,
+        nullable=False,
+        server_default=text("'{}'::jsonb"),
+        comment="milliseconds measured, by path and number of pictures",
+    ),
+    _moment("measured_at"),
+    CheckConstraint("exact_pictures > 0", name="exact_pictures"),
+    CheckConstraint("deep_share > 0 AND deep_share <= 1", name="deep_share"),
+    comment="written by `lookalike tune`: which path answers a filtered search",
 )
 
 duplicate_verdict = Table(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
@@ -17,7 +17,7 @@ Vectors = NDArray[np.float32]
 Vector = NDArray[np.float32]
 """One embedding: shape (dim,), float32, of length 1."""
 
-SearchPath = Literal["faiss", "pgvector-hnsw", "exact"]
+SearchPath = Literal["faiss", "faiss-filtered", "pgvector-hnsw", "exact"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,18 +64,25 @@ class PictureRef:
     uri: str
 
 
+Value = str | int | Decimal
+
+
 @dataclass(frozen=True, slots=True)
 class Filters:
-    """Which products may match: columns and attributes that must equal a value.
+    """Which products may match; every condition must hold, and an empty filter lets all pass.
 
-    An empty filter lets all pass. `attributes` compares with the text of a jsonb key.
+    `columns` must equal a value, or one of several. `at_least` and `at_most` bound `year` and
+    `price`, bounds included. `attributes` compares keys of the jsonb with a value, or one of
+    several, as text or as the number or truth value that the text says.
     """
 
-    columns: Mapping[str, str | int | Decimal] = field(default_factory=dict)
-    attributes: Mapping[str, str] = field(default_factory=dict)
+    columns: Mapping[str, Value | Sequence[Value]] = field(default_factory=dict)
+    attributes: Mapping[str, str | Sequence[str]] = field(default_factory=dict)
+    at_least: Mapping[str, int | Decimal] = field(default_factory=dict)
+    at_most: Mapping[str, int | Decimal] = field(default_factory=dict)
 
     def __bool__(self) -> bool:
-        return bool(self.columns or self.attributes)
+        return bool(self.columns or self.attributes or self.at_least or self.at_most)
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,3 +181,16 @@ class Build:
     state: str
     reason: str | None
     finished_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Crossovers:
+    """Where one path of a filtered search becomes cheaper than the next.
+
+    Up to `exact_pictures` pictures that pass are all compared in SQL. From `deep_share` of the
+    products (0 to 1) on, the index is looked into deeper and filtered afterwards. In between it is
+    searched among the pictures that pass.
+    """
+
+    exact_pictures: int = 500
+    deep_share: float = 0.1

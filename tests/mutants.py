@@ -30,7 +30,7 @@ HUNTERS = {
 TELLING = ("E  ", "different: ", "a search failed")
 
 AT_ONCE = "app/store/at_once.py"
-NEIGHBOURS, PATHS = "app/store/neighbours.py", "app/paths.py"
+NEIGHBOURS, ANSWERS = "app/store/neighbours.py", "app/answers.py"
 CATALOGUE, CONTENT = "alembic/versions/0001_catalogue.py", "app/content.py"
 
 HELD = "pg_visible_in_snapshot(e.changed_in, CAST(%(snapshot)s AS pg_snapshot))"
@@ -90,7 +90,7 @@ MUTANTS = (
     Mutant(
         "a search uses a build its snapshot does not see",
         (
-            (PATHS, OPENED, "with ask.connection.engine.connect() as apart:\n"
+            (ANSWERS, OPENED, "with ask.connection.engine.connect() as apart:\n"
              "        usable = builds.usable(apart, ask.model.id)"),
         ),
     ),

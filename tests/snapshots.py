@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy import Connection, text
 
+from app.answers import Answer, by_build
 from app.bootstrap import App
 from app.errors import IndexUnreadable
-from app.paths import Answer, by_build
 from app.ranking import Candidates, settled
 from app.store import at_once, builds
 from app.values import Model, Vector

@@ -20,10 +20,11 @@ import psycopg
 from snapshots import Rows, at_once_with_newest, differences, quick_snapshot, read
 from sqlalchemy import Connection
 
+from app.answers import Ask
 from app.bootstrap import App
 from app.database import snapshot
 from app.errors import BuildRunning
-from app.paths import Ask, find
+from app.paths import find
 from app.values import Model
 
 DIM = 49

@@ -23,11 +23,12 @@ from snapshots import differences, read
 from sqlalchemy.engine import make_url
 
 from app import embedded_server, postgres
+from app.answers import Answer, Ask
 from app.bootstrap import App
 from app.config import Settings
 from app.database import snapshot
 from app.errors import BuildRefused
-from app.paths import Answer, Ask, find
+from app.paths import find
 
 PRODUCTS = 80
 QUERIES = range(1000, 1006)

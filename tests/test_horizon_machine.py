@@ -31,10 +31,11 @@ from snapshots import Rows, at_once_with_newest, differences, quick_snapshot, re
 from sqlalchemy import Connection
 
 from app import ann
+from app.answers import Ask
 from app.bootstrap import App
 from app.content import Content, read_content
 from app.database import snapshot
-from app.paths import Ask, find
+from app.paths import find
 from app.store import builds
 
 DIM = 49

@@ -18,10 +18,11 @@ from snapshots import differences, read
 from test_plans import fill
 
 from app import ann
+from app.answers import Answer, Ask
 from app.bootstrap import App
 from app.config import Settings
 from app.database import snapshot
-from app.paths import Answer, Ask, find
+from app.paths import find
 
 ROWS = 1600
 KEPT = 80

@@ -98,5 +98,6 @@ def _sql(model_id: int) -> str:
         lag=models.LAG,
         fields=products.FIELDS,
         seen=neighbours.SEEN.format(delta=neighbours.DELTA_ROWS),
+        **neighbours.EVERYTHING.parts,
     )
     return " ".join(sql.split())  # psycopg remembers how to send a statement if it is short

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from operator import attrgetter
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from sqlalchemy import Connection, Row, text
 
 from app.filters import condition
@@ -157,6 +159,13 @@ def passing(connection: Connection, skus: Sequence[str], filters: Filters) -> se
     where, bound = condition(filters)
     sql = f"SELECT sku FROM product AS p WHERE p.sku = ANY(CAST(%(skus)s AS text[])) AND {where}"
     return set(connection.exec_driver_sql(sql, {"skus": list(skus), **bound}).scalars())
+
+
+def all_ids(connection: Connection) -> NDArray[np.int64]:
+    """The ids of all products in order, shape (n,), int64."""
+    sql = "SELECT string_agg(int8send(id), '' ORDER BY id) FROM product"
+    packed = connection.exec_driver_sql(sql).scalar_one()
+    return np.frombuffer(packed or b"", dtype=">i8").astype(np.int64)
 
 
 def count_without_prefix(connection: Connection, prefix: str) -> int:

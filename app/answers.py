@@ -1,0 +1,115 @@
+"""What a search asks of the index and the table, what they answer, and the build it may use."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+from sqlalchemy import Connection
+
+from app.ann import AnnIndex
+from app.errors import IndexUnreadable
+from app.index_files import Fetch, IndexFiles
+from app.ranking import Candidates, settled
+from app.store import builds, chunks, neighbours
+from app.values import Build, Filters, Model, SearchPath, Vector
+
+OPENED_AT_ONCE = 32 << 20
+"""Bytes; a larger new index is opened in the background while the one before it answers."""
+
+FURTHER = 16
+"""How many times as many pictures are looked at when the first look did not settle the answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """One question to the index and the table, inside one snapshot.
+
+    `vector` has shape (dim,), float32, holding float16 values; `excluded` are product ids.
+    """
+
+    connection: Connection
+    model: Model
+    vector: Vector
+    k: int
+    filters: Filters = field(default_factory=Filters)
+    excluded: Sequence[int] = ()
+
+
+def first_look(k: int) -> int:
+    """Pictures to look at first: a margin for vanished rows and several pictures a product."""
+    return k + 16
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The candidates, the path that found them and why it was that one."""
+
+    candidates: Candidates
+    path: SearchPath
+    reason: str
+    build: Build | None = None
+    delta_rows: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """A build that this snapshot may use, open."""
+
+    build: Build
+    index: AnnIndex
+
+
+def ready(ask: Ask, files: IndexFiles) -> Ready | str:
+    """The newest build this snapshot may use, or the reason why there is none."""
+    usable = builds.usable(ask.connection, ask.model.id)
+    if not usable:
+        return "no index has been built yet"
+    newest, *older = usable
+    found = files.opened(newest)
+    if found is None and newest.size > OPENED_AT_ONCE:
+        for build in older:
+            if (former := files.opened(build)) is not None:
+                files.open_soon(newest, _fetch_apart(ask.connection))
+                return Ready(build, former)
+    try:
+        index = found or files.open(newest, _fetch(ask.connection))
+    except IndexUnreadable as exc:
+        return f"build {newest.id}: {exc}"
+    if (index.dim, index.rows) != (ask.model.dim, newest.rows):
+        return f"build {newest.id}: index file {newest.sha256}.faiss belongs to another build"
+    return Ready(newest, index)
+
+
+def _fetch(connection: Connection) -> Fetch:
+    """A build's file from the database, read in the search's own snapshot."""
+    return lambda build: chunks.read(connection, build.id)
+
+
+def _fetch_apart(connection: Connection) -> Fetch:
+    """The same on a connection of its own, for when the search is over."""
+    engine = connection.engine
+
+    def fetch(build: Build) -> Iterator[bytes]:
+        with engine.connect() as own:
+            yield from chunks.read(own, build.id)
+
+    return fetch
+
+
+def by_build(found: Candidates, build: Build, delta: int) -> Answer:
+    """The answer that a build and so many embeddings changed since gave."""
+    reason = f"build {build.id} with {delta} embeddings changed since"
+    return Answer(found, "faiss", reason, build, delta)
+
+
+def exact(ask: Ask) -> Candidates:
+    """Scan the table, looking at more pictures until the first k products cannot change."""
+    n = first_look(ask.k)
+    while True:
+        found = neighbours.exact(
+            ask.connection, ask.model, ask.vector, n=n, k=ask.k, excluded=ask.excluded
+        )
+        if settled(found, ask.k):
+            return found
+        n *= FURTHER

@@ -1,0 +1,127 @@
+"""Which path answers a search with a filter, by how many products pass.
+
+Few: all their pictures are compared in SQL. Many: the index is looked into deeper, and what does
+not pass falls away. In between, or where those that pass lie far from the query, the index is
+searched among the pictures that pass. The first guess comes from PostgreSQL's statistics; each path
+notices when it was wrong and hands over to the next.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from app.ann import Only
+from app.answers import FURTHER, Answer, Ask, Ready, first_look, ready
+from app.config import Settings
+from app.index_files import IndexFiles
+from app.ranking import settled
+from app.store import neighbours, tunings
+from app.store.neighbours import Passing
+from app.values import Crossovers
+
+DEEPEST = 4000
+"""Pictures that are nominated at most to be filtered afterwards."""
+
+EXACT = "the filter leaves few products, all compared"
+
+
+@dataclass(frozen=True, slots=True)
+class Filtered:
+    """A question with its filter as SQL, and where to change paths."""
+
+    ask: Ask
+    only: Passing
+    crossovers: Crossovers
+    settings: Settings
+
+
+def find(ask: Ask, files: IndexFiles, settings: Settings) -> Answer:
+    """The k nearest products that pass the filter, by the cheapest path that can vouch for them."""
+    only = neighbours.passing(ask.filters)
+    crossovers = tunings.read(ask.connection, ask.model.id)
+    question = Filtered(ask, only, crossovers, settings)
+    estimate, products = neighbours.passing_estimate(ask.connection, only)
+    few = estimate <= 4 * crossovers.exact_pictures
+    if few and (answer := exactly(question, crossovers.exact_pictures)) is not None:
+        return answer
+    found = ready(ask, files)
+    if isinstance(found, str):
+        return _by_pgvector(question, found)
+    share = estimate / max(products, estimate, 1)
+    return _by_faiss(question, found, share)
+
+
+def exactly(question: Filtered, allowed: int | None, reason: str = EXACT) -> Answer | None:
+    """The answer from all pictures that pass; None if those are more than `allowed`."""
+    ask = question.ask
+    found = neighbours.exact_filtered(
+        ask.connection, ask.model, ask.vector, question.only,
+        k=ask.k, excluded=ask.excluded, allowed=allowed,
+    )  # fmt: skip
+    return None if found is None else Answer(found, "exact", reason)
+
+
+def deep(question: Filtered, found: Ready, share: float) -> Answer | str:
+    """The answer from so many nominees that enough of them should pass, or why there is none."""
+    n = min(math.ceil(1.3 * first_look(question.ask.k) / share), DEEPEST)
+    return _look(question, found, n, math.ceil(question.ask.k / share), None)
+
+
+def among(question: Filtered, found: Ready) -> Answer | str:
+    """The answer of the index among the pictures that pass, or why there is none."""
+    ids = neighbours.passing_pictures(question.ask.connection, question.only)
+    only, n = Only(ids), first_look(question.ask.k)
+    answer = _look(question, found, n, n, only)
+    return answer if isinstance(answer, Answer) else _look(question, found, n * FURTHER, n, only)
+
+
+def _by_faiss(question: Filtered, found: Ready, share: float) -> Answer:
+    said: Answer | str = ""
+    if share >= question.crossovers.deep_share:
+        said = deep(question, found, share)
+    if not isinstance(said, Answer):
+        said = among(question, found)
+    return said if isinstance(said, Answer) else _all(question, said)
+
+
+def _look(question: Filtered, found: Ready, n: int, depth: int, only: Only | None) -> Answer | str:
+    ask, build, allowed = question.ask, found.build, question.settings.max_delta_rows
+    unit = ask.vector / np.float32(np.linalg.norm(ask.vector))
+    nominees = found.index.nominate(unit, n, depth, only=only)
+    candidates, delta = neighbours.near_build(
+        ask.connection, ask.model, build, ask.vector, nominees.ids, nominees.seen_to,
+        n=n, k=ask.k, excluded=ask.excluded, allowed=allowed, only=question.only,
+    )  # fmt: skip
+    if delta > allowed:
+        return f"more than {allowed} embeddings changed since build {build.id}"
+    if not settled(candidates, ask.k):
+        return f"build {build.id} nominated too few pictures that pass the filter"
+    how = "searched deeper, then filtered" if only is None else "searched among what passes"
+    reason = f"build {build.id} {how}, {delta} embeddings changed since"
+    return Answer(replace(candidates, vanished=0), "faiss-filtered", reason, build, delta)
+
+
+def _by_pgvector(question: Filtered, reason: str) -> Answer:
+    """Without an index: all that pass, unless they are many; then pgvector's index first."""
+    ask = question.ask
+    few = exactly(question, question.settings.exact_rows, reason)
+    if few is not None:
+        return few
+    first = 4 * first_look(ask.k)
+    for n in (first, first * FURTHER):
+        found = neighbours.hnsw(
+            ask.connection, ask.model, ask.vector,
+            n=n, k=ask.k, excluded=ask.excluded, only=question.only,
+        )  # fmt: skip
+        if settled(found, ask.k):
+            return Answer(found, "pgvector-hnsw", reason)
+    return _all(question, f"{reason}; pgvector's index found too few pictures")
+
+
+def _all(question: Filtered, reason: str) -> Answer:
+    answer = exactly(question, None, reason)
+    assert answer is not None
+    return answer

@@ -1,0 +1,128 @@
+"""Measures where one path of a filtered search becomes cheaper than the next, on this catalogue.
+
+Ranges of products are asked for by id, which costs PostgreSQL as little as any filter can.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from statistics import median
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sqlalchemy import Connection, Engine
+
+from app import filtered
+from app.answers import Ask, ready
+from app.config import Settings
+from app.database import check_schema, snapshot
+from app.errors import BuildRefused, NoModel
+from app.filtered import Filtered
+from app.index_files import IndexFiles
+from app.store import models, pictures, products, tunings
+from app.store.neighbours import Passing
+from app.values import Crossovers, Vectors
+
+SIZES = (50, 100, 200, 500, 1000, 2000, 5000, 10_000, 20_000, 50_000)
+"""Products that pass, in the sets that are tried."""
+
+QUERIES = 9
+K = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Tuned:
+    """The crossovers and the milliseconds they follow from: by products that pass, by path."""
+
+    crossovers: Crossovers
+    figures: dict[int, dict[str, float]]
+
+    def as_dict(self) -> dict[str, Any]:
+        """The figures by name."""
+        return {
+            "exact_pictures": self.crossovers.exact_pictures,
+            "deep_share": self.crossovers.deep_share,
+            "ms": self.figures,
+        }
+
+
+def tune(engine: Engine, files: IndexFiles, settings: Settings) -> Tuned:
+    """Measure the paths side by side and keep where they cross; takes some seconds.
+
+    Raises NoModel, and BuildRefused where no index is published.
+    """
+    with snapshot(engine) as connection:
+        check_schema(connection)
+        model = models.active(connection)
+        if model is None:
+            raise NoModel()
+        asked = pictures.random_vectors(connection, model, QUERIES)
+        ids = products.all_ids(connection)
+        probe = Ask(connection, model, np.ones(model.dim, np.float32), K)
+        if isinstance(why := ready(probe, files), str):
+            raise BuildRefused(f"There is no index to measure ({why}); build one first.")
+        figures = {
+            size: _measure(connection, probe, asked, size, ids, files, settings)
+            for size in SIZES
+            if size < len(ids)
+        }
+    found = Tuned(crossovers(figures, len(ids)), figures)
+    with engine.begin() as connection:
+        tunings.save(connection, model.id, found.crossovers, found.as_dict())
+    return found
+
+
+def crossovers(figures: dict[int, dict[str, float]], total: int) -> Crossovers:
+    """Where the paths cross, from milliseconds by products that pass (of `total`) and path.
+
+    The exact comparison is used as long as it is the cheapest at that size and all below; looking
+    deeper from the smallest size at which it is the cheapest, there and at all above.
+    """
+    exact, deep = min(figures, default=1), total
+    for size in sorted(figures):
+        if figures[size]["exact"] > min(figures[size].values()):
+            break
+        exact = size
+    for size in sorted(figures, reverse=True):
+        if figures[size]["deep"] > figures[size]["among"]:
+            break
+        deep = size
+    return Crossovers(max(exact, 1), min(max(deep / max(total, 1), 1e-4), 1.0))
+
+
+def _measure(
+    connection: Connection,
+    probe: Ask,
+    asked: Vectors,
+    size: int,
+    ids: NDArray[np.int64],
+    files: IndexFiles,
+    settings: Settings,
+) -> dict[str, float]:
+    """Median milliseconds of each path for one set of products."""
+    found = ready(probe, files)
+    assert not isinstance(found, str)
+    random = np.random.default_rng(size)
+    times: dict[str, list[float]] = {"exact": [], "among": [], "deep": []}
+    for vector in asked.astype(np.float16).astype(np.float32):
+        first = int(random.integers(0, len(ids) - size))
+        only = Passing(
+            "p.id BETWEEN %(filter_0)s AND %(filter_1)s",
+            {"filter_0": int(ids[first]), "filter_1": int(ids[first + size - 1])},
+        )
+        ask = Ask(connection, probe.model, vector, K)
+        question = Filtered(ask, only, Crossovers(), settings)
+        paths: dict[str, Callable[[], object]] = {
+            "exact": partial(filtered.exactly, question, None),
+            "among": partial(filtered.among, question, found),
+            "deep": partial(filtered.deep, question, found, size / len(ids)),
+        }
+        for name, path in paths.items():
+            began = time.perf_counter()
+            path()
+            times[name].append((time.perf_counter() - began) * 1000)
+    return {name: round(median(taken), 3) for name, taken in times.items()}
