@@ -35,6 +35,11 @@ class Ask:
     filters: Filters = field(default_factory=Filters)
     excluded: Sequence[int] = ()
 
+    @property
+    def first_look(self) -> int:
+        """Pictures to look at first; those of excluded products may be the nearest of all."""
+        return first_look(self.k + len(self.excluded))
+
 
 def first_look(k: int) -> int:
     """Pictures to look at first: a margin for vanished rows and several pictures a product."""
@@ -105,7 +110,7 @@ def by_build(found: Candidates, build: Build, delta: int) -> Answer:
 
 def exact(ask: Ask) -> Candidates:
     """Scan the table, looking at more pictures until the first k products cannot change."""
-    n = first_look(ask.k)
+    n = ask.first_look
     while True:
         found = neighbours.exact(
             ask.connection, ask.model, ask.vector, n=n, k=ask.k, excluded=ask.excluded

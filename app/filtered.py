@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from app.ann import Only
-from app.answers import FURTHER, Answer, Ask, Ready, first_look, ready
+from app.answers import FURTHER, Answer, Ask, Ready, ready
 from app.config import Settings
 from app.index_files import IndexFiles
 from app.ranking import settled
@@ -66,14 +66,14 @@ def exactly(question: Filtered, allowed: int | None, reason: str = EXACT) -> Ans
 
 def deep(question: Filtered, found: Ready, share: float) -> Answer | str:
     """The answer from so many nominees that enough of them should pass, or why there is none."""
-    n = min(math.ceil(1.3 * first_look(question.ask.k) / share), DEEPEST)
+    n = min(math.ceil(1.3 * question.ask.first_look / share), DEEPEST)
     return _look(question, found, n, math.ceil(question.ask.k / share), None)
 
 
 def among(question: Filtered, found: Ready) -> Answer | str:
     """The answer of the index among the pictures that pass, or why there is none."""
     ids = neighbours.passing_pictures(question.ask.connection, question.only)
-    only, n = Only(ids), first_look(question.ask.k)
+    only, n = Only(ids), question.ask.first_look
     answer = _look(question, found, n, n, only)
     return answer if isinstance(answer, Answer) else _look(question, found, n * FURTHER, n, only)
 
@@ -110,7 +110,7 @@ def _by_pgvector(question: Filtered, reason: str) -> Answer:
     few = exactly(question, question.settings.exact_rows, reason)
     if few is not None:
         return few
-    first = 4 * first_look(ask.k)
+    first = 4 * ask.first_look
     for n in (first, first * FURTHER):
         found = neighbours.hnsw(
             ask.connection, ask.model, ask.vector,

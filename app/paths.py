@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from app import filtered
-from app.answers import FURTHER, Answer, Ask, Ready, by_build, exact, first_look, ready
+from app.answers import FURTHER, Answer, Ask, Ready, by_build, exact, ready
 from app.config import Settings
 from app.index_files import IndexFiles
 from app.ranking import Candidates, settled
@@ -29,7 +29,7 @@ def find(ask: Ask, files: IndexFiles, settings: Settings) -> Answer:
 def _by_faiss(ask: Ask, ready: Ready, allowed: int) -> Answer | str:
     """The answer with FAISS's help, or the reason why it cannot be had."""
     build = ready.build
-    first = first_look(ask.k)
+    first = ask.first_look
     for n in (first, first * FURTHER):
         found, delta = _near_build(ask, ready, n, allowed)
         if delta > allowed:
@@ -54,7 +54,7 @@ def _by_pgvector(ask: Ask, reason: str, settings: Settings) -> Answer:
     limit = settings.exact_rows
     if pictures.count(ask.connection, ask.model, at_most=limit + 1) <= limit:
         return Answer(exact(ask), "exact", reason)
-    first = 4 * first_look(ask.k)  # its recall grows with it
+    first = 4 * ask.first_look  # its recall grows with it
     for n in (first, first * FURTHER):
         found = neighbours.hnsw(
             ask.connection, ask.model, ask.vector, n=n, k=ask.k, excluded=ask.excluded

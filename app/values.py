@@ -85,12 +85,27 @@ class Filters:
         return bool(self.columns or self.attributes or self.at_least or self.at_most)
 
 
+WordsBy = Literal["model", "catalogue"]
+
+Region = tuple[float, float, float, float]
+"""Left, top, right and bottom edge of a part of a picture, as shares (0 to 1) of its sides."""
+
+
 @dataclass(frozen=True, slots=True)
 class Query:
-    """What is looked for: exactly one of picture (file bytes), sku, words, vector.
+    """What is looked for: pictures, a sku, words, a vector; pictures or a sku together with words.
 
-    `vector` is a unit vector of the model whose id is `model_id`; it searches under no other.
-    `k` is how many products to return (1 to Settings.max_k).
+    `picture` and `more_pictures` (file bytes) show one object; `region` is the part of `picture`
+    that counts. `words_weight` (0 to 1) says how much words count beside a picture or a sku.
+    Words go through the model's text tower and through the words of the catalogue, whose answers
+    are fused; `words_by` asks for one of the two. `without_pictures` and `without_words` say what
+    it should not be like, and `without_weight` how much. `vector` is a unit vector of the model
+    whose id is `model_id`; it searches under no other.
+
+    `k` is how many products to return (1 to Settings.max_k) and `shown` the skus that earlier
+    pages have shown or dropped. With `fold`, products that are the same but for year, size or a
+    typo come as one. `near_query` and `near_match` are cosine distances (0 to 2): what is at most
+    so far from the query, or from a better match, is dropped.
     """
 
     picture: bytes | None = None
@@ -101,7 +116,18 @@ class Query:
     k: int = 10
     filters: Filters = field(default_factory=Filters)
     stranger: bool = False
-    """The picture comes from somebody unknown: decode it in a process of its own."""
+    """The pictures come from somebody unknown: decode them in a process of its own."""
+    more_pictures: tuple[bytes, ...] = ()
+    region: Region | None = None
+    words_weight: float = 0.5
+    words_by: WordsBy | None = None
+    without_pictures: tuple[bytes, ...] = ()
+    without_words: str | None = None
+    without_weight: float = 0.5
+    shown: tuple[str, ...] = ()
+    fold: bool = False
+    near_query: float | None = None
+    near_match: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,17 +145,42 @@ class Hit:
 
 
 @dataclass(frozen=True, slots=True)
+class Folded:
+    """A product that is the same as a match, by which rule, and which product it was matched by."""
+
+    product: Product
+    rule: str
+    like: str
+    similarity: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Dropped:
+    """A product that was left out: by which rule, how far (cosine distance, 0 to 2) it is from
+    the match `lost_to` (a sku), or from the query where that is None."""
+
+    sku: str
+    rule: str
+    distance: float | None
+    lost_to: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class Match:
-    """A product that was found, by its most similar picture."""
+    """A product that was found, by its most similar picture.
+
+    `similarity` is None where words of the catalogue found it and there is nothing to compare.
+    """
 
     rank: int
     product: Product
     product_id: int
     picture_id: int
-    similarity: float
+    similarity: float | None
     image: str
     """Where the picture came from, as the catalogue names it."""
     thumbnail: bytes
+    folded: tuple[Folded, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +195,8 @@ class Plan:
     candidates: int = 0
     vanished: int = 0
     shortfall: str | None = None
+    words: str | None = None
+    """What read the words: "model", "catalogue", "model and catalogue"; None without words."""
     replica_lag_s: float | None = None
     """How far a replica is behind, in seconds; None on a primary, 0.0 when it is not behind."""
     ms: Mapping[str, float] = field(default_factory=dict)
@@ -151,10 +204,21 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class SearchResult:
-    """The matches, best first, and the plan that found them."""
+    """The matches, best first, what was dropped among them, and the plan that found them."""
 
     matches: tuple[Match, ...]
     plan: Plan
+    dropped: tuple[Dropped, ...] = ()
+
+    @property
+    def shown(self) -> tuple[str, ...]:
+        """The skus that the next page leaves out: shown, folded or dropped here."""
+        folded = (fold.product.sku for match in self.matches for fold in match.folded)
+        return (
+            *(match.product.sku for match in self.matches),
+            *folded,
+            *(drop.sku for drop in self.dropped),
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -89,6 +89,18 @@ def vectors_of_product(
     return np.array(list(rows), dtype=np.float32).reshape(-1, model.dim)
 
 
+def vectors(connection: Connection, model: Model, ids: Sequence[int]) -> dict[int, Vector]:
+    """The embeddings of pictures (id), of those that have one."""
+    sql = """SELECT string_agg(int8send(picture_id) || halfvec_send(vec), '') FROM embedding
+        WHERE model_id = %(model)s AND picture_id = ANY(CAST(%(ids)s AS bigint[]))"""
+    values = {"model": model.id, "ids": list(ids)}
+    packed = connection.exec_driver_sql(sql, values).scalar_one() or b""
+    row = np.dtype([("id", ">i8"), ("dim", ">u2"), ("unused", ">u2"), ("vec", ">f2", model.dim)])
+    rows = np.frombuffer(packed, dtype=row)
+    found = rows["vec"].astype(np.float32)
+    return dict(zip(rows["id"].tolist(), found, strict=True))
+
+
 def random_vectors(connection: Connection, model: Model, count: int) -> NDArray[np.float32]:
     """The embeddings of some pictures, drawn at random, shape (n, dim), float32."""
     rows = connection.execute(

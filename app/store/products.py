@@ -75,6 +75,15 @@ def details(connection: Connection, hits: Sequence[tuple[int, int]]) -> dict[int
     return {row.id: row for row in rows}
 
 
+def by_id(connection: Connection, ids: Sequence[int]) -> dict[int, Product]:
+    """What is known of these products (id)."""
+    rows = connection.exec_driver_sql(
+        f"SELECT id, {FIELDS} FROM product WHERE id = ANY(CAST(%(ids)s AS bigint[]))",
+        {"ids": list(ids)},
+    )
+    return {row.id: product_of(row) for row in rows}
+
+
 def product_of(row: Any) -> Product:
     """The product in a row that holds FIELDS."""
     return Product(*_fields(row))

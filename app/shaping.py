@@ -1,0 +1,145 @@
+"""From hits to the matches of a page: near-duplicates dropped, duplicate products folded.
+
+Pure: plain values in, plain values out. Each product that is left out says by which rule.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from app.folding import Candidate, Verdict, fold
+from app.values import Dropped, Folded, Hit, Product, Query, Vector
+
+LIKE_QUERY = "the same photo as the query"
+LIKE_MATCH = "looks the same as a better match"
+SHOWN = "the same product as one shown before"
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A hit with what is known of its product; `score` orders hits, higher is better.
+
+    `vector` has shape (dim,), float32; needed only where near-duplicates are dropped.
+    """
+
+    hit: Hit
+    product: Product
+    score: float
+    vector: Vector | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Shaped:
+    """What stays, best first, each with the products folded into it, and what was dropped."""
+
+    kept: tuple[tuple[Found, tuple[Folded, ...]], ...]
+    dropped: tuple[Dropped, ...] = ()
+
+
+def asks_for_shape(query: Query) -> bool:
+    """Whether anything may be dropped or folded at all."""
+    near = query.near_query is not None or query.near_match is not None
+    return query.fold or near or bool(query.shown)
+
+
+def shape(
+    found: Sequence[Found],
+    query: Query,
+    *,
+    shown: Sequence[Product] = (),
+    verdicts: Sequence[Verdict] = (),
+    typo: float,
+) -> Shaped:
+    """Leave out what the query does not want to see twice; `found` is in order, best first.
+
+    `shown` are the products of earlier pages.
+    """
+    far, dropped = _far_enough(found, query)
+    if not query.fold:
+        return Shaped(tuple((each, ()) for each in far), tuple(dropped))
+    kept, more = _folded(far, shown, verdicts, typo)
+    return Shaped(tuple(kept), (*dropped, *more))
+
+
+def _far_enough(found: Sequence[Found], query: Query) -> tuple[list[Found], list[Dropped]]:
+    """Those that neither look like the query nor like a better match that stays."""
+    kept: list[Found] = []
+    dropped: list[Dropped] = []
+    nearest = _Nearest(found)
+    for each in found:
+        sku, distance = each.product.sku, each.hit.distance
+        if query.near_query is not None and distance <= query.near_query:
+            dropped.append(Dropped(sku, LIKE_QUERY, distance, None))
+            continue
+        if query.near_match is not None:
+            other = nearest.within(each, query.near_match)
+            if other is not None:
+                dropped.append(Dropped(sku, LIKE_MATCH, other[1], other[0].product.sku))
+                continue
+            nearest.add(each)
+        kept.append(each)
+    return kept, dropped
+
+
+class _Nearest:
+    """The vectors of what was kept so far, to find the nearest of them."""
+
+    def __init__(self, found: Sequence[Found]) -> None:
+        dim = next((len(each.vector) for each in found if each.vector is not None), 0)
+        self._vectors = np.empty((len(found), dim), dtype=np.float64)
+        self._kept: list[Found] = []
+
+    def add(self, each: Found) -> None:
+        self._vectors[len(self._kept)] = _unit(each)
+        self._kept.append(each)
+
+    def within(self, each: Found, distance: float) -> tuple[Found, float] | None:
+        """The nearest of the kept, and how far it is, if it is no farther than that."""
+        if not self._kept:
+            return None
+        distances = 1.0 - self._vectors[: len(self._kept)] @ _unit(each)
+        place = int(distances.argmin())
+        least = max(float(distances[place]), 0.0)
+        return (self._kept[place], least) if least <= distance + ROUNDING else None
+
+
+ROUNDING = 1e-9
+"""Two equal vectors are so far apart at most, in float64."""
+
+
+def _unit(each: Found) -> np.ndarray:
+    assert each.vector is not None, "near-duplicates are dropped by their vectors"
+    wide = each.vector.astype(np.float64)
+    return wide / np.linalg.norm(wide)
+
+
+def _folded(
+    found: Sequence[Found],
+    shown: Sequence[Product],
+    verdicts: Sequence[Verdict],
+    typo: float,
+) -> tuple[list[tuple[Found, tuple[Folded, ...]]], list[Dropped]]:
+    """The keepers, each with what is folded into it; what earlier pages showed keeps them all."""
+    by_sku = {each.product.sku: each for each in found}
+    before = {product.sku for product in shown} - set(by_sku)
+    candidates = [Candidate(each.product, each.score) for each in found]
+    candidates += [Candidate(each, np.inf) for each in shown if each.sku in before]
+    kept: list[tuple[Found, tuple[Folded, ...]]] = []
+    dropped: list[Dropped] = []
+    for group in fold(candidates, verdicts, typo):
+        members = (group.keeper, *(each.candidate for each in group.folded))
+        if old := [each.product.sku for each in members if each.product.sku in before]:
+            new = [each.product.sku for each in members if each.product.sku not in before]
+            dropped += [Dropped(sku, SHOWN, None, min(old)) for sku in new]
+            continue
+        keeper = by_sku[group.keeper.product.sku]
+        folded = tuple(
+            Folded(each.candidate.product, each.rule, each.like, _similarity(by_sku, each))
+            for each in group.folded
+        )
+        kept.append((keeper, folded))
+    kept.sort(key=lambda each: (-each[0].score, each[0].hit.product_id))
+    return kept, dropped

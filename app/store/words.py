@@ -1,0 +1,64 @@
+"""SQL that finds products by the words of the catalogue, and the best picture of given products."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sqlalchemy import Connection
+
+from app.store import neighbours
+from app.store.neighbours import Passing
+from app.values import Hit, Model, Vector
+
+# As the column `words` is made: without accents, in PostgreSQL's plainest configuration. Products
+# that have all the words come before those that have some.
+FOUND = r"""
+WITH asked AS (
+    SELECT websearch_to_tsquery('simple', plain) AS every,
+        (SELECT string_agg('''' || replace(word, '''', '''''') || '''', ' | ')
+            FROM unnest(tsvector_to_array(to_tsvector('simple', plain))) AS word
+            WHERE word !~ E'\\\\')::tsquery AS any
+    FROM (SELECT regexp_replace(
+        normalize(%(words)s, NFKD), '[\u0300-\u036F]', '', 'g') AS plain) AS given
+), found AS (
+    SELECT p.id, p.words @@ asked.every AS whole, ts_rank_cd(p.words, asked.any, 1) AS rank
+    FROM product AS p, asked
+    WHERE (p.words @@ asked.any OR p.words @@ asked.every)
+        AND p.id <> ALL(CAST(%(excluded)s AS bigint[]))
+        AND EXISTS (
+            SELECT FROM product_picture AS pp
+            JOIN embedding AS e ON e.picture_id = pp.picture_id AND e.model_id = {model}
+            WHERE pp.product_id = p.id)
+        AND {condition}
+    ORDER BY whole DESC, rank DESC, p.id LIMIT %(k)s
+)
+SELECT found.id, pp.picture_id
+FROM found JOIN LATERAL (
+    SELECT picture_id FROM product_picture WHERE product_id = found.id
+    ORDER BY position LIMIT 1) AS pp ON true
+ORDER BY found.whole DESC, found.rank DESC, found.id"""
+
+
+def find(
+    connection: Connection,
+    model: Model,
+    words: str,
+    only: Passing,
+    *,
+    k: int,
+    excluded: Sequence[int],
+) -> list[tuple[int, int]]:
+    """Products (id) with their first picture (id), best first, whose words match any of these."""
+    sql = FOUND.format(model=model.id, condition=only.condition or "true")
+    values = {"words": words, "k": k, "excluded": list(excluded), **only.values}
+    return [(row[0], row[1]) for row in connection.exec_driver_sql(sql, values)]
+
+
+def hits(connection: Connection, model: Model, query: Vector, products: Sequence[int]) -> list[Hit]:
+    """The picture of each of these products (id) that is nearest to a vector."""
+    only = Passing("p.id = ANY(CAST(%(filter_0)s AS bigint[]))", {"filter_0": list(products)})
+    found = neighbours.exact_filtered(
+        connection, model, query, only, k=len(products), excluded=()
+    )
+    assert found is not None
+    return list(found.hits)
