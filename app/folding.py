@@ -12,7 +12,7 @@ from datetime import datetime
 
 from app.grouping import Groups
 from app.identity import Identity, identity
-from app.typos import Neighbours, misspelled
+from app.typos import misspelled, slips
 from app.values import Product
 
 VERDICT = "verdict"
@@ -75,9 +75,7 @@ def same_product(a: Product, b: Product, typo: float) -> str | None:
     return _rule(identity(a), identity(b), typo)
 
 
-def fold(
-    candidates: Sequence[Candidate], verdicts: Sequence[Verdict], typo: float
-) -> list[Group]:
+def fold(candidates: Sequence[Candidate], verdicts: Sequence[Verdict], typo: float) -> list[Group]:
     """Group the candidates (of distinct skus) that are one product, the best group first.
 
     Verdicts come before rules and hold through others: if A is the same as B and B differs from C,
@@ -173,7 +171,7 @@ def _join_misspelled(identities: dict[str, Identity], groups: Groups, typo: floa
             kinds.setdefault(_kind(found), {}).setdefault(found.key, []).append(sku)
     for keys in kinds.values():
         firsts = [identities[skus[0]] for skus in keys.values()]
-        near = {tuple(sorted(pair)) for pair in Neighbours(firsts).pairs(typo)}
+        near = {tuple(sorted(pair)) for pair in slips(firsts, typo)}
         for first, second in sorted(near):
             groups.join_across(keys[first], keys[second])
 
@@ -182,9 +180,7 @@ def _group(
     members: Sequence[Candidate], identities: dict[str, Identity], decided: Groups, typo: float
 ) -> Group:
     """A group of its members, the keeper first, each with the reason it is in."""
-    folds = {
-        fold.candidate.sku: fold for fold in _explained(members, identities, decided, typo)
-    }
+    folds = {fold.candidate.sku: fold for fold in _explained(members, identities, decided, typo)}
     return Group(members[0], tuple(folds[member.sku] for member in members[1:]))
 
 

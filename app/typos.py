@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import combinations
+from itertools import chain, combinations
 
 from rapidfuzz.distance import OSA
 
@@ -28,47 +28,59 @@ def misspelled(a: Identity, b: Identity, typo: float) -> bool:
     """
     if _respaced(a.words, b.words, typo) or _respaced(b.words, a.words, typo):
         return True
+    if sorted(b.words) in _brandless(a, typo) or sorted(a.words) in _brandless(b, typo):
+        return True
     mine, theirs = Counter(a.words), Counter(b.words)
     only_a, only_b = list((mine - theirs).elements()), list((theirs - mine).elements())
-    if len(only_a) + len(only_b) == 1:
-        # The brand is left out of the words, unless it is misspelled.
-        return any(_near(word, name, typo, SLIP) for word in only_a + only_b for name in a.brand)
     if len(only_a) != 1 or len(only_b) != 1:
         return False
     known = {*a.brand, *a.category, *a.colour}
     return _same_word(only_a[0], only_b[0], known, typo)
 
 
-class Neighbours:
-    """Finds, among products of one brand, category, colour and numbers, those a slip apart.
+def slips(identities: Sequence[Identity], typo: float) -> Iterator[tuple[str, str]]:
+    """The keys of pairs that are misspelled forms of each other; a pair may come again.
 
-    Products a slip apart share a shape: their words but one, with a letter taken out of that one.
+    The products are of one brand, category, colour and numbers. Not every pair is looked at: those
+    a letter apart share all words but one and that one with a letter taken out; those a space or
+    the brand apart are found by the words of one of the two.
     """
-
-    def __init__(self, identities: Sequence[Identity]) -> None:
-        self._shapes: dict[tuple[str, ...], list[Identity]] = defaultdict(list)
-        if len(identities) > 1:
-            for identity in identities:
-                for shape in set(_shapes(identity)):
-                    self._shapes[shape].append(identity)
-
-    def pairs(self, typo: float) -> Iterator[tuple[str, str]]:
-        """The keys of pairs that are a slip apart; a pair may come again."""
-        for found in self._shapes.values():
-            for a, b in combinations(found, 2):
-                if misspelled(a, b, typo):
-                    yield a.key, b.key
+    whole: dict[Words, list[Identity]] = defaultdict(list)
+    shapes: dict[tuple[Words, str], list[Identity]] = defaultdict(list)
+    for identity in identities:
+        whole[tuple(sorted(identity.words))].append(identity)
+        for shape in set(_one_shortened(identity.words)):
+            shapes[shape].append(identity)
+    pairs = chain.from_iterable(combinations(found, 2) for found in shapes.values())
+    found = ((one, other) for one in identities for words in _other_words(one, typo)
+             for other in whole.get(words, ()))  # fmt: skip
+    for a, b in chain(pairs, found):
+        if misspelled(a, b, typo):
+            yield a.key, b.key
 
 
-def _shapes(identity: Identity) -> Iterator[tuple[str, ...]]:
-    """The words; all but one; all but one and what is left of that one; two written as one."""
-    words = identity.words
-    yield tuple(sorted(words))
+def _one_shortened(words: Words) -> Iterator[tuple[Words, str]]:
+    """All words but one, and what that one is with a letter less or none less."""
     for number, word in enumerate(words):
-        others = sorted(words[:number] + words[number + 1 :])
-        yield (*others,)
-        yield from (("", *others, left) for left in _shortened(word))
-    yield from (tuple(sorted(joined)) for joined, _ in _joins(words))
+        others = tuple(sorted(words[:number] + words[number + 1 :]))
+        yield from ((others, short) for short in _shortened(word))
+
+
+def _other_words(identity: Identity, typo: float) -> Iterator[Words]:
+    """The words, sorted, if two were written as one, or one were the brand misspelled."""
+    yield from (tuple(sorted(joined)) for joined, _ in _joins(identity.words))
+    yield from map(tuple, _brandless(identity, typo))
+
+
+def _brandless(identity: Identity, typo: float) -> list[list[str]]:
+    """The words, sorted, without a brand that is misspelled in them; rightly spelled it is none."""
+    words, brand = Counter(identity.words), Counter(identity.brand)
+    missing = list((brand - words).elements())
+    if len(missing) != 1:
+        return []
+    others = words - brand
+    slipped = [word for word in others if _near(word, missing[0], typo, SLIP)]
+    return [sorted((others - Counter([word])).elements()) for word in slipped]
 
 
 def _shortened(word: str) -> Iterable[str]:
