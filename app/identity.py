@@ -20,7 +20,8 @@ LONGEST_KEY = 500
 
 APOSTROPHES = dict.fromkeys(map(ord, "'\u2018\u2019\u201b\u02bc\u02b9`\u00b4\uff07"))
 LETTERS = {
-    "ø": "o", "æ": "ae", "œ": "oe", "đ": "d", "ð": "d", "ł": "l", "þ": "th", "ħ": "h", "ı": "i",
+    "ø": "o", "æ": "ae", "œ": "oe", "đ": "d", "ð": "d", "ł": "l", "þ": "th", "ħ": "h",
+    "\u0131": "i",
 }  # fmt: skip
 ACCENTS = range(0x0300, 0x0370)
 POINT = "\ue000"
@@ -113,7 +114,7 @@ E_AFTER = ("se", "xe", "ze", "che", "she", "oe")
 def _folded(text: str) -> str:
     if text.isascii():
         return text.lower()
-    # Once more after folding: İ becomes i and a mark, and 𝐀 becomes a capital A.
+    # Once more after folding: a dotted capital I becomes i and a mark, a mathematical A a capital.
     return unicodedata.normalize("NFKD", unicodedata.normalize("NFKD", text).casefold())
 
 

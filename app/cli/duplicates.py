@@ -1,4 +1,4 @@
-"""`lookalike duplicates`: which products are one, what people decide, and how right the rules are."""
+"""`lookalike duplicates`: which products are one, what people decide, how right the rules are."""
 
 from __future__ import annotations
 

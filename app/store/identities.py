@@ -1,4 +1,4 @@
-"""SQL of `product.identity_key`: whose key another version of the normaliser made, and its renewal."""
+"""SQL of `product.identity_key`: which keys another version of the normaliser made, and new ones."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def outdated(connection: Connection, after: int, limit: int) -> list[tuple[int, 
 
 
 def renew(connection: Connection, keys: Mapping[int, str]) -> None:
-    """Write the keys of products, by id. Nothing of the product changed, so neither does its time."""
+    """Write the keys of products, by id. No product changed, so `updated_at` stays."""
     connection.execute(
         text(
             """UPDATE product AS p SET identity_key = new.key
