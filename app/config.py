@@ -52,6 +52,12 @@ class Settings(BaseSettings):
     max_image_bytes: int = Field(default=30_000_000, gt=0)
     max_image_pixels: int = Field(default=64_000_000, gt=0)
     max_k: int = Field(default=1000, gt=0, description="Most products one search may ask for.")
+    typo_similarity: float = Field(
+        default=0.9,
+        ge=0,
+        le=1,
+        description="Two spellings of a word at least as similar may be one with a typo.",
+    )
     statement_timeout_s: float = Field(default=60.0, gt=0)
     worker_share: float = Field(
         default=0.1, gt=0, description="A delta above this share of the index is built in."

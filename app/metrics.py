@@ -14,6 +14,7 @@ from app.values import Plan, SearchPath
 Outcome = Literal["published", "rejected", "failed", "busy", "stopped", "fruitless"]
 
 REASONS = (
+    ("words", r"the words of the catalogue"),
     ("filter", r"the filter leaves few|build \d+ searched "),
     ("no_build", r"no index has been built"),
     ("large_delta", r"more than \d+ embeddings changed"),

@@ -1,4 +1,4 @@
-"""Brings a database to the schema of this version: alembic, then `sql/`, then the stamps.
+"""Brings a database to this version: alembic, then `sql/`, the stamps, the identity keys.
 
 One connection, one advisory lock: two hosts that deploy at once migrate one after the other.
 """
@@ -13,11 +13,17 @@ from alembic import command
 from alembic.config import Config
 from sqlalchemy import Connection, Engine, text
 
+from app.catalog import WRITER_LOCK
 from app.database import check_server, schema_revision
 from app.errors import LookalikeError, SchemaMismatch
+from app.identity import identity_key
+from app.store import identities
 
 WAIT_S = 0.2
 """Between two tries to get the lock."""
+
+BATCH = 2000
+"""Products whose identity keys are renewed in one transaction."""
 
 ROOT = Path(__file__).resolve().parent.parent
 LOCK = 7_305_804_001
@@ -34,6 +40,7 @@ def migrate(engine: Engine) -> str:
             command.upgrade(_config(connection), "head")
             _replay(connection)
             _stamp_anew(connection)
+            _renew_keys(connection)
             revision = schema_revision(connection)
             connection.commit()
         finally:
@@ -94,3 +101,20 @@ def _stamp_anew(connection: Connection) -> None:
         )
     )
     connection.commit()
+
+
+def _renew_keys(connection: Connection) -> None:
+    """Write the identity keys that another version of the normaliser made, or none."""
+    after = 0
+    while True:
+        # Else a writer could change a product between the reading and the writing of its key.
+        connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": WRITER_LOCK})
+        found = identities.outdated(connection, after, BATCH)
+        keys = {id_: (key, identity_key(product)) for id_, key, product in found}
+        changed = {id_: new for id_, (old, new) in keys.items() if new != old}
+        if changed:
+            identities.renew(connection, changed)
+        connection.commit()
+        if not found:
+            return
+        after = found[-1][0]

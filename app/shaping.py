@@ -6,7 +6,7 @@ Pure: plain values in, plain values out. Each product that is left out says by w
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -49,26 +49,31 @@ def shape(
     found: Sequence[Found],
     query: Query,
     *,
-    shown: Sequence[Product] = (),
+    shown: Sequence[Found] = (),
     verdicts: Sequence[Verdict] = (),
     typo: float,
 ) -> Shaped:
     """Leave out what the query does not want to see twice; `found` is in order, best first.
 
-    `shown` are the products of earlier pages.
+    `shown` are the products of earlier pages: they are better matches than all that is found now.
     """
-    far, dropped = _far_enough(found, query)
+    far, dropped = _far_enough(found, shown, query)
     if not query.fold:
         return Shaped(tuple((each, ()) for each in far), tuple(dropped))
     kept, more = _folded(far, shown, verdicts, typo)
     return Shaped(tuple(kept), (*dropped, *more))
 
 
-def _far_enough(found: Sequence[Found], query: Query) -> tuple[list[Found], list[Dropped]]:
+def _far_enough(
+    found: Sequence[Found], shown: Sequence[Found], query: Query
+) -> tuple[list[Found], list[Dropped]]:
     """Those that neither look like the query nor like a better match that stays."""
     kept: list[Found] = []
     dropped: list[Dropped] = []
-    nearest = _Nearest(found)
+    nearest = _Nearest([*shown, *found] if query.near_match is not None else [])
+    if query.near_match is not None:
+        for each in shown:
+            nearest.add(each)
     for each in found:
         sku, distance = each.product.sku, each.hit.distance
         if query.near_query is not None and distance <= query.near_query:
@@ -118,15 +123,15 @@ def _unit(each: Found) -> np.ndarray:
 
 def _folded(
     found: Sequence[Found],
-    shown: Sequence[Product],
+    shown: Sequence[Found],
     verdicts: Sequence[Verdict],
     typo: float,
 ) -> tuple[list[tuple[Found, tuple[Folded, ...]]], list[Dropped]]:
     """The keepers, each with what is folded into it; what earlier pages showed keeps them all."""
     by_sku = {each.product.sku: each for each in found}
-    before = {product.sku for product in shown} - set(by_sku)
+    before = {each.product.sku for each in shown}
     candidates = [Candidate(each.product, each.score) for each in found]
-    candidates += [Candidate(each, np.inf) for each in shown if each.sku in before]
+    candidates += [Candidate(each.product, np.inf) for each in shown]
     kept: list[tuple[Found, tuple[Folded, ...]]] = []
     dropped: list[Dropped] = []
     for group in fold(candidates, verdicts, typo):
@@ -137,9 +142,18 @@ def _folded(
             continue
         keeper = by_sku[group.keeper.product.sku]
         folded = tuple(
-            Folded(each.candidate.product, each.rule, each.like, _similarity(by_sku, each))
+            Folded(each.candidate.product, each.rule, each.matched_by, _similarity(by_sku, each.candidate))
             for each in group.folded
         )
         kept.append((keeper, folded))
     kept.sort(key=lambda each: (-each[0].score, each[0].hit.product_id))
     return kept, dropped
+
+
+def _similarity(by_sku: Mapping[str, Found], candidate: Candidate) -> float | None:
+    return similarity_of(by_sku[candidate.product.sku].hit)
+
+
+def similarity_of(hit: Hit) -> float | None:
+    """The cosine similarity of a hit; None where words found it and nothing was compared."""
+    return None if np.isnan(hit.distance) else hit.similarity

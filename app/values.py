@@ -17,7 +17,7 @@ Vectors = NDArray[np.float32]
 Vector = NDArray[np.float32]
 """One embedding: shape (dim,), float32, of length 1."""
 
-SearchPath = Literal["faiss", "faiss-filtered", "pgvector-hnsw", "exact"]
+SearchPath = Literal["faiss", "faiss-filtered", "pgvector-hnsw", "exact", "words"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,8 +102,8 @@ class Query:
     it should not be like, and `without_weight` how much. `vector` is a unit vector of the model
     whose id is `model_id`; it searches under no other.
 
-    `k` is how many products to return (1 to Settings.max_k) and `shown` the skus that earlier
-    pages have shown or dropped. With `fold`, products that are the same but for year, size or a
+    `k` is how many products to return (1 to Settings.max_k) and `shown` the skus of earlier pages
+    (`SearchResult.shown`). With `fold`, products that are the same but for year, size or a
     typo come as one. `near_query` and `near_match` are cosine distances (0 to 2): what is at most
     so far from the query, or from a better match, is dropped.
     """
@@ -212,13 +212,9 @@ class SearchResult:
 
     @property
     def shown(self) -> tuple[str, ...]:
-        """The skus that the next page leaves out: shown, folded or dropped here."""
+        """The skus of this page, folded ones too: `Query.shown` of the next page adds them."""
         folded = (fold.product.sku for match in self.matches for fold in match.folded)
-        return (
-            *(match.product.sku for match in self.matches),
-            *folded,
-            *(drop.sku for drop in self.dropped),
-        )
+        return (*(match.product.sku for match in self.matches), *folded)
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,11 +21,14 @@ ROWS = [
     ingest
     app.liveness app.metrics_server
     app.search app.catalog app.indexer app.evaluation app.health app.runs app.migrate app.audit
-    app.quick app.tuning
+    app.pages
+    app.quick app.tuning app.verdicts app.duplicates
     app.paths
     app.filtered
-    app.answers app.sampling app.index_files app.content app.recall
+    app.asking app.answers app.sampling app.index_files app.content app.recall
+    app.shaping
     app.store app.ann app.encoders app.images app.sandbox app.filters app.ranking
+    app.folding app.identity app.typos app.grouping
     app.metrics
     app.database app.embedded_server app.server_user app.postgres app.refusals
     app.tables app.values app.config
@@ -39,6 +42,7 @@ OWNERS = {
     "sentence_transformers": ("app.encoders",),
     "streamlit": ("app.ui",),
     "pillow_heif": ("app.images",),
+    "rapidfuzz": ("app.typos",),
     "prometheus_client": ("app.metrics", "app.metrics_server"),
 }
 

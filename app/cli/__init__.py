@@ -9,7 +9,18 @@ import sys
 import click
 from pydantic import ValidationError
 
-from app.cli import catalogue, database, demo, evaluate, index, page, search, status, worker
+from app.cli import (
+    catalogue,
+    database,
+    demo,
+    duplicates,
+    evaluate,
+    index,
+    page,
+    search,
+    status,
+    worker,
+)
 from app.errors import LookalikeError
 
 INTERRUPTED = 130
@@ -35,6 +46,7 @@ for _command in (
     index.index,
     worker.worker,
     search.search,
+    duplicates.duplicates,
     evaluate.evaluate,
     status.status,
     page.page,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
 from typing import Any
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from sqlalchemy import Connection, Row, text
 
 from app.filters import condition
+from app.identity import identity_key
 from app.values import Filters, PictureRef, Product
 
 FIELDS = "sku, title, brand, category, colour, year, price, currency, attributes"
@@ -91,18 +92,21 @@ def product_of(row: Any) -> Product:
 
 def save(connection: Connection, products: Iterable[Product]) -> dict[str, int]:
     """Insert or overwrite products by sku; returns their ids."""
-    columns: dict[str, list[Any]] = {name: [] for name in TYPES}
+    columns: dict[str, list[Any]] = {name: [] for name in (*TYPES, "identity_key")}
     for product in products:
-        for name, values in columns.items():
-            values.append(getattr(product, name))
+        for name, value in zip(TYPES, _fields(product), strict=True):
+            columns[name].append(value)
+        columns["identity_key"].append(identity_key(product))
     columns["attributes"] = [json.dumps(dict(found)) for found in columns["attributes"]]
-    arrays = ", ".join(f"CAST(:{name} AS {type_}[])" for name, type_ in TYPES.items())
-    overwritten = ", ".join(f"{name} = excluded.{name}" for name in TYPES if name != "sku")
+    types = TYPES | {"identity_key": "text"}
+    arrays = ", ".join(f"CAST(:{name} AS {type_}[])" for name, type_ in types.items())
+    overwritten = ", ".join(f"{name} = excluded.{name}" for name in types if name != "sku")
+    fields = ", ".join(types)
     rows = connection.execute(
         text(
-            f"""INSERT INTO product ({FIELDS})
-            SELECT {FIELDS.replace("attributes", "attributes::jsonb")}
-            FROM unnest({arrays}) AS new ({FIELDS}) ORDER BY sku
+            f"""INSERT INTO product ({fields})
+            SELECT {fields.replace("attributes", "attributes::jsonb")}
+            FROM unnest({arrays}) AS new ({fields}) ORDER BY sku
             ON CONFLICT (sku) DO UPDATE SET {overwritten}, updated_at = now()
             RETURNING sku, id"""
         ),
@@ -181,6 +185,12 @@ def count_without_prefix(connection: Connection, prefix: str) -> int:
     """How many products have a sku that does not begin with `prefix`."""
     sql = text("SELECT count(*) FROM product WHERE NOT starts_with(sku, :prefix)")
     return int(connection.execute(sql, {"prefix": prefix}).scalar_one())
+
+
+def every(connection: Connection) -> Iterator[Product]:
+    """All products, in portions, so that the driver does not hold them twice."""
+    streamed = connection.execution_options(yield_per=5000)
+    yield from map(product_of, streamed.execute(text(f"SELECT {FIELDS} FROM product")))
 
 
 def similar_skus(connection: Connection, sku: str, limit: int = 3) -> list[str]:

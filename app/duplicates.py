@@ -1,0 +1,135 @@
+"""The products of the whole catalogue that fold, and how right that is where it is known."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Engine
+
+from app.database import check_schema
+from app.errors import BadSource, UnknownProduct
+from app.folding import Candidate, Group, Verdict, fold
+from app.grouping import Groups
+from app.store import products, verdicts
+from app.values import Product
+
+NAMED = 3
+"""So many unknown skus an error names."""
+
+Pair = tuple[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Duplicates:
+    """How the pairs that fold compare with those known to be the same.
+
+    `known` counts known pairs, `folds` pairs that fold, each through others too; `precision` is the
+    share of folds that are known, `recall` the share of the known that fold (0 to 1, precision None
+    without folds). `misses` are known pairs that do not fold, `false_folds` pairs that should not.
+    """
+
+    known: int
+    folds: int
+    true: int
+    false: int
+    precision: float | None
+    recall: float
+    misses: tuple[Pair, ...]
+    false_folds: tuple[Pair, ...]
+
+    def as_dict(self) -> dict[str, Any]:
+        """The figures by name."""
+        return asdict(self)
+
+
+def folded(engine: Engine, typo: float) -> list[Group]:
+    """The groups of the catalogue that hold more than one product, by rules and verdicts."""
+    groups = fold(*_catalogue(engine), typo)
+    return [group for group in groups if group.folded]
+
+
+def evaluate(engine: Engine, known: Sequence[Pair], typo: float) -> Duplicates:
+    """Fold the catalogue by the rules alone and compare with the pairs known to be the same.
+
+    All other pairs of the catalogue are taken for different. Raises UnknownProduct for a pair that
+    names a sku the catalogue does not have.
+    """
+    candidates, _ = _catalogue(engine)
+    skus = {candidate.sku for candidate in candidates}
+    unknown = sorted({sku for pair in known for sku in pair} - skus)
+    if unknown:
+        named = ", ".join(unknown[:NAMED]) + (", ..." if len(unknown) > NAMED else "")
+        raise UnknownProduct(f"The pairs name {len(unknown)} skus no product has: {named}.")
+    return compare(fold(candidates, [], typo), known)
+
+
+def compare(groups: Iterable[Group], known: Sequence[Pair]) -> Duplicates:
+    """The figures of groups beside the pairs that are known to be the same."""
+    right = set(_closed(known))
+    found = {pair for group in groups for pair in _pairs(group)}
+    true = len(found & right)
+    return Duplicates(
+        known=len(right),
+        folds=len(found),
+        true=true,
+        false=len(found) - true,
+        precision=true / len(found) if found else None,
+        recall=true / len(right),
+        misses=tuple(sorted(right - found)),
+        false_folds=tuple(sorted(found - right)),
+    )
+
+
+def read_pairs(source: Path) -> list[Pair]:
+    """A CSV with the columns sku_a and sku_b. Raises BadSource."""
+    try:
+        with source.open(encoding="utf-8-sig", newline="") as file:
+            pairs = list(_read(source, csv.DictReader(file, strict=True)))
+    except OSError as exc:
+        raise BadSource(f"{source} cannot be read: {exc.strerror or exc}.") from exc
+    except (UnicodeError, csv.Error) as exc:
+        raise BadSource(f"{source} is not a CSV file in UTF-8: {exc}.") from exc
+    if not pairs:
+        raise BadSource(f"{source} holds no pairs; each line names two skus.")
+    return pairs
+
+
+def _read(source: Path, rows: csv.DictReader[str]) -> Iterator[Pair]:
+    if not {"sku_a", "sku_b"} <= set(rows.fieldnames or ()):
+        raise BadSource(f"{source} needs the columns sku_a and sku_b.")
+    for row in rows:
+        pair = ((row["sku_a"] or "").strip(), (row["sku_b"] or "").strip())
+        if not all(pair) or pair[0] == pair[1]:
+            raise BadSource(f"{source}, line {rows.line_num}: name two different skus.")
+        yield pair
+
+
+def _catalogue(engine: Engine) -> tuple[list[Candidate], list[Verdict]]:
+    # One snapshot: no verdict on a product that the products read before do not have yet.
+    repeatable = engine.execution_options(isolation_level="REPEATABLE READ")
+    with repeatable.connect() as connection:
+        check_schema(connection)
+        found: Iterable[Product] = products.every(connection)
+        return [Candidate(product, 1.0) for product in found], verdicts.every(connection)
+
+
+def _closed(known: Iterable[Pair]) -> Iterator[Pair]:
+    """The known pairs and those that follow: what is the same as one thing is the same."""
+    groups = Groups()
+    for one, other in known:
+        groups.join(one, other)
+    members: dict[str, set[str]] = {}
+    for sku in {sku for pair in known for sku in pair}:
+        members.setdefault(groups.of(sku), set()).add(sku)
+    for skus in members.values():
+        yield from combinations(sorted(skus), 2)
+
+
+def _pairs(group: Group) -> Iterator[Pair]:
+    skus = [group.keeper.sku, *(fold.candidate.sku for fold in group.folded)]
+    return combinations(sorted(skus), 2)

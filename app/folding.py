@@ -1,0 +1,204 @@
+"""Which products are one: named rules, verdicts of people, and the groups that come of both.
+
+Pure functions over words; neither price nor picture is evidence.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from app.grouping import Groups
+from app.identity import Identity, identity
+from app.typos import misspelled, slips
+from app.values import Product
+
+VERDICT = "verdict"
+"""The rule a fold names when a person decided it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """A way in which two products can be the same, and the test of it on their identities."""
+
+    name: str
+    holds: Callable[[Identity, Identity, float], bool]
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What somebody decided about two skus; sku_a comes before sku_b by their code points."""
+
+    sku_a: str
+    sku_b: str
+    same: bool
+    decided_by: str = ""
+    decided_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A product to be folded and how similar it is to what was looked for."""
+
+    product: Product
+    similarity: float
+
+    @property
+    def sku(self) -> str:
+        return self.product.sku
+
+
+@dataclass(frozen=True, slots=True)
+class Fold:
+    """A candidate that is listed under the keeper, by which rule, and as the same as which sku."""
+
+    candidate: Candidate
+    rule: str
+    matched_by: str
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Candidates that are one product: the one that is shown, and the others, best first."""
+
+    keeper: Candidate
+    folded: tuple[Fold, ...] = ()
+
+
+def same_product(a: Product, b: Product, typo: float) -> str | None:
+    """The name of the first rule by which these are one product; None if they are two.
+
+    `typo` is the similarity (0 to 1) two spellings of a word must reach. Symmetric.
+    """
+    return _rule(identity(a), identity(b), typo)
+
+
+def fold(candidates: Sequence[Candidate], verdicts: Sequence[Verdict], typo: float) -> list[Group]:
+    """Group the candidates (of distinct skus) that are one product, the best group first.
+
+    Verdicts come before rules and hold through others: if A is the same as B and B differs from C,
+    then A differs from C, also where B is no candidate. Where verdicts contradict each other, same
+    wins. The order of the candidates makes no difference.
+    """
+    ordered = sorted(candidates, key=lambda candidate: candidate.sku)
+    identities = {c.sku: identity(c.product) for c in ordered}
+    decided = _decided(verdicts)
+    joined = decided.copy()
+    _join_equal(identities, joined)
+    _join_misspelled(identities, joined, typo)
+    members: dict[str, list[Candidate]] = {}
+    for candidate in sorted(ordered, key=_rank):
+        members.setdefault(joined.of(candidate.sku), []).append(candidate)
+    return [_group(group, identities, decided, typo) for group in members.values()]
+
+
+def _rank(candidate: Candidate) -> tuple[float, int, str]:
+    """What is kept comes first: the most similar, then the newest, then the first by sku."""
+    year = candidate.product.year
+    return -candidate.similarity, -year if year is not None else 1, candidate.sku
+
+
+def _same_words(a: Identity, b: Identity, typo: float) -> bool:
+    return _another_year(a, b, typo) and a.years == b.years
+
+
+def _another_year(a: Identity, b: Identity, typo: float) -> bool:
+    return _another_size(a, b, typo) and a.sizes == b.sizes
+
+
+def _another_size(a: Identity, b: Identity, typo: float) -> bool:
+    return bool(a.key) and a.key == b.key
+
+
+def _typo(a: Identity, b: Identity, typo: float) -> bool:
+    return bool(a.key and b.key) and _kind(a) == _kind(b) and misspelled(a, b, typo)
+
+
+RULES = (
+    Rule("same words", _same_words),
+    Rule("another year", _another_year),
+    Rule("another size", _another_size),
+    Rule("typo", _typo),
+)
+"""In the order they are tried; each takes what the one before leaves."""
+
+
+def _rule(a: Identity, b: Identity, typo: float) -> str | None:
+    return next((rule.name for rule in RULES if rule.holds(a, b, typo)), None)
+
+
+def _kind(identity: Identity) -> tuple[tuple[str, ...], ...]:
+    """What two products must share to the letter, whatever is misspelled."""
+    return identity.brand, identity.category, identity.colour, identity.numbers
+
+
+def _decided(verdicts: Sequence[Verdict]) -> Groups:
+    """The groups that verdicts make, of candidates and others."""
+    groups = Groups()
+    for verdict in verdicts:
+        if verdict.same:
+            groups.join(verdict.sku_a, verdict.sku_b)
+    for verdict in verdicts:
+        if not verdict.same:
+            groups.part(verdict.sku_a, verdict.sku_b)
+    return groups
+
+
+def _join_equal(identities: dict[str, Identity], groups: Groups) -> None:
+    """Join those of one key: first what nothing sets apart, then years, then sizes."""
+    known = {sku: found for sku, found in identities.items() if found.key}
+    times = Counter(found.key for found in known.values())
+    shared = {sku: found for sku, found in known.items() if times[found.key] > 1}
+    parts: tuple[Callable[[Identity], object], ...] = (
+        lambda i: (i.key, i.sizes, i.years),
+        lambda i: (i.key, i.sizes),
+        lambda i: i.key,
+    )
+    for part in parts:
+        classes: dict[object, list[str]] = {}
+        for sku, found in shared.items():
+            classes.setdefault(part(found), []).append(sku)
+        for skus in classes.values():
+            groups.join_all(skus)
+
+
+def _join_misspelled(identities: dict[str, Identity], groups: Groups, typo: float) -> None:
+    kinds: dict[object, dict[str, list[str]]] = {}
+    for sku, found in identities.items():
+        if found.key:
+            kinds.setdefault(_kind(found), {}).setdefault(found.key, []).append(sku)
+    for keys in kinds.values():
+        firsts = [identities[skus[0]] for skus in keys.values()]
+        near = {tuple(sorted(pair)) for pair in slips(firsts, typo)}
+        for first, second in sorted(near):
+            groups.join_across(keys[first], keys[second])
+
+
+def _group(
+    members: Sequence[Candidate], identities: dict[str, Identity], decided: Groups, typo: float
+) -> Group:
+    """A group of its members, the keeper first, each with the reason it is in."""
+    folds = {fold.candidate.sku: fold for fold in _explained(members, identities, decided, typo)}
+    return Group(members[0], tuple(folds[member.sku] for member in members[1:]))
+
+
+def _explained(
+    members: Sequence[Candidate], identities: dict[str, Identity], decided: Groups, typo: float
+) -> Iterator[Fold]:
+    """Why each is in: by the keeper if a rule says so, else by the first that is in already."""
+    reached, waiting = [members[0]], list(members[1:])
+    for known in reached:
+        left = []
+        for candidate in waiting:
+            if decided.of(known.sku) == decided.of(candidate.sku):
+                rule: str | None = VERDICT
+            else:
+                rule = _rule(identities[known.sku], identities[candidate.sku], typo)
+            if rule is None:
+                left.append(candidate)
+            else:
+                reached.append(candidate)
+                yield Fold(candidate, rule, known.sku)
+        waiting = left

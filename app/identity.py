@@ -1,0 +1,211 @@
+"""The one normaliser of a product's words: what is left of them when spelling is taken away."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import lru_cache
+
+from app.values import Product
+
+VERSION = "1|"
+"""How every key of this normaliser begins; to be changed whenever a key would come out other."""
+
+LONGEST_KEY = 500
+"""Characters of a key that are kept as they are; a B-tree takes 2,704 bytes, and a character 4."""
+
+APOSTROPHES = dict.fromkeys(map(ord, "'\u2018\u2019\u201b\u02bc\u02b9`\u00b4\uff07"))
+LETTERS = {
+    "ø": "o", "æ": "ae", "œ": "oe", "đ": "d", "ð": "d", "ł": "l", "þ": "th", "ħ": "h",
+    "\u0131": "i",
+}  # fmt: skip
+ACCENTS = range(0x0300, 0x0370)
+POINT = "\ue000"
+"""Stands for the decimal point or comma of a number while all other punctuation is taken away."""
+
+JOINING = {"and"}
+"""Written, written as &, or left out: `Alder & Pine` is `Alder Pine`."""
+
+# Plurals that no ending tells, words that only look like one, and two spellings of one word.
+IRREGULAR = {
+    "men": "man", "women": "woman", "children": "child", "feet": "foot", "teeth": "tooth",
+    "mice": "mouse", "geese": "goose", "knives": "knife", "scarves": "scarf", "shelves": "shelf",
+    "leaves": "leaf", "halves": "half", "wolves": "wolf", "loaves": "loaf", "lens": "lens",
+    "canvas": "canvas", "atlas": "atlas", "bias": "bias", "gray": "grey",
+}  # fmt: skip
+
+
+Words = tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """What makes a product the one it is, by its words alone; all parts are normalised.
+
+    `words` are those of the title in their order, without the brand's own, without `numbers` (the
+    words that hold a digit, sorted), `years` and `sizes`. `colour` is that of the column, or what
+    the title names where the column is empty. `key` is '' when the title says nothing.
+    """
+
+    brand: Words
+    category: Words
+    colour: Words
+    words: Words
+    numbers: Words
+    years: Words
+    sizes: Words
+    key: str
+
+
+def normalised(text: str) -> Words:
+    """The words of a text without case, accents, punctuation and plural; `&` and `and` are none.
+
+    An apostrophe joins (O'Leary is Oleary), all other punctuation splits, but for the point of a
+    number. Singular and plural agree; the form they agree on need not be a word.
+    """
+    if not text.isascii():
+        text = text.replace("™", " ").replace("℠", " ")
+    text = DECIMAL.sub(POINT, text.translate(APOSTROPHES))
+    words = _folded(text).translate(_PLAIN).split()
+    return tuple(word for word in map(_singular, words) if word not in JOINING)
+
+
+def identity(product: Product) -> Identity:
+    """What makes this product the one it is."""
+    brand, category = normalised(product.brand or ""), normalised(product.category or "")
+    title = _spelled(_spelled(normalised(product.title), category, keep=True), brand, keep=False)
+    words, years, sizes = _sorted_out(title, product.year)
+    colour = normalised(product.colour or "") or tuple(COLOURS.intersection(words))
+    brand, category, colour = (tuple(sorted(part)) for part in (brand, category, colour))
+    letters = tuple(word for word in words if not _has_digit(word))
+    numbers = tuple(sorted(word for word in words if _has_digit(word)))
+    key = _key(brand, category, colour, (*sorted(letters), *numbers)) if words else ""
+    return Identity(brand, category, colour, letters, numbers, years, sizes, key)
+
+
+def identity_key(product: Product) -> str:
+    """The text two products share if and only if nothing but year, size and spelling differ.
+
+    It begins with VERSION, has at most about 600 characters, and is '' when the title holds no
+    word beside the brand, a year and a size.
+    """
+    return identity(product).key
+
+
+class _Plain(dict[int, str]):
+    """For str.translate: letters, digits and marks that belong to a letter stay, the rest parts."""
+
+    def __missing__(self, code: int) -> str:
+        letter = chr(code)
+        kept = letter.isalnum() or unicodedata.category(letter).startswith("M")
+        self[code] = "" if code in ACCENTS else LETTERS.get(letter, letter if kept else " ")
+        return self[code]
+
+
+_PLAIN = _Plain({ord(POINT): "."})
+DECIMAL = re.compile(r"(?<=\d)[.,](?=\d)")
+E_AFTER = ("se", "xe", "ze", "che", "she", "oe")
+
+
+def _folded(text: str) -> str:
+    if text.isascii():
+        return text.lower()
+    # Once more after folding: a dotted capital I becomes i and a mark, a mathematical A a capital.
+    return unicodedata.normalize("NFKD", unicodedata.normalize("NFKD", text).casefold())
+
+
+@lru_cache(maxsize=65_536)
+def _singular(word: str) -> str:
+    """One form for singular and plural: without s, then without what -es and -ies leave behind."""
+    if word in IRREGULAR:
+        return IRREGULAR[word]
+    if len(word) <= 3 or not (word.isascii() and word.isalpha()):
+        return word
+    if word.endswith("s") and not word.endswith(("ss", "us", "is")):
+        word = word[:-1]
+    if len(word) > 3 and word.endswith("ie"):
+        word = word[:-2] + "y"
+    elif len(word) > 3 and word.endswith(E_AFTER):
+        word = word[:-1]
+    return IRREGULAR.get(word, word)
+
+
+def _spelled(title: Words, name: Words, *, keep: bool) -> Words:
+    """The title with the words of a name taken out, or put as the name has them.
+
+    A name written with other spaces is found too: `O Leary` and `OLeary`, `tshirt` and `t shirt`.
+    """
+    if not Counter(name) - Counter(title):
+        return title if keep else _without(title, name)
+    letters = "".join(name)
+    for first in range(len(title)):
+        run, end = "", first
+        while end < len(title) and len(run) < len(letters):
+            run, end = run + title[end], end + 1
+        if run == letters:
+            return (*title[:first], *(name if keep else ()), *title[end:])
+    return title
+
+
+def _without(title: Words, name: Words) -> Words:
+    left = list(title)
+    for word in name:
+        left.remove(word)
+    return tuple(left)
+
+
+def _sorted_out(title: Words, year: int | None) -> tuple[Words, Words, Words]:
+    """The words of a title that say which product it is; its years; its sizes."""
+    words: list[str] = []
+    years = set() if year is None else {str(year)}
+    sizes: list[str] = []
+    before = ""
+    for word in title:
+        if _is_year(word, year):
+            years.add(word)
+        elif before in SIZE_WORDS and (NUMBER.fullmatch(word) or word in SIZES):
+            words = words[:-1] if words[-1:] == [before] else words
+            sizes.append(word)
+        elif word in SIZES and not NUMBER.fullmatch(before):
+            sizes.append(word)
+        else:
+            words.append(word)
+        before = "" if _is_year(word, year) else word
+    return tuple(words), tuple(sorted(years)), tuple(sorted(sizes))
+
+
+def _is_year(word: str, year: int | None) -> bool:
+    if not (len(word) == 4 and word.isdecimal()):
+        return False
+    return int(word) == year if year is not None else 1950 <= int(word) <= 2039
+
+
+def _has_digit(word: str) -> bool:
+    return not word.isalpha() and any(letter.isdigit() for letter in word)
+
+
+def _key(*parts: Iterable[str]) -> str:
+    key = VERSION + "|".join(" ".join(part) for part in parts)
+    if len(key) <= LONGEST_KEY:
+        return key
+    return key[:LONGEST_KEY] + "#" + hashlib.sha256(key.encode()).hexdigest()
+
+
+NUMBER = re.compile(r"\d{1,3}(\.\d+)?")
+"""A size in digits; after a number, a single letter is a unit: `5 l`."""
+
+SIZE_WORDS = frozenset(normalised("size sz eu eur uk us"))
+SIZES = frozenset(
+    normalised("xxs xs s m l xl xxl xxxl xxxxl 2xl 3xl 4xl 5xl 6xl small medium large")
+)
+COLOURS = frozenset(
+    normalised(
+        "beige black blue bronze brown burgundy charcoal copper coral cream cyan gold green grey"
+        " indigo ivory khaki lilac magenta maroon mint mustard navy olive orange pink purple red"
+        " rose silver tan taupe teal turquoise violet white yellow"
+    )
+)

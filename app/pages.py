@@ -1,0 +1,144 @@
+"""One page of matches: asks the paths and the words for more until the page is full.
+
+What is dropped or folded makes room for the next product, so a page is short only if there are no
+more products.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from math import nan
+
+from app.answers import Answer, Ask
+from app.config import Settings
+from app.fusion import fused
+from app.index_files import IndexFiles
+from app.paths import find
+from app.ranking import Candidates
+from app.shaping import Found, Shaped, asks_for_shape, shape
+from app.store import neighbours, pictures, products, verdicts, words
+from app.values import Hit, Query
+
+MORE = 4
+"""How many times as many are asked for when a page was not filled."""
+
+DEEPER = 4
+FUSED_LEAST = 100
+"""Fused lists are read deeper than the page, so that they have something in common."""
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """The matches of a page before their details, how they were found, and whether all were seen.
+
+    `words` says whether the words of the catalogue took part.
+    """
+
+    shaped: Shaped
+    answer: Answer
+    words: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A question with everything a page of its answers needs.
+
+    `ask.vector` counts only if `by_vector`; `by_words` are the words and their weight beside it.
+    """
+
+    ask: Ask
+    query: Query
+    by_vector: bool
+    by_words: tuple[str, float] | None
+    files: IndexFiles
+    settings: Settings
+
+
+def page(asked: Asked) -> Page:
+    """The first k products that the query wants to see."""
+    shown = _shown(asked)
+    ids = tuple(each.hit.product_id for each in shown)
+    asked = replace(asked, ask=replace(asked.ask, excluded=(*asked.ask.excluded, *ids)))
+    size = asked.ask.k
+    if asks_for_shape(asked.query):
+        size = 2 * size + 20
+    while True:
+        answer, hits, everything = _found(asked, size)
+        shaped = _shaped(asked, hits, shown)
+        if everything or len(shaped.kept) >= asked.ask.k:
+            return Page(_cut(shaped, asked.ask.k), answer, asked.by_words is not None)
+        size *= MORE
+
+
+def _found(asked: Asked, size: int) -> tuple[Answer, list[tuple[Hit, float]], bool]:
+    """The first `size` hits with their scores, and whether there are no others."""
+    if asked.by_words is None:
+        answer = find(replace(asked.ask, k=size), asked.files, asked.settings)
+        found = answer.candidates.hits
+        return answer, [(hit, hit.similarity) for hit in found], len(found) < size
+    return _fused(asked, max(DEEPER * size, FUSED_LEAST), *asked.by_words)
+
+
+def _fused(
+    asked: Asked, size: int, said: str, weight: float
+) -> tuple[Answer, list[tuple[Hit, float]], bool]:
+    """What the words of the catalogue find, fused with what the vector finds if there is one."""
+    ask, only = asked.ask, neighbours.passing(asked.ask.filters)
+    first = dict(words.find(ask.connection, ask.model, said, only, k=size, excluded=ask.excluded))
+    hits = {id_: Hit(id_, picture, nan) for id_, picture in first.items()}
+    lists: list[tuple[float, Sequence[int]]] = [(weight, list(first))]
+    answer = Answer(Candidates((), None, len(first)), "words", "the words of the catalogue")
+    everything = len(first) < size
+    if asked.by_vector:
+        answer = find(replace(ask, k=size), asked.files, asked.settings)
+        near = answer.candidates.hits
+        compared = words.hits(ask.connection, ask.model, ask.vector, list(first))
+        hits |= {hit.product_id: hit for hit in (*compared, *near)}
+        lists.append((1.0 - weight, [hit.product_id for hit in near]))
+        everything = everything and len(near) < size
+    scores = fused(lists)
+    return answer, [(hits[id_], score) for id_, score in scores.items()], everything
+
+
+def _shown(asked: Asked) -> list[Found]:
+    """The products of earlier pages, by the picture that is nearest to the query."""
+    connection, model = asked.ask.connection, asked.ask.model
+    ids = list(products.ids(connection, asked.query.shown).values())
+    if not ids:
+        return []
+    hits = words.hits(connection, model, asked.ask.vector, ids)
+    return _known(asked, [(hit, hit.similarity) for hit in hits])
+
+
+def _shaped(asked: Asked, hits: Sequence[tuple[Hit, float]], shown: Sequence[Found]) -> Shaped:
+    if not asks_for_shape(asked.query):
+        known = _known(asked, hits[: asked.ask.k])
+        return Shaped(tuple((each, ()) for each in known))
+    found = _known(asked, hits)
+    skus = [each.product.sku for each in (*found, *shown)]
+    decided = verdicts.around(asked.ask.connection, skus) if asked.query.fold else []
+    typo = asked.settings.typo_similarity
+    return shape(found, asked.query, shown=shown, verdicts=decided, typo=typo)
+
+
+def _known(asked: Asked, hits: Sequence[tuple[Hit, float]]) -> list[Found]:
+    """Hits with what is known of their products, and vectors where they are compared."""
+    connection, model = asked.ask.connection, asked.ask.model
+    known = products.by_id(connection, [hit.product_id for hit, _ in hits])
+    vectors = {}
+    if asked.query.near_match is not None:
+        vectors = pictures.vectors(connection, model, [hit.picture_id for hit, _ in hits])
+    return [
+        Found(hit, known[hit.product_id], score, vectors.get(hit.picture_id))
+        for hit, score in hits
+    ]
+
+
+def _cut(shaped: Shaped, k: int) -> Shaped:
+    """The first k, and of what was dropped only what the query or one of these drops."""
+    kept = shaped.kept[:k]
+    skus = {found.product.sku for found, _ in kept}
+    beyond = {found.product.sku for found, _ in shaped.kept[k:]}
+    dropped = tuple(drop for drop in shaped.dropped if drop.lost_to not in beyond - skus)
+    return Shaped(kept, dropped)

@@ -1,0 +1,111 @@
+"""Records what somebody decided about two products, unless earlier verdicts say otherwise."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from sqlalchemy import Connection, Engine, text
+
+from app.database import check_schema
+from app.errors import BadInput, UnknownProduct
+from app.filters import check_text
+from app.folding import Verdict
+from app.store import products, verdicts
+
+LOCK = 7_305_804_004
+"""Key of the advisory lock of those who decide: two verdicts at once could contradict."""
+
+
+class Contradiction(BadInput):
+    """Earlier verdicts say the opposite."""
+
+
+def decide(engine: Engine, sku_a: str, sku_b: str, same: bool, decided_by: str) -> Verdict:
+    """Record that two products are the same, or that they differ; an earlier verdict is replaced.
+
+    Verdicts hold through others: if A is the same as B and B differs from C, A differs from C.
+    Raises Contradiction, naming the verdicts in between, UnknownProduct, and BadInput for a product
+    beside itself, for text that PostgreSQL cannot hold, and without a name.
+    """
+    _check(sku_a, sku_b, decided_by)
+    # What the lock waited for must be seen after it, whatever the server's default is.
+    committed = engine.execution_options(isolation_level="READ COMMITTED")
+    with committed.begin() as connection:
+        check_schema(connection)
+        connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": LOCK})
+        _check_known(connection, [sku_a, sku_b])
+        pair = {sku_a, sku_b}
+        earlier = [
+            verdict
+            for verdict in verdicts.around(connection, [sku_a, sku_b])
+            if {verdict.sku_a, verdict.sku_b} != pair
+        ]
+        _check_chain(earlier, sku_a, sku_b, same)
+        return verdicts.record(connection, sku_a, sku_b, same, decided_by.strip())
+
+
+def _check(sku_a: str, sku_b: str, decided_by: str) -> None:
+    for sku in (sku_a, sku_b):
+        check_text("sku", sku)
+    check_text("name", decided_by)
+    if sku_a == sku_b:
+        raise BadInput(f"{sku_a} is one product; name two.")
+    if not decided_by.strip():
+        raise BadInput("Say who decides: a verdict has a name to it.")
+
+
+def _check_known(connection: Connection, skus: Sequence[str]) -> None:
+    found = products.ids(connection, skus)
+    unknown = [sku for sku in skus if sku not in found]
+    if unknown:
+        raise UnknownProduct(f"Nothing was recorded: no product has the sku {', '.join(unknown)}.")
+
+
+def _check_chain(earlier: Sequence[Verdict], sku_a: str, sku_b: str, same: bool) -> None:
+    from_a, from_b = _ways(earlier, sku_a), _ways(earlier, sku_b)
+    if same:
+        chain = _parted(earlier, from_a, from_b)
+        said = "the same"
+    else:
+        chain = from_a.get(sku_b)
+        said = "different"
+    if chain is not None:
+        raise Contradiction(
+            f"{sku_a} and {sku_b} cannot be {said}, because of earlier verdicts: "
+            f"{'; '.join(map(_told, chain))}. Change one of those first."
+        )
+
+
+def _ways(earlier: Iterable[Verdict], start: str) -> dict[str, list[Verdict]]:
+    """The skus that are the same as one, each with the shortest chain of verdicts that says so."""
+    beside: dict[str, list[tuple[str, Verdict]]] = {}
+    for verdict in earlier:
+        if verdict.same:
+            beside.setdefault(verdict.sku_a, []).append((verdict.sku_b, verdict))
+            beside.setdefault(verdict.sku_b, []).append((verdict.sku_a, verdict))
+    ways: dict[str, list[Verdict]] = {start: []}
+    reached = [start]
+    for sku in reached:
+        for other, verdict in beside.get(sku, ()):
+            if other not in ways:
+                ways[other] = [*ways[sku], verdict]
+                reached.append(other)
+    return ways
+
+
+def _parted(
+    earlier: Iterable[Verdict],
+    from_a: dict[str, list[Verdict]],
+    from_b: dict[str, list[Verdict]],
+) -> list[Verdict] | None:
+    """The chain from one sku to another that holds a single `different`."""
+    for verdict in earlier:
+        for one, other in ((verdict.sku_a, verdict.sku_b), (verdict.sku_b, verdict.sku_a)):
+            if not verdict.same and one in from_a and other in from_b:
+                return [*from_a[one], verdict, *reversed(from_b[other])]
+    return None
+
+
+def _told(verdict: Verdict) -> str:
+    said = "is the same as" if verdict.same else "differs from"
+    return f"{verdict.sku_a} {said} {verdict.sku_b} (by {verdict.decided_by})"
