@@ -333,9 +333,10 @@ def test_init_twice_changes_nothing(cat: Run) -> None:
 
 @pytest.mark.parametrize(
     "words",
-    [("ingest", "in"), ("search", "in/0.png"), ("delete", "A"), ("index", "rebuild"), ("status",)],
+    [("ingest", "in"), ("search", "in/0.png"), ("delete", "A"), ("index", "rebuild"), ("status",),
+     ("duplicates", "pairs"), ("duplicates", "decide", "A", "B", "--same", "--by", "Ada")],
     ids=" ".join,
-)
+)  # fmt: skip
 def test_before_init_every_command_says_to_run_it(
     lookalike: Run, empty_url: str, source: Path, monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path, words: tuple[str, ...],
