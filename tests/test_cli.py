@@ -281,6 +281,11 @@ def test_without_a_terminal_progress_is_plain_lines(
         (("eval", "none.csv"), "none.csv cannot be read"),
         (("eval", "no-sku.csv"), "columns query and expected_sku"),
         (("eval", "empty.jpg"), "columns query and expected_sku"),
+        (("duplicates", "decide", "A", "A", "--same", "--by", "Ada"), "name two"),
+        (("duplicates", "decide", "A", "B", "--same", "--by", "Ada"), "has the sku A, B"),
+        (("duplicates", "decide", "A", "a\0b", "--same", "--by", "Ada"), "NUL"),
+        (("duplicates", "evaluate", "none.csv"), "none.csv cannot be read"),
+        (("duplicates", "evaluate", "no-sku.csv"), "columns sku_a and sku_b"),
     ],
     ids=lambda value: " ".join(value)[:40] if isinstance(value, tuple) else "",
 )
@@ -304,7 +309,8 @@ def test_what_is_wrong_is_a_sentence_and_exit_code_1(
 @pytest.mark.parametrize(
     "words",
     [("ingest",), ("search", "--k", "ten"), ("delete",), ("nonsense",), ("index", "nonsense"),
-     ("ingest", "a", "--nonsense")],
+     ("ingest", "a", "--nonsense"), ("duplicates", "decide", "A", "B", "--by", "Ada"),
+     ("duplicates", "decide", "A", "B", "--same")],
     ids=" ".join,
 )  # fmt: skip
 def test_a_command_that_is_not_understood_has_exit_code_2(
@@ -327,9 +333,10 @@ def test_init_twice_changes_nothing(cat: Run) -> None:
 
 @pytest.mark.parametrize(
     "words",
-    [("ingest", "in"), ("search", "in/0.png"), ("delete", "A"), ("index", "rebuild"), ("status",)],
+    [("ingest", "in"), ("search", "in/0.png"), ("delete", "A"), ("index", "rebuild"), ("status",),
+     ("duplicates", "pairs"), ("duplicates", "decide", "A", "B", "--same", "--by", "Ada")],
     ids=" ".join,
-)
+)  # fmt: skip
 def test_before_init_every_command_says_to_run_it(
     lookalike: Run, empty_url: str, source: Path, monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path, words: tuple[str, ...],
@@ -508,6 +515,27 @@ STATUS = {
     "database", "migration", "model", "products", "pictures", "embeddings", "build",
     "build_age_seconds", "delta_rows",
 }  # fmt: skip
+
+
+def test_duplicates_are_listed_decided_and_measured(cat: Run, tmp_path: Path) -> None:
+    write_photos(tmp_path, range(3))
+    titles = ["Marria hat", "MARRIA  hats", "Coryard hat"]
+    source = write_csv(tmp_path / "in.csv", [
+        {"sku": f"P{n}", "title": title, "images": f"{n}.png"} for n, title in enumerate(titles)
+    ])  # fmt: skip
+    assert cat("ingest", source).code == 0
+    listed = cat("duplicates", "pairs", "--json").json
+    assert [(row["kept"], row["folded"], row["rule"]) for row in listed] == [
+        ("P0", "P1", "same words")
+    ]
+    pairs = write_csv(tmp_path / "pairs.csv", [{"sku_a": "P1", "sku_b": "P0"}])
+    assert cat("duplicates", "evaluate", pairs, "--json").json["precision"] == 1.0
+    assert "recall        1.000" in cat("duplicates", "evaluate", pairs).out
+    decided = cat("duplicates", "decide", "P1", "P0", "--different", "--by", "Ada", "--json")
+    assert decided.json["same"] is False and decided.json["decided_by"] == "Ada"
+    assert "No two products" in cat("duplicates", "pairs").err
+    cat("duplicates", "decide", "P2", "P0", "--same", "--by", "Ada")
+    assert "verdict" in cat("duplicates", "pairs", "--limit", "1").out
 
 
 def test_status_is_well_when_all_is_there(cat: Run, source: Path) -> None:

@@ -25,7 +25,9 @@ from ingest.demo import draw_catalogue
 REPO = Path(__file__).resolve().parent.parent
 GUIDES = [
     REPO / name
-    for name in ("README.md", "docs/ingest.md", "docs/duplicates.md", "docs/analysts.md", "docs/ops.md")
+    for name in (
+        "README.md", "docs/ingest.md", "docs/duplicates.md", "docs/analysts.md", "docs/ops.md",
+    )
 ]  # fmt: skip
 PAGES = [
     *(REPO / name for name in ("README.md", "CHANGELOG.md", "CONTRIBUTING.md")),

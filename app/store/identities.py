@@ -1,4 +1,4 @@
-"""SQL of `product.identity_key`: which keys another version of the normaliser made, and new ones."""
+"""SQL of `product.identity_key`: which keys another version of the normaliser made."""
 
 from __future__ import annotations
 
