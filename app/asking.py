@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -24,7 +25,10 @@ class Decoder(Protocol):
     def __call__(self, data: bytes, *, at_least: int | None = None) -> Image.Image: ...
 
 
-Stage = Callable[[str], object]
+class Clock(Protocol):
+    """Times the stages of a search."""
+
+    def stage(self, name: str) -> AbstractContextManager[None]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,12 +103,6 @@ class QueryEncoder:
         return found
 
 
-class Clock(Protocol):
-    """Times the stages of a search."""
-
-    def stage(self, name: str) -> object: ...
-
-
 def check(query: Query) -> None:
     """Raise BadInput for a query that asks nothing, or things that do not go together."""
     if query.vector is not None and (_pictures(query) or query.sku or query.words):
@@ -158,13 +156,13 @@ def _need_words(encoder: Encoder) -> None:
         )
 
 
-def _part(data: bytes, region: Region | None, decode: Decoder, side: int) -> Image.Image:
+def _part(data: bytes, region: Region | None, decode: Decoder, side: int | None) -> Image.Image:
     """A picture or the region of it, decoded no smaller than the encoder needs."""
     if region is None:
         return decode(data, at_least=side)
     left, top, right, bottom = region
     narrowest = min(right - left, bottom - top)
-    picture = decode(data, at_least=int(side / narrowest) + 1)
+    picture = decode(data, at_least=None if side is None else int(side / narrowest) + 1)
     width, height = picture.size
     edges = (int(left * width), int(top * height), round(right * width), round(bottom * height))
     return picture.crop((*edges[:2], max(edges[2], edges[0] + 1), max(edges[3], edges[1] + 1)))

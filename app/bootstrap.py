@@ -10,6 +10,7 @@ from typing import Generic, TypeVar
 from PIL import Image
 from sqlalchemy import Engine
 
+from app.asking import QueryEncoder
 from app.catalog import CatalogService
 from app.config import Settings
 from app.database import make_engine, make_quick_engine
@@ -120,11 +121,9 @@ class App:
     def search(self) -> SearchService:
         return SearchService(
             self.engine,
-            self.encoder,
+            QueryEncoder(self.encoder, self._decode, self._decode_strange),
             self.files,
             self.settings,
-            decoder=self._decode,
-            strange_decoder=self._decode_strange,
             quick=QuickSearch(self.quick_engine, self.files, self.settings),
             sampler=self.sampler if self.settings.sample_queries else None,
             observe=self.metrics.searched,

@@ -130,8 +130,7 @@ def _known(asked: Asked, hits: Sequence[tuple[Hit, float]]) -> list[Found]:
     if asked.query.near_match is not None:
         vectors = pictures.vectors(connection, model, [hit.picture_id for hit, _ in hits])
     return [
-        Found(hit, known[hit.product_id], score, vectors.get(hit.picture_id))
-        for hit, score in hits
+        Found(hit, known[hit.product_id], score, vectors.get(hit.picture_id)) for hit, score in hits
     ]
 
 

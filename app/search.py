@@ -4,51 +4,39 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
-from PIL import Image
 from sqlalchemy import Connection, Engine
 
+from app import asking
 from app.answers import Answer, Ask, by_build
+from app.asking import Encoded, QueryEncoder
 from app.config import Settings
 from app.database import check_schema, snapshot
-from app.encoders import Encoder
-from app.errors import BadInput, ModelMismatch, NoModel, NoWords, ReplicaConflict, UnknownProduct
-from app.filters import check_text
+from app.errors import BadInput, ModelMismatch, NoModel, ReplicaConflict, UnknownProduct
 from app.index_files import IndexFiles
-from app.paths import find
+from app.pages import Asked, page
 from app.quick import QuickSearch
 from app.sampling import QuerySampler
+from app.shaping import asks_for_shape, similarity_of
 from app.store import models, pictures, products
-from app.values import Match, Model, Plan, Query, SearchResult, Vector
-
-
-class Decoder(Protocol):
-    """Bytes to an RGB picture whose sides stay at least `at_least` pixels; raises BadImage."""
-
-    def __call__(self, data: bytes, *, at_least: int | None = None) -> Image.Image: ...
+from app.values import Dropped, Folded, Hit, Match, Model, Plan, Query, SearchResult, Vector
 
 
 class SearchService:
-    """Finds products. Safe to use from several threads; holds no state that matters.
-
-    `encoder` loads the encoder of the active model when first called; `decoder` reads pictures the
-    operator vouches for and `strange_decoder` those of anybody.
-    """
+    """Finds products. Safe to use from several threads; holds no state that matters."""
 
     def __init__(
         self,
         engine: Engine,
-        encoder: Callable[[], Encoder],
+        encoder: QueryEncoder,
         files: IndexFiles,
         settings: Settings,
         *,
-        decoder: Decoder,
-        strange_decoder: Decoder,
         quick: QuickSearch | None = None,
         sampler: QuerySampler | None = None,
         observe: Callable[[Plan], None] | None = None,
@@ -57,7 +45,6 @@ class SearchService:
         self._encoder = encoder
         self._files = files
         self._settings = settings
-        self._decoders = {False: decoder, True: strange_decoder}
         self._quick = quick
         self._sampler = sampler
         self._observe = observe
@@ -74,97 +61,70 @@ class SearchService:
         """
         self._check(query)
         clock = _Clock()
-        encoded = self._encode(query, clock)
+        encoded = self._encoder.encode(query, clock)
         found = self._at_once(query, encoded, clock)
         if found is None:
             try:
                 found = self._in_turn(query, encoded, clock)
             except ReplicaConflict:  # a later snapshot does not hold up what this one did
                 found = self._in_turn(query, encoded, clock)
-        if self._sampler and encoded is not None and found.lag is None:
+        if self._sampler and encoded.pictures and found.lag is None:
             self._sampler.offer(found.model.id, found.vector)
         plan = _plan(found, query, clock)
         if self._observe:
             self._observe(plan)
-        return SearchResult(found.matches, plan)
+        return SearchResult(found.matches, plan, found.dropped)
 
-    def _at_once(
-        self, query: Query, encoded: tuple[str, Vector] | None, clock: _Clock
-    ) -> _Found | None:
+    def _at_once(self, query: Query, encoded: Encoded, clock: _Clock) -> _Found | None:
         """The answer in one statement, if nothing about the query needs more."""
-        if self._quick is None or self._quick.known is None or query.filters:
+        known = self._quick.known if self._quick is not None else None
+        if known is None or query.filters or query.sku or asks_for_shape(query):
             return None
-        model, build = self._quick.known
-        if encoded is not None and encoded[0] == model.fingerprint:
-            vector = _rounded(encoded[1], model)
-        elif query.vector is not None and query.model_id == model.id:
-            vector = _rounded(query.vector, model)
+        model, build = known
+        if query.vector is not None and query.model_id == model.id:
+            vector = _rounded(encoded.towards(query, query.vector), model)
+        elif encoded.fingerprint == model.fingerprint and _by_words(query, encoded) is None:
+            vector = _rounded(encoded.towards(query), model)
         else:
             return None
+        assert self._quick is not None
         with clock.stage("search"):
             found = self._quick.find(model, build, vector, query.k, ())
         if found is None:
             return None
         answer = by_build(found.candidates, build, found.delta_rows)
         with clock.stage("details"):
-            matches = _matches(answer, {row.product_id: row for row in found.rows})
+            rows = {row.product_id: row for row in found.rows}
+            matches = _matches([(hit, ()) for hit in answer.candidates.hits], rows)
         return _Found(matches, answer, model, vector, found.lag)
 
-    def _in_turn(self, query: Query, encoded: tuple[str, Vector] | None, clock: _Clock) -> _Found:
+    def _in_turn(self, query: Query, encoded: Encoded, clock: _Clock) -> _Found:
         """The answer of whatever path can give it, all in one snapshot."""
         with snapshot(self._engine) as connection:
             with clock.stage("search"):
                 model, lag = self._model(connection, query, encoded)
-                ask = self._ask(connection, model, query, encoded)
-                answer = find(ask, self._files, self._settings)
+                asked = self._asked(connection, model, query, encoded)
+                found = page(asked)
             with clock.stage("details"):
-                hits = answer.candidates.hits
-                pairs = [(hit.product_id, hit.picture_id) for hit in hits]
-                matches = _matches(answer, products.details(connection, pairs))
-        if self._quick is not None and answer.build is not None:
-            self._quick.known = (model, answer.build)
-        return _Found(matches, answer, model, ask.vector, lag)
+                kept = [(each.hit, folded) for each, folded in found.shaped.kept]
+                pairs = [(hit.product_id, hit.picture_id) for hit, _ in kept]
+                matches = _matches(kept, products.details(connection, pairs))
+        if self._quick is not None and found.answer.build is not None:
+            self._quick.known = (model, found.answer.build)
+        return _Found(
+            matches, found.answer, model, asked.ask.vector, lag,
+            found.shaped.dropped, _readers(query, encoded, found.words),
+        )  # fmt: skip
 
     def _check(self, query: Query) -> None:
-        given = [query.picture, query.sku, query.words, query.vector]
-        if sum(part is not None for part in given) != 1:
-            raise BadInput("A search takes exactly one of: a picture, a sku, words, a vector.")
+        asking.check(query)
         if not 1 <= query.k <= self._settings.max_k:
             raise BadInput(
                 f"k is {query.k}; ask for 1 to {self._settings.max_k} products at a time."
             )
-        check_text("sku", query.sku or "")
-        check_text("text", query.words or "")
-
-    def _encode(self, query: Query, clock: _Clock) -> tuple[str, Vector] | None:
-        """The query's vector and the fingerprint of its encoder; None where none is needed."""
-        if query.picture is not None:
-            with clock.stage("load"):
-                encoder = self._encoder()
-            with clock.stage("decode"):
-                decoder = self._decoders[query.stranger]
-                picture = decoder(query.picture, at_least=encoder.input_side)
-            with clock.stage("encode"):
-                return encoder.fingerprint, encoder.encode_pictures([picture])[0]
-        if query.words is not None:
-            return self._encode_words(query.words, clock)
-        return None
-
-    def _encode_words(self, words: str, clock: _Clock) -> tuple[str, Vector]:
-        if not words.strip():
-            raise BadInput("There are no words to search for.")
-        with clock.stage("load"):
-            encoder = self._encoder()
-        if not encoder.reads_words:
-            raise NoWords(
-                f"The model {encoder.name} reads pictures only and cannot search by words. "
-                "Search with a picture or a sku, or use a CLIP model."
-            )
-        with clock.stage("encode"):
-            return encoder.fingerprint, encoder.encode_words([words])[0]
 
     def _model(
-        self, connection: Connection, query: Query, encoded: tuple[str, Vector] | None
+        self, connection: Connection, query: Query, encoded: Encoded
     ) -> tuple[Model, float | None]:
         """The active model, once it is certain that the query's vector is one of its own, and
         how many seconds a replica is behind."""
@@ -174,7 +134,7 @@ class SearchService:
         model, lag = models.active_and_lag(connection)
         if model is None:
             raise NoModel()
-        if encoded is not None and encoded[0] != model.fingerprint:
+        if encoded.fingerprint not in (None, model.fingerprint):
             raise ModelMismatch(
                 "The model of this database was changed while this process had the previous one "
                 f"loaded; it is now {model.name}. Start the process again."
@@ -186,23 +146,18 @@ class SearchService:
             )
         return model, lag
 
-    def _ask(
-        self,
-        connection: Connection,
-        model: Model,
-        query: Query,
-        encoded: tuple[str, Vector] | None,
-    ) -> Ask:
+    def _asked(self, connection: Connection, model: Model, query: Query, encoded: Encoded) -> Asked:
         excluded: tuple[int, ...] = ()
+        of_product = query.vector
         if query.sku is not None:
             product_id = _product_id(connection, query.sku)
-            vector, excluded = _vector_of(connection, model, query.sku, product_id), (product_id,)
-        elif encoded is not None:
-            vector = encoded[1]
-        else:
-            assert query.vector is not None
-            vector = query.vector
-        return Ask(connection, model, _rounded(vector, model), query.k, query.filters, excluded)
+            of_product = _vector_of(connection, model, query.sku, product_id)
+            excluded = (product_id,)
+        towards = encoded.towards(query, of_product)
+        vector = _rounded(np.ones(model.dim, np.float32) if towards is None else towards, model)
+        ask = Ask(connection, model, vector, query.k, query.filters, excluded)
+        words = _by_words(query, encoded)
+        return Asked(ask, query, towards is not None, words, self._files, self._settings)
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,6 +169,8 @@ class _Found:
     model: Model
     vector: Vector
     lag: float | None
+    dropped: tuple[Dropped, ...] = ()
+    words: str | None = None
 
 
 class _Clock:
@@ -233,8 +190,25 @@ class _Clock:
         return self.ms | {"total": round((time.perf_counter() - self._began) * 1000, 3)}
 
 
-def _rounded(vector: Vector, model: Model) -> Vector:
+def _by_words(query: Query, encoded: Encoded) -> tuple[str, float] | None:
+    """The words that are looked up in the catalogue, and their weight beside the vector."""
+    if query.words is None or query.words_by == "model":
+        return None
+    alone = query.picture is None and not query.more_pictures and query.sku is None
+    if encoded.words is None:
+        return query.words, 1.0 if alone else query.words_weight
+    return query.words, 0.5 if alone else query.words_weight / 2
+
+
+def _readers(query: Query, encoded: Encoded, catalogue: bool) -> str | None:
+    """What read the words of a query."""
+    readers = [("model", encoded.words is not None), ("catalogue", catalogue)]
+    return " and ".join(name for name, read in readers if read) or None
+
+
+def _rounded(vector: Vector | None, model: Model) -> Vector:
     """The vector as every path uses it: rounded once to float16, the precision of the table."""
+    assert vector is not None
     wide = vector.astype(np.float64)
     length = math.sqrt(wide @ wide) if wide.shape == (model.dim,) else math.nan
     if not math.isfinite(length):
@@ -265,19 +239,22 @@ def _vector_of(connection: Connection, model: Model, sku: str, product_id: int) 
     return mean
 
 
-def _matches(answer: Answer, rows: Mapping[int, Any]) -> tuple[Match, ...]:
-    """The hits with the details in the rows of their products (id)."""
+def _matches(
+    kept: Sequence[tuple[Hit, tuple[Folded, ...]]], rows: Mapping[int, Any]
+) -> tuple[Match, ...]:
+    """The hits with the details in the rows of their products (id), and what is folded in."""
     return tuple(
         Match(
             rank=rank,
             product=products.product_of(rows[hit.product_id]),
             product_id=hit.product_id,
             picture_id=hit.picture_id,
-            similarity=hit.similarity,
+            similarity=similarity_of(hit),
             image=rows[hit.product_id].uri,
             thumbnail=bytes(rows[hit.product_id].thumbnail),
+            folded=folded,
         )
-        for rank, hit in enumerate(answer.candidates.hits, start=1)
+        for rank, (hit, folded) in enumerate(kept, start=1)
     )
 
 
@@ -291,15 +268,24 @@ def _plan(found: _Found, query: Query, clock: _Clock) -> Plan:
         delta_rows=answer.delta_rows,
         candidates=answer.candidates.looked_at,
         vanished=answer.candidates.vanished,
-        shortfall=_shortfall(len(found.matches), query),
+        shortfall=_shortfall(found, query),
+        words=found.words,
         replica_lag_s=found.lag,
         ms=clock.total(),
     )
 
 
-def _shortfall(found: int, query: Query) -> str | None:
-    if found >= query.k:
+def _shortfall(found: _Found, query: Query) -> str | None:
+    """Why fewer came back than were asked for; None if they did not."""
+    if len(found.matches) >= query.k:
         return None
     what = "products match the filter" if query.filters else "products have a picture"
-    others = "other " if query.sku is not None else ""
-    return f"only {found} {others}{what} with an embedding under the active model"
+    if found.answer.path == "words":
+        what = "products have these words in the catalogue, and a picture"
+    others = "other " if query.sku is not None or query.shown else ""
+    folded = sum(len(match.folded) for match in found.matches)
+    less = [f"{folded} were folded"] * (folded > 0)
+    less += [f"{len(found.dropped)} were dropped"] * bool(found.dropped)
+    because = f" ({', '.join(less)})" if less else ""
+    count = len(found.matches)
+    return f"only {count} {others}{what} with an embedding under the active model{because}"

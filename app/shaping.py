@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from app.folding import Candidate, Verdict, fold
+from app.folding import Candidate, Fold, Verdict, fold
 from app.values import Dropped, Folded, Hit, Product, Query, Vector
 
 LIKE_QUERY = "the same photo as the query"
@@ -142,7 +142,12 @@ def _folded(
             continue
         keeper = by_sku[group.keeper.product.sku]
         folded = tuple(
-            Folded(each.candidate.product, each.rule, each.matched_by, _similarity(by_sku, each.candidate))
+            Folded(
+                each.candidate.product,
+                each.rule,
+                each.matched_by,
+                _similarity(by_sku, each.candidate),
+            )
             for each in group.folded
         )
         kept.append((keeper, folded))
@@ -150,8 +155,8 @@ def _folded(
     return kept, dropped
 
 
-def _similarity(by_sku: Mapping[str, Found], candidate: Candidate) -> float | None:
-    return similarity_of(by_sku[candidate.product.sku].hit)
+def _similarity(by_sku: Mapping[str, Found], fold: Fold) -> float | None:
+    return similarity_of(by_sku[fold.candidate.sku].hit)
 
 
 def similarity_of(hit: Hit) -> float | None:

@@ -83,7 +83,7 @@ def _fields(match: Match) -> dict[str, Any]:
     return {
         "rank": match.rank,
         "sku": product.sku,
-        "similarity": round(match.similarity, 6),
+        "similarity": None if match.similarity is None else round(match.similarity, 6),
         "title": product.title,
         "brand": product.brand,
         "category": product.category,
@@ -100,7 +100,7 @@ def _row(match: Match) -> tuple[object, ...]:
     product = match.product
     price = "" if product.price is None else f"{product.price:.2f} {product.currency or ''}".strip()
     return (
-        match.rank, f"{match.similarity:.3f}", product.sku, product.title, product.brand,
+        match.rank, "" if match.similarity is None else f"{match.similarity:.3f}", product.sku, product.title, product.brand,
         product.category, product.year, price,
     )  # fmt: skip
 

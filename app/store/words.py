@@ -57,8 +57,6 @@ def find(
 def hits(connection: Connection, model: Model, query: Vector, products: Sequence[int]) -> list[Hit]:
     """The picture of each of these products (id) that is nearest to a vector."""
     only = Passing("p.id = ANY(CAST(%(filter_0)s AS bigint[]))", {"filter_0": list(products)})
-    found = neighbours.exact_filtered(
-        connection, model, query, only, k=len(products), excluded=()
-    )
+    found = neighbours.exact_filtered(connection, model, query, only, k=len(products), excluded=())
     assert found is not None
     return list(found.hits)

@@ -101,7 +101,7 @@ def _card(match: Match) -> str:
     thumbnail = b64encode(match.thumbnail).decode("ascii")
     title = escape(product.title or product.sku)
     facts = (product.brand, product.category, product.colour, product.year)
-    filled = min(1.0, max(0.0, match.similarity))
+    filled = min(1.0, max(0.0, match.similarity or 0.0))
     return (
         f'<div class=card><img alt="{title}" src="data:image/jpeg;base64,{thumbnail}">'
         f'<div class=words><div class=title title="{title}">{title}</div>'
