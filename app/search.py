@@ -19,6 +19,7 @@ from app.encoders import Encoder
 from app.errors import BadInput, ModelMismatch, NoModel, NoWords, ReplicaConflict, UnknownProduct
 from app.filters import check_text
 from app.index_files import IndexFiles
+from app.meanings import Meanings
 from app.paths import Answer, Ask, by_build, find
 from app.quick import QuickSearch
 from app.sampling import QuerySampler
@@ -50,6 +51,7 @@ class SearchService:
         strange_decoder: Decoder,
         quick: QuickSearch | None = None,
         sampler: QuerySampler | None = None,
+        meanings: Meanings | None = None,
         observe: Callable[[Plan], None] | None = None,
     ) -> None:
         self._engine = engine
@@ -59,6 +61,7 @@ class SearchService:
         self._decoders = {False: decoder, True: strange_decoder}
         self._quick = quick
         self._sampler = sampler
+        self._meanings = meanings
         self._observe = observe
         self._schema_checked = False
 
@@ -85,6 +88,8 @@ class SearchService:
         plan = _plan(found, query, clock)
         if self._observe:
             self._observe(plan)
+        if self._meanings and query.words is None:
+            return SearchResult(self._meanings.spoken(found.matches, found.model.id), plan)
         return SearchResult(found.matches, plan)
 
     def _at_once(

@@ -21,9 +21,11 @@ ROWS = [
     ingest
     app.liveness app.metrics_server
     app.search app.catalog app.indexer app.evaluation app.health app.runs app.migrate app.audit
-    app.quick
+    app.calibrator
+    app.quick app.meanings
     app.paths app.sampling app.index_files app.content app.recall
     app.store app.ann app.encoders app.images app.sandbox app.filters app.ranking
+    app.calibration
     app.metrics
     app.database app.embedded_server app.server_user app.postgres app.refusals
     app.tables app.values app.config

@@ -9,7 +9,18 @@ import sys
 import click
 from pydantic import ValidationError
 
-from app.cli import catalogue, database, demo, evaluate, index, page, search, status, worker
+from app.cli import (
+    calibrate,
+    catalogue,
+    database,
+    demo,
+    evaluate,
+    index,
+    page,
+    search,
+    status,
+    worker,
+)
 from app.errors import LookalikeError
 
 INTERRUPTED = 130
@@ -36,6 +47,7 @@ for _command in (
     worker.worker,
     search.search,
     evaluate.evaluate,
+    calibrate.calibrate,
     status.status,
     page.page,
     demo.demo,
