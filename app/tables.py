@@ -95,7 +95,7 @@ def _count(name: str) -> Column[int]:
 def _cut_off(name: str, claim: str, pairs: str, others: str) -> Iterator[Column[Any]]:
     """A cosine distance, and the number of pairs on either side that it was fitted from."""
     up_to = f"cosine distance (0 to 2) up to which two pictures {claim}; null: not known"
-    yield Column(name, REAL, comment=up_to)
+    yield Column(f"{name}_distance", REAL, comment=up_to)
     for suffix, which in (("pairs", pairs), ("others", others)):
         yield Column(
             f"{name}_{suffix}", Integer, nullable=False, server_default=text("0"),
@@ -251,11 +251,13 @@ calibration = Table(
     _moment("calibrated_at"),
     PrimaryKeyConstraint("model_id", "category"),
     CheckConstraint(
-        "same_photo BETWEEN 0 AND 2 AND same_product BETWEEN 0 AND 2 AND similar BETWEEN 0 AND 2",
+        "same_photo_distance BETWEEN 0 AND 2 AND same_product_distance BETWEEN 0 AND 2"
+        " AND similar_distance BETWEEN 0 AND 2",
         name="range",
     ),
     CheckConstraint(
-        "same_photo <= same_product AND same_product <= similar AND same_photo <= similar",
+        "same_photo_distance <= same_product_distance AND same_product_distance <= similar_distance"
+        " AND same_photo_distance <= similar_distance",
         name="increasing",
     ),
     CheckConstraint(

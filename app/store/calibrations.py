@@ -9,8 +9,9 @@ from sqlalchemy import Connection, Row, text
 
 from app.values import Calibration, CutOff
 
+SUFFIXES = ("_distance", "_pairs", "_others")
 CUT_OFFS = ("same_photo", "same_product", "similar")
-COLUMNS = tuple(f"{cut}{suffix}" for cut in CUT_OFFS for suffix in ("", "_pairs", "_others"))
+COLUMNS = tuple(cut + suffix for cut in CUT_OFFS for suffix in SUFFIXES)
 
 
 def read(connection: Connection, model_id: int) -> tuple[Calibration, ...]:
@@ -46,5 +47,9 @@ def _values(calibration: Calibration) -> dict[str, Any]:
     values: dict[str, Any] = {"category": calibration.category or ""}
     for name in CUT_OFFS:
         cut: CutOff = getattr(calibration, name)
-        values |= {name: cut.distance, f"{name}_pairs": cut.pairs, f"{name}_others": cut.others}
+        values |= {
+            f"{name}_distance": cut.distance,
+            f"{name}_pairs": cut.pairs,
+            f"{name}_others": cut.others,
+        }
     return values
