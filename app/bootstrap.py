@@ -19,6 +19,7 @@ from app.errors import ModelMismatch, ModelUnavailable
 from app.images import ImageLimits, decode
 from app.index_files import IndexFiles
 from app.indexer import Indexer
+from app.meanings import Meanings
 from app.metrics import SearchMetrics
 from app.quick import QuickSearch
 from app.sampling import QuerySampler
@@ -126,6 +127,7 @@ class App:
             self.settings,
             quick=QuickSearch(self.quick_engine, self.files, self.settings),
             sampler=self.sampler if self.settings.sample_queries else None,
+            meanings=Meanings(self.engine),
             observe=self.metrics.searched,
         )
 

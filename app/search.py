@@ -19,6 +19,7 @@ from app.config import Settings
 from app.database import check_schema, snapshot
 from app.errors import BadInput, ModelMismatch, NoModel, ReplicaConflict, UnknownProduct
 from app.index_files import IndexFiles
+from app.meanings import Meanings
 from app.pages import Asked, page
 from app.quick import QuickSearch
 from app.sampling import QuerySampler
@@ -39,6 +40,7 @@ class SearchService:
         *,
         quick: QuickSearch | None = None,
         sampler: QuerySampler | None = None,
+        meanings: Meanings | None = None,
         observe: Callable[[Plan], None] | None = None,
     ) -> None:
         self._engine = engine
@@ -47,6 +49,7 @@ class SearchService:
         self._settings = settings
         self._quick = quick
         self._sampler = sampler
+        self._meanings = meanings
         self._observe = observe
         self._schema_checked = False
 
@@ -73,7 +76,10 @@ class SearchService:
         plan = _plan(found, query, clock)
         if self._observe:
             self._observe(plan)
-        return SearchResult(found.matches, plan, found.dropped)
+        matches = found.matches
+        if self._meanings and not (query.words or encoded.without):
+            matches = self._meanings.spoken(matches, found.model.id)
+        return SearchResult(matches, plan, found.dropped)
 
     def _at_once(self, query: Query, encoded: Encoded, clock: _Clock) -> _Found | None:
         """The answer in one statement, if nothing about the query needs more."""

@@ -146,7 +146,7 @@ def _folded(
                 each.candidate.product,
                 each.rule,
                 each.matched_by,
-                _similarity(by_sku, each.candidate),
+                _similarity(by_sku, each),
             )
             for each in group.folded
         )
@@ -155,8 +155,8 @@ def _folded(
     return kept, dropped
 
 
-def _similarity(by_sku: Mapping[str, Found], fold: Fold) -> float | None:
-    return similarity_of(by_sku[fold.candidate.sku].hit)
+def _similarity(by_sku: Mapping[str, Found], each: Fold) -> float | None:
+    return similarity_of(by_sku[each.candidate.sku].hit)
 
 
 def similarity_of(hit: Hit) -> float | None:

@@ -5,6 +5,7 @@ What SQLAlchemy cannot say (partitions, the stamp trigger, HNSW) lives in the mi
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from pgvector.sqlalchemy import HALFVEC
@@ -33,7 +34,7 @@ from sqlalchemy.dialects.postgresql import JSONB, TSVECTOR
 from sqlalchemy.dialects.postgresql.base import ischema_names
 from sqlalchemy.types import UserDefinedType
 
-SCHEMA_REVISION = "0004"
+SCHEMA_REVISION = "0005"
 """The migration this code is written for; a test compares it with the newest in `alembic/`."""
 
 WORDS = """to_tsvector('simple'::regconfig, regexp_replace(normalize(left(
@@ -44,6 +45,7 @@ VEC_COMMENT = "unit-length embedding, float16; compare with <=> (cosine)"
 STAMP_COMMENT = (
     "transaction that last wrote this row; set by a trigger, whatever the statement says"
 )
+CATEGORY_COMMENT = "products of this category only; empty: the whole catalogue"
 
 
 class _PlainType(UserDefinedType[Any]):
@@ -88,6 +90,17 @@ def _moment(name: str) -> Column[Any]:
 
 def _count(name: str) -> Column[int]:
     return Column(name, BigInteger, nullable=False, server_default=text("0"))
+
+
+def _cut_off(name: str, claim: str, pairs: str, others: str) -> Iterator[Column[Any]]:
+    """A cosine distance, and the number of pairs on either side that it was fitted from."""
+    up_to = f"cosine distance (0 to 2) up to which two pictures {claim}; null: not known"
+    yield Column(f"{name}_distance", REAL, comment=up_to)
+    for suffix, which in (("pairs", pairs), ("others", others)):
+        yield Column(
+            f"{name}_{suffix}", Integer, nullable=False, server_default=text("0"),
+            comment=f"number of pairs {which}",
+        )  # fmt: skip
 
 
 product = Table(
@@ -257,6 +270,34 @@ duplicate_verdict = Table(
     _moment("decided_at"),
     PrimaryKeyConstraint("sku_a", "sku_b"),
     CheckConstraint('sku_a COLLATE "C" < sku_b COLLATE "C"', name="ordered"),
+)
+
+calibration = Table(
+    "calibration",
+    metadata,
+    Column("model_id", Integer, ForeignKey("model.id", ondelete="CASCADE")),
+    Column("category", Text, server_default="", comment=CATEGORY_COMMENT),
+    *_cut_off("same_photo", "are the same photo", "that are the same photo", "that are not"),
+    *_cut_off("same_product", "show the same product", "of the same product", "that are not"),
+    *_cut_off("similar", "show similar products", "of one category", "of two categories"),
+    _moment("calibrated_at"),
+    PrimaryKeyConstraint("model_id", "category"),
+    CheckConstraint(
+        "same_photo_distance BETWEEN 0 AND 2 AND same_product_distance BETWEEN 0 AND 2"
+        " AND similar_distance BETWEEN 0 AND 2",
+        name="range",
+    ),
+    CheckConstraint(
+        "same_photo_distance <= same_product_distance AND same_product_distance <= similar_distance"
+        " AND same_photo_distance <= similar_distance",
+        name="increasing",
+    ),
+    CheckConstraint(
+        "least(same_photo_pairs, same_photo_others, same_product_pairs, same_product_others,"
+        " similar_pairs, similar_others) >= 0",
+        name="pairs",
+    ),
+    comment="what a cosine distance means under a model, as `lookalike calibrate` fitted it",
 )
 
 ingest_run = Table(

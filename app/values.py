@@ -17,6 +17,9 @@ Vectors = NDArray[np.float32]
 Vector = NDArray[np.float32]
 """One embedding: shape (dim,), float32, of length 1."""
 
+Meaning = Literal["same photo", "same product", "similar"]
+"""What a distance between two pictures is called, from the strongest claim to the weakest."""
+
 SearchPath = Literal["faiss", "faiss-filtered", "pgvector-hnsw", "exact", "words"]
 
 
@@ -181,6 +184,8 @@ class Match:
     """Where the picture came from, as the catalogue names it."""
     thumbnail: bytes
     folded: tuple[Folded, ...] = ()
+    means: Meaning | None = None
+    """What the similarity amounts to, where the model is calibrated and the query a picture."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -254,3 +259,29 @@ class Crossovers:
 
     exact_pictures: int = 500
     deep_share: float = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class CutOff:
+    """The cosine distance (0 to 2) up to which a meaning holds; None where it is not known.
+
+    It was fitted from `pairs` pairs of pictures of which the meaning holds and `others` of which
+    it does not.
+    """
+
+    distance: float | None
+    pairs: int
+    others: int
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """A row of `calibration`: the cut-offs of a category, or of the whole catalogue (None).
+
+    Those that are known do not decrease from `same_photo` over `same_product` to `similar`.
+    """
+
+    category: str | None
+    same_photo: CutOff
+    same_product: CutOff
+    similar: CutOff

@@ -21,14 +21,14 @@ ROWS = [
     ingest
     app.liveness app.metrics_server
     app.search app.catalog app.indexer app.evaluation app.health app.runs app.migrate app.audit
-    app.pages
-    app.quick app.tuning app.verdicts app.duplicates
+    app.pages app.calibrator
+    app.quick app.meanings app.tuning app.verdicts app.duplicates
     app.paths
     app.filtered
     app.asking app.answers app.sampling app.index_files app.content app.recall
     app.shaping
     app.store app.ann app.encoders app.images app.sandbox app.filters app.ranking
-    app.folding app.identity app.typos app.grouping
+    app.folding app.identity app.typos app.grouping app.calibration
     app.metrics
     app.database app.embedded_server app.server_user app.postgres app.refusals
     app.tables app.values app.config

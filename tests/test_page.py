@@ -27,6 +27,7 @@ from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
 from app import embedded_server
 from app.bootstrap import App
 from app.config import Settings
+from app.values import Query
 from ingest.demo import draw_catalogue
 from ingest.load import load
 
@@ -58,6 +59,10 @@ class Shop:
     expected_sku: str
 
 
+CUT_OFFS = """INSERT INTO calibration (model_id, same_product_distance, similar_distance)
+    SELECT id, 0.3, 2 FROM model"""
+
+
 @pytest.fixture(scope="module")
 def shop() -> Iterator[Shop]:
     """32 drawn products, the expected one with an odd title, on a server that may be stopped."""
@@ -71,6 +76,8 @@ def shop() -> Iterator[Shop]:
         app.initialise()
         load(app.engine, app.catalog, app.encoder, app.limits, source)
         app.indexer.rebuild()
+    with psycopg.connect(embedded_server.url(home), autocommit=True) as connection:
+        connection.execute(CUT_OFFS)
     yield Shop(home, home / "demo" / asked["query"], asked["expected_sku"])
     embedded_server.stop(home)
     shutil.rmtree(home)
@@ -216,8 +223,22 @@ def test_each_card_shows_its_similarity(page: Page, shop: Shop) -> None:
     upload(page, "photo.jpg", shop.photo.read_bytes())
     first_card(page)
     shown = page.locator(".card .similarity").all_inner_texts()
-    values = [float(re.fullmatch(r"similarity (-?[01]\.\d{3})", text.strip())[1]) for text in shown]
+    found = [
+        re.fullmatch(r"similarity (-?[01]\.\d{3})( · [a-z ]+)?", text.strip()) for text in shown
+    ]
+    values = [float(card[1]) for card in found if card]
     assert (len(values), values) == (12, sorted(values, reverse=True))
+
+
+def test_a_card_says_what_its_similarity_means(page: Page, shop: Shop) -> None:
+    with App(Settings(home=shop.home, model="embedded")) as app:
+        found = app.search.search(Query(picture=shop.photo.read_bytes(), k=12)).matches
+    upload(page, "photo.jpg", shop.photo.read_bytes())
+    first_card(page)
+    shown = page.locator(".card .similarity").all_inner_texts()
+    said = [text.strip().partition(" · ")[2] for text in shown]
+    assert said == [match.means for match in found]
+    assert said[-1] == "similar"
 
 
 def test_the_page_says_that_the_index_answered(page: Page, shop: Shop) -> None:

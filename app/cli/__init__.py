@@ -10,6 +10,7 @@ import click
 from pydantic import ValidationError
 
 from app.cli import (
+    calibrate,
     catalogue,
     database,
     demo,
@@ -48,6 +49,7 @@ for _command in (
     search.search,
     duplicates.duplicates,
     evaluate.evaluate,
+    calibrate.calibrate,
     status.status,
     page.page,
     demo.demo,

@@ -48,7 +48,7 @@ def search(
 
 def print_matches(result: SearchResult) -> None:
     """The matches as a table, and below it how they were found."""
-    columns = ("#", "similarity", "sku", "title", "brand", "category", "year", "price")
+    columns = ("#", "similarity", "means", "sku", "title", "brand", "category", "year", "price")
     if result.matches:
         print_table(columns, [_row(match) for match in result.matches])
     plan = result.plan
@@ -84,6 +84,7 @@ def _fields(match: Match) -> dict[str, Any]:
         "rank": match.rank,
         "sku": product.sku,
         "similarity": None if match.similarity is None else round(match.similarity, 6),
+        "means": match.means,
         "title": product.title,
         "brand": product.brand,
         "category": product.category,
@@ -100,9 +101,13 @@ def _row(match: Match) -> tuple[object, ...]:
     product = match.product
     price = "" if product.price is None else f"{product.price:.2f} {product.currency or ''}".strip()
     return (
-        match.rank, "" if match.similarity is None else f"{match.similarity:.3f}", product.sku, product.title, product.brand,
-        product.category, product.year, price,
+        match.rank, _number(match.similarity), match.means, product.sku, product.title,
+        product.brand, product.category, product.year, price,
     )  # fmt: skip
+
+
+def _number(similarity: float | None) -> str:
+    return "" if similarity is None else f"{similarity:.3f}"
 
 
 def _read(photo: Path, limit: int) -> bytes:

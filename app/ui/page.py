@@ -101,11 +101,12 @@ def _card(match: Match) -> str:
     thumbnail = b64encode(match.thumbnail).decode("ascii")
     title = escape(product.title or product.sku)
     facts = (product.brand, product.category, product.colour, product.year)
+    means = f" · {match.means}" if match.means else ""
     filled = min(1.0, max(0.0, match.similarity or 0.0))
     return (
         f'<div class=card><img alt="{title}" src="data:image/jpeg;base64,{thumbnail}">'
         f'<div class=words><div class=title title="{title}">{title}</div>'
-        f"<div class=similarity>similarity {match.similarity:.3f}"
+        f"<div class=similarity>similarity {match.similarity:.3f}{means}"
         f'<div class=bar><div style="width:{filled:.1%}"></div></div></div>'
         f"<div class=faint>{escape(' · '.join(str(fact) for fact in facts if fact))}</div>"
         f"<div class=last><span>{escape(_price(product))}</span>"

@@ -1,0 +1,122 @@
+"""SQL that collects pairs of pictures of which it is known what their distance means.
+
+Samples are drawn in the order of hashes, so that the same catalogue gives the same sample.
+Distances are cosine distances (0 to 2).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from sqlalchemy import Connection, Row, text
+
+from app.values import Model, Vector
+
+
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    """A picture with its embedding, the ids of the products that show it, and their category.
+
+    `category` is None where the products have none, or several.
+    """
+
+    picture_id: int
+    products: tuple[int, ...]
+    category: str | None
+    vector: Vector
+
+
+def draw(connection: Connection, model: Model, count: int) -> list[Drawn]:
+    """At most `count` pictures that have an embedding and a product."""
+    sql = """
+        SELECT drawn.id, shown.products, shown.category, drawn.vec::vector::real[] AS vector
+        FROM (
+            SELECT pic.id, pic.sha256, e.vec
+            FROM picture AS pic JOIN embedding AS e ON e.picture_id = pic.id
+            WHERE e.model_id = :model ORDER BY pic.sha256 LIMIT :count
+        ) AS drawn, LATERAL (
+            SELECT array_agg(p.id) AS products,
+                CASE WHEN min(p.category) = max(p.category) THEN nullif(min(p.category), '') END
+                    AS category
+            FROM product_picture AS pp JOIN product AS p ON p.id = pp.product_id
+            WHERE pp.picture_id = drawn.id
+        ) AS shown
+        WHERE shown.products IS NOT NULL ORDER BY drawn.sha256"""
+    rows = connection.execute(text(sql), {"model": model.id, "count": count})
+    return [
+        Drawn(row.id, tuple(row.products), row.category, np.array(row.vector, dtype=np.float32))
+        for row in rows
+    ]
+
+
+def thumbnails(connection: Connection, ids: Sequence[int]) -> dict[int, bytes]:
+    """The thumbnails (JPEG) of pictures, by id."""
+    sql = "SELECT id, thumbnail FROM picture WHERE id = ANY(CAST(:ids AS bigint[]))"
+    rows = connection.execute(text(sql), {"ids": list(ids)})
+    return {row.id: bytes(row.thumbnail) for row in rows}
+
+
+def own_pairs(connection: Connection, model: Model, count: int) -> Sequence[Row[Any]]:
+    """Two pictures each of at most `count` products: rows of category and distance.
+
+    One pair a product, so that no product counts for more than another; and none with a picture
+    that another product shows too, which may be a table of sizes.
+    """
+    sql = """
+        SELECT pair.category, a.vec <=> b.vec AS distance
+        FROM (
+            SELECT nullif(p.category, '') AS category,
+                (array_agg(pic.id ORDER BY pic.sha256))[1:2] AS ids
+            FROM product AS p JOIN product_picture AS pp ON pp.product_id = p.id
+            JOIN picture AS pic ON pic.id = pp.picture_id
+            JOIN embedding AS e ON e.picture_id = pic.id AND e.model_id = :model
+            WHERE NOT EXISTS (
+                SELECT FROM product_picture AS other
+                WHERE other.picture_id = pic.id AND other.product_id <> p.id)
+            GROUP BY p.id HAVING count(*) > 1 ORDER BY md5(p.sku) LIMIT :count
+        ) AS pair
+        JOIN embedding AS a ON a.model_id = :model AND a.picture_id = pair.ids[1]
+        JOIN embedding AS b ON b.model_id = :model AND b.picture_id = pair.ids[2]"""
+    return connection.execute(text(sql), {"model": model.id, "count": count}).all()
+
+
+def judged_pairs(connection: Connection, model: Model, count: int) -> Sequence[Row[Any]]:
+    """The nearest two different pictures of products in the newest verdicts.
+
+    Rows of same, category (None where the products' differ) and distance.
+    """
+    sql = """
+        SELECT v.same, near.distance,
+            CASE WHEN a.category = b.category THEN nullif(a.category, '') END AS category
+        FROM (SELECT * FROM duplicate_verdict ORDER BY decided_at DESC, sku_a, sku_b LIMIT :count)
+            AS v
+        JOIN product AS a ON a.sku = v.sku_a JOIN product AS b ON b.sku = v.sku_b,
+        LATERAL (
+            SELECT min(ea.vec <=> eb.vec) AS distance
+            FROM product_picture AS pa
+            JOIN embedding AS ea ON ea.model_id = :model AND ea.picture_id = pa.picture_id
+            JOIN product_picture AS pb ON pb.product_id = b.id AND pb.picture_id <> pa.picture_id
+            JOIN embedding AS eb ON eb.model_id = :model AND eb.picture_id = pb.picture_id
+            WHERE pa.product_id = a.id
+        ) AS near
+        WHERE near.distance IS NOT NULL"""
+    return connection.execute(text(sql), {"model": model.id, "count": count}).all()
+
+
+def known_same(connection: Connection, shown: Sequence[int], found: Sequence[int]) -> set[int]:
+    """Those of the products `found` that are the same as one of `shown`.
+
+    A verdict decides, and without one whether their identity is equal.
+    """
+    sql = """
+        SELECT DISTINCT b.id FROM product AS a CROSS JOIN product AS b
+        LEFT JOIN duplicate_verdict AS v
+            ON v.sku_a = least(a.sku COLLATE "C", b.sku COLLATE "C")
+            AND v.sku_b = greatest(a.sku COLLATE "C", b.sku COLLATE "C")
+        WHERE a.id = ANY(CAST(:shown AS bigint[])) AND b.id = ANY(CAST(:found AS bigint[]))
+            AND coalesce(v.same, a.identity_key <> '' AND a.identity_key = b.identity_key)"""
+    rows = connection.execute(text(sql), {"shown": list(shown), "found": list(found)})
+    return set(rows.scalars())
