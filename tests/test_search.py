@@ -504,11 +504,13 @@ def test_k_out_of_range_is_refused(app: App, k: int) -> None:
         ask(app, k=k)
 
 
-def test_a_search_takes_exactly_one_question(app: App) -> None:
-    with pytest.raises(BadInput, match="exactly one"):
+def test_a_search_asks_something(app: App) -> None:
+    with pytest.raises(BadInput, match="at least one"):
         app.search.search(Query())
-    with pytest.raises(BadInput, match="exactly one"):
-        app.search.search(Query(sku="P0001", words="red"))
+    with pytest.raises(BadInput, match="not both"):
+        app.search.search(Query(sku="P0001", picture=photo(1)))
+    with pytest.raises(BadInput, match="alone"):
+        app.search.search(Query(vector=np.ones(49, np.float32), model_id=1, words="red"))
 
 
 def test_an_unknown_sku_is_refused_with_similar_ones(app: App) -> None:
@@ -519,7 +521,7 @@ def test_an_unknown_sku_is_refused_with_similar_ones(app: App) -> None:
 
 def test_words_need_a_model_that_reads_them(app: App) -> None:
     with pytest.raises(NoWords, match="colours reads pictures only"):
-        app.search.search(Query(words="a red shoe"))
+        app.search.search(Query(words="a red shoe", words_by="model"))
 
 
 def test_a_vector_of_another_model_is_refused(app: App) -> None:

@@ -20,6 +20,7 @@ from app.cli import (
     page,
     search,
     status,
+    tune,
     worker,
 )
 from app.errors import LookalikeError
@@ -50,6 +51,7 @@ for _command in (
     duplicates.duplicates,
     evaluate.evaluate,
     calibrate.calibrate,
+    tune.tune,
     status.status,
     page.page,
     demo.demo,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -13,31 +14,79 @@ from app.cli.output import as_json, note, print_json, print_table
 from app.config import Settings
 from app.errors import BadImage, BadInput
 from app.filters import parse
-from app.values import Match, Query, SearchResult
+from app.values import Dropped, Folded, Match, Query, Region, SearchResult
 
 filters_option = click.option(
-    "--filter", "filters", multiple=True, metavar="COLUMN=VALUE",
-    help="Only products where this holds; a column or an attribute. May be given again.",
+    "--filter", "filters", multiple=True, metavar="CONDITION",
+    help="Only products where this holds: brand=Kestrel, year>=2019, price=10..20, or an attribute"
+    " such as material=wool. The same name again allows another value.",
 )  # fmt: skip
 
 
+PATH = click.Path(path_type=Path, allow_dash=True)
+
+
+class RegionType(click.ParamType[Region]):
+    """Four shares of a picture's sides, as `0.1,0.2,0.6,0.9`."""
+
+    name = "left,top,right,bottom"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> Region:
+        try:
+            left, top, right, bottom = (float(part) for part in value.split(","))
+        except ValueError:
+            self.fail(f"{value!r} is not four numbers such as 0.1,0.2,0.6,0.9.", param, ctx)
+        return left, top, right, bottom
+
+
 @click.command()
-@click.argument("photo", required=False, type=click.Path(path_type=Path, allow_dash=True))
+@click.argument("photo", required=False, type=PATH)
 @click.option("--sku", help="More like this product.")
-@click.option("--text", "words", help="Words, if the model has a text tower.")
+@click.option("--text", "words", help="Words; beside a PHOTO or --sku, what should be different.")
 @click.option("--k", "k", default=10, show_default=True, help="How many products.")
 @filters_option
+@click.option(
+    "--also", multiple=True, type=PATH, help="Another photo of the same thing; may be repeated."
+)
+@click.option("--region", type=RegionType(), help="Only this part of PHOTO (shares of its sides).")
+@click.option("--weight", default=0.5, show_default=True, help="Of the words, 0 to 1.")
+@click.option(
+    "--words-by", type=click.Choice(["model", "catalogue"]), help="Who reads the words; else both."
+)
+@click.option("--not-like", multiple=True, type=PATH, help="A photo it should not be like.")
+@click.option("--not-text", help="Words it should not be like.")
+@click.option("--not-weight", default=0.5, show_default=True, help="Of what it should not be like.")
+@click.option("--fold/--no-fold", default=True, help="Same products come as one (the default).")
+@click.option("--near-query", type=float, help="Drop what is no farther than this from the query.")
+@click.option(
+    "--near-match", type=float, help="Drop what is no farther than this from a better match."
+)
+@click.option("--shown", multiple=True, help="A sku that was shown before; may be repeated.")
 @as_json
 def search(
-    photo: Path | None, sku: str | None, words: str | None, k: int, filters: tuple[str, ...],
-    as_json: bool,
+    photo: Path | None, also: tuple[Path, ...], not_like: tuple[Path, ...], words: str | None,
+    not_text: str | None, weight: float, not_weight: float, filters: tuple[str, ...],
+    as_json: bool, **more: Any,
 ) -> None:  # fmt: skip
-    """Find the products that look like PHOTO (- for standard input), --sku or --text."""
-    if [photo, sku, words].count(None) != 2:
-        raise BadInput("Name exactly one of: a PHOTO, --sku SKU, --text WORDS.")
+    """Find the products that look like PHOTO (- for standard input), --sku or --text.
+
+    The next page is the same search with every sku of `shown` in the JSON output as --shown.
+    """
+    if photo is None and more["sku"] is None and words is None:
+        raise BadInput("Name at least one of: a PHOTO, --sku SKU, --text WORDS.")
     settings = Settings()
-    picture = _read(photo, settings.max_image_bytes) if photo is not None else None
-    query = Query(picture=picture, sku=sku, words=words, k=k, filters=parse(list(filters)))
+    limit = settings.max_image_bytes
+    query = Query(
+        picture=_read(photo, limit) if photo is not None else None,
+        more_pictures=tuple(_read(each, limit) for each in also),
+        words=words,
+        words_weight=weight,
+        without_pictures=tuple(_read(each, limit) for each in not_like),
+        without_words=not_text,
+        without_weight=not_weight,
+        filters=parse(list(filters)),
+        **more,
+    )
     with App(settings) as app:
         result = app.search.search(query)
     if as_json:
@@ -51,6 +100,11 @@ def print_matches(result: SearchResult) -> None:
     columns = ("#", "similarity", "means", "sku", "title", "brand", "category", "year", "price")
     if result.matches:
         print_table(columns, [_row(match) for match in result.matches])
+    for match in result.matches:
+        for fold in match.folded:
+            note(f"{match.product.sku}: also {_also(fold)}")
+    for drop in result.dropped:
+        note(f"dropped {drop.sku}: {_why(drop)}")
     plan = result.plan
     if plan.shortfall:
         note(f"Fewer than asked: {plan.shortfall}.")
@@ -63,6 +117,8 @@ def as_dict(result: SearchResult) -> dict[str, Any]:
     plan = result.plan
     return {
         "matches": [_fields(match) for match in result.matches],
+        "dropped": [asdict(drop) for drop in result.dropped],
+        "shown": list(result.shown),
         "plan": {
             "path": plan.path,
             "reason": plan.reason,
@@ -72,6 +128,7 @@ def as_dict(result: SearchResult) -> dict[str, Any]:
             "candidates": plan.candidates,
             "vanished": plan.vanished,
             "shortfall": plan.shortfall,
+            "words": plan.words,
             "replica_lag_s": plan.replica_lag_s,
             "ms": dict(plan.ms),
         },
@@ -83,7 +140,7 @@ def _fields(match: Match) -> dict[str, Any]:
     return {
         "rank": match.rank,
         "sku": product.sku,
-        "similarity": None if match.similarity is None else round(match.similarity, 6),
+        "similarity": _rounded(match.similarity),
         "means": match.means,
         "title": product.title,
         "brand": product.brand,
@@ -94,7 +151,33 @@ def _fields(match: Match) -> dict[str, Any]:
         "currency": product.currency,
         "attributes": dict(product.attributes),
         "image": match.image,
+        "folded": [
+            {
+                "sku": fold.product.sku,
+                "title": fold.product.title,
+                "year": fold.product.year,
+                "rule": fold.rule,
+                "matched_by": fold.like,
+                "similarity": _rounded(fold.similarity),
+            }
+            for fold in match.folded
+        ],
     }
+
+
+def _also(fold: Folded) -> str:
+    year = "" if fold.product.year is None else f" ({fold.product.year})"
+    return f"{fold.product.sku}{year}, {fold.rule}"
+
+
+def _why(drop: Dropped) -> str:
+    of = "" if drop.lost_to is None else f", {drop.lost_to}"
+    far = "" if drop.distance is None else f" (distance {drop.distance:.4f})"
+    return f"{drop.rule}{of}{far}"
+
+
+def _rounded(similarity: float | None) -> float | None:
+    return None if similarity is None else round(similarity, 6)
 
 
 def _row(match: Match) -> tuple[object, ...]:
