@@ -20,20 +20,8 @@ from app.fusion import fused
 from app.shaping import LIKE_MATCH, LIKE_QUERY
 from app.values import Query, SearchResult, Vectors
 
-WORDS = [
-    "kestrel",
-    "marlo",
-    "blazer",
-    "alder",
-    "tirna",
-    "coat",
-    "solano",
-    "verra",
-    "polo",
-    "hanako",
-    "quist",
-    "shorts",
-]
+WORDS = "kestrel marlo blazer alder tirna coat solano verra polo hanako quist shorts"
+NOUNS = WORDS.split()
 
 
 class Reader(ColourEncoder):
@@ -78,7 +66,7 @@ def ask(app: App, seed: int = 1000, **more: object) -> SearchResult:
 def years(app: App) -> App:
     """Thirty different products, and one that is there for six years with six photos."""
     for n in range(30):
-        title = f"{WORDS[n % 12]} {WORDS[(5 * n + 1) % 12]} {'abcdefghij'[n // 3]}ovar"
+        title = f"{NOUNS[n % 12]} {NOUNS[(5 * n + 1) % 12]} {'abcdefghij'[n // 3]}ovar"
         name(app, f"D{n:02}", title, n, brand=f"brand {'xyz'[n % 3]}")
     for year in range(2018, 2024):
         name(app, f"Y{year}", "Kestrel long coat", 500 + year, brand="Kestrel", year=year)
