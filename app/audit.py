@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from itertools import cycle
 from typing import Any
 
 import numpy as np
@@ -15,8 +16,8 @@ from app.errors import BuildRefused, NoModel
 from app.index_files import IndexFiles
 from app.paths import find
 from app.recall import EPSILON
-from app.store import builds, models, pictures, query_samples
-from app.values import Model, Vector, Vectors
+from app.store import builds, models, neighbours, pictures, products, query_samples
+from app.values import Filters, Model, Vector, Vectors
 
 DEPTH = 50
 
@@ -26,7 +27,8 @@ class Audit:
     """What searches with the published build found of the exact answer.
 
     `recall_at_10` and `recall_at_50` are shares between 0 and 1 over `queries` queries, `by_faiss`
-    of which FAISS answered; `recorded` is the recall@10 measured when the build was made.
+    of which FAISS answered; `recall_filtered` is the recall@10 of the same queries within one of
+    the largest categories; `recorded` is the recall@10 measured when the build was made.
     """
 
     build: int
@@ -34,6 +36,7 @@ class Audit:
     by_faiss: int
     recall_at_10: float
     recall_at_50: float
+    recall_filtered: float
     recorded: float | None
 
     def as_dict(self) -> dict[str, Any]:
@@ -56,6 +59,12 @@ def audit(engine: Engine, files: IndexFiles, settings: Settings, queries: int) -
             raise BuildRefused("No index is published; run `lookalike index rebuild`.")
         asked = _queries(connection, model, queries)
         found = [_shares(connection, model, vector, files, settings) for vector in asked]
+        within = [
+            _filtered_share(connection, model, vector, category, files, settings)
+            for vector, category in zip(
+                asked, cycle(products.common_categories(connection)), strict=False
+            )
+        ]
     ten, fifty, faiss = np.array(found, dtype=np.float64).reshape(-1, 3).T
     return Audit(
         usable[0].id,
@@ -63,6 +72,7 @@ def audit(engine: Engine, files: IndexFiles, settings: Settings, queries: int) -
         int(faiss.sum()),
         float(ten.mean()) if len(found) else 1.0,
         float(fifty.mean()) if len(found) else 1.0,
+        float(np.mean(within)) if within else 1.0,
         usable[0].recall_at_10,
     )
 
@@ -84,6 +94,29 @@ def _shares(
     truth = np.array([hit.distance for hit in exact(ask).hits])
     got = np.array([hit.distance for hit in answer.candidates.hits])
     return _share(got, truth, 10), _share(got, truth, DEPTH), answer.path == "faiss"
+
+
+def _filtered_share(
+    connection: Connection,
+    model: Model,
+    vector: Vector,
+    category: str,
+    files: IndexFiles,
+    settings: Settings,
+) -> float:
+    """The share of the first 10 within a category that a search found."""
+    rounded = vector.astype(np.float16).astype(np.float32)
+    ask = Ask(connection, model, rounded, 10, Filters({"category": category}))
+    truth = neighbours.exact_filtered(
+        connection, model, rounded, neighbours.passing(ask.filters), k=10, excluded=()
+    )
+    assert truth is not None
+    got = find(ask, files, settings).candidates.hits
+    return _share(
+        np.array([hit.distance for hit in got]),
+        np.array([hit.distance for hit in truth.hits]),
+        10,
+    )
 
 
 def _share(got: np.ndarray, truth: np.ndarray, k: int) -> float:

@@ -76,10 +76,11 @@ class Indexer:
             "rows": measured.index.rows,
             "recall_at_10": measured.recall_at_10,
             "recall_at_50": measured.recall_at_50,
+            "recall_filtered": measured.recall_filtered,
             "recall_sample": measured.sample,
         }
-        if measured.recall_at_10 is not None and measured.recall_at_10 < goal:
-            figures["reason"] = f"recall@10 is {measured.recall_at_10:.3f}, below {goal}"
+        if (reason := measured.short_of(goal)) is not None:
+            figures["reason"] = reason
             return self._finish(connection, build_id, "rejected", began, figures)
         return self._publish(connection, build_id, began, measured.index, figures)
 
@@ -183,7 +184,16 @@ class _Measured:
     index: AnnIndex
     recall_at_10: float | None = None
     recall_at_50: float | None = None
+    recall_filtered: float | None = None
     sample: int = 0
+
+    def short_of(self, goal: float) -> str | None:
+        """What falls short of the goal; None if nothing does."""
+        measured = {"recall@10": self.recall_at_10, "filtered recall@10": self.recall_filtered}
+        low = [
+            f"{name} is {it:.3f}" for name, it in measured.items() if it is not None and it < goal
+        ]
+        return f"{', '.join(low)}, below {goal}" if low else None
 
 
 def _measured(content: Content, real: Vectors, goal: float) -> _Measured:
@@ -193,4 +203,6 @@ def _measured(content: Content, real: Vectors, goal: float) -> _Measured:
     yardsticks = {depth: Yardstick(content, depth, real=real) for depth in ann.DEPTHS}
     index = ann.tuned(index, lambda found, depth: yardsticks[depth].recall(found) >= goal)
     ten, fifty = yardsticks[10], yardsticks[50]
-    return _Measured(index, ten.recall(index), fifty.recall(index), len(ten.queries))
+    return _Measured(
+        index, ten.recall(index), fifty.recall(index), ten.filtered_recall(index), len(ten.queries)
+    )

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from math import ceil
+
 import numpy as np
 from numpy.typing import NDArray
 
-from app.ann import AnnIndex
+from app.ann import AnnIndex, Only
 from app.content import Content
 from app.values import Vector, Vectors
 
@@ -16,6 +19,12 @@ EPSILON = 1e-5
 """Cosine by which a row may be worse than the k-th best and still count as equal to it."""
 
 BLOCK = 65_536
+
+SHARES = (0.5, 0.2, 0.05)
+"""Shares of the rows that pass the filters a build is measured with."""
+
+FILTERED = 100
+"""Queries a build is measured with for each of them."""
 
 
 class Yardstick:
@@ -48,6 +57,33 @@ class Yardstick:
             for query, ids, floor in zip(self.queries, found, self._floor, strict=True)
         )
         return hits / found.size
+
+    def filtered_recall(self, index: AnnIndex, shares: Sequence[float] = SHARES) -> float:
+        """The same where only a random share of the rows passes (0 to 1), asked as searches do.
+
+        An index is looked into deeper, and among the rows that pass where that brings too few;
+        which rows pass has nothing to do with where they lie. Source of the way: `filtered`.
+        """
+        found = [self._filtered(index, share) for share in shares if self.k]
+        return float(np.mean(found)) if found else 1.0
+
+    def _filtered(self, index: AnnIndex, share: float) -> float:
+        ids = self._content.ids
+        passes = np.random.default_rng(round(1e6 * share)).random(len(ids)) < share
+        k = min(self.k, int(passes.sum()))
+        if k == 0:
+            return 1.0
+        queries = self.queries[:FILTERED]
+        floor = kth_best(self._content.vectors[passes], queries, k) - EPSILON
+        allowed, only = ids[passes], Only(ids[passes])
+        hits = 0
+        for query, least in zip(queries, floor, strict=True):
+            got = index.nominate(query, ceil(1.3 * (k + 16) / share), ceil(k / share)).ids
+            got = got[np.isin(got, allowed)]
+            if len(got) < k:
+                got = index.nominate(query, k, only=only).ids
+            hits += min(k, int((self._similarities(query, got) >= least).sum()))
+        return hits / (k * len(queries))
 
     def _similarities(self, query: Vector, found: NDArray[np.int64]) -> NDArray[np.float32]:
         """Exact similarities of ids, shape (k,); -inf for what an index did not find."""

@@ -200,6 +200,7 @@ index_build = Table(
     Column("finished_at", DateTime(timezone=True)),
     Column("recall_at_50", REAL),
     Column("stamped_by", Text),
+    Column("recall_filtered", REAL),
     CheckConstraint("state IN ('building', 'published', 'rejected', 'retired')", name="state"),
     CheckConstraint(
         "state <> 'published' OR (snapshot IS NOT NULL AND sha256 IS NOT NULL)", name="published"

@@ -241,6 +241,7 @@ class Build:
     size: int
     recall_at_10: float | None
     recall_at_50: float | None
+    recall_filtered: float | None
     recall_sample: int | None
     seconds: float
     state: str

@@ -95,6 +95,39 @@ def test_a_build_records_recall_at_fifty(app: App) -> None:
     assert (build.recall_at_10, build.recall_at_50) == (1.0, 1.0)
 
 
+class Forgetful:
+    """An index that finds nothing in some of its rows, unless it is told which rows count."""
+
+    def __init__(self, index: ann.AnnIndex) -> None:
+        self._index = index
+
+    def nominate(self, query, n, depth=None, *, only=None):  # type: ignore[no-untyped-def]
+        found = self._index.nominate(query, n, depth, only=only)
+        return ann.Nominees(found.ids[found.ids % 4 > 0], found.cutoff)
+
+
+def test_a_build_is_measured_with_filters_too() -> None:
+    random = np.random.default_rng(0).standard_normal((3000, 32)).astype(np.float32)
+    vectors = random / np.linalg.norm(random, axis=1, keepdims=True)
+    content = Content("1:1:", np.arange(3000, dtype=np.int64), vectors)
+    yardstick = Yardstick(content, sample=100)
+    index = ann.build(content.ids, vectors)
+    assert yardstick.filtered_recall(index) == 1
+    assert 0.6 < yardstick.filtered_recall(Forgetful(index)) < 0.9  # type: ignore[arg-type]
+
+
+def test_a_build_whose_filtered_searches_fall_short_is_rejected(
+    app: App, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add(app, numbered(80), category="Coat")
+    first = app.indexer.rebuild()
+    assert first.recall_filtered == 1.0
+    monkeypatch.setattr(Yardstick, "filtered_recall", lambda self, index: 0.5)
+    second = app.indexer.rebuild()
+    assert (second.state, second.recall_filtered) == ("rejected", 0.5)
+    assert "filtered recall@10 is 0.500" in str(second.reason)
+
+
 def test_an_audit_of_a_good_build_finds_everything(app: App) -> None:
     add(app, numbered(120))
     build = app.indexer.rebuild()
@@ -105,17 +138,23 @@ def test_an_audit_of_a_good_build_finds_everything(app: App) -> None:
 
 
 def test_an_audit_sees_an_index_that_finds_the_wrong_rows(
-    app: App, monkeypatch: pytest.MonkeyPatch
+    app: App, sql: psycopg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    add(app, numbered(300))
+    add(app, numbered(200), category="Coat")
+    add(app, numbered(100, first=200), category="Hat")
+    sql.execute("INSERT INTO tuning (model_id, exact_pictures, deep_share) VALUES (1, 1, 0.001)")
     app.indexer.rebuild()
     nominate = ann.AnnIndex.nominate
     monkeypatch.setattr(
         ann.AnnIndex,
         "nominate",
-        lambda self, query, n, depth: ann.Nominees(nominate(self, -query, n).ids, -2.0),
+        lambda self, query, n, depth=None, *, only=None: ann.Nominees(
+            nominate(self, -query, n, only=only).ids, -2.0
+        ),
     )
-    assert audit(app.engine, app.files, app.settings, 20).recall_at_10 < 0.9
+    found = audit(app.engine, app.files, app.settings, 20)
+    assert found.recall_at_10 < 0.9
+    assert found.recall_filtered < 0.9
 
 
 def test_the_command_prints_the_audit(

@@ -1,4 +1,4 @@
-"""Where one path of a filtered search becomes cheaper than the next, as measured here."""
+"""Filtered searches: where one path becomes cheaper than the next, and the recall of builds."""
 
 from alembic import op
 
@@ -29,8 +29,12 @@ COMMENT ON COLUMN tuning.figures IS 'milliseconds measured, by path and number o
 
 
 def upgrade() -> None:
+    op.execute("SET LOCAL lock_timeout = '10s'")
     op.execute(TUNING)
+    op.execute("ALTER TABLE index_build ADD COLUMN recall_filtered real")
 
 
 def downgrade() -> None:
+    op.execute("SET LOCAL lock_timeout = '10s'")
+    op.execute("ALTER TABLE index_build DROP COLUMN recall_filtered")
     op.execute("DROP TABLE tuning")

@@ -52,7 +52,8 @@ def audit(queries: int, as_json: bool) -> None:
     else:
         click.echo(
             f"Build {found.build}: recall@10 {found.recall_at_10:.3f}, recall@50 "
-            f"{found.recall_at_50:.3f} over {found.queries} queries, {found.by_faiss} by FAISS."
+            f"{found.recall_at_50:.3f}, filtered recall@10 "
+            f"{found.recall_filtered:.3f} over {found.queries} queries, {found.by_faiss} by FAISS."
         )
     if found.recall_at_10 < goal:
         raise LookalikeError(

@@ -24,7 +24,8 @@ have changed unstamped. Attaching makes a new trigger, enabling a new version of
 
 COLUMNS = """id, model_id, snapshot::text,
     coalesce((SELECT array_agg(x)::text FROM pg_snapshot_xip(snapshot) AS x), '{}') AS in_progress,
-    kind, parameters, rows, sha256, size, recall_at_10, recall_at_50, recall_sample, seconds,
+    kind, parameters, rows, sha256, size, recall_at_10, recall_at_50, recall_filtered,
+    recall_sample, seconds,
     state, reason, finished_at"""
 
 

@@ -181,6 +181,15 @@ def all_ids(connection: Connection) -> NDArray[np.int64]:
     return np.frombuffer(packed or b"", dtype=">i8").astype(np.int64)
 
 
+def common_categories(connection: Connection, limit: int = 8) -> list[str]:
+    """The categories with the most products, the largest first."""
+    sql = text(
+        "SELECT category FROM product WHERE category IS NOT NULL"
+        " GROUP BY category ORDER BY count(*) DESC, category LIMIT :limit"
+    )
+    return list(connection.execute(sql, {"limit": limit}).scalars())
+
+
 def count_without_prefix(connection: Connection, prefix: str) -> int:
     """How many products have a sku that does not begin with `prefix`."""
     sql = text("SELECT count(*) FROM product WHERE NOT starts_with(sku, :prefix)")
