@@ -26,7 +26,7 @@ REPO = Path(__file__).resolve().parent.parent
 GUIDES = [
     REPO / name
     for name in (
-        "README.md", "docs/ingest.md", "docs/duplicates.md", "docs/analysts.md", "docs/ops.md",
+        "README.md", "docs/searching.md", "docs/ingest.md", "docs/duplicates.md", "docs/analysts.md", "docs/ops.md",
     )
 ]  # fmt: skip
 PAGES = [
@@ -75,7 +75,9 @@ def shop(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     folder = Path(tempfile.mkdtemp(prefix="lookalike-docs-"))
     draw_catalogue(folder, products=32)
     embedded_server.start(folder / "home", HASTY)
-    shutil.copy(next((folder / "queries").glob("*.jpg")), folder / "photo.jpg")
+    queries = sorted((folder / "queries").glob("*.jpg"))
+    for query, name in zip(queries, ("photo.jpg", "photo2.jpg"), strict=False):
+        shutil.copy(query, folder / name)
     monkeypatch.setenv("LOOKALIKE_HOME", str(folder / "home"))
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     programs = (Path(sys.executable).parent, postgres.binary("psql").parent)
