@@ -7,6 +7,7 @@ shown. An index that is searched is never changed; what a search may tune travel
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -131,6 +132,15 @@ class Only:
             return faiss().SearchParameters(sel=self._selector)
         lists = index.parameters["nlist"]
         return faiss().SearchParametersIVF(nprobe=lists, sel=self._selector)
+
+
+def deep_look(first_look: int, k: int, share: float) -> tuple[int, int]:
+    """How many rows to nominate, and how thoroughly (as for recall at which depth), so that k of
+    those of which a share (0 to 1) passes by chance are found as surely as without a filter.
+
+    The k-th that passes lies about k / share deep, now and then half as deep again.
+    """
+    return math.ceil(1.3 * first_look / share), math.ceil(1.5 * k / share)
 
 
 @lru_cache(maxsize=64)

@@ -213,8 +213,10 @@ def _translate(context: ExceptionContext) -> None:
 
 def _kind(exc: psycopg.Error) -> LookalikeError | None:
     said = str(exc).strip()
-    if isinstance(exc, psycopg.errors.UndefinedTable):
-        return SchemaMismatch(f"The database lacks a table ({said}). Run `lookalike migrate`.")
+    if isinstance(exc, psycopg.errors.UndefinedTable | psycopg.errors.UndefinedColumn):
+        return SchemaMismatch(
+            f"The database lacks a table or a column ({said}). Run `lookalike migrate`."
+        )
     if isinstance(exc, psycopg.errors.LockNotAvailable):
         return DatabaseUnavailable(f"Another session holds a lock for too long ({said}).")
     if isinstance(exc, psycopg.errors.QueryCanceled):

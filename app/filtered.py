@@ -8,11 +8,11 @@ notices when it was wrong and hands over to the next.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, replace
 
 import numpy as np
 
+from app import ann
 from app.ann import Only
 from app.answers import FURTHER, Answer, Ask, Ready, ready
 from app.config import Settings
@@ -66,8 +66,8 @@ def exactly(question: Filtered, allowed: int | None, reason: str = EXACT) -> Ans
 
 def deep(question: Filtered, found: Ready, share: float) -> Answer | str:
     """The answer from so many nominees that enough of them should pass, or why there is none."""
-    n = min(math.ceil(1.3 * question.ask.first_look / share), DEEPEST)
-    return _look(question, found, n, math.ceil(question.ask.k / share), None)
+    n, depth = ann.deep_look(question.ask.first_look, question.ask.k, share)
+    return _look(question, found, min(n, DEEPEST), depth, None)
 
 
 def among(question: Filtered, found: Ready) -> Answer | str:

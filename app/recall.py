@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import ceil
 
 import numpy as np
 from numpy.typing import NDArray
 
-from app.ann import AnnIndex, Only
+from app.ann import AnnIndex, Only, deep_look
 from app.content import Content
 from app.values import Vector, Vectors
 
@@ -62,7 +61,7 @@ class Yardstick:
         """The same where only a random share of the rows passes (0 to 1), asked as searches do.
 
         An index is looked into deeper, and among the rows that pass where that brings too few;
-        which rows pass has nothing to do with where they lie. Source of the way: `filtered`.
+        which rows pass has nothing to do with where they lie. That is the way of `filtered`.
         """
         found = [self._filtered(index, share) for share in shares if self.k]
         return float(np.mean(found)) if found else 1.0
@@ -78,7 +77,7 @@ class Yardstick:
         allowed, only = ids[passes], Only(ids[passes])
         hits = 0
         for query, least in zip(queries, floor, strict=True):
-            got = index.nominate(query, ceil(1.3 * (k + 16) / share), ceil(k / share)).ids
+            got = index.nominate(query, *deep_look(k + 16, k, share)).ids
             got = got[np.isin(got, allowed)]
             if len(got) < k:
                 got = index.nominate(query, k, only=only).ids

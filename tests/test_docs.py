@@ -26,7 +26,8 @@ REPO = Path(__file__).resolve().parent.parent
 GUIDES = [
     REPO / name
     for name in (
-        "README.md", "docs/searching.md", "docs/ingest.md", "docs/duplicates.md", "docs/analysts.md", "docs/ops.md",
+        "README.md", "docs/searching.md", "docs/ingest.md", "docs/duplicates.md",
+        "docs/analysts.md", "docs/ops.md",
     )
 ]  # fmt: skip
 PAGES = [
