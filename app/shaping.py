@@ -130,9 +130,9 @@ def _folded(
     """The keepers, each with what is folded into it; what earlier pages showed keeps them all."""
     by_sku = {each.product.sku: each for each in found}
     before = {each.product.sku for each in shown}
-    candidates = [Candidate(each.product, each.score) for each in found]
+    candidates = [Candidate(each.product, _likeness(each)) for each in found]
     candidates += [Candidate(each.product, np.inf) for each in shown]
-    kept: list[tuple[Found, tuple[Folded, ...]]] = []
+    kept: list[tuple[float, Found, tuple[Folded, ...]]] = []
     dropped: list[Dropped] = []
     for group in fold(candidates, verdicts, typo):
         members = (group.keeper, *(each.candidate for each in group.folded))
@@ -150,9 +150,15 @@ def _folded(
             )
             for each in group.folded
         )
-        kept.append((keeper, folded))
-    kept.sort(key=lambda each: (-each[0].score, each[0].hit.product_id))
-    return kept, dropped
+        kept.append((max(by_sku[each.sku].score for each in members), keeper, folded))
+    kept.sort(key=lambda each: (-each[0], each[1].hit.product_id))
+    return [(keeper, folded) for _, keeper, folded in kept], dropped
+
+
+def _likeness(found: Found) -> float:
+    """What decides who stays of a group: the similarity, below all of them where there is none."""
+    similarity = similarity_of(found.hit)
+    return found.score - 10 if similarity is None else similarity
 
 
 def _similarity(by_sku: Mapping[str, Found], each: Fold) -> float | None:
