@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Sequence
 from decimal import Decimal, InvalidOperation
+from difflib import get_close_matches
 from typing import Any
 
 from app.errors import BadInput
@@ -83,6 +84,13 @@ def condition(filters: Filters) -> tuple[str, dict[str, Any]]:
         held = [f"p.attributes @> CAST({bind(form)} AS jsonb)" for form in forms]
         parts.append(f"({' OR '.join(held)})")
     return " AND ".join(parts), bound
+
+
+def meant(attribute: str) -> str:
+    """What to say of an attribute that no product has."""
+    near = get_close_matches(attribute.lower(), COLUMNS, n=1)
+    hint = f"; did you mean {near[0]}?" if near else ""
+    return f"no product has an attribute {attribute!r}{hint}"
 
 
 def check_text(what: str, text: str) -> None:

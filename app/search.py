@@ -18,6 +18,7 @@ from app.asking import Encoded, QueryEncoder
 from app.config import Settings
 from app.database import check_schema, snapshot
 from app.errors import BadInput, ModelMismatch, NoModel, ReplicaConflict, UnknownProduct
+from app.filters import meant
 from app.index_files import IndexFiles
 from app.meanings import Meanings
 from app.pages import Asked, page
@@ -115,11 +116,15 @@ class SearchService:
                 kept = [(each.hit, folded) for each, folded in found.shaped.kept]
                 pairs = [(hit.product_id, hit.picture_id) for hit, _ in kept]
                 matches = _matches(kept, products.details(connection, pairs))
+            unknown = []
+            if not matches and query.filters.attributes:
+                unknown = products.unknown_attributes(connection, list(query.filters.attributes))
         if self._quick is not None and found.answer.build is not None:
             self._quick.known = (model, found.answer.build)
         return _Found(
             matches, found.answer, model, asked.ask.vector, lag,
             found.shaped.dropped, _readers(query, encoded, found.words),
+            tuple(meant(name) for name in unknown),
         )  # fmt: skip
 
     def _check(self, query: Query) -> None:
@@ -177,6 +182,7 @@ class _Found:
     lag: float | None
     dropped: tuple[Dropped, ...] = ()
     words: str | None = None
+    hints: tuple[str, ...] = ()
 
 
 class _Clock:
@@ -294,4 +300,5 @@ def _shortfall(found: _Found, query: Query) -> str | None:
     less += [f"{len(found.dropped)} were dropped"] * bool(found.dropped)
     because = f" ({', '.join(less)})" if less else ""
     count = len(found.matches)
-    return f"only {count} {others}{what} with an embedding under the active model{because}"
+    only = f"only {count} {others}{what} with an embedding under the active model{because}"
+    return "; ".join((only, *found.hints))

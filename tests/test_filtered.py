@@ -159,6 +159,14 @@ def test_an_attribute_may_be_compared_with_any_text(shop: App, value: str) -> No
     assert ask(shop, parse([f"wool={value}"])).matches == ()
 
 
+@pytest.mark.parametrize("path", ["exact"], indirect=True)
+def test_a_name_that_no_product_has_is_named(shop: App) -> None:
+    said = ask(shop, parse(["brnd=b3"])).plan.shortfall
+    assert said is not None and "no product has an attribute 'brnd'; did you mean brand?" in said
+    known = ask(shop, parse(["wool=7"])).plan.shortfall
+    assert known is not None and "attribute" not in known
+
+
 def test_where_paths_cross_follows_from_what_was_measured() -> None:
     figures = {
         100: {"exact": 1.0, "among": 4.0, "deep": 9.0},

@@ -181,6 +181,13 @@ def all_ids(connection: Connection) -> NDArray[np.int64]:
     return np.frombuffer(packed or b"", dtype=">i8").astype(np.int64)
 
 
+def unknown_attributes(connection: Connection, names: Sequence[str]) -> list[str]:
+    """Those of these names that are a key of no product's attributes."""
+    sql = """SELECT name FROM unnest(CAST(%(names)s AS text[])) AS name
+        WHERE NOT EXISTS (SELECT FROM product WHERE attributes ? name)"""
+    return list(connection.exec_driver_sql(sql, {"names": list(names)}).scalars())
+
+
 def common_categories(connection: Connection, limit: int = 8) -> list[str]:
     """The categories with the most products, the largest first."""
     sql = text(
