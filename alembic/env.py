@@ -1,7 +1,7 @@
 """Runs the migrations: on the connection `lookalike migrate` hands over, or on one of its own."""
 
 from alembic import context
-from sqlalchemy import Connection
+from sqlalchemy import Connection, text
 
 from app.config import Settings
 from app.database import check_server, make_engine
@@ -39,6 +39,7 @@ else:
     engine = make_engine(Settings())
     with engine.connect() as own:
         check_server(own)
-        own.rollback()
+        own.execute(text("SET statement_timeout = 0"))
+        own.commit()
         migrate(own)
     engine.dispose()

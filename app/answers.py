@@ -36,9 +36,14 @@ class Ask:
     excluded: Sequence[int] = ()
 
     @property
+    def depth(self) -> int:
+        """How deep the last product wanted lies: an index has to be as thorough as that."""
+        return self.k + len(self.excluded)
+
+    @property
     def first_look(self) -> int:
         """Pictures to look at first; those of excluded products may be the nearest of all."""
-        return first_look(self.k + len(self.excluded))
+        return first_look(self.depth)
 
 
 def first_look(k: int) -> int:

@@ -19,6 +19,10 @@ SMALLEST = 0.02
 """Least share of a side that a region of a picture may have."""
 
 
+LONGEST = 1000
+"""Characters of words; a text tower reads about three hundred of them."""
+
+
 class Decoder(Protocol):
     """Bytes to an RGB picture whose sides stay at least `at_least` pixels; raises BadImage."""
 
@@ -112,6 +116,9 @@ def check(query: Query) -> None:
     given = (*_pictures(query), query.sku, query.words, query.vector)
     if all(part is None for part in given):
         raise BadInput("A search takes at least one of: a picture, a sku, words, a vector.")
+    for words in (query.words, query.without_words):
+        if words is not None and len(words) > LONGEST:
+            raise BadInput(f"The text has {len(words)} characters; use at most {LONGEST}.")
     if query.words is not None and not query.words.strip():
         raise BadInput("There are no words to search for.")
     for name, weight in (("words", query.words_weight), ("without", query.without_weight)):

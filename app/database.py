@@ -12,6 +12,7 @@ from pgvector.psycopg import register_vector
 from sqlalchemy import Connection, Engine, event, text
 from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.exc import ArgumentError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from app import embedded_server
 from app.config import Settings
@@ -152,7 +153,13 @@ def check_schema(connection: Connection) -> None:
 @contextmanager
 def snapshot(engine: Engine) -> Iterator[Connection]:
     """A connection whose statements all see the database as the first of them did, read-only."""
-    with engine.connect().execution_options(
+    try:
+        opened = engine.connect()
+    except PoolTimeout as exc:
+        raise DatabaseUnavailable(
+            "All connections of this process to PostgreSQL are busy. Try again in a moment."
+        ) from exc
+    with opened.execution_options(
         isolation_level="REPEATABLE READ", postgresql_readonly=True
     ) as connection:
         yield connection

@@ -66,7 +66,7 @@ def exactly(question: Filtered, allowed: int | None, reason: str = EXACT) -> Ans
 
 def deep(question: Filtered, found: Ready, share: float) -> Answer | str:
     """The answer from so many nominees that enough of them should pass, or why there is none."""
-    n, depth = ann.deep_look(question.ask.first_look, question.ask.k, share)
+    n, depth = ann.deep_look(question.ask.first_look, question.ask.depth, share)
     return _look(question, found, min(n, DEEPEST), depth, None)
 
 

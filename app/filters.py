@@ -82,7 +82,7 @@ def condition(filters: Filters) -> tuple[str, dict[str, Any]]:
         _check_values([name, *values])
         forms = [form for each in values for form in _forms(name, each)]
         held = [f"p.attributes @> CAST({bind(form)} AS jsonb)" for form in forms]
-        parts.append(f"({' OR '.join(held)})")
+        parts.append(f"({' OR '.join(held) or 'false'})")
     return " AND ".join(parts), bound
 
 
@@ -128,7 +128,7 @@ def _forms(name: str, value: str) -> list[str]:
     found: list[Any] = [value, [value]]
     try:
         said = json.loads(value, parse_float=Decimal, parse_constant=lambda _: value)
-    except ValueError:
+    except (ValueError, RecursionError):
         said = value
     if isinstance(said, int | Decimal) and Decimal(said).adjusted() not in range(-99, 99):
         said = value  # no number that anybody wrote, and too long for PostgreSQL

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import product as pairs
 
 from app.grouping import Groups
 from app.identity import Identity, identity
@@ -173,7 +174,10 @@ def _join_misspelled(identities: dict[str, Identity], groups: Groups, typo: floa
         firsts = [identities[skus[0]] for skus in keys.values()]
         near = {tuple(sorted(pair)) for pair in slips(firsts, typo)}
         for first, second in sorted(near):
-            groups.join_across(keys[first], keys[second])
+            for one, other in pairs(keys[first], keys[second]):
+                # Words in another order make the same key, but not the same slip.
+                if _rule(identities[one], identities[other], typo) is not None:
+                    groups.join(one, other)
 
 
 def _group(

@@ -12,12 +12,15 @@ CONSTANT = 60
 
 
 def fused(lists: Sequence[tuple[float, Sequence[int]]]) -> dict[int, float]:
-    """The score of every id in any of the lists (weight, ids best first), best first; ties by id.
+    """The score of every id in any of the lists (weight, ids best first), best first.
 
-    An id that a list does not hold gets nothing from it.
+    An id that a list does not hold gets nothing from it. Of ids with equal scores, as those of a
+    list without weight, the one that comes earlier in some list is the better.
     """
     scores: dict[int, float] = {}
+    best: dict[int, int] = {}
     for weight, ids in lists:
         for rank, id_ in enumerate(ids, start=1):
             scores[id_] = scores.get(id_, 0.0) + weight / (CONSTANT + rank)
-    return dict(sorted(scores.items(), key=lambda item: (-item[1], item[0])))
+            best[id_] = min(rank, best.get(id_, rank))
+    return dict(sorted(scores.items(), key=lambda item: (-item[1], best[item[0]], item[0])))

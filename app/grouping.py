@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 
 class Groups:
@@ -53,14 +53,6 @@ class Groups:
         for name in names:
             if not any(self.join(group, name) for group in groups):
                 groups.append(name)
-
-    def join_across(self, ones: Sequence[str], others: Sequence[str]) -> None:
-        """Join names of which each belongs with every one of the others, as far as may be."""
-        firsts = {self.of(name): name for name in reversed(ones)}
-        seconds = {self.of(name): name for name in reversed(others)}
-        for one in sorted(firsts.values()):
-            for other in sorted(seconds.values()):
-                self.join(one, other)
 
     def _line(self, a: str, b: str) -> None:
         self._apart.setdefault(a, set()).add(b)

@@ -164,24 +164,42 @@ def _sorted_out(title: Words, year: int | None) -> tuple[Words, Words, Words]:
     years = set() if year is None else {str(year)}
     sizes: list[str] = []
     before = ""
-    for word in title:
-        if _is_year(word, year):
+    for place, word in enumerate(title):
+        after = title[place + 1] if place + 1 < len(title) else ""
+        if _is_year(word, year, after):
             years.add(word)
+            if year is None:
+                words.append(SOME_YEAR)
         elif before in SIZE_WORDS and (NUMBER.fullmatch(word) or word in SIZES):
             words = words[:-1] if words[-1:] == [before] else words
             sizes.append(word)
-        elif word in SIZES and not NUMBER.fullmatch(before):
+        elif word in SIZES and not NUMBER.fullmatch(before) and _ends(title, place):
             sizes.append(word)
         else:
             words.append(word)
-        before = "" if _is_year(word, year) else word
+        before = "" if _is_year(word, year, after) else word
     return tuple(words), tuple(sorted(years)), tuple(sorted(sizes))
 
 
-def _is_year(word: str, year: int | None) -> bool:
+def _is_year(word: str, year: int | None, after: str) -> bool:
+    """Whether a word is the product's year; where the column is empty, four digits that no unit
+    follows may be one."""
     if not (len(word) == 4 and word.isdecimal()):
         return False
-    return int(word) == year if year is not None else 1950 <= int(word) <= 2039
+    if year is not None:
+        return int(word) == year
+    return 1950 <= int(word) <= 2039 and after not in UNITS
+
+
+def _ends(title: Words, place: int) -> bool:
+    """Whether a size may stand here: a letter by itself only at the end, and of no model."""
+    if len(title[place]) > 1:
+        return True
+    after = title[place + 1 :]
+    named = place > 0 and title[place - 1] in MODEL_WORDS
+    return not named and all(
+        word in SIZES or (len(word) == 4 and word.isdecimal()) for word in after
+    )
 
 
 def _has_digit(word: str) -> bool:
@@ -198,6 +216,13 @@ def _key(*parts: Iterable[str]) -> str:
 NUMBER = re.compile(r"\d{1,3}(\.\d+)?")
 """A size in digits; after a number, a single letter is a unit: `5 l`."""
 
+SOME_YEAR = "#year"
+"""Stands for a year in a title whose product has none: `Peugeot 2008` is no `Peugeot`."""
+
+UNITS = frozenset(
+    normalised("w watt watts v volt mm cm m ml l g kg mah dpi hz k rpm lm lumen px pcs pieces")
+)
+MODEL_WORDS = frozenset(normalised("model type version series class mark"))
 SIZE_WORDS = frozenset(normalised("size sz eu eur uk us"))
 SIZES = frozenset(
     normalised("xxs xs s m l xl xxl xxxl xxxxl 2xl 3xl 4xl 5xl 6xl small medium large")

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from sqlalchemy import Engine
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import SQLAlchemyError
 
 from app.calibration import words_for
 from app.errors import LookalikeError
@@ -50,7 +50,7 @@ class Meanings:
             try:
                 self._read_at[model_id] = now
                 self._rows[model_id] = self._read(model_id)
-            except (LookalikeError, DBAPIError) as exc:
+            except (LookalikeError, SQLAlchemyError) as exc:
                 _log.debug("what distances mean could not be read: %s", exc)
             finally:
                 self._lock.release()

@@ -107,7 +107,10 @@ def _shown(asked: Asked) -> list[Found]:
     ids = list(products.ids(connection, asked.query.shown).values())
     if not ids:
         return []
-    hits = words.hits(connection, model, asked.ask.vector, ids)
+    if asked.by_vector:
+        hits = words.hits(connection, model, asked.ask.vector, ids)
+    else:
+        hits = [Hit(*pair, nan) for pair in words.first_pictures(connection, ids)]
     return _known(asked, [(hit, hit.similarity) for hit in hits])
 
 

@@ -42,7 +42,7 @@ def _by_faiss(ask: Ask, ready: Ready, allowed: int) -> Answer | str:
 
 def _near_build(ask: Ask, ready: Ready, n: int, allowed: int) -> tuple[Candidates, int]:
     unit = ask.vector / np.float32(np.linalg.norm(ask.vector))
-    nominees = ready.index.nominate(unit, n, ask.k)
+    nominees = ready.index.nominate(unit, n, ask.depth)
     return neighbours.near_build(
         ask.connection, ask.model, ready.build, ask.vector, nominees.ids,
         nominees.seen_to,

@@ -2,7 +2,8 @@
 
 It goes on with the build that answered last and asks PostgreSQL, together with everything else,
 whether that is still the one to use. Whenever it is not, or anything fails, the search that looks
-at one thing after the other answers instead, so no failure here is ever seen.
+at one thing after the other answers instead. Only a statement that took too long is an error here
+too: trying again would take as long.
 """
 
 from __future__ import annotations
@@ -53,7 +54,8 @@ class QuickSearch:
         index = self._files.opened(build)
         if index is None:
             return None
-        for n in (first_look(k) * self._wider, first_look(k) * FURTHER):
+        first = first_look(k + len(excluded))
+        for n in (first * self._wider, first * FURTHER):
             found = self._look(index, at_once.Look(model, build, vector, n, k, excluded))
             if found is None or found.delta_rows > self._settings.max_delta_rows:
                 return None
@@ -64,7 +66,7 @@ class QuickSearch:
 
     def _look(self, index: AnnIndex, look: at_once.Look) -> at_once.Found | None:
         unit = look.vector / np.float32(np.linalg.norm(look.vector))
-        nominees = index.nominate(unit, look.n, look.k)
+        nominees = index.nominate(unit, look.n, look.k + len(look.excluded))
         try:
             raw = self._engine.raw_connection()
         except (psycopg.Error, SQLAlchemyError, LookalikeError) as exc:

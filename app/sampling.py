@@ -11,7 +11,7 @@ import threading
 from collections import deque
 
 from sqlalchemy import Engine
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import SQLAlchemyError
 
 from app.errors import LookalikeError
 from app.store import query_samples
@@ -66,5 +66,5 @@ class QuerySampler:
             for model_id, vectors in by_model.items():
                 with self._engine.begin() as connection:
                     query_samples.add(connection, model_id, vectors)
-        except (LookalikeError, DBAPIError) as exc:
+        except (LookalikeError, SQLAlchemyError) as exc:
             _log.debug("queries were not kept: %s", exc)

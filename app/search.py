@@ -88,9 +88,11 @@ class SearchService:
         if known is None or query.filters or query.sku or asks_for_shape(query):
             return None
         model, build = known
+        if encoded.fingerprint not in (None, model.fingerprint):
+            return None
         if query.vector is not None and query.model_id == model.id:
             vector = _rounded(encoded.towards(query, query.vector), model)
-        elif encoded.fingerprint == model.fingerprint and _by_words(query, encoded) is None:
+        elif encoded.fingerprint is not None and _by_words(query, encoded) is None:
             vector = _rounded(encoded.towards(query), model)
         else:
             return None
@@ -103,7 +105,8 @@ class SearchService:
         with clock.stage("details"):
             rows = {row.product_id: row for row in found.rows}
             matches = _matches([(hit, ()) for hit in answer.candidates.hits], rows)
-        return _Found(matches, answer, model, vector, found.lag)
+        readers = _readers(query, encoded, catalogue=False)
+        return _Found(matches, answer, model, vector, found.lag, words=readers)
 
     def _in_turn(self, query: Query, encoded: Encoded, clock: _Clock) -> _Found:
         """The answer of whatever path can give it, all in one snapshot."""
@@ -165,6 +168,12 @@ class SearchService:
             of_product = _vector_of(connection, model, query.sku, product_id)
             excluded = (product_id,)
         towards = encoded.towards(query, of_product)
+        if towards is None and (encoded.without or query.near_query is not None):
+            raise BadInput(
+                "Words that are looked up in the catalogue only have no picture to compare with: "
+                "leave out what it should not be like and the distance to the query, or add a "
+                "picture or a sku."
+            )
         vector = _rounded(np.ones(model.dim, np.float32) if towards is None else towards, model)
         ask = Ask(connection, model, vector, query.k, query.filters, excluded)
         words = _by_words(query, encoded)

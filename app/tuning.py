@@ -62,6 +62,11 @@ def tune(engine: Engine, files: IndexFiles, settings: Settings) -> Tuned:
             raise NoModel()
         asked = pictures.random_vectors(connection, model, QUERIES)
         ids = products.all_ids(connection)
+        if len(ids) <= SIZES[0] or not len(asked):
+            raise BuildRefused(
+                f"There is too little to measure: more than {SIZES[0]} products with pictures are "
+                "needed. Until then the defaults hold."
+            )
         probe = Ask(connection, model, np.ones(model.dim, np.float32), K)
         if isinstance(why := ready(probe, files), str):
             raise BuildRefused(f"There is no index to measure ({why}); build one first.")

@@ -78,7 +78,7 @@ class Worker:
         decision = decide(seen, self._rules)
         if decision.reason is not None:
             return self._build(look, decision.reason)
-        if not seen.failures:
+        if not seen.failures or not seen.changed_rows:  # what failed is not wanted any more
             self.liveness.succeeded()
             self._said = ""
         return decision.wait_s

@@ -15,8 +15,9 @@ depends_on = None
 
 def upgrade() -> None:
     op.execute("SET LOCAL lock_timeout = '10s'")
-    op.execute("DROP TRIGGER embedding_changed ON embedding")
-    op.execute("DROP FUNCTION tell_embedding_changed()")
+    # IF EXISTS: an index takes long, and who was interrupted there begins again from here.
+    op.execute("DROP TRIGGER IF EXISTS embedding_changed ON embedding")
+    op.execute("DROP FUNCTION IF EXISTS tell_embedding_changed()")
     with op.get_context().autocommit_block():
         _replace("product_picture_picture_id_product_id_idx", "picture_id, product_id")
         op.execute("DROP INDEX CONCURRENTLY IF EXISTS product_picture_picture_id_idx")
@@ -28,7 +29,7 @@ def downgrade() -> None:
         op.execute("DROP INDEX CONCURRENTLY IF EXISTS product_picture_picture_id_product_id_idx")
     op.execute("SET LOCAL lock_timeout = '10s'")
     op.execute(
-        """CREATE FUNCTION tell_embedding_changed() RETURNS trigger LANGUAGE plpgsql
+        """CREATE OR REPLACE FUNCTION tell_embedding_changed() RETURNS trigger LANGUAGE plpgsql
         SET search_path = pg_catalog, pg_temp AS $$
         BEGIN
             PERFORM pg_notify('lookalike_changed', '');
@@ -36,7 +37,7 @@ def downgrade() -> None:
         END $$"""
     )
     op.execute(
-        """CREATE TRIGGER embedding_changed AFTER INSERT OR UPDATE OR DELETE ON embedding
+        """CREATE OR REPLACE TRIGGER embedding_changed AFTER INSERT OR UPDATE OR DELETE ON embedding
         FOR EACH STATEMENT EXECUTE FUNCTION tell_embedding_changed()"""
     )
 

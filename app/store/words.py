@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
+from typing import Any
 
 from sqlalchemy import Connection
 
@@ -10,20 +12,28 @@ from app.store import neighbours
 from app.store.neighbours import Passing
 from app.values import Hit, Model, Vector
 
+UNWANTED = re.compile(r'(?:^|(?<=\s))-(?P<word>"[^"]*"|[^\s"]+)')
+"""A word, or a phrase in quotes, behind a minus."""
+
 # As the column `words` is made: without accents, in PostgreSQL's plainest configuration. Products
-# that have all the words come before those that have some.
+# that have all the words come before those that have some; what stands behind a minus must not be
+# there at all.
 FOUND = r"""
 WITH asked AS (
     SELECT websearch_to_tsquery('simple', plain) AS every,
         (SELECT string_agg('''' || replace(word, '''', '''''') || '''', ' | ')
             FROM unnest(tsvector_to_array(to_tsvector('simple', plain))) AS word
-            WHERE word !~ E'\\\\')::tsquery AS any
+            WHERE word !~ E'\\\\')::tsquery AS any,
+        (SELECT array_agg(phraseto_tsquery('simple', regexp_replace(
+                normalize(phrase, NFKD), '[\u0300-\u036F]', '', 'g')))
+            FROM unnest(CAST(%(unwanted)s AS text[])) AS phrase) AS unwanted
     FROM (SELECT regexp_replace(
         normalize(%(words)s, NFKD), '[\u0300-\u036F]', '', 'g') AS plain) AS given
 ), found AS (
     SELECT p.id, p.words @@ asked.every AS whole, ts_rank_cd(p.words, asked.any, 1) AS rank
     FROM product AS p, asked
     WHERE (p.words @@ asked.any OR p.words @@ asked.every)
+        AND NOT EXISTS (SELECT FROM unnest(asked.unwanted) AS phrase WHERE p.words @@ phrase)
         AND p.id <> ALL(CAST(%(excluded)s AS bigint[]))
         AND EXISTS (
             SELECT FROM product_picture AS pp
@@ -50,8 +60,17 @@ def find(
 ) -> list[tuple[int, int]]:
     """Products (id) with their first picture (id), best first, whose words match any of these."""
     sql = FOUND.format(model=model.id, condition=only.condition or "true")
-    values = {"words": words, "k": k, "excluded": list(excluded), **only.values}
+    unwanted = [found["word"].strip('"') for found in UNWANTED.finditer(words)]
+    values: dict[str, Any] = {"words": UNWANTED.sub(" ", words), "unwanted": unwanted, "k": k}
+    values |= {"excluded": list(excluded), **only.values}
     return [(row[0], row[1]) for row in connection.exec_driver_sql(sql, values)]
+
+
+def first_pictures(connection: Connection, products: Sequence[int]) -> list[tuple[int, int]]:
+    """Products (id) with their first picture (id), as `find` shows them."""
+    sql = """SELECT DISTINCT ON (product_id) product_id, picture_id FROM product_picture
+        WHERE product_id = ANY(CAST(%(ids)s AS bigint[])) ORDER BY product_id, position"""
+    return [(row[0], row[1]) for row in connection.exec_driver_sql(sql, {"ids": list(products)})]
 
 
 def hits(connection: Connection, model: Model, query: Vector, products: Sequence[int]) -> list[Hit]:
