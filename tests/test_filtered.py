@@ -10,7 +10,7 @@ import pytest
 from shop import add, numbered, oracle, vectors
 
 from app.bootstrap import App
-from app.errors import BadInput
+from app.errors import BadInput, BuildRefused
 from app.filters import parse
 from app.tuning import crossovers, tune
 from app.values import Filters, Query, SearchResult
@@ -153,7 +153,9 @@ def test_a_filter_that_makes_no_sense_is_refused(words: list[str], said: str) ->
         parse(words)
 
 
-@pytest.mark.parametrize("value", ["1e400", "-1e-400", "NaN", "Infinity", "null", "[1]", '{"a":1}'])
+@pytest.mark.parametrize(
+    "value", ["1e400", "-1e-400", "NaN", "Infinity", "null", "[1]", '{"a":1}', "[" * 100_000]
+)
 @pytest.mark.parametrize("path", ["exact"], indirect=True)
 def test_an_attribute_may_be_compared_with_any_text(shop: App, value: str) -> None:
     assert ask(shop, parse([f"wool={value}"])).matches == ()
@@ -165,6 +167,20 @@ def test_a_name_that_no_product_has_is_named(shop: App) -> None:
     assert said is not None and "no product has an attribute 'brnd'; did you mean brand?" in said
     known = ask(shop, parse(["wool=7"])).plan.shortfall
     assert known is not None and "attribute" not in known
+
+
+@pytest.mark.parametrize("path", ["exact"], indirect=True)
+def test_no_value_at_all_lets_nothing_pass(shop: App) -> None:
+    assert ask(shop, Filters(attributes={"wool": ()})).matches == ()
+    assert ask(shop, Filters({"brand": ()})).matches == ()
+
+
+def test_too_little_to_measure_is_said(app: App, sql: psycopg.Connection) -> None:
+    add(app, numbered(20))
+    app.indexer.rebuild()
+    with pytest.raises(BuildRefused, match="too little to measure"):
+        tune(app.engine, app.files, app.settings)
+    assert sql.execute("SELECT count(*) FROM tuning").fetchone() == (0,)
 
 
 def test_where_paths_cross_follows_from_what_was_measured() -> None:

@@ -315,3 +315,15 @@ def test_products_with_the_photo_of_another_do_not_fold(
     wrong = {candidate.sku for candidate in clothing[-12:]}
     assert not [pair for pair in figures.false_folds if wrong & set(pair)]
     assert wrong <= {g.keeper.sku for g in fold(clothing, [], TYPO) if not g.folded}
+
+
+def test_words_in_another_order_make_no_slip_of_their_own() -> None:
+    """One key, two orders; a verdict keeps the one apart whose order made the slip."""
+    titles = {"X": "sun glasses", "Y": "glasses sun", "Z": "sunglasses"}
+    candidates = [
+        Candidate(Product(sku, title, brand="b", category="c"), 0.5)
+        for sku, title in titles.items()
+    ]
+    apart = [Verdict("X", "Y", False), Verdict("X", "Z", False)]
+    groups = fold(candidates, apart, 0.9)
+    assert {group.keeper.sku for group in groups} == {"X", "Y", "Z"}

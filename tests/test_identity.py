@@ -155,3 +155,26 @@ def test_long_titles_are_told_apart_beyond_what_a_key_holds() -> None:
 
 def test_a_long_brand_of_one_word_many_times_takes_no_time() -> None:
     assert key("a" * 300 + " hat", brand="a " * 250)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("Galaxy S 10", "Galaxy M 10"), ("Camera Model S", "Camera Model L"),
+        ("Peugeot 2008", "Peugeot"), ("Heater 2000 watt", "Heater 1990 watt"),
+        ("Mouse 1980 dpi", "Mouse 2000 dpi"),
+    ],
+)  # fmt: skip
+def test_a_letter_or_a_number_of_the_model_is_neither_size_nor_year(one: str, other: str) -> None:
+    assert identity_key(Product("a", one)) != identity_key(Product("b", other))
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("Alder shirt S", "Alder shirt XL"), ("Alder shirt (M)", "Alder shirt, size 12"),
+        ("Alder shirt 2019", "Alder shirt 2021"), ("Alder shirt M 2019", "Alder shirt L 2021"),
+    ],
+)  # fmt: skip
+def test_sizes_and_years_at_the_end_of_a_title_are_taken_out(one: str, other: str) -> None:
+    assert identity_key(Product("a", one)) == identity_key(Product("b", other))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import psycopg
@@ -88,6 +89,32 @@ def test_the_script_for_a_dba_makes_the_same_tables(empty_url: str) -> None:
     done = subprocess.run(psql, input=script.stdout, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert tables(empty_url) == set(metadata.tables)
+
+
+def test_a_migration_that_was_interrupted_while_it_made_an_index_goes_on(
+    database_url: str,
+) -> None:
+    assert alembic(database_url, "downgrade", "0002").returncode == 0
+    with (
+        psycopg.connect(database_url) as holder,
+        psycopg.connect(database_url, autocommit=True) as sql,
+    ):
+        holder.execute("LOCK TABLE product_picture IN ROW EXCLUSIVE MODE")
+        environment = os.environ | {"LOOKALIKE_DATABASE_URL": database_url}
+        command = [sys.executable, "-m", "alembic", "upgrade", "head"]
+        running = subprocess.Popen(command, cwd=REPO, env=environment, stderr=subprocess.DEVNULL)
+        waiting = (
+            "SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
+            " AND datname = current_database() AND query LIKE 'CREATE INDEX CONCURRENTLY%'"
+        )
+        deadline = time.monotonic() + 30
+        while not sql.execute(waiting).fetchall():
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        assert running.wait(30) != 0
+    assert alembic(database_url, "upgrade", "head").returncode == 0
+    valid = "SELECT indisvalid FROM pg_index WHERE indrelid = 'product_picture'::regclass"
+    assert all(row[0] for row in rows(database_url, valid))
 
 
 def test_the_code_is_written_for_the_newest_migration() -> None:

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from shop import add, numbered, vectors
 
+from app import ann
 from app.asking import Encoded
 from app.bootstrap import App
 from app.config import Settings
@@ -125,6 +126,39 @@ def test_pages_one_after_the_other_are_one_long_page(
     assert len(set(pages)) == len(pages)
 
 
+def test_later_pages_are_as_thorough_as_the_first(
+    app: App, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Inverted lists: what lies a hundred products deep needs more of them than what lies near."""
+    monkeypatch.setattr(ann, "FLAT_ROWS", 100)
+    monkeypatch.setattr(ann, "NPROBES", (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024))
+    add(app, numbered(1500))
+    build = app.indexer.rebuild()
+    assert (build.kind, build.state) == ("ivf", "published")
+    whole = skus(ask(app, 9000, k=1000))[:200]
+    shown: tuple[str, ...] = ()
+    pages: list[str] = []
+    for _ in range(20):
+        result = ask(app, 9000, k=10, shown=shown)
+        shown += result.shown
+        pages += skus(result)
+    assert len(set(pages) & set(whole)) > 0.98 * len(whole)
+
+
+def test_pages_of_words_drop_on_the_second_what_they_dropped_on_one(app: App) -> None:
+    """Each product has two photos; words show the first, whatever else it has."""
+    add(app, {"A2": [1, 50], "B2": [2, 51], "C2": [1, 52], "D2": [50, 53]}, brand="Zarr")
+    how = {"words": "zarr", "words_by": "catalogue", "near_match": 0.001}
+    whole = skus(app.search.search(Query(k=10, **how)))  # type: ignore[arg-type]
+    shown: tuple[str, ...] = ()
+    pages: list[str] = []
+    for _ in range(4):
+        result = app.search.search(Query(k=1, shown=shown, **how))  # type: ignore[arg-type]
+        shown += result.shown
+        pages += skus(result)
+    assert pages == whole == ["A2", "B2", "D2"]
+
+
 def test_a_product_written_between_two_pages_does_not_repeat_one(years: App) -> None:
     first = ask(years, 500 + 2020, k=5, fold=True)
     name(years, "Y2024", "KESTREL long  coats", 500 + 2020, brand="Kestrel", year=2024)
@@ -221,6 +255,35 @@ def test_words_are_found_in_the_catalogue_whatever_the_model_reads(years: App) -
     assert nothing.matches == () and nothing.plan.shortfall
 
 
+def test_words_alone_have_nothing_to_be_near_to(years: App) -> None:
+    for more in ({"near_query": 0.5}, {"without_pictures": (photo(1),)}):
+        with pytest.raises(BadInput, match="no picture to compare"):
+            years.search.search(Query(words="coat", **more))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("words", ["coat -red", 'coat -"red thing"', "-red coat"])
+def test_a_word_behind_a_minus_is_not_there(app: App, words: str) -> None:
+    name(app, "COAT", "a coat", 1)
+    name(app, "BOTH", "a coat, red thing", 2)
+    name(app, "RED", "red thing", 3)
+    assert skus(app.search.search(Query(words=words))) == ["COAT"]
+    assert app.search.search(Query(words="-red")).matches == ()
+
+
+def test_words_without_end_are_refused(app: App) -> None:
+    for more in ({"words": "x " * 600}, {"words": "x", "without_words": "y" * 2000}):
+        with pytest.raises(BadInput, match="at most 1000"):
+            app.search.search(Query(**more))  # type: ignore[arg-type]
+
+
+def test_the_plan_says_who_read_the_words_however_it_was_answered(reading: App) -> None:
+    add(reading, numbered(60))
+    reading.indexer.rebuild()
+    for _ in range(3):
+        plan = reading.search.search(Query(words="33", words_by="model")).plan
+        assert (plan.path, plan.words) == ("faiss", "model")
+
+
 def test_words_with_a_model_that_reads_are_fused(reading: App) -> None:
     name(reading, "TEXT", "a 33 red coat", 1)
     name(reading, "LOOKS", "nothing of it", 33)
@@ -240,7 +303,11 @@ def test_a_picture_and_words_by_their_weight(app: App) -> None:
     name(app, "RED", "red thing", 3000)
     name(app, "LIKE", "blue thing", 1000)
     assert skus(ask(app, words="red", words_weight=0.0, k=1)) == ["LIKE"]
-    assert skus(ask(app, words="red", words_weight=1.0, k=1)) == ["RED"]
+    only_words = ask(app, words="red", words_weight=1.0, k=42)
+    assert skus(only_words)[0] == "RED"
+    assert skus(only_words)[1:] == [sku for sku in skus(ask(app, k=42)) if sku != "RED"], (
+        "what the words do not say comes in the order of the picture"
+    )
     assert set(skus(ask(app, words="red", words_weight=0.5, k=2))) >= {"LIKE"}
 
 
@@ -254,9 +321,11 @@ def test_words_are_searched_within_the_filter(years: App) -> None:
 @given(st.lists(st.lists(st.integers(0, 30), unique=True, max_size=10), max_size=4))
 def test_fusion_does_not_depend_on_the_order_of_the_lists(lists: list[list[int]]) -> None:
     weighted = [(1.0, each) for each in lists]
-    assert list(fused(weighted)) == list(fused(weighted[::-1])) or any(
-        abs(a - b) < 1e-12 for a in fused(weighted).values() for b in fused(weighted).values()
-    )
+    one, other = fused(weighted), fused(weighted[::-1])
+    assert one == pytest.approx(other)
+    assert sorted(one) == sorted({id_ for each in lists for id_ in each})
+    ordered = list(one.values())
+    assert ordered == sorted(ordered, reverse=True)
 
 
 def test_fusion_counts_ranks_by_the_source_it_names() -> None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import psycopg
 import pytest
-from colours import ColourEncoder, choose_colours
+from colours import ColourEncoder, choose_colours, photo
 from shop import add, numbered, oracle, vectors
 from sqlalchemy import event
 
@@ -81,8 +82,6 @@ def test_it_answers_what_the_other_search_answers(app: App, slow: Slow, settings
 
 
 def test_a_picture_is_searched_in_one_statement_too(app: App, slow: Slow) -> None:
-    from colours import photo
-
     found = app.search.search(Query(picture=photo(7)))
     assert found.matches[0].product.sku == "P0007"
     assert not slow.took()
@@ -132,6 +131,39 @@ def test_another_model_is_noticed(app: App, slow: Slow, sql: psycopg.Connection)
     sql.execute("UPDATE model SET active = true WHERE name = 'others'")
     with pytest.raises(ModelMismatch, match="others"):
         ask(app)
+
+
+def test_a_vector_with_parts_of_another_model_is_refused(
+    app: App, slow: Slow, sql: psycopg.Connection
+) -> None:
+    """The process still has the former encoder; the vector is of the new model."""
+    other = ColourEncoder("others")
+    sql.execute("SELECT register_model(%s, '1', 49, %s)", [other.name, other.fingerprint])
+    sql.execute("UPDATE model SET active = false WHERE active")
+    sql.execute("UPDATE model SET active = true WHERE name = 'others'")
+    sql.execute("INSERT INTO embedding (model_id, picture_id, vec) SELECT 2, picture_id, vec"
+                " FROM embedding WHERE model_id = 1")  # fmt: skip
+    app.indexer.rebuild()
+    plain = Query(vector=vectors(app, [1000])[0], model_id=2)
+    assert app.search.search(plain).plan.path == "faiss"
+    with pytest.raises(ModelMismatch, match="others"):
+        app.search.search(replace(plain, without_pictures=(photo(3),)))
+
+
+def test_busy_connections_are_a_sentence_and_never_harm_an_answer(
+    app: App, slow: Slow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(app.engine.pool, "_timeout", 0.2)
+    held = [app.engine.connect() for _ in range(20)]
+    try:
+        app.search._meanings._read_at.clear()  # type: ignore[union-attr]
+        assert len(ask(app).matches) == 10
+        with pytest.raises(DatabaseUnavailable, match="busy"):
+            app.search.search(Query(sku="P0001"))
+    finally:
+        for connection in held:
+            connection.close()
+    assert len(app.search.search(Query(sku="P0001")).matches) == 10
 
 
 def test_a_large_delta_is_left_to_others(settings: Settings) -> None:
