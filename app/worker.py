@@ -34,7 +34,7 @@ class Worker:
     ) -> None:
         self.metrics = WorkerMetrics()
         self.liveness = Liveness(engine, settings.worker_stale_s)
-        self._looker = Looker(engine, settings.max_delta_rows)
+        self._looker = Looker(engine, settings.max_delta_rows, settings.worker_poll_s)
         self._indexer = indexer
         self._settings = settings
         self._rules = Rules.from_settings(settings)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
+from math import inf
 
 from sqlalchemy import Connection, Engine
 
@@ -26,15 +28,18 @@ class Look:
 class Looker:
     """Looks at one database; remembers what is dear to count."""
 
-    def __init__(self, engine: Engine, max_delta: int) -> None:
+    def __init__(self, engine: Engine, max_delta: int, recount_s: float = inf) -> None:
         self._engine = engine
         self._at_most = max_delta + 1  # past every rule
         self._gone = (0, 0)  # rows gone from the build with this id
+        self._recount_s = recount_s
+        self._counted = -inf
 
     def look(self, *, count_gone: bool) -> Look:
         """See everything in one snapshot. Raises NoModel, SchemaMismatch, DatabaseUnavailable.
 
-        Counting what is gone reads the whole table; without `count_gone` it is done once a build.
+        Counting what is gone reads the whole table; without `count_gone` it is done once a build,
+        and when `recount_s` seconds have passed since.
         """
         with snapshot(self._engine) as connection:
             check_schema(connection)
@@ -65,6 +70,8 @@ class Looker:
     ) -> int:
         if build is None:
             return 0
-        if anew or self._gone[0] != build.id:
+        now = time.monotonic()
+        if anew or self._gone[0] != build.id or now - self._counted >= self._recount_s:
+            self._counted = now
             self._gone = (build.id, freshness.gone_rows(connection, build, delta))
         return self._gone[1]

@@ -220,6 +220,34 @@ def test_what_was_not_said_is_found_by_the_poll(
         soon(lambda: post.published() == 1)
 
 
+def test_what_failed_and_is_not_wanted_any_more_is_no_illness(
+    app: App, sql: psycopg.Connection
+) -> None:
+    """A build was rejected after the good one, and nothing changed since."""
+    add(app, numbered(10))
+    app.indexer.rebuild()
+    sql.execute(
+        "INSERT INTO index_build (model_id, cluster, state, reason, finished_at)"
+        " SELECT model_id, cluster, 'rejected', 'the disk is full', now() FROM index_build"
+    )
+    with working(Post(app, sql, worker_poll_s=0.1, worker_stale_s=0.6)) as post:
+        time.sleep(2)
+        assert post.worker.liveness.status().healthy
+        assert post.published() == 1
+
+
+def test_deletions_alone_are_counted_though_word_comes_of_each(
+    app: App, sql: psycopg.Connection
+) -> None:
+    add(app, numbered(60))
+    app.indexer.rebuild()
+    with working(Post(app, sql, worker_poll_s=0.5, worker_age_s=3600)) as post:
+        for n in range(30):
+            app.catalog.delete([f"P{n:04}"])
+            time.sleep(0.1)
+        soon(lambda: post.published() >= 2)
+
+
 def test_an_old_index_takes_in_a_small_delta(app: App, sql: psycopg.Connection) -> None:
     add(app, numbered(40))
     app.indexer.rebuild()
