@@ -63,6 +63,16 @@ CUT_OFFS = """INSERT INTO calibration (model_id, same_product_distance, similar_
     SELECT id, 0.3, 2 FROM model"""
 
 
+ANOTHER_YEAR = """
+WITH copy AS (
+    INSERT INTO product (sku, title, brand, category, colour, year, price)
+    SELECT sku || '-OLD', title, brand, category, colour, 1999, price FROM product
+    WHERE sku = %(sku)s RETURNING id)
+INSERT INTO product_picture SELECT copy.id, pp.picture_id, pp.position, pp.uri
+FROM copy, product_picture AS pp JOIN product AS p ON p.id = pp.product_id
+WHERE p.sku = %(sku)s"""
+
+
 @pytest.fixture(scope="module")
 def shop() -> Iterator[Shop]:
     """32 drawn products, the expected one with an odd title, on a server that may be stopped."""
@@ -78,6 +88,7 @@ def shop() -> Iterator[Shop]:
         app.indexer.rebuild()
     with psycopg.connect(embedded_server.url(home), autocommit=True) as connection:
         connection.execute(CUT_OFFS)
+        connection.execute(ANOTHER_YEAR, {"sku": asked["expected_sku"]})
     yield Shop(home, home / "demo" / asked["query"], asked["expected_sku"])
     embedded_server.stop(home)
     shutil.rmtree(home)
@@ -230,9 +241,15 @@ def test_each_card_shows_its_similarity(page: Page, shop: Shop) -> None:
     assert (len(values), values) == (12, sorted(values, reverse=True))
 
 
+def test_a_product_of_two_years_comes_once_with_the_other_year(page: Page, shop: Shop) -> None:
+    upload(page, "photo.jpg", shop.photo.read_bytes())
+    expect(first_card(page)).to_contain_text("also 1999")
+    assert page.get_by_text(f"{shop.expected_sku}-OLD").count() == 0
+
+
 def test_a_card_says_what_its_similarity_means(page: Page, shop: Shop) -> None:
     with App(Settings(home=shop.home, model="embedded")) as app:
-        found = app.search.search(Query(picture=shop.photo.read_bytes(), k=12)).matches
+        found = app.search.search(Query(picture=shop.photo.read_bytes(), k=12, fold=True)).matches
     upload(page, "photo.jpg", shop.photo.read_bytes())
     first_card(page)
     shown = page.locator(".card .similarity").all_inner_texts()

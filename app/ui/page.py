@@ -78,7 +78,7 @@ def _asked(data: bytes, k: int) -> tuple[Image.Image, SearchResult] | None:
     """The photo and what it finds, or a sentence on the page that says why there is nothing."""
     try:
         with st.spinner("Searching …"):
-            result = services().search.search(Query(picture=data, k=k, stranger=True))
+            result = services().search.search(Query(picture=data, k=k, stranger=True, fold=True))
             return services().sandbox.decode(data, at_least=SHOWN_SIDE), result
     except LookalikeError as exc:
         st.error(plain(str(exc)))
@@ -109,9 +109,16 @@ def _card(match: Match) -> str:
         f"<div class=similarity>similarity {match.similarity:.3f}{means}"
         f'<div class=bar><div style="width:{filled:.1%}"></div></div></div>'
         f"<div class=faint>{escape(' · '.join(str(fact) for fact in facts if fact))}</div>"
+        f"<div class=faint>{escape(_folded(match))}</div>"
         f"<div class=last><span>{escape(_price(product))}</span>"
         f"<span class=faint>{escape(product.sku)}</span></div></div></div>"
     )
+
+
+def _folded(match: Match) -> str:
+    """The years, or else the skus, of the products that came as this one."""
+    also = [str(fold.product.year or fold.product.sku) for fold in match.folded]
+    return f"also {', '.join(dict.fromkeys(also))}" if also else ""
 
 
 def _price(product: Product) -> str:
