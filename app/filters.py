@@ -32,7 +32,7 @@ def parse(conditions: Sequence[str]) -> Filters:
     bounds: dict[str, dict[str, int | Decimal]] = {">=": {}, "<=": {}}
     for words in conditions:
         form = FORM.fullmatch(words)
-        if form is None or not form["name"].strip():
+        if form is None or not form["name"].strip() or form["name"].strip()[-1] in "!<>":
             raise BadInput(
                 f"The filter {words!r} is not of the form column=value, column>=value, "
                 "column<=value or column=low..high."
@@ -144,18 +144,28 @@ def _is_range(name: str, value: str) -> bool:
     return name in ORDERED and ".." in value
 
 
+def _check_ordered(name: str) -> None:
+    if name not in ORDERED:
+        raise BadInput(f"Only {' and '.join(ORDERED)} have ranges; {name!r} has none.")
+
+
 def _bounds(name: str, sign: str, value: str) -> list[tuple[str, int | Decimal]]:
     """The bounds that words set: one with >= or <=, two with low..high, either left out."""
     if sign != "=":
-        _check_column(name, ORDERED)
+        _check_ordered(name)
         return [(sign, _number(name, value))]
     if not _is_range(name, value):
         return []
     low, _, high = value.partition("..")
+    if high.startswith("."):
+        raise BadInput(f"The range {value!r} of {name} has a dot too many; write 10..20.")
     given = [(each, limit.strip()) for each, limit in ((">=", low), ("<=", high)) if limit.strip()]
     if not given:
         raise BadInput(f"The range {value!r} of {name} has no bounds; write for example 10..20.")
-    return [(each, _number(name, limit)) for each, limit in given]
+    found = [(each, _number(name, limit)) for each, limit in given]
+    if len(found) == 2 and found[0][1] > found[1][1]:
+        raise BadInput(f"The range {value!r} of {name} ends before it begins; turn it round.")
+    return found
 
 
 def _value(column: str, value: str) -> Value:

@@ -156,9 +156,9 @@ def _folded(
 
 
 def _likeness(found: Found) -> float:
-    """What decides who stays of a group: the similarity, below all of them where there is none."""
+    """What decides who stays of a group: the similarity. Those that only words found are alike."""
     similarity = similarity_of(found.hit)
-    return found.score - 10 if similarity is None else similarity
+    return -2.0 if similarity is None else similarity
 
 
 def _similarity(by_sku: Mapping[str, Found], each: Fold) -> float | None:

@@ -249,6 +249,7 @@ def test_words_are_found_in_the_catalogue_whatever_the_model_reads(years: App) -
     result = years.search.search(Query(words="coat kestrel LÖNG", k=10, fold=True))
     assert result.plan.path == "words" and result.plan.words == "catalogue"
     assert result.matches[0].product.title == "Kestrel long coat"
+    assert result.matches[0].product.sku == "Y2023", "equally like the words: the newest stays"
     assert result.matches[0].similarity is None
     assert len(result.matches[0].folded) == 5
     nothing = years.search.search(Query(words="zzz' & | ! \\ :* <->"))

@@ -108,6 +108,8 @@ def print_matches(result: SearchResult) -> None:
     plan = result.plan
     if plan.shortfall:
         note(f"Fewer than asked: {plan.shortfall}.")
+    if plan.words:
+        note(f"The words were read by the {plan.words.replace('and', 'and the')}.")
     took = plan.ms["total"] - plan.ms.get("load", 0.0)
     note(f"{plan.path}: {plan.reason}; {plan.model}, {took:.0f} ms")
 

@@ -27,7 +27,6 @@ def tune(as_json: bool) -> None:
         for size, ms in found.figures.items()
     ]
     print_table(columns, rows)
-    note(f"Up to {found.crossovers.exact_pictures} pictures that pass are compared in SQL.")
-    note(
-        f"From {found.crossovers.deep_share:.1%} of the products the index is filtered afterwards."
-    )
+    exact, share = found.crossovers.exact_pictures, found.crossovers.deep_share
+    note(f"Up to {exact} pictures that pass are compared in SQL, however many that is of all.")
+    note(f"Beyond, from {share:.1%} of the products on, the index is filtered afterwards.")
