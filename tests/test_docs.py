@@ -74,7 +74,7 @@ def _prose(page: Path) -> str:
 def shop(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A folder as the documents assume it: a catalogue, its pictures, query photos, a database."""
     folder = Path(tempfile.mkdtemp(prefix="lookalike-docs-"))
-    draw_catalogue(folder, products=32)
+    draw_catalogue(folder, products=64)
     embedded_server.start(folder / "home", HASTY)
     queries = sorted((folder / "queries").glob("*.jpg"))
     for query, name in zip(queries, ("photo.jpg", "photo2.jpg"), strict=False):
