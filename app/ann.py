@@ -1,4 +1,4 @@
-"""FAISS: choose, train, write, open and search an index; the only room that imports faiss.
+"""FAISS: choose, train and search an index; the only room that imports faiss.
 
 An index nominates candidates and nothing more: PostgreSQL computes the similarities that are
 shown. An index that is searched is never changed; what a search may tune travels with the query.
@@ -6,7 +6,6 @@ shown. An index that is searched is never changed; what a search may tune travel
 
 from __future__ import annotations
 
-import hashlib
 import math
 import os
 from collections.abc import Callable, Mapping
@@ -18,7 +17,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from app.errors import IndexDamaged, IndexUnreadable
 from app.values import Vector, Vectors
 
 FLAT_ROWS = 20_000
@@ -178,63 +176,6 @@ def tuned(index: AnnIndex, reached: Callable[[AnnIndex, int], bool]) -> AnnIndex
             if reached(candidate, depth):
                 break
     return AnnIndex(index.faiss_index, "ivf", {"nlist": lists, "nprobe": found})
-
-
-def write(index: AnnIndex, target: Path) -> tuple[str, int]:
-    """Write the index to a new file, flushed to disk; returns its sha256 (hex) and size in bytes.
-
-    Raises OSError when the disk is full or the folder cannot be written.
-    """
-    digest = hashlib.sha256()
-    failed: list[OSError] = []
-    with target.open("wb") as file:
-
-        def put(chunk: bytes) -> int:
-            # An exception may not cross FAISS's C++ code; it stops when told 0 were written.
-            try:
-                file.write(chunk)
-            except OSError as exc:
-                failed.append(exc)
-                return 0
-            digest.update(chunk)
-            return len(chunk)
-
-        try:
-            faiss().write_index(index.faiss_index, faiss().PyCallbackIOWriter(put))
-        except RuntimeError as exc:
-            raise (failed[0] if failed else exc) from exc
-        file.flush()
-        os.fsync(file.fileno())
-        size = file.tell()
-    return digest.hexdigest(), size
-
-
-def read(path: Path, sha256: str, kind: str, parameters: Mapping[str, Any]) -> AnnIndex:
-    """Open an index file; raises IndexUnreadable when it is missing, unreadable or damaged."""
-    try:
-        data = np.fromfile(path, dtype=np.uint8)
-    except OSError as exc:
-        raise IndexUnreadable(f"index file {path.name} cannot be read: {exc.strerror}") from exc
-    except MemoryError as exc:
-        raise IndexUnreadable(f"index file {path.name} does not fit in memory") from exc
-    return parse(data, sha256, kind, parameters)
-
-
-def parse(
-    data: NDArray[np.uint8], sha256: str, kind: str, parameters: Mapping[str, Any]
-) -> AnnIndex:
-    """An index from the bytes of its file: those that are hashed are those that are opened.
-
-    Raises IndexUnreadable when they have another sha256.
-    """
-    if hashlib.sha256(data.data).hexdigest() != sha256:
-        raise IndexDamaged(f"index file {sha256}.faiss is damaged: its sha256 is another")
-    try:
-        return AnnIndex(faiss().deserialize_index(data), kind, parameters)
-    except RuntimeError as exc:
-        raise IndexDamaged(f"index file {sha256}.faiss cannot be opened by this faiss") from exc
-    except MemoryError as exc:
-        raise IndexUnreadable(f"index file {sha256}.faiss does not fit in memory") from exc
 
 
 def faiss() -> Any:

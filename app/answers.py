@@ -107,6 +107,12 @@ def _fetch_apart(connection: Connection) -> Fetch:
     return fetch
 
 
+def looks(first: int, depth: int) -> Iterator[tuple[int, int]]:
+    """How many pictures to nominate, and how thoroughly: the second look as much deeper."""
+    yield first, depth
+    yield first * FURTHER, depth * FURTHER
+
+
 def by_build(found: Candidates, build: Build, delta: int) -> Answer:
     """The answer that a build and so many embeddings changed since gave."""
     reason = f"build {build.id} with {delta} embeddings changed since"

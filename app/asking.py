@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
@@ -17,7 +17,6 @@ from app.values import Query, Region, Vector
 
 SMALLEST = 0.02
 """Least share of a side that a region of a picture may have."""
-
 
 LONGEST = 1000
 """Characters of words; a text tower reads about three hundred of them."""
@@ -39,14 +38,19 @@ class Clock(Protocol):
 class Encoded:
     """Unit vectors of a query's parts, shape (dim,), float32, and the encoder they are of.
 
-    `fingerprint` is None where no encoder was needed. `words_read` says that the model reads
-    words; `words` is None where it does not, or was not asked to.
+    `fingerprint` is None where no encoder was needed; `words` is None where the model does not
+    read words, or was not asked to.
     """
 
     fingerprint: str | None = None
     pictures: tuple[Vector, ...] = ()
     words: Vector | None = None
-    without: tuple[Vector, ...] = field(default=())
+    without: tuple[Vector, ...] = ()
+
+    @property
+    def asks(self) -> bool:
+        """Whether the encoder made a direction to search in."""
+        return bool(self.pictures) or self.words is not None
 
     def towards(self, query: Query, of_product: Vector | None = None) -> Vector | None:
         """The direction that the parts of a query make together; None if nothing in it has one.

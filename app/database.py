@@ -10,19 +10,13 @@ import psycopg
 import sqlalchemy
 from pgvector.psycopg import register_vector
 from sqlalchemy import Connection, Engine, event, text
-from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.exc import ArgumentError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from app import embedded_server
 from app.config import Settings
-from app.errors import (
-    DatabaseUnavailable,
-    DatabaseUnsuitable,
-    LookalikeError,
-    ReplicaConflict,
-    SchemaMismatch,
-)
+from app.driver_errors import translate
+from app.errors import DatabaseUnavailable, DatabaseUnsuitable, SchemaMismatch
 from app.tables import SCHEMA_REVISION
 
 PGVECTOR_MINIMUM = (0, 8, 4)
@@ -53,7 +47,7 @@ def make_engine(settings: Settings) -> Engine:
             ),
         },
     )
-    event.listen(engine, "handle_error", _translate)
+    event.listen(engine, "handle_error", translate)
     event.listen(engine, "checkin", _forget_mode)
     return engine
 
@@ -165,15 +159,6 @@ def snapshot(engine: Engine) -> Iterator[Connection]:
         yield connection
 
 
-@contextmanager
-def driver_errors() -> Iterator[None]:
-    """Translate what psycopg raises where it is used without SQLAlchemy (COPY)."""
-    try:
-        yield
-    except psycopg.Error as exc:
-        raise _kind(exc) or exc from exc
-
-
 def _driver_url(url: str) -> sqlalchemy.URL:
     """The same URL for SQLAlchemy with psycopg, whatever driver it names or leaves out.
 
@@ -205,51 +190,3 @@ def _forget_mode(connection: psycopg.Connection | None, _record: object) -> None
     """SQLAlchemy hands a read-only connection back as a READ WRITE one, which a replica refuses."""
     if connection is not None and not connection.closed:
         connection.read_only = None
-
-
-def _translate(context: ExceptionContext) -> None:
-    if context.is_pre_ping:
-        return  # the pool replaces the connection by itself
-    found = context.original_exception
-    if isinstance(found, psycopg.Error):
-        connecting = context.connection is None
-        kind = _unreachable(found) if connecting else _kind(found)
-        if kind is not None:
-            raise kind from found
-
-
-def _kind(exc: psycopg.Error) -> LookalikeError | None:
-    said = str(exc).strip()
-    if isinstance(exc, psycopg.errors.UndefinedTable | psycopg.errors.UndefinedColumn):
-        return SchemaMismatch(
-            f"The database lacks a table or a column ({said}). Run `lookalike migrate`."
-        )
-    if isinstance(exc, psycopg.errors.LockNotAvailable):
-        return DatabaseUnavailable(f"Another session holds a lock for too long ({said}).")
-    if isinstance(exc, psycopg.errors.QueryCanceled):
-        return DatabaseUnavailable(f"PostgreSQL took too long and was stopped ({said}).")
-    if isinstance(exc, psycopg.errors.InsufficientPrivilege):
-        return DatabaseUnsuitable(f"This user of the database lacks a right: {said}. Grant it.")
-    if isinstance(exc, psycopg.errors.ReadOnlySqlTransaction):
-        return DatabaseUnsuitable(
-            "This database is read-only, as a replica is; nothing was written."
-        )
-    if isinstance(exc, psycopg.errors.SerializationFailure) and "recovery" in said:
-        return ReplicaConflict(
-            "The replica ended this search because it held up changes of the primary. Try again; "
-            "if it happens often, raise max_standby_streaming_delay on the replica."
-        )
-    if (exc.sqlstate or "")[:2] == "53":
-        return DatabaseUnavailable(f"PostgreSQL ran out of something: {said}. Make room.")
-    lost = isinstance(exc, psycopg.OperationalError) and (
-        exc.sqlstate is None or exc.sqlstate[:2] in ("08", "57")
-    )
-    return _unreachable(exc) if lost else None
-
-
-def _unreachable(exc: psycopg.Error) -> DatabaseUnavailable:
-    said = " ".join(str(exc).split()).rstrip(".?")
-    return DatabaseUnavailable(
-        f"PostgreSQL cannot be reached: {said}. Check LOOKALIKE_DATABASE_URL and that the server "
-        "runs, then try again."
-    )

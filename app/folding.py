@@ -171,11 +171,15 @@ def _join_misspelled(identities: dict[str, Identity], groups: Groups, typo: floa
         if found.key:
             kinds.setdefault(_kind(found), {}).setdefault(found.key, []).append(sku)
     for keys in kinds.values():
-        firsts = [identities[skus[0]] for skus in keys.values()]
-        near = {tuple(sorted(pair)) for pair in slips(firsts, typo)}
+        # Words in another order make the same key, but not the same slip.
+        spelled = {
+            (key, identities[sku].words): identities[sku]
+            for key, skus in keys.items()
+            for sku in skus
+        }
+        near = {tuple(sorted(pair)) for pair in slips(list(spelled.values()), typo)}
         for first, second in sorted(near):
             for one, other in pairs(keys[first], keys[second]):
-                # Words in another order make the same key, but not the same slip.
                 if _rule(identities[one], identities[other], typo) is not None:
                     groups.join(one, other)
 

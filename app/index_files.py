@@ -14,7 +14,7 @@ from uuid import uuid4
 
 import numpy as np
 
-from app import ann
+from app import ann_file
 from app.ann import AnnIndex
 from app.errors import IndexDamaged, IndexUnreadable, IndexUnwritable
 from app.values import Build
@@ -75,7 +75,7 @@ class IndexFiles:
         draft = self._draft()
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            sha256, size = ann.write(index, draft)
+            sha256, size = ann_file.write(index, draft)
             announce(sha256)
             draft.replace(self.path(sha256))
             self._flush_folder()
@@ -149,13 +149,15 @@ class IndexFiles:
 
     def _read_or_fetch(self, build: Build, fetch: Fetch | None) -> AnnIndex:
         try:
-            return ann.read(self.path(build.sha256), build.sha256, build.kind, build.parameters)
+            return ann_file.read(
+                self.path(build.sha256), build.sha256, build.kind, build.parameters
+            )
         except IndexUnreadable:
             data = b"".join(fetch(build)) if fetch else b""
             if len(data) != build.size:
                 raise
         found = np.frombuffer(data, dtype=np.uint8)
-        index = ann.parse(found, build.sha256, build.kind, build.parameters)
+        index = ann_file.parse(found, build.sha256, build.kind, build.parameters)
         self._keep(data, build)
         return index
 

@@ -30,7 +30,7 @@ FUSED_LEAST = 100
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """The matches of a page before their details, how they were found, and whether all were seen.
+    """The matches of a page before their details, and how they were found.
 
     `words` says whether the words of the catalogue took part.
     """
@@ -110,7 +110,7 @@ def _shown(asked: Asked) -> list[Found]:
     if asked.by_vector:
         hits = words.hits(connection, model, asked.ask.vector, ids)
     else:
-        hits = [Hit(*pair, nan) for pair in words.first_pictures(connection, ids)]
+        hits = [Hit(*pair, nan) for pair in words.first_pictures(connection, model, ids)]
     return _known(asked, [(hit, hit.similarity) for hit in hits])
 
 
@@ -139,8 +139,6 @@ def _known(asked: Asked, hits: Sequence[tuple[Hit, float]]) -> list[Found]:
 
 def _cut(shaped: Shaped, k: int) -> Shaped:
     """The first k, and of what was dropped only what the query or one of these drops."""
-    kept = shaped.kept[:k]
-    skus = {found.product.sku for found, _ in kept}
     beyond = {found.product.sku for found, _ in shaped.kept[k:]}
-    dropped = tuple(drop for drop in shaped.dropped if drop.lost_to not in beyond - skus)
-    return Shaped(kept, dropped)
+    dropped = tuple(drop for drop in shaped.dropped if drop.lost_to not in beyond)
+    return Shaped(shaped.kept[:k], dropped)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from app import filtered
-from app.answers import FURTHER, Answer, Ask, Ready, by_build, exact, ready
+from app.answers import FURTHER, Answer, Ask, Ready, by_build, exact, looks, ready
 from app.config import Settings
 from app.index_files import IndexFiles
 from app.ranking import Candidates, settled
@@ -29,9 +29,8 @@ def find(ask: Ask, files: IndexFiles, settings: Settings) -> Answer:
 def _by_faiss(ask: Ask, ready: Ready, allowed: int) -> Answer | str:
     """The answer with FAISS's help, or the reason why it cannot be had."""
     build = ready.build
-    first = ask.first_look
-    for n in (first, first * FURTHER):
-        found, delta = _near_build(ask, ready, n, allowed)
+    for n, depth in looks(ask.first_look, ask.depth):
+        found, delta = _near_build(ask, ready, n, depth, allowed)
         if delta > allowed:
             return f"more than {allowed} embeddings changed since build {build.id}"
         if settled(found, ask.k):
@@ -40,12 +39,11 @@ def _by_faiss(ask: Ask, ready: Ready, allowed: int) -> Answer | str:
     return Answer(exact(ask), "exact", reason, build, delta)
 
 
-def _near_build(ask: Ask, ready: Ready, n: int, allowed: int) -> tuple[Candidates, int]:
+def _near_build(ask: Ask, ready: Ready, n: int, depth: int, allowed: int) -> tuple[Candidates, int]:
     unit = ask.vector / np.float32(np.linalg.norm(ask.vector))
-    nominees = ready.index.nominate(unit, n, ask.depth)
+    nominees = ready.index.nominate(unit, n, depth)
     return neighbours.near_build(
-        ask.connection, ask.model, ready.build, ask.vector, nominees.ids,
-        nominees.seen_to,
+        ask.connection, ask.model, ready.build, ask.vector, nominees.ids, nominees.seen_to,
         n=n, k=ask.k, excluded=ask.excluded, allowed=allowed,
     )  # fmt: skip
 

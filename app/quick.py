@@ -9,7 +9,6 @@ too: trying again would take as long.
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
 
 import numpy as np
 import psycopg
@@ -17,9 +16,9 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
 from app.ann import AnnIndex
-from app.answers import FURTHER, first_look
+from app.answers import FURTHER, first_look, looks
 from app.config import Settings
-from app.database import driver_errors
+from app.driver_errors import driver_errors
 from app.errors import LookalikeError
 from app.index_files import IndexFiles
 from app.ranking import settled
@@ -43,9 +42,7 @@ class QuickSearch:
         """The model and the build that answered last; every search checks them."""
         self._wider = 1
 
-    def find(
-        self, model: Model, build: Build, vector: Vector, k: int, excluded: Sequence[int]
-    ) -> at_once.Found | None:
+    def find(self, model: Model, build: Build, vector: Vector, k: int) -> at_once.Found | None:
         """The k nearest products, or None where another search has to answer.
 
         `vector` has shape (dim,), float32, holding float16 values. Raises DatabaseUnavailable
@@ -54,9 +51,8 @@ class QuickSearch:
         index = self._files.opened(build)
         if index is None:
             return None
-        first = first_look(k + len(excluded))
-        for n in (first * self._wider, first * FURTHER):
-            found = self._look(index, at_once.Look(model, build, vector, n, k, excluded))
+        for n, depth in looks(first_look(k) * self._wider, k * self._wider):
+            found = self._look(index, at_once.Look(model, build, vector, n, k), depth)
             if found is None or found.delta_rows > self._settings.max_delta_rows:
                 return None
             if settled(found.candidates, k):
@@ -64,9 +60,9 @@ class QuickSearch:
             self._wider = min(2 * self._wider, FURTHER)  # products have many pictures here
         return None
 
-    def _look(self, index: AnnIndex, look: at_once.Look) -> at_once.Found | None:
+    def _look(self, index: AnnIndex, look: at_once.Look, depth: int) -> at_once.Found | None:
         unit = look.vector / np.float32(np.linalg.norm(look.vector))
-        nominees = index.nominate(unit, look.n, look.k + len(look.excluded))
+        nominees = index.nominate(unit, look.n, depth)
         try:
             raw = self._engine.raw_connection()
         except (psycopg.Error, SQLAlchemyError, LookalikeError) as exc:

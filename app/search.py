@@ -72,7 +72,7 @@ class SearchService:
                 found = self._in_turn(query, encoded, clock)
             except ReplicaConflict:  # a later snapshot does not hold up what this one did
                 found = self._in_turn(query, encoded, clock)
-        if self._sampler and encoded.pictures and found.lag is None:
+        if self._sampler and encoded.asks and found.lag is None:
             self._sampler.offer(found.model.id, found.vector)
         plan = _plan(found, query, clock)
         if self._observe:
@@ -98,14 +98,14 @@ class SearchService:
             return None
         assert self._quick is not None
         with clock.stage("search"):
-            found = self._quick.find(model, build, vector, query.k, ())
+            found = self._quick.find(model, build, vector, query.k)
         if found is None:
             return None
         answer = by_build(found.candidates, build, found.delta_rows)
         with clock.stage("details"):
             rows = {row.product_id: row for row in found.rows}
             matches = _matches([(hit, ()) for hit in answer.candidates.hits], rows)
-        readers = _readers(query, encoded, catalogue=False)
+        readers = _readers(encoded, catalogue=False)
         return _Found(matches, answer, model, vector, found.lag, words=readers)
 
     def _in_turn(self, query: Query, encoded: Encoded, clock: _Clock) -> _Found:
@@ -126,7 +126,7 @@ class SearchService:
             self._quick.known = (model, found.answer.build)
         return _Found(
             matches, found.answer, model, asked.ask.vector, lag,
-            found.shaped.dropped, _readers(query, encoded, found.words),
+            found.shaped.dropped, _readers(encoded, found.words),
             tuple(meant(name) for name in unknown),
         )  # fmt: skip
 
@@ -221,7 +221,7 @@ def _by_words(query: Query, encoded: Encoded) -> tuple[str, float] | None:
     return query.words, 0.5 if alone else query.words_weight / 2
 
 
-def _readers(query: Query, encoded: Encoded, catalogue: bool) -> str | None:
+def _readers(encoded: Encoded, catalogue: bool) -> str | None:
     """What read the words of a query."""
     readers = [("model", encoded.words is not None), ("catalogue", catalogue)]
     return " and ".join(name for name, read in readers if read) or None

@@ -70,19 +70,22 @@ def tune(engine: Engine, files: IndexFiles, settings: Settings) -> Tuned:
         probe = Ask(connection, model, np.ones(model.dim, np.float32), K)
         if isinstance(why := ready(probe, files), str):
             raise BuildRefused(f"There is no index to measure ({why}); build one first.")
+        shown = products.count_shown(connection) / len(ids)
         figures = {
             size: _measure(connection, probe, asked, size, ids, files, settings)
             for size in SIZES
             if size < len(ids)
         }
-    found = Tuned(crossovers(figures, len(ids)), figures)
+    found = Tuned(crossovers(figures, len(ids), shown), figures)
     with engine.begin() as connection:
         tunings.save(connection, model.id, found.crossovers, found.as_dict())
     return found
 
 
-def crossovers(figures: dict[int, dict[str, float]], total: int) -> Crossovers:
+def crossovers(figures: dict[int, dict[str, float]], total: int, shown: float = 1.0) -> Crossovers:
     """Where the paths cross, from milliseconds by products that pass (of `total`) and path.
+
+    A product shows `shown` pictures on average.
 
     The exact comparison is used as long as it is the cheapest at that size and all below; looking
     deeper from the smallest size at which it is the cheapest, there and at all above.
@@ -96,7 +99,7 @@ def crossovers(figures: dict[int, dict[str, float]], total: int) -> Crossovers:
         if figures[size]["deep"] > figures[size]["among"]:
             break
         deep = size
-    return Crossovers(max(exact, 1), min(max(deep / max(total, 1), 1e-4), 1.0))
+    return Crossovers(max(round(exact * shown), 1), min(max(deep / max(total, 1), 1e-4), 1.0))
 
 
 def _measure(

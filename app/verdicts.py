@@ -12,7 +12,7 @@ from app.filters import check_text
 from app.folding import Verdict
 from app.store import products, verdicts
 
-LOCK = 7_305_804_004
+LOCK = 7_305_804_005
 """Key of the advisory lock of those who decide: two verdicts at once could contradict."""
 
 

@@ -83,7 +83,7 @@ def at_once_with_newest(
         nominees = app.files.open(newest).nominate(query / np.linalg.norm(query), k + 16, k)
         raw = connection.connection.driver_connection
         found = at_once.search(
-            raw, at_once.Look(model, newest, query, k + 16, k, ()), nominees,
+            raw, at_once.Look(model, newest, query, k + 16, k), nominees,
             cluster=at_once.cluster(raw), allowed=app.settings.max_delta_rows,
         )  # fmt: skip
         if found is not None and settled(found.candidates, k):

@@ -100,7 +100,7 @@ BUILDER = """
 import signal, sys
 from pathlib import Path
 from colours import choose_colours
-from app import ann
+from app import ann_file
 from app.bootstrap import App
 from app.config import Settings
 from app.index_files import IndexFiles
@@ -126,13 +126,13 @@ def write_half(index, target):
         file.truncate(size // 2)
     stand_still()
 
-write = ann.write
+write = ann_file.write
 if step == "before the content is read":
     stop(pictures, "stream")
 elif step == "before the file":
     stop(IndexFiles, "write")
 elif step == "half the file":
-    ann.write = write_half
+    ann_file.write = write_half
 elif step == "before the file has its name":
     stop(Path, "replace")
 elif step == "after the file has its name":

@@ -18,7 +18,7 @@ from colours import choose_colours
 from judge import Crowd, best, right
 from shop import add, numbered
 
-from app import ann, health
+from app import ann, ann_file, health
 from app.bootstrap import App
 from app.config import Settings
 from app.errors import IndexUnwritable
@@ -72,7 +72,7 @@ def flip(path: Path) -> None:
 
 def replace_by_another_models(path: Path) -> None:
     other = np.eye(8, dtype=np.float32)
-    ann.write(ann.build(np.arange(1, 9, dtype=np.int64), other), path)
+    ann_file.write(ann.build(np.arange(1, 9, dtype=np.int64), other), path)
 
 
 HARMS = [truncate, empty, flip, replace_by_another_models, Path.unlink]

@@ -194,6 +194,7 @@ def test_where_paths_cross_follows_from_what_was_measured() -> None:
     }
     found = crossovers(figures, 100_000)
     assert (found.exact_pictures, found.deep_share) == (1000, pytest.approx(0.2))
+    assert crossovers(figures, 100_000, shown=2.5).exact_pictures == 2500
     nothing = crossovers({}, 0)
     assert nothing.exact_pictures >= 1 and 0 < nothing.deep_share <= 1
 

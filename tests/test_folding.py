@@ -317,6 +317,16 @@ def test_products_with_the_photo_of_another_do_not_fold(
     assert wrong <= {g.keeper.sku for g in fold(clothing, [], TYPO) if not g.folded}
 
 
+@pytest.mark.parametrize("order", ["XYZ", "YXZ", "ZXY", "ZYX"])
+def test_a_slip_is_found_whichever_sku_spells_it(order: str) -> None:
+    titles = dict(zip(order, ["glasses sun", "sun glasses", "sunglasses"], strict=True))
+    found = [
+        Candidate(Product(sku, title, brand="b", category="c"), 0.5)
+        for sku, title in titles.items()
+    ]
+    assert skus(fold(found, [], TYPO)) == {"XYZ"}
+
+
 def test_words_in_another_order_make_no_slip_of_their_own() -> None:
     """One key, two orders; a verdict keeps the one apart whose order made the slip."""
     titles = {"X": "sun glasses", "Y": "glasses sun", "Z": "sunglasses"}

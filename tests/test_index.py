@@ -16,7 +16,7 @@ from colours import choose_colours
 from shop import add, numbered
 from sqlalchemy import event
 
-from app import ann, content, recall
+from app import ann, ann_file, content, recall
 from app.ann import AnnIndex
 from app.bootstrap import App
 from app.config import Settings
@@ -148,10 +148,10 @@ def test_of_identical_rows_any_is_right() -> None:
 def test_a_written_index_is_read_back_by_its_sha256(tmp_path: Path) -> None:
     index = ann.build(np.arange(50, dtype=np.int64), unit(50))
     path = tmp_path / "x.faiss"
-    sha256, size = ann.write(index, path)
+    sha256, size = ann_file.write(index, path)
     assert hashlib.sha256(path.read_bytes()).hexdigest() == sha256
     assert path.stat().st_size == size
-    again = ann.read(path, sha256, "flat", {})
+    again = ann_file.read(path, sha256, "flat", {})
     query = unit(1, seed=3)[0]
     assert again.nominate(query, 9).ids.tolist() == index.nominate(query, 9).ids.tolist()
 

@@ -27,10 +27,10 @@ ROWS = [
     app.filtered
     app.asking app.answers app.sampling app.index_files app.content app.recall
     app.shaping
-    app.store app.ann app.encoders app.images app.sandbox app.filters app.ranking
+    app.store app.ann app.ann_file app.encoders app.images app.sandbox app.filters app.ranking
     app.folding app.identity app.typos app.grouping app.calibration
     app.metrics
-    app.database app.embedded_server app.server_user app.postgres app.refusals
+    app.database app.driver_errors app.embedded_server app.server_user app.postgres app.refusals
     app.tables app.values app.config
     app.errors app
     """.strip().splitlines()

@@ -117,6 +117,21 @@ def test_a_migration_that_was_interrupted_while_it_made_an_index_goes_on(
     assert all(row[0] for row in rows(database_url, valid))
 
 
+@pytest.mark.parametrize("had_it", [True, False])
+def test_a_column_that_an_earlier_form_of_a_migration_made_is_no_hindrance(
+    database_url: str, had_it: bool
+) -> None:
+    assert alembic(database_url, "downgrade", "0002").returncode == 0
+    with psycopg.connect(database_url) as connection:
+        column = "SELECT count(*) FROM information_schema.columns WHERE column_name = 'stamped_by'"
+        assert connection.execute(column).fetchone() == (0,)
+        if had_it:
+            connection.execute("ALTER TABLE index_build ADD COLUMN stamped_by text")
+    done = alembic(database_url, "upgrade", "head")
+    assert done.returncode == 0, done.stderr
+    assert alembic(database_url, "check").returncode == 0
+
+
 def test_the_code_is_written_for_the_newest_migration() -> None:
     scripts = ScriptDirectory.from_config(Config(toml_file=str(REPO / "pyproject.toml")))
     assert scripts.get_heads() == [SCHEMA_REVISION]

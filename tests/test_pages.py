@@ -145,6 +145,45 @@ def test_later_pages_are_as_thorough_as_the_first(
     assert len(set(pages) & set(whole)) > 0.98 * len(whole)
 
 
+def test_products_of_many_pictures_are_looked_for_as_thoroughly(
+    app: App, sql: psycopg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Thirty pictures each: the second look must be more thorough, not only longer."""
+    monkeypatch.setattr(ann, "FLAT_ROWS", 100)
+    monkeypatch.setattr(ann, "NPROBES", (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024))
+    add(app, {f"M{n:02}": range(30 * n, 30 * n + 30) for n in range(60)})
+    build = app.indexer.rebuild()
+    assert (build.kind, build.state) == ("ivf", "published")
+    found = 0
+    for seed in range(9000, 9010):
+        [query] = vectors(app, [seed])
+        true = sql.execute(
+            "SELECT sku FROM product AS p JOIN product_picture AS pp ON pp.product_id = p.id"
+            " JOIN embedding AS e USING (picture_id)"
+            " GROUP BY sku ORDER BY min((e.vec <=> %s::vector) + 0), sku LIMIT 20",
+            (str(query.tolist()),),
+        ).fetchall()
+        result = ask(app, seed, k=20)
+        assert result.plan.path == "faiss" and len(result.matches) == 20
+        found += len({sku for (sku,) in true} & set(skus(result)))
+    assert found >= 0.98 * 200
+
+
+def test_words_show_a_picture_that_has_an_embedding(app: App, sql: psycopg.Connection) -> None:
+    """A picture whose embedding is still to come cannot be compared with the others."""
+    add(app, {"A2": [1, 50], "B2": [2, 51], "C2": [3, 51]}, brand="Zarr")
+    sql.execute(
+        "DELETE FROM embedding WHERE picture_id IN (SELECT picture_id FROM product_picture"
+        " JOIN product ON product.id = product_id WHERE position = 0 AND sku IN ('B2', 'C2'))"
+    )
+    how = {"words": "zarr", "words_by": "catalogue", "near_match": 0.001}
+    whole = app.search.search(Query(k=10, **how))  # type: ignore[arg-type]
+    assert skus(whole) == ["A2", "B2"]
+    assert [(drop.sku, drop.lost_to) for drop in whole.dropped] == [("C2", "B2")]
+    later = app.search.search(Query(k=10, shown=("A2", "B2"), **how))  # type: ignore[arg-type]
+    assert skus(later) == [] and [drop.lost_to for drop in later.dropped] == ["B2"]
+
+
 def test_pages_of_words_drop_on_the_second_what_they_dropped_on_one(app: App) -> None:
     """Each product has two photos; words show the first, whatever else it has."""
     add(app, {"A2": [1, 50], "B2": [2, 51], "C2": [1, 52], "D2": [50, 53]}, brand="Zarr")
@@ -283,6 +322,16 @@ def test_the_plan_says_who_read_the_words_however_it_was_answered(reading: App) 
     for _ in range(3):
         plan = reading.search.search(Query(words="33", words_by="model")).plan
         assert (plan.path, plan.words) == ("faiss", "model")
+
+
+@pytest.mark.parametrize(("by", "expected"), [("model", 1), ("catalogue", 0), (None, 1)])
+def test_what_words_ask_is_sampled_where_the_model_read_them(
+    settings: Settings, sql: psycopg.Connection, by: str | None, expected: int
+) -> None:
+    with App(settings, choose=lambda model, **_: Choice(Reader(), "reads")) as app:
+        add(app, numbered(20))
+        app.search.search(Query(words="title 7", words_by=by, k=3))  # type: ignore[arg-type]
+    assert sql.execute("SELECT count(*) FROM query_sample").fetchone() == (expected,)
 
 
 def test_words_with_a_model_that_reads_are_fused(reading: App) -> None:

@@ -9,7 +9,7 @@ depends_on = None
 
 
 TABLES = """
-ALTER TABLE index_build ADD COLUMN recall_at_50 real, ADD COLUMN stamped_by text;
+ALTER TABLE index_build ADD COLUMN recall_at_50 real;
 
 CREATE TABLE index_chunk (
     build_id bigint NOT NULL,
@@ -58,4 +58,4 @@ def downgrade() -> None:
     op.execute("DROP TRIGGER embedding_changed ON embedding")
     op.execute("DROP FUNCTION tell_embedding_changed()")
     op.execute("DROP TABLE query_sample, index_chunk")
-    op.execute("ALTER TABLE index_build DROP COLUMN recall_at_50, DROP COLUMN stamped_by")
+    op.execute("ALTER TABLE index_build DROP COLUMN recall_at_50")

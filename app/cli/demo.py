@@ -83,7 +83,7 @@ def _queries(folder: Path) -> list[Path]:
 def _search(app: App, photo: Path) -> SheetRow:
     _step(f"Search with {photo}")
     data = photo.read_bytes()
-    result = app.search.search(Query(picture=data, k=SHOWN))
+    result = app.search.search(Query(picture=data, k=SHOWN, fold=True))
     print_matches(result)
     return SheetRow(SheetPicture(decode(data), ("Query photo", photo.name)), _shown(result))
 

@@ -42,14 +42,13 @@ class Found:
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """One look at `n` pictures through a build; `vector` as in `paths.Ask`."""
+    """One look at `n` pictures through a build; `vector` as in `answers.Ask`."""
 
     model: Model
     build: Build
     vector: Vector
     n: int
     k: int
-    excluded: Sequence[int]
 
 
 def cluster(connection: psycopg.Connection) -> str:
@@ -70,7 +69,7 @@ def search(
     values: dict[str, Any] = {
         "q": HalfVector(look.vector),
         "nominated": f"{{{','.join(map(str, nominees.ids.tolist()))}}}",
-        "excluded": f"{{{','.join(map(str, look.excluded))}}}",
+        "excluded": "{}",  # for a search that went on from another page there is the longer way
         "snapshot": look.build.snapshot,
         "in_progress": look.build.in_progress,
         "cluster": cluster,

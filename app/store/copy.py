@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from psycopg import sql
 from sqlalchemy import Connection
 
-from app.database import driver_errors
+from app.driver_errors import driver_errors
 from app.errors import BuildRefused
 from app.values import Model
 

@@ -188,6 +188,11 @@ def unknown_attributes(connection: Connection, names: Sequence[str]) -> list[str
     return list(connection.exec_driver_sql(sql, {"names": list(names)}).scalars())
 
 
+def count_shown(connection: Connection) -> int:
+    """How many pictures products show, one that several show counted for each."""
+    return int(connection.exec_driver_sql("SELECT count(*) FROM product_picture").scalar_one())
+
+
 def common_categories(connection: Connection, limit: int = 8) -> list[str]:
     """The categories with the most products, the largest first."""
     sql = text(

@@ -36,16 +36,17 @@ WITH asked AS (
         AND NOT EXISTS (SELECT FROM unnest(asked.unwanted) AS phrase WHERE p.words @@ phrase)
         AND p.id <> ALL(CAST(%(excluded)s AS bigint[]))
         AND EXISTS (
-            SELECT FROM product_picture AS pp
-            JOIN embedding AS e ON e.picture_id = pp.picture_id AND e.model_id = {model}
-            WHERE pp.product_id = p.id)
+            SELECT FROM product_picture AS shown JOIN embedding AS e USING (picture_id)
+            WHERE shown.product_id = p.id AND e.model_id = {model})
         AND {condition}
     ORDER BY whole DESC, rank DESC, p.id LIMIT %(k)s
 )
 SELECT found.id, pp.picture_id
 FROM found JOIN LATERAL (
-    SELECT picture_id FROM product_picture WHERE product_id = found.id
-    ORDER BY position LIMIT 1) AS pp ON true
+    SELECT shown.picture_id
+    FROM product_picture AS shown JOIN embedding AS e USING (picture_id)
+    WHERE shown.product_id = found.id AND e.model_id = {model}
+    ORDER BY shown.position LIMIT 1) AS pp ON true
 ORDER BY found.whole DESC, found.rank DESC, found.id"""
 
 
@@ -58,7 +59,8 @@ def find(
     k: int,
     excluded: Sequence[int],
 ) -> list[tuple[int, int]]:
-    """Products (id) with their first picture (id), best first, whose words match any of these."""
+    """Products (id) whose words match any of these, best first, each with its first picture (id)
+    that has an embedding."""
     sql = FOUND.format(model=model.id, condition=only.condition or "true")
     unwanted = [found["word"].strip('"') for found in UNWANTED.finditer(words)]
     values: dict[str, Any] = {"words": UNWANTED.sub(" ", words), "unwanted": unwanted, "k": k}
@@ -66,11 +68,16 @@ def find(
     return [(row[0], row[1]) for row in connection.exec_driver_sql(sql, values)]
 
 
-def first_pictures(connection: Connection, products: Sequence[int]) -> list[tuple[int, int]]:
-    """Products (id) with their first picture (id), as `find` shows them."""
-    sql = """SELECT DISTINCT ON (product_id) product_id, picture_id FROM product_picture
-        WHERE product_id = ANY(CAST(%(ids)s AS bigint[])) ORDER BY product_id, position"""
-    return [(row[0], row[1]) for row in connection.exec_driver_sql(sql, {"ids": list(products)})]
+def first_pictures(
+    connection: Connection, model: Model, products: Sequence[int]
+) -> list[tuple[int, int]]:
+    """Products (id), each with the picture (id) that `find` shows."""
+    sql = """SELECT DISTINCT ON (shown.product_id) shown.product_id, shown.picture_id
+        FROM product_picture AS shown JOIN embedding AS e USING (picture_id)
+        WHERE shown.product_id = ANY(CAST(%(ids)s AS bigint[])) AND e.model_id = %(model)s
+        ORDER BY shown.product_id, shown.position"""
+    values = {"ids": list(products), "model": model.id}
+    return [(row[0], row[1]) for row in connection.exec_driver_sql(sql, values)]
 
 
 def hits(connection: Connection, model: Model, query: Vector, products: Sequence[int]) -> list[Hit]:
