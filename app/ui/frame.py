@@ -1,0 +1,44 @@
+"""What all pages share: the services, text shown letter for letter, errors as sentences."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import streamlit as st
+
+from app.bootstrap import App
+from app.errors import LookalikeError
+from app.ui.operating import serve_metrics
+
+_log = logging.getLogger("lookalike.page")
+
+
+@st.cache_resource(show_spinner="Starting …")
+def services() -> App:
+    """The services all sessions share; made once in this process."""
+    app = App()
+    serve_metrics(app)
+    return app
+
+
+def plain(words: str) -> str:
+    """Any text as Markdown that shows it letter for letter."""
+    return re.sub(r"([!-/:-@\[-`{-~])", r"\\\1", " ".join(words.split()))
+
+
+@contextmanager
+def sentences(what: str) -> Iterator[None]:
+    """Whatever goes wrong inside becomes a sentence on the page, and the page goes on.
+
+    `what` names it in the log.
+    """
+    try:
+        yield
+    except LookalikeError as exc:
+        st.error(plain(str(exc)))
+    except Exception:
+        _log.exception("%s failed", what)
+        st.error("Something went wrong here; it was logged. Please try again.")
