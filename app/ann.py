@@ -123,8 +123,10 @@ class Only:
             passes[ids] = True
             bits = np.packbits(passes, bitorder="little")
             self._selector = faiss().IDSelectorBitmap(bits)
+            self.nbytes = bits.nbytes
         else:
             self._selector = faiss().IDSelectorBatch(ids)
+            self.nbytes = 64 * len(ids)  # about what a set of numbers takes
 
     def parameters(self, index: AnnIndex) -> Any:
         """FAISS's search parameters for an index."""

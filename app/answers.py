@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from sqlalchemy import Connection
 
@@ -117,6 +117,14 @@ def by_build(found: Candidates, build: Build, delta: int) -> Answer:
     """The answer that a build and so many embeddings changed since gave."""
     reason = f"build {build.id} with {delta} embeddings changed since"
     return Answer(found, "faiss", reason, build, delta)
+
+
+def by_filtered(found: Candidates, build: Build, delta: int, *, deeper: bool) -> Answer:
+    """The same with a filter: `deeper` and then filtered, or among the pictures that pass."""
+    how = "searched deeper, then filtered" if deeper else "searched among what passes"
+    reason = f"build {build.id} {how}, {delta} embeddings changed since"
+    # What does not pass has not vanished.
+    return Answer(replace(found, vanished=0), "faiss-filtered", reason, build, delta)
 
 
 def exact(ask: Ask) -> Candidates:

@@ -10,6 +10,7 @@ from typing import Generic, TypeVar
 from PIL import Image
 from sqlalchemy import Engine
 
+from app.allow_lists import AllowLists
 from app.asking import QueryEncoder
 from app.catalog import CatalogService
 from app.config import Settings
@@ -125,7 +126,9 @@ class App:
             QueryEncoder(self.encoder, self._decode, self._decode_strange),
             self.files,
             self.settings,
-            quick=QuickSearch(self.quick_engine, self.files, self.settings),
+            quick=QuickSearch(
+                self.quick_engine, self.files, self.settings, AllowLists(self.engine)
+            ),
             sampler=self.sampler if self.settings.sample_queries else None,
             meanings=Meanings(self.engine),
             observe=self.metrics.searched,

@@ -8,13 +8,13 @@ notices when it was wrong and hands over to the next.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
 from app import ann
 from app.ann import Only
-from app.answers import FURTHER, Answer, Ask, Ready, ready
+from app.answers import FURTHER, Answer, Ask, Ready, by_filtered, ready
 from app.config import Settings
 from app.index_files import IndexFiles
 from app.ranking import settled
@@ -99,9 +99,7 @@ def _look(question: Filtered, found: Ready, n: int, depth: int, only: Only | Non
         return f"more than {allowed} embeddings changed since build {build.id}"
     if not settled(candidates, ask.k):
         return f"build {build.id} nominated too few pictures that pass the filter"
-    how = "searched deeper, then filtered" if only is None else "searched among what passes"
-    reason = f"build {build.id} {how}, {delta} embeddings changed since"
-    return Answer(replace(candidates, vanished=0), "faiss-filtered", reason, build, delta)
+    return by_filtered(candidates, build, delta, deeper=only is None)
 
 
 def _by_pgvector(question: Filtered, reason: str) -> Answer:

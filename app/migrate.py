@@ -93,14 +93,17 @@ def _stamp_anew(connection: Connection) -> None:
 
     The trigger gives every written row the number of the writing transaction.
     """
-    connection.execute(
-        text(
-            "UPDATE embedding SET vec = vec"
-            " WHERE changed_in >= pg_snapshot_xmax(pg_current_snapshot())"
-            "   AND changed_in IS DISTINCT FROM pg_current_xact_id_if_assigned()"
+    for table, column in (
+        ("embedding", "vec"), ("product", "sku"), ("product_picture", "position"),
+    ):  # fmt: skip
+        connection.execute(
+            text(
+                f"UPDATE {table} SET {column} = {column}"
+                " WHERE changed_in >= pg_snapshot_xmax(pg_current_snapshot())"
+                "   AND changed_in IS DISTINCT FROM pg_current_xact_id_if_assigned()"
+            )
         )
-    )
-    connection.commit()
+        connection.commit()
 
 
 def _renew_keys(connection: Connection) -> None:

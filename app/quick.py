@@ -9,13 +9,17 @@ too: trying again would take as long.
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 import psycopg
 from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
-from app.ann import AnnIndex
+from app import ann
+from app.allow_lists import AllowLists
+from app.ann import AnnIndex, Only
 from app.answers import FURTHER, first_look, looks
 from app.config import Settings
 from app.driver_errors import driver_errors
@@ -23,7 +27,13 @@ from app.errors import LookalikeError
 from app.index_files import IndexFiles
 from app.ranking import settled
 from app.store import at_once
+from app.store.allow_lists import AllowList
+from app.store.neighbours import EVERYTHING, Passing
 from app.values import Build, Model, Vector
+
+DEEP_SHARE = 0.4
+"""From this share of the pictures on, looking deeper into the index and filtering afterwards takes
+less time than comparing the query with all that pass."""
 
 _log = logging.getLogger(__name__)
 
@@ -34,16 +44,21 @@ class QuickSearch:
     `engine` is one of `make_quick_engine`.
     """
 
-    def __init__(self, engine: Engine, files: IndexFiles, settings: Settings) -> None:
+    def __init__(
+        self, engine: Engine, files: IndexFiles, settings: Settings, lists: AllowLists
+    ) -> None:
         self._engine = engine
+        self._lists = lists
         self._files = files
         self._settings = settings
         self.known: tuple[Model, Build] | None = None
         """The model and the build that answered last; every search checks them."""
         self._wider = 1
 
-    def find(self, model: Model, build: Build, vector: Vector, k: int) -> at_once.Found | None:
-        """The k nearest products, or None where another search has to answer.
+    def find(
+        self, model: Model, build: Build, vector: Vector, k: int, only: Passing = EVERYTHING
+    ) -> at_once.Found | None:
+        """The k nearest products that pass, or None where another search has to answer.
 
         `vector` has shape (dim,), float32, holding float16 values. Raises DatabaseUnavailable
         where PostgreSQL took too long.
@@ -51,6 +66,8 @@ class QuickSearch:
         index = self._files.opened(build)
         if index is None:
             return None
+        if only.condition:
+            return self._filtered(index, at_once.Look(model, build, vector, 0, k, only))
         for n, depth in looks(first_look(k) * self._wider, k * self._wider):
             found = self._look(index, at_once.Look(model, build, vector, n, k), depth)
             if found is None or found.delta_rows > self._settings.max_delta_rows:
@@ -60,9 +77,27 @@ class QuickSearch:
             self._wider = min(2 * self._wider, FURTHER)  # products have many pictures here
         return None
 
-    def _look(self, index: AnnIndex, look: at_once.Look, depth: int) -> at_once.Found | None:
+    def _filtered(self, index: AnnIndex, look: at_once.Look) -> at_once.Found | None:
+        listed = self._lists.of(look.only)
+        if listed is None:
+            return None
+        try:
+            for n, depth, only in _filtered_looks(look.k, listed, index):
+                found = self._look(index, replace(look, n=n, listed=listed), depth, only)
+                if found is None or found.delta_rows > self._settings.max_delta_rows:
+                    return None
+                if settled(found.candidates, look.k):
+                    return replace(found, deeper=only is None)
+                listed.near = listed.near and only is not None
+        except at_once.ListOutdated:
+            self._lists.forget(look.only)
+        return None
+
+    def _look(
+        self, index: AnnIndex, look: at_once.Look, depth: int, only: Only | None = None
+    ) -> at_once.Found | None:
         unit = look.vector / np.float32(np.linalg.norm(look.vector))
-        nominees = index.nominate(unit, look.n, depth)
+        nominees = index.nominate(unit, look.n, depth, only=only)
         try:
             raw = self._engine.raw_connection()
         except (psycopg.Error, SQLAlchemyError, LookalikeError) as exc:
@@ -87,3 +122,14 @@ class QuickSearch:
             return None
         finally:
             raw.close()
+
+
+def _filtered_looks(
+    k: int, listed: AllowList, index: AnnIndex
+) -> Iterator[tuple[int, int, Only | None]]:
+    """How many pictures to nominate, how thoroughly, and among which."""
+    first, share = first_look(k), listed.pictures / max(index.rows, 1)
+    if share >= DEEP_SHARE and listed.near:
+        yield *ann.deep_look(first, k, min(share, 1.0)), None
+    yield first, first, listed.only
+    yield first * FURTHER, first * FURTHER, listed.only

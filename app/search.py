@@ -13,7 +13,7 @@ import numpy as np
 from sqlalchemy import Connection, Engine
 
 from app import asking
-from app.answers import Answer, Ask, by_build
+from app.answers import Answer, Ask, by_build, by_filtered
 from app.asking import Encoded, QueryEncoder
 from app.config import Settings
 from app.database import check_schema, snapshot
@@ -25,7 +25,7 @@ from app.pages import Asked, page
 from app.quick import QuickSearch
 from app.sampling import QuerySampler
 from app.shaping import asks_for_shape, similarity_of
-from app.store import models, pictures, products
+from app.store import models, neighbours, pictures, products
 from app.values import Dropped, Folded, Hit, Match, Model, Plan, Query, SearchResult, Vector
 
 
@@ -85,7 +85,7 @@ class SearchService:
     def _at_once(self, query: Query, encoded: Encoded, clock: _Clock) -> _Found | None:
         """The answer in one statement, if nothing about the query needs more."""
         known = self._quick.known if self._quick is not None else None
-        if known is None or query.filters or query.sku or asks_for_shape(query):
+        if known is None or query.sku or asks_for_shape(query):
             return None
         model, build = known
         if encoded.fingerprint not in (None, model.fingerprint):
@@ -98,10 +98,15 @@ class SearchService:
             return None
         assert self._quick is not None
         with clock.stage("search"):
-            found = self._quick.find(model, build, vector, query.k)
+            only = neighbours.passing(query.filters)
+            found = self._quick.find(model, build, vector, query.k, only)
         if found is None:
             return None
+        if query.filters.attributes and len(found.candidates.hits) < query.k:
+            return None  # for what else there is to say about the filter
         answer = by_build(found.candidates, build, found.delta_rows)
+        if only.condition:
+            answer = by_filtered(found.candidates, build, found.delta_rows, deeper=found.deeper)
         with clock.stage("details"):
             rows = {row.product_id: row for row in found.rows}
             matches = _matches([(hit, ()) for hit in answer.candidates.hits], rows)

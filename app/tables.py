@@ -34,7 +34,7 @@ from sqlalchemy.dialects.postgresql import JSONB, TSVECTOR
 from sqlalchemy.dialects.postgresql.base import ischema_names
 from sqlalchemy.types import UserDefinedType
 
-SCHEMA_REVISION = "0005"
+SCHEMA_REVISION = "0006"
 """The migration this code is written for; a test compares it with the newest in `alembic/`."""
 
 WORDS = """to_tsvector('simple'::regconfig, regexp_replace(normalize(left(
@@ -92,6 +92,13 @@ def _count(name: str) -> Column[int]:
     return Column(name, BigInteger, nullable=False, server_default=text("0"))
 
 
+def _stamp() -> Column[Any]:
+    return Column(
+        "changed_in", Xid8, nullable=False, server_default=text("'0'::xid8"), index=True,
+        comment=STAMP_COMMENT,
+    )  # fmt: skip
+
+
 def _cut_off(name: str, claim: str, pairs: str, others: str) -> Iterator[Column[Any]]:
     """A cosine distance, and the number of pairs on either side that it was fitted from."""
     up_to = f"cosine distance (0 to 2) up to which two pictures {claim}; null: not known"
@@ -120,6 +127,7 @@ product = Table(
     Column("words", TSVECTOR, Computed(WORDS, persisted=True)),
     _moment("created_at"),
     _moment("updated_at"),
+    _stamp(),
     CheckConstraint("sku <> ''", name="sku"),
     CheckConstraint("price >= 0", name="price"),
     CheckConstraint("jsonb_typeof(attributes) = 'object'", name="attributes"),
@@ -148,6 +156,7 @@ product_picture = Table(
     Column("picture_id", BigInteger, ForeignKey("picture.id")),
     Column("position", Integer, nullable=False),
     Column("uri", Text, nullable=False),
+    _stamp(),
     PrimaryKeyConstraint("product_id", "picture_id"),
     Index("product_picture_picture_id_product_id_idx", "picture_id", "product_id"),
     CheckConstraint("position >= 0", name="position"),

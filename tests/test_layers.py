@@ -22,7 +22,7 @@ ROWS = [
     app.liveness app.metrics_server
     app.search app.catalog app.indexer app.evaluation app.health app.runs app.migrate app.audit
     app.pages app.calibrator
-    app.quick app.meanings app.tuning app.verdicts app.duplicates
+    app.quick app.allow_lists app.meanings app.tuning app.verdicts app.duplicates
     app.paths
     app.filtered
     app.asking app.answers app.sampling app.index_files app.content app.recall

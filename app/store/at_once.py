@@ -16,12 +16,15 @@ from psycopg.rows import namedtuple_row
 
 from app.ann import Nominees
 from app.ranking import Candidates
-from app.store import builds, models, neighbours, products
+from app.store import allow_lists, builds, models, neighbours, products
+from app.store.allow_lists import AllowList
+from app.store.neighbours import EVERYTHING, Passing
 from app.values import Build, Model, Vector
 
 STATEMENT = """
 SELECT page.product_id, page.picture_id, page.distance, seen.*,
     (SELECT id FROM model WHERE active) AS active, ({newest}) AS newest, {lag} AS lag,
+    {usable} AS usable,
     {fields}, pp.uri, pic.thumbnail
 FROM {seen} LEFT JOIN (
     page JOIN product AS p ON p.id = page.product_id
@@ -32,23 +35,36 @@ ORDER BY page.distance, page.product_id"""
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """The candidates, the rows that `products.product_of` reads, and what else was seen."""
+    """The candidates, the rows that `products.product_of` reads, and what else was seen.
+
+    `deeper` says of a search with a filter that it was not among the pictures that pass.
+    """
 
     candidates: Candidates
     rows: Sequence[Any]
     delta_rows: int
     lag: float | None
+    deeper: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """One look at `n` pictures through a build; `vector` as in `answers.Ask`."""
+    """One look at `n` pictures through a build; `vector` as in `answers.Ask`.
+
+    With a filter, `listed` are the pictures that passed it a while ago.
+    """
 
     model: Model
     build: Build
     vector: Vector
     n: int
     k: int
+    only: Passing = EVERYTHING
+    listed: AllowList | None = None
+
+
+class ListOutdated(Exception):
+    """The list of pictures that pass a filter cannot be used any more."""
 
 
 def cluster(connection: psycopg.Connection) -> str:
@@ -64,7 +80,7 @@ def search(
     """What `neighbours.near_build` finds, with the details of the page.
 
     None unless the model is the active one and the build the newest that may be used now.
-    `connection` must be one that commits by itself and knows pgvector's types.
+    `connection` must be one that commits by itself and knows pgvector's types. Raises ListOutdated.
     """
     values: dict[str, Any] = {
         "q": HalfVector(look.vector),
@@ -77,19 +93,26 @@ def search(
         "n": str(look.n),
         "k": str(look.k),
         "allowed": str(allowed + 1),
+        **(look.listed.values if look.listed else {}),
+        **look.only.values,
     }
     with connection.cursor(binary=True, row_factory=namedtuple_row) as cursor:
-        rows: Sequence[Any] = cursor.execute(_sql(look.model.id), values, prepare=True).fetchall()
+        rows: Sequence[Any] = cursor.execute(
+            _sql(look.model.id, look.only.condition), values, prepare=True
+        ).fetchall()
     first = rows[0]
     if (first.active, first.newest) != (look.model.id, look.build.id):
         return None
+    if not first.usable:
+        raise ListOutdated
     found = neighbours.near(rows, len(nominees.ids), nominees.seen_to, look.n)
     lag = None if first.lag is None else float(first.lag)
     return Found(found, rows[: len(found.hits)], first.delta_rows, lag)
 
 
-@lru_cache(maxsize=16)
-def _sql(model_id: int) -> str:
+@lru_cache(maxsize=256)
+def _sql(model_id: int, condition: str) -> str:
+    parts = Passing(condition).parts | (allow_lists.parts(model_id) if condition else {})
     newest = builds.USABLE.format(columns="max(id)", model=model_id, cluster="%(cluster)s")
     sql = (neighbours.HELD_AND_FRESH + neighbours.BEST + STATEMENT).format(
         model=model_id,
@@ -97,6 +120,7 @@ def _sql(model_id: int) -> str:
         lag=models.LAG,
         fields=products.FIELDS,
         seen=neighbours.SEEN.format(delta=neighbours.DELTA_ROWS),
-        **neighbours.EVERYTHING.parts,
+        usable=allow_lists.USABLE if condition else "true",
+        **parts,
     )
     return " ".join(sql.split())  # psycopg remembers how to send a statement if it is short

@@ -59,13 +59,13 @@ WITH delta AS MATERIALIZED (
     FROM embedding AS e
     WHERE e.model_id = {model} AND e.changed_in = ANY(CAST(%(in_progress)s AS xid8[]))
     ORDER BY e.changed_in LIMIT %(allowed)s)
-), hit AS MATERIALIZED (
+), {moved}hit AS MATERIALIZED (
     SELECT e.picture_id, e.vec <=> CAST(%(q)s AS halfvec) AS distance, false AS fresh
     FROM embedding AS e
     WHERE e.model_id = {model} AND e.picture_id = ANY(CAST(%(nominated)s AS bigint[]))
         AND pg_visible_in_snapshot(e.changed_in, CAST(%(snapshot)s AS pg_snapshot)){shown}
   UNION ALL (
-    SELECT e.picture_id, e.distance, true FROM delta AS e WHERE true{shown}
+    SELECT e.picture_id, e.distance, true FROM (SELECT * FROM delta{also}) AS e WHERE true{shown}
     ORDER BY e.distance, e.picture_id LIMIT %(n)s)
 )"""
 
@@ -128,9 +128,10 @@ class Passing:
     def parts(self) -> dict[str, str]:
         """What a filter adds where pictures are found, and where products are."""
         if not self.condition:
-            return {"shown": "", "passing": ""}
+            return {"shown": "", "passing": "", "moved": "", "also": ""}
         product = f" JOIN product AS p ON p.id = pp.product_id AND ({self.condition})"
-        return {"shown": SHOWN.format(condition=self.condition), "passing": product}
+        shown = SHOWN.format(condition=self.condition)
+        return {"shown": shown, "passing": product, "moved": "", "also": ""}
 
 
 EVERYTHING = Passing()

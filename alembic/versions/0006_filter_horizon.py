@@ -1,0 +1,51 @@
+"""Products and what they show carry the stamp that embeddings have: who keeps the pictures that
+pass a filter finds what changed since.
+
+Rows that are there already get the number 0, which is before every snapshot.
+"""
+
+from alembic import op
+
+revision = "0006"
+down_revision = "0005"
+branch_labels = None
+depends_on = None
+
+TABLES = ("product", "product_picture")
+
+FUNCTION = """
+CREATE OR REPLACE FUNCTION stamp_row() RETURNS trigger LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    NEW.changed_in := pg_current_xact_id();
+    RETURN NEW;
+END $$"""
+
+# ALWAYS: a restored dump and a logical apply worker carry old numbers.
+STAMPED = """
+ALTER TABLE {table} ADD COLUMN IF NOT EXISTS changed_in xid8 NOT NULL DEFAULT '0';
+COMMENT ON COLUMN {table}.changed_in IS
+    'transaction that last wrote this row; set by a trigger, whatever the statement says';
+CREATE OR REPLACE TRIGGER {table}_stamp BEFORE INSERT OR UPDATE ON {table}
+    FOR EACH ROW EXECUTE FUNCTION stamp_row();
+ALTER TABLE {table} ENABLE ALWAYS TRIGGER {table}_stamp;
+"""
+
+
+def upgrade() -> None:
+    op.execute("SET LOCAL lock_timeout = '10s'")
+    op.execute(FUNCTION)
+    for table in TABLES:
+        op.execute(STAMPED.format(table=table))
+    with op.get_context().autocommit_block():
+        for table in TABLES:  # what an interrupted try left is of no use
+            op.execute(f"DROP INDEX CONCURRENTLY IF EXISTS {table}_changed_in_idx")
+            op.execute(f"CREATE INDEX CONCURRENTLY {table}_changed_in_idx ON {table} (changed_in)")
+
+
+def downgrade() -> None:
+    op.execute("SET LOCAL lock_timeout = '10s'")
+    for table in TABLES:
+        op.execute(f"DROP TRIGGER {table}_stamp ON {table}")
+        op.execute(f"ALTER TABLE {table} DROP COLUMN changed_in")
+    op.execute("DROP FUNCTION stamp_row()")

@@ -1,0 +1,116 @@
+"""SQL of a filter's horizon: the pictures that passed at one snapshot, and what changed since.
+
+Products and what they show carry the stamp that embeddings have, so whoever keeps a list of the
+pictures that pass finds the few that may have begun to pass since. Pictures that ceased to pass
+stay on the list; each search checks what it shows anyway.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from sqlalchemy import Connection
+
+from app.ann import Only
+from app.store.neighbours import Passing
+
+MOST_CHANGED = 1000
+"""Changes a list is used with; beyond them it is read anew."""
+
+STAMPS = """(
+    SELECT CASE WHEN count(*) = 2 THEN concat_ws(' ',
+        string_agg(concat_ws('/', stamp.oid, stamp.xmin, stamped.relfilenode), ' '
+            ORDER BY stamped.oid),
+        extract(epoch FROM pg_postmaster_start_time())) END
+    FROM pg_class AS stamped JOIN pg_trigger AS stamp ON stamp.tgrelid = stamped.oid
+        AND stamp.tgfoid = to_regprocedure('stamp_row()') AND stamp.tgenabled = 'A'
+    WHERE stamped.oid IN (to_regclass('product'), to_regclass('product_picture')))"""
+"""Another value once a stamp was off or a table rewritten, as rows may then have changed unstamped,
+and in another server or after a restart, as its history may be another; null without stamps."""
+
+READ = """
+SELECT pg_current_snapshot()::text AS snapshot, {stamps} AS stamps, pg_is_in_recovery() AS standby,
+    coalesce((SELECT array_agg(x)::text FROM pg_snapshot_xip(pg_current_snapshot()) AS x), '{{}}')
+        AS in_progress,
+    (SELECT string_agg(int8send(pp.picture_id), '')
+    FROM product AS p JOIN product_picture AS pp ON pp.product_id = p.id
+    WHERE {condition}) AS pictures"""
+
+# Each arm in the order of its B-tree, so that no plan reads all rows instead.
+MOVED = """turned AS MATERIALIZED (
+    (SELECT id FROM product
+    WHERE changed_in >= pg_snapshot_xmax(CAST(%(list_snapshot)s AS pg_snapshot))
+    ORDER BY changed_in LIMIT {most} + 1)
+  UNION ALL
+    (SELECT id FROM product WHERE changed_in = ANY(CAST(%(list_in_progress)s AS xid8[]))
+    ORDER BY changed_in LIMIT {most} + 1)
+  UNION ALL
+    (SELECT product_id FROM product_picture
+    WHERE changed_in >= pg_snapshot_xmax(CAST(%(list_snapshot)s AS pg_snapshot))
+    ORDER BY changed_in LIMIT {most} + 1)
+  UNION ALL
+    (SELECT product_id FROM product_picture
+    WHERE changed_in = ANY(CAST(%(list_in_progress)s AS xid8[]))
+    ORDER BY changed_in LIMIT {most} + 1)
+), moved AS MATERIALIZED (
+    SELECT e.picture_id, e.vec <=> CAST(%(q)s AS halfvec) AS distance
+    FROM (
+        SELECT DISTINCT pp.picture_id FROM (SELECT id FROM turned LIMIT {most}) AS turned
+        JOIN product_picture AS pp ON pp.product_id = turned.id) AS pp
+    JOIN embedding AS e ON e.model_id = {model} AND e.picture_id = pp.picture_id
+), """
+
+# What the list saw must all be visible now: a later list would lack what it already left out.
+USABLE = f"""(SELECT count(*) FROM turned) <= {MOST_CHANGED}
+    AND {STAMPS} = %(list_stamps)s
+    AND pg_snapshot_xmax(pg_current_snapshot())
+        >= pg_snapshot_xmax(CAST(%(list_snapshot)s AS pg_snapshot))
+    AND NOT EXISTS (
+        SELECT FROM pg_snapshot_xip(pg_current_snapshot()) AS open
+        WHERE pg_visible_in_snapshot(open, CAST(%(list_snapshot)s AS pg_snapshot)))"""
+
+
+@dataclass(slots=True)
+class AllowList:
+    """The pictures that passed a filter at a snapshot, as an index takes them, and how many.
+
+    `snapshot` and `in_progress` as in `Build`; `stamps` is what STAMPS was. `near` is false once
+    those that pass were seen to lie far from a query.
+    """
+
+    only: Only
+    pictures: int
+    snapshot: str
+    in_progress: str
+    stamps: str
+    near: bool = True
+
+    @property
+    def values(self) -> dict[str, str]:
+        """The values bound in MOVED and USABLE, but for the query."""
+        return {
+            "list_snapshot": self.snapshot,
+            "list_in_progress": self.in_progress,
+            "list_stamps": self.stamps,
+        }
+
+
+def parts(model_id: int) -> dict[str, str]:
+    """What a list adds to `neighbours.HELD_AND_FRESH`: pictures that may have begun to pass."""
+    moved = MOVED.format(model=model_id, most=MOST_CHANGED)
+    return {"moved": moved, "also": " UNION ALL SELECT * FROM moved"}
+
+
+def read(connection: Connection, filter_: Passing) -> AllowList | None:
+    """The pictures that pass now; None where changes could not be told later.
+
+    That is on a standby, whose snapshots do not say what is in progress, and without stamps.
+    """
+    sql = READ.format(stamps=STAMPS, condition=filter_.condition)
+    row = connection.exec_driver_sql(sql, dict(filter_.values)).one()
+    if row.standby or row.stamps is None:
+        return None
+    ids = np.frombuffer(row.pictures or b"", dtype=">i8").astype(np.int64)
+    distinct = np.unique(ids)
+    return AllowList(Only(distinct), len(distinct), row.snapshot, row.in_progress, row.stamps)
