@@ -6,12 +6,15 @@ PostgreSQL whether it may still be used and what changed since it was read.
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections import OrderedDict
 from collections.abc import Hashable
 
 from sqlalchemy import Engine
+from sqlalchemy.exc import SQLAlchemyError
 
+from app.errors import LookalikeError
 from app.store import allow_lists
 from app.store.allow_lists import AllowList
 from app.store.neighbours import Passing
@@ -20,6 +23,8 @@ MOST_BYTES = 64 << 20
 """Memory of all lists; a bitmap takes a byte for eight pictures."""
 
 MOST_FILTERS = 1000
+
+_log = logging.getLogger(__name__)
 
 
 class AllowLists:
@@ -44,8 +49,12 @@ class AllowLists:
             self._trim()
         if not known or found is not None:
             return found
-        with self._engine.connect() as connection:
-            found = allow_lists.read(connection, filter_)
+        try:
+            with self._engine.connect() as connection:
+                found = allow_lists.read(connection, filter_)
+        except (LookalikeError, SQLAlchemyError) as exc:
+            _log.debug("the pictures that pass could not be read: %s", exc)
+            return None  # the search without a list says what is wrong
         with self._lock:
             self._lists[key] = found
             self._trim()

@@ -13,7 +13,7 @@ import numpy as np
 from sqlalchemy import Connection, Engine
 
 from app import asking
-from app.answers import Answer, Ask, by_build, by_filtered
+from app.answers import Answer, Ask, Ready, by_build, by_filtered, ready
 from app.asking import Encoded, QueryEncoder
 from app.config import Settings
 from app.database import check_schema, snapshot
@@ -127,13 +127,23 @@ class SearchService:
             unknown = []
             if not matches and query.filters.attributes:
                 unknown = products.unknown_attributes(connection, list(query.filters.attributes))
-        if self._quick is not None and found.answer.build is not None:
-            self._quick.known = (model, found.answer.build)
+            self._learn(asked.ask, found.answer)
         return _Found(
             matches, found.answer, model, asked.ask.vector, lag,
             found.shaped.dropped, _readers(encoded, found.words),
             tuple(meant(name) for name in unknown),
         )  # fmt: skip
+
+    def _learn(self, ask: Ask, answer: Answer) -> None:
+        """Note the build that the next search may go on with."""
+        if self._quick is None:
+            return
+        build = answer.build
+        if build is None and ask.filters and self._quick.known is None:
+            found = ready(ask, self._files)
+            build = found.build if isinstance(found, Ready) else None
+        if build is not None:
+            self._quick.known = (ask.model, build)
 
     def _check(self, query: Query) -> None:
         asking.check(query)

@@ -273,6 +273,15 @@ def test_rows_with_stamps_of_a_later_cluster_are_stamped_anew(
     sql.execute("INSERT INTO embedding (model_id, picture_id, vec, changed_in)"
                 " SELECT 1, id, %s::halfvec, '99999999999' FROM picture", [vector])  # fmt: skip
     sql.execute("ALTER TABLE embedding ENABLE ALWAYS TRIGGER embedding_stamp")
+    for table, values in (
+        ("product", "(sku, changed_in) VALUES ('A', '99999999999')"),
+        ("product_picture", "(product_id, picture_id, position, uri, changed_in)"
+         " SELECT product.id, picture.id, 0, '', '99999999999' FROM product, picture"),
+    ):  # fmt: skip
+        sql.execute(f"ALTER TABLE {table} DISABLE TRIGGER {table}_stamp")
+        sql.execute(f"INSERT INTO {table} {values}")
+        sql.execute(f"ALTER TABLE {table} ENABLE ALWAYS TRIGGER {table}_stamp")
     migrate(app.engine)
-    stamp = "SELECT changed_in < pg_current_xact_id() FROM embedding"
-    assert sql.execute(stamp).fetchone() == (True,)
+    for table in ("embedding", "product", "product_picture"):
+        stamp = f"SELECT changed_in < pg_current_xact_id() FROM {table}"
+        assert sql.execute(stamp).fetchone() == (True,)

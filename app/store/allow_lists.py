@@ -33,9 +33,10 @@ READ = """
 SELECT pg_current_snapshot()::text AS snapshot, {stamps} AS stamps, pg_is_in_recovery() AS standby,
     coalesce((SELECT array_agg(x)::text FROM pg_snapshot_xip(pg_current_snapshot()) AS x), '{{}}')
         AS in_progress,
-    (SELECT string_agg(int8send(pp.picture_id), '')
-    FROM product AS p JOIN product_picture AS pp ON pp.product_id = p.id
-    WHERE {condition}) AS pictures"""
+    CASE WHEN NOT pg_is_in_recovery() THEN (
+        SELECT string_agg(int8send(pp.picture_id), '')
+        FROM product AS p JOIN product_picture AS pp ON pp.product_id = p.id
+        WHERE {condition}) END AS pictures"""
 
 # Each arm in the order of its B-tree, so that no plan reads all rows instead.
 MOVED = """turned AS MATERIALIZED (
