@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
-import numpy as np
+from PIL import Image
 from sqlalchemy import Engine
 
 from app.database import check_schema
 from app.errors import BadImage, BadSource
+from app.eval_figures import Difference, Evaluation, Outcome, difference, figures, read_ranks
+from app.eval_report import Case
+from app.images import thumbnail
 from app.search import SearchService
 from app.store import products
 from app.values import Filters, Query
@@ -20,39 +23,18 @@ from app.values import Filters, Query
 DEPTH = 10
 """How far down the expected product is looked for."""
 
+SHOWN = 6
+"""Matches that a report shows of a query."""
+
 
 @dataclass(frozen=True, slots=True)
 class Labelled:
-    """A query photo and the sku of the product it shows."""
+    """A query photo, as the file names it, and the sku of the product it shows."""
 
     line: int
+    name: str
     picture: Path
     expected_sku: str
-
-
-@dataclass(frozen=True, slots=True)
-class Evaluation:
-    """Quality and speed over `queries` query photos.
-
-    `recall_at_k` is the share of queries whose expected product is among the first k (0 to 1),
-    `mrr` the mean of 1/rank within the first ten, the times milliseconds from bytes to result
-    without loading the model. `filtered_out` queries expect a product the filter leaves out, and
-    `unreadable` ones could not be asked; neither counts in the shares.
-    """
-
-    queries: int
-    recall_at_1: float
-    recall_at_5: float
-    recall_at_10: float
-    mrr: float
-    p50_ms: float
-    p95_ms: float
-    filtered_out: int
-    unreadable: int
-
-    def as_dict(self) -> dict[str, Any]:
-        """The figures by name."""
-        return asdict(self)
 
 
 def read_queries(source: Path) -> list[Labelled]:
@@ -73,36 +55,78 @@ def evaluate(
     engine: Engine,
     service: SearchService,
     queries: Sequence[Labelled],
-    filters: Filters,
+    how: Query,
     warn: Callable[[str], None],
 ) -> Evaluation:
-    """Ask every query and look where its product comes. Raises BadSource if none can be asked.
+    """Ask every query as `how` says and look where its product comes.
 
-    `warn` is told of each query that could not be asked, and why.
+    A product that came folded into another counts as found. `warn` is told of each query that
+    could not be asked, and why. Raises BadSource if none could.
     """
+    skus = [query.expected_sku for query in queries]
     with engine.connect() as connection:
         check_schema(connection)
-        passing = products.passing(connection, [q.expected_sku for q in queries], filters)
-        known = products.ids(connection, [q.expected_sku for q in queries])
-    ranks: list[int | None] = []
-    times: list[float] = []
+        passing = products.passing(connection, skus, how.filters)
+        categories = products.categories(connection, skus)
+    outcomes: list[Outcome] = []
     unreadable = 0
     for query in queries:
-        if query.expected_sku in known and query.expected_sku not in passing:
+        if query.expected_sku in categories and query.expected_sku not in passing:
             continue
         try:
-            if query.expected_sku not in known:
+            if query.expected_sku not in categories:
                 raise BadImage(f"no product has the sku {query.expected_sku!r}")
-            rank, ms = _ask(service, query, filters)
+            outcomes.append(_asked(service, query, how, categories[query.expected_sku]))
         except BadImage as exc:
             unreadable += 1
             warn(f"line {query.line}, {query.picture.name}: {exc}")
-            continue
-        ranks.append(rank)
-        times.append(ms)
-    if not ranks:
+    if not outcomes:
         raise BadSource("None of the queries could be asked; see the reasons above.")
-    return _figures(ranks, times, len(queries) - len(ranks) - unreadable, unreadable)
+    return figures(outcomes, len(queries) - len(outcomes) - unreadable, unreadable)
+
+
+def cases(
+    engine: Engine,
+    service: SearchService,
+    decode: Callable[..., Image.Image],
+    queries: Sequence[Labelled],
+    wanted: Sequence[Outcome],
+    how: Query,
+) -> list[Case]:
+    """Ask these queries again and keep the pictures; `decode` makes a picture of a file's bytes."""
+    by_name = {(query.name, query.expected_sku): query for query in queries}
+    found = []
+    for outcome in wanted:
+        query = by_name[outcome.query, outcome.expected_sku]
+        data = _read(query)
+        result = service.search(replace(how, picture=data, k=SHOWN))
+        alone = Filters(columns={"sku": query.expected_sku})
+        own = service.search(replace(how, picture=data, k=1, filters=alone)).matches
+        photo = thumbnail(decode(data))
+        with engine.connect() as connection:
+            [expected] = products.by_sku(connection, [query.expected_sku]).values()
+        picture, similarity = (own[0].thumbnail, own[0].similarity) if own else (None, None)
+        found.append(Case(outcome, photo, expected.product, picture, similarity, result.matches))
+    return found
+
+
+def read_run(source: Path) -> dict[str, int | None]:
+    """The ranks in a file that `lookalike eval --json` wrote. Raises BadSource."""
+    try:
+        return read_ranks(json.loads(source.read_text(encoding="utf-8")))
+    except OSError as exc:
+        raise BadSource(f"{source} cannot be read: {exc.strerror or exc}.") from exc
+    except (UnicodeError, ValueError) as exc:
+        raise BadSource(
+            f"{source} is not what `lookalike eval --json` writes: {str(exc).rstrip('.')}."
+        ) from exc
+
+
+def compare(ours: Evaluation, theirs: Mapping[str, int | None]) -> Difference:
+    """This run beside another over the same queries. Raises BadSource if they share none."""
+    if not ours.ranks.keys() & theirs.keys():
+        raise BadSource("The two runs have no query in common; compare runs of the same file.")
+    return difference(ours.ranks, theirs)
 
 
 def _labelled(source: Path, rows: csv.DictReader[str]) -> Iterator[Labelled]:
@@ -113,36 +137,32 @@ def _labelled(source: Path, rows: csv.DictReader[str]) -> Iterator[Labelled]:
             raise BadSource(f"{source}, line {rows.line_num}: query or expected_sku is empty.")
         if "\0" in row["query"] + row["expected_sku"]:
             raise BadSource(f"{source}, line {rows.line_num}: a field holds a NUL character.")
-        yield Labelled(rows.line_num, source.parent / row["query"], row["expected_sku"])
+        name = row["query"]
+        yield Labelled(rows.line_num, name, source.parent / name, row["expected_sku"])
 
 
-def _ask(service: SearchService, query: Labelled, filters: Filters) -> tuple[int | None, float]:
-    """The rank of the expected product (None: not among the first ten) and the milliseconds."""
+def _asked(service: SearchService, query: Labelled, how: Query, category: str | None) -> Outcome:
+    result = service.search(replace(how, picture=_read(query), k=DEPTH))
+    came = (
+        match.rank
+        for match in result.matches
+        if query.expected_sku in (match.product.sku, *(fold.product.sku for fold in match.folded))
+    )
+    return Outcome(
+        query.name,
+        query.expected_sku,
+        category,
+        next(came, None),
+        result.plan.ms["total"] - result.plan.ms.get("load", 0.0),
+        sum(len(match.folded) for match in result.matches),
+        len(result.dropped),
+    )
+
+
+def _read(query: Labelled) -> bytes:
     try:
         if not query.picture.is_file():
             raise BadImage("there is no such file")
-        data = query.picture.read_bytes()
+        return query.picture.read_bytes()
     except OSError as exc:
         raise BadImage(f"cannot be read: {exc.strerror or exc}") from exc
-    result = service.search(Query(picture=data, k=DEPTH, filters=filters))
-    rank = next(
-        (match.rank for match in result.matches if match.product.sku == query.expected_sku), None
-    )
-    return rank, result.plan.ms["total"] - result.plan.ms.get("load", 0.0)
-
-
-def _figures(
-    ranks: Sequence[int | None], times: Sequence[float], filtered_out: int, unreadable: int
-) -> Evaluation:
-    place = np.array([np.inf if rank is None else rank for rank in ranks])
-    return Evaluation(
-        queries=len(ranks),
-        recall_at_1=float((place <= 1).mean()),
-        recall_at_5=float((place <= 5).mean()),
-        recall_at_10=float((place <= 10).mean()),
-        mrr=float((1 / place).mean()),
-        p50_ms=round(float(np.percentile(times, 50)), 3),
-        p95_ms=round(float(np.percentile(times, 95)), 3),
-        filtered_out=filtered_out,
-        unreadable=unreadable,
-    )

@@ -23,6 +23,9 @@ from app.values import Hit, Query
 MORE = 4
 """How many times as many are asked for when a page was not filled."""
 
+MOST = 20_000
+"""Products a page looks at; one that drops nearly all of them must not load the whole catalogue."""
+
 DEEPER = 4
 FUSED_LEAST = 100
 """Fused lists are read deeper than the page, so that they have something in common."""
@@ -32,12 +35,14 @@ FUSED_LEAST = 100
 class Page:
     """The matches of a page before their details, and how they were found.
 
-    `words` says whether the words of the catalogue took part.
+    `words` says whether the words of the catalogue took part. `stopped` is how many products were
+    looked at where the search for more was given up; 0 where it was not.
     """
 
     shaped: Shaped
     answer: Answer
     words: bool
+    stopped: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,8 +71,10 @@ def page(asked: Asked) -> Page:
     while True:
         answer, hits, everything = _found(asked, size)
         shaped = _shaped(asked, hits, shown)
-        if everything or len(shaped.kept) >= asked.ask.k:
-            return Page(_cut(shaped, asked.ask.k), answer, asked.by_words is not None)
+        filled = everything or len(shaped.kept) >= asked.ask.k
+        if filled or size >= MOST:
+            stopped = 0 if filled else len(hits)
+            return Page(_cut(shaped, asked.ask.k), answer, asked.by_words is not None, stopped)
         size *= MORE
 
 

@@ -131,7 +131,7 @@ class SearchService:
         return _Found(
             matches, found.answer, model, asked.ask.vector, lag,
             found.shaped.dropped, _readers(encoded, found.words),
-            tuple(meant(name) for name in unknown),
+            (*map(meant, unknown), *_stopped(found.stopped)),
         )  # fmt: skip
 
     def _learn(self, ask: Ask, answer: Answer) -> None:
@@ -309,6 +309,15 @@ def _plan(found: _Found, query: Query, clock: _Clock) -> Plan:
         replica_lag_s=found.lag,
         ms=clock.total(),
     )
+
+
+def _stopped(products: int) -> Iterator[str]:
+    """That a page was given up because nearly everything is dropped or folded."""
+    if products:
+        yield (
+            f"the search for more stopped after {products} products, nearly all of which were "
+            "dropped or folded; ask for smaller distances"
+        )
 
 
 def _shortfall(found: _Found, query: Query) -> str | None:

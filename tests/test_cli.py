@@ -516,7 +516,30 @@ def test_eval_prints_the_figures(cat: Run, source: Path) -> None:
     queries.write_text("query,expected_sku\n0.png,P0000\n1.png,P0001\n")
     found = cat("eval", queries, "--json").json
     assert (found["queries"], found["recall_at_1"], found["mrr"]) == (2, 1.0, 1.0)
-    assert "recall_at_5   1.000" in cat("eval", queries).out
+    assert "recall_at_5      1.000  (95 %: 0.342 to 1.000)" in cat("eval", queries).out
+
+
+def test_eval_compares_two_runs_and_shows_the_worst(cat: Run, source: Path) -> None:
+    cat("ingest", source)
+    queries, report = source.with_name("queries.csv"), source.with_name("worst.html")
+    queries.write_text("query,expected_sku\n0.png,P0000\n1.png,P0002\n")
+    earlier = source.with_name("run.json")
+    earlier.write_text(cat("eval", queries, "--json").out)
+    same = cat("eval", queries, "--against", earlier, "--report", report).out
+    assert "Beside the other run, over 2 queries: 0 better, 0 worse, 2 the same." in same
+    assert "P0002 came" in report.read_text()
+    other = cat("eval", queries, "--against", "near-query=0.001", "--json").json["against"]
+    assert (other["queries"], other["better"], other["recall_at_1"]) == (2, 1, 0.5)
+    for words, says in (
+        ("none.json", "none.json cannot be read"),
+        (str(queries), "is not what `lookalike eval --json` writes"),
+        ("colour=red", "is neither one file"),
+        ("fold=perhaps", "fold is true or false"),
+        ("near-match=x", "a distance such as 0.05"),
+        ("typo_similarity=7", "less than or equal to 1"),
+    ):
+        refused = cat("eval", queries, "--against", words)
+        assert refused.code == 1 and says in refused.err
 
 
 STATUS = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
@@ -11,7 +12,16 @@ from shop import add, numbered
 
 from app.bootstrap import App
 from app.errors import BadSource
-from app.evaluation import Evaluation, evaluate, read_queries
+from app.eval_figures import (
+    Evaluation,
+    Outcome,
+    difference,
+    read_ranks,
+    wilson,
+    worst,
+)
+from app.eval_report import report
+from app.evaluation import cases, compare, evaluate, read_queries
 from app.filters import parse
 from app.values import Query
 
@@ -28,7 +38,11 @@ def figures(
     queries.write_text("query,expected_sku\n" + "".join(f"{q},{sku}\n" for q, sku in lines))
     told: list[str] = []
     found = evaluate(
-        app.engine, app.search, read_queries(queries), parse(list(filters)), told.append
+        app.engine,
+        app.search,
+        read_queries(queries),
+        Query(filters=parse(list(filters))),
+        told.append,
     )
     return found, told
 
@@ -124,3 +138,99 @@ def test_queries_with_a_byte_order_mark_and_other_columns_are_read(queries: Path
     queries.write_text("note,expected_sku,query\nx,A,1.png\n", encoding="utf-8-sig")
     (found,) = read_queries(queries)
     assert (found.line, found.picture, found.expected_sku) == (2, queries.parent / "1.png", "A")
+
+
+@pytest.mark.parametrize(
+    ("found", "asked", "low", "high"),
+    [
+        (8, 10, 0.4902, 0.9433),
+        (0, 10, 0.0, 0.2775),
+        (10, 10, 0.7225, 1.0),
+        (81, 263, 0.2553, 0.3662),
+    ],
+)
+def test_the_interval_of_a_share_is_wilsons(
+    found: int, asked: int, low: float, high: float
+) -> None:
+    """The last by R. Newcombe, Statistics in Medicine 17 (1998), example 1."""
+    assert wilson(found, asked) == (pytest.approx(low, abs=1e-4), pytest.approx(high, abs=1e-4))
+
+
+def test_figures_by_category_are_those_of_its_queries(app: App, queries: Path) -> None:
+    add(app, {"A": [1], "B": [2]}, category="coat")
+    add(app, {"C": [3]}, category="lamp")
+    add(app, {"D": [4]})
+    for number in range(1, 5):
+        (queries.parent / f"{number}.png").write_bytes(photo(number))
+    lines = [("1.png", "A"), ("2.png", "A"), ("3.png", "C"), ("4.png", "D")]
+    found, _ = figures(app, queries, lines)
+    assert [(c.category, c.queries, c.recall_at_1) for c in found.categories] == [
+        ("coat", 2, 0.5), (None, 1, 1.0), ("lamp", 1, 1.0)
+    ]  # fmt: skip
+
+
+def test_what_came_folded_into_another_counts_as_found(app: App, queries: Path) -> None:
+    for year, seed in ((2020, 1), (2021, 2), (2022, 3)):
+        add(app, {f"Y{year}": [seed]}, year=year, brand="b")
+    with app.engine.begin() as connection:
+        connection.exec_driver_sql("UPDATE product SET title = 'Long coat'")
+    (queries.parent / "1.png").write_bytes(photo(1))
+    queries.write_text("query,expected_sku\n1.png,Y2022\n")
+    asked = read_queries(queries)
+    plain = evaluate(app.engine, app.search, asked, Query(), print)
+    folded = evaluate(app.engine, app.search, asked, Query(fold=True), print)
+    near = evaluate(app.engine, app.search, asked, Query(near_query=2.0), print)
+    assert plain.recall_at_1 == 0.0 and plain.folded_per_page == 0
+    assert folded.recall_at_1 == 1.0 and folded.folded_per_page == 2
+    assert near.recall_at_10 == 0.0 and near.dropped_per_page == 3
+    beside = compare(folded, plain.ranks)
+    assert (beside.better, beside.worse, beside.same, beside.recall_at_1) == (1, 0, 0, 1.0)
+    with pytest.raises(BadSource, match="no query in common"):
+        compare(folded, {"other.png Y2022": 1})
+
+
+def test_a_difference_counts_only_what_both_asked_and_knows_its_doubt() -> None:
+    ours = {f"q{n}": 1 if n < 60 else None for n in range(100)} | {"only here": 1}
+    theirs = {f"q{n}": 1 if n < 50 else 7 for n in range(100)} | {"only there": None}
+    found = difference(ours, theirs)
+    assert (found.queries, found.better, found.worse, found.same) == (100, 10, 40, 50)
+    assert found.recall_at_1 == pytest.approx(0.1)
+    assert 0.02 < found.recall_at_1_low < 0.1 < found.recall_at_1_high < 0.18
+    assert found.recall_at_10 == pytest.approx(-0.4) and found.recall_at_10_high < 0
+    none = difference(ours, ours)
+    assert (none.recall_at_1_low, none.recall_at_1_high) == (0, 0)
+
+
+def test_ranks_are_read_back_from_the_json(app: App, queries: Path) -> None:
+    add(app, {"A": [1], "B": [2]})
+    (queries.parent / "1.png").write_bytes(photo(1))
+    found, _ = figures(app, queries, [("1.png", "A"), ("1.png", "B")])
+    assert read_ranks(json.loads(json.dumps(found.as_dict()))) == found.ranks
+    assert found.ranks == {"1.png A": 1, "1.png B": 2}
+    for document in ([], {"outcomes": [{"query": "x"}]}, {"outcomes": 3}, 7):
+        with pytest.raises(ValueError, match="no outcomes"):
+            read_ranks(document)
+
+
+def test_the_worst_come_first_and_what_came_first_is_not_among_them() -> None:
+    asked = [Outcome(str(rank), "A", None, rank, 1.0) for rank in (1, 3, None, 2, 1)]
+    assert [outcome.rank for outcome in worst(asked, 9)] == [None, 3, 2]
+    assert [outcome.rank for outcome in worst(asked, 1)] == [None]
+
+
+def test_the_report_stands_alone_and_shows_words_as_words(app: App, queries: Path) -> None:
+    add(app, {"A": [1], "B": [2]}, category="<i>coat</i>")
+    with app.engine.begin() as connection:
+        connection.exec_driver_sql("UPDATE product SET title = '<script>alert(1)</script>'")
+    (queries.parent / "1.png").write_bytes(photo(1))
+    queries.write_text("query,expected_sku\n1.png,B\n")
+    asked = read_queries(queries)
+    found = evaluate(app.engine, app.search, asked, Query(), print)
+    shown = cases(app.engine, app.search, app.sandbox.decode, asked, found.outcomes, Query())
+    [case] = shown
+    assert [match.product.sku for match in case.found] == ["A", "B"]
+    assert case.similarity == pytest.approx(case.found[1].similarity)
+    page = report("the & title", found, shown, compare(found, found.ranks))
+    assert "<script" not in page and "<i>" not in page and "&lt;script&gt;" in page
+    assert page.count("data:image/jpeg;base64,") == 4
+    assert "http" not in page and "B came 2." in page

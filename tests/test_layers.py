@@ -26,7 +26,7 @@ ROWS = [
     app.paths
     app.filtered
     app.asking app.answers app.sampling app.index_files app.content app.recall
-    app.shaping
+    app.shaping app.eval_figures app.eval_report
     app.store app.ann app.ann_file app.encoders app.images app.sandbox app.filters app.ranking
     app.folding app.identity app.typos app.grouping app.calibration
     app.metrics

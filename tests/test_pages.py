@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from shop import add, numbered, vectors
 
-from app import ann
+from app import ann, pages
 from app.asking import Encoded
 from app.bootstrap import App
 from app.config import Settings
@@ -114,16 +114,16 @@ def test_pages_one_after_the_other_are_one_long_page(
 ) -> None:
     name(years, "TWIN", "hanako verra zovar", 7)  # the photo of D07
     whole = skus(ask(years, 2018 + 500, k=60, **how))
-    pages: list[str] = []
+    came: list[str] = []
     shown: tuple[str, ...] = ()
     while True:
         result = ask(years, 2018 + 500, k=size, shown=shown, **how)
         shown += result.shown
-        pages += skus(result)
+        came += skus(result)
         if len(result.matches) < size:
             break
-    assert pages == whole
-    assert len(set(pages)) == len(pages)
+    assert came == whole
+    assert len(set(came)) == len(came)
 
 
 def test_later_pages_are_as_thorough_as_the_first(
@@ -137,12 +137,12 @@ def test_later_pages_are_as_thorough_as_the_first(
     assert (build.kind, build.state) == ("ivf", "published")
     whole = skus(ask(app, 9000, k=1000))[:200]
     shown: tuple[str, ...] = ()
-    pages: list[str] = []
+    came: list[str] = []
     for _ in range(20):
         result = ask(app, 9000, k=10, shown=shown)
         shown += result.shown
-        pages += skus(result)
-    assert len(set(pages) & set(whole)) > 0.98 * len(whole)
+        came += skus(result)
+    assert len(set(came) & set(whole)) > 0.98 * len(whole)
 
 
 def test_products_of_many_pictures_are_looked_for_as_thoroughly(
@@ -190,12 +190,12 @@ def test_pages_of_words_drop_on_the_second_what_they_dropped_on_one(app: App) ->
     how = {"words": "zarr", "words_by": "catalogue", "near_match": 0.001}
     whole = skus(app.search.search(Query(k=10, **how)))  # type: ignore[arg-type]
     shown: tuple[str, ...] = ()
-    pages: list[str] = []
+    came: list[str] = []
     for _ in range(4):
         result = app.search.search(Query(k=1, shown=shown, **how))  # type: ignore[arg-type]
         shown += result.shown
-        pages += skus(result)
-    assert pages == whole == ["A2", "B2", "D2"]
+        came += skus(result)
+    assert came == whole == ["A2", "B2", "D2"]
 
 
 def test_a_product_written_between_two_pages_does_not_repeat_one(years: App) -> None:
@@ -231,6 +231,19 @@ def test_a_page_is_full_however_many_look_the_same(app: App) -> None:
     assert len(result.matches) == 12
     assert [sku[0] for sku in skus(result)] == ["S"] + ["P"] * 11
     assert len(result.dropped) == 99
+
+
+def test_a_page_that_drops_nearly_everything_is_given_up_with_the_reason(
+    app: App, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two million products must not be loaded to find that all of them are dropped."""
+    monkeypatch.setattr(pages, "MOST", 100)
+    add(app, numbered(900))
+    result = ask(app, k=5, near_match=2.0)
+    assert len(result.matches) == 1 and len(result.dropped) < 400
+    assert "only 1 products" in (result.plan.shortfall or "")
+    assert "stopped after" in (result.plan.shortfall or "")
+    assert "stopped" not in (ask(app, k=5, near_match=0.0).plan.shortfall or "")
 
 
 def test_more_like_a_product_never_shows_it_on_any_page(years: App) -> None:

@@ -167,6 +167,15 @@ def ids(connection: Connection, skus: Sequence[str]) -> dict[str, int]:
     return {row.sku: row.id for row in rows}
 
 
+def categories(connection: Connection, skus: Sequence[str]) -> dict[str, str | None]:
+    """The categories of the products that are there, of these skus."""
+    rows = connection.execute(
+        text("SELECT sku, category FROM product WHERE sku = ANY(CAST(:skus AS text[]))"),
+        {"skus": list(skus)},
+    )
+    return {row.sku: row.category for row in rows}
+
+
 def passing(connection: Connection, skus: Sequence[str], filters: Filters) -> set[str]:
     """Those of these skus whose product passes the filters."""
     where, bound = condition(filters)
