@@ -353,6 +353,7 @@ def test_a_database_of_another_version_says_which_side_to_update(
     engine_of: Callable[..., Engine], database_url: str, revision: str, advice: str
 ) -> None:
     execute(database_url, f"UPDATE alembic_version SET version_num = '{revision}'")
+    execute(database_url, f"UPDATE schema_serves SET code_since = '{revision}'")
     with (
         engine_of(database_url).connect() as connection,
         pytest.raises(SchemaMismatch, match=f"{revision}.*{advice}"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from app import embedded_server
+from app import address, embedded_server
 from app.bootstrap import App
 from app.cli.output import note
 from app.config import Settings
@@ -39,9 +39,15 @@ def db() -> None:
 
 
 @db.command()
-def url() -> None:
-    """Print the address of the database, as psql accepts it."""
-    click.echo(database_url(Settings()))
+@click.option("--with-password", is_flag=True, help="Print the password that is in it, too.")
+def url(with_password: bool) -> None:
+    """Print the address of the database, as psql accepts it; a password in it is left out.
+
+    Everybody on a machine can read the arguments of a command. psql takes the password from
+    PGPASSWORD or its password file.
+    """
+    found = database_url(Settings())
+    click.echo(address.for_psql(found) if with_password else address.without_password(found))
 
 
 @db.command()
