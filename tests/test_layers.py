@@ -30,7 +30,8 @@ ROWS = [
     app.store app.ann app.ann_file app.encoders app.images app.sandbox app.filters app.ranking
     app.folding app.identity app.typos app.grouping app.calibration
     app.metrics
-    app.database app.address app.driver_errors app.embedded_server app.server_user app.postgres app.refusals
+    app.database app.address app.driver_errors app.embedded_server app.server_user app.postgres
+    app.refusals
     app.tables app.values app.config
     app.errors app
     """.strip().splitlines()
