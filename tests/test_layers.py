@@ -21,6 +21,7 @@ ROWS = [
     ingest
     app.liveness app.metrics_server
     app.search app.catalog app.indexer app.evaluation app.health app.runs app.migrate app.audit
+    app.roles
     app.pages app.calibrator
     app.quick app.allow_lists app.meanings app.tuning app.verdicts app.duplicates
     app.paths
