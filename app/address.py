@@ -27,7 +27,8 @@ def parameters(address: str) -> dict[str, str]:
     was cut wrongly, any part may be the password.
     """
     rest = _after_scheme(address)
-    if "@" in _USER.sub("", rest, count=1).partition("?")[0]:
+    user = _USER.match(rest)
+    if "@" in rest[user.end() if user else 0 :].partition("?")[0]:
         raise _no_address("it has more than one @, or a / before it; in a password write %40, %2F")
     try:
         found = conninfo_to_dict(f"postgresql://{rest}")
@@ -56,15 +57,13 @@ def for_psql(address: str) -> str:
 def shown(found: dict[str, str]) -> sqlalchemy.URL:
     """Who connects where, for people: user, host, port and database, nothing that is secret."""
     host, port = found.get("host", ""), found.get("port", "")
-    one = "/" not in host and "," not in host + port
-    return sqlalchemy.URL.create(
-        "postgresql+psycopg",
-        username=found.get("user"),
-        host=(host or None) if one else None,
-        port=int(port) if one and port else None,
-        database=found.get("dbname"),
-        query={} if one else {"host": host} | ({"port": port} if port else {}),
+    url = sqlalchemy.URL.create(
+        "postgresql+psycopg", username=found.get("user"), database=found.get("dbname")
     )
+    if "/" not in host and "," not in host + port:
+        return url.set(host=host or None, port=int(port) if port else None)
+    ports = port if "," in port or not port else ",".join([port] * len(host.split(",")))
+    return url.set(query={"host": host} | ({"port": ports} if ports else {}))
 
 
 def _after_scheme(address: str) -> str:

@@ -54,7 +54,7 @@ def _kind(exc: psycopg.Error) -> LookalikeError | None:
     if isinstance(exc, psycopg.errors.InsufficientPrivilege):
         lacking = exc.diag.message_primary or said
         return DatabaseUnsuitable(
-            f"This user of the database lacks a right: {lacking}. Run this as the role that may, or "
+            f"This user of the database lacks a right: {lacking}. Run it as a role that may, or "
             "grant it; `lookalike db roles` says what each role needs."
         )
     if isinstance(exc, psycopg.errors.ReadOnlySqlTransaction):

@@ -177,7 +177,7 @@ def test_the_role_that_serves_may_not(server: App, statement: str) -> None:
 def test_what_the_migrator_does_the_role_that_serves_is_refused(
     server: App, act: Callable[[App], object]
 ) -> None:
-    with pytest.raises(DatabaseUnsuitable, match="Run this as the role that may"):
+    with pytest.raises(DatabaseUnsuitable, match="Run it as a role that may"):
         act(server)
 
 
