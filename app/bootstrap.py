@@ -16,6 +16,7 @@ from app.config import Settings
 from app.database import make_engine, make_quick_engine
 from app.encoders import AUTO, Choice, Encoder, choose_encoder
 from app.errors import ModelMismatch, ModelUnavailable
+from app.facets import FacetService
 from app.images import ImageLimits, decode
 from app.index_files import IndexFiles
 from app.indexer import Indexer
@@ -105,6 +106,10 @@ class App:
     @_Once
     def catalog(self) -> CatalogService:
         return CatalogService(self.engine)
+
+    @_Once
+    def facets(self) -> FacetService:
+        return FacetService(self.engine)
 
     @_Once
     def indexer(self) -> Indexer:
