@@ -28,6 +28,7 @@ from app.sandbox import PictureSandbox
 from app.search import SearchService
 from app.store import models
 from app.values import Model
+from ingest.web import WebPictures
 
 T = TypeVar("T")
 
@@ -122,6 +123,13 @@ class App:
     @_Once
     def sampler(self) -> QuerySampler:
         return QuerySampler(self.engine)
+
+    @_Once
+    def web(self) -> WebPictures:
+        settings = self.settings
+        return WebPictures(
+            max_bytes=settings.max_image_bytes, allow_private=settings.private_addresses
+        )
 
     @_Once
     def search(self) -> SearchService:
