@@ -17,6 +17,7 @@ from app.config import Settings
 from app.database import make_engine, make_quick_engine
 from app.encoders import AUTO, Choice, Encoder, choose_encoder
 from app.errors import ModelMismatch, ModelUnavailable
+from app.facets import FacetService
 from app.images import ImageLimits, decode
 from app.index_files import IndexFiles
 from app.indexer import Indexer
@@ -28,6 +29,7 @@ from app.sandbox import PictureSandbox
 from app.search import SearchService
 from app.store import models
 from app.values import Model
+from ingest.web import WebPictures
 
 T = TypeVar("T")
 
@@ -108,6 +110,10 @@ class App:
         return CatalogService(self.engine)
 
     @_Once
+    def facets(self) -> FacetService:
+        return FacetService(self.engine)
+
+    @_Once
     def indexer(self) -> Indexer:
         return Indexer(self.engine, self.files, self.settings)
 
@@ -118,6 +124,13 @@ class App:
     @_Once
     def sampler(self) -> QuerySampler:
         return QuerySampler(self.engine)
+
+    @_Once
+    def web(self) -> WebPictures:
+        settings = self.settings
+        return WebPictures(
+            max_bytes=settings.max_image_bytes, allow_private=settings.private_addresses
+        )
 
     @_Once
     def search(self) -> SearchService:

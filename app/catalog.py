@@ -13,11 +13,11 @@ from enum import StrEnum
 
 from sqlalchemy import Connection, Engine, text
 
-from app.database import check_schema
+from app.database import check_schema, snapshot
 from app.errors import LookalikeError, ModelMismatch, NoModel, UnknownProduct
 from app.filters import check_text
-from app.store import freshness, models, pictures, products
-from app.values import Model, PictureData, PictureRef, Product, Vector
+from app.store import freshness, models, one_product, pictures, products
+from app.values import Model, PictureData, PictureRef, Product, ProductDetails, Vector
 
 WRITER_LOCK = 7_305_804_003
 """Key of the advisory lock that writers of the catalogue take in turn."""
@@ -66,6 +66,15 @@ class CatalogService:
         with self._engine.connect() as connection:
             check_schema(connection)
             return _active(connection)
+
+    def product(self, sku: str) -> ProductDetails:
+        """Everything the catalogue holds of a product, with its pictures, from one snapshot.
+
+        Raises BadInput for a sku that is no text, UnknownProduct and DatabaseUnavailable.
+        """
+        check_text("sku", sku)
+        with snapshot(self._engine) as connection:
+            return one_product.details(connection, sku)
 
     def known(self, sha256s: Sequence[bytes], model: Model) -> dict[bytes, bool]:
         """The pictures that are stored, of these; True where the model has an embedding of it."""

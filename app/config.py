@@ -83,6 +83,12 @@ class Settings(BaseSettings):
     worker_metrics_port: int = Field(default=9464, ge=0, le=65535)
     page_metrics_port: int = Field(default=9465, ge=0, le=65535)
     page_rebuild: bool = Field(default=True, description="The page offers to rebuild the index.")
+    page_read_only: bool = Field(
+        default=False, description="The page shows everything and changes nothing."
+    )
+    private_addresses: bool = Field(
+        default=False, description="Web addresses may lead to private and loopback addresses."
+    )
 
     @field_validator("home", "index_dir")
     @classmethod

@@ -12,20 +12,21 @@ from typing import Any
 import numpy as np
 from sqlalchemy import Connection, Engine
 
-from app import asking
+from app import sense
 from app.answers import Answer, Ask, Ready, by_build, by_filtered, ready
 from app.asking import Encoded, QueryEncoder
 from app.config import Settings
 from app.database import check_schema, snapshot
-from app.errors import BadInput, ModelMismatch, NoModel, ReplicaConflict, UnknownProduct
+from app.errors import BadInput, ModelMismatch, NoModel, ReplicaConflict
 from app.filters import meant
 from app.index_files import IndexFiles
 from app.meanings import Meanings
+from app.memory import Memory
 from app.pages import Asked, page
 from app.quick import QuickSearch
 from app.sampling import QuerySampler
 from app.shaping import asks_for_shape, similarity_of
-from app.store import models, neighbours, pictures, products
+from app.store import models, neighbours, one_product, pictures, products
 from app.values import Dropped, Folded, Hit, Match, Model, Plan, Query, SearchResult, Vector
 
 
@@ -54,18 +55,19 @@ class SearchService:
         self._observe = observe
         self._schema_checked = False
 
-    def search(self, query: Query) -> SearchResult:
+    def search(self, query: Query, memory: Memory | None = None) -> SearchResult:
         """The `query.k` products most similar to the query, best first, and how they were found.
 
         Sees every product committed before the call and nothing deleted before it. Fewer than k
-        come back only if there are no more, and then `plan.shortfall` says so.
+        come back only if there are no more, and then `plan.shortfall` says so. Pictures that
+        `memory` knows are not encoded again, and it learns the others.
 
         Raises BadInput and its kinds (BadImage, UnknownProduct, NoWords) for a query that makes no
         sense, NoModel, ModelMismatch, SchemaMismatch and DatabaseUnavailable.
         """
         self._check(query)
         clock = _Clock()
-        encoded = self._encoder.encode(query, clock)
+        encoded = self._encoder.encode(query, clock, memory)
         found = self._at_once(query, encoded, clock)
         if found is None:
             try:
@@ -85,7 +87,9 @@ class SearchService:
     def _at_once(self, query: Query, encoded: Encoded, clock: _Clock) -> _Found | None:
         """The answer in one statement, if nothing about the query needs more."""
         known = self._quick.known if self._quick is not None else None
-        if known is None or query.sku or asks_for_shape(query):
+        if known is None or query.sku or query.min_similarity is not None:
+            return None
+        if asks_for_shape(query):
             return None
         model, build = known
         if encoded.fingerprint not in (None, model.fingerprint):
@@ -131,7 +135,7 @@ class SearchService:
         return _Found(
             matches, found.answer, model, asked.ask.vector, lag,
             found.shaped.dropped, _readers(encoded, found.words),
-            (*map(meant, unknown), *_stopped(found.stopped)),
+            (*map(meant, unknown), *_stopped(found.stopped)), found.cut,
         )  # fmt: skip
 
     def _learn(self, ask: Ask, answer: Answer) -> None:
@@ -146,7 +150,7 @@ class SearchService:
             self._quick.known = (ask.model, build)
 
     def _check(self, query: Query) -> None:
-        asking.check(query)
+        sense.check(query)
         if not 1 <= query.k <= self._settings.max_k:
             raise BadInput(
                 f"k is {query.k}; ask for 1 to {self._settings.max_k} products at a time."
@@ -179,15 +183,16 @@ class SearchService:
         excluded: tuple[int, ...] = ()
         of_product = query.vector
         if query.sku is not None:
-            product_id = _product_id(connection, query.sku)
+            product_id = one_product.id_of(connection, query.sku)
             of_product = _vector_of(connection, model, query.sku, product_id)
             excluded = (product_id,)
         towards = encoded.towards(query, of_product)
-        if towards is None and (encoded.without or query.near_query is not None):
+        compared = query.near_query is not None or query.min_similarity is not None
+        if towards is None and (encoded.without or compared):
             raise BadInput(
                 "Words that are looked up in the catalogue only have no picture to compare with: "
-                "leave out what it should not be like and the distance to the query, or add a "
-                "picture or a sku."
+                "leave out what it should not be like, the distance to the query and the minimum "
+                "similarity, or add a picture or a sku."
             )
         vector = _rounded(np.ones(model.dim, np.float32) if towards is None else towards, model)
         ask = Ask(connection, model, vector, query.k, query.filters, excluded)
@@ -197,7 +202,8 @@ class SearchService:
 
 @dataclass(frozen=True, slots=True)
 class _Found:
-    """An answer with the details of its products; `lag` is how many seconds a replica is behind."""
+    """An answer with the details of its products; `lag` is how many seconds a replica is behind,
+    and `cut` whether the minimum similarity ended it."""
 
     matches: tuple[Match, ...]
     answer: Answer
@@ -207,6 +213,7 @@ class _Found:
     dropped: tuple[Dropped, ...] = ()
     words: str | None = None
     hints: tuple[str, ...] = ()
+    cut: bool = False
 
 
 class _Clock:
@@ -254,15 +261,6 @@ def _rounded(vector: Vector | None, model: Model) -> Vector:
     return (vector / length).astype(np.float16).astype(np.float32)
 
 
-def _product_id(connection: Connection, sku: str) -> int:
-    found = products.ids(connection, [sku]).get(sku)
-    if found is None:
-        near = products.similar_skus(connection, sku)
-        hint = f" Did you mean {', '.join(near)}?" if near else ""
-        raise UnknownProduct(f"No product of the catalogue has the sku {sku!r}.{hint}")
-    return found
-
-
 def _vector_of(connection: Connection, model: Model, sku: str, product_id: int) -> Vector:
     """The mean direction of a product's pictures."""
     vectors = pictures.vectors_of_product(connection, product_id, model)
@@ -301,6 +299,7 @@ def _plan(found: _Found, query: Query, clock: _Clock) -> Plan:
         reason=answer.reason,
         model=found.model.name,
         build=answer.build.id if answer.build else None,
+        built_at=answer.build.finished_at if answer.build else None,
         delta_rows=answer.delta_rows,
         candidates=answer.candidates.looked_at,
         vanished=answer.candidates.vanished,
@@ -333,5 +332,8 @@ def _shortfall(found: _Found, query: Query) -> str | None:
     less += [f"{len(found.dropped)} were dropped"] * bool(found.dropped)
     because = f" ({', '.join(less)})" if less else ""
     count = len(found.matches)
-    only = f"only {count} {others}{what} with an embedding under the active model{because}"
-    return "; ".join((only, *found.hints))
+    under = "with an embedding under the active model"
+    if found.cut:
+        what = "products match the filter and are" if query.filters else "products are"
+        under = f"at least as similar as {query.min_similarity:.2f}"
+    return "; ".join((f"only {count} {others}{what} {under}{because}", *found.hints))

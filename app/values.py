@@ -67,6 +67,24 @@ class PictureRef:
     uri: str
 
 
+@dataclass(frozen=True, slots=True)
+class StoredPicture:
+    """A picture as it can be shown: its size in pixels, a JPEG of it, and where it came from."""
+
+    width: int
+    height: int
+    thumbnail: bytes
+    uri: str
+
+
+@dataclass(frozen=True, slots=True)
+class ProductDetails:
+    """Everything the catalogue holds of one product, its pictures in order."""
+
+    product: Product
+    pictures: tuple[StoredPicture, ...]
+
+
 Value = str | int | Decimal
 
 
@@ -108,7 +126,8 @@ class Query:
     `k` is how many products to return (1 to Settings.max_k) and `shown` the skus of earlier pages
     (`SearchResult.shown`). With `fold`, products that are the same but for year, size or a
     typo come as one. `near_query` and `near_match` are cosine distances (0 to 2): what is at most
-    so far from the query, or from a better match, is dropped.
+    so far from the query, or from a better match, is dropped. What is less similar to the query
+    than `min_similarity` (-1 to 1) is not shown; words of the catalogue alone have no similarity.
     """
 
     picture: bytes | None = None
@@ -131,6 +150,7 @@ class Query:
     fold: bool = False
     near_query: float | None = None
     near_match: float | None = None
+    min_similarity: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,6 +216,7 @@ class Plan:
     reason: str
     model: str
     build: int | None = None
+    built_at: datetime | None = None
     delta_rows: int | None = None
     candidates: int = 0
     vanished: int = 0
