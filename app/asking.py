@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Mapping
+from collections.abc import Container, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol
@@ -26,6 +26,18 @@ class Clock(Protocol):
     """Times the stages of a search."""
 
     def stage(self, name: str) -> AbstractContextManager[None]: ...
+
+
+class Encoders(Protocol):
+    """Where encoders come from."""
+
+    def active(self) -> Encoder: ...
+
+    def of(self, model_id: int) -> Encoder: ...
+
+    def renew(self) -> None: ...
+
+    def look_ahead(self) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,15 +77,14 @@ class Encoded:
 
 
 class QueryEncoder:
-    """Encodes queries with the encoder of the active model, loaded when first needed.
+    """Encodes queries with the encoder of the active model, loaded when first needed, or of the
+    model that a query names.
 
     `decoder` reads pictures the operator vouches for and `strange_decoder` those of anybody.
     """
 
-    def __init__(
-        self, encoder: Callable[[], Encoder], decoder: Decoder, strange_decoder: Decoder
-    ) -> None:
-        self._encoder = encoder
+    def __init__(self, encoders: Encoders, decoder: Decoder, strange_decoder: Decoder) -> None:
+        self._encoders = encoders
         self._decoders = {False: decoder, True: strange_decoder}
 
     def encode(self, query: Query, clock: Clock, memory: Memory | None = None) -> Encoded:
@@ -87,7 +98,11 @@ class QueryEncoder:
         if query.words and query.words_by == "catalogue" and not _others(query):
             return Encoded()
         with clock.stage("load"):
-            encoder = self._encoder()
+            if query.model_id is None:
+                encoder = self._encoders.active()
+                self._encoders.look_ahead()
+            else:
+                encoder = self._encoders.of(query.model_id)
         if query.words_by == "model" or query.without_words:
             _need_words(encoder)
         memory, made = memory or Memory(), encoder.fingerprint
@@ -99,6 +114,10 @@ class QueryEncoder:
             new = dict(zip(opened, vectors, strict=True))
             memory.learn(new, made)
             return _encoded(query, encoder, known | new)
+
+    def renew(self) -> None:
+        """Learn which model is the active one now."""
+        self._encoders.renew()
 
     def _opened(
         self, query: Query, encoder: Encoder, known: Container[Part]

@@ -34,6 +34,13 @@ class Outcome:
     ms: float
     folded: int = 0
     dropped: int = 0
+    found: tuple[str, ...] = ()
+    """The skus that came, best first."""
+
+    @property
+    def key(self) -> str:
+        """What tells this query from others."""
+        return _key(self.query, self.expected_sku)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,9 +92,7 @@ class Evaluation:
     @property
     def ranks(self) -> dict[str, int | None]:
         """The rank that each query gave its product."""
-        return {
-            _key(outcome.query, outcome.expected_sku): outcome.rank for outcome in self.outcomes
-        }
+        return {outcome.key: outcome.rank for outcome in self.outcomes}
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,6 +179,18 @@ def difference(ours: Mapping[str, int | None], theirs: Mapping[str, int | None])
         **shares,
         mrr=float((1 / here - 1 / there).mean()),
     )
+
+
+def overlap(ours: Evaluation, theirs: Evaluation) -> float:
+    """The mean share (0 to 1) of the products found for a query that both runs found."""
+    other = {outcome.key: set(outcome.found) for outcome in theirs.outcomes}
+    shares = [
+        len(set(outcome.found) & other[outcome.key])
+        / max(len(outcome.found), len(other[outcome.key]), 1)
+        for outcome in ours.outcomes
+        if outcome.key in other
+    ]
+    return float(np.mean(shares)) if shares else 0.0
 
 
 def read_ranks(document: Any) -> dict[str, int | None]:

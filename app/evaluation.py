@@ -156,6 +156,7 @@ def _asked(service: SearchService, query: Labelled, how: Query, category: str | 
         result.plan.ms["total"] - result.plan.ms.get("load", 0.0),
         sum(len(match.folded) for match in result.matches),
         len(result.dropped),
+        tuple(match.product.sku for match in result.matches),
     )
 
 

@@ -37,16 +37,18 @@ class Indexer:
         self._files = files
         self._settings = settings
 
-    def rebuild(self) -> Build:
+    def rebuild(self, name: str | None = None) -> Build:
         """Build an index of everything committed by now; returns it, published or rejected.
 
+        Of the active model, or of the one called `name`.
+
         Raises BuildRunning while another builder is at work, BuildRefused when the table's content
-        cannot be indexed, IndexUnwritable when the file cannot be written, NoModel. After an error
-        nothing is published and the build before stays in use.
+        cannot be indexed, IndexUnwritable when the file cannot be written, NoModel, UnknownModel.
+        After an error nothing is published and the build before stays in use.
         """
         self._files.check_writable()
         with self._only_builder(), self._engine.connect() as connection:
-            model = self._model(connection)
+            model = self._model(connection, name)
             self._files.remove_drafts()
             builds.abandon(connection, "its builder disappeared")
             for sha256 in builds.needless(connection):
@@ -149,10 +151,10 @@ class Indexer:
         for sha256 in needless:
             self._files.remove(sha256)
 
-    def _model(self, connection: Connection) -> Model:
+    def _model(self, connection: Connection, name: str | None) -> Model:
         check_schema(connection)
         check_primary(connection)
-        model = models.active(connection)
+        model = models.active(connection) if name is None else models.one(connection, name)
         if model is None:
             raise NoModel()
         return model

@@ -29,6 +29,13 @@ from app.shaping import asks_for_shape, similarity_of
 from app.store import models, neighbours, one_product, pictures, products
 from app.values import Dropped, Folded, Hit, Match, Model, Plan, Query, SearchResult, Vector
 
+CHANGES = 3
+"""How often a search begins again when the active model changes under it."""
+
+
+class ActiveModelChanged(ModelMismatch):
+    """The active model is no longer the one this query was encoded for."""
+
 
 class SearchService:
     """Finds products. Safe to use from several threads; holds no state that matters."""
@@ -66,6 +73,14 @@ class SearchService:
         sense, NoModel, ModelMismatch, SchemaMismatch and DatabaseUnavailable.
         """
         self._check(query)
+        for _ in range(CHANGES):
+            try:
+                return self._searched(query, memory)
+            except ActiveModelChanged:
+                self._encoder.renew()
+        return self._searched(query, memory)
+
+    def _searched(self, query: Query, memory: Memory | None) -> SearchResult:
         clock = _Clock()
         encoded = self._encoder.encode(query, clock, memory)
         found = self._at_once(query, encoded, clock)
@@ -92,9 +107,13 @@ class SearchService:
         if asks_for_shape(query):
             return None
         model, build = known
+        if query.model_id not in (None, model.id) or (
+            query.vector is not None and query.model_id is None
+        ):
+            return None
         if encoded.fingerprint not in (None, model.fingerprint):
             return None
-        if query.vector is not None and query.model_id == model.id:
+        if query.vector is not None:
             vector = _rounded(encoded.towards(query, query.vector), model)
         elif encoded.fingerprint is not None and _by_words(query, encoded) is None:
             vector = _rounded(encoded.towards(query), model)
@@ -167,16 +186,11 @@ class SearchService:
         model, lag = models.active_and_lag(connection)
         if model is None:
             raise NoModel()
+        vectors_own = query.vector is not None and query.model_id is None
+        if vectors_own or query.model_id not in (None, model.id):
+            model = _maintained(connection, query.model_id, model)
         if encoded.fingerprint not in (None, model.fingerprint):
-            raise ModelMismatch(
-                "The model of this database was changed while this process had the previous one "
-                f"loaded; it is now {model.name}. Start the process again."
-            )
-        if query.vector is not None and query.model_id != model.id:
-            raise ModelMismatch(
-                f"The vector belongs to model {query.model_id}; the active model is {model.id} "
-                f"({model.name}). Encode the query again under the active model."
-            )
+            raise ActiveModelChanged(f"The active model is now {model.name}. Try again.")
         return model, lag
 
     def _asked(self, connection: Connection, model: Model, query: Query, encoded: Encoded) -> Asked:
@@ -198,6 +212,17 @@ class SearchService:
         ask = Ask(connection, model, vector, query.k, query.filters, excluded)
         words = _by_words(query, encoded)
         return Asked(ask, query, towards is not None, words, self._files, self._settings)
+
+
+def _maintained(connection: Connection, model_id: int | None, active: Model) -> Model:
+    """The model a query names. Raises ModelMismatch for one that is not kept up to date."""
+    found = None if model_id is None else models.by_id(connection, model_id)
+    if found is None:
+        raise ModelMismatch(
+            f"The query is for model {model_id}, which is not kept up to date; the active model is "
+            f"{active.id} ({active.name}). Encode it again under the active model."
+        )
+    return found
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,13 +25,17 @@ SearchPath = Literal["faiss", "faiss-filtered", "pgvector-hnsw", "exact", "words
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """A row of `model`: the encoder that a set of embeddings belongs to."""
+    """A row of `model`: the encoder that a set of embeddings belongs to.
+
+    `source` is what it is loaded by (a hub name or a folder), where that is not its name.
+    """
 
     id: int
     name: str
     revision: str
     dim: int
     fingerprint: str
+    source: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +125,8 @@ class Query:
     Words go through the model's text tower and through the words of the catalogue, whose answers
     are fused; `words_by` asks for one of the two. `without_pictures` and `without_words` say what
     it should not be like, and `without_weight` how much. `vector` is a unit vector of the model
-    whose id is `model_id`; it searches under no other.
+    whose id is `model_id`; it searches under no other. Without a vector `model_id` asks for another
+    model than the active one, which must be one that is kept up to date.
 
     `k` is how many products to return (1 to Settings.max_k) and `shown` the skus of earlier pages
     (`SearchResult.shown`). With `fold`, products that are the same but for year, size or a

@@ -19,6 +19,7 @@ ROWS = [
     app.worker app.worker_decision app.worker_listener app.worker_look app.worker_stop
     app.bootstrap
     ingest
+    app.lifecycle app.embedding
     app.liveness app.metrics_server
     app.search app.catalog app.facets app.indexer app.evaluation app.health app.runs app.migrate
     app.audit
@@ -26,7 +27,7 @@ ROWS = [
     app.quick app.allow_lists app.meanings app.tuning app.verdicts app.duplicates
     app.paths
     app.filtered
-    app.asking app.sense app.answers app.sampling app.index_files app.content app.recall
+    app.loaded app.asking app.sense app.answers app.sampling app.index_files app.content app.recall
     app.shaping app.memory app.eval_figures app.eval_report
     app.store app.ann app.ann_file app.encoders app.images app.sandbox app.filters app.ranking
     app.folding app.identity app.typos app.grouping app.calibration

@@ -84,7 +84,7 @@ def shop() -> Iterator[Shop]:
     embedded_server.start(home, {"fsync": "off"})
     with App(Settings(home=home, model="embedded")) as app:
         app.initialise()
-        load(app.engine, app.catalog, app.encoder, app.limits, source)
+        load(app.engine, app.catalog, app.encoders, app.limits, source)
         app.indexer.rebuild()
     with psycopg.connect(embedded_server.url(home), autocommit=True) as connection:
         connection.execute(CUT_OFFS)

@@ -26,6 +26,12 @@ def finish(connection: Connection, run_id: int, state: str, report: Mapping[str,
     )
 
 
+def sources(connection: Connection) -> list[str]:
+    """Where ingests read from, the latest first, each once."""
+    sql = "SELECT source FROM ingest_run GROUP BY source ORDER BY max(id) DESC"
+    return list(connection.execute(text(sql)).scalars())
+
+
 def reject(connection: Connection, run_id: int, rejects: Sequence[Mapping[str, Any]]) -> None:
     """Record what was refused: mappings with line, sku, image, reason."""
     connection.execute(
