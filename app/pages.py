@@ -94,7 +94,7 @@ def page(asked: Asked) -> Page:
                 _cut(shaped, asked.ask.k), found.answer, asked.by_words is not None,
                 found.cut and not full, stopped,
             )  # fmt: skip
-        size *= MORE
+        size = min(size * MORE, max(size, MOST))
 
 
 def _found(asked: Asked, size: int) -> _Found:

@@ -129,6 +129,8 @@ def test_another_model_is_noticed(app: App, slow: Slow, sql: psycopg.Connection)
     sql.execute("SELECT register_model(%s, '1', 49, %s)", [other.name, other.fingerprint])
     sql.execute("UPDATE model SET active = false WHERE active")
     sql.execute("UPDATE model SET active = true WHERE name = 'others'")
+    assert ask(app).plan.model == "colours", "a vector of the former model, still kept up to date"
+    sql.execute("UPDATE model SET maintained = false WHERE name = 'colours'")
     with pytest.raises(ModelMismatch, match="The query is for model 1"):
         ask(app)
     plan = app.search.search(Query(picture=photo(3))).plan

@@ -14,13 +14,15 @@ CLUSTER = """(SELECT system_identifier FROM pg_control_system()) || '/' || (
 """Where a build's snapshot means something: this cluster, this database, not a restored copy."""
 
 STAMPED_BY = """(
-    SELECT concat_ws('/', stamp.oid, stamp.xmin, part.relfilenode)
+    SELECT concat_ws('/', stamp.oid, stamp.xmin, part.relfilenode, stamping.xmin)
     FROM pg_inherits AS tree JOIN pg_class AS part ON part.oid = tree.inhrelid
     JOIN pg_trigger AS stamp ON stamp.tgrelid = part.oid
         AND stamp.tgfoid = to_regprocedure('stamp_embedding()') AND stamp.tgenabled = 'A'
+    JOIN pg_proc AS stamping ON stamping.oid = stamp.tgfoid
     WHERE tree.inhparent = to_regclass('embedding') AND part.relname = 'embedding_m' || {model})"""
-"""Another value once the stamp was off, the partition detached or its table rewritten: rows may
-have changed unstamped. Attaching makes a new trigger, enabling a new version of its row."""
+"""Another value once the stamp was off or did something else, the partition detached or its table
+rewritten: rows may have changed unstamped. Attaching makes a new trigger, enabling a new version of
+its row."""
 
 COLUMNS = """id, model_id, snapshot::text,
     coalesce((SELECT array_agg(x)::text FROM pg_snapshot_xip(snapshot) AS x), '{}') AS in_progress,
