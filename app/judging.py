@@ -78,11 +78,13 @@ def ask(engine: Engine, walk: Walk, typo: float) -> tuple[Question | None, Walk]
     with snapshot(engine) as connection:
         model = _model(connection)
         cuts = _cuts(connection, model)
-        while True:
-            question, walk = _first_open(connection, model, cuts, walk, typo)
-            if question or walk.finished or time.monotonic() > ends:
-                return question, walk
+        question, walk = _first_open(connection, model, cuts, walk, typo)
+        while question is None and not walk.finished:
             walk = further(connection, model, cuts, walk)
+            question, walk = _first_open(connection, model, cuts, walk, typo)
+            if time.monotonic() > ends:
+                break
+    return question, walk
 
 
 def again(engine: Engine, pair: Pair, typo: float) -> Question:

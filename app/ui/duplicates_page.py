@@ -13,8 +13,8 @@ from app.folding import Verdict
 from app.judging import Question
 from app.ui import verdict_list
 from app.ui.frame import plain, sentences, services
-from app.ui.pair import side_by_side
-from app.ui.who import judge
+from app.ui.pair import fields, pictures
+from app.ui.who import judge, known
 from app.ui.words import when
 from app.verdicts import decide
 from app.walking import Walk
@@ -27,20 +27,15 @@ how many questions there were, so that a second click never answers the next one
 def show() -> None:
     """Draw the page."""
     st.title("Duplicates", anchor=False)
+    st.write("Products that look alike or read alike. Every later search keeps to what you say.")
     with sentences("the duplicates page"):
         app = services()
-        st.write(
-            "Products that look alike or read alike. Every later search keeps to what you say."
-        )
-        may_judge = not app.settings.page_read_only
-        name = judge() if may_judge else None
-        if not may_judge:
-            st.info("This page is read-only: verdicts are shown and none is taken.")
         _last_answer()
         question = _question(app)
         if question is not None:
-            _ask(app, question, name)
-        again = verdict_list.show(app, may_judge=name is not None)
+            _ask(app, question)
+        may_judge = not app.settings.page_read_only and known() is not None
+        again = verdict_list.show(app, may_judge=may_judge)
         if again is not None:
             _look_again(app, again)
 
@@ -78,11 +73,24 @@ def _now_asked(question: Question | None) -> None:
     st.session_state[COUNT] = st.session_state.get(COUNT, 0) + 1
 
 
-def _ask(app: App, question: Question, name: str | None) -> None:
-    """The two products and the buttons that answer."""
-    st.html(side_by_side(question))
-    for evidence in _evidence(question):
-        st.markdown(f"- {plain(evidence)}")
+def _ask(app: App, question: Question) -> None:
+    """The two products, what speaks for their being one, and the buttons that answer."""
+    left, right = st.columns([3, 2], gap="large")
+    with left:
+        st.html(pictures(question))
+    with right:
+        st.subheader("Are these the same product?", anchor=False)
+        st.markdown("\n".join(f"- {plain(evidence)}" for evidence in _evidence(question)))
+        if app.settings.page_read_only:
+            st.info("This page is read-only: verdicts are shown, and none is taken.")
+            _buttons(app, question, None)
+        else:
+            _buttons(app, question, judge())
+    st.html(fields(question))
+
+
+def _buttons(app: App, question: Question, name: str | None) -> None:
+    """The answers; without a name only to go on."""
     number = st.session_state[COUNT]
     with st.container(horizontal=True):
         if name is not None:
@@ -100,7 +108,7 @@ def _evidence(question: Question) -> list[str]:
     said = []
     if question.shares_picture:
         said.append("They show the same picture file.")
-    if question.distance is not None:
+    elif question.distance is not None:
         means = f": {question.means}" if question.means else ""
         said.append(
             f"Their nearest pictures are {question.distance:.3f} apart{means} "

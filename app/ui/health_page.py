@@ -35,7 +35,7 @@ def show() -> None:
         contents = found.contents
         if contents is not None:
             _counts(contents.counts)
-        st.subheader("All well?" if found.status.healthy else "Not all is well", anchor=False)
+        st.subheader("All is well" if found.status.healthy else "Not all is well", anchor=False)
         st.html(checks(found.status))
         if contents is not None:
             _embedded(contents)
@@ -50,17 +50,17 @@ def _counts(counts: Counts) -> None:
     shown = (
         ("Products", counts.products, "rows of the catalogue, one a sku"),
         ("Pictures", counts.pictures, "each stored once, however many products show it"),
-        ("Pictures without an embedding", counts.without_embedding, "no search by picture finds"),
-        ("Products without a picture", counts.without_picture, "only words find them"),
-        ("Products that share a picture", counts.sharing,
-         f"they show {counts.shared_pictures:,} pictures that others show too"),
-        ("Products with the same words", counts.same_words,
-         f"in {counts.word_groups:,} groups where only year, size or spelling differ"),
+        ("Not embedded", counts.without_embedding, "pictures that no search by picture finds"),
+        ("Without a picture", counts.without_picture, "products that only words find"),
+        ("Sharing a picture", counts.sharing,
+         f"products that show one of {counts.shared_pictures:,} pictures together with others"),
+        ("Same words", counts.same_words,
+         f"products in {counts.word_groups:,} groups where only year, size or spelling differ"),
         ("Pairs judged", judged, f"{counts.same:,} the same, {counts.different:,} different"),
     )  # fmt: skip
     with st.container(horizontal=True):
         for label, count, meaning in shown:
-            st.metric(label, f"{count:,}", help=meaning, border=True, width=200)
+            st.metric(label, f"{count:,}", help=meaning, border=True, width=170)
 
 
 def _embedded(contents: Contents) -> None:

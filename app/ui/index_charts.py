@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import altair as alt
@@ -17,30 +17,34 @@ HEIGHT = 220
 """Pixels of each chart."""
 
 
+SHORTEST = timedelta(minutes=1)
+"""The delta is drawn over so much time at least."""
+
 GREY, RED = "#888", "#d9480f"
 """Lines that can be told apart on white and on black."""
 
 
 def delta_chart(seen: Sequence[tuple[datetime, int]], delta: Delta) -> LayeredChart:
-    """How the delta grew while this page was open, beside the two lines that matter."""
+    """How the delta grew while this page was open, beside the lines that it comes near to."""
     points = [{"time": moment.isoformat(), "rows": rows} for moment, rows in seen]
-    lines = [{"rows": delta.most_rows, "line": "pgvector answers above"}]
-    if delta.worker_rows:
-        lines.append({"rows": round(delta.worker_rows), "line": "the worker builds above"})
-    grown = (
-        alt.Chart(_data(points))
-        .mark_line(point=True)
-        .encode(
-            x=alt.X("time:T", title=None),
-            y=alt.Y("rows:Q", title="changed embeddings", scale=alt.Scale(zero=True)),
-            tooltip=[alt.Tooltip("time:T", format="%H:%M:%S"), "rows:Q"],
+    top = 1.25 * max(delta.worker_rows, *(rows for _, rows in seen), 10)
+    lines = [
+        {"rows": rows, "line": line}
+        for rows, line in (
+            (delta.most_rows, "pgvector answers above"),
+            (delta.worker_rows, "a worker builds above"),
         )
-    )
+        if rows <= top
+    ]
+    since, until = seen[0][0], max(seen[-1][0], seen[0][0] + SHORTEST)
+    at = alt.Y("rows:Q", title="changed embeddings", scale=alt.Scale(domain=[0, top], nice=False))
+    moments = alt.Scale(domain=[since.isoformat(), until.isoformat()])
+    axis = alt.Axis(format="%H:%M:%S", tickCount=5, title=None)
+    grown = alt.Chart(_data(points)).mark_line(point=True)
     rules = alt.Chart(_data(lines)).mark_rule(strokeDash=[4, 4], color=GREY)
-    names = alt.Chart(_data(lines)).mark_text(align="left", dx=4, dy=-6, color=GREY, fontSize=12)
-    at = alt.Y("rows:Q")
+    names = alt.Chart(_data(lines)).mark_text(align="left", dx=4, dy=-7, color=GREY, fontSize=12)
     return alt.layer(
-        grown,
+        grown.encode(x=alt.X("time:T", scale=moments, axis=axis), y=at),
         rules.encode(y=at),
         names.encode(y=at, x=alt.value(0), text="line:N"),
     ).properties(height=HEIGHT)
@@ -50,7 +54,7 @@ def size_chart(builds: Sequence[Build]) -> alt.Chart:
     """The size of each build's file in MB, in the order they were made."""
     chart: alt.Chart = (
         _chart([build for build in builds if build.size])
-        .mark_bar()
+        .mark_bar(size=max(4, min(40, 400 // len(builds))))
         .encode(
             x=alt.X("build:O", title="build", axis=alt.Axis(labelAngle=0)),
             y=alt.Y("size:Q", title="MB"),
@@ -71,7 +75,7 @@ def recall_chart(builds: Sequence[Build], goal: float) -> LayeredChart:
             x=alt.X("build:O", title="build", axis=alt.Axis(labelAngle=0)),
             y=alt.Y("recall:Q", title="recall@10", scale=alt.Scale(zero=False)),
             color=alt.Color("which:N", title=None, legend=alt.Legend(orient="bottom")),
-            strokeDash=alt.StrokeDash("which:N", legend=None),
+            shape=alt.Shape("which:N", title=None),
             tooltip=["build:O", "which:N", alt.Tooltip("recall:Q", format=".4f")],
         )
     )

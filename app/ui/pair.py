@@ -18,12 +18,12 @@ NOTHING = "&mdash;"
 """Stands where one of two products has no such field."""
 
 STYLE = """<style>
-.pair { display: grid; grid-template-columns: 1fr 1fr; gap: .75rem; max-width: 60rem }
+.pair { display: grid; grid-template-columns: 1fr 1fr; gap: .75rem; margin: 0; padding: 0 }
 .pair figure { margin: 0; border: 1px solid color-mix(in srgb, currentColor 18%, transparent);
   border-radius: .6rem; overflow: hidden; background: #fff }
 .pair img { width: 100%; object-fit: contain; display: block; background: #fff }
 .pair .large { aspect-ratio: 4 / 3 }
-.pair .small { display: grid; grid-template-columns: repeat(4, 1fr); gap: 2px; min-height: 3.2rem;
+.pair .small { display: grid; grid-template-columns: repeat(4, 1fr); gap: 2px; aspect-ratio: 4 / 1;
   border-top: 1px solid #0002; color: #333; font-size: .85rem; place-items: center }
 .pair .small img { aspect-ratio: 1 }
 .pair .none { aspect-ratio: 4 / 3; display: grid; place-items: center; color: #555 }
@@ -40,24 +40,31 @@ STYLE = """<style>
 </style>"""
 
 
-def side_by_side(question: Question) -> str:
-    """The pictures of both products, those nearest to each other large, and their fields."""
+def pictures(question: Question) -> str:
+    """The pictures of both products, those nearest to each other large."""
     left, right = question.sides
-    fields = "".join(
-        _field(name, a, b) for name, a, b in _compared(left.product, right.product) if a or b
-    )
-    return f"{STYLE}<dl class=pair>{_pictures(left)}{_pictures(right)}{fields}</dl>"
+    strip = any(len(side.pictures) > 1 or side.more for side in question.sides)
+    return f"{STYLE}<div class=pair>{_pictures(left, strip)}{_pictures(right, strip)}</div>"
 
 
-def _pictures(side: Side) -> str:
+def fields(question: Question) -> str:
+    """What is known of both products, row by row: the title, what differs, what does not."""
+    compared = list(_compared(*(side.product for side in question.sides)))
+    title, others = compared[:1], [row for row in compared[1:] if row[1] or row[2]]
+    others.sort(key=lambda row: row[1] == row[2])
+    rows = "".join(_field(*row) for row in title + others)
+    return f"<dl class=pair>{rows}</dl>"
+
+
+def _pictures(side: Side, strip: bool) -> str:
     name = escape(side.product.title or side.product.sku)
     if not side.pictures:
         return "<figure><div class=none>No picture</div></figure>"
     large, *small = side.pictures
     others = "".join(_image(shown, f"Another picture of {name}") for shown in small)
     more = f"<span>+ {side.more}</span>" if side.more > 0 else ""
-    strip = f"<div class=small>{others}{more}</div>"
-    return f"<figure>{_image(large, name, 'large')}{strip}</figure>"
+    below = f"<div class=small>{others}{more}</div>" if strip else ""
+    return f"<figure>{_image(large, name, 'large')}{below}</figure>"
 
 
 def _image(shown: ShownPicture, alt: str, kind: str = "") -> str:

@@ -14,32 +14,39 @@ NAME = "judge"
 LONGEST = 80
 
 
+def known() -> str | None:
+    """The name of whoever is at the page; None before they signed in or gave one."""
+    if not _signing_in():
+        name: str | None = st.session_state.get(NAME)
+        return name
+    if not st.user.is_logged_in:
+        return None
+    return next((str(st.user[key]) for key in ("email", "name", "sub") if st.user.get(key)), None)
+
+
 def judge() -> str | None:
     """The name that verdicts are recorded under; without one, None and a way to give it."""
-    signed_in = getattr(st.user, "is_logged_in", None)  # is there only where signing in is set up
-    if signed_in is None:
-        return _named()
-    if signed_in:
-        return _signed_in()
-    _sign_in()
-    return None
-
-
-def _named() -> str | None:
-    name: str | None = st.session_state.get(NAME)
+    name = known()
     if name is None:
-        _ask()
+        _sign_in() if _signing_in() else _ask()
         return None
     with st.container(horizontal=True, vertical_alignment="center"):
         st.caption(plain(f"Judging as {name}"), width="content")
-        if st.button("Change name", type="tertiary"):
+        if _signing_in():
+            st.button("Sign out", type="tertiary", on_click=st.logout)
+        elif st.button("Change name", type="tertiary"):
             del st.session_state[NAME]
             st.rerun()
     return name
 
 
+def _signing_in() -> bool:
+    """Whether the secrets set up signing in: only then does Streamlit know of it at all."""
+    return hasattr(st.user, "is_logged_in")
+
+
 def _ask() -> None:
-    with st.form("who", width=420):
+    with st.form("who"):
         name = st.text_input(
             "Your name",
             max_chars=LONGEST,
@@ -50,14 +57,6 @@ def _ask() -> None:
                 st.session_state[NAME] = name.strip()
                 st.rerun()
             st.error("Type your name first: a verdict has a name to it.")
-
-
-def _signed_in() -> str:
-    name = next((str(st.user[key]) for key in ("email", "name", "sub") if st.user.get(key)), "")
-    with st.container(horizontal=True, vertical_alignment="center"):
-        st.caption(plain(f"Judging as {name}"), width="content")
-        st.button("Sign out", type="tertiary", on_click=st.logout)
-    return name
 
 
 def _sign_in() -> None:
