@@ -18,15 +18,16 @@ NOTHING = "&mdash;"
 """Stands where one of two products has no such field."""
 
 STYLE = """<style>
-.pair { display: grid; grid-template-columns: 1fr 1fr; gap: .75rem; margin: 0; padding: 0 }
+.pair { display: grid; grid-template-columns: 1fr 1fr; gap: .75rem;
+  margin: 0 !important; padding: 0 !important }
 .pair figure { margin: 0; border: 1px solid color-mix(in srgb, currentColor 18%, transparent);
-  border-radius: .6rem; overflow: hidden; background: #fff }
+  border-radius: .6rem; overflow: hidden }
 .pair img { width: 100%; object-fit: contain; display: block; background: #fff }
 .pair .large { aspect-ratio: 4 / 3 }
 .pair .small { display: grid; grid-template-columns: repeat(4, 1fr); gap: 2px; aspect-ratio: 4 / 1;
-  border-top: 1px solid #0002; color: #333; font-size: .85rem; place-items: center }
+  font-size: .85rem; place-items: center }
 .pair .small img { aspect-ratio: 1 }
-.pair .none { aspect-ratio: 4 / 3; display: grid; place-items: center; color: #555 }
+.pair .none { aspect-ratio: 4 / 3; display: grid; place-items: center; opacity: .75 }
 .pair .field { grid-column: 1 / -1; display: grid; grid-template-columns: 1fr 1fr; gap: 0 .75rem;
   border-top: 1px solid color-mix(in srgb, currentColor 14%, transparent); padding-top: .35rem;
   overflow-wrap: anywhere; line-height: 1.45 }
