@@ -184,6 +184,33 @@ def test_a_database_without_tables_is_a_sentence(
     assert "Run `lookalike init` first" in told(drawn())
 
 
+def signing(user: dict[str, str | bool], auth: dict[str, object]) -> AppTest:
+    """The page where signing in is set up with these secrets, as this user sees it."""
+    page = AppTest.from_function(duplicates, default_timeout=20)
+    page.secrets["auth"] = {"redirect_uri": "http://localhost/oauth2callback"} | auth
+    page.user = user
+    return page.run()
+
+
+CLIENT = {"client_id": "id", "client_secret": "s", "server_metadata_url": "https://sso.test/"}
+
+
+def test_whoever_is_signed_in_judges_under_that_name_and_is_asked_for_none(catalogue: App) -> None:
+    add(catalogue, {"A": [1], "B": [1]})
+    page = signing({"is_logged_in": True, "email": "ada@shop.test", "name": "Ada"}, CLIENT)
+    assert not page.text_input and "Sign out" in labels(page)
+    press(page, "Different")
+    assert verdicts(catalogue) == [("A", "B", False, "ada@shop.test")]
+
+
+def test_where_signing_in_is_set_up_nobody_judges_without_it(catalogue: App) -> None:
+    add(catalogue, {"A": [1], "B": [1]})
+    for auth, offered in ((CLIENT, ["Sign in"]), ({"okta": CLIENT}, ["Sign in with okta"])):
+        page = signing({"is_logged_in": False}, auth)
+        assert labels(page) == [*offered, "Skip"]
+        assert not page.text_input and not page.exception
+
+
 # In a browser.
 
 

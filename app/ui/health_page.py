@@ -117,7 +117,7 @@ def _rejects(rejects: Sequence[Rejected], run: Run) -> None:
     if len(rows) > SHOWN:
         st.caption(plain(f"The first {SHOWN:,} of {run.rejects:,} are shown."))
     st.download_button(
-        "Download as CSV",
+        "Download what was refused",
         _csv(rows),
         file_name=f"rejects-{run.id}.csv",
         mime="text/csv",

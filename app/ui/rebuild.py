@@ -7,14 +7,16 @@ import streamlit as st
 from app.bootstrap import App
 from app.rebuilding import Progress
 from app.ui.frame import plain
+from app.ui.who import welcome
 
 
 def offer(app: App) -> None:
-    """The button, unless the operator wants none; it does what `lookalike index rebuild` does.
+    """The button, for those who may press it; it does what `lookalike index rebuild` does.
 
     The build goes on when the page is left, and whoever comes back sees how far it is.
     """
-    if app.settings.page_read_only or not app.settings.page_rebuild:
+    settings = app.settings
+    if settings.page_read_only or not settings.page_rebuild or not welcome():
         return
     running = app.rebuilding.progress.running
     if st.button("Rebuild the index", disabled=running, help="Searches go on meanwhile."):

@@ -24,6 +24,11 @@ def known() -> str | None:
     return next((str(st.user[key]) for key in ("email", "name", "sub") if st.user.get(key)), None)
 
 
+def welcome() -> bool:
+    """Whether whoever is at the page may change things: signed in, where that is set up."""
+    return not _signing_in() or known() is not None
+
+
 def judge() -> str | None:
     """The name that verdicts are recorded under; without one, None and a way to give it."""
     name = known()
