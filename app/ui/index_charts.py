@@ -21,6 +21,7 @@ SHORTEST = timedelta(minutes=1)
 """The delta is drawn over so much time at least."""
 
 GREY, RED = "#888", "#d9480f"
+COLOURS = ["#2f80ed", "#c98a00"]
 """Lines that can be told apart on white and on black."""
 
 
@@ -67,6 +68,7 @@ def size_chart(builds: Sequence[Build]) -> alt.Chart:
 def recall_chart(builds: Sequence[Build], goal: float) -> LayeredChart:
     """Recall@10 of each build, of all searches and of those with filters, beside the goal."""
     found = _chart([build for build in builds if build.recall_at_10 is not None])
+    legend = alt.Legend(orient="bottom")
     recall = (
         found.transform_fold(["all searches", "with filters"], as_=["which", "recall"])
         .transform_filter("isValid(datum.recall)")
@@ -74,7 +76,7 @@ def recall_chart(builds: Sequence[Build], goal: float) -> LayeredChart:
         .encode(
             x=alt.X("build:O", title="build", axis=alt.Axis(labelAngle=0)),
             y=alt.Y("recall:Q", title="recall@10", scale=alt.Scale(zero=False)),
-            color=alt.Color("which:N", title=None, legend=alt.Legend(orient="bottom")),
+            color=alt.Color("which:N", title=None, legend=legend, scale=alt.Scale(range=COLOURS)),
             shape=alt.Shape("which:N", title=None),
             tooltip=["build:O", "which:N", alt.Tooltip("recall:Q", format=".4f")],
         )

@@ -104,6 +104,7 @@ def _over_time(builds: Sequence[Build], goal: float) -> None:
     with left:
         st.subheader("Recall", anchor=False)
         st.altair_chart(recall_chart(builds, goal), key="recall")
+        st.caption(f"The dashed line is the goal: an index below {goal:g} is not published.")
     with right:
         st.subheader("Size", anchor=False)
         st.altair_chart(size_chart(builds), key="size")
