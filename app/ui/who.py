@@ -33,7 +33,8 @@ def judge() -> str | None:
     """The name that verdicts are recorded under; without one, None and a way to give it."""
     name = known()
     if name is None:
-        _sign_in() if _signing_in() else _ask()
+        offer = _sign_in if _signing_in() else _ask
+        offer()
         return None
     with st.container(horizontal=True, vertical_alignment="center"):
         st.caption(plain(f"Judging as {name}"), width="content")
