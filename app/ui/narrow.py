@@ -8,7 +8,7 @@ import streamlit as st
 
 from app.facets import COLUMNS, Facets
 from app.store.facets import Values
-from app.ui.frame import plain, services
+from app.ui.frame import services
 from app.ui.session import change, key, now, said
 from app.ui.wish import DEFAULT, NARROWING, SIZES, narrowed, number, span
 
@@ -101,4 +101,4 @@ def _more() -> None:
 
 def _label(name: str, set_: object) -> str:
     """What a box is called: its name, and what is set in it."""
-    return plain(f"{name.capitalize()} ({set_})" if set_ else name.capitalize())
+    return f"{name.capitalize()} ({set_})" if set_ else name.capitalize()
