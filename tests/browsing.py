@@ -205,6 +205,7 @@ def skus(page: Page) -> list[str]:
 def first_card(page: Page) -> Locator:
     card = page.locator(".st-key-results .card").first
     expect(card).to_be_visible(timeout=SOON_MS)
+    settled(page)
     return card
 
 

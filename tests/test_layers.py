@@ -20,9 +20,8 @@ ROWS = [
     app.bootstrap
     ingest
     app.liveness app.metrics_server
-    app.search app.catalog app.facets app.indexer app.evaluation app.health app.runs app.migrate
-    app.audit
-    app.pages app.calibrator
+    app.search app.catalog app.indexer app.evaluation app.health app.runs app.migrate app.audit
+    app.pages app.calibrator app.facets
     app.quick app.meanings app.tuning app.verdicts app.duplicates
     app.paths
     app.filtered

@@ -172,8 +172,10 @@ def test_an_empty_catalogue_is_a_sentence(
         app.initialise()
     with served(home=str(shop.home), database_url=empty_url) as url:
         page = open_page(url)
+        assert "The catalogue is empty" in error(page)
         upload(page, "photo.jpg", shop.photo.read_bytes())
-        assert "only 0 products have a picture" in error(page)
+        said = page.get_by_text("only 0 products have a picture")
+        expect(said).to_be_visible(timeout=SOON_MS)
 
 
 def test_a_database_without_tables_is_a_sentence_that_helps(

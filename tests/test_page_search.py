@@ -37,7 +37,6 @@ def found(page: Page, shop: Shop) -> Page:
     """A page that shows what looks like the query photo."""
     upload(page, "photo.jpg", shop.photo.read_bytes())
     expect(first_card(page)).to_contain_text(shop.expected_sku)
-    settled(page)
     return page
 
 
@@ -134,17 +133,14 @@ def test_a_filter_narrows_and_the_address_keeps_it(
     narrowed, url = skus(page), page.url
     page.reload()
     first_card(page)
-    settled(page)
     other = open_page(url)
     first_card(other)
-    settled(other)
     assert "category=" in url and skus(page) == skus(other) == narrowed
 
 
 def test_back_leads_back_to_what_was_asked_before(page: Page, address: str, shop: Shop) -> None:
     page.goto(f"{address}/?sku={shop.expected_sku}")
     first_card(page)
-    settled(page)
     page.get_by_role("button", name="More like this").nth(1).click()
     field = page.get_by_role("textbox", name="Sku")
     expect(field).not_to_have_value(shop.expected_sku, timeout=SOON_MS)
@@ -163,7 +159,6 @@ def test_another_page_and_back_keeps_photo_and_filters(found: Page, shop: Shop) 
     expect(found.get_by_role("heading", name="Index")).to_be_visible(timeout=SOON_MS)
     found.get_by_role("link", name="Search").click()
     first_card(found)
-    settled(found)
     assert skus(found) == before and "text=lamp" in found.url
 
 
@@ -259,8 +254,6 @@ def test_two_people_see_each_their_own(open_page: Open, address: str, shop: Shop
     upload(other, "other.png", _plain_picture())
     expect(first_card(one)).to_contain_text(shop.expected_sku)
     first_card(other)
-    settled(one)
-    settled(other)
     expect(one.get_by_alt_text("Your photo photo.jpg")).to_be_visible()
     expect(other.get_by_alt_text("Your photo other.png")).to_be_visible()
     assert skus(one) != skus(other)
@@ -269,7 +262,6 @@ def test_two_people_see_each_their_own(open_page: Open, address: str, shop: Shop
 def test_everything_is_done_by_keyboard(page: Page, address: str, shop: Shop) -> None:
     page.goto(f"{address}/?sku={shop.expected_sku}")
     first_card(page)
-    settled(page)
     page.get_by_role("textbox", name="Words", exact=True).focus()
     for _ in range(40):
         page.keyboard.press("Tab")
@@ -297,7 +289,6 @@ def test_results_fit_a_phone_and_a_screen_by_day_and_by_night(
     page = open_page(address, width=width, scheme=scheme)
     upload(page, "photo.jpg", shop.photo.read_bytes())
     first_card(page)
-    settled(page)
     page.screenshot(path=artefacts / f"found-{width}-{scheme}.png")
     cards = page.locator("[class*=st-key-card-]")
     boxes = [box for card in cards.all()[:4] if (box := card.bounding_box())]
