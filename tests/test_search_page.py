@@ -260,6 +260,17 @@ def test_a_value_is_offered_with_its_count(goods: App, visit: Visit) -> None:
     assert page.multiselect(key="search_brand").options == ["Kestrel (30)", "Alder (10)"]
 
 
+def test_a_value_too_rare_to_be_listed_can_be_typed(
+    goods: App, visit: Visit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.facets.MOST_VALUES", 1)
+    page = upload(visit(brand="Alder"), 7)
+    brands = page.multiselect(key="search_brand")
+    assert (brands.options, brands.value) == (["Kestrel (30)", "Alder"], ["Alder"])
+    assert len(skus(page)) == 10
+    assert any(caption.value.startswith("Not listed, being rarer: 1.") for caption in page.caption)
+
+
 def test_a_choice_stays_when_the_counts_change(goods: App, visit: Visit) -> None:
     page = upload(visit(), 7)
     page.multiselect(key="search_brand").set_value(["Alder"]).run()
