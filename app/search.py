@@ -346,19 +346,32 @@ def _stopped(products: int) -> Iterator[str]:
 
 def _shortfall(found: _Found, query: Query) -> str | None:
     """Why fewer came back than were asked for; None if they did not."""
-    if len(found.matches) >= query.k:
+    count = len(found.matches)
+    if count >= query.k:
         return None
-    what = "products match the filter" if query.filters else "products have a picture"
-    if found.answer.path == "words":
-        what = "products have these words in the catalogue, and a picture"
     others = "other " if query.sku is not None or query.shown else ""
     folded = sum(len(match.folded) for match in found.matches)
     less = [f"{folded} were folded"] * (folded > 0)
     less += [f"{len(found.dropped)} were dropped"] * bool(found.dropped)
     because = f" ({', '.join(less)})" if less else ""
-    count = len(found.matches)
-    under = "with an embedding under the active model"
+    products = "product" if count == 1 else "products"
+    only = f"only {count} {others}{products} {_passed(found, query, count == 1)}{because}"
+    return "; ".join((only, *found.hints))
+
+
+def _passed(found: _Found, query: Query, one: bool) -> str:
+    """What holds for the products that came, and for no others; said of one, or of several."""
+    match, have, are = ("matches", "has", "is") if one else ("match", "have", "are")
     if found.cut:
-        what = "products match the filter and are" if query.filters else "products are"
-        under = f"at least as similar as {query.min_similarity:.2f}"
-    return "; ".join((f"only {count} {others}{what} {under}{because}", *found.hints))
+        also = f"{match} the filter and " if query.filters else ""
+        return f"{also}{are} at least as similar as {_decimals(query.min_similarity)}"
+    if found.answer.path == "words":
+        what = f"{have} these words in the catalogue, and a picture"
+    else:
+        what = f"{match} the filter" if query.filters else f"{have} a picture"
+    return f"{what} with an embedding under the active model"
+
+
+def _decimals(similarity: float | None) -> str:
+    """Two decimals, or four where two do not say it all."""
+    return f"{similarity:.4f}".removesuffix("00")

@@ -21,9 +21,9 @@ ROWS = [
     ingest
     app.lifecycle app.embedding
     app.liveness app.metrics_server app.overview app.index_life app.rebuilding
-    app.search app.catalog app.facets app.indexer app.evaluation app.health app.runs app.migrate
+    app.search app.catalog app.indexer app.evaluation app.health app.runs app.migrate
     app.audit
-    app.pages app.calibrator app.judging
+    app.pages app.calibrator app.judging app.facets
     app.quick app.allow_lists app.meanings app.tuning app.verdicts app.duplicates app.walking
     app.paths
     app.filtered

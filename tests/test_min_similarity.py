@@ -26,7 +26,7 @@ def similarities(app: App) -> list[float]:
 
 def between(similarities: list[float], place: int) -> float:
     """A similarity that just so many products reach."""
-    return (similarities[place - 1] + similarities[place]) / 2
+    return round((similarities[place - 1] + similarities[place]) / 2, 4)
 
 
 @pytest.mark.parametrize("fold", [False, True])
@@ -44,14 +44,14 @@ def test_the_result_says_that_the_cut_off_is_why_fewer_came(
 ) -> None:
     least = between(similarities, 3)
     said = ask(app, QUERY, k=10, min_similarity=least).plan.shortfall
-    assert said == f"only 3 products are at least as similar as {least:.2f}"
+    assert said == f"only 3 products are at least as similar as {least:.4f}"
 
 
 def test_with_a_filter_the_result_names_both(app: App, similarities: list[float]) -> None:
     farthest = ask(app, QUERY, k=60).matches[-1].product.sku
     only, least = parse([f"sku={farthest}"]), between(similarities, 3)
     said = ask(app, QUERY, min_similarity=least, filters=only).plan.shortfall
-    assert said == (f"only 0 products match the filter and are at least as similar as {least:.2f}")
+    assert said == (f"only 0 products match the filter and are at least as similar as {least:.4f}")
 
 
 def test_where_the_catalogue_ends_first_the_cut_off_is_not_blamed(
@@ -59,6 +59,14 @@ def test_where_the_catalogue_ends_first_the_cut_off_is_not_blamed(
 ) -> None:
     said = ask(app, QUERY, k=61, min_similarity=-1).plan.shortfall
     assert said is not None and "similar" not in said
+
+
+@pytest.mark.parametrize(("least", "said"), [(0.95, "0.95"), (0.975, "0.9750")])
+def test_one_product_and_its_similarity_are_told_as_they_are(
+    app: App, similarities: list[float], least: float, said: str
+) -> None:
+    told = ask(app, 7, min_similarity=least).plan.shortfall
+    assert told == f"only 1 product is at least as similar as {said}"
 
 
 def test_a_full_page_is_not_short(app: App, similarities: list[float]) -> None:
@@ -72,7 +80,7 @@ def test_the_page_after_the_cut_off_is_empty_and_says_why(
     first = ask(app, QUERY, k=3, min_similarity=least)
     second = ask(app, QUERY, k=3, min_similarity=least, shown=first.shown)
     assert skus(second) == []
-    assert second.plan.shortfall == f"only 0 other products are at least as similar as {least:.2f}"
+    assert second.plan.shortfall == f"only 0 other products are at least as similar as {least:.4f}"
 
 
 def test_beyond_the_cut_off_no_further_page_is_looked_for(
@@ -108,4 +116,4 @@ def test_words_the_model_reads_are_cut_however_many_products_have_them(settings:
         least = between(best, 2)
         found = app.search.search(Query(words="lamp 3", k=40, min_similarity=least))
     assert sorted((m.similarity or 0.0 for m in found.matches), reverse=True) == best[:2]
-    assert found.plan.shortfall == f"only 2 products are at least as similar as {least:.2f}"
+    assert found.plan.shortfall == f"only 2 products are at least as similar as {least:.4f}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from base64 import b64encode
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from html import escape
@@ -10,6 +9,7 @@ from html import escape
 import streamlit as st
 
 from app.ui.frame import plain
+from app.ui.markup import attribute, image
 from app.values import Match, Product
 
 
@@ -44,11 +44,6 @@ def name_of(product: Product) -> str:
     return product.title.strip() or product.sku
 
 
-def data_url(jpeg: bytes) -> str:
-    """A JPEG as an address that needs no other machine."""
-    return f"data:image/jpeg;base64,{b64encode(jpeg).decode('ascii')}"
-
-
 def price(product: Product) -> str:
     """The price with its currency; empty where there is none."""
     return "" if product.price is None else f"{product.price:.2f} {product.currency or ''}".strip()
@@ -70,11 +65,11 @@ def _buttons(place: int, product: Product, doing: Doing) -> None:
 
 def _html(card: Card) -> str:
     """A card as HTML in which every text is escaped."""
-    product, title = card.product, escape(name_of(card.product))
+    product, title = card.product, name_of(card.product)
     facts = (product.brand, product.category, product.colour, product.year)
     return (
-        f'<div class=card><img alt="{title}" src="{data_url(card.thumbnail)}">'
-        f'<div class=words><h3 class=title title="{title}">{title}</h3>'
+        f"<div class=card>{image(card.thumbnail, title)}"
+        f"<div class=words><h3 class=title title={attribute(title)}>{escape(title)}</h3>"
         f"{_similarity(card.match) if card.match else ''}"
         f"<div class=faint>{escape(' · '.join(str(fact) for fact in facts if fact))}</div>"
         f"{_folded(card.match) if card.match else ''}"
@@ -101,4 +96,4 @@ def _folded(match: Match) -> str:
     also = [str(fold.product.year or fold.product.sku) for fold in match.folded]
     rules = ", ".join(dict.fromkeys(fold.rule for fold in match.folded))
     years = ", ".join(dict.fromkeys(also))
-    return f'<div class=faint title="{escape(rules)}">also {escape(years)} ({escape(rules)})</div>'
+    return f"<div class=faint>also {escape(years)} ({escape(rules)})</div>"

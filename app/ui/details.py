@@ -7,8 +7,9 @@ from html import escape
 
 import streamlit as st
 
-from app.ui.cards import data_url, name_of, price
+from app.ui.cards import name_of, price
 from app.ui.frame import plain, sentences, services
+from app.ui.markup import image
 from app.ui.trust import why
 from app.values import Folded, Match, ProductDetails, SearchResult
 
@@ -47,9 +48,9 @@ def _draw(
 
 
 def _pictures(found: ProductDetails) -> str:
-    name = escape(name_of(found.product))
+    name = name_of(found.product)
     figures = [
-        f'<figure><img alt="{name}, picture {place}" src="{data_url(picture.thumbnail)}">'
+        f"<figure>{image(picture.thumbnail, f'{name}, picture {place}')}"
         f"<figcaption class=faint>{picture.width} x {picture.height} pixels, from "
         f"{escape(picture.uri)}</figcaption></figure>"
         for place, picture in enumerate(found.pictures, start=1)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from decimal import Decimal
 
 import streamlit as st
 
 from app.facets import COLUMNS, Facets
 from app.store.facets import Values
-from app.ui.frame import plain, services
+from app.ui.frame import services
 from app.ui.session import change, key, now, said
 from app.ui.wish import DEFAULT, NARROWING, SIZES, narrowed, number, span
 
@@ -57,11 +58,16 @@ def _values(column: str, known: Values) -> None:
     with st.popover(_label(column, len(chosen) or ""), key=f"search_{column}_box"):
         st.multiselect(
             column.capitalize(), [*counts, *(value for value in chosen if value not in counts)],
-            key=key(column), format_func=lambda value: f"{value} ({counts.get(value, 0)})",
-            placeholder="Any", select_all=False,
+            key=key(column), format_func=lambda value: _counted(value, counts),
+            placeholder="Any", select_all=False, accept_new_options=bool(known.left_out),
         )  # fmt: skip
         if known.left_out:
-            st.caption(f"{known.left_out} rarer values are not listed.")
+            st.caption(f"Not listed, being rarer: {known.left_out:,}. Type one to add it.")
+
+
+def _counted(value: str, counts: Mapping[str, int]) -> str:
+    """A value with its count, if that is known: it is not of rare ones, nor of those nobody has."""
+    return f"{value} ({counts[value]})" if value in counts else value
 
 
 def _range(name: str, low: Decimal | int | None, high: Decimal | int | None) -> None:
@@ -101,4 +107,4 @@ def _more() -> None:
 
 def _label(name: str, set_: object) -> str:
     """What a box is called: its name, and what is set in it."""
-    return plain(f"{name.capitalize()} ({set_})" if set_ else name.capitalize())
+    return f"{name.capitalize()} ({set_})" if set_ else name.capitalize()

@@ -42,11 +42,14 @@ class Given:
 def keep(source: str, widget: str) -> None:
     """Keep what a widget was given, which forgets its files when it is not drawn.
 
-    A change of pictures gives up the region, which was one of the first of them.
+    One more than a search takes shows that there were too many. With other pictures the region is
+    given up, which was one of the first of them.
     """
     files: Any = st.session_state[widget]
     files = files if isinstance(files, list) else [files] * (files is not None)
-    st.session_state[source] = tuple(Given(file.name, file.getvalue()) for file in files)
+    st.session_state[source] = tuple(
+        Given(file.name, file.getvalue()) for file in files[: MOST + 1]
+    )
     for edge in (ACROSS, DOWN):
         st.session_state.pop(edge, None)
 

@@ -72,9 +72,10 @@ def _welcome(known: Facets | str) -> None:
         st.info("The catalogue is empty. Load products with `lookalike ingest`, then ask.")
     else:
         st.markdown(
-            f"Drop a photo and see which of {known.bounds.products:,} products look like it. "
-            "No photo at hand? Begin with a product:"
+            f"Drop a photo and see which of {known.bounds.products:,} products look like it, ask "
+            "with words, or both."
         )
+        st.header("No photo at hand? Begin with a product", anchor=False)
         grid([Card(product, shown.thumbnail) for product, shown in known.newest], DOING)
 
 

@@ -13,7 +13,7 @@ STYLE = """<style>
 .stMainBlockContainer h2 { font-size: 1.35rem; padding: .5rem 0 .25rem }
 .st-key-ask { gap: .75rem }
 .st-key-ask [role="radiogroup"] button { padding-inline: .25rem; min-width: 0; flex: 1 1 0 }
-[data-testid="stButtonGroup"] [aria-checked="true"] { color: inherit }
+.stApp [data-testid="stButtonGroup"] [aria-checked="true"] { color: inherit }
 .st-key-ask [role="radiogroup"] { flex-wrap: nowrap }
 .st-key-results { scroll-margin-top: 5rem; outline: none }
 @media (min-width: 641px) {
@@ -61,7 +61,10 @@ STYLE = """<style>
   border: 1px solid color-mix(in srgb, currentColor 18%, transparent); width: fit-content;
   max-width: 100% }
 .asked img { display: block; max-width: 100%; max-height: 16rem }
-@media (max-width: 640px) { .asked img { max-height: 9rem } }
+@media (max-width: 640px) {
+  .asked img { max-height: 9rem }
+  .stHorizontalBlock:has(> .stColumn .st-key-ask) { gap: 1rem }
+}
 .asked .frame { position: absolute; border: 2px solid #fff; outline: 2px solid ACCENT;
   box-shadow: 0 0 0 99rem rgb(0 0 0 / .55) }
 .others { display: flex; gap: .5rem; flex-wrap: wrap; margin-top: .5rem }

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from html import escape
 
 import streamlit as st
 
 from app.errors import BadImage
-from app.ui.cards import data_url, name_of
+from app.ui.cards import name_of
 from app.ui.frame import plain, sentences, services
+from app.ui.markup import image
 from app.ui.photos import ACROSS, DOWN, Given, Photo, keep, opened
 from app.ui.session import key
 from app.ui.wish import By
@@ -106,8 +106,7 @@ def _shown(files: tuple[Given, ...]) -> Asked:
         _picture(photos[0].preview, f"Your photo {photos[0].name}", region)
         if photos[1:]:
             small = "".join(
-                f'<img alt="{escape(f"Your photo {photo.name}")}" src="{data_url(photo.preview)}">'
-                for photo in photos[1:]
+                image(photo.preview, f"Your photo {photo.name}") for photo in photos[1:]
             )
             st.html(f"<div class=others>{small}</div>")
     return Asked(photos, region)
@@ -131,4 +130,4 @@ def _picture(jpeg: bytes, alt: str, region: Region | None) -> None:
         frame = (
             f'<div class=frame style="left:{left};top:{top};width:{width};height:{height}"></div>'
         )
-    st.html(f'<div class=asked><img alt="{escape(alt)}" src="{data_url(jpeg)}">{frame}</div>')
+    st.html(f"<div class=asked>{image(jpeg, alt)}{frame}</div>")
