@@ -20,6 +20,8 @@ from app.store.watchdog import Ended
 EVERY_S = 5.0
 """Between two looks: so long an analyst can hold a lock that others wait for."""
 
+CLOSED_WITHIN_S = 1.0
+
 _log = logging.getLogger("lookalike.watchdog")
 
 
@@ -56,8 +58,9 @@ class Watchdog:
         self.close()
 
     def close(self) -> None:
-        """Look no more; a look on its way is not waited for."""
+        """Look no more; a look on its way is waited for, but not for long."""
         self._stop.set()
+        self._thread.join(CLOSED_WITHIN_S)
 
     def _run(self) -> None:
         while not self._stop.is_set():

@@ -26,7 +26,8 @@ END $$;
 DO $$
 DECLARE
     made record;
-    analyst boolean := to_regrole('lookalike_analyst') IS NOT NULL;
+    -- Read from the table: what is cached may be older than another database's role.
+    analyst boolean := EXISTS (SELECT FROM pg_roles WHERE rolname = 'lookalike_analyst');
 BEGIN
     FOR made IN
         SELECT oid::regprocedure AS name, proname ~ '^_' AS for_others FROM pg_proc
