@@ -2,13 +2,23 @@
 -- names, in one transaction, after every migration, so each statement may run again and again.
 --
 -- A view may get new columns at its end and nothing else, a function no other arguments: somebody's
--- own views may stand on them. What must change otherwise is dropped first, never with CASCADE.
+-- own views may stand on them. What must change otherwise is dropped first, never with CASCADE; and
+-- a migration that alters a column some view shows drops that view, which comes back here.
 -- Functions run with their owner's rights, so they name where they look and are nobody's until
 -- 90_role.sql grants them. Those that begin with _ are for the others here.
 
 CREATE SCHEMA IF NOT EXISTS analytics;
 COMMENT ON SCHEMA analytics IS
     'views and functions for analysts; the tables behind them may change, these stay';
+
+-- Where pgvector lies in another schema than ours, bodies are not read before 90_role.sql has told
+-- the functions of it.
+DO $$
+BEGIN
+    IF to_regtype('public.halfvec') IS NULL THEN
+        PERFORM set_config('check_function_bodies', 'off', true);
+    END IF;
+END $$;
 
 DO $$
 BEGIN
@@ -82,7 +92,7 @@ COMMENT ON FUNCTION analytics._product_id(text) IS 'the id of a product; an erro
 
 -- The arithmetic of `SearchService`, step by step in the same precision: only then do the float16
 -- values, and so the distances, agree to the digit.
-CREATE OR REPLACE FUNCTION analytics._rounded(direction real[]) RETURNS public.halfvec
+CREATE OR REPLACE FUNCTION analytics._rounded(direction real[]) RETURNS halfvec
 LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, public, pg_temp AS $$
 DECLARE
     unit real[];

@@ -4,7 +4,7 @@
 -- filter that was left out would cost the index of one that was not.
 
 CREATE OR REPLACE FUNCTION analytics._nearest(
-    query public.halfvec,
+    query halfvec,
     k integer,
     max_distance double precision,
     excluded bigint,
@@ -64,12 +64,12 @@ BEGIN
     ORDER BY page.distance, page.id;
 END $$;
 COMMENT ON FUNCTION analytics._nearest(
-    public.halfvec, integer, double precision, bigint, text[], text[], text[], text[],
+    halfvec, integer, double precision, bigint, text[], text[], text[], text[],
     integer, integer, numeric, numeric, jsonb
 ) IS 'the k products nearest to a rounded vector, but for one id';
 
 CREATE OR REPLACE FUNCTION analytics.search_products(
-    vec public.vector,
+    vec vector,
     k integer DEFAULT 10,
     max_distance double precision DEFAULT 2,
     brand text[] DEFAULT NULL,
@@ -99,7 +99,7 @@ BEGIN
         min_year, max_year, min_price, max_price, attributes);
 END $$;
 COMMENT ON FUNCTION analytics.search_products(
-    public.vector, integer, double precision, text[], text[], text[], text[],
+    vector, integer, double precision, text[], text[], text[], text[],
     integer, integer, numeric, numeric, jsonb
 ) IS
     'the k products nearest to a vector of the active model (any length but 0), best first, ties in'

@@ -1,7 +1,7 @@
 -- What a category or a brand looks like, and what in it does not.
 
 CREATE OR REPLACE FUNCTION analytics.centroid(category text DEFAULT NULL, brand text DEFAULT NULL)
-RETURNS public.vector
+RETURNS vector
 LANGUAGE plpgsql STABLE PARALLEL SAFE SECURITY DEFINER
 SET search_path = pg_catalog, public, pg_temp
 SET plan_cache_mode = force_custom_plan

@@ -26,6 +26,8 @@ END $$;
 DO $$
 DECLARE
     made record;
+    pgvector name := (SELECT nspname FROM pg_extension JOIN pg_namespace AS n ON n.oid = extnamespace
+        WHERE extname = 'vector');
     -- Read from the table: what is cached may be older than another database's role.
     analyst boolean := EXISTS (SELECT FROM pg_roles WHERE rolname = 'lookalike_analyst');
 BEGIN
@@ -34,6 +36,10 @@ BEGIN
         WHERE pronamespace = 'analytics'::regnamespace AND pg_has_role(proowner, 'USAGE')
     LOOP
         EXECUTE format('REVOKE ALL ON FUNCTION %s FROM PUBLIC', made.name);
+        IF pgvector <> 'public' THEN
+            EXECUTE format('ALTER FUNCTION %s SET search_path = pg_catalog, public, %I, pg_temp',
+                made.name, pgvector);
+        END IF;
         IF analyst AND NOT made.for_others THEN
             EXECUTE format('GRANT EXECUTE ON FUNCTION %s TO lookalike_analyst', made.name);
         END IF;
@@ -41,9 +47,9 @@ BEGIN
     IF analyst THEN
         GRANT USAGE ON SCHEMA analytics TO lookalike_analyst;
         GRANT SELECT ON ALL TABLES IN SCHEMA analytics TO lookalike_analyst;
-        -- The type of embeddings and its operators are here; its tables stay closed.
-        IF NOT has_schema_privilege('lookalike_analyst', 'public', 'USAGE') THEN
-            GRANT USAGE ON SCHEMA public TO lookalike_analyst;
+        -- The type of embeddings and its operators are there; tables beside them stay closed.
+        IF NOT has_schema_privilege('lookalike_analyst', pgvector, 'USAGE') THEN
+            EXECUTE format('GRANT USAGE ON SCHEMA %I TO lookalike_analyst', pgvector);
         END IF;
     END IF;
 END $$;

@@ -11,7 +11,9 @@ from typing import Any
 import psycopg
 import pytest
 from analysts import catalogue, login
+from colours import choose_colours
 from servers import own_server, until
+from shop import add, numbered
 
 from app import embedded_server
 from app.bootstrap import App
@@ -306,6 +308,25 @@ def test_who_loads_keeps_temporary_tables_and_nobody_else_does(
         assert rows(connection, "SELECT has_schema_privilege('public', 'public', 'CREATE')") == [
             (False,)
         ]
+
+
+def test_pgvector_may_lie_in_a_schema_of_its_own(bare: Path) -> None:
+    with server(bare) as connection:
+        connection.execute("CREATE DATABASE apart TEMPLATE template0")
+        connection.execute("ALTER DATABASE apart SET search_path = public, extensions")
+    with server(bare, "apart") as connection:
+        connection.execute("CREATE SCHEMA extensions")
+        connection.execute("CREATE EXTENSION vector SCHEMA extensions")
+    settings = Settings(home=bare, database_url=embedded_server.url(bare, "apart"))
+    with App(settings, choose=choose_colours) as app:
+        app.initialise()
+        add(app, numbered(5), brand="b")
+        with login(app) as url, psycopg.connect(url) as analyst:
+            for call in (
+                "similar_products('P0001', 3)", "near_duplicate_pairs(2)", "outliers()",
+                "search_products(analytics.centroid(brand => 'b'), 3)",
+            ):  # fmt: skip
+                assert rows(analyst, f"SELECT count(*) FROM analytics.{call}")
 
 
 def test_a_view_that_somebody_built_on_ours_outlives_a_migration(shop: App) -> None:

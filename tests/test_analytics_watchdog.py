@@ -6,7 +6,7 @@ import logging
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +32,8 @@ def shop(server_home: Path, template: str) -> Iterator[App]:
 
 @contextmanager
 def connected(shop: App) -> Iterator[psycopg.Connection]:
-    with login(shop) as url, psycopg.connect(url, autocommit=True) as connection:
+    # Not `with connection`, which would commit on one that was ended.
+    with login(shop) as url, closing(psycopg.connect(url, autocommit=True)) as connection:
         yield connection
 
 
