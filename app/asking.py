@@ -178,8 +178,11 @@ def _encoded(query: Query, encoder: Encoder, vectors: Mapping[Part, Vector]) -> 
 
 
 def _unit(vector: Vector) -> Vector:
-    length = float(np.linalg.norm(vector))
+    # In double precision, where the order of a sum makes no difference to what is left of it: SQL
+    # (analytics._rounded) then comes to the same float16 values.
+    wide = vector.astype(np.float64)
+    length = float(np.linalg.norm(wide))
     if length < 1e-6:
         raise BadInput("What is asked for and what it should not be cancel each other out.")
-    found: Vector = (vector / np.float32(length)).astype(np.float32)
+    found: Vector = (wide / length).astype(np.float32)
     return found

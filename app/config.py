@@ -59,6 +59,9 @@ class Settings(BaseSettings):
         description="Two spellings of a word at least as similar may be one with a typo.",
     )
     statement_timeout_s: float = Field(default=60.0, gt=0)
+    analyst_timeout_s: float = Field(
+        default=60.0, gt=0, description="The worker ends an analyst's session that takes longer."
+    )
     worker_share: float = Field(
         default=0.1, gt=0, description="A delta above this share of the index is built in."
     )

@@ -5,10 +5,13 @@ One connection, one advisory lock: two hosts that deploy at once migrate one aft
 
 from __future__ import annotations
 
+import logging
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import psycopg
 from alembic import command
 from alembic.config import Config
 from sqlalchemy import Connection, Engine, text
@@ -24,6 +27,8 @@ WAIT_S = 0.2
 
 BATCH = 2000
 """Products whose identity keys are renewed in one transaction."""
+
+_log = logging.getLogger("lookalike.migrate")
 
 ROOT = Path(__file__).resolve().parent.parent
 LOCK = 7_305_804_001
@@ -83,9 +88,27 @@ def _config(connection: Connection) -> Config:
 def _replay(connection: Connection) -> None:
     """Run every file of `sql/` in the order of their names, all in one transaction."""
     plain = connection.execution_options(no_parameters=True)
-    for file in sorted((ROOT / "sql").glob("*.sql")):
-        plain.exec_driver_sql(file.read_text(encoding="utf-8"))
+    with _warnings_logged(connection):
+        for file in sorted((ROOT / "sql").glob("*.sql")):
+            plain.exec_driver_sql(file.read_text(encoding="utf-8"))
     connection.commit()
+
+
+@contextmanager
+def _warnings_logged(connection: Connection) -> Iterator[None]:
+    """Tell whoever migrates what `sql/` left undone, and what an administrator should do."""
+    driver = connection.connection.driver_connection
+    assert isinstance(driver, psycopg.Connection)
+    driver.add_notice_handler(_log_warning)
+    try:
+        yield
+    finally:
+        driver.remove_notice_handler(_log_warning)
+
+
+def _log_warning(notice: psycopg.errors.Diagnostic) -> None:
+    if notice.severity_nonlocalized == "WARNING":
+        _log.warning("%s %s", notice.message_primary, notice.message_hint or "")
 
 
 def _stamp_anew(connection: Connection) -> None:

@@ -17,6 +17,7 @@ ROWS = [
     for line in """
     app.cli app.ui
     app.worker app.worker_listener app.worker_look app.worker_stop
+    app.watchdog
     app.bootstrap
     ingest
     app.lifecycle app.embedding
