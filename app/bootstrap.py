@@ -23,6 +23,7 @@ from app.indexer import Indexer
 from app.meanings import Meanings
 from app.metrics import SearchMetrics
 from app.quick import QuickSearch
+from app.rebuilding import Rebuilding
 from app.sampling import QuerySampler
 from app.sandbox import PictureSandbox
 from app.search import SearchService
@@ -115,6 +116,10 @@ class App:
     @_Once
     def indexer(self) -> Indexer:
         return Indexer(self.engine, self.files, self.settings)
+
+    @_Once
+    def rebuilding(self) -> Rebuilding:
+        return Rebuilding(self.indexer)
 
     @_Once
     def metrics(self) -> SearchMetrics:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -29,6 +29,10 @@ KEPT_BUILDS = 2
 """Published builds that stay: the newest, and the one that running searches may still use."""
 
 
+Announce = Callable[[str], None]
+"""Is told what a build does from now on, in words for a person."""
+
+
 class Indexer:
     """Builds indexes of the active model's embeddings, one at a time over all hosts."""
 
@@ -37,8 +41,10 @@ class Indexer:
         self._files = files
         self._settings = settings
 
-    def rebuild(self) -> Build:
+    def rebuild(self, announce: Announce = lambda step: None) -> Build:
         """Build an index of everything committed by now; returns it, published or rejected.
+
+        `announce` is told each step when it begins.
 
         Raises BuildRunning while another builder is at work, BuildRefused when the table's content
         cannot be indexed, IndexUnwritable when the file cannot be written, NoModel. After an error
@@ -54,7 +60,7 @@ class Indexer:
             build_id = builds.begin(connection, model.id)
             connection.commit()
             try:
-                build = self._build(connection, model, build_id)
+                build = self._build(connection, model, build_id, announce)
             except BaseException as exc:
                 self._reject(build_id, exc)
                 raise
@@ -62,12 +68,16 @@ class Indexer:
                 self._retire(connection, model)
             return build
 
-    def _build(self, connection: Connection, model: Model, build_id: int) -> Build:
+    def _build(
+        self, connection: Connection, model: Model, build_id: int, announce: Announce
+    ) -> Build:
         began = time.monotonic()
         asked = query_samples.read(connection, model)
         connection.commit()  # not to stay in a transaction while the index is trained
         goal = self._settings.recall_goal
+        announce("Reading all embeddings")
         content = read_content(self._engine, model)
+        announce(f"Building an index of {len(content.ids):,} pictures and measuring its recall")
         measured = _measured(content, asked, goal)
         figures: dict[str, Any] = {
             "snapshot": content.snapshot,
@@ -82,6 +92,7 @@ class Indexer:
         if (reason := measured.short_of(goal)) is not None:
             figures["reason"] = reason
             return self._finish(connection, build_id, "rejected", began, figures)
+        announce("Writing the index file")
         return self._publish(connection, build_id, began, measured.index, figures)
 
     def _publish(
@@ -93,7 +104,7 @@ class Indexer:
         figures: dict[str, Any],
     ) -> Build:
         """First the whole file, then the row that makes it visible; without the row, no file."""
-        sha256, size = self._files.write(index, partial(self._announce, build_id))
+        sha256, size = self._files.write(index, partial(self._name_file, build_id))
         try:
             figures |= {"sha256": sha256, "size": size}
             if self._settings.index_in_database:
@@ -119,7 +130,7 @@ class Indexer:
             raise BuildRefused(f"Build {build_id} was given up: another builder took its place.")
         return build
 
-    def _announce(self, build_id: int, sha256: str) -> None:
+    def _name_file(self, build_id: int, sha256: str) -> None:
         """Name the file in the row before it is there, for whoever must clear it away."""
         with self._engine.begin() as connection:
             builds.announce(connection, build_id, sha256)

@@ -16,19 +16,20 @@ ROWS = [
     line.split()
     for line in """
     app.cli app.ui
-    app.worker app.worker_decision app.worker_listener app.worker_look app.worker_stop
+    app.worker app.worker_listener app.worker_look app.worker_stop
     app.bootstrap
     ingest
-    app.liveness app.metrics_server
+    app.liveness app.metrics_server app.overview app.index_life app.rebuilding
     app.search app.catalog app.indexer app.evaluation app.health app.runs app.migrate app.audit
-    app.pages app.calibrator app.facets
-    app.quick app.meanings app.tuning app.verdicts app.duplicates
+    app.pages app.calibrator app.facets app.judging
+    app.quick app.meanings app.tuning app.verdicts app.duplicates app.walking
     app.paths
     app.filtered
     app.asking app.sense app.answers app.sampling app.index_files app.content app.recall
     app.shaping app.memory
     app.store app.ann app.ann_file app.encoders app.images app.sandbox app.filters app.ranking
     app.folding app.identity app.typos app.grouping app.calibration
+    app.worker_decision
     app.metrics
     app.database app.driver_errors app.embedded_server app.server_user app.postgres app.refusals
     app.tables app.values app.config
