@@ -82,13 +82,15 @@ DECLARE
 BEGIN
     SELECT p.id INTO found FROM product AS p WHERE p.sku = _product_id.sku;
     IF found IS NULL THEN
-        RAISE EXCEPTION 'No product of the catalogue has the sku %.', coalesce(quote_literal(sku), 'NULL')
+        RAISE EXCEPTION 'No product of the catalogue has the sku %.',
+            coalesce(quote_literal(sku), 'NULL')
             USING ERRCODE = 'no_data_found',
                 HINT = 'Skus are compared letter for letter; analytics.products lists them.';
     END IF;
     RETURN found;
 END $$;
-COMMENT ON FUNCTION analytics._product_id(text) IS 'the id of a product; an error for an unknown sku';
+COMMENT ON FUNCTION analytics._product_id(text) IS
+    'the id of a product; an error for an unknown sku';
 
 -- The arithmetic of `SearchService`, step by step in the same precision: only then do the float16
 -- values, and so the distances, agree to the digit.
@@ -96,7 +98,8 @@ CREATE OR REPLACE FUNCTION analytics._rounded(direction real[]) RETURNS halfvec
 LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, public, pg_temp AS $$
 DECLARE
     unit real[];
-    length double precision := (SELECT sqrt(sum(x::double precision ^ 2)) FROM unnest(direction) AS x);
+    length double precision := (
+        SELECT sqrt(sum(x::double precision ^ 2)) FROM unnest(direction) AS x);
 BEGIN
     IF length IS NULL OR length < 1e-6 THEN
         RAISE EXCEPTION 'The vector is zero and points nowhere.'

@@ -129,7 +129,8 @@ DECLARE
 BEGIN
     RETURN QUERY
     WITH pictures AS (
-        SELECT min(x.vec <=> y.vec) AS nearest, count(*) FILTER (WHERE pa.picture_id = pb.picture_id) AS shared
+        SELECT min(x.vec <=> y.vec) AS nearest,
+            count(*) FILTER (WHERE pa.picture_id = pb.picture_id) AS shared
         FROM product_picture AS pa
         JOIN product_picture AS pb ON pb.product_id = id_b
         LEFT JOIN embedding AS x ON x.model_id = active AND x.picture_id = pa.picture_id

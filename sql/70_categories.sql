@@ -57,7 +57,8 @@ DECLARE
     active integer := (analytics._active_model()).id;
 BEGIN
     PERFORM analytics._check(n, 0);
-    IF category IS NOT NULL AND NOT EXISTS (SELECT FROM product AS p WHERE p.category = outliers.category) THEN
+    IF category IS NOT NULL
+        AND NOT EXISTS (SELECT FROM product AS p WHERE p.category = outliers.category) THEN
         RAISE EXCEPTION 'No product is of the category %.', quote_literal(category)
             USING ERRCODE = 'no_data_found',
                 HINT = 'Categories are compared letter for letter; analytics.coverage lists them.';
@@ -68,8 +69,10 @@ BEGIN
         FROM product AS p JOIN product_picture AS pp ON pp.product_id = p.id
         WHERE p.category IS NOT NULL
     ), centre AS MATERIALIZED (
-        SELECT s.category, sum(e.vec::vector) AS total, l2_normalize(avg(e.vec::vector))::halfvec AS vec
-        FROM shown AS s JOIN embedding AS e ON e.model_id = active AND e.picture_id = s.picture_id
+        SELECT s.category, sum(e.vec::vector) AS total,
+            l2_normalize(avg(e.vec::vector))::halfvec AS vec
+        FROM shown AS s
+        JOIN embedding AS e ON e.model_id = active AND e.picture_id = s.picture_id
         GROUP BY s.category HAVING count(*) > 2
     ), judged AS MATERIALIZED (
         SELECT s.category, s.picture_id, other.category AS looks_like,

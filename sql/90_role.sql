@@ -7,7 +7,8 @@ BEGIN
         RETURN;
     END IF;
     IF NOT (SELECT rolsuper OR rolcreaterole FROM pg_roles WHERE rolname = current_user) THEN
-        RAISE WARNING 'The role lookalike_analyst does not exist, and % may not create roles.', current_user
+        RAISE WARNING 'The role lookalike_analyst does not exist, and % may not create roles.',
+            current_user
             USING HINT = 'Analysts cannot read this database yet. Let a superuser run'
                 ' `CREATE ROLE lookalike_analyst NOLOGIN`, then run `lookalike migrate` again.';
         RETURN;
@@ -26,7 +27,8 @@ END $$;
 DO $$
 DECLARE
     made record;
-    pgvector name := (SELECT nspname FROM pg_extension JOIN pg_namespace AS n ON n.oid = extnamespace
+    pgvector name := (
+        SELECT nspname FROM pg_extension JOIN pg_namespace AS n ON n.oid = extnamespace
         WHERE extname = 'vector');
     -- Read from the table: what is cached may be older than another database's role.
     analyst boolean := EXISTS (SELECT FROM pg_roles WHERE rolname = 'lookalike_analyst');
@@ -60,8 +62,11 @@ DO $$
 DECLARE
     loader name;
 BEGIN
-    IF NOT (SELECT pg_has_role(datdba, 'USAGE') FROM pg_database WHERE datname = current_database()) THEN
-        RAISE WARNING 'Analysts may make temporary tables: % does not own this database.', current_user
+    IF NOT (
+        SELECT pg_has_role(datdba, 'USAGE') FROM pg_database WHERE datname = current_database()
+    ) THEN
+        RAISE WARNING 'Analysts may make temporary tables: % does not own this database.',
+            current_user
             USING HINT = format('Let its owner run `REVOKE TEMPORARY ON DATABASE %I FROM PUBLIC`.',
                 current_database());
         RETURN;
@@ -72,7 +77,8 @@ BEGIN
     IF has_database_privilege('public', current_database(), 'TEMPORARY') THEN
         FOR loader IN
             SELECT rolname FROM pg_roles
-            WHERE NOT rolsuper AND rolname !~ '^pg_' AND has_table_privilege(oid, 'public.product', 'INSERT')
+            WHERE NOT rolsuper AND rolname !~ '^pg_'
+                AND has_table_privilege(oid, 'public.product', 'INSERT')
         LOOP
             EXECUTE format('GRANT TEMPORARY ON DATABASE %I TO %I', current_database(), loader);
         END LOOP;
