@@ -10,6 +10,7 @@ import click
 from pydantic import ValidationError
 
 from app.cli import (
+    backup,
     calibrate,
     catalogue,
     database,
@@ -53,6 +54,8 @@ for _command in (
     calibrate.calibrate,
     tune.tune,
     status.status,
+    backup.backup,
+    backup.restore,
     page.page,
     demo.demo,
 ):

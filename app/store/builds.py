@@ -73,6 +73,17 @@ def retire_older(connection: Connection, model_id: int, keep: int) -> list[str]:
     return list(connection.execute(text(sql), {"model": model_id, "keep": keep}).scalars())
 
 
+def retire_foreign(connection: Connection) -> int:
+    """Retire builds of another database, as a restored one brings along; returns how many.
+
+    Their files are not this database's to delete, so they are forgotten.
+    """
+    sql = f"""UPDATE index_build SET state = 'retired', reason = 'built in another database',
+            sha256 = NULL
+        WHERE state IN ('published', 'building') AND cluster <> {CLUSTER}"""
+    return connection.execute(text(sql)).rowcount
+
+
 def announce(connection: Connection, build_id: int, sha256: str) -> None:
     """Say which file a build is about to write."""
     sql = "UPDATE index_build SET sha256 = :sha256 WHERE id = :id AND state = 'building'"
