@@ -23,6 +23,7 @@ from app import backup_manifest, embedded_server, postgres_client
 from app.backup import DUMP, BackupFailed, backup
 from app.backup_manifest import BadBackup, Manifest
 from app.bootstrap import App
+from app.cli import main
 from app.config import Settings
 from app.database import make_engine
 from app.errors import BadInput, DatabaseUnsuitable, SchemaMismatch
@@ -433,3 +434,53 @@ def test_what_a_long_dump_does_is_said(
     backup(app.engine, tmp_path / "b", tell=tell)
     assert said[0].endswith("tables") and len(said) >= 4
     assert not any(words.startswith("pg_dump") for words in said)
+
+
+# The command line
+
+
+def lookalike(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], app: App, *words: object
+) -> tuple[int, str, str]:
+    """Run `lookalike` in this process on the database of `app`: exit code, output, notes."""
+    monkeypatch.setenv("LOOKALIKE_HOME", str(app.settings.home))
+    monkeypatch.setenv("LOOKALIKE_DATABASE_URL", str(app.settings.database_url))
+    monkeypatch.setattr(sys, "argv", ["lookalike", *map(str, words)])
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as ended:
+        main()
+    told = capsys.readouterr()
+    assert "Traceback" not in told.out + told.err
+    assert isinstance(ended.value.code, int)
+    return ended.value.code, told.out, told.err
+
+
+def test_the_commands_say_how_much_and_what_comes_next(
+    app: App, elsewhere: App, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    add(app, numbered(3))
+    code, out, _ = lookalike(monkeypatch, capsys, app, "backup", tmp_path / "b")
+    assert code == 0 and out.startswith("3 products backed up in ")
+    code, out, err = lookalike(monkeypatch, capsys, elsewhere, "restore", tmp_path / "b")
+    assert code == 0 and out.startswith("3 products restored as of ")
+    assert "lookalike index rebuild" in err
+    code, _, err = lookalike(monkeypatch, capsys, elsewhere, "restore", tmp_path / "b")
+    assert code == 1 and err.startswith("checking") and "Error: This database is in use" in err
+
+
+def test_a_check_prints_what_is_wrong_and_its_exit_code_says_so(
+    app: App, tmp_path: Path, sql: psycopg.Connection, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    add(app, numbered(3))
+    code, out, err = lookalike(monkeypatch, capsys, app, "check")
+    assert (code, out) == (0, "No damage was found.\n") and "Not looked at: the encoder" in err
+    sql.execute("UPDATE product SET identity_key = 'x'")
+    code, out, _ = lookalike(monkeypatch, capsys, app, "check")
+    assert code == 1 and "bad  products whose identity key" in out and ": 3 (P0000, P0001" in out
+    code, out, _ = lookalike(monkeypatch, capsys, app, "check", "--repair", "--json")
+    found = json.loads(out)
+    assert code == 0 and found["healthy"] and found["findings"][0]["kind"] == "identity-keys"
+    code, _, err = lookalike(monkeypatch, capsys, app, "check", "--images", tmp_path / "none")
+    assert code == 1 and "Error: The folder of the pictures" in err

@@ -20,13 +20,13 @@ ROWS = [
     app.bootstrap
     ingest
     app.liveness app.metrics_server
-    app.backup app.restore
+    app.backup app.restore app.integrity
     app.search app.catalog app.indexer app.evaluation app.health app.runs app.migrate app.audit
     app.pages app.calibrator
     app.quick app.allow_lists app.meanings app.tuning app.verdicts app.duplicates
     app.paths
     app.filtered
-    app.asking app.answers app.sampling app.index_files app.content app.recall
+    app.asking app.answers app.sampling app.index_files app.index_folder app.content app.recall
     app.shaping app.eval_figures app.eval_report app.backup_manifest
     app.store app.ann app.ann_file app.encoders app.images app.sandbox app.filters app.ranking
     app.folding app.identity app.typos app.grouping app.calibration

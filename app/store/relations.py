@@ -44,6 +44,11 @@ def versions(connection: Connection) -> Versions:
     return Versions(row.postgresql, row.major, row.pgvector)
 
 
+def is_replica(connection: Connection) -> bool:
+    """Whether this server follows another and can only be read."""
+    return bool(connection.execute(text("SELECT pg_is_in_recovery()")).scalar_one())
+
+
 def tables(connection: Connection) -> list[str]:
     """The tables, as SQL names them, in the order of their names."""
     return list(connection.execute(text(RELATIONS), {"kinds": TABLES}).scalars())

@@ -9,11 +9,13 @@ from sqlalchemy import Connection, text
 
 @dataclass(frozen=True, slots=True)
 class Stamp:
-    """A table whose rows are stamped, by which trigger and function; `column` is any of it."""
+    """A table whose rows are stamped by a function; `column` is any of it, and `names` the one by
+    which people know a row."""
 
     table: str
     function: str
     column: str
+    names: str
 
     @property
     def trigger(self) -> str:
@@ -21,9 +23,9 @@ class Stamp:
 
 
 STAMPS = (
-    Stamp("embedding", "stamp_embedding", "vec"),
-    Stamp("product", "stamp_row", "sku"),
-    Stamp("product_picture", "stamp_row", "position"),
+    Stamp("embedding", "stamp_embedding", "vec", "picture_id"),
+    Stamp("product", "stamp_row", "sku", "sku"),
+    Stamp("product_picture", "stamp_row", "position", "uri"),
 )
 EMBEDDING = STAMPS[0]
 
