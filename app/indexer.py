@@ -52,7 +52,7 @@ class Indexer:
         After an error nothing is published and the build before stays in use.
         """
         self._files.check_writable()
-        with self._only_builder(), self._engine.connect() as connection:
+        with only_builder(self._engine), self._engine.connect() as connection:
             model = self._model(connection, name)
             self._files.remove_drafts()
             builds.abandon(connection, "its builder disappeared")
@@ -169,24 +169,25 @@ class Indexer:
             raise NoModel()
         return model
 
-    @contextmanager
-    def _only_builder(self) -> Iterator[None]:
-        """Hold the builder's lock on a connection of its own for as long as the build takes."""
-        with self._engine.connect() as connection:
-            free = connection.execute(
-                text("SELECT pg_try_advisory_lock(:key)"), {"key": LOCK}
-            ).scalar_one()
-            connection.commit()
-            if not free:
-                raise BuildRunning()
-            try:
-                yield
-            finally:
-                # Of a connection that is gone the lock is gone too; the first error is the one
-                # that counts.
-                with suppress(LookalikeError):
-                    connection.execute(text("SELECT pg_advisory_unlock(:key)"), {"key": LOCK})
-                    connection.commit()
+
+@contextmanager
+def only_builder(engine: Engine) -> Iterator[None]:
+    """Hold the builder's lock, on a connection of its own. Raises BuildRunning."""
+    with engine.connect() as connection:
+        free = connection.execute(
+            text("SELECT pg_try_advisory_lock(:key)"), {"key": LOCK}
+        ).scalar_one()
+        connection.commit()
+        if not free:
+            raise BuildRunning()
+        try:
+            yield
+        finally:
+            # Of a connection that is gone the lock is gone too; the first error is the one
+            # that counts.
+            with suppress(LookalikeError):
+                connection.execute(text("SELECT pg_advisory_unlock(:key)"), {"key": LOCK})
+                connection.commit()
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,7 @@ from app.catalog import WRITER_LOCK
 from app.database import check_server, schema_revision
 from app.errors import LookalikeError, SchemaMismatch
 from app.identity import identity_key
-from app.store import identities
+from app.store import identities, stamps
 
 WAIT_S = 0.2
 """Between two tries to get the lock."""
@@ -112,20 +112,8 @@ def _log_warning(notice: psycopg.errors.Diagnostic) -> None:
 
 
 def _stamp_anew(connection: Connection) -> None:
-    """Rewrite rows whose stamp lies in this cluster's future, as a dump restored elsewhere has.
-
-    The trigger gives every written row the number of the writing transaction.
-    """
-    for table, column in (
-        ("embedding", "vec"), ("product", "sku"), ("product_picture", "position"),
-    ):  # fmt: skip
-        connection.execute(
-            text(
-                f"UPDATE {table} SET {column} = {column}"
-                " WHERE changed_in >= pg_snapshot_xmax(pg_current_snapshot())"
-                "   AND changed_in IS DISTINCT FROM pg_current_xact_id_if_assigned()"
-            )
-        )
+    for stamp in stamps.STAMPS:
+        stamps.renew(connection, stamp)
         connection.commit()
 
 

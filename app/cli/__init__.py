@@ -10,8 +10,10 @@ import click
 from pydantic import ValidationError
 
 from app.cli import (
+    backup,
     calibrate,
     catalogue,
+    check,
     database,
     demo,
     duplicates,
@@ -55,6 +57,9 @@ for _command in (
     calibrate.calibrate,
     tune.tune,
     status.status,
+    check.check,
+    backup.backup,
+    backup.restore,
     page.page,
     demo.demo,
 ):
