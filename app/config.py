@@ -22,7 +22,9 @@ class Settings(BaseSettings):
         description="Folder of the embedded database and of the index files.",
     )
     database_url: str | None = Field(
-        default=None, description="PostgreSQL server; unset: the embedded one in `home`."
+        default=None,
+        repr=False,  # a password may be in it
+        description="PostgreSQL server; unset: the embedded one in `home`.",
     )
     index_dir: Path | None = Field(
         default=None, description="Folder of the index files; unset: `index` in `home`."

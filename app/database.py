@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import psycopg
 import sqlalchemy
 from pgvector.psycopg import register_vector
 from sqlalchemy import Connection, Engine, event, text
-from sqlalchemy.exc import ArgumentError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from app import embedded_server
+from app import address, embedded_server
 from app.config import Settings
 from app.driver_errors import translate
 from app.errors import DatabaseUnavailable, DatabaseUnsuitable, SchemaMismatch
@@ -25,6 +26,22 @@ PREPARED = 20
 PGVECTOR_MINIMUM = (0, 8, 4)
 """0.8.2 to 0.8.4 repaired builds and vacuum of HNSW."""
 
+CONNECT_S = 10
+"""Seconds to wait for a server, unless the address or PGCONNECT_TIMEOUT says otherwise."""
+
+_PARAMETERS = "connection_parameters"
+
+# A plan made for no build in particular reads the whole table for the delta. Rows of products and
+# pictures are looked up one by one and mostly in memory.
+ORDINARY = {"plan_cache_mode": "force_custom_plan", "random_page_cost": "1.1"}
+QUICK = {
+    "plan_cache_mode": "force_generic_plan",
+    "jit": "off",
+    "enable_seqscan": "off",
+    "enable_hashjoin": "off",
+    "enable_mergejoin": "off",
+}
+
 
 def database_url(settings: Settings) -> str:
     """The URL as psql accepts it; starts the embedded server where none is named."""
@@ -33,23 +50,7 @@ def database_url(settings: Settings) -> str:
 
 def make_engine(settings: Settings) -> Engine:
     """A pooled engine; connections are tested before use, so a restarted server is no error."""
-    engine = sqlalchemy.create_engine(
-        _driver_url(database_url(settings)),
-        pool_pre_ping=True,
-        pool_size=10,
-        max_overflow=10,
-        connect_args={
-            "connect_timeout": 10,
-            "application_name": "lookalike",
-            "options": (
-                f"-c statement_timeout={int(settings.statement_timeout_s * 1000)}"
-                # A plan made for no build in particular reads the whole table for the delta.
-                " -c plan_cache_mode=force_custom_plan"
-                # Rows of products and pictures are looked up one by one and mostly in memory.
-                " -c random_page_cost=1.1"
-            ),
-        },
-    )
+    engine = _engine(settings, ORDINARY, pool_pre_ping=True)
     event.listen(engine, "handle_error", translate)
     event.listen(engine, "checkin", _forget_mode)
     return engine
@@ -61,23 +62,7 @@ def make_quick_engine(settings: Settings) -> Engine:
     Its plans are made for no values in particular, and never read a whole table. Connections are
     not tested before use: whoever uses one asks elsewhere when it fails.
     """
-    engine = sqlalchemy.create_engine(
-        _driver_url(database_url(settings)),
-        pool_size=10,
-        max_overflow=10,
-        pool_timeout=1,
-        pool_reset_on_return=None,
-        connect_args={
-            "autocommit": True,
-            "connect_timeout": 10,
-            "application_name": "lookalike",
-            "options": (
-                f"-c statement_timeout={int(settings.statement_timeout_s * 1000)}"
-                " -c plan_cache_mode=force_generic_plan -c jit=off -c enable_seqscan=off"
-                " -c enable_hashjoin=off -c enable_mergejoin=off"
-            ),
-        },
-    )
+    engine = _engine(settings, QUICK, autocommit=True, pool_timeout=1, pool_reset_on_return=None)
     event.listen(engine, "connect", _prepare_quick)
     return engine
 
@@ -85,6 +70,38 @@ def make_quick_engine(settings: Settings) -> Engine:
 def _prepare_quick(connection: psycopg.Connection, _record: object) -> None:
     register_vector(connection)
     connection.prepared_max = PREPARED
+
+
+def connection_parameters(engine: Engine) -> dict[str, Any]:
+    """What the engine's connections are opened with, for one that stands beside its pool."""
+    return dict(engine.get_execution_options()[_PARAMETERS])
+
+
+def _engine(
+    settings: Settings, session: dict[str, str], *, autocommit: bool = False, **pool: Any
+) -> Engine:
+    """The URL that SQLAlchemy holds, and shows, has no secrets: psycopg gets them from here."""
+    found = address.parameters(database_url(settings))
+    timeout_ms = str(int(settings.statement_timeout_s * 1000))
+    opened = _opened_with(found, {"statement_timeout": timeout_ms} | session)
+    return sqlalchemy.create_engine(
+        address.shown(found),
+        pool_size=10,
+        max_overflow=10,
+        connect_args=opened | {"autocommit": autocommit},
+        execution_options={_PARAMETERS: opened},
+        **pool,
+    )
+
+
+def _opened_with(found: dict[str, str], session: dict[str, str]) -> dict[str, Any]:
+    """The address, and what it leaves open; of two `-c` for one setting the last one counts."""
+    ours = " ".join(f"-c {name}={value}" for name, value in session.items())
+    theirs = found.get("options", os.environ.get("PGOPTIONS", ""))
+    open_ = {"fallback_application_name": "lookalike"}
+    if "PGCONNECT_TIMEOUT" not in os.environ:
+        open_["connect_timeout"] = str(CONNECT_S)
+    return open_ | found | {"options": f"{ours} {theirs}".strip()}
 
 
 def check_server(connection: Connection) -> None:
@@ -136,7 +153,8 @@ def schema_revision(connection: Connection) -> str | None:
 
 
 def check_schema(connection: Connection) -> None:
-    """Raise SchemaMismatch unless the database is at the migration this code is written for."""
+    """Raise SchemaMismatch unless the database is at the migration this code is written for, or at
+    a newer one that still serves it."""
     found = schema_revision(connection)
     if found is None:
         raise SchemaMismatch("This database is empty. Run `lookalike init` first.")
@@ -145,11 +163,16 @@ def check_schema(connection: Connection) -> None:
             f"The database is at migration {found}, this version needs {SCHEMA_REVISION}. "
             "Run `lookalike migrate`."
         )
-    if found > SCHEMA_REVISION:
+    if found > SCHEMA_REVISION and _serves_code_since(connection) > SCHEMA_REVISION:
         raise SchemaMismatch(
             f"The database is at migration {found}, newer than the {SCHEMA_REVISION} this version "
-            "knows. Update Lookalike."
+            "knows, and serves newer code only. Update Lookalike."
         )
+
+
+def _serves_code_since(connection: Connection) -> str:
+    """The migration of the oldest code this database serves."""
+    return str(connection.execute(text("SELECT code_since FROM schema_serves")).scalar_one())
 
 
 @contextmanager
@@ -165,33 +188,6 @@ def snapshot(engine: Engine) -> Iterator[Connection]:
         isolation_level="REPEATABLE READ", postgresql_readonly=True
     ) as connection:
         yield connection
-
-
-def _driver_url(url: str) -> sqlalchemy.URL:
-    """The same URL for SQLAlchemy with psycopg, whatever driver it names or leaves out.
-
-    No part of it is repeated in an error: where it was cut wrongly, any part may be the password.
-    """
-    try:
-        parsed = sqlalchemy.make_url(url)
-    except (ArgumentError, ValueError) as exc:
-        raise _no_address("it cannot be read") from exc
-    if parsed.get_backend_name() not in ("postgresql", "postgres"):
-        raise _no_address("it does not begin with postgresql://")
-    if "@" in (parsed.host or ""):
-        raise _no_address("it has more than one @; one in a password is written %40")
-    password = parsed.query.get("password")
-    if isinstance(password, str):  # where it would be shown with the URL
-        parsed = parsed.set(password=password).difference_update_query(["password"])
-    return parsed.set(drivername="postgresql+psycopg")
-
-
-def _no_address(reason: str) -> DatabaseUnavailable:
-    return DatabaseUnavailable(
-        f"LOOKALIKE_DATABASE_URL is not the address of a PostgreSQL database: {reason}. It looks "
-        "like postgresql://user:password@host:5432/database, with %40 for @ and %2F for / in the "
-        "password."
-    )
 
 
 def _forget_mode(connection: psycopg.Connection | None, _record: object) -> None:

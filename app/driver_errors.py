@@ -11,6 +11,7 @@ from sqlalchemy.engine import ExceptionContext
 from app.errors import (
     DatabaseUnavailable,
     DatabaseUnsuitable,
+    LockHeld,
     LookalikeError,
     ReplicaConflict,
     SchemaMismatch,
@@ -45,11 +46,17 @@ def _kind(exc: psycopg.Error) -> LookalikeError | None:
             f"The database lacks a table or a column ({said}). Run `lookalike migrate`."
         )
     if isinstance(exc, psycopg.errors.LockNotAvailable):
-        return DatabaseUnavailable(f"Another session holds a lock for too long ({said}).")
+        return LockHeld(f"Another session holds a lock for too long ({said}). Try again.")
+    if isinstance(exc, psycopg.errors.DeadlockDetected):
+        return LockHeld("Two sessions waited for each other, and this one was ended. Try again.")
     if isinstance(exc, psycopg.errors.QueryCanceled):
         return DatabaseUnavailable(f"PostgreSQL took too long and was stopped ({said}).")
     if isinstance(exc, psycopg.errors.InsufficientPrivilege):
-        return DatabaseUnsuitable(f"This user of the database lacks a right: {said}. Grant it.")
+        lacking = exc.diag.message_primary or said
+        return DatabaseUnsuitable(
+            f"This user of the database lacks a right: {lacking}. Run it as a role that may, or "
+            "grant it; `lookalike db roles` says what each role needs."
+        )
     if isinstance(exc, psycopg.errors.ReadOnlySqlTransaction):
         return DatabaseUnsuitable(
             "This database is read-only, as a replica is; nothing was written."

@@ -40,6 +40,10 @@ class DatabaseUnavailable(LookalikeError):
     """PostgreSQL cannot be reached; check LOOKALIKE_DATABASE_URL and that the server runs."""
 
 
+class LockHeld(DatabaseUnavailable):
+    """Another session holds a lock for too long; try again in a moment."""
+
+
 class ReplicaConflict(DatabaseUnavailable):
     """The replica ended this search because it held up changes of the primary; try again."""
 

@@ -13,12 +13,13 @@ from app.database import check_schema, check_server, schema_revision, snapshot
 from app.errors import IndexUnreadable, LookalikeError
 from app.index_files import IndexFiles
 from app.store import builds, models
+from app.tables import SCHEMA_REVISION
 from app.values import Build, Model
 
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One part: what was found, whether it is as it should be, and if not what to do."""
+    """One part: what was found, whether it is as it should be, and what to do if not, or soon."""
 
     name: str
     value: Any
@@ -70,7 +71,7 @@ def _checks(connection: Connection, files: IndexFiles, settings: Settings) -> It
     check_server(connection)
     yield Check("database", f"PostgreSQL {version}, {connection.engine.url.render_as_string()}")
     check_schema(connection)
-    yield Check("migration", schema_revision(connection))
+    yield _migration(schema_revision(connection))
     model = models.active(connection)
     if model is None:
         yield Check("model", None, False, "No model is recorded; run `lookalike init`.")
@@ -78,6 +79,15 @@ def _checks(connection: Connection, files: IndexFiles, settings: Settings) -> It
     yield Check("model", f"{model.name}, {model.dim} dimensions")
     embeddings = yield from _contents(connection, model)
     yield from _index(connection, model, embeddings, files, settings)
+
+
+def _migration(found: str | None) -> Check:
+    if found == SCHEMA_REVISION:
+        return Check("migration", found)
+    note = (
+        f"It still serves this version, which is written for {SCHEMA_REVISION}; update Lookalike."
+    )
+    return Check("migration", found, advice=note)
 
 
 def _contents(connection: Connection, model: Model) -> Generator[Check, None, int]:

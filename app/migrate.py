@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -17,16 +17,23 @@ from alembic.config import Config
 from sqlalchemy import Connection, Engine, text
 
 from app.catalog import WRITER_LOCK
-from app.database import check_server, schema_revision
-from app.errors import LookalikeError, SchemaMismatch
+from app.database import check_schema, check_server, schema_revision
+from app.errors import LockHeld, LookalikeError, SchemaMismatch
 from app.identity import identity_key
 from app.store import identities, stamps
+from app.tables import SCHEMA_REVISION
 
 WAIT_S = 0.2
 """Between two tries to get the lock."""
 
+TRIES = 40
+"""To get the locks of a migration or of `sql/`."""
+
+PAUSE_S = 3.0
+"""Between two of them."""
+
 BATCH = 2000
-"""Products whose identity keys are renewed in one transaction."""
+"""Rows that are written in one transaction, where all rows of a table may have to be."""
 
 _log = logging.getLogger("lookalike.migrate")
 
@@ -34,18 +41,25 @@ ROOT = Path(__file__).resolve().parent.parent
 LOCK = 7_305_804_001
 """Key of the advisory lock; any number that nothing else in the database uses."""
 
+_log = logging.getLogger(__name__)
+
 
 def migrate(engine: Engine) -> str:
-    """Upgrade to the newest migration and replay `sql/`; returns the revision reached."""
+    """Upgrade to the newest migration and replay `sql/`; returns the revision reached.
+
+    A database that is newer and still serves this code is left as it is. Raises SchemaMismatch for
+    one that does not, LockHeld when a lock cannot be had in many tries.
+    """
     with engine.connect() as connection:
         check_server(connection)
         connection.execute(text("SET statement_timeout = 0"))
         _lock(connection)
         try:
-            command.upgrade(_config(connection), "head")
-            _replay(connection)
-            _stamp_anew(connection)
-            _renew_keys(connection)
+            if not _newer(connection):
+                _patiently(connection, _upgrade)
+                _patiently(connection, _replay)
+                _stamp_anew(connection)
+                _renew_keys(connection)
             revision = schema_revision(connection)
             connection.commit()
         finally:
@@ -72,6 +86,37 @@ def _lock(connection: Connection) -> None:
     connection.commit()
 
 
+def _newer(connection: Connection) -> bool:
+    """Whether code that came after this one has migrated already; views are its own too then."""
+    newer = (schema_revision(connection) or "") > SCHEMA_REVISION
+    if newer:
+        check_schema(connection)
+    connection.commit()
+    return newer
+
+
+def _patiently(connection: Connection, step: Callable[[Connection], None]) -> None:
+    """Take a step, again and again where it cannot get a lock.
+
+    A step waits for a lock only briefly, because whoever comes after it waits behind it. What is
+    between two tries belongs to the searches.
+    """
+    for left in reversed(range(TRIES)):
+        try:
+            step(connection)
+            return
+        except LockHeld as exc:
+            connection.rollback()
+            if not left:
+                raise
+            _log.warning("%s %d more tries, one every %g s.", exc, left, PAUSE_S)
+            time.sleep(PAUSE_S)
+
+
+def _upgrade(connection: Connection) -> None:
+    command.upgrade(_config(connection), "head")
+
+
 def _config(connection: Connection) -> Config:
     """Alembic's configuration from pyproject.toml, on a connection that is already open."""
     pyproject = ROOT / "pyproject.toml"
@@ -87,6 +132,7 @@ def _config(connection: Connection) -> Config:
 
 def _replay(connection: Connection) -> None:
     """Run every file of `sql/` in the order of their names, all in one transaction."""
+    connection.execute(text("SET LOCAL lock_timeout = '2s'"))
     plain = connection.execution_options(no_parameters=True)
     with _warnings_logged(connection):
         for file in sorted((ROOT / "sql").glob("*.sql")):
@@ -113,7 +159,8 @@ def _log_warning(notice: psycopg.errors.Diagnostic) -> None:
 
 def _stamp_anew(connection: Connection) -> None:
     for stamp in stamps.STAMPS:
-        stamps.renew(connection, stamp)
+        while stamps.renew(connection, stamp, BATCH):
+            connection.commit()
         connection.commit()
 
 

@@ -19,6 +19,7 @@ from psycopg.pq import Conninfo
 from sqlalchemy import Engine
 
 from app import postgres
+from app.database import connection_parameters
 from app.errors import BadInput, LookalikeError
 
 TICK_S = 10.0
@@ -67,7 +68,7 @@ def output(program: str, *arguments: str) -> str:
 
 def _address(engine: Engine) -> tuple[str, dict[str, str]]:
     """The engine's address as libpq takes it, and the environment that holds the password."""
-    _, given = engine.dialect.create_connect_args(engine.url)
+    given = connection_parameters(engine)
     if shown := [name for name in SECRETS if name in given]:
         raise BadInput(
             f"The parameter {shown[0]} of the address would be seen by everybody on this machine. "

@@ -34,7 +34,7 @@ from sqlalchemy.dialects.postgresql import JSONB, TSVECTOR
 from sqlalchemy.dialects.postgresql.base import ischema_names
 from sqlalchemy.types import UserDefinedType
 
-SCHEMA_REVISION = "0007"
+SCHEMA_REVISION = "0008"
 """The migration this code is written for; a test compares it with the newest in `alembic/`."""
 
 WORDS = """to_tsvector('simple'::regconfig, regexp_replace(normalize(left(
@@ -364,3 +364,14 @@ ingest_reject = Table(
     Column("reason", Text, nullable=False),
     Index("ingest_reject_run_id_idx", "run_id"),
 )
+
+schema_serves = Table(
+    "schema_serves",
+    metadata,
+    Column(
+        "code_since", Text, primary_key=True,
+        comment="the migration that code is written for; raised by a migration that older code "
+        "cannot run on",
+    ),
+    comment="one row: the oldest code that runs on this database",
+)  # fmt: skip

@@ -9,20 +9,16 @@ from typing import Any
 import psycopg
 from sqlalchemy import Engine
 
+from app.database import connection_parameters
 from app.store.freshness import CHANNEL
 
 RETRY_S = 2.0
 """Between two attempts to connect."""
 
-CONNECT: dict[str, Any] = {
-    "autocommit": True,
-    "connect_timeout": 10,
-    "application_name": "lookalike worker",
-    # A host that vanished says nothing; without these it is missed after two hours.
-    "keepalives_idle": 30,
-    "keepalives_interval": 10,
-    "keepalives_count": 3,
-}
+# A host that vanished says nothing; without these it is missed after two hours.
+KEEPALIVES = {"keepalives_idle": "30", "keepalives_interval": "10", "keepalives_count": "3"}
+
+OWN: dict[str, Any] = {"autocommit": True, "fallback_application_name": "lookalike worker"}
 
 _log = logging.getLogger("lookalike.worker")
 
@@ -58,8 +54,8 @@ class Listener:
             self._connection = None
 
     def _connect(self) -> None:
-        words, named = self._engine.dialect.create_connect_args(self._engine.url)
-        self._connection = psycopg.connect(*words, **{**named, **CONNECT})
+        named = KEEPALIVES | connection_parameters(self._engine) | OWN
+        self._connection = psycopg.connect(**named)
         self._connection.execute(f"LISTEN {CHANNEL}")
         if self._lost:
             _log.info("listening for changes again")

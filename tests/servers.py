@@ -7,12 +7,16 @@ from __future__ import annotations
 
 import os
 import shutil
+import socket
+import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import psycopg
 
@@ -38,6 +42,60 @@ def standby_of(primary: Path, **options: str) -> Iterator[Path]:
         _base_backup(primary, home / "postgres")
         embedded_server.start(home, UNSYNCED | options)
         yield home
+
+
+PASSWORD = "hunter2@/:%# or so"
+USER = "shop keeper"
+
+
+@dataclass(frozen=True)
+class TcpServer:
+    """A server that is reached over TCP and asks for a password; USER is its superuser."""
+
+    port: int
+
+    def url(self, database: str = "postgres", password: str = PASSWORD, user: str = USER) -> str:
+        """An address with every odd character percent-encoded."""
+        who, secret = quote(user, safe=""), quote(password, safe="")
+        return f"postgresql://{who}:{secret}@127.0.0.1:{self.port}/{quote(database, safe='')}"
+
+
+@contextmanager
+def password_server() -> Iterator[TcpServer]:
+    """Made from the binaries of the embedded server, whose start lets their user reach them."""
+    folder = Path(tempfile.mkdtemp(prefix="lookalike-tcp-"))
+    (folder / "password").write_text(PASSWORD)
+    data, port = folder / "data", free_port()
+    lent: dict[str, Any] = {}
+    if os.geteuid() == 0:
+        server_user.make_server_user()
+        server_user.open_to_server_user(data, postgres.install())
+        lent = {"user": server_user.SERVER_USER, "group": server_user.SERVER_USER}
+        for path in (folder, folder / "password"):
+            shutil.chown(path, server_user.SERVER_USER)
+
+    def run(name: str, *words: str) -> None:
+        command = [postgres.binary(name), "-D", data, *words]
+        subprocess.run(command, cwd="/", stdout=subprocess.DEVNULL, check=True, **lent)
+
+    run("initdb", "-A", "scram-sha-256", "-U", USER, "--no-sync", "-E", "UTF8",
+        "--locale-provider=builtin", "--builtin-locale=C.UTF-8", "--locale=C",
+        f"--pwfile={folder}/password")  # fmt: skip
+    options = f"-c listen_addresses=127.0.0.1 -c port={port} -c unix_socket_directories={folder} -F"
+    run("pg_ctl", "-w", "-l", str(folder / "log"), "-o", options, "start")
+    try:
+        yield TcpServer(port)
+    finally:
+        run("pg_ctl", "-w", "-m", "immediate", "stop")
+        shutil.rmtree(folder)
+
+
+def free_port() -> int:
+    """A port of this machine that nobody listened on a moment ago."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
 
 
 @contextmanager

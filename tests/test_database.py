@@ -4,22 +4,21 @@ from __future__ import annotations
 
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 import psycopg
 import pytest
+from servers import PASSWORD, USER, TcpServer, password_server
 from sqlalchemy import Engine, text
 from sqlalchemy.exc import DBAPIError
 
-from app import embedded_server, postgres, server_user
+from app import embedded_server
 from app.config import Settings
 from app.database import check_schema, check_server, make_engine, schema_revision, snapshot
 from app.errors import (
@@ -32,8 +31,6 @@ from app.migrate import migrate
 from app.tables import SCHEMA_REVISION
 
 REPO = Path(__file__).resolve().parent.parent
-PASSWORD = "hunter2@/:%# or so"
-USER = "shop keeper"
 
 
 def program(name: str) -> str:
@@ -41,40 +38,10 @@ def program(name: str) -> str:
     return str(Path(sys.executable).with_name(name))
 
 
-@dataclass(frozen=True)
-class TcpServer:
-    """A server that is reached over TCP and asks for a password."""
-
-    port: int
-
-    def url(self, database: str = "postgres", password: str = PASSWORD) -> str:
-        user, secret = quote(USER, safe=""), quote(password, safe="")
-        return f"postgresql://{user}:{secret}@127.0.0.1:{self.port}/{database}"
-
-
 @pytest.fixture(scope="module")
-def tcp_server(server_home: Path) -> Iterator[TcpServer]:
-    """Made from the binaries of the embedded server, whose start lets their user reach them."""
-    del server_home
-    folder = Path(tempfile.mkdtemp(prefix="lookalike-tcp-"))
-    (folder / "password").write_text(PASSWORD)
-    data, port = folder / "data", free_port()
-    lent: dict[str, Any] = {}
-    if os.geteuid() == 0:
-        lent = {"user": server_user.SERVER_USER, "group": server_user.SERVER_USER}
-        for path in (folder, folder / "password"):
-            shutil.chown(path, server_user.SERVER_USER)
-
-    def run(name: str, *words: str) -> None:
-        command = [postgres.binary(name), "-D", data, *words]
-        subprocess.run(command, cwd="/", stdout=subprocess.DEVNULL, check=True, **lent)
-
-    run("initdb", "-A", "scram-sha-256", "-U", USER, "--no-sync", f"--pwfile={folder}/password")
-    options = f"-c listen_addresses=127.0.0.1 -c port={port} -c unix_socket_directories= -F"
-    run("pg_ctl", "-w", "-l", str(folder / "log"), "-o", options, "start")
-    yield TcpServer(port)
-    run("pg_ctl", "-w", "-m", "immediate", "stop")
-    shutil.rmtree(folder)
+def tcp_server() -> Iterator[TcpServer]:
+    with password_server() as server:
+        yield server
 
 
 @pytest.fixture
@@ -95,13 +62,6 @@ def engine_of() -> Iterator[Callable[..., Engine]]:
 def engine(engine_of: Callable[..., Engine], empty_url: str) -> Engine:
     """An engine of an empty database."""
     return engine_of(empty_url)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def execute(url: str, *statements: str) -> None:
@@ -353,6 +313,7 @@ def test_a_database_of_another_version_says_which_side_to_update(
     engine_of: Callable[..., Engine], database_url: str, revision: str, advice: str
 ) -> None:
     execute(database_url, f"UPDATE alembic_version SET version_num = '{revision}'")
+    execute(database_url, f"UPDATE schema_serves SET code_since = '{revision}'")
     with (
         engine_of(database_url).connect() as connection,
         pytest.raises(SchemaMismatch, match=f"{revision}.*{advice}"),

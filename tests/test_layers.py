@@ -24,7 +24,7 @@ ROWS = [
     app.liveness app.metrics_server app.overview app.index_life app.rebuilding
     app.backup app.restore app.integrity
     app.search app.catalog app.indexer app.evaluation app.health app.runs app.migrate
-    app.audit
+    app.audit app.roles
     app.pages app.calibrator app.judging app.facets
     app.quick app.allow_lists app.meanings app.tuning app.verdicts app.duplicates app.walking
     app.paths
@@ -37,7 +37,8 @@ ROWS = [
     app.worker_decision
     app.metrics
     app.postgres_client
-    app.database app.driver_errors app.embedded_server app.server_user app.postgres app.refusals
+    app.database app.address app.driver_errors app.embedded_server app.server_user app.postgres
+    app.refusals
     app.tables app.values app.config
     app.errors app
     """.strip().splitlines()

@@ -259,6 +259,7 @@ def test_a_database_of_another_version_is_told_apart(app: App, sql: psycopg.Conn
     with pytest.raises(SchemaMismatch, match="lookalike migrate"):
         app.catalog.model()
     sql.execute("UPDATE alembic_version SET version_num = '9999'")
+    sql.execute("UPDATE schema_serves SET code_since = '9999'")
     with pytest.raises(SchemaMismatch, match="newer"):
         app.catalog.model()
 

@@ -49,13 +49,26 @@ CREATE TRIGGER embedding_changed AFTER INSERT OR UPDATE OR DELETE ON embedding
 
 
 def upgrade() -> None:
-    op.execute("SET LOCAL lock_timeout = '10s'")
+    op.execute("SET LOCAL lock_timeout = '2s'")
     op.execute(TABLES)
     op.execute(NOTIFY)
 
 
 def downgrade() -> None:
-    op.execute("DROP TRIGGER embedding_changed ON embedding")
-    op.execute("DROP FUNCTION tell_embedding_changed()")
-    op.execute("DROP TABLE query_sample, index_chunk")
-    op.execute("ALTER TABLE index_build DROP COLUMN recall_at_50")
+    _in_turn(
+        "DROP TRIGGER IF EXISTS embedding_changed ON embedding",
+        "DROP FUNCTION IF EXISTS tell_embedding_changed()",
+        "DROP TABLE IF EXISTS query_sample",
+        "DROP TABLE IF EXISTS index_chunk",
+        "ALTER TABLE index_build DROP COLUMN IF EXISTS recall_at_50",
+    )
+
+
+def _in_turn(*parts: str) -> None:
+    """Each part in a transaction of its own: who holds one table and waits for the next can meet a
+    search that does so the other way round, and PostgreSQL would end one of the two."""
+    for part in parts:
+        op.execute("SET LOCAL lock_timeout = '2s'")
+        op.execute(part)
+        with op.get_context().autocommit_block():
+            pass

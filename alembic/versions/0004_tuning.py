@@ -29,12 +29,23 @@ COMMENT ON COLUMN tuning.figures IS 'milliseconds measured, by path and number o
 
 
 def upgrade() -> None:
-    op.execute("SET LOCAL lock_timeout = '10s'")
+    op.execute("SET LOCAL lock_timeout = '2s'")
     op.execute(TUNING)
     op.execute("ALTER TABLE index_build ADD COLUMN recall_filtered real")
 
 
 def downgrade() -> None:
-    op.execute("SET LOCAL lock_timeout = '10s'")
-    op.execute("ALTER TABLE index_build DROP COLUMN recall_filtered")
-    op.execute("DROP TABLE tuning")
+    _in_turn(
+        "ALTER TABLE index_build DROP COLUMN IF EXISTS recall_filtered",
+        "DROP TABLE IF EXISTS tuning",
+    )
+
+
+def _in_turn(*parts: str) -> None:
+    """Each part in a transaction of its own: who holds one table and waits for the next can meet a
+    search that does so the other way round, and PostgreSQL would end one of the two."""
+    for part in parts:
+        op.execute("SET LOCAL lock_timeout = '2s'")
+        op.execute(part)
+        with op.get_context().autocommit_block():
+            pass

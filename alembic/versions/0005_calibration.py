@@ -53,9 +53,10 @@ COMMENT ON COLUMN calibration.similar_others IS 'number of pairs of two categori
 
 
 def upgrade() -> None:
-    op.execute("SET LOCAL lock_timeout = '10s'")
+    op.execute("SET LOCAL lock_timeout = '2s'")
     op.execute(TABLES)
 
 
 def downgrade() -> None:
+    op.execute("SET LOCAL lock_timeout = '2s'")
     op.execute("DROP TABLE calibration")

@@ -33,10 +33,7 @@ ALTER TABLE {table} ENABLE ALWAYS TRIGGER {table}_stamp;
 
 
 def upgrade() -> None:
-    op.execute("SET LOCAL lock_timeout = '10s'")
-    op.execute(FUNCTION)
-    for table in TABLES:
-        op.execute(STAMPED.format(table=table))
+    _in_turn(FUNCTION, *(STAMPED.format(table=table) for table in TABLES))
     with op.get_context().autocommit_block():
         for table in TABLES:  # what an interrupted try left is of no use
             op.execute(f"DROP INDEX CONCURRENTLY IF EXISTS {table}_changed_in_idx")
@@ -44,8 +41,18 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    op.execute("SET LOCAL lock_timeout = '10s'")
-    for table in TABLES:
-        op.execute(f"DROP TRIGGER {table}_stamp ON {table}")
-        op.execute(f"ALTER TABLE {table} DROP COLUMN changed_in")
-    op.execute("DROP FUNCTION stamp_row()")
+    _in_turn(
+        *(f"DROP TRIGGER IF EXISTS {table}_stamp ON {table}" for table in TABLES),
+        *(f"ALTER TABLE {table} DROP COLUMN IF EXISTS changed_in" for table in TABLES),
+        "DROP FUNCTION IF EXISTS stamp_row()",
+    )
+
+
+def _in_turn(*parts: str) -> None:
+    """Each part in a transaction of its own: who holds one table and waits for the next can meet a
+    search that does so the other way round, and PostgreSQL would end one of the two."""
+    for part in parts:
+        op.execute("SET LOCAL lock_timeout = '2s'")
+        op.execute(part)
+        with op.get_context().autocommit_block():
+            pass

@@ -41,11 +41,11 @@ COMMENT ON COLUMN model_change.forced IS
 
 
 def upgrade() -> None:
-    op.execute("SET LOCAL lock_timeout = '10s'")
+    op.execute("SET LOCAL lock_timeout = '2s'")
     op.execute(TABLES)
 
 
 def downgrade() -> None:
-    op.execute("SET LOCAL lock_timeout = '10s'")
+    op.execute("SET LOCAL lock_timeout = '2s'")
     op.execute("DROP TABLE model_change")
     op.execute("ALTER TABLE model DROP COLUMN maintained, DROP COLUMN source")

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import os
+
 import click
 
-from app import embedded_server
+from app import address, embedded_server
 from app.bootstrap import App
 from app.cli.output import note
 from app.config import Settings
 from app.database import database_url
+from app.roles import make, script
+
+MIGRATOR, SERVER = "MIGRATOR_PASSWORD", "SERVER_PASSWORD"
+"""Variables that hold passwords: everybody on a machine can read the words of a command."""
 
 
 @click.command()
@@ -39,9 +45,34 @@ def db() -> None:
 
 
 @db.command()
-def url() -> None:
-    """Print the address of the database, as psql accepts it."""
-    click.echo(database_url(Settings()))
+@click.option("--with-password", is_flag=True, help="Print the password that is in it, too.")
+def url(with_password: bool) -> None:
+    """Print the address of the database, as psql accepts it; a password in it is left out.
+
+    Everybody on a machine can read the arguments of a command. psql takes the password from
+    PGPASSWORD or its password file.
+    """
+    found = database_url(Settings())
+    click.echo(address.for_psql(found) if with_password else address.without_password(found))
+
+
+@db.command()
+@click.option("--migrator", required=True, help="The role that migrates and owns the tables.")
+@click.option("--server", required=True, help="The role that searches, loads and builds.")
+@click.option("--apply", is_flag=True, help="Run the script here, as the user of the address.")
+def roles(migrator: str, server: str, apply: bool) -> None:
+    """Print the script that makes a role to migrate and a role to serve.
+
+    With --apply it is run, as a superuser; it may run again at any time. The passwords are taken
+    from the variables MIGRATOR_PASSWORD and SERVER_PASSWORD, where they are set.
+    """
+    if not apply:
+        click.echo(script(migrator, server), nl=False)
+        return
+    found = {migrator: os.environ.get(MIGRATOR), server: os.environ.get(SERVER)}
+    with App() as app:
+        make(app.engine, migrator, server, {name: word for name, word in found.items() if word})
+    note(f"{migrator} migrates and {server} serves.")
 
 
 @db.command()

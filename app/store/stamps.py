@@ -9,11 +9,12 @@ from sqlalchemy import Connection, text
 
 @dataclass(frozen=True, slots=True)
 class Stamp:
-    """A table whose rows are stamped by a function; `column` is any of it, and `names` the one by
-    which people know a row."""
+    """A table whose rows are stamped by a function; `key` names a row, `column` is any other of
+    it, and `names` the one by which people know a row."""
 
     table: str
     function: str
+    key: str
     column: str
     names: str
 
@@ -23,9 +24,9 @@ class Stamp:
 
 
 STAMPS = (
-    Stamp("embedding", "stamp_embedding", "vec", "picture_id"),
-    Stamp("product", "stamp_row", "sku", "sku"),
-    Stamp("product_picture", "stamp_row", "position", "uri"),
+    Stamp("embedding", "stamp_embedding", "picture_id, model_id", "vec", "picture_id"),
+    Stamp("product", "stamp_row", "id", "sku", "sku"),
+    Stamp("product_picture", "stamp_row", "product_id, picture_id", "position", "uri"),
 )
 EMBEDDING = STAMPS[0]
 
@@ -70,11 +71,13 @@ def switch_on(connection: Connection, stamp: Stamp) -> None:
         connection.execute(text(statement))
 
 
-def renew(connection: Connection, stamp: Stamp) -> None:
-    """Rewrite rows whose stamp lies in this cluster's future, as a dump restored elsewhere has.
+def renew(connection: Connection, stamp: Stamp, limit: int) -> int:
+    """Rewrite up to `limit` rows whose stamp lies in this cluster's future, as a dump restored
+    elsewhere has; returns how many there were.
 
-    The trigger gives every written row the number of the writing transaction.
+    The trigger gives every written row the number of the writing transaction. The B-tree on the
+    stamp finds the rows, so a table without any costs nothing.
     """
-    connection.execute(
-        text(f"UPDATE {stamp.table} SET {stamp.column} = {stamp.column} WHERE {AHEAD}")
-    )
+    sql = f"""UPDATE {stamp.table} SET {stamp.column} = {stamp.column} WHERE ({stamp.key}) IN (
+        SELECT {stamp.key} FROM {stamp.table} WHERE {AHEAD} LIMIT :limit)"""
+    return connection.execute(text(sql), {"limit": limit}).rowcount

@@ -1,0 +1,76 @@
+"""The roles of a server that others use too: who migrates, and who serves without DDL."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import cast
+
+import psycopg
+from psycopg import sql
+from sqlalchemy import Engine
+
+from app.driver_errors import driver_errors
+from app.errors import BadInput
+from app.store import roles
+
+LONGEST = 63
+"""Bytes of a name that PostgreSQL keeps."""
+
+HEAD = """\
+-- Lookalike's roles in this database: one migrates and owns the tables, one serves and cannot
+-- change what tables are. A superuser runs this with psql in the catalogue's database. It may run
+-- again at any time, and does once more after the first `lookalike migrate`.
+-- Passwords are not in it: \\password sets them in psql.
+"""
+
+
+def script(migrator: str, server: str) -> str:
+    """The statements that make both roles, for a DBA to read and run. Raises BadInput for names
+    that PostgreSQL would not keep as they are."""
+    return HEAD + "".join(f"\n{step.strip()};\n" for step in _steps(migrator, server))
+
+
+def make(engine: Engine, migrator: str, server: str, passwords: Mapping[str, str]) -> None:
+    """Run that script as the user of the engine, and set the passwords, by role name.
+
+    The server gets hashes of them, so they are in no log. Raises BadInput, DatabaseUnavailable and
+    DatabaseUnsuitable.
+    """
+    steps = _steps(migrator, server)
+    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as opened:
+        connection = cast(psycopg.Connection, opened.connection.driver_connection)
+        with driver_errors(), _refusals():
+            for step in steps:
+                connection.execute(step.encode())
+            for name, password in passwords.items():
+                _set_password(connection, name, password)
+
+
+@contextmanager
+def _refusals() -> Iterator[None]:
+    """What PostgreSQL has against a name, such as one that it keeps for itself."""
+    try:
+        yield
+    except psycopg.errors.ReservedName as exc:
+        said = str(exc).strip()
+        raise BadInput(f"PostgreSQL does not take this name for a role: {said}.") from exc
+
+
+def _steps(migrator: str, server: str) -> list[str]:
+    for name in (migrator, server):
+        if not name or "\0" in name or len(name.encode(errors="surrogatepass")) > LONGEST:
+            raise BadInput(f"A role has a name of 1 to {LONGEST} bytes; {name[:80]!r} is none.")
+    if migrator == server:
+        raise BadInput("The role that migrates and the one that serves need two names.")
+    names = sql.SQL(roles.NAMES).format(sql.Literal(migrator), sql.Literal(server))
+    return [names.as_string(None), *roles.STEPS]
+
+
+def _set_password(connection: psycopg.Connection, role: str, password: str) -> None:
+    hashed = connection.pgconn.encrypt_password(
+        password.encode(), role.encode(), b"scram-sha-256"
+    ).decode()
+    connection.execute(
+        sql.SQL("ALTER ROLE {} PASSWORD {}").format(sql.Identifier(role), sql.Literal(hashed))
+    )

@@ -1,0 +1,91 @@
+"""SQL of the roles: one that owns and migrates, one that serves and cannot change what tables are.
+
+It names no role itself: names are settings of the session, so that none of them is ever code.
+"""
+
+from __future__ import annotations
+
+NAMES = (
+    "SELECT set_config('lookalike.migrator', {}, false), set_config('lookalike.server', {}, false)"
+)
+
+MAKE = """
+DO $$
+DECLARE
+    name text;
+BEGIN
+    FOREACH name IN ARRAY ARRAY[current_setting('lookalike.migrator'),
+                                current_setting('lookalike.server')] LOOP
+        IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = name) THEN
+            EXECUTE format('CREATE ROLE %I LOGIN', name);
+        END IF;
+    END LOOP;
+END $$"""
+
+EXTENSION = "CREATE EXTENSION IF NOT EXISTS vector"
+
+SCHEMAS = """
+DO $$
+DECLARE
+    migrator text := quote_ident(current_setting('lookalike.migrator'));
+    server text := quote_ident(current_setting('lookalike.server'));
+    database text := quote_ident(current_database());
+BEGIN
+    EXECUTE format('GRANT CONNECT, TEMPORARY, CREATE ON DATABASE %s TO %s', database, migrator);
+    EXECUTE format('GRANT CONNECT, TEMPORARY ON DATABASE %s TO %s', database, server);
+    EXECUTE format('REVOKE CREATE ON DATABASE %s FROM %s', database, server);
+    EXECUTE format('GRANT USAGE, CREATE ON SCHEMA public TO %s', migrator);
+    EXECUTE format('GRANT USAGE ON SCHEMA public TO %s', server);
+    EXECUTE format('REVOKE CREATE ON SCHEMA public FROM PUBLIC, %s', server);
+END $$"""
+
+OWN = """
+DO $$
+DECLARE
+    migrator text := current_setting('lookalike.migrator');
+    change text;
+BEGIN
+    -- A transaction each, and none waits long: searches go on.
+    FOR change IN
+        SELECT format('ALTER SCHEMA %I OWNER TO %I', nspname, migrator)
+        FROM pg_namespace
+        WHERE nspname = 'analytics' AND nspowner <> quote_ident(migrator)::regrole
+      UNION ALL
+        SELECT format('ALTER TABLE %s OWNER TO %I', c.oid::regclass, migrator)
+        FROM pg_class AS c
+        WHERE c.relnamespace IN ('public'::regnamespace, to_regnamespace('analytics'))
+            AND c.relkind IN ('r', 'p', 'v', 'm') AND c.relowner <> quote_ident(migrator)::regrole
+            AND NOT EXISTS (SELECT FROM pg_depend WHERE objid = c.oid AND deptype = 'e')
+      UNION ALL
+        SELECT format('ALTER ROUTINE %s OWNER TO %I', p.oid::regprocedure, migrator)
+        FROM pg_proc AS p
+        WHERE p.pronamespace IN ('public'::regnamespace, to_regnamespace('analytics'))
+            AND p.proowner <> quote_ident(migrator)::regrole
+            AND NOT EXISTS (SELECT FROM pg_depend WHERE objid = p.oid AND deptype = 'e')
+    LOOP
+        COMMIT;
+        SET LOCAL lock_timeout = '2s';
+        EXECUTE change;
+    END LOOP;
+END $$"""
+
+SERVE = """
+DO $$
+DECLARE
+    migrator text := quote_ident(current_setting('lookalike.migrator'));
+    server text := quote_ident(current_setting('lookalike.server'));
+    kept regclass;
+BEGIN
+    EXECUTE format('ALTER DEFAULT PRIVILEGES FOR ROLE %s IN SCHEMA public'
+        ' GRANT SELECT, INSERT, UPDATE, DELETE ON TABLES TO %s', migrator, server);
+    EXECUTE format('GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO %s',
+        server);
+    -- Migrations write these two; they are there after the first `lookalike migrate`.
+    FOREACH kept IN ARRAY ARRAY[to_regclass('alembic_version'), to_regclass('schema_serves')] LOOP
+        CONTINUE WHEN kept IS NULL;
+        EXECUTE format('REVOKE INSERT, UPDATE, DELETE ON %s FROM %s', kept, server);
+    END LOOP;
+END $$"""
+
+STEPS = (MAKE, EXTENSION, SCHEMAS, OWN, SERVE)
+"""In this order; each may run again."""
