@@ -6,12 +6,15 @@ PostgreSQL whether it may still be used and what changed since it was read.
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import threading
+import time
 from collections import OrderedDict
-from collections.abc import Hashable
+from dataclasses import dataclass
+from math import inf
 
-from sqlalchemy import Engine
+from sqlalchemy import Engine, text
 from sqlalchemy.exc import SQLAlchemyError
 
 from app.errors import LookalikeError
@@ -23,8 +26,27 @@ MOST_BYTES = 64 << 20
 """Memory of all lists; a bitmap takes a byte for eight pictures."""
 
 MOST_FILTERS = 1000
+READ_S = 2.0
+"""A list that takes longer to read is given up."""
+
+USEFUL_S = 5.0
+REST_S = 60.0
+"""Where a list cannot be had, or was of no use so soon, none is read for a while."""
 
 _log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class _Kept:
+    """What is known of a filter; monotonic seconds."""
+
+    listed: AllowList | None = None
+    read_at: float = -inf
+    not_before: float = -inf
+
+    @property
+    def nbytes(self) -> int:
+        return self.listed.only.nbytes if self.listed else 0
 
 
 class AllowLists:
@@ -33,47 +55,71 @@ class AllowLists:
     def __init__(self, engine: Engine, most_bytes: int = MOST_BYTES) -> None:
         self._engine = engine
         self._most_bytes = most_bytes
-        self._lists: OrderedDict[Hashable, AllowList | None] = OrderedDict()
+        self._kept: OrderedDict[bytes, _Kept] = OrderedDict()
+        self._bytes = 0
         self._lock = threading.Lock()
 
+    @property
+    def nbytes(self) -> int:
+        """Memory that the lists take."""
+        return self._bytes
+
+    def __len__(self) -> int:
+        """How many filters are known."""
+        return len(self._kept)
+
     def of(self, filter_: Passing) -> AllowList | None:
-        """The list of a filter that was asked for before; None the first time.
+        """The list of a filter that was asked for before; None the first time, and where none can
+        be had.
 
         A list takes as long to read as a search without one.
         """
         key = _key(filter_)
         with self._lock:
-            known = key in self._lists
-            found = self._lists.setdefault(key, None)
-            self._lists.move_to_end(key)
-            self._trim()
-        if not known or found is not None:
-            return found
-        try:
-            with self._engine.connect() as connection:
-                found = allow_lists.read(connection, filter_)
-        except (LookalikeError, SQLAlchemyError) as exc:
-            _log.debug("the pictures that pass could not be read: %s", exc)
-            return None  # the search without a list says what is wrong
+            kept = self._kept.get(key)
+            if kept is None:
+                self._keep(key, _Kept())
+                return None
+            self._kept.move_to_end(key)
+            if kept.listed is not None or time.monotonic() < kept.not_before:
+                return kept.listed
+        found = self._read(filter_)
+        now = time.monotonic()
         with self._lock:
-            self._lists[key] = found
-            self._trim()
+            self._keep(key, _Kept(found, now, now + REST_S if found is None else -inf))
         return found
 
     def forget(self, filter_: Passing) -> None:
-        """Drop a list that may not be used any more; the next search reads it anew."""
+        """Drop a list that may not be used any more; a search to come reads it anew."""
+        key, now = _key(filter_), time.monotonic()
         with self._lock:
-            if _key(filter_) in self._lists:
-                self._lists[_key(filter_)] = None
+            kept = self._kept.get(key)
+            if kept is not None and kept.listed is not None:
+                soon = now - kept.read_at < USEFUL_S
+                self._keep(key, _Kept(None, kept.read_at, now + REST_S if soon else -inf))
 
-    def _trim(self) -> None:
-        sizes = {key: found.only.nbytes for key, found in self._lists.items() if found}
-        while len(self._lists) > MOST_FILTERS or (
-            sum(sizes.values()) > self._most_bytes and len(self._lists) > 1
+    def _read(self, filter_: Passing) -> AllowList | None:
+        try:
+            with self._engine.connect() as connection:
+                limit = text("SELECT set_config('statement_timeout', :ms, true)")
+                connection.execute(limit, {"ms": str(int(READ_S * 1000))})
+                return allow_lists.read(connection, filter_)
+        except (LookalikeError, SQLAlchemyError) as exc:
+            _log.debug("the pictures that pass could not be read: %s", exc)
+            return None  # the search without a list says what is wrong
+
+    def _keep(self, key: bytes, kept: _Kept) -> None:
+        before = self._kept.get(key)
+        self._bytes += kept.nbytes - (before.nbytes if before else 0)
+        self._kept[key] = kept
+        self._kept.move_to_end(key)
+        while len(self._kept) > MOST_FILTERS or (
+            self._bytes > self._most_bytes and len(self._kept) > 1
         ):
-            key, _ = self._lists.popitem(last=False)
-            sizes.pop(key, None)
+            self._bytes -= self._kept.popitem(last=False)[1].nbytes
 
 
-def _key(filter_: Passing) -> Hashable:
-    return filter_.condition, repr(sorted(filter_.values.items()))
+def _key(filter_: Passing) -> bytes:
+    """Short, whatever a filter names: a set of skus may be long."""
+    said = repr((filter_.condition, sorted(filter_.values.items())))
+    return hashlib.blake2b(said.encode("utf-8", "surrogatepass")).digest()

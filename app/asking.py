@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Container, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol
@@ -12,14 +12,8 @@ from PIL import Image
 
 from app.encoders import Encoder
 from app.errors import BadInput, NoWords
-from app.filters import check_text
-from app.values import Query, Region, Vector
-
-SMALLEST = 0.02
-"""Least share of a side that a region of a picture may have."""
-
-LONGEST = 1000
-"""Characters of words; a text tower reads about three hundred of them."""
+from app.memory import Memory, Part
+from app.values import Query, Vector
 
 
 class Decoder(Protocol):
@@ -32,6 +26,18 @@ class Clock(Protocol):
     """Times the stages of a search."""
 
     def stage(self, name: str) -> AbstractContextManager[None]: ...
+
+
+class Encoders(Protocol):
+    """Where encoders come from."""
+
+    def active(self) -> Encoder: ...
+
+    def of(self, model_id: int) -> Encoder: ...
+
+    def renew(self) -> None: ...
+
+    def look_ahead(self) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,19 +77,18 @@ class Encoded:
 
 
 class QueryEncoder:
-    """Encodes queries with the encoder of the active model, loaded when first needed.
+    """Encodes queries with the encoder of the active model, loaded when first needed, or of the
+    model that a query names.
 
     `decoder` reads pictures the operator vouches for and `strange_decoder` those of anybody.
     """
 
-    def __init__(
-        self, encoder: Callable[[], Encoder], decoder: Decoder, strange_decoder: Decoder
-    ) -> None:
-        self._encoder = encoder
+    def __init__(self, encoders: Encoders, decoder: Decoder, strange_decoder: Decoder) -> None:
+        self._encoders = encoders
         self._decoders = {False: decoder, True: strange_decoder}
 
-    def encode(self, query: Query, clock: Clock) -> Encoded:
-        """The vectors of a query's parts.
+    def encode(self, query: Query, clock: Clock, memory: Memory | None = None) -> Encoded:
+        """The vectors of a query's parts; pictures in `memory` are not encoded again.
 
         Raises BadImage, BadInput, and NoWords where words are to go through a model without a
         text tower.
@@ -93,59 +98,34 @@ class QueryEncoder:
         if query.words and query.words_by == "catalogue" and not _others(query):
             return Encoded()
         with clock.stage("load"):
-            encoder = self._encoder()
+            if query.model_id is None:
+                encoder = self._encoders.active()
+                self._encoders.look_ahead()
+            else:
+                encoder = self._encoders.of(query.model_id)
         if query.words_by == "model" or query.without_words:
             _need_words(encoder)
+        memory, made = memory or Memory(), encoder.fingerprint
+        known = memory.known(_parts(query), made)
         with clock.stage("decode"):
-            shown = self._decode(query, encoder)
+            opened = self._opened(query, encoder, known)
         with clock.stage("encode"):
-            return _encoded(query, encoder, shown)
+            vectors = encoder.encode_pictures(list(opened.values())) if opened else ()
+            new = dict(zip(opened, vectors, strict=True))
+            memory.learn(new, made)
+            return _encoded(query, encoder, known | new)
 
-    def _decode(self, query: Query, encoder: Encoder) -> list[Image.Image]:
-        """All pictures of a query: those it shows, then those it should not be like."""
+    def renew(self) -> None:
+        """Learn which model is the active one now."""
+        self._encoders.renew()
+
+    def _opened(
+        self, query: Query, encoder: Encoder, known: Container[Part]
+    ) -> dict[Part, Image.Image]:
+        """The pictures of a query whose vectors are not known."""
         decode = self._decoders[query.stranger]
-        found = []
-        for place, data in enumerate((*_pictures(query), *query.without_pictures)):
-            region = query.region if place == 0 and query.picture is not None else None
-            found.append(_part(data, region, decode, encoder.input_side))
-        return found
-
-
-def check(query: Query) -> None:
-    """Raise BadInput for a query that asks nothing, or things that do not go together."""
-    if query.vector is not None and (_pictures(query) or query.sku or query.words):
-        raise BadInput("A vector is searched alone; give pictures, a sku and words without it.")
-    if query.sku is not None and _pictures(query):
-        raise BadInput("A search takes pictures or a sku, not both.")
-    given = (*_pictures(query), query.sku, query.words, query.vector)
-    if all(part is None for part in given):
-        raise BadInput("A search takes at least one of: a picture, a sku, words, a vector.")
-    for words in (query.words, query.without_words):
-        if words is not None and len(words) > LONGEST:
-            raise BadInput(f"The text has {len(words)} characters; use at most {LONGEST}.")
-    if query.words is not None and not query.words.strip():
-        raise BadInput("There are no words to search for.")
-    for name, weight in (("words", query.words_weight), ("without", query.without_weight)):
-        if not 0 <= weight <= 1:
-            raise BadInput(f"The weight of {name} is {weight}; it lies between 0 and 1.")
-    for name, distance in (("query", query.near_query), ("match", query.near_match)):
-        if distance is not None and not 0 <= distance <= 2:
-            raise BadInput(f"The distance to the {name} is {distance}; it lies between 0 and 2.")
-    for words in (query.sku, query.words, query.without_words, *query.shown):
-        check_text("text", words or "")
-    if query.region is not None:
-        _check_region(query)
-
-
-def _check_region(query: Query) -> None:
-    assert query.region is not None
-    left, top, right, bottom = query.region
-    inside = 0 <= left < right <= 1 and 0 <= top < bottom <= 1
-    if query.picture is None or not inside or min(right - left, bottom - top) < SMALLEST:
-        raise BadInput(
-            f"The region {query.region} is no part of a picture: give left, top, right and bottom "
-            f"as shares between 0 and 1, at least {SMALLEST} apart, with a picture."
-        )
+        parts = [part for part in _parts(query) if part not in known]
+        return {part: _cropped(part, decode, encoder.input_side) for part in parts}
 
 
 def _pictures(query: Query) -> tuple[bytes, ...]:
@@ -167,33 +147,42 @@ def _need_words(encoder: Encoder) -> None:
         )
 
 
-def _part(data: bytes, region: Region | None, decode: Decoder, side: int | None) -> Image.Image:
+def _parts(query: Query) -> list[Part]:
+    """All pictures of a query: those it shows, then those it should not be like."""
+    first = [] if query.picture is None else [Part(query.picture, query.region)]
+    return first + [Part(data) for data in (*query.more_pictures, *query.without_pictures)]
+
+
+def _cropped(part: Part, decode: Decoder, side: int | None) -> Image.Image:
     """A picture or the region of it, decoded no smaller than the encoder needs."""
-    if region is None:
-        return decode(data, at_least=side)
-    left, top, right, bottom = region
+    if part.region is None:
+        return decode(part.data, at_least=side)
+    left, top, right, bottom = part.region
     narrowest = min(right - left, bottom - top)
-    picture = decode(data, at_least=None if side is None else int(side / narrowest) + 1)
+    picture = decode(part.data, at_least=None if side is None else int(side / narrowest) + 1)
     width, height = picture.size
     edges = (int(left * width), int(top * height), round(right * width), round(bottom * height))
     return picture.crop((*edges[:2], max(edges[2], edges[0] + 1), max(edges[3], edges[1] + 1)))
 
 
-def _encoded(query: Query, encoder: Encoder, shown: list[Image.Image]) -> Encoded:
-    vectors = tuple(encoder.encode_pictures(shown)) if shown else ()
+def _encoded(query: Query, encoder: Encoder, vectors: Mapping[Part, Vector]) -> Encoded:
+    found = tuple(vectors[part] for part in _parts(query))
     count = len(_pictures(query))
-    without = vectors[count:]
+    without = found[count:]
     if query.without_words:
         without += (encoder.encode_words([query.without_words])[0],)
     words = None
     if query.words and encoder.reads_words and query.words_by != "catalogue":
         words = encoder.encode_words([query.words])[0]
-    return Encoded(encoder.fingerprint, vectors[:count], words, without)
+    return Encoded(encoder.fingerprint, found[:count], words, without)
 
 
 def _unit(vector: Vector) -> Vector:
-    length = float(np.linalg.norm(vector))
+    # In double precision, where the order of a sum makes no difference to what is left of it: SQL
+    # (analytics._rounded) then comes to the same float16 values.
+    wide = vector.astype(np.float64)
+    length = float(np.linalg.norm(wide))
     if length < 1e-6:
         raise BadInput("What is asked for and what it should not be cancel each other out.")
-    found: Vector = (vector / np.float32(length)).astype(np.float32)
+    found: Vector = (wide / length).astype(np.float32)
     return found

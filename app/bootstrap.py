@@ -16,18 +16,21 @@ from app.catalog import CatalogService
 from app.config import Settings
 from app.database import make_engine, make_quick_engine
 from app.encoders import AUTO, Choice, Encoder, choose_encoder
-from app.errors import ModelMismatch, ModelUnavailable
+from app.facets import FacetService
 from app.images import ImageLimits, decode
 from app.index_files import IndexFiles
 from app.indexer import Indexer
+from app.lifecycle import Lifecycle
+from app.loaded import LoadedEncoders, mismatch
 from app.meanings import Meanings
 from app.metrics import SearchMetrics
 from app.quick import QuickSearch
+from app.rebuilding import Rebuilding
 from app.sampling import QuerySampler
 from app.sandbox import PictureSandbox
 from app.search import SearchService
 from app.store import models
-from app.values import Model
+from ingest.web import WebPictures
 
 T = TypeVar("T")
 
@@ -62,8 +65,6 @@ class App:
         self.settings = settings or Settings()
         self._choose = choose
         self._making = threading.RLock()  # a service is made of others
-        self._lock = threading.Lock()
-        self._loaded: Encoder | None = None
 
     def __enter__(self) -> App:
         return self
@@ -108,8 +109,16 @@ class App:
         return CatalogService(self.engine)
 
     @_Once
+    def facets(self) -> FacetService:
+        return FacetService(self.engine)
+
+    @_Once
     def indexer(self) -> Indexer:
         return Indexer(self.engine, self.files, self.settings)
+
+    @_Once
+    def rebuilding(self) -> Rebuilding:
+        return Rebuilding(self.indexer)
 
     @_Once
     def metrics(self) -> SearchMetrics:
@@ -120,10 +129,17 @@ class App:
         return QuerySampler(self.engine)
 
     @_Once
+    def web(self) -> WebPictures:
+        settings = self.settings
+        return WebPictures(
+            max_bytes=settings.max_image_bytes, allow_private=settings.private_addresses
+        )
+
+    @_Once
     def search(self) -> SearchService:
         return SearchService(
             self.engine,
-            QueryEncoder(self.encoder, self._decode, self._decode_strange),
+            QueryEncoder(self.encoders, self._decode, self._decode_strange),
             self.files,
             self.settings,
             quick=QuickSearch(
@@ -134,16 +150,21 @@ class App:
             observe=self.metrics.searched,
         )
 
+    @_Once
+    def encoders(self) -> LoadedEncoders:
+        return LoadedEncoders(self.engine, self.settings, self._choose)
+
+    @_Once
+    def lifecycle(self) -> Lifecycle:
+        return Lifecycle(self.engine, self.files, self._choose)
+
     def encoder(self) -> Encoder:
         """The encoder of the active model, loaded once.
 
         Raises NoModel, ModelUnavailable, and ModelMismatch when LOOKALIKE_MODEL or the installed
         weights are not what the table was filled with.
         """
-        with self._lock:
-            if self._loaded is None:
-                self._loaded = self._load(self.catalog.model())
-            return self._loaded
+        return self.encoders.active()
 
     def initialise(self) -> str:
         """Migrate, and record the model if none is recorded; returns a sentence about the model.
@@ -157,7 +178,7 @@ class App:
             recorded = models.active(connection)
         if recorded is not None:
             if self.settings.model != AUTO:
-                self._load(recorded)
+                self.encoders.active()
             return f"The model of this database is {recorded.name}, as recorded before."
         choice = self._choose(self.settings.model, revision=self.settings.model_revision)
         self._record(choice.encoder)
@@ -177,31 +198,5 @@ class App:
             models.activate_first(connection, model.id)
             active = models.active(connection)
             if active is not None and active.id != model.id:
-                raise _mismatch(active, encoder)  # inside, so that nothing of it stays
-        with self._lock:
-            self._loaded = encoder
-
-    def _load(self, model: Model) -> Encoder:
-        asked = self.settings.model
-        name = model.name if asked == AUTO else asked
-        try:
-            encoder = self._choose(name, revision=self.settings.model_revision).encoder
-        except ModelUnavailable as exc:
-            if name == model.name:
-                raise
-            raise ModelMismatch(
-                f"This database was filled with the model {model.name}; {name} was asked for, and "
-                f"cannot be loaded either. Set LOOKALIKE_MODEL to {model.name}. ({exc})"
-            ) from exc
-        if encoder.fingerprint != model.fingerprint:
-            raise _mismatch(model, encoder)
-        return encoder
-
-
-def _mismatch(model: Model, encoder: Encoder) -> ModelMismatch:
-    return ModelMismatch(
-        f"This database was filled with the model {model.name} (revision {model.revision}, "
-        f"fingerprint {model.fingerprint[:12]}), but {encoder.name} (revision {encoder.revision}, "
-        f"fingerprint {encoder.fingerprint[:12]}) was loaded. Their vectors cannot be compared. "
-        f"Set LOOKALIKE_MODEL to {model.name}, or use another database for {encoder.name}."
-    )
+                raise mismatch(active, encoder)  # inside, so that nothing of it stays
+        self.encoders.take(model, encoder)

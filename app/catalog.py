@@ -13,11 +13,11 @@ from enum import StrEnum
 
 from sqlalchemy import Connection, Engine, text
 
-from app.database import check_schema
+from app.database import check_schema, snapshot
 from app.errors import LookalikeError, ModelMismatch, NoModel, UnknownProduct
 from app.filters import check_text
-from app.store import freshness, models, pictures, products
-from app.values import Model, PictureData, PictureRef, Product, Vector
+from app.store import freshness, models, one_product, pictures, products
+from app.values import Model, PictureData, PictureRef, Product, ProductDetails, Vector
 
 WRITER_LOCK = 7_305_804_003
 """Key of the advisory lock that writers of the catalogue take in turn."""
@@ -25,6 +25,10 @@ WRITER_LOCK = 7_305_804_003
 
 class PicturesMissing(LookalikeError):
     """Pictures that were stored a moment ago are gone; bring their bytes again."""
+
+
+class ModelsChanged(ModelMismatch):
+    """Other models than a moment ago are kept up to date; encode the pictures again."""
 
 
 class Change(StrEnum):
@@ -47,12 +51,14 @@ class Entry:
 class Batch:
     """Entries to write together, with the pictures and vectors that are not stored yet.
 
-    `pictures` and `vectors` go by sha256; a vector is unit, shape (dim,), float32.
+    `pictures` and `vectors` go by sha256; a vector is unit, shape (dim,), float32. `beside` has the
+    vectors of new pictures under each other model (id) that is kept up to date.
     """
 
     entries: Sequence[Entry]
     pictures: Mapping[bytes, PictureData] = field(default_factory=dict)
     vectors: Mapping[bytes, Vector] = field(default_factory=dict)
+    beside: Mapping[int, Mapping[bytes, Vector]] = field(default_factory=dict)
 
 
 class CatalogService:
@@ -67,6 +73,24 @@ class CatalogService:
             check_schema(connection)
             return _active(connection)
 
+    def product(self, sku: str) -> ProductDetails:
+        """Everything the catalogue holds of a product, with its pictures, from one snapshot.
+
+        Raises BadInput for a sku that is no text, UnknownProduct and DatabaseUnavailable.
+        """
+        check_text("sku", sku)
+        with snapshot(self._engine) as connection:
+            return one_product.details(connection, sku)
+
+    def models(self) -> list[Model]:
+        """The models that new pictures get embeddings under, the active one first.
+
+        Raises NoModel, SchemaMismatch.
+        """
+        with self._engine.connect() as connection:
+            check_schema(connection)
+            return [_active(connection), *models.maintained(connection)[1:]]
+
     def known(self, sha256s: Sequence[bytes], model: Model) -> dict[bytes, bool]:
         """The pictures that are stored, of these; True where the model has an embedding of it."""
         with self._engine.connect() as connection:
@@ -78,17 +102,22 @@ class CatalogService:
         An entry equal to what is stored is not touched. Afterwards every picture of the entries has
         an embedding, and pictures that no product shows any more are swept. Raises PicturesMissing
         when the batch brings no bytes or vector of a picture that is not stored (any more), and
-        ModelMismatch when the active model was changed meanwhile.
+        ModelsChanged when `model` is not kept up to date any more, or another model is that the
+        batch has no vectors of its new pictures for.
         """
         with self._writing() as connection:
-            if _active(connection) != model:
-                raise ModelMismatch(f"The active model is no longer {model.name}; start again.")
+            _active(connection)
+            others = [each for each in models.maintained(connection) if each.id != model.id]
+            if models.by_id(connection, model.id) is None:
+                raise ModelsChanged(f"{model.name} is not kept up to date any more; start again.")
             stored = products.by_sku(connection, [entry.product.sku for entry in batch.entries])
             changes = {
                 entry.product.sku: _change(entry, stored.get(entry.product.sku))
                 for entry in batch.entries
             }
             picture_ids = _save_pictures(connection, batch, changes, model)
+            for other in others:
+                _embed_beside(connection, batch, picture_ids, other)
             self._save_products(connection, batch, changes, picture_ids)
             return changes
 
@@ -169,3 +198,15 @@ def _save_pictures(
     if not all(embedded.get(sha256) for sha256 in wanted):
         raise PicturesMissing()
     return ids
+
+
+def _embed_beside(
+    connection: Connection, batch: Batch, picture_ids: Mapping[bytes, int], model: Model
+) -> None:
+    """Store what the batch brings under another model, which must be all that is new in it."""
+    vectors = batch.beside.get(model.id, {})
+    if not batch.vectors.keys() <= vectors.keys():
+        raise ModelsChanged(f"{model.name} is kept up to date too now; start again.")
+    new = {picture_ids[sha256]: vector for sha256, vector in vectors.items()
+           if sha256 in picture_ids}  # fmt: skip
+    pictures.embed(connection, model, new)

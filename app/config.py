@@ -61,6 +61,9 @@ class Settings(BaseSettings):
         description="Two spellings of a word at least as similar may be one with a typo.",
     )
     statement_timeout_s: float = Field(default=60.0, gt=0)
+    analyst_timeout_s: float = Field(
+        default=60.0, gt=0, description="The worker ends an analyst's session that takes longer."
+    )
     worker_share: float = Field(
         default=0.1, gt=0, description="A delta above this share of the index is built in."
     )
@@ -85,6 +88,12 @@ class Settings(BaseSettings):
     worker_metrics_port: int = Field(default=9464, ge=0, le=65535)
     page_metrics_port: int = Field(default=9465, ge=0, le=65535)
     page_rebuild: bool = Field(default=True, description="The page offers to rebuild the index.")
+    page_read_only: bool = Field(
+        default=False, description="The page shows everything and changes nothing."
+    )
+    private_addresses: bool = Field(
+        default=False, description="Web addresses may lead to private and loopback addresses."
+    )
 
     @field_validator("home", "index_dir")
     @classmethod

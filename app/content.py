@@ -11,7 +11,7 @@ from sqlalchemy import Connection, Engine, text
 from app.ann import Ids
 from app.database import snapshot
 from app.errors import BuildRefused
-from app.store import pictures
+from app.store import pictures, stamps
 from app.values import Model, Vectors
 
 UNIT_TOLERANCE = 1e-2
@@ -79,26 +79,8 @@ def check_primary(connection: Connection) -> None:
 
 
 def _check_stamp(connection: Connection) -> None:
-    """The horizon rests on the stamp of every written row, so look whether it is still given.
-
-    It must fire for each row (tgtype 23: row, before, insert and update), always, on every column,
-    and after any other trigger that could overwrite it.
-    """
-    missing = connection.execute(
-        text(
-            """SELECT part.relid::regclass::text
-            FROM pg_partition_tree('embedding') AS part
-            LEFT JOIN pg_trigger AS stamp ON stamp.tgrelid = part.relid
-                AND stamp.tgfoid = to_regprocedure('stamp_embedding()')
-                AND stamp.tgtype = 23 AND stamp.tgenabled = 'A'
-                AND stamp.tgqual IS NULL AND stamp.tgattr = ''
-            WHERE stamp.oid IS NULL OR EXISTS (
-                SELECT FROM pg_trigger AS later
-                WHERE later.tgrelid = part.relid AND NOT later.tgisinternal
-                    AND later.tgtype & 3 = 3 AND later.tgname > stamp.tgname)"""
-        )
-    ).scalars()
-    if found := list(missing):
+    """The horizon rests on the stamp of every written row, so look whether it is still given."""
+    if found := stamps.unstamped(connection, stamps.EMBEDDING):
         raise BuildRefused(
             f"The trigger that stamps changed rows is missing or off on {', '.join(found)}, so an "
             "index could not tell what changed after it. Enable it: ALTER TABLE embedding ENABLE "

@@ -64,6 +64,10 @@ class ModelMismatch(LookalikeError):
     """The encoder is not the one this database was filled with."""
 
 
+class UnknownModel(BadInput):
+    """No model of that name is recorded."""
+
+
 class ModelUnavailable(LookalikeError):
     """The model cannot be loaded."""
 

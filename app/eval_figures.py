@@ -12,10 +12,14 @@ from typing import Any
 
 import numpy as np
 
+Asked = tuple[str, str]
+"""A query, as its file names it, and the sku it expects."""
+
+Ranks = Mapping[Asked, int | None]
+
 Z = 1.959964
 """Standard normal quantile of a two-sided interval of 95 %."""
 
-RESAMPLES = 2000
 DEPTHS = (1, 5, 10)
 
 
@@ -34,6 +38,13 @@ class Outcome:
     ms: float
     folded: int = 0
     dropped: int = 0
+    found: tuple[str, ...] = ()
+    """The skus that came, best first."""
+
+    @property
+    def key(self) -> Asked:
+        """What tells this query from others."""
+        return self.query, self.expected_sku
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,11 +94,9 @@ class Evaluation:
         return asdict(self)
 
     @property
-    def ranks(self) -> dict[str, int | None]:
+    def ranks(self) -> Ranks:
         """The rank that each query gave its product."""
-        return {
-            _key(outcome.query, outcome.expected_sku): outcome.rank for outcome in self.outcomes
-        }
+        return {outcome.key: outcome.rank for outcome in self.outcomes}
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,16 +165,20 @@ def wilson(found: int, asked: int) -> tuple[float, float]:
     return max(0.0, (middle - half) / (1 + spread)), min(1.0, (middle + half) / (1 + spread))
 
 
-def difference(ours: Mapping[str, int | None], theirs: Mapping[str, int | None]) -> Difference:
+def difference(ours: Ranks, theirs: Ranks) -> Difference:
     """Compare the ranks of queries that both runs asked; there must be at least one."""
     both = sorted(ours.keys() & theirs.keys())
     here, there = (_places([run[query] for query in both]) for run in (ours, theirs))
     shares: dict[str, float] = {}
     for depth in DEPTHS:
-        gained = (here <= depth).astype(float) - (there <= depth)
-        low, high = _bootstrap(gained)
+        found, other = here <= depth, there <= depth
+        low, high = newcombe(
+            int((found & other).sum()), int((found & ~other).sum()),
+            int((~found & other).sum()), int((~found & ~other).sum()),
+        )  # fmt: skip
         name = f"recall_at_{depth}"
-        shares |= {name: float(gained.mean()), f"{name}_low": low, f"{name}_high": high}
+        gained = float(found.mean() - other.mean())
+        shares |= {name: gained, f"{name}_low": low, f"{name}_high": high}
     return Difference(
         queries=len(both),
         better=int((here < there).sum()),
@@ -176,17 +189,63 @@ def difference(ours: Mapping[str, int | None], theirs: Mapping[str, int | None])
     )
 
 
-def read_ranks(document: Any) -> dict[str, int | None]:
+def overlap(ours: Evaluation, theirs: Evaluation) -> float:
+    """The mean share (0 to 1) of the products found for a query that both runs found."""
+    other = {outcome.key: set(outcome.found) for outcome in theirs.outcomes}
+    shares = [
+        len(set(outcome.found) & other[outcome.key])
+        / max(len(outcome.found), len(other[outcome.key]), 1)
+        for outcome in ours.outcomes
+        if outcome.key in other
+    ]
+    return float(np.mean(shares)) if shares else 0.0
+
+
+def newcombe(both: int, ours: int, theirs: int, neither: int) -> tuple[float, float]:
+    """The ends of the 95 % interval of the difference of two shares of the same queries.
+
+    From how many both runs found, only ours, only theirs, neither: method 10 of R. Newcombe,
+    Statistics in Medicine 17, 2635 (1998), made of Wilson's intervals and the correlation of the
+    two runs. It stays in doubt where few queries were asked and where the runs never differ.
+    """
+    asked = both + ours + theirs + neither
+    first, second = (both + ours) / asked, (both + theirs) / asked
+    low_1, high_1 = wilson(both + ours, asked)
+    low_2, high_2 = wilson(both + theirs, asked)
+    phi = _phi(both, ours, theirs, neither)
+    below, above = first - low_1, high_2 - second
+    down = math.sqrt(max(0.0, below**2 - 2 * phi * below * above + above**2))
+    over, under = high_1 - first, second - low_2
+    up = math.sqrt(max(0.0, over**2 - 2 * phi * over * under + under**2))
+    return max(-1.0, first - second - down), min(1.0, first - second + up)
+
+
+def _phi(both: int, ours: int, theirs: int, neither: int) -> float:
+    """The correlation of the two runs, corrected for continuity as that method does."""
+    margins = (both + ours) * (theirs + neither) * (both + theirs) * (ours + neither)
+    if not margins:
+        return 0.0
+    product = float(both * neither - ours * theirs)
+    if product > 0:
+        product = max(0.0, product - (both + ours + theirs + neither) / 2)
+    return product / math.sqrt(margins)
+
+
+def read_ranks(document: Any) -> Ranks:
     """The ranks in what `Evaluation.as_dict` made; raises ValueError for anything else."""
     try:
         return {
-            _key(each["query"], each["expected_sku"]): None
-            if each["rank"] is None
-            else int(each["rank"])
+            (str(each["query"]), str(each["expected_sku"])): _rank(each["rank"])
             for each in document["outcomes"]
         }
     except (KeyError, TypeError) as exc:
         raise ValueError("it holds no outcomes") from exc
+
+
+def _rank(found: Any) -> int | None:
+    if found is None or (type(found) is int and 1 <= found <= DEPTHS[-1]):
+        return found
+    raise ValueError(f"{found!r} is no rank")
 
 
 def worst(outcomes: Sequence[Outcome], count: int) -> list[Outcome]:
@@ -195,20 +254,8 @@ def worst(outcomes: Sequence[Outcome], count: int) -> list[Outcome]:
     return sorted(bad, key=lambda each: -(each.rank or math.inf))[:count]
 
 
-def _key(query: str, expected_sku: str) -> str:
-    return f"{query} {expected_sku}"
-
-
 def _places(ranks: Sequence[int | None]) -> np.ndarray[Any, np.dtype[np.float64]]:
     return np.array([np.inf if rank is None else rank for rank in ranks], dtype=np.float64)
-
-
-def _bootstrap(gained: np.ndarray[Any, np.dtype[np.float64]]) -> tuple[float, float]:
-    """The ends of the 95 % percentile interval of a mean over queries drawn again and again."""
-    dice = np.random.default_rng(0)
-    drawn = [dice.choice(gained, len(gained)).mean() for _ in range(RESAMPLES)]
-    low, high = np.percentile(drawn, [2.5, 97.5])
-    return float(low), float(high)
 
 
 def _categories(outcomes: Sequence[Outcome]) -> tuple[CategoryFigures, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -13,12 +13,20 @@ from sqlalchemy import Engine
 
 from app.database import check_schema
 from app.errors import BadImage, BadSource
-from app.eval_figures import Difference, Evaluation, Outcome, difference, figures, read_ranks
+from app.eval_figures import (
+    Difference,
+    Evaluation,
+    Outcome,
+    Ranks,
+    difference,
+    figures,
+    read_ranks,
+)
 from app.eval_report import Case
 from app.images import thumbnail
 from app.search import SearchService
 from app.store import products
-from app.values import Filters, Query
+from app.values import Filters, Product, Query
 
 DEPTH = 10
 """How far down the expected product is looked for."""
@@ -104,13 +112,14 @@ def cases(
         own = service.search(replace(how, picture=data, k=1, filters=alone)).matches
         photo = thumbnail(decode(data))
         with engine.connect() as connection:
-            [expected] = products.by_sku(connection, [query.expected_sku]).values()
+            known = products.by_sku(connection, [query.expected_sku])
+        expected = known[query.expected_sku].product if known else Product(query.expected_sku)
         picture, similarity = (own[0].thumbnail, own[0].similarity) if own else (None, None)
-        found.append(Case(outcome, photo, expected.product, picture, similarity, result.matches))
+        found.append(Case(outcome, photo, expected, picture, similarity, result.matches))
     return found
 
 
-def read_run(source: Path) -> dict[str, int | None]:
+def read_run(source: Path) -> Ranks:
     """The ranks in a file that `lookalike eval --json` wrote. Raises BadSource."""
     try:
         return read_ranks(json.loads(source.read_text(encoding="utf-8")))
@@ -122,7 +131,7 @@ def read_run(source: Path) -> dict[str, int | None]:
         ) from exc
 
 
-def compare(ours: Evaluation, theirs: Mapping[str, int | None]) -> Difference:
+def compare(ours: Evaluation, theirs: Ranks) -> Difference:
     """This run beside another over the same queries. Raises BadSource if they share none."""
     if not ours.ranks.keys() & theirs.keys():
         raise BadSource("The two runs have no query in common; compare runs of the same file.")
@@ -132,12 +141,16 @@ def compare(ours: Evaluation, theirs: Mapping[str, int | None]) -> Difference:
 def _labelled(source: Path, rows: csv.DictReader[str]) -> Iterator[Labelled]:
     if rows.fieldnames is None or not {"query", "expected_sku"} <= set(rows.fieldnames):
         raise BadSource(f"{source} needs the columns query and expected_sku.")
+    seen: dict[tuple[str, str], int] = {}
     for row in rows:
         if not row["query"] or not row["expected_sku"]:
             raise BadSource(f"{source}, line {rows.line_num}: query or expected_sku is empty.")
         if "\0" in row["query"] + row["expected_sku"]:
             raise BadSource(f"{source}, line {rows.line_num}: a field holds a NUL character.")
         name = row["query"]
+        before = seen.setdefault((name, row["expected_sku"]), rows.line_num)
+        if before != rows.line_num:
+            raise BadSource(f"{source}, line {rows.line_num}: the same as line {before}.")
         yield Labelled(rows.line_num, name, source.parent / name, row["expected_sku"])
 
 
@@ -156,6 +169,7 @@ def _asked(service: SearchService, query: Labelled, how: Query, category: str | 
         result.plan.ms["total"] - result.plan.ms.get("load", 0.0),
         sum(len(match.folded) for match in result.matches),
         len(result.dropped),
+        tuple(match.product.sku for match in result.matches),
     )
 
 

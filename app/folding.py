@@ -85,14 +85,26 @@ def fold(candidates: Sequence[Candidate], verdicts: Sequence[Verdict], typo: flo
     """
     ordered = sorted(candidates, key=lambda candidate: candidate.sku)
     identities = {c.sku: identity(c.product) for c in ordered}
-    decided = _decided(verdicts)
-    joined = decided.copy()
+    judged = decided(verdicts)
+    joined = judged.copy()
     _join_equal(identities, joined)
     _join_misspelled(identities, joined, typo)
     members: dict[str, list[Candidate]] = {}
     for candidate in sorted(ordered, key=_rank):
         members.setdefault(joined.of(candidate.sku), []).append(candidate)
-    return [_group(group, identities, decided, typo) for group in members.values()]
+    return [_group(group, identities, judged, typo) for group in members.values()]
+
+
+def decided(verdicts: Sequence[Verdict]) -> Groups:
+    """The groups that verdicts make, of the skus they name, and the lines between them."""
+    groups = Groups()
+    for verdict in verdicts:
+        if verdict.same:
+            groups.join(verdict.sku_a, verdict.sku_b)
+    for verdict in verdicts:
+        if not verdict.same:
+            groups.part(verdict.sku_a, verdict.sku_b)
+    return groups
 
 
 def _rank(candidate: Candidate) -> tuple[float, int, str]:
@@ -133,18 +145,6 @@ def _rule(a: Identity, b: Identity, typo: float) -> str | None:
 def _kind(identity: Identity) -> tuple[tuple[str, ...], ...]:
     """What two products must share to the letter, whatever is misspelled."""
     return identity.brand, identity.category, identity.colour, identity.numbers
-
-
-def _decided(verdicts: Sequence[Verdict]) -> Groups:
-    """The groups that verdicts make, of candidates and others."""
-    groups = Groups()
-    for verdict in verdicts:
-        if verdict.same:
-            groups.join(verdict.sku_a, verdict.sku_b)
-    for verdict in verdicts:
-        if not verdict.same:
-            groups.part(verdict.sku_a, verdict.sku_b)
-    return groups
 
 
 def _join_equal(identities: dict[str, Identity], groups: Groups) -> None:

@@ -47,6 +47,10 @@ class Groups:
         if first != second:
             self._line(first, second)
 
+    def apart(self, a: str, b: str) -> bool:
+        """Whether a line was drawn between the groups of two names."""
+        return self.of(b) in self._apart.get(self.of(a), ())
+
     def join_all(self, names: Iterable[str]) -> None:
         """Join names that belong together: each goes to the first group that may have it."""
         groups: list[str] = []

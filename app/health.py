@@ -47,11 +47,19 @@ class Status:
 
 def status(engine: Engine, files: IndexFiles, settings: Settings) -> Status:
     """Look at everything in one snapshot of the database; never raises LookalikeError."""
-    checks: list[Check] = []
     try:
         with snapshot(engine) as connection:
-            for check in _checks(connection, files, settings):
-                checks.append(check)
+            return look(connection, files, settings)
+    except LookalikeError as exc:
+        return Status((Check("database", None, False, str(exc)),))
+
+
+def look(connection: Connection, files: IndexFiles, settings: Settings) -> Status:
+    """Look at everything through a connection; the check that fails is the last one."""
+    checks: list[Check] = []
+    try:
+        for check in _checks(connection, files, settings):
+            checks.append(check)
     except LookalikeError as exc:
         name = "migration" if checks else "database"
         checks.append(Check(name, None, False, str(exc)))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -29,6 +29,10 @@ KEPT_BUILDS = 2
 """Published builds that stay: the newest, and the one that running searches may still use."""
 
 
+Announce = Callable[[str], None]
+"""Is told what a build does from now on, in words for a person."""
+
+
 class Indexer:
     """Builds indexes of the active model's embeddings, one at a time over all hosts."""
 
@@ -37,16 +41,19 @@ class Indexer:
         self._files = files
         self._settings = settings
 
-    def rebuild(self) -> Build:
+    def rebuild(self, name: str | None = None, announce: Announce = lambda step: None) -> Build:
         """Build an index of everything committed by now; returns it, published or rejected.
 
+        Of the active model, or of the one called `name`. `announce` is told each step when it
+        begins.
+
         Raises BuildRunning while another builder is at work, BuildRefused when the table's content
-        cannot be indexed, IndexUnwritable when the file cannot be written, NoModel. After an error
-        nothing is published and the build before stays in use.
+        cannot be indexed, IndexUnwritable when the file cannot be written, NoModel, UnknownModel.
+        After an error nothing is published and the build before stays in use.
         """
         self._files.check_writable()
-        with self._only_builder(), self._engine.connect() as connection:
-            model = self._model(connection)
+        with only_builder(self._engine), self._engine.connect() as connection:
+            model = self._model(connection, name)
             self._files.remove_drafts()
             builds.abandon(connection, "its builder disappeared")
             for sha256 in builds.needless(connection):
@@ -54,7 +61,7 @@ class Indexer:
             build_id = builds.begin(connection, model.id)
             connection.commit()
             try:
-                build = self._build(connection, model, build_id)
+                build = self._build(connection, model, build_id, announce)
             except BaseException as exc:
                 self._reject(build_id, exc)
                 raise
@@ -62,12 +69,16 @@ class Indexer:
                 self._retire(connection, model)
             return build
 
-    def _build(self, connection: Connection, model: Model, build_id: int) -> Build:
+    def _build(
+        self, connection: Connection, model: Model, build_id: int, announce: Announce
+    ) -> Build:
         began = time.monotonic()
         asked = query_samples.read(connection, model)
         connection.commit()  # not to stay in a transaction while the index is trained
         goal = self._settings.recall_goal
+        announce("Reading all embeddings")
         content = read_content(self._engine, model)
+        announce(f"Building an index of {len(content.ids):,} pictures and measuring its recall")
         measured = _measured(content, asked, goal)
         figures: dict[str, Any] = {
             "snapshot": content.snapshot,
@@ -82,6 +93,7 @@ class Indexer:
         if (reason := measured.short_of(goal)) is not None:
             figures["reason"] = reason
             return self._finish(connection, build_id, "rejected", began, figures)
+        announce("Writing the index file")
         return self._publish(connection, build_id, began, measured.index, figures)
 
     def _publish(
@@ -93,7 +105,7 @@ class Indexer:
         figures: dict[str, Any],
     ) -> Build:
         """First the whole file, then the row that makes it visible; without the row, no file."""
-        sha256, size = self._files.write(index, partial(self._announce, build_id))
+        sha256, size = self._files.write(index, partial(self._name_file, build_id))
         try:
             figures |= {"sha256": sha256, "size": size}
             if self._settings.index_in_database:
@@ -119,7 +131,7 @@ class Indexer:
             raise BuildRefused(f"Build {build_id} was given up: another builder took its place.")
         return build
 
-    def _announce(self, build_id: int, sha256: str) -> None:
+    def _name_file(self, build_id: int, sha256: str) -> None:
         """Name the file in the row before it is there, for whoever must clear it away."""
         with self._engine.begin() as connection:
             builds.announce(connection, build_id, sha256)
@@ -149,32 +161,33 @@ class Indexer:
         for sha256 in needless:
             self._files.remove(sha256)
 
-    def _model(self, connection: Connection) -> Model:
+    def _model(self, connection: Connection, name: str | None) -> Model:
         check_schema(connection)
         check_primary(connection)
-        model = models.active(connection)
+        model = models.active(connection) if name is None else models.one(connection, name)
         if model is None:
             raise NoModel()
         return model
 
-    @contextmanager
-    def _only_builder(self) -> Iterator[None]:
-        """Hold the builder's lock on a connection of its own for as long as the build takes."""
-        with self._engine.connect() as connection:
-            free = connection.execute(
-                text("SELECT pg_try_advisory_lock(:key)"), {"key": LOCK}
-            ).scalar_one()
-            connection.commit()
-            if not free:
-                raise BuildRunning()
-            try:
-                yield
-            finally:
-                # Of a connection that is gone the lock is gone too; the first error is the one
-                # that counts.
-                with suppress(LookalikeError):
-                    connection.execute(text("SELECT pg_advisory_unlock(:key)"), {"key": LOCK})
-                    connection.commit()
+
+@contextmanager
+def only_builder(engine: Engine) -> Iterator[None]:
+    """Hold the builder's lock, on a connection of its own. Raises BuildRunning."""
+    with engine.connect() as connection:
+        free = connection.execute(
+            text("SELECT pg_try_advisory_lock(:key)"), {"key": LOCK}
+        ).scalar_one()
+        connection.commit()
+        if not free:
+            raise BuildRunning()
+        try:
+            yield
+        finally:
+            # Of a connection that is gone the lock is gone too; the first error is the one
+            # that counts.
+            with suppress(LookalikeError):
+                connection.execute(text("SELECT pg_advisory_unlock(:key)"), {"key": LOCK})
+                connection.commit()
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import psycopg
 from alembic import command
 from alembic.config import Config
 from sqlalchemy import Connection, Engine, text
@@ -33,6 +34,8 @@ PAUSE_S = 3.0
 
 BATCH = 2000
 """Rows that are written in one transaction, where all rows of a table may have to be."""
+
+_log = logging.getLogger("lookalike.migrate")
 
 ROOT = Path(__file__).resolve().parent.parent
 LOCK = 7_305_804_001
@@ -131,18 +134,32 @@ def _replay(connection: Connection) -> None:
     """Run every file of `sql/` in the order of their names, all in one transaction."""
     connection.execute(text("SET LOCAL lock_timeout = '2s'"))
     plain = connection.execution_options(no_parameters=True)
-    for file in sorted((ROOT / "sql").glob("*.sql")):
-        plain.exec_driver_sql(file.read_text(encoding="utf-8"))
+    with _warnings_logged(connection):
+        for file in sorted((ROOT / "sql").glob("*.sql")):
+            plain.exec_driver_sql(file.read_text(encoding="utf-8"))
     connection.commit()
 
 
-def _stamp_anew(connection: Connection) -> None:
-    """Rewrite rows whose stamp lies in this cluster's future, as a dump restored elsewhere has.
+@contextmanager
+def _warnings_logged(connection: Connection) -> Iterator[None]:
+    """Tell whoever migrates what `sql/` left undone, and what an administrator should do."""
+    driver = connection.connection.driver_connection
+    assert isinstance(driver, psycopg.Connection)
+    driver.add_notice_handler(_log_warning)
+    try:
+        yield
+    finally:
+        driver.remove_notice_handler(_log_warning)
 
-    The trigger gives every written row the number of the writing transaction.
-    """
-    for table in stamps.TABLES:
-        while stamps.renew_future(connection, table, BATCH):
+
+def _log_warning(notice: psycopg.errors.Diagnostic) -> None:
+    if notice.severity_nonlocalized == "WARNING":
+        _log.warning("%s %s", notice.message_primary, notice.message_hint or "")
+
+
+def _stamp_anew(connection: Connection) -> None:
+    for stamp in stamps.STAMPS:
+        while stamps.renew(connection, stamp, BATCH):
             connection.commit()
         connection.commit()
 

@@ -26,6 +26,9 @@ MORE = 4
 MOST = 20_000
 """Products a page looks at; one that drops nearly all of them must not load the whole catalogue."""
 
+ROUNDING = 1e-6
+"""By how much PostgreSQL's float32 sums may miss the similarity of a picture to itself."""
+
 DEEPER = 4
 FUSED_LEAST = 100
 """Fused lists are read deeper than the page, so that they have something in common."""
@@ -35,14 +38,27 @@ FUSED_LEAST = 100
 class Page:
     """The matches of a page before their details, and how they were found.
 
-    `words` says whether the words of the catalogue took part. `stopped` is how many products were
-    looked at where the search for more was given up; 0 where it was not.
+    `words` says whether the words of the catalogue took part, and `cut` whether there are more
+    products, all less similar than the query wants. `stopped` is how many products were looked at
+    where the search for more was given up; 0 where it was not.
     """
 
     shaped: Shaped
     answer: Answer
     words: bool
+    cut: bool = False
     stopped: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """Hits with their scores, best first; whether there are no others, and whether that is only
+    because they would be less similar than the query wants."""
+
+    answer: Answer
+    hits: Sequence[tuple[Hit, float]]
+    everything: bool
+    cut: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,27 +85,43 @@ def page(asked: Asked) -> Page:
     if asks_for_shape(asked.query):
         size = 2 * size + 20
     while True:
-        answer, hits, everything = _found(asked, size)
-        shaped = _shaped(asked, hits, shown)
-        filled = everything or len(shaped.kept) >= asked.ask.k
-        if filled or size >= MOST:
-            stopped = 0 if filled else len(hits)
-            return Page(_cut(shaped, asked.ask.k), answer, asked.by_words is not None, stopped)
-        size *= MORE
+        found = _found(asked, size)
+        shaped = _shaped(asked, found.hits, shown)
+        full = len(shaped.kept) >= asked.ask.k
+        if found.everything or full or size >= MOST:
+            stopped = 0 if found.everything or full else len(found.hits)
+            return Page(
+                _cut(shaped, asked.ask.k), found.answer, asked.by_words is not None,
+                found.cut and not full, stopped,
+            )  # fmt: skip
+        size = min(size * MORE, max(size, MOST))
 
 
-def _found(asked: Asked, size: int) -> tuple[Answer, list[tuple[Hit, float]], bool]:
-    """The first `size` hits with their scores, and whether there are no others."""
+def _found(asked: Asked, size: int) -> _Found:
+    """The first `size` hits that are as similar as the query wants."""
     if asked.by_words is None:
         answer = find(replace(asked.ask, k=size), asked.files, asked.settings)
-        found = answer.candidates.hits
-        return answer, [(hit, hit.similarity) for hit in found], len(found) < size
-    return _fused(asked, max(DEEPER * size, FUSED_LEAST), *asked.by_words)
+        near = answer.candidates.hits
+        found = _Found(answer, [(hit, hit.similarity) for hit in near], len(near) < size)
+    else:
+        found = _fused(asked, max(DEEPER * size, FUSED_LEAST), *asked.by_words)
+    least = asked.query.min_similarity
+    return found if least is None else _similar(found, least)
 
 
-def _fused(
-    asked: Asked, size: int, said: str, weight: float
-) -> tuple[Answer, list[tuple[Hit, float]], bool]:
+def _similar(found: _Found, least: float) -> _Found:
+    """What is at least so similar.
+
+    The nearest come first, so that once one of them is less similar all that are similar enough are
+    known, also those that words would find further down.
+    """
+    near = found.answer.candidates.hits
+    beyond = bool(near) and near[-1].similarity < least - ROUNDING
+    hits = [(hit, score) for hit, score in found.hits if hit.similarity >= least - ROUNDING]
+    return replace(found, hits=hits, everything=found.everything or beyond, cut=beyond)
+
+
+def _fused(asked: Asked, size: int, said: str, weight: float) -> _Found:
     """What the words of the catalogue find, fused with what the vector finds if there is one."""
     ask, only = asked.ask, neighbours.passing(asked.ask.filters)
     first = dict(words.find(ask.connection, ask.model, said, only, k=size, excluded=ask.excluded))
@@ -105,7 +137,7 @@ def _fused(
         lists.append((1.0 - weight, [hit.product_id for hit in near]))
         everything = everything and len(near) < size
     scores = fused(lists)
-    return answer, [(hits[id_], score) for id_, score in scores.items()], everything
+    return _Found(answer, [(hits[id_], score) for id_, score in scores.items()], everything)
 
 
 def _shown(asked: Asked) -> list[Found]:

@@ -58,13 +58,15 @@ class QuickSearch:
     def find(
         self, model: Model, build: Build, vector: Vector, k: int, only: Passing = EVERYTHING
     ) -> at_once.Found | None:
-        """The k nearest products that pass, or None where another search has to answer.
+        """The k nearest products that pass, or None where another search has to answer, which then
+        tells anew which build is known.
 
         `vector` has shape (dim,), float32, holding float16 values. Raises DatabaseUnavailable
         where PostgreSQL took too long.
         """
         index = self._files.opened(build)
         if index is None:
+            self.known = None
             return None
         if only.condition:
             return self._filtered(index, at_once.Look(model, build, vector, 0, k, only))
@@ -108,10 +110,13 @@ class QuickSearch:
         try:
             if "cluster" not in raw.info:
                 raw.info["cluster"] = at_once.cluster(connection)
-            return at_once.search(
+            found = at_once.search(
                 connection, look, nominees,
                 cluster=raw.info["cluster"], allowed=self._settings.max_delta_rows,
             )  # fmt: skip
+            if found is None:
+                self.known = None  # it is not the build to use any more
+            return found
         except psycopg.errors.QueryCanceled:
             with driver_errors():
                 raise

@@ -12,21 +12,29 @@ from typing import Any
 import numpy as np
 from sqlalchemy import Connection, Engine
 
-from app import asking
+from app import sense
 from app.answers import Answer, Ask, Ready, by_build, by_filtered, ready
 from app.asking import Encoded, QueryEncoder
 from app.config import Settings
 from app.database import check_schema, snapshot
-from app.errors import BadInput, ModelMismatch, NoModel, ReplicaConflict, UnknownProduct
+from app.errors import BadInput, ModelMismatch, NoModel, ReplicaConflict
 from app.filters import meant
 from app.index_files import IndexFiles
 from app.meanings import Meanings
+from app.memory import Memory
 from app.pages import Asked, page
 from app.quick import QuickSearch
 from app.sampling import QuerySampler
 from app.shaping import asks_for_shape, similarity_of
-from app.store import models, neighbours, pictures, products
+from app.store import models, neighbours, one_product, pictures, products
 from app.values import Dropped, Folded, Hit, Match, Model, Plan, Query, SearchResult, Vector
+
+CHANGES = 3
+"""How often a search begins again when the active model changes under it."""
+
+
+class ActiveModelChanged(ModelMismatch):
+    """The active model is no longer the one this query was encoded for."""
 
 
 class SearchService:
@@ -54,18 +62,27 @@ class SearchService:
         self._observe = observe
         self._schema_checked = False
 
-    def search(self, query: Query) -> SearchResult:
+    def search(self, query: Query, memory: Memory | None = None) -> SearchResult:
         """The `query.k` products most similar to the query, best first, and how they were found.
 
         Sees every product committed before the call and nothing deleted before it. Fewer than k
-        come back only if there are no more, and then `plan.shortfall` says so.
+        come back only if there are no more, and then `plan.shortfall` says so. Pictures that
+        `memory` knows are not encoded again, and it learns the others.
 
         Raises BadInput and its kinds (BadImage, UnknownProduct, NoWords) for a query that makes no
         sense, NoModel, ModelMismatch, SchemaMismatch and DatabaseUnavailable.
         """
         self._check(query)
+        for _ in range(CHANGES):
+            try:
+                return self._searched(query, memory)
+            except ActiveModelChanged:
+                self._encoder.renew()
+        return self._searched(query, memory)
+
+    def _searched(self, query: Query, memory: Memory | None) -> SearchResult:
         clock = _Clock()
-        encoded = self._encoder.encode(query, clock)
+        encoded = self._encoder.encode(query, clock, memory)
         found = self._at_once(query, encoded, clock)
         if found is None:
             try:
@@ -85,12 +102,18 @@ class SearchService:
     def _at_once(self, query: Query, encoded: Encoded, clock: _Clock) -> _Found | None:
         """The answer in one statement, if nothing about the query needs more."""
         known = self._quick.known if self._quick is not None else None
-        if known is None or query.sku or asks_for_shape(query):
+        if known is None or query.sku or query.min_similarity is not None:
+            return None
+        if asks_for_shape(query):
             return None
         model, build = known
+        if query.model_id not in (None, model.id) or (
+            query.vector is not None and query.model_id is None
+        ):
+            return None
         if encoded.fingerprint not in (None, model.fingerprint):
             return None
-        if query.vector is not None and query.model_id == model.id:
+        if query.vector is not None:
             vector = _rounded(encoded.towards(query, query.vector), model)
         elif encoded.fingerprint is not None and _by_words(query, encoded) is None:
             vector = _rounded(encoded.towards(query), model)
@@ -131,7 +154,7 @@ class SearchService:
         return _Found(
             matches, found.answer, model, asked.ask.vector, lag,
             found.shaped.dropped, _readers(encoded, found.words),
-            (*map(meant, unknown), *_stopped(found.stopped)),
+            (*map(meant, unknown), *_stopped(found.stopped)), found.cut,
         )  # fmt: skip
 
     def _learn(self, ask: Ask, answer: Answer) -> None:
@@ -146,7 +169,7 @@ class SearchService:
             self._quick.known = (ask.model, build)
 
     def _check(self, query: Query) -> None:
-        asking.check(query)
+        sense.check(query)
         if not 1 <= query.k <= self._settings.max_k:
             raise BadInput(
                 f"k is {query.k}; ask for 1 to {self._settings.max_k} products at a time."
@@ -163,31 +186,27 @@ class SearchService:
         model, lag = models.active_and_lag(connection)
         if model is None:
             raise NoModel()
+        vectors_own = query.vector is not None and query.model_id is None
+        if vectors_own or query.model_id not in (None, model.id):
+            model = _maintained(connection, query.model_id, model)
         if encoded.fingerprint not in (None, model.fingerprint):
-            raise ModelMismatch(
-                "The model of this database was changed while this process had the previous one "
-                f"loaded; it is now {model.name}. Start the process again."
-            )
-        if query.vector is not None and query.model_id != model.id:
-            raise ModelMismatch(
-                f"The vector belongs to model {query.model_id}; the active model is {model.id} "
-                f"({model.name}). Encode the query again under the active model."
-            )
+            raise ActiveModelChanged(f"The active model is now {model.name}. Try again.")
         return model, lag
 
     def _asked(self, connection: Connection, model: Model, query: Query, encoded: Encoded) -> Asked:
         excluded: tuple[int, ...] = ()
         of_product = query.vector
         if query.sku is not None:
-            product_id = _product_id(connection, query.sku)
+            product_id = one_product.id_of(connection, query.sku)
             of_product = _vector_of(connection, model, query.sku, product_id)
             excluded = (product_id,)
         towards = encoded.towards(query, of_product)
-        if towards is None and (encoded.without or query.near_query is not None):
+        compared = query.near_query is not None or query.min_similarity is not None
+        if towards is None and (encoded.without or compared):
             raise BadInput(
                 "Words that are looked up in the catalogue only have no picture to compare with: "
-                "leave out what it should not be like and the distance to the query, or add a "
-                "picture or a sku."
+                "leave out what it should not be like, the distance to the query and the minimum "
+                "similarity, or add a picture or a sku."
             )
         vector = _rounded(np.ones(model.dim, np.float32) if towards is None else towards, model)
         ask = Ask(connection, model, vector, query.k, query.filters, excluded)
@@ -195,9 +214,21 @@ class SearchService:
         return Asked(ask, query, towards is not None, words, self._files, self._settings)
 
 
+def _maintained(connection: Connection, model_id: int | None, active: Model) -> Model:
+    """The model a query names. Raises ModelMismatch for one that is not kept up to date."""
+    found = None if model_id is None else models.by_id(connection, model_id)
+    if found is None:
+        raise ModelMismatch(
+            f"The query is for model {model_id}, which is not kept up to date; the active model is "
+            f"{active.id} ({active.name}). Encode it again under the active model."
+        )
+    return found
+
+
 @dataclass(frozen=True, slots=True)
 class _Found:
-    """An answer with the details of its products; `lag` is how many seconds a replica is behind."""
+    """An answer with the details of its products; `lag` is how many seconds a replica is behind,
+    and `cut` whether the minimum similarity ended it."""
 
     matches: tuple[Match, ...]
     answer: Answer
@@ -207,6 +238,7 @@ class _Found:
     dropped: tuple[Dropped, ...] = ()
     words: str | None = None
     hints: tuple[str, ...] = ()
+    cut: bool = False
 
 
 class _Clock:
@@ -254,15 +286,6 @@ def _rounded(vector: Vector | None, model: Model) -> Vector:
     return (vector / length).astype(np.float16).astype(np.float32)
 
 
-def _product_id(connection: Connection, sku: str) -> int:
-    found = products.ids(connection, [sku]).get(sku)
-    if found is None:
-        near = products.similar_skus(connection, sku)
-        hint = f" Did you mean {', '.join(near)}?" if near else ""
-        raise UnknownProduct(f"No product of the catalogue has the sku {sku!r}.{hint}")
-    return found
-
-
 def _vector_of(connection: Connection, model: Model, sku: str, product_id: int) -> Vector:
     """The mean direction of a product's pictures."""
     vectors = pictures.vectors_of_product(connection, product_id, model)
@@ -301,6 +324,7 @@ def _plan(found: _Found, query: Query, clock: _Clock) -> Plan:
         reason=answer.reason,
         model=found.model.name,
         build=answer.build.id if answer.build else None,
+        built_at=answer.build.finished_at if answer.build else None,
         delta_rows=answer.delta_rows,
         candidates=answer.candidates.looked_at,
         vanished=answer.candidates.vanished,
@@ -322,16 +346,32 @@ def _stopped(products: int) -> Iterator[str]:
 
 def _shortfall(found: _Found, query: Query) -> str | None:
     """Why fewer came back than were asked for; None if they did not."""
-    if len(found.matches) >= query.k:
+    count = len(found.matches)
+    if count >= query.k:
         return None
-    what = "products match the filter" if query.filters else "products have a picture"
-    if found.answer.path == "words":
-        what = "products have these words in the catalogue, and a picture"
     others = "other " if query.sku is not None or query.shown else ""
     folded = sum(len(match.folded) for match in found.matches)
     less = [f"{folded} were folded"] * (folded > 0)
     less += [f"{len(found.dropped)} were dropped"] * bool(found.dropped)
     because = f" ({', '.join(less)})" if less else ""
-    count = len(found.matches)
-    only = f"only {count} {others}{what} with an embedding under the active model{because}"
+    products = "product" if count == 1 else "products"
+    only = f"only {count} {others}{products} {_passed(found, query, count == 1)}{because}"
     return "; ".join((only, *found.hints))
+
+
+def _passed(found: _Found, query: Query, one: bool) -> str:
+    """What holds for the products that came, and for no others; said of one, or of several."""
+    match, have, are = ("matches", "has", "is") if one else ("match", "have", "are")
+    if found.cut:
+        also = f"{match} the filter and " if query.filters else ""
+        return f"{also}{are} at least as similar as {_decimals(query.min_similarity)}"
+    if found.answer.path == "words":
+        what = f"{have} these words in the catalogue, and a picture"
+    else:
+        what = f"{match} the filter" if query.filters else f"{have} a picture"
+    return f"{what} with an embedding under the active model"
+
+
+def _decimals(similarity: float | None) -> str:
+    """Two decimals, or four where two do not say it all."""
+    return f"{similarity:.4f}".removesuffix("00")

@@ -172,8 +172,38 @@ model = Table(
     Column("fingerprint", Text, nullable=False, unique=True),
     Column("active", Boolean, nullable=False, server_default=text("false")),
     _moment("created_at"),
+    Column(
+        "maintained",
+        Boolean,
+        nullable=False,
+        server_default=text("false"),
+        comment="new pictures get an embedding under this model too; the active model always is",
+    ),
+    Column(
+        "source",
+        Text,
+        comment="what the encoder is loaded by: a hub name or a folder; null: its name",
+    ),
     CheckConstraint("dim BETWEEN 1 AND 4000", name="dim"),
     Index("model_active_idx", "active", unique=True, postgresql_where=text("active")),
+)
+
+model_change = Table(
+    "model_change",
+    metadata,
+    Column("id", BigInteger, Identity(always=True), primary_key=True),
+    Column("former_id", Integer, ForeignKey("model.id", ondelete="SET NULL")),
+    Column("active_id", Integer, ForeignKey("model.id", ondelete="SET NULL")),
+    Column("former_name", Text),
+    Column("active_name", Text, nullable=False),
+    Column(
+        "forced",
+        Text,
+        comment="why it was activated without full coverage or an index; null: it had both",
+    ),
+    Column("changed_by", Text, nullable=False, server_default=text("SESSION_USER")),
+    _moment("changed_at"),
+    comment="each change of the active model",
 )
 
 embedding = Table(

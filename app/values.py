@@ -25,13 +25,17 @@ SearchPath = Literal["faiss", "faiss-filtered", "pgvector-hnsw", "exact", "words
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """A row of `model`: the encoder that a set of embeddings belongs to."""
+    """A row of `model`: the encoder that a set of embeddings belongs to.
+
+    `source` is what it is loaded by (a hub name or a folder), where that is not its name.
+    """
 
     id: int
     name: str
     revision: str
     dim: int
     fingerprint: str
+    source: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +69,24 @@ class PictureRef:
 
     sha256: bytes
     uri: str
+
+
+@dataclass(frozen=True, slots=True)
+class StoredPicture:
+    """A picture as it can be shown: its size in pixels, a JPEG of it, and where it came from."""
+
+    width: int
+    height: int
+    thumbnail: bytes
+    uri: str
+
+
+@dataclass(frozen=True, slots=True)
+class ProductDetails:
+    """Everything the catalogue holds of one product, its pictures in order."""
+
+    product: Product
+    pictures: tuple[StoredPicture, ...]
 
 
 Value = str | int | Decimal
@@ -103,12 +125,14 @@ class Query:
     Words go through the model's text tower and through the words of the catalogue, whose answers
     are fused; `words_by` asks for one of the two. `without_pictures` and `without_words` say what
     it should not be like, and `without_weight` how much. `vector` is a unit vector of the model
-    whose id is `model_id`; it searches under no other.
+    whose id is `model_id`; it searches under no other. Without a vector `model_id` asks for another
+    model than the active one, which must be one that is kept up to date.
 
     `k` is how many products to return (1 to Settings.max_k) and `shown` the skus of earlier pages
     (`SearchResult.shown`). With `fold`, products that are the same but for year, size or a
     typo come as one. `near_query` and `near_match` are cosine distances (0 to 2): what is at most
-    so far from the query, or from a better match, is dropped.
+    so far from the query, or from a better match, is dropped. What is less similar to the query
+    than `min_similarity` (-1 to 1) is not shown; words of the catalogue alone have no similarity.
     """
 
     picture: bytes | None = None
@@ -131,6 +155,7 @@ class Query:
     fold: bool = False
     near_query: float | None = None
     near_match: float | None = None
+    min_similarity: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,6 +221,7 @@ class Plan:
     reason: str
     model: str
     build: int | None = None
+    built_at: datetime | None = None
     delta_rows: int | None = None
     candidates: int = 0
     vanished: int = 0

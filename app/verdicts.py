@@ -20,12 +20,19 @@ class Contradiction(BadInput):
     """Earlier verdicts say the opposite."""
 
 
-def decide(engine: Engine, sku_a: str, sku_b: str, same: bool, decided_by: str) -> Verdict:
+class AlreadyDecided(BadInput):
+    """Somebody has decided about these two products meanwhile."""
+
+
+def decide(
+    engine: Engine, sku_a: str, sku_b: str, same: bool, decided_by: str, *, first: bool = False
+) -> Verdict:
     """Record that two products are the same, or that they differ; an earlier verdict is replaced.
 
     Verdicts hold through others: if A is the same as B and B differs from C, A differs from C.
     Raises Contradiction, naming the verdicts in between, UnknownProduct, and BadInput for a product
-    beside itself, for text that PostgreSQL cannot hold, and without a name.
+    beside itself, for text that PostgreSQL cannot hold, and without a name. With `first`, an
+    earlier verdict on the two stays, and AlreadyDecided tells it.
     """
     _check(sku_a, sku_b, decided_by)
     # What the lock waited for must be seen after it, whatever the server's default is.
@@ -34,13 +41,11 @@ def decide(engine: Engine, sku_a: str, sku_b: str, same: bool, decided_by: str) 
         check_schema(connection)
         connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": LOCK})
         _check_known(connection, [sku_a, sku_b])
-        pair = {sku_a, sku_b}
-        earlier = [
-            verdict
-            for verdict in verdicts.around(connection, [sku_a, sku_b])
-            if {verdict.sku_a, verdict.sku_b} != pair
-        ]
-        _check_chain(earlier, sku_a, sku_b, same)
+        around = verdicts.around(connection, [sku_a, sku_b])
+        own = [each for each in around if {each.sku_a, each.sku_b} == {sku_a, sku_b}]
+        if first and own:
+            raise AlreadyDecided(f"Meanwhile it was decided: {_told(own[0])}.")
+        _check_chain([each for each in around if each not in own], sku_a, sku_b, same)
         return verdicts.record(connection, sku_a, sku_b, same, decided_by.strip())
 
 

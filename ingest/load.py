@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 from sqlalchemy import Engine
 
+from app.asking import Encoders
 from app.catalog import CatalogService
-from app.encoders import Encoder
 from app.errors import BadInput
 from app.images import ImageLimits
 from app.runs import ingest_run
@@ -17,12 +16,13 @@ from ingest.pipeline import Ingest, Progress, Report
 from ingest.prepare import Preparer
 from ingest.rejects import reject_file, unwritable
 from ingest.sources import read
+from ingest.towers import Towers
 
 
 def load(
     engine: Engine,
     catalog: CatalogService,
-    encoder: Callable[[], Encoder],
+    encoders: Encoders,
     limits: ImageLimits,
     source: Path,
     *,
@@ -34,7 +34,7 @@ def load(
 ) -> Report:
     """Load a CSV or a folder of pictures into the catalogue; `images` is where its pictures lie.
 
-    `encoder` is called once, and `rejects` becomes a CSV of what was refused. Raises BadSource when
+    `rejects` becomes a CSV of what was refused. Raises BadSource when
     the source cannot be read at all, NoModel before `lookalike init`, DatabaseUnavailable when the
     database goes away; what was written until then stays, and the same call goes on from there.
     """
@@ -43,11 +43,10 @@ def load(
         raise BadInput(f"The rejects would overwrite the source {source}; name another file.")
     folder = images or (source if source.is_dir() else source.parent)
     pictures = Pictures(folder, max_bytes=limits.max_bytes)
-    model = catalog.model()
-    loaded = encoder()
-    preparer = Preparer(catalog, model, pictures, limits, loaded.input_side)
-    with reject_file(rejects) as file, ingest_run(engine, str(source), model) as run:
-        job = Ingest(catalog, model, loaded, preparer, run, file)
+    towers = Towers(catalog, encoders)
+    preparer = Preparer(catalog, towers.model, pictures, limits, towers.input_side)
+    with reject_file(rejects) as file, ingest_run(engine, str(source), towers.model) as run:
+        job = Ingest(catalog, towers, preparer, run, file)
         return job.run(rows, prune=prune, progress=progress)
 
 

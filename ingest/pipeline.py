@@ -15,14 +15,14 @@ from dataclasses import asdict, dataclass
 
 from PIL import Image
 
-from app.catalog import Batch, CatalogService, Change, PicturesMissing
-from app.encoders import Encoder
+from app.catalog import Batch, CatalogService, Change, ModelsChanged, PicturesMissing
 from app.errors import BadImage, BadSource
 from app.runs import IngestRun
-from app.values import Model, Vector
+from app.values import Vector
 from ingest.prepare import Chunk, Preparer, decoded_bytes
 from ingest.rejects import RejectFile
 from ingest.sources import Reject, Row
+from ingest.towers import Towers
 
 CHUNK_ROWS = 64
 CHUNK_PICTURES = 128
@@ -63,20 +63,18 @@ Progress = Callable[[Report], None]
 
 
 class Ingest:
-    """One run from a source into the catalogue, under one model."""
+    """One run from a source into the catalogue, under every model that is kept up to date."""
 
     def __init__(
         self,
         catalog: CatalogService,
-        model: Model,
-        encoder: Encoder,
+        towers: Towers,
         preparer: Preparer,
         run: IngestRun,
         rejects: RejectFile,
     ) -> None:
         self._catalog = catalog
-        self._model = model
-        self._encoder = encoder
+        self._towers = towers
         self._preparer = preparer
         self._run = run
         self._rejects = rejects
@@ -133,33 +131,45 @@ class Ingest:
             pictures = {sha256: new.data for sha256, new in chunk.new.items()}
             try:
                 vectors = self._encode(chunk)
-                changes = self._catalog.write(Batch(chunk.entries, pictures, vectors), self._model)
+                embedded = vectors.pop(self._towers.model.id)
+                batch = Batch(chunk.entries, pictures, embedded, vectors)
+                changes = self._catalog.write(batch, self._towers.model)
+            except ModelsChanged:
+                self._towers.renew()
+                self._preparer.turn_to(self._towers.model, self._towers.input_side)
+                chunk = self._preparer.prepare(chunk.rows)
             except (PicturesMissing, BadImage):  # the second: changed since it was prepared
                 chunk = self._preparer.prepare(chunk.rows)
             else:
                 self._refuse(chunk)
-                self._count(chunk, len(vectors), list(changes.values()))
+                self._count(chunk, len(embedded), list(changes.values()))
                 return
         raise PicturesMissing("Pictures are deleted as fast as they are loaded; try again later.")
 
-    def _encode(self, chunk: Chunk) -> dict[bytes, Vector]:
-        """Vectors of the chunk's new pictures, less those the chunk before has brought since."""
-        embedded = self._catalog.known(sorted(chunk.new), self._model)
+    def _encode(self, chunk: Chunk) -> dict[int, dict[bytes, Vector]]:
+        """Vectors of the chunk's new pictures, less those the chunk before has brought since.
+
+        By model (id) and sha256; the active model is always among them.
+        """
+        embedded = self._catalog.known(sorted(chunk.new), self._towers.model)
         wanted = [sha256 for sha256 in chunk.new if not embedded.get(sha256)]
-        vectors: dict[bytes, Vector] = {}
+        vectors: dict[int, dict[bytes, Vector]] = {self._towers.model.id: {}}
         waiting: dict[bytes, Image.Image] = {}
         for sha256 in wanted:
             waiting[sha256] = self._preparer.picture(chunk.new[sha256])
             if len(waiting) == ENCODED_AT_ONCE or _bytes(waiting) > ENCODED_BYTES:
-                vectors |= self._encoded(waiting)
+                self._add(vectors, waiting)
                 waiting = {}
-        return vectors | self._encoded(waiting)
+        self._add(vectors, waiting)
+        return vectors
 
-    def _encoded(self, pictures: dict[bytes, Image.Image]) -> dict[bytes, Vector]:
+    def _add(
+        self, vectors: dict[int, dict[bytes, Vector]], pictures: dict[bytes, Image.Image]
+    ) -> None:
         if not pictures:
-            return {}
-        rows = self._encoder.encode_pictures(list(pictures.values()))
-        return dict(zip(pictures, rows, strict=True))
+            return
+        for model_id, rows in self._towers.encode(list(pictures.values())).items():
+            vectors.setdefault(model_id, {}).update(zip(pictures, rows, strict=True))
 
     def _refuse(self, chunk: Chunk) -> None:
         self._rejects.write(chunk.rejects)

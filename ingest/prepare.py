@@ -82,6 +82,10 @@ class Preparer:
         self._input_side = input_side
         self._threads = ThreadPoolExecutor(os.cpu_count() or 1, "decode")
 
+    def turn_to(self, model: Model, input_side: int | None) -> None:
+        """Prepare pictures for another model from now on."""
+        self._model, self._input_side = model, input_side
+
     def close(self) -> None:
         """Let the threads end."""
         self._threads.shutdown(wait=True, cancel_futures=True)

@@ -22,6 +22,8 @@ from app import embedded_server
 from app.bootstrap import App
 from app.config import Settings
 
+pytest_plugins = ["browsing"]
+
 REPO = Path(__file__).resolve().parent.parent
 
 # A server whose data nobody misses need not wait for the disk.

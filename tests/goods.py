@@ -61,10 +61,27 @@ def shop(folder: Path, count: int, *, pictures: int = 1) -> Path:
     )  # fmt: skip
 
 
+class Always:
+    """One encoder, whatever model is asked for."""
+
+    def __init__(self, encoder: Any) -> None:
+        self._encoder = encoder
+
+    def active(self) -> Any:
+        return self._encoder
+
+    def of(self, _model_id: int) -> Any:
+        return self._encoder
+
+    def renew(self) -> None: ...
+
+    def look_ahead(self) -> None: ...
+
+
 def ingest(app: App, source: Path, **options: Any) -> Report:
     """One run over a source; `encoder` stands in for the App's own."""
     encoder = options.pop("encoder", None)
-    use = app.encoder if encoder is None else lambda: encoder
+    use = app.encoders if encoder is None else Always(encoder)
     return load(app.engine, app.catalog, use, app.limits, source, **options)
 
 

@@ -134,7 +134,10 @@ def dump(home: Path, file: Path) -> None:
 def restore(home: Path, file: Path) -> None:
     """pg_restore into the empty database of `home`; any error ends it."""
     url = embedded_server.url(home)
-    postgres.run("pg_restore", "--exit-on-error", "--no-owner", "-d", url, str(file))
+    # Roles are not in a dump, and `lookalike migrate` grants again.
+    postgres.run(
+        "pg_restore", "--exit-on-error", "--no-owner", "--no-privileges", "-d", url, str(file)
+    )
 
 
 def ask(home: Path, question: str) -> Any:

@@ -221,7 +221,7 @@ def test_a_search_by_sku_loads_no_model(app_of: Callable[..., App], database_url
     pictures.mkdir()
     for seed in (1, 2):
         (pictures / f"product-{seed}.png").write_bytes(photo(seed))
-    load(app.engine, app.catalog, app.encoder, app.limits, pictures)
+    load(app.engine, app.catalog, app.encoders, app.limits, pictures)
     code = (
         "import sys\n"
         "from app.cli import cli\n"

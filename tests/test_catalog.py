@@ -97,7 +97,7 @@ def test_writing_under_a_model_that_is_not_active_is_refused(
     app: App, sql: psycopg.Connection
 ) -> None:
     other = Model(99, "other", "1", 49, "f")
-    with pytest.raises(ModelMismatch, match="no longer other"):
+    with pytest.raises(ModelMismatch, match="other is not kept up to date"):
         app.catalog.write(batch([entry("A", 1)], 1), other)
     assert skus(sql) == []
 

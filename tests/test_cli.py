@@ -624,3 +624,34 @@ def test_ctrl_c_says_that_it_can_go_on_and_has_exit_code_130(
     monkeypatch.setattr(catalogue, "_Plain", Interrupting)
     ran = cat("ingest", source)
     assert ran.code == 130 and "run it again to go on" in ran.err
+
+
+def test_a_model_is_added_filled_compared_activated_rolled_back_and_dropped(
+    cat: Run, source: Path, tmp_path: Path
+) -> None:
+    from small_clip import save_small_clip
+
+    folder = save_small_clip(tmp_path / "tiny")
+    cat("ingest", source)
+    cat("index", "rebuild")
+    assert cat("model", "add", folder).code == 0
+    listed = {row["model"]: row for row in cat("model", "list", "--json").json}
+    assert listed["tiny"]["state"] == "kept up to date" and listed["tiny"]["embeddings"] == 0
+    refused = cat("model", "activate", "tiny")
+    assert refused.code == 1 and "6 pictures have no embedding under it" in refused.err
+    assert "6 pictures embedded" in cat("model", "embed", "tiny").err
+    assert cat("index", "rebuild", "--model", "tiny").code == 0
+    queries, report = source.with_name("queries.csv"), tmp_path / "beside.html"
+    queries.write_text("query,expected_sku\n0.png,P0000\n1.png,P0001\n")
+    compared = cat("model", "compare", "tiny", "embedded", queries, "--report", report).out
+    assert "of ten products found" in compared.lower() and report.exists()
+    assert (
+        "answers searches from now on; before it was embedded"
+        in cat("model", "activate", "tiny").err
+    )
+    assert cat("search", source.parent / "2.png", "--json").json["plan"]["model"] == "tiny"
+    assert "embedded answers searches" in cat("model", "rollback").err
+    assert cat("model", "drop", "tiny", "--yes").code == 0
+    assert [row["model"] for row in cat("model", "list", "--json").json] == ["embedded"]
+    unknown = cat("model", "activate", "tiny")
+    assert unknown.code == 1 and "there are: embedded" in unknown.err

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import signal
 import subprocess
 import sys
@@ -14,7 +15,7 @@ from typing import Any
 import psycopg
 import pytest
 import servers
-from colours import choose_colours
+from colours import choose_colours, photo
 from conftest import REPO
 from goods import WatchedEncoder, ingest, shop
 from judge import Crowd, best, right
@@ -24,9 +25,11 @@ from app import embedded_server
 from app.bootstrap import App
 from app.config import Settings
 from app.errors import BuildRunning, DatabaseUnavailable
+from app.filters import parse
 from app.index_files import IndexFiles
 from app.migrate import migrate
-from app.store import builds, pictures
+from app.store import allow_lists, builds, pictures
+from app.values import Query
 from ingest import pipeline
 
 pytestmark = pytest.mark.xdist_group("crashes")
@@ -99,7 +102,7 @@ def assert_clean(sql: psycopg.Connection, folder: Path) -> None:
 BUILDER = """
 import signal, sys
 from pathlib import Path
-from colours import choose_colours
+from colours import choose_colours, photo
 from app import ann_file
 from app.bootstrap import App
 from app.config import Settings
@@ -392,3 +395,36 @@ def test_a_dump_that_was_not_migrated_is_right_all_the_same(
     build = app.indexer.rebuild().id
     plan = right(app)
     assert (plan.build, plan.delta_rows) == (build, 0)
+
+
+def test_after_a_crash_a_list_of_what_passes_is_not_used(app: App, sql: psycopg.Connection) -> None:
+    """The server goes on by itself, gives out again the numbers of transactions that were lost."""
+    stamps = f"SELECT {allow_lists.STAMPS}"
+    add(app, numbered(30), colour="red")
+    app.indexer.rebuild()
+    query = Query(picture=photo(1000), k=30, filters=parse(["colour=red"]))
+    before = sql.execute(stamps).fetchone()
+    started = sql.execute("SELECT pg_postmaster_start_time()").fetchone()
+    sql.execute("SET synchronous_commit = off")
+    sql.execute("UPDATE product SET colour = 'blue' WHERE sku < 'P0005'")
+    for _ in range(3):
+        app.search.search(query)
+    victim = sql.execute("SELECT pg_backend_pid()").fetchone()
+    assert victim is not None
+    os.kill(int(victim[0]), signal.SIGKILL)
+    again = None
+    deadline = time.monotonic() + 30
+    while again is None:
+        try:
+            again = psycopg.connect(sql.info.dsn, autocommit=True)
+        except psycopg.OperationalError:
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+    with again:
+        assert again.execute("SELECT pg_postmaster_start_time()").fetchone() == started
+        assert again.execute(stamps).fetchone() != before
+        red = again.execute("SELECT count(*) FROM product WHERE colour = 'red'").fetchone()
+        for _ in range(40):
+            again.execute("SELECT pg_current_xact_id()")
+        for _ in range(3):
+            assert red == (len(app.search.search(query).matches),)

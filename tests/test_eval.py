@@ -16,6 +16,7 @@ from app.eval_figures import (
     Evaluation,
     Outcome,
     difference,
+    newcombe,
     read_ranks,
     wilson,
     worst,
@@ -186,19 +187,32 @@ def test_what_came_folded_into_another_counts_as_found(app: App, queries: Path) 
     beside = compare(folded, plain.ranks)
     assert (beside.better, beside.worse, beside.same, beside.recall_at_1) == (1, 0, 0, 1.0)
     with pytest.raises(BadSource, match="no query in common"):
-        compare(folded, {"other.png Y2022": 1})
+        compare(folded, {("other.png", "Y2022"): 1})
 
 
 def test_a_difference_counts_only_what_both_asked_and_knows_its_doubt() -> None:
-    ours = {f"q{n}": 1 if n < 60 else None for n in range(100)} | {"only here": 1}
-    theirs = {f"q{n}": 1 if n < 50 else 7 for n in range(100)} | {"only there": None}
+    ours = {("q", str(n)): 1 if n < 60 else None for n in range(100)} | {("only", "here"): 1}
+    theirs = {("q", str(n)): 1 if n < 50 else 7 for n in range(100)} | {("only", "there"): None}
     found = difference(ours, theirs)
     assert (found.queries, found.better, found.worse, found.same) == (100, 10, 40, 50)
     assert found.recall_at_1 == pytest.approx(0.1)
     assert 0.02 < found.recall_at_1_low < 0.1 < found.recall_at_1_high < 0.18
     assert found.recall_at_10 == pytest.approx(-0.4) and found.recall_at_10_high < 0
-    none = difference(ours, ours)
-    assert (none.recall_at_1_low, none.recall_at_1_high) == (0, 0)
+
+
+@pytest.mark.parametrize(
+    ("counts", "low", "high"),
+    [
+        ((36, 12, 2, 0), 0.0569, 0.3404),
+        ((36, 14, 0, 0), 0.1528, 0.4167),
+        ((54, 0, 0, 0), -0.0664, 0.0664),
+    ],
+)
+def test_the_interval_of_a_difference_is_newcombes(
+    counts: tuple[int, int, int, int], low: float, high: float
+) -> None:
+    """His method 10; where the runs never differ there is doubt all the same."""
+    assert newcombe(*counts) == (pytest.approx(low, abs=1e-4), pytest.approx(high, abs=1e-4))
 
 
 def test_ranks_are_read_back_from_the_json(app: App, queries: Path) -> None:
@@ -206,10 +220,20 @@ def test_ranks_are_read_back_from_the_json(app: App, queries: Path) -> None:
     (queries.parent / "1.png").write_bytes(photo(1))
     found, _ = figures(app, queries, [("1.png", "A"), ("1.png", "B")])
     assert read_ranks(json.loads(json.dumps(found.as_dict()))) == found.ranks
-    assert found.ranks == {"1.png A": 1, "1.png B": 2}
+    assert found.ranks == {("1.png", "A"): 1, ("1.png", "B"): 2}
     for document in ([], {"outcomes": [{"query": "x"}]}, {"outcomes": 3}, 7):
         with pytest.raises(ValueError, match="no outcomes"):
             read_ranks(document)
+    for rank in (0, -3, 1.9, 11, float("inf"), True, "1"):
+        with pytest.raises(ValueError, match="is no rank"):
+            read_ranks({"outcomes": [{"query": "x", "expected_sku": "y", "rank": rank}]})
+
+
+def test_queries_are_told_apart_and_a_repeated_one_is_refused(app: App, queries: Path) -> None:
+    assert Outcome("a b", "c", None, 1, 1.0).key != Outcome("a", "b c", None, 1, 1.0).key
+    queries.write_text("query,expected_sku\n1.png,A\n1.png,B\n1.png,A\n")
+    with pytest.raises(BadSource, match="line 4: the same as line 2"):
+        read_queries(queries)
 
 
 def test_the_worst_come_first_and_what_came_first_is_not_among_them() -> None:

@@ -17,6 +17,7 @@ import psycopg
 import pytest
 from colours import ColourEncoder, photo
 from goods import (
+    Always,
     WatchedEncoder,
     contents,
     ingest,
@@ -39,6 +40,7 @@ from ingest.pipeline import Ingest, Report
 from ingest.prepare import Chunk, Preparer, decoded_bytes
 from ingest.rejects import RejectFile
 from ingest.sources import Reject, Row
+from ingest.towers import Towers
 
 KEYS = {
     "read", "added", "updated", "unchanged", "rejected", "images_embedded", "images_reused",
@@ -479,8 +481,9 @@ def run_rows(app: App, rows: Iterator[Row], folder: Path, watch: WatchedEncoder)
     model = app.catalog.model()
     pictures = Pictures(folder, max_bytes=app.limits.max_bytes)
     preparer = Preparer(app.catalog, model, pictures, app.limits, None)
+    towers = Towers(app.catalog, Always(watch))
     with ingest_run(app.engine, "rows", model) as run, closing(preparer):
-        return Ingest(app.catalog, model, watch, preparer, run, RejectFile(None)).run(rows)
+        return Ingest(app.catalog, towers, preparer, run, RejectFile(None)).run(rows)
 
 
 @pytest.mark.parametrize(("images", "ahead"), [(1, 2 * 64), (40, 2 * 4)])

@@ -16,21 +16,27 @@ ROWS = [
     line.split()
     for line in """
     app.cli app.ui
-    app.worker app.worker_decision app.worker_listener app.worker_look app.worker_stop
+    app.worker app.worker_listener app.worker_look app.worker_stop
+    app.watchdog
     app.bootstrap
     ingest
-    app.liveness app.metrics_server
-    app.search app.catalog app.indexer app.evaluation app.health app.runs app.migrate app.audit
-    app.roles
-    app.pages app.calibrator
-    app.quick app.allow_lists app.meanings app.tuning app.verdicts app.duplicates
+    app.lifecycle app.embedding
+    app.liveness app.metrics_server app.overview app.index_life app.rebuilding
+    app.backup app.restore app.integrity
+    app.search app.catalog app.indexer app.evaluation app.health app.runs app.migrate
+    app.audit app.roles
+    app.pages app.calibrator app.judging app.facets
+    app.quick app.allow_lists app.meanings app.tuning app.verdicts app.duplicates app.walking
     app.paths
     app.filtered
-    app.asking app.answers app.sampling app.index_files app.content app.recall
-    app.shaping app.eval_figures app.eval_report
+    app.loaded app.asking app.sense app.answers app.sampling app.index_files app.index_folder
+    app.content app.recall
+    app.shaping app.memory app.eval_figures app.eval_report app.backup_manifest
     app.store app.ann app.ann_file app.encoders app.images app.sandbox app.filters app.ranking
     app.folding app.identity app.typos app.grouping app.calibration
+    app.worker_decision
     app.metrics
+    app.postgres_client
     app.database app.address app.driver_errors app.embedded_server app.server_user app.postgres
     app.refusals
     app.tables app.values app.config

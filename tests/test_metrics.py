@@ -16,14 +16,12 @@ from hypothesis import given
 from hypothesis import strategies as some
 from prometheus_client.parser import text_string_to_metric_families
 from shop import add, numbered
-from streamlit.testing.v1 import AppTest
 
 from app.bootstrap import App
 from app.config import Settings
-from app.errors import BadInput, BuildRunning, LookalikeError
+from app.errors import BadInput, LookalikeError
 from app.filters import parse
 from app.health import Check, Status
-from app.indexer import LOCK
 from app.liveness import Liveness
 from app.metrics import OTHER, REASONS, STAGES, SearchMetrics, WorkerMetrics, reason_class
 from app.metrics_server import MetricsServer
@@ -209,32 +207,6 @@ def test_a_taken_port_is_an_error_with_advice() -> None:
 
 
 # The page
-
-
-def page() -> None:
-    """What Streamlit runs; its services lie in the session, where the test puts them."""
-    import streamlit as st
-
-    from app.ui.operating import offer_rebuild
-
-    offer_rebuild(lambda: st.session_state["app"], str)
-
-
-def test_the_pages_button_builds_as_the_command_does(app: App, sql: psycopg.Connection) -> None:
-    add(app, numbered(5))
-    shown = AppTest.from_function(page)
-    shown.session_state["app"] = app
-    shown.run().button[0].click().run()
-    assert shown.success[0].value.startswith("Build 1: 5 pictures in ")
-    assert sql.execute("SELECT state FROM index_build").fetchall() == [("published",)]
-    sql.execute("SELECT pg_advisory_lock(%s)", [LOCK])
-    shown.button[0].click().run()
-    assert shown.warning[0].value == str(BuildRunning())
-
-
-def test_a_page_for_strangers_has_no_such_button(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("LOOKALIKE_PAGE_REBUILD", "false")
-    assert len(AppTest.from_function(page).run().button) == 0
 
 
 def test_a_page_serves_its_metrics_or_does_without(

@@ -12,6 +12,7 @@ from goods import ingest, versions
 from app import embedded_server
 from app.bootstrap import App
 from app.config import Settings
+from app.duplicates import folded
 from app.evaluation import Evaluation, evaluate, read_queries
 from app.filters import parse
 from app.values import Query, SearchResult
@@ -116,6 +117,35 @@ def test_clothes_photographed_again_are_found(clothing: App, test_data: Path) ->
     found = figures(clothing, test_data / "clothing" / "queries.csv")
     assert found.queries == 120
     assert found.recall_at_5 >= 0.98 and found.recall_at_1 >= 0.90, found
+
+
+def asked(app: App, sql: str) -> list[tuple[object, ...]]:
+    with psycopg.connect(str(app.settings.database_url)) as connection:
+        return connection.execute(sql).fetchall()  # type: ignore[call-overload]
+
+
+@pytest.mark.usefixtures("loaded")
+@pytest.mark.parametrize(("asked_for", "found"), [(12, 9), (24, 10), (50, 10)])
+def test_outliers_are_products_that_were_given_the_wrong_photo(
+    clothing: App, asked_for: int, found: int
+) -> None:
+    """The last twelve were, ten of them one of another category."""
+    wrong = {f"CL-{n:05}" for n in range(1340, 1352)}
+    outliers = asked(clothing, f"SELECT sku FROM analytics.outliers(n => {asked_for})")
+    assert len(outliers) == asked_for
+    assert len(wrong & {str(sku) for (sku,) in outliers}) >= found
+
+
+@pytest.mark.usefixtures("loaded")
+def test_groups_in_sql_are_those_of_every_rule_but_typo(clothing: App) -> None:
+    groups = folded(clothing.engine, typo=1.0)
+    expected = {
+        frozenset([group.keeper.sku, *(fold.candidate.sku for fold in group.folded)])
+        for group in groups
+    }
+    found = asked(clothing, "SELECT array_agg(sku) FROM analytics.duplicate_groups GROUP BY kept")
+    assert len(expected) == 84
+    assert {frozenset(skus) for (skus,) in found} == expected  # type: ignore[arg-type]
 
 
 def test_packaged_groceries_photographed_in_a_shop_are_found(

@@ -556,5 +556,5 @@ def test_a_model_changed_behind_a_running_process_is_noticed(
     sql.execute("SELECT register_model(%s, '1', 49, %s)", [other.name, other.fingerprint])
     sql.execute("UPDATE model SET active = false WHERE active")
     sql.execute("UPDATE model SET active = true WHERE name = 'others'")
-    with pytest.raises(ModelMismatch, match="others"):
-        ask(app)
+    plan = ask(app).plan
+    assert plan.model == "others" and "only 0" in (plan.shortfall or "")

@@ -10,13 +10,16 @@ import click
 from pydantic import ValidationError
 
 from app.cli import (
+    backup,
     calibrate,
     catalogue,
+    check,
     database,
     demo,
     duplicates,
     evaluate,
     index,
+    model,
     page,
     search,
     status,
@@ -46,6 +49,7 @@ for _command in (
     catalogue.ingest,
     catalogue.delete,
     index.index,
+    model.model,
     worker.worker,
     search.search,
     duplicates.duplicates,
@@ -53,6 +57,9 @@ for _command in (
     calibrate.calibrate,
     tune.tune,
     status.status,
+    check.check,
+    backup.backup,
+    backup.restore,
     page.page,
     demo.demo,
 ):

@@ -50,7 +50,7 @@ def ingest(
     """
     with App() as app, _progress(estimate(source)) as progress:
         report = load(
-            app.engine, app.catalog, app.encoder, app.limits, source,
+            app.engine, app.catalog, app.encoders, app.limits, source,
             images=images, rejects=rejects, prune=prune, encoding=encoding, progress=progress,
         )  # fmt: skip
     if as_json:

@@ -43,7 +43,7 @@ def demo(products: int, open_page: bool, port: int) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         source = draw_catalogue(folder, products=products)
         _step("Ingest them")
-        report = load(app.engine, app.catalog, app.encoder, app.limits, source, prune=True)
+        report = load(app.engine, app.catalog, app.encoders, app.limits, source, prune=True)
         note(f"{report.added} added, {report.unchanged} unchanged, {report.seconds:.1f} s")
         _step("Build the index")
         build = app.indexer.rebuild()

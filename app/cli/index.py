@@ -22,11 +22,12 @@ def index() -> None:
 
 
 @index.command()
+@click.option("--model", metavar="NAME", help="Of this model; else of the active one.")
 @as_json
-def rebuild(as_json: bool) -> None:
+def rebuild(model: str | None, as_json: bool) -> None:
     """Build the index of everything that is committed now, measure it and publish it."""
     with App() as app:
-        build = app.indexer.rebuild()
+        build = app.indexer.rebuild(model)
     if as_json:
         print_json(_figures(build))
     else:

@@ -10,6 +10,7 @@ from typing import NoReturn
 import click
 
 from app.config import Settings
+from app.ui.style import ACCENT, ACCENT_ON_DARK
 
 PAGE = Path(__file__).resolve().parent.parent / "ui" / "page.py"
 
@@ -24,6 +25,8 @@ def serve(host: str, port: int) -> NoReturn:
         "browser.gatherUsageStats": "false",
         "client.toolbarMode": "viewer",
         "client.showErrorDetails": "none",
+        "theme.light.primaryColor": ACCENT,
+        "theme.dark.primaryColor": ACCENT_ON_DARK,
         "server.maxUploadSize": _mebibytes(Settings().max_image_bytes),
     }
     words = [f"--{name}={value}" for name, value in options.items()]

@@ -61,6 +61,7 @@ class RegionType(click.ParamType[Region]):
 @click.option(
     "--near-match", type=float, help="Drop what is no farther than this from a better match."
 )
+@click.option("--min-similarity", type=float, help="Show nothing less similar than this (-1 to 1).")
 @click.option("--shown", multiple=True, help="A sku that was shown before; may be repeated.")
 @as_json
 def search(
@@ -126,6 +127,7 @@ def as_dict(result: SearchResult) -> dict[str, Any]:
             "reason": plan.reason,
             "model": plan.model,
             "build": plan.build,
+            "built_at": plan.built_at,
             "delta_rows": plan.delta_rows,
             "candidates": plan.candidates,
             "vanished": plan.vanished,

@@ -19,6 +19,7 @@ def worker() -> None:
     """
     from app.bootstrap import App
     from app.metrics_server import MetricsServer
+    from app.watchdog import Watchdog
     from app.worker import Worker
     from app.worker_stop import stopping
 
@@ -32,5 +33,6 @@ def worker() -> None:
             work.metrics.registry, work.liveness.status,
         ) as server:  # fmt: skip
             note(f"The worker runs; {server.address}/metrics and /healthz.")
-            work.run()
+            with Watchdog(app.engine, settings.analyst_timeout_s):
+                work.run()
     note("The worker stopped.")

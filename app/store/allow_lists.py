@@ -15,25 +15,33 @@ from sqlalchemy import Connection
 from app.ann import Only
 from app.store.neighbours import Passing
 
-MOST_CHANGED = 1000
-"""Changes a list is used with; beyond them it is read anew."""
+MOST_CHANGED = 300
+"""Changed products, and pictures of changed products, that a list is used with; beyond them reading
+it anew takes less time than comparing them in every search."""
 
 STAMPS = """(
     SELECT CASE WHEN count(*) = 2 THEN concat_ws(' ',
-        string_agg(concat_ws('/', stamp.oid, stamp.xmin, stamped.relfilenode), ' '
-            ORDER BY stamped.oid),
+        string_agg(concat_ws('/', stamp.oid, stamp.xmin, stamping.xmin, stamped.relfilenode, (
+            SELECT string_agg(concat_ws(':', field.attnum, field.xmin), ',' ORDER BY field.attnum)
+            FROM pg_attribute AS field WHERE field.attrelid = stamped.oid AND field.attnum > 0)),
+            ' ' ORDER BY stamped.oid),
+        (SELECT oid FROM pg_database WHERE datname = current_database()),
+        extract(epoch FROM pg_stat_get_bgwriter_stat_reset_time()),
         extract(epoch FROM pg_postmaster_start_time())) END
     FROM pg_class AS stamped JOIN pg_trigger AS stamp ON stamp.tgrelid = stamped.oid
         AND stamp.tgfoid = to_regprocedure('stamp_row()') AND stamp.tgenabled = 'A'
+    JOIN pg_proc AS stamping ON stamping.oid = stamp.tgfoid
     WHERE stamped.oid IN (to_regclass('product'), to_regclass('product_picture')))"""
-"""Another value once a stamp was off or a table rewritten, as rows may then have changed unstamped,
-and in another server or after a restart, as its history may be another; null without stamps."""
+"""Another value once a stamp was off or did something else, a table was rewritten or its columns
+changed: rows may then have changed unstamped. And in another database, or after a restart or a
+crash, for there its history may be another: the recovery after a crash, which goes on in the same
+server, resets its statistics. Null without stamps."""
 
 READ = """
 SELECT pg_current_snapshot()::text AS snapshot, {stamps} AS stamps, pg_is_in_recovery() AS standby,
     coalesce((SELECT array_agg(x)::text FROM pg_snapshot_xip(pg_current_snapshot()) AS x), '{{}}')
         AS in_progress,
-    CASE WHEN NOT pg_is_in_recovery() THEN (
+    CASE WHEN NOT pg_is_in_recovery() AND {stamps} IS NOT NULL THEN (
         SELECT string_agg(int8send(pp.picture_id), '')
         FROM product AS p JOIN product_picture AS pp ON pp.product_id = p.id
         WHERE {condition}) END AS pictures"""
@@ -57,13 +65,14 @@ MOVED = """turned AS MATERIALIZED (
 ), moved AS MATERIALIZED (
     SELECT e.picture_id, e.vec <=> CAST(%(q)s AS halfvec) AS distance
     FROM (
-        SELECT DISTINCT pp.picture_id FROM (SELECT id FROM turned LIMIT {most}) AS turned
-        JOIN product_picture AS pp ON pp.product_id = turned.id) AS pp
+        SELECT DISTINCT pp.picture_id FROM turned
+        JOIN product_picture AS pp ON pp.product_id = turned.id LIMIT {most} + 1) AS pp
     JOIN embedding AS e ON e.model_id = {model} AND e.picture_id = pp.picture_id
 ), """
 
 # What the list saw must all be visible now: a later list would lack what it already left out.
 USABLE = f"""(SELECT count(*) FROM turned) <= {MOST_CHANGED}
+    AND (SELECT count(*) FROM moved) <= {MOST_CHANGED}
     AND {STAMPS} = %(list_stamps)s
     AND pg_snapshot_xmax(pg_current_snapshot())
         >= pg_snapshot_xmax(CAST(%(list_snapshot)s AS pg_snapshot))

@@ -21,6 +21,10 @@ from app.store.allow_lists import AllowList
 from app.store.neighbours import EVERYTHING, Passing
 from app.values import Build, Model, Vector
 
+LASTING = 1000
+"""Characters of a filter's condition beyond which its plan, which takes memory in the server for as
+long as the connection lasts, is made anew each time."""
+
 STATEMENT = """
 SELECT page.product_id, page.picture_id, page.distance, seen.*,
     (SELECT id FROM model WHERE active) AS active, ({newest}) AS newest, {lag} AS lag,
@@ -98,7 +102,7 @@ def search(
     }
     with connection.cursor(binary=True, row_factory=namedtuple_row) as cursor:
         rows: Sequence[Any] = cursor.execute(
-            _sql(look.model.id, look.only.condition), values, prepare=True
+            _sql(look.model.id, look.only.condition), values, prepare=_lasting(look.only)
         ).fetchall()
     first = rows[0]
     if (first.active, first.newest) != (look.model.id, look.build.id):
@@ -110,7 +114,12 @@ def search(
     return Found(found, rows[: len(found.hits)], first.delta_rows, lag)
 
 
-@lru_cache(maxsize=256)
+def _lasting(only: Passing) -> bool:
+    """Whether a statement is worth being kept planned; one for each list of values is not."""
+    return len(only.condition) <= LASTING
+
+
+@lru_cache(maxsize=64)
 def _sql(model_id: int, condition: str) -> str:
     parts = Passing(condition).parts | (allow_lists.parts(model_id) if condition else {})
     newest = builds.USABLE.format(columns="max(id)", model=model_id, cluster="%(cluster)s")

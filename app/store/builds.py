@@ -14,13 +14,15 @@ CLUSTER = """(SELECT system_identifier FROM pg_control_system()) || '/' || (
 """Where a build's snapshot means something: this cluster, this database, not a restored copy."""
 
 STAMPED_BY = """(
-    SELECT concat_ws('/', stamp.oid, stamp.xmin, part.relfilenode)
+    SELECT concat_ws('/', stamp.oid, stamp.xmin, part.relfilenode, stamping.xmin)
     FROM pg_inherits AS tree JOIN pg_class AS part ON part.oid = tree.inhrelid
     JOIN pg_trigger AS stamp ON stamp.tgrelid = part.oid
         AND stamp.tgfoid = to_regprocedure('stamp_embedding()') AND stamp.tgenabled = 'A'
+    JOIN pg_proc AS stamping ON stamping.oid = stamp.tgfoid
     WHERE tree.inhparent = to_regclass('embedding') AND part.relname = 'embedding_m' || {model})"""
-"""Another value once the stamp was off, the partition detached or its table rewritten: rows may
-have changed unstamped. Attaching makes a new trigger, enabling a new version of its row."""
+"""Another value once the stamp was off or did something else, the partition detached or its table
+rewritten: rows may have changed unstamped. Attaching makes a new trigger, enabling a new version of
+its row."""
 
 COLUMNS = """id, model_id, snapshot::text,
     coalesce((SELECT array_agg(x)::text FROM pg_snapshot_xip(snapshot) AS x), '{}') AS in_progress,
@@ -73,6 +75,23 @@ def retire_older(connection: Connection, model_id: int, keep: int) -> list[str]:
     return list(connection.execute(text(sql), {"model": model_id, "keep": keep}).scalars())
 
 
+def retire_foreign(connection: Connection) -> int:
+    """Retire builds of another database, as a restored one brings along; returns how many.
+
+    Their files are not this database's to delete, so they are forgotten.
+    """
+    sql = f"""UPDATE index_build SET state = 'retired', reason = 'built in another database',
+            sha256 = NULL
+        WHERE state IN ('published', 'building') AND cluster <> {CLUSTER}"""
+    return connection.execute(text(sql)).rowcount
+
+
+def retire(connection: Connection, build_id: int, reason: str) -> None:
+    """Take a build out of use."""
+    sql = "UPDATE index_build SET state = 'retired', reason = :reason WHERE id = :id"
+    connection.execute(text(sql), {"id": build_id, "reason": reason})
+
+
 def announce(connection: Connection, build_id: int, sha256: str) -> None:
     """Say which file a build is about to write."""
     sql = "UPDATE index_build SET sha256 = :sha256 WHERE id = :id AND state = 'building'"
@@ -109,6 +128,13 @@ def usable(connection: Connection, model_id: int) -> list[Build]:
     found = USABLE.format(columns=COLUMNS, model=":model", cluster=CLUSTER)
     sql = f"{found} ORDER BY id DESC"
     return [_build(row) for row in connection.execute(text(sql), {"model": model_id})]
+
+
+def published(connection: Connection) -> list[Build]:
+    """The published builds of this database, of every model, oldest first."""
+    sql = f"""SELECT {COLUMNS} FROM index_build
+        WHERE state = 'published' AND cluster = {CLUSTER} ORDER BY id"""
+    return [_build(row) for row in connection.execute(text(sql))]
 
 
 def latest(connection: Connection, limit: int) -> list[Build]:

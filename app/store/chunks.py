@@ -31,6 +31,11 @@ def read(connection: Connection, build_id: int) -> Iterator[bytes]:
         number += 1
 
 
+def drop(connection: Connection, build_id: int) -> None:
+    """Forget the file of one build."""
+    connection.execute(text("DELETE FROM index_chunk WHERE build_id = :id"), {"id": build_id})
+
+
 def drop_retired(connection: Connection) -> None:
     """Forget the files of builds that are not published any more."""
     connection.execute(

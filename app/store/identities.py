@@ -28,6 +28,14 @@ def outdated(connection: Connection, after: int, limit: int) -> list[tuple[int, 
     return [(row.id, row.identity_key, product_of(row)) for row in rows]
 
 
+def portion(connection: Connection, after: int, limit: int) -> list[tuple[int, str, Product]]:
+    """Up to `limit` products beyond the id `after`, in order: id, key, product."""
+    sql = f"""SELECT id, identity_key, {FIELDS} FROM product
+        WHERE id > :after ORDER BY id LIMIT :limit"""
+    rows = connection.execute(text(sql), {"after": after, "limit": limit})
+    return [(row.id, row.identity_key, product_of(row)) for row in rows]
+
+
 def renew(connection: Connection, keys: Mapping[int, str]) -> None:
     """Write the keys of products, by id. No product changed, so `updated_at` stays."""
     connection.execute(

@@ -26,6 +26,20 @@ def finish(connection: Connection, run_id: int, state: str, report: Mapping[str,
     )
 
 
+def sources(connection: Connection) -> list[str]:
+    """Where ingests read from, the latest first, each once."""
+    sql = "SELECT source FROM ingest_run GROUP BY source ORDER BY max(id) DESC"
+    return list(connection.execute(text(sql)).scalars())
+
+
+def give_up(connection: Connection) -> int:
+    """Record runs as failed that began more than a day ago and never ended; returns how many."""
+    sql = """UPDATE ingest_run SET state = 'failed', finished_at = clock_timestamp(),
+            report = jsonb_build_object('reason', 'its process disappeared')
+        WHERE state = 'running' AND started_at < clock_timestamp() - interval '1 day'"""
+    return connection.execute(text(sql)).rowcount
+
+
 def reject(connection: Connection, run_id: int, rejects: Sequence[Mapping[str, Any]]) -> None:
     """Record what was refused: mappings with line, sku, image, reason."""
     connection.execute(

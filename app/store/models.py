@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from datetime import datetime
+
 from sqlalchemy import Connection, text
 
+from app.errors import UnknownModel
+from app.filters import check_text
 from app.values import Model
 
-COLUMNS = "id, name, revision, dim, fingerprint"
+COLUMNS = "id, name, revision, dim, fingerprint, source"
 
 LAG = """CASE
     WHEN NOT pg_is_in_recovery() THEN NULL
@@ -22,6 +27,19 @@ SELECT {COLUMNS}, {LAG} AS lag
 FROM (SELECT) AS here LEFT JOIN model ON model.active"""
 
 
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """A model with what it has: embeddings of so many of the pictures, its newest build (id)."""
+
+    model: Model
+    active: bool
+    maintained: bool
+    created_at: datetime
+    embeddings: int
+    pictures: int
+    build: int | None
+
+
 def active(connection: Connection) -> Model | None:
     """The model that searches and ingests use; None before `lookalike init`."""
     row = connection.execute(text(f"SELECT {COLUMNS} FROM model WHERE active")).one_or_none()
@@ -35,7 +53,7 @@ def active_and_lag(connection: Connection) -> tuple[Model | None, float | None]:
     that was.
     """
     row = connection.execute(text(ACTIVE_AND_LAG)).one()
-    model = None if row.id is None else Model(*row[:5])
+    model = None if row.id is None else Model(*row[:6])
     return model, None if row.lag is None else float(row.lag)
 
 
@@ -53,9 +71,129 @@ def activate_first(connection: Connection, model_id: int) -> bool:
     """Make this model the active one if none is; False if there is one already."""
     done = connection.execute(
         text(
-            "UPDATE model SET active = true"
+            "UPDATE model SET active = true, maintained = true"
             " WHERE id = :id AND NOT EXISTS (SELECT FROM model WHERE active)"
         ),
         {"id": model_id},
     )
     return done.rowcount == 1
+
+
+def one(connection: Connection, name: str) -> Model:
+    """The newest model of this name. Raises UnknownModel."""
+    check_text("model", name)
+    found = named(connection, name)
+    if not found:
+        known = ", ".join(standing.model.name for standing in every(connection))
+        raise UnknownModel(f"No model {name!r} is recorded; there are: {known or 'none'}.")
+    return found[0]
+
+
+def named(connection: Connection, name: str) -> list[Model]:
+    """The models of this name, the newest first; two revisions of a model have one name."""
+    sql = f"SELECT {COLUMNS} FROM model WHERE name = :name ORDER BY id DESC"
+    return [Model(*row) for row in connection.execute(text(sql), {"name": name})]
+
+
+def by_id(connection: Connection, model_id: int) -> Model | None:
+    """The model with this id, if new pictures get embeddings under it."""
+    sql = f"SELECT {COLUMNS} FROM model WHERE id = :id AND (active OR maintained)"
+    row = connection.execute(text(sql), {"id": model_id}).one_or_none()
+    return Model(*row) if row else None
+
+
+def maintained(connection: Connection) -> list[Model]:
+    """The models that new pictures get embeddings under, the active one first."""
+    sql = f"SELECT {COLUMNS} FROM model WHERE active OR maintained ORDER BY active DESC, id"
+    return [Model(*row) for row in connection.execute(text(sql))]
+
+
+def maintain(connection: Connection, model_id: int, source: str | None) -> None:
+    """From now on new pictures get an embedding under this model too."""
+    sql = "UPDATE model SET maintained = true, source = coalesce(:source, source) WHERE id = :id"
+    connection.execute(text(sql), {"id": model_id, "source": source})
+
+
+def neglect(connection: Connection, model_id: int) -> None:
+    """From now on new pictures get no embedding under this model."""
+    connection.execute(text("UPDATE model SET maintained = false WHERE id = :id"), {"id": model_id})
+
+
+def activate(
+    connection: Connection, former: Model | None, model: Model, forced: str | None
+) -> None:
+    """Make this the active model, and note the change."""
+    connection.execute(text("UPDATE model SET active = false WHERE active"))
+    connection.execute(
+        text("UPDATE model SET active = true, maintained = true WHERE id = :id"), {"id": model.id}
+    )
+    sql = """INSERT INTO model_change (former_id, active_id, former_name, active_name, forced)
+        VALUES (:former, :active, :former_name, :active_name, :forced)"""
+    values = {
+        "former": former and former.id,
+        "active": model.id,
+        "former_name": former and former.name,
+        "active_name": model.name,
+        "forced": forced,
+    }
+    connection.execute(text(sql), values)
+
+
+def before(connection: Connection) -> Model | None:
+    """The model that was active before this one, if it is still there."""
+    columns = ", ".join(f"m.{name}" for name in COLUMNS.split(", "))
+    sql = f"""SELECT {columns} FROM model_change AS c JOIN model AS m ON m.id = c.former_id
+        WHERE c.active_id = (SELECT id FROM model WHERE active) ORDER BY c.id DESC LIMIT 1"""
+    row = connection.execute(text(sql)).one_or_none()
+    return Model(*row) if row else None
+
+
+def every(connection: Connection) -> list[Standing]:
+    """All models with what they have, the active one first."""
+    columns = ", ".join(f"m.{name}" for name in COLUMNS.split(", "))
+    sql = f"""SELECT {columns}, m.active, m.maintained, m.created_at,
+            (SELECT count(*) FROM embedding AS e WHERE e.model_id = m.id) AS embeddings,
+            (SELECT count(*) FROM picture) AS pictures,
+            (SELECT max(id) FROM index_build AS b
+                WHERE b.model_id = m.id AND b.state = 'published') AS build
+        FROM model AS m ORDER BY m.active DESC, m.id"""
+    return [Standing(Model(*row[:6]), *row[6:]) for row in connection.execute(text(sql))]
+
+
+def missing(connection: Connection, model_id: int) -> int:
+    """How many pictures have no embedding under this model."""
+    sql = """SELECT count(*) FROM picture AS p WHERE NOT EXISTS (
+        SELECT FROM embedding AS e WHERE e.picture_id = p.id AND e.model_id = :model)"""
+    return int(connection.execute(text(sql), {"model": model_id}).scalar_one())
+
+
+def without(
+    connection: Connection, model_id: int, after: int, limit: int
+) -> list[tuple[int, bytes, list[str]]]:
+    """Pictures (id, sha256, where they came from) that have no embedding under this model.
+
+    In the order of their ids, those beyond `after`.
+    """
+    sql = """SELECT p.id, p.sha256, array(
+            SELECT DISTINCT pp.uri FROM product_picture AS pp WHERE pp.picture_id = p.id) AS uris
+        FROM picture AS p WHERE p.id > :after AND NOT EXISTS (
+            SELECT FROM embedding AS e WHERE e.picture_id = p.id AND e.model_id = :model)
+        ORDER BY p.id LIMIT :limit"""
+    values = {"model": model_id, "after": after, "limit": limit}
+    rows = connection.execute(text(sql), values)
+    return [(row.id, bytes(row.sha256), list(row.uris)) for row in rows]
+
+
+def detach(connection: Connection, model_id: int) -> None:
+    """Take the partition of a model out of `embedding`; outside a transaction."""
+    attached = """SELECT EXISTS (SELECT FROM pg_inherits
+        WHERE inhparent = 'embedding'::regclass AND inhrelid = to_regclass(:name))"""
+    name = f"embedding_m{int(model_id)}"
+    if connection.execute(text(attached), {"name": name}).scalar_one():
+        connection.execute(text(f"ALTER TABLE embedding DETACH PARTITION {name} CONCURRENTLY"))
+
+
+def drop(connection: Connection, model_id: int) -> None:
+    """Delete a model whose partition is detached, with everything that is of it alone."""
+    connection.execute(text(f"DROP TABLE IF EXISTS embedding_m{int(model_id)}"))
+    connection.execute(text("DELETE FROM model WHERE id = :id"), {"id": model_id})

@@ -56,6 +56,13 @@ def save(connection: Connection, pictures: Sequence[PictureData]) -> None:
     )
 
 
+def still(connection: Connection, ids: Sequence[int]) -> list[int]:
+    """Those of these pictures (id) that are there, kept from being deleted until the commit."""
+    sql = """SELECT id FROM picture WHERE id = ANY(CAST(:ids AS bigint[]))
+        ORDER BY id FOR KEY SHARE"""
+    return list(connection.execute(text(sql), {"ids": list(ids)}).scalars())
+
+
 def embed(connection: Connection, model: Model, vectors: Mapping[int, Vector]) -> None:
     """Store the embeddings of pictures (id) that this model has none of yet."""
     have = set(

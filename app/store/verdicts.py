@@ -56,6 +56,23 @@ def around(connection: Connection, skus: Sequence[str]) -> list[Verdict]:
     return [_verdict(row) for row in rows]
 
 
+def newest(
+    connection: Connection, limit: int, offset: int = 0
+) -> list[tuple[Verdict, str | None, str | None]]:
+    """Verdicts with the titles of both products (None where one is gone), newest first."""
+    rows = connection.execute(
+        text(
+            f"""SELECT {FIELDS}, a.title AS title_a, b.title AS title_b
+            FROM (SELECT * FROM duplicate_verdict
+                ORDER BY decided_at DESC, sku_a, sku_b LIMIT :limit OFFSET :offset) AS newest
+            LEFT JOIN product AS a ON a.sku = sku_a LEFT JOIN product AS b ON b.sku = sku_b
+            ORDER BY decided_at DESC, sku_a, sku_b"""
+        ),
+        {"limit": limit, "offset": offset},
+    )
+    return [(_verdict(row), row.title_a, row.title_b) for row in rows]
+
+
 def every(connection: Connection) -> list[Verdict]:
     """All verdicts."""
     rows = connection.execute(text(f"SELECT {FIELDS} FROM duplicate_verdict {ORDER}"))

@@ -1,47 +1,123 @@
-"""The search page: one picture in, the products that look like it out."""
+"""The search page: ask on the left, the products that look like it on the right."""
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import streamlit as st
 
-from app.ui.cards import grid
+from app.errors import LookalikeError
+from app.facets import Facets
+from app.memory import Memory
+from app.ui import ask, details, scrolling, session, trust
+from app.ui.cards import Card, Doing, grid
 from app.ui.frame import plain, sentences, services
-from app.values import Plan, Query, SearchResult
+from app.ui.narrow import facets, narrow
+from app.ui.paging import Pages, turn
+from app.ui.style import STYLE
+from app.ui.ways import Asked
+from app.ui.wish import Wish, filters
+from app.values import Query, SearchResult
 
-SHOWN_SIDE = 400
-"""Pixels of the query picture."""
+PAGES = "search_pages"
+MEMORY = "search_memory"
+DOING = Doing(ask.more_like, details.ask_for)
 
 
 def show() -> None:
     """Draw the page."""
-    st.title("Lookalike", anchor=False)
-    st.write("Upload a photo and see the products that look like it.")
-    left, right = st.columns([1, 3], gap="large")
-    with left:
-        photo = st.file_uploader("Photo of a product", help="JPEG, PNG, WebP, HEIC and others")
-        k = st.slider("Products to show", 4, 48, 12, step=4)
-    if photo is None:
-        return
-    data = photo.getvalue()
-    with right, sentences("a search"):
-        with st.spinner("Searching …"):
-            result = services().search.search(Query(picture=data, k=k, stranger=True, fold=True))
-            picture = services().sandbox.decode(data, at_least=SHOWN_SIDE)
-        left.image(picture, "Your photo", width="stretch")
-        _show(result)
+    st.html(STYLE)
+    st.title("Find products by picture", anchor=False)
+    with sentences("the search page"):
+        session.arrive()
+        left, right = st.columns([1, 3], gap="large")
+        with left, st.container(key="ask"):
+            asked = ask.ask()
+        with right:
+            _answer(asked)
 
 
-def _show(result: SearchResult) -> None:
-    count = len(result.matches)
-    if count:
-        st.subheader(f"{count} product{'s' * (count != 1)}, most similar first", anchor=False)
-        st.html(grid(result.matches))
-    _explain(result.plan)
+def _answer(asked: Asked) -> None:
+    for complaint in session.complaints():
+        st.warning(plain(complaint))
+    known = _facets()
+    wanted = ask.query(session.now(), asked)
+    result = None
+    if wanted is None:
+        session.settle()
+        if isinstance(known, Facets) or not asked.wrong:  # one sentence about one trouble
+            _welcome(known)
+    else:
+        if isinstance(known, Facets):
+            narrow(known)
+        with sentences("a search"):
+            result = _found(_narrowed(wanted, session.settle()))
+            _results(result)
+    details.show(result, ask.more_like)
 
 
-def _explain(plan: Plan) -> None:
-    if plan.shortfall:
-        st.info(plain(f"Fewer than asked: {plan.shortfall}."))
-    times = ", ".join(f"{name} {ms:.0f}" for name, ms in plan.ms.items())
-    how = f"Answered by {plan.path}: {plan.reason}. Model: {plan.model}. Milliseconds: {times}."
-    st.caption(plain(how))
+def _facets() -> Facets | str:
+    """What the catalogue can be narrowed by, or the sentence that says why it cannot be read."""
+    try:
+        return facets()
+    except LookalikeError as exc:
+        return str(exc)
+
+
+def _welcome(known: Facets | str) -> None:
+    """Before anything is asked: what to do, and products to begin with."""
+    if isinstance(known, str):
+        st.error(plain(known))
+    elif not known.bounds.products:
+        st.info("The catalogue is empty. Load products with `lookalike ingest`, then ask.")
+    else:
+        st.markdown(
+            f"Drop a photo and see which of {known.bounds.products:,} products look like it, ask "
+            "with words, or both."
+        )
+        st.header("No photo at hand? Begin with a product", anchor=False)
+        grid([Card(product, shown.thumbnail) for product, shown in known.newest], DOING)
+
+
+def _narrowed(wanted: Query, wish: Wish) -> Query:
+    return replace(
+        wanted,
+        k=wish.k,
+        filters=filters(wish),
+        fold=wish.fold,
+        near_match=wish.near_match,
+        min_similarity=wish.min_similarity,
+    )
+
+
+def _found(query: Query) -> SearchResult:
+    """The open page of the query's results; the same query is not searched twice."""
+    state = st.session_state
+    if PAGES not in state or state[PAGES].query != query:
+        state[PAGES] = Pages(query)
+    pages: Pages = state[PAGES]
+    memory = state.setdefault(MEMORY, Memory())
+    with st.spinner("Searching …"):
+        return pages.result(lambda asked: services().search.search(asked, memory))
+
+
+def _results(result: SearchResult) -> None:
+    pages: Pages = st.session_state[PAGES]
+    count, best = len(result.matches), "best" if pages.query.words else "most similar"
+    page = f" · page {pages.number + 1}" if pages.number else ""
+    with st.container(key="results"):
+        if count:
+            st.header(f"{count} product{'s' * (count != 1)}, {best} first{page}", anchor=False)
+        elif pages.number:
+            st.header("There are no more products", anchor=False)
+        else:
+            st.header("No product was found", anchor=False)
+        grid([Card(match.product, match.thumbnail, match) for match in result.matches], DOING)
+        turn(pages, more=count == pages.query.k)
+        scrolling.scroll()
+        trust.explain(result)
+        st.button("Search again", type="tertiary", icon=":material/refresh:", on_click=_again)
+
+
+def _again() -> None:
+    st.session_state.pop(PAGES, None)

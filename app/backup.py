@@ -1,0 +1,166 @@
+"""Backup: the whole database as one snapshot sees it, in a folder that is made whole or not at all.
+
+Index files are not in it: they are made anew of what is.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from uuid import uuid4
+
+from sqlalchemy import Connection, Engine
+
+from app import backup_manifest, postgres, postgres_client
+from app.backup_manifest import Manifest
+from app.database import schema_revision, snapshot
+from app.errors import (
+    BadInput,
+    DatabaseUnavailable,
+    DatabaseUnsuitable,
+    LookalikeError,
+    SchemaMismatch,
+)
+from app.postgres_client import ClientFailed, Tell
+from app.store import models, relations
+from app.tables import SCHEMA_REVISION
+
+DUMP = "catalogue.dump"
+
+DERIVED = ("public.index_chunk",)
+"""Tables whose rows are left out: copies of index files, of no use in another database."""
+
+OPTIONS = (
+    "--format=custom",
+    "--compress=gzip:1",  # vectors are dumped as text and shrink a lot; more effort gains little
+    "--encoding=UTF8",
+    "--lock-wait-timeout=60s",
+    # It is there before a restore: only a superuser may make it, or say what it is for.
+    "--exclude-extension=vector",
+)
+
+
+class BackupFailed(LookalikeError):
+    """No backup was made."""
+
+
+def backup(engine: Engine, target: Path, tell: Tell = lambda said: None) -> Manifest:
+    """Back the database up into the folder `target`, which must be new or empty.
+
+    Searches and writers go on. Raises BadInput for a folder that is in use, SchemaMismatch,
+    DatabaseUnsuitable for a server newer than our pg_dump, and BackupFailed; then nothing is left
+    of it.
+    """
+    _check_target(target)
+    with _draft(target) as draft, snapshot(engine) as connection:
+        seen = relations.export_snapshot(connection)
+        manifest = _described(connection)
+        tell(f"{sum(manifest.rows.values()):,} rows in {len(manifest.rows)} tables")
+        _dump(engine, draft, seen, tell)
+        tell("hashing what was written")
+        return _seal(manifest, draft)
+
+
+def _check_target(target: Path) -> None:
+    try:
+        if not target.is_dir() and not target.exists():
+            return
+        if target.is_dir() and not any(target.iterdir()):
+            return
+    except OSError as exc:
+        raise BadInput(f"{target} cannot be read: {exc.strerror or exc}.") from exc
+    raise BadInput(f"{target} is there already and is not an empty folder. Name a new one.")
+
+
+@contextmanager
+def _draft(target: Path) -> Iterator[Path]:
+    """A folder beside the target that takes its name in the end, and vanishes if it does not.
+
+    Nobody else may enter it: it holds all the catalogue does.
+    """
+    target = target.absolute()
+    draft = target.with_name(f".{target.name}.{uuid4().hex}.part")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        draft.mkdir(mode=0o700)
+        yield draft
+        draft.rename(target)
+        _flush(target.parent)
+    except OSError as exc:
+        raise BackupFailed(
+            f"No backup was made in {target}: {exc.strerror or exc}. Make room, or name another "
+            "folder."
+        ) from exc
+    except DatabaseUnavailable as exc:
+        raise BackupFailed(f"No backup was made: {exc}") from exc
+    finally:
+        with suppress(OSError):
+            shutil.rmtree(draft)
+
+
+def _described(connection: Connection) -> Manifest:
+    """The manifest of what this snapshot sees, but for the files. Raises SchemaMismatch."""
+    found, revision = relations.versions(connection), _revision(connection)
+    if found.major > postgres.MAJOR:
+        raise DatabaseUnsuitable(
+            f"The server is PostgreSQL {found.postgresql} and Lookalike's pg_dump is of "
+            f"{postgres.MAJOR}, which cannot read it. Use the pg_dump of the server."
+        )
+    names = [name for name in relations.tables(connection) if name not in DERIVED]
+    return Manifest(
+        made_at=datetime.now(UTC),
+        lookalike=version("lookalike"),
+        revision=revision,
+        postgresql=found.postgresql,
+        postgresql_major=found.major,
+        pgvector=found.pgvector or "",
+        model=models.active(connection),
+        rows=relations.count_rows(connection, names),
+        left_out=DERIVED,
+        files={},
+    )
+
+
+def _revision(connection: Connection) -> str:
+    """An older one will do, for before a migration is when a backup is wanted most."""
+    found = schema_revision(connection)
+    if found is None:
+        raise SchemaMismatch("This database is empty; there is nothing to back up.")
+    if found > SCHEMA_REVISION:
+        raise SchemaMismatch(
+            f"The database is at migration {found}, newer than the {SCHEMA_REVISION} this version "
+            "knows, and could not be restored by it. Update Lookalike."
+        )
+    return found
+
+
+def _dump(engine: Engine, draft: Path, seen: str, tell: Tell) -> None:
+    left_out = [f"--exclude-table-data={name}" for name in DERIVED]
+    target = ("--snapshot", seen, "--file", str(draft / DUMP))
+    try:
+        postgres_client.run(engine, "pg_dump", *OPTIONS, *left_out, *target, tell=tell)
+    except ClientFailed as exc:
+        raise BackupFailed(f"No backup was made: {exc}") from exc
+
+
+def _seal(manifest: Manifest, draft: Path) -> Manifest:
+    files = {DUMP: backup_manifest.describe(draft / DUMP)}
+    whole = replace(manifest, files=files)
+    backup_manifest.write(whole, draft)
+    _flush(draft)
+    return whole
+
+
+def _flush(folder: Path) -> None:
+    """Let the names in a folder outlive a power cut."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,131 @@
+"""The manifest of a backup: what was backed up, when and by which versions, and how it is known."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from app.errors import BadInput
+from app.values import Model
+
+NAME = "manifest.json"
+FORMAT = 1
+"""To be raised when an older Lookalike could not read what is written here."""
+
+
+class BadBackup(BadInput):
+    """This is not a backup that can be restored."""
+
+
+@dataclass(frozen=True, slots=True)
+class BackupFile:
+    """What a file must be: its sha256 (hex) and size in bytes."""
+
+    sha256: str
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """What a backup holds. `rows` goes by table; the rows of the tables in `left_out` are not in
+    it. `made_at` is UTC; `revision` is the migration; `model` the active one, if there is one."""
+
+    made_at: datetime
+    lookalike: str
+    revision: str
+    postgresql: str
+    postgresql_major: int
+    pgvector: str
+    model: Model | None
+    rows: Mapping[str, int]
+    left_out: tuple[str, ...]
+    files: Mapping[str, BackupFile]
+
+    def as_dict(self) -> dict[str, Any]:
+        """As it is written: plain values, `made_at` in ISO 8601."""
+        made_at = self.made_at.isoformat(timespec="seconds")
+        return {"format": FORMAT, **asdict(self), "made_at": made_at}
+
+    @property
+    def size(self) -> int:
+        """Bytes of all files."""
+        return sum(file.size for file in self.files.values())
+
+
+def describe(path: Path) -> BackupFile:
+    """The sha256 and size of a file as it lies on the disk. Raises OSError."""
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256")
+        return BackupFile(digest.hexdigest(), file.tell())
+
+
+def write(manifest: Manifest, folder: Path) -> None:
+    """Write the manifest into the folder of a backup, flushed to disk. Raises OSError."""
+    with (folder / NAME).open("w", encoding="utf-8") as file:
+        json.dump(manifest.as_dict(), file, ensure_ascii=False, indent=2)
+        file.write("\n")
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def read(folder: Path) -> Manifest:
+    """The manifest of a backup. Raises BadBackup with the reason."""
+    try:
+        given = json.loads((folder / NAME).read_text(encoding="utf-8"))
+    except OSError as exc:
+        raise BadBackup(
+            f"{folder} is no backup: its {NAME} cannot be read ({exc.strerror or exc}). Name a "
+            "folder that `lookalike backup` made."
+        ) from exc
+    except ValueError as exc:
+        raise _damaged(folder) from exc
+    return _parsed(given, folder)
+
+
+def check_files(manifest: Manifest, folder: Path) -> None:
+    """Raise BadBackup unless every file is there and is what was written."""
+    for name, wanted in manifest.files.items():
+        try:
+            found = describe(folder / name)
+        except OSError as exc:
+            raise BadBackup(
+                f"{name} of the backup {folder} cannot be read: {exc.strerror or exc}. Restore "
+                "another copy of it."
+            ) from exc
+        if found != wanted:
+            raise BadBackup(
+                f"{name} of the backup {folder} is not what was written ({found.size:,} bytes, "
+                f"{wanted.size:,} were written). Nothing was restored; use another copy of it."
+            )
+
+
+def _parsed(given: Any, folder: Path) -> Manifest:
+    if not isinstance(given, dict) or not isinstance(given.get("format"), int):
+        raise _damaged(folder)
+    if given["format"] != FORMAT:
+        raise BadBackup(
+            f"The backup {folder} has the format {given['format']}, and this Lookalike reads "
+            f"{FORMAT}. Restore it with the Lookalike that made it, {given.get('lookalike')}."
+        )
+    try:
+        manifest = TypeAdapter(Manifest).validate_python(given)
+    except ValidationError as exc:
+        raise _damaged(folder) from exc
+    if any(Path(name).name != name for name in manifest.files):
+        raise _damaged(folder)
+    return manifest
+
+
+def _damaged(folder: Path) -> BadBackup:
+    return BadBackup(
+        f"{folder / NAME} is not the manifest of a backup, or was changed. Use another copy of "
+        "the backup."
+    )

@@ -1,0 +1,64 @@
+"""The life of the index as those see it who look after it: its builds, and what came since."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import Connection, Engine, text
+
+from app.config import Settings
+from app.database import check_schema, snapshot
+from app.errors import NoModel
+from app.store import builds, models, pictures
+from app.values import Build, Model
+from app.worker_decision import Rules, allowed
+
+BUILDS = 50
+"""Builds that are listed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Delta:
+    """The embeddings that changed since the build in use; without one, all there are.
+
+    `rows` are counted to `most_rows` + 1, for beyond `most_rows` pgvector answers instead of the
+    index. A worker builds when there are more than `worker_rows`. `now` is the database's clock.
+    """
+
+    rows: int
+    worker_rows: float
+    most_rows: int
+    now: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class IndexLife:
+    """The last builds in any state, newest first, the one in use if there is one, and the delta."""
+
+    builds: tuple[Build, ...]
+    in_use: Build | None
+    delta: Delta
+
+
+def index_life(engine: Engine, settings: Settings) -> IndexLife:
+    """All of it, in one snapshot. Raises NoModel, SchemaMismatch and DatabaseUnavailable."""
+    with snapshot(engine) as connection:
+        check_schema(connection)
+        model = models.active(connection)
+        if model is None:
+            raise NoModel()
+        in_use = next(iter(builds.usable(connection, model.id)), None)
+        delta = _delta(connection, model, in_use, settings)
+        return IndexLife(tuple(builds.latest(connection, BUILDS)), in_use, delta)
+
+
+def _delta(connection: Connection, model: Model, in_use: Build | None, settings: Settings) -> Delta:
+    most = settings.max_delta_rows
+    if in_use is None:
+        rows, worker_rows = pictures.count(connection, model, at_most=most + 1), 0.0
+    else:
+        rows = builds.delta_rows(connection, in_use, most + 1)
+        worker_rows = allowed(in_use.rows, Rules.from_settings(settings))
+    now = connection.execute(text("SELECT clock_timestamp()")).scalar_one()
+    return Delta(rows, worker_rows, most, now)

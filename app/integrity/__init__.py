@@ -1,0 +1,93 @@
+"""Integrity: looks for damage of every kind, says what to do, and repairs what is safe to.
+
+Nothing people wrote is deleted. A catalogue of any size is read in portions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from sqlalchemy import Engine
+
+from app.database import check_schema
+from app.encoders import Encoder
+from app.errors import BadInput, BuildRunning
+from app.images import ImageLimits
+from app.index_files import IndexFiles
+from app.indexer import only_builder
+from app.integrity import encoder, index, originals, rows, thumbnails, words
+from app.integrity.findings import Finding, Report
+from app.integrity.originals import Folder, Originals
+from app.integrity.question import ask_all
+from app.integrity.tally import Tick
+from app.store import relations
+
+__all__ = ["Finding", "Folder", "Report", "Wanted", "check"]
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What to look at beside the database and the index files, and whether to repair.
+
+    `folders` hold the original pictures; `load` brings the encoder.
+    """
+
+    folders: Sequence[Folder] = ()
+    load: Callable[[], Encoder] | None = None
+    repair: bool = False
+
+
+def check(
+    engine: Engine,
+    files: IndexFiles,
+    limits: ImageLimits,
+    wanted: Wanted = Wanted(),
+    tick: Tick = lambda said: None,
+) -> Report:
+    """Look for damage. Raises SchemaMismatch, DatabaseUnavailable; BadInput to repair a replica."""
+    replica = _standing(engine, wanted.repair)
+    where = Originals(wanted.folders)
+    left_out: list[str] = []
+    found = [
+        *ask_all(engine, rows.QUESTIONS, wanted.repair),
+        *words.find(engine, wanted.repair, tick),
+        *thumbnails.find(engine, where, limits, wanted.repair, tick),
+    ]
+    with _index(engine, replica, left_out) as may_look:
+        found += index.find(engine, files, wanted.repair, tick) if may_look else ()
+    if wanted.load is not None:
+        found += encoder.find(engine, wanted.load, where, limits)
+    else:
+        left_out.append("the encoder: name --encoder to load it")
+    if where:
+        found += originals.find(engine, where, tick)
+    else:
+        left_out.append("the original pictures: name their folder with --images")
+    return Report(tuple(found), tuple(left_out))
+
+
+def _standing(engine: Engine, repair: bool) -> bool:
+    """Whether this is a replica, where nothing can be repaired."""
+    with engine.connect() as connection:
+        check_schema(connection)
+        replica = relations.is_replica(connection)
+    if replica and repair:
+        raise BadInput("This is a replica; repair the primary server.")
+    return replica
+
+
+@contextmanager
+def _index(engine: Engine, replica: bool, left_out: list[str]) -> Iterator[bool]:
+    """Hold the builder's lock if it is free; else the index is left out."""
+    if replica:
+        left_out.append("the index: this is a replica, look at it on the primary server")
+        yield False
+        return
+    try:
+        with only_builder(engine):
+            yield True
+    except BuildRunning:
+        left_out.append("the index: it is being built; look again afterwards")
+        yield False

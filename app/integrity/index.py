@@ -1,0 +1,153 @@
+"""Builds and their files, in the folder and in the database: each is what was written, or goes.
+
+Everything here is for the holder of the builder's lock: nothing is built or retired meanwhile.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+from sqlalchemy import Engine
+
+from app import index_folder
+from app.index_files import IndexFiles
+from app.integrity.findings import Finding, Severity, mended
+from app.integrity.question import Question, ask_all
+from app.integrity.tally import Tally, Tick
+from app.store import builds, chunks, integrity
+from app.values import Build
+
+RUN_REPAIR = "Run `lookalike check --repair`."
+
+DAMAGE: dict[str, tuple[Severity, str, str]] = {
+    "index-chunks-damaged": (
+        "error", "builds whose copy in the database is damaged",
+        f"A machine without the file has no index. {RUN_REPAIR}",
+    ),
+    "index-files-damaged": (
+        "warning", "builds whose file is damaged",
+        "The next search fetches it from the database.",
+    ),
+    "index-files-missing": (
+        "info", "builds whose file is not in this folder",
+        "The next search here fetches it from the database.",
+    ),
+    "builds-lost": (
+        "error", "builds whose file is lost",
+        "pgvector answers. Run `lookalike index rebuild`.",
+    ),
+}  # fmt: skip
+"""What may be wrong with a published build: how bad it is, in words, and what to do."""
+
+
+def find(engine: Engine, files: IndexFiles, repair: bool, tick: Tick) -> Iterator[Finding]:
+    """What is wrong with builds, their files and what was left of older ones."""
+    yield from ask_all(engine, BEFORE, repair)
+    with engine.connect() as connection:
+        published = builds.published(connection)
+    for build in published:
+        tick(f"the file of build {build.id}")
+        look = partial(_look, engine, files, build)
+        found = mended(look, partial(_mend, engine, files, build) if repair else None)
+        if found is not None:
+            yield found
+    yield from ask_all(engine, AFTER, repair)
+    left = partial(_left, engine, files)
+    found = mended(left, partial(_remove, engine, files) if repair else None)
+    if found is not None:
+        yield found
+
+
+def _damage(engine: Engine, files: IndexFiles, build: Build) -> str | None:
+    """What is wrong with a published build, as in DAMAGE. Both its copies are read."""
+    with engine.connect() as connection:
+        if build.id not in [each.id for each in builds.published(connection)]:
+            return None  # it was retired
+        stored = index_folder.whole(chunks.read(connection, build.id), build.sha256)
+    file = index_folder.intact(files.path(build.sha256), build.sha256)
+    if file:
+        return "index-chunks-damaged" if stored is False else None
+    if not stored:
+        return "builds-lost"
+    return "index-files-missing" if file is None else "index-files-damaged"
+
+
+def _look(engine: Engine, files: IndexFiles, build: Build) -> Finding | None:
+    kind = _damage(engine, files, build)
+    if kind is None:
+        return None
+    severity, what, advice = DAMAGE[kind]
+    return Finding(kind, severity, what, 1, (str(build.id),), advice)
+
+
+def _mend(engine: Engine, files: IndexFiles, build: Build) -> str:
+    """Make one copy of the other, or take the build out of use."""
+    kind, file = _damage(engine, files, build), files.path(build.sha256)
+    with engine.begin() as connection:
+        if kind == "index-chunks-damaged":
+            chunks.drop(connection, build.id)
+            chunks.save(connection, build.id, file)
+            return f"build {build.id} was stored in the database again"
+        if kind == "builds-lost":
+            builds.retire(connection, build.id, "its file was lost")
+            return f"build {build.id} was retired; run `lookalike index rebuild`"
+        index_folder.put(file, chunks.read(connection, build.id))
+        return f"the file of build {build.id} was fetched from the database"
+
+
+def _left_behind(engine: Engine, files: IndexFiles) -> list[Path]:
+    with engine.connect() as connection:
+        needed = {build.sha256 for build in builds.published(connection)}
+    return index_folder.left_behind(files.folder, needed)
+
+
+def _left(engine: Engine, files: IndexFiles) -> Finding | None:
+    tally = Tally()
+    for file in _left_behind(engine, files):
+        tally.add(file.name)
+    return tally.finding(
+        "files-left", "warning", "files in the folder of indexes that no build needs",
+        f"Two databases need two folders: see that they are not another's. {RUN_REPAIR}",
+    )  # fmt: skip
+
+
+def _remove(engine: Engine, files: IndexFiles) -> str:
+    gone = index_folder.remove(_left_behind(engine, files))
+    return f"{gone} files were removed from {files.folder}"
+
+
+def _retire_foreign(engine: Engine) -> str:
+    with engine.begin() as connection:
+        return f"{builds.retire_foreign(connection)} builds were retired"
+
+
+def _abandon(engine: Engine) -> str:
+    with engine.begin() as connection:
+        builds.abandon(connection, "its builder disappeared")
+    return "they were recorded as rejected"
+
+
+def _drop_retired(engine: Engine) -> str:
+    with engine.begin() as connection:
+        chunks.drop_retired(connection)
+    return "they were removed from the database"
+
+
+BEFORE = (
+    Question(
+        "builds-foreign", "warning", "builds that another database made",
+        integrity.BUILDS_FOREIGN, f"No search uses them. {RUN_REPAIR}", _retire_foreign,
+    ),
+    Question(
+        "builds-abandoned", "warning", "builds whose builder disappeared",
+        integrity.BUILDS_ABANDONED, f"The next build clears them away. {RUN_REPAIR}", _abandon,
+    ),
+)  # fmt: skip
+AFTER = (
+    Question(
+        "chunks-retired", "warning", "builds that are not in use and still in the database",
+        integrity.CHUNKS_RETIRED, f"They take room. {RUN_REPAIR}", _drop_retired,
+    ),
+)  # fmt: skip

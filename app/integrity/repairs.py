@@ -1,0 +1,69 @@
+"""Repairs of rows: only those by which nothing can be lost. Each is transactions of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from sqlalchemy import Connection, Engine, text
+
+from app.catalog import WRITER_LOCK
+from app.store import freshness, ingests, integrity, pictures, relations, stamps
+from app.store.stamps import Stamp
+
+AT_ONCE = 1000
+"""Rows a transaction, so that writers need not wait long."""
+
+
+@contextmanager
+def writing(engine: Engine) -> Iterator[Connection]:
+    """A transaction of the one writer, however long it takes; workers are told of it."""
+    committed = engine.execution_options(isolation_level="READ COMMITTED")
+    with committed.begin() as connection:
+        connection.execute(text("SET LOCAL statement_timeout = 0"))
+        connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": WRITER_LOCK})
+        yield connection
+        freshness.tell(connection)
+
+
+def sweep(engine: Engine) -> str:
+    """Delete pictures that no product shows; with the lock held nobody is about to show them."""
+    swept = 0
+    while True:
+        with writing(engine) as connection:
+            found = integrity.unshown_pictures(connection, AT_ONCE)
+            swept += pictures.sweep(connection, found)
+        if len(found) < AT_ONCE:
+            return f"{swept} pictures were swept"
+
+
+def switch_on(engine: Engine, stamp: Stamp) -> str:
+    """Make the stamp trigger of a table what it must be."""
+    with writing(engine) as connection:
+        stamps.switch_on(connection, stamp)
+    return f"the trigger {stamp.trigger} is on again; builds made before are not used any more"
+
+
+def stamp_anew(engine: Engine, stamp: Stamp) -> str:
+    """Give rows from the future the number of now."""
+    renewed = 0
+    while True:
+        with writing(engine) as connection:
+            found = stamps.renew(connection, stamp, AT_ONCE)
+        renewed += found
+        if not found:
+            return f"{renewed} rows of {stamp.table} were stamped anew"
+
+
+def give_up_runs(engine: Engine) -> str:
+    """Record that loads which nobody ended have failed."""
+    with engine.begin() as connection:
+        return f"{ingests.give_up(connection)} loads were recorded as failed"
+
+
+def analyse(engine: Engine) -> str:
+    """Let the planner look at the tables it never saw."""
+    with engine.begin() as connection:
+        names = integrity.never_analysed(connection)
+        relations.analyse(connection, names)
+    return f"{', '.join(names)} analysed"

@@ -1,0 +1,102 @@
+"""What SQL alone can tell of the rows and of what keeps them right, each with what to do."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from app.integrity import repairs
+from app.integrity.question import Question
+from app.store import integrity, stamps
+from app.store.stamps import Stamp
+
+ANEW = "Load those products again with `lookalike ingest`."
+
+
+def _stamp_off(stamp: Stamp) -> Question:
+    return Question(
+        "stamp-off", "error", f"tables whose changed rows are not stamped ({stamp.table})",
+        stamps.UNSTAMPED,
+        "An index could not tell what changed after it. Run `lookalike check --repair`; if it "
+        "stays, a later trigger of yours overrules the stamp: rename or drop that one.",
+        partial(repairs.switch_on, stamp=stamp),
+        {"table": stamp.table, "function": stamp.function},
+    )  # fmt: skip
+
+
+def _future(stamp: Stamp) -> Question:
+    return Question(
+        "rows-from-the-future", "error", f"rows of {stamp.table} stamped in the future",
+        f"SELECT {stamp.names} AS example FROM {stamp.table} WHERE {stamps.AHEAD}",
+        "They came with another server's dump and stay in every delta. Run `lookalike migrate`, "
+        "which stamps them anew.",
+        partial(repairs.stamp_anew, stamp=stamp),
+    )  # fmt: skip
+
+
+QUESTIONS = (
+    Question(
+        "no-active-model", "error", "catalogue without an active model", integrity.NO_ACTIVE_MODEL,
+        "Run `lookalike init`.",
+    ),
+    *map(_stamp_off, stamps.STAMPS),
+    *map(_future, stamps.STAMPS),
+    Question(
+        "checks-missing", "error", "checks of embeddings that are missing, changed or not valid",
+        integrity.CHECKS_MISSING,
+        "Vectors of another dimension or length could come in. Add the check as `register_model` "
+        "does, or ALTER TABLE … VALIDATE CONSTRAINT.",
+    ),
+    Question(
+        "constraints-not-valid", "error", "constraints that old rows may break",
+        integrity.CONSTRAINTS_NOT_VALID,
+        "Run ALTER TABLE … VALIDATE CONSTRAINT; it names the row that breaks one.",
+    ),
+    Question(
+        "vectors-unfit", "error", "pictures with a vector not of length 1, or too short or long",
+        integrity.VECTORS_UNFIT,
+        f"Delete those rows of `embedding`. {ANEW}",
+    ),
+    Question(
+        "pictures-not-embedded", "error", "pictures without an embedding under the active model",
+        integrity.PICTURES_NOT_EMBEDDED,
+        f"No search finds them. {ANEW}",
+    ),
+    Question(
+        "other-models-incomplete", "info", "other models that do not know all pictures",
+        integrity.OTHER_MODELS_INCOMPLETE,
+        "Of no matter, unless one of them is to become the active one.",
+    ),
+    Question(
+        "pictures-unshown", "warning", "pictures that no product shows",
+        integrity.PICTURES_UNSHOWN,
+        "They take room and places in the index. Run `lookalike check --repair`.",
+        repairs.sweep,
+    ),
+    Question(
+        "products-without-picture", "info", "products without a picture",
+        integrity.PRODUCTS_WITHOUT_PICTURE,
+        "No search by picture finds them; words do not either.",
+    ),
+    Question(
+        "verdicts-on-nothing", "info", "skus in verdicts that no product has",
+        integrity.VERDICTS_ON_NOTHING,
+        "The verdicts hold again when such a product is loaded.",
+    ),
+    Question(
+        "runs-left", "warning", "loads that began more than a day ago and never ended",
+        integrity.RUNS_LEFT,
+        "Load those sources again, and run `lookalike check --repair`.",
+        repairs.give_up_runs,
+    ),
+    Question(
+        "indexes-invalid", "error", "indexes that PostgreSQL does not use",
+        integrity.INDEXES_INVALID,
+        "An interrupted CREATE INDEX left them. Run REINDEX INDEX CONCURRENTLY on each.",
+    ),
+    Question(
+        "never-analysed", "warning", "tables the planner knows nothing of",
+        integrity.NEVER_ANALYSED,
+        "Searches with filters may take the slow path. Run ANALYZE.",
+        repairs.analyse,
+    ),
+)  # fmt: skip

@@ -1,0 +1,85 @@
+"""What the words of products and the verdicts on them must agree with."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from functools import partial
+
+from sqlalchemy import Engine, text
+
+from app.catalog import WRITER_LOCK
+from app.database import snapshot
+from app.folding import Verdict
+from app.grouping import Groups
+from app.identity import identity_key
+from app.integrity.findings import Finding, mended
+from app.integrity.tally import Tally, Tick
+from app.store import identities, verdicts
+
+AT_ONCE = 2000
+
+
+def find(engine: Engine, repair: bool, tick: Tick) -> Iterator[Finding]:
+    """Identity keys that are not what the normaliser makes, and verdicts that contradict."""
+    renew = partial(_renew, engine) if repair else None
+    if (keys := mended(partial(_keys, engine, tick), renew)) is not None:
+        yield keys
+    with snapshot(engine) as connection:
+        decided = verdicts.every(connection)
+    if broken := list(contradictions(decided)):
+        yield Finding(
+            "verdicts-contradict", "warning", "verdicts that contradict others", len(broken),
+            tuple(f"{verdict.sku_a} differs from {verdict.sku_b}" for verdict in broken[:5]),
+            "Other verdicts say that these are the same. Decide anew with `lookalike duplicates "
+            "decide`.",
+        )  # fmt: skip
+
+
+def contradictions(decided: Iterable[Verdict]) -> Iterator[Verdict]:
+    """The verdicts that tell apart what others, one after another, call the same."""
+    given = list(decided)
+    groups = Groups()
+    for verdict in given:
+        if verdict.same:
+            groups.join(verdict.sku_a, verdict.sku_b)
+    for verdict in given:
+        if not verdict.same and groups.of(verdict.sku_a) == groups.of(verdict.sku_b):
+            yield verdict
+
+
+def _keys(engine: Engine, tick: Tick) -> Finding | None:
+    wrong = Tally()
+    after: int | None = 0
+    seen = 0
+    while after is not None:
+        with snapshot(engine) as connection:
+            found = identities.portion(connection, after, AT_ONCE)
+        for _, key, product in found:
+            if identity_key(product) != key:
+                wrong.add(product.sku)
+        seen += len(found)
+        tick(f"the words of {seen:,} products")
+        after = found[-1][0] if found else None
+    return wrong.finding(
+        "identity-keys", "warning", "products whose identity key is not of their words",
+        "Another normaliser or another program wrote them, and duplicates are missed. Run "
+        "`lookalike check --repair`.",
+    )  # fmt: skip
+
+
+def _renew(engine: Engine) -> str:
+    """As `lookalike migrate` does, but for every product."""
+    after: int | None = 0
+    renewed = 0
+    while after is not None:
+        with engine.begin() as connection:
+            connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": WRITER_LOCK})
+            found = identities.portion(connection, after, AT_ONCE)
+            keys: Mapping[int, str] = {
+                id_: new for id_, key, product in found if (new := identity_key(product)) != key
+            }
+            if keys:
+                identities.renew(connection, keys)
+        renewed += len(keys)
+        after = found[-1][0] if found else None
+    return f"{renewed} identity keys were written anew"

@@ -1,0 +1,163 @@
+"""Which two products a person is asked about next: those alike that no verdict has settled yet."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, replace
+
+from sqlalchemy import Connection, Engine
+
+from app.calibration import words_for
+from app.database import check_schema, snapshot
+from app.errors import NoModel, UnknownProduct
+from app.folding import Verdict, same_product
+from app.store import calibrations, judging, models, products, verdicts
+from app.store.judging import Pair, ShownPicture
+from app.values import Meaning, Model, Product
+from app.walking import Cuts, Walk, further, unsettled
+
+PATIENCE_S = 1.0
+"""After so many seconds without a pair the person is told how far the walk has come."""
+
+THUMBNAILS = 4
+"""Pictures of each product that are shown, those nearest to the other's."""
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """One of two products, and those of its pictures that are nearest to the other's."""
+
+    product: Product
+    pictures: tuple[ShownPicture, ...]
+    more: int
+    """Pictures that are not among them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """Two products side by side, and what speaks for their being one.
+
+    `distance` is the cosine distance (0 to 2) of their nearest pictures, None without pictures, and
+    `means` the word for it; `rule` is the rule by which their words agree. `verdict` is what
+    somebody has decided about them before.
+    """
+
+    sides: tuple[Side, Side]
+    distance: float | None
+    means: Meaning | None
+    shares_picture: bool
+    rule: str | None
+    verdict: Verdict | None
+
+    @property
+    def skus(self) -> Pair:
+        return self.sides[0].product.sku, self.sides[1].product.sku
+
+
+@dataclass(frozen=True, slots=True)
+class Decided:
+    """A verdict with the titles of both products; None where a product is gone."""
+
+    verdict: Verdict
+    titles: tuple[str | None, str | None]
+
+
+def ask(engine: Engine, walk: Walk, typo: float) -> tuple[Question | None, Walk]:
+    """The next two products to be judged, and the walk behind them.
+
+    Taken along are products that show one picture, products whose words are the same, and products
+    whose nearest pictures are within the calibrated distance of "same product"; of those found in
+    one stretch the nearest come first. A pair is left out once it was asked in this walk, or a
+    verdict, or what follows from several, says what it is.
+
+    No question means that there are no more, or, where the walk is not finished, that none was
+    found within a second; ask again to walk on. Raises NoModel, SchemaMismatch and
+    DatabaseUnavailable.
+    """
+    ends = time.monotonic() + PATIENCE_S
+    with snapshot(engine) as connection:
+        model = _model(connection)
+        cuts = _cuts(connection, model)
+        question, walk = _first_open(connection, model, cuts, walk, typo)
+        while question is None and not walk.finished:
+            walk = further(connection, model, cuts, walk)
+            question, walk = _first_open(connection, model, cuts, walk, typo)
+            if time.monotonic() > ends:
+                break
+    return question, walk
+
+
+def again(engine: Engine, pair: Pair, typo: float) -> Question:
+    """Two products side by side, whatever was decided about them. Raises UnknownProduct."""
+    with snapshot(engine) as connection:
+        model = _model(connection)
+        question = _question(connection, model, _cuts(connection, model), pair, typo)
+    if question is None:
+        raise UnknownProduct(f"{pair[0]} or {pair[1]} is not in the catalogue any more.")
+    return question
+
+
+def newest(engine: Engine, limit: int, offset: int = 0) -> list[Decided]:
+    """What was decided last, newest first, without the `offset` newest."""
+    with snapshot(engine) as connection:
+        check_schema(connection)
+        return [
+            Decided(verdict, (title_a, title_b))
+            for verdict, title_a, title_b in verdicts.newest(connection, limit, offset)
+        ]
+
+
+def _model(connection: Connection) -> Model:
+    check_schema(connection)
+    model = models.active(connection)
+    if model is None:
+        raise NoModel()
+    return model
+
+
+def _cuts(connection: Connection, model: Model) -> Cuts:
+    return {row.category: row for row in calibrations.read(connection, model.id)}
+
+
+def _first_open(
+    connection: Connection, model: Model, cuts: Cuts, walk: Walk, typo: float
+) -> tuple[Question | None, Walk]:
+    """The first of the waiting pairs that is still open and still there."""
+    waiting = unsettled(connection, walk.waiting)
+    while waiting:
+        pair, *waiting = waiting
+        walk = replace(walk, waiting=tuple(waiting), asked=walk.asked | {pair})
+        question = _question(connection, model, cuts, pair, typo)
+        if question is not None:
+            return question, walk
+    return None, replace(walk, waiting=())
+
+
+def _question(
+    connection: Connection, model: Model, cuts: Cuts, pair: Pair, typo: float
+) -> Question | None:
+    """Two products side by side; None if one of them is gone."""
+    stored = products.by_sku(connection, pair)
+    if len(stored) < len(pair):
+        return None
+    a, b = stored[pair[0]], stored[pair[1]]
+    sides = _side(connection, model, a, b), _side(connection, model, b, a)
+    far = [shown.distance for shown in sides[0].pictures if shown.distance is not None]
+    distance = min(far, default=None)
+    category = a.product.category if a.product.category == b.product.category else None
+    own = [it for it in verdicts.around(connection, pair) if {it.sku_a, it.sku_b} == set(pair)]
+    return Question(
+        sides,
+        distance,
+        None if distance is None else words_for(distance, category, cuts),
+        bool({ref.sha256 for ref in a.pictures} & {ref.sha256 for ref in b.pictures}),
+        same_product(a.product, b.product, typo),
+        own[0] if own else None,
+    )
+
+
+def _side(
+    connection: Connection, model: Model, one: products.Stored, other: products.Stored
+) -> Side:
+    nearest = judging.side_by_side(connection, model, one.id, other.id, THUMBNAILS)
+    return Side(one.product, tuple(nearest), len(one.pictures) - len(nearest))

@@ -1,0 +1,154 @@
+"""Lifecycle: several models side by side, and which of them searches, without a gap.
+
+New pictures get an embedding under every model that is kept up to date; those that were there
+before are embedded by `Embedding`. Activating one is a single transaction that writers wait for, so
+nothing commits after the coverage was checked without its embedding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, Engine, text
+
+from app.catalog import WRITER_LOCK
+from app.content import check_primary
+from app.database import check_schema
+from app.encoders import Choice
+from app.errors import LookalikeError, NoModel
+from app.index_files import IndexFiles
+from app.store import builds, freshness, models
+from app.values import Model
+
+
+class NotReady(LookalikeError):
+    """The model lacks what searches need; nothing was changed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """The active model before and after; `forced` is the reason given in place of a check."""
+
+    former: Model | None
+    active: Model
+    forced: str | None = None
+
+
+class Lifecycle:
+    """Adds, activates and drops models. `choose` loads an encoder, as `choose_encoder` does."""
+
+    def __init__(self, engine: Engine, files: IndexFiles, choose: Callable[..., Choice]) -> None:
+        self._engine = engine
+        self._files = files
+        self._choose = choose
+
+    def models(self) -> list[models.Standing]:
+        """Every model with what it has, the active one first."""
+        with self._engine.connect() as connection:
+            check_schema(connection)
+            return models.every(connection)
+
+    def model(self, name: str) -> Model:
+        """The model of this name. Raises UnknownModel."""
+        with self._engine.connect() as connection:
+            check_schema(connection)
+            return models.one(connection, name)
+
+    def add(self, name: str, revision: str | None = None) -> Model:
+        """Record a model; from now on new pictures get an embedding under it too.
+
+        `name` is a hub name, a folder or 'embedded'. Adding it again changes nothing. Raises
+        ModelUnavailable, NoModel before `lookalike init`.
+        """
+        with self._engine.connect() as connection:
+            check_schema(connection)
+            check_primary(connection)
+            if models.active(connection) is None:
+                raise NoModel()
+        encoder = self._choose(name, revision=revision).encoder
+        with self._writing() as connection:
+            model = models.register(
+                connection, encoder.name, encoder.revision, encoder.dim, encoder.fingerprint
+            )
+            models.maintain(connection, model.id, name)
+        return model
+
+    def activate(self, name: str, *, forced: str | None = None) -> Change:
+        """Make a model the one that searches.
+
+        Raises UnknownModel, and NotReady unless every picture has an embedding under it and an
+        index of it is published; `forced` is the reason to do it all the same, and is recorded.
+        """
+        with self._writing() as connection:
+            return _activate(connection, models.one(connection, name), forced)
+
+    def rollback(self, *, forced: str | None = None) -> Change:
+        """Make the model active again that was so before. Raises NotReady."""
+        with self._writing() as connection:
+            former = models.before(connection)
+            if former is None:
+                raise NotReady("No model was active before this one, or it was dropped since.")
+            return _activate(connection, former, forced)
+
+    def drop(self, name: str) -> Model:
+        """Delete a model with its embeddings and builds.
+
+        First writers stop using it, then its partition is taken out of the table while searches go
+        on. Interrupted, it is finished by doing it again. Raises UnknownModel and NotReady.
+        """
+        with self._writing() as connection:
+            model = models.one(connection, name)
+            if model == models.active(connection):
+                raise NotReady(f"{name} is the active model; activate another first.")
+            models.neglect(connection, model.id)
+        plain = self._engine.execution_options(isolation_level="AUTOCOMMIT")
+        with plain.connect() as connection:
+            connection.execute(text("SET lock_timeout = '60s'; SET statement_timeout = 0"))
+            try:
+                models.detach(connection, model.id)
+            finally:
+                connection.execute(text("RESET lock_timeout; RESET statement_timeout"))
+        with self._engine.begin() as connection:
+            connection.execute(text("SET LOCAL lock_timeout = '10s'"))
+            needless = builds.retire_older(connection, model.id, 0)
+            models.drop(connection, model.id)
+        for sha256 in needless:
+            self._files.remove(sha256)
+        return model
+
+    @contextmanager
+    def _writing(self) -> Iterator[Connection]:
+        """A transaction that no writer of the catalogue runs beside."""
+        committed = self._engine.execution_options(isolation_level="READ COMMITTED")
+        with committed.begin() as connection:
+            check_schema(connection)
+            connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": WRITER_LOCK})
+            yield connection
+            freshness.tell(connection)
+
+
+def _activate(connection: Connection, model: Model, forced: str | None) -> Change:
+    former = models.active(connection)
+    if former == model:
+        return Change(former, model)
+    lacking = _lacking(connection, model)
+    if lacking and forced is None:
+        raise NotReady(f"{model.name} is not ready: {'; '.join(lacking)}. Nothing was changed.")
+    models.activate(connection, former, model, forced if lacking else None)
+    return Change(former, model, forced if lacking else None)
+
+
+def _lacking(connection: Connection, model: Model) -> list[str]:
+    """What a model has not got that searches need, each with the command that brings it."""
+    found = []
+    if missing := models.missing(connection, model.id):
+        found.append(
+            f"{missing} pictures have no embedding under it (`lookalike model embed {model.name}`)"
+        )
+    if not builds.usable(connection, model.id):
+        found.append(
+            f"no index of it is published (`lookalike index rebuild --model {model.name}`)"
+        )
+    return found

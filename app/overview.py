@@ -1,0 +1,62 @@
+"""What those who look after the catalogue want to know of it: how much is there, and how well."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, Engine
+
+from app.config import Settings
+from app.database import check_schema, snapshot
+from app.errors import LookalikeError
+from app.health import Check, Status, look
+from app.index_files import IndexFiles
+from app.store import models, overview
+from app.store.overview import Counts, Embedded, Rejected, Run
+
+RUNS = 20
+"""Ingests that are listed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Contents:
+    """What the catalogue holds, and the last ingests, newest first."""
+
+    counts: Counts
+    embedded: tuple[Embedded, ...]
+    runs: tuple[Run, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Overview:
+    """Every check, and what the catalogue holds; None where a check says why it cannot be read."""
+
+    status: Status
+    contents: Contents | None
+
+
+def overview_of(engine: Engine, files: IndexFiles, settings: Settings) -> Overview:
+    """All of it, in one snapshot of the database; never raises LookalikeError."""
+    try:
+        with snapshot(engine) as connection:
+            status = look(connection, files, settings)
+            known = any(check.name == "model" and check.ok for check in status.checks)
+            return Overview(status, _contents(connection) if known else None)
+    except LookalikeError as exc:
+        return Overview(Status((Check("database", None, False, str(exc)),)), None)
+
+
+def rejects_of(engine: Engine, run_id: int, limit: int) -> list[Rejected]:
+    """The first `limit` things that an ingest refused, in the order it met them."""
+    with snapshot(engine) as connection:
+        check_schema(connection)
+        return list(overview.rejects(connection, run_id, limit))
+
+
+def _contents(connection: Connection) -> Contents:
+    model = models.active(connection)
+    assert model is not None, "the checks found one in this snapshot"
+    counts = overview.counts(connection, model)
+    return Contents(
+        counts, tuple(overview.embedded(connection)), tuple(overview.runs(connection, RUNS))
+    )

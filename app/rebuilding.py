@@ -1,0 +1,71 @@
+"""Rebuilding: a rebuild that goes on in a thread of its own, for all who look on now and then.
+
+A page that is reloaded or left must neither end a build nor lose sight of it.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from dataclasses import dataclass, replace
+
+from app.errors import LookalikeError
+from app.indexer import Indexer
+from app.values import Build
+
+_log = logging.getLogger("lookalike.rebuild")
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """What the last rebuild of this process has done: its steps, the last of which may go on.
+
+    Over, it has left a `build` (published or rejected) or an `error`, a sentence.
+    """
+
+    steps: tuple[str, ...] = ()
+    running: bool = False
+    build: Build | None = None
+    error: str | None = None
+
+
+class Rebuilding:
+    """One rebuild at a time in this process; safe to use from several threads."""
+
+    def __init__(self, indexer: Indexer) -> None:
+        self._indexer = indexer
+        self._lock = threading.Lock()
+        self._progress = Progress()
+
+    @property
+    def progress(self) -> Progress:
+        """How far it has come."""
+        with self._lock:
+            return self._progress
+
+    def start(self) -> None:
+        """Begin a rebuild, unless one of this process is going on."""
+        with self._lock:
+            if self._progress.running:
+                return
+            self._progress = Progress(("Preparing",), running=True)
+        threading.Thread(target=self._run, name="rebuild", daemon=True).start()
+
+    def _run(self) -> None:
+        try:
+            build = self._indexer.rebuild(announce=self._announce)
+        except LookalikeError as exc:
+            self._end(error=str(exc))
+        except Exception:
+            _log.exception("a rebuild failed")
+            self._end(error="Something went wrong while the index was built; it was logged.")
+        else:
+            self._end(build=build)
+
+    def _announce(self, step: str) -> None:
+        with self._lock:
+            self._progress = replace(self._progress, steps=(*self._progress.steps, step))
+
+    def _end(self, *, build: Build | None = None, error: str | None = None) -> None:
+        with self._lock:
+            self._progress = replace(self._progress, running=False, build=build, error=error)

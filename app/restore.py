@@ -1,0 +1,131 @@
+"""Restore: a backup into a new database, all of it or nothing, brought to this version."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+
+from sqlalchemy import Connection, Engine
+
+from app import backup_manifest, postgres_client
+from app.backup import DUMP
+from app.backup_manifest import BadBackup, Manifest
+from app.database import check_server
+from app.errors import BadInput, DatabaseUnsuitable, LookalikeError, SchemaMismatch
+from app.migrate import migrate
+from app.postgres_client import ClientFailed, Tell
+from app.store import builds, relations, stamps
+from app.tables import SCHEMA_REVISION
+
+OPTIONS = (
+    "--single-transaction",
+    "--exit-on-error",
+    # Roles, tablespaces and who follows whom are the server's, and another one has others.
+    "--no-owner",
+    "--no-privileges",
+    "--no-tablespaces",
+    "--no-publications",
+    "--no-subscriptions",
+    "--no-security-labels",
+)
+
+
+class RestoreFailed(LookalikeError):
+    """Nothing was restored."""
+
+
+def restore(engine: Engine, source: Path, tell: Tell = lambda said: None) -> Manifest:
+    """Restore the backup in the folder `source` into the engine's database, which must be new.
+
+    Afterwards the database is at this version's migration and the planner knows its tables; an
+    index is still to be built. Raises BadBackup, SchemaMismatch, DatabaseUnsuitable, BadInput for a
+    database that is in use, and RestoreFailed; then nothing of it is there.
+    """
+    manifest = backup_manifest.read(source)
+    _check_fits(manifest)
+    tell(f"checking {manifest.size / 1e6:,.1f} MB")
+    backup_manifest.check_files(manifest, source)
+    _prepare(engine, manifest)
+    _load(engine, source / DUMP, tell)
+    _check_rows(engine, manifest)
+    tell("migrating")
+    migrate(engine)
+    with engine.begin() as connection:
+        builds.retire_foreign(connection)
+        relations.analyse(connection)
+    return manifest
+
+
+def _check_fits(manifest: Manifest) -> None:
+    if DUMP not in manifest.files:
+        raise BadBackup(f"The manifest names no {DUMP}; this is not the backup of a catalogue.")
+    if manifest.revision > SCHEMA_REVISION:
+        raise SchemaMismatch(
+            f"The backup is at migration {manifest.revision}, made by Lookalike "
+            f"{manifest.lookalike}; this version knows {SCHEMA_REVISION}. Update Lookalike."
+        )
+
+
+def _prepare(engine: Engine, manifest: Manifest) -> None:
+    """Refuse a server that is too old and a database that is in use; make pgvector's types."""
+    with engine.begin() as connection:
+        check_server(connection)
+        found = relations.versions(connection)
+        if found.major < manifest.postgresql_major:
+            raise DatabaseUnsuitable(
+                f"The backup was made of PostgreSQL {manifest.postgresql}, and this server is "
+                f"{found.postgresql}, which is older. Restore it into PostgreSQL "
+                f"{manifest.postgresql_major} or newer."
+            )
+        _check_new(connection)
+        relations.create_extension(connection)
+
+
+def _check_new(connection: Connection) -> None:
+    if there := relations.anything(connection):
+        raise BadInput(
+            f"This database is in use: it has {', '.join(there[:3])}{', …' * (len(there) > 3)}. "
+            "Nothing was overwritten. Restore into a new one: name another folder with "
+            "LOOKALIKE_HOME, or make a database and name it with LOOKALIKE_DATABASE_URL."
+        )
+
+
+def _load(engine: Engine, dump: Path, tell: Tell) -> None:
+    try:
+        listed = postgres_client.output("pg_restore", "--list", str(dump)).splitlines()
+        with tempfile.NamedTemporaryFile("w", encoding="utf-8", suffix=".list") as order:
+            order.write("\n".join(_stamped_first(listed)) + "\n")
+            order.flush()
+            use = (f"--use-list={order.name}", str(dump))
+            postgres_client.run(engine, "pg_restore", *OPTIONS, *use, tell=tell)
+    except ClientFailed as exc:
+        raise RestoreFailed(f"Nothing was restored: {exc}") from exc
+
+
+def _stamped_first(listed: Iterable[str]) -> list[str]:
+    """The contents of a dump, in which the stamp triggers come before the rows.
+
+    Else rows would keep the numbers of the old server, and rewriting them afterwards means to put
+    each into the HNSW index a second time.
+    """
+    lines = [line for line in listed if not line.startswith(";")]
+    triggers = [
+        line
+        for line in lines
+        if any(f" TRIGGER public {each.table} {each.trigger} " in line for each in stamps.STAMPS)
+    ]
+    rest = [line for line in lines if line not in triggers]
+    data = next((n for n, line in enumerate(rest) if " TABLE DATA " in line), len(rest))
+    return [*rest[:data], *triggers, *rest[data:]]
+
+
+def _check_rows(engine: Engine, manifest: Manifest) -> None:
+    with engine.begin() as connection:
+        found = relations.count_rows(connection, list(manifest.rows))
+    if other := [name for name, count in manifest.rows.items() if found[name] != count]:
+        name = other[0]
+        raise RestoreFailed(
+            f"{name} has {found[name]:,} rows after the restore, {manifest.rows[name]:,} were "
+            "backed up. Drop this database and restore another copy of the backup."
+        )

@@ -1,0 +1,53 @@
+"""Whether a query makes sense: what it must hold, what goes together, and within which bounds."""
+
+from __future__ import annotations
+
+from app.errors import BadInput
+from app.filters import check_text
+from app.values import Query
+
+SMALLEST = 0.02
+"""Least share of a side that a region of a picture may have."""
+
+LONGEST = 1000
+"""Characters of words; a text tower reads about three hundred of them."""
+
+
+def check(query: Query) -> None:
+    """Raise BadInput for a query that asks nothing, or things that do not go together."""
+    pictures = query.picture is not None or bool(query.more_pictures)
+    if query.vector is not None and (pictures or query.sku or query.words):
+        raise BadInput("A vector is searched alone; give pictures, a sku and words without it.")
+    if query.sku is not None and pictures:
+        raise BadInput("A search takes pictures or a sku, not both.")
+    if not pictures and all(part is None for part in (query.sku, query.words, query.vector)):
+        raise BadInput("A search takes at least one of: a picture, a sku, words, a vector.")
+    for words in (query.words, query.without_words):
+        if words is not None and len(words) > LONGEST:
+            raise BadInput(f"The text has {len(words)} characters; use at most {LONGEST}.")
+    if query.words is not None and not query.words.strip():
+        raise BadInput("There are no words to search for.")
+    for name, weight in (("words", query.words_weight), ("without", query.without_weight)):
+        if not 0 <= weight <= 1:
+            raise BadInput(f"The weight of {name} is {weight}; it lies between 0 and 1.")
+    for name, distance in (("query", query.near_query), ("match", query.near_match)):
+        if distance is not None and not 0 <= distance <= 2:
+            raise BadInput(f"The distance to the {name} is {distance}; it lies between 0 and 2.")
+    least = query.min_similarity
+    if least is not None and not -1 <= least <= 1:
+        raise BadInput(f"The minimum similarity is {least}; it lies between -1 and 1.")
+    for words in (query.sku, query.words, query.without_words, *query.shown):
+        check_text("text", words or "")
+    if query.region is not None:
+        _check_region(query)
+
+
+def _check_region(query: Query) -> None:
+    assert query.region is not None
+    left, top, right, bottom = query.region
+    inside = 0 <= left < right <= 1 and 0 <= top < bottom <= 1
+    if query.picture is None or not inside or min(right - left, bottom - top) < SMALLEST:
+        raise BadInput(
+            f"The region {query.region} is no part of a picture: give left, top, right and bottom "
+            f"as shares between 0 and 1, at least {SMALLEST} apart, with a picture."
+        )

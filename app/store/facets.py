@@ -1,0 +1,74 @@
+"""SQL that counts what the catalogue can be narrowed by: values of columns, and their bounds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any
+
+from sqlalchemy import Connection, text
+
+from app.store.products import FIELDS
+from app.values import Product, StoredPicture
+
+VALUES = """
+SELECT {column}, count(*), count(*) OVER () FROM product WHERE {column} <> ''
+GROUP BY {column} ORDER BY count(*) DESC, {column} LIMIT :most"""
+
+BOUNDS = """
+SELECT count(*) AS products, min(year) AS first_year, max(year) AS last_year,
+    min(price) AS lowest, max(price) AS highest
+FROM product"""
+
+NEWEST = f"""
+SELECT {FIELDS}, pic.width, pic.height, pic.thumbnail, shown.uri
+FROM product AS p JOIN LATERAL (
+    SELECT pp.picture_id, pp.uri FROM product_picture AS pp
+    WHERE pp.product_id = p.id ORDER BY pp.position LIMIT 1) AS shown ON true
+JOIN picture AS pic ON pic.id = shown.picture_id
+ORDER BY p.id DESC LIMIT :most"""
+
+
+@dataclass(frozen=True, slots=True)
+class Values:
+    """Values of a column with the number of products that have each, most frequent first.
+
+    `left_out` is how many values there are beyond these.
+    """
+
+    counts: tuple[tuple[str, int], ...] = ()
+    left_out: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """How many products there are, and between what their years and prices lie; None: no such."""
+
+    products: int
+    first_year: int | None
+    last_year: int | None
+    lowest: Decimal | None
+    highest: Decimal | None
+
+
+def values(connection: Connection, column: str, most: int) -> Values:
+    """The most frequent values of a text column of `product`; empty text is no value."""
+    rows = connection.execute(text(VALUES.format(column=column)), {"most": most}).all()
+    every = rows[0][2] if rows else 0
+    return Values(tuple((row[0], row[1]) for row in rows), every - len(rows))
+
+
+def bounds(connection: Connection) -> Bounds:
+    """The bounds of years and prices over all products."""
+    return Bounds(*connection.execute(text(BOUNDS)).one())
+
+
+def newest(connection: Connection, most: int) -> list[tuple[Product, StoredPicture]]:
+    """The products that came last, of those with a picture, each with its first picture."""
+    rows = connection.execute(text(NEWEST), {"most": most})
+    return [_shown(row) for row in rows]
+
+
+def _shown(row: Any) -> tuple[Product, StoredPicture]:
+    *product, width, height, thumbnail, uri = row
+    return Product(*product), StoredPicture(width, height, bytes(thumbnail), uri)

@@ -1,0 +1,121 @@
+"""SQL that looks for damage: each question names what is wrong as `example`, one row a thing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, text
+
+from app.store import builds
+
+EXAMPLES = 5
+"""How many of the things that are wrong are named."""
+
+COUNTED = """WITH found AS MATERIALIZED ({question})
+SELECT (SELECT count(*) FROM found) AS total,
+    ARRAY(SELECT example::text FROM found LIMIT {examples}) AS examples"""
+
+PRODUCTS_WITHOUT_PICTURE = """
+SELECT sku AS example FROM product AS p
+WHERE NOT EXISTS (SELECT FROM product_picture AS pp WHERE pp.product_id = p.id)"""
+
+# Whoever writes by hand may write pictures a while before the products that show them.
+PICTURES_UNSHOWN = """
+SELECT id AS example FROM picture
+WHERE NOT EXISTS (SELECT FROM product_picture AS pp WHERE pp.picture_id = picture.id)
+    AND created_at < clock_timestamp() - interval '1 hour'"""
+
+PICTURES_NOT_EMBEDDED = """
+SELECT picture.id AS example FROM model CROSS JOIN picture
+WHERE model.active AND NOT EXISTS (
+    SELECT FROM embedding AS e WHERE e.model_id = model.id AND e.picture_id = picture.id)"""
+
+OTHER_MODELS_INCOMPLETE = """
+SELECT model.name AS example FROM model
+WHERE NOT model.active AND (SELECT count(*) FROM picture)
+    > (SELECT count(*) FROM embedding AS e WHERE e.model_id = model.id)"""
+
+NO_ACTIVE_MODEL = """
+SELECT 'model' AS example WHERE NOT EXISTS (SELECT FROM model WHERE active)"""
+
+VECTORS_UNFIT = """
+SELECT e.picture_id AS example FROM embedding AS e JOIN model ON model.id = e.model_id
+WHERE vector_dims(e.vec) <> model.dim OR l2_norm(e.vec) NOT BETWEEN 0.99 AND 1.01"""
+
+# What `register_model` gives to each partition. to_jsonb, for older servers lack `conenforced`.
+CHECKS_MISSING = """
+SELECT wanted.name AS example
+FROM model, LATERAL (SELECT 'embedding_m' || model.id AS name) AS part, LATERAL (VALUES
+    (part.name || '_model_id_check', 'model_id = ' || model.id || ')'),
+    (part.name || '_dim_check', 'vector_dims(vec) = ' || model.dim || ')'),
+    (part.name || '_unit_check', 'l2_norm(vec)')) AS wanted (name, says)
+WHERE NOT EXISTS (
+    SELECT FROM pg_constraint AS con
+    WHERE con.conrelid = to_regclass(part.name) AND con.conname = wanted.name
+        AND con.convalidated AND coalesce((to_jsonb(con) ->> 'conenforced')::boolean, true)
+        AND strpos(pg_get_constraintdef(con.oid), wanted.says) > 0)"""
+
+CONSTRAINTS_NOT_VALID = """
+SELECT con.conrelid::regclass || '.' || con.conname AS example FROM pg_constraint AS con
+WHERE con.connamespace = to_regnamespace('public') AND NOT con.convalidated
+    AND con.conname !~ '^embedding_m[0-9]+_(model_id|dim|unit)_check$'"""
+
+INDEXES_INVALID = """
+SELECT i.indexrelid::regclass AS example
+FROM pg_index AS i JOIN pg_class AS c ON c.oid = i.indexrelid
+WHERE c.relnamespace = to_regnamespace('public') AND NOT (i.indisvalid AND i.indisready)"""
+
+# Below a megabyte no plan is bad enough to matter.
+NEVER_ANALYSED = """
+SELECT oid::regclass AS example FROM pg_class
+WHERE relnamespace = to_regnamespace('public') AND relkind = 'r' AND reltuples < 0
+    AND pg_relation_size(oid) > 1048576"""
+
+VERDICTS_ON_NOTHING = """
+SELECT sku AS example FROM (
+    SELECT sku_a AS sku FROM duplicate_verdict UNION SELECT sku_b FROM duplicate_verdict) AS named
+WHERE NOT EXISTS (SELECT FROM product AS p WHERE p.sku = named.sku)"""
+
+RUNS_LEFT = """
+SELECT id AS example FROM ingest_run
+WHERE state = 'running' AND started_at < clock_timestamp() - interval '1 day'"""
+
+BUILDS_FOREIGN = f"""
+SELECT id AS example FROM index_build
+WHERE state IN ('published', 'building') AND cluster <> {builds.CLUSTER}"""
+
+# Only where no builder is at work.
+BUILDS_ABANDONED = """
+SELECT id AS example FROM index_build WHERE state = 'building'"""
+
+CHUNKS_RETIRED = """
+SELECT DISTINCT c.build_id AS example
+FROM index_chunk AS c JOIN index_build AS b ON b.id = c.build_id WHERE b.state <> 'published'"""
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """How many things are wrong, and the names of a few of them."""
+
+    count: int
+    examples: tuple[str, ...]
+
+
+def look(connection: Connection, question: str, **values: Any) -> Seen:
+    """Ask one of the questions above, however long it takes."""
+    connection.execute(text("SET LOCAL statement_timeout = 0"))
+    counted = COUNTED.format(question=question, examples=EXAMPLES)
+    row = connection.execute(text(counted), values).one()
+    return Seen(row.total, tuple(row.examples))
+
+
+def unshown_pictures(connection: Connection, limit: int) -> list[int]:
+    """The ids of some pictures that no product shows."""
+    sql = text(f"{PICTURES_UNSHOWN} LIMIT :limit")
+    return list(connection.execute(sql, {"limit": limit}).scalars())
+
+
+def never_analysed(connection: Connection) -> list[str]:
+    """The tables of which the planner knows nothing, as SQL names them."""
+    return [str(name) for name in connection.execute(text(NEVER_ANALYSED)).scalars()]

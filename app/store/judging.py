@@ -1,0 +1,175 @@
+"""SQL that finds pairs of products to be judged, in a bounded part of the catalogue at a time.
+
+Each walk goes through the catalogue in the order of a key and takes up behind the last one. The
+distances are cosine distances (0 to 2).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, text
+
+from app.values import Model
+
+CROWD = 8
+"""A picture that more products show is a placeholder, and no evidence of anything. Of products
+with the same words, no more than this many are compared with each other."""
+
+NEIGHBOURS = 10
+"""Pictures looked at around each one, itself included."""
+
+OWN_PICTURES = 4
+"""Pictures of a product whose neighbours are looked for: the first ones."""
+
+COMPARED = 50
+"""Pictures of a product that are compared with those of another: the first ones."""
+
+Pair = tuple[str, str]
+"""Two skus."""
+
+
+@dataclass(frozen=True, slots=True)
+class Near:
+    """Two products with pictures near each other; the category is that of the first."""
+
+    pair: Pair
+    distance: float
+    category: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class ShownPicture:
+    """A picture a product shows, and how far the nearest one of the other product is."""
+
+    picture_id: int
+    thumbnail: bytes
+    distance: float | None
+
+
+def sharing(connection: Connection, after: int, limit: int) -> dict[int, list[str]]:
+    """The skus that show the same picture, for up to `limit` pictures (id) behind `after`."""
+    sql = """
+        WITH shared AS MATERIALIZED (
+            SELECT picture_id FROM product_picture WHERE picture_id > :after
+            GROUP BY picture_id HAVING count(*) BETWEEN 2 AND :crowd
+            ORDER BY picture_id LIMIT :limit)
+        SELECT picture_id AS key, array_agg(p.sku ORDER BY p.id) AS skus
+        FROM shared JOIN product_picture USING (picture_id) JOIN product AS p ON p.id = product_id
+        GROUP BY picture_id ORDER BY picture_id"""
+    values = {"after": after, "limit": limit, "crowd": CROWD}
+    return {row.key: list(row.skus) for row in connection.execute(text(sql), values)}
+
+
+def same_words(connection: Connection, after: str, limit: int) -> dict[str, list[str]]:
+    """The skus that share an identity key, for up to `limit` keys behind `after`."""
+    sql = """
+        WITH shared AS MATERIALIZED (
+            SELECT identity_key FROM product WHERE identity_key > :after
+            GROUP BY identity_key HAVING count(*) > 1
+            ORDER BY identity_key LIMIT :limit)
+        SELECT identity_key AS key, array_agg(p.sku ORDER BY p.id) AS skus
+        FROM shared, LATERAL (
+            SELECT id, sku FROM product AS p WHERE p.identity_key = shared.identity_key
+            ORDER BY id LIMIT :crowd) AS p
+        GROUP BY identity_key ORDER BY identity_key"""
+    values = {"after": after, "limit": limit, "crowd": CROWD}
+    return {row.key: list(row.skus) for row in connection.execute(text(sql), values)}
+
+
+def products_behind(connection: Connection, after: int, limit: int) -> list[int]:
+    """Up to `limit` product ids behind `after`, in order."""
+    sql = text("SELECT id FROM product WHERE id > :after ORDER BY id LIMIT :limit")
+    return list(connection.execute(sql, {"after": after, "limit": limit}).scalars())
+
+
+def look_alike(
+    connection: Connection, model: Model, products: Sequence[int], within: float
+) -> list[Near]:
+    """Pairs of these products (id) and others that show a picture no farther than `within`.
+
+    Found through pgvector's index, so a pair may be missed; a placeholder makes none.
+    """
+    vec = f"vec::halfvec({model.dim})"
+    sql = f"""
+        WITH shown AS MATERIALIZED (
+            SELECT looked.id AS product_id, first.picture_id, e.{vec} AS vec
+            FROM unnest(CAST(:products AS bigint[])) AS looked (id), LATERAL (
+                SELECT picture_id FROM product_picture AS pp WHERE pp.product_id = looked.id
+                ORDER BY position LIMIT :own) AS first
+            JOIN embedding AS e ON e.model_id = {model.id} AND e.picture_id = first.picture_id
+        ), near AS MATERIALIZED (
+            SELECT shown.product_id, near.picture_id, near.distance
+            FROM shown, LATERAL (
+                SELECT e.picture_id, e.{vec} <=> shown.vec AS distance
+                FROM embedding AS e WHERE e.model_id = {model.id}
+                ORDER BY e.{vec} <=> shown.vec LIMIT :neighbours) AS near
+            WHERE near.distance <= :within
+        )
+        SELECT a.sku AS sku_a, b.sku AS sku_b, a.category, min(near.distance) AS distance
+        FROM near CROSS JOIN LATERAL (
+            SELECT array_agg(product_id) AS ids FROM (
+                SELECT product_id FROM product_picture AS pp
+                WHERE pp.picture_id = near.picture_id LIMIT :crowd + 1) AS few) AS shows
+        JOIN product AS a ON a.id = near.product_id
+        JOIN product AS b ON b.id = ANY(shows.ids) AND b.id <> a.id
+        WHERE cardinality(shows.ids) <= :crowd
+        GROUP BY a.sku, b.sku, a.category"""
+    values = {
+        "products": list(products),
+        "own": OWN_PICTURES,
+        "neighbours": NEIGHBOURS,
+        "within": within,
+        "crowd": CROWD,
+    }
+    rows = connection.execute(text(sql), values)
+    return [Near((row.sku_a, row.sku_b), row.distance, row.category) for row in rows]
+
+
+def distances(connection: Connection, model: Model, pairs: Sequence[Pair]) -> dict[Pair, float]:
+    """How far the nearest pictures of two products are; pairs without embeddings are left out."""
+    sql = f"""
+        SELECT pair.a, pair.b, near.distance
+        FROM unnest(CAST(:first AS text[]), CAST(:second AS text[])) AS pair (a, b)
+        JOIN product AS p ON p.sku = pair.a JOIN product AS q ON q.sku = pair.b, LATERAL (
+            SELECT min(mine.vec <=> theirs.vec) AS distance
+            FROM ({_embedded("p.id", model)}) AS mine, ({_embedded("q.id", model)}) AS theirs
+        ) AS near
+        WHERE near.distance IS NOT NULL"""
+    values = {
+        "first": [pair[0] for pair in pairs],
+        "second": [pair[1] for pair in pairs],
+        "compared": COMPARED,
+    }
+    return {(row.a, row.b): row.distance for row in connection.execute(text(sql), values)}
+
+
+def side_by_side(
+    connection: Connection, model: Model, product: int, other: int, limit: int
+) -> list[ShownPicture]:
+    """Pictures a product shows, those nearest to any of the other product first."""
+    sql = f"""
+        SELECT pp.picture_id, pic.thumbnail, near.distance
+        FROM (SELECT * FROM product_picture WHERE product_id = :product
+            ORDER BY position LIMIT :compared) AS pp
+        JOIN picture AS pic ON pic.id = pp.picture_id
+        LEFT JOIN embedding AS mine
+            ON mine.model_id = {model.id} AND mine.picture_id = pp.picture_id
+        LEFT JOIN LATERAL (
+            SELECT min(mine.vec <=> theirs.vec) AS distance
+            FROM ({_embedded(":other", model)}) AS theirs
+        ) AS near ON true
+        ORDER BY near.distance NULLS LAST, pp.position LIMIT :limit"""
+    values = {"product": product, "other": other, "compared": COMPARED, "limit": limit}
+    rows = connection.execute(text(sql), values)
+    return [ShownPicture(row.picture_id, bytes(row.thumbnail), row.distance) for row in rows]
+
+
+def _embedded(product: str, model: Model) -> str:
+    """SQL for the vectors of a product's first pictures."""
+    return f"""
+        SELECT e.vec FROM (
+            SELECT picture_id FROM product_picture WHERE product_id = {product}
+            ORDER BY position LIMIT :compared) AS pp
+        JOIN embedding AS e ON e.model_id = {model.id} AND e.picture_id = pp.picture_id"""

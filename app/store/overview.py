@@ -1,0 +1,132 @@
+"""SQL that counts what the catalogue holds, and lists what was loaded and refused."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, text
+
+from app.values import Model
+
+REJECTS_COUNTED = 100_000
+"""The rejects of a run are counted no further."""
+
+
+@dataclass(frozen=True, slots=True)
+class Embedded:
+    """A model, and how many pictures have an embedding under it."""
+
+    model: str
+    dim: int
+    active: bool
+    embeddings: int
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One ingest: its source, and its counts by name in `report`, or the `reason` it failed for.
+
+    `rejects` are counted to REJECTS_COUNTED; `state` is running, finished or failed.
+    """
+
+    id: int
+    source: str
+    model: str | None
+    state: str
+    report: Mapping[str, Any]
+    started_at: datetime
+    finished_at: datetime | None
+    rejects: int
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """What a run refused, a row or one picture of it, and why."""
+
+    line: int | None
+    sku: str | None
+    image: str | None
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """How much there is.
+
+    `without_picture` counts products, `without_embedding` pictures under the active model.
+    `shared_pictures` are shown by `sharing` products, several each; `same_words` products are in
+    `word_groups` groups of one identity key. Verdicts are counted by what they say.
+    """
+
+    products: int
+    pictures: int
+    without_picture: int
+    without_embedding: int
+    shared_pictures: int
+    sharing: int
+    word_groups: int
+    same_words: int
+    same: int
+    different: int
+
+
+def counts(connection: Connection, model: Model) -> Counts:
+    """How much there is now."""
+    sql = """
+        SELECT (SELECT count(*) FROM product) AS products,
+            (SELECT count(*) FROM picture) AS pictures,
+            (SELECT count(*) FROM product AS p WHERE NOT EXISTS (
+                SELECT FROM product_picture WHERE product_id = p.id)) AS without_picture,
+            (SELECT count(*) FROM picture AS pic WHERE NOT EXISTS (
+                SELECT FROM embedding AS e
+                WHERE e.model_id = :model AND e.picture_id = pic.id)) AS without_embedding,
+            shared.shared_pictures, shared.sharing, words.word_groups, words.same_words,
+            verdicts.same, verdicts.different
+        FROM (
+            SELECT count(DISTINCT picture_id) AS shared_pictures,
+                count(DISTINCT product_id) AS sharing
+            FROM product_picture JOIN (
+                SELECT picture_id FROM product_picture
+                GROUP BY picture_id HAVING count(*) > 1) AS several USING (picture_id)
+        ) AS shared, (
+            SELECT count(*) AS word_groups, coalesce(sum(members), 0)::bigint AS same_words
+            FROM (SELECT count(*) AS members FROM product WHERE identity_key <> ''
+                GROUP BY identity_key HAVING count(*) > 1) AS groups
+        ) AS words, (
+            SELECT count(*) FILTER (WHERE same) AS same,
+                count(*) FILTER (WHERE NOT same) AS different
+            FROM duplicate_verdict
+        ) AS verdicts"""
+    return Counts(**connection.execute(text(sql), {"model": model.id}).one()._asdict())
+
+
+def embedded(connection: Connection) -> list[Embedded]:
+    """All models with their embeddings, the active one first."""
+    sql = """
+        SELECT m.name AS model, m.dim, m.active, (
+            SELECT count(*) FROM embedding AS e WHERE e.model_id = m.id) AS embeddings
+        FROM model AS m ORDER BY m.active DESC, m.id"""
+    return [Embedded(**row._asdict()) for row in connection.execute(text(sql))]
+
+
+def runs(connection: Connection, limit: int) -> list[Run]:
+    """The last ingests, newest first."""
+    sql = """
+        SELECT run.id, run.source, m.name AS model, run.state, run.report, run.started_at,
+            run.finished_at, (SELECT count(*) FROM (
+                SELECT FROM ingest_reject WHERE run_id = run.id LIMIT :counted) AS few) AS rejects
+        FROM ingest_run AS run LEFT JOIN model AS m ON m.id = run.model_id
+        ORDER BY run.id DESC LIMIT :limit"""
+    rows = connection.execute(text(sql), {"limit": limit, "counted": REJECTS_COUNTED})
+    return [Run(**row._asdict()) for row in rows]
+
+
+def rejects(connection: Connection, run_id: int, limit: int) -> Iterator[Rejected]:
+    """The first things a run refused, in the order it met them."""
+    sql = """SELECT line, sku, image, reason FROM ingest_reject
+        WHERE run_id = :run ORDER BY id LIMIT :limit"""
+    rows = connection.execute(text(sql), {"run": run_id, "limit": limit})
+    return (Rejected(**row._asdict()) for row in rows)

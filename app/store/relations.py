@@ -1,0 +1,87 @@
+"""SQL about the database as a whole: its versions, its tables, how many rows, whether it is new."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, text
+
+RELATIONS = """
+SELECT format('%I.%I', space.nspname, rel.relname)
+FROM pg_class AS rel JOIN pg_namespace AS space ON space.oid = rel.relnamespace
+WHERE rel.relkind = ANY(CAST(:kinds AS "char"[])) AND NOT rel.relispartition
+    AND space.nspname !~ '^pg_' AND space.nspname <> 'information_schema'
+    AND NOT EXISTS (
+        SELECT FROM pg_depend AS member
+        WHERE member.classid = 'pg_class'::regclass AND member.objid = rel.oid
+            AND member.deptype = 'e')
+ORDER BY 1"""
+"""What belongs to no extension and is no partition; partitions come with their table."""
+
+TABLES = ["r", "p"]
+ANYTHING = [*TABLES, "v", "m", "S", "f"]
+
+
+@dataclass(frozen=True, slots=True)
+class Versions:
+    """Of the server, as it says and its major one, and of pgvector in this database."""
+
+    postgresql: str
+    major: int
+    pgvector: str | None
+
+
+def versions(connection: Connection) -> Versions:
+    """Which versions this database runs on."""
+    row = connection.execute(
+        text(
+            """SELECT current_setting('server_version') AS postgresql,
+                current_setting('server_version_num')::integer / 10000 AS major,
+                (SELECT extversion FROM pg_extension WHERE extname = 'vector') AS pgvector"""
+        )
+    ).one()
+    return Versions(row.postgresql, row.major, row.pgvector)
+
+
+def is_replica(connection: Connection) -> bool:
+    """Whether this server follows another and can only be read."""
+    return bool(connection.execute(text("SELECT pg_is_in_recovery()")).scalar_one())
+
+
+def tables(connection: Connection) -> list[str]:
+    """The tables, as SQL names them, in the order of their names."""
+    return list(connection.execute(text(RELATIONS), {"kinds": TABLES}).scalars())
+
+
+def anything(connection: Connection) -> list[str]:
+    """Tables, views and sequences: what a new database has none of."""
+    return list(connection.execute(text(RELATIONS), {"kinds": ANYTHING}).scalars())
+
+
+def count_rows(connection: Connection, names: Sequence[str]) -> dict[str, int]:
+    """The rows of tables, by name as `tables` gives it."""
+    plain = connection.execution_options(no_parameters=True)
+    return {
+        name: int(plain.exec_driver_sql(f"SELECT count(*) FROM {name}").scalar_one())
+        for name in names
+    }
+
+
+def export_snapshot(connection: Connection) -> str:
+    """A name by which other sessions see what this transaction sees, for as long as it lasts."""
+    # It idles while they read.
+    connection.execute(text("SET LOCAL idle_in_transaction_session_timeout = 0"))
+    connection.execute(text("SET LOCAL statement_timeout = 0"))
+    return str(connection.execute(text("SELECT pg_export_snapshot()")).scalar_one())
+
+
+def create_extension(connection: Connection) -> None:
+    """Make pgvector's types, unless they are there."""
+    connection.execute(text("CREATE EXTENSION IF NOT EXISTS vector"))
+
+
+def analyse(connection: Connection, names: Sequence[str] = ()) -> None:
+    """Let the planner know what is in tables; without names, in all of them."""
+    connection.execute(text("SET LOCAL statement_timeout = 0"))
+    connection.execution_options(no_parameters=True).exec_driver_sql("ANALYZE " + ", ".join(names))

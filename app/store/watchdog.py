@@ -1,0 +1,59 @@
+"""SQL of the watchdog: which sessions of analysts have gone too far, and their end."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, text
+
+ROLE = "lookalike_analyst"
+"""The role that `sql/` makes for analysts."""
+
+# Who inherits the role or may become it is an analyst; who merely administers it is not, nor is who
+# writes the catalogue and so has other work to do here. A superuser may do everything.
+ANALYSTS = """
+    SELECT a.*,
+        pg_has_role(a.usesysid, 'USAGE') OR pg_has_role('pg_read_all_stats', 'USAGE') AS seen,
+        pg_has_role(a.usesysid, 'USAGE') OR pg_has_role('pg_signal_backend', 'USAGE') AS reached
+    FROM pg_stat_activity AS a JOIN pg_roles AS r ON r.rolname = :role
+    WHERE a.datname = current_database() AND a.pid <> pg_backend_pid() AND a.leader_pid IS NULL
+        AND (pg_has_role(a.usesysid, r.oid, 'USAGE') OR pg_has_role(a.usesysid, r.oid, 'SET'))
+        AND NOT has_table_privilege(a.usesysid, to_regclass('product'), 'INSERT')"""
+
+# A procedure may commit again and again, so that its statement is older than its transaction.
+END = f"""
+WITH judged AS MATERIALIZED (
+    SELECT pid, usename, CASE
+        WHEN EXISTS (SELECT FROM pg_locks AS l WHERE l.pid = a.pid AND l.locktype = 'advisory')
+            THEN 'it asked for an advisory lock'
+        WHEN state = 'active' AND clock_timestamp() - query_start > CAST(:limit AS interval)
+            THEN 'its statement ran too long'
+        WHEN clock_timestamp() - xact_start > CAST(:limit AS interval)
+            THEN 'its transaction was open too long'
+        END AS reason
+    FROM ({ANALYSTS}) AS a WHERE reached)
+SELECT pid, usename, reason FROM judged WHERE reason IS NOT NULL AND pg_terminate_backend(pid)"""
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """A session of an analyst that was ended, and why."""
+
+    pid: int
+    user: str
+    reason: str
+
+
+def end_overdue(connection: Connection, limit_s: float) -> list[Ended]:
+    """End the sessions of analysts in this database that hold or wait for advisory locks, or whose
+    statement or transaction has lasted longer than `limit_s` seconds."""
+    values = {"role": ROLE, "limit": f"{limit_s} seconds"}
+    rows = connection.execute(text(END), values)
+    return [Ended(row.pid, row.usename, row.reason) for row in rows]
+
+
+def out_of_reach(connection: Connection) -> list[str]:
+    """The analysts connected now whose sessions this user may not watch or may not end."""
+    sql = f"""SELECT DISTINCT usename FROM ({ANALYSTS}) AS a
+        WHERE NOT (seen AND reached) ORDER BY usename"""
+    return list(connection.execute(text(sql), {"role": ROLE}).scalars())

@@ -1,0 +1,55 @@
+"""The checks of the catalogue as a table: each part, how it is, what to do if it is not well."""
+
+from __future__ import annotations
+
+from html import escape
+
+from app.health import Check, Status
+from app.ui.words import span
+
+NAMES = {
+    "build": "Index",
+    "build_age_seconds": "Age of the index",
+    "delta_rows": "Changed since the index was built",
+}
+
+STYLE = """<style>
+.checks { display: grid; grid-template-columns: max-content max-content 1fr; gap: 0 1rem;
+  overflow-wrap: anywhere; line-height: 1.45 }
+.checks > div { display: grid; grid-column: 1 / -1; grid-template-columns: subgrid;
+  padding: .4rem 0; border-top: 1px solid color-mix(in srgb, currentColor 14%, transparent) }
+.checks .is { font-weight: 600; white-space: nowrap }
+.checks .ok .is { color: light-dark(#1a7f37, #4cc26a) }
+.checks .bad .is { color: light-dark(#b3261e, #ff8a80) }
+.checks .advice { font-weight: 600 }
+@media (max-width: 640px) {
+  .checks { grid-template-columns: max-content 1fr }
+  .checks .what { grid-column: 1 / -1 } }
+</style>"""
+
+
+def checks(status: Status) -> str:
+    """HTML in which every text is escaped."""
+    rows = "".join(
+        _row(check) for check in status.checks if check.value is not None or not check.ok
+    )
+    return f"{STYLE}<div class=checks role=table>{rows}</div>"
+
+
+def _row(check: Check) -> str:
+    name = NAMES.get(check.name, check.name.capitalize())
+    kind, said = ("ok", "✓ well") if check.ok else ("bad", "✗ look here")
+    advice = f"<div class=advice>{escape(check.advice)}</div>" if check.advice else ""
+    return (
+        f"<div class={kind} role=row><div role=rowheader>{escape(name)}</div>"
+        f"<div class=is role=cell>{said}</div>"
+        f"<div class=what role=cell>{escape(_value(check))}{advice}</div></div>"
+    )
+
+
+def _value(check: Check) -> str:
+    if check.value is None:
+        return ""
+    if check.name == "build_age_seconds":
+        return span(check.value)
+    return f"{check.value:,}" if isinstance(check.value, int) else str(check.value)

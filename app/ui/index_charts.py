@@ -1,0 +1,104 @@
+"""Charts of the index: what changed since it was built, and the size and recall of its builds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+import altair as alt
+
+from app.index_life import Delta
+from app.values import Build
+
+LayeredChart = alt.LayerChart | alt.FacetChart
+
+HEIGHT = 220
+"""Pixels of each chart."""
+
+
+SHORTEST = timedelta(minutes=1)
+"""The delta is drawn over so much time at least."""
+
+GREY, RED = "#888", "#d9480f"
+COLOURS = ["#2f80ed", "#c98a00"]
+"""Lines that can be told apart on white and on black."""
+
+
+def delta_chart(seen: Sequence[tuple[datetime, int]], delta: Delta) -> LayeredChart:
+    """How the delta grew while this page was open, beside the lines that it comes near to."""
+    points = [{"time": moment.isoformat(), "rows": rows} for moment, rows in seen]
+    top = 1.25 * max(delta.worker_rows, *(rows for _, rows in seen), 10)
+    lines = [
+        {"rows": rows, "line": line}
+        for rows, line in (
+            (delta.most_rows, "pgvector answers above"),
+            (delta.worker_rows, "a worker builds above"),
+        )
+        if rows <= top
+    ]
+    since, until = seen[0][0], max(seen[-1][0], seen[0][0] + SHORTEST)
+    at = alt.Y("rows:Q", title="changed embeddings", scale=alt.Scale(domain=[0, top], nice=False))
+    moments = alt.Scale(domain=[since.isoformat(), until.isoformat()])
+    axis = alt.Axis(format="%H:%M:%S", tickCount=5, title=None)
+    grown = alt.Chart(_data(points)).mark_line(point=True)
+    rules = alt.Chart(_data(lines)).mark_rule(strokeDash=[4, 4], color=GREY)
+    names = alt.Chart(_data(lines)).mark_text(align="left", dx=4, dy=-7, color=GREY, fontSize=12)
+    return alt.layer(
+        grown.encode(x=alt.X("time:T", scale=moments, axis=axis), y=at),
+        rules.encode(y=at),
+        names.encode(y=at, x=alt.value(0), text="line:N"),
+    ).properties(height=HEIGHT)
+
+
+def size_chart(builds: Sequence[Build]) -> alt.Chart:
+    """The size of each build's file in MB, in the order they were made."""
+    chart: alt.Chart = (
+        _chart([build for build in builds if build.size])
+        .mark_bar(size=max(4, min(40, 400 // len(builds))))
+        .encode(
+            x=alt.X("build:O", title="build", axis=alt.Axis(labelAngle=0)),
+            y=alt.Y("size:Q", title="MB"),
+            tooltip=["build:O", "kind:N", "rows:Q", alt.Tooltip("size:Q", format=".1f")],
+        )
+    )
+    return chart
+
+
+def recall_chart(builds: Sequence[Build], goal: float) -> LayeredChart:
+    """Recall@10 of each build, of all searches and of those with filters, beside the goal."""
+    found = _chart([build for build in builds if build.recall_at_10 is not None])
+    legend = alt.Legend(orient="bottom")
+    recall = (
+        found.transform_fold(["all searches", "with filters"], as_=["which", "recall"])
+        .transform_filter("isValid(datum.recall)")
+        .mark_line(point=True)
+        .encode(
+            x=alt.X("build:O", title="build", axis=alt.Axis(labelAngle=0)),
+            y=alt.Y("recall:Q", title="recall@10", scale=alt.Scale(zero=False)),
+            color=alt.Color("which:N", title=None, legend=legend, scale=alt.Scale(range=COLOURS)),
+            shape=alt.Shape("which:N", title=None),
+            tooltip=["build:O", "which:N", alt.Tooltip("recall:Q", format=".4f")],
+        )
+    )
+    line = alt.Chart(_data([{"goal": goal}])).mark_rule(strokeDash=[4, 4], color=RED)
+    return alt.layer(recall, line.encode(y="goal:Q")).properties(height=HEIGHT)
+
+
+def _chart(builds: Sequence[Build]) -> alt.Chart:
+    rows: list[dict[str, Any]] = [
+        {
+            "build": build.id,
+            "kind": build.kind,
+            "rows": build.rows,
+            "size": build.size / (1 << 20),
+            "all searches": build.recall_at_10,
+            "with filters": build.recall_filtered,
+        }
+        for build in reversed(builds)
+    ]
+    return alt.Chart(_data(rows), height=HEIGHT)
+
+
+def _data(rows: Sequence[Mapping[str, Any]]) -> alt.Data:
+    return alt.Data(values=rows)  # type: ignore[no-untyped-call]

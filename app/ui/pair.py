@@ -1,0 +1,115 @@
+"""Two products side by side, as HTML in which every text is escaped and what differs is marked."""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from collections.abc import Iterator
+from difflib import SequenceMatcher
+from html import escape
+
+from app.judging import Question, Side
+from app.store.judging import ShownPicture
+from app.values import Product
+
+ATTRIBUTES = 12
+"""Attributes that are compared; a product may have any number."""
+
+NOTHING = "&mdash;"
+"""Stands where one of two products has no such field."""
+
+STYLE = """<style>
+.pair { display: grid; grid-template-columns: 1fr 1fr; gap: .75rem;
+  margin: 0 !important; padding: 0 !important }
+.pair figure { margin: 0; border: 1px solid color-mix(in srgb, currentColor 18%, transparent);
+  border-radius: .6rem; overflow: hidden }
+.pair img { width: 100%; object-fit: contain; display: block; background: #fff }
+.pair .large { aspect-ratio: 4 / 3 }
+.pair .small { display: grid; grid-template-columns: repeat(4, 1fr); gap: 2px; aspect-ratio: 4 / 1;
+  font-size: .85rem; place-items: center }
+.pair .small img { aspect-ratio: 1 }
+.pair .none { aspect-ratio: 4 / 3; display: grid; place-items: center; opacity: .75 }
+.pair .field { grid-column: 1 / -1; display: grid; grid-template-columns: 1fr 1fr; gap: 0 .75rem;
+  border-top: 1px solid color-mix(in srgb, currentColor 14%, transparent); padding-top: .35rem;
+  overflow-wrap: anywhere; line-height: 1.45 }
+.pair dt { grid-column: 1 / -1; font-size: .8rem;
+  color: color-mix(in srgb, currentColor 72%, transparent) }
+.pair dd { margin: 0; white-space: pre-wrap }
+.pair .title dd { font-size: 1.1rem; font-weight: 600 }
+.pair .alike dd { color: color-mix(in srgb, currentColor 80%, transparent) }
+.pair mark { background: color-mix(in srgb, #e8a317 30%, transparent); color: inherit;
+  border-bottom: 2px solid #c98a00; border-radius: .15rem; padding: 0 .1rem }
+</style>"""
+
+
+def pictures(question: Question) -> str:
+    """The pictures of both products, those nearest to each other large."""
+    left, right = question.sides
+    strip = any(len(side.pictures) > 1 or side.more for side in question.sides)
+    return f"{STYLE}<div class=pair>{_pictures(left, strip)}{_pictures(right, strip)}</div>"
+
+
+def fields(question: Question) -> str:
+    """What is known of both products, row by row: the title, what differs, what does not."""
+    compared = list(_compared(*(side.product for side in question.sides)))
+    title, others = compared[:1], [row for row in compared[1:] if row[1] or row[2]]
+    others.sort(key=lambda row: row[1] == row[2])
+    rows = "".join(_field(*row) for row in title + others)
+    return f"<dl class=pair>{rows}</dl>"
+
+
+def _pictures(side: Side, strip: bool) -> str:
+    name = escape(side.product.title or side.product.sku)
+    if not side.pictures:
+        return "<figure><div class=none>No picture</div></figure>"
+    large, *small = side.pictures
+    others = "".join(_image(shown, f"Another picture of {name}") for shown in small)
+    more = f"<span>+ {side.more}</span>" if side.more > 0 else ""
+    below = f"<div class=small>{others}{more}</div>" if strip else ""
+    return f"<figure>{_image(large, name, 'large')}{below}</figure>"
+
+
+def _image(shown: ShownPicture, alt: str, kind: str = "") -> str:
+    data = b64encode(shown.thumbnail).decode("ascii")
+    return f'<img class="{kind}" alt="{alt}" src="data:image/jpeg;base64,{data}">'
+
+
+def _field(name: str, a: str, b: str) -> str:
+    left, right = _marked(a, b)
+    kinds = ("field", "title" * (name == "Title"), "alike" * (a == b))
+    shown = " ".join(kind for kind in kinds if kind)
+    return (
+        f'<div class="{shown}"><dt>{escape(name)}</dt>'
+        f"<dd>{left or NOTHING}</dd><dd>{right or NOTHING}</dd></div>"
+    )
+
+
+def _compared(a: Product, b: Product) -> Iterator[tuple[str, str, str]]:
+    """The fields of two products as text, each with its name."""
+    for name in ("title", "brand", "category", "colour", "year"):
+        yield name.capitalize(), _text(getattr(a, name)), _text(getattr(b, name))
+    yield "Price", _price(a), _price(b)
+    yield "SKU", a.sku, b.sku
+    names = sorted({*a.attributes, *b.attributes})
+    for name in names[:ATTRIBUTES]:
+        yield name, _text(a.attributes.get(name)), _text(b.attributes.get(name))
+
+
+def _text(value: object) -> str:
+    return "" if value is None else str(value)
+
+
+def _price(product: Product) -> str:
+    return "" if product.price is None else f"{product.price:.2f} {product.currency or ''}".strip()
+
+
+def _marked(a: str, b: str) -> tuple[str, str]:
+    """Two texts with the words marked that the other has not in their place."""
+    ours, theirs = a.split(), b.split()
+    left: list[str] = []
+    right: list[str] = []
+    for kind, i1, i2, j1, j2 in SequenceMatcher(None, ours, theirs, False).get_opcodes():
+        for words, shown in ((ours[i1:i2], left), (theirs[j1:j2], right)):
+            text = escape(" ".join(words))
+            if text:
+                shown.append(text if kind == "equal" else f"<mark>{text}</mark>")
+    return " ".join(left), " ".join(right)

@@ -1,0 +1,99 @@
+"""The watchdog: ends sessions of analysts that would hold up everybody else.
+
+An analyst may lift every limit a session has, and take the advisory locks that writers, builders
+and migrations take turns by. So the limit is kept from outside.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from types import TracebackType
+
+from sqlalchemy import Connection, Engine
+from sqlalchemy.exc import SQLAlchemyError
+
+from app.errors import LookalikeError
+from app.store import watchdog
+from app.store.watchdog import Ended
+
+EVERY_S = 5.0
+"""Between two looks: so long an analyst can hold a lock that others wait for."""
+
+CLOSED_WITHIN_S = 1.0
+
+_log = logging.getLogger("lookalike.watchdog")
+
+
+def look(connection: Connection, limit_s: float) -> list[Ended]:
+    """End what has gone too far: sessions of analysts that hold or wait for an advisory lock, or
+    whose statement or transaction has lasted longer than `limit_s` seconds; returns those ended.
+
+    Sessions that this user may not end are left alone.
+    """
+    return watchdog.end_overdue(connection, limit_s)
+
+
+class Watchdog:
+    """Looks again and again, in a thread of its own, until it is closed.
+
+    Not in the worker's thread, which a build keeps busy for as long as it takes.
+    """
+
+    def __init__(self, engine: Engine, limit_s: float, every_s: float = EVERY_S) -> None:
+        self._engine = engine
+        self._limit_s = limit_s
+        self._every_s = every_s
+        self._said = ""
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="watchdog", daemon=True)
+
+    def __enter__(self) -> Watchdog:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Look no more; a look on its way is waited for, but not for long."""
+        self._stop.set()
+        self._thread.join(CLOSED_WITHIN_S)
+
+    def _run(self) -> None:
+        while not self._stop.is_set():
+            try:
+                self._turn()
+            except (LookalikeError, SQLAlchemyError) as exc:
+                self._say(f"analysts are not watched for now: {' '.join(str(exc).split())}")
+            except Exception:
+                _log.exception("the watchdog failed and will try again")
+            self._stop.wait(self._every_s)
+
+    def _turn(self) -> None:
+        # Within one transaction the server shows the same sessions again and again.
+        engine = self._engine.execution_options(isolation_level="AUTOCOMMIT")
+        with engine.connect() as connection:
+            for ended in look(connection, self._limit_s):
+                _log.warning(
+                    "ended a session of the analyst %s (pid %d): %s",
+                    ended.user, ended.pid, ended.reason,
+                )  # fmt: skip
+            self._say(_powerless(watchdog.out_of_reach(connection)))
+
+    def _say(self, trouble: str) -> None:
+        """In the log once, however often it is met in a row."""
+        if trouble and trouble != self._said:
+            _log.warning("%s", trouble)
+        self._said = trouble
+
+
+def _powerless(users: list[str]) -> str:
+    if not users:
+        return ""
+    return (
+        f"sessions of analysts ({', '.join(users)}) cannot be watched or ended by this user; let a "
+        "superuser GRANT pg_read_all_stats, pg_signal_backend to it"
+    )

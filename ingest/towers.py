@@ -1,0 +1,52 @@
+"""Towers: the encoders that new pictures go through, one for each model that is kept up to date."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from PIL import Image
+
+from app.asking import Encoders
+from app.catalog import CatalogService
+from app.encoders import Encoder
+from app.values import Model, Vector
+
+
+class Towers:
+    """The models of a catalogue with their encoders, the active one first.
+
+    Raises NoModel, ModelMismatch and ModelUnavailable, here and in `renew`.
+    """
+
+    def __init__(self, catalog: CatalogService, encoders: Encoders) -> None:
+        self._catalog = catalog
+        self._encoders = encoders
+        self._found: list[tuple[Model, Encoder]] = []
+        self.renew()
+
+    def renew(self) -> None:
+        """Learn anew which models are kept up to date, and which of them is active."""
+        active, *others = self._catalog.models()
+        first = self._encoders.active()
+        if first.fingerprint != active.fingerprint:
+            self._encoders.renew()
+            first = self._encoders.active()
+        self._found = [(active, first)]
+        self._found += [(model, self._encoders.of(model.id)) for model in others]
+
+    @property
+    def model(self) -> Model:
+        """The active model."""
+        return self._found[0][0]
+
+    @property
+    def input_side(self) -> int | None:
+        """Shorter side in pixels that suffices for all of them; None: no matter."""
+        return max((encoder.input_side or 0 for _, encoder in self._found), default=0) or None
+
+    def encode(self, pictures: Sequence[Image.Image]) -> dict[int, list[Vector]]:
+        """The pictures' vectors, in order, by the id of the model."""
+        return {
+            model.id: list(encoder.encode_pictures(list(pictures)))
+            for model, encoder in self._found
+        }

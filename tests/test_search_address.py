@@ -1,0 +1,136 @@
+"""The address of the search page: it holds a wish, and nonsense in it harms nobody."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from decimal import Decimal
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from app.errors import BadInput
+from app.ui.address import PARTS, read, write
+from app.ui.trust import ago, fallback
+from app.ui.wish import DEFAULT, SIZES, Wish, filters
+from app.values import Plan
+
+WORDS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0")).map(str.strip)
+VALUES = st.lists(
+    st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1),
+    unique=True, max_size=3,
+).map(tuple)  # fmt: skip
+
+
+def bounds(numbers: st.SearchStrategy[float]) -> st.SearchStrategy[tuple[float | None, ...]]:
+    """Two bounds in order, either of them left out."""
+    both = st.tuples(numbers, numbers).map(lambda pair: tuple(sorted(pair)))
+    return both | st.tuples(numbers, st.none()) | st.tuples(st.none(), numbers)
+
+
+def share(least: int, most: int) -> st.SearchStrategy[float]:
+    return st.integers(100 * least, 100 * most).map(lambda hundredths: hundredths / 100)
+
+
+@st.composite
+def wishes(draw: st.DrawFn) -> Wish:
+    sku = draw(WORDS)
+    years = draw(bounds(st.integers(-(2**31), 2**31 - 1)))
+    prices = draw(bounds(st.integers(0, 10**9).map(lambda cents: cents / 100)))
+    return Wish(
+        by="product" if sku else "photo", sku=sku, words=draw(WORDS), without=draw(WORDS),
+        weight=draw(share(0, 1)), reader=draw(st.sampled_from(["automatic", "model", "catalogue"])),
+        brand=draw(VALUES), category=draw(VALUES), colour=draw(VALUES),
+        year_from=years[0], year_to=years[1], price_from=prices[0], price_to=prices[1],
+        min_similarity=draw(st.none() | share(-1, 1)), near_match=draw(st.none() | share(0, 2)),
+        fold=draw(st.booleans()), k=draw(st.sampled_from(SIZES)),
+    )  # type: ignore[arg-type] # fmt: skip
+
+
+@given(wishes())
+def test_an_address_says_all_of_a_wish(wish: Wish) -> None:
+    assert read(write(wish)) == (wish, ())
+
+
+@given(st.dictionaries(st.sampled_from([*PARTS, "utm"]), st.lists(st.text(), max_size=3)))
+def test_whatever_stands_in_an_address_it_is_read(address: dict[str, list[str]]) -> None:
+    wish, complaints = read(address)
+    assert read(write(wish)) == (wish, ())
+    assert all(complaint.endswith(".") for complaint in complaints)
+
+
+def test_what_everybody_begins_with_is_not_in_the_address() -> None:
+    assert write(DEFAULT) == {}
+
+
+def test_a_sku_that_is_not_asked_with_is_not_in_the_address() -> None:
+    assert write(Wish(by="photo", sku="A")) == {}
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("k", "13", "one of 12, 24, 48"),
+        ("min", "much", "number from -1 to 1"),
+        ("near", "nan", "number from 0 to 2"),
+        ("weight", "7", "number from 0 to 1"),
+        ("year", "20x9..2020", "not a whole number"),
+        ("price", "30..10", "ends before it begins"),
+        ("price", "free", "not a number such as 12.50"),
+        ("fold", "perhaps", "one of 1, 0"),
+        ("reader", "me", "one of automatic, model, catalogue"),
+        ("brand", "a\0b", "NUL"),
+    ],
+)
+def test_nonsense_is_left_out_with_a_sentence(name: str, value: str, said: str) -> None:
+    wish, complaints = read({name: [value], "text": ["lamp"]})
+    assert wish == Wish(words="lamp")
+    assert len(complaints) == 1 and said in complaints[0]
+
+
+def test_one_number_is_a_range_of_one() -> None:
+    assert read({"year": ["2019"]})[0] == Wish(year_from=2019, year_to=2019)
+
+
+def test_a_wish_becomes_filters() -> None:
+    wish = Wish(brand=("Kestrel", "=x "), year_from=2019, price_from=0.1, price_to=12.5)
+    found = filters(wish)
+    assert found.columns == {"brand": ("Kestrel", "=x ")}
+    assert found.at_least == {"year": 2019, "price": Decimal("0.1")}
+    assert found.at_most == {"price": Decimal("12.5")}
+
+
+def test_a_range_that_ends_before_it_begins_is_refused() -> None:
+    with pytest.raises(BadInput, match="turn it round"):
+        filters(Wish(year_from=2020, year_to=2019))
+
+
+@pytest.mark.parametrize(
+    ("age", "said"),
+    [
+        (timedelta(seconds=-3), "just now"),
+        (timedelta(seconds=59), "just now"),
+        (timedelta(minutes=1), "1 minute ago"),
+        (timedelta(hours=2, minutes=59), "2 hours ago"),
+        (timedelta(days=400), "400 days ago"),
+    ],
+)
+def test_an_age_is_told_in_its_largest_unit(age: timedelta, said: str) -> None:
+    assert ago(age) == said
+
+
+@pytest.mark.parametrize(
+    ("path", "reason", "expected"),
+    [
+        ("faiss", "build 1 with 0 embeddings changed since", False),
+        ("faiss-filtered", "build 1 searched among 600 pictures that pass", False),
+        ("exact", "the filter leaves few products, all compared", False),
+        ("words", "the words of the catalogue", False),
+        ("exact", "no index has been built yet", True),
+        ("pgvector-hnsw", "more than 20000 embeddings changed since build 1", True),
+    ],
+)
+def test_only_a_path_that_was_not_the_first_choice_is_a_fallback(
+    path: str, reason: str, expected: bool
+) -> None:
+    assert fallback(Plan(path, reason, "colours")) == expected  # type: ignore[arg-type]
