@@ -70,7 +70,7 @@ def _after_scheme(address: str) -> str:
     scheme = _SCHEME.match(address)
     if scheme is None:
         raise _no_address("it does not begin with postgresql://")
-    return address[scheme.end() :]
+    return address[scheme.end() :].replace(" ", "%20")  # libpq takes none as it is
 
 
 def _no_address(reason: str) -> DatabaseUnavailable:

@@ -29,7 +29,7 @@ PGVECTOR_MINIMUM = (0, 8, 4)
 CONNECT_S = 10
 """Seconds to wait for a server, unless the address or PGCONNECT_TIMEOUT says otherwise."""
 
-_PARAMETERS = "connection_parameters"
+_PARAMETERS = "address"
 
 # A plan made for no build in particular reads the whole table for the delta. Rows of products and
 # pictures are looked up one by one and mostly in memory.
@@ -72,8 +72,8 @@ def _prepare_quick(connection: psycopg.Connection, _record: object) -> None:
     connection.prepared_max = PREPARED
 
 
-def connection_parameters(engine: Engine) -> dict[str, Any]:
-    """What the engine's connections are opened with, for one that stands beside its pool."""
+def parameters(engine: Engine) -> dict[str, str]:
+    """What the address of an engine says, secrets included, for whoever connects beside it."""
     return dict(engine.get_execution_options()[_PARAMETERS])
 
 
@@ -83,19 +83,19 @@ def _engine(
     """The URL that SQLAlchemy holds, and shows, has no secrets: psycopg gets them from here."""
     found = address.parameters(database_url(settings))
     timeout_ms = str(int(settings.statement_timeout_s * 1000))
-    opened = _opened_with(found, {"statement_timeout": timeout_ms} | session)
+    connect = _completed(found, {"statement_timeout": timeout_ms} | session)
     return sqlalchemy.create_engine(
         address.shown(found),
         pool_size=10,
         max_overflow=10,
-        connect_args=opened | {"autocommit": autocommit},
-        execution_options={_PARAMETERS: opened},
+        connect_args=connect | {"autocommit": autocommit},
+        execution_options={_PARAMETERS: found},
         **pool,
     )
 
 
-def _opened_with(found: dict[str, str], session: dict[str, str]) -> dict[str, Any]:
-    """The address, and what it leaves open; of two `-c` for one setting the last one counts."""
+def _completed(found: dict[str, str], session: dict[str, str]) -> dict[str, str]:
+    """What an address says, and what it leaves open; of two `-c` for one name the last counts."""
     ours = " ".join(f"-c {name}={value}" for name, value in session.items())
     theirs = found.get("options", os.environ.get("PGOPTIONS", ""))
     open_ = {"fallback_application_name": "lookalike"}

@@ -41,8 +41,6 @@ ROOT = Path(__file__).resolve().parent.parent
 LOCK = 7_305_804_001
 """Key of the advisory lock; any number that nothing else in the database uses."""
 
-_log = logging.getLogger(__name__)
-
 
 def migrate(engine: Engine) -> str:
     """Upgrade to the newest migration and replay `sql/`; returns the revision reached.

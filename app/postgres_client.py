@@ -15,11 +15,11 @@ from contextlib import contextmanager
 from typing import IO
 
 from psycopg.conninfo import make_conninfo
-from psycopg.pq import Conninfo
 from sqlalchemy import Engine
 
 from app import postgres
-from app.database import connection_parameters
+from app.address import SECRETS
+from app.database import parameters
 from app.errors import BadInput, LookalikeError
 
 TICK_S = 10.0
@@ -27,9 +27,6 @@ TICK_S = 10.0
 
 PATIENCE_S = 10.0
 """Seconds a program that was told to stop has to tell the server so."""
-
-SECRETS = ("sslpassword", "oauth_client_secret")
-"""Parameters of an address that libpq reads from no environment variable."""
 
 Tell = Callable[[str], None]
 """Is told, now and then, what is going on."""
@@ -68,17 +65,15 @@ def output(program: str, *arguments: str) -> str:
 
 def _address(engine: Engine) -> tuple[str, dict[str, str]]:
     """The engine's address as libpq takes it, and the environment that holds the password."""
-    given = connection_parameters(engine)
-    if shown := [name for name in SECRETS if name in given]:
+    given = parameters(engine)
+    password = given.pop("password", None)
+    if shown := [name for name in SECRETS if name in given]:  # no variable holds these
         raise BadInput(
             f"The parameter {shown[0]} of the address would be seen by everybody on this machine. "
             "Leave it out, and use a key without a passphrase for this command."
         )
-    password = given.pop("password", None)
-    environment = _plain() | ({"PGPASSWORD": str(password)} if password is not None else {})
-    # What else is given is for psycopg and SQLAlchemy.
-    known = {option.keyword.decode() for option in Conninfo.get_defaults()}
-    return make_conninfo(**{name: given[name] for name in known & set(given)}), environment
+    environment = _plain() | ({"PGPASSWORD": password} if password is not None else {})
+    return make_conninfo("", **given), environment
 
 
 def _plain() -> dict[str, str]:

@@ -9,14 +9,19 @@ from typing import Any
 import psycopg
 from sqlalchemy import Engine
 
-from app.database import connection_parameters
+from app.database import parameters
 from app.store.freshness import CHANNEL
 
 RETRY_S = 2.0
 """Between two attempts to connect."""
 
-# A host that vanished says nothing; without these it is missed after two hours.
-KEEPALIVES = {"keepalives_idle": "30", "keepalives_interval": "10", "keepalives_count": "3"}
+# A host that vanished says nothing; without keepalives it is missed after two hours.
+PATIENCE = {
+    "connect_timeout": "10",
+    "keepalives_idle": "30",
+    "keepalives_interval": "10",
+    "keepalives_count": "3",
+}
 
 OWN: dict[str, Any] = {"autocommit": True, "fallback_application_name": "lookalike worker"}
 
@@ -54,7 +59,7 @@ class Listener:
             self._connection = None
 
     def _connect(self) -> None:
-        named = KEEPALIVES | connection_parameters(self._engine) | OWN
+        named = PATIENCE | parameters(self._engine) | OWN
         self._connection = psycopg.connect(**named)
         self._connection.execute(f"LISTEN {CHANNEL}")
         if self._lost:

@@ -18,13 +18,13 @@ import pytest
 from colours import choose_colours, photo
 from psycopg.conninfo import conninfo_to_dict
 from servers import TcpServer, free_port, password_server
-from sqlalchemy import Engine, text
+from sqlalchemy import Engine, event, text
 
 from app import address
 from app.bootstrap import App
 from app.cli import page as page_command
 from app.config import Settings
-from app.database import connection_parameters, make_engine, make_quick_engine
+from app.database import make_engine, make_quick_engine
 from app.errors import DatabaseUnavailable
 from app.health import status
 from app.sandbox import PictureSandbox
@@ -63,6 +63,25 @@ def ask(engine: Engine, question: str) -> Any:
         return connection.execute(text(question)).scalar()
 
 
+class Refrained(Exception):
+    """A connection was about to be opened."""
+
+
+def given_to_psycopg(engine: Engine) -> dict[str, Any]:
+    """What psycopg would get, were the connection opened."""
+    given: dict[str, Any] = {}
+
+    def refrain(dialect: object, record: object, words: list[Any], named: dict[str, Any]) -> None:
+        given.update(named)
+        assert not any(words)
+        raise Refrained
+
+    event.listen(engine, "do_connect", refrain)
+    with pytest.raises(Refrained):
+        engine.connect()
+    return given
+
+
 # What is written is what libpq gets
 
 ADDRESSES = [
@@ -90,10 +109,10 @@ def test_every_option_of_an_address_goes_to_libpq_as_it_is(
     engines: Callable[..., Engine], url: str, how: Callable[[Settings], Engine]
 ) -> None:
     written = conninfo_to_dict(url)
-    got = connection_parameters(engines(url, how))
+    got = given_to_psycopg(engines(url, how))
     assert written.items() - {("options", written.get("options"))} <= got.items()
     assert got["options"].endswith(str(written.get("options", "")))
-    added = {"options", "connect_timeout", "fallback_application_name"}
+    added = {"options", "connect_timeout", "fallback_application_name", "autocommit", "context"}
     assert got.keys() - written.keys() <= added
 
 
@@ -125,7 +144,7 @@ def test_what_the_environment_says_counts_too(
     engine = engines(tcp.url())
     assert ask(engine, "SHOW application_name") == "from outside"
     assert ask(engine, "SHOW work_mem") == "9MB"
-    assert "connect_timeout" not in connection_parameters(engine)
+    assert "connect_timeout" not in given_to_psycopg(engines(tcp.url()))
 
 
 def test_a_search_has_a_name_and_a_limit_where_nobody_says_otherwise(
@@ -310,6 +329,7 @@ def test_an_address_is_printed_without_its_password_unless_that_is_asked_for(
         ("postgres://u:p?w@h/d?sslmode=require", "postgresql://u@h/d?sslmode=require"),
         ("postgresql://h/d?password=p&user=u&sslpassword=s", "postgresql://h/d?user=u"),
         ("postgresql://h/d?password=p", "postgresql://h/d"),
+        ("postgresql://a user:a word@h/d", "postgresql://a%20user@h/d"),
         ("postgresql://postgres@/l?host=%2Fa&port=1", "postgresql://postgres@/l?host=%2Fa&port=1"),
     ],
 )

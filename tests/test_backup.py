@@ -28,6 +28,7 @@ from app.config import Settings
 from app.database import make_engine
 from app.errors import BadInput, DatabaseUnsuitable, SchemaMismatch
 from app.restore import RestoreFailed, restore
+from app.tables import SCHEMA_REVISION
 from app.values import Query
 from app.verdicts import decide
 
@@ -158,7 +159,7 @@ def test_the_manifest_says_what_the_backup_is(made: Path) -> None:
     assert manifest.rows["public.product"] == manifest.rows["public.embedding"] == 12
     assert "public.index_chunk" not in manifest.rows and manifest.postgresql_major == 18
     assert manifest.model is not None and manifest.model.name == "colours"
-    assert manifest.made_at.utcoffset() is not None and manifest.revision == "0006"
+    assert manifest.made_at.utcoffset() is not None and manifest.revision == SCHEMA_REVISION
     assert backup_manifest.describe(made / DUMP) == manifest.files[DUMP]
     assert {path.name for path in made.iterdir()} == {DUMP, backup_manifest.NAME}
 
@@ -191,7 +192,7 @@ def test_a_database_before_its_migration_is_backed_up_and_restored_at_this_one(
         connection.commit()
     assert backup(app.engine, tmp_path / "b").revision == "0004"
     restore(elsewhere.engine, tmp_path / "b")
-    assert ask(elsewhere, "SELECT version_num FROM alembic_version") == [("0006",)]
+    assert ask(elsewhere, "SELECT version_num FROM alembic_version") == [(SCHEMA_REVISION,)]
     assert elsewhere.search.search(Query(picture=photo(1), k=2)).matches[0].product.sku == "P0001"
 
 

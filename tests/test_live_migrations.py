@@ -237,6 +237,7 @@ def filled(app: App, sql: psycopg.Connection, tmp_path: Path) -> App:
     sql.execute("INSERT INTO duplicate_verdict VALUES ('A', 'B', true, 'Ada')")
     sql.execute("INSERT INTO tuning VALUES (1, 100, 0.5)")
     sql.execute("INSERT INTO calibration (model_id, similar_distance) VALUES (1, 0.5)")
+    sql.execute("INSERT INTO model_change (active_id, active_name) VALUES (1, 'colours')")
     sql.execute("INSERT INTO ingest_reject (run_id, reason) SELECT id, 'no' FROM ingest_run")
     return app
 

@@ -57,6 +57,14 @@ BEGIN
             AND c.relkind IN ('r', 'p', 'v', 'm') AND c.relowner <> quote_ident(migrator)::regrole
             AND NOT EXISTS (SELECT FROM pg_depend WHERE objid = c.oid AND deptype = 'e')
       UNION ALL
+        SELECT format('ALTER TYPE %s OWNER TO %I', t.oid::regtype, migrator)
+        FROM pg_type AS t
+        WHERE t.typnamespace IN ('public'::regnamespace, to_regnamespace('analytics'))
+            AND t.typowner <> quote_ident(migrator)::regrole
+            AND (t.typtype IN ('d', 'e') OR EXISTS (
+                SELECT FROM pg_class WHERE oid = t.typrelid AND relkind = 'c'))
+            AND NOT EXISTS (SELECT FROM pg_depend WHERE objid = t.oid AND deptype = 'e')
+      UNION ALL
         SELECT format('ALTER ROUTINE %s OWNER TO %I', p.oid::regprocedure, migrator)
         FROM pg_proc AS p
         WHERE p.pronamespace IN ('public'::regnamespace, to_regnamespace('analytics'))
