@@ -122,10 +122,10 @@ def _stamped_first(listed: Iterable[str]) -> list[str]:
 
 def _check_rows(engine: Engine, manifest: Manifest) -> None:
     with engine.begin() as connection:
-        found = relations.count_rows(connection, list(manifest.rows))
-    if other := [name for name, count in manifest.rows.items() if found[name] != count]:
-        name = other[0]
+        found = relations.count_rows(connection, relations.tables(connection))
+    if other := [name for name, count in manifest.rows.items() if found.get(name) != count]:
+        name, wanted = other[0], manifest.rows[other[0]]
         raise RestoreFailed(
-            f"{name} has {found[name]:,} rows after the restore, {manifest.rows[name]:,} were "
-            "backed up. Drop this database and restore another copy of the backup."
+            f"{name} has {found.get(name, 0):,} rows after the restore, {wanted:,} were backed up. "
+            "Drop this database and restore another copy of the backup."
         )

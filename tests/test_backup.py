@@ -30,6 +30,7 @@ from app.errors import BadInput, DatabaseUnsuitable, SchemaMismatch
 from app.restore import RestoreFailed, restore
 from app.tables import SCHEMA_REVISION
 from app.values import Query
+from app.verdicts import decide
 
 Make = Callable[[str | None], str]
 
@@ -86,12 +87,15 @@ def test_what_was_backed_up_comes_back_and_is_searched_alike(
     app: App, elsewhere: App, tmp_path: Path
 ) -> None:
     add(app, {**numbered(12), "TWO": [1, 50]}, brand="Kestrel", year=2020, attributes={"a": [1]})
+    decide(app.engine, "P0001", "TWO", True, "Ada")
     backup(app.engine, tmp_path / "b")
     restore(elsewhere.engine, tmp_path / "b")
     query = Query(picture=photo(3), k=10)
     assert elsewhere.search.search(query).matches == app.search.search(query).matches
     everything = "SELECT sku, title, attributes, identity_key, created_at FROM product ORDER BY id"
+    decided = "SELECT * FROM duplicate_verdict"
     assert ask(elsewhere, everything) == ask(app, everything)
+    assert ask(elsewhere, decided) == ask(app, decided) != []
 
 
 def test_a_restored_catalogue_is_indexed_changed_and_goes_on_counting_its_ids(
@@ -107,11 +111,13 @@ def test_a_restored_catalogue_is_indexed_changed_and_goes_on_counting_its_ids(
 def test_every_restored_row_carries_the_number_of_the_restore(
     app: App, elsewhere: App, sql: psycopg.Connection, tmp_path: Path
 ) -> None:
-    """As after years on a busier server; numbers from the future would stay in every delta."""
+    """Not only those from the future: it is stamped as it comes in, not rewritten afterwards."""
     add(app, numbered(3))
     for table, column in (("embedding", "vec"), ("product", "sku"), ("product_picture", "uri")):
         sql.execute(f"ALTER TABLE {table} DISABLE TRIGGER {table}_stamp")
         sql.execute(f"UPDATE {table} SET {column} = {column}, changed_in = '999999999'")
+        oldest = f"WHERE ctid = (SELECT min(ctid) FROM {table})"
+        sql.execute(f"UPDATE {table} SET changed_in = '1' {oldest}")
         sql.execute(f"ALTER TABLE {table} ENABLE ALWAYS TRIGGER {table}_stamp")
     backup(app.engine, tmp_path / "b")
     restore(elsewhere.engine, tmp_path / "b")
@@ -342,24 +348,50 @@ def test_a_folder_that_cannot_be_written_is_named(app: App, tmp_path: Path) -> N
         backup(app.engine, tmp_path / "file" / "b")
 
 
+def test_an_interrupted_restore_leaves_nothing(elsewhere: App, made: Path) -> None:
+    with psycopg.connect(str(elsewhere.settings.database_url)) as other:
+        other.execute("CREATE SCHEMA analytics")  # pg_restore waits for what becomes of it
+        run = started(elsewhere, "restore", made)
+        restoring = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'pg_restore'"
+        servers.until(lambda: ask(elsewhere, restoring) == [(1,)], "pg_restore does not begin", 60)
+        run.send_signal(signal.SIGINT)
+        _, said = run.communicate(timeout=60)
+        other.rollback()
+    assert run.returncode == 130 and "Traceback" not in said, said
+    servers.until(lambda: ask(elsewhere, restoring) == [(0,)], "pg_restore goes on")
+    assert tables(elsewhere) == []
+
+
+def test_a_restored_catalogue_takes_another_model(
+    app: App, elsewhere: App, sql: psycopg.Connection, tmp_path: Path
+) -> None:
+    sql.execute("SELECT register_model('other', '1', 3, 'abc')")
+    backup(app.engine, tmp_path / "b")
+    restore(elsewhere.engine, tmp_path / "b")
+    made = "SELECT register_model('third', '1', 3, 'def'), register_model('other', '1', 3, 'abc')"
+    assert ask(elsewhere, made) == [(3, 2)]
+    parts = "SELECT count(*) FROM pg_inherits WHERE inhparent = 'embedding'::regclass"
+    assert ask(elsewhere, parts) == [(2,)]  # what `ask` did was not committed
+
+
 PROGRAM = """
 import resource, sys
 from app.cli import main
 limit = {limit}
 if limit: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
-sys.argv = ["lookalike", "backup", {target!r}]
+sys.argv = ["lookalike", {command!r}, {folder!r}]
 main()
 """
 
 
-def started(app: App, target: Path, limit: int = 0) -> subprocess.Popen[str]:
-    """`lookalike backup` in a process of its own; no file of it may grow beyond `limit` bytes."""
+def started(app: App, command: str, folder: Path, limit: int = 0) -> subprocess.Popen[str]:
+    """A command in a process of its own; no file of it may grow beyond `limit` bytes."""
     environment = {
         **os.environ,
         "LOOKALIKE_DATABASE_URL": str(app.settings.database_url),
         "PYTHONPATH": str(REPO),
     }
-    program = PROGRAM.format(limit=limit, target=str(target))
+    program = PROGRAM.format(limit=limit, command=command, folder=str(folder))
     return subprocess.Popen(
         [sys.executable, "-c", program], env=environment, stderr=subprocess.PIPE, text=True
     )
@@ -367,7 +399,7 @@ def started(app: App, target: Path, limit: int = 0) -> subprocess.Popen[str]:
 
 def test_a_disk_that_is_full_leaves_no_backup(app: App, tmp_path: Path) -> None:
     add(app, numbered(60))
-    run = started(app, tmp_path / "into" / "b", limit=16_384)
+    run = started(app, "backup", tmp_path / "into" / "b", limit=16_384)
     _, said = run.communicate(timeout=60)
     assert run.returncode == 1 and "Error: No backup was made" in said, said
     assert "Traceback" not in said and nothing_left(tmp_path / "into")
@@ -378,7 +410,7 @@ def test_an_interrupted_backup_leaves_nothing(
 ) -> None:
     sql.autocommit = False
     sql.execute("LOCK TABLE index_chunk")  # pg_dump waits for it
-    run = started(app, tmp_path / "into" / "b")
+    run = started(app, "backup", tmp_path / "into" / "b")
     dumping = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'pg_dump'"
     servers.until(lambda: ask(app, dumping) == [(1,)], "pg_dump does not begin", 60)
     run.send_signal(signal.SIGINT)

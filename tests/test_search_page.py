@@ -339,3 +339,29 @@ def test_the_page_says_how_old_the_index_is(goods: App, visit: Visit) -> None:
     page = upload(visit(), 7)
     said = page.caption[-1].value.replace("\\", "")
     assert "Answered by faiss: build " in said and "The index was built just now." in said
+
+
+def test_ways_and_widgets_that_come_and_go_lose_nothing(goods: App, visit: Visit) -> None:
+    page = visit(sku="P0001", text="title", weight="0.8", brand="Kestrel")
+    press(page, "More like this").run()
+    page.segmented_control(key="search_by").set_value("photo").run()
+    upload(page, 7).run()
+    press(page, "More like this")
+    assert not page.exception and dict(page.query_params) == {
+        "sku": "P0007", "weight": "0.8", "brand": "Kestrel",
+    }  # fmt: skip
+
+
+def test_a_complaint_about_the_address_goes_with_the_next_step(goods: App, visit: Visit) -> None:
+    page = visit(year="soon")
+    assert len(sentences(page)) == 1
+    assert sentences(upload(page, 7)) == []
+
+
+def test_words_too_long_in_an_address_are_a_sentence(goods: App, visit: Visit) -> None:
+    page = visit(text="lamp " * 500)
+    assert "use at most 1000" in sentences(page)[0] and not page.exception
+
+
+def test_several_products_are_told_from_one(goods: App, visit: Visit) -> None:
+    assert [header.value for header in visit(text="P0012").header] == ["1 product, best first"]

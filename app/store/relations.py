@@ -60,7 +60,8 @@ def anything(connection: Connection) -> list[str]:
 
 
 def count_rows(connection: Connection, names: Sequence[str]) -> dict[str, int]:
-    """The rows of tables, by name as `tables` gives it."""
+    """The rows of tables, by name as `tables` gives it, however long that takes."""
+    connection.execute(text("SET LOCAL statement_timeout = 0"))
     plain = connection.execution_options(no_parameters=True)
     return {
         name: int(plain.exec_driver_sql(f"SELECT count(*) FROM {name}").scalar_one())
@@ -72,7 +73,6 @@ def export_snapshot(connection: Connection) -> str:
     """A name by which other sessions see what this transaction sees, for as long as it lasts."""
     # It idles while they read.
     connection.execute(text("SET LOCAL idle_in_transaction_session_timeout = 0"))
-    connection.execute(text("SET LOCAL statement_timeout = 0"))
     return str(connection.execute(text("SELECT pg_export_snapshot()")).scalar_one())
 
 

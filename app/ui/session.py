@@ -21,8 +21,10 @@ def key(field: str) -> str:
 
 
 def said(field: str) -> Any:
-    """What the widget of a field says now."""
-    return st.session_state[key(field)]
+    """What the widget of a field says now; one that is not drawn says what it last said."""
+    if key(field) in st.session_state:
+        return st.session_state[key(field)]
+    return getattr(st.session_state[WISH], field)
 
 
 def arrive() -> None:
@@ -70,8 +72,8 @@ def settle() -> Wish:
 
 
 def complaints() -> tuple[str, ...]:
-    """What was wrong with the address that somebody came by, in sentences."""
-    found: tuple[str, ...] = st.session_state.get(COMPLAINTS, ())
+    """What was wrong with the address that somebody came by, in sentences; told once."""
+    found: tuple[str, ...] = st.session_state.pop(COMPLAINTS, ())
     return found
 
 

@@ -1,0 +1,72 @@
+"""Pages of one query: what was looked at is kept, and what is not is asked for in the same way."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import pytest
+
+from app.ui import scrolling
+from app.ui.paging import KEPT, Pages
+from app.values import Match, Plan, Product, Query, SearchResult
+
+
+@dataclass
+class Shelf:
+    """Ten products a page, named by their place; remembers what it was asked."""
+
+    asked: list[Query] = field(default_factory=list)
+
+    def search(self, query: Query) -> SearchResult:
+        self.asked.append(query)
+        first = len(query.shown)
+        matches = tuple(
+            Match(n, Product(f"P{first + n}"), n, n, 0.5, "", b"") for n in range(query.k)
+        )
+        return SearchResult(matches, Plan("exact", "", ""))
+
+
+@pytest.fixture(autouse=True)
+def no_scrolling(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Outside a page there is nothing to scroll."""
+    monkeypatch.setattr(scrolling, "to_the_top", lambda: None)
+
+
+def first_sku(result: SearchResult) -> str:
+    return result.matches[0].product.sku
+
+
+def test_a_page_goes_on_after_all_that_was_shown() -> None:
+    pages, shelf = Pages(Query(sku="A", k=10, shown=("X",))), Shelf()
+    seen = []
+    for _ in range(3):
+        seen.append(first_sku(pages.result(shelf.search)))
+        pages.turn(1)
+    assert seen == ["P1", "P11", "P21"]
+
+
+def test_a_page_that_is_kept_is_not_searched_again() -> None:
+    pages, shelf = Pages(Query(sku="A", k=10)), Shelf()
+    first = pages.result(shelf.search)
+    pages.turn(1)
+    pages.result(shelf.search)
+    pages.turn(-1)
+    assert pages.result(shelf.search) is first
+    assert len(shelf.asked) == 2
+
+
+def test_only_so_many_pages_are_kept_and_others_asked_for_as_before() -> None:
+    pages, shelf = Pages(Query(sku="A", k=10)), Shelf()
+    for _ in range(KEPT + 2):
+        pages.result(shelf.search)
+        pages.turn(1)
+    pages.turn(-KEPT - 2)
+    assert first_sku(pages.result(shelf.search)) == "P0"
+    assert len(shelf.asked) == KEPT + 3
+    assert shelf.asked[-1] == shelf.asked[0]
+
+
+def test_there_is_no_page_before_the_first() -> None:
+    pages = Pages(Query(sku="A", k=10))
+    pages.turn(-1)
+    assert pages.number == 0
