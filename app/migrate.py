@@ -20,7 +20,7 @@ from app.catalog import WRITER_LOCK
 from app.database import check_schema, check_server, schema_revision
 from app.errors import LockHeld, LookalikeError, SchemaMismatch
 from app.identity import identity_key
-from app.store import identities, stamps
+from app.store import identities, roles, stamps
 from app.tables import SCHEMA_REVISION
 
 WAIT_S = 0.2
@@ -135,6 +135,7 @@ def _replay(connection: Connection) -> None:
     with _warnings_logged(connection):
         for file in sorted((ROOT / "sql").glob("*.sql")):
             plain.exec_driver_sql(file.read_text(encoding="utf-8"))
+    roles.keep_revision(connection)
     connection.commit()
 
 

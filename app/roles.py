@@ -19,8 +19,8 @@ LONGEST = 63
 
 HEAD = """\
 -- Lookalike's roles in this database: one migrates and owns the tables, one serves and cannot
--- change what tables are. A superuser runs this with psql in the catalogue's database. It may run
--- again at any time, and does once more after the first `lookalike migrate`.
+-- change what tables are. A superuser runs this with psql in the catalogue's database, before the
+-- first `lookalike migrate` or at any time after it, and again if need be.
 -- Passwords are not in it: \\password sets them in psql.
 """
 

@@ -15,6 +15,7 @@ from typing import Any
 import click
 import pytest
 import yaml
+from psycopg.conninfo import conninfo_to_dict
 
 from app.cli import cli
 from app.config import Settings
@@ -83,9 +84,12 @@ def parse(words: list[str]) -> None:
 
 
 def test_every_command_of_a_container_exists(ours: dict[str, dict[str, Any]]) -> None:
-    assert set(ours) == {"migrate", "page", "ingest", "worker"}
+    assert set(ours) == {"roles", "migrate", "page", "ingest", "worker", "backup"}
     for service in ours.values():
-        parse([with_defaults(word) for word in service["command"]])
+        _, *words = [*service.get("entrypoint", ["lookalike"]), *service["command"]]
+        if words[0] == "-c":
+            words = shlex.split(words[1].removeprefix("exec lookalike "))
+        parse([with_defaults(word) for word in words])
 
 
 def test_services_wait_for_what_they_need(services: dict[str, dict[str, Any]]) -> None:
@@ -96,8 +100,9 @@ def test_services_wait_for_what_they_need(services: dict[str, dict[str, Any]]) -
             else:
                 assert wait["condition"] == "service_completed_successfully"
                 assert services[other]["restart"] in ONE_SHOT, f"{name} waits for {other}"
-    assert set(services["migrate"]["depends_on"]) == {"db"}
-    for name in ("page", "ingest", "worker"):
+    assert set(services["roles"]["depends_on"]) == {"db"}
+    assert set(services["migrate"]["depends_on"]) == {"db", "roles"}
+    for name in ("page", "ingest", "worker", "backup"):
         assert set(services[name]["depends_on"]) == {"db", "migrate"}
 
 
@@ -105,7 +110,7 @@ def test_what_waits_for_nothing_to_serve_does_not_come_up_by_itself(
     services: dict[str, dict[str, Any]],
 ) -> None:
     jobs = {name for name, service in services.items() if "profiles" in service}
-    assert jobs == {"ingest"}
+    assert jobs == {"ingest", "backup"}
     assert {name for name, s in services.items() if s["restart"] == "unless-stopped"} == {
         "db",
         "page",
@@ -122,7 +127,29 @@ def test_no_secret_is_in_the_file(services: dict[str, dict[str, Any]]) -> None:
                 assert re.fullmatch(r"\$\{\w+:\?[^}]+\}", value), f"{name} must come from outside"
                 found += 1
             assert not re.search(r"://[^/@]*:[^/@]*@", value), f"{name} holds a password"
-    assert found == 1 + 4
+    assert found == 1 + 3 + 5
+
+
+def test_each_service_has_the_role_it_needs_and_no_password_of_another(
+    ours: dict[str, dict[str, Any]],
+) -> None:
+    server = ("lookalike_server", "SERVER_PASSWORD")
+    migrator = ("lookalike_migrator", "MIGRATOR_PASSWORD")
+    found = {
+        name: (
+            conninfo_to_dict(service["environment"]["LOOKALIKE_DATABASE_URL"])["user"],
+            VARIABLE.findall(service["environment"]["PGPASSWORD"])[0][0],
+        )
+        for name, service in ours.items()
+    }
+    assert found == {
+        "roles": ("lookalike", "POSTGRES_PASSWORD"),
+        "migrate": migrator, "backup": migrator,
+        "page": server, "worker": server, "ingest": server,
+    }  # fmt: skip
+    words = ours["roles"]["command"]
+    assert words[words.index("--server") + 1] == server[0]
+    assert words[words.index("--migrator") + 1] == migrator[0]
 
 
 def test_containers_never_choose_a_model_by_themselves(
@@ -147,13 +174,35 @@ def test_ports_are_open_to_this_machine_only(services: dict[str, dict[str, Any]]
     assert [with_defaults(port) for port in ports["page"]] == ["127.0.0.1:8501:8501"]
 
 
-def test_containers_run_with_as_little_as_they_need(ours: dict[str, dict[str, Any]]) -> None:
-    for service in ours.values():
+def test_containers_run_with_as_little_as_they_need(
+    services: dict[str, dict[str, Any]], ours: dict[str, dict[str, Any]]
+) -> None:
+    for service in services.values():
         assert service["read_only"] is True
-        assert service["init"] is True
         assert service["cap_drop"] == ["ALL"]
         assert service["security_opt"] == ["no-new-privileges:true"]
+    for service in ours.values():
+        assert service["init"] is True
+        assert "cap_add" not in service
         assert service["tmpfs"] == ["/tmp"]
+
+
+def test_no_container_can_take_the_whole_machine(services: dict[str, dict[str, Any]]) -> None:
+    for service in services.values():
+        assert re.fullmatch(r"\d+g", with_defaults(service["mem_limit"]))
+        assert int(with_defaults(str(service["cpus"]))) > 0
+        assert service["pids_limit"] > 0
+        assert set(service["logging"]["options"]) == {"max-size", "max-file"}
+
+
+def test_every_service_that_stays_says_whether_it_is_well(
+    services: dict[str, dict[str, Any]],
+) -> None:
+    for service in services.values():
+        if service["restart"] == "unless-stopped":  # the page's check is that of the image
+            assert "test" in service.get("healthcheck", {"test": "of the image"})
+        else:
+            assert service["healthcheck"] == {"disable": True}
 
 
 def test_the_index_is_written_by_one_service_and_read_by_the_page(
@@ -273,7 +322,7 @@ def test_the_image_says_whether_it_is_well(steps: list[Step], compose: dict[str,
     port = compose["services"]["page"]["ports"][0].split(":")[-1]
     assert f"http://127.0.0.1:{port}/_stcore/health" in check
     assert [step.words for step in steps if step.name == "EXPOSE"] == [port]
-    jobs = ("migrate", "ingest")
+    jobs = ("roles", "migrate", "ingest", "backup")
     assert all(compose["services"][name]["healthcheck"] == {"disable": True} for name in jobs)
 
 

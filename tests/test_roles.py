@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import subprocess
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,7 @@ from goods import ingest, shop
 from psycopg import sql as compose
 from servers import TcpServer, password_server
 
-from app import duplicates, tuning, verdicts
+from app import duplicates, postgres, tuning, verdicts
 from app.audit import audit
 from app.bootstrap import App
 from app.calibrator import calibrate
@@ -24,7 +26,7 @@ from app.evaluation import Labelled, evaluate
 from app.health import status
 from app.migrate import migrate
 from app.roles import make, script
-from app.store import models
+from app.store import models, watchdog
 from app.tables import SCHEMA_REVISION
 from app.values import Query
 from app.worker import Worker
@@ -71,7 +73,6 @@ def server(opened: Callable[..., App], tmp_path_factory: pytest.TempPathFactory)
     """The service as the role that serves, in a filled database that another role migrated."""
     make(opened().engine, MIGRATOR, SERVER, WORDS)
     opened(MIGRATOR).initialise()
-    make(opened().engine, MIGRATOR, SERVER, {})
     app = opened(SERVER, worker_poll_s=0.2, worker_look_s=0.1)
     assert ingest(app, shop(tmp_path_factory.mktemp("shop"), 300)).added == 300
     return app
@@ -200,6 +201,20 @@ def test_a_table_of_a_later_migration_is_the_servers_to_use(
     told("DROP TABLE later")(opened(MIGRATOR))
 
 
+def test_an_analyst_reads_and_the_worker_ends_what_takes_too_long(
+    server: App, opened: Callable[..., App], tcp: TcpServer
+) -> None:
+    told("CREATE ROLE ada LOGIN PASSWORD 'a' IN ROLE lookalike_analyst")(opened())
+    with closing(psycopg.connect(tcp.url(DATABASE, "a", "ada"), autocommit=True)) as ada:
+        assert ada.execute("SELECT count(*) > 0 FROM analytics.products").fetchone() == (True,)
+        with pytest.raises(psycopg.errors.InsufficientPrivilege):
+            ada.execute("SELECT count(*) FROM product")
+        with server.engine.connect() as connection:
+            ada.execute("BEGIN")
+            assert watchdog.out_of_reach(connection) == []
+            assert [each.user for each in watchdog.end_overdue(connection, 0.0)] == ["ada"]
+
+
 def test_a_database_that_one_role_made_and_served_is_divided_afterwards(
     tcp: TcpServer, tmp_path: Path
 ) -> None:
@@ -218,9 +233,10 @@ def test_a_database_that_one_role_made_and_served_is_divided_afterwards(
 def test_the_printed_script_does_the_same(tcp: TcpServer) -> None:
     with psycopg.connect(tcp.url(), autocommit=True) as admin:
         admin.execute("CREATE DATABASE printed TEMPLATE template0")
+    psql = [postgres.binary("psql"), "-Xq", "-v", "ON_ERROR_STOP=1", tcp.url("printed")]
+    done = subprocess.run(psql, input=script("one'$$", 'two"'), capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
     with psycopg.connect(tcp.url("printed"), autocommit=True) as connection:
-        for part in script("one'$$", 'two"').split(";\n\n"):
-            connection.execute(part.encode())
         may = "SELECT has_schema_privilege(%s, 'public', 'CREATE')"
         assert connection.execute(may, ["one'$$"]).fetchone() == (True,)
         assert connection.execute(may, ['two"']).fetchone() == (False,)

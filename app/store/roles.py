@@ -5,6 +5,8 @@ It names no role itself: names are settings of the session, so that none of them
 
 from __future__ import annotations
 
+from sqlalchemy import Connection
+
 NAMES = (
     "SELECT set_config('lookalike.migrator', {}, false), set_config('lookalike.server', {}, false)"
 )
@@ -20,6 +22,13 @@ BEGIN
             EXECUTE format('CREATE ROLE %I LOGIN', name);
         END IF;
     END LOOP;
+    -- Whoever migrates may not make roles, so that of analysts is made here.
+    IF to_regrole('lookalike_analyst') IS NULL THEN
+        CREATE ROLE lookalike_analyst NOLOGIN CONNECTION LIMIT 10;
+        ALTER ROLE lookalike_analyst SET default_transaction_read_only = on;
+        ALTER ROLE lookalike_analyst SET statement_timeout = '60s';
+        ALTER ROLE lookalike_analyst SET idle_in_transaction_session_timeout = '60s';
+    END IF;
 END $$"""
 
 EXTENSION = "CREATE EXTENSION IF NOT EXISTS vector"
@@ -31,12 +40,14 @@ DECLARE
     server text := quote_ident(current_setting('lookalike.server'));
     database text := quote_ident(current_database());
 BEGIN
-    EXECUTE format('GRANT CONNECT, TEMPORARY, CREATE ON DATABASE %s TO %s', database, migrator);
+    EXECUTE format('ALTER DATABASE %s OWNER TO %s', database, migrator);
     EXECUTE format('GRANT CONNECT, TEMPORARY ON DATABASE %s TO %s', database, server);
     EXECUTE format('REVOKE CREATE ON DATABASE %s FROM %s', database, server);
     EXECUTE format('GRANT USAGE, CREATE ON SCHEMA public TO %s', migrator);
     EXECUTE format('GRANT USAGE ON SCHEMA public TO %s', server);
     EXECUTE format('REVOKE CREATE ON SCHEMA public FROM PUBLIC, %s', server);
+    -- The worker ends sessions of analysts that take too long.
+    EXECUTE format('GRANT pg_read_all_stats, pg_signal_backend TO %s', server);
 END $$"""
 
 OWN = """
@@ -82,18 +93,35 @@ DO $$
 DECLARE
     migrator text := quote_ident(current_setting('lookalike.migrator'));
     server text := quote_ident(current_setting('lookalike.server'));
-    kept regclass;
 BEGIN
     EXECUTE format('ALTER DEFAULT PRIVILEGES FOR ROLE %s IN SCHEMA public'
         ' GRANT SELECT, INSERT, UPDATE, DELETE ON TABLES TO %s', migrator, server);
     EXECUTE format('GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO %s',
         server);
-    -- Migrations write these two; they are there after the first `lookalike migrate`.
-    FOREACH kept IN ARRAY ARRAY[to_regclass('alembic_version'), to_regclass('schema_serves')] LOOP
-        CONTINUE WHEN kept IS NULL;
-        EXECUTE format('REVOKE INSERT, UPDATE, DELETE ON %s FROM %s', kept, server);
-    END LOOP;
 END $$"""
 
-STEPS = (MAKE, EXTENSION, SCHEMAS, OWN, SERVE)
+KEEP = """
+DO $$
+DECLARE
+    change text;
+BEGIN
+    FOR change IN
+        SELECT DISTINCT format('REVOKE INSERT, UPDATE, DELETE ON %s FROM %I', c.oid::regclass,
+            pg_get_userbyid(given.grantee))
+        FROM pg_class AS c CROSS JOIN aclexplode(c.relacl) AS given
+        WHERE c.oid IN (to_regclass('alembic_version'), to_regclass('schema_serves'))
+            AND given.grantee NOT IN (0, c.relowner) AND pg_has_role(c.relowner, 'USAGE')
+            AND given.privilege_type IN ('INSERT', 'UPDATE', 'DELETE')
+    LOOP
+        EXECUTE change;
+    END LOOP;
+END $$"""
+"""Only migrations write at which migration a database is, whatever a role may do to new tables."""
+
+STEPS = (MAKE, EXTENSION, SCHEMAS, OWN, SERVE, KEEP)
 """In this order; each may run again."""
+
+
+def keep_revision(connection: Connection) -> None:
+    """Take from other roles the right to say at which migration the database is."""
+    connection.execution_options(no_parameters=True).exec_driver_sql(KEEP)
