@@ -118,6 +118,7 @@ def main() -> None:
     parser.add_argument("--service", type=Path, help="folder of another checkout")
     words = parser.parse_args()
     with catalogue(words.rows, hnsw=True) as app:
+        migrate(app.engine)  # for the identity keys, which a catalogue in use has
         app.indexer.rebuild()
         if words.service:
             with_service(app, words.service)
