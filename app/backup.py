@@ -120,7 +120,7 @@ def _described(connection: Connection) -> Manifest:
         postgresql=found.postgresql,
         postgresql_major=found.major,
         pgvector=found.pgvector or "",
-        model=models.active(connection),
+        model=models.active_of_old(connection),
         rows=relations.count_rows(connection, names),
         left_out=DERIVED,
         files={},

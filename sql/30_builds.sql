@@ -8,10 +8,11 @@ SET search_path = pg_catalog, public, pg_temp AS $$
         AND b.cluster = (SELECT system_identifier FROM pg_control_system()) || '/' || (
             SELECT oid FROM pg_database WHERE datname = current_database())
         AND b.stamped_by = (
-            SELECT concat_ws('/', stamp.oid, stamp.xmin, part.relfilenode)
+            SELECT concat_ws('/', stamp.oid, stamp.xmin, part.relfilenode, stamping.xmin)
             FROM pg_inherits AS tree JOIN pg_class AS part ON part.oid = tree.inhrelid
             JOIN pg_trigger AS stamp ON stamp.tgrelid = part.oid
                 AND stamp.tgfoid = to_regprocedure('stamp_embedding()') AND stamp.tgenabled = 'A'
+            JOIN pg_proc AS stamping ON stamping.oid = stamp.tgfoid
             WHERE tree.inhparent = 'embedding'::regclass AND part.relname = 'embedding_m' || m.id)
 $$;
 COMMENT ON FUNCTION analytics.build_in_use() IS

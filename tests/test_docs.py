@@ -27,7 +27,7 @@ GUIDES = [
     REPO / name
     for name in (
         "README.md", "docs/searching.md", "docs/ingest.md", "docs/duplicates.md",
-        "docs/analysts.md", "docs/ops.md",
+        "docs/analysts.md", "docs/ops.md", "docs/models.md",
     )
 ]  # fmt: skip
 PAGES = [

@@ -439,17 +439,17 @@ def test_an_original_outside_the_folder_is_not_read(
 
 def test_an_encoder_of_another_fingerprint_is_told(shop: App, sql: psycopg.Connection) -> None:
     sql.execute("UPDATE model SET fingerprint = 'other'")
-    shop._loaded = None
+    shop.__dict__.pop("encoders")
     finding = found(shop, "encoder-other", Wanted(load=shop.encoder))
     assert finding.wrong and "other" in finding.examples[0]
 
 
 def test_an_encoder_is_loaded_only_when_asked_for(app: App) -> None:
-    app._loaded = None
+    app.__dict__.pop("encoders", None)
     look(app)
-    assert app._loaded is None
+    assert "encoders" not in app.__dict__
     look(app, Wanted(load=app.encoder))
-    assert app._loaded is not None
+    assert "encoders" in app.__dict__
 
 
 def test_a_vector_that_the_encoder_does_not_make_is_told(

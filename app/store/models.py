@@ -46,6 +46,13 @@ def active(connection: Connection) -> Model | None:
     return Model(*row) if row else None
 
 
+def active_of_old(connection: Connection) -> Model | None:
+    """The active model in a database at any migration, without what later ones added."""
+    sql = "SELECT id, name, revision, dim, fingerprint FROM model WHERE active"
+    row = connection.execute(text(sql)).one_or_none()
+    return Model(*row) if row else None
+
+
 def active_and_lag(connection: Connection) -> tuple[Model | None, float | None]:
     """The active model, and how many seconds this replica is behind (None on a primary).
 
