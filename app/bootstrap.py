@@ -145,7 +145,7 @@ class App:
             quick=QuickSearch(
                 self.quick_engine, self.files, self.settings, AllowLists(self.engine)
             ),
-            sampler=self.sampler if self.settings.sample_queries else None,
+            sampler=self.sampler if self._samples else None,
             meanings=Meanings(self.engine),
             observe=self.metrics.searched,
         )
@@ -183,6 +183,10 @@ class App:
         choice = self._choose(self.settings.model, revision=self.settings.model_revision)
         self._record(choice.encoder)
         return choice.note
+
+    @property
+    def _samples(self) -> bool:
+        return self.settings.sample_queries and not self.settings.page_read_only
 
     def _decode(self, data: bytes, *, at_least: int | None = None) -> Image.Image:
         return decode(data, self.limits, at_least=at_least)

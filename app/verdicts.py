@@ -25,14 +25,22 @@ class AlreadyDecided(BadInput):
 
 
 def decide(
-    engine: Engine, sku_a: str, sku_b: str, same: bool, decided_by: str, *, first: bool = False
+    engine: Engine,
+    sku_a: str,
+    sku_b: str,
+    same: bool,
+    decided_by: str,
+    *,
+    first: bool = False,
+    seen: Verdict | None = None,
 ) -> Verdict:
     """Record that two products are the same, or that they differ; an earlier verdict is replaced.
 
     Verdicts hold through others: if A is the same as B and B differs from C, A differs from C.
     Raises Contradiction, naming the verdicts in between, UnknownProduct, and BadInput for a product
     beside itself, for text that PostgreSQL cannot hold, and without a name. With `first`, an
-    earlier verdict on the two stays, and AlreadyDecided tells it.
+    earlier verdict on the two stays, and AlreadyDecided tells it; so does one that came after the
+    verdict `seen`.
     """
     _check(sku_a, sku_b, decided_by)
     # What the lock waited for must be seen after it, whatever the server's default is.
@@ -43,7 +51,7 @@ def decide(
         _check_known(connection, [sku_a, sku_b])
         around = verdicts.around(connection, [sku_a, sku_b])
         own = [each for each in around if {each.sku_a, each.sku_b} == {sku_a, sku_b}]
-        if first and own:
+        if own and (first or (seen is not None and own[0] != seen)):
             raise AlreadyDecided(f"Meanwhile it was decided: {_told(own[0])}.")
         _check_chain([each for each in around if each not in own], sku_a, sku_b, same)
         return verdicts.record(connection, sku_a, sku_b, same, decided_by.strip())

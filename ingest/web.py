@@ -15,6 +15,9 @@ from ingest.web_connection import Deadline, answer
 
 REDIRECTS = 5
 REDIRECTING = {301, 302, 303, 307, 308}
+FRAMING = 1 << 20
+"""Bytes of head and chunk sizes that are read beside the picture."""
+
 AT_ONCE = 65_536
 
 PAGES = ("text/html", "application/xhtml+xml")
@@ -61,8 +64,9 @@ class WebPictures:
         """What lies at an address, or the address that it was moved to."""
         try:
             with answer(
-                address, deadline, self._tls, allow_private=self._allow_private
-            ) as response:
+                address, deadline, self._tls,
+                allow_private=self._allow_private, most=2 * self._max_bytes + FRAMING,
+            ) as response:  # fmt: skip
                 if (location := _location(response)) is not None:
                     return address.after(location)
                 _check_head(response, address)
@@ -77,7 +81,9 @@ class WebPictures:
                 f"{address.host} does not prove that it is {address.host}: "
                 f"{exc.verify_message}. {INSTEAD}"
             ) from exc
-        except (OSError, HTTPException) as exc:
+        except BadImage:
+            raise
+        except (OSError, HTTPException, ValueError) as exc:  # the last of a negative chunk size
             raise BadImage(f"{address.host} cannot be read from: {_said(exc)}. {INSTEAD}") from exc
 
     def _body(self, response: HTTPResponse, address: WebAddress) -> bytes:

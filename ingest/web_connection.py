@@ -43,9 +43,16 @@ class Deadline:
 
 @contextmanager
 def answer(
-    address: WebAddress, deadline: Deadline, tls: ssl.SSLContext, *, allow_private: bool
+    address: WebAddress,
+    deadline: Deadline,
+    tls: ssl.SSLContext,
+    *,
+    allow_private: bool,
+    most: int,
 ) -> Iterator[HTTPResponse]:
     """The head of what a host answers to a request for an address; its body is there to be read.
+
+    At most `most` bytes are taken from the connection, head and framing included.
 
     Raises BadImage for a host that does not exist or may not be asked; OSError, TimeoutError and
     HTTPException for what goes wrong on the way.
@@ -59,7 +66,7 @@ def answer(
             wire.settimeout(deadline.left())
             wire.sendall(_request(address))
             # It asks for nothing but a file to read from.
-            response = HTTPResponse(cast(socket.socket, _Timed(wire, deadline)), method="GET")
+            response = HTTPResponse(cast(socket.socket, _Timed(wire, deadline, most)), method="GET")
             with response:
                 response.begin()
                 yield response
@@ -146,11 +153,15 @@ def _request(address: WebAddress) -> bytes:
 
 
 class _Timed(RawIOBase):
-    """What comes in over a connection, where each wait ends at the deadline of the whole."""
+    """What comes in over a connection, where each wait ends at the deadline of the whole.
 
-    def __init__(self, wire: socket.socket, deadline: Deadline) -> None:
+    And no more than `most` bytes: http.client reads all there is where a chunk has the size -1.
+    """
+
+    def __init__(self, wire: socket.socket, deadline: Deadline, most: int) -> None:
         self._wire = wire
         self._deadline = deadline
+        self._left = most
 
     def makefile(self, _mode: str) -> BufferedReader:
         return BufferedReader(self)
@@ -161,5 +172,9 @@ class _Timed(RawIOBase):
     def readinto(self, buffer: Any) -> int:
         self._wire.settimeout(self._deadline.left())
         with suppress(ssl.SSLEOFError):  # many servers hang up without saying so
-            return self._wire.recv_into(buffer)
+            count = self._wire.recv_into(buffer)
+            self._left -= count
+            if self._left < 0:
+                raise OSError("it sends more than is read")
+            return count
         return 0

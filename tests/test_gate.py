@@ -57,6 +57,15 @@ def test_a_setting_turns_the_sample_off(settings: Settings, sql: psycopg.Connect
     assert kept(sql) == 0
 
 
+def test_a_page_that_is_read_only_keeps_no_queries(
+    settings: Settings, sql: psycopg.Connection
+) -> None:
+    with App(settings.model_copy(update={"page_read_only": True}), choose=choose_colours) as app:
+        add(app, numbered(20))
+        ask(app, 1000)
+    assert kept(sql) == 0
+
+
 def test_the_sample_stays_bounded_and_holds_the_newest(
     app: App, sql: psycopg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -198,3 +198,10 @@ def test_in_the_browser_refused_rows_are_shown_letter_for_letter_and_downloaded(
                 assert "Traceback" not in page.content()
         finally:
             embedded_server.start(server_home, {"fsync": "off"})
+
+
+def test_no_spreadsheet_takes_what_was_refused_for_a_formula() -> None:
+    from app.ui.health_page import _csv
+
+    row = {"line": 2, "sku": "=HYPERLINK(1)", "image": "@x", "reason": "a - b"}
+    assert _csv([row]).decode().splitlines()[1] == "2,'=HYPERLINK(1),'@x,a - b"

@@ -70,3 +70,12 @@ def test_there_is_no_page_before_the_first() -> None:
     pages = Pages(Query(sku="A", k=10))
     pages.turn(-1)
     assert pages.number == 0
+
+
+def test_two_clicks_at_once_open_one_page() -> None:
+    """The second comes before the page that the first one opened was searched for."""
+    pages, shelf = Pages(Query(sku="A", k=10)), Shelf()
+    pages.result(shelf.search)
+    pages.turn(1)
+    pages.turn(1)
+    assert pages.number == 1

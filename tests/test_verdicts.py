@@ -16,7 +16,7 @@ from app.identity import identity_key
 from app.migrate import migrate
 from app.store import verdicts
 from app.values import Product
-from app.verdicts import LOCK, Contradiction, decide
+from app.verdicts import LOCK, AlreadyDecided, Contradiction, decide
 
 
 @pytest.fixture
@@ -202,3 +202,14 @@ def test_equal_keys_are_found_in_sql(app: App, sql: psycopg.Connection) -> None:
     assert sql.execute(same).fetchone() == (1, 2)
     ((fold,),) = [group.folded for group in folded(app.engine, 0.9)]
     assert (fold.candidate.sku, fold.rule, fold.matched_by) == ("B", "another year", "A")
+
+
+def test_a_verdict_that_came_meanwhile_is_not_replaced_unseen(
+    app: App, sql: psycopg.Connection
+) -> None:
+    sql.execute("INSERT INTO product (sku) VALUES ('A'), ('B')")
+    seen = decide(app.engine, "A", "B", True, "Ann")
+    newer = decide(app.engine, "A", "B", False, "Bob")
+    with pytest.raises(AlreadyDecided, match="Bob"):
+        decide(app.engine, "A", "B", True, "Cid", seen=seen)
+    assert decide(app.engine, "A", "B", True, "Cid", seen=newer).decided_by == "Cid"

@@ -8,7 +8,7 @@ import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from ipaddress import ip_address
 from pathlib import Path
@@ -427,3 +427,29 @@ def test_a_path_with_letters_nobody_can_encode_is_a_sentence(site: str) -> None:
 @pytest.mark.parametrize("url", ["http://a.test:x/secret-token", "http://[secret-token"])
 def test_an_address_is_not_repeated_in_what_is_said_of_it(url: str) -> None:
     assert "secret-token" not in refusal(url)
+
+
+@pytest.mark.parametrize("size", ["-1", "-5", "zz"])
+def test_a_chunk_of_an_impossible_size_is_refused_and_not_read_without_end(size: str) -> None:
+    """http.client reads whatever comes where a chunk has the size -1."""
+    taken = 0
+
+    def flood(listener: socket.socket) -> None:
+        nonlocal taken
+        wire, _ = listener.accept()
+        with wire, suppress(OSError):
+            wire.recv(65536)
+            head = f"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n{size}\r\n"
+            wire.sendall(head.encode())
+            for _ in range(200):
+                wire.sendall(bytes(1 << 20))
+                taken += 1 << 20
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=flood, args=(listener,))
+        thread.start()
+        port = listener.getsockname()[1]
+        with pytest.raises(BadImage, match="cannot be read from"):
+            WebPictures(max_bytes=1000, allow_private=True).read(f"http://127.0.0.1:{port}/x")
+        thread.join(20)
+    assert taken < 50 << 20

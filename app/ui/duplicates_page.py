@@ -132,7 +132,7 @@ def _answer(app: App, question: Question, same: bool, name: str) -> None:
     """Record a verdict and go on; a refusal is said beside what is asked next."""
     a, b = question.skus
     try:
-        decide(app.engine, a, b, same, name, first=question.verdict is None)
+        decide(app.engine, a, b, same, name, first=question.verdict is None, seen=question.verdict)
     except LookalikeError as exc:
         st.session_state[SAID] = ("refused", str(exc))
     else:

@@ -13,6 +13,8 @@ from app.bootstrap import App
 from app.errors import LookalikeError
 from app.ui.operating import serve_metrics
 
+JOINED = re.compile(r"(?<=[-<>=~])(?=[-<>=~])|(?<=:)(?=//)|(?<=www)(?=\.)|(?=@)", re.IGNORECASE)
+
 _log = logging.getLogger("lookalike.page")
 
 
@@ -25,8 +27,13 @@ def services() -> App:
 
 
 def plain(words: str) -> str:
-    """Any text as Markdown that shows it letter for letter."""
-    return re.sub(r"([!-/:-@\[-`{-~])", r"\\\1", " ".join(words.split()))
+    """Any text as Markdown that shows it letter for letter.
+
+    What Streamlit would make an arrow, a dash or a link of after Markdown is parted by spaces of no
+    width.
+    """
+    whole = JOINED.sub(chr(0x200B), " ".join(words.split()))
+    return re.sub(r"([!-/:-@\[-`{-~])", r"\\\1", whole)
 
 
 @contextmanager

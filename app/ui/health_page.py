@@ -126,9 +126,15 @@ def _rejects(rejects: Sequence[Rejected], run: Run) -> None:
     )
 
 
+def _inert(value: Any) -> Any:
+    """Text that no spreadsheet takes for a formula."""
+    risky = isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r")
+    return f"'{value}" if risky else value
+
+
 def _csv(rows: Sequence[dict[str, Any]]) -> bytes:
     file = StringIO()
     writer = csv.DictWriter(file, ("line", "sku", "image", "reason"))
     writer.writeheader()
-    writer.writerows(rows)
+    writer.writerows({name: _inert(value) for name, value in row.items()} for row in rows)
     return file.getvalue().encode()

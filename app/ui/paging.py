@@ -33,7 +33,8 @@ class Pages:
 
     def turn(self, by: int) -> None:
         """Open the next page (1) or the one before (-1)."""
-        self.number = max(0, self.number + by)
+        # A second click may come before the page that the first one opened was searched for.
+        self.number = max(0, min(self.number + by, len(self._shown)))
         scrolling.to_the_top()
 
     def _keep(self, found: SearchResult) -> None:

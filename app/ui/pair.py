@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from base64 import b64encode
 from collections.abc import Iterator
 from difflib import SequenceMatcher
 from html import escape
 
 from app.judging import Question, Side
 from app.store.judging import ShownPicture
+from app.ui.markup import attribute, data_url
 from app.values import Product
 
 ATTRIBUTES = 12
@@ -58,7 +58,7 @@ def fields(question: Question) -> str:
 
 
 def _pictures(side: Side, strip: bool) -> str:
-    name = escape(side.product.title or side.product.sku)
+    name = side.product.title or side.product.sku
     if not side.pictures:
         return "<figure><div class=none>No picture</div></figure>"
     large, *small = side.pictures
@@ -69,8 +69,7 @@ def _pictures(side: Side, strip: bool) -> str:
 
 
 def _image(shown: ShownPicture, alt: str, kind: str = "") -> str:
-    data = b64encode(shown.thumbnail).decode("ascii")
-    return f'<img class="{kind}" alt="{alt}" src="data:image/jpeg;base64,{data}">'
+    return f'<img class="{kind}" alt={attribute(alt)} src="{data_url(shown.thumbnail)}">'
 
 
 def _field(name: str, a: str, b: str) -> str:
