@@ -8,7 +8,7 @@ nothing commits after the coverage was checked without its embedding.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 from sqlalchemy import Connection, Engine, text
@@ -21,6 +21,9 @@ from app.errors import LookalikeError, NoModel
 from app.index_files import IndexFiles
 from app.store import builds, freshness, models
 from app.values import Model
+
+LOCK = 7_305_804_006
+"""Key of the advisory lock of those who change which models there are: a drop takes a while."""
 
 
 class NotReady(LookalikeError):
@@ -72,6 +75,7 @@ class Lifecycle:
             model = models.register(
                 connection, encoder.name, encoder.revision, encoder.dim, encoder.fingerprint
             )
+            _check_whole(connection, model)
             models.maintain(connection, model.id, name)
         return model
 
@@ -98,46 +102,80 @@ class Lifecycle:
         First writers stop using it, then its partition is taken out of the table while searches go
         on. Interrupted, it is finished by doing it again. Raises UnknownModel and NotReady.
         """
-        with self._writing() as connection:
-            model = models.one(connection, name)
-            if model == models.active(connection):
-                raise NotReady(f"{name} is the active model; activate another first.")
-            models.neglect(connection, model.id)
-        plain = self._engine.execution_options(isolation_level="AUTOCOMMIT")
-        with plain.connect() as connection:
-            connection.execute(text("SET lock_timeout = '60s'; SET statement_timeout = 0"))
-            try:
-                models.detach(connection, model.id)
-            finally:
-                connection.execute(text("RESET lock_timeout; RESET statement_timeout"))
-        with self._engine.begin() as connection:
-            connection.execute(text("SET LOCAL lock_timeout = '10s'"))
-            needless = builds.retire_older(connection, model.id, 0)
-            models.drop(connection, model.id)
+        with self._alone():
+            with self._writing(held=True) as connection:
+                active = models.active(connection)
+                beside = [each for each in models.named(connection, name) if each != active]
+                model = beside[0] if beside else models.one(connection, name)
+                if model == active:
+                    raise NotReady(f"{name} is the active model; activate another first.")
+                models.neglect(connection, model.id)
+            plain = self._engine.execution_options(isolation_level="AUTOCOMMIT")
+            with plain.connect() as connection:
+                connection.execute(text("SET lock_timeout = '60s'; SET statement_timeout = 0"))
+                try:
+                    models.detach(connection, model.id)
+                finally:
+                    connection.execute(text("RESET lock_timeout; RESET statement_timeout"))
+            with self._engine.begin() as connection:
+                connection.execute(text("SET LOCAL lock_timeout = '10s'"))
+                needless = builds.retire_older(connection, model.id, 0)
+                models.drop(connection, model.id)
         for sha256 in needless:
             self._files.remove(sha256)
         return model
 
     @contextmanager
-    def _writing(self) -> Iterator[Connection]:
-        """A transaction that no writer of the catalogue runs beside."""
+    def _alone(self) -> Iterator[None]:
+        """Keep others from changing the models for as long as it takes."""
+        plain = self._engine.execution_options(isolation_level="AUTOCOMMIT")
+        with plain.connect() as connection:
+            taken = text("SELECT pg_try_advisory_lock(:key)")
+            _check_taken(connection.execute(taken, {"key": LOCK}).scalar_one())
+            try:
+                yield
+            finally:
+                with suppress(LookalikeError):  # with the connection the lock is gone too
+                    connection.execute(text("SELECT pg_advisory_unlock(:key)"), {"key": LOCK})
+
+    @contextmanager
+    def _writing(self, *, held: bool = False) -> Iterator[Connection]:
+        """A transaction that no writer of the catalogue and no other change of the models runs
+        beside; `held` if this process keeps others from changing them already."""
         committed = self._engine.execution_options(isolation_level="READ COMMITTED")
         with committed.begin() as connection:
             check_schema(connection)
+            if not held:
+                taken = text("SELECT pg_try_advisory_xact_lock(:key)")
+                _check_taken(connection.execute(taken, {"key": LOCK}).scalar_one())
             connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": WRITER_LOCK})
             yield connection
             freshness.tell(connection)
+
+
+def _check_taken(taken: bool) -> None:
+    if not taken:
+        raise NotReady("Another change of the models is under way; try again when it is over.")
 
 
 def _activate(connection: Connection, model: Model, forced: str | None) -> Change:
     former = models.active(connection)
     if former == model:
         return Change(former, model)
+    _check_whole(connection, model)
     lacking = _lacking(connection, model)
     if lacking and forced is None:
         raise NotReady(f"{model.name} is not ready: {'; '.join(lacking)}. Nothing was changed.")
     models.activate(connection, former, model, forced if lacking else None)
     return Change(former, model, forced if lacking else None)
+
+
+def _check_whole(connection: Connection, model: Model) -> None:
+    """Raise NotReady for a model whose dropping was begun and not finished."""
+    if not models.attached(connection, model.id):
+        raise NotReady(
+            f"{model.name} was not wholly dropped; run `lookalike model drop {model.name}` first."
+        )
 
 
 def _lacking(connection: Connection, model: Model) -> list[str]:

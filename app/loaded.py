@@ -38,6 +38,7 @@ class LoadedEncoders:
         self._settings = settings
         self._choose = choose
         self._lock = threading.Lock()
+        self._loading = threading.Lock()
         self._active: Encoder | None = None
         self._by_model: dict[int, Encoder] = {}
         self._looked = time.monotonic()
@@ -49,20 +50,25 @@ class LoadedEncoders:
         weights are not what the table was filled with.
         """
         with self._lock:
-            if self._active is None:
-                self._active = self._of(self._model(None))
-            return self._active
+            found = self._active
+        if found is None:
+            self.renew()
+            with self._lock:
+                found = self._active
+        assert found is not None
+        return found
 
     def of(self, model_id: int) -> Encoder:
         """The encoder of a model that is kept up to date. Raises as `active` does."""
         with self._lock:
             found = self._by_model.get(model_id)
-            return found or self._of(self._model(model_id))
+        return found or self._of(self._model(model_id))
 
     def renew(self) -> None:
         """Learn which model is the active one now. Raises as `active` does."""
+        found = self._of(self._model(None))
         with self._lock:
-            self._active = self._of(self._model(None))
+            self._active = found
 
     def take(self, model: Model, encoder: Encoder) -> None:
         """Use an encoder that was loaded elsewhere for the active model."""
@@ -82,10 +88,14 @@ class LoadedEncoders:
         try:
             with self._engine.connect() as connection:
                 found = models.maintained(connection)
-            for model in found:
-                self.of(model.id)
         except (LookalikeError, SQLAlchemyError) as exc:
-            _log.info("a model that is kept up to date cannot be used here: %s", exc)
+            _log.info("the models that are kept up to date cannot be read: %s", exc)
+            return
+        for model in found:
+            try:
+                self.of(model.id)
+            except (LookalikeError, SQLAlchemyError) as exc:
+                _log.info("the model %s cannot be used here: %s", model.name, exc)
 
     def _model(self, model_id: int | None) -> Model:
         with self._engine.connect() as connection:
@@ -104,9 +114,15 @@ class LoadedEncoders:
         return model
 
     def _of(self, model: Model) -> Encoder:
-        if model.id not in self._by_model:
-            self._by_model[model.id] = self._load(model)
-        return self._by_model[model.id]
+        """Loading takes long, so not under the lock that every search takes."""
+        with self._loading:
+            with self._lock:
+                found = self._by_model.get(model.id)
+            if found is None:
+                found = self._load(model)
+                with self._lock:
+                    self._by_model[model.id] = found
+            return found
 
     def _load(self, model: Model) -> Encoder:
         """The encoder a model was recorded with. LOOKALIKE_MODEL names it, or another that is

@@ -26,13 +26,8 @@ class Towers:
 
     def renew(self) -> None:
         """Learn anew which models are kept up to date, and which of them is active."""
-        active, *others = self._catalog.models()
-        first = self._encoders.active()
-        if first.fingerprint != active.fingerprint:
-            self._encoders.renew()
-            first = self._encoders.active()
-        self._found = [(active, first)]
-        self._found += [(model, self._encoders.of(model.id)) for model in others]
+        # Each by its own row: between two readings of which model is active it may change.
+        self._found = [(model, self._encoders.of(model.id)) for model in self._catalog.models()]
 
     @property
     def model(self) -> Model:

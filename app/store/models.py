@@ -96,6 +96,10 @@ def one(connection: Connection, name: str) -> Model:
     return found[0]
 
 
+ATTACHED = """SELECT inhdetachpending FROM pg_inherits
+    WHERE inhparent = 'embedding'::regclass AND inhrelid = to_regclass(:name)"""
+
+
 def named(connection: Connection, name: str) -> list[Model]:
     """The models of this name, the newest first; two revisions of a model have one name."""
     sql = f"SELECT {COLUMNS} FROM model WHERE name = :name ORDER BY id DESC"
@@ -149,8 +153,9 @@ def activate(
 def before(connection: Connection) -> Model | None:
     """The model that was active before this one, if it is still there."""
     columns = ", ".join(f"m.{name}" for name in COLUMNS.split(", "))
-    sql = f"""SELECT {columns} FROM model_change AS c JOIN model AS m ON m.id = c.former_id
-        WHERE c.active_id = (SELECT id FROM model WHERE active) ORDER BY c.id DESC LIMIT 1"""
+    sql = f"""SELECT {columns} FROM model AS m WHERE m.id = (
+            SELECT former_id FROM model_change
+            WHERE active_id = (SELECT id FROM model WHERE active) ORDER BY id DESC LIMIT 1)"""
     row = connection.execute(text(sql)).one_or_none()
     return Model(*row) if row else None
 
@@ -192,15 +197,27 @@ def without(
 
 
 def detach(connection: Connection, model_id: int) -> None:
-    """Take the partition of a model out of `embedding`; outside a transaction."""
-    attached = """SELECT EXISTS (SELECT FROM pg_inherits
-        WHERE inhparent = 'embedding'::regclass AND inhrelid = to_regclass(:name))"""
+    """Take the partition of a model out of `embedding`, or finish doing so where that was
+    interrupted; outside a transaction."""
     name = f"embedding_m{int(model_id)}"
-    if connection.execute(text(attached), {"name": name}).scalar_one():
-        connection.execute(text(f"ALTER TABLE embedding DETACH PARTITION {name} CONCURRENTLY"))
+    pending = connection.execute(text(ATTACHED), {"name": name}).scalar()
+    if pending is not None:
+        how = "FINALIZE" if pending else "CONCURRENTLY"
+        connection.execute(text(f"ALTER TABLE embedding DETACH PARTITION {name} {how}"))
+
+
+def attached(connection: Connection, model_id: int) -> bool:
+    """Whether a model has its partition, and it is not being taken out."""
+    name = f"embedding_m{int(model_id)}"
+    return connection.execute(text(ATTACHED), {"name": name}).scalar() is False
 
 
 def drop(connection: Connection, model_id: int) -> None:
-    """Delete a model whose partition is detached, with everything that is of it alone."""
+    """Delete a model whose partition is detached, with everything that is of it alone.
+
+    Raises ValueError for one that is active, or kept up to date, after all.
+    """
     connection.execute(text(f"DROP TABLE IF EXISTS embedding_m{int(model_id)}"))
-    connection.execute(text("DELETE FROM model WHERE id = :id"), {"id": model_id})
+    sql = "DELETE FROM model WHERE id = :id AND NOT active AND NOT maintained"
+    if not connection.execute(text(sql), {"id": model_id}).rowcount:
+        raise ValueError(f"model {model_id} is in use")
