@@ -72,7 +72,11 @@ def with_build(
 def figures(app: App, queries: Path, *filters: str) -> Evaluation:
     told: list[str] = []
     found = evaluate(
-        app.engine, app.search, read_queries(queries), parse(list(filters)), told.append
+        app.engine,
+        app.search,
+        read_queries(queries),
+        Query(filters=parse(list(filters))),
+        told.append,
     )
     assert told == []
     return found
