@@ -66,8 +66,9 @@ class SearchService:
         """The `query.k` products most similar to the query, best first, and how they were found.
 
         Sees every product committed before the call and nothing deleted before it. Fewer than k
-        come back only if there are no more, and then `plan.shortfall` says so. Pictures that
-        `memory` knows are not encoded again, and it learns the others.
+        come back only if there are no more that the query lets through, or nearly all of very many
+        were dropped; `plan.shortfall` says which. Pictures that `memory` knows are not encoded
+        again, and it learns the others.
 
         Raises BadInput and its kinds (BadImage, UnknownProduct, NoWords) for a query that makes no
         sense, NoModel, ModelMismatch, SchemaMismatch and DatabaseUnavailable.
