@@ -100,7 +100,8 @@ class Lifecycle:
         """Delete a model with its embeddings and builds.
 
         First writers stop using it, then its partition is taken out of the table while searches go
-        on; deleting it may hold some of them up for seconds, or end one. Interrupted, it is finished by doing it again. Raises UnknownModel and NotReady.
+        on; deleting it may hold some of them up for seconds, or end one. Interrupted, it is
+        finished by doing it again. Raises UnknownModel and NotReady.
         """
         with self._alone():
             with self._writing(held=True) as connection:

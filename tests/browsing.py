@@ -5,21 +5,15 @@ from __future__ import annotations
 import csv
 import os
 import shutil
-import socket
-import subprocess
-import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
-from urllib.error import URLError
-from urllib.request import urlopen
 
 import psycopg
 import pytest
+from pages_served import pages_of as served
 from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
 
 from app import embedded_server
@@ -98,39 +92,6 @@ def rename(source: Path, sku: str, **words: str) -> None:
         writer = csv.DictWriter(file, list(rows[0]))
         writer.writeheader()
         writer.writerows(row | (words if row["sku"] == sku else {}) for row in rows)
-
-
-@contextmanager
-def served(**settings: str) -> Iterator[str]:
-    """`lookalike page` with these settings in its environment; gives its address."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    process = subprocess.Popen(
-        [Path(sys.executable).with_name("lookalike"), "page", "--port", str(port)],
-        env=os.environ | {f"LOOKALIKE_{name.upper()}": value for name, value in settings.items()},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
-    try:
-        await_answer(f"http://localhost:{port}/_stcore/health")
-        yield f"http://localhost:{port}"
-    finally:
-        os.killpg(process.pid, 2)
-        process.wait(20)
-
-
-def await_answer(address: str) -> None:
-    deadline = time.monotonic() + 60
-    while True:
-        try:
-            urlopen(address, timeout=5).close()
-            return
-        except URLError:
-            if time.monotonic() > deadline:
-                raise
-        time.sleep(0.2)
 
 
 @pytest.fixture(scope="session")
