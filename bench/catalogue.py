@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import os
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +19,9 @@ from app.bootstrap import App
 from app.config import Settings
 from app.store import copy
 from app.values import Vectors
+
+PREFIX = "lookalike-bench-"
+FILLED = "filled.json"
 
 DIM = 512
 BLOCK = 10_000
@@ -36,20 +42,35 @@ def drawn(rows: int, seed: int) -> Vectors:
 
 @contextmanager
 def catalogue(rows: int, *, hnsw: bool = False) -> Iterator[App]:
-    """A database of so many products with a picture each, vacuumed; deleted at the end."""
-    home = Path(tempfile.mkdtemp(prefix="lookalike-bench-"))
+    """A database of so many products with a picture each, vacuumed; deleted at the end.
+
+    With `LOOKALIKE_BENCH_KEEP`, a folder, it is kept there for the next benchmark that wants one
+    of the same size.
+    """
+    keep = os.environ.get("LOOKALIKE_BENCH_KEEP")
+    home = Path(keep, f"{rows}{'-hnsw' * hnsw}") if keep else Path(tempfile.mkdtemp(prefix=PREFIX))
+    home.mkdir(parents=True, exist_ok=True)
     try:
         with App(Settings(home=home, model="embedded", sample_queries=False)) as app:
             app.initialise()
-            _fill(app, rows, hnsw)
+            if not (home / FILLED).exists():
+                figures = _fill(app, rows, hnsw)
+                (home / FILLED).write_text(json.dumps(figures))
             yield app
     finally:
         embedded_server.stop(home)
-        shutil.rmtree(home, ignore_errors=True)
+        if not keep:
+            shutil.rmtree(home, ignore_errors=True)
 
 
-def _fill(app: App, rows: int, hnsw: bool) -> None:
-    model = app.catalog.model()
+def filling(app: App) -> dict[str, float]:
+    """How many seconds the vectors and pgvector's index over them took."""
+    found: dict[str, float] = json.loads((app.settings.home / FILLED).read_text())
+    return found
+
+
+def _fill(app: App, rows: int, hnsw: bool) -> dict[str, float]:
+    model, figures = app.catalog.model(), {}
     with app.engine.begin() as connection:
         connection.execute(text("SET LOCAL statement_timeout = 0"))
         connection.execute(text(f"DROP INDEX embedding_m{model.id}_vec_idx"))
@@ -71,11 +92,14 @@ def _fill(app: App, rows: int, hnsw: bool) -> None:
         connection.execute(
             text("INSERT INTO product_picture SELECT id, id, 0, id || '.jpg' FROM product")
         )
+        began = time.monotonic()
         for begin in range(0, rows, BLOCK):
             vectors = drawn(min(BLOCK, rows - begin), begin + 1)
             ids = np.arange(begin + 1, begin + 1 + len(vectors), dtype=np.int64)
             copy.embeddings_in(connection, model, ids, vectors)
+        figures["vectors_s"] = time.monotonic() - began
         if hnsw:
+            began = time.monotonic()
             connection.execute(text("SET LOCAL maintenance_work_mem = '2GB'"))
             connection.execute(
                 text(
@@ -83,7 +107,9 @@ def _fill(app: App, rows: int, hnsw: bool) -> None:
                     f" USING hnsw ((vec::halfvec({model.dim})) halfvec_cosine_ops)"
                 )
             )
+            figures["hnsw_s"] = time.monotonic() - began
     with app.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         connection.execute(text("SET statement_timeout = 0"))
         connection.execute(text("VACUUM ANALYZE"))
         connection.execute(text("RESET statement_timeout"))
+    return figures
