@@ -13,16 +13,20 @@ CORES := $(shell n=$$(nproc 2>/dev/null || getconf _NPROCESSORS_ONLN 2>/dev/null
 	[ "$$n" -le 8 ] && echo "$$n" || echo 8)
 JOBS ?= $(CORES)
 
+# Sizes that are measured.
+ROWS ?= 100000
+
 # The demo prunes what its catalogue does not have: it must not reach anybody's real database.
 ONLY_DEMO := env -u LOOKALIKE_DATABASE_URL -u LOOKALIKE_INDEX_DIR LOOKALIKE_HOME="$(DEMO)"
 
-.PHONY: help install demo test soak lint format clean
+.PHONY: help install demo test soak bench lint format clean
 
 help:
 	@echo "make demo         install, draw and ingest a catalogue, search it, serve the page"
 	@echo "make demo PAGE=0  the same, without the page"
 	@echo "make test         install and run all tests"
 	@echo "make soak         write, build and search at once for a long time, and compare"
+	@echo "make bench        measure everything side by side; ROWS=1000000 for that size too"
 	@echo "make lint         ruff and mypy"
 	@echo "make format       let ruff rewrite the code"
 	@echo "make install      only make $(VENV)"
@@ -36,6 +40,10 @@ test: $(INSTALLED)
 
 soak: $(INSTALLED)
 	cd tests && ../$(BIN)/python soak.py
+
+bench: $(INSTALLED)
+	$(BIN)/python -m pip install --quiet -e ".[bench]"
+	$(BIN)/python bench/all.py $(foreach rows,$(ROWS),--rows $(rows))
 
 lint: $(INSTALLED)
 	$(BIN)/python -m ruff check .
