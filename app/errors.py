@@ -64,6 +64,10 @@ class ModelMismatch(LookalikeError):
     """The encoder is not the one this database was filled with."""
 
 
+class ModelNotKept(ModelMismatch):
+    """The model is not kept up to date, as one that is being dropped; see `lookalike model list`."""
+
+
 class UnknownModel(BadInput):
     """No model of that name is recorded."""
 

@@ -128,7 +128,10 @@ class Indexer:
         build = builds.finish(connection, build_id, state, seconds=seconds, **figures)
         connection.commit()
         if build is None:
-            raise BuildRefused(f"Build {build_id} was given up: another builder took its place.")
+            raise BuildRefused(
+                f"Build {build_id} was given up: another builder took its place, "
+                "or its model was dropped."
+            )
         return build
 
     def _name_file(self, build_id: int, sha256: str) -> None:

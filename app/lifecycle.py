@@ -13,11 +13,13 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, Engine, text
 
+from app import dropping
 from app.catalog import WRITER_LOCK
 from app.content import check_primary
 from app.database import check_schema
 from app.encoders import Choice
-from app.errors import LookalikeError, NoModel
+from app.errors import BadInput, DatabaseUnsuitable, LookalikeError, NoModel
+from app.filters import check_text
 from app.index_files import IndexFiles
 from app.store import builds, freshness, models
 from app.values import Model
@@ -99,29 +101,20 @@ class Lifecycle:
     def drop(self, name: str) -> Model:
         """Delete a model with its embeddings and builds.
 
-        First writers stop using it, then its partition is taken out of the table while searches go
-        on; deleting it may hold some of them up for seconds, or end one. Interrupted, it is
-        finished by doing it again. Raises UnknownModel and NotReady.
+        First writers stop using it, then its partition is taken out of the table and deleted;
+        searches go on. Interrupted, it is finished by doing it again. Raises UnknownModel, NotReady
+        and LockHeld.
         """
         with self._alone():
             with self._writing(held=True) as connection:
-                active = models.active(connection)
-                beside = [each for each in models.named(connection, name) if each != active]
-                model = beside[0] if beside else models.one(connection, name)
-                if model == active:
-                    raise NotReady(f"{name} is the active model; activate another first.")
+                model = _to_drop(connection, name)
                 models.neglect(connection, model.id)
-            plain = self._engine.execution_options(isolation_level="AUTOCOMMIT")
-            with plain.connect() as connection:
-                connection.execute(text("SET lock_timeout = '60s'; SET statement_timeout = 0"))
-                try:
-                    models.detach(connection, model.id)
-                finally:
-                    connection.execute(text("RESET lock_timeout; RESET statement_timeout"))
+            dropping.detach(self._engine, model)
+            dropping.delete(self._engine, model)
             with self._engine.begin() as connection:
                 connection.execute(text("SET LOCAL lock_timeout = '10s'"))
                 needless = builds.retire_older(connection, model.id, 0)
-                models.drop(connection, model.id)
+                models.delete(connection, model.id)
         for sha256 in needless:
             self._files.remove(sha256)
         return model
@@ -159,7 +152,33 @@ def _check_taken(taken: bool) -> None:
         raise NotReady("Another change of the models is under way; try again when it is over.")
 
 
+def _to_drop(connection: Connection, name: str) -> Model:
+    """The model of this name that may be dropped: not the active one, and one whose dropping was
+    begun before others."""
+    if not models.may_drop(connection):
+        raise DatabaseUnsuitable(
+            "Only the role that migrates may drop a model, for it owns the tables. Nothing was "
+            "changed."
+        )
+    active = models.active(connection)
+    newest = models.one(connection, name)
+    beside = [each for each in models.named(connection, name) if each != active]
+    if not beside:
+        raise NotReady(f"{newest.name} is the active model; activate another first.")
+    begun = [each for each in beside if not models.attached(connection, each.id)]
+    if len(begun or beside) > 1:
+        which = " or ".join(f"{each.name}@{each.revision[:12]}" for each in begun or beside)
+        raise NotReady(f"Several models are called {name}; say which to drop: {which}.")
+    [model] = begun or beside
+    other = models.being_detached(connection)
+    if other not in (None, model):
+        _check_whole(connection, other)
+    return model
+
+
 def _activate(connection: Connection, model: Model, forced: str | None) -> Change:
+    if forced is not None:
+        _check_reason(forced)
     former = models.active(connection)
     if former == model:
         return Change(former, model)
@@ -169,6 +188,12 @@ def _activate(connection: Connection, model: Model, forced: str | None) -> Chang
         raise NotReady(f"{model.name} is not ready: {'; '.join(lacking)}. Nothing was changed.")
     models.activate(connection, former, model, forced if lacking else None)
     return Change(former, model, forced if lacking else None)
+
+
+def _check_reason(reason: str) -> None:
+    check_text("reason", reason)
+    if not reason.strip():
+        raise BadInput("Say why it is forced; the reason is recorded.")
 
 
 def _check_whole(connection: Connection, model: Model) -> None:

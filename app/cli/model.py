@@ -167,7 +167,10 @@ def rollback(forced: str | None) -> None:
 @click.argument("name")
 @click.confirmation_option(prompt="Delete its embeddings and builds?")
 def drop(name: str) -> None:
-    """Delete the model NAME with its embeddings and builds."""
+    """Delete the model NAME with its embeddings and builds; searches go on.
+
+    Of several revisions of NAME say which: NAME@REVISION.
+    """
     with App() as app:
         dropped = app.lifecycle.drop(name)
     note(f"{dropped.name} and its embeddings are gone.")
@@ -180,7 +183,10 @@ def _absolute(name: str) -> str:
 
 
 def _told(report: Report) -> None:
-    note(f"{report.embedded} embedded, {report.failed} not, after {report.seconds:.0f} s")
+    note(
+        f"{report.embedded} embedded, {report.failed} not, {report.left} left "
+        f"after {report.seconds:.0f} s"
+    )
 
 
 def _say(change: Change) -> None:

@@ -1,0 +1,88 @@
+"""Dropping: takes the partition of a model out of the table and deletes it; searches go on.
+
+The partition is detached concurrently: that waits for those who use it, and nobody waits for it.
+Alone it still refers to `picture` and `model`. PostgreSQL takes such a reference away only while
+nobody reads the other table, so each goes in a transaction of its own: who waits for one table and
+holds none that others want ends nobody's search. It asks again and again, each time for so short a
+while that those who wait behind it hardly notice.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import chain, repeat
+
+from sqlalchemy import Connection, Engine, text
+
+from app.catalog import WRITER_LOCK
+from app.errors import LockHeld
+from app.store import models
+from app.values import Model
+
+PATIENCE_S = 60.0
+"""How long each step is tried."""
+
+WAITS_MS = (20, 50, 100, 200, 300)
+"""How long an attempt may hold searches up; the last counts for all that follow."""
+
+PAUSE = 4
+"""Between two attempts searches run undisturbed for so many times as long."""
+
+
+def detach(engine: Engine, model: Model) -> None:
+    """Take a model's partition out of `embedding`, once nobody uses it any more.
+
+    Raises LockHeld where somebody still does after `PATIENCE_S`; then it goes on from there.
+    """
+    plain = engine.execution_options(isolation_level="AUTOCOMMIT")
+    with plain.connect() as connection:
+        connection.detach()  # from the pool: others are not to inherit its settings
+        connection.execute(text("SET statement_timeout = 0"))
+        connection.execute(text(f"SET lock_timeout = {round(PATIENCE_S * 1000)}"))
+        try:
+            models.detach(connection, model.id)
+        except LockHeld as exc:
+            raise _unfinished(model) from exc
+
+
+def delete(engine: Engine, model: Model) -> None:
+    """Delete the detached partition of a model, if it is still there. Raises LockHeld."""
+    with _alone(engine) as connection:
+        constraints = models.references(connection, model.id)
+    for constraint in constraints:
+        _drop_reference(engine, model, constraint)
+    with _alone(engine) as connection:
+        models.drop_partition(connection, model.id)
+
+
+def _drop_reference(engine: Engine, model: Model, constraint: str) -> None:
+    until = time.monotonic() + PATIENCE_S
+    for wait_ms in chain(WAITS_MS, repeat(WAITS_MS[-1])):
+        try:
+            with _alone(engine) as connection:
+                return models.drop_reference(connection, model.id, constraint, wait_ms)
+        except LockHeld as exc:
+            if time.monotonic() > until:
+                raise _unfinished(model) from exc
+        time.sleep(PAUSE * wait_ms / 1000)
+
+
+@contextmanager
+def _alone(engine: Engine) -> Iterator[Connection]:
+    """A transaction that writers wait outside of: a batch of theirs takes longer than searches,
+    which queue behind whoever waits for it, may be held up."""
+    committed = engine.execution_options(isolation_level="READ COMMITTED")
+    with committed.begin() as connection:
+        connection.execute(text(f"SET LOCAL lock_timeout = {round(PATIENCE_S * 1000)}"))
+        connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": WRITER_LOCK})
+        yield connection
+
+
+def _unfinished(model: Model) -> LockHeld:
+    return LockHeld(
+        f"{model.name} is not wholly dropped: somebody has been reading the tables for longer than "
+        "this waits, as a backup, a build or a query of an analyst does. Searches go on. When it "
+        f"is over, run `lookalike model drop {model.name}` again; it goes on from there."
+    )
