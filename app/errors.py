@@ -65,7 +65,7 @@ class ModelMismatch(LookalikeError):
 
 
 class ModelNotKept(ModelMismatch):
-    """The model is not kept up to date, as one that is being dropped; see `lookalike model list`."""
+    """The model is not kept up to date, or is being dropped; see `lookalike model list`."""
 
 
 class UnknownModel(BadInput):

@@ -13,7 +13,6 @@ from app.encoders import Encoder
 from app.errors import ModelNotKept
 from app.values import Model, Vector
 
-
 CHANGES = 3
 """How often the models are read again when one of them is dropped meanwhile."""
 
