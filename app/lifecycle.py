@@ -87,11 +87,13 @@ class Lifecycle:
         Raises UnknownModel, and NotReady unless every picture has an embedding under it and an
         index of it is published; `forced` is the reason to do it all the same, and is recorded.
         """
+        _check_reason(forced)
         with self._writing() as connection:
             return _activate(connection, models.one(connection, name), forced)
 
     def rollback(self, *, forced: str | None = None) -> Change:
         """Make the model active again that was so before. Raises NotReady."""
+        _check_reason(forced)
         with self._writing() as connection:
             former = models.before(connection)
             if former is None:
@@ -177,8 +179,6 @@ def _to_drop(connection: Connection, name: str) -> Model:
 
 
 def _activate(connection: Connection, model: Model, forced: str | None) -> Change:
-    if forced is not None:
-        _check_reason(forced)
     former = models.active(connection)
     if former == model:
         return Change(former, model)
@@ -190,7 +190,9 @@ def _activate(connection: Connection, model: Model, forced: str | None) -> Chang
     return Change(former, model, forced if lacking else None)
 
 
-def _check_reason(reason: str) -> None:
+def _check_reason(reason: str | None) -> None:
+    if reason is None:
+        return
     check_text("reason", reason)
     if not reason.strip():
         raise BadInput("Say why it is forced; the reason is recorded.")
