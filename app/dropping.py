@@ -17,8 +17,8 @@ from itertools import chain, repeat
 from sqlalchemy import Connection, Engine, text
 
 from app.catalog import WRITER_LOCK
-from app.errors import LockHeld
-from app.store import models
+from app.errors import DatabaseUnsuitable, LockHeld, NotReady
+from app.store import models, partitions
 from app.values import Model
 
 PATIENCE_S = 60.0
@@ -29,6 +29,38 @@ WAITS_MS = (20, 50, 100, 200, 300)
 
 PAUSE = 4
 """Between two attempts searches run undisturbed for so many times as long."""
+
+
+def chosen(connection: Connection, name: str) -> Model:
+    """The model of this name that may be dropped: not the active one, and one whose dropping was
+    begun before others."""
+    if not partitions.owned(connection):
+        raise DatabaseUnsuitable(
+            "Only the role that migrates may drop a model, for it owns the tables. Nothing was "
+            "changed."
+        )
+    active = models.active(connection)
+    newest = models.one(connection, name)
+    beside = [each for each in models.named(connection, name) if each != active]
+    if not beside:
+        raise NotReady(f"{newest.name} is the active model; activate another first.")
+    begun = [each for each in beside if not partitions.attached(connection, each.id)]
+    if len(begun or beside) > 1:
+        which = " or ".join(f"{each.name}@{each.revision[:12]}" for each in begun or beside)
+        raise NotReady(f"Several models are called {name}; say which to drop: {which}.")
+    [model] = begun or beside
+    other = partitions.being_detached(connection)
+    if other not in (None, model):
+        check_whole(connection, other)
+    return model
+
+
+def check_whole(connection: Connection, model: Model) -> None:
+    """Raise NotReady for a model whose dropping was begun and not finished."""
+    if not partitions.attached(connection, model.id):
+        raise NotReady(
+            f"{model.name} was not wholly dropped; run `lookalike model drop {model.name}` first."
+        )
 
 
 def detach(engine: Engine, model: Model) -> None:
@@ -42,19 +74,22 @@ def detach(engine: Engine, model: Model) -> None:
         connection.execute(text("SET statement_timeout = 0"))
         connection.execute(text(f"SET lock_timeout = {round(PATIENCE_S * 1000)}"))
         try:
-            models.detach(connection, model.id)
+            partitions.detach(connection, model.id)
         except LockHeld as exc:
             raise _unfinished(model) from exc
 
 
 def delete(engine: Engine, model: Model) -> None:
     """Delete the detached partition of a model, if it is still there. Raises LockHeld."""
-    with _alone(engine) as connection:
-        constraints = models.references(connection, model.id)
-    for constraint in constraints:
-        _drop_reference(engine, model, constraint)
-    with _alone(engine) as connection:
-        models.drop_partition(connection, model.id)
+    try:
+        with _alone(engine) as connection:
+            constraints = partitions.references(connection, model.id)
+        for constraint in constraints:
+            _drop_reference(engine, model, constraint)
+        with _alone(engine) as connection:
+            partitions.drop(connection, model.id)
+    except LockHeld as exc:
+        raise _unfinished(model) from exc
 
 
 def _drop_reference(engine: Engine, model: Model, constraint: str) -> None:
@@ -62,10 +97,10 @@ def _drop_reference(engine: Engine, model: Model, constraint: str) -> None:
     for wait_ms in chain(WAITS_MS, repeat(WAITS_MS[-1])):
         try:
             with _alone(engine) as connection:
-                return models.drop_reference(connection, model.id, constraint, wait_ms)
-        except LockHeld as exc:
+                return partitions.drop_reference(connection, model.id, constraint, wait_ms)
+        except LockHeld:
             if time.monotonic() > until:
-                raise _unfinished(model) from exc
+                raise
         time.sleep(PAUSE * wait_ms / 1000)
 
 
@@ -75,6 +110,7 @@ def _alone(engine: Engine) -> Iterator[Connection]:
     which queue behind whoever waits for it, may be held up."""
     committed = engine.execution_options(isolation_level="READ COMMITTED")
     with committed.begin() as connection:
+        connection.execute(text("SET LOCAL statement_timeout = 0"))
         connection.execute(text(f"SET LOCAL lock_timeout = {round(PATIENCE_S * 1000)}"))
         connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": WRITER_LOCK})
         yield connection

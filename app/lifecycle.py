@@ -18,7 +18,7 @@ from app.catalog import WRITER_LOCK
 from app.content import check_primary
 from app.database import check_schema
 from app.encoders import Choice
-from app.errors import BadInput, DatabaseUnsuitable, LookalikeError, NoModel
+from app.errors import BadInput, LookalikeError, NoModel, NotReady
 from app.filters import check_text
 from app.index_files import IndexFiles
 from app.store import builds, freshness, models
@@ -26,10 +26,6 @@ from app.values import Model
 
 LOCK = 7_305_804_006
 """Key of the advisory lock of those who change which models there are: a drop takes a while."""
-
-
-class NotReady(LookalikeError):
-    """The model lacks what searches need; nothing was changed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +73,7 @@ class Lifecycle:
             model = models.register(
                 connection, encoder.name, encoder.revision, encoder.dim, encoder.fingerprint
             )
-            _check_whole(connection, model)
+            dropping.check_whole(connection, model)
             models.maintain(connection, model.id, name)
         return model
 
@@ -109,12 +105,13 @@ class Lifecycle:
         """
         with self._alone():
             with self._writing(held=True) as connection:
-                model = _to_drop(connection, name)
+                model = dropping.chosen(connection, name)
                 models.neglect(connection, model.id)
             dropping.detach(self._engine, model)
             dropping.delete(self._engine, model)
             with self._engine.begin() as connection:
                 connection.execute(text("SET LOCAL lock_timeout = '10s'"))
+                connection.execute(text("SET LOCAL statement_timeout = 0"))  # large files go too
                 needless = builds.retire_older(connection, model.id, 0)
                 models.delete(connection, model.id)
         for sha256 in needless:
@@ -154,35 +151,11 @@ def _check_taken(taken: bool) -> None:
         raise NotReady("Another change of the models is under way; try again when it is over.")
 
 
-def _to_drop(connection: Connection, name: str) -> Model:
-    """The model of this name that may be dropped: not the active one, and one whose dropping was
-    begun before others."""
-    if not models.may_drop(connection):
-        raise DatabaseUnsuitable(
-            "Only the role that migrates may drop a model, for it owns the tables. Nothing was "
-            "changed."
-        )
-    active = models.active(connection)
-    newest = models.one(connection, name)
-    beside = [each for each in models.named(connection, name) if each != active]
-    if not beside:
-        raise NotReady(f"{newest.name} is the active model; activate another first.")
-    begun = [each for each in beside if not models.attached(connection, each.id)]
-    if len(begun or beside) > 1:
-        which = " or ".join(f"{each.name}@{each.revision[:12]}" for each in begun or beside)
-        raise NotReady(f"Several models are called {name}; say which to drop: {which}.")
-    [model] = begun or beside
-    other = models.being_detached(connection)
-    if other not in (None, model):
-        _check_whole(connection, other)
-    return model
-
-
 def _activate(connection: Connection, model: Model, forced: str | None) -> Change:
     former = models.active(connection)
     if former == model:
         return Change(former, model)
-    _check_whole(connection, model)
+    dropping.check_whole(connection, model)
     lacking = _lacking(connection, model)
     if lacking and forced is None:
         raise NotReady(f"{model.name} is not ready: {'; '.join(lacking)}. Nothing was changed.")
@@ -196,14 +169,6 @@ def _check_reason(reason: str | None) -> None:
     check_text("reason", reason)
     if not reason.strip():
         raise BadInput("Say why it is forced; the reason is recorded.")
-
-
-def _check_whole(connection: Connection, model: Model) -> None:
-    """Raise NotReady for a model whose dropping was begun and not finished."""
-    if not models.attached(connection, model.id):
-        raise NotReady(
-            f"{model.name} was not wholly dropped; run `lookalike model drop {model.name}` first."
-        )
 
 
 def _lacking(connection: Connection, model: Model) -> list[str]:

@@ -26,7 +26,7 @@ from app.pages import Asked, page
 from app.quick import QuickSearch
 from app.sampling import QuerySampler
 from app.shaping import asks_for_shape, similarity_of
-from app.store import models, neighbours, one_product, pictures, products
+from app.store import models, neighbours, one_product, partitions, pictures, products
 from app.values import Dropped, Folded, Hit, Match, Model, Plan, Query, SearchResult, Vector
 
 CHANGES = 3
@@ -141,7 +141,7 @@ class SearchService:
         """The answer of whatever path can give it, all in one snapshot."""
         self._check_schema()
         with snapshot(self._engine) as connection:
-            models.hold(connection)
+            partitions.hold(connection)
             with clock.stage("search"):
                 model, lag = self._model(connection, query, encoded)
                 asked = self._asked(connection, model, query, encoded)
@@ -153,7 +153,7 @@ class SearchService:
             unknown = []
             if not matches and query.filters.attributes:
                 unknown = products.unknown_attributes(connection, list(query.filters.attributes))
-            if lag is not None and not models.in_place(connection, model.id):
+            if lag is not None and not partitions.in_place(connection, model.id):
                 raise ActiveModelChanged(f"{model.name} was dropped meanwhile. Try again.")
             self._learn(asked.ask, found.answer)
         return _Found(

@@ -238,7 +238,7 @@ class Killed(BaseException):
     """The process ends here."""
 
 
-STEPS = ["dropping.detach", "dropping.delete", "dropping.models.drop_partition",
+STEPS = ["dropping.detach", "dropping.delete", "dropping.partitions.drop",
          "lifecycle.models.delete"]  # fmt: skip
 
 
