@@ -290,6 +290,8 @@ def test_a_model_half_dropped_is_not_used_until_its_drop_is_finished(
     with pytest.raises(NotReady, match="colours was not wholly dropped; run `lookalike model drop"):
         refused(life)
     assert half_dropped.search.search(Query(picture=photo(7))).plan.model == "mirrored"
+    with pytest.raises(ModelNotKept, match="colours is not kept up to date"):
+        half_dropped.indexer.rebuild("colours")
     life.drop("colours")
     assert life.add("colours").id > 2
     assert [each.model.name for each in life.models()] == ["mirrored", "colours"]

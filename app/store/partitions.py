@@ -62,7 +62,7 @@ def owned(connection: Connection) -> bool:
 
 def references(connection: Connection, model_id: int) -> list[str]:
     """The constraints by which the detached partition of a model refers to other tables."""
-    sql = """SELECT conname FROM pg_constraint
+    sql = """SELECT quote_ident(conname) FROM pg_constraint
         WHERE conrelid = to_regclass(:name) AND contype = 'f' ORDER BY conname"""
     values = {"name": _partition(model_id)}
     return list(connection.execute(text(sql), values).scalars())
