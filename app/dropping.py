@@ -3,8 +3,8 @@
 The partition is detached concurrently: that waits for those who use it, and nobody waits for it.
 Alone it still refers to `picture` and `model`. PostgreSQL takes such a reference away only while
 nobody reads the other table, so each goes in a transaction of its own: who waits for one table and
-holds none that others want ends nobody's search. It asks again and again, each time for so short a
-while that those who wait behind it hardly notice.
+holds none that others want ends nobody's search. It asks while nobody reads for long, again and
+again, each time for so short a while that those who wait behind it hardly notice.
 """
 
 from __future__ import annotations
@@ -83,25 +83,41 @@ def delete(engine: Engine, model: Model) -> None:
     """Delete the detached partition of a model, if it is still there. Raises LockHeld."""
     try:
         with _alone(engine) as connection:
-            constraints = partitions.references(connection, model.id)
-        for constraint in constraints:
-            _drop_reference(engine, model, constraint)
+            references = partitions.references(connection, model.id)
+        for constraint, table in references:
+            _drop_reference(engine, model, constraint, table)
         with _alone(engine) as connection:
             partitions.drop(connection, model.id)
     except LockHeld as exc:
         raise _unfinished(model) from exc
 
 
-def _drop_reference(engine: Engine, model: Model, constraint: str) -> None:
+def _drop_reference(engine: Engine, model: Model, constraint: str, table: str) -> None:
     until = time.monotonic() + PATIENCE_S
     for wait_ms in chain(WAITS_MS, repeat(WAITS_MS[-1])):
+        while not _read_briefly(engine, table, wait_ms):
+            _check_time(until)
         try:
             with _alone(engine) as connection:
                 return partitions.drop_reference(connection, model.id, constraint, wait_ms)
         except LockHeld:
-            if time.monotonic() > until:
-                raise
+            _check_time(until)
         time.sleep(PAUSE * wait_ms / 1000)
+
+
+def _read_briefly(engine: Engine, table: str, wait_ms: int) -> bool:
+    """Whether all who read a table are done with it a moment later. Else to wait for it would hold
+    searches up for nothing."""
+    plain = engine.execution_options(isolation_level="AUTOCOMMIT")
+    with plain.connect() as connection:
+        before = partitions.readers(connection, table)
+        time.sleep(wait_ms / 1000)
+        return before.isdisjoint(partitions.readers(connection, table))
+
+
+def _check_time(until: float) -> None:
+    if time.monotonic() > until:
+        raise LockHeld()
 
 
 @contextmanager

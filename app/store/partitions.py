@@ -60,12 +60,21 @@ def owned(connection: Connection) -> bool:
     return bool(connection.execute(text(sql)).scalar_one())
 
 
-def references(connection: Connection, model_id: int) -> list[str]:
-    """The constraints by which the detached partition of a model refers to other tables."""
-    sql = """SELECT quote_ident(conname) FROM pg_constraint
+def references(connection: Connection, model_id: int) -> list[tuple[str, str]]:
+    """The constraints by which the detached partition of a model refers to other tables, and these
+    tables; as SQL names them."""
+    sql = """SELECT quote_ident(conname), confrelid::regclass::text FROM pg_constraint
         WHERE conrelid = to_regclass(:name) AND contype = 'f' ORDER BY conname"""
-    values = {"name": _partition(model_id)}
-    return list(connection.execute(text(sql), values).scalars())
+    rows = connection.execute(text(sql), {"name": _partition(model_id)})
+    return [(row[0], row[1]) for row in rows]
+
+
+def readers(connection: Connection, table: str) -> set[str]:
+    """The transactions that use a table now."""
+    sql = """SELECT virtualtransaction FROM pg_locks
+        WHERE relation = to_regclass(:table) AND granted AND pid IS DISTINCT FROM pg_backend_pid()
+            AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"""
+    return set(connection.execute(text(sql), {"table": table}).scalars())
 
 
 def drop_reference(connection: Connection, model_id: int, constraint: str, wait_ms: int) -> None:
