@@ -183,7 +183,7 @@ class SearchService:
     def _check_schema(self) -> None:
         """Once, and before the snapshot: an older schema lacks what a search would lock."""
         if not self._schema_checked:
-            with self._engine.connect() as connection:
+            with snapshot(self._engine) as connection:
                 check_schema(connection)
             self._schema_checked = True
 

@@ -175,6 +175,22 @@ def test_searches_of_every_kind_go_on_while_models_are_dropped(
     assert left_of_models(sql) == [("colours",), ("embedding_m1",)]
 
 
+def test_searches_go_on_while_one_model_takes_over_and_the_former_is_dropped(
+    filled: App, open_app: Callable[[], App], tmp_path: Path, sql: psycopg.Connection
+) -> None:
+    others, page = Others(), open_app()
+    with others.at_work(
+        searches(page, "photo"), searches(page, "sku"), searches(open_app(), "photo"), analyst(sql)
+    ):
+        for new, former in [("mirrored", "colours"), ("colours", "mirrored")] * 3:
+            fill(filled, tmp_path / "in", new)
+            filled.indexer.rebuild(new)
+            filled.lifecycle.activate(new)
+            filled.lifecycle.drop(former)
+    assert others.wrong == []
+    assert left_of_models(sql) == [("colours",), ("embedding_m7",)]
+
+
 def test_a_search_under_way_keeps_the_model_that_it_began_with(
     filled: App, open_app: Callable[[], App], tmp_path: Path, sql: psycopg.Connection,
     monkeypatch: pytest.MonkeyPatch,
