@@ -357,25 +357,6 @@ def test_a_search_that_holds_up_the_replay_is_asked_again(
     right(replica)
 
 
-# The last test: afterwards the standby is none any more.
-
-
-def test_a_standby_that_becomes_the_primary_goes_on_with_the_builds(
-    app: App, replica: App, server_home: Path, standby_home: Path
-) -> None:
-    add(app, numbered(60))
-    build = app.indexer.rebuild()
-    servers.catch_up(server_home, standby_home)
-    assert (right(replica).build, right(replica).replica_lag_s) == (build.id, 0.0)
-    servers.promote(standby_home)
-    add(replica, {"NEW": [1000]})
-    plan = right(replica)
-    assert (plan.path, plan.build, plan.delta_rows) == ("faiss", build.id, 1)
-    assert plan.replica_lag_s is None
-    assert right(replica).build != replica.indexer.rebuild().id == right(replica).build
-    assert best(replica, 1000) == "NEW"
-
-
 def test_a_search_whose_model_is_dropped_under_it_is_answered_by_the_next(
     app: App, replica: App, server_home: Path, standby_home: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -400,3 +381,22 @@ def test_a_search_whose_model_is_dropped_under_it_is_answered_by_the_next(
     result = replica.search.search(Query(picture=photo(7), k=3))
     assert (result.plan.model, len(result.matches)) == (other.name, 3)
     servers.catch_up(server_home, standby_home)
+
+
+# The last test: afterwards the standby is none any more.
+
+
+def test_a_standby_that_becomes_the_primary_goes_on_with_the_builds(
+    app: App, replica: App, server_home: Path, standby_home: Path
+) -> None:
+    add(app, numbered(60))
+    build = app.indexer.rebuild()
+    servers.catch_up(server_home, standby_home)
+    assert (right(replica).build, right(replica).replica_lag_s) == (build.id, 0.0)
+    servers.promote(standby_home)
+    add(replica, {"NEW": [1000]})
+    plan = right(replica)
+    assert (plan.path, plan.build, plan.delta_rows) == ("faiss", build.id, 1)
+    assert plan.replica_lag_s is None
+    assert right(replica).build != replica.indexer.rebuild().id == right(replica).build
+    assert best(replica, 1000) == "NEW"
