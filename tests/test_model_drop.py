@@ -239,7 +239,7 @@ def test_who_reads_for_long_is_not_disturbed_and_the_drop_says_to_come_again(
     others = Others()
     with (
         monkeypatch.context() as patched, psycopg.connect(database_url) as reader,
-        others.at_work(searches(open_app(), "sku"), undisturbed(sql)),
+        others.at_work(searches(open_app(), "sku"), undisturbed(sql, table)),
         pytest.raises(LockHeld, match=r"not wholly dropped.*model drop mirrored` again"),
     ):  # fmt: skip
         patched.setattr("app.dropping.PATIENCE_S", 0.5)
@@ -250,11 +250,13 @@ def test_who_reads_for_long_is_not_disturbed_and_the_drop_says_to_come_again(
     assert left_of_models(sql) == [("colours",), ("embedding_m1",)]
 
 
-def undisturbed(sql: psycopg.Connection) -> Callable[[], str]:
+def undisturbed(sql: psycopg.Connection, table: str) -> Callable[[], str]:
     """Tells when a drop waits for a table that searches read, so that they wait behind it."""
+    waits = """SELECT FROM pg_locks WHERE relation = to_regclass(%s) AND NOT granted
+        AND mode = 'AccessExclusiveLock'"""
 
     def look() -> str:
-        if active(sql, "query LIKE 'ALTER TABLE %DROP CONSTRAINT%' AND state = 'active'"):
+        if sql.execute(waits, [table]).fetchone():
             raise AssertionError("searches wait behind the drop")
         return "looked"
 
