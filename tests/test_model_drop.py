@@ -256,7 +256,7 @@ def undisturbed(sql: psycopg.Connection, table: str) -> Callable[[], str]:
         AND mode = 'AccessExclusiveLock'"""
 
     def look() -> str:
-        if sql.execute(waits, [table]).fetchone():
+        if sql.execute(waits, [table]).fetchone() is not None:
             raise AssertionError("searches wait behind the drop")
         return "looked"
 
