@@ -14,7 +14,7 @@ from sqlalchemy import Engine, text
 
 from app.catalog import WRITER_LOCK
 from app.encoders import Encoder
-from app.errors import BadImage
+from app.errors import BadImage, ModelNotKept
 from app.store import models, pictures
 from app.values import Model
 
@@ -28,7 +28,8 @@ Find = Callable[[bytes, Sequence[str]], Image.Image]
 
 @dataclass(slots=True)
 class Report:
-    """What was done: pictures embedded, and not embedded with some of the reasons."""
+    """What was done: pictures embedded, and not embedded with some of the reasons; how many have
+    no embedding yet is `left`."""
 
     embedded: int = 0
     failed: int = 0
@@ -47,9 +48,10 @@ def embed(
     """Embed every picture that has no embedding under the model yet.
 
     Searches and writers go on; each batch is one short transaction. Raises DatabaseUnavailable
-    when the database goes away; what was embedded until then stays.
+    when the database goes away, and ModelNotKept when the model is dropped meanwhile; what was
+    embedded until then stays.
     """
-    report, began = Report(), time.monotonic()
+    report, began = Report(left=_left(engine, model)), time.monotonic()
     for batch in _missing(engine, model):
         found: dict[int, Image.Image] = {}
         for picture_id, sha256, places in batch:
@@ -59,13 +61,19 @@ def embed(
                 report.failed += 1
                 if len(report.reasons) < SHOWN:
                     report.reasons.append(f"picture {sha256.hex()[:12]}: {exc}")
-        report.embedded += _store(engine, model, encoder, found)
+        stored = _store(engine, model, encoder, found)
+        report.embedded += stored
+        report.left = max(report.left - stored, 0)
         report.seconds = round(time.monotonic() - began, 3)
         if progress:
             progress(report)
-    with engine.connect() as connection:
-        report.left = models.missing(connection, model.id)
+    report.left = _left(engine, model)
     return report
+
+
+def _left(engine: Engine, model: Model) -> int:
+    with engine.connect() as connection:
+        return models.missing(connection, model.id)
 
 
 def _missing(engine: Engine, model: Model) -> Iterator[list[tuple[int, bytes, list[str]]]]:
@@ -87,6 +95,8 @@ def _store(engine: Engine, model: Model, encoder: Encoder, found: dict[int, Imag
     committed = engine.execution_options(isolation_level="READ COMMITTED")
     with committed.begin() as connection:
         connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": WRITER_LOCK})
+        if models.by_id(connection, model.id) is None:
+            raise ModelNotKept(f"{model.name} is not kept up to date any more; it is dropped.")
         there = pictures.still(connection, list(vectors))
         pictures.embed(connection, model, {id_: vectors[id_] for id_ in there})
     return len(there)

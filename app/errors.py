@@ -64,6 +64,14 @@ class ModelMismatch(LookalikeError):
     """The encoder is not the one this database was filled with."""
 
 
+class ModelNotKept(ModelMismatch):
+    """The model is not kept up to date, or is being dropped; see `lookalike model list`."""
+
+
+class NotReady(LookalikeError):
+    """The model lacks what searches need; nothing was changed."""
+
+
 class UnknownModel(BadInput):
     """No model of that name is recorded."""
 

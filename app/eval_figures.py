@@ -254,6 +254,27 @@ def worst(outcomes: Sequence[Outcome], count: int) -> list[Outcome]:
     return sorted(bad, key=lambda each: -(each.rank or math.inf))[:count]
 
 
+def apart(
+    ours: Sequence[Outcome], theirs: Sequence[Outcome], count: int
+) -> list[tuple[Outcome, Outcome]]:
+    """The queries that two runs answer most differently, as pairs.
+
+    First by how far apart the product came (in 1/rank, so that 1 and 2 are farther apart than 9 and
+    10), then those that both answer badly, then those where other products came with it. None that
+    both answer alike with the product first.
+    """
+    other = {outcome.key: outcome for outcome in theirs}
+    pairs = [(each, other[each.key]) for each in ours if each.key in other]
+    told = [(one, two) for one, two in pairs if one.rank != 1 or two.rank != 1
+            or one.found != two.found]  # fmt: skip
+    return sorted(told, key=_likeness)[:count]
+
+
+def _likeness(pair: tuple[Outcome, Outcome]) -> tuple[float, float, int]:
+    one, two = (0.0 if each.rank is None else 1 / each.rank for each in pair)
+    return -abs(one - two), one + two, len({*pair[0].found} & {*pair[1].found})
+
+
 def _places(ranks: Sequence[int | None]) -> np.ndarray[Any, np.dtype[np.float64]]:
     return np.array([np.inf if rank is None else rank for rank in ranks], dtype=np.float64)
 

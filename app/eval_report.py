@@ -25,7 +25,14 @@ figure img { width: 100%; aspect-ratio: 1; object-fit: contain; background: #fff
 figure.expected img { outline: 3px solid #2f8f4e }
 h2 { font-size: 1.1rem; margin: 1rem 0 0; width: 100% }
 small { opacity: .75 }
+article { flex: 1; min-width: 20rem }
+article div { display: flex; gap: 1rem; overflow-x: auto }
+article figure { flex: none; width: 7.5rem }
+h3 { font-size: 1rem; margin: 0 0 .4rem }
+div + h3 { margin-top: 1rem }
 """
+
+DEPTHS = ("recall@1", "recall@5", "recall@10")
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,12 +55,7 @@ def report(
     title: str, found: Evaluation, cases: Sequence[Case], against: Difference | None = None
 ) -> str:
     """The report as an HTML document."""
-    parts = [
-        f"<!doctype html><html lang=en><meta charset=utf-8><title>{escape(title)}</title>",
-        "<meta name=viewport content='width=device-width'>",
-        f"<style>{STYLE}</style><h1>{escape(title)}</h1>",
-        _table(("", "value", "95 % interval"), _shares(found)),
-    ]
+    parts = [_head(title), _table(("", "value", "95 % interval"), _shares(found))]
     if against is not None:
         said = f"{against.better} better, {against.worse} worse, {against.same} the same"
         parts.append(f"<h2>Beside the other run: {said}</h2>")
@@ -67,6 +69,50 @@ def report(
     parts.append(_table(("category", "queries", "recall@1", "recall@10", "mrr"), rows))
     parts.append(f"<h2>The {len(cases)} worst queries</h2>" if cases else "<p>All came first.</p>")
     return "".join((*parts, *map(_case, cases), "</html>"))
+
+
+def beside(
+    names: tuple[str, str],
+    found: tuple[Evaluation, Evaluation],
+    pairs: Sequence[tuple[Case, Case]],
+    difference: Difference,
+) -> str:
+    """Two models on the same queries as an HTML document: under each photo what either found.
+
+    `difference` is the first beside the second, and `pairs` are the cases of one query each.
+    """
+    shares = [[f"{value} ({between})" for _, value, between in _shares(each)]
+              for each in (*found, difference)]  # fmt: skip
+    said = f"{difference.better} better, {difference.worse} worse, {difference.same} the same"
+    parts = [
+        _head(f"{names[0]} beside {names[1]}"),
+        _table(("", *names, "difference"), list(zip(DEPTHS, *shares, strict=True))),
+        f"<p>{escape(names[0])}: {said}.</p>",
+        f"<h2>The {len(pairs)} queries they answer most differently</h2>"
+        if pairs
+        else "<p>Both answer every query alike.</p>",
+    ]
+    return "".join((*parts, *(_pair(names, pair) for pair in pairs), "</html>"))
+
+
+def _pair(names: tuple[str, str], pair: tuple[Case, Case]) -> str:
+    outcome, expected = pair[0].outcome, pair[0].expected
+    answers = [
+        f"<h3>{escape(f'{name}: {_came(case)}')}</h3>"
+        f"<div>{_expected(case)}{''.join(_found(case))}</div>"
+        for name, case in zip(names, pair, strict=True)
+    ]
+    heading = escape(f"{outcome.query}: {expected.sku}")
+    photo = _figure(pair[0].photo, "query", "")
+    return f"<section><h2>{heading}</h2>{photo}<article>{''.join(answers)}</article></section>"
+
+
+def _head(title: str) -> str:
+    return (
+        f"<!doctype html><html lang=en><meta charset=utf-8><title>{escape(title)}</title>"
+        "<meta name=viewport content='width=device-width'>"
+        f"<style>{STYLE}</style><h1>{escape(title)}</h1>"
+    )
 
 
 def _shares(found: Evaluation | Difference) -> list[tuple[object, ...]]:
@@ -85,19 +131,30 @@ def _table(heads: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
 
 
 def _case(case: Case) -> str:
+    heading = f"{case.outcome.query}: {case.expected.sku} {_came(case)}."
+    figures = [_figure(case.photo, "query", ""), _expected(case), *_found(case)]
+    return f"<section><h2>{escape(heading)}</h2>{''.join(figures)}</section>"
+
+
+def _came(case: Case) -> str:
     rank = case.outcome.rank
-    came = f"came {rank}." if rank else "did not come among the first ten"
-    heading = f"{case.outcome.query}: {case.expected.sku} {came}"
-    figures = [_figure(case.photo, "query", ""), _figure(
-        case.expected_picture, f"expected: {case.expected.title or case.expected.sku}",
-        "" if case.similarity is None else f"similarity {case.similarity:.3f}", "expected",
-    )]  # fmt: skip
+    return f"came {rank}" if rank else "did not come among the first ten"
+
+
+def _expected(case: Case) -> str:
+    name = f"expected: {case.expected.title or case.expected.sku}"
+    said = "" if case.similarity is None else f"similarity {case.similarity:.3f}"
+    return _figure(case.expected_picture, name, said, "expected")
+
+
+def _found(case: Case) -> list[str]:
+    figures = []
     for match in case.found:
         right = "expected" if match.product.sku == case.expected.sku else ""
         said = "" if match.similarity is None else f"similarity {match.similarity:.3f}"
         name = f"{match.rank}. {match.product.title or match.product.sku}"
         figures.append(_figure(match.thumbnail, name, said, right))
-    return f"<section><h2>{escape(heading)}</h2>{''.join(figures)}</section>"
+    return figures
 
 
 def _figure(picture: bytes | None, name: str, said: str, kind: str = "") -> str:

@@ -16,7 +16,7 @@ from app.ann import AnnIndex
 from app.config import Settings
 from app.content import Content, check_primary, read_content
 from app.database import check_schema
-from app.errors import BuildRefused, BuildRunning, LookalikeError, NoModel
+from app.errors import BuildRefused, BuildRunning, LookalikeError, ModelNotKept, NoModel
 from app.index_files import IndexFiles
 from app.recall import Yardstick
 from app.store import builds, chunks, models, query_samples
@@ -48,7 +48,8 @@ class Indexer:
         begins.
 
         Raises BuildRunning while another builder is at work, BuildRefused when the table's content
-        cannot be indexed, IndexUnwritable when the file cannot be written, NoModel, UnknownModel.
+        cannot be indexed, IndexUnwritable when the file cannot be written, NoModel, UnknownModel,
+        ModelNotKept for a model that is being dropped.
         After an error nothing is published and the build before stays in use.
         """
         self._files.check_writable()
@@ -128,7 +129,10 @@ class Indexer:
         build = builds.finish(connection, build_id, state, seconds=seconds, **figures)
         connection.commit()
         if build is None:
-            raise BuildRefused(f"Build {build_id} was given up: another builder took its place.")
+            raise BuildRefused(
+                f"Build {build_id} was given up: another builder took its place, "
+                "or its model was dropped."
+            )
         return build
 
     def _name_file(self, build_id: int, sha256: str) -> None:
@@ -167,6 +171,8 @@ class Indexer:
         model = models.active(connection) if name is None else models.one(connection, name)
         if model is None:
             raise NoModel()
+        if models.by_id(connection, model.id) is None:
+            raise ModelNotKept(f"{model.name} is not kept up to date; see `lookalike model list`.")
         return model
 
 

@@ -13,21 +13,19 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, Engine, text
 
+from app import dropping
 from app.catalog import WRITER_LOCK
 from app.content import check_primary
 from app.database import check_schema
 from app.encoders import Choice
-from app.errors import LookalikeError, NoModel
+from app.errors import BadInput, LookalikeError, NoModel, NotReady
+from app.filters import check_text
 from app.index_files import IndexFiles
 from app.store import builds, freshness, models
 from app.values import Model
 
 LOCK = 7_305_804_006
 """Key of the advisory lock of those who change which models there are: a drop takes a while."""
-
-
-class NotReady(LookalikeError):
-    """The model lacks what searches need; nothing was changed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +73,7 @@ class Lifecycle:
             model = models.register(
                 connection, encoder.name, encoder.revision, encoder.dim, encoder.fingerprint
             )
-            _check_whole(connection, model)
+            dropping.check_whole(connection, model)
             models.maintain(connection, model.id, name)
         return model
 
@@ -85,11 +83,13 @@ class Lifecycle:
         Raises UnknownModel, and NotReady unless every picture has an embedding under it and an
         index of it is published; `forced` is the reason to do it all the same, and is recorded.
         """
+        _check_reason(forced)
         with self._writing() as connection:
             return _activate(connection, models.one(connection, name), forced)
 
     def rollback(self, *, forced: str | None = None) -> Change:
         """Make the model active again that was so before. Raises NotReady."""
+        _check_reason(forced)
         with self._writing() as connection:
             former = models.before(connection)
             if former is None:
@@ -99,29 +99,21 @@ class Lifecycle:
     def drop(self, name: str) -> Model:
         """Delete a model with its embeddings and builds.
 
-        First writers stop using it, then its partition is taken out of the table while searches go
-        on; deleting it may hold some of them up for seconds, or end one. Interrupted, it is
-        finished by doing it again. Raises UnknownModel and NotReady.
+        First writers stop using it, then its partition is taken out of the table and deleted;
+        searches go on. Interrupted, it is finished by doing it again. Raises UnknownModel, NotReady
+        and LockHeld.
         """
         with self._alone():
             with self._writing(held=True) as connection:
-                active = models.active(connection)
-                beside = [each for each in models.named(connection, name) if each != active]
-                model = beside[0] if beside else models.one(connection, name)
-                if model == active:
-                    raise NotReady(f"{name} is the active model; activate another first.")
+                model = dropping.chosen(connection, name)
                 models.neglect(connection, model.id)
-            plain = self._engine.execution_options(isolation_level="AUTOCOMMIT")
-            with plain.connect() as connection:
-                connection.execute(text("SET lock_timeout = '60s'; SET statement_timeout = 0"))
-                try:
-                    models.detach(connection, model.id)
-                finally:
-                    connection.execute(text("RESET lock_timeout; RESET statement_timeout"))
+            dropping.detach(self._engine, model)
+            dropping.delete(self._engine, model)
             with self._engine.begin() as connection:
                 connection.execute(text("SET LOCAL lock_timeout = '10s'"))
+                connection.execute(text("SET LOCAL statement_timeout = 0"))  # large files go too
                 needless = builds.retire_older(connection, model.id, 0)
-                models.drop(connection, model.id)
+                models.delete(connection, model.id)
         for sha256 in needless:
             self._files.remove(sha256)
         return model
@@ -163,7 +155,7 @@ def _activate(connection: Connection, model: Model, forced: str | None) -> Chang
     former = models.active(connection)
     if former == model:
         return Change(former, model)
-    _check_whole(connection, model)
+    dropping.check_whole(connection, model)
     lacking = _lacking(connection, model)
     if lacking and forced is None:
         raise NotReady(f"{model.name} is not ready: {'; '.join(lacking)}. Nothing was changed.")
@@ -171,12 +163,12 @@ def _activate(connection: Connection, model: Model, forced: str | None) -> Chang
     return Change(former, model, forced if lacking else None)
 
 
-def _check_whole(connection: Connection, model: Model) -> None:
-    """Raise NotReady for a model whose dropping was begun and not finished."""
-    if not models.attached(connection, model.id):
-        raise NotReady(
-            f"{model.name} was not wholly dropped; run `lookalike model drop {model.name}` first."
-        )
+def _check_reason(reason: str | None) -> None:
+    if reason is None:
+        return
+    check_text("reason", reason)
+    if not reason.strip():
+        raise BadInput("Say why it is forced; the reason is recorded.")
 
 
 def _lacking(connection: Connection, model: Model) -> list[str]:

@@ -17,7 +17,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from app.config import Settings
 from app.database import check_schema
 from app.encoders import AUTO, Choice, Encoder
-from app.errors import LookalikeError, ModelMismatch, ModelUnavailable, NoModel
+from app.errors import LookalikeError, ModelMismatch, ModelNotKept, ModelUnavailable, NoModel
 from app.store import models
 from app.values import Model
 
@@ -59,7 +59,8 @@ class LoadedEncoders:
         return found
 
     def of(self, model_id: int) -> Encoder:
-        """The encoder of a model that is kept up to date. Raises as `active` does."""
+        """The encoder of a model that is kept up to date. Raises ModelNotKept for another, and as
+        `active` does."""
         with self._lock:
             found = self._by_model.get(model_id)
         return found or self._of(self._model(model_id))
@@ -76,7 +77,8 @@ class LoadedEncoders:
             self._by_model[model.id] = self._active = encoder
 
     def look_ahead(self) -> None:
-        """Now and then load, in the background, what may become the active model."""
+        """Now and then load, in the background, what may become the active model, and let go of
+        what cannot any more."""
         now = time.monotonic()
         with self._lock:
             if now - self._looked < AHEAD_S:
@@ -91,11 +93,19 @@ class LoadedEncoders:
         except (LookalikeError, SQLAlchemyError) as exc:
             _log.info("the models that are kept up to date cannot be read: %s", exc)
             return
+        self._forget_all_but({model.id for model in found})
         for model in found:
             try:
                 self.of(model.id)
             except (LookalikeError, SQLAlchemyError) as exc:
                 _log.info("the model %s cannot be used here: %s", model.name, exc)
+
+    def _forget_all_but(self, kept: set[int]) -> None:
+        """Let go of the encoders of models that were dropped: one takes hundreds of megabytes."""
+        with self._lock:
+            for model_id in self._by_model.keys() - kept:
+                if self._by_model[model_id] is not self._active:
+                    del self._by_model[model_id]
 
     def _model(self, model_id: int | None) -> Model:
         with self._engine.connect() as connection:
@@ -105,7 +115,7 @@ class LoadedEncoders:
             else:
                 model = models.by_id(connection, model_id)
         if model is None and model_id is not None:
-            raise ModelMismatch(
+            raise ModelNotKept(
                 f"No model with the id {model_id} is kept up to date in this database; "
                 "see `lookalike model list`."
             )

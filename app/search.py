@@ -17,7 +17,7 @@ from app.answers import Answer, Ask, Ready, by_build, by_filtered, ready
 from app.asking import Encoded, QueryEncoder
 from app.config import Settings
 from app.database import check_schema, snapshot
-from app.errors import BadInput, ModelMismatch, NoModel, ReplicaConflict
+from app.errors import BadInput, ModelMismatch, ModelNotKept, NoModel, ReplicaConflict
 from app.filters import meant
 from app.index_files import IndexFiles
 from app.meanings import Meanings
@@ -26,7 +26,7 @@ from app.pages import Asked, page
 from app.quick import QuickSearch
 from app.sampling import QuerySampler
 from app.shaping import asks_for_shape, similarity_of
-from app.store import models, neighbours, one_product, pictures, products
+from app.store import models, neighbours, one_product, partitions, pictures, products
 from app.values import Dropped, Folded, Hit, Match, Model, Plan, Query, SearchResult, Vector
 
 CHANGES = 3
@@ -139,7 +139,9 @@ class SearchService:
 
     def _in_turn(self, query: Query, encoded: Encoded, clock: _Clock) -> _Found:
         """The answer of whatever path can give it, all in one snapshot."""
+        self._check_schema()
         with snapshot(self._engine) as connection:
+            partitions.hold(connection)
             with clock.stage("search"):
                 model, lag = self._model(connection, query, encoded)
                 asked = self._asked(connection, model, query, encoded)
@@ -151,6 +153,8 @@ class SearchService:
             unknown = []
             if not matches and query.filters.attributes:
                 unknown = products.unknown_attributes(connection, list(query.filters.attributes))
+            if lag is not None and not partitions.in_place(connection, model.id):
+                raise ActiveModelChanged(f"{model.name} was dropped meanwhile. Try again.")
             self._learn(asked.ask, found.answer)
         return _Found(
             matches, found.answer, model, asked.ask.vector, lag,
@@ -176,14 +180,18 @@ class SearchService:
                 f"k is {query.k}; ask for 1 to {self._settings.max_k} products at a time."
             )
 
+    def _check_schema(self) -> None:
+        """Once, and before the snapshot: an older schema lacks what a search would lock."""
+        if not self._schema_checked:
+            with snapshot(self._engine) as connection:
+                check_schema(connection)
+            self._schema_checked = True
+
     def _model(
         self, connection: Connection, query: Query, encoded: Encoded
     ) -> tuple[Model, float | None]:
         """The active model, once it is certain that the query's vector is one of its own, and
         how many seconds a replica is behind."""
-        if not self._schema_checked:
-            check_schema(connection)
-            self._schema_checked = True
         model, lag = models.active_and_lag(connection)
         if model is None:
             raise NoModel()
@@ -216,10 +224,10 @@ class SearchService:
 
 
 def _maintained(connection: Connection, model_id: int | None, active: Model) -> Model:
-    """The model a query names. Raises ModelMismatch for one that is not kept up to date."""
+    """The model a query names. Raises ModelNotKept for one that is not kept up to date."""
     found = None if model_id is None else models.by_id(connection, model_id)
     if found is None:
-        raise ModelMismatch(
+        raise ModelNotKept(
             f"The query is for model {model_id}, which is not kept up to date; the active model is "
             f"{active.id} ({active.name}). Encode it again under the active model."
         )

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 
 from PIL import Image
 
 from app.asking import Encoders
 from app.catalog import CatalogService
 from app.encoders import Encoder
+from app.errors import ModelNotKept
 from app.values import Model, Vector
+
+CHANGES = 3
+"""How often the models are read again when one of them is dropped meanwhile."""
 
 
 class Towers:
@@ -26,8 +31,15 @@ class Towers:
 
     def renew(self) -> None:
         """Learn anew which models are kept up to date, and which of them is active."""
+        for _ in range(CHANGES):
+            with suppress(ModelNotKept):  # dropped since the models were read
+                self._found = self._read()
+                return
+        self._found = self._read()
+
+    def _read(self) -> list[tuple[Model, Encoder]]:
         # Each by its own row: between two readings of which model is active it may change.
-        self._found = [(model, self._encoders.of(model.id)) for model in self._catalog.models()]
+        return [(model, self._encoders.of(model.id)) for model in self._catalog.models()]
 
     @property
     def model(self) -> Model:

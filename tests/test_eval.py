@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,13 +16,14 @@ from app.errors import BadSource
 from app.eval_figures import (
     Evaluation,
     Outcome,
+    apart,
     difference,
     newcombe,
     read_ranks,
     wilson,
     worst,
 )
-from app.eval_report import report
+from app.eval_report import beside, report
 from app.evaluation import cases, compare, evaluate, read_queries
 from app.filters import parse
 from app.values import Query
@@ -258,3 +260,41 @@ def test_the_report_stands_alone_and_shows_words_as_words(app: App, queries: Pat
     assert "<script" not in page and "<i>" not in page and "&lt;script&gt;" in page
     assert page.count("data:image/jpeg;base64,") == 4
     assert "http" not in page and "B came 2." in page
+
+
+def outcome(query: str, rank: int | None, *found: str) -> Outcome:
+    return Outcome(query, "A", None, rank, 1.0, found=found)
+
+
+def test_what_two_models_answer_most_differently_comes_first() -> None:
+    ours = [outcome("same", 1, "A", "B"), outcome("others", 1, "A", "B"), outcome("bad", None),
+            outcome("lost", None), outcome("later", 2), outcome("only here", 3)]  # fmt: skip
+    theirs = [outcome("bad", None), outcome("lost", 1), outcome("later", 1),
+              outcome("others", 1, "A", "C"), outcome("same", 1, "A", "B")]  # fmt: skip
+    names = [(one.query, two.query) for one, two in apart(ours, theirs, 9)]
+    assert names == [(name, name) for name in ("lost", "later", "bad", "others")]
+    assert [one.query for one, _ in apart(ours, theirs, 1)] == ["lost"]
+    assert apart(ours[:1], theirs, 9) == []
+
+
+def test_the_report_of_two_models_shows_what_both_found_beside_each_other(
+    app: App, queries: Path
+) -> None:
+    add(app, {"A": [1], "B": [2]}, category="coat")
+    with app.engine.begin() as connection:
+        connection.exec_driver_sql("UPDATE product SET title = '<b>' || sku || '</b>'")
+    (queries.parent / "1.png").write_bytes(photo(1))
+    queries.write_text("query,expected_sku\n1.png,A\n")
+    asked = read_queries(queries)
+    found = evaluate(app.engine, app.search, asked, Query(), print)
+    [case] = cases(app.engine, app.search, app.sandbox.decode, asked, found.outcomes, Query())
+    other = replace(case, outcome=replace(case.outcome, rank=None), found=case.found[::-1])
+    page = beside(("<new>", "old"), (found, found), [(case, other)], compare(found, found.ranks))
+    assert page.count("<!doctype html>") == 1 and page.count("1.png: A") == 1
+    new, old = page.index("&lt;new&gt;: came 1"), page.index("old: did not come among the first")
+    titles = ["1. &lt;b&gt;A", "2. &lt;b&gt;B"]
+    places = [page.index(title, new) for title in titles]
+    later = [page.index(title, old) for title in reversed(titles)]
+    assert new < places[0] < places[1] < old < later[0] < later[1]
+    assert page.count("data:image/jpeg;base64,") == 7
+    assert "<b>" not in page and "http" not in page

@@ -20,7 +20,7 @@ ROWS = [
     app.watchdog
     app.bootstrap
     ingest
-    app.lifecycle app.embedding
+    app.lifecycle app.embedding app.dropping
     app.liveness app.metrics_server app.overview app.index_life app.rebuilding
     app.backup app.restore app.integrity
     app.search app.catalog app.indexer app.evaluation app.health app.runs app.migrate

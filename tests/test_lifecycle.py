@@ -22,7 +22,7 @@ from app.catalog import Batch, Entry, ModelsChanged
 from app.config import Settings
 from app.embedding import embed
 from app.encoders import Choice
-from app.errors import BadImage, ModelMismatch, ModelUnavailable, UnknownModel
+from app.errors import BadImage, BadInput, ModelMismatch, ModelUnavailable, UnknownModel
 from app.images import decode
 from app.lifecycle import NotReady
 from app.values import PictureData, PictureRef, Product, Query, Vectors
@@ -130,6 +130,25 @@ def test_a_model_without_everything_is_not_activated_but_by_force(
     assert first(filled, 7) == ("P0007", 1.0, "mirrored")
     filled.lifecycle.rollback(forced="a reason that is not needed")
     assert sql.execute("SELECT forced FROM model_change ORDER BY id DESC").fetchone() == (None,)
+
+
+@pytest.mark.parametrize("reason", ["", " ", "a\0b", "\ud800"])
+def test_who_forces_a_change_says_why(filled: App, sql: psycopg.Connection, reason: str) -> None:
+    filled.lifecycle.add("mirrored")
+    with pytest.raises(BadInput, match="reason"):
+        filled.lifecycle.activate("mirrored", forced=reason)
+    with pytest.raises(BadInput, match="reason"):
+        filled.lifecycle.rollback(forced=reason)
+    assert first(filled, 7)[2] == "colours"
+    assert sql.execute("SELECT count(*) FROM model_change").fetchone() == (0,)
+
+
+def test_who_embeds_is_told_how_much_is_done_and_left(filled: App, source: Path) -> None:
+    model, told = filled.lifecycle.add("mirrored"), []
+    find = Originals([source.parent], filled.limits, None).find
+    embed(filled.engine, model, filled.encoders.of(model.id), find,
+          lambda report: told.append((report.embedded, report.left)))  # fmt: skip
+    assert told == [(32, 8), (40, 0)]
 
 
 def test_new_pictures_are_embedded_under_every_model_that_is_kept_up_to_date(

@@ -17,13 +17,14 @@ from soak import Builder, Searcher, Tally, Writer, fill
 from sqlalchemy import text
 from sqlalchemy.engine import make_url
 
-from app import embedded_server, health
+from app import dropping, embedded_server, health, search
 from app.bootstrap import App
 from app.config import Settings
 from app.database import snapshot
 from app.errors import BuildRefused, DatabaseUnsuitable
 from app.index_files import IndexFiles
 from app.migrate import migrate
+from app.pages import Asked, Page
 from app.values import Query
 
 pytestmark = pytest.mark.xdist_group("replica")
@@ -354,6 +355,32 @@ def test_a_search_that_holds_up_the_replay_is_asked_again(
     assert ask(replica, "SELECT confl_snapshot FROM pg_stat_database_conflicts"
                " WHERE datname = current_database()") == 1  # fmt: skip
     right(replica)
+
+
+def test_a_search_whose_model_is_dropped_under_it_is_answered_by_the_next(
+    app: App, replica: App, server_home: Path, standby_home: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """Who drops a model waits for searches on the primary, and knows of no others."""
+    add(app, numbered(20))
+    other = app.lifecycle.add("other")
+    with app.engine.begin() as connection:
+        copied = "INSERT INTO embedding SELECT 2, picture_id, vec FROM embedding"
+        connection.exec_driver_sql(copied)
+    servers.catch_up(server_home, standby_home)
+    real, dropped = search.page, []
+
+    def page(asked: Asked) -> Page:
+        if not dropped:
+            dropped.append(app.lifecycle.activate("other", forced="to see"))
+            dropping.detach(app.engine, dropped[0].former)
+            servers.catch_up(server_home, standby_home)
+        return real(asked)
+
+    monkeypatch.setattr("app.search.page", page)
+    result = replica.search.search(Query(picture=photo(7), k=3))
+    assert (result.plan.model, len(result.matches)) == (other.name, 3)
+    servers.catch_up(server_home, standby_home)
 
 
 # The last test: afterwards the standby is none any more.

@@ -182,6 +182,19 @@ def test_what_the_migrator_does_the_role_that_serves_is_refused(
         act(server)
 
 
+def test_a_model_is_dropped_by_the_migrator_only_and_nothing_is_changed_by_who_may_not(
+    server: App, opened: Callable[..., App]
+) -> None:
+    migrator = opened(MIGRATOR)
+    migrator.lifecycle.add("another")
+    with pytest.raises(DatabaseUnsuitable, match=r"role that migrates.*Nothing was changed"):
+        server.lifecycle.drop("another")
+    kept = {each.model.name: each.maintained for each in server.lifecycle.models()}
+    assert kept["another"]
+    migrator.lifecycle.drop("another")
+    assert server.search.search(Query(picture=photo(3))).matches
+
+
 def test_the_migrator_migrates_again_and_owns_everything(
     server: App, opened: Callable[..., App]
 ) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
@@ -12,14 +12,15 @@ from app.bootstrap import App
 from app.cli.output import as_json, note, print_json, print_table
 from app.embedding import Report, embed
 from app.errors import LookalikeError
-from app.eval_figures import Evaluation, overlap, worst
-from app.eval_report import report as written
+from app.eval_figures import Difference, Evaluation, apart, overlap
+from app.eval_report import beside as side_by_side
+from app.evaluation import Labelled
 from app.lifecycle import Change
 from app.store import ingests
 from app.values import Query
 from ingest.originals import Originals, check_folders, folders_of
 
-WORST = 20
+SHOWN = 20
 """Queries that a report shows."""
 
 
@@ -99,8 +100,10 @@ def embed_(name: str, images: tuple[Path, ...], as_json: bool) -> None:
 @click.argument("name")
 @click.argument("other")
 @click.argument("queries", type=click.Path(path_type=Path))
-@click.option("--report", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE.html",
-              help="Write the queries that NAME answers worst beside OTHER.")  # fmt: skip
+@click.option(
+    "--report", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE.html",
+    help="Write what they answer most differently, in pictures, side by side.",
+)  # fmt: skip
 @as_json
 def compare(name: str, other: str, queries: Path, report: Path | None, as_json: bool) -> None:
     """Measure two models on labelled QUERIES (columns query and expected_sku)."""
@@ -112,17 +115,7 @@ def compare(name: str, other: str, queries: Path, report: Path | None, as_json: 
         )
         beside = evaluation.compare(ours, theirs.ranks)
         if report is not None:
-            pages = []
-            for each, how, found in zip((name, other), asked, (ours, theirs), strict=True):
-                bad = [
-                    replace(outcome, rank=found.ranks[outcome.key])
-                    for outcome in worst(ours.outcomes, WORST)
-                ]
-                shown = evaluation.cases(
-                    app.engine, app.search, app.sandbox.decode, labelled, bad, how
-                )
-                pages.append(written(f"{each} beside {name}", found, shown, beside))
-            report.write_text("\n<hr>\n".join(pages), encoding="utf-8")
+            _write(app, report, (name, other), labelled, asked, (ours, theirs), beside)
     same = overlap(ours, theirs)
     if as_json:
         print_json({name: ours.as_dict(), other: theirs.as_dict(),
@@ -135,6 +128,24 @@ def compare(name: str, other: str, queries: Path, report: Path | None, as_json: 
         f"{beside.same}; recall@1 {beside.recall_at_1:+.3f} (95 %: {beside.recall_at_1_low:+.3f} "
         f"to {beside.recall_at_1_high:+.3f}). Of ten products found, {10 * same:.1f} are the same."
     )
+
+
+def _write(
+    app: App,
+    report: Path,
+    names: tuple[str, str],
+    labelled: Sequence[Labelled],
+    asked: Sequence[Query],
+    found: tuple[Evaluation, Evaluation],
+    difference: Difference,
+) -> None:
+    apart_ = apart(found[0].outcomes, found[1].outcomes, SHOWN)
+    cases = [
+        evaluation.cases(app.engine, app.search, app.sandbox.decode, labelled, outcomes, how)
+        for outcomes, how in zip(zip(*apart_, strict=True), asked, strict=True)
+    ] if apart_ else [[], []]  # fmt: skip
+    pairs = list(zip(*cases, strict=True))
+    report.write_text(side_by_side(names, found, pairs, difference), encoding="utf-8")
 
 
 FORCE = click.option(
@@ -167,7 +178,10 @@ def rollback(forced: str | None) -> None:
 @click.argument("name")
 @click.confirmation_option(prompt="Delete its embeddings and builds?")
 def drop(name: str) -> None:
-    """Delete the model NAME with its embeddings and builds."""
+    """Delete the model NAME with its embeddings and builds; searches go on.
+
+    Of several revisions of NAME say which: NAME@REVISION.
+    """
     with App() as app:
         dropped = app.lifecycle.drop(name)
     note(f"{dropped.name} and its embeddings are gone.")
@@ -180,7 +194,10 @@ def _absolute(name: str) -> str:
 
 
 def _told(report: Report) -> None:
-    note(f"{report.embedded} embedded, {report.failed} not, after {report.seconds:.0f} s")
+    note(
+        f"{report.embedded} embedded, {report.failed} not, {report.left} left "
+        f"after {report.seconds:.0f} s"
+    )
 
 
 def _say(change: Change) -> None:

@@ -87,7 +87,7 @@ def activate_first(connection: Connection, model_id: int) -> bool:
 
 
 def one(connection: Connection, name: str) -> Model:
-    """The newest model of this name. Raises UnknownModel."""
+    """The newest model of this name, or of this NAME@REVISION. Raises UnknownModel."""
     check_text("model", name)
     found = named(connection, name)
     if not found:
@@ -96,13 +96,15 @@ def one(connection: Connection, name: str) -> Model:
     return found[0]
 
 
-ATTACHED = """SELECT inhdetachpending FROM pg_inherits
-    WHERE inhparent = 'embedding'::regclass AND inhrelid = to_regclass(:name)"""
-
-
 def named(connection: Connection, name: str) -> list[Model]:
-    """The models of this name, the newest first; two revisions of a model have one name."""
-    sql = f"SELECT {COLUMNS} FROM model WHERE name = :name ORDER BY id DESC"
+    """The models of this name, the newest first.
+
+    Two revisions of a model have one name; NAME@REVISION, or as much of it as tells them apart,
+    means one of them.
+    """
+    sql = f"""SELECT {COLUMNS} FROM model WHERE name = :name
+            OR starts_with(name || '@' || revision, :name) AND length(:name) > length(name) + 1
+        ORDER BY id DESC"""
     return [Model(*row) for row in connection.execute(text(sql), {"name": name})]
 
 
@@ -196,28 +198,11 @@ def without(
     return [(row.id, bytes(row.sha256), list(row.uris)) for row in rows]
 
 
-def detach(connection: Connection, model_id: int) -> None:
-    """Take the partition of a model out of `embedding`, or finish doing so where that was
-    interrupted; outside a transaction."""
-    name = f"embedding_m{int(model_id)}"
-    pending = connection.execute(text(ATTACHED), {"name": name}).scalar()
-    if pending is not None:
-        how = "FINALIZE" if pending else "CONCURRENTLY"
-        connection.execute(text(f"ALTER TABLE embedding DETACH PARTITION {name} {how}"))
-
-
-def attached(connection: Connection, model_id: int) -> bool:
-    """Whether a model has its partition, and it is not being taken out."""
-    name = f"embedding_m{int(model_id)}"
-    return connection.execute(text(ATTACHED), {"name": name}).scalar() is False
-
-
-def drop(connection: Connection, model_id: int) -> None:
-    """Delete a model whose partition is detached, with everything that is of it alone.
+def delete(connection: Connection, model_id: int) -> None:
+    """Delete a model whose partition is gone, with everything that is of it alone.
 
     Raises ValueError for one that is active, or kept up to date, after all.
     """
-    connection.execute(text(f"DROP TABLE IF EXISTS embedding_m{int(model_id)}"))
     sql = "DELETE FROM model WHERE id = :id AND NOT active AND NOT maintained"
     if not connection.execute(text(sql), {"id": model_id}).rowcount:
         raise ValueError(f"model {model_id} is in use")
