@@ -1,4 +1,4 @@
-"""FAISS: choose, train and search an index; the only room that imports faiss.
+"""FAISS: search an index, and choose how widely; only rooms called `ann` import faiss.
 
 An index nominates candidates and nothing more: PostgreSQL computes the similarities that are
 shown. An index that is searched is never changed; what a search may tune travels with the query.
@@ -18,12 +18,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.values import Vector, Vectors
-
-FLAT_ROWS = 20_000
-"""Up to this many rows an exact scan costs about 4 ms, and no approximation is worth it."""
-
-TRAINING_ROWS_PER_LIST = 64
-"""k-means gains little beyond; faiss itself warns below 39 and subsamples above 256."""
 
 NPROBES = (8, 16, 32, 64, 128, 256, 512, 1024)
 """The settings a build tries, cheapest first. Fewer lists would do for queries like those a build
@@ -151,16 +145,6 @@ def _probing(lists: int) -> Any:
     return faiss().SearchParametersIVF(nprobe=lists)
 
 
-def build(ids: Ids, vectors: Vectors) -> AnnIndex:
-    """An index over unit vectors of shape (n, dim), searched by inner product.
-
-    Flat while that is fast enough, beyond that inverted lists of 16-bit vectors.
-    """
-    if len(ids) <= FLAT_ROWS:
-        return _build_flat(ids, vectors)
-    return _build_ivf(ids, vectors)
-
-
 def tuned(index: AnnIndex, reached: Callable[[AnnIndex, int], bool]) -> AnnIndex:
     """The same index with, for each depth, the cheapest parameters for which `reached` is true.
 
@@ -200,24 +184,3 @@ def _core_type() -> str | None:
     if {"avx512f", "avx512bw", "avx512dq", "avx512vl"} <= set(flags):
         return "SKYLAKEX"
     return "HASWELL" if {"avx2", "fma"} <= set(flags) else None
-
-
-def _build_flat(ids: Ids, vectors: Vectors) -> AnnIndex:
-    index = faiss().IndexIDMap2(faiss().IndexFlatIP(vectors.shape[1]))
-    index.add_with_ids(vectors, ids)
-    return AnnIndex(index, "flat")
-
-
-def _build_ivf(ids: Ids, vectors: Vectors) -> AnnIndex:
-    dim, lists = vectors.shape[1], int(4 * len(ids) ** 0.5)
-    quantizer = faiss().IndexFlatIP(dim)
-    index = faiss().IndexIVFScalarQuantizer(
-        quantizer, dim, lists, faiss().ScalarQuantizer.QT_fp16, faiss().METRIC_INNER_PRODUCT
-    )
-    sample = np.random.default_rng(len(ids)).permutation(len(ids))[: lists * TRAINING_ROWS_PER_LIST]
-    index.train(vectors[np.sort(sample)])
-    index.add_with_ids(vectors, ids)
-    # The index now owns what Python would otherwise free under it.
-    index.own_fields = True
-    quantizer.this.disown()
-    return AnnIndex(index, "ivf", {"nlist": lists, "nprobe": {}})

@@ -12,10 +12,16 @@ from app.ann import Ids
 from app.database import snapshot
 from app.errors import BuildRefused
 from app.store import pictures, stamps
-from app.values import Model, Vectors
+from app.values import Model, Rows
 
 UNIT_TOLERANCE = 1e-2
 """How far a stored vector's length may be from 1; rounding to float16 accounts for 1e-3."""
+
+ROUNDING = 1e-4
+"""How far rounding a unit vector to float16 puts its length off; with 512 numbers, about 1.5e-5."""
+
+BLOCK = 4096
+"""Rows checked at a time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,11 +30,17 @@ class Content:
 
     snapshot: str
     ids: Ids
-    vectors: Vectors
+    vectors: Rows
+
+    @property
+    def dim(self) -> int:
+        return int(self.vectors.shape[1])
 
 
 def read_content(engine: Engine, model: Model) -> Content:
-    """All embeddings of a model as one snapshot sees them, checked; vectors made exactly unit.
+    """All embeddings of a model as one snapshot sees them, checked.
+
+    Vectors whose length is off by more than rounding, but not by much, are made unit.
 
     Raises BuildRefused on a replica, without the stamp trigger, and for vectors that are not
     finite or not of length 1: an index of them would nominate the wrong rows.
@@ -40,36 +52,35 @@ def read_content(engine: Engine, model: Model) -> Content:
         seen = connection.execute(text("SELECT pg_current_snapshot()::text")).scalar_one()
         check_primary(connection)
         _check_stamp(connection)
-        blocks = list(pictures.stream(connection, model))
-    ids, vectors = _joined(blocks, model.dim)
-    return Content(seen, ids, _unit(ids, vectors))
+        ids, vectors = pictures.every(connection, model)
+    _check(ids, vectors)
+    return Content(seen, ids, vectors)
 
 
-def _joined(blocks: list[tuple[Ids, NDArray[np.float16]]], dim: int) -> tuple[Ids, Vectors]:
-    """The blocks in one float32 array; each block is let go as soon as it is copied."""
-    rows = sum(len(ids) for ids, _ in blocks)
-    all_ids, all_vectors = np.empty(rows, np.int64), np.empty((rows, dim), np.float32)
-    end = rows
-    while blocks:
-        ids, vectors = blocks.pop()
-        begin = end - len(ids)
-        all_ids[begin:end], all_vectors[begin:end] = ids, vectors
-        end = begin
-    return all_ids, all_vectors
-
-
-def _unit(ids: Ids, vectors: Vectors) -> Vectors:
-    lengths = np.sqrt(np.einsum("ij,ij->i", vectors, vectors))
-    bad = ~(np.abs(lengths - 1.0) <= UNIT_TOLERANCE)  # true for NaN as well
-    if bad.any():
+def _check(ids: Ids, vectors: Rows) -> None:
+    """Raise BuildRefused for what must not be indexed; make vectors unit that are a little off."""
+    bad: list[int] = []
+    for begin in range(0, len(ids), BLOCK):
+        block = vectors[begin : begin + BLOCK]
+        bad += (begin + _unit(block)).tolist()
+    if bad:
         raise BuildRefused(
-            f"{int(bad.sum())} embeddings are not finite vectors of length 1, the first of them of "
-            f"picture {ids[bad][0]}. Delete those rows of `embedding` and ingest again."
+            f"{len(bad)} embeddings are not finite vectors of length 1, the first of them of "
+            f"picture {ids[bad[0]]}. Delete those rows of `embedding` and ingest again."
         )
     if len(np.unique(ids)) != len(ids):
         raise BuildRefused("A picture has two embeddings; the primary key is missing.")
-    vectors /= lengths[:, np.newaxis]
-    return vectors
+
+
+def _unit(block: Rows) -> NDArray[np.int64]:
+    """Make rows unit, in place, that rounding alone has not put off; returns which cannot be."""
+    wide = block.astype(np.float32)
+    lengths = np.sqrt(np.einsum("ij,ij->i", wide, wide))
+    off = np.abs(lengths - 1.0)
+    rounded, bad = off <= ROUNDING, ~(off <= UNIT_TOLERANCE)  # true for NaN as well
+    if len(some := np.flatnonzero(~rounded & ~bad)):
+        block[some] = wide[some] / lengths[some, np.newaxis]
+    return np.flatnonzero(bad)
 
 
 def check_primary(connection: Connection) -> None:
