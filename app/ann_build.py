@@ -14,9 +14,6 @@ from app.vectors import unit
 FLAT_ROWS = 20_000
 """Up to this many rows an exact scan costs about 4 ms, and no approximation is worth it."""
 
-TRAINING_ROWS_PER_LIST = 64
-"""k-means gains little beyond; faiss itself warns below 39 and subsamples above 256."""
-
 
 def build(ids: Ids, vectors: Rows) -> AnnIndex:
     """An index over unit vectors of shape (n, dim), float16 or float32, by inner product.
@@ -25,13 +22,7 @@ def build(ids: Ids, vectors: Rows) -> AnnIndex:
     """
     if len(ids) <= FLAT_ROWS:
         return _flat(ids, vectors)
-    found = clusters.centres(vectors, lists := int(4 * len(ids) ** 0.5), sample_rows(lists))
-    return _inverted_lists(ids, vectors, found)
-
-
-def sample_rows(lists: int) -> int:
-    """How many rows so many lists are trained with."""
-    return lists * TRAINING_ROWS_PER_LIST
+    return _inverted_lists(ids, vectors, clusters.centres(vectors, int(4 * len(ids) ** 0.5)))
 
 
 def _flat(ids: Ids, vectors: Rows) -> AnnIndex:

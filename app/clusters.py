@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 
 from app.values import Rows, Vectors
 
-ROUNDS = 10
-"""Rounds of k-means, as many as faiss takes for inverted lists."""
+ROUNDS = (16, 16, 16, 32, 32, 64, 64)
+"""Rows a centre that each round of k-means looks at. Centres find their places with few and settle
+with more; ten rounds with 64 each took 2.7 times as long and made indexes of the same recall."""
 
 BLOCK = 4096
 """Rows compared at a time: enough for the processor, few enough to be 65 MB at 4,000 centres."""
@@ -20,17 +21,16 @@ BLOCK = 4096
 Labels = NDArray[np.int32]
 
 
-def centres(vectors: Rows, count: int, sample: int) -> Vectors:
+def centres(vectors: Rows, count: int) -> Vectors:
     """So many unit vectors that stand for the rows, shape (count, dim), float32.
 
-    Spherical k-means over at most `sample` random rows of unit vectors, shape (n, dim), float16 or
-    float32, n at least `count`. The same rows in the same order have the same centres.
+    Spherical k-means over random rows of unit vectors, shape (n, dim), n at least `count`. The same
+    rows in the same order have the same centres.
     """
-    random = np.random.default_rng(len(vectors))
-    rows = random.permutation(len(vectors))[: max(sample, count)]
-    found = vectors[rows[:count]].astype(np.float32)
-    rows.sort()
-    for _ in range(ROUNDS):
+    drawn = np.random.default_rng(len(vectors)).permutation(len(vectors))
+    found = vectors[drawn[:count]].astype(np.float32)
+    for each in ROUNDS:
+        rows = np.sort(drawn[: each * count])
         found = _moved(vectors, rows, nearest(vectors, found, rows), found)
     return found
 

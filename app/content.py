@@ -20,9 +20,6 @@ UNIT_TOLERANCE = 1e-2
 ROUNDING = 1e-4
 """How far rounding a unit vector to float16 puts its length off; with 512 numbers, about 1.5e-5."""
 
-BLOCK = 4096
-"""Rows checked at a time."""
-
 
 @dataclass(frozen=True, slots=True)
 class Content:
@@ -52,35 +49,40 @@ def read_content(engine: Engine, model: Model) -> Content:
         seen = connection.execute(text("SELECT pg_current_snapshot()::text")).scalar_one()
         check_primary(connection)
         _check_stamp(connection)
-        ids, vectors = pictures.every(connection, model)
-    _check(ids, vectors)
+        ids, vectors = _read(connection, model)
+    if len(np.unique(ids)) != len(ids):
+        raise BuildRefused("A picture has two embeddings; the primary key is missing.")
     return Content(seen, ids, vectors)
 
 
-def _check(ids: Ids, vectors: Rows) -> None:
-    """Raise BuildRefused for what must not be indexed; make vectors unit that are a little off."""
-    bad: list[int] = []
-    for begin in range(0, len(ids), BLOCK):
-        block = vectors[begin : begin + BLOCK]
-        bad += (begin + _unit(block)).tolist()
+def _read(connection: Connection, model: Model) -> tuple[Ids, NDArray[np.float16]]:
+    """Ids (n,) and vectors (n, dim), counted first and then read to where they stay, so that there
+    is never a second copy; looked at while the server makes the next ones ready."""
+    rows = pictures.count_all(connection, model)
+    ids, vectors = np.empty(rows, np.int64), np.empty((rows, model.dim), np.float16)
+    bad, begin = [], 0
+    for some, their_vectors in pictures.stream(connection, model):
+        here = slice(begin, begin := begin + len(some))
+        ids[here], vectors[here] = some, their_vectors
+        bad += ids[here][_unit(vectors[here])].tolist()
     if bad:
         raise BuildRefused(
             f"{len(bad)} embeddings are not finite vectors of length 1, the first of them of "
-            f"picture {ids[bad[0]]}. Delete those rows of `embedding` and ingest again."
+            f"picture {bad[0]}. Delete those rows of `embedding` and ingest again."
         )
-    if len(np.unique(ids)) != len(ids):
-        raise BuildRefused("A picture has two embeddings; the primary key is missing.")
+    return ids, vectors
 
 
-def _unit(block: Rows) -> NDArray[np.int64]:
+def _unit(block: NDArray[np.float16]) -> NDArray[np.bool_]:
     """Make rows unit, in place, that rounding alone has not put off; returns which cannot be."""
     wide = block.astype(np.float32)
     lengths = np.sqrt(np.einsum("ij,ij->i", wide, wide))
     off = np.abs(lengths - 1.0)
-    rounded, bad = off <= ROUNDING, ~(off <= UNIT_TOLERANCE)  # true for NaN as well
-    if len(some := np.flatnonzero(~rounded & ~bad)):
+    some = (off > ROUNDING) & (off <= UNIT_TOLERANCE)
+    if some.any():
         block[some] = wide[some] / lengths[some, np.newaxis]
-    return np.flatnonzero(bad)
+    bad: NDArray[np.bool_] = ~(off <= UNIT_TOLERANCE)  # true for NaN as well
+    return bad
 
 
 def check_primary(connection: Connection) -> None:

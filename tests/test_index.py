@@ -202,20 +202,20 @@ def test_centres_are_found_where_the_rows_are() -> None:
     middles = unit(20, 16)
     rows = middles[np.arange(4000) % 20] + 0.05 * unit(4000, 16, seed=7)
     rows /= np.linalg.norm(rows, axis=1, keepdims=True)
-    found = clusters.centres(rows, 80, 4000)
+    found = clusters.centres(rows, 80)
     assert (found @ middles.T).max(axis=0).min() > 0.99
     np.testing.assert_allclose(np.linalg.norm(found, axis=1), 1, atol=1e-5)
 
 
 def test_of_identical_rows_there_are_as_many_centres_as_asked_for() -> None:
-    found = clusters.centres(np.tile(unit(1, 16), (500, 1)), 40, 300)
+    found = clusters.centres(np.tile(unit(1, 16), (500, 1)), 40)
     assert found.shape == (40, 16)
     assert np.isfinite(found).all()
 
 
 def test_a_centre_that_no_row_is_nearest_to_takes_half_of_the_largest_cluster() -> None:
     rows = np.concatenate([np.tile(unit(1, 16), (50, 1)), clustered(300, 16)])
-    labels = clusters.nearest(rows, clusters.centres(rows, 60, 350))
+    labels = clusters.nearest(rows, clusters.centres(rows, 60))
     assert len(np.unique(labels)) > 45
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -120,22 +120,20 @@ def random_vectors(connection: Connection, model: Model, count: int) -> NDArray[
     return np.array(list(rows), dtype=np.float32).reshape(-1, model.dim)
 
 
-def every(connection: Connection, model: Model) -> tuple[NDArray[np.int64], NDArray[np.float16]]:
-    """Every embedding of a model: ids (n,) int64 and vectors (n, dim) float16.
+def stream(
+    connection: Connection, model: Model
+) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float16]]]:
+    """Every embedding of a model in blocks: ids (n,) and vectors (n, dim) float16, big-endian.
 
-    In a snapshot: they are counted first and then read to where they stay, so that no more than
-    one copy of them is ever held.
+    To be copied from before the next block is asked for.
     """
+    return copy.embeddings_out(connection, model)
+
+
+def count_all(connection: Connection, model: Model) -> int:
+    """How many embeddings a model has."""
     sql = text("SELECT count(*) FROM embedding WHERE model_id = :model")
-    rows = int(connection.execute(sql, {"model": model.id}).scalar_one())
-    ids, vectors = np.empty(rows, np.int64), np.empty((rows, model.dim), np.float16)
-    begin = 0
-    for some, their_vectors in copy.embeddings_out(connection, model):
-        end = begin + len(some)
-        ids[begin:end], vectors[begin:end] = some, their_vectors
-        begin = end
-    assert begin == rows, "a snapshot that changed"
-    return ids, vectors
+    return int(connection.execute(sql, {"model": model.id}).scalar_one())
 
 
 def count(connection: Connection, model: Model, at_most: int) -> int:
