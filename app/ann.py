@@ -8,21 +8,22 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from app import clusters
 from app.values import Vector, Vectors
 
-NPROBES = (8, 16, 32, 64, 128, 256, 512, 1024)
-"""The settings a build tries, cheapest first, and then the one halfway between the last two. Fewer
-lists would do for queries like those a build is measured with; one halfway between two clusters
-found 0.60 with one list and 1.00 with four, and eight cost a twentieth of a millisecond more."""
+LEAST_LISTS = 8
+"""Lists that are looked into at least. Fewer would do for queries like those a build is measured
+with; one halfway between two clusters found 0.60 with one list and 1.00 with four, and eight cost
+a twentieth of a millisecond more."""
 
 DEPTHS = (10, 50, 200)
 """Numbers of rows asked for that a build is tuned to; a wider search looks into all lists."""
@@ -95,6 +96,15 @@ class AnnIndex:
         found = self.faiss_index.search(queries, k, params=parameters)
         return found[0], found[1]
 
+    def ranks(self, queries: Vectors, rows: Vectors, pairs: NDArray[np.int64]) -> Ids:
+        """How many lists must be looked into to come to the list of a row; for each query (of
+        shape (n, dim)) and each of its `pairs`, places in `rows`, shape (n, m)."""
+        centres = self.faiss_index.quantizer.reconstruct_n(0, self.faiss_index.nlist)
+        order = np.argsort(-(queries @ centres.T), axis=1)
+        ranks = np.empty_like(order)
+        np.put_along_axis(ranks, order, np.arange(1, order.shape[1] + 1)[np.newaxis], axis=1)
+        return np.take_along_axis(ranks, clusters.nearest(rows, centres)[pairs], axis=1)
+
     def _search_parameters(self, depth: int) -> Any:
         """Lists to look into: as many as the next greater measured depth needed, else all."""
         if self.kind != "ivf":
@@ -145,41 +155,38 @@ def _probing(lists: int) -> Any:
     return faiss().SearchParametersIVF(nprobe=lists)
 
 
-def tuned(index: AnnIndex, reached: Callable[[AnnIndex, int], bool]) -> AnnIndex:
-    """The same index with, for each depth, the cheapest parameters for which `reached` is true.
+class Measure(Protocol):
+    """What an index is measured with; `recall.Yardstick` is one."""
 
-    Deeper answers need a wider search. Beyond the last depth, and where nothing less reaches the
-    goal, all lists are looked into.
+    def lists(self, index: AnnIndex, depth: int, goal: float) -> int:
+        """In how many lists, of those nearest to a query, so much of the nearest rows lies."""
+
+    def recall(self, index: AnnIndex, depth: int) -> float:
+        """The share of the `depth` nearest rows that the index finds (0 to 1)."""
+
+
+def tuned(index: AnnIndex, measure: Measure, goal: float) -> AnnIndex:
+    """The same index with, for each depth, the fewest lists to look into that reach the goal.
+
+    What is aimed at leaves out half of what the goal allows, as other queries are a little worse
+    off than those it was measured with. Deeper answers need a wider search. Beyond the last depth,
+    and where nothing less reaches the goal, all lists are looked into.
     """
     if index.kind != "ivf":
         return index
-    lists = index.faiss_index.nlist
-    found: dict[str, int] = {}
+    nlist, found = index.faiss_index.nlist, dict[str, int]()
     for depth in DEPTHS:
-
-        def enough(nprobe: int, depth: int = depth) -> bool:
-            return reached(_looking_into(index, {str(depth): nprobe}), depth)
-
-        least = max(found.values(), default=NPROBES[0])
-        steps = [least, *(n for n in NPROBES if least < n < lists), lists]
-        found[str(depth)] = min(_first(steps, enough), lists)
-    return _looking_into(index, found)
+        least = max(found.values(), default=LEAST_LISTS)
+        lists = max(least, measure.lists(index, depth, (1 + goal) / 2))
+        while lists < nlist and measure.recall(_looking_into(index, lists, depth), depth) < goal:
+            lists += lists // 4
+        found[str(depth)] = min(lists, nlist)
+    return AnnIndex(index.faiss_index, "ivf", {"nlist": nlist, "nprobe": found})
 
 
-def _first(steps: Sequence[int], enough: Callable[[int], bool]) -> int:
-    """The first step that is enough, or what lies halfway to it if that is; the last always is."""
-    short = 0
-    for step in steps:
-        if step == steps[-1] or enough(step):
-            break
-        short = step
-    between = (short + step) // 2
-    return between if short and enough(between) else step
-
-
-def _looking_into(index: AnnIndex, nprobe: Mapping[str, int]) -> AnnIndex:
-    lists = index.faiss_index.nlist
-    return AnnIndex(index.faiss_index, "ivf", {"nlist": lists, "nprobe": dict(nprobe)})
+def _looking_into(index: AnnIndex, lists: int, depth: int) -> AnnIndex:
+    parameters = {"nlist": index.faiss_index.nlist, "nprobe": {str(depth): lists}}
+    return AnnIndex(index.faiss_index, "ivf", parameters)
 
 
 def faiss() -> Any:

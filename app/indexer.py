@@ -214,7 +214,7 @@ def _measured(content: Content, real: Vectors, goal: float) -> _Measured:
     if not len(content.ids):
         return _Measured(index)
     yardstick = Yardstick(content, ann.DEPTHS, real=real)
-    index = ann.tuned(index, lambda found, depth: yardstick.recall(found, depth) >= goal)
+    index = ann.tuned(index, yardstick, goal)
     return _Measured(
         index,
         yardstick.recall(index, 10),

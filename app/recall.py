@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -18,7 +19,7 @@ SAMPLE = 400
 EPSILON = 1e-5
 """Cosine by which a row may be worse than the k-th best and still count as equal to it."""
 
-BLOCK = 8192
+BLOCK = 4096
 """Rows compared at a time; the scores of a million rows never stand in memory at once."""
 
 SHARES = (0.5, 0.2, 0.05)
@@ -74,6 +75,16 @@ class Yardstick:
         )
         return hits / found.size
 
+    def lists(self, index: AnnIndex, depth: int, goal: float) -> int:
+        """In how many inverted lists, of those nearest to a query, a share `goal` (0 to 1) of the
+        `depth` nearest rows lies; all lists, of an index without any."""
+        places = self._nearest[:, :depth]
+        rows, back = np.unique(places, return_inverse=True)
+        ranks = index.ranks(
+            self.queries, unit(self._content.vectors[rows]), back.reshape(places.shape)
+        )
+        return int(np.sort(ranks, axis=None)[math.ceil(goal * ranks.size) - 1])
+
     def filtered_recall(self, index: AnnIndex) -> float:
         """Of the ten nearest, where only a random share of the rows passes (0 to 1), asked as
         searches do.
@@ -112,12 +123,17 @@ class Yardstick:
         for begin in range(0, rows, BLOCK):
             block = unit(self._content.vectors[begin : begin + BLOCK])
             scores = self.queries @ block.T
-            best.offer(scores)
+            best.offer(scores, begin)
             for share, kept in passing.items():
-                kept.offer(scores[:FILTERED, self._passing[share][begin : begin + BLOCK]])
+                kept.offer(scores[:FILTERED, self._passing[share][begin : begin + BLOCK]], 0)
+        found, self._nearest = best.nearest()
         return (
-            {depth: best.kth(min(depth, rows)) - EPSILON for depth in depths},
-            {share: kept.kth(kept.most) - EPSILON for share, kept in passing.items()},
+            {depth: found[:, min(depth, rows) - 1] - EPSILON for depth in depths if rows},
+            {
+                share: kept.nearest()[0][:, -1] - EPSILON
+                for share, kept in passing.items()
+                if kept.most
+            },
         )
 
     def _similarities(self, query: Vector, found: NDArray[np.int64]) -> NDArray[np.float32]:
@@ -128,33 +144,49 @@ class Yardstick:
 
 
 class Best:
-    """The `most` greatest scores of each query among all that were offered."""
+    """The `most` greatest scores of each query among all that were offered, and their places."""
 
     def __init__(self, queries: int, most: int) -> None:
         self.most = most
-        self._kept = np.full((queries, most), -np.inf, dtype=np.float32)
+        self._scores = np.full((queries, most), -np.inf, dtype=np.float32)
+        self._places = np.zeros((queries, most), dtype=np.int64)
 
-    def offer(self, scores: NDArray[np.float32]) -> None:
-        """Scores of further rows, shape (queries, rows)."""
+    def offer(self, scores: Floor, begin: int) -> None:
+        """Scores of further rows, shape (queries, rows), whose places begin there."""
         if not self.most:
             return
-        better = scores > self._kept.min(axis=1, keepdims=True)
-        few = _left(scores, better) if better.sum(axis=1).max(initial=0) < self.most else scores
-        together = np.hstack([self._kept, few])
-        place = together.shape[1] - self.most
-        self._kept = np.partition(together, place, axis=1)[:, place:]
+        better = scores > self._scores.min(axis=1, keepdims=True)
+        if better.sum(axis=1).max(initial=0) > 4 * self.most:
+            better = _greatest(scores, self.most)
+        some, columns = _left(scores, better)
+        together = np.hstack([self._scores, some])
+        places = np.hstack([self._places, begin + columns])
+        chosen = np.argpartition(together, -self.most, axis=1)[:, -self.most :]
+        self._scores = np.take_along_axis(together, chosen, axis=1)
+        self._places = np.take_along_axis(places, chosen, axis=1)
 
-    def kth(self, k: int) -> Floor:
-        """The k-th greatest score of each query, shape (queries,); k is at most `most`."""
-        return np.sort(self._kept, axis=1)[:, self.most - k] if k else self._kept[:, :0].sum(axis=1)
+    def nearest(self) -> tuple[Floor, NDArray[np.int64]]:
+        """The scores and the places, each of shape (queries, most), the greatest first."""
+        order = np.argsort(-self._scores, axis=1, kind="stable")
+        scores, places = self._scores, self._places
+        return np.take_along_axis(scores, order, axis=1), np.take_along_axis(places, order, axis=1)
 
 
-def _left(scores: NDArray[np.float32], chosen: NDArray[np.bool_]) -> NDArray[np.float32]:
-    """The chosen scores of each row moved to its left, as wide as the most of a row; else -inf."""
+def _greatest(scores: Floor, most: int) -> NDArray[np.bool_]:
+    """Which are the `most` greatest of each row, and those that are equal to the last of them."""
+    least = np.partition(scores, -most, axis=1)[:, -most]
+    found: NDArray[np.bool_] = scores >= least[:, np.newaxis]
+    return found
+
+
+def _left(scores: Floor, chosen: NDArray[np.bool_]) -> tuple[Floor, NDArray[np.int64]]:
+    """The chosen scores of each row, and their columns, moved to the left; -inf where none is."""
     counts = chosen.sum(axis=1)
-    moved = np.full((len(scores), int(counts.max(initial=0))), -np.inf, dtype=np.float32)
-    moved[np.arange(moved.shape[1]) < counts[:, np.newaxis]] = scores[chosen]
-    return moved
+    shape = (len(scores), int(counts.max(initial=0)))
+    taken = np.arange(shape[1]) < counts[:, np.newaxis]
+    moved, columns = np.full(shape, -np.inf, dtype=np.float32), np.zeros(shape, dtype=np.int64)
+    moved[taken], columns[taken] = scores[chosen], np.nonzero(chosen)[1]
+    return moved, columns
 
 
 def sample_queries(vectors: Rows, sample: int) -> Vectors:

@@ -105,9 +105,7 @@ def kinds(rows: int) -> dict[str, Any]:
         whole = Content("1:1:", np.arange(rows, dtype=np.int64), vectors)
         index = ann_build.build(whole.ids, vectors)
         yardstick = Yardstick(whole, ann.DEPTHS)
-        index = ann.tuned(
-            index, lambda it, depth, yardstick=yardstick: yardstick.recall(it, depth) >= GOAL
-        )
+        index = ann.tuned(index, yardstick, GOAL)
         found[name] = {
             "recall": [yardstick.recall(index, 10), yardstick.recall(index, 50)],
             "parameters": dict(index.parameters),

@@ -95,7 +95,7 @@ def test_inverted_lists_are_tuned_to_the_goal_at_every_depth(
     index, vectors = large
     assert index.kind == "ivf"
     yardstick = Yardstick(whole(vectors), ann.DEPTHS, sample=100)
-    tuned = ann.tuned(index, lambda found, depth: yardstick.recall(found, depth) >= 0.98)
+    tuned = ann.tuned(index, yardstick, 0.98)
     for depth in ann.DEPTHS:
         assert yardstick.recall(tuned, depth) >= 0.98
     shallow = tuned.parameters["nprobe"]["10"]
@@ -131,12 +131,13 @@ def test_the_best_of_what_is_offered_in_parts_are_those_of_a_full_sort(
 ) -> None:
     """Whole numbers, so that many are equal; the first parts hold few rows, or all."""
     scores = np.random.default_rng(seed).integers(0, 50, (5, rows)).astype(np.float32)
-    best = Best(5, most)
+    best, most = Best(5, min(most, rows)), min(most, rows)
     for begin in range(0, rows, part):
-        best.offer(scores[:, begin : begin + part])
-    wanted = -np.sort(-scores, axis=1)
-    for k in range(1, min(most, rows) + 1):
-        np.testing.assert_array_equal(best.kth(k), wanted[:, k - 1])
+        best.offer(scores[:, begin : begin + part], begin)
+    found, places = best.nearest()
+    np.testing.assert_array_equal(found, -np.sort(-scores, axis=1)[:, :most])
+    np.testing.assert_array_equal(np.take_along_axis(scores, places, axis=1), found)
+    assert all(len(set(row)) == most for row in places.tolist())
 
 
 def test_a_yardstick_knows_the_nearest_rows_block_after_block(
