@@ -16,14 +16,15 @@ from colours import choose_colours
 from hypothesis import given
 from hypothesis import strategies as st
 from shop import add, numbered
-from sqlalchemy import event
+from sqlalchemy import event, text
 
 from app import ann, ann_build, ann_file, clusters, content, recall
 from app.ann import AnnIndex
 from app.bootstrap import App
 from app.config import Settings
 from app.content import Content
-from app.errors import BuildRefused, BuildRunning, IndexUnwritable
+from app.database import snapshot
+from app.errors import BuildRefused, BuildRunning, DatabaseUnavailable, IndexUnwritable
 from app.index_files import IndexFiles
 from app.recall import Best, Yardstick
 from app.store import pictures
@@ -102,6 +103,24 @@ def test_inverted_lists_are_tuned_to_the_goal_at_every_depth(
     assert shallow < tuned.parameters["nprobe"]["200"]
     fewer = AnnIndex(index.faiss_index, "ivf", {**tuned.parameters, "nprobe": {"200": shallow}})
     assert yardstick.recall(fewer, 200) < 0.98
+
+
+@pytest.mark.parametrize("depth", [10, 50])
+def test_the_lists_that_are_needed_are_no_more_and_no_fewer_than_reach_the_goal(
+    depth: int,
+) -> None:
+    vectors = clustered(21_000).astype(np.float16)
+    index = ann_build.build(np.arange(21_000, dtype=np.int64), vectors)
+    yardstick = Yardstick(whole(vectors), (10, 50), sample=100)
+
+    def recall_in(lists: int) -> float:
+        parameters = {"nlist": index.parameters["nlist"], "nprobe": {"50": lists}}
+        return yardstick.recall(AnnIndex(index.faiss_index, "ivf", parameters), depth)
+
+    for goal in (0.6, 0.9, 0.99):
+        lists = yardstick.lists(index, depth, goal)
+        assert recall_in(lists) >= goal
+        assert lists == 1 or recall_in(lists - 1) < goal
 
 
 def test_beyond_the_measured_depths_all_lists_are_looked_into(
@@ -447,6 +466,22 @@ def test_vectors_that_are_not_unit_are_named(app: App, sql: psycopg.Connection) 
         app.indexer.rebuild()
 
 
+def test_a_vector_that_is_a_little_too_long_is_indexed_as_a_unit_vector(
+    app: App, sql: psycopg.Connection
+) -> None:
+    add(app, numbered(5))
+    model = app.catalog.model()
+    before = content.read_content(app.engine, model).vectors.astype(np.float32)
+    sql.execute("ALTER TABLE embedding_m1 DROP CONSTRAINT embedding_m1_unit_check")
+    longer = "(SELECT array_agg(x * 1.008) FROM unnest(vec::vector::real[]) AS x)::halfvec"
+    sql.execute(f"UPDATE embedding SET vec = {longer} WHERE picture_id = 3")  # type: ignore[call-overload]
+    found = content.read_content(app.engine, model)
+    lengths = np.linalg.norm(found.vectors.astype(np.float32), axis=1)
+    np.testing.assert_allclose(lengths, 1, atol=5e-4)
+    order = np.argsort(found.ids)
+    np.testing.assert_allclose(found.vectors[order].astype(np.float32), before, atol=1e-3)
+
+
 def test_a_vector_of_another_dimension_is_refused(app: App, sql: psycopg.Connection) -> None:
     add(app, numbered(5))
     sql.execute("ALTER TABLE embedding_m1 DROP CONSTRAINT embedding_m1_dim_check")
@@ -475,3 +510,23 @@ def test_what_is_copied_in_comes_out_again(app: App, sql: psycopg.Connection, ro
     order = np.argsort(found.ids)
     assert found.ids[order].tolist() == ids
     np.testing.assert_allclose(found.vectors[order], vectors, atol=1e-3)
+
+
+@pytest.mark.parametrize("how", ["pg_cancel_backend", "pg_terminate_backend"])
+def test_a_read_that_the_server_ends_says_so_and_the_next_one_is_whole(
+    app: App, sql: psycopg.Connection, how: str
+) -> None:
+    sql.execute(
+        "WITH made AS (INSERT INTO picture (sha256, width, height, thumbnail)"
+        " SELECT sha256(n::text::bytea), 1, 1, '' FROM generate_series(1, 20000) AS n RETURNING id)"
+        " INSERT INTO embedding (model_id, picture_id, vec)"
+        " SELECT 1, id, ('[1' || repeat(',0', 48) || ']')::halfvec FROM made"
+    )
+    model = app.catalog.model()
+    with pytest.raises(DatabaseUnavailable), snapshot(app.engine) as connection:
+        backend = connection.execute(text("SELECT pg_backend_pid()")).scalar_one()
+        blocks = pictures.stream(connection, model)
+        next(blocks)
+        sql.execute(f"SELECT {how}(%s)", [backend])  # type: ignore[call-overload]
+        list(blocks)
+    assert len(content.read_content(app.engine, model).ids) == 20_000

@@ -96,14 +96,16 @@ def _messages(
 def _ended(
     connection: psycopg.pq.abc.PGconn,
 ) -> Generator[waiting.Wait, waiting.Ready | int, None]:
-    """Take the result of a COPY whose rows are all there."""
+    """Take what a COPY ended with, all of it, else the connection is of no more use."""
+    results = []
     while True:
         while connection.is_busy():
             yield waiting.Wait.R
             connection.consume_input()
-        result = connection.get_result()
-        if result is None:
-            return
+        if (result := connection.get_result()) is None:
+            break
+        results.append(result)
+    for result in results:
         if result.status != psycopg.pq.ExecStatus.COMMAND_OK:
             raise psycopg.errors.error_from_result(result)
 
