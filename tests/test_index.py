@@ -6,6 +6,8 @@ import hashlib
 import subprocess
 import sys
 import threading
+import tracemalloc
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -512,16 +514,53 @@ def test_what_is_copied_in_comes_out_again(app: App, sql: psycopg.Connection, ro
     np.testing.assert_allclose(found.vectors[order], vectors, atol=1e-3)
 
 
-@pytest.mark.parametrize("how", ["pg_cancel_backend", "pg_terminate_backend"])
-def test_a_read_that_the_server_ends_says_so_and_the_next_one_is_whole(
-    app: App, sql: psycopg.Connection, how: str
-) -> None:
+def many(sql: psycopg.Connection) -> None:
+    """Twenty thousand embeddings, far more than the server sends ahead."""
     sql.execute(
         "WITH made AS (INSERT INTO picture (sha256, width, height, thumbnail)"
         " SELECT sha256(n::text::bytea), 1, 1, '' FROM generate_series(1, 20000) AS n RETURNING id)"
         " INSERT INTO embedding (model_id, picture_id, vec)"
         " SELECT 1, id, ('[1' || repeat(',0', 48) || ']')::halfvec FROM made"
     )
+
+
+def most_memory(work: Callable[[], object]) -> int:
+    """The most that numpy and Python held at a time for it, in bytes."""
+    tracemalloc.start()
+    try:
+        work()
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_read_holds_one_copy_of_the_vectors(app: App, sql: psycopg.Connection) -> None:
+    many(sql)
+    model = app.catalog.model()
+    copy = content.read_content(app.engine, model).vectors.nbytes
+    assert most_memory(lambda: content.read_content(app.engine, model)) < 1.7 * copy
+
+
+def test_neither_building_nor_measuring_copies_the_vectors(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for room in (clusters, recall):
+        monkeypatch.setattr(room, "BLOCK", 128)
+    vectors = clustered(30_000, 256).astype(np.float16)
+    made = whole(vectors)
+
+    def work() -> None:
+        index = ann_build.build(made.ids, vectors)
+        Yardstick(made, sample=50).filtered_recall(index)
+
+    assert most_memory(work) < vectors.nbytes / 2
+
+
+@pytest.mark.parametrize("how", ["pg_cancel_backend", "pg_terminate_backend"])
+def test_a_read_that_the_server_ends_says_so_and_the_next_one_is_whole(
+    app: App, sql: psycopg.Connection, how: str
+) -> None:
+    many(sql)
     model = app.catalog.model()
     with pytest.raises(DatabaseUnavailable), snapshot(app.engine) as connection:
         backend = connection.execute(text("SELECT pg_backend_pid()")).scalar_one()
