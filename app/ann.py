@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app import clusters
-from app.values import Vector, Vectors
+from app.values import Rows, Vector, Vectors
 
 LEAST_LISTS = 8
 """Lists that are looked into at least. Fewer would do for queries like those a build is measured
@@ -96,14 +96,21 @@ class AnnIndex:
         found = self.faiss_index.search(queries, k, params=parameters)
         return found[0], found[1]
 
-    def ranks(self, queries: Vectors, rows: Vectors, pairs: NDArray[np.int64]) -> Ids:
-        """How many lists must be looked into to come to the list of a row; for each query (of
-        shape (n, dim)) and each of its `pairs`, places in `rows`, shape (n, m)."""
-        centres = self.faiss_index.quantizer.reconstruct_n(0, self.faiss_index.nlist)
-        order = np.argsort(-(queries @ centres.T), axis=1)
+    def lists_of(self, vectors: Rows, places: Ids) -> clusters.Labels:
+        """The inverted lists that the rows at some places, shape (m,), belong in, shape (m,)."""
+        return clusters.nearest(vectors, self._centres(), places)
+
+    def ranks(self, queries: Vectors, lists: clusters.Labels) -> Ids:
+        """How many lists must be looked into to come to a list: for each query, shape (n, dim),
+        and each of its lists, shape (n, m); the nearest list has rank 1."""
+        order = np.argsort(-(queries @ self._centres().T), axis=1)
         ranks = np.empty_like(order)
         np.put_along_axis(ranks, order, np.arange(1, order.shape[1] + 1)[np.newaxis], axis=1)
-        return np.take_along_axis(ranks, clusters.nearest(rows, centres)[pairs], axis=1)
+        return np.take_along_axis(ranks, lists, axis=1)
+
+    def _centres(self) -> Vectors:
+        found: Vectors = self.faiss_index.quantizer.reconstruct_n(0, self.faiss_index.nlist)
+        return found
 
     def _search_parameters(self, depth: int) -> Any:
         """Lists to look into: as many as the next greater measured depth needed, else all."""

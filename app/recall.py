@@ -19,7 +19,7 @@ SAMPLE = 400
 EPSILON = 1e-5
 """Cosine by which a row may be worse than the k-th best and still count as equal to it."""
 
-BLOCK = 4096
+BLOCK = 2048
 """Rows compared at a time; the scores of a million rows never stand in memory at once."""
 
 SHARES = (0.5, 0.2, 0.05)
@@ -77,13 +77,12 @@ class Yardstick:
 
     def lists(self, index: AnnIndex, depth: int, goal: float) -> int:
         """In how many inverted lists, of those nearest to a query, a share `goal` (0 to 1) of the
-        `depth` nearest rows lies; all lists, of an index without any."""
-        places = self._nearest[:, :depth]
-        rows, back = np.unique(places, return_inverse=True)
-        ranks = index.ranks(
-            self.queries, unit(self._content.vectors[rows]), back.reshape(places.shape)
-        )
-        return int(np.sort(ranks, axis=None)[math.ceil(goal * ranks.size) - 1])
+        `depth` nearest rows lies."""
+        nearest = self._nearest[:, :depth]
+        places, back = np.unique(nearest, return_inverse=True)
+        lists = index.lists_of(self._content.vectors, places)[back.reshape(nearest.shape)]
+        ranks = np.sort(index.ranks(self.queries, lists), axis=None)
+        return int(ranks[math.ceil(goal * ranks.size) - 1])
 
     def filtered_recall(self, index: AnnIndex) -> float:
         """Of the ten nearest, where only a random share of the rows passes (0 to 1), asked as
