@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.values import Rows, Vectors
+from app.vectors import wide
 
 ROUNDS = (16, 16, 16, 32, 32, 64, 64)
 """Rows a centre that each round of k-means looks at. Centres find their places with few and settle
@@ -28,7 +29,7 @@ def centres(vectors: Rows, count: int) -> Vectors:
     rows in the same order have the same centres.
     """
     drawn = np.random.default_rng(len(vectors)).permutation(len(vectors))
-    found = vectors[drawn[:count]].astype(np.float32)
+    found = wide(vectors[drawn[:count]])
     for each in ROUNDS:
         rows = np.sort(drawn[: each * count])
         found = _moved(vectors, rows, nearest(vectors, found, rows), found)
@@ -42,7 +43,7 @@ def nearest(vectors: Rows, centres: Vectors, rows: NDArray[np.int64] | None = No
     scores = np.empty((min(BLOCK, count), len(centres)), np.float32)
     for begin in range(0, count, BLOCK):
         part = slice(begin, min(begin + BLOCK, count))
-        block = vectors[part if rows is None else rows[part]].astype(np.float32, copy=False)
+        block = wide(vectors[part if rows is None else rows[part]])
         of_block = np.matmul(block, centres.T, out=scores[: len(block)])
         found[part] = of_block.argmax(axis=1)
     return found
@@ -61,7 +62,7 @@ def _moved(vectors: Rows, rows: NDArray[np.int64], labels: Labels, before: Vecto
     found = np.empty_like(before)
     for place in range(len(before)):
         mine = rows[order[bounds[place] : bounds[place + 1]]]
-        found[place] = vectors[mine].astype(np.float32, copy=False).sum(axis=0)
+        found[place] = wide(vectors[mine]).sum(axis=0)
     _fill_empty(found, np.diff(bounds))
     lengths = np.linalg.norm(found, axis=1, keepdims=True)
     return np.where(lengths > 0, found / np.maximum(lengths, 1e-30), before).astype(np.float32)

@@ -13,6 +13,7 @@ from app.database import snapshot
 from app.errors import BuildRefused
 from app.store import pictures, stamps
 from app.values import Model, Rows
+from app.vectors import wide
 
 UNIT_TOLERANCE = 1e-2
 """How far a stored vector's length may be from 1; rounding to float16 accounts for 1e-3."""
@@ -75,13 +76,13 @@ def _read(connection: Connection, model: Model) -> tuple[Ids, NDArray[np.float16
 
 def _unit(block: NDArray[np.float16]) -> NDArray[np.bool_]:
     """Make rows unit, in place, that rounding alone has not put off; returns which cannot be."""
-    wide = block.astype(np.float32)
-    lengths = np.sqrt(np.einsum("ij,ij->i", wide, wide))
+    rows = wide(block)
+    lengths = np.sqrt(np.einsum("ij,ij->i", rows, rows))
     off = np.abs(lengths - 1.0)
     some = (off > ROUNDING) & (off <= UNIT_TOLERANCE)
     if some.any():
-        block[some] = wide[some] / lengths[some, np.newaxis]
-    bad: NDArray[np.bool_] = ~(off <= UNIT_TOLERANCE)  # true for NaN as well
+        block[some] = rows[some] / lengths[some, np.newaxis]
+    bad: NDArray[np.bool_] = ~(off <= UNIT_TOLERANCE)
     return bad
 
 

@@ -31,6 +31,7 @@ from app.index_files import IndexFiles
 from app.recall import Best, Yardstick
 from app.store import pictures
 from app.values import Vectors
+from app.vectors import wide
 
 
 def unit(rows: int, dim: int = 32, seed: int = 0) -> Vectors:
@@ -215,6 +216,19 @@ def test_rows_of_sixteen_bits_are_in_an_index_as_they_are() -> None:
         np.testing.assert_array_equal(
             codes.view(np.float16).reshape(size, 32), vectors[20_999 - ids]
         )
+
+
+# Vectors
+
+
+def test_every_number_of_sixteen_bits_is_widened_exactly() -> None:
+    every = np.arange(1 << 16, dtype=np.uint16).view(np.float16)
+    finite = np.isfinite(every)
+    found = wide(every)
+    np.testing.assert_array_equal(
+        found[finite].view(np.uint32), every[finite].astype(np.float32).view(np.uint32)
+    )
+    assert (np.abs(found[~finite]) > 60_000).all()
 
 
 # Clusters
