@@ -115,8 +115,8 @@ def kinds(rows: int) -> dict[str, Any]:
 
 
 def loose(rows: int, seed: int) -> Any:
-    """Ten times the catalogue's clusters, each as wide as the centres lie apart; float16."""
-    centres = np.random.default_rng(0).standard_normal((20_000, DIM)).astype(np.float32)
+    """Clusters of fifty, each as wide as the centres lie apart; float16."""
+    centres = np.random.default_rng(0).standard_normal((rows // 50, DIM)).astype(np.float32)
     found = np.empty((rows, DIM), np.float16)
     for begin in range(0, rows, BLOCK):
         random = np.random.default_rng(seed + begin)
