@@ -266,6 +266,18 @@ def test_each_row_is_put_to_its_nearest_centre(monkeypatch: pytest.MonkeyPatch) 
         assert mine.tolist() == np.flatnonzero(found == label).tolist()
 
 
+def test_inverted_lists_are_read_back_as_they_were(
+    large: tuple[AnnIndex, Vectors], tmp_path: Path
+) -> None:
+    index, vectors = large
+    looking = AnnIndex(index.faiss_index, "ivf", {"nlist": 692, "nprobe": {"10": 8}})
+    sha256, _ = ann_file.write(index, tmp_path / "x.faiss")
+    again = ann_file.read(tmp_path / "x.faiss", sha256, "ivf", looking.parameters)
+    before, after = looking.search(vectors[:50], 10), again.search(vectors[:50], 10)
+    for one, other in zip(before, after, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
 # A build
 
 
