@@ -1,4 +1,4 @@
-"""FAISS: choose, train and search an index; the only room that imports faiss.
+"""FAISS: search an index, and choose how widely; only rooms called `ann` import faiss.
 
 An index nominates candidates and nothing more: PostgreSQL computes the similarities that are
 shown. An index that is searched is never changed; what a search may tune travels with the query.
@@ -8,27 +8,22 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from app.values import Vector, Vectors
+from app import clusters
+from app.values import Rows, Vector, Vectors
 
-FLAT_ROWS = 20_000
-"""Up to this many rows an exact scan costs about 4 ms, and no approximation is worth it."""
-
-TRAINING_ROWS_PER_LIST = 64
-"""k-means gains little beyond; faiss itself warns below 39 and subsamples above 256."""
-
-NPROBES = (8, 16, 32, 64, 128, 256, 512, 1024)
-"""The settings a build tries, cheapest first. Fewer lists would do for queries like those a build
-is measured with; one halfway between two clusters found 0.60 with one list and 1.00 with four, and
-eight cost a twentieth of a millisecond more."""
+LEAST_LISTS = 8
+"""Lists that are looked into at least. Fewer would do for queries like those a build is measured
+with; one halfway between two clusters found 0.60 with one list and 1.00 with four, and eight cost
+a twentieth of a millisecond more."""
 
 DEPTHS = (10, 50, 200)
 """Numbers of rows asked for that a build is tuned to; a wider search looks into all lists."""
@@ -101,6 +96,22 @@ class AnnIndex:
         found = self.faiss_index.search(queries, k, params=parameters)
         return found[0], found[1]
 
+    def lists_of(self, vectors: Rows, places: Ids) -> clusters.Labels:
+        """The inverted lists that the rows at some places, shape (m,), belong in, shape (m,)."""
+        return clusters.nearest(vectors, self._centres(), places)
+
+    def ranks(self, queries: Vectors, lists: clusters.Labels) -> Ids:
+        """How many lists must be looked into to come to a list: for each query, shape (n, dim),
+        and each of its lists, shape (n, m); the nearest list has rank 1."""
+        order = np.argsort(-(queries @ self._centres().T), axis=1)
+        ranks = np.empty_like(order)
+        np.put_along_axis(ranks, order, np.arange(1, order.shape[1] + 1)[np.newaxis], axis=1)
+        return np.take_along_axis(ranks, lists, axis=1)
+
+    def _centres(self) -> Vectors:
+        found: Vectors = self.faiss_index.quantizer.reconstruct_n(0, self.faiss_index.nlist)
+        return found
+
     def _search_parameters(self, depth: int) -> Any:
         """Lists to look into: as many as the next greater measured depth needed, else all."""
         if self.kind != "ivf":
@@ -151,33 +162,38 @@ def _probing(lists: int) -> Any:
     return faiss().SearchParametersIVF(nprobe=lists)
 
 
-def build(ids: Ids, vectors: Vectors) -> AnnIndex:
-    """An index over unit vectors of shape (n, dim), searched by inner product.
+class Measure(Protocol):
+    """What an index is measured with; `recall.Yardstick` is one."""
 
-    Flat while that is fast enough, beyond that inverted lists of 16-bit vectors.
-    """
-    if len(ids) <= FLAT_ROWS:
-        return _build_flat(ids, vectors)
-    return _build_ivf(ids, vectors)
+    def lists(self, index: AnnIndex, depth: int, goal: float) -> int:
+        """In how many lists, of those nearest to a query, so much of the nearest rows lies."""
+
+    def recall(self, index: AnnIndex, depth: int) -> float:
+        """The share of the `depth` nearest rows that the index finds (0 to 1)."""
 
 
-def tuned(index: AnnIndex, reached: Callable[[AnnIndex, int], bool]) -> AnnIndex:
-    """The same index with, for each depth, the cheapest parameters for which `reached` is true.
+def tuned(index: AnnIndex, measure: Measure, goal: float) -> AnnIndex:
+    """The same index with, for each depth, the fewest lists to look into that reach the goal.
 
-    Deeper answers need a wider search. Beyond the last depth, and where nothing less reaches the
-    goal, all lists are looked into.
+    What is aimed at leaves out half of what the goal allows, as other queries are a little worse
+    off than those it was measured with. Deeper answers need a wider search. Beyond the last depth,
+    and where nothing less reaches the goal, all lists are looked into.
     """
     if index.kind != "ivf":
         return index
-    lists = index.faiss_index.nlist
-    found: dict[str, int] = {}
+    nlist, found = index.faiss_index.nlist, dict[str, int]()
     for depth in DEPTHS:
-        for nprobe in [n for n in NPROBES if max(found.values(), default=1) <= n < lists] + [lists]:
-            found[str(depth)] = nprobe
-            candidate = AnnIndex(index.faiss_index, "ivf", {"nlist": lists, "nprobe": found})
-            if reached(candidate, depth):
-                break
-    return AnnIndex(index.faiss_index, "ivf", {"nlist": lists, "nprobe": found})
+        least = max(found.values(), default=LEAST_LISTS)
+        lists = max(least, measure.lists(index, depth, (1 + goal) / 2))
+        while lists < nlist and measure.recall(_looking_into(index, lists, depth), depth) < goal:
+            lists += lists // 4
+        found[str(depth)] = min(lists, nlist)
+    return AnnIndex(index.faiss_index, "ivf", {"nlist": nlist, "nprobe": found})
+
+
+def _looking_into(index: AnnIndex, lists: int, depth: int) -> AnnIndex:
+    parameters = {"nlist": index.faiss_index.nlist, "nprobe": {str(depth): lists}}
+    return AnnIndex(index.faiss_index, "ivf", parameters)
 
 
 def faiss() -> Any:
@@ -200,24 +216,3 @@ def _core_type() -> str | None:
     if {"avx512f", "avx512bw", "avx512dq", "avx512vl"} <= set(flags):
         return "SKYLAKEX"
     return "HASWELL" if {"avx2", "fma"} <= set(flags) else None
-
-
-def _build_flat(ids: Ids, vectors: Vectors) -> AnnIndex:
-    index = faiss().IndexIDMap2(faiss().IndexFlatIP(vectors.shape[1]))
-    index.add_with_ids(vectors, ids)
-    return AnnIndex(index, "flat")
-
-
-def _build_ivf(ids: Ids, vectors: Vectors) -> AnnIndex:
-    dim, lists = vectors.shape[1], int(4 * len(ids) ** 0.5)
-    quantizer = faiss().IndexFlatIP(dim)
-    index = faiss().IndexIVFScalarQuantizer(
-        quantizer, dim, lists, faiss().ScalarQuantizer.QT_fp16, faiss().METRIC_INNER_PRODUCT
-    )
-    sample = np.random.default_rng(len(ids)).permutation(len(ids))[: lists * TRAINING_ROWS_PER_LIST]
-    index.train(vectors[np.sort(sample)])
-    index.add_with_ids(vectors, ids)
-    # The index now owns what Python would otherwise free under it.
-    index.own_fields = True
-    quantizer.this.disown()
-    return AnnIndex(index, "ivf", {"nlist": lists, "nprobe": {}})

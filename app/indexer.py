@@ -11,7 +11,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, text
 
-from app import ann
+from app import ann, ann_build
 from app.ann import AnnIndex
 from app.config import Settings
 from app.content import Content, check_primary, read_content
@@ -216,12 +216,15 @@ class _Measured:
 
 
 def _measured(content: Content, real: Vectors, goal: float) -> _Measured:
-    index = ann.build(content.ids, content.vectors)
+    index = ann_build.build(content.ids, content.vectors)
     if not len(content.ids):
         return _Measured(index)
-    yardsticks = {depth: Yardstick(content, depth, real=real) for depth in ann.DEPTHS}
-    index = ann.tuned(index, lambda found, depth: yardsticks[depth].recall(found) >= goal)
-    ten, fifty = yardsticks[10], yardsticks[50]
+    yardstick = Yardstick(content, ann.DEPTHS, real=real)
+    index = ann.tuned(index, yardstick, goal)
     return _Measured(
-        index, ten.recall(index), fifty.recall(index), ten.filtered_recall(index), len(ten.queries)
+        index,
+        yardstick.recall(index, 10),
+        yardstick.recall(index, 50),
+        yardstick.filtered_recall(index),
+        len(yardstick.queries),
     )

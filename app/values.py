@@ -14,6 +14,9 @@ from numpy.typing import NDArray
 Vectors = NDArray[np.float32]
 """Embeddings: shape (n, dim), float32, each row of length 1."""
 
+Rows = NDArray[np.float16] | NDArray[np.float32]
+"""Embeddings as they are read from the table, float16, or as they are computed: shape (n, dim)."""
+
 Vector = NDArray[np.float32]
 """One embedding: shape (dim,), float32, of length 1."""
 

@@ -18,7 +18,7 @@ from colours import choose_colours
 from judge import Crowd, best, right
 from shop import add, numbered
 
-from app import ann, ann_file, health
+from app import ann_build, ann_file, health
 from app.bootstrap import App
 from app.config import Settings
 from app.errors import IndexUnwritable
@@ -72,7 +72,7 @@ def flip(path: Path) -> None:
 
 def replace_by_another_models(path: Path) -> None:
     other = np.eye(8, dtype=np.float32)
-    ann_file.write(ann.build(np.arange(1, 9, dtype=np.int64), other), path)
+    ann_file.write(ann_build.build(np.arange(1, 9, dtype=np.int64), other), path)
 
 
 HARMS = [truncate, empty, flip, replace_by_another_models, Path.unlink]
@@ -129,7 +129,7 @@ def test_an_index_of_another_model_under_the_right_name_is_not_asked(
     app: App, settings: Settings, build: Build, sql: psycopg.Connection
 ) -> None:
     """An intact file that belongs to another build: its sha256 does not tell."""
-    other = ann.build(np.arange(1, 9, dtype=np.int64), np.eye(8, dtype=np.float32))
+    other = ann_build.build(np.arange(1, 9, dtype=np.int64), np.eye(8, dtype=np.float32))
     sha256, size = app.files.write(other)
     sql.execute("UPDATE index_build SET sha256 = %s, size = %s", [sha256, size])
     with App(settings, choose=choose_colours) as later:

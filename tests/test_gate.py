@@ -11,7 +11,7 @@ from click.testing import CliRunner
 from colours import choose_colours, photo
 from shop import add, numbered
 
-from app import ann
+from app import ann, ann_build
 from app.audit import audit
 from app.bootstrap import App
 from app.config import Settings
@@ -95,7 +95,7 @@ def test_a_build_is_measured_with_real_queries_too() -> None:
     yardstick = Yardstick(content, real=real, sample=100)
     np.testing.assert_array_equal(yardstick.queries[:50], real[:50])
     assert len(yardstick.queries) == 100
-    assert yardstick.recall(ann.build(content.ids, vectors)) == 1
+    assert yardstick.recall(ann_build.build(content.ids, vectors)) == 1
 
 
 def test_a_build_records_recall_at_fifty(app: App) -> None:
@@ -120,7 +120,7 @@ def test_a_build_is_measured_with_filters_too() -> None:
     vectors = random / np.linalg.norm(random, axis=1, keepdims=True)
     content = Content("1:1:", np.arange(3000, dtype=np.int64), vectors)
     yardstick = Yardstick(content, sample=100)
-    index = ann.build(content.ids, vectors)
+    index = ann_build.build(content.ids, vectors)
     assert yardstick.filtered_recall(index) == 1
     assert 0.6 < yardstick.filtered_recall(Forgetful(index)) < 0.9  # type: ignore[arg-type]
 

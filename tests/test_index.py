@@ -6,6 +6,8 @@ import hashlib
 import subprocess
 import sys
 import threading
+import tracemalloc
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,19 +15,23 @@ import numpy as np
 import psycopg
 import pytest
 from colours import choose_colours
+from hypothesis import given
+from hypothesis import strategies as st
 from shop import add, numbered
-from sqlalchemy import event
+from sqlalchemy import event, text
 
-from app import ann, ann_file, content, recall
+from app import ann, ann_build, ann_file, clusters, content, recall
 from app.ann import AnnIndex
 from app.bootstrap import App
 from app.config import Settings
 from app.content import Content
-from app.errors import BuildRefused, BuildRunning, IndexUnwritable
+from app.database import snapshot
+from app.errors import BuildRefused, BuildRunning, DatabaseUnavailable, IndexUnwritable
 from app.index_files import IndexFiles
-from app.recall import Yardstick
+from app.recall import Best, Yardstick
 from app.store import pictures
 from app.values import Vectors
+from app.vectors import wide
 
 
 def unit(rows: int, dim: int = 32, seed: int = 0) -> Vectors:
@@ -59,7 +65,7 @@ def states(sql: psycopg.Connection) -> list[tuple[Any, ...]]:
 def test_a_flat_index_nominates_exactly_the_nearest() -> None:
     vectors = unit(500)
     ids = np.arange(500, dtype=np.int64) * 7 + 3
-    index = ann.build(ids, vectors)
+    index = ann_build.build(ids, vectors)
     query = unit(1, seed=9)[0]
     order = np.argsort(-(vectors @ query))
     nominees = index.nominate(query, 20)
@@ -68,14 +74,14 @@ def test_a_flat_index_nominates_exactly_the_nearest() -> None:
 
 
 def test_a_flat_index_knows_when_it_has_nominated_all() -> None:
-    index = ann.build(np.arange(50, dtype=np.int64), unit(50))
+    index = ann_build.build(np.arange(50, dtype=np.int64), unit(50))
     assert index.nominate(unit(1)[0], 50).cutoff is None
     assert index.nominate(unit(1)[0], 500).cutoff is None
     assert index.nominate(unit(1)[0], 49).cutoff is not None
 
 
 def test_an_empty_index_nominates_nothing() -> None:
-    nominees = ann.build(np.empty(0, np.int64), np.empty((0, 8), np.float32)).nominate(
+    nominees = ann_build.build(np.empty(0, np.int64), np.empty((0, 8), np.float32)).nominate(
         unit(1, 8)[0], 10
     )
     assert (nominees.ids.size, nominees.cutoff) == (0, None)
@@ -84,7 +90,7 @@ def test_an_empty_index_nominates_nothing() -> None:
 @pytest.fixture(scope="module")
 def large() -> tuple[AnnIndex, Vectors]:
     vectors = clustered(30_000)
-    return ann.build(np.arange(30_000, dtype=np.int64), vectors), vectors
+    return ann_build.build(np.arange(30_000, dtype=np.int64), vectors), vectors
 
 
 def test_inverted_lists_are_tuned_to_the_goal_at_every_depth(
@@ -92,14 +98,32 @@ def test_inverted_lists_are_tuned_to_the_goal_at_every_depth(
 ) -> None:
     index, vectors = large
     assert index.kind == "ivf"
-    yardsticks = {depth: Yardstick(whole(vectors), depth, sample=100) for depth in (10, 50, 200)}
-    tuned = ann.tuned(index, lambda found, depth: yardsticks[depth].recall(found) >= 0.98)
-    for yardstick in yardsticks.values():
-        assert yardstick.recall(tuned) >= 0.98
+    yardstick = Yardstick(whole(vectors), ann.DEPTHS, sample=100)
+    tuned = ann.tuned(index, yardstick, 0.98)
+    for depth in ann.DEPTHS:
+        assert yardstick.recall(tuned, depth) >= 0.98
     shallow = tuned.parameters["nprobe"]["10"]
     assert shallow < tuned.parameters["nprobe"]["200"]
     fewer = AnnIndex(index.faiss_index, "ivf", {**tuned.parameters, "nprobe": {"200": shallow}})
-    assert yardsticks[200].recall(fewer) < 0.98
+    assert yardstick.recall(fewer, 200) < 0.98
+
+
+@pytest.mark.parametrize("depth", [10, 50])
+def test_the_lists_that_are_needed_are_no_more_and_no_fewer_than_reach_the_goal(
+    depth: int,
+) -> None:
+    vectors = clustered(21_000).astype(np.float16)
+    index = ann_build.build(np.arange(21_000, dtype=np.int64), vectors)
+    yardstick = Yardstick(whole(vectors), (10, 50), sample=100)
+
+    def recall_in(lists: int) -> float:
+        parameters = {"nlist": index.parameters["nlist"], "nprobe": {"50": lists}}
+        return yardstick.recall(AnnIndex(index.faiss_index, "ivf", parameters), depth)
+
+    for goal in (0.6, 0.9, 0.99):
+        lists = yardstick.lists(index, depth, goal)
+        assert recall_in(lists) >= goal
+        assert lists == 1 or recall_in(lists - 1) < goal
 
 
 def test_beyond_the_measured_depths_all_lists_are_looked_into(
@@ -107,8 +131,9 @@ def test_beyond_the_measured_depths_all_lists_are_looked_into(
 ) -> None:
     index, vectors = large
     narrow = AnnIndex(index.faiss_index, "ivf", {"nlist": 692, "nprobe": {"10": 1, "200": 1}})
-    assert Yardstick(whole(vectors), 200, sample=50).recall(narrow) < 0.9
-    assert Yardstick(whole(vectors), 201, sample=50).recall(narrow) > 0.999
+    yardstick = Yardstick(whole(vectors), (200, 201), sample=50)
+    assert yardstick.recall(narrow, 200) < 0.9
+    assert yardstick.recall(narrow, 201) > 0.999
 
 
 def test_inverted_lists_never_claim_to_have_nominated_all(
@@ -122,18 +147,40 @@ def test_inverted_lists_never_claim_to_have_nominated_all(
     assert nominees.cutoff is not None
 
 
-def test_the_kth_best_is_that_of_a_full_sort(monkeypatch: pytest.MonkeyPatch) -> None:
+@given(st.integers(0, 2**32 - 1), st.integers(1, 12), st.integers(1, 40), st.integers(1, 300))
+def test_the_best_of_what_is_offered_in_parts_are_those_of_a_full_sort(
+    seed: int, most: int, part: int, rows: int
+) -> None:
+    """Whole numbers, so that many are equal; the first parts hold few rows, or all."""
+    scores = np.random.default_rng(seed).integers(0, 50, (5, rows)).astype(np.float32)
+    best, most = Best(5, min(most, rows)), min(most, rows)
+    for begin in range(0, rows, part):
+        best.offer(scores[:, begin : begin + part], begin)
+    found, places = best.nearest()
+    np.testing.assert_array_equal(found, -np.sort(-scores, axis=1)[:, :most])
+    np.testing.assert_array_equal(np.take_along_axis(scores, places, axis=1), found)
+    assert all(len(set(row)) == most for row in places.tolist())
+
+
+def test_a_yardstick_knows_the_nearest_rows_block_after_block(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    vectors = unit(1000, seed=4)
+    whole_at_once = Yardstick(whole(vectors), (10, 50), sample=20)
     monkeypatch.setattr(recall, "BLOCK", 64)
-    vectors, queries = unit(1000, seed=4), unit(7, seed=5)
-    wanted = np.sort(queries @ vectors.T, axis=1)[:, -10]
-    np.testing.assert_allclose(recall.kth_best(vectors, queries, 10), wanted, atol=1e-6)
+    in_parts = Yardstick(whole(vectors), (10, 50), sample=20)
+    scores = -np.sort(-(in_parts.queries @ vectors.T), axis=1)
+    for depth in (10, 50):
+        wanted = scores[:, depth - 1] - recall.EPSILON
+        for found in (whole_at_once, in_parts):
+            np.testing.assert_allclose(found.floors[depth], wanted, atol=1e-6)
 
 
 def test_recall_is_the_share_of_the_nearest_that_was_found() -> None:
     vectors = unit(1000)
     yardstick = Yardstick(whole(vectors), sample=50)
-    assert yardstick.recall(ann.build(np.arange(1000, dtype=np.int64), vectors)) == 1
-    half = ann.build(np.arange(0, 1000, 2, dtype=np.int64), vectors[::2])
+    assert yardstick.recall(ann_build.build(np.arange(1000, dtype=np.int64), vectors)) == 1
+    half = ann_build.build(np.arange(0, 1000, 2, dtype=np.int64), vectors[::2])
     exact = np.argsort(-(yardstick.queries @ vectors.T), axis=1)[:, :10]
     assert yardstick.recall(half) == pytest.approx(float((exact % 2 == 0).mean()), abs=1e-9)
 
@@ -141,12 +188,12 @@ def test_recall_is_the_share_of_the_nearest_that_was_found() -> None:
 def test_of_identical_rows_any_is_right() -> None:
     """Else a catalogue full of one placeholder photo could never publish an index."""
     vectors = np.tile(unit(1), (200, 1))
-    index = ann.build(np.arange(200, dtype=np.int64), vectors)
+    index = ann_build.build(np.arange(200, dtype=np.int64), vectors)
     assert Yardstick(whole(vectors)).recall(index) == 1
 
 
 def test_a_written_index_is_read_back_by_its_sha256(tmp_path: Path) -> None:
-    index = ann.build(np.arange(50, dtype=np.int64), unit(50))
+    index = ann_build.build(np.arange(50, dtype=np.int64), unit(50))
     path = tmp_path / "x.faiss"
     sha256, size = ann_file.write(index, path)
     assert hashlib.sha256(path.read_bytes()).hexdigest() == sha256
@@ -154,6 +201,81 @@ def test_a_written_index_is_read_back_by_its_sha256(tmp_path: Path) -> None:
     again = ann_file.read(path, sha256, "flat", {})
     query = unit(1, seed=3)[0]
     assert again.nominate(query, 9).ids.tolist() == index.nominate(query, 9).ids.tolist()
+
+
+def test_rows_of_sixteen_bits_are_in_an_index_as_they_are() -> None:
+    """Then what it nominates was compared by the very numbers that the table holds."""
+    vectors = clustered(21_000).astype(np.float16)
+    index = ann_build.build(np.arange(21_000, dtype=np.int64)[::-1].copy(), vectors)
+    lists = index.faiss_index.invlists
+    assert (index.rows, sum(lists.list_size(n) for n in range(lists.nlist))) == (21_000, 21_000)
+    for number in (0, 100, lists.nlist - 1):
+        size = lists.list_size(number)
+        ids = ann.faiss().rev_swig_ptr(lists.get_ids(number), size)
+        codes = ann.faiss().rev_swig_ptr(lists.get_codes(number), size * 2 * 32)
+        np.testing.assert_array_equal(
+            codes.view(np.float16).reshape(size, 32), vectors[20_999 - ids]
+        )
+
+
+# Vectors
+
+
+def test_every_number_of_sixteen_bits_is_widened_exactly() -> None:
+    every = np.arange(1 << 16, dtype=np.uint16).view(np.float16)
+    finite = np.isfinite(every)
+    found = wide(every)
+    np.testing.assert_array_equal(
+        found[finite].view(np.uint32), every[finite].astype(np.float32).view(np.uint32)
+    )
+    assert (np.abs(found[~finite]) > 60_000).all()
+
+
+# Clusters
+
+
+def test_centres_are_found_where_the_rows_are() -> None:
+    middles = unit(20, 16)
+    rows = middles[np.arange(4000) % 20] + 0.05 * unit(4000, 16, seed=7)
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    found = clusters.centres(rows, 80)
+    assert (found @ middles.T).max(axis=0).min() > 0.99
+    np.testing.assert_allclose(np.linalg.norm(found, axis=1), 1, atol=1e-5)
+
+
+def test_of_identical_rows_there_are_as_many_centres_as_asked_for() -> None:
+    found = clusters.centres(np.tile(unit(1, 16), (500, 1)), 40)
+    assert found.shape == (40, 16)
+    assert np.isfinite(found).all()
+
+
+def test_a_centre_that_no_row_is_nearest_to_takes_half_of_the_largest_cluster() -> None:
+    rows = np.concatenate([np.tile(unit(1, 16), (50, 1)), clustered(300, 16)])
+    labels = clusters.nearest(rows, clusters.centres(rows, 60))
+    assert len(np.unique(labels)) > 45
+
+
+def test_each_row_is_put_to_its_nearest_centre(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(clusters, "BLOCK", 37)
+    rows, middles = unit(500, 16), unit(30, 16, seed=1)
+    found = clusters.nearest(rows, middles)
+    assert found.tolist() == (rows @ middles.T).argmax(axis=1).tolist()
+    order, bounds = clusters.members(found, 30)
+    for label in range(30):
+        mine = order[bounds[label] : bounds[label + 1]]
+        assert mine.tolist() == np.flatnonzero(found == label).tolist()
+
+
+def test_inverted_lists_are_read_back_as_they_were(
+    large: tuple[AnnIndex, Vectors], tmp_path: Path
+) -> None:
+    index, vectors = large
+    looking = AnnIndex(index.faiss_index, "ivf", {"nlist": 692, "nprobe": {"10": 8}})
+    sha256, _ = ann_file.write(index, tmp_path / "x.faiss")
+    again = ann_file.read(tmp_path / "x.faiss", sha256, "ivf", looking.parameters)
+    before, after = looking.search(vectors[:50], 10), again.search(vectors[:50], 10)
+    for one, other in zip(before, after, strict=True):
+        np.testing.assert_array_equal(one, other)
 
 
 # A build
@@ -261,6 +383,8 @@ from app.bootstrap import App
 from app.config import Settings
 from app.content import Content
 from colours import choose_colours
+from hypothesis import given
+from hypothesis import strategies as st
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
 settings = Settings(home=Path(sys.argv[1]), database_url=sys.argv[2])
@@ -370,6 +494,22 @@ def test_vectors_that_are_not_unit_are_named(app: App, sql: psycopg.Connection) 
         app.indexer.rebuild()
 
 
+def test_a_vector_that_is_a_little_too_long_is_indexed_as_a_unit_vector(
+    app: App, sql: psycopg.Connection
+) -> None:
+    add(app, numbered(5))
+    model = app.catalog.model()
+    before = content.read_content(app.engine, model).vectors.astype(np.float32)
+    sql.execute("ALTER TABLE embedding_m1 DROP CONSTRAINT embedding_m1_unit_check")
+    longer = "(SELECT array_agg(x * 1.008) FROM unnest(vec::vector::real[]) AS x)::halfvec"
+    sql.execute(f"UPDATE embedding SET vec = {longer} WHERE picture_id = 3")  # type: ignore[call-overload]
+    found = content.read_content(app.engine, model)
+    lengths = np.linalg.norm(found.vectors.astype(np.float32), axis=1)
+    np.testing.assert_allclose(lengths, 1, atol=5e-4)
+    order = np.argsort(found.ids)
+    np.testing.assert_allclose(found.vectors[order].astype(np.float32), before, atol=1e-3)
+
+
 def test_a_vector_of_another_dimension_is_refused(app: App, sql: psycopg.Connection) -> None:
     add(app, numbered(5))
     sql.execute("ALTER TABLE embedding_m1 DROP CONSTRAINT embedding_m1_dim_check")
@@ -398,3 +538,60 @@ def test_what_is_copied_in_comes_out_again(app: App, sql: psycopg.Connection, ro
     order = np.argsort(found.ids)
     assert found.ids[order].tolist() == ids
     np.testing.assert_allclose(found.vectors[order], vectors, atol=1e-3)
+
+
+def many(sql: psycopg.Connection) -> None:
+    """Twenty thousand embeddings, far more than the server sends ahead."""
+    sql.execute(
+        "WITH made AS (INSERT INTO picture (sha256, width, height, thumbnail)"
+        " SELECT sha256(n::text::bytea), 1, 1, '' FROM generate_series(1, 20000) AS n RETURNING id)"
+        " INSERT INTO embedding (model_id, picture_id, vec)"
+        " SELECT 1, id, ('[1' || repeat(',0', 48) || ']')::halfvec FROM made"
+    )
+
+
+def most_memory(work: Callable[[], object]) -> int:
+    """The most that numpy and Python held at a time for it, in bytes."""
+    tracemalloc.start()
+    try:
+        work()
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_read_holds_one_copy_of_the_vectors(app: App, sql: psycopg.Connection) -> None:
+    many(sql)
+    model = app.catalog.model()
+    copy = content.read_content(app.engine, model).vectors.nbytes
+    assert most_memory(lambda: content.read_content(app.engine, model)) < 1.7 * copy
+
+
+def test_neither_building_nor_measuring_copies_the_vectors(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for room in (clusters, recall):
+        monkeypatch.setattr(room, "BLOCK", 128)
+    vectors = clustered(30_000, 256).astype(np.float16)
+    made = whole(vectors)
+
+    def work() -> None:
+        index = ann_build.build(made.ids, vectors)
+        Yardstick(made, sample=50).filtered_recall(index)
+
+    assert most_memory(work) < vectors.nbytes / 2
+
+
+@pytest.mark.parametrize("how", ["pg_cancel_backend", "pg_terminate_backend"])
+def test_a_read_that_the_server_ends_says_so_and_the_next_one_is_whole(
+    app: App, sql: psycopg.Connection, how: str
+) -> None:
+    many(sql)
+    model = app.catalog.model()
+    with pytest.raises(DatabaseUnavailable), snapshot(app.engine) as connection:
+        backend = connection.execute(text("SELECT pg_backend_pid()")).scalar_one()
+        blocks = pictures.stream(connection, model)
+        next(blocks)
+        sql.execute(f"SELECT {how}(%s)", [backend])  # type: ignore[call-overload]
+        list(blocks)
+    assert len(content.read_content(app.engine, model).ids) == 20_000

@@ -32,8 +32,9 @@ ROWS = [
     app.loaded app.asking app.sense app.answers app.sampling app.index_files app.index_folder
     app.content app.recall
     app.shaping app.memory app.eval_figures app.eval_report app.backup_manifest
-    app.store app.ann app.ann_file app.encoders app.images app.sandbox app.filters app.ranking
-    app.folding app.identity app.typos app.grouping app.calibration
+    app.store app.ann app.ann_build app.ann_file app.encoders app.images app.sandbox app.filters
+    app.ranking app.folding app.identity app.typos app.grouping app.calibration
+    app.clusters app.vectors
     app.worker_decision
     app.metrics
     app.postgres_client

@@ -8,12 +8,12 @@ tuple has the same length, so that numpy reads and writes a whole block at once.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 
 import numpy as np
 import psycopg
 from numpy.typing import NDArray
-from psycopg import sql
+from psycopg import sql, waiting
 from sqlalchemy import Connection
 
 from app.driver_errors import driver_errors
@@ -23,7 +23,9 @@ from app.values import Model
 SIGNATURE = b"PGCOPY\n\xff\r\n\0"
 HEADER = SIGNATURE + struct.pack("!ii", 0, 0)
 TRAILER = struct.pack("!h", -1)
-BLOCK_ROWS = 8192
+MESSAGES = 128
+"""Rows that are taken at once: about as many as the server has sent meanwhile, so that neither
+waits for the other, and few enough to stay in the processor's cache."""
 
 Ids = NDArray[np.int64]
 
@@ -45,25 +47,72 @@ def embeddings_in(
 
 def embeddings_out(
     connection: Connection, model: Model
-) -> Iterator[tuple[Ids, NDArray[np.float16]]]:
-    """Every embedding of a model, block by block: ids (n,) int64, vectors (n, dim) float16."""
+) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float16]]]:
+    """Every embedding of a model, block by block: ids (n,) and vectors (n, dim), big-endian.
+
+    To be copied from before the next block is asked for.
+    """
     statement = sql.SQL(
         "COPY (SELECT picture_id, vec FROM embedding WHERE model_id = {}) TO STDOUT (FORMAT BINARY)"
     ).format(model.id)
     row = _row(model.dim, with_model=False)
-    with driver_errors(), _cursor(connection).copy(statement) as chunks:
-        for block in _whole_rows(chunks, row.itemsize, model):
+    with driver_errors(), _cursor(connection).copy(statement):
+        for block in _whole_rows(_received(connection), row.itemsize, model):
             rows = np.frombuffer(block, dtype=row)
             if (rows["dim"] != model.dim).any() or (rows["vec_length"] != 4 + 2 * model.dim).any():
                 raise _unequal(model)
-            yield rows["id"].astype(np.int64), rows["vec"].astype(np.float16)
+            yield rows["id"], rows["vec"]
 
 
-def _whole_rows(
-    chunks: Iterable[bytes | bytearray | memoryview], row_bytes: int, model: Model
-) -> Iterator[bytes]:
+def _received(connection: Connection) -> Iterator[bytes]:
+    """What COPY sends, a few hundred rows at a time.
+
+    psycopg's own loop waits anew for each row, and takes longer over it than the server.
+    """
+    driver, more = _driver(connection), True
+    while more:
+        messages, more = driver.wait(_messages(driver.pgconn))
+        yield b"".join(messages)
+
+
+def _messages(
+    connection: psycopg.pq.abc.PGconn,
+) -> Generator[waiting.Wait, waiting.Ready | int, tuple[list[memoryview], bool]]:
+    """The next messages, and whether more may come. Raises what the server says went wrong."""
+    found: list[memoryview] = []
+    while len(found) < MESSAGES:
+        length, message = connection.get_copy_data(1)
+        if length > 0:
+            found.append(message)
+        elif length == 0:  # not yet
+            yield waiting.Wait.R
+            connection.consume_input()
+        else:
+            yield from _ended(connection)
+            return found, False
+    return found, True
+
+
+def _ended(
+    connection: psycopg.pq.abc.PGconn,
+) -> Generator[waiting.Wait, waiting.Ready | int, None]:
+    """Take what a COPY ended with, all of it, else the connection is of no more use."""
+    results = []
+    while True:
+        while connection.is_busy():
+            yield waiting.Wait.R
+            connection.consume_input()
+        if (result := connection.get_result()) is None:
+            break
+        results.append(result)
+    for result in results:
+        if result.status != psycopg.pq.ExecStatus.COMMAND_OK:
+            raise psycopg.errors.error_from_result(result)
+
+
+def _whole_rows(chunks: Iterable[bytes], row_bytes: int, model: Model) -> Iterator[bytes]:
     try:
-        yield from _blocks(map(bytes, chunks), row_bytes)
+        yield from _blocks(chunks, row_bytes)
     except ValueError as exc:
         raise _unequal(model) from exc
 
@@ -77,21 +126,15 @@ def _unequal(model: Model) -> BuildRefused:
 
 def _blocks(chunks: Iterable[bytes], row_bytes: int) -> Iterator[bytes]:
     """Whole rows from chunks that may end anywhere, without the header and the trailer."""
-    buffer = bytearray()
-    header = len(HEADER)
+    rest, header = b"", len(HEADER)
     for chunk in chunks:
-        buffer += chunk
-        if header and len(buffer) >= header:
-            del buffer[:header]
-            header = 0
-        if not header and len(buffer) >= BLOCK_ROWS * row_bytes + len(TRAILER):
-            whole = (len(buffer) - len(TRAILER)) // row_bytes * row_bytes
-            yield bytes(buffer[:whole])
-            del buffer[:whole]
-    whole, rest = divmod(len(buffer) - len(TRAILER), row_bytes)
-    if header or rest or not buffer.endswith(TRAILER):
+        rest += chunk
+        whole = max(len(rest) - header - len(TRAILER), 0) // row_bytes * row_bytes
+        if whole:
+            yield rest[header : header + whole]
+            rest, header = rest[header + whole :], 0
+    if len(rest) != header + len(TRAILER) or not rest.endswith(TRAILER):
         raise ValueError("rows of another length")
-    yield bytes(buffer[: whole * row_bytes])
 
 
 def _row(dim: int, *, with_model: bool) -> np.dtype[np.void]:
@@ -111,6 +154,10 @@ def _row(dim: int, *, with_model: bool) -> np.dtype[np.void]:
 
 
 def _cursor(connection: Connection) -> psycopg.Cursor[tuple[object, ...]]:
+    return _driver(connection).cursor()
+
+
+def _driver(connection: Connection) -> psycopg.Connection[tuple[object, ...]]:
     driver = connection.connection.driver_connection
     assert isinstance(driver, psycopg.Connection)
-    return driver.cursor()
+    return driver

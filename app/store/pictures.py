@@ -123,8 +123,17 @@ def random_vectors(connection: Connection, model: Model, count: int) -> NDArray[
 def stream(
     connection: Connection, model: Model
 ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float16]]]:
-    """Every embedding of a model in blocks: ids (n,) int64 and vectors (n, dim) float16."""
+    """Every embedding of a model in blocks: ids (n,) and vectors (n, dim) float16, big-endian.
+
+    To be copied from before the next block is asked for.
+    """
     return copy.embeddings_out(connection, model)
+
+
+def count_all(connection: Connection, model: Model) -> int:
+    """How many embeddings a model has."""
+    sql = text("SELECT count(*) FROM embedding WHERE model_id = :model")
+    return int(connection.execute(sql, {"model": model.id}).scalar_one())
 
 
 def count(connection: Connection, model: Model, at_most: int) -> int:
