@@ -25,7 +25,7 @@ ROWS = [
     app.backup app.restore app.integrity
     app.search app.catalog app.indexer app.evaluation app.health app.runs app.migrate
     app.audit app.roles
-    app.pages app.calibrator app.judging app.facets
+    app.pages app.plans app.calibrator app.judging app.facets
     app.quick app.allow_lists app.meanings app.tuning app.verdicts app.duplicates app.walking
     app.paths
     app.filtered
