@@ -10,11 +10,12 @@ from typing import Generic, TypeVar
 from PIL import Image
 from sqlalchemy import Engine
 
+from app.admission import Admission
 from app.allow_lists import AllowLists
 from app.asking import QueryEncoder
 from app.catalog import CatalogService
 from app.config import Settings
-from app.database import make_engine, make_quick_engine
+from app.database import database_url, make_engine, make_quick_engine, make_search_engine
 from app.encoders import AUTO, Choice, Encoder, choose_encoder
 from app.facets import FacetService
 from app.images import ImageLimits, decode
@@ -30,6 +31,7 @@ from app.sampling import QuerySampler
 from app.sandbox import PictureSandbox
 from app.search import SearchService
 from app.store import models
+from app.together import Queues
 from ingest.web import WebPictures
 
 T = TypeVar("T")
@@ -78,19 +80,28 @@ class App:
         """Give back connections and processes; the database server goes on."""
         if "sampler" in self.__dict__:
             self.sampler.close()
-        for name in ("engine", "quick_engine"):
+        for name in ("engine", "search_engine", "quick_engine"):
             if name in self.__dict__:
                 getattr(self, name).dispose()
         if "sandbox" in self.__dict__:
             self.sandbox.close()
 
     @_Once
+    def _reached(self) -> Settings:
+        """The settings with the address of the server: the embedded one is started only once."""
+        return self.settings.model_copy(update={"database_url": database_url(self.settings)})
+
+    @_Once
     def engine(self) -> Engine:
-        return make_engine(self.settings)
+        return make_engine(self._reached)
+
+    @_Once
+    def search_engine(self) -> Engine:
+        return make_search_engine(self._reached)
 
     @_Once
     def quick_engine(self) -> Engine:
-        return make_quick_engine(self.settings)
+        return make_quick_engine(self._reached)
 
     @_Once
     def files(self) -> IndexFiles:
@@ -138,21 +149,31 @@ class App:
     @_Once
     def search(self) -> SearchService:
         return SearchService(
-            self.engine,
-            QueryEncoder(self.encoders, self._decode, self._decode_strange),
+            self.search_engine,
+            QueryEncoder(
+                self.encoders, self._decode, self._decode_strange, Queues(self.metrics.encoded)
+            ),
             self.files,
             self.settings,
+            admission=self.admission,
             quick=QuickSearch(
-                self.quick_engine, self.files, self.settings, AllowLists(self.engine)
+                self.quick_engine, self.files, self.settings, AllowLists(self.search_engine)
             ),
             sampler=self.sampler if self._samples else None,
-            meanings=Meanings(self.engine),
+            meanings=Meanings(self.search_engine),
             observe=self.metrics.searched,
         )
 
     @_Once
+    def admission(self) -> Admission:
+        settings = self.settings
+        made = Admission(settings.places, settings.search_wait_s, self.metrics.refused)
+        self.metrics.watch(made)
+        return made
+
+    @_Once
     def encoders(self) -> LoadedEncoders:
-        return LoadedEncoders(self.engine, self.settings, self._choose)
+        return LoadedEncoders(self.search_engine, self.settings, self._choose)
 
     @_Once
     def lifecycle(self) -> Lifecycle:

@@ -28,11 +28,11 @@ class Found:
 
 
 class Clock:
-    """Milliseconds by stage."""
+    """Milliseconds by stage; `waited_s` is how long the search waited before it began."""
 
-    def __init__(self) -> None:
-        self.ms: dict[str, float] = {}
-        self._began = time.perf_counter()
+    def __init__(self, waited_s: float = 0.0) -> None:
+        self.ms: dict[str, float] = {"wait": round(waited_s * 1000, 3)} if waited_s else {}
+        self._began = time.perf_counter() - waited_s
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:

@@ -10,6 +10,7 @@ import numpy as np
 from sqlalchemy import Connection, Engine
 
 from app import sense
+from app.admission import Admission
 from app.answers import Answer, Ask, Ready, by_build, by_filtered, ready
 from app.asking import Encoded, QueryEncoder
 from app.config import Settings
@@ -45,6 +46,7 @@ class SearchService:
         files: IndexFiles,
         settings: Settings,
         *,
+        admission: Admission | None = None,
         quick: QuickSearch | None = None,
         sampler: QuerySampler | None = None,
         meanings: Meanings | None = None,
@@ -54,6 +56,7 @@ class SearchService:
         self._encoder = encoder
         self._files = files
         self._settings = settings
+        self._admission = admission or Admission(settings.places, settings.search_wait_s)
         self._quick = quick
         self._sampler = sampler
         self._meanings = meanings
@@ -69,18 +72,20 @@ class SearchService:
         again, and it learns the others.
 
         Raises BadInput and its kinds (BadImage, UnknownProduct, NoWords) for a query that makes no
-        sense, NoModel, ModelMismatch, SchemaMismatch and DatabaseUnavailable.
+        sense, Busy where too many searches run at a time, NoModel, ModelMismatch, SchemaMismatch
+        and DatabaseUnavailable.
         """
         self._check(query)
-        for _ in range(CHANGES):
-            try:
-                return self._searched(query, memory)
-            except ActiveModelChanged:
-                self._encoder.renew()
-        return self._searched(query, memory)
+        with self._admission.admitted() as waited_s:
+            for _ in range(CHANGES):
+                try:
+                    return self._searched(query, memory, waited_s)
+                except ActiveModelChanged:
+                    self._encoder.renew()
+            return self._searched(query, memory, waited_s)
 
-    def _searched(self, query: Query, memory: Memory | None) -> SearchResult:
-        clock = Clock()
+    def _searched(self, query: Query, memory: Memory | None, waited_s: float) -> SearchResult:
+        clock = Clock(waited_s)
         encoded = self._encoder.encode(query, clock, memory)
         found = self._at_once(query, encoded, clock)
         if found is None:

@@ -31,14 +31,15 @@ ROWS = [
     app.filtered
     app.loaded app.asking app.sense app.answers app.sampling app.index_files app.index_folder
     app.content app.recall
-    app.shaping app.memory app.eval_figures app.eval_report app.backup_manifest
+    app.shaping app.together app.memory app.eval_figures app.eval_report app.backup_manifest
     app.store app.ann app.ann_file app.encoders app.images app.sandbox app.filters app.ranking
     app.folding app.identity app.typos app.grouping app.calibration
     app.worker_decision
     app.metrics
+    app.admission
     app.postgres_client
     app.database app.address app.driver_errors app.embedded_server app.server_user app.postgres
-    app.refusals
+    app.refusals app.forks
     app.tables app.values app.config
     app.errors app
     """.strip().splitlines()

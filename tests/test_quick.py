@@ -24,7 +24,7 @@ class Slow:
 
     def __init__(self, app: App) -> None:
         self.statements = 0
-        event.listen(app.engine, "before_cursor_execute", self._count)
+        event.listen(app.search_engine, "before_cursor_execute", self._count)
 
     def _count(self, *_: Any) -> None:
         self.statements += 1
