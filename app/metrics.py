@@ -82,11 +82,10 @@ class SearchMetrics:
 
     def watch(self, admission: Admission) -> None:
         """Show how many searches run and how many wait, whenever somebody looks."""
-        for name, words in (("running", "that run now"), ("waiting", "that wait for their turn")):
-            gauge = Gauge(
-                f"lookalike_searches_{name}", f"Searches {words}.", registry=self.registry
-            )
-            gauge.set_function(lambda name=name: getattr(admission, name))
+        running = Gauge("lookalike_searches_running", "Searches now.", registry=self.registry)
+        running.set_function(lambda: admission.running)
+        waiting = Gauge("lookalike_searches_waiting", "That wait now.", registry=self.registry)
+        waiting.set_function(lambda: admission.waiting)
 
 
 class WorkerMetrics:

@@ -161,9 +161,10 @@ class Queue:
 class Queues:
     """The queues before the encoders of this process. Safe to use from several threads."""
 
-    def __init__(self, observe: Callable[[int], None] | None = None) -> None:
+    def __init__(self, observe: Callable[[int], None] | None = None, *, most: int = MOST) -> None:
         """`observe` is told how many pictures each batch had."""
         self._observe = observe
+        self._most = most
         self._of: dict[Encoder, Queue] = {}
 
     def of(self, encoder: Encoder) -> Queue:
@@ -171,7 +172,8 @@ class Queues:
         found = self._of.get(encoder)
         if found is None:
             made = Queue(
-                Together(encoder.encode_prepared, self._observe), Together(encoder.encode_words)
+                Together(encoder.encode_prepared, self._observe, most=self._most),
+                Together(encoder.encode_words, most=self._most),
             )
             found = self._of.setdefault(encoder, made)  # of two at once, the first counts
         return found
