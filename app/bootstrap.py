@@ -5,34 +5,33 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from types import TracebackType
-from typing import Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
 
-from PIL import Image
 from sqlalchemy import Engine
 
 from app.admission import Admission
-from app.allow_lists import AllowLists
-from app.asking import QueryEncoder
 from app.catalog import CatalogService
 from app.config import Settings
 from app.database import database_url, make_engine, make_quick_engine, make_search_engine
 from app.encoders import AUTO, Choice, Encoder, choose_encoder
 from app.facets import FacetService
-from app.images import ImageLimits, decode
 from app.index_files import IndexFiles
 from app.indexer import Indexer
 from app.lifecycle import Lifecycle
 from app.loaded import LoadedEncoders, mismatch
-from app.meanings import Meanings
-from app.metrics import SearchMetrics
-from app.quick import QuickSearch
 from app.rebuilding import Rebuilding
 from app.sampling import QuerySampler
-from app.sandbox import PictureSandbox
-from app.search import SearchService
 from app.store import models
-from app.together import Queues
-from ingest.web import WebPictures
+
+# What only some commands need, and takes long to import, is imported where it is made.
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from app.images import ImageLimits
+    from app.metrics import SearchMetrics
+    from app.sandbox import PictureSandbox
+    from app.search import SearchService
+    from ingest.web import WebPictures
 
 T = TypeVar("T")
 
@@ -109,10 +108,14 @@ class App:
 
     @_Once
     def limits(self) -> ImageLimits:
+        from app.images import ImageLimits
+
         return ImageLimits.from_settings(self.settings)
 
     @_Once
     def sandbox(self) -> PictureSandbox:
+        from app.sandbox import PictureSandbox
+
         return PictureSandbox(self.limits)
 
     @_Once
@@ -133,6 +136,8 @@ class App:
 
     @_Once
     def metrics(self) -> SearchMetrics:
+        from app.metrics import SearchMetrics
+
         return SearchMetrics()
 
     @_Once
@@ -141,6 +146,8 @@ class App:
 
     @_Once
     def web(self) -> WebPictures:
+        from ingest.web import WebPictures
+
         settings = self.settings
         return WebPictures(
             max_bytes=settings.max_image_bytes, allow_private=settings.private_addresses
@@ -148,6 +155,13 @@ class App:
 
     @_Once
     def search(self) -> SearchService:
+        from app.allow_lists import AllowLists
+        from app.asking import QueryEncoder
+        from app.meanings import Meanings
+        from app.quick import QuickSearch
+        from app.search import SearchService
+        from app.together import Queues
+
         return SearchService(
             self.search_engine,
             QueryEncoder(
@@ -210,6 +224,8 @@ class App:
         return self.settings.sample_queries and not self.settings.page_read_only
 
     def _decode(self, data: bytes, *, at_least: int | None = None) -> Image.Image:
+        from app.images import decode
+
         return decode(data, self.limits, at_least=at_least)
 
     def _decode_strange(self, data: bytes, *, at_least: int | None = None) -> Image.Image:
