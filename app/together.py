@@ -37,7 +37,9 @@ class Together(Generic[T]):
         observe: Callable[[int], None] | None = None,
         *,
         most: int = MOST,
+        lanes: int = 1,
     ) -> None:
+        self._lanes = lanes
         self._encode = encode
         self._observe = observe
         self._most = most
@@ -48,7 +50,7 @@ class Together(Generic[T]):
         """Nobody is at work and nobody waits: so at first, and in a child that was forked."""
         self._lock = threading.Lock()
         self._waiting: deque[_Wish[T]] = deque()
-        self._busy = False
+        self._free = self._lanes
 
     def encode(self, items: Sequence[T]) -> Vectors:
         """The rows of these items, in order. Raises what the encoder raises for them alone."""
@@ -69,9 +71,10 @@ class Together(Generic[T]):
     def _begins(self, wish: _Wish[T]) -> bool:
         """Whether the caller does the work itself, and at once; otherwise it is in the queue."""
         with self._lock:
-            wish.leads = not self._busy
-            self._busy = True
-            if not wish.leads:
+            wish.leads = self._free > 0
+            if wish.leads:
+                self._free -= 1
+            else:
                 self._waiting.append(wish)
         return wish.leads
 
@@ -119,8 +122,9 @@ class Together(Generic[T]):
             own.leads = False
             self._waiting.extendleft(wish for wish in reversed(others) if not wish.answered)
             following = self._waiting.popleft() if self._waiting else None
-            self._busy = following is not None
-            if following is not None:
+            if following is None:
+                self._free += 1
+            else:
                 following.leads = True
         for wish in (following, *others):
             if wish is not None and (wish.leads or wish.answered):
