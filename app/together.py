@@ -1,8 +1,8 @@
 """Together: what several callers want of one encoder at the same time is done in one batch.
 
-Nobody waits so that a batch may grow: whoever comes to an idle encoder begins at once, and what
-comes meanwhile is the next batch. The callers take turns at the work, so that there is no thread to
-start, to stop or to lose, and one caller alone does what it would do without.
+Nobody waits so that a batch may grow: whoever comes while a lane is free begins at once, and what
+comes while none is free is the next batch. The callers take turns at the work, so that there is no
+thread to start, to stop or to lose, and one caller alone does what it would do without.
 """
 
 from __future__ import annotations
@@ -20,9 +20,12 @@ from app.values import Vectors
 
 T = TypeVar("T")
 
-MOST = 8
-"""Items in a batch, unless one caller alone brings more. Larger ones are no faster an item, or
-slower, and everybody in them waits for the last."""
+MOST = 4
+"""Items in a batch, unless one caller alone brings more. Larger ones cost no less an item, and the
+small network's fall out of the cache; everybody in one waits for the last."""
+
+LANES = 2
+"""Batches at a time: while one is between two of the steps that use all cores, the other is not."""
 
 
 class Together(Generic[T]):
@@ -37,7 +40,7 @@ class Together(Generic[T]):
         observe: Callable[[int], None] | None = None,
         *,
         most: int = MOST,
-        lanes: int = 1,
+        lanes: int = LANES,
     ) -> None:
         self._lanes = lanes
         self._encode = encode
@@ -165,10 +168,16 @@ class Queue:
 class Queues:
     """The queues before the encoders of this process. Safe to use from several threads."""
 
-    def __init__(self, observe: Callable[[int], None] | None = None, *, most: int = MOST) -> None:
+    def __init__(
+        self,
+        observe: Callable[[int], None] | None = None,
+        *,
+        most: int = MOST,
+        lanes: int = LANES,
+    ) -> None:
         """`observe` is told how many pictures each batch had."""
         self._observe = observe
-        self._most = most
+        self._shape = {"most": most, "lanes": lanes}
         self._of: dict[Encoder, Queue] = {}
 
     def of(self, encoder: Encoder) -> Queue:
@@ -176,8 +185,8 @@ class Queues:
         found = self._of.get(encoder)
         if found is None:
             made = Queue(
-                Together(encoder.encode_prepared, self._observe, most=self._most),
-                Together(encoder.encode_words, most=self._most),
+                Together(encoder.encode_prepared, self._observe, **self._shape),
+                Together(encoder.encode_words, **self._shape),
             )
             found = self._of.setdefault(encoder, made)  # of two at once, the first counts
         return found

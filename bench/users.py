@@ -2,16 +2,18 @@
 
     python bench/users.py --rows 100000
 
-Each user searches again as soon as the answer is there. In turn: pictures that are encoded together,
-one after the other, and each for itself; vectors, for the search without an encoder; then more users
-than may wait, of whom some are refused, and what a single user gets after that.
+Each user searches again as soon as the answer is there. In turn: pictures that are encoded
+together, one after the other, and each for itself; vectors, for the search without an encoder; then
+a crowd of whom some wait too long and are refused, and what one user gets before and after it.
+
+On a machine that does other things too, a way that runs more threads gets more of the processor:
+the milliseconds of processor an answer costs this process say what a way is worth on an idle one.
 """
 
 from __future__ import annotations
 
 import argparse
 import io
-import os
 import threading
 import time
 from collections import Counter
@@ -40,6 +42,9 @@ PATIENCE_S = 0.5
 """Seconds that each of a crowd waits for its turn, so that the benchmark need not wait as long as
 people do."""
 
+ITSELF = "pictures, each for itself"
+VECTORS = "vectors"
+
 Ask = Callable[[SearchService, int], object]
 
 
@@ -51,6 +56,11 @@ class Heard:
     refused: int = 0
     errors: Counter[str] = field(default_factory=Counter)
     seconds: float = 0.0
+    processor_s: float = 0.0
+
+    @property
+    def processor_ms(self) -> float:
+        return 1000 * self.processor_s / max(1, len(self.ms))
 
     @property
     def per_second(self) -> float:
@@ -74,14 +84,13 @@ def photo(seed: int) -> bytes:
     return file.getvalue()
 
 
-def service(app: App, queues: Queues, wait_s: float = 60.0, places: int | None = None):
+def service(app: App, queues: Queues, wait_s: float = 60.0) -> SearchService:
     """A SearchService as the App has it, with another queue before the encoder."""
     encoder = QueryEncoder(app.encoders, app._decode, app._decode_strange, queues)
-    made = SearchService(
+    return SearchService(
         app.search_engine, encoder, app.files, app.settings,
-        admission=Admission(places or app.settings.places, wait_s), quick=app.search._quick,
+        admission=Admission(app.settings.places, wait_s), quick=app.search._quick,
     )  # fmt: skip
-    return made
 
 
 def slice_of(search: SearchService, ask: Ask, users: int, seconds: float) -> Heard:
@@ -105,12 +114,13 @@ def slice_of(search: SearchService, ask: Ask, users: int, seconds: float) -> Hea
             heard.errors += own.errors
 
     threads = [threading.Thread(target=use, args=(number,)) for number in range(users)]
-    began = time.perf_counter()
+    began, busy = time.perf_counter(), time.process_time()
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
     heard.seconds = time.perf_counter() - began
+    heard.processor_s = time.process_time() - busy
     return heard
 
 
@@ -134,18 +144,17 @@ def per_second(heard: list[Heard]) -> Sample:
 
 
 def told(report: Report, found: dict[tuple[str, int], list[Heard]]) -> None:
-    apart = {u: per_second(heard) for (name, u), heard in found.items() if name.endswith("itself")}
+    """A row for every way with every number of users."""
     for (name, users), heard in sorted(found.items(), key=lambda each: each[0][1]):
-        ms = Sample(tuple(ms for each in heard for ms in each.ms), "ms")
-        one = per_second(found[name, 1])
+        rate, ms = per_second(heard), Sample(tuple(ms for each in heard for ms in each.ms), "ms")
+        alone = per_second(found.get((ITSELF, users), heard))
         report.row(
             searches=name,
             users=users,
-            answers=per_second(heard),
-            to_one_user=ratio(per_second(heard), one),
-            to_each_for_itself=ratio(per_second(heard), apart[users])
-            if "vec" not in name
-            else None,
+            answers=rate,
+            to_one_user=ratio(rate, per_second(found[name, 1])),
+            to_each_for_itself=None if name == VECTORS else ratio(rate, alone),
+            processor_ms=Sample(tuple(each.processor_ms for each in heard), "ms"),
             p50_ms=ms.p50,
             p95_ms=ms.at(95),
             p99_ms=ms.at(99),
@@ -154,6 +163,24 @@ def told(report: Report, found: dict[tuple[str, int], list[Heard]]) -> None:
         )
         for each in heard:
             assert not each.errors, each.errors
+
+
+def crowded(report: Report, search: SearchService, ask: Ask, seconds: float) -> None:
+    """One user, then a crowd of whom nobody waits for long, then one user again."""
+    for users, name in ((1, "before the crowd"), (CROWD, "a crowd"), (1, "after the crowd")):
+        heard = slice_of(search, ask, users, seconds)
+        ms = Sample(tuple(heard.ms), "ms")
+        report.row(
+            searches=f"pictures, {name}",
+            users=users,
+            answers=heard.per_second,
+            p50_ms=ms.p50,
+            p95_ms=ms.at(95),
+            p99_ms=ms.at(99),
+            refused=heard.refused,
+            errors=sum(heard.errors.values()),
+        )
+        assert not heard.errors, heard.errors
 
 
 def measure(app: App, rounds: int, seconds: float, report: Report) -> None:
@@ -170,30 +197,29 @@ def measure(app: App, rounds: int, seconds: float, report: Report) -> None:
     sizes: list[int] = []
     ways = {
         "pictures, encoded together": (service(app, Queues(sizes.append)), by_picture),
-        "pictures, one after the other": (service(app, Queues(most=1)), by_picture),
-        "pictures, each for itself": (service(app, Apart()), by_picture),
-        "vectors": (service(app, Queues()), by_vector),
+        "pictures, one after the other": (service(app, Queues(most=1, lanes=1)), by_picture),
+        ITSELF: (service(app, Apart()), by_picture),
+        VECTORS: (service(app, Queues()), by_vector),
     }
-    if extra := os.environ.get("USERS_EXTRA"):
-        for words in extra.split(","):
-            most, places = map(int, words.split("/"))
-            q = Queues(most=most) if most else Apart()
-            ways[f"b{most} p{places}"] = (service(app, q, places=places), by_picture)
-            ways[f"vec p{places}"] = (service(app, q, places=places), by_vector)
-    found = compared(ways, rounds, seconds)
-    told(report, found)
+    told(report, compared(ways, rounds, seconds))
+    crowded(report, service(app, Queues(), PATIENCE_S), by_picture, 2 * seconds)
+    places = app.settings.places
+    report.note(f"{places} searches ran at a time; a crowd waits {PATIENCE_S:g} s at most.")
+    report.note(f"Encoded together, {np.mean(sizes):.1f} pictures in a batch on average.")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rows", type=int, default=20_000)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--seconds", type=float, default=1.5)
+    parser.add_argument("--seconds", type=float, default=1.0)
     words = parser.parse_args()
     report = Report("users", "Many users")
     with catalogue(words.rows) as app:
         app.indexer.rebuild()
         measure(app, words.rounds, words.seconds, report)
+    report.note(f"{words.rows:,} products with an index; photos of one megapixel.")
+    report.write()
 
 
 if __name__ == "__main__":

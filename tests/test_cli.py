@@ -133,7 +133,7 @@ def test_what_may_succeed_later_has_an_exit_code_of_its_own(
     lookalike: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def no_place(**_: object) -> None:
-        raise Busy("Too many searches at a time. Try again in a moment.")
+        raise Busy
 
     monkeypatch.setattr(cli.get_command(click.Context(cli), "status"), "callback", no_place)
     ran = lookalike("status")

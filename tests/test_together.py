@@ -41,11 +41,11 @@ class Slow:
 class Crowd:
     """Callers in threads of their own, the first of whom is at work until `go`."""
 
-    def __init__(self, first: int = 0) -> None:
+    def __init__(self, lanes: int = 1) -> None:
         self.slow = Slow()
-        self.together = Together(self.slow.encode)
+        self.together = Together(self.slow.encode, lanes=lanes)
         self.pool = ThreadPoolExecutor(40)
-        self.asked = [self.ask(first)]
+        self.asked = [self.ask(0)]
         assert self.slow.begun.wait(30)
 
     def ask(self, *numbers: int) -> Future[list[float]]:
@@ -86,6 +86,16 @@ def test_a_batch_is_bounded_and_nobody_overtakes() -> None:
     assert [number for batch in crowd.slow.batches for number in batch] == list(range(2 * MOST + 2))
 
 
+def test_a_free_lane_is_taken_at_once() -> None:
+    crowd = Crowd(lanes=2)
+    crowd.asked.append(crowd.ask(1))
+    until(lambda: len(crowd.slow.batches) == 2)
+    for number in (2, 3):
+        crowd.queue(number)
+    assert crowd.slow.batches == [[0], [1]], "there are two lanes and no third"
+    assert crowd.results() == [[0], [1], [2], [3]]
+
+
 def test_one_caller_may_bring_more_than_a_batch_holds() -> None:
     crowd = Crowd()
     crowd.queue(1)
@@ -106,6 +116,7 @@ def test_an_error_is_for_the_caller_whose_item_caused_it() -> None:
     crowd = Crowd()
     for number in (1, 101, 3, 103):
         crowd.queue(number)
+    assert crowd.together._most >= 4, "so that they are one batch"
     first, one, bad, three, worse = crowd.results()
     assert (first, one, three) == ([0], [1], [3])
     assert str(bad) == "not 101" and str(worse) == "not 103"
