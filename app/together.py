@@ -177,16 +177,18 @@ class Queues:
     ) -> None:
         """`observe` is told how many pictures each batch had."""
         self._observe = observe
-        self._shape = {"most": most, "lanes": lanes}
+        self._most = most
+        self._lanes = lanes
         self._of: dict[Encoder, Queue] = {}
 
     def of(self, encoder: Encoder) -> Queue:
         """The queues before this encoder, always the same."""
         found = self._of.get(encoder)
         if found is None:
+            most, lanes = self._most, self._lanes
             made = Queue(
-                Together(encoder.encode_prepared, self._observe, **self._shape),
-                Together(encoder.encode_words, **self._shape),
+                Together(encoder.encode_prepared, self._observe, most=most, lanes=lanes),
+                Together(encoder.encode_words, most=most, lanes=lanes),
             )
             found = self._of.setdefault(encoder, made)  # of two at once, the first counts
         return found

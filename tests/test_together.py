@@ -14,8 +14,10 @@ import pytest
 from colours import ColourEncoder
 from crowd import until
 
-from app.together import MOST, Queues, Together
+from app.together import Queues, Together
 from app.values import Vectors
+
+SIZE = 8
 
 
 class Slow:
@@ -43,7 +45,7 @@ class Crowd:
 
     def __init__(self, lanes: int = 1) -> None:
         self.slow = Slow()
-        self.together = Together(self.slow.encode, lanes=lanes)
+        self.together = Together(self.slow.encode, most=SIZE, lanes=lanes)
         self.pool = ThreadPoolExecutor(40)
         self.asked = [self.ask(0)]
         assert self.slow.begun.wait(30)
@@ -78,12 +80,12 @@ def test_what_comes_while_one_is_at_work_is_the_next_batch() -> None:
 
 def test_a_batch_is_bounded_and_nobody_overtakes() -> None:
     crowd = Crowd()
-    for number in range(1, 2 * MOST + 2):
+    for number in range(1, 2 * SIZE + 2):
         crowd.queue(number)
-    assert crowd.results() == [[number] for number in range(2 * MOST + 2)]
+    assert crowd.results() == [[number] for number in range(2 * SIZE + 2)]
     sizes = [len(batch) for batch in crowd.slow.batches]
-    assert sizes == [1, MOST, MOST, 1]
-    assert [number for batch in crowd.slow.batches for number in batch] == list(range(2 * MOST + 2))
+    assert sizes == [1, SIZE, SIZE, 1]
+    assert [number for batch in crowd.slow.batches for number in batch] == list(range(2 * SIZE + 2))
 
 
 def test_a_free_lane_is_taken_at_once() -> None:
@@ -99,8 +101,8 @@ def test_a_free_lane_is_taken_at_once() -> None:
 def test_one_caller_may_bring_more_than_a_batch_holds() -> None:
     crowd = Crowd()
     crowd.queue(1)
-    crowd.queue(*range(10, 10 + 2 * MOST))
-    assert crowd.results()[2] == list(range(10, 10 + 2 * MOST))
+    crowd.queue(*range(10, 10 + 2 * SIZE))
+    assert crowd.results()[2] == list(range(10, 10 + 2 * SIZE))
 
 
 def test_each_gets_the_rows_of_his_own_items_in_order() -> None:
@@ -116,7 +118,6 @@ def test_an_error_is_for_the_caller_whose_item_caused_it() -> None:
     crowd = Crowd()
     for number in (1, 101, 3, 103):
         crowd.queue(number)
-    assert crowd.together._most >= 4, "so that they are one batch"
     first, one, bad, three, worse = crowd.results()
     assert (first, one, three) == ([0], [1], [3])
     assert str(bad) == "not 101" and str(worse) == "not 103"
