@@ -11,8 +11,10 @@ import numpy as np
 from PIL import Image
 
 from app.encoders import Encoder
+from app.encoders.pixels import Prepared
 from app.errors import BadInput, NoWords
 from app.memory import Memory, Part
+from app.together import Queue, Queues
 from app.values import Query, Vector
 
 
@@ -78,13 +80,20 @@ class Encoded:
 
 class QueryEncoder:
     """Encodes queries with the encoder of the active model, loaded when first needed, or of the
-    model that a query names.
+    model that a query names. Safe to use from several threads, which encode together.
 
     `decoder` reads pictures the operator vouches for and `strange_decoder` those of anybody.
     """
 
-    def __init__(self, encoders: Encoders, decoder: Decoder, strange_decoder: Decoder) -> None:
+    def __init__(
+        self,
+        encoders: Encoders,
+        decoder: Decoder,
+        strange_decoder: Decoder,
+        queues: Queues | None = None,
+    ) -> None:
         self._encoders = encoders
+        self._queues = queues or Queues()
         self._decoders = {False: decoder, True: strange_decoder}
 
     def encode(self, query: Query, clock: Clock, memory: Memory | None = None) -> Encoded:
@@ -110,10 +119,11 @@ class QueryEncoder:
         with clock.stage("decode"):
             opened = self._opened(query, encoder, known)
         with clock.stage("encode"):
-            vectors = encoder.encode_pictures(list(opened.values())) if opened else ()
+            queue = self._queues.of(encoder)
+            vectors = queue.pictures.encode(list(opened.values())) if opened else ()
             new = dict(zip(opened, vectors, strict=True))
             memory.learn(new, made)
-            return _encoded(query, encoder, known | new)
+            return _encoded(query, encoder, queue, known | new)
 
     def renew(self) -> None:
         """Learn which model is the active one now."""
@@ -121,11 +131,11 @@ class QueryEncoder:
 
     def _opened(
         self, query: Query, encoder: Encoder, known: Container[Part]
-    ) -> dict[Part, Image.Image]:
-        """The pictures of a query whose vectors are not known."""
-        decode = self._decoders[query.stranger]
+    ) -> dict[Part, Prepared]:
+        """The pictures of a query whose vectors are not known, as the network reads them."""
+        decode, side = self._decoders[query.stranger], encoder.input_side
         parts = [part for part in _parts(query) if part not in known]
-        return {part: _cropped(part, decode, encoder.input_side) for part in parts}
+        return {part: encoder.prepare(_cropped(part, decode, side)) for part in parts}
 
 
 def _pictures(query: Query) -> tuple[bytes, ...]:
@@ -165,15 +175,17 @@ def _cropped(part: Part, decode: Decoder, side: int | None) -> Image.Image:
     return picture.crop((*edges[:2], max(edges[2], edges[0] + 1), max(edges[3], edges[1] + 1)))
 
 
-def _encoded(query: Query, encoder: Encoder, vectors: Mapping[Part, Vector]) -> Encoded:
+def _encoded(
+    query: Query, encoder: Encoder, queue: Queue, vectors: Mapping[Part, Vector]
+) -> Encoded:
     found = tuple(vectors[part] for part in _parts(query))
     count = len(_pictures(query))
     without = found[count:]
     if query.without_words:
-        without += (encoder.encode_words([query.without_words])[0],)
+        without += (queue.words.encode([query.without_words])[0],)
     words = None
     if query.words and encoder.reads_words and query.words_by != "catalogue":
-        words = encoder.encode_words([query.words])[0]
+        words = queue.words.encode([query.words])[0]
     return Encoded(encoder.fingerprint, found[:count], words, without)
 
 

@@ -5,32 +5,33 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from types import TracebackType
-from typing import Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
 
-from PIL import Image
 from sqlalchemy import Engine
 
-from app.allow_lists import AllowLists
-from app.asking import QueryEncoder
+from app.admission import Admission
 from app.catalog import CatalogService
 from app.config import Settings
-from app.database import make_engine, make_quick_engine
+from app.database import database_url, make_engine, make_quick_engine, make_search_engine
 from app.encoders import AUTO, Choice, Encoder, choose_encoder
 from app.facets import FacetService
-from app.images import ImageLimits, decode
 from app.index_files import IndexFiles
 from app.indexer import Indexer
 from app.lifecycle import Lifecycle
 from app.loaded import LoadedEncoders, mismatch
-from app.meanings import Meanings
-from app.metrics import SearchMetrics
-from app.quick import QuickSearch
 from app.rebuilding import Rebuilding
 from app.sampling import QuerySampler
-from app.sandbox import PictureSandbox
-from app.search import SearchService
 from app.store import models
-from ingest.web import WebPictures
+
+# What only some commands need, and takes long to import, is imported where it is made.
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from app.images import ImageLimits
+    from app.metrics import SearchMetrics
+    from app.sandbox import PictureSandbox
+    from app.search import SearchService
+    from ingest.web import WebPictures
 
 T = TypeVar("T")
 
@@ -78,19 +79,28 @@ class App:
         """Give back connections and processes; the database server goes on."""
         if "sampler" in self.__dict__:
             self.sampler.close()
-        for name in ("engine", "quick_engine"):
+        for name in ("engine", "search_engine", "quick_engine"):
             if name in self.__dict__:
                 getattr(self, name).dispose()
         if "sandbox" in self.__dict__:
             self.sandbox.close()
 
     @_Once
+    def _reached(self) -> Settings:
+        """The settings with the address of the server: the embedded one is started only once."""
+        return self.settings.model_copy(update={"database_url": database_url(self.settings)})
+
+    @_Once
     def engine(self) -> Engine:
-        return make_engine(self.settings)
+        return make_engine(self._reached)
+
+    @_Once
+    def search_engine(self) -> Engine:
+        return make_search_engine(self._reached)
 
     @_Once
     def quick_engine(self) -> Engine:
-        return make_quick_engine(self.settings)
+        return make_quick_engine(self._reached)
 
     @_Once
     def files(self) -> IndexFiles:
@@ -98,10 +108,14 @@ class App:
 
     @_Once
     def limits(self) -> ImageLimits:
+        from app.images import ImageLimits
+
         return ImageLimits.from_settings(self.settings)
 
     @_Once
     def sandbox(self) -> PictureSandbox:
+        from app.sandbox import PictureSandbox
+
         return PictureSandbox(self.limits)
 
     @_Once
@@ -122,6 +136,8 @@ class App:
 
     @_Once
     def metrics(self) -> SearchMetrics:
+        from app.metrics import SearchMetrics
+
         return SearchMetrics()
 
     @_Once
@@ -130,6 +146,8 @@ class App:
 
     @_Once
     def web(self) -> WebPictures:
+        from ingest.web import WebPictures
+
         settings = self.settings
         return WebPictures(
             max_bytes=settings.max_image_bytes, allow_private=settings.private_addresses
@@ -137,22 +155,39 @@ class App:
 
     @_Once
     def search(self) -> SearchService:
+        from app.allow_lists import AllowLists
+        from app.asking import QueryEncoder
+        from app.meanings import Meanings
+        from app.quick import QuickSearch
+        from app.search import SearchService
+        from app.together import Queues
+
         return SearchService(
-            self.engine,
-            QueryEncoder(self.encoders, self._decode, self._decode_strange),
+            self.search_engine,
+            QueryEncoder(
+                self.encoders, self._decode, self._decode_strange, Queues(self.metrics.encoded)
+            ),
             self.files,
             self.settings,
+            admission=self.admission,
             quick=QuickSearch(
-                self.quick_engine, self.files, self.settings, AllowLists(self.engine)
+                self.quick_engine, self.files, self.settings, AllowLists(self.search_engine)
             ),
             sampler=self.sampler if self._samples else None,
-            meanings=Meanings(self.engine),
+            meanings=Meanings(self.search_engine),
             observe=self.metrics.searched,
         )
 
     @_Once
+    def admission(self) -> Admission:
+        settings = self.settings
+        made = Admission(settings.places, settings.search_wait_s, self.metrics.refused)
+        self.metrics.watch(made)
+        return made
+
+    @_Once
     def encoders(self) -> LoadedEncoders:
-        return LoadedEncoders(self.engine, self.settings, self._choose)
+        return LoadedEncoders(self.search_engine, self.settings, self._choose)
 
     @_Once
     def lifecycle(self) -> Lifecycle:
@@ -189,6 +224,8 @@ class App:
         return self.settings.sample_queries and not self.settings.page_read_only
 
     def _decode(self, data: bytes, *, at_least: int | None = None) -> Image.Image:
+        from app.images import decode
+
         return decode(data, self.limits, at_least=at_least)
 
     def _decode_strange(self, data: bytes, *, at_least: int | None = None) -> Image.Image:

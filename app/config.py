@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import platformdirs
 from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+PLACES_A_CORE = 4
+"""While one search has a core, others wait for PostgreSQL or for the encoder's next batch."""
+
+MOST_PLACES = 24
+"""Each place may have two connections; PostgreSQL lets a hundred in unless told otherwise."""
 
 
 class Settings(BaseSettings):
@@ -54,6 +61,12 @@ class Settings(BaseSettings):
     max_image_bytes: int = Field(default=30_000_000, gt=0)
     max_image_pixels: int = Field(default=64_000_000, gt=0)
     max_k: int = Field(default=1000, gt=0, description="Most products one search may ask for.")
+    searches_at_once: int | None = Field(
+        default=None, gt=0, description="Searches of one process at a time; unset: by its cores."
+    )
+    search_wait_s: float = Field(
+        default=10.0, ge=0, description="A search that waits longer for its turn is refused."
+    )
     typo_similarity: float = Field(
         default=0.9,
         ge=0,
@@ -107,3 +120,16 @@ class Settings(BaseSettings):
     def index_folder(self) -> Path:
         """Where index files lie."""
         return self.index_dir or self.home / "index"
+
+    @property
+    def places(self) -> int:
+        """How many searches run at a time in this process."""
+        return self.searches_at_once or min(PLACES_A_CORE * _cores(), MOST_PLACES)
+
+
+def _cores() -> int:
+    """The processors this process may use."""
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:  # not on every system
+        return os.cpu_count() or 1

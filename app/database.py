@@ -11,7 +11,7 @@ from typing import Any
 import psycopg
 import sqlalchemy
 from pgvector.psycopg import register_vector
-from sqlalchemy import Connection, Engine, event, text
+from sqlalchemy import Connection, Engine, PoolProxiedConnection, QueuePool, event, text
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from app import address, embedded_server
@@ -29,6 +29,15 @@ PGVECTOR_MINIMUM = (0, 8, 4)
 CONNECT_S = 10
 """Seconds to wait for a server, unless the address or PGCONNECT_TIMEOUT says otherwise."""
 
+OTHERS = 10
+"""Connections for whatever is no search."""
+
+BESIDE = 2
+"""Connections for what searches leave to threads: a new index, a model that may become active."""
+
+POOL_WAIT_S = 10
+"""Seconds to wait for a connection; a search that was admitted finds one free."""
+
 _PARAMETERS = "address"
 
 # A plan made for no build in particular reads the whole table for the delta. Rows of products and
@@ -43,14 +52,38 @@ QUICK = {
 }
 
 
+class _Pool(QueuePool):
+    """Says in a sentence that all connections are in use."""
+
+    def connect(self) -> PoolProxiedConnection:
+        try:
+            return super().connect()
+        except PoolTimeout as exc:
+            raise DatabaseUnavailable(
+                "All connections of this process to PostgreSQL are busy. Try again in a moment."
+            ) from exc
+
+
 def database_url(settings: Settings) -> str:
     """The URL as psql accepts it; starts the embedded server where none is named."""
     return settings.database_url or embedded_server.start(settings.home)
 
 
 def make_engine(settings: Settings) -> Engine:
-    """A pooled engine; connections are tested before use, so a restarted server is no error."""
-    engine = _engine(settings, ORDINARY, pool_pre_ping=True)
+    """A pool for whatever is no search.
+
+    Connections are tested before use, so a restarted server is no error.
+    """
+    return _tested(settings, OTHERS)
+
+
+def make_search_engine(settings: Settings) -> Engine:
+    """A pool as `make_engine`, with a connection for every search that may run at a time."""
+    return _tested(settings, settings.places + BESIDE)
+
+
+def _tested(settings: Settings, most: int) -> Engine:
+    engine = _engine(settings, ORDINARY, most, pool_pre_ping=True)
     event.listen(engine, "handle_error", translate)
     event.listen(engine, "checkin", _forget_mode)
     return engine
@@ -62,7 +95,7 @@ def make_quick_engine(settings: Settings) -> Engine:
     Its plans are made for no values in particular, and never read a whole table. Connections are
     not tested before use: whoever uses one asks elsewhere when it fails.
     """
-    engine = _engine(settings, QUICK, autocommit=True, pool_timeout=1, pool_reset_on_return=None)
+    engine = _engine(settings, QUICK, settings.places, autocommit=True, pool_reset_on_return=None)
     event.listen(engine, "connect", _prepare_quick)
     return engine
 
@@ -78,7 +111,7 @@ def parameters(engine: Engine) -> dict[str, str]:
 
 
 def _engine(
-    settings: Settings, session: dict[str, str], *, autocommit: bool = False, **pool: Any
+    settings: Settings, session: dict[str, str], most: int, *, autocommit: bool = False, **pool: Any
 ) -> Engine:
     """The URL that SQLAlchemy holds, and shows, has no secrets: psycopg gets them from here."""
     found = address.parameters(database_url(settings))
@@ -86,8 +119,11 @@ def _engine(
     connect = _completed(found, {"statement_timeout": timeout_ms} | session)
     return sqlalchemy.create_engine(
         address.shown(found),
-        pool_size=10,
-        max_overflow=10,
+        poolclass=_Pool,
+        pool_size=most,
+        max_overflow=0,
+        pool_timeout=POOL_WAIT_S,
+        pool_use_lifo=True,  # those that are not needed stay idle
         connect_args=connect | {"autocommit": autocommit},
         execution_options={_PARAMETERS: found},
         **pool,
@@ -178,13 +214,7 @@ def _serves_code_since(connection: Connection) -> str:
 @contextmanager
 def snapshot(engine: Engine) -> Iterator[Connection]:
     """A connection whose statements all see the database as the first of them did, read-only."""
-    try:
-        opened = engine.connect()
-    except PoolTimeout as exc:
-        raise DatabaseUnavailable(
-            "All connections of this process to PostgreSQL are busy. Try again in a moment."
-        ) from exc
-    with opened.execution_options(
+    with engine.connect().execution_options(
         isolation_level="REPEATABLE READ", postgresql_readonly=True
     ) as connection:
         yield connection

@@ -36,6 +36,10 @@ class NoWords(BadInput):
     """The active model reads pictures only; search with a picture or a sku."""
 
 
+class Busy(LookalikeError):
+    """Too many searches at a time; try again in a moment."""
+
+
 class DatabaseUnavailable(LookalikeError):
     """PostgreSQL cannot be reached; check LOOKALIKE_DATABASE_URL and that the server runs."""
 

@@ -9,6 +9,7 @@ from typing import Literal, get_args
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
+from app.admission import Admission
 from app.values import Plan, SearchPath
 
 Outcome = Literal["published", "rejected", "failed", "busy", "stopped", "fruitless"]
@@ -24,9 +25,10 @@ REASONS = (
 )
 """Classes of `Plan.reason`, each with how its sentences begin."""
 
-STAGES = ("load", "decode", "encode", "search", "details", "total")
+STAGES = ("wait", "load", "decode", "encode", "search", "details", "total")
 SEARCH_SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
 BUILD_SECONDS = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0, 3000.0)
+BATCHES = (1, 2, 4, 8, 16, 32)
 OTHER = "other"
 
 
@@ -50,7 +52,17 @@ class SearchMetrics:
             buckets=SEARCH_SECONDS,
             registry=self.registry,
         )
-
+        self._refused = Counter(
+            "lookalike_searches_refused",
+            "Searches that waited too long for their turn.",
+            registry=self.registry,
+        )
+        self._batches = Histogram(
+            "lookalike_encode_batch_pictures",
+            "Pictures that were encoded together.",
+            buckets=BATCHES,
+            registry=self.registry,
+        )
         self._stages = {stage: self._seconds.labels(stage) for stage in (*STAGES, OTHER)}
 
     def searched(self, plan: Plan) -> None:
@@ -59,6 +71,21 @@ class SearchMetrics:
         self._searches.labels(path, reason_class(plan.reason)).inc()
         for stage, ms in plan.ms.items():
             self._stages.get(stage, self._stages[OTHER]).observe(ms / 1000)
+
+    def refused(self) -> None:
+        """Count a search that was not begun."""
+        self._refused.inc()
+
+    def encoded(self, pictures: int) -> None:
+        """Count a batch of so many pictures."""
+        self._batches.observe(pictures)
+
+    def watch(self, admission: Admission) -> None:
+        """Show how many searches run and how many wait, whenever somebody looks."""
+        running = Gauge("lookalike_searches_running", "Searches now.", registry=self.registry)
+        running.set_function(lambda: admission.running)
+        waiting = Gauge("lookalike_searches_waiting", "That wait now.", registry=self.registry)
+        waiting.set_function(lambda: admission.waiting)
 
 
 class WorkerMetrics:

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import math
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from sqlalchemy import Connection, Engine
 
 from app import sense
+from app.admission import Admission
 from app.answers import Answer, Ask, Ready, by_build, by_filtered, ready
 from app.asking import Encoded, QueryEncoder
 from app.config import Settings
@@ -23,11 +21,12 @@ from app.index_files import IndexFiles
 from app.meanings import Meanings
 from app.memory import Memory
 from app.pages import Asked, page
+from app.plans import Clock, Found, plan_of, stopped
 from app.quick import QuickSearch
 from app.sampling import QuerySampler
 from app.shaping import asks_for_shape, similarity_of
 from app.store import models, neighbours, one_product, partitions, pictures, products
-from app.values import Dropped, Folded, Hit, Match, Model, Plan, Query, SearchResult, Vector
+from app.values import Folded, Hit, Match, Model, Plan, Query, SearchResult, Vector
 
 CHANGES = 3
 """How often a search begins again when the active model changes under it."""
@@ -47,6 +46,7 @@ class SearchService:
         files: IndexFiles,
         settings: Settings,
         *,
+        admission: Admission | None = None,
         quick: QuickSearch | None = None,
         sampler: QuerySampler | None = None,
         meanings: Meanings | None = None,
@@ -56,6 +56,7 @@ class SearchService:
         self._encoder = encoder
         self._files = files
         self._settings = settings
+        self._admission = admission or Admission(settings.places, settings.search_wait_s)
         self._quick = quick
         self._sampler = sampler
         self._meanings = meanings
@@ -71,18 +72,20 @@ class SearchService:
         again, and it learns the others.
 
         Raises BadInput and its kinds (BadImage, UnknownProduct, NoWords) for a query that makes no
-        sense, NoModel, ModelMismatch, SchemaMismatch and DatabaseUnavailable.
+        sense, Busy where too many searches run at a time, NoModel, ModelMismatch, SchemaMismatch
+        and DatabaseUnavailable.
         """
         self._check(query)
-        for _ in range(CHANGES):
-            try:
-                return self._searched(query, memory)
-            except ActiveModelChanged:
-                self._encoder.renew()
-        return self._searched(query, memory)
+        with self._admission.admitted() as waited_s:
+            for _ in range(CHANGES):
+                try:
+                    return self._searched(query, memory, waited_s)
+                except ActiveModelChanged:
+                    self._encoder.renew()
+            return self._searched(query, memory, waited_s)
 
-    def _searched(self, query: Query, memory: Memory | None) -> SearchResult:
-        clock = _Clock()
+    def _searched(self, query: Query, memory: Memory | None, waited_s: float) -> SearchResult:
+        clock = Clock(waited_s)
         encoded = self._encoder.encode(query, clock, memory)
         found = self._at_once(query, encoded, clock)
         if found is None:
@@ -92,7 +95,7 @@ class SearchService:
                 found = self._in_turn(query, encoded, clock)
         if self._sampler and encoded.asks and found.lag is None:
             self._sampler.offer(found.model.id, found.vector)
-        plan = _plan(found, query, clock)
+        plan = plan_of(found, query, clock)
         if self._observe:
             self._observe(plan)
         matches = found.matches
@@ -100,7 +103,7 @@ class SearchService:
             matches = self._meanings.spoken(matches, found.model.id)
         return SearchResult(matches, plan, found.dropped)
 
-    def _at_once(self, query: Query, encoded: Encoded, clock: _Clock) -> _Found | None:
+    def _at_once(self, query: Query, encoded: Encoded, clock: Clock) -> Found | None:
         """The answer in one statement, if nothing about the query needs more."""
         known = self._quick.known if self._quick is not None else None
         if known is None or query.sku or query.min_similarity is not None:
@@ -135,9 +138,9 @@ class SearchService:
             rows = {row.product_id: row for row in found.rows}
             matches = _matches([(hit, ()) for hit in answer.candidates.hits], rows)
         readers = _readers(encoded, catalogue=False)
-        return _Found(matches, answer, model, vector, found.lag, words=readers)
+        return Found(matches, answer, model, vector, found.lag, words=readers)
 
-    def _in_turn(self, query: Query, encoded: Encoded, clock: _Clock) -> _Found:
+    def _in_turn(self, query: Query, encoded: Encoded, clock: Clock) -> Found:
         """The answer of whatever path can give it, all in one snapshot."""
         self._check_schema()
         with snapshot(self._engine) as connection:
@@ -156,10 +159,10 @@ class SearchService:
             if lag is not None and not partitions.in_place(connection, model.id):
                 raise ActiveModelChanged(f"{model.name} was dropped meanwhile. Try again.")
             self._learn(asked.ask, found.answer)
-        return _Found(
+        return Found(
             matches, found.answer, model, asked.ask.vector, lag,
             found.shaped.dropped, _readers(encoded, found.words),
-            (*map(meant, unknown), *_stopped(found.stopped)), found.cut,
+            (*map(meant, unknown), *stopped(found.stopped)), found.cut,
         )  # fmt: skip
 
     def _learn(self, ask: Ask, answer: Answer) -> None:
@@ -234,39 +237,6 @@ def _maintained(connection: Connection, model_id: int | None, active: Model) -> 
     return found
 
 
-@dataclass(frozen=True, slots=True)
-class _Found:
-    """An answer with the details of its products; `lag` is how many seconds a replica is behind,
-    and `cut` whether the minimum similarity ended it."""
-
-    matches: tuple[Match, ...]
-    answer: Answer
-    model: Model
-    vector: Vector
-    lag: float | None
-    dropped: tuple[Dropped, ...] = ()
-    words: str | None = None
-    hints: tuple[str, ...] = ()
-    cut: bool = False
-
-
-class _Clock:
-    """Milliseconds by stage."""
-
-    def __init__(self) -> None:
-        self.ms: dict[str, float] = {}
-        self._began = time.perf_counter()
-
-    @contextmanager
-    def stage(self, name: str) -> Iterator[None]:
-        began = time.perf_counter()
-        yield
-        self.ms[name] = round((time.perf_counter() - began) * 1000, 3)
-
-    def total(self) -> dict[str, float]:
-        return self.ms | {"total": round((time.perf_counter() - self._began) * 1000, 3)}
-
-
 def _by_words(query: Query, encoded: Encoded) -> tuple[str, float] | None:
     """The words that are looked up in the catalogue, and their weight beside the vector."""
     if query.words is None or query.words_by == "model":
@@ -324,63 +294,3 @@ def _matches(
         )
         for rank, (hit, folded) in enumerate(kept, start=1)
     )
-
-
-def _plan(found: _Found, query: Query, clock: _Clock) -> Plan:
-    answer = found.answer
-    return Plan(
-        path=answer.path,
-        reason=answer.reason,
-        model=found.model.name,
-        build=answer.build.id if answer.build else None,
-        built_at=answer.build.finished_at if answer.build else None,
-        delta_rows=answer.delta_rows,
-        candidates=answer.candidates.looked_at,
-        vanished=answer.candidates.vanished,
-        shortfall=_shortfall(found, query),
-        words=found.words,
-        replica_lag_s=found.lag,
-        ms=clock.total(),
-    )
-
-
-def _stopped(products: int) -> Iterator[str]:
-    """That a page was given up because nearly everything is dropped or folded."""
-    if products:
-        yield (
-            f"the search for more stopped after {products} products, nearly all of which were "
-            "dropped or folded; ask for smaller distances"
-        )
-
-
-def _shortfall(found: _Found, query: Query) -> str | None:
-    """Why fewer came back than were asked for; None if they did not."""
-    count = len(found.matches)
-    if count >= query.k:
-        return None
-    others = "other " if query.sku is not None or query.shown else ""
-    folded = sum(len(match.folded) for match in found.matches)
-    less = [f"{folded} were folded"] * (folded > 0)
-    less += [f"{len(found.dropped)} were dropped"] * bool(found.dropped)
-    because = f" ({', '.join(less)})" if less else ""
-    products = "product" if count == 1 else "products"
-    only = f"only {count} {others}{products} {_passed(found, query, count == 1)}{because}"
-    return "; ".join((only, *found.hints))
-
-
-def _passed(found: _Found, query: Query, one: bool) -> str:
-    """What holds for the products that came, and for no others; said of one, or of several."""
-    match, have, are = ("matches", "has", "is") if one else ("match", "have", "are")
-    if found.cut:
-        also = f"{match} the filter and " if query.filters else ""
-        return f"{also}{are} at least as similar as {_decimals(query.min_similarity)}"
-    if found.answer.path == "words":
-        what = f"{have} these words in the catalogue, and a picture"
-    else:
-        what = f"{match} the filter" if query.filters else f"{have} a picture"
-    return f"{what} with an embedding under the active model"
-
-
-def _decimals(similarity: float | None) -> str:
-    """Two decimals, or four where two do not say it all."""
-    return f"{similarity:.4f}".removesuffix("00")

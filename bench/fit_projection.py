@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from app.encoders.embedded import PROJECTION, half_features, published_network
+from app.encoders.embedded import PROJECTION, half_features, published_network, square
 
 Features = NDArray[np.float32]
 """Unit features of the halves of pictures: (n, 2, 1280)."""
@@ -193,7 +193,8 @@ def features(paths: list[Path]) -> Features:
     """What the network sees in the files, 32 at a time."""
     network = published_network()
     batches = [paths[start : start + 32] for start in range(0, len(paths), 32)]
-    return np.concatenate([half_features(network, opened(batch)).numpy() for batch in batches])
+    squares = ([square(picture) for picture in opened(batch)] for batch in batches)
+    return np.concatenate([half_features(network, batch).numpy() for batch in squares])
 
 
 def opened(paths: list[Path]) -> list[Image.Image]:

@@ -11,6 +11,7 @@ import numpy as np
 from PIL import Image
 
 from app.encoders import Choice
+from app.encoders.pixels import Prepared
 from app.errors import NoWords
 from app.values import Vectors
 
@@ -29,10 +30,15 @@ class ColourEncoder:
         self.input_side: int | None = None
 
     def encode_pictures(self, pictures: Sequence[Image.Image]) -> Vectors:
-        rows = np.ones((len(pictures), self.dim), dtype=np.float32)
-        for row, picture in zip(rows, pictures, strict=True):
-            small = picture.resize((SIDE, SIDE), Image.Resampling.BOX)
-            row[1:] = np.asarray(small, dtype=np.float32).ravel() / 127.5 - 1
+        return self.encode_prepared([self.prepare(picture) for picture in pictures])
+
+    def prepare(self, picture: Image.Image) -> Prepared:
+        return np.asarray(picture.resize((SIDE, SIDE), Image.Resampling.BOX), dtype=np.uint8)
+
+    def encode_prepared(self, prepared: Sequence[Prepared]) -> Vectors:
+        rows = np.ones((len(prepared), self.dim), dtype=np.float32)
+        for row, small in zip(rows, prepared, strict=True):
+            row[1:] = small.astype(np.float32).ravel() / 127.5 - 1
         return rows / np.linalg.norm(rows, axis=1, keepdims=True)
 
     def encode_words(self, words: Sequence[str]) -> Vectors:

@@ -9,9 +9,9 @@ from typing import Any
 
 import psycopg
 from colours import ColourEncoder, photo
-from PIL import Image
 
 from app.bootstrap import App
+from app.encoders.pixels import Prepared
 from app.values import Vectors
 from ingest.load import load
 from ingest.pipeline import Report
@@ -27,10 +27,10 @@ class WatchedEncoder(ColourEncoder):
         self.encoded = 0
         self.before = before
 
-    def encode_pictures(self, pictures: Sequence[Image.Image]) -> Vectors:
+    def encode_prepared(self, prepared: Sequence[Prepared]) -> Vectors:
         self.before(self.encoded)
-        self.encoded += len(pictures)
-        return super().encode_pictures(pictures)
+        self.encoded += len(prepared)
+        return super().encode_prepared(prepared)
 
 
 def write_csv(source: Path, rows: Sequence[Row]) -> Path:

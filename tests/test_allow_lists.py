@@ -42,7 +42,7 @@ def shop(app: App, monkeypatch: pytest.MonkeyPatch) -> App:
 def in_turn(shop: App) -> Iterator[list[str]]:
     """The statements of searches that did not come from a list."""
     seen: list[str] = []
-    event.listen(shop.engine, "before_cursor_execute", lambda *all_: seen.append(all_[2]))
+    event.listen(shop.search_engine, "before_cursor_execute", lambda *all_: seen.append(all_[2]))
     yield seen
 
 

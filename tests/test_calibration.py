@@ -366,7 +366,7 @@ def test_cut_offs_are_read_once_a_minute(
         if "FROM calibration" in statement:
             read.append(statement)
 
-    event.listen(app.engine, "before_cursor_execute", note)
+    event.listen(app.search_engine, "before_cursor_execute", note)
     assert asked(app, photo(1)).matches[0].means is None
     set_all(sql)
     assert asked(app, photo(1)).matches[0].means is None

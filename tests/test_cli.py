@@ -17,6 +17,7 @@ from io import BytesIO, TextIOWrapper
 from pathlib import Path
 from typing import Any
 
+import click
 import psycopg
 import pytest
 from colours import photo
@@ -26,8 +27,9 @@ from small_clip import save_small_clip
 
 from app import embedded_server
 from app.bootstrap import App
-from app.cli import catalogue, cli, main
+from app.cli import BUSY, COMMANDS, catalogue, cli, main
 from app.config import Settings
+from app.errors import Busy
 
 LOOKALIKE = Path(sys.executable).with_name("lookalike")
 HEAVY = {"torch", "faiss", "streamlit", "transformers", "sentence_transformers"}
@@ -107,8 +109,10 @@ def source(tmp_path: Path) -> Path:
 
 def commands(group: Any = cli, words: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
     found = [words]
-    for name, command in getattr(group, "commands", {}).items():
-        found += commands(command, (*words, name))
+    if isinstance(group, click.Group):
+        context = click.Context(group)
+        for name in group.list_commands(context):
+            found += commands(group.get_command(context, name), (*words, name))
     return found
 
 
@@ -116,6 +120,27 @@ def commands(group: Any = cli, words: tuple[str, ...] = ()) -> list[tuple[str, .
 def test_every_command_has_help(lookalike: Run, words: tuple[str, ...]) -> None:
     ran = lookalike(*words, "--help")
     assert ran.code == 0 and ran.out.startswith("Usage: ")
+
+
+def test_the_list_of_commands_says_what_each_says_of_itself() -> None:
+    context = click.Context(cli)
+    for name, (_, said) in COMMANDS.items():
+        command = cli.get_command(context, name)
+        assert command is not None and command.get_short_help_str(200) == said, name
+
+
+def test_what_may_succeed_later_has_an_exit_code_of_its_own(
+    lookalike: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_place(**_: object) -> None:
+        raise Busy
+
+    monkeypatch.setattr(cli.get_command(click.Context(cli), "status"), "callback", no_place)
+    ran = lookalike("status")
+    assert (ran.code, ran.err) == (
+        BUSY,
+        "Error: Too many searches at a time. Try again in a moment.\n",
+    )
 
 
 def test_help_loads_nothing_heavy() -> None:

@@ -149,7 +149,10 @@ def _parse(words: list[str]) -> None:
 
 def _leaves(command: click.Command, path: str = "lookalike") -> Iterator[tuple[str, click.Command]]:
     if isinstance(command, click.Group):
-        for name, child in command.commands.items():
+        context = click.Context(command)
+        for name in command.list_commands(context):
+            child = command.get_command(context, name)
+            assert child is not None
             yield from _leaves(child, f"{path} {name}")
     else:
         yield path, command

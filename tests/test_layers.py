@@ -25,21 +25,22 @@ ROWS = [
     app.backup app.restore app.integrity
     app.search app.catalog app.indexer app.evaluation app.health app.runs app.migrate
     app.audit app.roles
-    app.pages app.calibrator app.judging app.facets
+    app.pages app.plans app.calibrator app.judging app.facets
     app.quick app.allow_lists app.meanings app.tuning app.verdicts app.duplicates app.walking
     app.paths
     app.filtered
     app.loaded app.asking app.sense app.answers app.sampling app.index_files app.index_folder
     app.content app.recall
-    app.shaping app.memory app.eval_figures app.eval_report app.backup_manifest
+    app.shaping app.together app.memory app.eval_figures app.eval_report app.backup_manifest
     app.store app.ann app.ann_build app.ann_file app.encoders app.images app.sandbox app.filters
     app.ranking app.folding app.identity app.typos app.grouping app.calibration
     app.clusters app.vectors
     app.worker_decision
     app.metrics
+    app.admission
     app.postgres_client
     app.database app.address app.driver_errors app.embedded_server app.server_user app.postgres
-    app.refusals
+    app.refusals app.forks
     app.tables app.values app.config
     app.errors app
     """.strip().splitlines()

@@ -22,6 +22,7 @@ from app.catalog import Batch, Entry, ModelsChanged
 from app.config import Settings
 from app.embedding import embed
 from app.encoders import Choice
+from app.encoders.pixels import Prepared
 from app.errors import BadImage, BadInput, ModelMismatch, ModelUnavailable, UnknownModel
 from app.images import decode
 from app.lifecycle import NotReady
@@ -34,8 +35,8 @@ ROWS = 40
 class Mirrored(ColourEncoder):
     """As good as the other encoder, and not to be compared with it: its axes are reversed."""
 
-    def encode_pictures(self, pictures: Sequence[Image.Image]) -> Vectors:
-        return np.ascontiguousarray(super().encode_pictures(pictures)[:, ::-1])
+    def encode_prepared(self, prepared: Sequence[Prepared]) -> Vectors:
+        return np.ascontiguousarray(super().encode_prepared(prepared)[:, ::-1])
 
 
 def choose(model: str, **_: Any) -> Choice:

@@ -61,7 +61,7 @@ class Plans:
     def __init__(self, app: App) -> None:
         self.found: list[str] = []
         self._busy = False
-        event.listen(app.engine, "before_cursor_execute", self._explain)
+        event.listen(app.search_engine, "before_cursor_execute", self._explain)
 
     def _explain(
         self, connection: Any, cursor: Any, statement: str, parameters: Any, *_: Any

@@ -15,6 +15,7 @@ from sqlalchemy import event
 
 from app.bootstrap import App
 from app.config import Settings
+from app.database import BESIDE
 from app.errors import DatabaseUnavailable, ModelMismatch
 from app.values import Query, SearchResult
 
@@ -24,7 +25,7 @@ class Slow:
 
     def __init__(self, app: App) -> None:
         self.statements = 0
-        event.listen(app.engine, "before_cursor_execute", self._count)
+        event.listen(app.search_engine, "before_cursor_execute", self._count)
 
     def _count(self, *_: Any) -> None:
         self.statements += 1
@@ -157,8 +158,8 @@ def test_what_goes_with_a_vector_is_encoded_under_the_vectors_model(
 def test_busy_connections_are_a_sentence_and_never_harm_an_answer(
     app: App, slow: Slow, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(app.engine.pool, "_timeout", 0.2)
-    held = [app.engine.connect() for _ in range(20)]
+    monkeypatch.setattr(app.search_engine.pool, "_timeout", 0.2)
+    held = [app.search_engine.connect() for _ in range(app.settings.places + BESIDE)]
     try:
         app.search._meanings._read_at.clear()  # type: ignore[union-attr]
         assert len(ask(app).matches) == 10

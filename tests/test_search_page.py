@@ -10,6 +10,7 @@ import psycopg
 import pytest
 import streamlit as st
 from colours import photo
+from crowd import full
 from goods import WatchedEncoder
 from shop import add, numbered
 from streamlit.testing.v1 import AppTest
@@ -216,6 +217,20 @@ def test_more_like_this_asks_with_that_product_and_keeps_the_filters(
     press(page, "More like this")
     assert dict(page.query_params) == {"sku": "P0007", "brand": "Kestrel"}
     assert "P0007" not in skus(page) and len(skus(page)) == 12
+
+
+def test_where_too_many_search_the_page_says_so_and_tries_again(
+    goods: App, visit: Visit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = visit()
+    admission = frame.services().admission
+    monkeypatch.setattr(admission, "_wait_s", 0.0)
+    with full(admission):
+        page = upload(page, 7)
+    [said] = [each.value for each in page.warning]
+    assert "Too many searches" in said and not page.exception and not page.error
+    [again] = [button for button in page.button if button.label == "Try again"]
+    assert skus(again.click().run())[0] == "P0007"
 
 
 def test_an_address_with_a_sku_and_filters_is_a_search(goods: App, visit: Visit) -> None:

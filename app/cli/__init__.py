@@ -5,34 +5,101 @@ from __future__ import annotations
 import logging
 import os
 import sys
+from collections.abc import Mapping
+from typing import Any
 
 import click
-from pydantic import ValidationError
 
-from app.cli import (
-    backup,
-    calibrate,
-    catalogue,
-    check,
-    database,
-    demo,
-    duplicates,
-    evaluate,
-    index,
-    model,
-    page,
-    search,
-    status,
-    tune,
-    worker,
-)
-from app.errors import LookalikeError
+from app.cli.later import CommandsLater
+from app.errors import Busy, LookalikeError
 
 INTERRUPTED = 130
 """What a shell reports for a command that Ctrl-C ended."""
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+BUSY = 75
+"""What a command ends with that may well succeed if it is tried again (EX_TEMPFAIL)."""
+
+COMMANDS = {
+    "init": (
+        "app.cli.database:init",
+        "Make the tables and record the model the catalogue is embedded with.",
+    ),
+    "migrate": (
+        "app.cli.database:migrate",
+        "Bring the tables, views and functions to this version; loads no model.",
+    ),
+    "db": ("app.cli.database:db", "The database server: its address, start and stop."),
+    "ingest": (
+        "app.cli.catalogue:ingest",
+        "Load SOURCE, a CSV of products or a folder of pictures, into the catalogue.",
+    ),
+    "delete": (
+        "app.cli.catalogue:delete",
+        "Delete products, and the pictures that only they show.",
+    ),
+    "index": (
+        "app.cli.index:index",
+        "The FAISS index: a disposable copy of the embeddings that answers fast.",
+    ),
+    "model": (
+        "app.cli.model:model",
+        "The models of this catalogue: change from one to another while searches go on.",
+    ),
+    "worker": (
+        "app.cli.worker:worker",
+        "Rebuild the index when enough changed, until SIGTERM or Ctrl-C; serve metrics and health.",
+    ),
+    "search": (
+        "app.cli.search:search",
+        "Find the products that look like PHOTO (- for standard input), --sku or --text.",
+    ),
+    "duplicates": (
+        "app.cli.duplicates:duplicates",
+        "Products that are one: only year, size or spelling differ, or somebody said so.",
+    ),
+    "eval": (
+        "app.cli.evaluate:evaluate",
+        "Measure recall on QUERIES, a CSV with the columns query (a photo) and expected_sku.",
+    ),
+    "calibrate": (
+        "app.cli.calibrate:calibrate",
+        'Fit the distances that mean "same photo", "same product" and "similar".',
+    ),
+    "tune": (
+        "app.cli.tune:tune",
+        "Measure the paths of a filtered search side by side, and keep where they cross.",
+    ),
+    "status": (
+        "app.cli.status:status",
+        "Show database, model, catalogue and index; the exit code is 0 if all is well, else 1.",
+    ),
+    "check": (
+        "app.cli.check:check",
+        "Look for damage in catalogue and index; the exit code is 0 if there is none, else 1.",
+    ),
+    "backup": (
+        "app.cli.backup:backup",
+        "Back the catalogue up into TARGET, a new folder, as it is at this moment.",
+    ),
+    "restore": (
+        "app.cli.backup:restore",
+        "Restore the backup in SOURCE into a new database, all of it or nothing.",
+    ),
+    "page": ("app.cli.page:page", "Serve the upload page until Ctrl-C."),
+    "demo": (
+        "app.cli.demo:demo",
+        "Draw a catalogue, ingest it, build the index, search it, and open the page.",
+    ),
+}
+"""Where each command is, and the first sentence of its help, word for word."""
+
+
+@click.group(
+    cls=CommandsLater,
+    found_at=COMMANDS,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
 @click.version_option(package_name="lookalike", prog_name="lookalike")
 def cli() -> None:
     """Find products by picture.
@@ -42,39 +109,15 @@ def cli() -> None:
     """
 
 
-for _command in (
-    database.init,
-    database.migrate,
-    database.db,
-    catalogue.ingest,
-    catalogue.delete,
-    index.index,
-    model.model,
-    worker.worker,
-    search.search,
-    duplicates.duplicates,
-    evaluate.evaluate,
-    calibrate.calibrate,
-    tune.tune,
-    status.status,
-    check.check,
-    backup.backup,
-    backup.restore,
-    page.page,
-    demo.demo,
-):
-    cli.add_command(_command)
-
-
 def main() -> None:
     """Run the command line; errors people can put right are a sentence and exit code 1."""
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     try:
         code = cli.main(standalone_mode=False)
+    except Busy as exc:
+        code = _say(f"Error: {exc}", BUSY)
     except LookalikeError as exc:
         code = _say(f"Error: {exc}", 1)
-    except ValidationError as exc:
-        code = _say(f"Error: {_settings(exc)}", 1)
     except click.ClickException as exc:
         exc.show()
         code = exc.exit_code
@@ -84,15 +127,25 @@ def main() -> None:
         # The reader of our output went away (`| head`): nothing is wrong.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 0
-    except Exception:
-        logging.getLogger("lookalike").exception("This is a fault in Lookalike; please report it.")
-        code = 70
+    except Exception as exc:
+        code = _unforeseen(exc)
     sys.exit(code if isinstance(code, int) else 0)
 
 
-def _settings(exc: ValidationError) -> str:
+def _unforeseen(exc: Exception) -> int:
+    """A setting that cannot be, which is the only thing pydantic reads; else our own fault."""
+    from pydantic import ValidationError  # not for every `--help`
+
+    if isinstance(exc, ValidationError):
+        return _say(
+            f"Error: {_setting(exc.errors(include_url=False, include_context=False)[0])}", 1
+        )
+    logging.getLogger("lookalike").exception("This is a fault in Lookalike; please report it.")
+    return 70
+
+
+def _setting(wrong: Mapping[str, Any]) -> str:
     """What is wrong with which environment variable."""
-    wrong = exc.errors(include_url=False, include_context=False)[0]
     name = "LOOKALIKE_" + "_".join(str(part) for part in wrong["loc"]).upper()
     return f"{name} is {wrong['input']!r}, which cannot be: {wrong['msg']}."
 

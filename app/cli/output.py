@@ -9,9 +9,6 @@ from decimal import Decimal
 from typing import Any
 
 import click
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
@@ -23,6 +20,10 @@ def print_json(value: Any) -> None:
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     """A table; numbers stand right, and nothing is cut off where the output is no terminal."""
+    from rich.console import Console  # not for what prints lines or JSON
+    from rich.table import Table
+    from rich.text import Text
+
     table = Table(box=None, header_style="bold", pad_edge=False)
     cells = [["" if value is None else str(value) for value in row] for row in rows]
     for number, column in enumerate(columns):

@@ -16,6 +16,7 @@ from app.errors import ModelUnavailable
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+    from app.encoders.pixels import Prepared
     from app.values import Vectors
 
 AUTO = "auto"
@@ -57,8 +58,19 @@ class Encoder(Protocol):
     def encode_pictures(self, pictures: Sequence[Image]) -> Vectors:
         """RGB pictures of any size, at least 1 x 1, to float32 unit rows (n, dim), in order.
 
-        A picture's vector does not depend on its neighbours, within 1e-5 per element.
+        A picture's vector does not depend on its neighbours, within 1e-5 per element. The same as
+        to `prepare` each and to `encode_prepared` them all.
         """
+
+    def prepare(self, picture: Image) -> Prepared:
+        """An RGB picture as the network reads it: uint8 (height, width, 3), C-contiguous.
+
+        The work of a decoding thread. What waits for the network takes a fixed memory: all
+        pictures have one size, unless only the model's own processor knows what it reads.
+        """
+
+    def encode_prepared(self, prepared: Sequence[Prepared]) -> Vectors:
+        """Prepared pictures to float32 unit rows (n, dim), in order."""
 
     def encode_words(self, words: Sequence[str]) -> Vectors:
         """Texts to float32 unit rows (n, dim), in order; a long text is cut at the model's limit.

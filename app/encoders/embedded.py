@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from app.encoders import EMBEDDED, efficientnet
+from app.encoders.pixels import Prepared
 from app.errors import ModelUnavailable, NoWords
 from app.images import DECODING
 from app.values import Vectors
@@ -67,9 +68,17 @@ class EmbeddedEncoder:
 
     def encode_pictures(self, pictures: Sequence[Image.Image]) -> Vectors:
         """RGB pictures of any size to float32 unit rows (n, 512), in order."""
+        return self.encode_prepared([self.prepare(picture) for picture in pictures])
+
+    def prepare(self, picture: Image.Image) -> Prepared:
+        """An RGB picture as the network reads it: uint8 (SIDE, SIDE, 3)."""
+        return square(picture)
+
+    def encode_prepared(self, prepared: Sequence[Prepared]) -> Vectors:
+        """Prepared pictures to float32 unit rows (n, 512), in order."""
         rows = [
-            self._project(half_features(self._network, pictures[start : start + _BATCH]))
-            for start in range(0, len(pictures), _BATCH)
+            self._project(half_features(self._network, prepared[start : start + _BATCH]))
+            for start in range(0, len(prepared), _BATCH)
         ]
         return np.concatenate(rows) if rows else np.empty((0, self.dim), np.float32)
 
@@ -90,29 +99,32 @@ def published_network() -> efficientnet.Lite0:
     return efficientnet.build(torch.load(weights, map_location="cpu", weights_only=True))
 
 
-def half_features(network: efficientnet.Lite0, pictures: Sequence[Image.Image]) -> Tensor:
-    """Unit features of the upper and of the lower half: float32 (n, 2, 1280)."""
+def half_features(network: efficientnet.Lite0, squares: Sequence[Prepared]) -> Tensor:
+    """Unit features of the upper and of the lower half of each square: float32 (n, 2, 1280)."""
     with torch.inference_mode():
-        maps = network(_pixels(pictures))
+        maps = network(_pixels(squares))
         halves = torch.stack([half.mean((2, 3)) for half in maps.chunk(2, dim=2)], dim=1)
         return torch.nn.functional.normalize(halves, dim=2)
 
 
-def _pixels(pictures: Sequence[Image.Image]) -> Tensor:
+def square(picture: Image.Image) -> Prepared:
+    """The whole picture squashed to uint8 (SIDE, SIDE, 3).
+
+    A crop would lose what lies at the edges, and padding would spend pixels on nothing.
+    """
+    # A gap of 3 is indistinguishable from a full bicubic resize and far faster on large pictures.
+    small = picture.resize((SIDE, SIDE), Image.Resampling.BICUBIC, reducing_gap=3.0)
+    return np.asarray(small, dtype=np.uint8)
+
+
+def _pixels(squares: Sequence[Prepared]) -> Tensor:
     """The network's input: float32 (n, 3, SIDE, SIDE) in about -1 to 1, channels last.
 
     Mean and scale are those of the Lite models (`efficientnet_lite_builder.py` in
-    `tensorflow/tpu`). The whole picture is squashed into a square: a crop would lose what lies
-    at the edges, and padding would spend pixels on nothing.
+    `tensorflow/tpu`).
     """
-    squares = np.stack([_square(picture) for picture in pictures])
-    return ((torch.from_numpy(squares).float() - 127.0) / 128.0).permute(0, 3, 1, 2)
-
-
-def _square(picture: Image.Image) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
-    # A gap of 3 is indistinguishable from a full bicubic resize and far faster on large pictures.
-    square = picture.resize((SIDE, SIDE), Image.Resampling.BICUBIC, reducing_gap=3.0)
-    return np.asarray(square, dtype=np.uint8)
+    levels = torch.from_numpy(np.stack(squares)).float()
+    return levels.sub_(127.0).div_(128.0).permute(0, 3, 1, 2)
 
 
 def _fingerprint(weights: Iterable[Tensor]) -> str:

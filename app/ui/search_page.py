@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import streamlit as st
 
-from app.errors import LookalikeError
+from app.errors import Busy, LookalikeError
 from app.facets import Facets
 from app.memory import Memory
 from app.ui import ask, details, scrolling, session, trust
@@ -52,7 +52,8 @@ def _answer(asked: Asked) -> None:
             narrow(known)
         with sentences("a search"):
             result = _found(_narrowed(wanted, session.settle()))
-            _results(result)
+            if result is not None:
+                _results(result)
     details.show(result, ask.more_like)
 
 
@@ -90,15 +91,23 @@ def _narrowed(wanted: Query, wish: Wish) -> Query:
     )
 
 
-def _found(query: Query) -> SearchResult:
-    """The open page of the query's results; the same query is not searched twice."""
+def _found(query: Query) -> SearchResult | None:
+    """The open page of the query's results; the same query is not searched twice.
+
+    None where too many search just now, which the page has said.
+    """
     state = st.session_state
     if PAGES not in state or state[PAGES].query != query:
         state[PAGES] = Pages(query)
     pages: Pages = state[PAGES]
     memory = state.setdefault(MEMORY, Memory())
-    with st.spinner("Searching …"):
-        return pages.result(lambda asked: services().search.search(asked, memory))
+    try:
+        with st.spinner("Searching …"):
+            return pages.result(lambda asked: services().search.search(asked, memory))
+    except Busy as exc:
+        st.warning(plain(str(exc)))
+        st.button("Try again", type="primary", icon=":material/refresh:")
+        return None
 
 
 def _results(result: SearchResult) -> None:

@@ -10,7 +10,13 @@ from app.filtered import EXACT
 from app.ui.frame import plain
 from app.values import Dropped, Plan, SearchResult
 
-STAGES = {"encode": "encode", "search": "search", "details": "details", "total": "in all"}
+STAGES = {
+    "wait": "wait",
+    "encode": "encode",
+    "search": "search",
+    "details": "details",
+    "total": "in all",
+}
 """Stages of a search that are told, and what they are called here."""
 
 

@@ -1,0 +1,100 @@
+"""The pixels a vision tower reads, made by Pillow and numpy as the stock processor makes them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+Prepared = NDArray[np.uint8]
+"""A picture as a network reads it: (height, width, 3), C-contiguous, 0 to 255."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pixels:
+    """Scale a picture, cut its middle out, and turn its grey levels into a network's input.
+
+    Only what is kept is scaled. Rounded at other places, a value may be one grey level of 255 off,
+    rarely two.
+
+    `shorter` is the side in pixels that the shorter one is scaled to; None: the whole picture is
+    squashed to `shape`, which is (height, width). `mean` and `std` (3,) are in 0 to 1.
+    """
+
+    shorter: int | None
+    shape: tuple[int, int]
+    resample: Image.Resampling
+    factor: float
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+
+    def prepare(self, picture: Image.Image) -> Prepared:
+        """An RGB picture of any size as uint8 (*shape, 3)."""
+        height, width = self.shape
+        box = self._box(*picture.size)
+        small = picture.resize((width, height), self.resample, box)
+        return np.asarray(small, dtype=np.uint8)
+
+    def normalised(self, prepared: Sequence[Prepared]) -> NDArray[np.float32]:
+        """Prepared pictures as float32 (n, 3, *shape), C-contiguous."""
+        std = np.asarray(self.std)
+        scale = (self.factor / std).astype(np.float32)
+        offset = (np.asarray(self.mean) / std).astype(np.float32)
+        # Channels first while the numbers are small, so that the rest runs over whole planes.
+        planes = np.ascontiguousarray(np.stack(prepared).transpose(0, 3, 1, 2))
+        rows = planes.astype(np.float32)
+        rows *= scale[:, None, None]
+        rows -= offset[:, None, None]
+        return rows
+
+    def _box(self, width: int, height: int) -> tuple[float, float, float, float]:
+        """What of the picture becomes the input: scaling only that gives the pixels of a crop."""
+        if self.shorter is None:
+            return 0, 0, width, height
+        scaled = [int(self.shorter * side / min(width, height)) for side in (width, height)]
+        left, right = _middle(scaled[0], self.shape[1], width)
+        upper, lower = _middle(scaled[1], self.shape[0], height)
+        return left, upper, right, lower
+
+
+def _middle(scaled: int, kept: int, side: int) -> tuple[float, float]:
+    """Where in the picture the middle `kept` of `scaled` pixels lie, along one side."""
+    first = (scaled - kept) // 2
+    return first * side / scaled, min((first + kept) * side / scaled, side)
+
+
+def from_settings(settings: Mapping[str, Any]) -> Pixels | None:
+    """What a stock processor with these settings does, or None if it does something else.
+
+    A guess from the usual names: compare with the processor before it is used.
+    """
+    try:
+        return _understood(settings)
+    except (LookupError, TypeError, ValueError):
+        return None
+
+
+def _understood(settings: Mapping[str, Any]) -> Pixels | None:
+    wanted = all(settings[name] for name in ("do_resize", "do_rescale", "do_normalize"))
+    size = {name: side for name, side in settings["size"].items() if side}
+    shorter = int(size["shortest_edge"]) if set(size) == {"shortest_edge"} else None
+    crop = settings["crop_size"] if settings.get("do_center_crop") else None
+    if not wanted or (shorter is None) != (crop is None):
+        return None
+    shape = _shape(crop or size)
+    if shorter is not None and max(shape) > shorter:
+        return None  # the stock processor pads
+    red, green, blue = (float(value) for value in settings["image_mean"])
+    r, g, b = (float(value) for value in settings["image_std"])
+    return Pixels(
+        shorter, shape, Image.Resampling(settings["resample"]), float(settings["rescale_factor"]),
+        (red, green, blue), (r, g, b),
+    )  # fmt: skip
+
+
+def _shape(size: Mapping[str, Any]) -> tuple[int, int]:
+    return int(size["height"]), int(size["width"])

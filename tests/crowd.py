@@ -1,0 +1,61 @@
+"""Many at once: threads that all begin together, and a search service whose places are taken."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+from app.admission import Admission
+
+T = TypeVar("T")
+SOON_S = 30.0
+
+
+def all_at_once(asks: Sequence[Callable[[], T]]) -> list[T | Exception]:
+    """What each of them came to, in order; each has a thread of its own."""
+    start = threading.Barrier(len(asks))
+
+    def one(ask: Callable[[], T]) -> T | Exception:
+        start.wait(SOON_S)
+        try:
+            return ask()
+        except Exception as exc:
+            return exc
+
+    with ThreadPoolExecutor(len(asks)) as pool:
+        return list(pool.map(one, asks))
+
+
+@contextmanager
+def full(admission: Admission) -> Iterator[None]:
+    """Every place is taken inside, each by a thread of its own."""
+    end, taken = threading.Event(), threading.Barrier(admission.places + 1)
+
+    def take() -> None:
+        with admission.admitted():
+            taken.wait(SOON_S)
+            end.wait(SOON_S)
+
+    threads = [threading.Thread(target=take) for _ in range(admission.places)]
+    for thread in threads:
+        thread.start()
+    taken.wait(SOON_S)
+    try:
+        yield
+    finally:
+        end.set()
+        for thread in threads:
+            thread.join()
+
+
+def until(what: Callable[[], Any]) -> None:
+    """Wait until something holds."""
+    pause = threading.Event()
+    for _ in range(int(SOON_S / 0.005)):
+        if what():
+            return
+        pause.wait(0.005)
+    raise AssertionError("it never came to that")
