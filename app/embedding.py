@@ -10,12 +10,11 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from PIL import Image
-from sqlalchemy import Engine, text
+from sqlalchemy import Engine
 
-from app.catalog import WRITER_LOCK
 from app.encoders import Encoder
 from app.errors import BadImage
-from app.store import models, pictures
+from app.store import models, pictures, writer
 from app.values import Model
 
 BATCH = 32
@@ -86,7 +85,7 @@ def _store(engine: Engine, model: Model, encoder: Encoder, found: dict[int, Imag
     vectors = dict(zip(found, encoder.encode_pictures(list(found.values())), strict=True))
     committed = engine.execution_options(isolation_level="READ COMMITTED")
     with committed.begin() as connection:
-        connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": WRITER_LOCK})
+        writer.begin(connection)
         there = pictures.still(connection, list(vectors))
         pictures.embed(connection, model, {id_: vectors[id_] for id_ in there})
     return len(there)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,15 +38,15 @@ def ids(connection: Connection, sha256s: Sequence[bytes]) -> dict[bytes, int]:
     return {bytes(row.sha256): row.id for row in rows}
 
 
-def save(connection: Connection, pictures: Sequence[PictureData]) -> None:
-    """Store the pictures that are not stored yet."""
-    connection.execute(
-        text(
-            """INSERT INTO picture (sha256, width, height, thumbnail)
-            SELECT * FROM unnest(CAST(:sha256 AS bytea[]), CAST(:width AS integer[]),
-                CAST(:height AS integer[]), CAST(:thumbnail AS bytea[]))
-            ON CONFLICT (sha256) DO NOTHING"""
-        ),
+def save(connection: Connection, pictures: Sequence[PictureData]) -> dict[bytes, int]:
+    """Store the pictures that are not stored yet; returns the ids of those, by sha256."""
+    if not pictures:
+        return {}
+    rows = connection.exec_driver_sql(
+        """INSERT INTO picture (sha256, width, height, thumbnail)
+        SELECT unnest(CAST(%(sha256)b AS bytea[])), unnest(CAST(%(width)b AS integer[])),
+            unnest(CAST(%(height)b AS integer[])), unnest(CAST(%(thumbnail)b AS bytea[]))
+        ON CONFLICT (sha256) DO NOTHING RETURNING sha256, id""",
         {
             "sha256": [picture.sha256 for picture in pictures],
             "width": [picture.width for picture in pictures],
@@ -54,6 +54,7 @@ def save(connection: Connection, pictures: Sequence[PictureData]) -> None:
             "thumbnail": [picture.thumbnail for picture in pictures],
         },
     )
+    return {bytes(row.sha256): row.id for row in rows}
 
 
 def still(connection: Connection, ids: Sequence[int]) -> list[int]:
@@ -63,21 +64,27 @@ def still(connection: Connection, ids: Sequence[int]) -> list[int]:
     return list(connection.execute(text(sql), {"ids": list(ids)}).scalars())
 
 
-def embed(connection: Connection, model: Model, vectors: Mapping[int, Vector]) -> None:
-    """Store the embeddings of pictures (id) that this model has none of yet."""
-    have = set(
-        connection.execute(
-            text(
-                "SELECT picture_id FROM embedding WHERE model_id = :model"
-                " AND picture_id = ANY(CAST(:ids AS bigint[]))"
-            ),
-            {"model": model.id, "ids": list(vectors)},
-        ).scalars()
-    )
-    missing = sorted(set(vectors) - have)
+def embed(
+    connection: Connection, model: Model, vectors: Mapping[int, Vector], new: Iterable[int] = ()
+) -> None:
+    """Store the embeddings of pictures (id) that this model has none of yet.
+
+    Of `new` pictures, which this transaction has stored, it cannot have any.
+    """
+    missing = set(vectors) - _embedded(connection, model, set(vectors).difference(new))
     if missing:
-        ids = np.array(missing, dtype=np.int64)
-        copy.embeddings_in(connection, model, ids, np.stack([vectors[id_] for id_ in missing]))
+        ids = np.array(sorted(missing), dtype=np.int64)
+        rows = np.stack([vectors[id_] for id_ in ids.tolist()])
+        copy.embeddings_in(connection, model, ids, rows)
+
+
+def _embedded(connection: Connection, model: Model, ids: Collection[int]) -> set[int]:
+    if not ids:
+        return set()
+    sql = """SELECT picture_id FROM embedding WHERE model_id = :model
+        AND picture_id = ANY(CAST(:ids AS bigint[]))"""
+    values = {"model": model.id, "ids": list(ids)}
+    return set(connection.execute(text(sql), values).scalars())
 
 
 def vectors_of_product(
@@ -141,6 +148,8 @@ def sweep(connection: Connection, ids: Sequence[int]) -> int:
     The rows are locked first and looked at in a second statement, which then sees the product that
     another transaction linked while this one waited.
     """
+    if not ids:
+        return 0
     values = {"ids": list(ids)}
     connection.execute(
         text("SELECT FROM picture WHERE id = ANY(CAST(:ids AS bigint[])) ORDER BY id FOR UPDATE"),
