@@ -106,8 +106,9 @@ class CatalogService:
         batch has no vectors of its new pictures for.
         """
         with self._writing() as connection:
-            _active(connection)
             kept = models.maintained(connection)
+            if not kept:
+                raise NoModel()
             if model.id not in [each.id for each in kept]:
                 raise ModelsChanged(f"{model.name} is not kept up to date any more; start again.")
             stored = products.by_sku(connection, [entry.product.sku for entry in batch.entries])
@@ -153,12 +154,12 @@ class CatalogService:
         written = [e for e in batch.entries if changes[e.product.sku] is not Change.UNCHANGED]
         if not written:
             return
-        ids = products.save(connection, [entry.product for entry in written])
+        ids, overwritten = products.save(connection, [entry.product for entry in written])
         shown = {
             ids[entry.product.sku]: [(picture_ids[ref.sha256], ref.uri) for ref in entry.pictures]
             for entry in written
         }
-        pictures.sweep(connection, products.show(connection, shown))
+        pictures.sweep(connection, products.show(connection, shown, overwritten))
 
     @contextmanager
     def _writing(self) -> Iterator[Connection]:

@@ -6,16 +6,17 @@ It can be stopped at any time and begun again: it asks for what is missing, a ba
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from PIL import Image
 from sqlalchemy import Engine
 
+from app.bulk import Tell, bulk
 from app.encoders import Encoder
 from app.errors import BadImage
 from app.store import models, pictures, writer
-from app.values import Model
+from app.values import Model, Vector
 
 BATCH = 32
 SHOWN = 20
@@ -42,6 +43,7 @@ def embed(
     encoder: Encoder,
     find: Find,
     progress: Callable[[Report], None] | None = None,
+    tell: Tell = lambda said: None,
 ) -> Report:
     """Embed every picture that has no embedding under the model yet.
 
@@ -49,6 +51,25 @@ def embed(
     when the database goes away; what was embedded until then stays.
     """
     report, began = Report(), time.monotonic()
+    with engine.connect() as connection:
+        missing = models.missing(connection, model.id)
+    with bulk(engine, [model], missing, tell):
+        _embed(engine, model, encoder, find, report, progress)
+    report.seconds = round(time.monotonic() - began, 3)
+    with engine.connect() as connection:
+        report.left = models.missing(connection, model.id)
+    return report
+
+
+def _embed(
+    engine: Engine,
+    model: Model,
+    encoder: Encoder,
+    find: Find,
+    report: Report,
+    progress: Callable[[Report], None] | None,
+) -> None:
+    began = time.monotonic()
     for batch in _missing(engine, model):
         found: dict[int, Image.Image] = {}
         for picture_id, sha256, places in batch:
@@ -58,13 +79,10 @@ def embed(
                 report.failed += 1
                 if len(report.reasons) < SHOWN:
                     report.reasons.append(f"picture {sha256.hex()[:12]}: {exc}")
-        report.embedded += _store(engine, model, encoder, found)
+        report.embedded += store(engine, model, _encoded(encoder, found))
         report.seconds = round(time.monotonic() - began, 3)
         if progress:
             progress(report)
-    with engine.connect() as connection:
-        report.left = models.missing(connection, model.id)
-    return report
 
 
 def _missing(engine: Engine, model: Model) -> Iterator[list[tuple[int, bytes, list[str]]]]:
@@ -78,14 +96,19 @@ def _missing(engine: Engine, model: Model) -> Iterator[list[tuple[int, bytes, li
         after = batch[-1][0]
 
 
-def _store(engine: Engine, model: Model, encoder: Encoder, found: dict[int, Image.Image]) -> int:
-    """Write the embeddings of pictures that are still there; returns how many."""
-    if not found:
+def store(engine: Engine, model: Model, vectors: Mapping[int, Vector]) -> int:
+    """Write embeddings of pictures (id) that are still there and have none; returns how many."""
+    if not vectors:
         return 0
-    vectors = dict(zip(found, encoder.encode_pictures(list(found.values())), strict=True))
     committed = engine.execution_options(isolation_level="READ COMMITTED")
     with committed.begin() as connection:
         writer.begin(connection)
-        there = pictures.still(connection, list(vectors))
-        pictures.embed(connection, model, {id_: vectors[id_] for id_ in there})
-    return len(there)
+        lacking = pictures.lacking(connection, model, list(vectors))
+        pictures.embed(connection, model, {id_: vectors[id_] for id_ in lacking}, lacking)
+    return len(lacking)
+
+
+def _encoded(encoder: Encoder, found: dict[int, Image.Image]) -> dict[int, Vector]:
+    if not found:
+        return {}
+    return dict(zip(found, encoder.encode_pictures(list(found.values())), strict=True))

@@ -57,11 +57,15 @@ def save(connection: Connection, pictures: Sequence[PictureData]) -> dict[bytes,
     return {bytes(row.sha256): row.id for row in rows}
 
 
-def still(connection: Connection, ids: Sequence[int]) -> list[int]:
-    """Those of these pictures (id) that are there, kept from being deleted until the commit."""
-    sql = """SELECT id FROM picture WHERE id = ANY(CAST(:ids AS bigint[]))
+def lacking(connection: Connection, model: Model, ids: Sequence[int]) -> list[int]:
+    """Those of these pictures (id) that are there and that this model has no embedding of.
+
+    They are kept from being deleted until the commit.
+    """
+    sql = """SELECT id FROM picture WHERE id = ANY(CAST(:ids AS bigint[])) AND NOT EXISTS (
+            SELECT FROM embedding AS e WHERE e.picture_id = picture.id AND e.model_id = :model)
         ORDER BY id FOR KEY SHARE"""
-    return list(connection.execute(text(sql), {"ids": list(ids)}).scalars())
+    return list(connection.execute(text(sql), {"ids": list(ids), "model": model.id}).scalars())
 
 
 def embed(
