@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 
 import psycopg
@@ -323,7 +324,10 @@ def test_a_server_that_crashes_while_the_index_is_made_has_it_made_again(
     with App(settings, choose=choose_colours) as app:
         app.initialise()
         add(app, numbered(ROWS))
-        with psycopg.connect(url, autocommit=True) as sql, psycopg.connect(url) as old:
+        with (
+            closing(psycopg.connect(url, autocommit=True)) as sql,
+            closing(psycopg.connect(url)) as old,
+        ):
             sql.execute("DROP INDEX embedding_m1_vec_idx")
             old.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
             old.execute("SELECT 1")
