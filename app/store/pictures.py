@@ -14,13 +14,11 @@ from app.values import Model, PictureData, Vector
 
 def known(connection: Connection, sha256s: Sequence[bytes], model_id: int) -> dict[bytes, bool]:
     """The pictures that are stored, of these; True where this model has an embedding of it."""
-    rows = connection.execute(
-        text(
-            """SELECT pic.sha256, e.picture_id IS NOT NULL AS embedded
-            FROM picture AS pic
-            LEFT JOIN embedding AS e ON e.picture_id = pic.id AND e.model_id = :model
-            WHERE pic.sha256 = ANY(CAST(:sha256s AS bytea[]))"""
-        ),
+    rows = connection.exec_driver_sql(
+        """SELECT pic.sha256, e.picture_id IS NOT NULL AS embedded
+        FROM picture AS pic
+        LEFT JOIN embedding AS e ON e.picture_id = pic.id AND e.model_id = %(model)s
+        WHERE pic.sha256 = ANY(CAST(%(sha256s)b AS bytea[]))""",
         {"sha256s": list(sha256s), "model": model_id},
     )
     return {bytes(row.sha256): row.embedded for row in rows}
@@ -28,11 +26,9 @@ def known(connection: Connection, sha256s: Sequence[bytes], model_id: int) -> di
 
 def ids(connection: Connection, sha256s: Sequence[bytes]) -> dict[bytes, int]:
     """The ids of the pictures that are stored, of these; they stay until the transaction ends."""
-    rows = connection.execute(
-        text(
-            """SELECT sha256, id FROM picture WHERE sha256 = ANY(CAST(:sha256s AS bytea[]))
-            ORDER BY id FOR KEY SHARE"""
-        ),
+    rows = connection.exec_driver_sql(
+        """SELECT sha256, id FROM picture WHERE sha256 = ANY(CAST(%(sha256s)b AS bytea[]))
+        ORDER BY id FOR KEY SHARE""",
         {"sha256s": list(sha256s)},
     )
     return {bytes(row.sha256): row.id for row in rows}
@@ -62,10 +58,11 @@ def lacking(connection: Connection, model: Model, ids: Sequence[int]) -> list[in
 
     They are kept from being deleted until the commit.
     """
-    sql = """SELECT id FROM picture WHERE id = ANY(CAST(:ids AS bigint[])) AND NOT EXISTS (
-            SELECT FROM embedding AS e WHERE e.picture_id = picture.id AND e.model_id = :model)
+    sql = """SELECT id FROM picture WHERE id = ANY(CAST(%(ids)b AS bigint[])) AND NOT EXISTS (
+            SELECT FROM embedding AS e WHERE e.picture_id = picture.id AND e.model_id = %(model)s)
         ORDER BY id FOR KEY SHARE"""
-    return list(connection.execute(text(sql), {"ids": list(ids), "model": model.id}).scalars())
+    values = {"ids": list(ids), "model": model.id}
+    return list(connection.exec_driver_sql(sql, values).scalars())
 
 
 def embed(
