@@ -17,6 +17,8 @@ from app.values import Build, Filters, Model, SearchPath, Vector
 OPENED_AT_ONCE = 32 << 20
 """Bytes; a larger new index is opened in the background while the one before it answers."""
 
+HNSW_MISSING = "pgvector's index is missing, so all were compared"
+
 FURTHER = 16
 """How many times as many pictures are looked at when the first look did not settle the answer."""
 

@@ -6,20 +6,20 @@ picture is never swept while another writer links it, and nobody waits in a circ
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from sqlalchemy import Connection, Engine, text
+from sqlalchemy import Connection, Engine
 
 from app.database import check_schema, snapshot
 from app.errors import LookalikeError, ModelMismatch, NoModel, UnknownProduct
 from app.filters import check_text
-from app.store import freshness, models, one_product, pictures, products
+from app.store import freshness, models, one_product, pictures, products, writer
 from app.values import Model, PictureData, PictureRef, Product, ProductDetails, Vector
 
-WRITER_LOCK = 7_305_804_003
+WRITER_LOCK = writer.LOCK
 """Key of the advisory lock that writers of the catalogue take in turn."""
 
 
@@ -106,18 +106,21 @@ class CatalogService:
         batch has no vectors of its new pictures for.
         """
         with self._writing() as connection:
-            _active(connection)
-            others = [each for each in models.maintained(connection) if each.id != model.id]
-            if models.by_id(connection, model.id) is None:
+            kept = models.maintained(connection)
+            if not kept:
+                raise NoModel()
+            if model.id not in [each.id for each in kept]:
                 raise ModelsChanged(f"{model.name} is not kept up to date any more; start again.")
             stored = products.by_sku(connection, [entry.product.sku for entry in batch.entries])
             changes = {
                 entry.product.sku: _change(entry, stored.get(entry.product.sku))
                 for entry in batch.entries
             }
-            picture_ids = _save_pictures(connection, batch, changes, model)
-            for other in others:
-                _embed_beside(connection, batch, picture_ids, other)
+            new, picture_ids = _save_pictures(connection, batch, changes)
+            _embed(connection, batch, new, picture_ids, model)
+            for other in kept:
+                if other.id != model.id:
+                    _embed_beside(connection, batch, new, picture_ids, other)
             self._save_products(connection, batch, changes, picture_ids)
             return changes
 
@@ -151,19 +154,19 @@ class CatalogService:
         written = [e for e in batch.entries if changes[e.product.sku] is not Change.UNCHANGED]
         if not written:
             return
-        ids = products.save(connection, [entry.product for entry in written])
+        ids, overwritten = products.save(connection, [entry.product for entry in written])
         shown = {
             ids[entry.product.sku]: [(picture_ids[ref.sha256], ref.uri) for ref in entry.pictures]
             for entry in written
         }
-        pictures.sweep(connection, products.show(connection, shown))
+        pictures.sweep(connection, products.show(connection, shown, overwritten))
 
     @contextmanager
     def _writing(self) -> Iterator[Connection]:
         # What the lock waited for must be seen after it, whatever the server's default is.
         committed = self._engine.execution_options(isolation_level="READ COMMITTED")
         with committed.begin() as connection:
-            connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": WRITER_LOCK})
+            writer.begin(connection)
             yield connection
             freshness.tell(connection)
 
@@ -182,31 +185,48 @@ def _change(entry: Entry, stored: products.Stored | None) -> Change:
     return Change.UNCHANGED if same else Change.UPDATED
 
 
+Ids = Mapping[bytes, int]
+"""Pictures (id) by sha256."""
+
+
 def _save_pictures(
-    connection: Connection, batch: Batch, changes: Mapping[str, Change], model: Model
-) -> dict[bytes, int]:
-    """Store new pictures and vectors; returns the ids of the pictures that rows will refer to."""
-    wanted = sorted({ref.sha256 for entry in batch.entries for ref in entry.pictures})
+    connection: Connection, batch: Batch, changes: Mapping[str, Change]
+) -> tuple[Ids, Ids]:
+    """Store new pictures; returns those, and all that rows will refer to."""
+    wanted = _shown(batch.entries)
     # To lock a row is to write to it, so not those of entries that are left alone.
     written = [e for e in batch.entries if changes[e.product.sku] is not Change.UNCHANGED]
-    linked = {ref.sha256 for entry in written for ref in entry.pictures} | set(batch.vectors)
-    pictures.save(connection, [batch.pictures[sha] for sha in wanted if sha in batch.pictures])
-    ids = pictures.ids(connection, sorted(linked))
-    new = {ids[sha256]: vector for sha256, vector in batch.vectors.items() if sha256 in ids}
-    pictures.embed(connection, model, new)
-    embedded = pictures.known(connection, wanted, model.id)
-    if not all(embedded.get(sha256) for sha256 in wanted):
-        raise PicturesMissing()
-    return ids
+    linked = _shown(written) | set(batch.vectors)
+    brought = [batch.pictures[sha] for sha in sorted(wanted) if sha in batch.pictures]
+    new = pictures.save(connection, brought)
+    before = sorted(linked - new.keys())
+    return new, new | (pictures.ids(connection, before) if before else {})
 
 
-def _embed_beside(
-    connection: Connection, batch: Batch, picture_ids: Mapping[bytes, int], model: Model
-) -> None:
+def _shown(entries: Iterable[Entry]) -> set[bytes]:
+    return {ref.sha256 for entry in entries for ref in entry.pictures}
+
+
+def _embed(connection: Connection, batch: Batch, new: Ids, ids: Ids, model: Model) -> None:
+    """Store the vectors of the batch, after which no picture of it may be without one."""
+    _store(connection, batch.vectors, new, ids, model)
+    unsure = sorted(_shown(batch.entries) - (new.keys() & batch.vectors.keys()))
+    if unsure:
+        embedded = pictures.known(connection, unsure, model.id)
+        if not all(embedded.get(sha256) for sha256 in unsure):
+            raise PicturesMissing()
+
+
+def _embed_beside(connection: Connection, batch: Batch, new: Ids, ids: Ids, model: Model) -> None:
     """Store what the batch brings under another model, which must be all that is new in it."""
     vectors = batch.beside.get(model.id, {})
     if not batch.vectors.keys() <= vectors.keys():
         raise ModelsChanged(f"{model.name} is kept up to date too now; start again.")
-    new = {picture_ids[sha256]: vector for sha256, vector in vectors.items()
-           if sha256 in picture_ids}  # fmt: skip
-    pictures.embed(connection, model, new)
+    _store(connection, vectors, new, ids, model)
+
+
+def _store(
+    connection: Connection, vectors: Mapping[bytes, Vector], new: Ids, ids: Ids, model: Model
+) -> None:
+    found = {ids[sha256]: vector for sha256, vector in vectors.items() if sha256 in ids}
+    pictures.embed(connection, model, found, new.values())

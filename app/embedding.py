@@ -6,17 +6,17 @@ It can be stopped at any time and begun again: it asks for what is missing, a ba
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from PIL import Image
-from sqlalchemy import Engine, text
+from sqlalchemy import Engine
 
-from app.catalog import WRITER_LOCK
+from app.bulk import Tell, bulk
 from app.encoders import Encoder
 from app.errors import BadImage, ModelNotKept
-from app.store import models, pictures
-from app.values import Model
+from app.store import models, pictures, writer
+from app.values import Model, Vector
 
 BATCH = 32
 SHOWN = 20
@@ -44,6 +44,7 @@ def embed(
     encoder: Encoder,
     find: Find,
     progress: Callable[[Report], None] | None = None,
+    tell: Tell = lambda said: None,
 ) -> Report:
     """Embed every picture that has no embedding under the model yet.
 
@@ -52,6 +53,22 @@ def embed(
     embedded until then stays.
     """
     report, began = Report(left=_left(engine, model)), time.monotonic()
+    with bulk(engine, [model], report.left, tell):
+        _embed(engine, model, encoder, find, report, progress)
+    report.seconds = round(time.monotonic() - began, 3)
+    report.left = _left(engine, model)
+    return report
+
+
+def _embed(
+    engine: Engine,
+    model: Model,
+    encoder: Encoder,
+    find: Find,
+    report: Report,
+    progress: Callable[[Report], None] | None,
+) -> None:
+    began = time.monotonic()
     for batch in _missing(engine, model):
         found: dict[int, Image.Image] = {}
         for picture_id, sha256, places in batch:
@@ -61,14 +78,12 @@ def embed(
                 report.failed += 1
                 if len(report.reasons) < SHOWN:
                     report.reasons.append(f"picture {sha256.hex()[:12]}: {exc}")
-        stored = _store(engine, model, encoder, found)
+        stored = store(engine, model, _encoded(encoder, found))
         report.embedded += stored
         report.left = max(report.left - stored, 0)
         report.seconds = round(time.monotonic() - began, 3)
         if progress:
             progress(report)
-    report.left = _left(engine, model)
-    return report
 
 
 def _left(engine: Engine, model: Model) -> int:
@@ -87,16 +102,21 @@ def _missing(engine: Engine, model: Model) -> Iterator[list[tuple[int, bytes, li
         after = batch[-1][0]
 
 
-def _store(engine: Engine, model: Model, encoder: Encoder, found: dict[int, Image.Image]) -> int:
-    """Write the embeddings of pictures that are still there; returns how many."""
-    if not found:
+def store(engine: Engine, model: Model, vectors: Mapping[int, Vector]) -> int:
+    """Write embeddings of pictures (id) that are still there and have none; returns how many."""
+    if not vectors:
         return 0
-    vectors = dict(zip(found, encoder.encode_pictures(list(found.values())), strict=True))
     committed = engine.execution_options(isolation_level="READ COMMITTED")
     with committed.begin() as connection:
-        connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": WRITER_LOCK})
+        writer.begin(connection)
         if models.by_id(connection, model.id) is None:
             raise ModelNotKept(f"{model.name} is not kept up to date any more; it is dropped.")
-        there = pictures.still(connection, list(vectors))
-        pictures.embed(connection, model, {id_: vectors[id_] for id_ in there})
-    return len(there)
+        lacking = pictures.lacking(connection, model, list(vectors))
+        pictures.embed(connection, model, {id_: vectors[id_] for id_ in lacking}, lacking)
+    return len(lacking)
+
+
+def _encoded(encoder: Encoder, found: dict[int, Image.Image]) -> dict[int, Vector]:
+    if not found:
+        return {}
+    return dict(zip(found, encoder.encode_pictures(list(found.values())), strict=True))

@@ -14,11 +14,11 @@ import numpy as np
 
 from app import ann
 from app.ann import Only
-from app.answers import FURTHER, Answer, Ask, Ready, by_filtered, ready
+from app.answers import FURTHER, HNSW_MISSING, Answer, Ask, Ready, by_filtered, ready
 from app.config import Settings
 from app.index_files import IndexFiles
 from app.ranking import settled
-from app.store import neighbours, tunings
+from app.store import hnsw, neighbours, tunings
 from app.store.neighbours import Passing
 from app.values import Crossovers
 
@@ -108,6 +108,8 @@ def _by_pgvector(question: Filtered, reason: str) -> Answer:
     few = exactly(question, question.settings.exact_rows, reason)
     if few is not None:
         return few
+    if not hnsw.usable(ask.connection, ask.model.id):
+        return _all(question, f"{reason}; {HNSW_MISSING}")
     first = 4 * ask.first_look
     for n in (first, first * FURTHER):
         found = neighbours.hnsw(

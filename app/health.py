@@ -12,7 +12,7 @@ from app.config import Settings
 from app.database import check_schema, check_server, schema_revision, snapshot
 from app.errors import IndexUnreadable, LookalikeError
 from app.index_files import IndexFiles
-from app.store import builds, models
+from app.store import builds, hnsw, models
 from app.tables import SCHEMA_REVISION
 from app.values import Build, Model
 
@@ -78,6 +78,7 @@ def _checks(connection: Connection, files: IndexFiles, settings: Settings) -> It
         return
     yield Check("model", f"{model.name}, {model.dim} dimensions")
     embeddings = yield from _contents(connection, model)
+    yield _pgvector(connection, model)
     yield from _index(connection, model, embeddings, files, settings)
 
 
@@ -105,6 +106,19 @@ def _contents(connection: Connection, model: Model) -> Generator[Check, None, in
     advice = f"{missing} pictures have no embedding under {model.name}; ingest them again."
     yield Check("embeddings", counts.embeddings, missing <= 0, advice if missing > 0 else None)
     return int(counts.embeddings)
+
+
+def _pgvector(connection: Connection, model: Model) -> Check:
+    name = "pgvector_index"
+    if hnsw.usable(connection, model.id):
+        return Check(name, "valid")
+    if hnsw.busy(connection, model.id):
+        return Check(name, "left off by a load that goes on, or being made")
+    advice = (
+        "It is missing, so searches without a build compare all embeddings: a load was "
+        "interrupted. Run `lookalike check --repair` as the role that migrates."
+    )
+    return Check(name, None, False, advice)
 
 
 def _index(

@@ -5,10 +5,10 @@ from __future__ import annotations
 import hashlib
 import re
 import unicodedata
-from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import compress
 
 from app.values import Product
 
@@ -76,13 +76,14 @@ def normalised(text: str) -> Words:
 
 def identity(product: Product) -> Identity:
     """What makes this product the one it is."""
-    brand, category = normalised(product.brand or ""), normalised(product.category or "")
+    brand, category = _named(product.brand or ""), _named(product.category or "")
     title = _spelled(_spelled(normalised(product.title), category, keep=True), brand, keep=False)
     words, years, sizes = _sorted_out(title, product.year)
-    colour = normalised(product.colour or "") or tuple(COLOURS.intersection(words))
+    colour = _named(product.colour or "") or tuple(COLOURS.intersection(words))
     brand, category, colour = (tuple(sorted(part)) for part in (brand, category, colour))
-    letters = tuple(word for word in words if not _has_digit(word))
-    numbers = tuple(sorted(word for word in words if _has_digit(word)))
+    numbered = list(map(_has_digit, words))
+    letters = tuple(word for word, digit in zip(words, numbered, strict=True) if not digit)
+    numbers = tuple(sorted(compress(words, numbered)))
     key = _key(brand, category, colour, (*sorted(letters), *numbers)) if words else ""
     return Identity(brand, category, colour, letters, numbers, years, sizes, key)
 
@@ -94,6 +95,10 @@ def identity_key(product: Product) -> str:
     word beside the brand, a year and a size.
     """
     return identity(product).key
+
+
+_named = lru_cache(maxsize=1024)(normalised)
+"""For names, of which there are few; titles are as many as products."""
 
 
 class _Plain(dict[int, str]):
@@ -139,7 +144,7 @@ def _spelled(title: Words, name: Words, *, keep: bool) -> Words:
 
     A name written with other spaces is found too: `O Leary` and `OLeary`, `tshirt` and `t shirt`.
     """
-    if not Counter(name) - Counter(title):
+    if all(name.count(word) <= title.count(word) for word in name):
         return title if keep else _without(title, name)
     letters = "".join(name)
     for first in range(len(title)):
@@ -166,7 +171,7 @@ def _sorted_out(title: Words, year: int | None) -> tuple[Words, Words, Words]:
     before = ""
     for place, word in enumerate(title):
         after = title[place + 1] if place + 1 < len(title) else ""
-        if _is_year(word, year, after):
+        if is_year := _is_year(word, year, after):
             years.add(word)
             if year is None:
                 words.append(SOME_YEAR)
@@ -177,7 +182,7 @@ def _sorted_out(title: Words, year: int | None) -> tuple[Words, Words, Words]:
             sizes.append(word)
         else:
             words.append(word)
-        before = "" if _is_year(word, year, after) else word
+        before = "" if is_year else word
     return tuple(words), tuple(sorted(years)), tuple(sorted(sizes))
 
 

@@ -16,6 +16,7 @@ from alembic import command
 from alembic.config import Config
 from sqlalchemy import Connection, Engine, text
 
+from app import bulk
 from app.catalog import WRITER_LOCK
 from app.database import check_schema, check_server, schema_revision
 from app.errors import LockHeld, LookalikeError, SchemaMismatch
@@ -66,6 +67,7 @@ def migrate(engine: Engine) -> str:
                 connection.execute(text("SELECT pg_advisory_unlock(:key)"), {"key": LOCK})
                 connection.execute(text("RESET statement_timeout"))
                 connection.commit()
+    bulk.finish(engine, _log.warning)
     if revision is None:
         raise SchemaMismatch("The migrations left no revision behind; the database is damaged.")
     return revision

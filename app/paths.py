@@ -10,11 +10,21 @@ from __future__ import annotations
 import numpy as np
 
 from app import filtered
-from app.answers import FURTHER, Answer, Ask, Ready, by_build, exact, looks, ready
+from app.answers import (
+    FURTHER,
+    HNSW_MISSING,
+    Answer,
+    Ask,
+    Ready,
+    by_build,
+    exact,
+    looks,
+    ready,
+)
 from app.config import Settings
 from app.index_files import IndexFiles
 from app.ranking import Candidates, settled
-from app.store import neighbours, pictures
+from app.store import hnsw, neighbours, pictures
 
 
 def find(ask: Ask, files: IndexFiles, settings: Settings) -> Answer:
@@ -52,6 +62,8 @@ def _by_pgvector(ask: Ask, reason: str, settings: Settings) -> Answer:
     limit = settings.exact_rows
     if pictures.count(ask.connection, ask.model, at_most=limit + 1) <= limit:
         return Answer(exact(ask), "exact", reason)
+    if not hnsw.usable(ask.connection, ask.model.id):
+        return Answer(exact(ask), "exact", f"{reason}; {HNSW_MISSING}")
     first = 4 * ask.first_look  # its recall grows with it
     for n in (first, first * FURTHER):
         found = neighbours.hnsw(

@@ -7,10 +7,12 @@ from pathlib import Path
 from sqlalchemy import Engine
 
 from app.asking import Encoders
+from app.bulk import Tell, bulk
 from app.catalog import CatalogService
 from app.errors import BadInput
 from app.images import ImageLimits
 from app.runs import ingest_run
+from ingest.expected import new_pictures
 from ingest.fetch import Pictures
 from ingest.pipeline import Ingest, Progress, Report
 from ingest.prepare import Preparer
@@ -31,6 +33,7 @@ def load(
     prune: bool = False,
     encoding: str = "utf-8",
     progress: Progress | None = None,
+    tell: Tell = lambda said: None,
 ) -> Report:
     """Load a CSV or a folder of pictures into the catalogue; `images` is where its pictures lie.
 
@@ -45,7 +48,11 @@ def load(
     pictures = Pictures(folder, max_bytes=limits.max_bytes)
     towers = Towers(catalog, encoders)
     preparer = Preparer(catalog, towers.model, pictures, limits, towers.input_side)
-    with reject_file(rejects) as file, ingest_run(engine, str(source), towers.model) as run:
+    with (
+        reject_file(rejects) as file,
+        ingest_run(engine, str(source), towers.model) as run,
+        bulk(engine, catalog.models(), new_pictures(engine, source, encoding), tell),
+    ):
         job = Ingest(catalog, towers, preparer, run, file)
         return job.run(rows, prune=prune, progress=progress)
 

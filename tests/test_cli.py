@@ -569,7 +569,7 @@ def test_eval_compares_two_runs_and_shows_the_worst(cat: Run, source: Path) -> N
 
 STATUS = {
     "database", "migration", "model", "products", "pictures", "embeddings", "build",
-    "build_age_seconds", "delta_rows",
+    "build_age_seconds", "delta_rows", "pgvector_index",
 }  # fmt: skip
 
 

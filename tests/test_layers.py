@@ -17,14 +17,14 @@ ROWS = [
     for line in """
     app.cli app.ui
     app.worker app.worker_listener app.worker_look app.worker_stop
-    app.watchdog
+    app.watchdog app.mender
     app.bootstrap
     ingest
     app.lifecycle app.embedding app.dropping
     app.liveness app.metrics_server app.overview app.index_life app.rebuilding
     app.backup app.restore app.integrity
     app.search app.catalog app.indexer app.evaluation app.health app.runs app.migrate
-    app.audit app.roles
+    app.audit app.roles app.bulk
     app.pages app.plans app.calibrator app.judging app.facets
     app.quick app.allow_lists app.meanings app.tuning app.verdicts app.duplicates app.walking
     app.paths

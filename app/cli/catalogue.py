@@ -52,6 +52,7 @@ def ingest(
         report = load(
             app.engine, app.catalog, app.encoders, app.limits, source,
             images=images, rejects=rejects, prune=prune, encoding=encoding, progress=progress,
+            tell=note,
         )  # fmt: skip
     if as_json:
         print_json(report.as_dict())

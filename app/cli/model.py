@@ -83,7 +83,8 @@ def embed_(name: str, images: tuple[Path, ...], as_json: bool) -> None:
             folders = list(images) or folders_of(ingests.sources(connection))
         check_folders(folders)
         originals = Originals(folders, app.limits, encoder.input_side)
-        done = embed(app.engine, found, encoder, originals.find, None if as_json else _told)
+        told = None if as_json else _told
+        done = embed(app.engine, found, encoder, originals.find, told, note)
     if as_json:
         print_json(done)
     for reason in done.reasons:

@@ -18,6 +18,7 @@ def worker() -> None:
     on any hosts: they take turns.
     """
     from app.bootstrap import App
+    from app.mender import Mender
     from app.metrics_server import MetricsServer
     from app.watchdog import Watchdog
     from app.worker import Worker
@@ -33,6 +34,9 @@ def worker() -> None:
             work.metrics.registry, work.liveness.status,
         ) as server:  # fmt: skip
             note(f"The worker runs; {server.address}/metrics and /healthz.")
-            with Watchdog(app.engine, settings.analyst_timeout_s):
+            with (
+                Watchdog(app.engine, settings.analyst_timeout_s),
+                Mender(app.engine, settings.worker_poll_s),
+            ):
                 work.run()
     note("The worker stopped.")

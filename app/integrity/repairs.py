@@ -7,6 +7,7 @@ from contextlib import contextmanager
 
 from sqlalchemy import Connection, Engine, text
 
+from app import bulk
 from app.catalog import WRITER_LOCK
 from app.store import freshness, ingests, integrity, pictures, relations, stamps
 from app.store.stamps import Stamp
@@ -59,6 +60,12 @@ def give_up_runs(engine: Engine) -> str:
     """Record that loads which nobody ended have failed."""
     with engine.begin() as connection:
         return f"{ingests.give_up(connection)} loads were recorded as failed"
+
+
+def make_hnsw(engine: Engine) -> str:
+    """Make the indexes of pgvector that an interrupted load left off."""
+    made = bulk.finish(engine)
+    return f"pgvector's index was made of {', '.join(model.name for model in made) or 'none'}"
 
 
 def analyse(engine: Engine) -> str:

@@ -94,6 +94,13 @@ QUESTIONS = (
         "An interrupted CREATE INDEX left them. Run REINDEX INDEX CONCURRENTLY on each.",
     ),
     Question(
+        "pgvector-index-missing", "error", "models without pgvector's index",
+        integrity.HNSW_MISSING,
+        "A load was interrupted. Searches without a build compare all embeddings. Run `lookalike "
+        "check --repair` as the role that migrates.",
+        repairs.make_hnsw,
+    ),
+    Question(
         "never-analysed", "warning", "tables the planner knows nothing of",
         integrity.NEVER_ANALYSED,
         "Searches with filters may take the slow path. Run ANALYZE.",

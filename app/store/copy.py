@@ -34,15 +34,18 @@ def embeddings_in(
     connection: Connection, model: Model, ids: Ids, vectors: NDArray[np.float32]
 ) -> None:
     """Insert embeddings that are not there yet; ids (n,), vectors (n, dim)."""
+    statement = "COPY embedding (model_id, picture_id, vec) FROM STDIN (FORMAT BINARY)"
+    with driver_errors(), _cursor(connection).copy(statement) as out:
+        out.write(packed(model, ids, vectors))
+
+
+def packed(model: Model, ids: Ids, vectors: NDArray[np.float32]) -> bytes:
+    """What COPY BINARY reads as rows of `embedding`; ids (n,), vectors (n, dim)."""
     rows = np.zeros(len(ids), dtype=_row(model.dim, with_model=True))
     rows["fields"], rows["model_length"], rows["model"] = 3, 4, model.id
     rows["id_length"], rows["id"] = 8, ids
     rows["vec_length"], rows["dim"], rows["vec"] = 4 + 2 * model.dim, model.dim, vectors
-    statement = "COPY embedding (model_id, picture_id, vec) FROM STDIN (FORMAT BINARY)"
-    with driver_errors(), _cursor(connection).copy(statement) as out:
-        out.write(HEADER)
-        out.write(rows.tobytes())
-        out.write(TRAILER)
+    return HEADER + rows.tobytes() + TRAILER
 
 
 def embeddings_out(

@@ -7,7 +7,7 @@ from typing import Any
 
 from sqlalchemy import Connection, text
 
-from app.store import builds
+from app.store import builds, hnsw
 
 EXAMPLES = 5
 """How many of the things that are wrong are named."""
@@ -64,7 +64,10 @@ WHERE con.connamespace = to_regnamespace('public') AND NOT con.convalidated
 INDEXES_INVALID = """
 SELECT i.indexrelid::regclass AS example
 FROM pg_index AS i JOIN pg_class AS c ON c.oid = i.indexrelid
-WHERE c.relnamespace = to_regnamespace('public') AND NOT (i.indisvalid AND i.indisready)"""
+WHERE c.relnamespace = to_regnamespace('public') AND NOT (i.indisvalid AND i.indisready)
+    AND c.relname !~ '^embedding_m[0-9]+_vec_idx$'"""
+
+HNSW_MISSING = f"SELECT model.name AS example {hnsw.MISSING}"
 
 # Below a megabyte no plan is bad enough to matter.
 NEVER_ANALYSED = """

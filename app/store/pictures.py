@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,13 +14,11 @@ from app.values import Model, PictureData, Vector
 
 def known(connection: Connection, sha256s: Sequence[bytes], model_id: int) -> dict[bytes, bool]:
     """The pictures that are stored, of these; True where this model has an embedding of it."""
-    rows = connection.execute(
-        text(
-            """SELECT pic.sha256, e.picture_id IS NOT NULL AS embedded
-            FROM picture AS pic
-            LEFT JOIN embedding AS e ON e.picture_id = pic.id AND e.model_id = :model
-            WHERE pic.sha256 = ANY(CAST(:sha256s AS bytea[]))"""
-        ),
+    rows = connection.exec_driver_sql(
+        """SELECT pic.sha256, e.picture_id IS NOT NULL AS embedded
+        FROM picture AS pic
+        LEFT JOIN embedding AS e ON e.picture_id = pic.id AND e.model_id = %(model)s
+        WHERE pic.sha256 = ANY(CAST(%(sha256s)b AS bytea[]))""",
         {"sha256s": list(sha256s), "model": model_id},
     )
     return {bytes(row.sha256): row.embedded for row in rows}
@@ -28,25 +26,23 @@ def known(connection: Connection, sha256s: Sequence[bytes], model_id: int) -> di
 
 def ids(connection: Connection, sha256s: Sequence[bytes]) -> dict[bytes, int]:
     """The ids of the pictures that are stored, of these; they stay until the transaction ends."""
-    rows = connection.execute(
-        text(
-            """SELECT sha256, id FROM picture WHERE sha256 = ANY(CAST(:sha256s AS bytea[]))
-            ORDER BY id FOR KEY SHARE"""
-        ),
+    rows = connection.exec_driver_sql(
+        """SELECT sha256, id FROM picture WHERE sha256 = ANY(CAST(%(sha256s)b AS bytea[]))
+        ORDER BY id FOR KEY SHARE""",
         {"sha256s": list(sha256s)},
     )
     return {bytes(row.sha256): row.id for row in rows}
 
 
-def save(connection: Connection, pictures: Sequence[PictureData]) -> None:
-    """Store the pictures that are not stored yet."""
-    connection.execute(
-        text(
-            """INSERT INTO picture (sha256, width, height, thumbnail)
-            SELECT * FROM unnest(CAST(:sha256 AS bytea[]), CAST(:width AS integer[]),
-                CAST(:height AS integer[]), CAST(:thumbnail AS bytea[]))
-            ON CONFLICT (sha256) DO NOTHING"""
-        ),
+def save(connection: Connection, pictures: Sequence[PictureData]) -> dict[bytes, int]:
+    """Store the pictures that are not stored yet; returns the ids of those, by sha256."""
+    if not pictures:
+        return {}
+    rows = connection.exec_driver_sql(
+        """INSERT INTO picture (sha256, width, height, thumbnail)
+        SELECT unnest(CAST(%(sha256)b AS bytea[])), unnest(CAST(%(width)b AS integer[])),
+            unnest(CAST(%(height)b AS integer[])), unnest(CAST(%(thumbnail)b AS bytea[]))
+        ON CONFLICT (sha256) DO NOTHING RETURNING sha256, id""",
         {
             "sha256": [picture.sha256 for picture in pictures],
             "width": [picture.width for picture in pictures],
@@ -54,30 +50,42 @@ def save(connection: Connection, pictures: Sequence[PictureData]) -> None:
             "thumbnail": [picture.thumbnail for picture in pictures],
         },
     )
+    return {bytes(row.sha256): row.id for row in rows}
 
 
-def still(connection: Connection, ids: Sequence[int]) -> list[int]:
-    """Those of these pictures (id) that are there, kept from being deleted until the commit."""
-    sql = """SELECT id FROM picture WHERE id = ANY(CAST(:ids AS bigint[]))
+def lacking(connection: Connection, model: Model, ids: Sequence[int]) -> list[int]:
+    """Those of these pictures (id) that are there and that this model has no embedding of.
+
+    They are kept from being deleted until the commit.
+    """
+    sql = """SELECT id FROM picture WHERE id = ANY(CAST(%(ids)b AS bigint[])) AND NOT EXISTS (
+            SELECT FROM embedding AS e WHERE e.picture_id = picture.id AND e.model_id = %(model)s)
         ORDER BY id FOR KEY SHARE"""
-    return list(connection.execute(text(sql), {"ids": list(ids)}).scalars())
+    values = {"ids": list(ids), "model": model.id}
+    return list(connection.exec_driver_sql(sql, values).scalars())
 
 
-def embed(connection: Connection, model: Model, vectors: Mapping[int, Vector]) -> None:
-    """Store the embeddings of pictures (id) that this model has none of yet."""
-    have = set(
-        connection.execute(
-            text(
-                "SELECT picture_id FROM embedding WHERE model_id = :model"
-                " AND picture_id = ANY(CAST(:ids AS bigint[]))"
-            ),
-            {"model": model.id, "ids": list(vectors)},
-        ).scalars()
-    )
-    missing = sorted(set(vectors) - have)
+def embed(
+    connection: Connection, model: Model, vectors: Mapping[int, Vector], new: Iterable[int] = ()
+) -> None:
+    """Store the embeddings of pictures (id) that this model has none of yet.
+
+    Of `new` pictures, which this transaction has stored, it cannot have any.
+    """
+    missing = set(vectors) - _embedded(connection, model, set(vectors).difference(new))
     if missing:
-        ids = np.array(missing, dtype=np.int64)
-        copy.embeddings_in(connection, model, ids, np.stack([vectors[id_] for id_ in missing]))
+        ids = np.array(sorted(missing), dtype=np.int64)
+        rows = np.stack([vectors[id_] for id_ in ids.tolist()])
+        copy.embeddings_in(connection, model, ids, rows)
+
+
+def _embedded(connection: Connection, model: Model, ids: Collection[int]) -> set[int]:
+    if not ids:
+        return set()
+    sql = """SELECT picture_id FROM embedding WHERE model_id = :model
+        AND picture_id = ANY(CAST(:ids AS bigint[]))"""
+    values = {"model": model.id, "ids": list(ids)}
+    return set(connection.execute(text(sql), values).scalars())
 
 
 def vectors_of_product(
@@ -150,6 +158,8 @@ def sweep(connection: Connection, ids: Sequence[int]) -> int:
     The rows are locked first and looked at in a second statement, which then sees the product that
     another transaction linked while this one waited.
     """
+    if not ids:
+        return 0
     values = {"ids": list(ids)}
     connection.execute(
         text("SELECT FROM picture WHERE id = ANY(CAST(:ids AS bigint[])) ORDER BY id FOR UPDATE"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
 from typing import Any
@@ -29,6 +29,19 @@ TYPES = {
     "currency": "text",
     "attributes": "text",
 }
+
+_WRITTEN = TYPES | {"identity_key": "text"}
+
+SAVE = """
+INSERT INTO product ({fields}) SELECT {values} FROM unnest({arrays}) AS new ({fields}) ORDER BY sku
+ON CONFLICT (sku) DO UPDATE SET {overwritten}, updated_at = now()
+RETURNING sku, id, xmax <> 0 AS overwritten""".format(
+    fields=", ".join(_WRITTEN),
+    values=", ".join(_WRITTEN).replace("attributes", "attributes::jsonb"),
+    # b: as text, the quotes of arrays take longer to make and to read than the rows to write.
+    arrays=", ".join(f"CAST(%({name})b AS {type_}[])" for name, type_ in _WRITTEN.items()),
+    overwritten=", ".join(f"{name} = excluded.{name}" for name in _WRITTEN if name != "sku"),
+)
 
 
 _fields = attrgetter(*TYPES)
@@ -90,41 +103,28 @@ def product_of(row: Any) -> Product:
     return Product(*_fields(row))
 
 
-def save(connection: Connection, products: Iterable[Product]) -> dict[str, int]:
-    """Insert or overwrite products by sku; returns their ids."""
+def save(connection: Connection, products: Iterable[Product]) -> tuple[dict[str, int], set[int]]:
+    """Insert or overwrite products by sku; returns their ids, and which were there before."""
     columns: dict[str, list[Any]] = {name: [] for name in (*TYPES, "identity_key")}
     for product in products:
         for name, value in zip(TYPES, _fields(product), strict=True):
             columns[name].append(value)
         columns["identity_key"].append(identity_key(product))
     columns["attributes"] = [json.dumps(dict(found)) for found in columns["attributes"]]
-    types = TYPES | {"identity_key": "text"}
-    arrays = ", ".join(f"CAST(:{name} AS {type_}[])" for name, type_ in types.items())
-    overwritten = ", ".join(f"{name} = excluded.{name}" for name in types if name != "sku")
-    fields = ", ".join(types)
-    rows = connection.execute(
-        text(
-            f"""INSERT INTO product ({fields})
-            SELECT {fields.replace("attributes", "attributes::jsonb")}
-            FROM unnest({arrays}) AS new ({fields}) ORDER BY sku
-            ON CONFLICT (sku) DO UPDATE SET {overwritten}, updated_at = now()
-            RETURNING sku, id"""
-        ),
-        columns,
-    )
-    return {row.sku: row.id for row in rows}
+    rows = connection.exec_driver_sql(SAVE, columns).all()
+    return {row.sku: row.id for row in rows}, {row.id for row in rows if row.overwritten}
 
 
-def show(connection: Connection, shown: Mapping[int, Sequence[tuple[int, str]]]) -> list[int]:
-    """Set the pictures (id, uri) of products (id), in order; returns the ids no longer shown."""
-    old = connection.execute(
-        text(
-            "DELETE FROM product_picture WHERE product_id = ANY(CAST(:ids AS bigint[]))"
-            " RETURNING picture_id"
-        ),
-        {"ids": list(shown)},
-    )
-    before = set(old.scalars())
+def show(
+    connection: Connection,
+    shown: Mapping[int, Sequence[tuple[int, str]]],
+    overwritten: Collection[int],
+) -> list[int]:
+    """Set the pictures (id, uri) of products (id), in order; returns the ids no longer shown.
+
+    Only the products `overwritten` can have had any before.
+    """
+    before = _unlink(connection, overwritten) if overwritten else set()
     rows = [
         (product, picture, position, uri)
         for product, pictures in shown.items()
@@ -132,15 +132,20 @@ def show(connection: Connection, shown: Mapping[int, Sequence[tuple[int, str]]])
     ]
     columns: list[list[Any]] = [list(column) for column in zip(*rows, strict=True)] or [[]] * 4
     names = ("product", "picture", "position", "uri")
-    connection.execute(
-        text(
-            """INSERT INTO product_picture (product_id, picture_id, position, uri)
-            SELECT * FROM unnest(CAST(:product AS bigint[]), CAST(:picture AS bigint[]),
-                CAST(:position AS integer[]), CAST(:uri AS text[]))"""
-        ),
+    connection.exec_driver_sql(
+        """INSERT INTO product_picture (product_id, picture_id, position, uri)
+        SELECT * FROM unnest(CAST(%(product)b AS bigint[]), CAST(%(picture)b AS bigint[]),
+            CAST(%(position)b AS integer[]), CAST(%(uri)b AS text[]))""",
         dict(zip(names, columns, strict=True)),
     )
     return sorted(before - set(columns[1]))
+
+
+def _unlink(connection: Connection, ids: Collection[int]) -> set[int]:
+    """Products (id) show no pictures any more; returns those they showed."""
+    sql = """DELETE FROM product_picture WHERE product_id = ANY(CAST(%(ids)b AS bigint[]))
+        RETURNING picture_id"""
+    return set(connection.exec_driver_sql(sql, {"ids": list(ids)}).scalars())
 
 
 def delete(connection: Connection, ids: Sequence[int]) -> list[int]:

@@ -10,6 +10,7 @@ from app.ui.words import span
 NAMES = {
     "build": "Index",
     "build_age_seconds": "Age of the index",
+    "pgvector_index": "pgvector's index",
     "delta_rows": "Changed since the index was built",
 }
 

@@ -1,0 +1,150 @@
+"""Bulk loads: whether pgvector's index is left off meanwhile, and that it is made anew afterwards.
+
+To add a row to the index takes several times as long as a row takes when all of it is built. While
+it is missing, searches that would use it compare all embeddings and say so. Whoever comes next
+finishes what was interrupted: a load, `lookalike migrate`, `lookalike check --repair`, the worker.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+
+from sqlalchemy import Connection, Engine
+
+from app.errors import LockHeld, LookalikeError
+from app.store import hnsw, pictures
+from app.values import Model
+
+LEAST = 5000
+"""Embeddings; fewer are added in seconds, and a search may miss the index for longer."""
+
+MOST = 1_000_000
+"""Embeddings that are searched already; to compare more than these takes longer than a second."""
+
+BUILT = 0.3
+"""Time a row takes in a build, as a share of what it takes to add it (bench/writes.py)."""
+
+TRIES = 10
+PAUSE_S = 0.2
+"""Between two tries to take the index away."""
+
+Tell = Callable[[str], object]
+_log = logging.getLogger("lookalike.bulk")
+
+
+def worth(rows: int, added: int, fits: int) -> bool:
+    """Whether it is faster to build the index of all than to add `added` rows to that of `rows`.
+
+    `fits` rows are built in memory; what is beyond is added one by one as well.
+    """
+    whole = rows + added
+    beyond = max(0, whole - fits)
+    return added >= LEAST and rows <= MOST and BUILT * (whole - beyond) + beyond < added
+
+
+@contextmanager
+def bulk(
+    engine: Engine, models: Sequence[Model], added: int, tell: Tell = _log.info
+) -> Iterator[None]:
+    """A load that adds about `added` embeddings under each of these models.
+
+    Where it is worth it and this user owns the tables, the index is off until the load ends, also
+    by a LookalikeError. What was interrupted in another way stays without it, which `lookalike
+    status` says.
+    """
+    try:
+        with _loading(engine, models, added, tell):
+            yield
+    except LookalikeError:
+        _finish(engine, tell)
+        raise
+    except BaseException:
+        _say_what_is_left(engine)
+        raise
+    _finish(engine, tell)
+
+
+def finish(engine: Engine, tell: Tell = _log.info) -> list[Model]:
+    """Make the indexes that are missing and that no load has left off; returns their models.
+
+    Searches and writers go on. Transactions that are open are waited for, however long they take.
+    """
+    made = []
+    plain = engine.execution_options(isolation_level="AUTOCOMMIT")
+    with plain.connect() as connection:
+        for model in hnsw.missing(connection):
+            if hnsw.owned(connection, model.id) and _make(connection, model, tell):
+                made.append(model)
+    return made
+
+
+def _make(connection: Connection, model: Model, tell: Tell) -> bool:
+    with hnsw.at_work(connection, model.id, alone=True) as mine:
+        if not mine or hnsw.usable(connection, model.id):
+            return False
+        tell(f"Making pgvector's index of {model.name} anew; searches and writers go on.")
+        hnsw.create(connection, model)
+        return True
+
+
+def _finish(engine: Engine, tell: Tell) -> None:
+    """The rows are in whatever becomes of the index."""
+    try:
+        finish(engine, tell)
+    except LookalikeError as exc:
+        _log.warning(
+            "pgvector's index could not be made: %s Searches that need it compare all embeddings "
+            "until `lookalike check --repair` or the worker makes it.", exc,
+        )  # fmt: skip
+
+
+def _say_what_is_left(engine: Engine) -> None:
+    """Who interrupts a load does not wait for an index."""
+    with suppress(LookalikeError), engine.connect() as connection:
+        for model in hnsw.missing(connection):
+            _log.warning(
+                "pgvector's index of %s is missing; the next load, the worker or `lookalike check "
+                "--repair` makes it. Until then searches that need it compare all embeddings.",
+                model.name,
+            )
+
+
+@contextmanager
+def _loading(engine: Engine, models: Sequence[Model], added: int, tell: Tell) -> Iterator[None]:
+    """While the locks are held nobody else makes an index that a load left off."""
+    if added < LEAST:
+        yield
+        return
+    plain = engine.execution_options(isolation_level="AUTOCOMMIT")
+    with plain.connect() as connection, ExitStack() as locks:
+        for model in models:
+            if locks.enter_context(hnsw.at_work(connection, model.id, alone=False)):
+                _leave_off(engine, model, added, tell)
+        yield
+
+
+def _leave_off(engine: Engine, model: Model, added: int, tell: Tell) -> None:
+    with engine.connect() as connection:
+        if not (hnsw.usable(connection, model.id) and hnsw.owned(connection, model.id)):
+            return
+        rows = pictures.count(connection, model, at_most=MOST + 1)
+        if not worth(rows, added, hnsw.fits(connection, model)):
+            return
+    if _dropped(engine, model):
+        tell(f"pgvector's index of {model.name} is left off until {added:,} pictures are in.")
+
+
+def _dropped(engine: Engine, model: Model) -> bool:
+    """Take the index away; False where somebody reads the table all the while, as a backup does."""
+    for left in reversed(range(TRIES)):
+        try:
+            with engine.begin() as connection:
+                hnsw.drop(connection, model.id)
+            return True
+        except LockHeld:
+            if left:
+                time.sleep(PAUSE_S)
+    return False
