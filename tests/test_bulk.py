@@ -164,6 +164,7 @@ def test_a_model_that_has_no_embeddings_gets_its_index_afterwards(
 ) -> None:
     with full.engine.begin() as connection:
         other = models.register(connection, "other", "1", 49, "other")
+        models.maintain(connection, other.id, None)
     seen: list[bool] = []
 
     def find(_sha256: bytes, places: object) -> object:

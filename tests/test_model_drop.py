@@ -16,7 +16,6 @@ import psycopg
 import pytest
 from colours import ColourEncoder, photo
 from goods import ingest, shop
-from PIL import Image
 from servers import until
 
 from app import search
@@ -24,6 +23,7 @@ from app.bootstrap import App
 from app.config import Settings
 from app.embedding import Report, embed
 from app.encoders import Choice
+from app.encoders.pixels import Prepared
 from app.errors import LockHeld, ModelNotKept, UnknownModel
 from app.lifecycle import NotReady
 from app.values import Query, Vectors
@@ -36,8 +36,8 @@ DROPS = 12
 class Mirrored(ColourEncoder):
     """Another encoder of the same pictures: its axes are reversed."""
 
-    def encode_pictures(self, pictures: Sequence[Image.Image]) -> Vectors:
-        return np.ascontiguousarray(super().encode_pictures(pictures)[:, ::-1])
+    def encode_prepared(self, prepared: Sequence[Prepared]) -> Vectors:
+        return np.ascontiguousarray(super().encode_prepared(prepared)[:, ::-1])
 
 
 def choose(model: str, revision: str | None = None, **_: Any) -> Choice:
