@@ -53,13 +53,13 @@ def ran(*words: str) -> Callable[[], None]:
     )  # type: ignore[return-value]
 
 
-def until_said(program: str, word: str) -> Callable[[], float]:
+def until_said(program: Path, word: str) -> Callable[[], float]:
     """Seconds until a program says a word; it then runs to its end, which does not count."""
 
     def way() -> float:
         began = time.perf_counter()
         with subprocess.Popen(
-            [sys.executable, "-c", program],
+            [sys.executable, str(program)],
             stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
         ) as child:  # fmt: skip
             assert child.stdout is not None
@@ -102,7 +102,8 @@ def _answers(address: str) -> bool:
 
 
 def measure(picture: Path, rounds: int, report: Report) -> None:
-    visit = VISIT.format(photo=str(picture))
+    visit = picture.with_name("visit.py")
+    visit.write_text(VISIT.format(photo=str(picture)))
     found = in_turn(
         {
             "python -c pass": ran("-c", "pass"),

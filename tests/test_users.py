@@ -16,7 +16,7 @@ from app.config import MOST_PLACES, Settings
 from app.database import BESIDE, OTHERS
 from app.encoders import Choice
 from app.encoders.pixels import Prepared
-from app.errors import BadInput, Busy
+from app.errors import BadInput, Busy, DatabaseUnavailable
 from app.filters import parse
 from app.together import LANES, MOST
 from app.values import Query, SearchResult, Vectors
@@ -210,6 +210,21 @@ def test_searches_have_connections_that_nothing_else_takes(serve: Callable[..., 
         for connection in held:
             connection.close()
     assert not any(isinstance(each, Exception) for each in found)
+
+
+def test_what_is_no_search_waits_for_a_connection_and_then_says_so(
+    serve: Callable[..., App], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app = serve()
+    monkeypatch.setattr(app.engine.pool, "_timeout", 0.1)
+    held = [app.engine.connect() for _ in range(OTHERS)]
+    try:
+        with pytest.raises(DatabaseUnavailable, match=r"All connections .* are busy"):
+            app.catalog.product("P0001")
+    finally:
+        for connection in held:
+            connection.close()
+    assert app.catalog.product("P0001").pictures
 
 
 def test_places_follow_the_cores_and_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
