@@ -92,6 +92,21 @@ END $$;
 COMMENT ON FUNCTION analytics._product_id(text) IS
     'the id of a product; an error for an unknown sku';
 
+-- What equals nothing would leave out every product without a word.
+CREATE OR REPLACE FUNCTION analytics._check_lists(VARIADIC lists jsonb[]) RETURNS void
+LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    IF EXISTS (
+        SELECT FROM unnest(lists) AS list WHERE jsonb_path_exists(list, '$[*][*] ? (@ == null)')
+    ) THEN
+        RAISE EXCEPTION 'A list of values to pass holds NULL, which equals nothing.'
+            USING ERRCODE = 'invalid_parameter_value',
+                HINT = 'Leave it out; NULL instead of the whole list lets all pass.';
+    END IF;
+END $$;
+COMMENT ON FUNCTION analytics._check_lists(jsonb[]) IS
+    'an error where one of the lists of values (arrays as JSON) holds a NULL';
+
 -- The arithmetic of `SearchService`, step by step in the same precision: only then do the float16
 -- values, and so the distances, agree to the digit.
 CREATE OR REPLACE FUNCTION analytics._rounded(direction real[]) RETURNS halfvec
@@ -105,7 +120,8 @@ BEGIN
         RAISE EXCEPTION 'The vector is zero and points nowhere.'
             USING ERRCODE = 'invalid_parameter_value', HINT = 'Give a direction to search in.';
     END IF;
-    unit := ARRAY(SELECT (x / length)::real
+    -- Far below what float16 keeps; PostgreSQL refuses to round a number to 0, and numpy does it.
+    unit := ARRAY(SELECT CASE WHEN abs(x / length) > 1e-30 THEN (x / length)::real ELSE 0 END
                   FROM unnest(direction) WITH ORDINALITY AS d(x, place) ORDER BY place);
     length := (SELECT sqrt(sum(x::double precision ^ 2)) FROM unnest(unit) AS x);
     RETURN ARRAY(SELECT x / length::real

@@ -47,7 +47,8 @@ COMMENT ON VIEW analytics.pictures IS
     ' (products that share it show the same file), width and height in pixels before it was made'
     ' small, thumbnail is a JPEG, embedded: the active model has an embedding of it';
 
-CREATE OR REPLACE VIEW analytics.embeddings AS
+-- A barrier: else a comparison of the asker could meet vectors of another model, of another dimension.
+CREATE OR REPLACE VIEW analytics.embeddings WITH (security_barrier) AS
 SELECT
     p.sku,
     p.brand,
