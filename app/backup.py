@@ -124,6 +124,7 @@ def _described(connection: Connection) -> Manifest:
         rows=relations.count_rows(connection, names),
         left_out=DERIVED,
         files={},
+        pgvector_schema=found.pgvector_schema or "public",
     )
 
 

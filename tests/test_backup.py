@@ -205,6 +205,30 @@ def test_a_backup_goes_from_one_server_to_another(made: Path) -> None:
         engine.dispose()
 
 
+def pgvector_apart(url: str) -> str:
+    """The address of a database that now has pgvector in a schema of its own."""
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute("CREATE SCHEMA apart")
+        connection.execute("CREATE EXTENSION vector SCHEMA apart")
+        name = connection.info.dbname
+        connection.execute(f"ALTER DATABASE {name} SET search_path = public, apart")
+    return url
+
+
+def test_pgvector_in_a_schema_of_its_own_is_no_hindrance(
+    new_database: Make, elsewhere: App, tmp_path: Path
+) -> None:
+    urls = [pgvector_apart(new_database(None)) for _ in range(2)]
+    with App(Settings(home=tmp_path, database_url=urls[0]), choose=choose_colours) as app:
+        app.initialise()
+        add(app, numbered(3))
+        backup(app.engine, tmp_path / "b")
+    with App(Settings(home=tmp_path, database_url=urls[1]), choose=choose_colours) as app:
+        restore(app.engine, tmp_path / "b")
+        assert app.search.search(Query(picture=photo(1), k=1)).matches[0].product.sku == "P0001"
+    refused(elsewhere, tmp_path / "b", DatabaseUnsuitable, "CREATE EXTENSION vector SCHEMA apart")
+
+
 # What is refused
 
 
@@ -348,13 +372,16 @@ def test_a_folder_that_cannot_be_written_is_named(app: App, tmp_path: Path) -> N
         backup(app.engine, tmp_path / "file" / "b")
 
 
-def test_an_interrupted_restore_leaves_nothing(elsewhere: App, made: Path) -> None:
+@pytest.mark.parametrize("by", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_restore_leaves_nothing(
+    elsewhere: App, made: Path, by: signal.Signals
+) -> None:
     with psycopg.connect(str(elsewhere.settings.database_url)) as other:
         other.execute("CREATE SCHEMA analytics")  # pg_restore waits for what becomes of it
         run = started(elsewhere, "restore", made)
         restoring = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'pg_restore'"
         servers.until(lambda: ask(elsewhere, restoring) == [(1,)], "pg_restore does not begin", 60)
-        run.send_signal(signal.SIGINT)
+        run.send_signal(by)
         _, said = run.communicate(timeout=60)
         other.rollback()
     assert run.returncode == 130 and "Traceback" not in said, said
@@ -405,15 +432,16 @@ def test_a_disk_that_is_full_leaves_no_backup(app: App, tmp_path: Path) -> None:
     assert "Traceback" not in said and nothing_left(tmp_path / "into")
 
 
+@pytest.mark.parametrize("by", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_backup_leaves_nothing(
-    app: App, sql: psycopg.Connection, tmp_path: Path
+    app: App, sql: psycopg.Connection, tmp_path: Path, by: signal.Signals
 ) -> None:
     sql.autocommit = False
     sql.execute("LOCK TABLE index_chunk")  # pg_dump waits for it
     run = started(app, "backup", tmp_path / "into" / "b")
     dumping = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'pg_dump'"
     servers.until(lambda: ask(app, dumping) == [(1,)], "pg_dump does not begin", 60)
-    run.send_signal(signal.SIGINT)
+    run.send_signal(by)
     _, said = run.communicate(timeout=60)
     sql.rollback()
     assert run.returncode == 130 and "Traceback" not in said, said

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import sys
 
 import click
@@ -29,7 +30,7 @@ from app.cli import (
 from app.errors import LookalikeError
 
 INTERRUPTED = 130
-"""What a shell reports for a command that Ctrl-C ended."""
+"""What a shell reports for a command that Ctrl-C ended; SIGTERM ends ours the same way."""
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -69,6 +70,7 @@ for _command in (
 def main() -> None:
     """Run the command line; errors people can put right are a sentence and exit code 1."""
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    _end_in_order()
     try:
         code = cli.main(standalone_mode=False)
     except LookalikeError as exc:
@@ -88,6 +90,13 @@ def main() -> None:
         logging.getLogger("lookalike").exception("This is a fault in Lookalike; please report it.")
         code = 70
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _end_in_order() -> None:
+    """Let SIGTERM do what Ctrl-C does: programs that were started end too, and what is half made
+    is cleared away."""
+    if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
 def _settings(exc: ValidationError) -> str:
