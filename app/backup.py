@@ -147,7 +147,8 @@ def _dump(engine: Engine, draft: Path, seen: str, tell: Tell) -> None:
     try:
         postgres_client.run(engine, "pg_dump", *OPTIONS, *left_out, *target, tell=tell)
     except ClientFailed as exc:
-        raise BackupFailed(f"No backup was made: {exc}") from exc
+        todo = " Run it as the role that owns the tables." if "privilege" in str(exc) else ""
+        raise BackupFailed(f"No backup was made: {exc}{todo}") from exc
 
 
 def _seal(manifest: Manifest, draft: Path) -> Manifest:
