@@ -155,6 +155,8 @@ def _seal(manifest: Manifest, draft: Path) -> Manifest:
     files = {DUMP: backup_manifest.describe(draft / DUMP)}
     whole = replace(manifest, files=files)
     backup_manifest.write(whole, draft)
+    for name in (DUMP, backup_manifest.NAME):  # a copy of them need not lie in a closed folder
+        (draft / name).chmod(0o600)
     _flush(draft)
     return whole
 

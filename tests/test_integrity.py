@@ -151,6 +151,24 @@ def test_a_picture_without_an_embedding_is_named(shop: App, sql: psycopg.Connect
     assert gone == finding.count == 1 and finding.examples == ("2",) and finding.wrong
 
 
+@pytest.mark.parametrize(
+    ("gone", "named"),
+    [
+        ("product", "product_picture: product 2, picture 2"),
+        ("picture", "product_picture: product 2, picture 2"),
+        ("picture", "embedding: model 1, picture 2"),
+    ],
+)
+def test_a_row_whose_product_or_picture_is_gone_is_named(
+    shop: App, sql: psycopg.Connection, gone: str, named: str
+) -> None:
+    """As it comes about where triggers, and with them foreign keys, are switched off."""
+    sql.execute("SET session_replication_role = replica")
+    sql.execute(f"DELETE FROM {gone} WHERE id = 2")  # type: ignore[arg-type]
+    findings = {each.kind: each for each in look(shop, REPAIR).findings}
+    assert named in findings["rows-to-nowhere"].examples and findings["rows-to-nowhere"].wrong
+
+
 def test_another_model_that_does_not_know_all_pictures_is_told(
     shop: App, sql: psycopg.Connection
 ) -> None:

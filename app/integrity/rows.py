@@ -52,6 +52,12 @@ QUESTIONS = (
         "Run ALTER TABLE … VALIDATE CONSTRAINT; it names the row that breaks one.",
     ),
     Question(
+        "rows-to-nowhere", "error", "rows whose product or picture is gone",
+        integrity.ROWS_TO_NOWHERE,
+        "They came in while foreign keys were off. Delete them, or bring back from a backup what "
+        "they name.",
+    ),
+    Question(
         "vectors-unfit", "error", "pictures with a vector not of length 1, or too short or long",
         integrity.VECTORS_UNFIT,
         f"Delete those rows of `embedding`. {ANEW}",

@@ -61,6 +61,18 @@ SELECT con.conrelid::regclass || '.' || con.conname AS example FROM pg_constrain
 WHERE con.connamespace = to_regnamespace('public') AND NOT con.convalidated
     AND con.conname !~ '^embedding_m[0-9]+_(model_id|dim|unit)_check$'"""
 
+# Foreign keys forbid them, but not to whoever had triggers switched off, as pg_restore
+# --disable-triggers and session_replication_role do; the keys count as valid all the same.
+ROWS_TO_NOWHERE = """
+SELECT 'product_picture: product ' || product_id || ', picture ' || picture_id AS example
+FROM product_picture AS pp
+WHERE NOT EXISTS (SELECT FROM product AS p WHERE p.id = pp.product_id)
+    OR NOT EXISTS (SELECT FROM picture AS i WHERE i.id = pp.picture_id)
+UNION ALL
+SELECT 'embedding: model ' || model_id || ', picture ' || picture_id
+FROM embedding AS e
+WHERE NOT EXISTS (SELECT FROM picture AS i WHERE i.id = e.picture_id)"""
+
 INDEXES_INVALID = """
 SELECT i.indexrelid::regclass AS example
 FROM pg_index AS i JOIN pg_class AS c ON c.oid = i.indexrelid
