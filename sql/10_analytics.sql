@@ -42,6 +42,20 @@ END $$;
 COMMENT ON TYPE analytics.match IS
     'a product that was found: rank from 1, picture the sha256 of its most similar picture,'
     ' distance (cosine, 0 the same to 2 opposite), similarity = 1 - distance';
+COMMENT ON COLUMN analytics.match.rank IS 'place in the answer, from 1';
+COMMENT ON COLUMN analytics.match.sku IS 'name of the product, unique';
+COMMENT ON COLUMN analytics.match.title IS 'as it was loaded';
+COMMENT ON COLUMN analytics.match.brand IS 'as it was loaded; null: not known';
+COMMENT ON COLUMN analytics.match.category IS 'as it was loaded; null: not known';
+COMMENT ON COLUMN analytics.match.colour IS 'as it was loaded; null: not known';
+COMMENT ON COLUMN analytics.match.year IS 'calendar year; null: not known';
+COMMENT ON COLUMN analytics.match.price IS 'in units of currency; null: not known';
+COMMENT ON COLUMN analytics.match.currency IS 'as it was loaded, such as EUR';
+COMMENT ON COLUMN analytics.match.picture IS
+    'sha256, in hexadecimal, of the most similar picture of the product';
+COMMENT ON COLUMN analytics.match.distance IS 'cosine distance, 0 (the same) to 2 (opposite)';
+COMMENT ON COLUMN analytics.match.similarity IS
+    'cosine, 1 (the same) to -1 (opposite): 1 - distance';
 
 CREATE OR REPLACE FUNCTION analytics._active_model() RETURNS public.model
 LANGUAGE plpgsql STABLE PARALLEL SAFE SET search_path = pg_catalog, public, pg_temp AS $$

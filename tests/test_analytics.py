@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from analysts import catalogue, login
 from colours import photo
 from shop import vectors
 
+from app import postgres
 from app.asking import _unit
 from app.bootstrap import App
 from app.filters import parse
@@ -455,6 +457,46 @@ def test_every_object_of_the_schema_says_what_it_is(owner: psycopg.Connection) -
             AND obj_description(pg_type.oid, 'pg_type') IS NULL""",
     )
     assert silent == []
+
+
+def test_every_column_of_a_view_says_what_it_is(owner: psycopg.Connection) -> None:
+    silent = rows(
+        owner,
+        """SELECT c.relname, a.attname FROM pg_class AS c
+        JOIN pg_attribute AS a ON a.attrelid = c.oid AND a.attnum > 0
+        WHERE c.relnamespace = 'analytics'::regnamespace AND c.relkind IN ('v', 'm', 'c')
+            AND col_description(c.oid, a.attnum) IS NULL""",
+    )
+    assert silent == []
+
+
+def test_psql_shows_what_the_page_for_analysts_says_it_shows(
+    shop: App, owner: psycopg.Connection
+) -> None:
+    asked = (
+        "\\dv+ analytics.*",
+        "\\df+ analytics.*",
+        "\\dT+ analytics.*",
+        "\\d+ analytics.products",
+    )
+    page = (Path(__file__).parent.parent / "docs" / "analysts.md").read_text(encoding="utf-8")
+    words = [word for each in asked for word in ("-c", each)]
+    psql = [postgres.binary("psql"), "-X", "-P", "format=unaligned", *words]
+    done = subprocess.run(
+        [*psql, str(shop.settings.database_url)], capture_output=True, text=True, check=True
+    )
+    shown = " ".join(done.stdout.split())
+    for (said,) in rows(
+        owner,
+        """SELECT obj_description(oid, 'pg_class') FROM pg_class
+        WHERE relnamespace = 'analytics'::regnamespace AND relkind = 'v'
+        UNION ALL SELECT obj_description(oid, 'pg_proc') FROM pg_proc
+        WHERE pronamespace = 'analytics'::regnamespace AND proname !~ '^_'
+        UNION ALL SELECT obj_description('analytics.match'::regtype, 'pg_type')
+        UNION ALL SELECT col_description('analytics.products'::regclass, 10)""",
+    ):
+        assert said in shown
+    assert all(each.split()[0] in page for each in asked)
 
 
 def test_a_similarity_is_the_same_with_an_index(shop: App, analyst: psycopg.Connection) -> None:
