@@ -223,6 +223,30 @@ def test_a_constraint_that_was_never_proved_is_named(shop: App, sql: psycopg.Con
     assert found(shop, "constraints-not-valid").examples == ("product.dear",)
 
 
+@pytest.mark.parametrize(
+    ("damage", "named"),
+    [
+        ("ALTER TABLE product DROP CONSTRAINT product_sku_key", "product_sku_key"),
+        ("ALTER TABLE product_picture DROP CONSTRAINT product_picture_picture_id_fkey",
+         "product_picture_picture_id_fkey"),
+        ("ALTER TABLE product DROP CONSTRAINT product_price_check", "product_price_check"),
+        ("DROP INDEX embedding_changed_in_idx", "embedding_changed_in_idx"),
+        ("DROP INDEX embedding_m1_vec_idx", "embedding_m1_vec_idx"),
+    ],
+)  # fmt: skip
+def test_a_constraint_or_an_index_that_is_gone_is_named(
+    shop: App, sql: psycopg.Connection, damage: str, named: str
+) -> None:
+    sql.execute(damage)  # type: ignore[call-overload]
+    assert found(shop, "rules-gone", REPAIR).examples == (named,)
+
+
+def test_of_a_newer_database_no_rule_is_missed(shop: App, sql: psycopg.Connection) -> None:
+    sql.execute("UPDATE alembic_version SET version_num = '9999'")
+    sql.execute("DROP INDEX product_brand_idx")
+    assert look(shop).findings == ()
+
+
 def test_an_index_that_an_interrupted_command_left_is_named(
     shop: App, sql: psycopg.Connection
 ) -> None:
@@ -385,7 +409,10 @@ def test_a_thumbnail_above_the_limit_is_named(shop: App, sql: psycopg.Connection
     sql.execute("ALTER TABLE picture DROP CONSTRAINT picture_thumbnail_check")
     sql.execute("UPDATE picture SET thumbnail = thumbnail || convert_to(repeat('x', 20480), 'UTF8')"
                 " WHERE id = 3")  # fmt: skip
-    assert found(shop, "thumbnails-damaged").examples == ("3",)
+    kinds = {each.kind: each.examples for each in look(shop).findings}
+    assert kinds == {
+        "thumbnails-damaged": ("3",), "rules-gone": ("picture_thumbnail_check",),
+    }  # fmt: skip
 
 
 def test_a_damaged_thumbnail_is_made_anew_of_its_original(

@@ -8,6 +8,7 @@ from app.integrity import repairs
 from app.integrity.question import Question
 from app.store import integrity, stamps
 from app.store.stamps import Stamp
+from app.tables import SCHEMA_REVISION, metadata
 
 ANEW = "Load those products again with `lookalike ingest`."
 
@@ -33,6 +34,14 @@ def _future(stamp: Stamp) -> Question:
     )  # fmt: skip
 
 
+def _rules() -> str:
+    """The names of all constraints and indexes that the tables have, with spaces between."""
+    tables = metadata.tables.values()
+    return " ".join(
+        str(rule.name) for table in tables for rule in (*table.constraints, *table.indexes)
+    )
+
+
 QUESTIONS = (
     Question(
         "no-active-model", "error", "catalogue without an active model", integrity.NO_ACTIVE_MODEL,
@@ -45,6 +54,15 @@ QUESTIONS = (
         integrity.CHECKS_MISSING,
         "Vectors of another dimension or length could come in. Add the check as `register_model` "
         "does, or ALTER TABLE … VALIDATE CONSTRAINT.",
+    ),
+    Question(
+        "rules-gone", "error", "constraints and indexes that are gone",
+        integrity.RULES_GONE,
+        "Rows that they forbid could come in, and searches may be slow. Make them as the "
+        "migrations do (`alembic upgrade head --sql` shows it), those of an embedding as "
+        "`register_model` does.",
+        None,
+        {"names": _rules(), "revision": SCHEMA_REVISION},
     ),
     Question(
         "constraints-not-valid", "error", "constraints that old rows may break",
