@@ -27,6 +27,8 @@ from app.cli import main
 from app.config import Settings
 from app.database import make_engine
 from app.errors import BadInput, DatabaseUnsuitable, SchemaMismatch
+from app.integrity import Wanted, check
+from app.migrate import migrate
 from app.restore import RestoreFailed, restore
 from app.tables import SCHEMA_REVISION
 from app.values import Query
@@ -415,6 +417,33 @@ def test_an_interrupted_restore_leaves_nothing(
     assert run.returncode == 130 and "Traceback" not in said, said
     servers.until(lambda: ask(elsewhere, restoring) == [(0,)], "pg_restore goes on")
     assert tables(elsewhere) == []
+
+
+def test_a_restore_that_was_interrupted_as_it_migrated_is_finished_by_migrate_and_check(
+    app: App, elsewhere: App, tmp_path: Path
+) -> None:
+    """Of a backup of before the last migrations; its rows are there, all of them."""
+    from alembic import command
+
+    from app.migrate import _config
+
+    add(app, numbered(5))
+    app.indexer.rebuild()
+    with app.engine.connect() as connection:
+        command.downgrade(_config(connection), "0005")
+        connection.commit()
+    backup(app.engine, tmp_path / "b")
+
+    def interrupt(said: str) -> None:
+        if said == "migrating":
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        restore(elsewhere.engine, tmp_path / "b", tell=interrupt)
+    migrate(elsewhere.engine)
+    assert check(elsewhere.engine, elsewhere.files, elsewhere.limits, Wanted(repair=True)).healthy
+    found = elsewhere.search.search(Query(picture=photo(1), k=5))
+    assert found.matches[0].product.sku == "P0001" and len(found.matches) == 5
 
 
 def test_a_restored_catalogue_takes_another_model(
