@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -121,11 +121,21 @@ def _described(connection: Connection) -> Manifest:
         postgresql_major=found.major,
         pgvector=found.pgvector or "",
         model=models.active_of_old(connection),
-        rows=relations.count_rows(connection, names),
+        rows=_counted(connection, names),
         left_out=DERIVED,
         files={},
         pgvector_schema=found.pgvector_schema or "public",
     )
+
+
+def _counted(connection: Connection, names: Sequence[str]) -> dict[str, int]:
+    try:
+        return relations.count_rows(connection, names)
+    except SchemaMismatch as exc:
+        raise BackupFailed(
+            "No backup was made: a table went away as it began, as happens while a model is "
+            "dropped. Run it again."
+        ) from exc
 
 
 def _revision(connection: Connection) -> str:

@@ -17,7 +17,7 @@ import servers
 from colours import choose_colours, photo
 from conftest import REPO
 from shop import add, numbered
-from sqlalchemy import make_url
+from sqlalchemy import Connection, make_url
 
 from app import backup_manifest, embedded_server, postgres_client
 from app.backup import DUMP, BackupFailed, backup
@@ -30,6 +30,7 @@ from app.errors import BadInput, DatabaseUnsuitable, SchemaMismatch
 from app.integrity import Wanted, check
 from app.migrate import migrate
 from app.restore import RestoreFailed, restore
+from app.store import relations
 from app.tables import SCHEMA_REVISION
 from app.values import Query
 from app.verdicts import decide
@@ -394,6 +395,24 @@ def test_a_server_that_goes_away_leaves_no_backup(tmp_path: Path) -> None:
         with pytest.raises(BackupFailed, match="No backup was made: "):
             backup(app.engine, tmp_path / "into" / "b", tell=crash)
     assert nothing_left(tmp_path / "into")
+
+
+def test_a_table_that_goes_away_as_it_begins_is_no_reason_to_migrate(
+    app: App, sql: psycopg.Connection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the partition of a model does that is dropped at that moment."""
+    sql.execute("CREATE TABLE embedding_m9 (n int)")
+    listed = relations.tables
+
+    def dropped_meanwhile(connection: Connection) -> list[str]:
+        names = listed(connection)
+        sql.execute("DROP TABLE embedding_m9")
+        return names
+
+    monkeypatch.setattr(relations, "tables", dropped_meanwhile)
+    with pytest.raises(BackupFailed, match="while a model is dropped"):
+        backup(app.engine, tmp_path / "b")
+    assert not (tmp_path / "b").exists()
 
 
 def test_a_folder_that_cannot_be_written_is_named(app: App, tmp_path: Path) -> None:
