@@ -157,7 +157,7 @@ def _dump(engine: Engine, draft: Path, seen: str, tell: Tell) -> None:
     try:
         postgres_client.run(engine, "pg_dump", *OPTIONS, *left_out, *target, tell=tell)
     except ClientFailed as exc:
-        todo = " Run it as the role that owns the tables." if "privilege" in str(exc) else ""
+        todo = ". Run it as the role that owns the tables." if "privilege" in str(exc) else ""
         raise BackupFailed(f"No backup was made: {exc}{todo}") from exc
 
 

@@ -137,7 +137,7 @@ def test_the_role_that_serves_can_do_all_that_is_done_every_day(
 def test_a_backup_by_the_role_that_serves_says_whose_it_is_to_make(
     server: App, tmp_path: Path
 ) -> None:
-    with pytest.raises(BackupFailed, match=r"privilege.* Run it as the role that owns"):
+    with pytest.raises(BackupFailed, match=r"privilege.*\. Run it as the role that owns"):
         backup(server.engine, tmp_path / "b")
     assert not list(tmp_path.iterdir())
 

@@ -37,9 +37,9 @@ def _future(stamp: Stamp) -> Question:
 def _rules() -> str:
     """The names of all constraints and indexes that the tables have, with spaces between."""
     tables = metadata.tables.values()
-    return " ".join(
-        str(rule.name) for table in tables for rule in (*table.constraints, *table.indexes)
-    )
+    constraints = [str(rule.name) for table in tables for rule in table.constraints]
+    indexes = [str(index.name) for table in tables for index in table.indexes]
+    return " ".join(constraints + indexes)
 
 
 QUESTIONS = (
