@@ -44,12 +44,20 @@ def make(engine: Engine, migrator: str, server: str, passwords: Mapping[str, str
     steps = _steps(migrator, server)
     with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as opened:
         connection = cast(psycopg.Connection, opened.connection.driver_connection)
-        connection.add_notice_handler(_log_warning)
-        with driver_errors(), _refusals():
+        with driver_errors(), _refusals(), _warnings_logged(connection):
             for step in steps:
                 connection.execute(step.encode())
             for name, password in passwords.items():
                 _set_password(connection, name, password)
+
+
+@contextmanager
+def _warnings_logged(connection: psycopg.Connection) -> Iterator[None]:
+    """Tell what the script left undone, as psql shows it."""
+    connection.add_notice_handler(_log_warning)
+    try:
+        yield
+    finally:
         connection.remove_notice_handler(_log_warning)
 
 
