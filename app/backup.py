@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -121,10 +121,21 @@ def _described(connection: Connection) -> Manifest:
         postgresql_major=found.major,
         pgvector=found.pgvector or "",
         model=models.active_of_old(connection),
-        rows=relations.count_rows(connection, names),
+        rows=_counted(connection, names),
         left_out=DERIVED,
         files={},
+        pgvector_schema=found.pgvector_schema or "public",
     )
+
+
+def _counted(connection: Connection, names: Sequence[str]) -> dict[str, int]:
+    try:
+        return relations.count_rows(connection, names)
+    except SchemaMismatch as exc:
+        raise BackupFailed(
+            "No backup was made: a table went away as it began, as happens while a model is "
+            "dropped. Run it again."
+        ) from exc
 
 
 def _revision(connection: Connection) -> str:
@@ -146,13 +157,16 @@ def _dump(engine: Engine, draft: Path, seen: str, tell: Tell) -> None:
     try:
         postgres_client.run(engine, "pg_dump", *OPTIONS, *left_out, *target, tell=tell)
     except ClientFailed as exc:
-        raise BackupFailed(f"No backup was made: {exc}") from exc
+        todo = ". Run it as the role that owns the tables." if "privilege" in str(exc) else ""
+        raise BackupFailed(f"No backup was made: {exc}{todo}") from exc
 
 
 def _seal(manifest: Manifest, draft: Path) -> Manifest:
     files = {DUMP: backup_manifest.describe(draft / DUMP)}
     whole = replace(manifest, files=files)
     backup_manifest.write(whole, draft)
+    for name in (DUMP, backup_manifest.NAME):  # a copy of them need not lie in a closed folder
+        (draft / name).chmod(0o600)
     _flush(draft)
     return whole
 

@@ -36,7 +36,8 @@ class BackupFile:
 @dataclass(frozen=True, slots=True)
 class Manifest:
     """What a backup holds. `rows` goes by table; the rows of the tables in `left_out` are not in
-    it. `made_at` is UTC; `revision` is the migration; `model` the active one, if there is one."""
+    it. `made_at` is UTC; `revision` is the migration; `model` the active one, if there is one;
+    `pgvector_schema` where pgvector's types are."""
 
     made_at: datetime
     lookalike: str
@@ -48,6 +49,7 @@ class Manifest:
     rows: Mapping[str, int]
     left_out: tuple[str, ...]
     files: Mapping[str, BackupFile]
+    pgvector_schema: str = "public"
 
     def as_dict(self) -> dict[str, Any]:
         """As it is written: plain values, `made_at` in ISO 8601."""

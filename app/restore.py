@@ -80,6 +80,7 @@ def _prepare(engine: Engine, manifest: Manifest) -> None:
             )
         _check_new(connection)
         relations.create_extension(connection)
+        _check_vectors(connection, manifest.pgvector_schema)
 
 
 def _check_new(connection: Connection) -> None:
@@ -91,16 +92,35 @@ def _check_new(connection: Connection) -> None:
         )
 
 
+def _check_vectors(connection: Connection, schema: str) -> None:
+    """The dump names pgvector's types with their schema, and services name them without."""
+    found = relations.versions(connection).pgvector_schema
+    if found != schema or not relations.knows_vectors(connection):
+        raise DatabaseUnsuitable(
+            f"The backup has pgvector in the schema {schema}, and this database has it in {found}, "
+            f"or not in its search_path. Make a database with `CREATE EXTENSION vector SCHEMA "
+            f"{schema}`, and name that schema in its search_path, after public."
+        )
+
+
 def _load(engine: Engine, dump: Path, tell: Tell) -> None:
+    with engine.connect() as connection:
+        there = relations.schemas(connection)
     try:
         listed = postgres_client.output("pg_restore", "--list", str(dump)).splitlines()
+        wanted = [line for line in listed if not _makes_schema(line, there)]
         with tempfile.NamedTemporaryFile("w", encoding="utf-8", suffix=".list") as order:
-            order.write("\n".join(_stamped_first(listed)) + "\n")
+            order.write("\n".join(_stamped_first(wanted)) + "\n")
             order.flush()
             use = (f"--use-list={order.name}", str(dump))
             postgres_client.run(engine, "pg_restore", *OPTIONS, *use, tell=tell)
     except ClientFailed as exc:
         raise RestoreFailed(f"Nothing was restored: {exc}") from exc
+
+
+def _makes_schema(line: str, there: Iterable[str]) -> bool:
+    """Whether a line of a dump's contents makes a schema that is there, as that of pgvector is."""
+    return any(f" SCHEMA - {name} " in line for name in there)
 
 
 def _stamped_first(listed: Iterable[str]) -> list[str]:

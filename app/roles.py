@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import cast
@@ -14,13 +15,16 @@ from app.driver_errors import driver_errors
 from app.errors import BadInput
 from app.store import roles
 
+_log = logging.getLogger("lookalike.roles")
+
 LONGEST = 63
 """Bytes of a name that PostgreSQL keeps."""
 
 HEAD = """\
 -- Lookalike's roles in this database: one migrates and owns the tables, one serves and cannot
 -- change what tables are. A superuser runs this with psql in the catalogue's database, before the
--- first `lookalike migrate` or at any time after it, and again if need be.
+-- first `lookalike migrate` or at any time after it, and again if need be. So may the owner of the
+-- database who may make roles, where the extension vector is there already.
 -- Passwords are not in it: \\password sets them in psql.
 """
 
@@ -40,11 +44,26 @@ def make(engine: Engine, migrator: str, server: str, passwords: Mapping[str, str
     steps = _steps(migrator, server)
     with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as opened:
         connection = cast(psycopg.Connection, opened.connection.driver_connection)
-        with driver_errors(), _refusals():
+        with driver_errors(), _refusals(), _warnings_logged(connection):
             for step in steps:
                 connection.execute(step.encode())
             for name, password in passwords.items():
                 _set_password(connection, name, password)
+
+
+@contextmanager
+def _warnings_logged(connection: psycopg.Connection) -> Iterator[None]:
+    """Tell what the script left undone, as psql shows it."""
+    connection.add_notice_handler(_log_warning)
+    try:
+        yield
+    finally:
+        connection.remove_notice_handler(_log_warning)
+
+
+def _log_warning(notice: psycopg.errors.Diagnostic) -> None:
+    if notice.severity_nonlocalized == "WARNING":
+        _log.warning("%s %s", notice.message_primary, notice.message_hint or "")
 
 
 @contextmanager

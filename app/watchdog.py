@@ -1,7 +1,7 @@
 """The watchdog: ends sessions of analysts that would hold up everybody else.
 
 An analyst may lift every limit a session has, and take the advisory locks that writers, builders
-and migrations take turns by. So the limit is kept from outside.
+and migrations take turns by. So the limits are kept from outside.
 """
 
 from __future__ import annotations
@@ -26,8 +26,9 @@ _log = logging.getLogger("lookalike.watchdog")
 
 
 def look(connection: Connection, limit_s: float) -> list[Ended]:
-    """End what has gone too far: sessions of analysts that hold or wait for an advisory lock, or
-    whose statement or transaction has lasted longer than `limit_s` seconds; returns those ended.
+    """End what has gone too far: sessions of analysts that hold or wait for an advisory lock, whose
+    statement or transaction has lasted longer than `limit_s` seconds, or that are more than a user
+    of the role may have; returns those ended.
 
     Sessions that this user may not end are left alone.
     """
@@ -81,7 +82,10 @@ class Watchdog:
                     "ended a session of the analyst %s (pid %d): %s",
                     ended.user, ended.pid, ended.reason,
                 )  # fmt: skip
-            self._say(_powerless(watchdog.out_of_reach(connection)))
+            self._say(
+                _powerless(watchdog.out_of_reach(connection))
+                or _left_behind(watchdog.prepared(connection))
+            )
 
     def _say(self, trouble: str) -> None:
         """In the log once, however often it is met in a row."""
@@ -96,4 +100,15 @@ def _powerless(users: list[str]) -> str:
     return (
         f"sessions of analysts ({', '.join(users)}) cannot be watched or ended by this user; let a "
         "superuser GRANT pg_read_all_stats, pg_signal_backend to it"
+    )
+
+
+def _left_behind(prepared: list[tuple[str, str]]) -> str:
+    if not prepared:
+        return ""
+    name, owner = prepared[0]
+    return (
+        f"the analyst {owner} prepared the transaction {name!r}, which holds its locks and keeps "
+        "rows from being cleaned up without any session; let its owner or a superuser ROLLBACK "
+        "PREPARED it in this database, and set max_prepared_transactions to 0 if nothing needs it"
     )

@@ -104,6 +104,7 @@ class Worker:
 
     def _build(self, look: Look, reason: str) -> float:
         _log.info("building: %s", reason)
+        self._listener.close()  # unread for so long, it could fill the queue of the whole server
         began = time.monotonic()
         outcome: Outcome = "failed"
         try:

@@ -25,6 +25,10 @@ PATIENCE = {
 
 OWN: dict[str, Any] = {"autocommit": True, "fallback_application_name": "lookalike worker"}
 
+GLANCE_S, GLANCES = 0.01, 20
+"""How often, and how long each time, it is seen whether more was said; whoever goes on longer
+without a pause floods the channel."""
+
 _log = logging.getLogger("lookalike.worker")
 
 
@@ -46,7 +50,10 @@ class Listener:
             if self._connection is None:
                 self._connect()
                 return True
-            return any(self._connection.notifies(timeout=seconds, stop_after=1))
+            heard = any(self._connection.notifies(timeout=seconds, stop_after=1))
+            if heard and not self._drained(self._connection):
+                self.close()  # what is left unread would fill the queue of the whole server
+            return heard
         except psycopg.Error as exc:
             self._lose(exc)
             self._stop.wait(min(seconds, RETRY_S))
@@ -57,6 +64,11 @@ class Listener:
         if self._connection is not None:
             self._connection.close()
             self._connection = None
+
+    @staticmethod
+    def _drained(connection: psycopg.Connection) -> bool:
+        """Take what else was said meanwhile; whether that was all."""
+        return any(not list(connection.notifies(timeout=GLANCE_S)) for _ in range(GLANCES))
 
     def _connect(self) -> None:
         named = PATIENCE | parameters(self._engine) | OWN

@@ -42,6 +42,20 @@ END $$;
 COMMENT ON TYPE analytics.match IS
     'a product that was found: rank from 1, picture the sha256 of its most similar picture,'
     ' distance (cosine, 0 the same to 2 opposite), similarity = 1 - distance';
+COMMENT ON COLUMN analytics.match.rank IS 'place in the answer, from 1';
+COMMENT ON COLUMN analytics.match.sku IS 'name of the product, unique';
+COMMENT ON COLUMN analytics.match.title IS 'as it was loaded';
+COMMENT ON COLUMN analytics.match.brand IS 'as it was loaded; null: not known';
+COMMENT ON COLUMN analytics.match.category IS 'as it was loaded; null: not known';
+COMMENT ON COLUMN analytics.match.colour IS 'as it was loaded; null: not known';
+COMMENT ON COLUMN analytics.match.year IS 'calendar year; null: not known';
+COMMENT ON COLUMN analytics.match.price IS 'in units of currency; null: not known';
+COMMENT ON COLUMN analytics.match.currency IS 'as it was loaded, such as EUR';
+COMMENT ON COLUMN analytics.match.picture IS
+    'sha256, in hexadecimal, of the most similar picture of the product';
+COMMENT ON COLUMN analytics.match.distance IS 'cosine distance, 0 (the same) to 2 (opposite)';
+COMMENT ON COLUMN analytics.match.similarity IS
+    'cosine, 1 (the same) to -1 (opposite): 1 - distance';
 
 CREATE OR REPLACE FUNCTION analytics._active_model() RETURNS public.model
 LANGUAGE plpgsql STABLE PARALLEL SAFE SET search_path = pg_catalog, public, pg_temp AS $$
@@ -92,6 +106,21 @@ END $$;
 COMMENT ON FUNCTION analytics._product_id(text) IS
     'the id of a product; an error for an unknown sku';
 
+-- What equals nothing would leave out every product without a word.
+CREATE OR REPLACE FUNCTION analytics._check_lists(VARIADIC lists jsonb[]) RETURNS void
+LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    IF EXISTS (
+        SELECT FROM unnest(lists) AS list WHERE jsonb_path_exists(list, '$[*][*] ? (@ == null)')
+    ) THEN
+        RAISE EXCEPTION 'A list of values to pass holds NULL, which equals nothing.'
+            USING ERRCODE = 'invalid_parameter_value',
+                HINT = 'Leave it out; NULL instead of the whole list lets all pass.';
+    END IF;
+END $$;
+COMMENT ON FUNCTION analytics._check_lists(jsonb[]) IS
+    'an error where one of the lists of values (arrays as JSON) holds a NULL';
+
 -- The arithmetic of `SearchService`, step by step in the same precision: only then do the float16
 -- values, and so the distances, agree to the digit.
 CREATE OR REPLACE FUNCTION analytics._rounded(direction real[]) RETURNS halfvec
@@ -105,7 +134,8 @@ BEGIN
         RAISE EXCEPTION 'The vector is zero and points nowhere.'
             USING ERRCODE = 'invalid_parameter_value', HINT = 'Give a direction to search in.';
     END IF;
-    unit := ARRAY(SELECT (x / length)::real
+    -- Far below what float16 keeps; PostgreSQL refuses to round a number to 0, and numpy does it.
+    unit := ARRAY(SELECT CASE WHEN abs(x / length) > 1e-30 THEN (x / length)::real ELSE 0 END
                   FROM unnest(direction) WITH ORDINALITY AS d(x, place) ORDER BY place);
     length := (SELECT sqrt(sum(x::double precision ^ 2)) FROM unnest(unit) AS x);
     RETURN ARRAY(SELECT x / length::real

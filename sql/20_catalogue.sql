@@ -26,6 +26,24 @@ COMMENT ON VIEW analytics.products IS
     'one row per product; embedded_pictures counts those the active model has an embedding of,'
     ' price is in units of currency, words is its full text without accents, identity_key is equal'
     ' where all words but year and size agree (empty: the title says nothing)';
+COMMENT ON COLUMN analytics.products.sku IS 'name of the product, unique';
+COMMENT ON COLUMN analytics.products.title IS 'as it was loaded; empty: none';
+COMMENT ON COLUMN analytics.products.brand IS 'as it was loaded; null: not known';
+COMMENT ON COLUMN analytics.products.category IS 'as it was loaded; null: not known';
+COMMENT ON COLUMN analytics.products.colour IS 'as it was loaded; null: not known';
+COMMENT ON COLUMN analytics.products.year IS 'calendar year; null: not known';
+COMMENT ON COLUMN analytics.products.price IS 'in units of currency; null: not known';
+COMMENT ON COLUMN analytics.products.currency IS 'as it was loaded, such as EUR';
+COMMENT ON COLUMN analytics.products.attributes IS 'all other columns of the source, an object';
+COMMENT ON COLUMN analytics.products.pictures IS 'how many pictures it shows';
+COMMENT ON COLUMN analytics.products.embedded_pictures IS
+    'how many of them the active model has embedded';
+COMMENT ON COLUMN analytics.products.words IS
+    'title, brand, category and colour without accents, for @@';
+COMMENT ON COLUMN analytics.products.identity_key IS
+    'equal where all words but year and size agree; empty: the title says nothing';
+COMMENT ON COLUMN analytics.products.created_at IS 'when it was first loaded';
+COMMENT ON COLUMN analytics.products.updated_at IS 'when it last changed';
 
 CREATE OR REPLACE VIEW analytics.pictures AS
 SELECT
@@ -46,8 +64,17 @@ COMMENT ON VIEW analytics.pictures IS
     'one row per product and picture it shows; position from 0, picture is the sha256 of the file'
     ' (products that share it show the same file), width and height in pixels before it was made'
     ' small, thumbnail is a JPEG, embedded: the active model has an embedding of it';
+COMMENT ON COLUMN analytics.pictures.sku IS 'the product that shows it';
+COMMENT ON COLUMN analytics.pictures.position IS 'place among the pictures of the product, from 0';
+COMMENT ON COLUMN analytics.pictures.picture IS 'sha256 of the file, in hexadecimal';
+COMMENT ON COLUMN analytics.pictures.uri IS 'where it was loaded from, as the source named it';
+COMMENT ON COLUMN analytics.pictures.width IS 'pixels of the file, before it was made small';
+COMMENT ON COLUMN analytics.pictures.height IS 'pixels of the file, before it was made small';
+COMMENT ON COLUMN analytics.pictures.thumbnail IS 'JPEG, at most 20 KB';
+COMMENT ON COLUMN analytics.pictures.embedded IS 'whether the active model has an embedding of it';
 
-CREATE OR REPLACE VIEW analytics.embeddings AS
+-- A barrier: else a comparison of the asker could meet vectors of another model, of another dimension.
+CREATE OR REPLACE VIEW analytics.embeddings WITH (security_barrier) AS
 SELECT
     p.sku,
     p.brand,
@@ -65,6 +92,15 @@ WHERE m.active;
 COMMENT ON VIEW analytics.embeddings IS
     'one row per product and picture the active model has embedded; embedding is of unit length in'
     ' float16, compare two with <=> (cosine distance, 0 to 2); picture is the sha256 of the file';
+COMMENT ON COLUMN analytics.embeddings.sku IS 'the product that shows the picture';
+COMMENT ON COLUMN analytics.embeddings.brand IS 'of the product; null: not known';
+COMMENT ON COLUMN analytics.embeddings.category IS 'of the product; null: not known';
+COMMENT ON COLUMN analytics.embeddings.position IS
+    'place among the pictures of the product, from 0';
+COMMENT ON COLUMN analytics.embeddings.picture IS 'sha256 of the file, in hexadecimal';
+COMMENT ON COLUMN analytics.embeddings.model IS 'name of the active model';
+COMMENT ON COLUMN analytics.embeddings.embedding IS
+    'of unit length, float16; <=> of two is their cosine distance, 0 to 2';
 
 CREATE OR REPLACE VIEW analytics.coverage AS
 SELECT
@@ -86,6 +122,20 @@ COMMENT ON VIEW analytics.coverage IS
     'one row per brand, category and year (null: not known) with numbers of products; with_embedding'
     ' counts those a search can find, pictures counts one as often as products show it,'
     ' distinct_words counts products once that differ in year or size only; all others add up';
+COMMENT ON COLUMN analytics.coverage.brand IS 'null: not known';
+COMMENT ON COLUMN analytics.coverage.category IS 'null: not known';
+COMMENT ON COLUMN analytics.coverage.year IS 'calendar year; null: not known';
+COMMENT ON COLUMN analytics.coverage.products IS 'number of products';
+COMMENT ON COLUMN analytics.coverage.with_picture IS 'products that show a picture';
+COMMENT ON COLUMN analytics.coverage.with_embedding IS 'products that a search by picture can find';
+COMMENT ON COLUMN analytics.coverage.with_title IS 'products with a title';
+COMMENT ON COLUMN analytics.coverage.with_colour IS 'products with a colour';
+COMMENT ON COLUMN analytics.coverage.with_price IS 'products with a price';
+COMMENT ON COLUMN analytics.coverage.pictures IS 'pictures, each as often as products show it';
+COMMENT ON COLUMN analytics.coverage.embedded_pictures IS
+    'those of them that the active model has embedded';
+COMMENT ON COLUMN analytics.coverage.distinct_words IS
+    'products, once where they differ in year or size only';
 
 CREATE OR REPLACE VIEW analytics.loads AS
 SELECT
@@ -101,8 +151,22 @@ FROM public.ingest_run AS r;
 COMMENT ON VIEW analytics.loads IS
     'one row per load of a source, with the number of its rows by what became of them (null: not'
     ' finished); which file it was is not shown';
+COMMENT ON COLUMN analytics.loads.id IS 'number of the load';
+COMMENT ON COLUMN analytics.loads.state IS 'running, finished or failed';
+COMMENT ON COLUMN analytics.loads.started_at IS 'when it began';
+COMMENT ON COLUMN analytics.loads.finished_at IS 'when it ended; null: it has not';
+COMMENT ON COLUMN analytics.loads.added IS 'rows that became new products; null: not finished';
+COMMENT ON COLUMN analytics.loads.updated IS 'rows that changed a product; null: not finished';
+COMMENT ON COLUMN analytics.loads.unchanged IS 'rows that changed nothing; null: not finished';
+COMMENT ON COLUMN analytics.loads.rejected IS 'rows that were refused; null: not finished';
 
 CREATE OR REPLACE VIEW analytics.rejects AS
 SELECT r.run_id AS load, r.line, r.sku, r.image, r.reason FROM public.ingest_reject AS r;
 COMMENT ON VIEW analytics.rejects IS
     'one row per row of a source that was refused, with its line from 1 and the reason';
+COMMENT ON COLUMN analytics.rejects.load IS 'number of the load';
+COMMENT ON COLUMN analytics.rejects.line IS 'of the source, from 1; null: not of a line';
+COMMENT ON COLUMN analytics.rejects.sku IS 'of the row; null: it has none';
+COMMENT ON COLUMN analytics.rejects.image IS
+    'the picture that was the reason, as the source names it; null: none was';
+COMMENT ON COLUMN analytics.rejects.reason IS 'why it was refused';

@@ -56,6 +56,19 @@ FROM public.index_build AS b
 JOIN public.model AS m ON m.id = b.model_id;
 COMMENT ON VIEW analytics.index_builds IS
     'every FAISS index built; recall_at_10 is between 0 and 1, seconds and bytes are of the build';
+COMMENT ON COLUMN analytics.index_builds.id IS 'number of the build';
+COMMENT ON COLUMN analytics.index_builds.model IS 'name of the model it is of';
+COMMENT ON COLUMN analytics.index_builds.state IS 'building, published, rejected or retired';
+COMMENT ON COLUMN analytics.index_builds.kind IS
+    'flat (all vectors compared) or ivf (the nearest lists of them); null: not decided';
+COMMENT ON COLUMN analytics.index_builds.rows IS 'embeddings in it';
+COMMENT ON COLUMN analytics.index_builds.bytes IS 'size of its file';
+COMMENT ON COLUMN analytics.index_builds.recall_at_10 IS
+    'share of the exact ten nearest that it finds, 0 to 1; null: not measured';
+COMMENT ON COLUMN analytics.index_builds.seconds IS 'how long it took; null: not finished';
+COMMENT ON COLUMN analytics.index_builds.reason IS 'why it was rejected or retired';
+COMMENT ON COLUMN analytics.index_builds.started_at IS 'when it began';
+COMMENT ON COLUMN analytics.index_builds.finished_at IS 'when it ended; null: it has not';
 
 CREATE OR REPLACE VIEW analytics.freshness AS
 WITH used AS (
@@ -80,3 +93,13 @@ COMMENT ON VIEW analytics.freshness IS
     'one row: the active model, the build its searches use (null: none), its age in seconds, and how'
     ' many embeddings were written since (changed_rows, searched exactly) and how many of the build'
     ' are there no more, written anew or deleted (gone_rows); searches see all of it either way';
+COMMENT ON COLUMN analytics.freshness.model IS 'name of the active model';
+COMMENT ON COLUMN analytics.freshness.build IS 'the build that searches use; null: none';
+COMMENT ON COLUMN analytics.freshness.built_at IS 'when it was finished';
+COMMENT ON COLUMN analytics.freshness.age_seconds IS 'seconds since then';
+COMMENT ON COLUMN analytics.freshness.rows_in_build IS 'embeddings in the build';
+COMMENT ON COLUMN analytics.freshness.rows_in_table IS 'embeddings of the model now';
+COMMENT ON COLUMN analytics.freshness.changed_rows IS
+    'embeddings written since the build, which are searched exactly';
+COMMENT ON COLUMN analytics.freshness.gone_rows IS
+    'embeddings of the build that are written anew or deleted since';

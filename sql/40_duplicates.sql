@@ -101,3 +101,18 @@ COMMENT ON VIEW analytics.duplicate_groups IS
     ' that a verdict tells apart the first by sku stays with those of equal words; where verdicts'
     ' join two keys, a verdict between others of them is not looked at.'
     ' `lookalike duplicates pairs` applies all rules';
+COMMENT ON COLUMN analytics.duplicate_groups.kept IS 'sku of the product that stands for the group';
+COMMENT ON COLUMN analytics.duplicate_groups.sku IS 'name of the product';
+COMMENT ON COLUMN analytics.duplicate_groups.title IS 'as it was loaded';
+COMMENT ON COLUMN analytics.duplicate_groups.brand IS 'null: not known';
+COMMENT ON COLUMN analytics.duplicate_groups.category IS 'null: not known';
+COMMENT ON COLUMN analytics.duplicate_groups.year IS 'calendar year; null: not known';
+COMMENT ON COLUMN analytics.duplicate_groups.price IS 'in units of currency; null: not known';
+COMMENT ON COLUMN analytics.duplicate_groups.currency IS 'as it was loaded, such as EUR';
+COMMENT ON COLUMN analytics.duplicate_groups.products IS 'number of products in the group';
+COMMENT ON COLUMN analytics.duplicate_groups.evidence IS
+    'why it is in: kept, same words, another year or verdict';
+COMMENT ON COLUMN analytics.duplicate_groups.identity_key IS
+    'equal where all words but year and size agree; empty: the title says nothing';
+COMMENT ON COLUMN analytics.duplicate_groups.distance IS
+    'least cosine distance, 0 to 2, of its pictures to those of the kept one; null: not embedded';

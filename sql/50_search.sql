@@ -28,6 +28,17 @@ DECLARE
     active integer := (analytics._active_model()).id;
 BEGIN
     PERFORM analytics._check(k, max_distance);
+    PERFORM analytics._check_lists(
+        to_jsonb(brand), to_jsonb(category), to_jsonb(colour), to_jsonb(currency));
+    IF 'NaN' IN (min_price, max_price) THEN
+        RAISE EXCEPTION 'A bound of the price is no number.'
+            USING ERRCODE = 'invalid_parameter_value', HINT = 'Give an amount; NULL is no bound.';
+    END IF;
+    IF jsonb_typeof(attributes) <> 'object' THEN
+        RAISE EXCEPTION 'The attributes asked for are no object: %.', left(attributes::text, 80)
+            USING ERRCODE = 'invalid_parameter_value',
+                HINT = 'Write for example {"packaged": 1}; NULL lets all pass.';
+    END IF;
     IF min_year > max_year OR min_price > max_price THEN
         RAISE EXCEPTION 'A range ends before it begins: years % to %, prices % to %.',
             min_year, max_year, min_price, max_price
@@ -104,9 +115,9 @@ COMMENT ON FUNCTION analytics.search_products(
 ) IS
     'the k products nearest to a vector of the active model (any length but 0), best first, ties in'
     ' the order they were added; exact. max_distance: cosine, 0 to 2. brand, category, colour and'
-    ' currency pass if they equal one of the values, letter for letter; years and prices lie within'
-    ' their bounds, ends included; attributes are contained in the product''s. NULL lets all pass.'
-    ' Fewer than k come only where no more match';
+    ' currency pass if they equal one of the values, letter for letter, and none of an empty list;'
+    ' years and prices lie within their bounds, ends included; attributes are contained in the'
+    ' product''s. NULL lets all pass. Fewer than k come only where no more match';
 
 CREATE OR REPLACE FUNCTION analytics.similar_products(
     sku text,

@@ -22,12 +22,13 @@ AS $$
 DECLARE
     model public.model := analytics._active_model();
     -- Of a picture, itself is the nearest.
-    near integer := neighbours + 1;
+    near integer := least(neighbours, 900) + 1;
     ef_before text;
     scan_before text;
 BEGIN
     PERFORM analytics._check(neighbours, max_distance);
     PERFORM analytics._check(max_shown_by, 0);
+    PERFORM analytics._check_lists(to_jsonb(brand), to_jsonb(category));
     IF neighbours > 900 THEN
         RAISE EXCEPTION 'The index was asked for % neighbours.', neighbours
             USING ERRCODE = 'invalid_parameter_value', HINT = 'Ask for at most 900.';

@@ -10,7 +10,8 @@ BEGIN
         RAISE WARNING 'The role lookalike_analyst does not exist, and % may not create roles.',
             current_user
             USING HINT = 'Analysts cannot read this database yet. Let a superuser run'
-                ' `CREATE ROLE lookalike_analyst NOLOGIN`, then run `lookalike migrate` again.';
+                ' `CREATE ROLE lookalike_analyst NOLOGIN CONNECTION LIMIT 10`, then run'
+                ' `lookalike migrate` again.';
         RETURN;
     END IF;
     CREATE ROLE lookalike_analyst NOLOGIN CONNECTION LIMIT 10;

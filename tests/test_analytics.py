@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from analysts import catalogue, login
 from colours import photo
 from shop import vectors
 
+from app import postgres
 from app.asking import _unit
 from app.bootstrap import App
 from app.filters import parse
@@ -111,6 +113,36 @@ def test_vectors_are_rounded_as_the_search_service_rounds_them(owner: psycopg.Co
         assert np.array_equal(np.array(found, np.float32), expected)
 
 
+def test_numbers_too_small_for_the_arithmetic_count_as_nothing(
+    shop: App, analyst: psycopg.Connection
+) -> None:
+    model = shop.catalog.model()
+    vector = np.full(model.dim, 1e-45, dtype=np.float32)
+    vector[3] = 50
+    found = rows(
+        analyst, "SELECT rank, sku, similarity FROM analytics.search_products(CAST(%s AS vector))",
+        [literal(vector)],
+    )  # fmt: skip
+    assert found == served(shop, vector=vector, model_id=model.id, k=10) != []
+
+
+def test_an_embedding_is_compared_while_another_model_has_another_dimension(
+    owner: psycopg.Connection,
+) -> None:
+    """Whatever the planner does first: what is asked meets rows of the active model only."""
+    sql = """SELECT count(*) FROM analytics.embeddings
+        WHERE embedding <=> (%s)::halfvec < 0.5"""
+    [(vector,)] = rows(owner, "SELECT embedding::text FROM analytics.embeddings LIMIT 1")
+    expected = rows(owner, sql, [vector])
+    [(other,)] = rows(owner, "SELECT register_model('other', '1', 3, 'other')")
+    owner.execute(
+        "INSERT INTO embedding (model_id, picture_id, vec) SELECT %s, id, '[1,0,0]' FROM picture",
+        [other],
+    )
+    owner.execute("ANALYZE embedding")
+    assert rows(owner, sql, [vector]) == expected != [(0,)]
+
+
 def test_no_more_come_than_lie_within_the_distance(analyst: psycopg.Connection) -> None:
     every = rows(analyst, "SELECT sku, distance FROM analytics.similar_products('DEMO-0000', 1000)")
     assert len(every) == 89
@@ -135,6 +167,14 @@ def test_no_more_come_than_lie_within_the_distance(analyst: psycopg.Connection) 
         ("similar_products('nobody')", "has the sku 'nobody'", "letter for letter"),
         ("similar_products(NULL)", "has the sku NULL", "letter for letter"),
         ("similar_products('DEMO-0001', min_year => 5, max_year => 4)", "ends before", "round"),
+        ("similar_products('DEMO-0001', brand => '{Kestrel,NULL}')", "holds NULL", "Leave it out"),
+        ("similar_products('DEMO-0001', currency => '{NULL}')", "holds NULL", "Leave it out"),
+        ("similar_products('DEMO-0001', min_price => 'NaN')", "no number", "NULL is no bound"),
+        ("similar_products('DEMO-0001', max_price => 'NaN')", "no number", "NULL is no bound"),
+        ("similar_products('DEMO-0001', attributes => '[1]')", "no object: [1]", "packaged"),
+        ("similar_products('DEMO-0001', attributes => 'null')", "no object: null", "packaged"),
+        ("near_duplicate_pairs(category => '{lamp,NULL}')", "holds NULL", "Leave it out"),
+        ("near_duplicate_pairs(neighbours => 2147483647)", "2147483647 neigh", "at most 900"),
         ("search_products('[1,2]')", "2 dimensions", "analytics.embeddings"),
         ("search_products(NULL)", "no dimensions", "analytics.embeddings"),
         ("search_products((array_fill(0, '{49}'))::real[]::vector)", "points nowhere", "direction"),
@@ -417,6 +457,46 @@ def test_every_object_of_the_schema_says_what_it_is(owner: psycopg.Connection) -
             AND obj_description(pg_type.oid, 'pg_type') IS NULL""",
     )
     assert silent == []
+
+
+def test_every_column_of_a_view_says_what_it_is(owner: psycopg.Connection) -> None:
+    silent = rows(
+        owner,
+        """SELECT c.relname, a.attname FROM pg_class AS c
+        JOIN pg_attribute AS a ON a.attrelid = c.oid AND a.attnum > 0
+        WHERE c.relnamespace = 'analytics'::regnamespace AND c.relkind IN ('v', 'm', 'c')
+            AND col_description(c.oid, a.attnum) IS NULL""",
+    )
+    assert silent == []
+
+
+def test_psql_shows_what_the_page_for_analysts_says_it_shows(
+    shop: App, owner: psycopg.Connection
+) -> None:
+    asked = (
+        "\\dv+ analytics.*",
+        "\\df+ analytics.*",
+        "\\dT+ analytics.*",
+        "\\d+ analytics.products",
+    )
+    page = (Path(__file__).parent.parent / "docs" / "analysts.md").read_text(encoding="utf-8")
+    words = [word for each in asked for word in ("-c", each)]
+    psql = [postgres.binary("psql"), "-X", "-P", "format=unaligned", *words]
+    done = subprocess.run(
+        [*psql, str(shop.settings.database_url)], capture_output=True, text=True, check=True
+    )
+    shown = " ".join(done.stdout.split())
+    for (said,) in rows(
+        owner,
+        """SELECT obj_description(oid, 'pg_class') FROM pg_class
+        WHERE relnamespace = 'analytics'::regnamespace AND relkind = 'v'
+        UNION ALL SELECT obj_description(oid, 'pg_proc') FROM pg_proc
+        WHERE pronamespace = 'analytics'::regnamespace AND proname !~ '^_'
+        UNION ALL SELECT obj_description('analytics.match'::regtype, 'pg_type')
+        UNION ALL SELECT col_description('analytics.products'::regclass, 10)""",
+    ):
+        assert said in shown
+    assert all(each.split()[0] in page for each in asked)
 
 
 def test_a_similarity_is_the_same_with_an_index(shop: App, analyst: psycopg.Connection) -> None:

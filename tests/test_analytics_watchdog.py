@@ -6,18 +6,20 @@ import logging
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
 from analysts import catalogue, login
-from servers import until
+from colours import choose_colours
+from servers import own_server, start, until
 
 from app.bootstrap import App
 from app.config import Settings
 from app.indexer import LOCK
+from app.migrate import migrate
 from app.store.watchdog import ROLE
 from app.watchdog import Watchdog, look
 
@@ -136,6 +138,45 @@ def test_a_transaction_that_stays_open_is_ended(shop: App, analyst: psycopg.Conn
     time.sleep(0.3)
     analyst.execute("SELECT 1")  # idle for a moment only
     assert ended(shop, 0.2) == {analyst.info.backend_pid: "its transaction was open too long"}
+
+
+def test_sessions_beyond_the_limit_of_the_role_are_ended_the_youngest_first(shop: App) -> None:
+    """PostgreSQL does not hand the limit of a role down to its members."""
+    with login(shop) as url, ExitStack() as stack:
+        sessions = [stack.enter_context(closing(psycopg.connect(url))) for _ in range(12)]
+        assert set(ended(shop, LONG_S)) == {each.info.backend_pid for each in sessions[10:]}
+        until(lambda: state(shop, sessions[11].info.backend_pid) is None, "the session goes on")
+        assert ended(shop, LONG_S) == {}
+
+
+def test_an_administrator_may_allow_an_analyst_more_sessions(shop: App) -> None:
+    with login(shop) as url, ExitStack() as stack:
+        sessions = [stack.enter_context(closing(psycopg.connect(url))) for _ in range(12)]
+        with server(shop) as connection:
+            connection.execute(f"ALTER ROLE {sessions[0].info.user} CONNECTION LIMIT 20")
+        assert ended(shop, LONG_S) == {}
+
+
+def test_a_transaction_that_an_analyst_prepared_is_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It holds its locks without a session that could be ended."""
+    with own_server(max_prepared_transactions="2") as home:
+        settings = Settings(home=tmp_path, database_url=start(home))
+        with App(settings, choose=choose_colours) as app:
+            migrate(app.engine)
+            with login(app) as url:
+                with psycopg.connect(url, autocommit=True) as analyst:
+                    analyst.execute("BEGIN")
+                    analyst.execute("SELECT pg_advisory_xact_lock(%s)", [LOCK])
+                    analyst.execute("PREPARE TRANSACTION 'held'")
+                with Watchdog(app.engine, LONG_S, every_s=0.05):
+                    until(lambda: caplog.records, "nothing was said")
+                    time.sleep(0.2)
+                [record] = caplog.records
+                assert "the analyst ada_" in record.getMessage() and "'held'" in record.getMessage()
+                with server(app) as connection:
+                    connection.execute("ROLLBACK PREPARED 'held'")
 
 
 def test_who_takes_the_role_without_inheriting_it_is_an_analyst(

@@ -17,7 +17,7 @@ import servers
 from colours import choose_colours, photo
 from conftest import REPO
 from shop import add, numbered
-from sqlalchemy import make_url
+from sqlalchemy import Connection, make_url
 
 from app import backup_manifest, embedded_server, postgres_client
 from app.backup import DUMP, BackupFailed, backup
@@ -27,7 +27,10 @@ from app.cli import main
 from app.config import Settings
 from app.database import make_engine
 from app.errors import BadInput, DatabaseUnsuitable, SchemaMismatch
+from app.integrity import Wanted, check
+from app.migrate import migrate
 from app.restore import RestoreFailed, restore
+from app.store import relations
 from app.tables import SCHEMA_REVISION
 from app.values import Query
 from app.verdicts import decide
@@ -165,7 +168,35 @@ def test_the_manifest_says_what_the_backup_is(made: Path) -> None:
 
 
 def test_a_backup_is_nobody_elses_to_read(made: Path) -> None:
-    assert made.stat().st_mode & 0o077 == 0
+    assert [each.stat().st_mode & 0o077 for each in (made, *made.iterdir())] == [0, 0, 0]
+
+
+FILLED = """
+SELECT register_model('other', '1', 3, 'abc');
+INSERT INTO embedding (model_id, picture_id, vec) SELECT 2, id, '[1,0,0]' FROM picture;
+INSERT INTO query_sample (model_id, vec) SELECT model_id, vec FROM embedding;
+INSERT INTO tuning (model_id, exact_pictures, deep_share) VALUES (1, 7, 0.5);
+INSERT INTO calibration (model_id, category, similar_distance) VALUES (1, 'a''"\\b', 0.25);
+INSERT INTO model_change (former_id, active_id, former_name, active_name, forced)
+    VALUES (2, 1, 'other', 'colours', 'for once');
+INSERT INTO ingest_run (source, state, report) VALUES ('x', 'finished', '{"added": 1}');
+INSERT INTO ingest_reject (run_id, line, reason) VALUES (1, 1, 'no picture');
+"""
+
+
+def test_every_row_of_every_table_comes_back(
+    app: App, elsewhere: App, sql: psycopg.Connection, tmp_path: Path
+) -> None:
+    """But for stamps, which are made anew, and builds, which are another database's."""
+    add(app, {**numbered(4), "TWO": [1, 50]}, brand="Kestrel", price=1.5, attributes={"a": [1]})
+    decide(app.engine, "P0001", "TWO", True, "Ada")
+    sql.execute(FILLED)
+    backup(app.engine, tmp_path / "b")
+    restore(elsewhere.engine, tmp_path / "b")
+    for table in tables(app):
+        if table not in ("index_build", "index_chunk"):
+            rows = f"SELECT (to_jsonb(t) - 'changed_in')::text FROM {table} AS t ORDER BY 1"
+            assert ask(elsewhere, rows) == ask(app, rows) != [], table
 
 
 def test_a_backup_is_what_one_snapshot_sees(app: App, elsewhere: App, tmp_path: Path) -> None:
@@ -203,6 +234,30 @@ def test_a_backup_goes_from_one_server_to_another(made: Path) -> None:
         with engine.connect() as connection:
             assert connection.exec_driver_sql("SELECT count(*) FROM product").scalar_one() == 12
         engine.dispose()
+
+
+def pgvector_apart(url: str) -> str:
+    """The address of a database that now has pgvector in a schema of its own."""
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute("CREATE SCHEMA apart")
+        connection.execute("CREATE EXTENSION vector SCHEMA apart")
+        name = connection.info.dbname
+        connection.execute(f"ALTER DATABASE {name} SET search_path = public, apart")
+    return url
+
+
+def test_pgvector_in_a_schema_of_its_own_is_no_hindrance(
+    new_database: Make, elsewhere: App, tmp_path: Path
+) -> None:
+    urls = [pgvector_apart(new_database(None)) for _ in range(2)]
+    with App(Settings(home=tmp_path, database_url=urls[0]), choose=choose_colours) as app:
+        app.initialise()
+        add(app, numbered(3))
+        backup(app.engine, tmp_path / "b")
+    with App(Settings(home=tmp_path, database_url=urls[1]), choose=choose_colours) as app:
+        restore(app.engine, tmp_path / "b")
+        assert app.search.search(Query(picture=photo(1), k=1)).matches[0].product.sku == "P0001"
+    refused(elsewhere, tmp_path / "b", DatabaseUnsuitable, "CREATE EXTENSION vector SCHEMA apart")
 
 
 # What is refused
@@ -342,24 +397,72 @@ def test_a_server_that_goes_away_leaves_no_backup(tmp_path: Path) -> None:
     assert nothing_left(tmp_path / "into")
 
 
+def test_a_table_that_goes_away_as_it_begins_is_no_reason_to_migrate(
+    app: App, sql: psycopg.Connection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the partition of a model does that is dropped at that moment."""
+    sql.execute("CREATE TABLE embedding_m9 (n int)")
+    listed = relations.tables
+
+    def dropped_meanwhile(connection: Connection) -> list[str]:
+        names = listed(connection)
+        sql.execute("DROP TABLE embedding_m9")
+        return names
+
+    monkeypatch.setattr(relations, "tables", dropped_meanwhile)
+    with pytest.raises(BackupFailed, match="while a model is dropped"):
+        backup(app.engine, tmp_path / "b")
+    assert not (tmp_path / "b").exists()
+
+
 def test_a_folder_that_cannot_be_written_is_named(app: App, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(BackupFailed, match="No backup was made in"):
         backup(app.engine, tmp_path / "file" / "b")
 
 
-def test_an_interrupted_restore_leaves_nothing(elsewhere: App, made: Path) -> None:
+@pytest.mark.parametrize("by", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_restore_leaves_nothing(
+    elsewhere: App, made: Path, by: signal.Signals
+) -> None:
     with psycopg.connect(str(elsewhere.settings.database_url)) as other:
         other.execute("CREATE SCHEMA analytics")  # pg_restore waits for what becomes of it
         run = started(elsewhere, "restore", made)
         restoring = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'pg_restore'"
         servers.until(lambda: ask(elsewhere, restoring) == [(1,)], "pg_restore does not begin", 60)
-        run.send_signal(signal.SIGINT)
+        run.send_signal(by)
         _, said = run.communicate(timeout=60)
         other.rollback()
     assert run.returncode == 130 and "Traceback" not in said, said
     servers.until(lambda: ask(elsewhere, restoring) == [(0,)], "pg_restore goes on")
     assert tables(elsewhere) == []
+
+
+def test_a_restore_that_was_interrupted_as_it_migrated_is_finished_by_migrate_and_check(
+    app: App, elsewhere: App, tmp_path: Path
+) -> None:
+    """Of a backup of before the last migrations; its rows are there, all of them."""
+    from alembic import command
+
+    from app.migrate import _config
+
+    add(app, numbered(5))
+    app.indexer.rebuild()
+    with app.engine.connect() as connection:
+        command.downgrade(_config(connection), "0005")
+        connection.commit()
+    backup(app.engine, tmp_path / "b")
+
+    def interrupt(said: str) -> None:
+        if said == "migrating":
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        restore(elsewhere.engine, tmp_path / "b", tell=interrupt)
+    migrate(elsewhere.engine)
+    assert check(elsewhere.engine, elsewhere.files, elsewhere.limits, Wanted(repair=True)).healthy
+    found = elsewhere.search.search(Query(picture=photo(1), k=5))
+    assert found.matches[0].product.sku == "P0001" and len(found.matches) == 5
 
 
 def test_a_restored_catalogue_takes_another_model(
@@ -405,15 +508,16 @@ def test_a_disk_that_is_full_leaves_no_backup(app: App, tmp_path: Path) -> None:
     assert "Traceback" not in said and nothing_left(tmp_path / "into")
 
 
+@pytest.mark.parametrize("by", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_backup_leaves_nothing(
-    app: App, sql: psycopg.Connection, tmp_path: Path
+    app: App, sql: psycopg.Connection, tmp_path: Path, by: signal.Signals
 ) -> None:
     sql.autocommit = False
     sql.execute("LOCK TABLE index_chunk")  # pg_dump waits for it
     run = started(app, "backup", tmp_path / "into" / "b")
     dumping = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'pg_dump'"
     servers.until(lambda: ask(app, dumping) == [(1,)], "pg_dump does not begin", 60)
-    run.send_signal(signal.SIGINT)
+    run.send_signal(by)
     _, said = run.communicate(timeout=60)
     sql.rollback()
     assert run.returncode == 130 and "Traceback" not in said, said

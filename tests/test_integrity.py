@@ -151,6 +151,24 @@ def test_a_picture_without_an_embedding_is_named(shop: App, sql: psycopg.Connect
     assert gone == finding.count == 1 and finding.examples == ("2",) and finding.wrong
 
 
+@pytest.mark.parametrize(
+    ("gone", "named"),
+    [
+        ("product", "product_picture: product 2, picture 2"),
+        ("picture", "product_picture: product 2, picture 2"),
+        ("picture", "embedding: model 1, picture 2"),
+    ],
+)
+def test_a_row_whose_product_or_picture_is_gone_is_named(
+    shop: App, sql: psycopg.Connection, gone: str, named: str
+) -> None:
+    """As it comes about where triggers, and with them foreign keys, are switched off."""
+    sql.execute("SET session_replication_role = replica")
+    sql.execute(f"DELETE FROM {gone} WHERE id = 2")  # type: ignore[arg-type]
+    findings = {each.kind: each for each in look(shop, REPAIR).findings}
+    assert named in findings["rows-to-nowhere"].examples and findings["rows-to-nowhere"].wrong
+
+
 def test_another_model_that_does_not_know_all_pictures_is_told(
     shop: App, sql: psycopg.Connection
 ) -> None:
@@ -203,6 +221,30 @@ def test_a_check_that_does_not_check_is_named(
 def test_a_constraint_that_was_never_proved_is_named(shop: App, sql: psycopg.Connection) -> None:
     sql.execute("ALTER TABLE product ADD CONSTRAINT dear CHECK (price > 9) NOT VALID")
     assert found(shop, "constraints-not-valid").examples == ("product.dear",)
+
+
+@pytest.mark.parametrize(
+    ("damage", "named"),
+    [
+        ("ALTER TABLE product DROP CONSTRAINT product_sku_key", "product_sku_key"),
+        ("ALTER TABLE product_picture DROP CONSTRAINT product_picture_picture_id_fkey",
+         "product_picture_picture_id_fkey"),
+        ("ALTER TABLE product DROP CONSTRAINT product_price_check", "product_price_check"),
+        ("DROP INDEX embedding_changed_in_idx", "embedding_changed_in_idx"),
+        ("DROP INDEX embedding_m1_vec_idx", "embedding_m1_vec_idx"),
+    ],
+)  # fmt: skip
+def test_a_constraint_or_an_index_that_is_gone_is_named(
+    shop: App, sql: psycopg.Connection, damage: str, named: str
+) -> None:
+    sql.execute(damage)  # type: ignore[call-overload]
+    assert found(shop, "rules-gone", REPAIR).examples == (named,)
+
+
+def test_of_a_newer_database_no_rule_is_missed(shop: App, sql: psycopg.Connection) -> None:
+    sql.execute("UPDATE alembic_version SET version_num = '9999'")
+    sql.execute("DROP INDEX product_brand_idx")
+    assert look(shop).findings == ()
 
 
 def test_an_index_that_an_interrupted_command_left_is_named(
@@ -367,7 +409,10 @@ def test_a_thumbnail_above_the_limit_is_named(shop: App, sql: psycopg.Connection
     sql.execute("ALTER TABLE picture DROP CONSTRAINT picture_thumbnail_check")
     sql.execute("UPDATE picture SET thumbnail = thumbnail || convert_to(repeat('x', 20480), 'UTF8')"
                 " WHERE id = 3")  # fmt: skip
-    assert found(shop, "thumbnails-damaged").examples == ("3",)
+    kinds = {each.kind: each.examples for each in look(shop).findings}
+    assert kinds == {
+        "thumbnails-damaged": ("3",), "rules-gone": ("picture_thumbnail_check",),
+    }  # fmt: skip
 
 
 def test_a_damaged_thumbnail_is_made_anew_of_its_original(

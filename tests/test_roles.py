@@ -18,6 +18,7 @@ from servers import TcpServer, password_server
 
 from app import duplicates, postgres, tuning, verdicts
 from app.audit import audit
+from app.backup import BackupFailed, backup
 from app.bootstrap import App
 from app.calibrator import calibrate
 from app.config import Settings
@@ -133,6 +134,14 @@ def test_the_role_that_serves_can_do_all_that_is_done_every_day(
     assert (report.unchanged, report.deleted) == (250, 49)
 
 
+def test_a_backup_by_the_role_that_serves_says_whose_it_is_to_make(
+    server: App, tmp_path: Path
+) -> None:
+    with pytest.raises(BackupFailed, match=r"privilege.*\. Run it as the role that owns"):
+        backup(server.engine, tmp_path / "b")
+    assert not list(tmp_path.iterdir())
+
+
 def registered(app: App) -> None:
     with app.engine.begin() as connection:
         models.register(connection, "other", "1", 8, "other")
@@ -241,6 +250,31 @@ def test_a_database_that_one_role_made_and_served_is_divided_afterwards(
         assert migrate(app.engine) == SCHEMA_REVISION
         registered(app)
         told("ALTER TABLE product ADD COLUMN later text")(app)
+
+
+def test_a_dba_who_is_no_superuser_makes_the_roles_and_is_told_what_is_left(
+    tcp: TcpServer, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As on hosts that keep the superuser to themselves; the extension is there."""
+    with psycopg.connect(tcp.url(), autocommit=True) as admin:
+        admin.execute("CREATE ROLE dba LOGIN CREATEROLE CREATEDB PASSWORD 'd'")
+    with psycopg.connect(tcp.url("postgres", "d", "dba"), autocommit=True) as dba:
+        dba.execute("CREATE DATABASE hosted TEMPLATE template0")
+    with psycopg.connect(tcp.url("hosted"), autocommit=True) as admin:
+        admin.execute("CREATE EXTENSION vector")
+    words = {"hosted migrator": "m", "hosted server": "s"}
+    settings = Settings(home=tmp_path, database_url=tcp.url("hosted", "d", "dba"))
+    for _ in range(2):
+        with App(settings) as app:
+            make(app.engine, "hosted migrator", "hosted server", words)
+    assert 'pg_signal_backend TO "hosted server"' in caplog.text
+    for user, does in (
+        ("hosted migrator", lambda app: app.initialise()),
+        ("hosted server", lambda app: ingest(app, shop(tmp_path / "shop", 3)).added == 3),
+    ):
+        url = tcp.url("hosted", words[user], user)
+        with App(Settings(home=tmp_path, database_url=url), choose=choose_colours) as app:
+            assert does(app)
 
 
 def test_the_printed_script_does_the_same(tcp: TcpServer) -> None:

@@ -32,8 +32,10 @@ from app.config import Settings
 from app.errors import IndexUnwritable
 from app.indexer import LOCK, Indexer
 from app.store import freshness
+from app.values import Build
 from app.worker import Worker
 from app.worker_decision import Decision, Rules, Seen, allowed, backoff, decide
+from app.worker_listener import Listener
 
 SOON_S = 30.0
 QUICK: dict[str, Any] = {
@@ -321,6 +323,70 @@ def test_a_listener_that_was_cut_off_listens_again(app: App, sql: psycopg.Connec
         soon(lambda: post.published() == 2)
         post.stop.set()
         add(app, numbered(1, first=10))
+
+
+def unread(sql: psycopg.Connection) -> bool:
+    """Whether a listener leaves words in the queue of the server."""
+    return sql.execute("SELECT pg_notification_queue_usage() > 0").fetchone() == (True,)
+
+
+def flood(sql: psycopg.Connection, count: int) -> None:
+    """Words that no two are alike, of 4 KB each: more than fits between a server and its client."""
+    sql.execute(
+        "SELECT count(pg_notify(%s, repeat('x', 4000) || n)) FROM generate_series(1, %s) AS n",
+        [freshness.CHANNEL, count],
+    )
+
+
+def test_a_flood_of_words_is_heard_and_not_read_to_its_end(
+    app: App, sql: psycopg.Connection
+) -> None:
+    listener = Listener(app.engine, threading.Event())
+    assert listener.wait(1)
+    flood(sql, 10_000)
+    soon(lambda: unread(sql))
+    heard = sum(listener.wait(0.05) for _ in range(10))
+    assert 1 <= heard <= 3  # the words, the new connection, and perhaps one more packet
+    soon(lambda: not unread(sql))
+    flood(sql, 1)
+    assert listener.wait(5)
+    listener.close()
+
+
+def test_while_it_builds_no_words_pile_up(app: App, sql: psycopg.Connection) -> None:
+    add(app, numbered(5))
+    post = Post(app, sql)
+
+    def rebuild() -> Build:
+        flood(sql, 10_000)
+        time.sleep(0.5)
+        piled.append(unread(sql))
+        return build()
+
+    build, piled = app.indexer.rebuild, list[bool]()
+    app.indexer.rebuild = rebuild  # type: ignore[method-assign]
+    with working(post):
+        soon(lambda: post.published() == 1)
+        add(app, numbered(5, first=5))
+        soon(lambda: post.published() == 2)
+    assert piled == [False, False]
+
+
+def test_writers_go_on_while_the_queue_of_words_is_full(tmp_path: Path) -> None:
+    with own_server(max_notify_queue_pages="64") as home:
+        settings = Settings(home=tmp_path, database_url=start(home))
+        with App(settings, choose=choose_colours) as app:
+            app.initialise()
+            with psycopg.connect(str(settings.database_url)) as deaf:
+                deaf.execute("LISTEN anything")
+                deaf.commit()
+                deaf.execute("SELECT 1")
+                with psycopg.connect(str(settings.database_url), autocommit=True) as sql:
+                    with pytest.raises(psycopg.errors.ProgramLimitExceeded):
+                        for _ in range(200):
+                            flood(sql, 1)
+                    add(app, numbered(3))
+                    assert sql.execute("SELECT count(*) FROM product").fetchone() == (3,)
 
 
 def test_it_outlives_its_database(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import sys
 from collections.abc import Mapping
 from typing import Any
@@ -14,7 +15,7 @@ from app.cli.later import CommandsLater
 from app.errors import Busy, LookalikeError
 
 INTERRUPTED = 130
-"""What a shell reports for a command that Ctrl-C ended."""
+"""What a shell reports for a command that Ctrl-C ended; SIGTERM ends ours the same way."""
 
 
 BUSY = 75
@@ -112,6 +113,7 @@ def cli() -> None:
 def main() -> None:
     """Run the command line; errors people can put right are a sentence and exit code 1."""
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    _end_in_order()
     try:
         code = cli.main(standalone_mode=False)
     except Busy as exc:
@@ -130,6 +132,13 @@ def main() -> None:
     except Exception as exc:
         code = _unforeseen(exc)
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _end_in_order() -> None:
+    """Let SIGTERM do what Ctrl-C does: programs that were started end too, and what is half made
+    is cleared away."""
+    if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
 def _unforeseen(exc: Exception) -> int:

@@ -8,6 +8,7 @@ from app.integrity import repairs
 from app.integrity.question import Question
 from app.store import integrity, stamps
 from app.store.stamps import Stamp
+from app.tables import SCHEMA_REVISION, metadata
 
 ANEW = "Load those products again with `lookalike ingest`."
 
@@ -33,6 +34,14 @@ def _future(stamp: Stamp) -> Question:
     )  # fmt: skip
 
 
+def _rules() -> str:
+    """The names of all constraints and indexes that the tables have, with spaces between."""
+    tables = metadata.tables.values()
+    constraints = [str(rule.name) for table in tables for rule in table.constraints]
+    indexes = [str(index.name) for table in tables for index in table.indexes]
+    return " ".join(constraints + indexes)
+
+
 QUESTIONS = (
     Question(
         "no-active-model", "error", "catalogue without an active model", integrity.NO_ACTIVE_MODEL,
@@ -47,9 +56,24 @@ QUESTIONS = (
         "does, or ALTER TABLE … VALIDATE CONSTRAINT.",
     ),
     Question(
+        "rules-gone", "error", "constraints and indexes that are gone",
+        integrity.RULES_GONE,
+        "Rows that they forbid could come in, and searches may be slow. Make them as the "
+        "migrations do (`alembic upgrade head --sql` shows it), those of an embedding as "
+        "`register_model` does.",
+        None,
+        {"names": _rules(), "revision": SCHEMA_REVISION},
+    ),
+    Question(
         "constraints-not-valid", "error", "constraints that old rows may break",
         integrity.CONSTRAINTS_NOT_VALID,
         "Run ALTER TABLE … VALIDATE CONSTRAINT; it names the row that breaks one.",
+    ),
+    Question(
+        "rows-to-nowhere", "error", "rows whose product or picture is gone",
+        integrity.ROWS_TO_NOWHERE,
+        "They came in while foreign keys were off. Delete them, or bring back from a backup what "
+        "they name.",
     ),
     Question(
         "vectors-unfit", "error", "pictures with a vector not of length 1, or too short or long",

@@ -45,11 +45,13 @@ class Holder:
 
 
 def tell(connection: Connection) -> None:
-    """Let the workers know when this transaction commits, if it wrote anything."""
-    connection.execute(
-        text("SELECT pg_notify(:channel, '') WHERE pg_current_xact_id_if_assigned() IS NOT NULL"),
-        {"channel": CHANNEL},
-    )
+    """Let the workers know when this transaction commits, if it wrote anything.
+
+    Not where somebody has filled the queue, for then the commit would fail; workers look anyway.
+    """
+    sql = """SELECT pg_notify(:channel, '') WHERE pg_current_xact_id_if_assigned() IS NOT NULL
+        AND pg_notification_queue_usage() < 0.9"""
+    connection.execute(text(sql), {"channel": CHANNEL})
 
 
 def record(connection: Connection, model_id: int, build: Build | None) -> Record:

@@ -56,10 +56,32 @@ WHERE NOT EXISTS (
         AND con.convalidated AND coalesce((to_jsonb(con) ->> 'conenforced')::boolean, true)
         AND strpos(pg_get_constraintdef(con.oid), wanted.says) > 0)"""
 
+# Code older than the database does not know what a later migration took away.
+RULES_GONE = """
+SELECT wanted.name AS example FROM (
+    SELECT unnest(string_to_array(:names, ' '))
+    UNION ALL SELECT 'embedding_m' || id || '_vec_idx' FROM model) AS wanted (name)
+WHERE (SELECT version_num FROM alembic_version) = :revision
+    AND to_regclass(wanted.name) IS NULL AND NOT EXISTS (
+        SELECT FROM pg_constraint AS con
+        WHERE con.connamespace = to_regnamespace('public') AND con.conname = wanted.name)"""
+
 CONSTRAINTS_NOT_VALID = """
 SELECT con.conrelid::regclass || '.' || con.conname AS example FROM pg_constraint AS con
 WHERE con.connamespace = to_regnamespace('public') AND NOT con.convalidated
     AND con.conname !~ '^embedding_m[0-9]+_(model_id|dim|unit)_check$'"""
+
+# Foreign keys forbid them, but not to whoever had triggers switched off, as pg_restore
+# --disable-triggers and session_replication_role do; the keys count as valid all the same.
+ROWS_TO_NOWHERE = """
+SELECT 'product_picture: product ' || product_id || ', picture ' || picture_id AS example
+FROM product_picture AS pp
+WHERE NOT EXISTS (SELECT FROM product AS p WHERE p.id = pp.product_id)
+    OR NOT EXISTS (SELECT FROM picture AS i WHERE i.id = pp.picture_id)
+UNION ALL
+SELECT 'embedding: model ' || model_id || ', picture ' || picture_id
+FROM embedding AS e
+WHERE NOT EXISTS (SELECT FROM picture AS i WHERE i.id = e.picture_id)"""
 
 INDEXES_INVALID = """
 SELECT i.indexrelid::regclass AS example

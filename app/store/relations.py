@@ -25,11 +25,13 @@ ANYTHING = [*TABLES, "v", "m", "S", "f"]
 
 @dataclass(frozen=True, slots=True)
 class Versions:
-    """Of the server, as it says and its major one, and of pgvector in this database."""
+    """Of the server, as it says and its major one, and of pgvector in this database, with the
+    schema it lies in; None where it is not installed."""
 
     postgresql: str
     major: int
     pgvector: str | None
+    pgvector_schema: str | None
 
 
 def versions(connection: Connection) -> Versions:
@@ -38,10 +40,12 @@ def versions(connection: Connection) -> Versions:
         text(
             """SELECT current_setting('server_version') AS postgresql,
                 current_setting('server_version_num')::integer / 10000 AS major,
-                (SELECT extversion FROM pg_extension WHERE extname = 'vector') AS pgvector"""
+                (SELECT extversion FROM pg_extension WHERE extname = 'vector') AS pgvector,
+                (SELECT nspname FROM pg_extension JOIN pg_namespace AS n ON n.oid = extnamespace
+                 WHERE extname = 'vector') AS pgvector_schema"""
         )
     ).one()
-    return Versions(row.postgresql, row.major, row.pgvector)
+    return Versions(row.postgresql, row.major, row.pgvector, row.pgvector_schema)
 
 
 def is_replica(connection: Connection) -> bool:
@@ -57,6 +61,17 @@ def tables(connection: Connection) -> list[str]:
 def anything(connection: Connection) -> list[str]:
     """Tables, views and sequences: what a new database has none of."""
     return list(connection.execute(text(RELATIONS), {"kinds": ANYTHING}).scalars())
+
+
+def schemas(connection: Connection) -> list[str]:
+    """The names of all schemas."""
+    return list(connection.execute(text("SELECT nspname FROM pg_namespace")).scalars())
+
+
+def knows_vectors(connection: Connection) -> bool:
+    """Whether pgvector's types are found without naming their schema."""
+    sql = "SELECT to_regtype('halfvec') IS NOT NULL"
+    return bool(connection.execute(text(sql)).scalar_one())
 
 
 def count_rows(connection: Connection, names: Sequence[str]) -> dict[str, int]:

@@ -22,6 +22,10 @@ BEGIN
             EXECUTE format('CREATE ROLE %I LOGIN', name);
         END IF;
     END LOOP;
+    -- Who is no superuser hands over to roles only that are also its own.
+    IF NOT pg_has_role(current_setting('lookalike.migrator'), 'SET') THEN
+        EXECUTE format('GRANT %I TO CURRENT_USER', current_setting('lookalike.migrator'));
+    END IF;
     -- Whoever migrates may not make roles, so that of analysts is made here.
     IF to_regrole('lookalike_analyst') IS NULL THEN
         CREATE ROLE lookalike_analyst NOLOGIN CONNECTION LIMIT 10;
@@ -46,8 +50,19 @@ BEGIN
     EXECUTE format('GRANT USAGE, CREATE ON SCHEMA public TO %s', migrator);
     EXECUTE format('GRANT USAGE ON SCHEMA public TO %s', server);
     EXECUTE format('REVOKE CREATE ON SCHEMA public FROM PUBLIC, %s', server);
+END $$"""
+
+WATCH = """
+DO $$
+BEGIN
     -- The worker ends sessions of analysts that take too long.
-    EXECUTE format('GRANT pg_read_all_stats, pg_signal_backend TO %s', server);
+    EXECUTE format('GRANT pg_read_all_stats, pg_signal_backend TO %I',
+        current_setting('lookalike.server'));
+EXCEPTION WHEN insufficient_privilege THEN
+    RAISE WARNING 'The worker cannot end sessions of analysts: % may not grant the right to it.',
+        current_user
+        USING HINT = format('Let a superuser run `GRANT pg_read_all_stats, pg_signal_backend'
+            ' TO %I`, or let analysts ask a replica.', current_setting('lookalike.server'));
 END $$"""
 
 OWN = """
@@ -118,7 +133,7 @@ BEGIN
 END $$"""
 """Only migrations write at which migration a database is, whatever a role may do to new tables."""
 
-STEPS = (MAKE, EXTENSION, SCHEMAS, OWN, SERVE, KEEP)
+STEPS = (MAKE, EXTENSION, SCHEMAS, WATCH, OWN, SERVE, KEEP)
 """In this order; each may run again."""
 
 

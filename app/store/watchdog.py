@@ -11,14 +11,21 @@ ROLE = "lookalike_analyst"
 
 # Who inherits the role or may become it is an analyst; who merely administers it is not, nor is who
 # writes the catalogue and so has other work to do here. A superuser may do everything.
-ANALYSTS = """
-    SELECT a.*,
+IS_ANALYST = """(pg_has_role({0}, r.oid, 'USAGE') OR pg_has_role({0}, r.oid, 'SET'))
+        AND NOT has_table_privilege({0}, to_regclass('product'), 'INSERT')"""
+
+# PostgreSQL counts the connections of each login and knows no limit of a group: who has no limit
+# of its own gets that of the role.
+ANALYSTS = f"""
+    SELECT a.*, r.rolconnlimit AS most,
+        row_number() OVER (PARTITION BY a.usesysid ORDER BY a.backend_start, a.pid) AS number,
+        u.rolconnlimit >= 0 OR r.rolconnlimit < 0 AS unlimited,
         pg_has_role(a.usesysid, 'USAGE') OR pg_has_role('pg_read_all_stats', 'USAGE') AS seen,
         pg_has_role(a.usesysid, 'USAGE') OR pg_has_role('pg_signal_backend', 'USAGE') AS reached
-    FROM pg_stat_activity AS a JOIN pg_roles AS r ON r.rolname = :role
+    FROM pg_stat_activity AS a JOIN pg_roles AS u ON u.oid = a.usesysid
+    JOIN pg_roles AS r ON r.rolname = :role
     WHERE a.datname = current_database() AND a.pid <> pg_backend_pid() AND a.leader_pid IS NULL
-        AND (pg_has_role(a.usesysid, r.oid, 'USAGE') OR pg_has_role(a.usesysid, r.oid, 'SET'))
-        AND NOT has_table_privilege(a.usesysid, to_regclass('product'), 'INSERT')"""
+        AND {IS_ANALYST.format("a.usesysid")}"""
 
 # A procedure may commit again and again, so that its statement is older than its transaction.
 END = f"""
@@ -30,9 +37,18 @@ WITH judged AS MATERIALIZED (
             THEN 'its statement ran too long'
         WHEN clock_timestamp() - xact_start > CAST(:limit AS interval)
             THEN 'its transaction was open too long'
+        WHEN number > most AND NOT unlimited
+            THEN format('it was one more than the %s connections a user of the role may have', most)
         END AS reason
     FROM ({ANALYSTS}) AS a WHERE reached)
 SELECT pid, usename, reason FROM judged WHERE reason IS NOT NULL AND pg_terminate_backend(pid)"""
+
+
+PREPARED = f"""
+SELECT p.gid, p.owner FROM pg_prepared_xacts AS p
+JOIN pg_roles AS u ON u.rolname = p.owner JOIN pg_roles AS r ON r.rolname = :role
+WHERE p.database = current_database() AND {IS_ANALYST.format("u.oid")}
+ORDER BY p.prepared"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +61,8 @@ class Ended:
 
 
 def end_overdue(connection: Connection, limit_s: float) -> list[Ended]:
-    """End the sessions of analysts in this database that hold or wait for advisory locks, or whose
-    statement or transaction has lasted longer than `limit_s` seconds."""
+    """End the sessions of analysts in this database that hold or wait for advisory locks, whose
+    statement or transaction has lasted longer than `limit_s` seconds, or that are too many."""
     values = {"role": ROLE, "limit": f"{limit_s} seconds"}
     rows = connection.execute(text(END), values)
     return [Ended(row.pid, row.usename, row.reason) for row in rows]
@@ -57,3 +73,9 @@ def out_of_reach(connection: Connection) -> list[str]:
     sql = f"""SELECT DISTINCT usename FROM ({ANALYSTS}) AS a
         WHERE NOT (seen AND reached) ORDER BY usename"""
     return list(connection.execute(text(sql), {"role": ROLE}).scalars())
+
+
+def prepared(connection: Connection) -> list[tuple[str, str]]:
+    """Transactions that analysts prepared: name and owner. They have no session to be ended."""
+    rows = connection.execute(text(PREPARED), {"role": ROLE})
+    return [(row.gid, row.owner) for row in rows]
