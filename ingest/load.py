@@ -44,8 +44,8 @@ def load(
     folder = images or (source if source.is_dir() else source.parent)
     pictures = Pictures(folder, max_bytes=limits.max_bytes)
     towers = Towers(catalog, encoders)
-    preparer = Preparer(catalog, towers.model, pictures, limits, towers.input_side)
-    with reject_file(rejects) as file, ingest_run(engine, str(source), towers.model) as run:
+    preparer = Preparer(catalog, towers, pictures, limits)
+    with reject_file(rejects) as file, ingest_run(engine, str(source), towers.now.model) as run:
         job = Ingest(catalog, towers, preparer, run, file)
         return job.run(rows, prune=prune, progress=progress)
 
