@@ -184,6 +184,13 @@ def test_a_tower_far_from_torch_by_a_little_is_noticed(
     assert tower.state.library == "torch"
 
 
+def test_what_others_log_is_logged_as_before(towers: Towers) -> None:
+    root = logging.getLogger()
+    before = root.level, list(root.filters), list(root.handlers)
+    build(network(), towers)
+    assert (root.level, root.filters, root.handlers) == before
+
+
 # --- the cache ---
 
 

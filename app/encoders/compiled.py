@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 import tempfile
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any
@@ -16,6 +19,10 @@ from torch import nn
 
 from app.encoders.tower_cache import Graph
 from app.values import Vectors
+
+
+class Unconvertible(RuntimeError):
+    """The library cannot run what the network does."""
 
 
 def library() -> Any:
@@ -38,15 +45,43 @@ def version() -> str:
 def export(network: nn.Module, shape: tuple[int, int]) -> Graph:
     """The graph of a network from uint8 (n, *shape, 3), for every n.
 
-    Raises what tracing and converting raise, RuntimeError mostly.
+    Raises what tracing raises, and Unconvertible.
     """
     openvino = library()
     example = torch.zeros(2, *shape, 3, dtype=torch.uint8)
     rows = openvino.PartialShape([-1, *shape, 3])
-    with warnings.catch_warnings(), torch.no_grad():
-        warnings.simplefilter("ignore")  # of the tracer: what it may get wrong is checked
-        model = openvino.convert_model(network, example_input=example, input=[rows])
+    with _undisturbed(), torch.no_grad():
+        try:
+            model = openvino.convert_model(network, example_input=example, input=[rows])
+        except _conversion_failures() as exc:
+            raise Unconvertible(str(exc)) from exc
     return written(model)
+
+
+@contextmanager
+def _undisturbed() -> Iterator[None]:
+    """What is logged and warned of stays as it was: converting silences everybody's messages.
+
+    The tracer's warnings are not shown: what it may get wrong is looked for later.
+    """
+    root = logging.getLogger()
+    level, filters, handlers = root.level, root.filters[:], root.handlers[:]
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        root.setLevel(level)
+        root.filters[:], root.handlers[:] = filters, handlers
+
+
+def _conversion_failures() -> tuple[type[Exception], ...]:
+    """The library's own, which are kin of no common exception."""
+    frontend = library().frontend
+    return (
+        frontend.GeneralFailure, frontend.InitializationFailure, frontend.NotImplementedFailure,
+        frontend.OpConversionFailure, frontend.OpValidationFailure,
+    )  # fmt: skip
 
 
 def written(model: Any) -> Graph:

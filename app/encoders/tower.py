@@ -31,6 +31,8 @@ ALIKE_INT8 = 0.9
 """The same for an int8 tower, which is another model: below this it is not a tower of this one."""
 
 PROBES = 4
+_SAID = 300
+"""Characters of a library's message that are repeated; what it is about stands at its end."""
 
 # What a library that is missing, too old, too new or at odds with a network has been seen to raise.
 _FAILED = (
@@ -170,5 +172,6 @@ def _checked(network: Network, graph: Graph, alike: float) -> Run:
 
 
 def _brief(exc: BaseException) -> str:
-    text = (str(exc).strip().splitlines() or [""])[0][:200]
-    return f"{type(exc).__name__}: {text}" if not isinstance(exc, Disagrees) else text
+    text = " ".join(str(exc).split())
+    text = text if len(text) <= _SAID else f"{text[: _SAID // 3]} … {text[-_SAID * 2 // 3 :]}"
+    return text if isinstance(exc, Disagrees) else f"{type(exc).__name__}: {text}"
