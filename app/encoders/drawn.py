@@ -1,4 +1,4 @@
-"""Drawn pictures: the same ones everywhere, to compare towers on and to calibrate int8 with."""
+"""Drawn pictures: the same ones everywhere, on which a tower is compared with its network."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A tower in 8-bit numbers: made by NNCF in a process of its own, from drawn pictures."""
+"""A tower in 8-bit numbers: made by NNCF in a process of its own, from photos that we ship."""
 
 from __future__ import annotations
 
@@ -10,19 +10,36 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
 
-from app.encoders.drawn import drawn
 from app.encoders.tower_cache import Graph
+from app.images import decode
 
-CALIBRATION = 100
-"""Drawn pictures from which the ranges of the numbers are taken."""
+SHEET = Path(__file__).with_name("calibration.jpg")
+"""Photos of products, side by side; made by `bench/calibration_sheet.py`."""
 
-RECIPE = f"nncf 1, {CALIBRATION} drawn"
+SIDES = (6, 6)
+"""Photos across and down."""
+
+TILE = 224
+"""Side of each in pixels."""
+
+RECIPE = "nncf 1"
 """Changed by hand whenever the same network and library would give another int8 tower."""
 
-_FIRST = 1000  # so that none is among those a tower is compared on
 _SECONDS = 1800.0
 _SCRIPT = Path(__file__).with_name("quantise.py")
+
+
+def calibration(shape: tuple[int, int]) -> NDArray[np.uint8]:
+    """The photos that ranges are taken from, uint8 (36, *shape, 3)."""
+    sheet, (height, width) = decode(SHEET.read_bytes()), shape
+    corners = [(x * TILE, y * TILE) for y in range(SIDES[1]) for x in range(SIDES[0])]
+    tiles = [sheet.crop((x, y, x + TILE, y + TILE)) for x, y in corners]
+    return np.stack(
+        [np.asarray(t.resize((width, height), Image.Resampling.BICUBIC)) for t in tiles]
+    )
 
 
 class Unquantisable(RuntimeError):
@@ -41,7 +58,7 @@ def quantise(graph: Graph, shape: tuple[int, int]) -> Graph:
         folder = Path(name)
         (folder / "tower.xml").write_bytes(graph.layers)
         (folder / "tower.bin").write_bytes(graph.weights)
-        np.save(folder / "pictures.npy", drawn(CALIBRATION, shape, first=_FIRST))
+        np.save(folder / "pictures.npy", calibration(shape))
         _run(folder)
         made = folder / "int8.xml"
         return Graph(made.read_bytes(), made.with_suffix(".bin").read_bytes())

@@ -19,7 +19,7 @@ from torch.jit._trace import TracingCheckError
 
 from app.encoders import compiled
 from app.encoders.drawn import drawn
-from app.encoders.quantised import RECIPE, quantise
+from app.encoders.quantised import RECIPE, calibration, quantise
 from app.encoders.tower_cache import Graph, TowerCache, TowerState
 from app.errors import ModelUnavailable
 from app.values import Vectors
@@ -28,7 +28,7 @@ ALIKE = 0.9999
 """Least cosine of a tower's vectors and torch's on every drawn picture; rounding takes 1e-6."""
 
 ALIKE_INT8 = 0.9
-"""The same for an int8 tower, which is another model: below this it is not a tower of this one."""
+"""The same for an int8 tower on photos: below this it is no tower of this network."""
 
 PROBES = 4
 _SAID = 300
@@ -110,7 +110,7 @@ def _fast(network: Network, towers: Towers) -> Tower:
 def _int8(network: Network, cache: TowerCache) -> Tower:
     try:
         graph = _quantised(network, cache)
-        run = _checked(network, graph, ALIKE_INT8)
+        run = _checked(network, graph, ALIKE_INT8, calibration(network.shape)[:PROBES])
         state = TowerState(f"OpenVINO {compiled.version()}, int8")
     except _FAILED as exc:
         raise ModelUnavailable(_refusal(exc)) from exc
@@ -129,7 +129,7 @@ def _kept(network: Network, cache: TowerCache) -> Run | None:
     """The tower in the cache; None if there is none, or it is another's."""
     graph = cache.read(_key(network))
     try:
-        return None if graph is None else _checked(network, graph, ALIKE)
+        return None if graph is None else _equal(network, graph)
     except _FAILED as exc:
         _log.warning("The tower in %s is made again: %s", cache.folder, _brief(exc))
         return None
@@ -137,7 +137,7 @@ def _kept(network: Network, cache: TowerCache) -> Run | None:
 
 def _exported(network: Network, cache: TowerCache) -> Run:
     graph = compiled.export(network.module, network.shape)
-    run = _checked(network, graph, ALIKE)
+    run = _equal(network, graph)
     cache.write(_key(network), graph)
     return run
 
@@ -156,10 +156,13 @@ def _key(network: Network) -> str:
     return f"{network.fingerprint} {network.shape} {compiled.version()} torch {torch.__version__}"
 
 
-def _checked(network: Network, graph: Graph, alike: float) -> Run:
+def _equal(network: Network, graph: Graph) -> Run:
+    return _checked(network, graph, ALIKE, drawn(PROBES, network.shape))
+
+
+def _checked(network: Network, graph: Graph, alike: float, probes: NDArray[np.uint8]) -> Run:
     """The graph, ready to run. Raises Disagrees where its vectors are not torch's."""
     run = compiled.Compiled(graph)
-    probes = drawn(PROBES, network.shape)
     expected = network(probes)
     # Two batches: a length that was traced into the graph shows.
     found = np.concatenate([run(probes[:1]), run(probes[1:])])
