@@ -6,17 +6,20 @@ import hashlib
 import json
 import threading
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import safetensors
 import torch
-from numpy.typing import NDArray
 from PIL import Image
 from sentence_transformers import SentenceTransformer
+from torch import Tensor, nn
 
+from app.encoders import INT8
 from app.encoders.pixels import Pixels, Prepared, from_settings
+from app.encoders.tower import Network, Tower, Towers, build
 from app.errors import ModelUnavailable, NoWords
 from app.images import DECODING
 from app.values import Vectors
@@ -28,6 +31,7 @@ _BATCH = 32
 _MAX_ASPECT = 8
 _LEVELS = 2.01
 """Grey levels of 255 that rounding may make between our pixels and the stock processor's."""
+_FOREIGN = "only its own processor knows what it reads"
 _PROBE = Image.new("RGB", (64, 64), (127, 127, 127))
 
 # What a broken, foreign or half-copied folder has been seen to raise out of the loading code.
@@ -51,20 +55,55 @@ _TELLING_WORDS = ("Red wool coat, size 42", "ÉTÉ naïve, 靴 👟", "a" * 3000
 class ClipEncoder:
     """A sentence-transformers model that reads pictures, and words if it has a text tower."""
 
-    def __init__(self, model: SentenceTransformer, *, name: str, revision: str | None) -> None:
-        """`revision` None: the folder is told apart by its fingerprint."""
+    def __init__(
+        self,
+        model: SentenceTransformer,
+        *,
+        name: str,
+        revision: str | None,
+        towers: Towers | None = None,
+        int8: bool = False,
+    ) -> None:
+        """`revision` None: the folder is told apart by its fingerprint.
+
+        `towers` None: torch does all work. `int8`: pictures in 8-bit numbers, another model; words
+        stay in 32 bits. Raises ModelUnavailable where it cannot be made.
+        """
         self._model = model
         self._tokenizing = threading.Lock()
-        self.name = name
+        self.name = name + INT8 if int8 else name
         self.reads_words = bool(model.supports("text"))
         self.input_side = _input_side(model)
         self._pixels = own_pixels(model)
         self.dim = self._encode([_PROBE]).shape[1]
         self.fingerprint = _fingerprint(model, self.reads_words)
+        self._tower = self._built(towers, int8)
+        self.runs_in = str(self._tower.state) if self._tower else f"torch ({_FOREIGN})"
+        if self._tower is not None:
+            self.fingerprint = self._tower.fingerprint
         self.revision = revision or self.fingerprint[:12]
 
+    def _built(self, towers: Towers | None, int8: bool) -> Tower | None:
+        """None where only the model's own processor knows what the tower reads."""
+        if self._pixels is not None:
+            whole = _Whole(self._model, self._pixels).to(self._model.device).eval()
+            if towers and self._model.device.type != "cpu":
+                towers = replace(towers, off=f"the model runs on {self._model.device.type}")
+            return build(Network(whole, self._pixels.shape, self.fingerprint), towers, int8=int8)
+        if int8:
+            raise ModelUnavailable(f"{self.name} cannot be made: {_FOREIGN}.")
+        return None
+
     @classmethod
-    def load(cls, folder: Path, *, name: str, revision: str | None = None) -> ClipEncoder:
+    def load(
+        cls,
+        folder: Path,
+        *,
+        name: str,
+        towers: Towers | None = None,
+        revision: str | None = None,
+        int8: bool = False,
+    ) -> ClipEncoder:
         """The model saved in `folder`, from safetensors only and without running its code.
 
         Raises ModelUnavailable when the folder holds no model, a pickled or a broken one, or one
@@ -75,7 +114,7 @@ class ClipEncoder:
             model = _open(folder)
             _check_vocabulary(model)
             if model.supports("image"):
-                return cls(model, name=name, revision=revision)
+                return cls(model, name=name, revision=revision, towers=towers, int8=int8)
         except _BROKEN as exc:
             raise ModelUnavailable(
                 f"The model in {folder} cannot be loaded ({exc}); copy or download it again."
@@ -96,23 +135,13 @@ class ClipEncoder:
 
     def encode_prepared(self, prepared: Sequence[Prepared]) -> Vectors:
         """Prepared pictures to float32 unit rows (n, dim), in order."""
-        if self._pixels is None:
+        if self._tower is None:
             return self._encode([Image.fromarray(picture) for picture in prepared])
         rows = [
-            self._tower(self._pixels.normalised(prepared[start : start + _BATCH]))
+            self._tower.run(np.stack(prepared[start : start + _BATCH]))
             for start in range(0, len(prepared), _BATCH)
         ]
         return np.concatenate(rows) if rows else np.empty((0, self.dim), np.float32)
-
-    def _tower(self, pixels: NDArray[np.float32]) -> Vectors:
-        """What the model's `encode` does with the output of its processor."""
-        values = torch.from_numpy(pixels).to(self._model.device)
-        with torch.inference_mode():
-            features = self._model.forward({"pixel_values": values, "modality": "image"})
-            vectors = features["sentence_embedding"][:, : self._model.truncate_dim]
-            unit = torch.nn.functional.normalize(vectors, dim=1)
-        rows: Vectors = unit.float().cpu().numpy()
-        return rows
 
     def encode_words(self, words: Sequence[str]) -> Vectors:
         """Texts to float32 unit rows (n, dim), in order; NoWords without a text tower.
@@ -133,6 +162,27 @@ class ClipEncoder:
             list(inputs), batch_size=_BATCH, show_progress_bar=False, normalize_embeddings=True
         )
         return rows.astype(np.float32, copy=False)
+
+
+class _Whole(nn.Module):
+    """What the model's `encode` does with pictures: uint8 (n, height, width, 3) to unit rows."""
+
+    scale: Tensor
+    offset: Tensor
+
+    def __init__(self, model: SentenceTransformer, pixels: Pixels) -> None:
+        super().__init__()
+        self.model = model
+        std = torch.tensor(pixels.std)
+        self.register_buffer("scale", pixels.factor / std)
+        self.register_buffer("offset", torch.tensor(pixels.mean) / std)
+
+    def forward(self, pictures: Tensor) -> Tensor:
+        values = pictures.to(self.model.device).float() * self.scale - self.offset
+        values = values.permute(0, 3, 1, 2).contiguous()
+        features = self.model.forward({"pixel_values": values, "modality": "image"})
+        vectors = features["sentence_embedding"][:, : self.model.truncate_dim]
+        return nn.functional.normalize(vectors, dim=1).float().cpu()
 
 
 def _refuse_pickles(folder: Path) -> None:
