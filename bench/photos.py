@@ -14,9 +14,10 @@ WIDTH, HEIGHT = 1152, 864
 QUALITY = 90
 SCENES = 6
 
-FALL = 1.15
-"""Power of the frequency by which amplitudes fall: about 1 in photographs (Field 1987,
-doi:10.1364/JOSAA.4.002379), and a little more where a lens is not quite sharp."""
+FALL = 1.4
+"""Power of the frequency by which amplitudes fall: about 1 in scenes (Field 1987,
+doi:10.1364/JOSAA.4.002379), more where a lens is not quite sharp. So chosen that a file has the
+200 to 300 KB that photographs of this size have."""
 
 
 def scene(seed: int) -> NDArray[np.uint8]:
@@ -25,7 +26,7 @@ def scene(seed: int) -> NDArray[np.uint8]:
     height, width = HEIGHT * 5 // 4, WIDTH * 5 // 4
     light, warm, green = (_clouds(random, height, width) for _ in range(3))
     colours = np.stack([light + 0.35 * warm, light + 0.2 * green, light - 0.35 * warm], axis=-1)
-    grain = random.normal(0, 3.0, (height, width, 1))
+    grain = random.normal(0, 2.0, (height, width, 1))
     levels = np.asarray(random.uniform(90, 160, 3) + 42 * colours + grain)
     return levels.clip(0, 255).astype(np.uint8)
 
