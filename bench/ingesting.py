@@ -1,6 +1,6 @@
 """How fast pictures are ingested, beside the encoder alone and the few lines that demos show.
 
-    python bench/ingest.py [--tower fp32|int8|torch] [--pictures N] [--rounds N]
+    python bench/ingesting.py [--tower fp32|int8|torch] [--pictures N] [--rounds N]
         [--model NAME] [--catalogue CSV]
 
 In turn: the encoder on batches that are decoded and cut already; an ingest of all files into an
