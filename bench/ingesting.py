@@ -108,7 +108,8 @@ def measure(job: Job, demo: SentenceTransformer | None, tower: str, rounds: int)
     }
     if demo is not None:
         ways["demo"] = lambda: shown(demo, job.files[: job.shown])
-    rates = in_turn(ways, rounds, unit="/s")
+    told = {name: telling(name, way) for name, way in ways.items()}
+    rates = in_turn(told, rounds, unit="/s")
     of_alone = ratio(rates["ingest"], rates["alone"])
     by_demo = ratio(rates["ingest"], rates["demo"]) if demo is not None else None
     report.row(tower=tower, **rates, of_the_encoder=of_alone, times_the_demo=by_demo)
@@ -121,6 +122,17 @@ def measure(job: Job, demo: SentenceTransformer | None, tower: str, rounds: int)
         if by_demo is not None:
             report.goal("times SentenceTransformer.encode", by_demo, GOALS[tower][1])
     report.write()
+
+
+def telling(name: str, way: Callable[[], float]) -> Callable[[], float]:
+    """The same, and each figure is said when it is there: a run takes minutes."""
+
+    def measured() -> float:
+        rate = way()
+        print(f"    {name}: {rate:.1f} pictures/s", flush=True)
+        return rate
+
+    return measured
 
 
 def alone(encoder: Encoder, prepared: list[Prepared], count: int) -> float:

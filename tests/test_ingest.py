@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import psycopg
 import pytest
+import torch
 from colours import ColourEncoder, photo
 from goods import (
     Always,
@@ -794,9 +795,8 @@ def test_the_next_chunk_is_encoded_while_one_is_written(
     real, encoded = app.catalog.write, []
 
     def write(batch: Batch, model: Any) -> Any:
-        deadline = time.monotonic() + 10
-        while not encoded and encoder.encoded < 6 and time.monotonic() < deadline:
-            time.sleep(0.01)
+        if not encoded:
+            until(lambda: encoder.encoded >= 6)
         encoded.append(encoder.encoded)
         return real(batch, model)
 
@@ -805,12 +805,48 @@ def test_the_next_chunk_is_encoded_while_one_is_written(
     assert encoded[0] >= 6
 
 
-def test_after_an_ingest_torch_uses_as_many_cores_as_before(app: App, tmp_path: Path) -> None:
-    before = cores()
+def test_a_picture_that_the_chunk_before_brings_is_not_encoded_again(
+    app: App, tmp_path: Path, small_chunks: None, weighed: list[int]
+) -> None:
+    """Even if it was not stored yet when its second mention was prepared."""
+    shop(tmp_path, 5)
+    (tmp_path / "copy.png").write_bytes(photo(0, side=8))
+    names = ["0.png", "1.png", "2.png", "3.png", "copy.png", "4.png"]
+    rows = [{"sku": f"P{n}", "images": name} for n, name in enumerate(names)]
+    real = app.catalog.write
+
+    def write(batch: Batch, model: Any) -> Any:
+        until(lambda: len(weighed) == 2)
+        return real(batch, model)
+
+    app.catalog.write = write  # type: ignore[method-assign]
+    encoder = WatchedEncoder()
+    report = ingest(app, write_csv(tmp_path / "c.csv", rows), encoder=encoder)
+    assert encoder.encoded == report.images_embedded == 5
+    assert (report.added, report.images_reused) == (6, 1)
+
+
+def until(there: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 10
+    while not there():
+        assert time.monotonic() < deadline, "it never came"
+        time.sleep(0.01)
+
+
+def test_after_an_ingest_threads_encode_on_as_many_cores_as_before(
+    app: App, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.set_num_threads(3)
+    monkeypatch.setattr(ahead, "ENCODERS", 3)
+    seen: list[int] = []
     with pytest.raises(RuntimeError):
-        ingest(app, shop(tmp_path, 3), encoder=WatchedEncoder(stopped))
-    assert cores() == before
+        ingest(app, shop(tmp_path, 3), encoder=WatchedEncoder(lambda _: stopped(seen)))
+    thread = threading.Thread(target=lambda: seen.append(cores()))
+    thread.start()
+    thread.join()
+    assert seen == [1, 3]
 
 
-def stopped(_: int) -> None:
+def stopped(seen: list[int]) -> None:
+    seen.append(cores())
     raise RuntimeError
