@@ -2,54 +2,29 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import safetensors
 import torch
 from PIL import Image
 from sentence_transformers import SentenceTransformer
 from torch import Tensor, nn
 
 from app.encoders import INT8
-from app.encoders.pixels import Pixels, Prepared, from_settings
+from app.encoders.clip_folder import BROKEN, open_model, refuse_pickles
+from app.encoders.clip_identity import fingerprint, input_side, own_pixels
+from app.encoders.pixels import Pixels, Prepared
 from app.encoders.tower import Network, Tower, Towers, build
 from app.errors import ModelUnavailable, NoWords
-from app.images import DECODING
 from app.values import Vectors
-
-_CODE = "2"
-"""Raised by hand whenever this module gives other vectors than before from the same weights."""
 
 _BATCH = 32
 _MAX_ASPECT = 8
-_LEVELS = 2.01
-"""Grey levels of 255 that rounding may make between our pixels and the stock processor's."""
 _FOREIGN = "only its own processor knows what it reads"
 _PROBE = Image.new("RGB", (64, 64), (127, 127, 127))
-
-# What a broken, foreign or half-copied folder has been seen to raise out of the loading code.
-_BROKEN = (
-    OSError, ValueError, LookupError, TypeError, AttributeError, ImportError, RuntimeError,
-    safetensors.SafetensorError,
-)  # fmt: skip
-
-# Settings that change a vector without changing the weights; the rest of a configuration (versions,
-# paths, training options) may differ between two copies of one model.
-_TELLING = frozenset({
-    "text_config", "vision_config", "hidden_act", "layer_norm_eps", "num_attention_heads",
-    "patch_size", "image_size", "eos_token_id",
-    "do_resize", "size", "shortest_edge", "longest_edge", "height", "width", "resample",
-    "do_center_crop", "crop_size", "do_rescale", "rescale_factor",
-    "do_normalize", "image_mean", "image_std",
-})  # fmt: skip
-_TELLING_WORDS = ("Red wool coat, size 42", "ÉTÉ naïve, 靴 👟", "a" * 3000, "")
 
 
 class ClipEncoder:
@@ -73,10 +48,10 @@ class ClipEncoder:
         self._tokenizing = threading.Lock()
         self.name = name + INT8 if int8 else name
         self.reads_words = bool(model.supports("text"))
-        self.input_side = _input_side(model)
+        self.input_side = input_side(model)
         self._pixels = own_pixels(model)
         self.dim = self._encode([_PROBE]).shape[1]
-        self.fingerprint = _fingerprint(model, self.reads_words)
+        self.fingerprint = fingerprint(model, self.reads_words)
         self._tower = self._built(towers, int8)
         self.runs_in = str(self._tower.state) if self._tower else f"torch ({_FOREIGN})"
         if self._tower is not None:
@@ -109,13 +84,12 @@ class ClipEncoder:
         Raises ModelUnavailable when the folder holds no model, a pickled or a broken one, or one
         that reads no pictures.
         """
-        _refuse_pickles(folder)
+        refuse_pickles(folder)
         try:
-            model = _open(folder)
-            _check_vocabulary(model)
+            model = open_model(folder)
             if model.supports("image"):
                 return cls(model, name=name, revision=revision, towers=towers, int8=int8)
-        except _BROKEN as exc:
+        except BROKEN as exc:
             raise ModelUnavailable(
                 f"The model in {folder} cannot be loaded ({exc}); copy or download it again."
             ) from exc
@@ -185,36 +159,6 @@ class _Whole(nn.Module):
         return nn.functional.normalize(vectors, dim=1).float().cpu()
 
 
-def _refuse_pickles(folder: Path) -> None:
-    """A pickle runs code when loaded; it is ignored beside safetensors, and refused alone."""
-    if not (folder / "modules.json").is_file():
-        raise ModelUnavailable(
-            f"{folder} is no sentence-transformers model: it has no modules.json."
-        )
-    for pattern in ("*.bin", "*.pt", "*.pth", "*.pkl", "*.ckpt"):
-        for pickled in folder.rglob(pattern):
-            if not any(pickled.parent.glob("*.safetensors")):
-                raise ModelUnavailable(
-                    f"{pickled} is a pickle, which could run any code; save it as safetensors."
-                )
-
-
-def _open(folder: Path) -> SentenceTransformer:
-    return SentenceTransformer(
-        str(folder),
-        local_files_only=True,
-        trust_remote_code=False,
-        model_kwargs={"use_safetensors": True, "dtype": torch.float32},
-    )
-
-
-def _check_vocabulary(model: SentenceTransformer) -> None:
-    """Raises LookupError when the tokenizer's files are missing: it then reads every text alike."""
-    known = getattr(getattr(model.config, "text_config", None), "vocab_size", 0)
-    if model.supports("text") and len(model.tokenizer) < known // 2:
-        raise LookupError(f"its vocabulary has {len(model.tokenizer)} entries of {known}")
-
-
 def _tamed(picture: Image.Image) -> Image.Image:
     """The picture, or the middle of an extremely long one, with sides of at least 4 pixels.
 
@@ -229,62 +173,3 @@ def _tamed(picture: Image.Image) -> Image.Image:
     if short < 4:
         picture = picture.resize((picture.width * 4, picture.height * 4))
     return picture
-
-
-def _input_side(model: SentenceTransformer) -> int | None:
-    """One and a half times the side the processor scales to: what is lost cannot be measured."""
-    processor = getattr(model.processor, "image_processor", model.processor)
-    sides = _telling(processor.to_dict()).get("size")
-    if not isinstance(sides, Mapping) or not sides:
-        return None
-    return 3 * max(int(side) for side in sides.values()) // 2
-
-
-def own_pixels(model: SentenceTransformer) -> Pixels | None:
-    """Our preprocessing, if it does what the model's processor does; seen on pictures, not read."""
-    processor = getattr(model.processor, "image_processor", model.processor)
-    pixels = from_settings(processor.to_dict())
-    if pixels is None:
-        return None
-    for probe in _noise():
-        stock = model.preprocess([probe])
-        if set(stock) - {"modality"} != {"pixel_values"} or stock.get("modality") != "image":
-            return None
-        ours = pixels.normalised([pixels.prepare(probe)])
-        theirs = stock["pixel_values"].numpy()
-        level = pixels.factor / min(pixels.std)
-        if ours.shape != theirs.shape or np.abs(ours - theirs).max() > _LEVELS * level:
-            return None
-    return pixels
-
-
-def _noise() -> list[Image.Image]:
-    """Pictures on which every difference shows: wide, tall, odd, smaller than any input."""
-    rng = np.random.default_rng(0)
-    shapes = ((97, 331, 3), (500, 377, 3), (31, 29, 3))
-    return [Image.fromarray(rng.integers(0, 256, shape, dtype=np.uint8)) for shape in shapes]
-
-
-def _fingerprint(model: SentenceTransformer, reads_words: bool) -> str:
-    """sha256 over what decides a vector, equal for copies of one model saved differently."""
-    processor = getattr(model.processor, "image_processor", model.processor)
-    settings: list[Any] = [_CODE, DECODING, _input_side(model)]
-    settings += [_telling(processor.to_dict()), _telling(model.config.to_dict())]
-    settings += [module.get_config_dict() for module in list(model)[1:]]
-    if reads_words:
-        tokens = model.preprocess([{"text": text} for text in _TELLING_WORDS])["input_ids"]
-        settings += [sorted(model.tokenizer.get_vocab().items()), tokens.tolist()]
-    digest = hashlib.sha256(json.dumps(settings, sort_keys=True, default=list).encode())
-    for name, tensor in sorted(model.state_dict().items()):
-        digest.update(f"{name}{tuple(tensor.shape)}".encode())
-        digest.update(tensor.detach().cpu().contiguous().numpy())
-    return digest.hexdigest()
-
-
-def _telling(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings that change a vector, at every depth."""
-    return {
-        key: _telling(value) if isinstance(value, Mapping) else value
-        for key, value in settings.items()
-        if key in _TELLING and value is not None
-    }
