@@ -1,5 +1,6 @@
 # One image for the page and for every command. Build arguments:
-#   MODEL                what is baked in: 'embedded' or a hub name such as clip-ViT-B-32
+#   MODEL                what is baked in: 'embedded' or a hub name such as clip-ViT-B-32; with
+#                        -int8 behind it, in 8-bit numbers
 #   MODEL_REVISION       commit of a hub model; empty: the one pinned for its name
 #   PIP_EXTRA_INDEX_URL  a further index for pip, such as PyTorch's own of CPU wheels
 ARG PYTHON_VERSION=3.11
@@ -29,8 +30,11 @@ RUN pip install --no-deps --editable . && python -m compileall -q app ingest ale
 FROM build AS model
 ARG MODEL=embedded
 ARG MODEL_REVISION
-ENV HF_HOME=/opt/models
+ENV HF_HOME=/opt/models \
+    LOOKALIKE_CACHE_DIR=/opt/models/lookalike
+# What makes 8-bit models stays in this stage: running one does not need it.
 RUN mkdir -p /opt/models \
+    && case "${MODEL}" in *-int8) pip install "nncf>=3.4,<4";; esac \
     && if [ "${MODEL}" = auto ]; then echo "Name a model: 'auto' is a choice for one machine." >&2; exit 1; fi \
     && python -c "import sys; from app.encoders import choose_encoder; print(choose_encoder(sys.argv[1], revision=sys.argv[2] or None).note)" \
         "${MODEL}" "${MODEL_REVISION:-}"
@@ -50,6 +54,7 @@ ENV PATH=/opt/venv/bin:$PATH \
     HF_HUB_OFFLINE=1 \
     STREAMLIT_BROWSER_SERVER_ADDRESS=localhost \
     LOOKALIKE_HOME=/var/lib/lookalike \
+    LOOKALIKE_CACHE_DIR=/opt/models/lookalike \
     LOOKALIKE_MODEL=${MODEL} \
     LOOKALIKE_MODEL_REVISION=${MODEL_REVISION}
 WORKDIR /var/lib/lookalike

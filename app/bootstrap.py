@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Generic, TypeVar
 
@@ -64,7 +65,9 @@ class App:
         self, settings: Settings | None = None, *, choose: Callable[..., Choice] = choose_encoder
     ) -> None:
         self.settings = settings or Settings()
-        self._choose = choose
+        self._choose = partial(
+            choose, towers=self.settings.tower_folder, compiled=self.settings.openvino
+        )
         self._making = threading.RLock()  # a service is made of others
 
     def __enter__(self) -> App:

@@ -36,12 +36,20 @@ class Settings(BaseSettings):
     index_dir: Path | None = Field(
         default=None, description="Folder of the index files; unset: `index` in `home`."
     )
+    cache_dir: Path = Field(
+        default_factory=lambda: platformdirs.user_cache_path("lookalike"),
+        description="Folder of what is made of a model once on this machine.",
+    )
     model: str = Field(
         default="auto",
-        description="'auto', 'embedded', a hub name such as 'clip-ViT-B-32', or a local folder.",
+        description="'auto', 'embedded', a hub name such as 'clip-ViT-B-32', or a local folder; "
+        "with -int8 behind it, in 8-bit numbers.",
     )
     model_revision: str | None = Field(
         default=None, description="Commit of the hub model; unset: the one pinned for its name."
+    )
+    openvino: bool = Field(
+        default=True, description="Pictures are encoded by OpenVINO where it agrees with torch."
     )
     recall_goal: float = Field(default=0.99, gt=0, le=1)
     max_delta_rows: int = Field(
@@ -108,7 +116,7 @@ class Settings(BaseSettings):
         default=False, description="Web addresses may lead to private and loopback addresses."
     )
 
-    @field_validator("home", "index_dir")
+    @field_validator("home", "index_dir", "cache_dir")
     @classmethod
     def _absolute(cls, path: Path | None) -> Path | None:
         try:
@@ -120,6 +128,11 @@ class Settings(BaseSettings):
     def index_folder(self) -> Path:
         """Where index files lie."""
         return self.index_dir or self.home / "index"
+
+    @property
+    def tower_folder(self) -> Path:
+        """Where compiled towers lie."""
+        return self.cache_dir / "towers"
 
     @property
     def places(self) -> int:

@@ -10,6 +10,7 @@ from sqlalchemy import Connection, Engine, text
 
 from app.config import Settings
 from app.database import check_schema, check_server, schema_revision, snapshot
+from app.encoders.tower_cache import TowerCache
 from app.errors import IndexUnreadable, LookalikeError
 from app.index_files import IndexFiles
 from app.store import builds, hnsw, models
@@ -77,9 +78,19 @@ def _checks(connection: Connection, files: IndexFiles, settings: Settings) -> It
         yield Check("model", None, False, "No model is recorded; run `lookalike init`.")
         return
     yield Check("model", f"{model.name}, {model.dim} dimensions")
+    yield _encoder(model, settings)
     embeddings = yield from _contents(connection, model)
     yield _pgvector(connection, model)
     yield from _index(connection, model, embeddings, files, settings)
+
+
+def _encoder(model: Model, settings: Settings) -> Check:
+    """What encoded pictures when the model was last loaded on this machine; loads nothing."""
+    state = TowerCache(settings.tower_folder).noted(model.fingerprint)
+    if state is None:
+        return Check("encoder", None)
+    advice = f"Pictures are encoded slower than they could be: {state.why}." if state.why else None
+    return Check("encoder", state.library, advice=advice)
 
 
 def _migration(found: str | None) -> Check:

@@ -235,7 +235,8 @@ def _shrunk(picture: Image.Image, side: int) -> Image.Image:
     scale = min(1.0, side / max(picture.size))
     size = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
     picture = picture.convert("RGB") if picture.mode != "RGB" else picture
-    return picture.resize(size, Image.Resampling.BICUBIC, reducing_gap=2.0)
+    # As sharp as bicubic to the eye when shrinking, and at the price of a linear filter.
+    return picture.resize(size, Image.Resampling.HAMMING, reducing_gap=2.0)
 
 
 def _jpeg(picture: Image.Image, quality: int) -> bytes:

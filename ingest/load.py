@@ -47,10 +47,10 @@ def load(
     folder = images or (source if source.is_dir() else source.parent)
     pictures = Pictures(folder, max_bytes=limits.max_bytes)
     towers = Towers(catalog, encoders)
-    preparer = Preparer(catalog, towers.model, pictures, limits, towers.input_side)
+    preparer = Preparer(catalog, towers, pictures, limits)
     with (
         reject_file(rejects) as file,
-        ingest_run(engine, str(source), towers.model) as run,
+        ingest_run(engine, str(source), towers.now.model) as run,
         bulk(engine, catalog.models(), new_pictures(engine, source, encoding), tell),
     ):
         job = Ingest(catalog, towers, preparer, run, file)

@@ -1,35 +1,26 @@
-"""Ingest: read, fetch, decode, encode, write, a chunk at a time, so that any source fits in memory.
+"""Ingest: from a source into the catalogue a chunk at a time, so that any source fits in memory.
 
-While the encoder works on one chunk, the next is fetched and decoded. Every chunk is written in one
-transaction and rows that are stored already are left alone, so a run that was interrupted is
-finished by running it again.
+While one chunk is written, the next is encoded and the one after it fetched and decoded. Every
+chunk is written in one transaction and rows that are stored already are left alone, so a run that
+was interrupted is finished by running it again.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass
-
-from PIL import Image
 
 from app.catalog import Batch, CatalogService, Change, ModelsChanged, PicturesMissing
 from app.errors import BadImage, BadSource
 from app.runs import IngestRun
 from app.values import Vector
-from ingest.prepare import Chunk, Preparer, decoded_bytes
+from ingest.ahead import Ahead, in_chunks
+from ingest.prepare import Chunk, Preparer
 from ingest.rejects import RejectFile
 from ingest.sources import Reject, Row
 from ingest.towers import Towers
-
-CHUNK_ROWS = 64
-CHUNK_PICTURES = 128
-"""A chunk ends with the row that reaches either; two chunks are in memory at a time."""
-ENCODED_AT_ONCE = 32
-ENCODED_BYTES = 64 << 20
-"""Bytes of decoded pictures above which a batch is encoded before it is full."""
 
 ATTEMPTS = 5
 """How often a chunk is begun again when others delete its pictures meanwhile."""
@@ -75,7 +66,7 @@ class Ingest:
     ) -> None:
         self._catalog = catalog
         self._towers = towers
-        self._preparer = preparer
+        self._ahead = Ahead(preparer)
         self._run = run
         self._rejects = rejects
         self._anonymous = 0
@@ -92,8 +83,8 @@ class Ingest:
         began = time.monotonic()
         if prune:
             self._run.remember_products()
-        with closing(self._ahead(_chunks(rows))) as prepared:
-            for chunk in prepared:
+        with closing(self._ahead):
+            for chunk in self._ahead.chunks(map(self._unique, in_chunks(rows))):
                 self._take(chunk)
                 self.report.seconds = round(time.monotonic() - began, 3)
                 if progress:
@@ -103,18 +94,6 @@ class Ingest:
         self.report.seconds = round(time.monotonic() - began, 3)
         self._run.finished(self.report.as_dict())
         return self.report
-
-    def _ahead(self, chunks: Iterable[Sequence[Row | Reject]]) -> Generator[Chunk]:
-        """The chunks, each prepared while the one before it is encoded and written."""
-        with ThreadPoolExecutor(1, "prepare") as executor, closing(self._preparer):
-            waiting: Future[Chunk] | None = None
-            for rows in chunks:
-                begun = executor.submit(self._preparer.prepare, self._unique(rows))
-                if waiting is not None:
-                    yield waiting.result()
-                waiting = begun
-            if waiting is not None:
-                yield waiting.result()
 
     def _unique(self, rows: Sequence[Row | Reject]) -> list[Row | Reject]:
         """The rows, with those whose sku came before in this source turned into rejects."""
@@ -126,50 +105,29 @@ class Ingest:
         return [_once(row, first) for row in rows]
 
     def _take(self, chunk: Chunk) -> None:
-        """Encode and write one chunk, and count what became of it."""
+        """Write one chunk when it is encoded, and count what became of it."""
         for _ in range(ATTEMPTS):
-            pictures = {sha256: new.data for sha256, new in chunk.new.items()}
             try:
-                vectors = self._encode(chunk)
-                embedded = vectors.pop(self._towers.model.id)
-                batch = Batch(chunk.entries, pictures, embedded, vectors)
-                changes = self._catalog.write(batch, self._towers.model)
+                changes, embedded = self._write(chunk)
             except ModelsChanged:
                 self._towers.renew()
-                self._preparer.turn_to(self._towers.model, self._towers.input_side)
-                chunk = self._preparer.prepare(chunk.rows)
+                chunk = self._ahead.again(chunk)
             except (PicturesMissing, BadImage):  # the second: changed since it was prepared
-                chunk = self._preparer.prepare(chunk.rows)
+                chunk = self._ahead.again(chunk)
             else:
+                self._ahead.written(chunk)
                 self._refuse(chunk)
-                self._count(chunk, len(embedded), list(changes.values()))
+                self._count(chunk, embedded, changes)
                 return
         raise PicturesMissing("Pictures are deleted as fast as they are loaded; try again later.")
 
-    def _encode(self, chunk: Chunk) -> dict[int, dict[bytes, Vector]]:
-        """Vectors of the chunk's new pictures, less those the chunk before has brought since.
-
-        By model (id) and sha256; the active model is always among them.
-        """
-        embedded = self._catalog.known(sorted(chunk.new), self._towers.model)
-        wanted = [sha256 for sha256 in chunk.new if not embedded.get(sha256)]
-        vectors: dict[int, dict[bytes, Vector]] = {self._towers.model.id: {}}
-        waiting: dict[bytes, Image.Image] = {}
-        for sha256 in wanted:
-            waiting[sha256] = self._preparer.picture(chunk.new[sha256])
-            if len(waiting) == ENCODED_AT_ONCE or _bytes(waiting) > ENCODED_BYTES:
-                self._add(vectors, waiting)
-                waiting = {}
-        self._add(vectors, waiting)
-        return vectors
-
-    def _add(
-        self, vectors: dict[int, dict[bytes, Vector]], pictures: dict[bytes, Image.Image]
-    ) -> None:
-        if not pictures:
-            return
-        for model_id, rows in self._towers.encode(list(pictures.values())).items():
-            vectors.setdefault(model_id, {}).update(zip(pictures, rows, strict=True))
+    def _write(self, chunk: Chunk) -> tuple[list[Change], int]:
+        """What became of the entries, and how many pictures were embedded."""
+        vectors = _vectors(chunk)
+        active = vectors.pop(chunk.fleet.model.id)
+        pictures = {sha256: new.data for sha256, new in chunk.new.items()}
+        batch = Batch(chunk.entries, pictures, active, vectors)
+        return list(self._catalog.write(batch, chunk.fleet.model).values()), len(active)
 
     def _refuse(self, chunk: Chunk) -> None:
         self._rejects.write(chunk.rejects)
@@ -200,21 +158,13 @@ class Ingest:
             self.report.deleted += self._catalog.delete(skus, missing_ok=True)
 
 
-def _chunks(rows: Iterable[Row | Reject]) -> Iterator[list[Row | Reject]]:
-    chunk: list[Row | Reject] = []
-    pictures = 0
-    for row in rows:
-        chunk.append(row)
-        pictures += len(row.images) if isinstance(row, Row) else 0
-        if len(chunk) >= CHUNK_ROWS or pictures >= CHUNK_PICTURES:
-            yield chunk
-            chunk, pictures = [], 0
-    if chunk:
-        yield chunk
-
-
-def _bytes(pictures: dict[bytes, Image.Image]) -> int:
-    return sum(map(decoded_bytes, pictures.values()))
+def _vectors(chunk: Chunk) -> dict[int, dict[bytes, Vector]]:
+    """Vectors of the chunk's new pictures by model (id) and sha256, once they are there."""
+    vectors: dict[int, dict[bytes, Vector]] = {model.id: {} for model in chunk.fleet.models}
+    for batch in chunk.encoded:
+        for model_id, rows in batch.result().items():
+            vectors[model_id].update(rows)
+    return vectors
 
 
 def _sku(row: Row | Reject) -> str | None:

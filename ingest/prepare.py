@@ -1,7 +1,7 @@
-"""From the rows of a source to entries with decoded pictures: fetch, hash, look up, decode.
+"""From the rows of a source to entries with new pictures: fetch, hash, look up, decode.
 
-Bytes are read twice, once to know the picture and once more if it is new, so that no more of them
-are held than there are threads.
+The bytes of a picture are read once. What does not fit in memory until it is known to be new is
+read again.
 """
 
 from __future__ import annotations
@@ -10,7 +10,8 @@ import hashlib
 import os
 import threading
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Set as AbstractSet
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import repeat
 
@@ -19,135 +20,167 @@ from PIL import Image
 from app.catalog import CatalogService, Entry
 from app.errors import BadImage
 from app.images import ImageLimits, decode_with_size, thumbnail
-from app.values import Model, PictureData, PictureRef
+from app.values import PictureData, PictureRef, Vector
 from ingest.fetch import Pictures
 from ingest.sources import Reject, Row
+from ingest.towers import Fleet, Inputs, Towers
 
-DECODED_BYTES = 128 << 20
-"""Bytes of decoded pictures that a chunk holds; two chunks are in memory at a time."""
+FILE_BYTES = 64 << 20
+"""Bytes of files that are kept until it is known which of them are new."""
+INPUT_BYTES = 64 << 20
+"""Bytes of pictures, as the networks read them, that a chunk holds; three are in memory."""
 
 
 @dataclass(frozen=True, slots=True)
 class NewPicture:
-    """A picture the model has no embedding of yet; `picture` is None where memory was short."""
+    """A picture the model has no embedding of yet; `inputs` is None where memory was short."""
 
     data: PictureData
     name: str
-    picture: Image.Image | None
+    inputs: Inputs | None
+
+
+@dataclass(frozen=True, slots=True)
+class _File:
+    """A file's sha256, and its bytes where memory was not short."""
+
+    sha256: bytes
+    data: bytes | None
 
 
 class _Budget:
-    """Bytes that the decoded pictures of a chunk may take; what does not fit is decoded later."""
+    """Bytes that may be held; what does not fit is read or made later."""
 
     def __init__(self, left: int) -> None:
         self._left = left
         self._lock = threading.Lock()
 
-    def take(self, picture: Image.Image) -> bool:
+    def take(self, count: int) -> bool:
         with self._lock:
-            fits = decoded_bytes(picture) <= self._left
-            self._left -= decoded_bytes(picture) if fits else 0
+            fits = count <= self._left
+            self._left -= count if fits else 0
         return fits
+
+
+Encoded = Mapping[int, Mapping[bytes, Vector]]
+"""Vectors by model (id) and sha256."""
 
 
 @dataclass(slots=True)
 class Chunk:
     """Some rows of a source, ready to be encoded and written.
 
+    `fleet` are the models of its new pictures, `encoded` their vectors when they are there.
     `refused_rows` of the rows became no entry; `rejects` says why, and which pictures were bad.
     """
 
     rows: Sequence[Row | Reject]
+    fleet: Fleet
     entries: list[Entry] = field(default_factory=list)
     new: dict[bytes, NewPicture] = field(default_factory=dict)
     rejects: list[Reject] = field(default_factory=list)
     refused_rows: int = 0
+    encoded: list[Future[Encoded]] = field(default_factory=list)
 
 
 class Preparer:
     """Prepares chunks with a few threads; Pillow decodes without holding Python's lock."""
 
     def __init__(
-        self,
-        catalog: CatalogService,
-        model: Model,
-        pictures: Pictures,
-        limits: ImageLimits,
-        input_side: int | None,
+        self, catalog: CatalogService, towers: Towers, pictures: Pictures, limits: ImageLimits
     ) -> None:
         self._catalog = catalog
-        self._model = model
+        self._towers = towers
         self._pictures = pictures
         self._limits = limits
-        self._input_side = input_side
         self._threads = ThreadPoolExecutor(os.cpu_count() or 1, "decode")
-
-    def turn_to(self, model: Model, input_side: int | None) -> None:
-        """Prepare pictures for another model from now on."""
-        self._model, self._input_side = model, input_side
 
     def close(self) -> None:
         """Let the threads end."""
         self._threads.shutdown(wait=True, cancel_futures=True)
 
-    def prepare(self, rows: Sequence[Row | Reject]) -> Chunk:
-        """Entries for the rows whose pictures are good, and rejects for the rest."""
+    def prepare(
+        self, rows: Sequence[Row | Reject], coming: AbstractSet[bytes] = frozenset()
+    ) -> Chunk:
+        """Entries for the rows whose pictures are good, and rejects for the rest.
+
+        `coming` are pictures (sha256) that will be stored before this chunk is.
+        """
+        fleet = self._towers.now
         names = sorted({name for row in rows if isinstance(row, Row) for name in row.images})
-        hashes = dict(zip(names, self._threads.map(self._hash, names), strict=True))
-        new, damaged = self._decode_new(hashes)
-        chunk = Chunk(rows, new=new)
+        budget = _Budget(FILE_BYTES)
+        files = dict(zip(names, self._threads.map(self._fetch, names, repeat(budget)), strict=True))
+        new, damaged = self._decode_new(files, fleet, coming)
+        chunk = Chunk(rows, fleet, new=new)
+        hashes = {name: _hash(file) for name, file in files.items()} | damaged
         for row in rows:
             if isinstance(row, Reject):
                 chunk.rejects.append(row)
                 chunk.refused_rows += 1
             else:
-                _place(chunk, row, {**hashes, **damaged})
+                _place(chunk, row, hashes)
         return chunk
 
+    def inputs(self, new: NewPicture, fleet: Fleet) -> Inputs:
+        """The picture as the fleet reads it, read once more where memory was short.
+
+        Raises BadImage.
+        """
+        if new.inputs is not None:
+            return new.inputs
+        file = _File(new.data.sha256, None)
+        return fleet.prepare(self._read(file, new.name, fleet.input_side)[0])
+
     def _decode_new(
-        self, hashes: Mapping[str, bytes | BadImage]
+        self, files: Mapping[str, _File | BadImage], fleet: Fleet, coming: AbstractSet[bytes]
     ) -> tuple[dict[bytes, NewPicture], dict[str, bytes | BadImage]]:
         """The pictures without an embedding, and by name those that turned out to be bad."""
-        by_hash = {sha: name for name, sha in hashes.items() if isinstance(sha, bytes)}
-        embedded = self._catalog.known(sorted(by_hash), self._model)
-        wanted = [sha for sha in by_hash if not embedded.get(sha)]
-        budget = _Budget(DECODED_BYTES)
-        names = [by_hash[sha] for sha in wanted]
-        tried = self._threads.map(self._decode, wanted, names, repeat(budget))
+        by_hash = {file.sha256: (file, name) for name, file in files.items()
+                   if isinstance(file, _File)}  # fmt: skip
+        embedded = self._catalog.known(sorted(by_hash), fleet.model)
+        wanted = [sha for sha in by_hash if not embedded.get(sha) and sha not in coming]
+        budget = _Budget(INPUT_BYTES)
+        tried = self._threads.map(
+            lambda sha: self._decode(*by_hash[sha], fleet, budget), wanted
+        )  # fmt: skip
         done = dict(zip(wanted, tried, strict=True))
         new = {sha: found for sha, found in done.items() if isinstance(found, NewPicture)}
         bad = {sha: found for sha, found in done.items() if isinstance(found, BadImage)}
-        damaged = {name: bad[sha] for name, sha in hashes.items() if sha in bad}
-        return new, dict(damaged)
+        hashes = {name: _hash(file) for name, file in files.items()}
+        return new, {name: bad[sha] for name, sha in hashes.items() if sha in bad}
 
-    def _hash(self, name: str) -> bytes | BadImage:
+    def _fetch(self, name: str, budget: _Budget) -> _File | BadImage:
         try:
-            return hashlib.sha256(self._pictures.read(name)).digest()
+            data = self._pictures.read(name)
         except BadImage as exc:
             return exc
+        return _File(hashlib.sha256(data).digest(), data if budget.take(len(data)) else None)
 
-    def picture(self, new: NewPicture) -> Image.Image:
-        """The decoded picture, read once more where memory was short; raises BadImage."""
-        return new.picture or self._read(new.data.sha256, new.name)[0]
-
-    def _decode(self, sha256: bytes, name: str, budget: _Budget) -> NewPicture | BadImage:
+    def _decode(
+        self, file: _File, name: str, fleet: Fleet, budget: _Budget
+    ) -> NewPicture | BadImage:
         try:
-            picture, size = self._read(sha256, name)
+            picture, size = self._read(file, name, fleet.input_side)
         except BadImage as exc:
             return exc
-        stored = PictureData(sha256, *size, thumbnail(picture))
-        return NewPicture(stored, name, picture if budget.take(picture) else None)
+        stored = PictureData(file.sha256, *size, thumbnail(picture))
+        inputs = fleet.prepare(picture)
+        fits = budget.take(sum(each.nbytes for each in inputs))
+        return NewPicture(stored, name, inputs if fits else None)
 
-    def _read(self, sha256: bytes, name: str) -> tuple[Image.Image, tuple[int, int]]:
-        data = self._pictures.read(name)
-        if hashlib.sha256(data).digest() != sha256:
-            raise BadImage("the file was changed while it was read; run the ingest again")
-        return decode_with_size(data, self._limits, at_least=self._input_side)
+    def _read(
+        self, file: _File, name: str, side: int | None
+    ) -> tuple[Image.Image, tuple[int, int]]:
+        data = file.data
+        if data is None:
+            data = self._pictures.read(name)
+            if hashlib.sha256(data).digest() != file.sha256:
+                raise BadImage("the file was changed while it was read; run the ingest again")
+        return decode_with_size(data, self._limits, at_least=side)
 
 
-def decoded_bytes(picture: Image.Image) -> int:
-    """What a picture of mode RGB takes in memory."""
-    return 4 * picture.width * picture.height  # Pillow keeps a fourth byte beside the three
+def _hash(file: _File | BadImage) -> bytes | BadImage:
+    return file.sha256 if isinstance(file, _File) else file
 
 
 def _place(chunk: Chunk, row: Row, hashes: Mapping[str, bytes | BadImage]) -> None:

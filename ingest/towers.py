@@ -4,21 +4,56 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 
 from PIL import Image
 
 from app.asking import Encoders
 from app.catalog import CatalogService
 from app.encoders import Encoder
+from app.encoders.pixels import Prepared
 from app.errors import ModelNotKept
-from app.values import Model, Vector
+from app.values import Model, Vectors
+
+Inputs = tuple[Prepared, ...]
+"""A picture as each encoder reads it, in their order."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fleet:
+    """The models that are kept up to date at one moment with their encoders, the active first."""
+
+    models: tuple[Model, ...]
+    encoders: tuple[Encoder, ...]
+
+    @property
+    def model(self) -> Model:
+        """The active model."""
+        return self.models[0]
+
+    @property
+    def input_side(self) -> int | None:
+        """Shorter side in pixels that suffices for all of them; None: no matter."""
+        return max((encoder.input_side or 0 for encoder in self.encoders), default=0) or None
+
+    def prepare(self, picture: Image.Image) -> Inputs:
+        """The picture as each of them reads it."""
+        return tuple(encoder.prepare(picture) for encoder in self.encoders)
+
+    def encode(self, pictures: Sequence[Inputs]) -> dict[int, Vectors]:
+        """The pictures' vectors, in order, by the id of the model."""
+        return {
+            model.id: encoder.encode_prepared([inputs[number] for inputs in pictures])
+            for number, (model, encoder) in enumerate(zip(self.models, self.encoders, strict=True))
+        }
+
 
 CHANGES = 3
 """How often the models are read again when one of them is dropped meanwhile."""
 
 
 class Towers:
-    """The models of a catalogue with their encoders, the active one first.
+    """The fleet of a catalogue, and how it is learnt anew.
 
     Raises NoModel, ModelMismatch and ModelUnavailable, here and in `renew`.
     """
@@ -26,34 +61,17 @@ class Towers:
     def __init__(self, catalog: CatalogService, encoders: Encoders) -> None:
         self._catalog = catalog
         self._encoders = encoders
-        self._found: list[tuple[Model, Encoder]] = []
         self.renew()
 
     def renew(self) -> None:
         """Learn anew which models are kept up to date, and which of them is active."""
         for _ in range(CHANGES):
             with suppress(ModelNotKept):  # dropped since the models were read
-                self._found = self._read()
+                self.now = self._read()
                 return
-        self._found = self._read()
+        self.now = self._read()
 
-    def _read(self) -> list[tuple[Model, Encoder]]:
+    def _read(self) -> Fleet:
+        models = tuple(self._catalog.models())
         # Each by its own row: between two readings of which model is active it may change.
-        return [(model, self._encoders.of(model.id)) for model in self._catalog.models()]
-
-    @property
-    def model(self) -> Model:
-        """The active model."""
-        return self._found[0][0]
-
-    @property
-    def input_side(self) -> int | None:
-        """Shorter side in pixels that suffices for all of them; None: no matter."""
-        return max((encoder.input_side or 0 for _, encoder in self._found), default=0) or None
-
-    def encode(self, pictures: Sequence[Image.Image]) -> dict[int, list[Vector]]:
-        """The pictures' vectors, in order, by the id of the model."""
-        return {
-            model.id: list(encoder.encode_pictures(list(pictures)))
-            for model, encoder in self._found
-        }
+        return Fleet(models, tuple(self._encoders.of(model.id) for model in models))

@@ -26,6 +26,8 @@ pytest_plugins = ["browsing"]
 
 REPO = Path(__file__).resolve().parent.parent
 
+KEPT = {"LOOKALIKE_TEST_DATA", "LOOKALIKE_CACHE_DIR"}
+
 # A server whose data nobody misses need not wait for the disk.
 HASTY = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
 
@@ -46,8 +48,18 @@ def test_data() -> Path:
 def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """No setting of the person who runs the tests reaches them."""
     for name in list(os.environ):
-        if name.startswith("LOOKALIKE_") and name != "LOOKALIKE_TEST_DATA":
+        if name.startswith("LOOKALIKE_") and name not in KEPT:
             monkeypatch.delenv(name)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A cache that all test processes of one run share: a tower is exported once."""
+    own = tmp_path_factory.getbasetemp()
+    cache = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "cache"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LOOKALIKE_CACHE_DIR", str(cache))
+        yield cache
 
 
 @pytest.fixture(scope="session")

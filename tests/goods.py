@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -26,10 +27,12 @@ class WatchedEncoder(ColourEncoder):
         super().__init__()
         self.encoded = 0
         self.before = before
+        self._alone = threading.Lock()
 
     def encode_prepared(self, prepared: Sequence[Prepared]) -> Vectors:
-        self.before(self.encoded)
-        self.encoded += len(prepared)
+        with self._alone:
+            self.before(self.encoded)
+            self.encoded += len(prepared)
         return super().encode_prepared(prepared)
 
 

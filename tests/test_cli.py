@@ -568,7 +568,7 @@ def test_eval_compares_two_runs_and_shows_the_worst(cat: Run, source: Path) -> N
 
 
 STATUS = {
-    "database", "migration", "model", "products", "pictures", "embeddings", "build",
+    "database", "migration", "model", "encoder", "products", "pictures", "embeddings", "build",
     "build_age_seconds", "delta_rows", "pgvector_index",
 }  # fmt: skip
 
@@ -605,6 +605,7 @@ def test_status_is_well_when_all_is_there(cat: Run, source: Path) -> None:
     assert (values["products"], values["pictures"], values["embeddings"]) == (5, 5, 5)
     assert values["build_age_seconds"] >= 0 and values["delta_rows"] == 0
     assert values["database"].startswith("PostgreSQL 18")
+    assert values["encoder"].startswith("OpenVINO")
 
 
 def test_status_is_ill_without_a_build(cat: Run, source: Path) -> None:

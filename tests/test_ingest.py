@@ -6,15 +6,19 @@ import csv
 import hashlib
 import os
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Set as AbstractSet
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import psycopg
 import pytest
+import torch
 from colours import ColourEncoder, photo
 from goods import (
     Always,
@@ -30,14 +34,16 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from app.bootstrap import App
+from app.catalog import Batch
+from app.encoders.cores import cores
 from app.errors import BadInput, BadSource
 from app.images import decode
 from app.runs import ingest_run
 from app.values import Product
-from ingest import load, pipeline, prepare
+from ingest import ahead, load, prepare
 from ingest.fetch import Pictures
 from ingest.pipeline import Ingest, Report
-from ingest.prepare import Chunk, Preparer, decoded_bytes
+from ingest.prepare import Chunk, Preparer
 from ingest.rejects import RejectFile
 from ingest.sources import Reject, Row
 from ingest.towers import Towers
@@ -73,7 +79,7 @@ def counted(report: Report) -> tuple[int, int, int, int]:
 @pytest.fixture
 def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Chunks of three rows, so that a short source has several."""
-    monkeypatch.setattr(pipeline, "CHUNK_ROWS", 3)
+    monkeypatch.setattr(ahead, "CHUNK_ROWS", 3)
 
 
 def test_a_csv_is_loaded_with_its_pictures_in_order_and_its_attributes(
@@ -480,8 +486,8 @@ def run_rows(app: App, rows: Iterator[Row], folder: Path, watch: WatchedEncoder)
     """The pipeline over rows that are made while they are read."""
     model = app.catalog.model()
     pictures = Pictures(folder, max_bytes=app.limits.max_bytes)
-    preparer = Preparer(app.catalog, model, pictures, app.limits, None)
     towers = Towers(app.catalog, Always(watch))
+    preparer = Preparer(app.catalog, towers, pictures, app.limits)
     with ingest_run(app.engine, "rows", model) as run, closing(preparer):
         return Ingest(app.catalog, towers, preparer, run, RejectFile(None)).run(rows)
 
@@ -704,31 +710,143 @@ def test_an_entry_and_its_stored_form_are_equal(
 
 
 class Weighed(Preparer):
-    """Notes how many bytes of decoded pictures each chunk holds."""
+    """Notes how many bytes of prepared pictures each chunk holds."""
 
     held: list[int]
 
-    def prepare(self, rows: Sequence[Row | Reject]) -> Chunk:
-        chunk = super().prepare(rows)
-        pictures = [new.picture for new in chunk.new.values() if new.picture]
-        self.held.append(sum(map(decoded_bytes, pictures)))
+    def prepare(
+        self, rows: Sequence[Row | Reject], coming: AbstractSet[bytes] = frozenset()
+    ) -> Chunk:
+        chunk = super().prepare(rows, coming)
+        inputs = [each for new in chunk.new.values() for each in new.inputs or ()]
+        self.held.append(sum(each.nbytes for each in inputs))
         return chunk
 
 
-def test_a_chunk_holds_no_more_decoded_pictures_than_allowed(
-    app: App, sql: psycopg.Connection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """What does not fit is decoded when its turn comes; nothing else changes."""
-    source = shop(tmp_path, 30)
-    picture = decoded_bytes(decode(photo(0, side=8)))
-    monkeypatch.setattr(prepare, "DECODED_BYTES", 5 * picture)
-    monkeypatch.setattr(pipeline, "ENCODED_BYTES", 3 * picture)
+PREPARED = 4 * 4 * 3
+"""Bytes of a picture as the tests' encoder reads it."""
+
+
+@pytest.fixture
+def weighed(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The bytes of prepared pictures of each chunk."""
     monkeypatch.setattr(load, "Preparer", Weighed)
     Weighed.held = []
+    return Weighed.held
+
+
+def test_a_chunk_holds_no_more_prepared_pictures_than_allowed(
+    app: App, sql: psycopg.Connection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    weighed: list[int],
+) -> None:  # fmt: skip
+    """What does not fit is decoded when its turn comes; nothing else changes."""
+    source = shop(tmp_path, 30)
+    monkeypatch.setattr(prepare, "INPUT_BYTES", 5 * PREPARED)
+    monkeypatch.setattr(ahead, "ENCODED_BYTES", 3 * PREPARED)
+    monkeypatch.setattr(ahead, "ENCODERS", 1)
     batches: list[int] = []
-    encoder = WatchedEncoder(batches.append)
-    report = ingest(app, source, encoder=encoder)
+    report = ingest(app, source, encoder=WatchedEncoder(batches.append))
     assert (report.added, report.images_embedded) == (30, 30)
-    assert Weighed.held and max(Weighed.held) == 5 * picture
+    assert weighed == [5 * PREPARED]
     assert max(np.diff([*batches, 30])) <= 4
     assert len(contents(sql)["embedding"]) == 30
+
+
+def test_files_that_do_not_fit_in_memory_are_read_again(
+    app: App, sql: psycopg.Connection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = shop(tmp_path, 30)
+    monkeypatch.setattr(
+        prepare, "FILE_BYTES", 5 * max(f.stat().st_size for f in tmp_path.glob("*.png"))
+    )
+    read: list[str] = []
+    real = Pictures.read
+    monkeypatch.setattr(Pictures, "read", lambda self, name: read.append(name) or real(self, name))
+    assert ingest(app, source).images_embedded == 30
+    assert 5 <= sum(count == 1 for count in Counter(read).values()) < 10
+    assert {row[1] for row in contents(sql)["embedding"]} == {sha(n) for n in range(30)}
+
+
+def test_a_picture_is_read_and_decoded_once(
+    app: App, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = shop(tmp_path, 5)
+    done: Counter[str] = Counter()
+    reading, decoding = Pictures.read, prepare.decode_with_size
+
+    def read(self: Pictures, name: str) -> bytes:
+        done["read"] += 1
+        return reading(self, name)
+
+    def decoded(*arguments: Any, **named: Any) -> Any:
+        done["decoded"] += 1
+        return decoding(*arguments, **named)
+
+    monkeypatch.setattr(Pictures, "read", read)
+    monkeypatch.setattr(prepare, "decode_with_size", decoded)
+    ingest(app, source)
+    assert done == {"read": 5, "decoded": 5}
+
+
+def test_the_next_chunk_is_encoded_while_one_is_written(
+    app: App, tmp_path: Path, small_chunks: None
+) -> None:
+    encoder = WatchedEncoder()
+    real, encoded = app.catalog.write, []
+
+    def write(batch: Batch, model: Any) -> Any:
+        if not encoded:
+            until(lambda: encoder.encoded >= 6)
+        encoded.append(encoder.encoded)
+        return real(batch, model)
+
+    app.catalog.write = write  # type: ignore[method-assign]
+    ingest(app, shop(tmp_path, 9), encoder=encoder)
+    assert encoded[0] >= 6
+
+
+def test_a_picture_that_the_chunk_before_brings_is_not_encoded_again(
+    app: App, tmp_path: Path, small_chunks: None, weighed: list[int]
+) -> None:
+    """Even if it was not stored yet when its second mention was prepared."""
+    shop(tmp_path, 5)
+    (tmp_path / "copy.png").write_bytes(photo(0, side=8))
+    names = ["0.png", "1.png", "2.png", "3.png", "copy.png", "4.png"]
+    rows = [{"sku": f"P{n}", "images": name} for n, name in enumerate(names)]
+    real = app.catalog.write
+
+    def write(batch: Batch, model: Any) -> Any:
+        until(lambda: len(weighed) == 2)
+        return real(batch, model)
+
+    app.catalog.write = write  # type: ignore[method-assign]
+    encoder = WatchedEncoder()
+    report = ingest(app, write_csv(tmp_path / "c.csv", rows), encoder=encoder)
+    assert encoder.encoded == report.images_embedded == 5
+    assert (report.added, report.images_reused) == (6, 1)
+
+
+def until(there: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 10
+    while not there():
+        assert time.monotonic() < deadline, "it never came"
+        time.sleep(0.01)
+
+
+def test_after_an_ingest_threads_encode_on_as_many_cores_as_before(
+    app: App, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.set_num_threads(3)
+    monkeypatch.setattr(ahead, "ENCODERS", 3)
+    seen: list[int] = []
+    with pytest.raises(RuntimeError):
+        ingest(app, shop(tmp_path, 3), encoder=WatchedEncoder(lambda _: stopped(seen)))
+    thread = threading.Thread(target=lambda: seen.append(cores()))
+    thread.start()
+    thread.join()
+    assert seen == [1, 3]
+
+
+def stopped(seen: list[int]) -> None:
+    seen.append(cores())
+    raise RuntimeError

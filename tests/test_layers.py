@@ -49,6 +49,8 @@ OWNERS = {
     "faiss": ("app.ann",),
     "torch": ("app.encoders",),
     "transformers": ("app.encoders",),
+    "openvino": ("app.encoders.compiled", "app.encoders.quantise"),
+    "nncf": ("app.encoders.quantise",),
     "sentence_transformers": ("app.encoders",),
     "streamlit": ("app.ui",),
     "pillow_heif": ("app.images",),

@@ -17,13 +17,25 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
     from app.encoders.pixels import Prepared
+    from app.encoders.tower import Towers
     from app.values import Vectors
 
 AUTO = "auto"
 EMBEDDED = "embedded"
 CLIP = "clip-ViT-B-32"
+INT8 = "-int8"
+"""What the name of a model ends with that is to be used in 8-bit numbers."""
 
-__all__ = ["AUTO", "CLIP", "EMBEDDED", "Choice", "Encoder", "choose_encoder", "load_encoder"]
+__all__ = [
+    "AUTO",
+    "CLIP",
+    "EMBEDDED",
+    "INT8",
+    "Choice",
+    "Encoder",
+    "choose_encoder",
+    "load_encoder",
+]
 
 _log = logging.getLogger(__name__)
 
@@ -46,6 +58,10 @@ class Encoder(Protocol):
     @property
     def fingerprint(self) -> str:
         """sha256 (hex) of weights, preprocessing and code version: equal for equal vectors."""
+
+    @property
+    def runs_in(self) -> str:
+        """The library that encodes pictures here, and the reason if it is not the fast one."""
 
     @property
     def reads_words(self) -> bool:
@@ -88,20 +104,38 @@ class Choice:
     note: str
 
 
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    """What was asked for beside the name."""
+
+    revision: str | None
+    cache: Path | None
+    offline: bool
+    towers: Path | None
+    compiled: bool
+    int8: bool
+
+
 def load_encoder(
     model: str,
     *,
     revision: str | None = None,
     cache: Path | None = None,
     offline: bool = False,
+    towers: Path | None = None,
+    compiled: bool = True,
 ) -> Encoder:
     """The encoder of `model`: 'auto', 'embedded', a hub name, or a folder on this machine.
 
+    Each may end with '-int8': the same model with pictures in 8-bit numbers, which is another one.
     `revision` is a hub commit (default: the one pinned for the name, else the newest), `cache`
     the folder of downloads (default: that of `huggingface_hub`); `offline` downloads nothing.
-    Raises ModelUnavailable, saying what was tried and what to do.
+    `towers` is the folder of compiled towers (default: that of the settings); with `compiled`
+    False torch does all work. Raises ModelUnavailable, saying what was tried and what to do.
     """
-    return choose_encoder(model, revision=revision, cache=cache, offline=offline).encoder
+    return choose_encoder(
+        model, revision=revision, cache=cache, offline=offline, towers=towers, compiled=compiled
+    ).encoder
 
 
 def choose_encoder(
@@ -110,20 +144,30 @@ def choose_encoder(
     revision: str | None = None,
     cache: Path | None = None,
     offline: bool = False,
+    towers: Path | None = None,
+    compiled: bool = True,
 ) -> Choice:
-    """Like `load_encoder`, with the reason for the choice.
+    """Like `load_encoder`, with the reason for the choice, and what runs it.
 
     'auto' takes CLIP if it is in the cache or can be downloaded, else the embedded encoder. A hub
     that does not answer within four seconds counts as absent; one that does may take its time.
     """
+    int8 = model.endswith(INT8) and _folder(model) is None
+    wanted = _Wanted(revision, cache, offline, towers, compiled, int8)
+    choice = _chosen(model.removesuffix(INT8) if int8 else model, wanted)
+    note = f"{choice.note} Pictures are encoded by {choice.encoder.runs_in}."
+    return Choice(choice.encoder, note)
+
+
+def _chosen(model: str, wanted: _Wanted) -> Choice:
     if model == AUTO:
-        return _automatic(revision, cache, offline)
+        return _automatic(wanted)
     if model == EMBEDDED:
-        return Choice(_embedded(), "The embedded encoder, as asked.")
+        return Choice(_embedded(wanted), "The embedded encoder, as asked.")
     folder = _folder(model)
     if folder is not None:
-        return Choice(_clip_folder(folder), f"The model in {folder}, as asked.")
-    return Choice(_clip_hub(model, revision, cache, offline), f"The hub model {model}, as asked.")
+        return Choice(_clip_folder(folder, wanted), f"The model in {folder}, as asked.")
+    return Choice(_clip_hub(model, wanted), f"The hub model {model}, as asked.")
 
 
 def _folder(model: str) -> Path | None:
@@ -135,37 +179,49 @@ def _folder(model: str) -> Path | None:
         return None
 
 
-def _automatic(revision: str | None, cache: Path | None, offline: bool) -> Choice:
+def _automatic(wanted: _Wanted) -> Choice:
     try:
         choice = Choice(
-            _clip_hub(CLIP, revision, cache, offline),
+            _clip_hub(CLIP, wanted),
             f"{CLIP} was taken: it can be loaded, and it reads words too.",
         )
     except ModelUnavailable as exc:
         note = f"The embedded encoder was taken (pictures only), because {CLIP} is out: {exc}"
-        choice = Choice(_embedded(), note)
+        choice = Choice(_embedded(wanted), note)
     _log.info(choice.note)
     return choice
 
 
-def _embedded() -> Encoder:
+def _embedded(wanted: _Wanted) -> Encoder:
     from app.encoders.embedded import EmbeddedEncoder
 
-    return EmbeddedEncoder.load()
+    return EmbeddedEncoder.load(_towers(wanted), int8=wanted.int8)
 
 
-def _clip_folder(folder: Path) -> Encoder:
+def _clip_folder(folder: Path, wanted: _Wanted) -> Encoder:
     from app.encoders.clip import ClipEncoder
 
-    return ClipEncoder.load(folder, name=folder.resolve().name)
+    name = folder.resolve().name
+    return ClipEncoder.load(folder, name=name, towers=_towers(wanted), int8=wanted.int8)
 
 
-def _clip_hub(name: str, revision: str | None, cache: Path | None, offline: bool) -> Encoder:
+def _clip_hub(name: str, wanted: _Wanted) -> Encoder:
     from app.encoders.hub import fetch
 
-    files = fetch(name, revision=revision, cache=cache, offline=offline)
+    files = fetch(name, revision=wanted.revision, cache=wanted.cache, offline=wanted.offline)
 
     # After the fetch, so that a machine without the model does not pay for the import.
     from app.encoders.clip import ClipEncoder
 
-    return ClipEncoder.load(files.folder, name=name, revision=files.commit)
+    return ClipEncoder.load(
+        files.folder, name=name, revision=files.commit, towers=_towers(wanted), int8=wanted.int8
+    )
+
+
+def _towers(wanted: _Wanted) -> Towers:
+    from app.config import Settings
+    from app.encoders.tower import Towers
+    from app.encoders.tower_cache import TowerCache
+
+    off = None if wanted.compiled else "LOOKALIKE_OPENVINO is off"
+    return Towers(TowerCache(wanted.towers or Settings().tower_folder), off)

@@ -2,81 +2,94 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import safetensors
 import torch
-from numpy.typing import NDArray
 from PIL import Image
 from sentence_transformers import SentenceTransformer
+from torch import Tensor, nn
 
-from app.encoders.pixels import Pixels, Prepared, from_settings
+from app.encoders import INT8
+from app.encoders.clip_folder import BROKEN, open_model, refuse_pickles
+from app.encoders.clip_identity import fingerprint, input_side, own_pixels
+from app.encoders.pixels import Pixels, Prepared
+from app.encoders.tower import Network, Tower, Towers, build
 from app.errors import ModelUnavailable, NoWords
-from app.images import DECODING
 from app.values import Vectors
-
-_CODE = "2"
-"""Raised by hand whenever this module gives other vectors than before from the same weights."""
 
 _BATCH = 32
 _MAX_ASPECT = 8
-_LEVELS = 2.01
-"""Grey levels of 255 that rounding may make between our pixels and the stock processor's."""
+_FOREIGN = "only its own processor knows what it reads"
 _PROBE = Image.new("RGB", (64, 64), (127, 127, 127))
-
-# What a broken, foreign or half-copied folder has been seen to raise out of the loading code.
-_BROKEN = (
-    OSError, ValueError, LookupError, TypeError, AttributeError, ImportError, RuntimeError,
-    safetensors.SafetensorError,
-)  # fmt: skip
-
-# Settings that change a vector without changing the weights; the rest of a configuration (versions,
-# paths, training options) may differ between two copies of one model.
-_TELLING = frozenset({
-    "text_config", "vision_config", "hidden_act", "layer_norm_eps", "num_attention_heads",
-    "patch_size", "image_size", "eos_token_id",
-    "do_resize", "size", "shortest_edge", "longest_edge", "height", "width", "resample",
-    "do_center_crop", "crop_size", "do_rescale", "rescale_factor",
-    "do_normalize", "image_mean", "image_std",
-})  # fmt: skip
-_TELLING_WORDS = ("Red wool coat, size 42", "ÉTÉ naïve, 靴 👟", "a" * 3000, "")
 
 
 class ClipEncoder:
     """A sentence-transformers model that reads pictures, and words if it has a text tower."""
 
-    def __init__(self, model: SentenceTransformer, *, name: str, revision: str | None) -> None:
-        """`revision` None: the folder is told apart by its fingerprint."""
+    def __init__(
+        self,
+        model: SentenceTransformer,
+        *,
+        name: str,
+        revision: str | None,
+        towers: Towers | None = None,
+        int8: bool = False,
+    ) -> None:
+        """`revision` None: the folder is told apart by its fingerprint.
+
+        `towers` None: torch does all work. `int8`: pictures in 8-bit numbers, another model; words
+        stay in 32 bits. Raises ModelUnavailable where it cannot be made.
+        """
         self._model = model
         self._tokenizing = threading.Lock()
-        self.name = name
+        self.name = name + INT8 if int8 else name
         self.reads_words = bool(model.supports("text"))
-        self.input_side = _input_side(model)
+        self.input_side = input_side(model)
         self._pixels = own_pixels(model)
         self.dim = self._encode([_PROBE]).shape[1]
-        self.fingerprint = _fingerprint(model, self.reads_words)
+        self.fingerprint = fingerprint(model, self.reads_words)
+        self._tower = self._built(towers, int8)
+        self.runs_in = str(self._tower.state) if self._tower else f"torch ({_FOREIGN})"
+        if self._tower is not None:
+            self.fingerprint = self._tower.fingerprint
         self.revision = revision or self.fingerprint[:12]
 
+    def _built(self, towers: Towers | None, int8: bool) -> Tower | None:
+        """None where only the model's own processor knows what the tower reads."""
+        if self._pixels is not None:
+            whole = _Whole(self._model, self._pixels).to(self._model.device).eval()
+            if towers and self._model.device.type != "cpu":
+                towers = replace(towers, off=f"the model runs on {self._model.device.type}")
+            return build(Network(whole, self._pixels.shape, self.fingerprint), towers, int8=int8)
+        if int8:
+            raise ModelUnavailable(f"{self.name} cannot be made: {_FOREIGN}.")
+        return None
+
     @classmethod
-    def load(cls, folder: Path, *, name: str, revision: str | None = None) -> ClipEncoder:
+    def load(
+        cls,
+        folder: Path,
+        *,
+        name: str,
+        towers: Towers | None = None,
+        revision: str | None = None,
+        int8: bool = False,
+    ) -> ClipEncoder:
         """The model saved in `folder`, from safetensors only and without running its code.
 
         Raises ModelUnavailable when the folder holds no model, a pickled or a broken one, or one
         that reads no pictures.
         """
-        _refuse_pickles(folder)
+        refuse_pickles(folder)
         try:
-            model = _open(folder)
-            _check_vocabulary(model)
+            model = open_model(folder)
             if model.supports("image"):
-                return cls(model, name=name, revision=revision)
-        except _BROKEN as exc:
+                return cls(model, name=name, revision=revision, towers=towers, int8=int8)
+        except BROKEN as exc:
             raise ModelUnavailable(
                 f"The model in {folder} cannot be loaded ({exc}); copy or download it again."
             ) from exc
@@ -96,23 +109,13 @@ class ClipEncoder:
 
     def encode_prepared(self, prepared: Sequence[Prepared]) -> Vectors:
         """Prepared pictures to float32 unit rows (n, dim), in order."""
-        if self._pixels is None:
+        if self._tower is None:
             return self._encode([Image.fromarray(picture) for picture in prepared])
         rows = [
-            self._tower(self._pixels.normalised(prepared[start : start + _BATCH]))
+            self._tower.run(np.stack(prepared[start : start + _BATCH]))
             for start in range(0, len(prepared), _BATCH)
         ]
         return np.concatenate(rows) if rows else np.empty((0, self.dim), np.float32)
-
-    def _tower(self, pixels: NDArray[np.float32]) -> Vectors:
-        """What the model's `encode` does with the output of its processor."""
-        values = torch.from_numpy(pixels).to(self._model.device)
-        with torch.inference_mode():
-            features = self._model.forward({"pixel_values": values, "modality": "image"})
-            vectors = features["sentence_embedding"][:, : self._model.truncate_dim]
-            unit = torch.nn.functional.normalize(vectors, dim=1)
-        rows: Vectors = unit.float().cpu().numpy()
-        return rows
 
     def encode_words(self, words: Sequence[str]) -> Vectors:
         """Texts to float32 unit rows (n, dim), in order; NoWords without a text tower.
@@ -135,34 +138,25 @@ class ClipEncoder:
         return rows.astype(np.float32, copy=False)
 
 
-def _refuse_pickles(folder: Path) -> None:
-    """A pickle runs code when loaded; it is ignored beside safetensors, and refused alone."""
-    if not (folder / "modules.json").is_file():
-        raise ModelUnavailable(
-            f"{folder} is no sentence-transformers model: it has no modules.json."
-        )
-    for pattern in ("*.bin", "*.pt", "*.pth", "*.pkl", "*.ckpt"):
-        for pickled in folder.rglob(pattern):
-            if not any(pickled.parent.glob("*.safetensors")):
-                raise ModelUnavailable(
-                    f"{pickled} is a pickle, which could run any code; save it as safetensors."
-                )
+class _Whole(nn.Module):
+    """What the model's `encode` does with pictures: uint8 (n, height, width, 3) to unit rows."""
 
+    scale: Tensor
+    offset: Tensor
 
-def _open(folder: Path) -> SentenceTransformer:
-    return SentenceTransformer(
-        str(folder),
-        local_files_only=True,
-        trust_remote_code=False,
-        model_kwargs={"use_safetensors": True, "dtype": torch.float32},
-    )
+    def __init__(self, model: SentenceTransformer, pixels: Pixels) -> None:
+        super().__init__()
+        self.model = model
+        std = torch.tensor(pixels.std)
+        self.register_buffer("scale", pixels.factor / std)
+        self.register_buffer("offset", torch.tensor(pixels.mean) / std)
 
-
-def _check_vocabulary(model: SentenceTransformer) -> None:
-    """Raises LookupError when the tokenizer's files are missing: it then reads every text alike."""
-    known = getattr(getattr(model.config, "text_config", None), "vocab_size", 0)
-    if model.supports("text") and len(model.tokenizer) < known // 2:
-        raise LookupError(f"its vocabulary has {len(model.tokenizer)} entries of {known}")
+    def forward(self, pictures: Tensor) -> Tensor:
+        values = pictures.to(self.model.device).float() * self.scale - self.offset
+        values = values.permute(0, 3, 1, 2).contiguous()
+        features = self.model.forward({"pixel_values": values, "modality": "image"})
+        vectors = features["sentence_embedding"][:, : self.model.truncate_dim]
+        return nn.functional.normalize(vectors, dim=1).float().cpu()
 
 
 def _tamed(picture: Image.Image) -> Image.Image:
@@ -179,62 +173,3 @@ def _tamed(picture: Image.Image) -> Image.Image:
     if short < 4:
         picture = picture.resize((picture.width * 4, picture.height * 4))
     return picture
-
-
-def _input_side(model: SentenceTransformer) -> int | None:
-    """One and a half times the side the processor scales to: what is lost cannot be measured."""
-    processor = getattr(model.processor, "image_processor", model.processor)
-    sides = _telling(processor.to_dict()).get("size")
-    if not isinstance(sides, Mapping) or not sides:
-        return None
-    return 3 * max(int(side) for side in sides.values()) // 2
-
-
-def own_pixels(model: SentenceTransformer) -> Pixels | None:
-    """Our preprocessing, if it does what the model's processor does; seen on pictures, not read."""
-    processor = getattr(model.processor, "image_processor", model.processor)
-    pixels = from_settings(processor.to_dict())
-    if pixels is None:
-        return None
-    for probe in _noise():
-        stock = model.preprocess([probe])
-        if set(stock) - {"modality"} != {"pixel_values"} or stock.get("modality") != "image":
-            return None
-        ours = pixels.normalised([pixels.prepare(probe)])
-        theirs = stock["pixel_values"].numpy()
-        level = pixels.factor / min(pixels.std)
-        if ours.shape != theirs.shape or np.abs(ours - theirs).max() > _LEVELS * level:
-            return None
-    return pixels
-
-
-def _noise() -> list[Image.Image]:
-    """Pictures on which every difference shows: wide, tall, odd, smaller than any input."""
-    rng = np.random.default_rng(0)
-    shapes = ((97, 331, 3), (500, 377, 3), (31, 29, 3))
-    return [Image.fromarray(rng.integers(0, 256, shape, dtype=np.uint8)) for shape in shapes]
-
-
-def _fingerprint(model: SentenceTransformer, reads_words: bool) -> str:
-    """sha256 over what decides a vector, equal for copies of one model saved differently."""
-    processor = getattr(model.processor, "image_processor", model.processor)
-    settings: list[Any] = [_CODE, DECODING, _input_side(model)]
-    settings += [_telling(processor.to_dict()), _telling(model.config.to_dict())]
-    settings += [module.get_config_dict() for module in list(model)[1:]]
-    if reads_words:
-        tokens = model.preprocess([{"text": text} for text in _TELLING_WORDS])["input_ids"]
-        settings += [sorted(model.tokenizer.get_vocab().items()), tokens.tolist()]
-    digest = hashlib.sha256(json.dumps(settings, sort_keys=True, default=list).encode())
-    for name, tensor in sorted(model.state_dict().items()):
-        digest.update(f"{name}{tuple(tensor.shape)}".encode())
-        digest.update(tensor.detach().cpu().contiguous().numpy())
-    return digest.hexdigest()
-
-
-def _telling(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings that change a vector, at every depth."""
-    return {
-        key: _telling(value) if isinstance(value, Mapping) else value
-        for key, value in settings.items()
-        if key in _TELLING and value is not None
-    }

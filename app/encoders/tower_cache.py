@@ -1,0 +1,129 @@
+"""The cache of compiled towers: one file each, whole or not there, and what became of it.
+
+Nothing in it matters: whatever is missing, damaged or of another model is made again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+_FORMAT = "1"
+_LONGEST = 10_000
+"""Bytes of a file's first line that are read."""
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class TowerState:
+    """What runs a tower on this machine; `why` is the reason if that is not the fast library."""
+
+    library: str
+    why: str | None = None
+
+    def __str__(self) -> str:
+        return f"{self.library} ({self.why})" if self.why else self.library
+
+
+@dataclass(frozen=True, slots=True)
+class Graph:
+    """A network as OpenVINO writes it: its layers in XML, and their weights."""
+
+    layers: bytes
+    weights: bytes
+
+    @property
+    def sha256(self) -> str:
+        """Of both, in hex."""
+        return hashlib.sha256(
+            hashlib.sha256(self.layers).digest() + hashlib.sha256(self.weights).digest()
+        ).hexdigest()
+
+
+class TowerCache:
+    """Graphs by key, in a folder that may be unwritable, absent or shared by processes."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def path(self, key: str) -> Path:
+        """Where the graph of this key lies."""
+        return self.folder / f"{_name(key)}.tower"
+
+    def read(self, key: str) -> Graph | None:
+        """The graph of this key; None if it is not there, not readable, damaged or another's.
+
+        Read into memory, never mapped: a process that maps a file which somebody truncates dies.
+        """
+        path = self.path(key)
+        try:
+            with path.open("rb") as file:
+                return _unpacked(key, json.loads(file.readline(_LONGEST)), file)
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, LookupError, TypeError) as exc:
+            _log.warning("%s is no sound tower (%s); it is made again", path, exc)
+            return None
+
+    def write(self, key: str, graph: Graph) -> None:
+        """Keep a graph; what cannot be written is made again by the next process."""
+        head = {"format": _FORMAT, "key": key, "layers": len(graph.layers), "sha256": graph.sha256}
+        self._put(self.path(key), json.dumps(head).encode() + b"\n", graph.layers, graph.weights)
+
+    def note(self, fingerprint: str, state: TowerState) -> None:
+        """Remember how the model's tower runs on this machine, for those who ask."""
+        told = json.dumps({"library": state.library, "why": state.why}).encode()
+        self._put(self._noted(fingerprint), told)
+
+    def noted(self, fingerprint: str) -> TowerState | None:
+        """How the model's tower ran when it was last loaded; None if it never was."""
+        try:
+            told = json.loads(self._noted(fingerprint).read_bytes())
+            return TowerState(str(told["library"]), told["why"] and str(told["why"]))
+        except (OSError, ValueError, LookupError, TypeError):
+            return None
+
+    def _noted(self, fingerprint: str) -> Path:
+        return self.folder / f"{_name(fingerprint)}.json"
+
+    def _put(self, path: Path, *parts: bytes) -> None:
+        """Write a file that is there wholly or not at all, whoever else writes it."""
+        temporary = None
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            handle, temporary = tempfile.mkstemp(dir=self.folder, prefix=".", suffix=".part")
+            with os.fdopen(handle, "wb") as file:
+                for part in parts:
+                    file.write(part)
+                file.flush()
+                os.fsync(file.fileno())
+            Path(temporary).chmod(0o644)  # another user's process may read it
+            Path(temporary).replace(path)
+        except OSError as exc:
+            _log.info("%s cannot be written (%s)", path, exc)
+            if temporary is not None:
+                Path(temporary).unlink(missing_ok=True)
+
+
+def _name(key: str) -> str:
+    return hashlib.sha256(key.encode()).hexdigest()[:32]
+
+
+def _unpacked(key: str, head: dict[str, object], rest: BinaryIO) -> Graph:
+    """Raises ValueError when the file is not what its first line says, or of another key."""
+    if (head["format"], head["key"]) != (_FORMAT, key):
+        raise ValueError("of another format or model")
+    length = head["layers"]
+    if not isinstance(length, int) or length < 0:
+        raise ValueError("its first line is damaged")
+    graph = Graph(rest.read(length), rest.read())
+    if graph.sha256 != head["sha256"]:
+        raise ValueError("damaged")
+    return graph
