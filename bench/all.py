@@ -23,18 +23,20 @@ GROWTH = 10_000
 """A size that is measured too, so that the costs of the others have a slope."""
 
 
-def commands(rows: list[int], photos: Path | None) -> Iterator[list[str]]:
+def commands(rows: list[int], photos: list[Path]) -> Iterator[list[str]]:
     """Scripts with their arguments, the quick ones first."""
+    folders = [str(folder) for folder in photos]
     yield ["startup.py"]
-    yield ["ingest.py"]
-    yield ["towers.py"]
-    yield ["preprocessing.py"]
-    yield ["writes.py"]
-    yield ["users.py"]
-    if photos:
-        asked = ["--catalogue", str(photos / "catalogue.csv")]
-        yield ["latency.py", *asked, "--queries", str(photos / "queries.csv")]
-        yield ["ingest.py", *asked]
+    yield ["towers.py", *folders]
+    yield ["preprocessing.py", *folders]
+    for tower in ("fp32", "int8"):
+        yield ["ingesting.py", "--tower", tower]
+    for folder in photos:
+        source = ["--catalogue", str(folder / "catalogue.csv")]
+        yield ["ingesting.py", "--model", "embedded", *source]
+        yield ["latency.py", *source, "--queries", str(folder / "queries.csv")]
+    for script in ("ingest_memory.py", "writes.py", "users.py", "drop.py"):
+        yield [script]
     for size in rows:
         for script in ("latency.py", "build.py", "search_alone.py"):
             yield [script, "--rows", str(size)]
@@ -45,7 +47,7 @@ def commands(rows: list[int], photos: Path | None) -> Iterator[list[str]]:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rows", type=int, action="append")
-    parser.add_argument("--photos", type=Path)
+    parser.add_argument("--photos", type=Path, action="append", default=[])
     words = parser.parse_args()
     failed = []
     with tempfile.TemporaryDirectory(prefix="lookalike-bench-") as kept:

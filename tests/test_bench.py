@@ -41,7 +41,7 @@ def test_a_benchmark_says_how_it_is_run(script: str) -> None:
 def test_every_benchmark_of_make_bench_is_there() -> None:
     from all import commands
 
-    named = {command[0] for command in commands([100_000], Path("photos"))}
+    named = {command[0] for command in commands([100_000], [Path("photos")])}
     assert [name for name in sorted(named) if not (BENCH / name).is_file()] == []
 
 
