@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +22,10 @@ UNIT_TOLERANCE = 1e-2
 
 ROUNDING = 1e-4
 """How far rounding a unit vector to float16 puts its length off; with 512 numbers, about 1.5e-5."""
+
+
+READ_AT_ONCE = 20_000
+"""Rows below which a second connection takes longer than it saves."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,34 +50,73 @@ def read_content(engine: Engine, model: Model) -> Content:
     finite or not of length 1: an index of them would nominate the wrong rows.
     """
     with snapshot(engine) as connection:
-        # However long the reading takes; but not behind a lock that somebody forgot.
-        connection.execute(text("SET LOCAL statement_timeout = 0"))
-        connection.execute(text("SET LOCAL lock_timeout = '60s'"))
+        _take_time(connection)
         seen = connection.execute(text("SELECT pg_current_snapshot()::text")).scalar_one()
         check_primary(connection)
         _check_stamp(connection)
-        ids, vectors = _read(connection, model)
+        ids, vectors = _read(engine, connection, model)
     if len(np.unique(ids)) != len(ids):
         raise BuildRefused("A picture has two embeddings; the primary key is missing.")
     return Content(seen, ids, vectors)
 
 
-def _read(connection: Connection, model: Model) -> tuple[Ids, NDArray[np.float16]]:
+def _take_time(connection: Connection) -> None:
+    """However long the reading takes; but not behind a lock that somebody forgot."""
+    connection.execute(text("SET LOCAL statement_timeout = 0"))
+    connection.execute(text("SET LOCAL lock_timeout = '60s'"))
+
+
+def _read(engine: Engine, connection: Connection, model: Model) -> tuple[Ids, NDArray[np.float16]]:
     """Ids (n,) and vectors (n, dim), counted first and then read to where they stay, so that there
-    is never a second copy; looked at while the server makes the next ones ready."""
+    is never a second copy."""
     rows = pictures.count_all(connection, model)
-    ids, vectors = np.empty(rows, np.int64), np.empty((rows, model.dim), np.float16)
-    bad, begin = [], 0
-    for some, their_vectors in pictures.stream(connection, model):
-        here = slice(begin, begin := begin + len(some))
-        ids[here], vectors[here] = some, their_vectors
-        bad += ids[here][_unit(vectors[here])].tolist()
-    if bad:
+    into = _Rows(np.empty(rows, np.int64), np.empty((rows, model.dim), np.float16))
+    if rows < READ_AT_ONCE:
+        into.fill(pictures.stream(connection, model))
+    else:
+        _read_in_halves(engine, connection, model, into)
+    if into.bad:
         raise BuildRefused(
-            f"{len(bad)} embeddings are not finite vectors of length 1, the first of them of "
-            f"picture {bad[0]}. Delete those rows of `embedding` and ingest again."
+            f"{len(into.bad)} embeddings are not finite vectors of length 1, the first of them of "
+            f"picture {min(into.bad)}. Delete those rows of `embedding` and ingest again."
         )
-    return ids, vectors
+    return into.ids, into.vectors
+
+
+def _read_in_halves(engine: Engine, connection: Connection, model: Model, into: _Rows) -> None:
+    """A server sends with one processor what a connection reads: two see the same snapshot, one
+    filling from the front and the other from the back."""
+    page = pictures.middle(connection, model)
+    shared = connection.execute(text("SELECT pg_export_snapshot()")).scalar_one()
+    backwards = _Rows(into.ids[::-1], into.vectors[::-1], into.bad)
+
+    def second_half() -> None:
+        with snapshot(engine, shared) as other:
+            _take_time(other)
+            backwards.fill(pictures.stream(other, model, (page, None)))
+
+    with ThreadPoolExecutor(1, "read") as beside:
+        behind = beside.submit(second_half)
+        into.fill(pictures.stream(connection, model, (0, page)))
+        behind.result()
+
+
+@dataclass(slots=True)
+class _Rows:
+    """Where embeddings are read to, from the front; `bad` are the ids of those of no use."""
+
+    ids: Ids
+    vectors: NDArray[np.float16]
+    bad: list[int] = field(default_factory=list)
+    filled: int = 0
+
+    def fill(self, blocks: Iterable[tuple[NDArray[np.int64], NDArray[np.float16]]]) -> None:
+        """Copy the blocks in turn, and look at them while the server makes the next ones ready."""
+        for ids, vectors in blocks:
+            here = slice(self.filled, self.filled + len(ids))
+            self.ids[here], self.vectors[here] = ids, vectors
+            self.bad += self.ids[here][_unit(self.vectors[here])].tolist()
+            self.filled = here.stop
 
 
 def _unit(block: NDArray[np.float16]) -> NDArray[np.bool_]:

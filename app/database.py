@@ -11,6 +11,7 @@ from typing import Any
 import psycopg
 import sqlalchemy
 from pgvector.psycopg import register_vector
+from psycopg import sql
 from sqlalchemy import Connection, Engine, PoolProxiedConnection, QueuePool, event, text
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
@@ -212,11 +213,17 @@ def _serves_code_since(connection: Connection) -> str:
 
 
 @contextmanager
-def snapshot(engine: Engine) -> Iterator[Connection]:
-    """A connection whose statements all see the database as the first of them did, read-only."""
+def snapshot(engine: Engine, shared: str | None = None) -> Iterator[Connection]:
+    """A connection whose statements all see the database as the first of them did, read-only, or
+    as another transaction does that exported its snapshot and has not ended (`shared`)."""
     with engine.connect().execution_options(
         isolation_level="REPEATABLE READ", postgresql_readonly=True
     ) as connection:
+        if shared is not None:
+            # It takes no parameters, and must be the first.
+            connection.exec_driver_sql(
+                sql.SQL("SET TRANSACTION SNAPSHOT {}").format(shared).as_string()
+            )
         yield connection
 
 

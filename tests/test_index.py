@@ -567,6 +567,42 @@ def test_a_read_holds_one_copy_of_the_vectors(app: App, sql: psycopg.Connection)
     assert most_memory(lambda: content.read_content(app.engine, model)) < 1.7 * copy
 
 
+def test_both_halves_of_a_read_are_of_one_snapshot(
+    app: App, sql: psycopg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    many(sql)
+    model, real = app.catalog.model(), pictures.middle
+    before = content.read_content(app.engine, model)
+
+    def middle(connection: Any, model: Any) -> int:
+        """What is written now is after the snapshot of the one half and before the other begins."""
+        sql.execute("UPDATE embedding SET vec = vec WHERE picture_id % 7 = 0")
+        sql.execute("DELETE FROM embedding WHERE picture_id % 7 = 1")
+        return real(connection, model)
+
+    monkeypatch.setattr(pictures, "middle", middle)
+    found = content.read_content(app.engine, model)
+    order, expected = np.argsort(found.ids), np.argsort(before.ids)
+    assert np.array_equal(found.ids[order], before.ids[expected])
+    assert np.array_equal(found.vectors[order], before.vectors[expected])
+
+
+def test_a_half_that_cannot_be_read_ends_the_read(
+    app: App, sql: psycopg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    many(sql)
+    real = pictures.stream
+
+    def stream(connection: Any, model: Any, pages: Any = (0, None)) -> Any:
+        if pages[0]:
+            connection.execute(text("SELECT pg_terminate_backend(pg_backend_pid())"))
+        return real(connection, model, pages)
+
+    monkeypatch.setattr(pictures, "stream", stream)
+    with pytest.raises(DatabaseUnavailable):
+        content.read_content(app.engine, app.catalog.model())
+
+
 def test_neither_building_nor_measuring_copies_the_vectors(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

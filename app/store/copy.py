@@ -29,6 +29,9 @@ waits for the other, and few enough to stay in the processor's cache."""
 
 Ids = NDArray[np.int64]
 
+Pages = tuple[int, int | None]
+"""The first page of a part of a table, and the one it ends before; None: the table's end."""
+
 
 def embeddings_in(
     connection: Connection, model: Model, ids: Ids, vectors: NDArray[np.float32]
@@ -49,14 +52,18 @@ def packed(model: Model, ids: Ids, vectors: NDArray[np.float32]) -> bytes:
 
 
 def embeddings_out(
-    connection: Connection, model: Model
+    connection: Connection, model: Model, pages: Pages
 ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float16]]]:
-    """Every embedding of a model, block by block: ids (n,) and vectors (n, dim), big-endian.
+    """Every embedding of a model in these pages of its table, block by block: ids (n,) and vectors
+    (n, dim), big-endian.
 
     To be copied from before the next block is asked for.
     """
+    first, end = pages
+    last = "" if end is None else f" AND ctid < '({end:d},0)'"
     statement = sql.SQL(
-        "COPY (SELECT picture_id, vec FROM embedding WHERE model_id = {}) TO STDOUT (FORMAT BINARY)"
+        "COPY (SELECT picture_id, vec FROM embedding WHERE model_id = {}"
+        f" AND ctid >= '({first:d},0)'{last}) TO STDOUT (FORMAT BINARY)"
     ).format(model.id)
     row = _row(model.dim, with_model=False)
     with driver_errors(), _cursor(connection).copy(statement):

@@ -129,13 +129,21 @@ def random_vectors(connection: Connection, model: Model, count: int) -> NDArray[
 
 
 def stream(
-    connection: Connection, model: Model
+    connection: Connection, model: Model, pages: copy.Pages = (0, None)
 ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float16]]]:
-    """Every embedding of a model in blocks: ids (n,) and vectors (n, dim) float16, big-endian.
+    """Every embedding of a model, or those in some pages of its table, in blocks: ids (n,) and
+    vectors (n, dim) float16, big-endian.
 
     To be copied from before the next block is asked for.
     """
-    return copy.embeddings_out(connection, model)
+    return copy.embeddings_out(connection, model, pages)
+
+
+def middle(connection: Connection, model: Model) -> int:
+    """The page in the middle of a model's table."""
+    sql = """SELECT pg_relation_size(to_regclass(:name))
+        / current_setting('block_size')::int / 2"""
+    return int(connection.execute(text(sql), {"name": f"embedding_m{model.id}"}).scalar() or 0)
 
 
 def count_all(connection: Connection, model: Model) -> int:
