@@ -195,6 +195,12 @@ def test_a_tower_is_exported_once(towers: Towers, request: pytest.FixtureRequest
     assert np.array_equal(tower.run(drawn(2, SHAPE)), before)
 
 
+def test_an_export_is_the_same_whatever_was_exported_before() -> None:
+    first = compiled.export(network().module, SHAPE)
+    compiled.export(network(seed=1).module, SHAPE)
+    assert compiled.export(network().module, SHAPE).sha256 == first.sha256
+
+
 def test_another_network_has_another_tower(towers: Towers) -> None:
     one, other = build(network(seed=1), towers), build(network(seed=2), towers)
     assert len(small_files(towers.cache)) == 2
