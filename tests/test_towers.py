@@ -360,6 +360,16 @@ def test_quantising_that_fails_says_why(towers: Towers, monkeypatch: pytest.Monk
         build(network(), towers, int8=True)
 
 
+def test_quantising_that_does_not_end_says_so(
+    towers: Towers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "sleeps.py").write_text("import time; time.sleep(60)")
+    monkeypatch.setattr(quantised, "_SCRIPT", tmp_path / "sleeps.py")
+    monkeypatch.setattr(quantised, "_SECONDS", 0.1)
+    with pytest.raises(ModelUnavailable, match=r"longer than 0\.1 s"):
+        build(network(), towers, int8=True)
+
+
 def test_the_embedded_encoder_in_int8_finds_what_it_finds_in_full() -> None:
     whole, small = load_encoder(EMBEDDED), load_encoder(f"{EMBEDDED}-int8")
     assert small.name == "embedded-int8" and small.fingerprint != whole.fingerprint

@@ -65,11 +65,15 @@ def quantise(graph: Graph, shape: tuple[int, int]) -> Graph:
 
 
 def _run(folder: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, "-P", str(_SCRIPT), str(folder)],
-        capture_output=True, text=True, errors="replace", timeout=_SECONDS, check=False,
-        stdin=subprocess.DEVNULL, env={**os.environ, "NNCF_CI": "1", "PYTHONWARNINGS": "ignore"},
-    )  # fmt: skip
+    try:
+        done = subprocess.run(
+            [sys.executable, "-P", str(_SCRIPT), str(folder)],
+            capture_output=True, text=True, errors="replace", timeout=_SECONDS, check=False,
+            stdin=subprocess.DEVNULL,
+            env={**os.environ, "NNCF_CI": "1", "PYTHONWARNINGS": "ignore"},
+        )  # fmt: skip
+    except subprocess.TimeoutExpired as exc:
+        raise Unquantisable(f"quantising took longer than {_SECONDS:g} s") from exc
     if done.returncode:
         last = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
         raise Unquantisable(f"quantising failed: {last}")
