@@ -345,6 +345,11 @@ def test_int8_is_refused_where_openvino_is_missing(
         build(network(), towers, int8=True)
 
 
+def test_torch_never_answers_for_int8() -> None:
+    with pytest.raises(ModelUnavailable, match="torch alone"):
+        build(network(), None, int8=True)
+
+
 def test_an_int8_tower_that_is_not_of_this_model_is_refused(
     towers: Towers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
