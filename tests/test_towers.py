@@ -270,6 +270,18 @@ def test_nothing_half_written_is_left(towers: Towers) -> None:
     assert {path.suffix for path in towers.cache.folder.iterdir()} == {".tower", ".json"}
 
 
+def test_writing_that_is_interrupted_leaves_nothing(
+    cache: TowerCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(_: int) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("app.encoders.tower_cache.os.fsync", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        cache.write("key", Graph(b"layers", b"weights"))
+    assert list(cache.folder.iterdir()) == []
+
+
 # --- int8 ---
 
 
