@@ -186,7 +186,7 @@ def tuned(index: AnnIndex, measure: Measure, goal: float) -> AnnIndex:
         least = max(found.values(), default=LEAST_LISTS)
         lists = max(least, measure.lists(index, depth, (1 + goal) / 2))
         while lists < nlist and measure.recall(_looking_into(index, lists, depth), depth) < goal:
-            lists += lists // 4
+            lists += max(lists // 4, 1)
         found[str(depth)] = min(lists, nlist)
     return AnnIndex(index.faiss_index, "ivf", {"nlist": nlist, "nprobe": found})
 

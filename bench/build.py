@@ -130,7 +130,7 @@ def main() -> None:
     words = parser.parse_args()
     report = Report(f"build-{words.rows}", f"An index of {words.rows:,} pictures, 512 numbers each")
     there = words.home and App(Settings(home=words.home, model="embedded", sample_queries=False))
-    with there if there else catalogue(words.rows) as app:
+    with there if there else catalogue(words.rows, hnsw=True) as app:
         if "read" in words.parts:
             reading(report, app, words.rows, words.rounds)
         bare = bare_faiss(report, words.rows) if "faiss" in words.parts else None

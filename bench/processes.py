@@ -38,8 +38,8 @@ def run(command: Sequence[str], **environment: str) -> Ran:
         env=os.environ | {"PYTHONPATH": path} | environment,
     )
     assert process.stdout is not None
-    with process.stdout as out:
-        printed = out.read()
+    with process.stdout as said:
+        printed = said.read()
     # wait4 tells of this child alone; the kernel counts its peak in KiB.
     _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)

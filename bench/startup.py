@@ -48,9 +48,12 @@ print("answered", flush=True)
 
 def ran(*words: str) -> Callable[[], None]:
     """A command from its start to its end."""
-    return lambda: subprocess.run(
-        [sys.executable, *words], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )  # type: ignore[return-value]
+
+    def way() -> None:
+        quiet = subprocess.DEVNULL
+        subprocess.run([sys.executable, *words], check=True, stdout=quiet, stderr=quiet)
+
+    return way
 
 
 def until_said(program: Path, word: str) -> Callable[[], float]:

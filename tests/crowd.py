@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -59,3 +62,16 @@ def until(what: Callable[[], Any]) -> None:
             return
         pause.wait(0.005)
     raise AssertionError("it never came to that")
+
+
+def in_a_process(function: Callable[[], object]) -> None:
+    """Call a function of a test module in a process of its own, whose main thread it has.
+
+    For what Ctrl-C does: a signal to this process may meet whatever else runs the tests.
+    """
+    call = f"import {function.__module__} as module; module.{function.__name__}()"
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", call], capture_output=True, text=True, timeout=60,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr

@@ -8,7 +8,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from crowd import all_at_once, full, until
+from crowd import all_at_once, full, in_a_process, until
 
 from app.admission import Admission
 from app.errors import Busy
@@ -107,6 +107,11 @@ def test_an_error_inside_gives_the_place_back() -> None:
 
 
 def test_who_is_interrupted_while_waiting_takes_no_place_away() -> None:
+    in_a_process(interrupted)
+
+
+def interrupted() -> None:
+    """Ctrl-C, which the main thread gets."""
     admission = Admission(1, 30.0)
     main = threading.main_thread().ident
     assert main is not None

@@ -170,9 +170,10 @@ def closed(folder: Path) -> Iterator[None]:
 
 
 def connected(app: App) -> None:
-    """Fill the pool: the server's socket is out of reach for the user that `closed` makes."""
-    with app.engine.connect(), app.engine.connect(), app.engine.connect(), app.engine.connect():
-        pass
+    """Fill the pools: the server's socket is out of reach for the user that `closed` makes."""
+    for engine in (app.engine, app.search_engine):
+        with engine.connect(), engine.connect(), engine.connect(), engine.connect():
+            pass
 
 
 def test_a_folder_that_is_not_writable_is_a_sentence_and_changes_nothing(

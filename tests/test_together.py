@@ -12,7 +12,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import numpy as np
 import pytest
 from colours import ColourEncoder
-from crowd import until
+from crowd import in_a_process, until
 
 from app.together import Queues, Together
 from app.values import Vectors
@@ -135,6 +135,10 @@ def test_who_breaks_off_at_work_keeps_nobody_waiting() -> None:
 
 
 def test_who_gives_up_while_waiting_is_not_waited_for() -> None:
+    in_a_process(given_up)
+
+
+def given_up() -> None:
     """In the main thread, where Ctrl-C arrives."""
     crowd = Crowd()
     for number in (1, 2):

@@ -58,9 +58,7 @@ WHERE NOT EXISTS (
 
 # Code older than the database does not know what a later migration took away.
 RULES_GONE = """
-SELECT wanted.name AS example FROM (
-    SELECT unnest(string_to_array(:names, ' '))
-    UNION ALL SELECT 'embedding_m' || id || '_vec_idx' FROM model) AS wanted (name)
+SELECT wanted.name AS example FROM unnest(string_to_array(:names, ' ')) AS wanted (name)
 WHERE (SELECT version_num FROM alembic_version) = :revision
     AND to_regclass(wanted.name) IS NULL AND NOT EXISTS (
         SELECT FROM pg_constraint AS con
