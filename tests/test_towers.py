@@ -336,6 +336,15 @@ def no_nncf(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(quantised.importlib.util, "find_spec", lambda _: None)
 
 
+def test_an_int8_model_made_on_another_processor_is_the_same(
+    pair: tuple[Encoder, Encoder], clip_folder: Path, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "SSE41")
+    made = load_encoder(f"{clip_folder}-int8", towers=tmp_path)
+    assert made.fingerprint == pair[1].fingerprint
+
+
 def test_an_int8_model_that_is_made_needs_nothing_to_make_it(
     pair: tuple[Encoder, Encoder], clip_folder: Path, no_nncf: None
 ) -> None:
