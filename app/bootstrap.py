@@ -14,7 +14,7 @@ from app.admission import Admission
 from app.catalog import CatalogService
 from app.config import Settings
 from app.database import database_url, make_engine, make_quick_engine, make_search_engine
-from app.encoders import AUTO, Choice, Encoder, choose_encoder
+from app.encoders import Choice, Encoder, automatic, choose_encoder
 from app.facets import FacetService
 from app.index_files import IndexFiles
 from app.indexer import Indexer
@@ -215,7 +215,7 @@ class App:
         with self.engine.connect() as connection:
             recorded = models.active(connection)
         if recorded is not None:
-            if self.settings.model != AUTO:
+            if not automatic(self.settings.model):
                 self.encoders.active()
             return f"The model of this database is {recorded.name}, as recorded before."
         choice = self._choose(self.settings.model, revision=self.settings.model_revision)

@@ -16,7 +16,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from app.config import Settings
 from app.database import check_schema
-from app.encoders import AUTO, Choice, Encoder
+from app.encoders import Choice, Encoder, automatic
 from app.errors import LookalikeError, ModelMismatch, ModelNotKept, ModelUnavailable, NoModel
 from app.store import models
 from app.values import Model
@@ -139,7 +139,8 @@ class LoadedEncoders:
         recorded beside it; then the table decides which of them searches."""
         asked = self._settings.model
         name = model.source or model.name
-        if asked != AUTO and (Path(asked).name == model.name or not self._recorded(asked)):
+        mine = Path(asked).name == model.name
+        if not automatic(asked) and (mine or not self._recorded(asked)):
             name = asked
         try:
             encoder = self._choose(name, revision=self._revision(model, name)).encoder

@@ -154,13 +154,6 @@ class Bare:
         self._connection.commit()
         return data
 
-    def _copy(self, table: str, fields: Sequence[str], data: bytes) -> None:
-        columns = psql.SQL(", ").join(map(psql.Identifier, fields))
-        into = psql.SQL("COPY {} ({}) FROM STDIN (FORMAT BINARY)")
-        statement = into.format(psql.Identifier("public", table), columns)
-        with self._connection.cursor().copy(statement) as copying:
-            copying.write(data)
-
 
 def _product(id_: int, entry: Entry) -> tuple[object, ...]:
     product = entry.product

@@ -50,7 +50,7 @@ def measured(app: App) -> dict[str, float]:
             text("UPDATE index_build SET state = 'retired' WHERE state = 'published'")
         )
     found = {
-        "search by pgvector, ms": asked(app, "pgvector-hnsw"),
+        "search without a build, ms": asked(app, "pgvector-hnsw"),
         "exact search, ms": exactly(app),
     }
     home = {"LOOKALIKE_HOME": str(app.settings.home), "LOOKALIKE_MODEL": "embedded"}

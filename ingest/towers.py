@@ -33,8 +33,10 @@ class Fleet:
 
     @property
     def input_side(self) -> int | None:
-        """Shorter side in pixels that suffices for all of them; None: no matter."""
-        return max((encoder.input_side or 0 for encoder in self.encoders), default=0) or None
+        """Shorter side in pixels that suffices for all of them; None: that of the file, as one of
+        them would be given it alone."""
+        sides = [encoder.input_side for encoder in self.encoders]
+        return None if None in sides else max(side or 0 for side in sides)
 
     def prepare(self, picture: Image.Image) -> Inputs:
         """The picture as each of them reads it."""

@@ -135,9 +135,13 @@ def test_a_search_with_another_model_set_is_an_error_that_names_both(
         app_of(database_url, model="others").search.search(Query(picture=photo(1)))
 
 
-def test_auto_follows_the_recorded_model(app_of: Callable[..., App], empty_url: str) -> None:
+@pytest.mark.parametrize("asked", ["auto", "auto-int8"])
+def test_auto_follows_the_recorded_model(
+    app_of: Callable[..., App], empty_url: str, asked: str
+) -> None:
     app_of(empty_url, model="others").initialise()
-    assert app_of(empty_url, model="auto").encoder().name == "others"
+    app = app_of(empty_url, model=asked)
+    assert "others" in app.initialise() and app.encoder().name == "others"
 
 
 def test_weights_that_changed_under_the_same_name_are_an_error(

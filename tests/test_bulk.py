@@ -203,6 +203,17 @@ def test_of_two_loads_the_last_to_end_makes_the_index(full: App) -> None:
     assert indexed(full)
 
 
+def test_of_two_loads_that_begin_at_the_same_time_both_go_on(
+    full: App, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each has seen the index before the other took it away."""
+    monkeypatch.setattr(hnsw, "usable", lambda *_: True)
+    with loading(full), loading(full):
+        monkeypatch.undo()
+        assert not indexed(full)
+    assert indexed(full)
+
+
 def test_whoever_reads_the_table_for_long_keeps_the_index(
     full: App, sql: psycopg.Connection
 ) -> None:

@@ -28,6 +28,7 @@ from small_clip import save_small_clip
 from app import embedded_server
 from app.bootstrap import App
 from app.cli import BUSY, COMMANDS, catalogue, cli, main
+from app.cli.model import _absolute as whole_path
 from app.config import Settings
 from app.errors import Busy
 
@@ -647,6 +648,24 @@ def test_ctrl_c_says_that_it_can_go_on_and_has_exit_code_130(
     monkeypatch.setattr(catalogue, "_Plain", Interrupting)
     ran = cat("ingest", source)
     assert ran.code == 130 and "run it again to go on" in ran.err
+
+
+@pytest.mark.parametrize(
+    ("name", "recorded"),
+    [
+        ("near", "{}/near"),
+        ("near-int8", "{}/near-int8"),
+        ("far-int8", "far-int8"),
+        ("embedded-int8", "embedded-int8"),
+    ],
+)
+def test_the_folder_of_a_model_is_recorded_by_its_whole_path(
+    name: str, recorded: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for folder in ("near", "embedded"):
+        (tmp_path / folder).mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert whole_path(name) == recorded.format(tmp_path)
 
 
 def test_a_model_is_added_filled_compared_activated_rolled_back_and_dropped(

@@ -505,6 +505,15 @@ def test_settings_that_mean_something_else_are_seen_on_pictures(clip_folder: Pat
     assert own_pixels(model) is None
 
 
+def test_pixels_of_another_maker_make_another_model(
+    clip_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As when another version of a library scales in another way, which is then followed."""
+    before = load_encoder(str(clip_folder)).fingerprint
+    monkeypatch.setattr("app.encoders.clip.own_pixels", lambda _: None)
+    assert load_encoder(str(clip_folder)).fingerprint != before
+
+
 def test_pictures_are_encoded_as_they_are_prepared(encoder: Encoder) -> None:
     photos = mixed(9)
     prepared = [encoder.prepare(photo) for photo in photos]

@@ -46,7 +46,7 @@ from ingest.pipeline import Ingest, Report
 from ingest.prepare import Chunk, Preparer
 from ingest.rejects import RejectFile
 from ingest.sources import Reject, Row
-from ingest.towers import Towers
+from ingest.towers import Fleet, Towers
 
 KEYS = {
     "read", "added", "updated", "unchanged", "rejected", "images_embedded", "images_reused",
@@ -765,6 +765,18 @@ def test_files_that_do_not_fit_in_memory_are_read_again(
     assert ingest(app, source).images_embedded == 30
     assert 5 <= sum(count == 1 for count in Counter(read).values()) < 10
     assert {row[1] for row in contents(sql)["embedding"]} == {sha(n) for n in range(30)}
+
+
+@pytest.mark.parametrize(
+    ("sides", "suffices"), [((64,), 64), ((64, 512), 512), ((64, None), None), ((None,), None)]
+)
+def test_no_model_gets_a_smaller_picture_because_another_is_kept_beside_it(
+    app: App, sides: tuple[int | None, ...], suffices: int | None
+) -> None:
+    encoders = [ColourEncoder() for _ in sides]
+    for encoder, side in zip(encoders, sides, strict=True):
+        encoder.input_side = side
+    assert Fleet((app.catalog.model(),) * len(sides), tuple(encoders)).input_side == suffices
 
 
 def test_a_picture_is_read_and_decoded_once(

@@ -21,7 +21,7 @@ from colours import choose_colours, photo
 from conftest import REPO
 from goods import WatchedEncoder, contents, ingest, shop, write_csv, write_photos
 
-from app import embedded_server, postgres
+from app import bulk, embedded_server, postgres
 from app.bootstrap import App
 from app.config import Settings
 from app.errors import DatabaseUnavailable
@@ -142,6 +142,19 @@ def test_an_interrupted_run_is_recorded_as_failed(
         ingest(app, source, encoder=raising(Broken("the reason"), 8))
     newest = sql.execute("SELECT state, report FROM ingest_run ORDER BY id DESC").fetchone()
     assert newest == ("failed", {"reason": "the reason"})
+
+
+def test_a_run_that_is_finished_stays_so_when_the_index_it_left_off_is_interrupted(
+    app: App, sql: psycopg.Connection, source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(bulk, "finish", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        ingest(app, source)
+    newest = sql.execute("SELECT state, report->'deleted' FROM ingest_run ORDER BY id DESC")
+    assert newest.fetchone() == ("finished", 0)
 
 
 def test_an_interrupted_run_leaves_no_thread_and_no_transaction(

@@ -195,6 +195,12 @@ def test_a_tower_is_exported_once(towers: Towers, request: pytest.FixtureRequest
     assert np.array_equal(tower.run(drawn(2, SHAPE)), before)
 
 
+def test_an_export_is_the_same_whatever_was_exported_before() -> None:
+    first = compiled.export(network().module, SHAPE)
+    compiled.export(network(seed=1).module, SHAPE)
+    assert compiled.export(network().module, SHAPE).sha256 == first.sha256
+
+
 def test_another_network_has_another_tower(towers: Towers) -> None:
     one, other = build(network(seed=1), towers), build(network(seed=2), towers)
     assert len(small_files(towers.cache)) == 2
@@ -264,6 +270,18 @@ def test_nothing_half_written_is_left(towers: Towers) -> None:
     assert {path.suffix for path in towers.cache.folder.iterdir()} == {".tower", ".json"}
 
 
+def test_writing_that_is_interrupted_leaves_nothing(
+    cache: TowerCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(_: int) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("app.encoders.tower_cache.os.fsync", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        cache.write("key", Graph(b"layers", b"weights"))
+    assert list(cache.folder.iterdir()) == []
+
+
 # --- int8 ---
 
 
@@ -318,6 +336,15 @@ def no_nncf(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(quantised.importlib.util, "find_spec", lambda _: None)
 
 
+def test_an_int8_model_made_on_another_processor_is_the_same(
+    pair: tuple[Encoder, Encoder], clip_folder: Path, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "SSE41")
+    made = load_encoder(f"{clip_folder}-int8", towers=tmp_path)
+    assert made.fingerprint == pair[1].fingerprint
+
+
 def test_an_int8_model_that_is_made_needs_nothing_to_make_it(
     pair: tuple[Encoder, Encoder], clip_folder: Path, no_nncf: None
 ) -> None:
@@ -339,6 +366,11 @@ def test_int8_is_refused_where_openvino_is_missing(
         build(network(), towers, int8=True)
 
 
+def test_torch_never_answers_for_int8() -> None:
+    with pytest.raises(ModelUnavailable, match="torch alone"):
+        build(network(), None, int8=True)
+
+
 def test_an_int8_tower_that_is_not_of_this_model_is_refused(
     towers: Towers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -351,6 +383,16 @@ def test_an_int8_tower_that_is_not_of_this_model_is_refused(
 def test_quantising_that_fails_says_why(towers: Towers, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(quantised, "_SCRIPT", Path("/no/such/script.py"))
     with pytest.raises(ModelUnavailable, match=r"quantising failed.*script\.py"):
+        build(network(), towers, int8=True)
+
+
+def test_quantising_that_does_not_end_says_so(
+    towers: Towers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "sleeps.py").write_text("import time; time.sleep(60)")
+    monkeypatch.setattr(quantised, "_SCRIPT", tmp_path / "sleeps.py")
+    monkeypatch.setattr(quantised, "_SECONDS", 0.1)
+    with pytest.raises(ModelUnavailable, match=r"longer than 0\.1 s"):
         build(network(), towers, int8=True)
 
 

@@ -11,6 +11,7 @@ from app import evaluation
 from app.bootstrap import App
 from app.cli.output import as_json, note, print_json, print_table
 from app.embedding import Report, embed
+from app.encoders import AUTO, EMBEDDED, INT8
 from app.errors import LookalikeError
 from app.eval_figures import Difference, Evaluation, apart, overlap
 from app.eval_report import beside as side_by_side
@@ -190,8 +191,13 @@ def drop(name: str) -> None:
 
 def _absolute(name: str) -> str:
     """A folder by its whole path, so that other processes find it too."""
-    path = Path(name).expanduser()
-    return str(path.resolve()) if path.is_dir() else name
+    if name.removesuffix(INT8) in (AUTO, EMBEDDED):
+        return name
+    for ending in ("", INT8):
+        folder = Path(name.removesuffix(ending)).expanduser()
+        if name.endswith(ending) and folder.is_dir():
+            return f"{folder.resolve()}{ending}"
+    return name
 
 
 def _told(report: Report) -> None:

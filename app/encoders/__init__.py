@@ -33,6 +33,7 @@ __all__ = [
     "INT8",
     "Choice",
     "Encoder",
+    "automatic",
     "choose_encoder",
     "load_encoder",
 ]
@@ -157,6 +158,11 @@ def choose_encoder(
     choice = _chosen(model.removesuffix(INT8) if int8 else model, wanted)
     note = f"{choice.note} Pictures are encoded by {choice.encoder.runs_in}."
     return Choice(choice.encoder, note)
+
+
+def automatic(model: str) -> bool:
+    """Whether this name leaves the choice open: what a database has recorded then decides."""
+    return model.removesuffix(INT8) == AUTO
 
 
 def _chosen(model: str, wanted: _Wanted) -> Choice:

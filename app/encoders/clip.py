@@ -51,7 +51,7 @@ class ClipEncoder:
         self.input_side = input_side(model)
         self._pixels = own_pixels(model)
         self.dim = self._encode([_PROBE]).shape[1]
-        self.fingerprint = fingerprint(model, self.reads_words)
+        self.fingerprint = fingerprint(model, self.reads_words, self._pixels)
         self._tower = self._built(towers, int8)
         self.runs_in = str(self._tower.state) if self._tower else f"torch ({_FOREIGN})"
         if self._tower is not None:

@@ -66,12 +66,17 @@ def _noise() -> list[Image.Image]:
     return [Image.fromarray(rng.integers(0, 256, shape, dtype=np.uint8)) for shape in shapes]
 
 
-def fingerprint(model: SentenceTransformer, reads_words: bool) -> str:
-    """sha256 over what decides a vector, equal for copies of one model saved differently."""
+def fingerprint(model: SentenceTransformer, reads_words: bool, own: Pixels | None) -> str:
+    """sha256 over what decides a vector, equal for copies of one model saved differently.
+
+    `own` is our preprocessing, if it is used: a library that comes to do something else, so that
+    its processor takes over, makes another model.
+    """
     processor = getattr(model.processor, "image_processor", model.processor)
     settings: list[Any] = [_CODE, DECODING, input_side(model)]
     settings += [_telling(processor.to_dict()), _telling(model.config.to_dict())]
     settings += [module.get_config_dict() for module in list(model)[1:]]
+    settings += [] if own else ["its own processor"]
     if reads_words:
         tokens = model.preprocess([{"text": text} for text in _TELLING_WORDS])["input_ids"]
         settings += [sorted(model.tokenizer.get_vocab().items()), tokens.tolist()]

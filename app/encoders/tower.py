@@ -88,6 +88,8 @@ def build(network: Network, towers: Towers | None, *, int8: bool = False) -> Tow
     Without `towers` nothing is compiled or written. Raises ModelUnavailable for `int8` where it can
     neither be read from the cache nor made; otherwise torch answers then.
     """
+    if towers is None and int8:
+        raise ModelUnavailable("The int8 model cannot be used: torch alone does not run it.")
     if towers is None:
         return Tower(network, TowerState("torch"), network.fingerprint)
     tower = _int8(network, towers.cache) if int8 else _fast(network, towers)

@@ -108,6 +108,7 @@ class TowerCache:
             Path(temporary).replace(path)
         except OSError as exc:
             _log.info("%s cannot be written (%s)", path, exc)
+        finally:  # also when somebody interrupts: the next process takes another name
             if temporary is not None:
                 Path(temporary).unlink(missing_ok=True)
 

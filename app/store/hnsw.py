@@ -78,11 +78,13 @@ def fits(connection: Connection, model: Model) -> int:
 def drop(connection: Connection, model_id: int) -> None:
     """Take the index away in this transaction, or raise LockHeld after a tenth of a second.
 
+    Of two loads that begin at the same time the second finds it gone.
+
     Not concurrently: that waits for whoever reads the table, a backup for hours, and once begun
     there is no way back. Searches that come meanwhile wait behind this one, hence so briefly.
     """
     connection.execute(text("SET LOCAL lock_timeout = '100ms'"))
-    connection.execute(text(f"DROP INDEX embedding_m{int(model_id)}_vec_idx"))
+    connection.execute(text(f"DROP INDEX IF EXISTS embedding_m{int(model_id)}_vec_idx"))
 
 
 def create(connection: Connection, model: Model) -> None:

@@ -16,11 +16,11 @@ def begin(connection: Connection, source: str, model_id: int) -> int:
 
 
 def finish(connection: Connection, run_id: int, state: str, report: Mapping[str, Any]) -> None:
-    """Record how a run ended, with its counts."""
+    """Record how a run ended, with its counts; one that is finished cannot fail."""
     connection.execute(
         text(
             "UPDATE ingest_run SET state = :state, report = CAST(:report AS jsonb),"
-            " finished_at = clock_timestamp() WHERE id = :id"
+            " finished_at = clock_timestamp() WHERE id = :id AND state <> 'finished'"
         ),
         {"id": run_id, "state": state, "report": json.dumps(report)},
     )
