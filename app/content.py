@@ -64,14 +64,26 @@ def _read(connection: Connection, model: Model) -> tuple[Ids, NDArray[np.float16
     bad, begin = [], 0
     for some, their_vectors in pictures.stream(connection, model):
         here = slice(begin, begin := begin + len(some))
+        if begin > rows:
+            raise _miscounted(model, rows)
         ids[here], vectors[here] = some, their_vectors
         bad += ids[here][_unit(vectors[here])].tolist()
+    if begin < rows:
+        raise _miscounted(model, rows)
     if bad:
         raise BuildRefused(
             f"{len(bad)} embeddings are not finite vectors of length 1, the first of them of "
             f"picture {bad[0]}. Delete those rows of `embedding` and ingest again."
         )
     return ids, vectors
+
+
+def _miscounted(model: Model, rows: int) -> BuildRefused:
+    """Counting may go by an index of the table, reading goes by the table."""
+    return BuildRefused(
+        f"{rows} embeddings of {model.name} were counted, and another number was read: an index of "
+        f"its table is damaged. Run REINDEX TABLE embedding_m{model.id} and `lookalike check`."
+    )
 
 
 def _unit(block: NDArray[np.float16]) -> NDArray[np.bool_]:

@@ -505,6 +505,20 @@ def test_vectors_that_are_not_unit_are_named(app: App, sql: psycopg.Connection) 
         app.indexer.rebuild()
 
 
+@pytest.mark.parametrize("off_by", [-1, 1])
+def test_rows_that_were_counted_and_not_read_are_never_indexed(
+    app: App, monkeypatch: pytest.MonkeyPatch, off_by: int
+) -> None:
+    """What stood in memory before would be taken for vectors."""
+    add(app, numbered(10))
+    count = pictures.count_all
+    monkeypatch.setattr(pictures, "count_all", lambda *asked: count(*asked) + off_by)
+    with pytest.raises(BuildRefused, match="REINDEX TABLE embedding_m1"):
+        app.indexer.rebuild()
+    monkeypatch.undo()
+    assert app.indexer.rebuild().state == "published", "and the connection is still of use"
+
+
 def test_a_vector_that_is_a_little_too_long_is_indexed_as_a_unit_vector(
     app: App, sql: psycopg.Connection
 ) -> None:
