@@ -231,7 +231,6 @@ def test_a_constraint_that_was_never_proved_is_named(shop: App, sql: psycopg.Con
          "product_picture_picture_id_fkey"),
         ("ALTER TABLE product DROP CONSTRAINT product_price_check", "product_price_check"),
         ("DROP INDEX embedding_changed_in_idx", "embedding_changed_in_idx"),
-        ("DROP INDEX embedding_m1_vec_idx", "embedding_m1_vec_idx"),
     ],
 )  # fmt: skip
 def test_a_constraint_or_an_index_that_is_gone_is_named(
