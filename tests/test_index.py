@@ -260,6 +260,13 @@ def test_of_identical_rows_there_are_as_many_centres_as_asked_for() -> None:
     assert np.isfinite(found).all()
 
 
+def test_copies_of_one_picture_take_no_lists_from_the_others() -> None:
+    """A third is one vector, which no more centres than one can stand for."""
+    rows = np.vstack([np.repeat(unit(1, 32, seed=8), 2000, axis=0), clustered(4000)])
+    labels = clusters.nearest(rows, clusters.centres(rows, 200))
+    assert len(np.unique(labels)) >= 195
+
+
 def test_a_centre_that_no_row_is_nearest_to_takes_half_of_the_largest_cluster() -> None:
     rows = np.concatenate([np.tile(unit(1, 16), (50, 1)), clustered(300, 16)])
     labels = clusters.nearest(rows, clusters.centres(rows, 60))
