@@ -15,11 +15,13 @@ from app.database import check_schema, snapshot
 from app.errors import BuildRefused, NoModel
 from app.index_files import IndexFiles
 from app.paths import find
-from app.recall import EPSILON
 from app.store import builds, models, neighbours, pictures, products, query_samples
 from app.values import Filters, Model, Vector, Vectors
 
 DEPTH = 50
+
+EPSILON = 1e-5
+"""Cosine by which two distances that PostgreSQL computed may differ and still be equal."""
 
 
 @dataclass(frozen=True, slots=True)

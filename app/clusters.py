@@ -69,14 +69,13 @@ def _moved(vectors: Rows, rows: NDArray[np.int64], labels: Labels, before: Vecto
 
 
 def _fill_empty(centres: Vectors, sizes: NDArray[np.int64]) -> None:
-    """Split the largest clusters, half each, in place of those that no row is nearest to.
+    """Split the largest clusters, each once, in place of those that no row is nearest to.
 
-    The two halves are pushed apart a little, coordinate by coordinate, as faiss does it.
+    Once, for one that holds copies of a picture is not parted by it and would take all of them. The
+    two halves are pushed apart a little, coordinate by coordinate, as faiss does it.
     """
-    sizes = sizes.copy()
     push = np.where(np.arange(centres.shape[1]) % 2, 1 - 1 / 1024, 1 + 1 / 1024)
-    for empty in np.flatnonzero(sizes == 0):
-        largest = int(sizes.argmax())
-        centres[empty] = centres[largest] * push
-        centres[largest] *= 2 - push
-        sizes[empty], sizes[largest] = sizes[largest] // 2, (sizes[largest] + 1) // 2
+    largest = np.argsort(-sizes, kind="stable")[: int((sizes > 1).sum())]
+    for empty, full in zip(np.flatnonzero(sizes == 0), largest, strict=False):
+        centres[empty] = centres[full] * push
+        centres[full] *= 2 - push

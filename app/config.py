@@ -73,7 +73,10 @@ class Settings(BaseSettings):
         default=None, gt=0, description="Searches of one process at a time; unset: by its cores."
     )
     search_wait_s: float = Field(
-        default=10.0, ge=0, description="A search that waits longer for its turn is refused."
+        default=10.0,
+        ge=0,
+        le=86_400,
+        description="A search that waits longer for its turn is refused.",
     )
     typo_similarity: float = Field(
         default=0.9,

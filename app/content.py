@@ -70,11 +70,14 @@ def _read(engine: Engine, connection: Connection, model: Model) -> tuple[Ids, ND
     """Ids (n,) and vectors (n, dim), counted first and then read to where they stay, so that there
     is never a second copy."""
     rows = pictures.count_all(connection, model)
-    into = _Rows(np.empty(rows, np.int64), np.empty((rows, model.dim), np.float16))
+    into = _Rows(model, np.empty(rows, np.int64), np.empty((rows, model.dim), np.float16))
     if rows < READ_AT_ONCE:
         into.fill(pictures.stream(connection, model))
+        filled = into.filled
     else:
-        _read_in_halves(engine, connection, model, into)
+        filled = _read_in_halves(engine, connection, into)
+    if filled != rows:
+        raise _miscounted(model, rows)
     if into.bad:
         raise BuildRefused(
             f"{len(into.bad)} embeddings are not finite vectors of length 1, the first of them of "
@@ -83,28 +86,30 @@ def _read(engine: Engine, connection: Connection, model: Model) -> tuple[Ids, ND
     return into.ids, into.vectors
 
 
-def _read_in_halves(engine: Engine, connection: Connection, model: Model, into: _Rows) -> None:
+def _read_in_halves(engine: Engine, connection: Connection, into: _Rows) -> int:
     """A server sends with one processor what a connection reads: two see the same snapshot, one
-    filling from the front and the other from the back."""
-    page = pictures.middle(connection, model)
+    filling from the front and the other from the back. Returns how many rows were read."""
+    page = pictures.middle(connection, into.model)
     shared = connection.execute(text("SELECT pg_export_snapshot()")).scalar_one()
-    backwards = _Rows(into.ids[::-1], into.vectors[::-1], into.bad)
+    backwards = _Rows(into.model, into.ids[::-1], into.vectors[::-1], into.bad)
 
     def second_half() -> None:
         with snapshot(engine, shared) as other:
             _take_time(other)
-            backwards.fill(pictures.stream(other, model, (page, None)))
+            backwards.fill(pictures.stream(other, into.model, (page, None)))
 
     with ThreadPoolExecutor(1, "read") as beside:
         behind = beside.submit(second_half)
-        into.fill(pictures.stream(connection, model, (0, page)))
+        into.fill(pictures.stream(connection, into.model, (0, page)))
         behind.result()
+    return into.filled + backwards.filled
 
 
 @dataclass(slots=True)
 class _Rows:
     """Where embeddings are read to, from the front; `bad` are the ids of those of no use."""
 
+    model: Model
     ids: Ids
     vectors: NDArray[np.float16]
     bad: list[int] = field(default_factory=list)
@@ -114,9 +119,19 @@ class _Rows:
         """Copy the blocks in turn, and look at them while the server makes the next ones ready."""
         for ids, vectors in blocks:
             here = slice(self.filled, self.filled + len(ids))
+            if here.stop > len(self.ids):
+                raise _miscounted(self.model, len(self.ids))
             self.ids[here], self.vectors[here] = ids, vectors
             self.bad += self.ids[here][_unit(self.vectors[here])].tolist()
             self.filled = here.stop
+
+
+def _miscounted(model: Model, rows: int) -> BuildRefused:
+    """Counting may go by an index of the table, reading goes by the table."""
+    return BuildRefused(
+        f"{rows} embeddings of {model.name} were counted, and another number was read: an index of "
+        f"its table is damaged. Run REINDEX TABLE embedding_m{model.id} and `lookalike check`."
+    )
 
 
 def _unit(block: NDArray[np.float16]) -> NDArray[np.bool_]:

@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
+from weakref import WeakKeyDictionary, WeakMethod
 
 from app.encoders import Encoder
 from app.encoders.pixels import Prepared
@@ -166,7 +167,10 @@ class Queue:
 
 
 class Queues:
-    """The queues before the encoders of this process. Safe to use from several threads."""
+    """The queues before the encoders of this process. Safe to use from several threads.
+
+    They keep no encoder in memory that nobody else holds.
+    """
 
     def __init__(
         self,
@@ -179,7 +183,7 @@ class Queues:
         self._observe = observe
         self._most = most
         self._lanes = lanes
-        self._of: dict[Encoder, Queue] = {}
+        self._of: WeakKeyDictionary[Encoder, Queue] = WeakKeyDictionary()
 
     def of(self, encoder: Encoder) -> Queue:
         """The queues before this encoder, always the same."""
@@ -187,8 +191,20 @@ class Queues:
         if found is None:
             most, lanes = self._most, self._lanes
             made = Queue(
-                Together(encoder.encode_prepared, self._observe, most=most, lanes=lanes),
-                Together(encoder.encode_words, most=most, lanes=lanes),
+                Together(_lent(encoder.encode_prepared), self._observe, most=most, lanes=lanes),
+                Together(_lent(encoder.encode_words), most=most, lanes=lanes),
             )
             found = self._of.setdefault(encoder, made)  # of two at once, the first counts
         return found
+
+
+def _lent(method: Callable[[Sequence[T]], Vectors]) -> Callable[[Sequence[T]], Vectors]:
+    """A method of an object that is kept alive by whoever calls."""
+    lent = WeakMethod(method)
+
+    def call(items: Sequence[T]) -> Vectors:
+        found = lent()
+        assert found is not None
+        return found(items)
+
+    return call

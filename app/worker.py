@@ -111,7 +111,9 @@ class Worker:
             outcome = self._rebuilt(look)
         except BuildRunning:
             outcome = "busy"
-            return RETRY_S
+            # Not by the listener, which is made anew and then returns at once.
+            self._stop.wait(min(RETRY_S, self._settings.worker_poll_s))
+            return 0.0
         except Stopped:
             outcome = "stopped"
             raise

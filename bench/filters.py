@@ -23,9 +23,9 @@ import psycopg
 from catalogue import catalogue, drawn
 from sqlalchemy import text
 
+from app.audit import EPSILON
 from app.bootstrap import App
 from app.database import database_url
-from app.recall import EPSILON
 from app.store.neighbours import literal
 from app.tuning import tune
 from app.values import Filters, Query, Vector

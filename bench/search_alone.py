@@ -25,9 +25,9 @@ from pgvector.psycopg import register_vector
 from side_by_side import Report, Sample, ratio
 
 from app.ann import faiss
+from app.audit import EPSILON
 from app.bootstrap import App
 from app.database import database_url
-from app.recall import EPSILON
 from app.values import Query, Vector, Vectors
 
 K = 10

@@ -114,6 +114,7 @@ def test_while_the_index_is_off_answers_are_exact_and_say_so(
         assert narrowed.plan.path == "exact" and "is missing" in narrowed.plan.reason
         assert_exact(full, narrowed, list(range(ROWS)), 1000, 10)
         assert healthy(full) == (True, "left off by a load that goes on, or being made")
+        assert check(full.engine, full.files, full.limits).findings == ()
     assert indexed(full) and healthy(full) == (True, "valid")
     assert ask(full).plan.path == ask(full, "colour=red").plan.path == "pgvector-hnsw"
 

@@ -192,6 +192,17 @@ def test_of_identical_rows_any_is_right() -> None:
     assert Yardstick(whole(vectors)).recall(index) == 1
 
 
+def test_copies_that_were_saved_anew_do_not_keep_an_index_from_being_good_enough() -> None:
+    """Sixty of each picture, so alike that their order hangs on how 16 bits round their lengths."""
+    copies = np.repeat(unit(350, 128), 60, axis=0) + 0.003 * unit(21_000, 128, seed=3)
+    vectors = (copies / np.linalg.norm(copies, axis=1, keepdims=True)).astype(np.float16)
+    index = ann_build.build(np.arange(21_000, dtype=np.int64), vectors)
+    everywhere = AnnIndex(index.faiss_index, "ivf", {**index.parameters, "nprobe": {}})
+    yardstick = Yardstick(whole(vectors), sample=100)
+    assert yardstick.recall(everywhere) > 0.99
+    assert yardstick.filtered_recall(everywhere) > 0.99
+
+
 def test_a_written_index_is_read_back_by_its_sha256(tmp_path: Path) -> None:
     index = ann_build.build(np.arange(50, dtype=np.int64), unit(50))
     path = tmp_path / "x.faiss"
@@ -247,6 +258,13 @@ def test_of_identical_rows_there_are_as_many_centres_as_asked_for() -> None:
     found = clusters.centres(np.tile(unit(1, 16), (500, 1)), 40)
     assert found.shape == (40, 16)
     assert np.isfinite(found).all()
+
+
+def test_copies_of_one_picture_take_no_lists_from_the_others() -> None:
+    """A third is one vector, which no more centres than one can stand for."""
+    rows = np.vstack([np.repeat(unit(1, 32, seed=8), 2000, axis=0), clustered(4000)])
+    labels = clusters.nearest(rows, clusters.centres(rows, 200))
+    assert len(np.unique(labels)) >= 195
 
 
 def test_a_centre_that_no_row_is_nearest_to_takes_half_of_the_largest_cluster() -> None:
@@ -492,6 +510,20 @@ def test_vectors_that_are_not_unit_are_named(app: App, sql: psycopg.Connection) 
     sql.execute("UPDATE embedding SET vec = l2_normalize(vec) * vec WHERE picture_id = 3")
     with pytest.raises(BuildRefused, match="picture 3"):
         app.indexer.rebuild()
+
+
+@pytest.mark.parametrize("off_by", [-1, 1])
+def test_rows_that_were_counted_and_not_read_are_never_indexed(
+    app: App, monkeypatch: pytest.MonkeyPatch, off_by: int
+) -> None:
+    """What stood in memory before would be taken for vectors."""
+    add(app, numbered(10))
+    count = pictures.count_all
+    monkeypatch.setattr(pictures, "count_all", lambda *asked: count(*asked) + off_by)
+    with pytest.raises(BuildRefused, match="REINDEX TABLE embedding_m1"):
+        app.indexer.rebuild()
+    monkeypatch.undo()
+    assert app.indexer.rebuild().state == "published", "and the connection is still of use"
 
 
 def test_a_vector_that_is_a_little_too_long_is_indexed_as_a_unit_vector(

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import threading
+import weakref
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 from colours import ColourEncoder
 from crowd import in_a_process, until
+from PIL import Image
 
 from app.together import Queues, Together
 from app.values import Vectors
@@ -168,6 +170,16 @@ def test_every_encoder_has_a_queue_of_its_own() -> None:
     assert queues.of(one) is queues.of(one)
     assert queues.of(one).pictures is not queues.of(other).pictures
     assert queues.of(one).pictures is not queues.of(one).words
+
+
+def test_an_encoder_that_nobody_else_holds_is_let_go_of() -> None:
+    """That of a dropped model takes hundreds of megabytes."""
+    queues, encoder = Queues(), ColourEncoder("one")
+    prepared = encoder.prepare(Image.new("RGB", (4, 4)))
+    assert len(queues.of(encoder).pictures.encode([prepared])) == 1
+    held = weakref.ref(encoder)
+    del encoder
+    assert held() is None
 
 
 FORK = """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Callable, Iterator, Sequence
 
@@ -9,6 +10,7 @@ import psycopg
 import pytest
 from colours import ColourEncoder, photo
 from crowd import all_at_once, full, until
+from pydantic import ValidationError
 from shop import add, numbered
 
 from app.bootstrap import App
@@ -233,3 +235,10 @@ def test_places_follow_the_cores_and_are_bounded(monkeypatch: pytest.MonkeyPatch
         assert Settings().places == places
         assert Settings(searches_at_once=3).places == 3
     assert 2 * MOST_PLACES + BESIDE + OTHERS < 97, "what PostgreSQL lets in by default"
+
+
+def test_nobody_can_be_told_to_wait_for_ever() -> None:
+    """Python's locks cannot wait that long, and it would be a fault for whoever has to wait."""
+    for wait_s in (math.inf, 1e10, -1):
+        with pytest.raises(ValidationError, match="search_wait_s"):
+            Settings(search_wait_s=wait_s)

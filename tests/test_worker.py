@@ -309,6 +309,18 @@ def test_while_another_builds_it_waits_without_an_error(app: App, sql: psycopg.C
         soon(lambda: post.published() == 1)
 
 
+def test_it_does_not_ask_over_and_over_whether_another_still_builds(
+    app: App, sql: psycopg.Connection
+) -> None:
+    """However often it may look; it is seconds until it asks again."""
+    add(app, numbered(5))
+    sql.execute("SELECT pg_advisory_lock(%s)", [LOCK])
+    with working(Post(app, sql, worker_poll_s=60)) as post:
+        soon(lambda: post.value("builds_total", outcome="busy") >= 1)
+        time.sleep(1)
+        assert post.value("builds_total", outcome="busy") <= 2
+
+
 def test_a_listener_that_was_cut_off_listens_again(app: App, sql: psycopg.Connection) -> None:
     listening = "FROM pg_stat_activity WHERE application_name = 'lookalike worker'"
     here = f"{listening} AND datname = current_database()"

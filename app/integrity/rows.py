@@ -59,8 +59,7 @@ QUESTIONS = (
         "rules-gone", "error", "constraints and indexes that are gone",
         integrity.RULES_GONE,
         "Rows that they forbid could come in, and searches may be slow. Make them as the "
-        "migrations do (`alembic upgrade head --sql` shows it), those of an embedding as "
-        "`register_model` does.",
+        "migrations do (`alembic upgrade head --sql` shows it).",
         None,
         {"names": _rules(), "revision": SCHEMA_REVISION},
     ),

@@ -56,7 +56,8 @@ WHERE NOT EXISTS (
         AND con.convalidated AND coalesce((to_jsonb(con) ->> 'conenforced')::boolean, true)
         AND strpos(pg_get_constraintdef(con.oid), wanted.says) > 0)"""
 
-# Code older than the database does not know what a later migration took away.
+# Code older than the database does not know what a later migration took away. pgvector's indexes
+# are not among them: a load may have left one off, which HNSW_MISSING knows.
 RULES_GONE = """
 SELECT wanted.name AS example FROM unnest(string_to_array(:names, ' ')) AS wanted (name)
 WHERE (SELECT version_num FROM alembic_version) = :revision
