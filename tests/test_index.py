@@ -619,6 +619,15 @@ def test_both_halves_of_a_read_are_of_one_snapshot(
     assert np.array_equal(found.vectors[order], before.vectors[expected])
 
 
+@pytest.mark.parametrize(
+    ("ids", "doubled"),
+    [([], False), ([7], False), ([3, 1, 2], False), ([3, 1, 3], True), ([1, 10**12], False),
+     ([10**12, 1, 10**12], True), ([-5, 4], False), ([-5, -5], True)],
+)  # fmt: skip
+def test_an_id_that_occurs_twice_is_seen(ids: list[int], doubled: bool) -> None:
+    assert content._doubled(np.array(ids, dtype=np.int64)) is doubled
+
+
 def test_a_half_that_cannot_be_read_ends_the_read(
     app: App, sql: psycopg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
