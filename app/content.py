@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Generator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -132,15 +133,16 @@ class _Rows:
     bad: list[int] = field(default_factory=list)
     filled: int = 0
 
-    def fill(self, blocks: Iterable[tuple[NDArray[np.int64], NDArray[np.float16]]]) -> None:
+    def fill(self, blocks: Generator[tuple[NDArray[np.int64], NDArray[np.float16]]]) -> None:
         """Copy the blocks in turn, and look at them while the server makes the next ones ready."""
-        for ids, vectors in blocks:
-            here = slice(self.filled, self.filled + len(ids))
-            if here.stop > len(self.ids):
-                raise _miscounted(self.model, len(self.ids))
-            self.ids[here], self.vectors[here] = ids, vectors
-            self.bad += self.ids[here][_unit(self.vectors[here])].tolist()
-            self.filled = here.stop
+        with closing(blocks):  # whatever happens, else the connection goes on sending
+            for ids, vectors in blocks:
+                here = slice(self.filled, self.filled + len(ids))
+                if here.stop > len(self.ids):
+                    raise _miscounted(self.model, len(self.ids))
+                self.ids[here], self.vectors[here] = ids, vectors
+                self.bad += self.ids[here][_unit(self.vectors[here])].tolist()
+                self.filled = here.stop
 
 
 def _miscounted(model: Model, rows: int) -> BuildRefused:

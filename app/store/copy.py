@@ -53,7 +53,7 @@ def packed(model: Model, ids: Ids, vectors: NDArray[np.float32]) -> bytes:
 
 def embeddings_out(
     connection: Connection, model: Model, pages: Pages
-) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float16]]]:
+) -> Generator[tuple[NDArray[np.int64], NDArray[np.float16]]]:
     """Every embedding of a model in these pages of its table, block by block: ids (n,) and vectors
     (n, dim), big-endian.
 

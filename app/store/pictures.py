@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Generator, Iterable, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -130,7 +130,7 @@ def random_vectors(connection: Connection, model: Model, count: int) -> NDArray[
 
 def stream(
     connection: Connection, model: Model, pages: copy.Pages = (0, None)
-) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float16]]]:
+) -> Generator[tuple[NDArray[np.int64], NDArray[np.float16]]]:
     """Every embedding of a model, or those in some pages of its table, in blocks: ids (n,) and
     vectors (n, dim) float16, big-endian.
 
