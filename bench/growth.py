@@ -3,7 +3,8 @@
     pip install -e ".[bench]"
     python bench/growth.py --rows 10000 --rows 100000 --rows 1000000 --plot docs/images/growth.png
 
-The lines to ten and a hundred million are computed: the power law through the two largest sizes.
+The lines to ten and a hundred million are computed: the greater of the power law and the straight
+line through the two largest sizes.
 """
 
 from __future__ import annotations
@@ -164,10 +165,11 @@ def serve(home: str) -> None:
 
 
 def beyond(sizes: Sequence[int], values: Sequence[float], rows: int) -> float:
-    """The power law through the two largest sizes, at so many rows; never less than the last."""
+    """At so many rows: the greater of the power law and the straight line through the two largest
+    sizes, for who plans is better too careful; never less than the last."""
     (n, m), (a, b) = sizes[-2:], values[-2:]
-    power = max(0.0, math.log(b / a) / math.log(m / n)) if a > 0 and b > 0 else 0.0
-    return b * (rows / m) ** power
+    power = math.log(b / a) / math.log(m / n) if a > 0 and b > 0 else 0.0
+    return max(b, b * (rows / m) ** power, b + (b - a) * (rows - m) / (m - n))
 
 
 def plot(rows: Sequence[int], found: Mapping[str, Sequence[float]], target: Path) -> None:

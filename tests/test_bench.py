@@ -72,6 +72,8 @@ def test_a_goal_is_missed_or_reached_and_written_down(
 
 def test_beyond_what_was_measured_the_last_two_sizes_tell() -> None:
     assert beyond([10, 100, 1000], [7.0, 1.0, 10.0], 10_000) == pytest.approx(100.0)
+    assert beyond([100, 1000], [1.0, 100.0], 10_000) == pytest.approx(10_000.0)
+    assert beyond([100, 1000], [5.0, 5.9], 10_000) == pytest.approx(14.9), "a fixed cost and a line"
     assert beyond([100, 1000], [5.0, 4.0], 10_000) == 4.0
 
 
