@@ -69,7 +69,9 @@ def in_a_process(function: Callable[[], object]) -> None:
 
     For what Ctrl-C does: a signal to this process may meet whatever else runs the tests.
     """
-    call = f"import {function.__module__} as module; module.{function.__name__}()"
+    # Whoever starts the tests in the background may have had SIGINT ignored in all that follows.
+    hears = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
+    call = f"{hears}; import {function.__module__} as module; module.{function.__name__}()"
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", call], capture_output=True, text=True, timeout=60,
         env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
