@@ -80,7 +80,7 @@ def lookalike(app: App) -> Iterator[Contender]:
 
 
 def bare_faiss(ids: Ids, vectors: Vectors) -> Contender:
-    """What FAISS does by itself with its default settings."""
+    """What FAISS does by itself, told which processor this is."""
     library, dim = faiss(), vectors.shape[1]
     lists = int(4 * len(ids) ** 0.5)
     quantizer = library.IndexFlatIP(dim)
@@ -259,10 +259,12 @@ def made(words: argparse.Namespace, app: App) -> Iterator[Contender]:
     yield from lookalike(app)
     vectors = whole(words.rows)
     ids = np.arange(1, len(vectors) + 1, dtype=np.int64)
-    yield bare_faiss(ids, vectors)
-    yield pgvector(app)
-    yield hnswlib(ids, vectors)
-    yield usearch(ids, vectors)
+    for name in words.beside or NAMES:
+        yield pgvector(app) if name == "pgvector" else LIBRARIES[name](ids, vectors)
+
+
+LIBRARIES = {"faiss": bare_faiss, "hnswlib": hnswlib, "usearch": usearch}
+NAMES = ("faiss", "pgvector", "hnswlib", "usearch")
 
 
 def whole(rows: int) -> Vectors:
@@ -275,6 +277,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rows", type=int, default=100_000)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--beside", action="append", choices=NAMES, help="else all of them")
     words = parser.parse_args()
     report = Report(f"search_alone_{words.rows}", f"Search alone, {words.rows:,} vectors of 512")
     queries, vectors = drawn(QUERIES, seed=99), whole(words.rows)
