@@ -41,13 +41,13 @@ def drawn(rows: int, seed: int) -> Vectors:
 
 
 @contextmanager
-def catalogue(rows: int, *, hnsw: bool = False) -> Iterator[App]:
+def catalogue(rows: int, *, hnsw: bool = False, own: bool = False) -> Iterator[App]:
     """A database of so many products with a picture each, vacuumed; deleted at the end.
 
     With `LOOKALIKE_BENCH_KEEP`, a folder, it is kept there for the next benchmark that wants one
-    of the same size.
+    of the same size; not so `own` ones, which are left with other products than they had.
     """
-    keep = os.environ.get("LOOKALIKE_BENCH_KEEP")
+    keep = None if own else os.environ.get("LOOKALIKE_BENCH_KEEP")
     home = Path(keep, f"{rows}{'-hnsw' * hnsw}") if keep else Path(tempfile.mkdtemp(prefix=PREFIX))
     home.mkdir(parents=True, exist_ok=True)
     try:

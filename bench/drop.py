@@ -134,7 +134,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=15)
     words = parser.parse_args()
     report = Report("drop", f"Searches while models of {words.rows:,} embeddings are dropped")
-    with catalogue(words.rows) as app:
+    with catalogue(words.rows, own=True) as app:
         app.indexer.rebuild()
         beside_drops(app, words.rounds, report)
         price_of_the_lock(app, words.rounds, report)

@@ -134,7 +134,7 @@ def main() -> None:
     parser.add_argument("--queries", type=int, default=20)
     words = parser.parse_args()
     found = []
-    with catalogue(words.rows, hnsw=True) as app:
+    with catalogue(words.rows, hnsw=True, own=True) as app:
         near = drawn(words.queries, seed=99)
         near = near[:1] + 0.3 * (near - near[:1])
         near /= np.linalg.norm(near, axis=1, keepdims=True)

@@ -171,7 +171,7 @@ def main() -> None:
     parser.add_argument("--write", type=int, default=2000, help="rows a way writes in a round")
     words = parser.parse_args()
     report = Report("writes", "Writing, beside bare COPY BINARY of the same rows")
-    with catalogue(words.rows) as app:
+    with catalogue(words.rows, own=True) as app:
         beside_copy(report, app, words.write, words.rounds, "absent", BATCHES)
         grown(report, app)
         _create(app, app.catalog.model())
