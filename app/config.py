@@ -49,7 +49,8 @@ class Settings(BaseSettings):
         default=None, description="Commit of the hub model; unset: the one pinned for its name."
     )
     openvino: bool = Field(
-        default=True, description="Pictures are encoded by OpenVINO where it agrees with torch."
+        default=True,
+        description="Pictures are encoded by OpenVINO where it agrees with torch; int8 only by it.",
     )
     recall_goal: float = Field(default=0.99, gt=0, le=1)
     max_delta_rows: int = Field(

@@ -371,6 +371,14 @@ def test_torch_never_answers_for_int8() -> None:
         build(network(), None, int8=True)
 
 
+def test_int8_is_refused_where_a_setting_turns_openvino_off(
+    pair: tuple[Encoder, Encoder], clip_folder: Path
+) -> None:
+    """Though it is in the cache: who turns it off may have a machine that it fails on."""
+    with pytest.raises(ModelUnavailable, match=r"LOOKALIKE_OPENVINO is off.*turn it on, or"):
+        load_encoder(f"{clip_folder}-int8", compiled=False)
+
+
 def test_an_int8_tower_that_is_not_of_this_model_is_refused(
     towers: Towers, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -62,7 +62,7 @@ class ClipEncoder:
         """None where only the model's own processor knows what the tower reads."""
         if self._pixels is not None:
             whole = _Whole(self._model, self._pixels).to(self._model.device).eval()
-            if towers and self._model.device.type != "cpu":
+            if towers and not int8 and self._model.device.type != "cpu":
                 towers = replace(towers, off=f"the model runs on {self._model.device.type}")
             return build(Network(whole, self._pixels.shape, self.fingerprint), towers, int8=int8)
         if int8:

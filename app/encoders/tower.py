@@ -85,11 +85,13 @@ class Network:
 def build(network: Network, towers: Towers | None, *, int8: bool = False) -> Tower:
     """The network's tower, or with `int8` that of its sibling in 8-bit numbers, another model.
 
-    Without `towers` nothing is compiled or written. Raises ModelUnavailable for `int8` where it can
-    neither be read from the cache nor made; otherwise torch answers then.
+    Without `towers` nothing is compiled or written. Raises ModelUnavailable for `int8` where that
+    is off, or can neither be read from the cache nor made; otherwise torch answers then.
     """
-    if towers is None and int8:
-        raise ModelUnavailable("The int8 model cannot be used: torch alone does not run it.")
+    off = "OpenVINO is off" if towers is None else towers.off
+    if int8 and off:
+        why = f"torch alone does not run it, and {off}"
+        raise ModelUnavailable(_refusal(why, "turn it on, or "))
     if towers is None:
         return Tower(network, TowerState("torch"), network.fingerprint)
     tower = _int8(network, towers.cache) if int8 else _fast(network, towers)
@@ -115,16 +117,15 @@ def _int8(network: Network, cache: TowerCache) -> Tower:
         run = _checked(network, graph, ALIKE_INT8, calibration(network.shape)[:PROBES])
         state = TowerState(f"OpenVINO {compiled.version()}, int8")
     except _FAILED as exc:
-        raise ModelUnavailable(_refusal(exc)) from exc
+        way = "install it with `pip install 'lookalike[int8]'`, or "
+        way = way if isinstance(exc, ImportError) else ""
+        raise ModelUnavailable(_refusal(_brief(exc), way)) from exc
     told = f"{network.fingerprint} {RECIPE} {graph.sha256}"
     return Tower(run, state, hashlib.sha256(told.encode()).hexdigest())
 
 
-def _refusal(exc: BaseException) -> str:
-    way = "take the model without -int8"
-    if isinstance(exc, ImportError):
-        way = f"install it with `pip install 'lookalike[int8]'`, or {way}"
-    return f"The int8 model cannot be used ({_brief(exc)}); {way}."
+def _refusal(why: str, way: str = "") -> str:
+    return f"The int8 model cannot be used ({why}); {way}take the model without -int8."
 
 
 def _kept(network: Network, cache: TowerCache) -> Run | None:
