@@ -25,6 +25,9 @@ from ingest.fetch import Pictures
 from ingest.sources import Reject, Row
 from ingest.towers import Fleet, Inputs, Towers
 
+DECODERS = 8
+"""Threads that read and decode at most. Each may hold a large picture, and at five milliseconds of
+work a picture so many keep up with encoders several times as fast as those that were measured."""
 FILE_BYTES = 64 << 20
 """Bytes of files that are kept until it is known which of them are new."""
 INPUT_BYTES = 64 << 20
@@ -93,7 +96,7 @@ class Preparer:
         self._towers = towers
         self._pictures = pictures
         self._limits = limits
-        self._threads = ThreadPoolExecutor(os.cpu_count() or 1, "decode")
+        self._threads = ThreadPoolExecutor(min(DECODERS, os.cpu_count() or 1), "decode")
 
     def close(self) -> None:
         """Let the threads end."""

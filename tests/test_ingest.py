@@ -845,6 +845,23 @@ def until(there: Callable[[], bool]) -> None:
         time.sleep(0.01)
 
 
+def test_no_more_than_eight_threads_decode_however_many_cores_there_are(
+    app: App, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: set[str] = set()
+    read = Pictures.read
+
+    def slowly(pictures: Pictures, name: str) -> bytes:
+        seen.add(threading.current_thread().name)
+        time.sleep(0.02)
+        return read(pictures, name)
+
+    monkeypatch.setattr(os, "cpu_count", lambda: 64)
+    monkeypatch.setattr(Pictures, "read", slowly)
+    assert ingest(app, shop(tmp_path, 60)).added == 60
+    assert len(seen) == 8
+
+
 def test_after_an_ingest_threads_encode_on_as_many_cores_as_before(
     app: App, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
