@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import struct
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,9 @@ from numpy.typing import NDArray
 
 from app.ann import AnnIndex, faiss
 from app.errors import IndexDamaged, IndexUnreadable
+
+HEADER = struct.Struct("=4siq")
+"""How FAISS begins every index: its class in four letters, numbers a row, rows."""
 
 
 def write(index: AnnIndex, target: Path) -> tuple[str, int]:
@@ -44,12 +48,26 @@ def write(index: AnnIndex, target: Path) -> tuple[str, int]:
     return digest.hexdigest(), size
 
 
+def look(path: Path, size: int, rows: int) -> None:
+    """Raise IndexUnreadable where a file is plainly not the index of so many bytes and rows that
+    was written. Reads a few bytes; only `read` knows whether the rest is as it was."""
+    try:
+        with path.open("rb") as file:
+            found, head = os.fstat(file.fileno()).st_size, file.read(HEADER.size)
+    except OSError as exc:
+        raise _unreadable(path, exc) from exc
+    if found != size:
+        raise IndexDamaged(f"index file {path.name} is damaged: {found} bytes long and not {size}")
+    if len(head) < HEADER.size or HEADER.unpack(head)[2] != rows:
+        raise IndexDamaged(f"index file {path.name} is damaged: it begins as another file does")
+
+
 def read(path: Path, sha256: str, kind: str, parameters: Mapping[str, Any]) -> AnnIndex:
     """Open an index file; raises IndexUnreadable when it is missing, unreadable or damaged."""
     try:
         data = np.fromfile(path, dtype=np.uint8)
     except OSError as exc:
-        raise IndexUnreadable(f"index file {path.name} cannot be read: {exc.strerror}") from exc
+        raise _unreadable(path, exc) from exc
     except MemoryError as exc:
         raise IndexUnreadable(f"index file {path.name} does not fit in memory") from exc
     return parse(data, sha256, kind, parameters)
@@ -70,3 +88,7 @@ def parse(
         raise IndexDamaged(f"index file {sha256}.faiss cannot be opened by this faiss") from exc
     except MemoryError as exc:
         raise IndexUnreadable(f"index file {sha256}.faiss does not fit in memory") from exc
+
+
+def _unreadable(path: Path, exc: OSError) -> IndexUnreadable:
+    return IndexUnreadable(f"index file {path.name} cannot be read: {exc.strerror}")

@@ -47,7 +47,11 @@ class Status:
 
 
 def status(engine: Engine, files: IndexFiles, settings: Settings) -> Status:
-    """Look at everything in one snapshot of the database; never raises LookalikeError."""
+    """Look at everything in one snapshot of the database; never raises LookalikeError.
+
+    What takes long in a large catalogue is left to `integrity.check`: no vector, no thumbnail and
+    no index file is read.
+    """
     try:
         with snapshot(engine) as connection:
             return look(connection, files, settings)
@@ -156,7 +160,7 @@ def _file(build: Build, files: IndexFiles) -> Check:
     recall = "" if build.recall_at_10 is None else f", recall@10 {build.recall_at_10:.3f}"
     value = f"{build.id}: {build.kind}, {build.rows} rows{recall}"
     try:
-        files.open(build)
+        files.look(build)
     except IndexUnreadable as exc:
         return Check("build", value, False, f"{exc}. Run `lookalike index rebuild`.")
     return Check("build", value)

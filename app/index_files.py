@@ -111,6 +111,21 @@ class IndexFiles:
                 self._open.popitem(last=False)
         return index
 
+    def look(self, build: Build) -> None:
+        """Raise IndexUnreadable where a build's file is missing or, as its length and first bytes
+        tell, or this process learnt when it opened it, is not the one that was written.
+
+        For whoever only wants to know: before it is searched, `open` verifies all of it.
+        """
+        path = self.path(build.sha256)
+        with self._lock:
+            in_use = build.sha256 in self._open
+        failed = self._failed.get(build.sha256)
+        if failed and failed.state == _state(path):
+            raise IndexDamaged(failed.reason)
+        if not in_use:
+            ann_file.look(path, build.size, build.rows)
+
     def open_soon(self, build: Build, fetch: Fetch | None = None) -> None:
         """Open the index of a build in the background, unless something is being opened."""
         if self._reading.locked():

@@ -23,6 +23,7 @@ from app.bootstrap import App
 from app.config import Settings
 from app.errors import IndexUnwritable
 from app.index_files import IndexFiles
+from app.integrity import check
 from app.values import Build
 
 pytestmark = pytest.mark.xdist_group("faults")
@@ -51,6 +52,12 @@ def published(sql: psycopg.Connection) -> list[int]:
     return [row[0] for row in rows]
 
 
+def built(app: App) -> health.Check:
+    """What the status says of the build."""
+    checks = health.status(app.engine, app.files, app.settings).checks
+    return next(each for each in checks if each.name == "build")
+
+
 # The file while it is in use
 
 
@@ -68,6 +75,17 @@ def flip(path: Path) -> None:
         byte = file.read(1)[0]
         file.seek(-1, os.SEEK_CUR)
         file.write(bytes([byte ^ 1]))
+
+
+def append(path: Path) -> None:
+    with path.open("ab") as file:
+        file.write(b"more")
+
+
+def begin_with_zeros(path: Path) -> None:
+    """As a machine may leave it that lost its power."""
+    with path.open("r+b") as file:
+        file.write(bytes(100))
 
 
 def replace_by_another_models(path: Path) -> None:
@@ -104,13 +122,35 @@ def test_a_process_that_comes_later_finds_the_harm_and_says_so(
         plan = right(other)
         assert (crowd.wrong, crowd.errors, set(crowd.paths)) == ([], [], {"exact"})
         assert plan.reason.startswith(f"build {build.id}: index file {build.sha256}.faiss")
-        assert not next(
-            check
-            for check in health.status(other.engine, other.files, settings).checks
-            if check.name == "build"
-        ).ok
+        assert not built(other).ok
         again = other.indexer.rebuild()
         assert (right(other).path, right(other).build) == ("faiss", again.id)
+
+
+@pytest.mark.parametrize("harm", [Path.unlink, truncate, append, begin_with_zeros])
+def test_status_sees_a_file_that_is_plainly_not_the_one_that_was_written(
+    app: App, settings: Settings, build: Build, harm: Callable[[Path], object]
+) -> None:
+    with App(settings, choose=choose_colours) as other:
+        assert built(other).ok
+        harm(app.files.path(build.sha256))
+        found = built(other)
+        assert not found.ok and build.sha256 in str(found.advice)
+
+
+def test_status_leaves_the_content_of_a_file_to_check_and_to_searches(
+    app: App, settings: Settings, build: Build
+) -> None:
+    """Reading all of a gigabyte takes seconds; whoever searches does it all the same."""
+    flip(app.files.path(build.sha256))
+    with App(settings, choose=choose_colours) as other:
+        assert built(other).ok
+        report = check(other.engine, other.files, other.limits)
+        assert "builds-lost" in {finding.kind for finding in report.findings}
+        assert right(other).path == "exact"
+        assert not built(other).ok, "this process has seen that it is damaged"
+    with App(settings, choose=choose_colours) as other:
+        assert built(other).ok
 
 
 def test_a_build_of_the_same_content_repairs_the_file(app: App, settings: Settings) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from conftest import REPO
+from shop import add, numbered
 
 from app import embedded_server
 from app.bootstrap import App
@@ -61,6 +62,20 @@ def test_status_loads_nothing_that_only_a_search_needs(database_url: str, tmp_pa
         program, LOOKALIKE_DATABASE_URL=database_url, LOOKALIKE_HOME=str(tmp_path / "home")
     )
     assert found & (SLOW | {"faiss"}) == set() and "sqlalchemy" in found
+
+
+def test_status_of_a_catalogue_with_an_index_does_not_load_faiss(app: App) -> None:
+    add(app, numbered(20))
+    app.indexer.rebuild()
+    program = "from app.cli import main\nsys.argv = ['lookalike', 'status']\nmain()"
+    settings = app.settings
+    found = loaded(
+        program,
+        LOOKALIKE_DATABASE_URL=str(settings.database_url),
+        LOOKALIKE_HOME=str(settings.home),
+        LOOKALIKE_INDEX_DIR=str(settings.index_folder),
+    )
+    assert found & (SLOW | {"faiss"}) == set() and "app.ann_file" in found
 
 
 def test_a_process_looks_for_its_server_once(
