@@ -27,6 +27,7 @@ def commands(rows: list[int], photos: list[Path]) -> Iterator[list[str]]:
     """Scripts with their arguments, the quick ones first."""
     folders = [str(folder) for folder in photos]
     yield ["startup.py"]
+    yield ["flat.py"]
     yield ["towers.py", *folders]
     yield ["preprocessing.py", *folders]
     for tower in ("fp32", "int8"):

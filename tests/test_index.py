@@ -80,6 +80,17 @@ def test_a_flat_index_knows_when_it_has_nominated_all() -> None:
     assert index.nominate(unit(1)[0], 49).cutoff is not None
 
 
+def test_beyond_five_thousand_rows_an_index_is_inverted_lists_that_pass_the_gate() -> None:
+    vectors = clustered(5001)
+    assert ann_build.build(np.arange(5000, dtype=np.int64), vectors[:5000]).kind == "flat"
+    index = ann_build.build(np.arange(5001, dtype=np.int64), vectors)
+    assert index.kind == "ivf"
+    yardstick = Yardstick(whole(vectors), ann.DEPTHS)
+    tuned = ann.tuned(index, yardstick, 0.99)
+    assert yardstick.recall(tuned) >= 0.99 and yardstick.filtered_recall(tuned) >= 0.99
+    assert tuned.parameters["nprobe"]["10"] < tuned.parameters["nlist"]
+
+
 def test_an_empty_index_nominates_nothing() -> None:
     nominees = ann_build.build(np.empty(0, np.int64), np.empty((0, 8), np.float32)).nominate(
         unit(1, 8)[0], 10
