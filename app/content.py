@@ -25,6 +25,13 @@ ROUNDING = 1e-4
 """How far rounding a unit vector to float16 puts its length off; with 512 numbers, about 1.5e-5."""
 
 
+PAGES = 256
+"""Pages of the table that the server puts into one row: two megabytes, so that neither it nor this
+process waits for the other's whole work, nor handles every embedding by itself."""
+
+LOOKED_AT = 256
+"""Rows whose length is computed at once."""
+
 READ_AT_ONCE = 20_000
 """Rows below which a second connection takes longer than it saves."""
 
@@ -81,6 +88,7 @@ def _doubled(ids: Ids) -> bool:
 def _take_time(connection: Connection) -> None:
     """However long the reading takes; but not behind a lock that somebody forgot."""
     connection.execute(text("SET LOCAL statement_timeout = 0"))
+    connection.execute(text("SET LOCAL jit = off"))  # a long statement of little arithmetic
     connection.execute(text("SET LOCAL lock_timeout = '60s'"))
 
 
@@ -89,11 +97,12 @@ def _read(engine: Engine, connection: Connection, model: Model) -> tuple[Ids, ND
     is never a second copy."""
     rows = pictures.count_all(connection, model)
     into = _Rows(model, np.empty(rows, np.int64), np.empty((rows, model.dim), np.float16))
+    pages = pictures.pages(connection, model)
     if rows < READ_AT_ONCE:
-        into.fill(pictures.stream(connection, model))
+        into.fill(pictures.stream(connection, model, range(0, pages, PAGES)))
         filled = into.filled
     else:
-        filled = _read_in_halves(engine, connection, into)
+        filled = _read_in_halves(engine, connection, into, pages)
     if filled != rows:
         raise _miscounted(model, rows)
     if into.bad:
@@ -104,21 +113,21 @@ def _read(engine: Engine, connection: Connection, model: Model) -> tuple[Ids, ND
     return into.ids, into.vectors
 
 
-def _read_in_halves(engine: Engine, connection: Connection, into: _Rows) -> int:
+def _read_in_halves(engine: Engine, connection: Connection, into: _Rows, pages: int) -> int:
     """A server sends with one processor what a connection reads: two see the same snapshot, one
     filling from the front and the other from the back. Returns how many rows were read."""
-    page = pictures.middle(connection, into.model)
+    front, back = range(0, pages // 2, PAGES), range(pages // 2, pages, PAGES)
     shared = connection.execute(text("SELECT pg_export_snapshot()")).scalar_one()
     backwards = _Rows(into.model, into.ids[::-1], into.vectors[::-1], into.bad)
 
     def second_half() -> None:
         with snapshot(engine, shared) as other:
             _take_time(other)
-            backwards.fill(pictures.stream(other, into.model, (page, None)))
+            backwards.fill(pictures.stream(other, into.model, back))
 
     with ThreadPoolExecutor(1, "read") as beside:
         behind = beside.submit(second_half)
-        into.fill(pictures.stream(connection, into.model, (0, page)))
+        into.fill(pictures.stream(connection, into.model, front))
         behind.result()
     return into.filled + backwards.filled
 
@@ -141,8 +150,14 @@ class _Rows:
                 if here.stop > len(self.ids):
                     raise _miscounted(self.model, len(self.ids))
                 self.ids[here], self.vectors[here] = ids, vectors
-                self.bad += self.ids[here][_unit(self.vectors[here])].tolist()
+                self._look_at(here)
                 self.filled = here.stop
+
+    def _look_at(self, rows: slice) -> None:
+        """A few at a time, which the processor keeps at hand."""
+        for begin in range(rows.start, rows.stop, LOOKED_AT):
+            some = slice(begin, min(begin + LOOKED_AT, rows.stop))
+            self.bad += self.ids[some][_unit(self.vectors[some])].tolist()
 
 
 def _miscounted(model: Model, rows: int) -> BuildRefused:

@@ -52,8 +52,8 @@ def catalogue(rows: int, *, hnsw: bool = False, own: bool = False) -> Iterator[A
     home.mkdir(parents=True, exist_ok=True)
     try:
         with App(Settings(home=home, model="embedded", sample_queries=False)) as app:
-            app.initialise()
             if not (home / FILLED).exists():
+                app.initialise()  # only once: it would make the index anew that was left off
                 figures = _fill(app, rows, hnsw)
                 (home / FILLED).write_text(json.dumps(figures))
             yield app

@@ -603,27 +603,48 @@ def most_memory(work: Callable[[], object]) -> int:
         tracemalloc.stop()
 
 
-def test_a_read_holds_one_copy_of_the_vectors(app: App, sql: psycopg.Connection) -> None:
+def test_a_read_holds_one_copy_of_the_vectors(
+    app: App, sql: psycopg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
     many(sql)
+    monkeypatch.setattr(content, "PAGES", 16)  # a row is small here, and so is what holds one copy
     model = app.catalog.model()
     copy = content.read_content(app.engine, model).vectors.nbytes
     assert most_memory(lambda: content.read_content(app.engine, model)) < 1.7 * copy
+
+
+@pytest.mark.parametrize("together", [1, 3, 64, 10_000])
+def test_however_many_pages_are_read_at_a_time_all_embeddings_are_read_once(
+    app: App, sql: psycopg.Connection, monkeypatch: pytest.MonkeyPatch, together: int
+) -> None:
+    many(sql)
+    sql.execute("DELETE FROM embedding WHERE picture_id BETWEEN 3000 AND 9000")
+    sql.execute("UPDATE embedding SET vec = ('[0,1' || repeat(',0', 47) || ']')::halfvec"
+                " WHERE picture_id % 11 = 0")  # fmt: skip
+    monkeypatch.setattr(content, "PAGES", together)
+    monkeypatch.setattr(content, "READ_AT_ONCE", 5000)
+    found = content.read_content(app.engine, app.catalog.model())
+    expected = dict(sql.execute("SELECT picture_id, vec::vector::real[] FROM embedding").fetchall())
+    assert sorted(found.ids.tolist()) == sorted(expected)
+    turned = {id_ for id_, vector in expected.items() if vector[1]}
+    assert set(found.ids[found.vectors[:, 1] == 1].tolist()) == turned
+    assert (found.vectors[found.vectors[:, 1] == 0, 0] == 1).all()
 
 
 def test_both_halves_of_a_read_are_of_one_snapshot(
     app: App, sql: psycopg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     many(sql)
-    model, real = app.catalog.model(), pictures.middle
+    model, real = app.catalog.model(), pictures.pages
     before = content.read_content(app.engine, model)
 
-    def middle(connection: Any, model: Any) -> int:
+    def pages(connection: Any, model: Any) -> int:
         """What is written now is after the snapshot of the one half and before the other begins."""
         sql.execute("UPDATE embedding SET vec = vec WHERE picture_id % 7 = 0")
         sql.execute("DELETE FROM embedding WHERE picture_id % 7 = 1")
         return real(connection, model)
 
-    monkeypatch.setattr(pictures, "middle", middle)
+    monkeypatch.setattr(pictures, "pages", pages)
     found = content.read_content(app.engine, model)
     order, expected = np.argsort(found.ids), np.argsort(before.ids)
     assert np.array_equal(found.ids[order], before.ids[expected])
@@ -645,8 +666,8 @@ def test_a_half_that_cannot_be_read_ends_the_read(
     many(sql)
     real = pictures.stream
 
-    def stream(connection: Any, model: Any, pages: Any = (0, None)) -> Any:
-        if pages[0]:
+    def stream(connection: Any, model: Any, pages: range) -> Any:
+        if pages.start:
             connection.execute(text("SELECT pg_terminate_backend(pg_backend_pid())"))
         return real(connection, model, pages)
 
@@ -678,7 +699,7 @@ def test_a_read_that_the_server_ends_says_so_and_the_next_one_is_whole(
     model = app.catalog.model()
     with pytest.raises(DatabaseUnavailable), snapshot(app.engine) as connection:
         backend = connection.execute(text("SELECT pg_backend_pid()")).scalar_one()
-        blocks = pictures.stream(connection, model)
+        blocks = pictures.stream(connection, model, range(pictures.pages(connection, model)))
         next(blocks)
         sql.execute(f"SELECT {how}(%s)", [backend])  # type: ignore[call-overload]
         list(blocks)

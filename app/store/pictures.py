@@ -129,20 +129,17 @@ def random_vectors(connection: Connection, model: Model, count: int) -> NDArray[
 
 
 def stream(
-    connection: Connection, model: Model, pages: copy.Pages = (0, None)
+    connection: Connection, model: Model, pages: range
 ) -> Generator[tuple[NDArray[np.int64], NDArray[np.float16]]]:
-    """Every embedding of a model, or those in some pages of its table, in blocks: ids (n,) and
-    vectors (n, dim) float16, big-endian.
-
-    To be copied from before the next block is asked for.
-    """
+    """Every embedding of a model in these pages of its table, a step of them at a time: ids (n,)
+    and vectors (n, dim) float16, big-endian."""
     return copy.embeddings_out(connection, model, pages)
 
 
-def middle(connection: Connection, model: Model) -> int:
-    """The page in the middle of a model's table."""
-    sql = """SELECT pg_relation_size(to_regclass(:name))
-        / current_setting('block_size')::int / 2"""
+def pages(connection: Connection, model: Model) -> int:
+    """How many pages a model's table has. What a snapshot sees lies in those that the table has
+    when it is asked after the snapshot was taken."""
+    sql = """SELECT pg_relation_size(to_regclass(:name)) / current_setting('block_size')::int"""
     return int(connection.execute(text(sql), {"name": f"embedding_m{model.id}"}).scalar() or 0)
 
 
