@@ -17,6 +17,7 @@ from app.database import check_schema, snapshot
 from app.errors import LookalikeError, ModelMismatch, NoModel, UnknownProduct
 from app.filters import check_text
 from app.store import freshness, models, one_product, pictures, products, writer
+from app.store.trip import Answer, Trip, one_trip
 from app.values import Model, PictureData, PictureRef, Product, ProductDetails, Vector
 
 WRITER_LOCK = writer.LOCK
@@ -106,22 +107,23 @@ class CatalogService:
         batch has no vectors of its new pictures for.
         """
         with self._writing() as connection:
-            kept = models.maintained(connection)
-            if not kept:
-                raise NoModel()
-            if model.id not in [each.id for each in kept]:
-                raise ModelsChanged(f"{model.name} is not kept up to date any more; start again.")
-            stored = products.by_sku(connection, [entry.product.sku for entry in batch.entries])
-            changes = {
-                entry.product.sku: _change(entry, stored.get(entry.product.sku))
-                for entry in batch.entries
-            }
-            new, picture_ids = _save_pictures(connection, batch, changes)
+            with one_trip(connection) as trip:
+                writer.begin(trip)
+                maintained = models.ask_maintained(trip)
+                stored = products.ask_by_sku(trip, [each.product.sku for each in batch.entries])
+            kept = _kept(maintained(), model)
+            changes = _changes(batch.entries, stored())
+            written = [e for e in batch.entries if changes[e.product.sku] is not Change.UNCHANGED]
+            with one_trip(connection) as trip:
+                saved_pictures = _save_pictures(trip, batch)
+                saved_products = products.save(trip, [entry.product for entry in written])
+            new = saved_pictures()
+            picture_ids = _linked(connection, batch, written, new)
             _embed(connection, batch, new, picture_ids, model)
             for other in kept:
                 if other.id != model.id:
                     _embed_beside(connection, batch, new, picture_ids, other)
-            self._save_products(connection, batch, changes, picture_ids)
+            _show(connection, written, picture_ids, *saved_products())
             return changes
 
     def delete(self, skus: Sequence[str], *, missing_ok: bool = False) -> int:
@@ -133,6 +135,8 @@ class CatalogService:
         for sku in skus:
             check_text("sku", sku)
         with self._writing() as connection:
+            with one_trip(connection) as trip:
+                writer.begin(trip)
             check_schema(connection)
             found = products.ids(connection, skus)
             unknown = [sku for sku in skus if sku not in found]
@@ -144,31 +148,14 @@ class CatalogService:
             pictures.sweep(connection, shown)
             return len(found)
 
-    def _save_products(
-        self,
-        connection: Connection,
-        batch: Batch,
-        changes: Mapping[str, Change],
-        picture_ids: Mapping[bytes, int],
-    ) -> None:
-        written = [e for e in batch.entries if changes[e.product.sku] is not Change.UNCHANGED]
-        if not written:
-            return
-        ids, overwritten = products.save(connection, [entry.product for entry in written])
-        shown = {
-            ids[entry.product.sku]: [(picture_ids[ref.sha256], ref.uri) for ref in entry.pictures]
-            for entry in written
-        }
-        pictures.sweep(connection, products.show(connection, shown, overwritten))
-
     @contextmanager
     def _writing(self) -> Iterator[Connection]:
         # What the lock waited for must be seen after it, whatever the server's default is.
-        committed = self._engine.execution_options(isolation_level="READ COMMITTED")
-        with committed.begin() as connection:
-            writer.begin(connection)
-            yield connection
-            freshness.tell(connection)
+        with self._engine.connect() as connection:
+            committed = connection.execution_options(isolation_level="READ COMMITTED")
+            with committed.begin():
+                yield committed
+                freshness.tell(committed)
 
 
 def _active(connection: Connection) -> Model:
@@ -176,6 +163,19 @@ def _active(connection: Connection) -> Model:
     if model is None:
         raise NoModel()
     return model
+
+
+def _kept(maintained: list[Model], model: Model) -> list[Model]:
+    """The models that are kept up to date, of which this must be one."""
+    if not maintained:
+        raise NoModel()
+    if model.id not in [each.id for each in maintained]:
+        raise ModelsChanged(f"{model.name} is not kept up to date any more; start again.")
+    return maintained
+
+
+def _changes(entries: Sequence[Entry], stored: Mapping[str, products.Stored]) -> dict[str, Change]:
+    return {entry.product.sku: _change(entry, stored.get(entry.product.sku)) for entry in entries}
 
 
 def _change(entry: Entry, stored: products.Stored | None) -> Change:
@@ -189,18 +189,36 @@ Ids = Mapping[bytes, int]
 """Pictures (id) by sha256."""
 
 
-def _save_pictures(
-    connection: Connection, batch: Batch, changes: Mapping[str, Change]
-) -> tuple[Ids, Ids]:
-    """Store new pictures; returns those, and all that rows will refer to."""
+def _save_pictures(trip: Trip, batch: Batch) -> Answer[dict[bytes, int]]:
+    """Store the new ones of the pictures that entries show."""
     wanted = _shown(batch.entries)
-    # To lock a row is to write to it, so not those of entries that are left alone.
-    written = [e for e in batch.entries if changes[e.product.sku] is not Change.UNCHANGED]
-    linked = _shown(written) | set(batch.vectors)
-    brought = [batch.pictures[sha] for sha in sorted(wanted) if sha in batch.pictures]
-    new = pictures.save(connection, brought)
-    before = sorted(linked - new.keys())
-    return new, new | (pictures.ids(connection, before) if before else {})
+    return pictures.save(
+        trip, [batch.pictures[sha] for sha in sorted(wanted & batch.pictures.keys())]
+    )
+
+
+def _linked(connection: Connection, batch: Batch, written: Sequence[Entry], new: Ids) -> Ids:
+    """All pictures that rows will refer to; to lock a row is to write to it, so not those of
+    entries that are left alone."""
+    before = sorted((_shown(written) | batch.vectors.keys()) - new.keys())
+    return {**new, **(pictures.ids(connection, before) if before else {})}
+
+
+def _show(
+    connection: Connection,
+    written: Sequence[Entry],
+    picture_ids: Ids,
+    ids: Mapping[str, int],
+    overwritten: set[int],
+) -> None:
+    """Link the products that were written to their pictures, and sweep those they showed before."""
+    if not written:
+        return
+    shown = {
+        ids[entry.product.sku]: [(picture_ids[ref.sha256], ref.uri) for ref in entry.pictures]
+        for entry in written
+    }
+    pictures.sweep(connection, products.show(connection, shown, overwritten))
 
 
 def _shown(entries: Iterable[Entry]) -> set[bytes]:

@@ -8,7 +8,7 @@ tuple has the same length, so that numpy reads and writes a whole block at once.
 from __future__ import annotations
 
 import struct
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator, Mapping
 
 import numpy as np
 import psycopg
@@ -18,7 +18,7 @@ from sqlalchemy import Connection
 
 from app.driver_errors import driver_errors
 from app.errors import BuildRefused
-from app.values import Model
+from app.values import Model, Vector
 
 SIGNATURE = b"PGCOPY\n\xff\r\n\0"
 HEADER = SIGNATURE + struct.pack("!ii", 0, 0)
@@ -28,6 +28,7 @@ MESSAGES = 128
 waits for the other, and few enough to stay in the processor's cache."""
 
 Ids = NDArray[np.int64]
+Rows = NDArray[np.void]
 
 Pages = tuple[int, int | None]
 """The first page of a part of a table, and the one it ends before; None: the table's end."""
@@ -37,18 +38,35 @@ def embeddings_in(
     connection: Connection, model: Model, ids: Ids, vectors: NDArray[np.float32]
 ) -> None:
     """Insert embeddings that are not there yet; ids (n,), vectors (n, dim)."""
+    rows_in(connection, _rows(model, ids, vectors))
+
+
+def rows_in(connection: Connection, rows: Rows) -> None:
+    """Insert embeddings that are not there yet, made by `rows`."""
     statement = "COPY embedding (model_id, picture_id, vec) FROM STDIN (FORMAT BINARY)"
     with driver_errors(), _cursor(connection).copy(statement) as out:
-        out.write(packed(model, ids, vectors))
+        out.write(HEADER + rows.tobytes() + TRAILER)
+
+
+def rows(model: Model, vectors: Mapping[int, Vector]) -> Rows:
+    """Embeddings by the picture's id as COPY BINARY reads them, in the order of their ids, (n,)."""
+    ids = sorted(vectors)
+    return _rows(
+        model, np.array(ids, dtype=np.int64), np.stack(list(map(vectors.__getitem__, ids)))
+    )
 
 
 def packed(model: Model, ids: Ids, vectors: NDArray[np.float32]) -> bytes:
     """What COPY BINARY reads as rows of `embedding`; ids (n,), vectors (n, dim)."""
+    return HEADER + _rows(model, ids, vectors).tobytes() + TRAILER
+
+
+def _rows(model: Model, ids: Ids, vectors: NDArray[np.float32]) -> Rows:
     rows = np.zeros(len(ids), dtype=_row(model.dim, with_model=True))
     rows["fields"], rows["model_length"], rows["model"] = 3, 4, model.id
     rows["id_length"], rows["id"] = 8, ids
     rows["vec_length"], rows["dim"], rows["vec"] = 4 + 2 * model.dim, model.dim, vectors
-    return HEADER + rows.tobytes() + TRAILER
+    return rows
 
 
 def embeddings_out(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
 from typing import Any
@@ -14,6 +14,7 @@ from sqlalchemy import Connection, Row, text
 
 from app.filters import condition
 from app.identity import identity_key
+from app.store.trip import Answer, Trip, one_trip
 from app.values import Filters, PictureRef, Product
 
 FIELDS = "sku, title, brand, category, colour, year, price, currency, attributes"
@@ -58,19 +59,24 @@ class Stored:
 
 def by_sku(connection: Connection, skus: Sequence[str]) -> dict[str, Stored]:
     """The products that are there, of these skus."""
-    rows = connection.execute(
-        text(
-            f"""SELECT {FIELDS}, p.id, shown.sha256s, shown.uris
-            FROM product AS p, LATERAL (
-                SELECT array_agg(pic.sha256 ORDER BY pp.position) AS sha256s,
-                    array_agg(pp.uri ORDER BY pp.position) AS uris
-                FROM product_picture AS pp JOIN picture AS pic ON pic.id = pp.picture_id
-                WHERE pp.product_id = p.id) AS shown
-            WHERE p.sku = ANY(CAST(:skus AS text[]))"""
-        ),
+    with one_trip(connection) as trip:
+        found = ask_by_sku(trip, skus)
+    return found()
+
+
+def ask_by_sku(trip: Trip, skus: Sequence[str]) -> Answer[dict[str, Stored]]:
+    """The same, on a trip."""
+    rows = trip.send(
+        f"""SELECT {FIELDS}, p.id, shown.sha256s, shown.uris
+        FROM product AS p, LATERAL (
+            SELECT array_agg(pic.sha256 ORDER BY pp.position) AS sha256s,
+                array_agg(pp.uri ORDER BY pp.position) AS uris
+            FROM product_picture AS pp JOIN picture AS pic ON pic.id = pp.picture_id
+            WHERE pp.product_id = p.id) AS shown
+        WHERE p.sku = ANY(CAST(%(skus)b AS text[]))""",
         {"skus": list(skus)},
     )
-    return {row.sku: _stored(row) for row in rows}
+    return lambda: {row.sku: _stored(row) for row in rows()}
 
 
 def details(connection: Connection, hits: Sequence[tuple[int, int]]) -> dict[int, Row[Any]]:
@@ -103,16 +109,25 @@ def product_of(row: Any) -> Product:
     return Product(*_fields(row))
 
 
-def save(connection: Connection, products: Iterable[Product]) -> tuple[dict[str, int], set[int]]:
-    """Insert or overwrite products by sku; returns their ids, and which were there before."""
-    columns: dict[str, list[Any]] = {name: [] for name in (*TYPES, "identity_key")}
-    for product in products:
-        for name, value in zip(TYPES, _fields(product), strict=True):
-            columns[name].append(value)
-        columns["identity_key"].append(identity_key(product))
+def save(trip: Trip, products: Sequence[Product]) -> Answer[tuple[dict[str, int], set[int]]]:
+    """Insert or overwrite products by sku; finds their ids, and which were there before.
+
+    Their identity keys are made here, while the server is at what the trip sent before.
+    """
+    if not products:
+        return lambda: ({}, set())
+    columns: dict[str, list[Any]] = dict(
+        zip(TYPES, map(list, zip(*map(_fields, products), strict=True)), strict=True)
+    )
     columns["attributes"] = [json.dumps(dict(found)) for found in columns["attributes"]]
-    rows = connection.exec_driver_sql(SAVE, columns).all()
-    return {row.sku: row.id for row in rows}, {row.id for row in rows if row.overwritten}
+    columns["identity_key"] = list(map(identity_key, products))
+    answer = trip.send(SAVE, columns)
+
+    def saved() -> tuple[dict[str, int], set[int]]:
+        rows = answer()
+        return {row.sku: row.id for row in rows}, {row.id for row in rows if row.overwritten}
+
+    return saved
 
 
 def show(
