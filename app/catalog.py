@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import StrEnum
+from operator import attrgetter
 
 from sqlalchemy import Connection, Engine
 
@@ -19,6 +20,9 @@ from app.filters import check_text
 from app.store import freshness, models, one_product, pictures, products, writer
 from app.store.trip import Answer, Trip, one_trip
 from app.values import Model, PictureData, PictureRef, Product, ProductDetails, Vector
+
+AT_ONCE = 128
+"""Pictures, and products, of one statement: few enough that the server is soon at work."""
 
 WRITER_LOCK = writer.LOCK
 """Key of the advisory lock that writers of the catalogue take in turn."""
@@ -115,15 +119,15 @@ class CatalogService:
             changes = _changes(batch.entries, stored())
             written = [e for e in batch.entries if changes[e.product.sku] is not Change.UNCHANGED]
             with one_trip(connection) as trip:
-                saved_pictures = _save_pictures(trip, batch)
-                saved_products = products.save(trip, [entry.product for entry in written])
-            new = saved_pictures()
+                saved = _save(trip, batch, written)
+            new = {sha256: id_ for found, _ in saved for sha256, id_ in found().items()}
+            ids = {sku: stored for _, found in saved for sku, stored in found().items()}
             picture_ids = _linked(connection, batch, written, new)
             _embed(connection, batch, new, picture_ids, model)
             for other in kept:
                 if other.id != model.id:
                     _embed_beside(connection, batch, new, picture_ids, other)
-            _show(connection, written, picture_ids, *saved_products())
+            _show(connection, written, ids, picture_ids)
             return changes
 
     def delete(self, skus: Sequence[str], *, missing_ok: bool = False) -> int:
@@ -146,6 +150,7 @@ class CatalogService:
                 )
             shown = products.delete(connection, list(found.values()))
             pictures.sweep(connection, shown)
+            freshness.tell(connection)
             return len(found)
 
     @contextmanager
@@ -155,7 +160,6 @@ class CatalogService:
             committed = connection.execution_options(isolation_level="READ COMMITTED")
             with committed.begin():
                 yield committed
-                freshness.tell(committed)
 
 
 def _active(connection: Connection) -> Model:
@@ -189,12 +193,22 @@ Ids = Mapping[bytes, int]
 """Pictures (id) by sha256."""
 
 
-def _save_pictures(trip: Trip, batch: Batch) -> Answer[dict[bytes, int]]:
-    """Store the new ones of the pictures that entries show."""
-    wanted = _shown(batch.entries)
-    return pictures.save(
-        trip, [batch.pictures[sha] for sha in sorted(wanted & batch.pictures.keys())]
-    )
+def _save(
+    trip: Trip, batch: Batch, written: Sequence[Entry]
+) -> list[tuple[Answer[dict[bytes, int]], Answer[dict[str, products.Saved]]]]:
+    """Store the new pictures that entries show, and the products, some of each in turn: while the
+    server writes them, the next are made ready."""
+    wanted = sorted(_shown(batch.entries) & batch.pictures.keys())
+    brought = [batch.pictures[sha256] for sha256 in wanted]
+    ready = sorted((entry.product for entry in written), key=attrgetter("sku"))
+    return [
+        (pictures.save(trip, brought[some]), products.save(trip, ready[some]))
+        for some in _parts(max(len(brought), len(ready)))
+    ]
+
+
+def _parts(rows: int) -> Iterator[slice]:
+    return (slice(at, at + AT_ONCE) for at in range(0, rows, AT_ONCE))
 
 
 def _linked(connection: Connection, batch: Batch, written: Sequence[Entry], new: Ids) -> Ids:
@@ -207,18 +221,23 @@ def _linked(connection: Connection, batch: Batch, written: Sequence[Entry], new:
 def _show(
     connection: Connection,
     written: Sequence[Entry],
+    ids: Mapping[str, products.Saved],
     picture_ids: Ids,
-    ids: Mapping[str, int],
-    overwritten: set[int],
 ) -> None:
-    """Link the products that were written to their pictures, and sweep those they showed before."""
-    if not written:
-        return
-    shown = {
-        ids[entry.product.sku]: [(picture_ids[ref.sha256], ref.uri) for ref in entry.pictures]
+    """Link the products that were written to their pictures, tell workers that the catalogue
+    changed, and sweep the pictures that were shown before and are no more."""
+    overwritten = [stored.id for stored in ids.values() if stored.overwritten]
+    before = products.hide(connection, overwritten) if overwritten else set()
+    shown = [
+        (ids[entry.product.sku].id, picture_ids[ref.sha256], position, ref.uri)
         for entry in written
-    }
-    pictures.sweep(connection, products.show(connection, shown, overwritten))
+        for position, ref in enumerate(entry.pictures)
+    ]
+    with one_trip(connection) as trip:
+        if shown:
+            products.show(trip, shown)
+        freshness.tell_on(trip)
+    pictures.sweep(connection, sorted(before - {picture for _, picture, _, _ in shown}))
 
 
 def _shown(entries: Iterable[Entry]) -> set[bytes]:

@@ -9,7 +9,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-import numpy as np
 from PIL import Image
 from sqlalchemy import Connection, Engine
 
@@ -122,9 +121,9 @@ def _store(connection: Connection, model: Model, vectors: Mapping[int, Vector]) 
         rows = copy.rows(model, vectors)  # while the server looks
     if model.id not in [each.id for each in kept()]:
         raise ModelNotKept(f"{model.name} is not kept up to date any more; it is dropped.")
-    missing = rows[np.isin(rows["id"], lacking())]
+    missing = lacking()
     if len(missing):
-        copy.rows_in(connection, missing)
+        copy.rows_in(connection, copy.only(rows, missing))
     return len(missing)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Generator, Iterable, Iterator, Mapping
+from functools import cache
 
 import numpy as np
 import psycopg
@@ -51,9 +52,13 @@ def rows_in(connection: Connection, rows: Rows) -> None:
 def rows(model: Model, vectors: Mapping[int, Vector]) -> Rows:
     """Embeddings by the picture's id as COPY BINARY reads them, in the order of their ids, (n,)."""
     ids = sorted(vectors)
-    return _rows(
-        model, np.array(ids, dtype=np.int64), np.stack(list(map(vectors.__getitem__, ids)))
-    )
+    joined = np.concatenate([vectors[id_] for id_ in ids])  # half the time that np.stack takes
+    return _rows(model, np.array(ids, dtype=np.int64), joined.reshape(len(ids), model.dim))
+
+
+def only(rows: Rows, ids: Ids) -> Rows:
+    """Those of these rows that are embeddings of these pictures (id), which are among them."""
+    return rows if len(ids) == len(rows) else rows[np.isin(rows["id"], ids)]
 
 
 def packed(model: Model, ids: Ids, vectors: NDArray[np.float32]) -> bytes:
@@ -165,6 +170,7 @@ def _blocks(chunks: Iterable[bytes], row_bytes: int) -> Iterator[bytes]:
         raise ValueError("rows of another length")
 
 
+@cache
 def _row(dim: int, *, with_model: bool) -> np.dtype[np.void]:
     model = [("model_length", ">i4"), ("model", ">i4")] if with_model else []
     return np.dtype(

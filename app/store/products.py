@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
 from typing import Any
@@ -55,6 +55,14 @@ class Stored:
     id: int
     product: Product
     pictures: tuple[PictureRef, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Saved:
+    """What a product is stored as, and whether it was there before."""
+
+    id: int
+    overwritten: bool
 
 
 def by_sku(connection: Connection, skus: Sequence[str]) -> dict[str, Stored]:
@@ -109,58 +117,39 @@ def product_of(row: Any) -> Product:
     return Product(*_fields(row))
 
 
-def save(trip: Trip, products: Sequence[Product]) -> Answer[tuple[dict[str, int], set[int]]]:
-    """Insert or overwrite products by sku; finds their ids, and which were there before.
+def save(trip: Trip, products: Sequence[Product]) -> Answer[dict[str, Saved]]:
+    """Insert or overwrite products; finds by sku what they are stored as.
 
     Their identity keys are made here, while the server is at what the trip sent before.
     """
     if not products:
-        return lambda: ({}, set())
+        return dict
     columns: dict[str, list[Any]] = dict(
         zip(TYPES, map(list, zip(*map(_fields, products), strict=True)), strict=True)
     )
     columns["attributes"] = [json.dumps(dict(found)) for found in columns["attributes"]]
     columns["identity_key"] = list(map(identity_key, products))
-    answer = trip.send(SAVE, columns)
-
-    def saved() -> tuple[dict[str, int], set[int]]:
-        rows = answer()
-        return {row.sku: row.id for row in rows}, {row.id for row in rows if row.overwritten}
-
-    return saved
+    rows = trip.send(SAVE, columns)
+    return lambda: {row.sku: Saved(row.id, row.overwritten) for row in rows()}
 
 
-def show(
-    connection: Connection,
-    shown: Mapping[int, Sequence[tuple[int, str]]],
-    overwritten: Collection[int],
-) -> list[int]:
-    """Set the pictures (id, uri) of products (id), in order; returns the ids no longer shown.
+def hide(connection: Connection, ids: Collection[int]) -> set[int]:
+    """Products (id) show no pictures any more; returns those they showed."""
+    sql = """DELETE FROM product_picture WHERE product_id = ANY(CAST(%(ids)b AS bigint[]))
+        RETURNING picture_id"""
+    return set(connection.exec_driver_sql(sql, {"ids": list(ids)}).scalars())
 
-    Only the products `overwritten` can have had any before.
-    """
-    before = _unlink(connection, overwritten) if overwritten else set()
-    rows = [
-        (product, picture, position, uri)
-        for product, pictures in shown.items()
-        for position, (picture, uri) in enumerate(pictures)
-    ]
-    columns: list[list[Any]] = [list(column) for column in zip(*rows, strict=True)] or [[]] * 4
+
+def show(trip: Trip, shown: Sequence[tuple[int, int, int, str]]) -> None:
+    """Products (id) show pictures (id) at a position, from a place (uri), and did not before."""
+    columns = [list(column) for column in zip(*shown, strict=True)] or [[]] * 4
     names = ("product", "picture", "position", "uri")
-    connection.exec_driver_sql(
+    trip.send(
         """INSERT INTO product_picture (product_id, picture_id, position, uri)
         SELECT * FROM unnest(CAST(%(product)b AS bigint[]), CAST(%(picture)b AS bigint[]),
             CAST(%(position)b AS integer[]), CAST(%(uri)b AS text[]))""",
         dict(zip(names, columns, strict=True)),
     )
-    return sorted(before - set(columns[1]))
-
-
-def _unlink(connection: Connection, ids: Collection[int]) -> set[int]:
-    """Products (id) show no pictures any more; returns those they showed."""
-    sql = """DELETE FROM product_picture WHERE product_id = ANY(CAST(%(ids)b AS bigint[]))
-        RETURNING picture_id"""
-    return set(connection.exec_driver_sql(sql, {"ids": list(ids)}).scalars())
 
 
 def delete(connection: Connection, ids: Sequence[int]) -> list[int]:
