@@ -32,8 +32,9 @@ def test_the_server_works_on_a_large_statement_as_soon_as_it_is_sent(
             assert time.monotonic() < began + 10, "the statement waits for the trip to end"
 
 
-def test_what_fails_on_a_trip_is_said_as_elsewhere_and_ends_it(
-    app: App, sql: psycopg.Connection
+@pytest.mark.parametrize("seconds", [0, 0.1])
+def test_what_fails_on_a_trip_is_said_once_and_as_elsewhere_and_ends_it(
+    app: App, sql: psycopg.Connection, caplog: pytest.LogCaptureFixture, seconds: float
 ) -> None:
     with (
         app.engine.connect() as connection,
@@ -41,8 +42,10 @@ def test_what_fails_on_a_trip_is_said_as_elsewhere_and_ends_it(
         one_trip(connection) as trip,
     ):
         trip.send("SELECT FROM nowhere")
+        time.sleep(seconds)  # the server says so before the next is sent, or after
         trip.send("INSERT INTO product (sku) VALUES ('A')")
     assert sql.execute("SELECT count(*) FROM product").fetchone() == (0,)
+    assert not caplog.records
 
 
 def test_a_connection_serves_on_after_a_trip_that_failed(app: App) -> None:

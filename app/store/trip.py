@@ -40,8 +40,18 @@ def one_trip(connection: Connection) -> Iterator[Trip]:
     all have ended. Raises what the first that failed ran into; those after it are not begun."""
     driver = connection.connection.driver_connection
     assert isinstance(driver, psycopg.Connection)
-    with driver_errors(), driver.pipeline():
-        yield Trip(driver)
+    first: psycopg.Error | None = None
+    with driver_errors():
+        try:
+            with driver.pipeline():
+                try:
+                    yield Trip(driver)
+                except psycopg.Error as exc:
+                    first = exc  # ending the pipeline finds that the rest was not begun
+        except psycopg.Error as exc:
+            first = first or exc
+        if first is not None:
+            raise first
 
 
 def _flushed(
