@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import StrEnum
+from operator import attrgetter
 
 from sqlalchemy import Connection, Engine
 
@@ -17,7 +18,11 @@ from app.database import check_schema, snapshot
 from app.errors import LookalikeError, ModelMismatch, NoModel, UnknownProduct
 from app.filters import check_text
 from app.store import freshness, models, one_product, pictures, products, writer
+from app.store.trip import Answer, Trip, one_trip
 from app.values import Model, PictureData, PictureRef, Product, ProductDetails, Vector
+
+AT_ONCE = 128
+"""Pictures, and products, of one statement: few enough that the server is soon at work."""
 
 WRITER_LOCK = writer.LOCK
 """Key of the advisory lock that writers of the catalogue take in turn."""
@@ -106,22 +111,23 @@ class CatalogService:
         batch has no vectors of its new pictures for.
         """
         with self._writing() as connection:
-            kept = models.maintained(connection)
-            if not kept:
-                raise NoModel()
-            if model.id not in [each.id for each in kept]:
-                raise ModelsChanged(f"{model.name} is not kept up to date any more; start again.")
-            stored = products.by_sku(connection, [entry.product.sku for entry in batch.entries])
-            changes = {
-                entry.product.sku: _change(entry, stored.get(entry.product.sku))
-                for entry in batch.entries
-            }
-            new, picture_ids = _save_pictures(connection, batch, changes)
+            with one_trip(connection) as trip:
+                writer.begin(trip)
+                maintained = models.ask_maintained(trip)
+                stored = products.ask_by_sku(trip, [each.product.sku for each in batch.entries])
+            kept = _kept(maintained(), model)
+            changes = _changes(batch.entries, stored())
+            written = [e for e in batch.entries if changes[e.product.sku] is not Change.UNCHANGED]
+            with one_trip(connection) as trip:
+                saved = _save(trip, batch, written)
+            new = {sha256: id_ for found, _ in saved for sha256, id_ in found().items()}
+            ids = {sku: stored for _, found in saved for sku, stored in found().items()}
+            picture_ids = _linked(connection, batch, written, new)
             _embed(connection, batch, new, picture_ids, model)
             for other in kept:
                 if other.id != model.id:
                     _embed_beside(connection, batch, new, picture_ids, other)
-            self._save_products(connection, batch, changes, picture_ids)
+            _show(connection, written, ids, picture_ids)
             return changes
 
     def delete(self, skus: Sequence[str], *, missing_ok: bool = False) -> int:
@@ -133,6 +139,8 @@ class CatalogService:
         for sku in skus:
             check_text("sku", sku)
         with self._writing() as connection:
+            with one_trip(connection) as trip:
+                writer.begin(trip)
             check_schema(connection)
             found = products.ids(connection, skus)
             unknown = [sku for sku in skus if sku not in found]
@@ -142,33 +150,16 @@ class CatalogService:
                 )
             shown = products.delete(connection, list(found.values()))
             pictures.sweep(connection, shown)
+            freshness.tell(connection)
             return len(found)
-
-    def _save_products(
-        self,
-        connection: Connection,
-        batch: Batch,
-        changes: Mapping[str, Change],
-        picture_ids: Mapping[bytes, int],
-    ) -> None:
-        written = [e for e in batch.entries if changes[e.product.sku] is not Change.UNCHANGED]
-        if not written:
-            return
-        ids, overwritten = products.save(connection, [entry.product for entry in written])
-        shown = {
-            ids[entry.product.sku]: [(picture_ids[ref.sha256], ref.uri) for ref in entry.pictures]
-            for entry in written
-        }
-        pictures.sweep(connection, products.show(connection, shown, overwritten))
 
     @contextmanager
     def _writing(self) -> Iterator[Connection]:
         # What the lock waited for must be seen after it, whatever the server's default is.
-        committed = self._engine.execution_options(isolation_level="READ COMMITTED")
-        with committed.begin() as connection:
-            writer.begin(connection)
-            yield connection
-            freshness.tell(connection)
+        with self._engine.connect() as connection:
+            committed = connection.execution_options(isolation_level="READ COMMITTED")
+            with committed.begin():
+                yield committed
 
 
 def _active(connection: Connection) -> Model:
@@ -176,6 +167,19 @@ def _active(connection: Connection) -> Model:
     if model is None:
         raise NoModel()
     return model
+
+
+def _kept(maintained: list[Model], model: Model) -> list[Model]:
+    """The models that are kept up to date, of which this must be one."""
+    if not maintained:
+        raise NoModel()
+    if model.id not in [each.id for each in maintained]:
+        raise ModelsChanged(f"{model.name} is not kept up to date any more; start again.")
+    return maintained
+
+
+def _changes(entries: Sequence[Entry], stored: Mapping[str, products.Stored]) -> dict[str, Change]:
+    return {entry.product.sku: _change(entry, stored.get(entry.product.sku)) for entry in entries}
 
 
 def _change(entry: Entry, stored: products.Stored | None) -> Change:
@@ -189,18 +193,51 @@ Ids = Mapping[bytes, int]
 """Pictures (id) by sha256."""
 
 
-def _save_pictures(
-    connection: Connection, batch: Batch, changes: Mapping[str, Change]
-) -> tuple[Ids, Ids]:
-    """Store new pictures; returns those, and all that rows will refer to."""
-    wanted = _shown(batch.entries)
-    # To lock a row is to write to it, so not those of entries that are left alone.
-    written = [e for e in batch.entries if changes[e.product.sku] is not Change.UNCHANGED]
-    linked = _shown(written) | set(batch.vectors)
-    brought = [batch.pictures[sha] for sha in sorted(wanted) if sha in batch.pictures]
-    new = pictures.save(connection, brought)
-    before = sorted(linked - new.keys())
-    return new, new | (pictures.ids(connection, before) if before else {})
+def _save(
+    trip: Trip, batch: Batch, written: Sequence[Entry]
+) -> list[tuple[Answer[dict[bytes, int]], Answer[dict[str, products.Saved]]]]:
+    """Store the new pictures that entries show, and the products, some of each in turn: while the
+    server writes them, the next are made ready."""
+    wanted = sorted(_shown(batch.entries) & batch.pictures.keys())
+    brought = [batch.pictures[sha256] for sha256 in wanted]
+    ready = sorted((entry.product for entry in written), key=attrgetter("sku"))
+    return [
+        (pictures.save(trip, brought[some]), products.save(trip, ready[some]))
+        for some in _parts(max(len(brought), len(ready)))
+    ]
+
+
+def _parts(rows: int) -> Iterator[slice]:
+    return (slice(at, at + AT_ONCE) for at in range(0, rows, AT_ONCE))
+
+
+def _linked(connection: Connection, batch: Batch, written: Sequence[Entry], new: Ids) -> Ids:
+    """All pictures that rows will refer to; to lock a row is to write to it, so not those of
+    entries that are left alone."""
+    before = sorted((_shown(written) | batch.vectors.keys()) - new.keys())
+    return {**new, **(pictures.ids(connection, before) if before else {})}
+
+
+def _show(
+    connection: Connection,
+    written: Sequence[Entry],
+    ids: Mapping[str, products.Saved],
+    picture_ids: Ids,
+) -> None:
+    """Link the products that were written to their pictures, tell workers that the catalogue
+    changed, and sweep the pictures that were shown before and are no more."""
+    overwritten = [stored.id for stored in ids.values() if stored.overwritten]
+    before = products.hide(connection, overwritten) if overwritten else set()
+    shown = [
+        (ids[entry.product.sku].id, picture_ids[ref.sha256], position, ref.uri)
+        for entry in written
+        for position, ref in enumerate(entry.pictures)
+    ]
+    with one_trip(connection) as trip:
+        if shown:
+            products.show(trip, shown)
+        freshness.tell_on(trip)
+    pictures.sweep(connection, sorted(before - {picture for _, picture, _, _ in shown}))
 
 
 def _shown(entries: Iterable[Entry]) -> set[bytes]:

@@ -10,12 +10,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from PIL import Image
-from sqlalchemy import Engine
+from sqlalchemy import Connection, Engine
 
 from app.bulk import Tell, bulk
 from app.encoders import Encoder
 from app.errors import BadImage, ModelNotKept
-from app.store import models, pictures, writer
+from app.store import copy, models, pictures, writer
+from app.store.trip import one_trip
 from app.values import Model, Vector
 
 BATCH = 32
@@ -106,14 +107,24 @@ def store(engine: Engine, model: Model, vectors: Mapping[int, Vector]) -> int:
     """Write embeddings of pictures (id) that are still there and have none; returns how many."""
     if not vectors:
         return 0
-    committed = engine.execution_options(isolation_level="READ COMMITTED")
-    with committed.begin() as connection:
-        writer.begin(connection)
-        if models.by_id(connection, model.id) is None:
-            raise ModelNotKept(f"{model.name} is not kept up to date any more; it is dropped.")
-        lacking = pictures.lacking(connection, model, list(vectors))
-        pictures.embed(connection, model, {id_: vectors[id_] for id_ in lacking}, lacking)
-    return len(lacking)
+    with engine.connect() as connection:
+        committed = connection.execution_options(isolation_level="READ COMMITTED")
+        with committed.begin():
+            return _store(committed, model, vectors)
+
+
+def _store(connection: Connection, model: Model, vectors: Mapping[int, Vector]) -> int:
+    with one_trip(connection) as trip:
+        writer.begin(trip)
+        kept = models.ask_maintained(trip)
+        lacking = pictures.lacking(trip, model, list(vectors))
+        rows = copy.rows(model, vectors)  # while the server looks
+    if model.id not in [each.id for each in kept()]:
+        raise ModelNotKept(f"{model.name} is not kept up to date any more; it is dropped.")
+    missing = lacking()
+    if len(missing):
+        copy.rows_in(connection, copy.only(rows, missing))
+    return len(missing)
 
 
 def _encoded(encoder: Encoder, found: dict[int, Image.Image]) -> dict[int, Vector]:

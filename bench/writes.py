@@ -30,6 +30,7 @@ from app.bootstrap import App
 from app.bulk import BUILT
 from app.database import database_url
 from app.store import copy, hnsw, models, writer
+from app.store.trip import one_trip
 from app.values import Model, Vector
 
 GOAL = 0.7
@@ -140,7 +141,8 @@ def _grow(app: App, name: str, before: int, added: int, *, anew: bool) -> float:
             hnsw.drop(connection, model.id)
     for at in range(before, before + added, EMBEDDED_AT_ONCE):
         with app.engine.begin() as connection:
-            writer.begin(connection)
+            with one_trip(connection) as trip:
+                writer.begin(trip)
             _fill(connection, model, at, min(EMBEDDED_AT_ONCE, before + added - at))
     if anew:
         _create(app, model)

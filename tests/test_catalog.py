@@ -13,11 +13,12 @@ from goods import contents, versions
 from shop import add, sha
 
 from app.bootstrap import App
-from app.catalog import WRITER_LOCK, Batch, Change, Entry, PicturesMissing
+from app.catalog import AT_ONCE, WRITER_LOCK, Batch, Change, Entry, PicturesMissing
 from app.config import Settings
 from app.errors import BadInput, ModelMismatch, NoModel, SchemaMismatch, UnknownProduct
 from app.images import decode, thumbnail
 from app.migrate import migrate
+from app.store import freshness
 from app.values import Model, PictureData, PictureRef, Product
 
 
@@ -166,6 +167,58 @@ def test_a_sweep_waits_for_a_writer_that_links_the_picture(
         writer.commit()
         deleting.join(10)
     assert skus(sql) == ["B"] and hexes(sql, "embedding") == {sha(1).hex()}
+
+
+def test_a_batch_larger_than_a_statement_is_written_whole(
+    app: App, sql: psycopg.Connection
+) -> None:
+    model, many = app.catalog.model(), 2 * AT_ONCE + 3
+    changes = app.catalog.write(
+        batch([entry(f"P{n:04}", n) for n in reversed(range(many))], *range(many)), model
+    )
+    assert list(changes.values()) == [Change.ADDED] * many
+    shown = sql.execute(
+        "SELECT sku, uri, sha256 FROM product JOIN product_picture ON product_id = product.id"
+        " JOIN picture ON picture_id = picture.id JOIN embedding USING (picture_id) ORDER BY sku"
+    ).fetchall()
+    assert shown == [(f"P{n:04}", f"{n}.png", sha(n)) for n in range(many)]
+
+
+def test_whoever_listens_hears_once_of_a_write_and_of_a_delete_and_not_of_nothing(
+    app: App, sql: psycopg.Connection
+) -> None:
+    sql.execute(f"LISTEN {freshness.CHANNEL}")
+    model, heard = app.catalog.model(), []
+    for change in (
+        lambda: app.catalog.write(batch([entry("A", 1), entry("B", 2)], 1, 2), model),
+        lambda: app.catalog.write(batch([entry("A", 1), entry("B", 2)]), model),
+        lambda: app.catalog.delete(["A"]),
+        lambda: app.catalog.delete(["A"], missing_ok=True),
+    ):
+        change()
+        heard.append(len(list(sql.notifies(timeout=0.2))))
+    assert heard == [1, 0, 1, 0]
+
+
+def test_a_writer_sees_what_was_committed_while_it_waited_for_its_turn(
+    app: App, sql: psycopg.Connection, database_url: str
+) -> None:
+    add(app, {"A": [1]})
+    changes: list[dict[str, Change]] = []
+
+    def write() -> None:
+        changes.append(app.catalog.write(batch([entry("A", 1, year=2020)]), app.catalog.model()))
+
+    with psycopg.connect(database_url) as before:
+        before.execute("SELECT pg_advisory_xact_lock(%s)", [WRITER_LOCK])
+        before.execute("UPDATE product SET year = 2020")
+        writing = threading.Thread(target=write)
+        writing.start()
+        writing.join(0.3)
+        assert writing.is_alive()
+        before.commit()
+        writing.join(10)
+    assert changes == [{"A": Change.UNCHANGED}]
 
 
 def test_the_model_of_an_empty_database_is_asked_for_with_what_to_do(

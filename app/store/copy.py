@@ -8,7 +8,8 @@ the same length, so that numpy reads and writes many at once.
 from __future__ import annotations
 
 import struct
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
+from functools import cache
 
 import numpy as np
 import psycopg
@@ -18,12 +19,13 @@ from sqlalchemy import Connection
 
 from app.driver_errors import driver_errors
 from app.errors import BuildRefused
-from app.values import Model
+from app.values import Model, Vector
 
 SIGNATURE = b"PGCOPY\n\xff\r\n\0"
 HEADER = SIGNATURE + struct.pack("!ii", 0, 0)
 TRAILER = struct.pack("!h", -1)
 Ids = NDArray[np.int64]
+Rows = NDArray[np.void]
 
 _TOGETHER = sql.SQL(
     """SELECT block.ids, block.vectors
@@ -44,18 +46,39 @@ def embeddings_in(
     connection: Connection, model: Model, ids: Ids, vectors: NDArray[np.float32]
 ) -> None:
     """Insert embeddings that are not there yet; ids (n,), vectors (n, dim)."""
+    rows_in(connection, _rows(model, ids, vectors))
+
+
+def rows_in(connection: Connection, rows: Rows) -> None:
+    """Insert embeddings that are not there yet, made by `rows`."""
     statement = "COPY embedding (model_id, picture_id, vec) FROM STDIN (FORMAT BINARY)"
     with driver_errors(), _cursor(connection).copy(statement) as out:
-        out.write(packed(model, ids, vectors))
+        out.write(HEADER + rows.tobytes() + TRAILER)
+
+
+def rows(model: Model, vectors: Mapping[int, Vector]) -> Rows:
+    """Embeddings by the picture's id as COPY BINARY reads them, in the order of their ids, (n,)."""
+    ids = sorted(vectors)
+    joined = np.concatenate([vectors[id_] for id_ in ids])  # half the time that np.stack takes
+    return _rows(model, np.array(ids, dtype=np.int64), joined.reshape(len(ids), model.dim))
+
+
+def only(rows: Rows, ids: Ids) -> Rows:
+    """Those of these rows that are embeddings of these pictures (id), which are among them."""
+    return rows if len(ids) == len(rows) else rows[np.isin(rows["id"], ids)]
 
 
 def packed(model: Model, ids: Ids, vectors: NDArray[np.float32]) -> bytes:
     """What COPY BINARY reads as rows of `embedding`; ids (n,), vectors (n, dim)."""
+    return HEADER + _rows(model, ids, vectors).tobytes() + TRAILER
+
+
+def _rows(model: Model, ids: Ids, vectors: NDArray[np.float32]) -> Rows:
     rows = np.zeros(len(ids), dtype=_row(model.dim))
     rows["fields"], rows["model_length"], rows["model"] = 3, 4, model.id
     rows["id_length"], rows["id"] = 8, ids
     rows["vec_length"], rows["dim"], rows["vec"] = 4 + 2 * model.dim, model.dim, vectors
-    return HEADER + rows.tobytes() + TRAILER
+    return rows
 
 
 def embeddings_out(
@@ -91,6 +114,7 @@ def _unequal(model: Model) -> BuildRefused:
     )
 
 
+@cache
 def _row(dim: int) -> np.dtype[np.void]:
     return np.dtype(
         [

@@ -7,10 +7,14 @@ from dataclasses import dataclass
 from sqlalchemy import Connection, text
 
 from app.store import builds
+from app.store.trip import Trip, one_trip
 from app.values import Build
 
 CHANNEL = "lookalike_changed"
 """Where writers tell workers, with NOTIFY, that the catalogue changed."""
+
+TELL = """SELECT pg_notify(%(channel)s, '') AS told
+    WHERE pg_current_xact_id_if_assigned() IS NOT NULL AND pg_notification_queue_usage() < 0.9"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,9 +53,13 @@ def tell(connection: Connection) -> None:
 
     Not where somebody has filled the queue, for then the commit would fail; workers look anyway.
     """
-    sql = """SELECT pg_notify(:channel, '') WHERE pg_current_xact_id_if_assigned() IS NOT NULL
-        AND pg_notification_queue_usage() < 0.9"""
-    connection.execute(text(sql), {"channel": CHANNEL})
+    with one_trip(connection) as trip:
+        tell_on(trip)
+
+
+def tell_on(trip: Trip) -> None:
+    """The same, on a trip."""
+    trip.send(TELL, {"channel": CHANNEL})
 
 
 def record(connection: Connection, model_id: int, build: Build | None) -> Record:

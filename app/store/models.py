@@ -9,6 +9,7 @@ from sqlalchemy import Connection, text
 
 from app.errors import UnknownModel
 from app.filters import check_text
+from app.store.trip import Answer, Trip
 from app.values import Model
 
 COLUMNS = "id, name, revision, dim, fingerprint, source"
@@ -25,6 +26,8 @@ without a connection to the primary, the age of the last change it replayed."""
 ACTIVE_AND_LAG = f"""
 SELECT {COLUMNS}, {LAG} AS lag
 FROM (SELECT) AS here LEFT JOIN model ON model.active"""
+
+MAINTAINED = f"SELECT {COLUMNS} FROM model WHERE active OR maintained ORDER BY active DESC, id"
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,15 +113,18 @@ def named(connection: Connection, name: str) -> list[Model]:
 
 def by_id(connection: Connection, model_id: int) -> Model | None:
     """The model with this id, if new pictures get embeddings under it."""
-    sql = f"SELECT {COLUMNS} FROM model WHERE id = :id AND (active OR maintained)"
-    row = connection.execute(text(sql), {"id": model_id}).one_or_none()
-    return Model(*row) if row else None
+    return next((model for model in maintained(connection) if model.id == model_id), None)
 
 
 def maintained(connection: Connection) -> list[Model]:
     """The models that new pictures get embeddings under, the active one first."""
-    sql = f"SELECT {COLUMNS} FROM model WHERE active OR maintained ORDER BY active DESC, id"
-    return [Model(*row) for row in connection.execute(text(sql))]
+    return [Model(*row) for row in connection.exec_driver_sql(MAINTAINED)]
+
+
+def ask_maintained(trip: Trip) -> Answer[list[Model]]:
+    """The same, on a trip."""
+    rows = trip.send(MAINTAINED)
+    return lambda: [Model(*row) for row in rows()]
 
 
 def maintain(connection: Connection, model_id: int, source: str | None) -> None:

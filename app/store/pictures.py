@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from sqlalchemy import Connection, text
 
 from app.store import copy
+from app.store.trip import Answer, Trip
 from app.values import Model, PictureData, Vector
 
 
@@ -34,11 +35,11 @@ def ids(connection: Connection, sha256s: Sequence[bytes]) -> dict[bytes, int]:
     return {bytes(row.sha256): row.id for row in rows}
 
 
-def save(connection: Connection, pictures: Sequence[PictureData]) -> dict[bytes, int]:
-    """Store the pictures that are not stored yet; returns the ids of those, by sha256."""
+def save(trip: Trip, pictures: Sequence[PictureData]) -> Answer[dict[bytes, int]]:
+    """Store the pictures that are not stored yet; finds the ids of those, by sha256."""
     if not pictures:
-        return {}
-    rows = connection.exec_driver_sql(
+        return dict
+    rows = trip.send(
         """INSERT INTO picture (sha256, width, height, thumbnail)
         SELECT unnest(CAST(%(sha256)b AS bytea[])), unnest(CAST(%(width)b AS integer[])),
             unnest(CAST(%(height)b AS integer[])), unnest(CAST(%(thumbnail)b AS bytea[]))
@@ -50,19 +51,22 @@ def save(connection: Connection, pictures: Sequence[PictureData]) -> dict[bytes,
             "thumbnail": [picture.thumbnail for picture in pictures],
         },
     )
-    return {bytes(row.sha256): row.id for row in rows}
+    return lambda: dict(rows())
 
 
-def lacking(connection: Connection, model: Model, ids: Sequence[int]) -> list[int]:
-    """Those of these pictures (id) that are there and that this model has no embedding of.
+def lacking(trip: Trip, model: Model, ids: Sequence[int]) -> Answer[copy.Ids]:
+    """Those of these pictures (id) that are there and that this model has no embedding of, (n,).
 
     They are kept from being deleted until the commit.
     """
-    sql = """SELECT id FROM picture WHERE id = ANY(CAST(%(ids)b AS bigint[])) AND NOT EXISTS (
-            SELECT FROM embedding AS e WHERE e.picture_id = picture.id AND e.model_id = %(model)s)
-        ORDER BY id FOR KEY SHARE"""
-    values = {"ids": list(ids), "model": model.id}
-    return list(connection.exec_driver_sql(sql, values).scalars())
+    # In one row: a message for each picture takes longer than to look it up.
+    sql = """SELECT string_agg(int8send(id), '') AS ids FROM (
+            SELECT id FROM picture WHERE id = ANY(CAST(%(ids)b AS bigint[])) AND NOT EXISTS (
+                SELECT FROM embedding AS e
+                WHERE e.picture_id = picture.id AND e.model_id = %(model)s)
+            ORDER BY id FOR KEY SHARE) AS found"""
+    rows = trip.send(sql, {"ids": list(ids), "model": model.id})
+    return lambda: np.frombuffer(rows()[0].ids or b"", dtype=">i8").astype(np.int64)
 
 
 def embed(
@@ -72,11 +76,10 @@ def embed(
 
     Of `new` pictures, which this transaction has stored, it cannot have any.
     """
-    missing = set(vectors) - _embedded(connection, model, set(vectors).difference(new))
+    there = _embedded(connection, model, vectors.keys() - new)
+    missing = {id_: vectors[id_] for id_ in vectors.keys() - there} if there else vectors
     if missing:
-        ids = np.array(sorted(missing), dtype=np.int64)
-        rows = np.stack([vectors[id_] for id_ in ids.tolist()])
-        copy.embeddings_in(connection, model, ids, rows)
+        copy.rows_in(connection, copy.rows(model, missing))
 
 
 def _embedded(connection: Connection, model: Model, ids: Collection[int]) -> set[int]:

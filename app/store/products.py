@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
 from typing import Any
@@ -14,6 +14,7 @@ from sqlalchemy import Connection, Row, text
 
 from app.filters import condition
 from app.identity import identity_key
+from app.store.trip import Answer, Trip, one_trip
 from app.values import Filters, PictureRef, Product
 
 FIELDS = "sku, title, brand, category, colour, year, price, currency, attributes"
@@ -56,21 +57,34 @@ class Stored:
     pictures: tuple[PictureRef, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Saved:
+    """What a product is stored as, and whether it was there before."""
+
+    id: int
+    overwritten: bool
+
+
 def by_sku(connection: Connection, skus: Sequence[str]) -> dict[str, Stored]:
     """The products that are there, of these skus."""
-    rows = connection.execute(
-        text(
-            f"""SELECT {FIELDS}, p.id, shown.sha256s, shown.uris
-            FROM product AS p, LATERAL (
-                SELECT array_agg(pic.sha256 ORDER BY pp.position) AS sha256s,
-                    array_agg(pp.uri ORDER BY pp.position) AS uris
-                FROM product_picture AS pp JOIN picture AS pic ON pic.id = pp.picture_id
-                WHERE pp.product_id = p.id) AS shown
-            WHERE p.sku = ANY(CAST(:skus AS text[]))"""
-        ),
+    with one_trip(connection) as trip:
+        found = ask_by_sku(trip, skus)
+    return found()
+
+
+def ask_by_sku(trip: Trip, skus: Sequence[str]) -> Answer[dict[str, Stored]]:
+    """The same, on a trip."""
+    rows = trip.send(
+        f"""SELECT {FIELDS}, p.id, shown.sha256s, shown.uris
+        FROM product AS p, LATERAL (
+            SELECT array_agg(pic.sha256 ORDER BY pp.position) AS sha256s,
+                array_agg(pp.uri ORDER BY pp.position) AS uris
+            FROM product_picture AS pp JOIN picture AS pic ON pic.id = pp.picture_id
+            WHERE pp.product_id = p.id) AS shown
+        WHERE p.sku = ANY(CAST(%(skus)b AS text[]))""",
         {"skus": list(skus)},
     )
-    return {row.sku: _stored(row) for row in rows}
+    return lambda: {row.sku: _stored(row) for row in rows()}
 
 
 def details(connection: Connection, hits: Sequence[tuple[int, int]]) -> dict[int, Row[Any]]:
@@ -103,49 +117,39 @@ def product_of(row: Any) -> Product:
     return Product(*_fields(row))
 
 
-def save(connection: Connection, products: Iterable[Product]) -> tuple[dict[str, int], set[int]]:
-    """Insert or overwrite products by sku; returns their ids, and which were there before."""
-    columns: dict[str, list[Any]] = {name: [] for name in (*TYPES, "identity_key")}
-    for product in products:
-        for name, value in zip(TYPES, _fields(product), strict=True):
-            columns[name].append(value)
-        columns["identity_key"].append(identity_key(product))
-    columns["attributes"] = [json.dumps(dict(found)) for found in columns["attributes"]]
-    rows = connection.exec_driver_sql(SAVE, columns).all()
-    return {row.sku: row.id for row in rows}, {row.id for row in rows if row.overwritten}
+def save(trip: Trip, products: Sequence[Product]) -> Answer[dict[str, Saved]]:
+    """Insert or overwrite products; finds by sku what they are stored as.
 
-
-def show(
-    connection: Connection,
-    shown: Mapping[int, Sequence[tuple[int, str]]],
-    overwritten: Collection[int],
-) -> list[int]:
-    """Set the pictures (id, uri) of products (id), in order; returns the ids no longer shown.
-
-    Only the products `overwritten` can have had any before.
+    Their identity keys are made here, while the server is at what the trip sent before.
     """
-    before = _unlink(connection, overwritten) if overwritten else set()
-    rows = [
-        (product, picture, position, uri)
-        for product, pictures in shown.items()
-        for position, (picture, uri) in enumerate(pictures)
-    ]
-    columns: list[list[Any]] = [list(column) for column in zip(*rows, strict=True)] or [[]] * 4
+    if not products:
+        return dict
+    columns: dict[str, list[Any]] = dict(
+        zip(TYPES, map(list, zip(*map(_fields, products), strict=True)), strict=True)
+    )
+    columns["attributes"] = [json.dumps(dict(found)) for found in columns["attributes"]]
+    columns["identity_key"] = list(map(identity_key, products))
+    rows = trip.send(SAVE, columns)
+    return lambda: {row.sku: Saved(row.id, row.overwritten) for row in rows()}
+
+
+def hide(connection: Connection, ids: Collection[int]) -> set[int]:
+    """Products (id) show no pictures any more; returns those they showed."""
+    sql = """DELETE FROM product_picture WHERE product_id = ANY(CAST(%(ids)b AS bigint[]))
+        RETURNING picture_id"""
+    return set(connection.exec_driver_sql(sql, {"ids": list(ids)}).scalars())
+
+
+def show(trip: Trip, shown: Sequence[tuple[int, int, int, str]]) -> None:
+    """Products (id) show pictures (id) at a position, from a place (uri), and did not before."""
+    columns = [list(column) for column in zip(*shown, strict=True)] or [[]] * 4
     names = ("product", "picture", "position", "uri")
-    connection.exec_driver_sql(
+    trip.send(
         """INSERT INTO product_picture (product_id, picture_id, position, uri)
         SELECT * FROM unnest(CAST(%(product)b AS bigint[]), CAST(%(picture)b AS bigint[]),
             CAST(%(position)b AS integer[]), CAST(%(uri)b AS text[]))""",
         dict(zip(names, columns, strict=True)),
     )
-    return sorted(before - set(columns[1]))
-
-
-def _unlink(connection: Connection, ids: Collection[int]) -> set[int]:
-    """Products (id) show no pictures any more; returns those they showed."""
-    sql = """DELETE FROM product_picture WHERE product_id = ANY(CAST(%(ids)b AS bigint[]))
-        RETURNING picture_id"""
-    return set(connection.exec_driver_sql(sql, {"ids": list(ids)}).scalars())
 
 
 def delete(connection: Connection, ids: Sequence[int]) -> list[int]:

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Connection, text
+from app.store.trip import Trip
 
 LOCK = 7_305_804_003
 """Key of the advisory lock that writers of the catalogue take in turn."""
 
-# Searches have their statements planned anew each time, and foreign keys are checked by a statement
-# a row: planned anew, checking takes longer than writing. All that a writer looks up it looks up by
-# a key, and a plan that is kept must not read a whole table because that was small once.
+# Searches have their statements planned anew each time. Foreign keys are checked by a statement a
+# row, and a plan made for certain values copies these, a batch's pictures too. All that a writer
+# looks up it looks up by a key, and a plan that is kept must not read a whole table because that
+# was small once.
 BEGIN = """
-SELECT pg_advisory_xact_lock(:key), set_config('plan_cache_mode', 'auto', true),
-    set_config('enable_seqscan', 'off', true)"""
+SELECT pg_advisory_xact_lock(%(key)s) AS turn,
+    set_config('plan_cache_mode', 'force_generic_plan', true) AS plans,
+    set_config('enable_seqscan', 'off', true) AS scans"""
 
 
-def begin(connection: Connection) -> None:
-    """Wait for the turn; it ends with the transaction, as do the settings."""
-    connection.execute(text(BEGIN), {"key": LOCK})
+def begin(trip: Trip) -> None:
+    """Wait for the turn; it ends with the transaction, as do the settings.
+
+    Statements of the same trip see what those committed who had their turn before.
+    """
+    trip.send(BEGIN, {"key": LOCK})
