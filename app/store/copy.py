@@ -10,6 +10,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Generator, Mapping
 from functools import cache
+from typing import Any
 
 import numpy as np
 import psycopg
@@ -131,11 +132,11 @@ def _row(dim: int) -> np.dtype[np.void]:
     )
 
 
-def _cursor(connection: Connection) -> psycopg.Cursor[tuple[object, ...]]:
+def _cursor(connection: Connection) -> psycopg.Cursor[Any]:
     return _driver(connection).cursor()
 
 
-def _driver(connection: Connection) -> psycopg.Connection[tuple[object, ...]]:
+def _driver(connection: Connection) -> psycopg.Connection[Any]:
     driver = connection.connection.driver_connection
     assert isinstance(driver, psycopg.Connection)
     return driver
