@@ -20,7 +20,7 @@ Prepared = NDArray[np.uint8]
 class Pixels:
     """Scale a picture, cut its middle out, and turn its grey levels into a network's input.
 
-    Values are those of the stock processor, or one grey level of 255 off
+    Values are those of the stock processor, here and there one or two grey levels of 255 off
     (`bench/preprocessing.py`).
 
     `shorter` is the side in pixels that the shorter one is scaled to; None: the whole picture is
@@ -37,9 +37,12 @@ class Pixels:
     def prepare(self, picture: Image.Image) -> Prepared:
         """An RGB picture of any size as uint8 (*shape, 3)."""
         height, width = self.shape
-        size = self._size(*picture.size)
-        left, upper = (size[0] - width) // 2, (size[1] - height) // 2
-        whole = scaled(picture, size, self.resample)
+        if self.shorter is None:  # the sides are not scaled alike, see `scaled`
+            return np.array(picture.resize((width, height), self.resample), dtype=np.uint8)
+        short = min(picture.size)
+        wide, high = (int(self.shorter * side / short) for side in picture.size)
+        left, upper = (wide - width) // 2, (high - height) // 2
+        whole = scaled(picture, (wide, high), self.resample)
         return np.ascontiguousarray(whole[upper : upper + height, left : left + width])
 
     def normalised(self, prepared: Sequence[Prepared]) -> NDArray[np.float32]:
@@ -53,13 +56,6 @@ class Pixels:
         rows *= scale[:, None, None]
         rows -= offset[:, None, None]
         return rows
-
-    def _size(self, width: int, height: int) -> tuple[int, int]:
-        """Width and height that a picture is scaled to before its middle is cut out."""
-        if self.shorter is None:
-            return self.shape[1], self.shape[0]
-        short = min(width, height)
-        return int(self.shorter * width / short), int(self.shorter * height / short)
 
 
 def from_settings(settings: Mapping[str, Any]) -> Pixels | None:

@@ -14,8 +14,10 @@ def scaled(
 ) -> NDArray[np.uint8]:
     """An RGB picture as uint8 (height, width, 3), C-contiguous; `size` is (width, height).
 
-    What Pillow's `resize` gives, with values one grey level off here and there. torch has the same
-    two filters and takes a quarter of the time; the others are left to Pillow.
+    What Pillow's `resize` gives, with values one or two grey levels off here and there; more beside
+    hard edges where Pillow goes down before it goes across, as it may if the sides are not scaled
+    alike. torch has two of its filters and takes a quarter of the time, with the same values on
+    every processor; the others are left to Pillow.
     """
     mode = _MODES.get(resample)
     if mode is None:
