@@ -58,16 +58,22 @@ class _Once(Generic[T]):
 class App:
     """Everything one process needs; safe to share between threads.
 
-    `choose` loads an encoder by name, as `choose_encoder` does.
+    `choose` loads an encoder by name, as `choose_encoder` does. `streams` is how many threads will
+    encode at the same time.
     """
 
     def __init__(
-        self, settings: Settings | None = None, *, choose: Callable[..., Choice] = choose_encoder
+        self,
+        settings: Settings | None = None,
+        *,
+        choose: Callable[..., Choice] = choose_encoder,
+        streams: int = 1,
     ) -> None:
         self.settings = settings or Settings()
         self._choose = partial(
-            choose, towers=self.settings.tower_folder, compiled=self.settings.openvino
-        )
+            choose, towers=self.settings.tower_folder, compiled=self.settings.openvino,
+            streams=streams,
+        )  # fmt: skip
         self._making = threading.RLock()  # a service is made of others
 
     def __enter__(self) -> App:

@@ -3,8 +3,9 @@
     python bench/ingesting.py [--tower fp32|int8|torch] [--pictures N] [--rounds N]
         [--model NAME] [--catalogue CSV]
 
-In turn: the encoder on batches that are decoded and cut already; an ingest of all files into an
-empty catalogue of an embedded server; SentenceTransformer.encode over files, opened by Pillow.
+In turn: the encoder on batches that are decoded and cut already, each on all cores, and one batch
+on each core ("apart"); an ingest of all files into an empty catalogue of an embedded server;
+SentenceTransformer.encode over files, opened by Pillow.
 Without --model it is a CLIP of the size of ViT-B/32 with random weights, without --catalogue
 drawn photographs of a megapixel. Loading models and starting the server are not measured.
 """
@@ -17,6 +18,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,9 +35,11 @@ from sqlalchemy import text
 from app import embedded_server
 from app.bootstrap import App
 from app.config import Settings
-from app.encoders import INT8, Encoder
+from app.encoders import INT8, Encoder, load_encoder
+from app.encoders.cores import cores, use_cores
 from app.encoders.pixels import Prepared
 from app.images import decode
+from ingest.ahead import ENCODED_AT_ONCE, ENCODERS
 from ingest.load import load
 
 BATCH = 32
@@ -50,6 +54,8 @@ class Job:
     app: App
     source: Path
     files: list[Path]
+    single: Encoder
+    """The same model, for one batch at a time on all cores."""
     shown: int
     """Files that the demos' lines are given: they take long."""
 
@@ -62,7 +68,12 @@ def main() -> None:
         model = given.model or str(random_clip.save(folder / "clip"))
         with opened(folder, model, given.tower) as app:
             files = files_of(source.parent)[: None if given.catalogue else given.pictures]
-            job = Job(app, source, files, min(len(files), given.shown))
+            single = load_encoder(
+                app.settings.model,
+                towers=app.settings.tower_folder,
+                compiled=given.tower != "torch",
+            )
+            job = Job(app, source, files, single, min(len(files), given.shown))
             demo = None if model == "embedded" else SentenceTransformer(model, device="cpu")
             measure(job, demo, given.tower, given.rounds)
 
@@ -86,7 +97,7 @@ def opened(folder: Path, model: str, tower: str) -> Iterator[App]:
         model=model + INT8 if tower == "int8" else model, openvino=tower != "torch",
     )  # fmt: skip
     try:
-        with App(settings) as app:
+        with App(settings, streams=ENCODERS) as app:
             app.initialise()
             app.encoder()
             yield app
@@ -103,7 +114,8 @@ def measure(job: Job, demo: SentenceTransformer | None, tower: str, rounds: int)
                 for file in job.files[:128]]  # fmt: skip
     spent: list[float] = []
     ways: dict[str, Callable[[], float]] = {
-        "alone": lambda: alone(encoder, prepared, len(job.files)),
+        "alone": lambda: alone(job.single, prepared, len(job.files)),
+        "apart": lambda: apart(encoder, prepared, len(job.files)),
         "ingest": lambda: ingest(job, spent),
     }
     if demo is not None:
@@ -112,7 +124,10 @@ def measure(job: Job, demo: SentenceTransformer | None, tower: str, rounds: int)
     rates = in_turn(told, rounds, unit="/s")
     of_alone = ratio(rates["ingest"], rates["alone"])
     by_demo = ratio(rates["ingest"], rates["demo"]) if demo is not None else None
-    report.row(tower=tower, **rates, of_the_encoder=of_alone, times_the_demo=by_demo)
+    of_apart = ratio(rates["ingest"], rates["apart"])
+    report.row(
+        tower=tower, **rates, of_the_encoder=of_alone, of_it_apart=of_apart, times_the_demo=by_demo
+    )
     for stage, ms in stages(job, prepared).items():
         report.row(stage=stage, cpu=Sample((ms,), "ms a picture"))
     report.row(stage="ingest, this process", cpu=Sample(tuple(spent[2::2]), "ms a picture"))
@@ -144,6 +159,20 @@ def alone(encoder: Encoder, prepared: list[Prepared], count: int) -> float:
     return count / (time.perf_counter() - began)
 
 
+def apart(encoder: Encoder, prepared: list[Prepared], count: int) -> float:
+    """The same in as many threads, and batches as large, as an ingest has."""
+    rows = [prepared[n % len(prepared)] for n in range(count)]
+    batches = [rows[start : start + ENCODED_AT_ONCE] for start in range(0, count, ENCODED_AT_ONCE)]
+    before = cores()
+    share = max(1, before // ENCODERS)
+    with ThreadPoolExecutor(ENCODERS, "encode", use_cores, (share,)) as threads:
+        began = time.perf_counter()
+        list(threads.map(encoder.encode_prepared, batches))
+        took = time.perf_counter() - began
+    use_cores(before)
+    return count / took
+
+
 def ingest(job: Job, spent: list[float]) -> float:
     """Pictures a second of an ingest into the emptied catalogue; notes what CPU it took."""
     with job.app.engine.begin() as connection:
@@ -170,6 +199,7 @@ def stages(job: Job, prepared: list[Prepared]) -> dict[str, float]:
     """CPU milliseconds a picture of each stage by itself, on one thread after the other."""
     from hashlib import sha256
 
+    from app.encoders.scaling import smaller
     from app.images import thumbnail
 
     encoder, some = job.app.encoder(), job.files[:64]
@@ -179,7 +209,7 @@ def stages(job: Job, prepared: list[Prepared]) -> dict[str, float]:
         "read": cpu(lambda: [file.read_bytes() for file in some]) / len(some),
         "hash": cpu(lambda: [sha256(each).digest() for each in data]) / len(some),
         "decode": cpu(lambda: [decode(d, at_least=encoder.input_side) for d in data]) / len(some),
-        "thumbnail": cpu(lambda: [thumbnail(each) for each in pictures]) / len(some),
+        "thumbnail": cpu(lambda: [thumbnail(p, scale=smaller) for p in pictures]) / len(some),
         "prepare": cpu(lambda: [encoder.prepare(each) for each in pictures]) / len(some),
         "encode": cpu(lambda: encoder.encode_prepared(prepared[:64])) / len(prepared[:64]),
     }

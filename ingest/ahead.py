@@ -25,8 +25,9 @@ ENCODED_BYTES = 64 << 20
 """Bytes of inputs above which a batch is encoded before it is full."""
 
 ENCODERS = min(4, os.cpu_count() or 1)
-"""Threads that encode, each on its share of the cores. One batch spread over all cores is slower:
-its parts wait for each other, most of all while other threads decode."""
+"""Threads that encode, each on its share of the cores (an `App` for an ingest is told so by its
+`streams`). One batch spread over all cores is slower: its parts wait for each other, most of all
+while other threads decode."""
 
 _AHEAD = 2
 

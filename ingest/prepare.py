@@ -18,6 +18,7 @@ from itertools import repeat
 from PIL import Image
 
 from app.catalog import CatalogService, Entry
+from app.encoders.scaling import smaller
 from app.errors import BadImage
 from app.images import ImageLimits, decode_with_size, thumbnail
 from app.values import PictureData, PictureRef, Vector
@@ -166,7 +167,7 @@ class Preparer:
             picture, size = self._read(file, name, fleet.input_side)
         except BadImage as exc:
             return exc
-        stored = PictureData(file.sha256, *size, thumbnail(picture))
+        stored = PictureData(file.sha256, *size, thumbnail(picture, scale=smaller))
         inputs = fleet.prepare(picture)
         fits = budget.take(sum(each.nbytes for each in inputs))
         return NewPicture(stored, name, inputs if fits else None)

@@ -159,6 +159,24 @@ def test_the_installed_command_has_a_version() -> None:
     assert re.fullmatch(r"lookalike, version [\d.]+\n", ran.stdout)
 
 
+def test_an_ingest_encodes_a_batch_on_each_core_and_a_search_on_all(
+    cat: Run, source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from app.encoders import compiled
+
+    real, streams = compiled.Compiled, []
+
+    def noted(graph: Any, count: int = 1) -> Any:
+        streams.append(count)
+        return real(graph, count)
+
+    monkeypatch.setattr(compiled, "Compiled", noted)
+    monkeypatch.setattr("app.cli.catalogue.ENCODERS", 3)
+    cat("ingest", source)
+    cat("search", next(source.parent.rglob("*.png")))
+    assert streams == [3, 1]
+
+
 def test_a_catalogue_is_loaded_searched_changed_and_deleted(cat: Run, source: Path) -> None:
     ran = cat("ingest", source)
     assert ran.code == 0 and ran.out.startswith(

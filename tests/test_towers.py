@@ -127,6 +127,17 @@ def test_threads_get_what_one_thread_gets(towers: Towers) -> None:
     assert all(np.abs(rows - expected[: len(rows)]).max() < CLOSE for rows in found)
 
 
+def test_a_tower_of_several_streams_gives_the_vectors_of_one(model: str) -> None:
+    one, several = load_encoder(model), load_encoder(model, streams=2)
+    assert several.runs_in.startswith("OpenVINO")
+    assert several.fingerprint == one.fingerprint
+    batches = [mixed(one, count) for count in (5, 1, 4, 3)]
+    with ThreadPoolExecutor(2) as threads:
+        found = list(threads.map(several.encode_prepared, batches))
+    for rows, batch in zip(found, batches, strict=True):
+        assert np.abs(rows - one.encode_prepared(batch)).max() < CLOSE
+
+
 # --- torch, and the reason ---
 
 

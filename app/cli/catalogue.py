@@ -21,6 +21,7 @@ from rich.progress import (
 
 from app.bootstrap import App
 from app.cli.output import as_json, note, print_json
+from ingest.ahead import ENCODERS
 from ingest.load import load
 from ingest.pipeline import Report
 from ingest.sources import estimate
@@ -48,7 +49,7 @@ def ingest(
     Run again, it changes only what changed. A bad row or picture is refused with its reason and
     the rest goes on.
     """
-    with App() as app, _progress(estimate(source)) as progress:
+    with App(streams=ENCODERS) as app, _progress(estimate(source)) as progress:
         report = load(
             app.engine, app.catalog, app.encoders, app.limits, source,
             images=images, rejects=rejects, prune=prune, encoding=encoding, progress=progress,

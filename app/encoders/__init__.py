@@ -114,6 +114,7 @@ class _Wanted:
     offline: bool
     towers: Path | None
     compiled: bool
+    streams: int
     int8: bool
 
 
@@ -125,6 +126,7 @@ def load_encoder(
     offline: bool = False,
     towers: Path | None = None,
     compiled: bool = True,
+    streams: int = 1,
 ) -> Encoder:
     """The encoder of `model`: 'auto', 'embedded', a hub name, or a folder on this machine.
 
@@ -132,11 +134,14 @@ def load_encoder(
     `revision` is a hub commit (default: the one pinned for the name, else the newest), `cache`
     the folder of downloads (default: that of `huggingface_hub`); `offline` downloads nothing.
     `towers` is the folder of compiled towers (default: that of the settings); with `compiled`
-    False torch does all work. Raises ModelUnavailable, saying what was tried and what to do.
+    False torch does all work. `streams` is how many threads will encode at the same time: each of
+    their batches then runs on its share of the cores. Raises ModelUnavailable, saying what was
+    tried and what to do.
     """
     return choose_encoder(
-        model, revision=revision, cache=cache, offline=offline, towers=towers, compiled=compiled
-    ).encoder
+        model, revision=revision, cache=cache, offline=offline, towers=towers, compiled=compiled,
+        streams=streams,
+    ).encoder  # fmt: skip
 
 
 def choose_encoder(
@@ -147,6 +152,7 @@ def choose_encoder(
     offline: bool = False,
     towers: Path | None = None,
     compiled: bool = True,
+    streams: int = 1,
 ) -> Choice:
     """Like `load_encoder`, with the reason for the choice, and what runs it.
 
@@ -154,7 +160,7 @@ def choose_encoder(
     that does not answer within four seconds counts as absent; one that does may take its time.
     """
     int8 = model.endswith(INT8) and _folder(model) is None
-    wanted = _Wanted(revision, cache, offline, towers, compiled, int8)
+    wanted = _Wanted(revision, cache, offline, towers, compiled, streams, int8)
     choice = _chosen(model.removesuffix(INT8) if int8 else model, wanted)
     note = f"{choice.note} Pictures are encoded by {choice.encoder.runs_in}."
     return Choice(choice.encoder, note)
@@ -230,4 +236,4 @@ def _towers(wanted: _Wanted) -> Towers:
     from app.encoders.tower_cache import TowerCache
 
     off = None if wanted.compiled else "LOOKALIKE_OPENVINO is off"
-    return Towers(TowerCache(wanted.towers or Settings().tower_folder), off)
+    return Towers(TowerCache(wanted.towers or Settings().tower_folder), off, wanted.streams)

@@ -104,14 +104,19 @@ def written(model: Any) -> Graph:
 class Compiled:
     """A graph ready to run on this processor; called from several threads at once."""
 
-    def __init__(self, graph: Graph) -> None:
-        """Raises RuntimeError when the library cannot compile it."""
+    def __init__(self, graph: Graph, streams: int = 1) -> None:
+        """`streams` is how many batches run at once, each on its share of the cores: less work in
+        all, and no thread waits for another at each layer, but one batch alone takes longer.
+
+        Raises RuntimeError when the library cannot compile it.
+        """
         openvino = library()
         core = openvino.Core()
         settings = {
             # Left to itself it takes 16-bit numbers where the processor has them.
             "INFERENCE_PRECISION_HINT": "f32",
             "PERFORMANCE_HINT": "LATENCY",
+            "NUM_STREAMS": streams,
             "INFERENCE_NUM_THREADS": torch.get_num_threads(),
             # Pinned, two processes would share one core and leave another idle.
             "ENABLE_CPU_PINNING": False,

@@ -1,4 +1,4 @@
-"""The pixels a vision tower reads, made by Pillow and numpy as the stock processor makes them."""
+"""The pixels a vision tower reads, made as the stock processor makes them, and faster."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from app.encoders.scaling import scaled
+
 Prepared = NDArray[np.uint8]
 """A picture as a network reads it: (height, width, 3), C-contiguous, 0 to 255."""
 
@@ -18,9 +20,8 @@ Prepared = NDArray[np.uint8]
 class Pixels:
     """Scale a picture, cut its middle out, and turn its grey levels into a network's input.
 
-    Only what is kept is scaled, and Pillow may then take the two directions in the other order.
-    Values are mostly equal; beside sharp edges to white some were 8 grey levels of 255 off, which
-    left the cosine above 0.99999 (`bench/preprocessing.py`).
+    Values are those of the stock processor, here and there one or two grey levels of 255 off
+    (`bench/preprocessing.py`).
 
     `shorter` is the side in pixels that the shorter one is scaled to; None: the whole picture is
     squashed to `shape`, which is (height, width). `mean` and `std` (3,) are in 0 to 1.
@@ -36,9 +37,13 @@ class Pixels:
     def prepare(self, picture: Image.Image) -> Prepared:
         """An RGB picture of any size as uint8 (*shape, 3)."""
         height, width = self.shape
-        box = self._box(*picture.size)
-        small = picture.resize((width, height), self.resample, box)
-        return np.asarray(small, dtype=np.uint8)
+        if self.shorter is None:  # the sides are not scaled alike, see `scaled`
+            return np.array(picture.resize((width, height), self.resample), dtype=np.uint8)
+        short = min(picture.size)
+        wide, high = (int(self.shorter * side / short) for side in picture.size)
+        left, upper = (wide - width) // 2, (high - height) // 2
+        whole = scaled(picture, (wide, high), self.resample)
+        return np.ascontiguousarray(whole[upper : upper + height, left : left + width])
 
     def normalised(self, prepared: Sequence[Prepared]) -> NDArray[np.float32]:
         """Prepared pictures as float32 (n, 3, *shape), C-contiguous."""
@@ -51,21 +56,6 @@ class Pixels:
         rows *= scale[:, None, None]
         rows -= offset[:, None, None]
         return rows
-
-    def _box(self, width: int, height: int) -> tuple[float, float, float, float]:
-        """What of the picture becomes the input: scaling only that gives the pixels of a crop."""
-        if self.shorter is None:
-            return 0, 0, width, height
-        scaled = [int(self.shorter * side / min(width, height)) for side in (width, height)]
-        left, right = _middle(scaled[0], self.shape[1], width)
-        upper, lower = _middle(scaled[1], self.shape[0], height)
-        return left, upper, right, lower
-
-
-def _middle(scaled: int, kept: int, side: int) -> tuple[float, float]:
-    """Where in the picture the middle `kept` of `scaled` pixels lie, along one side."""
-    first = (scaled - kept) // 2
-    return first * side / scaled, min((first + kept) * side / scaled, side)
 
 
 def from_settings(settings: Mapping[str, Any]) -> Pixels | None:

@@ -52,10 +52,14 @@ class Disagrees(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Towers:
-    """Where towers are kept; `off` is the reason if none is to be compiled."""
+    """Where towers are kept; `off` is the reason if none is to be compiled.
+
+    `streams` is how many batches a tower runs at once, each on its share of the cores.
+    """
 
     cache: TowerCache
     off: str | None = None
+    streams: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +98,7 @@ def build(network: Network, towers: Towers | None, *, int8: bool = False) -> Tow
         raise ModelUnavailable(_refusal(why, "turn it on, or "))
     if towers is None:
         return Tower(network, TowerState("torch"), network.fingerprint)
-    tower = _int8(network, towers.cache) if int8 else _fast(network, towers)
+    tower = _int8(network, towers) if int8 else _fast(network, towers)
     towers.cache.note(tower.fingerprint, tower.state)
     return tower
 
@@ -103,7 +107,7 @@ def _fast(network: Network, towers: Towers) -> Tower:
     try:
         if towers.off:
             return Tower(network, TowerState("torch", towers.off), network.fingerprint)
-        run = _kept(network, towers.cache) or _exported(network, towers.cache)
+        run = _kept(network, towers) or _exported(network, towers)
         return Tower(run, TowerState(f"OpenVINO {compiled.version()}"), network.fingerprint)
     except _FAILED as exc:
         state = TowerState("torch", _brief(exc))
@@ -111,10 +115,10 @@ def _fast(network: Network, towers: Towers) -> Tower:
         return Tower(network, state, network.fingerprint)
 
 
-def _int8(network: Network, cache: TowerCache) -> Tower:
+def _int8(network: Network, towers: Towers) -> Tower:
     try:
-        graph = _quantised(network, cache)
-        run = _checked(network, graph, ALIKE_INT8, calibration(network.shape)[:PROBES])
+        graph, probes = _quantised(network, towers.cache), calibration(network.shape)[:PROBES]
+        run = _checked(network, compiled.Compiled(graph, towers.streams), ALIKE_INT8, probes)
         state = TowerState(f"OpenVINO {compiled.version()}, int8")
     except _FAILED as exc:
         way = "install it with `pip install 'lookalike[int8]'`, or "
@@ -128,20 +132,20 @@ def _refusal(why: str, way: str = "") -> str:
     return f"The int8 model cannot be used ({why}); {way}take the model without -int8."
 
 
-def _kept(network: Network, cache: TowerCache) -> Run | None:
+def _kept(network: Network, towers: Towers) -> Run | None:
     """The tower in the cache; None if there is none, or it is another's."""
-    graph = cache.read(_key(network))
+    graph = towers.cache.read(_key(network))
     try:
-        return None if graph is None else _equal(network, graph)
+        return None if graph is None else _equal(network, graph, towers.streams)
     except _FAILED as exc:
-        _log.warning("The tower in %s is made again: %s", cache.folder, _brief(exc))
+        _log.warning("The tower in %s is made again: %s", towers.cache.folder, _brief(exc))
         return None
 
 
-def _exported(network: Network, cache: TowerCache) -> Run:
+def _exported(network: Network, towers: Towers) -> Run:
     graph = compiled.export(network.module, network.shape)
-    run = _equal(network, graph)
-    cache.write(_key(network), graph)
+    run = _equal(network, graph, towers.streams)
+    towers.cache.write(_key(network), graph)
     return run
 
 
@@ -159,13 +163,13 @@ def _key(network: Network) -> str:
     return f"{network.fingerprint} {network.shape} {compiled.version()} torch {torch.__version__}"
 
 
-def _equal(network: Network, graph: Graph) -> Run:
-    return _checked(network, graph, ALIKE, drawn(PROBES, network.shape))
+def _equal(network: Network, graph: Graph, streams: int) -> Run:
+    run = compiled.Compiled(graph, streams)
+    return _checked(network, run, ALIKE, drawn(PROBES, network.shape))
 
 
-def _checked(network: Network, graph: Graph, alike: float, probes: NDArray[np.uint8]) -> Run:
-    """The graph, ready to run. Raises Disagrees where its vectors are not torch's."""
-    run = compiled.Compiled(graph)
+def _checked(network: Network, run: Run, alike: float, probes: NDArray[np.uint8]) -> Run:
+    """The same. Raises Disagrees where its vectors are not torch's."""
     expected = network(probes)
     # Two batches: a length that was traced into the graph shows.
     found = np.concatenate([run(probes[:1]), run(probes[1:])])
