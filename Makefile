@@ -13,8 +13,9 @@ CORES := $(shell n=$$(nproc 2>/dev/null || getconf _NPROCESSORS_ONLN 2>/dev/null
 	[ "$$n" -le 8 ] && echo "$$n" || echo 8)
 JOBS ?= $(CORES)
 
-# Sizes that are measured.
+# Sizes that are measured, and folders of photos with catalogue.csv and queries.csv.
 ROWS ?= 100000
+PHOTOS ?=
 
 # The demo prunes what its catalogue does not have: it must not reach anybody's real database.
 ONLY_DEMO := env -u LOOKALIKE_DATABASE_URL -u LOOKALIKE_INDEX_DIR LOOKALIKE_HOME="$(DEMO)"
@@ -26,7 +27,7 @@ help:
 	@echo "make demo PAGE=0  the same, without the page"
 	@echo "make test         install and run all tests"
 	@echo "make soak         write, build and search at once for a long time, and compare"
-	@echo "make bench        measure everything side by side; ROWS=1000000 for that size too"
+	@echo "make bench        measure everything side by side; ROWS=\"100000 1000000\" PHOTOS=folder"
 	@echo "make lint         ruff and mypy"
 	@echo "make format       let ruff rewrite the code"
 	@echo "make install      only make $(VENV)"
@@ -43,7 +44,8 @@ soak: $(INSTALLED)
 
 bench: $(INSTALLED)
 	$(BIN)/python -m pip install --quiet -e ".[bench]"
-	$(BIN)/python bench/all.py $(foreach rows,$(ROWS),--rows $(rows))
+	$(BIN)/python bench/all.py $(foreach rows,$(ROWS),--rows $(rows)) \
+		$(foreach photos,$(PHOTOS),--photos $(photos))
 
 lint: $(INSTALLED)
 	$(BIN)/python -m ruff check .
