@@ -1,7 +1,7 @@
 """How fast products, pictures and embeddings are written, beside bare COPY BINARY of the same rows.
 
     python bench/writes.py
-    python bench/writes.py --rows 100000 --rounds 9
+    python bench/writes.py --rows 100000
 
 `CatalogService.write` and four COPY statements take turns in one database, once without pgvector's
 index and once with it. What COPY sends is made before its clock starts; the service looks for what
@@ -169,8 +169,8 @@ def _unlimited(connection: Connection) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rows", type=int, default=10_000, help="products that are there before")
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--write", type=int, default=2000, help="rows a way writes in a round")
+    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--write", type=int, default=4000, help="rows a way writes in a round")
     words = parser.parse_args()
     report = Report("writes", "Writing, beside bare COPY BINARY of the same rows")
     with catalogue(words.rows, own=True) as app:
