@@ -34,7 +34,8 @@ def commands(rows: list[int], photos: list[Path]) -> Iterator[list[str]]:
         yield ["ingesting.py", "--tower", tower]
     for folder in photos:
         source = ["--catalogue", str(folder / "catalogue.csv")]
-        yield ["ingesting.py", "--model", "embedded", *source]
+        for tower in ("fp32", "int8"):
+            yield ["ingesting.py", "--tower", tower, "--rounds", "2", *source]
         yield ["latency.py", *source, "--queries", str(folder / "queries.csv")]
     for script in ("ingest_memory.py", "writes.py", "users.py", "drop.py"):
         yield [script]

@@ -131,7 +131,8 @@ def main() -> None:
     if words.catalogue:
         paths = photos_of(words.queries)
         with ingested(words.catalogue) as app:
-            report = Report("latency_photos", f"One search, {words.catalogue.parent.name} photos")
+            name = words.catalogue.parent.name
+            report = Report(f"latency_{name}", f"One search, {name} photos")
             measure(app, paths, report, 0, 2)
         return
     report = Report(f"latency_{words.rows}", f"One search, {words.rows:,} products")
