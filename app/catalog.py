@@ -15,7 +15,7 @@ from operator import attrgetter
 from sqlalchemy import Connection, Engine
 
 from app.database import check_schema, snapshot
-from app.errors import LookalikeError, ModelMismatch, NoModel, UnknownProduct
+from app.errors import BadInput, LookalikeError, ModelMismatch, NoModel, UnknownProduct
 from app.filters import check_text
 from app.store import freshness, models, one_product, pictures, products, writer
 from app.store.trip import Answer, Trip, one_trip
@@ -179,7 +179,15 @@ def _kept(maintained: list[Model], model: Model) -> list[Model]:
 
 
 def _changes(entries: Sequence[Entry], stored: Mapping[str, products.Stored]) -> dict[str, Change]:
-    return {entry.product.sku: _change(entry, stored.get(entry.product.sku)) for entry in entries}
+    found: dict[str, Change] = {}
+    for entry in entries:
+        sku = entry.product.sku
+        if sku in found:
+            raise BadInput(
+                f"{sku} is in the batch twice; write one of them, or one after the other."
+            )
+        found[sku] = _change(entry, stored.get(sku))
+    return found
 
 
 def _change(entry: Entry, stored: products.Stored | None) -> Change:

@@ -20,7 +20,7 @@ from app.errors import (
 
 @contextmanager
 def driver_errors() -> Iterator[None]:
-    """Translate what psycopg raises where it is used without SQLAlchemy (COPY)."""
+    """Translate what psycopg raises where it is used without SQLAlchemy: COPY, trips."""
     try:
         yield
     except psycopg.Error as exc:

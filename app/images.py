@@ -225,8 +225,9 @@ def _on_white(picture: Image.Image) -> Image.Image:
 
 
 def _pixels_of(picture: Image.Image) -> Image.Image:
-    """The pixels without what else the file said. A copy of them would be the same, in memory that
-    the system clears first: up to half a millisecond a picture of an ingest."""
+    """A picture with the same pixels, not a copy, which would be the same in memory that the system
+    clears first: up to half a millisecond a picture of an ingest. `_upright` drops the rest of what
+    the file said. (`_new` is Pillow's own; the versions we allow have it.)"""
     return picture._new(picture.im)
 
 

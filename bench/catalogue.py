@@ -45,7 +45,8 @@ def catalogue(rows: int, *, hnsw: bool = False, own: bool = False) -> Iterator[A
     """A database of so many products with a picture each, vacuumed; deleted at the end.
 
     With `LOOKALIKE_BENCH_KEEP`, a folder, it is kept there for the next benchmark that wants one
-    of the same size; not so `own` ones, which are left with other products than they had.
+    of the same size; not so `own` ones, which are left with other products than they had. What is
+    kept stays as it was made: delete it after a migration.
     """
     keep = None if own else os.environ.get("LOOKALIKE_BENCH_KEEP")
     home = Path(keep, f"{rows}{'-hnsw' * hnsw}") if keep else Path(tempfile.mkdtemp(prefix=PREFIX))

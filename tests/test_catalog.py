@@ -15,10 +15,11 @@ from shop import add, sha
 from app.bootstrap import App
 from app.catalog import AT_ONCE, WRITER_LOCK, Batch, Change, Entry, PicturesMissing
 from app.config import Settings
+from app.embedding import store
 from app.errors import BadInput, ModelMismatch, NoModel, SchemaMismatch, UnknownProduct
 from app.images import decode, thumbnail
 from app.migrate import migrate
-from app.store import freshness
+from app.store import freshness, models
 from app.values import Model, PictureData, PictureRef, Product
 
 
@@ -182,6 +183,43 @@ def test_a_batch_larger_than_a_statement_is_written_whole(
         " JOIN picture ON picture_id = picture.id JOIN embedding USING (picture_id) ORDER BY sku"
     ).fetchall()
     assert shown == [(f"P{n:04}", f"{n}.png", sha(n)) for n in range(many)]
+
+
+@pytest.mark.parametrize("apart", [1, AT_ONCE, AT_ONCE + 5])
+def test_a_sku_that_is_twice_in_a_batch_is_named_and_nothing_is_written(
+    app: App, sql: psycopg.Connection, apart: int
+) -> None:
+    others = [entry(f"B{n:04}", 1) for n in range(apart - 1)]
+    twice = [entry("A", 1), *others, entry("A", 1, year=2020)]
+    with pytest.raises(BadInput, match="A is in the batch twice"):
+        app.catalog.write(batch(twice, 1), app.catalog.model())
+    assert skus(sql) == []
+
+
+def test_a_writer_does_not_wait_for_whoever_holds_the_embeddings_of_another_model(
+    app: App, sql: psycopg.Connection, database_url: str
+) -> None:
+    add(app, {"A": [1], "B": [2]})
+    model = app.catalog.model()
+    with app.engine.begin() as connection:
+        other = models.register(connection, "other", "1", 49, "other")
+    done: list[object] = []
+
+    def write() -> None:
+        for year in range(2000, 2008):  # until plans are kept
+            done.append(app.catalog.write(batch([entry("A", 1, 2, year=year)], 2), model))
+            ids = [id_ for (id_,) in sql.execute("SELECT id FROM picture")]
+            done.append(
+                store(app.engine, model, {id_: np.eye(49, dtype=np.float32)[0] for id_ in ids})
+            )
+            done.append(app.catalog.known([sha(1)], model))
+
+    with psycopg.connect(database_url) as holder:
+        holder.execute(f"LOCK TABLE embedding_m{other.id}")  # type: ignore[call-overload]
+        writing = threading.Thread(target=write, daemon=True)
+        writing.start()
+        writing.join(20)
+        assert len(done) == 24
 
 
 def test_whoever_listens_hears_once_of_a_write_and_of_a_delete_and_not_of_nothing(

@@ -159,7 +159,7 @@ def test_the_installed_command_has_a_version() -> None:
     assert re.fullmatch(r"lookalike, version [\d.]+\n", ran.stdout)
 
 
-def test_an_ingest_encodes_a_batch_on_each_core_and_a_search_on_all(
+def test_an_ingest_encodes_several_batches_at_a_time_and_a_search_one_on_all_cores(
     cat: Run, source: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from app.encoders import compiled

@@ -562,7 +562,19 @@ def test_a_vector_of_another_dimension_is_refused(app: App, sql: psycopg.Connect
         app.indexer.rebuild()
 
 
-# COPY
+def test_vectors_that_are_wrong_by_turns_are_refused(app: App, sql: psycopg.Connection) -> None:
+    """Together they are as long as right ones."""
+    add(app, numbered(5))
+    sql.execute("ALTER TABLE embedding_m1 DROP CONSTRAINT embedding_m1_dim_check")
+    sql.execute("DROP INDEX embedding_m1_vec_idx")
+    for picture, width in ((2, 48), (3, 50)):
+        vector = "[1" + ",0" * (width - 1) + "]"
+        sql.execute("UPDATE embedding SET vec = %s WHERE picture_id = %s", [vector, picture])
+    with pytest.raises(BuildRefused, match="49"):
+        app.indexer.rebuild()
+
+
+# In and out
 
 
 @pytest.mark.parametrize("rows", [0, 1, 9000])

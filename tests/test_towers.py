@@ -7,6 +7,7 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -136,6 +137,23 @@ def test_a_tower_of_several_streams_gives_the_vectors_of_one(model: str) -> None
         found = list(threads.map(several.encode_prepared, batches))
     for rows, batch in zip(found, batches, strict=True):
         assert np.abs(rows - one.encode_prepared(batch)).max() < CLOSE
+
+
+def test_a_tower_is_compiled_for_so_many_batches_at_a_time(
+    model: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[Any] = []
+
+    class Noted(compiled.Compiled):
+        def __init__(self, *arguments: Any) -> None:
+            super().__init__(*arguments)
+            made.append(self)
+
+    monkeypatch.setattr(compiled, "Compiled", Noted)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    for streams in (1, 2):
+        load_encoder(model, streams=streams)
+        assert made[-1]._model.get_property("NUM_STREAMS") == streams
 
 
 # --- torch, and the reason ---

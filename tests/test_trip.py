@@ -48,6 +48,24 @@ def test_what_fails_on_a_trip_is_said_once_and_as_elsewhere_and_ends_it(
     assert not caplog.records
 
 
+def test_a_session_that_is_ended_on_a_trip_is_said_to_be_lost_and_the_next_one_serves(
+    app: App, sql: psycopg.Connection
+) -> None:
+    with (
+        pytest.raises(DatabaseUnavailable, match="cannot be reached"),
+        app.engine.connect() as connection,
+        connection.begin(),
+        one_trip(connection) as trip,
+    ):
+        trip.send("SELECT 1 AS one")
+        backend = connection.connection.driver_connection.info.backend_pid  # type: ignore[union-attr]
+        sql.execute("SELECT pg_terminate_backend(%s, 5000)", [backend])
+        trip.send("SELECT 2 AS two")
+    with app.engine.connect() as connection, one_trip(connection) as trip:
+        answer = trip.send("SELECT 3 AS three")
+    assert answer()[0].three == 3
+
+
 def test_a_connection_serves_on_after_a_trip_that_failed(app: App) -> None:
     with app.engine.connect() as connection:
         with (
