@@ -6,64 +6,22 @@ picture is never swept while another writer links it, and nobody waits in a circ
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from enum import StrEnum
-from operator import attrgetter
 
 from sqlalchemy import Connection, Engine
 
+from app import batches
+from app.batches import Batch, Change
 from app.database import check_schema, snapshot
-from app.errors import BadInput, LookalikeError, ModelMismatch, NoModel, UnknownProduct
+from app.errors import NoModel, UnknownProduct
 from app.filters import check_text
 from app.store import freshness, models, one_product, pictures, products, writer
-from app.store.trip import Answer, Trip, one_trip
-from app.values import Model, PictureData, PictureRef, Product, ProductDetails, Vector
-
-AT_ONCE = 128
-"""Pictures, and products, of one statement: few enough that the server is soon at work."""
+from app.store.trip import one_trip
+from app.values import Model, ProductDetails
 
 WRITER_LOCK = writer.LOCK
 """Key of the advisory lock that writers of the catalogue take in turn."""
-
-
-class PicturesMissing(LookalikeError):
-    """Pictures that were stored a moment ago are gone; bring their bytes again."""
-
-
-class ModelsChanged(ModelMismatch):
-    """Other models than a moment ago are kept up to date; encode the pictures again."""
-
-
-class Change(StrEnum):
-    """What writing a product did."""
-
-    ADDED = "added"
-    UPDATED = "updated"
-    UNCHANGED = "unchanged"
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """A product as a source has it, with the pictures it shows, in order."""
-
-    product: Product
-    pictures: tuple[PictureRef, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Batch:
-    """Entries to write together, with the pictures and vectors that are not stored yet.
-
-    `pictures` and `vectors` go by sha256; a vector is unit, shape (dim,), float32. `beside` has the
-    vectors of new pictures under each other model (id) that is kept up to date.
-    """
-
-    entries: Sequence[Entry]
-    pictures: Mapping[bytes, PictureData] = field(default_factory=dict)
-    vectors: Mapping[bytes, Vector] = field(default_factory=dict)
-    beside: Mapping[int, Mapping[bytes, Vector]] = field(default_factory=dict)
 
 
 class CatalogService:
@@ -105,30 +63,13 @@ class CatalogService:
         """Write the entries of a batch, all or none; returns by sku what became of each.
 
         An entry equal to what is stored is not touched. Afterwards every picture of the entries has
-        an embedding, and pictures that no product shows any more are swept. Raises PicturesMissing
-        when the batch brings no bytes or vector of a picture that is not stored (any more), and
+        an embedding, and pictures that no product shows any more are swept. Raises BadInput for a
+        sku that is in the batch twice, PicturesMissing when the batch brings no bytes or vector of a picture that is not stored (any more), and
         ModelsChanged when `model` is not kept up to date any more, or another model is that the
         batch has no vectors of its new pictures for.
         """
         with self._writing() as connection:
-            with one_trip(connection) as trip:
-                writer.begin(trip)
-                maintained = models.ask_maintained(trip)
-                stored = products.ask_by_sku(trip, [each.product.sku for each in batch.entries])
-            kept = _kept(maintained(), model)
-            changes = _changes(batch.entries, stored())
-            written = [e for e in batch.entries if changes[e.product.sku] is not Change.UNCHANGED]
-            with one_trip(connection) as trip:
-                saved = _save(trip, batch, written)
-            new = {sha256: id_ for found, _ in saved for sha256, id_ in found().items()}
-            ids = {sku: stored for _, found in saved for sku, stored in found().items()}
-            picture_ids = _linked(connection, batch, written, new)
-            _embed(connection, batch, new, picture_ids, model)
-            for other in kept:
-                if other.id != model.id:
-                    _embed_beside(connection, batch, new, picture_ids, other)
-            _show(connection, written, ids, picture_ids)
-            return changes
+            return batches.write(connection, batch, model)
 
     def delete(self, skus: Sequence[str], *, missing_ok: bool = False) -> int:
         """Delete products and the pictures only they showed; returns how many.
@@ -167,111 +108,3 @@ def _active(connection: Connection) -> Model:
     if model is None:
         raise NoModel()
     return model
-
-
-def _kept(maintained: list[Model], model: Model) -> list[Model]:
-    """The models that are kept up to date, of which this must be one."""
-    if not maintained:
-        raise NoModel()
-    if model.id not in [each.id for each in maintained]:
-        raise ModelsChanged(f"{model.name} is not kept up to date any more; start again.")
-    return maintained
-
-
-def _changes(entries: Sequence[Entry], stored: Mapping[str, products.Stored]) -> dict[str, Change]:
-    found: dict[str, Change] = {}
-    for entry in entries:
-        sku = entry.product.sku
-        if sku in found:
-            raise BadInput(
-                f"{sku} is in the batch twice; write one of them, or one after the other."
-            )
-        found[sku] = _change(entry, stored.get(sku))
-    return found
-
-
-def _change(entry: Entry, stored: products.Stored | None) -> Change:
-    if stored is None:
-        return Change.ADDED
-    same = stored.product == entry.product and stored.pictures == entry.pictures
-    return Change.UNCHANGED if same else Change.UPDATED
-
-
-Ids = Mapping[bytes, int]
-"""Pictures (id) by sha256."""
-
-
-def _save(
-    trip: Trip, batch: Batch, written: Sequence[Entry]
-) -> list[tuple[Answer[dict[bytes, int]], Answer[dict[str, products.Saved]]]]:
-    """Store the new pictures that entries show, and the products, some of each in turn: while the
-    server writes them, the next are made ready."""
-    wanted = sorted(_shown(batch.entries) & batch.pictures.keys())
-    brought = [batch.pictures[sha256] for sha256 in wanted]
-    ready = sorted((entry.product for entry in written), key=attrgetter("sku"))
-    return [
-        (pictures.save(trip, brought[some]), products.save(trip, ready[some]))
-        for some in _parts(max(len(brought), len(ready)))
-    ]
-
-
-def _parts(rows: int) -> Iterator[slice]:
-    return (slice(at, at + AT_ONCE) for at in range(0, rows, AT_ONCE))
-
-
-def _linked(connection: Connection, batch: Batch, written: Sequence[Entry], new: Ids) -> Ids:
-    """All pictures that rows will refer to; to lock a row is to write to it, so not those of
-    entries that are left alone."""
-    before = sorted((_shown(written) | batch.vectors.keys()) - new.keys())
-    return {**new, **(pictures.ids(connection, before) if before else {})}
-
-
-def _show(
-    connection: Connection,
-    written: Sequence[Entry],
-    ids: Mapping[str, products.Saved],
-    picture_ids: Ids,
-) -> None:
-    """Link the products that were written to their pictures, tell workers that the catalogue
-    changed, and sweep the pictures that were shown before and are no more."""
-    overwritten = [stored.id for stored in ids.values() if stored.overwritten]
-    before = products.hide(connection, overwritten) if overwritten else set()
-    shown = [
-        (ids[entry.product.sku].id, picture_ids[ref.sha256], position, ref.uri)
-        for entry in written
-        for position, ref in enumerate(entry.pictures)
-    ]
-    with one_trip(connection) as trip:
-        if shown:
-            products.show(trip, shown)
-        freshness.tell_on(trip)
-    pictures.sweep(connection, sorted(before - {picture for _, picture, _, _ in shown}))
-
-
-def _shown(entries: Iterable[Entry]) -> set[bytes]:
-    return {ref.sha256 for entry in entries for ref in entry.pictures}
-
-
-def _embed(connection: Connection, batch: Batch, new: Ids, ids: Ids, model: Model) -> None:
-    """Store the vectors of the batch, after which no picture of it may be without one."""
-    _store(connection, batch.vectors, new, ids, model)
-    unsure = sorted(_shown(batch.entries) - (new.keys() & batch.vectors.keys()))
-    if unsure:
-        embedded = pictures.known(connection, unsure, model.id)
-        if not all(embedded.get(sha256) for sha256 in unsure):
-            raise PicturesMissing()
-
-
-def _embed_beside(connection: Connection, batch: Batch, new: Ids, ids: Ids, model: Model) -> None:
-    """Store what the batch brings under another model, which must be all that is new in it."""
-    vectors = batch.beside.get(model.id, {})
-    if not batch.vectors.keys() <= vectors.keys():
-        raise ModelsChanged(f"{model.name} is kept up to date too now; start again.")
-    _store(connection, vectors, new, ids, model)
-
-
-def _store(
-    connection: Connection, vectors: Mapping[bytes, Vector], new: Ids, ids: Ids, model: Model
-) -> None:
-    found = {ids[sha256]: vector for sha256, vector in vectors.items() if sha256 in ids}
-    pictures.embed(connection, model, found, new.values())

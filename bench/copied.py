@@ -14,7 +14,7 @@ import psycopg
 from catalogue import drawn
 from psycopg import sql as psql
 
-from app.catalog import Batch, Entry
+from app.batches import Batch, Entry
 from app.identity import identity_key
 from app.store import copy
 from app.values import Model, PictureData, PictureRef, Product

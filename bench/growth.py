@@ -26,8 +26,8 @@ from side_by_side import Report, Sample
 from sqlalchemy import text
 
 from app.answers import Ask, exact
+from app.batches import Batch, Entry
 from app.bootstrap import App
-from app.catalog import Batch, Entry
 from app.config import Settings
 from app.database import snapshot
 from app.index_files import IndexFiles

@@ -12,7 +12,8 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass
 
-from app.catalog import Batch, CatalogService, Change, ModelsChanged, PicturesMissing
+from app.batches import Batch, Change, ModelsChanged, PicturesMissing
+from app.catalog import CatalogService
 from app.errors import BadImage, BadSource
 from app.runs import IngestRun
 from app.values import Vector

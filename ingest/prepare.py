@@ -17,7 +17,8 @@ from itertools import repeat
 
 from PIL import Image
 
-from app.catalog import CatalogService, Entry
+from app.batches import Entry
+from app.catalog import CatalogService
 from app.encoders.scaling import smaller
 from app.errors import BadImage
 from app.images import ImageLimits, decode_with_size, thumbnail

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 import numpy as np
 from colours import photo
 
+from app.batches import Batch, Entry
 from app.bootstrap import App
-from app.catalog import Batch, Entry
 from app.images import decode, thumbnail
 from app.values import PictureData, PictureRef, Product, Vectors
 

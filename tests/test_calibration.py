@@ -20,6 +20,7 @@ from PIL import Image
 from shop import add, numbered, vectors
 from sqlalchemy import event
 
+from app.batches import Batch, Entry
 from app.bootstrap import App
 from app.calibration import (
     LIKELIER,
@@ -33,7 +34,6 @@ from app.calibration import (
     words_for,
 )
 from app.calibrator import calibrate
-from app.catalog import Batch, Entry
 from app.cli import cli
 from app.config import Settings
 from app.encoders import Choice

@@ -12,8 +12,9 @@ from colours import ColourEncoder, photo
 from goods import contents, versions
 from shop import add, sha
 
+from app.batches import AT_ONCE, Batch, Change, Entry, PicturesMissing
 from app.bootstrap import App
-from app.catalog import AT_ONCE, WRITER_LOCK, Batch, Change, Entry, PicturesMissing
+from app.catalog import WRITER_LOCK
 from app.config import Settings
 from app.embedding import store
 from app.errors import BadInput, ModelMismatch, NoModel, SchemaMismatch, UnknownProduct

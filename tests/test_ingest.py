@@ -33,8 +33,8 @@ from goods import (
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from app.batches import Batch
 from app.bootstrap import App
-from app.catalog import Batch
 from app.encoders.cores import cores
 from app.errors import BadInput, BadSource
 from app.images import decode

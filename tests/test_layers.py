@@ -24,7 +24,7 @@ ROWS = [
     app.liveness app.metrics_server app.overview app.index_life app.rebuilding
     app.backup app.restore app.integrity
     app.search app.catalog app.indexer app.evaluation app.health app.runs app.migrate
-    app.audit app.roles app.bulk
+    app.audit app.roles app.bulk app.batches
     app.pages app.plans app.calibrator app.judging app.facets
     app.quick app.allow_lists app.meanings app.tuning app.verdicts app.duplicates app.walking
     app.paths
