@@ -64,9 +64,9 @@ class CatalogService:
 
         An entry equal to what is stored is not touched. Afterwards every picture of the entries has
         an embedding, and pictures that no product shows any more are swept. Raises BadInput for a
-        sku that is in the batch twice, PicturesMissing when the batch brings no bytes or vector of a picture that is not stored (any more), and
-        ModelsChanged when `model` is not kept up to date any more, or another model is that the
-        batch has no vectors of its new pictures for.
+        sku that is in the batch twice, PicturesMissing when the batch brings no bytes or vector of
+        a picture that is not stored (any more), and ModelsChanged when `model` is not kept up to
+        date any more, or another model is that the batch has no vectors of its new pictures for.
         """
         with self._writing() as connection:
             return batches.write(connection, batch, model)

@@ -7,59 +7,24 @@ product), JPEG 2000 and JPEG XL (hardly ever sent, and a large surface for an at
 
 from __future__ import annotations
 
-import threading
-import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from io import BytesIO
-from math import isfinite
-from types import ModuleType
-from typing import Any
 
 import pillow_heif
-from PIL import (
-    AvifImagePlugin,
-    BmpImagePlugin,
-    ExifTags,
-    GifImagePlugin,
-    Image,
-    JpegImagePlugin,
-    PngImagePlugin,
-    TiffImagePlugin,
-    WebPImagePlugin,
-)
+from PIL import Image
 
 from app.config import Settings
 from app.errors import BadImage
+from app.quiet import no_warnings
 from app.refusals import reason
+from app.upright import upright
 
 DECODING = "1"
 """Raise it when the same bytes give other pixels: vectors made of them would be others too."""
 
 # AVIF before HEIF: both claim the brand mif1, and Pillow asks the next when one declines.
 _FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "AVIF", "HEIF", "TIFF", "BMP")
-_PLUGINS = (
-    *(Image, JpegImagePlugin, PngImagePlugin, WebPImagePlugin, GifImagePlugin),
-    *(AvifImagePlugin, TiffImagePlugin, BmpImagePlugin),
-)
-
-_UPRIGHT = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
-
-_SIDEWAYS = (
-    Image.Transpose.TRANSPOSE,
-    Image.Transpose.ROTATE_270,
-    Image.Transpose.TRANSVERSE,
-    Image.Transpose.ROTATE_90,
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,15 +82,14 @@ def decode_with_size(
     """Like `decode`, with the width and height in pixels the upright picture has in its file."""
     check_bytes(data, limits)
     try:
-        with _no_warnings(), Image.open(BytesIO(data), formats=_FORMATS) as picture:
+        with no_warnings(), Image.open(BytesIO(data), formats=_FORMATS) as picture:
             _check_header(picture, limits)
             width, height = picture.size
             if at_least is not None and picture.format in ("JPEG", "MPO"):
                 picture.draft("RGB", (max(at_least, 1), max(at_least, 1)))
             picture.load()
-            turn = _turn(picture)
-            upright = _upright(_reduced(_on_white(_eight_bits(picture)), at_least), turn)
-            return upright, (height, width) if turn in _SIDEWAYS else (width, height)
+            found, swapped = upright(picture, at_least)
+            return found, (height, width) if swapped else (width, height)
     except BadImage:
         raise
     except Exception as exc:
@@ -186,72 +150,6 @@ def _check_header(picture: Image.Image, limits: ImageLimits) -> None:
         )
 
 
-def _eight_bits(picture: Image.Image) -> Image.Image:
-    """Scale deeper grey to 0..255, where Pillow would cut it off at 255."""
-    if not picture.mode.startswith(("I", "F")):
-        return picture
-    deep = picture.convert("I") if picture.mode.startswith("I;16") else picture
-    low, high = _black_and_white(deep)
-    scale = 255 / (high - low)
-    grey = deep.point(lambda value: value * scale + (0.5 - low * scale)).convert("L")
-    grey.info = {}  # the value that means transparent was not scaled with it
-    return grey
-
-
-def _black_and_white(picture: Image.Image) -> tuple[float, float]:
-    """The values of black and white in deep grey, which its file does not tell.
-
-    The narrowest usual range that holds all values, else the values' own: many programs store
-    8 bits in 16 without scaling them, and read as 16 bits such a picture is black all over.
-    """
-    low, high = (float(str(value)) for value in picture.getextrema())
-    if not (isfinite(low) and isfinite(high)):
-        raise BadImage("The picture has infinite pixel values; save it as JPEG, PNG or WebP.")
-    for white in (1, 255, 65535) if picture.mode == "F" else (255, 65535):
-        if low >= 0 and high <= white:
-            return 0, white
-    return low, max(high, low + 1)
-
-
-def _on_white(picture: Image.Image) -> Image.Image:
-    if picture.mode == "LAB":
-        raise BadImage("The picture has Lab colours; save it with RGB colours and try again.")
-    if not picture.has_transparency_data:
-        return _pixels_of(picture) if picture.mode == "RGB" else picture.convert("RGB")
-    layer = picture if picture.mode == "RGBA" else picture.convert("RGBA")
-    canvas = Image.new("RGB", layer.size, "white")
-    canvas.paste(layer, mask=layer)
-    return canvas
-
-
-def _pixels_of(picture: Image.Image) -> Image.Image:
-    """A picture with the same pixels, not a copy, which would be the same in memory that the system
-    clears first: up to half a millisecond a picture of an ingest. `_upright` drops the rest of what
-    the file said. (`_new` is Pillow's own; the versions we allow have it.)"""
-    return picture._new(picture.im)
-
-
-def _reduced(picture: Image.Image, at_least: int | None) -> Image.Image:
-    """What draft decoding did not shrink, so that a waiting picture takes little memory."""
-    factor = min(picture.size) // at_least if at_least else 1
-    return picture.reduce(factor) if factor > 1 else picture
-
-
-def _turn(picture: Image.Image) -> Image.Transpose | None:
-    try:
-        orientation = picture.getexif().get(ExifTags.Base.Orientation)
-    except Exception:
-        return None  # damaged notes of a camera do not spoil its photo
-    return _UPRIGHT.get(orientation) if isinstance(orientation, int) else None
-
-
-def _upright(picture: Image.Image, turn: Image.Transpose | None) -> Image.Image:
-    if turn is not None:
-        picture = picture.transpose(turn)
-    picture.info = {}  # comments, places and profiles of the file do not travel with the pixels
-    return picture
-
-
 def _shrunk(picture: Image.Image, side: int, scale: Scale) -> Image.Image:
     part = min(1.0, side / max(picture.size))
     size = (max(1, round(picture.width * part)), max(1, round(picture.height * part)))
@@ -264,42 +162,6 @@ def _jpeg(picture: Image.Image, quality: int, *, optimize: bool) -> bytes:
     picture.save(file, "JPEG", quality=quality, optimize=optimize)
     return file.getvalue()
 
-
-class _Quiet(threading.local):
-    now = False
-
-
-_quiet = _Quiet()
-
-
-class _Warnings(ModuleType):
-    """The module `warnings` as Pillow sees it: silent in a thread that is decoding here.
-
-    `warnings.catch_warnings` swaps the filters of the whole process, so two threads undo each
-    other's; a filter set once would silence Pillow for everybody and is lost under pytest. A
-    name in Pillow's modules is neither: whoever else uses Pillow hears every warning as before.
-    """
-
-    def warn(self, message: Any, category: Any = None, stacklevel: int = 1, **more: Any) -> None:
-        if not _quiet.now:
-            warnings.warn(message, category, stacklevel + 1, **more)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(warnings, name)
-
-
-@contextmanager
-def _no_warnings() -> Iterator[None]:
-    before, _quiet.now = _quiet.now, True
-    try:
-        yield
-    finally:
-        _quiet.now = before
-
-
-for _plugin in _PLUGINS:
-    if hasattr(_plugin, "warnings"):
-        vars(_plugin)["warnings"] = _Warnings("warnings")
 
 # Adds a format to Pillow's list and changes none that is there.
 pillow_heif.register_heif_opener()
