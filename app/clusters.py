@@ -16,8 +16,8 @@ ROUNDS = (16, 16, 16, 32, 32, 64, 64)
 """Rows a centre that each round of k-means looks at. Centres find their places with few and settle
 with more; ten rounds with 64 each took 2.7 times as long and made indexes of the same recall."""
 
-BLOCK = 2048
-"""Rows compared at a time: enough for the processor, few enough to be 33 MB at 4,000 centres."""
+BLOCK = 1024
+"""Rows compared at a time: enough for the processor, few enough to be 16 MB at 4,000 centres."""
 
 Labels = NDArray[np.int32]
 
