@@ -137,7 +137,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     words = parser.parse_args()
     report = Report("startup", "Start-up")
-    with catalogue(words.rows) as app, tempfile.TemporaryDirectory() as folder:
+    with catalogue(words.rows, hnsw=True) as app, tempfile.TemporaryDirectory() as folder:
         app.indexer.rebuild()
         picture = Path(folder) / "photo.jpg"
         picture.write_bytes(photo(1))
