@@ -93,9 +93,7 @@ def _changes(entries: Sequence[Entry], stored: Mapping[str, products.Stored]) ->
     for entry in entries:
         sku = entry.product.sku
         if sku in found:
-            raise BadInput(
-                f"{sku} is in the batch twice; write one of them, or one after the other."
-            )
+            raise BadInput(f"{sku} is in the batch twice; write it once, or in two batches.")
         found[sku] = _change(entry, stored.get(sku))
     return found
 

@@ -76,9 +76,9 @@ def _on_white(picture: Image.Image) -> Image.Image:
 
 
 def _pixels_of(picture: Image.Image) -> Image.Image:
-    """A picture with the same pixels, not a copy, which would be the same in memory that the system
-    clears first: up to half a millisecond a picture of an ingest. `_turned` drops the rest of what
-    the file said. (`_new` is Pillow's own; the versions we allow have it.)"""
+    """A picture that shares these pixels. A copy would have the same in new memory, which the
+    system clears first: up to half a millisecond a picture of an ingest. `_turned` drops the rest
+    of what the file said. (`_new` is Pillow's own; the versions we allow have it.)"""
     return picture._new(picture.im)
 
 

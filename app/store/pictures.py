@@ -12,8 +12,9 @@ from app.store import copy
 from app.store.trip import Answer, Trip
 from app.values import Model, PictureData, Vector
 
-# Where writers look, a model is named in the text and not by a value: a plan that is kept for any
-# model locks the embeddings of all, and waits for whoever repairs those of another.
+# Where writers look (`writer.begin` has their plans kept), a model is named in the text and not by
+# a value: a plan for any model locks the embeddings of all, and waits for whoever repairs those of
+# another.
 
 
 def known(connection: Connection, sha256s: Sequence[bytes], model_id: int) -> dict[bytes, bool]:
