@@ -100,6 +100,7 @@ def test_a_session_that_holds_an_advisory_lock_is_ended(
     name = "pg_advisory_xact_lock" if shared == "_xact" else f"pg_advisory_lock{shared}"
     analyst.execute(f"SELECT {name}(%s)", [LOCK])
     assert ended(shop, LONG_S) == {pid: "it asked for an advisory lock"}
+    until(lambda: state(shop, pid) is None, "it is told to end, and still there")
     assert shop.indexer.rebuild().state == "published"
 
 
