@@ -6,8 +6,7 @@ picture is never swept while another writer links it, and nobody waits in a circ
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 
 from sqlalchemy import Connection, Engine
 
@@ -68,7 +67,7 @@ class CatalogService:
         a picture that is not stored (any more), and ModelsChanged when `model` is not kept up to
         date any more, or another model is that the batch has no vectors of its new pictures for.
         """
-        with self._writing() as connection:
+        with writer.transaction(self._engine) as connection:
             return batches.write(connection, batch, model)
 
     def delete(self, skus: Sequence[str], *, missing_ok: bool = False) -> int:
@@ -79,7 +78,7 @@ class CatalogService:
         """
         for sku in skus:
             check_text("sku", sku)
-        with self._writing() as connection:
+        with writer.transaction(self._engine) as connection:
             with one_trip(connection) as trip:
                 writer.begin(trip)
             check_schema(connection)
@@ -93,14 +92,6 @@ class CatalogService:
             pictures.sweep(connection, shown)
             freshness.tell(connection)
             return len(found)
-
-    @contextmanager
-    def _writing(self) -> Iterator[Connection]:
-        # What the lock waited for must be seen after it, whatever the server's default is.
-        with self._engine.connect() as connection:
-            committed = connection.execution_options(isolation_level="READ COMMITTED")
-            with committed.begin():
-                yield committed
 
 
 def _active(connection: Connection) -> Model:

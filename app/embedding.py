@@ -107,10 +107,8 @@ def store(engine: Engine, model: Model, vectors: Mapping[int, Vector]) -> int:
     """Write embeddings of pictures (id) that are still there and have none; returns how many."""
     if not vectors:
         return 0
-    with engine.connect() as connection:
-        committed = connection.execution_options(isolation_level="READ COMMITTED")
-        with committed.begin():
-            return _store(committed, model, vectors)
+    with writer.transaction(engine) as connection:
+        return _store(connection, model, vectors)
 
 
 def _store(connection: Connection, model: Model, vectors: Mapping[int, Vector]) -> int:
@@ -118,7 +116,7 @@ def _store(connection: Connection, model: Model, vectors: Mapping[int, Vector]) 
         writer.begin(trip)
         kept = models.ask_maintained(trip)
         lacking = pictures.lacking(trip, model, list(vectors))
-        rows = copy.rows(model, vectors)  # while the server looks
+        rows = copy.rows_by_id(model, vectors)  # while the server looks
     if model.id not in [each.id for each in kept()]:
         raise ModelNotKept(f"{model.name} is not kept up to date any more; it is dropped.")
     missing = lacking()

@@ -153,7 +153,7 @@ def _fill(connection: Connection, model: Model, at: int, rows: int) -> None:
     """Embeddings of the pictures after the first `at`."""
     if rows:
         ids = np.arange(at + 1, at + 1 + rows, dtype=np.int64)
-        copy.embeddings_in(connection, model, ids, drawn(rows, at + 1))
+        copy.rows_in(connection, copy.rows(model, ids, drawn(rows, at + 1)))
 
 
 def _create(app: App, model: Model) -> None:

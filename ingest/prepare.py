@@ -28,7 +28,7 @@ from ingest.sources import Reject, Row
 from ingest.towers import Fleet, Inputs, Towers
 
 DECODERS = 8
-"""Threads that read and decode at most. Each may hold a large picture, and at five milliseconds of
+"""Threads that read and decode at most. Each may hold a large picture, and at four milliseconds of
 work a picture so many keep up with encoders several times as fast as those that were measured."""
 FILE_BYTES = 64 << 20
 """Bytes of files that are kept until it is known which of them are new."""

@@ -43,25 +43,23 @@ _TOGETHER = sql.SQL(
 """One row for many: what a row costs between server and Python is more than what is in it."""
 
 
-def embeddings_in(
-    connection: Connection, model: Model, ids: Ids, vectors: NDArray[np.float32]
-) -> None:
-    """Insert embeddings that are not there yet; ids (n,), vectors (n, dim)."""
-    rows_in(connection, _rows(model, ids, vectors))
-
-
 def rows_in(connection: Connection, rows: Rows) -> None:
     """Insert embeddings that are not there yet, made by `rows`."""
     statement = "COPY embedding (model_id, picture_id, vec) FROM STDIN (FORMAT BINARY)"
     with driver_errors(), _cursor(connection).copy(statement) as out:
-        out.write(HEADER + rows.tobytes() + TRAILER)
+        out.write(packed(rows))
 
 
-def rows(model: Model, vectors: Mapping[int, Vector]) -> Rows:
-    """Embeddings by the picture's id as COPY BINARY reads them, in the order of their ids, (n,)."""
+def packed(rows: Rows) -> bytes:
+    """What COPY BINARY reads as rows of `embedding`."""
+    return HEADER + rows.tobytes() + TRAILER
+
+
+def rows_by_id(model: Model, vectors: Mapping[int, Vector]) -> Rows:
+    """Embeddings by the picture's id as `rows`, in the order of their ids, (n,)."""
     ids = sorted(vectors)
     joined = np.concatenate([vectors[id_] for id_ in ids])  # half the time that np.stack takes
-    return _rows(model, np.array(ids, dtype=np.int64), joined.reshape(len(ids), model.dim))
+    return rows(model, np.array(ids, dtype=np.int64), joined.reshape(len(ids), model.dim))
 
 
 def only(rows: Rows, ids: Ids) -> Rows:
@@ -69,17 +67,13 @@ def only(rows: Rows, ids: Ids) -> Rows:
     return rows if len(ids) == len(rows) else rows[np.isin(rows["id"], ids)]
 
 
-def packed(model: Model, ids: Ids, vectors: NDArray[np.float32]) -> bytes:
-    """What COPY BINARY reads as rows of `embedding`; ids (n,), vectors (n, dim)."""
-    return HEADER + _rows(model, ids, vectors).tobytes() + TRAILER
-
-
-def _rows(model: Model, ids: Ids, vectors: NDArray[np.float32]) -> Rows:
-    rows = np.zeros(len(ids), dtype=_row(model.dim))
-    rows["fields"], rows["model_length"], rows["model"] = 3, 4, model.id
-    rows["id_length"], rows["id"] = 8, ids
-    rows["vec_length"], rows["dim"], rows["vec"] = 4 + 2 * model.dim, model.dim, vectors
-    return rows
+def rows(model: Model, ids: Ids, vectors: NDArray[np.float32]) -> Rows:
+    """Embeddings as COPY BINARY reads them, (n,); ids (n,), vectors (n, dim)."""
+    made = np.zeros(len(ids), dtype=_row(model.dim))
+    made["fields"], made["model_length"], made["model"] = 3, 4, model.id
+    made["id_length"], made["id"] = 8, ids
+    made["vec_length"], made["dim"], made["vec"] = 4 + 2 * model.dim, model.dim, vectors
+    return made
 
 
 def embeddings_out(

@@ -83,7 +83,7 @@ def embed(
     there = _embedded(connection, model, vectors.keys() - new)
     missing = {id_: vectors[id_] for id_ in vectors.keys() - there} if there else vectors
     if missing:
-        copy.rows_in(connection, copy.rows(model, missing))
+        copy.rows_in(connection, copy.rows_by_id(model, missing))
 
 
 def _embedded(connection: Connection, model: Model, ids: Collection[int]) -> set[int]:

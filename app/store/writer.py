@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from sqlalchemy import Connection, Engine
+
 from app.store.trip import Trip
 
 LOCK = 7_305_804_003
@@ -15,6 +20,16 @@ BEGIN = """
 SELECT pg_advisory_xact_lock(%(key)s) AS turn,
     set_config('plan_cache_mode', 'force_generic_plan', true) AS plans,
     set_config('enable_seqscan', 'off', true) AS scans"""
+
+
+@contextmanager
+def transaction(engine: Engine) -> Iterator[Connection]:
+    """What a writer begins in: what its turn waited for is seen after it, whatever the server's
+    default is."""
+    with engine.connect() as connection:
+        committed = connection.execution_options(isolation_level="READ COMMITTED")
+        with committed.begin():
+            yield committed
 
 
 def begin(trip: Trip) -> None:
