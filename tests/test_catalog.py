@@ -239,10 +239,14 @@ def test_whoever_listens_hears_once_of_a_write_and_of_a_delete_and_not_of_nothin
     assert heard == [1, 0, 1, 0]
 
 
+@pytest.mark.parametrize("usual", ["read committed", "repeatable read"])
 def test_a_writer_sees_what_was_committed_while_it_waited_for_its_turn(
-    app: App, sql: psycopg.Connection, database_url: str
+    app: App, sql: psycopg.Connection, database_url: str, usual: str
 ) -> None:
     add(app, {"A": [1]})
+    sql.execute(f"ALTER ROLE CURRENT_USER IN DATABASE {sql.info.dbname}"  # type: ignore[call-overload]
+                f" SET default_transaction_isolation = '{usual}'")  # fmt: skip
+    app.engine.dispose()  # for connections that take it up
     changes: list[dict[str, Change]] = []
 
     def write() -> None:
