@@ -8,8 +8,8 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from app.concurrency import in_children
 from app.errors import Busy
-from app.forks import in_children
 
 
 class Admission:

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app import clusters
-from app.values import Rows, Vector, Vectors
+from app.types import Rows, Vector, Vectors
 
 LEAST_LISTS = 8
 """Lists that are looked into at least. Fewer would do for queries like those a build is measured

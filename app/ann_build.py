@@ -8,7 +8,7 @@ import numpy as np
 
 from app import clusters
 from app.ann import AnnIndex, Ids, faiss
-from app.values import Rows, Vectors
+from app.types import Rows, Vectors
 from app.vectors import unit
 
 FLAT_ROWS = 5_000

@@ -12,7 +12,7 @@ from app.errors import IndexUnreadable
 from app.index_files import Fetch, IndexFiles
 from app.ranking import Candidates, settled
 from app.store import builds, chunks, neighbours
-from app.values import Build, Filters, Model, SearchPath, Vector
+from app.types import Build, Filters, Model, SearchPath, Vector
 
 OPENED_AT_ONCE = 32 << 20
 """Bytes; a larger new index is opened in the background while the one before it answers."""

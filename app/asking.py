@@ -15,7 +15,7 @@ from app.encoders.pixels import Prepared
 from app.errors import BadInput, NoWords
 from app.memory import Memory, Part
 from app.together import Queue, Queues
-from app.values import Query, Vector
+from app.types import Query, Vector
 
 
 class Decoder(Protocol):

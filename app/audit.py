@@ -16,7 +16,7 @@ from app.errors import BuildRefused, NoModel
 from app.index_files import IndexFiles
 from app.paths import find
 from app.store import builds, models, neighbours, pictures, products, query_samples
-from app.values import Filters, Model, Vector, Vectors
+from app.types import Filters, Model, Vector, Vectors
 
 DEPTH = 50
 

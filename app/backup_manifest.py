@@ -14,7 +14,7 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from app.errors import BadInput
-from app.values import Model
+from app.types import Model
 
 NAME = "manifest.json"
 FORMAT = 1

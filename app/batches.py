@@ -12,7 +12,7 @@ from sqlalchemy import Connection
 from app.errors import BadInput, LookalikeError, ModelMismatch, NoModel
 from app.store import freshness, models, pictures, products, writer
 from app.store.trip import Answer, Trip, one_trip
-from app.values import Model, PictureData, PictureRef, Product, Vector
+from app.types import Model, PictureData, PictureRef, Product, Vector
 
 AT_ONCE = 128
 """Pictures, and products, of one statement: few enough that the server is soon at work."""

@@ -16,7 +16,7 @@ from sqlalchemy import Connection, Engine
 
 from app.errors import LockHeld, LookalikeError
 from app.store import hnsw, pictures
-from app.values import Model
+from app.types import Model
 
 LEAST = 5000
 """Embeddings; fewer are added in seconds, and a search may miss the index for longer."""

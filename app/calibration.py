@@ -3,32 +3,28 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from app.values import Calibration, CutOff, Meaning
+from app.types import FIELDS, Calibration, CutOff, Meaning
 
 MINIMUM = 20
 """Pairs of either kind below which no cut-off is fitted."""
 
+
 SURE = 0.9
 """Precision of a claim that is either true or false: the same photo, the same product."""
+
 
 LIKELIER = 0.5
 """Precision of a claim that only has to be likelier than not: similar."""
 
+
 CHANCE = 0.01
 """How often pairs without any difference would still be given a cut-off."""
-
-FIELDS: Mapping[Meaning, str] = {
-    "same photo": "same_photo",
-    "same product": "same_product",
-    "similar": "similar",
-}
-"""The meanings from the strongest to the weakest, and the fields of their cut-offs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,23 +104,6 @@ def in_order(calibration: Calibration) -> Calibration:
             cut = replace(cut, distance=least)
         raised[field] = cut
     return Calibration(calibration.category, **raised)
-
-
-def words_for(
-    distance: float, category: str | None, calibrations: Mapping[str | None, Calibration]
-) -> Meaning | None:
-    """The strongest meaning that holds at a cosine distance (0 to 2), or None.
-
-    `calibrations` are the rows of one model by category. A category's own cut-off comes before
-    that of the whole catalogue (None).
-    """
-    rows = [row for row in map(calibrations.get, (category, None)) if row is not None]
-    for word, field in FIELDS.items():
-        cuts = (getattr(row, field).distance for row in rows)
-        cut = next((cut for cut in cuts if cut is not None), None)
-        if cut is not None and distance <= cut:
-            return word
-    return None
 
 
 def _row(category: str | None, pairs: Sequence[Pair]) -> Calibration:

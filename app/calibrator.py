@@ -16,7 +16,7 @@ from app.errors import BadImage, ModelMismatch, NoModel
 from app.images import open_thumbnail
 from app.store import calibrations, evidence, models, neighbours
 from app.store.evidence import Drawn
-from app.values import Calibration, Hit, Model, Vector
+from app.types import Calibration, Hit, Model, Vector
 
 PICTURES = 2000
 """Pictures drawn from the catalogue, and at most as many pairs of a product's own pictures."""

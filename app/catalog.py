@@ -17,7 +17,7 @@ from app.errors import NoModel, UnknownProduct
 from app.filters import check_text
 from app.store import freshness, models, one_product, pictures, products, writer
 from app.store.trip import one_trip
-from app.values import Model, ProductDetails
+from app.types import Model, ProductDetails
 
 WRITER_LOCK = writer.LOCK
 """Key of the advisory lock that writers of the catalogue take in turn."""

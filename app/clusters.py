@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from app.values import Rows, Vectors
+from app.types import Rows, Vectors
 from app.vectors import wide
 
 ROUNDS = (16, 16, 16, 32, 32, 64, 64)

@@ -15,7 +15,7 @@ from app.ann import Ids
 from app.database import snapshot
 from app.errors import BuildRefused
 from app.store import pictures, stamps
-from app.values import Model, Rows
+from app.types import Model, Rows
 from app.vectors import wide
 
 UNIT_TOLERANCE = 1e-2

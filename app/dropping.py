@@ -19,7 +19,7 @@ from sqlalchemy import Connection, Engine, text
 from app.catalog import WRITER_LOCK
 from app.errors import DatabaseUnsuitable, LockHeld, NotReady
 from app.store import models, partitions
-from app.values import Model
+from app.types import Model
 
 PATIENCE_S = 60.0
 """How long each step is tried."""

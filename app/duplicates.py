@@ -13,10 +13,10 @@ from sqlalchemy import Engine
 
 from app.database import check_schema
 from app.errors import BadSource, UnknownProduct
-from app.folding import Candidate, Group, Verdict, fold
+from app.folding import Candidate, Group, fold
 from app.grouping import Groups
 from app.store import products, verdicts
-from app.values import Product
+from app.types import Product, Verdict
 
 NAMED = 3
 """So many unknown skus an error names."""

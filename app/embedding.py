@@ -17,7 +17,7 @@ from app.encoders import Encoder
 from app.errors import BadImage, ModelNotKept
 from app.store import copy, models, pictures, writer
 from app.store.trip import one_trip
-from app.values import Model, Vector
+from app.types import Model, Vector
 
 BATCH = 32
 SHOWN = 20

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from html import escape
 
 from app.eval_figures import Difference, Evaluation, Outcome
-from app.values import Match, Product
+from app.types import Match, Product
 
 STYLE = """
 :root { color-scheme: light dark; font: 15px/1.45 system-ui, sans-serif }

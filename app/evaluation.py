@@ -26,7 +26,7 @@ from app.eval_report import Case
 from app.images import thumbnail
 from app.search import SearchService
 from app.store import products
-from app.values import Filters, Product, Query
+from app.types import Filters, Product, Query
 
 DEPTH = 10
 """How far down the expected product is looked for."""

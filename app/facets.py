@@ -10,7 +10,7 @@ from sqlalchemy import Engine
 from app.database import check_schema, snapshot
 from app.store import facets
 from app.store.facets import Bounds, Values
-from app.values import Product, StoredPicture
+from app.types import Product, StoredPicture
 
 COLUMNS = ("brand", "category", "colour")
 """Columns whose values are counted."""

@@ -20,7 +20,7 @@ from app.index_files import IndexFiles
 from app.ranking import settled
 from app.store import hnsw, neighbours, tunings
 from app.store.neighbours import Passing
-from app.values import Crossovers
+from app.types import Crossovers
 
 DEEPEST = 4000
 """Pictures that are nominated at most to be filtered afterwards."""

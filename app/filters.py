@@ -10,7 +10,7 @@ from difflib import get_close_matches
 from typing import Any
 
 from app.errors import BadInput
-from app.values import Filters, Value
+from app.types import Filters, Value
 
 COLUMNS = ("sku", "title", "brand", "category", "colour", "year", "price", "currency")
 """Columns of `product` (alias p) that can be asked to equal a value; others are attributes."""

@@ -8,13 +8,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from itertools import product as pairs
 
 from app.grouping import Groups
 from app.identity import Identity, identity
+from app.types import Product, Verdict
 from app.typos import misspelled, slips
-from app.values import Product
 
 VERDICT = "verdict"
 """The rule a fold names when a person decided it."""
@@ -26,17 +25,6 @@ class Rule:
 
     name: str
     holds: Callable[[Identity, Identity, float], bool]
-
-
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """What somebody decided about two skus; sku_a comes before sku_b by their code points."""
-
-    sku_a: str
-    sku_b: str
-    same: bool
-    decided_by: str = ""
-    decided_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from app.errors import IndexUnreadable, LookalikeError
 from app.index_files import IndexFiles
 from app.store import builds, hnsw, models
 from app.tables import SCHEMA_REVISION
-from app.values import Build, Model
+from app.types import Build, Model
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from itertools import compress
 
-from app.values import Product
+from app.types import Product
 
 VERSION = "1|"
 """How every key of this normaliser begins; to be changed whenever a key would come out other."""

@@ -17,7 +17,7 @@ import numpy as np
 from app import ann_file
 from app.ann import AnnIndex
 from app.errors import IndexDamaged, IndexUnreadable, IndexUnwritable
-from app.values import Build
+from app.types import Build
 
 KEPT_OPEN = 2
 """The build in use and the one before it, which a search that began earlier may still need."""

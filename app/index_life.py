@@ -11,7 +11,7 @@ from app.config import Settings
 from app.database import check_schema, snapshot
 from app.errors import NoModel
 from app.store import builds, models, pictures
-from app.values import Build, Model
+from app.types import Build, Model
 from app.worker_decision import Rules, allowed
 
 BUILDS = 50

@@ -20,7 +20,7 @@ from app.errors import BuildRefused, BuildRunning, LookalikeError, ModelNotKept,
 from app.index_files import IndexFiles
 from app.recall import Yardstick
 from app.store import builds, chunks, models, query_samples
-from app.values import Build, Model, Vectors
+from app.types import Build, Model, Vectors
 
 LOCK = 7_305_804_002
 """Key of the advisory lock that makes builders take turns."""

@@ -7,13 +7,12 @@ from dataclasses import dataclass, replace
 
 from sqlalchemy import Connection, Engine
 
-from app.calibration import words_for
 from app.database import check_schema, snapshot
 from app.errors import NoModel, UnknownProduct
-from app.folding import Verdict, same_product
+from app.folding import same_product
 from app.store import calibrations, judging, models, products, verdicts
 from app.store.judging import Pair, ShownPicture
-from app.values import Meaning, Model, Product
+from app.types import Meaning, Model, Product, Verdict, words_for
 from app.walking import Cuts, Walk, further, unsettled
 
 PATIENCE_S = 1.0

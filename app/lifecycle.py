@@ -22,7 +22,7 @@ from app.errors import BadInput, LookalikeError, NoModel, NotReady
 from app.filters import check_text
 from app.index_files import IndexFiles
 from app.store import builds, freshness, models
-from app.values import Model
+from app.types import Model
 
 LOCK = 7_305_804_006
 """Key of the advisory lock of those who change which models there are: a drop takes a while."""

@@ -19,7 +19,7 @@ from app.database import check_schema
 from app.encoders import Choice, Encoder, automatic
 from app.errors import LookalikeError, ModelMismatch, ModelNotKept, ModelUnavailable, NoModel
 from app.store import models
-from app.values import Model
+from app.types import Model
 
 AHEAD_S = 30.0
 """How often a process looks for models that may become the active one."""

@@ -11,10 +11,9 @@ from dataclasses import replace
 from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
-from app.calibration import words_for
 from app.errors import LookalikeError
 from app.store import calibrations
-from app.values import Calibration, Match
+from app.types import Calibration, Match, words_for
 
 FRESH_S = 60.0
 """A new calibration is spoken after at most this time."""

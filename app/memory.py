@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from hashlib import sha256
 
-from app.values import Region, Vector
+from app.types import Region, Vector
 
 MOST = 64
 """Vectors that are remembered: of a few searches with all the pictures that one may hold."""

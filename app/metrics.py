@@ -10,7 +10,7 @@ from typing import Literal, get_args
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from app.admission import Admission
-from app.values import Plan, SearchPath
+from app.types import Plan, SearchPath
 
 Outcome = Literal["published", "rejected", "failed", "busy", "stopped", "fruitless"]
 

@@ -18,7 +18,7 @@ from app.paths import find
 from app.ranking import Candidates
 from app.shaping import Found, Shaped, asks_for_shape, shape
 from app.store import neighbours, pictures, products, verdicts, words
-from app.values import Hit, Query
+from app.types import Hit, Query
 
 MORE = 4
 """How many times as many are asked for when a page was not filled."""

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from app.answers import Answer
-from app.values import Dropped, Match, Model, Plan, Query, Vector
+from app.types import Dropped, Match, Model, Plan, Query, Vector
 
 
 @dataclass(frozen=True, slots=True)

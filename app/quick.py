@@ -29,7 +29,7 @@ from app.ranking import settled
 from app.store import at_once
 from app.store.allow_lists import AllowList
 from app.store.neighbours import EVERYTHING, Passing
-from app.values import Build, Model, Vector
+from app.types import Build, Model, Vector
 
 DEEP_SHARE = 0.4
 """From this share of the pictures on, looking deeper into the index and filtering afterwards takes

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from app.values import Hit
+from app.types import Hit
 
 TOLERANCE = 2e-4
 """Cosine distance by which FAISS (float32 or float16 rows) and PostgreSQL's `<=>` may differ."""

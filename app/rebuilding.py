@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 from app.errors import LookalikeError
 from app.indexer import Indexer
-from app.values import Build
+from app.types import Build
 
 _log = logging.getLogger("lookalike.rebuild")
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from app.ann import AnnIndex, Only, deep_look
 from app.content import Content
-from app.values import Rows, Vector, Vectors
+from app.types import Rows, Vector, Vectors
 from app.vectors import unit
 
 SAMPLE = 400

@@ -10,7 +10,7 @@ from sqlalchemy import Connection, Engine
 
 from app.errors import LookalikeError
 from app.store import ingests
-from app.values import Model
+from app.types import Model
 
 PRUNED_AT_ONCE = 500
 

@@ -15,7 +15,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from app.errors import LookalikeError
 from app.store import query_samples
-from app.values import Vector
+from app.types import Vector
 
 WAITING = 64
 """Vectors that wait to be written; a burst of searches keeps its newest."""

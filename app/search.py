@@ -26,7 +26,7 @@ from app.quick import QuickSearch
 from app.sampling import QuerySampler
 from app.shaping import asks_for_shape, similarity_of
 from app.store import models, neighbours, one_product, partitions, pictures, products
-from app.values import Folded, Hit, Match, Model, Plan, Query, SearchResult, Vector
+from app.types import Folded, Hit, Match, Model, Plan, Query, SearchResult, Vector
 
 CHANGES = 3
 """How often a search begins again when the active model changes under it."""

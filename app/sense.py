@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from app.errors import BadInput
 from app.filters import check_text
-from app.values import Query
+from app.types import Query
 
 SMALLEST = 0.02
 """Least share of a side that a region of a picture may have."""

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from app.folding import Candidate, Fold, Verdict, fold
-from app.values import Dropped, Folded, Hit, Product, Query, Vector
+from app.folding import Candidate, Fold, fold
+from app.types import Dropped, Folded, Hit, Product, Query, Vector, Verdict
 
 LIKE_QUERY = "the same photo as the query"
 LIKE_MATCH = "looks the same as a better match"

@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 from weakref import WeakKeyDictionary, WeakMethod
 
+from app.concurrency import in_children
 from app.encoders import Encoder
 from app.encoders.pixels import Prepared
-from app.forks import in_children
-from app.values import Vectors
+from app.types import Vectors
 
 T = TypeVar("T")
 

@@ -25,7 +25,7 @@ from app.filtered import Filtered
 from app.index_files import IndexFiles
 from app.store import models, pictures, products, tunings
 from app.store.neighbours import Passing
-from app.values import Crossovers, Vectors
+from app.types import Crossovers, Vectors
 
 SIZES = (50, 100, 200, 500, 1000, 2000, 5000, 10_000, 20_000, 50_000)
 """Products that pass, in the sets that are tried."""

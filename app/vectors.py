@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from app.values import Rows, Vectors
+from app.types import Rows, Vectors
 
 SIGN_AND_NUMBER = np.int32(~0x70001FFF)
 """Of a float16 that was shifted to where a float32 has its exponent, without its sign repeated."""

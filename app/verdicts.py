@@ -9,8 +9,8 @@ from sqlalchemy import Connection, Engine, text
 from app.database import check_schema
 from app.errors import BadInput, UnknownProduct
 from app.filters import check_text
-from app.folding import Verdict
 from app.store import products, verdicts
+from app.types import Verdict
 
 LOCK = 7_305_804_005
 """Key of the advisory lock of those who decide: two verdicts at once could contradict."""

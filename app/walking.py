@@ -12,7 +12,7 @@ from sqlalchemy import Connection
 from app.folding import decided
 from app.store import judging, verdicts
 from app.store.judging import Pair
-from app.values import Calibration, Model
+from app.types import Calibration, Model
 
 PRODUCTS_AT_ONCE = 25
 """Products of a stretch, whose neighbours are looked for."""

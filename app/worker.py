@@ -14,7 +14,7 @@ from app.errors import BuildRunning, LookalikeError
 from app.indexer import Indexer
 from app.liveness import Liveness
 from app.metrics import Outcome, WorkerMetrics
-from app.values import Build
+from app.types import Build
 from app.worker_decision import Rules, Seen, allowed, decide
 from app.worker_listener import Listener
 from app.worker_look import Look, Looker

@@ -11,7 +11,7 @@ from sqlalchemy import Connection, Engine
 from app.database import check_schema, snapshot
 from app.errors import NoModel
 from app.store import builds, freshness, models, pictures
-from app.values import Build, Model
+from app.types import Build, Model
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,7 +26,7 @@ from app.content import Content
 from app.index_files import IndexFiles
 from app.recall import Yardstick
 from app.store import builds, chunks
-from app.values import Vectors
+from app.types import Vectors
 
 GOAL = 0.99
 ASKED = 26

@@ -18,7 +18,7 @@ from app import embedded_server
 from app.bootstrap import App
 from app.config import Settings
 from app.store import copy
-from app.values import Vectors
+from app.types import Vectors
 
 PREFIX = "lookalike-bench-"
 FILLED = "filled.json"

@@ -17,7 +17,7 @@ from psycopg import sql as psql
 from app.batches import Batch, Entry
 from app.identity import identity_key
 from app.store import copy
-from app.values import Model, PictureData, PictureRef, Product
+from app.types import Model, PictureData, PictureRef, Product
 
 KINDS = ("lamp", "chair", "table", "sofa", "mug", "kettle", "plate", "bowl", "rug", "shelf")
 COLOURS = ("red", "green", "blue", "black", "white", "oak", "walnut", "steel", "grey", "brass")

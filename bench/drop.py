@@ -21,7 +21,7 @@ from sqlalchemy import text
 
 from app.bootstrap import App
 from app.store import models
-from app.values import Query
+from app.types import Query
 
 LASTS_S = 1.0
 """How long a while is, with a drop or without one."""

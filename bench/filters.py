@@ -28,7 +28,7 @@ from app.bootstrap import App
 from app.database import database_url
 from app.store.neighbours import literal
 from app.tuning import tune
-from app.values import Filters, Query, Vector
+from app.types import Filters, Query, Vector
 
 SHARES = (1.0, 0.5, 0.2, 0.1, 0.05, 0.02, 0.01, 0.001, 0.0001)
 K = 10

@@ -26,7 +26,7 @@ from app import ann, ann_build
 from app.ann import AnnIndex
 from app.content import Content
 from app.recall import Yardstick
-from app.values import Vectors
+from app.types import Vectors
 
 KINDS: dict[str, Callable[[int, int], Any]] = {
     "clusters": drawn, "loose clusters": loose, "no clusters": smooth,

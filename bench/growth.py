@@ -32,7 +32,7 @@ from app.config import Settings
 from app.database import snapshot
 from app.index_files import IndexFiles
 from app.store import builds
-from app.values import PictureData, PictureRef, Product, Query
+from app.types import PictureData, PictureRef, Product, Query
 
 BEYOND = (10_000_000, 100_000_000)
 DELTA = 1000

@@ -19,7 +19,7 @@ from sqlalchemy import text
 
 from app.bootstrap import App
 from app.database import database_url
-from app.values import Query, Vector
+from app.types import Query, Vector
 
 ROWS_BY_ID = """
 SELECT p.id, p.sku, p.title, p.brand, p.category, p.colour, p.year, p.price, p.currency,

@@ -31,7 +31,7 @@ from app.encoders import Choice, choose_encoder
 from app.encoders.pixels import Prepared
 from app.errors import NoWords
 from app.runs import ingest_run
-from app.values import Product, Vectors
+from app.types import Product, Vectors
 from ingest.fetch import Pictures
 from ingest.pipeline import Ingest, Report
 from ingest.prepare import Preparer

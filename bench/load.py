@@ -17,7 +17,7 @@ from itertools import count
 import numpy as np
 import psycopg
 
-from app.values import Vector
+from app.types import Vector
 
 PARTS = (
     "SELECT dim FROM model WHERE active",

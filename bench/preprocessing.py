@@ -29,7 +29,7 @@ from app.encoders import Encoder, load_encoder
 from app.encoders.embedded import SIDE
 from app.encoders.pixels import Prepared, from_settings
 from app.images import decode
-from app.values import Vectors
+from app.types import Vectors
 
 PHOTOS = 48
 TOP = (1, 5, 10)

@@ -28,7 +28,7 @@ from app.ann import faiss
 from app.audit import EPSILON
 from app.bootstrap import App
 from app.database import database_url
-from app.values import Query, Vector, Vectors
+from app.types import Query, Vector, Vectors
 
 K = 10
 GOAL = 0.99

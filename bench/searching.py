@@ -18,7 +18,7 @@ import numpy as np
 
 from app.bootstrap import App
 from app.config import Settings
-from app.values import Query
+from app.types import Query
 
 
 def searched(app: App) -> dict[str, Any]:

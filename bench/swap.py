@@ -18,7 +18,7 @@ from catalogue import catalogue, drawn
 
 from app.bootstrap import App
 from app.store import builds
-from app.values import Query
+from app.types import Query
 
 THREADS = 2
 

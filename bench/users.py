@@ -32,7 +32,7 @@ from app.encoders import Encoder
 from app.errors import Busy
 from app.search import SearchService
 from app.together import Queue, Queues
-from app.values import Query
+from app.types import Query
 
 USERS = (1, 4, 16, 64)
 PICTURES = 60

@@ -31,7 +31,7 @@ from app.bulk import BUILT
 from app.database import database_url
 from app.store import copy, hnsw, models, writer
 from app.store.trip import one_trip
-from app.values import Model, Vector
+from app.types import Model, Vector
 
 GOAL = 0.7
 BATCHES = (64, 256, 1000)

@@ -12,7 +12,7 @@ from collections.abc import Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
 from app.encoders.cores import cores, use_cores
-from app.values import Vector
+from app.types import Vector
 from ingest.prepare import Chunk, Encoded, NewPicture, Preparer
 from ingest.sources import Reject, Row
 from ingest.towers import Fleet, Inputs

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from decimal import Decimal, InvalidOperation
 
-from app.values import Product
+from app.types import Product
 
 COLUMNS = ("sku", "title", "brand", "category", "colour", "year", "price", "currency", "images")
 LONGEST_INDEXED = 500

@@ -16,7 +16,7 @@ from app.batches import Batch, Change, ModelsChanged, PicturesMissing
 from app.catalog import CatalogService
 from app.errors import BadImage, BadSource
 from app.runs import IngestRun
-from app.values import Vector
+from app.types import Vector
 from ingest.ahead import Ahead, in_chunks
 from ingest.prepare import Chunk, Preparer
 from ingest.rejects import RejectFile

@@ -22,7 +22,7 @@ from app.catalog import CatalogService
 from app.encoders.scaling import smaller
 from app.errors import BadImage
 from app.images import ImageLimits, decode_with_size, thumbnail
-from app.values import PictureData, PictureRef, Vector
+from app.types import PictureData, PictureRef, Vector
 from ingest.fetch import Pictures
 from ingest.sources import Reject, Row
 from ingest.towers import Fleet, Inputs, Towers

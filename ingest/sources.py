@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Protocol
 
 from app.errors import BadSource
-from app.values import Product
+from app.types import Product
 from ingest.fields import COLUMNS, BadField, product, readable_sku, short, undecoded
 
 PICTURE_SUFFIXES = frozenset(

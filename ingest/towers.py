@@ -13,7 +13,7 @@ from app.catalog import CatalogService
 from app.encoders import Encoder
 from app.encoders.pixels import Prepared
 from app.errors import ModelNotKept
-from app.values import Model, Vectors
+from app.types import Model, Vectors
 
 Inputs = tuple[Prepared, ...]
 """A picture as each encoder reads it, in their order."""

@@ -13,7 +13,7 @@ from PIL import Image
 from app.encoders import Choice
 from app.encoders.pixels import Prepared
 from app.errors import NoWords
-from app.values import Vectors
+from app.types import Vectors
 
 SIDE = 4
 

@@ -13,7 +13,7 @@ from colours import ColourEncoder, photo
 
 from app.bootstrap import App
 from app.encoders.pixels import Prepared
-from app.values import Vectors
+from app.types import Vectors
 from ingest.load import load
 from ingest.pipeline import Report
 

@@ -15,7 +15,7 @@ from snapshots import Rows, differences, read
 from app.bootstrap import App
 from app.database import snapshot
 from app.ranking import Candidates
-from app.values import Hit, Plan, Query, SearchResult, Vector
+from app.types import Hit, Plan, Query, SearchResult, Vector
 
 SEEDS = (1000, 2000, 3000)
 K = 10

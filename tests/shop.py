@@ -11,7 +11,7 @@ from colours import photo
 from app.batches import Batch, Entry
 from app.bootstrap import App
 from app.images import decode, thumbnail
-from app.values import PictureData, PictureRef, Product, Vectors
+from app.types import PictureData, PictureRef, Product, Vectors
 
 
 def sha(seed: int) -> bytes:

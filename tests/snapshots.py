@@ -17,7 +17,7 @@ from app.bootstrap import App
 from app.errors import IndexUnreadable
 from app.ranking import Candidates, settled
 from app.store import at_once, builds
-from app.values import Model, Vector
+from app.types import Model, Vector
 
 EQUAL = 2e-6
 """Similarities nearer than this may come in either order: float32 knows no better."""

@@ -25,7 +25,7 @@ from app.bootstrap import App
 from app.database import snapshot
 from app.errors import BuildRunning
 from app.paths import find
-from app.values import Model
+from app.types import Model
 
 DIM = 49
 LIVE = 200

@@ -28,7 +28,7 @@ from app.database import make_engine, make_quick_engine
 from app.errors import DatabaseUnavailable
 from app.health import status
 from app.sandbox import PictureSandbox
-from app.values import Query
+from app.types import Query
 from app.worker_listener import Listener
 
 CANARY = "c4nary"

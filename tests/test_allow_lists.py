@@ -20,7 +20,7 @@ from app.database import snapshot
 from app.filters import parse
 from app.store import allow_lists, at_once, neighbours
 from app.store.allow_lists import AllowList
-from app.values import Query, SearchResult
+from app.types import Query, SearchResult
 
 RED = parse(["colour=red"])
 FEW = 12

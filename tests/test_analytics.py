@@ -20,7 +20,7 @@ from app.bootstrap import App
 from app.filters import parse
 from app.search import _rounded
 from app.store.neighbours import literal
-from app.values import Model, Query
+from app.types import Model, Query
 
 FILTERS: list[tuple[list[str], dict[str, Any]]] = [
     ([], {}),

@@ -22,7 +22,7 @@ from app.errors import BuildRunning
 from app.indexer import LOCK
 from app.migrate import migrate
 from app.store.watchdog import ROLE
-from app.values import Query
+from app.types import Query
 
 
 @pytest.fixture(scope="module")

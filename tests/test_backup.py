@@ -32,7 +32,7 @@ from app.migrate import migrate
 from app.restore import RestoreFailed, restore
 from app.store import relations
 from app.tables import SCHEMA_REVISION
-from app.values import Query
+from app.types import Query
 from app.verdicts import decide
 
 Make = Callable[[str | None], str]

@@ -21,7 +21,7 @@ from app.config import Settings
 from app.database import make_engine
 from app.encoders import Choice
 from app.errors import ModelMismatch, NoModel
-from app.values import Query
+from app.types import Query
 from ingest.load import load
 
 TESTS = Path(__file__).resolve().parent

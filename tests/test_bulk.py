@@ -32,7 +32,7 @@ from app.integrity import Wanted, check
 from app.mender import Mender
 from app.migrate import migrate
 from app.store import hnsw, models
-from app.values import Query, SearchResult
+from app.types import Query, SearchResult
 from ingest.expected import new_pictures
 
 ROWS = 60

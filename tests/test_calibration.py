@@ -22,17 +22,7 @@ from sqlalchemy import event
 
 from app.batches import Batch, Entry
 from app.bootstrap import App
-from app.calibration import (
-    LIKELIER,
-    MINIMUM,
-    SURE,
-    Pair,
-    calibrated,
-    fit,
-    in_order,
-    why_not,
-    words_for,
-)
+from app.calibration import LIKELIER, MINIMUM, SURE, Pair, calibrated, fit, in_order, why_not
 from app.calibrator import calibrate
 from app.cli import cli
 from app.config import Settings
@@ -41,7 +31,7 @@ from app.errors import ModelMismatch, NoModel
 from app.images import decode, thumbnail
 from app.meanings import Meanings
 from app.store import calibrations
-from app.values import (
+from app.types import (
     Calibration,
     CutOff,
     PictureData,
@@ -50,6 +40,7 @@ from app.values import (
     Query,
     SearchResult,
     Vectors,
+    words_for,
 )
 
 distances = st.lists(st.floats(0, 2, allow_subnormal=False), min_size=MINIMUM, max_size=80)

@@ -21,7 +21,7 @@ from app.errors import BadInput, ModelMismatch, NoModel, SchemaMismatch, Unknown
 from app.images import decode, thumbnail
 from app.migrate import migrate
 from app.store import freshness, models
-from app.values import Model, PictureData, PictureRef, Product
+from app.types import Model, PictureData, PictureRef, Product
 
 
 def entry(sku: str, *seeds: int, **fields: object) -> Entry:

@@ -29,7 +29,7 @@ from app.filters import parse
 from app.index_files import IndexFiles
 from app.migrate import migrate
 from app.store import allow_lists, builds, pictures
-from app.values import Query
+from app.types import Query
 from ingest import ahead
 
 pytestmark = pytest.mark.xdist_group("crashes")

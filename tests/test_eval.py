@@ -18,7 +18,7 @@ from app.eval_report import beside, report
 from app.evaluation import cases, compare, evaluate, read_queries
 from app.filters import parse
 from app.intervals import newcombe, wilson
-from app.values import Query
+from app.types import Query
 
 
 @pytest.fixture

@@ -24,7 +24,7 @@ from app.config import Settings
 from app.errors import IndexUnwritable
 from app.index_files import IndexFiles
 from app.integrity import check
-from app.values import Build
+from app.types import Build
 
 pytestmark = pytest.mark.xdist_group("faults")
 

@@ -13,7 +13,7 @@ from app.bootstrap import App
 from app.errors import BadInput, BuildRefused
 from app.filters import parse
 from app.tuning import crossovers, tune
-from app.values import Filters, Query, SearchResult
+from app.types import Filters, Query, SearchResult
 
 PATHS = {
     "exact": (10_000, 1.0, "exact"),

@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.duplicates import Duplicates, compare
-from app.folding import RULES, Candidate, Group, Verdict, fold, same_product
+from app.folding import RULES, Candidate, Group, fold, same_product
 from app.identity import identity
-from app.values import Product
+from app.types import Product, Verdict
 
 TYPO = 0.9
 

@@ -19,7 +19,7 @@ from app.content import Content
 from app.recall import Yardstick
 from app.sampling import QuerySampler
 from app.store import query_samples
-from app.values import Query
+from app.types import Query
 
 
 def kept(sql: psycopg.Connection) -> int:

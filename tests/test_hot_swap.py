@@ -20,7 +20,7 @@ from app import answers
 from app.bootstrap import App
 from app.config import Settings
 from app.index_files import KEPT_OPEN, IndexFiles
-from app.values import Build, Query, SearchResult
+from app.types import Build, Query, SearchResult
 
 
 def ask(app: App) -> SearchResult:

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.identity import VERSION, identity, identity_key, normalised
-from app.values import Product
+from app.types import Product
 
 WORDS = ("kestrel", "marria", "navy", "blazer", "coat", "linen", "XJ200", "café", "bodies")
 

@@ -30,7 +30,7 @@ from app.errors import BuildRefused, BuildRunning, DatabaseUnavailable, IndexUnw
 from app.index_files import IndexFiles
 from app.recall import Best, Yardstick
 from app.store import pictures
-from app.values import Vectors
+from app.types import Vectors
 from app.vectors import wide
 
 

@@ -39,7 +39,7 @@ from app.encoders.cores import cores
 from app.errors import BadInput, BadSource
 from app.images import decode
 from app.runs import ingest_run
-from app.values import Product
+from app.types import Product
 from ingest import ahead, load, prepare
 from ingest.fetch import Pictures
 from ingest.pipeline import Ingest, Report

@@ -19,7 +19,7 @@ from app.errors import BadInput, LookalikeError
 from app.evaluation import evaluate, read_queries
 from app.filters import parse
 from app.store import models
-from app.values import Filters, Query
+from app.types import Filters, Query
 
 HOSTILE = {
     "a statement": "'; DROP TABLE product; --",

@@ -19,13 +19,12 @@ from app.backup import backup
 from app.bootstrap import App
 from app.config import Settings
 from app.errors import BadInput, SchemaMismatch
-from app.folding import Verdict
 from app.images import open_thumbnail
 from app.indexer import only_builder
 from app.integrity import Finding, Report, Wanted, check, encoder, originals, thumbnails
 from app.integrity.words import contradictions
 from app.restore import restore
-from app.values import Query
+from app.types import Query, Verdict
 from app.verdicts import decide
 from ingest.fetch import Pictures
 

@@ -40,8 +40,8 @@ ROWS = [
     app.admission
     app.postgres_client
     app.database app.address app.driver_errors app.embedded_server app.server_user app.postgres
-    app.refusals app.forks app.upright app.quiet app.intervals
-    app.tables app.values app.config
+    app.refusals app.concurrency app.upright app.quiet app.intervals
+    app.tables app.types app.config
     app.errors app
     """.strip().splitlines()
 ]

@@ -26,7 +26,7 @@ from app.encoders.pixels import Prepared
 from app.errors import BadImage, BadInput, ModelMismatch, ModelUnavailable, UnknownModel
 from app.images import decode
 from app.lifecycle import NotReady
-from app.values import PictureData, PictureRef, Product, Query, Vectors
+from app.types import PictureData, PictureRef, Product, Query, Vectors
 from ingest.originals import Originals, folders_of
 
 ROWS = 40

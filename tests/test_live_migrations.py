@@ -30,7 +30,7 @@ from app.errors import LockHeld, SchemaMismatch
 from app.health import status
 from app.migrate import migrate
 from app.tables import SCHEMA_REVISION
-from app.values import Query
+from app.types import Query
 
 REPO = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(REPO / "bench"))

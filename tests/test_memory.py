@@ -16,7 +16,7 @@ from app.encoders import Choice
 from app.errors import BadImage
 from app.filters import parse
 from app.memory import Memory, Part
-from app.values import Query
+from app.types import Query
 
 
 @pytest.fixture

@@ -25,8 +25,8 @@ from app.health import Check, Status
 from app.liveness import Liveness
 from app.metrics import OTHER, REASONS, STAGES, SearchMetrics, WorkerMetrics, reason_class
 from app.metrics_server import MetricsServer
+from app.types import Plan, Query, SearchPath
 from app.ui.operating import serve_metrics
-from app.values import Plan, Query, SearchPath
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from app.config import Settings
 from app.encoders import Choice
 from app.errors import BadInput
 from app.filters import parse
-from app.values import Query
+from app.types import Query
 
 QUERY = 1000
 

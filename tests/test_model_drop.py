@@ -26,7 +26,7 @@ from app.encoders import Choice
 from app.encoders.pixels import Prepared
 from app.errors import LockHeld, ModelNotKept, UnknownModel
 from app.lifecycle import NotReady
-from app.values import Query, Vectors
+from app.types import Query, Vectors
 from ingest.originals import Originals
 
 ROWS = 40

@@ -15,7 +15,7 @@ from playwright.sync_api import Page, expect
 from app import embedded_server
 from app.bootstrap import App
 from app.config import Settings
-from app.values import Query
+from app.types import Query
 
 pytestmark = pytest.mark.browser
 

@@ -14,8 +14,8 @@ from streamlit.testing.v1 import AppTest
 from app.bootstrap import App
 from app.config import Settings
 from app.judging import newest
+from app.types import Query
 from app.ui.frame import services
-from app.values import Query
 from app.verdicts import decide
 
 ODD = (

@@ -19,7 +19,7 @@ from app.encoders import Choice
 from app.errors import BadInput
 from app.fusion import fused
 from app.shaping import LIKE_MATCH, LIKE_QUERY
-from app.values import Query, SearchResult, Vectors
+from app.types import Query, SearchResult, Vectors
 
 WORDS = "kestrel marlo blazer alder tirna coat solano verra polo hanako quist shorts"
 NOUNS = WORDS.split()

@@ -14,7 +14,7 @@ from sqlalchemy import event
 from app.bootstrap import App
 from app.config import Settings
 from app.store import pictures
-from app.values import Filters, Query, SearchResult
+from app.types import Filters, Query, SearchResult
 
 SIZES = (100, 2000, 8000)
 HNSW = "embedding_m1_vec_idx"

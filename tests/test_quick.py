@@ -17,7 +17,7 @@ from app.bootstrap import App
 from app.config import Settings
 from app.database import BESIDE
 from app.errors import DatabaseUnavailable, ModelMismatch
-from app.values import Query, SearchResult
+from app.types import Query, SearchResult
 
 
 class Slow:

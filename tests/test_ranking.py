@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.ranking import Candidates, settled
-from app.values import Hit
+from app.types import Hit
 
 distances = st.floats(0, 2, allow_nan=False)
 

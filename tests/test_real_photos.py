@@ -15,7 +15,7 @@ from app.config import Settings
 from app.duplicates import folded
 from app.evaluation import Evaluation, evaluate, read_queries
 from app.filters import parse
-from app.values import Query, SearchResult
+from app.types import Query, SearchResult
 from ingest.pipeline import Report
 
 # One worker loads the catalogue, once; the others need not.

@@ -25,7 +25,7 @@ from app.errors import BuildRefused, DatabaseUnsuitable
 from app.index_files import IndexFiles
 from app.migrate import migrate
 from app.pages import Asked, Page
-from app.values import Query
+from app.types import Query
 
 pytestmark = pytest.mark.xdist_group("replica")
 

@@ -29,7 +29,7 @@ from app.migrate import migrate
 from app.roles import make, script
 from app.store import models, watchdog
 from app.tables import SCHEMA_REVISION
-from app.values import Query
+from app.types import Query
 from app.worker import Worker
 from ingest.pipeline import Report
 

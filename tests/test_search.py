@@ -20,7 +20,7 @@ from app.errors import BadInput, ModelMismatch, NoModel, NoWords, UnknownProduct
 from app.paths import find
 from app.ranking import TOLERANCE
 from app.store import neighbours
-from app.values import Filters, Query, SearchResult
+from app.types import Filters, Query, SearchResult
 
 
 def skus(result: SearchResult) -> list[str]:

@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.errors import BadInput
+from app.types import Plan
 from app.ui.address import PARTS, read, write
 from app.ui.trust import ago, fallback
 from app.ui.wish import DEFAULT, SIZES, Wish, filters
-from app.values import Plan
 
 WORDS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0")).map(str.strip)
 VALUES = st.lists(

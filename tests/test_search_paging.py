@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 
 import pytest
 
+from app.types import Match, Plan, Product, Query, SearchResult
 from app.ui import scrolling
 from app.ui.paging import KEPT, Pages
-from app.values import Match, Plan, Product, Query, SearchResult
 
 
 @dataclass

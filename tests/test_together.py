@@ -17,7 +17,7 @@ from crowd import in_a_process, until
 from PIL import Image
 
 from app.together import Queues, Together
-from app.values import Vectors
+from app.types import Vectors
 
 SIZE = 8
 

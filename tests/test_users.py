@@ -21,7 +21,7 @@ from app.encoders.pixels import Prepared
 from app.errors import BadInput, Busy, DatabaseUnavailable
 from app.filters import parse
 from app.together import LANES, MOST
-from app.values import Query, SearchResult, Vectors
+from app.types import Query, SearchResult, Vectors
 
 PLACES = 4
 PRODUCTS = 60

@@ -15,7 +15,7 @@ from app.errors import BadInput, BadSource, UnknownProduct
 from app.identity import identity_key
 from app.migrate import migrate
 from app.store import verdicts
-from app.values import Product
+from app.types import Product
 from app.verdicts import LOCK, AlreadyDecided, Contradiction, decide
 
 

@@ -13,7 +13,7 @@ from small_clip import save_small_clip
 from app.bootstrap import App
 from app.config import Settings
 from app.errors import BadInput, ModelMismatch
-from app.values import Query
+from app.types import Query
 
 
 @pytest.fixture(scope="module")

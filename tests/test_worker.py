@@ -32,7 +32,7 @@ from app.config import Settings
 from app.errors import IndexUnwritable
 from app.indexer import LOCK, Indexer
 from app.store import freshness
-from app.values import Build
+from app.types import Build
 from app.worker import Worker
 from app.worker_decision import Decision, Rules, Seen, allowed, backoff, decide
 from app.worker_listener import Listener

@@ -8,10 +8,10 @@ from dataclasses import asdict
 import click
 
 from app.bootstrap import App
-from app.calibration import FIELDS, why_not
+from app.calibration import why_not
 from app.calibrator import calibrate as fit
 from app.cli.output import as_json, note, print_json, print_table
-from app.values import Calibration
+from app.types import FIELDS, Calibration
 
 
 @click.command()

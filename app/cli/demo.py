@@ -15,7 +15,7 @@ from app.cli.search import print_matches
 from app.errors import BadInput
 from app.images import decode, open_thumbnail
 from app.store import products as stored
-from app.values import Query, SearchResult
+from app.types import Query, SearchResult
 from ingest.contact_sheet import SheetPicture, SheetRow, contact_sheet
 from ingest.demo import draw_catalogue
 from ingest.load import load

@@ -19,7 +19,7 @@ from app.eval_figures import CategoryFigures, Difference, Evaluation, worst
 from app.eval_report import report as written
 from app.evaluation import Labelled
 from app.filters import parse
-from app.values import Query
+from app.types import Query
 
 ASKED = {"fold": bool, "near_query": float, "near_match": float}
 """What of a query --against may change, beside every setting."""

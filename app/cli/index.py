@@ -13,7 +13,7 @@ from app.cli.output import as_json, print_json, print_table
 from app.database import check_schema
 from app.errors import LookalikeError
 from app.store import builds
-from app.values import Build
+from app.types import Build
 
 
 @click.group()

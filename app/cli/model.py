@@ -18,7 +18,7 @@ from app.eval_report import beside as side_by_side
 from app.evaluation import Labelled
 from app.lifecycle import Change
 from app.store import ingests
-from app.values import Query
+from app.types import Query
 from ingest.originals import Originals, check_folders, folders_of
 
 SHOWN = 20

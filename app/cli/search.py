@@ -14,7 +14,7 @@ from app.cli.output import as_json, note, print_json, print_table
 from app.config import Settings
 from app.errors import BadImage, BadInput
 from app.filters import parse
-from app.values import Dropped, Folded, Match, Query, Region, SearchResult
+from app.types import Dropped, Folded, Match, Query, Region, SearchResult
 
 filters_option = click.option(
     "--filter", "filters", multiple=True, metavar="CONDITION",

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from app.encoders.pixels import Prepared
     from app.encoders.tower import Towers
-    from app.values import Vectors
+    from app.types import Vectors
 
 AUTO = "auto"
 EMBEDDED = "embedded"

@@ -19,7 +19,7 @@ from app.encoders.clip_identity import fingerprint, input_side, own_pixels
 from app.encoders.pixels import Pixels, Prepared
 from app.encoders.tower import Network, Tower, Towers, build
 from app.errors import ModelUnavailable, NoWords
-from app.values import Vectors
+from app.types import Vectors
 
 _BATCH = 32
 _MAX_ASPECT = 8

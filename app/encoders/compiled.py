@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from app.encoders.tower_cache import Graph
-from app.values import Vectors
+from app.types import Vectors
 
 
 class Unconvertible(RuntimeError):

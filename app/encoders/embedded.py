@@ -20,7 +20,7 @@ from app.encoders.pixels import Prepared
 from app.encoders.tower import Network, Towers, build
 from app.errors import ModelUnavailable, NoWords
 from app.images import DECODING
-from app.values import Vectors
+from app.types import Vectors
 
 SIDE = 256
 """Side of the network's input in pixels."""

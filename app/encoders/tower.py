@@ -22,7 +22,7 @@ from app.encoders.drawn import drawn
 from app.encoders.quantised import RECIPE, calibration, quantise
 from app.encoders.tower_cache import Graph, TowerCache, TowerState
 from app.errors import ModelUnavailable
-from app.values import Vectors
+from app.types import Vectors
 
 ALIKE = 0.9999
 """Least cosine of a tower's vectors and torch's on every drawn picture; rounding takes 1e-6."""

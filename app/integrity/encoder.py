@@ -14,7 +14,7 @@ from app.integrity.findings import Finding
 from app.integrity.originals import Originals
 from app.integrity.tally import Tally
 from app.store import models, originals
-from app.values import Model
+from app.types import Model
 
 SAMPLE = 20
 """Pictures that are encoded again."""

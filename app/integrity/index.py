@@ -17,7 +17,7 @@ from app.integrity.findings import Finding, Severity, mended
 from app.integrity.question import Question, ask_all
 from app.integrity.tally import Tally, Tick
 from app.store import builds, chunks, integrity
-from app.values import Build
+from app.types import Build
 
 RUN_REPAIR = "Run `lookalike check --repair`."
 

@@ -9,12 +9,12 @@ from sqlalchemy import Engine, text
 
 from app.catalog import WRITER_LOCK
 from app.database import snapshot
-from app.folding import Verdict
 from app.grouping import Groups
 from app.identity import identity_key
 from app.integrity.findings import Finding, mended
 from app.integrity.tally import Tally, Tick
 from app.store import identities, verdicts
+from app.types import Verdict
 
 AT_ONCE = 2000
 

@@ -19,7 +19,7 @@ from app.ranking import Candidates
 from app.store import allow_lists, builds, models, neighbours, products
 from app.store.allow_lists import AllowList
 from app.store.neighbours import EVERYTHING, Passing
-from app.values import Build, Model, Vector
+from app.types import Build, Model, Vector
 
 LASTING = 1000
 """Characters of a filter's condition beyond which its plan, which takes memory in the server for as

@@ -7,7 +7,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, text
 
-from app.values import Build
+from app.types import Build
 
 CLUSTER = """(SELECT system_identifier FROM pg_control_system()) || '/' || (
     SELECT oid FROM pg_database WHERE datname = current_database())"""

@@ -7,7 +7,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, text
 
-from app.values import Calibration, CutOff
+from app.types import Calibration, CutOff
 
 SUFFIXES = ("_distance", "_pairs", "_others")
 CUT_OFFS = ("same_photo", "same_product", "similar")

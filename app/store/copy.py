@@ -20,7 +20,7 @@ from sqlalchemy import Connection
 
 from app.driver_errors import driver_errors
 from app.errors import BuildRefused
-from app.values import Model, Vector
+from app.types import Model, Vector
 
 SIGNATURE = b"PGCOPY\n\xff\r\n\0"
 HEADER = SIGNATURE + struct.pack("!ii", 0, 0)

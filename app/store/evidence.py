@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from sqlalchemy import Connection, Row, text
 
-from app.values import Model, Vector
+from app.types import Model, Vector
 
 
 @dataclass(frozen=True, slots=True)

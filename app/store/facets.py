@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import Connection, text
 
 from app.store.products import FIELDS
-from app.values import Product, StoredPicture
+from app.types import Product, StoredPicture
 
 VALUES = """
 SELECT {column}, count(*), count(*) OVER () FROM product WHERE {column} <> ''

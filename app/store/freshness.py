@@ -8,7 +8,7 @@ from sqlalchemy import Connection, text
 
 from app.store import builds
 from app.store.trip import Trip, one_trip
-from app.values import Build
+from app.types import Build
 
 CHANNEL = "lookalike_changed"
 """Where writers tell workers, with NOTIFY, that the catalogue changed."""

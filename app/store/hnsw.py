@@ -13,7 +13,7 @@ from sqlalchemy import Connection, text
 
 from app.errors import LookalikeError
 from app.store import models
-from app.values import Model
+from app.types import Model
 
 LOCK = 730_580_401
 """First key of the advisory lock; the second is the model's id."""

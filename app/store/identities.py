@@ -8,7 +8,7 @@ from sqlalchemy import Connection, text
 
 from app.identity import VERSION
 from app.store.products import FIELDS, product_of
-from app.values import Product
+from app.types import Product
 
 
 def outdated(connection: Connection, after: int, limit: int) -> list[tuple[int, str, Product]]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, text
 
-from app.values import Model
+from app.types import Model
 
 CROWD = 8
 """A picture that more products show is a placeholder, and no evidence of anything. Of products

@@ -10,7 +10,7 @@ from sqlalchemy import Connection, text
 from app.errors import UnknownModel
 from app.filters import check_text
 from app.store.trip import Answer, Trip
-from app.values import Model
+from app.types import Model
 
 COLUMNS = "id, name, revision, dim, fingerprint, source"
 

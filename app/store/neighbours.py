@@ -16,7 +16,7 @@ from sqlalchemy import Connection, Row, text
 
 from app.filters import condition
 from app.ranking import TOLERANCE, Candidates
-from app.values import Build, Filters, Hit, Model, Vector
+from app.types import Build, Filters, Hit, Model, Vector
 
 BEST = """
 , best AS (

@@ -6,7 +6,7 @@ from sqlalchemy import Connection, text
 
 from app.errors import UnknownProduct
 from app.store import products
-from app.values import ProductDetails, StoredPicture
+from app.types import ProductDetails, StoredPicture
 
 PICTURES = """
 SELECT pic.width, pic.height, pic.thumbnail, pp.uri

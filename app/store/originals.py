@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from sqlalchemy import Connection, Row, text
 
-from app.values import Model, Vector
+from app.types import Model, Vector
 
 PORTION = 256
 """Rows held at a time; a thumbnail has up to 20 KB."""

@@ -9,7 +9,7 @@ from typing import Any
 
 from sqlalchemy import Connection, text
 
-from app.values import Model
+from app.types import Model
 
 REJECTS_COUNTED = 100_000
 """The rejects of a run are counted no further."""

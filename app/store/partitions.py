@@ -5,7 +5,7 @@ from __future__ import annotations
 from sqlalchemy import Connection, text
 
 from app.store import models
-from app.values import Model
+from app.types import Model
 
 ATTACHED = """SELECT inhdetachpending FROM pg_inherits
     WHERE inhparent = 'embedding'::regclass AND inhrelid = to_regclass(:name)"""

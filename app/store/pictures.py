@@ -10,7 +10,7 @@ from sqlalchemy import Connection, text
 
 from app.store import copy
 from app.store.trip import Answer, Trip
-from app.values import Model, PictureData, Vector
+from app.types import Model, PictureData, Vector
 
 # Where writers look (`writer.begin` has their plans kept), a model is named in the text and not by
 # a value: a plan for any model locks the embeddings of all, and waits for whoever repairs those of

@@ -15,7 +15,7 @@ from sqlalchemy import Connection, Row, text
 from app.filters import condition
 from app.identity import identity_key
 from app.store.trip import Answer, Trip, one_trip
-from app.values import Filters, PictureRef, Product
+from app.types import Filters, PictureRef, Product
 
 FIELDS = "sku, title, brand, category, colour, year, price, currency, attributes"
 

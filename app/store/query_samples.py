@@ -9,7 +9,7 @@ import numpy as np
 from sqlalchemy import Connection, text
 
 from app.store.neighbours import literal
-from app.values import Model, Vector, Vectors
+from app.types import Model, Vector, Vectors
 
 KEPT = 500
 """Rows a model; a build is measured with the newest two hundred."""

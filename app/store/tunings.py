@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy import Connection, text
 
-from app.values import Crossovers
+from app.types import Crossovers
 
 
 def read(connection: Connection, model_id: int) -> Crossovers:

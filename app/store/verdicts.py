@@ -7,7 +7,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, text
 
-from app.folding import Verdict
+from app.types import Verdict
 
 FIELDS = "sku_a, sku_b, same, decided_by, decided_at"
 # As Python orders text: by code points, whatever the language of the database.

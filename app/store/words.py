@@ -10,7 +10,7 @@ from sqlalchemy import Connection
 
 from app.store import neighbours
 from app.store.neighbours import Passing
-from app.values import Hit, Model, Vector
+from app.types import Hit, Model, Vector
 
 UNWANTED = re.compile(r'(?:^|(?<=\s))-(?P<word>"[^"]*"|[^\s"]+)')
 """A word, or a phrase in quotes, behind a minus."""

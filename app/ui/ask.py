@@ -6,11 +6,11 @@ from typing import get_args
 
 import streamlit as st
 
+from app.types import Query
 from app.ui import scrolling
 from app.ui.session import change, key, said
 from app.ui.ways import Asked, given
 from app.ui.wish import By, Reader, Wish
-from app.values import Query
 
 WAYS = {"photo": "Photo", "link": "Link", "camera": "Camera", "product": "Product"}
 READERS = {"automatic": "Automatic", "model": "Model", "catalogue": "Catalogue"}

@@ -7,11 +7,11 @@ from html import escape
 
 import streamlit as st
 
+from app.types import Folded, Match, ProductDetails, SearchResult
 from app.ui.cards import name_of, price
 from app.ui.frame import plain, sentences, services
 from app.ui.markup import image
 from app.ui.trust import why
-from app.values import Folded, Match, ProductDetails, SearchResult
 
 OPEN = "search_open"
 

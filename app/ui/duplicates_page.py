@@ -9,8 +9,8 @@ import streamlit as st
 from app import judging
 from app.bootstrap import App
 from app.errors import LookalikeError
-from app.folding import Verdict
 from app.judging import Question
+from app.types import Verdict
 from app.ui import verdict_list
 from app.ui.frame import plain, sentences, services
 from app.ui.pair import fields, pictures

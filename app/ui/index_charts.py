@@ -9,7 +9,7 @@ from typing import Any
 import altair as alt
 
 from app.index_life import Delta
-from app.values import Build
+from app.types import Build
 
 LayeredChart = alt.LayerChart | alt.FacetChart
 

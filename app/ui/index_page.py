@@ -10,10 +10,10 @@ import streamlit as st
 
 from app.bootstrap import App
 from app.index_life import BUILDS, IndexLife, index_life
+from app.types import Build
 from app.ui import rebuild
 from app.ui.frame import sentences, services
 from app.ui.words import size, span, when
-from app.values import Build
 
 EVERY_S = 10.0
 """The delta is looked at so often while the page is open."""

@@ -7,8 +7,8 @@ from dataclasses import replace
 
 import streamlit as st
 
+from app.types import Query, SearchResult
 from app.ui import scrolling
-from app.values import Query, SearchResult
 
 KEPT = 8
 """Pages whose results are kept; one further back is searched again with the same query."""

@@ -8,8 +8,8 @@ from html import escape
 
 from app.judging import Question, Side
 from app.store.judging import ShownPicture
+from app.types import Product
 from app.ui.markup import attribute, data_url
-from app.values import Product
 
 ATTRIBUTES = 12
 """Attributes that are compared; a product may have any number."""

@@ -9,6 +9,7 @@ import streamlit as st
 from app.errors import Busy, LookalikeError
 from app.facets import Facets
 from app.memory import Memory
+from app.types import Query, SearchResult
 from app.ui import ask, details, scrolling, session, trust
 from app.ui.cards import Card, Doing, grid
 from app.ui.frame import plain, sentences, services
@@ -17,7 +18,6 @@ from app.ui.paging import Pages, turn
 from app.ui.style import STYLE
 from app.ui.ways import Asked
 from app.ui.wish import Wish, filters
-from app.values import Query, SearchResult
 
 PAGES = "search_pages"
 MEMORY = "search_memory"

@@ -7,8 +7,8 @@ from datetime import UTC, datetime, timedelta
 import streamlit as st
 
 from app.filtered import EXACT
+from app.types import Dropped, Plan, SearchResult
 from app.ui.frame import plain
-from app.values import Dropped, Plan, SearchResult
 
 STAGES = {
     "wait": "wait",

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 import streamlit as st
 
 from app.errors import BadImage
+from app.types import Region
 from app.ui.cards import name_of
 from app.ui.frame import plain, sentences, services
 from app.ui.markup import image
 from app.ui.photos import ACROSS, DOWN, Given, Photo, keep, opened
 from app.ui.session import key
 from app.ui.wish import By
-from app.values import Region
 
 WHOLE = (0, 100)
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields
 from typing import Any, Literal
 
 from app.filters import parse
-from app.values import Filters, Value
+from app.types import Filters, Value
 
 By = Literal["photo", "link", "camera", "product"]
 Reader = Literal["automatic", "model", "catalogue"]

@@ -14,14 +14,18 @@ from numpy.typing import NDArray
 Vectors = NDArray[np.float32]
 """Embeddings: shape (n, dim), float32, each row of length 1."""
 
+
 Rows = NDArray[np.float16] | NDArray[np.float32]
 """Embeddings as they are read from the table, float16, or as they are computed: shape (n, dim)."""
+
 
 Vector = NDArray[np.float32]
 """One embedding: shape (dim,), float32, of length 1."""
 
+
 Meaning = Literal["same photo", "same product", "similar"]
 """What a distance between two pictures is called, from the strongest claim to the weakest."""
+
 
 SearchPath = Literal["faiss", "faiss-filtered", "pgvector-hnsw", "exact", "words"]
 
@@ -114,6 +118,7 @@ class Filters:
 
 
 WordsBy = Literal["model", "catalogue"]
+
 
 Region = tuple[float, float, float, float]
 """Left, top, right and bottom edge of a part of a picture, as shares (0 to 1) of its sides."""
@@ -315,3 +320,39 @@ class Calibration:
     same_photo: CutOff
     same_product: CutOff
     similar: CutOff
+
+
+FIELDS: Mapping[Meaning, str] = {
+    "same photo": "same_photo",
+    "same product": "same_product",
+    "similar": "similar",
+}
+"""The meanings from the strongest to the weakest, and the fields of their cut-offs."""
+
+
+def words_for(
+    distance: float, category: str | None, calibrations: Mapping[str | None, Calibration]
+) -> Meaning | None:
+    """The strongest meaning that holds at a cosine distance (0 to 2), or None.
+
+    `calibrations` are the rows of one model by category. A category's own cut-off comes before
+    that of the whole catalogue (None).
+    """
+    rows = [row for row in map(calibrations.get, (category, None)) if row is not None]
+    for word, name in FIELDS.items():
+        cuts = (getattr(row, name).distance for row in rows)
+        cut = next((cut for cut in cuts if cut is not None), None)
+        if cut is not None and distance <= cut:
+            return word
+    return None
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What somebody decided about two skus; sku_a comes before sku_b by their code points."""
+
+    sku_a: str
+    sku_b: str
+    same: bool
+    decided_by: str = ""
+    decided_at: datetime | None = None
