@@ -4,8 +4,8 @@ from alembic import context
 from sqlalchemy import Connection, text
 
 from app.config import Settings
-from app.database import check_server, make_engine
-from app.tables import metadata
+from app.db.engine import check_server, make_engine
+from app.db.schema import metadata
 
 
 def compared(object_, name, type_, reflected, compare_to) -> bool:

@@ -17,10 +17,10 @@ from math import inf
 from sqlalchemy import Engine, text
 from sqlalchemy.exc import SQLAlchemyError
 
+from app.db.queries import filter_snapshot
+from app.db.queries.filter_snapshot import AllowList
+from app.db.queries.nearest import Passing
 from app.errors import LookalikeError
-from app.store import allow_lists
-from app.store.allow_lists import AllowList
-from app.store.neighbours import Passing
 
 MOST_BYTES = 64 << 20
 """Memory of all lists; a bitmap takes a byte for eight pictures."""
@@ -103,7 +103,7 @@ class AllowLists:
             with self._engine.connect() as connection:
                 limit = text("SELECT set_config('statement_timeout', :ms, true)")
                 connection.execute(limit, {"ms": str(int(READ_S * 1000))})
-                return allow_lists.read(connection, filter_)
+                return filter_snapshot.read(connection, filter_)
         except (LookalikeError, SQLAlchemyError) as exc:
             _log.debug("the pictures that pass could not be read: %s", exc)
             return None  # the search without a list says what is wrong

@@ -8,10 +8,10 @@ from dataclasses import dataclass, field, replace
 from sqlalchemy import Connection
 
 from app.ann import AnnIndex
+from app.db.queries import index_builds, nearest
+from app.db.queries.nearest import Candidates, settled
 from app.errors import IndexUnreadable
 from app.index_files import Fetch, IndexFiles
-from app.ranking import Candidates, settled
-from app.store import builds, chunks, neighbours
 from app.types import Build, Filters, Model, SearchPath, Vector
 
 OPENED_AT_ONCE = 32 << 20
@@ -74,7 +74,7 @@ class Ready:
 
 def ready(ask: Ask, files: IndexFiles) -> Ready | str:
     """The newest build this snapshot may use, or the reason why there is none."""
-    usable = builds.usable(ask.connection, ask.model.id)
+    usable = index_builds.usable(ask.connection, ask.model.id)
     if not usable:
         return "no index has been built yet"
     newest, *older = usable
@@ -95,7 +95,7 @@ def ready(ask: Ask, files: IndexFiles) -> Ready | str:
 
 def _fetch(connection: Connection) -> Fetch:
     """A build's file from the database, read in the search's own snapshot."""
-    return lambda build: chunks.read(connection, build.id)
+    return lambda build: index_builds.read_file(connection, build.id)
 
 
 def _fetch_apart(connection: Connection) -> Fetch:
@@ -104,7 +104,7 @@ def _fetch_apart(connection: Connection) -> Fetch:
 
     def fetch(build: Build) -> Iterator[bytes]:
         with engine.connect() as own:
-            yield from chunks.read(own, build.id)
+            yield from index_builds.read_file(own, build.id)
 
     return fetch
 
@@ -133,7 +133,7 @@ def exact(ask: Ask) -> Candidates:
     """Scan the table, looking at more pictures until the first k products cannot change."""
     n = ask.first_look
     while True:
-        found = neighbours.exact(
+        found = nearest.exact(
             ask.connection, ask.model, ask.vector, n=n, k=ask.k, excluded=ask.excluded
         )
         if settled(found, ask.k):

@@ -11,11 +11,11 @@ from sqlalchemy import Connection, Engine
 
 from app.answers import Ask, exact
 from app.config import Settings
-from app.database import check_schema, snapshot
+from app.db.engine import check_schema, snapshot
+from app.db.queries import embeddings, index_builds, models, nearest, products, query_samples
 from app.errors import BuildRefused, NoModel
 from app.index_files import IndexFiles
 from app.paths import find
-from app.store import builds, models, neighbours, pictures, products, query_samples
 from app.types import Filters, Model, Vector, Vectors
 
 DEPTH = 50
@@ -56,7 +56,7 @@ def audit(engine: Engine, files: IndexFiles, settings: Settings, queries: int) -
         model = models.active(connection)
         if model is None:
             raise NoModel()
-        usable = builds.usable(connection, model.id)
+        usable = index_builds.usable(connection, model.id)
         if not usable:
             raise BuildRefused("No index is published; run `lookalike index rebuild`.")
         asked = _queries(connection, model, queries)
@@ -82,7 +82,7 @@ def audit(engine: Engine, files: IndexFiles, settings: Settings, queries: int) -
 def _queries(connection: Connection, model: Model, count: int) -> Vectors:
     """Recent queries for one half, as far as there are, and pictures for the rest."""
     real = query_samples.read(connection, model)[: count // 2]
-    drawn = pictures.random_vectors(connection, model, count - len(real))
+    drawn = embeddings.random_vectors(connection, model, count - len(real))
     both: Vectors = np.vstack([real, drawn])
     return both
 
@@ -109,8 +109,8 @@ def _filtered_share(
     """The share of the first 10 within a category that a search found."""
     rounded = vector.astype(np.float16).astype(np.float32)
     ask = Ask(connection, model, rounded, 10, Filters({"category": category}))
-    truth = neighbours.exact_filtered(
-        connection, model, rounded, neighbours.passing(ask.filters), k=10, excluded=()
+    truth = nearest.exact_filtered(
+        connection, model, rounded, nearest.passing(ask.filters), k=10, excluded=()
     )
     assert truth is not None
     got = find(ask, files, settings).candidates.hits
@@ -125,5 +125,5 @@ def _share(got: np.ndarray, truth: np.ndarray, k: int) -> float:
     """The share of the first k products that is as near as the k-th nearest product."""
     if not len(truth):
         return 1.0
-    nearest = truth[:k]
-    return float((got[:k] <= nearest[-1] + EPSILON).sum() / len(nearest))
+    top = truth[:k]
+    return float((got[:k] <= top[-1] + EPSILON).sum() / len(top))

@@ -17,9 +17,14 @@ from uuid import uuid4
 
 from sqlalchemy import Connection, Engine
 
-from app import backup_manifest, postgres, postgres_client
+from app import backup_manifest
 from app.backup_manifest import Manifest
-from app.database import schema_revision, snapshot
+from app.db import client_tools
+from app.db.client_tools import ClientFailed, Tell
+from app.db.embedded import binaries
+from app.db.engine import schema_revision, snapshot
+from app.db.queries import database_info, models
+from app.db.schema import SCHEMA_REVISION
 from app.errors import (
     BadInput,
     DatabaseUnavailable,
@@ -27,9 +32,6 @@ from app.errors import (
     LookalikeError,
     SchemaMismatch,
 )
-from app.postgres_client import ClientFailed, Tell
-from app.store import models, relations
-from app.tables import SCHEMA_REVISION
 
 DUMP = "catalogue.dump"
 
@@ -59,7 +61,7 @@ def backup(engine: Engine, target: Path, tell: Tell = lambda said: None) -> Mani
     """
     _check_target(target)
     with _draft(target) as draft, snapshot(engine) as connection:
-        seen = relations.export_snapshot(connection)
+        seen = database_info.export_snapshot(connection)
         manifest = _described(connection)
         tell(f"{sum(manifest.rows.values()):,} rows in {len(manifest.rows)} tables")
         _dump(engine, draft, seen, tell)
@@ -106,13 +108,13 @@ def _draft(target: Path) -> Iterator[Path]:
 
 def _described(connection: Connection) -> Manifest:
     """The manifest of what this snapshot sees, but for the files. Raises SchemaMismatch."""
-    found, revision = relations.versions(connection), _revision(connection)
-    if found.major > postgres.MAJOR:
+    found, revision = database_info.versions(connection), _revision(connection)
+    if found.major > binaries.MAJOR:
         raise DatabaseUnsuitable(
             f"The server is PostgreSQL {found.postgresql} and Lookalike's pg_dump is of "
-            f"{postgres.MAJOR}, which cannot read it. Use the pg_dump of the server."
+            f"{binaries.MAJOR}, which cannot read it. Use the pg_dump of the server."
         )
-    names = [name for name in relations.tables(connection) if name not in DERIVED]
+    names = [name for name in database_info.tables(connection) if name not in DERIVED]
     return Manifest(
         made_at=datetime.now(UTC),
         lookalike=version("lookalike"),
@@ -130,7 +132,7 @@ def _described(connection: Connection) -> Manifest:
 
 def _counted(connection: Connection, names: Sequence[str]) -> dict[str, int]:
     try:
-        return relations.count_rows(connection, names)
+        return database_info.count_rows(connection, names)
     except SchemaMismatch as exc:
         raise BackupFailed(
             "No backup was made: a table went away as it began, as happens while a model is "
@@ -155,7 +157,7 @@ def _dump(engine: Engine, draft: Path, seen: str, tell: Tell) -> None:
     left_out = [f"--exclude-table-data={name}" for name in DERIVED]
     target = ("--snapshot", seen, "--file", str(draft / DUMP))
     try:
-        postgres_client.run(engine, "pg_dump", *OPTIONS, *left_out, *target, tell=tell)
+        client_tools.run(engine, "pg_dump", *OPTIONS, *left_out, *target, tell=tell)
     except ClientFailed as exc:
         todo = ". Run it as the role that owns the tables." if "privilege" in str(exc) else ""
         raise BackupFailed(f"No backup was made: {exc}{todo}") from exc

@@ -9,9 +9,10 @@ from operator import attrgetter
 
 from sqlalchemy import Connection
 
+from app.db import locks, notifications
+from app.db.pipeline import Answer, Trip, one_trip
+from app.db.queries import embeddings, models, pictures, products
 from app.errors import BadInput, LookalikeError, ModelMismatch, NoModel
-from app.store import freshness, models, pictures, products, writer
-from app.store.trip import Answer, Trip, one_trip
 from app.types import Model, PictureData, PictureRef, Product, Vector
 
 AT_ONCE = 128
@@ -63,7 +64,7 @@ def write(connection: Connection, batch: Batch, model: Model) -> dict[str, Chang
     """Wait for the writer's turn, and write a batch in this transaction; see
     `CatalogService.write`."""
     with one_trip(connection) as trip:
-        writer.begin(trip)
+        locks.begin(trip)
         maintained = models.ask_maintained(trip)
         stored = products.ask_by_sku(trip, [entry.product.sku for entry in batch.entries])
     kept = _kept(maintained(), model)
@@ -148,7 +149,7 @@ def _show(
     """Link the products that were written to their pictures, tell workers that the catalogue
     changed, and sweep the pictures that were shown before and are no more."""
     overwritten = [stored.id for stored in ids.values() if stored.overwritten]
-    before = products.hide(connection, overwritten) if overwritten else set()
+    before = products.unlink_pictures(connection, overwritten) if overwritten else set()
     shown = [
         (ids[entry.product.sku].id, picture_ids[ref.sha256], position, ref.uri)
         for entry in written
@@ -156,8 +157,8 @@ def _show(
     ]
     with one_trip(connection) as trip:
         if shown:
-            products.show(trip, shown)
-        freshness.tell_on(trip)
+            products.link_pictures(trip, shown)
+        notifications.notify_in(trip)
     pictures.sweep(connection, sorted(before - {picture for _, picture, _, _ in shown}))
 
 
@@ -187,4 +188,4 @@ def _store(
     connection: Connection, vectors: Mapping[bytes, Vector], new: Ids, ids: Ids, model: Model
 ) -> None:
     found = {ids[sha256]: vector for sha256, vector in vectors.items() if sha256 in ids}
-    pictures.embed(connection, model, found, new.values())
+    embeddings.embed(connection, model, found, new.values())

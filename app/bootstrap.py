@@ -13,7 +13,8 @@ from sqlalchemy import Engine
 from app.admission import Admission
 from app.catalog import CatalogService
 from app.config import Settings
-from app.database import database_url, make_engine, make_quick_engine, make_search_engine
+from app.db.engine import database_url, make_engine, make_quick_engine, make_search_engine
+from app.db.queries import models
 from app.encoders import Choice, Encoder, automatic, choose_encoder
 from app.facets import FacetService
 from app.index_files import IndexFiles
@@ -22,7 +23,6 @@ from app.lifecycle import Lifecycle
 from app.loaded import LoadedEncoders, mismatch
 from app.rebuilding import Rebuilding
 from app.sampling import QuerySampler
-from app.store import models
 
 # What only some commands need, and takes long to import, is imported where it is made.
 if TYPE_CHECKING:

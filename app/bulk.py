@@ -14,8 +14,8 @@ from contextlib import ExitStack, contextmanager, suppress
 
 from sqlalchemy import Connection, Engine
 
+from app.db.queries import embeddings, hnsw_index
 from app.errors import LockHeld, LookalikeError
-from app.store import hnsw, pictures
 from app.types import Model
 
 LEAST = 5000
@@ -75,18 +75,18 @@ def finish(engine: Engine, tell: Tell = _log.info) -> list[Model]:
     made = []
     plain = engine.execution_options(isolation_level="AUTOCOMMIT")
     with plain.connect() as connection:
-        for model in hnsw.missing(connection):
-            if hnsw.owned(connection, model.id) and _make(connection, model, tell):
+        for model in hnsw_index.missing(connection):
+            if hnsw_index.owned(connection, model.id) and _make(connection, model, tell):
                 made.append(model)
     return made
 
 
 def _make(connection: Connection, model: Model, tell: Tell) -> bool:
-    with hnsw.at_work(connection, model.id, alone=True) as mine:
-        if not mine or hnsw.usable(connection, model.id):
+    with hnsw_index.at_work(connection, model.id, alone=True) as mine:
+        if not mine or hnsw_index.usable(connection, model.id):
             return False
         tell(f"Making pgvector's index of {model.name} anew; searches and writers go on.")
-        hnsw.create(connection, model)
+        hnsw_index.create(connection, model)
         return True
 
 
@@ -104,7 +104,7 @@ def _finish(engine: Engine, tell: Tell) -> None:
 def _say_what_is_left(engine: Engine) -> None:
     """Who interrupts a load does not wait for an index."""
     with suppress(LookalikeError), engine.connect() as connection:
-        for model in hnsw.missing(connection):
+        for model in hnsw_index.missing(connection):
             _log.warning(
                 "pgvector's index of %s is missing; the next load, the worker or `lookalike check "
                 "--repair` makes it. Until then searches that need it compare all embeddings.",
@@ -121,17 +121,17 @@ def _loading(engine: Engine, models: Sequence[Model], added: int, tell: Tell) ->
     plain = engine.execution_options(isolation_level="AUTOCOMMIT")
     with plain.connect() as connection, ExitStack() as locks:
         for model in models:
-            if locks.enter_context(hnsw.at_work(connection, model.id, alone=False)):
+            if locks.enter_context(hnsw_index.at_work(connection, model.id, alone=False)):
                 _leave_off(engine, model, added, tell)
         yield
 
 
 def _leave_off(engine: Engine, model: Model, added: int, tell: Tell) -> None:
     with engine.connect() as connection:
-        if not (hnsw.usable(connection, model.id) and hnsw.owned(connection, model.id)):
+        if not (hnsw_index.usable(connection, model.id) and hnsw_index.owned(connection, model.id)):
             return
-        rows = pictures.count(connection, model, at_most=MOST + 1)
-        if not worth(rows, added, hnsw.fits(connection, model)):
+        rows = embeddings.count(connection, model, at_most=MOST + 1)
+        if not worth(rows, added, hnsw_index.fits(connection, model)):
             return
     if _dropped(engine, model):
         tell(f"pgvector's index of {model.name} is left off until {added:,} pictures are in.")
@@ -142,7 +142,7 @@ def _dropped(engine: Engine, model: Model) -> bool:
     for left in reversed(range(TRIES)):
         try:
             with engine.begin() as connection:
-                hnsw.drop(connection, model.id)
+                hnsw_index.drop(connection, model.id)
             return True
         except LockHeld:
             if left:

@@ -10,12 +10,12 @@ from PIL import Image
 from sqlalchemy import Connection, Engine
 
 from app.calibration import Pair, calibrated
-from app.database import check_schema, snapshot
+from app.db.engine import check_schema, snapshot
+from app.db.queries import calibration, models, nearest
+from app.db.queries.calibration import Drawn
 from app.encoders import Encoder
 from app.errors import BadImage, ModelMismatch, NoModel
 from app.images import open_thumbnail
-from app.store import calibrations, evidence, models, neighbours
-from app.store.evidence import Drawn
 from app.types import Calibration, Hit, Model, Vector
 
 PICTURES = 2000
@@ -55,14 +55,16 @@ def calibrate(engine: Engine, encoder: Callable[[], Encoder]) -> tuple[Calibrati
     if loaded.fingerprint != model.fingerprint:
         raise _changed(model)
     with snapshot(engine) as connection:
-        drawn = evidence.draw(connection, model, PICTURES)
-        small = evidence.thumbnails(connection, [picture.picture_id for picture in drawn[:COPIES]])
+        drawn = calibration.draw(connection, model, PICTURES)
+        small = calibration.thumbnails(
+            connection, [picture.picture_id for picture in drawn[:COPIES]]
+        )
         pairs = list(_from_the_catalogue(connection, model, drawn))
     # Encoding takes long, and a snapshot that is held keeps dead rows from being cleaned away.
     copied = [(picture, small[picture.picture_id]) for picture in drawn[:COPIES]]
     rows = calibrated([*pairs, *_copies(loaded, copied)])
     with engine.execution_options(isolation_level="READ COMMITTED").begin() as connection:
-        if not calibrations.replace(connection, model.id, rows):
+        if not calibration.replace(connection, model.id, rows):
             raise _changed(model)
     return rows
 
@@ -77,10 +79,10 @@ def _changed(model: Model) -> ModelMismatch:
 def _from_the_catalogue(
     connection: Connection, model: Model, drawn: Sequence[Drawn]
 ) -> Iterator[Pair]:
-    for row in evidence.own_pairs(connection, model, PICTURES):
+    for row in calibration.own_pairs(connection, model, PICTURES):
         yield Pair("same product", True, row.category, row.distance)
         yield Pair("same photo", False, row.category, row.distance)
-    for row in evidence.judged_pairs(connection, model, PICTURES):
+    for row in calibration.judged_pairs(connection, model, PICTURES):
         yield Pair("same product", row.same, row.category, row.distance)
         if not row.same:  # pictures of one product listed twice are often the same photo
             yield Pair("same photo", False, row.category, row.distance)
@@ -96,11 +98,11 @@ def _nearest_others(
     """Each picture with the nearest one of a different product; no two pictures twice."""
     seen: set[frozenset[int]] = set()
     for picture in drawn:
-        near = neighbours.exact(
+        near = nearest.exact(
             connection, model, picture.vector, n=50, k=20, excluded=picture.products
         )
         found = [hit.product_id for hit in near.hits]
-        same = evidence.known_same(connection, picture.products, found)
+        same = calibration.known_same(connection, picture.products, found)
         hit = next((hit for hit in near.hits if hit.product_id not in same), None)
         if hit and (pair := frozenset((picture.picture_id, hit.picture_id))) not in seen:
             seen.add(pair)

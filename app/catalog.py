@@ -12,14 +12,15 @@ from sqlalchemy import Connection, Engine
 
 from app import batches
 from app.batches import Batch, Change
-from app.database import check_schema, snapshot
+from app.db import locks, notifications
+from app.db.engine import check_schema, snapshot
+from app.db.pipeline import one_trip
+from app.db.queries import models, pictures, products
+from app.db.text import check_text
 from app.errors import NoModel, UnknownProduct
-from app.filters import check_text
-from app.store import freshness, models, one_product, pictures, products, writer
-from app.store.trip import one_trip
 from app.types import Model, ProductDetails
 
-WRITER_LOCK = writer.LOCK
+WRITER_LOCK = locks.LOCK
 """Key of the advisory lock that writers of the catalogue take in turn."""
 
 
@@ -42,7 +43,7 @@ class CatalogService:
         """
         check_text("sku", sku)
         with snapshot(self._engine) as connection:
-            return one_product.details(connection, sku)
+            return products.product_details(connection, sku)
 
     def models(self) -> list[Model]:
         """The models that new pictures get embeddings under, the active one first.
@@ -67,7 +68,7 @@ class CatalogService:
         a picture that is not stored (any more), and ModelsChanged when `model` is not kept up to
         date any more, or another model is that the batch has no vectors of its new pictures for.
         """
-        with writer.transaction(self._engine) as connection:
+        with locks.transaction(self._engine) as connection:
             return batches.write(connection, batch, model)
 
     def delete(self, skus: Sequence[str], *, missing_ok: bool = False) -> int:
@@ -78,9 +79,9 @@ class CatalogService:
         """
         for sku in skus:
             check_text("sku", sku)
-        with writer.transaction(self._engine) as connection:
+        with locks.transaction(self._engine) as connection:
             with one_trip(connection) as trip:
-                writer.begin(trip)
+                locks.begin(trip)
             check_schema(connection)
             found = products.ids(connection, skus)
             unknown = [sku for sku in skus if sku not in found]
@@ -90,7 +91,7 @@ class CatalogService:
                 )
             shown = products.delete(connection, list(found.values()))
             pictures.sweep(connection, shown)
-            freshness.tell(connection)
+            notifications.notify(connection)
             return len(found)
 
 

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from sqlalchemy import Connection, Engine, text
 
 from app.ann import Ids
-from app.database import snapshot
+from app.db.engine import snapshot
+from app.db.queries import change_stamps, embeddings
 from app.errors import BuildRefused
-from app.store import pictures, stamps
 from app.types import Model, Rows
 from app.vectors import wide
 
@@ -95,11 +95,11 @@ def _take_time(connection: Connection) -> None:
 def _read(engine: Engine, connection: Connection, model: Model) -> tuple[Ids, NDArray[np.float16]]:
     """Ids (n,) and vectors (n, dim), counted first and then read to where they stay, so that there
     is never a second copy."""
-    rows = pictures.count_all(connection, model)
+    rows = embeddings.count_all(connection, model)
     into = _Rows(model, np.empty(rows, np.int64), np.empty((rows, model.dim), np.float16))
-    pages = pictures.pages(connection, model)
+    pages = embeddings.pages(connection, model)
     if rows < READ_AT_ONCE:
-        into.fill(pictures.stream(connection, model, range(0, pages, PAGES)))
+        into.fill(embeddings.stream(connection, model, range(0, pages, PAGES)))
         filled = into.filled
     else:
         filled = _read_in_halves(engine, connection, into, pages)
@@ -123,11 +123,11 @@ def _read_in_halves(engine: Engine, connection: Connection, into: _Rows, pages: 
     def second_half() -> None:
         with snapshot(engine, shared) as other:
             _take_time(other)
-            backwards.fill(pictures.stream(other, into.model, back))
+            backwards.fill(embeddings.stream(other, into.model, back))
 
     with ThreadPoolExecutor(1, "read") as beside:
         behind = beside.submit(second_half)
-        into.fill(pictures.stream(connection, into.model, front))
+        into.fill(embeddings.stream(connection, into.model, front))
         behind.result()
     return into.filled + backwards.filled
 
@@ -188,7 +188,7 @@ def check_primary(connection: Connection) -> None:
 
 def _check_stamp(connection: Connection) -> None:
     """The horizon rests on the stamp of every written row, so look whether it is still given."""
-    if found := stamps.unstamped(connection, stamps.EMBEDDING):
+    if found := change_stamps.unstamped(connection, change_stamps.EMBEDDING):
         raise BuildRefused(
             f"The trigger that stamps changed rows is missing or off on {', '.join(found)}, so an "
             "index could not tell what changed after it. Enable it: ALTER TABLE embedding ENABLE "

@@ -17,8 +17,8 @@ from itertools import chain, repeat
 from sqlalchemy import Connection, Engine, text
 
 from app.catalog import WRITER_LOCK
+from app.db.queries import models, partitions
 from app.errors import DatabaseUnsuitable, LockHeld, NotReady
-from app.store import models, partitions
 from app.types import Model
 
 PATIENCE_S = 60.0

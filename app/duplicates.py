@@ -11,11 +11,11 @@ from typing import Any
 
 from sqlalchemy import Engine
 
-from app.database import check_schema
+from app.db.engine import check_schema
+from app.db.queries import products, verdicts
 from app.errors import BadSource, UnknownProduct
 from app.folding import Candidate, Group, fold
 from app.grouping import Groups
-from app.store import products, verdicts
 from app.types import Product, Verdict
 
 NAMED = 3

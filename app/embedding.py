@@ -13,10 +13,11 @@ from PIL import Image
 from sqlalchemy import Connection, Engine
 
 from app.bulk import Tell, bulk
+from app.db import copy, locks
+from app.db.pipeline import one_trip
+from app.db.queries import embeddings, models
 from app.encoders import Encoder
 from app.errors import BadImage, ModelNotKept
-from app.store import copy, models, pictures, writer
-from app.store.trip import one_trip
 from app.types import Model, Vector
 
 BATCH = 32
@@ -107,15 +108,15 @@ def store(engine: Engine, model: Model, vectors: Mapping[int, Vector]) -> int:
     """Write embeddings of pictures (id) that are still there and have none; returns how many."""
     if not vectors:
         return 0
-    with writer.transaction(engine) as connection:
+    with locks.transaction(engine) as connection:
         return _store(connection, model, vectors)
 
 
 def _store(connection: Connection, model: Model, vectors: Mapping[int, Vector]) -> int:
     with one_trip(connection) as trip:
-        writer.begin(trip)
+        locks.begin(trip)
         kept = models.ask_maintained(trip)
-        lacking = pictures.lacking(trip, model, list(vectors))
+        lacking = embeddings.lacking(trip, model, list(vectors))
         rows = copy.rows_by_id(model, vectors)  # while the server looks
     if model.id not in [each.id for each in kept()]:
         raise ModelNotKept(f"{model.name} is not kept up to date any more; it is dropped.")

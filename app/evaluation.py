@@ -11,7 +11,8 @@ from pathlib import Path
 from PIL import Image
 from sqlalchemy import Engine
 
-from app.database import check_schema
+from app.db.engine import check_schema
+from app.db.queries import products
 from app.errors import BadImage, BadSource
 from app.eval_figures import (
     Difference,
@@ -25,7 +26,6 @@ from app.eval_figures import (
 from app.eval_report import Case
 from app.images import thumbnail
 from app.search import SearchService
-from app.store import products
 from app.types import Filters, Product, Query
 
 DEPTH = 10

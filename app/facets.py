@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 from sqlalchemy import Engine
 
-from app.database import check_schema, snapshot
-from app.store import facets
-from app.store.facets import Bounds, Values
+from app.db.engine import check_schema, snapshot
+from app.db.queries import facets
+from app.db.queries.facets import Bounds, Values
 from app.types import Product, StoredPicture
 
 COLUMNS = ("brand", "category", "colour")

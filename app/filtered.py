@@ -16,10 +16,9 @@ from app import ann
 from app.ann import Only
 from app.answers import FURTHER, HNSW_MISSING, Answer, Ask, Ready, by_filtered, ready
 from app.config import Settings
+from app.db.queries import hnsw_index, index_delta, nearest, query_samples
+from app.db.queries.nearest import Passing, settled
 from app.index_files import IndexFiles
-from app.ranking import settled
-from app.store import hnsw, neighbours, tunings
-from app.store.neighbours import Passing
 from app.types import Crossovers
 
 DEEPEST = 4000
@@ -40,10 +39,10 @@ class Filtered:
 
 def find(ask: Ask, files: IndexFiles, settings: Settings) -> Answer:
     """The k nearest products that pass the filter, by the cheapest path that can vouch for them."""
-    only = neighbours.passing(ask.filters)
-    crossovers = tunings.read(ask.connection, ask.model.id)
+    only = nearest.passing(ask.filters)
+    crossovers = query_samples.read_crossovers(ask.connection, ask.model.id)
     question = Filtered(ask, only, crossovers, settings)
-    estimate, products = neighbours.passing_estimate(ask.connection, only)
+    estimate, products = nearest.passing_estimate(ask.connection, only)
     few = estimate <= 4 * crossovers.exact_pictures
     if few and (answer := exactly(question, crossovers.exact_pictures)) is not None:
         return answer
@@ -57,7 +56,7 @@ def find(ask: Ask, files: IndexFiles, settings: Settings) -> Answer:
 def exactly(question: Filtered, allowed: int | None, reason: str = EXACT) -> Answer | None:
     """The answer from all pictures that pass; None if those are more than `allowed`."""
     ask = question.ask
-    found = neighbours.exact_filtered(
+    found = nearest.exact_filtered(
         ask.connection, ask.model, ask.vector, question.only,
         k=ask.k, excluded=ask.excluded, allowed=allowed,
     )  # fmt: skip
@@ -72,7 +71,7 @@ def deep(question: Filtered, found: Ready, share: float) -> Answer | str:
 
 def among(question: Filtered, found: Ready) -> Answer | str:
     """The answer of the index among the pictures that pass, or why there is none."""
-    ids = neighbours.passing_pictures(question.ask.connection, question.only)
+    ids = nearest.passing_pictures(question.ask.connection, question.only)
     only, n = Only(ids), question.ask.first_look
     answer = _look(question, found, n, n, only)
     return answer if isinstance(answer, Answer) else _look(question, found, n * FURTHER, n, only)
@@ -91,7 +90,7 @@ def _look(question: Filtered, found: Ready, n: int, depth: int, only: Only | Non
     ask, build, allowed = question.ask, found.build, question.settings.max_delta_rows
     unit = ask.vector / np.float32(np.linalg.norm(ask.vector))
     nominees = found.index.nominate(unit, n, depth, only=only)
-    candidates, delta = neighbours.near_build(
+    candidates, delta = index_delta.near_build(
         ask.connection, ask.model, build, ask.vector, nominees.ids, nominees.seen_to,
         n=n, k=ask.k, excluded=ask.excluded, allowed=allowed, only=question.only,
     )  # fmt: skip
@@ -108,11 +107,11 @@ def _by_pgvector(question: Filtered, reason: str) -> Answer:
     few = exactly(question, question.settings.exact_rows, reason)
     if few is not None:
         return few
-    if not hnsw.usable(ask.connection, ask.model.id):
+    if not hnsw_index.usable(ask.connection, ask.model.id):
         return _all(question, f"{reason}; {HNSW_MISSING}")
     first = 4 * ask.first_look
     for n in (first, first * FURTHER):
-        found = neighbours.hnsw(
+        found = nearest.hnsw(
             ask.connection, ask.model, ask.vector,
             n=n, k=ask.k, excluded=ask.excluded, only=question.only,
         )  # fmt: skip

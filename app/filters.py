@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Sequence
 from decimal import Decimal, InvalidOperation
 from difflib import get_close_matches
 from typing import Any
 
+from app.db.queries.filter_sql import COLUMNS, ORDERED
 from app.errors import BadInput
 from app.types import Filters, Value
-
-COLUMNS = ("sku", "title", "brand", "category", "colour", "year", "price", "currency")
-"""Columns of `product` (alias p) that can be asked to equal a value; others are attributes."""
-
-ORDERED = ("year", "price")
-"""Columns that can be asked to lie in a range."""
 
 FORM = re.compile(r"(?P<name>.*?)\s*(?P<sign><=|>=|=)(?P<value>.*)", re.DOTALL)
 
@@ -55,37 +49,6 @@ def parse(conditions: Sequence[str]) -> Filters:
     )
 
 
-def condition(filters: Filters) -> tuple[str, dict[str, Any]]:
-    """A condition on `product AS p` and the values bound in it, as the driver takes them.
-
-    Raises BadInput for a column that does not exist and for text that PostgreSQL cannot hold.
-    """
-    parts: list[str] = ["true"]
-    bound: dict[str, Any] = {}
-
-    def bind(value: Any) -> str:
-        bound[f"filter_{len(bound)}"] = value
-        return f"%(filter_{len(bound) - 1})s"
-
-    for name, value in filters.columns.items():
-        _check_column(name, COLUMNS)
-        values = _several(value)
-        _check_values(values)
-        type_ = {"year": "integer", "price": "numeric"}.get(name, "text")
-        parts.append(f"p.{name} = ANY(CAST({bind(values)} AS {type_}[]))")
-    for sign, limits in ((">=", filters.at_least), ("<=", filters.at_most)):
-        for name, limit in limits.items():
-            _check_column(name, ORDERED)
-            parts.append(f"p.{name} {sign} {bind(limit)}")
-    for name, value in filters.attributes.items():
-        values = _several(value)
-        _check_values([name, *values])
-        forms = [form for each in values for form in _forms(name, each)]
-        held = [f"p.attributes @> CAST({bind(form)} AS jsonb)" for form in forms]
-        parts.append(f"({' OR '.join(held) or 'false'})")
-    return " AND ".join(parts), bound
-
-
 def meant(attribute: str) -> str:
     """What to say of an attribute that no product has."""
     near = get_close_matches(attribute.lower(), COLUMNS, n=1)
@@ -93,51 +56,8 @@ def meant(attribute: str) -> str:
     return f"no product has an attribute {attribute!r}{hint}"
 
 
-def check_text(what: str, text: str) -> None:
-    """Raise BadInput for text that PostgreSQL cannot hold: with NUL, or not made of characters.
-
-    Python reads bytes that are no text as lone surrogates (U+D800 to U+DFFF).
-    """
-    if "\0" in text:
-        raise BadInput(f"The {what} {text!r} holds a NUL character; leave it out.")
-    if any("\ud800" <= character <= "\udfff" for character in text):
-        raise BadInput(f"The {what} {text!r} is not text; write it in UTF-8.")
-
-
 def _one(values: list[Any]) -> Any:
     return values[0] if len(values) == 1 else tuple(values)
-
-
-def _several(value: Any) -> list[Any]:
-    return [value] if isinstance(value, str | int | Decimal) else list(value)
-
-
-def _check_column(name: str, known: Sequence[str]) -> None:
-    if name not in known:
-        raise BadInput(f"There is no column {name!r}; filter on one of {', '.join(known)}.")
-
-
-def _check_values(values: Sequence[Any]) -> None:
-    for value in values:
-        check_text("filter", str(value))
-
-
-def _forms(name: str, value: str) -> list[str]:
-    """The jsonb objects that hold a key with this value: as text, as what the text says in JSON
-    (a number, true, false, null), and among others in a list."""
-    found: list[Any] = [value, [value]]
-    try:
-        said = json.loads(value, parse_float=Decimal, parse_constant=lambda _: value)
-    except (ValueError, RecursionError):
-        said = value
-    if isinstance(said, int | Decimal) and Decimal(said).adjusted() not in range(-99, 99):
-        said = value  # no number that anybody wrote, and too long for PostgreSQL
-    if said is None or isinstance(said, bool | int | Decimal):
-        # Written by hand: json turns a Decimal into nothing it can write.
-        return [json.dumps({name: each}) for each in found] + [
-            f"{{{json.dumps(name)}: {form}}}" for form in (value, f"[{value}]")
-        ]
-    return [json.dumps({name: each}) for each in found]
 
 
 def _is_range(name: str, value: str) -> bool:

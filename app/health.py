@@ -9,12 +9,12 @@ from typing import Any
 from sqlalchemy import Connection, Engine, text
 
 from app.config import Settings
-from app.database import check_schema, check_server, schema_revision, snapshot
+from app.db.engine import check_schema, check_server, schema_revision, snapshot
+from app.db.queries import hnsw_index, index_builds, index_delta, models
+from app.db.schema import SCHEMA_REVISION
 from app.encoders.tower_cache import TowerCache
 from app.errors import IndexUnreadable, LookalikeError
 from app.index_files import IndexFiles
-from app.store import builds, hnsw, models
-from app.tables import SCHEMA_REVISION
 from app.types import Build, Model
 
 
@@ -125,9 +125,9 @@ def _contents(connection: Connection, model: Model) -> Generator[Check, None, in
 
 def _pgvector(connection: Connection, model: Model) -> Check:
     name = "pgvector_index"
-    if hnsw.usable(connection, model.id):
+    if hnsw_index.usable(connection, model.id):
         return Check(name, "valid")
-    if hnsw.busy(connection, model.id):
+    if hnsw_index.busy(connection, model.id):
         return Check(name, "left off by a load that goes on, or being made")
     advice = (
         "It is missing, so searches without a build compare all embeddings: a load was "
@@ -139,7 +139,7 @@ def _pgvector(connection: Connection, model: Model) -> Check:
 def _index(
     connection: Connection, model: Model, embeddings: int, files: IndexFiles, settings: Settings
 ) -> Iterator[Check]:
-    build = next(iter(builds.usable(connection, model.id)), None)
+    build = next(iter(index_builds.usable(connection, model.id)), None)
     if build is None:
         advice = "No index is built; pgvector answers. Run `lookalike index rebuild`."
         yield Check("build", None, embeddings == 0, advice if embeddings else None)
@@ -151,7 +151,7 @@ def _index(
     age = (now - build.finished_at).total_seconds() if build.finished_at else None
     yield Check("build_age_seconds", age and round(age, 1))
     allowed = settings.max_delta_rows
-    delta = builds.delta_rows(connection, build, allowed + 1)
+    delta = index_delta.delta_rows(connection, build, allowed + 1)
     advice = f"More than {allowed} embeddings changed; run `lookalike index rebuild`."
     yield Check("delta_rows", delta, delta <= allowed, advice if delta > allowed else None)
 

@@ -8,9 +8,9 @@ from datetime import datetime
 from sqlalchemy import Connection, Engine, text
 
 from app.config import Settings
-from app.database import check_schema, snapshot
+from app.db.engine import check_schema, snapshot
+from app.db.queries import embeddings, index_builds, index_delta, models
 from app.errors import NoModel
-from app.store import builds, models, pictures
 from app.types import Build, Model
 from app.worker_decision import Rules, allowed
 
@@ -48,17 +48,17 @@ def index_life(engine: Engine, settings: Settings) -> IndexLife:
         model = models.active(connection)
         if model is None:
             raise NoModel()
-        in_use = next(iter(builds.usable(connection, model.id)), None)
+        in_use = next(iter(index_builds.usable(connection, model.id)), None)
         delta = _delta(connection, model, in_use, settings)
-        return IndexLife(tuple(builds.latest(connection, BUILDS)), in_use, delta)
+        return IndexLife(tuple(index_builds.latest(connection, BUILDS)), in_use, delta)
 
 
 def _delta(connection: Connection, model: Model, in_use: Build | None, settings: Settings) -> Delta:
     most = settings.max_delta_rows
     if in_use is None:
-        rows, worker_rows = pictures.count(connection, model, at_most=most + 1), 0.0
+        rows, worker_rows = embeddings.count(connection, model, at_most=most + 1), 0.0
     else:
-        rows = builds.delta_rows(connection, in_use, most + 1)
+        rows = index_delta.delta_rows(connection, in_use, most + 1)
         worker_rows = allowed(in_use.rows, Rules.from_settings(settings))
     now = connection.execute(text("SELECT clock_timestamp()")).scalar_one()
     return Delta(rows, worker_rows, most, now)

@@ -15,11 +15,11 @@ from app import ann, ann_build
 from app.ann import AnnIndex
 from app.config import Settings
 from app.content import Content, check_primary, read_content
-from app.database import check_schema
+from app.db.engine import check_schema
+from app.db.queries import index_builds, models, query_samples
 from app.errors import BuildRefused, BuildRunning, LookalikeError, ModelNotKept, NoModel
 from app.index_files import IndexFiles
 from app.recall import Yardstick
-from app.store import builds, chunks, models, query_samples
 from app.types import Build, Model, Vectors
 
 LOCK = 7_305_804_002
@@ -56,10 +56,10 @@ class Indexer:
         with only_builder(self._engine), self._engine.connect() as connection:
             model = self._model(connection, name)
             self._files.remove_drafts()
-            builds.abandon(connection, "its builder disappeared")
-            for sha256 in builds.needless(connection):
+            index_builds.abandon(connection, "its builder disappeared")
+            for sha256 in index_builds.needless(connection):
                 self._files.remove(sha256)
-            build_id = builds.begin(connection, model.id)
+            build_id = index_builds.begin(connection, model.id)
             connection.commit()
             try:
                 build = self._build(connection, model, build_id, announce)
@@ -110,7 +110,7 @@ class Indexer:
         try:
             figures |= {"sha256": sha256, "size": size}
             if self._settings.index_in_database:
-                chunks.save(connection, build_id, self._files.path(sha256))
+                index_builds.save_file(connection, build_id, self._files.path(sha256))
             return self._finish(connection, build_id, "published", began, figures)
         except BaseException:
             if not self._needed(sha256):
@@ -126,7 +126,7 @@ class Indexer:
         figures: dict[str, Any],
     ) -> Build:
         seconds = round(time.monotonic() - began, 3)
-        build = builds.finish(connection, build_id, state, seconds=seconds, **figures)
+        build = index_builds.finish(connection, build_id, state, seconds=seconds, **figures)
         connection.commit()
         if build is None:
             raise BuildRefused(
@@ -138,13 +138,13 @@ class Indexer:
     def _name_file(self, build_id: int, sha256: str) -> None:
         """Name the file in the row before it is there, for whoever must clear it away."""
         with self._engine.begin() as connection:
-            builds.announce(connection, build_id, sha256)
+            index_builds.announce(connection, build_id, sha256)
 
     def _needed(self, sha256: str) -> bool:
         """Whether a build needs this file; yes where the database cannot be asked."""
         try:
             with self._engine.connect() as connection:
-                return builds.needs(connection, sha256)
+                return index_builds.needs(connection, sha256)
         except LookalikeError:
             return True
 
@@ -153,14 +153,14 @@ class Indexer:
         try:
             with self._engine.begin() as connection:
                 reason = (str(exc) or type(exc).__name__).split("\n", 1)[0]
-                builds.finish(connection, build_id, "rejected", reason=reason)
+                index_builds.finish(connection, build_id, "rejected", reason=reason)
         except LookalikeError:
             return
 
     def _retire(self, connection: Connection, model: Model) -> None:
         """Retire, commit, then delete: no published row names a file that is gone."""
-        needless = builds.retire_older(connection, model.id, KEPT_BUILDS)
-        chunks.drop_retired(connection)
+        needless = index_builds.retire_older(connection, model.id, KEPT_BUILDS)
+        index_builds.drop_retired_files(connection)
         connection.commit()
         for sha256 in needless:
             self._files.remove(sha256)

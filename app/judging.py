@@ -7,11 +7,11 @@ from dataclasses import dataclass, replace
 
 from sqlalchemy import Connection, Engine
 
-from app.database import check_schema, snapshot
+from app.db.engine import check_schema, snapshot
+from app.db.queries import calibration, models, products, review_pairs, verdicts
+from app.db.queries.review_pairs import Pair, ShownPicture
 from app.errors import NoModel, UnknownProduct
 from app.folding import same_product
-from app.store import calibrations, judging, models, products, verdicts
-from app.store.judging import Pair, ShownPicture
 from app.types import Meaning, Model, Product, Verdict, words_for
 from app.walking import Cuts, Walk, further, unsettled
 
@@ -115,7 +115,7 @@ def _model(connection: Connection) -> Model:
 
 
 def _cuts(connection: Connection, model: Model) -> Cuts:
-    return {row.category: row for row in calibrations.read(connection, model.id)}
+    return {row.category: row for row in calibration.read(connection, model.id)}
 
 
 def _first_open(
@@ -158,5 +158,5 @@ def _question(
 def _side(
     connection: Connection, model: Model, one: products.Stored, other: products.Stored
 ) -> Side:
-    nearest = judging.side_by_side(connection, model, one.id, other.id, THUMBNAILS)
+    nearest = review_pairs.side_by_side(connection, model, one.id, other.id, THUMBNAILS)
     return Side(one.product, tuple(nearest), len(one.pictures) - len(nearest))

@@ -16,12 +16,13 @@ from sqlalchemy import Connection, Engine, text
 from app import dropping
 from app.catalog import WRITER_LOCK
 from app.content import check_primary
-from app.database import check_schema
+from app.db import notifications
+from app.db.engine import check_schema
+from app.db.queries import index_builds, models
+from app.db.text import check_text
 from app.encoders import Choice
 from app.errors import BadInput, LookalikeError, NoModel, NotReady
-from app.filters import check_text
 from app.index_files import IndexFiles
-from app.store import builds, freshness, models
 from app.types import Model
 
 LOCK = 7_305_804_006
@@ -112,7 +113,7 @@ class Lifecycle:
             with self._engine.begin() as connection:
                 connection.execute(text("SET LOCAL lock_timeout = '10s'"))
                 connection.execute(text("SET LOCAL statement_timeout = 0"))  # large files go too
-                needless = builds.retire_older(connection, model.id, 0)
+                needless = index_builds.retire_older(connection, model.id, 0)
                 models.delete(connection, model.id)
         for sha256 in needless:
             self._files.remove(sha256)
@@ -143,7 +144,7 @@ class Lifecycle:
                 _check_taken(connection.execute(taken, {"key": LOCK}).scalar_one())
             connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": WRITER_LOCK})
             yield connection
-            freshness.tell(connection)
+            notifications.notify(connection)
 
 
 def _check_taken(taken: bool) -> None:
@@ -178,7 +179,7 @@ def _lacking(connection: Connection, model: Model) -> list[str]:
         found.append(
             f"{missing} pictures have no embedding under it (`lookalike model embed {model.name}`)"
         )
-    if not builds.usable(connection, model.id):
+    if not index_builds.usable(connection, model.id):
         found.append(
             f"no index of it is published (`lookalike index rebuild --model {model.name}`)"
         )

@@ -15,10 +15,10 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
 from app.config import Settings
-from app.database import check_schema
+from app.db.engine import check_schema
+from app.db.queries import models
 from app.encoders import Choice, Encoder, automatic
 from app.errors import LookalikeError, ModelMismatch, ModelNotKept, ModelUnavailable, NoModel
-from app.store import models
 from app.types import Model
 
 AHEAD_S = 30.0

@@ -11,8 +11,8 @@ from dataclasses import replace
 from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
+from app.db.queries import calibration
 from app.errors import LookalikeError
-from app.store import calibrations
 from app.types import Calibration, Match, words_for
 
 FRESH_S = 60.0
@@ -57,7 +57,7 @@ class Meanings:
 
     def _read(self, model_id: int) -> Mapping[str | None, Calibration]:
         with self._engine.connect() as connection:
-            return {row.category: row for row in calibrations.read(connection, model_id)}
+            return {row.category: row for row in calibration.read(connection, model_id)}
 
 
 def _spoken(match: Match, rows: Mapping[str | None, Calibration]) -> Match:

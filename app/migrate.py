@@ -18,11 +18,11 @@ from sqlalchemy import Connection, Engine, text
 
 from app import bulk
 from app.catalog import WRITER_LOCK
-from app.database import check_schema, check_server, schema_revision
+from app.db.engine import check_schema, check_server, schema_revision
+from app.db.queries import change_stamps, products, roles
+from app.db.schema import SCHEMA_REVISION
 from app.errors import LockHeld, LookalikeError, SchemaMismatch
 from app.identity import identity_key
-from app.store import identities, roles, stamps
-from app.tables import SCHEMA_REVISION
 
 WAIT_S = 0.2
 """Between two tries to get the lock."""
@@ -159,8 +159,8 @@ def _log_warning(notice: psycopg.errors.Diagnostic) -> None:
 
 
 def _stamp_anew(connection: Connection) -> None:
-    for stamp in stamps.STAMPS:
-        while stamps.renew(connection, stamp, BATCH):
+    for stamp in change_stamps.STAMPS:
+        while change_stamps.renew(connection, stamp, BATCH):
             connection.commit()
         connection.commit()
 
@@ -171,11 +171,11 @@ def _renew_keys(connection: Connection) -> None:
     while True:
         # Else a writer could change a product between the reading and the writing of its key.
         connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": WRITER_LOCK})
-        found = identities.outdated(connection, after, BATCH)
+        found = products.outdated_identity_keys(connection, after, BATCH)
         keys = {id_: (key, identity_key(product)) for id_, key, product in found}
         changed = {id_: new for id_, (old, new) in keys.items() if new != old}
         if changed:
-            identities.renew(connection, changed)
+            products.renew_identity_keys(connection, changed)
         connection.commit()
         if not found:
             return

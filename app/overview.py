@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from sqlalchemy import Connection, Engine
 
 from app.config import Settings
-from app.database import check_schema, snapshot
+from app.db.engine import check_schema, snapshot
+from app.db.queries import catalog_stats, models
+from app.db.queries.catalog_stats import Counts, Embedded, Rejected, Run
 from app.errors import LookalikeError
 from app.health import Check, Status, look
 from app.index_files import IndexFiles
-from app.store import models, overview
-from app.store.overview import Counts, Embedded, Rejected, Run
 
 RUNS = 20
 """Ingests that are listed."""
@@ -50,13 +50,15 @@ def rejects_of(engine: Engine, run_id: int, limit: int) -> list[Rejected]:
     """The first `limit` things that an ingest refused, in the order it met them."""
     with snapshot(engine) as connection:
         check_schema(connection)
-        return list(overview.rejects(connection, run_id, limit))
+        return list(catalog_stats.rejects(connection, run_id, limit))
 
 
 def _contents(connection: Connection) -> Contents:
     model = models.active(connection)
     assert model is not None, "the checks found one in this snapshot"
-    counts = overview.counts(connection, model)
+    counts = catalog_stats.counts(connection, model)
     return Contents(
-        counts, tuple(overview.embedded(connection)), tuple(overview.runs(connection, RUNS))
+        counts,
+        tuple(catalog_stats.embedded(connection)),
+        tuple(catalog_stats.runs(connection, RUNS)),
     )

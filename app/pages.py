@@ -12,12 +12,12 @@ from math import nan
 
 from app.answers import Answer, Ask
 from app.config import Settings
+from app.db.queries import embeddings, full_text, nearest, products, verdicts
+from app.db.queries.nearest import Candidates
 from app.fusion import fused
 from app.index_files import IndexFiles
 from app.paths import find
-from app.ranking import Candidates
 from app.shaping import Found, Shaped, asks_for_shape, shape
-from app.store import neighbours, pictures, products, verdicts, words
 from app.types import Hit, Query
 
 MORE = 4
@@ -123,8 +123,10 @@ def _similar(found: _Found, least: float) -> _Found:
 
 def _fused(asked: Asked, size: int, said: str, weight: float) -> _Found:
     """What the words of the catalogue find, fused with what the vector finds if there is one."""
-    ask, only = asked.ask, neighbours.passing(asked.ask.filters)
-    first = dict(words.find(ask.connection, ask.model, said, only, k=size, excluded=ask.excluded))
+    ask, only = asked.ask, nearest.passing(asked.ask.filters)
+    first = dict(
+        full_text.find(ask.connection, ask.model, said, only, k=size, excluded=ask.excluded)
+    )
     hits = {id_: Hit(id_, picture, nan) for id_, picture in first.items()}
     lists: list[tuple[float, Sequence[int]]] = [(weight, list(first))]
     answer = Answer(Candidates((), None, len(first)), "words", "the words of the catalogue")
@@ -132,7 +134,7 @@ def _fused(asked: Asked, size: int, said: str, weight: float) -> _Found:
     if asked.by_vector:
         answer = find(replace(ask, k=size), asked.files, asked.settings)
         near = answer.candidates.hits
-        compared = words.hits(ask.connection, ask.model, ask.vector, list(first))
+        compared = full_text.hits(ask.connection, ask.model, ask.vector, list(first))
         hits |= {hit.product_id: hit for hit in (*compared, *near)}
         lists.append((1.0 - weight, [hit.product_id for hit in near]))
         everything = everything and len(near) < size
@@ -147,9 +149,9 @@ def _shown(asked: Asked) -> list[Found]:
     if not ids:
         return []
     if asked.by_vector:
-        hits = words.hits(connection, model, asked.ask.vector, ids)
+        hits = full_text.hits(connection, model, asked.ask.vector, ids)
     else:
-        hits = [Hit(*pair, nan) for pair in words.first_pictures(connection, model, ids)]
+        hits = [Hit(*pair, nan) for pair in full_text.first_pictures(connection, model, ids)]
     return _known(asked, [(hit, hit.similarity) for hit in hits])
 
 
@@ -170,7 +172,7 @@ def _known(asked: Asked, hits: Sequence[tuple[Hit, float]]) -> list[Found]:
     known = products.by_id(connection, [hit.product_id for hit, _ in hits])
     vectors = {}
     if asked.query.near_match is not None:
-        vectors = pictures.vectors(connection, model, [hit.picture_id for hit, _ in hits])
+        vectors = embeddings.vectors(connection, model, [hit.picture_id for hit, _ in hits])
     return [
         Found(hit, known[hit.product_id], score, vectors.get(hit.picture_id)) for hit, score in hits
     ]

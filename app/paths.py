@@ -22,9 +22,9 @@ from app.answers import (
     ready,
 )
 from app.config import Settings
+from app.db.queries import embeddings, hnsw_index, index_delta, nearest
+from app.db.queries.nearest import Candidates, settled
 from app.index_files import IndexFiles
-from app.ranking import Candidates, settled
-from app.store import hnsw, neighbours, pictures
 
 
 def find(ask: Ask, files: IndexFiles, settings: Settings) -> Answer:
@@ -52,7 +52,7 @@ def _by_faiss(ask: Ask, ready: Ready, allowed: int) -> Answer | str:
 def _near_build(ask: Ask, ready: Ready, n: int, depth: int, allowed: int) -> tuple[Candidates, int]:
     unit = ask.vector / np.float32(np.linalg.norm(ask.vector))
     nominees = ready.index.nominate(unit, n, depth)
-    return neighbours.near_build(
+    return index_delta.near_build(
         ask.connection, ask.model, ready.build, ask.vector, nominees.ids, nominees.seen_to,
         n=n, k=ask.k, excluded=ask.excluded, allowed=allowed,
     )  # fmt: skip
@@ -60,13 +60,13 @@ def _near_build(ask: Ask, ready: Ready, n: int, depth: int, allowed: int) -> tup
 
 def _by_pgvector(ask: Ask, reason: str, settings: Settings) -> Answer:
     limit = settings.exact_rows
-    if pictures.count(ask.connection, ask.model, at_most=limit + 1) <= limit:
+    if embeddings.count(ask.connection, ask.model, at_most=limit + 1) <= limit:
         return Answer(exact(ask), "exact", reason)
-    if not hnsw.usable(ask.connection, ask.model.id):
+    if not hnsw_index.usable(ask.connection, ask.model.id):
         return Answer(exact(ask), "exact", f"{reason}; {HNSW_MISSING}")
     first = 4 * ask.first_look  # its recall grows with it
     for n in (first, first * FURTHER):
-        found = neighbours.hnsw(
+        found = nearest.hnsw(
             ask.connection, ask.model, ask.vector, n=n, k=ask.k, excluded=ask.excluded
         )
         if settled(found, ask.k):

@@ -22,13 +22,12 @@ from app.allow_lists import AllowLists
 from app.ann import AnnIndex, Only
 from app.answers import FURTHER, first_look, looks
 from app.config import Settings
-from app.driver_errors import driver_errors
+from app.db.driver_errors import driver_errors
+from app.db.queries import single_statement
+from app.db.queries.filter_snapshot import AllowList
+from app.db.queries.nearest import EVERYTHING, Passing, settled
 from app.errors import LookalikeError
 from app.index_files import IndexFiles
-from app.ranking import settled
-from app.store import at_once
-from app.store.allow_lists import AllowList
-from app.store.neighbours import EVERYTHING, Passing
 from app.types import Build, Model, Vector
 
 DEEP_SHARE = 0.4
@@ -57,7 +56,7 @@ class QuickSearch:
 
     def find(
         self, model: Model, build: Build, vector: Vector, k: int, only: Passing = EVERYTHING
-    ) -> at_once.Found | None:
+    ) -> single_statement.Found | None:
         """The k nearest products that pass, or None where another search has to answer, which then
         tells anew which build is known.
 
@@ -69,9 +68,9 @@ class QuickSearch:
             self.known = None
             return None
         if only.condition:
-            return self._filtered(index, at_once.Look(model, build, vector, 0, k, only))
+            return self._filtered(index, single_statement.Look(model, build, vector, 0, k, only))
         for n, depth in looks(first_look(k) * self._wider, k * self._wider):
-            found = self._look(index, at_once.Look(model, build, vector, n, k), depth)
+            found = self._look(index, single_statement.Look(model, build, vector, n, k), depth)
             if found is None or found.delta_rows > self._settings.max_delta_rows:
                 return None
             if settled(found.candidates, k):
@@ -79,7 +78,9 @@ class QuickSearch:
             self._wider = min(2 * self._wider, FURTHER)  # products have many pictures here
         return None
 
-    def _filtered(self, index: AnnIndex, look: at_once.Look) -> at_once.Found | None:
+    def _filtered(
+        self, index: AnnIndex, look: single_statement.Look
+    ) -> single_statement.Found | None:
         listed = self._lists.of(look.only)
         if listed is None:
             return None
@@ -91,13 +92,13 @@ class QuickSearch:
                 if settled(found.candidates, look.k):
                     return replace(found, deeper=only is None)
                 listed.near = listed.near and only is not None
-        except at_once.ListOutdated:
+        except single_statement.ListOutdated:
             self._lists.forget(look.only)
         return None
 
     def _look(
-        self, index: AnnIndex, look: at_once.Look, depth: int, only: Only | None = None
-    ) -> at_once.Found | None:
+        self, index: AnnIndex, look: single_statement.Look, depth: int, only: Only | None = None
+    ) -> single_statement.Found | None:
         unit = look.vector / np.float32(np.linalg.norm(look.vector))
         nominees = index.nominate(unit, look.n, depth, only=only)
         try:
@@ -109,8 +110,8 @@ class QuickSearch:
         assert isinstance(connection, psycopg.Connection)
         try:
             if "cluster" not in raw.info:
-                raw.info["cluster"] = at_once.cluster(connection)
-            found = at_once.search(
+                raw.info["cluster"] = single_statement.cluster(connection)
+            found = single_statement.search(
                 connection, look, nominees,
                 cluster=raw.info["cluster"], allowed=self._settings.max_delta_rows,
             )  # fmt: skip

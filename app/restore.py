@@ -8,15 +8,16 @@ from pathlib import Path
 
 from sqlalchemy import Connection, Engine
 
-from app import backup_manifest, postgres_client
+from app import backup_manifest
 from app.backup import DUMP
 from app.backup_manifest import BadBackup, Manifest
-from app.database import check_server
+from app.db import client_tools
+from app.db.client_tools import ClientFailed, Tell
+from app.db.engine import check_server
+from app.db.queries import change_stamps, database_info, index_builds
+from app.db.schema import SCHEMA_REVISION
 from app.errors import BadInput, DatabaseUnsuitable, LookalikeError, SchemaMismatch
 from app.migrate import migrate
-from app.postgres_client import ClientFailed, Tell
-from app.store import builds, relations, stamps
-from app.tables import SCHEMA_REVISION
 
 OPTIONS = (
     "--single-transaction",
@@ -52,8 +53,8 @@ def restore(engine: Engine, source: Path, tell: Tell = lambda said: None) -> Man
     tell("migrating")
     migrate(engine)
     with engine.begin() as connection:
-        builds.retire_foreign(connection)
-        relations.analyse(connection)
+        index_builds.retire_foreign(connection)
+        database_info.analyse(connection)
     return manifest
 
 
@@ -71,7 +72,7 @@ def _prepare(engine: Engine, manifest: Manifest) -> None:
     """Refuse a server that is too old and a database that is in use; make pgvector's types."""
     with engine.begin() as connection:
         check_server(connection)
-        found = relations.versions(connection)
+        found = database_info.versions(connection)
         if found.major < manifest.postgresql_major:
             raise DatabaseUnsuitable(
                 f"The backup was made of PostgreSQL {manifest.postgresql}, and this server is "
@@ -79,12 +80,12 @@ def _prepare(engine: Engine, manifest: Manifest) -> None:
                 f"{manifest.postgresql_major} or newer."
             )
         _check_new(connection)
-        relations.create_extension(connection)
+        database_info.create_extension(connection)
         _check_vectors(connection, manifest.pgvector_schema)
 
 
 def _check_new(connection: Connection) -> None:
-    if there := relations.anything(connection):
+    if there := database_info.anything(connection):
         raise BadInput(
             f"This database is in use: it has {', '.join(there[:3])}{', …' * (len(there) > 3)}. "
             "Nothing was overwritten. Restore into a new one: name another folder with "
@@ -94,8 +95,8 @@ def _check_new(connection: Connection) -> None:
 
 def _check_vectors(connection: Connection, schema: str) -> None:
     """The dump names pgvector's types with their schema, and services name them without."""
-    found = relations.versions(connection).pgvector_schema
-    if found != schema or not relations.knows_vectors(connection):
+    found = database_info.versions(connection).pgvector_schema
+    if found != schema or not database_info.knows_vectors(connection):
         raise DatabaseUnsuitable(
             f"The backup has pgvector in the schema {schema}, and this database has it in {found}, "
             f"or not in its search_path. Make a database with `CREATE EXTENSION vector SCHEMA "
@@ -105,15 +106,15 @@ def _check_vectors(connection: Connection, schema: str) -> None:
 
 def _load(engine: Engine, dump: Path, tell: Tell) -> None:
     with engine.connect() as connection:
-        there = relations.schemas(connection)
+        there = database_info.schemas(connection)
     try:
-        listed = postgres_client.output("pg_restore", "--list", str(dump)).splitlines()
+        listed = client_tools.output("pg_restore", "--list", str(dump)).splitlines()
         wanted = [line for line in listed if not _makes_schema(line, there)]
         with tempfile.NamedTemporaryFile("w", encoding="utf-8", suffix=".list") as order:
             order.write("\n".join(_stamped_first(wanted)) + "\n")
             order.flush()
             use = (f"--use-list={order.name}", str(dump))
-            postgres_client.run(engine, "pg_restore", *OPTIONS, *use, tell=tell)
+            client_tools.run(engine, "pg_restore", *OPTIONS, *use, tell=tell)
     except ClientFailed as exc:
         raise RestoreFailed(f"Nothing was restored: {exc}") from exc
 
@@ -133,7 +134,9 @@ def _stamped_first(listed: Iterable[str]) -> list[str]:
     triggers = [
         line
         for line in lines
-        if any(f" TRIGGER public {each.table} {each.trigger} " in line for each in stamps.STAMPS)
+        if any(
+            f" TRIGGER public {each.table} {each.trigger} " in line for each in change_stamps.STAMPS
+        )
     ]
     rest = [line for line in lines if line not in triggers]
     data = next((n for n, line in enumerate(rest) if " TABLE DATA " in line), len(rest))
@@ -142,7 +145,7 @@ def _stamped_first(listed: Iterable[str]) -> list[str]:
 
 def _check_rows(engine: Engine, manifest: Manifest) -> None:
     with engine.begin() as connection:
-        found = relations.count_rows(connection, relations.tables(connection))
+        found = database_info.count_rows(connection, database_info.tables(connection))
     if other := [name for name, count in manifest.rows.items() if found.get(name) != count]:
         name, wanted = other[0], manifest.rows[other[0]]
         raise RestoreFailed(

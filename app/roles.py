@@ -11,9 +11,9 @@ import psycopg
 from psycopg import sql
 from sqlalchemy import Engine
 
-from app.driver_errors import driver_errors
+from app.db.driver_errors import driver_errors
+from app.db.queries import roles
 from app.errors import BadInput
-from app.store import roles
 
 _log = logging.getLogger("lookalike.roles")
 

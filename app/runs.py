@@ -8,8 +8,8 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine
 
+from app.db.queries import ingest_runs
 from app.errors import LookalikeError
-from app.store import ingests
 from app.types import Model
 
 PRUNED_AT_ONCE = 500
@@ -28,7 +28,7 @@ class IngestRun:
     def reject(self, rejects: Sequence[Mapping[str, Any]]) -> None:
         """Record refused rows and pictures: mappings with line, sku, image, reason."""
         if rejects:
-            ingests.reject(
+            ingest_runs.reject(
                 self._connection,
                 self.id,
                 [{name: _storable(value) for name, value in each.items()} for each in rejects],
@@ -36,33 +36,33 @@ class IngestRun:
 
     def seen_before(self, lines: Mapping[str, int]) -> dict[str, int]:
         """Note skus (with their lines); returns those seen before and the line that was in."""
-        return ingests.seen_before(self._connection, list(lines), list(lines.values()))
+        return ingest_runs.seen_before(self._connection, list(lines), list(lines.values()))
 
     def remember_products(self) -> None:
         """Note the products that are there now, before anything is read that could be pruned."""
-        ingests.remember_products(self._connection)
+        ingest_runs.remember_products(self._connection)
 
     def unseen(self) -> Iterator[list[str]]:
         """Skus that were noted and not seen; delete each list before taking the next."""
-        return ingests.unseen_skus(self._connection, PRUNED_AT_ONCE)
+        return ingest_runs.unseen_skus(self._connection, PRUNED_AT_ONCE)
 
     def finished(self, report: Mapping[str, Any]) -> None:
         """Record that the run came to its end."""
-        ingests.finish(self._connection, self.id, "finished", report)
+        ingest_runs.finish(self._connection, self.id, "finished", report)
 
 
 @contextmanager
 def ingest_run(engine: Engine, source: str, model: Model) -> Iterator[IngestRun]:
     """A run that is recorded as failed if it is left by an error."""
     with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-        run = IngestRun(connection, ingests.begin(connection, _storable(source), model.id))
-        ingests.remember_skus(connection)
+        run = IngestRun(connection, ingest_runs.begin(connection, _storable(source), model.id))
+        ingest_runs.remember_skus(connection)
         try:
             yield run
         except BaseException as exc:
             with suppress(LookalikeError), engine.begin() as other:
                 reason = (str(exc) or type(exc).__name__).split("\n", 1)[0]
-                ingests.finish(other, run.id, "failed", {"reason": _storable(reason)})
+                ingest_runs.finish(other, run.id, "failed", {"reason": _storable(reason)})
             raise
 
 

@@ -13,8 +13,8 @@ from collections import deque
 from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
+from app.db.queries import query_samples
 from app.errors import LookalikeError
-from app.store import query_samples
 from app.types import Vector
 
 WAITING = 64

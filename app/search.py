@@ -14,7 +14,8 @@ from app.admission import Admission
 from app.answers import Answer, Ask, Ready, by_build, by_filtered, ready
 from app.asking import Encoded, QueryEncoder
 from app.config import Settings
-from app.database import check_schema, snapshot
+from app.db.engine import check_schema, snapshot
+from app.db.queries import embeddings, models, nearest, partitions, products
 from app.errors import BadInput, ModelMismatch, ModelNotKept, NoModel, ReplicaConflict
 from app.filters import meant
 from app.index_files import IndexFiles
@@ -25,7 +26,6 @@ from app.plans import Clock, Found, plan_of, stopped
 from app.quick import QuickSearch
 from app.sampling import QuerySampler
 from app.shaping import asks_for_shape, similarity_of
-from app.store import models, neighbours, one_product, partitions, pictures, products
 from app.types import Folded, Hit, Match, Model, Plan, Query, SearchResult, Vector
 
 CHANGES = 3
@@ -125,7 +125,7 @@ class SearchService:
             return None
         assert self._quick is not None
         with clock.stage("search"):
-            only = neighbours.passing(query.filters)
+            only = nearest.passing(query.filters)
             found = self._quick.find(model, build, vector, query.k, only)
         if found is None:
             return None
@@ -209,7 +209,7 @@ class SearchService:
         excluded: tuple[int, ...] = ()
         of_product = query.vector
         if query.sku is not None:
-            product_id = one_product.id_of(connection, query.sku)
+            product_id = products.id_of(connection, query.sku)
             of_product = _vector_of(connection, model, query.sku, product_id)
             excluded = (product_id,)
         towards = encoded.towards(query, of_product)
@@ -267,7 +267,7 @@ def _rounded(vector: Vector | None, model: Model) -> Vector:
 
 def _vector_of(connection: Connection, model: Model, sku: str, product_id: int) -> Vector:
     """The mean direction of a product's pictures."""
-    vectors = pictures.vectors_of_product(connection, product_id, model)
+    vectors = embeddings.vectors_of_product(connection, product_id, model)
     if len(vectors) == 0:
         raise BadInput(
             f"The product {sku!r} has no picture with an embedding under {model.name}; "

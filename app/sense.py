@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from app.db.text import check_text
 from app.errors import BadInput
-from app.filters import check_text
 from app.types import Query
 
 SMALLEST = 0.02

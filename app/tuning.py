@@ -19,12 +19,12 @@ from sqlalchemy import Connection, Engine
 from app import filtered
 from app.answers import Ask, ready
 from app.config import Settings
-from app.database import check_schema, snapshot
+from app.db.engine import check_schema, snapshot
+from app.db.queries import embeddings, models, products, query_samples
+from app.db.queries.nearest import Passing
 from app.errors import BuildRefused, NoModel
 from app.filtered import Filtered
 from app.index_files import IndexFiles
-from app.store import models, pictures, products, tunings
-from app.store.neighbours import Passing
 from app.types import Crossovers, Vectors
 
 SIZES = (50, 100, 200, 500, 1000, 2000, 5000, 10_000, 20_000, 50_000)
@@ -60,7 +60,7 @@ def tune(engine: Engine, files: IndexFiles, settings: Settings) -> Tuned:
         model = models.active(connection)
         if model is None:
             raise NoModel()
-        asked = pictures.random_vectors(connection, model, QUERIES)
+        asked = embeddings.random_vectors(connection, model, QUERIES)
         ids = products.all_ids(connection)
         if len(ids) <= SIZES[0] or not len(asked):
             raise BuildRefused(
@@ -78,7 +78,7 @@ def tune(engine: Engine, files: IndexFiles, settings: Settings) -> Tuned:
         }
     found = Tuned(crossovers(figures, len(ids), shown), figures)
     with engine.begin() as connection:
-        tunings.save(connection, model.id, found.crossovers, found.as_dict())
+        query_samples.save_crossovers(connection, model.id, found.crossovers, found.as_dict())
     return found
 
 

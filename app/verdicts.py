@@ -6,10 +6,10 @@ from collections.abc import Iterable, Sequence
 
 from sqlalchemy import Connection, Engine, text
 
-from app.database import check_schema
+from app.db.engine import check_schema
+from app.db.queries import products, verdicts
+from app.db.text import check_text
 from app.errors import BadInput, UnknownProduct
-from app.filters import check_text
-from app.store import products, verdicts
 from app.types import Verdict
 
 LOCK = 7_305_804_005

@@ -9,9 +9,9 @@ from typing import TypeVar
 
 from sqlalchemy import Connection
 
+from app.db.queries import review_pairs, verdicts
+from app.db.queries.review_pairs import Pair
 from app.folding import decided
-from app.store import judging, verdicts
-from app.store.judging import Pair
 from app.types import Calibration, Model
 
 PRODUCTS_AT_ONCE = 25
@@ -56,21 +56,21 @@ def further(connection: Connection, model: Model, cuts: Cuts, walk: Walk) -> Wal
     """The walk after another stretch, with the open pairs found in it waiting, nearest first."""
     found: set[Pair] = set()
     if walk.pictures is not None:
-        sharing = judging.sharing(connection, walk.pictures, GROUPS_AT_ONCE)
+        sharing = review_pairs.sharing(connection, walk.pictures, GROUPS_AT_ONCE)
         found.update(_pairs(sharing.values()))
         walk = replace(walk, pictures=_last(list(sharing), GROUPS_AT_ONCE))
     if walk.keys is not None:
-        same_words = judging.same_words(connection, walk.keys, GROUPS_AT_ONCE)
+        same_words = review_pairs.same_words(connection, walk.keys, GROUPS_AT_ONCE)
         found.update(_pairs(same_words.values()))
         walk = replace(walk, keys=_last(list(same_words), GROUPS_AT_ONCE))
     if walk.products is not None:
-        ids = judging.products_behind(connection, walk.products, PRODUCTS_AT_ONCE)
+        ids = review_pairs.products_behind(connection, walk.products, PRODUCTS_AT_ONCE)
         found.update(_near(connection, model, cuts, ids))
         walk = replace(
             walk, products=_last(ids, PRODUCTS_AT_ONCE), looked_at=walk.looked_at + len(ids)
         )
     new = unsettled(connection, sorted(found - walk.asked))
-    far = judging.distances(connection, model, new)
+    far = review_pairs.distances(connection, model, new)
     new.sort(key=lambda pair: (far.get(pair, 3.0), pair))
     return replace(walk, waiting=(*walk.waiting, *new))
 
@@ -97,7 +97,7 @@ def _near(
 ) -> Iterator[Pair]:
     """Pairs of these products (id) and others that look as if they could be one product."""
     widest = max(_cut(cuts, category) for category in (None, *cuts))
-    for near in judging.look_alike(connection, model, products, widest):
+    for near in review_pairs.look_alike(connection, model, products, widest):
         if near.distance <= _cut(cuts, near.category):
             a, b = sorted(near.pair)
             yield a, b

@@ -13,9 +13,9 @@ from types import TracebackType
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import SQLAlchemyError
 
+from app.db.queries import analyst_sessions
+from app.db.queries.analyst_sessions import Ended
 from app.errors import LookalikeError
-from app.store import watchdog
-from app.store.watchdog import Ended
 
 EVERY_S = 5.0
 """Between two looks: so long an analyst can hold a lock that others wait for."""
@@ -32,7 +32,7 @@ def look(connection: Connection, limit_s: float) -> list[Ended]:
 
     Sessions that this user may not end are left alone.
     """
-    return watchdog.end_overdue(connection, limit_s)
+    return analyst_sessions.end_overdue(connection, limit_s)
 
 
 class Watchdog:
@@ -83,8 +83,8 @@ class Watchdog:
                     ended.user, ended.pid, ended.reason,
                 )  # fmt: skip
             self._say(
-                _powerless(watchdog.out_of_reach(connection))
-                or _left_behind(watchdog.prepared(connection))
+                _powerless(analyst_sessions.out_of_reach(connection))
+                or _left_behind(analyst_sessions.prepared(connection))
             )
 
     def _say(self, trouble: str) -> None:

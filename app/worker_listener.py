@@ -9,8 +9,8 @@ from typing import Any
 import psycopg
 from sqlalchemy import Engine
 
-from app.database import parameters
-from app.store.freshness import CHANNEL
+from app.db.engine import parameters
+from app.db.notifications import CHANNEL
 
 RETRY_S = 2.0
 """Between two attempts to connect."""

@@ -8,9 +8,9 @@ from math import inf
 
 from sqlalchemy import Connection, Engine
 
-from app.database import check_schema, snapshot
+from app.db.engine import check_schema, snapshot
+from app.db.queries import build_history, embeddings, index_builds, index_delta, models
 from app.errors import NoModel
-from app.store import builds, freshness, models, pictures
 from app.types import Build, Model
 
 
@@ -22,7 +22,7 @@ class Look:
     delta: int
     gone: int
     """Rows of the build that were deleted since, when last counted."""
-    record: freshness.Record
+    record: build_history.Record
 
 
 class Looker:
@@ -46,24 +46,24 @@ class Looker:
             model = models.active(connection)
             if model is None:
                 raise NoModel()
-            build = next(iter(builds.usable(connection, model.id)), None)
+            build = next(iter(index_builds.usable(connection, model.id)), None)
             delta = self._delta(connection, model, build)
             gone = self._count_gone(connection, build, delta, count_gone)
-            return Look(build, delta, gone, freshness.record(connection, model.id, build))
+            return Look(build, delta, gone, build_history.record(connection, model.id, build))
 
     def blame(self, build: Build) -> str:
         """Why a build may have left rows out, in words, as far as this user may know."""
         with self._engine.connect() as connection:
-            if freshness.rows_from_the_future(connection, build.model_id):
+            if index_delta.rows_from_the_future(connection, build.model_id):
                 return "Rows carry stamps of another server's future; run `lookalike migrate`."
-            if found := freshness.holders(connection):
+            if found := build_history.holders(connection):
                 return f"Open transactions that write: {'; '.join(map(str, found))}."
             return "No transaction is open now: rows change faster than builds can follow."
 
     def _delta(self, connection: Connection, model: Model, build: Build | None) -> int:
         if build is None:
-            return pictures.count(connection, model, at_most=self._at_most)
-        return builds.delta_rows(connection, build, self._at_most)
+            return embeddings.count(connection, model, at_most=self._at_most)
+        return index_delta.delta_rows(connection, build, self._at_most)
 
     def _count_gone(
         self, connection: Connection, build: Build | None, delta: int, anew: bool
@@ -73,5 +73,5 @@ class Looker:
         now = time.monotonic()
         if anew or self._gone[0] != build.id or now - self._counted >= self._recount_s:
             self._counted = now
-            self._gone = (build.id, freshness.gone_rows(connection, build, delta))
+            self._gone = (build.id, index_delta.gone_rows(connection, build, delta))
         return self._gone[1]

@@ -21,12 +21,12 @@ from build_parts import GOAL
 from catalogue import catalogue
 from side_by_side import Report, Sample, in_turn, ratio
 
-from app import postgres
-from app.address import for_psql
 from app.bootstrap import App
 from app.config import Settings
 from app.content import read_content
-from app.database import database_url
+from app.db.dsn import for_psql
+from app.db.embedded import binaries
+from app.db.engine import database_url
 
 ROUNDS = 10
 """Of k-means, that FAISS takes for inverted lists unless it is told otherwise."""
@@ -47,7 +47,7 @@ def part(*words: object) -> dict[str, Any]:
 def reading(report: Report, app: App, rows: int, rounds: int) -> None:
     """The read of a build, looked over row by row, and psql's of the same table."""
     model = app.catalog.model()
-    psql = [str(postgres.binary("psql")), "-qAt", for_psql(database_url(app.settings)), "-c"]
+    psql = [str(binaries.binary("psql")), "-qAt", for_psql(database_url(app.settings)), "-c"]
     copy = f"COPY embedding_m{model.id} (picture_id, vec) TO STDOUT (FORMAT BINARY)"
     times = in_turn(
         {

@@ -23,9 +23,9 @@ from app import ann, ann_build, clusters, indexer
 from app.bootstrap import App
 from app.config import Settings
 from app.content import Content
+from app.db.queries import index_builds
 from app.index_files import IndexFiles
 from app.recall import Yardstick
-from app.store import builds, chunks
 from app.types import Vectors
 
 GOAL = 0.99
@@ -44,7 +44,7 @@ def ours(folder: str) -> dict[str, Any]:
         ("tune", ann, "tuned"),
         ("filtered recall", Yardstick, "filtered_recall"),
         ("write file", IndexFiles, "write"),
-        ("into the database", chunks, "save"),
+        ("into the database", index_builds, "save"),
     ):
         setattr(owner, call, _timed(seconds, name, getattr(owner, call)))
     with App(Settings(home=Path(folder), model="embedded", sample_queries=False)) as app:
@@ -59,7 +59,7 @@ def ours(folder: str) -> dict[str, Any]:
         index = files.open(build)
         opened = time.perf_counter() - began
         with app.engine.connect() as connection:
-            assert builds.usable(connection, build.model_id)[0].id == build.id
+            assert index_builds.usable(connection, build.model_id)[0].id == build.id
         return {
             "stages": seconds | {"the rest": rest},
             "seconds": build.seconds,

@@ -14,10 +14,10 @@ from pathlib import Path
 import numpy as np
 from sqlalchemy import text
 
-from app import embedded_server
 from app.bootstrap import App
 from app.config import Settings
-from app.store import copy
+from app.db import copy
+from app.db.embedded import server as embedded_server
 from app.types import Vectors
 
 PREFIX = "lookalike-bench-"

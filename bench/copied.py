@@ -15,8 +15,8 @@ from catalogue import drawn
 from psycopg import sql as psql
 
 from app.batches import Batch, Entry
+from app.db import copy
 from app.identity import identity_key
-from app.store import copy
 from app.types import Model, PictureData, PictureRef, Product
 
 KINDS = ("lamp", "chair", "table", "sofa", "mug", "kettle", "plate", "bowl", "rug", "shelf")

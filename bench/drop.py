@@ -20,7 +20,7 @@ from side_by_side import Report, Sample, in_turn, ratio
 from sqlalchemy import text
 
 from app.bootstrap import App
-from app.store import models
+from app.db.queries import models
 from app.types import Query
 
 LASTS_S = 1.0
@@ -119,7 +119,7 @@ def price_of_the_lock(app: App, rounds: int, report: Report) -> None:
         return float(np.median(took))
 
     def unheld() -> float:
-        with patch("app.store.partitions.hold"):
+        with patch("app.db.queries.partitions.hold"):
             return searched()
 
     found = in_turn({"held": searched, "not held": unheld}, 2 * rounds, unit="ms")

@@ -25,8 +25,8 @@ from sqlalchemy import text
 
 from app.audit import EPSILON
 from app.bootstrap import App
-from app.database import database_url
-from app.store.neighbours import literal
+from app.db.engine import database_url
+from app.db.queries.nearest import literal
 from app.tuning import tune
 from app.types import Filters, Query, Vector
 

@@ -29,9 +29,9 @@ from app.answers import Ask, exact
 from app.batches import Batch, Entry
 from app.bootstrap import App
 from app.config import Settings
-from app.database import snapshot
+from app.db.engine import snapshot
+from app.db.queries import index_builds
 from app.index_files import IndexFiles
-from app.store import builds
 from app.types import PictureData, PictureRef, Product, Query
 
 BEYOND = (10_000_000, 100_000_000)
@@ -97,7 +97,7 @@ def exactly(app: App) -> float:
 def opened(app: App) -> dict[str, float]:
     """From the file to an index that answers."""
     with app.engine.connect() as connection:
-        build = builds.usable(connection, app.catalog.model().id)[0]
+        build = index_builds.usable(connection, app.catalog.model().id)[0]
     began = time.perf_counter()
     IndexFiles(app.settings.index_folder).open(build)
     return {"open the index, s": time.perf_counter() - began, "index file, MB": build.size / 1e6}

@@ -18,7 +18,7 @@ from catalogue import catalogue, drawn
 from sqlalchemy import text
 
 from app.bootstrap import App
-from app.database import database_url
+from app.db.engine import database_url
 from app.types import Query, Vector
 
 ROWS_BY_ID = """
@@ -31,10 +31,10 @@ WHERE pp.picture_id = ANY(%s)"""
 
 def bare(app: App, connection: psycopg.Connection) -> Callable[[Vector], list[int]]:
     """FAISS, then the rows of what it found: fast, and wrong as soon as anything changes."""
-    from app.store import builds
+    from app.db.queries import index_builds
 
     with app.engine.connect() as own:
-        build = builds.usable(own, app.catalog.model().id)[0]
+        build = index_builds.usable(own, app.catalog.model().id)[0]
     index = app.files.open(build)
 
     def ask(vector: Vector) -> list[int]:

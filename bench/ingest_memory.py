@@ -24,9 +24,9 @@ import numpy as np
 from PIL import Image
 from side_by_side import Report as Findings
 
-from app import embedded_server
 from app.bootstrap import App
 from app.config import Settings
+from app.db.embedded import server as embedded_server
 from app.encoders import Choice, choose_encoder
 from app.encoders.pixels import Prepared
 from app.errors import NoWords

@@ -32,9 +32,9 @@ from sentence_transformers import SentenceTransformer
 from side_by_side import Report, Sample, in_turn, ratio
 from sqlalchemy import text
 
-from app import embedded_server
 from app.bootstrap import App
 from app.config import Settings
+from app.db.embedded import server as embedded_server
 from app.encoders import INT8, Encoder, load_encoder
 from app.encoders.cores import cores, use_cores
 from app.encoders.pixels import Prepared

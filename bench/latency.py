@@ -84,7 +84,7 @@ def first_search(home: str, photo: str) -> dict[str, float]:
 def ingested(source: Path) -> Iterator[App]:
     """A real catalogue in a database of its own."""
     with tempfile.TemporaryDirectory(prefix="lookalike-bench-") as home:
-        from app import embedded_server
+        from app.db.embedded import server as embedded_server
 
         settings = Settings(home=Path(home), model="embedded", sample_queries=False)
         try:

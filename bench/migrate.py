@@ -26,7 +26,7 @@ from catalogue import DIM, catalogue
 from load import Tally, under_load
 
 from app.bootstrap import App
-from app.database import database_url
+from app.db.engine import database_url
 from app.migrate import migrate
 
 REPO = Path(__file__).resolve().parent.parent
@@ -70,7 +70,7 @@ def plain(app: App) -> None:
 
 def with_service(app: App, folder: Path) -> None:
     """Upwards while the service of another checkout answers."""
-    downgrade(app, told(folder, "from app.tables import SCHEMA_REVISION as r; print(r)"))
+    downgrade(app, told(folder, "from app.db.schema import SCHEMA_REVISION as r; print(r)"))
     with other_service(folder, database_url(app.settings)) as tallies:
         time.sleep(5)
         seconds = timed(lambda: migrate(app.engine))

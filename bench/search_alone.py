@@ -27,7 +27,7 @@ from side_by_side import Report, Sample, ratio
 from app.ann import faiss
 from app.audit import EPSILON
 from app.bootstrap import App
-from app.database import database_url
+from app.db.engine import database_url
 from app.types import Query, Vector, Vectors
 
 K = 10

@@ -17,7 +17,7 @@ import numpy as np
 from catalogue import catalogue, drawn
 
 from app.bootstrap import App
-from app.store import builds
+from app.db.queries import index_builds
 from app.types import Query
 
 THREADS = 2
@@ -45,12 +45,12 @@ class Searcher(threading.Thread):
 def swap(app: App, number: int) -> None:
     """Publish another file of the same rows, as a builder on another host would."""
     with app.engine.begin() as connection:
-        newest = builds.usable(connection, app.catalog.model().id)[0]
+        newest = index_builds.usable(connection, app.catalog.model().id)[0]
         index = app.files.open(newest)
         index.faiss_index.nprobe = number + 1  # stored in the file, and overruled by every search
         sha256, size = app.files.write(index)
-        made = builds.begin(connection, newest.model_id)
-        builds.finish(
+        made = index_builds.begin(connection, newest.model_id)
+        index_builds.finish(
             connection, made, "published", snapshot=newest.snapshot, kind=newest.kind,
             parameters=dict(newest.parameters), rows=newest.rows, sha256=sha256, size=size,
         )  # fmt: skip

@@ -28,9 +28,10 @@ from sqlalchemy import Connection
 from app import embedding
 from app.bootstrap import App
 from app.bulk import BUILT
-from app.database import database_url
-from app.store import copy, hnsw, models, writer
-from app.store.trip import one_trip
+from app.db import copy, locks
+from app.db.engine import database_url
+from app.db.pipeline import one_trip
+from app.db.queries import hnsw_index, models
 from app.types import Model, Vector
 
 GOAL = 0.7
@@ -132,17 +133,17 @@ def _grow(app: App, name: str, before: int, added: int, *, anew: bool) -> float:
     with app.engine.begin() as connection:
         model = models.register(connection, name, "1", DIM, name)
         _unlimited(connection)
-        hnsw.drop(connection, model.id)
+        hnsw_index.drop(connection, model.id)
         _fill(connection, model, 0, before)
     _create(app, model)
     began = time.perf_counter()
     if anew:
         with app.engine.begin() as connection:
-            hnsw.drop(connection, model.id)
+            hnsw_index.drop(connection, model.id)
     for at in range(before, before + added, EMBEDDED_AT_ONCE):
         with app.engine.begin() as connection:
             with one_trip(connection) as trip:
-                writer.begin(trip)
+                locks.begin(trip)
             _fill(connection, model, at, min(EMBEDDED_AT_ONCE, before + added - at))
     if anew:
         _create(app, model)
@@ -159,7 +160,7 @@ def _fill(connection: Connection, model: Model, at: int, rows: int) -> None:
 def _create(app: App, model: Model) -> None:
     plain = app.engine.execution_options(isolation_level="AUTOCOMMIT")
     with plain.connect() as connection:
-        hnsw.create(connection, model)
+        hnsw_index.create(connection, model)
 
 
 def _unlimited(connection: Connection) -> None:

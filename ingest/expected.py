@@ -9,8 +9,8 @@ from pathlib import Path
 
 from sqlalchemy import Engine
 
+from app.db.queries import products
 from app.errors import BadSource
-from app.store import products
 from ingest.sources import Row, read
 
 AT_ONCE = 5000

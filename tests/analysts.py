@@ -11,9 +11,9 @@ import psycopg
 from colours import choose_colours
 from shop import add
 
-from app import embedded_server
 from app.bootstrap import App
 from app.config import Settings
+from app.db.embedded import server as embedded_server
 from app.migrate import migrate
 
 BRANDS = ("Kestrel", "Solano", None)

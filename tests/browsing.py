@@ -16,9 +16,9 @@ import pytest
 from pages_served import pages_of as served
 from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
 
-from app import embedded_server
 from app.bootstrap import App
 from app.config import Settings
+from app.db.embedded import server as embedded_server
 from ingest.demo import draw_catalogue
 from ingest.load import load
 

@@ -18,9 +18,9 @@ import psycopg
 import pytest
 from colours import choose_colours
 
-from app import embedded_server
 from app.bootstrap import App
 from app.config import Settings
+from app.db.embedded import server as embedded_server
 
 pytest_plugins = ["browsing"]
 

@@ -13,8 +13,8 @@ from shop import vectors
 from snapshots import Rows, differences, read
 
 from app.bootstrap import App
-from app.database import snapshot
-from app.ranking import Candidates
+from app.db.engine import snapshot
+from app.db.queries.nearest import Candidates
 from app.types import Hit, Plan, Query, SearchResult, Vector
 
 SEEDS = (1000, 2000, 3000)

@@ -29,8 +29,8 @@ HUNTERS = {
 }
 TELLING = ("E  ", "different: ", "a search failed")
 
-AT_ONCE = "app/store/at_once.py"
-NEIGHBOURS, ANSWERS = "app/store/neighbours.py", "app/answers.py"
+AT_ONCE = "app/db/queries/single_statement.py"
+NEIGHBOURS, ANSWERS = "app/db/queries/nearest.py", "app/answers.py"
 CATALOGUE, CONTENT = "alembic/versions/0001_catalogue.py", "app/content.py"
 
 HELD = "pg_visible_in_snapshot(e.changed_in, CAST(%(snapshot)s AS pg_snapshot))"

@@ -1,6 +1,6 @@
 """Servers of a test's own: to be crashed and started again, copied to a standby, dumped, restored.
 
-Each lives in a home that `app.embedded_server` fills, and is gone when its `with` ends.
+Each lives in a home that `app.db.embedded.server` fills, and is gone when its `with` ends.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ from urllib.parse import quote
 
 import psycopg
 
-from app import embedded_server, postgres, server_user
+from app.db.embedded import binaries, os_user
+from app.db.embedded import server as embedded_server
 
 # What a killed server wrote is kept by the system all the same; commits are waited for.
 UNSYNCED = {"fsync": "off", "shared_buffers": "32MB", "max_wal_size": "256MB"}
@@ -68,14 +69,14 @@ def password_server() -> Iterator[TcpServer]:
     data, port = folder / "data", free_port()
     lent: dict[str, Any] = {}
     if os.geteuid() == 0:
-        server_user.make_server_user()
-        server_user.open_to_server_user(data, postgres.install())
-        lent = {"user": server_user.SERVER_USER, "group": server_user.SERVER_USER}
+        os_user.make_server_user()
+        os_user.open_to_server_user(data, binaries.install())
+        lent = {"user": os_user.SERVER_USER, "group": os_user.SERVER_USER}
         for path in (folder, folder / "password"):
-            shutil.chown(path, server_user.SERVER_USER)
+            shutil.chown(path, os_user.SERVER_USER)
 
     def run(name: str, *words: str) -> None:
-        command = [postgres.binary(name), "-D", data, *words]
+        command = [binaries.binary(name), "-D", data, *words]
         subprocess.run(command, cwd="/", stdout=subprocess.DEVNULL, check=True, **lent)
 
     run("initdb", "-A", "scram-sha-256", "-U", USER, "--no-sync", "-E", "UTF8",
@@ -113,29 +114,29 @@ def start(home: Path, **options: str) -> str:
 
 def crash(home: Path) -> None:
     """Stop the server as a power cut would, without a checkpoint."""
-    postgres.run("pg_ctl", "-w", "-m", "immediate", "-D", str(home / "postgres"), "stop")
+    binaries.run("pg_ctl", "-w", "-m", "immediate", "-D", str(home / "postgres"), "stop")
 
 
 def promote(home: Path) -> None:
     """Make a standby a primary."""
-    postgres.run("pg_ctl", "-w", "-D", str(home / "postgres"), "promote")
+    binaries.run("pg_ctl", "-w", "-D", str(home / "postgres"), "promote")
 
 
 def skip_transactions(home: Path, epochs: int) -> None:
     """Let a stopped server go on with transaction numbers 2^32 times `epochs` higher."""
-    postgres.run("pg_resetwal", "-e", str(epochs), "-D", str(home / "postgres"))
+    binaries.run("pg_resetwal", "-e", str(epochs), "-D", str(home / "postgres"))
 
 
 def dump(home: Path, file: Path) -> None:
     """pg_dump of the database of `home`."""
-    postgres.run("pg_dump", "-Fc", "-f", str(file), embedded_server.url(home))
+    binaries.run("pg_dump", "-Fc", "-f", str(file), embedded_server.url(home))
 
 
 def restore(home: Path, file: Path) -> None:
     """pg_restore into the empty database of `home`; any error ends it."""
     url = embedded_server.url(home)
     # Roles are not in a dump, and `lookalike migrate` grants again.
-    postgres.run(
+    binaries.run(
         "pg_restore", "--exit-on-error", "--no-owner", "--no-privileges", "-d", url, str(file)
     )
 
@@ -196,9 +197,9 @@ def _lend(folder: Path) -> None:
     """Make a folder that belongs to the user PostgreSQL runs as."""
     folder.mkdir(mode=0o700)
     if os.geteuid() == 0:
-        server_user.make_server_user()
-        os.chown(folder, server_user.server_uid(), -1)
-        server_user.open_to_server_user(folder, postgres.install())
+        os_user.make_server_user()
+        os.chown(folder, os_user.server_uid(), -1)
+        os_user.open_to_server_user(folder, binaries.install())
 
 
 def _base_backup(primary: Path, target: Path) -> None:
@@ -206,7 +207,7 @@ def _base_backup(primary: Path, target: Path) -> None:
 
     The copy has the lock of the socket in it, which lies among the data.
     """
-    postgres.run(
+    binaries.run(
         "pg_basebackup", "-c", "fast", "-R", "-D", str(target),
         "-d", embedded_server.url(primary, "postgres"),
     )  # fmt: skip

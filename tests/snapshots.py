@@ -14,9 +14,9 @@ from sqlalchemy import Connection, text
 
 from app.answers import Answer, by_build
 from app.bootstrap import App
+from app.db.queries import index_builds, single_statement
+from app.db.queries.nearest import Candidates, settled
 from app.errors import IndexUnreadable
-from app.ranking import Candidates, settled
-from app.store import at_once, builds
 from app.types import Model, Vector
 
 EQUAL = 2e-6
@@ -76,15 +76,15 @@ def at_once_with_newest(
     """What one statement answers in a quick snapshot with the newest build of all, whether the
     snapshot sees it or not; None where it leaves the answer to others."""
     with app.engine.connect() as apart:
-        newest = next(iter(builds.usable(apart, model.id)), None)
+        newest = next(iter(index_builds.usable(apart, model.id)), None)
     if newest is None:
         return None
     with suppress(IndexUnreadable):  # retired a moment ago
         nominees = app.files.open(newest).nominate(query / np.linalg.norm(query), k + 16, k)
         raw = connection.connection.driver_connection
-        found = at_once.search(
-            raw, at_once.Look(model, newest, query, k + 16, k), nominees,
-            cluster=at_once.cluster(raw), allowed=app.settings.max_delta_rows,
+        found = single_statement.search(
+            raw, single_statement.Look(model, newest, query, k + 16, k), nominees,
+            cluster=single_statement.cluster(raw), allowed=app.settings.max_delta_rows,
         )  # fmt: skip
         if found is not None and settled(found.candidates, k):
             return by_build(found.candidates, newest, found.delta_rows)

@@ -22,7 +22,7 @@ from sqlalchemy import Connection
 
 from app.answers import Ask
 from app.bootstrap import App
-from app.database import snapshot
+from app.db.engine import snapshot
 from app.errors import BuildRunning
 from app.paths import find
 from app.types import Model
@@ -258,8 +258,8 @@ def main() -> None:
     from colours import choose_colours
     from conftest import HASTY
 
-    from app import embedded_server
     from app.config import Settings
+    from app.db.embedded import server as embedded_server
 
     home = Path(tempfile.mkdtemp(prefix="lookalike-soak-"))
     url = embedded_server.start(home, HASTY)

@@ -20,11 +20,11 @@ from psycopg.conninfo import conninfo_to_dict
 from servers import TcpServer, free_port, password_server
 from sqlalchemy import Engine, event, text
 
-from app import address
 from app.bootstrap import App
 from app.cli import page as page_command
 from app.config import Settings
-from app.database import make_engine, make_quick_engine
+from app.db import dsn
+from app.db.engine import make_engine, make_quick_engine
 from app.errors import DatabaseUnavailable
 from app.health import status
 from app.sandbox import PictureSandbox
@@ -196,7 +196,7 @@ def test_an_address_that_cannot_be_read_is_refused_and_no_part_of_it_is_in_the_t
     url: str,
 ) -> None:
     with pytest.raises(DatabaseUnavailable, match="LOOKALIKE_DATABASE_URL") as refused:
-        address.parameters(url)
+        dsn.parameters(url)
     assert "ter2" not in "".join(traceback.format_exception(refused.value)).replace(url, "")
 
 
@@ -334,7 +334,7 @@ def test_an_address_is_printed_without_its_password_unless_that_is_asked_for(
     ],
 )
 def test_what_is_left_of_an_address_without_its_password(url: str, shown: str) -> None:
-    assert address.without_password(url) == shown
+    assert dsn.without_password(url) == shown
 
 
 @pytest.mark.parametrize("words", [("status",), ("status", "--json"), ("index", "status")])

@@ -16,10 +16,10 @@ from sqlalchemy import event
 from app.allow_lists import AllowLists
 from app.ann import Only
 from app.bootstrap import App
-from app.database import snapshot
+from app.db.engine import snapshot
+from app.db.queries import filter_snapshot, nearest, single_statement
+from app.db.queries.filter_snapshot import AllowList
 from app.filters import parse
-from app.store import allow_lists, at_once, neighbours
-from app.store.allow_lists import AllowList
 from app.types import Query, SearchResult
 
 RED = parse(["colour=red"])
@@ -155,22 +155,24 @@ def test_a_list_that_is_younger_than_the_snapshot_is_not_used(
 
 def _read(app: App) -> AllowList:
     with app.engine.connect() as connection:
-        found = allow_lists.read(connection, neighbours.passing(RED))
+        found = filter_snapshot.read(connection, nearest.passing(RED))
     assert found is not None
     return found
 
 
-def _once(app: App, held: object, listed: AllowList) -> at_once.Found | None:
+def _once(app: App, held: object, listed: AllowList) -> single_statement.Found | None:
     model, build = app.search._quick.known  # type: ignore[union-attr, misc]
     vector = vectors(app, [1000])[0].astype(np.float16).astype(np.float32)
     index = app.files.opened(build)
     assert index is not None
     raw = held.connection.driver_connection  # type: ignore[attr-defined]
-    look = at_once.Look(model, build, vector, 30, FEW, neighbours.passing(RED), listed)
+    look = single_statement.Look(model, build, vector, 30, FEW, nearest.passing(RED), listed)
     nominees = index.nominate(vector / np.linalg.norm(vector), 30, 30, only=listed.only)
     try:
-        return at_once.search(raw, look, nominees, cluster=at_once.cluster(raw), allowed=20_000)
-    except at_once.ListOutdated:
+        return single_statement.search(
+            raw, look, nominees, cluster=single_statement.cluster(raw), allowed=20_000
+        )
+    except single_statement.ListOutdated:
         return None
 
 
@@ -258,7 +260,7 @@ def test_any_order_of_changes_and_open_transactions_is_seen_rightly(
                         " (SELECT id FROM product WHERE sku = ANY(%s))", [skus_[:1]],
                     )  # fmt: skip
             if dice.randrange(8) == 0:
-                shop.search._quick._lists.forget(neighbours.passing(RED))
+                shop.search._quick._lists.forget(nearest.passing(RED))
             k = dice.choice([1, 5, 60])
             got = [(m.product_id, m.similarity) for m in ask(shop, k=k).matches]
             assert got == truth(shop, k), round_
@@ -268,8 +270,8 @@ def truth(app: App, k: int) -> list[tuple[int, float]]:
     """Ids and similarities by comparing all that passes."""
     vector = vectors(app, [1000])[0].astype(np.float16).astype(np.float32)
     with snapshot(app.engine) as connection:
-        found = neighbours.exact_filtered(
-            connection, app.catalog.model(), vector, neighbours.passing(RED), k=k, excluded=()
+        found = nearest.exact_filtered(
+            connection, app.catalog.model(), vector, nearest.passing(RED), k=k, excluded=()
         )
     assert found is not None
     return [(hit.product_id, hit.similarity) for hit in found.hits]
@@ -277,12 +279,12 @@ def truth(app: App, k: int) -> list[tuple[int, float]]:
 
 def test_lists_do_not_fill_the_memory(shop: App, monkeypatch: pytest.MonkeyPatch) -> None:
     lists = AllowLists(shop.engine, most_bytes=100)
-    filters = [neighbours.passing(parse([f"year>={year}"])) for year in range(30)]
+    filters = [nearest.passing(parse([f"year>={year}"])) for year in range(30)]
     for each in (*filters, *filters):
         lists.of(each)
     assert 0 < lists.nbytes <= 100
     monkeypatch.setattr("app.allow_lists.MOST_FILTERS", 5)
-    lists.of(neighbours.passing(RED))
+    lists.of(nearest.passing(RED))
     assert len(lists) == 5
 
 
@@ -298,7 +300,7 @@ def test_an_unknown_attribute_is_said_however_often_it_is_asked(shop: App) -> No
         assert "did you mean colour" in (plan.shortfall or "")
 
 
-STAMPS = f"SELECT {allow_lists.STAMPS}"
+STAMPS = f"SELECT {filter_snapshot.STAMPS}"
 
 
 @pytest.mark.parametrize(
@@ -384,5 +386,5 @@ def test_a_list_that_was_of_no_use_is_not_read_again_at_once(
 def test_long_filters_take_no_more_memory_than_short_ones(shop: App) -> None:
     lists = AllowLists(shop.engine)
     for n in range(20):
-        lists.of(neighbours.passing(parse([f"sku=S{n}-{each}" for each in range(500)])))
+        lists.of(nearest.passing(parse([f"sku=S{n}-{each}" for each in range(500)])))
     assert sum(len(key) for key in lists._kept) < 20 * 100

@@ -14,12 +14,12 @@ from analysts import catalogue, login
 from colours import photo
 from shop import vectors
 
-from app import postgres
 from app.asking import _unit
 from app.bootstrap import App
+from app.db.embedded import binaries
+from app.db.queries.nearest import literal
 from app.filters import parse
 from app.search import _rounded
-from app.store.neighbours import literal
 from app.types import Model, Query
 
 FILTERS: list[tuple[list[str], dict[str, Any]]] = [
@@ -481,7 +481,7 @@ def test_psql_shows_what_the_page_for_analysts_says_it_shows(
     )
     page = (Path(__file__).parent.parent / "docs" / "analysts.md").read_text(encoding="utf-8")
     words = [word for each in asked for word in ("-c", each)]
-    psql = [postgres.binary("psql"), "-X", "-P", "format=unaligned", *words]
+    psql = [binaries.binary("psql"), "-X", "-P", "format=unaligned", *words]
     done = subprocess.run(
         [*psql, str(shop.settings.database_url)], capture_output=True, text=True, check=True
     )

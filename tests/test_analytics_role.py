@@ -15,13 +15,13 @@ from colours import choose_colours
 from servers import own_server, until
 from shop import add, numbered
 
-from app import embedded_server
 from app.bootstrap import App
 from app.config import Settings
+from app.db.embedded import server as embedded_server
+from app.db.queries.analyst_sessions import ROLE
 from app.errors import BuildRunning
 from app.indexer import LOCK
 from app.migrate import migrate
-from app.store.watchdog import ROLE
 from app.types import Query
 
 

@@ -18,9 +18,9 @@ from servers import own_server, start, until
 
 from app.bootstrap import App
 from app.config import Settings
+from app.db.queries.analyst_sessions import ROLE
 from app.indexer import LOCK
 from app.migrate import migrate
-from app.store.watchdog import ROLE
 from app.watchdog import Watchdog, look
 
 LONG_S = 60.0

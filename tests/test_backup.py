@@ -19,19 +19,21 @@ from conftest import REPO
 from shop import add, numbered
 from sqlalchemy import Connection, make_url
 
-from app import backup_manifest, embedded_server, postgres_client
+from app import backup_manifest
 from app.backup import DUMP, BackupFailed, backup
 from app.backup_manifest import BadBackup, Manifest
 from app.bootstrap import App
 from app.cli import main
 from app.config import Settings
-from app.database import make_engine
+from app.db import client_tools
+from app.db.embedded import server as embedded_server
+from app.db.engine import make_engine
+from app.db.queries import database_info
+from app.db.schema import SCHEMA_REVISION
 from app.errors import BadInput, DatabaseUnsuitable, SchemaMismatch
 from app.integrity import Wanted, check
 from app.migrate import migrate
 from app.restore import RestoreFailed, restore
-from app.store import relations
-from app.tables import SCHEMA_REVISION
 from app.types import Query
 from app.verdicts import decide
 
@@ -402,14 +404,14 @@ def test_a_table_that_goes_away_as_it_begins_is_no_reason_to_migrate(
 ) -> None:
     """As the partition of a model does that is dropped at that moment."""
     sql.execute("CREATE TABLE embedding_m9 (n int)")
-    listed = relations.tables
+    listed = database_info.tables
 
     def dropped_meanwhile(connection: Connection) -> list[str]:
         names = listed(connection)
         sql.execute("DROP TABLE embedding_m9")
         return names
 
-    monkeypatch.setattr(relations, "tables", dropped_meanwhile)
+    monkeypatch.setattr(database_info, "tables", dropped_meanwhile)
     with pytest.raises(BackupFailed, match="while a model is dropped"):
         backup(app.engine, tmp_path / "b")
     assert not (tmp_path / "b").exists()
@@ -528,7 +530,7 @@ def test_an_interrupted_backup_leaves_nothing(
 def test_a_password_is_in_no_command_line(server_home: Path) -> None:
     url = make_url(embedded_server.url(server_home, "postgres")).set(password="s3cret w0rd")
     engine = make_engine(Settings(database_url=url.render_as_string(hide_password=False)))
-    address, environment = postgres_client._address(engine)
+    address, environment = client_tools._address(engine)
     assert "s3cret" not in address and environment["PGPASSWORD"] == "s3cret w0rd"
     engine.dispose()
 
@@ -536,7 +538,7 @@ def test_a_password_is_in_no_command_line(server_home: Path) -> None:
 def test_the_options_of_an_address_reach_the_programs() -> None:
     url = "postgresql://me@example.org:6000/shop?sslmode=verify-full&sslrootcert=%2Fa%20b"
     engine = make_engine(Settings(database_url=url))
-    found = psycopg.conninfo.conninfo_to_dict(postgres_client._address(engine)[0])
+    found = psycopg.conninfo.conninfo_to_dict(client_tools._address(engine)[0])
     assert found == {
         "host": "example.org", "port": "6000", "user": "me", "dbname": "shop",
         "sslmode": "verify-full", "sslrootcert": "/a b",
@@ -546,7 +548,7 @@ def test_the_options_of_an_address_reach_the_programs() -> None:
 def test_a_secret_that_only_a_command_line_could_carry_is_refused() -> None:
     url = "postgresql://me@example.org/shop?sslpassword=hush"
     with pytest.raises(BadInput, match="sslpassword") as told:
-        postgres_client._address(make_engine(Settings(database_url=url)))
+        client_tools._address(make_engine(Settings(database_url=url)))
     assert "hush" not in str(told.value)
 
 
@@ -558,7 +560,7 @@ def test_no_manifest_holds_a_password(made: Path) -> None:
 def test_what_a_long_dump_does_is_said(
     app: App, tmp_path: Path, sql: psycopg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(postgres_client, "TICK_S", 0.05)
+    monkeypatch.setattr(client_tools, "TICK_S", 0.05)
     said: list[str] = []
     sql.autocommit = False
     sql.execute("LOCK TABLE index_chunk")

@@ -23,6 +23,7 @@ from test_search import assert_exact
 from app import bulk
 from app.bootstrap import App
 from app.config import Settings
+from app.db.queries import hnsw_index, models
 from app.embedding import embed
 from app.errors import BadSource, LookalikeError
 from app.filters import parse
@@ -31,7 +32,6 @@ from app.images import decode
 from app.integrity import Wanted, check
 from app.mender import Mender
 from app.migrate import migrate
-from app.store import hnsw, models
 from app.types import Query, SearchResult
 from ingest.expected import new_pictures
 
@@ -59,7 +59,7 @@ def loading(app: App, added: int = 1000, tell: bulk.Tell = print) -> object:
 
 def indexed(app: App) -> bool:
     with app.engine.connect() as connection:
-        return hnsw.usable(connection, app.catalog.model().id)
+        return hnsw_index.usable(connection, app.catalog.model().id)
 
 
 def ask(app: App, *filters: str) -> SearchResult:
@@ -178,13 +178,13 @@ def test_a_model_that_has_no_embeddings_gets_its_index_afterwards(
 
     def find(_sha256: bytes, places: object) -> object:
         with full.engine.connect() as connection:
-            seen.append(hnsw.usable(connection, other.id))
+            seen.append(hnsw_index.usable(connection, other.id))
         return decode(photo(len(seen)))
 
     done = embed(full.engine, other, ColourEncoder(), find)  # type: ignore[arg-type]
     assert (done.embedded, done.left) == (ROWS, 0) and seen == [False] * ROWS
     with full.engine.connect() as connection:
-        assert hnsw.usable(connection, other.id) and hnsw.missing(connection) == []
+        assert hnsw_index.usable(connection, other.id) and hnsw_index.missing(connection) == []
 
 
 def test_only_pictures_of_products_that_are_not_there_are_expected(
@@ -216,7 +216,7 @@ def test_of_two_loads_that_begin_at_the_same_time_both_go_on(
     full: App, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each has seen the index before the other took it away."""
-    monkeypatch.setattr(hnsw, "usable", lambda *_: True)
+    monkeypatch.setattr(hnsw_index, "usable", lambda *_: True)
     with loading(full), loading(full):
         monkeypatch.undo()
         assert not indexed(full)
@@ -386,6 +386,6 @@ def missing(app: App) -> bool:
     time.sleep(0.05)
     try:
         with app.engine.connect() as connection:
-            return bool(hnsw.missing(connection))
+            return bool(hnsw_index.missing(connection))
     except LookalikeError:
         return False

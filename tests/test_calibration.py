@@ -26,11 +26,11 @@ from app.calibration import LIKELIER, MINIMUM, SURE, Pair, calibrated, fit, in_o
 from app.calibrator import calibrate
 from app.cli import cli
 from app.config import Settings
+from app.db.queries import calibration
 from app.encoders import Choice
 from app.errors import ModelMismatch, NoModel
 from app.images import decode, thumbnail
 from app.meanings import Meanings
-from app.store import calibrations
 from app.types import (
     Calibration,
     CutOff,
@@ -230,7 +230,7 @@ def test_what_is_stored_is_what_was_fitted_and_comes_again(
     rows = calibrate(shop.engine, shop.encoder)
     assert calibrate(shop.engine, shop.encoder) == rows
     with shop.engine.connect() as connection:
-        stored = calibrations.read(connection, 1)
+        stored = calibration.read(connection, 1)
     assert [found.category for found in stored] == [found.category for found in rows]
     for kept, fitted in zip(stored, rows, strict=True):
         assert kept.similar.pairs == fitted.similar.pairs

@@ -16,11 +16,12 @@ from app.batches import AT_ONCE, Batch, Change, Entry, PicturesMissing
 from app.bootstrap import App
 from app.catalog import WRITER_LOCK
 from app.config import Settings
+from app.db import notifications
+from app.db.queries import models
 from app.embedding import store
 from app.errors import BadInput, ModelMismatch, NoModel, SchemaMismatch, UnknownProduct
 from app.images import decode, thumbnail
 from app.migrate import migrate
-from app.store import freshness, models
 from app.types import Model, PictureData, PictureRef, Product
 
 
@@ -226,7 +227,7 @@ def test_a_writer_does_not_wait_for_whoever_holds_the_embeddings_of_another_mode
 def test_whoever_listens_hears_once_of_a_write_and_of_a_delete_and_not_of_nothing(
     app: App, sql: psycopg.Connection
 ) -> None:
-    sql.execute(f"LISTEN {freshness.CHANNEL}")
+    sql.execute(f"LISTEN {notifications.CHANNEL}")
     model, heard = app.catalog.model(), []
     for change in (
         lambda: app.catalog.write(batch([entry("A", 1), entry("B", 2)], 1, 2), model),

@@ -25,11 +25,11 @@ from conftest import REPO
 from goods import contents, shop, write_csv, write_photos
 from small_clip import save_small_clip
 
-from app import embedded_server
 from app.bootstrap import App
 from app.cli import BUSY, COMMANDS, catalogue, cli, main
 from app.cli.model import _absolute as whole_path
 from app.config import Settings
+from app.db.embedded import server as embedded_server
 from app.errors import Busy
 
 LOOKALIKE = Path(sys.executable).with_name("lookalike")

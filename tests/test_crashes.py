@@ -21,14 +21,14 @@ from goods import WatchedEncoder, ingest, shop
 from judge import Crowd, best, right
 from shop import add, numbered
 
-from app import embedded_server
 from app.bootstrap import App
 from app.config import Settings
+from app.db.embedded import server as embedded_server
+from app.db.queries import embeddings, filter_snapshot, index_builds
 from app.errors import BuildRunning, DatabaseUnavailable
 from app.filters import parse
 from app.index_files import IndexFiles
 from app.migrate import migrate
-from app.store import allow_lists, builds, pictures
 from app.types import Query
 from ingest import ahead
 
@@ -107,7 +107,7 @@ from app import ann_file
 from app.bootstrap import App
 from app.config import Settings
 from app.index_files import IndexFiles
-from app.store import builds, chunks, pictures
+from app.db.queries import builds, chunks, pictures
 
 url, home, step = sys.argv[1:]
 
@@ -272,11 +272,11 @@ def crashing(home: Path, real: Callable[..., Any], *, after: bool = False) -> Ca
 @pytest.mark.parametrize(
     ("owner", "name", "after"),
     [
-        (pictures, "stream", False),
+        (embeddings, "stream", False),
         (IndexFiles, "write", False),
         (IndexFiles, "write", True),
-        (builds, "finish", True),
-        (builds, "retire_older", False),
+        (index_builds, "finish", True),
+        (index_builds, "retire_older", False),
     ],
     ids=["content", "before the file", "after the file", "uncommitted row", "after the row"],
 )
@@ -297,7 +297,7 @@ def test_a_server_that_crashes_during_a_build_is_a_sentence_and_the_next_build_i
     with psycopg.connect(str(settings.database_url), autocommit=True) as again:
         assert_whole(again, settings.index_folder)
         new = [build for build, _ in published(again) if build != first.id]
-        assert len(new) == (owner is builds and name == "retire_older")
+        assert len(new) == (owner is index_builds and name == "retire_older")
         assert (right(app).path, right(app).build) == ("faiss", new[0] if new else first.id)
         app.catalog.delete(["P0005"])
         last = rebuild(app)
@@ -401,7 +401,7 @@ def test_a_dump_that_was_not_migrated_is_right_all_the_same(
 
 def test_after_a_crash_a_list_of_what_passes_is_not_used(app: App, sql: psycopg.Connection) -> None:
     """The server goes on by itself, gives out again the numbers of transactions that were lost."""
-    stamps = f"SELECT {allow_lists.STAMPS}"
+    stamps = f"SELECT {filter_snapshot.STAMPS}"
     add(app, numbered(30), colour="red")
     app.indexer.rebuild()
     query = Query(picture=photo(1000), k=30, filters=parse(["colour=red"]))

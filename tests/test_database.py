@@ -18,9 +18,10 @@ from servers import PASSWORD, USER, TcpServer, password_server
 from sqlalchemy import Engine, text
 from sqlalchemy.exc import DBAPIError
 
-from app import embedded_server
 from app.config import Settings
-from app.database import check_schema, check_server, make_engine, schema_revision, snapshot
+from app.db.embedded import server as embedded_server
+from app.db.engine import check_schema, check_server, make_engine, schema_revision, snapshot
+from app.db.schema import SCHEMA_REVISION
 from app.errors import (
     DatabaseUnavailable,
     DatabaseUnsuitable,
@@ -28,7 +29,6 @@ from app.errors import (
     SchemaMismatch,
 )
 from app.migrate import migrate
-from app.tables import SCHEMA_REVISION
 
 REPO = Path(__file__).resolve().parent.parent
 

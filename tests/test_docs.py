@@ -17,9 +17,10 @@ import click
 import pytest
 from conftest import HASTY
 
-from app import embedded_server, postgres
 from app.cli import cli
 from app.config import Settings
+from app.db.embedded import binaries
+from app.db.embedded import server as embedded_server
 from ingest.demo import draw_catalogue
 
 REPO = Path(__file__).resolve().parent.parent
@@ -81,7 +82,7 @@ def shop(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         shutil.copy(query, folder / name)
     monkeypatch.setenv("LOOKALIKE_HOME", str(folder / "home"))
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    programs = (Path(sys.executable).parent, postgres.binary("psql").parent)
+    programs = (Path(sys.executable).parent, binaries.binary("psql").parent)
     monkeypatch.setenv("PATH", os.pathsep.join([*map(str, programs), os.environ["PATH"]]))
     yield folder
     embedded_server.stop(folder / "home")

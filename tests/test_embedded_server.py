@@ -19,9 +19,10 @@ import psutil
 import psycopg
 import pytest
 
-from app import embedded_server, postgres, server_user
 from app.config import Settings
-from app.database import database_url
+from app.db.embedded import binaries, os_user
+from app.db.embedded import server as embedded_server
+from app.db.engine import database_url
 from app.errors import DatabaseUnavailable, DatabaseUnsuitable
 
 REPO = Path(__file__).resolve().parent.parent
@@ -119,7 +120,7 @@ def stranger() -> dict[str, Any]:
     lent: dict[str, Any] = {"user": STRANGER, "group": pwd.getpwnam(STRANGER).pw_gid}
     lent["extra_groups"] = []
     try:
-        probe = subprocess.run([sys.executable, "-c", "import app.database"], cwd=REPO, **lent)
+        probe = subprocess.run([sys.executable, "-c", "import app.db.engine"], cwd=REPO, **lent)
     except PermissionError:
         pytest.skip(f"the user {STRANGER} cannot reach {sys.executable}")
     if probe.returncode:
@@ -145,7 +146,7 @@ def test_processes_that_start_at_the_same_moment_get_one_server(home: Path) -> N
 @as_root
 def test_as_root_the_server_runs_as_a_user_of_its_own(home: Path) -> None:
     start(home)
-    assert postmaster(home).username() == server_user.SERVER_USER
+    assert postmaster(home).username() == os_user.SERVER_USER
 
 
 @as_root
@@ -204,7 +205,7 @@ def test_stopping_a_server_that_does_not_run_says_so(home: Path) -> None:
 
 def test_psql_accepts_the_url_that_the_command_prints(home: Path) -> None:
     url = lookalike(home, "db", "url").stdout.strip()
-    psql = [postgres.binary("psql"), "-XAt", url, "-c", "SELECT current_database()"]
+    psql = [binaries.binary("psql"), "-XAt", url, "-c", "SELECT current_database()"]
     assert subprocess.run(psql, capture_output=True, text=True).stdout.strip() == "lookalike"
 
 
@@ -253,7 +254,7 @@ def test_another_user_cannot_reach_a_socket_elsewhere(
     far_home: Path, stranger: dict[str, Any]
 ) -> None:
     url = start(far_home)
-    psql = [postgres.binary("psql"), "-Xc", "SELECT 1", url]
+    psql = [binaries.binary("psql"), "-Xc", "SELECT 1", url]
     tried = subprocess.run(psql, cwd="/", capture_output=True, text=True, **stranger)
     assert "Permission denied" in tried.stderr
 

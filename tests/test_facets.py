@@ -10,9 +10,9 @@ from shop import add, numbered
 
 from app.bootstrap import App
 from app.config import Settings
+from app.db.queries.facets import Bounds
 from app.errors import BadInput, DatabaseUnavailable, SchemaMismatch, UnknownProduct
 from app.facets import MOST_VALUES, NEWEST
-from app.store.facets import Bounds
 
 
 def test_values_come_with_their_counts_most_frequent_first(app: App) -> None:

@@ -16,9 +16,9 @@ from app.audit import audit
 from app.bootstrap import App
 from app.config import Settings
 from app.content import Content
+from app.db.queries import query_samples
 from app.recall import Yardstick
 from app.sampling import QuerySampler
-from app.store import query_samples
 from app.types import Query
 
 

@@ -22,11 +22,12 @@ from shop import add, numbered, vectors
 from snapshots import differences, read
 from sqlalchemy.engine import make_url
 
-from app import embedded_server, postgres
 from app.answers import Answer, Ask
 from app.bootstrap import App
 from app.config import Settings
-from app.database import snapshot
+from app.db.embedded import binaries
+from app.db.embedded import server as embedded_server
+from app.db.engine import snapshot
 from app.errors import BuildRefused
 from app.paths import find
 
@@ -78,7 +79,7 @@ def turn_all(app: App, sql: psycopg.Connection, first: int) -> None:
 
 def program(name: str, *arguments: str | Path) -> None:
     done = subprocess.run(
-        [postgres.binary(name), *arguments], capture_output=True, text=True, check=False
+        [binaries.binary(name), *arguments], capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
 

@@ -34,9 +34,9 @@ from app import ann_build
 from app.answers import Ask
 from app.bootstrap import App
 from app.content import Content, read_content
-from app.database import snapshot
+from app.db.engine import snapshot
+from app.db.queries import index_builds
 from app.paths import find
-from app.store import builds
 
 DIM = 49
 WRITERS = 3
@@ -303,8 +303,8 @@ class Horizon(RuleBasedStateMachine):
         index = ann_build.build(content.ids, content.vectors)
         sha256, size = self.app.files.write(index)
         with self.app.engine.begin() as connection:
-            build = builds.begin(connection, self.model.id)
-            builds.finish(
+            build = index_builds.begin(connection, self.model.id)
+            index_builds.finish(
                 connection, build, "published", snapshot=content.snapshot, kind=index.kind,
                 parameters=dict(index.parameters), rows=index.rows, sha256=sha256, size=size,
             )  # fmt: skip

@@ -25,11 +25,11 @@ from app.ann import AnnIndex
 from app.bootstrap import App
 from app.config import Settings
 from app.content import Content
-from app.database import snapshot
+from app.db.engine import snapshot
+from app.db.queries import embeddings
 from app.errors import BuildRefused, BuildRunning, DatabaseUnavailable, IndexUnwritable
 from app.index_files import IndexFiles
 from app.recall import Best, Yardstick
-from app.store import pictures
 from app.types import Vectors
 from app.vectors import wide
 
@@ -529,8 +529,8 @@ def test_rows_that_were_counted_and_not_read_are_never_indexed(
 ) -> None:
     """What stood in memory before would be taken for vectors."""
     add(app, numbered(10))
-    count = pictures.count_all
-    monkeypatch.setattr(pictures, "count_all", lambda *asked: count(*asked) + off_by)
+    count = embeddings.count_all
+    monkeypatch.setattr(embeddings, "count_all", lambda *asked: count(*asked) + off_by)
     with pytest.raises(BuildRefused, match="REINDEX TABLE embedding_m1"):
         app.indexer.rebuild()
     monkeypatch.undo()
@@ -588,7 +588,7 @@ def test_what_is_copied_in_comes_out_again(app: App, sql: psycopg.Connection, ro
     vectors = unit(rows, 49)
     model = app.catalog.model()
     with app.engine.begin() as connection:
-        pictures.embed(connection, model, dict(zip(ids, vectors, strict=True)))
+        embeddings.embed(connection, model, dict(zip(ids, vectors, strict=True)))
     found = content.read_content(app.engine, model)
     order = np.argsort(found.ids)
     assert found.ids[order].tolist() == ids
@@ -647,7 +647,7 @@ def test_both_halves_of_a_read_are_of_one_snapshot(
     app: App, sql: psycopg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     many(sql)
-    model, real = app.catalog.model(), pictures.pages
+    model, real = app.catalog.model(), embeddings.pages
     before = content.read_content(app.engine, model)
 
     def pages(connection: Any, model: Any) -> int:
@@ -656,7 +656,7 @@ def test_both_halves_of_a_read_are_of_one_snapshot(
         sql.execute("DELETE FROM embedding WHERE picture_id % 7 = 1")
         return real(connection, model)
 
-    monkeypatch.setattr(pictures, "pages", pages)
+    monkeypatch.setattr(embeddings, "pages", pages)
     found = content.read_content(app.engine, model)
     order, expected = np.argsort(found.ids), np.argsort(before.ids)
     assert np.array_equal(found.ids[order], before.ids[expected])
@@ -676,14 +676,14 @@ def test_a_half_that_cannot_be_read_ends_the_read(
     app: App, sql: psycopg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     many(sql)
-    real = pictures.stream
+    real = embeddings.stream
 
     def stream(connection: Any, model: Any, pages: range) -> Any:
         if pages.start:
             connection.execute(text("SELECT pg_terminate_backend(pg_backend_pid())"))
         return real(connection, model, pages)
 
-    monkeypatch.setattr(pictures, "stream", stream)
+    monkeypatch.setattr(embeddings, "stream", stream)
     with pytest.raises(DatabaseUnavailable):
         content.read_content(app.engine, app.catalog.model())
 
@@ -711,7 +711,7 @@ def test_a_read_that_the_server_ends_says_so_and_the_next_one_is_whole(
     model = app.catalog.model()
     with pytest.raises(DatabaseUnavailable), snapshot(app.engine) as connection:
         backend = connection.execute(text("SELECT pg_backend_pid()")).scalar_one()
-        blocks = pictures.stream(connection, model, range(pictures.pages(connection, model)))
+        blocks = embeddings.stream(connection, model, range(embeddings.pages(connection, model)))
         next(blocks)
         sql.execute(f"SELECT {how}(%s)", [backend])  # type: ignore[call-overload]
         list(blocks)

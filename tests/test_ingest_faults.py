@@ -21,9 +21,11 @@ from colours import choose_colours, photo
 from conftest import REPO
 from goods import WatchedEncoder, contents, ingest, shop, write_csv, write_photos
 
-from app import bulk, embedded_server, postgres
+from app import bulk
 from app.bootstrap import App
 from app.config import Settings
+from app.db.embedded import binaries
+from app.db.embedded import server as embedded_server
 from app.errors import DatabaseUnavailable
 from ingest import ahead, prepare
 from ingest.fetch import Pictures
@@ -212,7 +214,7 @@ def own_server() -> Iterator[Path]:
 
 def crash(home: Path) -> None:
     """Stop the server as a power cut would, without a checkpoint."""
-    postgres.run("pg_ctl", "-w", "-m", "immediate", "-D", str(home / "postgres"), "stop")
+    binaries.run("pg_ctl", "-w", "-m", "immediate", "-D", str(home / "postgres"), "stop")
 
 
 def crash_after(home: Path, after: int, encoded: int) -> None:

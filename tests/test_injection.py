@@ -12,13 +12,14 @@ import pytest
 from colours import ColourEncoder, choose_colours, photo
 from goods import ingest, shop, write_csv
 
-from app import duplicates, embedded_server, verdicts
+from app import duplicates, verdicts
 from app.bootstrap import App
 from app.config import Settings
+from app.db.embedded import server as embedded_server
+from app.db.queries import models
 from app.errors import BadInput, LookalikeError
 from app.evaluation import evaluate, read_queries
 from app.filters import parse
-from app.store import models
 from app.types import Filters, Query
 
 HOSTILE = {

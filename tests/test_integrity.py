@@ -14,10 +14,10 @@ from colours import photo
 from shop import add, numbered
 from sqlalchemy.engine import make_url
 
-from app import embedded_server
 from app.backup import backup
 from app.bootstrap import App
 from app.config import Settings
+from app.db.embedded import server as embedded_server
 from app.errors import BadInput, SchemaMismatch
 from app.images import open_thumbnail
 from app.indexer import only_builder
@@ -437,7 +437,7 @@ def test_a_thumbnail_whose_original_is_gone_stays_a_finding(
 def test_thumbnails_and_originals_are_read_in_portions(
     shop: App, photos: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("app.store.originals.PORTION", 4)
+    monkeypatch.setattr("app.db.queries.pictures.PORTION", 4)
     said: list[str] = []
     where = originals.Originals(of(photos, app=shop))
     assert list(thumbnails.find(shop.engine, where, shop.limits, False, said.append)) == []

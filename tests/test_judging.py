@@ -11,9 +11,9 @@ from shop import add
 
 from app import judging, walking
 from app.bootstrap import App
+from app.db.queries.review_pairs import CROWD
 from app.errors import NoModel, UnknownProduct
 from app.judging import Question, again, ask, newest
-from app.store.judging import CROWD
 from app.verdicts import AlreadyDecided, Contradiction, decide
 from app.walking import UNCALIBRATED, Walk
 

@@ -32,16 +32,16 @@ ROWS = [
     app.loaded app.asking app.sense app.answers app.sampling app.index_files app.index_folder
     app.content app.recall
     app.shaping app.together app.memory app.eval_figures app.eval_report app.backup_manifest
-    app.store app.ann app.ann_build app.ann_file app.encoders app.images app.sandbox app.filters
-    app.ranking app.folding app.identity app.typos app.grouping app.calibration
+    app.db.queries app.ann app.ann_build app.ann_file app.encoders app.images app.sandbox app.filters
+    app.db.queries.nearest app.folding app.identity app.typos app.grouping app.calibration
     app.clusters app.vectors
     app.worker_decision
     app.metrics
     app.admission
-    app.postgres_client
-    app.database app.address app.driver_errors app.embedded_server app.server_user app.postgres
+    app.db.client_tools
+    app.db.engine app.db.dsn app.db.driver_errors app.db.embedded.server app.db.embedded.os_user app.db.embedded.binaries
     app.refusals app.concurrency app.upright app.quiet app.intervals
-    app.tables app.types app.config
+    app.db.schema app.types app.config
     app.errors app
     """.strip().splitlines()
 ]

@@ -25,11 +25,11 @@ from sqlalchemy import Engine, event
 
 from app.bootstrap import App
 from app.config import Settings
-from app.database import make_engine
+from app.db.engine import make_engine
+from app.db.schema import SCHEMA_REVISION
 from app.errors import LockHeld, SchemaMismatch
 from app.health import status
 from app.migrate import migrate
-from app.tables import SCHEMA_REVISION
 from app.types import Query
 
 REPO = Path(__file__).resolve().parent.parent

@@ -15,13 +15,13 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import CheckConstraint, Connection
 from sqlalchemy.dialects import postgresql
 
-from app import postgres
 from app.bootstrap import App
 from app.config import Settings
-from app.embedded_server import url
+from app.db.embedded import binaries
+from app.db.embedded.server import url
+from app.db.schema import SCHEMA_REVISION, metadata
 from app.errors import DatabaseUnavailable, SchemaMismatch
 from app.migrate import migrate
-from app.tables import SCHEMA_REVISION, metadata
 
 REPO = Path(__file__).resolve().parent.parent
 
@@ -85,7 +85,7 @@ def test_downgrade_leaves_nothing_and_upgrade_makes_it_again(database_url: str) 
 def test_the_script_for_a_dba_makes_the_same_tables(empty_url: str) -> None:
     script = alembic(empty_url, "upgrade", "head", "--sql")
     assert script.returncode == 0, script.stderr
-    psql = [postgres.binary("psql"), "-Xq", "-v", "ON_ERROR_STOP=1", empty_url]
+    psql = [binaries.binary("psql"), "-Xq", "-v", "ON_ERROR_STOP=1", empty_url]
     done = subprocess.run(psql, input=script.stdout, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert tables(empty_url) == set(metadata.tables)

@@ -12,9 +12,9 @@ import pytest
 from browsing import ODD_TITLE, SOON_MS, Shop, error, explanation, first_card, served, upload
 from playwright.sync_api import Page, expect
 
-from app import embedded_server
 from app.bootstrap import App
 from app.config import Settings
+from app.db.embedded import server as embedded_server
 from app.types import Query
 
 pytestmark = pytest.mark.browser

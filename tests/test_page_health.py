@@ -13,9 +13,9 @@ from playwright.sync_api import expect
 from shop import add, numbered
 from streamlit.testing.v1 import AppTest
 
-from app import embedded_server
 from app.bootstrap import App
 from app.config import Settings
+from app.db.embedded import server as embedded_server
 from app.overview import overview_of, rejects_of
 from app.ui.frame import services
 from app.verdicts import decide

@@ -13,7 +13,7 @@ from sqlalchemy import event
 
 from app.bootstrap import App
 from app.config import Settings
-from app.store import pictures
+from app.db.queries import embeddings
 from app.types import Filters, Query, SearchResult
 
 SIZES = (100, 2000, 8000)
@@ -37,7 +37,7 @@ def fill(app: App, sql: psycopg.Connection, rows: int) -> None:
     random /= np.linalg.norm(random, axis=1, keepdims=True)
     with app.engine.begin() as connection:
         model = app.catalog.model()
-        pictures.embed(connection, model, dict(enumerate(random, start=1)))
+        embeddings.embed(connection, model, dict(enumerate(random, start=1)))
     sql.execute("ANALYZE")
 
 

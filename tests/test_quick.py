@@ -15,7 +15,7 @@ from sqlalchemy import event
 
 from app.bootstrap import App
 from app.config import Settings
-from app.database import BESIDE
+from app.db.engine import BESIDE
 from app.errors import DatabaseUnavailable, ModelMismatch
 from app.types import Query, SearchResult
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.ranking import Candidates, settled
+from app.db.queries.nearest import Candidates, settled
 from app.types import Hit
 
 distances = st.floats(0, 2, allow_nan=False)

@@ -9,9 +9,9 @@ import psycopg
 import pytest
 from goods import ingest, versions
 
-from app import embedded_server
 from app.bootstrap import App
 from app.config import Settings
+from app.db.embedded import server as embedded_server
 from app.duplicates import folded
 from app.evaluation import Evaluation, evaluate, read_queries
 from app.filters import parse

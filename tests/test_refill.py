@@ -21,7 +21,7 @@ from app import ann_build
 from app.answers import Answer, Ask
 from app.bootstrap import App
 from app.config import Settings
-from app.database import snapshot
+from app.db.engine import snapshot
 from app.paths import find
 
 ROWS = 1600

@@ -17,10 +17,11 @@ from soak import Builder, Searcher, Tally, Writer, fill
 from sqlalchemy import text
 from sqlalchemy.engine import make_url
 
-from app import dropping, embedded_server, health, search
+from app import dropping, health, search
 from app.bootstrap import App
 from app.config import Settings
-from app.database import snapshot
+from app.db.embedded import server as embedded_server
+from app.db.engine import snapshot
 from app.errors import BuildRefused, DatabaseUnsuitable
 from app.index_files import IndexFiles
 from app.migrate import migrate

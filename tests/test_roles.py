@@ -16,19 +16,20 @@ from goods import ingest, shop
 from psycopg import sql as compose
 from servers import TcpServer, password_server
 
-from app import duplicates, postgres, tuning, verdicts
+from app import duplicates, tuning, verdicts
 from app.audit import audit
 from app.backup import BackupFailed, backup
 from app.bootstrap import App
 from app.calibrator import calibrate
 from app.config import Settings
+from app.db.embedded import binaries
+from app.db.queries import analyst_sessions, models
+from app.db.schema import SCHEMA_REVISION
 from app.errors import BadInput, DatabaseUnsuitable
 from app.evaluation import Labelled, evaluate
 from app.health import status
 from app.migrate import migrate
 from app.roles import make, script
-from app.store import models, watchdog
-from app.tables import SCHEMA_REVISION
 from app.types import Query
 from app.worker import Worker
 from ingest.pipeline import Report
@@ -233,8 +234,8 @@ def test_an_analyst_reads_and_the_worker_ends_what_takes_too_long(
             ada.execute("SELECT count(*) FROM product")
         with server.engine.connect() as connection:
             ada.execute("BEGIN")
-            assert watchdog.out_of_reach(connection) == []
-            assert [each.user for each in watchdog.end_overdue(connection, 0.0)] == ["ada"]
+            assert analyst_sessions.out_of_reach(connection) == []
+            assert [each.user for each in analyst_sessions.end_overdue(connection, 0.0)] == ["ada"]
 
 
 def test_a_database_that_one_role_made_and_served_is_divided_afterwards(
@@ -280,7 +281,7 @@ def test_a_dba_who_is_no_superuser_makes_the_roles_and_is_told_what_is_left(
 def test_the_printed_script_does_the_same(tcp: TcpServer) -> None:
     with psycopg.connect(tcp.url(), autocommit=True) as admin:
         admin.execute("CREATE DATABASE printed TEMPLATE template0")
-    psql = [postgres.binary("psql"), "-Xq", "-v", "ON_ERROR_STOP=1", tcp.url("printed")]
+    psql = [binaries.binary("psql"), "-Xq", "-v", "ON_ERROR_STOP=1", tcp.url("printed")]
     done = subprocess.run(psql, input=script("one'$$", 'two"'), capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     with psycopg.connect(tcp.url("printed"), autocommit=True) as connection:

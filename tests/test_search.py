@@ -15,11 +15,11 @@ from app import ann_build
 from app.answers import Ask
 from app.bootstrap import App
 from app.config import Settings
-from app.database import snapshot
+from app.db.engine import snapshot
+from app.db.queries import index_delta
+from app.db.queries.nearest import TOLERANCE
 from app.errors import BadInput, ModelMismatch, NoModel, NoWords, UnknownProduct
 from app.paths import find
-from app.ranking import TOLERANCE
-from app.store import neighbours
 from app.types import Filters, Query, SearchResult
 
 
@@ -194,7 +194,7 @@ def test_a_build_is_trusted_only_a_little_nearer_than_its_last_nominee(app: App)
     build = app.indexer.rebuild()
     query = vectors(app, [1000])[0].astype(np.float16).astype(np.float32)
     with snapshot(app.engine) as connection:
-        found, _ = neighbours.near_build(
+        found, _ = index_delta.near_build(
             connection, app.catalog.model(), build, query, np.arange(1, 21), 0.5,
             n=20, k=5, excluded=(), allowed=10,
         )  # fmt: skip

@@ -12,8 +12,8 @@ import pytest
 from conftest import REPO
 from shop import add, numbered
 
-from app import embedded_server
 from app.bootstrap import App
+from app.db.embedded import server as embedded_server
 
 SLOW = {
     "torch", "transformers", "sentence_transformers", "openvino", "streamlit", "PIL", "rapidfuzz",

@@ -8,8 +8,8 @@ import psycopg
 import pytest
 
 from app.bootstrap import App
+from app.db.pipeline import one_trip
 from app.errors import DatabaseUnavailable, SchemaMismatch
-from app.store.trip import one_trip
 
 
 def test_a_trip_brings_the_answers_of_all_its_statements(app: App) -> None:

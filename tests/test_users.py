@@ -15,7 +15,7 @@ from shop import add, numbered
 
 from app.bootstrap import App
 from app.config import MOST_PLACES, Settings
-from app.database import BESIDE, OTHERS
+from app.db.engine import BESIDE, OTHERS
 from app.encoders import Choice
 from app.encoders.pixels import Prepared
 from app.errors import BadInput, Busy, DatabaseUnavailable

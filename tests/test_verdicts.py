@@ -10,11 +10,11 @@ import pytest
 from shop import add, numbered
 
 from app.bootstrap import App
+from app.db.queries import verdicts
 from app.duplicates import compare, evaluate, folded, read_pairs
 from app.errors import BadInput, BadSource, UnknownProduct
 from app.identity import identity_key
 from app.migrate import migrate
-from app.store import verdicts
 from app.types import Product
 from app.verdicts import LOCK, AlreadyDecided, Contradiction, decide
 

@@ -29,9 +29,10 @@ from shop import add, numbered
 
 from app.bootstrap import App
 from app.config import Settings
+from app.db import notifications
+from app.db.queries import build_history
 from app.errors import IndexUnwritable
 from app.indexer import LOCK, Indexer
-from app.store import freshness
 from app.types import Build
 from app.worker import Worker
 from app.worker_decision import Decision, Rules, Seen, allowed, backoff, decide
@@ -215,7 +216,7 @@ def test_word_of_a_change_comes_long_before_the_poll(app: App, sql: psycopg.Conn
 def test_what_was_not_said_is_found_by_the_poll(
     app: App, sql: psycopg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(freshness, "tell", lambda connection: None)
+    monkeypatch.setattr(notifications, "notify", lambda connection: None)
     with working(Post(app, sql)) as post:
         soon(lambda: post.value("build_age_seconds") != 0)
         add(app, numbered(5))
@@ -346,7 +347,7 @@ def flood(sql: psycopg.Connection, count: int) -> None:
     """Words that no two are alike, of 4 KB each: more than fits between a server and its client."""
     sql.execute(
         "SELECT count(pg_notify(%s, repeat('x', 4000) || n)) FROM generate_series(1, %s) AS n",
-        [freshness.CHANNEL, count],
+        [notifications.CHANNEL, count],
     )
 
 
@@ -544,10 +545,10 @@ def test_a_user_without_rights_still_learns_who(
     with app.engine.connect() as connection, psycopg.connect(database_url) as other:
         other.execute("SELECT pg_current_xact_id()")
         pid = other.info.backend_pid
-        (mine,) = [h for h in freshness.holders(connection, 100) if h.who == f"pid {pid}"]
+        (mine,) = [h for h in build_history.holders(connection, 100) if h.who == f"pid {pid}"]
         assert mine.state == "idle in transaction" and mine.age_s is not None
         connection.exec_driver_sql("SET ROLE nobody_much")
-        (seen,) = [h for h in freshness.holders(connection, 100) if h.who == f"pid {pid}"]
+        (seen,) = [h for h in build_history.holders(connection, 100) if h.who == f"pid {pid}"]
         assert (seen.user, seen.state, seen.age_s) == ("postgres", None, None)
     assert "open for an unknown time" in str(seen)
     sql.execute("DROP ROLE nobody_much")

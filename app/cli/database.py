@@ -6,11 +6,12 @@ import os
 
 import click
 
-from app import address, embedded_server
 from app.bootstrap import App
 from app.cli.output import note
 from app.config import Settings
-from app.database import database_url
+from app.db import dsn
+from app.db.embedded import server as embedded_server
+from app.db.engine import database_url
 from app.roles import make, script
 
 MIGRATOR, SERVER = "MIGRATOR_PASSWORD", "SERVER_PASSWORD"
@@ -53,7 +54,7 @@ def url(with_password: bool) -> None:
     PGPASSWORD or its password file.
     """
     found = database_url(Settings())
-    click.echo(address.for_psql(found) if with_password else address.without_password(found))
+    click.echo(dsn.for_psql(found) if with_password else dsn.without_password(found))
 
 
 @db.command()

@@ -12,9 +12,9 @@ from app.bootstrap import App
 from app.cli.output import note
 from app.cli.page import serve
 from app.cli.search import print_matches
+from app.db.queries import products as stored
 from app.errors import BadInput
 from app.images import decode, open_thumbnail
-from app.store import products as stored
 from app.types import Query, SearchResult
 from ingest.contact_sheet import SheetPicture, SheetRow, contact_sheet
 from ingest.demo import draw_catalogue

@@ -10,9 +10,9 @@ import click
 from app.audit import audit as measure
 from app.bootstrap import App
 from app.cli.output import as_json, print_json, print_table
-from app.database import check_schema
+from app.db.engine import check_schema
+from app.db.queries import index_builds
 from app.errors import LookalikeError
-from app.store import builds
 from app.types import Build
 
 
@@ -69,7 +69,7 @@ def status(limit: int, as_json: bool) -> None:
     """List the newest builds, newest first."""
     with App() as app, app.engine.connect() as connection:
         check_schema(connection)
-        found = builds.latest(connection, limit)
+        found = index_builds.latest(connection, limit)
     if as_json:
         print_json([_figures(build) for build in found])
         return

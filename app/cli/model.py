@@ -10,6 +10,7 @@ import click
 from app import evaluation
 from app.bootstrap import App
 from app.cli.output import as_json, note, print_json, print_table
+from app.db.queries import ingest_runs
 from app.embedding import Report, embed
 from app.encoders import AUTO, EMBEDDED, INT8
 from app.errors import LookalikeError
@@ -17,7 +18,6 @@ from app.eval_figures import Difference, Evaluation, apart, overlap
 from app.eval_report import beside as side_by_side
 from app.evaluation import Labelled
 from app.lifecycle import Change
-from app.store import ingests
 from app.types import Query
 from ingest.originals import Originals, check_folders, folders_of
 
@@ -81,7 +81,7 @@ def embed_(name: str, images: tuple[Path, ...], as_json: bool) -> None:
         found = app.lifecycle.model(name)
         encoder = app.encoders.of(found.id)
         with app.engine.connect() as connection:
-            folders = list(images) or folders_of(ingests.sources(connection))
+            folders = list(images) or folders_of(ingest_runs.sources(connection))
         check_folders(folders)
         originals = Originals(folders, app.limits, encoder.input_side)
         told = None if as_json else _told

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 
 from sqlalchemy import Engine
 
-from app.database import check_schema
+from app.db.engine import check_schema
+from app.db.queries import database_info
 from app.encoders import Encoder
 from app.errors import BadInput, BuildRunning
 from app.images import ImageLimits
@@ -22,7 +23,6 @@ from app.integrity.findings import Finding, Report
 from app.integrity.originals import Folder, Originals
 from app.integrity.question import ask_all
 from app.integrity.tally import Tick
-from app.store import relations
 
 __all__ = ["Finding", "Folder", "Report", "Wanted", "check"]
 
@@ -72,7 +72,7 @@ def _standing(engine: Engine, repair: bool) -> bool:
     """Whether this is a replica, where nothing can be repaired."""
     with engine.connect() as connection:
         check_schema(connection)
-        replica = relations.is_replica(connection)
+        replica = database_info.is_replica(connection)
     if replica and repair:
         raise BadInput("This is a replica; repair the primary server.")
     return replica

@@ -6,14 +6,14 @@ from collections.abc import Callable, Iterator
 
 from sqlalchemy import Engine
 
-from app.database import snapshot
+from app.db.engine import snapshot
+from app.db.queries import models, pictures
 from app.encoders import Encoder
 from app.errors import BadImage, ModelMismatch, ModelUnavailable
 from app.images import ImageLimits, decode
 from app.integrity.findings import Finding
 from app.integrity.originals import Originals
 from app.integrity.tally import Tally
-from app.store import models, originals
 from app.types import Model
 
 SAMPLE = 20
@@ -48,7 +48,7 @@ def _sampled(
 ) -> Finding | None:
     other = Tally()
     with snapshot(engine) as connection:
-        drawn = originals.sample(connection, model, SAMPLE)
+        drawn = pictures.sample(connection, model, SAMPLE)
     for uri, sha256, vector in drawn:
         try:
             picture = decode(where.read(uri, sha256), limits, at_least=encoder.input_side)

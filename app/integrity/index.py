@@ -12,11 +12,11 @@ from pathlib import Path
 from sqlalchemy import Engine
 
 from app import index_folder
+from app.db.queries import index_builds, integrity
 from app.index_files import IndexFiles
 from app.integrity.findings import Finding, Severity, mended
 from app.integrity.question import Question, ask_all
 from app.integrity.tally import Tally, Tick
-from app.store import builds, chunks, integrity
 from app.types import Build
 
 RUN_REPAIR = "Run `lookalike check --repair`."
@@ -46,7 +46,7 @@ def find(engine: Engine, files: IndexFiles, repair: bool, tick: Tick) -> Iterato
     """What is wrong with builds, their files and what was left of older ones."""
     yield from ask_all(engine, BEFORE, repair)
     with engine.connect() as connection:
-        published = builds.published(connection)
+        published = index_builds.published(connection)
     for build in published:
         tick(f"the file of build {build.id}")
         look = partial(_look, engine, files, build)
@@ -63,9 +63,9 @@ def find(engine: Engine, files: IndexFiles, repair: bool, tick: Tick) -> Iterato
 def _damage(engine: Engine, files: IndexFiles, build: Build) -> str | None:
     """What is wrong with a published build, as in DAMAGE. Both its copies are read."""
     with engine.connect() as connection:
-        if build.id not in [each.id for each in builds.published(connection)]:
+        if build.id not in [each.id for each in index_builds.published(connection)]:
             return None  # it was retired
-        stored = index_folder.whole(chunks.read(connection, build.id), build.sha256)
+        stored = index_folder.whole(index_builds.read_file(connection, build.id), build.sha256)
     file = index_folder.intact(files.path(build.sha256), build.sha256)
     if file:
         return "index-chunks-damaged" if stored is False else None
@@ -87,19 +87,19 @@ def _mend(engine: Engine, files: IndexFiles, build: Build) -> str:
     kind, file = _damage(engine, files, build), files.path(build.sha256)
     with engine.begin() as connection:
         if kind == "index-chunks-damaged":
-            chunks.drop(connection, build.id)
-            chunks.save(connection, build.id, file)
+            index_builds.drop_file(connection, build.id)
+            index_builds.save_file(connection, build.id, file)
             return f"build {build.id} was stored in the database again"
         if kind == "builds-lost":
-            builds.retire(connection, build.id, "its file was lost")
+            index_builds.retire(connection, build.id, "its file was lost")
             return f"build {build.id} was retired; run `lookalike index rebuild`"
-        index_folder.put(file, chunks.read(connection, build.id))
+        index_folder.put(file, index_builds.read_file(connection, build.id))
         return f"the file of build {build.id} was fetched from the database"
 
 
 def _left_behind(engine: Engine, files: IndexFiles) -> list[Path]:
     with engine.connect() as connection:
-        needed = {build.sha256 for build in builds.published(connection)}
+        needed = {build.sha256 for build in index_builds.published(connection)}
     return index_folder.left_behind(files.folder, needed)
 
 
@@ -120,18 +120,18 @@ def _remove(engine: Engine, files: IndexFiles) -> str:
 
 def _retire_foreign(engine: Engine) -> str:
     with engine.begin() as connection:
-        return f"{builds.retire_foreign(connection)} builds were retired"
+        return f"{index_builds.retire_foreign(connection)} builds were retired"
 
 
 def _abandon(engine: Engine) -> str:
     with engine.begin() as connection:
-        builds.abandon(connection, "its builder disappeared")
+        index_builds.abandon(connection, "its builder disappeared")
     return "they were recorded as rejected"
 
 
 def _drop_retired(engine: Engine) -> str:
     with engine.begin() as connection:
-        chunks.drop_retired(connection)
+        index_builds.drop_retired_files(connection)
     return "they were removed from the database"
 
 

@@ -9,11 +9,11 @@ from typing import Protocol
 
 from sqlalchemy import Engine
 
-from app.database import snapshot
+from app.db.engine import snapshot
+from app.db.queries import pictures
 from app.errors import BadImage
 from app.integrity.findings import Finding
 from app.integrity.tally import Tally, Tick
-from app.store import originals
 
 
 class Folder(Protocol):
@@ -63,7 +63,7 @@ def find(engine: Engine, where: Originals, tick: Tick) -> Iterator[Finding]:
     """Originals that are missing, cannot be read, or are other pictures now."""
     missing, changed, seen = Tally(), Tally(), 0
     with ThreadPoolExecutor() as threads, snapshot(engine) as connection:
-        for portion in originals.shown(connection):
+        for portion in pictures.shown(connection):
             for trouble in filter(None, threads.map(where.trouble, portion)):
                 (changed if isinstance(trouble, Changed) else missing).add(str(trouble))
             seen += len(portion)

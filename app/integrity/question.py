@@ -8,9 +8,9 @@ from functools import partial
 
 from sqlalchemy import Engine
 
-from app.database import snapshot
+from app.db.engine import snapshot
+from app.db.queries import integrity
 from app.integrity.findings import Finding, Severity, mended
-from app.store import integrity
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,8 +9,9 @@ from sqlalchemy import Connection, Engine, text
 
 from app import bulk
 from app.catalog import WRITER_LOCK
-from app.store import freshness, ingests, integrity, pictures, relations, stamps
-from app.store.stamps import Stamp
+from app.db import notifications
+from app.db.queries import change_stamps, database_info, ingest_runs, integrity, pictures
+from app.db.queries.change_stamps import Stamp
 
 AT_ONCE = 1000
 """Rows a transaction, so that writers need not wait long."""
@@ -24,7 +25,7 @@ def writing(engine: Engine) -> Iterator[Connection]:
         connection.execute(text("SET LOCAL statement_timeout = 0"))
         connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": WRITER_LOCK})
         yield connection
-        freshness.tell(connection)
+        notifications.notify(connection)
 
 
 def sweep(engine: Engine) -> str:
@@ -41,7 +42,7 @@ def sweep(engine: Engine) -> str:
 def switch_on(engine: Engine, stamp: Stamp) -> str:
     """Make the stamp trigger of a table what it must be."""
     with writing(engine) as connection:
-        stamps.switch_on(connection, stamp)
+        change_stamps.switch_on(connection, stamp)
     return f"the trigger {stamp.trigger} is on again; builds made before are not used any more"
 
 
@@ -50,7 +51,7 @@ def stamp_anew(engine: Engine, stamp: Stamp) -> str:
     renewed = 0
     while True:
         with writing(engine) as connection:
-            found = stamps.renew(connection, stamp, AT_ONCE)
+            found = change_stamps.renew(connection, stamp, AT_ONCE)
         renewed += found
         if not found:
             return f"{renewed} rows of {stamp.table} were stamped anew"
@@ -59,7 +60,7 @@ def stamp_anew(engine: Engine, stamp: Stamp) -> str:
 def give_up_runs(engine: Engine) -> str:
     """Record that loads which nobody ended have failed."""
     with engine.begin() as connection:
-        return f"{ingests.give_up(connection)} loads were recorded as failed"
+        return f"{ingest_runs.give_up(connection)} loads were recorded as failed"
 
 
 def make_hnsw(engine: Engine) -> str:
@@ -72,5 +73,5 @@ def analyse(engine: Engine) -> str:
     """Let the planner look at the tables it never saw."""
     with engine.begin() as connection:
         names = integrity.never_analysed(connection)
-        relations.analyse(connection, names)
+        database_info.analyse(connection, names)
     return f"{', '.join(names)} analysed"

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from functools import partial
 
+from app.db.queries import change_stamps, integrity
+from app.db.queries.change_stamps import Stamp
+from app.db.schema import SCHEMA_REVISION, metadata
 from app.integrity import repairs
 from app.integrity.question import Question
-from app.store import integrity, stamps
-from app.store.stamps import Stamp
-from app.tables import SCHEMA_REVISION, metadata
 
 ANEW = "Load those products again with `lookalike ingest`."
 
@@ -16,7 +16,7 @@ ANEW = "Load those products again with `lookalike ingest`."
 def _stamp_off(stamp: Stamp) -> Question:
     return Question(
         "stamp-off", "error", f"tables whose changed rows are not stamped ({stamp.table})",
-        stamps.UNSTAMPED,
+        change_stamps.UNSTAMPED,
         "An index could not tell what changed after it. Run `lookalike check --repair`; if it "
         "stays, a later trigger of yours overrules the stamp: rename or drop that one.",
         partial(repairs.switch_on, stamp=stamp),
@@ -27,7 +27,7 @@ def _stamp_off(stamp: Stamp) -> Question:
 def _future(stamp: Stamp) -> Question:
     return Question(
         "rows-from-the-future", "error", f"rows of {stamp.table} stamped in the future",
-        f"SELECT {stamp.names} AS example FROM {stamp.table} WHERE {stamps.AHEAD}",
+        f"SELECT {stamp.names} AS example FROM {stamp.table} WHERE {change_stamps.AHEAD}",
         "They came with another server's dump and stay in every delta. Run `lookalike migrate`, "
         "which stamps them anew.",
         partial(repairs.stamp_anew, stamp=stamp),
@@ -47,8 +47,8 @@ QUESTIONS = (
         "no-active-model", "error", "catalogue without an active model", integrity.NO_ACTIVE_MODEL,
         "Run `lookalike init`.",
     ),
-    *map(_stamp_off, stamps.STAMPS),
-    *map(_future, stamps.STAMPS),
+    *map(_stamp_off, change_stamps.STAMPS),
+    *map(_future, change_stamps.STAMPS),
     Question(
         "checks-missing", "error", "checks of embeddings that are missing, changed or not valid",
         integrity.CHECKS_MISSING,

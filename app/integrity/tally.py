@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from app.db.queries.integrity import EXAMPLES
 from app.integrity.findings import Finding, Severity
-from app.store.integrity import EXAMPLES
 
 Tick = Callable[[str], None]
 """Is told often how far the check has come; says it to people now and then."""

@@ -9,13 +9,13 @@ from functools import partial
 
 from sqlalchemy import Engine
 
-from app.database import snapshot
+from app.db.engine import snapshot
+from app.db.queries import pictures
 from app.errors import BadImage
 from app.images import ImageLimits, decode, open_thumbnail, thumbnail
 from app.integrity.findings import Finding, mended
 from app.integrity.originals import Originals
 from app.integrity.tally import Tally, Tick
-from app.store import originals
 
 MOST_BYTES = 20_480
 """As the column's own check allows."""
@@ -44,7 +44,7 @@ def _damaged(engine: Engine, tick: Tick) -> Iterator[int]:
     """The ids of pictures whose thumbnail cannot be shown."""
     seen = 0
     with ThreadPoolExecutor() as threads, snapshot(engine) as connection:
-        for portion in originals.thumbnails(connection):
+        for portion in pictures.thumbnails(connection):
             fine = threads.map(_can_be_shown, (data for _, data in portion))
             yield from (id_ for (id_, _), good in zip(portion, fine, strict=True) if not good)
             seen += len(portion)
@@ -63,10 +63,10 @@ def _mend(engine: Engine, where: Originals, limits: ImageLimits) -> str:
     made = 0
     for id_ in _damaged(engine, lambda said: None):
         with engine.begin() as connection:
-            for uri, sha256 in originals.sources(connection, id_):
+            for uri, sha256 in pictures.sources(connection, id_):
                 with suppress(BadImage):
                     picture = decode(where.read(uri, sha256), limits)
-                    originals.save_thumbnail(connection, id_, thumbnail(picture))
+                    pictures.save_thumbnail(connection, id_, thumbnail(picture))
                     made += 1
                     break
     return f"{made} thumbnails were made anew of their originals"

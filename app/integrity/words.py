@@ -8,12 +8,12 @@ from functools import partial
 from sqlalchemy import Engine, text
 
 from app.catalog import WRITER_LOCK
-from app.database import snapshot
+from app.db.engine import snapshot
+from app.db.queries import products, verdicts
 from app.grouping import Groups
 from app.identity import identity_key
 from app.integrity.findings import Finding, mended
 from app.integrity.tally import Tally, Tick
-from app.store import identities, verdicts
 from app.types import Verdict
 
 AT_ONCE = 2000
@@ -53,7 +53,7 @@ def _keys(engine: Engine, tick: Tick) -> Finding | None:
     seen = 0
     while after is not None:
         with snapshot(engine) as connection:
-            found = identities.portion(connection, after, AT_ONCE)
+            found = products.identity_portion(connection, after, AT_ONCE)
         for _, key, product in found:
             if identity_key(product) != key:
                 wrong.add(product.sku)
@@ -74,12 +74,12 @@ def _renew(engine: Engine) -> str:
     while after is not None:
         with engine.begin() as connection:
             connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": WRITER_LOCK})
-            found = identities.portion(connection, after, AT_ONCE)
+            found = products.identity_portion(connection, after, AT_ONCE)
             keys: Mapping[int, str] = {
                 id_: new for id_, key, product in found if (new := identity_key(product)) != key
             }
             if keys:
-                identities.renew(connection, keys)
+                products.renew_identity_keys(connection, keys)
         renewed += len(keys)
         after = found[-1][0] if found else None
     return f"{renewed} identity keys were written anew"

@@ -7,8 +7,9 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, get_args
 
+from app.db.text import check_text
 from app.errors import BadInput
-from app.filters import check_text, parse
+from app.filters import parse
 from app.ui.wish import DEFAULT, SIZES, Reader, Wish, number, span
 
 

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from difflib import SequenceMatcher
 from html import escape
 
+from app.db.queries.review_pairs import ShownPicture
 from app.judging import Question, Side
-from app.store.judging import ShownPicture
 from app.types import Product
 from app.ui.markup import attribute, data_url
 

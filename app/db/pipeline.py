@@ -10,7 +10,7 @@ import psycopg
 from psycopg import rows, waiting
 from sqlalchemy import Connection
 
-from app.driver_errors import driver_errors
+from app.db.driver_errors import driver_errors
 
 Found = TypeVar("Found")
 Answer = Callable[[], Found]

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from psycopg import sql
 from sqlalchemy import Connection
 
-from app.driver_errors import driver_errors
+from app.db.driver_errors import driver_errors
 from app.errors import BuildRefused
 from app.types import Model, Vector
 

@@ -14,9 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy import Connection, Row, text
 
-from app.filters import condition
-from app.ranking import TOLERANCE, Candidates
-from app.types import Build, Filters, Hit, Model, Vector
+from app.db.queries.filter_sql import condition
+from app.types import Filters, Hit, Model, Vector
 
 BEST = """
 , best AS (
@@ -27,13 +26,13 @@ BEST = """
 ), page AS (SELECT * FROM best ORDER BY distance, product_id LIMIT %(k)s)"""
 """From hit(picture_id, distance, fresh) to the page: the best k products."""
 
+
 SEEN = """(
     SELECT count(*) FILTER (WHERE NOT fresh) AS held, count(*) FILTER (WHERE fresh) AS fresh,
         max(distance) FILTER (WHERE fresh) AS farthest, {delta} AS delta_rows
     FROM hit
 ) AS seen"""
 
-DELTA_ROWS = "(SELECT count(*) FROM delta)"
 
 PRODUCTS = (
     BEST
@@ -43,31 +42,6 @@ PRODUCTS = (
 )
 """The page, with what was seen of hit in every row of it, and in one row if it is empty."""
 
-# Nominated rows count only as the build saw them; whatever changed since is searched exactly. A
-# transaction is invisible to a snapshot if it is at least its xmax or was in progress then: said
-# this way, both halves are found through the B-tree on changed_in, whose order they ask for so
-# that no plan reads all rows instead.
-HELD_AND_FRESH = """
-WITH delta AS MATERIALIZED (
-    (SELECT e.picture_id, e.vec <=> CAST(%(q)s AS halfvec) AS distance
-    FROM embedding AS e
-    WHERE e.model_id = {model}
-        AND e.changed_in >= pg_snapshot_xmax(CAST(%(snapshot)s AS pg_snapshot))
-    ORDER BY e.changed_in LIMIT %(allowed)s)
-  UNION ALL
-    (SELECT e.picture_id, e.vec <=> CAST(%(q)s AS halfvec)
-    FROM embedding AS e
-    WHERE e.model_id = {model} AND e.changed_in = ANY(CAST(%(in_progress)s AS xid8[]))
-    ORDER BY e.changed_in LIMIT %(allowed)s)
-), {moved}hit AS MATERIALIZED (
-    SELECT e.picture_id, e.vec <=> CAST(%(q)s AS halfvec) AS distance, false AS fresh
-    FROM embedding AS e
-    WHERE e.model_id = {model} AND e.picture_id = ANY(CAST(%(nominated)s AS bigint[]))
-        AND pg_visible_in_snapshot(e.changed_in, CAST(%(snapshot)s AS pg_snapshot)){shown}
-  UNION ALL (
-    SELECT e.picture_id, e.distance, true FROM (SELECT * FROM delta{also}) AS e WHERE true{shown}
-    ORDER BY e.distance, e.picture_id LIMIT %(n)s)
-)"""
 
 EXACT = """
 WITH hit AS MATERIALIZED (
@@ -77,6 +51,7 @@ WITH hit AS MATERIALIZED (
     ORDER BY (e.vec <=> CAST(%(q)s AS halfvec)) + 0, e.picture_id
     LIMIT %(n)s
 )"""
+
 
 # The cast is the one of the HNSW index; ascending order of the bare operator is what it serves.
 HNSW = """
@@ -88,6 +63,7 @@ WITH hit AS MATERIALIZED (
     ORDER BY e.vec::halfvec({dim}) <=> CAST(%(q)s AS halfvec({dim}))
     LIMIT %(n)s
 )"""
+
 
 # A limit of NULL is none.
 EXACT_FILTERED = """
@@ -106,9 +82,11 @@ SELECT page.*, seen.pictures
 FROM (SELECT count(*) AS pictures FROM passing) AS seen LEFT JOIN page ON true
 ORDER BY page.distance, page.product_id"""
 
+
 PASSING = """
 SELECT string_agg(int8send(pp.picture_id), '')
 FROM product AS p JOIN product_picture AS pp ON pp.product_id = p.id WHERE {condition}"""
+
 
 SHOWN = """
         AND EXISTS (
@@ -140,55 +118,6 @@ EVERYTHING = Passing()
 def passing(filters: Filters) -> Passing:
     """A filter for the statements of this module; raises BadInput as `filters.condition` does."""
     return Passing(*condition(filters)) if filters else EVERYTHING
-
-
-def near_build(
-    connection: Connection,
-    model: Model,
-    build: Build,
-    query: Vector,
-    nominated: NDArray[np.int64],
-    seen_to: float | None,
-    *,
-    n: int,
-    k: int,
-    excluded: Sequence[int],
-    allowed: int,
-    only: Passing = EVERYTHING,
-) -> tuple[Candidates, int]:
-    """What the build nominated and the table still holds unchanged, and what changed since.
-
-    Both count only as far as a product that passes `only` shows them. `seen_to` is the distance at
-    which the build's nominees (int64, shape (m,)) end. Comes with the number of rows in the delta,
-    counted to `allowed` + 1: beyond that the candidates are useless.
-    """
-    sql = (HELD_AND_FRESH + PRODUCTS).format(model=model.id, delta=DELTA_ROWS, **only.parts)
-    values = beside_build(build, nominated, n, allowed) | dict(only.values)
-    rows = _run(connection, sql, query, k, excluded, **values)
-    return near(rows, len(nominated), seen_to, n), rows[0].delta_rows
-
-
-def beside_build(
-    build: Build, nominated: NDArray[np.int64], n: int, allowed: int
-) -> dict[str, Any]:
-    """The values bound in HELD_AND_FRESH, but for the query."""
-    return {
-        "nominated": nominated.tolist(),
-        "snapshot": build.snapshot,
-        "in_progress": build.in_progress,
-        "n": n,
-        "allowed": allowed + 1,
-    }
-
-
-def near(rows: Sequence[Any], nominated: int, seen_to: float | None, n: int) -> Candidates:
-    """Candidates of rows that HELD_AND_FRESH and SEEN brought for so many nominees."""
-    held, fresh, farthest = rows[0].held, rows[0].fresh, rows[0].farthest
-    ends = [] if seen_to is None else [seen_to - TOLERANCE]
-    if fresh >= n:
-        ends.append(farthest)
-    vanished = nominated - held
-    return _candidates(rows, min(ends, default=None), held + fresh, vanished)
 
 
 def exact(
@@ -287,3 +216,32 @@ def _candidates(
         if row.product_id is not None
     )
     return Candidates(hits, seen_to, looked_at, vanished)
+
+
+TOLERANCE = 2e-4
+"""Cosine distance by which FAISS (float32 or float16 rows) and PostgreSQL's `<=>` may differ."""
+
+
+@dataclass(frozen=True, slots=True)
+class Candidates:
+    """The best hit of each product that was looked at, best first, and how far was looked.
+
+    `seen_to` is the distance (0 to 2) at and beyond which pictures may be missing; None: none are.
+    """
+
+    hits: tuple[Hit, ...]
+    seen_to: float | None
+    looked_at: int = 0
+    vanished: int = 0
+
+
+def settled(candidates: Candidates, k: int) -> bool:
+    """Whether the first `k` hits cannot change by looking further.
+
+    A picture not looked at lies at `seen_to` or beyond, so only a k-th hit strictly nearer is safe.
+    An approximate index may also have passed over nearer ones, as rarely as its recall says.
+    """
+    if candidates.seen_to is None:
+        return True
+    hits = candidates.hits
+    return len(hits) >= k and hits[k - 1].distance < candidates.seen_to

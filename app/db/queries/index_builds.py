@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Connection, Row, text
@@ -12,6 +14,7 @@ from app.types import Build
 CLUSTER = """(SELECT system_identifier FROM pg_control_system()) || '/' || (
     SELECT oid FROM pg_database WHERE datname = current_database())"""
 """Where a build's snapshot means something: this cluster, this database, not a restored copy."""
+
 
 STAMPED_BY = """(
     SELECT concat_ws('/', stamp.oid, stamp.xmin, part.relfilenode, stamping.xmin)
@@ -23,6 +26,7 @@ STAMPED_BY = """(
 """Another value once the stamp was off or did something else, the partition detached or its table
 rewritten: rows may have changed unstamped. Attaching makes a new trigger, enabling a new version of
 its row."""
+
 
 COLUMNS = """id, model_id, snapshot::text,
     coalesce((SELECT array_agg(x)::text FROM pg_snapshot_xip(snapshot) AS x), '{}') AS in_progress,
@@ -143,21 +147,44 @@ def latest(connection: Connection, limit: int) -> list[Build]:
     return [_build(row) for row in connection.execute(text(sql), {"limit": limit})]
 
 
-def delta_rows(connection: Connection, build: Build, at_most: int) -> int:
-    """How many embeddings changed since a build's snapshot, counted no further than `at_most`."""
-    sql = """SELECT count(*) FROM (
-        SELECT FROM embedding WHERE model_id = :model
-            AND (changed_in >= pg_snapshot_xmax(CAST(:snapshot AS pg_snapshot))
-                OR changed_in = ANY(CAST(:in_progress AS xid8[])))
-        LIMIT :at_most) AS delta"""
-    values = {
-        "model": build.model_id,
-        "snapshot": build.snapshot,
-        "in_progress": build.in_progress,
-        "at_most": at_most,
-    }
-    return int(connection.execute(text(sql), values).scalar_one())
-
-
 def _build(row: Row[Any]) -> Build:
     return Build(**row._asdict())
+
+
+CHUNK_BYTES = 4 << 20
+"""Small enough that neither side holds much of a file, large enough to be few statements."""
+
+
+def save_file(connection: Connection, build_id: int, file: Path) -> None:
+    """Store a build's file; in the transaction that publishes it, so both are seen together."""
+    sql = text("INSERT INTO index_chunk (build_id, number, data) VALUES (:build, :number, :data)")
+    with file.open("rb") as source:
+        for number, data in enumerate(iter(lambda: source.read(CHUNK_BYTES), b"")):
+            connection.execute(sql, {"build": build_id, "number": number, "data": data})
+
+
+def read_file(connection: Connection, build_id: int) -> Iterator[bytes]:
+    """The pieces of a build's file in order; none where it was not stored."""
+    sql = text("SELECT data FROM index_chunk WHERE build_id = :build AND number = :number")
+    number = 0
+    while True:
+        data = connection.execute(sql, {"build": build_id, "number": number}).scalar()
+        if data is None:
+            return
+        yield bytes(data)
+        number += 1
+
+
+def drop_file(connection: Connection, build_id: int) -> None:
+    """Forget the file of one build."""
+    connection.execute(text("DELETE FROM index_chunk WHERE build_id = :id"), {"id": build_id})
+
+
+def drop_retired_files(connection: Connection) -> None:
+    """Forget the files of builds that are not published any more."""
+    connection.execute(
+        text(
+            "DELETE FROM index_chunk AS c USING index_build AS b"
+            " WHERE b.id = c.build_id AND b.state <> 'published'"
+        )
+    )

@@ -15,11 +15,12 @@ from psycopg import sql
 from sqlalchemy import Connection, Engine, PoolProxiedConnection, QueuePool, event, text
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from app import address, embedded_server
 from app.config import Settings
-from app.driver_errors import translate
+from app.db import dsn
+from app.db.driver_errors import translate
+from app.db.embedded import server as embedded_server
+from app.db.schema import SCHEMA_REVISION
 from app.errors import DatabaseUnavailable, DatabaseUnsuitable, SchemaMismatch
-from app.tables import SCHEMA_REVISION
 
 PREPARED = 20
 """Statements a quick connection keeps planned, each in about 0.7 MB of the server's memory."""
@@ -115,11 +116,11 @@ def _engine(
     settings: Settings, session: dict[str, str], most: int, *, autocommit: bool = False, **pool: Any
 ) -> Engine:
     """The URL that SQLAlchemy holds, and shows, has no secrets: psycopg gets them from here."""
-    found = address.parameters(database_url(settings))
+    found = dsn.parameters(database_url(settings))
     timeout_ms = str(int(settings.statement_timeout_s * 1000))
     connect = _completed(found, {"statement_timeout": timeout_ms} | session)
     return sqlalchemy.create_engine(
-        address.shown(found),
+        dsn.shown(found),
         poolclass=_Pool,
         pool_size=most,
         max_overflow=0,

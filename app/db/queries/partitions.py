@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sqlalchemy import Connection, text
 
-from app.store import models
+from app.db.queries import models
 from app.types import Model
 
 ATTACHED = """SELECT inhdetachpending FROM pg_inherits

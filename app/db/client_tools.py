@@ -17,9 +17,9 @@ from typing import IO
 from psycopg.conninfo import make_conninfo
 from sqlalchemy import Engine
 
-from app import postgres
-from app.address import SECRETS
-from app.database import parameters
+from app.db.dsn import SECRETS
+from app.db.embedded import binaries
+from app.db.engine import parameters
 from app.errors import BadInput, LookalikeError
 
 TICK_S = 10.0
@@ -43,7 +43,7 @@ def run(engine: Engine, program: str, *arguments: str, tell: Tell = lambda said:
     secret. Whoever interrupts this ends the program too.
     """
     address, environment = _address(engine)
-    command = [str(postgres.binary(program)), *arguments]
+    command = [str(binaries.binary(program)), *arguments]
     command += ["--verbose", "--no-password", f"--dbname={address}"]
     with tempfile.TemporaryFile() as said, _running(command, environment, said) as child:
         while (code := _wait(child)) is None:
@@ -54,7 +54,7 @@ def run(engine: Engine, program: str, *arguments: str, tell: Tell = lambda said:
 
 def output(program: str, *arguments: str) -> str:
     """What a program that needs no server prints. Raises ClientFailed."""
-    command = [str(postgres.binary(program)), *arguments]
+    command = [str(binaries.binary(program)), *arguments]
     done = subprocess.run(
         command, env=_plain(), stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
     )

@@ -15,10 +15,9 @@ from pgvector import HalfVector
 from psycopg.rows import namedtuple_row
 
 from app.ann import Nominees
-from app.ranking import Candidates
-from app.store import allow_lists, builds, models, neighbours, products
-from app.store.allow_lists import AllowList
-from app.store.neighbours import EVERYTHING, Passing
+from app.db.queries import filter_snapshot, index_builds, index_delta, models, nearest, products
+from app.db.queries.filter_snapshot import AllowList
+from app.db.queries.nearest import EVERYTHING, Candidates, Passing
 from app.types import Build, Model, Vector
 
 LASTING = 1000
@@ -73,7 +72,7 @@ class ListOutdated(Exception):
 
 def cluster(connection: psycopg.Connection) -> str:
     """The cluster and database of a connection, as `index_build` names them."""
-    row = connection.execute(f"SELECT {builds.CLUSTER}").fetchone()
+    row = connection.execute(f"SELECT {index_builds.CLUSTER}").fetchone()
     assert row is not None
     return str(row[0])
 
@@ -109,7 +108,7 @@ def search(
         return None
     if not first.usable:
         raise ListOutdated
-    found = neighbours.near(rows, len(nominees.ids), nominees.seen_to, look.n)
+    found = index_delta.near(rows, len(nominees.ids), nominees.seen_to, look.n)
     lag = None if first.lag is None else float(first.lag)
     return Found(found, rows[: len(found.hits)], first.delta_rows, lag)
 
@@ -121,15 +120,15 @@ def _lasting(only: Passing) -> bool:
 
 @lru_cache(maxsize=64)
 def _sql(model_id: int, condition: str) -> str:
-    parts = Passing(condition).parts | (allow_lists.parts(model_id) if condition else {})
-    newest = builds.USABLE.format(columns="max(id)", model=model_id, cluster="%(cluster)s")
-    sql = (neighbours.HELD_AND_FRESH + neighbours.BEST + STATEMENT).format(
+    parts = Passing(condition).parts | (filter_snapshot.parts(model_id) if condition else {})
+    newest = index_builds.USABLE.format(columns="max(id)", model=model_id, cluster="%(cluster)s")
+    sql = (index_delta.HELD_AND_FRESH + nearest.BEST + STATEMENT).format(
         model=model_id,
         newest=newest,
         lag=models.LAG,
         fields=products.FIELDS,
-        seen=neighbours.SEEN.format(delta=neighbours.DELTA_ROWS),
-        usable=allow_lists.USABLE if condition else "true",
+        seen=nearest.SEEN.format(delta=index_delta.DELTA_ROWS),
+        usable=filter_snapshot.USABLE if condition else "true",
         **parts,
     )
     return " ".join(sql.split())  # psycopg remembers how to send a statement if it is short

@@ -13,7 +13,7 @@ import numpy as np
 from sqlalchemy import Connection
 
 from app.ann import Only
-from app.store.neighbours import Passing
+from app.db.queries.nearest import Passing
 
 MOST_CHANGED = 300
 """Changed products, and pictures of changed products, that a list is used with; beyond them reading

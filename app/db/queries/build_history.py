@@ -6,15 +6,8 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, text
 
-from app.store import builds
-from app.store.trip import Trip, one_trip
+from app.db.queries import index_builds
 from app.types import Build
-
-CHANNEL = "lookalike_changed"
-"""Where writers tell workers, with NOTIFY, that the catalogue changed."""
-
-TELL = """SELECT pg_notify(%(channel)s, '') AS told
-    WHERE pg_current_xact_id_if_assigned() IS NOT NULL AND pg_notification_queue_usage() < 0.9"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,26 +41,12 @@ class Holder:
         return f"{self.who} ({name}, {self.state or 'open'} {since})"
 
 
-def tell(connection: Connection) -> None:
-    """Let the workers know when this transaction commits, if it wrote anything.
-
-    Not where somebody has filled the queue, for then the commit would fail; workers look anyway.
-    """
-    with one_trip(connection) as trip:
-        tell_on(trip)
-
-
-def tell_on(trip: Trip) -> None:
-    """The same, on a trip."""
-    trip.send(TELL, {"channel": CHANNEL})
-
-
 def record(connection: Connection, model_id: int, build: Build | None) -> Record:
     """How building went for a model in this cluster; `build` is the one in use."""
     sql = f"""
         WITH mine AS (
             SELECT id, state, reason, seconds, coalesce(finished_at, started_at) AS ended
-            FROM index_build WHERE model_id = :model AND cluster = {builds.CLUSTER}
+            FROM index_build WHERE model_id = :model AND cluster = {index_builds.CLUSTER}
         ), good AS (SELECT max(id) AS id FROM mine WHERE state IN ('published', 'retired'))
         SELECT
             extract(epoch FROM clock_timestamp()
@@ -80,20 +59,6 @@ def record(connection: Connection, model_id: int, build: Build | None) -> Record
     values = {"model": model_id, "build": build.id if build else None}
     row = connection.execute(text(sql), values).one()
     return Record(_past(row.age), _past(row.since_last), row.took or 0.0, row.failures)
-
-
-def gone_rows(connection: Connection, build: Build, delta: int) -> int:
-    """How many rows of a build are not in the table any more; `delta` is all that changed since."""
-    sql = "SELECT count(*) FROM embedding WHERE model_id = :model"
-    live = connection.execute(text(sql), {"model": build.model_id}).scalar_one()
-    return max(0, build.rows - (int(live) - delta))
-
-
-def rows_from_the_future(connection: Connection, model_id: int) -> bool:
-    """Whether rows carry stamps this cluster has not reached: every build leaves those out."""
-    sql = """SELECT EXISTS (SELECT FROM embedding WHERE model_id = :model
-        AND changed_in >= pg_snapshot_xmax(pg_current_snapshot()))"""
-    return bool(connection.execute(text(sql), {"model": model_id}).scalar_one())
 
 
 def holders(connection: Connection, limit: int = 5) -> list[Holder]:

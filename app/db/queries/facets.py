@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy import Connection, text
 
-from app.store.products import FIELDS
+from app.db.queries.products import FIELDS
 from app.types import Product, StoredPicture
 
 VALUES = """

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
 
-from app import server_user
+from app.db.embedded import os_user
 from app.errors import DatabaseUnavailable
 
 MAJOR = 18
@@ -44,7 +44,7 @@ def run(program: str, *arguments: str, log: Path | None = None) -> None:
             stdout=output,
             stderr=output,
             check=False,
-            **server_user.lent(),
+            **os_user.lent(),
         )
         if done.returncode == 0:
             return

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
 from typing import Any
@@ -12,12 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy import Connection, Row, text
 
-from app.filters import condition
-from app.identity import identity_key
-from app.store.trip import Answer, Trip, one_trip
-from app.types import Filters, PictureRef, Product
+from app.db.pipeline import Answer, Trip, one_trip
+from app.db.queries.filter_sql import condition
+from app.errors import UnknownProduct
+from app.identity import VERSION, identity_key
+from app.types import Filters, PictureRef, Product, ProductDetails, StoredPicture
 
 FIELDS = "sku, title, brand, category, colour, year, price, currency, attributes"
+
 
 TYPES = {
     "sku": "text",
@@ -31,7 +33,9 @@ TYPES = {
     "attributes": "text",
 }
 
+
 _WRITTEN = TYPES | {"identity_key": "text"}
+
 
 SAVE = """
 INSERT INTO product ({fields}) SELECT {values} FROM unnest({arrays}) AS new ({fields}) ORDER BY sku
@@ -133,14 +137,14 @@ def save(trip: Trip, products: Sequence[Product]) -> Answer[dict[str, Saved]]:
     return lambda: {row.sku: Saved(row.id, row.overwritten) for row in rows()}
 
 
-def hide(connection: Connection, ids: Collection[int]) -> set[int]:
+def unlink_pictures(connection: Connection, ids: Collection[int]) -> set[int]:
     """Products (id) show no pictures any more; returns those they showed."""
     sql = """DELETE FROM product_picture WHERE product_id = ANY(CAST(%(ids)b AS bigint[]))
         RETURNING picture_id"""
     return set(connection.exec_driver_sql(sql, {"ids": list(ids)}).scalars())
 
 
-def show(trip: Trip, shown: Sequence[tuple[int, int, int, str]]) -> None:
+def link_pictures(trip: Trip, shown: Sequence[tuple[int, int, int, str]]) -> None:
     """Products (id) show pictures (id) at a position, from a place (uri), and did not before."""
     columns = [list(column) for column in zip(*shown, strict=True)] or [[]] * 4
     names = ("product", "picture", "position", "uri")
@@ -247,3 +251,70 @@ def similar_skus(connection: Connection, sku: str, limit: int = 3) -> list[str]:
 def _stored(row: Row[Any]) -> Stored:
     shown = zip(row.sha256s or (), row.uris or (), strict=True)
     return Stored(row.id, product_of(row), tuple(PictureRef(*each) for each in shown))
+
+
+def outdated_identity_keys(
+    connection: Connection, after: int, limit: int
+) -> list[tuple[int, str, Product]]:
+    """Up to `limit` products beyond the id `after` whose key needs a look: id, key, product.
+
+    A key may be '' because the title says nothing; such products come each time.
+    """
+    rows = connection.execute(
+        text(
+            f"""SELECT id, identity_key, {FIELDS} FROM product
+            WHERE id > :after AND NOT starts_with(identity_key, :version)
+                AND (title <> '' OR identity_key <> '')
+            ORDER BY id LIMIT :limit"""
+        ),
+        {"after": after, "version": VERSION, "limit": limit},
+    )
+    return [(row.id, row.identity_key, product_of(row)) for row in rows]
+
+
+def identity_portion(
+    connection: Connection, after: int, limit: int
+) -> list[tuple[int, str, Product]]:
+    """Up to `limit` products beyond the id `after`, in order: id, key, product."""
+    sql = f"""SELECT id, identity_key, {FIELDS} FROM product
+        WHERE id > :after ORDER BY id LIMIT :limit"""
+    rows = connection.execute(text(sql), {"after": after, "limit": limit})
+    return [(row.id, row.identity_key, product_of(row)) for row in rows]
+
+
+def renew_identity_keys(connection: Connection, keys: Mapping[int, str]) -> None:
+    """Write the keys of products, by id. No product changed, so `updated_at` stays."""
+    connection.execute(
+        text(
+            """UPDATE product AS p SET identity_key = new.key
+            FROM unnest(CAST(:ids AS bigint[]), CAST(:keys AS text[])) AS new (id, key)
+            WHERE p.id = new.id"""
+        ),
+        {"ids": list(keys), "keys": list(keys.values())},
+    )
+
+
+PICTURES = """
+SELECT pic.width, pic.height, pic.thumbnail, pp.uri
+FROM product_picture AS pp JOIN picture AS pic ON pic.id = pp.picture_id
+WHERE pp.product_id = :product ORDER BY pp.position, pic.id"""
+
+
+def id_of(connection: Connection, sku: str) -> int:
+    """The id of a product; raises UnknownProduct, which names a few skus that begin like it."""
+    found = ids(connection, [sku]).get(sku)
+    if found is None:
+        near = similar_skus(connection, sku)
+        hint = f" Did you mean {', '.join(near)}?" if near else ""
+        raise UnknownProduct(f"No product of the catalogue has the sku {sku!r}.{hint}")
+    return found
+
+
+def product_details(connection: Connection, sku: str) -> ProductDetails:
+    """What the catalogue holds of a product; raises UnknownProduct."""
+    id_ = id_of(connection, sku)
+    rows = connection.execute(text(PICTURES), {"product": id_})
+    shown = tuple(
+        StoredPicture(row.width, row.height, bytes(row.thumbnail), row.uri) for row in rows
+    )
+    return ProductDetails(by_id(connection, [id_])[id_], shown)

@@ -11,8 +11,8 @@ from contextlib import contextmanager, suppress
 
 from sqlalchemy import Connection, text
 
+from app.db.queries import models
 from app.errors import LookalikeError
-from app.store import models
 from app.types import Model
 
 LOCK = 730_580_401

@@ -8,54 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy import Connection, text
 
-from app.store import copy
-from app.store.trip import Answer, Trip
-from app.types import Model, PictureData, Vector
-
-# Where writers look (`writer.begin` has their plans kept), a model is named in the text and not by
-# a value: a plan for any model locks the embeddings of all, and waits for whoever repairs those of
-# another.
-
-
-def known(connection: Connection, sha256s: Sequence[bytes], model_id: int) -> dict[bytes, bool]:
-    """The pictures that are stored, of these; True where this model has an embedding of it."""
-    rows = connection.exec_driver_sql(
-        f"""SELECT pic.sha256, e.picture_id IS NOT NULL AS embedded
-        FROM picture AS pic
-        LEFT JOIN embedding AS e ON e.picture_id = pic.id AND e.model_id = {model_id:d}
-        WHERE pic.sha256 = ANY(CAST(%(sha256s)b AS bytea[]))""",
-        {"sha256s": list(sha256s)},
-    )
-    return {bytes(row.sha256): row.embedded for row in rows}
-
-
-def ids(connection: Connection, sha256s: Sequence[bytes]) -> dict[bytes, int]:
-    """The ids of the pictures that are stored, of these; they stay until the transaction ends."""
-    rows = connection.exec_driver_sql(
-        """SELECT sha256, id FROM picture WHERE sha256 = ANY(CAST(%(sha256s)b AS bytea[]))
-        ORDER BY id FOR KEY SHARE""",
-        {"sha256s": list(sha256s)},
-    )
-    return {bytes(row.sha256): row.id for row in rows}
-
-
-def save(trip: Trip, pictures: Sequence[PictureData]) -> Answer[dict[bytes, int]]:
-    """Store the pictures that are not stored yet; finds the ids of those, by sha256."""
-    if not pictures:
-        return dict
-    rows = trip.send(
-        """INSERT INTO picture (sha256, width, height, thumbnail)
-        SELECT unnest(CAST(%(sha256)b AS bytea[])), unnest(CAST(%(width)b AS integer[])),
-            unnest(CAST(%(height)b AS integer[])), unnest(CAST(%(thumbnail)b AS bytea[]))
-        ON CONFLICT (sha256) DO NOTHING RETURNING sha256, id""",
-        {
-            "sha256": [picture.sha256 for picture in pictures],
-            "width": [picture.width for picture in pictures],
-            "height": [picture.height for picture in pictures],
-            "thumbnail": [picture.thumbnail for picture in pictures],
-        },
-    )
-    return lambda: dict(rows())
+from app.db import copy
+from app.db.pipeline import Answer, Trip
+from app.types import Model, Vector
 
 
 def lacking(trip: Trip, model: Model, ids: Sequence[int]) -> Answer[copy.Ids]:
@@ -161,26 +116,3 @@ def count(connection: Connection, model: Model, at_most: int) -> int:
         "SELECT count(*) FROM (SELECT FROM embedding WHERE model_id = :model LIMIT :at_most) AS e"
     )
     return int(connection.execute(sql, {"model": model.id, "at_most": at_most}).scalar_one())
-
-
-def sweep(connection: Connection, ids: Sequence[int]) -> int:
-    """Delete those of these pictures that no product shows; their embeddings go with them.
-
-    The rows are locked first and looked at in a second statement, which then sees the product that
-    another transaction linked while this one waited.
-    """
-    if not ids:
-        return 0
-    values = {"ids": list(ids)}
-    connection.execute(
-        text("SELECT FROM picture WHERE id = ANY(CAST(:ids AS bigint[])) ORDER BY id FOR UPDATE"),
-        values,
-    )
-    done = connection.execute(
-        text(
-            """DELETE FROM picture WHERE id = ANY(CAST(:ids AS bigint[])) AND NOT EXISTS (
-                SELECT FROM product_picture AS pp WHERE pp.picture_id = picture.id)"""
-        ),
-        values,
-    )
-    return done.rowcount

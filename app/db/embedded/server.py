@@ -23,7 +23,7 @@ from urllib.parse import quote
 import psutil
 import psycopg
 
-from app import postgres, server_user
+from app.db.embedded import binaries, os_user
 from app.errors import DatabaseUnavailable, DatabaseUnsuitable
 
 DATABASE = "lookalike"
@@ -72,7 +72,7 @@ def stop(home: Path) -> bool:
     with _locked(home):
         if not _alive(data):
             return False
-        postgres.run(
+        binaries.run(
             "pg_ctl", "-w", "-t", str(START_SECONDS), "-m", "fast", "-D", str(data), "stop"
         )
     if (sockets := _socket_folder(data)) != data:
@@ -112,9 +112,9 @@ def _initialise(data: Path) -> None:
     version = data / "PG_VERSION"
     if data.exists():
         found = version.read_text().strip() if version.exists() else "none"
-        if found != str(postgres.MAJOR):
+        if found != str(binaries.MAJOR):
             raise DatabaseUnsuitable(
-                f"{data} is not the data of PostgreSQL {postgres.MAJOR} (found: {found}). "
+                f"{data} is not the data of PostgreSQL {binaries.MAJOR} (found: {found}). "
                 "Move it away, or choose another folder with LOOKALIKE_HOME."
             )
         return
@@ -123,11 +123,11 @@ def _initialise(data: Path) -> None:
     shutil.rmtree(fresh, ignore_errors=True)
     fresh.mkdir(mode=0o700)
     if os.geteuid() == 0:
-        server_user.make_server_user()
-        os.chown(fresh, server_user.server_uid(), -1)
-        server_user.open_to_server_user(fresh, postgres.install())
+        os_user.make_server_user()
+        os.chown(fresh, os_user.server_uid(), -1)
+        os_user.open_to_server_user(fresh, binaries.install())
     # The built-in locale is the same on every system, whatever locales are installed.
-    postgres.run(
+    binaries.run(
         "initdb", "--auth=trust", "--encoding=UTF8", "--locale-provider=builtin", "--locale=C",
         "--builtin-locale=C.UTF-8", "--username=postgres", "-D", str(fresh),
     )  # fmt: skip
@@ -163,7 +163,7 @@ def _launch(data: Path, options: dict[str, str]) -> None:
     deadline = time.monotonic() + STALE_SECONDS
     while True:
         try:
-            postgres.run("pg_ctl", *arguments, "start", log=log)
+            binaries.run("pg_ctl", *arguments, "start", log=log)
             break
         except DatabaseUnavailable:
             if time.monotonic() > deadline:
@@ -176,13 +176,13 @@ def _launch(data: Path, options: dict[str, str]) -> None:
 def _check_owner(data: Path) -> None:
     """A folder that a user filled is not root's to take over, nor the other way round."""
     if os.geteuid() == 0:
-        server_user.make_server_user()
-        server_user.open_to_server_user(data, postgres.install())
+        os_user.make_server_user()
+        os_user.open_to_server_user(data, binaries.install())
     found = data.stat().st_uid
-    if found != server_user.server_uid():
+    if found != os_user.server_uid():
         owner, runner = (
-            server_user.user_name(found),
-            server_user.user_name(server_user.server_uid()),
+            os_user.user_name(found),
+            os_user.user_name(os_user.server_uid()),
         )
         raise DatabaseUnavailable(
             f"{data} belongs to the user {owner}, and PostgreSQL would run as {runner}. Run this "
@@ -223,11 +223,11 @@ def _make_private(folder: Path) -> None:
     with suppress(FileExistsError):
         folder.mkdir(mode=0o700)
     found = folder.lstat()
-    ours = found.st_uid in (os.geteuid(), server_user.server_uid())
+    ours = found.st_uid in (os.geteuid(), os_user.server_uid())
     if not ours or not stat.S_ISDIR(found.st_mode) or found.st_mode & 0o077:
         raise DatabaseUnavailable(f"{folder} is not private to this user; remove it and try again.")
-    if found.st_uid != server_user.server_uid():
-        os.chown(folder, server_user.server_uid(), -1, follow_symlinks=False)
+    if found.st_uid != os_user.server_uid():
+        os.chown(folder, os_user.server_uid(), -1, follow_symlinks=False)
 
 
 def _alive(data: Path) -> bool:

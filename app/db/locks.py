@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 from sqlalchemy import Connection, Engine
 
-from app.store.trip import Trip
+from app.db.pipeline import Trip
 
 LOCK = 7_305_804_003
 """Key of the advisory lock that writers of the catalogue take in turn."""

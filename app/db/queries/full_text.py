@@ -8,8 +8,8 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from app.store import neighbours
-from app.store.neighbours import Passing
+from app.db.queries import nearest
+from app.db.queries.nearest import Passing
 from app.types import Hit, Model, Vector
 
 UNWANTED = re.compile(r'(?:^|(?<=\s))-(?P<word>"[^"]*"|[^\s"]+)')
@@ -83,6 +83,6 @@ def first_pictures(
 def hits(connection: Connection, model: Model, query: Vector, products: Sequence[int]) -> list[Hit]:
     """The picture of each of these products (id) that is nearest to a vector."""
     only = Passing("p.id = ANY(CAST(%(filter_0)s AS bigint[]))", {"filter_0": list(products)})
-    found = neighbours.exact_filtered(connection, model, query, only, k=len(products), excluded=())
+    found = nearest.exact_filtered(connection, model, query, only, k=len(products), excluded=())
     assert found is not None
     return list(found.hits)

@@ -7,7 +7,7 @@ from typing import Any
 
 from sqlalchemy import Connection, text
 
-from app.store import builds, hnsw
+from app.db.queries import hnsw_index, index_builds
 
 EXAMPLES = 5
 """How many of the things that are wrong are named."""
@@ -88,7 +88,7 @@ FROM pg_index AS i JOIN pg_class AS c ON c.oid = i.indexrelid
 WHERE c.relnamespace = to_regnamespace('public') AND NOT (i.indisvalid AND i.indisready)
     AND c.relname !~ '^embedding_m[0-9]+_vec_idx$'"""
 
-HNSW_MISSING = f"SELECT model.name AS example {hnsw.MISSING}"
+HNSW_MISSING = f"SELECT model.name AS example {hnsw_index.MISSING}"
 
 # Below a megabyte no plan is bad enough to matter.
 NEVER_ANALYSED = """
@@ -107,7 +107,7 @@ WHERE state = 'running' AND started_at < clock_timestamp() - interval '1 day'"""
 
 BUILDS_FOREIGN = f"""
 SELECT id AS example FROM index_build
-WHERE state IN ('published', 'building') AND cluster <> {builds.CLUSTER}"""
+WHERE state IN ('published', 'building') AND cluster <> {index_builds.CLUSTER}"""
 
 # Only where no builder is at work.
 BUILDS_ABANDONED = """

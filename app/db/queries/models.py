@@ -7,9 +7,9 @@ from datetime import datetime
 
 from sqlalchemy import Connection, text
 
+from app.db.pipeline import Answer, Trip
+from app.db.text import check_text
 from app.errors import UnknownModel
-from app.filters import check_text
-from app.store.trip import Answer, Trip
 from app.types import Model
 
 COLUMNS = "id, name, revision, dim, fingerprint, source"

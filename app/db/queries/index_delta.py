@@ -1,0 +1,130 @@
+"""The delta of a build: rows changed since its snapshot, and FAISS candidates merged with them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sqlalchemy import Connection, text
+
+from app.db.queries.nearest import (
+    EVERYTHING,
+    PRODUCTS,
+    TOLERANCE,
+    Candidates,
+    Passing,
+    _candidates,
+    _run,
+)
+from app.types import Build, Model, Vector
+
+
+def delta_rows(connection: Connection, build: Build, at_most: int) -> int:
+    """How many embeddings changed since a build's snapshot, counted no further than `at_most`."""
+    sql = """SELECT count(*) FROM (
+        SELECT FROM embedding WHERE model_id = :model
+            AND (changed_in >= pg_snapshot_xmax(CAST(:snapshot AS pg_snapshot))
+                OR changed_in = ANY(CAST(:in_progress AS xid8[])))
+        LIMIT :at_most) AS delta"""
+    values = {
+        "model": build.model_id,
+        "snapshot": build.snapshot,
+        "in_progress": build.in_progress,
+        "at_most": at_most,
+    }
+    return int(connection.execute(text(sql), values).scalar_one())
+
+
+def gone_rows(connection: Connection, build: Build, delta: int) -> int:
+    """How many rows of a build are not in the table any more; `delta` is all that changed since."""
+    sql = "SELECT count(*) FROM embedding WHERE model_id = :model"
+    live = connection.execute(text(sql), {"model": build.model_id}).scalar_one()
+    return max(0, build.rows - (int(live) - delta))
+
+
+def rows_from_the_future(connection: Connection, model_id: int) -> bool:
+    """Whether rows carry stamps this cluster has not reached: every build leaves those out."""
+    sql = """SELECT EXISTS (SELECT FROM embedding WHERE model_id = :model
+        AND changed_in >= pg_snapshot_xmax(pg_current_snapshot()))"""
+    return bool(connection.execute(text(sql), {"model": model_id}).scalar_one())
+
+
+DELTA_ROWS = "(SELECT count(*) FROM delta)"
+
+
+# Nominated rows count only as the build saw them; whatever changed since is searched exactly. A
+# transaction is invisible to a snapshot if it is at least its xmax or was in progress then: said
+# this way, both halves are found through the B-tree on changed_in, whose order they ask for so
+# that no plan reads all rows instead.
+HELD_AND_FRESH = """
+WITH delta AS MATERIALIZED (
+    (SELECT e.picture_id, e.vec <=> CAST(%(q)s AS halfvec) AS distance
+    FROM embedding AS e
+    WHERE e.model_id = {model}
+        AND e.changed_in >= pg_snapshot_xmax(CAST(%(snapshot)s AS pg_snapshot))
+    ORDER BY e.changed_in LIMIT %(allowed)s)
+  UNION ALL
+    (SELECT e.picture_id, e.vec <=> CAST(%(q)s AS halfvec)
+    FROM embedding AS e
+    WHERE e.model_id = {model} AND e.changed_in = ANY(CAST(%(in_progress)s AS xid8[]))
+    ORDER BY e.changed_in LIMIT %(allowed)s)
+), {moved}hit AS MATERIALIZED (
+    SELECT e.picture_id, e.vec <=> CAST(%(q)s AS halfvec) AS distance, false AS fresh
+    FROM embedding AS e
+    WHERE e.model_id = {model} AND e.picture_id = ANY(CAST(%(nominated)s AS bigint[]))
+        AND pg_visible_in_snapshot(e.changed_in, CAST(%(snapshot)s AS pg_snapshot)){shown}
+  UNION ALL (
+    SELECT e.picture_id, e.distance, true FROM (SELECT * FROM delta{also}) AS e WHERE true{shown}
+    ORDER BY e.distance, e.picture_id LIMIT %(n)s)
+)"""
+
+
+def near_build(
+    connection: Connection,
+    model: Model,
+    build: Build,
+    query: Vector,
+    nominated: NDArray[np.int64],
+    seen_to: float | None,
+    *,
+    n: int,
+    k: int,
+    excluded: Sequence[int],
+    allowed: int,
+    only: Passing = EVERYTHING,
+) -> tuple[Candidates, int]:
+    """What the build nominated and the table still holds unchanged, and what changed since.
+
+    Both count only as far as a product that passes `only` shows them. `seen_to` is the distance at
+    which the build's nominees (int64, shape (m,)) end. Comes with the number of rows in the delta,
+    counted to `allowed` + 1: beyond that the candidates are useless.
+    """
+    sql = (HELD_AND_FRESH + PRODUCTS).format(model=model.id, delta=DELTA_ROWS, **only.parts)
+    values = beside_build(build, nominated, n, allowed) | dict(only.values)
+    rows = _run(connection, sql, query, k, excluded, **values)
+    return near(rows, len(nominated), seen_to, n), rows[0].delta_rows
+
+
+def beside_build(
+    build: Build, nominated: NDArray[np.int64], n: int, allowed: int
+) -> dict[str, Any]:
+    """The values bound in HELD_AND_FRESH, but for the query."""
+    return {
+        "nominated": nominated.tolist(),
+        "snapshot": build.snapshot,
+        "in_progress": build.in_progress,
+        "n": n,
+        "allowed": allowed + 1,
+    }
+
+
+def near(rows: Sequence[Any], nominated: int, seen_to: float | None, n: int) -> Candidates:
+    """Candidates of rows that HELD_AND_FRESH and SEEN brought for so many nominees."""
+    held, fresh, farthest = rows[0].held, rows[0].fresh, rows[0].farthest
+    ends = [] if seen_to is None else [seen_to - TOLERANCE]
+    if fresh >= n:
+        ends.append(farthest)
+    vanished = nominated - held
+    return _candidates(rows, min(ends, default=None), held + fresh, vanished)
