@@ -28,11 +28,11 @@ from app.sampling import QuerySampler
 if TYPE_CHECKING:
     from PIL import Image
 
-    from app.images import ImageLimits
+    from app.images.decoding import ImageLimits
+    from app.images.download import WebPictures
+    from app.images.sandbox import PictureSandbox
     from app.metrics import SearchMetrics
-    from app.sandbox import PictureSandbox
     from app.search import SearchService
-    from ingest.web import WebPictures
 
 T = TypeVar("T")
 
@@ -117,13 +117,13 @@ class App:
 
     @_Once
     def limits(self) -> ImageLimits:
-        from app.images import ImageLimits
+        from app.images.decoding import ImageLimits
 
         return ImageLimits.from_settings(self.settings)
 
     @_Once
     def sandbox(self) -> PictureSandbox:
-        from app.sandbox import PictureSandbox
+        from app.images.sandbox import PictureSandbox
 
         return PictureSandbox(self.limits)
 
@@ -155,7 +155,7 @@ class App:
 
     @_Once
     def web(self) -> WebPictures:
-        from ingest.web import WebPictures
+        from app.images.download import WebPictures
 
         settings = self.settings
         return WebPictures(
@@ -233,7 +233,7 @@ class App:
         return self.settings.sample_queries and not self.settings.page_read_only
 
     def _decode(self, data: bytes, *, at_least: int | None = None) -> Image.Image:
-        from app.images import decode
+        from app.images.decoding import decode
 
         return decode(data, self.limits, at_least=at_least)
 

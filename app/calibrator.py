@@ -15,7 +15,7 @@ from app.db.queries import calibration, models, nearest
 from app.db.queries.calibration import Drawn
 from app.encoders import Encoder
 from app.errors import BadImage, ModelMismatch, NoModel
-from app.images import open_thumbnail
+from app.images.thumbnails import open_thumbnail
 from app.types import Calibration, Hit, Model, Vector
 
 PICTURES = 2000

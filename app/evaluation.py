@@ -24,7 +24,7 @@ from app.eval_figures import (
     read_ranks,
 )
 from app.eval_report import Case
-from app.images import thumbnail
+from app.images.thumbnails import thumbnail
 from app.search import SearchService
 from app.types import Filters, Product, Query
 

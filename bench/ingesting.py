@@ -38,7 +38,7 @@ from app.db.embedded import server as embedded_server
 from app.encoders import INT8, Encoder, load_encoder
 from app.encoders.cores import cores, use_cores
 from app.encoders.pixels import Prepared
-from app.images import decode
+from app.images.decoding import decode
 from ingest.ahead import ENCODED_AT_ONCE, ENCODERS
 from ingest.load import load
 
@@ -204,7 +204,7 @@ def stages(job: Job, prepared: list[Prepared]) -> dict[str, float]:
     from hashlib import sha256
 
     from app.encoders.scaling import smaller
-    from app.images import thumbnail
+    from app.images.thumbnails import thumbnail
 
     encoder, some = job.app.encoder(), job.files[:64]
     data = [file.read_bytes() for file in some]

@@ -26,7 +26,7 @@ from side_by_side import Report, Sample, ratio
 
 from app.bootstrap import App
 from app.config import Settings
-from app.images import decode
+from app.images.decoding import decode
 from app.types import Query
 from ingest.demo import draw_catalogue
 from ingest.load import load

@@ -28,7 +28,7 @@ from side_by_side import Report
 from app.encoders import Encoder, load_encoder
 from app.encoders.embedded import SIDE
 from app.encoders.pixels import Prepared, from_settings
-from app.images import decode
+from app.images.decoding import decode
 from app.types import Vectors
 
 PHOTOS = 48

@@ -10,7 +10,7 @@ from app.asking import Encoders
 from app.bulk import Tell, bulk
 from app.catalog import CatalogService
 from app.errors import BadInput
-from app.images import ImageLimits
+from app.images.decoding import ImageLimits
 from app.runs import ingest_run
 from ingest.expected import new_pictures
 from ingest.fetch import Pictures

@@ -9,7 +9,7 @@ from pathlib import Path
 from PIL import Image
 
 from app.errors import BadImage, BadSource
-from app.images import ImageLimits, decode
+from app.images.decoding import ImageLimits, decode
 from ingest.fetch import Pictures
 
 

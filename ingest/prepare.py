@@ -21,7 +21,8 @@ from app.batches import Entry
 from app.catalog import CatalogService
 from app.encoders.scaling import smaller
 from app.errors import BadImage
-from app.images import ImageLimits, decode_with_size, thumbnail
+from app.images.decoding import ImageLimits, decode_with_size
+from app.images.thumbnails import thumbnail
 from app.types import PictureData, PictureRef, Vector
 from ingest.fetch import Pictures
 from ingest.sources import Reject, Row

@@ -10,7 +10,8 @@ from colours import photo
 
 from app.batches import Batch, Entry
 from app.bootstrap import App
-from app.images import decode, thumbnail
+from app.images.decoding import decode
+from app.images.thumbnails import thumbnail
 from app.types import PictureData, PictureRef, Product, Vectors
 
 

@@ -27,7 +27,7 @@ from app.db import dsn
 from app.db.engine import make_engine, make_quick_engine
 from app.errors import DatabaseUnavailable
 from app.health import status
-from app.sandbox import PictureSandbox
+from app.images.sandbox import PictureSandbox
 from app.types import Query
 from app.worker_listener import Listener
 
@@ -370,7 +370,7 @@ def test_the_process_that_opens_pictures_of_strangers_does_not_know_the_password
         for pid in Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children").read_text().split()
     ]
     sandbox.close()
-    assert any(b"app.sandbox" in words for words, _ in children)
+    assert any(b"app.images.sandbox" in words for words, _ in children)
     for words, environment in children:
-        if b"app.sandbox" in words:
+        if b"app.images.sandbox" in words:
             assert CANARY.encode() not in words + environment

@@ -28,7 +28,7 @@ from app.embedding import embed
 from app.errors import BadSource, LookalikeError
 from app.filters import parse
 from app.health import status
-from app.images import decode
+from app.images.decoding import decode
 from app.integrity import Wanted, check
 from app.mender import Mender
 from app.migrate import migrate

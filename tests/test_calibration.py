@@ -29,7 +29,8 @@ from app.config import Settings
 from app.db.queries import calibration
 from app.encoders import Choice
 from app.errors import ModelMismatch, NoModel
-from app.images import decode, thumbnail
+from app.images.decoding import decode
+from app.images.thumbnails import thumbnail
 from app.meanings import Meanings
 from app.types import (
     Calibration,

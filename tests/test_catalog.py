@@ -20,7 +20,8 @@ from app.db import notifications
 from app.db.queries import models
 from app.embedding import store
 from app.errors import BadInput, ModelMismatch, NoModel, SchemaMismatch, UnknownProduct
-from app.images import decode, thumbnail
+from app.images.decoding import decode
+from app.images.thumbnails import thumbnail
 from app.migrate import migrate
 from app.types import Model, PictureData, PictureRef, Product
 

@@ -1,4 +1,4 @@
-"""What `app.images` promises: every file becomes an upright RGB picture or a reason."""
+"""What `app.images.decoding` promises: every file becomes an upright RGB picture or a reason."""
 
 from __future__ import annotations
 
@@ -23,7 +23,8 @@ from PIL import Image, ImageOps
 
 from app.config import Settings
 from app.errors import BadImage
-from app.images import ImageLimits, decode, open_thumbnail, thumbnail
+from app.images.decoding import ImageLimits, decode
+from app.images.thumbnails import open_thumbnail, thumbnail
 
 ROOT = Path(__file__).parents[1]
 ORIENTATION = 0x0112
@@ -436,7 +437,7 @@ ALL_NASTY = """
 import json, resource, sys, time
 from pathlib import Path
 from app.errors import BadImage
-from app.images import decode
+from app.images.decoding import decode
 
 peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
 before = peak()

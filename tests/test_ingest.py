@@ -37,7 +37,7 @@ from app.batches import Batch
 from app.bootstrap import App
 from app.encoders.cores import cores
 from app.errors import BadInput, BadSource
-from app.images import decode
+from app.images.decoding import decode
 from app.runs import ingest_run
 from app.types import Product
 from ingest import ahead, load, prepare

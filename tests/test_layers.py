@@ -32,7 +32,7 @@ ROWS = [
     app.loaded app.asking app.sense app.answers app.sampling app.index_files app.index_folder
     app.content app.recall
     app.shaping app.together app.memory app.eval_figures app.eval_report app.backup_manifest
-    app.db.queries app.ann app.ann_build app.ann_file app.encoders app.images app.sandbox app.filters
+    app.db.queries app.ann app.ann_build app.ann_file app.encoders app.images.decoding app.images.sandbox app.filters
     app.db.queries.nearest app.folding app.identity app.typos app.grouping app.calibration
     app.clusters app.vectors
     app.worker_decision
@@ -40,7 +40,7 @@ ROWS = [
     app.admission
     app.db.client_tools
     app.db.engine app.db.dsn app.db.driver_errors app.db.embedded.server app.db.embedded.os_user app.db.embedded.binaries
-    app.refusals app.concurrency app.upright app.quiet app.intervals
+    app.images.decode_errors app.concurrency app.images.orientation app.images.pillow_warnings app.intervals
     app.db.schema app.types app.config
     app.errors app
     """.strip().splitlines()
@@ -53,7 +53,7 @@ OWNERS = {
     "nncf": ("app.encoders.quantise",),
     "sentence_transformers": ("app.encoders",),
     "streamlit": ("app.ui",),
-    "pillow_heif": ("app.images",),
+    "pillow_heif": ("app.images.decoding",),
     "rapidfuzz": ("app.typos",),
     "prometheus_client": ("app.metrics", "app.metrics_server"),
 }

@@ -24,7 +24,7 @@ from app.embedding import embed
 from app.encoders import Choice
 from app.encoders.pixels import Prepared
 from app.errors import BadImage, BadInput, ModelMismatch, ModelUnavailable, UnknownModel
-from app.images import decode
+from app.images.decoding import decode
 from app.lifecycle import NotReady
 from app.types import PictureData, PictureRef, Product, Query, Vectors
 from ingest.originals import Originals, folders_of

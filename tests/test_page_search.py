@@ -25,7 +25,7 @@ from browsing import (
 from PIL import Image
 from playwright.sync_api import Page, expect
 
-from app import images
+from app.images import decoding
 
 pytestmark = pytest.mark.browser
 
@@ -222,7 +222,7 @@ def test_the_camera_is_asked_for_only_when_it_is_chosen(page: Page) -> None:
 
 
 def test_a_heic_photo_is_read(page: Page, shop: Shop) -> None:
-    images.decode(shop.photo.read_bytes())  # which teaches Pillow HEIC
+    decoding.decode(shop.photo.read_bytes())  # which teaches Pillow HEIC
     file = BytesIO()
     Image.open(shop.photo).save(file, "HEIF")
     upload(page, "photo.heic", file.getvalue())

@@ -33,7 +33,7 @@ class Reader(ColourEncoder):
         self.reads_words = True
 
     def encode_words(self, words: list[str]) -> Vectors:
-        from app.images import decode
+        from app.images.decoding import decode
 
         numbers = [[int(part) for part in each.split() if part.isdigit()] for each in words]
         return self.encode_pictures([decode(photo((found or [0])[0])) for found in numbers])

@@ -1,4 +1,4 @@
-"""What `app.sandbox` promises: whatever a picture does, the next one is decoded."""
+"""What `app.images.sandbox` promises: whatever a picture does, the next one is decoded."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ import pytest
 from PIL import Image
 
 from app.errors import BadImage, LookalikeError
-from app.images import ImageLimits, decode
-from app.sandbox import PictureSandbox
+from app.images.decoding import ImageLimits, decode
+from app.images.sandbox import PictureSandbox
 
 ROOT = Path(__file__).parents[1]
 
@@ -38,7 +38,8 @@ def children(of: int | None = None) -> list[psutil.Process]:
     return [
         child
         for child in psutil.Process(of).children()
-        if child.status() != psutil.STATUS_ZOMBIE and "app.sandbox" in " ".join(child.cmdline())
+        if child.status() != psutil.STATUS_ZOMBIE
+        and "app.images.sandbox" in " ".join(child.cmdline())
     ]
 
 

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from app.encoders.scaling import scaled, smaller
-from app.images import open_thumbnail, thumbnail
+from app.images.thumbnails import open_thumbnail, thumbnail
 
 SIZES = [(640, 427), (97, 331), (224, 224), (9, 70), (31, 29), (1, 1)]
 FILTERS = [Image.Resampling.BICUBIC, Image.Resampling.BILINEAR, Image.Resampling.LANCZOS]

@@ -18,8 +18,8 @@ import pytest
 from colours import photo
 
 from app.errors import BadImage
-from ingest.web import REDIRECTS, WebPictures
-from ingest.web_connection import is_public
+from app.images.download import REDIRECTS, WebPictures
+from app.images.public_address import is_public
 
 LIMIT = 10_000
 PICTURE = photo(1)

@@ -14,7 +14,8 @@ from app.cli.page import serve
 from app.cli.search import print_matches
 from app.db.queries import products as stored
 from app.errors import BadInput
-from app.images import decode, open_thumbnail
+from app.images.decoding import decode
+from app.images.thumbnails import open_thumbnail
 from app.types import Query, SearchResult
 from ingest.contact_sheet import SheetPicture, SheetRow, contact_sheet
 from ingest.demo import draw_catalogue

@@ -12,7 +12,7 @@ from PIL import Image
 from sentence_transformers import SentenceTransformer
 
 from app.encoders.pixels import Pixels, from_settings
-from app.images import DECODING
+from app.images.decoding import DECODING
 
 _CODE = "3"
 """Raised by hand whenever its encoder gives other vectors than before from the same weights."""

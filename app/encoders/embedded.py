@@ -19,7 +19,7 @@ from app.encoders import EMBEDDED, INT8, efficientnet
 from app.encoders.pixels import Prepared
 from app.encoders.tower import Network, Towers, build
 from app.errors import ModelUnavailable, NoWords
-from app.images import DECODING
+from app.images.decoding import DECODING
 from app.types import Vectors
 
 SIDE = 256

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from app.encoders.tower_cache import Graph
-from app.images import decode
+from app.images.decoding import decode
 
 SHEET = Path(__file__).with_name("calibration.jpg")
 """Drawn products, side by side; made by `bench/calibration_sheet.py`."""

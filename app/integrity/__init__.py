@@ -15,7 +15,7 @@ from app.db.engine import check_schema
 from app.db.queries import database_info
 from app.encoders import Encoder
 from app.errors import BadInput, BuildRunning
-from app.images import ImageLimits
+from app.images.decoding import ImageLimits
 from app.index_files import IndexFiles
 from app.indexer import only_builder
 from app.integrity import encoder, index, originals, rows, thumbnails, words

@@ -10,7 +10,7 @@ from app.db.engine import snapshot
 from app.db.queries import models, pictures
 from app.encoders import Encoder
 from app.errors import BadImage, ModelMismatch, ModelUnavailable
-from app.images import ImageLimits, decode
+from app.images.decoding import ImageLimits, decode
 from app.integrity.findings import Finding
 from app.integrity.originals import Originals
 from app.integrity.tally import Tally

@@ -12,7 +12,8 @@ from sqlalchemy import Engine
 from app.db.engine import snapshot
 from app.db.queries import pictures
 from app.errors import BadImage
-from app.images import ImageLimits, decode, open_thumbnail, thumbnail
+from app.images.decoding import ImageLimits, decode
+from app.images.thumbnails import open_thumbnail, thumbnail
 from app.integrity.findings import Finding, mended
 from app.integrity.originals import Originals
 from app.integrity.tally import Tally, Tick

@@ -10,7 +10,7 @@ from typing import Any
 import streamlit as st
 
 from app.errors import BadImage
-from app.images import thumbnail
+from app.images.thumbnails import thumbnail
 from app.ui.frame import plain, services
 
 MOST = 10

@@ -29,9 +29,9 @@ from typing import IO, Self
 
 from PIL import AvifImagePlugin, Image
 
-from app import images
 from app.errors import BadImage, LookalikeError
-from app.images import DEFAULT_LIMITS, ImageLimits
+from app.images import decoding
+from app.images.decoding import DEFAULT_LIMITS, ImageLimits
 
 _REQUEST = struct.Struct("<QI")  # length of the file, at_least or 0; the file follows
 _ANSWER = struct.Struct("<cII")  # a picture: width, height, RGB follows; refused: length, 0, text
@@ -69,7 +69,7 @@ class PictureSandbox:
 
     def decode(self, data: bytes, *, at_least: int | None = None) -> Image.Image:
         """As `images.decode`, and also BadImage for a file that crashes or outlasts the child."""
-        images.check_bytes(data, self._limits)
+        decoding.check_bytes(data, self._limits)
         child = self._places.get()
         try:
             child = self._after_taking(child, data, at_least or 0)
@@ -106,7 +106,8 @@ class PictureSandbox:
         if not child.take(data, at_least):
             raise LookalikeError(
                 "The process that decodes pictures does not start; "
-                f"see what `{sys.executable} -m app.sandbox {' '.join(self._arguments)}` says."
+                f"see what `{sys.executable} -m app.images.sandbox "
+                f"{' '.join(self._arguments)}` says."
             )
         return child
 
@@ -119,11 +120,11 @@ class _Child:
         # Each thread of a decoder would reserve 128 MiB of addresses, which the limit counts.
         environment["MALLOC_ARENA_MAX"] = "1"
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "app.sandbox", *arguments],
+            [sys.executable, "-m", "app.images.sandbox", *arguments],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
-            cwd=Path(__file__).parents[1],
+            cwd=Path(__file__).parents[2],
             env=environment,
             start_new_session=True,  # Ctrl-C is for the parent, which then closes the pipe
         )
@@ -229,7 +230,7 @@ def _main(arguments: list[str]) -> None:
 
 def _answer(data: bytes, limits: ImageLimits, at_least: int | None) -> tuple[bytes, bytes]:
     try:
-        picture = images.decode(data, limits, at_least=at_least)
+        picture = decoding.decode(data, limits, at_least=at_least)
     except BadImage as refused:
         reason = str(refused).encode()[:1000]
         return _ANSWER.pack(_REFUSED, len(reason), 0), reason

@@ -10,8 +10,9 @@ import ssl
 from http.client import HTTPException, HTTPResponse
 
 from app.errors import BadImage
-from ingest.web_address import WebAddress, parse
-from ingest.web_connection import Deadline, answer
+from app.images.http_connection import answer
+from app.images.public_address import Deadline
+from app.images.url import WebAddress, parse
 
 REDIRECTS = 5
 REDIRECTING = {301, 302, 303, 307, 308}
