@@ -36,7 +36,7 @@ ENV HF_HOME=/opt/models \
 RUN mkdir -p /opt/models \
     && case "${MODEL}" in *-int8) pip install "nncf>=3.4,<4";; esac \
     && if [ "${MODEL%-int8}" = auto ]; then echo "Name a model: 'auto' is a choice for one machine." >&2; exit 1; fi \
-    && python -c "import sys; from app.encoders import choose_encoder; print(choose_encoder(sys.argv[1], revision=sys.argv[2] or None).note)" \
+    && python -c "import sys; from app.encoders.loading import choose_encoder; print(choose_encoder(sys.argv[1], revision=sys.argv[2] or None).note)" \
         "${MODEL}" "${MODEL_REVISION:-}"
 
 FROM python:${PYTHON_VERSION}-slim

@@ -10,11 +10,11 @@ from typing import Protocol
 import numpy as np
 from PIL import Image
 
-from app.encoders import Encoder
-from app.encoders.pixels import Prepared
+from app.encoders.base import Encoder, Encoders
+from app.encoders.batching import Queue, Queues
+from app.encoders.preprocessing import Prepared
 from app.errors import BadInput, NoWords
 from app.memory import Memory, Part
-from app.together import Queue, Queues
 from app.types import Query, Vector
 
 
@@ -28,18 +28,6 @@ class Clock(Protocol):
     """Times the stages of a search."""
 
     def stage(self, name: str) -> AbstractContextManager[None]: ...
-
-
-class Encoders(Protocol):
-    """Where encoders come from."""
-
-    def active(self) -> Encoder: ...
-
-    def of(self, model_id: int) -> Encoder: ...
-
-    def renew(self) -> None: ...
-
-    def look_ahead(self) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,8 @@ from app.catalog import CatalogService
 from app.config import Settings
 from app.db.engine import database_url, make_engine, make_quick_engine, make_search_engine
 from app.db.queries import models
-from app.encoders import Choice, Encoder, automatic, choose_encoder
+from app.encoders.base import Choice, Encoder
+from app.encoders.loading import automatic, choose_encoder
 from app.facets import FacetService
 from app.index_files import IndexFiles
 from app.indexer import Indexer
@@ -166,10 +167,10 @@ class App:
     def search(self) -> SearchService:
         from app.allow_lists import AllowLists
         from app.asking import QueryEncoder
+        from app.encoders.batching import Queues
         from app.meanings import Meanings
         from app.quick import QuickSearch
         from app.search import SearchService
-        from app.together import Queues
 
         return SearchService(
             self.search_engine,

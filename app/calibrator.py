@@ -13,7 +13,7 @@ from app.calibration import Pair, calibrated
 from app.db.engine import check_schema, snapshot
 from app.db.queries import calibration, models, nearest
 from app.db.queries.calibration import Drawn
-from app.encoders import Encoder
+from app.encoders.base import Encoder
 from app.errors import BadImage, ModelMismatch, NoModel
 from app.images.thumbnails import open_thumbnail
 from app.types import Calibration, Hit, Model, Vector

@@ -16,7 +16,7 @@ from app.bulk import Tell, bulk
 from app.db import copy, locks
 from app.db.pipeline import one_trip
 from app.db.queries import embeddings, models
-from app.encoders import Encoder
+from app.encoders.base import Encoder
 from app.errors import BadImage, ModelNotKept
 from app.types import Model, Vector
 

@@ -12,7 +12,7 @@ from app.config import Settings
 from app.db.engine import check_schema, check_server, schema_revision, snapshot
 from app.db.queries import hnsw_index, index_builds, index_delta, models
 from app.db.schema import SCHEMA_REVISION
-from app.encoders.tower_cache import TowerCache
+from app.encoders.compiled_cache import TowerCache
 from app.errors import IndexUnreadable, LookalikeError
 from app.index_files import IndexFiles
 from app.types import Build, Model

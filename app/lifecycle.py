@@ -20,7 +20,7 @@ from app.db import notifications
 from app.db.engine import check_schema
 from app.db.queries import index_builds, models
 from app.db.text import check_text
-from app.encoders import Choice
+from app.encoders.base import Choice
 from app.errors import BadInput, LookalikeError, NoModel, NotReady
 from app.index_files import IndexFiles
 from app.types import Model

@@ -17,7 +17,8 @@ from sqlalchemy.exc import SQLAlchemyError
 from app.config import Settings
 from app.db.engine import check_schema
 from app.db.queries import models
-from app.encoders import Choice, Encoder, automatic
+from app.encoders.base import Choice, Encoder
+from app.encoders.loading import automatic
 from app.errors import LookalikeError, ModelMismatch, ModelNotKept, ModelUnavailable, NoModel
 from app.types import Model
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from app.encoders.quantised import SHEET, SIDES, TILE
+from app.encoders.quantization import SHEET, SIDES, TILE
 from ingest.demo import draw_catalogue
 
 

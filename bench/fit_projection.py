@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from app.encoders.embedded import PROJECTION, half_features, published_network, square
+from app.encoders.efficientnet import PROJECTION, half_features, published_network, square
 
 Features = NDArray[np.float32]
 """Unit features of the halves of pictures: (n, 2, 1280)."""

@@ -27,8 +27,9 @@ from side_by_side import Report as Findings
 from app.bootstrap import App
 from app.config import Settings
 from app.db.embedded import server as embedded_server
-from app.encoders import Choice, choose_encoder
-from app.encoders.pixels import Prepared
+from app.encoders.base import Choice
+from app.encoders.loading import choose_encoder
+from app.encoders.preprocessing import Prepared
 from app.errors import NoWords
 from app.runs import ingest_run
 from app.types import Product, Vectors

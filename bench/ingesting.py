@@ -35,9 +35,10 @@ from sqlalchemy import text
 from app.bootstrap import App
 from app.config import Settings
 from app.db.embedded import server as embedded_server
-from app.encoders import INT8, Encoder, load_encoder
-from app.encoders.cores import cores, use_cores
-from app.encoders.pixels import Prepared
+from app.encoders.base import INT8, Encoder
+from app.encoders.loading import load_encoder
+from app.encoders.preprocessing import Prepared
+from app.encoders.torch_threads import cores, use_cores
 from app.images.decoding import decode
 from ingest.ahead import ENCODED_AT_ONCE, ENCODERS
 from ingest.load import load
@@ -203,7 +204,7 @@ def stages(job: Job, prepared: list[Prepared]) -> dict[str, float]:
     """CPU milliseconds a picture of each stage by itself, on one thread after the other."""
     from hashlib import sha256
 
-    from app.encoders.scaling import smaller
+    from app.encoders.preprocessing import smaller
     from app.images.thumbnails import thumbnail
 
     encoder, some = job.app.encoder(), job.files[:64]

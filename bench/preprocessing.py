@@ -25,9 +25,10 @@ from PIL import Image
 from sentence_transformers import SentenceTransformer
 from side_by_side import Report
 
-from app.encoders import Encoder, load_encoder
-from app.encoders.embedded import SIDE
-from app.encoders.pixels import Prepared, from_settings
+from app.encoders.base import Encoder
+from app.encoders.efficientnet import SIDE
+from app.encoders.loading import load_encoder
+from app.encoders.preprocessing import Prepared, from_settings
 from app.images.decoding import decode
 from app.types import Vectors
 

@@ -24,10 +24,11 @@ from side_by_side import Report, in_turn, ratio
 from torch import Tensor, nn
 from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
-from app.encoders import Encoder, load_encoder
-from app.encoders.drawn import drawn
-from app.encoders.tower import Network, Towers, build
-from app.encoders.tower_cache import TowerCache
+from app.encoders.base import Encoder
+from app.encoders.compiled_cache import TowerCache
+from app.encoders.compiled_model import Network, Towers, build
+from app.encoders.loading import load_encoder
+from app.encoders.probe_images import drawn
 
 BATCHES = (1, 8, 32)
 SECONDS = 1.0

@@ -28,10 +28,10 @@ from side_by_side import Report, Sample, ratio
 from app.admission import Admission
 from app.asking import QueryEncoder
 from app.bootstrap import App
-from app.encoders import Encoder
+from app.encoders.base import Encoder
+from app.encoders.batching import Queue, Queues
 from app.errors import Busy
 from app.search import SearchService
-from app.together import Queue, Queues
 from app.types import Query
 
 USERS = (1, 4, 16, 64)

@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
-from app.encoders.cores import cores, use_cores
+from app.encoders.torch_threads import cores, use_cores
 from app.types import Vector
 from ingest.prepare import Chunk, Encoded, NewPicture, Preparer
 from ingest.sources import Reject, Row

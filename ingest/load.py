@@ -6,9 +6,9 @@ from pathlib import Path
 
 from sqlalchemy import Engine
 
-from app.asking import Encoders
 from app.bulk import Tell, bulk
 from app.catalog import CatalogService
+from app.encoders.base import Encoders
 from app.errors import BadInput
 from app.images.decoding import ImageLimits
 from app.runs import ingest_run

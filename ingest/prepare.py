@@ -19,7 +19,7 @@ from PIL import Image
 
 from app.batches import Entry
 from app.catalog import CatalogService
-from app.encoders.scaling import smaller
+from app.encoders.preprocessing import smaller
 from app.errors import BadImage
 from app.images.decoding import ImageLimits, decode_with_size
 from app.images.thumbnails import thumbnail

@@ -8,10 +8,9 @@ from dataclasses import dataclass
 
 from PIL import Image
 
-from app.asking import Encoders
 from app.catalog import CatalogService
-from app.encoders import Encoder
-from app.encoders.pixels import Prepared
+from app.encoders.base import Encoder, Encoders
+from app.encoders.preprocessing import Prepared
 from app.errors import ModelNotKept
 from app.types import Model, Vectors
 

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from app.encoders import Choice
-from app.encoders.pixels import Prepared
+from app.encoders.base import Choice
+from app.encoders.preprocessing import Prepared
 from app.errors import NoWords
 from app.types import Vectors
 

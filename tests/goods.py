@@ -12,7 +12,7 @@ import psycopg
 from colours import ColourEncoder, photo
 
 from app.bootstrap import App
-from app.encoders.pixels import Prepared
+from app.encoders.preprocessing import Prepared
 from app.types import Vectors
 from ingest.load import load
 from ingest.pipeline import Report

@@ -19,7 +19,7 @@ from sqlalchemy import Engine
 from app.bootstrap import App
 from app.config import Settings
 from app.db.engine import make_engine
-from app.encoders import Choice
+from app.encoders.base import Choice
 from app.errors import ModelMismatch, NoModel
 from app.types import Query
 from ingest.load import load

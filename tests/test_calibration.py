@@ -27,7 +27,7 @@ from app.calibrator import calibrate
 from app.cli import cli
 from app.config import Settings
 from app.db.queries import calibration
-from app.encoders import Choice
+from app.encoders.base import Choice
 from app.errors import ModelMismatch, NoModel
 from app.images.decoding import decode
 from app.images.thumbnails import thumbnail

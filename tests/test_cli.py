@@ -162,15 +162,15 @@ def test_the_installed_command_has_a_version() -> None:
 def test_an_ingest_encodes_several_batches_at_a_time_and_a_search_one_on_all_cores(
     cat: Run, source: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from app.encoders import compiled
+    from app.encoders import openvino_runtime
 
-    real, streams = compiled.Compiled, []
+    real, streams = openvino_runtime.Compiled, []
 
     def noted(graph: Any, count: int = 1) -> Any:
         streams.append(count)
         return real(graph, count)
 
-    monkeypatch.setattr(compiled, "Compiled", noted)
+    monkeypatch.setattr(openvino_runtime, "Compiled", noted)
     monkeypatch.setattr("app.cli.catalogue.ENCODERS", 3)
     cat("ingest", source)
     cat("search", next(source.parent.rglob("*.png")))

@@ -21,9 +21,11 @@ from sentence_transformers import SentenceTransformer
 from small_clip import DIM, save_small_clip
 from transformers.image_utils import SizeDict
 
-from app.encoders import AUTO, CLIP, EMBEDDED, Encoder, choose_encoder, hub, load_encoder
+from app.encoders import hub
+from app.encoders.base import AUTO, CLIP, EMBEDDED, Encoder
 from app.encoders.clip import ClipEncoder, own_pixels
-from app.encoders.embedded import PROJECTION, EmbeddedEncoder, published_network
+from app.encoders.efficientnet import PROJECTION, EmbeddedEncoder, published_network
+from app.encoders.loading import choose_encoder, load_encoder
 from app.errors import ModelUnavailable, NoWords
 
 CLOSE = 1e-5
@@ -258,7 +260,8 @@ def test_encoders_know_their_names_and_revisions(
 
 
 def test_the_embedded_encoder_gives_the_vectors_of_its_version(embedded: Encoder) -> None:
-    # If this fails on purpose, raise `_CODE` in app/encoders/embedded.py and write the new numbers.
+    # If this fails on purpose, raise `_CODE` in app/encoders/efficientnet.py
+    # and write the new numbers.
     vector = embedded.encode_pictures([Image.linear_gradient("L").convert("RGB")])[0]
     assert vector[[0, 1, 2, 256, 257, 258]] == pytest.approx(VECTOR_OF_VERSION_1, abs=1e-4)
 
@@ -393,7 +396,7 @@ def test_auto_decides_within_ten_seconds_when_names_do_not_resolve(
 
 def test_importing_the_room_loads_no_library() -> None:
     heavy = ["torch", "transformers", "sentence_transformers", "huggingface_hub"]
-    code = f"import sys, app.encoders; print([m for m in {heavy} if m in sys.modules])"
+    code = f"import sys, app.encoders.loading; print([m for m in {heavy} if m in sys.modules])"
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True,
         cwd=Path(__file__).parents[1],
@@ -406,7 +409,7 @@ def test_other_pixels_from_the_same_bytes_make_another_model(
 ) -> None:
     """Decoding decides a vector as much as the weights do."""
     before = load_encoder("embedded", compiled=False).fingerprint
-    monkeypatch.setattr("app.encoders.embedded.DECODING", "another")
+    monkeypatch.setattr("app.encoders.efficientnet.DECODING", "another")
     assert load_encoder("embedded", compiled=False).fingerprint != before
 
 
@@ -510,7 +513,7 @@ def test_pixels_of_another_maker_make_another_model(
 ) -> None:
     """As when another version of a library scales in another way, which is then followed."""
     before = load_encoder(str(clip_folder)).fingerprint
-    monkeypatch.setattr("app.encoders.clip.own_pixels", lambda _: None)
+    monkeypatch.setattr("app.encoders.loading.clip.own_pixels", lambda _: None)
     assert load_encoder(str(clip_folder)).fingerprint != before
 
 

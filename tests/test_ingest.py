@@ -35,7 +35,7 @@ from hypothesis import strategies as st
 
 from app.batches import Batch
 from app.bootstrap import App
-from app.encoders.cores import cores
+from app.encoders.torch_threads import cores
 from app.errors import BadInput, BadSource
 from app.images.decoding import decode
 from app.runs import ingest_run

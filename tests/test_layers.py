@@ -31,8 +31,8 @@ ROWS = [
     app.filtered
     app.loaded app.asking app.sense app.answers app.sampling app.index_files app.index_folder
     app.content app.recall
-    app.shaping app.together app.memory app.eval_figures app.eval_report app.backup_manifest
-    app.db.queries app.ann app.ann_build app.ann_file app.encoders app.images.decoding app.images.sandbox app.filters
+    app.shaping app.encoders.batching app.memory app.eval_figures app.eval_report app.backup_manifest
+    app.db.queries app.ann app.ann_build app.ann_file app.encoders.loading app.images.decoding app.images.sandbox app.filters
     app.db.queries.nearest app.folding app.identity app.typos app.grouping app.calibration
     app.clusters app.vectors
     app.worker_decision
@@ -47,11 +47,11 @@ ROWS = [
 ]
 OWNERS = {
     "faiss": ("app.ann",),
-    "torch": ("app.encoders",),
-    "transformers": ("app.encoders",),
-    "openvino": ("app.encoders.compiled", "app.encoders.quantise"),
-    "nncf": ("app.encoders.quantise",),
-    "sentence_transformers": ("app.encoders",),
+    "torch": ("app.encoders.loading",),
+    "transformers": ("app.encoders.loading",),
+    "openvino": ("app.encoders.openvino_runtime", "app.encoders.quantize_script"),
+    "nncf": ("app.encoders.quantize_script",),
+    "sentence_transformers": ("app.encoders.loading",),
     "streamlit": ("app.ui",),
     "pillow_heif": ("app.images.decoding",),
     "rapidfuzz": ("app.typos",),

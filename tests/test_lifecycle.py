@@ -21,8 +21,8 @@ from app.batches import Batch, Entry, ModelsChanged
 from app.bootstrap import App
 from app.config import Settings
 from app.embedding import embed
-from app.encoders import Choice
-from app.encoders.pixels import Prepared
+from app.encoders.base import Choice
+from app.encoders.preprocessing import Prepared
 from app.errors import BadImage, BadInput, ModelMismatch, ModelUnavailable, UnknownModel
 from app.images.decoding import decode
 from app.lifecycle import NotReady

@@ -12,7 +12,7 @@ from test_pages import skus
 
 from app.bootstrap import App
 from app.config import Settings
-from app.encoders import Choice
+from app.encoders.base import Choice
 from app.errors import BadImage
 from app.filters import parse
 from app.memory import Memory, Part

@@ -8,7 +8,7 @@ from test_pages import Reader, ask, name, skus
 
 from app.bootstrap import App
 from app.config import Settings
-from app.encoders import Choice
+from app.encoders.base import Choice
 from app.errors import BadInput
 from app.filters import parse
 from app.types import Query

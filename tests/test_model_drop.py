@@ -22,8 +22,8 @@ from app import search
 from app.bootstrap import App
 from app.config import Settings
 from app.embedding import Report, embed
-from app.encoders import Choice
-from app.encoders.pixels import Prepared
+from app.encoders.base import Choice
+from app.encoders.preprocessing import Prepared
 from app.errors import LockHeld, ModelNotKept, UnknownModel
 from app.lifecycle import NotReady
 from app.types import Query, Vectors

@@ -15,7 +15,7 @@ from app import ann, ann_build, pages
 from app.asking import Encoded
 from app.bootstrap import App
 from app.config import Settings
-from app.encoders import Choice
+from app.encoders.base import Choice
 from app.errors import BadInput
 from app.fusion import fused
 from app.shaping import LIKE_MATCH, LIKE_QUERY

@@ -1,4 +1,4 @@
-"""What `app.encoders.scaling` promises: Pillow's filters, faster."""
+"""What `app.encoders.preprocessing` promises: Pillow's filters, faster."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from app.encoders.scaling import scaled, smaller
+from app.encoders.preprocessing import scaled, smaller
 from app.images.thumbnails import open_thumbnail, thumbnail
 
 SIZES = [(640, 427), (97, 331), (224, 224), (9, 70), (31, 29), (1, 1)]

@@ -17,7 +17,7 @@ from streamlit.testing.v1 import AppTest
 
 from app.bootstrap import App
 from app.config import Settings
-from app.encoders import Choice
+from app.encoders.base import Choice
 from app.ui import frame
 
 Visit = Callable[..., AppTest]

@@ -16,7 +16,7 @@ from colours import ColourEncoder
 from crowd import in_a_process, until
 from PIL import Image
 
-from app.together import Queues, Together
+from app.encoders.batching import Queues, Together
 from app.types import Vectors
 
 SIZE = 8
@@ -186,7 +186,7 @@ FORK = """
 import os, threading
 import numpy as np
 from app.admission import Admission
-from app.together import Together
+from app.encoders.batching import Together
 
 inside, admission = threading.Event(), Admission(1, 0.2)
 def encode(numbers):

@@ -16,16 +16,18 @@ from small_clip import save_small_clip
 from torch import Tensor, nn
 
 from app.bootstrap import App
-from app.encoders import EMBEDDED, Encoder, compiled, load_encoder, quantised
-from app.encoders.drawn import drawn
-from app.encoders.tower import ALIKE, Network, Towers, build
-from app.encoders.tower_cache import Graph, TowerCache, TowerState
+from app.encoders import openvino_runtime, quantization
+from app.encoders.base import EMBEDDED, Encoder
+from app.encoders.compiled_cache import Graph, TowerCache, TowerState
+from app.encoders.compiled_model import ALIKE, Network, Towers, build
+from app.encoders.loading import load_encoder
+from app.encoders.probe_images import drawn
 from app.errors import ModelUnavailable, NoWords
 from app.health import status
 
 SHAPE = (8, 8)
 CLOSE = 1e-5
-KEY = f"Small 0 {SHAPE} {compiled.version()} torch {torch.__version__}"
+KEY = f"Small 0 {SHAPE} {openvino_runtime.version()} torch {torch.__version__}"
 
 
 class Small(nn.Module):
@@ -85,7 +87,7 @@ def no_export(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object) -> None:
         raise AssertionError("exported again")
 
-    monkeypatch.setattr(compiled, "export", refuse)
+    monkeypatch.setattr(openvino_runtime, "export", refuse)
 
 
 @pytest.fixture(scope="session")
@@ -144,12 +146,12 @@ def test_a_tower_is_compiled_for_so_many_batches_at_a_time(
 ) -> None:
     made: list[Any] = []
 
-    class Noted(compiled.Compiled):
+    class Noted(openvino_runtime.Compiled):
         def __init__(self, *arguments: Any) -> None:
             super().__init__(*arguments)
             made.append(self)
 
-    monkeypatch.setattr(compiled, "Compiled", Noted)
+    monkeypatch.setattr(openvino_runtime, "Compiled", Noted)
     monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
     for streams in (1, 2):
         load_encoder(model, streams=streams)
@@ -194,14 +196,14 @@ def test_a_tower_far_from_torch_by_a_little_is_noticed(
     monkeypatch: pytest.MonkeyPatch, towers: Towers
 ) -> None:
     build(network(), towers)
-    exact = compiled.Compiled.__call__
+    exact = openvino_runtime.Compiled.__call__
 
-    def tilted(self: compiled.Compiled, pixels: np.ndarray) -> np.ndarray:
+    def tilted(self: openvino_runtime.Compiled, pixels: np.ndarray) -> np.ndarray:
         rows = exact(self, pixels)
         rows[:, 0] += 0.02
         return rows / np.linalg.norm(rows, axis=1, keepdims=True)
 
-    monkeypatch.setattr(compiled.Compiled, "__call__", tilted)
+    monkeypatch.setattr(openvino_runtime.Compiled, "__call__", tilted)
     tower = build(network(), towers)
     assert tower.state.library == "torch"
 
@@ -225,9 +227,9 @@ def test_a_tower_is_exported_once(towers: Towers, request: pytest.FixtureRequest
 
 
 def test_an_export_is_the_same_whatever_was_exported_before() -> None:
-    first = compiled.export(network().module, SHAPE)
-    compiled.export(network(seed=1).module, SHAPE)
-    assert compiled.export(network().module, SHAPE).sha256 == first.sha256
+    first = openvino_runtime.export(network().module, SHAPE)
+    openvino_runtime.export(network(seed=1).module, SHAPE)
+    assert openvino_runtime.export(network().module, SHAPE).sha256 == first.sha256
 
 
 def test_another_network_has_another_tower(towers: Towers) -> None:
@@ -279,7 +281,7 @@ def test_a_sound_file_with_the_wrong_tower_in_it_is_made_again(
     towers: Towers, cache: TowerCache, layers: bytes | None
 ) -> None:
     build(network(), towers)
-    other = compiled.export(network(seed=2).module, SHAPE)
+    other = openvino_runtime.export(network(seed=2).module, SHAPE)
     assert cache.read(KEY) is not None
     cache.write(KEY, Graph(layers, b"") if layers else other)
     tower = build(network(), towers)
@@ -305,7 +307,7 @@ def test_writing_that_is_interrupted_leaves_nothing(
     def interrupt(_: int) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("app.encoders.tower_cache.os.fsync", interrupt)
+    monkeypatch.setattr("app.encoders.compiled_cache.os.fsync", interrupt)
     with pytest.raises(KeyboardInterrupt):
         cache.write("key", Graph(b"layers", b"weights"))
     assert list(cache.folder.iterdir()) == []
@@ -362,7 +364,7 @@ def test_a_folder_whose_name_ends_so_is_taken_for_itself(
 
 @pytest.fixture
 def no_nncf(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(quantised.importlib.util, "find_spec", lambda _: None)
+    monkeypatch.setattr(quantization.importlib.util, "find_spec", lambda _: None)
 
 
 def test_an_int8_model_made_on_another_processor_is_the_same(
@@ -411,14 +413,14 @@ def test_int8_is_refused_where_a_setting_turns_openvino_off(
 def test_an_int8_tower_that_is_not_of_this_model_is_refused(
     towers: Towers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    other = compiled.export(network(seed=2).module, SHAPE)
-    monkeypatch.setattr("app.encoders.tower.quantise", lambda *_: other)
+    other = openvino_runtime.export(network(seed=2).module, SHAPE)
+    monkeypatch.setattr("app.encoders.compiled_model.quantise", lambda *_: other)
     with pytest.raises(ModelUnavailable, match="not those of torch"):
         build(network(), towers, int8=True)
 
 
 def test_quantising_that_fails_says_why(towers: Towers, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(quantised, "_SCRIPT", Path("/no/such/script.py"))
+    monkeypatch.setattr(quantization, "_SCRIPT", Path("/no/such/script.py"))
     with pytest.raises(ModelUnavailable, match=r"quantising failed.*script\.py"):
         build(network(), towers, int8=True)
 
@@ -427,8 +429,8 @@ def test_quantising_that_does_not_end_says_so(
     towers: Towers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "sleeps.py").write_text("import time; time.sleep(60)")
-    monkeypatch.setattr(quantised, "_SCRIPT", tmp_path / "sleeps.py")
-    monkeypatch.setattr(quantised, "_SECONDS", 0.1)
+    monkeypatch.setattr(quantization, "_SCRIPT", tmp_path / "sleeps.py")
+    monkeypatch.setattr(quantization, "_SECONDS", 0.1)
     with pytest.raises(ModelUnavailable, match=r"longer than 0\.1 s"):
         build(network(), towers, int8=True)
 
@@ -469,7 +471,7 @@ import sys
 seen = []
 sys.addaudithook(lambda event, args: seen.append(event) if event.startswith("socket.") else None)
 from pathlib import Path
-from app.encoders import load_encoder
+from app.encoders.loading import load_encoder
 load_encoder("embedded", towers=Path({str(tmp_path)!r}))
 print(seen, "openvino" in sys.modules)
 """

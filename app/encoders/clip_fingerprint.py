@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 from sentence_transformers import SentenceTransformer
 
-from app.encoders.pixels import Pixels, from_settings
+from app.encoders.preprocessing import Pixels, from_settings
 from app.images.decoding import DECODING
 
 _CODE = "3"

