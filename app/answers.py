@@ -7,11 +7,11 @@ from dataclasses import dataclass, field, replace
 
 from sqlalchemy import Connection
 
-from app.ann import AnnIndex
 from app.db.queries import index_builds, nearest
 from app.db.queries.nearest import Candidates, settled
 from app.errors import IndexUnreadable
-from app.index_files import Fetch, IndexFiles
+from app.index.faiss_index import AnnIndex
+from app.index.file_store import Fetch, IndexFiles
 from app.types import Build, Filters, Model, SearchPath, Vector
 
 OPENED_AT_ONCE = 32 << 20

@@ -14,7 +14,7 @@ from app.config import Settings
 from app.db.engine import check_schema, snapshot
 from app.db.queries import embeddings, index_builds, models, nearest, products, query_samples
 from app.errors import BuildRefused, NoModel
-from app.index_files import IndexFiles
+from app.index.file_store import IndexFiles
 from app.paths import find
 from app.types import Filters, Model, Vector, Vectors
 

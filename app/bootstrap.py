@@ -18,11 +18,11 @@ from app.db.queries import models
 from app.encoders.base import Choice, Encoder
 from app.encoders.loading import automatic, choose_encoder
 from app.facets import FacetService
-from app.index_files import IndexFiles
-from app.indexer import Indexer
+from app.index.background_build import Rebuilding
+from app.index.builder import Indexer
+from app.index.file_store import IndexFiles
 from app.lifecycle import Lifecycle
 from app.loaded import LoadedEncoders, mismatch
-from app.rebuilding import Rebuilding
 from app.sampling import QuerySampler
 
 # What only some commands need, and takes long to import, is imported where it is made.

@@ -12,13 +12,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from app import ann
-from app.ann import Only
 from app.answers import FURTHER, HNSW_MISSING, Answer, Ask, Ready, by_filtered, ready
 from app.config import Settings
 from app.db.queries import hnsw_index, index_delta, nearest, query_samples
 from app.db.queries.nearest import Passing, settled
-from app.index_files import IndexFiles
+from app.index import faiss_index
+from app.index.faiss_index import Only
+from app.index.file_store import IndexFiles
 from app.types import Crossovers
 
 DEEPEST = 4000
@@ -65,7 +65,7 @@ def exactly(question: Filtered, allowed: int | None, reason: str = EXACT) -> Ans
 
 def deep(question: Filtered, found: Ready, share: float) -> Answer | str:
     """The answer from so many nominees that enough of them should pass, or why there is none."""
-    n, depth = ann.deep_look(question.ask.first_look, question.ask.depth, share)
+    n, depth = faiss_index.deep_look(question.ask.first_look, question.ask.depth, share)
     return _look(question, found, min(n, DEEPEST), depth, None)
 
 

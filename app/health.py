@@ -14,7 +14,7 @@ from app.db.queries import hnsw_index, index_builds, index_delta, models
 from app.db.schema import SCHEMA_REVISION
 from app.encoders.compiled_cache import TowerCache
 from app.errors import IndexUnreadable, LookalikeError
-from app.index_files import IndexFiles
+from app.index.file_store import IndexFiles
 from app.types import Build, Model
 
 

@@ -15,14 +15,14 @@ from sqlalchemy import Connection, Engine, text
 
 from app import dropping
 from app.catalog import WRITER_LOCK
-from app.content import check_primary
 from app.db import notifications
 from app.db.engine import check_schema
 from app.db.queries import index_builds, models
 from app.db.text import check_text
 from app.encoders.base import Choice
 from app.errors import BadInput, LookalikeError, NoModel, NotReady
-from app.index_files import IndexFiles
+from app.index.embedding_reader import check_primary
+from app.index.file_store import IndexFiles
 from app.types import Model
 
 LOCK = 7_305_804_006

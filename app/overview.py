@@ -12,7 +12,7 @@ from app.db.queries import catalog_stats, models
 from app.db.queries.catalog_stats import Counts, Embedded, Rejected, Run
 from app.errors import LookalikeError
 from app.health import Check, Status, look
-from app.index_files import IndexFiles
+from app.index.file_store import IndexFiles
 
 RUNS = 20
 """Ingests that are listed."""

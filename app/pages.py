@@ -15,7 +15,7 @@ from app.config import Settings
 from app.db.queries import embeddings, full_text, nearest, products, verdicts
 from app.db.queries.nearest import Candidates
 from app.fusion import fused
-from app.index_files import IndexFiles
+from app.index.file_store import IndexFiles
 from app.paths import find
 from app.shaping import Found, Shaped, asks_for_shape, shape
 from app.types import Hit, Query

@@ -24,7 +24,7 @@ from app.answers import (
 from app.config import Settings
 from app.db.queries import embeddings, hnsw_index, index_delta, nearest
 from app.db.queries.nearest import Candidates, settled
-from app.index_files import IndexFiles
+from app.index.file_store import IndexFiles
 
 
 def find(ask: Ask, files: IndexFiles, settings: Settings) -> Answer:

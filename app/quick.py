@@ -17,9 +17,7 @@ import psycopg
 from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
-from app import ann
 from app.allow_lists import AllowLists
-from app.ann import AnnIndex, Only
 from app.answers import FURTHER, first_look, looks
 from app.config import Settings
 from app.db.driver_errors import driver_errors
@@ -27,7 +25,9 @@ from app.db.queries import single_statement
 from app.db.queries.filter_snapshot import AllowList
 from app.db.queries.nearest import EVERYTHING, Passing, settled
 from app.errors import LookalikeError
-from app.index_files import IndexFiles
+from app.index import faiss_index
+from app.index.faiss_index import AnnIndex, Only
+from app.index.file_store import IndexFiles
 from app.types import Build, Model, Vector
 
 DEEP_SHARE = 0.4
@@ -136,6 +136,6 @@ def _filtered_looks(
     """How many pictures to nominate, how thoroughly, and among which."""
     first, share = first_look(k), listed.pictures / max(index.rows, 1)
     if share >= DEEP_SHARE and listed.near:
-        yield *ann.deep_look(first, k, min(share, 1.0)), None
+        yield *faiss_index.deep_look(first, k, min(share, 1.0)), None
     yield first, first, listed.only
     yield first * FURTHER, first * FURTHER, listed.only

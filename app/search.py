@@ -18,7 +18,7 @@ from app.db.engine import check_schema, snapshot
 from app.db.queries import embeddings, models, nearest, partitions, products
 from app.errors import BadInput, ModelMismatch, ModelNotKept, NoModel, ReplicaConflict
 from app.filters import meant
-from app.index_files import IndexFiles
+from app.index.file_store import IndexFiles
 from app.meanings import Meanings
 from app.memory import Memory
 from app.pages import Asked, page

@@ -24,7 +24,7 @@ from app.db.queries import embeddings, models, products, query_samples
 from app.db.queries.nearest import Passing
 from app.errors import BuildRefused, NoModel
 from app.filtered import Filtered
-from app.index_files import IndexFiles
+from app.index.file_store import IndexFiles
 from app.types import Crossovers, Vectors
 
 SIZES = (50, 100, 200, 500, 1000, 2000, 5000, 10_000, 20_000, 50_000)

@@ -11,11 +11,11 @@ from sqlalchemy import Engine
 
 from app.config import Settings
 from app.errors import BuildRunning, LookalikeError
-from app.indexer import Indexer
+from app.index.builder import Indexer
+from app.index.rebuild_policy import Rules, Seen, allowed, decide
 from app.liveness import Liveness
 from app.metrics import Outcome, WorkerMetrics
 from app.types import Build
-from app.worker_decision import Rules, Seen, allowed, decide
 from app.worker_listener import Listener
 from app.worker_look import Look, Looker
 from app.worker_stop import Stopped

@@ -23,10 +23,10 @@ from side_by_side import Report, Sample, in_turn, ratio
 
 from app.bootstrap import App
 from app.config import Settings
-from app.content import read_content
 from app.db.dsn import for_psql
 from app.db.embedded import binaries
 from app.db.engine import database_url
+from app.index.embedding_reader import read_content
 
 ROUNDS = 10
 """Of k-means, that FAISS takes for inverted lists unless it is told otherwise."""

@@ -19,13 +19,13 @@ from typing import Any
 import numpy as np
 from catalogue import BLOCK, DIM, drawn
 
-from app import ann, ann_build, clusters, indexer
 from app.bootstrap import App
 from app.config import Settings
-from app.content import Content
 from app.db.queries import index_builds
-from app.index_files import IndexFiles
-from app.recall import Yardstick
+from app.index import builder, faiss_index, kmeans, recall
+from app.index.embedding_reader import Content
+from app.index.file_store import IndexFiles
+from app.index.recall import Yardstick
 from app.types import Vectors
 
 GOAL = 0.99
@@ -37,11 +37,11 @@ def ours(folder: str) -> dict[str, Any]:
     """Table to published build: seconds by stage, memory, the opening of its file, quality."""
     seconds: dict[str, float] = {}
     for name, owner, call in (
-        ("read", indexer, "read_content"),
-        ("train", clusters, "centres"),
-        ("add", ann_build, "_inverted_lists"),
+        ("read", builder, "read_content"),
+        ("train", kmeans, "centres"),
+        ("add", faiss_index, "_inverted_lists"),
         ("exact answers", Yardstick, "__init__"),
-        ("tune", ann, "tuned"),
+        ("tune", faiss_index, "tuned"),
         ("filtered recall", Yardstick, "filtered_recall"),
         ("write file", IndexFiles, "write"),
         ("into the database", index_builds, "save"),
@@ -104,9 +104,9 @@ def kinds(rows: int) -> dict[str, Any]:
     for name, draw in (("many loose clusters", loose), ("no clusters", smooth)):
         vectors = draw(rows, 1)
         whole = Content("1:1:", np.arange(rows, dtype=np.int64), vectors)
-        index = ann_build.build(whole.ids, vectors)
-        yardstick = Yardstick(whole, ann.DEPTHS)
-        index = ann.tuned(index, yardstick, GOAL)
+        index = faiss_index.build(whole.ids, vectors)
+        yardstick = Yardstick(whole, faiss_index.DEPTHS)
+        index = recall.tuned(index, yardstick, GOAL)
         found[name] = {
             "recall": [yardstick.recall(index, 10), yardstick.recall(index, 50)],
             "parameters": dict(index.parameters),
@@ -147,7 +147,7 @@ def _unit(rows: Any) -> Any:
     return rows / np.linalg.norm(rows, axis=1, keepdims=True)
 
 
-def _p50_ms(index: ann.AnnIndex, queries: Vectors) -> float:
+def _p50_ms(index: faiss_index.AnnIndex, queries: Vectors) -> float:
     """Of one nomination, asked one after the other."""
     took = []
     for query in queries:

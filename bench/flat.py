@@ -22,10 +22,10 @@ from build_parts import ASKED, GOAL, loose, smooth
 from catalogue import drawn
 from side_by_side import Report, in_turn, ratio
 
-from app import ann, ann_build
-from app.ann import AnnIndex
-from app.content import Content
-from app.recall import Yardstick
+from app.index import faiss_index, recall
+from app.index.embedding_reader import Content
+from app.index.faiss_index import AnnIndex
+from app.index.recall import Yardstick
 from app.types import Vectors
 
 KINDS: dict[str, Callable[[int, int], Any]] = {
@@ -39,13 +39,13 @@ AT_ONCE = 100
 @contextmanager
 def up_to(rows: int) -> Iterator[None]:
     """An index is flat up to so many rows."""
-    with patch.object(ann_build, "FLAT_ROWS", rows):
+    with patch.object(faiss_index, "FLAT_ROWS", rows):
         yield
 
 
 def measure(kind: str, rows: int, rounds: int, report: Report) -> None:
     whole = Content("1:1:", np.arange(rows, dtype=np.int64), KINDS[kind](rows, 1).astype("f2"))
-    yardstick = Yardstick(whole, ann.DEPTHS)
+    yardstick = Yardstick(whole, faiss_index.DEPTHS)
     made: dict[str, AnnIndex] = {}
     ways = {
         "flat": partial(make, made, "flat", whole, yardstick, rows),
@@ -70,8 +70,8 @@ def make(
 ) -> None:
     """The index as a build makes it, without what is measured of it afterwards."""
     with up_to(flat):
-        index = ann_build.build(whole.ids, whole.vectors)
-    made[name] = ann.tuned(index, yardstick, GOAL)
+        index = faiss_index.build(whole.ids, whole.vectors)
+    made[name] = recall.tuned(index, yardstick, GOAL)
     assert made[name].kind == name
 
 

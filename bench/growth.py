@@ -31,7 +31,7 @@ from app.bootstrap import App
 from app.config import Settings
 from app.db.engine import snapshot
 from app.db.queries import index_builds
-from app.index_files import IndexFiles
+from app.index.file_store import IndexFiles
 from app.types import PictureData, PictureRef, Product, Query
 
 BEYOND = (10_000_000, 100_000_000)

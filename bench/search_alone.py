@@ -24,10 +24,10 @@ from pgvector import HalfVector
 from pgvector.psycopg import register_vector
 from side_by_side import Report, Sample, ratio
 
-from app.ann import faiss
 from app.audit import EPSILON
 from app.bootstrap import App
 from app.db.engine import database_url
+from app.index.faiss_index import faiss
 from app.types import Query, Vector, Vectors
 
 K = 10

@@ -31,7 +31,7 @@ TELLING = ("E  ", "different: ", "a search failed")
 
 AT_ONCE = "app/db/queries/single_statement.py"
 NEIGHBOURS, ANSWERS = "app/db/queries/nearest.py", "app/answers.py"
-CATALOGUE, CONTENT = "alembic/versions/0001_catalogue.py", "app/content.py"
+CATALOGUE, CONTENT = "alembic/versions/0001_catalogue.py", "app/index/embedding_reader.py"
 
 HELD = "pg_visible_in_snapshot(e.changed_in, CAST(%(snapshot)s AS pg_snapshot))"
 BEGINS = "e.changed_in >= pg_snapshot_xmax(CAST(%(snapshot)s AS pg_snapshot))"

@@ -14,12 +14,12 @@ from shop import add, numbered, oracle, vectors
 from sqlalchemy import event
 
 from app.allow_lists import AllowLists
-from app.ann import Only
 from app.bootstrap import App
 from app.db.engine import snapshot
 from app.db.queries import filter_snapshot, nearest, single_statement
 from app.db.queries.filter_snapshot import AllowList
 from app.filters import parse
+from app.index.faiss_index import Only
 from app.types import Query, SearchResult
 
 RED = parse(["colour=red"])

@@ -20,7 +20,7 @@ from app.config import Settings
 from app.db.embedded import server as embedded_server
 from app.db.queries.analyst_sessions import ROLE
 from app.errors import BuildRunning
-from app.indexer import LOCK
+from app.index.builder import LOCK
 from app.migrate import migrate
 from app.types import Query
 

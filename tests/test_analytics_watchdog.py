@@ -19,7 +19,7 @@ from servers import own_server, start, until
 from app.bootstrap import App
 from app.config import Settings
 from app.db.queries.analyst_sessions import ROLE
-from app.indexer import LOCK
+from app.index.builder import LOCK
 from app.migrate import migrate
 from app.watchdog import Watchdog, look
 

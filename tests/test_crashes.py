@@ -27,7 +27,7 @@ from app.db.embedded import server as embedded_server
 from app.db.queries import embeddings, filter_snapshot, index_builds
 from app.errors import BuildRunning, DatabaseUnavailable
 from app.filters import parse
-from app.index_files import IndexFiles
+from app.index.file_store import IndexFiles
 from app.migrate import migrate
 from app.types import Query
 from ingest import ahead
@@ -106,7 +106,7 @@ from colours import choose_colours, photo
 from app import ann_file
 from app.bootstrap import App
 from app.config import Settings
-from app.index_files import IndexFiles
+from app.index.file_store import IndexFiles
 from app.db.queries import builds, chunks, pictures
 
 url, home, step = sys.argv[1:]

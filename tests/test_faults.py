@@ -18,11 +18,12 @@ from colours import choose_colours
 from judge import Crowd, best, right
 from shop import add, numbered
 
-from app import ann_build, ann_file, health
+from app import health
 from app.bootstrap import App
 from app.config import Settings
 from app.errors import IndexUnwritable
-from app.index_files import IndexFiles
+from app.index import faiss_index, faiss_io
+from app.index.file_store import IndexFiles
 from app.integrity import check
 from app.types import Build
 
@@ -90,7 +91,7 @@ def begin_with_zeros(path: Path) -> None:
 
 def replace_by_another_models(path: Path) -> None:
     other = np.eye(8, dtype=np.float32)
-    ann_file.write(ann_build.build(np.arange(1, 9, dtype=np.int64), other), path)
+    faiss_io.write(faiss_index.build(np.arange(1, 9, dtype=np.int64), other), path)
 
 
 HARMS = [truncate, empty, flip, replace_by_another_models, Path.unlink]
@@ -169,7 +170,7 @@ def test_an_index_of_another_model_under_the_right_name_is_not_asked(
     app: App, settings: Settings, build: Build, sql: psycopg.Connection
 ) -> None:
     """An intact file that belongs to another build: its sha256 does not tell."""
-    other = ann_build.build(np.arange(1, 9, dtype=np.int64), np.eye(8, dtype=np.float32))
+    other = faiss_index.build(np.arange(1, 9, dtype=np.int64), np.eye(8, dtype=np.float32))
     sha256, size = app.files.write(other)
     sql.execute("UPDATE index_build SET sha256 = %s, size = %s", [sha256, size])
     with App(settings, choose=choose_colours) as later:

@@ -11,13 +11,13 @@ from click.testing import CliRunner
 from colours import choose_colours, photo
 from shop import add, numbered
 
-from app import ann, ann_build
 from app.audit import audit
 from app.bootstrap import App
 from app.config import Settings
-from app.content import Content
 from app.db.queries import query_samples
-from app.recall import Yardstick
+from app.index import faiss_index
+from app.index.embedding_reader import Content
+from app.index.recall import Yardstick
 from app.sampling import QuerySampler
 from app.types import Query
 
@@ -95,7 +95,7 @@ def test_a_build_is_measured_with_real_queries_too() -> None:
     yardstick = Yardstick(content, real=real, sample=100)
     np.testing.assert_array_equal(yardstick.queries[:50], real[:50])
     assert len(yardstick.queries) == 100
-    assert yardstick.recall(ann_build.build(content.ids, vectors)) == 1
+    assert yardstick.recall(faiss_index.build(content.ids, vectors)) == 1
 
 
 def test_a_build_records_recall_at_fifty(app: App) -> None:
@@ -107,12 +107,12 @@ def test_a_build_records_recall_at_fifty(app: App) -> None:
 class Forgetful:
     """An index that finds nothing in some of its rows, unless it is told which rows count."""
 
-    def __init__(self, index: ann.AnnIndex) -> None:
+    def __init__(self, index: faiss_index.AnnIndex) -> None:
         self._index = index
 
     def nominate(self, query, n, depth=None, *, only=None):  # type: ignore[no-untyped-def]
         found = self._index.nominate(query, n, depth, only=only)
-        return ann.Nominees(found.ids[found.ids % 4 > 0], found.cutoff)
+        return faiss_index.Nominees(found.ids[found.ids % 4 > 0], found.cutoff)
 
 
 def test_a_build_is_measured_with_filters_too() -> None:
@@ -120,7 +120,7 @@ def test_a_build_is_measured_with_filters_too() -> None:
     vectors = random / np.linalg.norm(random, axis=1, keepdims=True)
     content = Content("1:1:", np.arange(3000, dtype=np.int64), vectors)
     yardstick = Yardstick(content, sample=100)
-    index = ann_build.build(content.ids, vectors)
+    index = faiss_index.build(content.ids, vectors)
     assert yardstick.filtered_recall(index) == 1
     assert 0.6 < yardstick.filtered_recall(Forgetful(index)) < 0.9  # type: ignore[arg-type]
 
@@ -153,11 +153,11 @@ def test_an_audit_sees_an_index_that_finds_the_wrong_rows(
     add(app, numbered(100, first=200), category="Hat")
     sql.execute("INSERT INTO tuning (model_id, exact_pictures, deep_share) VALUES (1, 1, 0.001)")
     app.indexer.rebuild()
-    nominate = ann.AnnIndex.nominate
+    nominate = faiss_index.AnnIndex.nominate
     monkeypatch.setattr(
-        ann.AnnIndex,
+        faiss_index.AnnIndex,
         "nominate",
-        lambda self, query, n, depth=None, *, only=None: ann.Nominees(
+        lambda self, query, n, depth=None, *, only=None: faiss_index.Nominees(
             nominate(self, -query, n, only=only).ids, -2.0
         ),
     )

@@ -30,12 +30,12 @@ from numpy.typing import NDArray
 from snapshots import Rows, at_once_with_newest, differences, quick_snapshot, read
 from sqlalchemy import Connection
 
-from app import ann_build
 from app.answers import Ask
 from app.bootstrap import App
-from app.content import Content, read_content
 from app.db.engine import snapshot
 from app.db.queries import index_builds
+from app.index import faiss_index
+from app.index.embedding_reader import Content, read_content
 from app.paths import find
 
 DIM = 49
@@ -300,7 +300,7 @@ class Horizon(RuleBasedStateMachine):
 
     def publish_content(self, content: Content) -> None:
         """The second half of a build; none is retired, so that old ones stay in use."""
-        index = ann_build.build(content.ids, content.vectors)
+        index = faiss_index.build(content.ids, content.vectors)
         sha256, size = self.app.files.write(index)
         with self.app.engine.begin() as connection:
             build = index_builds.begin(connection, self.model.id)

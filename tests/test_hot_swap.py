@@ -19,7 +19,7 @@ from shop import add, numbered, vectors
 from app import answers
 from app.bootstrap import App
 from app.config import Settings
-from app.index_files import KEPT_OPEN, IndexFiles
+from app.index.file_store import KEPT_OPEN, IndexFiles
 from app.types import Build, Query, SearchResult
 
 

@@ -20,18 +20,18 @@ from hypothesis import strategies as st
 from shop import add, numbered
 from sqlalchemy import event, text
 
-from app import ann, ann_build, ann_file, clusters, content, recall
-from app.ann import AnnIndex
 from app.bootstrap import App
 from app.config import Settings
-from app.content import Content
 from app.db.engine import snapshot
 from app.db.queries import embeddings
 from app.errors import BuildRefused, BuildRunning, DatabaseUnavailable, IndexUnwritable
-from app.index_files import IndexFiles
-from app.recall import Best, Yardstick
+from app.index import embedding_reader, faiss_index, faiss_io, kmeans, recall
+from app.index.embedding_reader import Content
+from app.index.faiss_index import AnnIndex
+from app.index.file_store import IndexFiles
+from app.index.kmeans import wide
+from app.index.recall import Best, Yardstick
 from app.types import Vectors
-from app.vectors import wide
 
 
 def unit(rows: int, dim: int = 32, seed: int = 0) -> Vectors:
@@ -65,7 +65,7 @@ def states(sql: psycopg.Connection) -> list[tuple[Any, ...]]:
 def test_a_flat_index_nominates_exactly_the_nearest() -> None:
     vectors = unit(500)
     ids = np.arange(500, dtype=np.int64) * 7 + 3
-    index = ann_build.build(ids, vectors)
+    index = faiss_index.build(ids, vectors)
     query = unit(1, seed=9)[0]
     order = np.argsort(-(vectors @ query))
     nominees = index.nominate(query, 20)
@@ -74,7 +74,7 @@ def test_a_flat_index_nominates_exactly_the_nearest() -> None:
 
 
 def test_a_flat_index_knows_when_it_has_nominated_all() -> None:
-    index = ann_build.build(np.arange(50, dtype=np.int64), unit(50))
+    index = faiss_index.build(np.arange(50, dtype=np.int64), unit(50))
     assert index.nominate(unit(1)[0], 50).cutoff is None
     assert index.nominate(unit(1)[0], 500).cutoff is None
     assert index.nominate(unit(1)[0], 49).cutoff is not None
@@ -82,17 +82,17 @@ def test_a_flat_index_knows_when_it_has_nominated_all() -> None:
 
 def test_beyond_five_thousand_rows_an_index_is_inverted_lists_that_pass_the_gate() -> None:
     vectors = clustered(5001)
-    assert ann_build.build(np.arange(5000, dtype=np.int64), vectors[:5000]).kind == "flat"
-    index = ann_build.build(np.arange(5001, dtype=np.int64), vectors)
+    assert faiss_index.build(np.arange(5000, dtype=np.int64), vectors[:5000]).kind == "flat"
+    index = faiss_index.build(np.arange(5001, dtype=np.int64), vectors)
     assert index.kind == "ivf"
-    yardstick = Yardstick(whole(vectors), ann.DEPTHS)
-    tuned = ann.tuned(index, yardstick, 0.99)
+    yardstick = Yardstick(whole(vectors), faiss_index.DEPTHS)
+    tuned = recall.tuned(index, yardstick, 0.99)
     assert yardstick.recall(tuned) >= 0.99 and yardstick.filtered_recall(tuned) >= 0.99
     assert tuned.parameters["nprobe"]["10"] < tuned.parameters["nlist"]
 
 
 def test_an_empty_index_nominates_nothing() -> None:
-    nominees = ann_build.build(np.empty(0, np.int64), np.empty((0, 8), np.float32)).nominate(
+    nominees = faiss_index.build(np.empty(0, np.int64), np.empty((0, 8), np.float32)).nominate(
         unit(1, 8)[0], 10
     )
     assert (nominees.ids.size, nominees.cutoff) == (0, None)
@@ -101,7 +101,7 @@ def test_an_empty_index_nominates_nothing() -> None:
 @pytest.fixture(scope="module")
 def large() -> tuple[AnnIndex, Vectors]:
     vectors = clustered(30_000)
-    return ann_build.build(np.arange(30_000, dtype=np.int64), vectors), vectors
+    return faiss_index.build(np.arange(30_000, dtype=np.int64), vectors), vectors
 
 
 def test_inverted_lists_are_tuned_to_the_goal_at_every_depth(
@@ -109,9 +109,9 @@ def test_inverted_lists_are_tuned_to_the_goal_at_every_depth(
 ) -> None:
     index, vectors = large
     assert index.kind == "ivf"
-    yardstick = Yardstick(whole(vectors), ann.DEPTHS, sample=100)
-    tuned = ann.tuned(index, yardstick, 0.98)
-    for depth in ann.DEPTHS:
+    yardstick = Yardstick(whole(vectors), faiss_index.DEPTHS, sample=100)
+    tuned = recall.tuned(index, yardstick, 0.98)
+    for depth in faiss_index.DEPTHS:
         assert yardstick.recall(tuned, depth) >= 0.98
     shallow = tuned.parameters["nprobe"]["10"]
     assert shallow < tuned.parameters["nprobe"]["200"]
@@ -124,7 +124,7 @@ def test_the_lists_that_are_needed_are_no_more_and_no_fewer_than_reach_the_goal(
     depth: int,
 ) -> None:
     vectors = clustered(21_000).astype(np.float16)
-    index = ann_build.build(np.arange(21_000, dtype=np.int64), vectors)
+    index = faiss_index.build(np.arange(21_000, dtype=np.int64), vectors)
     yardstick = Yardstick(whole(vectors), (10, 50), sample=100)
 
     def recall_in(lists: int) -> float:
@@ -190,8 +190,8 @@ def test_a_yardstick_knows_the_nearest_rows_block_after_block(
 def test_recall_is_the_share_of_the_nearest_that_was_found() -> None:
     vectors = unit(1000)
     yardstick = Yardstick(whole(vectors), sample=50)
-    assert yardstick.recall(ann_build.build(np.arange(1000, dtype=np.int64), vectors)) == 1
-    half = ann_build.build(np.arange(0, 1000, 2, dtype=np.int64), vectors[::2])
+    assert yardstick.recall(faiss_index.build(np.arange(1000, dtype=np.int64), vectors)) == 1
+    half = faiss_index.build(np.arange(0, 1000, 2, dtype=np.int64), vectors[::2])
     exact = np.argsort(-(yardstick.queries @ vectors.T), axis=1)[:, :10]
     assert yardstick.recall(half) == pytest.approx(float((exact % 2 == 0).mean()), abs=1e-9)
 
@@ -199,7 +199,7 @@ def test_recall_is_the_share_of_the_nearest_that_was_found() -> None:
 def test_of_identical_rows_any_is_right() -> None:
     """Else a catalogue full of one placeholder photo could never publish an index."""
     vectors = np.tile(unit(1), (200, 1))
-    index = ann_build.build(np.arange(200, dtype=np.int64), vectors)
+    index = faiss_index.build(np.arange(200, dtype=np.int64), vectors)
     assert Yardstick(whole(vectors)).recall(index) == 1
 
 
@@ -207,7 +207,7 @@ def test_copies_that_were_saved_anew_do_not_keep_an_index_from_being_good_enough
     """Sixty of each picture, so alike that their order hangs on how 16 bits round their lengths."""
     copies = np.repeat(unit(350, 128), 60, axis=0) + 0.003 * unit(21_000, 128, seed=3)
     vectors = (copies / np.linalg.norm(copies, axis=1, keepdims=True)).astype(np.float16)
-    index = ann_build.build(np.arange(21_000, dtype=np.int64), vectors)
+    index = faiss_index.build(np.arange(21_000, dtype=np.int64), vectors)
     everywhere = AnnIndex(index.faiss_index, "ivf", {**index.parameters, "nprobe": {}})
     yardstick = Yardstick(whole(vectors), sample=100)
     assert yardstick.recall(everywhere) > 0.99
@@ -215,12 +215,12 @@ def test_copies_that_were_saved_anew_do_not_keep_an_index_from_being_good_enough
 
 
 def test_a_written_index_is_read_back_by_its_sha256(tmp_path: Path) -> None:
-    index = ann_build.build(np.arange(50, dtype=np.int64), unit(50))
+    index = faiss_index.build(np.arange(50, dtype=np.int64), unit(50))
     path = tmp_path / "x.faiss"
-    sha256, size = ann_file.write(index, path)
+    sha256, size = faiss_io.write(index, path)
     assert hashlib.sha256(path.read_bytes()).hexdigest() == sha256
     assert path.stat().st_size == size
-    again = ann_file.read(path, sha256, "flat", {})
+    again = faiss_io.read(path, sha256, "flat", {})
     query = unit(1, seed=3)[0]
     assert again.nominate(query, 9).ids.tolist() == index.nominate(query, 9).ids.tolist()
 
@@ -228,13 +228,13 @@ def test_a_written_index_is_read_back_by_its_sha256(tmp_path: Path) -> None:
 def test_rows_of_sixteen_bits_are_in_an_index_as_they_are() -> None:
     """Then what it nominates was compared by the very numbers that the table holds."""
     vectors = clustered(21_000).astype(np.float16)
-    index = ann_build.build(np.arange(21_000, dtype=np.int64)[::-1].copy(), vectors)
+    index = faiss_index.build(np.arange(21_000, dtype=np.int64)[::-1].copy(), vectors)
     lists = index.faiss_index.invlists
     assert (index.rows, sum(lists.list_size(n) for n in range(lists.nlist))) == (21_000, 21_000)
     for number in (0, 100, lists.nlist - 1):
         size = lists.list_size(number)
-        ids = ann.faiss().rev_swig_ptr(lists.get_ids(number), size)
-        codes = ann.faiss().rev_swig_ptr(lists.get_codes(number), size * 2 * 32)
+        ids = faiss_index.faiss().rev_swig_ptr(lists.get_ids(number), size)
+        codes = faiss_index.faiss().rev_swig_ptr(lists.get_codes(number), size * 2 * 32)
         np.testing.assert_array_equal(
             codes.view(np.float16).reshape(size, 32), vectors[20_999 - ids]
         )
@@ -260,13 +260,13 @@ def test_centres_are_found_where_the_rows_are() -> None:
     middles = unit(20, 16)
     rows = middles[np.arange(4000) % 20] + 0.05 * unit(4000, 16, seed=7)
     rows /= np.linalg.norm(rows, axis=1, keepdims=True)
-    found = clusters.centres(rows, 80)
+    found = kmeans.centres(rows, 80)
     assert (found @ middles.T).max(axis=0).min() > 0.99
     np.testing.assert_allclose(np.linalg.norm(found, axis=1), 1, atol=1e-5)
 
 
 def test_of_identical_rows_there_are_as_many_centres_as_asked_for() -> None:
-    found = clusters.centres(np.tile(unit(1, 16), (500, 1)), 40)
+    found = kmeans.centres(np.tile(unit(1, 16), (500, 1)), 40)
     assert found.shape == (40, 16)
     assert np.isfinite(found).all()
 
@@ -274,22 +274,22 @@ def test_of_identical_rows_there_are_as_many_centres_as_asked_for() -> None:
 def test_copies_of_one_picture_take_no_lists_from_the_others() -> None:
     """A third is one vector, which no more centres than one can stand for."""
     rows = np.vstack([np.repeat(unit(1, 32, seed=8), 2000, axis=0), clustered(4000)])
-    labels = clusters.nearest(rows, clusters.centres(rows, 200))
+    labels = kmeans.nearest(rows, kmeans.centres(rows, 200))
     assert len(np.unique(labels)) >= 195
 
 
 def test_a_centre_that_no_row_is_nearest_to_takes_half_of_the_largest_cluster() -> None:
     rows = np.concatenate([np.tile(unit(1, 16), (50, 1)), clustered(300, 16)])
-    labels = clusters.nearest(rows, clusters.centres(rows, 60))
+    labels = kmeans.nearest(rows, kmeans.centres(rows, 60))
     assert len(np.unique(labels)) > 45
 
 
 def test_each_row_is_put_to_its_nearest_centre(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(clusters, "BLOCK", 37)
+    monkeypatch.setattr(kmeans, "BLOCK", 37)
     rows, middles = unit(500, 16), unit(30, 16, seed=1)
-    found = clusters.nearest(rows, middles)
+    found = kmeans.nearest(rows, middles)
     assert found.tolist() == (rows @ middles.T).argmax(axis=1).tolist()
-    order, bounds = clusters.members(found, 30)
+    order, bounds = kmeans.members(found, 30)
     for label in range(30):
         mine = order[bounds[label] : bounds[label + 1]]
         assert mine.tolist() == np.flatnonzero(found == label).tolist()
@@ -300,8 +300,8 @@ def test_inverted_lists_are_read_back_as_they_were(
 ) -> None:
     index, vectors = large
     looking = AnnIndex(index.faiss_index, "ivf", {"nlist": 692, "nprobe": {"10": 8}})
-    sha256, _ = ann_file.write(index, tmp_path / "x.faiss")
-    again = ann_file.read(tmp_path / "x.faiss", sha256, "ivf", looking.parameters)
+    sha256, _ = faiss_io.write(index, tmp_path / "x.faiss")
+    again = faiss_io.read(tmp_path / "x.faiss", sha256, "ivf", looking.parameters)
     before, after = looking.search(vectors[:50], 10), again.search(vectors[:50], 10)
     for one, other in zip(before, after, strict=True):
         np.testing.assert_array_equal(one, other)
@@ -410,7 +410,7 @@ import resource, signal, sys
 from pathlib import Path
 from app.bootstrap import App
 from app.config import Settings
-from app.content import Content
+from app.index.embedding_reader import Content
 from colours import choose_colours
 from hypothesis import given
 from hypothesis import strategies as st
@@ -542,11 +542,11 @@ def test_a_vector_that_is_a_little_too_long_is_indexed_as_a_unit_vector(
 ) -> None:
     add(app, numbered(5))
     model = app.catalog.model()
-    before = content.read_content(app.engine, model).vectors.astype(np.float32)
+    before = embedding_reader.read_content(app.engine, model).vectors.astype(np.float32)
     sql.execute("ALTER TABLE embedding_m1 DROP CONSTRAINT embedding_m1_unit_check")
     longer = "(SELECT array_agg(x * 1.008) FROM unnest(vec::vector::real[]) AS x)::halfvec"
     sql.execute(f"UPDATE embedding SET vec = {longer} WHERE picture_id = 3")  # type: ignore[call-overload]
-    found = content.read_content(app.engine, model)
+    found = embedding_reader.read_content(app.engine, model)
     lengths = np.linalg.norm(found.vectors.astype(np.float32), axis=1)
     np.testing.assert_allclose(lengths, 1, atol=5e-4)
     order = np.argsort(found.ids)
@@ -589,7 +589,7 @@ def test_what_is_copied_in_comes_out_again(app: App, sql: psycopg.Connection, ro
     model = app.catalog.model()
     with app.engine.begin() as connection:
         embeddings.embed(connection, model, dict(zip(ids, vectors, strict=True)))
-    found = content.read_content(app.engine, model)
+    found = embedding_reader.read_content(app.engine, model)
     order = np.argsort(found.ids)
     assert found.ids[order].tolist() == ids
     np.testing.assert_allclose(found.vectors[order], vectors, atol=1e-3)
@@ -619,10 +619,12 @@ def test_a_read_holds_one_copy_of_the_vectors(
     app: App, sql: psycopg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     many(sql)
-    monkeypatch.setattr(content, "PAGES", 16)  # a row is small here, and so is what holds one copy
+    monkeypatch.setattr(
+        embedding_reader, "PAGES", 16
+    )  # a row is small here, and so is what holds one copy
     model = app.catalog.model()
-    copy = content.read_content(app.engine, model).vectors.nbytes
-    assert most_memory(lambda: content.read_content(app.engine, model)) < 1.7 * copy
+    copy = embedding_reader.read_content(app.engine, model).vectors.nbytes
+    assert most_memory(lambda: embedding_reader.read_content(app.engine, model)) < 1.7 * copy
 
 
 @pytest.mark.parametrize("together", [1, 3, 64, 10_000])
@@ -633,9 +635,9 @@ def test_however_many_pages_are_read_at_a_time_all_embeddings_are_read_once(
     sql.execute("DELETE FROM embedding WHERE picture_id BETWEEN 3000 AND 9000")
     sql.execute("UPDATE embedding SET vec = ('[0,1' || repeat(',0', 47) || ']')::halfvec"
                 " WHERE picture_id % 11 = 0")  # fmt: skip
-    monkeypatch.setattr(content, "PAGES", together)
-    monkeypatch.setattr(content, "READ_AT_ONCE", 5000)
-    found = content.read_content(app.engine, app.catalog.model())
+    monkeypatch.setattr(embedding_reader, "PAGES", together)
+    monkeypatch.setattr(embedding_reader, "READ_AT_ONCE", 5000)
+    found = embedding_reader.read_content(app.engine, app.catalog.model())
     expected = dict(sql.execute("SELECT picture_id, vec::vector::real[] FROM embedding").fetchall())
     assert sorted(found.ids.tolist()) == sorted(expected)
     turned = {id_ for id_, vector in expected.items() if vector[1]}
@@ -648,7 +650,7 @@ def test_both_halves_of_a_read_are_of_one_snapshot(
 ) -> None:
     many(sql)
     model, real = app.catalog.model(), embeddings.pages
-    before = content.read_content(app.engine, model)
+    before = embedding_reader.read_content(app.engine, model)
 
     def pages(connection: Any, model: Any) -> int:
         """What is written now is after the snapshot of the one half and before the other begins."""
@@ -657,7 +659,7 @@ def test_both_halves_of_a_read_are_of_one_snapshot(
         return real(connection, model)
 
     monkeypatch.setattr(embeddings, "pages", pages)
-    found = content.read_content(app.engine, model)
+    found = embedding_reader.read_content(app.engine, model)
     order, expected = np.argsort(found.ids), np.argsort(before.ids)
     assert np.array_equal(found.ids[order], before.ids[expected])
     assert np.array_equal(found.vectors[order], before.vectors[expected])
@@ -669,7 +671,7 @@ def test_both_halves_of_a_read_are_of_one_snapshot(
      ([10**12, 1, 10**12], True), ([-5, 4], False), ([-5, -5], True)],
 )  # fmt: skip
 def test_an_id_that_occurs_twice_is_seen(ids: list[int], doubled: bool) -> None:
-    assert content._doubled(np.array(ids, dtype=np.int64)) is doubled
+    assert embedding_reader._doubled(np.array(ids, dtype=np.int64)) is doubled
 
 
 def test_a_half_that_cannot_be_read_ends_the_read(
@@ -685,19 +687,19 @@ def test_a_half_that_cannot_be_read_ends_the_read(
 
     monkeypatch.setattr(embeddings, "stream", stream)
     with pytest.raises(DatabaseUnavailable):
-        content.read_content(app.engine, app.catalog.model())
+        embedding_reader.read_content(app.engine, app.catalog.model())
 
 
 def test_neither_building_nor_measuring_copies_the_vectors(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    for room in (clusters, recall):
+    for room in (kmeans, recall):
         monkeypatch.setattr(room, "BLOCK", 128)
     vectors = clustered(30_000, 256).astype(np.float16)
     made = whole(vectors)
 
     def work() -> None:
-        index = ann_build.build(made.ids, vectors)
+        index = faiss_index.build(made.ids, vectors)
         Yardstick(made, sample=50).filtered_recall(index)
 
     assert most_memory(work) < vectors.nbytes / 2
@@ -715,4 +717,4 @@ def test_a_read_that_the_server_ends_says_so_and_the_next_one_is_whole(
         next(blocks)
         sql.execute(f"SELECT {how}(%s)", [backend])  # type: ignore[call-overload]
         list(blocks)
-    assert len(content.read_content(app.engine, model).ids) == 20_000
+    assert len(embedding_reader.read_content(app.engine, model).ids) == 20_000

@@ -20,7 +20,7 @@ from app.config import Settings
 from app.db.embedded import server as embedded_server
 from app.errors import BadInput, SchemaMismatch
 from app.images.thumbnails import open_thumbnail
-from app.indexer import only_builder
+from app.index.builder import only_builder
 from app.integrity import Finding, Report, Wanted, check, encoder, originals, thumbnails
 from app.integrity.words import contradictions
 from app.restore import restore

@@ -21,21 +21,21 @@ ROWS = [
     app.bootstrap
     ingest
     app.lifecycle app.embedding app.dropping
-    app.liveness app.metrics_server app.overview app.index_life app.rebuilding
+    app.liveness app.metrics_server app.overview app.index.status app.index.background_build
     app.backup app.restore app.integrity
-    app.search app.catalog app.indexer app.evaluation app.health app.runs app.migrate
+    app.search app.catalog app.index.builder app.evaluation app.health app.runs app.migrate
     app.audit app.roles app.bulk app.batches
     app.pages app.plans app.calibrator app.judging app.facets
     app.quick app.allow_lists app.meanings app.tuning app.verdicts app.duplicates app.walking
     app.paths
     app.filtered
-    app.loaded app.asking app.sense app.answers app.sampling app.index_files app.index_folder
-    app.content app.recall
+    app.loaded app.asking app.sense app.answers app.sampling app.index.file_store app.index.file_store
+    app.index.embedding_reader app.index.recall
     app.shaping app.encoders.batching app.memory app.eval_figures app.eval_report app.backup_manifest
-    app.db.queries app.ann app.ann_build app.ann_file app.encoders.loading app.images.decoding app.images.sandbox app.filters
+    app.db.queries app.index.faiss_index app.index.faiss_index app.index.faiss_io app.encoders.loading app.images.decoding app.images.sandbox app.filters
     app.db.queries.nearest app.folding app.identity app.typos app.grouping app.calibration
-    app.clusters app.vectors
-    app.worker_decision
+    app.index.kmeans app.index.kmeans
+    app.index.rebuild_policy
     app.metrics
     app.admission
     app.db.client_tools
@@ -46,7 +46,7 @@ ROWS = [
     """.strip().splitlines()
 ]
 OWNERS = {
-    "faiss": ("app.ann",),
+    "faiss": ("app.index.faiss_index",),
     "torch": ("app.encoders.loading",),
     "transformers": ("app.encoders.loading",),
     "openvino": ("app.encoders.openvino_runtime", "app.encoders.quantize_script"),

@@ -15,8 +15,8 @@ from streamlit.testing.v1 import AppTest
 from app.bootstrap import App
 from app.config import Settings
 from app.errors import BuildRunning
-from app.index_life import index_life
-from app.indexer import LOCK
+from app.index.builder import LOCK
+from app.index.status import index_life
 from app.ui.frame import services
 
 

@@ -11,13 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from shop import add, numbered, vectors
 
-from app import ann, ann_build, pages
+from app import pages
 from app.asking import Encoded
 from app.bootstrap import App
 from app.config import Settings
 from app.encoders.base import Choice
 from app.errors import BadInput
 from app.fusion import fused
+from app.index import faiss_index
 from app.shaping import LIKE_MATCH, LIKE_QUERY
 from app.types import Query, SearchResult, Vectors
 
@@ -130,8 +131,8 @@ def test_later_pages_are_as_thorough_as_the_first(
     app: App, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Inverted lists: what lies a hundred products deep needs more of them than what lies near."""
-    monkeypatch.setattr(ann_build, "FLAT_ROWS", 100)
-    monkeypatch.setattr(ann, "LEAST_LISTS", 1)
+    monkeypatch.setattr(faiss_index, "FLAT_ROWS", 100)
+    monkeypatch.setattr(faiss_index, "LEAST_LISTS", 1)
     add(app, numbered(1500))
     build = app.indexer.rebuild()
     assert (build.kind, build.state) == ("ivf", "published")
@@ -149,8 +150,8 @@ def test_products_of_many_pictures_are_looked_for_as_thoroughly(
     app: App, sql: psycopg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Thirty pictures each: the second look must be more thorough, not only longer."""
-    monkeypatch.setattr(ann_build, "FLAT_ROWS", 100)
-    monkeypatch.setattr(ann, "LEAST_LISTS", 1)
+    monkeypatch.setattr(faiss_index, "FLAT_ROWS", 100)
+    monkeypatch.setattr(faiss_index, "LEAST_LISTS", 1)
     add(app, {f"M{n:02}": range(30 * n, 30 * n + 30) for n in range(60)})
     build = app.indexer.rebuild()
     assert (build.kind, build.state) == ("ivf", "published")

@@ -17,11 +17,11 @@ from numpy.typing import NDArray
 from snapshots import differences, read
 from test_plans import fill
 
-from app import ann_build
 from app.answers import Answer, Ask
 from app.bootstrap import App
 from app.config import Settings
 from app.db.engine import snapshot
+from app.index import faiss_index
 from app.paths import find
 
 ROWS = 1600
@@ -43,7 +43,7 @@ def filled(
 ) -> Iterator[App]:
     """A catalogue that this path answers for while nothing has changed."""
     if path == "ivf":
-        monkeypatch.setattr(ann_build, "FLAT_ROWS", ROWS // 2)
+        monkeypatch.setattr(faiss_index, "FLAT_ROWS", ROWS // 2)
     if path == "pgvector":
         settings = settings.model_copy(update={"exact_rows": 10})
     with App(settings, choose=choose_colours) as app:

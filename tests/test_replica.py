@@ -23,7 +23,7 @@ from app.config import Settings
 from app.db.embedded import server as embedded_server
 from app.db.engine import snapshot
 from app.errors import BuildRefused, DatabaseUnsuitable
-from app.index_files import IndexFiles
+from app.index.file_store import IndexFiles
 from app.migrate import migrate
 from app.pages import Asked, Page
 from app.types import Query

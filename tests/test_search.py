@@ -11,7 +11,6 @@ import pytest
 from colours import ColourEncoder, choose_colours, photo
 from shop import add, numbered, oracle, vectors
 
-from app import ann_build
 from app.answers import Ask
 from app.bootstrap import App
 from app.config import Settings
@@ -19,6 +18,7 @@ from app.db.engine import snapshot
 from app.db.queries import index_delta
 from app.db.queries.nearest import TOLERANCE
 from app.errors import BadInput, ModelMismatch, NoModel, NoWords, UnknownProduct
+from app.index import faiss_index
 from app.paths import find
 from app.types import Filters, Query, SearchResult
 
@@ -174,7 +174,7 @@ def test_a_product_of_many_near_pictures_does_not_shorten_the_page(
 def test_inverted_lists_answer_with_what_the_exact_scan_says(
     app: App, monkeypatch: pytest.MonkeyPatch, k: int
 ) -> None:
-    monkeypatch.setattr(ann_build, "FLAT_ROWS", 20)
+    monkeypatch.setattr(faiss_index, "FLAT_ROWS", 20)
     add(app, numbered(400))
     before = ask(app, k=k)
     build = app.indexer.rebuild()

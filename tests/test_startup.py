@@ -75,7 +75,7 @@ def test_status_of_a_catalogue_with_an_index_does_not_load_faiss(app: App) -> No
         LOOKALIKE_HOME=str(settings.home),
         LOOKALIKE_INDEX_DIR=str(settings.index_folder),
     )
-    assert found & (SLOW | {"faiss"}) == set() and "app.ann_file" in found
+    assert found & (SLOW | {"faiss"}) == set() and "app.index.faiss_io" in found
 
 
 def test_a_process_looks_for_its_server_once(

@@ -32,10 +32,10 @@ from app.config import Settings
 from app.db import notifications
 from app.db.queries import build_history
 from app.errors import IndexUnwritable
-from app.indexer import LOCK, Indexer
+from app.index.builder import LOCK, Indexer
+from app.index.rebuild_policy import Decision, Rules, Seen, allowed, backoff, decide
 from app.types import Build
 from app.worker import Worker
-from app.worker_decision import Decision, Rules, Seen, allowed, backoff, decide
 from app.worker_listener import Listener
 
 SOON_S = 30.0

@@ -16,8 +16,8 @@ from app.db.queries import database_info
 from app.encoders.base import Encoder
 from app.errors import BadInput, BuildRunning
 from app.images.decoding import ImageLimits
-from app.index_files import IndexFiles
-from app.indexer import only_builder
+from app.index.builder import only_builder
+from app.index.file_store import IndexFiles
 from app.integrity import encoder, index, originals, rows, thumbnails, words
 from app.integrity.findings import Finding, Report
 from app.integrity.originals import Folder, Originals

@@ -11,9 +11,9 @@ from pathlib import Path
 
 from sqlalchemy import Engine
 
-from app import index_folder
 from app.db.queries import index_builds, integrity
-from app.index_files import IndexFiles
+from app.index import file_store
+from app.index.file_store import IndexFiles
 from app.integrity.findings import Finding, Severity, mended
 from app.integrity.question import Question, ask_all
 from app.integrity.tally import Tally, Tick
@@ -65,8 +65,8 @@ def _damage(engine: Engine, files: IndexFiles, build: Build) -> str | None:
     with engine.connect() as connection:
         if build.id not in [each.id for each in index_builds.published(connection)]:
             return None  # it was retired
-        stored = index_folder.whole(index_builds.read_file(connection, build.id), build.sha256)
-    file = index_folder.intact(files.path(build.sha256), build.sha256)
+        stored = file_store.whole(index_builds.read_file(connection, build.id), build.sha256)
+    file = file_store.intact(files.path(build.sha256), build.sha256)
     if file:
         return "index-chunks-damaged" if stored is False else None
     if not stored:
@@ -93,14 +93,14 @@ def _mend(engine: Engine, files: IndexFiles, build: Build) -> str:
         if kind == "builds-lost":
             index_builds.retire(connection, build.id, "its file was lost")
             return f"build {build.id} was retired; run `lookalike index rebuild`"
-        index_folder.put(file, index_builds.read_file(connection, build.id))
+        file_store.put(file, index_builds.read_file(connection, build.id))
         return f"the file of build {build.id} was fetched from the database"
 
 
 def _left_behind(engine: Engine, files: IndexFiles) -> list[Path]:
     with engine.connect() as connection:
         needed = {build.sha256 for build in index_builds.published(connection)}
-    return index_folder.left_behind(files.folder, needed)
+    return file_store.left_behind(files.folder, needed)
 
 
 def _left(engine: Engine, files: IndexFiles) -> Finding | None:
@@ -114,7 +114,7 @@ def _left(engine: Engine, files: IndexFiles) -> Finding | None:
 
 
 def _remove(engine: Engine, files: IndexFiles) -> str:
-    gone = index_folder.remove(_left_behind(engine, files))
+    gone = file_store.remove(_left_behind(engine, files))
     return f"{gone} files were removed from {files.folder}"
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import altair as alt
 
-from app.index_life import Delta
+from app.index.status import Delta
 from app.types import Build
 
 LayeredChart = alt.LayerChart | alt.FacetChart

@@ -9,7 +9,7 @@ from typing import Any
 import streamlit as st
 
 from app.bootstrap import App
-from app.index_life import BUILDS, IndexLife, index_life
+from app.index.status import BUILDS, IndexLife, index_life
 from app.types import Build
 from app.ui import rebuild
 from app.ui.frame import sentences, services

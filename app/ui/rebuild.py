@@ -5,7 +5,7 @@ from __future__ import annotations
 import streamlit as st
 
 from app.bootstrap import App
-from app.rebuilding import Progress
+from app.index.background_build import Progress
 from app.ui.frame import plain
 from app.ui.who import welcome
 

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 from sqlalchemy import Connection
 
-from app.ann import Only
 from app.db.queries.nearest import Passing
+from app.index.faiss_index import Only
 
 MOST_CHANGED = 300
 """Changed products, and pictures of changed products, that a list is used with; beyond them reading

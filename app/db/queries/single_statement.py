@@ -14,10 +14,10 @@ import psycopg
 from pgvector import HalfVector
 from psycopg.rows import namedtuple_row
 
-from app.ann import Nominees
 from app.db.queries import filter_snapshot, index_builds, index_delta, models, nearest, products
 from app.db.queries.filter_snapshot import AllowList
 from app.db.queries.nearest import EVERYTHING, Candidates, Passing
+from app.index.faiss_index import Nominees
 from app.types import Build, Model, Vector
 
 LASTING = 1000

@@ -11,15 +11,15 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, text
 
-from app import ann, ann_build
-from app.ann import AnnIndex
 from app.config import Settings
-from app.content import Content, check_primary, read_content
 from app.db.engine import check_schema
 from app.db.queries import index_builds, models, query_samples
 from app.errors import BuildRefused, BuildRunning, LookalikeError, ModelNotKept, NoModel
-from app.index_files import IndexFiles
-from app.recall import Yardstick
+from app.index import faiss_index, recall
+from app.index.embedding_reader import Content, check_primary, read_content
+from app.index.faiss_index import AnnIndex
+from app.index.file_store import IndexFiles
+from app.index.recall import Yardstick
 from app.types import Build, Model, Vectors
 
 LOCK = 7_305_804_002
@@ -216,11 +216,11 @@ class _Measured:
 
 
 def _measured(content: Content, real: Vectors, goal: float) -> _Measured:
-    index = ann_build.build(content.ids, content.vectors)
+    index = faiss_index.build(content.ids, content.vectors)
     if not len(content.ids):
         return _Measured(index)
-    yardstick = Yardstick(content, ann.DEPTHS, real=real)
-    index = ann.tuned(index, yardstick, goal)
+    yardstick = Yardstick(content, faiss_index.DEPTHS, real=real)
+    index = recall.tuned(index, yardstick, goal)
     return _Measured(
         index,
         yardstick.recall(index, 10),

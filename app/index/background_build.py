@@ -10,7 +10,7 @@ import threading
 from dataclasses import dataclass, replace
 
 from app.errors import LookalikeError
-from app.indexer import Indexer
+from app.index.builder import Indexer
 from app.types import Build
 
 _log = logging.getLogger("lookalike.rebuild")

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,16 +15,18 @@ from uuid import uuid4
 
 import numpy as np
 
-from app import ann_file
-from app.ann import AnnIndex
 from app.errors import IndexDamaged, IndexUnreadable, IndexUnwritable
+from app.index import faiss_io
+from app.index.faiss_index import AnnIndex
 from app.types import Build
 
 KEPT_OPEN = 2
 """The build in use and the one before it, which a search that began earlier may still need."""
 
+
 LEFT_S = 3600
 """Seconds after which a file that was being fetched counts as left behind."""
+
 
 Fetch = Callable[[Build], Iterable[bytes]]
 """Where a file comes from that is not in the folder: its pieces in order, none if unknown."""
@@ -75,7 +78,7 @@ class IndexFiles:
         draft = self._draft()
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            sha256, size = ann_file.write(index, draft)
+            sha256, size = faiss_io.write(index, draft)
             announce(sha256)
             draft.replace(self.path(sha256))
             self._flush_folder()
@@ -124,7 +127,7 @@ class IndexFiles:
         if failed and failed.state == _state(path):
             raise IndexDamaged(failed.reason)
         if not in_use:
-            ann_file.look(path, build.size, build.rows)
+            faiss_io.look(path, build.size, build.rows)
 
     def open_soon(self, build: Build, fetch: Fetch | None = None) -> None:
         """Open the index of a build in the background, unless something is being opened."""
@@ -164,7 +167,7 @@ class IndexFiles:
 
     def _read_or_fetch(self, build: Build, fetch: Fetch | None) -> AnnIndex:
         try:
-            return ann_file.read(
+            return faiss_io.read(
                 self.path(build.sha256), build.sha256, build.kind, build.parameters
             )
         except IndexUnreadable:
@@ -172,7 +175,7 @@ class IndexFiles:
             if len(data) != build.size:
                 raise
         found = np.frombuffer(data, dtype=np.uint8)
-        index = ann_file.parse(found, build.sha256, build.kind, build.parameters)
+        index = faiss_io.parse(found, build.sha256, build.kind, build.parameters)
         self._keep(data, build)
         return index
 
@@ -219,3 +222,68 @@ def _state(path: Path) -> tuple[int, int, int] | None:
     except OSError:
         return None
     return found.st_ino, found.st_size, found.st_mtime_ns
+
+
+def intact(file: Path, sha256: str) -> bool | None:
+    """Whether a file is what was written; None where there is none that can be read."""
+    try:
+        with file.open("rb") as opened:
+            return hashlib.file_digest(opened, "sha256").hexdigest() == sha256
+    except OSError:
+        return None
+
+
+def whole(pieces: Iterable[bytes], sha256: str) -> bool | None:
+    """Whether pieces make up the file with this sha256; None if there are none."""
+    digest, some = hashlib.sha256(), False
+    for piece in pieces:
+        digest.update(piece)
+        some = True
+    return digest.hexdigest() == sha256 if some else None
+
+
+def put(file: Path, pieces: Iterable[bytes]) -> None:
+    """Make a file of its pieces, whole or not at all. Raises IndexUnwritable."""
+    draft = file.with_name(f"{uuid4().hex}.part")
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with draft.open("wb") as out:
+            out.writelines(pieces)
+        draft.replace(file)
+    except OSError as exc:
+        raise IndexUnwritable(
+            f"{file.parent} cannot be written: {exc.strerror or exc}. Make room, or choose another "
+            "folder with LOOKALIKE_INDEX_DIR."
+        ) from exc
+    finally:
+        with suppress(OSError):
+            draft.unlink(missing_ok=True)
+
+
+def left_behind(folder: Path, needed: Collection[str]) -> list[Path]:
+    """Files that no build needs and that no process is making; only for the one builder.
+
+    `needed` are the sha256 of builds. A file that may be on its way in from the database is spared.
+    """
+    found = [file for file in folder.glob("*.faiss") if file.stem not in needed]
+    found += folder.glob("*.tmp")
+    found += [file for file in folder.glob("*.part") if _age(file) > LEFT_S]
+    return sorted(found)
+
+
+def remove(files: Iterable[Path]) -> int:
+    """Delete files; returns how many are gone."""
+    gone = 0
+    for file in files:
+        with suppress(OSError):
+            file.unlink()
+            gone += 1
+    return gone
+
+
+def _age(file: Path) -> float:
+    """Seconds since a file was written to; 0 for one that has gone meanwhile."""
+    try:
+        return time.time() - file.stat().st_mtime
+    except OSError:
+        return 0

@@ -11,12 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy import Connection, Engine, text
 
-from app.ann import Ids
 from app.db.engine import snapshot
 from app.db.queries import change_stamps, embeddings
 from app.errors import BuildRefused
+from app.index.faiss_index import Ids
+from app.index.kmeans import wide
 from app.types import Model, Rows
-from app.vectors import wide
 
 UNIT_TOLERANCE = 1e-2
 """How far a stored vector's length may be from 1; rounding to float16 accounts for 1e-3."""

@@ -11,8 +11,8 @@ from app.config import Settings
 from app.db.engine import check_schema, snapshot
 from app.db.queries import embeddings, index_builds, index_delta, models
 from app.errors import NoModel
+from app.index.rebuild_policy import Rules, allowed
 from app.types import Build, Model
-from app.worker_decision import Rules, allowed
 
 BUILDS = 50
 """Builds that are listed."""

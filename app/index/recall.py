@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from app.ann import AnnIndex, Only, deep_look
-from app.content import Content
+from app.index.embedding_reader import Content
+from app.index.faiss_index import DEPTHS, LEAST_LISTS, AnnIndex, Only, deep_look
+from app.index.kmeans import unit
 from app.types import Rows, Vector, Vectors
-from app.vectors import unit
 
 SAMPLE = 400
 """Queries a build is measured with: recall 0.99 is then known to about half a percent."""
+
 
 EPSILON = 1e-4
 """Cosine by which a row may be worse than the k-th best and still count as equal to it.
@@ -23,16 +25,21 @@ Inverted lists hold rows whose lengths are off by rounding, so among many pictur
 the same they nominate others than the very nearest. Searches know: `ranking.TOLERANCE` is more.
 (ann-benchmarks takes 0.001.)"""
 
+
 BLOCK = 2048
 """Rows compared at a time; the scores of a million rows never stand in memory at once."""
+
 
 SHARES = (0.5, 0.2, 0.05)
 """Shares of the rows that pass the filters a build is measured with."""
 
+
 FILTERED = 100
 """Queries a build is measured with for each of them."""
 
+
 FILTERED_DEPTH = 10
+
 
 Floor = NDArray[np.float32]
 """The least similarity that counts, of each query."""
@@ -201,3 +208,37 @@ def sample_queries(vectors: Rows, sample: int) -> Vectors:
     moved: Vectors = vectors[chosen].astype(np.float32) + noise
     moved /= np.linalg.norm(moved, axis=1, keepdims=True)
     return moved
+
+
+class Measure(Protocol):
+    """What an index is measured with; `recall.Yardstick` is one."""
+
+    def lists(self, index: AnnIndex, depth: int, goal: float) -> int:
+        """In how many lists, of those nearest to a query, so much of the nearest rows lies."""
+
+    def recall(self, index: AnnIndex, depth: int) -> float:
+        """The share of the `depth` nearest rows that the index finds (0 to 1)."""
+
+
+def tuned(index: AnnIndex, measure: Measure, goal: float) -> AnnIndex:
+    """The same index with, for each depth, the fewest lists to look into that reach the goal.
+
+    What is aimed at leaves out half of what the goal allows, as other queries are a little worse
+    off than those it was measured with. Deeper answers need a wider search. Beyond the last depth,
+    and where nothing less reaches the goal, all lists are looked into.
+    """
+    if index.kind != "ivf":
+        return index
+    nlist, found = index.faiss_index.nlist, dict[str, int]()
+    for depth in DEPTHS:
+        least = max(found.values(), default=LEAST_LISTS)
+        lists = max(least, measure.lists(index, depth, (1 + goal) / 2))
+        while lists < nlist and measure.recall(_looking_into(index, lists, depth), depth) < goal:
+            lists += max(lists // 4, 1)
+        found[str(depth)] = min(lists, nlist)
+    return AnnIndex(index.faiss_index, "ivf", {"nlist": nlist, "nprobe": found})
+
+
+def _looking_into(index: AnnIndex, lists: int, depth: int) -> AnnIndex:
+    parameters = {"nlist": index.faiss_index.nlist, "nprobe": {str(depth): lists}}
+    return AnnIndex(index.faiss_index, "ivf", parameters)

@@ -10,14 +10,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.types import Rows, Vectors
-from app.vectors import wide
 
 ROUNDS = (16, 16, 16, 32, 32, 64, 64)
 """Rows a centre that each round of k-means looks at. Centres find their places with few and settle
 with more; ten rounds with 64 each took 2.7 times as long and made indexes of the same recall."""
 
+
 BLOCK = 1024
 """Rows compared at a time: enough for the processor, few enough to be 16 MB at 4,000 centres."""
+
 
 Labels = NDArray[np.int32]
 
@@ -79,3 +80,31 @@ def _fill_empty(centres: Vectors, sizes: NDArray[np.int64]) -> None:
     for empty, full in zip(np.flatnonzero(sizes == 0), largest, strict=False):
         centres[empty] = centres[full] * push
         centres[full] *= 2 - push
+
+
+SIGN_AND_NUMBER = np.int32(~0x70001FFF)
+"""Of a float16 that was shifted to where a float32 has its exponent, without its sign repeated."""
+
+
+EXPONENT = np.float32(2.0**112)
+"""What the exponent of a float32 counts from is so much lower than that of a float16."""
+
+
+def wide(rows: Rows) -> Vectors:
+    """A copy of finite rows as float32, exactly: the bits are moved, which takes a tenth of the
+    time that numpy's conversion takes. (What is not finite becomes greater than 60,000.)"""
+    if rows.dtype != np.float16:
+        return rows.astype(np.float32)
+    bits = rows.view(np.int16).astype(np.int32)
+    bits <<= 13
+    bits &= SIGN_AND_NUMBER
+    found: Vectors = bits.view(np.float32)
+    found *= EXPONENT
+    return found
+
+
+def unit(rows: Rows) -> Vectors:
+    """The rows as float32 of length exactly 1, which rounding to 16 bits puts a little off."""
+    found = wide(rows)
+    found /= np.sqrt(np.einsum("ij,ij->i", found, found))[:, np.newaxis]
+    return found

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from app.ann import AnnIndex, faiss
 from app.errors import IndexDamaged, IndexUnreadable
+from app.index.faiss_index import AnnIndex, faiss
 
 HEADER = struct.Struct("=4siq")
 """How FAISS begins every index: its class in four letters, numbers a row, rows."""

@@ -1,0 +1,1 @@
+"""The FAISS index: read embeddings, build, measure recall, publish, store and open files."""
