@@ -21,8 +21,8 @@ from app.catalog import WRITER_LOCK
 from app.db.engine import check_schema, check_server, schema_revision
 from app.db.queries import change_stamps, products, roles
 from app.db.schema import SCHEMA_REVISION
+from app.duplicates.normalization import identity_key
 from app.errors import LockHeld, LookalikeError, SchemaMismatch
-from app.identity import identity_key
 
 WAIT_S = 0.2
 """Between two tries to get the lock."""

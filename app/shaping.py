@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from app.folding import Candidate, Fold, fold
+from app.duplicates.rules import Candidate, Fold, fold
 from app.types import Dropped, Folded, Hit, Product, Query, Vector, Verdict
 
 LIKE_QUERY = "the same photo as the query"

@@ -16,7 +16,7 @@ from psycopg import sql as psql
 
 from app.batches import Batch, Entry
 from app.db import copy
-from app.identity import identity_key
+from app.duplicates.normalization import identity_key
 from app.types import Model, PictureData, PictureRef, Product
 
 KINDS = ("lamp", "chair", "table", "sofa", "mug", "kettle", "plate", "bowl", "rug", "shelf")

@@ -1,4 +1,4 @@
--- Products that are one, as far as equal keys and verdicts say so; `app/folding.py` has all rules.
+-- Products that are one, as far as equal keys and verdicts say so; `app/duplicates/rules.py` has all rules.
 --
 -- Verdicts make units of skus first, as they do there; a unit, or a product alone, then holds the
 -- keys of its products, but for keys that an earlier unit holds from which a verdict parts it.

@@ -30,12 +30,12 @@ from app.db.embedded import server as embedded_server
 from app.db.engine import make_engine
 from app.db.queries import database_info
 from app.db.schema import SCHEMA_REVISION
+from app.duplicates.verdicts import decide
 from app.errors import BadInput, DatabaseUnsuitable, SchemaMismatch
 from app.integrity import Wanted, check
 from app.migrate import migrate
 from app.restore import RestoreFailed, restore
 from app.types import Query
-from app.verdicts import decide
 
 Make = Callable[[str | None], str]
 

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.duplicates import Duplicates, compare
-from app.folding import RULES, Candidate, Group, fold, same_product
-from app.identity import identity
+from app.duplicates.normalization import identity
+from app.duplicates.report import Duplicates, compare
+from app.duplicates.rules import RULES, Candidate, Group, fold, same_product
 from app.types import Product, Verdict
 
 TYPO = 0.9

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.identity import VERSION, identity, identity_key, normalised
+from app.duplicates.normalization import VERSION, identity, identity_key, normalised
 from app.types import Product
 
 WORDS = ("kestrel", "marria", "navy", "blazer", "coat", "linen", "XJ200", "café", "bodies")

@@ -12,11 +12,12 @@ import pytest
 from colours import ColourEncoder, choose_colours, photo
 from goods import ingest, shop, write_csv
 
-from app import duplicates, verdicts
 from app.bootstrap import App
 from app.config import Settings
 from app.db.embedded import server as embedded_server
 from app.db.queries import models
+from app.duplicates import report as duplicate_report
+from app.duplicates import verdicts
 from app.errors import BadInput, LookalikeError
 from app.evaluation import evaluate, read_queries
 from app.filters import parse
@@ -235,8 +236,8 @@ def test_queries_name_products_and_files_letter_for_letter(shared: App, tmp_path
 def test_known_pairs_name_products_letter_for_letter(shared: App, tmp_path: Path) -> None:
     texts = list(HOSTILE.values())
     rows = [{"sku_a": a, "sku_b": b} for a, b in zip(texts[::2], texts[1::2], strict=True)]
-    pairs = duplicates.read_pairs(write_csv(tmp_path / "pairs.csv", rows))
-    found = duplicates.evaluate(shared.engine, pairs, 0.9)
+    pairs = duplicate_report.read_pairs(write_csv(tmp_path / "pairs.csv", rows))
+    found = duplicate_report.evaluate(shared.engine, pairs, 0.9)
     assert found.known == len(pairs)
 
 

@@ -18,6 +18,7 @@ from app.backup import backup
 from app.bootstrap import App
 from app.config import Settings
 from app.db.embedded import server as embedded_server
+from app.duplicates.verdicts import decide
 from app.errors import BadInput, SchemaMismatch
 from app.images.thumbnails import open_thumbnail
 from app.index.builder import only_builder
@@ -25,7 +26,6 @@ from app.integrity import Finding, Report, Wanted, check, encoder, originals, th
 from app.integrity.words import contradictions
 from app.restore import restore
 from app.types import Query, Verdict
-from app.verdicts import decide
 from ingest.fetch import Pictures
 
 MADE_UP = "00" * 32

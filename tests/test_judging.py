@@ -9,13 +9,12 @@ import psycopg
 import pytest
 from shop import add
 
-from app import judging, walking
 from app.bootstrap import App
 from app.db.queries.review_pairs import CROWD
+from app.duplicates import review as duplicate_review
+from app.duplicates.review import UNCALIBRATED, Question, Walk, again, ask, newest
+from app.duplicates.verdicts import AlreadyDecided, Contradiction, decide
 from app.errors import NoModel, UnknownProduct
-from app.judging import Question, again, ask, newest
-from app.verdicts import AlreadyDecided, Contradiction, decide
-from app.walking import UNCALIBRATED, Walk
 
 TYPO = 0.9
 
@@ -132,8 +131,8 @@ def test_a_product_without_a_picture_can_be_asked_about(app: App, sql: psycopg.C
 
 
 def test_no_pair_is_asked_twice_in_one_walk(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(walking, "PRODUCTS_AT_ONCE", 1)
-    monkeypatch.setattr(walking, "GROUPS_AT_ONCE", 1)
+    monkeypatch.setattr(duplicate_review, "PRODUCTS_AT_ONCE", 1)
+    monkeypatch.setattr(duplicate_review, "GROUPS_AT_ONCE", 1)
     add(app, {"A": [1], "B": [1, 2], "C": [2], "D": [3]})
     assert sorted(pairs(app)) == ["AB", "BC"]
 
@@ -187,8 +186,8 @@ def test_a_product_deleted_meanwhile_is_passed_over(app: App) -> None:
 def test_a_walk_that_finds_nothing_for_long_says_how_far_it_came(
     app: App, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(judging, "PATIENCE_S", -1.0)
-    monkeypatch.setattr(walking, "PRODUCTS_AT_ONCE", 2)
+    monkeypatch.setattr(duplicate_review, "PATIENCE_S", -1.0)
+    monkeypatch.setattr(duplicate_review, "PRODUCTS_AT_ONCE", 2)
     add(app, {f"P{n}": [n] for n in range(5)})
     question, walk = ask(app.engine, Walk(), TYPO)
     assert (question, walk.looked_at, walk.finished) == (None, 2, False)

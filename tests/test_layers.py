@@ -25,15 +25,15 @@ ROWS = [
     app.backup app.restore app.integrity
     app.search app.catalog app.index.builder app.evaluation app.health app.runs app.migrate
     app.audit app.roles app.bulk app.batches
-    app.pages app.plans app.calibrator app.judging app.facets
-    app.quick app.allow_lists app.meanings app.tuning app.verdicts app.duplicates app.walking
+    app.pages app.plans app.calibrator app.duplicates.review app.facets
+    app.quick app.allow_lists app.meanings app.tuning app.duplicates.verdicts app.duplicates.report app.duplicates.review
     app.paths
     app.filtered
     app.loaded app.asking app.sense app.answers app.sampling app.index.file_store app.index.file_store
     app.index.embedding_reader app.index.recall
     app.shaping app.encoders.batching app.memory app.eval_figures app.eval_report app.backup_manifest
     app.db.queries app.index.faiss_index app.index.faiss_index app.index.faiss_io app.encoders.loading app.images.decoding app.images.sandbox app.filters
-    app.db.queries.nearest app.folding app.identity app.typos app.grouping app.calibration
+    app.db.queries.nearest app.duplicates.rules app.duplicates.normalization app.duplicates.typos app.duplicates.union_find app.calibration
     app.index.kmeans app.index.kmeans
     app.index.rebuild_policy
     app.metrics
@@ -54,7 +54,7 @@ OWNERS = {
     "sentence_transformers": ("app.encoders.loading",),
     "streamlit": ("app.ui",),
     "pillow_heif": ("app.images.decoding",),
-    "rapidfuzz": ("app.typos",),
+    "rapidfuzz": ("app.duplicates.typos",),
     "prometheus_client": ("app.metrics", "app.metrics_server"),
 }
 

@@ -13,10 +13,10 @@ from streamlit.testing.v1 import AppTest
 
 from app.bootstrap import App
 from app.config import Settings
-from app.judging import newest
+from app.duplicates.review import newest
+from app.duplicates.verdicts import decide
 from app.types import Query
 from app.ui.frame import services
-from app.verdicts import decide
 
 ODD = (
     "<b>Tea</b> *pot* $x$ :smile: :red[no] [x](javascript:alert(1)) <script>alert(2)</script> &amp;"

@@ -16,9 +16,9 @@ from streamlit.testing.v1 import AppTest
 from app.bootstrap import App
 from app.config import Settings
 from app.db.embedded import server as embedded_server
+from app.duplicates.verdicts import decide
 from app.overview import overview_of, rejects_of
 from app.ui.frame import services
-from app.verdicts import decide
 
 ODD = "<img src=x onerror=alert(1)> *b* $x$ :red[no]"
 

@@ -98,7 +98,7 @@ def test_folding_does_not_shorten_a_page_while_there_are_more(years: App) -> Non
 
 
 def test_a_verdict_says_otherwise(years: App) -> None:
-    from app.verdicts import decide
+    from app.duplicates.verdicts import decide
 
     decide(years.engine, "Y2019", "Y2020", same=False, decided_by="Ada")
     decide(years.engine, "D00", "D01", same=True, decided_by="Ada")

@@ -12,7 +12,7 @@ from goods import ingest, versions
 from app.bootstrap import App
 from app.config import Settings
 from app.db.embedded import server as embedded_server
-from app.duplicates import folded
+from app.duplicates.report import folded
 from app.evaluation import Evaluation, evaluate, read_queries
 from app.filters import parse
 from app.types import Query, SearchResult

@@ -16,7 +16,7 @@ from goods import ingest, shop
 from psycopg import sql as compose
 from servers import TcpServer, password_server
 
-from app import duplicates, tuning, verdicts
+from app import tuning
 from app.audit import audit
 from app.backup import BackupFailed, backup
 from app.bootstrap import App
@@ -25,6 +25,8 @@ from app.config import Settings
 from app.db.embedded import binaries
 from app.db.queries import analyst_sessions, models
 from app.db.schema import SCHEMA_REVISION
+from app.duplicates import report as duplicate_report
+from app.duplicates import verdicts
 from app.errors import BadInput, DatabaseUnsuitable
 from app.evaluation import Labelled, evaluate
 from app.health import status
@@ -118,7 +120,7 @@ DOES = {
     "calibrate": lambda app: calibrate(app.engine, app.encoder),
     "evaluate": asked,
     "decide": decided,
-    "list duplicates": lambda app: duplicates.folded(app.engine, 0.9) is not None,
+    "list duplicates": lambda app: duplicate_report.folded(app.engine, 0.9) is not None,
     "delete": lambda app: app.catalog.delete(["P0299"]) == 1,
     "work": built_by_a_worker,
     "say how it is": lambda app: status(app.engine, app.files, app.settings).healthy,

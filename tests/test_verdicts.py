@@ -11,12 +11,12 @@ from shop import add, numbered
 
 from app.bootstrap import App
 from app.db.queries import verdicts
-from app.duplicates import compare, evaluate, folded, read_pairs
+from app.duplicates.normalization import identity_key
+from app.duplicates.report import compare, evaluate, folded, read_pairs
+from app.duplicates.verdicts import LOCK, AlreadyDecided, Contradiction, decide
 from app.errors import BadInput, BadSource, UnknownProduct
-from app.identity import identity_key
 from app.migrate import migrate
 from app.types import Product
-from app.verdicts import LOCK, AlreadyDecided, Contradiction, decide
 
 
 @pytest.fixture

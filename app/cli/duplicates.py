@@ -7,11 +7,11 @@ from typing import Any
 
 import click
 
-from app import duplicates as service
 from app.bootstrap import App
 from app.cli.output import as_json, note, print_json, print_table
-from app.folding import Fold, Group
-from app.verdicts import decide as record
+from app.duplicates import report as service
+from app.duplicates.rules import Fold, Group
+from app.duplicates.verdicts import decide as record
 
 
 @click.group()

@@ -10,8 +10,8 @@ from sqlalchemy import Engine, text
 from app.catalog import WRITER_LOCK
 from app.db.engine import snapshot
 from app.db.queries import products, verdicts
-from app.grouping import Groups
-from app.identity import identity_key
+from app.duplicates.normalization import identity_key
+from app.duplicates.union_find import Groups
 from app.integrity.findings import Finding, mended
 from app.integrity.tally import Tally, Tick
 from app.types import Verdict

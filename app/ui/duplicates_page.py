@@ -6,18 +6,17 @@ from dataclasses import replace
 
 import streamlit as st
 
-from app import judging
 from app.bootstrap import App
+from app.duplicates import review as duplicate_review
+from app.duplicates.review import Question, Walk
+from app.duplicates.verdicts import decide
 from app.errors import LookalikeError
-from app.judging import Question
 from app.types import Verdict
 from app.ui import verdict_list
 from app.ui.frame import plain, sentences, services
 from app.ui.pair import fields, pictures
 from app.ui.who import judge, known
 from app.ui.words import when
-from app.verdicts import decide
-from app.walking import Walk
 
 WALK, QUESTION, SAID, COUNT = "judging_walk", "judging_question", "judging_said", "judging_count"
 """What a session keeps: how far it has come, what it is asked, what became of the last answer, and
@@ -54,7 +53,7 @@ def _question(app: App) -> Question | None:
         return question
     walk = st.session_state.get(WALK, Walk())
     with st.spinner("Looking for products that are alike …"):
-        question, walk = judging.ask(app.engine, walk, app.settings.typo_similarity)
+        question, walk = duplicate_review.ask(app.engine, walk, app.settings.typo_similarity)
     _now_asked(question)
     st.session_state[WALK] = walk
     if question is None and walk.finished:
@@ -144,7 +143,7 @@ def _answer(app: App, question: Question, same: bool, name: str) -> None:
 
 def _look_again(app: App, skus: tuple[str, str]) -> None:
     """Ask about a pair that was decided; what is asked now waits."""
-    question = judging.again(app.engine, skus, app.settings.typo_similarity)
+    question = duplicate_review.again(app.engine, skus, app.settings.typo_similarity)
     walk: Walk = st.session_state.get(WALK, Walk())
     if (now := st.session_state.get(QUESTION)) is not None:
         st.session_state[WALK] = replace(walk, waiting=(now.skus, *walk.waiting))

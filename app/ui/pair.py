@@ -7,7 +7,7 @@ from difflib import SequenceMatcher
 from html import escape
 
 from app.db.queries.review_pairs import ShownPicture
-from app.judging import Question, Side
+from app.duplicates.review import Question, Side
 from app.types import Product
 from app.ui.markup import attribute, data_url
 

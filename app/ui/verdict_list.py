@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import streamlit as st
 
-from app import judging
 from app.bootstrap import App
-from app.judging import Decided
+from app.duplicates import review as duplicate_review
+from app.duplicates.review import Decided
 from app.ui.frame import plain
 from app.ui.words import when
 
@@ -19,7 +19,7 @@ PAGE = "verdicts_page"
 def show(app: App, *, may_judge: bool) -> tuple[str, str] | None:
     """Draw the list; returns the skus of two products that are to be judged again."""
     page = st.session_state.get(PAGE, 1)
-    found = judging.newest(app.engine, AT_ONCE + 1, (page - 1) * AT_ONCE)
+    found = duplicate_review.newest(app.engine, AT_ONCE + 1, (page - 1) * AT_ONCE)
     if not found and page == 1:
         return None
     st.subheader("Decided so far", anchor=False, divider="gray")

@@ -14,8 +14,8 @@ from sqlalchemy import Connection, Row, text
 
 from app.db.pipeline import Answer, Trip, one_trip
 from app.db.queries.filter_sql import condition
+from app.duplicates.normalization import VERSION, identity_key
 from app.errors import UnknownProduct
-from app.identity import VERSION, identity_key
 from app.types import Filters, PictureRef, Product, ProductDetails, StoredPicture
 
 FIELDS = "sku, title, brand, category, colour, year, price, currency, attributes"

@@ -10,10 +10,10 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product as pairs
 
-from app.grouping import Groups
-from app.identity import Identity, identity
+from app.duplicates.normalization import Identity, identity
+from app.duplicates.typos import misspelled, slips
+from app.duplicates.union_find import Groups
 from app.types import Product, Verdict
-from app.typos import misspelled, slips
 
 VERDICT = "verdict"
 """The rule a fold names when a person decided it."""

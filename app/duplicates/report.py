@@ -13,9 +13,9 @@ from sqlalchemy import Engine
 
 from app.db.engine import check_schema
 from app.db.queries import products, verdicts
+from app.duplicates.rules import Candidate, Group, fold
+from app.duplicates.union_find import Groups
 from app.errors import BadSource, UnknownProduct
-from app.folding import Candidate, Group, fold
-from app.grouping import Groups
 from app.types import Product, Verdict
 
 NAMED = 3

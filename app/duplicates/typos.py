@@ -8,7 +8,7 @@ from itertools import chain, combinations
 
 from rapidfuzz.distance import OSA
 
-from app.identity import COLOURS, Identity, Words
+from app.duplicates.normalization import COLOURS, Identity, Words
 
 SLIP = 0.5
 """What a likely slip weighs of another change of one letter.

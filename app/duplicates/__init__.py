@@ -1,0 +1,1 @@
+"""Which products are the same: normalisation, rules, verdicts, the review queue."""
