@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 from sqlalchemy import Engine
 
 from app.admission import Admission
-from app.catalog import CatalogService
+from app.catalog.service import CatalogService
 from app.config import Settings
 from app.db.engine import database_url, make_engine, make_quick_engine, make_search_engine
 from app.db.queries import models

@@ -16,7 +16,7 @@ from itertools import chain, repeat
 
 from sqlalchemy import Connection, Engine, text
 
-from app.catalog import WRITER_LOCK
+from app.catalog.service import WRITER_LOCK
 from app.db.queries import models, partitions
 from app.errors import DatabaseUnsuitable, LockHeld, NotReady
 from app.types import Model

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from PIL import Image
 from sqlalchemy import Connection, Engine
 
-from app.bulk import Tell, bulk
+from app.catalog.bulk_load import Tell, bulk
 from app.db import copy, locks
 from app.db.pipeline import one_trip
 from app.db.queries import embeddings, models

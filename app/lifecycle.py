@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from sqlalchemy import Connection, Engine, text
 
 from app import dropping
-from app.catalog import WRITER_LOCK
+from app.catalog.service import WRITER_LOCK
 from app.db import notifications
 from app.db.engine import check_schema
 from app.db.queries import index_builds, models

@@ -9,7 +9,7 @@ from types import TracebackType
 from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
-from app import bulk
+from app.catalog import bulk_load
 from app.errors import LookalikeError
 
 CLOSED_WITHIN_S = 1.0
@@ -45,7 +45,7 @@ class Mender:
     def _run(self) -> None:
         while not self._stop.is_set():
             try:
-                bulk.finish(self._engine)
+                bulk_load.finish(self._engine)
                 self._said = ""
             except (LookalikeError, SQLAlchemyError) as exc:
                 self._say(f"pgvector's index was not made: {' '.join(str(exc).split())}")

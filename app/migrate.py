@@ -16,8 +16,8 @@ from alembic import command
 from alembic.config import Config
 from sqlalchemy import Connection, Engine, text
 
-from app import bulk
-from app.catalog import WRITER_LOCK
+from app.catalog import bulk_load
+from app.catalog.service import WRITER_LOCK
 from app.db.engine import check_schema, check_server, schema_revision
 from app.db.queries import change_stamps, products, roles
 from app.db.schema import SCHEMA_REVISION
@@ -67,7 +67,7 @@ def migrate(engine: Engine) -> str:
                 connection.execute(text("SELECT pg_advisory_unlock(:key)"), {"key": LOCK})
                 connection.execute(text("RESET statement_timeout"))
                 connection.commit()
-    bulk.finish(engine, _log.warning)
+    bulk_load.finish(engine, _log.warning)
     if revision is None:
         raise SchemaMismatch("The migrations left no revision behind; the database is damaged.")
     return revision

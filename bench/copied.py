@@ -14,7 +14,7 @@ import psycopg
 from catalogue import drawn
 from psycopg import sql as psql
 
-from app.batches import Batch, Entry
+from app.catalog.batch_write import Batch, Entry
 from app.db import copy
 from app.duplicates.normalization import identity_key
 from app.types import Model, PictureData, PictureRef, Product

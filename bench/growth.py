@@ -26,8 +26,8 @@ from side_by_side import Report, Sample
 from sqlalchemy import text
 
 from app.answers import Ask, exact
-from app.batches import Batch, Entry
 from app.bootstrap import App
+from app.catalog.batch_write import Batch, Entry
 from app.config import Settings
 from app.db.engine import snapshot
 from app.db.queries import index_builds

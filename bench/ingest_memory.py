@@ -25,13 +25,13 @@ from PIL import Image
 from side_by_side import Report as Findings
 
 from app.bootstrap import App
+from app.catalog.ingest_run import ingest_run
 from app.config import Settings
 from app.db.embedded import server as embedded_server
 from app.encoders.base import Choice
 from app.encoders.loading import choose_encoder
 from app.encoders.preprocessing import Prepared
 from app.errors import NoWords
-from app.runs import ingest_run
 from app.types import Product, Vectors
 from ingest.fetch import Pictures
 from ingest.pipeline import Ingest, Report

@@ -27,7 +27,7 @@ from sqlalchemy import Connection
 
 from app import embedding
 from app.bootstrap import App
-from app.bulk import BUILT
+from app.catalog.bulk_load import BUILT
 from app.db import copy, locks
 from app.db.engine import database_url
 from app.db.pipeline import one_trip

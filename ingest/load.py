@@ -6,12 +6,12 @@ from pathlib import Path
 
 from sqlalchemy import Engine
 
-from app.bulk import Tell, bulk
-from app.catalog import CatalogService
+from app.catalog.bulk_load import Tell, bulk
+from app.catalog.ingest_run import ingest_run
+from app.catalog.service import CatalogService
 from app.encoders.base import Encoders
 from app.errors import BadInput
 from app.images.decoding import ImageLimits
-from app.runs import ingest_run
 from ingest.expected import new_pictures
 from ingest.fetch import Pictures
 from ingest.pipeline import Ingest, Progress, Report

@@ -12,10 +12,10 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass
 
-from app.batches import Batch, Change, ModelsChanged, PicturesMissing
-from app.catalog import CatalogService
+from app.catalog.batch_write import Batch, Change, ModelsChanged, PicturesMissing
+from app.catalog.ingest_run import IngestRun
+from app.catalog.service import CatalogService
 from app.errors import BadImage, BadSource
-from app.runs import IngestRun
 from app.types import Vector
 from ingest.ahead import Ahead, in_chunks
 from ingest.prepare import Chunk, Preparer

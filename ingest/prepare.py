@@ -17,8 +17,8 @@ from itertools import repeat
 
 from PIL import Image
 
-from app.batches import Entry
-from app.catalog import CatalogService
+from app.catalog.batch_write import Entry
+from app.catalog.service import CatalogService
 from app.encoders.preprocessing import smaller
 from app.errors import BadImage
 from app.images.decoding import ImageLimits, decode_with_size

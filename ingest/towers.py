@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from PIL import Image
 
-from app.catalog import CatalogService
+from app.catalog.service import CatalogService
 from app.encoders.base import Encoder, Encoders
 from app.encoders.preprocessing import Prepared
 from app.errors import ModelNotKept

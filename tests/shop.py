@@ -8,8 +8,8 @@ from collections.abc import Sequence
 import numpy as np
 from colours import photo
 
-from app.batches import Batch, Entry
 from app.bootstrap import App
+from app.catalog.batch_write import Batch, Entry
 from app.images.decoding import decode
 from app.images.thumbnails import thumbnail
 from app.types import PictureData, PictureRef, Product, Vectors

@@ -20,8 +20,8 @@ from goods import ingest, shop, write_csv
 from shop import add, numbered
 from test_search import assert_exact
 
-from app import bulk
 from app.bootstrap import App
+from app.catalog import bulk_load
 from app.config import Settings
 from app.db.queries import hnsw_index, models
 from app.embedding import embed
@@ -47,14 +47,14 @@ def settings(settings: Settings) -> Settings:
 @pytest.fixture
 def full(app: App, monkeypatch: pytest.MonkeyPatch) -> App:
     """Sixty products without a build; loads of ten are large ones."""
-    monkeypatch.setattr(bulk, "LEAST", 10)
-    monkeypatch.setattr(bulk, "PAUSE_S", 0.01)
+    monkeypatch.setattr(bulk_load, "LEAST", 10)
+    monkeypatch.setattr(bulk_load, "PAUSE_S", 0.01)
     add(app, numbered(ROWS), colour="red")
     return app
 
 
-def loading(app: App, added: int = 1000, tell: bulk.Tell = print) -> object:
-    return bulk.bulk(app.engine, [app.catalog.model()], added, tell)
+def loading(app: App, added: int = 1000, tell: bulk_load.Tell = print) -> object:
+    return bulk_load.bulk(app.engine, [app.catalog.model()], added, tell)
 
 
 def indexed(app: App) -> bool:
@@ -90,11 +90,11 @@ def healthy(app: App) -> tuple[bool, object]:
 def test_many_rows_beside_those_that_are_there_are_worth_a_new_index(
     rows: int, added: int, worth: bool
 ) -> None:
-    assert bulk.worth(rows, added, 10**9) is worth
+    assert bulk_load.worth(rows, added, 10**9) is worth
 
 
 def test_an_index_that_does_not_fit_into_memory_is_not_made_anew() -> None:
-    assert not bulk.worth(300_000, 300_000, 200_000)
+    assert not bulk_load.worth(300_000, 300_000, 200_000)
 
 
 # Answers meanwhile
@@ -207,7 +207,7 @@ def test_of_two_loads_the_last_to_end_makes_the_index(full: App) -> None:
     told: list[str] = []
     with loading(full):
         with loading(full, tell=told.append):
-            assert bulk.finish(full.engine) == []
+            assert bulk_load.finish(full.engine) == []
         assert not indexed(full) and told == []
     assert indexed(full)
 
@@ -251,7 +251,7 @@ def test_a_role_without_ddl_loads_with_the_index(
             sql.execute("DROP INDEX embedding_m1_vec_idx")
             with loading(app):
                 add(app, numbered(5, first=ROWS + 5))
-            assert bulk.finish(app.engine) == []
+            assert bulk_load.finish(app.engine) == []
             assert healthy(app)[0] is False
     finally:
         sql.execute("DROP OWNED BY plain_loader; DROP ROLE plain_loader")
@@ -268,7 +268,7 @@ from colours import choose_colours
 from shop import add, numbered
 bulk.LEAST = 10
 app = App(Settings(database_url=sys.argv[1], home=sys.argv[2]), choose=choose_colours)
-with bulk.bulk(app.engine, [app.catalog.model()], 1000):
+with bulk.bulk(app.engine, [app.catalog.service.model()], 1000):
     add(app, numbered(20, first=60))
     os.kill(os.getpid(), signal.SIGKILL)
 """
@@ -360,7 +360,7 @@ def test_a_server_that_crashes_while_the_index_is_made_has_it_made_again(
         servers.start(crashing)
         servers.until(lambda: missing(app), "the lock is still held")
         assert ask(app).plan.path == "exact"
-        assert [model.id for model in bulk.finish(app.engine)] == [1]
+        assert [model.id for model in bulk_load.finish(app.engine)] == [1]
         assert ask(app).plan.path == "pgvector-hnsw"
 
 

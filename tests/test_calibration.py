@@ -20,10 +20,10 @@ from PIL import Image
 from shop import add, numbered, vectors
 from sqlalchemy import event
 
-from app.batches import Batch, Entry
 from app.bootstrap import App
 from app.calibration import LIKELIER, MINIMUM, SURE, Pair, calibrated, fit, in_order, why_not
 from app.calibrator import calibrate
+from app.catalog.batch_write import Batch, Entry
 from app.cli import cli
 from app.config import Settings
 from app.db.queries import calibration

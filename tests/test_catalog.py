@@ -12,9 +12,9 @@ from colours import ColourEncoder, photo
 from goods import contents, versions
 from shop import add, sha
 
-from app.batches import AT_ONCE, Batch, Change, Entry, PicturesMissing
 from app.bootstrap import App
-from app.catalog import WRITER_LOCK
+from app.catalog.batch_write import AT_ONCE, Batch, Change, Entry, PicturesMissing
+from app.catalog.service import WRITER_LOCK
 from app.config import Settings
 from app.db import notifications
 from app.db.queries import models

@@ -33,12 +33,12 @@ from goods import (
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from app.batches import Batch
 from app.bootstrap import App
+from app.catalog.batch_write import Batch
+from app.catalog.ingest_run import ingest_run
 from app.encoders.torch_threads import cores
 from app.errors import BadInput, BadSource
 from app.images.decoding import decode
-from app.runs import ingest_run
 from app.types import Product
 from ingest import ahead, load, prepare
 from ingest.fetch import Pictures

@@ -21,8 +21,8 @@ from colours import choose_colours, photo
 from conftest import REPO
 from goods import WatchedEncoder, contents, ingest, shop, write_csv, write_photos
 
-from app import bulk
 from app.bootstrap import App
+from app.catalog import bulk_load
 from app.config import Settings
 from app.db.embedded import binaries
 from app.db.embedded import server as embedded_server
@@ -152,7 +152,7 @@ def test_a_run_that_is_finished_stays_so_when_the_index_it_left_off_is_interrupt
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(bulk, "finish", interrupt)
+    monkeypatch.setattr(bulk_load, "finish", interrupt)
     with pytest.raises(KeyboardInterrupt):
         ingest(app, source)
     newest = sql.execute("SELECT state, report->'deleted' FROM ingest_run ORDER BY id DESC")

@@ -23,8 +23,8 @@ ROWS = [
     app.lifecycle app.embedding app.dropping
     app.liveness app.metrics_server app.overview app.index.status app.index.background_build
     app.backup app.restore app.integrity
-    app.search app.catalog app.index.builder app.evaluation app.health app.runs app.migrate
-    app.audit app.roles app.bulk app.batches
+    app.search app.catalog.service app.index.builder app.evaluation app.health app.catalog.ingest_run app.migrate
+    app.audit app.roles app.catalog.bulk_load app.catalog.batch_write
     app.pages app.plans app.calibrator app.duplicates.review app.facets
     app.quick app.allow_lists app.meanings app.tuning app.duplicates.verdicts app.duplicates.report app.duplicates.review
     app.paths

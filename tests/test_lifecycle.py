@@ -17,8 +17,8 @@ from colours import ColourEncoder, photo
 from goods import ingest, shop
 from PIL import Image
 
-from app.batches import Batch, Entry, ModelsChanged
 from app.bootstrap import App
+from app.catalog.batch_write import Batch, Entry, ModelsChanged
 from app.config import Settings
 from app.embedding import embed
 from app.encoders.base import Choice

@@ -7,8 +7,8 @@ from contextlib import contextmanager
 
 from sqlalchemy import Connection, Engine, text
 
-from app import bulk
-from app.catalog import WRITER_LOCK
+from app.catalog import bulk_load
+from app.catalog.service import WRITER_LOCK
 from app.db import notifications
 from app.db.queries import change_stamps, database_info, ingest_runs, integrity, pictures
 from app.db.queries.change_stamps import Stamp
@@ -65,7 +65,7 @@ def give_up_runs(engine: Engine) -> str:
 
 def make_hnsw(engine: Engine) -> str:
     """Make the indexes of pgvector that an interrupted load left off."""
-    made = bulk.finish(engine)
+    made = bulk_load.finish(engine)
     return f"pgvector's index was made of {', '.join(model.name for model in made) or 'none'}"
 
 

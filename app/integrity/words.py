@@ -7,7 +7,7 @@ from functools import partial
 
 from sqlalchemy import Engine, text
 
-from app.catalog import WRITER_LOCK
+from app.catalog.service import WRITER_LOCK
 from app.db.engine import snapshot
 from app.db.queries import products, verdicts
 from app.duplicates.normalization import identity_key

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 
 from sqlalchemy import Connection, Engine
 
-from app import batches
-from app.batches import Batch, Change
+from app.catalog import batch_write
+from app.catalog.batch_write import Batch, Change
 from app.db import locks, notifications
 from app.db.engine import check_schema, snapshot
 from app.db.pipeline import one_trip
@@ -69,7 +69,7 @@ class CatalogService:
         date any more, or another model is that the batch has no vectors of its new pictures for.
         """
         with locks.transaction(self._engine) as connection:
-            return batches.write(connection, batch, model)
+            return batch_write.write(connection, batch, model)
 
     def delete(self, skus: Sequence[str], *, missing_ok: bool = False) -> int:
         """Delete products and the pictures only they showed; returns how many.

@@ -1,0 +1,1 @@
+"""Writing products, pictures and embeddings: batches, bulk loads, the record of an ingest."""
