@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 from sqlalchemy import Connection, Engine
 
-from app.answers import Ask, exact
 from app.config import Settings
 from app.db.engine import check_schema, snapshot
 from app.db.queries import embeddings, index_builds, models, nearest, products, query_samples
 from app.errors import BuildRefused, NoModel
 from app.index.file_store import IndexFiles
-from app.paths import find
+from app.search.planner import find
+from app.search.retrieval import Ask, exact
 from app.types import Filters, Model, Vector, Vectors
 
 DEPTH = 50

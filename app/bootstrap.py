@@ -10,20 +10,20 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 
 from sqlalchemy import Engine
 
-from app.admission import Admission
 from app.catalog.service import CatalogService
 from app.config import Settings
 from app.db.engine import database_url, make_engine, make_quick_engine, make_search_engine
 from app.db.queries import models
 from app.encoders.base import Choice, Encoder
 from app.encoders.loading import automatic, choose_encoder
-from app.facets import FacetService
 from app.index.background_build import Rebuilding
 from app.index.builder import Indexer
 from app.index.file_store import IndexFiles
 from app.lifecycle import Lifecycle
 from app.loaded import LoadedEncoders, mismatch
-from app.sampling import QuerySampler
+from app.search.admission import Admission
+from app.search.facets import FacetService
+from app.search.query_sampler import QuerySampler
 
 # What only some commands need, and takes long to import, is imported where it is made.
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from app.images.download import WebPictures
     from app.images.sandbox import PictureSandbox
     from app.metrics import SearchMetrics
-    from app.search import SearchService
+    from app.search.service import SearchService
 
 T = TypeVar("T")
 
@@ -165,12 +165,12 @@ class App:
 
     @_Once
     def search(self) -> SearchService:
-        from app.allow_lists import AllowLists
-        from app.asking import QueryEncoder
         from app.encoders.batching import Queues
-        from app.meanings import Meanings
-        from app.quick import QuickSearch
-        from app.search import SearchService
+        from app.search.fast_path import QuickSearch
+        from app.search.filter_cache import AllowLists
+        from app.search.query_encoder import QueryEncoder
+        from app.search.service import SearchService
+        from app.search.similarity_labels import Meanings
 
         return SearchService(
             self.search_engine,

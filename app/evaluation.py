@@ -25,7 +25,7 @@ from app.eval_figures import (
 )
 from app.eval_report import Case
 from app.images.thumbnails import thumbnail
-from app.search import SearchService
+from app.search.service import SearchService
 from app.types import Filters, Product, Query
 
 DEPTH = 10

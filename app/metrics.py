@@ -9,7 +9,7 @@ from typing import Literal, get_args
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
-from app.admission import Admission
+from app.search.admission import Admission
 from app.types import Plan, SearchPath
 
 Outcome = Literal["published", "rejected", "failed", "busy", "stopped", "fruitless"]

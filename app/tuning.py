@@ -16,15 +16,15 @@ import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy import Connection, Engine
 
-from app import filtered
-from app.answers import Ask, ready
 from app.config import Settings
 from app.db.engine import check_schema, snapshot
 from app.db.queries import embeddings, models, products, query_samples
 from app.db.queries.nearest import Passing
 from app.errors import BuildRefused, NoModel
-from app.filtered import Filtered
 from app.index.file_store import IndexFiles
+from app.search import planner
+from app.search.planner import Filtered
+from app.search.retrieval import Ask, ready
 from app.types import Crossovers, Vectors
 
 SIZES = (50, 100, 200, 500, 1000, 2000, 5000, 10_000, 20_000, 50_000)
@@ -125,9 +125,9 @@ def _measure(
         ask = Ask(connection, probe.model, vector, K)
         question = Filtered(ask, only, Crossovers(), settings)
         paths: dict[str, Callable[[], object]] = {
-            "exact": partial(filtered.exactly, question, None),
-            "among": partial(filtered.among, question, found),
-            "deep": partial(filtered.deep, question, found, size / len(ids)),
+            "exact": partial(planner.exactly, question, None),
+            "among": partial(planner.among, question, found),
+            "deep": partial(planner.deep, question, found, size / len(ids)),
         }
         for name, path in paths.items():
             began = time.perf_counter()

@@ -25,13 +25,13 @@ from processes import lookalike, run
 from side_by_side import Report, Sample
 from sqlalchemy import text
 
-from app.answers import Ask, exact
 from app.bootstrap import App
 from app.catalog.batch_write import Batch, Entry
 from app.config import Settings
 from app.db.engine import snapshot
 from app.db.queries import index_builds
 from app.index.file_store import IndexFiles
+from app.search.retrieval import Ask, exact
 from app.types import PictureData, PictureRef, Product, Query
 
 BEYOND = (10_000_000, 100_000_000)

@@ -25,13 +25,13 @@ from catalogue import catalogue, drawn
 from PIL import Image
 from side_by_side import Report, Sample, ratio
 
-from app.admission import Admission
-from app.asking import QueryEncoder
 from app.bootstrap import App
 from app.encoders.base import Encoder
 from app.encoders.batching import Queue, Queues
 from app.errors import Busy
-from app.search import SearchService
+from app.search.admission import Admission
+from app.search.query_encoder import QueryEncoder
+from app.search.service import SearchService
 from app.types import Query
 
 USERS = (1, 4, 16, 64)

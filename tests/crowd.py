@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
-from app.admission import Admission
+from app.search.admission import Admission
 
 T = TypeVar("T")
 SOON_S = 30.0

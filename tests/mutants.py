@@ -30,7 +30,7 @@ HUNTERS = {
 TELLING = ("E  ", "different: ", "a search failed")
 
 AT_ONCE = "app/db/queries/single_statement.py"
-NEIGHBOURS, ANSWERS = "app/db/queries/nearest.py", "app/answers.py"
+NEIGHBOURS, ANSWERS = "app/db/queries/nearest.py", "app/search/retrieval.py"
 CATALOGUE, CONTENT = "alembic/versions/0001_catalogue.py", "app/index/embedding_reader.py"
 
 HELD = "pg_visible_in_snapshot(e.changed_in, CAST(%(snapshot)s AS pg_snapshot))"

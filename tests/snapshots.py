@@ -12,11 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy import Connection, text
 
-from app.answers import Answer, by_build
 from app.bootstrap import App
 from app.db.queries import index_builds, single_statement
 from app.db.queries.nearest import Candidates, settled
 from app.errors import IndexUnreadable
+from app.search.retrieval import Answer, by_build
 from app.types import Model, Vector
 
 EQUAL = 2e-6

@@ -20,11 +20,11 @@ import psycopg
 from snapshots import Rows, at_once_with_newest, differences, quick_snapshot, read
 from sqlalchemy import Connection
 
-from app.answers import Ask
 from app.bootstrap import App
 from app.db.engine import snapshot
 from app.errors import BuildRunning
-from app.paths import find
+from app.search.planner import find
+from app.search.retrieval import Ask
 from app.types import Model
 
 DIM = 49

@@ -10,8 +10,8 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from crowd import all_at_once, full, in_a_process, until
 
-from app.admission import Admission
 from app.errors import Busy
+from app.search.admission import Admission
 
 
 def test_no_more_run_at_a_time_than_there_are_places() -> None:

@@ -13,13 +13,13 @@ from colours import photo
 from shop import add, numbered, oracle, vectors
 from sqlalchemy import event
 
-from app.allow_lists import AllowLists
 from app.bootstrap import App
 from app.db.engine import snapshot
 from app.db.queries import filter_snapshot, nearest, single_statement
 from app.db.queries.filter_snapshot import AllowList
-from app.filters import parse
 from app.index.faiss_index import Only
+from app.search.filter_cache import AllowLists
+from app.search.filters import parse
 from app.types import Query, SearchResult
 
 RED = parse(["colour=red"])
@@ -29,7 +29,7 @@ FEW = 12
 @pytest.fixture
 def shop(app: App, monkeypatch: pytest.MonkeyPatch) -> App:
     """200 products, twenty of them red, and a list of the red ones, read anew whenever needed."""
-    monkeypatch.setattr("app.allow_lists.USEFUL_S", 0.0)
+    monkeypatch.setattr("app.search.filter_cache.USEFUL_S", 0.0)
     add(app, numbered(20), colour="red")
     add(app, numbered(180, first=20), colour="blue")
     app.indexer.rebuild()
@@ -283,7 +283,7 @@ def test_lists_do_not_fill_the_memory(shop: App, monkeypatch: pytest.MonkeyPatch
     for each in (*filters, *filters):
         lists.of(each)
     assert 0 < lists.nbytes <= 100
-    monkeypatch.setattr("app.allow_lists.MOST_FILTERS", 5)
+    monkeypatch.setattr("app.search.filter_cache.MOST_FILTERS", 5)
     lists.of(nearest.passing(RED))
     assert len(lists) == 5
 
@@ -376,7 +376,7 @@ def test_a_list_that_was_of_no_use_is_not_read_again_at_once(
     sql.execute("INSERT INTO product (sku, colour, changed_in)"
                 " SELECT 'X' || n, 'red', '99999999' FROM generate_series(1, 301) n")  # fmt: skip
     sql.execute("ALTER TABLE product ENABLE ALWAYS TRIGGER product_stamp")
-    monkeypatch.setattr("app.allow_lists.USEFUL_S", 5.0)
+    monkeypatch.setattr("app.search.filter_cache.USEFUL_S", 5.0)
     for _ in range(6):
         found = skus(ask(shop, words="colour=blue"))
         assert found == expected(shop, sql, "colour = 'blue'")

@@ -14,12 +14,11 @@ from analysts import catalogue, login
 from colours import photo
 from shop import vectors
 
-from app.asking import _unit
 from app.bootstrap import App
 from app.db.embedded import binaries
 from app.db.queries.nearest import literal
-from app.filters import parse
-from app.search import _rounded
+from app.search.filters import parse
+from app.search.query_encoder import _rounded, _unit
 from app.types import Model, Query
 
 FILTERS: list[tuple[list[str], dict[str, Any]]] = [

@@ -31,7 +31,7 @@ from app.encoders.base import Choice
 from app.errors import ModelMismatch, NoModel
 from app.images.decoding import decode
 from app.images.thumbnails import thumbnail
-from app.meanings import Meanings
+from app.search.similarity_labels import Meanings
 from app.types import (
     Calibration,
     CutOff,
@@ -363,7 +363,7 @@ def test_cut_offs_are_read_once_a_minute(
     set_all(sql)
     assert asked(app, photo(1)).matches[0].means is None
     assert len(read) == 1
-    monkeypatch.setattr("app.meanings.FRESH_S", 0.0)
+    monkeypatch.setattr("app.search.similarity_labels.FRESH_S", 0.0)
     assert asked(app, photo(1)).matches[0].means == "same photo"
     assert len(read) == 2
 

@@ -26,9 +26,9 @@ from app.config import Settings
 from app.db.embedded import server as embedded_server
 from app.db.queries import embeddings, filter_snapshot, index_builds
 from app.errors import BuildRunning, DatabaseUnavailable
-from app.filters import parse
 from app.index.file_store import IndexFiles
 from app.migrate import migrate
+from app.search.filters import parse
 from app.types import Query
 from ingest import ahead
 

@@ -16,8 +16,8 @@ from app.errors import BadSource
 from app.eval_figures import Evaluation, Outcome, apart, difference, read_ranks, worst
 from app.eval_report import beside, report
 from app.evaluation import cases, compare, evaluate, read_queries
-from app.filters import parse
 from app.intervals import newcombe, wilson
+from app.search.filters import parse
 from app.types import Query
 
 

@@ -12,7 +12,7 @@ from app.bootstrap import App
 from app.config import Settings
 from app.db.queries.facets import Bounds
 from app.errors import BadInput, DatabaseUnavailable, SchemaMismatch, UnknownProduct
-from app.facets import MOST_VALUES, NEWEST
+from app.search.facets import MOST_VALUES, NEWEST
 
 
 def test_values_come_with_their_counts_most_frequent_first(app: App) -> None:

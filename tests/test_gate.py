@@ -18,7 +18,7 @@ from app.db.queries import query_samples
 from app.index import faiss_index
 from app.index.embedding_reader import Content
 from app.index.recall import Yardstick
-from app.sampling import QuerySampler
+from app.search.query_sampler import QuerySampler
 from app.types import Query
 
 

@@ -22,14 +22,14 @@ from shop import add, numbered, vectors
 from snapshots import differences, read
 from sqlalchemy.engine import make_url
 
-from app.answers import Answer, Ask
 from app.bootstrap import App
 from app.config import Settings
 from app.db.embedded import binaries
 from app.db.embedded import server as embedded_server
 from app.db.engine import snapshot
 from app.errors import BuildRefused
-from app.paths import find
+from app.search.planner import find
+from app.search.retrieval import Answer, Ask
 
 PRODUCTS = 80
 QUERIES = range(1000, 1006)

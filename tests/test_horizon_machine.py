@@ -30,13 +30,13 @@ from numpy.typing import NDArray
 from snapshots import Rows, at_once_with_newest, differences, quick_snapshot, read
 from sqlalchemy import Connection
 
-from app.answers import Ask
 from app.bootstrap import App
 from app.db.engine import snapshot
 from app.db.queries import index_builds
 from app.index import faiss_index
 from app.index.embedding_reader import Content, read_content
-from app.paths import find
+from app.search.planner import find
+from app.search.retrieval import Ask
 
 DIM = 49
 WRITERS = 3

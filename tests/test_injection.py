@@ -20,7 +20,7 @@ from app.duplicates import report as duplicate_report
 from app.duplicates import verdicts
 from app.errors import BadInput, LookalikeError
 from app.evaluation import evaluate, read_queries
-from app.filters import parse
+from app.search.filters import parse
 from app.types import Filters, Query
 
 HOSTILE = {

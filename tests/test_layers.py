@@ -23,21 +23,21 @@ ROWS = [
     app.lifecycle app.embedding app.dropping
     app.liveness app.metrics_server app.overview app.index.status app.index.background_build
     app.backup app.restore app.integrity
-    app.search app.catalog.service app.index.builder app.evaluation app.health app.catalog.ingest_run app.migrate
+    app.search.service app.catalog.service app.index.builder app.evaluation app.health app.catalog.ingest_run app.migrate
     app.audit app.roles app.catalog.bulk_load app.catalog.batch_write
-    app.pages app.plans app.calibrator app.duplicates.review app.facets
-    app.quick app.allow_lists app.meanings app.tuning app.duplicates.verdicts app.duplicates.report app.duplicates.review
-    app.paths
-    app.filtered
-    app.loaded app.asking app.sense app.answers app.sampling app.index.file_store app.index.file_store
+    app.search.paging app.search.explain app.calibrator app.duplicates.review app.search.facets
+    app.search.fast_path app.search.filter_cache app.search.similarity_labels app.tuning app.duplicates.verdicts app.duplicates.report app.duplicates.review
+    app.search.planner
+    app.search.planner
+    app.loaded app.search.query_encoder app.search.validation app.search.retrieval app.search.query_sampler app.index.file_store app.index.file_store
     app.index.embedding_reader app.index.recall
-    app.shaping app.encoders.batching app.memory app.eval_figures app.eval_report app.backup_manifest
-    app.db.queries app.index.faiss_index app.index.faiss_index app.index.faiss_io app.encoders.loading app.images.decoding app.images.sandbox app.filters
+    app.search.dedup app.encoders.batching app.search.vector_cache app.eval_figures app.eval_report app.backup_manifest
+    app.db.queries app.index.faiss_index app.index.faiss_index app.index.faiss_io app.encoders.loading app.images.decoding app.images.sandbox app.search.filters
     app.db.queries.nearest app.duplicates.rules app.duplicates.normalization app.duplicates.typos app.duplicates.union_find app.calibration
     app.index.kmeans app.index.kmeans
     app.index.rebuild_policy
     app.metrics
-    app.admission
+    app.search.admission
     app.db.client_tools
     app.db.engine app.db.dsn app.db.driver_errors app.db.embedded.server app.db.embedded.os_user app.db.embedded.binaries
     app.images.decode_errors app.concurrency app.images.orientation app.images.pillow_warnings app.intervals
@@ -134,5 +134,7 @@ def test_no_name_of_ours_hides_a_library() -> None:
 
 
 def test_a_module_at_every_path_is_looked_at() -> None:
-    assert {"app.search", "app.cli.search", "ingest.demo.canvas"} <= {n for n, _ in modules()}
+    assert {"app.search.service", "app.cli.search", "ingest.demo.canvas"} <= {
+        n for n, _ in modules()
+    }
     assert sys.version_info >= (3, 11)

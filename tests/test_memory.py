@@ -14,8 +14,8 @@ from app.bootstrap import App
 from app.config import Settings
 from app.encoders.base import Choice
 from app.errors import BadImage
-from app.filters import parse
-from app.memory import Memory, Part
+from app.search.filters import parse
+from app.search.vector_cache import Memory, Part
 from app.types import Query
 
 

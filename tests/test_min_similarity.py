@@ -10,7 +10,7 @@ from app.bootstrap import App
 from app.config import Settings
 from app.encoders.base import Choice
 from app.errors import BadInput
-from app.filters import parse
+from app.search.filters import parse
 from app.types import Query
 
 QUERY = 1000

@@ -18,7 +18,6 @@ from colours import ColourEncoder, photo
 from goods import ingest, shop
 from servers import until
 
-from app import search
 from app.bootstrap import App
 from app.config import Settings
 from app.embedding import Report, embed
@@ -26,6 +25,7 @@ from app.encoders.base import Choice
 from app.encoders.preprocessing import Prepared
 from app.errors import LockHeld, ModelNotKept, UnknownModel
 from app.lifecycle import NotReady
+from app.search import service as search_service
 from app.types import Query, Vectors
 from ingest.originals import Originals
 
@@ -198,7 +198,7 @@ def test_a_search_under_way_keeps_the_model_that_it_began_with(
     other = open_app()
     fill(other, tmp_path / "in")
     other.indexer.rebuild("mirrored")
-    real, dropping_ = search.page, []
+    real, dropping_ = search_service.page, []
 
     def page(asked: Any) -> Any:
         if not dropping_:
@@ -209,7 +209,7 @@ def test_a_search_under_way_keeps_the_model_that_it_began_with(
             until(lambda: active(sql, waits) or partitions(sql) == 1, "nothing was dropped")
         return real(asked)
 
-    monkeypatch.setattr("app.search.page", page)
+    monkeypatch.setattr("app.search.service.page", page)
     result = filled.search.search(Query(picture=photo(7), k=3))
     dropping_[0].join()
     assert (result.plan.model, len(result.matches)) == ("colours", 3)

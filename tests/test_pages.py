@@ -11,15 +11,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from shop import add, numbered, vectors
 
-from app import pages
-from app.asking import Encoded
 from app.bootstrap import App
 from app.config import Settings
 from app.encoders.base import Choice
 from app.errors import BadInput
-from app.fusion import fused
 from app.index import faiss_index
-from app.shaping import LIKE_MATCH, LIKE_QUERY
+from app.search import paging
+from app.search.dedup import LIKE_MATCH, LIKE_QUERY
+from app.search.fusion import fused
+from app.search.query_encoder import Encoded
 from app.types import Query, SearchResult, Vectors
 
 WORDS = "kestrel marlo blazer alder tirna coat solano verra polo hanako quist shorts"
@@ -238,7 +238,7 @@ def test_a_page_that_drops_nearly_everything_is_given_up_with_the_reason(
     app: App, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Two million products must not be loaded to find that all of them are dropped."""
-    monkeypatch.setattr(pages, "MOST", 100)
+    monkeypatch.setattr(paging, "MOST", 100)
     add(app, numbered(900))
     result = ask(app, k=5, near_match=2.0)
     assert len(result.matches) == 1 and len(result.dropped) < 400
@@ -376,7 +376,7 @@ def test_a_picture_and_words_by_their_weight(app: App) -> None:
 
 
 def test_words_are_searched_within_the_filter(years: App) -> None:
-    from app.filters import parse
+    from app.search.filters import parse
 
     found = years.search.search(Query(words="coat", filters=parse(["year=2021"]), k=5))
     assert skus(found) == ["Y2021"]

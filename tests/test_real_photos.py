@@ -14,7 +14,7 @@ from app.config import Settings
 from app.db.embedded import server as embedded_server
 from app.duplicates.report import folded
 from app.evaluation import Evaluation, evaluate, read_queries
-from app.filters import parse
+from app.search.filters import parse
 from app.types import Query, SearchResult
 from ingest.pipeline import Report
 

@@ -17,12 +17,12 @@ from numpy.typing import NDArray
 from snapshots import differences, read
 from test_plans import fill
 
-from app.answers import Answer, Ask
 from app.bootstrap import App
 from app.config import Settings
 from app.db.engine import snapshot
 from app.index import faiss_index
-from app.paths import find
+from app.search.planner import find
+from app.search.retrieval import Answer, Ask
 
 ROWS = 1600
 KEPT = 80

@@ -17,7 +17,7 @@ from soak import Builder, Searcher, Tally, Writer, fill
 from sqlalchemy import text
 from sqlalchemy.engine import make_url
 
-from app import dropping, health, search
+from app import dropping, health
 from app.bootstrap import App
 from app.config import Settings
 from app.db.embedded import server as embedded_server
@@ -25,7 +25,8 @@ from app.db.engine import snapshot
 from app.errors import BuildRefused, DatabaseUnsuitable
 from app.index.file_store import IndexFiles
 from app.migrate import migrate
-from app.pages import Asked, Page
+from app.search import service as search_service
+from app.search.paging import Asked, Page
 from app.types import Query
 
 pytestmark = pytest.mark.xdist_group("replica")
@@ -369,7 +370,7 @@ def test_a_search_whose_model_is_dropped_under_it_is_answered_by_the_next(
         copied = "INSERT INTO embedding SELECT 2, picture_id, vec FROM embedding"
         connection.exec_driver_sql(copied)
     servers.catch_up(server_home, standby_home)
-    real, dropped = search.page, []
+    real, dropped = search_service.page, []
 
     def page(asked: Asked) -> Page:
         if not dropped:
@@ -378,7 +379,7 @@ def test_a_search_whose_model_is_dropped_under_it_is_answered_by_the_next(
             servers.catch_up(server_home, standby_home)
         return real(asked)
 
-    monkeypatch.setattr("app.search.page", page)
+    monkeypatch.setattr("app.search.service.page", page)
     result = replica.search.search(Query(picture=photo(7), k=3))
     assert (result.plan.model, len(result.matches)) == (other.name, 3)
     servers.catch_up(server_home, standby_home)

@@ -11,7 +11,6 @@ import pytest
 from colours import ColourEncoder, choose_colours, photo
 from shop import add, numbered, oracle, vectors
 
-from app.answers import Ask
 from app.bootstrap import App
 from app.config import Settings
 from app.db.engine import snapshot
@@ -19,7 +18,8 @@ from app.db.queries import index_delta
 from app.db.queries.nearest import TOLERANCE
 from app.errors import BadInput, ModelMismatch, NoModel, NoWords, UnknownProduct
 from app.index import faiss_index
-from app.paths import find
+from app.search.planner import find
+from app.search.retrieval import Ask
 from app.types import Filters, Query, SearchResult
 
 

@@ -185,7 +185,7 @@ def test_an_encoder_that_nobody_else_holds_is_let_go_of() -> None:
 FORK = """
 import os, threading
 import numpy as np
-from app.admission import Admission
+from app.search.admission import Admission
 from app.encoders.batching import Together
 
 inside, admission = threading.Event(), Admission(1, 0.2)

@@ -20,7 +20,7 @@ from app.encoders.base import Choice
 from app.encoders.batching import LANES, MOST
 from app.encoders.preprocessing import Prepared
 from app.errors import BadInput, Busy, DatabaseUnavailable
-from app.filters import parse
+from app.search.filters import parse
 from app.types import Query, SearchResult, Vectors
 
 PLACES = 4

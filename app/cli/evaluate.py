@@ -18,7 +18,7 @@ from app.errors import BadInput, BadSource
 from app.eval_figures import CategoryFigures, Difference, Evaluation, worst
 from app.eval_report import report as written
 from app.evaluation import Labelled
-from app.filters import parse
+from app.search.filters import parse
 from app.types import Query
 
 ASKED = {"fold": bool, "near_query": float, "near_match": float}

@@ -13,7 +13,7 @@ from app.bootstrap import App
 from app.cli.output import as_json, note, print_json, print_table
 from app.config import Settings
 from app.errors import BadImage, BadInput
-from app.filters import parse
+from app.search.filters import parse
 from app.types import Dropped, Folded, Match, Query, Region, SearchResult
 
 filters_option = click.option(

@@ -10,24 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from app.encoders.base import AUTO, CLIP, EMBEDDED, INT8, Choice, Encoder
 from app.errors import ModelUnavailable
 
 if TYPE_CHECKING:
     from app.encoders.compiled_model import Towers
-from app.encoders.base import AUTO, CLIP, EMBEDDED, INT8, Choice, Encoder
-
-__all__ = [
-    "AUTO",
-    "CLIP",
-    "EMBEDDED",
-    "INT8",
-    "Choice",
-    "Encoder",
-    "automatic",
-    "choose_encoder",
-    "load_encoder",
-]
-
 
 _log = logging.getLogger(__name__)
 

@@ -9,7 +9,7 @@ from typing import Any, get_args
 
 from app.db.text import check_text
 from app.errors import BadInput
-from app.filters import parse
+from app.search.filters import parse
 from app.ui.wish import DEFAULT, SIZES, Reader, Wish, number, span
 
 

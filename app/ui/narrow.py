@@ -8,7 +8,7 @@ from decimal import Decimal
 import streamlit as st
 
 from app.db.queries.facets import Values
-from app.facets import COLUMNS, Facets
+from app.search.facets import COLUMNS, Facets
 from app.ui.frame import services
 from app.ui.session import change, key, now, said
 from app.ui.wish import DEFAULT, NARROWING, SIZES, narrowed, number, span

@@ -7,8 +7,8 @@ from dataclasses import replace
 import streamlit as st
 
 from app.errors import Busy, LookalikeError
-from app.facets import Facets
-from app.memory import Memory
+from app.search.facets import Facets
+from app.search.vector_cache import Memory
 from app.types import Query, SearchResult
 from app.ui import ask, details, scrolling, session, trust
 from app.ui.cards import Card, Doing, grid

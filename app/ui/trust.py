@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import streamlit as st
 
-from app.filtered import EXACT
+from app.search.planner import EXACT
 from app.types import Dropped, Plan, SearchResult
 from app.ui.frame import plain
 

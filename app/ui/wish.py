@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Literal
 
-from app.filters import parse
+from app.search.filters import parse
 from app.types import Filters, Value
 
 By = Literal["photo", "link", "camera", "product"]

@@ -10,14 +10,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import nan
 
-from app.answers import Answer, Ask
 from app.config import Settings
 from app.db.queries import embeddings, full_text, nearest, products, verdicts
 from app.db.queries.nearest import Candidates
-from app.fusion import fused
 from app.index.file_store import IndexFiles
-from app.paths import find
-from app.shaping import Found, Shaped, asks_for_shape, shape
+from app.search.dedup import Found, Shaped, asks_for_shape, shape
+from app.search.fusion import fused
+from app.search.planner import find
+from app.search.retrieval import Answer, Ask
 from app.types import Hit, Query
 
 MORE = 4

@@ -2,31 +2,37 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from sqlalchemy import Connection, Engine
 
-from app import sense
-from app.admission import Admission
-from app.answers import Answer, Ask, Ready, by_build, by_filtered, ready
-from app.asking import Encoded, QueryEncoder
 from app.config import Settings
 from app.db.engine import check_schema, snapshot
-from app.db.queries import embeddings, models, nearest, partitions, products
+from app.db.queries import models, nearest, partitions, products
 from app.errors import BadInput, ModelMismatch, ModelNotKept, NoModel, ReplicaConflict
-from app.filters import meant
 from app.index.file_store import IndexFiles
-from app.meanings import Meanings
-from app.memory import Memory
-from app.pages import Asked, page
-from app.plans import Clock, Found, plan_of, stopped
-from app.quick import QuickSearch
-from app.sampling import QuerySampler
-from app.shaping import asks_for_shape, similarity_of
-from app.types import Folded, Hit, Match, Model, Plan, Query, SearchResult, Vector
+from app.search import validation
+from app.search.admission import Admission
+from app.search.dedup import asks_for_shape, similarity_of
+from app.search.explain import Clock, Found, plan_of, stopped
+from app.search.fast_path import QuickSearch
+from app.search.filters import meant
+from app.search.paging import Asked, page
+from app.search.query_encoder import (
+    Encoded,
+    QueryEncoder,
+    _by_words,
+    _readers,
+    _rounded,
+    _vector_of,
+)
+from app.search.query_sampler import QuerySampler
+from app.search.retrieval import Answer, Ask, Ready, by_build, by_filtered, ready
+from app.search.similarity_labels import Meanings
+from app.search.vector_cache import Memory
+from app.types import Folded, Hit, Match, Model, Plan, Query, SearchResult
 
 CHANGES = 3
 """How often a search begins again when the active model changes under it."""
@@ -177,7 +183,7 @@ class SearchService:
             self._quick.known = (ask.model, build)
 
     def _check(self, query: Query) -> None:
-        sense.check(query)
+        validation.check(query)
         if not 1 <= query.k <= self._settings.max_k:
             raise BadInput(
                 f"k is {query.k}; ask for 1 to {self._settings.max_k} products at a time."
@@ -235,46 +241,6 @@ def _maintained(connection: Connection, model_id: int | None, active: Model) -> 
             f"{active.id} ({active.name}). Encode it again under the active model."
         )
     return found
-
-
-def _by_words(query: Query, encoded: Encoded) -> tuple[str, float] | None:
-    """The words that are looked up in the catalogue, and their weight beside the vector."""
-    if query.words is None or query.words_by == "model":
-        return None
-    alone = query.picture is None and not query.more_pictures and query.sku is None
-    if encoded.words is None:
-        return query.words, 1.0 if alone else query.words_weight
-    return query.words, 0.5 if alone else query.words_weight / 2
-
-
-def _readers(encoded: Encoded, catalogue: bool) -> str | None:
-    """What read the words of a query."""
-    readers = [("model", encoded.words is not None), ("catalogue", catalogue)]
-    return " and ".join(name for name, read in readers if read) or None
-
-
-def _rounded(vector: Vector | None, model: Model) -> Vector:
-    """The vector as every path uses it: rounded once to float16, the precision of the table."""
-    assert vector is not None
-    wide = vector.astype(np.float64)
-    length = math.sqrt(wide @ wide) if wide.shape == (model.dim,) else math.nan
-    if not math.isfinite(length):
-        raise BadInput(f"The query's vector must hold {model.dim} finite numbers.")
-    if length == 0:
-        raise BadInput("The query's vector is zero and points nowhere.")
-    return (vector / length).astype(np.float16).astype(np.float32)
-
-
-def _vector_of(connection: Connection, model: Model, sku: str, product_id: int) -> Vector:
-    """The mean direction of a product's pictures."""
-    vectors = embeddings.vectors_of_product(connection, product_id, model)
-    if len(vectors) == 0:
-        raise BadInput(
-            f"The product {sku!r} has no picture with an embedding under {model.name}; "
-            "ingest it again with a picture."
-        )
-    mean: Vector = vectors.mean(axis=0)
-    return mean
 
 
 def _matches(

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from app.answers import Answer
+from app.search.retrieval import Answer
 from app.types import Dropped, Match, Model, Plan, Query, Vector
 
 

@@ -17,8 +17,6 @@ import psycopg
 from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
-from app.allow_lists import AllowLists
-from app.answers import FURTHER, first_look, looks
 from app.config import Settings
 from app.db.driver_errors import driver_errors
 from app.db.queries import single_statement
@@ -28,6 +26,8 @@ from app.errors import LookalikeError
 from app.index import faiss_index
 from app.index.faiss_index import AnnIndex, Only
 from app.index.file_store import IndexFiles
+from app.search.filter_cache import AllowLists
+from app.search.retrieval import FURTHER, first_look, looks
 from app.types import Build, Model, Vector
 
 DEEP_SHARE = 0.4

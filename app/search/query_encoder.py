@@ -2,32 +2,29 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Container, Mapping
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 from PIL import Image
+from sqlalchemy import Connection
 
+from app.db.queries import embeddings
 from app.encoders.base import Encoder, Encoders
 from app.encoders.batching import Queue, Queues
 from app.encoders.preprocessing import Prepared
 from app.errors import BadInput, NoWords
-from app.memory import Memory, Part
-from app.types import Query, Vector
+from app.search.explain import Clock
+from app.search.vector_cache import Memory, Part
+from app.types import Model, Query, Vector
 
 
 class Decoder(Protocol):
     """Bytes to an RGB picture whose sides stay at least `at_least` pixels; raises BadImage."""
 
     def __call__(self, data: bytes, *, at_least: int | None = None) -> Image.Image: ...
-
-
-class Clock(Protocol):
-    """Times the stages of a search."""
-
-    def stage(self, name: str) -> AbstractContextManager[None]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,3 +183,43 @@ def _unit(vector: Vector) -> Vector:
         raise BadInput("What is asked for and what it should not be cancel each other out.")
     found: Vector = (wide / length).astype(np.float32)
     return found
+
+
+def _by_words(query: Query, encoded: Encoded) -> tuple[str, float] | None:
+    """The words that are looked up in the catalogue, and their weight beside the vector."""
+    if query.words is None or query.words_by == "model":
+        return None
+    alone = query.picture is None and not query.more_pictures and query.sku is None
+    if encoded.words is None:
+        return query.words, 1.0 if alone else query.words_weight
+    return query.words, 0.5 if alone else query.words_weight / 2
+
+
+def _readers(encoded: Encoded, catalogue: bool) -> str | None:
+    """What read the words of a query."""
+    readers = [("model", encoded.words is not None), ("catalogue", catalogue)]
+    return " and ".join(name for name, read in readers if read) or None
+
+
+def _rounded(vector: Vector | None, model: Model) -> Vector:
+    """The vector as every path uses it: rounded once to float16, the precision of the table."""
+    assert vector is not None
+    wide = vector.astype(np.float64)
+    length = math.sqrt(wide @ wide) if wide.shape == (model.dim,) else math.nan
+    if not math.isfinite(length):
+        raise BadInput(f"The query's vector must hold {model.dim} finite numbers.")
+    if length == 0:
+        raise BadInput("The query's vector is zero and points nowhere.")
+    return (vector / length).astype(np.float16).astype(np.float32)
+
+
+def _vector_of(connection: Connection, model: Model, sku: str, product_id: int) -> Vector:
+    """The mean direction of a product's pictures."""
+    vectors = embeddings.vectors_of_product(connection, product_id, model)
+    if len(vectors) == 0:
+        raise BadInput(
+            f"The product {sku!r} has no picture with an embedding under {model.name}; "
+            "ingest it again with a picture."
+        )
+    mean: Vector = vectors.mean(axis=0)
+    return mean
