@@ -19,8 +19,8 @@ from app.encoders.loading import automatic, choose_encoder
 from app.index.background_build import Rebuilding
 from app.index.builder import Indexer
 from app.index.file_store import IndexFiles
-from app.lifecycle import Lifecycle
-from app.loaded import LoadedEncoders, mismatch
+from app.models.encoder_pool import LoadedEncoders, mismatch
+from app.models.lifecycle import Lifecycle
 from app.search.admission import Admission
 from app.search.facets import FacetService
 from app.search.query_sampler import QuerySampler

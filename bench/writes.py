@@ -25,13 +25,13 @@ from copied import Bare, Drawn, copied_ids
 from side_by_side import Report, in_turn, ratio
 from sqlalchemy import Connection
 
-from app import embedding
 from app.bootstrap import App
 from app.catalog.bulk_load import BUILT
 from app.db import copy, locks
 from app.db.engine import database_url
 from app.db.pipeline import one_trip
 from app.db.queries import hnsw_index, models
+from app.models import backfill
 from app.types import Model, Vector
 
 GOAL = 0.7
@@ -86,7 +86,7 @@ def embeddings(app: App, bare: Bare, size: int, rows: int) -> Ways:
         new = stored()
         return _rate(
             batches * size,
-            lambda: [embedding.store(app.engine, model, vectors) for _, vectors in new],
+            lambda: [backfill.store(app.engine, model, vectors) for _, vectors in new],
         )
 
     return {"bare": theirs, "ours": ours}

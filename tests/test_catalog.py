@@ -18,11 +18,11 @@ from app.catalog.service import WRITER_LOCK
 from app.config import Settings
 from app.db import notifications
 from app.db.queries import models
-from app.embedding import store
 from app.errors import BadInput, ModelMismatch, NoModel, SchemaMismatch, UnknownProduct
 from app.images.decoding import decode
 from app.images.thumbnails import thumbnail
 from app.migrate import migrate
+from app.models.backfill import store
 from app.types import Model, PictureData, PictureRef, Product
 
 

@@ -20,7 +20,7 @@ ROWS = [
     app.watchdog app.mender
     app.bootstrap
     ingest
-    app.lifecycle app.embedding app.dropping
+    app.models.lifecycle app.models.backfill app.models.removal
     app.liveness app.metrics_server app.overview app.index.status app.index.background_build
     app.backup app.restore app.integrity
     app.search.service app.catalog.service app.index.builder app.evaluation app.health app.catalog.ingest_run app.migrate
@@ -29,7 +29,7 @@ ROWS = [
     app.search.fast_path app.search.filter_cache app.search.similarity_labels app.tuning app.duplicates.verdicts app.duplicates.report app.duplicates.review
     app.search.planner
     app.search.planner
-    app.loaded app.search.query_encoder app.search.validation app.search.retrieval app.search.query_sampler app.index.file_store app.index.file_store
+    app.models.encoder_pool app.search.query_encoder app.search.validation app.search.retrieval app.search.query_sampler app.index.file_store app.index.file_store
     app.index.embedding_reader app.index.recall
     app.search.dedup app.encoders.batching app.search.vector_cache app.eval_figures app.eval_report app.backup_manifest
     app.db.queries app.index.faiss_index app.index.faiss_index app.index.faiss_io app.encoders.loading app.images.decoding app.images.sandbox app.search.filters

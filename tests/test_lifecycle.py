@@ -20,12 +20,12 @@ from PIL import Image
 from app.bootstrap import App
 from app.catalog.batch_write import Batch, Entry, ModelsChanged
 from app.config import Settings
-from app.embedding import embed
 from app.encoders.base import Choice
 from app.encoders.preprocessing import Prepared
 from app.errors import BadImage, BadInput, ModelMismatch, ModelUnavailable, UnknownModel
 from app.images.decoding import decode
-from app.lifecycle import NotReady
+from app.models.backfill import embed
+from app.models.lifecycle import NotReady
 from app.types import PictureData, PictureRef, Product, Query, Vectors
 from ingest.originals import Originals, folders_of
 
@@ -352,7 +352,7 @@ def test_what_may_become_active_is_loaded_ahead(
     page = open_app()
     first(page, 1)
     model = filled.lifecycle.add("mirrored")
-    monkeypatch.setattr("app.loaded.AHEAD_S", 0.0)
+    monkeypatch.setattr("app.models.encoder_pool.AHEAD_S", 0.0)
     first(page, 2)
     deadline = time.monotonic() + 10
     while model.id not in page.encoders._by_model:

@@ -20,11 +20,11 @@ from servers import until
 
 from app.bootstrap import App
 from app.config import Settings
-from app.embedding import Report, embed
 from app.encoders.base import Choice
 from app.encoders.preprocessing import Prepared
 from app.errors import LockHeld, ModelNotKept, UnknownModel
-from app.lifecycle import NotReady
+from app.models.backfill import Report, embed
+from app.models.lifecycle import NotReady
 from app.search import service as search_service
 from app.types import Query, Vectors
 from ingest.originals import Originals
@@ -242,7 +242,7 @@ def test_who_reads_for_long_is_not_disturbed_and_the_drop_says_to_come_again(
         others.at_work(searches(open_app(), "sku"), undisturbed(sql, table)),
         pytest.raises(LockHeld, match=r"not wholly dropped.*model drop mirrored` again"),
     ):  # fmt: skip
-        patched.setattr("app.dropping.PATIENCE_S", 0.5)
+        patched.setattr("app.models.removal.PATIENCE_S", 0.5)
         reader.execute(f"LOCK TABLE {table} IN ACCESS SHARE MODE")
         filled.lifecycle.drop("mirrored")
     assert others.wrong == [] and others.done
@@ -295,7 +295,7 @@ def half_dropped(
     fill(filled, tmp_path / "in")
     filled.indexer.rebuild("mirrored")
     filled.lifecycle.activate("mirrored")
-    monkeypatch.setattr("app.dropping.PATIENCE_S", 0.3)
+    monkeypatch.setattr("app.models.removal.PATIENCE_S", 0.3)
     table = "embedding" if request.param == "detaching" else "picture"
     with psycopg.connect(database_url) as reader, pytest.raises(LockHeld):
         reader.execute(f"LOCK TABLE {table} IN ACCESS SHARE MODE")
@@ -422,7 +422,7 @@ def test_the_encoder_of_a_dropped_model_is_let_go(
     model, page = filled.lifecycle.add("mirrored"), open_app()
     held = weakref.ref(page.encoders.of(model.id))
     filled.lifecycle.drop("mirrored")
-    monkeypatch.setattr("app.loaded.AHEAD_S", 0.0)
+    monkeypatch.setattr("app.models.encoder_pool.AHEAD_S", 0.0)
     page.search.search(Query(picture=photo(1)))
     until(lambda: gc.collect() >= 0 and held() is None, "the encoder is still there")
     page.search.search(Query(picture=photo(2)))

@@ -17,7 +17,7 @@ from soak import Builder, Searcher, Tally, Writer, fill
 from sqlalchemy import text
 from sqlalchemy.engine import make_url
 
-from app import dropping, health
+from app import health
 from app.bootstrap import App
 from app.config import Settings
 from app.db.embedded import server as embedded_server
@@ -25,6 +25,7 @@ from app.db.engine import snapshot
 from app.errors import BuildRefused, DatabaseUnsuitable
 from app.index.file_store import IndexFiles
 from app.migrate import migrate
+from app.models import removal
 from app.search import service as search_service
 from app.search.paging import Asked, Page
 from app.types import Query
@@ -375,7 +376,7 @@ def test_a_search_whose_model_is_dropped_under_it_is_answered_by_the_next(
     def page(asked: Asked) -> Page:
         if not dropped:
             dropped.append(app.lifecycle.activate("other", forced="to see"))
-            dropping.detach(app.engine, dropped[0].former)
+            removal.detach(app.engine, dropped[0].former)
             servers.catch_up(server_home, standby_home)
         return real(asked)
 

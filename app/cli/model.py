@@ -11,13 +11,13 @@ from app import evaluation
 from app.bootstrap import App
 from app.cli.output import as_json, note, print_json, print_table
 from app.db.queries import ingest_runs
-from app.embedding import Report, embed
 from app.encoders.base import AUTO, EMBEDDED, INT8
 from app.errors import LookalikeError
 from app.eval_figures import Difference, Evaluation, apart, overlap
 from app.eval_report import beside as side_by_side
 from app.evaluation import Labelled
-from app.lifecycle import Change
+from app.models.backfill import Report, embed
+from app.models.lifecycle import Change
 from app.types import Query
 from ingest.originals import Originals, check_folders, folders_of
 

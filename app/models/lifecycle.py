@@ -13,7 +13,6 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, Engine, text
 
-from app import dropping
 from app.catalog.service import WRITER_LOCK
 from app.db import notifications
 from app.db.engine import check_schema
@@ -23,6 +22,7 @@ from app.encoders.base import Choice
 from app.errors import BadInput, LookalikeError, NoModel, NotReady
 from app.index.embedding_reader import check_primary
 from app.index.file_store import IndexFiles
+from app.models import removal
 from app.types import Model
 
 LOCK = 7_305_804_006
@@ -74,7 +74,7 @@ class Lifecycle:
             model = models.register(
                 connection, encoder.name, encoder.revision, encoder.dim, encoder.fingerprint
             )
-            dropping.check_whole(connection, model)
+            removal.check_whole(connection, model)
             models.maintain(connection, model.id, name)
         return model
 
@@ -106,10 +106,10 @@ class Lifecycle:
         """
         with self._alone():
             with self._writing(held=True) as connection:
-                model = dropping.chosen(connection, name)
+                model = removal.chosen(connection, name)
                 models.neglect(connection, model.id)
-            dropping.detach(self._engine, model)
-            dropping.delete(self._engine, model)
+            removal.detach(self._engine, model)
+            removal.delete(self._engine, model)
             with self._engine.begin() as connection:
                 connection.execute(text("SET LOCAL lock_timeout = '10s'"))
                 connection.execute(text("SET LOCAL statement_timeout = 0"))  # large files go too
@@ -156,7 +156,7 @@ def _activate(connection: Connection, model: Model, forced: str | None) -> Chang
     former = models.active(connection)
     if former == model:
         return Change(former, model)
-    dropping.check_whole(connection, model)
+    removal.check_whole(connection, model)
     lacking = _lacking(connection, model)
     if lacking and forced is None:
         raise NotReady(f"{model.name} is not ready: {'; '.join(lacking)}. Nothing was changed.")

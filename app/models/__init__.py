@@ -1,0 +1,1 @@
+"""The embedding models recorded in the database: load, add, backfill, activate, remove."""
