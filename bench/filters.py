@@ -23,11 +23,11 @@ import psycopg
 from catalogue import catalogue, drawn
 from sqlalchemy import text
 
-from app.audit import EPSILON
 from app.bootstrap import App
 from app.db.engine import database_url
 from app.db.queries.nearest import literal
-from app.tuning import tune
+from app.evaluation.planner_tuning import tune
+from app.evaluation.recall_audit import EPSILON
 from app.types import Filters, Query, Vector
 
 SHARES = (1.0, 0.5, 0.2, 0.1, 0.05, 0.02, 0.01, 0.001, 0.0001)

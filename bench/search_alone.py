@@ -24,9 +24,9 @@ from pgvector import HalfVector
 from pgvector.psycopg import register_vector
 from side_by_side import Report, Sample, ratio
 
-from app.audit import EPSILON
 from app.bootstrap import App
 from app.db.engine import database_url
+from app.evaluation.recall_audit import EPSILON
 from app.index.faiss_index import faiss
 from app.types import Query, Vector, Vectors
 

@@ -21,14 +21,23 @@ from shop import add, numbered, vectors
 from sqlalchemy import event
 
 from app.bootstrap import App
-from app.calibration import LIKELIER, MINIMUM, SURE, Pair, calibrated, fit, in_order, why_not
-from app.calibrator import calibrate
 from app.catalog.batch_write import Batch, Entry
 from app.cli import cli
 from app.config import Settings
 from app.db.queries import calibration
 from app.encoders.base import Choice
 from app.errors import ModelMismatch, NoModel
+from app.evaluation.calibration import (
+    LIKELIER,
+    MINIMUM,
+    SURE,
+    Pair,
+    calibrated,
+    fit,
+    in_order,
+    why_not,
+)
+from app.evaluation.calibration_run import calibrate
 from app.images.decoding import decode
 from app.images.thumbnails import thumbnail
 from app.search.similarity_labels import Meanings

@@ -13,10 +13,18 @@ from shop import add, numbered
 
 from app.bootstrap import App
 from app.errors import BadSource
-from app.eval_figures import Evaluation, Outcome, apart, difference, read_ranks, worst
-from app.eval_report import beside, report
-from app.evaluation import cases, compare, evaluate, read_queries
-from app.intervals import newcombe, wilson
+from app.evaluation.html_report import beside, report
+from app.evaluation.labelled_queries import cases, compare, evaluate, read_queries
+from app.evaluation.metrics import (
+    Evaluation,
+    Outcome,
+    apart,
+    difference,
+    newcombe,
+    read_ranks,
+    wilson,
+    worst,
+)
 from app.search.filters import parse
 from app.types import Query
 

@@ -11,8 +11,8 @@ from shop import add, numbered, oracle, vectors
 
 from app.bootstrap import App
 from app.errors import BadInput, BuildRefused
+from app.evaluation.planner_tuning import crossovers, tune
 from app.search.filters import parse
-from app.tuning import crossovers, tune
 from app.types import Filters, Query, SearchResult
 
 PATHS = {

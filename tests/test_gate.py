@@ -11,10 +11,10 @@ from click.testing import CliRunner
 from colours import choose_colours, photo
 from shop import add, numbered
 
-from app.audit import audit
 from app.bootstrap import App
 from app.config import Settings
 from app.db.queries import query_samples
+from app.evaluation.recall_audit import audit
 from app.index import faiss_index
 from app.index.embedding_reader import Content
 from app.index.recall import Yardstick

@@ -19,7 +19,7 @@ from app.db.queries import models
 from app.duplicates import report as duplicate_report
 from app.duplicates import verdicts
 from app.errors import BadInput, LookalikeError
-from app.evaluation import evaluate, read_queries
+from app.evaluation.labelled_queries import evaluate, read_queries
 from app.search.filters import parse
 from app.types import Filters, Query
 

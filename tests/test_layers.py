@@ -23,24 +23,24 @@ ROWS = [
     app.models.lifecycle app.models.backfill app.models.removal
     app.liveness app.metrics_server app.overview app.index.status app.index.background_build
     app.backup app.restore app.integrity
-    app.search.service app.catalog.service app.index.builder app.evaluation app.health app.catalog.ingest_run app.migrate
-    app.audit app.roles app.catalog.bulk_load app.catalog.batch_write
-    app.search.paging app.search.explain app.calibrator app.duplicates.review app.search.facets
-    app.search.fast_path app.search.filter_cache app.search.similarity_labels app.tuning app.duplicates.verdicts app.duplicates.report app.duplicates.review
+    app.search.service app.catalog.service app.index.builder app.evaluation.labelled_queries app.health app.catalog.ingest_run app.migrate
+    app.evaluation.recall_audit app.roles app.catalog.bulk_load app.catalog.batch_write
+    app.search.paging app.search.explain app.evaluation.calibration_run app.duplicates.review app.search.facets
+    app.search.fast_path app.search.filter_cache app.search.similarity_labels app.evaluation.planner_tuning app.duplicates.verdicts app.duplicates.report app.duplicates.review
     app.search.planner
     app.search.planner
     app.models.encoder_pool app.search.query_encoder app.search.validation app.search.retrieval app.search.query_sampler app.index.file_store app.index.file_store
     app.index.embedding_reader app.index.recall
-    app.search.dedup app.encoders.batching app.search.vector_cache app.eval_figures app.eval_report app.backup_manifest
+    app.search.dedup app.encoders.batching app.search.vector_cache app.evaluation.metrics app.evaluation.html_report app.backup_manifest
     app.db.queries app.index.faiss_index app.index.faiss_index app.index.faiss_io app.encoders.loading app.images.decoding app.images.sandbox app.search.filters
-    app.db.queries.nearest app.duplicates.rules app.duplicates.normalization app.duplicates.typos app.duplicates.union_find app.calibration
+    app.db.queries.nearest app.duplicates.rules app.duplicates.normalization app.duplicates.typos app.duplicates.union_find app.evaluation.calibration
     app.index.kmeans app.index.kmeans
     app.index.rebuild_policy
     app.metrics
     app.search.admission
     app.db.client_tools
     app.db.engine app.db.dsn app.db.driver_errors app.db.embedded.server app.db.embedded.os_user app.db.embedded.binaries
-    app.images.decode_errors app.concurrency app.images.orientation app.images.pillow_warnings app.intervals
+    app.images.decode_errors app.concurrency app.images.orientation app.images.pillow_warnings app.evaluation.metrics
     app.db.schema app.types app.config
     app.errors app
     """.strip().splitlines()

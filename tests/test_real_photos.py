@@ -13,7 +13,7 @@ from app.bootstrap import App
 from app.config import Settings
 from app.db.embedded import server as embedded_server
 from app.duplicates.report import folded
-from app.evaluation import Evaluation, evaluate, read_queries
+from app.evaluation.labelled_queries import Evaluation, evaluate, read_queries
 from app.search.filters import parse
 from app.types import Query, SearchResult
 from ingest.pipeline import Report

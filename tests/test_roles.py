@@ -16,11 +16,8 @@ from goods import ingest, shop
 from psycopg import sql as compose
 from servers import TcpServer, password_server
 
-from app import tuning
-from app.audit import audit
 from app.backup import BackupFailed, backup
 from app.bootstrap import App
-from app.calibrator import calibrate
 from app.config import Settings
 from app.db.embedded import binaries
 from app.db.queries import analyst_sessions, models
@@ -28,7 +25,10 @@ from app.db.schema import SCHEMA_REVISION
 from app.duplicates import report as duplicate_report
 from app.duplicates import verdicts
 from app.errors import BadInput, DatabaseUnsuitable
-from app.evaluation import Labelled, evaluate
+from app.evaluation import planner_tuning
+from app.evaluation.calibration_run import calibrate
+from app.evaluation.labelled_queries import Labelled, evaluate
+from app.evaluation.recall_audit import audit
 from app.health import status
 from app.migrate import migrate
 from app.roles import make, script
@@ -116,7 +116,7 @@ DOES = {
     "search again": lambda app: app.search.search(Query(picture=photo(4))).plan.path == "faiss",
     "keep samples": sampled,
     "audit": lambda app: audit(app.engine, app.files, app.settings, 5),
-    "tune": lambda app: tuning.tune(app.engine, app.files, app.settings),
+    "tune": lambda app: planner_tuning.tune(app.engine, app.files, app.settings),
     "calibrate": lambda app: calibrate(app.engine, app.encoder),
     "evaluate": asked,
     "decide": decided,

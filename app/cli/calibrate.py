@@ -8,9 +8,9 @@ from dataclasses import asdict
 import click
 
 from app.bootstrap import App
-from app.calibration import why_not
-from app.calibrator import calibrate as fit
 from app.cli.output import as_json, note, print_json, print_table
+from app.evaluation.calibration import why_not
+from app.evaluation.calibration_run import calibrate as fit
 from app.types import FIELDS, Calibration
 
 

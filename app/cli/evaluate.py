@@ -9,15 +9,15 @@ from typing import Any
 
 import click
 
-from app import evaluation
 from app.bootstrap import App
 from app.cli.output import as_json, note, print_json, print_table
 from app.cli.search import filters_option
 from app.config import Settings
 from app.errors import BadInput, BadSource
-from app.eval_figures import CategoryFigures, Difference, Evaluation, worst
-from app.eval_report import report as written
-from app.evaluation import Labelled
+from app.evaluation import labelled_queries
+from app.evaluation.html_report import report as written
+from app.evaluation.labelled_queries import Labelled
+from app.evaluation.metrics import CategoryFigures, Difference, Evaluation, worst
 from app.search.filters import parse
 from app.types import Query
 
@@ -52,10 +52,10 @@ def evaluate(
 
     With --filter, only products that pass are searched, and only the queries for them are asked.
     """
-    labelled = evaluation.read_queries(queries)
+    labelled = labelled_queries.read_queries(queries)
     how = Query(filters=parse(list(filters)), **more)
     with App() as app:
-        found = evaluation.evaluate(app.engine, app.search, labelled, how, note)
+        found = labelled_queries.evaluate(app.engine, app.search, labelled, how, note)
         beside = _beside(app.settings, found, labelled, how, against) if against else None
         if report is not None:
             _write(app, report, labelled, found, how, count, beside)
@@ -74,7 +74,7 @@ def _beside(
 ) -> Difference:
     """This run beside the one that --against names."""
     if len(against) == 1 and "=" not in against[0]:
-        return evaluation.compare(found, evaluation.read_run(Path(against[0])))
+        return labelled_queries.compare(found, labelled_queries.read_run(Path(against[0])))
     changes: dict[str, Any] = {}
     asked: dict[str, Any] = {}
     for words in against:
@@ -88,10 +88,10 @@ def _beside(
         (asked if name in ASKED else changes)[name] = value.strip()
     other = settings.model_validate(settings.model_dump() | changes)
     with App(other) as app:
-        theirs = evaluation.evaluate(
+        theirs = labelled_queries.evaluate(
             app.engine, app.search, labelled, replace(how, **_typed(asked)), note
         )
-    return evaluation.compare(found, theirs.ranks)
+    return labelled_queries.compare(found, theirs.ranks)
 
 
 def _typed(asked: dict[str, str]) -> dict[str, Any]:
@@ -111,7 +111,7 @@ def _write(
     count: int, beside: Difference | None,
 ) -> None:  # fmt: skip
     shown = worst(found.outcomes, count)
-    cases = evaluation.cases(app.engine, app.search, app.sandbox.decode, labelled, shown, how)
+    cases = labelled_queries.cases(app.engine, app.search, app.sandbox.decode, labelled, shown, how)
     title = f"{found.queries} queries, recall@1 {found.recall_at_1:.3f}"
     try:
         target.write_text(written(title, found, cases, beside), encoding="utf-8")

@@ -7,12 +7,12 @@ from typing import Any
 
 import click
 
-from app.audit import audit as measure
 from app.bootstrap import App
 from app.cli.output import as_json, print_json, print_table
 from app.db.engine import check_schema
 from app.db.queries import index_builds
 from app.errors import LookalikeError
+from app.evaluation.recall_audit import audit as measure
 from app.types import Build
 
 

@@ -7,15 +7,15 @@ from pathlib import Path
 
 import click
 
-from app import evaluation
 from app.bootstrap import App
 from app.cli.output import as_json, note, print_json, print_table
 from app.db.queries import ingest_runs
 from app.encoders.base import AUTO, EMBEDDED, INT8
 from app.errors import LookalikeError
-from app.eval_figures import Difference, Evaluation, apart, overlap
-from app.eval_report import beside as side_by_side
-from app.evaluation import Labelled
+from app.evaluation import labelled_queries
+from app.evaluation.html_report import beside as side_by_side
+from app.evaluation.labelled_queries import Labelled
+from app.evaluation.metrics import Difference, Evaluation, apart, overlap
 from app.models.backfill import Report, embed
 from app.models.lifecycle import Change
 from app.types import Query
@@ -109,13 +109,13 @@ def embed_(name: str, images: tuple[Path, ...], as_json: bool) -> None:
 @as_json
 def compare(name: str, other: str, queries: Path, report: Path | None, as_json: bool) -> None:
     """Measure two models on labelled QUERIES (columns query and expected_sku)."""
-    labelled = evaluation.read_queries(queries)
+    labelled = labelled_queries.read_queries(queries)
     with App() as app:
         asked = [Query(model_id=app.lifecycle.model(each).id) for each in (name, other)]
         ours, theirs = (
-            evaluation.evaluate(app.engine, app.search, labelled, how, note) for how in asked
+            labelled_queries.evaluate(app.engine, app.search, labelled, how, note) for how in asked
         )
-        beside = evaluation.compare(ours, theirs.ranks)
+        beside = labelled_queries.compare(ours, theirs.ranks)
         if report is not None:
             _write(app, report, (name, other), labelled, asked, (ours, theirs), beside)
     same = overlap(ours, theirs)
@@ -143,7 +143,7 @@ def _write(
 ) -> None:
     apart_ = apart(found[0].outcomes, found[1].outcomes, SHOWN)
     cases = [
-        evaluation.cases(app.engine, app.search, app.sandbox.decode, labelled, outcomes, how)
+        labelled_queries.cases(app.engine, app.search, app.sandbox.decode, labelled, outcomes, how)
         for outcomes, how in zip(zip(*apart_, strict=True), asked, strict=True)
     ] if apart_ else [[], []]  # fmt: skip
     pairs = list(zip(*cases, strict=True))

@@ -6,7 +6,7 @@ import click
 
 from app.bootstrap import App
 from app.cli.output import as_json, note, print_json, print_table
-from app.tuning import tune as measure
+from app.evaluation.planner_tuning import tune as measure
 
 
 @click.command()

@@ -14,7 +14,8 @@ from sqlalchemy import Engine
 from app.db.engine import check_schema
 from app.db.queries import products
 from app.errors import BadImage, BadSource
-from app.eval_figures import (
+from app.evaluation.html_report import Case
+from app.evaluation.metrics import (
     Difference,
     Evaluation,
     Outcome,
@@ -23,7 +24,6 @@ from app.eval_figures import (
     figures,
     read_ranks,
 )
-from app.eval_report import Case
 from app.images.thumbnails import thumbnail
 from app.search.service import SearchService
 from app.types import Filters, Product, Query

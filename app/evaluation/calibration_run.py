@@ -9,12 +9,12 @@ import numpy as np
 from PIL import Image
 from sqlalchemy import Connection, Engine
 
-from app.calibration import Pair, calibrated
 from app.db.engine import check_schema, snapshot
 from app.db.queries import calibration, models, nearest
 from app.db.queries.calibration import Drawn
 from app.encoders.base import Encoder
 from app.errors import BadImage, ModelMismatch, NoModel
+from app.evaluation.calibration import Pair, calibrated
 from app.images.thumbnails import open_thumbnail
 from app.types import Calibration, Hit, Model, Vector
 

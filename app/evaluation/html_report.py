@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 
-from app.eval_figures import Difference, Evaluation, Outcome
+from app.evaluation.metrics import Difference, Evaluation, Outcome
 from app.types import Match, Product
 
 STYLE = """

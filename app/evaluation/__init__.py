@@ -1,0 +1,1 @@
+"""How good search is: labelled queries, recall audits, planner tuning, calibration of distances."""
