@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from app.images.decoding import ImageLimits
     from app.images.download import WebPictures
     from app.images.sandbox import PictureSandbox
-    from app.metrics import SearchMetrics
+    from app.operations.metrics import SearchMetrics
     from app.search.service import SearchService
 
 T = TypeVar("T")
@@ -146,7 +146,7 @@ class App:
 
     @_Once
     def metrics(self) -> SearchMetrics:
-        from app.metrics import SearchMetrics
+        from app.operations.metrics import SearchMetrics
 
         return SearchMetrics()
 
@@ -216,7 +216,7 @@ class App:
 
         Raises ModelMismatch when another model than the one asked for is recorded already.
         """
-        from app.migrate import migrate
+        from app.operations.migrate import migrate
 
         migrate(self.engine)
         with self.engine.connect() as connection:

@@ -27,7 +27,7 @@ from load import Tally, under_load
 
 from app.bootstrap import App
 from app.db.engine import database_url
-from app.migrate import migrate
+from app.operations.migrate import migrate
 
 REPO = Path(__file__).resolve().parent.parent
 FIRST = "0002"

@@ -14,7 +14,7 @@ from shop import add
 from app.bootstrap import App
 from app.config import Settings
 from app.db.embedded import server as embedded_server
-from app.migrate import migrate
+from app.operations.migrate import migrate
 
 BRANDS = ("Kestrel", "Solano", None)
 CATEGORIES = ("lamp", "chair", "mug")

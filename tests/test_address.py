@@ -26,10 +26,10 @@ from app.config import Settings
 from app.db import dsn
 from app.db.engine import make_engine, make_quick_engine
 from app.errors import DatabaseUnavailable
-from app.health import status
 from app.images.sandbox import PictureSandbox
+from app.operations.change_listener import Listener
+from app.operations.health import status
 from app.types import Query
-from app.worker_listener import Listener
 
 CANARY = "c4nary"
 SECRET = f"""{CANARY} '"\\ @/:%41?#&é+=;"""

@@ -21,7 +21,7 @@ from app.db.embedded import server as embedded_server
 from app.db.queries.analyst_sessions import ROLE
 from app.errors import BuildRunning
 from app.index.builder import LOCK
-from app.migrate import migrate
+from app.operations.migrate import migrate
 from app.types import Query
 
 

@@ -20,8 +20,8 @@ from app.bootstrap import App
 from app.config import Settings
 from app.db.queries.analyst_sessions import ROLE
 from app.index.builder import LOCK
-from app.migrate import migrate
-from app.watchdog import Watchdog, look
+from app.operations.analyst_watchdog import Watchdog, look
+from app.operations.migrate import migrate
 
 LONG_S = 60.0
 

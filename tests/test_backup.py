@@ -19,9 +19,6 @@ from conftest import REPO
 from shop import add, numbered
 from sqlalchemy import Connection, make_url
 
-from app import backup_manifest
-from app.backup import DUMP, BackupFailed, backup
-from app.backup_manifest import BadBackup, Manifest
 from app.bootstrap import App
 from app.cli import main
 from app.config import Settings
@@ -32,9 +29,12 @@ from app.db.queries import database_info
 from app.db.schema import SCHEMA_REVISION
 from app.duplicates.verdicts import decide
 from app.errors import BadInput, DatabaseUnsuitable, SchemaMismatch
-from app.integrity import Wanted, check
-from app.migrate import migrate
-from app.restore import RestoreFailed, restore
+from app.operations import backup_manifest
+from app.operations.backup import DUMP, BackupFailed, backup
+from app.operations.backup_manifest import BadBackup, Manifest
+from app.operations.integrity import Wanted, check
+from app.operations.migrate import migrate
+from app.operations.restore import RestoreFailed, restore
 from app.types import Query
 
 Make = Callable[[str | None], str]
@@ -217,7 +217,7 @@ def test_a_database_before_its_migration_is_backed_up_and_restored_at_this_one(
 ) -> None:
     from alembic import command
 
-    from app.migrate import _config
+    from app.operations.migrate import _config
 
     add(app, numbered(2))
     with app.engine.connect() as connection:
@@ -446,7 +446,7 @@ def test_a_restore_that_was_interrupted_as_it_migrated_is_finished_by_migrate_an
     """Of a backup of before the last migrations; its rows are there, all of them."""
     from alembic import command
 
-    from app.migrate import _config
+    from app.operations.migrate import _config
 
     add(app, numbered(5))
     app.indexer.rebuild()

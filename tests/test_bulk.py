@@ -25,12 +25,12 @@ from app.catalog import bulk_load
 from app.config import Settings
 from app.db.queries import hnsw_index, models
 from app.errors import BadSource, LookalikeError
-from app.health import status
 from app.images.decoding import decode
-from app.integrity import Wanted, check
-from app.mender import Mender
-from app.migrate import migrate
 from app.models.backfill import embed
+from app.operations.health import status
+from app.operations.hnsw_repair import Mender
+from app.operations.integrity import Wanted, check
+from app.operations.migrate import migrate
 from app.search.filters import parse
 from app.types import Query, SearchResult
 from ingest.expected import new_pictures

@@ -21,8 +21,8 @@ from app.db.queries import models
 from app.errors import BadInput, ModelMismatch, NoModel, SchemaMismatch, UnknownProduct
 from app.images.decoding import decode
 from app.images.thumbnails import thumbnail
-from app.migrate import migrate
 from app.models.backfill import store
+from app.operations.migrate import migrate
 from app.types import Model, PictureData, PictureRef, Product
 
 

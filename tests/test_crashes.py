@@ -27,7 +27,7 @@ from app.db.embedded import server as embedded_server
 from app.db.queries import embeddings, filter_snapshot, index_builds
 from app.errors import BuildRunning, DatabaseUnavailable
 from app.index.file_store import IndexFiles
-from app.migrate import migrate
+from app.operations.migrate import migrate
 from app.search.filters import parse
 from app.types import Query
 from ingest import ahead

@@ -28,7 +28,7 @@ from app.errors import (
     LookalikeError,
     SchemaMismatch,
 )
-from app.migrate import migrate
+from app.operations.migrate import migrate
 
 REPO = Path(__file__).resolve().parent.parent
 

@@ -18,13 +18,13 @@ from colours import choose_colours
 from judge import Crowd, best, right
 from shop import add, numbered
 
-from app import health
 from app.bootstrap import App
 from app.config import Settings
 from app.errors import IndexUnwritable
 from app.index import faiss_index, faiss_io
 from app.index.file_store import IndexFiles
-from app.integrity import check
+from app.operations import health
+from app.operations.integrity import check
 from app.types import Build
 
 pytestmark = pytest.mark.xdist_group("faults")

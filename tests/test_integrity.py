@@ -14,7 +14,6 @@ from colours import photo
 from shop import add, numbered
 from sqlalchemy.engine import make_url
 
-from app.backup import backup
 from app.bootstrap import App
 from app.config import Settings
 from app.db.embedded import server as embedded_server
@@ -22,9 +21,11 @@ from app.duplicates.verdicts import decide
 from app.errors import BadInput, SchemaMismatch
 from app.images.thumbnails import open_thumbnail
 from app.index.builder import only_builder
-from app.integrity import Finding, Report, Wanted, check, encoder, originals, thumbnails
-from app.integrity.words import contradictions
-from app.restore import restore
+from app.operations.backup import backup
+from app.operations.integrity import Finding, Report, Wanted, check, encoder
+from app.operations.integrity import pictures as picture_checks
+from app.operations.integrity.words import contradictions
+from app.operations.restore import restore
 from app.types import Query, Verdict
 from ingest.fetch import Pictures
 
@@ -439,9 +440,12 @@ def test_thumbnails_and_originals_are_read_in_portions(
 ) -> None:
     monkeypatch.setattr("app.db.queries.pictures.PORTION", 4)
     said: list[str] = []
-    where = originals.Originals(of(photos, app=shop))
-    assert list(thumbnails.find(shop.engine, where, shop.limits, False, said.append)) == []
-    assert list(originals.find(shop.engine, where, said.append)) == []
+    where = picture_checks.Originals(of(photos, app=shop))
+    assert (
+        list(picture_checks.find_thumbnails(shop.engine, where, shop.limits, False, said.append))
+        == []
+    )
+    assert list(picture_checks.find_originals(shop.engine, where, said.append)) == []
     assert said == ["4 thumbnails", "6 thumbnails", "4 originals", "6 originals"]
 
 
@@ -517,7 +521,7 @@ def test_no_more_pictures_are_encoded_again_than_a_sample(
             seen.append(len(pictures))
             return shop.encoder().encode_pictures(pictures)  # type: ignore[arg-type]
 
-    where = originals.Originals(of(photos, app=shop))
+    where = picture_checks.Originals(of(photos, app=shop))
     assert list(encoder.find(shop.engine, Counting, where, shop.limits)) == []  # type: ignore[arg-type]
     assert seen == [1, 1]
 

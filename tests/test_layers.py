@@ -16,27 +16,27 @@ ROWS = [
     line.split()
     for line in """
     app.cli app.ui
-    app.worker app.worker_listener app.worker_look app.worker_stop
-    app.watchdog app.mender
+    app.operations.worker app.operations.change_listener app.operations.worker app.operations.stop_signals
+    app.operations.analyst_watchdog app.operations.hnsw_repair
     app.bootstrap
     ingest
     app.models.lifecycle app.models.backfill app.models.removal
-    app.liveness app.metrics_server app.overview app.index.status app.index.background_build
-    app.backup app.restore app.integrity
-    app.search.service app.catalog.service app.index.builder app.evaluation.labelled_queries app.health app.catalog.ingest_run app.migrate
-    app.evaluation.recall_audit app.roles app.catalog.bulk_load app.catalog.batch_write
+    app.operations.health app.operations.metrics_server app.operations.catalog_stats app.index.status app.index.background_build
+    app.operations.backup app.operations.restore app.operations.integrity
+    app.search.service app.catalog.service app.index.builder app.evaluation.labelled_queries app.operations.health app.catalog.ingest_run app.operations.migrate
+    app.evaluation.recall_audit app.operations.roles app.catalog.bulk_load app.catalog.batch_write
     app.search.paging app.search.explain app.evaluation.calibration_run app.duplicates.review app.search.facets
     app.search.fast_path app.search.filter_cache app.search.similarity_labels app.evaluation.planner_tuning app.duplicates.verdicts app.duplicates.report app.duplicates.review
     app.search.planner
     app.search.planner
     app.models.encoder_pool app.search.query_encoder app.search.validation app.search.retrieval app.search.query_sampler app.index.file_store app.index.file_store
     app.index.embedding_reader app.index.recall
-    app.search.dedup app.encoders.batching app.search.vector_cache app.evaluation.metrics app.evaluation.html_report app.backup_manifest
+    app.search.dedup app.encoders.batching app.search.vector_cache app.evaluation.metrics app.evaluation.html_report app.operations.backup_manifest
     app.db.queries app.index.faiss_index app.index.faiss_index app.index.faiss_io app.encoders.loading app.images.decoding app.images.sandbox app.search.filters
     app.db.queries.nearest app.duplicates.rules app.duplicates.normalization app.duplicates.typos app.duplicates.union_find app.evaluation.calibration
     app.index.kmeans app.index.kmeans
     app.index.rebuild_policy
-    app.metrics
+    app.operations.metrics
     app.search.admission
     app.db.client_tools
     app.db.engine app.db.dsn app.db.driver_errors app.db.embedded.server app.db.embedded.os_user app.db.embedded.binaries
@@ -55,7 +55,7 @@ OWNERS = {
     "streamlit": ("app.ui",),
     "pillow_heif": ("app.images.decoding",),
     "rapidfuzz": ("app.duplicates.typos",),
-    "prometheus_client": ("app.metrics", "app.metrics_server"),
+    "prometheus_client": ("app.operations.metrics", "app.operations.metrics_server"),
 }
 
 

@@ -28,8 +28,8 @@ from app.config import Settings
 from app.db.engine import make_engine
 from app.db.schema import SCHEMA_REVISION
 from app.errors import LockHeld, SchemaMismatch
-from app.health import status
-from app.migrate import migrate
+from app.operations.health import status
+from app.operations.migrate import migrate
 from app.types import Query
 
 REPO = Path(__file__).resolve().parent.parent
@@ -133,7 +133,7 @@ def test_searches_and_writes_go_on_while_all_migrations_run(
 def test_a_migration_that_cannot_get_its_lock_tries_again_and_lets_searches_pass(
     engine: Engine, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("app.migrate.PAUSE_S", 0.2)
+    monkeypatch.setattr("app.operations.migrate.PAUSE_S", 0.2)
     step(engine, REVISIONS[1])
     with psycopg.connect(database_url) as report:
         report.execute("SELECT count(*) FROM index_build")  # and the transaction stays open
@@ -152,7 +152,7 @@ def test_a_migration_that_cannot_get_its_lock_tries_again_and_lets_searches_pass
 def test_a_migration_that_never_gets_its_lock_says_so(
     engine: Engine, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("app.migrate.TRIES", 1)
+    monkeypatch.setattr("app.operations.migrate.TRIES", 1)
     step(engine, REVISIONS[1])
     with psycopg.connect(database_url) as report:
         report.execute("SELECT count(*) FROM index_build")
@@ -182,7 +182,7 @@ def test_squawk_finds_nothing_in_what_a_migration_does(before: str, after: str) 
 def test_rows_from_the_future_are_stamped_in_parts(
     app: App, sql: psycopg.Connection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("app.migrate.BATCH", 4)
+    monkeypatch.setattr("app.operations.migrate.BATCH", 4)
     ingest(app, shop(tmp_path / "shop", 10))
     for table, column in {"product": "sku", "product_picture": "uri", "embedding": "vec"}.items():
         sql.execute(f"ALTER TABLE {table} DISABLE TRIGGER {table}_stamp")

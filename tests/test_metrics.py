@@ -20,10 +20,16 @@ from shop import add, numbered
 from app.bootstrap import App
 from app.config import Settings
 from app.errors import BadInput, LookalikeError
-from app.health import Check, Status
-from app.liveness import Liveness
-from app.metrics import OTHER, REASONS, STAGES, SearchMetrics, WorkerMetrics, reason_class
-from app.metrics_server import MetricsServer
+from app.operations.health import Check, Liveness, Status
+from app.operations.metrics import (
+    OTHER,
+    REASONS,
+    STAGES,
+    SearchMetrics,
+    WorkerMetrics,
+    reason_class,
+)
+from app.operations.metrics_server import MetricsServer
 from app.search.filters import parse
 from app.types import Plan, Query, SearchPath
 from app.ui.operating import serve_metrics

@@ -21,7 +21,7 @@ from app.db.embedded import binaries
 from app.db.embedded.server import url
 from app.db.schema import SCHEMA_REVISION, metadata
 from app.errors import DatabaseUnavailable, SchemaMismatch
-from app.migrate import migrate
+from app.operations.migrate import migrate
 
 REPO = Path(__file__).resolve().parent.parent
 
@@ -152,7 +152,7 @@ def test_a_migration_that_loses_its_connection_says_so_first(
             admin.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS false")
         connection.exec_driver_sql("SELECT pg_terminate_backend(pg_backend_pid())")
 
-    monkeypatch.setattr("app.migrate._replay", lose)
+    monkeypatch.setattr("app.operations.migrate._replay", lose)
     lost = pytest.raises(DatabaseUnavailable, match="terminating connection")
     with App(Settings(home=tmp_path, database_url=database_url)) as app, lost:
         migrate(app.engine)

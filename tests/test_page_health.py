@@ -17,7 +17,7 @@ from app.bootstrap import App
 from app.config import Settings
 from app.db.embedded import server as embedded_server
 from app.duplicates.verdicts import decide
-from app.overview import overview_of, rejects_of
+from app.operations.catalog_stats import overview_of, rejects_of
 from app.ui.frame import services
 
 ODD = "<img src=x onerror=alert(1)> *b* $x$ :red[no]"

@@ -17,15 +17,15 @@ from soak import Builder, Searcher, Tally, Writer, fill
 from sqlalchemy import text
 from sqlalchemy.engine import make_url
 
-from app import health
 from app.bootstrap import App
 from app.config import Settings
 from app.db.embedded import server as embedded_server
 from app.db.engine import snapshot
 from app.errors import BuildRefused, DatabaseUnsuitable
 from app.index.file_store import IndexFiles
-from app.migrate import migrate
 from app.models import removal
+from app.operations import health
+from app.operations.migrate import migrate
 from app.search import service as search_service
 from app.search.paging import Asked, Page
 from app.types import Query

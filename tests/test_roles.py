@@ -16,7 +16,6 @@ from goods import ingest, shop
 from psycopg import sql as compose
 from servers import TcpServer, password_server
 
-from app.backup import BackupFailed, backup
 from app.bootstrap import App
 from app.config import Settings
 from app.db.embedded import binaries
@@ -29,11 +28,12 @@ from app.evaluation import planner_tuning
 from app.evaluation.calibration_run import calibrate
 from app.evaluation.labelled_queries import Labelled, evaluate
 from app.evaluation.recall_audit import audit
-from app.health import status
-from app.migrate import migrate
-from app.roles import make, script
+from app.operations.backup import BackupFailed, backup
+from app.operations.health import status
+from app.operations.migrate import migrate
+from app.operations.roles import make, script
+from app.operations.worker import Worker
 from app.types import Query
-from app.worker import Worker
 from ingest.pipeline import Report
 
 DATABASE = """the "shop's" %s {name} :x $$"""

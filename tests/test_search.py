@@ -539,7 +539,7 @@ def test_a_vector_that_points_nowhere_is_refused(app: App, bad: np.ndarray) -> N
 
 
 def test_without_a_recorded_model_nothing_is_searched(empty_url: str, tmp_path: Path) -> None:
-    from app.migrate import migrate
+    from app.operations.migrate import migrate
 
     with App(Settings(home=tmp_path, database_url=empty_url), choose=choose_colours) as app:
         migrate(app.engine)

@@ -23,7 +23,7 @@ from app.encoders.compiled_model import ALIKE, Network, Towers, build
 from app.encoders.loading import load_encoder
 from app.encoders.probe_images import drawn
 from app.errors import ModelUnavailable, NoWords
-from app.health import status
+from app.operations.health import status
 
 SHAPE = (8, 8)
 CLOSE = 1e-5

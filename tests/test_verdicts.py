@@ -15,7 +15,7 @@ from app.duplicates.normalization import identity_key
 from app.duplicates.report import compare, evaluate, folded, read_pairs
 from app.duplicates.verdicts import LOCK, AlreadyDecided, Contradiction, decide
 from app.errors import BadInput, BadSource, UnknownProduct
-from app.migrate import migrate
+from app.operations.migrate import migrate
 from app.types import Product
 
 
@@ -181,7 +181,7 @@ def test_a_written_product_has_its_key_and_a_changed_one_a_new_key(
 def test_keys_of_another_version_are_renewed_and_nothing_else_is_touched(
     shop: App, sql: psycopg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("app.migrate.BATCH", 2)
+    monkeypatch.setattr("app.operations.migrate.BATCH", 2)
     expected = keys(sql)
     sql.execute("UPDATE product SET identity_key = CASE WHEN id % 2 = 0 THEN '' ELSE '0|x' END"
                 " WHERE sku <> 'P0000'")  # fmt: skip

@@ -34,9 +34,9 @@ from app.db.queries import build_history
 from app.errors import IndexUnwritable
 from app.index.builder import LOCK, Indexer
 from app.index.rebuild_policy import Decision, Rules, Seen, allowed, backoff, decide
+from app.operations.change_listener import Listener
+from app.operations.worker import Worker
 from app.types import Build
-from app.worker import Worker
-from app.worker_listener import Listener
 
 SOON_S = 30.0
 QUICK: dict[str, Any] = {
@@ -442,7 +442,7 @@ def test_builds_that_fail_are_tried_less_and_less_until_they_succeed(
 
     monkeypatch.setattr(Indexer, "rebuild", failing)
     with working(Post(app, sql, worker_backoff_s=0.1, worker_backoff_max_s=0.4)) as post:
-        monkeypatch.setattr("app.worker.RETRY_S", 0.01)
+        monkeypatch.setattr("app.operations.worker.RETRY_S", 0.01)
         soon(lambda: len(tried) == 4)
         assert post.worker.liveness.status().as_dict()["last_error"]["value"] == "The disk is full."
         soon(lambda: post.published() == 1)
@@ -485,7 +485,7 @@ def test_a_fault_of_ours_does_not_end_it(
         return rebuild(self)
 
     monkeypatch.setattr(Indexer, "rebuild", faulty)
-    monkeypatch.setattr("app.worker.RETRY_S", 0.01)
+    monkeypatch.setattr("app.operations.worker.RETRY_S", 0.01)
     with working(Post(app, sql)) as post:
         soon(lambda: post.published() == 1)
 

@@ -20,7 +20,7 @@ def backup(target: Path, as_json: bool) -> None:
 
     Searches and loads go on meanwhile. Index files and the original photos are not in it.
     """
-    from app.backup import backup as make
+    from app.operations.backup import backup as make
 
     with App() as app:
         made = make(app.engine, target, tell=note)
@@ -40,7 +40,7 @@ def restore(source: Path, as_json: bool) -> None:
     Name the database with LOOKALIKE_DATABASE_URL, or a new folder with LOOKALIKE_HOME. Afterwards
     run `lookalike index rebuild`.
     """
-    from app.restore import restore as bring_back
+    from app.operations.restore import restore as bring_back
 
     with App() as app:
         found = bring_back(app.engine, source, tell=note)

@@ -9,7 +9,7 @@ import click
 
 from app.bootstrap import App
 from app.cli.output import as_json, note, print_json
-from app.integrity.findings import Finding, Report
+from app.operations.integrity.findings import Finding, Report
 
 EVERY_S = 10.0
 MARKS = {"error": "BAD ", "warning": "bad ", "info": "note"}
@@ -34,8 +34,8 @@ def check(
     Reads every row, thumbnail and index file, and with --images every original. Searches and loads
     go on meanwhile.
     """
-    from app.integrity import Wanted
-    from app.integrity import check as look
+    from app.operations.integrity import Wanted
+    from app.operations.integrity import check as look
     from ingest.fetch import Pictures
 
     with App() as app:

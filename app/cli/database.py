@@ -12,7 +12,7 @@ from app.config import Settings
 from app.db import dsn
 from app.db.embedded import server as embedded_server
 from app.db.engine import database_url
-from app.roles import make, script
+from app.operations.roles import make, script
 
 MIGRATOR, SERVER = "MIGRATOR_PASSWORD", "SERVER_PASSWORD"
 """Variables that hold passwords: everybody on a machine can read the words of a command."""
@@ -34,7 +34,7 @@ def init(model: str | None) -> None:
 @click.command()
 def migrate() -> None:
     """Bring the tables, views and functions to this version; loads no model."""
-    from app.migrate import migrate as run
+    from app.operations.migrate import migrate as run
 
     with App() as app:
         note(f"The database is at migration {run(app.engine)}.")

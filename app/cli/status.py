@@ -7,8 +7,8 @@ import click
 from app.bootstrap import App
 from app.cli.output import as_json, print_json
 from app.errors import LookalikeError
-from app.health import Check, Status
-from app.health import status as look
+from app.operations.health import Check, Status
+from app.operations.health import status as look
 
 
 @click.command()

@@ -18,11 +18,11 @@ def worker() -> None:
     on any hosts: they take turns.
     """
     from app.bootstrap import App
-    from app.mender import Mender
-    from app.metrics_server import MetricsServer
-    from app.watchdog import Watchdog
-    from app.worker import Worker
-    from app.worker_stop import stopping
+    from app.operations.analyst_watchdog import Watchdog
+    from app.operations.hnsw_repair import Mender
+    from app.operations.metrics_server import MetricsServer
+    from app.operations.stop_signals import stopping
+    from app.operations.worker import Worker
 
     logging.getLogger("lookalike").setLevel(logging.INFO)
     stop = threading.Event()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from html import escape
 
-from app.health import Check, Status
+from app.operations.health import Check, Status
 from app.ui.words import span
 
 NAMES = {

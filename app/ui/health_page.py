@@ -12,7 +12,7 @@ import streamlit as st
 
 from app.bootstrap import App
 from app.db.queries.catalog_stats import Counts, Rejected, Run
-from app.overview import Contents, overview_of, rejects_of
+from app.operations.catalog_stats import Contents, overview_of, rejects_of
 from app.ui.checks import checks
 from app.ui.frame import plain, sentences, services
 from app.ui.words import span, when

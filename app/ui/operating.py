@@ -6,8 +6,8 @@ import logging
 
 from app.bootstrap import App
 from app.errors import LookalikeError
-from app.liveness import Liveness
-from app.metrics_server import MetricsServer
+from app.operations.health import Liveness
+from app.operations.metrics_server import MetricsServer
 
 _log = logging.getLogger("lookalike.page")
 

@@ -18,11 +18,10 @@ from app.errors import BadInput, BuildRunning
 from app.images.decoding import ImageLimits
 from app.index.builder import only_builder
 from app.index.file_store import IndexFiles
-from app.integrity import encoder, index, originals, rows, thumbnails, words
-from app.integrity.findings import Finding, Report
-from app.integrity.originals import Folder, Originals
-from app.integrity.question import ask_all
-from app.integrity.tally import Tick
+from app.operations.integrity import encoder, index, rows, words
+from app.operations.integrity import pictures as picture_checks
+from app.operations.integrity.findings import Finding, Report, Tick, ask_all
+from app.operations.integrity.pictures import Folder, Originals
 
 __all__ = ["Finding", "Folder", "Report", "Wanted", "check"]
 
@@ -53,7 +52,7 @@ def check(
     found = [
         *ask_all(engine, rows.QUESTIONS, wanted.repair),
         *words.find(engine, wanted.repair, tick),
-        *thumbnails.find(engine, where, limits, wanted.repair, tick),
+        *picture_checks.find_thumbnails(engine, where, limits, wanted.repair, tick),
     ]
     with _index(engine, replica, left_out) as may_look:
         found += index.find(engine, files, wanted.repair, tick) if may_look else ()
@@ -62,7 +61,7 @@ def check(
     else:
         left_out.append("the encoder: name --encoder to load it")
     if where:
-        found += originals.find(engine, where, tick)
+        found += picture_checks.find_originals(engine, where, tick)
     else:
         left_out.append("the original pictures: name their folder with --images")
     return Report(tuple(found), tuple(left_out))

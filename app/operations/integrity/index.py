@@ -14,9 +14,15 @@ from sqlalchemy import Engine
 from app.db.queries import index_builds, integrity
 from app.index import file_store
 from app.index.file_store import IndexFiles
-from app.integrity.findings import Finding, Severity, mended
-from app.integrity.question import Question, ask_all
-from app.integrity.tally import Tally, Tick
+from app.operations.integrity.findings import (
+    Finding,
+    Question,
+    Severity,
+    Tally,
+    Tick,
+    ask_all,
+    mended,
+)
 from app.types import Build
 
 RUN_REPAIR = "Run `lookalike check --repair`."

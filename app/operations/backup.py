@@ -17,8 +17,6 @@ from uuid import uuid4
 
 from sqlalchemy import Connection, Engine
 
-from app import backup_manifest
-from app.backup_manifest import Manifest
 from app.db import client_tools
 from app.db.client_tools import ClientFailed, Tell
 from app.db.embedded import binaries
@@ -32,6 +30,8 @@ from app.errors import (
     LookalikeError,
     SchemaMismatch,
 )
+from app.operations import backup_manifest
+from app.operations.backup_manifest import Manifest
 
 DUMP = "catalogue.dump"
 

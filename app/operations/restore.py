@@ -8,16 +8,16 @@ from pathlib import Path
 
 from sqlalchemy import Connection, Engine
 
-from app import backup_manifest
-from app.backup import DUMP
-from app.backup_manifest import BadBackup, Manifest
 from app.db import client_tools
 from app.db.client_tools import ClientFailed, Tell
 from app.db.engine import check_server
 from app.db.queries import change_stamps, database_info, index_builds
 from app.db.schema import SCHEMA_REVISION
 from app.errors import BadInput, DatabaseUnsuitable, LookalikeError, SchemaMismatch
-from app.migrate import migrate
+from app.operations import backup_manifest
+from app.operations.backup import DUMP
+from app.operations.backup_manifest import BadBackup, Manifest
+from app.operations.migrate import migrate
 
 OPTIONS = (
     "--single-transaction",

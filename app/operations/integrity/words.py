@@ -12,8 +12,7 @@ from app.db.engine import snapshot
 from app.db.queries import products, verdicts
 from app.duplicates.normalization import identity_key
 from app.duplicates.union_find import Groups
-from app.integrity.findings import Finding, mended
-from app.integrity.tally import Tally, Tick
+from app.operations.integrity.findings import Finding, Tally, Tick, mended
 from app.types import Verdict
 
 AT_ONCE = 2000

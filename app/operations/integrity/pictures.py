@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from functools import partial
 from typing import Protocol
 
 from sqlalchemy import Engine
@@ -12,8 +14,9 @@ from sqlalchemy import Engine
 from app.db.engine import snapshot
 from app.db.queries import pictures
 from app.errors import BadImage
-from app.integrity.findings import Finding
-from app.integrity.tally import Tally, Tick
+from app.images.decoding import ImageLimits, decode
+from app.images.thumbnails import open_thumbnail, thumbnail
+from app.operations.integrity.findings import Finding, Tally, Tick, mended
 
 
 class Folder(Protocol):
@@ -59,7 +62,7 @@ class Originals:
         return None
 
 
-def find(engine: Engine, where: Originals, tick: Tick) -> Iterator[Finding]:
+def find_originals(engine: Engine, where: Originals, tick: Tick) -> Iterator[Finding]:
     """Originals that are missing, cannot be read, or are other pictures now."""
     missing, changed, seen = Tally(), Tally(), 0
     with ThreadPoolExecutor() as threads, snapshot(engine) as connection:
@@ -81,3 +84,58 @@ def find(engine: Engine, where: Originals, tick: Tick) -> Iterator[Finding]:
     ):  # fmt: skip
         if found is not None:
             yield found
+
+
+MOST_BYTES = 20_480
+"""As the column's own check allows."""
+
+
+def find_thumbnails(
+    engine: Engine, where: Originals, limits: ImageLimits, repair: bool, tick: Tick
+) -> Iterator[Finding]:
+    """Thumbnails that cannot be shown; with originals at hand they can be made anew."""
+    mend = partial(_mend, engine, where, limits) if repair and where else None
+    if (found := mended(partial(_look, engine, tick), mend)) is not None:
+        yield found
+
+
+def _look(engine: Engine, tick: Tick) -> Finding | None:
+    damaged = Tally()
+    for id_ in _damaged(engine, tick):
+        damaged.add(str(id_))
+    return damaged.finding(
+        "thumbnails-damaged", "error", "pictures whose thumbnail cannot be shown",
+        "Run `lookalike check --images FOLDER --repair` with the folder of the originals.",
+    )  # fmt: skip
+
+
+def _damaged(engine: Engine, tick: Tick) -> Iterator[int]:
+    """The ids of pictures whose thumbnail cannot be shown."""
+    seen = 0
+    with ThreadPoolExecutor() as threads, snapshot(engine) as connection:
+        for portion in pictures.thumbnails(connection):
+            fine = threads.map(_can_be_shown, (data for _, data in portion))
+            yield from (id_ for (id_, _), good in zip(portion, fine, strict=True) if not good)
+            seen += len(portion)
+            tick(f"{seen:,} thumbnails")
+
+
+def _can_be_shown(data: bytes) -> bool:
+    try:
+        open_thumbnail(data)
+    except BadImage:
+        return False
+    return len(data) <= MOST_BYTES
+
+
+def _mend(engine: Engine, where: Originals, limits: ImageLimits) -> str:
+    made = 0
+    for id_ in _damaged(engine, lambda said: None):
+        with engine.begin() as connection:
+            for uri, sha256 in pictures.sources(connection, id_):
+                with suppress(BadImage):
+                    picture = decode(where.read(uri, sha256), limits)
+                    pictures.save_thumbnail(connection, id_, thumbnail(picture))
+                    made += 1
+                    break
+    return f"{made} thumbnails were made anew of their originals"

@@ -11,9 +11,8 @@ from app.db.queries import models, pictures
 from app.encoders.base import Encoder
 from app.errors import BadImage, ModelMismatch, ModelUnavailable
 from app.images.decoding import ImageLimits, decode
-from app.integrity.findings import Finding
-from app.integrity.originals import Originals
-from app.integrity.tally import Tally
+from app.operations.integrity.findings import Finding, Tally
+from app.operations.integrity.pictures import Originals
 from app.types import Model
 
 SAMPLE = 20

@@ -38,7 +38,7 @@ BATCH = 2000
 
 _log = logging.getLogger("lookalike.migrate")
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 LOCK = 7_305_804_001
 """Key of the advisory lock; any number that nothing else in the database uses."""
 

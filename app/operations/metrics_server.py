@@ -11,7 +11,7 @@ from types import TracebackType
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 
 from app.errors import LookalikeError
-from app.health import Status
+from app.operations.health import Status
 
 CLOSED_WITHIN_S = 0.1
 

@@ -7,8 +7,8 @@ from functools import partial
 from app.db.queries import change_stamps, integrity
 from app.db.queries.change_stamps import Stamp
 from app.db.schema import SCHEMA_REVISION, metadata
-from app.integrity import repairs
-from app.integrity.question import Question
+from app.operations.integrity import repairs
+from app.operations.integrity.findings import Question
 
 ANEW = "Load those products again with `lookalike ingest`."
 

@@ -11,8 +11,8 @@ from app.db.engine import check_schema, snapshot
 from app.db.queries import catalog_stats, models
 from app.db.queries.catalog_stats import Counts, Embedded, Rejected, Run
 from app.errors import LookalikeError
-from app.health import Check, Status, look
 from app.index.file_store import IndexFiles
+from app.operations.health import Check, Status, look
 
 RUNS = 20
 """Ingests that are listed."""

@@ -1,0 +1,1 @@
+"""Running the service: migrate, roles, backup, restore, integrity, health, metrics, the worker."""
