@@ -21,7 +21,7 @@ from servers import TcpServer, free_port, password_server
 from sqlalchemy import Engine, event, text
 
 from app.bootstrap import App
-from app.cli import page as page_command
+from app.cli import serve_page as page_command
 from app.config import Settings
 from app.db import dsn
 from app.db.engine import make_engine, make_quick_engine

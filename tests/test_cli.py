@@ -26,7 +26,7 @@ from goods import contents, shop, write_csv, write_photos
 from small_clip import save_small_clip
 
 from app.bootstrap import App
-from app.cli import BUSY, COMMANDS, catalogue, cli, main
+from app.cli import BUSY, COMMANDS, cli, ingest, main
 from app.cli.model import _absolute as whole_path
 from app.config import Settings
 from app.db.embedded import server as embedded_server
@@ -171,7 +171,7 @@ def test_an_ingest_encodes_several_batches_at_a_time_and_a_search_one_on_all_cor
         return real(graph, count)
 
     monkeypatch.setattr(openvino_runtime, "Compiled", noted)
-    monkeypatch.setattr("app.cli.catalogue.ENCODERS", 3)
+    monkeypatch.setattr("app.cli.ingest.ENCODERS", 3)
     cat("ingest", source)
     cat("search", next(source.parent.rglob("*.png")))
     assert streams == [3, 1]
@@ -269,7 +269,7 @@ def test_a_terminal_shows_a_bar_with_rate_and_time_left(
 def test_without_a_terminal_progress_is_plain_lines(
     cat: Run, source: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(catalogue, "PLAIN_EVERY_S", 0.0)
+    monkeypatch.setattr(ingest, "PLAIN_EVERY_S", 0.0)
     ran = cat("ingest", source)
     assert re.fullmatch(r"6 rows after \d+ s\n", ran.err)
 
@@ -659,11 +659,11 @@ def test_status_is_ill_without_a_database(lookalike: Run, monkeypatch: pytest.Mo
 def test_ctrl_c_says_that_it_can_go_on_and_has_exit_code_130(
     cat: Run, source: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    class Interrupting(catalogue._Plain):
+    class Interrupting(ingest._Plain):
         def __call__(self, report: object) -> None:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(catalogue, "_Plain", Interrupting)
+    monkeypatch.setattr(ingest, "_Plain", Interrupting)
     ran = cat("ingest", source)
     assert ran.code == 130 and "run it again to go on" in ran.err
 

@@ -53,7 +53,7 @@ def test_the_command_line_begins_with_click_and_nothing_else(program: str) -> No
     found = loaded(program)
     assert foreign(found) == {"app", "click"}
     ours = {name for name in found if name.startswith("app")}
-    assert ours == {"app", "app.cli", "app.cli.later", "app.errors"}
+    assert ours == {"app", "app.cli", "app.cli.lazy_group", "app.errors"}
 
 
 def test_status_loads_nothing_that_only_a_search_needs(database_url: str, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from app.cli.later import CommandsLater
+from app.cli.lazy_group import CommandsLater
 from app.errors import Busy, LookalikeError
 
 INTERRUPTED = 130
@@ -32,11 +32,11 @@ COMMANDS = {
     ),
     "db": ("app.cli.database:db", "The database server: its address, start and stop."),
     "ingest": (
-        "app.cli.catalogue:ingest",
+        "app.cli.ingest:ingest",
         "Load SOURCE, a CSV of products or a folder of pictures, into the catalogue.",
     ),
     "delete": (
-        "app.cli.catalogue:delete",
+        "app.cli.ingest:delete",
         "Delete products, and the pictures that only they show.",
     ),
     "index": (
@@ -87,7 +87,7 @@ COMMANDS = {
         "app.cli.backup:restore",
         "Restore the backup in SOURCE into a new database, all of it or nothing.",
     ),
-    "page": ("app.cli.page:page", "Serve the upload page until Ctrl-C."),
+    "page": ("app.cli.serve_page:page", "Serve the upload page until Ctrl-C."),
     "demo": (
         "app.cli.demo:demo",
         "Draw a catalogue, ingest it, build the index, search it, and open the page.",

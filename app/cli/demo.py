@@ -10,8 +10,8 @@ import click
 
 from app.bootstrap import App
 from app.cli.output import note
-from app.cli.page import serve
 from app.cli.search import print_matches
+from app.cli.serve_page import serve
 from app.db.queries import products as stored
 from app.errors import BadInput
 from app.images.decoding import decode

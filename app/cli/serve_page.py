@@ -12,7 +12,7 @@ import click
 from app.config import Settings
 from app.ui.style import ACCENT, ACCENT_ON_DARK
 
-PAGE = Path(__file__).resolve().parent.parent / "ui" / "page.py"
+PAGE = Path(__file__).resolve().parent.parent / "ui" / "main.py"
 
 
 def serve(host: str, port: int) -> NoReturn:
