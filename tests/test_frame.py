@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from app.ui.frame import plain
+from app.ui.shared import plain
 
 
 @pytest.mark.parametrize(

@@ -32,7 +32,7 @@ from app.operations.metrics import (
 from app.operations.metrics_server import MetricsServer
 from app.search.filters import parse
 from app.types import Plan, Query, SearchPath
-from app.ui.operating import serve_metrics
+from app.ui.shared import serve_metrics
 
 
 @pytest.fixture

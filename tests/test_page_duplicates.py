@@ -16,7 +16,7 @@ from app.config import Settings
 from app.duplicates.review import newest
 from app.duplicates.verdicts import decide
 from app.types import Query
-from app.ui.frame import services
+from app.ui.shared import services
 
 ODD = (
     "<b>Tea</b> *pot* $x$ :smile: :red[no] [x](javascript:alert(1)) <script>alert(2)</script> &amp;"
@@ -25,9 +25,9 @@ ODD = (
 
 def duplicates() -> None:
     """What Streamlit runs."""
-    from app.ui import duplicates_page
+    from app.ui.views import duplicates as duplicates_view
 
-    duplicates_page.show()
+    duplicates_view.show()
 
 
 @pytest.fixture

@@ -18,16 +18,16 @@ from app.config import Settings
 from app.db.embedded import server as embedded_server
 from app.duplicates.verdicts import decide
 from app.operations.catalog_stats import overview_of, rejects_of
-from app.ui.frame import services
+from app.ui.shared import services
 
 ODD = "<img src=x onerror=alert(1)> *b* $x$ :red[no]"
 
 
 def health() -> None:
     """What Streamlit runs."""
-    from app.ui import health_page
+    from app.ui.views import catalogue as catalogue_view
 
-    health_page.show()
+    catalogue_view.show()
 
 
 @pytest.fixture
@@ -201,7 +201,7 @@ def test_in_the_browser_refused_rows_are_shown_letter_for_letter_and_downloaded(
 
 
 def test_no_spreadsheet_takes_what_was_refused_for_a_formula() -> None:
-    from app.ui.health_page import _csv
+    from app.ui.views.catalogue import _csv
 
     row = {"line": 2, "sku": "=HYPERLINK(1)", "image": "@x", "reason": "a - b"}
     assert _csv([row]).decode().splitlines()[1] == "2,'=HYPERLINK(1),'@x,a - b"

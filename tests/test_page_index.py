@@ -17,14 +17,14 @@ from app.config import Settings
 from app.errors import BuildRunning
 from app.index.builder import LOCK
 from app.index.status import index_life
-from app.ui.frame import services
+from app.ui.shared import services
 
 
 def index() -> None:
     """What Streamlit runs."""
-    from app.ui import index_page
+    from app.ui.views import index as index_view
 
-    index_page.show()
+    index_view.show()
 
 
 @pytest.fixture

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from app.errors import BadInput
 from app.types import Plan
-from app.ui.address import PARTS, read, write
-from app.ui.trust import ago, fallback
-from app.ui.wish import DEFAULT, SIZES, Wish, filters
+from app.ui.components.answer_footer import ago, fallback
+from app.ui.search_form.state import DEFAULT, SIZES, Wish, filters
+from app.ui.search_form.url_state import PARTS, read, write
 
 WORDS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0")).map(str.strip)
 VALUES = st.lists(

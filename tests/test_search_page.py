@@ -18,15 +18,15 @@ from streamlit.testing.v1 import AppTest
 from app.bootstrap import App
 from app.config import Settings
 from app.encoders.base import Choice
-from app.ui import frame
+from app.ui import shared
 
 Visit = Callable[..., AppTest]
 
 
 def script() -> None:
-    from app.ui import search_page
+    from app.ui.views import search as search_view
 
-    search_page.show()
+    search_view.show()
 
 
 @pytest.fixture
@@ -41,7 +41,7 @@ def visit(
     """Opens the page at an address, over this test's database, with an encoder that counts."""
     own = settings.model_copy(update={"page_metrics_port": 0})
     made = [App(own, choose=lambda model, **_: Choice(encoder, "watched"))]
-    monkeypatch.setattr(frame, "App", lambda: made[0])
+    monkeypatch.setattr(shared, "App", lambda: made[0])
     st.cache_resource.clear()
     st.cache_data.clear()
 
@@ -94,7 +94,7 @@ def press(page: AppTest, label: str) -> AppTest:
 
 def searches() -> float:
     """How many searches the services of the page answered."""
-    found = frame.services().metrics.registry.collect()
+    found = shared.services().metrics.registry.collect()
     return sum(
         sample.value for metric in found for sample in metric.samples
         if sample.name == "lookalike_searches_total"
@@ -223,7 +223,7 @@ def test_where_too_many_search_the_page_says_so_and_tries_again(
     goods: App, visit: Visit, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     page = visit()
-    admission = frame.services().admission
+    admission = shared.services().admission
     monkeypatch.setattr(admission, "_wait_s", 0.0)
     with full(admission):
         page = upload(page, 7)

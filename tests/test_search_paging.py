@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 import pytest
 
 from app.types import Match, Plan, Product, Query, SearchResult
-from app.ui import scrolling
-from app.ui.paging import KEPT, Pages
+from app.ui.components import result_pages
+from app.ui.components.result_pages import KEPT, Pages
 
 
 @dataclass
@@ -29,7 +29,7 @@ class Shelf:
 @pytest.fixture(autouse=True)
 def no_scrolling(monkeypatch: pytest.MonkeyPatch) -> None:
     """Outside a page there is nothing to scroll."""
-    monkeypatch.setattr(scrolling, "to_the_top", lambda: None)
+    monkeypatch.setattr(result_pages, "to_the_top", lambda: None)
 
 
 def first_sku(result: SearchResult) -> str:

@@ -10,7 +10,7 @@ from typing import NoReturn
 import click
 
 from app.config import Settings
-from app.ui.style import ACCENT, ACCENT_ON_DARK
+from app.ui.css import ACCENT, ACCENT_ON_DARK
 
 PAGE = Path(__file__).resolve().parent.parent / "ui" / "main.py"
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import streamlit as st
 
-from app.ui.frame import plain
+from app.ui.shared import plain
 
 NAME = "judge"
 """Where a session keeps the name that was given."""

@@ -8,12 +8,12 @@ import streamlit as st
 
 from app.errors import BadImage
 from app.types import Region
-from app.ui.cards import name_of
-from app.ui.frame import plain, sentences, services
-from app.ui.markup import image
-from app.ui.photos import ACROSS, DOWN, Given, Photo, keep, opened
-from app.ui.session import key
-from app.ui.wish import By
+from app.ui.components.product_cards import name_of
+from app.ui.formatting import image
+from app.ui.search_form.session_state import key
+from app.ui.search_form.state import By
+from app.ui.search_form.uploads import ACROSS, DOWN, Given, Photo, keep, opened
+from app.ui.shared import plain, sentences, services
 
 WHOLE = (0, 100)
 

@@ -9,8 +9,8 @@ from html import escape
 import streamlit as st
 
 from app.types import Match, Product
-from app.ui.frame import plain
-from app.ui.markup import attribute, image
+from app.ui.formatting import attribute, image
+from app.ui.shared import plain
 
 
 @dataclass(frozen=True, slots=True)

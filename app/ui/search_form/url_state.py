@@ -10,7 +10,7 @@ from typing import Any, get_args
 from app.db.text import check_text
 from app.errors import BadInput
 from app.search.filters import parse
-from app.ui.wish import DEFAULT, SIZES, Reader, Wish, number, span
+from app.ui.search_form.state import DEFAULT, SIZES, Reader, Wish, number, span
 
 
 def read(given: Mapping[str, Sequence[str]]) -> tuple[Wish, tuple[str, ...]]:

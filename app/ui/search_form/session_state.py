@@ -7,8 +7,8 @@ from typing import Any
 
 import streamlit as st
 
-from app.ui.address import read, write
-from app.ui.wish import FIELDS, Wish, of
+from app.ui.search_form.state import FIELDS, Wish, of
+from app.ui.search_form.url_state import read, write
 
 WISH = "search_wish"
 ADDRESS = "search_address"

@@ -7,10 +7,10 @@ from typing import get_args
 import streamlit as st
 
 from app.types import Query
-from app.ui import scrolling
-from app.ui.session import change, key, said
-from app.ui.ways import Asked, given
-from app.ui.wish import By, Reader, Wish
+from app.ui.components import result_pages
+from app.ui.search_form.picture_inputs import Asked, given
+from app.ui.search_form.session_state import change, key, said
+from app.ui.search_form.state import By, Reader, Wish
 
 WAYS = {"photo": "Photo", "link": "Link", "camera": "Camera", "product": "Product"}
 READERS = {"automatic": "Automatic", "model": "Model", "catalogue": "Catalogue"}
@@ -51,7 +51,7 @@ def query(wish: Wish, asked: Asked) -> Query | None:
 def more_like(sku: str) -> None:
     """Ask for products like this one; the filters stay."""
     change(by="product", sku=sku, words="", without="")
-    scrolling.to_the_top()
+    result_pages.to_the_top()
 
 
 def _more_options(beside: bool) -> None:

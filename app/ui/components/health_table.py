@@ -5,7 +5,7 @@ from __future__ import annotations
 from html import escape
 
 from app.operations.health import Check, Status
-from app.ui.words import span
+from app.ui.formatting import span
 
 NAMES = {
     "build": "Index",

@@ -4,26 +4,29 @@ from __future__ import annotations
 
 import streamlit as st
 
-from app.ui import duplicates_page, health_page, index_page, search_page
+from app.ui.views import catalogue as catalogue_view
+from app.ui.views import duplicates as duplicates_view
+from app.ui.views import index as index_view
+from app.ui.views import search as search_view
 
 
 def main() -> None:
     st.set_page_config(page_title="Lookalike", page_icon="🔎", layout="wide")
     pages = [
-        st.Page(search_page.show, title="Search", icon=":material/search:", default=True),
+        st.Page(search_view.show, title="Search", icon=":material/search:", default=True),
         st.Page(
-            duplicates_page.show,
+            duplicates_view.show,
             title="Duplicates",
             icon=":material/content_copy:",
             url_path="duplicates",
         ),
         st.Page(
-            health_page.show,
+            catalogue_view.show,
             title="Catalogue",
             icon=":material/inventory_2:",
             url_path="health",
         ),
-        st.Page(index_page.show, title="Index", icon=":material/stacks:", url_path="index"),
+        st.Page(index_view.show, title="Index", icon=":material/stacks:", url_path="index"),
     ]
     st.navigation(pages, position="top").run()
 

@@ -11,9 +11,9 @@ import streamlit as st
 from app.bootstrap import App
 from app.index.status import BUILDS, IndexLife, index_life
 from app.types import Build
-from app.ui import rebuild
-from app.ui.frame import sentences, services
-from app.ui.words import size, span, when
+from app.ui.components import rebuild_button
+from app.ui.formatting import size, span, when
+from app.ui.shared import sentences, services
 
 EVERY_S = 10.0
 """The delta is looked at so often while the page is open."""
@@ -27,7 +27,7 @@ def show() -> None:
     st.title("Index", anchor=False)
     with sentences("the index page"):
         app = services()
-        rebuild.offer(app)
+        rebuild_button.offer(app)
         life = index_life(app.engine, app.settings)
         st.fragment(_now, run_every=EVERY_S)(app, _newest(life))
         if not life.builds:
@@ -78,7 +78,7 @@ def _figures(life: IndexLife) -> None:
 
 def _growth(life: IndexLife) -> None:
     """The delta since the page was opened."""
-    from app.ui.index_charts import delta_chart  # altair takes long to load
+    from app.ui.components.index_charts import delta_chart  # altair takes long to load
 
     seen: list[tuple[datetime, int]] = st.session_state.get("delta_seen", [])
     seen = [*seen, (life.delta.now, life.delta.rows)][-REMEMBERED:]
@@ -98,7 +98,7 @@ def _lines(life: IndexLife) -> str:
 
 
 def _over_time(builds: Sequence[Build], goal: float) -> None:
-    from app.ui.index_charts import recall_chart, size_chart
+    from app.ui.components.index_charts import recall_chart, size_chart
 
     left, right = st.columns(2, gap="large")
     with left:

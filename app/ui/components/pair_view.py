@@ -9,7 +9,7 @@ from html import escape
 from app.db.queries.review_pairs import ShownPicture
 from app.duplicates.review import Question, Side
 from app.types import Product
-from app.ui.markup import attribute, data_url
+from app.ui.formatting import attribute, data_url
 
 ATTRIBUTES = 12
 """Attributes that are compared; a product may have any number."""

@@ -13,9 +13,9 @@ import streamlit as st
 from app.bootstrap import App
 from app.db.queries.catalog_stats import Counts, Rejected, Run
 from app.operations.catalog_stats import Contents, overview_of, rejects_of
-from app.ui.checks import checks
-from app.ui.frame import plain, sentences, services
-from app.ui.words import span, when
+from app.ui.components.health_table import checks
+from app.ui.formatting import span, when
+from app.ui.shared import plain, sentences, services
 
 SHOWN = 1_000
 """Rejects of a run that are shown; more are in the file to download."""

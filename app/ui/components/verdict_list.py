@@ -7,8 +7,8 @@ import streamlit as st
 from app.bootstrap import App
 from app.duplicates import review as duplicate_review
 from app.duplicates.review import Decided
-from app.ui.frame import plain
-from app.ui.words import when
+from app.ui.formatting import when
+from app.ui.shared import plain
 
 AT_ONCE = 10
 """Verdicts of one page."""

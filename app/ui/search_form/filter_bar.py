@@ -9,9 +9,9 @@ import streamlit as st
 
 from app.db.queries.facets import Values
 from app.search.facets import COLUMNS, Facets
-from app.ui.frame import services
-from app.ui.session import change, key, now, said
-from app.ui.wish import DEFAULT, NARROWING, SIZES, narrowed, number, span
+from app.ui.search_form.session_state import change, key, now, said
+from app.ui.search_form.state import DEFAULT, NARROWING, SIZES, narrowed, number, span
+from app.ui.shared import services
 
 FACETS = "search_facets"
 FRESH_S = 60

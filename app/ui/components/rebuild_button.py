@@ -6,8 +6,8 @@ import streamlit as st
 
 from app.bootstrap import App
 from app.index.background_build import Progress
-from app.ui.frame import plain
-from app.ui.who import welcome
+from app.ui.shared import plain
+from app.ui.sign_in import welcome
 
 
 def offer(app: App) -> None:

@@ -8,10 +8,10 @@ from html import escape
 import streamlit as st
 
 from app.types import Folded, Match, ProductDetails, SearchResult
-from app.ui.cards import name_of, price
-from app.ui.frame import plain, sentences, services
-from app.ui.markup import image
-from app.ui.trust import why
+from app.ui.components.answer_footer import why
+from app.ui.components.product_cards import name_of, price
+from app.ui.formatting import image
+from app.ui.shared import plain, sentences, services
 
 OPEN = "search_open"
 

@@ -10,18 +10,19 @@ from app.errors import Busy, LookalikeError
 from app.search.facets import Facets
 from app.search.vector_cache import Memory
 from app.types import Query, SearchResult
-from app.ui import ask, details, scrolling, session, trust
-from app.ui.cards import Card, Doing, grid
-from app.ui.frame import plain, sentences, services
-from app.ui.narrow import facets, narrow
-from app.ui.paging import Pages, turn
-from app.ui.style import STYLE
-from app.ui.ways import Asked
-from app.ui.wish import Wish, filters
+from app.ui.components import answer_footer, product_dialog, result_pages
+from app.ui.components.product_cards import Card, Doing, grid
+from app.ui.components.result_pages import Pages, turn
+from app.ui.css import STYLE
+from app.ui.search_form import query_form, session_state
+from app.ui.search_form.filter_bar import facets, narrow
+from app.ui.search_form.picture_inputs import Asked
+from app.ui.search_form.state import Wish, filters
+from app.ui.shared import plain, sentences, services
 
 PAGES = "search_pages"
 MEMORY = "search_memory"
-DOING = Doing(ask.more_like, details.ask_for)
+DOING = Doing(query_form.more_like, product_dialog.ask_for)
 
 
 def show() -> None:
@@ -29,32 +30,32 @@ def show() -> None:
     st.html(STYLE)
     st.title("Find products by picture", anchor=False)
     with sentences("the search page"):
-        session.arrive()
+        session_state.arrive()
         left, right = st.columns([1, 3], gap="large")
         with left, st.container(key="ask"):
-            asked = ask.ask()
+            asked = query_form.ask()
         with right:
             _answer(asked)
 
 
 def _answer(asked: Asked) -> None:
-    for complaint in session.complaints():
+    for complaint in session_state.complaints():
         st.warning(plain(complaint))
     known = _facets()
-    wanted = ask.query(session.now(), asked)
+    wanted = query_form.query(session_state.now(), asked)
     result = None
     if wanted is None:
-        session.settle()
+        session_state.settle()
         if isinstance(known, Facets) or not asked.wrong:  # one sentence about one trouble
             _welcome(known)
     else:
         if isinstance(known, Facets):
             narrow(known)
         with sentences("a search"):
-            result = _found(_narrowed(wanted, session.settle()))
+            result = _found(_narrowed(wanted, session_state.settle()))
             if result is not None:
                 _results(result)
-    details.show(result, ask.more_like)
+    product_dialog.show(result, query_form.more_like)
 
 
 def _facets() -> Facets | str:
@@ -123,8 +124,8 @@ def _results(result: SearchResult) -> None:
             st.header("No product was found", anchor=False)
         grid([Card(match.product, match.thumbnail, match) for match in result.matches], DOING)
         turn(pages, more=count == pages.query.k)
-        scrolling.scroll()
-        trust.explain(result)
+        result_pages.scroll()
+        answer_footer.explain(result)
         st.button("Search again", type="tertiary", icon=":material/refresh:", on_click=_again)
 
 

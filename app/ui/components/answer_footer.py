@@ -8,7 +8,7 @@ import streamlit as st
 
 from app.search.planner import EXACT
 from app.types import Dropped, Plan, SearchResult
-from app.ui.frame import plain
+from app.ui.shared import plain
 
 STAGES = {
     "wait": "wait",

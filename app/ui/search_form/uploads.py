@@ -11,7 +11,7 @@ import streamlit as st
 
 from app.errors import BadImage
 from app.images.thumbnails import thumbnail
-from app.ui.frame import plain, services
+from app.ui.shared import plain, services
 
 MOST = 10
 """Pictures of one thing that a search takes."""

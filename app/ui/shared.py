@@ -11,9 +11,11 @@ import streamlit as st
 
 from app.bootstrap import App
 from app.errors import LookalikeError
-from app.ui.operating import serve_metrics
+from app.operations.health import Liveness
+from app.operations.metrics_server import MetricsServer
 
 JOINED = re.compile(r"(?<=[-<>=~])(?=[-<>=~])|(?<=:)(?=//)|(?<=www)(?=\.)|(?=@)", re.IGNORECASE)
+
 
 _log = logging.getLogger("lookalike.page")
 
@@ -49,3 +51,19 @@ def sentences(what: str) -> Iterator[None]:
     except Exception:
         _log.exception("%s failed", what)
         st.error("Something went wrong here; it was logged. Please try again.")
+
+
+_log = logging.getLogger("lookalike.page")
+
+
+def serve_metrics(app: App) -> MetricsServer | None:
+    """Serve this process's metrics and health; a page without them is better than no page."""
+    settings = app.settings
+    try:
+        liveness = Liveness(app.engine)
+        return MetricsServer(
+            settings.metrics_host, settings.page_metrics_port, app.metrics.registry, liveness.status
+        )
+    except LookalikeError as exc:
+        _log.warning("%s", exc)
+        return None

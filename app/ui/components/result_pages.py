@@ -8,7 +8,6 @@ from dataclasses import replace
 import streamlit as st
 
 from app.types import Query, SearchResult
-from app.ui import scrolling
 
 KEPT = 8
 """Pages whose results are kept; one further back is searched again with the same query."""
@@ -35,7 +34,7 @@ class Pages:
         """Open the next page (1) or the one before (-1)."""
         # A second click may come before the page that the first one opened was searched for.
         self.number = max(0, min(self.number + by, len(self._shown)))
-        scrolling.to_the_top()
+        to_the_top()
 
     def _keep(self, found: SearchResult) -> None:
         # What follows went on from what was shown here before, which may have changed.
@@ -60,3 +59,31 @@ def turn(pages: Pages, *, more: bool) -> None:
             "Next page", icon=":material/chevron_right:", icon_position="right", disabled=not more,
             on_click=pages.turn, args=(1,),
         )  # fmt: skip
+
+
+DUE = "search_top_due"
+
+
+TIMES = "search_top_times"
+
+
+SCRIPT = """<script>{ // TIMES
+  const results = document.querySelector(".st-key-results");
+  results.tabIndex = -1;
+  results.focus();
+  results.scrollIntoView();
+}</script>"""
+"""The keyboard goes on from there too. Streamlit runs a script again only if it reads otherwise,
+for which it is numbered."""
+
+
+def to_the_top() -> None:
+    """Show the results of the run that follows from their top; in a callback."""
+    st.session_state[DUE] = True
+
+
+def scroll() -> None:
+    """Do so if it was asked for, now that the results are drawn."""
+    if st.session_state.pop(DUE, False):
+        times = st.session_state[TIMES] = st.session_state.get(TIMES, 0) + 1
+        st.html(SCRIPT.replace("TIMES", str(times)), unsafe_allow_javascript=True)

@@ -12,11 +12,11 @@ from app.duplicates.review import Question, Walk
 from app.duplicates.verdicts import decide
 from app.errors import LookalikeError
 from app.types import Verdict
-from app.ui import verdict_list
-from app.ui.frame import plain, sentences, services
-from app.ui.pair import fields, pictures
-from app.ui.who import judge, known
-from app.ui.words import when
+from app.ui.components import verdict_list
+from app.ui.components.pair_view import fields, pictures
+from app.ui.formatting import when
+from app.ui.shared import plain, sentences, services
+from app.ui.sign_in import judge, known
 
 WALK, QUESTION, SAID, COUNT = "judging_walk", "judging_question", "judging_said", "judging_count"
 """What a session keeps: how far it has come, what it is asked, what became of the last answer, and

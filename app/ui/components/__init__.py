@@ -1,0 +1,1 @@
+"""What the pages draw: product cards, dialogs, charts, tables."""

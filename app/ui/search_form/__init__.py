@@ -1,0 +1,1 @@
+"""The inputs of the search page and their state."""
