@@ -33,12 +33,12 @@ from app.encoders.loading import choose_encoder
 from app.encoders.preprocessing import Prepared
 from app.errors import NoWords
 from app.types import Product, Vectors
-from ingest.fetch import Pictures
+from ingest.encoder_set import Towers
+from ingest.local_files import Pictures
 from ingest.pipeline import Ingest, Report
 from ingest.prepare import Preparer
 from ingest.rejects import RejectFile
 from ingest.sources import Row
-from ingest.towers import Towers
 
 DIM = 192
 

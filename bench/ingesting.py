@@ -40,8 +40,8 @@ from app.encoders.loading import load_encoder
 from app.encoders.preprocessing import Prepared
 from app.encoders.torch_threads import cores, use_cores
 from app.images.decoding import decode
-from ingest.ahead import ENCODED_AT_ONCE, ENCODERS
 from ingest.load import load
+from ingest.prefetch import ENCODED_AT_ONCE, ENCODERS
 
 BATCH = 32
 GOALS = {"fp32": (0.88, 1.6), "int8": (0.75, 3.5)}

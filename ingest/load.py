@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from itertools import islice
 from pathlib import Path
 
 from sqlalchemy import Engine
@@ -9,16 +12,16 @@ from sqlalchemy import Engine
 from app.catalog.bulk_load import Tell, bulk
 from app.catalog.ingest_run import ingest_run
 from app.catalog.service import CatalogService
+from app.db.queries import products
 from app.encoders.base import Encoders
-from app.errors import BadInput
+from app.errors import BadInput, BadSource
 from app.images.decoding import ImageLimits
-from ingest.expected import new_pictures
-from ingest.fetch import Pictures
+from ingest.encoder_set import Towers
+from ingest.local_files import Pictures
 from ingest.pipeline import Ingest, Progress, Report
 from ingest.prepare import Preparer
 from ingest.rejects import reject_file, unwritable
-from ingest.sources import read
-from ingest.towers import Towers
+from ingest.sources import Row, read
 
 
 def load(
@@ -62,3 +65,28 @@ def _same(rejects: Path, source: Path) -> bool:
         return rejects.exists() and rejects.samefile(source)
     except OSError as exc:
         raise unwritable(str(rejects), exc) from exc
+
+
+AT_ONCE = 5000
+"""Rows that are looked up together."""
+
+
+def new_pictures(engine: Engine, source: Path, encoding: str) -> int:
+    """How many pictures the products show that the catalogue lacks.
+
+    More than will be embedded where they share pictures, and fewer where products that are there
+    show others than before. A source is counted as far as it can be read.
+    """
+    found = 0
+    with suppress(BadSource), engine.connect() as connection:
+        for shown in _portions(read(source, encoding=encoding)):
+            known = products.ids(connection, list(shown))
+            found += sum(images for sku, images in shown.items() if sku not in known)
+    return found
+
+
+def _portions(rows: Iterable[object]) -> Iterator[dict[str, int]]:
+    """Skus with the number of their pictures, so many at a time."""
+    good = (row for row in rows if isinstance(row, Row))
+    while portion := {row.product.sku: len(row.images) for row in islice(good, AT_ONCE)}:
+        yield portion

@@ -10,7 +10,7 @@ from PIL import Image
 
 from app.errors import BadImage, BadSource
 from app.images.decoding import ImageLimits, decode
-from ingest.fetch import Pictures
+from ingest.local_files import Pictures
 
 
 class Originals:

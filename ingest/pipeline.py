@@ -17,11 +17,11 @@ from app.catalog.ingest_run import IngestRun
 from app.catalog.service import CatalogService
 from app.errors import BadImage, BadSource
 from app.types import Vector
-from ingest.ahead import Ahead, in_chunks
+from ingest.encoder_set import Towers
+from ingest.prefetch import Ahead, in_chunks
 from ingest.prepare import Chunk, Preparer
 from ingest.rejects import RejectFile
 from ingest.sources import Reject, Row
-from ingest.towers import Towers
 
 ATTEMPTS = 5
 """How often a chunk is begun again when others delete its pictures meanwhile."""

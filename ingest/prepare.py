@@ -24,9 +24,9 @@ from app.errors import BadImage
 from app.images.decoding import ImageLimits, decode_with_size
 from app.images.thumbnails import thumbnail
 from app.types import PictureData, PictureRef, Vector
-from ingest.fetch import Pictures
+from ingest.encoder_set import Fleet, Inputs, Towers
+from ingest.local_files import Pictures
 from ingest.sources import Reject, Row
-from ingest.towers import Fleet, Inputs, Towers
 
 DECODERS = 8
 """Threads that read and decode at most. Each may hold a large picture, and at four milliseconds of

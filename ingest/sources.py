@@ -11,7 +11,7 @@ from typing import Protocol
 
 from app.errors import BadSource
 from app.types import Product
-from ingest.fields import COLUMNS, BadField, product, readable_sku, short, undecoded
+from ingest.row_parsing import COLUMNS, BadField, product, readable_sku, short, undecoded
 
 PICTURE_SUFFIXES = frozenset(
     ".jpg .jpeg .jpe .jfif .png .gif .webp .avif .heic .heif .bmp .tif .tiff".split()  # noqa: SIM905

@@ -33,7 +33,7 @@ from app.operations.integrity import Wanted, check
 from app.operations.migrate import migrate
 from app.search.filters import parse
 from app.types import Query, SearchResult
-from ingest.expected import new_pictures
+from ingest.load import new_pictures
 
 ROWS = 60
 

@@ -30,7 +30,7 @@ from app.index.file_store import IndexFiles
 from app.operations.migrate import migrate
 from app.search.filters import parse
 from app.types import Query
-from ingest import ahead
+from ingest import prefetch
 
 pytestmark = pytest.mark.xdist_group("crashes")
 
@@ -308,7 +308,7 @@ def test_a_server_that_crashes_during_a_build_is_a_sentence_and_the_next_build_i
 def test_a_server_that_crashes_during_an_ingest_loses_nothing_that_was_found(
     app: App, settings: Settings, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ahead, "CHUNK_ROWS", 4)
+    monkeypatch.setattr(prefetch, "CHUNK_ROWS", 4)
     add(app, numbered(40, first=5000))
     build = app.indexer.rebuild()
     source = shop(tmp_path, 40)

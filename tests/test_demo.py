@@ -12,9 +12,9 @@ import pytest
 from PIL import Image, ImageFont
 
 from app.errors import BadInput
-from ingest.contact_sheet import SheetPicture, SheetRow, contact_sheet, wrapped
 from ingest.demo import draw_catalogue
 from ingest.demo.catalogue import invent
+from ingest.demo.contact_sheet import SheetPicture, SheetRow, contact_sheet, wrapped
 from ingest.demo.kinds import KINDS
 
 PRODUCTS = 40

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from app.errors import BadImage, BadSource
-from ingest.fetch import Pictures
+from ingest.local_files import Pictures
 
 LIMIT = 1000
 

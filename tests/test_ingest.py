@@ -40,13 +40,13 @@ from app.encoders.torch_threads import cores
 from app.errors import BadInput, BadSource
 from app.images.decoding import decode
 from app.types import Product
-from ingest import ahead, load, prepare
-from ingest.fetch import Pictures
+from ingest import load, prefetch, prepare
+from ingest.encoder_set import Fleet, Towers
+from ingest.local_files import Pictures
 from ingest.pipeline import Ingest, Report
 from ingest.prepare import Chunk, Preparer
 from ingest.rejects import RejectFile
 from ingest.sources import Reject, Row
-from ingest.towers import Fleet, Towers
 
 KEYS = {
     "read", "added", "updated", "unchanged", "rejected", "images_embedded", "images_reused",
@@ -79,7 +79,7 @@ def counted(report: Report) -> tuple[int, int, int, int]:
 @pytest.fixture
 def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Chunks of three rows, so that a short source has several."""
-    monkeypatch.setattr(ahead, "CHUNK_ROWS", 3)
+    monkeypatch.setattr(prefetch, "CHUNK_ROWS", 3)
 
 
 def test_a_csv_is_loaded_with_its_pictures_in_order_and_its_attributes(
@@ -742,8 +742,8 @@ def test_a_chunk_holds_no_more_prepared_pictures_than_allowed(
     """What does not fit is decoded when its turn comes; nothing else changes."""
     source = shop(tmp_path, 30)
     monkeypatch.setattr(prepare, "INPUT_BYTES", 5 * PREPARED)
-    monkeypatch.setattr(ahead, "ENCODED_BYTES", 3 * PREPARED)
-    monkeypatch.setattr(ahead, "ENCODERS", 1)
+    monkeypatch.setattr(prefetch, "ENCODED_BYTES", 3 * PREPARED)
+    monkeypatch.setattr(prefetch, "ENCODERS", 1)
     batches: list[int] = []
     report = ingest(app, source, encoder=WatchedEncoder(batches.append))
     assert (report.added, report.images_embedded) == (30, 30)
@@ -866,7 +866,7 @@ def test_after_an_ingest_threads_encode_on_as_many_cores_as_before(
     app: App, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     torch.set_num_threads(3)
-    monkeypatch.setattr(ahead, "ENCODERS", 3)
+    monkeypatch.setattr(prefetch, "ENCODERS", 3)
     seen: list[int] = []
     with pytest.raises(RuntimeError):
         ingest(app, shop(tmp_path, 3), encoder=WatchedEncoder(lambda _: stopped(seen)))

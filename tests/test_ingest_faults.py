@@ -27,8 +27,8 @@ from app.config import Settings
 from app.db.embedded import binaries
 from app.db.embedded import server as embedded_server
 from app.errors import DatabaseUnavailable
-from ingest import ahead, prepare
-from ingest.fetch import Pictures
+from ingest import prefetch, prepare
+from ingest.local_files import Pictures
 from ingest.pipeline import Report
 
 PROGRAM = """
@@ -83,7 +83,7 @@ def undisturbed(
 
 @pytest.fixture(autouse=True)
 def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ahead, "CHUNK_ROWS", 4)
+    monkeypatch.setattr(prefetch, "CHUNK_ROWS", 4)
 
 
 class Broken(Exception):

@@ -27,7 +27,7 @@ from app.operations.integrity import pictures as picture_checks
 from app.operations.integrity.words import contradictions
 from app.operations.restore import restore
 from app.types import Query, Verdict
-from ingest.fetch import Pictures
+from ingest.local_files import Pictures
 
 MADE_UP = "00" * 32
 LOOK, REPAIR = Wanted(), Wanted(repair=True)

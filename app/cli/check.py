@@ -36,7 +36,7 @@ def check(
     """
     from app.operations.integrity import Wanted
     from app.operations.integrity import check as look
-    from ingest.fetch import Pictures
+    from ingest.local_files import Pictures
 
     with App() as app:
         folders = [Pictures(each, max_bytes=app.limits.max_bytes) for each in images]

@@ -17,8 +17,8 @@ from app.errors import BadInput
 from app.images.decoding import decode
 from app.images.thumbnails import open_thumbnail
 from app.types import Query, SearchResult
-from ingest.contact_sheet import SheetPicture, SheetRow, contact_sheet
 from ingest.demo import draw_catalogue
+from ingest.demo.contact_sheet import SheetPicture, SheetRow, contact_sheet
 from ingest.load import load
 
 SKU_PREFIX = "DEMO-"

@@ -21,9 +21,9 @@ from rich.progress import (
 
 from app.bootstrap import App
 from app.cli.output import as_json, note, print_json
-from ingest.ahead import ENCODERS
 from ingest.load import load
 from ingest.pipeline import Report
+from ingest.prefetch import ENCODERS
 from ingest.sources import estimate
 
 PLAIN_EVERY_S = 10.0

@@ -5,9 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from ingest.demo import carry, cycle, home, kitchen, small, sound, wear
 from ingest.demo.canvas import Canvas
 from ingest.demo.look import Look
+from ingest.demo.objects import (
+    accessories,
+    bags_and_bicycles,
+    bicycle,
+    clothing,
+    furniture,
+    instruments,
+    kitchen,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,10 +39,10 @@ GUITARS = ("natural", "amber", "walnut", "black", "red", "cream", "teal", "navy"
 
 KINDS: tuple[Kind, ...] = (
     Kind("mug", kitchen.mug, True, ("stoneware", "porcelain", "enamel"), (9, 32), 0.5),
-    Kind("T-shirt", wear.t_shirt, False, ("cotton", "linen", "hemp"), (15, 60), 0.0, "fabric"),
+    Kind("T-shirt", clothing.t_shirt, False, ("cotton", "linen", "hemp"), (15, 60), 0.0, "fabric"),
     Kind(
         "trainer",
-        wear.trainer,
+        clothing.trainer,
         True,
         ("canvas", "leather", "mesh"),
         (49, 180),
@@ -44,7 +52,7 @@ KINDS: tuple[Kind, ...] = (
     ),
     Kind(
         "backpack",
-        carry.backpack,
+        bags_and_bicycles.backpack,
         True,
         ("canvas", "nylon", "leather"),
         (39, 190),
@@ -52,11 +60,13 @@ KINDS: tuple[Kind, ...] = (
         "fabric",
         0.35,
     ),
-    Kind("chair", home.chair, True, ("oak", "beech", "plastic"), (59, 420), 0.1, "fabric", 0.3),
-    Kind("lamp", home.lamp, True, ("linen", "metal", "glass"), (29, 260), 0.05, "none", 0.35),
+    Kind(
+        "chair", furniture.chair, True, ("oak", "beech", "plastic"), (59, 420), 0.1, "fabric", 0.3
+    ),
+    Kind("lamp", furniture.lamp, True, ("linen", "metal", "glass"), (29, 260), 0.05, "none", 0.35),
     Kind(
         "watch",
-        small.watch,
+        accessories.watch,
         False,
         ("leather", "steel", "silicone"),
         (69, 690),
@@ -65,13 +75,29 @@ KINDS: tuple[Kind, ...] = (
         0.25,
     ),
     Kind(
-        "headphones", sound.headphones, False, ("plastic", "aluminium"), (39, 390), 0.3, "none", 0.0
+        "headphones",
+        instruments.headphones,
+        False,
+        ("plastic", "aluminium"),
+        (39, 390),
+        0.3,
+        "none",
+        0.0,
     ),
     Kind("teapot", kitchen.teapot, True, ("porcelain", "stoneware", "cast iron"), (24, 95), 0.5),
-    Kind("sunglasses", small.sunglasses, False, ("acetate", "metal"), (25, 240), 0.5, "none", 0.25),
+    Kind(
+        "sunglasses",
+        accessories.sunglasses,
+        False,
+        ("acetate", "metal"),
+        (25, 240),
+        0.5,
+        "none",
+        0.25,
+    ),
     Kind(
         "guitar",
-        sound.guitar,
+        instruments.guitar,
         False,
         ("spruce", "mahogany", "maple"),
         (149, 1900),
@@ -83,8 +109,19 @@ KINDS: tuple[Kind, ...] = (
     Kind(
         "plant pot", kitchen.plant_pot, True, ("terracotta", "concrete", "stoneware"), (12, 85), 0.1
     ),
-    Kind("umbrella", carry.umbrella, True, ("polyester", "nylon"), (15, 79), 0.1, "none", 0.55),
-    Kind("bicycle", cycle.bicycle, True, ("steel", "aluminium"), (349, 2400), 0.5, "none", 0.0),
+    Kind(
+        "umbrella",
+        bags_and_bicycles.umbrella,
+        True,
+        ("polyester", "nylon"),
+        (15, 79),
+        0.1,
+        "none",
+        0.55,
+    ),
+    Kind("bicycle", bicycle.bicycle, True, ("steel", "aluminium"), (349, 2400), 0.5, "none", 0.0),
     Kind("bottle", kitchen.bottle, True, ("steel", "glass", "tritan"), (12, 45), 0.5),
-    Kind("clock", home.clock, False, ("beech", "metal", "acrylic"), (19, 140), 0.2, "none", 0.25),
+    Kind(
+        "clock", furniture.clock, False, ("beech", "metal", "acrylic"), (19, 140), 0.2, "none", 0.25
+    ),
 )

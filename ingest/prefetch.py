@@ -13,9 +13,9 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 from app.encoders.torch_threads import cores, use_cores
 from app.types import Vector
+from ingest.encoder_set import Fleet, Inputs
 from ingest.prepare import Chunk, Encoded, NewPicture, Preparer
 from ingest.sources import Reject, Row
-from ingest.towers import Fleet, Inputs
 
 CHUNK_ROWS = 64
 CHUNK_PICTURES = 128

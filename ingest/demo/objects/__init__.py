@@ -1,0 +1,1 @@
+"""The things that the demo draws, one module a kind."""
