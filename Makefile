@@ -44,7 +44,7 @@ soak: $(INSTALLED)
 
 bench: $(INSTALLED)
 	$(BIN)/python -m pip install --quiet -e ".[bench]"
-	$(BIN)/python bench/all.py $(foreach rows,$(ROWS),--rows $(rows)) \
+	$(BIN)/python -m bench.harness.run_all $(foreach rows,$(ROWS),--rows $(rows)) \
 		$(foreach photos,$(PHOTOS),--photos $(photos))
 
 lint: $(INSTALLED)

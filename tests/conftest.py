@@ -16,15 +16,14 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 
 import psycopg
 import pytest
-from colours import choose_colours
 
 from app.bootstrap import App
 from app.config import Settings
 from app.db.embedded import server as embedded_server
+from support.colours import choose_colours
+from support.paths import REPO
 
-pytest_plugins = ["browsing"]
-
-REPO = Path(__file__).resolve().parent.parent
+pytest_plugins = ["support.browsing"]
 
 KEPT = {"LOOKALIKE_TEST_DATA", "LOOKALIKE_CACHE_DIR"}
 

@@ -25,7 +25,7 @@ MOST = 1_000_000
 """Embeddings that are searched already; to compare more than these takes longer than a second."""
 
 BUILT = 0.3
-"""Time a row takes in a build, as a share of what it takes to add it (bench/writes.py)."""
+"""Time a row takes in a build, as a share of what it takes to add it (bench/ingest/writes.py)."""
 
 TRIES = 10
 PAUSE_S = 0.2

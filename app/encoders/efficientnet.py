@@ -27,7 +27,7 @@ SIDE = 256
 """Side of the network's input in pixels."""
 
 PROJECTION = Path(__file__).with_name("projection.safetensors")
-"""Made by `bench/fit_projection.py`; its metadata says from what."""
+"""Made by `app/encoders/fit_projection.py`; its metadata says from what."""
 
 _CODE = "1"
 """Raised by hand whenever this module or the network gives other vectors than before."""

@@ -19,7 +19,7 @@ class Pixels:
     """Scale a picture, cut its middle out, and turn its grey levels into a network's input.
 
     Values are those of the stock processor, here and there one or two grey levels of 255 off
-    (`bench/preprocessing.py`).
+    (`bench/ingest/preprocessing.py`).
 
     `shorter` is the side in pixels that the shorter one is scaled to; None: the whole picture is
     squashed to `shape`, which is (height, width). `mean` and `std` (3,) are in 0 to 1.

@@ -17,7 +17,7 @@ from app.encoders.compiled_cache import Graph
 from app.images.decoding import decode
 
 SHEET = Path(__file__).with_name("calibration.jpg")
-"""Drawn products, side by side; made by `bench/calibration_sheet.py`."""
+"""Drawn products, side by side; made by `ingest/demo/calibration_sheet.py`."""
 
 SIDES = (6, 6)
 """Pictures across and down."""

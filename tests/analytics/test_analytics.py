@@ -1,0 +1,508 @@
+"""What analysts ask in SQL: the same answers as the search service gives, and clear refusals."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psycopg
+import pytest
+
+from app.bootstrap import App
+from app.db.embedded import binaries
+from app.db.queries.nearest import literal
+from app.search.filters import parse
+from app.search.query_encoder import _rounded, _unit
+from app.types import Model, Query
+from support.analysts import catalogue, login
+from support.colours import photo
+from support.paths import REPO
+from support.shop import vectors
+
+FILTERS: list[tuple[list[str], dict[str, Any]]] = [
+    ([], {}),
+    (["brand=Kestrel"], {"brand": ["Kestrel"]}),
+    (["brand=Kestrel", "brand=Solano", "category=mug"],
+     {"brand": ["Kestrel", "Solano"], "category": ["mug"]}),
+    (["colour=red", "year=2016..2019"], {"colour": ["red"], "min_year": 2016, "max_year": 2019}),
+    (["price=10..60.5"], {"min_price": 10, "max_price": "60.5"}),
+    (["year>=2021", "currency=EUR"], {"min_year": 2021, "currency": ["EUR"]}),
+    (["packaged=1", "category=lamp"], {"attributes": '{"packaged": 1}', "category": ["lamp"]}),
+    (["brand=nobody"], {"brand": ["nobody"]}),
+]  # fmt: skip
+TYPES = {"brand": "text[]", "category": "text[]", "colour": "text[]", "currency": "text[]",
+         "min_year": "integer", "max_year": "integer", "min_price": "numeric",
+         "max_price": "numeric", "attributes": "jsonb"}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def shop(server_home: Path, template: str) -> Iterator[App]:
+    with catalogue(server_home, template) as app:
+        yield app
+
+
+@pytest.fixture(scope="module")
+def analyst(shop: App) -> Iterator[psycopg.Connection]:
+    with login(shop) as url, psycopg.connect(url, autocommit=True) as connection:
+        yield connection
+
+
+@pytest.fixture
+def owner(shop: App) -> Iterator[psycopg.Connection]:
+    """Whose changes are gone when the test ends, unless it commits."""
+    with psycopg.connect(shop.settings.database_url or "") as connection:
+        yield connection
+        connection.rollback()
+
+
+def named(filters: dict[str, Any]) -> str:
+    return "".join(f", {name} => CAST(%({name})s AS {TYPES[name]})" for name in filters)
+
+
+def rows(connection: psycopg.Connection, sql: str, values: Any = None) -> list[Any]:
+    return connection.execute(sql, values).fetchall()  # type: ignore[arg-type]
+
+
+def served(shop: App, **query: Any) -> list[tuple[int, str, float]]:
+    found = shop.search.search(Query(**query))
+    return [(m.rank, m.product.sku, m.similarity or 0.0) for m in found.matches]
+
+
+# The same answer
+
+
+@pytest.mark.parametrize(("words", "filters"), FILTERS, ids=lambda value: str(value))
+def test_a_vector_finds_what_the_search_service_finds_to_the_digit(
+    shop: App, analyst: psycopg.Connection, words: list[str], filters: dict[str, Any]
+) -> None:
+    model = shop.catalog.model()
+    random = np.random.default_rng(1)
+    sql = f"""SELECT rank, sku, similarity FROM analytics.search_products(
+        CAST(%(vec)s AS vector), %(k)s{named(filters)})"""
+    for k in (1, 5, 40, 200):
+        for query in (*vectors(shop, [1000 + k, 3]), *random.standard_normal((5, model.dim))):
+            vector = np.asarray(query, dtype=np.float32) * np.float32(random.uniform(0.01, 50))
+            expected = served(shop, vector=vector, model_id=model.id, k=k, filters=parse(words))
+            assert rows(analyst, sql, {"vec": literal(vector), "k": k, **filters}) == expected
+
+
+@pytest.mark.parametrize(("words", "filters"), FILTERS, ids=lambda value: str(value))
+def test_a_product_is_like_what_the_search_service_finds_to_the_digit(
+    shop: App, analyst: psycopg.Connection, words: list[str], filters: dict[str, Any]
+) -> None:
+    sql = f"""SELECT rank, sku, similarity FROM analytics.similar_products(
+        %(sku)s, %(k)s{named(filters)})"""
+    for n in range(0, 90, 3):
+        sku = f"DEMO-{n:04}"
+        expected = served(shop, sku=sku, k=30, filters=parse(words))
+        assert rows(analyst, sql, {"sku": sku, "k": 30, **filters}) == expected
+
+
+def test_vectors_are_rounded_as_the_search_service_rounds_them(owner: psycopg.Connection) -> None:
+    model = Model(0, "m", "1", 512, "f")
+    for n, drawn in enumerate(np.random.default_rng(2).standard_normal((100, 512))):
+        vector = (drawn * 10.0 ** (n % 7 - 3)).astype(np.float32)
+        expected = _rounded(_unit(vector), model)
+        [(found,)] = rows(
+            owner, "SELECT analytics._rounded(CAST(%s AS vector)::real[])::vector::real[]",
+            [literal(vector)],
+        )  # fmt: skip
+        assert np.array_equal(np.array(found, np.float32), expected)
+
+
+def test_numbers_too_small_for_the_arithmetic_count_as_nothing(
+    shop: App, analyst: psycopg.Connection
+) -> None:
+    model = shop.catalog.model()
+    vector = np.full(model.dim, 1e-45, dtype=np.float32)
+    vector[3] = 50
+    found = rows(
+        analyst, "SELECT rank, sku, similarity FROM analytics.search_products(CAST(%s AS vector))",
+        [literal(vector)],
+    )  # fmt: skip
+    assert found == served(shop, vector=vector, model_id=model.id, k=10) != []
+
+
+def test_an_embedding_is_compared_while_another_model_has_another_dimension(
+    owner: psycopg.Connection,
+) -> None:
+    """Whatever the planner does first: what is asked meets rows of the active model only."""
+    sql = """SELECT count(*) FROM analytics.embeddings
+        WHERE embedding <=> (%s)::halfvec < 0.5"""
+    [(vector,)] = rows(owner, "SELECT embedding::text FROM analytics.embeddings LIMIT 1")
+    expected = rows(owner, sql, [vector])
+    [(other,)] = rows(owner, "SELECT register_model('other', '1', 3, 'other')")
+    owner.execute(
+        "INSERT INTO embedding (model_id, picture_id, vec) SELECT %s, id, '[1,0,0]' FROM picture",
+        [other],
+    )
+    owner.execute("ANALYZE embedding")
+    assert rows(owner, sql, [vector]) == expected != [(0,)]
+
+
+def test_no_more_come_than_lie_within_the_distance(analyst: psycopg.Connection) -> None:
+    every = rows(analyst, "SELECT sku, distance FROM analytics.similar_products('DEMO-0000', 1000)")
+    assert len(every) == 89
+    limit = every[20][1]
+    near = rows(
+        analyst, "SELECT sku, distance FROM analytics.similar_products('DEMO-0000', 1000, %s)",
+        [limit],
+    )  # fmt: skip
+    assert near == [each for each in every if each[1] <= limit]
+
+
+# Refusals
+
+
+@pytest.mark.parametrize(
+    ("call", "message", "hint"),
+    [
+        ("similar_products('DEMO-0001', 0)", "rows asked for is 0", "1 or more"),
+        ("similar_products('DEMO-0001', NULL)", "rows asked for is NULL", "1 or more"),
+        ("similar_products('DEMO-0001', 5, 2.5)", "distance asked for is 2.5", "between 0"),
+        ("similar_products('DEMO-0001', 5, 'NaN')", "distance asked for is NaN", "between 0"),
+        ("similar_products('nobody')", "has the sku 'nobody'", "letter for letter"),
+        ("similar_products(NULL)", "has the sku NULL", "letter for letter"),
+        ("similar_products('DEMO-0001', min_year => 5, max_year => 4)", "ends before", "round"),
+        ("similar_products('DEMO-0001', brand => '{Kestrel,NULL}')", "holds NULL", "Leave it out"),
+        ("similar_products('DEMO-0001', currency => '{NULL}')", "holds NULL", "Leave it out"),
+        ("similar_products('DEMO-0001', min_price => 'NaN')", "no number", "NULL is no bound"),
+        ("similar_products('DEMO-0001', max_price => 'NaN')", "no number", "NULL is no bound"),
+        ("similar_products('DEMO-0001', attributes => '[1]')", "no object: [1]", "packaged"),
+        ("similar_products('DEMO-0001', attributes => 'null')", "no object: null", "packaged"),
+        ("near_duplicate_pairs(category => '{lamp,NULL}')", "holds NULL", "Leave it out"),
+        ("near_duplicate_pairs(neighbours => 2147483647)", "2147483647 neigh", "at most 900"),
+        ("search_products('[1,2]')", "2 dimensions", "analytics.embeddings"),
+        ("search_products(NULL)", "no dimensions", "analytics.embeddings"),
+        ("search_products((array_fill(0, '{49}'))::real[]::vector)", "points nowhere", "direction"),
+        ("near_duplicate_pairs(-0.1)", "distance asked for is -0.1", "between 0"),
+        ("near_duplicate_pairs(0.1, neighbours => 0)", "rows asked for is 0", "1 or more"),
+        ("near_duplicate_pairs(0.1, neighbours => 901)", "901 neighbours", "at most 900"),
+        ("near_duplicate_pairs(0.1, max_shown_by => 0)", "rows asked for is 0", "1 or more"),
+        ("compare('DEMO-0001', 'nobody')", "has the sku 'nobody'", "letter for letter"),
+        ("centroid()", "Neither a category nor a brand", "centroid(brand =>"),
+        ("centroid('sofa')", "category 'sofa'", "analytics.coverage"),
+        ("centroid('lamp', 'nobody')", "category 'lamp' and brand 'nobody'", "analytics.coverage"),
+        ("outliers('sofa')", "category 'sofa'", "analytics.coverage"),
+        ("outliers('lamp', 0)", "rows asked for is 0", "1 or more"),
+    ],
+)
+def test_what_makes_no_sense_is_refused_with_a_hint(
+    analyst: psycopg.Connection, call: str, message: str, hint: str
+) -> None:
+    with pytest.raises(psycopg.DatabaseError) as refused:
+        rows(analyst, f"SELECT * FROM analytics.{call}")
+    assert message in (refused.value.diag.message_primary or "")
+    assert hint in (refused.value.diag.message_hint or "")
+
+
+def test_without_a_model_every_function_says_so(owner: psycopg.Connection) -> None:
+    owner.execute("UPDATE model SET active = false")
+    for call in (
+        "similar_products('DEMO-0001')", "search_products('[1]')", "near_duplicate_pairs()",
+        "compare('DEMO-0001', 'DEMO-0002')", "centroid('lamp')", "outliers()",
+    ):  # fmt: skip
+        with (
+            pytest.raises(psycopg.DatabaseError, match="No model is recorded"),
+            owner.transaction(),
+        ):
+            owner.execute(f"SELECT * FROM analytics.{call}")
+
+
+def test_a_product_without_an_embedding_is_named(owner: psycopg.Connection) -> None:
+    owner.execute("INSERT INTO product (sku) VALUES ('BARE')")
+    with pytest.raises(psycopg.DatabaseError, match="'BARE' has no picture"), owner.transaction():
+        owner.execute("SELECT * FROM analytics.similar_products('BARE')")
+    [row] = rows(
+        owner, "SELECT distance, shared_pictures FROM analytics.compare('BARE', 'DEMO-0001')"
+    )
+    assert row == (None, 0)
+
+
+# Pairs
+
+
+def test_pairs_are_those_of_an_exact_comparison(shop: App, analyst: psycopg.Connection) -> None:
+    found = rows(
+        analyst,
+        "SELECT sku_a, sku_b, distance FROM analytics.near_duplicate_pairs(0.8, neighbours => 300)",
+    )
+    expected = rows(
+        analyst,
+        """SELECT a.sku, b.sku, min(a.embedding <=> b.embedding)
+        FROM analytics.embeddings AS a JOIN analytics.embeddings AS b ON a.sku < b.sku
+        WHERE a.embedding <=> b.embedding <= 0.8 GROUP BY 1, 2 ORDER BY 3, 1, 2""",
+    )  # fmt: skip
+    assert len(expected) > 20
+    assert found == expected
+
+
+def test_pairs_of_a_filter_have_one_side_at_least_that_passes(analyst: psycopg.Connection) -> None:
+    every = "SELECT * FROM analytics.near_duplicate_pairs(0.8, neighbours => 300)"
+    narrow = every.replace("0.8", "0.8, brand => '{Kestrel}', category => '{lamp,mug}'")
+    of = {sku: (brand, category) for sku, brand, category in
+          rows(analyst, "SELECT sku, brand, category FROM analytics.products")}  # fmt: skip
+
+    def passes(sku: str) -> bool:
+        brand, category = of[sku]
+        return brand == "Kestrel" and category in ("lamp", "mug")
+
+    expected = [row for row in rows(analyst, every) if passes(row[0]) or passes(row[1])]
+    assert 0 < len(expected) < len(rows(analyst, every))
+    assert rows(analyst, narrow) == expected
+
+
+def test_pairs_that_were_cut_off_say_so(analyst: psycopg.Connection) -> None:
+    few = rows(analyst, "SELECT complete FROM analytics.near_duplicate_pairs(2, neighbours => 3)")
+    all_ = rows(
+        analyst, "SELECT complete FROM analytics.near_duplicate_pairs(2, neighbours => 900)"
+    )
+    assert {complete for (complete,) in few} == {False}
+    assert {complete for (complete,) in all_} == {True} and len(all_) == 90 * 89 / 2
+
+
+def test_a_placeholder_makes_no_pairs(analyst: psycopg.Connection) -> None:
+    sql = """SELECT sku_a, sku_b, same_picture
+        FROM analytics.near_duplicate_pairs(0, max_shown_by => {})"""
+    assert rows(analyst, sql.format(1)) == []
+    assert rows(analyst, sql.format(2)) == [
+        (f"DEMO-{n - 1:04}", f"DEMO-{n:04}", True) for n in range(9, 90, 10)
+    ]
+
+
+def test_pairs_come_from_the_index(shop: App, owner: psycopg.Connection) -> None:
+    model = shop.catalog.model()
+    used = f"""SELECT idx_scan FROM pg_stat_user_indexes
+        WHERE indexrelname = 'embedding_m{model.id}_vec_idx'"""
+    owner.execute("SET enable_seqscan = off")  # ninety rows are read faster without an index
+    owner.execute("SELECT count(*) FROM analytics.near_duplicate_pairs(0.1)")
+    owner.execute("SELECT pg_stat_force_next_flush()")
+    owner.commit()
+    assert rows(owner, used)[0][0] >= 90
+
+
+def test_settings_of_the_index_stay_within_the_function(analyst: psycopg.Connection) -> None:
+    with analyst.transaction():
+        rows(analyst, "SELECT '[1]'::vector")
+        analyst.execute("SET LOCAL hnsw.ef_search = 77")
+        rows(analyst, "SELECT count(*) FROM analytics.near_duplicate_pairs(0.1)")
+        assert rows(analyst, "SHOW hnsw.ef_search") == [("77",)]
+        assert rows(analyst, "SHOW hnsw.iterative_scan") == [("off",)]
+
+
+# Two beside each other, and what a category looks like
+
+
+def test_a_comparison_names_what_differs(
+    analyst: psycopg.Connection, owner: psycopg.Connection
+) -> None:
+    owner.execute("UPDATE product SET title = 'Café lamp', price = 5 WHERE sku = 'DEMO-0008'")
+    owner.execute("UPDATE product SET title = 'cafe chair', price = 5 WHERE sku = 'DEMO-0009'")
+    [row] = rows(
+        owner,
+        """SELECT distance, similarity, shared_pictures, same_words, differs,
+        words_of_both, words_of_a, words_of_b FROM analytics.compare('DEMO-0008', 'DEMO-0009')""",
+    )
+    assert row == (
+        0.0, 1.0, 1, False, ["title", "brand", "category", "colour", "year"],
+        ["cafe", "lamp"], ["blue", "mug"], ["chair", "kestrel", "red"],
+    )  # fmt: skip
+
+
+def test_a_centroid_is_the_mean_direction_of_its_pictures(
+    shop: App, analyst: psycopg.Connection
+) -> None:
+    found = rows(
+        analyst,
+        """SELECT DISTINCT ON (picture) embedding::vector::real[]
+        FROM analytics.embeddings WHERE category = 'lamp'""",
+    )
+    mean = np.mean([vector for (vector,) in found], axis=0)
+    [(centre,)] = rows(analyst, "SELECT analytics.centroid('lamp')::real[]")
+    assert np.allclose(centre, mean / np.linalg.norm(mean), atol=1e-6)
+    [(both,)] = rows(analyst, "SELECT analytics.centroid('lamp', 'Kestrel')::real[]")
+    assert not np.allclose(both, centre, atol=1e-3)
+
+
+def test_a_product_filed_in_the_wrong_category_is_the_first_outlier(
+    owner: psycopg.Connection,
+) -> None:
+    """Three clusters of pictures, one picture of which is filed in another category."""
+    axes = {"lamp": 1, "chair": 2, "mug": 3}
+    for category, axis in axes.items():
+        _point(owner, "p.category = %s", [category], axis)
+    _point(owner, "p.sku = 'DEMO-0000'", [], axes["chair"])
+    found = rows(
+        owner,
+        "SELECT sku, filed_under, looks_like, shown_elsewhere FROM analytics.outliers(n => 90)",
+    )
+    alone = [row for row in found if not row[3]]
+    assert alone[0][:3] == ("DEMO-0000", "lamp", "chair")
+    lamps = "SELECT sku FROM analytics.outliers('lamp', 90) WHERE shown_elsewhere = 0"
+    assert rows(owner, lamps)[0] == ("DEMO-0000",)
+
+
+def test_a_photo_that_two_categories_show_comes_first(analyst: psycopg.Connection) -> None:
+    found = rows(analyst, "SELECT sku, shown_elsewhere FROM analytics.outliers(n => 90)")
+    assert len(found) == 90
+    shared = [bool(count) for _, count in found]
+    assert shared == sorted(shared, reverse=True) and 0 < sum(shared) < 90
+    assert {"DEMO-0008", "DEMO-0009"} <= {sku for sku, count in found if count}
+
+
+def _point(owner: psycopg.Connection, where: str, values: list[str], axis: int) -> None:
+    """Turn the pictures of products towards an axis, each a little off in a way of its own."""
+    random = np.random.default_rng(axis)
+    ids = rows(
+        owner,
+        f"""SELECT DISTINCT picture_id FROM product_picture AS pp
+        JOIN product AS p ON p.id = pp.product_id WHERE {where} ORDER BY 1""",
+        values,
+    )
+    for (picture,) in ids:
+        vector = random.standard_normal(49) * 0.05
+        vector[axis] += 1
+        unit = (vector / np.linalg.norm(vector)).astype(np.float32)
+        owner.execute(
+            "UPDATE embedding SET vec = %s::halfvec WHERE picture_id = %s", [literal(unit), picture]
+        )
+
+
+# Views
+
+
+def test_groups_of_duplicates_follow_words_and_verdicts(
+    shop: App, owner: psycopg.Connection
+) -> None:
+    """A to E have one key and F another; B differs from A, and F is the same as B."""
+    for sku, key, year in (("A", "k", 2020), ("B", "k", 2021), ("C", "k", 2021), ("D", "k", None),
+                           ("E", "k", 2022), ("F", "l", 2019), ("G", "m", 2000), ("H", "", 1),
+                           ("I", "", 1)):  # fmt: skip
+        owner.execute(
+            "INSERT INTO product (sku, title, identity_key, year) VALUES (%s, 't', %s, %s)",
+            [sku, key, year],
+        )
+    for a, b, same in (("A", "B", False), ("B", "F", True), ("G", "H", True), ("A", "Z", False)):
+        owner.execute(
+            "INSERT INTO duplicate_verdict (sku_a, sku_b, same, decided_by)"
+            " VALUES (%s, %s, %s, 'x')",
+            [a, b, same],
+        )
+    found = rows(
+        owner,
+        """SELECT kept, sku, products, evidence FROM analytics.duplicate_groups
+        WHERE length(sku) = 1 ORDER BY kept, sku""",
+    )
+    assert found == [
+        ("B", "B", 2, "kept"), ("B", "F", 2, "verdict"),
+        ("E", "A", 4, "another year"), ("E", "C", 4, "another year"),
+        ("E", "D", 4, "another year"), ("E", "E", 4, "kept"),
+        ("G", "G", 2, "kept"), ("G", "H", 2, "verdict"),
+    ]  # fmt: skip
+
+
+def test_coverage_adds_up_to_the_catalogue(analyst: psycopg.Connection) -> None:
+    [sums] = rows(
+        analyst,
+        """SELECT sum(products), sum(with_picture), sum(with_embedding),
+        sum(with_title), sum(with_colour), sum(with_price), sum(pictures), sum(embedded_pictures)
+        FROM analytics.coverage""",
+    )
+    assert sums == (90, 90, 90, 90, 90, 67, 150, 150)
+    [sums] = rows(
+        analyst,
+        "SELECT count(*), count(DISTINCT picture), min(position) FROM analytics.pictures",
+    )
+    assert sums == (150, 141, 0)
+    assert rows(analyst, "SELECT count(*), count(DISTINCT picture) FROM analytics.embeddings") == [
+        (150, 141)
+    ]
+
+
+def test_freshness_counts_what_changed_since_the_build_in_use(
+    shop: App, analyst: psycopg.Connection, owner: psycopg.Connection
+) -> None:
+    sql = """SELECT build, rows_in_build, rows_in_table, changed_rows, gone_rows
+        FROM analytics.freshness"""
+    assert rows(analyst, sql) == [(None, None, 141, 141, 0)]
+    build = shop.indexer.rebuild()
+    assert rows(analyst, sql) == [(build.id, 141, 141, 0, 0)]
+    owner.execute(
+        "DELETE FROM embedding WHERE picture_id IN (SELECT min(picture_id) FROM embedding)"
+    )
+    owner.execute(
+        "UPDATE embedding SET vec = vec WHERE picture_id IN (SELECT max(picture_id) FROM embedding)"
+    )
+    assert rows(owner, sql) == [(build.id, 141, 140, 1, 2)]
+    [state] = rows(analyst, "SELECT state FROM analytics.index_builds")
+    assert state == ("published",)
+
+
+def test_every_object_of_the_schema_says_what_it_is(owner: psycopg.Connection) -> None:
+    """Views, functions and types; the row types of views are described with their views."""
+    silent = rows(
+        owner,
+        """
+        SELECT relname FROM pg_class WHERE relnamespace = 'analytics'::regnamespace
+            AND relkind IN ('v', 'm', 'r') AND obj_description(oid, 'pg_class') IS NULL
+        UNION ALL
+        SELECT proname FROM pg_proc WHERE pronamespace = 'analytics'::regnamespace
+            AND obj_description(oid, 'pg_proc') IS NULL
+        UNION ALL
+        SELECT typname FROM pg_type JOIN pg_class AS c ON c.oid = typrelid
+        WHERE typnamespace = 'analytics'::regnamespace AND relkind = 'c'
+            AND obj_description(pg_type.oid, 'pg_type') IS NULL""",
+    )
+    assert silent == []
+
+
+def test_every_column_of_a_view_says_what_it_is(owner: psycopg.Connection) -> None:
+    silent = rows(
+        owner,
+        """SELECT c.relname, a.attname FROM pg_class AS c
+        JOIN pg_attribute AS a ON a.attrelid = c.oid AND a.attnum > 0
+        WHERE c.relnamespace = 'analytics'::regnamespace AND c.relkind IN ('v', 'm', 'c')
+            AND col_description(c.oid, a.attnum) IS NULL""",
+    )
+    assert silent == []
+
+
+def test_psql_shows_what_the_page_for_analysts_says_it_shows(
+    shop: App, owner: psycopg.Connection
+) -> None:
+    asked = (
+        "\\dv+ analytics.*",
+        "\\df+ analytics.*",
+        "\\dT+ analytics.*",
+        "\\d+ analytics.products",
+    )
+    page = (REPO / "docs" / "analysts.md").read_text(encoding="utf-8")
+    words = [word for each in asked for word in ("-c", each)]
+    psql = [binaries.binary("psql"), "-X", "-P", "format=unaligned", *words]
+    done = subprocess.run(
+        [*psql, str(shop.settings.database_url)], capture_output=True, text=True, check=True
+    )
+    shown = " ".join(done.stdout.split())
+    for (said,) in rows(
+        owner,
+        """SELECT obj_description(oid, 'pg_class') FROM pg_class
+        WHERE relnamespace = 'analytics'::regnamespace AND relkind = 'v'
+        UNION ALL SELECT obj_description(oid, 'pg_proc') FROM pg_proc
+        WHERE pronamespace = 'analytics'::regnamespace AND proname !~ '^_'
+        UNION ALL SELECT obj_description('analytics.match'::regtype, 'pg_type')
+        UNION ALL SELECT col_description('analytics.products'::regclass, 10)""",
+    ):
+        assert said in shown
+    assert all(each.split()[0] in page for each in asked)
+
+
+def test_a_similarity_is_the_same_with_an_index(shop: App, analyst: psycopg.Connection) -> None:
+    shop.indexer.rebuild()
+    expected = served(shop, picture=photo(77), k=20)
+    [vector] = vectors(shop, [77])
+    sql = """SELECT rank, sku, similarity
+        FROM analytics.search_products(CAST(%s AS vector), 20)"""
+    assert rows(analyst, sql, [literal(vector)]) == expected

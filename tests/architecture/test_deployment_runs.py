@@ -1,0 +1,178 @@
+"""What docker-compose.yml starts, started as plain processes: its commands in its order, with its
+environments, on a server that asks for its passwords.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+import psycopg
+import pytest
+import yaml
+
+from support.colours import photo
+from support.goods import shop
+from support.paths import REPO
+from support.servers import TcpServer, free_port, password_server
+
+SECRETS = {name: f"s3cret'{name} @%/:" for name in (
+    "POSTGRES_PASSWORD", "MIGRATOR_PASSWORD", "SERVER_PASSWORD"
+)}  # fmt: skip
+VARIABLE = re.compile(r"\$\{(\w+)(?::([-?])([^}]*))?\}")
+
+
+@dataclass(frozen=True)
+class Deployment:
+    """The services of the file, on this machine: `places` says what stands for what."""
+
+    services: dict[str, dict[str, Any]]
+    places: dict[str, str]
+    folder: Path
+
+    def command(self, name: str) -> list[str]:
+        service = self.services[name]
+        words = [self._here(word) for word in service["command"]]
+        if "entrypoint" not in service:
+            return [sys.executable, "-c", "from app.cli import main; main()", *words]
+        return [self._here(word) for word in service["entrypoint"]]
+
+    def environment(self, name: str) -> dict[str, str]:
+        given = {
+            key: self._here(str(value)) for key, value in self.services[name]["environment"].items()
+        }
+        programs = f"{self.folder / 'bin'}{os.pathsep}{os.environ['PATH']}"
+        return os.environ | given | {
+            "PATH": programs, "LOOKALIKE_HOME": str(self.folder / "home"), "PYTHONPATH": str(REPO),
+            "LOOKALIKE_MODEL": "embedded", "LOOKALIKE_WORKER_POLL_S": "0.5",
+            "LOOKALIKE_WORKER_METRICS_PORT": self.places["9464"],
+            "LOOKALIKE_PAGE_METRICS_PORT": "0",
+        }  # fmt: skip
+
+    def run(self, name: str) -> subprocess.CompletedProcess[str]:
+        done = subprocess.run(
+            self.command(name), cwd=self.folder, env=self.environment(name),
+            capture_output=True, text=True, timeout=120, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, f"{name}: {done.stdout}{done.stderr}"
+        return done
+
+    @contextmanager
+    def running(self, name: str, *more: str) -> Iterator[psutil.Process]:
+        process = psutil.Popen(
+            [*self.command(name), *more], cwd=self.folder, env=self.environment(name),
+            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+        try:
+            yield process
+        finally:
+            process.terminate()
+            process.wait(30)
+
+    def _here(self, text: str) -> str:
+        filled = VARIABLE.sub(
+            lambda found: SECRETS.get(found[1], found[3] if found[2] == "-" else ""), text
+        ).replace("$$", "$")
+        for there, here in self.places.items():
+            filled = filled.replace(there, here)
+        return filled
+
+
+@pytest.fixture(scope="module")
+def tcp() -> Iterator[TcpServer]:
+    with password_server() as server, psycopg.connect(server.url(), autocommit=True) as admin:
+        secret = psycopg.sql.Literal(SECRETS["POSTGRES_PASSWORD"]).as_string(admin)
+        admin.execute(f"CREATE ROLE lookalike SUPERUSER LOGIN PASSWORD {secret}")
+        admin.execute("CREATE DATABASE lookalike OWNER lookalike TEMPLATE template0")
+        yield server
+
+
+@pytest.fixture(scope="module")
+def deployment(tcp: TcpServer, tmp_path_factory: pytest.TempPathFactory) -> Deployment:
+    """Roles and tables made, a catalogue loaded."""
+    folder = tmp_path_factory.mktemp("deployment")
+    (folder / "bin").mkdir()
+    program = f'#!/bin/sh\nexec {sys.executable} -c "from app.cli import main; main()" "$@"\n'
+    (folder / "bin" / "lookalike").write_text(program)
+    (folder / "bin" / "lookalike").chmod(0o755)
+    (folder / "backups").mkdir()
+    places = {
+        "@db:5432": f"@127.0.0.1:{tcp.port}",
+        "/var/lib/lookalike/index": str(folder / "index"),
+        "/catalogue/catalogue.csv": str(folder / "catalogue" / "catalogue.csv"),
+        "/backups": str(folder / "backups"),
+        "0.0.0.0": "127.0.0.1",
+        "9464": str(free_port()),
+    }
+    shop(folder / "catalogue", 12)
+    text = (REPO / "docker-compose.yml").read_text(encoding="utf-8")
+    made = Deployment(yaml.safe_load(text)["services"], places, folder)
+    for name in ("roles", "migrate", "ingest"):
+        made.run(name)
+    return made
+
+
+def answer(url: str, seconds: float = 60) -> bytes:
+    """What an address answers with 200, once it does."""
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            with urllib.request.urlopen(url, timeout=5) as response:
+                return bytes(response.read())
+        except OSError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.2)
+
+
+def test_roles_and_tables_are_made_again_without_harm(deployment: Deployment) -> None:
+    deployment.run("roles")
+    assert "as recorded before" in deployment.run("migrate").stderr
+
+
+def test_a_worker_builds_and_is_well_and_shows_no_password(deployment: Deployment) -> None:
+    with deployment.running("worker") as worker:
+        answer(f"http://127.0.0.1:{deployment.places['9464']}/healthz")
+        metrics = f"http://127.0.0.1:{deployment.places['9464']}/metrics"
+        deadline = time.monotonic() + 60
+        while b"lookalike_index_rows 12.0" not in answer(metrics):
+            assert time.monotonic() < deadline, answer(metrics).decode()
+            time.sleep(0.2)
+        words = [word for each in (worker, *worker.children(True)) for word in each.cmdline()]
+    assert "s3cret" not in " ".join(words)
+
+
+def test_the_page_is_well_and_shows_no_password(deployment: Deployment) -> None:
+    port = free_port()
+    with deployment.running("page", "--port", str(port)) as page:
+        assert answer(f"http://127.0.0.1:{port}/_stcore/health") == b"ok"
+        words = [word for each in (page, *page.children(True)) for word in each.cmdline()]
+    assert "streamlit" in " ".join(words) and "s3cret" not in " ".join(words)
+
+
+def test_a_search_of_a_container_finds_what_was_loaded(deployment: Deployment) -> None:
+    (deployment.folder / "photo.png").write_bytes(photo(3, side=8))
+    done = subprocess.run(
+        ["lookalike", "search", "photo.png", "--k", "1", "--json"], cwd=deployment.folder,
+        env=deployment.environment("page"), capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert json.loads(done.stdout)["matches"][0]["sku"] == "P0003"
+
+
+def test_a_backup_lies_in_a_folder_of_its_own(deployment: Deployment) -> None:
+    deployment.run("backup")
+    (made,) = (deployment.folder / "backups").iterdir()
+    manifest = (made / "manifest.json").read_text()
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d-\d\d-\d\d", made.name)
+    assert ("public.product" in manifest, "s3cret" in manifest) == (True, False)

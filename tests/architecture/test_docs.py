@@ -1,0 +1,254 @@
+"""The documents: what they tell a reader to type is typed here, and what they name exists."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+import pytest
+
+from app.cli import cli
+from app.config import Settings
+from app.db.embedded import binaries
+from app.db.embedded import server as embedded_server
+from conftest import HASTY
+from ingest.demo import draw_catalogue
+from support.paths import REPO
+
+GUIDES = [
+    REPO / name
+    for name in (
+        "README.md", "docs/searching.md", "docs/ingest.md", "docs/duplicates.md",
+        "docs/analysts.md", "docs/ops.md", "docs/models.md",
+    )
+]  # fmt: skip
+PAGES = [
+    *(REPO / name for name in ("README.md", "CHANGELOG.md", "CONTRIBUTING.md")),
+    *sorted((REPO / "docs").rglob("*.md")),
+]
+RUN = "<!-- run -->"
+FENCE = re.compile(r"^(<!-- run -->\n)?```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+TOGETHER_S = 300
+"""A hang ends here; the blocks take about half a minute."""
+
+
+@dataclass(frozen=True)
+class Block:
+    """A fenced block of a document; `runs` if a reader can type it as it stands."""
+
+    page: Path
+    line: int
+    language: str
+    text: str
+    runs: bool
+
+    @property
+    def place(self) -> str:
+        return f"{self.page.relative_to(REPO)}:{self.line}"
+
+    def commands(self) -> list[str]:
+        """The lines after a prompt; a block without prompts is no dialogue."""
+        return [line[2:] for line in self.text.splitlines() if line.startswith("$ ")]
+
+
+def _blocks(page: Path) -> Iterator[Block]:
+    text = page.read_text(encoding="utf-8")
+    for found in FENCE.finditer(text):
+        line = text.count("\n", 0, found.start()) + 1
+        yield Block(page, line, found[2], found[3], bool(found[1]))
+
+
+def _prose(page: Path) -> str:
+    return FENCE.sub("", page.read_text(encoding="utf-8"))
+
+
+@pytest.fixture
+def shop(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A folder as the documents assume it: a catalogue, its pictures, query photos, a database."""
+    folder = Path(tempfile.mkdtemp(prefix="lookalike-docs-"))
+    draw_catalogue(folder, products=64)
+    embedded_server.start(folder / "home", HASTY)
+    queries = sorted((folder / "queries").glob("*.jpg"))
+    for query, name in zip(queries, ("photo.jpg", "photo2.jpg"), strict=False):
+        shutil.copy(query, folder / name)
+    monkeypatch.setenv("LOOKALIKE_HOME", str(folder / "home"))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    programs = (Path(sys.executable).parent, binaries.binary("psql").parent)
+    monkeypatch.setenv("PATH", os.pathsep.join([*map(str, programs), os.environ["PATH"]]))
+    yield folder
+    embedded_server.stop(folder / "home")
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def test_what_the_documents_tell_to_type_works(shop: Path) -> None:
+    ran = [block for page in GUIDES for block in _blocks(page) if block.runs]
+    assert {block.page for block in ran} == set(GUIDES)
+    for block in ran:
+        done = subprocess.run(
+            ["bash", "-c", _script(block)], cwd=shop, capture_output=True, text=True,
+            stdin=subprocess.DEVNULL, timeout=TOGETHER_S, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, f"{block.place}\n{done.stdout}\n{done.stderr}"
+
+
+def _script(block: Block) -> str:
+    if block.language == "sql":
+        quoted = shlex.quote(block.text)
+        return f'psql -X -v ON_ERROR_STOP=1 "$(lookalike db url)" <<< {quoted}'
+    assert block.language == "console" and block.commands(), f"{block.place} has nothing to run"
+    return "\n".join(["set -eu -o pipefail", *block.commands()])
+
+
+def _named_commands() -> Iterator[tuple[str, list[str]]]:
+    """Where a `lookalike` command is named, and its words."""
+    for page in PAGES:
+        for span in re.findall(r"`(lookalike [^`]+)`", _prose(page)):
+            yield str(page.relative_to(REPO)), shlex.split(span)[1:]
+        for block in _blocks(page):
+            for found in re.findall(r"(?:^|[(;&]|/)lookalike ([^|)\n]+)", _typed(block), re.M):
+                yield block.place, shlex.split(found)
+
+
+def _typed(block: Block) -> str:
+    commands = block.commands() or block.text.splitlines()
+    spoken = ("console", "", "ini")
+    lines = [re.sub(r"^[\d*/ ]+  |^\w+=(?=/)", "", line) for line in commands]
+    return "\n".join(lines) if block.language in spoken else ""
+
+
+def test_commands_and_options_that_are_named_exist() -> None:
+    named = list(_named_commands())
+    assert len(named) > 40
+    for place, words in named:
+        try:
+            _parse(words)
+        except click.UsageError as exc:
+            pytest.fail(f"{place}: `lookalike {' '.join(words)}`: {exc.message}")
+
+
+def _parse(words: list[str]) -> None:
+    """Raise UsageError for a command or an option that does not exist; values are not judged."""
+    command: click.Command = cli
+    context = click.Context(cli)
+    while isinstance(command, click.Group) and words and not words[0].startswith("-"):
+        name, *words = words
+        found = command.get_command(context, name)
+        if found is None:
+            raise click.UsageError(f"there is no command {name!r}")
+        command, context = found, click.Context(found, parent=context, info_name=name)
+    command.make_parser(context).parse_args(list(words))
+
+
+def _leaves(command: click.Command, path: str = "lookalike") -> Iterator[tuple[str, click.Command]]:
+    if isinstance(command, click.Group):
+        context = click.Context(command)
+        for name in command.list_commands(context):
+            child = command.get_command(context, name)
+            assert child is not None
+            yield from _leaves(child, f"{path} {name}")
+    else:
+        yield path, command
+
+
+@pytest.mark.parametrize(("path", "command"), list(_leaves(cli)), ids=lambda value: str(value))
+def test_every_command_has_help_and_is_in_a_guide(path: str, command: click.Command) -> None:
+    assert command.help
+    assert all(
+        option.help or option.show_default
+        for option in command.params
+        if isinstance(option, click.Option)
+    )
+    assert any(path in page.read_text(encoding="utf-8") for page in GUIDES)
+
+
+def test_every_setting_is_described_with_its_default() -> None:
+    ops = (REPO / "docs/ops.md").read_text(encoding="utf-8")
+    for name, field in Settings.model_fields.items():
+        row = re.search(rf"^\| `LOOKALIKE_{name.upper()}` \| (.+?) \|", ops, re.MULTILINE)
+        assert row, f"LOOKALIKE_{name.upper()} is not in docs/ops.md"
+        if field.default_factory is None and field.default is not None:
+            assert row[1] == f"`{field.default}`"
+
+
+def test_no_setting_is_described_that_does_not_exist() -> None:
+    known = {f"LOOKALIKE_{name.upper()}" for name in Settings.model_fields}
+    known |= {"LOOKALIKE_TEST_DATA", "LOOKALIKE_TEST_ARTEFACTS"}
+    known |= {"LOOKALIKE_PORT", "LOOKALIKE_TAG"}
+    for page in PAGES:
+        named = set(re.findall(r"LOOKALIKE_[A-Z_]+", page.read_text(encoding="utf-8")))
+        assert named <= known, page
+
+
+def test_every_view_for_analysts_is_described() -> None:
+    analysts = (REPO / "docs/analysts.md").read_text(encoding="utf-8")
+    views = [
+        view
+        for file in (REPO / "sql").glob("*.sql")
+        for view in re.findall(r"VIEW (analytics\.\w+)", file.read_text(encoding="utf-8"))
+    ]
+    assert views
+    assert [view for view in views if f"`{view}`" not in analysts] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(REPO)))
+def test_links_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)\s]+)\)", _prose(page)):
+        if target.startswith(("http://", "https://")):
+            continue
+        name, _, anchor = target.partition("#")
+        found = (page.parent / name).resolve() if name else page
+        assert found.exists(), f"{target} is not there"
+        if anchor:
+            assert anchor in _anchors(found), f"there is no heading for {target}"
+
+
+def _anchors(page: Path) -> set[str]:
+    headings = re.findall(r"^#+ (.+)$", _prose(page), re.MULTILINE)
+    return {
+        re.sub(r"[^\w -]", "", heading).strip().lower().replace(" ", "-") for heading in headings
+    }
+
+
+def test_pictures_of_the_readme_are_small() -> None:
+    for picture in (REPO / "docs/images").iterdir():
+        assert picture.stat().st_size < 600_000, picture.name
+
+
+# A path of one machine or the name of a mirror works nowhere else.
+FOREIGN = re.compile(
+    r"(?<![\w.])/(?:work|root|home|Users|mnt)/|[a-z0-9.-]*pypi[a-z0-9-]*\.[a-z]{2,}|pythonhosted"
+    r"|(?:index-url|find-links)[ =]+\S+://|download\.pytorch",
+    re.IGNORECASE,
+)
+TEXT = {".py", ".md", ".sql", ".toml", ".yml", ".yaml", ".mako", ".txt", ".cfg", ".sh", ""}
+
+
+def test_no_file_names_a_machine_or_a_mirror() -> None:
+    found = [
+        f"{path.relative_to(REPO)}:{number}: {match[0]}"
+        for path in _files()
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1)
+        if (match := FOREIGN.search(line))
+    ]
+    assert found == []
+
+
+def _files() -> list[Path]:
+    """What belongs to the project: tracked by git or about to be, outside the tests."""
+    if not (REPO / ".git").exists():
+        pytest.skip("not a checkout")
+    listed = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        cwd=REPO, capture_output=True, text=True, check=True,
+    ).stdout  # fmt: skip
+    paths = [REPO / name for name in listed.split("\0") if name and not name.startswith("tests/")]
+    return [path for path in paths if path.suffix in TEXT and path.is_file()]

@@ -1,0 +1,391 @@
+"""Bulk loads: pgvector's index may be off meanwhile; no answer is wrong, and it comes back."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from app.bootstrap import App
+from app.catalog import bulk_load
+from app.config import Settings
+from app.db.queries import hnsw_index, models
+from app.errors import BadSource, LookalikeError
+from app.images.decoding import decode
+from app.models.backfill import embed
+from app.operations.health import status
+from app.operations.hnsw_repair import Mender
+from app.operations.integrity import Wanted, check
+from app.operations.migrate import migrate
+from app.search.filters import parse
+from app.types import Query, SearchResult
+from ingest.load import new_pictures
+from support import servers
+from support.colours import ColourEncoder, choose_colours, photo
+from support.exact import assert_exact
+from support.goods import ingest, shop, write_csv
+from support.paths import REPO
+from support.shop import add, numbered
+
+ROWS = 60
+
+
+@pytest.fixture
+def settings(settings: Settings) -> Settings:
+    """So few embeddings count as many that pgvector's index is asked."""
+    return settings.model_copy(update={"exact_rows": 20})
+
+
+@pytest.fixture
+def full(app: App, monkeypatch: pytest.MonkeyPatch) -> App:
+    """Sixty products without a build; loads of ten are large ones."""
+    monkeypatch.setattr(bulk_load, "LEAST", 10)
+    monkeypatch.setattr(bulk_load, "PAUSE_S", 0.01)
+    add(app, numbered(ROWS), colour="red")
+    return app
+
+
+def loading(app: App, added: int = 1000, tell: bulk_load.Tell = print) -> object:
+    return bulk_load.bulk(app.engine, [app.catalog.model()], added, tell)
+
+
+def indexed(app: App) -> bool:
+    with app.engine.connect() as connection:
+        return hnsw_index.usable(connection, app.catalog.model().id)
+
+
+def ask(app: App, *filters: str) -> SearchResult:
+    return app.search.search(Query(picture=photo(1000), filters=parse(filters)))
+
+
+def healthy(app: App) -> tuple[bool, object]:
+    """What the status says of pgvector's index."""
+    checks = status(app.engine, app.files, app.settings).checks
+    (found,) = [each for each in checks if each.name == "pgvector_index"]
+    return found.ok, found.value
+
+
+# When it is faster
+
+
+@pytest.mark.parametrize(
+    ("rows", "added", "worth"),
+    [
+        (0, 4999, False),
+        (0, 5000, True),
+        (100_000, 0, False),
+        (100_000, 10_000, False),
+        (100_000, 100_000, True),
+        (1_000_001, 10_000_000, False),  # exact answers would be too slow meanwhile
+    ],
+)
+def test_many_rows_beside_those_that_are_there_are_worth_a_new_index(
+    rows: int, added: int, worth: bool
+) -> None:
+    assert bulk_load.worth(rows, added, 10**9) is worth
+
+
+def test_an_index_that_does_not_fit_into_memory_is_not_made_anew() -> None:
+    assert not bulk_load.worth(300_000, 300_000, 200_000)
+
+
+# Answers meanwhile
+
+
+def test_while_the_index_is_off_answers_are_exact_and_say_so(
+    full: App, sql: psycopg.Connection
+) -> None:
+    assert ask(full).plan.path == "pgvector-hnsw"
+    sql.execute("INSERT INTO tuning (model_id, exact_pictures, deep_share) VALUES (1, 5, 0.5)")
+    with loading(full):
+        result = ask(full)
+        assert result.plan.path == "exact"
+        assert "no index has been built yet; pgvector's index is missing" in result.plan.reason
+        assert_exact(full, result, list(range(ROWS)), 1000, 10)
+        narrowed = ask(full, "colour=red")
+        assert narrowed.plan.path == "exact" and "is missing" in narrowed.plan.reason
+        assert_exact(full, narrowed, list(range(ROWS)), 1000, 10)
+        assert healthy(full) == (True, "left off by a load that goes on, or being made")
+        assert check(full.engine, full.files, full.limits).findings == ()
+    assert indexed(full) and healthy(full) == (True, "valid")
+    assert ask(full).plan.path == ask(full, "colour=red").plan.path == "pgvector-hnsw"
+
+
+def test_an_index_that_is_not_valid_is_not_asked(full: App, sql: psycopg.Connection) -> None:
+    half_made(sql)
+    result = ask(full)
+    assert result.plan.path == "exact"
+    assert_exact(full, result, list(range(ROWS)), 1000, 10)
+
+
+def half_made(sql: psycopg.Connection) -> None:
+    """What CREATE INDEX CONCURRENTLY leaves behind when it fails."""
+    sql.execute(
+        "UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'embedding_m1_vec_idx'::regclass"
+    )
+
+
+def test_pairs_are_refused_where_they_would_take_hours(full: App, sql: psycopg.Connection) -> None:
+    """Also of tables that nobody has analysed, as a first load leaves them for a while."""
+    pairs = "SELECT count(*) FROM analytics.near_duplicate_pairs(0.01)"
+    with loading(full):
+        assert sql.execute(pairs).fetchone()
+        sql.execute(
+            "WITH made AS (INSERT INTO picture (sha256, width, height, thumbnail)"
+            " SELECT sha256(n::text::bytea), 1, 1, '' FROM generate_series(1, 20001) AS n"
+            " RETURNING id) INSERT INTO embedding (model_id, picture_id, vec)"
+            " SELECT 1, id, ('[1' || repeat(',0', 48) || ']')::halfvec FROM made"
+        )
+        sql.execute("UPDATE pg_class SET reltuples = -1 WHERE relname = 'embedding_m1'")
+        with pytest.raises(psycopg.errors.ObjectNotInPrerequisiteState, match="is missing"):
+            sql.execute(pairs)
+        sql.execute("DELETE FROM picture WHERE thumbnail = ''")
+    assert sql.execute(pairs).fetchone()
+
+
+# Loads
+
+
+def test_an_ingest_that_adds_much_makes_the_index_anew(full: App, tmp_path: Path) -> None:
+    told: list[str] = []
+    report = ingest(full, shop(tmp_path / "in", 3 * ROWS), tell=told.append)
+    assert report.added == 2 * ROWS and indexed(full)
+    assert "left off until 120 pictures are in" in told[0] and "Making" in told[1]
+    assert len(told) == 2
+
+
+def test_an_ingest_that_adds_little_leaves_the_index_alone(full: App, tmp_path: Path) -> None:
+    told: list[str] = []
+    ingest(full, shop(tmp_path / "in", ROWS + 9), tell=told.append)
+    assert told == [] and indexed(full)
+
+
+def test_a_model_that_has_no_embeddings_gets_its_index_afterwards(
+    full: App, tmp_path: Path
+) -> None:
+    with full.engine.begin() as connection:
+        other = models.register(connection, "other", "1", 49, "other")
+        models.maintain(connection, other.id, None)
+    seen: list[bool] = []
+
+    def find(_sha256: bytes, places: object) -> object:
+        with full.engine.connect() as connection:
+            seen.append(hnsw_index.usable(connection, other.id))
+        return decode(photo(len(seen)))
+
+    done = embed(full.engine, other, ColourEncoder(), find)  # type: ignore[arg-type]
+    assert (done.embedded, done.left) == (ROWS, 0) and seen == [False] * ROWS
+    with full.engine.connect() as connection:
+        assert hnsw_index.usable(connection, other.id) and hnsw_index.missing(connection) == []
+
+
+def test_only_pictures_of_products_that_are_not_there_are_expected(
+    full: App, tmp_path: Path
+) -> None:
+    rows = [{"sku": "P0001", "images": "a.png"}, {"sku": "NEW", "images": "b.png|c.png"},
+            {"sku": "BARE", "images": ""}, {"sku": "", "images": "d.png"}]  # fmt: skip
+    source = write_csv(tmp_path / "in.csv", rows)
+    assert new_pictures(full.engine, source, "utf-8") == 2
+    assert new_pictures(full.engine, tmp_path / "none.csv", "utf-8") == 0
+
+
+def test_a_load_that_fails_makes_the_index_all_the_same(full: App) -> None:
+    with pytest.raises(BadSource), loading(full):  # type: ignore[attr-defined]
+        raise BadSource("no more")
+    assert indexed(full)
+
+
+def test_of_two_loads_the_last_to_end_makes_the_index(full: App) -> None:
+    told: list[str] = []
+    with loading(full):
+        with loading(full, tell=told.append):
+            assert bulk_load.finish(full.engine) == []
+        assert not indexed(full) and told == []
+    assert indexed(full)
+
+
+def test_of_two_loads_that_begin_at_the_same_time_both_go_on(
+    full: App, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each has seen the index before the other took it away."""
+    monkeypatch.setattr(hnsw_index, "usable", lambda *_: True)
+    with loading(full), loading(full):
+        monkeypatch.undo()
+        assert not indexed(full)
+    assert indexed(full)
+
+
+def test_whoever_reads_the_table_for_long_keeps_the_index(
+    full: App, sql: psycopg.Connection
+) -> None:
+    """A backup does. Nothing waits for it, and nothing is left half done."""
+    with sql.transaction():
+        sql.execute("LOCK TABLE embedding IN ACCESS SHARE MODE")
+        with loading(full):
+            assert indexed(full)
+            add(full, numbered(5, first=ROWS))
+    assert ask(full).plan.path == "pgvector-hnsw"
+
+
+def test_a_role_without_ddl_loads_with_the_index(
+    full: App, sql: psycopg.Connection, settings: Settings
+) -> None:
+    sql.execute("CREATE ROLE plain_loader; GRANT USAGE ON SCHEMA public TO plain_loader")
+    sql.execute("GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public"
+                " TO plain_loader")  # fmt: skip
+    try:
+        url = f"{settings.database_url}&options=-c%20role%3Dplain_loader"
+        plain = settings.model_copy(update={"database_url": url})
+        with App(plain, choose=choose_colours) as app:
+            with loading(app):
+                assert indexed(app)
+                add(app, numbered(5, first=ROWS))
+            sql.execute("DROP INDEX embedding_m1_vec_idx")
+            with loading(app):
+                add(app, numbered(5, first=ROWS + 5))
+            assert bulk_load.finish(app.engine) == []
+            assert healthy(app)[0] is False
+    finally:
+        sql.execute("DROP OWNED BY plain_loader; DROP ROLE plain_loader")
+
+
+# What was interrupted
+
+KILLED = """
+import os, signal, sys
+from app import bulk
+from app.bootstrap import App
+from app.config import Settings
+from support.colours import choose_colours
+from support.shop import add, numbered
+bulk.LEAST = 10
+app = App(Settings(database_url=sys.argv[1], home=sys.argv[2]), choose=choose_colours)
+with bulk.bulk(app.engine, [app.catalog.service.model()], 1000):
+    add(app, numbered(20, first=60))
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def killed(app: App) -> None:
+    """A load that ends without a word, and its session with it."""
+    words = [sys.executable, "-c", KILLED, str(app.settings.database_url), str(app.settings.home)]
+    paths = os.pathsep.join([str(REPO), str(REPO / "tests")])
+    done = subprocess.run(words, env=os.environ | {"PYTHONPATH": paths}, timeout=60)
+    assert done.returncode == -signal.SIGKILL
+    servers.until(lambda: not healthy(app)[0], "the lock of a load that died is still held")
+
+
+def repaired(app: App) -> None:
+    report = check(app.engine, app.files, app.limits, Wanted(repair=True))
+    (found,) = [each for each in report.findings if each.kind == "pgvector-index-missing"]
+    assert found.repaired == "pgvector's index was made of colours" and not found.wrong
+
+
+def loaded(app: App) -> None:
+    with loading(app, added=1):
+        pass
+
+
+def mended(app: App) -> None:
+    with Mender(app.engine, 0.05):
+        servers.until(lambda: indexed(app), "the mender made nothing")
+
+
+@pytest.mark.parametrize(
+    "finish", [repaired, loaded, mended, lambda app: migrate(app.engine)],
+    ids=["check", "load", "mender", "migrate"],
+)  # fmt: skip
+def test_a_load_that_was_killed_is_finished_by_whoever_comes_next(
+    full: App, finish: Callable[[App], object]
+) -> None:
+    killed(full)
+    assert_exact(full, ask(full), list(range(80)), 1000, 10)
+    found = [each.kind for each in check(full.engine, full.files, full.limits).findings]
+    assert found == ["pgvector-index-missing"]
+    finish(full)
+    assert indexed(full) and healthy(full) == (True, "valid")
+    assert ask(full).plan.path == "pgvector-hnsw"
+
+
+def test_a_half_made_index_is_found_and_made_again(full: App, sql: psycopg.Connection) -> None:
+    half_made(sql)
+    assert healthy(full)[0] is False
+    repaired(full)
+    assert indexed(full)
+
+
+def test_a_keyboard_interrupt_does_not_wait_for_the_index(
+    full: App, caplog: pytest.LogCaptureFixture
+) -> None:
+    with pytest.raises(KeyboardInterrupt), loading(full):  # type: ignore[attr-defined]
+        raise KeyboardInterrupt
+    assert not indexed(full) and healthy(full)[0] is False
+    assert "check --repair" in caplog.text
+
+
+@pytest.fixture
+def crashing() -> Iterator[Path]:
+    with servers.own_server() as home:
+        yield home
+
+
+def test_a_server_that_crashes_while_the_index_is_made_has_it_made_again(
+    crashing: Path, tmp_path: Path
+) -> None:
+    url = servers.start(crashing)
+    settings = Settings(home=tmp_path, database_url=url, exact_rows=20)
+    with App(settings, choose=choose_colours) as app:
+        app.initialise()
+        add(app, numbered(ROWS))
+        with (
+            closing(psycopg.connect(url, autocommit=True)) as sql,
+            closing(psycopg.connect(url)) as old,
+        ):
+            sql.execute("DROP INDEX embedding_m1_vec_idx")
+            old.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+            old.execute("SELECT 1")
+            words = [sys.executable, "-c", MAKING, url, str(tmp_path)]
+            making = subprocess.Popen(words, env=os.environ | {"PYTHONPATH": str(REPO)})
+            servers.until(lambda: halfway(sql), "the index is not being made")
+            servers.crash(crashing)
+            making.wait(30)
+        servers.start(crashing)
+        servers.until(lambda: missing(app), "the lock is still held")
+        assert ask(app).plan.path == "exact"
+        assert [model.id for model in bulk_load.finish(app.engine)] == [1]
+        assert ask(app).plan.path == "pgvector-hnsw"
+
+
+MAKING = """
+import sys
+from app import bulk
+from app.bootstrap import App
+from app.config import Settings
+bulk.finish(App(Settings(database_url=sys.argv[1], home=sys.argv[2])).engine)
+"""
+
+
+def halfway(sql: psycopg.Connection) -> bool:
+    """It waits for the older transaction: built, and not valid yet."""
+    row = sql.execute(
+        "SELECT EXISTS (SELECT FROM pg_stat_progress_create_index"
+        " WHERE phase LIKE 'waiting for old snapshots')"
+    ).fetchone()
+    return bool(row and row[0])
+
+
+def missing(app: App) -> bool:
+    time.sleep(0.05)
+    try:
+        with app.engine.connect() as connection:
+            return bool(hnsw_index.missing(connection))
+    except LookalikeError:
+        return False

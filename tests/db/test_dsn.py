@@ -1,0 +1,376 @@
+"""The address of the database: every option reaches libpq as it was written, no secret gets out."""
+
+from __future__ import annotations
+
+import logging
+import os
+import subprocess
+import sys
+import threading
+import traceback
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import psycopg
+import pytest
+from psycopg.conninfo import conninfo_to_dict
+from sqlalchemy import Engine, event, text
+
+from app.bootstrap import App
+from app.cli import serve_page as page_command
+from app.config import Settings
+from app.db import dsn
+from app.db.engine import make_engine, make_quick_engine
+from app.errors import DatabaseUnavailable
+from app.images.sandbox import PictureSandbox
+from app.operations.change_listener import Listener
+from app.operations.health import status
+from app.types import Query
+from support.colours import choose_colours, photo
+from support.servers import TcpServer, free_port, password_server
+
+CANARY = "c4nary"
+SECRET = f"""{CANARY} '"\\ @/:%41?#&é+=;"""
+"""A password with everything in it that an address, a shell or libpq gives a meaning to."""
+
+
+@pytest.fixture(scope="module")
+def tcp() -> Iterator[TcpServer]:
+    with password_server() as server, psycopg.connect(server.url(), autocommit=True) as admin:
+        literal = psycopg.sql.Literal(SECRET).as_string(admin)
+        admin.execute("CREATE EXTENSION vector")
+        admin.execute(f"CREATE ROLE canary SUPERUSER LOGIN PASSWORD {literal}")
+        yield server
+
+
+@pytest.fixture
+def engines() -> Iterator[Callable[..., Engine]]:
+    made: list[Engine] = []
+
+    def make(url: str, how: Callable[[Settings], Engine] = make_engine, **settings: Any) -> Engine:
+        made.append(how(Settings(database_url=url, **settings)))
+        return made[-1]
+
+    yield make
+    for engine in made:
+        engine.dispose()
+
+
+def ask(engine: Engine, question: str) -> Any:
+    with engine.connect() as connection:
+        return connection.execute(text(question)).scalar()
+
+
+class Refrained(Exception):
+    """A connection was about to be opened."""
+
+
+def given_to_psycopg(engine: Engine) -> dict[str, Any]:
+    """What psycopg would get, were the connection opened."""
+    given: dict[str, Any] = {}
+
+    def refrain(dialect: object, record: object, words: list[Any], named: dict[str, Any]) -> None:
+        given.update(named)
+        assert not any(words)
+        raise Refrained
+
+    event.listen(engine, "do_connect", refrain)
+    with pytest.raises(Refrained):
+        engine.connect()
+    return given
+
+
+# What is written is what libpq gets
+
+ADDRESSES = [
+    "postgresql://",
+    "postgresql:///shop",
+    "postgresql://host/shop?sslmode=verify-full&sslrootcert=/etc/a%20b.pem&sslcert=c&sslkey=k",
+    "postgresql://u:p%20w@host:5433/shop?options=-c%20search_path%3Da%2Cb%20-c%20x.y%3D1+2",
+    "postgresql://one:5432,two:5433,[::1]/shop?target_session_attrs=prefer-standby",
+    "postgresql://one,two,three/shop?load_balance_hosts=random&port=5433",
+    "postgresql:///shop?host=/var/run/a%20folder&port=5433",
+    "postgresql:///shop?host=/one,/two&port=1,2",
+    "postgresql://%2Ftmp%2Fsockets/shop",
+    "postgresql://[2001:db8::1]:5433/shop",
+    "postgresql://u@host/shop?password=a+b%2Bc&application_name=mine&connect_timeout=3",
+    "postgresql://host/shop?keepalives=1&keepalives_idle=7&gssencmode=disable&channel_binding=require",
+    "postgresql://?service=mine",
+    "postgresql://host/d%40b?passfile=/somewhere&require_auth=scram-sha-256",
+    "postgresql://u%40home:p%40%2F%3A%25@host/shop",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("how", [make_engine, make_quick_engine])
+@pytest.mark.parametrize("url", ADDRESSES)
+def test_every_option_of_an_address_goes_to_libpq_as_it_is(
+    engines: Callable[..., Engine], url: str, how: Callable[[Settings], Engine]
+) -> None:
+    written = conninfo_to_dict(url)
+    got = given_to_psycopg(engines(url, how))
+    assert written.items() - {("options", written.get("options"))} <= got.items()
+    assert got["options"].endswith(str(written.get("options", "")))
+    added = {"options", "connect_timeout", "fallback_application_name", "autocommit", "context"}
+    assert got.keys() - written.keys() <= added
+
+
+@pytest.mark.parametrize("how", [make_engine, make_quick_engine])
+def test_what_an_address_says_counts_more_than_what_lookalike_sets(
+    engines: Callable[..., Engine], tcp: TcpServer, how: Callable[[Settings], Engine]
+) -> None:
+    options = quote("-c statement_timeout=1234 -c random_page_cost=7 -c work_mem=9MB")
+    more = f"?options={options}&application_name=mine&connect_timeout=3&sslmode=disable"
+    engine = engines(tcp.url() + more, how)
+    shown = {name: ask(engine, f"SHOW {name}") for name in (
+        "statement_timeout", "random_page_cost", "work_mem", "application_name"
+    )}  # fmt: skip
+    assert shown == {
+        "statement_timeout": "1234ms", "random_page_cost": "7", "work_mem": "9MB",
+        "application_name": "mine",
+    }  # fmt: skip
+    with engine.connect() as connection:
+        got = connection.connection.driver_connection.info.get_parameters()  # type: ignore[union-attr]
+    assert (got["sslmode"], got["connect_timeout"]) == ("disable", "3")
+
+
+def test_what_the_environment_says_counts_too(
+    engines: Callable[..., Engine], tcp: TcpServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PGAPPNAME", "from outside")
+    monkeypatch.setenv("PGOPTIONS", "-c work_mem=9MB")
+    monkeypatch.setenv("PGCONNECT_TIMEOUT", "4")
+    engine = engines(tcp.url())
+    assert ask(engine, "SHOW application_name") == "from outside"
+    assert ask(engine, "SHOW work_mem") == "9MB"
+    assert "connect_timeout" not in given_to_psycopg(engines(tcp.url()))
+
+
+def test_a_search_has_a_name_and_a_limit_where_nobody_says_otherwise(
+    engines: Callable[..., Engine], tcp: TcpServer
+) -> None:
+    engine = engines(tcp.url(), statement_timeout_s=2.5)
+    assert ask(engine, "SHOW application_name") == "lookalike"
+    assert ask(engine, "SHOW statement_timeout") == "2500ms"
+
+
+def test_of_several_hosts_the_one_that_answers_serves(
+    engines: Callable[..., Engine], tcp: TcpServer
+) -> None:
+    both = f"127.0.0.1:{free_port()},127.0.0.1:{tcp.port}"
+    url = tcp.url().replace(f"127.0.0.1:{tcp.port}", both) + "?target_session_attrs=read-write"
+    assert ask(engines(url), "SELECT inet_server_port()") == tcp.port
+
+
+def test_a_worker_listens_where_the_address_leads(tcp: TcpServer) -> None:
+    engine = make_engine(Settings(database_url=tcp.url() + "?keepalives_idle=99"))
+    listener = Listener(engine, threading.Event())
+    assert listener.wait(0.1)
+    assert listener._connection is not None
+    got = listener._connection.info.get_parameters()
+    name = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'lookalike worker'"
+    assert (got["keepalives_idle"], ask(engine, name)) == ("99", 1)
+    listener.close()
+    engine.dispose()
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://me:hun@ter2@localhost/shop",
+        "postgresql://me:hun/ter2@localhost/shop",
+        "postgresql://me:12/ter2@localhost/shop",
+        "postgresql://me:%ffter2@localhost/shop",
+        "postgresql://me:%zzter2@localhost/shop",
+        "postgresql://me:ter2%00@localhost/shop",
+        "postgresql://me:ter2\0@localhost/shop",
+        "postgresql://me:ter2",
+        "postgresql://me@localhost/shop?password=x&ter2",
+        "postgresql://me:x@localhost:ter2/shop",
+        "mysql://me:ter2@localhost/shop",
+        "host=localhost password=ter2",
+    ],
+)
+def test_an_address_that_cannot_be_read_is_refused_and_no_part_of_it_is_in_the_trace(
+    url: str,
+) -> None:
+    with pytest.raises(DatabaseUnavailable, match="LOOKALIKE_DATABASE_URL") as refused:
+        dsn.parameters(url)
+    assert "ter2" not in "".join(traceback.format_exception(refused.value)).replace(url, "")
+
+
+# Where a password may stand, and where it never comes out
+
+
+def in_the_address(tcp: TcpServer, tmp_path: Path) -> tuple[str, dict[str, str]]:
+    return tcp.url("postgres", SECRET, "canary"), {}
+
+
+def among_the_options(tcp: TcpServer, tmp_path: Path) -> tuple[str, dict[str, str]]:
+    where = f"postgresql://127.0.0.1:{tcp.port}/postgres"
+    return f"{where}?user=canary&password={quote(SECRET, safe='')}", {}
+
+
+def in_pgpassword(tcp: TcpServer, tmp_path: Path) -> tuple[str, dict[str, str]]:
+    return f"postgresql://canary@127.0.0.1:{tcp.port}/postgres", {"PGPASSWORD": SECRET}
+
+
+def in_a_password_file(tcp: TcpServer, tmp_path: Path) -> tuple[str, dict[str, str]]:
+    escaped = SECRET.replace("\\", "\\\\").replace(":", "\\:")
+    (tmp_path / "pgpass").write_text(f"*:*:*:canary:{escaped}\n", encoding="utf-8")
+    (tmp_path / "pgpass").chmod(0o600)
+    return in_pgpassword(tcp, tmp_path)[0], {"PGPASSFILE": str(tmp_path / "pgpass")}
+
+
+def in_a_service_file(tcp: TcpServer, tmp_path: Path) -> tuple[str, dict[str, str]]:
+    service = f"[mine]\nhost=127.0.0.1\nport={tcp.port}\nuser=canary\npassword={SECRET}\n"
+    (tmp_path / "services").write_text(service + "dbname=postgres\n", encoding="utf-8")
+    return "postgresql://?service=mine", {"PGSERVICEFILE": str(tmp_path / "services")}
+
+
+PLACES = [in_the_address, among_the_options, in_pgpassword, in_a_password_file, in_a_service_file]
+Place = Callable[[TcpServer, Path], tuple[str, dict[str, str]]]
+
+
+@pytest.fixture(params=PLACES, ids=lambda place: place.__name__)
+def placed(
+    request: pytest.FixtureRequest, tcp: TcpServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> str:
+    """The address, with the password where this place is."""
+    place: Place = request.param
+    url, environment = place(tcp, tmp_path)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    return url
+
+
+def test_a_password_with_every_odd_character_is_taken_from_everywhere(
+    engines: Callable[..., Engine], placed: str
+) -> None:
+    assert ask(engines(placed), "SELECT current_user") == "canary"
+
+
+def test_a_password_is_in_no_log_no_text_of_an_object_and_no_trace(
+    placed: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for logger in ("", "sqlalchemy", "psycopg"):
+        caplog.set_level(logging.DEBUG, logger)
+    heard = []
+    with App(Settings(home=tmp_path, database_url=placed), choose=choose_colours) as app:
+        heard += [repr(app.settings), str(app.settings), repr(app), repr(app.engine)]
+        heard += [repr(app.quick_engine), repr(app.engine.url), str(app.engine.url)]
+        heard += [repr(app.engine.pool), app.engine.pool.status()]
+        with app.engine.connect() as connection:
+            heard += [repr(connection.connection.driver_connection), repr(connection)]
+        for fails in (
+            lambda: app.search.search(Query(picture=photo(1))),
+            lambda: ask(app.engine, "SELECT 1 / 0"),
+            lambda: ask(app.engine, "SELECT pg_terminate_backend(pg_backend_pid())"),
+        ):
+            heard.append(trace(fails))
+        heard.append(repr(status(app.engine, app.files, app.settings)))
+    assert len(caplog.text) > 100
+    assert [each for each in (*heard, caplog.text) if CANARY in each] == []
+
+
+def trace(fails: Callable[[], object]) -> str:
+    """The whole trace of what it raises, causes included."""
+    try:
+        fails()
+    except Exception:
+        return traceback.format_exc()
+    raise AssertionError("nothing failed")
+
+
+@pytest.mark.parametrize("wrong", ["password", "port", "host", "database", "ssl"])
+def test_a_password_is_not_in_the_trace_of_a_connection_that_fails(
+    tcp: TcpServer, tmp_path: Path, caplog: pytest.LogCaptureFixture, wrong: str
+) -> None:
+    for logger in ("", "sqlalchemy", "psycopg"):
+        caplog.set_level(logging.DEBUG, logger)
+    url = {
+        "password": tcp.url("postgres", SECRET + "2", "canary"),
+        "port": tcp.url("postgres", SECRET, "canary").replace(str(tcp.port), str(free_port())),
+        "host": tcp.url("postgres", SECRET, "canary").replace("127.0.0.1", "nowhere.invalid"),
+        "database": tcp.url("nowhere", SECRET, "canary"),
+        "ssl": tcp.url("postgres", SECRET, "canary") + "?sslmode=require",
+    }[wrong]
+    with App(Settings(home=tmp_path, database_url=url), choose=choose_colours) as app:
+        said = trace(app.catalog.model)
+        quickly = trace(lambda: app.quick_engine.connect())
+    assert "DatabaseUnavailable" in said
+    assert CANARY not in said + quickly + caplog.text
+
+
+def lookalike(url: str, tmp_path: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", "from app.cli import main; main()", *words],
+        env=os.environ | {"LOOKALIKE_DATABASE_URL": url, "LOOKALIKE_HOME": str(tmp_path)},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+
+
+def test_an_address_is_printed_without_its_password_unless_that_is_asked_for(
+    tcp: TcpServer, tmp_path: Path
+) -> None:
+    url, _ = in_the_address(tcp, tmp_path)
+    printed = lookalike(url, tmp_path, "db", "url").stdout.strip()
+    assert printed == f"postgresql://canary@127.0.0.1:{tcp.port}/postgres"
+    whole = lookalike(url, tmp_path, "db", "url", "--with-password").stdout.strip()
+    with psycopg.connect(whole) as connection:
+        assert connection.info.user == "canary"
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("postgresql+psycopg://u:p@h/d", "postgresql://u@h/d"),
+        ("postgres://u:p?w@h/d?sslmode=require", "postgresql://u@h/d?sslmode=require"),
+        ("postgresql://h/d?password=p&user=u&sslpassword=s", "postgresql://h/d?user=u"),
+        ("postgresql://h/d?password=p", "postgresql://h/d"),
+        ("postgresql://a user:a word@h/d", "postgresql://a%20user@h/d"),
+        ("postgresql://postgres@/l?host=%2Fa&port=1", "postgresql://postgres@/l?host=%2Fa&port=1"),
+    ],
+)
+def test_what_is_left_of_an_address_without_its_password(url: str, shown: str) -> None:
+    assert dsn.without_password(url) == shown
+
+
+@pytest.mark.parametrize("words", [("status",), ("status", "--json"), ("index", "status")])
+@pytest.mark.parametrize("secret", [SECRET, SECRET + "2"], ids=["right", "wrong"])
+def test_no_command_says_the_password(
+    tcp: TcpServer, tmp_path: Path, words: tuple[str, ...], secret: str
+) -> None:
+    done = lookalike(tcp.url("postgres", secret, "canary"), tmp_path, *words)
+    assert done.returncode == 1
+    assert CANARY not in done.stdout + done.stderr
+
+
+def test_no_process_that_is_started_has_the_password_among_its_words(
+    tcp: TcpServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("LOOKALIKE_DATABASE_URL", in_the_address(tcp, tmp_path)[0])
+    started: list[str] = []
+    monkeypatch.setattr(os, "execv", lambda program, words: started.extend([program, *words]))
+    page_command.serve("localhost", 8501)
+    assert any("streamlit" in word for word in started)
+    assert CANARY not in " ".join(started)
+
+
+def test_the_process_that_opens_pictures_of_strangers_does_not_know_the_password(
+    app: App, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LOOKALIKE_DATABASE_URL", f"postgresql://u:{CANARY}@h/d")
+    monkeypatch.setenv("PGPASSWORD", CANARY)
+    sandbox = PictureSandbox(app.limits)
+    sandbox.decode(photo(1))
+    children = [
+        (Path(f"/proc/{pid}/cmdline").read_bytes(), Path(f"/proc/{pid}/environ").read_bytes())
+        for pid in Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children").read_text().split()
+    ]
+    sandbox.close()
+    assert any(b"app.images.sandbox" in words for words, _ in children)
+    for words, environment in children:
+        if b"app.images.sandbox" in words:
+            assert CANARY.encode() not in words + environment

@@ -1,0 +1,326 @@
+"""The role that serves can do all that a service does, and nothing to what tables are."""
+
+from __future__ import annotations
+
+import subprocess
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+from psycopg import sql as compose
+
+from app.bootstrap import App
+from app.config import Settings
+from app.db.embedded import binaries
+from app.db.queries import analyst_sessions, models
+from app.db.schema import SCHEMA_REVISION
+from app.duplicates import report as duplicate_report
+from app.duplicates import verdicts
+from app.errors import BadInput, DatabaseUnsuitable
+from app.evaluation import planner_tuning
+from app.evaluation.calibration_run import calibrate
+from app.evaluation.labelled_queries import Labelled, evaluate
+from app.evaluation.recall_audit import audit
+from app.operations.backup import BackupFailed, backup
+from app.operations.health import status
+from app.operations.migrate import migrate
+from app.operations.roles import make, script
+from app.operations.worker import Worker
+from app.types import Query
+from ingest.pipeline import Report
+from support.colours import choose_colours, photo
+from support.goods import ingest, shop
+from support.servers import TcpServer, password_server
+
+DATABASE = """the "shop's" %s {name} :x $$"""
+MIGRATOR = """mover'; DROP TABLE product; -- $$ "%I" """
+SERVER = "sérver \\ {server} %(x)s"
+WORDS = {MIGRATOR: """m@/'"\\ %41 é""", SERVER: "s:p a%20ss"}
+"""The roles and their passwords: none of them may be taken for anything but a name."""
+
+
+@pytest.fixture(scope="module")
+def tcp() -> Iterator[TcpServer]:
+    with password_server() as server, psycopg.connect(server.url(), autocommit=True) as admin:
+        admin.execute(
+            compose.SQL("CREATE DATABASE {} TEMPLATE template0").format(
+                compose.Identifier(DATABASE)
+            )
+        )
+        yield server
+
+
+@pytest.fixture(scope="module")
+def opened(
+    tcp: TcpServer, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Callable[..., App]]:
+    """All services as some role; closed at the end."""
+    apps: list[App] = []
+
+    def open_(user: str | None = None, **more: Any) -> App:
+        url = tcp.url(DATABASE) if user is None else tcp.url(DATABASE, WORDS[user], user)
+        settings = Settings(home=tmp_path_factory.mktemp("home"), database_url=url, **more)
+        apps.append(App(settings, choose=choose_colours))
+        return apps[-1]
+
+    yield open_
+    for app in apps:
+        app.close()
+
+
+@pytest.fixture(scope="module")
+def server(opened: Callable[..., App], tmp_path_factory: pytest.TempPathFactory) -> App:
+    """The service as the role that serves, in a filled database that another role migrated."""
+    make(opened().engine, MIGRATOR, SERVER, WORDS)
+    opened(MIGRATOR).initialise()
+    app = opened(SERVER, worker_poll_s=0.2, worker_look_s=0.1)
+    assert ingest(app, shop(tmp_path_factory.mktemp("shop"), 300)).added == 300
+    return app
+
+
+def decided(app: App) -> object:
+    return verdicts.decide(app.engine, "P0001", "P0002", True, "Ada")
+
+
+def asked(app: App) -> object:
+    picture = app.settings.home / "0.png"
+    picture.parent.mkdir(exist_ok=True)
+    picture.write_bytes(photo(0))
+    labelled = [Labelled(1, "0.png", picture, "P0000")]
+    return evaluate(app.engine, app.search, labelled, Query(), print)
+
+
+def built_by_a_worker(app: App) -> object:
+    stop = threading.Event()
+    worker = Worker(app.engine, app.indexer, app.settings, stop)
+    threading.Timer(1, stop.set).start()
+    worker.run()
+    (error,) = [each for each in worker.liveness.status().checks if each.name == "last_error"]
+    return error.value is None
+
+
+def sampled(app: App) -> int:
+    app.search.search(Query(picture=photo(7)))
+    app.sampler.close()
+    with app.engine.connect() as connection:
+        return int(connection.exec_driver_sql("SELECT count(*) FROM query_sample").scalar_one())
+
+
+DOES = {
+    "build": lambda app: app.indexer.rebuild().state == "published",
+    "search": lambda app: app.search.search(Query(picture=photo(3))).plan.path == "faiss",
+    "search again": lambda app: app.search.search(Query(picture=photo(4))).plan.path == "faiss",
+    "keep samples": sampled,
+    "audit": lambda app: audit(app.engine, app.files, app.settings, 5),
+    "tune": lambda app: planner_tuning.tune(app.engine, app.files, app.settings),
+    "calibrate": lambda app: calibrate(app.engine, app.encoder),
+    "evaluate": asked,
+    "decide": decided,
+    "list duplicates": lambda app: duplicate_report.folded(app.engine, 0.9) is not None,
+    "delete": lambda app: app.catalog.delete(["P0299"]) == 1,
+    "work": built_by_a_worker,
+    "say how it is": lambda app: status(app.engine, app.files, app.settings).healthy,
+}
+
+
+def test_the_role_that_serves_can_do_all_that_is_done_every_day(
+    server: App, tmp_path: Path
+) -> None:
+    """In this order: what one does, the next one finds."""
+    for name, does in DOES.items():
+        assert does(server), name
+    report: Report = ingest(server, shop(tmp_path, 250), prune=True)
+    assert (report.unchanged, report.deleted) == (250, 49)
+
+
+def test_a_backup_by_the_role_that_serves_says_whose_it_is_to_make(
+    server: App, tmp_path: Path
+) -> None:
+    with pytest.raises(BackupFailed, match=r"privilege.*\. Run it as the role that owns"):
+        backup(server.engine, tmp_path / "b")
+    assert not list(tmp_path.iterdir())
+
+
+def registered(app: App) -> None:
+    with app.engine.begin() as connection:
+        models.register(connection, "other", "1", 8, "other")
+
+
+def told(statement: str) -> Callable[[App], None]:
+    def tell(app: App) -> None:
+        with app.engine.begin() as connection:
+            connection.exec_driver_sql(statement)
+
+    return tell
+
+
+FORBIDDEN = [
+    "CREATE TABLE mine (n int)",
+    "CREATE SCHEMA mine",
+    "CREATE FUNCTION mine() RETURNS int LANGUAGE sql AS 'SELECT 1'",
+    "ALTER TABLE product ADD COLUMN mine int",
+    "ALTER TABLE embedding DISABLE TRIGGER embedding_stamp",
+    "ALTER TABLE embedding_m1 ALTER COLUMN vec SET STORAGE EXTERNAL",
+    "CREATE INDEX mine ON product (title)",
+    "DROP INDEX product_brand_idx",
+    "DROP TABLE query_sample",
+    "TRUNCATE query_sample",
+    "CREATE OR REPLACE FUNCTION stamp_row() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN END'",
+    "CREATE OR REPLACE VIEW analytics.products AS SELECT 1 AS one",
+    "UPDATE alembic_version SET version_num = '0001'",
+    "DELETE FROM schema_serves",
+    "ALTER ROLE CURRENT_USER SUPERUSER",
+    "COPY product TO PROGRAM 'cat'",
+]
+
+
+@pytest.mark.parametrize("statement", FORBIDDEN)
+def test_the_role_that_serves_may_not(server: App, statement: str) -> None:
+    with pytest.raises(DatabaseUnsuitable, match=r"lacks a right: .*lookalike db roles"):
+        told(statement)(server)
+
+
+@pytest.mark.parametrize(
+    "act", [registered, lambda app: migrate(app.engine)], ids=["add a model", "migrate"]
+)
+def test_what_the_migrator_does_the_role_that_serves_is_refused(
+    server: App, act: Callable[[App], object]
+) -> None:
+    with pytest.raises(DatabaseUnsuitable, match="Run it as a role that may"):
+        act(server)
+
+
+def test_a_model_is_dropped_by_the_migrator_only_and_nothing_is_changed_by_who_may_not(
+    server: App, opened: Callable[..., App]
+) -> None:
+    migrator = opened(MIGRATOR)
+    migrator.lifecycle.add("another")
+    with pytest.raises(DatabaseUnsuitable, match=r"role that migrates.*Nothing was changed"):
+        server.lifecycle.drop("another")
+    kept = {each.model.name: each.maintained for each in server.lifecycle.models()}
+    assert kept["another"]
+    migrator.lifecycle.drop("another")
+    assert server.search.search(Query(picture=photo(3))).matches
+
+
+def test_the_migrator_migrates_again_and_owns_everything(
+    server: App, opened: Callable[..., App]
+) -> None:
+    assert migrate(opened(MIGRATOR).engine) == SCHEMA_REVISION
+    owners = "SELECT DISTINCT tableowner FROM pg_tables WHERE schemaname = 'public'"
+    with server.engine.connect() as connection:
+        assert connection.exec_driver_sql(owners).scalars().all() == [MIGRATOR]
+
+
+def test_a_table_of_a_later_migration_is_the_servers_to_use(
+    server: App, opened: Callable[..., App]
+) -> None:
+    later = "CREATE TABLE later (id int GENERATED ALWAYS AS IDENTITY, n int)"
+    told(later)(opened(MIGRATOR))
+    told("INSERT INTO later (n) VALUES (1)")(server)
+    told("DELETE FROM later")(server)
+    told("DROP TABLE later")(opened(MIGRATOR))
+
+
+def test_an_analyst_reads_and_the_worker_ends_what_takes_too_long(
+    server: App, opened: Callable[..., App], tcp: TcpServer
+) -> None:
+    told("CREATE ROLE ada LOGIN PASSWORD 'a' IN ROLE lookalike_analyst")(opened())
+    with closing(psycopg.connect(tcp.url(DATABASE, "a", "ada"), autocommit=True)) as ada:
+        assert ada.execute("SELECT count(*) > 0 FROM analytics.products").fetchone() == (True,)
+        with pytest.raises(psycopg.errors.InsufficientPrivilege):
+            ada.execute("SELECT count(*) FROM product")
+        with server.engine.connect() as connection:
+            ada.execute("BEGIN")
+            assert analyst_sessions.out_of_reach(connection) == []
+            assert [each.user for each in analyst_sessions.end_overdue(connection, 0.0)] == ["ada"]
+
+
+def test_a_database_that_one_role_made_and_served_is_divided_afterwards(
+    tcp: TcpServer, tmp_path: Path
+) -> None:
+    with psycopg.connect(tcp.url(), autocommit=True) as admin:
+        admin.execute("CREATE DATABASE former TEMPLATE template0")
+    with App(Settings(home=tmp_path, database_url=tcp.url("former")), choose=choose_colours) as app:
+        app.initialise()
+        make(app.engine, "former migrator", "former server", {"former migrator": "m"})
+    url = tcp.url("former", "m", "former migrator")
+    with App(Settings(home=tmp_path, database_url=url), choose=choose_colours) as app:
+        assert migrate(app.engine) == SCHEMA_REVISION
+        registered(app)
+        told("ALTER TABLE product ADD COLUMN later text")(app)
+
+
+def test_a_dba_who_is_no_superuser_makes_the_roles_and_is_told_what_is_left(
+    tcp: TcpServer, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As on hosts that keep the superuser to themselves; the extension is there."""
+    with psycopg.connect(tcp.url(), autocommit=True) as admin:
+        admin.execute("CREATE ROLE dba LOGIN CREATEROLE CREATEDB PASSWORD 'd'")
+    with psycopg.connect(tcp.url("postgres", "d", "dba"), autocommit=True) as dba:
+        dba.execute("CREATE DATABASE hosted TEMPLATE template0")
+    with psycopg.connect(tcp.url("hosted"), autocommit=True) as admin:
+        admin.execute("CREATE EXTENSION vector")
+    words = {"hosted migrator": "m", "hosted server": "s"}
+    settings = Settings(home=tmp_path, database_url=tcp.url("hosted", "d", "dba"))
+    for _ in range(2):
+        with App(settings) as app:
+            make(app.engine, "hosted migrator", "hosted server", words)
+    assert 'pg_signal_backend TO "hosted server"' in caplog.text
+    for user, does in (
+        ("hosted migrator", lambda app: app.initialise()),
+        ("hosted server", lambda app: ingest(app, shop(tmp_path / "shop", 3)).added == 3),
+    ):
+        url = tcp.url("hosted", words[user], user)
+        with App(Settings(home=tmp_path, database_url=url), choose=choose_colours) as app:
+            assert does(app)
+
+
+def test_the_printed_script_does_the_same(tcp: TcpServer) -> None:
+    with psycopg.connect(tcp.url(), autocommit=True) as admin:
+        admin.execute("CREATE DATABASE printed TEMPLATE template0")
+    psql = [binaries.binary("psql"), "-Xq", "-v", "ON_ERROR_STOP=1", tcp.url("printed")]
+    done = subprocess.run(psql, input=script("one'$$", 'two"'), capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    with psycopg.connect(tcp.url("printed"), autocommit=True) as connection:
+        may = "SELECT has_schema_privilege(%s, 'public', 'CREATE')"
+        assert connection.execute(may, ["one'$$"]).fetchone() == (True,)
+        assert connection.execute(may, ['two"']).fetchone() == (False,)
+
+
+@pytest.mark.parametrize("name", ["", "a" * 64, "é" * 32, "a\0b"])
+def test_a_name_that_postgresql_would_cut_is_refused(name: str) -> None:
+    with pytest.raises(BadInput, match="1 to 63 bytes"):
+        script(name, "server")
+
+
+def test_one_role_for_both_is_refused() -> None:
+    with pytest.raises(BadInput, match="two names"):
+        script("same", "same")
+
+
+def test_a_name_that_postgresql_keeps_for_itself_is_refused(opened: Callable[..., App]) -> None:
+    with pytest.raises(BadInput, match="does not take this name"):
+        make(opened().engine, "pg_mine", "other", {})
+
+
+def test_a_user_who_may_not_make_roles_is_told_so(server: App) -> None:
+    with pytest.raises(DatabaseUnsuitable, match="lacks a right"):
+        make(server.engine, "third", "fourth", {})
+
+
+def test_the_server_never_hears_a_password(tcp: TcpServer, opened: Callable[..., App]) -> None:
+    with psycopg.connect(tcp.url(), autocommit=True) as admin:
+        admin.execute("ALTER SYSTEM SET log_statement = 'all'")
+        admin.execute("SELECT pg_reload_conf()")
+        make(opened().engine, "quiet migrator", "quiet server", {"quiet server": "c4nary"})
+        log = admin.execute("SELECT pg_read_file('../log')").fetchone()
+        admin.execute("ALTER SYSTEM RESET log_statement")
+        admin.execute("SELECT pg_reload_conf()")
+    assert log is not None
+    assert ("quiet server" in log[0], "c4nary" in log[0]) == (True, False)
+    psycopg.connect(tcp.url("postgres", "c4nary", "quiet server")).close()

@@ -1,0 +1,260 @@
+"""Which pairs of products are put before a person, in which order, and which are not any more."""
+
+from __future__ import annotations
+
+import threading
+
+import numpy as np
+import psycopg
+import pytest
+
+from app.bootstrap import App
+from app.db.queries.review_pairs import CROWD
+from app.duplicates import review as duplicate_review
+from app.duplicates.review import UNCALIBRATED, Question, Walk, again, ask, newest
+from app.duplicates.verdicts import AlreadyDecided, Contradiction, decide
+from app.errors import NoModel, UnknownProduct
+from support.shop import add
+
+TYPO = 0.9
+
+
+def asked(app: App, walk: Walk | None = None) -> list[Question]:
+    """All that a person is asked who skips everything."""
+    found: list[Question] = []
+    walk = walk or Walk()
+    while not walk.finished:
+        question, walk = ask(app.engine, walk, TYPO)
+        found += [question] if question else []
+    return found
+
+
+def pairs(app: App) -> list[str]:
+    """The same as `AB`, in their order."""
+    return ["".join(question.skus) for question in asked(app)]
+
+
+def move(sql: psycopg.Connection, sku: str, near: str, distance: float) -> None:
+    """Give the picture of a product another vector: so far from that of another product."""
+    one, other = (
+        np.array(
+            sql.execute(
+                """SELECT e.vec::vector::real[] FROM embedding AS e
+                JOIN product_picture USING (picture_id) JOIN product AS p ON p.id = product_id
+                WHERE p.sku = %s""",
+                [name],
+            ).fetchone()[0]  # type: ignore[index]
+        )
+        for name in (sku, near)
+    )
+    aside = one - (one @ other) * other
+    turned = (1 - distance) * other + np.sqrt(1 - (1 - distance) ** 2) * aside / np.linalg.norm(
+        aside
+    )
+    sql.execute(
+        """UPDATE embedding AS e SET vec = %s::vector::halfvec
+        FROM product_picture AS pp JOIN product AS p ON p.id = pp.product_id
+        WHERE pp.picture_id = e.picture_id AND p.sku = %s""",
+        [str(turned.tolist()), sku],
+    )
+
+
+def say(app: App, pair: str, same: bool) -> None:
+    decide(app.engine, pair[0], pair[1], same, "Ada")
+
+
+def test_products_that_show_one_picture_are_asked_about(app: App) -> None:
+    add(app, {"A": [1], "B": [2, 1], "C": [3]})
+    (question,) = asked(app)
+    assert (question.skus, question.shares_picture, question.rule) == (("A", "B"), True, None)
+    assert question.distance == pytest.approx(0, abs=1e-6)
+
+
+def test_products_of_the_same_words_are_asked_about_and_told_the_rule(
+    app: App, sql: psycopg.Connection
+) -> None:
+    add(app, {"A": [1], "B": [2], "C": [3]}, brand="Kestrel")
+    sql.execute("UPDATE product SET title = 'lamp', year = 2020 + id, identity_key = '1|x'"
+                " WHERE sku <> 'C'")  # fmt: skip
+    (question,) = asked(app)
+    assert (question.skus, question.rule, question.shares_picture) == (
+        ("A", "B"), "another year", False,
+    )  # fmt: skip
+
+
+def test_products_whose_pictures_are_near_are_asked_about_nearest_first(
+    app: App, sql: psycopg.Connection
+) -> None:
+    add(app, {name: [seed] for seed, name in enumerate("ABCDEF")})
+    move(sql, "B", "A", 0.09)
+    move(sql, "D", "C", 0.03)
+    move(sql, "F", "E", UNCALIBRATED + 0.02)
+    found = asked(app)
+    assert ["".join(question.skus) for question in found] == ["CD", "AB"]
+    assert [question.distance for question in found] == [
+        pytest.approx(0.03, abs=0.005), pytest.approx(0.09, abs=0.005),
+    ]  # fmt: skip
+
+
+def test_what_lookalike_calibrate_found_says_how_near(app: App, sql: psycopg.Connection) -> None:
+    add(app, {"A": [1], "B": [2]}, category="lamp")
+    add(app, {"C": [3], "D": [4]}, category="chair")
+    move(sql, "B", "A", 0.05)
+    move(sql, "D", "C", 0.3)
+    sql.execute(
+        """INSERT INTO calibration (model_id, category, same_product_distance)
+        SELECT id, category, far
+        FROM model, (VALUES ('', 0.02), ('chair', 0.4)) AS cut (category, far)"""
+    )
+    (question,) = asked(app)
+    assert ("".join(question.skus), question.means) == ("CD", "same product")
+
+
+def test_a_picture_a_crowd_of_products_shows_is_no_evidence(app: App) -> None:
+    add(app, {f"P{n}": [1] for n in range(CROWD + 1)})
+    assert asked(app) == []
+
+
+def test_the_nearest_pictures_stand_first_on_both_sides(app: App, sql: psycopg.Connection) -> None:
+    add(app, {"A": [1, 2, 3], "B": [4, 5, 2]})
+    (question,) = asked(app)
+    first = [side.pictures[0].picture_id for side in question.sides]
+    assert first[0] == first[1]
+    assert [len(side.pictures) for side in question.sides] == [3, 3]
+
+
+def test_a_product_without_a_picture_can_be_asked_about(app: App, sql: psycopg.Connection) -> None:
+    add(app, {"A": [1], "B": []})
+    sql.execute("UPDATE product SET title = 'lamp', identity_key = '1|x'")
+    (question,) = asked(app)
+    assert (question.distance, question.means, question.sides[1].pictures) == (None, None, ())
+
+
+def test_no_pair_is_asked_twice_in_one_walk(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(duplicate_review, "PRODUCTS_AT_ONCE", 1)
+    monkeypatch.setattr(duplicate_review, "GROUPS_AT_ONCE", 1)
+    add(app, {"A": [1], "B": [1, 2], "C": [2], "D": [3]})
+    assert sorted(pairs(app)) == ["AB", "BC"]
+
+
+@pytest.mark.parametrize("same", [True, False])
+def test_what_was_decided_is_not_asked_again(app: App, same: bool) -> None:
+    add(app, {"A": [1], "B": [1]})
+    say(app, "AB", same)
+    assert asked(app) == []
+
+
+@pytest.mark.parametrize(("verdicts", "left"), [
+    ({"AB": True, "BC": True}, []),
+    ({"AB": True, "BC": False}, []),
+    ({"AB": False, "BC": False}, ["AC"]),
+    ({"AB": True}, ["AC", "BC"]),
+])  # fmt: skip
+def test_what_follows_from_verdicts_is_not_asked(
+    app: App, verdicts: dict[str, bool], left: list[str]
+) -> None:
+    add(app, {"A": [1], "B": [1], "C": [1]})
+    for pair, same in verdicts.items():
+        say(app, pair, same)
+    assert sorted(pairs(app)) == left
+
+
+def test_what_follows_through_a_product_that_is_gone_is_not_asked(app: App) -> None:
+    add(app, {"A": [1], "B": [2], "C": [1]})
+    say(app, "AB", True)
+    say(app, "BC", False)
+    app.catalog.delete(["B"])
+    assert asked(app) == []
+
+
+def test_a_verdict_taken_meanwhile_settles_what_waits(app: App) -> None:
+    add(app, {"A": [1], "B": [1], "C": [1]})
+    question, walk = ask(app.engine, Walk(), TYPO)
+    assert question is not None and len(walk.waiting) == 2
+    say(app, "AB", True)
+    say(app, "BC", True)
+    assert asked(app, walk) == []
+
+
+def test_a_product_deleted_meanwhile_is_passed_over(app: App) -> None:
+    add(app, {"A": [1], "B": [1], "C": [2], "D": [2]})
+    _, walk = ask(app.engine, Walk(), TYPO)
+    app.catalog.delete(["D"])
+    assert asked(app, walk) == []
+
+
+def test_a_walk_that_finds_nothing_for_long_says_how_far_it_came(
+    app: App, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(duplicate_review, "PATIENCE_S", -1.0)
+    monkeypatch.setattr(duplicate_review, "PRODUCTS_AT_ONCE", 2)
+    add(app, {f"P{n}": [n] for n in range(5)})
+    question, walk = ask(app.engine, Walk(), TYPO)
+    assert (question, walk.looked_at, walk.finished) == (None, 2, False)
+    while not walk.finished:
+        question, walk = ask(app.engine, walk, TYPO)
+    assert (question, walk.looked_at) == (None, 5)
+
+
+def test_an_empty_catalogue_holds_nothing_to_ask(app: App) -> None:
+    question, walk = ask(app.engine, Walk(), TYPO)
+    assert (question, walk.finished) == (None, True)
+
+
+def test_a_database_without_a_model_is_said(app: App, sql: psycopg.Connection) -> None:
+    sql.execute("UPDATE model SET active = false")
+    with pytest.raises(NoModel):
+        ask(app.engine, Walk(), TYPO)
+
+
+def test_a_decided_pair_can_be_looked_at_again_with_its_verdict(app: App) -> None:
+    add(app, {"A": [1], "B": [2]})
+    say(app, "AB", False)
+    question = again(app.engine, ("A", "B"), TYPO)
+    assert question.verdict is not None
+    assert (question.verdict.same, question.verdict.decided_by) == (False, "Ada")
+
+
+def test_a_pair_that_is_gone_cannot_be_looked_at(app: App) -> None:
+    add(app, {"A": [1], "B": [2]})
+    say(app, "AB", False)
+    app.catalog.delete(["B"])
+    with pytest.raises(UnknownProduct, match="A or B"):
+        again(app.engine, ("A", "B"), TYPO)
+    (decided,) = newest(app.engine, 10)
+    assert decided.titles == ("title A", None)
+
+
+def test_verdicts_are_listed_newest_first_page_by_page(app: App) -> None:
+    add(app, {name: [seed] for seed, name in enumerate("ABCD")})
+    for pair in ("AB", "AC", "AD"):
+        say(app, pair, False)
+    listed = [each.verdict.sku_b for each in newest(app.engine, 2)]
+    assert (listed, newest(app.engine, 2, 2)[0].verdict.sku_b) == (["D", "C"], "B")
+
+
+def test_of_two_who_judge_one_pair_at_once_the_second_learns_of_the_first(app: App) -> None:
+    add(app, {"A": [1], "B": [1]})
+    said: list[str] = []
+
+    def judge(name: str, same: bool) -> None:
+        try:
+            decide(app.engine, "A", "B", same, name, first=True)
+        except AlreadyDecided as exc:
+            said.append(str(exc))
+
+    threads = [threading.Thread(target=judge, args=each) for each in (("Ada", True), ("Bo", False))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    (kept,) = newest(app.engine, 10)
+    assert len(said) == 1 and kept.verdict.decided_by in said[0]
+
+
+def test_a_first_verdict_may_still_contradict_others(app: App) -> None:
+    add(app, {"A": [1], "B": [1], "C": [1]})
+    say(app, "AB", True)
+    say(app, "BC", True)
+    with pytest.raises(Contradiction):
+        decide(app.engine, "A", "C", False, "Bo", first=True)

@@ -1,0 +1,163 @@
+"""Real photos through the real encoder: what is loaded, and how well it is found again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from app.bootstrap import App
+from app.config import Settings
+from app.db.embedded import server as embedded_server
+from app.duplicates.report import folded
+from app.evaluation.labelled_queries import Evaluation, evaluate, read_queries
+from app.search.filters import parse
+from app.types import Query, SearchResult
+from ingest.pipeline import Report
+from support.goods import ingest, versions
+
+# One worker loads the catalogue, once; the others need not.
+pytestmark = pytest.mark.xdist_group("real_photos")
+
+SEARCHES = 40
+
+
+def new_app(server_home: Path, folder: Path, name: str) -> App:
+    """All services over a new database with the embedded encoder."""
+    with psycopg.connect(embedded_server.url(server_home, "postgres"), autocommit=True) as admin:
+        admin.execute(f"CREATE DATABASE {name}")
+    url = embedded_server.url(server_home, name)
+    app = App(Settings(home=folder, database_url=url, model="embedded"))
+    app.initialise()
+    return app
+
+
+@pytest.fixture(scope="module")
+def clothing(
+    server_home: Path, tmp_path_factory: pytest.TempPathFactory, test_data: Path
+) -> Iterator[App]:
+    with new_app(server_home, tmp_path_factory.mktemp("clothing"), "clothing") as app:
+        yield app
+
+
+@pytest.fixture(scope="module")
+def loaded(clothing: App, test_data: Path) -> Report:
+    """The report of the first run over the clothing catalogue."""
+    return ingest(clothing, test_data / "clothing" / "catalogue.csv")
+
+
+@pytest.fixture(scope="module")
+def photos(test_data: Path) -> list[bytes]:
+    queries = read_queries(test_data / "clothing" / "queries.csv")
+    return [query.picture.read_bytes() for query in queries[:SEARCHES]]
+
+
+@pytest.fixture(scope="module")
+def without_build(loaded: Report, clothing: App, photos: list[bytes]) -> list[SearchResult]:
+    """What searches find before there is any index."""
+    return [clothing.search.search(Query(picture=photo)) for photo in photos]
+
+
+@pytest.fixture(scope="module")
+def with_build(
+    without_build: list[SearchResult], clothing: App, photos: list[bytes]
+) -> list[SearchResult]:
+    """What the same searches find once the index is built."""
+    clothing.indexer.rebuild()
+    return [clothing.search.search(Query(picture=photo)) for photo in photos]
+
+
+def figures(app: App, queries: Path, *filters: str) -> Evaluation:
+    told: list[str] = []
+    found = evaluate(
+        app.engine,
+        app.search,
+        read_queries(queries),
+        Query(filters=parse(list(filters))),
+        told.append,
+    )
+    assert told == []
+    return found
+
+
+def test_every_product_and_picture_is_loaded(loaded: Report, clothing: App) -> None:
+    assert (loaded.read, loaded.added, loaded.rejected) == (1351, 1351, 0)
+    assert loaded.images_rejected == 0
+    assert loaded.images_embedded == 1369
+
+
+@pytest.mark.usefixtures("loaded")
+def test_a_second_run_finds_all_unchanged_and_writes_no_row(clothing: App, test_data: Path) -> None:
+    with psycopg.connect(str(clothing.settings.database_url), autocommit=True) as connection:
+        before = versions(connection)
+        report = ingest(clothing, test_data / "clothing" / "catalogue.csv")
+        assert (report.unchanged, report.read, report.images_embedded) == (1351, 1351, 0)
+        assert versions(connection) == before
+
+
+def test_both_paths_find_the_same_skus_in_the_same_order(
+    without_build: list[SearchResult], with_build: list[SearchResult]
+) -> None:
+    assert {result.plan.path for result in without_build} == {"exact"}
+    assert {result.plan.path for result in with_build} == {"faiss"}
+    for exact, faiss in zip(without_build, with_build, strict=True):
+        skus = [match.product.sku for match in exact.matches]
+        assert [match.product.sku for match in faiss.matches] == skus and len(skus) == 10
+
+
+def test_both_paths_give_the_same_similarities(
+    without_build: list[SearchResult], with_build: list[SearchResult]
+) -> None:
+    for exact, faiss in zip(without_build, with_build, strict=True):
+        ours = [match.similarity for match in exact.matches]
+        theirs = [match.similarity for match in faiss.matches]
+        assert theirs == pytest.approx(ours, abs=1e-9, rel=0)
+
+
+@pytest.mark.usefixtures("with_build")
+def test_clothes_photographed_again_are_found(clothing: App, test_data: Path) -> None:
+    found = figures(clothing, test_data / "clothing" / "queries.csv")
+    assert found.queries == 120
+    assert found.recall_at_5 >= 0.98 and found.recall_at_1 >= 0.90, found
+
+
+def asked(app: App, sql: str) -> list[tuple[object, ...]]:
+    with psycopg.connect(str(app.settings.database_url)) as connection:
+        return connection.execute(sql).fetchall()  # type: ignore[call-overload]
+
+
+@pytest.mark.usefixtures("loaded")
+@pytest.mark.parametrize(("asked_for", "found"), [(12, 9), (24, 10), (50, 10)])
+def test_outliers_are_products_that_were_given_the_wrong_photo(
+    clothing: App, asked_for: int, found: int
+) -> None:
+    """The last twelve were, ten of them one of another category."""
+    wrong = {f"CL-{n:05}" for n in range(1340, 1352)}
+    outliers = asked(clothing, f"SELECT sku FROM analytics.outliers(n => {asked_for})")
+    assert len(outliers) == asked_for
+    assert len(wrong & {str(sku) for (sku,) in outliers}) >= found
+
+
+@pytest.mark.usefixtures("loaded")
+def test_groups_in_sql_are_those_of_every_rule_but_typo(clothing: App) -> None:
+    groups = folded(clothing.engine, typo=1.0)
+    expected = {
+        frozenset([group.keeper.sku, *(fold.candidate.sku for fold in group.folded)])
+        for group in groups
+    }
+    found = asked(clothing, "SELECT array_agg(sku) FROM analytics.duplicate_groups GROUP BY kept")
+    assert len(expected) == 84
+    assert {frozenset(skus) for (skus,) in found} == expected  # type: ignore[arg-type]
+
+
+def test_packaged_groceries_photographed_in_a_shop_are_found(
+    server_home: Path, tmp_path: Path, test_data: Path
+) -> None:
+    with new_app(server_home, tmp_path, "grocery") as app:
+        report = ingest(app, test_data / "grocery" / "catalogue.csv")
+        assert report.added == 81
+        found = figures(app, test_data / "grocery" / "queries.csv", "packaged=1")
+        assert found.queries + found.filtered_out == 486
+        assert found.recall_at_5 >= 0.80, found

@@ -1,0 +1,350 @@
+"""The horizon where rows are written by other means than our services, or by other hands.
+
+Each test builds an index, lets something happen behind its back, and has numpy judge searches.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from uuid import uuid4
+
+import numpy as np
+import psycopg
+import pytest
+from sqlalchemy.engine import make_url
+
+from app.bootstrap import App
+from app.config import Settings
+from app.db.embedded import binaries
+from app.db.embedded import server as embedded_server
+from app.db.engine import snapshot
+from app.errors import BuildRefused
+from app.search.planner import find
+from app.search.retrieval import Answer, Ask
+from conftest import HASTY
+from support.colours import choose_colours
+from support.shop import add, numbered, vectors
+from support.snapshots import differences, read
+
+PRODUCTS = 80
+QUERIES = range(1000, 1006)
+LOGICAL = {"wal_level": "logical", "max_prepared_transactions": "10"}
+
+
+def search(app: App, seed: int, k: int = 5) -> Answer:
+    """An answer that numpy has judged in the snapshot it was given in."""
+    query = vectors(app, [seed])[0].astype(np.float16).astype(np.float32)
+    with snapshot(app.engine) as connection:
+        rows = read(connection)
+        answer = find(Ask(connection, app.catalog.model(), query, k), app.files, app.settings)
+    assert differences(rows, query, answer.candidates, k) == [], answer.reason
+    return answer
+
+
+def search_all(app: App) -> Answer:
+    """Judge several answers; gives the last of them."""
+    return [search(app, seed) for seed in QUERIES][-1]
+
+
+def built(app: App) -> None:
+    """A catalogue with an index of it, which FAISS answers from."""
+    add(app, numbered(PRODUCTS))
+    app.indexer.rebuild()
+    assert search(app, QUERIES[0]).path == "faiss"
+
+
+def literal(app: App, seed: int) -> str:
+    return str(vectors(app, [seed])[0].tolist())
+
+
+def turn(app: App, sql: psycopg.Connection, *pairs: tuple[int, int]) -> None:
+    """Give pictures (by their place among the ids) the vectors of photos; lie about the stamp."""
+    for place, seed in pairs:
+        sql.execute(
+            "UPDATE embedding SET vec = %s::halfvec, changed_in = '3' WHERE picture_id ="
+            " (SELECT id FROM picture ORDER BY id OFFSET %s LIMIT 1)",
+            [literal(app, seed), place],
+        )
+
+
+def turn_all(app: App, sql: psycopg.Connection, first: int) -> None:
+    """Give every picture another vector; some are exactly those that are searched for."""
+    turn(app, sql, *((place, first + place) for place in range(PRODUCTS)))
+
+
+def program(name: str, *arguments: str | Path) -> None:
+    done = subprocess.run(
+        [binaries.binary(name), *arguments], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+
+
+# Ways to write a row
+
+
+BY_HAND = {
+    "on conflict": "INSERT INTO embedding SELECT model_id, picture_id, %s::halfvec, '3'"
+    " FROM embedding WHERE picture_id = %s"
+    " ON CONFLICT (picture_id, model_id) DO UPDATE SET vec = excluded.vec, changed_in = '3'",
+    "merge": "MERGE INTO embedding AS e USING (SELECT %s::halfvec AS vec, %s::bigint AS id) AS new"
+    " ON e.picture_id = new.id WHEN MATCHED THEN UPDATE SET vec = new.vec, changed_in = '3'",
+    "the partition itself": "UPDATE embedding_m1 SET vec = %s::halfvec, changed_in = '3'"
+    " WHERE picture_id = %s",
+}
+
+
+@pytest.mark.parametrize("way", BY_HAND)
+def test_a_row_written_in_any_way_is_found_as_it_is_now(
+    app: App, sql: psycopg.Connection, way: str
+) -> None:
+    built(app)
+    sql.execute(BY_HAND[way], [literal(app, QUERIES[0]), 7])
+    answer = search(app, QUERIES[0])
+    assert (answer.path, answer.delta_rows) == ("faiss", 1)
+    assert answer.candidates.hits[0].picture_id == 7
+
+
+def test_copied_rows_with_stamps_of_long_ago_are_found(app: App, sql: psycopg.Connection) -> None:
+    built(app)
+    with sql.transaction():
+        rows = sql.execute("SELECT model_id, picture_id, '3'::xid8 FROM embedding").fetchall()
+        sql.execute("DELETE FROM embedding_m1")
+        columns = "COPY embedding_m1 (model_id, picture_id, changed_in, vec) FROM STDIN"
+        with sql.cursor().copy(columns) as copy:
+            for seed, row in enumerate(rows, start=QUERIES[0]):
+                copy.write_row([*row, literal(app, seed)])
+    answer = search_all(app)
+    assert (answer.path, answer.delta_rows) == ("faiss", PRODUCTS)
+
+
+def test_triggers_that_are_off_for_a_session_do_not_hide_its_changes(
+    app: App, sql: psycopg.Connection
+) -> None:
+    built(app)
+    sql.execute("SET session_replication_role = replica")
+    turn(app, sql, (7, QUERIES[0]), (9, QUERIES[1]))
+    answer = search_all(app)
+    assert (answer.path, answer.delta_rows) == ("faiss", 2)
+
+
+# A dump that comes back
+
+
+@pytest.fixture
+def dump(app: App, database_url: str, tmp_path: Path, sql: psycopg.Connection) -> Path:
+    """The embeddings as they once were; since then all changed and an index was built of that."""
+    add(app, numbered(PRODUCTS))
+    file = tmp_path / "embeddings.dump"
+    program("pg_dump", "-Fc", "--data-only", "-t", "embedding*", "-f", file, database_url)
+    turn_all(app, sql, QUERIES[0] - 3)
+    app.indexer.rebuild()
+    assert search_all(app).path == "faiss"
+    sql.execute("DELETE FROM embedding")
+    assert search_all(app).path == "faiss"
+    return file
+
+
+def test_a_dump_reloaded_under_a_live_build_is_all_new(
+    app: App, database_url: str, dump: Path
+) -> None:
+    program("pg_restore", "--data-only", "-d", database_url, dump)
+    answer = search_all(app)
+    assert (answer.path, answer.delta_rows) == ("faiss", PRODUCTS)
+
+
+def test_no_index_is_built_after_a_dump_was_reloaded_with_triggers_disabled(
+    app: App, database_url: str, dump: Path
+) -> None:
+    """PostgreSQL enables them again as ordinary ones, and the rows kept their old stamps."""
+    program("pg_restore", "--data-only", "--disable-triggers", "-d", database_url, dump)
+    with pytest.raises(BuildRefused, match="ENABLE ALWAYS"):
+        app.indexer.rebuild()
+
+
+def test_a_build_is_not_used_once_triggers_were_disabled_under_it(
+    app: App, database_url: str, dump: Path
+) -> None:
+    program("pg_restore", "--data-only", "--disable-triggers", "-d", database_url, dump)
+    assert search_all(app).path == "exact"
+
+
+# A partition in other hands
+
+
+def test_rows_changed_while_their_partition_was_detached_are_found(
+    app: App, sql: psycopg.Connection
+) -> None:
+    built(app)
+    sql.execute("ALTER TABLE embedding DETACH PARTITION embedding_m1")
+    for place in range(PRODUCTS):
+        sql.execute(
+            "UPDATE embedding_m1 SET vec = %s::halfvec WHERE picture_id = %s",
+            [literal(app, QUERIES[0] - 3 + place), place + 1],
+        )
+    sql.execute("ALTER TABLE embedding ATTACH PARTITION embedding_m1 FOR VALUES IN (1)")
+    search_all(app)
+    app.indexer.rebuild()
+    assert search_all(app).path == "faiss"
+
+
+def test_a_build_of_nothing_while_the_partition_was_detached_hides_nothing(
+    app: App, sql: psycopg.Connection
+) -> None:
+    built(app)
+    sql.execute("ALTER TABLE embedding DETACH PARTITION embedding_m1")
+    app.indexer.rebuild()
+    sql.execute("ALTER TABLE embedding ATTACH PARTITION embedding_m1 FOR VALUES IN (1)")
+    search_all(app)
+
+
+def test_rows_changed_while_the_stamp_was_off_are_found(app: App, sql: psycopg.Connection) -> None:
+    built(app)
+    sql.execute("ALTER TABLE embedding DISABLE TRIGGER embedding_stamp")
+    turn_all(app, sql, QUERIES[0] - 3)
+    search_all(app)
+    sql.execute("ALTER TABLE embedding ENABLE ALWAYS TRIGGER embedding_stamp")
+    search_all(app)
+
+
+def test_a_table_rewritten_in_place_is_searched_as_it_is_now(
+    app: App, sql: psycopg.Connection
+) -> None:
+    """A change of type computes new values without any trigger."""
+    built(app)
+    sql.execute("DROP INDEX embedding_m1_vec_idx")
+    sql.execute("DROP SCHEMA analytics CASCADE")  # its views forbid it
+    sql.execute(
+        "ALTER TABLE embedding ALTER COLUMN vec TYPE halfvec USING"
+        " (subvector(vec, 25, 25)::vector || subvector(vec, 1, 24)::vector)::halfvec"
+    )
+    search_all(app)
+
+
+# Open transactions
+
+
+def test_an_idle_transaction_in_another_database_keeps_the_delta_small(
+    app: App, sql: psycopg.Connection, new_database: Callable[[str | None], str]
+) -> None:
+    """It holds back the snapshot's xmin, but not what the build is said to have seen."""
+    with psycopg.connect(new_database(None)) as other:
+        held = other.execute("SELECT pg_current_xact_id()::text::bigint").fetchone()
+        built(app)
+        xmin = sql.execute(
+            "SELECT pg_snapshot_xmin(snapshot)::text::bigint FROM index_build ORDER BY id DESC"
+        ).fetchone()
+        assert held is not None and xmin is not None and xmin <= held
+        assert search_all(app).delta_rows == 0
+        turn(app, sql, (7, QUERIES[0]))
+        assert search_all(app).delta_rows == 1
+
+
+# Servers with settings of their own
+
+
+@pytest.fixture(scope="module")
+def logical_home() -> Iterator[Path]:
+    """The home of a server that can replicate logically and prepare transactions."""
+    home = Path(tempfile.mkdtemp(prefix="lookalike-logical-"))
+    embedded_server.start(home, HASTY | LOGICAL)
+    yield home
+    embedded_server.stop(home)
+    shutil.rmtree(home, ignore_errors=True)
+
+
+@pytest.fixture
+def logical_url(logical_home: Path) -> Callable[[], str]:
+    """Makes migrated databases on that server."""
+
+    def make() -> str:
+        name = f"test_{uuid4().hex[:12]}"
+        server = embedded_server.url(logical_home, "postgres")
+        with psycopg.connect(server, autocommit=True) as connection:
+            connection.execute(f"CREATE DATABASE {name} TEMPLATE template0")
+        url = embedded_server.url(logical_home, name)
+        with App(Settings(home=logical_home, database_url=url), choose=choose_colours) as app:
+            app.initialise()
+        return url
+
+    return make
+
+
+def opened(url: str, folder: Path) -> App:
+    return App(Settings(home=folder, database_url=url), choose=choose_colours)
+
+
+def test_a_prepared_transaction_that_commits_after_the_build_is_found(
+    logical_url: Callable[[], str], tmp_path: Path
+) -> None:
+    url = logical_url()
+    with opened(url, tmp_path) as app, psycopg.connect(url, autocommit=True) as sql:
+        add(app, numbered(PRODUCTS))
+        sql.execute("BEGIN")
+        turn(app, sql, (7, QUERIES[0]))
+        sql.execute("PREPARE TRANSACTION 'later'")
+        add(app, numbered(1, first=PRODUCTS))
+        app.indexer.rebuild()
+        assert search_all(app).delta_rows == 0
+        sql.execute("COMMIT PREPARED 'later'")
+        assert search_all(app).delta_rows == 1
+        assert search(app, QUERIES[0]).candidates.hits[0].distance < 1e-6
+
+
+TABLES = "product, picture, product_picture, embedding"
+
+
+def subscribe(publisher: str, subscriber: str) -> str:
+    """Let one database follow another of the same server; returns the subscription's name."""
+    name = f"follow_{uuid4().hex[:8]}"
+    with psycopg.connect(publisher, autocommit=True) as connection:
+        connection.execute(f"CREATE PUBLICATION {name} FOR TABLE {TABLES}")
+        connection.execute("SELECT pg_create_logical_replication_slot(%s, 'pgoutput')", [name])
+    parts = make_url(publisher)
+    source = f"host={parts.query['host']} port={parts.query['port']} dbname={parts.database}"
+    with psycopg.connect(subscriber, autocommit=True) as connection:
+        connection.execute(
+            f"CREATE SUBSCRIPTION {name} CONNECTION '{source} user=postgres' PUBLICATION {name}"
+            f" WITH (create_slot = false, slot_name = '{name}', copy_data = false)"
+        )
+    return name
+
+
+def wait_for(sql: psycopg.Connection, condition: str) -> None:
+    deadline = time.monotonic() + 60
+    while sql.execute(condition).fetchone() != (True,):
+        assert time.monotonic() < deadline, f"never came true: {condition}"
+        time.sleep(0.05)
+
+
+def test_rows_that_replication_applies_are_found_at_once(
+    logical_url: Callable[[], str], tmp_path: Path
+) -> None:
+    """They carry stamps of the publisher, here older than the subscriber's build."""
+    from_url, to_url = logical_url(), logical_url()
+    name = subscribe(from_url, to_url)
+    with (
+        opened(from_url, tmp_path / "from") as source,
+        opened(to_url, tmp_path / "to") as target,
+        psycopg.connect(from_url, autocommit=True) as there,
+        psycopg.connect(to_url, autocommit=True) as here,
+    ):
+        add(source, numbered(PRODUCTS))
+        wait_for(here, f"SELECT count(*) = {PRODUCTS} FROM embedding")
+        here.execute(f"ALTER SUBSCRIPTION {name} DISABLE")
+        turn(source, there, (7, QUERIES[0]))
+        add(source, {"NEW": [QUERIES[1]]})
+        source.catalog.delete(["P0003"])
+        target.indexer.rebuild()
+        here.execute(f"ALTER SUBSCRIPTION {name} ENABLE")
+        wait_for(here, "SELECT EXISTS (SELECT FROM product WHERE sku = 'NEW')")
+        wait_for(here, "SELECT NOT EXISTS (SELECT FROM product WHERE sku = 'P0003')")
+        answer = search_all(target)
+        assert (answer.path, answer.delta_rows) == ("faiss", 2)
+        assert search(target, QUERIES[0]).candidates.hits[0].distance < 1e-6
+        assert search(target, QUERIES[1]).candidates.hits[0].distance < 1e-6
+        here.execute(f"DROP SUBSCRIPTION {name}")

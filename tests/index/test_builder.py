@@ -1,0 +1,721 @@
+"""Indexes: built from one snapshot, measured, published whole or not at all."""
+
+from __future__ import annotations
+
+import hashlib
+import subprocess
+import sys
+import threading
+import tracemalloc
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psycopg
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sqlalchemy import event, text
+
+from app.bootstrap import App
+from app.config import Settings
+from app.db.engine import snapshot
+from app.db.queries import embeddings
+from app.errors import BuildRefused, BuildRunning, DatabaseUnavailable, IndexUnwritable
+from app.index import embedding_reader, faiss_index, faiss_io, kmeans, recall
+from app.index.embedding_reader import Content
+from app.index.faiss_index import AnnIndex
+from app.index.file_store import IndexFiles
+from app.index.kmeans import wide
+from app.index.recall import Best, Yardstick
+from app.types import Vectors
+from support.colours import choose_colours
+from support.paths import REPO
+from support.shop import add, numbered
+
+
+def unit(rows: int, dim: int = 32, seed: int = 0) -> Vectors:
+    found = np.random.default_rng(seed).standard_normal((rows, dim)).astype(np.float32)
+    return found / np.linalg.norm(found, axis=1, keepdims=True)
+
+
+def clustered(rows: int, dim: int = 32) -> Vectors:
+    """Vectors around a few hundred centres, as pictures of things of a few hundred kinds are."""
+    random = np.random.default_rng(1)
+    centres = unit(300, dim)[random.integers(0, 300, rows)]
+    found = centres + 0.3 * unit(rows, dim, seed=2)
+    return (found / np.linalg.norm(found, axis=1, keepdims=True)).astype(np.float32)
+
+
+def whole(vectors: Vectors) -> Content:
+    return Content("1:1:", np.arange(len(vectors), dtype=np.int64), vectors)
+
+
+def files(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir()) if folder.exists() else []
+
+
+def states(sql: psycopg.Connection) -> list[tuple[Any, ...]]:
+    return sql.execute("SELECT state, reason FROM index_build ORDER BY id").fetchall()
+
+
+# FAISS
+
+
+def test_a_flat_index_nominates_exactly_the_nearest() -> None:
+    vectors = unit(500)
+    ids = np.arange(500, dtype=np.int64) * 7 + 3
+    index = faiss_index.build(ids, vectors)
+    query = unit(1, seed=9)[0]
+    order = np.argsort(-(vectors @ query))
+    nominees = index.nominate(query, 20)
+    assert nominees.ids.tolist() == ids[order[:20]].tolist()
+    assert nominees.cutoff == pytest.approx(float((vectors @ query)[order[19]]), abs=1e-6)
+
+
+def test_a_flat_index_knows_when_it_has_nominated_all() -> None:
+    index = faiss_index.build(np.arange(50, dtype=np.int64), unit(50))
+    assert index.nominate(unit(1)[0], 50).cutoff is None
+    assert index.nominate(unit(1)[0], 500).cutoff is None
+    assert index.nominate(unit(1)[0], 49).cutoff is not None
+
+
+def test_beyond_five_thousand_rows_an_index_is_inverted_lists_that_pass_the_gate() -> None:
+    vectors = clustered(5001)
+    assert faiss_index.build(np.arange(5000, dtype=np.int64), vectors[:5000]).kind == "flat"
+    index = faiss_index.build(np.arange(5001, dtype=np.int64), vectors)
+    assert index.kind == "ivf"
+    yardstick = Yardstick(whole(vectors), faiss_index.DEPTHS)
+    tuned = recall.tuned(index, yardstick, 0.99)
+    assert yardstick.recall(tuned) >= 0.99 and yardstick.filtered_recall(tuned) >= 0.99
+    assert tuned.parameters["nprobe"]["10"] < tuned.parameters["nlist"]
+
+
+def test_an_empty_index_nominates_nothing() -> None:
+    nominees = faiss_index.build(np.empty(0, np.int64), np.empty((0, 8), np.float32)).nominate(
+        unit(1, 8)[0], 10
+    )
+    assert (nominees.ids.size, nominees.cutoff) == (0, None)
+
+
+@pytest.fixture(scope="module")
+def large() -> tuple[AnnIndex, Vectors]:
+    vectors = clustered(30_000)
+    return faiss_index.build(np.arange(30_000, dtype=np.int64), vectors), vectors
+
+
+def test_inverted_lists_are_tuned_to_the_goal_at_every_depth(
+    large: tuple[AnnIndex, Vectors],
+) -> None:
+    index, vectors = large
+    assert index.kind == "ivf"
+    yardstick = Yardstick(whole(vectors), faiss_index.DEPTHS, sample=100)
+    tuned = recall.tuned(index, yardstick, 0.98)
+    for depth in faiss_index.DEPTHS:
+        assert yardstick.recall(tuned, depth) >= 0.98
+    shallow = tuned.parameters["nprobe"]["10"]
+    assert shallow < tuned.parameters["nprobe"]["200"]
+    fewer = AnnIndex(index.faiss_index, "ivf", {**tuned.parameters, "nprobe": {"200": shallow}})
+    assert yardstick.recall(fewer, 200) < 0.98
+
+
+@pytest.mark.parametrize("depth", [10, 50])
+def test_the_lists_that_are_needed_are_no_more_and_no_fewer_than_reach_the_goal(
+    depth: int,
+) -> None:
+    vectors = clustered(21_000).astype(np.float16)
+    index = faiss_index.build(np.arange(21_000, dtype=np.int64), vectors)
+    yardstick = Yardstick(whole(vectors), (10, 50), sample=100)
+
+    def recall_in(lists: int) -> float:
+        parameters = {"nlist": index.parameters["nlist"], "nprobe": {"50": lists}}
+        return yardstick.recall(AnnIndex(index.faiss_index, "ivf", parameters), depth)
+
+    for goal in (0.6, 0.9, 0.99):
+        lists = yardstick.lists(index, depth, goal)
+        assert recall_in(lists) >= goal
+        assert lists == 1 or recall_in(lists - 1) < goal
+
+
+def test_beyond_the_measured_depths_all_lists_are_looked_into(
+    large: tuple[AnnIndex, Vectors],
+) -> None:
+    index, vectors = large
+    narrow = AnnIndex(index.faiss_index, "ivf", {"nlist": 692, "nprobe": {"10": 1, "200": 1}})
+    yardstick = Yardstick(whole(vectors), (200, 201), sample=50)
+    assert yardstick.recall(narrow, 200) < 0.9
+    assert yardstick.recall(narrow, 201) > 0.999
+
+
+def test_inverted_lists_never_claim_to_have_nominated_all(
+    large: tuple[AnnIndex, Vectors],
+) -> None:
+    index, vectors = large
+    narrow = AnnIndex(index.faiss_index, "ivf", {"nlist": 692, "nprobe": {"10": 4}})
+    nominees = narrow.nominate(vectors[0], 30_000, depth=10)
+    assert nominees.ids.size < 30_000
+    assert -1 not in nominees.ids
+    assert nominees.cutoff is not None
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(1, 12), st.integers(1, 40), st.integers(1, 300))
+def test_the_best_of_what_is_offered_in_parts_are_those_of_a_full_sort(
+    seed: int, most: int, part: int, rows: int
+) -> None:
+    """Whole numbers, so that many are equal; the first parts hold few rows, or all."""
+    scores = np.random.default_rng(seed).integers(0, 50, (5, rows)).astype(np.float32)
+    best, most = Best(5, min(most, rows)), min(most, rows)
+    for begin in range(0, rows, part):
+        best.offer(scores[:, begin : begin + part], begin)
+    found, places = best.nearest()
+    np.testing.assert_array_equal(found, -np.sort(-scores, axis=1)[:, :most])
+    np.testing.assert_array_equal(np.take_along_axis(scores, places, axis=1), found)
+    assert all(len(set(row)) == most for row in places.tolist())
+
+
+def test_a_yardstick_knows_the_nearest_rows_block_after_block(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    vectors = unit(1000, seed=4)
+    whole_at_once = Yardstick(whole(vectors), (10, 50), sample=20)
+    monkeypatch.setattr(recall, "BLOCK", 64)
+    in_parts = Yardstick(whole(vectors), (10, 50), sample=20)
+    scores = -np.sort(-(in_parts.queries @ vectors.T), axis=1)
+    for depth in (10, 50):
+        wanted = scores[:, depth - 1] - recall.EPSILON
+        for found in (whole_at_once, in_parts):
+            np.testing.assert_allclose(found.floors[depth], wanted, atol=1e-6)
+
+
+def test_recall_is_the_share_of_the_nearest_that_was_found() -> None:
+    vectors = unit(1000)
+    yardstick = Yardstick(whole(vectors), sample=50)
+    assert yardstick.recall(faiss_index.build(np.arange(1000, dtype=np.int64), vectors)) == 1
+    half = faiss_index.build(np.arange(0, 1000, 2, dtype=np.int64), vectors[::2])
+    exact = np.argsort(-(yardstick.queries @ vectors.T), axis=1)[:, :10]
+    assert yardstick.recall(half) == pytest.approx(float((exact % 2 == 0).mean()), abs=1e-9)
+
+
+def test_of_identical_rows_any_is_right() -> None:
+    """Else a catalogue full of one placeholder photo could never publish an index."""
+    vectors = np.tile(unit(1), (200, 1))
+    index = faiss_index.build(np.arange(200, dtype=np.int64), vectors)
+    assert Yardstick(whole(vectors)).recall(index) == 1
+
+
+def test_copies_that_were_saved_anew_do_not_keep_an_index_from_being_good_enough() -> None:
+    """Sixty of each picture, so alike that their order hangs on how 16 bits round their lengths."""
+    copies = np.repeat(unit(350, 128), 60, axis=0) + 0.003 * unit(21_000, 128, seed=3)
+    vectors = (copies / np.linalg.norm(copies, axis=1, keepdims=True)).astype(np.float16)
+    index = faiss_index.build(np.arange(21_000, dtype=np.int64), vectors)
+    everywhere = AnnIndex(index.faiss_index, "ivf", {**index.parameters, "nprobe": {}})
+    yardstick = Yardstick(whole(vectors), sample=100)
+    assert yardstick.recall(everywhere) > 0.99
+    assert yardstick.filtered_recall(everywhere) > 0.99
+
+
+def test_a_written_index_is_read_back_by_its_sha256(tmp_path: Path) -> None:
+    index = faiss_index.build(np.arange(50, dtype=np.int64), unit(50))
+    path = tmp_path / "x.faiss"
+    sha256, size = faiss_io.write(index, path)
+    assert hashlib.sha256(path.read_bytes()).hexdigest() == sha256
+    assert path.stat().st_size == size
+    again = faiss_io.read(path, sha256, "flat", {})
+    query = unit(1, seed=3)[0]
+    assert again.nominate(query, 9).ids.tolist() == index.nominate(query, 9).ids.tolist()
+
+
+def test_rows_of_sixteen_bits_are_in_an_index_as_they_are() -> None:
+    """Then what it nominates was compared by the very numbers that the table holds."""
+    vectors = clustered(21_000).astype(np.float16)
+    index = faiss_index.build(np.arange(21_000, dtype=np.int64)[::-1].copy(), vectors)
+    lists = index.faiss_index.invlists
+    assert (index.rows, sum(lists.list_size(n) for n in range(lists.nlist))) == (21_000, 21_000)
+    for number in (0, 100, lists.nlist - 1):
+        size = lists.list_size(number)
+        ids = faiss_index.faiss().rev_swig_ptr(lists.get_ids(number), size)
+        codes = faiss_index.faiss().rev_swig_ptr(lists.get_codes(number), size * 2 * 32)
+        np.testing.assert_array_equal(
+            codes.view(np.float16).reshape(size, 32), vectors[20_999 - ids]
+        )
+
+
+# Vectors
+
+
+def test_every_number_of_sixteen_bits_is_widened_exactly() -> None:
+    every = np.arange(1 << 16, dtype=np.uint16).view(np.float16)
+    finite = np.isfinite(every)
+    found = wide(every)
+    np.testing.assert_array_equal(
+        found[finite].view(np.uint32), every[finite].astype(np.float32).view(np.uint32)
+    )
+    assert (np.abs(found[~finite]) > 60_000).all()
+
+
+# Clusters
+
+
+def test_centres_are_found_where_the_rows_are() -> None:
+    middles = unit(20, 16)
+    rows = middles[np.arange(4000) % 20] + 0.05 * unit(4000, 16, seed=7)
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    found = kmeans.centres(rows, 80)
+    assert (found @ middles.T).max(axis=0).min() > 0.99
+    np.testing.assert_allclose(np.linalg.norm(found, axis=1), 1, atol=1e-5)
+
+
+def test_of_identical_rows_there_are_as_many_centres_as_asked_for() -> None:
+    found = kmeans.centres(np.tile(unit(1, 16), (500, 1)), 40)
+    assert found.shape == (40, 16)
+    assert np.isfinite(found).all()
+
+
+def test_copies_of_one_picture_take_no_lists_from_the_others() -> None:
+    """A third is one vector, which no more centres than one can stand for."""
+    rows = np.vstack([np.repeat(unit(1, 32, seed=8), 2000, axis=0), clustered(4000)])
+    labels = kmeans.nearest(rows, kmeans.centres(rows, 200))
+    assert len(np.unique(labels)) >= 195
+
+
+def test_a_centre_that_no_row_is_nearest_to_takes_half_of_the_largest_cluster() -> None:
+    rows = np.concatenate([np.tile(unit(1, 16), (50, 1)), clustered(300, 16)])
+    labels = kmeans.nearest(rows, kmeans.centres(rows, 60))
+    assert len(np.unique(labels)) > 45
+
+
+def test_each_row_is_put_to_its_nearest_centre(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kmeans, "BLOCK", 37)
+    rows, middles = unit(500, 16), unit(30, 16, seed=1)
+    found = kmeans.nearest(rows, middles)
+    assert found.tolist() == (rows @ middles.T).argmax(axis=1).tolist()
+    order, bounds = kmeans.members(found, 30)
+    for label in range(30):
+        mine = order[bounds[label] : bounds[label + 1]]
+        assert mine.tolist() == np.flatnonzero(found == label).tolist()
+
+
+def test_inverted_lists_are_read_back_as_they_were(
+    large: tuple[AnnIndex, Vectors], tmp_path: Path
+) -> None:
+    index, vectors = large
+    looking = AnnIndex(index.faiss_index, "ivf", {"nlist": 692, "nprobe": {"10": 8}})
+    sha256, _ = faiss_io.write(index, tmp_path / "x.faiss")
+    again = faiss_io.read(tmp_path / "x.faiss", sha256, "ivf", looking.parameters)
+    before, after = looking.search(vectors[:50], 10), again.search(vectors[:50], 10)
+    for one, other in zip(before, after, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+# A build
+
+
+def test_a_build_is_published_with_its_figures(app: App, sql: psycopg.Connection) -> None:
+    add(app, numbered(70))
+    build = app.indexer.rebuild()
+    assert (build.state, build.kind, build.rows) == ("published", "flat", 70)
+    assert (build.recall_at_10, build.recall_sample) == (1.0, 70)
+    assert build.seconds > 0
+    data = app.files.path(build.sha256).read_bytes()
+    assert (hashlib.sha256(data).hexdigest(), len(data)) == (build.sha256, build.size)
+    row = sql.execute("SELECT snapshot IS NOT NULL, cluster FROM index_build").fetchone()
+    system = sql.execute("SELECT system_identifier FROM pg_control_system()").fetchone()
+    oid = sql.execute("SELECT oid FROM pg_database WHERE datname = current_database()").fetchone()
+    assert system is not None and oid is not None
+    assert row == (True, f"{system[0]}/{oid[0]}")
+
+
+def test_the_two_newest_builds_stay_and_older_files_go(
+    app: App, settings: Settings, sql: psycopg.Connection
+) -> None:
+    made = []
+    for number in range(4):
+        add(app, numbered(5, first=5 * number))
+        made.append(app.indexer.rebuild())
+    assert [state for state, _ in states(sql)] == ["retired", "retired", "published", "published"]
+    assert files(settings.index_folder) == sorted(f"{b.sha256}.faiss" for b in made[-2:])
+
+
+def test_a_file_that_a_later_build_shares_is_kept(app: App, settings: Settings) -> None:
+    add(app, numbered(5))
+    builds = [app.indexer.rebuild() for _ in range(4)]
+    assert len({build.sha256 for build in builds}) == 1
+    assert files(settings.index_folder) == [f"{builds[0].sha256}.faiss"]
+
+
+def test_only_one_builder_works_at_a_time(app: App, settings: Settings) -> None:
+    add(app, numbered(5))
+    reading, go_on = threading.Event(), threading.Event()
+
+    def wait_at_copy(*arguments: Any) -> None:
+        if "pg_current_snapshot" in arguments[2]:
+            reading.set()
+            assert go_on.wait(30)
+
+    event.listen(app.engine, "before_cursor_execute", wait_at_copy)
+    first = threading.Thread(target=app.indexer.rebuild)
+    first.start()
+    assert reading.wait(30)
+    with App(settings, choose=choose_colours) as other, pytest.raises(BuildRunning):
+        other.indexer.rebuild()
+    go_on.set()
+    first.join()
+    with App(settings, choose=choose_colours) as other:
+        assert other.indexer.rebuild().state == "published"
+
+
+def test_a_build_below_its_recall_goal_is_rejected_and_the_old_one_stays(
+    app: App, settings: Settings, sql: psycopg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add(app, numbered(30))
+    good = app.indexer.rebuild()
+    before = files(settings.index_folder)
+    add(app, numbered(30, first=30))
+    monkeypatch.setattr(Yardstick, "recall", lambda *_: 0.5)
+    bad = app.indexer.rebuild()
+    assert (bad.state, bad.recall_at_10, bad.rows) == ("rejected", 0.5, 60)
+    assert states(sql)[1] == ("rejected", "recall@10 is 0.500, below 0.99")
+    assert files(settings.index_folder) == before == [f"{good.sha256}.faiss"]
+
+
+def test_a_folder_that_cannot_be_written_is_an_error_before_the_work(
+    app: App, tmp_path: Path, sql: psycopg.Connection
+) -> None:
+    (tmp_path / "file").write_text("no folder")
+    settings = app.settings.model_copy(update={"index_dir": tmp_path / "file" / "index"})
+    with (
+        App(settings, choose=choose_colours) as other,
+        pytest.raises(IndexUnwritable, match="LOOKALIKE_INDEX_DIR"),
+    ):
+        other.indexer.rebuild()
+    assert states(sql) == []
+
+
+def test_a_probe_that_the_builder_at_work_cleared_away_is_no_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files_here = IndexFiles(tmp_path)
+    touch = Path.touch
+
+    def touch_and_clear(self: Path) -> None:
+        touch(self)
+        files_here.remove_drafts()
+
+    monkeypatch.setattr(Path, "touch", touch_and_clear)
+    files_here.check_writable()
+
+
+FULL_DISK = """
+import resource, signal, sys
+from pathlib import Path
+from app.bootstrap import App
+from app.config import Settings
+from app.index.embedding_reader import Content
+from support.colours import choose_colours
+from hypothesis import given
+from hypothesis import strategies as st
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+settings = Settings(home=Path(sys.argv[1]), database_url=sys.argv[2])
+try:
+    App(settings, choose=choose_colours).indexer.rebuild()
+except Exception as exc:
+    print(type(exc).__name__, exc)
+"""
+
+
+def test_a_disk_that_is_full_leaves_nothing_behind(
+    app: App, settings: Settings, sql: psycopg.Connection
+) -> None:
+    add(app, numbered(300))
+    done = subprocess.run(
+        [sys.executable, "-c", FULL_DISK, str(settings.home), str(settings.database_url)],
+        cwd=REPO / "tests",
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.startswith("IndexUnwritable"), done.stdout + done.stderr
+    assert "Nothing was published" in done.stdout
+    assert files(settings.index_folder) == []
+    [(state, reason)] = states(sql)
+    assert state == "rejected"
+    assert "could not be written" in reason
+    assert app.indexer.rebuild().state == "published"
+
+
+def test_what_a_killed_builder_left_is_cleared_by_the_next(
+    app: App, settings: Settings, sql: psycopg.Connection
+) -> None:
+    add(app, numbered(5))
+    sql.execute("INSERT INTO index_build (model_id, cluster, sha256) VALUES (1, 'x', 'left')")
+    settings.index_folder.mkdir(parents=True)
+    (settings.index_folder / "half.tmp").write_bytes(b"half")
+    (settings.index_folder / "left.faiss").write_bytes(b"whole, and named by no row")
+    build = app.indexer.rebuild()
+    assert states(sql)[0] == ("rejected", "its builder disappeared")
+    assert files(settings.index_folder) == [f"{build.sha256}.faiss"]
+
+
+def test_the_row_names_the_file_before_it_is_there(
+    app: App, settings: Settings, sql: psycopg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else nobody could clear away what a builder leaves that is killed in between."""
+    add(app, numbered(5))
+    replace = Path.replace
+    named: list[Any] = []
+
+    def look(self: Path, target: Path) -> Path:
+        named.append((sql.execute("SELECT sha256 FROM index_build").fetchone(), target.stem))
+        return replace(self, target)
+
+    monkeypatch.setattr(Path, "replace", look)
+    build = app.indexer.rebuild()
+    assert named == [((build.sha256,), build.sha256)]
+
+
+def test_a_builder_that_was_given_up_publishes_nothing(
+    app: App, settings: Settings, sql: psycopg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add(app, numbered(5))
+    write = IndexFiles.write
+
+    def overtaken(self: IndexFiles, index: AnnIndex, announce: Any) -> tuple[str, int]:
+        sql.execute("UPDATE index_build SET state = 'rejected', reason = 'given up'")
+        return write(self, index, announce)
+
+    monkeypatch.setattr(IndexFiles, "write", overtaken)
+    with pytest.raises(BuildRefused, match="another builder"):
+        app.indexer.rebuild()
+    assert states(sql) == [("rejected", "given up")]
+    assert files(settings.index_folder) == []
+
+
+# What may not be indexed
+
+
+@pytest.mark.parametrize(
+    "harm",
+    [
+        "ALTER TABLE embedding DISABLE TRIGGER embedding_stamp",
+        "ALTER TABLE embedding_m1 DISABLE TRIGGER embedding_stamp",
+        "ALTER TABLE embedding ENABLE TRIGGER embedding_stamp",
+        "ALTER TABLE embedding_m1 DISABLE TRIGGER ALL; ALTER TABLE embedding_m1 ENABLE TRIGGER ALL",
+        "DROP TRIGGER embedding_stamp ON embedding",
+        "CREATE TRIGGER zz BEFORE UPDATE ON embedding FOR EACH ROW"
+        " EXECUTE FUNCTION suppress_redundant_updates_trigger()",
+    ],
+)
+def test_without_a_stamp_that_always_fires_no_index_is_built(
+    app: App, sql: psycopg.Connection, harm: str
+) -> None:
+    add(app, numbered(5))
+    sql.execute(harm)  # type: ignore[call-overload]
+    with pytest.raises(BuildRefused, match="ENABLE ALWAYS TRIGGER"):
+        app.indexer.rebuild()
+
+
+def test_vectors_that_are_not_unit_are_named(app: App, sql: psycopg.Connection) -> None:
+    add(app, numbered(5))
+    sql.execute("ALTER TABLE embedding_m1 DROP CONSTRAINT embedding_m1_unit_check")
+    sql.execute("UPDATE embedding SET vec = l2_normalize(vec) * vec WHERE picture_id = 3")
+    with pytest.raises(BuildRefused, match="picture 3"):
+        app.indexer.rebuild()
+
+
+@pytest.mark.parametrize("off_by", [-1, 1])
+def test_rows_that_were_counted_and_not_read_are_never_indexed(
+    app: App, monkeypatch: pytest.MonkeyPatch, off_by: int
+) -> None:
+    """What stood in memory before would be taken for vectors."""
+    add(app, numbered(10))
+    count = embeddings.count_all
+    monkeypatch.setattr(embeddings, "count_all", lambda *asked: count(*asked) + off_by)
+    with pytest.raises(BuildRefused, match="REINDEX TABLE embedding_m1"):
+        app.indexer.rebuild()
+    monkeypatch.undo()
+    assert app.indexer.rebuild().state == "published", "and the connection is still of use"
+
+
+def test_a_vector_that_is_a_little_too_long_is_indexed_as_a_unit_vector(
+    app: App, sql: psycopg.Connection
+) -> None:
+    add(app, numbered(5))
+    model = app.catalog.model()
+    before = embedding_reader.read_content(app.engine, model).vectors.astype(np.float32)
+    sql.execute("ALTER TABLE embedding_m1 DROP CONSTRAINT embedding_m1_unit_check")
+    longer = "(SELECT array_agg(x * 1.008) FROM unnest(vec::vector::real[]) AS x)::halfvec"
+    sql.execute(f"UPDATE embedding SET vec = {longer} WHERE picture_id = 3")  # type: ignore[call-overload]
+    found = embedding_reader.read_content(app.engine, model)
+    lengths = np.linalg.norm(found.vectors.astype(np.float32), axis=1)
+    np.testing.assert_allclose(lengths, 1, atol=5e-4)
+    order = np.argsort(found.ids)
+    np.testing.assert_allclose(found.vectors[order].astype(np.float32), before, atol=1e-3)
+
+
+def test_a_vector_of_another_dimension_is_refused(app: App, sql: psycopg.Connection) -> None:
+    add(app, numbered(5))
+    sql.execute("ALTER TABLE embedding_m1 DROP CONSTRAINT embedding_m1_dim_check")
+    sql.execute("DROP INDEX embedding_m1_vec_idx")
+    sql.execute("UPDATE embedding SET vec = '[1,0]' WHERE picture_id = 3")
+    with pytest.raises(BuildRefused, match="49"):
+        app.indexer.rebuild()
+
+
+def test_vectors_that_are_wrong_by_turns_are_refused(app: App, sql: psycopg.Connection) -> None:
+    """Together they are as long as right ones."""
+    add(app, numbered(5))
+    sql.execute("ALTER TABLE embedding_m1 DROP CONSTRAINT embedding_m1_dim_check")
+    sql.execute("DROP INDEX embedding_m1_vec_idx")
+    for picture, width in ((2, 48), (3, 50)):
+        vector = "[1" + ",0" * (width - 1) + "]"
+        sql.execute("UPDATE embedding SET vec = %s WHERE picture_id = %s", [vector, picture])
+    with pytest.raises(BuildRefused, match="49"):
+        app.indexer.rebuild()
+
+
+# In and out
+
+
+@pytest.mark.parametrize("rows", [0, 1, 9000])
+def test_what_is_copied_in_comes_out_again(app: App, sql: psycopg.Connection, rows: int) -> None:
+    sql.execute(
+        "INSERT INTO picture (sha256, width, height, thumbnail)"
+        " SELECT sha256(n::text::bytea), 1, 1, '' FROM generate_series(1, %s) AS n",
+        [rows],
+    )
+    ids = [id_ for (id_,) in sql.execute("SELECT id FROM picture ORDER BY id")]
+    vectors = unit(rows, 49)
+    model = app.catalog.model()
+    with app.engine.begin() as connection:
+        embeddings.embed(connection, model, dict(zip(ids, vectors, strict=True)))
+    found = embedding_reader.read_content(app.engine, model)
+    order = np.argsort(found.ids)
+    assert found.ids[order].tolist() == ids
+    np.testing.assert_allclose(found.vectors[order], vectors, atol=1e-3)
+
+
+def many(sql: psycopg.Connection) -> None:
+    """Twenty thousand embeddings, far more than the server sends ahead."""
+    sql.execute(
+        "WITH made AS (INSERT INTO picture (sha256, width, height, thumbnail)"
+        " SELECT sha256(n::text::bytea), 1, 1, '' FROM generate_series(1, 20000) AS n RETURNING id)"
+        " INSERT INTO embedding (model_id, picture_id, vec)"
+        " SELECT 1, id, ('[1' || repeat(',0', 48) || ']')::halfvec FROM made"
+    )
+
+
+def most_memory(work: Callable[[], object]) -> int:
+    """The most that numpy and Python held at a time for it, in bytes."""
+    tracemalloc.start()
+    try:
+        work()
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_read_holds_one_copy_of_the_vectors(
+    app: App, sql: psycopg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    many(sql)
+    monkeypatch.setattr(
+        embedding_reader, "PAGES", 16
+    )  # a row is small here, and so is what holds one copy
+    model = app.catalog.model()
+    copy = embedding_reader.read_content(app.engine, model).vectors.nbytes
+    assert most_memory(lambda: embedding_reader.read_content(app.engine, model)) < 1.7 * copy
+
+
+@pytest.mark.parametrize("together", [1, 3, 64, 10_000])
+def test_however_many_pages_are_read_at_a_time_all_embeddings_are_read_once(
+    app: App, sql: psycopg.Connection, monkeypatch: pytest.MonkeyPatch, together: int
+) -> None:
+    many(sql)
+    sql.execute("DELETE FROM embedding WHERE picture_id BETWEEN 3000 AND 9000")
+    sql.execute("UPDATE embedding SET vec = ('[0,1' || repeat(',0', 47) || ']')::halfvec"
+                " WHERE picture_id % 11 = 0")  # fmt: skip
+    monkeypatch.setattr(embedding_reader, "PAGES", together)
+    monkeypatch.setattr(embedding_reader, "READ_AT_ONCE", 5000)
+    found = embedding_reader.read_content(app.engine, app.catalog.model())
+    expected = dict(sql.execute("SELECT picture_id, vec::vector::real[] FROM embedding").fetchall())
+    assert sorted(found.ids.tolist()) == sorted(expected)
+    turned = {id_ for id_, vector in expected.items() if vector[1]}
+    assert set(found.ids[found.vectors[:, 1] == 1].tolist()) == turned
+    assert (found.vectors[found.vectors[:, 1] == 0, 0] == 1).all()
+
+
+def test_both_halves_of_a_read_are_of_one_snapshot(
+    app: App, sql: psycopg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    many(sql)
+    model, real = app.catalog.model(), embeddings.pages
+    before = embedding_reader.read_content(app.engine, model)
+
+    def pages(connection: Any, model: Any) -> int:
+        """What is written now is after the snapshot of the one half and before the other begins."""
+        sql.execute("UPDATE embedding SET vec = vec WHERE picture_id % 7 = 0")
+        sql.execute("DELETE FROM embedding WHERE picture_id % 7 = 1")
+        return real(connection, model)
+
+    monkeypatch.setattr(embeddings, "pages", pages)
+    found = embedding_reader.read_content(app.engine, model)
+    order, expected = np.argsort(found.ids), np.argsort(before.ids)
+    assert np.array_equal(found.ids[order], before.ids[expected])
+    assert np.array_equal(found.vectors[order], before.vectors[expected])
+
+
+@pytest.mark.parametrize(
+    ("ids", "doubled"),
+    [([], False), ([7], False), ([3, 1, 2], False), ([3, 1, 3], True), ([1, 10**12], False),
+     ([10**12, 1, 10**12], True), ([-5, 4], False), ([-5, -5], True)],
+)  # fmt: skip
+def test_an_id_that_occurs_twice_is_seen(ids: list[int], doubled: bool) -> None:
+    assert embedding_reader._doubled(np.array(ids, dtype=np.int64)) is doubled
+
+
+def test_a_half_that_cannot_be_read_ends_the_read(
+    app: App, sql: psycopg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    many(sql)
+    real = embeddings.stream
+
+    def stream(connection: Any, model: Any, pages: range) -> Any:
+        if pages.start:
+            connection.execute(text("SELECT pg_terminate_backend(pg_backend_pid())"))
+        return real(connection, model, pages)
+
+    monkeypatch.setattr(embeddings, "stream", stream)
+    with pytest.raises(DatabaseUnavailable):
+        embedding_reader.read_content(app.engine, app.catalog.model())
+
+
+def test_neither_building_nor_measuring_copies_the_vectors(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for room in (kmeans, recall):
+        monkeypatch.setattr(room, "BLOCK", 128)
+    vectors = clustered(30_000, 256).astype(np.float16)
+    made = whole(vectors)
+
+    def work() -> None:
+        index = faiss_index.build(made.ids, vectors)
+        Yardstick(made, sample=50).filtered_recall(index)
+
+    assert most_memory(work) < vectors.nbytes / 2
+
+
+@pytest.mark.parametrize("how", ["pg_cancel_backend", "pg_terminate_backend"])
+def test_a_read_that_the_server_ends_says_so_and_the_next_one_is_whole(
+    app: App, sql: psycopg.Connection, how: str
+) -> None:
+    many(sql)
+    model = app.catalog.model()
+    with pytest.raises(DatabaseUnavailable), snapshot(app.engine) as connection:
+        backend = connection.execute(text("SELECT pg_backend_pid()")).scalar_one()
+        blocks = embeddings.stream(connection, model, range(embeddings.pages(connection, model)))
+        next(blocks)
+        sql.execute(f"SELECT {how}(%s)", [backend])  # type: ignore[call-overload]
+        list(blocks)
+    assert len(embedding_reader.read_content(app.engine, model).ids) == 20_000

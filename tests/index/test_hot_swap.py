@@ -1,0 +1,119 @@
+"""Indexes are swapped under load: no search fails or waits, and memory does not grow."""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import os
+import threading
+import time
+import weakref
+from typing import Any
+
+import numpy as np
+import psutil
+import pytest
+
+from app.bootstrap import App
+from app.config import Settings
+from app.index.file_store import KEPT_OPEN, IndexFiles
+from app.search import retrieval
+from app.types import Build, Query, SearchResult
+from support.colours import choose_colours
+from support.shop import add, numbered, vectors
+
+
+def ask(app: App) -> SearchResult:
+    vector = np.ones(49, dtype=np.float32)
+    return app.search.search(Query(vector=vector, model_id=app.catalog.model().id, k=5))
+
+
+def test_a_hundred_swaps_under_load_lose_no_search_and_no_memory(app: App) -> None:
+    add(app, numbered(300))
+    app.indexer.rebuild()
+    stop, failed, answered = threading.Event(), [], []
+
+    def search_on() -> None:
+        while not stop.is_set():
+            try:
+                answered.append(ask(app).plan.path)
+            except Exception as exc:
+                failed.append(exc)
+
+    threads = [threading.Thread(target=search_on) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    sizes = []
+    for number in range(100):
+        add(app, numbered(1, first=300 + number))  # so that every file is another
+        app.indexer.rebuild()
+        ask(app)
+        sizes.append(memory())
+    stop.set()
+    for thread in threads:
+        thread.join()
+    assert failed == []
+    assert set(answered) == {"faiss"}
+    assert max(sizes[50:]) - max(sizes[:50]) < 20e6
+
+
+def memory() -> int:
+    """Bytes this process holds, without what it has given up and the allocator keeps for later:
+    of a process that ran other tests before, that is far more than an index."""
+    gc.collect()
+    if hasattr(libc := ctypes.CDLL(None), "malloc_trim"):
+        libc.malloc_trim(0)
+    return int(psutil.Process(os.getpid()).memory_info().rss)
+
+
+def test_an_index_is_let_go_when_its_last_search_has_ended(app: App) -> None:
+    add(app, numbered(50))
+    build = app.indexer.rebuild()
+    ask(app)
+    held = app.files.opened(build)
+    assert held is not None
+    watched = weakref.ref(held.faiss_index)
+    for number in range(KEPT_OPEN):
+        add(app, numbered(1, first=50 + number))
+        app.indexer.rebuild()
+        ask(app)
+    gc.collect()
+    assert watched() is not None  # a search still has it
+    query = vectors(app, [1])[0]
+    assert len(held.nominate(query, 5).ids) == 5
+    del held
+    gc.collect()
+    assert watched() is None
+
+
+def test_a_large_new_index_is_opened_while_the_old_one_answers(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(retrieval, "OPENED_AT_ONCE", 0)
+    with App(settings, choose=choose_colours) as app, App(settings, choose=choose_colours) as other:
+        add(app, numbered(50))
+        first = app.indexer.rebuild()
+        assert ask(app).plan.build == first.id
+        opening, go_on = threading.Event(), threading.Event()
+        read = IndexFiles._read
+
+        def slowly(self: IndexFiles, build: Build, fetch: Any) -> Any:
+            opening.set()
+            assert go_on.wait(30)
+            return read(self, build, fetch)
+
+        monkeypatch.setattr(IndexFiles, "_read", slowly)
+        add(app, {"NEW": [1000]})
+        second = other.indexer.rebuild()
+        result = ask(app)
+        assert opening.wait(30)
+        assert (result.plan.path, result.plan.build, result.plan.delta_rows) == (
+            "faiss",
+            first.id,
+            1,
+        )
+        go_on.set()
+        deadline = time.monotonic() + 30
+        while ask(app).plan.build != second.id:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)

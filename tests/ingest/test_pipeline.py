@@ -1,0 +1,881 @@
+"""Ingest: from a source into the catalogue, again and again, changing only what changed."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import os
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Set as AbstractSet
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psycopg
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from app.bootstrap import App
+from app.catalog.batch_write import Batch
+from app.catalog.ingest_run import ingest_run
+from app.encoders.torch_threads import cores
+from app.errors import BadInput, BadSource
+from app.images.decoding import decode
+from app.types import Product
+from ingest import load, prefetch, prepare
+from ingest.encoder_set import Fleet, Towers
+from ingest.local_files import Pictures
+from ingest.pipeline import Ingest, Report
+from ingest.prepare import Chunk, Preparer
+from ingest.rejects import RejectFile
+from ingest.sources import Reject, Row
+from support.colours import ColourEncoder, photo
+from support.goods import (
+    Always,
+    WatchedEncoder,
+    contents,
+    ingest,
+    shop,
+    versions,
+    write_csv,
+    write_photos,
+)
+
+KEYS = {
+    "read", "added", "updated", "unchanged", "rejected", "images_embedded", "images_reused",
+    "seconds",
+}  # fmt: skip
+
+
+def sha(seed: int, side: int = 8) -> str:
+    return hashlib.sha256(photo(seed, side=side)).hexdigest()
+
+
+def shown(sql: psycopg.Connection) -> dict[str, list[str]]:
+    """The uris each product shows, in order."""
+    rows = sql.execute(
+        """SELECT sku, array_remove(array_agg(uri ORDER BY position), NULL)
+        FROM product LEFT JOIN product_picture ON product_id = product.id GROUP BY sku"""
+    )
+    return {sku: uris for sku, uris in rows}
+
+
+def rejects(file: Path) -> list[dict[str, str]]:
+    with file.open(encoding="utf-8", newline="") as text:
+        return list(csv.DictReader(text))
+
+
+def counted(report: Report) -> tuple[int, int, int, int]:
+    return report.added, report.updated, report.unchanged, report.rejected
+
+
+@pytest.fixture
+def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Chunks of three rows, so that a short source has several."""
+    monkeypatch.setattr(prefetch, "CHUNK_ROWS", 3)
+
+
+def test_a_csv_is_loaded_with_its_pictures_in_order_and_its_attributes(
+    app: App, sql: psycopg.Connection, tmp_path: Path
+) -> None:
+    write_photos(tmp_path, range(3))
+    source = write_csv(
+        tmp_path / "c.csv",
+        [
+            {"sku": "A", "title": "Coat", "price": "9.99", "images": "2.png|0.png", "Size": "XL"},
+            {"sku": "B", "brand": "Kestrel", "images": "1.png"},
+        ],
+    )
+    report = ingest(app, source)
+    assert counted(report) == (2, 0, 0, 0)
+    assert shown(sql) == {"A": ["2.png", "0.png"], "B": ["1.png"]}
+    stored = sql.execute("SELECT title, price, attributes FROM product WHERE sku = 'A'").fetchone()
+    assert stored is not None and (stored[0], str(stored[1])) == ("Coat", "9.9900")
+    assert stored[2] == {"Size": "XL"}
+
+
+def test_every_embedding_is_the_vector_of_its_picture(
+    app: App, sql: psycopg.Connection, tmp_path: Path
+) -> None:
+    ingest(app, shop(tmp_path, 70))
+    rows = sql.execute(
+        "SELECT encode(sha256, 'hex'), vec::vector::real[] FROM embedding JOIN picture"
+        " ON picture.id = picture_id"
+    )
+    found = dict(rows.fetchall())
+    pictures = [decode(photo(seed, side=8)) for seed in range(70)]
+    for seed, vector in enumerate(ColourEncoder().encode_pictures(pictures)):
+        assert np.array_equal(np.float16(found.pop(sha(seed))), np.float16(vector))
+    assert not found
+
+
+def test_a_folder_is_loaded(app: App, sql: psycopg.Connection, tmp_path: Path) -> None:
+    write_photos(tmp_path / "hats", [1, 2])
+    write_photos(tmp_path / "coats", [3])
+    assert counted(ingest(app, tmp_path)) == (3, 0, 0, 0)
+    found = sql.execute("SELECT sku, category FROM product ORDER BY sku").fetchall()
+    assert found == [("1", "hats"), ("2", "hats"), ("3", "coats")]
+
+
+def test_the_second_picture_of_one_stem_in_a_folder_is_refused(app: App, tmp_path: Path) -> None:
+    for name in ("a.png", "sub/a.png", "sub/b.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(photo(len(name)))
+    assert counted(ingest(app, tmp_path)) == (2, 0, 0, 1)
+
+
+def test_the_report_has_the_keys_that_programs_read(app: App, tmp_path: Path) -> None:
+    found = ingest(app, shop(tmp_path, 1)).as_dict()
+    assert set(found) >= KEYS and isinstance(found["seconds"], float) and found["seconds"] > 0
+
+
+def test_a_second_run_embeds_nothing_and_writes_no_row(
+    app: App, sql: psycopg.Connection, tmp_path: Path
+) -> None:
+    source = shop(tmp_path, 70, pictures=2)
+    ingest(app, source)
+    before = versions(sql)
+    encoder = WatchedEncoder()
+    report = ingest(app, source, encoder=encoder)
+    assert counted(report) == (0, 0, 70, 0)
+    assert (report.images_embedded, report.images_reused, encoder.encoded) == (0, 140, 0)
+    assert versions(sql) == before
+
+
+def test_a_changed_row_is_updated_and_no_other_row_is_written(
+    app: App, sql: psycopg.Connection, tmp_path: Path
+) -> None:
+    source = shop(tmp_path, 5)
+    ingest(app, source)
+    before = versions(sql)
+    source.write_text(source.read_text().replace("title 3", "another"))
+    report = ingest(app, source)
+    assert counted(report) == (0, 1, 4, 0) and report.images_embedded == 0
+    after = versions(sql)
+    assert len(set(after["product"]) - set(before["product"])) == 1
+    assert len(set(after["product_picture"]) - set(before["product_picture"])) == 1
+    assert after["embedding"] == before["embedding"]
+
+
+def test_a_changed_picture_is_embedded_and_the_old_one_is_swept(
+    app: App, sql: psycopg.Connection, tmp_path: Path
+) -> None:
+    source = shop(tmp_path, 5)
+    ingest(app, source)
+    before = versions(sql)
+    (tmp_path / "3.png").write_bytes(photo(99, side=8))
+    report = ingest(app, source)
+    assert counted(report) == (0, 1, 4, 0)
+    assert (report.images_embedded, report.images_reused) == (1, 4)
+    kept = {row[0] for row in sql.execute("SELECT encode(sha256, 'hex') FROM picture")}
+    assert kept == {sha(seed) for seed in (0, 1, 2, 4, 99)}
+    assert len(set(versions(sql)["embedding"]) - set(before["embedding"])) == 1
+    assert len(versions(sql)["embedding"]) == 5
+
+
+def test_the_order_of_the_pictures_is_a_change(
+    app: App, sql: psycopg.Connection, tmp_path: Path
+) -> None:
+    write_photos(tmp_path, [0, 1])
+    ingest(app, write_csv(tmp_path / "c.csv", [{"sku": "A", "images": "0.png|1.png"}]))
+    report = ingest(app, write_csv(tmp_path / "c.csv", [{"sku": "A", "images": "1.png|0.png"}]))
+    assert counted(report) == (0, 1, 0, 0) and report.images_embedded == 0
+    assert shown(sql) == {"A": ["1.png", "0.png"]}
+
+
+def test_pictures_may_all_go_from_a_product(
+    app: App, sql: psycopg.Connection, tmp_path: Path
+) -> None:
+    ingest(app, shop(tmp_path, 2))
+    report = ingest(app, write_csv(tmp_path / "c.csv", [{"sku": "P0000", "images": ""}]))
+    assert counted(report) == (0, 1, 0, 0)
+    assert shown(sql) == {"P0000": [], "P0001": ["1.png"]}
+    assert contents(sql)["embedding"][0][1] == sha(1)
+
+
+@pytest.mark.parametrize("between", [0, 200], ids=["in one chunk", "across chunks"])
+def test_the_same_bytes_are_embedded_once_and_shared(
+    app: App, sql: psycopg.Connection, tmp_path: Path, between: int
+) -> None:
+    source = shop(tmp_path, between)
+    write_photos(tmp_path, [500])
+    (tmp_path / "copy.png").write_bytes(photo(500, side=8))
+    source = write_csv(
+        source,
+        [
+            {"sku": "A", "images": "500.png"},
+            *({"sku": f"P{n}", "images": f"{n}.png"} for n in range(between)),
+            {"sku": "Z", "images": "copy.png"},
+        ],
+    )
+    encoder = WatchedEncoder()
+    report = ingest(app, source, encoder=encoder)
+    assert encoder.encoded == report.images_embedded == between + 1
+    assert report.images_reused == 1
+    rows = sql.execute("SELECT sku, uri FROM product JOIN product_picture ON product_id = id"
+                       " JOIN picture ON picture.id = picture_id AND encode(sha256, 'hex') = %s"
+                       " ORDER BY 1", [sha(500)])  # fmt: skip
+    assert rows.fetchall() == [("A", "500.png"), ("Z", "copy.png")]
+
+
+def test_the_same_bytes_are_embedded_once_over_several_runs(app: App, tmp_path: Path) -> None:
+    write_photos(tmp_path, [0])
+    ingest(app, write_csv(tmp_path / "one.csv", [{"sku": "A", "images": "0.png"}]))
+    encoder = WatchedEncoder()
+    source = write_csv(tmp_path / "two.csv", [{"sku": "B", "images": "0.png"}])
+    report = ingest(app, source, encoder=encoder)
+    assert (encoder.encoded, report.images_embedded, report.images_reused) == (0, 0, 1)
+
+
+def test_a_picture_named_twice_in_a_row_is_shown_once(
+    app: App, sql: psycopg.Connection, tmp_path: Path
+) -> None:
+    write_photos(tmp_path, [0])
+    (tmp_path / "copy.png").write_bytes(photo(0, side=8))
+    ingest(app, write_csv(tmp_path / "c.csv", [{"sku": "A", "images": "0.png|copy.png|0.png"}]))
+    assert shown(sql) == {"A": ["0.png"]}
+
+
+def test_a_bad_row_goes_to_the_rejects_and_the_rest_goes_on(
+    app: App, sql: psycopg.Connection, tmp_path: Path
+) -> None:
+    write_photos(tmp_path, [0, 1])
+    source = write_csv(
+        tmp_path / "c.csv",
+        [
+            {"sku": "A", "price": "NaN", "images": "0.png"},
+            {"sku": "B", "price": "", "images": "1.png"},
+            {"sku": "", "price": "1", "images": "1.png"},
+            {"sku": "B", "price": "2", "images": "1.png"},
+        ],
+    )
+    report = ingest(app, source, rejects=tmp_path / "r.csv")
+    assert counted(report) == (1, 0, 0, 3) and list(shown(sql)) == ["B"]
+    found = [(row["line"], row["sku"], row["reason"]) for row in rejects(tmp_path / "r.csv")]
+    assert [row[:2] for row in found] == [("2", "A"), ("4", ""), ("5", "B")]
+    assert "'NaN'" in found[0][2] and found[1][2] == "no sku" and "already in line 3" in found[2][2]
+
+
+def test_a_bad_picture_goes_to_the_rejects_and_the_product_keeps_the_good_ones(
+    app: App, sql: psycopg.Connection, tmp_path: Path
+) -> None:
+    write_photos(tmp_path, [0])
+    (tmp_path / "bad.png").write_bytes(b"no picture")
+    source = write_csv(tmp_path / "c.csv", [{"sku": "A", "images": "bad.png|none.png|0.png"}])
+    report = ingest(app, source, rejects=tmp_path / "r.csv")
+    assert counted(report) == (1, 0, 0, 0) and report.images_rejected == 2
+    assert shown(sql) == {"A": ["0.png"]}
+    found = rejects(tmp_path / "r.csv")
+    assert [(row["line"], row["sku"], row["image"]) for row in found] == [
+        ("2", "A", "bad.png"),
+        ("2", "A", "none.png"),
+    ]
+    assert all(row["reason"] for row in found)
+
+
+def test_a_row_whose_pictures_are_all_bad_is_refused_and_its_product_kept_as_it_was(
+    app: App, sql: psycopg.Connection, tmp_path: Path
+) -> None:
+    source = shop(tmp_path, 2)
+    ingest(app, source)
+    before = contents(sql)
+    (tmp_path / "0.png").write_bytes(b"no picture")
+    assert counted(ingest(app, source)) == (0, 0, 1, 1)
+    assert contents(sql) == before
+
+
+def test_what_was_refused_is_also_in_the_database(
+    app: App, sql: psycopg.Connection, tmp_path: Path
+) -> None:
+    source = write_csv(tmp_path / "c.csv", [{"sku": "A", "year": "x"}, {"sku": "B", "year": ""}])
+    ingest(app, source)
+    found = sql.execute(
+        "SELECT source, state, line, sku, reason FROM ingest_run JOIN ingest_reject"
+        " ON run_id = ingest_run.id"
+    ).fetchall()
+    assert found == [(str(source), "finished", 2, "A", "the year 'x' is not a whole number")]
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        "A\0B,,",
+        "A,,0.png\0",
+        "A,t\0,0.png",
+        f"{os.urandom(5000).hex()},,0.png",
+        "A,,../outside.png",
+        "A,,/etc/passwd",
+        "A,,pipe.png",
+        "A,,folder",
+        f"A,,{'x' * 9000}",
+    ],
+    ids=["nul sku", "nul image", "nul", "long sku", "up", "absolute", "pipe", "folder", "long"],
+)  # fmt: skip
+def test_no_row_however_bad_ends_the_run(
+    app: App, sql: psycopg.Connection, tmp_path: Path, row: str
+) -> None:
+    (tmp_path / "outside.png").write_bytes(photo(1))
+    folder = tmp_path / "in"
+    write_photos(folder, [0])
+    os.mkfifo(folder / "pipe.png")
+    (folder / "folder").mkdir()
+    (folder / "c.csv").write_text(f"sku,title,images\n{row}\nGOOD,,0.png\n")
+    report = ingest(app, folder / "c.csv", rejects=tmp_path / "r.csv")
+    assert counted(report) == (1, 0, 0, 1) and list(shown(sql)) == ["GOOD"]
+    assert len(rejects(tmp_path / "r.csv")) == 1
+
+
+def test_a_source_and_a_picture_whose_names_are_no_text_are_taken(
+    app: App, sql: psycopg.Connection, tmp_path: Path
+) -> None:
+    folder = Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9"))
+    write_photos(folder, [0])
+    Path(os.fsdecode(os.fsencode(folder) + b"/\xff.png")).write_bytes(photo(1))
+    report = ingest(app, folder, rejects=tmp_path / "r.csv")
+    assert counted(report) == (1, 0, 0, 1) and list(shown(sql)) == ["0"]
+
+
+def test_a_failed_run_of_a_source_whose_name_is_no_text_says_the_real_reason(
+    app: App, sql: psycopg.Connection, tmp_path: Path
+) -> None:
+    source = Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.csv"))
+    source.write_text("title\nCoat\n")
+    with pytest.raises(BadSource, match="no column sku"):
+        ingest(app, source)
+    (state,) = sql.execute("SELECT state FROM ingest_run").fetchall()
+    assert state == ("failed",)
+
+
+def test_pictures_are_looked_for_in_the_named_folder(
+    app: App, sql: psycopg.Connection, tmp_path: Path
+) -> None:
+    write_photos(tmp_path / "pictures", [0])
+    source = write_csv(tmp_path / "c.csv", [{"sku": "A", "images": "0.png"}])
+    assert counted(ingest(app, source)) == (0, 0, 0, 1)
+    assert counted(ingest(app, source, images=tmp_path / "pictures")) == (1, 0, 0, 0)
+
+
+@pytest.mark.parametrize("target", ["folder", "none/r.csv", "/dev/full"])
+def test_a_rejects_file_that_cannot_be_written_is_said(
+    app: App, tmp_path: Path, target: str
+) -> None:
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(BadInput, match=r"rejects file .* cannot be written"):
+        ingest(app, shop(tmp_path, 1), rejects=tmp_path / target)
+
+
+def test_the_rejects_never_overwrite_the_source(app: App, tmp_path: Path) -> None:
+    source = shop(tmp_path, 1)
+    with pytest.raises(BadInput, match="would overwrite"):
+        ingest(app, source, rejects=tmp_path / "." / "catalogue.csv")
+    assert source.read_text().startswith("sku,")
+
+
+def test_prune_deletes_what_the_source_no_longer_has(
+    app: App, sql: psycopg.Connection, tmp_path: Path
+) -> None:
+    ingest(app, shop(tmp_path, 70))
+    source = write_csv(tmp_path / "c.csv", [{"sku": "P0001", "images": "1.png"}])
+    report = ingest(app, source, prune=True)
+    assert report.deleted == 69 and set(shown(sql)) == {"P0001"}
+    assert [row[0] for row in contents(sql)["picture"]] == [sha(1)]
+    assert len(contents(sql)["embedding"]) == 1
+
+
+def test_without_prune_nothing_is_deleted(
+    app: App, sql: psycopg.Connection, tmp_path: Path
+) -> None:
+    ingest(app, shop(tmp_path, 2))
+    source = write_csv(tmp_path / "c.csv", [{"sku": "P0001", "images": "1.png"}])
+    assert ingest(app, source).deleted == 0 and len(shown(sql)) == 2
+
+
+def test_prune_keeps_the_product_of_a_refused_row(
+    app: App, sql: psycopg.Connection, tmp_path: Path
+) -> None:
+    ingest(app, shop(tmp_path, 3))
+    rows = [{"sku": "P0000", "images": "none.png"}, {"sku": "P0001", "images": "1.png"}]
+    ingest(app, write_csv(tmp_path / "c.csv", rows), prune=True)
+    assert set(shown(sql)) == {"P0000", "P0001"}
+
+
+@pytest.mark.parametrize(
+    ("rows", "says"),
+    [
+        ("A,0.png\n,1.png\n", "no readable sku"),
+        ('A,0.png\nB,"1.png\n', "no readable sku"),
+        ("A,none.png\n", "no row of the source could be used"),
+        ("", "no row of the source could be used"),
+    ],
+    ids=["no sku", "unclosed quote", "all bad", "only a header"],
+)
+def test_prune_refuses_to_guess(
+    app: App, sql: psycopg.Connection, tmp_path: Path, rows: str, says: str
+) -> None:
+    ingest(app, shop(tmp_path, 3))
+    (tmp_path / "c.csv").write_text(f"sku,images\n{rows}")
+    with pytest.raises(BadSource, match=says):
+        ingest(app, tmp_path / "c.csv", prune=True)
+    assert set(shown(sql)) >= {"P0000", "P0001", "P0002"}
+
+
+def test_prune_spares_what_others_added_meanwhile(
+    app: App, sql: psycopg.Connection, tmp_path: Path
+) -> None:
+    ingest(app, shop(tmp_path / "old", 2))
+    other = write_csv(tmp_path / "other.csv", [{"sku": "OTHER"}])
+    encoder = WatchedEncoder(lambda encoded: ingest(app, other))
+    ingest(app, shop_of(tmp_path / "new", ["N1"]), encoder=encoder, prune=True)
+    assert set(shown(sql)) == {"N1", "OTHER"}
+
+
+def test_prune_asks_no_clock_what_was_there_before(
+    app: App, sql: psycopg.Connection, tmp_path: Path
+) -> None:
+    ingest(app, shop(tmp_path / "old", 2))
+    sql.execute("UPDATE product SET created_at = now() + interval '1 day'")
+    other = write_csv(tmp_path / "other.csv", [{"sku": "OTHER"}])
+
+    def meanwhile(_: int) -> None:
+        ingest(app, other)
+        sql.execute("UPDATE product SET created_at = now() - interval '1 day' WHERE sku = 'OTHER'")
+
+    encoder = WatchedEncoder(meanwhile)
+    ingest(app, shop_of(tmp_path / "new", ["N1"]), encoder=encoder, prune=True)
+    assert set(shown(sql)) == {"N1", "OTHER"}
+
+
+def shop_of(folder: Path, skus: list[str]) -> Path:
+    """Products whose pictures no other test catalogue has."""
+    seeds = range(1000, 1000 + len(skus))
+    write_photos(folder, seeds)
+    rows = [{"sku": sku, "images": f"{n}.png"} for sku, n in zip(skus, seeds, strict=True)]
+    return write_csv(folder / "catalogue.csv", rows)
+
+
+def test_two_prunes_at_the_same_time_delete_the_same_products(
+    app: App, sql: psycopg.Connection, tmp_path: Path
+) -> None:
+    ingest(app, shop(tmp_path / "old", 30))
+    source = shop_of(tmp_path / "new", ["N1"])
+    real, both = app.catalog.delete, threading.Barrier(2)
+
+    def delete_at_once(skus: list[str], **options: bool) -> int:
+        both.wait(10)
+        return real(skus, **options)
+
+    app.catalog.delete = delete_at_once  # type: ignore[method-assign]
+    reports = together(lambda: ingest(app, source, prune=True), 2)
+    assert sum(report.deleted for report in reports) == 30 and set(shown(sql)) == {"N1"}
+
+
+def together(run: Callable[[], Report], count: int) -> list[Report]:
+    """Reports of runs at the same time; an error in any of them is raised."""
+    with ThreadPoolExecutor(count) as threads:
+        return [future.result() for future in [threads.submit(run) for _ in range(count)]]
+
+
+def run_rows(app: App, rows: Iterator[Row], folder: Path, watch: WatchedEncoder) -> Report:
+    """The pipeline over rows that are made while they are read."""
+    model = app.catalog.model()
+    pictures = Pictures(folder, max_bytes=app.limits.max_bytes)
+    towers = Towers(app.catalog, Always(watch))
+    preparer = Preparer(app.catalog, towers, pictures, app.limits)
+    with ingest_run(app.engine, "rows", model) as run, closing(preparer):
+        return Ingest(app.catalog, towers, preparer, run, RejectFile(None)).run(rows)
+
+
+@pytest.mark.parametrize(("images", "ahead"), [(1, 2 * 64), (40, 2 * 4)])
+def test_a_source_is_read_no_further_ahead_than_two_chunks(
+    app: App, tmp_path: Path, images: int, ahead: int
+) -> None:
+    count = 1000 if images == 1 else 40
+    write_photos(tmp_path, range(images))
+    names = tuple(f"{n}.png" for n in range(images))
+    taken = 0
+    furthest: list[int] = []
+
+    def rows() -> Iterator[Row]:
+        nonlocal taken
+        for n in range(count):
+            taken += 1
+            yield Row(n, Product(f"P{n}"), names)
+
+    real = app.catalog.write
+
+    def write(batch, model):  # type: ignore[no-untyped-def]
+        furthest.append(taken - stored[0] - len(batch.entries))
+        stored[0] += len(batch.entries)
+        return real(batch, model)
+
+    stored = [0]
+    app.catalog.write = write  # type: ignore[method-assign]
+    report = run_rows(app, rows(), tmp_path, WatchedEncoder())
+    assert report.added == count and 0 < max(furthest) <= ahead
+
+
+def test_progress_is_told_after_every_chunk(app: App, tmp_path: Path, small_chunks: None) -> None:
+    told: list[int] = []
+    ingest(app, shop(tmp_path, 8), progress=lambda report: told.append(report.read))
+    assert told == [3, 6, 8]
+
+
+def test_a_picture_deleted_between_reading_and_writing_is_brought_again(
+    app: App, sql: psycopg.Connection, tmp_path: Path
+) -> None:
+    ingest(app, shop(tmp_path, 1))
+    write_photos(tmp_path, [7])
+    source = write_csv(tmp_path / "c.csv", [{"sku": "NEW", "images": "0.png|7.png"}])
+    # The run has found 0.png stored and brings only 7.png when the picture goes.
+    gone = iter([["P0000"]])
+    encoder = WatchedEncoder(lambda encoded: [app.catalog.delete(skus) for skus in gone])
+    assert counted(ingest(app, source, encoder=encoder)) == (1, 0, 0, 0)
+    assert shown(sql) == {"NEW": ["0.png", "7.png"]}
+    assert {row[1] for row in contents(sql)["embedding"]} == {sha(0), sha(7)}
+
+
+def test_two_runs_of_one_source_at_the_same_time_end_as_one(
+    app: App, sql: psycopg.Connection, tmp_path: Path, small_chunks: None
+) -> None:
+    source = shop(tmp_path, 40, pictures=2)
+    reports = together(lambda: ingest(app, source), 3)
+    assert sum(report.added for report in reports) == 40
+    found = contents(sql)
+    assert [len(found[name]) for name in ("product", "picture", "embedding")] == [40, 80, 80]
+    assert Counter(row[0] for row in found["shown"]) == {f"P{n:04}": 2 for n in range(40)}
+
+
+def test_deleting_while_ingesting_never_loses_a_picture(
+    app: App, sql: psycopg.Connection, tmp_path: Path, small_chunks: None
+) -> None:
+    write_photos(tmp_path, range(6))
+    rows = [{"sku": f"P{n}", "images": f"{n % 6}.png|{(n + 1) % 6}.png"} for n in range(18)]
+    source = write_csv(tmp_path / "c.csv", rows)
+    ended = threading.Event()
+
+    def deleting() -> None:
+        turn = 0
+        while not ended.is_set():
+            turn += 1
+            app.catalog.delete([f"P{(turn * 7 + m) % 18}" for m in range(12)], missing_ok=True)
+
+    thread = threading.Thread(target=deleting)
+    thread.start()
+    try:
+        for _ in range(12):
+            ingest(app, source)
+            lost = sql.execute(
+                "SELECT count(*) FROM product_picture AS pp WHERE NOT EXISTS"
+                " (SELECT FROM embedding AS e WHERE e.picture_id = pp.picture_id)"
+            ).fetchone()
+            assert lost == (0,)
+    finally:
+        ended.set()
+        thread.join()
+    ingest(app, source)
+    assert shown(sql) == {str(row["sku"]): str(row["images"]).split("|") for row in rows}
+
+
+IMAGES = [f"{n}.png" for n in range(5)]
+COPIES = {"copy.png": "0.png"}
+BAD = ["broken.png", "none.png", "../up.png"]
+ROWS = st.lists(
+    st.fixed_dictionaries(
+        {
+            "sku": st.sampled_from(["A", "B", "C", "D", "E", "F", ""]),
+            "title": st.sampled_from(["", "coat", "hat"]),
+            "price": st.sampled_from(["", "1", "2.50", "nan", "x"]),
+            "images": st.lists(st.sampled_from([*IMAGES, *COPIES, *BAD]), max_size=4),
+            "size": st.sampled_from(["", "XL"]),
+        }
+    ),
+    max_size=12,
+)
+Shop = dict[str, tuple[tuple[str, ...], list[tuple[str, str]]]]
+
+
+class Expected:
+    """What the catalogue must hold, by a plain reading of the rules."""
+
+    def __init__(self) -> None:
+        self.products: Shop = {}
+
+    def run(self, rows: list[dict]) -> Counter[str]:  # type: ignore[type-arg]
+        told: Counter[str] = Counter(read=len(rows))
+        seen: set[str] = set()
+        for begin in range(0, len(rows), 3):
+            # Bytes are known if a product shows them when their chunk is written.
+            known = {digest for _, shown in self.products.values() for digest, _ in shown}
+            mentioned: list[str] = []
+            for row in rows[begin : begin + 3]:
+                entry = None if row["sku"] in seen else self._entry(row)
+                seen.add(row["sku"])
+                if entry is None:
+                    told["rejected"] += 1
+                    continue
+                mentioned += [digest for digest, _ in entry[1]]
+                before = self.products.get(row["sku"])
+                told["added" if before is None else
+                     "unchanged" if before == entry else "updated"] += 1  # fmt: skip
+                self.products[row["sku"]] = entry
+            told["images_embedded"] += len(set(mentioned) - known)
+            told["images_reused"] += len(mentioned) - len(set(mentioned) - known)
+        return told
+
+    def _entry(self, row: dict) -> tuple[tuple[str, ...], list[tuple[str, str]]] | None:  # type: ignore[type-arg]
+        if not row["sku"] or row["price"] in ("nan", "x"):
+            return None
+        good: dict[str, str] = {}
+        for name in row["images"]:
+            if name not in BAD:
+                good.setdefault(sha(IMAGES.index(COPIES.get(name, name))), name)
+        if row["images"] and not good:
+            return None
+        price = f"{float(row['price']):.4f}" if row["price"] else ""
+        return (row["title"], price, row["size"]), list(good.items())
+
+
+@pytest.fixture
+def images_folder(tmp_path: Path) -> Path:
+    write_photos(tmp_path / "in", range(5))
+    (tmp_path / "in" / "copy.png").write_bytes(photo(0, side=8))
+    (tmp_path / "in" / "broken.png").write_bytes(photo(0)[:60])
+    (tmp_path / "up.png").write_bytes(photo(1))
+    return tmp_path / "in"
+
+
+@settings(
+    max_examples=50,
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+@given(catalogues=st.lists(ROWS, min_size=1, max_size=3))
+def test_any_catalogues_one_after_the_other_leave_what_the_rules_say(
+    app: App, sql: psycopg.Connection, images_folder: Path, small_chunks: None,
+    catalogues: list,
+) -> None:  # fmt: skip
+    sql.execute("TRUNCATE product, picture CASCADE")
+    expected = Expected()
+    for rows in catalogues:
+        # A row of nothing but commas is no row, so those without a sku have a currency.
+        lines = [
+            {**row, "images": "|".join(row["images"]), "currency": "" if row["sku"] else "EUR"}
+            for row in rows
+        ]
+        columns = [dict.fromkeys(("sku", "title", "price", "images", "size"), "")]
+        source = write_csv(images_folder / "c.csv", lines or columns)
+        if not lines:
+            source.write_text("sku\n")
+        report = ingest(app, source)
+        told = expected.run(rows)
+        assert {key: getattr(report, key) for key in KEYS - {"seconds"}} == {
+            key: told[key] for key in KEYS - {"seconds"}
+        }
+        assert report.read == sum(counted(report))
+        assert stored(sql) == expected.products
+        pictures = {digest for _, shown in expected.products.values() for digest, _ in shown}
+        assert [row[0] for row in contents(sql)["picture"]] == sorted(pictures)
+        assert [row[1] for row in contents(sql)["embedding"]] == sorted(pictures)
+
+
+def stored(sql: psycopg.Connection) -> Shop:
+    products: Shop = {
+        sku: ((title, "" if price is None else str(price), attributes.get("size", "")), [])
+        for sku, title, price, attributes in sql.execute(
+            "SELECT sku, title, price, attributes FROM product"
+        )
+    }
+    for sku, _, uri, digest in contents(sql)["shown"]:
+        products[sku][1].append((digest, uri))
+    return products
+
+
+def test_an_entry_and_its_stored_form_are_equal(
+    app: App, sql: psycopg.Connection, tmp_path: Path
+) -> None:
+    write_photos(tmp_path, [0])
+    row = {"sku": "靴", "title": "a\r\nb\u0301", "price": "1.23456789012", "year": "0",
+           "Ünï": "😀", "images": "0.png"}  # fmt: skip
+    source = write_csv(tmp_path / "c.csv", [row])
+    assert counted(ingest(app, source)) == (1, 0, 0, 0)
+    assert counted(ingest(app, source)) == (0, 0, 1, 0)
+
+
+class Weighed(Preparer):
+    """Notes how many bytes of prepared pictures each chunk holds."""
+
+    held: list[int]
+
+    def prepare(
+        self, rows: Sequence[Row | Reject], coming: AbstractSet[bytes] = frozenset()
+    ) -> Chunk:
+        chunk = super().prepare(rows, coming)
+        inputs = [each for new in chunk.new.values() for each in new.inputs or ()]
+        self.held.append(sum(each.nbytes for each in inputs))
+        return chunk
+
+
+PREPARED = 4 * 4 * 3
+"""Bytes of a picture as the tests' encoder reads it."""
+
+
+@pytest.fixture
+def weighed(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The bytes of prepared pictures of each chunk."""
+    monkeypatch.setattr(load, "Preparer", Weighed)
+    Weighed.held = []
+    return Weighed.held
+
+
+def test_a_chunk_holds_no_more_prepared_pictures_than_allowed(
+    app: App, sql: psycopg.Connection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    weighed: list[int],
+) -> None:  # fmt: skip
+    """What does not fit is decoded when its turn comes; nothing else changes."""
+    source = shop(tmp_path, 30)
+    monkeypatch.setattr(prepare, "INPUT_BYTES", 5 * PREPARED)
+    monkeypatch.setattr(prefetch, "ENCODED_BYTES", 3 * PREPARED)
+    monkeypatch.setattr(prefetch, "ENCODERS", 1)
+    batches: list[int] = []
+    report = ingest(app, source, encoder=WatchedEncoder(batches.append))
+    assert (report.added, report.images_embedded) == (30, 30)
+    assert weighed == [5 * PREPARED]
+    assert max(np.diff([*batches, 30])) <= 4
+    assert len(contents(sql)["embedding"]) == 30
+
+
+def test_files_that_do_not_fit_in_memory_are_read_again(
+    app: App, sql: psycopg.Connection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = shop(tmp_path, 30)
+    monkeypatch.setattr(
+        prepare, "FILE_BYTES", 5 * max(f.stat().st_size for f in tmp_path.glob("*.png"))
+    )
+    read: list[str] = []
+    real = Pictures.read
+    monkeypatch.setattr(Pictures, "read", lambda self, name: read.append(name) or real(self, name))
+    assert ingest(app, source).images_embedded == 30
+    assert 5 <= sum(count == 1 for count in Counter(read).values()) < 10
+    assert {row[1] for row in contents(sql)["embedding"]} == {sha(n) for n in range(30)}
+
+
+@pytest.mark.parametrize(
+    ("sides", "suffices"), [((64,), 64), ((64, 512), 512), ((64, None), None), ((None,), None)]
+)
+def test_no_model_gets_a_smaller_picture_because_another_is_kept_beside_it(
+    app: App, sides: tuple[int | None, ...], suffices: int | None
+) -> None:
+    encoders = [ColourEncoder() for _ in sides]
+    for encoder, side in zip(encoders, sides, strict=True):
+        encoder.input_side = side
+    assert Fleet((app.catalog.model(),) * len(sides), tuple(encoders)).input_side == suffices
+
+
+def test_a_picture_is_read_and_decoded_once(
+    app: App, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = shop(tmp_path, 5)
+    done: Counter[str] = Counter()
+    reading, decoding = Pictures.read, prepare.decode_with_size
+
+    def read(self: Pictures, name: str) -> bytes:
+        done["read"] += 1
+        return reading(self, name)
+
+    def decoded(*arguments: Any, **named: Any) -> Any:
+        done["decoded"] += 1
+        return decoding(*arguments, **named)
+
+    monkeypatch.setattr(Pictures, "read", read)
+    monkeypatch.setattr(prepare, "decode_with_size", decoded)
+    ingest(app, source)
+    assert done == {"read": 5, "decoded": 5}
+
+
+def test_the_next_chunk_is_encoded_while_one_is_written(
+    app: App, tmp_path: Path, small_chunks: None
+) -> None:
+    encoder = WatchedEncoder()
+    real, encoded = app.catalog.write, []
+
+    def write(batch: Batch, model: Any) -> Any:
+        if not encoded:
+            until(lambda: encoder.encoded >= 6)
+        encoded.append(encoder.encoded)
+        return real(batch, model)
+
+    app.catalog.write = write  # type: ignore[method-assign]
+    ingest(app, shop(tmp_path, 9), encoder=encoder)
+    assert encoded[0] >= 6
+
+
+def test_a_picture_that_the_chunk_before_brings_is_not_encoded_again(
+    app: App, tmp_path: Path, small_chunks: None, weighed: list[int]
+) -> None:
+    """Even if it was not stored yet when its second mention was prepared."""
+    shop(tmp_path, 5)
+    (tmp_path / "copy.png").write_bytes(photo(0, side=8))
+    names = ["0.png", "1.png", "2.png", "3.png", "copy.png", "4.png"]
+    rows = [{"sku": f"P{n}", "images": name} for n, name in enumerate(names)]
+    real = app.catalog.write
+
+    def write(batch: Batch, model: Any) -> Any:
+        until(lambda: len(weighed) == 2)
+        return real(batch, model)
+
+    app.catalog.write = write  # type: ignore[method-assign]
+    encoder = WatchedEncoder()
+    report = ingest(app, write_csv(tmp_path / "c.csv", rows), encoder=encoder)
+    assert encoder.encoded == report.images_embedded == 5
+    assert (report.added, report.images_reused) == (6, 1)
+
+
+def until(there: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 10
+    while not there():
+        assert time.monotonic() < deadline, "it never came"
+        time.sleep(0.01)
+
+
+def test_no_more_than_eight_threads_decode_however_many_cores_there_are(
+    app: App, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: set[str] = set()
+    read = Pictures.read
+
+    def slowly(pictures: Pictures, name: str) -> bytes:
+        seen.add(threading.current_thread().name)
+        time.sleep(0.02)
+        return read(pictures, name)
+
+    monkeypatch.setattr(os, "cpu_count", lambda: 64)
+    monkeypatch.setattr(Pictures, "read", slowly)
+    assert ingest(app, shop(tmp_path, 60)).added == 60
+    assert len(seen) == 8
+
+
+def test_after_an_ingest_threads_encode_on_as_many_cores_as_before(
+    app: App, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.set_num_threads(3)
+    monkeypatch.setattr(prefetch, "ENCODERS", 3)
+    seen: list[int] = []
+    with pytest.raises(RuntimeError):
+        ingest(app, shop(tmp_path, 3), encoder=WatchedEncoder(lambda _: stopped(seen)))
+    thread = threading.Thread(target=lambda: seen.append(cores()))
+    thread.start()
+    thread.join()
+    assert seen == [1, 3]
+
+
+def stopped(seen: list[int]) -> None:
+    seen.append(cores())
+    raise RuntimeError

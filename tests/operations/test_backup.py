@@ -1,0 +1,625 @@
+"""Backup and restore: the same catalogue comes back, or a sentence says why nothing does."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+from sqlalchemy import Connection, make_url
+
+from app.bootstrap import App
+from app.cli import main
+from app.config import Settings
+from app.db import client_tools
+from app.db.embedded import server as embedded_server
+from app.db.engine import make_engine
+from app.db.queries import database_info
+from app.db.schema import SCHEMA_REVISION
+from app.duplicates.verdicts import decide
+from app.errors import BadInput, DatabaseUnsuitable, SchemaMismatch
+from app.operations import backup_manifest
+from app.operations.backup import DUMP, BackupFailed, backup
+from app.operations.backup_manifest import BadBackup, Manifest
+from app.operations.integrity import Wanted, check
+from app.operations.migrate import migrate
+from app.operations.restore import RestoreFailed, restore
+from app.types import Query
+from support import servers
+from support.colours import choose_colours, photo
+from support.paths import REPO
+from support.shop import add, numbered
+
+Make = Callable[[str | None], str]
+
+
+@pytest.fixture
+def elsewhere(new_database: Make, tmp_path: Path) -> Iterator[App]:
+    """Services over a new, empty database, with a folder of index files of its own."""
+    settings = Settings(home=tmp_path / "elsewhere", database_url=new_database(None))
+    with App(settings, choose=choose_colours) as app:
+        yield app
+
+
+@pytest.fixture(scope="module")
+def made(server_home: Path, template: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A backup of a catalogue of twelve products and an index; not to be changed."""
+    with psycopg.connect(embedded_server.url(server_home, "postgres"), autocommit=True) as admin:
+        admin.execute(f"CREATE DATABASE backed_up TEMPLATE {template}")
+    folder = tmp_path_factory.mktemp("backups")
+    url = embedded_server.url(server_home, "backed_up")
+    with App(Settings(home=folder / "home", database_url=url), choose=choose_colours) as app:
+        add(app, numbered(12))
+        app.indexer.rebuild()
+        backup(app.engine, folder / "made")
+    with psycopg.connect(embedded_server.url(server_home, "postgres"), autocommit=True) as admin:
+        admin.execute("DROP DATABASE backed_up WITH (FORCE)")
+    return folder / "made"
+
+
+@pytest.fixture
+def copy(made: Path, tmp_path: Path) -> Path:
+    """The backup again, to be damaged."""
+    return Path(shutil.copytree(made, tmp_path / "copy"))
+
+
+def change(folder: Path, **fields: object) -> None:
+    """Write other values into a manifest."""
+    file = folder / backup_manifest.NAME
+    file.write_text(json.dumps(json.loads(file.read_text()) | fields))
+
+
+def tables(app: App) -> list[str]:
+    with app.engine.connect() as connection:
+        sql = "SELECT relname FROM pg_class WHERE relnamespace = 'public'::regnamespace"
+        return list(connection.exec_driver_sql(sql + " AND relkind = 'r'").scalars())
+
+
+def ask(app: App, sql: str) -> list[tuple[object, ...]]:
+    with app.engine.connect() as connection:
+        plain = connection.execution_options(no_parameters=True)
+        return [tuple(row) for row in plain.exec_driver_sql(sql)]
+
+
+def test_what_was_backed_up_comes_back_and_is_searched_alike(
+    app: App, elsewhere: App, tmp_path: Path
+) -> None:
+    add(app, {**numbered(12), "TWO": [1, 50]}, brand="Kestrel", year=2020, attributes={"a": [1]})
+    decide(app.engine, "P0001", "TWO", True, "Ada")
+    backup(app.engine, tmp_path / "b")
+    restore(elsewhere.engine, tmp_path / "b")
+    query = Query(picture=photo(3), k=10)
+    assert elsewhere.search.search(query).matches == app.search.search(query).matches
+    everything = "SELECT sku, title, attributes, identity_key, created_at FROM product ORDER BY id"
+    decided = "SELECT * FROM duplicate_verdict"
+    assert ask(elsewhere, everything) == ask(app, everything)
+    assert ask(elsewhere, decided) == ask(app, decided) != []
+
+
+def test_a_restored_catalogue_is_indexed_changed_and_goes_on_counting_its_ids(
+    elsewhere: App, made: Path
+) -> None:
+    restore(elsewhere.engine, made)
+    assert elsewhere.indexer.rebuild().state == "published"
+    add(elsewhere, {"NEW": [100]})
+    plan = elsewhere.search.search(Query(picture=photo(100), k=3)).plan
+    assert (plan.path, plan.delta_rows) == ("faiss", 1)
+
+
+def test_every_restored_row_carries_the_number_of_the_restore(
+    app: App, elsewhere: App, sql: psycopg.Connection, tmp_path: Path
+) -> None:
+    """Not only those from the future: it is stamped as it comes in, not rewritten afterwards."""
+    add(app, numbered(3))
+    for table, column in (("embedding", "vec"), ("product", "sku"), ("product_picture", "uri")):
+        sql.execute(f"ALTER TABLE {table} DISABLE TRIGGER {table}_stamp")
+        sql.execute(f"UPDATE {table} SET {column} = {column}, changed_in = '999999999'")
+        oldest = f"WHERE ctid = (SELECT min(ctid) FROM {table})"
+        sql.execute(f"UPDATE {table} SET changed_in = '1' {oldest}")
+        sql.execute(f"ALTER TABLE {table} ENABLE ALWAYS TRIGGER {table}_stamp")
+    backup(app.engine, tmp_path / "b")
+    restore(elsewhere.engine, tmp_path / "b")
+    for table in ("embedding", "product", "product_picture"):
+        stamps = ask(elsewhere, f"SELECT DISTINCT changed_in, xmin FROM {table}")
+        assert len(stamps) == 1 and int(str(stamps[0][0])) == int(str(stamps[0][1])), table
+
+
+def test_the_stamp_triggers_are_on_always_after_a_restore(elsewhere: App, made: Path) -> None:
+    restore(elsewhere.engine, made)
+    found = ask(
+        elsewhere,
+        "SELECT tgrelid::regclass::text, tgenabled::text FROM pg_trigger WHERE NOT tgisinternal",
+    )
+    assert sorted(found) == [
+        (table, "A") for table in ("embedding", "embedding_m1", "product", "product_picture")
+    ]
+
+
+def test_builds_of_the_other_database_are_retired_and_their_files_left_alone(
+    elsewhere: App, made: Path
+) -> None:
+    restore(elsewhere.engine, made)
+    assert ask(elsewhere, "SELECT state, reason, sha256 FROM index_build") == [
+        ("retired", "built in another database", None)
+    ]
+    assert ask(elsewhere, "SELECT count(*) FROM index_chunk") == [(0,)]
+
+
+def test_the_planner_knows_the_restored_tables(elsewhere: App, made: Path) -> None:
+    restore(elsewhere.engine, made)
+    names = ("product", "picture", "product_picture", "embedding_m1")
+    sql = "SELECT reltuples FROM pg_class WHERE relname = '{}'"
+    assert [ask(elsewhere, sql.format(name)) for name in names] == [[(12.0,)]] * 4
+
+
+def test_the_manifest_says_what_the_backup_is(made: Path) -> None:
+    manifest = backup_manifest.read(made)
+    assert manifest.rows["public.product"] == manifest.rows["public.embedding"] == 12
+    assert "public.index_chunk" not in manifest.rows and manifest.postgresql_major == 18
+    assert manifest.model is not None and manifest.model.name == "colours"
+    assert manifest.made_at.utcoffset() is not None and manifest.revision == SCHEMA_REVISION
+    assert backup_manifest.describe(made / DUMP) == manifest.files[DUMP]
+    assert {path.name for path in made.iterdir()} == {DUMP, backup_manifest.NAME}
+
+
+def test_a_backup_is_nobody_elses_to_read(made: Path) -> None:
+    assert [each.stat().st_mode & 0o077 for each in (made, *made.iterdir())] == [0, 0, 0]
+
+
+FILLED = """
+SELECT register_model('other', '1', 3, 'abc');
+INSERT INTO embedding (model_id, picture_id, vec) SELECT 2, id, '[1,0,0]' FROM picture;
+INSERT INTO query_sample (model_id, vec) SELECT model_id, vec FROM embedding;
+INSERT INTO tuning (model_id, exact_pictures, deep_share) VALUES (1, 7, 0.5);
+INSERT INTO calibration (model_id, category, similar_distance) VALUES (1, 'a''"\\b', 0.25);
+INSERT INTO model_change (former_id, active_id, former_name, active_name, forced)
+    VALUES (2, 1, 'other', 'colours', 'for once');
+INSERT INTO ingest_run (source, state, report) VALUES ('x', 'finished', '{"added": 1}');
+INSERT INTO ingest_reject (run_id, line, reason) VALUES (1, 1, 'no picture');
+"""
+
+
+def test_every_row_of_every_table_comes_back(
+    app: App, elsewhere: App, sql: psycopg.Connection, tmp_path: Path
+) -> None:
+    """But for stamps, which are made anew, and builds, which are another database's."""
+    add(app, {**numbered(4), "TWO": [1, 50]}, brand="Kestrel", price=1.5, attributes={"a": [1]})
+    decide(app.engine, "P0001", "TWO", True, "Ada")
+    sql.execute(FILLED)
+    backup(app.engine, tmp_path / "b")
+    restore(elsewhere.engine, tmp_path / "b")
+    for table in tables(app):
+        if table not in ("index_build", "index_chunk"):
+            rows = f"SELECT (to_jsonb(t) - 'changed_in')::text FROM {table} AS t ORDER BY 1"
+            assert ask(elsewhere, rows) == ask(app, rows) != [], table
+
+
+def test_a_backup_is_what_one_snapshot_sees(app: App, elsewhere: App, tmp_path: Path) -> None:
+    """What is written between the counting and the dumping is not in it."""
+    add(app, numbered(3))
+    manifest = backup(
+        app.engine, tmp_path / "b", tell=lambda said: add(app, {f"LATE-{len(said)}": [40]})
+    )
+    assert manifest.rows["public.product"] == 3
+    restore(elsewhere.engine, tmp_path / "b")
+    assert ask(elsewhere, "SELECT count(*) FROM product") == [(3,)]
+
+
+def test_a_database_before_its_migration_is_backed_up_and_restored_at_this_one(
+    app: App, elsewhere: App, tmp_path: Path
+) -> None:
+    from alembic import command
+
+    from app.operations.migrate import _config
+
+    add(app, numbered(2))
+    with app.engine.connect() as connection:
+        command.downgrade(_config(connection), "0004")
+        connection.commit()
+    assert backup(app.engine, tmp_path / "b").revision == "0004"
+    restore(elsewhere.engine, tmp_path / "b")
+    assert ask(elsewhere, "SELECT version_num FROM alembic_version") == [(SCHEMA_REVISION,)]
+    assert elsewhere.search.search(Query(picture=photo(1), k=2)).matches[0].product.sku == "P0001"
+
+
+def test_a_backup_goes_from_one_server_to_another(made: Path) -> None:
+    with servers.own_server() as home:
+        engine = make_engine(Settings(home=home))
+        restore(engine, made)
+        with engine.connect() as connection:
+            assert connection.exec_driver_sql("SELECT count(*) FROM product").scalar_one() == 12
+        engine.dispose()
+
+
+def pgvector_apart(url: str) -> str:
+    """The address of a database that now has pgvector in a schema of its own."""
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute("CREATE SCHEMA apart")
+        connection.execute("CREATE EXTENSION vector SCHEMA apart")
+        name = connection.info.dbname
+        connection.execute(f"ALTER DATABASE {name} SET search_path = public, apart")
+    return url
+
+
+def test_pgvector_in_a_schema_of_its_own_is_no_hindrance(
+    new_database: Make, elsewhere: App, tmp_path: Path
+) -> None:
+    urls = [pgvector_apart(new_database(None)) for _ in range(2)]
+    with App(Settings(home=tmp_path, database_url=urls[0]), choose=choose_colours) as app:
+        app.initialise()
+        add(app, numbered(3))
+        backup(app.engine, tmp_path / "b")
+    with App(Settings(home=tmp_path, database_url=urls[1]), choose=choose_colours) as app:
+        restore(app.engine, tmp_path / "b")
+        assert app.search.search(Query(picture=photo(1), k=1)).matches[0].product.sku == "P0001"
+    refused(elsewhere, tmp_path / "b", DatabaseUnsuitable, "CREATE EXTENSION vector SCHEMA apart")
+
+
+# What is refused
+
+
+@pytest.mark.parametrize("what", ["a file", "a folder with something in it"])
+def test_a_target_that_is_in_use_is_refused(app: App, tmp_path: Path, what: str) -> None:
+    target = tmp_path / "target"
+    if what == "a file":
+        target.write_text("precious")
+    else:
+        target.mkdir()
+        (target / "precious").write_text("precious")
+    with pytest.raises(BadInput, match="Name a new one"):
+        backup(app.engine, target)
+    kept = target if what == "a file" else target / "precious"
+    assert kept.read_text() == "precious"
+
+
+def test_an_empty_folder_is_filled(app: App, tmp_path: Path) -> None:
+    (tmp_path / "target").mkdir()
+    backup(app.engine, tmp_path / "target")
+    assert (tmp_path / "target" / DUMP).exists()
+
+
+def test_a_database_without_tables_is_not_backed_up(elsewhere: App, tmp_path: Path) -> None:
+    with pytest.raises(SchemaMismatch, match="nothing to back up"):
+        backup(elsewhere.engine, tmp_path / "b")
+    assert not list(tmp_path.glob("*b*"))
+
+
+def test_a_database_that_is_newer_than_the_code_is_not_backed_up(
+    app: App, sql: psycopg.Connection, tmp_path: Path
+) -> None:
+    sql.execute("UPDATE alembic_version SET version_num = '9999'")
+    with pytest.raises(SchemaMismatch, match="Update Lookalike"):
+        backup(app.engine, tmp_path / "b")
+
+
+def test_nothing_is_restored_over_a_database_in_use(app: App, made: Path) -> None:
+    add(app, {"MINE": [1]})
+    with pytest.raises(BadInput, match=r"in use.*Nothing was overwritten"):
+        restore(app.engine, made)
+    assert ask(app, "SELECT sku FROM product") == [("MINE",)]
+
+
+def refused(app: App, folder: Path, kind: type[Exception], match: str) -> None:
+    with pytest.raises(kind, match=match):
+        restore(app.engine, folder)
+    assert tables(app) == []
+
+
+def test_a_folder_that_is_no_backup_is_refused(elsewhere: App, tmp_path: Path) -> None:
+    refused(elsewhere, tmp_path, BadBackup, "is no backup")
+
+
+@pytest.mark.parametrize(
+    "text", ["", "[]", "{}", '{"format": 1}', '{"format": "one"}', "\u00e9\x00", '{"format": true}']
+)
+def test_a_manifest_that_is_none_is_refused(elsewhere: App, copy: Path, text: str) -> None:
+    (copy / backup_manifest.NAME).write_text(text)
+    refused(elsewhere, copy, BadBackup, "not the manifest")
+
+
+def test_a_manifest_of_another_encoding_is_refused(elsewhere: App, copy: Path) -> None:
+    (copy / backup_manifest.NAME).write_bytes(b"\xff\xfe\x00")
+    refused(elsewhere, copy, BadBackup, "not the manifest")
+
+
+def test_a_backup_of_a_later_format_is_refused(elsewhere: App, copy: Path) -> None:
+    change(copy, format=2, lookalike="7.0")
+    refused(elsewhere, copy, BadBackup, r"format 2.*7\.0")
+
+
+def test_a_backup_of_a_later_migration_is_refused(elsewhere: App, copy: Path) -> None:
+    change(copy, revision="9999")
+    refused(elsewhere, copy, SchemaMismatch, "Update Lookalike")
+
+
+def test_a_backup_of_a_later_postgresql_is_refused(elsewhere: App, copy: Path) -> None:
+    change(copy, postgresql="19.1", postgresql_major=19)
+    refused(elsewhere, copy, DatabaseUnsuitable, "PostgreSQL 19 or newer")
+
+
+def test_a_backup_that_names_files_elsewhere_is_refused(elsewhere: App, copy: Path) -> None:
+    change(copy, files={"../secret": {"sha256": "0", "size": 1}})
+    refused(elsewhere, copy, BadBackup, "not the manifest")
+
+
+def test_a_backup_without_its_dump_is_refused(elsewhere: App, copy: Path) -> None:
+    (copy / DUMP).unlink()
+    refused(elsewhere, copy, BadBackup, "cannot be read")
+
+
+@pytest.mark.parametrize("how", ["cut", "changed"])
+def test_a_damaged_dump_is_refused(elsewhere: App, copy: Path, how: str) -> None:
+    data = bytearray((copy / DUMP).read_bytes())
+    if how == "cut":
+        del data[-1:]
+    else:
+        data[len(data) // 2] ^= 1
+    (copy / DUMP).write_bytes(data)
+    refused(elsewhere, copy, BadBackup, "is not what was written")
+
+
+def test_a_dump_that_fails_half_way_leaves_nothing(elsewhere: App, copy: Path) -> None:
+    """As one does that was damaged before it was hashed."""
+    (copy / DUMP).write_bytes((copy / DUMP).read_bytes()[:-4000])
+    found = backup_manifest.describe(copy / DUMP)
+    change(copy, files={DUMP: {"sha256": found.sha256, "size": found.size}})
+    refused(elsewhere, copy, RestoreFailed, "Nothing was restored")
+
+
+def test_rows_that_do_not_come_back_are_noticed(elsewhere: App, copy: Path) -> None:
+    change(copy, rows={"public.product": 13})
+    with pytest.raises(RestoreFailed, match="12 rows after the restore, 13 were backed up"):
+        restore(elsewhere.engine, copy)
+
+
+# What goes wrong on the way
+
+
+def nothing_left(folder: Path) -> bool:
+    return not folder.exists() or list(folder.iterdir()) == []
+
+
+def test_a_server_that_goes_away_leaves_no_backup(tmp_path: Path) -> None:
+    with servers.own_server() as home, App(Settings(home=home), choose=choose_colours) as app:
+        app.initialise()
+
+        def crash(said: str) -> None:
+            if embedded_server.running(home):
+                servers.crash(home)
+
+        with pytest.raises(BackupFailed, match="No backup was made: "):
+            backup(app.engine, tmp_path / "into" / "b", tell=crash)
+    assert nothing_left(tmp_path / "into")
+
+
+def test_a_table_that_goes_away_as_it_begins_is_no_reason_to_migrate(
+    app: App, sql: psycopg.Connection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the partition of a model does that is dropped at that moment."""
+    sql.execute("CREATE TABLE embedding_m9 (n int)")
+    listed = database_info.tables
+
+    def dropped_meanwhile(connection: Connection) -> list[str]:
+        names = listed(connection)
+        sql.execute("DROP TABLE embedding_m9")
+        return names
+
+    monkeypatch.setattr(database_info, "tables", dropped_meanwhile)
+    with pytest.raises(BackupFailed, match="while a model is dropped"):
+        backup(app.engine, tmp_path / "b")
+    assert not (tmp_path / "b").exists()
+
+
+def test_a_folder_that_cannot_be_written_is_named(app: App, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(BackupFailed, match="No backup was made in"):
+        backup(app.engine, tmp_path / "file" / "b")
+
+
+@pytest.mark.parametrize("by", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_restore_leaves_nothing(
+    elsewhere: App, made: Path, by: signal.Signals
+) -> None:
+    with psycopg.connect(str(elsewhere.settings.database_url)) as other:
+        other.execute("CREATE SCHEMA analytics")  # pg_restore waits for what becomes of it
+        run = started(elsewhere, "restore", made)
+        restoring = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'pg_restore'"
+        servers.until(lambda: ask(elsewhere, restoring) == [(1,)], "pg_restore does not begin", 60)
+        run.send_signal(by)
+        _, said = run.communicate(timeout=60)
+        other.rollback()
+    assert run.returncode == 130 and "Traceback" not in said, said
+    servers.until(lambda: ask(elsewhere, restoring) == [(0,)], "pg_restore goes on")
+    assert tables(elsewhere) == []
+
+
+def test_a_restore_that_was_interrupted_as_it_migrated_is_finished_by_migrate_and_check(
+    app: App, elsewhere: App, tmp_path: Path
+) -> None:
+    """Of a backup of before the last migrations; its rows are there, all of them."""
+    from alembic import command
+
+    from app.operations.migrate import _config
+
+    add(app, numbered(5))
+    app.indexer.rebuild()
+    with app.engine.connect() as connection:
+        command.downgrade(_config(connection), "0005")
+        connection.commit()
+    backup(app.engine, tmp_path / "b")
+
+    def interrupt(said: str) -> None:
+        if said == "migrating":
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        restore(elsewhere.engine, tmp_path / "b", tell=interrupt)
+    migrate(elsewhere.engine)
+    assert check(elsewhere.engine, elsewhere.files, elsewhere.limits, Wanted(repair=True)).healthy
+    found = elsewhere.search.search(Query(picture=photo(1), k=5))
+    assert found.matches[0].product.sku == "P0001" and len(found.matches) == 5
+
+
+def test_a_restored_catalogue_takes_another_model(
+    app: App, elsewhere: App, sql: psycopg.Connection, tmp_path: Path
+) -> None:
+    sql.execute("SELECT register_model('other', '1', 3, 'abc')")
+    backup(app.engine, tmp_path / "b")
+    restore(elsewhere.engine, tmp_path / "b")
+    made = "SELECT register_model('third', '1', 3, 'def'), register_model('other', '1', 3, 'abc')"
+    assert ask(elsewhere, made) == [(3, 2)]
+    parts = "SELECT count(*) FROM pg_inherits WHERE inhparent = 'embedding'::regclass"
+    assert ask(elsewhere, parts) == [(2,)]  # what `ask` did was not committed
+
+
+PROGRAM = """
+import resource, sys
+from app.cli import main
+limit = {limit}
+if limit: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+sys.argv = ["lookalike", {command!r}, {folder!r}]
+main()
+"""
+
+
+def started(app: App, command: str, folder: Path, limit: int = 0) -> subprocess.Popen[str]:
+    """A command in a process of its own; no file of it may grow beyond `limit` bytes."""
+    environment = {
+        **os.environ,
+        "LOOKALIKE_DATABASE_URL": str(app.settings.database_url),
+        "PYTHONPATH": str(REPO),
+    }
+    program = PROGRAM.format(limit=limit, command=command, folder=str(folder))
+    return subprocess.Popen(
+        [sys.executable, "-c", program], env=environment, stderr=subprocess.PIPE, text=True
+    )
+
+
+def test_a_disk_that_is_full_leaves_no_backup(app: App, tmp_path: Path) -> None:
+    add(app, numbered(60))
+    run = started(app, "backup", tmp_path / "into" / "b", limit=16_384)
+    _, said = run.communicate(timeout=60)
+    assert run.returncode == 1 and "Error: No backup was made" in said, said
+    assert "Traceback" not in said and nothing_left(tmp_path / "into")
+
+
+@pytest.mark.parametrize("by", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_backup_leaves_nothing(
+    app: App, sql: psycopg.Connection, tmp_path: Path, by: signal.Signals
+) -> None:
+    sql.autocommit = False
+    sql.execute("LOCK TABLE index_chunk")  # pg_dump waits for it
+    run = started(app, "backup", tmp_path / "into" / "b")
+    dumping = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'pg_dump'"
+    servers.until(lambda: ask(app, dumping) == [(1,)], "pg_dump does not begin", 60)
+    run.send_signal(by)
+    _, said = run.communicate(timeout=60)
+    sql.rollback()
+    assert run.returncode == 130 and "Traceback" not in said, said
+    assert nothing_left(tmp_path / "into")
+    servers.until(lambda: ask(app, dumping) == [(0,)], "pg_dump goes on")
+
+
+def test_a_password_is_in_no_command_line(server_home: Path) -> None:
+    url = make_url(embedded_server.url(server_home, "postgres")).set(password="s3cret w0rd")
+    engine = make_engine(Settings(database_url=url.render_as_string(hide_password=False)))
+    address, environment = client_tools._address(engine)
+    assert "s3cret" not in address and environment["PGPASSWORD"] == "s3cret w0rd"
+    engine.dispose()
+
+
+def test_the_options_of_an_address_reach_the_programs() -> None:
+    url = "postgresql://me@example.org:6000/shop?sslmode=verify-full&sslrootcert=%2Fa%20b"
+    engine = make_engine(Settings(database_url=url))
+    found = psycopg.conninfo.conninfo_to_dict(client_tools._address(engine)[0])
+    assert found == {
+        "host": "example.org", "port": "6000", "user": "me", "dbname": "shop",
+        "sslmode": "verify-full", "sslrootcert": "/a b",
+    }  # fmt: skip
+
+
+def test_a_secret_that_only_a_command_line_could_carry_is_refused() -> None:
+    url = "postgresql://me@example.org/shop?sslpassword=hush"
+    with pytest.raises(BadInput, match="sslpassword") as told:
+        client_tools._address(make_engine(Settings(database_url=url)))
+    assert "hush" not in str(told.value)
+
+
+def test_no_manifest_holds_a_password(made: Path) -> None:
+    assert "password" not in (made / backup_manifest.NAME).read_text()
+    assert isinstance(backup_manifest.read(made), Manifest)
+
+
+def test_what_a_long_dump_does_is_said(
+    app: App, tmp_path: Path, sql: psycopg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client_tools, "TICK_S", 0.05)
+    said: list[str] = []
+    sql.autocommit = False
+    sql.execute("LOCK TABLE index_chunk")
+
+    def tell(words: str) -> None:
+        said.append(words)
+        if len(said) == 4:
+            sql.rollback()
+
+    backup(app.engine, tmp_path / "b", tell=tell)
+    assert said[0].endswith("tables") and len(said) >= 4
+    assert not any(words.startswith("pg_dump") for words in said)
+
+
+# The command line
+
+
+def lookalike(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], app: App, *words: object
+) -> tuple[int, str, str]:
+    """Run `lookalike` in this process on the database of `app`: exit code, output, notes."""
+    monkeypatch.setenv("LOOKALIKE_HOME", str(app.settings.home))
+    monkeypatch.setenv("LOOKALIKE_DATABASE_URL", str(app.settings.database_url))
+    monkeypatch.setattr(sys, "argv", ["lookalike", *map(str, words)])
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as ended:
+        main()
+    told = capsys.readouterr()
+    assert "Traceback" not in told.out + told.err
+    assert isinstance(ended.value.code, int)
+    return ended.value.code, told.out, told.err
+
+
+def test_the_commands_say_how_much_and_what_comes_next(
+    app: App, elsewhere: App, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    add(app, numbered(3))
+    code, out, _ = lookalike(monkeypatch, capsys, app, "backup", tmp_path / "b")
+    assert code == 0 and out.startswith("3 products backed up in ")
+    code, out, err = lookalike(monkeypatch, capsys, elsewhere, "restore", tmp_path / "b")
+    assert code == 0 and out.startswith("3 products restored as of ")
+    assert "lookalike index rebuild" in err
+    code, _, err = lookalike(monkeypatch, capsys, elsewhere, "restore", tmp_path / "b")
+    assert code == 1 and err.startswith("checking") and "Error: This database is in use" in err
+
+
+def test_a_check_prints_what_is_wrong_and_its_exit_code_says_so(
+    app: App, tmp_path: Path, sql: psycopg.Connection, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    add(app, numbered(3))
+    code, out, err = lookalike(monkeypatch, capsys, app, "check")
+    assert (code, out) == (0, "No damage was found.\n") and "Not looked at: the encoder" in err
+    sql.execute("UPDATE product SET identity_key = 'x'")
+    code, out, _ = lookalike(monkeypatch, capsys, app, "check")
+    assert code == 1 and "bad  products whose identity key" in out and ": 3 (P0000, P0001" in out
+    code, out, _ = lookalike(monkeypatch, capsys, app, "check", "--repair", "--json")
+    found = json.loads(out)
+    assert code == 0 and found["healthy"] and found["findings"][0]["kind"] == "identity-keys"
+    code, _, err = lookalike(monkeypatch, capsys, app, "check", "--images", tmp_path / "none")
+    assert code == 1 and "Error: The folder of the pictures" in err

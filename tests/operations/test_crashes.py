@@ -1,0 +1,432 @@
+"""Builders, servers and whole clusters die or are restored, and searches stay right."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+
+from app.bootstrap import App
+from app.config import Settings
+from app.db.embedded import server as embedded_server
+from app.db.queries import embeddings, filter_snapshot, index_builds
+from app.errors import BuildRunning, DatabaseUnavailable
+from app.index.file_store import IndexFiles
+from app.operations.migrate import migrate
+from app.search.filters import parse
+from app.types import Query
+from ingest import prefetch
+from support import servers
+from support.colours import choose_colours, photo
+from support.goods import WatchedEncoder, ingest, shop
+from support.judge import Crowd, best, right
+from support.paths import REPO
+from support.shop import add, numbered
+
+pytestmark = pytest.mark.xdist_group("crashes")
+
+RECOVERY_S = 10
+"""How soon searches must go on once the server is there again."""
+
+
+@pytest.fixture(scope="module")
+def home() -> Iterator[Path]:
+    """The home of a server that the tests of this file crash as they like."""
+    with servers.own_server() as home:
+        yield home
+
+
+@pytest.fixture
+def database_url(home: Path) -> str:
+    """An empty catalogue on the server that may crash."""
+    url = servers.start(home)
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute("DROP SCHEMA public CASCADE")
+        connection.execute("CREATE SCHEMA public")
+    with App(Settings(home=home, database_url=url), choose=choose_colours) as app:
+        app.initialise()
+    return url
+
+
+def published(sql: psycopg.Connection) -> list[tuple[int, str]]:
+    """Ids and files of the published builds, oldest first."""
+    return sql.execute(
+        "SELECT id, sha256 FROM index_build WHERE state = 'published' ORDER BY id"
+    ).fetchall()
+
+
+def rebuild(app: App) -> int:
+    """Build, once the server has noticed that the builder before is gone."""
+    deadline = time.monotonic() + RECOVERY_S
+    while True:
+        try:
+            build = app.indexer.rebuild()
+        except BuildRunning:
+            assert time.monotonic() < deadline, "the lock of a builder that died is still held"
+            time.sleep(0.02)
+        else:
+            assert build.state == "published"
+            return build.id
+
+
+def assert_whole(sql: psycopg.Connection, folder: Path) -> None:
+    """Each published build has its file, and each file that has its name is complete."""
+    names = {path.stem for path in folder.glob("*.faiss")}
+    assert {sha256 for _, sha256 in published(sql)} <= names
+    for path in folder.glob("*.faiss"):
+        assert hashlib.sha256(path.read_bytes()).hexdigest() == path.stem
+
+
+def assert_clean(sql: psycopg.Connection, folder: Path) -> None:
+    """The files of the published builds and nothing else."""
+    names = sorted(path.name for path in folder.iterdir())
+    assert names == sorted({f"{sha256}.faiss" for _, sha256 in published(sql)})
+    stored = sql.execute("SELECT DISTINCT build_id FROM index_chunk ORDER BY 1").fetchall()
+    assert [row[0] for row in stored] == [build for build, _ in published(sql)]
+    assert sql.execute("SELECT count(*) FROM index_build WHERE state = 'building'").fetchone() == (
+        0,
+    )
+
+
+# A builder is killed
+
+BUILDER = """
+import signal, sys
+from pathlib import Path
+from support.colours import choose_colours, photo
+from app import ann_file
+from app.bootstrap import App
+from app.config import Settings
+from app.index.file_store import IndexFiles
+from app.db.queries import builds, chunks, pictures
+
+url, home, step = sys.argv[1:]
+
+def stand_still():
+    print("here", flush=True)
+    signal.pause()
+
+def stop(owner, name, *, after=False):
+    real = getattr(owner, name)
+    def stopping(*arguments, **named):
+        result = real(*arguments, **named) if after else None
+        stand_still()
+        return result
+    setattr(owner, name, stopping)
+
+def write_half(index, target):
+    sha256, size = write(index, target)
+    with target.open("r+b") as file:
+        file.truncate(size // 2)
+    stand_still()
+
+write = ann_file.write
+if step == "before the content is read":
+    stop(pictures, "stream")
+elif step == "before the file":
+    stop(IndexFiles, "write")
+elif step == "half the file":
+    ann_file.write = write_half
+elif step == "before the file has its name":
+    stop(Path, "replace")
+elif step == "after the file has its name":
+    stop(Path, "replace", after=True)
+elif step == "before the chunks":
+    stop(chunks, "save")
+elif step == "before the row":
+    stop(builds, "finish")
+elif step == "before the row is committed":
+    stop(builds, "finish", after=True)
+elif step == "after the row":
+    stop(builds, "retire_older")
+elif step == "before old files are deleted":
+    stop(IndexFiles, "remove")
+App(Settings(home=Path(home), database_url=url), choose=choose_colours).indexer.rebuild()
+print("never stopped", flush=True)
+"""
+
+BEFORE_THE_ROW = [
+    "before the content is read",
+    "before the file",
+    "half the file",
+    "before the file has its name",
+    "after the file has its name",
+    "before the chunks",
+    "before the row",
+    "before the row is committed",
+]
+AFTER_THE_ROW = ["after the row", "before old files are deleted"]
+
+
+def start_builder(settings: Settings, step: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-c", BUILDER, str(settings.database_url), str(settings.home), step],
+        cwd=REPO,
+        env={"PYTHONPATH": f"{REPO}/tests:{REPO}", "PATH": "/usr/bin:/bin"},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+
+
+def kill(process: subprocess.Popen[str]) -> None:
+    process.kill()
+    process.wait(10)
+    if process.stdout is not None:
+        process.stdout.close()
+
+
+@pytest.fixture
+def builder() -> Iterator[Callable[[Settings, str], subprocess.Popen[str]]]:
+    """Starts a builder and returns when it stands still at a step; ends it with the test."""
+    started: list[subprocess.Popen[str]] = []
+
+    def begin(settings: Settings, step: str) -> subprocess.Popen[str]:
+        process = start_builder(settings, step)
+        started.append(process)
+        assert process.stdout is not None
+        assert process.stdout.readline() == "here\n"
+        return process
+
+    yield begin
+    for process in started:
+        kill(process)
+
+
+@pytest.mark.parametrize("step", BEFORE_THE_ROW + AFTER_THE_ROW)
+def test_a_builder_killed_at_any_step_leaves_searches_right_and_nothing_behind(
+    app: App, settings: Settings, sql: psycopg.Connection, step: str,
+    builder: Callable[[Settings, str], subprocess.Popen[str]],
+) -> None:  # fmt: skip
+    before = []
+    for first in (0, 30):  # as many builds as are kept, so that there is something to retire
+        add(app, numbered(30, first=first))
+        before.append(app.indexer.rebuild().id)
+    add(app, {"NEW": [1000]})
+    app.catalog.delete(["P0003"])
+    process = builder(settings, step)
+    standing = right(app)
+    kill(process)
+    assert process.returncode == -signal.SIGKILL
+    assert_whole(sql, settings.index_folder)
+    new = [build for build, _ in published(sql) if build not in before]
+    assert len(new) == (step in AFTER_THE_ROW)
+    with App(settings, choose=choose_colours) as other:
+        for plan in (standing, right(app), right(other)):
+            assert (plan.path, plan.build) == ("faiss", new[0] if new else before[-1])
+        app.catalog.delete(["P0005"])  # else the orphan would be the file that comes next
+        last = rebuild(other)
+        assert_clean(sql, settings.index_folder)
+        assert (right(app).build, right(other).build) == (last, last)
+        assert best(app, 1000) == "NEW"
+
+
+# The server goes away
+
+
+def test_searches_go_on_within_seconds_of_a_restart_under_load(
+    app: App, settings: Settings, home: Path
+) -> None:
+    add(app, numbered(100))
+    build = app.indexer.rebuild()
+    add(app, numbered(10, first=100))
+    with Crowd(app) as crowd:
+        for stop in (embedded_server.stop, servers.crash):
+            crowd.goes_on()
+            stop(home)
+            time.sleep(0.3)
+            servers.start(home)
+            crowd.goes_on(seconds=RECOVERY_S)
+    assert crowd.wrong == []
+    assert crowd.errors
+    assert [exc for exc in crowd.errors if type(exc) is not DatabaseUnavailable] == []
+    assert all("try again" in str(exc) for exc in crowd.errors)
+    assert set(crowd.paths) == {"faiss"}
+    add(app, {"NEW": [1000]})
+    assert best(app, 1000) == "NEW"
+    assert right(app).build == build.id
+
+
+def crashing(home: Path, real: Callable[..., Any], *, after: bool = False) -> Callable[..., Any]:
+    """The same function on a server that crashes before or after it."""
+
+    def crashed(*arguments: Any, **named: Any) -> Any:
+        if not after:
+            servers.crash(home)
+        result = real(*arguments, **named)
+        if after:
+            servers.crash(home)
+        return result
+
+    return crashed
+
+
+@pytest.mark.parametrize(
+    ("owner", "name", "after"),
+    [
+        (embeddings, "stream", False),
+        (IndexFiles, "write", False),
+        (IndexFiles, "write", True),
+        (index_builds, "finish", True),
+        (index_builds, "retire_older", False),
+    ],
+    ids=["content", "before the file", "after the file", "uncommitted row", "after the row"],
+)
+def test_a_server_that_crashes_during_a_build_is_a_sentence_and_the_next_build_is_clean(
+    app: App, settings: Settings, sql: psycopg.Connection, home: Path,
+    monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, after: bool,
+) -> None:  # fmt: skip
+    add(app, numbered(40))
+    first = app.indexer.rebuild()
+    app.catalog.delete(["P0003"])
+    with monkeypatch.context() as patch:
+        patch.setattr(owner, name, crashing(home, getattr(owner, name), after=after))
+        with pytest.raises(DatabaseUnavailable):
+            app.indexer.rebuild()
+    with pytest.raises(DatabaseUnavailable):
+        right(app)
+    servers.start(home)
+    with psycopg.connect(str(settings.database_url), autocommit=True) as again:
+        assert_whole(again, settings.index_folder)
+        new = [build for build, _ in published(again) if build != first.id]
+        assert len(new) == (owner is index_builds and name == "retire_older")
+        assert (right(app).path, right(app).build) == ("faiss", new[0] if new else first.id)
+        app.catalog.delete(["P0005"])
+        last = rebuild(app)
+        assert right(app).build == last
+        assert_clean(again, settings.index_folder)
+
+
+def test_a_server_that_crashes_during_an_ingest_loses_nothing_that_was_found(
+    app: App, settings: Settings, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(prefetch, "CHUNK_ROWS", 4)
+    add(app, numbered(40, first=5000))
+    build = app.indexer.rebuild()
+    source = shop(tmp_path, 40)
+
+    crashes = iter([servers.crash])  # the encoder is asked again before the run notices
+
+    def crash_later(encoded: int) -> None:
+        if encoded >= 16 and (crash := next(crashes, None)):
+            crash(home)
+
+    with pytest.raises(DatabaseUnavailable):
+        ingest(app, source, encoder=WatchedEncoder(crash_later))
+    servers.start(home)
+    plan = right(app)
+    assert (plan.path, plan.build) == ("faiss", build.id)
+    assert plan.delta_rows is not None and 0 < plan.delta_rows < 40
+    ingest(app, source)
+    assert right(app).delta_rows == 40
+    assert right(app, k=80).shortfall is None
+
+
+# A dump is restored
+
+
+def stamps(home: Path) -> tuple[int, int]:
+    """The greatest transaction number of a row, and that of the next transaction."""
+    newest = servers.ask(home, "SELECT max(changed_in)::text FROM embedding")
+    following = servers.ask(home, "SELECT pg_snapshot_xmax(pg_current_snapshot())::text")
+    return int(newest), int(following)
+
+
+def test_a_dump_restored_where_numbers_are_smaller_is_searched_exactly_and_built_anew(
+    app: App, settings: Settings, home: Path, tmp_path: Path
+) -> None:
+    embedded_server.stop(home)
+    servers.skip_transactions(home, 3)
+    servers.start(home)
+    add(app, numbered(60))
+    old = [app.indexer.rebuild().id, app.indexer.rebuild().id][-1]
+    add(app, {"LATE": [1000]})
+    with servers.lent_folder() as lent, servers.own_server() as fresh:
+        servers.dump(home, lent / "dump")
+        servers.restore(fresh, lent / "dump")
+        newest, following = stamps(fresh)
+        assert newest > 3 << 32 > following
+        copy = settings.model_copy(update={"database_url": embedded_server.url(fresh)})
+        with App(copy, choose=choose_colours) as restored:
+            before = right(restored)
+            assert (before.path, before.build) == ("exact", None)
+
+            migrate(restored.engine)
+            newest, following = stamps(fresh)
+            assert newest < following < 3 << 32
+            after = right(restored)
+            assert (after.path, after.build) == ("exact", None)
+
+            # The files of the other cluster lie in the same folder and are no use here.
+            new = restored.indexer.rebuild().id
+            assert new > old
+            plan = right(restored)
+            assert (plan.path, plan.build, plan.delta_rows) == ("faiss", new, 0)
+            add(restored, {"NEW": [2000]})
+            restored.catalog.delete(["P0003"])
+            plan = right(restored)
+            assert (plan.path, plan.build, plan.delta_rows) == ("faiss", new, 1)
+            assert (best(restored, 1000), best(restored, 2000)) == ("LATE", "NEW")
+        assert right(app).build == old
+
+
+def test_a_dump_that_was_not_migrated_is_right_all_the_same(
+    app: App, settings: Settings, home: Path, tmp_path: Path
+) -> None:
+    """Rows from the future stay in the delta of each build until they are stamped anew."""
+    with psycopg.connect(str(settings.database_url), autocommit=True) as connection:
+        add(app, numbered(40))
+        # What a dump does: the rows come before the trigger.
+        connection.execute("ALTER TABLE embedding DISABLE TRIGGER embedding_stamp")
+        connection.execute("UPDATE embedding SET changed_in = (2::bigint << 40)::text::xid8")
+        connection.execute("ALTER TABLE embedding ENABLE ALWAYS TRIGGER embedding_stamp")
+    build = app.indexer.rebuild().id
+    app.catalog.delete(["P0003"])
+    plan = right(app)
+    assert (plan.path, plan.build, plan.delta_rows) == ("faiss", build, 39)
+    migrate(app.engine)
+    assert right(app).delta_rows == 39
+    build = app.indexer.rebuild().id
+    plan = right(app)
+    assert (plan.build, plan.delta_rows) == (build, 0)
+
+
+def test_after_a_crash_a_list_of_what_passes_is_not_used(app: App, sql: psycopg.Connection) -> None:
+    """The server goes on by itself, gives out again the numbers of transactions that were lost."""
+    stamps = f"SELECT {filter_snapshot.STAMPS}"
+    add(app, numbered(30), colour="red")
+    app.indexer.rebuild()
+    query = Query(picture=photo(1000), k=30, filters=parse(["colour=red"]))
+    before = sql.execute(stamps).fetchone()
+    started = sql.execute("SELECT pg_postmaster_start_time()").fetchone()
+    sql.execute("SET synchronous_commit = off")
+    sql.execute("UPDATE product SET colour = 'blue' WHERE sku < 'P0005'")
+    for _ in range(3):
+        app.search.search(query)
+    victim = sql.execute("SELECT pg_backend_pid()").fetchone()
+    assert victim is not None
+    os.kill(int(victim[0]), signal.SIGKILL)
+    again = None
+    deadline = time.monotonic() + 30
+    while again is None:
+        try:
+            again = psycopg.connect(sql.info.dsn, autocommit=True)
+        except psycopg.OperationalError:
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+    with again:
+        assert again.execute("SELECT pg_postmaster_start_time()").fetchone() == started
+        assert again.execute(stamps).fetchone() != before
+        red = again.execute("SELECT count(*) FROM product WHERE colour = 'red'").fetchone()
+        for _ in range(40):
+            again.execute("SELECT pg_current_xact_id()")
+        for _ in range(3):
+            assert red == (len(app.search.search(query).matches),)

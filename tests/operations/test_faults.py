@@ -1,0 +1,312 @@
+"""Files and clocks go wrong, and searches stay right and say which path answered and why."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import shutil
+import stat
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psycopg
+import pytest
+
+from app.bootstrap import App
+from app.config import Settings
+from app.errors import IndexUnwritable
+from app.index import faiss_index, faiss_io
+from app.index.file_store import IndexFiles
+from app.operations import health
+from app.operations.integrity import check
+from app.types import Build
+from support.colours import choose_colours
+from support.judge import Crowd, best, right
+from support.shop import add, numbered
+
+pytestmark = pytest.mark.xdist_group("faults")
+
+NOBODY = 65534
+
+
+@pytest.fixture
+def settings(settings: Settings) -> Settings:
+    """With index files in the folder alone, so that a fault there is not made good."""
+    return settings.model_copy(update={"index_in_database": False})
+
+
+@pytest.fixture
+def build(app: App) -> Build:
+    """A build of 60 products, and 5 products added since."""
+    add(app, numbered(60))
+    made = app.indexer.rebuild()
+    add(app, numbered(5, first=60))
+    assert (right(app).path, right(app).build) == ("faiss", made.id)
+    return made
+
+
+def published(sql: psycopg.Connection) -> list[int]:
+    rows = sql.execute("SELECT id FROM index_build WHERE state = 'published' ORDER BY id")
+    return [row[0] for row in rows]
+
+
+def built(app: App) -> health.Check:
+    """What the status says of the build."""
+    checks = health.status(app.engine, app.files, app.settings).checks
+    return next(each for each in checks if each.name == "build")
+
+
+# The file while it is in use
+
+
+def truncate(path: Path) -> None:
+    os.truncate(path, 100)
+
+
+def empty(path: Path) -> None:
+    os.truncate(path, 0)
+
+
+def flip(path: Path) -> None:
+    with path.open("r+b") as file:
+        file.seek(path.stat().st_size // 2)
+        byte = file.read(1)[0]
+        file.seek(-1, os.SEEK_CUR)
+        file.write(bytes([byte ^ 1]))
+
+
+def append(path: Path) -> None:
+    with path.open("ab") as file:
+        file.write(b"more")
+
+
+def begin_with_zeros(path: Path) -> None:
+    """As a machine may leave it that lost its power."""
+    with path.open("r+b") as file:
+        file.write(bytes(100))
+
+
+def replace_by_another_models(path: Path) -> None:
+    other = np.eye(8, dtype=np.float32)
+    faiss_io.write(faiss_index.build(np.arange(1, 9, dtype=np.int64), other), path)
+
+
+HARMS = [truncate, empty, flip, replace_by_another_models, Path.unlink]
+
+
+def test_a_file_that_is_harmed_while_it_is_searched_harms_no_search(
+    app: App, settings: Settings, build: Build
+) -> None:
+    """A mapped file would kill the process when it is truncated."""
+    path = app.files.path(build.sha256)
+    whole = path.read_bytes()
+    with Crowd(app) as crowd:
+        for harm in HARMS:
+            path.write_bytes(whole)  # in place: the inode stays the one that was opened
+            crowd.goes_on()
+            harm(path)
+            crowd.goes_on()
+    assert (crowd.wrong, crowd.errors, set(crowd.paths)) == ([], [], {"faiss"})
+
+
+@pytest.mark.parametrize("harm", [empty, replace_by_another_models], ids=lambda harm: harm.__name__)
+def test_a_process_that_comes_later_finds_the_harm_and_says_so(
+    app: App, settings: Settings, build: Build, harm: Callable[[Path], None]
+) -> None:
+    harm(app.files.path(build.sha256))
+    with App(settings, choose=choose_colours) as other:
+        with Crowd(other) as crowd:
+            crowd.goes_on()
+        plan = right(other)
+        assert (crowd.wrong, crowd.errors, set(crowd.paths)) == ([], [], {"exact"})
+        assert plan.reason.startswith(f"build {build.id}: index file {build.sha256}.faiss")
+        assert not built(other).ok
+        again = other.indexer.rebuild()
+        assert (right(other).path, right(other).build) == ("faiss", again.id)
+
+
+@pytest.mark.parametrize("harm", [Path.unlink, truncate, append, begin_with_zeros])
+def test_status_sees_a_file_that_is_plainly_not_the_one_that_was_written(
+    app: App, settings: Settings, build: Build, harm: Callable[[Path], object]
+) -> None:
+    with App(settings, choose=choose_colours) as other:
+        assert built(other).ok
+        harm(app.files.path(build.sha256))
+        found = built(other)
+        assert not found.ok and build.sha256 in str(found.advice)
+
+
+def test_status_leaves_the_content_of_a_file_to_check_and_to_searches(
+    app: App, settings: Settings, build: Build
+) -> None:
+    """Reading all of a gigabyte takes seconds; whoever searches does it all the same."""
+    flip(app.files.path(build.sha256))
+    with App(settings, choose=choose_colours) as other:
+        assert built(other).ok
+        report = check(other.engine, other.files, other.limits)
+        assert "builds-lost" in {finding.kind for finding in report.findings}
+        assert right(other).path == "exact"
+        assert not built(other).ok, "this process has seen that it is damaged"
+    with App(settings, choose=choose_colours) as other:
+        assert built(other).ok
+
+
+def test_a_build_of_the_same_content_repairs_the_file(app: App, settings: Settings) -> None:
+    """The bytes are the same, so the file has the very name of the harmed one."""
+    add(app, numbered(60))
+    first = app.indexer.rebuild()
+    truncate(app.files.path(first.sha256))
+    with App(settings, choose=choose_colours) as other:
+        assert right(other).path == "exact"
+        second = other.indexer.rebuild()
+        assert second.sha256 == first.sha256
+        assert (right(other).path, right(other).build) == ("faiss", second.id)
+
+
+def test_an_index_of_another_model_under_the_right_name_is_not_asked(
+    app: App, settings: Settings, build: Build, sql: psycopg.Connection
+) -> None:
+    """An intact file that belongs to another build: its sha256 does not tell."""
+    other = faiss_index.build(np.arange(1, 9, dtype=np.int64), np.eye(8, dtype=np.float32))
+    sha256, size = app.files.write(other)
+    sql.execute("UPDATE index_build SET sha256 = %s, size = %s", [sha256, size])
+    with App(settings, choose=choose_colours) as later:
+        plan = right(later)
+        assert plan.path == "exact"
+        assert plan.reason.startswith(f"build {build.id}: ")
+
+
+def test_the_folder_may_vanish_under_a_running_process(
+    app: App, settings: Settings, build: Build
+) -> None:
+    shutil.rmtree(settings.index_folder)
+    assert right(app).path == "faiss"
+    with App(settings, choose=choose_colours) as other:
+        assert right(other).path == "exact"
+        made = other.indexer.rebuild()
+        assert (right(other).path, right(other).build) == ("faiss", made.id)
+
+
+# The folder
+
+
+@contextmanager
+def closed(folder: Path) -> Iterator[None]:
+    """Nobody may write to the folder, root included: root becomes another user for files."""
+    before = stat.S_IMODE(folder.stat().st_mode)
+    folder.chmod(0o555)
+    as_root = os.geteuid() == 0
+    libc = ctypes.CDLL(None)
+    if as_root:
+        libc.setfsuid(NOBODY)
+    try:
+        yield
+    finally:
+        if as_root:
+            libc.setfsuid(0)
+        folder.chmod(before)
+
+
+def connected(app: App) -> None:
+    """Fill the pools: the server's socket is out of reach for the user that `closed` makes."""
+    for engine in (app.engine, app.search_engine):
+        with engine.connect(), engine.connect(), engine.connect(), engine.connect():
+            pass
+
+
+def test_a_folder_that_is_not_writable_is_a_sentence_and_changes_nothing(
+    app: App, settings: Settings, build: Build, sql: psycopg.Connection
+) -> None:
+    connected(app)
+    with closed(settings.index_folder), pytest.raises(IndexUnwritable) as caught:
+        app.indexer.rebuild()
+    assert "Permission denied" in str(caught.value) and "LOOKALIKE_INDEX_DIR" in str(caught.value)
+    assert sql.execute("SELECT count(*) FROM index_build").fetchone() == (1,)
+    assert (right(app).path, right(app).build) == ("faiss", build.id)
+
+
+def test_a_folder_that_is_closed_during_a_build_leaves_the_build_before_in_use(
+    app: App, settings: Settings, build: Build, sql: psycopg.Connection,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    write = IndexFiles.write
+
+    def write_closed(self: IndexFiles, *arguments: Any) -> tuple[str, int]:
+        with closed(self.folder):
+            return write(self, *arguments)
+
+    connected(app)
+    monkeypatch.setattr(IndexFiles, "write", write_closed)
+    with pytest.raises(IndexUnwritable, match="Permission denied"):
+        app.indexer.rebuild()
+    assert published(sql) == [build.id]
+    [(state, reason)] = sql.execute(
+        "SELECT state, reason FROM index_build WHERE id > %s", [build.id]
+    ).fetchall()
+    assert state == "rejected" and "could not be written" in reason
+    assert (right(app).path, right(app).build) == ("faiss", build.id)
+    monkeypatch.undo()
+    assert right(app).build == build.id != app.indexer.rebuild().id == right(app).build
+
+
+def test_a_file_that_may_not_be_read_is_named_and_the_table_answers(
+    app: App, settings: Settings, build: Build
+) -> None:
+    path = app.files.path(build.sha256)
+    path.chmod(0)
+    with App(settings, choose=choose_colours) as other:
+        connected(other)
+        with closed(settings.index_folder):
+            plan = right(other)
+        assert plan.path == "exact"
+        assert "cannot be read: Permission denied" in plan.reason
+        path.chmod(0o644)
+        assert right(other).path == "faiss"
+
+
+# The clock
+
+TIMES = ["1970-01-01", "2999-12-31"]
+
+
+@pytest.mark.parametrize("newest", TIMES)
+def test_the_newest_build_is_the_last_one_begun_whatever_the_clock_said(
+    app: App, settings: Settings, sql: psycopg.Connection, newest: str
+) -> None:
+    """A clock that was set back, or that ran ahead when the build before was made."""
+    add(app, numbered(60))
+    first = app.indexer.rebuild()
+    add(app, {"NEW": [1000]})
+    second = app.indexer.rebuild()
+    oldest = next(time for time in TIMES if time != newest)
+    for build, time in ((first, oldest), (second, newest)):
+        sql.execute(
+            "UPDATE index_build SET started_at = %s, finished_at = %s WHERE id = %s",
+            [time, time, build.id],
+        )
+    sql.execute("UPDATE product SET created_at = %s, updated_at = %s", [newest, newest])
+    with App(settings, choose=choose_colours) as other:
+        plan = right(other)
+        assert (plan.path, plan.build, plan.delta_rows) == ("faiss", second.id, 0)
+        status = health.status(other.engine, other.files, settings)
+        assert status.healthy, status
+        third = other.indexer.rebuild()
+        assert published(sql) == [second.id, third.id]
+        assert right(other).build == third.id
+
+
+@pytest.mark.parametrize("time", TIMES)
+def test_a_change_is_seen_whatever_the_clock_says(
+    app: App, build: Build, sql: psycopg.Connection, time: str
+) -> None:
+    """Rows are told apart by the transaction that wrote them, not by when."""
+    sql.execute("UPDATE index_build SET started_at = %s, finished_at = %s", [time, time])
+    add(app, {"NEW": [1000]})
+    app.catalog.delete(["P0003"])
+    sql.execute("UPDATE product SET created_at = %s, updated_at = %s", [time, time])
+    assert best(app, 1000) == "NEW"
+    plan = right(app)
+    assert (plan.path, plan.build, plan.delta_rows) == ("faiss", build.id, 6)

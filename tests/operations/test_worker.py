@@ -1,0 +1,668 @@
+"""The worker: when it builds is decided from plain values, and it goes on whatever happens."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from itertools import pairwise
+from math import inf
+from pathlib import Path
+from typing import Any
+from urllib.error import URLError
+from urllib.request import urlopen
+
+import psycopg
+import pytest
+from hypothesis import given
+from hypothesis import strategies as some
+
+from app.bootstrap import App
+from app.config import Settings
+from app.db import notifications
+from app.db.queries import build_history
+from app.errors import IndexUnwritable
+from app.index.builder import LOCK, Indexer
+from app.index.rebuild_policy import Decision, Rules, Seen, allowed, backoff, decide
+from app.operations.change_listener import Listener
+from app.operations.worker import Worker
+from app.types import Build
+from support.colours import choose_colours
+from support.servers import crash, own_server, start
+from support.shop import add, numbered
+
+SOON_S = 30.0
+QUICK: dict[str, Any] = {
+    "worker_share": 0.1,
+    "worker_every_s": 0.0,
+    "worker_age_s": 3600.0,
+    "worker_look_s": 0.01,
+    "worker_poll_s": 0.1,
+    "worker_backoff_s": 0.05,
+    "worker_backoff_max_s": 0.4,
+}
+RULES = Rules(share=0.1, most_rows=1000, age_s=60, every_s=10, backoff_s=2, backoff_max_s=100)
+
+# When to build
+
+
+def test_without_an_index_any_row_is_reason_to_build() -> None:
+    assert decide(Seen(1, None), RULES) == Decision("there is no index yet", 0.0)
+    assert decide(Seen(0, None), RULES) == Decision(None, inf)
+
+
+def test_more_than_a_share_of_the_index_is_reason_to_build() -> None:
+    assert decide(Seen(10, 100), RULES).reason is None
+    assert decide(Seen(11, 100), RULES).reason == "11 rows changed since an index of 100"
+
+
+def test_an_index_of_any_size_is_built_before_searches_give_up_its_delta() -> None:
+    assert decide(Seen(1000, 10**9), RULES).reason is None
+    assert decide(Seen(1001, 10**9), RULES).reason is not None
+    assert Rules.from_settings(Settings(max_delta_rows=20_000)).most_rows == 10_000
+
+
+def test_a_smaller_delta_is_built_in_when_the_index_is_old() -> None:
+    assert decide(Seen(1, 100, build_age_s=59), RULES) == Decision(None, 1.0)
+    assert decide(Seen(1, 100, build_age_s=60), RULES).reason is not None
+    assert decide(Seen(0, 100, build_age_s=10**6), RULES) == Decision(None, inf)
+
+
+def test_between_two_builds_there_is_rest() -> None:
+    assert decide(Seen(50, 100, since_last_s=4), RULES) == Decision(None, 6.0)
+    assert decide(Seen(50, 100, since_last_s=10), RULES).reason is not None
+    assert decide(Seen(50, 100, since_last_s=10, last_took_s=25), RULES) == Decision(None, 15.0)
+
+
+def test_failures_double_the_wait_up_to_a_limit() -> None:
+    assert [backoff(n, RULES) for n in (0, 1, 2, 3, 7, 10**9)] == [0, 2, 4, 8, 100, 100]
+    assert decide(Seen(50, 100, since_last_s=0, failures=4), RULES) == Decision(None, 16.0)
+
+
+rules = some.builds(
+    Rules,
+    share=some.floats(0.001, 10),
+    most_rows=some.floats(0, 1e6),
+    age_s=some.floats(0, 1e6),
+    every_s=some.floats(0, 1e6),
+    backoff_s=some.floats(0.001, 1e4),
+    backoff_max_s=some.floats(0.001, 1e6),
+)
+sights = some.builds(
+    Seen,
+    changed_rows=some.integers(0, 10**7),
+    index_rows=some.none() | some.integers(0, 10**7),
+    build_age_s=some.floats(0, 1e7) | some.just(inf),
+    since_last_s=some.none() | some.floats(0, 1e7) | some.just(inf),
+    last_took_s=some.floats(0, 1e5),
+    failures=some.integers(0, 10**6),
+)
+
+
+@given(sights, rules)
+def test_either_it_is_time_or_there_is_time_to_wait(seen: Seen, rules: Rules) -> None:
+    found = decide(seen, rules)
+    assert (found.reason is not None) == (found.wait_s == 0)
+
+
+@given(sights, rules)
+def test_after_the_wait_it_is_time(seen: Seen, rules: Rules) -> None:
+    wait_s = decide(seen, rules).wait_s
+    if wait_s == inf:
+        assert seen.changed_rows == 0
+        return
+    later = 1.000001 * wait_s + 1e-3
+    since_s = None if seen.since_last_s is None else seen.since_last_s + later
+    after = Seen(
+        seen.changed_rows, seen.index_rows, seen.build_age_s + later, since_s,
+        seen.last_took_s, seen.failures,
+    )  # fmt: skip
+    assert decide(after, rules).reason is not None
+
+
+@given(sights, rules, some.integers(1, 1000))
+def test_more_changes_never_make_it_wait_longer(seen: Seen, rules: Rules, more: int) -> None:
+    changed = Seen(
+        seen.changed_rows + more, seen.index_rows, seen.build_age_s, seen.since_last_s,
+        seen.last_took_s, seen.failures,
+    )  # fmt: skip
+    assert decide(changed, rules).wait_s <= decide(seen, rules).wait_s
+
+
+@given(sights, rules)
+def test_it_never_builds_within_the_rest(seen: Seen, rules: Rules) -> None:
+    if seen.since_last_s is not None and seen.since_last_s < max(
+        rules.every_s, backoff(seen.failures, rules)
+    ):
+        assert decide(seen, rules).reason is None
+
+
+# A worker at work
+
+
+class Post:
+    """A worker that works in a thread, and what a test asks about it."""
+
+    def __init__(self, app: App, sql: psycopg.Connection, **settings: Any) -> None:
+        self.settings = app.settings.model_copy(update=QUICK | settings)
+        self.stop = threading.Event()
+        self.worker = Worker(app.engine, app.indexer, self.settings, self.stop)
+        self.sql = sql
+        self.thread = threading.Thread(target=self.worker.run)
+
+    def published(self) -> int:
+        return self.count("state IN ('published', 'retired')")
+
+    def count(self, where: str = "true") -> int:
+        row = self.sql.execute(f"SELECT count(*) FROM index_build WHERE {where}").fetchone()  # type: ignore[arg-type]
+        assert row is not None
+        return int(row[0])
+
+    def value(self, name: str, **labels: str) -> float:
+        return self.worker.metrics.registry.get_sample_value(f"lookalike_{name}", labels) or 0.0
+
+
+def soon(true: Callable[[], bool], within_s: float = SOON_S) -> None:
+    deadline = time.monotonic() + within_s
+    while not true():
+        assert time.monotonic() < deadline, "it did not come to pass"
+        time.sleep(0.02)
+
+
+@contextmanager
+def working(post: Post) -> Iterator[Post]:
+    post.thread.start()
+    try:
+        yield post
+    finally:
+        post.stop.set()
+        post.thread.join(SOON_S)
+        assert not post.thread.is_alive()
+
+
+def test_it_builds_the_first_index_and_again_when_enough_changed(
+    app: App, sql: psycopg.Connection
+) -> None:
+    add(app, numbered(40))
+    with working(Post(app, sql)) as post:
+        soon(lambda: post.published() == 1)
+        add(app, numbered(4, first=40))
+        soon(lambda: post.value("delta_rows") == 4)
+        time.sleep(0.3)
+        assert post.published() == 1
+        add(app, numbered(1, first=44))
+        soon(lambda: post.published() == 2)
+        soon(lambda: post.value("index_rows") == 45)
+        assert post.value("delta_rows") == 0
+
+
+def test_word_of_a_change_comes_long_before_the_poll(app: App, sql: psycopg.Connection) -> None:
+    with working(Post(app, sql, worker_poll_s=600)) as post:
+        soon(lambda: post.value("build_age_seconds") != 0)  # nan: it looked
+        time.sleep(0.3)
+        add(app, numbered(5))
+        soon(lambda: post.published() == 1, within_s=5)
+        post.stop.set()
+        add(app, numbered(1, first=5))
+
+
+def test_what_was_not_said_is_found_by_the_poll(
+    app: App, sql: psycopg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(notifications, "notify", lambda connection: None)
+    with working(Post(app, sql)) as post:
+        soon(lambda: post.value("build_age_seconds") != 0)
+        add(app, numbered(5))
+        soon(lambda: post.published() == 1)
+
+
+def test_what_failed_and_is_not_wanted_any_more_is_no_illness(
+    app: App, sql: psycopg.Connection
+) -> None:
+    """A build was rejected after the good one, and nothing changed since."""
+    add(app, numbered(10))
+    app.indexer.rebuild()
+    sql.execute(
+        "INSERT INTO index_build (model_id, cluster, state, reason, finished_at)"
+        " SELECT model_id, cluster, 'rejected', 'the disk is full', now() FROM index_build"
+    )
+    with working(Post(app, sql, worker_poll_s=0.1, worker_stale_s=0.6)) as post:
+        time.sleep(2)
+        assert post.worker.liveness.status().healthy
+        assert post.published() == 1
+
+
+def test_deletions_alone_are_counted_though_word_comes_of_each(
+    app: App, sql: psycopg.Connection
+) -> None:
+    add(app, numbered(60))
+    app.indexer.rebuild()
+    with working(Post(app, sql, worker_poll_s=0.5, worker_age_s=3600)) as post:
+        for n in range(30):
+            app.catalog.delete([f"P{n:04}"])
+            time.sleep(0.1)
+        soon(lambda: post.published() >= 2)
+
+
+def test_an_old_index_takes_in_a_small_delta(app: App, sql: psycopg.Connection) -> None:
+    add(app, numbered(40))
+    app.indexer.rebuild()
+    add(app, numbered(1, first=40))
+    with working(Post(app, sql, worker_age_s=1.5)) as post:
+        soon(lambda: post.value("delta_rows") == 1)
+        assert post.published() == 1
+        soon(lambda: post.published() == 2)
+        time.sleep(2)
+        assert post.published() == 2, "nothing changed since, so there is nothing to build"
+
+
+def test_between_two_builds_it_rests(app: App, sql: psycopg.Connection) -> None:
+    add(app, numbered(10))
+    app.indexer.rebuild()  # by hand; the rest is counted from it all the same
+    add(app, numbered(10, first=10))
+    with working(Post(app, sql, worker_every_s=1.5)) as post:
+        time.sleep(0.7)
+        assert (post.published(), post.value("delta_rows")) == (1, 10)
+        soon(lambda: post.published() == 2)
+
+
+def test_rows_that_went_count_as_changed(app: App, sql: psycopg.Connection) -> None:
+    add(app, numbered(40))
+    with working(Post(app, sql)) as post:
+        soon(lambda: post.published() == 1)
+        sql.execute("DELETE FROM embedding WHERE picture_id IN (SELECT id FROM picture LIMIT 4)")
+        soon(lambda: post.value("gone_rows") == 4)
+        assert post.published() == 1
+        sql.execute("DELETE FROM embedding WHERE picture_id IN "
+                    "(SELECT picture_id FROM embedding LIMIT 1)")  # fmt: skip
+        soon(lambda: post.value("index_rows") == 35)
+
+
+def test_of_two_workers_one_builds(
+    app: App, settings: Settings, sql: psycopg.Connection, caplog: pytest.LogCaptureFixture
+) -> None:
+    add(app, numbered(20))
+    with App(settings, choose=choose_colours) as elsewhere:
+        posts = [Post(app, sql, worker_every_s=600), Post(elsewhere, sql, worker_every_s=600)]
+        with working(posts[0]), working(posts[1]):
+            soon(lambda: all(post.value("index_rows") == 20 for post in posts))
+            time.sleep(0.3)
+        assert (posts[0].count(), posts[0].published()) == (1, 1)
+        tried = [post.value("builds_total", outcome="failed") for post in posts]
+    assert tried == [0, 0]
+    assert [r.message for r in caplog.records if r.levelno >= logging.WARNING] == []
+
+
+def test_while_another_builds_it_waits_without_an_error(app: App, sql: psycopg.Connection) -> None:
+    add(app, numbered(5))
+    sql.execute("SELECT pg_advisory_lock(%s)", [LOCK])
+    with working(Post(app, sql)) as post:
+        soon(lambda: post.value("builds_total", outcome="busy") >= 1)
+        assert post.count() == 0
+        sql.execute("SELECT pg_advisory_unlock(%s)", [LOCK])
+        soon(lambda: post.published() == 1)
+
+
+def test_it_does_not_ask_over_and_over_whether_another_still_builds(
+    app: App, sql: psycopg.Connection
+) -> None:
+    """However often it may look; it is seconds until it asks again."""
+    add(app, numbered(5))
+    sql.execute("SELECT pg_advisory_lock(%s)", [LOCK])
+    with working(Post(app, sql, worker_poll_s=60)) as post:
+        soon(lambda: post.value("builds_total", outcome="busy") >= 1)
+        time.sleep(1)
+        assert post.value("builds_total", outcome="busy") <= 2
+
+
+def test_a_listener_that_was_cut_off_listens_again(app: App, sql: psycopg.Connection) -> None:
+    listening = "FROM pg_stat_activity WHERE application_name = 'lookalike worker'"
+    here = f"{listening} AND datname = current_database()"
+    with working(Post(app, sql, worker_poll_s=600)) as post:
+        soon(lambda: sql.execute(f"SELECT {here}").fetchone() is not None)  # type: ignore[arg-type]
+        sql.execute(f"SELECT pg_terminate_backend(pid) {here}")  # type: ignore[arg-type]
+        add(app, numbered(5))
+        soon(lambda: post.published() == 1)
+        soon(lambda: sql.execute(f"SELECT {here}").fetchone() is not None)  # type: ignore[arg-type]
+        time.sleep(0.2)
+        add(app, numbered(5, first=5))
+        soon(lambda: post.published() == 2)
+        post.stop.set()
+        add(app, numbered(1, first=10))
+
+
+def unread(sql: psycopg.Connection) -> bool:
+    """Whether a listener leaves words in the queue of the server."""
+    return sql.execute("SELECT pg_notification_queue_usage() > 0").fetchone() == (True,)
+
+
+def flood(sql: psycopg.Connection, count: int) -> None:
+    """Words that no two are alike, of 4 KB each: more than fits between a server and its client."""
+    sql.execute(
+        "SELECT count(pg_notify(%s, repeat('x', 4000) || n)) FROM generate_series(1, %s) AS n",
+        [notifications.CHANNEL, count],
+    )
+
+
+def test_a_flood_of_words_is_heard_and_not_read_to_its_end(
+    app: App, sql: psycopg.Connection
+) -> None:
+    listener = Listener(app.engine, threading.Event())
+    assert listener.wait(1)
+    flood(sql, 10_000)
+    soon(lambda: unread(sql))
+    heard = sum(listener.wait(0.05) for _ in range(10))
+    assert 1 <= heard <= 3  # the words, the new connection, and perhaps one more packet
+    soon(lambda: not unread(sql))
+    flood(sql, 1)
+    assert listener.wait(5)
+    listener.close()
+
+
+def test_while_it_builds_no_words_pile_up(app: App, sql: psycopg.Connection) -> None:
+    add(app, numbered(5))
+    post = Post(app, sql)
+
+    def rebuild() -> Build:
+        flood(sql, 10_000)
+        time.sleep(0.5)
+        piled.append(unread(sql))
+        return build()
+
+    build, piled = app.indexer.rebuild, list[bool]()
+    app.indexer.rebuild = rebuild  # type: ignore[method-assign]
+    with working(post):
+        soon(lambda: post.published() == 1)
+        add(app, numbered(5, first=5))
+        soon(lambda: post.published() == 2)
+    assert piled == [False, False]
+
+
+def test_writers_go_on_while_the_queue_of_words_is_full(tmp_path: Path) -> None:
+    with own_server(max_notify_queue_pages="64") as home:
+        settings = Settings(home=tmp_path, database_url=start(home))
+        with App(settings, choose=choose_colours) as app:
+            app.initialise()
+            with psycopg.connect(str(settings.database_url)) as deaf:
+                deaf.execute("LISTEN anything")
+                deaf.commit()
+                deaf.execute("SELECT 1")
+                with psycopg.connect(str(settings.database_url), autocommit=True) as sql:
+                    with pytest.raises(psycopg.errors.ProgramLimitExceeded):
+                        for _ in range(200):
+                            flood(sql, 1)
+                    add(app, numbered(3))
+                    assert sql.execute("SELECT count(*) FROM product").fetchone() == (3,)
+
+
+def test_it_outlives_its_database(tmp_path: Path) -> None:
+    with own_server() as home:
+        url = start(home)
+        settings = Settings(home=tmp_path, database_url=url)
+        with App(settings, choose=choose_colours) as app:
+            app.initialise()
+            add(app, numbered(5))
+            with psycopg.connect(url, autocommit=True) as sql:
+                post = Post(app, sql)
+                with working(post):
+                    soon(lambda: post.published() == 1)
+                    crash(home)
+                    soon(lambda: not post.worker.liveness.status().healthy)
+                    time.sleep(0.5)
+                    assert post.thread.is_alive()
+                    start(home)
+                    with psycopg.connect(url, autocommit=True) as post.sql:
+                        add(app, numbered(5, first=5))
+                        soon(lambda: post.published() == 2)
+                        soon(lambda: post.worker.liveness.status().healthy)
+
+
+# Failures
+
+
+def test_builds_that_fail_are_tried_less_and_less_until_they_succeed(
+    app: App, sql: psycopg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add(app, numbered(5))
+    tried: list[float] = []
+    rebuild = Indexer.rebuild
+
+    def failing(self: Indexer) -> Any:
+        tried.append(time.monotonic())
+        if len(tried) < 5:
+            raise IndexUnwritable("The disk is full.")
+        return rebuild(self)
+
+    monkeypatch.setattr(Indexer, "rebuild", failing)
+    with working(Post(app, sql, worker_backoff_s=0.1, worker_backoff_max_s=0.4)) as post:
+        monkeypatch.setattr("app.operations.worker.RETRY_S", 0.01)
+        soon(lambda: len(tried) == 4)
+        assert post.worker.liveness.status().as_dict()["last_error"]["value"] == "The disk is full."
+        soon(lambda: post.published() == 1)
+        soon(lambda: post.worker.liveness.status().as_dict()["last_error"]["value"] is None)
+        assert post.value("builds_total", outcome="failed") == 4
+        assert post.value("last_error_timestamp_seconds") > 0
+    waits = [b - a for a, b in pairwise(tried)]
+    assert [wait >= least for wait, least in zip(waits, (0.1, 0.2, 0.4, 0.4), strict=True)] == (
+        [True] * 4
+    ), waits
+
+
+def test_rejected_builds_back_off_also_after_a_restart(app: App, sql: psycopg.Connection) -> None:
+    add(app, numbered(5))
+    app.indexer.rebuild()
+    add(app, numbered(5, first=5))
+    for reason in ("recall", "recall", "stopped"):
+        sql.execute(
+            "INSERT INTO index_build (model_id, cluster, state, reason, finished_at) SELECT"
+            " model_id, cluster, 'rejected', %s, clock_timestamp() FROM index_build LIMIT 1",
+            [reason],
+        )
+    post = Post(app, sql)
+    assert post.worker._looker.look(count_gone=True).record.failures == 2
+    with working(Post(app, sql, worker_backoff_s=600, worker_backoff_max_s=6000)) as post:
+        soon(lambda: post.value("delta_rows") == 5)
+        time.sleep(0.3)
+        assert post.published() == 1
+
+
+def test_a_fault_of_ours_does_not_end_it(
+    app: App, sql: psycopg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add(app, numbered(5))
+    rebuild, faults = Indexer.rebuild, [ZeroDivisionError("a fault"), MemoryError("no memory")]
+
+    def faulty(self: Indexer) -> Any:
+        if faults:
+            raise faults.pop()
+        return rebuild(self)
+
+    monkeypatch.setattr(Indexer, "rebuild", faulty)
+    monkeypatch.setattr("app.operations.worker.RETRY_S", 0.01)
+    with working(Post(app, sql)) as post:
+        soon(lambda: post.published() == 1)
+
+
+FUTURE = """
+ALTER TABLE embedding DISABLE TRIGGER embedding_stamp;
+UPDATE embedding SET changed_in = (SELECT '9999999'::xid8);
+ALTER TABLE embedding ENABLE ALWAYS TRIGGER embedding_stamp;
+"""
+
+
+def test_builds_that_do_not_shrink_the_delta_back_off_and_say_why(
+    app: App, sql: psycopg.Connection, caplog: pytest.LogCaptureFixture
+) -> None:
+    add(app, numbered(5))
+    sql.execute(FUTURE)
+    slow = {"worker_backoff_s": 0.5, "worker_backoff_max_s": 600}
+    with working(Post(app, sql, **slow)) as post:
+        soon(lambda: post.value("builds_total", outcome="fruitless") >= 2)
+        time.sleep(0.3)
+        assert post.published() <= 3
+        error = post.worker.liveness.status().as_dict()["last_error"]["value"]
+    assert "left 5 changed rows of 5" in error and "lookalike migrate" in error
+
+
+def test_whoever_writes_in_an_open_transaction_is_named(
+    app: App, database_url: str, sql: psycopg.Connection
+) -> None:
+    """Its rows are in no build; here they are committed as soon as the build has been made."""
+    add(app, numbered(5))
+    app.indexer.rebuild()
+    with (
+        psycopg.connect(database_url, application_name="a forgotten console") as other,
+        psycopg.connect(database_url, application_name="importer") as late,
+    ):
+        other.execute("INSERT INTO duplicate_verdict VALUES ('a', 'b', true, 'me')")
+        late.execute("UPDATE embedding SET vec = vec")
+        post = Post(app, sql)
+        app.indexer.rebuild()
+        late.commit()
+        before = post.worker._looker.look(count_gone=True)
+        assert before.delta == 5
+        post.worker._before = 5
+        post.worker._judge(before)
+        said = post.worker.liveness.status().as_dict()["last_error"]["value"]
+        assert (
+            f"pid {other.info.backend_pid} (user postgres, application a forgotten console" in said
+        )
+        assert "idle in transaction for 0 s" in said
+        assert "importer" not in said
+
+
+def test_a_user_without_rights_still_learns_who(
+    app: App, database_url: str, sql: psycopg.Connection
+) -> None:
+    sql.execute("CREATE ROLE nobody_much")
+    with app.engine.connect() as connection, psycopg.connect(database_url) as other:
+        other.execute("SELECT pg_current_xact_id()")
+        pid = other.info.backend_pid
+        (mine,) = [h for h in build_history.holders(connection, 100) if h.who == f"pid {pid}"]
+        assert mine.state == "idle in transaction" and mine.age_s is not None
+        connection.exec_driver_sql("SET ROLE nobody_much")
+        (seen,) = [h for h in build_history.holders(connection, 100) if h.who == f"pid {pid}"]
+        assert (seen.user, seen.state, seen.age_s) == ("postgres", None, None)
+    assert "open for an unknown time" in str(seen)
+    sql.execute("DROP ROLE nobody_much")
+
+
+def test_a_clock_that_was_set_back_keeps_nothing_from_being_built(
+    app: App, sql: psycopg.Connection
+) -> None:
+    add(app, numbered(40))
+    app.indexer.rebuild()
+    sql.execute("UPDATE index_build SET finished_at = finished_at + interval '1 year'")
+    add(app, numbered(1, first=40))
+    with working(Post(app, sql, worker_every_s=600)) as post:
+        soon(lambda: post.published() == 2)
+
+
+# The command
+
+LOOKALIKE = Path(sys.executable).with_name("lookalike")
+BOOT_S = 90.0
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@contextmanager
+def command(settings: Settings, log: Path, **more: object) -> Iterator[tuple[Any, str]]:
+    """`lookalike worker` as a process; gives it and the address of its metrics."""
+    port = free_port()
+    named: dict[str, object] = {
+        "home": settings.home, "database_url": settings.database_url,
+        "worker_metrics_port": port, "worker_look_s": 0.05,
+    }  # fmt: skip
+    words = {f"LOOKALIKE_{name.upper()}": str(value) for name, value in (named | more).items()}
+    with log.open("w") as file:
+        process = subprocess.Popen(
+            [sys.executable, "-c", "from app.cli import main; main()", "worker"],
+            env=os.environ | words, stdout=file, stderr=file,
+        )  # fmt: skip
+        try:
+            yield process, f"http://127.0.0.1:{port}"
+        finally:
+            process.kill()
+            process.wait()
+
+
+def answers(address: str) -> bool:
+    try:
+        with urlopen(address, timeout=5) as answer:
+            return bool(answer.status == 200)
+    except (URLError, ConnectionError, TimeoutError):
+        return False
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_a_worker_that_waits_long_before_its_next_look(
+    app: App, settings: Settings, sql: psycopg.Connection, tmp_path: Path, number: int
+) -> None:
+    add(app, numbered(5))
+    log = tmp_path / "log"
+    with command(settings, log) as (process, address):
+        soon(lambda: answers(f"{address}/healthz"), BOOT_S)
+        soon(lambda: sql.execute("SELECT FROM index_build WHERE state = 'published'").rowcount > 0)
+        time.sleep(0.5)
+        began = time.monotonic()
+        process.send_signal(number)
+        assert process.wait(SOON_S) == 0, log.read_text()
+        # Half a second on an idle machine; the next look would be in a minute.
+        assert time.monotonic() - began < 10
+    assert "The worker stopped." in log.read_text()
+    assert "Traceback" not in log.read_text()
+
+
+def test_a_signal_ends_a_build_that_runs(
+    app: App, settings: Settings, sql: psycopg.Connection, tmp_path: Path
+) -> None:
+    """The build waits for a lock, so that it runs for as long as the test likes."""
+    add(app, numbered(5))
+    log = tmp_path / "log"
+    with (
+        psycopg.connect(str(settings.database_url)) as gate,
+        command(settings, log) as (process, _),
+    ):
+        gate.execute("LOCK TABLE query_sample IN ACCESS EXCLUSIVE MODE")
+        held = "SELECT FROM index_build WHERE state = 'building'"
+        soon(lambda: sql.execute(held).rowcount == 1, BOOT_S)
+        waiting = "SELECT FROM pg_stat_activity WHERE wait_event_type = 'Lock'" \
+            " AND datname = current_database()"  # fmt: skip
+        soon(lambda: sql.execute(waiting).rowcount == 1)
+        began = time.monotonic()
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(SOON_S) == 0, log.read_text()
+        assert time.monotonic() - began < 10
+        assert sql.execute("SELECT state, reason FROM index_build").fetchall() == [
+            ("rejected", "stopped")
+        ]
+        assert sql.execute(waiting).rowcount == 0, "the statement was cancelled"
+    assert list(settings.index_folder.glob("*")) == []
+    assert app.indexer.rebuild().state == "published"
+
+
+def test_a_port_that_is_taken_is_a_sentence(settings: Settings, app: App, tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with command(settings, log, worker_metrics_port=port) as (process, _):
+            assert process.wait(BOOT_S) == 1
+    assert f"port {port}" in log.read_text() and "Traceback" not in log.read_text()
+
+
+def test_an_allowed_delta_is_the_lesser_of_share_and_limit() -> None:
+    assert (allowed(100, RULES), allowed(10**6, RULES)) == (10, 1000)

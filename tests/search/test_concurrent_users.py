@@ -1,0 +1,244 @@
+"""Many users at once: each gets his own answer or is told to come again; nothing falls over."""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Callable, Iterator, Sequence
+
+import psycopg
+import pytest
+from pydantic import ValidationError
+
+from app.bootstrap import App
+from app.config import MOST_PLACES, Settings
+from app.db.engine import BESIDE, OTHERS
+from app.encoders.base import Choice
+from app.encoders.batching import LANES, MOST
+from app.encoders.preprocessing import Prepared
+from app.errors import BadInput, Busy, DatabaseUnavailable
+from app.search.filters import parse
+from app.types import Query, SearchResult, Vectors
+from support.colours import ColourEncoder, photo
+from support.crowd import all_at_once, full, until
+from support.shop import add, numbered
+
+PLACES = 4
+PRODUCTS = 60
+BOUND = 2 * PLACES + BESIDE + OTHERS
+
+
+class Gate(ColourEncoder):
+    """Encodes when the gate is open; it is, unless a test shuts it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open = threading.Event()
+        self.open.set()
+        self.batches: list[int] = []
+
+    def encode_prepared(self, prepared: Sequence[Prepared]) -> Vectors:
+        self.batches.append(len(prepared))
+        assert self.open.wait(30)
+        return super().encode_prepared(prepared)
+
+
+@pytest.fixture
+def gate() -> Gate:
+    return Gate()
+
+
+@pytest.fixture
+def serve(settings: Settings, gate: Gate) -> Iterator[Callable[..., App]]:
+    """A process that lets few search at a time, over a catalogue with an index."""
+    made: list[App] = []
+
+    def serve(**changes: object) -> App:
+        own = settings.model_copy(
+            update={"searches_at_once": PLACES, "search_wait_s": 60} | changes
+        )
+        app = App(own, choose=lambda model, **_: Choice(gate, ""))
+        made.append(app)
+        add(app, numbered(PRODUCTS), brand="Acme")
+        app.indexer.rebuild()
+        app.search.search(Query(picture=photo(0)))
+        gate.batches.clear()
+        return app
+
+    yield serve
+    gate.open.set()
+    for app in made:
+        app.close()
+
+
+def asks(app: App, users: int) -> list[Callable[[], SearchResult]]:
+    """Searches of every kind, each of which finds the product of its own number first."""
+
+    def ask(number: int) -> Callable[[], SearchResult]:
+        picture = photo(number % PRODUCTS)
+        filtered = Query(picture=picture, filters=parse(["brand=Acme"]))
+        query = (Query(picture=picture), Query(picture=picture, fold=True), filtered)[number % 3]
+        return lambda: app.search.search(query)
+
+    return [ask(number) for number in range(users)]
+
+
+def sku(number: int) -> str:
+    return f"P{number % PRODUCTS:04}"
+
+
+def connections(sql: psycopg.Connection) -> int:
+    row = sql.execute(
+        "SELECT count(*) FROM pg_stat_activity"
+        " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+    ).fetchone()
+    assert row is not None
+    return int(row[0])
+
+
+def idle(app: App) -> bool:
+    """Whether nothing is left of any search."""
+    pools = (app.engine.pool, app.search_engine.pool, app.quick_engine.pool)
+    places = (app.admission.running, app.admission.waiting)
+    return places == (0, 0) and not any(pool.checkedout() for pool in pools)  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("users", [64, 200])
+def test_everybody_of_a_crowd_gets_his_own_answer(
+    serve: Callable[..., App], sql: psycopg.Connection, users: int
+) -> None:
+    app = serve()
+    found = all_at_once(asks(app, users))
+    assert [each for each in found if isinstance(each, Exception)] == []
+    firsts = [each.matches[0].product.sku for each in found if isinstance(each, SearchResult)]
+    assert firsts == [sku(number) for number in range(users)]
+    assert connections(sql) <= BOUND and idle(app)
+
+
+def test_what_several_ask_at_once_is_encoded_together(
+    serve: Callable[..., App], gate: Gate
+) -> None:
+    users = LANES + MOST
+    app = serve(searches_at_once=users)
+    gate.open.clear()
+    threads = [threading.Thread(target=ask) for ask in asks(app, users)]
+    for thread in threads:
+        thread.start()
+    queue = app.search._encoder._queues.of(gate).pictures
+    until(lambda: len(queue._waiting) == MOST)
+    gate.open.set()
+    for thread in threads:
+        thread.join()
+    assert gate.batches[:LANES] == [1] * LANES
+    assert 1 < max(gate.batches) <= MOST and sum(gate.batches) == users
+    counted = app.metrics.registry.get_sample_value("lookalike_encode_batch_pictures_sum")
+    assert counted == users + 1, "and the one that opened the index"
+
+
+def test_a_bad_picture_among_others_is_an_error_for_its_owner_alone(
+    serve: Callable[..., App],
+) -> None:
+    app = serve()
+    good = asks(app, 20)
+    found = all_at_once([*good, lambda: app.search.search(Query(picture=b"no picture"))])
+    assert isinstance(found[-1], BadInput)
+    assert not any(isinstance(each, Exception) for each in found[:-1])
+
+
+def test_beyond_capacity_searches_are_refused_and_then_all_is_as_before(
+    serve: Callable[..., App], gate: Gate
+) -> None:
+    app = serve(search_wait_s=0.1)
+    with full(app.admission):
+        found = all_at_once(asks(app, 30))
+        assert all(isinstance(each, Busy) for each in found)
+        assert app.admission.waiting == 0
+    value = app.metrics.registry.get_sample_value
+    assert value("lookalike_searches_refused_total") == 30
+    assert gate.batches == [], "what is refused was not begun"
+    assert idle(app)
+    found = all_at_once(asks(app, PLACES))
+    assert not any(isinstance(each, Exception) for each in found) and idle(app)
+
+
+def test_a_stuck_encoder_makes_others_wait_a_bounded_time(
+    serve: Callable[..., App], gate: Gate
+) -> None:
+    app = serve(search_wait_s=0.2)
+    gate.open.clear()
+    stuck = [threading.Thread(target=ask) for ask in asks(app, PLACES)]
+    for thread in stuck:
+        thread.start()
+    until(lambda: app.admission.running == PLACES)
+    found = all_at_once(asks(app, 10))
+    assert all(isinstance(each, Busy) for each in found)
+    gate.open.set()
+    for thread in stuck:
+        thread.join()
+    assert idle(app) and app.search.search(Query(picture=photo(7))).matches[0].product.sku == sku(7)
+
+
+def test_a_search_that_waited_says_how_long(serve: Callable[..., App]) -> None:
+    app = serve()
+    told: list[SearchResult] = []
+    thread = threading.Thread(
+        target=lambda: told.append(app.search.search(Query(picture=photo(3))))
+    )
+    with full(app.admission):
+        thread.start()
+        until(lambda: app.admission.waiting)
+        assert app.metrics.registry.get_sample_value("lookalike_searches_waiting") == 1
+        assert app.metrics.registry.get_sample_value("lookalike_searches_running") == PLACES
+        threading.Event().wait(0.02)
+    thread.join()
+    [result] = told
+    assert 20 <= result.plan.ms["wait"] <= result.plan.ms["total"]
+    assert "wait" not in app.search.search(Query(picture=photo(3))).plan.ms
+
+
+def test_what_makes_no_sense_is_refused_without_waiting(serve: Callable[..., App]) -> None:
+    app = serve()
+    with full(app.admission), pytest.raises(BadInput):
+        app.search.search(Query(k=0, sku="x"))
+
+
+def test_searches_have_connections_that_nothing_else_takes(serve: Callable[..., App]) -> None:
+    """However many look at products, duplicates and health meanwhile."""
+    app = serve()
+    held = [app.engine.connect() for _ in range(OTHERS)]
+    try:
+        found = all_at_once([lambda: app.search.search(Query(sku="P0001"))] * 20)
+    finally:
+        for connection in held:
+            connection.close()
+    assert not any(isinstance(each, Exception) for each in found)
+
+
+def test_what_is_no_search_waits_for_a_connection_and_then_says_so(
+    serve: Callable[..., App], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app = serve()
+    monkeypatch.setattr(app.engine.pool, "_timeout", 0.1)
+    held = [app.engine.connect() for _ in range(OTHERS)]
+    try:
+        with pytest.raises(DatabaseUnavailable, match=r"All connections .* are busy"):
+            app.catalog.product("P0001")
+    finally:
+        for connection in held:
+            connection.close()
+    assert app.catalog.product("P0001").pictures
+
+
+def test_places_follow_the_cores_and_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    for cores, places in ((1, 4), (2, 8), (64, MOST_PLACES)):
+        monkeypatch.setattr("app.config._cores", lambda cores=cores: cores)
+        assert Settings().places == places
+        assert Settings(searches_at_once=3).places == 3
+    assert 2 * MOST_PLACES + BESIDE + OTHERS < 97, "what PostgreSQL lets in by default"
+
+
+def test_nobody_can_be_told_to_wait_for_ever() -> None:
+    """Python's locks cannot wait that long, and it would be a fault for whoever has to wait."""
+    for wait_s in (math.inf, 1e10, -1):
+        with pytest.raises(ValidationError, match="search_wait_s"):
+            Settings(search_wait_s=wait_s)

@@ -1,0 +1,255 @@
+"""The search in one statement: when it answers, and that nothing is lost when it cannot."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import psycopg
+import pytest
+from sqlalchemy import event
+
+from app.bootstrap import App
+from app.config import Settings
+from app.db.engine import BESIDE
+from app.errors import DatabaseUnavailable, ModelMismatch
+from app.types import Query, SearchResult
+from support.colours import ColourEncoder, choose_colours, photo
+from support.shop import add, numbered, oracle, vectors
+
+
+class Slow:
+    """Counts the statements of searches that look at one thing after the other."""
+
+    def __init__(self, app: App) -> None:
+        self.statements = 0
+        event.listen(app.search_engine, "before_cursor_execute", self._count)
+
+    def _count(self, *_: Any) -> None:
+        self.statements += 1
+
+    def took(self) -> bool:
+        """Whether there was such a search since the last call."""
+        found, self.statements = self.statements, 0
+        return found > 0
+
+
+@pytest.fixture
+def slow(app: App) -> Slow:
+    """A catalogue of 200 products, indexed, whose index has answered once."""
+    add(app, numbered(200))
+    app.indexer.rebuild()
+    ask(app)
+    return Slow(app)
+
+
+def ask(app: App, seed: int = 1000, k: int = 10) -> SearchResult:
+    [vector] = vectors(app, [seed])
+    return app.search.search(Query(vector=vector, model_id=1, k=k))
+
+
+def seen(result: SearchResult) -> list[tuple[str, float, str, bytes]]:
+    return [(m.product.sku, m.similarity, m.image, m.thumbnail) for m in result.matches]
+
+
+def prepared(app: App) -> list[tuple[str, int]]:
+    """Name and number of values of the prepared statements of the pool's one connection."""
+    raw = app.quick_engine.raw_connection()
+    try:
+        cursor = raw.cursor()
+        cursor.execute(
+            "SELECT name, cardinality(parameter_types) FROM pg_prepared_statements"
+            " WHERE statement LIKE 'WITH delta%'"
+        )
+        return list(cursor.fetchall())
+    finally:
+        raw.close()
+
+
+def test_it_answers_what_the_other_search_answers(app: App, slow: Slow, settings: Settings) -> None:
+    found = [ask(app, seed, k) for seed, k in ((1000, 10), (1001, 1), (1002, 200), (1003, 1000))]
+    assert not slow.took()
+    assert all(result.plan.path == "faiss" for result in found)
+    for result, (seed, k) in zip(
+        found, ((1000, 10), (1001, 1), (1002, 200), (1003, 1000)), strict=True
+    ):
+        with App(settings, choose=choose_colours) as other:
+            first = ask(other, seed, k)  # knows of no build yet
+        assert seen(result) == seen(first)
+        assert result.plan.shortfall == first.plan.shortfall
+        assert [m.product for m in result.matches] == [m.product for m in first.matches]
+
+
+def test_a_picture_is_searched_in_one_statement_too(app: App, slow: Slow) -> None:
+    found = app.search.search(Query(picture=photo(7)))
+    assert found.matches[0].product.sku == "P0007"
+    assert not slow.took()
+
+
+def test_it_sees_what_was_written_a_moment_ago(
+    app: App, slow: Slow, sql: psycopg.Connection
+) -> None:
+    add(app, {"NEW": [1000]})
+    slow.took()
+    assert ask(app).matches[0].product.sku == "NEW"
+    sql.execute("UPDATE product SET title = 'another' WHERE sku = 'NEW'")
+    assert ask(app).matches[0].product.title == "another"
+    sql.execute("DELETE FROM product WHERE sku = 'NEW'")
+    assert "NEW" not in [match.product.sku for match in ask(app).matches]
+    assert not slow.took()
+
+
+def test_a_newer_build_is_taken_up_by_the_next_search(app: App, slow: Slow) -> None:
+    newer = app.indexer.rebuild()
+    slow.took()
+    assert ask(app).plan.build == newer.id
+    assert slow.took()
+    assert ask(app).plan.build == newer.id
+    assert not slow.took()
+
+
+def test_a_build_that_was_retired_is_not_used(
+    app: App, slow: Slow, sql: psycopg.Connection
+) -> None:
+    sql.execute("UPDATE index_build SET state = 'retired'")
+    assert ask(app).plan.path == "exact"
+
+
+def test_rows_that_may_have_changed_unstamped_end_the_use_of_a_build(
+    app: App, slow: Slow, sql: psycopg.Connection
+) -> None:
+    sql.execute("ALTER TABLE embedding_m1 DISABLE TRIGGER embedding_stamp")
+    sql.execute("ALTER TABLE embedding_m1 ENABLE ALWAYS TRIGGER embedding_stamp")
+    assert ask(app).plan.path == "exact"
+
+
+def test_another_model_is_noticed(app: App, slow: Slow, sql: psycopg.Connection) -> None:
+    other = ColourEncoder("others")
+    sql.execute("SELECT register_model(%s, '1', 49, %s)", [other.name, other.fingerprint])
+    sql.execute("UPDATE model SET active = false WHERE active")
+    sql.execute("UPDATE model SET active = true WHERE name = 'others'")
+    assert ask(app).plan.model == "colours", "a vector of the former model, still kept up to date"
+    sql.execute("UPDATE model SET maintained = false WHERE name = 'colours'")
+    with pytest.raises(ModelMismatch, match="The query is for model 1"):
+        ask(app)
+    plan = app.search.search(Query(picture=photo(3))).plan
+    assert plan.model == "others" and plan.shortfall
+
+
+def test_what_goes_with_a_vector_is_encoded_under_the_vectors_model(
+    app: App, slow: Slow, sql: psycopg.Connection
+) -> None:
+    """The process still has the former encoder as the active one."""
+    other = ColourEncoder("others")
+    sql.execute("SELECT register_model(%s, '1', 49, %s)", [other.name, other.fingerprint])
+    sql.execute("UPDATE model SET active = false WHERE active")
+    sql.execute("UPDATE model SET active = true WHERE name = 'others'")
+    sql.execute("INSERT INTO embedding (model_id, picture_id, vec) SELECT 2, picture_id, vec"
+                " FROM embedding WHERE model_id = 1")  # fmt: skip
+    app.indexer.rebuild()
+    plain = Query(vector=vectors(app, [1000])[0], model_id=2)
+    assert app.search.search(plain).plan.path == "faiss"
+    found = app.search.search(replace(plain, without_pictures=(photo(3),)))
+    assert found.plan.model == "others" and set(app.encoders._by_model) >= {2}
+
+
+def test_busy_connections_are_a_sentence_and_never_harm_an_answer(
+    app: App, slow: Slow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(app.search_engine.pool, "_timeout", 0.2)
+    held = [app.search_engine.connect() for _ in range(app.settings.places + BESIDE)]
+    try:
+        app.search._meanings._read_at.clear()  # type: ignore[union-attr]
+        assert len(ask(app).matches) == 10
+        with pytest.raises(DatabaseUnavailable, match="busy"):
+            app.search.search(Query(sku="P0001"))
+    finally:
+        for connection in held:
+            connection.close()
+    assert len(app.search.search(Query(sku="P0001")).matches) == 10
+
+
+def test_a_large_delta_is_left_to_others(settings: Settings) -> None:
+    with App(settings.model_copy(update={"max_delta_rows": 3}), choose=choose_colours) as app:
+        add(app, numbered(60))
+        app.indexer.rebuild()
+        assert ask(app).plan.path == "faiss"
+        add(app, numbered(3, first=60))
+        assert (ask(app).plan.path, ask(app).plan.delta_rows) == ("faiss", 3)
+        add(app, numbered(1, first=63))
+        assert ask(app).plan.path == "exact"
+
+
+def test_lost_connections_are_no_error(app: App, slow: Slow, sql: psycopg.Connection) -> None:
+    before = seen(ask(app))
+    sql.execute(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+        " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+    )
+    assert seen(ask(app)) == before
+    assert slow.took()
+    assert seen(ask(app)) == before
+    assert not slow.took()
+
+
+def test_a_search_that_takes_too_long_is_not_tried_twice(settings: Settings) -> None:
+    hasty = settings.model_copy(update={"statement_timeout_s": 0.3})
+    with App(hasty, choose=choose_colours) as app, psycopg.connect(settings.database_url) as sql:
+        add(app, numbered(60))
+        app.indexer.rebuild()
+        ask(app)
+        slow = Slow(app)
+        sql.execute("LOCK TABLE product_picture")
+        with pytest.raises(DatabaseUnavailable, match="too long"):
+            ask(app)
+        assert not slow.took()
+        sql.rollback()
+        assert len(ask(app).matches) == 10
+
+
+def test_many_pictures_a_product_make_it_look_further(app: App) -> None:
+    """Products that each show many pictures: the first look sees too few of them."""
+    shown = {f"P{n:02}": [30 * n + m for m in range(30)] for n in range(12)}
+    add(app, shown)
+    app.indexer.rebuild()
+    ask(app)
+    slow = Slow(app)
+    result = ask(app, k=11)
+    assert len({match.product_id for match in result.matches}) == 11
+    ask(app, k=11)
+    assert not slow.took()
+
+
+def test_the_order_is_that_of_the_table(app: App, slow: Slow, sql: psycopg.Connection) -> None:
+    rows = {
+        id_: np.array([float(x) for x in vec.strip("[]").split(",")])
+        for id_, vec in sql.execute("SELECT picture_id, vec::text FROM embedding")
+    }
+    result = ask(app, 1005, k=20)
+    expected = oracle(rows, vectors(app, [1005])[0], 20)
+    assert [match.picture_id for match in result.matches] == [id_ for id_, _ in expected]
+    assert [match.similarity for match in result.matches] == pytest.approx(
+        [1 - distance for _, distance in expected], abs=1e-6
+    )
+
+
+@pytest.fixture
+def planned(app: App, slow: Slow, sql: psycopg.Connection) -> Iterator[str]:
+    """The plan of the statement, made after values small and large were sent."""
+    for k in (1, 10, 1000):
+        ask(app, k=k)
+    [(name, values)] = prepared(app)  # one: the types of the values never change
+    raw = app.quick_engine.raw_connection()
+    cursor = raw.cursor()
+    cursor.execute(f"EXPLAIN EXECUTE {name}({', '.join(['NULL'] * values)})")
+    yield "\n".join(row[0] for row in cursor.fetchall())
+    raw.close()
+
+
+def test_it_is_planned_once_and_reads_no_table_as_a_whole(planned: str) -> None:
+    assert "Seq Scan" not in planned
+    assert "embedding_m1_changed_in_idx" in planned
+    assert "embedding_m1_vec_idx" not in planned
+    assert "pg_snapshot_xmax($" in planned, "the plan is for all values"

@@ -1,0 +1,390 @@
+"""Filters that are asked again: answered from a list, which changes do not make wrong."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+
+import numpy as np
+import psycopg
+import pytest
+from sqlalchemy import event
+
+from app.bootstrap import App
+from app.db.engine import snapshot
+from app.db.queries import filter_snapshot, nearest, single_statement
+from app.db.queries.filter_snapshot import AllowList
+from app.index.faiss_index import Only
+from app.search.filter_cache import AllowLists
+from app.search.filters import parse
+from app.types import Query, SearchResult
+from support.colours import photo
+from support.shop import add, numbered, oracle, vectors
+
+RED = parse(["colour=red"])
+FEW = 12
+
+
+@pytest.fixture
+def shop(app: App, monkeypatch: pytest.MonkeyPatch) -> App:
+    """200 products, twenty of them red, and a list of the red ones, read anew whenever needed."""
+    monkeypatch.setattr("app.search.filter_cache.USEFUL_S", 0.0)
+    add(app, numbered(20), colour="red")
+    add(app, numbered(180, first=20), colour="blue")
+    app.indexer.rebuild()
+    for _ in range(3):
+        ask(app)
+    return app
+
+
+@pytest.fixture
+def in_turn(shop: App) -> Iterator[list[str]]:
+    """The statements of searches that did not come from a list."""
+    seen: list[str] = []
+    event.listen(shop.search_engine, "before_cursor_execute", lambda *all_: seen.append(all_[2]))
+    yield seen
+
+
+def ask(app: App, seed: int = 1000, k: int = FEW, words: str = "colour=red") -> SearchResult:
+    return app.search.search(Query(picture=photo(seed), k=k, filters=parse([words])))
+
+
+def skus(result: SearchResult) -> list[str]:
+    return [match.product.sku for match in result.matches]
+
+
+def expected(app: App, sql: psycopg.Connection, where: str, k: int = FEW) -> list[str]:
+    """The answer by numpy alone; each product of these tests shows one picture of its own."""
+    rows = sql.execute(
+        "SELECT p.sku, e.picture_id, e.vec::text FROM product AS p"
+        " JOIN product_picture AS pp ON pp.product_id = p.id"
+        f" JOIN embedding AS e USING (picture_id) WHERE {where}"
+    ).fetchall()
+    named = {row[1]: row[0] for row in rows}
+    table = {row[1]: np.array([float(x) for x in row[2].strip("[]").split(",")]) for row in rows}
+    found = oracle(table, vectors(app, [1000])[0], k) if table else []
+    return [named[id_] for id_, _ in found]
+
+
+def test_a_filter_asked_again_is_answered_in_one_statement(
+    shop: App, in_turn: list[str], sql: psycopg.Connection
+) -> None:
+    result = ask(shop)
+    assert in_turn == []
+    assert skus(result) == expected(shop, sql, "colour = 'red'")
+    assert result.plan.path == "faiss-filtered" and "among what passes" in result.plan.reason
+    assert result.plan.vanished == 0
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "UPDATE product SET colour = 'red' WHERE sku > 'P0150'",
+        "UPDATE product SET colour = 'blue' WHERE sku < 'P0008'",
+        "DELETE FROM product WHERE sku < 'P0008'",
+        "INSERT INTO product (sku, colour) VALUES ('NEW', 'red');"
+        " UPDATE product_picture SET product_id = (SELECT id FROM product WHERE sku = 'NEW')"
+        " WHERE product_id IN (SELECT id FROM product WHERE sku = 'P0100')",
+        "UPDATE product_picture SET product_id = (SELECT id FROM product WHERE sku = 'P0003')"
+        " WHERE product_id IN (SELECT id FROM product WHERE sku > 'P0100')",
+        "DELETE FROM product_picture",
+    ],
+)
+def test_what_begins_or_ceases_to_pass_is_seen_at_once(
+    shop: App, in_turn: list[str], sql: psycopg.Connection, change: str
+) -> None:
+    sql.execute(change)
+    found = {k: ask(shop, k=k).matches for k in (1, FEW, 200)}
+    assert in_turn == []
+    for k, matches in found.items():
+        assert [(match.product_id, match.similarity) for match in matches] == truth(shop, k)
+
+
+def test_a_picture_that_another_product_shows_too(shop: App, sql: psycopg.Connection) -> None:
+    """The blue product's picture, shown by a red one written later, is a hit of the red one."""
+    add(shop, {"TWIN": [77]}, colour="red")
+    result = ask(shop, seed=77, k=1)
+    assert skus(result) == ["TWIN"] and result.matches[0].similarity == pytest.approx(1, abs=1e-3)
+
+
+def test_a_change_that_was_open_when_the_list_was_read_is_found_once_it_commits(
+    shop: App, in_turn: list[str], database_url: str, sql: psycopg.Connection
+) -> None:
+    with psycopg.connect(database_url) as writer:
+        writer.execute("UPDATE product SET colour = 'green' WHERE sku IN ('P0100', 'P0101')")
+        writer.execute(
+            "UPDATE product_picture SET product_id = (SELECT id FROM product WHERE sku = 'P0001')"
+            " WHERE product_id IN (SELECT id FROM product WHERE sku = 'P0102')"
+        )
+        sql.execute("UPDATE product SET colour = 'green' WHERE sku = 'P0001'")
+        sql.execute("INSERT INTO product (sku) VALUES ('a later transaction')")
+        for _ in range(3):
+            assert skus(ask(shop, words="colour=green")) == ["P0001"]
+    in_turn.clear()
+    result = ask(shop, words="colour=green")
+    assert set(skus(result)) == {"P0001", "P0100", "P0101"}
+    [moved] = vectors(shop, [102])
+    found = shop.search.search(
+        Query(vector=moved, model_id=1, k=1, filters=parse(["colour=green"]))
+    )
+    assert found.matches[0].similarity == pytest.approx(1, abs=1e-3)
+    assert in_turn == []
+
+
+@pytest.mark.parametrize("began", ["before the snapshot", "after it"])
+def test_a_list_that_is_younger_than_the_snapshot_is_not_used(
+    shop: App, database_url: str, sql: psycopg.Connection, began: str
+) -> None:
+    """It leaves out what ceased to pass in between, which the snapshot still has to see."""
+    change = "UPDATE product SET colour = 'blue' WHERE sku = 'P0003'"
+    with psycopg.connect(database_url) as writer, shop.quick_engine.connect() as held:
+        if began == "before the snapshot":
+            writer.execute(change)
+        sql.execute("INSERT INTO product (sku) VALUES ('a later transaction')")
+        held.exec_driver_sql("BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+        held.exec_driver_sql("SELECT 1")
+        if began == "after it":
+            writer.execute(change)
+        writer.commit()
+        assert _once(shop, held, _read(shop)) is None
+        held.exec_driver_sql("ROLLBACK")
+        held.exec_driver_sql("BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+        assert _once(shop, held, _read(shop)) is not None
+
+
+def _read(app: App) -> AllowList:
+    with app.engine.connect() as connection:
+        found = filter_snapshot.read(connection, nearest.passing(RED))
+    assert found is not None
+    return found
+
+
+def _once(app: App, held: object, listed: AllowList) -> single_statement.Found | None:
+    model, build = app.search._quick.known  # type: ignore[union-attr, misc]
+    vector = vectors(app, [1000])[0].astype(np.float16).astype(np.float32)
+    index = app.files.opened(build)
+    assert index is not None
+    raw = held.connection.driver_connection  # type: ignore[attr-defined]
+    look = single_statement.Look(model, build, vector, 30, FEW, nearest.passing(RED), listed)
+    nominees = index.nominate(vector / np.linalg.norm(vector), 30, 30, only=listed.only)
+    try:
+        return single_statement.search(
+            raw, look, nominees, cluster=single_statement.cluster(raw), allowed=20_000
+        )
+    except single_statement.ListOutdated:
+        return None
+
+
+@pytest.mark.parametrize("table", ["product", "product_picture"])
+def test_a_list_ends_where_rows_may_have_changed_unstamped(
+    shop: App, in_turn: list[str], sql: psycopg.Connection, table: str
+) -> None:
+    sql.execute(f"ALTER TABLE {table} DISABLE TRIGGER {table}_stamp")
+    sql.execute("UPDATE product SET colour = 'red' WHERE sku > 'P0150'")
+    sql.execute(
+        "UPDATE product_picture SET product_id = (SELECT id FROM product WHERE sku = 'P0001')"
+        " WHERE product_id IN (SELECT id FROM product WHERE sku = 'P0102')"
+    )
+    assert skus(ask(shop, k=200)) == list(dict.fromkeys(expected(shop, sql, "colour = 'red'", 200)))
+    sql.execute(f"ALTER TABLE {table} ENABLE ALWAYS TRIGGER {table}_stamp")
+    for _ in range(3):
+        in_turn.clear()
+        found = skus(ask(shop, k=200))
+        assert found == list(dict.fromkeys(expected(shop, sql, "colour = 'red'", 200)))
+    assert in_turn == []
+
+
+def test_a_list_is_read_anew_when_much_has_changed(
+    shop: App, in_turn: list[str], sql: psycopg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sql.execute(
+        "INSERT INTO product (sku, colour) SELECT 'X' || n, 'red' FROM generate_series(1, 301) n"
+    )
+    assert skus(ask(shop)) == expected(shop, sql, "colour = 'red'")
+    assert in_turn != []
+    ask(shop)
+    in_turn.clear()
+    assert skus(ask(shop)) == expected(shop, sql, "colour = 'red'")
+    assert in_turn == []
+
+
+def test_what_passes_far_away_is_looked_for_among_what_passes_from_then_on(
+    shop: App, sql: psycopg.Connection
+) -> None:
+    near = expected(shop, sql, "true", 110)
+    sql.execute("UPDATE product SET brand = CASE WHEN sku = ANY(%s) THEN 'a' ELSE 'b' END", [near])
+    for brand, said in (("a", "deeper"), ("b", "among what passes")):
+        for _ in range(3):
+            result = ask(shop, words=f"brand={brand}")
+            assert skus(result) == expected(shop, sql, f"brand = '{brand}'")
+        assert said in result.plan.reason
+
+
+def test_any_order_of_changes_and_open_transactions_is_seen_rightly(
+    shop: App, database_url: str, sql: psycopg.Connection
+) -> None:
+    """What writers leave open while lists are read, and commit or roll back in any order."""
+    dice, fresh = random.Random(7), iter(range(10_000))
+    assert shop.search._quick is not None
+    with ExitStack() as stack:
+        writers = [stack.enter_context(psycopg.connect(database_url)) for _ in range(4)]
+        for round_ in range(120):
+            number = dice.randrange(len(writers))
+            first = number * 50  # each writes rows of its own: nobody waits
+            skus_ = [f"P{dice.randrange(first, first + 50):04}" for _ in range(3)]
+            match dice.randrange(6):
+                case 0:
+                    writers[number].commit()
+                case 1:
+                    writers[number].rollback()
+                case 2:
+                    writers[number].execute(
+                        "UPDATE product SET colour = 'red' WHERE sku = ANY(%s)", [skus_]
+                    )
+                case 3:
+                    writers[number].execute(
+                        "UPDATE product SET colour = 'blue' WHERE sku = ANY(%s)", [skus_]
+                    )
+                case 4:
+                    writers[number].execute(
+                        "WITH new AS (INSERT INTO product (sku, colour) VALUES (%s, 'red')"
+                        " RETURNING id) INSERT INTO product_picture"
+                        " SELECT new.id, pp.picture_id, 0, '' FROM new, product_picture AS pp"
+                        " JOIN product AS p ON p.id = pp.product_id WHERE p.sku = %s",
+                        [f"N{next(fresh)}", skus_[0]],
+                    )
+                case 5:
+                    writers[number].execute(
+                        "DELETE FROM product_picture WHERE product_id IN"
+                        " (SELECT id FROM product WHERE sku = ANY(%s))", [skus_[:1]],
+                    )  # fmt: skip
+            if dice.randrange(8) == 0:
+                shop.search._quick._lists.forget(nearest.passing(RED))
+            k = dice.choice([1, 5, 60])
+            got = [(m.product_id, m.similarity) for m in ask(shop, k=k).matches]
+            assert got == truth(shop, k), round_
+
+
+def truth(app: App, k: int) -> list[tuple[int, float]]:
+    """Ids and similarities by comparing all that passes."""
+    vector = vectors(app, [1000])[0].astype(np.float16).astype(np.float32)
+    with snapshot(app.engine) as connection:
+        found = nearest.exact_filtered(
+            connection, app.catalog.model(), vector, nearest.passing(RED), k=k, excluded=()
+        )
+    assert found is not None
+    return [(hit.product_id, hit.similarity) for hit in found.hits]
+
+
+def test_lists_do_not_fill_the_memory(shop: App, monkeypatch: pytest.MonkeyPatch) -> None:
+    lists = AllowLists(shop.engine, most_bytes=100)
+    filters = [nearest.passing(parse([f"year>={year}"])) for year in range(30)]
+    for each in (*filters, *filters):
+        lists.of(each)
+    assert 0 < lists.nbytes <= 100
+    monkeypatch.setattr("app.search.filter_cache.MOST_FILTERS", 5)
+    lists.of(nearest.passing(RED))
+    assert len(lists) == 5
+
+
+def test_the_size_of_a_list_is_counted_however_it_is_kept() -> None:
+    dense, sparse = np.arange(80_000, dtype=np.int64), np.arange(10, dtype=np.int64) * 10**11
+    assert Only(dense).nbytes == 10_000
+    assert Only(sparse).nbytes >= sparse.nbytes
+
+
+def test_an_unknown_attribute_is_said_however_often_it_is_asked(shop: App) -> None:
+    for _ in range(4):
+        plan = ask(shop, words="collour=red").plan
+        assert "did you mean colour" in (plan.shortfall or "")
+
+
+STAMPS = f"SELECT {filter_snapshot.STAMPS}"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "ALTER TABLE product DROP COLUMN year CASCADE, ADD COLUMN year integer DEFAULT 2020",
+        "ALTER TABLE product RENAME brand TO kind; ALTER TABLE product RENAME colour TO brand",
+        "CREATE OR REPLACE FUNCTION stamp_row() RETURNS trigger LANGUAGE plpgsql"
+        " SET search_path = pg_catalog, pg_temp AS 'BEGIN RETURN NEW; END'",
+        "ALTER TABLE product DISABLE TRIGGER ALL; ALTER TABLE product ENABLE TRIGGER ALL;"
+        " ALTER TABLE product ENABLE ALWAYS TRIGGER product_stamp",
+        "VACUUM FULL product_picture",
+        "TRUNCATE product CASCADE",
+    ],
+)
+def test_what_may_change_rows_unstamped_makes_another_value(
+    shop: App, sql: psycopg.Connection, change: str
+) -> None:
+    before = sql.execute(STAMPS).fetchone()
+    assert sql.execute(STAMPS).fetchone() == before != (None,)
+    sql.execute("ANALYZE")
+    assert sql.execute(STAMPS).fetchone() == before
+    for statement in change.split(";") if "AS 'BEGIN" not in change else [change]:
+        sql.execute(statement)
+    assert sql.execute(STAMPS).fetchone() != before
+
+
+def test_a_copy_of_the_database_has_another_value(
+    database_url: str, new_database: Callable[[str | None], str]
+) -> None:
+    """The same rows, files and numbers; what was written in one of them is not in the other."""
+    name = database_url.split("?")[0].rsplit("/", 1)[1]
+    with psycopg.connect(database_url) as one:
+        before = one.execute(STAMPS).fetchone()
+    with psycopg.connect(new_database(name)) as other:
+        assert other.execute(STAMPS).fetchone() != before
+
+
+def test_many_pictures_of_few_changed_products_are_not_compared_again_and_again(
+    shop: App, in_turn: list[str], sql: psycopg.Connection
+) -> None:
+    add(shop, {"ALBUM": range(2000, 2400)}, colour="red")
+    shop.indexer.rebuild()
+    for _ in range(3):
+        ask(shop)
+    sql.execute("UPDATE product SET price = 5 WHERE sku = 'ALBUM'")
+    in_turn.clear()
+    assert "ALBUM" in skus(ask(shop))
+    assert in_turn != []
+
+
+def test_a_new_build_is_learned_however_few_products_pass(shop: App, in_turn: list[str]) -> None:
+    shop.indexer.rebuild()
+    ask(shop)
+    in_turn.clear()
+    assert "build 2" in ask(shop).plan.reason and in_turn == []
+
+
+def test_where_no_list_can_be_had_it_is_not_tried_at_every_search(
+    shop: App, in_turn: list[str], sql: psycopg.Connection
+) -> None:
+    sql.execute("ALTER TABLE product ENABLE TRIGGER product_stamp")  # not ALWAYS
+    for _ in range(5):
+        ask(shop, words="colour=blue")
+    assert sum("AS standby" in statement for statement in in_turn) == 1
+
+
+def test_a_list_that_was_of_no_use_is_not_read_again_at_once(
+    shop: App, in_turn: list[str], sql: psycopg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rows whose stamps lie in the future, as a dump restored without migrating has them."""
+    sql.execute("ALTER TABLE product DISABLE TRIGGER product_stamp")
+    sql.execute("INSERT INTO product (sku, colour, changed_in)"
+                " SELECT 'X' || n, 'red', '99999999' FROM generate_series(1, 301) n")  # fmt: skip
+    sql.execute("ALTER TABLE product ENABLE ALWAYS TRIGGER product_stamp")
+    monkeypatch.setattr("app.search.filter_cache.USEFUL_S", 5.0)
+    for _ in range(6):
+        found = skus(ask(shop, words="colour=blue"))
+        assert found == expected(shop, sql, "colour = 'blue'")
+    assert sum("AS standby" in statement for statement in in_turn) == 1
+
+
+def test_long_filters_take_no_more_memory_than_short_ones(shop: App) -> None:
+    lists = AllowLists(shop.engine)
+    for n in range(20):
+        lists.of(nearest.passing(parse([f"sku=S{n}-{each}" for each in range(500)])))
+    assert sum(len(key) for key in lists._kept) < 20 * 100

@@ -1,0 +1,101 @@
+"""Memory: a picture that was asked with before is not encoded again, and another always is."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from app.bootstrap import App
+from app.config import Settings
+from app.encoders.base import Choice
+from app.errors import BadImage
+from app.search.filters import parse
+from app.search.vector_cache import Memory, Part
+from app.types import Query
+from support.colours import photo
+from support.goods import WatchedEncoder
+from support.reading import skus
+from support.shop import add, numbered
+
+
+@pytest.fixture
+def encoder() -> WatchedEncoder:
+    return WatchedEncoder()
+
+
+@pytest.fixture
+def watched(settings: Settings, encoder: WatchedEncoder, app: App) -> App:
+    """Twenty products, and services whose encoder counts."""
+    add(app, numbered(20))
+    return App(settings, choose=lambda model, **_: Choice(encoder, "watched"))
+
+
+def test_a_changed_filter_and_the_next_page_encode_nothing(
+    watched: App, encoder: WatchedEncoder
+) -> None:
+    memory = Memory()
+    with watched as app:
+        first = app.search.search(Query(picture=photo(3)), memory)
+        app.search.search(Query(picture=photo(3), filters=parse(["sku=P0001"])), memory)
+        app.search.search(Query(picture=photo(3), shown=first.shown), memory)
+    assert encoder.encoded == 1
+
+
+def test_a_second_picture_is_the_only_one_encoded(watched: App, encoder: WatchedEncoder) -> None:
+    memory = Memory()
+    with watched as app:
+        app.search.search(Query(picture=photo(3)), memory)
+        app.search.search(Query(picture=photo(3), more_pictures=(photo(4),)), memory)
+    assert encoder.encoded == 2
+
+
+def test_another_region_is_another_picture(watched: App, encoder: WatchedEncoder) -> None:
+    memory = Memory()
+    whole, part = Query(picture=photo(3)), Query(picture=photo(3), region=(0, 0, 0.5, 0.5))
+    with watched as app:
+        first, second = app.search.search(whole, memory), app.search.search(part, memory)
+    assert encoder.encoded == 2
+    assert first.matches[0].similarity != second.matches[0].similarity
+
+
+@pytest.mark.parametrize("query", [
+    Query(picture=photo(3), without_pictures=(photo(4),)),
+    Query(picture=photo(3), more_pictures=(photo(3), photo(5)), region=(0, 0, 1, 0.5)),
+    Query(more_pictures=(photo(5),)),
+])  # fmt: skip
+def test_what_is_remembered_answers_as_what_is_encoded(watched: App, query: Query) -> None:
+    memory = Memory()
+    with watched as app:
+        app.search.search(query, memory)
+        remembered, anew = app.search.search(query, memory), app.search.search(query)
+    assert skus(remembered) == skus(anew)
+    assert [m.similarity for m in remembered.matches] == [m.similarity for m in anew.matches]
+
+
+def test_a_picture_that_was_refused_is_refused_again(watched: App) -> None:
+    memory = Memory()
+    with watched as app:
+        for _ in range(2):
+            with pytest.raises(BadImage):
+                app.search.search(Query(picture=b"no picture"), memory)
+
+
+def test_a_vector_of_another_encoder_is_not_known() -> None:
+    memory, part = Memory(), Part(b"picture")
+    memory.learn({part: WatchedEncoder().encode_pictures([])}, "one")
+    assert (list(memory.known([part], "one")), list(memory.known([part], "another"))) == (
+        [part],
+        [],
+    )
+
+
+@given(asked=st.lists(st.integers(0, 9), max_size=40))
+def test_the_last_ones_used_are_known_and_no_more_than_allowed(asked: list[int]) -> None:
+    memory = Memory(most=3)
+    parts = [Part(bytes([number])) for number in range(10)]
+    for number in asked:
+        if not memory.known([parts[number]], ""):
+            memory.learn({parts[number]: WatchedEncoder().encode_pictures([])}, "")
+    last = list(dict.fromkeys(reversed(asked)))[:3]
+    assert {part.data[0] for part in memory.known(parts, "")} == set(last)

@@ -1,0 +1,1 @@
+"""Helpers that tests share: catalogues, encoders with known answers, servers, browsers."""

@@ -1,0 +1,183 @@
+"""The page in a real browser: a shop that is served, and the tabs that tests open on it."""
+
+from __future__ import annotations
+
+import csv
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import psycopg
+import pytest
+from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
+
+from app.bootstrap import App
+from app.config import Settings
+from app.db.embedded import server as embedded_server
+from ingest.demo import draw_catalogue
+from ingest.load import load
+from support.pages_served import pages_of as served
+
+CHROMIUM = Path("/usr/bin/chromium")
+SWITCHES = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+SOON_MS = 20_000
+Scheme = Literal["light", "dark"]
+ODD_TITLE = (
+    "<b>Tea</b> *pot* $x^2$ :smile: :red[no] [x](javascript:alert(1)) "
+    '<script>alert("2")</script> &amp; `code` ~~old~~ "quoted" \\ # 1'
+)
+ODD_BRAND = "*Kes* `trel` <i>&amp;</i> :smile: [x](y)"
+
+
+@dataclass(frozen=True)
+class Shop:
+    """A catalogue with an index, and a query photo of the product that must be found first."""
+
+    home: Path
+    photo: Path
+    expected_sku: str
+
+
+CUT_OFFS = """INSERT INTO calibration (model_id, same_product_distance, similar_distance)
+    SELECT id, 0.3, 2 FROM model"""
+
+
+ANOTHER_YEAR = """
+WITH copy AS (
+    INSERT INTO product (sku, title, brand, category, colour, year, price)
+    SELECT sku || '-OLD', title, brand, category, colour, 1999, price FROM product
+    WHERE sku = %(sku)s RETURNING id)
+INSERT INTO product_picture SELECT copy.id, pp.picture_id, pp.position, pp.uri
+FROM copy, product_picture AS pp JOIN product AS p ON p.id = pp.product_id
+WHERE p.sku = %(sku)s"""
+
+
+@pytest.fixture(scope="session")
+def shop() -> Iterator[Shop]:
+    """32 drawn products, the expected one with an odd title, on a server that may be stopped."""
+    home = Path(tempfile.mkdtemp(prefix="lookalike-page-"))
+    source = draw_catalogue(home / "demo", products=32)
+    with (home / "demo" / "queries.csv").open(encoding="utf-8", newline="") as file:
+        asked = next(csv.DictReader(file))
+    rename(source, asked["expected_sku"], title=ODD_TITLE, brand=ODD_BRAND)
+    embedded_server.start(home, {"fsync": "off"})
+    with App(Settings(home=home, model="embedded")) as app:
+        app.initialise()
+        load(app.engine, app.catalog, app.encoders, app.limits, source)
+        app.indexer.rebuild()
+    with psycopg.connect(embedded_server.url(home), autocommit=True) as connection:
+        connection.execute(CUT_OFFS)
+        connection.execute(ANOTHER_YEAR, {"sku": asked["expected_sku"]})
+    yield Shop(home, home / "demo" / asked["query"], asked["expected_sku"])
+    embedded_server.stop(home)
+    shutil.rmtree(home)
+
+
+def rename(source: Path, sku: str, **words: str) -> None:
+    with source.open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    with source.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(row | (words if row["sku"] == sku else {}) for row in rows)
+
+
+@pytest.fixture(scope="session")
+def address(shop: Shop) -> Iterator[str]:
+    with served(home=str(shop.home), private_addresses="1") as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def artefacts(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where pictures of the page are kept for people to look at."""
+    named = os.environ.get("LOOKALIKE_TEST_ARTEFACTS")
+    folder = Path(named) if named else tmp_path_factory.mktemp("artefacts")
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """Chromium; without it these tests are skipped, but not in CI."""
+    if not CHROMIUM.exists():
+        reason = f"no browser at {CHROMIUM}"
+        if os.environ.get("CI"):
+            pytest.fail(reason)
+        pytest.skip(reason)
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=SWITCHES)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def open_page(browser: Browser) -> Iterator[Callable[..., Page]]:
+    """Opens an address in a tab without a past, on a screen this wide."""
+    pages: list[Page] = []
+
+    def open_(url: str, *, width: int = 1400, scheme: Scheme = "light") -> Page:
+        size = {"width": width, "height": 1000}
+        pages.append(browser.new_page(viewport=size, color_scheme=scheme))  # type: ignore[arg-type]
+        pages[-1].set_default_timeout(SOON_MS)
+        pages[-1].goto(url)
+        expect(pages[-1].get_by_role("radio", name="Photo")).to_be_visible(timeout=SOON_MS)
+        return pages[-1]
+
+    yield open_
+    for page in pages:
+        page.close()
+
+
+@pytest.fixture
+def page(open_page: Callable[..., Page], address: str) -> Page:
+    return open_page(address)
+
+
+def upload(page: Page, name: str, data: bytes) -> None:
+    file = {"name": name, "mimeType": "application/octet-stream", "buffer": data}
+    page.locator("input[type=file]").set_input_files(file)  # type: ignore[arg-type]
+
+
+def settled(page: Page) -> None:
+    """Wait until the page has been drawn as a whole."""
+    still = page.locator(".stApp[data-test-script-state=notRunning]")
+    expect(still).to_be_visible(timeout=SOON_MS)
+    expect(page.locator("[data-stale=true]")).to_have_count(0, timeout=SOON_MS)
+
+
+def skus(page: Page) -> list[str]:
+    """The skus of the cards, in order."""
+    return page.locator(".st-key-results .card .last span:last-child").all_inner_texts()
+
+
+def first_card(page: Page) -> Locator:
+    card = page.locator(".st-key-results .card").first
+    expect(card).to_be_visible(timeout=SOON_MS)
+    settled(page)
+    return card
+
+
+def error(page: Page) -> str:
+    """The sentence the page shows instead of products."""
+    alert = page.get_by_test_id("stAlert")
+    expect(alert).to_be_visible(timeout=SOON_MS)
+    return alert.inner_text()
+
+
+def explanation(page: Page) -> str:
+    line = page.get_by_text("Answered by")
+    expect(line).to_be_visible(timeout=SOON_MS)
+    return line.inner_text()

@@ -1,0 +1,99 @@
+"""Searches as a user asks them, judged by numpy while the table is at rest."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from types import TracebackType
+
+import numpy as np
+
+from app.bootstrap import App
+from app.db.engine import snapshot
+from app.db.queries.nearest import Candidates
+from app.types import Hit, Plan, Query, SearchResult, Vector
+from support.colours import photo
+from support.servers import until
+from support.shop import vectors
+from support.snapshots import Rows, differences, read
+
+SEEDS = (1000, 2000, 3000)
+K = 10
+
+
+def right(app: App, k: int = K) -> Plan:
+    """Ask for a few photos and assert that the answers are those of the table; the last plan."""
+    rows = table(app)
+    for seed in SEEDS:
+        result = app.search.search(Query(picture=photo(seed), k=k))
+        assert wrong(rows, rounded(app, seed), result, k) == [], result.plan
+    return result.plan
+
+
+def best(app: App, seed: int) -> str:
+    """The sku of the product most similar to a photo."""
+    return app.search.search(Query(picture=photo(seed), k=1)).matches[0].product.sku
+
+
+def table(app: App) -> Rows:
+    with snapshot(app.engine) as connection:
+        return read(connection)
+
+
+def rounded(app: App, seed: int) -> Vector:
+    """A photo's vector as every path uses it."""
+    return vectors(app, [seed])[0].astype(np.float16).astype(np.float32)
+
+
+def wrong(rows: Rows, query: Vector, result: SearchResult, k: int) -> list[str]:
+    """What is wrong with an answer; nothing if it is what these rows say."""
+    hits = tuple(Hit(m.product_id, m.picture_id, 1 - m.similarity) for m in result.matches)
+    return differences(rows, query, Candidates(hits, None), k)
+
+
+class Crowd:
+    """Threads that search a table at rest as long as its `with` lasts."""
+
+    def __init__(self, app: App, threads: int = 3) -> None:
+        self.paths: Counter[str] = Counter()
+        self.errors: list[Exception] = []
+        self.wrong: list[str] = []
+        self._app, self._rows = app, table(app)
+        self._queries = {seed: rounded(app, seed) for seed in SEEDS}
+        self._answers = [0] * threads
+        self._over = threading.Event()
+        self._threads = [threading.Thread(target=self._work, args=(n,)) for n in range(threads)]
+
+    def __enter__(self) -> Crowd:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        self._over.set()
+        for thread in self._threads:
+            thread.join()
+
+    def goes_on(self, more: int = 3, seconds: float = 20) -> None:
+        """Wait until each thread has had so many more answers."""
+        goal = [answers + more for answers in self._answers]
+        until(
+            lambda: all(has >= want for has, want in zip(self._answers, goal, strict=True)),
+            f"searches did not go on: {self.errors[-1:]}",
+            seconds,
+        )
+
+    def _work(self, number: int) -> None:
+        while not self._over.is_set():
+            seed = SEEDS[number % len(SEEDS)]
+            try:
+                result = self._app.search.search(Query(picture=photo(seed), k=K))
+            except Exception as exc:  # the test says which may come
+                self.errors.append(exc)
+                self._over.wait(0.02)
+                continue
+            self.wrong += wrong(self._rows, self._queries[seed], result, K)
+            self.paths[result.plan.path] += 1
+            self._answers[number] += 1

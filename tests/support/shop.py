@@ -1,0 +1,60 @@
+"""Ready-made catalogues of small pictures for tests."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+
+import numpy as np
+
+from app.bootstrap import App
+from app.catalog.batch_write import Batch, Entry
+from app.images.decoding import decode
+from app.images.thumbnails import thumbnail
+from app.types import PictureData, PictureRef, Product, Vectors
+from support.colours import photo
+
+
+def sha(seed: int) -> bytes:
+    """The sha256 of photo(seed)."""
+    return hashlib.sha256(photo(seed)).digest()
+
+
+def add(app: App, shown: dict[str, Sequence[int]], **fields: object) -> None:
+    """Write products (sku -> seeds of their photos) through the catalogue service."""
+    seeds = sorted({seed for seeds in shown.values() for seed in seeds})
+    pictures = [decode(photo(seed)) for seed in seeds]
+    vectors = app.encoder().encode_pictures(pictures)
+    stored = {
+        sha(seed): PictureData(sha(seed), *picture.size, thumbnail(picture))
+        for seed, picture in zip(seeds, pictures, strict=True)
+    }
+    entries = [
+        Entry(
+            Product(sku, title=f"title {sku}", **fields),  # type: ignore[arg-type]
+            tuple(PictureRef(sha(seed), f"{seed}.png") for seed in seeds),
+        )
+        for sku, seeds in shown.items()
+    ]
+    by_sha = dict(zip((sha(seed) for seed in seeds), vectors, strict=True))
+    app.catalog.write(Batch(entries, stored, by_sha), app.catalog.model())
+
+
+def numbered(count: int, first: int = 0) -> dict[str, list[int]]:
+    """Products P0000, P0001, ... each with one photo of its own."""
+    return {f"P{n:04}": [n] for n in range(first, first + count)}
+
+
+def vectors(app: App, seeds: Sequence[int]) -> Vectors:
+    """The encoder's vectors of photos."""
+    return app.encoder().encode_pictures([decode(photo(seed)) for seed in seeds])
+
+
+def oracle(rows: dict[int, np.ndarray], query: np.ndarray, k: int) -> list[tuple[int, float]]:
+    """Ids and cosine distances of the k nearest rows, in float64; ties by id."""
+    ids = np.array(sorted(rows))
+    table = np.stack([rows[id_] for id_ in ids]).astype(np.float64)
+    query = query.astype(np.float16).astype(np.float64)
+    cosine = table @ query / np.linalg.norm(table, axis=1) / np.linalg.norm(query)
+    order = np.lexsort((ids, 1 - cosine))[:k]
+    return [(int(ids[n]), float(1 - cosine[n])) for n in order]

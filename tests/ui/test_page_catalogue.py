@@ -1,0 +1,207 @@
+"""The catalogue page: what it counts, what was loaded and refused, and what is not well."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+from playwright.sync_api import expect
+from streamlit.testing.v1 import AppTest
+
+from app.bootstrap import App
+from app.config import Settings
+from app.db.embedded import server as embedded_server
+from app.duplicates.verdicts import decide
+from app.operations.catalog_stats import overview_of, rejects_of
+from app.ui.shared import services
+from support.goods import ingest, write_csv, write_photos
+from support.pages_served import SOON_MS, chromium, pages_of, tab
+from support.shop import add, numbered
+
+ODD = "<img src=x onerror=alert(1)> *b* $x$ :red[no]"
+
+
+def health() -> None:
+    """What Streamlit runs."""
+    from app.ui.views import catalogue as catalogue_view
+
+    catalogue_view.show()
+
+
+@pytest.fixture
+def catalogue(app: App, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[App]:
+    """Services for the tests; the page makes its own from the environment."""
+    monkeypatch.setenv("LOOKALIKE_HOME", str(settings.home))
+    monkeypatch.setenv("LOOKALIKE_DATABASE_URL", str(settings.database_url))
+    monkeypatch.setenv("LOOKALIKE_PAGE_METRICS_PORT", "0")
+    services.clear()
+    yield app
+    services().close()
+    services.clear()
+
+
+def drawn() -> AppTest:
+    page = AppTest.from_function(health, default_timeout=20).run()
+    assert not page.exception
+    return page
+
+
+def counted(page: AppTest) -> dict[str, str]:
+    return {metric.label: metric.value for metric in page.metric}
+
+
+def test_everything_is_counted(catalogue: App, sql: psycopg.Connection) -> None:
+    add(catalogue, {"A": [1], "B": [1, 2], "C": [3], "D": []})
+    sql.execute("UPDATE product SET identity_key = '1|x' WHERE sku IN ('A', 'C')")
+    sql.execute("DELETE FROM embedding WHERE picture_id = (SELECT max(id) FROM picture)")
+    decide(catalogue.engine, "A", "C", True, "Ada")
+    assert counted(drawn()) == {
+        "Products": "4", "Pictures": "3", "Not embedded": "1", "Without a picture": "1",
+        "Sharing a picture": "2", "Same words": "2", "Pairs judged": "1",
+    }  # fmt: skip
+
+
+def test_embeddings_are_counted_by_model_the_active_one_first(
+    catalogue: App, sql: psycopg.Connection
+) -> None:
+    add(catalogue, numbered(3))
+    sql.execute("SELECT register_model('other', '1', 8, 'f')")
+    table = drawn().dataframe[0].value
+    assert table["model"].tolist() == ["colours", "other"]
+    assert table["embeddings"].tolist() == [3, 0]
+
+
+def test_what_is_not_well_is_said_with_what_to_do(catalogue: App) -> None:
+    add(catalogue, numbered(3))
+    page = drawn()
+    assert "Not all is well" in [heading.value for heading in page.subheader]
+    assert "No index is built; pgvector answers. Run `lookalike index rebuild`." in html(page)
+
+
+def html(page: AppTest) -> str:
+    return "".join(element.proto.body for element in page.get("html"))
+
+
+def test_all_is_well_once_it_is(catalogue: App) -> None:
+    add(catalogue, numbered(3))
+    catalogue.indexer.rebuild()
+    assert "All is well" in [heading.value for heading in drawn().subheader]
+
+
+def test_an_empty_catalogue_says_how_to_fill_it(catalogue: App) -> None:
+    page = drawn()
+    assert "The catalogue is empty" in page.info[0].value
+    assert "Nothing was loaded yet." in [text.value for text in page.markdown]
+
+
+def test_a_database_without_tables_says_what_to_do(
+    catalogue: App, empty_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LOOKALIKE_DATABASE_URL", empty_url)
+    assert "Run `lookalike init` first" in html(drawn())
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    """Two good rows, one of which has a title to beware of, and two that are refused."""
+    write_photos(tmp_path, [1, 2])
+    rows = [
+        {"sku": "A", "title": ODD, "images": "1.png"},
+        {"sku": "B", "title": "lamp", "images": "2.png"},
+        {"sku": f"C {ODD}", "title": "lamp", "images": "none.png"},
+        {"sku": "", "title": "nameless", "images": "1.png"},
+    ]
+    return write_csv(tmp_path / "catalogue.csv", rows)
+
+
+def test_runs_are_listed_with_their_counts_newest_first(catalogue: App, source: Path) -> None:
+    ingest(catalogue, source)
+    ingest(catalogue, source)
+    runs = next(table.value for table in drawn().dataframe if "state" in table.value)
+    assert runs["run"].tolist() == [2, 1]
+    assert runs["added"].tolist() == [0, 2] and runs["unchanged"].tolist() == [2, 0]
+
+
+def test_a_run_that_failed_says_why(catalogue: App, sql: psycopg.Connection) -> None:
+    sql.execute("INSERT INTO ingest_run (source, state, report)"
+                " VALUES ('x.csv', 'failed', '{\"reason\": \"the disk is full\"}')")  # fmt: skip
+    assert "the disk is full" in drawn().dataframe[1].value["reason"].tolist()
+
+
+def test_what_a_run_refused_is_listed_with_the_reason(catalogue: App, source: Path) -> None:
+    ingest(catalogue, source)
+    refused = drawn().dataframe[-1].value
+    assert refused["sku"].tolist()[0] == f"C {ODD}"
+    assert "no file 'none.png'" in refused["reason"].tolist()[0]
+
+
+def test_another_run_can_be_chosen(catalogue: App, source: Path, sql: psycopg.Connection) -> None:
+    ingest(catalogue, source)
+    sql.execute("INSERT INTO ingest_run (source) VALUES ('later.csv')")
+    sql.execute("INSERT INTO ingest_reject (run_id, reason) VALUES (2, 'later')")
+    page = drawn()
+    assert page.dataframe[-1].value["reason"].tolist() == ["later"]
+    page.selectbox[0].select_index(1).run()
+    assert len(page.dataframe[-1].value) == 2
+
+
+def test_a_long_list_of_rejects_is_cut_and_says_so(catalogue: App, sql: psycopg.Connection) -> None:
+    sql.execute("INSERT INTO ingest_run (source) VALUES ('x.csv')")
+    sql.execute("INSERT INTO ingest_reject (run_id, line, reason)"
+                " SELECT 1, n, 'no' FROM generate_series(1, 1200) AS n")  # fmt: skip
+    page = drawn()
+    assert len(page.dataframe[-1].value) == 1000
+    assert "first 1,000 of 1,200" in page.caption[-1].value.replace("\\", "")
+
+
+def test_rejects_are_read_no_further_than_asked(catalogue: App, sql: psycopg.Connection) -> None:
+    sql.execute("INSERT INTO ingest_run (source) VALUES ('x.csv')")
+    sql.execute("INSERT INTO ingest_reject (run_id, line, reason)"
+                " SELECT 1, n, 'no' FROM generate_series(1, 9) AS n")  # fmt: skip
+    assert [reject.line for reject in rejects_of(catalogue.engine, 1, 3)] == [1, 2, 3]
+
+
+def test_counts_and_checks_are_of_one_snapshot_and_agree(catalogue: App) -> None:
+    add(catalogue, numbered(4))
+    found = overview_of(catalogue.engine, catalogue.files, catalogue.settings)
+    checks = {check.name: check.value for check in found.status.checks}
+    assert found.contents is not None
+    assert checks["products"] == found.contents.counts.products == 4
+
+
+@pytest.mark.browser
+def test_in_the_browser_refused_rows_are_shown_letter_for_letter_and_downloaded(
+    app: App, settings: Settings, source: Path, server_home: Path
+) -> None:
+    ingest(app, source)
+    options = {"home": str(settings.home), "database_url": str(settings.database_url)}
+    with pages_of(**options) as address, chromium() as browser:
+        with tab(browser, f"{address}/health") as page:
+            with page.expect_download() as download:
+                page.get_by_role("button", name="Download what was refused").click()
+            text = Path(download.value.path()).read_text(encoding="utf-8")
+            assert ODD in text and "none.png" in text
+            cells = page.get_by_test_id("stDataFrame").last.locator("[role=gridcell]")
+            expect(cells.filter(has_text=f"C {ODD}")).to_have_count(1, timeout=SOON_MS)
+        embedded_server.stop(server_home)
+        try:
+            with tab(browser, f"{address}/health") as page:
+                said = page.get_by_text("PostgreSQL cannot be reached")
+                expect(said).to_be_visible(timeout=SOON_MS)
+                assert "Traceback" not in page.content()
+            with tab(browser, f"{address}/duplicates") as page:
+                expect(page.get_by_test_id("stAlert").first).to_contain_text(
+                    "PostgreSQL cannot be reached", timeout=SOON_MS
+                )
+                assert "Traceback" not in page.content()
+        finally:
+            embedded_server.start(server_home, {"fsync": "off"})
+
+
+def test_no_spreadsheet_takes_what_was_refused_for_a_formula() -> None:
+    from app.ui.views.catalogue import _csv
+
+    row = {"line": 2, "sku": "=HYPERLINK(1)", "image": "@x", "reason": "a - b"}
+    assert _csv([row]).decode().splitlines()[1] == "2,'=HYPERLINK(1),'@x,a - b"

@@ -1,0 +1,185 @@
+"""The index page: the builds over time, the delta, and a rebuild that outlives whoever began it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import psycopg
+import pytest
+from playwright.sync_api import expect
+from streamlit.testing.v1 import AppTest
+
+from app.bootstrap import App
+from app.config import Settings
+from app.errors import BuildRunning
+from app.index.builder import LOCK
+from app.index.status import index_life
+from app.ui.shared import services
+from support.pages_served import SOON_MS, chromium, pages_of, tab
+from support.servers import until
+from support.shop import add, numbered
+
+
+def index() -> None:
+    """What Streamlit runs."""
+    from app.ui.views import index as index_view
+
+    index_view.show()
+
+
+@pytest.fixture
+def catalogue(app: App, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[App]:
+    """Services for the tests; the page makes its own from the environment."""
+    monkeypatch.setenv("LOOKALIKE_HOME", str(settings.home))
+    monkeypatch.setenv("LOOKALIKE_DATABASE_URL", str(settings.database_url))
+    monkeypatch.setenv("LOOKALIKE_PAGE_METRICS_PORT", "0")
+    services.clear()
+    yield app
+    services().close()
+    services.clear()
+
+
+def drawn() -> AppTest:
+    page = AppTest.from_function(index, default_timeout=20).run()
+    assert not page.exception
+    return page
+
+
+def counted(page: AppTest) -> dict[str, str]:
+    return {metric.label: metric.value for metric in page.metric}
+
+
+def rebuilt(page: AppTest) -> AppTest:
+    """The page after its button was pressed and the build is over."""
+    page.button[0].click().run()
+    until(lambda: not services().rebuilding.progress.running, "the build does not end")
+    return page.run()
+
+
+def test_the_build_in_use_and_what_changed_since_are_told(catalogue: App) -> None:
+    add(catalogue, numbered(5))
+    catalogue.indexer.rebuild()
+    add(catalogue, numbered(2, first=5))
+    shown = counted(drawn())
+    assert (shown["In use"], shown["Pictures"], shown["Changed since"]) == ("build 1", "5", "2")
+    assert shown["Recall@10"] == "1.000"
+
+
+def test_without_an_index_the_page_says_what_answers(catalogue: App) -> None:
+    add(catalogue, numbered(5))
+    page = drawn()
+    assert "pgvector answers" in page.info[0].value
+    assert counted(page) == {"Embeddings": "5"}
+
+
+def test_builds_are_listed_newest_first_with_state_and_reason(
+    catalogue: App, sql: psycopg.Connection
+) -> None:
+    add(catalogue, numbered(5))
+    catalogue.indexer.rebuild()
+    sql.execute("INSERT INTO index_build (model_id, cluster, state, reason)"
+                " SELECT id, '', 'rejected', 'recall@10 is 0.5' FROM model")  # fmt: skip
+    table = drawn().dataframe[0].value
+    assert table["build"].tolist() == [2, 1]
+    assert table["state"].tolist() == ["rejected", "published"]
+    assert table["reason"].tolist()[0] == "recall@10 is 0.5"
+
+
+def test_recall_size_and_growth_are_drawn(catalogue: App) -> None:
+    add(catalogue, numbered(5))
+    catalogue.indexer.rebuild()
+    assert len(drawn().get("vega_lite_chart")) == 3
+
+
+def test_the_lines_of_the_delta_are_those_of_the_settings(
+    catalogue: App, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add(catalogue, numbered(5))
+    catalogue.indexer.rebuild()
+    few = settings.model_copy(update={"max_delta_rows": 3, "worker_share": 0.2})
+    add(catalogue, numbered(9, first=5))
+    delta = index_life(catalogue.engine, few).delta
+    assert (delta.rows, delta.most_rows, delta.worker_rows) == (4, 3, 1.0)
+    monkeypatch.setenv("LOOKALIKE_MAX_DELTA_ROWS", "3")
+    assert counted(drawn())["Changed since"] == "over 3"
+
+
+def test_the_button_builds_as_the_command_does(catalogue: App, sql: psycopg.Connection) -> None:
+    add(catalogue, numbered(5))
+    page = rebuilt(drawn())
+    assert page.success[0].value.startswith("Build 1: 5 pictures in ")
+    assert sql.execute("SELECT state FROM index_build").fetchall() == [("published",)]
+
+
+def test_while_another_builds_the_page_says_so(catalogue: App, sql: psycopg.Connection) -> None:
+    sql.execute("SELECT pg_advisory_lock(%s)", [LOCK])
+    assert rebuilt(drawn()).warning[0].value.replace("\\", "") == str(BuildRunning())
+
+
+def test_a_build_that_is_not_published_says_why(catalogue: App, sql: psycopg.Connection) -> None:
+    add(catalogue, numbered(5))
+    sql.execute("ALTER TABLE embedding DISABLE TRIGGER embedding_stamp")
+    assert "stamp" in rebuilt(drawn()).warning[0].value
+
+
+@pytest.mark.parametrize(("setting", "value"), [("REBUILD", "false"), ("READ_ONLY", "true")])
+def test_a_page_for_strangers_has_no_button(
+    catalogue: App, monkeypatch: pytest.MonkeyPatch, setting: str, value: str
+) -> None:
+    monkeypatch.setenv(f"LOOKALIKE_PAGE_{setting}", value)
+    assert not drawn().button
+
+
+def test_where_signing_in_is_set_up_only_who_did_may_rebuild(catalogue: App) -> None:
+    page = AppTest.from_function(index, default_timeout=20)
+    for signed_in, buttons in ((False, 0), (True, 1)):
+        page.user = {"is_logged_in": signed_in, "email": "ada@shop.test"}
+        assert len(page.run().button) == buttons
+
+
+def test_a_database_without_tables_is_a_sentence(
+    catalogue: App, empty_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LOOKALIKE_DATABASE_URL", empty_url)
+    assert "lookalike init" in drawn().error[0].value
+
+
+def test_a_rebuild_tells_its_steps_and_a_second_start_joins_it(
+    app: App, sql: psycopg.Connection
+) -> None:
+    add(app, numbered(5))
+    with psycopg.connect(str(app.settings.database_url)) as other:
+        other.execute("LOCK TABLE embedding IN ACCESS EXCLUSIVE MODE")
+        app.rebuilding.start()
+        until(lambda: len(app.rebuilding.progress.steps) > 1, "the build does not begin")
+        app.rebuilding.start()
+        assert app.rebuilding.progress.steps == ("Preparing", "Reading all embeddings")
+    until(lambda: not app.rebuilding.progress.running, "the build does not end")
+    assert app.rebuilding.progress.steps[2:] == (
+        "Building an index of 5 pictures and measuring its recall", "Writing the index file",
+    )  # fmt: skip
+    assert sql.execute("SELECT count(*) FROM index_build").fetchone() == (1,)
+
+
+@pytest.mark.browser
+def test_in_the_browser_a_rebuild_shows_what_it_does_and_outlives_a_reload(
+    app: App, settings: Settings
+) -> None:
+    add(app, numbered(5))
+    options = {"home": str(settings.home), "database_url": str(settings.database_url)}
+    with (
+        pages_of(**options) as address,
+        chromium() as browser,
+        tab(browser, f"{address}/index") as page,
+    ):
+        with psycopg.connect(str(settings.database_url)) as other:
+            other.execute("LOCK TABLE embedding IN SHARE ROW EXCLUSIVE MODE")
+            other.execute("LOCK TABLE index_chunk IN ACCESS EXCLUSIVE MODE")
+            page.get_by_role("button", name="Rebuild the index").click()
+            writing = page.get_by_text("Writing the index file …")
+            expect(writing).to_be_visible(timeout=SOON_MS)
+            page.reload()
+            expect(writing).to_be_visible(timeout=SOON_MS)
+        expect(page.get_by_text("Build 1: 5 pictures in")).to_be_visible(timeout=SOON_MS)
+        expect(page.get_by_text("build 1", exact=True)).to_be_visible(timeout=SOON_MS)
+        assert "Traceback" not in page.content()

@@ -1,0 +1,382 @@
+"""The search page without a browser: what is asked, what is narrowed, what is said."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from html import unescape
+
+import psycopg
+import pytest
+import streamlit as st
+from streamlit.testing.v1 import AppTest
+
+from app.bootstrap import App
+from app.config import Settings
+from app.encoders.base import Choice
+from app.ui import shared
+from support.colours import photo
+from support.crowd import full
+from support.goods import WatchedEncoder
+from support.shop import add, numbered
+
+Visit = Callable[..., AppTest]
+
+
+def script() -> None:
+    from app.ui.views import search as search_view
+
+    search_view.show()
+
+
+@pytest.fixture
+def encoder() -> WatchedEncoder:
+    return WatchedEncoder()
+
+
+@pytest.fixture
+def visit(
+    settings: Settings, encoder: WatchedEncoder, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Visit]:
+    """Opens the page at an address, over this test's database, with an encoder that counts."""
+    own = settings.model_copy(update={"page_metrics_port": 0})
+    made = [App(own, choose=lambda model, **_: Choice(encoder, "watched"))]
+    monkeypatch.setattr(shared, "App", lambda: made[0])
+    st.cache_resource.clear()
+    st.cache_data.clear()
+
+    def visit(**address: str | list[str]) -> AppTest:
+        page = AppTest.from_function(script, default_timeout=30)
+        for name, value in address.items():
+            page.query_params[name] = value
+        return page.run()
+
+    yield visit
+    made[0].close()
+    st.cache_resource.clear()
+
+
+@pytest.fixture
+def goods(app: App) -> App:
+    """Forty products of two brands and five years, with an index."""
+    seeds = range(40)
+    add(app, {f"P{n:04}": [n] for n in seeds if n % 4}, brand="Kestrel")
+    add(app, {f"P{n:04}": [n] for n in seeds if n % 4 == 0}, brand="Alder")
+    with app.engine.begin() as connection:
+        connection.exec_driver_sql(
+            """UPDATE product SET year = 2015 + mod(n, 5), price = 10 + n
+            FROM (SELECT id, substr(sku, 2)::integer AS n FROM product) AS numbered
+            WHERE numbered.id = product.id"""
+        )
+    app.indexer.rebuild()
+    return app
+
+
+def upload(page: AppTest, *seeds: int) -> AppTest:
+    files = [(f"{seed}.png", photo(seed), "image/png") for seed in seeds]
+    return page.file_uploader(key="search_upload").set_value(files).run()
+
+
+def skus(page: AppTest) -> list[str]:
+    cards = [each.proto.body for each in page.get("html") if "<div class=card>" in each.proto.body]
+    return [unescape(re.findall(r"<span class=faint>(.*?)</span>", card)[-1]) for card in cards]
+
+
+def sentences(page: AppTest) -> list[str]:
+    """All that the page says in boxes, letter for letter."""
+    boxes = [*page.error, *page.warning, *page.info]
+    return [re.sub(r"\\(.)", r"\1", box.value) for box in boxes]
+
+
+def press(page: AppTest, label: str) -> AppTest:
+    return next(each for each in page.button if each.label.startswith(label)).click().run()
+
+
+def searches() -> float:
+    """How many searches the services of the page answered."""
+    found = shared.services().metrics.registry.collect()
+    return sum(
+        sample.value for metric in found for sample in metric.samples
+        if sample.name == "lookalike_searches_total"
+    )  # fmt: skip
+
+
+def test_before_anything_is_asked_the_page_offers_products_to_begin_with(
+    goods: App, visit: Visit
+) -> None:
+    page = visit()
+    assert len(skus(page)) == 8
+    assert any("40 products" in text.value for text in page.markdown)
+
+
+def test_an_empty_catalogue_says_what_to_do(app: App, visit: Visit) -> None:
+    assert sentences(visit()) == [
+        "The catalogue is empty. Load products with `lookalike ingest`, then ask."
+    ]
+
+
+def test_an_uploaded_photo_finds_its_product_first(goods: App, visit: Visit) -> None:
+    assert skus(upload(visit(), 7))[0] == "P0007"
+
+
+def test_several_photos_count_together(goods: App, visit: Visit, encoder: WatchedEncoder) -> None:
+    assert set(skus(upload(visit(), 7, 9))[:2]) == {"P0007", "P0009"}
+    assert encoder.encoded == 2
+
+
+def test_of_more_than_ten_photos_ten_are_searched_and_the_page_says_so(
+    goods: App, visit: Visit, encoder: WatchedEncoder
+) -> None:
+    page = upload(visit(), *range(12))
+    assert (encoder.encoded, "takes 10 pictures" in sentences(page)[0]) == (10, True)
+
+
+def test_a_changed_filter_a_turned_page_and_opened_details_encode_nothing(
+    goods: App, visit: Visit, encoder: WatchedEncoder
+) -> None:
+    page = upload(visit(), 7)
+    page.multiselect(key="search_brand").set_value(["Kestrel"]).run()
+    press(page, "Next page")
+    press(page, "Details")
+    assert encoder.encoded == 1
+
+
+def test_what_changes_nothing_searches_nothing(goods: App, visit: Visit) -> None:
+    page = upload(visit(), 7)
+    before = searches()
+    press(page.run(), "Details")
+    assert searches() == before == 1
+
+
+def test_a_bad_file_is_named_and_the_others_are_searched(goods: App, visit: Visit) -> None:
+    page = visit()
+    files = [("7.png", photo(7), "image/png"), ("no.png", b"nothing", "image/png")]
+    page.file_uploader(key="search_upload").set_value(files).run()
+    assert sentences(page)[0].startswith("no.png: ")
+    assert skus(page)[0] == "P0007"
+
+
+def test_a_part_of_the_photo_is_searched_alone(goods: App, visit: Visit) -> None:
+    page = upload(visit(), 7)
+    before = [each.proto.body for each in page.get("html") if "class=card" in each.proto.body]
+    page.slider(key="search_across").set_value((0, 50)).run()
+    after = [each.proto.body for each in page.get("html") if "class=card" in each.proto.body]
+    assert before != after
+    [asked] = [each.proto.body for each in page.get("html") if "class=asked" in each.proto.body]
+    assert "width:50%" in asked and "from 0% to 50% across" in asked
+
+
+def test_another_photo_is_searched_as_a_whole(goods: App, visit: Visit) -> None:
+    page = upload(visit(), 7)
+    page.slider(key="search_across").set_value((0, 50)).run()
+    upload(page, 8)
+    assert page.slider(key="search_across").value == (0, 100)
+    assert skus(page)[0] == "P0008"
+
+
+def test_a_part_too_small_is_a_sentence(goods: App, visit: Visit) -> None:
+    page = upload(visit(), 7)
+    page.slider(key="search_across").set_value((50, 51)).run()
+    assert "is no part of a picture" in sentences(page)[0]
+
+
+def test_the_photo_is_there_again_after_another_way_was_tried(goods: App, visit: Visit) -> None:
+    page = upload(visit(), 7)
+    page.segmented_control(key="search_by").set_value("product").run()
+    page.segmented_control(key="search_by").set_value("photo").run()
+    assert skus(page)[0] == "P0007"
+
+
+def test_words_alone_find_products(goods: App, visit: Visit) -> None:
+    page = visit()
+    page.text_input(key="search_words").set_value("P0012").run()
+    assert skus(page) == ["P0012"]
+    assert page.query_params["text"] == "P0012"
+
+
+def test_the_page_says_who_read_the_words(goods: App, visit: Visit) -> None:
+    said = " ".join(caption.value for caption in visit(text="title").caption)
+    assert "The words were read by the catalogue" in said.replace("\\", "")
+
+
+def test_words_for_a_model_that_reads_none_are_refused_with_a_sentence(
+    goods: App, visit: Visit
+) -> None:
+    said = sentences(visit(text="lamp", reader="model"))
+    assert len(said) == 1 and "reads pictures only" in said[0]
+
+
+def test_words_alone_with_a_minimum_similarity_are_a_sentence(goods: App, visit: Visit) -> None:
+    assert "leave out" in sentences(visit(text="title", min="0.5"))[0]
+
+
+def test_more_like_this_asks_with_that_product_and_keeps_the_filters(
+    goods: App, visit: Visit
+) -> None:
+    page = upload(visit(brand="Kestrel"), 7)
+    press(page, "More like this")
+    assert dict(page.query_params) == {"sku": "P0007", "brand": "Kestrel"}
+    assert "P0007" not in skus(page) and len(skus(page)) == 12
+
+
+def test_where_too_many_search_the_page_says_so_and_tries_again(
+    goods: App, visit: Visit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = visit()
+    admission = shared.services().admission
+    monkeypatch.setattr(admission, "_wait_s", 0.0)
+    with full(admission):
+        page = upload(page, 7)
+    [said] = [each.value for each in page.warning]
+    assert "Too many searches" in said and not page.exception and not page.error
+    [again] = [button for button in page.button if button.label == "Try again"]
+    assert skus(again.click().run())[0] == "P0007"
+
+
+def test_an_address_with_a_sku_and_filters_is_a_search(goods: App, visit: Visit) -> None:
+    page = visit(sku="P0001", brand=["Alder"], year="2015..2016", k="24")
+    expected = {f"P{n:04}" for n in range(40) if n % 4 == 0 and n % 5 < 2}
+    assert set(skus(page)) == expected
+    assert page.text_input(key="search_sku").value == "P0001"
+
+
+def test_an_unknown_sku_is_one_sentence(goods: App, visit: Visit) -> None:
+    [said] = sentences(visit(sku="P000X"))
+    assert said.startswith("No product of the catalogue has the sku 'P000X'. Did you mean P0000")
+
+
+def test_a_brand_that_no_product_has_finds_nothing_and_says_so(goods: App, visit: Visit) -> None:
+    page = visit(sku="P0001", brand="Nobody")
+    assert page.multiselect(key="search_brand").value == ["Nobody"]
+    assert "only 0 other products match the filter" in sentences(page)[0]
+
+
+@pytest.mark.parametrize("address", [
+    {"price": "9..1"}, {"year": "soon"}, {"k": "1000000"}, {"min": "yes"}, {"near": "-1"},
+    {"weight": "2"}, {"reader": "nobody"}, {"fold": "x"}, {"sku": "\0"}, {"brand": "\0"},
+])  # fmt: skip
+def test_nonsense_in_the_address_is_a_sentence_and_the_page_works(
+    goods: App, visit: Visit, address: dict[str, str]
+) -> None:
+    page = visit(**address)
+    assert len(sentences(page)) == 1 and not page.exception
+    assert skus(upload(page, 7))[0] == "P0007"
+
+
+def test_a_range_the_wrong_way_round_is_a_sentence(goods: App, visit: Visit) -> None:
+    page = upload(visit(), 7)
+    page.number_input(key="search_price_from").set_value(20.0).run()
+    page.number_input(key="search_price_to").set_value(10.0).run()
+    assert "ends before it begins" in sentences(page)[0]
+
+
+def test_a_value_is_offered_with_its_count(goods: App, visit: Visit) -> None:
+    page = upload(visit(), 7)
+    assert page.multiselect(key="search_brand").options == ["Kestrel (30)", "Alder (10)"]
+
+
+def test_a_value_too_rare_to_be_listed_can_be_typed(
+    goods: App, visit: Visit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.search.facets.MOST_VALUES", 1)
+    page = upload(visit(brand="Alder"), 7)
+    brands = page.multiselect(key="search_brand")
+    assert (brands.options, brands.value) == (["Kestrel (30)", "Alder"], ["Alder"])
+    assert len(skus(page)) == 10
+    assert any(caption.value.startswith("Not listed, being rarer: 1.") for caption in page.caption)
+
+
+def test_a_choice_stays_when_the_counts_change(goods: App, visit: Visit) -> None:
+    page = upload(visit(), 7)
+    page.multiselect(key="search_brand").set_value(["Alder"]).run()
+    add(goods, numbered(1, first=90), brand="Alder")
+    st.cache_data.clear()
+    page.run()
+    assert page.multiselect(key="search_brand").value == ["Alder"]
+    assert page.query_params["brand"] == "Alder"
+
+
+def test_the_filters_are_cleared_at_once(goods: App, visit: Visit) -> None:
+    page = visit(sku="P0001", brand="Alder", price="12..", min="0.1", fold="0")
+    press(page, "Clear filters")
+    assert dict(page.query_params) == {"sku": "P0001"}
+
+
+def test_the_pages_show_every_product_once(goods: App, visit: Visit) -> None:
+    page = upload(visit(), 7)
+    seen = [skus(page)]
+    for _ in range(3):
+        seen.append(skus(press(page, "Next page")))
+    assert [len(each) for each in seen] == [12, 12, 12, 4]
+    assert sorted(sku for each in seen for sku in each) == [f"P{n:04}" for n in range(40)]
+    assert next(each for each in page.button if each.label == "Next page").disabled
+
+
+def test_going_back_shows_the_same_page_without_a_search(goods: App, visit: Visit) -> None:
+    page = upload(visit(), 7)
+    first = skus(page)
+    press(page, "Next page")
+    before = searches()
+    assert (skus(press(page, "Previous page")), searches()) == (first, before)
+
+
+def test_another_filter_begins_with_the_first_page(goods: App, visit: Visit) -> None:
+    page = upload(visit(), 7)
+    press(page, "Next page")
+    page.multiselect(key="search_brand").set_value(["Kestrel"]).run()
+    assert skus(page)[0] == "P0007"
+
+
+def test_searching_again_finds_what_came_meanwhile(goods: App, visit: Visit) -> None:
+    page = upload(visit(), 91)
+    assert "P0091" not in skus(page)
+    add(goods, numbered(1, first=91))
+    assert skus(press(page, "Search again"))[0] == "P0091"
+
+
+def test_the_page_says_that_the_cut_off_is_why_fewer_came(goods: App, visit: Visit) -> None:
+    page = upload(visit(min="0.99"), 7)
+    assert skus(page) == ["P0007"]
+    assert "at least as similar as 0.99" in sentences(page)[0]
+
+
+def test_a_fallback_is_told_with_its_reason_and_not_as_an_error(
+    goods: App, visit: Visit, sql: psycopg.Connection
+) -> None:
+    sql.execute("UPDATE index_build SET state = 'retired'")
+    page = upload(visit(), 7)
+    said = [re.sub(r"\\(.)", r"\1", caption.value) for caption in page.caption]
+    assert any(each.startswith("The index did not answer: no index") for each in said)
+    assert (skus(page)[0], page.error.len) == ("P0007", 0)
+
+
+def test_the_page_says_how_old_the_index_is(goods: App, visit: Visit) -> None:
+    page = upload(visit(), 7)
+    said = page.caption[-1].value.replace("\\", "")
+    assert "Answered by faiss: build " in said and "The index was built just now." in said
+
+
+def test_ways_and_widgets_that_come_and_go_lose_nothing(goods: App, visit: Visit) -> None:
+    page = visit(sku="P0001", text="title", weight="0.8", brand="Kestrel")
+    press(page, "More like this").run()
+    page.segmented_control(key="search_by").set_value("photo").run()
+    upload(page, 7).run()
+    press(page, "More like this")
+    assert not page.exception and dict(page.query_params) == {
+        "sku": "P0007", "weight": "0.8", "brand": "Kestrel",
+    }  # fmt: skip
+
+
+def test_a_complaint_about_the_address_goes_with_the_next_step(goods: App, visit: Visit) -> None:
+    page = visit(year="soon")
+    assert len(sentences(page)) == 1
+    assert sentences(upload(page, 7)) == []
+
+
+def test_words_too_long_in_an_address_are_a_sentence(goods: App, visit: Visit) -> None:
+    page = visit(text="lamp " * 500)
+    assert "use at most 1000" in sentences(page)[0] and not page.exception
+
+
+def test_several_products_are_told_from_one(goods: App, visit: Visit) -> None:
+    assert [header.value for header in visit(text="P0012").header] == ["1 product, best first"]
