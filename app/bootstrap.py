@@ -16,10 +16,10 @@ from app.db.engine import database_url, make_engine, make_quick_engine, make_sea
 from app.db.queries import models
 from app.encoders.base import Choice, Encoder
 from app.encoders.loading import automatic, choose_encoder
-from app.index.background_build import Rebuilding
+from app.index.background_build import BackgroundBuild
 from app.index.builder import Indexer
 from app.index.file_store import IndexFiles
-from app.models.encoder_pool import LoadedEncoders, mismatch
+from app.models.encoder_pool import EncoderPool, mismatch
 from app.models.lifecycle import Lifecycle
 from app.search.admission import Admission
 from app.search.facets import FacetService
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from app.images.decoding import ImageLimits
-    from app.images.download import WebPictures
+    from app.images.download import PictureDownloader
     from app.images.sandbox import PictureSandbox
     from app.operations.metrics import SearchMetrics
     from app.search.service import SearchService
@@ -141,8 +141,8 @@ class App:
         return Indexer(self.engine, self.files, self.settings)
 
     @_Once
-    def rebuilding(self) -> Rebuilding:
-        return Rebuilding(self.indexer)
+    def rebuilding(self) -> BackgroundBuild:
+        return BackgroundBuild(self.indexer)
 
     @_Once
     def metrics(self) -> SearchMetrics:
@@ -155,36 +155,36 @@ class App:
         return QuerySampler(self.engine)
 
     @_Once
-    def web(self) -> WebPictures:
-        from app.images.download import WebPictures
+    def web(self) -> PictureDownloader:
+        from app.images.download import PictureDownloader
 
         settings = self.settings
-        return WebPictures(
+        return PictureDownloader(
             max_bytes=settings.max_image_bytes, allow_private=settings.private_addresses
         )
 
     @_Once
     def search(self) -> SearchService:
-        from app.encoders.batching import Queues
-        from app.search.fast_path import QuickSearch
-        from app.search.filter_cache import AllowLists
+        from app.encoders.batching import BatcherPool
+        from app.search.fast_path import FastPath
+        from app.search.filter_cache import FilterCache
         from app.search.query_encoder import QueryEncoder
         from app.search.service import SearchService
-        from app.search.similarity_labels import Meanings
+        from app.search.similarity_labels import SimilarityLabeler
 
         return SearchService(
             self.search_engine,
             QueryEncoder(
-                self.encoders, self._decode, self._decode_strange, Queues(self.metrics.encoded)
+                self.encoders, self._decode, self._decode_strange, BatcherPool(self.metrics.encoded)
             ),
             self.files,
             self.settings,
             admission=self.admission,
-            quick=QuickSearch(
-                self.quick_engine, self.files, self.settings, AllowLists(self.search_engine)
+            quick=FastPath(
+                self.quick_engine, self.files, self.settings, FilterCache(self.search_engine)
             ),
             sampler=self.sampler if self._samples else None,
-            meanings=Meanings(self.search_engine),
+            meanings=SimilarityLabeler(self.search_engine),
             observe=self.metrics.searched,
         )
 
@@ -196,8 +196,8 @@ class App:
         return made
 
     @_Once
-    def encoders(self) -> LoadedEncoders:
-        return LoadedEncoders(self.search_engine, self.settings, self._choose)
+    def encoders(self) -> EncoderPool:
+        return EncoderPool(self.search_engine, self.settings, self._choose)
 
     @_Once
     def lifecycle(self) -> Lifecycle:

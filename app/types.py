@@ -15,7 +15,7 @@ Vectors = NDArray[np.float32]
 """Embeddings: shape (n, dim), float32, each row of length 1."""
 
 
-Rows = NDArray[np.float16] | NDArray[np.float32]
+EmbeddingRows = NDArray[np.float16] | NDArray[np.float32]
 """Embeddings as they are read from the table, float16, or as they are computed: shape (n, dim)."""
 
 
@@ -23,7 +23,7 @@ Vector = NDArray[np.float32]
 """One embedding: shape (dim,), float32, of length 1."""
 
 
-Meaning = Literal["same photo", "same product", "similar"]
+SimilarityLabel = Literal["same photo", "same product", "similar"]
 """What a distance between two pictures is called, from the strongest claim to the weakest."""
 
 
@@ -217,7 +217,7 @@ class Match:
     """Where the picture came from, as the catalogue names it."""
     thumbnail: bytes
     folded: tuple[Folded, ...] = ()
-    means: Meaning | None = None
+    means: SimilarityLabel | None = None
     """What the similarity amounts to, where the model is calibrated and the query a picture."""
 
 
@@ -322,7 +322,7 @@ class Calibration:
     similar: CutOff
 
 
-FIELDS: Mapping[Meaning, str] = {
+LABEL_FIELDS: Mapping[SimilarityLabel, str] = {
     "same photo": "same_photo",
     "same product": "same_product",
     "similar": "similar",
@@ -330,16 +330,16 @@ FIELDS: Mapping[Meaning, str] = {
 """The meanings from the strongest to the weakest, and the fields of their cut-offs."""
 
 
-def words_for(
+def label_for(
     distance: float, category: str | None, calibrations: Mapping[str | None, Calibration]
-) -> Meaning | None:
+) -> SimilarityLabel | None:
     """The strongest meaning that holds at a cosine distance (0 to 2), or None.
 
     `calibrations` are the rows of one model by category. A category's own cut-off comes before
     that of the whole catalogue (None).
     """
     rows = [row for row in map(calibrations.get, (category, None)) if row is not None]
-    for word, name in FIELDS.items():
+    for word, name in LABEL_FIELDS.items():
         cuts = (getattr(row, name).distance for row in rows)
         cut = next((cut for cut in cuts if cut is not None), None)
         if cut is not None and distance <= cut:

@@ -19,7 +19,7 @@ Inputs = tuple[Prepared, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Fleet:
+class EncoderSet:
     """The models that are kept up to date at one moment with their encoders, the active first."""
 
     models: tuple[Model, ...]
@@ -53,7 +53,7 @@ CHANGES = 3
 """How often the models are read again when one of them is dropped meanwhile."""
 
 
-class Towers:
+class MaintainedEncoders:
     """The fleet of a catalogue, and how it is learnt anew.
 
     Raises NoModel, ModelMismatch and ModelUnavailable, here and in `renew`.
@@ -72,7 +72,7 @@ class Towers:
                 return
         self.now = self._read()
 
-    def _read(self) -> Fleet:
+    def _read(self) -> EncoderSet:
         models = tuple(self._catalog.models())
         # Each by its own row: between two readings of which model is active it may change.
-        return Fleet(models, tuple(self._encoders.of(model.id) for model in models))
+        return EncoderSet(models, tuple(self._encoders.of(model.id) for model in models))

@@ -9,19 +9,19 @@ from pathlib import Path
 
 from sqlalchemy import Engine
 
-from app.catalog.bulk_load import Tell, bulk
+from app.catalog.bulk_load import ProgressCallback, bulk
 from app.catalog.ingest_run import ingest_run
 from app.catalog.service import CatalogService
 from app.db.queries import products
 from app.encoders.base import Encoders
 from app.errors import BadInput, BadSource
 from app.images.decoding import ImageLimits
-from ingest.encoder_set import Towers
-from ingest.local_files import Pictures
-from ingest.pipeline import Ingest, Progress, Report
+from ingest.encoder_set import MaintainedEncoders
+from ingest.local_files import LocalPictures
+from ingest.pipeline import Ingest, IngestProgress, IngestReport
 from ingest.prepare import Preparer
 from ingest.rejects import reject_file, unwritable
-from ingest.sources import Row, read
+from ingest.sources import SourceRow, read
 
 
 def load(
@@ -35,9 +35,9 @@ def load(
     rejects: Path | None = None,
     prune: bool = False,
     encoding: str = "utf-8",
-    progress: Progress | None = None,
-    tell: Tell = lambda said: None,
-) -> Report:
+    progress: IngestProgress | None = None,
+    tell: ProgressCallback = lambda said: None,
+) -> IngestReport:
     """Load a CSV or a folder of pictures into the catalogue; `images` is where its pictures lie.
 
     `rejects` becomes a CSV of what was refused. Raises BadSource when
@@ -48,8 +48,8 @@ def load(
     if rejects is not None and _same(rejects, source):
         raise BadInput(f"The rejects would overwrite the source {source}; name another file.")
     folder = images or (source if source.is_dir() else source.parent)
-    pictures = Pictures(folder, max_bytes=limits.max_bytes)
-    towers = Towers(catalog, encoders)
+    pictures = LocalPictures(folder, max_bytes=limits.max_bytes)
+    towers = MaintainedEncoders(catalog, encoders)
     preparer = Preparer(catalog, towers, pictures, limits)
     with (
         reject_file(rejects) as file,
@@ -87,6 +87,6 @@ def new_pictures(engine: Engine, source: Path, encoding: str) -> int:
 
 def _portions(rows: Iterable[object]) -> Iterator[dict[str, int]]:
     """Skus with the number of their pictures, so many at a time."""
-    good = (row for row in rows if isinstance(row, Row))
+    good = (row for row in rows if isinstance(row, SourceRow))
     while portion := {row.product.sku: len(row.images) for row in islice(good, AT_ONCE)}:
         yield portion

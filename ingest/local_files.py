@@ -12,7 +12,7 @@ from app.errors import BadImage, BadSource
 _FOLDER = os.O_DIRECTORY | getattr(os, "O_PATH", os.O_RDONLY)
 
 
-class Pictures:
+class LocalPictures:
     """The folder that a source's pictures lie in. Safe to use from several threads.
 
     Nothing outside it is ever read: not through `..`, not through an absolute path, not through a

@@ -10,7 +10,7 @@ from PIL import Image
 
 from app.errors import BadImage, BadSource
 from app.images.decoding import ImageLimits, decode
-from ingest.local_files import Pictures
+from ingest.local_files import LocalPictures
 
 
 class Originals:
@@ -19,7 +19,7 @@ class Originals:
     def __init__(
         self, folders: Sequence[Path], limits: ImageLimits, input_side: int | None
     ) -> None:
-        self._folders = [Pictures(folder, max_bytes=limits.max_bytes) for folder in folders]
+        self._folders = [LocalPictures(folder, max_bytes=limits.max_bytes) for folder in folders]
         self._limits = limits
         self._input_side = input_side
 

@@ -12,23 +12,23 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass
 
-from app.catalog.batch_write import Batch, Change, ModelsChanged, PicturesMissing
+from app.catalog.batch_write import Batch, BatchChange, ModelsChanged, PicturesMissing
 from app.catalog.ingest_run import IngestRun
 from app.catalog.service import CatalogService
 from app.errors import BadImage, BadSource
 from app.types import Vector
-from ingest.encoder_set import Towers
-from ingest.prefetch import Ahead, in_chunks
+from ingest.encoder_set import MaintainedEncoders
+from ingest.prefetch import Prefetcher, in_chunks
 from ingest.prepare import Chunk, Preparer
 from ingest.rejects import RejectFile
-from ingest.sources import Reject, Row
+from ingest.sources import SourceReject, SourceRow
 
 ATTEMPTS = 5
 """How often a chunk is begun again when others delete its pictures meanwhile."""
 
 
 @dataclass(slots=True)
-class Report:
+class IngestReport:
     """What a run did. Rows: read = added + updated + unchanged + rejected.
 
     `images_embedded` pictures went through the encoder; `images_reused` mentions of a picture had
@@ -51,7 +51,7 @@ class Report:
         return asdict(self)
 
 
-Progress = Callable[[Report], None]
+IngestProgress = Callable[[IngestReport], None]
 
 
 class Ingest:
@@ -60,22 +60,26 @@ class Ingest:
     def __init__(
         self,
         catalog: CatalogService,
-        towers: Towers,
+        towers: MaintainedEncoders,
         preparer: Preparer,
         run: IngestRun,
         rejects: RejectFile,
     ) -> None:
         self._catalog = catalog
         self._towers = towers
-        self._ahead = Ahead(preparer)
+        self._ahead = Prefetcher(preparer)
         self._run = run
         self._rejects = rejects
         self._anonymous = 0
-        self.report = Report()
+        self.report = IngestReport()
 
     def run(
-        self, rows: Iterable[Row | Reject], *, prune: bool = False, progress: Progress | None = None
-    ) -> Report:
+        self,
+        rows: Iterable[SourceRow | SourceReject],
+        *,
+        prune: bool = False,
+        progress: IngestProgress | None = None,
+    ) -> IngestReport:
         """Write every row and refuse the bad ones; with `prune`, delete what the source lacks.
 
         Raises BadSource when pruning would be a guess (nothing good was read, or rows without a
@@ -96,7 +100,7 @@ class Ingest:
         self._run.finished(self.report.as_dict())
         return self.report
 
-    def _unique(self, rows: Sequence[Row | Reject]) -> list[Row | Reject]:
+    def _unique(self, rows: Sequence[SourceRow | SourceReject]) -> list[SourceRow | SourceReject]:
         """The rows, with those whose sku came before in this source turned into rejects."""
         first: dict[str, int] = {}
         for row in rows:
@@ -122,7 +126,7 @@ class Ingest:
                 return
         raise PicturesMissing("Pictures are deleted as fast as they are loaded; try again later.")
 
-    def _write(self, chunk: Chunk) -> tuple[list[Change], int]:
+    def _write(self, chunk: Chunk) -> tuple[list[BatchChange], int]:
         """What became of the entries, and how many pictures were embedded."""
         vectors = _vectors(chunk)
         active = vectors.pop(chunk.fleet.model.id)
@@ -135,12 +139,12 @@ class Ingest:
         self._run.reject([asdict(reject) for reject in chunk.rejects])
         self._anonymous += sum(reject.sku is None for reject in chunk.rejects)
 
-    def _count(self, chunk: Chunk, embedded: int, changes: Sequence[Change]) -> None:
+    def _count(self, chunk: Chunk, embedded: int, changes: Sequence[BatchChange]) -> None:
         report = self.report
         report.read += len(chunk.rows)
-        report.added += changes.count(Change.ADDED)
-        report.updated += changes.count(Change.UPDATED)
-        report.unchanged += changes.count(Change.UNCHANGED)
+        report.added += changes.count(BatchChange.ADDED)
+        report.updated += changes.count(BatchChange.UPDATED)
+        report.unchanged += changes.count(BatchChange.UNCHANGED)
         report.rejected += chunk.refused_rows
         report.images_embedded += embedded
         report.images_reused += sum(len(entry.pictures) for entry in chunk.entries) - embedded
@@ -168,12 +172,14 @@ def _vectors(chunk: Chunk) -> dict[int, dict[bytes, Vector]]:
     return vectors
 
 
-def _sku(row: Row | Reject) -> str | None:
-    return row.product.sku if isinstance(row, Row) else row.sku
+def _sku(row: SourceRow | SourceReject) -> str | None:
+    return row.product.sku if isinstance(row, SourceRow) else row.sku
 
 
-def _once(row: Row | Reject, first: dict[str, int]) -> Row | Reject:
-    if isinstance(row, Reject) or first[row.product.sku] == row.line:
+def _once(row: SourceRow | SourceReject, first: dict[str, int]) -> SourceRow | SourceReject:
+    if isinstance(row, SourceReject) or first[row.product.sku] == row.line:
         return row
     before = first[row.product.sku]
-    return Reject(row.line, row.product.sku, f"the sku is already in line {before} of the source")
+    return SourceReject(
+        row.line, row.product.sku, f"the sku is already in line {before} of the source"
+    )

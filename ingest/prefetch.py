@@ -13,9 +13,9 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 from app.encoders.torch_threads import cores, use_cores
 from app.types import Vector
-from ingest.encoder_set import Fleet, Inputs
-from ingest.prepare import Chunk, Encoded, NewPicture, Preparer
-from ingest.sources import Reject, Row
+from ingest.encoder_set import EncoderSet, Inputs
+from ingest.prepare import Chunk, EncodedPictures, NewPicture, Preparer
+from ingest.sources import SourceReject, SourceRow
 
 CHUNK_ROWS = 64
 CHUNK_PICTURES = 128
@@ -32,7 +32,7 @@ while other threads decode."""
 _AHEAD = 2
 
 
-class Ahead:
+class Prefetcher:
     """Prepares and encodes chunks in threads of its own; `close` ends them, and the preparer's."""
 
     def __init__(self, preparer: Preparer) -> None:
@@ -50,7 +50,7 @@ class Ahead:
         self._preparer.close()
         use_cores(self._cores)
 
-    def chunks(self, groups: Iterable[Sequence[Row | Reject]]) -> Generator[Chunk]:
+    def chunks(self, groups: Iterable[Sequence[SourceRow | SourceReject]]) -> Generator[Chunk]:
         """The groups as chunks, in order; each must be `written` before the next is taken."""
         waiting: deque[Future[Chunk]] = deque()
         for rows in groups:
@@ -71,7 +71,7 @@ class Ahead:
         """The chunk's pictures are stored now."""
         self._coming.difference_update(chunk.new)
 
-    def _prepare(self, rows: Sequence[Row | Reject]) -> Chunk:
+    def _prepare(self, rows: Sequence[SourceRow | SourceReject]) -> Chunk:
         # Looked at before the database is: a picture that leaves this set meanwhile is in there.
         chunk = self._preparer.prepare(rows, frozenset(self._coming))
         self._coming.update(chunk.new)
@@ -85,14 +85,16 @@ class Ahead:
             chunk.encoded.append(self._encoding.submit(self._encode, batch, chunk.fleet))
         return chunk
 
-    def _encode(self, batch: Sequence[NewPicture], fleet: Fleet) -> Encoded:
+    def _encode(self, batch: Sequence[NewPicture], fleet: EncoderSet) -> EncodedPictures:
         vectors: dict[int, dict[bytes, Vector]] = {model.id: {} for model in fleet.models}
         for some in self._portions(batch, fleet):
             for model_id, rows in fleet.encode(list(some.values())).items():
                 vectors[model_id].update(zip(some, rows, strict=True))
         return vectors
 
-    def _portions(self, batch: Sequence[NewPicture], fleet: Fleet) -> Iterator[dict[bytes, Inputs]]:
+    def _portions(
+        self, batch: Sequence[NewPicture], fleet: EncoderSet
+    ) -> Iterator[dict[bytes, Inputs]]:
         """The batch with its inputs, in parts where those that memory was short for are large."""
         portion: dict[bytes, Inputs] = {}
         for new in batch:
@@ -104,13 +106,13 @@ class Ahead:
             yield portion
 
 
-def in_chunks(rows: Iterable[Row | Reject]) -> Iterator[list[Row | Reject]]:
+def in_chunks(rows: Iterable[SourceRow | SourceReject]) -> Iterator[list[SourceRow | SourceReject]]:
     """The rows in groups of CHUNK_ROWS, or fewer with CHUNK_PICTURES pictures."""
-    chunk: list[Row | Reject] = []
+    chunk: list[SourceRow | SourceReject] = []
     pictures = 0
     for row in rows:
         chunk.append(row)
-        pictures += len(row.images) if isinstance(row, Row) else 0
+        pictures += len(row.images) if isinstance(row, SourceRow) else 0
         if len(chunk) >= CHUNK_ROWS or pictures >= CHUNK_PICTURES:
             yield chunk
             chunk, pictures = [], 0

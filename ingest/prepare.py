@@ -17,16 +17,16 @@ from itertools import repeat
 
 from PIL import Image
 
-from app.catalog.batch_write import Entry
+from app.catalog.batch_write import ProductEntry
 from app.catalog.service import CatalogService
 from app.encoders.preprocessing import smaller
 from app.errors import BadImage
 from app.images.decoding import ImageLimits, decode_with_size
 from app.images.thumbnails import thumbnail
 from app.types import PictureData, PictureRef, Vector
-from ingest.encoder_set import Fleet, Inputs, Towers
-from ingest.local_files import Pictures
-from ingest.sources import Reject, Row
+from ingest.encoder_set import EncoderSet, Inputs, MaintainedEncoders
+from ingest.local_files import LocalPictures
+from ingest.sources import SourceReject, SourceRow
 
 DECODERS = 8
 """Threads that read and decode at most. Each may hold a large picture, and at four milliseconds of
@@ -68,7 +68,7 @@ class _Budget:
         return fits
 
 
-Encoded = Mapping[int, Mapping[bytes, Vector]]
+EncodedPictures = Mapping[int, Mapping[bytes, Vector]]
 """Vectors by model (id) and sha256."""
 
 
@@ -80,20 +80,24 @@ class Chunk:
     `refused_rows` of the rows became no entry; `rejects` says why, and which pictures were bad.
     """
 
-    rows: Sequence[Row | Reject]
-    fleet: Fleet
-    entries: list[Entry] = field(default_factory=list)
+    rows: Sequence[SourceRow | SourceReject]
+    fleet: EncoderSet
+    entries: list[ProductEntry] = field(default_factory=list)
     new: dict[bytes, NewPicture] = field(default_factory=dict)
-    rejects: list[Reject] = field(default_factory=list)
+    rejects: list[SourceReject] = field(default_factory=list)
     refused_rows: int = 0
-    encoded: list[Future[Encoded]] = field(default_factory=list)
+    encoded: list[Future[EncodedPictures]] = field(default_factory=list)
 
 
 class Preparer:
     """Prepares chunks with a few threads; Pillow decodes without holding Python's lock."""
 
     def __init__(
-        self, catalog: CatalogService, towers: Towers, pictures: Pictures, limits: ImageLimits
+        self,
+        catalog: CatalogService,
+        towers: MaintainedEncoders,
+        pictures: LocalPictures,
+        limits: ImageLimits,
     ) -> None:
         self._catalog = catalog
         self._towers = towers
@@ -106,28 +110,28 @@ class Preparer:
         self._threads.shutdown(wait=True, cancel_futures=True)
 
     def prepare(
-        self, rows: Sequence[Row | Reject], coming: AbstractSet[bytes] = frozenset()
+        self, rows: Sequence[SourceRow | SourceReject], coming: AbstractSet[bytes] = frozenset()
     ) -> Chunk:
         """Entries for the rows whose pictures are good, and rejects for the rest.
 
         `coming` are pictures (sha256) that will be stored before this chunk is.
         """
         fleet = self._towers.now
-        names = sorted({name for row in rows if isinstance(row, Row) for name in row.images})
+        names = sorted({name for row in rows if isinstance(row, SourceRow) for name in row.images})
         budget = _Budget(FILE_BYTES)
         files = dict(zip(names, self._threads.map(self._fetch, names, repeat(budget)), strict=True))
         new, damaged = self._decode_new(files, fleet, coming)
         chunk = Chunk(rows, fleet, new=new)
         hashes = {name: _hash(file) for name, file in files.items()} | damaged
         for row in rows:
-            if isinstance(row, Reject):
+            if isinstance(row, SourceReject):
                 chunk.rejects.append(row)
                 chunk.refused_rows += 1
             else:
                 _place(chunk, row, hashes)
         return chunk
 
-    def inputs(self, new: NewPicture, fleet: Fleet) -> Inputs:
+    def inputs(self, new: NewPicture, fleet: EncoderSet) -> Inputs:
         """The picture as the fleet reads it, read once more where memory was short.
 
         Raises BadImage.
@@ -138,7 +142,7 @@ class Preparer:
         return fleet.prepare(self._read(file, new.name, fleet.input_side)[0])
 
     def _decode_new(
-        self, files: Mapping[str, _File | BadImage], fleet: Fleet, coming: AbstractSet[bytes]
+        self, files: Mapping[str, _File | BadImage], fleet: EncoderSet, coming: AbstractSet[bytes]
     ) -> tuple[dict[bytes, NewPicture], dict[str, bytes | BadImage]]:
         """The pictures without an embedding, and by name those that turned out to be bad."""
         by_hash = {file.sha256: (file, name) for name, file in files.items()
@@ -163,7 +167,7 @@ class Preparer:
         return _File(hashlib.sha256(data).digest(), data if budget.take(len(data)) else None)
 
     def _decode(
-        self, file: _File, name: str, fleet: Fleet, budget: _Budget
+        self, file: _File, name: str, fleet: EncoderSet, budget: _Budget
     ) -> NewPicture | BadImage:
         try:
             picture, size = self._read(file, name, fleet.input_side)
@@ -189,7 +193,7 @@ def _hash(file: _File | BadImage) -> bytes | BadImage:
     return file.sha256 if isinstance(file, _File) else file
 
 
-def _place(chunk: Chunk, row: Row, hashes: Mapping[str, bytes | BadImage]) -> None:
+def _place(chunk: Chunk, row: SourceRow, hashes: Mapping[str, bytes | BadImage]) -> None:
     """Make an entry of the row, without its bad pictures; refuse it if no picture is left."""
     good: dict[bytes, PictureRef] = {}
     for name in row.images:
@@ -197,8 +201,8 @@ def _place(chunk: Chunk, row: Row, hashes: Mapping[str, bytes | BadImage]) -> No
         if isinstance(found, bytes):
             good.setdefault(found, PictureRef(found, name))
         else:
-            chunk.rejects.append(Reject(row.line, row.product.sku, str(found), name))
+            chunk.rejects.append(SourceReject(row.line, row.product.sku, str(found), name))
     if row.images and not good:
         chunk.refused_rows += 1
     else:
-        chunk.entries.append(Entry(row.product, tuple(good.values())))
+        chunk.entries.append(ProductEntry(row.product, tuple(good.values())))

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TextIO
 
 from app.errors import BadInput
-from ingest.sources import Reject
+from ingest.sources import SourceReject
 
 HEADER = ("line", "sku", "image", "reason")
 
@@ -21,7 +21,7 @@ class RejectFile:
         self._file = file
         self._put([HEADER])
 
-    def write(self, rejects: Sequence[Reject]) -> None:
+    def write(self, rejects: Sequence[SourceReject]) -> None:
         """Append rejects; nothing happens where no file was asked for."""
         self._put([(r.line, r.sku, r.image, r.reason) for r in rejects])
 

@@ -21,7 +21,7 @@ MOST_IMAGES = 100
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class SourceRow:
     """A product of a source and its pictures, as the source names them."""
 
     line: int
@@ -30,7 +30,7 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True)
-class Reject:
+class SourceReject:
     """What was refused: a whole row, or where `image` is set, one of its pictures."""
 
     line: int
@@ -47,7 +47,7 @@ class _Lines(Protocol):
     def __next__(self) -> list[str]: ...
 
 
-def read(source: Path, *, encoding: str = "utf-8") -> Iterator[Row | Reject]:
+def read(source: Path, *, encoding: str = "utf-8") -> Iterator[SourceRow | SourceReject]:
     """The rows of a CSV file, or of a folder of pictures. Raises BadSource."""
     try:
         kind = source.stat().st_mode
@@ -75,7 +75,7 @@ def estimate(source: Path) -> int | None:
         return None
 
 
-def read_csv(source: Path, *, encoding: str = "utf-8") -> Iterator[Row | Reject]:
+def read_csv(source: Path, *, encoding: str = "utf-8") -> Iterator[SourceRow | SourceReject]:
     """The rows of a CSV with a header; columns of no known name become attributes.
 
     `line` is the line of the file a row begins in, counted from 1. Raises BadSource for a file that
@@ -97,7 +97,7 @@ def read_csv(source: Path, *, encoding: str = "utf-8") -> Iterator[Row | Reject]
         raise BadSource(f"{source} is not {encoding}: {exc}. Name its encoding.") from exc
 
 
-def read_folder(source: Path) -> Iterator[Row | Reject]:
+def read_folder(source: Path) -> Iterator[SourceRow | SourceReject]:
     """A product for every picture in a folder and its subfolders, in the order of their paths.
 
     The sku is the file name without its suffix, the category the folder it lies in.
@@ -116,9 +116,9 @@ def read_folder(source: Path) -> Iterator[Row | Reject]:
         try:
             if undecoded(str(relative)):
                 raise BadField(f"the name of the file {str(relative)!r} is not text; rename it")
-            yield Row(number, product(fields, {}), (relative.as_posix(),))
+            yield SourceRow(number, product(fields, {}), (relative.as_posix(),))
         except BadField as exc:
-            yield Reject(number, readable_sku(path.stem), str(exc))
+            yield SourceReject(number, readable_sku(path.stem), str(exc))
 
 
 def _encoding(source: Path, wanted: str) -> str:
@@ -154,7 +154,9 @@ def _header(source: Path, lines: _Lines, encoding: str) -> list[str]:
     return [low if low in COLUMNS else name for low, name in zip(lowered, header, strict=True)]
 
 
-def _csv_rows(lines: _Lines, header: list[str], encoding: str) -> Iterator[Row | Reject]:
+def _csv_rows(
+    lines: _Lines, header: list[str], encoding: str
+) -> Iterator[SourceRow | SourceReject]:
     while True:
         line = lines.line_num + 1
         try:
@@ -162,13 +164,15 @@ def _csv_rows(lines: _Lines, header: list[str], encoding: str) -> Iterator[Row |
         except StopIteration:
             return
         except csv.Error as exc:
-            yield Reject(line, None, f"not a CSV row: {exc}")
+            yield SourceReject(line, None, f"not a CSV row: {exc}")
             continue
         if any(value.strip() for value in values):
             yield _csv_row(line, header, values, encoding)
 
 
-def _csv_row(line: int, header: list[str], values: list[str], encoding: str) -> Row | Reject:
+def _csv_row(
+    line: int, header: list[str], values: list[str], encoding: str
+) -> SourceRow | SourceReject:
     fields = dict(zip(header, (value.strip() for value in values), strict=False))
     try:
         if len(values) > len(header):
@@ -181,6 +185,6 @@ def _csv_row(line: int, header: list[str], values: list[str], encoding: str) -> 
         if len(images) > MOST_IMAGES:
             raise BadField(f"{len(images)} images; a product shows at most {MOST_IMAGES}")
         unknown = {name: fields.pop(name) for name in list(fields) if name not in COLUMNS}
-        return Row(line, product(fields, unknown), images)
+        return SourceRow(line, product(fields, unknown), images)
     except BadField as exc:
-        return Reject(line, readable_sku(fields.get("sku", "")), str(exc))
+        return SourceReject(line, readable_sku(fields.get("sku", "")), str(exc))

@@ -10,7 +10,7 @@ from operator import attrgetter
 from sqlalchemy import Connection
 
 from app.db import locks, notifications
-from app.db.pipeline import Answer, Trip, one_trip
+from app.db.pipeline import Deferred, Pipeline, pipeline
 from app.db.queries import embeddings, models, pictures, products
 from app.errors import BadInput, LookalikeError, ModelMismatch, NoModel
 from app.types import Model, PictureData, PictureRef, Product, Vector
@@ -18,7 +18,7 @@ from app.types import Model, PictureData, PictureRef, Product, Vector
 AT_ONCE = 128
 """Pictures, and products, of one statement: few enough that the server is soon at work."""
 
-Ids = Mapping[bytes, int]
+PictureIds = Mapping[bytes, int]
 """Pictures (id) by sha256."""
 
 
@@ -30,7 +30,7 @@ class ModelsChanged(ModelMismatch):
     """Other models than a moment ago are kept up to date; encode the pictures again."""
 
 
-class Change(StrEnum):
+class BatchChange(StrEnum):
     """What writing a product did."""
 
     ADDED = "added"
@@ -39,7 +39,7 @@ class Change(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class ProductEntry:
     """A product as a source has it, with the pictures it shows, in order."""
 
     product: Product
@@ -54,22 +54,22 @@ class Batch:
     vectors of new pictures under each other model (id) that is kept up to date.
     """
 
-    entries: Sequence[Entry]
+    entries: Sequence[ProductEntry]
     pictures: Mapping[bytes, PictureData] = field(default_factory=dict)
     vectors: Mapping[bytes, Vector] = field(default_factory=dict)
     beside: Mapping[int, Mapping[bytes, Vector]] = field(default_factory=dict)
 
 
-def write(connection: Connection, batch: Batch, model: Model) -> dict[str, Change]:
+def write(connection: Connection, batch: Batch, model: Model) -> dict[str, BatchChange]:
     """Wait for the writer's turn, and write a batch in this transaction; see
     `CatalogService.write`."""
-    with one_trip(connection) as trip:
+    with pipeline(connection) as trip:
         locks.begin(trip)
         maintained = models.ask_maintained(trip)
         stored = products.ask_by_sku(trip, [entry.product.sku for entry in batch.entries])
     kept = _kept(maintained(), model)
     changes = _changes(batch.entries, stored())
-    written = [e for e in batch.entries if changes[e.product.sku] is not Change.UNCHANGED]
+    written = [e for e in batch.entries if changes[e.product.sku] is not BatchChange.UNCHANGED]
     new, ids = _save(connection, batch, written)
     picture_ids = _linked(connection, batch, written, new)
     _embed(connection, batch, new, picture_ids, model)
@@ -89,8 +89,10 @@ def _kept(maintained: list[Model], model: Model) -> list[Model]:
     return maintained
 
 
-def _changes(entries: Sequence[Entry], stored: Mapping[str, products.Stored]) -> dict[str, Change]:
-    found: dict[str, Change] = {}
+def _changes(
+    entries: Sequence[ProductEntry], stored: Mapping[str, products.StoredProduct]
+) -> dict[str, BatchChange]:
+    found: dict[str, BatchChange] = {}
     for entry in entries:
         sku = entry.product.sku
         if sku in found:
@@ -99,27 +101,27 @@ def _changes(entries: Sequence[Entry], stored: Mapping[str, products.Stored]) ->
     return found
 
 
-def _change(entry: Entry, stored: products.Stored | None) -> Change:
+def _change(entry: ProductEntry, stored: products.StoredProduct | None) -> BatchChange:
     if stored is None:
-        return Change.ADDED
+        return BatchChange.ADDED
     same = stored.product == entry.product and stored.pictures == entry.pictures
-    return Change.UNCHANGED if same else Change.UPDATED
+    return BatchChange.UNCHANGED if same else BatchChange.UPDATED
 
 
 def _save(
-    connection: Connection, batch: Batch, written: Sequence[Entry]
-) -> tuple[dict[bytes, int], dict[str, products.Saved]]:
+    connection: Connection, batch: Batch, written: Sequence[ProductEntry]
+) -> tuple[dict[bytes, int], dict[str, products.SavedProduct]]:
     """Store the new pictures that entries show, and the products; returns the pictures, and what
     the products are stored as, by sku."""
-    with one_trip(connection) as trip:
+    with pipeline(connection) as trip:
         answers = list(_sent(trip, batch, written))
     new = {sha256: id_ for found, _ in answers for sha256, id_ in found().items()}
     return new, {sku: saved for _, found in answers for sku, saved in found().items()}
 
 
 def _sent(
-    trip: Trip, batch: Batch, written: Sequence[Entry]
-) -> Iterator[tuple[Answer[dict[bytes, int]], Answer[dict[str, products.Saved]]]]:
+    trip: Pipeline, batch: Batch, written: Sequence[ProductEntry]
+) -> Iterator[tuple[Deferred[dict[bytes, int]], Deferred[dict[str, products.SavedProduct]]]]:
     """Some pictures and some products in turn: while the server writes them, the next are made
     ready."""
     wanted = sorted(_shown(batch.entries) & batch.pictures.keys())
@@ -133,7 +135,9 @@ def _parts(rows: int) -> Iterator[slice]:
     return (slice(at, at + AT_ONCE) for at in range(0, rows, AT_ONCE))
 
 
-def _linked(connection: Connection, batch: Batch, written: Sequence[Entry], new: Ids) -> Ids:
+def _linked(
+    connection: Connection, batch: Batch, written: Sequence[ProductEntry], new: PictureIds
+) -> PictureIds:
     """All pictures that rows will refer to; to lock a row is to write to it, so not those of
     entries that are left alone."""
     before = sorted((_shown(written) | batch.vectors.keys()) - new.keys())
@@ -142,9 +146,9 @@ def _linked(connection: Connection, batch: Batch, written: Sequence[Entry], new:
 
 def _show(
     connection: Connection,
-    written: Sequence[Entry],
-    ids: Mapping[str, products.Saved],
-    picture_ids: Ids,
+    written: Sequence[ProductEntry],
+    ids: Mapping[str, products.SavedProduct],
+    picture_ids: PictureIds,
 ) -> None:
     """Link the products that were written to their pictures, tell workers that the catalogue
     changed, and sweep the pictures that were shown before and are no more."""
@@ -155,18 +159,20 @@ def _show(
         for entry in written
         for position, ref in enumerate(entry.pictures)
     ]
-    with one_trip(connection) as trip:
+    with pipeline(connection) as trip:
         if shown:
             products.link_pictures(trip, shown)
         notifications.notify_in(trip)
     pictures.sweep(connection, sorted(before - {picture for _, picture, _, _ in shown}))
 
 
-def _shown(entries: Iterable[Entry]) -> set[bytes]:
+def _shown(entries: Iterable[ProductEntry]) -> set[bytes]:
     return {ref.sha256 for entry in entries for ref in entry.pictures}
 
 
-def _embed(connection: Connection, batch: Batch, new: Ids, ids: Ids, model: Model) -> None:
+def _embed(
+    connection: Connection, batch: Batch, new: PictureIds, ids: PictureIds, model: Model
+) -> None:
     """Store the vectors of the batch, after which no picture of it may be without one."""
     _store(connection, batch.vectors, new, ids, model)
     unsure = sorted(_shown(batch.entries) - (new.keys() & batch.vectors.keys()))
@@ -176,7 +182,9 @@ def _embed(connection: Connection, batch: Batch, new: Ids, ids: Ids, model: Mode
             raise PicturesMissing()
 
 
-def _embed_beside(connection: Connection, batch: Batch, new: Ids, ids: Ids, model: Model) -> None:
+def _embed_beside(
+    connection: Connection, batch: Batch, new: PictureIds, ids: PictureIds, model: Model
+) -> None:
     """Store what the batch brings under another model, which must be all that is new in it."""
     vectors = batch.beside.get(model.id, {})
     if not batch.vectors.keys() <= vectors.keys():
@@ -185,7 +193,11 @@ def _embed_beside(connection: Connection, batch: Batch, new: Ids, ids: Ids, mode
 
 
 def _store(
-    connection: Connection, vectors: Mapping[bytes, Vector], new: Ids, ids: Ids, model: Model
+    connection: Connection,
+    vectors: Mapping[bytes, Vector],
+    new: PictureIds,
+    ids: PictureIds,
+    model: Model,
 ) -> None:
     found = {ids[sha256]: vector for sha256, vector in vectors.items() if sha256 in ids}
     embeddings.embed(connection, model, found, new.values())

@@ -18,10 +18,10 @@ from app.db.queries import embeddings, hnsw_index
 from app.errors import LockHeld, LookalikeError
 from app.types import Model
 
-LEAST = 5000
+MIN_ROWS = 5000
 """Embeddings; fewer are added in seconds, and a search may miss the index for longer."""
 
-MOST = 1_000_000
+MAX_ROWS = 1_000_000
 """Embeddings that are searched already; to compare more than these takes longer than a second."""
 
 BUILT = 0.3
@@ -31,7 +31,7 @@ TRIES = 10
 PAUSE_S = 0.2
 """Between two tries to take the index away."""
 
-Tell = Callable[[str], object]
+ProgressCallback = Callable[[str], object]
 _log = logging.getLogger("lookalike.bulk")
 
 
@@ -42,12 +42,12 @@ def worth(rows: int, added: int, fits: int) -> bool:
     """
     whole = rows + added
     beyond = max(0, whole - fits)
-    return added >= LEAST and rows <= MOST and BUILT * (whole - beyond) + beyond < added
+    return added >= MIN_ROWS and rows <= MAX_ROWS and BUILT * (whole - beyond) + beyond < added
 
 
 @contextmanager
 def bulk(
-    engine: Engine, models: Sequence[Model], added: int, tell: Tell = _log.info
+    engine: Engine, models: Sequence[Model], added: int, tell: ProgressCallback = _log.info
 ) -> Iterator[None]:
     """A load that adds about `added` embeddings under each of these models.
 
@@ -67,7 +67,7 @@ def bulk(
     _finish(engine, tell)
 
 
-def finish(engine: Engine, tell: Tell = _log.info) -> list[Model]:
+def finish(engine: Engine, tell: ProgressCallback = _log.info) -> list[Model]:
     """Make the indexes that are missing and that no load has left off; returns their models.
 
     Searches and writers go on. Transactions that are open are waited for, however long they take.
@@ -81,7 +81,7 @@ def finish(engine: Engine, tell: Tell = _log.info) -> list[Model]:
     return made
 
 
-def _make(connection: Connection, model: Model, tell: Tell) -> bool:
+def _make(connection: Connection, model: Model, tell: ProgressCallback) -> bool:
     with hnsw_index.at_work(connection, model.id, alone=True) as mine:
         if not mine or hnsw_index.usable(connection, model.id):
             return False
@@ -90,7 +90,7 @@ def _make(connection: Connection, model: Model, tell: Tell) -> bool:
         return True
 
 
-def _finish(engine: Engine, tell: Tell) -> None:
+def _finish(engine: Engine, tell: ProgressCallback) -> None:
     """The rows are in whatever becomes of the index."""
     try:
         finish(engine, tell)
@@ -113,9 +113,11 @@ def _say_what_is_left(engine: Engine) -> None:
 
 
 @contextmanager
-def _loading(engine: Engine, models: Sequence[Model], added: int, tell: Tell) -> Iterator[None]:
+def _loading(
+    engine: Engine, models: Sequence[Model], added: int, tell: ProgressCallback
+) -> Iterator[None]:
     """While the locks are held nobody else makes an index that a load left off."""
-    if added < LEAST:
+    if added < MIN_ROWS:
         yield
         return
     plain = engine.execution_options(isolation_level="AUTOCOMMIT")
@@ -126,11 +128,11 @@ def _loading(engine: Engine, models: Sequence[Model], added: int, tell: Tell) ->
         yield
 
 
-def _leave_off(engine: Engine, model: Model, added: int, tell: Tell) -> None:
+def _leave_off(engine: Engine, model: Model, added: int, tell: ProgressCallback) -> None:
     with engine.connect() as connection:
         if not (hnsw_index.usable(connection, model.id) and hnsw_index.owned(connection, model.id)):
             return
-        rows = embeddings.count(connection, model, at_most=MOST + 1)
+        rows = embeddings.count(connection, model, at_most=MAX_ROWS + 1)
         if not worth(rows, added, hnsw_index.fits(connection, model)):
             return
     if _dropped(engine, model):

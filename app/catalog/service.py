@@ -11,10 +11,10 @@ from collections.abc import Sequence
 from sqlalchemy import Connection, Engine
 
 from app.catalog import batch_write
-from app.catalog.batch_write import Batch, Change
+from app.catalog.batch_write import Batch, BatchChange
 from app.db import locks, notifications
 from app.db.engine import check_schema, snapshot
-from app.db.pipeline import one_trip
+from app.db.pipeline import pipeline
 from app.db.queries import models, pictures, products
 from app.db.text import check_text
 from app.errors import NoModel, UnknownProduct
@@ -59,7 +59,7 @@ class CatalogService:
         with self._engine.connect() as connection:
             return pictures.known(connection, sha256s, model.id)
 
-    def write(self, batch: Batch, model: Model) -> dict[str, Change]:
+    def write(self, batch: Batch, model: Model) -> dict[str, BatchChange]:
         """Write the entries of a batch, all or none; returns by sku what became of each.
 
         An entry equal to what is stored is not touched. Afterwards every picture of the entries has
@@ -80,7 +80,7 @@ class CatalogService:
         for sku in skus:
             check_text("sku", sku)
         with locks.transaction(self._engine) as connection:
-            with one_trip(connection) as trip:
+            with pipeline(connection) as trip:
                 locks.begin(trip)
             check_schema(connection)
             found = products.ids(connection, skus)

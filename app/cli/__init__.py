@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from app.cli.lazy_group import CommandsLater
+from app.cli.lazy_group import LazyGroup
 from app.errors import Busy, LookalikeError
 
 INTERRUPTED = 130
@@ -97,7 +97,7 @@ COMMANDS = {
 
 
 @click.group(
-    cls=CommandsLater,
+    cls=LazyGroup,
     found_at=COMMANDS,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )

@@ -11,7 +11,7 @@ from app.bootstrap import App
 from app.cli.output import as_json, note, print_json, print_table
 from app.evaluation.calibration import why_not
 from app.evaluation.calibration_run import calibrate as fit
-from app.types import FIELDS, Calibration
+from app.types import LABEL_FIELDS, Calibration
 
 
 @click.command()
@@ -29,13 +29,13 @@ def calibrate(as_json: bool) -> None:
         return
     columns = ("category", "means", "distance up to", "similarity from", "pairs", "others")
     print_table(columns, [line for row in rows for line in _lines(row)])
-    for word, field in FIELDS.items():
+    for word, field in LABEL_FIELDS.items():
         if reason := why_not(getattr(rows[0], field)):
             note(f'Nothing is called "{word}" in the whole catalogue: {reason}.')
 
 
 def _lines(row: Calibration) -> Iterator[tuple[object, ...]]:
-    for word, field in FIELDS.items():
+    for word, field in LABEL_FIELDS.items():
         cut = getattr(row, field)
         if cut.distance is not None:
             yield (
@@ -45,7 +45,7 @@ def _lines(row: Calibration) -> Iterator[tuple[object, ...]]:
 
 
 def _figures(row: Calibration) -> dict[str, object]:
-    cuts = {field: getattr(row, field) for field in FIELDS.values()}
+    cuts = {field: getattr(row, field) for field in LABEL_FIELDS.values()}
     return {
         "category": row.category,
         **{field: asdict(cut) | {"reason": why_not(cut)} for field, cut in cuts.items()},

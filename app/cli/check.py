@@ -9,7 +9,7 @@ import click
 
 from app.bootstrap import App
 from app.cli.output import as_json, note, print_json
-from app.operations.integrity.findings import Finding, Report
+from app.operations.integrity.findings import Finding, IntegrityReport
 
 EVERY_S = 10.0
 MARKS = {"error": "BAD ", "warning": "bad ", "info": "note"}
@@ -34,14 +34,14 @@ def check(
     Reads every row, thumbnail and index file, and with --images every original. Searches and loads
     go on meanwhile.
     """
-    from app.operations.integrity import Wanted
+    from app.operations.integrity import CheckOptions
     from app.operations.integrity import check as look
-    from ingest.local_files import Pictures
+    from ingest.local_files import LocalPictures
 
     with App() as app:
-        folders = [Pictures(each, max_bytes=app.limits.max_bytes) for each in images]
-        wanted = Wanted(folders, app.encoder if encoder else None, repair)
-        report = look(app.engine, app.files, app.limits, wanted, tick=_Slowly())
+        folders = [LocalPictures(each, max_bytes=app.limits.max_bytes) for each in images]
+        wanted = CheckOptions(folders, app.encoder if encoder else None, repair)
+        report = look(app.engine, app.files, app.limits, wanted, tick=_ThrottledProgress())
     if as_json:
         print_json(report.as_dict())
     else:
@@ -49,7 +49,7 @@ def check(
     context.exit(0 if report.healthy else 1)
 
 
-class _Slowly:
+class _ThrottledProgress:
     """Says how far the check has come, every ten seconds."""
 
     def __init__(self) -> None:
@@ -61,7 +61,7 @@ class _Slowly:
             note(said)
 
 
-def _print(report: Report) -> None:
+def _print(report: IntegrityReport) -> None:
     for finding in report.findings:
         click.echo(_line(finding))
     if not report.findings:

@@ -10,7 +10,7 @@ import click
 from app.bootstrap import App
 from app.cli.output import as_json, note, print_json, print_table
 from app.duplicates import report as service
-from app.duplicates.rules import Fold, Group
+from app.duplicates.rules import DuplicateGroup, FoldedCandidate
 from app.duplicates.verdicts import decide as record
 
 
@@ -86,7 +86,7 @@ def evaluate(source: Path, as_json: bool) -> None:
             click.echo(f"{name:13} {sku_a} {sku_b}")
 
 
-def _row(group: Group, fold: Fold) -> dict[str, Any]:
+def _row(group: DuplicateGroup, fold: FoldedCandidate) -> dict[str, Any]:
     return {
         "kept": group.keeper.sku,
         "folded": fold.candidate.sku,

@@ -16,7 +16,7 @@ from app.config import Settings
 from app.errors import BadInput, BadSource
 from app.evaluation import labelled_queries
 from app.evaluation.html_report import report as written
-from app.evaluation.labelled_queries import Labelled
+from app.evaluation.labelled_queries import LabelledQueries
 from app.evaluation.metrics import CategoryFigures, Difference, Evaluation, worst
 from app.search.filters import parse
 from app.types import Query
@@ -68,7 +68,7 @@ def evaluate(
 def _beside(
     settings: Settings,
     found: Evaluation,
-    labelled: Sequence[Labelled],
+    labelled: Sequence[LabelledQueries],
     how: Query,
     against: Sequence[str],
 ) -> Difference:
@@ -107,7 +107,7 @@ def _typed(asked: dict[str, str]) -> dict[str, Any]:
 
 
 def _write(
-    app: App, target: Path, labelled: Sequence[Labelled], found: Evaluation, how: Query,
+    app: App, target: Path, labelled: Sequence[LabelledQueries], found: Evaluation, how: Query,
     count: int, beside: Difference | None,
 ) -> None:  # fmt: skip
     shown = worst(found.outcomes, count)

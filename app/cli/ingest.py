@@ -22,7 +22,7 @@ from rich.progress import (
 from app.bootstrap import App
 from app.cli.output import as_json, note, print_json
 from ingest.load import load
-from ingest.pipeline import Report
+from ingest.pipeline import IngestReport
 from ingest.prefetch import ENCODERS
 from ingest.sources import estimate
 
@@ -73,7 +73,7 @@ def delete(skus: tuple[str, ...]) -> None:
     note(f"{gone} deleted.")
 
 
-def _summary(report: Report) -> str:
+def _summary(report: IngestReport) -> str:
     rate = report.images_embedded / report.seconds if report.seconds else 0.0
     deleted = f", {report.deleted} deleted" if report.deleted else ""
     return (
@@ -84,38 +84,38 @@ def _summary(report: Report) -> str:
     )
 
 
-class _Plain:
+class _PlainProgress:
     """Lines of progress for a log: one every ten seconds."""
 
     def __init__(self) -> None:
         self._next = PLAIN_EVERY_S
 
-    def __call__(self, report: Report) -> None:
+    def __call__(self, report: IngestReport) -> None:
         if report.seconds >= self._next:
             self._next = report.seconds + PLAIN_EVERY_S
             note(f"{report.read} rows after {report.seconds:.0f} s")
 
 
-class _Bar:
+class _ProgressBar:
     """A progress bar with rate and time left."""
 
     def __init__(self, progress: Progress, total: int | None) -> None:
         self._progress = progress
         self._task = progress.add_task("Ingest", total=total, rate="")
 
-    def __call__(self, report: Report) -> None:
+    def __call__(self, report: IngestReport) -> None:
         rate = f"{report.read / max(report.seconds, 0.001):.0f} rows/s"
         self._progress.update(self._task, completed=report.read, rate=rate)
 
 
 @contextmanager
-def _progress(total: int | None) -> Iterator[_Plain | _Bar]:
+def _progress(total: int | None) -> Iterator[_PlainProgress | _ProgressBar]:
     if not sys.stderr.isatty():
-        yield _Plain()
+        yield _PlainProgress()
         return
     columns = (
         SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
         TextColumn("{task.fields[rate]}"), TimeElapsedColumn(), TimeRemainingColumn(),
     )  # fmt: skip
     with Progress(*columns, console=Console(stderr=True)) as progress:
-        yield _Bar(progress, total)
+        yield _ProgressBar(progress, total)

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 
-class CommandsLater(click.Group):
+class LazyGroup(click.Group):
     """A group that knows of its commands where they are and what they do, in a sentence.
 
     `found_at` maps a command's name to `module:attribute` and the first sentence of its help.

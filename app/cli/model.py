@@ -14,10 +14,10 @@ from app.encoders.base import AUTO, EMBEDDED, INT8
 from app.errors import LookalikeError
 from app.evaluation import labelled_queries
 from app.evaluation.html_report import beside as side_by_side
-from app.evaluation.labelled_queries import Labelled
+from app.evaluation.labelled_queries import LabelledQueries
 from app.evaluation.metrics import Difference, Evaluation, apart, overlap
-from app.models.backfill import Report, embed
-from app.models.lifecycle import Change
+from app.models.backfill import BackfillReport, embed
+from app.models.lifecycle import ModelChange
 from app.types import Query
 from ingest.originals import Originals, check_folders, folders_of
 
@@ -136,7 +136,7 @@ def _write(
     app: App,
     report: Path,
     names: tuple[str, str],
-    labelled: Sequence[Labelled],
+    labelled: Sequence[LabelledQueries],
     asked: Sequence[Query],
     found: tuple[Evaluation, Evaluation],
     difference: Difference,
@@ -200,14 +200,14 @@ def _absolute(name: str) -> str:
     return name
 
 
-def _told(report: Report) -> None:
+def _told(report: BackfillReport) -> None:
     note(
         f"{report.embedded} embedded, {report.failed} not, {report.left} left "
         f"after {report.seconds:.0f} s"
     )
 
 
-def _say(change: Change) -> None:
+def _say(change: ModelChange) -> None:
     if change.former == change.active:
         note(f"{change.active.name} is the active model already.")
         return

@@ -7,7 +7,7 @@ import click
 from app.bootstrap import App
 from app.cli.output import as_json, print_json
 from app.errors import LookalikeError
-from app.operations.health import Check, Status
+from app.operations.health import HealthCheck, HealthStatus
 from app.operations.health import status as look
 
 
@@ -20,7 +20,7 @@ def status(context: click.Context, as_json: bool) -> None:
         with App() as app:
             found = look(app.engine, app.files, app.settings)
     except LookalikeError as exc:
-        found = Status((Check("database", None, False, str(exc)),))
+        found = HealthStatus((HealthCheck("database", None, False, str(exc)),))
     if as_json:
         print_json(found.as_dict())
     else:
@@ -29,7 +29,7 @@ def status(context: click.Context, as_json: bool) -> None:
     context.exit(0 if found.healthy else 1)
 
 
-def _line(check: Check) -> str:
+def _line(check: HealthCheck) -> str:
     mark = "ok " if check.ok else "BAD"
     value = "none" if check.value is None else check.value
     return f"{mark} {check.name:18} {value}" + (f"\n    {check.advice}" if check.advice else "")

@@ -18,8 +18,8 @@ def worker() -> None:
     on any hosts: they take turns.
     """
     from app.bootstrap import App
-    from app.operations.analyst_watchdog import Watchdog
-    from app.operations.hnsw_repair import Mender
+    from app.operations.analyst_watchdog import AnalystWatchdog
+    from app.operations.hnsw_repair import HnswRepairLoop
     from app.operations.metrics_server import MetricsServer
     from app.operations.stop_signals import stopping
     from app.operations.worker import Worker
@@ -35,8 +35,8 @@ def worker() -> None:
         ) as server:  # fmt: skip
             note(f"The worker runs; {server.address}/metrics and /healthz.")
             with (
-                Watchdog(app.engine, settings.analyst_timeout_s),
-                Mender(app.engine, settings.worker_poll_s),
+                AnalystWatchdog(app.engine, settings.analyst_timeout_s),
+                HnswRepairLoop(app.engine, settings.worker_poll_s),
             ):
                 work.run()
     note("The worker stopped.")

@@ -28,7 +28,7 @@ TICK_S = 10.0
 PATIENCE_S = 10.0
 """Seconds a program that was told to stop has to tell the server so."""
 
-Tell = Callable[[str], None]
+ProgressCallback = Callable[[str], None]
 """Is told, now and then, what is going on."""
 
 
@@ -36,7 +36,9 @@ class ClientFailed(LookalikeError):
     """A program of PostgreSQL failed."""
 
 
-def run(engine: Engine, program: str, *arguments: str, tell: Tell = lambda said: None) -> None:
+def run(
+    engine: Engine, program: str, *arguments: str, tell: ProgressCallback = lambda said: None
+) -> None:
     """Run a program against the engine's database; it never asks for a password.
 
     Raises ClientFailed with what the program said, BadInput for an address that would show a

@@ -26,7 +26,7 @@ SIGNATURE = b"PGCOPY\n\xff\r\n\0"
 HEADER = SIGNATURE + struct.pack("!ii", 0, 0)
 TRAILER = struct.pack("!h", -1)
 Ids = NDArray[np.int64]
-Rows = NDArray[np.void]
+CopyRows = NDArray[np.void]
 
 _TOGETHER = sql.SQL(
     """SELECT block.ids, block.vectors
@@ -43,31 +43,31 @@ _TOGETHER = sql.SQL(
 """One row for many: what a row costs between server and Python is more than what is in it."""
 
 
-def rows_in(connection: Connection, rows: Rows) -> None:
+def rows_in(connection: Connection, rows: CopyRows) -> None:
     """Insert embeddings that are not there yet, made by `rows`."""
     statement = "COPY embedding (model_id, picture_id, vec) FROM STDIN (FORMAT BINARY)"
     with driver_errors(), _cursor(connection).copy(statement) as out:
         out.write(packed(rows))
 
 
-def packed(rows: Rows) -> bytes:
+def packed(rows: CopyRows) -> bytes:
     """What COPY BINARY reads as rows of `embedding`."""
     return HEADER + rows.tobytes() + TRAILER
 
 
-def rows_by_id(model: Model, vectors: Mapping[int, Vector]) -> Rows:
+def rows_by_id(model: Model, vectors: Mapping[int, Vector]) -> CopyRows:
     """Embeddings by the picture's id as `rows`, in the order of their ids, (n,)."""
     ids = sorted(vectors)
     joined = np.concatenate([vectors[id_] for id_ in ids])  # half the time that np.stack takes
     return rows(model, np.array(ids, dtype=np.int64), joined.reshape(len(ids), model.dim))
 
 
-def only(rows: Rows, ids: Ids) -> Rows:
+def only(rows: CopyRows, ids: Ids) -> CopyRows:
     """Those of these rows that are embeddings of these pictures (id), which are among them."""
     return rows if len(ids) == len(rows) else rows[np.isin(rows["id"], ids)]
 
 
-def rows(model: Model, ids: Ids, vectors: NDArray[np.float32]) -> Rows:
+def rows(model: Model, ids: Ids, vectors: NDArray[np.float32]) -> CopyRows:
     """Embeddings as COPY BINARY reads them, (n,); ids (n,), vectors (n, dim)."""
     made = np.zeros(len(ids), dtype=_row(model.dim))
     made["fields"], made["model_length"], made["model"] = 3, 4, model.id

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 from sqlalchemy import Connection, Engine
 
-from app.db.pipeline import Trip
+from app.db.pipeline import Pipeline
 
 LOCK = 7_305_804_003
 """Key of the advisory lock that writers of the catalogue take in turn."""
@@ -32,7 +32,7 @@ def transaction(engine: Engine) -> Iterator[Connection]:
             yield committed
 
 
-def begin(trip: Trip) -> None:
+def begin(trip: Pipeline) -> None:
     """Wait for the turn; it ends with the transaction, as do the settings.
 
     Statements of the same trip see what those committed who had their turn before.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sqlalchemy import Connection
 
-from app.db.pipeline import Trip, one_trip
+from app.db.pipeline import Pipeline, pipeline
 
 CHANNEL = "lookalike_changed"
 """Where writers tell workers, with NOTIFY, that the catalogue changed."""
@@ -19,10 +19,10 @@ def notify(connection: Connection) -> None:
 
     Not where somebody has filled the queue, for then the commit would fail; workers look anyway.
     """
-    with one_trip(connection) as trip:
+    with pipeline(connection) as trip:
         notify_in(trip)
 
 
-def notify_in(trip: Trip) -> None:
+def notify_in(trip: Pipeline) -> None:
     """The same, on a trip."""
     trip.send(NOTIFY, {"channel": CHANNEL})

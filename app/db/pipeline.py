@@ -12,18 +12,18 @@ from sqlalchemy import Connection
 
 from app.db.driver_errors import driver_errors
 
-Found = TypeVar("Found")
-Answer = Callable[[], Found]
+T = TypeVar("T")
+Deferred = Callable[[], T]
 """Gives what a statement found, once the trip is over."""
 
 
-class Trip:
+class Pipeline:
     """Statements on their way; the server begins each when it has ended the one before."""
 
     def __init__(self, driver: psycopg.Connection[Any]) -> None:
         self._driver = driver
 
-    def send(self, sql: str, values: Mapping[str, object] | None = None) -> Answer[list[Any]]:
+    def send(self, sql: str, values: Mapping[str, object] | None = None) -> Deferred[list[Any]]:
         """Hand over a statement, all of it, so that the server is at it while the caller goes on.
 
         Finds the rows, whose columns have names.
@@ -35,7 +35,7 @@ class Trip:
 
 
 @contextmanager
-def one_trip(connection: Connection) -> Iterator[Trip]:
+def pipeline(connection: Connection) -> Iterator[Pipeline]:
     """Statements that are sent without waiting for the answers of those before; the block ends when
     all have ended. Raises what the first that failed ran into; those after it are not begun."""
     driver = connection.connection.driver_connection
@@ -45,7 +45,7 @@ def one_trip(connection: Connection) -> Iterator[Trip]:
         try:
             with driver.pipeline():
                 try:
-                    yield Trip(driver)
+                    yield Pipeline(driver)
                 except psycopg.Error as exc:
                     first = exc  # ending the pipeline finds that the rest was not begun
         except psycopg.Error as exc:

@@ -13,19 +13,19 @@ from sqlalchemy import Engine
 
 from app.db.engine import check_schema
 from app.db.queries import products, verdicts
-from app.duplicates.rules import Candidate, Group, fold
-from app.duplicates.union_find import Groups
+from app.duplicates.rules import DuplicateGroup, FoldCandidate, fold
+from app.duplicates.union_find import UnionFind
 from app.errors import BadSource, UnknownProduct
 from app.types import Product, Verdict
 
 NAMED = 3
 """So many unknown skus an error names."""
 
-Pair = tuple[str, str]
+SkuPair = tuple[str, str]
 
 
 @dataclass(frozen=True, slots=True)
-class Duplicates:
+class DuplicateReport:
     """How the pairs that fold compare with those known to be the same.
 
     `known` counts known pairs, `folds` pairs that fold, each through others too; `precision` is the
@@ -39,21 +39,21 @@ class Duplicates:
     false: int
     precision: float | None
     recall: float
-    misses: tuple[Pair, ...]
-    false_folds: tuple[Pair, ...]
+    misses: tuple[SkuPair, ...]
+    false_folds: tuple[SkuPair, ...]
 
     def as_dict(self) -> dict[str, Any]:
         """The figures by name."""
         return asdict(self)
 
 
-def folded(engine: Engine, typo: float) -> list[Group]:
+def folded(engine: Engine, typo: float) -> list[DuplicateGroup]:
     """The groups of the catalogue that hold more than one product, by rules and verdicts."""
     groups = fold(*_catalogue(engine), typo)
     return [group for group in groups if group.folded]
 
 
-def evaluate(engine: Engine, known: Sequence[Pair], typo: float) -> Duplicates:
+def evaluate(engine: Engine, known: Sequence[SkuPair], typo: float) -> DuplicateReport:
     """Fold the catalogue by the rules alone and compare with the pairs known to be the same.
 
     All other pairs of the catalogue are taken for different. Raises UnknownProduct for a pair that
@@ -68,12 +68,12 @@ def evaluate(engine: Engine, known: Sequence[Pair], typo: float) -> Duplicates:
     return compare(fold(candidates, [], typo), known)
 
 
-def compare(groups: Iterable[Group], known: Sequence[Pair]) -> Duplicates:
+def compare(groups: Iterable[DuplicateGroup], known: Sequence[SkuPair]) -> DuplicateReport:
     """The figures of groups beside the pairs that are known to be the same."""
     right = set(_closed(known))
     found = {pair for group in groups for pair in _pairs(group)}
     true = len(found & right)
-    return Duplicates(
+    return DuplicateReport(
         known=len(right),
         folds=len(found),
         true=true,
@@ -85,7 +85,7 @@ def compare(groups: Iterable[Group], known: Sequence[Pair]) -> Duplicates:
     )
 
 
-def read_pairs(source: Path) -> list[Pair]:
+def read_pairs(source: Path) -> list[SkuPair]:
     """A CSV with the columns sku_a and sku_b. Raises BadSource."""
     try:
         with source.open(encoding="utf-8-sig", newline="") as file:
@@ -99,7 +99,7 @@ def read_pairs(source: Path) -> list[Pair]:
     return pairs
 
 
-def _read(source: Path, rows: csv.DictReader[str]) -> Iterator[Pair]:
+def _read(source: Path, rows: csv.DictReader[str]) -> Iterator[SkuPair]:
     if not {"sku_a", "sku_b"} <= set(rows.fieldnames or ()):
         raise BadSource(f"{source} needs the columns sku_a and sku_b.")
     for row in rows:
@@ -109,18 +109,18 @@ def _read(source: Path, rows: csv.DictReader[str]) -> Iterator[Pair]:
         yield pair
 
 
-def _catalogue(engine: Engine) -> tuple[list[Candidate], list[Verdict]]:
+def _catalogue(engine: Engine) -> tuple[list[FoldCandidate], list[Verdict]]:
     # One snapshot: no verdict on a product that the products read before do not have yet.
     repeatable = engine.execution_options(isolation_level="REPEATABLE READ")
     with repeatable.connect() as connection:
         check_schema(connection)
         found: Iterable[Product] = products.every(connection)
-        return [Candidate(product, 1.0) for product in found], verdicts.every(connection)
+        return [FoldCandidate(product, 1.0) for product in found], verdicts.every(connection)
 
 
-def _closed(known: Iterable[Pair]) -> Iterator[Pair]:
+def _closed(known: Iterable[SkuPair]) -> Iterator[SkuPair]:
     """The known pairs and those that follow: what is the same as one thing is the same."""
-    groups = Groups()
+    groups = UnionFind()
     for one, other in known:
         groups.join(one, other)
     members: dict[str, set[str]] = {}
@@ -130,6 +130,6 @@ def _closed(known: Iterable[Pair]) -> Iterator[Pair]:
         yield from combinations(sorted(skus), 2)
 
 
-def _pairs(group: Group) -> Iterator[Pair]:
+def _pairs(group: DuplicateGroup) -> Iterator[SkuPair]:
     skus = [group.keeper.sku, *(fold.candidate.sku for fold in group.folded)]
     return combinations(sorted(skus), 2)

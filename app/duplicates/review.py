@@ -12,10 +12,10 @@ from sqlalchemy import Connection, Engine
 
 from app.db.engine import check_schema, snapshot
 from app.db.queries import calibration, models, products, review_pairs, verdicts
-from app.db.queries.review_pairs import Pair, ShownPicture
+from app.db.queries.review_pairs import ShownPicture, SkuPair
 from app.duplicates.rules import decided, same_product
 from app.errors import NoModel, UnknownProduct
-from app.types import Calibration, Meaning, Model, Product, Verdict, words_for
+from app.types import Calibration, Model, Product, SimilarityLabel, Verdict, label_for
 
 PATIENCE_S = 1.0
 """After so many seconds without a pair the person is told how far the walk has come."""
@@ -26,7 +26,7 @@ THUMBNAILS = 4
 
 
 @dataclass(frozen=True, slots=True)
-class Side:
+class ReviewProduct:
     """One of two products, and those of its pictures that are nearest to the other's."""
 
     product: Product
@@ -36,7 +36,7 @@ class Side:
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
+class ReviewPair:
     """Two products side by side, and what speaks for their being one.
 
     `distance` is the cosine distance (0 to 2) of their nearest pictures, None without pictures, and
@@ -44,27 +44,27 @@ class Question:
     somebody has decided about them before.
     """
 
-    sides: tuple[Side, Side]
+    sides: tuple[ReviewProduct, ReviewProduct]
     distance: float | None
-    means: Meaning | None
+    means: SimilarityLabel | None
     shares_picture: bool
     rule: str | None
     verdict: Verdict | None
 
     @property
-    def skus(self) -> Pair:
+    def skus(self) -> SkuPair:
         return self.sides[0].product.sku, self.sides[1].product.sku
 
 
 @dataclass(frozen=True, slots=True)
-class Decided:
+class ReviewDecision:
     """A verdict with the titles of both products; None where a product is gone."""
 
     verdict: Verdict
     titles: tuple[str | None, str | None]
 
 
-def ask(engine: Engine, walk: Walk, typo: float) -> tuple[Question | None, Walk]:
+def ask(engine: Engine, walk: ReviewCursor, typo: float) -> tuple[ReviewPair | None, ReviewCursor]:
     """The next two products to be judged, and the walk behind them.
 
     Taken along are products that show one picture, products whose words are the same, and products
@@ -89,7 +89,7 @@ def ask(engine: Engine, walk: Walk, typo: float) -> tuple[Question | None, Walk]
     return question, walk
 
 
-def again(engine: Engine, pair: Pair, typo: float) -> Question:
+def again(engine: Engine, pair: SkuPair, typo: float) -> ReviewPair:
     """Two products side by side, whatever was decided about them. Raises UnknownProduct."""
     with snapshot(engine) as connection:
         model = _model(connection)
@@ -99,12 +99,12 @@ def again(engine: Engine, pair: Pair, typo: float) -> Question:
     return question
 
 
-def newest(engine: Engine, limit: int, offset: int = 0) -> list[Decided]:
+def newest(engine: Engine, limit: int, offset: int = 0) -> list[ReviewDecision]:
     """What was decided last, newest first, without the `offset` newest."""
     with snapshot(engine) as connection:
         check_schema(connection)
         return [
-            Decided(verdict, (title_a, title_b))
+            ReviewDecision(verdict, (title_a, title_b))
             for verdict, title_a, title_b in verdicts.newest(connection, limit, offset)
         ]
 
@@ -117,13 +117,13 @@ def _model(connection: Connection) -> Model:
     return model
 
 
-def _cuts(connection: Connection, model: Model) -> Cuts:
+def _cuts(connection: Connection, model: Model) -> CalibrationTable:
     return {row.category: row for row in calibration.read(connection, model.id)}
 
 
 def _first_open(
-    connection: Connection, model: Model, cuts: Cuts, walk: Walk, typo: float
-) -> tuple[Question | None, Walk]:
+    connection: Connection, model: Model, cuts: CalibrationTable, walk: ReviewCursor, typo: float
+) -> tuple[ReviewPair | None, ReviewCursor]:
     """The first of the waiting pairs that is still open and still there."""
     waiting = unsettled(connection, walk.waiting)
     while waiting:
@@ -136,8 +136,8 @@ def _first_open(
 
 
 def _question(
-    connection: Connection, model: Model, cuts: Cuts, pair: Pair, typo: float
-) -> Question | None:
+    connection: Connection, model: Model, cuts: CalibrationTable, pair: SkuPair, typo: float
+) -> ReviewPair | None:
     """Two products side by side; None if one of them is gone."""
     stored = products.by_sku(connection, pair)
     if len(stored) < len(pair):
@@ -148,10 +148,10 @@ def _question(
     distance = min(far, default=None)
     category = a.product.category if a.product.category == b.product.category else None
     own = [it for it in verdicts.around(connection, pair) if {it.sku_a, it.sku_b} == set(pair)]
-    return Question(
+    return ReviewPair(
         sides,
         distance,
-        None if distance is None else words_for(distance, category, cuts),
+        None if distance is None else label_for(distance, category, cuts),
         bool({ref.sha256 for ref in a.pictures} & {ref.sha256 for ref in b.pictures}),
         same_product(a.product, b.product, typo),
         own[0] if own else None,
@@ -159,10 +159,10 @@ def _question(
 
 
 def _side(
-    connection: Connection, model: Model, one: products.Stored, other: products.Stored
-) -> Side:
+    connection: Connection, model: Model, one: products.StoredProduct, other: products.StoredProduct
+) -> ReviewProduct:
     nearest = review_pairs.side_by_side(connection, model, one.id, other.id, THUMBNAILS)
-    return Side(one.product, tuple(nearest), len(one.pictures) - len(nearest))
+    return ReviewProduct(one.product, tuple(nearest), len(one.pictures) - len(nearest))
 
 
 PRODUCTS_AT_ONCE = 25
@@ -178,7 +178,7 @@ UNCALIBRATED = 0.1
 found none: about as far as two photos of one thing are under the models in use."""
 
 
-Cuts = Mapping[str | None, Calibration]
+CalibrationTable = Mapping[str | None, Calibration]
 """What distances mean, by category; None: in the whole catalogue."""
 
 
@@ -186,7 +186,7 @@ Key = TypeVar("Key", int, str)
 
 
 @dataclass(frozen=True, slots=True)
-class Walk:
+class ReviewCursor:
     """How far one person has come through the catalogue; each starts with an empty one.
 
     `pictures`, `keys` and `products` are the last ones looked at, None when there are no more;
@@ -197,8 +197,8 @@ class Walk:
     keys: str | None = ""
     products: int | None = 0
     looked_at: int = 0
-    waiting: tuple[Pair, ...] = ()
-    asked: frozenset[Pair] = frozenset()
+    waiting: tuple[SkuPair, ...] = ()
+    asked: frozenset[SkuPair] = frozenset()
 
     @property
     def finished(self) -> bool:
@@ -207,9 +207,11 @@ class Walk:
         return over and not self.waiting
 
 
-def further(connection: Connection, model: Model, cuts: Cuts, walk: Walk) -> Walk:
+def further(
+    connection: Connection, model: Model, cuts: CalibrationTable, walk: ReviewCursor
+) -> ReviewCursor:
     """The walk after another stretch, with the open pairs found in it waiting, nearest first."""
-    found: set[Pair] = set()
+    found: set[SkuPair] = set()
     if walk.pictures is not None:
         sharing = review_pairs.sharing(connection, walk.pictures, GROUPS_AT_ONCE)
         found.update(_pairs(sharing.values()))
@@ -230,14 +232,14 @@ def further(connection: Connection, model: Model, cuts: Cuts, walk: Walk) -> Wal
     return replace(walk, waiting=(*walk.waiting, *new))
 
 
-def unsettled(connection: Connection, pairs: Sequence[Pair]) -> list[Pair]:
+def unsettled(connection: Connection, pairs: Sequence[SkuPair]) -> list[SkuPair]:
     """Those that neither a verdict nor what follows from several has settled."""
     skus = sorted({sku for pair in pairs for sku in pair})
     groups = decided(verdicts.around(connection, skus)) if skus else decided([])
     return [(a, b) for a, b in pairs if groups.of(a) != groups.of(b) and not groups.apart(a, b)]
 
 
-def _pairs(groups: Iterable[Sequence[str]]) -> Iterator[Pair]:
+def _pairs(groups: Iterable[Sequence[str]]) -> Iterator[SkuPair]:
     for skus in groups:
         yield from combinations(sorted(skus), 2)
 
@@ -248,8 +250,8 @@ def _last(keys: Sequence[Key], asked_for: int) -> Key | None:
 
 
 def _near(
-    connection: Connection, model: Model, cuts: Cuts, products: Sequence[int]
-) -> Iterator[Pair]:
+    connection: Connection, model: Model, cuts: CalibrationTable, products: Sequence[int]
+) -> Iterator[SkuPair]:
     """Pairs of these products (id) and others that look as if they could be one product."""
     widest = max(_cut(cuts, category) for category in (None, *cuts))
     for near in review_pairs.look_alike(connection, model, products, widest):
@@ -258,7 +260,7 @@ def _near(
             yield a, b
 
 
-def _cut(cuts: Cuts, category: str | None) -> float:
+def _cut(cuts: CalibrationTable, category: str | None) -> float:
     """The distance up to which two products of a category may be the same one."""
     for name in (category, None):
         if name in cuts and (distance := cuts[name].same_product.distance) is not None:

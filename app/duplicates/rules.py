@@ -12,7 +12,7 @@ from itertools import product as pairs
 
 from app.duplicates.normalization import Identity, identity
 from app.duplicates.typos import misspelled, slips
-from app.duplicates.union_find import Groups
+from app.duplicates.union_find import UnionFind
 from app.types import Product, Verdict
 
 VERDICT = "verdict"
@@ -28,7 +28,7 @@ class Rule:
 
 
 @dataclass(frozen=True, slots=True)
-class Candidate:
+class FoldCandidate:
     """A product to be folded and how similar it is to what was looked for."""
 
     product: Product
@@ -40,20 +40,20 @@ class Candidate:
 
 
 @dataclass(frozen=True, slots=True)
-class Fold:
+class FoldedCandidate:
     """A candidate that is listed under the keeper, by which rule, and as the same as which sku."""
 
-    candidate: Candidate
+    candidate: FoldCandidate
     rule: str
     matched_by: str
 
 
 @dataclass(frozen=True, slots=True)
-class Group:
+class DuplicateGroup:
     """Candidates that are one product: the one that is shown, and the others, best first."""
 
-    keeper: Candidate
-    folded: tuple[Fold, ...] = ()
+    keeper: FoldCandidate
+    folded: tuple[FoldedCandidate, ...] = ()
 
 
 def same_product(a: Product, b: Product, typo: float) -> str | None:
@@ -64,7 +64,9 @@ def same_product(a: Product, b: Product, typo: float) -> str | None:
     return _rule(identity(a), identity(b), typo)
 
 
-def fold(candidates: Sequence[Candidate], verdicts: Sequence[Verdict], typo: float) -> list[Group]:
+def fold(
+    candidates: Sequence[FoldCandidate], verdicts: Sequence[Verdict], typo: float
+) -> list[DuplicateGroup]:
     """Group the candidates (of distinct skus) that are one product, the best group first.
 
     Verdicts come before rules and hold through others: if A is the same as B and B differs from C,
@@ -77,15 +79,15 @@ def fold(candidates: Sequence[Candidate], verdicts: Sequence[Verdict], typo: flo
     joined = judged.copy()
     _join_equal(identities, joined)
     _join_misspelled(identities, joined, typo)
-    members: dict[str, list[Candidate]] = {}
+    members: dict[str, list[FoldCandidate]] = {}
     for candidate in sorted(ordered, key=_rank):
         members.setdefault(joined.of(candidate.sku), []).append(candidate)
     return [_group(group, identities, judged, typo) for group in members.values()]
 
 
-def decided(verdicts: Sequence[Verdict]) -> Groups:
+def decided(verdicts: Sequence[Verdict]) -> UnionFind:
     """The groups that verdicts make, of the skus they name, and the lines between them."""
-    groups = Groups()
+    groups = UnionFind()
     for verdict in verdicts:
         if verdict.same:
             groups.join(verdict.sku_a, verdict.sku_b)
@@ -95,7 +97,7 @@ def decided(verdicts: Sequence[Verdict]) -> Groups:
     return groups
 
 
-def _rank(candidate: Candidate) -> tuple[float, int, str]:
+def _rank(candidate: FoldCandidate) -> tuple[float, int, str]:
     """What is kept comes first: the most similar, then the newest, then the first by sku."""
     year = candidate.product.year
     return -candidate.similarity, -year if year is not None else 1, candidate.sku
@@ -135,7 +137,7 @@ def _kind(identity: Identity) -> tuple[tuple[str, ...], ...]:
     return identity.brand, identity.category, identity.colour, identity.numbers
 
 
-def _join_equal(identities: dict[str, Identity], groups: Groups) -> None:
+def _join_equal(identities: dict[str, Identity], groups: UnionFind) -> None:
     """Join those of one key: first what nothing sets apart, then years, then sizes."""
     known = {sku: found for sku, found in identities.items() if found.key}
     times = Counter(found.key for found in known.values())
@@ -153,7 +155,7 @@ def _join_equal(identities: dict[str, Identity], groups: Groups) -> None:
             groups.join_all(skus)
 
 
-def _join_misspelled(identities: dict[str, Identity], groups: Groups, typo: float) -> None:
+def _join_misspelled(identities: dict[str, Identity], groups: UnionFind, typo: float) -> None:
     kinds: dict[object, dict[str, list[str]]] = {}
     for sku, found in identities.items():
         if found.key:
@@ -173,16 +175,22 @@ def _join_misspelled(identities: dict[str, Identity], groups: Groups, typo: floa
 
 
 def _group(
-    members: Sequence[Candidate], identities: dict[str, Identity], decided: Groups, typo: float
-) -> Group:
+    members: Sequence[FoldCandidate],
+    identities: dict[str, Identity],
+    decided: UnionFind,
+    typo: float,
+) -> DuplicateGroup:
     """A group of its members, the keeper first, each with the reason it is in."""
     folds = {fold.candidate.sku: fold for fold in _explained(members, identities, decided, typo)}
-    return Group(members[0], tuple(folds[member.sku] for member in members[1:]))
+    return DuplicateGroup(members[0], tuple(folds[member.sku] for member in members[1:]))
 
 
 def _explained(
-    members: Sequence[Candidate], identities: dict[str, Identity], decided: Groups, typo: float
-) -> Iterator[Fold]:
+    members: Sequence[FoldCandidate],
+    identities: dict[str, Identity],
+    decided: UnionFind,
+    typo: float,
+) -> Iterator[FoldedCandidate]:
     """Why each is in: by the keeper if a rule says so, else by the first that is in already."""
     reached, waiting = [members[0]], list(members[1:])
     for known in reached:
@@ -196,5 +204,5 @@ def _explained(
                 left.append(candidate)
             else:
                 reached.append(candidate)
-                yield Fold(candidate, rule, known.sku)
+                yield FoldedCandidate(candidate, rule, known.sku)
         waiting = left

@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 
-class Groups:
+class UnionFind:
     """A union of names in which some groups must stay apart. A name not seen is a group alone."""
 
     def __init__(self) -> None:
         self._parent: dict[str, str] = {}
         self._apart: dict[str, set[str]] = {}
 
-    def copy(self) -> Groups:
+    def copy(self) -> UnionFind:
         """Groups that grow on their own from here."""
-        other = Groups()
+        other = UnionFind()
         other._parent = dict(self._parent)
         other._apart = {name: set(names) for name, names in self._apart.items()}
         return other

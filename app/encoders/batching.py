@@ -21,15 +21,15 @@ from app.types import Vectors
 
 T = TypeVar("T")
 
-MOST = 4
+MAX_BATCH = 4
 """Items in a batch, unless one caller alone brings more. Larger ones cost no less an item, and the
 small network's fall out of the cache; everybody in one waits for the last."""
 
-LANES = 2
+SLOTS = 2
 """Batches at a time: while one is between two of the steps that use all cores, the other is not."""
 
 
-class Together(Generic[T]):
+class Batcher(Generic[T]):
     """A queue before one encoder. Safe to use from several threads.
 
     `encode` turns n items into n rows; `observe` is told how many items each batch had.
@@ -40,8 +40,8 @@ class Together(Generic[T]):
         encode: Callable[[Sequence[T]], Vectors],
         observe: Callable[[int], None] | None = None,
         *,
-        most: int = MOST,
-        lanes: int = LANES,
+        most: int = MAX_BATCH,
+        lanes: int = SLOTS,
     ) -> None:
         self._lanes = lanes
         self._encode = encode
@@ -53,12 +53,12 @@ class Together(Generic[T]):
     def _begin(self) -> None:
         """Nobody is at work and nobody waits: so at first, and in a child that was forked."""
         self._lock = threading.Lock()
-        self._waiting: deque[_Wish[T]] = deque()
+        self._waiting: deque[_Request[T]] = deque()
         self._free = self._lanes
 
     def encode(self, items: Sequence[T]) -> Vectors:
         """The rows of these items, in order. Raises what the encoder raises for them alone."""
-        wish = _Wish(items)
+        wish = _Request(items)
         try:
             if not self._begins(wish):
                 wish.woken.wait()
@@ -72,7 +72,7 @@ class Together(Generic[T]):
         assert wish.rows is not None
         return wish.rows
 
-    def _begins(self, wish: _Wish[T]) -> bool:
+    def _begins(self, wish: _Request[T]) -> bool:
         """Whether the caller does the work itself, and at once; otherwise it is in the queue."""
         with self._lock:
             wish.leads = self._free > 0
@@ -82,7 +82,7 @@ class Together(Generic[T]):
                 self._waiting.append(wish)
         return wish.leads
 
-    def _lead(self, own: _Wish[T]) -> None:
+    def _lead(self, own: _Request[T]) -> None:
         """Do what waits, as much as one batch may hold, and let somebody else go on."""
         batch = self._batch(own)
         try:
@@ -90,7 +90,7 @@ class Together(Generic[T]):
         finally:
             self._pass_on(own, batch[1:])
 
-    def _batch(self, own: _Wish[T]) -> list[_Wish[T]]:
+    def _batch(self, own: _Request[T]) -> list[_Request[T]]:
         batch, size = [own], len(own.items)
         with self._lock:
             while self._waiting and size + len(self._waiting[0].items) <= self._most:
@@ -98,7 +98,7 @@ class Together(Generic[T]):
                 size += len(batch[-1].items)
         return batch
 
-    def _answer(self, batch: Sequence[_Wish[T]]) -> None:
+    def _answer(self, batch: Sequence[_Request[T]]) -> None:
         """Give each its rows; what fails together is tried one by one: whose fault is it?"""
         items = [item for wish in batch for item in wish.items]
         try:
@@ -117,7 +117,7 @@ class Together(Generic[T]):
             wish.rows = rows[begin : begin + len(wish.items)]
             begin += len(wish.items)
 
-    def _pass_on(self, own: _Wish[T], others: Sequence[_Wish[T]]) -> None:
+    def _pass_on(self, own: _Request[T], others: Sequence[_Request[T]]) -> None:
         """Wake the next who does the work, then those that have their answer.
 
         Who has none, since the work was broken off, is the first to be served now.
@@ -134,7 +134,7 @@ class Together(Generic[T]):
             if wish is not None and (wish.leads or wish.answered):
                 wish.woken.set()
 
-    def _leave(self, wish: _Wish[T]) -> None:
+    def _leave(self, wish: _Request[T]) -> None:
         """Somebody gives up, perhaps just when it is to do the work."""
         with self._lock:
             if wish in self._waiting:
@@ -143,7 +143,7 @@ class Together(Generic[T]):
             self._pass_on(wish, ())
 
 
-class _Wish(Generic[T]):
+class _Request(Generic[T]):
     """What one caller wants, and what came of it; `leads` while it does the work of all."""
 
     def __init__(self, items: Sequence[T]) -> None:
@@ -159,14 +159,14 @@ class _Wish(Generic[T]):
 
 
 @dataclass(frozen=True, slots=True)
-class Queue:
+class EncoderQueues:
     """The queues before one encoder: pictures never wait for words, nor words for pictures."""
 
-    pictures: Together[Prepared]
-    words: Together[str]
+    pictures: Batcher[Prepared]
+    words: Batcher[str]
 
 
-class Queues:
+class BatcherPool:
     """The queues before the encoders of this process. Safe to use from several threads.
 
     They keep no encoder in memory that nobody else holds.
@@ -176,23 +176,23 @@ class Queues:
         self,
         observe: Callable[[int], None] | None = None,
         *,
-        most: int = MOST,
-        lanes: int = LANES,
+        most: int = MAX_BATCH,
+        lanes: int = SLOTS,
     ) -> None:
         """`observe` is told how many pictures each batch had."""
         self._observe = observe
         self._most = most
         self._lanes = lanes
-        self._of: WeakKeyDictionary[Encoder, Queue] = WeakKeyDictionary()
+        self._of: WeakKeyDictionary[Encoder, EncoderQueues] = WeakKeyDictionary()
 
-    def of(self, encoder: Encoder) -> Queue:
+    def of(self, encoder: Encoder) -> EncoderQueues:
         """The queues before this encoder, always the same."""
         found = self._of.get(encoder)
         if found is None:
             most, lanes = self._most, self._lanes
-            made = Queue(
-                Together(_lent(encoder.encode_prepared), self._observe, most=most, lanes=lanes),
-                Together(_lent(encoder.encode_words), most=most, lanes=lanes),
+            made = EncoderQueues(
+                Batcher(_lent(encoder.encode_prepared), self._observe, most=most, lanes=lanes),
+                Batcher(_lent(encoder.encode_words), most=most, lanes=lanes),
             )
             found = self._of.setdefault(encoder, made)  # of two at once, the first counts
         return found

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from app.encoders.base import INT8
 from app.encoders.clip_fingerprint import fingerprint, input_side, own_pixels
 from app.encoders.clip_loading import BROKEN, open_model, refuse_pickles
-from app.encoders.compiled_model import Network, Tower, Towers, build
+from app.encoders.compiled_model import CompiledModel, CompileOptions, Network, build
 from app.encoders.preprocessing import Pixels, Prepared
 from app.errors import ModelUnavailable, NoWords
 from app.types import Vectors
@@ -36,7 +36,7 @@ class ClipEncoder:
         *,
         name: str,
         revision: str | None,
-        towers: Towers | None = None,
+        towers: CompileOptions | None = None,
         int8: bool = False,
     ) -> None:
         """`revision` None: the folder is told apart by its fingerprint.
@@ -58,7 +58,7 @@ class ClipEncoder:
             self.fingerprint = self._tower.fingerprint
         self.revision = revision or self.fingerprint[:12]
 
-    def _built(self, towers: Towers | None, int8: bool) -> Tower | None:
+    def _built(self, towers: CompileOptions | None, int8: bool) -> CompiledModel | None:
         """None where only the model's own processor knows what the tower reads."""
         if self._pixels is not None:
             whole = _Whole(self._model, self._pixels).to(self._model.device).eval()
@@ -75,7 +75,7 @@ class ClipEncoder:
         folder: Path,
         *,
         name: str,
-        towers: Towers | None = None,
+        towers: CompileOptions | None = None,
         revision: str | None = None,
         int8: bool = False,
     ) -> ClipEncoder:

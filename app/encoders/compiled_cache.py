@@ -22,7 +22,7 @@ _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class TowerState:
+class RuntimeState:
     """What runs a tower on this machine; `why` is the reason if that is not the fast library."""
 
     library: str
@@ -33,7 +33,7 @@ class TowerState:
 
 
 @dataclass(frozen=True, slots=True)
-class Graph:
+class OpenVinoGraph:
     """A network as OpenVINO writes it: its layers in XML, and their weights."""
 
     layers: bytes
@@ -47,7 +47,7 @@ class Graph:
         ).hexdigest()
 
 
-class TowerCache:
+class CompiledCache:
     """Graphs by key, in a folder that may be unwritable, absent or shared by processes."""
 
     def __init__(self, folder: Path) -> None:
@@ -57,7 +57,7 @@ class TowerCache:
         """Where the graph of this key lies."""
         return self.folder / f"{_name(key)}.tower"
 
-    def read(self, key: str) -> Graph | None:
+    def read(self, key: str) -> OpenVinoGraph | None:
         """The graph of this key; None if it is not there, not readable, damaged or another's.
 
         Read into memory, never mapped: a process that maps a file which somebody truncates dies.
@@ -72,21 +72,21 @@ class TowerCache:
             _log.warning("%s is no sound tower (%s); it is made again", path, exc)
             return None
 
-    def write(self, key: str, graph: Graph) -> None:
+    def write(self, key: str, graph: OpenVinoGraph) -> None:
         """Keep a graph; what cannot be written is made again by the next process."""
         head = {"format": _FORMAT, "key": key, "layers": len(graph.layers), "sha256": graph.sha256}
         self._put(self.path(key), json.dumps(head).encode() + b"\n", graph.layers, graph.weights)
 
-    def note(self, fingerprint: str, state: TowerState) -> None:
+    def note(self, fingerprint: str, state: RuntimeState) -> None:
         """Remember how the model's tower runs on this machine, for those who ask."""
         told = json.dumps({"library": state.library, "why": state.why}).encode()
         self._put(self._noted(fingerprint), told)
 
-    def noted(self, fingerprint: str) -> TowerState | None:
+    def noted(self, fingerprint: str) -> RuntimeState | None:
         """How the model's tower ran when it was last loaded; None if it never was."""
         try:
             told = json.loads(self._noted(fingerprint).read_bytes())
-            return TowerState(str(told["library"]), told["why"] and str(told["why"]))
+            return RuntimeState(str(told["library"]), told["why"] and str(told["why"]))
         except (OSError, ValueError, LookupError, TypeError):
             return None
 
@@ -117,14 +117,14 @@ def _name(key: str) -> str:
     return hashlib.sha256(key.encode()).hexdigest()[:32]
 
 
-def _unpacked(key: str, head: dict[str, object], rest: BinaryIO) -> Graph:
+def _unpacked(key: str, head: dict[str, object], rest: BinaryIO) -> OpenVinoGraph:
     """Raises ValueError when the file is not what its first line says, or of another key."""
     if (head["format"], head["key"]) != (_FORMAT, key):
         raise ValueError("of another format or model")
     length = head["layers"]
     if not isinstance(length, int) or length < 0:
         raise ValueError("its first line is damaged")
-    graph = Graph(rest.read(length), rest.read())
+    graph = OpenVinoGraph(rest.read(length), rest.read())
     if graph.sha256 != head["sha256"]:
         raise ValueError("damaged")
     return graph

@@ -18,7 +18,7 @@ from torch import nn
 from torch.jit._trace import TracingCheckError
 
 from app.encoders import openvino_runtime
-from app.encoders.compiled_cache import Graph, TowerCache, TowerState
+from app.encoders.compiled_cache import CompiledCache, OpenVinoGraph, RuntimeState
 from app.encoders.probe_images import drawn
 from app.encoders.quantization import RECIPE, calibration, quantise
 from app.errors import ModelUnavailable
@@ -46,28 +46,28 @@ Run = Callable[[NDArray[np.uint8]], Vectors]
 """uint8 (n, height, width, 3) to float32 unit rows (n, dim), from any number of threads."""
 
 
-class Disagrees(ValueError):
+class OutputMismatch(ValueError):
     """The tower does not give torch's vectors."""
 
 
 @dataclass(frozen=True, slots=True)
-class Towers:
+class CompileOptions:
     """Where towers are kept; `off` is the reason if none is to be compiled.
 
     `streams` is how many batches a tower runs at once, each on its share of the cores.
     """
 
-    cache: TowerCache
+    cache: CompiledCache
     off: str | None = None
     streams: int = 1
 
 
 @dataclass(frozen=True, slots=True)
-class Tower:
+class CompiledModel:
     """A tower and what runs it; `fingerprint` is that of its model."""
 
     run: Run
-    state: TowerState
+    state: RuntimeState
     fingerprint: str
 
 
@@ -86,7 +86,7 @@ class Network:
         return rows
 
 
-def build(network: Network, towers: Towers | None, *, int8: bool = False) -> Tower:
+def build(network: Network, towers: CompileOptions | None, *, int8: bool = False) -> CompiledModel:
     """The network's tower, or with `int8` that of its sibling in 8-bit numbers, another model.
 
     Without `towers` nothing is compiled or written. Raises ModelUnavailable for `int8` where that
@@ -97,44 +97,46 @@ def build(network: Network, towers: Towers | None, *, int8: bool = False) -> Tow
         why = f"torch alone does not run it, and {off}"
         raise ModelUnavailable(_refusal(why, "turn it on, or "))
     if towers is None:
-        return Tower(network, TowerState("torch"), network.fingerprint)
+        return CompiledModel(network, RuntimeState("torch"), network.fingerprint)
     tower = _int8(network, towers) if int8 else _fast(network, towers)
     towers.cache.note(tower.fingerprint, tower.state)
     return tower
 
 
-def _fast(network: Network, towers: Towers) -> Tower:
+def _fast(network: Network, towers: CompileOptions) -> CompiledModel:
     try:
         if towers.off:
-            return Tower(network, TowerState("torch", towers.off), network.fingerprint)
+            return CompiledModel(network, RuntimeState("torch", towers.off), network.fingerprint)
         run = _kept(network, towers) or _exported(network, towers)
-        return Tower(run, TowerState(f"OpenVINO {openvino_runtime.version()}"), network.fingerprint)
+        return CompiledModel(
+            run, RuntimeState(f"OpenVINO {openvino_runtime.version()}"), network.fingerprint
+        )
     except _FAILED as exc:
-        state = TowerState("torch", _brief(exc))
+        state = RuntimeState("torch", _brief(exc))
         _log.warning("pictures are encoded by %s", state)
-        return Tower(network, state, network.fingerprint)
+        return CompiledModel(network, state, network.fingerprint)
 
 
-def _int8(network: Network, towers: Towers) -> Tower:
+def _int8(network: Network, towers: CompileOptions) -> CompiledModel:
     try:
         graph, probes = _quantised(network, towers.cache), calibration(network.shape)[:PROBES]
         run = _checked(
-            network, openvino_runtime.Compiled(graph, towers.streams), ALIKE_INT8, probes
+            network, openvino_runtime.OpenVinoModel(graph, towers.streams), ALIKE_INT8, probes
         )
-        state = TowerState(f"OpenVINO {openvino_runtime.version()}, int8")
+        state = RuntimeState(f"OpenVINO {openvino_runtime.version()}, int8")
     except _FAILED as exc:
         way = "install it with `pip install 'lookalike[int8]'`, or "
         way = way if isinstance(exc, ImportError) else ""
         raise ModelUnavailable(_refusal(_brief(exc), way)) from exc
     told = f"{network.fingerprint} {RECIPE} {graph.sha256}"
-    return Tower(run, state, hashlib.sha256(told.encode()).hexdigest())
+    return CompiledModel(run, state, hashlib.sha256(told.encode()).hexdigest())
 
 
 def _refusal(why: str, way: str = "") -> str:
     return f"The int8 model cannot be used ({why}); {way}take the model without -int8."
 
 
-def _kept(network: Network, towers: Towers) -> Run | None:
+def _kept(network: Network, towers: CompileOptions) -> Run | None:
     """The tower in the cache; None if there is none, or it is another's."""
     graph = towers.cache.read(_key(network))
     try:
@@ -144,14 +146,14 @@ def _kept(network: Network, towers: Towers) -> Run | None:
         return None
 
 
-def _exported(network: Network, towers: Towers) -> Run:
+def _exported(network: Network, towers: CompileOptions) -> Run:
     graph = openvino_runtime.export(network.module, network.shape)
     run = _equal(network, graph, towers.streams)
     towers.cache.write(_key(network), graph)
     return run
 
 
-def _quantised(network: Network, cache: TowerCache) -> Graph:
+def _quantised(network: Network, cache: CompiledCache) -> OpenVinoGraph:
     key = f"{network.fingerprint} {network.shape} int8 {RECIPE}"
     graph = cache.read(key)
     if graph is None:
@@ -166,8 +168,8 @@ def _key(network: Network) -> str:
     return f"{network.fingerprint} {network.shape} {library} torch {torch.__version__}"
 
 
-def _equal(network: Network, graph: Graph, streams: int) -> Run:
-    run = openvino_runtime.Compiled(graph, streams)
+def _equal(network: Network, graph: OpenVinoGraph, streams: int) -> Run:
+    run = openvino_runtime.OpenVinoModel(graph, streams)
     return _checked(network, run, ALIKE, drawn(PROBES, network.shape))
 
 
@@ -177,14 +179,14 @@ def _checked(network: Network, run: Run, alike: float, probes: NDArray[np.uint8]
     # Two batches: a length that was traced into the graph shows.
     found = np.concatenate([run(probes[:1]), run(probes[1:])])
     if found.shape != expected.shape or not np.isfinite(found).all():
-        raise Disagrees(f"it gives {found.shape} numbers, or some that are not finite")
+        raise OutputMismatch(f"it gives {found.shape} numbers, or some that are not finite")
     cosine = float((found * expected).sum(axis=1).min())
     if cosine < alike or np.abs(np.linalg.norm(found, axis=1) - 1).max() > 1e-3:
-        raise Disagrees(f"its vectors are not those of torch (cosine {cosine:.5f})")
+        raise OutputMismatch(f"its vectors are not those of torch (cosine {cosine:.5f})")
     return run
 
 
 def _brief(exc: BaseException) -> str:
     text = " ".join(str(exc).split())
     text = text if len(text) <= _SAID else f"{text[: _SAID // 3]} … {text[-_SAID * 2 // 3 :]}"
-    return text if isinstance(exc, Disagrees) else f"{type(exc).__name__}: {text}"
+    return text if isinstance(exc, OutputMismatch) else f"{type(exc).__name__}: {text}"

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from app.encoders import efficientnet_network
 from app.encoders.base import EMBEDDED, INT8
-from app.encoders.compiled_model import Network, Towers, build
+from app.encoders.compiled_model import CompileOptions, Network, build
 from app.encoders.preprocessing import Prepared
 from app.errors import ModelUnavailable, NoWords
 from app.images.decoding import DECODING
@@ -52,7 +52,7 @@ class EmbeddedEncoder:
         self,
         network: efficientnet_network.Lite0,
         projection: Tensor,
-        towers: Towers | None = None,
+        towers: CompileOptions | None = None,
         *,
         int8: bool = False,
     ) -> None:
@@ -71,7 +71,7 @@ class EmbeddedEncoder:
         self.revision = f"{_CODE}-{self.fingerprint[:12]}"
 
     @classmethod
-    def load(cls, towers: Towers | None = None, *, int8: bool = False) -> EmbeddedEncoder:
+    def load(cls, towers: CompileOptions | None = None, *, int8: bool = False) -> EmbeddedEncoder:
         """The encoder with its shipped weights; ModelUnavailable if they are missing or damaged."""
         try:
             network, projection = published_network(), load_file(PROJECTION)["projection"].float()

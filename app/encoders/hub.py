@@ -26,7 +26,7 @@ _WANTED = ["*.json", "*.txt", "*.safetensors", "*.model", "README.md"]
 
 
 @dataclass(frozen=True, slots=True)
-class Files:
+class HubFiles:
     """A model's files on this machine, and the commit they are of."""
 
     folder: Path
@@ -35,7 +35,7 @@ class Files:
 
 def fetch(
     name: str, *, revision: str | None = None, cache: Path | None = None, offline: bool = False
-) -> Files:
+) -> HubFiles:
     """The files of hub model `name` (without an owner: sentence-transformers).
 
     Raises ModelUnavailable when they are neither in the cache nor to be had: within `PROBE_S`
@@ -57,7 +57,7 @@ def fetch(
         raise _unavailable(name, cache, f"the download failed ({_brief(exc)})") from exc
 
 
-def _snapshot(repo: str, revision: str | None, cache: Path | None, *, offline: bool) -> Files:
+def _snapshot(repo: str, revision: str | None, cache: Path | None, *, offline: bool) -> HubFiles:
     folder = huggingface_hub.snapshot_download(
         repo,
         revision=revision,
@@ -70,7 +70,7 @@ def _snapshot(repo: str, revision: str | None, cache: Path | None, *, offline: b
     # A download that was broken off leaves a snapshot without its weights.
     if not (path / "modules.json").exists() or not any(path.rglob("*.safetensors")):
         raise FileNotFoundError(f"{repo} at {path.name} lacks modules.json or safetensors")
-    return Files(path, path.name)
+    return HubFiles(path, path.name)
 
 
 def _probe(name: str, cache: Path | None) -> None:

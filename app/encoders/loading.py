@@ -14,13 +14,13 @@ from app.encoders.base import AUTO, CLIP, EMBEDDED, INT8, Choice, Encoder
 from app.errors import ModelUnavailable
 
 if TYPE_CHECKING:
-    from app.encoders.compiled_model import Towers
+    from app.encoders.compiled_model import CompileOptions
 
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class _Wanted:
+class _LoadRequest:
     """What was asked for beside the name."""
 
     revision: str | None
@@ -74,7 +74,7 @@ def choose_encoder(
     that does not answer within four seconds counts as absent; one that does may take its time.
     """
     int8 = model.endswith(INT8) and _folder(model) is None
-    wanted = _Wanted(revision, cache, offline, towers, compiled, streams, int8)
+    wanted = _LoadRequest(revision, cache, offline, towers, compiled, streams, int8)
     choice = _chosen(model.removesuffix(INT8) if int8 else model, wanted)
     note = f"{choice.note} Pictures are encoded by {choice.encoder.runs_in}."
     return Choice(choice.encoder, note)
@@ -85,7 +85,7 @@ def automatic(model: str) -> bool:
     return model.removesuffix(INT8) == AUTO
 
 
-def _chosen(model: str, wanted: _Wanted) -> Choice:
+def _chosen(model: str, wanted: _LoadRequest) -> Choice:
     if model == AUTO:
         return _automatic(wanted)
     if model == EMBEDDED:
@@ -105,7 +105,7 @@ def _folder(model: str) -> Path | None:
         return None
 
 
-def _automatic(wanted: _Wanted) -> Choice:
+def _automatic(wanted: _LoadRequest) -> Choice:
     try:
         choice = Choice(
             _clip_hub(CLIP, wanted),
@@ -118,20 +118,20 @@ def _automatic(wanted: _Wanted) -> Choice:
     return choice
 
 
-def _embedded(wanted: _Wanted) -> Encoder:
+def _embedded(wanted: _LoadRequest) -> Encoder:
     from app.encoders.efficientnet import EmbeddedEncoder
 
     return EmbeddedEncoder.load(_towers(wanted), int8=wanted.int8)
 
 
-def _clip_folder(folder: Path, wanted: _Wanted) -> Encoder:
+def _clip_folder(folder: Path, wanted: _LoadRequest) -> Encoder:
     from app.encoders.clip import ClipEncoder
 
     name = folder.resolve().name
     return ClipEncoder.load(folder, name=name, towers=_towers(wanted), int8=wanted.int8)
 
 
-def _clip_hub(name: str, wanted: _Wanted) -> Encoder:
+def _clip_hub(name: str, wanted: _LoadRequest) -> Encoder:
     from app.encoders.hub import fetch
 
     files = fetch(name, revision=wanted.revision, cache=wanted.cache, offline=wanted.offline)
@@ -144,10 +144,12 @@ def _clip_hub(name: str, wanted: _Wanted) -> Encoder:
     )
 
 
-def _towers(wanted: _Wanted) -> Towers:
+def _towers(wanted: _LoadRequest) -> CompileOptions:
     from app.config import Settings
-    from app.encoders.compiled_cache import TowerCache
-    from app.encoders.compiled_model import Towers
+    from app.encoders.compiled_cache import CompiledCache
+    from app.encoders.compiled_model import CompileOptions
 
     off = None if wanted.compiled else "LOOKALIKE_OPENVINO is off"
-    return Towers(TowerCache(wanted.towers or Settings().tower_folder), off, wanted.streams)
+    return CompileOptions(
+        CompiledCache(wanted.towers or Settings().tower_folder), off, wanted.streams
+    )

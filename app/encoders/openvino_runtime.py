@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from app.encoders.compiled_cache import Graph
+from app.encoders.compiled_cache import OpenVinoGraph
 from app.types import Vectors
 
 
@@ -42,7 +42,7 @@ def version() -> str:
     return str(library().__version__).split("-")[0]
 
 
-def export(network: nn.Module, shape: tuple[int, int]) -> Graph:
+def export(network: nn.Module, shape: tuple[int, int]) -> OpenVinoGraph:
     """The graph of a network from uint8 (n, *shape, 3), for every n.
 
     Raises what tracing raises, and Unconvertible.
@@ -93,18 +93,18 @@ def _conversion_failures() -> tuple[type[Exception], ...]:
     )  # fmt: skip
 
 
-def written(model: Any) -> Graph:
+def written(model: Any) -> OpenVinoGraph:
     """A model of the library as bytes, with all digits of its weights."""
     with tempfile.TemporaryDirectory(prefix="lookalike-") as folder:
         layers = Path(folder) / "tower.xml"
         library().save_model(model, layers, compress_to_fp16=False)
-        return Graph(layers.read_bytes(), layers.with_suffix(".bin").read_bytes())
+        return OpenVinoGraph(layers.read_bytes(), layers.with_suffix(".bin").read_bytes())
 
 
-class Compiled:
+class OpenVinoModel:
     """A graph ready to run on this processor; called from several threads at once."""
 
-    def __init__(self, graph: Graph, streams: int = 1) -> None:
+    def __init__(self, graph: OpenVinoGraph, streams: int = 1) -> None:
         """`streams` is how many batches run at once, each on its share of the cores: less work in
         all, and no thread waits for another at each layer, but one batch alone takes longer.
 

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from app.encoders.compiled_cache import Graph
+from app.encoders.compiled_cache import OpenVinoGraph
 from app.images.decoding import decode
 
 SHEET = Path(__file__).with_name("calibration.jpg")
@@ -52,7 +52,7 @@ class Unquantisable(RuntimeError):
     """The library could not make an int8 tower of this network."""
 
 
-def quantise(graph: Graph, shape: tuple[int, int]) -> Graph:
+def quantise(graph: OpenVinoGraph, shape: tuple[int, int]) -> OpenVinoGraph:
     """The int8 graph of a 32-bit one whose input is uint8 (n, *shape, 3).
 
     In a process of its own, because the library prints, and changes how a program logs. Raises
@@ -67,7 +67,7 @@ def quantise(graph: Graph, shape: tuple[int, int]) -> Graph:
         np.save(folder / "pictures.npy", calibration(shape))
         _run(folder)
         made = folder / "int8.xml"
-        return Graph(made.read_bytes(), made.with_suffix(".bin").read_bytes())
+        return OpenVinoGraph(made.read_bytes(), made.with_suffix(".bin").read_bytes())
 
 
 def _run(folder: Path) -> None:

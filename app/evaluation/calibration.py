@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import ArrayLike
 
-from app.types import FIELDS, Calibration, CutOff, Meaning
+from app.types import LABEL_FIELDS, Calibration, CutOff, SimilarityLabel
 
 MINIMUM = 20
 """Pairs of either kind below which no cut-off is fitted."""
@@ -28,21 +28,21 @@ CHANCE = 0.01
 
 
 @dataclass(frozen=True, slots=True)
-class Pair:
+class LabelledPair:
     """Two pictures with their cosine distance (0 to 2), of which a meaning holds or does not.
 
     `category` is that of both products, None where they differ or have none.
     """
 
-    meaning: Meaning
+    meaning: SimilarityLabel
     holds: bool
     category: str | None
     distance: float
 
 
-def calibrated(pairs: Sequence[Pair]) -> tuple[Calibration, ...]:
+def calibrated(pairs: Sequence[LabelledPair]) -> tuple[Calibration, ...]:
     """The cut-offs of the whole catalogue, then of the categories by name that have any."""
-    by_category: dict[str, list[Pair]] = {}
+    by_category: dict[str, list[LabelledPair]] = {}
     for pair in pairs:
         if pair.category is not None:
             by_category.setdefault(pair.category, []).append(pair)
@@ -97,7 +97,7 @@ def in_order(calibration: Calibration) -> Calibration:
     """
     least = 0.0
     raised: dict[str, CutOff] = {}
-    for field in FIELDS.values():
+    for field in LABEL_FIELDS.values():
         cut: CutOff = getattr(calibration, field)
         if cut.distance is not None:
             least = max(least, cut.distance)
@@ -106,20 +106,20 @@ def in_order(calibration: Calibration) -> Calibration:
     return Calibration(calibration.category, **raised)
 
 
-def _row(category: str | None, pairs: Sequence[Pair]) -> Calibration:
+def _row(category: str | None, pairs: Sequence[LabelledPair]) -> Calibration:
     cuts = {
         field: fit(
             [pair.distance for pair in pairs if pair.meaning == word and pair.holds],
             [pair.distance for pair in pairs if pair.meaning == word and not pair.holds],
             LIKELIER if word == "similar" else SURE,
         )
-        for word, field in FIELDS.items()
+        for word, field in LABEL_FIELDS.items()
     }
     return in_order(Calibration(category, **cuts))
 
 
 def _knows(row: Calibration) -> bool:
-    return any(getattr(row, field).distance is not None for field in FIELDS.values())
+    return any(getattr(row, field).distance is not None for field in LABEL_FIELDS.values())
 
 
 def _sorted(distances: ArrayLike) -> np.ndarray:

@@ -11,10 +11,10 @@ from sqlalchemy import Connection, Engine
 
 from app.db.engine import check_schema, snapshot
 from app.db.queries import calibration, models, nearest
-from app.db.queries.calibration import Drawn
+from app.db.queries.calibration import SampledPicture
 from app.encoders.base import Encoder
 from app.errors import BadImage, ModelMismatch, NoModel
-from app.evaluation.calibration import Pair, calibrated
+from app.evaluation.calibration import LabelledPair, calibrated
 from app.images.thumbnails import open_thumbnail
 from app.types import Calibration, Hit, Model, Vector
 
@@ -77,24 +77,24 @@ def _changed(model: Model) -> ModelMismatch:
 
 
 def _from_the_catalogue(
-    connection: Connection, model: Model, drawn: Sequence[Drawn]
-) -> Iterator[Pair]:
+    connection: Connection, model: Model, drawn: Sequence[SampledPicture]
+) -> Iterator[LabelledPair]:
     for row in calibration.own_pairs(connection, model, PICTURES):
-        yield Pair("same product", True, row.category, row.distance)
-        yield Pair("same photo", False, row.category, row.distance)
+        yield LabelledPair("same product", True, row.category, row.distance)
+        yield LabelledPair("same photo", False, row.category, row.distance)
     for row in calibration.judged_pairs(connection, model, PICTURES):
-        yield Pair("same product", row.same, row.category, row.distance)
+        yield LabelledPair("same product", row.same, row.category, row.distance)
         if not row.same:  # pictures of one product listed twice are often the same photo
-            yield Pair("same photo", False, row.category, row.distance)
+            yield LabelledPair("same photo", False, row.category, row.distance)
     for picture, hit in _nearest_others(connection, model, drawn[:SEARCHES]):
-        yield Pair("same product", False, picture.category, hit.distance)
-        yield Pair("same photo", False, picture.category, hit.distance)
+        yield LabelledPair("same product", False, picture.category, hit.distance)
+        yield LabelledPair("same photo", False, picture.category, hit.distance)
     yield from _categories(drawn)
 
 
 def _nearest_others(
-    connection: Connection, model: Model, drawn: Sequence[Drawn]
-) -> Iterator[tuple[Drawn, Hit]]:
+    connection: Connection, model: Model, drawn: Sequence[SampledPicture]
+) -> Iterator[tuple[SampledPicture, Hit]]:
     """Each picture with the nearest one of a different product; no two pictures twice."""
     seen: set[frozenset[int]] = set()
     for picture in drawn:
@@ -109,7 +109,7 @@ def _nearest_others(
             yield picture, hit
 
 
-def _categories(drawn: Sequence[Drawn]) -> Iterator[Pair]:
+def _categories(drawn: Sequence[SampledPicture]) -> Iterator[LabelledPair]:
     """Each picture with one of its category and with one of another, both drawn at random."""
     random = np.random.default_rng(0)
     known = [picture for picture in drawn if picture.category is not None]
@@ -121,10 +121,12 @@ def _categories(drawn: Sequence[Drawn]) -> Iterator[Pair]:
                 other = known[random.choice(others)]
                 if not set(picture.products) & set(other.products):
                     distance = _distance(picture.vector, other.vector)
-                    yield Pair("similar", holds, picture.category, distance)
+                    yield LabelledPair("similar", holds, picture.category, distance)
 
 
-def _copies(encoder: Encoder, copied: Sequence[tuple[Drawn, bytes]]) -> Iterator[Pair]:
+def _copies(
+    encoder: Encoder, copied: Sequence[tuple[SampledPicture, bytes]]
+) -> Iterator[LabelledPair]:
     """Each picture with its own thumbnail, encoded anew; a damaged thumbnail is left out."""
     opened = list(_opened(copied))
     for first in range(0, len(opened), BATCH):
@@ -132,10 +134,12 @@ def _copies(encoder: Encoder, copied: Sequence[tuple[Drawn, bytes]]) -> Iterator
         vectors = encoder.encode_pictures([small for _, small in batch])
         for (picture, _), vector in zip(batch, vectors, strict=True):
             distance = _distance(picture.vector, vector.astype(np.float16))
-            yield Pair("same photo", True, picture.category, distance)
+            yield LabelledPair("same photo", True, picture.category, distance)
 
 
-def _opened(copied: Sequence[tuple[Drawn, bytes]]) -> Iterator[tuple[Drawn, Image.Image]]:
+def _opened(
+    copied: Sequence[tuple[SampledPicture, bytes]],
+) -> Iterator[tuple[SampledPicture, Image.Image]]:
     for picture, data in copied:
         with suppress(BadImage):
             yield picture, open_thumbnail(data)

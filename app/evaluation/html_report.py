@@ -36,7 +36,7 @@ DEPTHS = ("recall@1", "recall@5", "recall@10")
 
 
 @dataclass(frozen=True, slots=True)
-class Case:
+class QueryCase:
     """A query with its photo, the product it should find, and what it found.
 
     `photo` and `expected_picture` are JPEG files, None where there is none; `similarity` is that
@@ -52,7 +52,7 @@ class Case:
 
 
 def report(
-    title: str, found: Evaluation, cases: Sequence[Case], against: Difference | None = None
+    title: str, found: Evaluation, cases: Sequence[QueryCase], against: Difference | None = None
 ) -> str:
     """The report as an HTML document."""
     parts = [_head(title), _table(("", "value", "95 % interval"), _shares(found))]
@@ -74,7 +74,7 @@ def report(
 def beside(
     names: tuple[str, str],
     found: tuple[Evaluation, Evaluation],
-    pairs: Sequence[tuple[Case, Case]],
+    pairs: Sequence[tuple[QueryCase, QueryCase]],
     difference: Difference,
 ) -> str:
     """Two models on the same queries as an HTML document: under each photo what either found.
@@ -95,7 +95,7 @@ def beside(
     return "".join((*parts, *(_pair(names, pair) for pair in pairs), "</html>"))
 
 
-def _pair(names: tuple[str, str], pair: tuple[Case, Case]) -> str:
+def _pair(names: tuple[str, str], pair: tuple[QueryCase, QueryCase]) -> str:
     outcome, expected = pair[0].outcome, pair[0].expected
     answers = [
         f"<h3>{escape(f'{name}: {_came(case)}')}</h3>"
@@ -130,24 +130,24 @@ def _table(heads: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     return f"<table><tr>{head}{body}</table>"
 
 
-def _case(case: Case) -> str:
+def _case(case: QueryCase) -> str:
     heading = f"{case.outcome.query}: {case.expected.sku} {_came(case)}."
     figures = [_figure(case.photo, "query", ""), _expected(case), *_found(case)]
     return f"<section><h2>{escape(heading)}</h2>{''.join(figures)}</section>"
 
 
-def _came(case: Case) -> str:
+def _came(case: QueryCase) -> str:
     rank = case.outcome.rank
     return f"came {rank}" if rank else "did not come among the first ten"
 
 
-def _expected(case: Case) -> str:
+def _expected(case: QueryCase) -> str:
     name = f"expected: {case.expected.title or case.expected.sku}"
     said = "" if case.similarity is None else f"similarity {case.similarity:.3f}"
     return _figure(case.expected_picture, name, said, "expected")
 
 
-def _found(case: Case) -> list[str]:
+def _found(case: QueryCase) -> list[str]:
     figures = []
     for match in case.found:
         right = "expected" if match.product.sku == case.expected.sku else ""

@@ -14,7 +14,7 @@ from sqlalchemy import Engine
 from app.db.engine import check_schema
 from app.db.queries import products
 from app.errors import BadImage, BadSource
-from app.evaluation.html_report import Case
+from app.evaluation.html_report import QueryCase
 from app.evaluation.metrics import (
     Difference,
     Evaluation,
@@ -36,7 +36,7 @@ SHOWN = 6
 
 
 @dataclass(frozen=True, slots=True)
-class Labelled:
+class LabelledQueries:
     """A query photo, as the file names it, and the sku of the product it shows."""
 
     line: int
@@ -45,7 +45,7 @@ class Labelled:
     expected_sku: str
 
 
-def read_queries(source: Path) -> list[Labelled]:
+def read_queries(source: Path) -> list[LabelledQueries]:
     """A CSV with the columns query (a path beside the CSV) and expected_sku. Raises BadSource."""
     try:
         with source.open(encoding="utf-8-sig", newline="") as file:
@@ -62,7 +62,7 @@ def read_queries(source: Path) -> list[Labelled]:
 def evaluate(
     engine: Engine,
     service: SearchService,
-    queries: Sequence[Labelled],
+    queries: Sequence[LabelledQueries],
     how: Query,
     warn: Callable[[str], None],
 ) -> Evaluation:
@@ -97,10 +97,10 @@ def cases(
     engine: Engine,
     service: SearchService,
     decode: Callable[..., Image.Image],
-    queries: Sequence[Labelled],
+    queries: Sequence[LabelledQueries],
     wanted: Sequence[Outcome],
     how: Query,
-) -> list[Case]:
+) -> list[QueryCase]:
     """Ask these queries again and keep the pictures; `decode` makes a picture of a file's bytes."""
     by_name = {(query.name, query.expected_sku): query for query in queries}
     found = []
@@ -115,7 +115,7 @@ def cases(
             known = products.by_sku(connection, [query.expected_sku])
         expected = known[query.expected_sku].product if known else Product(query.expected_sku)
         picture, similarity = (own[0].thumbnail, own[0].similarity) if own else (None, None)
-        found.append(Case(outcome, photo, expected, picture, similarity, result.matches))
+        found.append(QueryCase(outcome, photo, expected, picture, similarity, result.matches))
     return found
 
 
@@ -138,7 +138,7 @@ def compare(ours: Evaluation, theirs: Ranks) -> Difference:
     return difference(ours.ranks, theirs)
 
 
-def _labelled(source: Path, rows: csv.DictReader[str]) -> Iterator[Labelled]:
+def _labelled(source: Path, rows: csv.DictReader[str]) -> Iterator[LabelledQueries]:
     if rows.fieldnames is None or not {"query", "expected_sku"} <= set(rows.fieldnames):
         raise BadSource(f"{source} needs the columns query and expected_sku.")
     seen: dict[tuple[str, str], int] = {}
@@ -151,10 +151,12 @@ def _labelled(source: Path, rows: csv.DictReader[str]) -> Iterator[Labelled]:
         before = seen.setdefault((name, row["expected_sku"]), rows.line_num)
         if before != rows.line_num:
             raise BadSource(f"{source}, line {rows.line_num}: the same as line {before}.")
-        yield Labelled(rows.line_num, name, source.parent / name, row["expected_sku"])
+        yield LabelledQueries(rows.line_num, name, source.parent / name, row["expected_sku"])
 
 
-def _asked(service: SearchService, query: Labelled, how: Query, category: str | None) -> Outcome:
+def _asked(
+    service: SearchService, query: LabelledQueries, how: Query, category: str | None
+) -> Outcome:
     result = service.search(replace(how, picture=_read(query), k=DEPTH))
     came = (
         match.rank
@@ -173,7 +175,7 @@ def _asked(service: SearchService, query: Labelled, how: Query, category: str | 
     )
 
 
-def _read(query: Labelled) -> bytes:
+def _read(query: LabelledQueries) -> bytes:
     try:
         if not query.picture.is_file():
             raise BadImage("there is no such file")

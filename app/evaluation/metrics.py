@@ -12,11 +12,11 @@ from typing import Any
 
 import numpy as np
 
-Asked = tuple[str, str]
+QueryKey = tuple[str, str]
 """A query, as its file names it, and the sku it expects."""
 
 
-Ranks = Mapping[Asked, int | None]
+Ranks = Mapping[QueryKey, int | None]
 
 
 DEPTHS = (1, 5, 10)
@@ -41,7 +41,7 @@ class Outcome:
     """The skus that came, best first."""
 
     @property
-    def key(self) -> Asked:
+    def key(self) -> QueryKey:
         """What tells this query from others."""
         return self.query, self.expected_sku
 

@@ -19,12 +19,12 @@ from sqlalchemy import Connection, Engine
 from app.config import Settings
 from app.db.engine import check_schema, snapshot
 from app.db.queries import embeddings, models, products, query_samples
-from app.db.queries.nearest import Passing
+from app.db.queries.nearest import FilterClause
 from app.errors import BuildRefused, NoModel
 from app.index.file_store import IndexFiles
 from app.search import planner
-from app.search.planner import Filtered
-from app.search.retrieval import Ask, ready
+from app.search.planner import FilteredRequest
+from app.search.retrieval import RetrievalRequest, ready
 from app.types import Crossovers, Vectors
 
 SIZES = (50, 100, 200, 500, 1000, 2000, 5000, 10_000, 20_000, 50_000)
@@ -35,7 +35,7 @@ K = 10
 
 
 @dataclass(frozen=True, slots=True)
-class Tuned:
+class TuningResult:
     """The crossovers and the milliseconds they follow from: by products that pass, by path."""
 
     crossovers: Crossovers
@@ -50,7 +50,7 @@ class Tuned:
         }
 
 
-def tune(engine: Engine, files: IndexFiles, settings: Settings) -> Tuned:
+def tune(engine: Engine, files: IndexFiles, settings: Settings) -> TuningResult:
     """Measure the paths side by side and keep where they cross; takes some seconds.
 
     Raises NoModel, and BuildRefused where no index is published.
@@ -67,7 +67,7 @@ def tune(engine: Engine, files: IndexFiles, settings: Settings) -> Tuned:
                 f"There is too little to measure: more than {SIZES[0]} products with pictures are "
                 "needed. Until then the defaults hold."
             )
-        probe = Ask(connection, model, np.ones(model.dim, np.float32), K)
+        probe = RetrievalRequest(connection, model, np.ones(model.dim, np.float32), K)
         if isinstance(why := ready(probe, files), str):
             raise BuildRefused(f"There is no index to measure ({why}); build one first.")
         shown = products.count_shown(connection) / len(ids)
@@ -76,7 +76,7 @@ def tune(engine: Engine, files: IndexFiles, settings: Settings) -> Tuned:
             for size in SIZES
             if size < len(ids)
         }
-    found = Tuned(crossovers(figures, len(ids), shown), figures)
+    found = TuningResult(crossovers(figures, len(ids), shown), figures)
     with engine.begin() as connection:
         query_samples.save_crossovers(connection, model.id, found.crossovers, found.as_dict())
     return found
@@ -104,7 +104,7 @@ def crossovers(figures: dict[int, dict[str, float]], total: int, shown: float = 
 
 def _measure(
     connection: Connection,
-    probe: Ask,
+    probe: RetrievalRequest,
     asked: Vectors,
     size: int,
     ids: NDArray[np.int64],
@@ -118,12 +118,12 @@ def _measure(
     times: dict[str, list[float]] = {"exact": [], "among": [], "deep": []}
     for vector in asked.astype(np.float16).astype(np.float32):
         first = int(random.integers(0, len(ids) - size))
-        only = Passing(
+        only = FilterClause(
             "p.id BETWEEN %(filter_0)s AND %(filter_1)s",
             {"filter_0": int(ids[first]), "filter_1": int(ids[first + size - 1])},
         )
-        ask = Ask(connection, probe.model, vector, K)
-        question = Filtered(ask, only, Crossovers(), settings)
+        ask = RetrievalRequest(connection, probe.model, vector, K)
+        question = FilteredRequest(ask, only, Crossovers(), settings)
         paths: dict[str, Callable[[], object]] = {
             "exact": partial(planner.exactly, question, None),
             "among": partial(planner.among, question, found),

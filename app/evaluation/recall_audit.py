@@ -15,7 +15,7 @@ from app.db.queries import embeddings, index_builds, models, nearest, products, 
 from app.errors import BuildRefused, NoModel
 from app.index.file_store import IndexFiles
 from app.search.planner import find
-from app.search.retrieval import Ask, exact
+from app.search.retrieval import RetrievalRequest, exact
 from app.types import Filters, Model, Vector, Vectors
 
 DEPTH = 50
@@ -25,7 +25,7 @@ EPSILON = 1e-5
 
 
 @dataclass(frozen=True, slots=True)
-class Audit:
+class RecallAudit:
     """What searches with the published build found of the exact answer.
 
     `recall_at_10` and `recall_at_50` are shares between 0 and 1 over `queries` queries, `by_faiss`
@@ -46,7 +46,7 @@ class Audit:
         return asdict(self)
 
 
-def audit(engine: Engine, files: IndexFiles, settings: Settings, queries: int) -> Audit:
+def audit(engine: Engine, files: IndexFiles, settings: Settings, queries: int) -> RecallAudit:
     """Ask recent real queries and pictures of the catalogue, and ask them exactly too.
 
     Raises NoModel, and BuildRefused where no build is published.
@@ -68,7 +68,7 @@ def audit(engine: Engine, files: IndexFiles, settings: Settings, queries: int) -
             )
         ]
     ten, fifty, faiss = np.array(found, dtype=np.float64).reshape(-1, 3).T
-    return Audit(
+    return RecallAudit(
         usable[0].id,
         len(found),
         int(faiss.sum()),
@@ -91,7 +91,7 @@ def _shares(
     connection: Connection, model: Model, vector: Vector, files: IndexFiles, settings: Settings
 ) -> tuple[float, float, bool]:
     """Shares of the first 10 and 50 that a search found, and whether FAISS answered."""
-    ask = Ask(connection, model, vector.astype(np.float16).astype(np.float32), DEPTH)
+    ask = RetrievalRequest(connection, model, vector.astype(np.float16).astype(np.float32), DEPTH)
     answer = find(ask, files, settings)
     truth = np.array([hit.distance for hit in exact(ask).hits])
     got = np.array([hit.distance for hit in answer.candidates.hits])
@@ -108,9 +108,9 @@ def _filtered_share(
 ) -> float:
     """The share of the first 10 within a category that a search found."""
     rounded = vector.astype(np.float16).astype(np.float32)
-    ask = Ask(connection, model, rounded, 10, Filters({"category": category}))
+    ask = RetrievalRequest(connection, model, rounded, 10, Filters({"category": category}))
     truth = nearest.exact_filtered(
-        connection, model, rounded, nearest.passing(ask.filters), k=10, excluded=()
+        connection, model, rounded, nearest.filter_clause(ask.filters), k=10, excluded=()
     )
     assert truth is not None
     got = find(ask, files, settings).candidates.hits

@@ -12,7 +12,7 @@ from http.client import HTTPException, HTTPResponse
 from app.errors import BadImage
 from app.images.http_connection import answer
 from app.images.public_address import Deadline
-from app.images.url import WebAddress, parse
+from app.images.url import PictureUrl, parse
 
 REDIRECTS = 5
 REDIRECTING = {301, 302, 303, 307, 308}
@@ -28,7 +28,7 @@ BEGINNINGS = (b"<!doctype html", b"<html")
 INSTEAD = "Download the picture and upload its file."
 
 
-class WebPictures:
+class PictureDownloader:
     """Pictures by their web address. Safe to use from several threads.
 
     `max_bytes` is the largest file that is read, `timeout_s` the time for all of one picture,
@@ -61,7 +61,7 @@ class WebPictures:
             "copy the address of the picture itself."
         )
 
-    def _ask(self, address: WebAddress, deadline: Deadline) -> bytes | WebAddress:
+    def _ask(self, address: PictureUrl, deadline: Deadline) -> bytes | PictureUrl:
         """What lies at an address, or the address that it was moved to."""
         try:
             with answer(
@@ -87,7 +87,7 @@ class WebPictures:
         except (OSError, HTTPException, ValueError) as exc:  # the last of a negative chunk size
             raise BadImage(f"{address.host} cannot be read from: {_said(exc)}. {INSTEAD}") from exc
 
-    def _body(self, response: HTTPResponse, address: WebAddress) -> bytes:
+    def _body(self, response: HTTPResponse, address: PictureUrl) -> bytes:
         if response.length is not None and response.length > self._max_bytes:
             raise self._too_large(address)
         data = bytearray()
@@ -101,7 +101,7 @@ class WebPictures:
             raise _page(address)
         return bytes(data)
 
-    def _too_large(self, address: WebAddress) -> BadImage:
+    def _too_large(self, address: PictureUrl) -> BadImage:
         return BadImage(
             f"The file at {address.host} has more than the {self._max_bytes:,} bytes that are "
             "read. Make it smaller and upload it."
@@ -117,7 +117,7 @@ def _location(response: HTTPResponse) -> str | None:
     return location.encode("latin-1").decode("utf-8", "replace")
 
 
-def _check_head(response: HTTPResponse, address: WebAddress) -> None:
+def _check_head(response: HTTPResponse, address: PictureUrl) -> None:
     """Raise BadImage unless a picture may follow."""
     if response.status != 200:
         said = f"{response.status} {response.reason[:60]}".strip()
@@ -132,7 +132,7 @@ def _check_head(response: HTTPResponse, address: WebAddress) -> None:
         raise _page(address)
 
 
-def _page(address: WebAddress) -> BadImage:
+def _page(address: PictureUrl) -> BadImage:
     return BadImage(
         f"What lies at {address.host} is a web page, not a picture; copy the address of the "
         "picture itself."

@@ -10,13 +10,13 @@ from http.client import HTTPResponse
 from io import BufferedReader, RawIOBase
 from typing import Any, cast
 
-from app.images.public_address import Deadline, Found, resolve
-from app.images.url import WebAddress
+from app.images.public_address import Deadline, ResolvedAddress, resolve
+from app.images.url import PictureUrl
 
 
 @contextmanager
 def answer(
-    address: WebAddress,
+    address: PictureUrl,
     deadline: Deadline,
     tls: ssl.SSLContext,
     *,
@@ -46,7 +46,7 @@ def answer(
 
 
 @contextmanager
-def _connected(found: Sequence[Found], deadline: Deadline) -> Iterator[socket.socket]:
+def _connected(found: Sequence[ResolvedAddress], deadline: Deadline) -> Iterator[socket.socket]:
     """A connection to the first address that takes one; each has its share of the time left."""
     for number, (family, place) in enumerate(found):
         with socket.socket(family, socket.SOCK_STREAM) as plain:
@@ -61,7 +61,7 @@ def _connected(found: Sequence[Found], deadline: Deadline) -> Iterator[socket.so
             return
 
 
-def _request(address: WebAddress) -> bytes:
+def _request(address: PictureUrl) -> bytes:
     lines = (
         f"GET {address.path} HTTP/1.1",
         f"Host: {address.authority}",

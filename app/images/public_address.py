@@ -10,7 +10,7 @@ from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
 from typing import Any
 
 from app.errors import BadImage
-from app.images.url import WebAddress
+from app.images.url import PictureUrl
 
 GLOBAL_UNICAST = IPv6Network("2000::/3")
 """All that is routed in public (RFC 4291, section 2.4); the rest is local, or reserved."""
@@ -20,7 +20,7 @@ NAT64 = IPv6Network("64:ff9b::/96")
 """IPv4 addresses behind a translator (RFC 6052): the last 32 bits."""
 
 
-Found = tuple[socket.AddressFamily, Any]
+ResolvedAddress = tuple[socket.AddressFamily, Any]
 """The family of an address, and the address as `socket.connect` takes it."""
 
 
@@ -38,7 +38,9 @@ class Deadline:
         return left
 
 
-def resolve(address: WebAddress, deadline: Deadline, *, allow_private: bool) -> list[Found]:
+def resolve(
+    address: PictureUrl, deadline: Deadline, *, allow_private: bool
+) -> list[ResolvedAddress]:
     """The addresses of a host, each of which may be asked. Raises BadImage.
 
     They are looked up once and connected to as they are: a name that leads elsewhere a moment
@@ -66,9 +68,9 @@ def is_public(ip: IPv4Address | IPv6Address) -> bool:
     return ip.is_global and not ip.is_multicast and not ip.is_reserved
 
 
-def _looked_up(address: WebAddress, deadline: Deadline) -> list[Found]:
+def _looked_up(address: PictureUrl, deadline: Deadline) -> list[ResolvedAddress]:
     """All addresses of a host; the lookup itself knows no time limit, so it is left behind."""
-    answers: queue.Queue[list[Found] | Exception] = queue.Queue()
+    answers: queue.Queue[list[ResolvedAddress] | Exception] = queue.Queue()
 
     def look_up() -> None:
         try:

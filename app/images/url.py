@@ -18,7 +18,7 @@ _HOST = re.compile(r"[a-z0-9._:-]+", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
-class WebAddress:
+class PictureUrl:
     """Where a picture lies: `host` in ASCII without brackets, `path` with its query, quoted."""
 
     scheme: str
@@ -32,7 +32,7 @@ class WebAddress:
         host = f"[{self.host}]" if ":" in self.host else self.host
         return host if self.port == PORTS[self.scheme] else f"{host}:{self.port}"
 
-    def after(self, location: str) -> WebAddress:
+    def after(self, location: str) -> PictureUrl:
         """Where a redirect from here leads. Raises BadImage as `parse` does."""
         try:
             joined = urljoin(f"{self.scheme}://{self.authority}{self.path}", location)
@@ -41,7 +41,7 @@ class WebAddress:
         return parse(joined)
 
 
-def parse(url: str) -> WebAddress:
+def parse(url: str) -> PictureUrl:
     """What an address says. Raises BadImage, saying what to do, for one that is not fetched."""
     url = url.strip()
     _check_spelling(url)
@@ -65,7 +65,7 @@ def parse(url: str) -> WebAddress:
     if not host or port == 0:
         raise BadImage("This web address names no host that can be asked; copy it again.")
     path += f"?{query}" if query else ""
-    return WebAddress(parts.scheme, _ascii(host), port or PORTS[parts.scheme], path)
+    return PictureUrl(parts.scheme, _ascii(host), port or PORTS[parts.scheme], path)
 
 
 def _check_spelling(url: str) -> None:

@@ -17,7 +17,7 @@ _log = logging.getLogger("lookalike.rebuild")
 
 
 @dataclass(frozen=True, slots=True)
-class Progress:
+class BuildProgress:
     """What the last rebuild of this process has done: its steps, the last of which may go on.
 
     Over, it has left a `build` (published or rejected) or an `error`, a sentence.
@@ -29,16 +29,16 @@ class Progress:
     error: str | None = None
 
 
-class Rebuilding:
+class BackgroundBuild:
     """One rebuild at a time in this process; safe to use from several threads."""
 
     def __init__(self, indexer: Indexer) -> None:
         self._indexer = indexer
         self._lock = threading.Lock()
-        self._progress = Progress()
+        self._progress = BuildProgress()
 
     @property
-    def progress(self) -> Progress:
+    def progress(self) -> BuildProgress:
         """How far it has come."""
         with self._lock:
             return self._progress
@@ -48,7 +48,7 @@ class Rebuilding:
         with self._lock:
             if self._progress.running:
                 return
-            self._progress = Progress(("Preparing",), running=True)
+            self._progress = BuildProgress(("Preparing",), running=True)
         threading.Thread(target=self._run, name="rebuild", daemon=True).start()
 
     def _run(self) -> None:

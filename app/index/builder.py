@@ -16,10 +16,10 @@ from app.db.engine import check_schema
 from app.db.queries import index_builds, models, query_samples
 from app.errors import BuildRefused, BuildRunning, LookalikeError, ModelNotKept, NoModel
 from app.index import faiss_index, recall
-from app.index.embedding_reader import Content, check_primary, read_content
+from app.index.embedding_reader import EmbeddingSnapshot, check_primary, read_content
 from app.index.faiss_index import AnnIndex
 from app.index.file_store import IndexFiles
-from app.index.recall import Yardstick
+from app.index.recall import RecallBenchmark
 from app.types import Build, Model, Vectors
 
 LOCK = 7_305_804_002
@@ -29,7 +29,7 @@ KEPT_BUILDS = 2
 """Published builds that stay: the newest, and the one that running searches may still use."""
 
 
-Announce = Callable[[str], None]
+StageCallback = Callable[[str], None]
 """Is told what a build does from now on, in words for a person."""
 
 
@@ -41,7 +41,9 @@ class Indexer:
         self._files = files
         self._settings = settings
 
-    def rebuild(self, name: str | None = None, announce: Announce = lambda step: None) -> Build:
+    def rebuild(
+        self, name: str | None = None, announce: StageCallback = lambda step: None
+    ) -> Build:
         """Build an index of everything committed by now; returns it, published or rejected.
 
         Of the active model, or of the one called `name`. `announce` is told each step when it
@@ -71,7 +73,7 @@ class Indexer:
             return build
 
     def _build(
-        self, connection: Connection, model: Model, build_id: int, announce: Announce
+        self, connection: Connection, model: Model, build_id: int, announce: StageCallback
     ) -> Build:
         began = time.monotonic()
         asked = query_samples.read(connection, model)
@@ -215,11 +217,11 @@ class _Measured:
         return f"{', '.join(low)}, below {goal}" if low else None
 
 
-def _measured(content: Content, real: Vectors, goal: float) -> _Measured:
+def _measured(content: EmbeddingSnapshot, real: Vectors, goal: float) -> _Measured:
     index = faiss_index.build(content.ids, content.vectors)
     if not len(content.ids):
         return _Measured(index)
-    yardstick = Yardstick(content, faiss_index.DEPTHS, real=real)
+    yardstick = RecallBenchmark(content, faiss_index.DEPTHS, real=real)
     index = recall.tuned(index, yardstick, goal)
     return _Measured(
         index,

@@ -16,7 +16,7 @@ from app.db.queries import change_stamps, embeddings
 from app.errors import BuildRefused
 from app.index.faiss_index import Ids
 from app.index.kmeans import wide
-from app.types import Model, Rows
+from app.types import EmbeddingRows, Model
 
 UNIT_TOLERANCE = 1e-2
 """How far a stored vector's length may be from 1; rounding to float16 accounts for 1e-3."""
@@ -41,19 +41,19 @@ SPARSE = 64
 
 
 @dataclass(frozen=True, slots=True)
-class Content:
+class EmbeddingSnapshot:
     """What a build is made of: the snapshot, ids (n,) and unit vectors (n, dim)."""
 
     snapshot: str
     ids: Ids
-    vectors: Rows
+    vectors: EmbeddingRows
 
     @property
     def dim(self) -> int:
         return int(self.vectors.shape[1])
 
 
-def read_content(engine: Engine, model: Model) -> Content:
+def read_content(engine: Engine, model: Model) -> EmbeddingSnapshot:
     """All embeddings of a model as one snapshot sees them, checked.
 
     Vectors whose length is off by more than rounding, but not by much, are made unit.
@@ -69,7 +69,7 @@ def read_content(engine: Engine, model: Model) -> Content:
         ids, vectors = _read(engine, connection, model)
     if _doubled(ids):
         raise BuildRefused("A picture has two embeddings; the primary key is missing.")
-    return Content(seen, ids, vectors)
+    return EmbeddingSnapshot(seen, ids, vectors)
 
 
 def _doubled(ids: Ids) -> bool:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from app.index import kmeans
 from app.index.kmeans import unit
-from app.types import Rows, Vector, Vectors
+from app.types import EmbeddingRows, Vector, Vectors
 
 LEAST_LISTS = 8
 """Lists that are looked into at least. Fewer would do for queries like those a build is measured
@@ -72,7 +72,7 @@ class AnnIndex:
         return int(self.faiss_index.d)
 
     def nominate(
-        self, query: Vector, n: int, depth: int | None = None, *, only: Only | None = None
+        self, query: Vector, n: int, depth: int | None = None, *, only: IdSelector | None = None
     ) -> Nominees:
         """The `n` rows most similar to a unit vector of shape (dim,), fewer if there are fewer.
 
@@ -89,7 +89,7 @@ class AnnIndex:
         return Nominees(ids[0][found], worst)
 
     def search(
-        self, queries: Vectors, k: int, depth: int | None = None, *, only: Only | None = None
+        self, queries: Vectors, k: int, depth: int | None = None, *, only: IdSelector | None = None
     ) -> tuple[NDArray[np.float32], Ids]:
         """Similarities and ids, each of shape (len(queries), k); missing ones have id -1."""
         if k == 0:
@@ -100,7 +100,7 @@ class AnnIndex:
         found = self.faiss_index.search(queries, k, params=parameters)
         return found[0], found[1]
 
-    def lists_of(self, vectors: Rows, places: Ids) -> kmeans.Labels:
+    def lists_of(self, vectors: EmbeddingRows, places: Ids) -> kmeans.Labels:
         """The inverted lists that the rows at some places, shape (m,), belong in, shape (m,)."""
         return kmeans.nearest(vectors, self._centres(), places)
 
@@ -124,7 +124,7 @@ class AnnIndex:
         return _probing(min(enough, default=self.parameters["nlist"]))
 
 
-class Only:
+class IdSelector:
     """Some ids, shape (n,), int64, among which an index is to search and among no others.
 
     All lists are looked into: testing an id costs a hundredth of a distance, so where few rows
@@ -151,13 +151,13 @@ class Only:
         return faiss().SearchParametersIVF(nprobe=lists, sel=self._selector)
 
 
-def deep_look(first_look: int, k: int, share: float) -> tuple[int, int]:
+def deep_search_size(initial_fetch: int, k: int, share: float) -> tuple[int, int]:
     """How many rows to nominate, and how thoroughly (as for recall at which depth), so that k of
     those of which a share (0 to 1) passes by chance are found as surely as without a filter.
 
     The k-th that passes lies about k / share deep, now and then half as deep again.
     """
-    return math.ceil(1.3 * first_look / share), math.ceil(1.5 * k / share)
+    return math.ceil(1.3 * initial_fetch / share), math.ceil(1.5 * k / share)
 
 
 @lru_cache(maxsize=64)
@@ -194,7 +194,7 @@ With 10,000 it takes 0.7 ms where inverted lists take 0.03 to 0.24, and with 20,
 take 0.04 to 0.24, for half a second to a second of training (bench/index/flat_vs_ivf.py, 512 dimensions)."""
 
 
-def build(ids: Ids, vectors: Rows) -> AnnIndex:
+def build(ids: Ids, vectors: EmbeddingRows) -> AnnIndex:
     """An index over unit vectors of shape (n, dim), float16 or float32, by inner product.
 
     Flat while that is fast enough, beyond that inverted lists of 16-bit vectors.
@@ -204,13 +204,13 @@ def build(ids: Ids, vectors: Rows) -> AnnIndex:
     return _inverted_lists(ids, vectors, kmeans.centres(vectors, int(4 * len(ids) ** 0.5)))
 
 
-def _flat(ids: Ids, vectors: Rows) -> AnnIndex:
+def _flat(ids: Ids, vectors: EmbeddingRows) -> AnnIndex:
     index = faiss().IndexIDMap2(faiss().IndexFlatIP(vectors.shape[1]))
     index.add_with_ids(unit(vectors), ids)
     return AnnIndex(index, "flat")
 
 
-def _inverted_lists(ids: Ids, vectors: Rows, centres: Vectors) -> AnnIndex:
+def _inverted_lists(ids: Ids, vectors: EmbeddingRows, centres: Vectors) -> AnnIndex:
     """Each row in the list of its nearest centre, as the 16-bit numbers that it is."""
     lists, dim = centres.shape
     quantizer = faiss().IndexFlatIP(dim)
@@ -227,7 +227,7 @@ def _inverted_lists(ids: Ids, vectors: Rows, centres: Vectors) -> AnnIndex:
     return AnnIndex(index, "ivf", {"nlist": lists, "nprobe": {}})
 
 
-def _fill(index: Any, ids: Ids, vectors: Rows, labels: kmeans.Labels) -> None:
+def _fill(index: Any, ids: Ids, vectors: EmbeddingRows, labels: kmeans.Labels) -> None:
     """One list after the other, each at once, so that none has more room than rows."""
     pointer = faiss().swig_ptr
     order, bounds = kmeans.members(labels, index.nlist)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from app.types import Rows, Vectors
+from app.types import EmbeddingRows, Vectors
 
 ROUNDS = (16, 16, 16, 32, 32, 64, 64)
 """Rows a centre that each round of k-means looks at. Centres find their places with few and settle
@@ -23,7 +23,7 @@ BLOCK = 1024
 Labels = NDArray[np.int32]
 
 
-def centres(vectors: Rows, count: int) -> Vectors:
+def centres(vectors: EmbeddingRows, count: int) -> Vectors:
     """So many unit vectors that stand for the rows, shape (count, dim), float32.
 
     Spherical k-means over random rows of unit vectors, shape (n, dim), n at least `count`. The same
@@ -37,7 +37,9 @@ def centres(vectors: Rows, count: int) -> Vectors:
     return found
 
 
-def nearest(vectors: Rows, centres: Vectors, rows: NDArray[np.int64] | None = None) -> Labels:
+def nearest(
+    vectors: EmbeddingRows, centres: Vectors, rows: NDArray[np.int64] | None = None
+) -> Labels:
     """The centre with the greatest inner product for all rows or some, shape (n,), int32."""
     count = len(vectors) if rows is None else len(rows)
     found = np.empty(count, np.int32)
@@ -57,7 +59,9 @@ def members(labels: Labels, count: int) -> tuple[NDArray[np.int64], NDArray[np.i
     return np.argsort(labels, kind="stable"), np.concatenate([[0], ends])
 
 
-def _moved(vectors: Rows, rows: NDArray[np.int64], labels: Labels, before: Vectors) -> Vectors:
+def _moved(
+    vectors: EmbeddingRows, rows: NDArray[np.int64], labels: Labels, before: Vectors
+) -> Vectors:
     """Each centre in the middle of its rows; one without any beside that of the most rows."""
     order, bounds = members(labels, len(before))
     found = np.empty_like(before)
@@ -90,7 +94,7 @@ EXPONENT = np.float32(2.0**112)
 """What the exponent of a float32 counts from is so much lower than that of a float16."""
 
 
-def wide(rows: Rows) -> Vectors:
+def wide(rows: EmbeddingRows) -> Vectors:
     """A copy of finite rows as float32, exactly: the bits are moved, which takes a tenth of the
     time that numpy's conversion takes. (What is not finite becomes greater than 60,000.)"""
     if rows.dtype != np.float16:
@@ -103,7 +107,7 @@ def wide(rows: Rows) -> Vectors:
     return found
 
 
-def unit(rows: Rows) -> Vectors:
+def unit(rows: EmbeddingRows) -> Vectors:
     """The rows as float32 of length exactly 1, which rounding to 16 bits puts a little off."""
     found = wide(rows)
     found /= np.sqrt(np.einsum("ij,ij->i", found, found))[:, np.newaxis]

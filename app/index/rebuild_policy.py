@@ -9,7 +9,7 @@ from app.config import Settings
 
 
 @dataclass(frozen=True, slots=True)
-class Rules:
+class RebuildRules:
     """What the operator wants; `_s` are seconds, `share` is a part of the index (0.1: a tenth)."""
 
     share: float
@@ -21,7 +21,7 @@ class Rules:
     backoff_max_s: float
 
     @classmethod
-    def from_settings(cls, settings: Settings) -> Rules:
+    def from_settings(cls, settings: Settings) -> RebuildRules:
         """Half the delta that searches put up with leaves the other half for while it is built."""
         return cls(
             share=settings.worker_share,
@@ -34,7 +34,7 @@ class Rules:
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class IndexObservation:
     """What a look at the database found; times in seconds."""
 
     changed_rows: int
@@ -50,27 +50,27 @@ class Seen:
 
 
 @dataclass(frozen=True, slots=True)
-class Decision:
+class RebuildDecision:
     """Build now, for this reason; or None, and look again in `wait_s` seconds (inf: on change)."""
 
     reason: str | None
     wait_s: float
 
 
-def decide(seen: Seen, rules: Rules) -> Decision:
+def decide(seen: IndexObservation, rules: RebuildRules) -> RebuildDecision:
     """Whether to build now, or in how many seconds that would be due if nothing else changed."""
     reason, due_s = _wish(seen, rules)
     rested = inf if seen.since_last_s is None else seen.since_last_s
     wait_s = max(due_s, rest(seen, rules) - rested, 0.0)
-    return Decision(None, wait_s) if wait_s > 0 else Decision(reason, 0.0)
+    return RebuildDecision(None, wait_s) if wait_s > 0 else RebuildDecision(reason, 0.0)
 
 
-def rest(seen: Seen, rules: Rules) -> float:
+def rest(seen: IndexObservation, rules: RebuildRules) -> float:
     """Seconds from the end of a build to the next: building takes at most half of the time."""
     return max(rules.every_s, seen.last_took_s, backoff(seen.failures, rules))
 
 
-def backoff(failures: int, rules: Rules) -> float:
+def backoff(failures: int, rules: RebuildRules) -> float:
     """Seconds to wait after so many failures in a row: doubled by each, up to a limit."""
     if failures <= 0:
         return 0.0
@@ -78,12 +78,12 @@ def backoff(failures: int, rules: Rules) -> float:
     return min(doubled, rules.backoff_max_s)
 
 
-def allowed(index_rows: int, rules: Rules) -> float:
+def allowed(index_rows: int, rules: RebuildRules) -> float:
     """Rows that may change before an index of this size is built anew."""
     return min(rules.share * index_rows, rules.most_rows)
 
 
-def _wish(seen: Seen, rules: Rules) -> tuple[str, float]:
+def _wish(seen: IndexObservation, rules: RebuildRules) -> tuple[str, float]:
     """Why a build would be good, and in how many seconds."""
     if not seen.changed_rows:
         return "nothing changed", inf

@@ -9,10 +9,10 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from app.index.embedding_reader import Content
-from app.index.faiss_index import DEPTHS, LEAST_LISTS, AnnIndex, Only, deep_look
+from app.index.embedding_reader import EmbeddingSnapshot
+from app.index.faiss_index import DEPTHS, LEAST_LISTS, AnnIndex, IdSelector, deep_search_size
 from app.index.kmeans import unit
-from app.types import Rows, Vector, Vectors
+from app.types import EmbeddingRows, Vector, Vectors
 
 SAMPLE = 400
 """Queries a build is measured with: recall 0.99 is then known to about half a percent."""
@@ -45,7 +45,7 @@ Floor = NDArray[np.float32]
 """The least similarity that counts, of each query."""
 
 
-class Yardstick:
+class RecallBenchmark:
     """Queries with the similarities of their nearest rows, to measure indexes of one content.
 
     Half of them, where there are enough, are `real` queries (unit vectors, shape (n, dim)), the
@@ -58,7 +58,7 @@ class Yardstick:
 
     def __init__(
         self,
-        content: Content,
+        content: EmbeddingSnapshot,
         depths: Sequence[int] = (10,),
         *,
         real: Vectors | None = None,
@@ -110,9 +110,9 @@ class Yardstick:
         k = min(FILTERED_DEPTH, len(allowed))
         if k == 0:
             return 1.0
-        queries, only, hits = self.queries[:FILTERED], Only(allowed), 0
+        queries, only, hits = self.queries[:FILTERED], IdSelector(allowed), 0
         for query, least in zip(queries, self._filtered_floors[share], strict=True):
-            got = index.nominate(query, *deep_look(k + 16, k, share)).ids
+            got = index.nominate(query, *deep_search_size(k + 16, k, share)).ids
             got = got[np.isin(got, allowed)]
             if len(got) < k:
                 got = index.nominate(query, k, only=only).ids
@@ -125,9 +125,9 @@ class Yardstick:
     def _exact(self, depths: Sequence[int]) -> tuple[dict[int, Floor], dict[float, Floor]]:
         """By depth, and among the rows that pass by share: how near the last right row is."""
         rows = len(self._content.ids)
-        best = Best(len(self.queries), min(max(depths), rows))
+        best = TopK(len(self.queries), min(max(depths), rows))
         passing = {
-            share: Best(len(self.queries[:FILTERED]), min(FILTERED_DEPTH, int(passes.sum())))
+            share: TopK(len(self.queries[:FILTERED]), min(FILTERED_DEPTH, int(passes.sum())))
             for share, passes in self._passing.items()
         }
         for begin in range(0, rows, BLOCK):
@@ -153,7 +153,7 @@ class Yardstick:
         return np.where(self._ids[places] == found, rows @ query, -np.inf).astype(np.float32)
 
 
-class Best:
+class TopK:
     """The `most` greatest scores of each query among all that were offered, and their places."""
 
     def __init__(self, queries: int, most: int) -> None:
@@ -199,7 +199,7 @@ def _left(scores: Floor, chosen: NDArray[np.bool_]) -> tuple[Floor, NDArray[np.i
     return moved, columns
 
 
-def sample_queries(vectors: Rows, sample: int) -> Vectors:
+def sample_queries(vectors: EmbeddingRows, sample: int) -> Vectors:
     """Rows of the catalogue, each moved a little as another photo of the same thing would be."""
     random = np.random.default_rng(2024)
     chosen = random.permutation(len(vectors))[:sample]
@@ -210,7 +210,7 @@ def sample_queries(vectors: Rows, sample: int) -> Vectors:
     return moved
 
 
-class Measure(Protocol):
+class RecallMeasure(Protocol):
     """What an index is measured with; `recall.Yardstick` is one."""
 
     def lists(self, index: AnnIndex, depth: int, goal: float) -> int:
@@ -220,7 +220,7 @@ class Measure(Protocol):
         """The share of the `depth` nearest rows that the index finds (0 to 1)."""
 
 
-def tuned(index: AnnIndex, measure: Measure, goal: float) -> AnnIndex:
+def tuned(index: AnnIndex, measure: RecallMeasure, goal: float) -> AnnIndex:
     """The same index with, for each depth, the fewest lists to look into that reach the goal.
 
     What is aimed at leaves out half of what the goal allows, as other queries are a little worse

@@ -11,7 +11,7 @@ from app.config import Settings
 from app.db.engine import check_schema, snapshot
 from app.db.queries import embeddings, index_builds, index_delta, models
 from app.errors import NoModel
-from app.index.rebuild_policy import Rules, allowed
+from app.index.rebuild_policy import RebuildRules, allowed
 from app.types import Build, Model
 
 BUILDS = 50
@@ -19,7 +19,7 @@ BUILDS = 50
 
 
 @dataclass(frozen=True, slots=True)
-class Delta:
+class DeltaStatus:
     """The embeddings that changed since the build in use; without one, all there are.
 
     `rows` are counted to `most_rows` + 1, for beyond `most_rows` pgvector answers instead of the
@@ -33,15 +33,15 @@ class Delta:
 
 
 @dataclass(frozen=True, slots=True)
-class IndexLife:
+class IndexStatus:
     """The last builds in any state, newest first, the one in use if there is one, and the delta."""
 
     builds: tuple[Build, ...]
     in_use: Build | None
-    delta: Delta
+    delta: DeltaStatus
 
 
-def index_life(engine: Engine, settings: Settings) -> IndexLife:
+def index_life(engine: Engine, settings: Settings) -> IndexStatus:
     """All of it, in one snapshot. Raises NoModel, SchemaMismatch and DatabaseUnavailable."""
     with snapshot(engine) as connection:
         check_schema(connection)
@@ -50,15 +50,17 @@ def index_life(engine: Engine, settings: Settings) -> IndexLife:
             raise NoModel()
         in_use = next(iter(index_builds.usable(connection, model.id)), None)
         delta = _delta(connection, model, in_use, settings)
-        return IndexLife(tuple(index_builds.latest(connection, BUILDS)), in_use, delta)
+        return IndexStatus(tuple(index_builds.latest(connection, BUILDS)), in_use, delta)
 
 
-def _delta(connection: Connection, model: Model, in_use: Build | None, settings: Settings) -> Delta:
+def _delta(
+    connection: Connection, model: Model, in_use: Build | None, settings: Settings
+) -> DeltaStatus:
     most = settings.max_delta_rows
     if in_use is None:
         rows, worker_rows = embeddings.count(connection, model, at_most=most + 1), 0.0
     else:
         rows = index_delta.delta_rows(connection, in_use, most + 1)
-        worker_rows = allowed(in_use.rows, Rules.from_settings(settings))
+        worker_rows = allowed(in_use.rows, RebuildRules.from_settings(settings))
     now = connection.execute(text("SELECT clock_timestamp()")).scalar_one()
-    return Delta(rows, worker_rows, most, now)
+    return DeltaStatus(rows, worker_rows, most, now)

@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 from PIL import Image
 from sqlalchemy import Connection, Engine
 
-from app.catalog.bulk_load import Tell, bulk
+from app.catalog.bulk_load import ProgressCallback, bulk
 from app.db import copy, locks
-from app.db.pipeline import one_trip
+from app.db.pipeline import pipeline
 from app.db.queries import embeddings, models
 from app.encoders.base import Encoder
 from app.errors import BadImage, ModelNotKept
@@ -24,12 +24,12 @@ BATCH = 32
 SHOWN = 20
 """Pictures that could not be embedded, of which a report says why."""
 
-Find = Callable[[bytes, Sequence[str]], Image.Image]
+FindOriginal = Callable[[bytes, Sequence[str]], Image.Image]
 """The picture with this sha256, which came from one of these places; raises BadImage."""
 
 
 @dataclass(slots=True)
-class Report:
+class BackfillReport:
     """What was done: pictures embedded, and not embedded with some of the reasons; how many have
     no embedding yet is `left`."""
 
@@ -44,17 +44,17 @@ def embed(
     engine: Engine,
     model: Model,
     encoder: Encoder,
-    find: Find,
-    progress: Callable[[Report], None] | None = None,
-    tell: Tell = lambda said: None,
-) -> Report:
+    find: FindOriginal,
+    progress: Callable[[BackfillReport], None] | None = None,
+    tell: ProgressCallback = lambda said: None,
+) -> BackfillReport:
     """Embed every picture that has no embedding under the model yet.
 
     Searches and writers go on; each batch is one short transaction. Raises DatabaseUnavailable
     when the database goes away, and ModelNotKept when the model is dropped meanwhile; what was
     embedded until then stays.
     """
-    report, began = Report(left=_left(engine, model)), time.monotonic()
+    report, began = BackfillReport(left=_left(engine, model)), time.monotonic()
     with bulk(engine, [model], report.left, tell):
         _embed(engine, model, encoder, find, report, progress)
     report.seconds = round(time.monotonic() - began, 3)
@@ -66,9 +66,9 @@ def _embed(
     engine: Engine,
     model: Model,
     encoder: Encoder,
-    find: Find,
-    report: Report,
-    progress: Callable[[Report], None] | None,
+    find: FindOriginal,
+    report: BackfillReport,
+    progress: Callable[[BackfillReport], None] | None,
 ) -> None:
     began = time.monotonic()
     for batch in _missing(engine, model):
@@ -113,7 +113,7 @@ def store(engine: Engine, model: Model, vectors: Mapping[int, Vector]) -> int:
 
 
 def _store(connection: Connection, model: Model, vectors: Mapping[int, Vector]) -> int:
-    with one_trip(connection) as trip:
+    with pipeline(connection) as trip:
         locks.begin(trip)
         kept = models.ask_maintained(trip)
         lacking = embeddings.lacking(trip, model, list(vectors))

@@ -28,7 +28,7 @@ AHEAD_S = 30.0
 _log = logging.getLogger(__name__)
 
 
-class LoadedEncoders:
+class EncoderPool:
     """Encoders by model. Safe to use from several threads.
 
     `choose` loads an encoder by name, as `choose_encoder` does.

@@ -30,7 +30,7 @@ LOCK = 7_305_804_006
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class ModelChange:
     """The active model before and after; `forced` is the reason given in place of a check."""
 
     former: Model | None
@@ -46,7 +46,7 @@ class Lifecycle:
         self._files = files
         self._choose = choose
 
-    def models(self) -> list[models.Standing]:
+    def models(self) -> list[models.ModelStatus]:
         """Every model with what it has, the active one first."""
         with self._engine.connect() as connection:
             check_schema(connection)
@@ -78,7 +78,7 @@ class Lifecycle:
             models.maintain(connection, model.id, name)
         return model
 
-    def activate(self, name: str, *, forced: str | None = None) -> Change:
+    def activate(self, name: str, *, forced: str | None = None) -> ModelChange:
         """Make a model the one that searches.
 
         Raises UnknownModel, and NotReady unless every picture has an embedding under it and an
@@ -88,7 +88,7 @@ class Lifecycle:
         with self._writing() as connection:
             return _activate(connection, models.one(connection, name), forced)
 
-    def rollback(self, *, forced: str | None = None) -> Change:
+    def rollback(self, *, forced: str | None = None) -> ModelChange:
         """Make the model active again that was so before. Raises NotReady."""
         _check_reason(forced)
         with self._writing() as connection:
@@ -152,16 +152,16 @@ def _check_taken(taken: bool) -> None:
         raise NotReady("Another change of the models is under way; try again when it is over.")
 
 
-def _activate(connection: Connection, model: Model, forced: str | None) -> Change:
+def _activate(connection: Connection, model: Model, forced: str | None) -> ModelChange:
     former = models.active(connection)
     if former == model:
-        return Change(former, model)
+        return ModelChange(former, model)
     removal.check_whole(connection, model)
     lacking = _lacking(connection, model)
     if lacking and forced is None:
         raise NotReady(f"{model.name} is not ready: {'; '.join(lacking)}. Nothing was changed.")
     models.activate(connection, former, model, forced if lacking else None)
-    return Change(former, model, forced if lacking else None)
+    return ModelChange(former, model, forced if lacking else None)
 
 
 def _check_reason(reason: str | None) -> None:

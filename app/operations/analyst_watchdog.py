@@ -14,7 +14,7 @@ from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import SQLAlchemyError
 
 from app.db.queries import analyst_sessions
-from app.db.queries.analyst_sessions import Ended
+from app.db.queries.analyst_sessions import EndedSession
 from app.errors import LookalikeError
 
 EVERY_S = 5.0
@@ -25,7 +25,7 @@ CLOSED_WITHIN_S = 1.0
 _log = logging.getLogger("lookalike.watchdog")
 
 
-def look(connection: Connection, limit_s: float) -> list[Ended]:
+def look(connection: Connection, limit_s: float) -> list[EndedSession]:
     """End what has gone too far: sessions of analysts that hold or wait for an advisory lock, whose
     statement or transaction has lasted longer than `limit_s` seconds, or that are more than a user
     of the role may have; returns those ended.
@@ -35,7 +35,7 @@ def look(connection: Connection, limit_s: float) -> list[Ended]:
     return analyst_sessions.end_overdue(connection, limit_s)
 
 
-class Watchdog:
+class AnalystWatchdog:
     """Looks again and again, in a thread of its own, until it is closed.
 
     Not in the worker's thread, which a build keeps busy for as long as it takes.
@@ -49,7 +49,7 @@ class Watchdog:
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="watchdog", daemon=True)
 
-    def __enter__(self) -> Watchdog:
+    def __enter__(self) -> AnalystWatchdog:
         self._thread.start()
         return self
 

@@ -18,7 +18,7 @@ from uuid import uuid4
 from sqlalchemy import Connection, Engine
 
 from app.db import client_tools
-from app.db.client_tools import ClientFailed, Tell
+from app.db.client_tools import ClientFailed, ProgressCallback
 from app.db.embedded import binaries
 from app.db.engine import schema_revision, snapshot
 from app.db.queries import database_info, models
@@ -52,7 +52,7 @@ class BackupFailed(LookalikeError):
     """No backup was made."""
 
 
-def backup(engine: Engine, target: Path, tell: Tell = lambda said: None) -> Manifest:
+def backup(engine: Engine, target: Path, tell: ProgressCallback = lambda said: None) -> Manifest:
     """Back the database up into the folder `target`, which must be new or empty.
 
     Searches and writers go on. Raises BadInput for a folder that is in use, SchemaMismatch,
@@ -153,7 +153,7 @@ def _revision(connection: Connection) -> str:
     return found
 
 
-def _dump(engine: Engine, draft: Path, seen: str, tell: Tell) -> None:
+def _dump(engine: Engine, draft: Path, seen: str, tell: ProgressCallback) -> None:
     left_out = [f"--exclude-table-data={name}" for name in DERIVED]
     target = ("--snapshot", seen, "--file", str(draft / DUMP))
     try:

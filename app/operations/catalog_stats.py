@@ -9,55 +9,57 @@ from sqlalchemy import Connection, Engine
 from app.config import Settings
 from app.db.engine import check_schema, snapshot
 from app.db.queries import catalog_stats, models
-from app.db.queries.catalog_stats import Counts, Embedded, Rejected, Run
+from app.db.queries.catalog_stats import CatalogCounts, EmbeddedCount, RejectedRow, RunSummary
 from app.errors import LookalikeError
 from app.index.file_store import IndexFiles
-from app.operations.health import Check, Status, look
+from app.operations.health import HealthCheck, HealthStatus, look
 
 RUNS = 20
 """Ingests that are listed."""
 
 
 @dataclass(frozen=True, slots=True)
-class Contents:
+class CatalogContents:
     """What the catalogue holds, and the last ingests, newest first."""
 
-    counts: Counts
-    embedded: tuple[Embedded, ...]
-    runs: tuple[Run, ...]
+    counts: CatalogCounts
+    embedded: tuple[EmbeddedCount, ...]
+    runs: tuple[RunSummary, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Overview:
+class CatalogOverview:
     """Every check, and what the catalogue holds; None where a check says why it cannot be read."""
 
-    status: Status
-    contents: Contents | None
+    status: HealthStatus
+    contents: CatalogContents | None
 
 
-def overview_of(engine: Engine, files: IndexFiles, settings: Settings) -> Overview:
+def overview_of(engine: Engine, files: IndexFiles, settings: Settings) -> CatalogOverview:
     """All of it, in one snapshot of the database; never raises LookalikeError."""
     try:
         with snapshot(engine) as connection:
             status = look(connection, files, settings)
             known = any(check.name == "model" and check.ok for check in status.checks)
-            return Overview(status, _contents(connection) if known else None)
+            return CatalogOverview(status, _contents(connection) if known else None)
     except LookalikeError as exc:
-        return Overview(Status((Check("database", None, False, str(exc)),)), None)
+        return CatalogOverview(
+            HealthStatus((HealthCheck("database", None, False, str(exc)),)), None
+        )
 
 
-def rejects_of(engine: Engine, run_id: int, limit: int) -> list[Rejected]:
+def rejects_of(engine: Engine, run_id: int, limit: int) -> list[RejectedRow]:
     """The first `limit` things that an ingest refused, in the order it met them."""
     with snapshot(engine) as connection:
         check_schema(connection)
         return list(catalog_stats.rejects(connection, run_id, limit))
 
 
-def _contents(connection: Connection) -> Contents:
+def _contents(connection: Connection) -> CatalogContents:
     model = models.active(connection)
     assert model is not None, "the checks found one in this snapshot"
     counts = catalog_stats.counts(connection, model)
-    return Contents(
+    return CatalogContents(
         counts,
         tuple(catalog_stats.embedded(connection)),
         tuple(catalog_stats.runs(connection, RUNS)),

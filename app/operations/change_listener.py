@@ -32,7 +32,7 @@ without a pause floods the channel."""
 _log = logging.getLogger("lookalike.worker")
 
 
-class Listener:
+class ChangeListener:
     """Hears of changes in the database that an engine leads to."""
 
     def __init__(self, engine: Engine, stop: threading.Event) -> None:

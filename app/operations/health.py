@@ -15,14 +15,14 @@ from app.config import Settings
 from app.db.engine import check_schema, check_server, schema_revision, snapshot
 from app.db.queries import hnsw_index, index_builds, index_delta, models
 from app.db.schema import SCHEMA_REVISION
-from app.encoders.compiled_cache import TowerCache
+from app.encoders.compiled_cache import CompiledCache
 from app.errors import IndexUnreadable, LookalikeError
 from app.index.file_store import IndexFiles
 from app.types import Build, Model
 
 
 @dataclass(frozen=True, slots=True)
-class Check:
+class HealthCheck:
     """One part: what was found, whether it is as it should be, and what to do if not, or soon."""
 
     name: str
@@ -32,10 +32,10 @@ class Check:
 
 
 @dataclass(frozen=True, slots=True)
-class Status:
+class HealthStatus:
     """All checks; healthy when every one of them is as it should be."""
 
-    checks: tuple[Check, ...]
+    checks: tuple[HealthCheck, ...]
 
     @property
     def healthy(self) -> bool:
@@ -49,7 +49,7 @@ class Status:
         return {"healthy": self.healthy, **parts}
 
 
-def status(engine: Engine, files: IndexFiles, settings: Settings) -> Status:
+def status(engine: Engine, files: IndexFiles, settings: Settings) -> HealthStatus:
     """Look at everything in one snapshot of the database; never raises LookalikeError.
 
     What takes long in a large catalogue is left to `integrity.check`: no vector, no thumbnail and
@@ -59,57 +59,59 @@ def status(engine: Engine, files: IndexFiles, settings: Settings) -> Status:
         with snapshot(engine) as connection:
             return look(connection, files, settings)
     except LookalikeError as exc:
-        return Status((Check("database", None, False, str(exc)),))
+        return HealthStatus((HealthCheck("database", None, False, str(exc)),))
 
 
-def look(connection: Connection, files: IndexFiles, settings: Settings) -> Status:
+def look(connection: Connection, files: IndexFiles, settings: Settings) -> HealthStatus:
     """Look at everything through a connection; the check that fails is the last one."""
-    checks: list[Check] = []
+    checks: list[HealthCheck] = []
     try:
         for check in _checks(connection, files, settings):
             checks.append(check)
     except LookalikeError as exc:
         name = "migration" if checks else "database"
-        checks.append(Check(name, None, False, str(exc)))
-    return Status(tuple(checks))
+        checks.append(HealthCheck(name, None, False, str(exc)))
+    return HealthStatus(tuple(checks))
 
 
-def _checks(connection: Connection, files: IndexFiles, settings: Settings) -> Iterator[Check]:
+def _checks(connection: Connection, files: IndexFiles, settings: Settings) -> Iterator[HealthCheck]:
     version = connection.execute(text("SHOW server_version")).scalar_one()
     check_server(connection)
-    yield Check("database", f"PostgreSQL {version}, {connection.engine.url.render_as_string()}")
+    yield HealthCheck(
+        "database", f"PostgreSQL {version}, {connection.engine.url.render_as_string()}"
+    )
     check_schema(connection)
     yield _migration(schema_revision(connection))
     model = models.active(connection)
     if model is None:
-        yield Check("model", None, False, "No model is recorded; run `lookalike init`.")
+        yield HealthCheck("model", None, False, "No model is recorded; run `lookalike init`.")
         return
-    yield Check("model", f"{model.name}, {model.dim} dimensions")
+    yield HealthCheck("model", f"{model.name}, {model.dim} dimensions")
     yield _encoder(model, settings)
     embeddings = yield from _contents(connection, model)
     yield _pgvector(connection, model)
     yield from _index(connection, model, embeddings, files, settings)
 
 
-def _encoder(model: Model, settings: Settings) -> Check:
+def _encoder(model: Model, settings: Settings) -> HealthCheck:
     """What encoded pictures when the model was last loaded on this machine; loads nothing."""
-    state = TowerCache(settings.tower_folder).noted(model.fingerprint)
+    state = CompiledCache(settings.tower_folder).noted(model.fingerprint)
     if state is None:
-        return Check("encoder", None)
+        return HealthCheck("encoder", None)
     advice = f"Pictures are encoded slower than they could be: {state.why}." if state.why else None
-    return Check("encoder", state.library, advice=advice)
+    return HealthCheck("encoder", state.library, advice=advice)
 
 
-def _migration(found: str | None) -> Check:
+def _migration(found: str | None) -> HealthCheck:
     if found == SCHEMA_REVISION:
-        return Check("migration", found)
+        return HealthCheck("migration", found)
     note = (
         f"It still serves this version, which is written for {SCHEMA_REVISION}; update Lookalike."
     )
-    return Check("migration", found, advice=note)
+    return HealthCheck("migration", found, advice=note)
 
 
-def _contents(connection: Connection, model: Model) -> Generator[Check, None, int]:
+def _contents(connection: Connection, model: Model) -> Generator[HealthCheck, None, int]:
     counts = connection.execute(
         text(
             """SELECT (SELECT count(*) FROM product) AS products,
@@ -118,55 +120,57 @@ def _contents(connection: Connection, model: Model) -> Generator[Check, None, in
         ),
         {"model": model.id},
     ).one()
-    yield Check("products", counts.products)
-    yield Check("pictures", counts.pictures)
+    yield HealthCheck("products", counts.products)
+    yield HealthCheck("pictures", counts.pictures)
     missing = counts.pictures - counts.embeddings
     advice = f"{missing} pictures have no embedding under {model.name}; ingest them again."
-    yield Check("embeddings", counts.embeddings, missing <= 0, advice if missing > 0 else None)
+    yield HealthCheck(
+        "embeddings", counts.embeddings, missing <= 0, advice if missing > 0 else None
+    )
     return int(counts.embeddings)
 
 
-def _pgvector(connection: Connection, model: Model) -> Check:
+def _pgvector(connection: Connection, model: Model) -> HealthCheck:
     name = "pgvector_index"
     if hnsw_index.usable(connection, model.id):
-        return Check(name, "valid")
+        return HealthCheck(name, "valid")
     if hnsw_index.busy(connection, model.id):
-        return Check(name, "left off by a load that goes on, or being made")
+        return HealthCheck(name, "left off by a load that goes on, or being made")
     advice = (
         "It is missing, so searches without a build compare all embeddings: a load was "
         "interrupted. Run `lookalike check --repair` as the role that migrates."
     )
-    return Check(name, None, False, advice)
+    return HealthCheck(name, None, False, advice)
 
 
 def _index(
     connection: Connection, model: Model, embeddings: int, files: IndexFiles, settings: Settings
-) -> Iterator[Check]:
+) -> Iterator[HealthCheck]:
     build = next(iter(index_builds.usable(connection, model.id)), None)
     if build is None:
         advice = "No index is built; pgvector answers. Run `lookalike index rebuild`."
-        yield Check("build", None, embeddings == 0, advice if embeddings else None)
-        yield Check("build_age_seconds", None)
-        yield Check("delta_rows", None)
+        yield HealthCheck("build", None, embeddings == 0, advice if embeddings else None)
+        yield HealthCheck("build_age_seconds", None)
+        yield HealthCheck("delta_rows", None)
         return
     yield _file(build, files)
     now = connection.execute(text("SELECT clock_timestamp()")).scalar_one()
     age = (now - build.finished_at).total_seconds() if build.finished_at else None
-    yield Check("build_age_seconds", age and round(age, 1))
+    yield HealthCheck("build_age_seconds", age and round(age, 1))
     allowed = settings.max_delta_rows
     delta = index_delta.delta_rows(connection, build, allowed + 1)
     advice = f"More than {allowed} embeddings changed; run `lookalike index rebuild`."
-    yield Check("delta_rows", delta, delta <= allowed, advice if delta > allowed else None)
+    yield HealthCheck("delta_rows", delta, delta <= allowed, advice if delta > allowed else None)
 
 
-def _file(build: Build, files: IndexFiles) -> Check:
+def _file(build: Build, files: IndexFiles) -> HealthCheck:
     recall = "" if build.recall_at_10 is None else f", recall@10 {build.recall_at_10:.3f}"
     value = f"{build.id}: {build.kind}, {build.rows} rows{recall}"
     try:
         files.look(build)
     except IndexUnreadable as exc:
-        return Check("build", value, False, f"{exc}. Run `lookalike index rebuild`.")
-    return Check("build", value)
+        return HealthCheck("build", value, False, f"{exc}. Run `lookalike index rebuild`.")
+    return HealthCheck("build", value)
 
 
 ASKED_S = 1.0
@@ -184,7 +188,7 @@ class Liveness:
         self._stale_s = stale_s
         self._lock = threading.Lock()
         self._asked = float("-inf")
-        self._database = Check("database", None)
+        self._database = HealthCheck("database", None)
         self._succeeded = time.monotonic()
         self._error: str | None = None
 
@@ -197,7 +201,7 @@ class Liveness:
         """It was tried, and this is why it was not done."""
         self._error = error
 
-    def status(self) -> Status:
+    def status(self) -> HealthStatus:
         """The checks as they are now."""
         with self._lock:
             if time.monotonic() - self._asked >= ASKED_S:
@@ -205,20 +209,22 @@ class Liveness:
                 self._asked = time.monotonic()
             database = self._database
         if self._stale_s is None:
-            return Status((database,))
-        return Status((database, self._success(self._stale_s), Check("last_error", self._error)))
+            return HealthStatus((database,))
+        return HealthStatus(
+            (database, self._success(self._stale_s), HealthCheck("last_error", self._error))
+        )
 
-    def _success(self, stale_s: float) -> Check:
+    def _success(self, stale_s: float) -> HealthCheck:
         ago = time.monotonic() - self._succeeded
         advice = None
         if ago > stale_s:
             advice = f"Nothing succeeded for {stale_s:g} s. {self._error or 'No error was met.'}"
-        return Check("last_success_seconds", round(ago, 1), advice is None, advice)
+        return HealthCheck("last_success_seconds", round(ago, 1), advice is None, advice)
 
-    def _ask(self) -> Check:
+    def _ask(self) -> HealthCheck:
         try:
             with self._engine.connect() as connection:
                 connection.execute(text("SELECT 1"))
         except (LookalikeError, SQLAlchemyError) as exc:
-            return Check("database", None, False, str(exc))
-        return Check("database", "reachable")
+            return HealthCheck("database", None, False, str(exc))
+        return HealthCheck("database", "reachable")

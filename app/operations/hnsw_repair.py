@@ -17,7 +17,7 @@ CLOSED_WITHIN_S = 1.0
 _log = logging.getLogger("lookalike.mender")
 
 
-class Mender:
+class HnswRepairLoop:
     """Looks again and again, in a thread of its own, until it is closed.
 
     Not in the worker's thread: making the index waits for transactions that are open, a backup for
@@ -31,7 +31,7 @@ class Mender:
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="mender", daemon=True)
 
-    def __enter__(self) -> Mender:
+    def __enter__(self) -> HnswRepairLoop:
         self._thread.start()
         return self
 

@@ -12,7 +12,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from app.search.admission import Admission
 from app.types import Plan, SearchPath
 
-Outcome = Literal["published", "rejected", "failed", "busy", "stopped", "fruitless"]
+BuildOutcome = Literal["published", "rejected", "failed", "busy", "stopped", "fruitless"]
 
 REASONS = (
     ("words", r"the words of the catalogue"),
@@ -106,7 +106,7 @@ class WorkerMetrics:
         self._builds = Counter(
             "lookalike_builds", "Builds tried, by outcome.", ["outcome"], registry=self.registry
         )
-        for outcome in get_args(Outcome):
+        for outcome in get_args(BuildOutcome):
             self._builds.labels(outcome)  # from the start, so that a rate has a first value
         self._born = nan
         self._gauge("build_age_seconds", "Age of the build in use.").set_function(
@@ -117,7 +117,7 @@ class WorkerMetrics:
         """The build in use is so many seconds old now; nan without one."""
         self._born = time.monotonic() - age_s
 
-    def built(self, outcome: Outcome, seconds: float) -> None:
+    def built(self, outcome: BuildOutcome, seconds: float) -> None:
         """Count a build that was tried and took so long."""
         self._builds.labels(outcome).inc()
         if outcome in ("published", "rejected"):

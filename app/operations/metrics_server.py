@@ -11,11 +11,11 @@ from types import TracebackType
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 
 from app.errors import LookalikeError
-from app.operations.health import Status
+from app.operations.health import HealthStatus
 
 CLOSED_WITHIN_S = 0.1
 
-Answer = tuple[int, str, bytes]
+HttpResponse = tuple[int, str, bytes]
 """Status, content type, body."""
 
 
@@ -23,7 +23,7 @@ class MetricsServer:
     """Serves until it is closed, from threads of its own."""
 
     def __init__(
-        self, host: str, port: int, registry: CollectorRegistry, status: Callable[[], Status]
+        self, host: str, port: int, registry: CollectorRegistry, status: Callable[[], HealthStatus]
     ) -> None:
         """Listen on a TCP port (0: any that is free). Raises LookalikeError if it is taken."""
         try:
@@ -60,7 +60,7 @@ class MetricsServer:
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
     block_on_close = False
-    answers: dict[str, Callable[[], Answer]]
+    answers: dict[str, Callable[[], HttpResponse]]
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -87,6 +87,6 @@ class _Handler(BaseHTTPRequestHandler):
         """Whoever asks every few seconds need not be in the log."""
 
 
-def _health(status: Status) -> Answer:
+def _health(status: HealthStatus) -> HttpResponse:
     body = json.dumps(status.as_dict(), default=str).encode()
     return (200 if status.healthy else 503), "application/json", body

@@ -9,7 +9,7 @@ from pathlib import Path
 from sqlalchemy import Connection, Engine
 
 from app.db import client_tools
-from app.db.client_tools import ClientFailed, Tell
+from app.db.client_tools import ClientFailed, ProgressCallback
 from app.db.engine import check_server
 from app.db.queries import change_stamps, database_info, index_builds
 from app.db.schema import SCHEMA_REVISION
@@ -36,7 +36,7 @@ class RestoreFailed(LookalikeError):
     """Nothing was restored."""
 
 
-def restore(engine: Engine, source: Path, tell: Tell = lambda said: None) -> Manifest:
+def restore(engine: Engine, source: Path, tell: ProgressCallback = lambda said: None) -> Manifest:
     """Restore the backup in the folder `source` into the engine's database, which must be new.
 
     Afterwards the database is at this version's migration and the planner knows its tables; an
@@ -104,7 +104,7 @@ def _check_vectors(connection: Connection, schema: str) -> None:
         )
 
 
-def _load(engine: Engine, dump: Path, tell: Tell) -> None:
+def _load(engine: Engine, dump: Path, tell: ProgressCallback) -> None:
     with engine.connect() as connection:
         there = database_info.schemas(connection)
     try:

@@ -11,7 +11,7 @@ from types import FrameType
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
-class Stopped(KeyboardInterrupt):
+class StopRequested(KeyboardInterrupt):
     """Somebody asked this process to stop; what it was doing did not happen."""
 
     def __init__(self) -> None:
@@ -28,12 +28,12 @@ def stopping(stop: threading.Event) -> Iterator[None]:
     def interrupt(number: int, frame: FrameType | None) -> None:
         if not stop.is_set():
             stop.set()
-            raise Stopped()
+            raise StopRequested()
 
     former = {number: signal.signal(number, interrupt) for number in SIGNALS}
     try:
         yield
-    except Stopped:
+    except StopRequested:
         return
     finally:
         for number, handler in former.items():

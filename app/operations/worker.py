@@ -15,11 +15,11 @@ from app.db.engine import check_schema, snapshot
 from app.db.queries import build_history, embeddings, index_builds, index_delta, models
 from app.errors import BuildRunning, LookalikeError, NoModel
 from app.index.builder import Indexer
-from app.index.rebuild_policy import Rules, Seen, allowed, decide
-from app.operations.change_listener import Listener
+from app.index.rebuild_policy import IndexObservation, RebuildRules, allowed, decide
+from app.operations.change_listener import ChangeListener
 from app.operations.health import Liveness
-from app.operations.metrics import Outcome, WorkerMetrics
-from app.operations.stop_signals import Stopped
+from app.operations.metrics import BuildOutcome, WorkerMetrics
+from app.operations.stop_signals import StopRequested
 from app.types import Build, Model
 
 RETRY_S = 5.0
@@ -37,12 +37,12 @@ class Worker:
     ) -> None:
         self.metrics = WorkerMetrics()
         self.liveness = Liveness(engine, settings.worker_stale_s)
-        self._looker = Looker(engine, settings.max_delta_rows, settings.worker_poll_s)
+        self._looker = IndexObserver(engine, settings.max_delta_rows, settings.worker_poll_s)
         self._indexer = indexer
         self._settings = settings
-        self._rules = Rules.from_settings(settings)
+        self._rules = RebuildRules.from_settings(settings)
         self._stop = stop
-        self._listener = Listener(engine, stop)
+        self._listener = ChangeListener(engine, stop)
         self._heard = False
         self._ended = -inf  # when our last attempt ended, by the monotonic clock
         self._failures = (0, 0)  # attempts in a row that failed beside the build with this id
@@ -86,12 +86,12 @@ class Worker:
             self._said = ""
         return decision.wait_s
 
-    def _seen(self, look: Look) -> Seen:
+    def _seen(self, look: WorkerObservation) -> IndexObservation:
         record, own = look.record, time.monotonic() - self._ended
         # Without a moment of the past to count from, the index is as old as can be.
         age_s = inf if record.age_s is None else record.age_s
         since_s = own if record.since_last_s is None else min(own, record.since_last_s)
-        return Seen(
+        return IndexObservation(
             changed_rows=look.delta + look.gone,
             index_rows=look.build.rows if look.build else None,
             build_age_s=age_s,
@@ -105,11 +105,11 @@ class Worker:
         beside, failures = self._failures
         return failures if beside == _id(build) else 0
 
-    def _build(self, look: Look, reason: str) -> float:
+    def _build(self, look: WorkerObservation, reason: str) -> float:
         _log.info("building: %s", reason)
         self._listener.close()  # unread for so long, it could fill the queue of the whole server
         began = time.monotonic()
-        outcome: Outcome = "failed"
+        outcome: BuildOutcome = "failed"
         try:
             outcome = self._rebuilt(look)
         except BuildRunning:
@@ -117,7 +117,7 @@ class Worker:
             # Not by the listener, which is made anew and then returns at once.
             self._stop.wait(min(RETRY_S, self._settings.worker_poll_s))
             return 0.0
-        except Stopped:
+        except StopRequested:
             outcome = "stopped"
             raise
         except BaseException:
@@ -129,7 +129,7 @@ class Worker:
             self._ended = self._ended if outcome == "busy" else now
         return 0.0
 
-    def _rebuilt(self, look: Look) -> Outcome:
+    def _rebuilt(self, look: WorkerObservation) -> BuildOutcome:
         build = self._indexer.rebuild()
         if build.state != "published":
             self._say(f"Build {build.id} was not published: {build.reason}.")
@@ -139,7 +139,7 @@ class Worker:
         self.liveness.succeeded()
         return "published"
 
-    def _judge(self, look: Look) -> None:
+    def _judge(self, look: WorkerObservation) -> None:
         """Whether the build just published shrank the delta; if not, say who may be to blame."""
         if look.build is None or look.delta <= allowed(look.build.rows, self._rules):
             self._fruitless, self._before = 0, None
@@ -152,7 +152,7 @@ class Worker:
         blame = self._looker.blame(look.build)
         self._say(f"Build {look.build.id} left {look.delta} changed rows of {before}. {blame}")
 
-    def _show(self, look: Look) -> None:
+    def _show(self, look: WorkerObservation) -> None:
         shown, build, age_s = self.metrics, look.build, look.record.age_s
         shown.delta_rows.set(look.delta)
         shown.gone_rows.set(look.gone)
@@ -178,17 +178,17 @@ def _id(build: Build | None) -> int:
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
+class WorkerObservation:
     """What was seen; without a build, `delta` is every embedding. Counts stop past `max_delta`."""
 
     build: Build | None
     delta: int
     gone: int
     """Rows of the build that were deleted since, when last counted."""
-    record: build_history.Record
+    record: build_history.BuildHistory
 
 
-class Looker:
+class IndexObserver:
     """Looks at one database; remembers what is dear to count."""
 
     def __init__(self, engine: Engine, max_delta: int, recount_s: float = inf) -> None:
@@ -198,7 +198,7 @@ class Looker:
         self._recount_s = recount_s
         self._counted = -inf
 
-    def look(self, *, count_gone: bool) -> Look:
+    def look(self, *, count_gone: bool) -> WorkerObservation:
         """See everything in one snapshot. Raises NoModel, SchemaMismatch, DatabaseUnavailable.
 
         Counting what is gone reads the whole table; without `count_gone` it is done once a build,
@@ -212,14 +212,16 @@ class Looker:
             build = next(iter(index_builds.usable(connection, model.id)), None)
             delta = self._delta(connection, model, build)
             gone = self._count_gone(connection, build, delta, count_gone)
-            return Look(build, delta, gone, build_history.record(connection, model.id, build))
+            return WorkerObservation(
+                build, delta, gone, build_history.build_history(connection, model.id, build)
+            )
 
     def blame(self, build: Build) -> str:
         """Why a build may have left rows out, in words, as far as this user may know."""
         with self._engine.connect() as connection:
             if index_delta.rows_from_the_future(connection, build.model_id):
                 return "Rows carry stamps of another server's future; run `lookalike migrate`."
-            if found := build_history.holders(connection):
+            if found := build_history.blocking_transactions(connection):
                 return f"Open transactions that write: {'; '.join(map(str, found))}."
             return "No transaction is open now: rows change faster than builds can follow."
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from app.duplicates.rules import Candidate, Fold, fold
+from app.duplicates.rules import FoldCandidate, FoldedCandidate, fold
 from app.types import Dropped, Folded, Hit, Product, Query, Vector, Verdict
 
 LIKE_QUERY = "the same photo as the query"
@@ -19,7 +19,7 @@ SHOWN = "the same product as one shown before"
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class ScoredHit:
     """A hit with what is known of its product; `score` orders hits, higher is better.
 
     `vector` has shape (dim,), float32; needed only where near-duplicates are dropped.
@@ -32,10 +32,10 @@ class Found:
 
 
 @dataclass(frozen=True, slots=True)
-class Shaped:
+class DedupResult:
     """What stays, best first, each with the products folded into it, and what was dropped."""
 
-    kept: tuple[tuple[Found, tuple[Folded, ...]], ...]
+    kept: tuple[tuple[ScoredHit, tuple[Folded, ...]], ...]
     dropped: tuple[Dropped, ...] = ()
 
 
@@ -46,29 +46,29 @@ def asks_for_shape(query: Query) -> bool:
 
 
 def shape(
-    found: Sequence[Found],
+    found: Sequence[ScoredHit],
     query: Query,
     *,
-    shown: Sequence[Found] = (),
+    shown: Sequence[ScoredHit] = (),
     verdicts: Sequence[Verdict] = (),
     typo: float,
-) -> Shaped:
+) -> DedupResult:
     """Leave out what the query does not want to see twice; `found` is in order, best first.
 
     `shown` are the products of earlier pages: they are better matches than all that is found now.
     """
     far, dropped = _far_enough(found, shown, query)
     if not query.fold:
-        return Shaped(tuple((each, ()) for each in far), tuple(dropped))
+        return DedupResult(tuple((each, ()) for each in far), tuple(dropped))
     kept, more = _folded(far, shown, verdicts, typo)
-    return Shaped(tuple(kept), (*dropped, *more))
+    return DedupResult(tuple(kept), (*dropped, *more))
 
 
 def _far_enough(
-    found: Sequence[Found], shown: Sequence[Found], query: Query
-) -> tuple[list[Found], list[Dropped]]:
+    found: Sequence[ScoredHit], shown: Sequence[ScoredHit], query: Query
+) -> tuple[list[ScoredHit], list[Dropped]]:
     """Those that neither look like the query nor like a better match that stays."""
-    kept: list[Found] = []
+    kept: list[ScoredHit] = []
     dropped: list[Dropped] = []
     nearest = _Nearest([*shown, *found] if query.near_match is not None else [])
     if query.near_match is not None:
@@ -92,16 +92,16 @@ def _far_enough(
 class _Nearest:
     """The vectors of what was kept so far, to find the nearest of them."""
 
-    def __init__(self, found: Sequence[Found]) -> None:
+    def __init__(self, found: Sequence[ScoredHit]) -> None:
         dim = next((len(each.vector) for each in found if each.vector is not None), 0)
         self._vectors = np.empty((len(found), dim), dtype=np.float64)
-        self._kept: list[Found] = []
+        self._kept: list[ScoredHit] = []
 
-    def add(self, each: Found) -> None:
+    def add(self, each: ScoredHit) -> None:
         self._vectors[len(self._kept)] = _unit(each)
         self._kept.append(each)
 
-    def within(self, each: Found, distance: float) -> tuple[Found, float] | None:
+    def within(self, each: ScoredHit, distance: float) -> tuple[ScoredHit, float] | None:
         """The nearest of the kept, and how far it is, if it is no farther than that."""
         if not self._kept:
             return None
@@ -115,24 +115,24 @@ ROUNDING = 1e-9
 """Two equal vectors are so far apart at most, in float64."""
 
 
-def _unit(each: Found) -> np.ndarray:
+def _unit(each: ScoredHit) -> np.ndarray:
     assert each.vector is not None, "near-duplicates are dropped by their vectors"
     wide = each.vector.astype(np.float64)
     return wide / np.linalg.norm(wide)
 
 
 def _folded(
-    found: Sequence[Found],
-    shown: Sequence[Found],
+    found: Sequence[ScoredHit],
+    shown: Sequence[ScoredHit],
     verdicts: Sequence[Verdict],
     typo: float,
-) -> tuple[list[tuple[Found, tuple[Folded, ...]]], list[Dropped]]:
+) -> tuple[list[tuple[ScoredHit, tuple[Folded, ...]]], list[Dropped]]:
     """The keepers, each with what is folded into it; what earlier pages showed keeps them all."""
     by_sku = {each.product.sku: each for each in found}
     before = {each.product.sku for each in shown}
-    candidates = [Candidate(each.product, _likeness(each)) for each in found]
-    candidates += [Candidate(each.product, np.inf) for each in shown]
-    kept: list[tuple[float, Found, tuple[Folded, ...]]] = []
+    candidates = [FoldCandidate(each.product, _likeness(each)) for each in found]
+    candidates += [FoldCandidate(each.product, np.inf) for each in shown]
+    kept: list[tuple[float, ScoredHit, tuple[Folded, ...]]] = []
     dropped: list[Dropped] = []
     for group in fold(candidates, verdicts, typo):
         members = (group.keeper, *(each.candidate for each in group.folded))
@@ -155,13 +155,13 @@ def _folded(
     return [(keeper, folded) for _, keeper, folded in kept], dropped
 
 
-def _likeness(found: Found) -> float:
+def _likeness(found: ScoredHit) -> float:
     """What decides who stays of a group: the similarity. Those that only words found are alike."""
     similarity = similarity_of(found.hit)
     return -2.0 if similarity is None else similarity
 
 
-def _similarity(by_sku: Mapping[str, Found], each: Fold) -> float | None:
+def _similarity(by_sku: Mapping[str, ScoredHit], each: FoldedCandidate) -> float | None:
     return similarity_of(by_sku[each.candidate.sku].hit)
 
 

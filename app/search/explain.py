@@ -7,17 +7,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from app.search.retrieval import Answer
+from app.search.retrieval import RetrievalResult
 from app.types import Dropped, Match, Model, Plan, Query, Vector
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class SearchOutcome:
     """An answer with the details of its products; `lag` is how many seconds a replica is behind,
     and `cut` whether the minimum similarity ended it."""
 
     matches: tuple[Match, ...]
-    answer: Answer
+    answer: RetrievalResult
     model: Model
     vector: Vector
     lag: float | None
@@ -27,7 +27,7 @@ class Found:
     cut: bool = False
 
 
-class Clock:
+class StageTimer:
     """Milliseconds by stage; `waited_s` is how long the search waited before it began."""
 
     def __init__(self, waited_s: float = 0.0) -> None:
@@ -46,7 +46,7 @@ class Clock:
         return self.ms | {"total": round((time.perf_counter() - self._began) * 1000, 3)}
 
 
-def plan_of(found: Found, query: Query, clock: Clock) -> Plan:
+def plan_of(found: SearchOutcome, query: Query, clock: StageTimer) -> Plan:
     """The plan that goes with an answer to a query."""
     answer = found.answer
     return Plan(
@@ -74,7 +74,7 @@ def stopped(products: int) -> Iterator[str]:
         )
 
 
-def _shortfall(found: Found, query: Query) -> str | None:
+def _shortfall(found: SearchOutcome, query: Query) -> str | None:
     """Why fewer came back than were asked for; None if they did not."""
     count = len(found.matches)
     if count >= query.k:
@@ -89,7 +89,7 @@ def _shortfall(found: Found, query: Query) -> str | None:
     return "; ".join((only, *found.hints))
 
 
-def _passed(found: Found, query: Query, one: bool) -> str:
+def _passed(found: SearchOutcome, query: Query, one: bool) -> str:
     """What holds for the products that came, and for no others; said of one, or of several."""
     match, have, are = ("matches", "has", "is") if one else ("match", "have", "are")
     if found.cut:

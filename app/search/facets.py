@@ -9,7 +9,7 @@ from sqlalchemy import Engine
 
 from app.db.engine import check_schema, snapshot
 from app.db.queries import facets
-from app.db.queries.facets import Bounds, Values
+from app.db.queries.facets import FacetRange, FacetValues
 from app.types import Product, StoredPicture
 
 COLUMNS = ("brand", "category", "colour")
@@ -26,8 +26,8 @@ NEWEST = 8
 class Facets:
     """The values of each of COLUMNS, the bounds of years and prices, and the newest products."""
 
-    values: Mapping[str, Values]
-    bounds: Bounds
+    values: Mapping[str, FacetValues]
+    bounds: FacetRange
     newest: tuple[tuple[Product, StoredPicture], ...] = ()
 
 

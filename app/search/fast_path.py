@@ -20,14 +20,14 @@ from sqlalchemy.exc import SQLAlchemyError
 from app.config import Settings
 from app.db.driver_errors import driver_errors
 from app.db.queries import single_statement
-from app.db.queries.filter_snapshot import AllowList
-from app.db.queries.nearest import EVERYTHING, Passing, settled
+from app.db.queries.filter_snapshot import FilterIdList
+from app.db.queries.nearest import EVERYTHING, FilterClause, is_complete
 from app.errors import LookalikeError
 from app.index import faiss_index
-from app.index.faiss_index import AnnIndex, Only
+from app.index.faiss_index import AnnIndex, IdSelector
 from app.index.file_store import IndexFiles
-from app.search.filter_cache import AllowLists
-from app.search.retrieval import FURTHER, first_look, looks
+from app.search.filter_cache import FilterCache
+from app.search.retrieval import RETRY_FACTOR, fetch_rounds, initial_fetch
 from app.types import Build, Model, Vector
 
 DEEP_SHARE = 0.4
@@ -37,14 +37,14 @@ less time than comparing the query with all that pass."""
 _log = logging.getLogger(__name__)
 
 
-class QuickSearch:
+class FastPath:
     """Searches through the last build. Safe to use from several threads; keeps no index open.
 
     `engine` is one of `make_quick_engine`.
     """
 
     def __init__(
-        self, engine: Engine, files: IndexFiles, settings: Settings, lists: AllowLists
+        self, engine: Engine, files: IndexFiles, settings: Settings, lists: FilterCache
     ) -> None:
         self._engine = engine
         self._lists = lists
@@ -55,8 +55,8 @@ class QuickSearch:
         self._wider = 1
 
     def find(
-        self, model: Model, build: Build, vector: Vector, k: int, only: Passing = EVERYTHING
-    ) -> single_statement.Found | None:
+        self, model: Model, build: Build, vector: Vector, k: int, only: FilterClause = EVERYTHING
+    ) -> single_statement.StatementResult | None:
         """The k nearest products that pass, or None where another search has to answer, which then
         tells anew which build is known.
 
@@ -68,19 +68,23 @@ class QuickSearch:
             self.known = None
             return None
         if only.condition:
-            return self._filtered(index, single_statement.Look(model, build, vector, 0, k, only))
-        for n, depth in looks(first_look(k) * self._wider, k * self._wider):
-            found = self._look(index, single_statement.Look(model, build, vector, n, k), depth)
+            return self._filtered(
+                index, single_statement.StatementRequest(model, build, vector, 0, k, only)
+            )
+        for n, depth in fetch_rounds(initial_fetch(k) * self._wider, k * self._wider):
+            found = self._look(
+                index, single_statement.StatementRequest(model, build, vector, n, k), depth
+            )
             if found is None or found.delta_rows > self._settings.max_delta_rows:
                 return None
-            if settled(found.candidates, k):
+            if is_complete(found.candidates, k):
                 return found
-            self._wider = min(2 * self._wider, FURTHER)  # products have many pictures here
+            self._wider = min(2 * self._wider, RETRY_FACTOR)  # products have many pictures here
         return None
 
     def _filtered(
-        self, index: AnnIndex, look: single_statement.Look
-    ) -> single_statement.Found | None:
+        self, index: AnnIndex, look: single_statement.StatementRequest
+    ) -> single_statement.StatementResult | None:
         listed = self._lists.of(look.only)
         if listed is None:
             return None
@@ -89,16 +93,20 @@ class QuickSearch:
                 found = self._look(index, replace(look, n=n, listed=listed), depth, only)
                 if found is None or found.delta_rows > self._settings.max_delta_rows:
                     return None
-                if settled(found.candidates, look.k):
+                if is_complete(found.candidates, look.k):
                     return replace(found, deeper=only is None)
                 listed.near = listed.near and only is not None
-        except single_statement.ListOutdated:
+        except single_statement.FilterListOutdated:
             self._lists.forget(look.only)
         return None
 
     def _look(
-        self, index: AnnIndex, look: single_statement.Look, depth: int, only: Only | None = None
-    ) -> single_statement.Found | None:
+        self,
+        index: AnnIndex,
+        look: single_statement.StatementRequest,
+        depth: int,
+        only: IdSelector | None = None,
+    ) -> single_statement.StatementResult | None:
         unit = look.vector / np.float32(np.linalg.norm(look.vector))
         nominees = index.nominate(unit, look.n, depth, only=only)
         try:
@@ -131,11 +139,11 @@ class QuickSearch:
 
 
 def _filtered_looks(
-    k: int, listed: AllowList, index: AnnIndex
-) -> Iterator[tuple[int, int, Only | None]]:
+    k: int, listed: FilterIdList, index: AnnIndex
+) -> Iterator[tuple[int, int, IdSelector | None]]:
     """How many pictures to nominate, how thoroughly, and among which."""
-    first, share = first_look(k), listed.pictures / max(index.rows, 1)
+    first, share = initial_fetch(k), listed.pictures / max(index.rows, 1)
     if share >= DEEP_SHARE and listed.near:
-        yield *faiss_index.deep_look(first, k, min(share, 1.0)), None
+        yield *faiss_index.deep_search_size(first, k, min(share, 1.0)), None
     yield first, first, listed.only
-    yield first * FURTHER, first * FURTHER, listed.only
+    yield first * RETRY_FACTOR, first * RETRY_FACTOR, listed.only

@@ -18,14 +18,14 @@ from sqlalchemy import Engine, text
 from sqlalchemy.exc import SQLAlchemyError
 
 from app.db.queries import filter_snapshot
-from app.db.queries.filter_snapshot import AllowList
-from app.db.queries.nearest import Passing
+from app.db.queries.filter_snapshot import FilterIdList
+from app.db.queries.nearest import FilterClause
 from app.errors import LookalikeError
 
-MOST_BYTES = 64 << 20
+MAX_BYTES = 64 << 20
 """Memory of all lists; a bitmap takes a byte for eight pictures."""
 
-MOST_FILTERS = 1000
+MAX_FILTERS = 1000
 READ_S = 2.0
 """A list that takes longer to read is given up."""
 
@@ -37,10 +37,10 @@ _log = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
-class _Kept:
+class _CachedList:
     """What is known of a filter; monotonic seconds."""
 
-    listed: AllowList | None = None
+    listed: FilterIdList | None = None
     read_at: float = -inf
     not_before: float = -inf
 
@@ -49,13 +49,13 @@ class _Kept:
         return self.listed.only.nbytes if self.listed else 0
 
 
-class AllowLists:
+class FilterCache:
     """Lists by filter, those asked for last. Safe to use from several threads."""
 
-    def __init__(self, engine: Engine, most_bytes: int = MOST_BYTES) -> None:
+    def __init__(self, engine: Engine, most_bytes: int = MAX_BYTES) -> None:
         self._engine = engine
         self._most_bytes = most_bytes
-        self._kept: OrderedDict[bytes, _Kept] = OrderedDict()
+        self._kept: OrderedDict[bytes, _CachedList] = OrderedDict()
         self._bytes = 0
         self._lock = threading.Lock()
 
@@ -68,7 +68,7 @@ class AllowLists:
         """How many filters are known."""
         return len(self._kept)
 
-    def of(self, filter_: Passing) -> AllowList | None:
+    def of(self, filter_: FilterClause) -> FilterIdList | None:
         """The list of a filter that was asked for before; None the first time, and where none can
         be had.
 
@@ -78,7 +78,7 @@ class AllowLists:
         with self._lock:
             kept = self._kept.get(key)
             if kept is None:
-                self._keep(key, _Kept())
+                self._keep(key, _CachedList())
                 return None
             self._kept.move_to_end(key)
             if kept.listed is not None or time.monotonic() < kept.not_before:
@@ -86,19 +86,19 @@ class AllowLists:
         found = self._read(filter_)
         now = time.monotonic()
         with self._lock:
-            self._keep(key, _Kept(found, now, now + REST_S if found is None else -inf))
+            self._keep(key, _CachedList(found, now, now + REST_S if found is None else -inf))
         return found
 
-    def forget(self, filter_: Passing) -> None:
+    def forget(self, filter_: FilterClause) -> None:
         """Drop a list that may not be used any more; a search to come reads it anew."""
         key, now = _key(filter_), time.monotonic()
         with self._lock:
             kept = self._kept.get(key)
             if kept is not None and kept.listed is not None:
                 soon = now - kept.read_at < USEFUL_S
-                self._keep(key, _Kept(None, kept.read_at, now + REST_S if soon else -inf))
+                self._keep(key, _CachedList(None, kept.read_at, now + REST_S if soon else -inf))
 
-    def _read(self, filter_: Passing) -> AllowList | None:
+    def _read(self, filter_: FilterClause) -> FilterIdList | None:
         try:
             with self._engine.connect() as connection:
                 limit = text("SELECT set_config('statement_timeout', :ms, true)")
@@ -108,18 +108,18 @@ class AllowLists:
             _log.debug("the pictures that pass could not be read: %s", exc)
             return None  # the search without a list says what is wrong
 
-    def _keep(self, key: bytes, kept: _Kept) -> None:
+    def _keep(self, key: bytes, kept: _CachedList) -> None:
         before = self._kept.get(key)
         self._bytes += kept.nbytes - (before.nbytes if before else 0)
         self._kept[key] = kept
         self._kept.move_to_end(key)
-        while len(self._kept) > MOST_FILTERS or (
+        while len(self._kept) > MAX_FILTERS or (
             self._bytes > self._most_bytes and len(self._kept) > 1
         ):
             self._bytes -= self._kept.popitem(last=False)[1].nbytes
 
 
-def _key(filter_: Passing) -> bytes:
+def _key(filter_: FilterClause) -> bytes:
     """Short, whatever a filter names: a set of skus may be long."""
     said = repr((filter_.condition, sorted(filter_.values.items())))
     return hashlib.blake2b(said.encode("utf-8", "surrogatepass")).digest()

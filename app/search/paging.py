@@ -14,16 +14,16 @@ from app.config import Settings
 from app.db.queries import embeddings, full_text, nearest, products, verdicts
 from app.db.queries.nearest import Candidates
 from app.index.file_store import IndexFiles
-from app.search.dedup import Found, Shaped, asks_for_shape, shape
+from app.search.dedup import DedupResult, ScoredHit, asks_for_shape, shape
 from app.search.fusion import fused
 from app.search.planner import find
-from app.search.retrieval import Answer, Ask
+from app.search.retrieval import RetrievalRequest, RetrievalResult
 from app.types import Hit, Query
 
-MORE = 4
+GROWTH_FACTOR = 4
 """How many times as many are asked for when a page was not filled."""
 
-MOST = 20_000
+MAX_CANDIDATES = 20_000
 """Products a page looks at; one that drops nearly all of them must not load the whole catalogue."""
 
 ROUNDING = 1e-6
@@ -43,32 +43,32 @@ class Page:
     where the search for more was given up; 0 where it was not.
     """
 
-    shaped: Shaped
-    answer: Answer
+    shaped: DedupResult
+    answer: RetrievalResult
     words: bool
     cut: bool = False
     stopped: int = 0
 
 
 @dataclass(frozen=True, slots=True)
-class _Found:
+class _PageHits:
     """Hits with their scores, best first; whether there are no others, and whether that is only
     because they would be less similar than the query wants."""
 
-    answer: Answer
+    answer: RetrievalResult
     hits: Sequence[tuple[Hit, float]]
     everything: bool
     cut: bool = False
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class PageRequest:
     """A question with everything a page of its answers needs.
 
     `ask.vector` counts only if `by_vector`; `by_words` are the words and their weight beside it.
     """
 
-    ask: Ask
+    ask: RetrievalRequest
     query: Query
     by_vector: bool
     by_words: tuple[str, float] | None
@@ -76,7 +76,7 @@ class Asked:
     settings: Settings
 
 
-def page(asked: Asked) -> Page:
+def page(asked: PageRequest) -> Page:
     """The first k products that the query wants to see."""
     shown = _shown(asked)
     ids = tuple(each.hit.product_id for each in shown)
@@ -88,28 +88,28 @@ def page(asked: Asked) -> Page:
         found = _found(asked, size)
         shaped = _shaped(asked, found.hits, shown)
         full = len(shaped.kept) >= asked.ask.k
-        if found.everything or full or size >= MOST:
+        if found.everything or full or size >= MAX_CANDIDATES:
             stopped = 0 if found.everything or full else len(found.hits)
             return Page(
                 _cut(shaped, asked.ask.k), found.answer, asked.by_words is not None,
                 found.cut and not full, stopped,
             )  # fmt: skip
-        size = min(size * MORE, max(size, MOST))
+        size = min(size * GROWTH_FACTOR, max(size, MAX_CANDIDATES))
 
 
-def _found(asked: Asked, size: int) -> _Found:
+def _found(asked: PageRequest, size: int) -> _PageHits:
     """The first `size` hits that are as similar as the query wants."""
     if asked.by_words is None:
         answer = find(replace(asked.ask, k=size), asked.files, asked.settings)
         near = answer.candidates.hits
-        found = _Found(answer, [(hit, hit.similarity) for hit in near], len(near) < size)
+        found = _PageHits(answer, [(hit, hit.similarity) for hit in near], len(near) < size)
     else:
         found = _fused(asked, max(DEEPER * size, FUSED_LEAST), *asked.by_words)
     least = asked.query.min_similarity
     return found if least is None else _similar(found, least)
 
 
-def _similar(found: _Found, least: float) -> _Found:
+def _similar(found: _PageHits, least: float) -> _PageHits:
     """What is at least so similar.
 
     The nearest come first, so that once one of them is less similar all that are similar enough are
@@ -121,15 +121,17 @@ def _similar(found: _Found, least: float) -> _Found:
     return replace(found, hits=hits, everything=found.everything or beyond, cut=beyond)
 
 
-def _fused(asked: Asked, size: int, said: str, weight: float) -> _Found:
+def _fused(asked: PageRequest, size: int, said: str, weight: float) -> _PageHits:
     """What the words of the catalogue find, fused with what the vector finds if there is one."""
-    ask, only = asked.ask, nearest.passing(asked.ask.filters)
+    ask, only = asked.ask, nearest.filter_clause(asked.ask.filters)
     first = dict(
         full_text.find(ask.connection, ask.model, said, only, k=size, excluded=ask.excluded)
     )
     hits = {id_: Hit(id_, picture, nan) for id_, picture in first.items()}
     lists: list[tuple[float, Sequence[int]]] = [(weight, list(first))]
-    answer = Answer(Candidates((), None, len(first)), "words", "the words of the catalogue")
+    answer = RetrievalResult(
+        Candidates((), None, len(first)), "words", "the words of the catalogue"
+    )
     everything = len(first) < size
     if asked.by_vector:
         answer = find(replace(ask, k=size), asked.files, asked.settings)
@@ -139,10 +141,10 @@ def _fused(asked: Asked, size: int, said: str, weight: float) -> _Found:
         lists.append((1.0 - weight, [hit.product_id for hit in near]))
         everything = everything and len(near) < size
     scores = fused(lists)
-    return _Found(answer, [(hits[id_], score) for id_, score in scores.items()], everything)
+    return _PageHits(answer, [(hits[id_], score) for id_, score in scores.items()], everything)
 
 
-def _shown(asked: Asked) -> list[Found]:
+def _shown(asked: PageRequest) -> list[ScoredHit]:
     """The products of earlier pages, by the picture that is nearest to the query."""
     connection, model = asked.ask.connection, asked.ask.model
     ids = list(products.ids(connection, asked.query.shown).values())
@@ -155,10 +157,12 @@ def _shown(asked: Asked) -> list[Found]:
     return _known(asked, [(hit, hit.similarity) for hit in hits])
 
 
-def _shaped(asked: Asked, hits: Sequence[tuple[Hit, float]], shown: Sequence[Found]) -> Shaped:
+def _shaped(
+    asked: PageRequest, hits: Sequence[tuple[Hit, float]], shown: Sequence[ScoredHit]
+) -> DedupResult:
     if not asks_for_shape(asked.query):
         known = _known(asked, hits[: asked.ask.k])
-        return Shaped(tuple((each, ()) for each in known))
+        return DedupResult(tuple((each, ()) for each in known))
     found = _known(asked, hits)
     skus = [each.product.sku for each in (*found, *shown)]
     decided = verdicts.around(asked.ask.connection, skus) if asked.query.fold else []
@@ -166,7 +170,7 @@ def _shaped(asked: Asked, hits: Sequence[tuple[Hit, float]], shown: Sequence[Fou
     return shape(found, asked.query, shown=shown, verdicts=decided, typo=typo)
 
 
-def _known(asked: Asked, hits: Sequence[tuple[Hit, float]]) -> list[Found]:
+def _known(asked: PageRequest, hits: Sequence[tuple[Hit, float]]) -> list[ScoredHit]:
     """Hits with what is known of their products, and vectors where they are compared."""
     connection, model = asked.ask.connection, asked.ask.model
     known = products.by_id(connection, [hit.product_id for hit, _ in hits])
@@ -174,12 +178,13 @@ def _known(asked: Asked, hits: Sequence[tuple[Hit, float]]) -> list[Found]:
     if asked.query.near_match is not None:
         vectors = embeddings.vectors(connection, model, [hit.picture_id for hit, _ in hits])
     return [
-        Found(hit, known[hit.product_id], score, vectors.get(hit.picture_id)) for hit, score in hits
+        ScoredHit(hit, known[hit.product_id], score, vectors.get(hit.picture_id))
+        for hit, score in hits
     ]
 
 
-def _cut(shaped: Shaped, k: int) -> Shaped:
+def _cut(shaped: DedupResult, k: int) -> DedupResult:
     """The first k, and of what was dropped only what the query or one of these drops."""
     beyond = {found.product.sku for found, _ in shaped.kept[k:]}
     dropped = tuple(drop for drop in shaped.dropped if drop.lost_to not in beyond)
-    return Shaped(shaped.kept[:k], dropped)
+    return DedupResult(shaped.kept[:k], dropped)

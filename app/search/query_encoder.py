@@ -13,11 +13,11 @@ from sqlalchemy import Connection
 
 from app.db.queries import embeddings
 from app.encoders.base import Encoder, Encoders
-from app.encoders.batching import Queue, Queues
+from app.encoders.batching import BatcherPool, EncoderQueues
 from app.encoders.preprocessing import Prepared
 from app.errors import BadInput, NoWords
-from app.search.explain import Clock
-from app.search.vector_cache import Memory, Part
+from app.search.explain import StageTimer
+from app.search.vector_cache import QueryPicture, VectorCache
 from app.types import Model, Query, Vector
 
 
@@ -75,13 +75,13 @@ class QueryEncoder:
         encoders: Encoders,
         decoder: Decoder,
         strange_decoder: Decoder,
-        queues: Queues | None = None,
+        queues: BatcherPool | None = None,
     ) -> None:
         self._encoders = encoders
-        self._queues = queues or Queues()
+        self._queues = queues or BatcherPool()
         self._decoders = {False: decoder, True: strange_decoder}
 
-    def encode(self, query: Query, clock: Clock, memory: Memory | None = None) -> Encoded:
+    def encode(self, query: Query, clock: StageTimer, memory: VectorCache | None = None) -> Encoded:
         """The vectors of a query's parts; pictures in `memory` are not encoded again.
 
         Raises BadImage, BadInput, and NoWords where words are to go through a model without a
@@ -99,7 +99,7 @@ class QueryEncoder:
                 encoder = self._encoders.of(query.model_id)
         if query.words_by == "model" or query.without_words:
             _need_words(encoder)
-        memory, made = memory or Memory(), encoder.fingerprint
+        memory, made = memory or VectorCache(), encoder.fingerprint
         known = memory.known(_parts(query), made)
         with clock.stage("decode"):
             opened = self._opened(query, encoder, known)
@@ -115,8 +115,8 @@ class QueryEncoder:
         self._encoders.renew()
 
     def _opened(
-        self, query: Query, encoder: Encoder, known: Container[Part]
-    ) -> dict[Part, Prepared]:
+        self, query: Query, encoder: Encoder, known: Container[QueryPicture]
+    ) -> dict[QueryPicture, Prepared]:
         """The pictures of a query whose vectors are not known, as the network reads them."""
         decode, side = self._decoders[query.stranger], encoder.input_side
         parts = [part for part in _parts(query) if part not in known]
@@ -142,13 +142,13 @@ def _need_words(encoder: Encoder) -> None:
         )
 
 
-def _parts(query: Query) -> list[Part]:
+def _parts(query: Query) -> list[QueryPicture]:
     """All pictures of a query: those it shows, then those it should not be like."""
-    first = [] if query.picture is None else [Part(query.picture, query.region)]
-    return first + [Part(data) for data in (*query.more_pictures, *query.without_pictures)]
+    first = [] if query.picture is None else [QueryPicture(query.picture, query.region)]
+    return first + [QueryPicture(data) for data in (*query.more_pictures, *query.without_pictures)]
 
 
-def _cropped(part: Part, decode: Decoder, side: int | None) -> Image.Image:
+def _cropped(part: QueryPicture, decode: Decoder, side: int | None) -> Image.Image:
     """A picture or the region of it, decoded no smaller than the encoder needs."""
     if part.region is None:
         return decode(part.data, at_least=side)
@@ -161,7 +161,7 @@ def _cropped(part: Part, decode: Decoder, side: int | None) -> Image.Image:
 
 
 def _encoded(
-    query: Query, encoder: Encoder, queue: Queue, vectors: Mapping[Part, Vector]
+    query: Query, encoder: Encoder, queue: EncoderQueues, vectors: Mapping[QueryPicture, Vector]
 ) -> Encoded:
     found = tuple(vectors[part] for part in _parts(query))
     count = len(_pictures(query))

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from sqlalchemy import Connection
 
 from app.db.queries import index_builds, nearest
-from app.db.queries.nearest import Candidates, settled
+from app.db.queries.nearest import Candidates, is_complete
 from app.errors import IndexUnreadable
 from app.index.faiss_index import AnnIndex
 from app.index.file_store import Fetch, IndexFiles
@@ -19,12 +19,12 @@ OPENED_AT_ONCE = 32 << 20
 
 HNSW_MISSING = "pgvector's index is missing, so all were compared"
 
-FURTHER = 16
+RETRY_FACTOR = 16
 """How many times as many pictures are looked at when the first look did not settle the answer."""
 
 
 @dataclass(frozen=True, slots=True)
-class Ask:
+class RetrievalRequest:
     """One question to the index and the table, inside one snapshot.
 
     `vector` has shape (dim,), float32, holding float16 values; `excluded` are product ids.
@@ -43,18 +43,18 @@ class Ask:
         return self.k + len(self.excluded)
 
     @property
-    def first_look(self) -> int:
+    def initial_fetch(self) -> int:
         """Pictures to look at first; those of excluded products may be the nearest of all."""
-        return first_look(self.depth)
+        return initial_fetch(self.depth)
 
 
-def first_look(k: int) -> int:
+def initial_fetch(k: int) -> int:
     """Pictures to look at first: a margin for vanished rows and several pictures a product."""
     return k + 16
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class RetrievalResult:
     """The candidates, the path that found them and why it was that one."""
 
     candidates: Candidates
@@ -65,14 +65,14 @@ class Answer:
 
 
 @dataclass(frozen=True, slots=True)
-class Ready:
+class OpenBuild:
     """A build that this snapshot may use, open."""
 
     build: Build
     index: AnnIndex
 
 
-def ready(ask: Ask, files: IndexFiles) -> Ready | str:
+def ready(ask: RetrievalRequest, files: IndexFiles) -> OpenBuild | str:
     """The newest build this snapshot may use, or the reason why there is none."""
     usable = index_builds.usable(ask.connection, ask.model.id)
     if not usable:
@@ -83,14 +83,14 @@ def ready(ask: Ask, files: IndexFiles) -> Ready | str:
         for build in older:
             if (former := files.opened(build)) is not None:
                 files.open_soon(newest, _fetch_apart(ask.connection))
-                return Ready(build, former)
+                return OpenBuild(build, former)
     try:
         index = found or files.open(newest, _fetch(ask.connection))
     except IndexUnreadable as exc:
         return f"build {newest.id}: {exc}"
     if (index.dim, index.rows) != (ask.model.dim, newest.rows):
         return f"build {newest.id}: index file {newest.sha256}.faiss belongs to another build"
-    return Ready(newest, index)
+    return OpenBuild(newest, index)
 
 
 def _fetch(connection: Connection) -> Fetch:
@@ -109,33 +109,33 @@ def _fetch_apart(connection: Connection) -> Fetch:
     return fetch
 
 
-def looks(first: int, depth: int) -> Iterator[tuple[int, int]]:
+def fetch_rounds(first: int, depth: int) -> Iterator[tuple[int, int]]:
     """How many pictures to nominate, and how thoroughly: the second look as much deeper."""
     yield first, depth
-    yield first * FURTHER, depth * FURTHER
+    yield first * RETRY_FACTOR, depth * RETRY_FACTOR
 
 
-def by_build(found: Candidates, build: Build, delta: int) -> Answer:
+def by_build(found: Candidates, build: Build, delta: int) -> RetrievalResult:
     """The answer that a build and so many embeddings changed since gave."""
     reason = f"build {build.id} with {delta} embeddings changed since"
-    return Answer(found, "faiss", reason, build, delta)
+    return RetrievalResult(found, "faiss", reason, build, delta)
 
 
-def by_filtered(found: Candidates, build: Build, delta: int, *, deeper: bool) -> Answer:
+def by_filtered(found: Candidates, build: Build, delta: int, *, deeper: bool) -> RetrievalResult:
     """The same with a filter: `deeper` and then filtered, or among the pictures that pass."""
     how = "searched deeper, then filtered" if deeper else "searched among what passes"
     reason = f"build {build.id} {how}, {delta} embeddings changed since"
     # What does not pass has not vanished.
-    return Answer(replace(found, vanished=0), "faiss-filtered", reason, build, delta)
+    return RetrievalResult(replace(found, vanished=0), "faiss-filtered", reason, build, delta)
 
 
-def exact(ask: Ask) -> Candidates:
+def exact(ask: RetrievalRequest) -> Candidates:
     """Scan the table, looking at more pictures until the first k products cannot change."""
-    n = ask.first_look
+    n = ask.initial_fetch
     while True:
         found = nearest.exact(
             ask.connection, ask.model, ask.vector, n=n, k=ask.k, excluded=ask.excluded
         )
-        if settled(found, ask.k):
+        if is_complete(found, ask.k):
             return found
-        n *= FURTHER
+        n *= RETRY_FACTOR

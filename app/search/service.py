@@ -16,10 +16,10 @@ from app.index.file_store import IndexFiles
 from app.search import validation
 from app.search.admission import Admission
 from app.search.dedup import asks_for_shape, similarity_of
-from app.search.explain import Clock, Found, plan_of, stopped
-from app.search.fast_path import QuickSearch
+from app.search.explain import SearchOutcome, StageTimer, plan_of, stopped
+from app.search.fast_path import FastPath
 from app.search.filters import meant
-from app.search.paging import Asked, page
+from app.search.paging import PageRequest, page
 from app.search.query_encoder import (
     Encoded,
     QueryEncoder,
@@ -29,9 +29,16 @@ from app.search.query_encoder import (
     _vector_of,
 )
 from app.search.query_sampler import QuerySampler
-from app.search.retrieval import Answer, Ask, Ready, by_build, by_filtered, ready
-from app.search.similarity_labels import Meanings
-from app.search.vector_cache import Memory
+from app.search.retrieval import (
+    OpenBuild,
+    RetrievalRequest,
+    RetrievalResult,
+    by_build,
+    by_filtered,
+    ready,
+)
+from app.search.similarity_labels import SimilarityLabeler
+from app.search.vector_cache import VectorCache
 from app.types import Folded, Hit, Match, Model, Plan, Query, SearchResult
 
 CHANGES = 3
@@ -53,9 +60,9 @@ class SearchService:
         settings: Settings,
         *,
         admission: Admission | None = None,
-        quick: QuickSearch | None = None,
+        quick: FastPath | None = None,
         sampler: QuerySampler | None = None,
-        meanings: Meanings | None = None,
+        meanings: SimilarityLabeler | None = None,
         observe: Callable[[Plan], None] | None = None,
     ) -> None:
         self._engine = engine
@@ -69,7 +76,7 @@ class SearchService:
         self._observe = observe
         self._schema_checked = False
 
-    def search(self, query: Query, memory: Memory | None = None) -> SearchResult:
+    def search(self, query: Query, memory: VectorCache | None = None) -> SearchResult:
         """The `query.k` products most similar to the query, best first, and how they were found.
 
         Sees every product committed before the call and nothing deleted before it. Fewer than k
@@ -90,8 +97,8 @@ class SearchService:
                     self._encoder.renew()
             return self._searched(query, memory, waited_s)
 
-    def _searched(self, query: Query, memory: Memory | None, waited_s: float) -> SearchResult:
-        clock = Clock(waited_s)
+    def _searched(self, query: Query, memory: VectorCache | None, waited_s: float) -> SearchResult:
+        clock = StageTimer(waited_s)
         encoded = self._encoder.encode(query, clock, memory)
         found = self._at_once(query, encoded, clock)
         if found is None:
@@ -109,7 +116,7 @@ class SearchService:
             matches = self._meanings.spoken(matches, found.model.id)
         return SearchResult(matches, plan, found.dropped)
 
-    def _at_once(self, query: Query, encoded: Encoded, clock: Clock) -> Found | None:
+    def _at_once(self, query: Query, encoded: Encoded, clock: StageTimer) -> SearchOutcome | None:
         """The answer in one statement, if nothing about the query needs more."""
         known = self._quick.known if self._quick is not None else None
         if known is None or query.sku or query.min_similarity is not None:
@@ -131,7 +138,7 @@ class SearchService:
             return None
         assert self._quick is not None
         with clock.stage("search"):
-            only = nearest.passing(query.filters)
+            only = nearest.filter_clause(query.filters)
             found = self._quick.find(model, build, vector, query.k, only)
         if found is None:
             return None
@@ -144,9 +151,9 @@ class SearchService:
             rows = {row.product_id: row for row in found.rows}
             matches = _matches([(hit, ()) for hit in answer.candidates.hits], rows)
         readers = _readers(encoded, catalogue=False)
-        return Found(matches, answer, model, vector, found.lag, words=readers)
+        return SearchOutcome(matches, answer, model, vector, found.lag, words=readers)
 
-    def _in_turn(self, query: Query, encoded: Encoded, clock: Clock) -> Found:
+    def _in_turn(self, query: Query, encoded: Encoded, clock: StageTimer) -> SearchOutcome:
         """The answer of whatever path can give it, all in one snapshot."""
         self._check_schema()
         with snapshot(self._engine) as connection:
@@ -165,20 +172,20 @@ class SearchService:
             if lag is not None and not partitions.in_place(connection, model.id):
                 raise ActiveModelChanged(f"{model.name} was dropped meanwhile. Try again.")
             self._learn(asked.ask, found.answer)
-        return Found(
+        return SearchOutcome(
             matches, found.answer, model, asked.ask.vector, lag,
             found.shaped.dropped, _readers(encoded, found.words),
             (*map(meant, unknown), *stopped(found.stopped)), found.cut,
         )  # fmt: skip
 
-    def _learn(self, ask: Ask, answer: Answer) -> None:
+    def _learn(self, ask: RetrievalRequest, answer: RetrievalResult) -> None:
         """Note the build that the next search may go on with."""
         if self._quick is None:
             return
         build = answer.build
         if build is None and ask.filters and self._quick.known is None:
             found = ready(ask, self._files)
-            build = found.build if isinstance(found, Ready) else None
+            build = found.build if isinstance(found, OpenBuild) else None
         if build is not None:
             self._quick.known = (ask.model, build)
 
@@ -211,7 +218,9 @@ class SearchService:
             raise ActiveModelChanged(f"The active model is now {model.name}. Try again.")
         return model, lag
 
-    def _asked(self, connection: Connection, model: Model, query: Query, encoded: Encoded) -> Asked:
+    def _asked(
+        self, connection: Connection, model: Model, query: Query, encoded: Encoded
+    ) -> PageRequest:
         excluded: tuple[int, ...] = ()
         of_product = query.vector
         if query.sku is not None:
@@ -227,9 +236,9 @@ class SearchService:
                 "similarity, or add a picture or a sku."
             )
         vector = _rounded(np.ones(model.dim, np.float32) if towards is None else towards, model)
-        ask = Ask(connection, model, vector, query.k, query.filters, excluded)
+        ask = RetrievalRequest(connection, model, vector, query.k, query.filters, excluded)
         words = _by_words(query, encoded)
-        return Asked(ask, query, towards is not None, words, self._files, self._settings)
+        return PageRequest(ask, query, towards is not None, words, self._files, self._settings)
 
 
 def _maintained(connection: Connection, model_id: int | None, active: Model) -> Model:

@@ -13,7 +13,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from app.db.queries import calibration
 from app.errors import LookalikeError
-from app.types import Calibration, Match, words_for
+from app.types import Calibration, Match, label_for
 
 FRESH_S = 60.0
 """A new calibration is spoken after at most this time."""
@@ -21,7 +21,7 @@ FRESH_S = 60.0
 _log = logging.getLogger(__name__)
 
 
-class Meanings:
+class SimilarityLabeler:
     """The calibrations of models, read once a minute. Safe to use from several threads.
 
     A search never fails or waits for them: while one thread reads, others use what there was.
@@ -63,4 +63,4 @@ class Meanings:
 def _spoken(match: Match, rows: Mapping[str | None, Calibration]) -> Match:
     if match.similarity is None:
         return match
-    return replace(match, means=words_for(1 - match.similarity, match.product.category, rows))
+    return replace(match, means=label_for(1 - match.similarity, match.product.category, rows))

@@ -17,7 +17,7 @@ MOST = 64
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class QueryPicture:
     """A picture (file bytes), or the region of it that counts."""
 
     data: bytes
@@ -28,7 +28,7 @@ class Part:
         return sha256(f"{fingerprint} {self.region} ".encode() + self.data).digest()
 
 
-class Memory:
+class VectorCache:
     """Unit vectors of parts, shape (dim,), float32; the least recently used leave first.
 
     Holds no pictures. For one caller at a time.
@@ -38,7 +38,7 @@ class Memory:
         self._most = most
         self._vectors: OrderedDict[bytes, Vector] = OrderedDict()
 
-    def known(self, parts: Iterable[Part], fingerprint: str) -> dict[Part, Vector]:
+    def known(self, parts: Iterable[QueryPicture], fingerprint: str) -> dict[QueryPicture, Vector]:
         """The vectors that are still remembered, of these parts, under this encoder."""
         keys = {part: part.key(fingerprint) for part in parts}
         found = {part: key for part, key in keys.items() if key in self._vectors}
@@ -46,7 +46,7 @@ class Memory:
             self._vectors.move_to_end(key)
         return {part: self._vectors[key] for part, key in found.items()}
 
-    def learn(self, vectors: Mapping[Part, Vector], fingerprint: str) -> None:
+    def learn(self, vectors: Mapping[QueryPicture, Vector], fingerprint: str) -> None:
         """Remember the vectors of parts under this encoder; the oldest make room."""
         for part, vector in vectors.items():
             self._vectors[part.key(fingerprint)] = vector

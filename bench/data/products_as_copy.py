@@ -13,7 +13,7 @@ import numpy as np
 import psycopg
 from psycopg import sql as psql
 
-from app.catalog.batch_write import Batch, Entry
+from app.catalog.batch_write import Batch, ProductEntry
 from app.db import copy
 from app.duplicates.normalization import identity_key
 from app.types import Model, PictureData, PictureRef, Product
@@ -55,7 +55,7 @@ class Drawn:
         shown = [self._picture(number) for number in numbers]
         vectors = drawn(size, numbers[0] + 10**6)
         entries = [
-            Entry(self._product(number), (PictureRef(data.sha256, f"photos/{number}.jpg"),))
+            ProductEntry(self._product(number), (PictureRef(data.sha256, f"photos/{number}.jpg"),))
             for number, data in zip(numbers, shown, strict=True)
         ]
         hashes = [data.sha256 for data in shown]
@@ -155,7 +155,7 @@ class Bare:
         return data
 
 
-def _product(id_: int, entry: Entry) -> tuple[object, ...]:
+def _product(id_: int, entry: ProductEntry) -> tuple[object, ...]:
     product = entry.product
     named = [getattr(product, name) for name in FIELDS["product"].split()[1:-2]]
     return (id_, *named, json.dumps(dict(product.attributes)), identity_key(product))

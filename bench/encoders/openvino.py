@@ -23,8 +23,8 @@ from torch import Tensor, nn
 from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
 from app.encoders.base import Encoder
-from app.encoders.compiled_cache import TowerCache
-from app.encoders.compiled_model import Network, Towers, build
+from app.encoders.compiled_cache import CompiledCache
+from app.encoders.compiled_model import CompileOptions, Network, build
 from app.encoders.fit_projection import opened, photos, table
 from app.encoders.loading import load_encoder
 from app.encoders.probe_images import drawn
@@ -77,7 +77,7 @@ def main() -> None:
 def random_ways(folder: Path) -> dict[str, Run]:
     """The random network by each way."""
     network = Network(Random().eval(), (224, 224), "random")
-    towers = Towers(TowerCache(folder))
+    towers = CompileOptions(CompiledCache(folder))
     return {
         "torch": build(network, None).run,
         "openvino": build(network, towers).run,

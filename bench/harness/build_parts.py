@@ -22,9 +22,9 @@ from app.bootstrap import App
 from app.config import Settings
 from app.db.queries import index_builds
 from app.index import builder, faiss_index, kmeans, recall
-from app.index.embedding_reader import Content
+from app.index.embedding_reader import EmbeddingSnapshot
 from app.index.file_store import IndexFiles
-from app.index.recall import Yardstick
+from app.index.recall import RecallBenchmark
 from app.types import Vectors
 from bench.data.catalogue import BLOCK, DIM, drawn
 
@@ -40,9 +40,9 @@ def ours(folder: str) -> dict[str, Any]:
         ("read", builder, "read_content"),
         ("train", kmeans, "centres"),
         ("add", faiss_index, "_inverted_lists"),
-        ("exact answers", Yardstick, "__init__"),
+        ("exact answers", RecallBenchmark, "__init__"),
         ("tune", faiss_index, "tuned"),
-        ("filtered recall", Yardstick, "filtered_recall"),
+        ("filtered recall", RecallBenchmark, "filtered_recall"),
         ("write file", IndexFiles, "write"),
         ("into the database", index_builds, "save"),
     ):
@@ -103,9 +103,9 @@ def kinds(rows: int) -> dict[str, Any]:
     found = {}
     for name, draw in (("many loose clusters", loose), ("no clusters", smooth)):
         vectors = draw(rows, 1)
-        whole = Content("1:1:", np.arange(rows, dtype=np.int64), vectors)
+        whole = EmbeddingSnapshot("1:1:", np.arange(rows, dtype=np.int64), vectors)
         index = faiss_index.build(whole.ids, vectors)
-        yardstick = Yardstick(whole, faiss_index.DEPTHS)
+        yardstick = RecallBenchmark(whole, faiss_index.DEPTHS)
         index = recall.tuned(index, yardstick, GOAL)
         found[name] = {
             "recall": [yardstick.recall(index, 10), yardstick.recall(index, 50)],

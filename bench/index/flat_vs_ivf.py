@@ -20,9 +20,9 @@ from unittest.mock import patch
 import numpy as np
 
 from app.index import faiss_index, recall
-from app.index.embedding_reader import Content
+from app.index.embedding_reader import EmbeddingSnapshot
 from app.index.faiss_index import AnnIndex
-from app.index.recall import Yardstick
+from app.index.recall import RecallBenchmark
 from app.types import Vectors
 from bench.data.catalogue import drawn
 from bench.harness.build_parts import ASKED, GOAL, loose, smooth
@@ -44,8 +44,10 @@ def up_to(rows: int) -> Iterator[None]:
 
 
 def measure(kind: str, rows: int, rounds: int, report: Report) -> None:
-    whole = Content("1:1:", np.arange(rows, dtype=np.int64), KINDS[kind](rows, 1).astype("f2"))
-    yardstick = Yardstick(whole, faiss_index.DEPTHS)
+    whole = EmbeddingSnapshot(
+        "1:1:", np.arange(rows, dtype=np.int64), KINDS[kind](rows, 1).astype("f2")
+    )
+    yardstick = RecallBenchmark(whole, faiss_index.DEPTHS)
     made: dict[str, AnnIndex] = {}
     ways = {
         "flat": partial(make, made, "flat", whole, yardstick, rows),
@@ -66,7 +68,11 @@ def measure(kind: str, rows: int, rounds: int, report: Report) -> None:
 
 
 def make(
-    made: dict[str, AnnIndex], name: str, whole: Content, yardstick: Yardstick, flat: int
+    made: dict[str, AnnIndex],
+    name: str,
+    whole: EmbeddingSnapshot,
+    yardstick: RecallBenchmark,
+    flat: int,
 ) -> None:
     """The index as a build makes it, without what is measured of it afterwards."""
     with up_to(flat):

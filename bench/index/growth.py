@@ -23,12 +23,12 @@ import numpy as np
 from sqlalchemy import text
 
 from app.bootstrap import App
-from app.catalog.batch_write import Batch, Entry
+from app.catalog.batch_write import Batch, ProductEntry
 from app.config import Settings
 from app.db.engine import snapshot
 from app.db.queries import index_builds
 from app.index.file_store import IndexFiles
-from app.search.retrieval import Ask, exact
+from app.search.retrieval import RetrievalRequest, exact
 from app.types import PictureData, PictureRef, Product, Query
 from bench.data.catalogue import catalogue, drawn, filling
 from bench.harness.processes import lookalike, run
@@ -89,7 +89,7 @@ def exactly(app: App) -> float:
         rounded = vector.astype(np.float16).astype(np.float32)
         with snapshot(app.engine) as connection:
             began = time.perf_counter()
-            exact(Ask(connection, model, rounded, 10))
+            exact(RetrievalRequest(connection, model, rounded, 10))
             took.append((time.perf_counter() - began) * 1000)
     return float(np.median(took[2:]))
 
@@ -112,7 +112,7 @@ def written(app: App) -> dict[str, float]:
         for number in range(first, first + count):
             sha256 = hashlib.sha256(f"{name}{number}".encode()).digest()
             product = Product(f"{name}{number}", f"written {number}", category="c1", year=2020)
-            entries.append(Entry(product, (PictureRef(sha256, f"{number}.jpg"),)))
+            entries.append(ProductEntry(product, (PictureRef(sha256, f"{number}.jpg"),)))
             pictures[sha256] = PictureData(sha256, 480, 480, bytes(7000))
             found[sha256] = vectors[number]
         return Batch(entries, pictures, found)

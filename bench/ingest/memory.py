@@ -33,12 +33,12 @@ from app.encoders.preprocessing import Prepared
 from app.errors import NoWords
 from app.types import Product, Vectors
 from bench.harness.side_by_side import Report as Findings
-from ingest.encoder_set import Towers
-from ingest.local_files import Pictures
-from ingest.pipeline import Ingest, Report
+from ingest.encoder_set import MaintainedEncoders
+from ingest.local_files import LocalPictures
+from ingest.pipeline import Ingest, IngestReport
 from ingest.prepare import Preparer
 from ingest.rejects import RejectFile
-from ingest.sources import Row
+from ingest.sources import SourceRow
 
 DIM = 192
 
@@ -66,7 +66,7 @@ class Colours:
         raise NoWords
 
 
-class Drawn(Pictures):
+class Drawn(LocalPictures):
     """Files that are made when they are read: `number.jpg` is another picture for each number."""
 
     def __init__(self, folder: Path, shape: tuple[int, int]) -> None:
@@ -113,7 +113,7 @@ def measure(app: App, pictures: Drawn, count: int) -> None:
     findings = Findings("ingest_memory", f"Memory of an ingest of {count:,} pictures")
     findings.note(f"The encoder is {app.encoder().name}, run by {app.encoder().runs_in}.")
     held: list[tuple[int, float]] = []
-    model, towers = app.catalog.model(), Towers(app.catalog, app.encoders)
+    model, towers = app.catalog.model(), MaintainedEncoders(app.catalog, app.encoders)
     preparer = Preparer(app.catalog, towers, pictures, app.limits)
     with ingest_run(app.engine, "drawn", model) as run, closing(preparer):
         job = Ingest(app.catalog, towers, preparer, run, RejectFile(None))
@@ -128,11 +128,13 @@ def measure(app: App, pictures: Drawn, count: int) -> None:
     findings.write()
 
 
-def rows(count: int) -> Iterator[Row]:
-    return (Row(n, Product(f"P{n}", title=f"Picture {n}"), (f"{n}.jpg",)) for n in range(count))
+def rows(count: int) -> Iterator[SourceRow]:
+    return (
+        SourceRow(n, Product(f"P{n}", title=f"Picture {n}"), (f"{n}.jpg",)) for n in range(count)
+    )
 
 
-def sample(report: Report) -> tuple[int, float]:
+def sample(report: IngestReport) -> tuple[int, float]:
     """Rows read, and MiB of this process that are in memory."""
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     return report.read, pages * os.sysconf("SC_PAGE_SIZE") / 2**20

@@ -25,7 +25,7 @@ from PIL import Image
 
 from app.bootstrap import App
 from app.encoders.base import Encoder
-from app.encoders.batching import Queue, Queues
+from app.encoders.batching import BatcherPool, EncoderQueues
 from app.errors import Busy
 from app.search.admission import Admission
 from app.search.query_encoder import QueryEncoder
@@ -67,10 +67,10 @@ class Heard:
         return len(self.ms) / self.seconds
 
 
-class Apart(Queues):
+class Apart(BatcherPool):
     """No queue: every caller runs the encoder, as if it were alone."""
 
-    def of(self, encoder: Encoder) -> Queue:
+    def of(self, encoder: Encoder) -> EncoderQueues:
         queue = super().of(encoder)
         queue.pictures.encode = encoder.encode_prepared  # type: ignore[method-assign]
         return queue
@@ -84,7 +84,7 @@ def photo(seed: int) -> bytes:
     return file.getvalue()
 
 
-def service(app: App, queues: Queues, wait_s: float = 60.0) -> SearchService:
+def service(app: App, queues: BatcherPool, wait_s: float = 60.0) -> SearchService:
     """A SearchService as the App has it, with another queue before the encoder."""
     encoder = QueryEncoder(app.encoders, app._decode, app._decode_strange, queues)
     return SearchService(
@@ -199,13 +199,13 @@ def measure(app: App, rounds: int, seconds: float, report: Report) -> None:
     by_picture(app.search, 0)
     sizes: list[int] = []
     ways = {
-        "pictures, encoded together": (service(app, Queues(sizes.append)), by_picture),
-        "pictures, one after the other": (service(app, Queues(most=1, lanes=1)), by_picture),
+        "pictures, encoded together": (service(app, BatcherPool(sizes.append)), by_picture),
+        "pictures, one after the other": (service(app, BatcherPool(most=1, lanes=1)), by_picture),
         ITSELF: (service(app, Apart()), by_picture),
-        VECTORS: (service(app, Queues()), by_vector),
+        VECTORS: (service(app, BatcherPool()), by_vector),
     }
     told(report, compared(ways, rounds, seconds))
-    crowded(report, service(app, Queues(), PATIENCE_S), by_picture, 2 * seconds)
+    crowded(report, service(app, BatcherPool(), PATIENCE_S), by_picture, 2 * seconds)
     places = app.settings.places
     report.note(f"{places} searches ran at a time; a crowd waits {PATIENCE_S:g} s at most.")
     report.note(f"Encoded together, {np.mean(sizes):.1f} pictures in a batch on average.")

@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 
 from ingest.demo.kinds import KINDS, Kind
-from ingest.demo.look import Look
+from ingest.demo.look import Appearance
 from ingest.demo.paint import PATTERNS, Colour, Paint
 
 Reissue = Literal["same file", "new photograph", "same file, other spelling"]
@@ -45,7 +45,7 @@ class Item:
 
     sku: str
     kind: Kind
-    look: Look
+    look: Appearance
     title: str
     brand: str
     colour: str
@@ -91,7 +91,7 @@ def _original(number: int, form: np.random.Generator) -> Item:
     return Item(
         sku=_sku(number),
         kind=kind,
-        look=Look(paint, accent, int(form.integers(1 << 31))),
+        look=Appearance(paint, accent, int(form.integers(1 << 31))),
         title=f"{brand} {' '.join(words)}",
         brand=brand,
         colour=colour,

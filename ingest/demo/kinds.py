@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from ingest.demo.canvas import Canvas
-from ingest.demo.look import Look
+from ingest.demo.look import Appearance
 from ingest.demo.objects import (
     accessories,
     bags_and_bicycles,
@@ -23,7 +23,7 @@ class Kind:
     """One kind: `stands` upright or is laid flat; prices in euros, lowest and highest."""
 
     name: str
-    draw: Callable[[Canvas, Look], None]
+    draw: Callable[[Canvas, Appearance], None]
     stands: bool
     materials: tuple[str, ...]
     prices: tuple[float, float]

@@ -10,7 +10,7 @@ from ingest.demo.paint import INK, STEEL, Colour, Paint, shaded
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
+class Appearance:
     """A product's main paint, its trim colour and the seed of its proportions."""
 
     paint: Paint

@@ -10,7 +10,7 @@ from PIL import Image
 
 from ingest.demo.canvas import Canvas, View
 from ingest.demo.kinds import Kind
-from ingest.demo.look import Look
+from ingest.demo.look import Appearance
 from ingest.demo.paint import Picture, noise
 from ingest.demo.scene import lying, standing
 from ingest.demo.shadow import shadow
@@ -34,7 +34,7 @@ ANOTHER_ANGLE = Shot(turn=0.6, light=0.4)
 A_CUSTOMER = Shot(turn=0.8, light=0.8, noise=0.8, crop=1.0, quality=55)
 
 
-def photograph(kind: Kind, look: Look, seed: int, shot: Shot = STUDIO) -> bytes:
+def photograph(kind: Kind, look: Appearance, seed: int, shot: Shot = STUDIO) -> bytes:
     """The JPEG of one photograph; the same arguments give the same bytes."""
     form = np.random.default_rng(seed)
     canvas = Canvas(SIZE, _view(form, shot, kind.stands))

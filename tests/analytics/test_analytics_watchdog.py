@@ -17,7 +17,7 @@ from app.bootstrap import App
 from app.config import Settings
 from app.db.queries.analyst_sessions import ROLE
 from app.index.builder import LOCK
-from app.operations.analyst_watchdog import Watchdog, look
+from app.operations.analyst_watchdog import AnalystWatchdog, look
 from app.operations.migrate import migrate
 from support.analysts import catalogue, login
 from support.colours import choose_colours
@@ -171,7 +171,7 @@ def test_a_transaction_that_an_analyst_prepared_is_told(
                     analyst.execute("BEGIN")
                     analyst.execute("SELECT pg_advisory_xact_lock(%s)", [LOCK])
                     analyst.execute("PREPARE TRANSACTION 'held'")
-                with Watchdog(app.engine, LONG_S, every_s=0.05):
+                with AnalystWatchdog(app.engine, LONG_S, every_s=0.05):
                     until(lambda: caplog.records, "nothing was said")
                     time.sleep(0.2)
                 [record] = caplog.records
@@ -223,7 +223,7 @@ def test_it_looks_while_it_is_open_and_says_whom_it_ended(
     shop: App, analyst: psycopg.Connection, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, "lookalike.watchdog")
-    with Watchdog(shop.engine, LONG_S, every_s=0.05):
+    with AnalystWatchdog(shop.engine, LONG_S, every_s=0.05):
         time.sleep(0.2)
         analyst.execute("SELECT pg_advisory_lock(%s)", [LOCK])
         pid = analyst.info.backend_pid
@@ -245,7 +245,7 @@ def test_a_user_who_may_not_end_sessions_says_so_once(
         connection.execute("CREATE ROLE tenant LOGIN")
     try:
         settings = shop.settings.model_copy(update={"database_url": as_tenant(shop)})
-        with App(settings) as app, Watchdog(app.engine, LONG_S, every_s=0.05):
+        with App(settings) as app, AnalystWatchdog(app.engine, LONG_S, every_s=0.05):
             until(lambda: caplog.records, "nothing was said")
             time.sleep(0.3)
             [record] = caplog.records
@@ -270,7 +270,7 @@ def test_a_database_without_tables_or_out_of_reach_is_no_end_of_it(
         assert ended(app, LONG_S) == {}
     gone = empty_url.replace("/test_", "/no_such_")
     settings = Settings(home=tmp_path, database_url=gone)
-    with App(settings) as app, Watchdog(app.engine, LONG_S, every_s=0.02):
+    with App(settings) as app, AnalystWatchdog(app.engine, LONG_S, every_s=0.02):
         until(lambda: caplog.records, "nothing was said")
         time.sleep(0.2)
     assert len(caplog.records) == 1 and "not watched for now" in caplog.text

@@ -1,9 +1,8 @@
-"""Imports between rooms run downwards only."""
+"""A room imports only from rows below its own, and each library has one owner."""
 
 from __future__ import annotations
 
 import ast
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,52 +10,42 @@ import pytest
 
 from support.paths import REPO
 
-# From the top down: a room may import from its own row and from those below it.
+# From the top down. A room is the longest of these names that a module's name begins with.
 ROWS = [
     line.split()
     for line in """
-    app.cli app.ui
-    app.operations.worker app.operations.change_listener app.operations.worker app.operations.stop_signals
-    app.operations.analyst_watchdog app.operations.hnsw_repair
+    app.cli app.ui app.api
     app.bootstrap
-    ingest
-    app.models.lifecycle app.models.backfill app.models.removal
-    app.operations.health app.operations.metrics_server app.operations.catalog_stats app.index.status app.index.background_build
-    app.operations.backup app.operations.restore app.operations.integrity
-    app.search.service app.catalog.service app.index.builder app.evaluation.labelled_queries app.operations.health app.catalog.ingest_run app.operations.migrate
-    app.evaluation.recall_audit app.operations.roles app.catalog.bulk_load app.catalog.batch_write
-    app.search.paging app.search.explain app.evaluation.calibration_run app.duplicates.review app.search.facets
-    app.search.fast_path app.search.filter_cache app.search.similarity_labels app.evaluation.planner_tuning app.duplicates.verdicts app.duplicates.report app.duplicates.review
-    app.search.planner
-    app.search.planner
-    app.models.encoder_pool app.search.query_encoder app.search.validation app.search.retrieval app.search.query_sampler app.index.file_store app.index.file_store
-    app.index.embedding_reader app.index.recall
-    app.search.dedup app.encoders.batching app.search.vector_cache app.evaluation.metrics app.evaluation.html_report app.operations.backup_manifest
-    app.db.queries app.index.faiss_index app.index.faiss_index app.index.faiss_io app.encoders.loading app.images.decoding app.images.sandbox app.search.filters
-    app.db.queries.nearest app.duplicates.rules app.duplicates.normalization app.duplicates.typos app.duplicates.union_find app.evaluation.calibration
-    app.index.kmeans app.index.kmeans
-    app.index.rebuild_policy
-    app.operations.metrics
-    app.search.admission
-    app.db.client_tools
-    app.db.engine app.db.dsn app.db.driver_errors app.db.embedded.server app.db.embedded.os_user app.db.embedded.binaries
-    app.images.decode_errors app.concurrency app.images.orientation app.images.pillow_warnings app.evaluation.metrics
-    app.db.schema app.types app.config
-    app.errors app
+    ingest app.operations app.evaluation app.models
+    app.search app.catalog
+    app.index app.duplicates app.encoders
+    app.db app.images
+    app.types app.errors app.config app.concurrency app.atomic_files app
     """.strip().splitlines()
 ]
-OWNERS = {
-    "faiss": ("app.index.faiss_index",),
-    "torch": ("app.encoders.loading",),
-    "transformers": ("app.encoders.loading",),
-    "openvino": ("app.encoders.openvino_runtime", "app.encoders.quantize_script"),
-    "nncf": ("app.encoders.quantize_script",),
-    "sentence_transformers": ("app.encoders.loading",),
-    "streamlit": ("app.ui",),
-    "pillow_heif": ("app.images.decoding",),
-    "rapidfuzz": ("app.duplicates.typos",),
-    "prometheus_client": ("app.operations.metrics", "app.operations.metrics_server"),
+SIBLINGS = {
+    ("app.cli", "app.ui"),  # `lookalike page` starts the page
+    ("app.concurrency", "app.errors"),
+    ("app.types", "app.errors"),
+    ("app.config", "app.errors"),
+    ("app.atomic_files", "app.errors"),
 }
+"""Imports between rooms of one row that are allowed: (from, of)."""
+
+OWNERS = {
+    "faiss": "app.index",
+    "torch": "app.encoders",
+    "transformers": "app.encoders",
+    "openvino": "app.encoders",
+    "nncf": "app.encoders",
+    "sentence_transformers": "app.encoders",
+    "streamlit": "app.ui",
+    "pillow_heif": "app.images",
+    "httpx": "app.images",
+    "rapidfuzz": "app.duplicates.typos",
+    "prometheus_client": "app.operations",
+}
+"""The room that may import a library."""
 
 
 def modules() -> list[tuple[str, Path]]:
@@ -71,70 +60,44 @@ def _modules() -> Iterator[tuple[str, Path]]:
 
 def imported(path: Path) -> set[str]:
     """All modules a file names in imports, also in those inside functions."""
-    found: set[str] = set()
+    names: set[str] = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            found |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
-    return found
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}:{node.lineno}: a relative import"
+            names |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return names
 
 
-def relative_imports(path: Path) -> list[int]:
-    """The lines of imports that begin with a dot, which `imported` would not see."""
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    return [
-        node.lineno for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.level
+def room(module: str) -> str | None:
+    rooms = [name for row in ROWS for name in row if f"{module}.".startswith(f"{name}.")]
+    return max(rooms, key=len, default=None)
+
+
+def row(name: str) -> int:
+    return next(number for number, rooms in enumerate(ROWS) if name in rooms)
+
+
+def allowed(own: str, other: str) -> bool:
+    return own == other or row(other) > row(own) or (own, other) in SIBLINGS
+
+
+@pytest.mark.parametrize(("module", "path"), modules(), ids=lambda value: str(value))
+def test_a_room_imports_only_from_rows_below(module: str, path: Path) -> None:
+    own = room(module)
+    assert own is not None, f"{module} is in no room"
+    others = {other: room(other) for other in imported(path)}
+    wrong = sorted(name for name, other in others.items() if other and not allowed(own, other))
+    assert not wrong, f"{module} imports {wrong}"
+
+
+@pytest.mark.parametrize(("module", "path"), modules(), ids=lambda value: str(value))
+def test_each_library_has_one_owner(module: str, path: Path) -> None:
+    libraries = {name.split(".")[0] for name in imported(path)}
+    wrong = [
+        library
+        for library, owner in OWNERS.items()
+        if library in libraries and not f"{module}.".startswith(f"{owner}.")
     ]
-
-
-def row(module: str) -> int | None:
-    """The row of the longest room name that a module's name begins with."""
-    places = {
-        name: number
-        for number, names in enumerate(ROWS)
-        for name in names
-        if module == name or module.startswith(name + ".")
-    }
-    return places[max(places, key=len)] if places else None
-
-
-@pytest.mark.parametrize(("module", "path"), modules(), ids=lambda value: str(value))
-def test_no_import_runs_up(module: str, path: Path) -> None:
-    own = row(module)
-    assert own is not None, f"{module} has no place in ROWS"
-    known = {name for name, _ in modules()}
-    upward = {name for name in imported(path) & known if (row(name) or 0) < own}
-    assert not upward, f"{module} imports from above: {sorted(upward)}"
-
-
-@pytest.mark.parametrize(("module", "path"), modules(), ids=lambda value: str(value))
-def test_every_import_names_its_module_in_full(module: str, path: Path) -> None:
-    assert not relative_imports(path), f"{module} has relative imports"
-
-
-def test_a_relative_import_is_noticed(tmp_path: Path) -> None:
-    (tmp_path / "room.py").write_text(
-        "def late():\n    from . import cli\n    from ..cli import x\n"
-    )
-    assert relative_imports(tmp_path / "room.py") == [2, 3]
-
-
-@pytest.mark.parametrize(("module", "path"), modules(), ids=lambda value: str(value))
-def test_each_heavy_library_has_one_owner(module: str, path: Path) -> None:
-    for library, owners in OWNERS.items():
-        used = any(name.split(".")[0] == library for name in imported(path))
-        assert not used or module.startswith(owners), f"{module} imports {library}"
-
-
-def test_no_name_of_ours_hides_a_library() -> None:
-    taken = {"faiss", "clip", "alembic", "streamlit"}
-    assert not {path.stem for path in REPO.glob("*.py")} & taken
-    assert not (REPO / "alembic" / "__init__.py").exists()
-
-
-def test_a_module_at_every_path_is_looked_at() -> None:
-    assert {"app.search.service", "app.cli.search", "ingest.demo.canvas"} <= {
-        n for n, _ in modules()
-    }
-    assert sys.version_info >= (3, 11)
+    assert not wrong, f"{module} imports {wrong}"

@@ -22,8 +22,8 @@ from app.errors import BadSource, LookalikeError
 from app.images.decoding import decode
 from app.models.backfill import embed
 from app.operations.health import status
-from app.operations.hnsw_repair import Mender
-from app.operations.integrity import Wanted, check
+from app.operations.hnsw_repair import HnswRepairLoop
+from app.operations.integrity import CheckOptions, check
 from app.operations.migrate import migrate
 from app.search.filters import parse
 from app.types import Query, SearchResult
@@ -47,13 +47,13 @@ def settings(settings: Settings) -> Settings:
 @pytest.fixture
 def full(app: App, monkeypatch: pytest.MonkeyPatch) -> App:
     """Sixty products without a build; loads of ten are large ones."""
-    monkeypatch.setattr(bulk_load, "LEAST", 10)
+    monkeypatch.setattr(bulk_load, "MIN_ROWS", 10)
     monkeypatch.setattr(bulk_load, "PAUSE_S", 0.01)
     add(app, numbered(ROWS), colour="red")
     return app
 
 
-def loading(app: App, added: int = 1000, tell: bulk_load.Tell = print) -> object:
+def loading(app: App, added: int = 1000, tell: bulk_load.ProgressCallback = print) -> object:
     return bulk_load.bulk(app.engine, [app.catalog.model()], added, tell)
 
 
@@ -284,7 +284,7 @@ def killed(app: App) -> None:
 
 
 def repaired(app: App) -> None:
-    report = check(app.engine, app.files, app.limits, Wanted(repair=True))
+    report = check(app.engine, app.files, app.limits, CheckOptions(repair=True))
     (found,) = [each for each in report.findings if each.kind == "pgvector-index-missing"]
     assert found.repaired == "pgvector's index was made of colours" and not found.wrong
 
@@ -295,7 +295,7 @@ def loaded(app: App) -> None:
 
 
 def mended(app: App) -> None:
-    with Mender(app.engine, 0.05):
+    with HnswRepairLoop(app.engine, 0.05):
         servers.until(lambda: indexed(app), "the mender made nothing")
 
 

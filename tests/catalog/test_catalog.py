@@ -10,7 +10,7 @@ import psycopg
 import pytest
 
 from app.bootstrap import App
-from app.catalog.batch_write import AT_ONCE, Batch, Change, Entry, PicturesMissing
+from app.catalog.batch_write import AT_ONCE, Batch, BatchChange, PicturesMissing, ProductEntry
 from app.catalog.service import WRITER_LOCK
 from app.config import Settings
 from app.db import notifications
@@ -26,12 +26,12 @@ from support.goods import contents, versions
 from support.shop import add, sha
 
 
-def entry(sku: str, *seeds: int, **fields: object) -> Entry:
+def entry(sku: str, *seeds: int, **fields: object) -> ProductEntry:
     product = Product(sku, title=f"title {sku}", **fields)  # type: ignore[arg-type]
-    return Entry(product, tuple(PictureRef(sha(seed), f"{seed}.png") for seed in seeds))
+    return ProductEntry(product, tuple(PictureRef(sha(seed), f"{seed}.png") for seed in seeds))
 
 
-def batch(entries: Sequence[Entry], *seeds: int) -> Batch:
+def batch(entries: Sequence[ProductEntry], *seeds: int) -> Batch:
     """A batch that brings the pictures and vectors of these seeds."""
     pictures = {seed: decode(photo(seed)) for seed in seeds}
     rows = ColourEncoder().encode_pictures(list(pictures.values()))
@@ -56,9 +56,9 @@ def test_writing_tells_what_became_of_each_entry(app: App) -> None:
     app.catalog.write(batch([entry("A", 1), entry("B", 2)], 1, 2), model)
     again = [entry("A", 1), entry("B", 2, year=2020), entry("C", 1)]
     assert app.catalog.write(batch(again), model) == {
-        "A": Change.UNCHANGED,
-        "B": Change.UPDATED,
-        "C": Change.ADDED,
+        "A": BatchChange.UNCHANGED,
+        "B": BatchChange.UPDATED,
+        "C": BatchChange.ADDED,
     }
 
 
@@ -180,7 +180,7 @@ def test_a_batch_larger_than_a_statement_is_written_whole(
     changes = app.catalog.write(
         batch([entry(f"P{n:04}", n) for n in reversed(range(many))], *range(many)), model
     )
-    assert list(changes.values()) == [Change.ADDED] * many
+    assert list(changes.values()) == [BatchChange.ADDED] * many
     shown = sql.execute(
         "SELECT sku, uri, sha256 FROM product JOIN product_picture ON product_id = product.id"
         " JOIN picture ON picture_id = picture.id JOIN embedding USING (picture_id) ORDER BY sku"
@@ -249,7 +249,7 @@ def test_a_writer_sees_what_was_committed_while_it_waited_for_its_turn(
     sql.execute(f"ALTER ROLE CURRENT_USER IN DATABASE {sql.info.dbname}"  # type: ignore[call-overload]
                 f" SET default_transaction_isolation = '{usual}'")  # fmt: skip
     app.engine.dispose()  # for connections that take it up
-    changes: list[dict[str, Change]] = []
+    changes: list[dict[str, BatchChange]] = []
 
     def write() -> None:
         changes.append(app.catalog.write(batch([entry("A", 1, year=2020)]), app.catalog.model()))
@@ -263,7 +263,7 @@ def test_a_writer_sees_what_was_committed_while_it_waited_for_its_turn(
         assert writing.is_alive()
         before.commit()
         writing.join(10)
-    assert changes == [{"A": Change.UNCHANGED}]
+    assert changes == [{"A": BatchChange.UNCHANGED}]
 
 
 def test_the_model_of_an_empty_database_is_asked_for_with_what_to_do(

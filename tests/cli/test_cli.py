@@ -164,13 +164,13 @@ def test_an_ingest_encodes_several_batches_at_a_time_and_a_search_one_on_all_cor
 ) -> None:
     from app.encoders import openvino_runtime
 
-    real, streams = openvino_runtime.Compiled, []
+    real, streams = openvino_runtime.OpenVinoModel, []
 
     def noted(graph: Any, count: int = 1) -> Any:
         streams.append(count)
         return real(graph, count)
 
-    monkeypatch.setattr(openvino_runtime, "Compiled", noted)
+    monkeypatch.setattr(openvino_runtime, "OpenVinoModel", noted)
     monkeypatch.setattr("app.cli.ingest.ENCODERS", 3)
     cat("ingest", source)
     cat("search", next(source.parent.rglob("*.png")))
@@ -659,11 +659,11 @@ def test_status_is_ill_without_a_database(lookalike: Run, monkeypatch: pytest.Mo
 def test_ctrl_c_says_that_it_can_go_on_and_has_exit_code_130(
     cat: Run, source: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    class Interrupting(ingest._Plain):
+    class Interrupting(ingest._PlainProgress):
         def __call__(self, report: object) -> None:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(ingest, "_Plain", Interrupting)
+    monkeypatch.setattr(ingest, "_PlainProgress", Interrupting)
     ran = cat("ingest", source)
     assert ran.code == 130 and "run it again to go on" in ran.err
 

@@ -25,7 +25,7 @@ from app.db import dsn
 from app.db.engine import make_engine, make_quick_engine
 from app.errors import DatabaseUnavailable
 from app.images.sandbox import PictureSandbox
-from app.operations.change_listener import Listener
+from app.operations.change_listener import ChangeListener
 from app.operations.health import status
 from app.types import Query
 from support.colours import choose_colours, photo
@@ -165,7 +165,7 @@ def test_of_several_hosts_the_one_that_answers_serves(
 
 def test_a_worker_listens_where_the_address_leads(tcp: TcpServer) -> None:
     engine = make_engine(Settings(database_url=tcp.url() + "?keepalives_idle=99"))
-    listener = Listener(engine, threading.Event())
+    listener = ChangeListener(engine, threading.Event())
     assert listener.wait(0.1)
     assert listener._connection is not None
     got = listener._connection.info.get_parameters()

@@ -23,7 +23,7 @@ from app.duplicates import verdicts
 from app.errors import BadInput, DatabaseUnsuitable
 from app.evaluation import planner_tuning
 from app.evaluation.calibration_run import calibrate
-from app.evaluation.labelled_queries import Labelled, evaluate
+from app.evaluation.labelled_queries import LabelledQueries, evaluate
 from app.evaluation.recall_audit import audit
 from app.operations.backup import BackupFailed, backup
 from app.operations.health import status
@@ -31,7 +31,7 @@ from app.operations.migrate import migrate
 from app.operations.roles import make, script
 from app.operations.worker import Worker
 from app.types import Query
-from ingest.pipeline import Report
+from ingest.pipeline import IngestReport
 from support.colours import choose_colours, photo
 from support.goods import ingest, shop
 from support.servers import TcpServer, password_server
@@ -90,7 +90,7 @@ def asked(app: App) -> object:
     picture = app.settings.home / "0.png"
     picture.parent.mkdir(exist_ok=True)
     picture.write_bytes(photo(0))
-    labelled = [Labelled(1, "0.png", picture, "P0000")]
+    labelled = [LabelledQueries(1, "0.png", picture, "P0000")]
     return evaluate(app.engine, app.search, labelled, Query(), print)
 
 
@@ -133,7 +133,7 @@ def test_the_role_that_serves_can_do_all_that_is_done_every_day(
     """In this order: what one does, the next one finds."""
     for name, does in DOES.items():
         assert does(server), name
-    report: Report = ingest(server, shop(tmp_path, 250), prune=True)
+    report: IngestReport = ingest(server, shop(tmp_path, 250), prune=True)
     assert (report.unchanged, report.deleted) == (250, 49)
 
 

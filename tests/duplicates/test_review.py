@@ -11,7 +11,7 @@ import pytest
 from app.bootstrap import App
 from app.db.queries.review_pairs import CROWD
 from app.duplicates import review as duplicate_review
-from app.duplicates.review import UNCALIBRATED, Question, Walk, again, ask, newest
+from app.duplicates.review import UNCALIBRATED, ReviewCursor, ReviewPair, again, ask, newest
 from app.duplicates.verdicts import AlreadyDecided, Contradiction, decide
 from app.errors import NoModel, UnknownProduct
 from support.shop import add
@@ -19,10 +19,10 @@ from support.shop import add
 TYPO = 0.9
 
 
-def asked(app: App, walk: Walk | None = None) -> list[Question]:
+def asked(app: App, walk: ReviewCursor | None = None) -> list[ReviewPair]:
     """All that a person is asked who skips everything."""
-    found: list[Question] = []
-    walk = walk or Walk()
+    found: list[ReviewPair] = []
+    walk = walk or ReviewCursor()
     while not walk.finished:
         question, walk = ask(app.engine, walk, TYPO)
         found += [question] if question else []
@@ -169,7 +169,7 @@ def test_what_follows_through_a_product_that_is_gone_is_not_asked(app: App) -> N
 
 def test_a_verdict_taken_meanwhile_settles_what_waits(app: App) -> None:
     add(app, {"A": [1], "B": [1], "C": [1]})
-    question, walk = ask(app.engine, Walk(), TYPO)
+    question, walk = ask(app.engine, ReviewCursor(), TYPO)
     assert question is not None and len(walk.waiting) == 2
     say(app, "AB", True)
     say(app, "BC", True)
@@ -178,7 +178,7 @@ def test_a_verdict_taken_meanwhile_settles_what_waits(app: App) -> None:
 
 def test_a_product_deleted_meanwhile_is_passed_over(app: App) -> None:
     add(app, {"A": [1], "B": [1], "C": [2], "D": [2]})
-    _, walk = ask(app.engine, Walk(), TYPO)
+    _, walk = ask(app.engine, ReviewCursor(), TYPO)
     app.catalog.delete(["D"])
     assert asked(app, walk) == []
 
@@ -189,7 +189,7 @@ def test_a_walk_that_finds_nothing_for_long_says_how_far_it_came(
     monkeypatch.setattr(duplicate_review, "PATIENCE_S", -1.0)
     monkeypatch.setattr(duplicate_review, "PRODUCTS_AT_ONCE", 2)
     add(app, {f"P{n}": [n] for n in range(5)})
-    question, walk = ask(app.engine, Walk(), TYPO)
+    question, walk = ask(app.engine, ReviewCursor(), TYPO)
     assert (question, walk.looked_at, walk.finished) == (None, 2, False)
     while not walk.finished:
         question, walk = ask(app.engine, walk, TYPO)
@@ -197,14 +197,14 @@ def test_a_walk_that_finds_nothing_for_long_says_how_far_it_came(
 
 
 def test_an_empty_catalogue_holds_nothing_to_ask(app: App) -> None:
-    question, walk = ask(app.engine, Walk(), TYPO)
+    question, walk = ask(app.engine, ReviewCursor(), TYPO)
     assert (question, walk.finished) == (None, True)
 
 
 def test_a_database_without_a_model_is_said(app: App, sql: psycopg.Connection) -> None:
     sql.execute("UPDATE model SET active = false")
     with pytest.raises(NoModel):
-        ask(app.engine, Walk(), TYPO)
+        ask(app.engine, ReviewCursor(), TYPO)
 
 
 def test_a_decided_pair_can_be_looked_at_again_with_its_verdict(app: App) -> None:

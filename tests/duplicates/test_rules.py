@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.duplicates.normalization import identity
-from app.duplicates.report import Duplicates, compare
-from app.duplicates.rules import RULES, Candidate, Group, fold, same_product
+from app.duplicates.report import DuplicateReport, compare
+from app.duplicates.rules import RULES, DuplicateGroup, FoldCandidate, fold, same_product
 from app.types import Product, Verdict
 
 TYPO = 0.9
@@ -27,22 +27,22 @@ def rule(one: str, other: str, typo: float = TYPO, **fields: object) -> str | No
     return same_product(product("A", one), product("B", other, **fields), typo)
 
 
-def candidates(*titles: str, **fields: object) -> list[Candidate]:
+def candidates(*titles: str, **fields: object) -> list[FoldCandidate]:
     """A, B, C, ... with falling similarity."""
     return [
-        Candidate(product(chr(65 + n), title, **fields), 1 - n / 100)
+        FoldCandidate(product(chr(65 + n), title, **fields), 1 - n / 100)
         for n, title in enumerate(titles)
     ]
 
 
-def groups(found: list[Group]) -> set[frozenset[str]]:
+def groups(found: list[DuplicateGroup]) -> set[frozenset[str]]:
     return {
         frozenset([group.keeper.sku, *(fold.candidate.sku for fold in group.folded)])
         for group in found
     }
 
 
-def skus(found: list[Group]) -> set[str]:
+def skus(found: list[DuplicateGroup]) -> set[str]:
     return {"".join(sorted(group)) for group in groups(found)}
 
 
@@ -132,7 +132,7 @@ products = st.builds(
     year=st.sampled_from([2020, 2021, None]),
 )
 found = st.lists(
-    st.builds(Candidate, products, st.sampled_from([0.5, 0.7, 0.9])),
+    st.builds(FoldCandidate, products, st.sampled_from([0.5, 0.7, 0.9])),
     max_size=8,
     unique_by=lambda candidate: candidate.sku,
 )
@@ -153,7 +153,7 @@ def test_rules_are_symmetric(a: Product, b: Product, typo: float) -> None:
 
 @given(found, verdicts(), st.randoms())
 def test_folding_does_not_depend_on_any_order(
-    found: list[Candidate], verdicts: list[Verdict], random: object
+    found: list[FoldCandidate], verdicts: list[Verdict], random: object
 ) -> None:
     expected = fold(found, verdicts, TYPO)
     random.shuffle(found)  # type: ignore[attr-defined]
@@ -162,7 +162,9 @@ def test_folding_does_not_depend_on_any_order(
 
 
 @given(found, verdicts())
-def test_every_candidate_is_in_one_group(found: list[Candidate], verdicts: list[Verdict]) -> None:
+def test_every_candidate_is_in_one_group(
+    found: list[FoldCandidate], verdicts: list[Verdict]
+) -> None:
     told = fold(found, verdicts, TYPO)
     every = [c for g in told for c in [g.keeper, *(fold.candidate for fold in g.folded)]]
     assert sorted(every, key=lambda c: c.sku) == sorted(found, key=lambda c: c.sku)
@@ -172,7 +174,9 @@ def test_every_candidate_is_in_one_group(found: list[Candidate], verdicts: list[
 
 
 @given(found)
-def test_without_verdicts_products_fold_exactly_where_rules_lead(found: list[Candidate]) -> None:
+def test_without_verdicts_products_fold_exactly_where_rules_lead(
+    found: list[FoldCandidate],
+) -> None:
     left = {candidate.sku: candidate.product for candidate in found}
     expected: set[frozenset[str]] = set()
     while left:
@@ -187,7 +191,7 @@ def test_without_verdicts_products_fold_exactly_where_rules_lead(found: list[Can
 
 @given(found, verdicts())
 def test_every_fold_names_a_rule_that_holds(
-    found: list[Candidate], verdicts: list[Verdict]
+    found: list[FoldCandidate], verdicts: list[Verdict]
 ) -> None:
     by_sku = {candidate.sku: candidate.product for candidate in found}
     for group in fold(found, verdicts, TYPO):
@@ -201,7 +205,7 @@ def test_every_fold_names_a_rule_that_holds(
 
 @given(found, verdicts())
 def test_verdicts_hold_through_others_both_ways(
-    found: list[Candidate], verdicts: list[Verdict]
+    found: list[FoldCandidate], verdicts: list[Verdict]
 ) -> None:
     product_of = {sku: sku for sku in "ABCDEFGHIJKL"}
     for verdict in verdicts:
@@ -220,7 +224,7 @@ def test_verdicts_hold_through_others_both_ways(
 
 def test_the_most_similar_is_kept_then_the_newest_then_the_first_sku() -> None:
     def kept(*those: tuple[str, float, int | None]) -> str:
-        listed = [Candidate(product(s, "Marria", year=y), found) for s, found, y in those]
+        listed = [FoldCandidate(product(s, "Marria", year=y), found) for s, found, y in those]
         return fold(listed, [], TYPO)[0].keeper.sku
 
     assert kept(("A", 0.5, 2025), ("B", 0.6, 2020)) == "B"
@@ -266,10 +270,10 @@ def test_nothing_folds_into_nothing() -> None:
 
 
 @pytest.fixture(scope="module")
-def clothing(test_data: Path) -> list[Candidate]:
+def clothing(test_data: Path) -> list[FoldCandidate]:
     with (test_data / "clothing" / "catalogue.csv").open(encoding="utf-8", newline="") as file:
         return [
-            Candidate(
+            FoldCandidate(
                 Product(row["sku"], row["title"], row["brand"], row["category"], row["colour"],
                         int(row["year"])),
                 1.0,
@@ -279,7 +283,7 @@ def clothing(test_data: Path) -> list[Candidate]:
 
 
 @pytest.fixture(scope="module")
-def made(clothing: list[Candidate]) -> list[tuple[str, str]]:
+def made(clothing: list[FoldCandidate]) -> list[tuple[str, str]]:
     """Each made row and the one row it was made from, by spelling alone, not by our normaliser."""
 
     def spelled(product: Product) -> str:
@@ -297,12 +301,12 @@ def made(clothing: list[Candidate]) -> list[tuple[str, str]]:
 
 
 @pytest.fixture(scope="module")
-def figures(clothing: list[Candidate], made: list[tuple[str, str]]) -> Duplicates:
+def figures(clothing: list[FoldCandidate], made: list[tuple[str, str]]) -> DuplicateReport:
     return compare(fold(clothing, [], TYPO), made)
 
 
 def test_the_made_pairs_fold_and_no_others(
-    made: list[tuple[str, str]], figures: Duplicates
+    made: list[tuple[str, str]], figures: DuplicateReport
 ) -> None:
     assert len(made) == 84
     assert figures.precision is not None
@@ -310,7 +314,7 @@ def test_the_made_pairs_fold_and_no_others(
 
 
 def test_products_with_the_photo_of_another_do_not_fold(
-    clothing: list[Candidate], figures: Duplicates
+    clothing: list[FoldCandidate], figures: DuplicateReport
 ) -> None:
     wrong = {candidate.sku for candidate in clothing[-12:]}
     assert not [pair for pair in figures.false_folds if wrong & set(pair)]
@@ -321,7 +325,7 @@ def test_products_with_the_photo_of_another_do_not_fold(
 def test_a_slip_is_found_whichever_sku_spells_it(order: str) -> None:
     titles = dict(zip(order, ["glasses sun", "sun glasses", "sunglasses"], strict=True))
     found = [
-        Candidate(Product(sku, title, brand="b", category="c"), 0.5)
+        FoldCandidate(Product(sku, title, brand="b", category="c"), 0.5)
         for sku, title in titles.items()
     ]
     assert skus(fold(found, [], TYPO)) == {"XYZ"}
@@ -331,7 +335,7 @@ def test_words_in_another_order_make_no_slip_of_their_own() -> None:
     """One key, two orders; a verdict keeps the one apart whose order made the slip."""
     titles = {"X": "sun glasses", "Y": "glasses sun", "Z": "sunglasses"}
     candidates = [
-        Candidate(Product(sku, title, brand="b", category="c"), 0.5)
+        FoldCandidate(Product(sku, title, brand="b", category="c"), 0.5)
         for sku, title in titles.items()
     ]
     apart = [Verdict("X", "Y", False), Verdict("X", "Z", False)]

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from app.encoders.batching import Queues, Together
+from app.encoders.batching import Batcher, BatcherPool
 from app.types import Vectors
 from support.colours import ColourEncoder
 from support.crowd import in_a_process, until
@@ -47,7 +47,7 @@ class Crowd:
 
     def __init__(self, lanes: int = 1) -> None:
         self.slow = Slow()
-        self.together = Together(self.slow.encode, most=SIZE, lanes=lanes)
+        self.together = Batcher(self.slow.encode, most=SIZE, lanes=lanes)
         self.pool = ThreadPoolExecutor(40)
         self.asked = [self.ask(0)]
         assert self.slow.begun.wait(30)
@@ -159,14 +159,14 @@ def given_up() -> None:
 
 def test_it_is_told_how_many_were_encoded_together() -> None:
     sizes: list[int] = []
-    together = Together(lambda numbers: np.zeros((len(numbers), 1), np.float32), sizes.append)
+    together = Batcher(lambda numbers: np.zeros((len(numbers), 1), np.float32), sizes.append)
     together.encode([1, 2, 3])
     together.encode([1])
     assert sizes == [3, 1]
 
 
 def test_every_encoder_has_a_queue_of_its_own() -> None:
-    queues, one, other = Queues(), ColourEncoder("one"), ColourEncoder("other")
+    queues, one, other = BatcherPool(), ColourEncoder("one"), ColourEncoder("other")
     assert queues.of(one) is queues.of(one)
     assert queues.of(one).pictures is not queues.of(other).pictures
     assert queues.of(one).pictures is not queues.of(one).words
@@ -174,7 +174,7 @@ def test_every_encoder_has_a_queue_of_its_own() -> None:
 
 def test_an_encoder_that_nobody_else_holds_is_let_go_of() -> None:
     """That of a dropped model takes hundreds of megabytes."""
-    queues, encoder = Queues(), ColourEncoder("one")
+    queues, encoder = BatcherPool(), ColourEncoder("one")
     prepared = encoder.prepare(Image.new("RGB", (4, 4)))
     assert len(queues.of(encoder).pictures.encode([prepared])) == 1
     held = weakref.ref(encoder)

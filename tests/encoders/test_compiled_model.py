@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from app.bootstrap import App
 from app.encoders import openvino_runtime, quantization
 from app.encoders.base import EMBEDDED, Encoder
-from app.encoders.compiled_cache import Graph, TowerCache, TowerState
-from app.encoders.compiled_model import ALIKE, Network, Towers, build
+from app.encoders.compiled_cache import CompiledCache, OpenVinoGraph, RuntimeState
+from app.encoders.compiled_model import ALIKE, CompileOptions, Network, build
 from app.encoders.loading import load_encoder
 from app.encoders.probe_images import drawn
 from app.errors import ModelUnavailable, NoWords
@@ -74,13 +74,13 @@ def network(kind: type[Small] = Small, *, seed: int = 0) -> Network:
 
 
 @pytest.fixture
-def cache(tmp_path: Path) -> TowerCache:
-    return TowerCache(tmp_path / "towers")
+def cache(tmp_path: Path) -> CompiledCache:
+    return CompiledCache(tmp_path / "towers")
 
 
 @pytest.fixture
-def towers(cache: TowerCache) -> Towers:
-    return Towers(cache)
+def towers(cache: CompiledCache) -> CompileOptions:
+    return CompileOptions(cache)
 
 
 @pytest.fixture
@@ -106,7 +106,7 @@ def mixed(encoder: Encoder, count: int) -> list[np.ndarray]:
     return list(drawn(count, shape, first=50))
 
 
-def small_files(cache: TowerCache) -> list[Path]:
+def small_files(cache: CompiledCache) -> list[Path]:
     return sorted(cache.folder.glob("*.tower"))
 
 
@@ -122,7 +122,7 @@ def test_the_tower_gives_the_vectors_and_the_fingerprint_of_torch(model: str) ->
     assert np.abs(found - expected).max() < CLOSE
 
 
-def test_threads_get_what_one_thread_gets(towers: Towers) -> None:
+def test_threads_get_what_one_thread_gets(towers: CompileOptions) -> None:
     tower, pictures = build(network(), towers), drawn(24, SHAPE)
     expected = tower.run(pictures)
     batches = [pictures[:number] for number in range(1, 25)] * 4
@@ -147,12 +147,12 @@ def test_a_tower_is_compiled_for_so_many_batches_at_a_time(
 ) -> None:
     made: list[Any] = []
 
-    class Noted(openvino_runtime.Compiled):
+    class Noted(openvino_runtime.OpenVinoModel):
         def __init__(self, *arguments: Any) -> None:
             super().__init__(*arguments)
             made.append(self)
 
-    monkeypatch.setattr(openvino_runtime, "Compiled", Noted)
+    monkeypatch.setattr(openvino_runtime, "OpenVinoModel", Noted)
     monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
     for streams in (1, 2):
         load_encoder(model, streams=streams)
@@ -168,7 +168,7 @@ def test_a_tower_is_compiled_for_so_many_batches_at_a_time(
     (NotFinite, "not finite"),
 ])  # fmt: skip
 def test_torch_answers_where_the_tower_cannot_be_made_or_disagrees(
-    kind: type[Small], why: str, towers: Towers, caplog: pytest.LogCaptureFixture
+    kind: type[Small], why: str, towers: CompileOptions, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.WARNING):
         tower = build(network(kind), towers)
@@ -179,7 +179,7 @@ def test_torch_answers_where_the_tower_cannot_be_made_or_disagrees(
 
 
 def test_torch_answers_without_openvino_and_says_so(
-    monkeypatch: pytest.MonkeyPatch, towers: Towers
+    monkeypatch: pytest.MonkeyPatch, towers: CompileOptions
 ) -> None:
     monkeypatch.setitem(sys.modules, "openvino", None)
     tower = build(network(), towers)
@@ -187,29 +187,29 @@ def test_torch_answers_without_openvino_and_says_so(
     assert towers.cache.noted("Small 0") == tower.state
 
 
-def test_torch_answers_when_it_is_asked_to(cache: TowerCache) -> None:
-    tower = build(network(), Towers(cache, off="switched off"))
-    assert tower.state == TowerState("torch", "switched off")
+def test_torch_answers_when_it_is_asked_to(cache: CompiledCache) -> None:
+    tower = build(network(), CompileOptions(cache, off="switched off"))
+    assert tower.state == RuntimeState("torch", "switched off")
     assert small_files(cache) == []
 
 
 def test_a_tower_far_from_torch_by_a_little_is_noticed(
-    monkeypatch: pytest.MonkeyPatch, towers: Towers
+    monkeypatch: pytest.MonkeyPatch, towers: CompileOptions
 ) -> None:
     build(network(), towers)
-    exact = openvino_runtime.Compiled.__call__
+    exact = openvino_runtime.OpenVinoModel.__call__
 
-    def tilted(self: openvino_runtime.Compiled, pixels: np.ndarray) -> np.ndarray:
+    def tilted(self: openvino_runtime.OpenVinoModel, pixels: np.ndarray) -> np.ndarray:
         rows = exact(self, pixels)
         rows[:, 0] += 0.02
         return rows / np.linalg.norm(rows, axis=1, keepdims=True)
 
-    monkeypatch.setattr(openvino_runtime.Compiled, "__call__", tilted)
+    monkeypatch.setattr(openvino_runtime.OpenVinoModel, "__call__", tilted)
     tower = build(network(), towers)
     assert tower.state.library == "torch"
 
 
-def test_what_others_log_is_logged_as_before(towers: Towers) -> None:
+def test_what_others_log_is_logged_as_before(towers: CompileOptions) -> None:
     root = logging.getLogger()
     before = root.level, list(root.filters), list(root.handlers)
     build(network(), towers)
@@ -219,7 +219,7 @@ def test_what_others_log_is_logged_as_before(towers: Towers) -> None:
 # --- the cache ---
 
 
-def test_a_tower_is_exported_once(towers: Towers, request: pytest.FixtureRequest) -> None:
+def test_a_tower_is_exported_once(towers: CompileOptions, request: pytest.FixtureRequest) -> None:
     before = build(network(), towers).run(drawn(2, SHAPE))
     request.getfixturevalue("no_export")
     tower = build(network(), towers)
@@ -233,7 +233,7 @@ def test_an_export_is_the_same_whatever_was_exported_before() -> None:
     assert openvino_runtime.export(network().module, SHAPE).sha256 == first.sha256
 
 
-def test_another_network_has_another_tower(towers: Towers) -> None:
+def test_another_network_has_another_tower(towers: CompileOptions) -> None:
     one, other = build(network(seed=1), towers), build(network(seed=2), towers)
     assert len(small_files(towers.cache)) == 2
     assert np.abs(one.run(drawn(2, SHAPE)) - other.run(drawn(2, SHAPE))).max() > 0.01
@@ -263,9 +263,9 @@ def no_head(path: Path, other: bytes) -> None:
 
 @pytest.mark.parametrize("damage", [empty, cut, flipped, foreign, no_head])
 def test_a_damaged_or_foreign_tower_is_made_again(
-    damage: object, towers: Towers, tmp_path: Path, request: pytest.FixtureRequest
+    damage: object, towers: CompileOptions, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
-    strange = Towers(TowerCache(tmp_path / "strange"))
+    strange = CompileOptions(CompiledCache(tmp_path / "strange"))
     build(network(seed=2), strange)
     expected = build(network(), towers).run(drawn(2, SHAPE))
     [path], [other] = small_files(towers.cache), small_files(strange.cache)
@@ -279,12 +279,12 @@ def test_a_damaged_or_foreign_tower_is_made_again(
 
 @pytest.mark.parametrize("layers", [b"no layers at all", None])
 def test_a_sound_file_with_the_wrong_tower_in_it_is_made_again(
-    towers: Towers, cache: TowerCache, layers: bytes | None
+    towers: CompileOptions, cache: CompiledCache, layers: bytes | None
 ) -> None:
     build(network(), towers)
     other = openvino_runtime.export(network(seed=2).module, SHAPE)
     assert cache.read(KEY) is not None
-    cache.write(KEY, Graph(layers, b"") if layers else other)
+    cache.write(KEY, OpenVinoGraph(layers, b"") if layers else other)
     tower = build(network(), towers)
     assert tower.state.library.startswith("OpenVINO")
     assert np.abs(tower.run(drawn(2, SHAPE)) - network()(drawn(2, SHAPE))).max() < CLOSE
@@ -293,24 +293,24 @@ def test_a_sound_file_with_the_wrong_tower_in_it_is_made_again(
 
 def test_a_folder_that_cannot_be_written_costs_the_cache_alone(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("no folder")
-    tower = build(network(), Towers(TowerCache(tmp_path / "file" / "towers")))
+    tower = build(network(), CompileOptions(CompiledCache(tmp_path / "file" / "towers")))
     assert tower.state.library.startswith("OpenVINO")
 
 
-def test_nothing_half_written_is_left(towers: Towers) -> None:
+def test_nothing_half_written_is_left(towers: CompileOptions) -> None:
     build(network(), towers)
     assert {path.suffix for path in towers.cache.folder.iterdir()} == {".tower", ".json"}
 
 
 def test_writing_that_is_interrupted_leaves_nothing(
-    cache: TowerCache, monkeypatch: pytest.MonkeyPatch
+    cache: CompiledCache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def interrupt(_: int) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr("app.encoders.compiled_cache.os.fsync", interrupt)
     with pytest.raises(KeyboardInterrupt):
-        cache.write("key", Graph(b"layers", b"weights"))
+        cache.write("key", OpenVinoGraph(b"layers", b"weights"))
     assert list(cache.folder.iterdir()) == []
 
 
@@ -384,14 +384,14 @@ def test_an_int8_model_that_is_made_needs_nothing_to_make_it(
 
 
 def test_an_int8_model_that_cannot_be_made_says_what_to_install(
-    towers: Towers, no_nncf: None
+    towers: CompileOptions, no_nncf: None
 ) -> None:
     with pytest.raises(ModelUnavailable, match=r"nncf.*pip install 'lookalike\[int8\]'"):
         build(network(), towers, int8=True)
 
 
 def test_int8_is_refused_where_openvino_is_missing(
-    towers: Towers, monkeypatch: pytest.MonkeyPatch
+    towers: CompileOptions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "openvino", None)
     with pytest.raises(ModelUnavailable, match="openvino"):
@@ -412,7 +412,7 @@ def test_int8_is_refused_where_a_setting_turns_openvino_off(
 
 
 def test_an_int8_tower_that_is_not_of_this_model_is_refused(
-    towers: Towers, monkeypatch: pytest.MonkeyPatch
+    towers: CompileOptions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     other = openvino_runtime.export(network(seed=2).module, SHAPE)
     monkeypatch.setattr("app.encoders.compiled_model.quantise", lambda *_: other)
@@ -420,14 +420,16 @@ def test_an_int8_tower_that_is_not_of_this_model_is_refused(
         build(network(), towers, int8=True)
 
 
-def test_quantising_that_fails_says_why(towers: Towers, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_quantising_that_fails_says_why(
+    towers: CompileOptions, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(quantization, "_SCRIPT", Path("/no/such/script.py"))
     with pytest.raises(ModelUnavailable, match=r"quantising failed.*script\.py"):
         build(network(), towers, int8=True)
 
 
 def test_quantising_that_does_not_end_says_so(
-    towers: Towers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    towers: CompileOptions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "sleeps.py").write_text("import time; time.sleep(60)")
     monkeypatch.setattr(quantization, "_SCRIPT", tmp_path / "sleeps.py")
@@ -456,11 +458,11 @@ def _recall(encoder: Encoder, pictures: list[np.ndarray], asked: list[np.ndarray
 
 
 def test_status_says_what_encodes_pictures(app: App) -> None:
-    model, cache = app.encoder(), TowerCache(app.settings.tower_folder)
-    cache.note(model.fingerprint, TowerState("torch", "ImportError: no openvino"))
+    model, cache = app.encoder(), CompiledCache(app.settings.tower_folder)
+    cache.note(model.fingerprint, RuntimeState("torch", "ImportError: no openvino"))
     found = status(app.engine, app.files, app.settings).as_dict()["encoder"]
     assert found["value"] == "torch" and "no openvino" in found["advice"] and found["ok"]
-    cache.note(model.fingerprint, TowerState("OpenVINO 2026.4.1"))
+    cache.note(model.fingerprint, RuntimeState("OpenVINO 2026.4.1"))
     found = status(app.engine, app.files, app.settings).as_dict()["encoder"]
     assert (found["value"], found["advice"]) == ("OpenVINO 2026.4.1", None)
 

@@ -19,7 +19,7 @@ from PIL import Image
 from sqlalchemy import event
 
 from app.bootstrap import App
-from app.catalog.batch_write import Batch, Entry
+from app.catalog.batch_write import Batch, ProductEntry
 from app.cli import cli
 from app.config import Settings
 from app.db.queries import calibration
@@ -29,7 +29,7 @@ from app.evaluation.calibration import (
     LIKELIER,
     MINIMUM,
     SURE,
-    Pair,
+    LabelledPair,
     calibrated,
     fit,
     in_order,
@@ -38,7 +38,7 @@ from app.evaluation.calibration import (
 from app.evaluation.calibration_run import calibrate
 from app.images.decoding import decode
 from app.images.thumbnails import thumbnail
-from app.search.similarity_labels import Meanings
+from app.search.similarity_labels import SimilarityLabeler
 from app.types import (
     Calibration,
     CutOff,
@@ -48,7 +48,7 @@ from app.types import (
     Query,
     SearchResult,
     Vectors,
-    words_for,
+    label_for,
 )
 from support.colours import SIDE, ColourEncoder, choose_colours, photo
 from support.shop import add, numbered, vectors
@@ -132,21 +132,21 @@ def test_cut_offs_never_decrease_and_that_changes_no_word(
     found = [cut.distance for cut in (after.same_photo, after.same_product, after.similar)]
     known = [cut for cut in found if cut is not None]
     assert all(a <= b for a, b in pairwise(known))
-    assert words_for(distance, None, {None: before}) == words_for(distance, None, {None: after})
+    assert label_for(distance, None, {None: before}) == label_for(distance, None, {None: after})
 
 
 def test_a_word_is_the_strongest_that_holds_and_a_category_has_its_own() -> None:
     rows = {None: row(None, 0.1, 0.2, 0.5), "Hat": row("Hat", None, 0.3, 0.4)}
-    said = {d: words_for(d, "Shoe", rows) for d in (0.1, 0.15, 0.4, 0.6)}
+    said = {d: label_for(d, "Shoe", rows) for d in (0.1, 0.15, 0.4, 0.6)}
     assert said == {0.1: "same photo", 0.15: "same product", 0.4: "similar", 0.6: None}
-    said = {d: words_for(d, "Hat", rows) for d in (0.1, 0.25, 0.4, 0.45)}
+    said = {d: label_for(d, "Hat", rows) for d in (0.1, 0.25, 0.4, 0.45)}
     assert said == {0.1: "same photo", 0.25: "same product", 0.4: "similar", 0.45: None}
-    assert words_for(0.0, "Hat", {}) is None
+    assert label_for(0.0, "Hat", {}) is None
 
 
 def test_only_categories_with_a_cut_of_their_own_have_a_row() -> None:
     pairs = [
-        Pair("same product", holds, category, 0.1 if holds else 1.0)
+        LabelledPair("same product", holds, category, 0.1 if holds else 1.0)
         for category, count in (("B", MINIMUM), ("A", MINIMUM), ("C", MINIMUM - 1), (None, 3))
         for holds in (True, False)
         for _ in range(count)
@@ -184,7 +184,7 @@ def put(app: App, category: str, products: Sequence[int], photos: int = 2) -> No
             for sha, picture in zip(shas, pictures, strict=True)
         }
         shown = tuple(PictureRef(sha, f"{product}-{n}.png") for n, sha in enumerate(shas))
-        entry = Entry(Product(f"{category}{product:03}", category=category), shown)
+        entry = ProductEntry(Product(f"{category}{product:03}", category=category), shown)
         by_sha = dict(zip(shas, app.encoder().encode_pictures(pictures), strict=True))
         app.catalog.write(Batch([entry], stored, by_sha), app.catalog.model())
 
@@ -275,7 +275,7 @@ def test_verdicts_are_evidence_for_and_against(app: App, sql: psycopg.Connection
         sha = hashlib.sha256(data).digest()
         stored = {sha: PictureData(sha, 32, 32, thumbnail(decode(data)))}
         [vector] = app.encoder().encode_pictures([decode(data)])
-        entry = Entry(Product(twin, category="Hat"), (PictureRef(sha, "b.png"),))
+        entry = ProductEntry(Product(twin, category="Hat"), (PictureRef(sha, "b.png"),))
         app.catalog.write(Batch([entry], stored, {sha: vector}), app.catalog.model())
     assert calibrate(app.engine, app.encoder)[0].same_product.pairs == 0
 
@@ -388,7 +388,7 @@ def test_a_search_goes_on_where_the_cut_offs_cannot_be_read(
 def test_while_one_search_reads_the_others_do_not_wait(app: App, sql: psycopg.Connection) -> None:
     add(app, numbered(5))
     set_all(sql)
-    meanings = Meanings(app.engine)
+    meanings = SimilarityLabeler(app.engine)
     matches = asked(app, photo(1)).matches
     with meanings._lock:
         assert meanings.spoken(matches, 1) == matches

@@ -15,7 +15,7 @@ from app.duplicates.report import folded
 from app.evaluation.labelled_queries import Evaluation, evaluate, read_queries
 from app.search.filters import parse
 from app.types import Query, SearchResult
-from ingest.pipeline import Report
+from ingest.pipeline import IngestReport
 from support.goods import ingest, versions
 
 # One worker loads the catalogue, once; the others need not.
@@ -43,7 +43,7 @@ def clothing(
 
 
 @pytest.fixture(scope="module")
-def loaded(clothing: App, test_data: Path) -> Report:
+def loaded(clothing: App, test_data: Path) -> IngestReport:
     """The report of the first run over the clothing catalogue."""
     return ingest(clothing, test_data / "clothing" / "catalogue.csv")
 
@@ -55,7 +55,7 @@ def photos(test_data: Path) -> list[bytes]:
 
 
 @pytest.fixture(scope="module")
-def without_build(loaded: Report, clothing: App, photos: list[bytes]) -> list[SearchResult]:
+def without_build(loaded: IngestReport, clothing: App, photos: list[bytes]) -> list[SearchResult]:
     """What searches find before there is any index."""
     return [clothing.search.search(Query(picture=photo)) for photo in photos]
 
@@ -82,7 +82,7 @@ def figures(app: App, queries: Path, *filters: str) -> Evaluation:
     return found
 
 
-def test_every_product_and_picture_is_loaded(loaded: Report, clothing: App) -> None:
+def test_every_product_and_picture_is_loaded(loaded: IngestReport, clothing: App) -> None:
     assert (loaded.read, loaded.added, loaded.rejected) == (1351, 1351, 0)
     assert loaded.images_rejected == 0
     assert loaded.images_embedded == 1369

@@ -23,7 +23,7 @@ from app.bootstrap import App
 from app.db.engine import snapshot
 from app.errors import BuildRunning
 from app.search.planner import find
-from app.search.retrieval import Ask
+from app.search.retrieval import RetrievalRequest
 from app.types import Model
 from support.snapshots import Rows, at_once_with_newest, differences, quick_snapshot, read
 
@@ -204,7 +204,9 @@ class Searcher(threading.Thread):
         answer = at_once_with_newest(connection, self._app, model, query, K) if quick else None
         at_once = answer is not None
         if answer is None:
-            answer = find(Ask(connection, model, query, K), self._app.files, self._app.settings)
+            answer = find(
+                RetrievalRequest(connection, model, query, K), self._app.files, self._app.settings
+            )
         wrong = differences(rows, query, answer.candidates, K)
         with self._tally.lock:
             self._tally.searches += 1

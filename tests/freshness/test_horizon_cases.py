@@ -25,7 +25,7 @@ from app.db.embedded import server as embedded_server
 from app.db.engine import snapshot
 from app.errors import BuildRefused
 from app.search.planner import find
-from app.search.retrieval import Answer, Ask
+from app.search.retrieval import RetrievalRequest, RetrievalResult
 from conftest import HASTY
 from support.colours import choose_colours
 from support.shop import add, numbered, vectors
@@ -36,17 +36,19 @@ QUERIES = range(1000, 1006)
 LOGICAL = {"wal_level": "logical", "max_prepared_transactions": "10"}
 
 
-def search(app: App, seed: int, k: int = 5) -> Answer:
+def search(app: App, seed: int, k: int = 5) -> RetrievalResult:
     """An answer that numpy has judged in the snapshot it was given in."""
     query = vectors(app, [seed])[0].astype(np.float16).astype(np.float32)
     with snapshot(app.engine) as connection:
         rows = read(connection)
-        answer = find(Ask(connection, app.catalog.model(), query, k), app.files, app.settings)
+        answer = find(
+            RetrievalRequest(connection, app.catalog.model(), query, k), app.files, app.settings
+        )
     assert differences(rows, query, answer.candidates, k) == [], answer.reason
     return answer
 
 
-def search_all(app: App) -> Answer:
+def search_all(app: App) -> RetrievalResult:
     """Judge several answers; gives the last of them."""
     return [search(app, seed) for seed in QUERIES][-1]
 

@@ -33,9 +33,9 @@ from app.bootstrap import App
 from app.db.engine import snapshot
 from app.db.queries import index_builds
 from app.index import faiss_index
-from app.index.embedding_reader import Content, read_content
+from app.index.embedding_reader import EmbeddingSnapshot, read_content
 from app.search.planner import find
-from app.search.retrieval import Ask
+from app.search.retrieval import RetrievalRequest
 from support.snapshots import Rows, at_once_with_newest, differences, quick_snapshot, read
 
 DIM = 49
@@ -142,7 +142,7 @@ class Horizon(RuleBasedStateMachine):
             Writer(psycopg.connect(url, autocommit=True, options=IMPATIENT)) for _ in range(WRITERS)
         ]
         self.last_seed = 0
-        self.contents: list[Content] = []
+        self.contents: list[EmbeddingSnapshot] = []
         self.searchers: list[Searcher] = []
 
     @initialize()
@@ -260,7 +260,9 @@ class Horizon(RuleBasedStateMachine):
 
     def judge(self, connection: Connection, rows: Rows, seed: int, k: int) -> None:
         query = direction(seed)
-        answer = find(Ask(connection, self.model, query, k), self.app.files, self.app.settings)
+        answer = find(
+            RetrievalRequest(connection, self.model, query, k), self.app.files, self.app.settings
+        )
         self.paths[answer.path] += 1
         wrong = differences(rows, query, answer.candidates, k)
         assert not wrong, f"{answer.path}, {answer.reason}: {'; '.join(wrong)}"
@@ -298,7 +300,7 @@ class Horizon(RuleBasedStateMachine):
 
         self.writers[n].attempt(done)
 
-    def publish_content(self, content: Content) -> None:
+    def publish_content(self, content: EmbeddingSnapshot) -> None:
         """The second half of a build; none is retired, so that old ones stay in use."""
         index = faiss_index.build(content.ids, content.vectors)
         sha256, size = self.app.files.write(index)

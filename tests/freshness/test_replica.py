@@ -22,7 +22,7 @@ from app.models import removal
 from app.operations import health
 from app.operations.migrate import migrate
 from app.search import service as search_service
-from app.search.paging import Asked, Page
+from app.search.paging import Page, PageRequest
 from app.types import Query
 from freshness.soak import Builder, Searcher, Tally, Writer, fill
 from support import servers
@@ -373,7 +373,7 @@ def test_a_search_whose_model_is_dropped_under_it_is_answered_by_the_next(
     servers.catch_up(server_home, standby_home)
     real, dropped = search_service.page, []
 
-    def page(asked: Asked) -> Page:
+    def page(asked: PageRequest) -> Page:
         if not dropped:
             dropped.append(app.lifecycle.activate("other", forced="to see"))
             removal.detach(app.engine, dropped[0].former)

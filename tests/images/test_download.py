@@ -17,7 +17,7 @@ from typing import Any, ClassVar
 import pytest
 
 from app.errors import BadImage
-from app.images.download import REDIRECTS, WebPictures
+from app.images.download import REDIRECTS, PictureDownloader
 from app.images.public_address import is_public
 from support.colours import photo
 
@@ -178,11 +178,11 @@ def leads(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[str]]:
     return lead
 
 
-NEAR = WebPictures(max_bytes=LIMIT, allow_private=True, timeout_s=5)
-STRICT = WebPictures(max_bytes=LIMIT)
+NEAR = PictureDownloader(max_bytes=LIMIT, allow_private=True, timeout_s=5)
+STRICT = PictureDownloader(max_bytes=LIMIT)
 
 
-def refusal(url: str, pictures: WebPictures = NEAR) -> str:
+def refusal(url: str, pictures: PictureDownloader = NEAR) -> str:
     """The sentence with which an address is refused."""
     with pytest.raises(BadImage) as caught:
         pictures.read(url)
@@ -230,7 +230,7 @@ def test_a_picture_that_breaks_off_is_refused(site: str) -> None:
 
 @pytest.mark.parametrize("path", ["/drip", "/slow"])
 def test_a_server_that_sends_drop_by_drop_is_cut_off_in_time(site: str, path: str) -> None:
-    hasty = WebPictures(max_bytes=LIMIT, allow_private=True, timeout_s=0.5)
+    hasty = PictureDownloader(max_bytes=LIMIT, allow_private=True, timeout_s=0.5)
     began = time.monotonic()
     assert "took longer than 0.5 seconds" in refusal(site + path, hasty)
     assert time.monotonic() - began < 2
@@ -241,7 +241,7 @@ def test_a_name_that_is_looked_up_for_ever_is_cut_off_in_time(
 ) -> None:
     ended = threading.Event()
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_args, **_options: ended.wait(10) and [])
-    said = refusal("http://slow.test/", WebPictures(max_bytes=LIMIT, timeout_s=0.2))
+    said = refusal("http://slow.test/", PictureDownloader(max_bytes=LIMIT, timeout_s=0.2))
     ended.set()
     assert "took longer" in said
 
@@ -342,17 +342,17 @@ def test_the_proxies_of_the_environment_are_not_used(
 
 
 @pytest.fixture
-def secure(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[WebPictures, int]]:
+def secure(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[PictureDownloader, int]]:
     """A reader that trusts the certificate of pictures.test, and the port of a server with it."""
     monkeypatch.setenv("SSL_CERT_FILE", str(CERTIFICATE))
     tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     tls.load_cert_chain(CERTIFICATE)
     with serving(tls) as port:
-        yield WebPictures(max_bytes=LIMIT, allow_private=True), port
+        yield PictureDownloader(max_bytes=LIMIT, allow_private=True), port
 
 
 def test_a_certificate_is_checked_for_the_name_that_was_asked_for(
-    secure: tuple[WebPictures, int], leads: Callable[..., list[str]]
+    secure: tuple[PictureDownloader, int], leads: Callable[..., list[str]]
 ) -> None:
     pictures, port = secure
     leads("127.0.0.1", "127.0.0.1")
@@ -361,7 +361,7 @@ def test_a_certificate_is_checked_for_the_name_that_was_asked_for(
 
 
 def test_a_certificate_nobody_vouches_for_is_refused(
-    secure: tuple[WebPictures, int], leads: Callable[..., list[str]]
+    secure: tuple[PictureDownloader, int], leads: Callable[..., list[str]]
 ) -> None:
     leads("127.0.0.1")
     assert "does not prove" in refusal(f"https://pictures.test:{secure[1]}/picture", NEAR)
@@ -450,6 +450,6 @@ def test_a_chunk_of_an_impossible_size_is_refused_and_not_read_without_end(size:
         thread.start()
         port = listener.getsockname()[1]
         with pytest.raises(BadImage, match="cannot be read from"):
-            WebPictures(max_bytes=1000, allow_private=True).read(f"http://127.0.0.1:{port}/x")
+            PictureDownloader(max_bytes=1000, allow_private=True).read(f"http://127.0.0.1:{port}/x")
         thread.join(20)
     assert taken < 50 << 20

@@ -24,11 +24,11 @@ from app.db.engine import snapshot
 from app.db.queries import embeddings
 from app.errors import BuildRefused, BuildRunning, DatabaseUnavailable, IndexUnwritable
 from app.index import embedding_reader, faiss_index, faiss_io, kmeans, recall
-from app.index.embedding_reader import Content
+from app.index.embedding_reader import EmbeddingSnapshot
 from app.index.faiss_index import AnnIndex
 from app.index.file_store import IndexFiles
 from app.index.kmeans import wide
-from app.index.recall import Best, Yardstick
+from app.index.recall import RecallBenchmark, TopK
 from app.types import Vectors
 from support.colours import choose_colours
 from support.paths import REPO
@@ -48,8 +48,8 @@ def clustered(rows: int, dim: int = 32) -> Vectors:
     return (found / np.linalg.norm(found, axis=1, keepdims=True)).astype(np.float32)
 
 
-def whole(vectors: Vectors) -> Content:
-    return Content("1:1:", np.arange(len(vectors), dtype=np.int64), vectors)
+def whole(vectors: Vectors) -> EmbeddingSnapshot:
+    return EmbeddingSnapshot("1:1:", np.arange(len(vectors), dtype=np.int64), vectors)
 
 
 def files(folder: Path) -> list[str]:
@@ -86,7 +86,7 @@ def test_beyond_five_thousand_rows_an_index_is_inverted_lists_that_pass_the_gate
     assert faiss_index.build(np.arange(5000, dtype=np.int64), vectors[:5000]).kind == "flat"
     index = faiss_index.build(np.arange(5001, dtype=np.int64), vectors)
     assert index.kind == "ivf"
-    yardstick = Yardstick(whole(vectors), faiss_index.DEPTHS)
+    yardstick = RecallBenchmark(whole(vectors), faiss_index.DEPTHS)
     tuned = recall.tuned(index, yardstick, 0.99)
     assert yardstick.recall(tuned) >= 0.99 and yardstick.filtered_recall(tuned) >= 0.99
     assert tuned.parameters["nprobe"]["10"] < tuned.parameters["nlist"]
@@ -110,7 +110,7 @@ def test_inverted_lists_are_tuned_to_the_goal_at_every_depth(
 ) -> None:
     index, vectors = large
     assert index.kind == "ivf"
-    yardstick = Yardstick(whole(vectors), faiss_index.DEPTHS, sample=100)
+    yardstick = RecallBenchmark(whole(vectors), faiss_index.DEPTHS, sample=100)
     tuned = recall.tuned(index, yardstick, 0.98)
     for depth in faiss_index.DEPTHS:
         assert yardstick.recall(tuned, depth) >= 0.98
@@ -126,7 +126,7 @@ def test_the_lists_that_are_needed_are_no_more_and_no_fewer_than_reach_the_goal(
 ) -> None:
     vectors = clustered(21_000).astype(np.float16)
     index = faiss_index.build(np.arange(21_000, dtype=np.int64), vectors)
-    yardstick = Yardstick(whole(vectors), (10, 50), sample=100)
+    yardstick = RecallBenchmark(whole(vectors), (10, 50), sample=100)
 
     def recall_in(lists: int) -> float:
         parameters = {"nlist": index.parameters["nlist"], "nprobe": {"50": lists}}
@@ -143,7 +143,7 @@ def test_beyond_the_measured_depths_all_lists_are_looked_into(
 ) -> None:
     index, vectors = large
     narrow = AnnIndex(index.faiss_index, "ivf", {"nlist": 692, "nprobe": {"10": 1, "200": 1}})
-    yardstick = Yardstick(whole(vectors), (200, 201), sample=50)
+    yardstick = RecallBenchmark(whole(vectors), (200, 201), sample=50)
     assert yardstick.recall(narrow, 200) < 0.9
     assert yardstick.recall(narrow, 201) > 0.999
 
@@ -165,7 +165,7 @@ def test_the_best_of_what_is_offered_in_parts_are_those_of_a_full_sort(
 ) -> None:
     """Whole numbers, so that many are equal; the first parts hold few rows, or all."""
     scores = np.random.default_rng(seed).integers(0, 50, (5, rows)).astype(np.float32)
-    best, most = Best(5, min(most, rows)), min(most, rows)
+    best, most = TopK(5, min(most, rows)), min(most, rows)
     for begin in range(0, rows, part):
         best.offer(scores[:, begin : begin + part], begin)
     found, places = best.nearest()
@@ -178,9 +178,9 @@ def test_a_yardstick_knows_the_nearest_rows_block_after_block(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     vectors = unit(1000, seed=4)
-    whole_at_once = Yardstick(whole(vectors), (10, 50), sample=20)
+    whole_at_once = RecallBenchmark(whole(vectors), (10, 50), sample=20)
     monkeypatch.setattr(recall, "BLOCK", 64)
-    in_parts = Yardstick(whole(vectors), (10, 50), sample=20)
+    in_parts = RecallBenchmark(whole(vectors), (10, 50), sample=20)
     scores = -np.sort(-(in_parts.queries @ vectors.T), axis=1)
     for depth in (10, 50):
         wanted = scores[:, depth - 1] - recall.EPSILON
@@ -190,7 +190,7 @@ def test_a_yardstick_knows_the_nearest_rows_block_after_block(
 
 def test_recall_is_the_share_of_the_nearest_that_was_found() -> None:
     vectors = unit(1000)
-    yardstick = Yardstick(whole(vectors), sample=50)
+    yardstick = RecallBenchmark(whole(vectors), sample=50)
     assert yardstick.recall(faiss_index.build(np.arange(1000, dtype=np.int64), vectors)) == 1
     half = faiss_index.build(np.arange(0, 1000, 2, dtype=np.int64), vectors[::2])
     exact = np.argsort(-(yardstick.queries @ vectors.T), axis=1)[:, :10]
@@ -201,7 +201,7 @@ def test_of_identical_rows_any_is_right() -> None:
     """Else a catalogue full of one placeholder photo could never publish an index."""
     vectors = np.tile(unit(1), (200, 1))
     index = faiss_index.build(np.arange(200, dtype=np.int64), vectors)
-    assert Yardstick(whole(vectors)).recall(index) == 1
+    assert RecallBenchmark(whole(vectors)).recall(index) == 1
 
 
 def test_copies_that_were_saved_anew_do_not_keep_an_index_from_being_good_enough() -> None:
@@ -210,7 +210,7 @@ def test_copies_that_were_saved_anew_do_not_keep_an_index_from_being_good_enough
     vectors = (copies / np.linalg.norm(copies, axis=1, keepdims=True)).astype(np.float16)
     index = faiss_index.build(np.arange(21_000, dtype=np.int64), vectors)
     everywhere = AnnIndex(index.faiss_index, "ivf", {**index.parameters, "nprobe": {}})
-    yardstick = Yardstick(whole(vectors), sample=100)
+    yardstick = RecallBenchmark(whole(vectors), sample=100)
     assert yardstick.recall(everywhere) > 0.99
     assert yardstick.filtered_recall(everywhere) > 0.99
 
@@ -372,7 +372,7 @@ def test_a_build_below_its_recall_goal_is_rejected_and_the_old_one_stays(
     good = app.indexer.rebuild()
     before = files(settings.index_folder)
     add(app, numbered(30, first=30))
-    monkeypatch.setattr(Yardstick, "recall", lambda *_: 0.5)
+    monkeypatch.setattr(RecallBenchmark, "recall", lambda *_: 0.5)
     bad = app.indexer.rebuild()
     assert (bad.state, bad.recall_at_10, bad.rows) == ("rejected", 0.5, 60)
     assert states(sql)[1] == ("rejected", "recall@10 is 0.500, below 0.99")
@@ -701,7 +701,7 @@ def test_neither_building_nor_measuring_copies_the_vectors(
 
     def work() -> None:
         index = faiss_index.build(made.ids, vectors)
-        Yardstick(made, sample=50).filtered_recall(index)
+        RecallBenchmark(made, sample=50).filtered_recall(index)
 
     assert most_memory(work) < vectors.nbytes / 2
 

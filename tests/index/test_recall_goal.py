@@ -14,8 +14,8 @@ from app.config import Settings
 from app.db.queries import query_samples
 from app.evaluation.recall_audit import audit
 from app.index import faiss_index
-from app.index.embedding_reader import Content
-from app.index.recall import Yardstick
+from app.index.embedding_reader import EmbeddingSnapshot
+from app.index.recall import RecallBenchmark
 from app.search.query_sampler import QuerySampler
 from app.types import Query
 from support.colours import choose_colours, photo
@@ -90,9 +90,9 @@ def test_a_sample_that_cannot_be_written_is_forgotten(app: App, sql: psycopg.Con
 def test_a_build_is_measured_with_real_queries_too() -> None:
     random = np.random.default_rng(0).standard_normal((1000, 32)).astype(np.float32)
     vectors = random / np.linalg.norm(random, axis=1, keepdims=True)
-    content = Content("1:1:", np.arange(1000, dtype=np.int64), vectors)
+    content = EmbeddingSnapshot("1:1:", np.arange(1000, dtype=np.int64), vectors)
     real = vectors[:300] * -1
-    yardstick = Yardstick(content, real=real, sample=100)
+    yardstick = RecallBenchmark(content, real=real, sample=100)
     np.testing.assert_array_equal(yardstick.queries[:50], real[:50])
     assert len(yardstick.queries) == 100
     assert yardstick.recall(faiss_index.build(content.ids, vectors)) == 1
@@ -118,8 +118,8 @@ class Forgetful:
 def test_a_build_is_measured_with_filters_too() -> None:
     random = np.random.default_rng(0).standard_normal((3000, 32)).astype(np.float32)
     vectors = random / np.linalg.norm(random, axis=1, keepdims=True)
-    content = Content("1:1:", np.arange(3000, dtype=np.int64), vectors)
-    yardstick = Yardstick(content, sample=100)
+    content = EmbeddingSnapshot("1:1:", np.arange(3000, dtype=np.int64), vectors)
+    yardstick = RecallBenchmark(content, sample=100)
     index = faiss_index.build(content.ids, vectors)
     assert yardstick.filtered_recall(index) == 1
     assert 0.6 < yardstick.filtered_recall(Forgetful(index)) < 0.9  # type: ignore[arg-type]
@@ -131,7 +131,7 @@ def test_a_build_whose_filtered_searches_fall_short_is_rejected(
     add(app, numbered(80), category="Coat")
     first = app.indexer.rebuild()
     assert first.recall_filtered == 1.0
-    monkeypatch.setattr(Yardstick, "filtered_recall", lambda self, index: 0.5)
+    monkeypatch.setattr(RecallBenchmark, "filtered_recall", lambda self, index: 0.5)
     second = app.indexer.rebuild()
     assert (second.state, second.recall_filtered) == ("rejected", 0.5)
     assert "filtered recall@10 is 0.500" in str(second.reason)

@@ -25,8 +25,8 @@ from app.db.embedded import binaries
 from app.db.embedded import server as embedded_server
 from app.errors import DatabaseUnavailable
 from ingest import prefetch, prepare
-from ingest.local_files import Pictures
-from ingest.pipeline import Report
+from ingest.local_files import LocalPictures
+from ingest.pipeline import IngestReport
 from support.colours import choose_colours, photo
 from support.goods import WatchedEncoder, contents, ingest, shop, write_csv, write_photos
 from support.paths import REPO
@@ -127,7 +127,7 @@ def test_what_was_written_before_an_error_stays_and_is_not_embedded_again(
 def test_a_run_interrupted_between_two_chunks_is_finished_by_the_next(
     app: App, sql: psycopg.Connection, source: Path, undisturbed: Contents
 ) -> None:
-    def interrupt(report: Report) -> None:
+    def interrupt(report: IngestReport) -> None:
         if report.read >= 16:
             raise KeyboardInterrupt
 
@@ -251,8 +251,10 @@ def test_a_picture_changed_while_it_is_read_is_refused(
 ) -> None:
     source = shop(tmp_path, 1)
     monkeypatch.setattr(prepare, "FILE_BYTES", 0)
-    real, turns = Pictures.read, iter([photo(1), photo(2)])
-    monkeypatch.setattr(Pictures, "read", lambda self, name: next(turns, b"") or real(self, name))
+    real, turns = LocalPictures.read, iter([photo(1), photo(2)])
+    monkeypatch.setattr(
+        LocalPictures, "read", lambda self, name: next(turns, b"") or real(self, name)
+    )
     report = ingest(app, source, rejects=tmp_path / "r.csv")
     assert report.rejected == 1
     assert "changed while it was read" in (tmp_path / "r.csv").read_text()

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from app.errors import BadImage, BadSource
-from ingest.local_files import Pictures
+from ingest.local_files import LocalPictures
 
 LIMIT = 1000
 
@@ -24,33 +24,33 @@ def folder(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def pictures(folder: Path) -> Pictures:
-    return Pictures(folder, max_bytes=LIMIT)
+def pictures(folder: Path) -> LocalPictures:
+    return LocalPictures(folder, max_bytes=LIMIT)
 
 
-def reason(pictures: Pictures, name: str) -> str:
+def reason(pictures: LocalPictures, name: str) -> str:
     with pytest.raises(BadImage) as caught:
         pictures.read(name)
     return str(caught.value)
 
 
-def test_a_picture_below_the_folder_is_read(pictures: Pictures, folder: Path) -> None:
+def test_a_picture_below_the_folder_is_read(pictures: LocalPictures, folder: Path) -> None:
     for name in ("below/a.png", "./below/../below/a.png", str(folder / "below" / "a.png")):
         assert pictures.read(name) == b"picture"
 
 
-def test_a_link_that_stays_inside_is_followed(pictures: Pictures, folder: Path) -> None:
+def test_a_link_that_stays_inside_is_followed(pictures: LocalPictures, folder: Path) -> None:
     (folder / "link.png").symlink_to("below/a.png")
     assert pictures.read("link.png") == b"picture"
 
 
 @pytest.mark.parametrize("name", ["../secret.png", "below/../../secret.png", "/etc/passwd"])
-def test_a_path_that_leaves_the_folder_is_refused(pictures: Pictures, name: str) -> None:
+def test_a_path_that_leaves_the_folder_is_refused(pictures: LocalPictures, name: str) -> None:
     assert "lies outside" in reason(pictures, name)
 
 
 def test_a_folder_beside_with_a_name_that_begins_alike_is_outside(
-    pictures: Pictures, folder: Path
+    pictures: LocalPictures, folder: Path
 ) -> None:
     beside = folder.with_name("images-private")
     beside.mkdir()
@@ -59,22 +59,24 @@ def test_a_folder_beside_with_a_name_that_begins_alike_is_outside(
 
 
 @pytest.mark.parametrize("target", ["../secret.png", "/etc/passwd"])
-def test_a_link_to_a_file_outside_is_refused(pictures: Pictures, folder: Path, target: str) -> None:
+def test_a_link_to_a_file_outside_is_refused(
+    pictures: LocalPictures, folder: Path, target: str
+) -> None:
     (folder / "link.png").symlink_to(target)
     assert "lies outside" in reason(pictures, "link.png")
 
 
-def test_a_link_to_a_folder_outside_is_refused(pictures: Pictures, folder: Path) -> None:
+def test_a_link_to_a_folder_outside_is_refused(pictures: LocalPictures, folder: Path) -> None:
     (folder / "link").symlink_to("..")
     assert "lies outside" in reason(pictures, "link/secret.png")
 
 
 def test_the_folder_itself_may_be_a_link(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(folder)
-    assert Pictures(tmp_path / "link", max_bytes=LIMIT).read("below/a.png") == b"picture"
+    assert LocalPictures(tmp_path / "link", max_bytes=LIMIT).read("below/a.png") == b"picture"
 
 
-def test_links_in_a_circle_are_refused(pictures: Pictures, folder: Path) -> None:
+def test_links_in_a_circle_are_refused(pictures: LocalPictures, folder: Path) -> None:
     (folder / "one").symlink_to("two")
     (folder / "two").symlink_to("one")
     assert "'one'" in reason(pictures, "one")
@@ -82,7 +84,11 @@ def test_links_in_a_circle_are_refused(pictures: Pictures, folder: Path) -> None
 
 @pytest.mark.parametrize("swapped", ["below/a.png", "below"])
 def test_a_link_put_there_while_a_picture_is_opened_is_not_followed(
-    pictures: Pictures, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, swapped: str
+    pictures: LocalPictures,
+    folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    swapped: str,
 ) -> None:
     outside = tmp_path / "outside"
     outside.mkdir()
@@ -99,25 +105,25 @@ def test_a_link_put_there_while_a_picture_is_opened_is_not_followed(
     assert "cannot be read" in reason(pictures, "below/a.png")
 
 
-def test_a_picture_that_is_not_there_is_said(pictures: Pictures, folder: Path) -> None:
+def test_a_picture_that_is_not_there_is_said(pictures: LocalPictures, folder: Path) -> None:
     assert f"no file 'none.png' in {folder}" in reason(pictures, "none.png")
 
 
 @pytest.mark.parametrize("name", ["below", ".", "x" * 5000, "a/" * 3000, "a\0b.png"])
-def test_a_name_that_is_no_file_is_refused(pictures: Pictures, name: str) -> None:
+def test_a_name_that_is_no_file_is_refused(pictures: LocalPictures, name: str) -> None:
     assert reason(pictures, name)
 
 
-def test_a_web_address_is_refused_with_what_to_do(pictures: Pictures) -> None:
+def test_a_web_address_is_refused_with_what_to_do(pictures: LocalPictures) -> None:
     assert "download the picture" in reason(pictures, "https://example.com/a.png")
 
 
-def test_a_pipe_is_not_waited_for(pictures: Pictures, folder: Path) -> None:
+def test_a_pipe_is_not_waited_for(pictures: LocalPictures, folder: Path) -> None:
     os.mkfifo(folder / "pipe.png")
     assert "is not a file" in reason(pictures, "pipe.png")
 
 
-def test_a_device_is_not_read(pictures: Pictures, folder: Path) -> None:
+def test_a_device_is_not_read(pictures: LocalPictures, folder: Path) -> None:
     if os.geteuid() != 0:
         pytest.skip("only root makes devices")
     try:
@@ -127,13 +133,13 @@ def test_a_device_is_not_read(pictures: Pictures, folder: Path) -> None:
     assert "is not a file" in reason(pictures, "zero.png") or reason(pictures, "zero.png")
 
 
-def test_a_file_over_the_limit_is_refused_unread(pictures: Pictures, folder: Path) -> None:
+def test_a_file_over_the_limit_is_refused_unread(pictures: LocalPictures, folder: Path) -> None:
     with (folder / "huge.png").open("wb") as file:
         file.truncate(1 << 40)
     assert "up to 1,000 are read" in reason(pictures, "huge.png")
 
 
-def test_a_file_of_just_the_limit_is_read(pictures: Pictures, folder: Path) -> None:
+def test_a_file_of_just_the_limit_is_read(pictures: LocalPictures, folder: Path) -> None:
     (folder / "full.png").write_bytes(b"x" * LIMIT)
     assert len(pictures.read("full.png")) == LIMIT
 
@@ -147,7 +153,7 @@ def descriptors() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("descriptors")
-def test_refusing_leaves_no_file_open(pictures: Pictures, folder: Path) -> None:
+def test_refusing_leaves_no_file_open(pictures: LocalPictures, folder: Path) -> None:
     os.mkfifo(folder / "pipe.png")
     for name in ("below", "pipe.png", "none.png", "below/a.png/x"):
         assert reason(pictures, name)
@@ -156,11 +162,11 @@ def test_refusing_leaves_no_file_open(pictures: Pictures, folder: Path) -> None:
 @pytest.mark.parametrize("name", ["none", "secret.png"])
 def test_a_folder_of_pictures_that_is_none_is_said(folder: Path, tmp_path: Path, name: str) -> None:
     with pytest.raises(BadSource, match=name):
-        Pictures(tmp_path / name, max_bytes=LIMIT)
+        LocalPictures(tmp_path / name, max_bytes=LIMIT)
 
 
 @pytest.mark.parametrize("name", ["loop", "x" * 300])
 def test_a_folder_of_pictures_that_leads_nowhere_is_said(tmp_path: Path, name: str) -> None:
     (tmp_path / "loop").symlink_to("loop")
     with pytest.raises(BadSource, match="--images"):
-        Pictures(tmp_path / name, max_bytes=LIMIT)
+        LocalPictures(tmp_path / name, max_bytes=LIMIT)

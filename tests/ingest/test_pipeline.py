@@ -30,12 +30,12 @@ from app.errors import BadInput, BadSource
 from app.images.decoding import decode
 from app.types import Product
 from ingest import load, prefetch, prepare
-from ingest.encoder_set import Fleet, Towers
-from ingest.local_files import Pictures
-from ingest.pipeline import Ingest, Report
+from ingest.encoder_set import EncoderSet, MaintainedEncoders
+from ingest.local_files import LocalPictures
+from ingest.pipeline import Ingest, IngestReport
 from ingest.prepare import Chunk, Preparer
 from ingest.rejects import RejectFile
-from ingest.sources import Reject, Row
+from ingest.sources import SourceReject, SourceRow
 from support.colours import ColourEncoder, photo
 from support.goods import (
     Always,
@@ -72,7 +72,7 @@ def rejects(file: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(text))
 
 
-def counted(report: Report) -> tuple[int, int, int, int]:
+def counted(report: IngestReport) -> tuple[int, int, int, int]:
     return report.added, report.updated, report.unchanged, report.rejected
 
 
@@ -476,17 +476,19 @@ def test_two_prunes_at_the_same_time_delete_the_same_products(
     assert sum(report.deleted for report in reports) == 30 and set(shown(sql)) == {"N1"}
 
 
-def together(run: Callable[[], Report], count: int) -> list[Report]:
+def together(run: Callable[[], IngestReport], count: int) -> list[IngestReport]:
     """Reports of runs at the same time; an error in any of them is raised."""
     with ThreadPoolExecutor(count) as threads:
         return [future.result() for future in [threads.submit(run) for _ in range(count)]]
 
 
-def run_rows(app: App, rows: Iterator[Row], folder: Path, watch: WatchedEncoder) -> Report:
+def run_rows(
+    app: App, rows: Iterator[SourceRow], folder: Path, watch: WatchedEncoder
+) -> IngestReport:
     """The pipeline over rows that are made while they are read."""
     model = app.catalog.model()
-    pictures = Pictures(folder, max_bytes=app.limits.max_bytes)
-    towers = Towers(app.catalog, Always(watch))
+    pictures = LocalPictures(folder, max_bytes=app.limits.max_bytes)
+    towers = MaintainedEncoders(app.catalog, Always(watch))
     preparer = Preparer(app.catalog, towers, pictures, app.limits)
     with ingest_run(app.engine, "rows", model) as run, closing(preparer):
         return Ingest(app.catalog, towers, preparer, run, RejectFile(None)).run(rows)
@@ -502,11 +504,11 @@ def test_a_source_is_read_no_further_ahead_than_two_chunks(
     taken = 0
     furthest: list[int] = []
 
-    def rows() -> Iterator[Row]:
+    def rows() -> Iterator[SourceRow]:
         nonlocal taken
         for n in range(count):
             taken += 1
-            yield Row(n, Product(f"P{n}"), names)
+            yield SourceRow(n, Product(f"P{n}"), names)
 
     real = app.catalog.write
 
@@ -715,7 +717,7 @@ class Weighed(Preparer):
     held: list[int]
 
     def prepare(
-        self, rows: Sequence[Row | Reject], coming: AbstractSet[bytes] = frozenset()
+        self, rows: Sequence[SourceRow | SourceReject], coming: AbstractSet[bytes] = frozenset()
     ) -> Chunk:
         chunk = super().prepare(rows, coming)
         inputs = [each for new in chunk.new.values() for each in new.inputs or ()]
@@ -760,8 +762,10 @@ def test_files_that_do_not_fit_in_memory_are_read_again(
         prepare, "FILE_BYTES", 5 * max(f.stat().st_size for f in tmp_path.glob("*.png"))
     )
     read: list[str] = []
-    real = Pictures.read
-    monkeypatch.setattr(Pictures, "read", lambda self, name: read.append(name) or real(self, name))
+    real = LocalPictures.read
+    monkeypatch.setattr(
+        LocalPictures, "read", lambda self, name: read.append(name) or real(self, name)
+    )
     assert ingest(app, source).images_embedded == 30
     assert 5 <= sum(count == 1 for count in Counter(read).values()) < 10
     assert {row[1] for row in contents(sql)["embedding"]} == {sha(n) for n in range(30)}
@@ -776,7 +780,7 @@ def test_no_model_gets_a_smaller_picture_because_another_is_kept_beside_it(
     encoders = [ColourEncoder() for _ in sides]
     for encoder, side in zip(encoders, sides, strict=True):
         encoder.input_side = side
-    assert Fleet((app.catalog.model(),) * len(sides), tuple(encoders)).input_side == suffices
+    assert EncoderSet((app.catalog.model(),) * len(sides), tuple(encoders)).input_side == suffices
 
 
 def test_a_picture_is_read_and_decoded_once(
@@ -784,9 +788,9 @@ def test_a_picture_is_read_and_decoded_once(
 ) -> None:
     source = shop(tmp_path, 5)
     done: Counter[str] = Counter()
-    reading, decoding = Pictures.read, prepare.decode_with_size
+    reading, decoding = LocalPictures.read, prepare.decode_with_size
 
-    def read(self: Pictures, name: str) -> bytes:
+    def read(self: LocalPictures, name: str) -> bytes:
         done["read"] += 1
         return reading(self, name)
 
@@ -794,7 +798,7 @@ def test_a_picture_is_read_and_decoded_once(
         done["decoded"] += 1
         return decoding(*arguments, **named)
 
-    monkeypatch.setattr(Pictures, "read", read)
+    monkeypatch.setattr(LocalPictures, "read", read)
     monkeypatch.setattr(prepare, "decode_with_size", decoded)
     ingest(app, source)
     assert done == {"read": 5, "decoded": 5}
@@ -849,15 +853,15 @@ def test_no_more_than_eight_threads_decode_however_many_cores_there_are(
     app: App, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: set[str] = set()
-    read = Pictures.read
+    read = LocalPictures.read
 
-    def slowly(pictures: Pictures, name: str) -> bytes:
+    def slowly(pictures: LocalPictures, name: str) -> bytes:
         seen.add(threading.current_thread().name)
         time.sleep(0.02)
         return read(pictures, name)
 
     monkeypatch.setattr(os, "cpu_count", lambda: 64)
-    monkeypatch.setattr(Pictures, "read", slowly)
+    monkeypatch.setattr(LocalPictures, "read", slowly)
     assert ingest(app, shop(tmp_path, 60)).added == 60
     assert len(seen) == 8
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from app.errors import BadSource
-from ingest.sources import LONGEST_FIELD, Reject, Row, estimate, read
+from ingest.sources import LONGEST_FIELD, SourceReject, SourceRow, estimate, read
 from support.colours import photo
 
 
@@ -19,20 +19,20 @@ def source(tmp_path: Path) -> Path:
     return tmp_path / "catalogue.csv"
 
 
-def rows_of(source: Path, text: str | bytes, **options: str) -> list[Row | Reject]:
+def rows_of(source: Path, text: str | bytes, **options: str) -> list[SourceRow | SourceReject]:
     source.write_bytes(text.encode() if isinstance(text, str) else text)
     return list(read(source, **options))
 
 
-def one(source: Path, text: str | bytes, **options: str) -> Row:
+def one(source: Path, text: str | bytes, **options: str) -> SourceRow:
     (row,) = rows_of(source, text, **options)
-    assert isinstance(row, Row), row
+    assert isinstance(row, SourceRow), row
     return row
 
 
-def refused(source: Path, text: str | bytes) -> Reject:
+def refused(source: Path, text: str | bytes) -> SourceReject:
     (row,) = rows_of(source, text)
-    assert isinstance(row, Reject), row
+    assert isinstance(row, SourceReject), row
     return row
 
 
@@ -91,8 +91,8 @@ def test_a_named_encoding_is_used(source: Path) -> None:
 
 def test_rows_in_another_encoding_are_refused_and_the_rest_is_read(source: Path) -> None:
     bad, good = rows_of(source, b"sku,title\nA1,Cr\xe8me\nA2,Cream\n")
-    assert isinstance(bad, Reject) and (bad.line, bad.sku) == (2, "A1")
-    assert "not utf-8 text" in bad.reason and isinstance(good, Row)
+    assert isinstance(bad, SourceReject) and (bad.line, bad.sku) == (2, "A1")
+    assert "not utf-8 text" in bad.reason and isinstance(good, SourceRow)
 
 
 def test_a_sku_in_another_encoding_is_not_taken_for_a_sku(source: Path) -> None:
@@ -109,7 +109,7 @@ def test_half_a_character_that_an_encoding_can_spell_is_refused(
 ) -> None:
     data = f"sku,title\n{row.format(spelled)}\n".encode()
     (found,) = rows_of(source, data, encoding=encoding)
-    assert isinstance(found, Reject) and f"not {encoding} text" in found.reason
+    assert isinstance(found, SourceReject) and f"not {encoding} text" in found.reason
 
 
 def test_unicode_skus_are_kept_as_they_are(source: Path) -> None:
@@ -119,7 +119,7 @@ def test_unicode_skus_are_kept_as_they_are(source: Path) -> None:
 def test_a_row_says_the_line_it_begins_in(source: Path) -> None:
     rows = rows_of(source, 'sku,title\nA1,"two\nlines"\n\nA2,x\n')
     assert [row.line for row in rows] == [2, 5]
-    assert isinstance(rows[0], Row) and rows[0].product.title == "two\nlines"
+    assert isinstance(rows[0], SourceRow) and rows[0].product.title == "two\nlines"
 
 
 def test_missing_values_at_the_end_of_a_row_are_empty(source: Path) -> None:
@@ -170,13 +170,13 @@ def test_more_images_than_a_product_shows_are_refused(source: Path) -> None:
 
 def test_a_field_of_20_mb_is_refused_and_the_next_row_is_read(source: Path) -> None:
     rows = rows_of(source, f"sku,title\nA1,{'x' * 2 * LONGEST_FIELD}\nA2,x\n")
-    assert isinstance(rows[0], Reject) and "field larger" in rows[0].reason
-    assert isinstance(rows[-1], Row) and rows[-1].product.sku == "A2"
+    assert isinstance(rows[0], SourceReject) and "field larger" in rows[0].reason
+    assert isinstance(rows[-1], SourceRow) and rows[-1].product.sku == "A2"
 
 
 def test_an_unclosed_quote_is_refused(source: Path) -> None:
     rows = rows_of(source, 'sku,title\nA1,x\nA2,"open\nA3,x\n')
-    assert isinstance(rows[0], Row) and isinstance(rows[1], Reject)
+    assert isinstance(rows[0], SourceRow) and isinstance(rows[1], SourceReject)
     assert (rows[1].line, rows[1].sku) == (3, None) and "not a CSV row" in rows[1].reason
 
 
@@ -230,7 +230,7 @@ def test_a_folder_is_read_in_order_with_sku_and_category_from_the_path(tmp_path:
     for name in ("b.PNG", "shoes/summer/a.jpg", "shoes/c.webp", "notes.txt"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_bytes(photo(1))
-    rows = [row for row in read(tmp_path) if isinstance(row, Row)]
+    rows = [row for row in read(tmp_path) if isinstance(row, SourceRow)]
     found = [(row.product.sku, row.product.category, row.images) for row in rows]
     assert found == [
         ("b", None, ("b.PNG",)),
@@ -244,7 +244,7 @@ def test_a_folder_may_be_a_symbolic_link(tmp_path: Path) -> None:
     (tmp_path / "real" / "a.png").write_bytes(photo(1))
     (tmp_path / "link").symlink_to(tmp_path / "real")
     (row,) = read(tmp_path / "link")
-    assert isinstance(row, Row) and row.images == ("a.png",)
+    assert isinstance(row, SourceRow) and row.images == ("a.png",)
 
 
 def test_a_folder_without_pictures_is_said(tmp_path: Path) -> None:
@@ -256,14 +256,17 @@ def test_a_folder_without_pictures_is_said(tmp_path: Path) -> None:
 def test_a_file_name_that_is_no_text_is_refused(tmp_path: Path) -> None:
     Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.png")).write_bytes(photo(1))
     (found,) = read(tmp_path)
-    assert isinstance(found, Reject) and found.sku is None
+    assert isinstance(found, SourceReject) and found.sku is None
     f"{found}".encode()
 
 
 def test_a_csv_is_read_line_by_line(source: Path) -> None:
     source.write_text("sku\n" + "".join(f"A{n}\n" for n in range(200_000)))
     rows = read(source)
-    assert [row.product.sku for row in islice(rows, 2) if isinstance(row, Row)] == ["A0", "A1"]
+    assert [row.product.sku for row in islice(rows, 2) if isinstance(row, SourceRow)] == [
+        "A0",
+        "A1",
+    ]
 
 
 def test_the_estimate_is_the_rows_without_the_header(source: Path) -> None:

@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 
 from app.bootstrap import App
-from app.catalog.batch_write import Batch, Entry, ModelsChanged
+from app.catalog.batch_write import Batch, ModelsChanged, ProductEntry
 from app.config import Settings
 from app.encoders.base import Choice
 from app.encoders.preprocessing import Prepared
@@ -208,7 +208,7 @@ def test_a_batch_without_the_vectors_of_a_new_model_is_not_written(
     active = filled.catalog.model()
     [vector] = filled.encoder().encode_pictures([decode(photo(500))])
     sha256 = hashlib.sha256(photo(500)).digest()
-    entry = Entry(Product("NEW"), (PictureRef(sha256, "500.png"),))
+    entry = ProductEntry(Product("NEW"), (PictureRef(sha256, "500.png"),))
     batch = Batch([entry], {sha256: PictureData(sha256, 32, 32, b"x")}, {sha256: vector})
     filled.lifecycle.add("mirrored")
     with pytest.raises(ModelsChanged, match="mirrored is kept up to date too"):

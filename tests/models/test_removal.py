@@ -20,7 +20,7 @@ from app.config import Settings
 from app.encoders.base import Choice
 from app.encoders.preprocessing import Prepared
 from app.errors import LockHeld, ModelNotKept, UnknownModel
-from app.models.backfill import Report, embed
+from app.models.backfill import BackfillReport, embed
 from app.models.lifecycle import NotReady
 from app.search import service as search_service
 from app.types import Query, Vectors
@@ -390,7 +390,7 @@ def test_what_is_embedded_while_the_model_is_dropped_stops_and_says_so(
     model, other = filled.lifecycle.add("mirrored"), open_app()
     find = Originals([tmp_path / "in"], filled.limits, None).find
 
-    def drop_midway(report: Report) -> None:
+    def drop_midway(report: BackfillReport) -> None:
         other.lifecycle.drop("mirrored")
 
     with pytest.raises(ModelNotKept, match="mirrored is not kept up to date any more"):

@@ -28,7 +28,7 @@ from app.errors import BadInput, DatabaseUnsuitable, SchemaMismatch
 from app.operations import backup_manifest
 from app.operations.backup import DUMP, BackupFailed, backup
 from app.operations.backup_manifest import BadBackup, Manifest
-from app.operations.integrity import Wanted, check
+from app.operations.integrity import CheckOptions, check
 from app.operations.migrate import migrate
 from app.operations.restore import RestoreFailed, restore
 from app.types import Query
@@ -462,7 +462,9 @@ def test_a_restore_that_was_interrupted_as_it_migrated_is_finished_by_migrate_an
     with pytest.raises(KeyboardInterrupt):
         restore(elsewhere.engine, tmp_path / "b", tell=interrupt)
     migrate(elsewhere.engine)
-    assert check(elsewhere.engine, elsewhere.files, elsewhere.limits, Wanted(repair=True)).healthy
+    assert check(
+        elsewhere.engine, elsewhere.files, elsewhere.limits, CheckOptions(repair=True)
+    ).healthy
     found = elsewhere.search.search(Query(picture=photo(1), k=5))
     assert found.matches[0].product.sku == "P0001" and len(found.matches) == 5
 

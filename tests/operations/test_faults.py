@@ -53,7 +53,7 @@ def published(sql: psycopg.Connection) -> list[int]:
     return [row[0] for row in rows]
 
 
-def built(app: App) -> health.Check:
+def built(app: App) -> health.HealthCheck:
     """What the status says of the build."""
     checks = health.status(app.engine, app.files, app.settings).checks
     return next(each for each in checks if each.name == "build")

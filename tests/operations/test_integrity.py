@@ -19,18 +19,18 @@ from app.errors import BadInput, SchemaMismatch
 from app.images.thumbnails import open_thumbnail
 from app.index.builder import only_builder
 from app.operations.backup import backup
-from app.operations.integrity import Finding, Report, Wanted, check, encoder
+from app.operations.integrity import CheckOptions, Finding, IntegrityReport, check, encoder
 from app.operations.integrity import pictures as picture_checks
 from app.operations.integrity.words import contradictions
 from app.operations.restore import restore
 from app.types import Query, Verdict
-from ingest.local_files import Pictures
+from ingest.local_files import LocalPictures
 from support import servers
 from support.colours import photo
 from support.shop import add, numbered
 
 MADE_UP = "00" * 32
-LOOK, REPAIR = Wanted(), Wanted(repair=True)
+LOOK, REPAIR = CheckOptions(), CheckOptions(repair=True)
 
 
 @pytest.fixture
@@ -57,18 +57,18 @@ def photos(tmp_path: Path) -> Path:
     return folder
 
 
-def look(app: App, wanted: Wanted = LOOK) -> Report:
+def look(app: App, wanted: CheckOptions = LOOK) -> IntegrityReport:
     return check(app.engine, app.files, app.limits, wanted)
 
 
-def found(app: App, kind: str, wanted: Wanted = LOOK) -> Finding:
+def found(app: App, kind: str, wanted: CheckOptions = LOOK) -> Finding:
     """The one finding, which must be of this kind."""
     report = look(app, wanted)
     assert [each.kind for each in report.findings] == [kind], report
     return report.findings[0]
 
 
-def repaired(app: App, kind: str, wanted: Wanted = REPAIR) -> Finding:
+def repaired(app: App, kind: str, wanted: CheckOptions = REPAIR) -> Finding:
     """The one finding, which was repaired and is gone afterwards."""
     finding = found(app, kind, wanted)
     assert finding.repaired and not finding.wrong
@@ -83,15 +83,15 @@ def uri_of(sql: psycopg.Connection, picture: int) -> str:
     return str(row[0])
 
 
-def of(*folders: Path, app: App) -> list[Pictures]:
-    return [Pictures(folder, max_bytes=app.limits.max_bytes) for folder in folders]
+def of(*folders: Path, app: App) -> list[LocalPictures]:
+    return [LocalPictures(folder, max_bytes=app.limits.max_bytes) for folder in folders]
 
 
 # A healthy catalogue
 
 
 def test_a_healthy_catalogue_has_no_finding(indexed: App, photos: Path) -> None:
-    wanted = Wanted(of(photos, app=indexed), indexed.encoder, repair=True)
+    wanted = CheckOptions(of(photos, app=indexed), indexed.encoder, repair=True)
     report = look(indexed, wanted)
     assert report.findings == () and report.left_out == () and report.healthy
 
@@ -419,7 +419,7 @@ def test_a_damaged_thumbnail_is_made_anew_of_its_original(
 ) -> None:
     before = sql.execute("SELECT thumbnail FROM picture WHERE id = 3").fetchone()
     sql.execute("UPDATE picture SET thumbnail = 'x' WHERE id IN (3, 5)")
-    repaired(shop, "thumbnails-damaged", Wanted(of(photos, app=shop), repair=True))
+    repaired(shop, "thumbnails-damaged", CheckOptions(of(photos, app=shop), repair=True))
     after = sql.execute("SELECT thumbnail FROM picture WHERE id = 3").fetchone()
     assert after == before and after and open_thumbnail(after[0]).size == (32, 32)
 
@@ -429,7 +429,7 @@ def test_a_thumbnail_whose_original_is_gone_stays_a_finding(
 ) -> None:
     (photos / uri_of(sql, 3)).unlink()
     sql.execute("UPDATE picture SET thumbnail = 'x' WHERE id IN (3, 5)")
-    report = look(shop, Wanted(of(photos, app=shop), repair=True))
+    report = look(shop, CheckOptions(of(photos, app=shop), repair=True))
     kinds = {each.kind: each for each in report.findings}
     assert kinds["thumbnails-damaged"].examples == ("3",) and kinds["thumbnails-damaged"].wrong
     assert kinds.keys() == {"thumbnails-damaged", "originals-missing"}
@@ -451,13 +451,13 @@ def test_thumbnails_and_originals_are_read_in_portions(
 
 def test_an_original_that_is_missing_is_named(shop: App, photos: Path) -> None:
     (photos / "4.png").unlink()
-    finding = found(shop, "originals-missing", Wanted(of(photos, app=shop)))
+    finding = found(shop, "originals-missing", CheckOptions(of(photos, app=shop)))
     assert finding.count == 1 and "'4.png'" in finding.examples[0] and finding.wrong
 
 
 def test_an_original_that_is_another_picture_now_is_named(shop: App, photos: Path) -> None:
     (photos / "4.png").write_bytes(photo(40))
-    finding = found(shop, "originals-changed", Wanted(of(photos, app=shop)))
+    finding = found(shop, "originals-changed", CheckOptions(of(photos, app=shop)))
     assert finding.examples == ("'4.png' is another picture now",)
 
 
@@ -465,7 +465,7 @@ def test_an_original_in_a_second_folder_is_found(shop: App, photos: Path, tmp_pa
     (tmp_path / "more").mkdir()
     (photos / "4.png").rename(tmp_path / "more" / "4.png")
     (photos / "4.png").write_bytes(photo(40))
-    assert look(shop, Wanted(of(photos, tmp_path / "more", app=shop))).findings == ()
+    assert look(shop, CheckOptions(of(photos, tmp_path / "more", app=shop))).findings == ()
 
 
 def test_an_original_outside_the_folder_is_not_read(
@@ -473,11 +473,11 @@ def test_an_original_outside_the_folder_is_not_read(
 ) -> None:
     sql.execute("UPDATE product_picture SET uri = '../photos/' || uri WHERE picture_id = 5")
     (photos / "inner").mkdir()
-    assert look(shop, Wanted(of(photos.parent / "photos", app=shop))).findings == ()
+    assert look(shop, CheckOptions(of(photos.parent / "photos", app=shop))).findings == ()
     for file in photos.glob("*.png"):
         file.rename(photos / "inner" / file.name)
     (photos / uri_of(sql, 5).removeprefix("../photos/")).write_bytes(b"")
-    finding = found(shop, "originals-missing", Wanted(of(photos / "inner", app=shop)))
+    finding = found(shop, "originals-missing", CheckOptions(of(photos / "inner", app=shop)))
     assert finding.count == 1 and "lies outside" in finding.examples[0]
 
 
@@ -487,7 +487,7 @@ def test_an_original_outside_the_folder_is_not_read(
 def test_an_encoder_of_another_fingerprint_is_told(shop: App, sql: psycopg.Connection) -> None:
     sql.execute("UPDATE model SET fingerprint = 'other'")
     shop.__dict__.pop("encoders")
-    finding = found(shop, "encoder-other", Wanted(load=shop.encoder))
+    finding = found(shop, "encoder-other", CheckOptions(load=shop.encoder))
     assert finding.wrong and "other" in finding.examples[0]
 
 
@@ -495,7 +495,7 @@ def test_an_encoder_is_loaded_only_when_asked_for(app: App) -> None:
     app.__dict__.pop("encoders", None)
     look(app)
     assert "encoders" not in app.__dict__
-    look(app, Wanted(load=app.encoder))
+    look(app, CheckOptions(load=app.encoder))
     assert "encoders" in app.__dict__
 
 
@@ -504,7 +504,7 @@ def test_a_vector_that_the_encoder_does_not_make_is_told(
 ) -> None:
     sql.execute("UPDATE embedding AS e SET vec = o.vec FROM embedding AS o"
                 " WHERE e.picture_id = 1 AND o.picture_id = 2")  # fmt: skip
-    wanted = Wanted(of(photos, app=shop), load=shop.encoder)
+    wanted = CheckOptions(of(photos, app=shop), load=shop.encoder)
     assert found(shop, "vectors-other", wanted).examples == (uri_of(sql, 1),)
 
 

@@ -18,7 +18,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from app.bootstrap import App
 from app.config import Settings
 from app.errors import BadInput, LookalikeError
-from app.operations.health import Check, Liveness, Status
+from app.operations.health import HealthCheck, HealthStatus, Liveness
 from app.operations.metrics import (
     OTHER,
     REASONS,
@@ -204,7 +204,7 @@ def test_it_listens_on_this_machine_only_unless_told_otherwise() -> None:
 
 
 def test_a_taken_port_is_an_error_with_advice() -> None:
-    ok = Status((Check("x", 1),))
+    ok = HealthStatus((HealthCheck("x", 1),))
     with (
         socket.create_server(("127.0.0.1", 0)) as taken,
         pytest.raises(LookalikeError, match="Choose another port"),

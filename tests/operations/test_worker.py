@@ -30,8 +30,15 @@ from app.db import notifications
 from app.db.queries import build_history
 from app.errors import IndexUnwritable
 from app.index.builder import LOCK, Indexer
-from app.index.rebuild_policy import Decision, Rules, Seen, allowed, backoff, decide
-from app.operations.change_listener import Listener
+from app.index.rebuild_policy import (
+    IndexObservation,
+    RebuildDecision,
+    RebuildRules,
+    allowed,
+    backoff,
+    decide,
+)
+from app.operations.change_listener import ChangeListener
 from app.operations.worker import Worker
 from app.types import Build
 from support.colours import choose_colours
@@ -48,46 +55,54 @@ QUICK: dict[str, Any] = {
     "worker_backoff_s": 0.05,
     "worker_backoff_max_s": 0.4,
 }
-RULES = Rules(share=0.1, most_rows=1000, age_s=60, every_s=10, backoff_s=2, backoff_max_s=100)
+RULES = RebuildRules(
+    share=0.1, most_rows=1000, age_s=60, every_s=10, backoff_s=2, backoff_max_s=100
+)
 
 # When to build
 
 
 def test_without_an_index_any_row_is_reason_to_build() -> None:
-    assert decide(Seen(1, None), RULES) == Decision("there is no index yet", 0.0)
-    assert decide(Seen(0, None), RULES) == Decision(None, inf)
+    assert decide(IndexObservation(1, None), RULES) == RebuildDecision("there is no index yet", 0.0)
+    assert decide(IndexObservation(0, None), RULES) == RebuildDecision(None, inf)
 
 
 def test_more_than_a_share_of_the_index_is_reason_to_build() -> None:
-    assert decide(Seen(10, 100), RULES).reason is None
-    assert decide(Seen(11, 100), RULES).reason == "11 rows changed since an index of 100"
+    assert decide(IndexObservation(10, 100), RULES).reason is None
+    assert (
+        decide(IndexObservation(11, 100), RULES).reason == "11 rows changed since an index of 100"
+    )
 
 
 def test_an_index_of_any_size_is_built_before_searches_give_up_its_delta() -> None:
-    assert decide(Seen(1000, 10**9), RULES).reason is None
-    assert decide(Seen(1001, 10**9), RULES).reason is not None
-    assert Rules.from_settings(Settings(max_delta_rows=20_000)).most_rows == 10_000
+    assert decide(IndexObservation(1000, 10**9), RULES).reason is None
+    assert decide(IndexObservation(1001, 10**9), RULES).reason is not None
+    assert RebuildRules.from_settings(Settings(max_delta_rows=20_000)).most_rows == 10_000
 
 
 def test_a_smaller_delta_is_built_in_when_the_index_is_old() -> None:
-    assert decide(Seen(1, 100, build_age_s=59), RULES) == Decision(None, 1.0)
-    assert decide(Seen(1, 100, build_age_s=60), RULES).reason is not None
-    assert decide(Seen(0, 100, build_age_s=10**6), RULES) == Decision(None, inf)
+    assert decide(IndexObservation(1, 100, build_age_s=59), RULES) == RebuildDecision(None, 1.0)
+    assert decide(IndexObservation(1, 100, build_age_s=60), RULES).reason is not None
+    assert decide(IndexObservation(0, 100, build_age_s=10**6), RULES) == RebuildDecision(None, inf)
 
 
 def test_between_two_builds_there_is_rest() -> None:
-    assert decide(Seen(50, 100, since_last_s=4), RULES) == Decision(None, 6.0)
-    assert decide(Seen(50, 100, since_last_s=10), RULES).reason is not None
-    assert decide(Seen(50, 100, since_last_s=10, last_took_s=25), RULES) == Decision(None, 15.0)
+    assert decide(IndexObservation(50, 100, since_last_s=4), RULES) == RebuildDecision(None, 6.0)
+    assert decide(IndexObservation(50, 100, since_last_s=10), RULES).reason is not None
+    assert decide(
+        IndexObservation(50, 100, since_last_s=10, last_took_s=25), RULES
+    ) == RebuildDecision(None, 15.0)
 
 
 def test_failures_double_the_wait_up_to_a_limit() -> None:
     assert [backoff(n, RULES) for n in (0, 1, 2, 3, 7, 10**9)] == [0, 2, 4, 8, 100, 100]
-    assert decide(Seen(50, 100, since_last_s=0, failures=4), RULES) == Decision(None, 16.0)
+    assert decide(IndexObservation(50, 100, since_last_s=0, failures=4), RULES) == RebuildDecision(
+        None, 16.0
+    )
 
 
 rules = some.builds(
-    Rules,
+    RebuildRules,
     share=some.floats(0.001, 10),
     most_rows=some.floats(0, 1e6),
     age_s=some.floats(0, 1e6),
@@ -96,7 +111,7 @@ rules = some.builds(
     backoff_max_s=some.floats(0.001, 1e6),
 )
 sights = some.builds(
-    Seen,
+    IndexObservation,
     changed_rows=some.integers(0, 10**7),
     index_rows=some.none() | some.integers(0, 10**7),
     build_age_s=some.floats(0, 1e7) | some.just(inf),
@@ -107,20 +122,22 @@ sights = some.builds(
 
 
 @given(sights, rules)
-def test_either_it_is_time_or_there_is_time_to_wait(seen: Seen, rules: Rules) -> None:
+def test_either_it_is_time_or_there_is_time_to_wait(
+    seen: IndexObservation, rules: RebuildRules
+) -> None:
     found = decide(seen, rules)
     assert (found.reason is not None) == (found.wait_s == 0)
 
 
 @given(sights, rules)
-def test_after_the_wait_it_is_time(seen: Seen, rules: Rules) -> None:
+def test_after_the_wait_it_is_time(seen: IndexObservation, rules: RebuildRules) -> None:
     wait_s = decide(seen, rules).wait_s
     if wait_s == inf:
         assert seen.changed_rows == 0
         return
     later = 1.000001 * wait_s + 1e-3
     since_s = None if seen.since_last_s is None else seen.since_last_s + later
-    after = Seen(
+    after = IndexObservation(
         seen.changed_rows, seen.index_rows, seen.build_age_s + later, since_s,
         seen.last_took_s, seen.failures,
     )  # fmt: skip
@@ -128,8 +145,10 @@ def test_after_the_wait_it_is_time(seen: Seen, rules: Rules) -> None:
 
 
 @given(sights, rules, some.integers(1, 1000))
-def test_more_changes_never_make_it_wait_longer(seen: Seen, rules: Rules, more: int) -> None:
-    changed = Seen(
+def test_more_changes_never_make_it_wait_longer(
+    seen: IndexObservation, rules: RebuildRules, more: int
+) -> None:
+    changed = IndexObservation(
         seen.changed_rows + more, seen.index_rows, seen.build_age_s, seen.since_last_s,
         seen.last_took_s, seen.failures,
     )  # fmt: skip
@@ -137,7 +156,7 @@ def test_more_changes_never_make_it_wait_longer(seen: Seen, rules: Rules, more: 
 
 
 @given(sights, rules)
-def test_it_never_builds_within_the_rest(seen: Seen, rules: Rules) -> None:
+def test_it_never_builds_within_the_rest(seen: IndexObservation, rules: RebuildRules) -> None:
     if seen.since_last_s is not None and seen.since_last_s < max(
         rules.every_s, backoff(seen.failures, rules)
     ):
@@ -354,7 +373,7 @@ def flood(sql: psycopg.Connection, count: int) -> None:
 def test_a_flood_of_words_is_heard_and_not_read_to_its_end(
     app: App, sql: psycopg.Connection
 ) -> None:
-    listener = Listener(app.engine, threading.Event())
+    listener = ChangeListener(app.engine, threading.Event())
     assert listener.wait(1)
     flood(sql, 10_000)
     soon(lambda: unread(sql))
@@ -545,10 +564,14 @@ def test_a_user_without_rights_still_learns_who(
     with app.engine.connect() as connection, psycopg.connect(database_url) as other:
         other.execute("SELECT pg_current_xact_id()")
         pid = other.info.backend_pid
-        (mine,) = [h for h in build_history.holders(connection, 100) if h.who == f"pid {pid}"]
+        (mine,) = [
+            h for h in build_history.blocking_transactions(connection, 100) if h.who == f"pid {pid}"
+        ]
         assert mine.state == "idle in transaction" and mine.age_s is not None
         connection.exec_driver_sql("SET ROLE nobody_much")
-        (seen,) = [h for h in build_history.holders(connection, 100) if h.who == f"pid {pid}"]
+        (seen,) = [
+            h for h in build_history.blocking_transactions(connection, 100) if h.who == f"pid {pid}"
+        ]
         assert (seen.user, seen.state, seen.age_s) == ("postgres", None, None)
     assert "open for an unknown time" in str(seen)
     sql.execute("DROP ROLE nobody_much")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.db.queries.nearest import Candidates, settled
+from app.db.queries.nearest import Candidates, is_complete
 from app.types import Hit
 
 distances = st.floats(0, 2, allow_nan=False)
@@ -19,15 +19,15 @@ def test_what_is_settled_is_right_whatever_was_not_looked_at(
     seen, unseen = ordered[:looked], ordered[looked:]
     seen_to = seen[-1] if unseen and seen else (0.0 if unseen else None)
     candidates = Candidates(tuple(Hit(n, n, d) for n, d in enumerate(seen)), seen_to)
-    if settled(candidates, k):
+    if is_complete(candidates, k):
         assert seen[:k] == ordered[:k]
         assert all(d > seen[k - 1] for d in unseen) if unseen else True
 
 
 def test_a_tie_with_what_was_not_looked_at_is_not_settled() -> None:
-    assert not settled(Candidates((Hit(2, 2, 0.5),), 0.5), 1)
+    assert not is_complete(Candidates((Hit(2, 2, 0.5),), 0.5), 1)
 
 
 def test_too_few_are_settled_only_when_all_were_looked_at() -> None:
-    assert not settled(Candidates((Hit(1, 1, 0.1),), 0.5), 2)
-    assert settled(Candidates((Hit(1, 1, 0.1),), None), 2)
+    assert not is_complete(Candidates((Hit(1, 1, 0.1),), 0.5), 2)
+    assert is_complete(Candidates((Hit(1, 1, 0.1),), None), 2)

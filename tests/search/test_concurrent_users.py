@@ -14,7 +14,7 @@ from app.bootstrap import App
 from app.config import MOST_PLACES, Settings
 from app.db.engine import BESIDE, OTHERS
 from app.encoders.base import Choice
-from app.encoders.batching import LANES, MOST
+from app.encoders.batching import MAX_BATCH, SLOTS
 from app.encoders.preprocessing import Prepared
 from app.errors import BadInput, Busy, DatabaseUnavailable
 from app.search.filters import parse
@@ -118,19 +118,19 @@ def test_everybody_of_a_crowd_gets_his_own_answer(
 def test_what_several_ask_at_once_is_encoded_together(
     serve: Callable[..., App], gate: Gate
 ) -> None:
-    users = LANES + MOST
+    users = SLOTS + MAX_BATCH
     app = serve(searches_at_once=users)
     gate.open.clear()
     threads = [threading.Thread(target=ask) for ask in asks(app, users)]
     for thread in threads:
         thread.start()
     queue = app.search._encoder._queues.of(gate).pictures
-    until(lambda: len(queue._waiting) == MOST)
+    until(lambda: len(queue._waiting) == MAX_BATCH)
     gate.open.set()
     for thread in threads:
         thread.join()
-    assert gate.batches[:LANES] == [1] * LANES
-    assert 1 < max(gate.batches) <= MOST and sum(gate.batches) == users
+    assert gate.batches[:SLOTS] == [1] * SLOTS
+    assert 1 < max(gate.batches) <= MAX_BATCH and sum(gate.batches) == users
     counted = app.metrics.registry.get_sample_value("lookalike_encode_batch_pictures_sum")
     assert counted == users + 1, "and the one that opened the index"
 

@@ -9,7 +9,7 @@ import pytest
 
 from app.bootstrap import App
 from app.config import Settings
-from app.db.queries.facets import Bounds
+from app.db.queries.facets import FacetRange
 from app.errors import BadInput, DatabaseUnavailable, SchemaMismatch, UnknownProduct
 from app.search.facets import MOST_VALUES, NEWEST
 from support.shop import add, numbered
@@ -34,13 +34,13 @@ def test_bounds_are_those_of_the_catalogue(app: App) -> None:
     add(app, numbered(1), year=2019, price=Decimal("12.50"))
     add(app, numbered(1, first=1), year=2024, price=Decimal("3"))
     add(app, numbered(1, first=2))
-    expected = Bounds(3, 2019, 2024, Decimal("3"), Decimal("12.50"))
+    expected = FacetRange(3, 2019, 2024, Decimal("3"), Decimal("12.50"))
     assert app.facets.read().bounds == expected
 
 
 def test_an_empty_catalogue_has_no_bounds(app: App) -> None:
     facets = app.facets.read()
-    assert facets.bounds == Bounds(0, None, None, None, None)
+    assert facets.bounds == FacetRange(0, None, None, None, None)
     assert facets.newest == ()
 
 

@@ -14,9 +14,9 @@ from sqlalchemy import event
 from app.bootstrap import App
 from app.db.engine import snapshot
 from app.db.queries import filter_snapshot, nearest, single_statement
-from app.db.queries.filter_snapshot import AllowList
-from app.index.faiss_index import Only
-from app.search.filter_cache import AllowLists
+from app.db.queries.filter_snapshot import FilterIdList
+from app.index.faiss_index import IdSelector
+from app.search.filter_cache import FilterCache
 from app.search.filters import parse
 from app.types import Query, SearchResult
 from support.colours import photo
@@ -153,26 +153,28 @@ def test_a_list_that_is_younger_than_the_snapshot_is_not_used(
         assert _once(shop, held, _read(shop)) is not None
 
 
-def _read(app: App) -> AllowList:
+def _read(app: App) -> FilterIdList:
     with app.engine.connect() as connection:
-        found = filter_snapshot.read(connection, nearest.passing(RED))
+        found = filter_snapshot.read(connection, nearest.filter_clause(RED))
     assert found is not None
     return found
 
 
-def _once(app: App, held: object, listed: AllowList) -> single_statement.Found | None:
+def _once(app: App, held: object, listed: FilterIdList) -> single_statement.StatementResult | None:
     model, build = app.search._quick.known  # type: ignore[union-attr, misc]
     vector = vectors(app, [1000])[0].astype(np.float16).astype(np.float32)
     index = app.files.opened(build)
     assert index is not None
     raw = held.connection.driver_connection  # type: ignore[attr-defined]
-    look = single_statement.Look(model, build, vector, 30, FEW, nearest.passing(RED), listed)
+    look = single_statement.StatementRequest(
+        model, build, vector, 30, FEW, nearest.filter_clause(RED), listed
+    )
     nominees = index.nominate(vector / np.linalg.norm(vector), 30, 30, only=listed.only)
     try:
         return single_statement.search(
             raw, look, nominees, cluster=single_statement.cluster(raw), allowed=20_000
         )
-    except single_statement.ListOutdated:
+    except single_statement.FilterListOutdated:
         return None
 
 
@@ -260,7 +262,7 @@ def test_any_order_of_changes_and_open_transactions_is_seen_rightly(
                         " (SELECT id FROM product WHERE sku = ANY(%s))", [skus_[:1]],
                     )  # fmt: skip
             if dice.randrange(8) == 0:
-                shop.search._quick._lists.forget(nearest.passing(RED))
+                shop.search._quick._lists.forget(nearest.filter_clause(RED))
             k = dice.choice([1, 5, 60])
             got = [(m.product_id, m.similarity) for m in ask(shop, k=k).matches]
             assert got == truth(shop, k), round_
@@ -271,27 +273,27 @@ def truth(app: App, k: int) -> list[tuple[int, float]]:
     vector = vectors(app, [1000])[0].astype(np.float16).astype(np.float32)
     with snapshot(app.engine) as connection:
         found = nearest.exact_filtered(
-            connection, app.catalog.model(), vector, nearest.passing(RED), k=k, excluded=()
+            connection, app.catalog.model(), vector, nearest.filter_clause(RED), k=k, excluded=()
         )
     assert found is not None
     return [(hit.product_id, hit.similarity) for hit in found.hits]
 
 
 def test_lists_do_not_fill_the_memory(shop: App, monkeypatch: pytest.MonkeyPatch) -> None:
-    lists = AllowLists(shop.engine, most_bytes=100)
-    filters = [nearest.passing(parse([f"year>={year}"])) for year in range(30)]
+    lists = FilterCache(shop.engine, most_bytes=100)
+    filters = [nearest.filter_clause(parse([f"year>={year}"])) for year in range(30)]
     for each in (*filters, *filters):
         lists.of(each)
     assert 0 < lists.nbytes <= 100
-    monkeypatch.setattr("app.search.filter_cache.MOST_FILTERS", 5)
-    lists.of(nearest.passing(RED))
+    monkeypatch.setattr("app.search.filter_cache.MAX_FILTERS", 5)
+    lists.of(nearest.filter_clause(RED))
     assert len(lists) == 5
 
 
 def test_the_size_of_a_list_is_counted_however_it_is_kept() -> None:
     dense, sparse = np.arange(80_000, dtype=np.int64), np.arange(10, dtype=np.int64) * 10**11
-    assert Only(dense).nbytes == 10_000
-    assert Only(sparse).nbytes >= sparse.nbytes
+    assert IdSelector(dense).nbytes == 10_000
+    assert IdSelector(sparse).nbytes >= sparse.nbytes
 
 
 def test_an_unknown_attribute_is_said_however_often_it_is_asked(shop: App) -> None:
@@ -384,7 +386,7 @@ def test_a_list_that_was_of_no_use_is_not_read_again_at_once(
 
 
 def test_long_filters_take_no_more_memory_than_short_ones(shop: App) -> None:
-    lists = AllowLists(shop.engine)
+    lists = FilterCache(shop.engine)
     for n in range(20):
-        lists.of(nearest.passing(parse([f"sku=S{n}-{each}" for each in range(500)])))
+        lists.of(nearest.filter_clause(parse([f"sku=S{n}-{each}" for each in range(500)])))
     assert sum(len(key) for key in lists._kept) < 20 * 100

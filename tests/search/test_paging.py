@@ -210,7 +210,7 @@ def test_a_page_that_drops_nearly_everything_is_given_up_with_the_reason(
     app: App, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Two million products must not be loaded to find that all of them are dropped."""
-    monkeypatch.setattr(paging, "MOST", 100)
+    monkeypatch.setattr(paging, "MAX_CANDIDATES", 100)
     add(app, numbered(900))
     result = ask(app, k=5, near_match=2.0)
     assert len(result.matches) == 1 and len(result.dropped) < 400

@@ -19,7 +19,7 @@ from app.config import Settings
 from app.db.engine import snapshot
 from app.index import faiss_index
 from app.search.planner import find
-from app.search.retrieval import Answer, Ask
+from app.search.retrieval import RetrievalRequest, RetrievalResult
 from support.colours import choose_colours
 from support.filled import fill
 from support.snapshots import differences, read
@@ -55,11 +55,13 @@ def filled(
         yield app
 
 
-def search(app: App, *, judged: bool = True) -> Answer:
+def search(app: App, *, judged: bool = True) -> RetrievalResult:
     """A page, which must be the one numpy gives unless that is not asked of it."""
     with snapshot(app.engine) as connection:
         rows = read(connection)
-        answer = find(Ask(connection, app.catalog.model(), QUERY, K), app.files, app.settings)
+        answer = find(
+            RetrievalRequest(connection, app.catalog.model(), QUERY, K), app.files, app.settings
+        )
     assert not judged or differences(rows, QUERY, answer.candidates, K) == [], answer.reason
     return answer
 

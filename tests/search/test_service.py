@@ -17,7 +17,7 @@ from app.db.queries.nearest import TOLERANCE
 from app.errors import BadInput, ModelMismatch, NoModel, NoWords, UnknownProduct
 from app.index import faiss_index
 from app.search.planner import find
-from app.search.retrieval import Ask
+from app.search.retrieval import RetrievalRequest
 from app.types import Filters, Query, SearchResult
 from support.colours import ColourEncoder, choose_colours, photo
 from support.exact import assert_exact, expected, skus
@@ -311,7 +311,7 @@ def test_a_search_does_not_use_a_build_newer_than_its_snapshot(
         connection.exec_driver_sql("SELECT 1 FROM product LIMIT 1")
         app.catalog.delete(["GONE"])
         second = app.indexer.rebuild()
-        answer = find(Ask(connection, model, query, 5), app.files, app.settings)
+        answer = find(RetrievalRequest(connection, model, query, 5), app.files, app.settings)
     assert second.id > first.id
     assert (answer.path, answer.build) == ("faiss", first)
     assert answer.candidates.hits[0].distance < 1e-6

@@ -11,7 +11,7 @@ from app.config import Settings
 from app.encoders.base import Choice
 from app.errors import BadImage
 from app.search.filters import parse
-from app.search.vector_cache import Memory, Part
+from app.search.vector_cache import QueryPicture, VectorCache
 from app.types import Query
 from support.colours import photo
 from support.goods import WatchedEncoder
@@ -34,7 +34,7 @@ def watched(settings: Settings, encoder: WatchedEncoder, app: App) -> App:
 def test_a_changed_filter_and_the_next_page_encode_nothing(
     watched: App, encoder: WatchedEncoder
 ) -> None:
-    memory = Memory()
+    memory = VectorCache()
     with watched as app:
         first = app.search.search(Query(picture=photo(3)), memory)
         app.search.search(Query(picture=photo(3), filters=parse(["sku=P0001"])), memory)
@@ -43,7 +43,7 @@ def test_a_changed_filter_and_the_next_page_encode_nothing(
 
 
 def test_a_second_picture_is_the_only_one_encoded(watched: App, encoder: WatchedEncoder) -> None:
-    memory = Memory()
+    memory = VectorCache()
     with watched as app:
         app.search.search(Query(picture=photo(3)), memory)
         app.search.search(Query(picture=photo(3), more_pictures=(photo(4),)), memory)
@@ -51,7 +51,7 @@ def test_a_second_picture_is_the_only_one_encoded(watched: App, encoder: Watched
 
 
 def test_another_region_is_another_picture(watched: App, encoder: WatchedEncoder) -> None:
-    memory = Memory()
+    memory = VectorCache()
     whole, part = Query(picture=photo(3)), Query(picture=photo(3), region=(0, 0, 0.5, 0.5))
     with watched as app:
         first, second = app.search.search(whole, memory), app.search.search(part, memory)
@@ -65,7 +65,7 @@ def test_another_region_is_another_picture(watched: App, encoder: WatchedEncoder
     Query(more_pictures=(photo(5),)),
 ])  # fmt: skip
 def test_what_is_remembered_answers_as_what_is_encoded(watched: App, query: Query) -> None:
-    memory = Memory()
+    memory = VectorCache()
     with watched as app:
         app.search.search(query, memory)
         remembered, anew = app.search.search(query, memory), app.search.search(query)
@@ -74,7 +74,7 @@ def test_what_is_remembered_answers_as_what_is_encoded(watched: App, query: Quer
 
 
 def test_a_picture_that_was_refused_is_refused_again(watched: App) -> None:
-    memory = Memory()
+    memory = VectorCache()
     with watched as app:
         for _ in range(2):
             with pytest.raises(BadImage):
@@ -82,7 +82,7 @@ def test_a_picture_that_was_refused_is_refused_again(watched: App) -> None:
 
 
 def test_a_vector_of_another_encoder_is_not_known() -> None:
-    memory, part = Memory(), Part(b"picture")
+    memory, part = VectorCache(), QueryPicture(b"picture")
     memory.learn({part: WatchedEncoder().encode_pictures([])}, "one")
     assert (list(memory.known([part], "one")), list(memory.known([part], "another"))) == (
         [part],
@@ -92,8 +92,8 @@ def test_a_vector_of_another_encoder_is_not_known() -> None:
 
 @given(asked=st.lists(st.integers(0, 9), max_size=40))
 def test_the_last_ones_used_are_known_and_no_more_than_allowed(asked: list[int]) -> None:
-    memory = Memory(most=3)
-    parts = [Part(bytes([number])) for number in range(10)]
+    memory = VectorCache(most=3)
+    parts = [QueryPicture(bytes([number])) for number in range(10)]
     for number in asked:
         if not memory.known([parts[number]], ""):
             memory.learn({parts[number]: WatchedEncoder().encode_pictures([])}, "")

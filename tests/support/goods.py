@@ -14,7 +14,7 @@ from app.bootstrap import App
 from app.encoders.preprocessing import Prepared
 from app.types import Vectors
 from ingest.load import load
-from ingest.pipeline import Report
+from ingest.pipeline import IngestReport
 from support.colours import ColourEncoder, photo
 
 Row = Mapping[str, object]
@@ -81,7 +81,7 @@ class Always:
     def look_ahead(self) -> None: ...
 
 
-def ingest(app: App, source: Path, **options: Any) -> Report:
+def ingest(app: App, source: Path, **options: Any) -> IngestReport:
     """One run over a source; `encoder` stands in for the App's own."""
     encoder = options.pop("encoder", None)
     use = app.encoders if encoder is None else Always(encoder)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from app.bootstrap import App
-from app.catalog.batch_write import Batch, Entry
+from app.catalog.batch_write import Batch, ProductEntry
 from app.images.decoding import decode
 from app.images.thumbnails import thumbnail
 from app.types import PictureData, PictureRef, Product, Vectors
@@ -30,7 +30,7 @@ def add(app: App, shown: dict[str, Sequence[int]], **fields: object) -> None:
         for seed, picture in zip(seeds, pictures, strict=True)
     }
     entries = [
-        Entry(
+        ProductEntry(
             Product(sku, title=f"title {sku}", **fields),  # type: ignore[arg-type]
             tuple(PictureRef(sha(seed), f"{seed}.png") for seed in seeds),
         )

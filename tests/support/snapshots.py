@@ -14,9 +14,9 @@ from sqlalchemy import Connection, text
 
 from app.bootstrap import App
 from app.db.queries import index_builds, single_statement
-from app.db.queries.nearest import Candidates, settled
+from app.db.queries.nearest import Candidates, is_complete
 from app.errors import IndexUnreadable
-from app.search.retrieval import Answer, by_build
+from app.search.retrieval import RetrievalResult, by_build
 from app.types import Model, Vector
 
 EQUAL = 2e-6
@@ -72,7 +72,7 @@ def quick_snapshot(app: App) -> Iterator[Connection]:
 
 def at_once_with_newest(
     connection: Connection, app: App, model: Model, query: Vector, k: int
-) -> Answer | None:
+) -> RetrievalResult | None:
     """What one statement answers in a quick snapshot with the newest build of all, whether the
     snapshot sees it or not; None where it leaves the answer to others."""
     with app.engine.connect() as apart:
@@ -83,10 +83,10 @@ def at_once_with_newest(
         nominees = app.files.open(newest).nominate(query / np.linalg.norm(query), k + 16, k)
         raw = connection.connection.driver_connection
         found = single_statement.search(
-            raw, single_statement.Look(model, newest, query, k + 16, k), nominees,
+            raw, single_statement.StatementRequest(model, newest, query, k + 16, k), nominees,
             cluster=single_statement.cluster(raw), allowed=app.settings.max_delta_rows,
         )  # fmt: skip
-        if found is not None and settled(found.candidates, k):
+        if found is not None and is_complete(found.candidates, k):
             return by_build(found.candidates, newest, found.delta_rows)
     return None
 

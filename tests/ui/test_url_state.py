@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from app.errors import BadInput
 from app.types import Plan
 from app.ui.components.answer_footer import ago, fallback
-from app.ui.search_form.state import DEFAULT, SIZES, Wish, filters
+from app.ui.search_form.state import DEFAULT, SIZES, SearchFormState, filters
 from app.ui.search_form.url_state import PARTS, read, write
 
 WORDS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0")).map(str.strip)
@@ -33,11 +33,11 @@ def share(least: int, most: int) -> st.SearchStrategy[float]:
 
 
 @st.composite
-def wishes(draw: st.DrawFn) -> Wish:
+def wishes(draw: st.DrawFn) -> SearchFormState:
     sku = draw(WORDS)
     years = draw(bounds(st.integers(-(2**31), 2**31 - 1)))
     prices = draw(bounds(st.integers(0, 10**9).map(lambda cents: cents / 100)))
-    return Wish(
+    return SearchFormState(
         by="product" if sku else "photo", sku=sku, words=draw(WORDS), without=draw(WORDS),
         weight=draw(share(0, 1)), reader=draw(st.sampled_from(["automatic", "model", "catalogue"])),
         brand=draw(VALUES), category=draw(VALUES), colour=draw(VALUES),
@@ -48,7 +48,7 @@ def wishes(draw: st.DrawFn) -> Wish:
 
 
 @given(wishes())
-def test_an_address_says_all_of_a_wish(wish: Wish) -> None:
+def test_an_address_says_all_of_a_wish(wish: SearchFormState) -> None:
     assert read(write(wish)) == (wish, ())
 
 
@@ -64,7 +64,7 @@ def test_what_everybody_begins_with_is_not_in_the_address() -> None:
 
 
 def test_a_sku_that_is_not_asked_with_is_not_in_the_address() -> None:
-    assert write(Wish(by="photo", sku="A")) == {}
+    assert write(SearchFormState(by="photo", sku="A")) == {}
 
 
 @pytest.mark.parametrize(
@@ -84,16 +84,16 @@ def test_a_sku_that_is_not_asked_with_is_not_in_the_address() -> None:
 )
 def test_nonsense_is_left_out_with_a_sentence(name: str, value: str, said: str) -> None:
     wish, complaints = read({name: [value], "text": ["lamp"]})
-    assert wish == Wish(words="lamp")
+    assert wish == SearchFormState(words="lamp")
     assert len(complaints) == 1 and said in complaints[0]
 
 
 def test_one_number_is_a_range_of_one() -> None:
-    assert read({"year": ["2019"]})[0] == Wish(year_from=2019, year_to=2019)
+    assert read({"year": ["2019"]})[0] == SearchFormState(year_from=2019, year_to=2019)
 
 
 def test_a_wish_becomes_filters() -> None:
-    wish = Wish(brand=("Kestrel", "=x "), year_from=2019, price_from=0.1, price_to=12.5)
+    wish = SearchFormState(brand=("Kestrel", "=x "), year_from=2019, price_from=0.1, price_to=12.5)
     found = filters(wish)
     assert found.columns == {"brand": ("Kestrel", "=x ")}
     assert found.at_least == {"year": 2019, "price": Decimal("0.1")}
@@ -102,7 +102,7 @@ def test_a_wish_becomes_filters() -> None:
 
 def test_a_range_that_ends_before_it_begins_is_refused() -> None:
     with pytest.raises(BadInput, match="turn it round"):
-        filters(Wish(year_from=2020, year_to=2019))
+        filters(SearchFormState(year_from=2020, year_to=2019))
 
 
 @pytest.mark.parametrize(

@@ -52,7 +52,7 @@ ORDER BY p.prepared"""
 
 
 @dataclass(frozen=True, slots=True)
-class Ended:
+class EndedSession:
     """A session of an analyst that was ended, and why."""
 
     pid: int
@@ -60,12 +60,12 @@ class Ended:
     reason: str
 
 
-def end_overdue(connection: Connection, limit_s: float) -> list[Ended]:
+def end_overdue(connection: Connection, limit_s: float) -> list[EndedSession]:
     """End the sessions of analysts in this database that hold or wait for advisory locks, whose
     statement or transaction has lasted longer than `limit_s` seconds, or that are too many."""
     values = {"role": ROLE, "limit": f"{limit_s} seconds"}
     rows = connection.execute(text(END), values)
-    return [Ended(row.pid, row.usename, row.reason) for row in rows]
+    return [EndedSession(row.pid, row.usename, row.reason) for row in rows]
 
 
 def out_of_reach(connection: Connection) -> list[str]:

@@ -11,7 +11,7 @@ from app.types import Build
 
 
 @dataclass(frozen=True, slots=True)
-class Record:
+class BuildHistory:
     """How building went lately, by the database's clock; None where that says nothing.
 
     `took_s` is how long the last build that has figures took, `failures` how many were rejected
@@ -25,7 +25,7 @@ class Record:
 
 
 @dataclass(frozen=True, slots=True)
-class Holder:
+class BlockingTransaction:
     """A transaction that is open: a backend's pid, or the name of a prepared one."""
 
     who: str
@@ -41,7 +41,7 @@ class Holder:
         return f"{self.who} ({name}, {self.state or 'open'} {since})"
 
 
-def record(connection: Connection, model_id: int, build: Build | None) -> Record:
+def build_history(connection: Connection, model_id: int, build: Build | None) -> BuildHistory:
     """How building went for a model in this cluster; `build` is the one in use."""
     sql = f"""
         WITH mine AS (
@@ -58,10 +58,10 @@ def record(connection: Connection, model_id: int, build: Build | None) -> Record
         FROM mine"""
     values = {"model": model_id, "build": build.id if build else None}
     row = connection.execute(text(sql), values).one()
-    return Record(_past(row.age), _past(row.since_last), row.took or 0.0, row.failures)
+    return BuildHistory(_past(row.age), _past(row.since_last), row.took or 0.0, row.failures)
 
 
-def holders(connection: Connection, limit: int = 5) -> list[Holder]:
+def blocking_transactions(connection: Connection, limit: int = 5) -> list[BlockingTransaction]:
     """The oldest open transactions that write: what they wrote is in no snapshot's past.
 
     A user without pg_read_all_stats sees less of others: who, but neither state nor age.
@@ -78,7 +78,9 @@ def holders(connection: Connection, limit: int = 5) -> list[Holder]:
             FROM pg_prepared_xacts
         ) AS open ORDER BY age(xid) DESC LIMIT :limit"""
     rows = connection.execute(text(sql), {"limit": limit})
-    return [Holder(r.who, r.usename, r.application, r.state, _past(r.age)) for r in rows]
+    return [
+        BlockingTransaction(r.who, r.usename, r.application, r.state, _past(r.age)) for r in rows
+    ]
 
 
 def _past(seconds: float | None) -> float | None:

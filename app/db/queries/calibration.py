@@ -17,7 +17,7 @@ from app.types import Calibration, CutOff, Model, Vector
 
 
 @dataclass(frozen=True, slots=True)
-class Drawn:
+class SampledPicture:
     """A picture with its embedding, the ids of the products that show it, and their category.
 
     `category` is None where the products have none, or several.
@@ -29,7 +29,7 @@ class Drawn:
     vector: Vector
 
 
-def draw(connection: Connection, model: Model, count: int) -> list[Drawn]:
+def draw(connection: Connection, model: Model, count: int) -> list[SampledPicture]:
     """At most `count` pictures that have an embedding and a product."""
     sql = """
         SELECT drawn.id, shown.products, shown.category, drawn.vec::vector::real[] AS vector
@@ -47,7 +47,9 @@ def draw(connection: Connection, model: Model, count: int) -> list[Drawn]:
         WHERE shown.products IS NOT NULL ORDER BY drawn.sha256"""
     rows = connection.execute(text(sql), {"model": model.id, "count": count})
     return [
-        Drawn(row.id, tuple(row.products), row.category, np.array(row.vector, dtype=np.float32))
+        SampledPicture(
+            row.id, tuple(row.products), row.category, np.array(row.vector, dtype=np.float32)
+        )
         for row in rows
     ]
 

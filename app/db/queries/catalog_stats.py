@@ -16,7 +16,7 @@ REJECTS_COUNTED = 100_000
 
 
 @dataclass(frozen=True, slots=True)
-class Embedded:
+class EmbeddedCount:
     """A model, and how many pictures have an embedding under it."""
 
     model: str
@@ -26,7 +26,7 @@ class Embedded:
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
+class RunSummary:
     """One ingest: its source, and its counts by name in `report`, or the `reason` it failed for.
 
     `rejects` are counted to REJECTS_COUNTED; `state` is running, finished or failed.
@@ -43,7 +43,7 @@ class Run:
 
 
 @dataclass(frozen=True, slots=True)
-class Rejected:
+class RejectedRow:
     """What a run refused, a row or one picture of it, and why."""
 
     line: int | None
@@ -53,7 +53,7 @@ class Rejected:
 
 
 @dataclass(frozen=True, slots=True)
-class Counts:
+class CatalogCounts:
     """How much there is.
 
     `without_picture` counts products, `without_embedding` pictures under the active model.
@@ -73,7 +73,7 @@ class Counts:
     different: int
 
 
-def counts(connection: Connection, model: Model) -> Counts:
+def counts(connection: Connection, model: Model) -> CatalogCounts:
     """How much there is now."""
     sql = """
         SELECT (SELECT count(*) FROM product) AS products,
@@ -100,19 +100,19 @@ def counts(connection: Connection, model: Model) -> Counts:
                 count(*) FILTER (WHERE NOT same) AS different
             FROM duplicate_verdict
         ) AS verdicts"""
-    return Counts(**connection.execute(text(sql), {"model": model.id}).one()._asdict())
+    return CatalogCounts(**connection.execute(text(sql), {"model": model.id}).one()._asdict())
 
 
-def embedded(connection: Connection) -> list[Embedded]:
+def embedded(connection: Connection) -> list[EmbeddedCount]:
     """All models with their embeddings, the active one first."""
     sql = """
         SELECT m.name AS model, m.dim, m.active, (
             SELECT count(*) FROM embedding AS e WHERE e.model_id = m.id) AS embeddings
         FROM model AS m ORDER BY m.active DESC, m.id"""
-    return [Embedded(**row._asdict()) for row in connection.execute(text(sql))]
+    return [EmbeddedCount(**row._asdict()) for row in connection.execute(text(sql))]
 
 
-def runs(connection: Connection, limit: int) -> list[Run]:
+def runs(connection: Connection, limit: int) -> list[RunSummary]:
     """The last ingests, newest first."""
     sql = """
         SELECT run.id, run.source, m.name AS model, run.state, run.report, run.started_at,
@@ -121,12 +121,12 @@ def runs(connection: Connection, limit: int) -> list[Run]:
         FROM ingest_run AS run LEFT JOIN model AS m ON m.id = run.model_id
         ORDER BY run.id DESC LIMIT :limit"""
     rows = connection.execute(text(sql), {"limit": limit, "counted": REJECTS_COUNTED})
-    return [Run(**row._asdict()) for row in rows]
+    return [RunSummary(**row._asdict()) for row in rows]
 
 
-def rejects(connection: Connection, run_id: int, limit: int) -> Iterator[Rejected]:
+def rejects(connection: Connection, run_id: int, limit: int) -> Iterator[RejectedRow]:
     """The first things a run refused, in the order it met them."""
     sql = """SELECT line, sku, image, reason FROM ingest_reject
         WHERE run_id = :run ORDER BY id LIMIT :limit"""
     rows = connection.execute(text(sql), {"run": run_id, "limit": limit})
-    return (Rejected(**row._asdict()) for row in rows)
+    return (RejectedRow(**row._asdict()) for row in rows)

@@ -8,7 +8,7 @@ from sqlalchemy import Connection, text
 
 
 @dataclass(frozen=True, slots=True)
-class Stamp:
+class StampTrigger:
     """A table whose rows are stamped by a function; `key` names a row, `column` is any other of
     it, and `names` the one by which people know a row."""
 
@@ -24,9 +24,9 @@ class Stamp:
 
 
 STAMPS = (
-    Stamp("embedding", "stamp_embedding", "picture_id, model_id", "vec", "picture_id"),
-    Stamp("product", "stamp_row", "id", "sku", "sku"),
-    Stamp("product_picture", "stamp_row", "product_id, picture_id", "position", "uri"),
+    StampTrigger("embedding", "stamp_embedding", "picture_id, model_id", "vec", "picture_id"),
+    StampTrigger("product", "stamp_row", "id", "sku", "sku"),
+    StampTrigger("product_picture", "stamp_row", "product_id, picture_id", "position", "uri"),
 )
 EMBEDDING = STAMPS[0]
 
@@ -50,13 +50,13 @@ AHEAD = """changed_in >= pg_snapshot_xmax(pg_current_snapshot())
     AND changed_in IS DISTINCT FROM pg_current_xact_id_if_assigned()"""
 
 
-def unstamped(connection: Connection, stamp: Stamp) -> list[str]:
+def unstamped(connection: Connection, stamp: StampTrigger) -> list[str]:
     """The tables and partitions on which the trigger is missing, off or overruled."""
     values = {"table": stamp.table, "function": stamp.function}
     return list(connection.execute(text(UNSTAMPED), values).scalars())
 
 
-def switch_on(connection: Connection, stamp: Stamp) -> None:
+def switch_on(connection: Connection, stamp: StampTrigger) -> None:
     """Make the trigger what it must be, on the table and all its partitions.
 
     Rows may have changed unstamped; builds and lists made before are of no use any more and say so
@@ -71,7 +71,7 @@ def switch_on(connection: Connection, stamp: Stamp) -> None:
         connection.execute(text(statement))
 
 
-def renew(connection: Connection, stamp: Stamp, limit: int) -> int:
+def renew(connection: Connection, stamp: StampTrigger, limit: int) -> int:
     """Rewrite up to `limit` rows whose stamp lies in this cluster's future, as a dump restored
     elsewhere has; returns how many there were.
 

@@ -9,11 +9,11 @@ from numpy.typing import NDArray
 from sqlalchemy import Connection, text
 
 from app.db import copy
-from app.db.pipeline import Answer, Trip
+from app.db.pipeline import Deferred, Pipeline
 from app.types import Model, Vector
 
 
-def lacking(trip: Trip, model: Model, ids: Sequence[int]) -> Answer[copy.Ids]:
+def lacking(trip: Pipeline, model: Model, ids: Sequence[int]) -> Deferred[copy.Ids]:
     """Those of these pictures (id) that are there and that this model has no embedding of, (n,).
 
     They are kept from being deleted until the commit.

@@ -30,7 +30,7 @@ ORDER BY p.id DESC LIMIT :most"""
 
 
 @dataclass(frozen=True, slots=True)
-class Values:
+class FacetValues:
     """Values of a column with the number of products that have each, most frequent first.
 
     `left_out` is how many values there are beyond these.
@@ -41,7 +41,7 @@ class Values:
 
 
 @dataclass(frozen=True, slots=True)
-class Bounds:
+class FacetRange:
     """How many products there are, and between what their years and prices lie; None: no such."""
 
     products: int
@@ -51,16 +51,16 @@ class Bounds:
     highest: Decimal | None
 
 
-def values(connection: Connection, column: str, most: int) -> Values:
+def values(connection: Connection, column: str, most: int) -> FacetValues:
     """The most frequent values of a text column of `product`; empty text is no value."""
     rows = connection.execute(text(VALUES.format(column=column)), {"most": most}).all()
     every = rows[0][2] if rows else 0
-    return Values(tuple((row[0], row[1]) for row in rows), every - len(rows))
+    return FacetValues(tuple((row[0], row[1]) for row in rows), every - len(rows))
 
 
-def bounds(connection: Connection) -> Bounds:
+def bounds(connection: Connection) -> FacetRange:
     """The bounds of years and prices over all products."""
-    return Bounds(*connection.execute(text(BOUNDS)).one())
+    return FacetRange(*connection.execute(text(BOUNDS)).one())
 
 
 def newest(connection: Connection, most: int) -> list[tuple[Product, StoredPicture]]:

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 import numpy as np
 from sqlalchemy import Connection
 
-from app.db.queries.nearest import Passing
-from app.index.faiss_index import Only
+from app.db.queries.nearest import FilterClause
+from app.index.faiss_index import IdSelector
 
-MOST_CHANGED = 300
+MAX_CHANGED = 300
 """Changed products, and pictures of changed products, that a list is used with; beyond them reading
 it anew takes less time than comparing them in every search."""
 
@@ -71,8 +71,8 @@ MOVED = """turned AS MATERIALIZED (
 ), """
 
 # What the list saw must all be visible now: a later list would lack what it already left out.
-USABLE = f"""(SELECT count(*) FROM turned) <= {MOST_CHANGED}
-    AND (SELECT count(*) FROM moved) <= {MOST_CHANGED}
+USABLE = f"""(SELECT count(*) FROM turned) <= {MAX_CHANGED}
+    AND (SELECT count(*) FROM moved) <= {MAX_CHANGED}
     AND {STAMPS} = %(list_stamps)s
     AND pg_snapshot_xmax(pg_current_snapshot())
         >= pg_snapshot_xmax(CAST(%(list_snapshot)s AS pg_snapshot))
@@ -82,14 +82,14 @@ USABLE = f"""(SELECT count(*) FROM turned) <= {MOST_CHANGED}
 
 
 @dataclass(slots=True)
-class AllowList:
+class FilterIdList:
     """The pictures that passed a filter at a snapshot, as an index takes them, and how many.
 
     `snapshot` and `in_progress` as in `Build`; `stamps` is what STAMPS was. `near` is false once
     those that pass were seen to lie far from a query.
     """
 
-    only: Only
+    only: IdSelector
     pictures: int
     snapshot: str
     in_progress: str
@@ -108,11 +108,11 @@ class AllowList:
 
 def parts(model_id: int) -> dict[str, str]:
     """What a list adds to `neighbours.HELD_AND_FRESH`: pictures that may have begun to pass."""
-    moved = MOVED.format(model=model_id, most=MOST_CHANGED)
+    moved = MOVED.format(model=model_id, most=MAX_CHANGED)
     return {"moved": moved, "also": " UNION ALL SELECT * FROM moved"}
 
 
-def read(connection: Connection, filter_: Passing) -> AllowList | None:
+def read(connection: Connection, filter_: FilterClause) -> FilterIdList | None:
     """The pictures that pass now; None where changes could not be told later.
 
     That is on a standby, whose snapshots do not say what is in progress, and without stamps.
@@ -123,4 +123,6 @@ def read(connection: Connection, filter_: Passing) -> AllowList | None:
         return None
     ids = np.frombuffer(row.pictures or b"", dtype=">i8").astype(np.int64)
     distinct = np.unique(ids)
-    return AllowList(Only(distinct), len(distinct), row.snapshot, row.in_progress, row.stamps)
+    return FilterIdList(
+        IdSelector(distinct), len(distinct), row.snapshot, row.in_progress, row.stamps
+    )

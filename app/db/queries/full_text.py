@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import Connection
 
 from app.db.queries import nearest
-from app.db.queries.nearest import Passing
+from app.db.queries.nearest import FilterClause
 from app.types import Hit, Model, Vector
 
 UNWANTED = re.compile(r'(?:^|(?<=\s))-(?P<word>"[^"]*"|[^\s"]+)')
@@ -54,7 +54,7 @@ def find(
     connection: Connection,
     model: Model,
     words: str,
-    only: Passing,
+    only: FilterClause,
     *,
     k: int,
     excluded: Sequence[int],
@@ -82,7 +82,7 @@ def first_pictures(
 
 def hits(connection: Connection, model: Model, query: Vector, products: Sequence[int]) -> list[Hit]:
     """The picture of each of these products (id) that is nearest to a vector."""
-    only = Passing("p.id = ANY(CAST(%(filter_0)s AS bigint[]))", {"filter_0": list(products)})
+    only = FilterClause("p.id = ANY(CAST(%(filter_0)s AS bigint[]))", {"filter_0": list(products)})
     found = nearest.exact_filtered(connection, model, query, only, k=len(products), excluded=())
     assert found is not None
     return list(found.hits)

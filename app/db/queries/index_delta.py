@@ -14,7 +14,7 @@ from app.db.queries.nearest import (
     PRODUCTS,
     TOLERANCE,
     Candidates,
-    Passing,
+    FilterClause,
     _candidates,
     _run,
 )
@@ -93,7 +93,7 @@ def near_build(
     k: int,
     excluded: Sequence[int],
     allowed: int,
-    only: Passing = EVERYTHING,
+    only: FilterClause = EVERYTHING,
 ) -> tuple[Candidates, int]:
     """What the build nominated and the table still holds unchanged, and what changed since.
 

@@ -119,19 +119,19 @@ FROM index_chunk AS c JOIN index_build AS b ON b.id = c.build_id WHERE b.state <
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class DamageFound:
     """How many things are wrong, and the names of a few of them."""
 
     count: int
     examples: tuple[str, ...]
 
 
-def look(connection: Connection, question: str, **values: Any) -> Seen:
+def look(connection: Connection, question: str, **values: Any) -> DamageFound:
     """Ask one of the questions above, however long it takes."""
     connection.execute(text("SET LOCAL statement_timeout = 0"))
     counted = COUNTED.format(question=question, examples=EXAMPLES)
     row = connection.execute(text(counted), values).one()
-    return Seen(row.total, tuple(row.examples))
+    return DamageFound(row.total, tuple(row.examples))
 
 
 def unshown_pictures(connection: Connection, limit: int) -> list[int]:

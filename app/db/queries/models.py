@@ -7,7 +7,7 @@ from datetime import datetime
 
 from sqlalchemy import Connection, text
 
-from app.db.pipeline import Answer, Trip
+from app.db.pipeline import Deferred, Pipeline
 from app.db.text import check_text
 from app.errors import UnknownModel
 from app.types import Model
@@ -31,7 +31,7 @@ MAINTAINED = f"SELECT {COLUMNS} FROM model WHERE active OR maintained ORDER BY a
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class ModelStatus:
     """A model with what it has: embeddings of so many of the pictures, its newest build (id)."""
 
     model: Model
@@ -121,7 +121,7 @@ def maintained(connection: Connection) -> list[Model]:
     return [Model(*row) for row in connection.exec_driver_sql(MAINTAINED)]
 
 
-def ask_maintained(trip: Trip) -> Answer[list[Model]]:
+def ask_maintained(trip: Pipeline) -> Deferred[list[Model]]:
     """The same, on a trip."""
     rows = trip.send(MAINTAINED)
     return lambda: [Model(*row) for row in rows()]
@@ -168,7 +168,7 @@ def before(connection: Connection) -> Model | None:
     return Model(*row) if row else None
 
 
-def every(connection: Connection) -> list[Standing]:
+def every(connection: Connection) -> list[ModelStatus]:
     """All models with what they have, the active one first."""
     columns = ", ".join(f"m.{name}" for name in COLUMNS.split(", "))
     sql = f"""SELECT {columns}, m.active, m.maintained, m.created_at,
@@ -177,7 +177,7 @@ def every(connection: Connection) -> list[Standing]:
             (SELECT max(id) FROM index_build AS b
                 WHERE b.model_id = m.id AND b.state = 'published') AS build
         FROM model AS m ORDER BY m.active DESC, m.id"""
-    return [Standing(Model(*row[:6]), *row[6:]) for row in connection.execute(text(sql))]
+    return [ModelStatus(Model(*row[:6]), *row[6:]) for row in connection.execute(text(sql))]
 
 
 def missing(connection: Connection, model_id: int) -> int:

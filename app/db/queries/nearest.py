@@ -96,7 +96,7 @@ SHOWN = """
 
 
 @dataclass(frozen=True, slots=True)
-class Passing:
+class FilterClause:
     """A filter as the statements here take it; without one, nothing is added to them."""
 
     condition: str = ""
@@ -112,12 +112,12 @@ class Passing:
         return {"shown": shown, "passing": product, "moved": "", "also": ""}
 
 
-EVERYTHING = Passing()
+EVERYTHING = FilterClause()
 
 
-def passing(filters: Filters) -> Passing:
+def filter_clause(filters: Filters) -> FilterClause:
     """A filter for the statements of this module; raises BadInput as `filters.condition` does."""
-    return Passing(*condition(filters)) if filters else EVERYTHING
+    return FilterClause(*condition(filters)) if filters else EVERYTHING
 
 
 def exact(
@@ -136,7 +136,7 @@ def hnsw(
     n: int,
     k: int,
     excluded: Sequence[int],
-    only: Passing = EVERYTHING,
+    only: FilterClause = EVERYTHING,
 ) -> Candidates:
     """About the `n` nearest pictures, by pgvector's index; it cannot say that there are no more."""
     settings = {
@@ -156,7 +156,7 @@ def exact_filtered(
     connection: Connection,
     model: Model,
     query: Vector,
-    only: Passing,
+    only: FilterClause,
     *,
     k: int,
     excluded: Sequence[int],
@@ -174,7 +174,7 @@ def exact_filtered(
     return _candidates(rows, None, rows[0].pictures)
 
 
-def passing_pictures(connection: Connection, only: Passing) -> NDArray[np.int64]:
+def filtered_picture_ids(connection: Connection, only: FilterClause) -> NDArray[np.int64]:
     """The ids of the pictures that products show that pass, shape (n,); some come twice."""
     sql = PASSING.format(condition=only.condition)
     packed = connection.exec_driver_sql(sql, dict(only.values)).scalar_one()
@@ -182,7 +182,7 @@ def passing_pictures(connection: Connection, only: Passing) -> NDArray[np.int64]
     return np.frombuffer(packed or b"", dtype=">i8").astype(np.int64)
 
 
-def passing_estimate(connection: Connection, only: Passing) -> tuple[float, float]:
+def estimate_filter(connection: Connection, only: FilterClause) -> tuple[float, float]:
     """How many products pass, and how many there are, as the planner believes from statistics."""
     sql = "EXPLAIN (FORMAT JSON) SELECT FROM product AS p WHERE "
     [plan] = connection.exec_driver_sql(sql + only.condition, dict(only.values)).scalar_one()
@@ -235,7 +235,7 @@ class Candidates:
     vanished: int = 0
 
 
-def settled(candidates: Candidates, k: int) -> bool:
+def is_complete(candidates: Candidates, k: int) -> bool:
     """Whether the first `k` hits cannot change by looking further.
 
     A picture not looked at lies at `seen_to` or beyond, so only a k-th hit strictly nearer is safe.

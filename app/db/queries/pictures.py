@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from sqlalchemy import Connection, Row, text
 
-from app.db.pipeline import Answer, Trip
+from app.db.pipeline import Deferred, Pipeline
 from app.types import Model, PictureData, Vector
 
 PORTION = 256
@@ -87,7 +87,7 @@ def ids(connection: Connection, sha256s: Sequence[bytes]) -> dict[bytes, int]:
     return {bytes(row.sha256): row.id for row in rows}
 
 
-def save(trip: Trip, pictures: Sequence[PictureData]) -> Answer[dict[bytes, int]]:
+def save(trip: Pipeline, pictures: Sequence[PictureData]) -> Deferred[dict[bytes, int]]:
     """Store the pictures that are not stored yet; finds the ids of those, by sha256."""
     if not pictures:
         return dict

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy import Connection, Row, text
 
-from app.db.pipeline import Answer, Trip, one_trip
+from app.db.pipeline import Deferred, Pipeline, pipeline
 from app.db.queries.filter_sql import condition
 from app.duplicates.normalization import VERSION, identity_key
 from app.errors import UnknownProduct
@@ -53,7 +53,7 @@ _fields = attrgetter(*TYPES)
 
 
 @dataclass(frozen=True, slots=True)
-class Stored:
+class StoredProduct:
     """A product as the table has it, with its pictures in order."""
 
     id: int
@@ -62,21 +62,21 @@ class Stored:
 
 
 @dataclass(frozen=True, slots=True)
-class Saved:
+class SavedProduct:
     """What a product is stored as, and whether it was there before."""
 
     id: int
     overwritten: bool
 
 
-def by_sku(connection: Connection, skus: Sequence[str]) -> dict[str, Stored]:
+def by_sku(connection: Connection, skus: Sequence[str]) -> dict[str, StoredProduct]:
     """The products that are there, of these skus."""
-    with one_trip(connection) as trip:
+    with pipeline(connection) as trip:
         found = ask_by_sku(trip, skus)
     return found()
 
 
-def ask_by_sku(trip: Trip, skus: Sequence[str]) -> Answer[dict[str, Stored]]:
+def ask_by_sku(trip: Pipeline, skus: Sequence[str]) -> Deferred[dict[str, StoredProduct]]:
     """The same, on a trip."""
     rows = trip.send(
         f"""SELECT {FIELDS}, p.id, shown.sha256s, shown.uris
@@ -121,7 +121,7 @@ def product_of(row: Any) -> Product:
     return Product(*_fields(row))
 
 
-def save(trip: Trip, products: Sequence[Product]) -> Answer[dict[str, Saved]]:
+def save(trip: Pipeline, products: Sequence[Product]) -> Deferred[dict[str, SavedProduct]]:
     """Insert or overwrite products; finds by sku what they are stored as.
 
     Their identity keys are made here, while the server is at what the trip sent before.
@@ -134,7 +134,7 @@ def save(trip: Trip, products: Sequence[Product]) -> Answer[dict[str, Saved]]:
     columns["attributes"] = [json.dumps(dict(found)) for found in columns["attributes"]]
     columns["identity_key"] = list(map(identity_key, products))
     rows = trip.send(SAVE, columns)
-    return lambda: {row.sku: Saved(row.id, row.overwritten) for row in rows()}
+    return lambda: {row.sku: SavedProduct(row.id, row.overwritten) for row in rows()}
 
 
 def unlink_pictures(connection: Connection, ids: Collection[int]) -> set[int]:
@@ -144,7 +144,7 @@ def unlink_pictures(connection: Connection, ids: Collection[int]) -> set[int]:
     return set(connection.exec_driver_sql(sql, {"ids": list(ids)}).scalars())
 
 
-def link_pictures(trip: Trip, shown: Sequence[tuple[int, int, int, str]]) -> None:
+def link_pictures(trip: Pipeline, shown: Sequence[tuple[int, int, int, str]]) -> None:
     """Products (id) show pictures (id) at a position, from a place (uri), and did not before."""
     columns = [list(column) for column in zip(*shown, strict=True)] or [[]] * 4
     names = ("product", "picture", "position", "uri")
@@ -248,9 +248,9 @@ def similar_skus(connection: Connection, sku: str, limit: int = 3) -> list[str]:
     return list(rows.scalars())
 
 
-def _stored(row: Row[Any]) -> Stored:
+def _stored(row: Row[Any]) -> StoredProduct:
     shown = zip(row.sha256s or (), row.uris or (), strict=True)
-    return Stored(row.id, product_of(row), tuple(PictureRef(*each) for each in shown))
+    return StoredProduct(row.id, product_of(row), tuple(PictureRef(*each) for each in shown))
 
 
 def outdated_identity_keys(

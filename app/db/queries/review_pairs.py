@@ -26,15 +26,15 @@ OWN_PICTURES = 4
 COMPARED = 50
 """Pictures of a product that are compared with those of another: the first ones."""
 
-Pair = tuple[str, str]
+SkuPair = tuple[str, str]
 """Two skus."""
 
 
 @dataclass(frozen=True, slots=True)
-class Near:
+class NearPair:
     """Two products with pictures near each other; the category is that of the first."""
 
-    pair: Pair
+    pair: SkuPair
     distance: float
     category: str | None
 
@@ -86,7 +86,7 @@ def products_behind(connection: Connection, after: int, limit: int) -> list[int]
 
 def look_alike(
     connection: Connection, model: Model, products: Sequence[int], within: float
-) -> list[Near]:
+) -> list[NearPair]:
     """Pairs of these products (id) and others that show a picture no farther than `within`.
 
     Found through pgvector's index, so a pair may be missed; a placeholder makes none.
@@ -124,10 +124,12 @@ def look_alike(
         "crowd": CROWD,
     }
     rows = connection.execute(text(sql), values)
-    return [Near((row.sku_a, row.sku_b), row.distance, row.category) for row in rows]
+    return [NearPair((row.sku_a, row.sku_b), row.distance, row.category) for row in rows]
 
 
-def distances(connection: Connection, model: Model, pairs: Sequence[Pair]) -> dict[Pair, float]:
+def distances(
+    connection: Connection, model: Model, pairs: Sequence[SkuPair]
+) -> dict[SkuPair, float]:
     """How far the nearest pictures of two products are; pairs without embeddings are left out."""
     sql = f"""
         SELECT pair.a, pair.b, near.distance

@@ -15,8 +15,8 @@ from pgvector import HalfVector
 from psycopg.rows import namedtuple_row
 
 from app.db.queries import filter_snapshot, index_builds, index_delta, models, nearest, products
-from app.db.queries.filter_snapshot import AllowList
-from app.db.queries.nearest import EVERYTHING, Candidates, Passing
+from app.db.queries.filter_snapshot import FilterIdList
+from app.db.queries.nearest import EVERYTHING, Candidates, FilterClause
 from app.index.faiss_index import Nominees
 from app.types import Build, Model, Vector
 
@@ -37,7 +37,7 @@ ORDER BY page.distance, page.product_id"""
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class StatementResult:
     """The candidates, the rows that `products.product_of` reads, and what else was seen.
 
     `deeper` says of a search with a filter that it was not among the pictures that pass.
@@ -51,7 +51,7 @@ class Found:
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
+class StatementRequest:
     """One look at `n` pictures through a build; `vector` as in `answers.Ask`.
 
     With a filter, `listed` are the pictures that passed it a while ago.
@@ -62,11 +62,11 @@ class Look:
     vector: Vector
     n: int
     k: int
-    only: Passing = EVERYTHING
-    listed: AllowList | None = None
+    only: FilterClause = EVERYTHING
+    listed: FilterIdList | None = None
 
 
-class ListOutdated(Exception):
+class FilterListOutdated(Exception):
     """The list of pictures that pass a filter cannot be used any more."""
 
 
@@ -78,8 +78,13 @@ def cluster(connection: psycopg.Connection) -> str:
 
 
 def search(
-    connection: psycopg.Connection, look: Look, nominees: Nominees, *, cluster: str, allowed: int
-) -> Found | None:
+    connection: psycopg.Connection,
+    look: StatementRequest,
+    nominees: Nominees,
+    *,
+    cluster: str,
+    allowed: int,
+) -> StatementResult | None:
     """What `neighbours.near_build` finds, with the details of the page.
 
     None unless the model is the active one and the build the newest that may be used now.
@@ -107,20 +112,20 @@ def search(
     if (first.active, first.newest) != (look.model.id, look.build.id):
         return None
     if not first.usable:
-        raise ListOutdated
+        raise FilterListOutdated
     found = index_delta.near(rows, len(nominees.ids), nominees.seen_to, look.n)
     lag = None if first.lag is None else float(first.lag)
-    return Found(found, rows[: len(found.hits)], first.delta_rows, lag)
+    return StatementResult(found, rows[: len(found.hits)], first.delta_rows, lag)
 
 
-def _lasting(only: Passing) -> bool:
+def _lasting(only: FilterClause) -> bool:
     """Whether a statement is worth being kept planned; one for each list of values is not."""
     return len(only.condition) <= LASTING
 
 
 @lru_cache(maxsize=64)
 def _sql(model_id: int, condition: str) -> str:
-    parts = Passing(condition).parts | (filter_snapshot.parts(model_id) if condition else {})
+    parts = FilterClause(condition).parts | (filter_snapshot.parts(model_id) if condition else {})
     newest = index_builds.USABLE.format(columns="max(id)", model=model_id, cluster="%(cluster)s")
     sql = (index_delta.HELD_AND_FRESH + nearest.BEST + STATEMENT).format(
         model=model_id,

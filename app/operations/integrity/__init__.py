@@ -20,20 +20,20 @@ from app.index.builder import only_builder
 from app.index.file_store import IndexFiles
 from app.operations.integrity import encoder, index, rows, words
 from app.operations.integrity import pictures as picture_checks
-from app.operations.integrity.findings import Finding, Report, Tick, ask_all
-from app.operations.integrity.pictures import Folder, Originals
+from app.operations.integrity.findings import Finding, IntegrityReport, ProgressCallback, ask_all
+from app.operations.integrity.pictures import Originals, PictureFolder
 
-__all__ = ["Finding", "Folder", "Report", "Wanted", "check"]
+__all__ = ["CheckOptions", "Finding", "IntegrityReport", "PictureFolder", "check"]
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class CheckOptions:
     """What to look at beside the database and the index files, and whether to repair.
 
     `folders` hold the original pictures; `load` brings the encoder.
     """
 
-    folders: Sequence[Folder] = ()
+    folders: Sequence[PictureFolder] = ()
     load: Callable[[], Encoder] | None = None
     repair: bool = False
 
@@ -42,9 +42,9 @@ def check(
     engine: Engine,
     files: IndexFiles,
     limits: ImageLimits,
-    wanted: Wanted = Wanted(),
-    tick: Tick = lambda said: None,
-) -> Report:
+    wanted: CheckOptions = CheckOptions(),
+    tick: ProgressCallback = lambda said: None,
+) -> IntegrityReport:
     """Look for damage. Raises SchemaMismatch, DatabaseUnavailable; BadInput to repair a replica."""
     replica = _standing(engine, wanted.repair)
     where = Originals(wanted.folders)
@@ -64,7 +64,7 @@ def check(
         found += picture_checks.find_originals(engine, where, tick)
     else:
         left_out.append("the original pictures: name their folder with --images")
-    return Report(tuple(found), tuple(left_out))
+    return IntegrityReport(tuple(found), tuple(left_out))
 
 
 def _standing(engine: Engine, repair: bool) -> bool:

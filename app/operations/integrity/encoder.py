@@ -11,7 +11,7 @@ from app.db.queries import models, pictures
 from app.encoders.base import Encoder
 from app.errors import BadImage, ModelMismatch, ModelUnavailable
 from app.images.decoding import ImageLimits, decode
-from app.operations.integrity.findings import Finding, Tally
+from app.operations.integrity.findings import ExampleTally, Finding
 from app.operations.integrity.pictures import Originals
 from app.types import Model
 
@@ -45,7 +45,7 @@ def find(
 def _sampled(
     engine: Engine, model: Model, encoder: Encoder, where: Originals, limits: ImageLimits
 ) -> Finding | None:
-    other = Tally()
+    other = ExampleTally()
     with snapshot(engine) as connection:
         drawn = pictures.sample(connection, model, SAMPLE)
     for uri, sha256, vector in drawn:

@@ -18,7 +18,7 @@ Severity = Literal["error", "warning", "info"]
 """Something is wrong or lost; something is worse than it could be; something to know."""
 
 
-Find = Callable[[], "Finding | None"]
+FindDamage = Callable[[], "Finding | None"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,7 @@ class Finding:
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class IntegrityReport:
     """All findings, and what was not looked at and why."""
 
     findings: tuple[Finding, ...]
@@ -59,7 +59,7 @@ class Report:
         return {"healthy": self.healthy, "findings": findings, "left_out": list(self.left_out)}
 
 
-def mended(find: Find, repair: Callable[[], str] | None) -> Finding | None:
+def mended(find: FindDamage, repair: Callable[[], str] | None) -> Finding | None:
     """Find damage, repair it if that is wanted, and look again whether it is gone."""
     found = find()
     if found is None or repair is None:
@@ -73,7 +73,7 @@ def mended(find: Find, repair: Callable[[], str] | None) -> Finding | None:
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
+class IntegrityQuery:
     """What a row of the answer means; `repair` returns a sentence about what it did."""
 
     kind: str
@@ -93,7 +93,7 @@ class Question:
         return Finding(self.kind, self.severity, self.what, seen.count, seen.examples, self.advice)
 
 
-def ask_all(engine: Engine, questions: Iterable[Question], repair: bool) -> Iterator[Finding]:
+def ask_all(engine: Engine, questions: Iterable[IntegrityQuery], repair: bool) -> Iterator[Finding]:
     """Ask each in a snapshot of its own, and repair what can be if that is wanted."""
     for question in questions:
         by = partial(question.repair, engine) if repair and question.repair else None
@@ -102,11 +102,11 @@ def ask_all(engine: Engine, questions: Iterable[Question], repair: bool) -> Iter
             yield found
 
 
-Tick = Callable[[str], None]
+ProgressCallback = Callable[[str], None]
 """Is told often how far the check has come; says it to people now and then."""
 
 
-class Tally:
+class ExampleTally:
     """A count that remembers the first few names."""
 
     def __init__(self) -> None:

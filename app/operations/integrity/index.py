@@ -15,11 +15,11 @@ from app.db.queries import index_builds, integrity
 from app.index import file_store
 from app.index.file_store import IndexFiles
 from app.operations.integrity.findings import (
+    ExampleTally,
     Finding,
-    Question,
+    IntegrityQuery,
+    ProgressCallback,
     Severity,
-    Tally,
-    Tick,
     ask_all,
     mended,
 )
@@ -48,7 +48,9 @@ DAMAGE: dict[str, tuple[Severity, str, str]] = {
 """What may be wrong with a published build: how bad it is, in words, and what to do."""
 
 
-def find(engine: Engine, files: IndexFiles, repair: bool, tick: Tick) -> Iterator[Finding]:
+def find(
+    engine: Engine, files: IndexFiles, repair: bool, tick: ProgressCallback
+) -> Iterator[Finding]:
     """What is wrong with builds, their files and what was left of older ones."""
     yield from ask_all(engine, BEFORE, repair)
     with engine.connect() as connection:
@@ -110,7 +112,7 @@ def _left_behind(engine: Engine, files: IndexFiles) -> list[Path]:
 
 
 def _left(engine: Engine, files: IndexFiles) -> Finding | None:
-    tally = Tally()
+    tally = ExampleTally()
     for file in _left_behind(engine, files):
         tally.add(file.name)
     return tally.finding(
@@ -142,17 +144,17 @@ def _drop_retired(engine: Engine) -> str:
 
 
 BEFORE = (
-    Question(
+    IntegrityQuery(
         "builds-foreign", "warning", "builds that another database made",
         integrity.BUILDS_FOREIGN, f"No search uses them. {RUN_REPAIR}", _retire_foreign,
     ),
-    Question(
+    IntegrityQuery(
         "builds-abandoned", "warning", "builds whose builder disappeared",
         integrity.BUILDS_ABANDONED, f"The next build clears them away. {RUN_REPAIR}", _abandon,
     ),
 )  # fmt: skip
 AFTER = (
-    Question(
+    IntegrityQuery(
         "chunks-retired", "warning", "builds that are not in use and still in the database",
         integrity.CHUNKS_RETIRED, f"They take room. {RUN_REPAIR}", _drop_retired,
     ),

@@ -16,24 +16,24 @@ from app.db.queries import pictures
 from app.errors import BadImage
 from app.images.decoding import ImageLimits, decode
 from app.images.thumbnails import open_thumbnail, thumbnail
-from app.operations.integrity.findings import Finding, Tally, Tick, mended
+from app.operations.integrity.findings import ExampleTally, Finding, ProgressCallback, mended
 
 
-class Folder(Protocol):
+class PictureFolder(Protocol):
     """A folder that pictures lie in."""
 
     def read(self, name: str) -> bytes:
         """The bytes of the picture that a source called `name`; raises BadImage if it cannot."""
 
 
-class Changed(BadImage):
+class OriginalChanged(BadImage):
     """Another picture has taken the place of this one."""
 
 
 class Originals:
     """The folders that the originals may lie in; the first that has one counts."""
 
-    def __init__(self, folders: Sequence[Folder]) -> None:
+    def __init__(self, folders: Sequence[PictureFolder]) -> None:
         self._folders = folders
 
     def __bool__(self) -> bool:
@@ -50,7 +50,7 @@ class Originals:
                 continue
             if hashlib.sha256(data).digest() == sha256:
                 return data
-            failed = Changed(f"{uri!r} is another picture now")
+            failed = OriginalChanged(f"{uri!r} is another picture now")
         raise failed or BadImage(f"{uri!r} is not there")
 
     def trouble(self, source: tuple[str, bytes]) -> BadImage | None:
@@ -62,13 +62,13 @@ class Originals:
         return None
 
 
-def find_originals(engine: Engine, where: Originals, tick: Tick) -> Iterator[Finding]:
+def find_originals(engine: Engine, where: Originals, tick: ProgressCallback) -> Iterator[Finding]:
     """Originals that are missing, cannot be read, or are other pictures now."""
-    missing, changed, seen = Tally(), Tally(), 0
+    missing, changed, seen = ExampleTally(), ExampleTally(), 0
     with ThreadPoolExecutor() as threads, snapshot(engine) as connection:
         for portion in pictures.shown(connection):
             for trouble in filter(None, threads.map(where.trouble, portion)):
-                (changed if isinstance(trouble, Changed) else missing).add(str(trouble))
+                (changed if isinstance(trouble, OriginalChanged) else missing).add(str(trouble))
             seen += len(portion)
             tick(f"{seen:,} originals")
     for found in (
@@ -91,7 +91,7 @@ MOST_BYTES = 20_480
 
 
 def find_thumbnails(
-    engine: Engine, where: Originals, limits: ImageLimits, repair: bool, tick: Tick
+    engine: Engine, where: Originals, limits: ImageLimits, repair: bool, tick: ProgressCallback
 ) -> Iterator[Finding]:
     """Thumbnails that cannot be shown; with originals at hand they can be made anew."""
     mend = partial(_mend, engine, where, limits) if repair and where else None
@@ -99,8 +99,8 @@ def find_thumbnails(
         yield found
 
 
-def _look(engine: Engine, tick: Tick) -> Finding | None:
-    damaged = Tally()
+def _look(engine: Engine, tick: ProgressCallback) -> Finding | None:
+    damaged = ExampleTally()
     for id_ in _damaged(engine, tick):
         damaged.add(str(id_))
     return damaged.finding(
@@ -109,7 +109,7 @@ def _look(engine: Engine, tick: Tick) -> Finding | None:
     )  # fmt: skip
 
 
-def _damaged(engine: Engine, tick: Tick) -> Iterator[int]:
+def _damaged(engine: Engine, tick: ProgressCallback) -> Iterator[int]:
     """The ids of pictures whose thumbnail cannot be shown."""
     seen = 0
     with ThreadPoolExecutor() as threads, snapshot(engine) as connection:

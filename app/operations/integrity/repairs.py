@@ -11,7 +11,7 @@ from app.catalog import bulk_load
 from app.catalog.service import WRITER_LOCK
 from app.db import notifications
 from app.db.queries import change_stamps, database_info, ingest_runs, integrity, pictures
-from app.db.queries.change_stamps import Stamp
+from app.db.queries.change_stamps import StampTrigger
 
 AT_ONCE = 1000
 """Rows a transaction, so that writers need not wait long."""
@@ -39,14 +39,14 @@ def sweep(engine: Engine) -> str:
             return f"{swept} pictures were swept"
 
 
-def switch_on(engine: Engine, stamp: Stamp) -> str:
+def switch_on(engine: Engine, stamp: StampTrigger) -> str:
     """Make the stamp trigger of a table what it must be."""
     with writing(engine) as connection:
         change_stamps.switch_on(connection, stamp)
     return f"the trigger {stamp.trigger} is on again; builds made before are not used any more"
 
 
-def stamp_anew(engine: Engine, stamp: Stamp) -> str:
+def stamp_anew(engine: Engine, stamp: StampTrigger) -> str:
     """Give rows from the future the number of now."""
     renewed = 0
     while True:

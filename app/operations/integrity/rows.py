@@ -5,16 +5,16 @@ from __future__ import annotations
 from functools import partial
 
 from app.db.queries import change_stamps, integrity
-from app.db.queries.change_stamps import Stamp
+from app.db.queries.change_stamps import StampTrigger
 from app.db.schema import SCHEMA_REVISION, metadata
 from app.operations.integrity import repairs
-from app.operations.integrity.findings import Question
+from app.operations.integrity.findings import IntegrityQuery
 
 ANEW = "Load those products again with `lookalike ingest`."
 
 
-def _stamp_off(stamp: Stamp) -> Question:
-    return Question(
+def _stamp_off(stamp: StampTrigger) -> IntegrityQuery:
+    return IntegrityQuery(
         "stamp-off", "error", f"tables whose changed rows are not stamped ({stamp.table})",
         change_stamps.UNSTAMPED,
         "An index could not tell what changed after it. Run `lookalike check --repair`; if it "
@@ -24,8 +24,8 @@ def _stamp_off(stamp: Stamp) -> Question:
     )  # fmt: skip
 
 
-def _future(stamp: Stamp) -> Question:
-    return Question(
+def _future(stamp: StampTrigger) -> IntegrityQuery:
+    return IntegrityQuery(
         "rows-from-the-future", "error", f"rows of {stamp.table} stamped in the future",
         f"SELECT {stamp.names} AS example FROM {stamp.table} WHERE {change_stamps.AHEAD}",
         "They came with another server's dump and stay in every delta. Run `lookalike migrate`, "
@@ -43,19 +43,19 @@ def _rules() -> str:
 
 
 QUESTIONS = (
-    Question(
+    IntegrityQuery(
         "no-active-model", "error", "catalogue without an active model", integrity.NO_ACTIVE_MODEL,
         "Run `lookalike init`.",
     ),
     *map(_stamp_off, change_stamps.STAMPS),
     *map(_future, change_stamps.STAMPS),
-    Question(
+    IntegrityQuery(
         "checks-missing", "error", "checks of embeddings that are missing, changed or not valid",
         integrity.CHECKS_MISSING,
         "Vectors of another dimension or length could come in. Add the check as `register_model` "
         "does, or ALTER TABLE … VALIDATE CONSTRAINT.",
     ),
-    Question(
+    IntegrityQuery(
         "rules-gone", "error", "constraints and indexes that are gone",
         integrity.RULES_GONE,
         "Rows that they forbid could come in, and searches may be slow. Make them as the "
@@ -63,67 +63,67 @@ QUESTIONS = (
         None,
         {"names": _rules(), "revision": SCHEMA_REVISION},
     ),
-    Question(
+    IntegrityQuery(
         "constraints-not-valid", "error", "constraints that old rows may break",
         integrity.CONSTRAINTS_NOT_VALID,
         "Run ALTER TABLE … VALIDATE CONSTRAINT; it names the row that breaks one.",
     ),
-    Question(
+    IntegrityQuery(
         "rows-to-nowhere", "error", "rows whose product or picture is gone",
         integrity.ROWS_TO_NOWHERE,
         "They came in while foreign keys were off. Delete them, or bring back from a backup what "
         "they name.",
     ),
-    Question(
+    IntegrityQuery(
         "vectors-unfit", "error", "pictures with a vector not of length 1, or too short or long",
         integrity.VECTORS_UNFIT,
         f"Delete those rows of `embedding`. {ANEW}",
     ),
-    Question(
+    IntegrityQuery(
         "pictures-not-embedded", "error", "pictures without an embedding under the active model",
         integrity.PICTURES_NOT_EMBEDDED,
         f"No search finds them. {ANEW}",
     ),
-    Question(
+    IntegrityQuery(
         "other-models-incomplete", "info", "other models that do not know all pictures",
         integrity.OTHER_MODELS_INCOMPLETE,
         "Of no matter, unless one of them is to become the active one.",
     ),
-    Question(
+    IntegrityQuery(
         "pictures-unshown", "warning", "pictures that no product shows",
         integrity.PICTURES_UNSHOWN,
         "They take room and places in the index. Run `lookalike check --repair`.",
         repairs.sweep,
     ),
-    Question(
+    IntegrityQuery(
         "products-without-picture", "info", "products without a picture",
         integrity.PRODUCTS_WITHOUT_PICTURE,
         "No search by picture finds them; words do not either.",
     ),
-    Question(
+    IntegrityQuery(
         "verdicts-on-nothing", "info", "skus in verdicts that no product has",
         integrity.VERDICTS_ON_NOTHING,
         "The verdicts hold again when such a product is loaded.",
     ),
-    Question(
+    IntegrityQuery(
         "runs-left", "warning", "loads that began more than a day ago and never ended",
         integrity.RUNS_LEFT,
         "Load those sources again, and run `lookalike check --repair`.",
         repairs.give_up_runs,
     ),
-    Question(
+    IntegrityQuery(
         "indexes-invalid", "error", "indexes that PostgreSQL does not use",
         integrity.INDEXES_INVALID,
         "An interrupted CREATE INDEX left them. Run REINDEX INDEX CONCURRENTLY on each.",
     ),
-    Question(
+    IntegrityQuery(
         "pgvector-index-missing", "error", "models without pgvector's index",
         integrity.HNSW_MISSING,
         "A load was interrupted. Searches without a build compare all embeddings. Run `lookalike "
         "check --repair` as the role that migrates.",
         repairs.make_hnsw,
     ),
-    Question(
+    IntegrityQuery(
         "never-analysed", "warning", "tables the planner knows nothing of",
         integrity.NEVER_ANALYSED,
         "Searches with filters may take the slow path. Run ANALYZE.",

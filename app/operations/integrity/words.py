@@ -11,14 +11,14 @@ from app.catalog.service import WRITER_LOCK
 from app.db.engine import snapshot
 from app.db.queries import products, verdicts
 from app.duplicates.normalization import identity_key
-from app.duplicates.union_find import Groups
-from app.operations.integrity.findings import Finding, Tally, Tick, mended
+from app.duplicates.union_find import UnionFind
+from app.operations.integrity.findings import ExampleTally, Finding, ProgressCallback, mended
 from app.types import Verdict
 
 AT_ONCE = 2000
 
 
-def find(engine: Engine, repair: bool, tick: Tick) -> Iterator[Finding]:
+def find(engine: Engine, repair: bool, tick: ProgressCallback) -> Iterator[Finding]:
     """Identity keys that are not what the normaliser makes, and verdicts that contradict."""
     renew = partial(_renew, engine) if repair else None
     if (keys := mended(partial(_keys, engine, tick), renew)) is not None:
@@ -37,7 +37,7 @@ def find(engine: Engine, repair: bool, tick: Tick) -> Iterator[Finding]:
 def contradictions(decided: Iterable[Verdict]) -> Iterator[Verdict]:
     """The verdicts that tell apart what others, one after another, call the same."""
     given = list(decided)
-    groups = Groups()
+    groups = UnionFind()
     for verdict in given:
         if verdict.same:
             groups.join(verdict.sku_a, verdict.sku_b)
@@ -46,8 +46,8 @@ def contradictions(decided: Iterable[Verdict]) -> Iterator[Verdict]:
             yield verdict
 
 
-def _keys(engine: Engine, tick: Tick) -> Finding | None:
-    wrong = Tally()
+def _keys(engine: Engine, tick: ProgressCallback) -> Finding | None:
+    wrong = ExampleTally()
     after: int | None = 0
     seen = 0
     while after is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from html import escape
 
-from app.operations.health import Check, Status
+from app.operations.health import HealthCheck, HealthStatus
 from app.ui.formatting import span
 
 NAMES = {
@@ -29,7 +29,7 @@ STYLE = """<style>
 </style>"""
 
 
-def checks(status: Status) -> str:
+def checks(status: HealthStatus) -> str:
     """HTML in which every text is escaped."""
     rows = "".join(
         _row(check) for check in status.checks if check.value is not None or not check.ok
@@ -37,7 +37,7 @@ def checks(status: Status) -> str:
     return f"{STYLE}<div class=checks role=table>{rows}</div>"
 
 
-def _row(check: Check) -> str:
+def _row(check: HealthCheck) -> str:
     name = NAMES.get(check.name, check.name.capitalize())
     kind, said = ("ok", "✓ well") if check.ok else ("bad", "✗ look here")
     advice = f"<div class=advice>{escape(check.advice)}</div>" if check.advice else ""
@@ -48,7 +48,7 @@ def _row(check: Check) -> str:
     )
 
 
-def _value(check: Check) -> str:
+def _value(check: HealthCheck) -> str:
     if check.value is None:
         return ""
     if check.name == "build_age_seconds":

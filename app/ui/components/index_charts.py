@@ -8,7 +8,7 @@ from typing import Any
 
 import altair as alt
 
-from app.index.status import Delta
+from app.index.status import DeltaStatus
 from app.types import Build
 
 LayeredChart = alt.LayerChart | alt.FacetChart
@@ -25,7 +25,7 @@ COLOURS = ["#2f80ed", "#c98a00"]
 """Lines that can be told apart on white and on black."""
 
 
-def delta_chart(seen: Sequence[tuple[datetime, int]], delta: Delta) -> LayeredChart:
+def delta_chart(seen: Sequence[tuple[datetime, int]], delta: DeltaStatus) -> LayeredChart:
     """How the delta grew while this page was open, beside the lines that it comes near to."""
     points = [{"time": moment.isoformat(), "rows": rows} for moment, rows in seen]
     top = 1.25 * max(delta.worker_rows, *(rows for _, rows in seen), 10)

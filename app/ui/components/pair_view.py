@@ -7,7 +7,7 @@ from difflib import SequenceMatcher
 from html import escape
 
 from app.db.queries.review_pairs import ShownPicture
-from app.duplicates.review import Question, Side
+from app.duplicates.review import ReviewPair, ReviewProduct
 from app.types import Product
 from app.ui.formatting import attribute, data_url
 
@@ -41,14 +41,14 @@ STYLE = """<style>
 </style>"""
 
 
-def pictures(question: Question) -> str:
+def pictures(question: ReviewPair) -> str:
     """The pictures of both products, those nearest to each other large."""
     left, right = question.sides
     strip = any(len(side.pictures) > 1 or side.more for side in question.sides)
     return f"{STYLE}<div class=pair>{_pictures(left, strip)}{_pictures(right, strip)}</div>"
 
 
-def fields(question: Question) -> str:
+def fields(question: ReviewPair) -> str:
     """What is known of both products, row by row: the title, what differs, what does not."""
     compared = list(_compared(*(side.product for side in question.sides)))
     title, others = compared[:1], [row for row in compared[1:] if row[1] or row[2]]
@@ -57,7 +57,7 @@ def fields(question: Question) -> str:
     return f"<dl class=pair>{rows}</dl>"
 
 
-def _pictures(side: Side, strip: bool) -> str:
+def _pictures(side: ReviewProduct, strip: bool) -> str:
     name = side.product.title or side.product.sku
     if not side.pictures:
         return "<figure><div class=none>No picture</div></figure>"

@@ -14,7 +14,7 @@ from app.ui.shared import plain
 
 
 @dataclass(frozen=True, slots=True)
-class Doing:
+class CardActions:
     """What the buttons of a card do with the sku of its product."""
 
     more_like: Callable[[str], None]
@@ -30,7 +30,7 @@ class Card:
     match: Match | None = None
 
 
-def grid(cards: Sequence[Card], doing: Doing) -> None:
+def grid(cards: Sequence[Card], doing: CardActions) -> None:
     """Draw the cards, side by side and of one height in a row."""
     with st.container(key="cards", horizontal=True):
         for place, card in enumerate(cards):
@@ -49,7 +49,7 @@ def price(product: Product) -> str:
     return "" if product.price is None else f"{product.price:.2f} {product.currency or ''}".strip()
 
 
-def _buttons(place: int, product: Product, doing: Doing) -> None:
+def _buttons(place: int, product: Product, doing: CardActions) -> None:
     """The emphasised part of a label is there for those who hear it, see `style`."""
     name = plain(name_of(product))
     with st.container(key=f"doing-{place}", horizontal=True):

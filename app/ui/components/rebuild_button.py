@@ -5,7 +5,7 @@ from __future__ import annotations
 import streamlit as st
 
 from app.bootstrap import App
-from app.index.background_build import Progress
+from app.index.background_build import BuildProgress
 from app.ui.shared import plain
 from app.ui.sign_in import welcome
 
@@ -38,7 +38,7 @@ def _watch(app: App) -> None:
             st.write(plain(step))
 
 
-def _ended(progress: Progress) -> None:
+def _ended(progress: BuildProgress) -> None:
     if progress.error is not None:
         st.warning(plain(progress.error))
     elif progress.build is not None and progress.build.state == "published":

@@ -6,7 +6,7 @@ import streamlit as st
 
 from app.bootstrap import App
 from app.duplicates import review as duplicate_review
-from app.duplicates.review import Decided
+from app.duplicates.review import ReviewDecision
 from app.ui.formatting import when
 from app.ui.shared import plain
 
@@ -32,7 +32,7 @@ def show(app: App, *, may_judge: bool) -> tuple[str, str] | None:
     return again
 
 
-def _verdict(decided: Decided, *, may_judge: bool) -> bool:
+def _verdict(decided: ReviewDecision, *, may_judge: bool) -> bool:
     """One verdict; returns whether it is to be judged again."""
     verdict = decided.verdict
     skus = (verdict.sku_a, verdict.sku_b)

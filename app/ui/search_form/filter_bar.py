@@ -7,7 +7,7 @@ from decimal import Decimal
 
 import streamlit as st
 
-from app.db.queries.facets import Values
+from app.db.queries.facets import FacetValues
 from app.search.facets import COLUMNS, Facets
 from app.ui.search_form.session_state import change, key, now, said
 from app.ui.search_form.state import DEFAULT, NARROWING, SIZES, narrowed, number, span
@@ -52,7 +52,7 @@ def _clear() -> None:
     change(**{field: getattr(DEFAULT, field) for field in NARROWING})
 
 
-def _values(column: str, known: Values) -> None:
+def _values(column: str, known: FacetValues) -> None:
     chosen: list[str] = said(column)
     counts = dict(known.counts)
     with st.popover(_label(column, len(chosen) or ""), key=f"search_{column}_box"):

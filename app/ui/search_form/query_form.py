@@ -8,18 +8,18 @@ import streamlit as st
 
 from app.types import Query
 from app.ui.components import result_pages
-from app.ui.search_form.picture_inputs import Asked, given
+from app.ui.search_form.picture_inputs import UploadedPictures, given
 from app.ui.search_form.session_state import change, key, said
-from app.ui.search_form.state import By, Reader, Wish
+from app.ui.search_form.state import InputMethod, SearchFormState, TextReader
 
 WAYS = {"photo": "Photo", "link": "Link", "camera": "Camera", "product": "Product"}
 READERS = {"automatic": "Automatic", "model": "Model", "catalogue": "Catalogue"}
 
 
-def ask() -> Asked:
+def ask() -> UploadedPictures:
     """Draw the ways to ask; gives the pictures, all else is in the wish."""
     st.segmented_control(
-        "Search with", get_args(By), required=True, format_func=WAYS.__getitem__,
+        "Search with", get_args(InputMethod), required=True, format_func=WAYS.__getitem__,
         key=key("by"), label_visibility="collapsed", width="stretch",
     )  # fmt: skip
     asked = given(said("by"))
@@ -28,7 +28,7 @@ def ask() -> Asked:
     return asked
 
 
-def query(wish: Wish, asked: Asked) -> Query | None:
+def query(wish: SearchFormState, asked: UploadedPictures) -> Query | None:
     """What is asked for, without filters and pages; None if it is nothing yet."""
     sku = wish.sku.strip() if wish.by == "product" else ""
     words, without = wish.words.strip(), wish.without.strip()
@@ -59,7 +59,7 @@ def _more_options(beside: bool) -> None:
         if said("words").strip() and beside:
             st.slider("Weight of the words", 0.0, 1.0, step=0.05, key=key("weight"))
         st.segmented_control(
-            "Words are read by", get_args(Reader), required=True,
+            "Words are read by", get_args(TextReader), required=True,
             format_func=READERS.__getitem__, key=key("reader"), width="stretch",
             help="The model reads them as it reads pictures, if it can; the catalogue looks them "
             "up in titles, brands, categories and colours. Automatic is both.",

@@ -7,7 +7,7 @@ from typing import Any
 
 import streamlit as st
 
-from app.ui.search_form.state import FIELDS, Wish, of
+from app.ui.search_form.state import FIELDS, SearchFormState, of
 from app.ui.search_form.url_state import read, write
 
 WISH = "search_wish"
@@ -44,7 +44,7 @@ def arrive() -> None:
             _fill(field, getattr(state[WISH], field))
 
 
-def put(wish: Wish) -> None:
+def put(wish: SearchFormState) -> None:
     """Make this the wish, whatever the widgets said; before they are drawn, or in a callback."""
     st.session_state[WISH] = wish
     for field in FIELDS:
@@ -56,12 +56,12 @@ def change(**fields: Any) -> None:
     put(replace(now(), **fields))
 
 
-def now() -> Wish:
+def now() -> SearchFormState:
     """The wish that the widgets say."""
     return of({field: said(field) for field in FIELDS})
 
 
-def settle() -> Wish:
+def settle() -> SearchFormState:
     """The same, now that all are drawn; it is in the address from now on."""
     wish = now()
     address = write(wish)

@@ -9,25 +9,25 @@ from typing import Any, Literal
 from app.search.filters import parse
 from app.types import Filters, Value
 
-By = Literal["photo", "link", "camera", "product"]
-Reader = Literal["automatic", "model", "catalogue"]
+InputMethod = Literal["photo", "link", "camera", "product"]
+TextReader = Literal["automatic", "model", "catalogue"]
 
 SIZES = (12, 24, 48)
 """Products on one page of results."""
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
+class SearchFormState:
     """What the widgets of the search page say; each field is a widget.
 
     Similarity, distance, weights and sizes as in `values.Query`. A bound that is None is none.
     """
 
-    by: By = "photo"
+    by: InputMethod = "photo"
     sku: str = ""
     words: str = ""
     weight: float = 0.5
-    reader: Reader = "automatic"
+    reader: TextReader = "automatic"
     without: str = ""
     brand: tuple[str, ...] = ()
     category: tuple[str, ...] = ()
@@ -42,8 +42,8 @@ class Wish:
     k: int = SIZES[0]
 
 
-FIELDS = tuple(field.name for field in fields(Wish))
-DEFAULT = Wish()
+FIELDS = tuple(field.name for field in fields(SearchFormState))
+DEFAULT = SearchFormState()
 NARROWING = (
     "brand", "category", "colour", "year_from", "year_to", "price_from", "price_to",
     "min_similarity", "near_match", "fold",
@@ -51,7 +51,7 @@ NARROWING = (
 """Fields that leave out what would be found without them."""
 
 
-def filters(wish: Wish) -> Filters:
+def filters(wish: SearchFormState) -> Filters:
     """The filters of a wish; raises BadInput where a range ends before it begins."""
     spans = {
         "year": span(wish.year_from, wish.year_to),
@@ -64,7 +64,7 @@ def filters(wish: Wish) -> Filters:
     return Filters(chosen, {}, ranges.at_least, ranges.at_most)
 
 
-def narrowed(wish: Wish, fields: Sequence[str] = NARROWING) -> int:
+def narrowed(wish: SearchFormState, fields: Sequence[str] = NARROWING) -> int:
     """How many of these fields are set."""
     return sum(getattr(wish, field) != getattr(DEFAULT, field) for field in fields)
 
@@ -81,9 +81,9 @@ def number(value: float | None) -> str:
     return f"{value:.4f}".rstrip("0").rstrip(".") if isinstance(value, float) else str(value)
 
 
-def of(said: dict[str, Any]) -> Wish:
+def of(said: dict[str, Any]) -> SearchFormState:
     """The wish of what the widgets say, by field."""
     values: dict[str, Any] = {
         name: tuple(value) if isinstance(value, list) else value for name, value in said.items()
     }
-    return Wish(**values)
+    return SearchFormState(**values)

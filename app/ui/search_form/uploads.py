@@ -23,7 +23,7 @@ ACROSS, DOWN = "search_across", "search_down"
 
 
 @dataclass(frozen=True, slots=True)
-class Photo:
+class UploadedPhoto:
     """A file somebody gave and a JPEG of it to show."""
 
     name: str
@@ -32,7 +32,7 @@ class Photo:
 
 
 @dataclass(frozen=True, slots=True)
-class Given:
+class UploadedFile:
     """A file as it came, of which nobody knows whether it is a picture."""
 
     name: str
@@ -48,13 +48,13 @@ def keep(source: str, widget: str) -> None:
     files: Any = st.session_state[widget]
     files = files if isinstance(files, list) else [files] * (files is not None)
     st.session_state[source] = tuple(
-        Given(file.name, file.getvalue()) for file in files[: MOST + 1]
+        UploadedFile(file.name, file.getvalue()) for file in files[: MOST + 1]
     )
     for edge in (ACROSS, DOWN):
         st.session_state.pop(edge, None)
 
 
-def opened(given: Sequence[Given]) -> tuple[Photo, ...]:
+def opened(given: Sequence[UploadedFile]) -> tuple[UploadedPhoto, ...]:
     """Those that are pictures; of the others the page says why they are not."""
     if len(given) > MOST:
         st.warning(f"A search takes {MOST} pictures of one thing; the first {MOST} are looked at.")
@@ -64,7 +64,7 @@ def opened(given: Sequence[Given]) -> tuple[Photo, ...]:
         if isinstance(seen, str):
             st.error(plain(f"{file.name}: {seen}"))
         else:
-            photos.append(Photo(file.name, file.data, seen))
+            photos.append(UploadedPhoto(file.name, file.data, seen))
     return tuple(photos)
 
 

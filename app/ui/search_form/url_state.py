@@ -10,10 +10,10 @@ from typing import Any, get_args
 from app.db.text import check_text
 from app.errors import BadInput
 from app.search.filters import parse
-from app.ui.search_form.state import DEFAULT, SIZES, Reader, Wish, number, span
+from app.ui.search_form.state import DEFAULT, SIZES, SearchFormState, TextReader, number, span
 
 
-def read(given: Mapping[str, Sequence[str]]) -> tuple[Wish, tuple[str, ...]]:
+def read(given: Mapping[str, Sequence[str]]) -> tuple[SearchFormState, tuple[str, ...]]:
     """The wish in an address (values by name), and a sentence for all in it that makes no sense.
 
     What makes no sense is left out, and names of others are passed over.
@@ -31,7 +31,7 @@ def read(given: Mapping[str, Sequence[str]]) -> tuple[Wish, tuple[str, ...]]:
     return replace(DEFAULT, **found, by=by), tuple(complaints)
 
 
-def write(wish: Wish) -> dict[str, list[str]]:
+def write(wish: SearchFormState) -> dict[str, list[str]]:
     """The address that `read` makes this wish of, without what everybody begins with.
 
     Pictures have no place in an address, and so neither has the way they were given.
@@ -99,7 +99,7 @@ PARTS = {
     "text": Part(("words",), _text, _one),
     "weight": Part(("weight",), partial(_number, "weight", 0, 1), lambda said: [number(said)]),
     "reader": Part(
-        ("reader",), partial(_choice, "reader", {name: name for name in get_args(Reader)}), _one
+        ("reader",), partial(_choice, "reader", {name: name for name in get_args(TextReader)}), _one
     ),
     "not": Part(("without",), _text, _one),
     **{name: Part((name,), _set, list) for name in ("brand", "category", "colour")},

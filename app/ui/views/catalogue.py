@@ -11,8 +11,8 @@ from typing import Any
 import streamlit as st
 
 from app.bootstrap import App
-from app.db.queries.catalog_stats import Counts, Rejected, Run
-from app.operations.catalog_stats import Contents, overview_of, rejects_of
+from app.db.queries.catalog_stats import CatalogCounts, RejectedRow, RunSummary
+from app.operations.catalog_stats import CatalogContents, overview_of, rejects_of
 from app.ui.components.health_table import checks
 from app.ui.formatting import span, when
 from app.ui.shared import plain, sentences, services
@@ -42,7 +42,7 @@ def show() -> None:
             _ingests(app, contents.runs)
 
 
-def _counts(counts: Counts) -> None:
+def _counts(counts: CatalogCounts) -> None:
     if not counts.products:
         st.info("The catalogue is empty. Fill it with `lookalike ingest catalogue.csv`.")
         return
@@ -63,7 +63,7 @@ def _counts(counts: Counts) -> None:
             st.metric(label, f"{count:,}", help=meaning, border=True, width=170)
 
 
-def _embedded(contents: Contents) -> None:
+def _embedded(contents: CatalogContents) -> None:
     st.subheader("Embeddings", anchor=False)
     rows = [
         {
@@ -77,7 +77,7 @@ def _embedded(contents: Contents) -> None:
     st.dataframe(rows, hide_index=True, width="content")
 
 
-def _ingests(app: App, runs: Sequence[Run]) -> None:
+def _ingests(app: App, runs: Sequence[RunSummary]) -> None:
     st.subheader("What was loaded", anchor=False)
     if not runs:
         st.write("Nothing was loaded yet.")
@@ -92,7 +92,7 @@ def _ingests(app: App, runs: Sequence[Run]) -> None:
     _rejects(rejects_of(app.engine, chosen.id, DOWNLOADED), chosen)
 
 
-def _row(run: Run) -> dict[str, Any]:
+def _row(run: RunSummary) -> dict[str, Any]:
     """A run as the table shows it."""
     took = run.report.get("seconds")
     return {
@@ -107,11 +107,11 @@ def _row(run: Run) -> dict[str, Any]:
     }
 
 
-def _named(run: Run) -> str:
+def _named(run: RunSummary) -> str:
     return f"{run.id}: {run.source}, {when(run.started_at)}, {run.rejects:,} refused"
 
 
-def _rejects(rejects: Sequence[Rejected], run: Run) -> None:
+def _rejects(rejects: Sequence[RejectedRow], run: RunSummary) -> None:
     rows = [asdict(reject) for reject in rejects]
     st.dataframe(rows[:SHOWN], hide_index=True, placeholder="")
     if len(rows) > SHOWN:

@@ -8,7 +8,7 @@ import streamlit as st
 
 from app.bootstrap import App
 from app.duplicates import review as duplicate_review
-from app.duplicates.review import Question, Walk
+from app.duplicates.review import ReviewCursor, ReviewPair
 from app.duplicates.verdicts import decide
 from app.errors import LookalikeError
 from app.types import Verdict
@@ -46,12 +46,12 @@ def _last_answer() -> None:
         (st.success if kind == "done" else st.warning)(plain(sentence))
 
 
-def _question(app: App) -> Question | None:
+def _question(app: App) -> ReviewPair | None:
     """What the session is asked; looks for it where it is asked nothing."""
-    question: Question | None = st.session_state.get(QUESTION)
+    question: ReviewPair | None = st.session_state.get(QUESTION)
     if question is not None:
         return question
-    walk = st.session_state.get(WALK, Walk())
+    walk = st.session_state.get(WALK, ReviewCursor())
     with st.spinner("Looking for products that are alike …"):
         question, walk = duplicate_review.ask(app.engine, walk, app.settings.typo_similarity)
     _now_asked(question)
@@ -59,7 +59,7 @@ def _question(app: App) -> Question | None:
     if question is None and walk.finished:
         st.success("There is nothing to judge: no two products are alike that are not judged yet.")
         if st.button("Start again", help="Skipped pairs come again, and new products too."):
-            st.session_state[WALK] = Walk()
+            st.session_state[WALK] = ReviewCursor()
             st.rerun()
     elif question is None:
         st.info(f"{walk.looked_at:,} products were looked at, and no more are alike so far.")
@@ -67,12 +67,12 @@ def _question(app: App) -> Question | None:
     return question
 
 
-def _now_asked(question: Question | None) -> None:
+def _now_asked(question: ReviewPair | None) -> None:
     st.session_state[QUESTION] = question
     st.session_state[COUNT] = st.session_state.get(COUNT, 0) + 1
 
 
-def _ask(app: App, question: Question) -> None:
+def _ask(app: App, question: ReviewPair) -> None:
     """The two products, what speaks for their being one, and the buttons that answer."""
     left, right = st.columns([3, 2], gap="large")
     with left:
@@ -88,7 +88,7 @@ def _ask(app: App, question: Question) -> None:
     st.html(fields(question))
 
 
-def _buttons(app: App, question: Question, name: str | None) -> None:
+def _buttons(app: App, question: ReviewPair, name: str | None) -> None:
     """The answers; without a name only to go on."""
     number = st.session_state[COUNT]
     with st.container(horizontal=True):
@@ -102,7 +102,7 @@ def _buttons(app: App, question: Question, name: str | None) -> None:
             st.rerun()
 
 
-def _evidence(question: Question) -> list[str]:
+def _evidence(question: ReviewPair) -> list[str]:
     """What speaks for and against their being one product, a sentence each."""
     said = []
     if question.shares_picture:
@@ -127,7 +127,7 @@ def _told(verdict: Verdict) -> str:
     return f"they {said}, says {verdict.decided_by} ({when(verdict.decided_at)})"
 
 
-def _answer(app: App, question: Question, same: bool, name: str) -> None:
+def _answer(app: App, question: ReviewPair, same: bool, name: str) -> None:
     """Record a verdict and go on; a refusal is said beside what is asked next."""
     a, b = question.skus
     try:
@@ -144,7 +144,7 @@ def _answer(app: App, question: Question, same: bool, name: str) -> None:
 def _look_again(app: App, skus: tuple[str, str]) -> None:
     """Ask about a pair that was decided; what is asked now waits."""
     question = duplicate_review.again(app.engine, skus, app.settings.typo_similarity)
-    walk: Walk = st.session_state.get(WALK, Walk())
+    walk: ReviewCursor = st.session_state.get(WALK, ReviewCursor())
     if (now := st.session_state.get(QUESTION)) is not None:
         st.session_state[WALK] = replace(walk, waiting=(now.skus, *walk.waiting))
     _now_asked(question)

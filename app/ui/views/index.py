@@ -9,7 +9,7 @@ from typing import Any
 import streamlit as st
 
 from app.bootstrap import App
-from app.index.status import BUILDS, IndexLife, index_life
+from app.index.status import BUILDS, IndexStatus, index_life
 from app.types import Build
 from app.ui.components import rebuild_button
 from app.ui.formatting import size, span, when
@@ -51,12 +51,12 @@ def _now(app: App, drawn: object) -> None:
             _growth(life)
 
 
-def _newest(life: IndexLife) -> object:
+def _newest(life: IndexStatus) -> object:
     newest = next(iter(life.builds), None)
     return newest and (newest.id, newest.state), life.in_use and life.in_use.id
 
 
-def _figures(life: IndexLife) -> None:
+def _figures(life: IndexStatus) -> None:
     build, delta = life.in_use, life.delta
     changed = f"{delta.rows:,}" if delta.rows <= delta.most_rows else f"over {delta.most_rows:,}"
     shown = [("Changed since" if build else "Embeddings", changed)]
@@ -76,7 +76,7 @@ def _figures(life: IndexLife) -> None:
             st.metric(label, value, border=True, width=170)
 
 
-def _growth(life: IndexLife) -> None:
+def _growth(life: IndexStatus) -> None:
     """The delta since the page was opened."""
     from app.ui.components.index_charts import delta_chart  # altair takes long to load
 
@@ -88,7 +88,7 @@ def _growth(life: IndexLife) -> None:
     st.caption(_lines(life))
 
 
-def _lines(life: IndexLife) -> str:
+def _lines(life: IndexStatus) -> str:
     delta = life.delta
     return (
         "Searches see all of it at once: what the index lacks is compared exactly. A worker "

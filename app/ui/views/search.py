@@ -8,21 +8,21 @@ import streamlit as st
 
 from app.errors import Busy, LookalikeError
 from app.search.facets import Facets
-from app.search.vector_cache import Memory
+from app.search.vector_cache import VectorCache
 from app.types import Query, SearchResult
 from app.ui.components import answer_footer, product_dialog, result_pages
-from app.ui.components.product_cards import Card, Doing, grid
+from app.ui.components.product_cards import Card, CardActions, grid
 from app.ui.components.result_pages import Pages, turn
 from app.ui.css import STYLE
 from app.ui.search_form import query_form, session_state
 from app.ui.search_form.filter_bar import facets, narrow
-from app.ui.search_form.picture_inputs import Asked
-from app.ui.search_form.state import Wish, filters
+from app.ui.search_form.picture_inputs import UploadedPictures
+from app.ui.search_form.state import SearchFormState, filters
 from app.ui.shared import plain, sentences, services
 
 PAGES = "search_pages"
 MEMORY = "search_memory"
-DOING = Doing(query_form.more_like, product_dialog.ask_for)
+DOING = CardActions(query_form.more_like, product_dialog.ask_for)
 
 
 def show() -> None:
@@ -38,7 +38,7 @@ def show() -> None:
             _answer(asked)
 
 
-def _answer(asked: Asked) -> None:
+def _answer(asked: UploadedPictures) -> None:
     for complaint in session_state.complaints():
         st.warning(plain(complaint))
     known = _facets()
@@ -81,7 +81,7 @@ def _welcome(known: Facets | str) -> None:
         grid([Card(product, shown.thumbnail) for product, shown in known.newest], DOING)
 
 
-def _narrowed(wanted: Query, wish: Wish) -> Query:
+def _narrowed(wanted: Query, wish: SearchFormState) -> Query:
     return replace(
         wanted,
         k=wish.k,
@@ -101,7 +101,7 @@ def _found(query: Query) -> SearchResult | None:
     if PAGES not in state or state[PAGES].query != query:
         state[PAGES] = Pages(query)
     pages: Pages = state[PAGES]
-    memory = state.setdefault(MEMORY, Memory())
+    memory = state.setdefault(MEMORY, VectorCache())
     try:
         with st.spinner("Searching …"):
             return pages.result(lambda asked: services().search.search(asked, memory))

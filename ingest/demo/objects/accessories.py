@@ -6,11 +6,11 @@ import numpy as np
 
 from ingest.demo.canvas import Canvas
 from ingest.demo.geometry import Points, box, ellipse, mirrored, path, smooth
-from ingest.demo.look import BLACK, METAL, RUBBER, Look
+from ingest.demo.look import BLACK, METAL, RUBBER, Appearance
 from ingest.demo.paint import BRASS, INK, WHITE, Paint, mix
 
 
-def watch(c: Canvas, look: Look) -> None:
+def watch(c: Canvas, look: Appearance) -> None:
     """A wristwatch laid flat, its strap up and down."""
     form = look.form()
     size, power = form.uniform(0.27, 0.36), form.choice([2.0, 2.0, 2.0, 5.0])
@@ -57,7 +57,7 @@ def _strap(c: Canvas, strap: float, side: int, linked: bool, size: float) -> Non
             c.fill(ellipse(0, y, 0.018), RUBBER, "flat")
 
 
-def sunglasses(c: Canvas, look: Look) -> None:
+def sunglasses(c: Canvas, look: Appearance) -> None:
     """Sunglasses from the front, their arms folded out behind."""
     form = look.form()
     wide, tall, gap = form.uniform(0.28, 0.35), form.uniform(0.20, 0.30), form.uniform(0.07, 0.12)

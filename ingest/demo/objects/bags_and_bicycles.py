@@ -6,11 +6,11 @@ import numpy as np
 
 from ingest.demo.canvas import Canvas
 from ingest.demo.geometry import Points, box, ellipse, path, smooth
-from ingest.demo.look import BLACK, METAL, Look
+from ingest.demo.look import BLACK, METAL, Appearance
 from ingest.demo.paint import BRASS, OAK, Paint
 
 
-def backpack(c: Canvas, look: Look) -> None:
+def backpack(c: Canvas, look: Appearance) -> None:
     """A backpack from the front."""
     form = look.form()
     wide, top, low = form.uniform(0.44, 0.54), form.uniform(-0.72, -0.58), 0.78
@@ -46,7 +46,7 @@ def backpack(c: Canvas, look: Look) -> None:
             )
 
 
-def _flap(c: Canvas, look: Look, form: np.random.Generator, wide: float, top: float) -> None:
+def _flap(c: Canvas, look: Appearance, form: np.random.Generator, wide: float, top: float) -> None:
     end = form.uniform(0.02, 0.14)
     flap = [(-wide * 0.98, top + 0.20), (-wide * 0.7, top - 0.01), (wide * 0.7, top - 0.01)]
     flap += [
@@ -71,7 +71,9 @@ def _flap(c: Canvas, look: Look, form: np.random.Generator, wide: float, top: fl
         )
 
 
-def _pocket(c: Canvas, look: Look, form: np.random.Generator, wide: float, low: float) -> None:
+def _pocket(
+    c: Canvas, look: Appearance, form: np.random.Generator, wide: float, low: float
+) -> None:
     high, half = form.uniform(0.36, 0.52), wide * form.uniform(0.66, 0.84)
     y = low - 0.07 - high
     paint = look.second(0.95) if form.random() < 0.5 else look.plain(0.92)
@@ -83,7 +85,7 @@ def _pocket(c: Canvas, look: Look, form: np.random.Generator, wide: float, low: 
         c.fill(box(-0.09, y + high * 0.48, 0.09, y + high * 0.72, 0.015), look.second(0.6), "flat")
 
 
-def umbrella(c: Canvas, look: Look) -> None:
+def umbrella(c: Canvas, look: Appearance) -> None:
     """An open umbrella standing on its hooked handle."""
     form = look.form()
     wide, top, edge = (
@@ -115,7 +117,7 @@ def _scallop(a: float, b: float, edge: float, sag: float) -> Points:
 
 def _panels(
     c: Canvas,
-    look: Look,
+    look: Appearance,
     form: np.random.Generator,
     cuts: Points,
     frame: tuple[float, float, float],

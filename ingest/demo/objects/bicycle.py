@@ -6,11 +6,11 @@ import numpy as np
 
 from ingest.demo.canvas import Canvas
 from ingest.demo.geometry import Points, disc, moved, path, smooth
-from ingest.demo.look import BLACK, METAL, RUBBER, Look
+from ingest.demo.look import BLACK, METAL, RUBBER, Appearance
 from ingest.demo.paint import Paint
 
 
-def bicycle(c: Canvas, look: Look) -> None:
+def bicycle(c: Canvas, look: Appearance) -> None:
     """A bicycle from the side, facing right."""
     form = look.form()
     radius = form.uniform(0.31, 0.36)
@@ -53,7 +53,7 @@ def _wheel(c: Canvas, hub: Points, radius: float, tyre: Paint, thick: float) -> 
 
 def _fittings(
     c: Canvas,
-    look: Look,
+    look: Appearance,
     form: np.random.Generator,
     seat: Points,
     head: Points,

@@ -6,11 +6,11 @@ import numpy as np
 
 from ingest.demo.canvas import Canvas
 from ingest.demo.geometry import box, ellipse, mirrored, path, smooth
-from ingest.demo.look import RUBBER, Look
+from ingest.demo.look import RUBBER, Appearance
 from ingest.demo.paint import INK, WHITE, Paint, mix
 
 
-def t_shirt(c: Canvas, look: Look) -> None:
+def t_shirt(c: Canvas, look: Appearance) -> None:
     """A shirt laid flat: short or long sleeves, round or V neck."""
     form = look.form()
     wide, hem, neck = form.uniform(0.38, 0.47), form.uniform(0.66, 0.82), form.uniform(0.13, 0.19)
@@ -64,7 +64,7 @@ def _folds(c: Canvas, form: np.random.Generator, wide: float, hem: float) -> Non
     c.crease(path((-wide * 1.02, hem - 0.04), (wide * 1.02, hem - 0.04)), 0.008, -0.35, 0.005)
 
 
-def _print(c: Canvas, look: Look, form: np.random.Generator) -> None:
+def _print(c: Canvas, look: Appearance, form: np.random.Generator) -> None:
     ink, size, kind = look.second(), form.uniform(0.13, 0.22), int(form.integers(4))
     if kind == 0:
         c.fill(ellipse(0, -0.12, size), ink, "flat")
@@ -84,7 +84,7 @@ def _print(c: Canvas, look: Look, form: np.random.Generator) -> None:
         c.fill(star, ink, "flat")
 
 
-def trainer(c: Canvas, look: Look) -> None:
+def trainer(c: Canvas, look: Appearance) -> None:
     """A sports shoe from the side, its toe to the right."""
     form = look.form()
     collar = -0.60 if form.random() < 0.25 else form.uniform(-0.34, -0.22)
@@ -108,7 +108,7 @@ def trainer(c: Canvas, look: Look) -> None:
     _sole(c, look, form, ground)
 
 
-def _sole(c: Canvas, look: Look, form: np.random.Generator, ground: float) -> None:
+def _sole(c: Canvas, look: Appearance, form: np.random.Generator, ground: float) -> None:
     floor, wedge = 0.46, form.uniform(0.0, 0.07)
     c.fill(box(-0.80, floor - 0.06, 0.76, floor + 0.035, 0.05), RUBBER, depth=0.02)
     edge = Paint(WHITE if form.random() < 0.65 else look.trim, gloss=0.1)
@@ -121,7 +121,7 @@ def _sole(c: Canvas, look: Look, form: np.random.Generator, ground: float) -> No
     c.line(path((-0.83, y - 0.02), (0.1, y + 0.02), (0.82, y - 0.02)), 0.018, line, "flat")
 
 
-def _badge(c: Canvas, look: Look, form: np.random.Generator, ground: float) -> None:
+def _badge(c: Canvas, look: Appearance, form: np.random.Generator, ground: float) -> None:
     ink, kind = look.second(), int(form.integers(4))
     if kind == 0:
         for n in range(3):
@@ -135,7 +135,7 @@ def _badge(c: Canvas, look: Look, form: np.random.Generator, ground: float) -> N
         c.line(path((-0.42, 0.16), (-0.2, -0.10), (-0.06, 0.16), (0.12, -0.08)), 0.05, ink, "flat")
 
 
-def _laces(c: Canvas, look: Look, form: np.random.Generator, tongue: float) -> None:
+def _laces(c: Canvas, look: Appearance, form: np.random.Generator, tongue: float) -> None:
     lace = Paint(WHITE if form.random() < 0.6 else look.trim)
     stay = [(-0.08, tongue + 0.06), (0.32, -0.07), (0.22, 0.03), (-0.20, tongue + 0.17)]
     c.fill(np.asarray(stay), look.plain(0.8), depth=0.02)

@@ -6,7 +6,7 @@ import numpy as np
 
 from ingest.demo.canvas import Canvas
 from ingest.demo.geometry import box, disc, ellipse, lathe, moved, path, smooth
-from ingest.demo.look import BLACK, METAL, Look
+from ingest.demo.look import BLACK, METAL, Appearance
 from ingest.demo.paint import BRASS, INK, OAK, WALNUT, WHITE, Paint, mix
 
 
@@ -14,13 +14,13 @@ def _timber(form: np.random.Generator) -> Paint:
     return Paint(mix(WALNUT, OAK, form.uniform(0, 1.2)), gloss=0.12, texture="wood")
 
 
-def chair(c: Canvas, look: Look) -> None:
+def chair(c: Canvas, look: Appearance) -> None:
     """A chair seen a little from the side: a wooden one, or a shell on legs."""
     form = look.form()
     (_shell_chair if form.random() < 0.4 else _wooden_chair)(c, look, form)
 
 
-def _wooden_chair(c: Canvas, look: Look, form: np.random.Generator) -> None:
+def _wooden_chair(c: Canvas, look: Appearance, form: np.random.Generator) -> None:
     wood = _timber(form) if form.random() < 0.6 else look.plain()
     top, seat, wide = form.uniform(-0.86, -0.66), form.uniform(0.05, 0.16), form.uniform(0.34, 0.42)
     thick, back = form.uniform(0.055, 0.085), form.uniform(0.04, 0.10)
@@ -48,7 +48,7 @@ def _wooden_chair(c: Canvas, look: Look, form: np.random.Generator) -> None:
 
 
 def _seat(
-    c: Canvas, cushion: Look | None, wood: Paint, size: tuple[float, float, float, float]
+    c: Canvas, cushion: Appearance | None, wood: Paint, size: tuple[float, float, float, float]
 ) -> None:
     wide, y, thick, deep = size
     plane = path((-wide + 0.02, y - 0.11), (wide + 0.03, y - 0.11), (wide + 0.09, y + deep))
@@ -61,7 +61,7 @@ def _seat(
         c.fill(np.concatenate([puff, puff[:1]]), cushion.paint, depth=0.05, cast=0.3)
 
 
-def _shell_chair(c: Canvas, look: Look, form: np.random.Generator) -> None:
+def _shell_chair(c: Canvas, look: Appearance, form: np.random.Generator) -> None:
     legs = METAL if form.random() < 0.4 else _timber(form)
     thick, spread = form.uniform(0.04, 0.07), form.uniform(0.34, 0.48)
     wide, top = form.uniform(0.42, 0.54), form.uniform(-0.80, -0.58)
@@ -91,13 +91,13 @@ def _shell_chair(c: Canvas, look: Look, form: np.random.Generator) -> None:
     c.fill(seat, look.plain(1.06), depth=0.07)
 
 
-def lamp(c: Canvas, look: Look) -> None:
+def lamp(c: Canvas, look: Appearance) -> None:
     """A lit lamp: a shade on a turned foot, or a jointed arm with a cone."""
     form = look.form()
     (_desk_lamp if form.random() < 0.4 else _table_lamp)(c, look, form)
 
 
-def _table_lamp(c: Canvas, look: Look, form: np.random.Generator) -> None:
+def _table_lamp(c: Canvas, look: Appearance, form: np.random.Generator) -> None:
     foot = [look.second(1.0, 0.6), Paint(BRASS, gloss=0.8), _timber(form), BLACK][
         int(form.integers(4))
     ]
@@ -114,7 +114,7 @@ def _table_lamp(c: Canvas, look: Look, form: np.random.Generator) -> None:
     c.fill(ellipse(0, -0.80, wide * narrow * 0.96, wide * narrow * 0.09), inner, "flat")
 
 
-def _desk_lamp(c: Canvas, look: Look, form: np.random.Generator) -> None:
+def _desk_lamp(c: Canvas, look: Appearance, form: np.random.Generator) -> None:
     arm = METAL if form.random() < 0.5 else look.second(1.0, 0.4)
     knee = (form.uniform(0.20, 0.42), form.uniform(-0.12, 0.12))
     head = (form.uniform(-0.18, 0.02), form.uniform(-0.72, -0.55))
@@ -142,7 +142,7 @@ def _desk_lamp(c: Canvas, look: Look, form: np.random.Generator) -> None:
     c.fill(disc(far - 0.02 * axis, size * 0.34), Paint((1.0, 0.99, 0.93)), "flat")
 
 
-def clock(c: Canvas, look: Look) -> None:
+def clock(c: Canvas, look: Appearance) -> None:
     """A wall clock, round or square."""
     form = look.form()
     size, rim = form.uniform(0.62, 0.78), form.uniform(0.05, 0.12)

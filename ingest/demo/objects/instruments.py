@@ -6,11 +6,11 @@ import numpy as np
 
 from ingest.demo.canvas import Canvas
 from ingest.demo.geometry import Points, box, ellipse, mirrored, moved, path, smooth
-from ingest.demo.look import BLACK, METAL, Look
+from ingest.demo.look import BLACK, METAL, Appearance
 from ingest.demo.paint import BRASS, INK, WALNUT, WHITE, Paint
 
 
-def headphones(c: Canvas, look: Look) -> None:
+def headphones(c: Canvas, look: Appearance) -> None:
     """Headphones from the front, the band above, the cups at the sides."""
     form = look.form()
     wide, top = form.uniform(0.50, 0.60), form.uniform(-0.76, -0.62)
@@ -32,7 +32,7 @@ def headphones(c: Canvas, look: Look) -> None:
         c.fill(dot, look.plain(0.85), depth=0.04)
 
 
-def guitar(c: Canvas, look: Look) -> None:
+def guitar(c: Canvas, look: Appearance) -> None:
     """A guitar, upright: acoustic or electric."""
     form = look.form()
     electric = form.random() < 0.45
@@ -54,7 +54,7 @@ def guitar(c: Canvas, look: Look) -> None:
         )
 
 
-def _acoustic(c: Canvas, look: Look, form: np.random.Generator) -> None:
+def _acoustic(c: Canvas, look: Appearance, form: np.random.Generator) -> None:
     upper, waist, lower = (
         form.uniform(0.23, 0.28),
         form.uniform(0.19, 0.23),
@@ -75,7 +75,7 @@ def _acoustic(c: Canvas, look: Look, form: np.random.Generator) -> None:
     c.fill(box(-0.16, 0.50, 0.16, 0.56, 0.02), Paint(WALNUT), depth=0.02, cast=0.3)
 
 
-def _electric(c: Canvas, look: Look, form: np.random.Generator) -> None:
+def _electric(c: Canvas, look: Appearance, form: np.random.Generator) -> None:
     long, horn = form.uniform(-0.16, -0.04), form.uniform(-0.06, 0.06)
     wide = form.uniform(0.30, 0.36)
     body: list[tuple[float, float]] = [
@@ -106,7 +106,9 @@ def _electric(c: Canvas, look: Look, form: np.random.Generator) -> None:
         c.fill(ellipse(0.17 + 0.04 * n, 0.56 + 0.10 * n, 0.03), METAL, depth=0.02, cast=0.3)
 
 
-def _head(c: Canvas, look: Look, form: np.random.Generator, neck: Paint, thick: float) -> None:
+def _head(
+    c: Canvas, look: Appearance, form: np.random.Generator, neck: Paint, thick: float
+) -> None:
     paint = look.plain() if form.random() < 0.4 else neck
     flare = form.uniform(1.4, 2.0)
     pegs = Paint(BRASS, gloss=0.6) if form.random() < 0.4 else METAL

@@ -6,11 +6,11 @@ import numpy as np
 
 from ingest.demo.canvas import Canvas
 from ingest.demo.geometry import ellipse, lathe, moved, path, smooth, turn
-from ingest.demo.look import METAL, Look
+from ingest.demo.look import METAL, Appearance
 from ingest.demo.paint import WHITE, Paint, mix
 
 
-def mug(c: Canvas, look: Look) -> None:
+def mug(c: Canvas, look: Appearance) -> None:
     """A cup with a handle on the right."""
     form = look.form()
     top, low = form.uniform(0.42, 0.56), form.uniform(0.66, 1.0)
@@ -33,7 +33,7 @@ def mug(c: Canvas, look: Look) -> None:
         c.fill(ellipse(0, -tall + 0.035, top - 0.06, top * 0.12), drink, "flat")
 
 
-def teapot(c: Canvas, look: Look) -> None:
+def teapot(c: Canvas, look: Appearance) -> None:
     """A round pot with a spout on the left and a handle on the right."""
     form = look.form()
     wide, tall = form.uniform(0.46, 0.56), form.uniform(0.34, 0.48)
@@ -58,7 +58,7 @@ def teapot(c: Canvas, look: Look) -> None:
     c.fill(ellipse(0, -tall - lid - knob * 0.7, knob), look.second(1.0, 0.5), depth=0.05)
 
 
-def bottle(c: Canvas, look: Look) -> None:
+def bottle(c: Canvas, look: Appearance) -> None:
     """A drinking bottle with a cap."""
     form = look.form()
     wide, neck = form.uniform(0.20, 0.32), form.uniform(0.09, 0.16)
@@ -79,7 +79,7 @@ def bottle(c: Canvas, look: Look) -> None:
     c.fill(ellipse(0, top - high, cap * 0.94, cap * 0.14), lid, "flat")
 
 
-def plant_pot(c: Canvas, look: Look) -> None:
+def plant_pot(c: Canvas, look: Appearance) -> None:
     """A pot with a plant: blades, round leaves, a palm or a cactus."""
     form = look.form()
     top, low = form.uniform(0.34, 0.46), form.uniform(0.62, 0.98)
