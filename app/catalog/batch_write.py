@@ -12,6 +12,7 @@ from sqlalchemy import Connection
 from app.db import locks, notifications
 from app.db.pipeline import Deferred, Pipeline, pipeline
 from app.db.queries import embeddings, models, pictures, products
+from app.duplicates.normalization import identity_key
 from app.errors import BadInput, LookalikeError, ModelMismatch, NoModel
 from app.types import Model, PictureData, PictureRef, Product, Vector
 
@@ -128,7 +129,14 @@ def _sent(
     brought = [batch.pictures[sha256] for sha256 in wanted]
     ready = sorted((entry.product for entry in written), key=attrgetter("sku"))
     for some in _parts(max(len(brought), len(ready))):
-        yield pictures.save(trip, brought[some]), products.save(trip, ready[some])
+        yield pictures.save(trip, brought[some]), _products(trip, ready[some])
+
+
+def _products(
+    trip: Pipeline, some: Sequence[Product]
+) -> Deferred[dict[str, products.SavedProduct]]:
+    """Send products; their identity keys are computed while the server executes what was sent."""
+    return products.save(trip, some, [identity_key(product) for product in some])
 
 
 def _parts(rows: int) -> Iterator[slice]:

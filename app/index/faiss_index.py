@@ -191,7 +191,8 @@ def _core_type() -> str | None:
 FLAT_ROWS = 5_000
 """Up to this many rows an exact scan takes 0.2 ms at most, misses nothing and is made in no time.
 With 10,000 it takes 0.7 ms where inverted lists take 0.03 to 0.24, and with 20,000 1.6 where they
-take 0.04 to 0.24, for half a second to a second of training (bench/index/flat_vs_ivf.py, 512 dimensions)."""
+take 0.04 to 0.24, for half a second to a second of training (bench/index/flat_vs_ivf.py, 512
+dimensions)."""
 
 
 def build(ids: Ids, vectors: EmbeddingRows) -> AnnIndex:

@@ -21,7 +21,7 @@ from app.catalog.service import WRITER_LOCK
 from app.db.engine import check_schema, check_server, schema_revision
 from app.db.queries import change_stamps, products, roles
 from app.db.schema import SCHEMA_REVISION
-from app.duplicates.normalization import identity_key
+from app.duplicates.normalization import VERSION, identity_key
 from app.errors import LockHeld, LookalikeError, SchemaMismatch
 
 WAIT_S = 0.2
@@ -171,7 +171,7 @@ def _renew_keys(connection: Connection) -> None:
     while True:
         # Else a writer could change a product between the reading and the writing of its key.
         connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": WRITER_LOCK})
-        found = products.outdated_identity_keys(connection, after, BATCH)
+        found = products.outdated_identity_keys(connection, VERSION, after, BATCH)
         keys = {id_: (key, identity_key(product)) for id_, key, product in found}
         changed = {id_: new for id_, (old, new) in keys.items() if new != old}
         if changed:

@@ -20,13 +20,12 @@ from sqlalchemy.exc import SQLAlchemyError
 from app.config import Settings
 from app.db.driver_errors import driver_errors
 from app.db.queries import single_statement
-from app.db.queries.filter_snapshot import FilterIdList
 from app.db.queries.nearest import EVERYTHING, FilterClause, is_complete
 from app.errors import LookalikeError
 from app.index import faiss_index
 from app.index.faiss_index import AnnIndex, IdSelector
 from app.index.file_store import IndexFiles
-from app.search.filter_cache import FilterCache
+from app.search.filter_cache import CachedFilter, FilterCache
 from app.search.retrieval import RETRY_FACTOR, fetch_rounds, initial_fetch
 from app.types import Build, Model, Vector
 
@@ -90,7 +89,7 @@ class FastPath:
             return None
         try:
             for n, depth, only in _filtered_looks(look.k, listed, index):
-                found = self._look(index, replace(look, n=n, listed=listed), depth, only)
+                found = self._look(index, replace(look, n=n, listed=listed.snapshot), depth, only)
                 if found is None or found.delta_rows > self._settings.max_delta_rows:
                     return None
                 if is_complete(found.candidates, look.k):
@@ -120,7 +119,7 @@ class FastPath:
             if "cluster" not in raw.info:
                 raw.info["cluster"] = single_statement.cluster(connection)
             found = single_statement.search(
-                connection, look, nominees,
+                connection, look, nominees.ids, nominees.seen_to,
                 cluster=raw.info["cluster"], allowed=self._settings.max_delta_rows,
             )  # fmt: skip
             if found is None:
@@ -139,11 +138,11 @@ class FastPath:
 
 
 def _filtered_looks(
-    k: int, listed: FilterIdList, index: AnnIndex
+    k: int, listed: CachedFilter, index: AnnIndex
 ) -> Iterator[tuple[int, int, IdSelector | None]]:
     """How many pictures to nominate, how thoroughly, and among which."""
     first, share = initial_fetch(k), listed.pictures / max(index.rows, 1)
     if share >= DEEP_SHARE and listed.near:
         yield *faiss_index.deep_search_size(first, k, min(share, 1.0)), None
-    yield first, first, listed.only
-    yield first * RETRY_FACTOR, first * RETRY_FACTOR, listed.only
+    yield first, first, listed.selector
+    yield first * RETRY_FACTOR, first * RETRY_FACTOR, listed.selector

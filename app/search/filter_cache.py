@@ -11,9 +11,10 @@ import logging
 import threading
 import time
 from collections import OrderedDict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import inf
 
+import numpy as np
 from sqlalchemy import Engine, text
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -21,6 +22,7 @@ from app.db.queries import filter_snapshot
 from app.db.queries.filter_snapshot import FilterIdList
 from app.db.queries.nearest import FilterClause
 from app.errors import LookalikeError
+from app.index.faiss_index import IdSelector
 
 MAX_BYTES = 64 << 20
 """Memory of all lists; a bitmap takes a byte for eight pictures."""
@@ -33,20 +35,36 @@ USEFUL_S = 5.0
 REST_S = 60.0
 """Where a list cannot be had, or was of no use so soon, none is read for a while."""
 
+NO_IDS = np.empty(0, np.int64)
+
 _log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class CachedFilter:
+    """The pictures that pass a filter, as an index takes them, and how many they are.
+
+    `snapshot` says as of when (without its ids); `near` is false once those that pass were seen to
+    lie far from a query.
+    """
+
+    selector: IdSelector
+    pictures: int
+    snapshot: FilterIdList
+    near: bool = True
 
 
 @dataclass(slots=True)
 class _CachedList:
     """What is known of a filter; monotonic seconds."""
 
-    listed: FilterIdList | None = None
+    listed: CachedFilter | None = None
     read_at: float = -inf
     not_before: float = -inf
 
     @property
     def nbytes(self) -> int:
-        return self.listed.only.nbytes if self.listed else 0
+        return self.listed.selector.nbytes if self.listed else 0
 
 
 class FilterCache:
@@ -68,7 +86,7 @@ class FilterCache:
         """How many filters are known."""
         return len(self._kept)
 
-    def of(self, filter_: FilterClause) -> FilterIdList | None:
+    def of(self, filter_: FilterClause) -> CachedFilter | None:
         """The list of a filter that was asked for before; None the first time, and where none can
         be had.
 
@@ -98,15 +116,19 @@ class FilterCache:
                 soon = now - kept.read_at < USEFUL_S
                 self._keep(key, _CachedList(None, kept.read_at, now + REST_S if soon else -inf))
 
-    def _read(self, filter_: FilterClause) -> FilterIdList | None:
+    def _read(self, filter_: FilterClause) -> CachedFilter | None:
         try:
             with self._engine.connect() as connection:
                 limit = text("SELECT set_config('statement_timeout', :ms, true)")
                 connection.execute(limit, {"ms": str(int(READ_S * 1000))})
-                return filter_snapshot.read(connection, filter_)
+                listed = filter_snapshot.read(connection, filter_)
         except (LookalikeError, SQLAlchemyError) as exc:
             _log.debug("the pictures that pass could not be read: %s", exc)
             return None  # the search without a list says what is wrong
+        if listed is None:
+            return None
+        selector = IdSelector(listed.ids)
+        return CachedFilter(selector, len(listed.ids), replace(listed, ids=NO_IDS))
 
     def _keep(self, key: bytes, kept: _CachedList) -> None:
         before = self._kept.get(key)

@@ -2,8 +2,8 @@
 
     PYTHONPATH=../lookalike-before python -m bench.harness.search_process postgresql://…
 
-Prints a line after the first one, and at the end what `bench/operations/migrate.py` reads: how many searches
-there were, what failed, the slowest.
+Prints a line after the first one, and at the end what `bench/operations/migrate.py` reads: how many
+searches there were, what failed, the slowest.
 """
 
 from __future__ import annotations

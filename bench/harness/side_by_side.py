@@ -2,7 +2,8 @@
 
 Every benchmark here makes a `Report`: rows with figures, goals with whether they were reached, the
 machine and the command. It is printed, and written as JSON to the folder `LOOKALIKE_BENCH_RESULTS`
-(default: `bench/results`), from which `bench/harness/markdown_tables.py` makes the tables of `docs/benchmarks.md`.
+(default: `bench/results`), from which
+`bench/harness/markdown_tables.py` makes the tables of `docs/benchmarks.md`.
 """
 
 from __future__ import annotations

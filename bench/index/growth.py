@@ -1,7 +1,7 @@
 """What each operation costs as the catalogue grows, and what it will cost beyond what was measured.
 
     pip install -e ".[bench]"
-    python -m bench.index.growth --rows 10000 --rows 100000 --rows 1000000 --plot docs/images/growth.png
+    python -m bench.index.growth --rows 10000 --rows 100000 --rows 1000000
 
 The lines to ten and a hundred million are computed: the greater of the power law and the straight
 line through the two largest sizes.

@@ -1,7 +1,7 @@
 """How long one search takes, from the bytes of a photo to the result, stage by stage.
 
     python -m bench.search.latency --rows 100000
-    python -m bench.search.latency --catalogue ../photos/catalogue.csv --queries ../photos/queries.csv
+    python -m bench.search.latency --catalogue photos/catalogue.csv --queries photos/queries.csv
 
 Warm: one process, one photo after the other, beside the encoder alone on the same photos. Cold:
 the first search of a new process, with its imports, its connections, the encoder and the index.

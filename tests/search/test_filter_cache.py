@@ -169,10 +169,15 @@ def _once(app: App, held: object, listed: FilterIdList) -> single_statement.Stat
     look = single_statement.StatementRequest(
         model, build, vector, 30, FEW, nearest.filter_clause(RED), listed
     )
-    nominees = index.nominate(vector / np.linalg.norm(vector), 30, 30, only=listed.only)
+    nominees = index.nominate(vector / np.linalg.norm(vector), 30, 30, only=IdSelector(listed.ids))
     try:
         return single_statement.search(
-            raw, look, nominees, cluster=single_statement.cluster(raw), allowed=20_000
+            raw,
+            look,
+            nominees.ids,
+            nominees.seen_to,
+            cluster=single_statement.cluster(raw),
+            allowed=20_000,
         )
     except single_statement.FilterListOutdated:
         return None

@@ -83,7 +83,8 @@ def at_once_with_newest(
         nominees = app.files.open(newest).nominate(query / np.linalg.norm(query), k + 16, k)
         raw = connection.connection.driver_connection
         found = single_statement.search(
-            raw, single_statement.StatementRequest(model, newest, query, k + 16, k), nominees,
+            raw, single_statement.StatementRequest(model, newest, query, k + 16, k),
+            nominees.ids, nominees.seen_to,
             cluster=single_statement.cluster(raw), allowed=app.settings.max_delta_rows,
         )  # fmt: skip
         if found is not None and is_complete(found.candidates, k):

@@ -10,10 +10,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 from sqlalchemy import Connection
 
 from app.db.queries.nearest import FilterClause
-from app.index.faiss_index import IdSelector
 
 MAX_CHANGED = 300
 """Changed products, and pictures of changed products, that a list is used with; beyond them reading
@@ -81,20 +81,17 @@ USABLE = f"""(SELECT count(*) FROM turned) <= {MAX_CHANGED}
         WHERE pg_visible_in_snapshot(open, CAST(%(list_snapshot)s AS pg_snapshot)))"""
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class FilterIdList:
-    """The pictures that passed a filter at a snapshot, as an index takes them, and how many.
+    """The pictures that passed a filter at a snapshot: their ids, sorted, shape (n,), int64.
 
-    `snapshot` and `in_progress` as in `Build`; `stamps` is what STAMPS was. `near` is false once
-    those that pass were seen to lie far from a query.
+    `snapshot` and `in_progress` as in `Build`; `stamps` is what STAMPS was.
     """
 
-    only: IdSelector
-    pictures: int
+    ids: NDArray[np.int64]
     snapshot: str
     in_progress: str
     stamps: str
-    near: bool = True
 
     @property
     def values(self) -> dict[str, str]:
@@ -122,7 +119,4 @@ def read(connection: Connection, filter_: FilterClause) -> FilterIdList | None:
     if row.standby or row.stamps is None:
         return None
     ids = np.frombuffer(row.pictures or b"", dtype=">i8").astype(np.int64)
-    distinct = np.unique(ids)
-    return FilterIdList(
-        IdSelector(distinct), len(distinct), row.snapshot, row.in_progress, row.stamps
-    )
+    return FilterIdList(np.unique(ids), row.snapshot, row.in_progress, row.stamps)

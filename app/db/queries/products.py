@@ -14,7 +14,6 @@ from sqlalchemy import Connection, Row, text
 
 from app.db.pipeline import Deferred, Pipeline, pipeline
 from app.db.queries.filter_sql import condition
-from app.duplicates.normalization import VERSION, identity_key
 from app.errors import UnknownProduct
 from app.types import Filters, PictureRef, Product, ProductDetails, StoredPicture
 
@@ -121,18 +120,17 @@ def product_of(row: Any) -> Product:
     return Product(*_fields(row))
 
 
-def save(trip: Pipeline, products: Sequence[Product]) -> Deferred[dict[str, SavedProduct]]:
-    """Insert or overwrite products; finds by sku what they are stored as.
-
-    Their identity keys are made here, while the server is at what the trip sent before.
-    """
+def save(
+    trip: Pipeline, products: Sequence[Product], identity_keys: Sequence[str]
+) -> Deferred[dict[str, SavedProduct]]:
+    """Insert or overwrite products, each with its identity key; what they are stored as, by sku."""
     if not products:
         return dict
     columns: dict[str, list[Any]] = dict(
         zip(TYPES, map(list, zip(*map(_fields, products), strict=True)), strict=True)
     )
     columns["attributes"] = [json.dumps(dict(found)) for found in columns["attributes"]]
-    columns["identity_key"] = list(map(identity_key, products))
+    columns["identity_key"] = list(identity_keys)
     rows = trip.send(SAVE, columns)
     return lambda: {row.sku: SavedProduct(row.id, row.overwritten) for row in rows()}
 
@@ -254,9 +252,10 @@ def _stored(row: Row[Any]) -> StoredProduct:
 
 
 def outdated_identity_keys(
-    connection: Connection, after: int, limit: int
+    connection: Connection, version: str, after: int, limit: int
 ) -> list[tuple[int, str, Product]]:
-    """Up to `limit` products beyond the id `after` whose key needs a look: id, key, product.
+    """Up to `limit` products beyond the id `after` whose key is not of `version`: id, key,
+    product.
 
     A key may be '' because the title says nothing; such products come each time.
     """
@@ -267,7 +266,7 @@ def outdated_identity_keys(
                 AND (title <> '' OR identity_key <> '')
             ORDER BY id LIMIT :limit"""
         ),
-        {"after": after, "version": VERSION, "limit": limit},
+        {"after": after, "version": version, "limit": limit},
     )
     return [(row.id, row.identity_key, product_of(row)) for row in rows]
 

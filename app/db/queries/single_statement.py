@@ -10,14 +10,15 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
+import numpy as np
 import psycopg
+from numpy.typing import NDArray
 from pgvector import HalfVector
 from psycopg.rows import namedtuple_row
 
 from app.db.queries import filter_snapshot, index_builds, index_delta, models, nearest, products
 from app.db.queries.filter_snapshot import FilterIdList
 from app.db.queries.nearest import EVERYTHING, Candidates, FilterClause
-from app.index.faiss_index import Nominees
 from app.types import Build, Model, Vector
 
 LASTING = 1000
@@ -80,19 +81,23 @@ def cluster(connection: psycopg.Connection) -> str:
 def search(
     connection: psycopg.Connection,
     look: StatementRequest,
-    nominees: Nominees,
+    nominated: NDArray[np.int64],
+    seen_to: float | None,
     *,
     cluster: str,
     allowed: int,
 ) -> StatementResult | None:
-    """What `neighbours.near_build` finds, with the details of the page.
+    """What `index_delta.near_build` finds among nominated pictures, with the details of the page.
+
+    `nominated` are picture ids, shape (m,), int64; `seen_to` is the cosine distance from which on
+    pictures were not nominated, None if all were.
 
     None unless the model is the active one and the build the newest that may be used now.
     `connection` must be one that commits by itself and knows pgvector's types. Raises ListOutdated.
     """
     values: dict[str, Any] = {
         "q": HalfVector(look.vector),
-        "nominated": f"{{{','.join(map(str, nominees.ids.tolist()))}}}",
+        "nominated": f"{{{','.join(map(str, nominated.tolist()))}}}",
         "excluded": "{}",  # for a search that went on from another page there is the longer way
         "snapshot": look.build.snapshot,
         "in_progress": look.build.in_progress,
@@ -113,7 +118,7 @@ def search(
         return None
     if not first.usable:
         raise FilterListOutdated
-    found = index_delta.near(rows, len(nominees.ids), nominees.seen_to, look.n)
+    found = index_delta.near(rows, len(nominated), seen_to, look.n)
     lag = None if first.lag is None else float(first.lag)
     return StatementResult(found, rows[: len(found.hits)], first.delta_rows, lag)
 
