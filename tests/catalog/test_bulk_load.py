@@ -261,14 +261,14 @@ def test_a_role_without_ddl_loads_with_the_index(
 
 KILLED = """
 import os, signal, sys
-from app import bulk
+from app.catalog import bulk_load as bulk
 from app.bootstrap import App
 from app.config import Settings
 from support.colours import choose_colours
 from support.shop import add, numbered
-bulk.LEAST = 10
+bulk.MIN_ROWS = 10
 app = App(Settings(database_url=sys.argv[1], home=sys.argv[2]), choose=choose_colours)
-with bulk.bulk(app.engine, [app.catalog.service.model()], 1000):
+with bulk.bulk(app.engine, [app.catalog.model()], 1000):
     add(app, numbered(20, first=60))
     os.kill(os.getpid(), signal.SIGKILL)
 """
@@ -366,7 +366,7 @@ def test_a_server_that_crashes_while_the_index_is_made_has_it_made_again(
 
 MAKING = """
 import sys
-from app import bulk
+from app.catalog import bulk_load as bulk
 from app.bootstrap import App
 from app.config import Settings
 bulk.finish(App(Settings(database_url=sys.argv[1], home=sys.argv[2])).engine)

@@ -29,12 +29,13 @@ from support.paths import REPO
 LOOKALIKE = str(Path(sys.executable).with_name("lookalike"))
 HASTY = {"fsync": "off"}  # what a killed process wrote is kept by the system all the same
 START = f"""
-from app import embedded_server, config
+from app import config
+from app.db.embedded import server as embedded_server
 home = config.Settings().home
 print("at it", flush=True)
 print(embedded_server.start(home, {HASTY}), flush=True)
 """
-STOP = "from app import embedded_server, config; embedded_server.stop(config.Settings().home)"
+STOP = "from app import config; from app.db.embedded import server as embedded_server; embedded_server.stop(config.Settings().home)"
 STRANGER = "nobody"
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root may act as another user")

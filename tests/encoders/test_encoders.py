@@ -514,7 +514,7 @@ def test_pixels_of_another_maker_make_another_model(
 ) -> None:
     """As when another version of a library scales in another way, which is then followed."""
     before = load_encoder(str(clip_folder)).fingerprint
-    monkeypatch.setattr("app.encoders.loading.clip.own_pixels", lambda _: None)
+    monkeypatch.setattr("app.encoders.clip.own_pixels", lambda _: None)
     assert load_encoder(str(clip_folder)).fingerprint != before
 
 
