@@ -14,14 +14,11 @@ from app.catalog import batch_write
 from app.catalog.batch_write import Batch, BatchChange
 from app.db import locks, notifications
 from app.db.engine import check_schema, snapshot
-from app.db.pipeline import pipeline
+from app.db.pipeline import open_pipeline
 from app.db.queries import models, pictures, products
 from app.db.text import check_text
 from app.errors import NoModel, UnknownProduct
 from app.types import Model, ProductDetails
-
-WRITER_LOCK = locks.LOCK
-"""Key of the advisory lock that writers of the catalogue take in turn."""
 
 
 class CatalogService:
@@ -80,8 +77,8 @@ class CatalogService:
         for sku in skus:
             check_text("sku", sku)
         with locks.transaction(self._engine) as connection:
-            with pipeline(connection) as trip:
-                locks.begin(trip)
+            with open_pipeline(connection) as trip:
+                locks.begin_write(trip)
             check_schema(connection)
             found = products.ids(connection, skus)
             unknown = [sku for sku in skus if sku not in found]
