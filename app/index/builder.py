@@ -16,7 +16,7 @@ from app.db import locks
 from app.db.engine import check_schema
 from app.db.locks import LockKey
 from app.db.queries import index_builds, models, query_samples
-from app.errors import BuildRefused, BuildRunning, LookalikeError, ModelNotKept, NoModel
+from app.errors import BuildRefused, BuildRunning, LookalikeError, ModelNotKept
 from app.index import faiss_index, recall
 from app.index.embedding_reader import EmbeddingSnapshot, check_primary, read_content
 from app.index.faiss_index import AnnIndex
@@ -169,9 +169,10 @@ class Indexer:
     def _model(self, connection: Connection, name: str | None) -> Model:
         check_schema(connection)
         check_primary(connection)
-        model = models.active(connection) if name is None else models.one(connection, name)
-        if model is None:
-            raise NoModel()
+        if name is None:
+            model = models.require_active(connection)
+        else:
+            model = models.one(connection, name)
         if models.by_id(connection, model.id) is None:
             raise ModelNotKept(f"{model.name} is not kept up to date; see `lookalike model list`.")
         return model

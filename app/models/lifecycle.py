@@ -19,7 +19,7 @@ from app.db.locks import LockKey
 from app.db.queries import index_builds, models
 from app.db.text import check_text
 from app.encoders.base import Choice
-from app.errors import BadInput, NoModel, NotReady
+from app.errors import BadInput, NotReady
 from app.index.embedding_reader import check_primary
 from app.index.file_store import IndexFiles
 from app.models import removal
@@ -64,8 +64,7 @@ class Lifecycle:
         with self._engine.connect() as connection:
             check_schema(connection)
             check_primary(connection)
-            if models.active(connection) is None:
-                raise NoModel()
+            models.require_active(connection)
         encoder = self._choose(name, revision=revision).encoder
         with self._writing() as connection:
             model = models.register(
