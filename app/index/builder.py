@@ -169,10 +169,7 @@ class Indexer:
     def _model(self, connection: Connection, name: str | None) -> Model:
         check_schema(connection)
         check_primary(connection)
-        if name is None:
-            model = models.require_active(connection)
-        else:
-            model = models.one(connection, name)
+        model = models.require_active(connection) if name is None else models.one(connection, name)
         if models.by_id(connection, model.id) is None:
             raise ModelNotKept(f"{model.name} is not kept up to date; see `lookalike model list`.")
         return model
