@@ -79,7 +79,7 @@ def embed_(name: str, images: tuple[Path, ...], as_json: bool) -> None:
     """Embed what NAME has no embedding of yet; it may be stopped and begun again."""
     with App() as app:
         found = app.lifecycle.model(name)
-        encoder = app.encoders.of(found.id)
+        encoder = app.encoders.for_model(found.id)
         with app.engine.connect() as connection:
             folders = list(images) or folders_of(ingest_runs.sources(connection))
         check_folders(folders)
