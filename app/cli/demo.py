@@ -12,7 +12,6 @@ from app.bootstrap import App
 from app.cli.output import note
 from app.cli.search import print_matches
 from app.cli.serve_page import serve
-from app.db.queries import products as stored
 from app.errors import BadInput
 from app.images.decoding import decode
 from app.images.thumbnails import open_thumbnail
@@ -60,8 +59,7 @@ def demo(products: int, open_page: bool, port: int) -> None:
 
 def _only_a_demo(app: App) -> None:
     """The demo deletes what it did not draw, so it must not meet anybody's catalogue."""
-    with app.engine.connect() as connection:
-        others = stored.count_without_prefix(connection, SKU_PREFIX)
+    others = app.catalog.count_without_prefix(SKU_PREFIX)
     if others:
         raise BadInput(
             f"This database holds {others} products that are not the demo's, and the demo would "

@@ -9,8 +9,6 @@ import click
 
 from app.bootstrap import App
 from app.cli.output import as_json, print_json, print_table
-from app.db.engine import check_schema
-from app.db.queries import index_builds
 from app.errors import LookalikeError
 from app.evaluation.recall_audit import audit as measure
 from app.types import Build
@@ -67,17 +65,16 @@ def audit(queries: int, as_json: bool) -> None:
 @as_json
 def status(limit: int, as_json: bool) -> None:
     """List the newest builds, newest first."""
-    with App() as app, app.engine.connect() as connection:
-        check_schema(connection)
-        found = index_builds.latest(connection, limit)
+    with App() as app:
+        builds = app.indexer.latest(limit)
     if as_json:
-        print_json([_figures(build) for build in found])
+        print_json([_figures(build) for build in builds])
         return
-    if not found:
+    if not builds:
         click.echo("No index has been built yet; run `lookalike index rebuild`.")
         return
     columns = ("build", "state", "kind", "rows", "recall_at_10", "seconds", "finished_at", "reason")
-    shown = [_figures(build) for build in found]
+    shown = [_figures(build) for build in builds]
     print_table(columns, [[row[name] for name in columns] for row in shown])
 
 

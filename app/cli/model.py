@@ -9,7 +9,6 @@ import click
 
 from app.bootstrap import App
 from app.cli.output import as_json, note, print_json, print_table
-from app.db.queries import ingest_runs
 from app.encoders.base import AUTO, EMBEDDED, INT8
 from app.errors import LookalikeError
 from app.evaluation import labelled_queries
@@ -80,8 +79,7 @@ def embed_(name: str, images: tuple[Path, ...], as_json: bool) -> None:
     with App() as app:
         found = app.lifecycle.model(name)
         encoder = app.encoders.of(found.id)
-        with app.engine.connect() as connection:
-            folders = list(images) or folders_of(ingest_runs.sources(connection))
+        folders = list(images) or folders_of(app.catalog.ingest_sources())
         check_folders(folders)
         originals = Originals(folders, app.limits, encoder.input_side)
         told = None if as_json else _told
