@@ -49,11 +49,15 @@ OWNERS = {
     "sentence_transformers": "app.encoders",
     "streamlit": "app.ui",
     "pillow_heif": "app.images",
-    "httpx": "app.images",
+    **dict.fromkeys(
+        ("httpx", "httpx2", "httpcore", "httpcore2", "requests", "urllib3", "aiohttp"), "app.images"
+    ),
+    "http.client": "app.images",
+    "urllib.request": "app.images",
     "rapidfuzz": "app.duplicates.typos",
     "prometheus_client": "app.operations",
 }
-"""The room that may import a library."""
+"""The room that may import a library. Sockets for other protocols than HTTP have no owner."""
 
 
 def modules() -> list[tuple[str, Path]]:
@@ -118,10 +122,23 @@ def test_the_cli_and_the_page_ask_services_and_never_the_database(module: str, p
 
 @pytest.mark.parametrize(("module", "path"), modules(), ids=lambda value: str(value))
 def test_each_library_has_one_owner(module: str, path: Path) -> None:
-    libraries = {name.split(".")[0] for name in imported(path)}
+    names = imported(path)
+    libraries = {".".join(name.split(".")[:length]) for name in names for length in (1, 2)}
     wrong = [
         library
         for library, owner in OWNERS.items()
         if library in libraries and not f"{module}.".startswith(f"{owner}.")
     ]
     assert not wrong, f"{module} imports {wrong}"
+
+
+@pytest.mark.parametrize(("module", "path"), modules(), ids=lambda value: str(value))
+def test_pictures_are_opened_in_one_room(module: str, path: Path) -> None:
+    """`Image.new` draws, which is allowed everywhere; `Image.open` trusts a file."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    opens = {
+        node.lineno
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Attribute) and ast.unparse(node).endswith("Image.open")
+    } | {0 for name in imported(path) if name == "PIL.Image.open"}
+    assert not opens or room(module) == "app.images", f"{module} opens a picture: lines {opens}"

@@ -36,9 +36,9 @@ print("at it", flush=True)
 print(embedded_server.start(home, {HASTY}), flush=True)
 """
 STOP = """
-from app.config import Settings
-from app.db.embedded import server
-server.stop(Settings().home)
+from app import config
+from app.db.embedded import server as embedded_server
+embedded_server.stop(config.Settings().home)
 """
 STRANGER = "nobody"
 
