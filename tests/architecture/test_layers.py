@@ -20,7 +20,7 @@ ROWS = [
     app.search app.catalog
     app.index app.duplicates app.encoders
     app.db app.images
-    app.types app.errors app.config app.concurrency app.atomic_files app
+    app.types app.errors app.config app.concurrency app.atomic_files app.vectors app
     """.strip().splitlines()
 ]
 SIBLINGS = {
@@ -29,8 +29,17 @@ SIBLINGS = {
     ("app.types", "app.errors"),
     ("app.config", "app.errors"),
     ("app.atomic_files", "app.errors"),
+    ("app.vectors", "app.types"),
 }
 """Imports between rooms of one row that are allowed: (from, of)."""
+
+DATABASE_IMPORTS = {
+    # `lookalike db` prints the address of the server, starts it and stops it.
+    "app.cli.database": ("app.db.dsn", "app.db.embedded", "app.db.engine.database_url"),
+    # A check of characters that needs no database.
+    "app.ui.search_form.url_state": ("app.db.text.check_text",),
+}
+"""What modules of app.cli and app.ui may import of app.db; all others ask services."""
 
 OWNERS = {
     "faiss": "app.index",
@@ -94,6 +103,22 @@ def test_a_room_imports_only_from_rows_below(module: str, path: Path) -> None:
     assert own is not None, f"{module} is in no room"
     others = {other: room(other) for other in imported(path)}
     wrong = sorted(name for name, other in others.items() if other and not allowed(own, other))
+    assert not wrong, f"{module} imports {wrong}"
+
+
+@pytest.mark.parametrize(
+    ("module", "path"),
+    [(module, path) for module, path in modules() if room(module) in ("app.cli", "app.ui")],
+    ids=lambda value: str(value),
+)
+def test_the_cli_and_the_page_ask_services_and_never_the_database(module: str, path: Path) -> None:
+    allowed_names = DATABASE_IMPORTS.get(module, ())
+    wrong = sorted(
+        name
+        for name in imported(path)
+        if f"{name}.".startswith("app.db.")
+        and not any(f"{name}.".startswith(f"{each}.") for each in allowed_names)
+    )
     assert not wrong, f"{module} imports {wrong}"
 
 
