@@ -20,7 +20,7 @@ from app.config import Settings
 from app.db.engine import check_schema, snapshot
 from app.db.queries import embeddings, models, products, query_samples
 from app.db.queries.nearest import FilterClause
-from app.errors import BuildRefused, NoModel
+from app.errors import BuildRefused
 from app.index.file_store import IndexFiles
 from app.search import planner
 from app.search.planner import FilteredRequest
@@ -58,9 +58,7 @@ def tune(engine: Engine, files: IndexFiles, settings: Settings) -> TuningResult:
     """
     with snapshot(engine) as connection:
         check_schema(connection)
-        model = models.active(connection)
-        if model is None:
-            raise NoModel()
+        model = models.require_active(connection)
         asked = embeddings.random_vectors(connection, model, QUERIES)
         ids = products.all_ids(connection)
         if len(ids) <= SIZES[0] or not len(asked):

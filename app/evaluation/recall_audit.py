@@ -12,7 +12,7 @@ from sqlalchemy import Connection, Engine
 from app.config import Settings
 from app.db.engine import check_schema, snapshot
 from app.db.queries import embeddings, index_builds, models, nearest, products, query_samples
-from app.errors import BuildRefused, NoModel
+from app.errors import BuildRefused
 from app.index.file_store import IndexFiles
 from app.search.planner import find
 from app.search.retrieval import RetrievalRequest, exact
@@ -54,9 +54,7 @@ def audit(engine: Engine, files: IndexFiles, settings: Settings, queries: int) -
     """
     with snapshot(engine) as connection:
         check_schema(connection)
-        model = models.active(connection)
-        if model is None:
-            raise NoModel()
+        model = models.require_active(connection)
         usable = index_builds.usable(connection, model.id)
         if not usable:
             raise BuildRefused("No index is published; run `lookalike index rebuild`.")
