@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
-import numpy as np
 from sqlalchemy import Connection
 
 from app.db.queries import index_builds, nearest
@@ -14,6 +13,7 @@ from app.errors import IndexUnreadable
 from app.index.faiss_index import AnnIndex, IdSelector, Nominees
 from app.index.file_store import Fetch, IndexFiles
 from app.types import Build, Filters, Model, ReasonCode, SearchPath, Vector
+from app.vectors import unit
 
 MAX_BLOCKING_OPEN = 32 << 20
 """Bytes; a larger new index is opened in the background while the previous build answers."""
@@ -108,8 +108,7 @@ def fetch_rounds(n: int, depth: int, selector: IdSelector | None = None) -> Iter
 
 def nominate(index: AnnIndex, vector: Vector, fetch: FetchRound) -> Nominees:
     """The pictures that an index nominates for a query vector of any length, shape (dim,)."""
-    unit = vector / np.float32(np.linalg.norm(vector))
-    return index.nominate(unit, fetch.n, fetch.depth, only=fetch.selector)
+    return index.nominate(unit(vector), fetch.n, fetch.depth, only=fetch.selector)
 
 
 def open_build(request: RetrievalRequest, files: IndexFiles) -> OpenBuild | Reason:

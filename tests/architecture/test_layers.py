@@ -20,7 +20,7 @@ ROWS = [
     app.search app.catalog
     app.index app.duplicates app.encoders
     app.db app.images
-    app.types app.errors app.config app.concurrency app.atomic_files app
+    app.types app.errors app.config app.concurrency app.atomic_files app.vectors app
     """.strip().splitlines()
 ]
 SIBLINGS = {
@@ -29,8 +29,17 @@ SIBLINGS = {
     ("app.types", "app.errors"),
     ("app.config", "app.errors"),
     ("app.atomic_files", "app.errors"),
+    ("app.vectors", "app.types"),
 }
 """Imports between rooms of one row that are allowed: (from, of)."""
+
+DATABASE_IMPORTS = {
+    # `lookalike db` prints the address of the server, starts it and stops it.
+    "app.cli.database": ("app.db.dsn", "app.db.embedded", "app.db.engine.database_url"),
+    # A check of characters that needs no database.
+    "app.ui.search_form.url_state": ("app.db.text.check_text",),
+}
+"""What modules of app.cli and app.ui may import of app.db; all others ask services."""
 
 OWNERS = {
     "faiss": "app.index",
@@ -41,7 +50,12 @@ OWNERS = {
     "sentence_transformers": "app.encoders",
     "streamlit": "app.ui",
     "pillow_heif": "app.images",
-    "httpx": "app.images",
+    "socket": "app.images",
+    **dict.fromkeys(
+        ("httpx", "httpx2", "httpcore", "httpcore2", "requests", "urllib3", "aiohttp"), "app.images"
+    ),
+    "http.client": "app.images",
+    "urllib.request": "app.images",
     "rapidfuzz": "app.duplicates.typos",
     "prometheus_client": "app.operations",
 }
@@ -92,12 +106,41 @@ def test_a_room_imports_only_from_rows_below(module: str, path: Path) -> None:
     assert not wrong, f"{module} imports {wrong}"
 
 
+@pytest.mark.parametrize(
+    ("module", "path"),
+    [(module, path) for module, path in modules() if room(module) in ("app.cli", "app.ui")],
+    ids=lambda value: str(value),
+)
+def test_the_cli_and_the_page_ask_services_and_never_the_database(module: str, path: Path) -> None:
+    allowed_names = DATABASE_IMPORTS.get(module, ())
+    wrong = sorted(
+        name
+        for name in imported(path)
+        if f"{name}.".startswith("app.db.")
+        and not any(f"{name}.".startswith(f"{each}.") for each in allowed_names)
+    )
+    assert not wrong, f"{module} imports {wrong}"
+
+
 @pytest.mark.parametrize(("module", "path"), modules(), ids=lambda value: str(value))
 def test_each_library_has_one_owner(module: str, path: Path) -> None:
-    libraries = {name.split(".")[0] for name in imported(path)}
+    names = imported(path)
+    libraries = {".".join(name.split(".")[:length]) for name in names for length in (1, 2)}
     wrong = [
         library
         for library, owner in OWNERS.items()
         if library in libraries and not f"{module}.".startswith(f"{owner}.")
     ]
     assert not wrong, f"{module} imports {wrong}"
+
+
+@pytest.mark.parametrize(("module", "path"), modules(), ids=lambda value: str(value))
+def test_pictures_are_opened_in_one_room(module: str, path: Path) -> None:
+    """`Image.new` draws, which is allowed everywhere; `Image.open` trusts a file."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    opens = {
+        node.lineno
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Attribute) and ast.unparse(node).endswith("Image.open")
+    } | {0 for name in imported(path) if name == "PIL.Image.open"}
+    assert not opens or room(module) == "app.images", f"{module} opens a picture: lines {opens}"
