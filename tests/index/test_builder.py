@@ -416,10 +416,7 @@ import resource, signal, sys
 from pathlib import Path
 from app.bootstrap import App
 from app.config import Settings
-from app.index.embedding_reader import Content
 from support.colours import choose_colours
-from hypothesis import given
-from hypothesis import strategies as st
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
 settings = Settings(home=Path(sys.argv[1]), database_url=sys.argv[2])
