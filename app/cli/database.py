@@ -12,7 +12,7 @@ from app.config import Settings
 from app.db import dsn
 from app.db.embedded import server as embedded_server
 from app.db.engine import database_url
-from app.operations.roles import make, script
+from app.operations.roles import create, script
 
 MIGRATOR, SERVER = "MIGRATOR_PASSWORD", "SERVER_PASSWORD"
 """Variables that hold passwords: everybody on a machine can read the words of a command."""
@@ -72,7 +72,7 @@ def roles(migrator: str, server: str, apply: bool) -> None:
         return
     found = {migrator: os.environ.get(MIGRATOR), server: os.environ.get(SERVER)}
     with App() as app:
-        make(app.engine, migrator, server, {name: word for name, word in found.items() if word})
+        create(app.engine, migrator, server, {name: word for name, word in found.items() if word})
     note(f"{migrator} migrates and {server} serves.")
 
 

@@ -14,7 +14,7 @@ from app.types import Plan, SearchPath
 
 BuildOutcome = Literal["published", "rejected", "failed", "busy", "stopped", "fruitless"]
 
-REASONS = (
+REASON_PATTERNS = (
     ("words", r"the words of the catalogue"),
     ("filter", r"the filter leaves few|build \d+ searched "),
     ("no_build", r"no index has been built"),
@@ -34,7 +34,7 @@ OTHER = "other"
 
 def reason_class(reason: str) -> str:
     """The class of a plan's reason, without the numbers and names that are in it."""
-    return next((name for name, begins in REASONS if re.match(begins, reason)), OTHER)
+    return next((name for name, begins in REASON_PATTERNS if re.match(begins, reason)), OTHER)
 
 
 class SearchMetrics:
@@ -113,7 +113,7 @@ class WorkerMetrics:
             lambda: time.monotonic() - self._born
         )
 
-    def aged(self, age_s: float) -> None:
+    def set_build_age(self, age_s: float) -> None:
         """The build in use is so many seconds old now; nan without one."""
         self._born = time.monotonic() - age_s
 
@@ -124,7 +124,7 @@ class WorkerMetrics:
             self._seconds.observe(seconds)
             self.last_build_seconds.set(seconds)
 
-    def helped_not(self) -> None:
+    def fruitless(self) -> None:
         """Count a published build that left the delta as large as it was."""
         self._builds.labels("fruitless").inc()
 

@@ -107,7 +107,7 @@ class FastPath:
         only: IdSelector | None = None,
     ) -> single_statement.StatementResult | None:
         unit = look.vector / np.float32(np.linalg.norm(look.vector))
-        nominees = index.nominate(unit, look.n, depth, only=only)
+        nominees = index.nominate(unit, look.n, depth, selector=only)
         try:
             raw = self._engine.raw_connection()
         except (psycopg.Error, SQLAlchemyError, LookalikeError) as exc:

@@ -111,7 +111,7 @@ def _look(
 ) -> RetrievalResult | str:
     ask, build, allowed = question.ask, found.build, question.settings.max_delta_rows
     unit = ask.vector / np.float32(np.linalg.norm(ask.vector))
-    nominees = found.index.nominate(unit, n, depth, only=only)
+    nominees = found.index.nominate(unit, n, depth, selector=only)
     candidates, delta = index_delta.near_build(
         ask.connection, ask.model, build, ask.vector, nominees.ids, nominees.seen_to,
         n=n, k=ask.k, excluded=ask.excluded, allowed=allowed, only=question.only,

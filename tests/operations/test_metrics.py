@@ -21,7 +21,7 @@ from app.errors import BadInput, LookalikeError
 from app.operations.health import HealthCheck, HealthStatus, Liveness
 from app.operations.metrics import (
     OTHER,
-    REASONS,
+    REASON_PATTERNS,
     STAGES,
     SearchMetrics,
     WorkerMetrics,
@@ -125,7 +125,7 @@ def test_labels_have_few_values_whatever_is_searched(found: list[Plan]) -> None:
         metrics.searched(plan)
     allowed = {
         "path": {*get_args(SearchPath), OTHER},
-        "reason": {name for name, _ in REASONS} | {OTHER},
+        "reason": {name for name, _ in REASON_PATTERNS} | {OTHER},
         "stage": {*STAGES, OTHER},
     }
     for family in metrics.registry.collect():
@@ -137,7 +137,7 @@ def test_labels_have_few_values_whatever_is_searched(found: list[Plan]) -> None:
 def test_a_worker_counts_every_outcome_from_the_start() -> None:
     metrics = WorkerMetrics()
     metrics.built("published", 2.5)
-    metrics.aged(7.0)
+    metrics.set_build_age(7.0)
     read = metrics.registry.get_sample_value
     counted = {
         outcome: read("lookalike_builds_total", {"outcome": outcome})
