@@ -22,7 +22,7 @@ from app.index.kmeans import unit
 from app.types import EmbeddingRows, Vector, Vectors
 
 MIN_LISTS = 8
-"""Smallest nprobe. Queries like those a build is measured with need fewer lists, but a query between
+"""Smallest nprobe. Queries like those a build is measured with need fewer lists, but one between
 two clusters had recall 0.60 with one list and 1.00 with four; eight cost 0.05 ms more."""
 
 DEPTHS = (10, 50, 200)

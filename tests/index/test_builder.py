@@ -411,10 +411,7 @@ import resource, signal, sys
 from pathlib import Path
 from app.bootstrap import App
 from app.config import Settings
-from app.index.embedding_reader import Content
 from support.colours import choose_colours
-from hypothesis import given
-from hypothesis import strategies as st
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
 settings = Settings(home=Path(sys.argv[1]), database_url=sys.argv[2])
@@ -695,7 +692,7 @@ def test_neither_building_nor_measuring_copies_the_vectors(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     for room in (kmeans, recall):
-        monkeypatch.setattr(room, "BLOCK", 128)
+        monkeypatch.setattr(room, "BLOCK_ROWS", 128)
     vectors = clustered(30_000, 256).astype(np.float16)
     made = whole(vectors)
 
