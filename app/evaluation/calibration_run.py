@@ -13,10 +13,11 @@ from app.db.engine import check_schema, snapshot
 from app.db.queries import calibration, models, nearest
 from app.db.queries.calibration import SampledPicture
 from app.encoders.base import Encoder
-from app.errors import BadImage, ModelMismatch, NoModel
+from app.errors import BadImage, ModelMismatch
 from app.evaluation.calibration import LabelledPair, calibrated
 from app.images.thumbnails import open_thumbnail
 from app.types import Calibration, Hit, Model, Vector
+from app.vectors import round_to_float16
 
 PICTURES = 2000
 """Pictures drawn from the catalogue, and at most as many pairs of a product's own pictures."""
@@ -48,9 +49,7 @@ def calibrate(engine: Engine, encoder: Callable[[], Encoder]) -> tuple[Calibrati
     """
     with snapshot(engine) as connection:
         check_schema(connection)
-        model = models.active(connection)
-    if model is None:
-        raise NoModel()
+        model = models.require_active(connection)
     loaded = encoder()
     if loaded.fingerprint != model.fingerprint:
         raise _changed(model)
@@ -133,7 +132,7 @@ def _copies(
         batch = opened[first : first + BATCH]
         vectors = encoder.encode_pictures([small for _, small in batch])
         for (picture, _), vector in zip(batch, vectors, strict=True):
-            distance = _distance(picture.vector, vector.astype(np.float16))
+            distance = _distance(picture.vector, round_to_float16(vector))
             yield LabelledPair("same photo", True, picture.category, distance)
 
 

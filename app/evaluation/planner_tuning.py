@@ -20,12 +20,13 @@ from app.config import Settings
 from app.db.engine import check_schema, snapshot
 from app.db.queries import embeddings, models, products, query_samples
 from app.db.queries.nearest import FilterClause
-from app.errors import BuildRefused, NoModel
+from app.errors import BuildRefused
 from app.index.file_store import IndexFiles
 from app.search import planner
 from app.search.planner import FilteredRequest
 from app.search.retrieval import RetrievalRequest, ready
 from app.types import Crossovers, Vectors
+from app.vectors import round_to_float16
 
 SIZES = (50, 100, 200, 500, 1000, 2000, 5000, 10_000, 20_000, 50_000)
 """Products that pass, in the sets that are tried."""
@@ -57,9 +58,7 @@ def tune(engine: Engine, files: IndexFiles, settings: Settings) -> TuningResult:
     """
     with snapshot(engine) as connection:
         check_schema(connection)
-        model = models.active(connection)
-        if model is None:
-            raise NoModel()
+        model = models.require_active(connection)
         asked = embeddings.random_vectors(connection, model, QUERIES)
         ids = products.all_ids(connection)
         if len(ids) <= SIZES[0] or not len(asked):
@@ -116,7 +115,7 @@ def _measure(
     assert not isinstance(found, str)
     random = np.random.default_rng(size)
     times: dict[str, list[float]] = {"exact": [], "among": [], "deep": []}
-    for vector in asked.astype(np.float16).astype(np.float32):
+    for vector in round_to_float16(asked):
         first = int(random.integers(0, len(ids) - size))
         only = FilterClause(
             "p.id BETWEEN %(filter_0)s AND %(filter_1)s",

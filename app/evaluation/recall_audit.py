@@ -12,11 +12,12 @@ from sqlalchemy import Connection, Engine
 from app.config import Settings
 from app.db.engine import check_schema, snapshot
 from app.db.queries import embeddings, index_builds, models, nearest, products, query_samples
-from app.errors import BuildRefused, NoModel
+from app.errors import BuildRefused
 from app.index.file_store import IndexFiles
 from app.search.planner import find
 from app.search.retrieval import RetrievalRequest, exact
 from app.types import Filters, Model, Vector, Vectors
+from app.vectors import round_to_float16
 
 DEPTH = 50
 
@@ -53,9 +54,7 @@ def audit(engine: Engine, files: IndexFiles, settings: Settings, queries: int) -
     """
     with snapshot(engine) as connection:
         check_schema(connection)
-        model = models.active(connection)
-        if model is None:
-            raise NoModel()
+        model = models.require_active(connection)
         usable = index_builds.usable(connection, model.id)
         if not usable:
             raise BuildRefused("No index is published; run `lookalike index rebuild`.")
@@ -91,7 +90,7 @@ def _shares(
     connection: Connection, model: Model, vector: Vector, files: IndexFiles, settings: Settings
 ) -> tuple[float, float, bool]:
     """Shares of the first 10 and 50 that a search found, and whether FAISS answered."""
-    ask = RetrievalRequest(connection, model, vector.astype(np.float16).astype(np.float32), DEPTH)
+    ask = RetrievalRequest(connection, model, round_to_float16(vector), DEPTH)
     answer = find(ask, files, settings)
     truth = np.array([hit.distance for hit in exact(ask).hits])
     got = np.array([hit.distance for hit in answer.candidates.hits])
@@ -107,7 +106,7 @@ def _filtered_share(
     settings: Settings,
 ) -> float:
     """The share of the first 10 within a category that a search found."""
-    rounded = vector.astype(np.float16).astype(np.float32)
+    rounded = round_to_float16(vector)
     ask = RetrievalRequest(connection, model, rounded, 10, Filters({"category": category}))
     truth = nearest.exact_filtered(
         connection, model, rounded, nearest.filter_clause(ask.filters), k=10, excluded=()

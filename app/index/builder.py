@@ -4,26 +4,25 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from sqlalchemy import Connection, Engine, text
+from sqlalchemy import Connection, Engine
 
 from app.config import Settings
+from app.db import locks
 from app.db.engine import check_schema
+from app.db.locks import LockKey
 from app.db.queries import index_builds, models, query_samples
-from app.errors import BuildRefused, BuildRunning, LookalikeError, ModelNotKept, NoModel
+from app.errors import BuildRefused, BuildRunning, LookalikeError, ModelNotKept
 from app.index import faiss_index, recall
 from app.index.embedding_reader import EmbeddingSnapshot, check_primary, read_embeddings
 from app.index.faiss_index import AnnIndex
 from app.index.file_store import IndexFiles
 from app.index.recall import RecallBenchmark
 from app.types import Build, Model, Vectors
-
-LOCK = 7_305_804_002
-"""Key of the advisory lock that makes builders take turns."""
 
 RETAINED_BUILDS = 2
 """Published builds that are kept: the newest, and the one that running searches may still use."""
@@ -170,9 +169,7 @@ class Indexer:
     def _model(self, connection: Connection, name: str | None) -> Model:
         check_schema(connection)
         check_primary(connection)
-        model = models.active(connection) if name is None else models.one(connection, name)
-        if model is None:
-            raise NoModel()
+        model = models.require_active(connection) if name is None else models.one(connection, name)
         if models.by_id(connection, model.id) is None:
             raise ModelNotKept(f"{model.name} is not kept up to date; see `lookalike model list`.")
         return model
@@ -181,21 +178,10 @@ class Indexer:
 @contextmanager
 def only_builder(engine: Engine) -> Iterator[None]:
     """Hold the builder's lock, on a connection of its own. Raises BuildRunning."""
-    with engine.connect() as connection:
-        free = connection.execute(
-            text("SELECT pg_try_advisory_lock(:key)"), {"key": LOCK}
-        ).scalar_one()
-        connection.commit()
-        if not free:
+    with locks.session(engine, LockKey.INDEX_BUILD) as acquired:
+        if not acquired:
             raise BuildRunning()
-        try:
-            yield
-        finally:
-            # Of a connection that is gone the lock is gone too; the first error is the one
-            # that counts.
-            with suppress(LookalikeError):
-                connection.execute(text("SELECT pg_advisory_unlock(:key)"), {"key": LOCK})
-                connection.commit()
+        yield
 
 
 @dataclass(frozen=True, slots=True)

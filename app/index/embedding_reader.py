@@ -15,8 +15,8 @@ from app.db.engine import snapshot
 from app.db.queries import change_stamps, embeddings
 from app.errors import BuildRefused
 from app.index.faiss_index import Ids
-from app.index.kmeans import to_float32
 from app.types import EmbeddingRows, Model
+from app.vectors import to_float32, unit_rows
 
 UNIT_TOLERANCE = 1e-2
 """Largest accepted deviation of a stored vector's length from 1; float16 rounding explains 1e-3."""
@@ -174,7 +174,7 @@ def _normalize_in_place(block: NDArray[np.float16]) -> NDArray[np.bool_]:
     deviation = np.abs(lengths - 1.0)
     fixable = (deviation > ROUNDING_TOLERANCE) & (deviation <= UNIT_TOLERANCE)
     if fixable.any():
-        block[fixable] = rows[fixable] / lengths[fixable, np.newaxis]
+        block[fixable] = unit_rows(block[fixable])
     bad: NDArray[np.bool_] = ~(deviation <= UNIT_TOLERANCE)  # NaN counts as bad
     return bad
 

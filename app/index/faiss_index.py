@@ -18,8 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.index import kmeans
-from app.index.kmeans import unit
 from app.types import EmbeddingRows, Vector, Vectors
+from app.vectors import unit_rows
 
 MIN_LISTS = 8
 """Smallest nprobe. Queries like those a build is measured with need fewer lists, but one between
@@ -213,7 +213,7 @@ def build(ids: Ids, vectors: EmbeddingRows) -> AnnIndex:
 
 def _flat(ids: Ids, vectors: EmbeddingRows) -> AnnIndex:
     index = faiss().IndexIDMap2(faiss().IndexFlatIP(vectors.shape[1]))
-    index.add_with_ids(unit(vectors), ids)
+    index.add_with_ids(unit_rows(vectors), ids)
     return AnnIndex(index, "flat")
 
 

@@ -1,4 +1,4 @@
-"""Spherical k-means over unit vectors, and the exact widening of float16 rows to float32.
+"""Spherical k-means over unit vectors.
 
 Everything works in blocks, so that the vectors are never copied as a whole. numpy's OpenBLAS
 detects the processor; the one bundled with FAISS does not and is several times slower, which is why
@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.types import EmbeddingRows, Vectors
+from app.vectors import to_float32
 
 SAMPLES_PER_CENTROID = (16, 16, 16, 32, 32, 64, 64)
 """Rows per centroid that each round of k-means uses. Few rows suffice to place the centroids, more
@@ -19,12 +20,6 @@ are needed to settle them; ten rounds with 64 each took 2.7 times as long for th
 BLOCK_ROWS = 1024
 """Rows compared at a time: large enough for an efficient matrix product, and the scores take 16 MB
 with 4,000 centroids."""
-
-SIGN_AND_FRACTION_MASK = np.int32(~0x70001FFF)
-"""Bits of a float16, shifted left by 13 in an int32, without the repeated sign bits."""
-
-EXPONENT_BIAS_FACTOR = np.float32(2.0**112)
-"""Ratio of the exponent biases of float32 (127) and float16 (15)."""
 
 Labels = NDArray[np.int32]
 
@@ -65,26 +60,6 @@ def group_by_label(labels: Labels, count: int) -> tuple[NDArray[np.int64], NDArr
     shape (count + 1,)."""
     ends = np.cumsum(np.bincount(labels, minlength=count))
     return np.argsort(labels, kind="stable"), np.concatenate([[0], ends])
-
-
-def to_float32(rows: EmbeddingRows) -> Vectors:
-    """An exact float32 copy of finite rows. float16 is widened by shifting bits, in a tenth of the
-    time of numpy's conversion. (Infinity and NaN become numbers greater than 60,000.)"""
-    if rows.dtype != np.float16:
-        return rows.astype(np.float32)
-    bits = rows.view(np.int16).astype(np.int32)
-    bits <<= 13
-    bits &= SIGN_AND_FRACTION_MASK
-    widened: Vectors = bits.view(np.float32)
-    widened *= EXPONENT_BIAS_FACTOR
-    return widened
-
-
-def unit(rows: EmbeddingRows) -> Vectors:
-    """The rows as float32 with length 1; rounding to float16 has changed their length a little."""
-    vectors = to_float32(rows)
-    vectors /= np.sqrt(np.einsum("ij,ij->i", vectors, vectors))[:, np.newaxis]
-    return vectors
 
 
 def _updated_centroids(

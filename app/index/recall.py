@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from app.index.embedding_reader import EmbeddingSnapshot
 from app.index.faiss_index import DEPTHS, MIN_LISTS, AnnIndex, IdSelector, deep_search_size
-from app.index.kmeans import unit
 from app.types import EmbeddingRows, Vector, Vectors
+from app.vectors import unit_rows
 
 SAMPLE_SIZE = 400
 """Queries a build is measured with; the standard error of a recall of 0.99 is then 0.5 %."""
@@ -127,7 +127,7 @@ class RecallBenchmark:
         }
         for begin in range(0, rows, BLOCK_ROWS):
             block = slice(begin, begin + BLOCK_ROWS)
-            scores = self.queries @ unit(self._content.vectors[block]).T
+            scores = self.queries @ unit_rows(self._content.vectors[block]).T
             best.offer(scores, begin)
             for share, top in filtered.items():
                 top.offer(scores[:FILTERED_QUERIES, self._passing[share][block]], 0)
@@ -144,7 +144,7 @@ class RecallBenchmark:
     def _similarities(self, query: Vector, ids: NDArray[np.int64]) -> NDArray[np.float32]:
         """Exact similarities of ids, shape (k,); -inf for ids that do not exist (FAISS's -1)."""
         positions = np.minimum(np.searchsorted(self._ids, ids), len(self._ids) - 1)
-        rows = unit(self._content.vectors[self._order[positions]])
+        rows = unit_rows(self._content.vectors[self._order[positions]])
         return np.where(self._ids[positions] == ids, rows @ query, -np.inf).astype(np.float32)
 
 

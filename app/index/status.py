@@ -10,7 +10,6 @@ from sqlalchemy import Connection, Engine, text
 from app.config import Settings
 from app.db.engine import check_schema, snapshot
 from app.db.queries import embeddings, index_builds, index_delta, models
-from app.errors import NoModel
 from app.index.rebuild_policy import RebuildRules, allowed_changes
 from app.types import Build, Model
 
@@ -45,9 +44,7 @@ def index_status(engine: Engine, settings: Settings) -> IndexStatus:
     """Read the status in one snapshot. Raises NoModel, SchemaMismatch, DatabaseUnavailable."""
     with snapshot(engine) as connection:
         check_schema(connection)
-        model = models.active(connection)
-        if model is None:
-            raise NoModel()
+        model = models.require_active(connection)
         in_use = next(iter(index_builds.usable(connection, model.id)), None)
         delta = _delta(connection, model, in_use, settings)
         return IndexStatus(tuple(index_builds.latest(connection, LISTED_BUILDS)), in_use, delta)

@@ -13,7 +13,7 @@ from sqlalchemy import Connection, Engine
 from app.config import Settings
 from app.db.engine import check_schema, snapshot
 from app.db.queries import build_history, embeddings, index_builds, index_delta, models
-from app.errors import BuildRunning, LookalikeError, NoModel
+from app.errors import BuildRunning, LookalikeError
 from app.index.builder import Indexer
 from app.index.rebuild_policy import IndexObservation, RebuildRules, allowed_changes, decide
 from app.operations.change_listener import ChangeListener
@@ -206,9 +206,7 @@ class IndexObserver:
         """
         with snapshot(self._engine) as connection:
             check_schema(connection)
-            model = models.active(connection)
-            if model is None:
-                raise NoModel()
+            model = models.require_active(connection)
             build = next(iter(index_builds.usable(connection, model.id)), None)
             delta = self._delta(connection, model, build)
             gone = self._count_gone(connection, build, delta, count_gone)

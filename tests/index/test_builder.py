@@ -27,9 +27,9 @@ from app.index import embedding_reader, faiss_index, faiss_io, kmeans, recall
 from app.index.embedding_reader import EmbeddingSnapshot
 from app.index.faiss_index import AnnIndex
 from app.index.file_store import IndexFiles
-from app.index.kmeans import to_float32
 from app.index.recall import RecallBenchmark, TopK
 from app.types import Vectors
+from app.vectors import to_float32
 from support.colours import choose_colours
 from support.paths import REPO
 from support.shop import add, numbered

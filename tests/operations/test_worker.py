@@ -27,9 +27,10 @@ from hypothesis import strategies as some
 from app.bootstrap import App
 from app.config import Settings
 from app.db import notifications
+from app.db.locks import LockKey
 from app.db.queries import build_history
 from app.errors import IndexUnwritable
-from app.index.builder import LOCK, Indexer
+from app.index.builder import Indexer
 from app.index.rebuild_policy import (
     IndexObservation,
     RebuildDecision,
@@ -319,11 +320,11 @@ def test_of_two_workers_one_builds(
 
 def test_while_another_builds_it_waits_without_an_error(app: App, sql: psycopg.Connection) -> None:
     add(app, numbered(5))
-    sql.execute("SELECT pg_advisory_lock(%s)", [LOCK])
+    sql.execute("SELECT pg_advisory_lock(%s)", [LockKey.INDEX_BUILD.value])
     with working(Post(app, sql)) as post:
         soon(lambda: post.value("builds_total", outcome="busy") >= 1)
         assert post.count() == 0
-        sql.execute("SELECT pg_advisory_unlock(%s)", [LOCK])
+        sql.execute("SELECT pg_advisory_unlock(%s)", [LockKey.INDEX_BUILD.value])
         soon(lambda: post.published() == 1)
 
 
@@ -332,7 +333,7 @@ def test_it_does_not_ask_over_and_over_whether_another_still_builds(
 ) -> None:
     """However often it may look; it is seconds until it asks again."""
     add(app, numbered(5))
-    sql.execute("SELECT pg_advisory_lock(%s)", [LOCK])
+    sql.execute("SELECT pg_advisory_lock(%s)", [LockKey.INDEX_BUILD.value])
     with working(Post(app, sql, worker_poll_s=60)) as post:
         soon(lambda: post.value("builds_total", outcome="busy") >= 1)
         time.sleep(1)

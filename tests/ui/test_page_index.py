@@ -11,8 +11,8 @@ from streamlit.testing.v1 import AppTest
 
 from app.bootstrap import App
 from app.config import Settings
+from app.db.locks import LockKey
 from app.errors import BuildRunning
-from app.index.builder import LOCK
 from app.index.status import index_status
 from app.ui.shared import services
 from support.pages_served import SOON_MS, chromium, pages_of, tab
@@ -112,7 +112,7 @@ def test_the_button_builds_as_the_command_does(catalogue: App, sql: psycopg.Conn
 
 
 def test_while_another_builds_the_page_says_so(catalogue: App, sql: psycopg.Connection) -> None:
-    sql.execute("SELECT pg_advisory_lock(%s)", [LOCK])
+    sql.execute("SELECT pg_advisory_lock(%s)", [LockKey.INDEX_BUILD.value])
     assert rebuilt(drawn()).warning[0].value.replace("\\", "") == str(BuildRunning())
 
 

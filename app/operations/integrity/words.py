@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from functools import partial
 
-from sqlalchemy import Engine, text
+from sqlalchemy import Engine
 
-from app.catalog.service import WRITER_LOCK
+from app.db import locks
 from app.db.engine import snapshot
+from app.db.locks import LockKey
 from app.db.queries import products, verdicts
 from app.duplicates.normalization import identity_key
 from app.duplicates.union_find import UnionFind
@@ -76,8 +77,8 @@ def _renew(engine: Engine) -> str:
     after: int | None = 0
     renewed = 0
     while after is not None:
-        with engine.begin() as connection:
-            connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": WRITER_LOCK})
+        with locks.transaction(engine) as connection:
+            locks.acquire(connection, LockKey.CATALOG_WRITE)
             found = products.identity_portion(connection, after, AT_ONCE)
             keys: Mapping[int, str] = {
                 id_: new for id_, key, product in found if (new := identity_key(product)) != key
