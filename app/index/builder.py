@@ -69,6 +69,12 @@ class Indexer:
                 self._retire(connection, model)
             return build
 
+    def latest(self, limit: int) -> list[Build]:
+        """The newest builds in any state, newest first. Raises SchemaMismatch."""
+        with self._engine.connect() as connection:
+            check_schema(connection)
+            return index_builds.latest(connection, limit)
+
     def _build(
         self, connection: Connection, model: Model, build_id: int, announce: StageCallback
     ) -> Build:

@@ -9,7 +9,10 @@ from sqlalchemy import Connection, Engine
 from app.config import Settings
 from app.db.engine import check_schema, snapshot
 from app.db.queries import catalog_stats, models
-from app.db.queries.catalog_stats import CatalogCounts, EmbeddedCount, RejectedRow, RunSummary
+from app.db.queries.catalog_stats import CatalogCounts as CatalogCounts
+from app.db.queries.catalog_stats import EmbeddedCount
+from app.db.queries.catalog_stats import RejectedRow as RejectedRow
+from app.db.queries.catalog_stats import RunSummary as RunSummary
 from app.errors import LookalikeError
 from app.index.file_store import IndexFiles
 from app.operations.health import HealthCheck, HealthStatus, run_checks

@@ -29,13 +29,13 @@ HEAD = """\
 """
 
 
-def script(migrator: str, server: str) -> str:
+def roles_script(migrator: str, server: str) -> str:
     """The statements that make both roles, for a DBA to read and run. Raises BadInput for names
     that PostgreSQL would not keep as they are."""
     return HEAD + "".join(f"\n{step.strip()};\n" for step in _steps(migrator, server))
 
 
-def create(engine: Engine, migrator: str, server: str, passwords: Mapping[str, str]) -> None:
+def create_roles(engine: Engine, migrator: str, server: str, passwords: Mapping[str, str]) -> None:
     """Run that script as the user of the engine, and set the passwords, by role name.
 
     The server gets hashes of them, so they are in no log. Raises BadInput, DatabaseUnavailable and

@@ -643,7 +643,7 @@ def test_a_signal_ends_a_worker_that_waits_long_before_its_next_look(
         assert process.wait(SOON_S) == 0, log.read_text()
         # Half a second on an idle machine; the next look would be in a minute.
         assert time.monotonic() - began < 10
-    assert "The worker stopped." in log.read_text()
+    assert "The worker has stopped." in log.read_text()
     assert "Traceback" not in log.read_text()
 
 

@@ -11,8 +11,14 @@ from typing import Any
 import streamlit as st
 
 from app.bootstrap import App
-from app.db.queries.catalog_stats import CatalogCounts, RejectedRow, RunSummary
-from app.operations.catalog_stats import CatalogContents, ingest_rejects, overview
+from app.operations.catalog_stats import (
+    CatalogContents,
+    CatalogCounts,
+    RejectedRow,
+    RunSummary,
+    ingest_rejects,
+    overview,
+)
 from app.ui.components.health_table import checks
 from app.ui.formatting import span, when
 from app.ui.shared import plain, sentences, services
