@@ -284,9 +284,8 @@ def test_the_printed_script_does_the_same(tcp: TcpServer) -> None:
     with psycopg.connect(tcp.url(), autocommit=True) as admin:
         admin.execute("CREATE DATABASE printed TEMPLATE template0")
     psql = [binaries.binary("psql"), "-Xq", "-v", "ON_ERROR_STOP=1", tcp.url("printed")]
-    done = subprocess.run(
-        psql, input=roles_script("one'$$", 'two"'), capture_output=True, text=True
-    )
+    script = roles_script("one'$$", 'two"')
+    done = subprocess.run(psql, input=script, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     with psycopg.connect(tcp.url("printed"), autocommit=True) as connection:
         may = "SELECT has_schema_privilege(%s, 'public', 'CREATE')"

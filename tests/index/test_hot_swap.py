@@ -89,7 +89,7 @@ def test_an_index_is_let_go_when_its_last_search_has_ended(app: App) -> None:
 def test_a_large_new_index_is_opened_while_the_old_one_answers(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(retrieval, "OPENED_AT_ONCE", 0)
+    monkeypatch.setattr(retrieval, "MAX_BLOCKING_OPEN", 0)
     with App(settings, choose=choose_colours) as app, App(settings, choose=choose_colours) as other:
         add(app, numbered(50))
         first = app.indexer.rebuild()
