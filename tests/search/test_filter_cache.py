@@ -169,7 +169,9 @@ def _once(app: App, held: object, listed: FilterIdList) -> single_statement.Stat
     look = single_statement.StatementRequest(
         model, build, vector, 30, FEW, nearest.filter_clause(RED), listed
     )
-    nominees = index.nominate(vector / np.linalg.norm(vector), 30, 30, only=IdSelector(listed.ids))
+    nominees = index.nominate(
+        vector / np.linalg.norm(vector), 30, 30, selector=IdSelector(listed.ids)
+    )
     try:
         return single_statement.search(
             raw,
