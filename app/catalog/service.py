@@ -15,7 +15,7 @@ from app.catalog.batch_write import Batch, BatchChange
 from app.db import locks, notifications
 from app.db.engine import check_schema, snapshot
 from app.db.pipeline import open_pipeline
-from app.db.queries import models, pictures, products
+from app.db.queries import ingest_runs, models, pictures, products
 from app.db.text import check_text
 from app.errors import UnknownProduct
 from app.types import Model, ProductDetails
@@ -50,6 +50,16 @@ class CatalogService:
         with self._engine.connect() as connection:
             check_schema(connection)
             return [models.require_active(connection), *models.maintained(connection)[1:]]
+
+    def count_without_prefix(self, prefix: str) -> int:
+        """How many products have a sku that does not begin with `prefix`."""
+        with self._engine.connect() as connection:
+            return products.count_without_prefix(connection, prefix)
+
+    def ingest_sources(self) -> list[str]:
+        """The sources (files and folders) of all ingests, the latest first, each once."""
+        with self._engine.connect() as connection:
+            return ingest_runs.sources(connection)
 
     def known(self, sha256s: Sequence[bytes], model: Model) -> dict[bytes, bool]:
         """The pictures that are stored, of these; True where the model has an embedding of it."""

@@ -9,11 +9,11 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import os
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
+
+from app import atomic_files
 
 _FORMAT = "1"
 _MAX_HEADER = 10_000
@@ -96,23 +96,10 @@ class CompiledCache:
         return self.folder / f"{_name(fingerprint)}.json"
 
     def _write(self, path: Path, *parts: bytes) -> None:
-        """Replace a file atomically; several processes may do so at the same time."""
-        temporary = None
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            handle, temporary = tempfile.mkstemp(dir=self.folder, prefix=".", suffix=".part")
-            with os.fdopen(handle, "wb") as file:
-                for part in parts:
-                    file.write(part)
-                file.flush()
-                os.fsync(file.fileno())
-            Path(temporary).chmod(0o644)  # processes of other users may read it
-            Path(temporary).replace(path)
+        try:  # readable by processes of other users
+            atomic_files.write_bytes(path, *parts, mode=0o644)
         except OSError as exc:
             _log.info("%s cannot be written (%s)", path, exc)
-        finally:  # also after an interrupt, because the next process uses another temporary name
-            if temporary is not None:
-                Path(temporary).unlink(missing_ok=True)
 
 
 def _name(key: str) -> str:

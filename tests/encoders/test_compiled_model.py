@@ -320,7 +320,7 @@ def test_an_interrupted_write_leaves_no_file(
     def interrupt(_: int) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("app.encoders.compiled_cache.os.fsync", interrupt)
+    monkeypatch.setattr("app.atomic_files.os.fsync", interrupt)
     with pytest.raises(KeyboardInterrupt):
         cache.write("key", OpenVinoGraph(b"layers", b"weights"))
     assert list(cache.folder.iterdir()) == []
