@@ -50,6 +50,7 @@ OWNERS = {
     "sentence_transformers": "app.encoders",
     "streamlit": "app.ui",
     "pillow_heif": "app.images",
+    "socket": "app.images",
     **dict.fromkeys(
         ("httpx", "httpx2", "httpcore", "httpcore2", "requests", "urllib3", "aiohttp"), "app.images"
     ),
@@ -58,7 +59,7 @@ OWNERS = {
     "rapidfuzz": "app.duplicates.typos",
     "prometheus_client": "app.operations",
 }
-"""The room that may import a library. Sockets for other protocols than HTTP have no owner."""
+"""The room that may import a library."""
 
 
 def modules() -> list[tuple[str, Path]]:

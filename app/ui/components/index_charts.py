@@ -31,7 +31,7 @@ def delta_chart(history: Sequence[tuple[datetime, int]], delta: DeltaStatus) -> 
     lines = [
         {"rows": rows, "line": line}
         for rows, line in (
-            (delta.most_rows, "pgvector answers above"),
+            (delta.max_rows, "pgvector answers above"),
             (delta.worker_rows, "a worker builds above"),
         )
         if rows <= top

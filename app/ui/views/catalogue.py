@@ -16,8 +16,8 @@ from app.operations.catalog_stats import (
     CatalogCounts,
     RejectedRow,
     RunSummary,
-    overview_of,
-    rejects_of,
+    ingest_rejects,
+    overview,
 )
 from app.ui.components.health_table import checks_html
 from app.ui.formatting import escape_markdown, format_duration, format_time
@@ -37,12 +37,12 @@ def show() -> None:
     st.title("Catalogue", anchor=False)
     with errors_as_text("the catalogue page"):
         app = services()
-        overview = overview_of(app.engine, app.files, app.settings)
-        contents = overview.contents
+        stats = overview(app.engine, app.files, app.settings)
+        contents = stats.contents
         if contents is not None:
             _draw_counts(contents.counts)
-        st.subheader("All is well" if overview.status.healthy else "Not all is well", anchor=False)
-        st.html(checks_html(overview.status))
+        st.subheader("All is well" if stats.status.healthy else "Not all is well", anchor=False)
+        st.html(checks_html(stats.status))
         if contents is not None:
             _draw_embeddings(contents)
             _draw_ingests(app, contents.runs)
@@ -95,7 +95,7 @@ def _draw_ingests(app: App, runs: Sequence[RunSummary]) -> None:
         return
     st.subheader("What was refused", anchor=False)
     chosen = st.selectbox("Run", with_rejects, format_func=_run_label, width=600)
-    _draw_rejects(rejects_of(app.engine, chosen.id, MAX_DOWNLOADED), chosen)
+    _draw_rejects(ingest_rejects(app.engine, chosen.id, MAX_DOWNLOADED), chosen)
 
 
 def _table_row(run: RunSummary) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import Any
 import streamlit as st
 
 from app.bootstrap import App
-from app.index.status import BUILDS, IndexStatus, index_life
+from app.index.status import LISTED_BUILDS, IndexStatus, index_status
 from app.types import Build
 from app.ui.components import rebuild_button
 from app.ui.formatting import format_duration, format_size, format_time
@@ -31,7 +31,7 @@ def show() -> None:
     with errors_as_text("the index page"):
         app = services()
         rebuild_button.show(app)
-        status = index_life(app.engine, app.settings)
+        status = index_status(app.engine, app.settings)
         st.fragment(_draw_current, run_every=REFRESH_S)(app, _identity(status))
         if not status.builds:
             st.info("No index was built yet: pgvector answers, which is right and slower.")
@@ -40,14 +40,14 @@ def show() -> None:
         st.subheader("Builds", anchor=False)
         rows = [_table_row(build) for build in status.builds]
         st.dataframe(rows, hide_index=True, placeholder="")
-        if len(status.builds) == BUILDS:
-            st.caption(f"The last {BUILDS} are shown.")
+        if len(status.builds) == LISTED_BUILDS:
+            st.caption(f"The last {LISTED_BUILDS} are shown.")
 
 
 def _draw_current(app: App, drawn: object) -> None:
     """Draw the build in use and the delta; if the builds changed, redraw the whole page."""
     with errors_as_text("the state of the index"):
-        status = index_life(app.engine, app.settings)
+        status = index_status(app.engine, app.settings)
         if _identity(status) != drawn:
             st.rerun()
         _draw_metrics(status)
@@ -63,7 +63,7 @@ def _identity(status: IndexStatus) -> object:
 
 def _draw_metrics(status: IndexStatus) -> None:
     build, delta = status.in_use, status.delta
-    changed = f"{delta.rows:,}" if delta.rows <= delta.most_rows else f"over {delta.most_rows:,}"
+    changed = f"{delta.rows:,}" if delta.rows <= delta.max_rows else f"over {delta.max_rows:,}"
     metrics = [("Changed since" if build else "Embeddings", changed)]
     if build is not None:
         age = (delta.now - build.finished_at).total_seconds() if build.finished_at else 0.0
@@ -98,7 +98,7 @@ def _delta_caption(status: IndexStatus) -> str:
     return (
         "Searches see all of it at once: what the index lacks is compared exactly. A worker "
         f"builds anew above {delta.worker_rows:,.0f} changed embeddings, or when the index is old; "
-        f"above {delta.most_rows:,} pgvector answers instead of the index."
+        f"above {delta.max_rows:,} pgvector answers instead of the index."
     )
 
 
