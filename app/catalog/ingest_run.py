@@ -28,7 +28,7 @@ class IngestRun:
     def reject(self, rejects: Sequence[Mapping[str, Any]]) -> None:
         """Record refused rows and pictures: mappings with line, sku, image, reason."""
         if rejects:
-            ingest_runs.reject(
+            ingest_runs.add_rejects(
                 self._connection,
                 self.id,
                 [{name: _storable(value) for name, value in each.items()} for each in rejects],
@@ -40,7 +40,7 @@ class IngestRun:
 
     def remember_products(self) -> None:
         """Note the products that are there now, before anything is read that could be pruned."""
-        ingest_runs.remember_products(self._connection)
+        ingest_runs.snapshot_products(self._connection)
 
     def unseen(self) -> Iterator[list[str]]:
         """Skus that were noted and not seen; delete each list before taking the next."""
@@ -56,7 +56,7 @@ def ingest_run(engine: Engine, source: str, model: Model) -> Iterator[IngestRun]
     """A run that is recorded as failed if it is left by an error."""
     with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         run = IngestRun(connection, ingest_runs.begin(connection, _storable(source), model.id))
-        ingest_runs.remember_skus(connection)
+        ingest_runs.create_seen_skus(connection)
         try:
             yield run
         except BaseException as exc:

@@ -70,7 +70,7 @@ def tune(engine: Engine, files: IndexFiles, settings: Settings) -> TuningResult:
         probe = RetrievalRequest(connection, model, np.ones(model.dim, np.float32), K)
         if isinstance(why := ready(probe, files), str):
             raise BuildRefused(f"There is no index to measure ({why}); build one first.")
-        shown = products.count_shown(connection) / len(ids)
+        shown = products.count_picture_links(connection) / len(ids)
         figures = {
             size: _measure(connection, probe, asked, size, ids, files, settings)
             for size in SIZES

@@ -58,8 +58,8 @@ class Indexer:
         with only_builder(self._engine), self._engine.connect() as connection:
             model = self._model(connection, name)
             self._files.remove_drafts()
-            index_builds.abandon(connection, "its builder disappeared")
-            for sha256 in index_builds.needless(connection):
+            index_builds.reject_unfinished(connection, "its builder disappeared")
+            for sha256 in index_builds.unneeded_files(connection):
                 self._files.remove(sha256)
             build_id = index_builds.begin(connection, model.id)
             connection.commit()
@@ -140,13 +140,13 @@ class Indexer:
     def _name_file(self, build_id: int, sha256: str) -> None:
         """Name the file in the row before it is there, for whoever must clear it away."""
         with self._engine.begin() as connection:
-            index_builds.announce(connection, build_id, sha256)
+            index_builds.record_file(connection, build_id, sha256)
 
     def _needed(self, sha256: str) -> bool:
         """Whether a build needs this file; yes where the database cannot be asked."""
         try:
             with self._engine.connect() as connection:
-                return index_builds.needs(connection, sha256)
+                return index_builds.is_published(connection, sha256)
         except LookalikeError:
             return True
 
@@ -170,7 +170,7 @@ class Indexer:
     def _model(self, connection: Connection, name: str | None) -> Model:
         check_schema(connection)
         check_primary(connection)
-        model = models.active(connection) if name is None else models.one(connection, name)
+        model = models.active(connection) if name is None else models.resolve(connection, name)
         if model is None:
             raise NoModel()
         if models.by_id(connection, model.id) is None:

@@ -97,7 +97,7 @@ def _read(engine: Engine, connection: Connection, model: Model) -> tuple[Ids, ND
     is never a second copy."""
     rows = embeddings.count_all(connection, model)
     into = _Rows(model, np.empty(rows, np.int64), np.empty((rows, model.dim), np.float16))
-    pages = embeddings.pages(connection, model)
+    pages = embeddings.page_count(connection, model)
     if rows < READ_AT_ONCE:
         into.fill(embeddings.stream(connection, model, range(0, pages, PAGES)))
         filled = into.filled
@@ -188,7 +188,7 @@ def check_primary(connection: Connection) -> None:
 
 def _check_stamp(connection: Connection) -> None:
     """The horizon rests on the stamp of every written row, so look whether it is still given."""
-    if found := change_stamps.unstamped(connection, change_stamps.EMBEDDING):
+    if found := change_stamps.tables_without_trigger(connection, change_stamps.EMBEDDING):
         raise BuildRefused(
             f"The trigger that stamps changed rows is missing or off on {', '.join(found)}, so an "
             "index could not tell what changed after it. Enable it: ALTER TABLE embedding ENABLE "

@@ -8,7 +8,7 @@ from decimal import Decimal, InvalidOperation
 from difflib import get_close_matches
 from typing import Any
 
-from app.db.queries.filter_sql import COLUMNS, ORDERED
+from app.db.queries.filter_sql import COLUMNS, RANGE_COLUMNS
 from app.errors import BadInput
 from app.types import Filters, Value
 
@@ -61,12 +61,12 @@ def _one(values: list[Any]) -> Any:
 
 
 def _is_range(name: str, value: str) -> bool:
-    return name in ORDERED and ".." in value
+    return name in RANGE_COLUMNS and ".." in value
 
 
 def _check_ordered(name: str) -> None:
-    if name not in ORDERED:
-        raise BadInput(f"Only {' and '.join(ORDERED)} have ranges; {name!r} has none.")
+    if name not in RANGE_COLUMNS:
+        raise BadInput(f"Only {' and '.join(RANGE_COLUMNS)} have ranges; {name!r} has none.")
 
 
 def _bounds(name: str, sign: str, value: str) -> list[tuple[str, int | Decimal]]:
@@ -89,7 +89,7 @@ def _bounds(name: str, sign: str, value: str) -> list[tuple[str, int | Decimal]]
 
 
 def _value(column: str, value: str) -> Value:
-    return _number(column, value) if column in ORDERED else value
+    return _number(column, value) if column in RANGE_COLUMNS else value
 
 
 def _number(column: str, value: str) -> int | Decimal:

@@ -112,7 +112,7 @@ def _look(
     ask, build, allowed = question.ask, found.build, question.settings.max_delta_rows
     unit = ask.vector / np.float32(np.linalg.norm(ask.vector))
     nominees = found.index.nominate(unit, n, depth, only=only)
-    candidates, delta = index_delta.near_build(
+    candidates, delta = index_delta.nearest(
         ask.connection, ask.model, build, ask.vector, nominees.ids, nominees.seen_to,
         n=n, k=ask.k, excluded=ask.excluded, allowed=allowed, only=question.only,
     )  # fmt: skip
@@ -175,7 +175,7 @@ def _near_build(
 ) -> tuple[Candidates, int]:
     unit = ask.vector / np.float32(np.linalg.norm(ask.vector))
     nominees = ready.index.nominate(unit, n, depth)
-    return index_delta.near_build(
+    return index_delta.nearest(
         ask.connection, ask.model, ready.build, ask.vector, nominees.ids, nominees.seen_to,
         n=n, k=ask.k, excluded=ask.excluded, allowed=allowed,
     )  # fmt: skip
@@ -183,7 +183,7 @@ def _near_build(
 
 def _by_pgvector(ask: RetrievalRequest, reason: str, settings: Settings) -> RetrievalResult:
     limit = settings.exact_rows
-    if embeddings.count(ask.connection, ask.model, at_most=limit + 1) <= limit:
+    if embeddings.count_up_to(ask.connection, ask.model, at_most=limit + 1) <= limit:
         return RetrievalResult(exact(ask), "exact", reason)
     if not hnsw_index.usable(ask.connection, ask.model.id):
         return RetrievalResult(exact(ask), "exact", f"{reason}; {HNSW_MISSING}")

@@ -15,11 +15,11 @@ from sqlalchemy import Connection
 
 from app.db.queries.nearest import FilterClause
 
-MAX_CHANGED = 300
+MAX_CHANGED_ROWS = 300
 """Changed products, and pictures of changed products, that a list is used with; beyond them reading
 it anew takes less time than comparing them in every search."""
 
-STAMPS = """(
+STAMP_VERSIONS = """(
     SELECT CASE WHEN count(*) = 2 THEN concat_ws(' ',
         string_agg(concat_ws('/', stamp.oid, stamp.xmin, stamping.xmin, stamped.relfilenode, (
             SELECT string_agg(concat_ws(':', field.attnum, field.xmin), ',' ORDER BY field.attnum)
@@ -37,7 +37,7 @@ changed: rows may then have changed unstamped. And in another database, or after
 crash, for there its history may be another: the recovery after a crash, which goes on in the same
 server, resets its statistics. Null without stamps."""
 
-READ = """
+READ_LIST = """
 SELECT pg_current_snapshot()::text AS snapshot, {stamps} AS stamps, pg_is_in_recovery() AS standby,
     coalesce((SELECT array_agg(x)::text FROM pg_snapshot_xip(pg_current_snapshot()) AS x), '{{}}')
         AS in_progress,
@@ -47,7 +47,7 @@ SELECT pg_current_snapshot()::text AS snapshot, {stamps} AS stamps, pg_is_in_rec
         WHERE {condition}) END AS pictures"""
 
 # Each arm in the order of its B-tree, so that no plan reads all rows instead.
-MOVED = """turned AS MATERIALIZED (
+CHANGED_PICTURES = """turned AS MATERIALIZED (
     (SELECT id FROM product
     WHERE changed_in >= pg_snapshot_xmax(CAST(%(list_snapshot)s AS pg_snapshot))
     ORDER BY changed_in LIMIT {most} + 1)
@@ -71,9 +71,9 @@ MOVED = """turned AS MATERIALIZED (
 ), """
 
 # What the list saw must all be visible now: a later list would lack what it already left out.
-USABLE = f"""(SELECT count(*) FROM turned) <= {MAX_CHANGED}
-    AND (SELECT count(*) FROM moved) <= {MAX_CHANGED}
-    AND {STAMPS} = %(list_stamps)s
+USABLE = f"""(SELECT count(*) FROM turned) <= {MAX_CHANGED_ROWS}
+    AND (SELECT count(*) FROM moved) <= {MAX_CHANGED_ROWS}
+    AND {STAMP_VERSIONS} = %(list_stamps)s
     AND pg_snapshot_xmax(pg_current_snapshot())
         >= pg_snapshot_xmax(CAST(%(list_snapshot)s AS pg_snapshot))
     AND NOT EXISTS (
@@ -103,9 +103,9 @@ class FilterIdList:
         }
 
 
-def parts(model_id: int) -> dict[str, str]:
+def template_parts(model_id: int) -> dict[str, str]:
     """What a list adds to `neighbours.HELD_AND_FRESH`: pictures that may have begun to pass."""
-    moved = MOVED.format(model=model_id, most=MAX_CHANGED)
+    moved = CHANGED_PICTURES.format(model=model_id, most=MAX_CHANGED_ROWS)
     return {"moved": moved, "also": " UNION ALL SELECT * FROM moved"}
 
 
@@ -114,7 +114,7 @@ def read(connection: Connection, filter_: FilterClause) -> FilterIdList | None:
 
     That is on a standby, whose snapshots do not say what is in progress, and without stamps.
     """
-    sql = READ.format(stamps=STAMPS, condition=filter_.condition)
+    sql = READ_LIST.format(stamps=STAMP_VERSIONS, condition=filter_.condition)
     row = connection.exec_driver_sql(sql, dict(filter_.values)).one()
     if row.standby or row.stamps is None:
         return None

@@ -15,7 +15,7 @@ COLUMNS = ("sku", "title", "brand", "category", "colour", "year", "price", "curr
 """Columns of `product` (alias p) that can be asked to equal a value; others are attributes."""
 
 
-ORDERED = ("year", "price")
+RANGE_COLUMNS = ("year", "price")
 """Columns that can be asked to lie in a range."""
 
 
@@ -33,24 +33,24 @@ def condition(filters: Filters) -> tuple[str, dict[str, Any]]:
 
     for name, value in filters.columns.items():
         _check_column(name, COLUMNS)
-        values = _several(value)
+        values = _as_list(value)
         _check_values(values)
         type_ = {"year": "integer", "price": "numeric"}.get(name, "text")
         parts.append(f"p.{name} = ANY(CAST({bind(values)} AS {type_}[]))")
     for sign, limits in ((">=", filters.at_least), ("<=", filters.at_most)):
         for name, limit in limits.items():
-            _check_column(name, ORDERED)
+            _check_column(name, RANGE_COLUMNS)
             parts.append(f"p.{name} {sign} {bind(limit)}")
     for name, value in filters.attributes.items():
-        values = _several(value)
+        values = _as_list(value)
         _check_values([name, *values])
-        forms = [form for each in values for form in _forms(name, each)]
+        forms = [form for each in values for form in _json_forms(name, each)]
         held = [f"p.attributes @> CAST({bind(form)} AS jsonb)" for form in forms]
         parts.append(f"({' OR '.join(held) or 'false'})")
     return " AND ".join(parts), bound
 
 
-def _several(value: Any) -> list[Any]:
+def _as_list(value: Any) -> list[Any]:
     return [value] if isinstance(value, str | int | Decimal) else list(value)
 
 
@@ -64,7 +64,7 @@ def _check_values(values: Sequence[Any]) -> None:
         check_text("filter", str(value))
 
 
-def _forms(name: str, value: str) -> list[str]:
+def _json_forms(name: str, value: str) -> list[str]:
     """The jsonb objects that hold a key with this value: as text, as what the text says in JSON
     (a number, true, false, null), and among others in a list."""
     found: list[Any] = [value, [value]]

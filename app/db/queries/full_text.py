@@ -12,13 +12,13 @@ from app.db.queries import nearest
 from app.db.queries.nearest import FilterClause
 from app.types import Hit, Model, Vector
 
-UNWANTED = re.compile(r'(?:^|(?<=\s))-(?P<word>"[^"]*"|[^\s"]+)')
+EXCLUDED_WORDS = re.compile(r'(?:^|(?<=\s))-(?P<word>"[^"]*"|[^\s"]+)')
 """A word, or a phrase in quotes, behind a minus."""
 
 # As the column `words` is made: without accents, in PostgreSQL's plainest configuration. Products
 # that have all the words come before those that have some; what stands behind a minus must not be
 # there at all.
-FOUND = r"""
+MATCHING_PRODUCTS = r"""
 WITH asked AS (
     SELECT websearch_to_tsquery('simple', plain) AS every,
         (SELECT string_agg('''' || replace(word, '''', '''''') || '''', ' | ')
@@ -61,9 +61,9 @@ def find(
 ) -> list[tuple[int, int]]:
     """Products (id) whose words match any of these, best first, each with its first picture (id)
     that has an embedding."""
-    sql = FOUND.format(model=model.id, condition=only.condition or "true")
-    unwanted = [found["word"].strip('"') for found in UNWANTED.finditer(words)]
-    values: dict[str, Any] = {"words": UNWANTED.sub(" ", words), "unwanted": unwanted, "k": k}
+    sql = MATCHING_PRODUCTS.format(model=model.id, condition=only.condition or "true")
+    unwanted = [found["word"].strip('"') for found in EXCLUDED_WORDS.finditer(words)]
+    values: dict[str, Any] = {"words": EXCLUDED_WORDS.sub(" ", words), "unwanted": unwanted, "k": k}
     values |= {"excluded": list(excluded), **only.values}
     return [(row[0], row[1]) for row in connection.exec_driver_sql(sql, values)]
 
@@ -80,7 +80,9 @@ def first_pictures(
     return [(row[0], row[1]) for row in connection.exec_driver_sql(sql, values)]
 
 
-def hits(connection: Connection, model: Model, query: Vector, products: Sequence[int]) -> list[Hit]:
+def nearest_hits(
+    connection: Connection, model: Model, query: Vector, products: Sequence[int]
+) -> list[Hit]:
     """The picture of each of these products (id) that is nearest to a vector."""
     only = FilterClause("p.id = ANY(CAST(%(filter_0)s AS bigint[]))", {"filter_0": list(products)})
     found = nearest.exact_filtered(connection, model, query, only, k=len(products), excluded=())

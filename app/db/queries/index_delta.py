@@ -11,12 +11,12 @@ from sqlalchemy import Connection, text
 
 from app.db.queries.nearest import (
     EVERYTHING,
-    PRODUCTS,
+    PRODUCT_PAGE,
     TOLERANCE,
     Candidates,
     FilterClause,
-    _candidates,
-    _run,
+    candidates_from_rows,
+    fetch_rows,
 )
 from app.types import Build, Model, Vector
 
@@ -44,21 +44,21 @@ def gone_rows(connection: Connection, build: Build, delta: int) -> int:
     return max(0, build.rows - (int(live) - delta))
 
 
-def rows_from_the_future(connection: Connection, model_id: int) -> bool:
+def has_future_stamps(connection: Connection, model_id: int) -> bool:
     """Whether rows carry stamps this cluster has not reached: every build leaves those out."""
     sql = """SELECT EXISTS (SELECT FROM embedding WHERE model_id = :model
         AND changed_in >= pg_snapshot_xmax(pg_current_snapshot()))"""
     return bool(connection.execute(text(sql), {"model": model_id}).scalar_one())
 
 
-DELTA_ROWS = "(SELECT count(*) FROM delta)"
+DELTA_COUNT = "(SELECT count(*) FROM delta)"
 
 
 # Nominated rows count only as the build saw them; whatever changed since is searched exactly. A
 # transaction is invisible to a snapshot if it is at least its xmax or was in progress then: said
 # this way, both halves are found through the B-tree on changed_in, whose order they ask for so
 # that no plan reads all rows instead.
-HELD_AND_FRESH = """
+BUILD_AND_DELTA = """
 WITH delta AS MATERIALIZED (
     (SELECT e.picture_id, e.vec <=> CAST(%(q)s AS halfvec) AS distance
     FROM embedding AS e
@@ -81,7 +81,7 @@ WITH delta AS MATERIALIZED (
 )"""
 
 
-def near_build(
+def nearest(
     connection: Connection,
     model: Model,
     build: Build,
@@ -101,13 +101,13 @@ def near_build(
     which the build's nominees (int64, shape (m,)) end. Comes with the number of rows in the delta,
     counted to `allowed` + 1: beyond that the candidates are useless.
     """
-    sql = (HELD_AND_FRESH + PRODUCTS).format(model=model.id, delta=DELTA_ROWS, **only.parts)
-    values = beside_build(build, nominated, n, allowed) | dict(only.values)
-    rows = _run(connection, sql, query, k, excluded, **values)
-    return near(rows, len(nominated), seen_to, n), rows[0].delta_rows
+    sql = (BUILD_AND_DELTA + PRODUCT_PAGE).format(model=model.id, delta=DELTA_COUNT, **only.parts)
+    values = bound_values(build, nominated, n, allowed) | dict(only.values)
+    rows = fetch_rows(connection, sql, query, k, excluded, **values)
+    return merged_candidates(rows, len(nominated), seen_to, n), rows[0].delta_rows
 
 
-def beside_build(
+def bound_values(
     build: Build, nominated: NDArray[np.int64], n: int, allowed: int
 ) -> dict[str, Any]:
     """The values bound in HELD_AND_FRESH, but for the query."""
@@ -120,11 +120,13 @@ def beside_build(
     }
 
 
-def near(rows: Sequence[Any], nominated: int, seen_to: float | None, n: int) -> Candidates:
+def merged_candidates(
+    rows: Sequence[Any], nominated: int, seen_to: float | None, n: int
+) -> Candidates:
     """Candidates of rows that HELD_AND_FRESH and SEEN brought for so many nominees."""
     held, fresh, farthest = rows[0].held, rows[0].fresh, rows[0].farthest
     ends = [] if seen_to is None else [seen_to - TOLERANCE]
     if fresh >= n:
         ends.append(farthest)
     vanished = nominated - held
-    return _candidates(rows, min(ends, default=None), held + fresh, vanished)
+    return candidates_from_rows(rows, min(ends, default=None), held + fresh, vanished)

@@ -17,7 +17,7 @@ from sqlalchemy import Connection, Row, text
 from app.db.queries.filter_sql import condition
 from app.types import Filters, Hit, Model, Vector
 
-BEST = """
+BEST_PER_PRODUCT = """
 , best AS (
     SELECT DISTINCT ON (pp.product_id) pp.product_id, hit.picture_id, hit.distance
     FROM hit JOIN product_picture AS pp USING (picture_id){passing}
@@ -27,17 +27,17 @@ BEST = """
 """From hit(picture_id, distance, fresh) to the page: the best k products."""
 
 
-SEEN = """(
+HIT_COUNTS = """(
     SELECT count(*) FILTER (WHERE NOT fresh) AS held, count(*) FILTER (WHERE fresh) AS fresh,
         max(distance) FILTER (WHERE fresh) AS farthest, {delta} AS delta_rows
     FROM hit
 ) AS seen"""
 
 
-PRODUCTS = (
-    BEST
+PRODUCT_PAGE = (
+    BEST_PER_PRODUCT
     + "SELECT page.product_id, page.picture_id, page.distance, seen.* FROM "
-    + SEEN
+    + HIT_COUNTS
     + " LEFT JOIN page ON true ORDER BY page.distance, page.product_id"
 )
 """The page, with what was seen of hit in every row of it, and in one row if it is empty."""
@@ -83,12 +83,12 @@ FROM (SELECT count(*) AS pictures FROM passing) AS seen LEFT JOIN page ON true
 ORDER BY page.distance, page.product_id"""
 
 
-PASSING = """
+FILTERED_PICTURES = """
 SELECT string_agg(int8send(pp.picture_id), '')
 FROM product AS p JOIN product_picture AS pp ON pp.product_id = p.id WHERE {condition}"""
 
 
-SHOWN = """
+SHOWN_BY_FILTERED = """
         AND EXISTS (
             SELECT FROM product_picture AS pp JOIN product AS p ON p.id = pp.product_id
             WHERE pp.picture_id = e.picture_id AND {condition})"""
@@ -108,7 +108,7 @@ class FilterClause:
         if not self.condition:
             return {"shown": "", "passing": "", "moved": "", "also": ""}
         product = f" JOIN product AS p ON p.id = pp.product_id AND ({self.condition})"
-        shown = SHOWN.format(condition=self.condition)
+        shown = SHOWN_BY_FILTERED.format(condition=self.condition)
         return {"shown": shown, "passing": product, "moved": "", "also": ""}
 
 
@@ -124,8 +124,8 @@ def exact(
     connection: Connection, model: Model, query: Vector, *, n: int, k: int, excluded: Sequence[int]
 ) -> Candidates:
     """The `n` nearest of all pictures, by a scan of the table."""
-    sql = (EXACT + PRODUCTS).format(model=model.id, delta=0, **EVERYTHING.parts)
-    return _first(_run(connection, sql, query, k, excluded, n=n), n)
+    sql = (EXACT + PRODUCT_PAGE).format(model=model.id, delta=0, **EVERYTHING.parts)
+    return _exact_candidates(fetch_rows(connection, sql, query, k, excluded, n=n), n)
 
 
 def hnsw(
@@ -147,9 +147,9 @@ def hnsw(
         connection.execute(
             text("SELECT set_config(:name, :value, true)"), {"name": name, "value": value}
         )
-    sql = (HNSW + PRODUCTS).format(model=model.id, dim=model.dim, delta=0, **only.parts)
-    rows = _run(connection, sql, query, k, excluded, n=n, **only.values)
-    return _candidates(rows, rows[0].farthest or 0.0, rows[0].fresh)
+    sql = (HNSW + PRODUCT_PAGE).format(model=model.id, dim=model.dim, delta=0, **only.parts)
+    rows = fetch_rows(connection, sql, query, k, excluded, n=n, **only.values)
+    return candidates_from_rows(rows, rows[0].farthest or 0.0, rows[0].fresh)
 
 
 def exact_filtered(
@@ -168,15 +168,15 @@ def exact_filtered(
     """
     sql = EXACT_FILTERED.format(model=model.id, condition=only.condition)
     limit = None if allowed is None else allowed + 1
-    rows = _run(connection, sql, query, k, excluded, allowed=limit, **only.values)
+    rows = fetch_rows(connection, sql, query, k, excluded, allowed=limit, **only.values)
     if allowed is not None and rows[0].pictures > allowed:
         return None
-    return _candidates(rows, None, rows[0].pictures)
+    return candidates_from_rows(rows, None, rows[0].pictures)
 
 
 def filtered_picture_ids(connection: Connection, only: FilterClause) -> NDArray[np.int64]:
     """The ids of the pictures that products show that pass, shape (n,); some come twice."""
-    sql = PASSING.format(condition=only.condition)
+    sql = FILTERED_PICTURES.format(condition=only.condition)
     packed = connection.exec_driver_sql(sql, dict(only.values)).scalar_one()
     # Packed, as they fit through the driver fifty times as fast as row by row.
     return np.frombuffer(packed or b"", dtype=">i8").astype(np.int64)
@@ -191,7 +191,7 @@ def estimate_filter(connection: Connection, only: FilterClause) -> tuple[float, 
     return float(plan["Plan"]["Plan Rows"]), products
 
 
-def _run(
+def fetch_rows(
     connection: Connection, sql: str, query: Vector, k: int, excluded: Sequence[int], **values: Any
 ) -> Sequence[Row[Any]]:
     bound = {"q": literal(query), "k": k, "excluded": list(excluded), **values}
@@ -203,11 +203,13 @@ def literal(vector: Vector) -> str:
     return "[" + ",".join(map(str, vector.tolist())) + "]"
 
 
-def _first(rows: Sequence[Row[Any]], n: int) -> Candidates:
-    return _candidates(rows, rows[0].farthest if rows[0].fresh >= n else None, rows[0].fresh)
+def _exact_candidates(rows: Sequence[Row[Any]], n: int) -> Candidates:
+    return candidates_from_rows(
+        rows, rows[0].farthest if rows[0].fresh >= n else None, rows[0].fresh
+    )
 
 
-def _candidates(
+def candidates_from_rows(
     rows: Sequence[Any], seen_to: float | None, looked_at: int, vanished: int = 0
 ) -> Candidates:
     hits = tuple(

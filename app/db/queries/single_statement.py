@@ -21,11 +21,11 @@ from app.db.queries.filter_snapshot import FilterIdList
 from app.db.queries.nearest import EVERYTHING, Candidates, FilterClause
 from app.types import Build, Model, Vector
 
-LASTING = 1000
+MAX_PREPARED_LENGTH = 1000
 """Characters of a filter's condition beyond which its plan, which takes memory in the server for as
 long as the connection lasts, is made anew each time."""
 
-STATEMENT = """
+PAGE_WITH_DETAILS = """
 SELECT page.product_id, page.picture_id, page.distance, seen.*,
     (SELECT id FROM model WHERE active) AS active, ({newest}) AS newest, {lag} AS lag,
     {usable} AS usable,
@@ -111,33 +111,35 @@ def search(
     }
     with connection.cursor(binary=True, row_factory=namedtuple_row) as cursor:
         rows: Sequence[Any] = cursor.execute(
-            _sql(look.model.id, look.only.condition), values, prepare=_lasting(look.only)
+            _sql(look.model.id, look.only.condition), values, prepare=_is_prepared(look.only)
         ).fetchall()
     first = rows[0]
     if (first.active, first.newest) != (look.model.id, look.build.id):
         return None
     if not first.usable:
         raise FilterListOutdated
-    found = index_delta.near(rows, len(nominated), seen_to, look.n)
+    found = index_delta.merged_candidates(rows, len(nominated), seen_to, look.n)
     lag = None if first.lag is None else float(first.lag)
     return StatementResult(found, rows[: len(found.hits)], first.delta_rows, lag)
 
 
-def _lasting(only: FilterClause) -> bool:
+def _is_prepared(only: FilterClause) -> bool:
     """Whether a statement is worth being kept planned; one for each list of values is not."""
-    return len(only.condition) <= LASTING
+    return len(only.condition) <= MAX_PREPARED_LENGTH
 
 
 @lru_cache(maxsize=64)
 def _sql(model_id: int, condition: str) -> str:
-    parts = FilterClause(condition).parts | (filter_snapshot.parts(model_id) if condition else {})
+    parts = FilterClause(condition).parts | (
+        filter_snapshot.template_parts(model_id) if condition else {}
+    )
     newest = index_builds.USABLE.format(columns="max(id)", model=model_id, cluster="%(cluster)s")
-    sql = (index_delta.HELD_AND_FRESH + nearest.BEST + STATEMENT).format(
+    sql = (index_delta.BUILD_AND_DELTA + nearest.BEST_PER_PRODUCT + PAGE_WITH_DETAILS).format(
         model=model_id,
         newest=newest,
         lag=models.LAG,
         fields=products.FIELDS,
-        seen=nearest.SEEN.format(delta=index_delta.DELTA_ROWS),
+        seen=nearest.HIT_COUNTS.format(delta=index_delta.DELTA_COUNT),
         usable=filter_snapshot.USABLE if condition else "true",
         **parts,
     )
