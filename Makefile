@@ -40,7 +40,7 @@ test: $(INSTALLED)
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup
 
 soak: $(INSTALLED)
-	cd tests && ../$(BIN)/python soak.py
+	PYTHONPATH=tests $(BIN)/python tests/freshness/soak.py
 
 bench: $(INSTALLED)
 	$(BIN)/python -m pip install --quiet -e ".[bench]"

@@ -18,32 +18,37 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-HERE = Path(__file__).parent
+REPO = Path(__file__).resolve().parents[2]
 GROWTH = 10_000
 """A size that is measured too, so that the costs of the others have a slope."""
 
 
 def commands(rows: list[int], photos: list[Path]) -> Iterator[list[str]]:
-    """Scripts with their arguments, the quick ones first."""
+    """Modules with their arguments, the quick ones first."""
     folders = [str(folder) for folder in photos]
-    yield ["startup.py"]
-    yield ["flat.py"]
-    yield ["towers.py", *folders]
-    yield ["preprocessing.py", *folders]
+    yield ["bench.operations.startup"]
+    yield ["bench.index.flat_vs_ivf"]
+    yield ["bench.encoders.openvino", *folders]
+    yield ["bench.ingest.preprocessing", *folders]
     for tower in ("fp32", "int8"):
-        yield ["ingesting.py", "--tower", tower]
+        yield ["bench.ingest.throughput", "--tower", tower]
     for folder in photos:
         source = ["--catalogue", str(folder / "catalogue.csv")]
         for tower in ("fp32", "int8"):
-            yield ["ingesting.py", "--tower", tower, "--rounds", "2", *source]
-        yield ["latency.py", *source, "--queries", str(folder / "queries.csv")]
-    for script in ("ingest_memory.py", "writes.py", "users.py", "drop.py"):
-        yield [script]
+            yield ["bench.ingest.throughput", "--tower", tower, "--rounds", "2", *source]
+        yield ["bench.search.latency", *source, "--queries", str(folder / "queries.csv")]
+    for module in (
+        "bench.ingest.memory",
+        "bench.ingest.writes",
+        "bench.search.users",
+        "bench.operations.model_removal",
+    ):
+        yield [module]
     for size in rows:
-        for script in ("latency.py", "build.py", "search_alone.py"):
-            yield [script, "--rows", str(size)]
+        for module in ("bench.search.latency", "bench.index.build", "bench.search.ann_comparison"):
+            yield [module, "--rows", str(size)]
     sizes = [word for size in sorted({GROWTH, *rows}) for word in ("--rows", str(size))]
-    yield ["growth.py", *sizes, "--plot", str(HERE.parent / "docs" / "images" / "growth.png")]
+    yield ["bench.index.growth", *sizes, "--plot", str(REPO / "docs" / "images" / "growth.png")]
 
 
 def main() -> int:
@@ -53,17 +58,15 @@ def main() -> int:
     words = parser.parse_args()
     failed = []
     with tempfile.TemporaryDirectory(prefix="lookalike-bench-") as kept:
-        own = {"LOOKALIKE_BENCH_KEEP": kept, "PYTHONPATH": str(HERE.parent)}
+        own = {"LOOKALIKE_BENCH_KEEP": kept, "PYTHONPATH": str(REPO)}
         for command in commands(words.rows or [100_000], words.photos):
             print("\n" + " ".join(command), flush=True)
             began = time.monotonic()
-            done = subprocess.run(
-                [sys.executable, str(HERE / command[0]), *command[1:]], env=own | os.environ
-            )
+            done = subprocess.run([sys.executable, "-m", *command], cwd=REPO, env=own | os.environ)
             if done.returncode:
                 failed.append(" ".join(command))
             print(f"{time.monotonic() - began:.0f} s", flush=True)
-    subprocess.run([sys.executable, str(HERE / "pages.py")], check=True)
+    subprocess.run([sys.executable, "-m", "bench.harness.markdown_tables"], cwd=REPO, check=True)
     for command in failed:
         print(f"FAILED: {command}", file=sys.stderr)
     return bool(failed)

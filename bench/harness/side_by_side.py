@@ -22,7 +22,7 @@ from pathlib import Path
 
 import numpy as np
 
-FOLDER = Path(__file__).with_name("results")
+FOLDER = Path(__file__).resolve().parents[1] / "results"
 LIBRARIES = (
     "torch",
     "openvino",
@@ -133,9 +133,10 @@ class Report:
 
 
 def command() -> str:
-    """The command that makes this figure."""
-    script = Path(sys.argv[0])
-    return " ".join(["python", f"{script.parent.name}/{script.name}", *sys.argv[1:]])
+    """The command that reproduces this run, as a line for a shell."""
+    spec = sys.modules["__main__"].__spec__
+    program = f"-m {spec.name}" if spec else Path(sys.argv[0]).name
+    return " ".join(["python", program, *sys.argv[1:]])
 
 
 def machine() -> dict[str, object]:

@@ -37,7 +37,7 @@ WHOLE, TENTH = 200_000, 10
 def part(*words: object) -> dict[str, Any]:
     """The figures of one part, measured in a process of its own."""
     plain = {k: v for k, v in os.environ.items() if not k.startswith("OPENBLAS_")}
-    command = [sys.executable, str(Path(__file__).with_name("build_parts.py")), *map(str, words)]
+    command = [sys.executable, "-m", "bench.harness.build_parts", *map(str, words)]
     done = subprocess.run(command, env=plain, check=True, stdout=subprocess.PIPE, text=True)
     found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return found

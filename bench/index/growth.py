@@ -58,7 +58,7 @@ def measured(app: App) -> dict[str, float]:
     rebuilt = lookalike("index", "rebuild", **home)
     found |= {"index rebuild, s": rebuilt.seconds, "index rebuild, peak MB": rebuilt.peak_mb}
     found |= opened(app) | {"search, ms": asked(app, "faiss")}
-    serving = run([sys.executable, __file__, "--serve", str(app.settings.home)])
+    serving = run([sys.executable, "-m", "bench.index.growth", "--serve", str(app.settings.home)])
     found |= {"a process that searches, MB": serving.peak_mb}
     found |= written(app)
     found[f"search with {DELTA:,} changed, ms"] = changed(app)

@@ -29,7 +29,7 @@ from app.operations.migrate import migrate
 from bench.data.catalogue import DIM, catalogue
 from bench.harness.load_generator import Tally, under_load
 
-REPO = Path(__file__).resolve().parent.parent
+REPO = Path(__file__).resolve().parents[2]
 FIRST = "0002"
 """The oldest migration whose tables the load of plain SQL knows."""
 
@@ -94,7 +94,7 @@ def told(folder: Path, program: str) -> str:
 @contextmanager
 def other_service(folder: Path, url: str) -> Iterator[dict[str, Tally]]:
     """The service of another checkout, in a process of its own."""
-    words = [sys.executable, str(REPO / "bench" / "searching.py"), url]
+    words = [sys.executable, str(REPO / "bench" / "harness" / "search_process.py"), url]
     tallies: dict[str, Tally] = {}
     process = subprocess.Popen(
         words,

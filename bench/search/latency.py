@@ -65,7 +65,14 @@ def warm(app: App, photos: list[bytes], report: Report) -> dict[str, Sample]:
 
 def cold(app: App, photo: Path, report: Report) -> None:
     """The first search of new processes; the files are in the system's cache."""
-    command = [sys.executable, __file__, "--cold", str(app.settings.home), str(photo)]
+    command = [
+        sys.executable,
+        "-m",
+        "bench.search.latency",
+        "--cold",
+        str(app.settings.home),
+        str(photo),
+    ]
     runs = [json.loads(run(command).printed.splitlines()[-1]) for _ in range(COLD)]
     for stage in ("import", "load", *STAGES):
         values = [found[stage] for found in runs]

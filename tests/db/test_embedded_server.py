@@ -35,7 +35,11 @@ home = config.Settings().home
 print("at it", flush=True)
 print(embedded_server.start(home, {HASTY}), flush=True)
 """
-STOP = "from app import config; from app.db.embedded import server as embedded_server; embedded_server.stop(config.Settings().home)"
+STOP = """
+from app import config
+from app.db.embedded import server as embedded_server
+embedded_server.stop(config.Settings().home)
+"""
 STRANGER = "nobody"
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root may act as another user")

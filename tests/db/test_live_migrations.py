@@ -29,13 +29,10 @@ from app.errors import LockHeld, SchemaMismatch
 from app.operations.health import status
 from app.operations.migrate import migrate
 from app.types import Query
+from bench.harness.load_generator import under_load
 from support.colours import choose_colours, photo
 from support.goods import ingest, shop
 from support.paths import REPO
-
-sys.path.insert(0, str(REPO / "bench"))
-
-from bench.harness.load_generator import under_load
 
 SCRIPTS = ScriptDirectory.from_config(Config(toml_file=str(REPO / "pyproject.toml")))
 REVISIONS = [script.revision for script in reversed(list(SCRIPTS.walk_revisions()))]
