@@ -1,4 +1,4 @@
-"""What the tests share: real photos, a PostgreSQL server, and a database of their own each."""
+"""Fixtures of all tests: real photos, one PostgreSQL server a process, one database a test."""
 
 from __future__ import annotations
 
@@ -9,11 +9,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from uuid import uuid4
 
-# Several test processes that each use every core wait for one another more than they work. Set
-# before torch and faiss are imported, here and in the commands that tests start.
-if "PYTEST_XDIST_WORKER" in os.environ:
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
+import support.environment  # noqa: F401 - before all that starts threads or makes files
 
+# isort: split
 import psycopg
 import pytest
 
@@ -28,7 +26,12 @@ pytest_plugins = ["support.browsing"]
 KEPT = {"LOOKALIKE_TEST_DATA", "LOOKALIKE_CACHE_DIR"}
 
 # A server whose data nobody misses need not wait for the disk.
-HASTY = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
+HASTY = {
+    "fsync": "off",
+    "synchronous_commit": "off",
+    "full_page_writes": "off",
+    "max_wal_size": "256MB",
+}
 
 
 @pytest.fixture(scope="session")
@@ -89,7 +92,11 @@ def new_database(server_home: Path) -> Iterator[Callable[[str | None], str]]:
 
     def make(template: str | None = None) -> str:
         name = f"test_{uuid4().hex[:12]}"
-        _execute(server_home, f"CREATE DATABASE {name} TEMPLATE {template or 'template0'}")
+        # Copying files is cheaper than logging their pages, where a checkpoint costs no sync.
+        _execute(
+            server_home,
+            f"CREATE DATABASE {name} TEMPLATE {template or 'template0'} STRATEGY FILE_COPY",
+        )
         made.append(name)
         return embedded_server.url(server_home, name)
 

@@ -13,8 +13,9 @@ from app.bootstrap import App
 from app.cli.output import as_json, note, print_json, print_table
 from app.config import Settings
 from app.errors import BadImage, BadInput
+from app.search.explain import price_text, why_dropped
 from app.search.filters import parse
-from app.types import Dropped, Folded, Match, Query, Region, SearchResult
+from app.types import Folded, Match, Query, Region, SearchResult
 
 filters_option = click.option(
     "--filter", "filters", multiple=True, metavar="CONDITION",
@@ -105,7 +106,7 @@ def print_matches(result: SearchResult) -> None:
         for fold in match.folded:
             note(f"{match.product.sku}: also {_also(fold)}")
     for drop in result.dropped:
-        note(f"dropped {drop.sku}: {_why(drop)}")
+        note(f"dropped {drop.sku}: {why_dropped(drop, decimals=4)}")
     plan = result.plan
     if plan.shortfall:
         note(f"Fewer than asked: {plan.shortfall}.")
@@ -174,22 +175,15 @@ def _also(fold: Folded) -> str:
     return f"{fold.product.sku}{year}, {fold.rule}"
 
 
-def _why(drop: Dropped) -> str:
-    of = "" if drop.lost_to is None else f", {drop.lost_to}"
-    far = "" if drop.distance is None else f" (distance {drop.distance:.4f})"
-    return f"{drop.rule}{of}{far}"
-
-
 def _rounded(similarity: float | None) -> float | None:
     return None if similarity is None else round(similarity, 6)
 
 
 def _row(match: Match) -> tuple[object, ...]:
     product = match.product
-    price = "" if product.price is None else f"{product.price:.2f} {product.currency or ''}".strip()
     return (
         match.rank, _number(match.similarity), match.means, product.sku, product.title,
-        product.brand, product.category, product.year, price,
+        product.brand, product.category, product.year, price_text(product),
     )  # fmt: skip
 
 

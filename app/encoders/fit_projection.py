@@ -26,6 +26,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from app.encoders.efficientnet import PROJECTION, half_features, published_network, square
+from app.images.decoding import decode
 
 Features = NDArray[np.float32]
 """Unit features of the halves of pictures: (n, 2, 1280)."""
@@ -198,8 +199,8 @@ def features(paths: list[Path]) -> Features:
 
 
 def opened(paths: list[Path]) -> list[Image.Image]:
-    """The pictures in RGB."""
-    return [Image.open(path).convert("RGB") for path in paths]
+    """The pictures, decoded as an ingest decodes them."""
+    return [decode(path.read_bytes()) for path in paths]
 
 
 if __name__ == "__main__":

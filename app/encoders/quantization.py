@@ -17,7 +17,7 @@ from app.encoders.compiled_cache import OpenVinoGraph
 from app.images.decoding import decode
 
 SHEET = Path(__file__).with_name("calibration.jpg")
-"""Drawn products, side by side; made by `ingest/demo/calibration_sheet.py`."""
+"""A grid of drawn products; `python -m ingest.demo.calibration_sheet` makes it."""
 
 SIDES = (6, 6)
 """Pictures across and down."""

@@ -17,6 +17,7 @@ from app.errors import BadImage, ModelMismatch, NoModel
 from app.evaluation.calibration import LabelledPair, calibrated
 from app.images.thumbnails import open_thumbnail
 from app.types import Calibration, Hit, Model, Vector
+from app.vectors import round_to_float16
 
 PICTURES = 2000
 """Pictures drawn from the catalogue, and at most as many pairs of a product's own pictures."""
@@ -133,7 +134,7 @@ def _copies(
         batch = opened[first : first + BATCH]
         vectors = encoder.encode_pictures([small for _, small in batch])
         for (picture, _), vector in zip(batch, vectors, strict=True):
-            distance = _distance(picture.vector, vector.astype(np.float16))
+            distance = _distance(picture.vector, round_to_float16(vector))
             yield LabelledPair("same photo", True, picture.category, distance)
 
 

@@ -26,6 +26,7 @@ from app.search import planner
 from app.search.planner import FilteredRequest
 from app.search.retrieval import RetrievalRequest, ready
 from app.types import Crossovers, Vectors
+from app.vectors import round_to_float16
 
 SIZES = (50, 100, 200, 500, 1000, 2000, 5000, 10_000, 20_000, 50_000)
 """Products that pass, in the sets that are tried."""
@@ -116,7 +117,7 @@ def _measure(
     assert not isinstance(found, str)
     random = np.random.default_rng(size)
     times: dict[str, list[float]] = {"exact": [], "among": [], "deep": []}
-    for vector in asked.astype(np.float16).astype(np.float32):
+    for vector in round_to_float16(asked):
         first = int(random.integers(0, len(ids) - size))
         only = FilterClause(
             "p.id BETWEEN %(filter_0)s AND %(filter_1)s",

@@ -17,6 +17,7 @@ from app.index.file_store import IndexFiles
 from app.search.planner import find
 from app.search.retrieval import RetrievalRequest, exact
 from app.types import Filters, Model, Vector, Vectors
+from app.vectors import round_to_float16
 
 DEPTH = 50
 
@@ -91,7 +92,7 @@ def _shares(
     connection: Connection, model: Model, vector: Vector, files: IndexFiles, settings: Settings
 ) -> tuple[float, float, bool]:
     """Shares of the first 10 and 50 that a search found, and whether FAISS answered."""
-    ask = RetrievalRequest(connection, model, vector.astype(np.float16).astype(np.float32), DEPTH)
+    ask = RetrievalRequest(connection, model, round_to_float16(vector), DEPTH)
     answer = find(ask, files, settings)
     truth = np.array([hit.distance for hit in exact(ask).hits])
     got = np.array([hit.distance for hit in answer.candidates.hits])
@@ -107,7 +108,7 @@ def _filtered_share(
     settings: Settings,
 ) -> float:
     """The share of the first 10 within a category that a search found."""
-    rounded = vector.astype(np.float16).astype(np.float32)
+    rounded = round_to_float16(vector)
     ask = RetrievalRequest(connection, model, rounded, 10, Filters({"category": category}))
     truth = nearest.exact_filtered(
         connection, model, rounded, nearest.filter_clause(ask.filters), k=10, excluded=()

@@ -1,39 +1,45 @@
-"""The bytes of a picture that a web address names, fetched by rules that keep strangers harmless.
+"""Downloads a picture from a URL, within limits on addresses, time, size and redirects.
 
-Whoever may name an address may make this machine ask for it: so nothing private is asked, nothing
-large is kept, and nobody is waited for long.
+Anyone who uses the page may name a URL, so it may be hostile: no private address is connected to
+(server-side request forgery), no large file is kept, and a slow server is abandoned. httpcore is
+the transport of httpx; it follows no redirects, keeps no cookies, decompresses nothing, and reads
+no proxies or credentials from the environment.
 """
 
 from __future__ import annotations
 
 import ssl
-from http.client import HTTPException, HTTPResponse
+
+from httpcore2 import URL, HTTPConnection, ProtocolError, Response
 
 from app.errors import BadImage
-from app.images.http_connection import answer
-from app.images.public_address import Deadline
+from app.images.public_network import Deadline, PublicNetwork
 from app.images.url import PictureUrl, parse
 
-REDIRECTS = 5
-REDIRECTING = {301, 302, 303, 307, 308}
-FRAMING = 1 << 20
-"""Bytes of head and chunk sizes that are read beside the picture."""
+MAX_REDIRECTS = 5
+REDIRECT_STATUSES = {301, 302, 303, 307, 308}
+FRAMING_BYTES = 1 << 20
+"""Bytes of headers and chunk framing that are received in addition to the picture."""
 
-AT_ONCE = 65_536
+HEADERS = {
+    "User-Agent": "Lookalike",
+    "Accept": "image/*,*/*;q=0.5",
+    "Accept-Encoding": "identity",  # a few compressed KB could expand to any size
+    "Connection": "close",
+}
+HTML_TYPES = ("text/html", "application/xhtml+xml")
+HTML_STARTS = (b"<!doctype html", b"<html")
+"""How a web page starts that is sent as another content type."""
 
-PAGES = ("text/html", "application/xhtml+xml")
-BEGINNINGS = (b"<!doctype html", b"<html")
-"""How a web page begins that says it is something else."""
-
-INSTEAD = "Download the picture and upload its file."
+INSTEAD = "download the picture and upload its file."
 
 
 class PictureDownloader:
-    """Pictures by their web address. Safe to use from several threads.
+    """Downloads pictures by URL. Safe to use from several threads.
 
-    `max_bytes` is the largest file that is read, `timeout_s` the time for all of one picture,
-    redirects and name lookups included. With `allow_private`, addresses may lead to private and
-    loopback addresses: for tests, and for catalogues inside a company's network.
+    `max_bytes` is the largest file that is read, `timeout_s` the time for one whole download,
+    redirects and name lookups included. With `allow_private`, hosts may have private and loopback
+    addresses: for tests, and for catalogues inside a company's network.
     """
 
     def __init__(
@@ -44,103 +50,104 @@ class PictureDownloader:
         self._timeout_s = timeout_s
         self._tls = ssl.create_default_context()
 
-    def read(self, url: str) -> bytes:
-        """The bytes behind an address. Raises BadImage with a sentence that says what to do.
-
-        They need not be a picture: whoever decodes them finds out.
-        """
-        address = parse(url)
-        deadline = Deadline(self._timeout_s)
-        for _ in range(REDIRECTS + 1):
-            found = self._ask(address, deadline)
-            if isinstance(found, bytes):
-                return found
-            address = found
+    def read(self, text: str) -> bytes:
+        """The bytes at a URL; not checked to be a picture. Raises BadImage with what to do."""
+        url = parse(text)
+        network = PublicNetwork(
+            Deadline(self._timeout_s), allow_private=self._allow_private,
+            max_bytes=2 * self._max_bytes + FRAMING_BYTES,
+        )  # fmt: skip
+        for _ in range(MAX_REDIRECTS + 1):
+            body_or_redirect = self._get(url, network)
+            if isinstance(body_or_redirect, bytes):
+                return body_or_redirect
+            url = body_or_redirect
         raise BadImage(
-            f"This web address was sent on more than {REDIRECTS} times. Open it in a browser and "
-            "copy the address of the picture itself."
+            f"This web address was redirected more than {MAX_REDIRECTS} times. Open it in a "
+            "browser and copy the address of the picture itself."
         )
 
-    def _ask(self, address: PictureUrl, deadline: Deadline) -> bytes | PictureUrl:
-        """What lies at an address, or the address that it was moved to."""
+    def _get(self, url: PictureUrl, network: PublicNetwork) -> bytes | PictureUrl:
+        """The body at `url`, or the URL that it redirects to."""
+        target = URL(
+            scheme=url.scheme.encode(), host=url.host.encode(), port=url.port,
+            target=url.path.encode(),
+        )  # fmt: skip
+        headers = [("Host", url.authority), *HEADERS.items()]
         try:
-            with answer(
-                address, deadline, self._tls,
-                allow_private=self._allow_private, most=2 * self._max_bytes + FRAMING,
-            ) as response:  # fmt: skip
-                if (location := _location(response)) is not None:
-                    return address.after(location)
-                _check_head(response, address)
-                return self._body(response, address)
+            with (
+                HTTPConnection(target.origin, self._tls, network_backend=network) as connection,
+                connection.stream("GET", target, headers=headers) as response,
+            ):
+                location = _header(response, "location")
+                if response.status in REDIRECT_STATUSES and location:
+                    return url.join(location)
+                _check_head(response, url.host)
+                return self._body(response, url.host)
         except TimeoutError as exc:
             raise BadImage(
-                f"{address.host} took longer than {self._timeout_s:g} seconds. Try again, or "
-                f"{INSTEAD[0].lower()}{INSTEAD[1:]}"
+                f"{url.host} took longer than {self._timeout_s:g} seconds; try again, or {INSTEAD}"
             ) from exc
         except ssl.SSLCertVerificationError as exc:
             raise BadImage(
-                f"{address.host} does not prove that it is {address.host}: "
-                f"{exc.verify_message}. {INSTEAD}"
+                f"The TLS certificate of {url.host} is not valid: {exc.verify_message}; {INSTEAD}"
             ) from exc
-        except BadImage:
-            raise
-        except (OSError, HTTPException, ValueError) as exc:  # the last of a negative chunk size
-            raise BadImage(f"{address.host} cannot be read from: {_said(exc)}. {INSTEAD}") from exc
+        except (OSError, ProtocolError, ValueError) as exc:  # ValueError: an integer too long
+            raise BadImage(f"{url.host} cannot be read from: {_reason(exc)}; {INSTEAD}") from exc
 
-    def _body(self, response: HTTPResponse, address: PictureUrl) -> bytes:
-        if response.length is not None and response.length > self._max_bytes:
-            raise self._too_large(address)
-        data = bytearray()
-        while part := response.read(AT_ONCE):
-            data += part
-            if len(data) > self._max_bytes:
-                raise self._too_large(address)
-        if response.length:
-            raise BadImage(f"{address.host} broke off in the middle of the picture; try again.")
-        if data[:AT_ONCE].lstrip().lower().startswith(BEGINNINGS):
-            raise _page(address)
-        return bytes(data)
-
-    def _too_large(self, address: PictureUrl) -> BadImage:
-        return BadImage(
-            f"The file at {address.host} has more than the {self._max_bytes:,} bytes that are "
-            "read. Make it smaller and upload it."
+    def _body(self, response: Response, host: str) -> bytes:
+        too_large = BadImage(
+            f"The file at {host} has more than the {self._max_bytes:,} bytes that are allowed. "
+            "Make it smaller and upload it."
         )
+        length = int(_header(response, "content-length") or 0)
+        if length > self._max_bytes:
+            raise too_large
+        body = bytearray()
+        try:
+            for part in response.iter_stream():
+                body += part
+                if len(body) > self._max_bytes:
+                    raise too_large
+        except ProtocolError as exc:
+            if len(body) < length:
+                raise BadImage(f"The connection to {host} broke off; try again.") from exc
+            raise
+        if body[:1000].lstrip().lower().startswith(HTML_STARTS):
+            raise _web_page(host)
+        return bytes(body)
 
 
-def _location(response: HTTPResponse) -> str | None:
-    """Where an answer sends on to, if it does."""
-    location = response.headers.get("Location")
-    if response.status not in REDIRECTING or not location:
-        return None
-    # Headers are read as Latin-1; what servers write in them besides ASCII is UTF-8.
-    return location.encode("latin-1").decode("utf-8", "replace")
+def _header(response: Response, name: str) -> str:
+    """The value of a header by its name in lower case; empty if the response lacks it."""
+    values = (value for key, value in response.headers if key.lower() == name.encode())
+    return next(values, b"").decode("utf-8", "replace")
 
 
-def _check_head(response: HTTPResponse, address: PictureUrl) -> None:
+def _check_head(response: Response, host: str) -> None:
     """Raise BadImage unless a picture may follow."""
     if response.status != 200:
-        said = f"{response.status} {response.reason[:60]}".strip()
+        reason = response.extensions["reason_phrase"].decode("latin-1")[:60]
         raise BadImage(
-            f"{address.host} answered {said!r} instead of a picture. Check in a browser that the "
-            "address is right."
+            f"{host} answered {f'{response.status} {reason}'.strip()!r} instead of a picture. "
+            "Check in a browser that the address is right."
         )
-    encoding = response.headers.get("Content-Encoding", "identity").strip().lower()
+    encoding = _header(response, "content-encoding").lower()
     if encoding not in ("", "identity"):
-        raise BadImage(f"{address.host} sends the picture compressed ({encoding!r}). {INSTEAD}")
-    if response.headers.get_content_type() in PAGES:
-        raise _page(address)
+        raise BadImage(f"{host} sends the picture compressed ({encoding!r}); {INSTEAD}")
+    if _header(response, "content-type").partition(";")[0].strip().lower() in HTML_TYPES:
+        raise _web_page(host)
 
 
-def _page(address: PictureUrl) -> BadImage:
+def _web_page(host: str) -> BadImage:
     return BadImage(
-        f"What lies at {address.host} is a web page, not a picture; copy the address of the "
-        "picture itself."
+        f"The address at {host} is a web page, not a picture; copy the address of the picture "
+        "itself."
     )
 
 
-def _said(exc: Exception) -> str:
-    """What went wrong, in the words of the system or of Python."""
+def _reason(exc: Exception) -> str:
+    """The text of an error, without a full stop; that of the system where it has one."""
     if isinstance(exc, OSError) and exc.strerror:
         return exc.strerror
-    return f"{type(exc).__name__} {exc}".strip()[:200].rstrip(".")
+    return (str(exc) or type(exc).__name__)[:200].rstrip(".")

@@ -1,4 +1,4 @@
-"""Web addresses: what one says, which ones are fetched, and where a redirect leads."""
+"""Parses and checks the URLs that pictures are downloaded from, and resolves redirects."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from urllib.parse import quote, urljoin, urlsplit
 
 from app.errors import BadImage
 
-LONGEST = 4096
-"""Characters of an address; signed addresses of picture stores have some two thousand."""
+MAX_CHARACTERS = 4096
+"""Of a URL; signed URLs of object stores have about two thousand."""
 
 PORTS = {"http": 80, "https": 443}
 
-_UNSPEAKABLE = re.compile(r"[\x00-\x20\x7f\\]")
+_FORBIDDEN = re.compile(r"[\x00-\x20\x7f\\]")
 _HOST = re.compile(r"[a-z0-9._:-]+", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
 class PictureUrl:
-    """Where a picture lies: `host` in ASCII without brackets, `path` with its query, quoted."""
+    """A checked URL: `host` in ASCII without brackets, `path` with its query, percent-encoded."""
 
     scheme: str
     host: str
@@ -28,68 +28,71 @@ class PictureUrl:
 
     @property
     def authority(self) -> str:
-        """The host as requests name it, with its port where that is not the usual one."""
+        """The Host header: the host, and the port where it is not the default."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return host if self.port == PORTS[self.scheme] else f"{host}:{self.port}"
 
-    def after(self, location: str) -> PictureUrl:
-        """Where a redirect from here leads. Raises BadImage as `parse` does."""
+    def join(self, location: str) -> PictureUrl:
+        """The target of a redirect from this URL. Raises BadImage as `parse` does."""
         try:
-            joined = urljoin(f"{self.scheme}://{self.authority}{self.path}", location)
+            target = urljoin(f"{self.scheme}://{self.authority}{self.path}", location)
         except ValueError as exc:
-            raise BadImage(f"{self.host} sends on to something that is no address.") from exc
-        return parse(joined)
+            raise BadImage(f"{self.host} redirects to something that is no web address.") from exc
+        return parse(target)
 
 
-def parse(url: str) -> PictureUrl:
-    """What an address says. Raises BadImage, saying what to do, for one that is not fetched."""
-    url = url.strip()
-    _check_spelling(url)
+def parse(text: str) -> PictureUrl:
+    """Check and split a URL that a person typed or a server redirects to.
+
+    Raises BadImage with what to do; the text never contains the URL, which may hold a secret.
+    """
+    text = text.strip()
+    _check_characters(text)
     try:
-        parts = urlsplit(url)
+        parts = urlsplit(text)
         host, port = parts.hostname, parts.port
         path = quote(parts.path or "/", safe="/%:@!$&'()*+,;=~")
         query = quote(parts.query, safe="/%:@!$&'()*+,;=~?[]|")
     except ValueError as exc:
-        raise BadImage("This is no web address that can be read; copy it again.") from exc
+        raise BadImage("This is no valid web address; copy it again.") from exc
     if parts.scheme not in PORTS:
         raise BadImage(
-            "Only web addresses that begin with http:// or https:// are fetched; copy the whole "
-            "address of the picture."
+            "A web address must begin with http:// or https://; copy the whole address of the "
+            "picture."
         )
     if "@" in parts.netloc:
         raise BadImage(
-            "This address holds a user name or a password, which are not sent anywhere. Download "
+            "This web address contains a user name or a password, which are not sent. Download "
             "the picture and upload its file."
         )
     if not host or port == 0:
-        raise BadImage("This web address names no host that can be asked; copy it again.")
+        raise BadImage("This web address has no host or no valid port; copy it again.")
     path += f"?{query}" if query else ""
     return PictureUrl(parts.scheme, _ascii(host), port or PORTS[parts.scheme], path)
 
 
-def _check_spelling(url: str) -> None:
-    if not url:
+def _check_characters(text: str) -> None:
+    if not text:
         raise BadImage("The web address is empty; copy the address of a picture.")
-    if len(url) > LONGEST:
+    if len(text) > MAX_CHARACTERS:
         raise BadImage(
-            f"This web address has {len(url):,} characters; up to {LONGEST:,} are read. Download "
-            "the picture and upload its file."
+            f"This web address has {len(text):,} characters; at most {MAX_CHARACTERS:,} are "
+            "allowed. Download the picture and upload its file."
         )
-    # urlsplit takes some of these out without a word, and then reads another address.
-    if _UNSPEAKABLE.search(url):
+    # urlsplit silently removes some of these, and then reads another URL.
+    if _FORBIDDEN.search(text):
         raise BadImage(
-            "A web address holds no spaces, backslashes or control characters; copy it again, "
+            "A web address contains no spaces, backslashes or control characters; copy it again, "
             "with %20 for a space."
         )
 
 
 def _ascii(host: str) -> str:
-    """A host as the name service and certificates spell it."""
+    """The host as DNS and certificates spell it (IDNA)."""
     try:
-        spelled = host.encode("idna").decode("ascii").rstrip(".")
+        name = host.encode("idna").decode("ascii").rstrip(".")
     except UnicodeError:
-        spelled = ""
-    if not _HOST.fullmatch(spelled):
-        raise BadImage("The host that this web address names cannot exist; copy it again.")
-    return spelled
+        name = ""
+    if not _HOST.fullmatch(name):
+        raise BadImage("The host in this web address is not valid; copy it again.")
+    return name

@@ -15,8 +15,8 @@ from app.db.engine import snapshot
 from app.db.queries import change_stamps, embeddings
 from app.errors import BuildRefused
 from app.index.faiss_index import Ids
-from app.index.kmeans import wide
 from app.types import EmbeddingRows, Model
+from app.vectors import to_float32, unit_rows
 
 UNIT_TOLERANCE = 1e-2
 """How far a stored vector's length may be from 1; rounding to float16 accounts for 1e-3."""
@@ -170,12 +170,12 @@ def _miscounted(model: Model, rows: int) -> BuildRefused:
 
 def _unit(block: NDArray[np.float16]) -> NDArray[np.bool_]:
     """Make rows unit, in place, that rounding alone has not put off; returns which cannot be."""
-    rows = wide(block)
+    rows = to_float32(block)
     lengths = np.sqrt(np.einsum("ij,ij->i", rows, rows))
     off = np.abs(lengths - 1.0)
     some = (off > ROUNDING) & (off <= UNIT_TOLERANCE)
     if some.any():
-        block[some] = rows[some] / lengths[some, np.newaxis]
+        block[some] = unit_rows(block[some])
     bad: NDArray[np.bool_] = ~(off <= UNIT_TOLERANCE)
     return bad
 

@@ -18,8 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.index import kmeans
-from app.index.kmeans import unit
 from app.types import EmbeddingRows, Vector, Vectors
+from app.vectors import unit_rows
 
 LEAST_LISTS = 8
 """Lists that are looked into at least. Fewer would do for queries like those a build is measured
@@ -207,7 +207,7 @@ def build(ids: Ids, vectors: EmbeddingRows) -> AnnIndex:
 
 def _flat(ids: Ids, vectors: EmbeddingRows) -> AnnIndex:
     index = faiss().IndexIDMap2(faiss().IndexFlatIP(vectors.shape[1]))
-    index.add_with_ids(unit(vectors), ids)
+    index.add_with_ids(unit_rows(vectors), ids)
     return AnnIndex(index, "flat")
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.types import EmbeddingRows, Vectors
+from app.vectors import to_float32
 
 ROUNDS = (16, 16, 16, 32, 32, 64, 64)
 """Rows a centre that each round of k-means looks at. Centres find their places with few and settle
@@ -30,7 +31,7 @@ def centres(vectors: EmbeddingRows, count: int) -> Vectors:
     rows in the same order have the same centres.
     """
     drawn = np.random.default_rng(len(vectors)).permutation(len(vectors))
-    found = wide(vectors[drawn[:count]])
+    found = to_float32(vectors[drawn[:count]])
     for each in ROUNDS:
         rows = np.sort(drawn[: each * count])
         found = _moved(vectors, rows, nearest(vectors, found, rows), found)
@@ -46,7 +47,7 @@ def nearest(
     scores = np.empty((min(BLOCK, count), len(centres)), np.float32)
     for begin in range(0, count, BLOCK):
         part = slice(begin, min(begin + BLOCK, count))
-        block = wide(vectors[part if rows is None else rows[part]])
+        block = to_float32(vectors[part if rows is None else rows[part]])
         of_block = np.matmul(block, centres.T, out=scores[: len(block)])
         found[part] = of_block.argmax(axis=1)
     return found
@@ -67,7 +68,7 @@ def _moved(
     found = np.empty_like(before)
     for place in range(len(before)):
         mine = rows[order[bounds[place] : bounds[place + 1]]]
-        found[place] = wide(vectors[mine]).sum(axis=0)
+        found[place] = to_float32(vectors[mine]).sum(axis=0)
     _fill_empty(found, np.diff(bounds))
     lengths = np.linalg.norm(found, axis=1, keepdims=True)
     return np.where(lengths > 0, found / np.maximum(lengths, 1e-30), before).astype(np.float32)
@@ -84,31 +85,3 @@ def _fill_empty(centres: Vectors, sizes: NDArray[np.int64]) -> None:
     for empty, full in zip(np.flatnonzero(sizes == 0), largest, strict=False):
         centres[empty] = centres[full] * push
         centres[full] *= 2 - push
-
-
-SIGN_AND_NUMBER = np.int32(~0x70001FFF)
-"""Of a float16 that was shifted to where a float32 has its exponent, without its sign repeated."""
-
-
-EXPONENT = np.float32(2.0**112)
-"""What the exponent of a float32 counts from is so much lower than that of a float16."""
-
-
-def wide(rows: EmbeddingRows) -> Vectors:
-    """A copy of finite rows as float32, exactly: the bits are moved, which takes a tenth of the
-    time that numpy's conversion takes. (What is not finite becomes greater than 60,000.)"""
-    if rows.dtype != np.float16:
-        return rows.astype(np.float32)
-    bits = rows.view(np.int16).astype(np.int32)
-    bits <<= 13
-    bits &= SIGN_AND_NUMBER
-    found: Vectors = bits.view(np.float32)
-    found *= EXPONENT
-    return found
-
-
-def unit(rows: EmbeddingRows) -> Vectors:
-    """The rows as float32 of length exactly 1, which rounding to 16 bits puts a little off."""
-    found = wide(rows)
-    found /= np.sqrt(np.einsum("ij,ij->i", found, found))[:, np.newaxis]
-    return found

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from app.index.embedding_reader import EmbeddingSnapshot
 from app.index.faiss_index import DEPTHS, LEAST_LISTS, AnnIndex, IdSelector, deep_search_size
-from app.index.kmeans import unit
 from app.types import EmbeddingRows, Vector, Vectors
+from app.vectors import unit_rows
 
 SAMPLE = 400
 """Queries a build is measured with: recall 0.99 is then known to about half a percent."""
@@ -131,7 +131,7 @@ class RecallBenchmark:
             for share, passes in self._passing.items()
         }
         for begin in range(0, rows, BLOCK):
-            block = unit(self._content.vectors[begin : begin + BLOCK])
+            block = unit_rows(self._content.vectors[begin : begin + BLOCK])
             scores = self.queries @ block.T
             best.offer(scores, begin)
             for share, kept in passing.items():
@@ -149,7 +149,7 @@ class RecallBenchmark:
     def _similarities(self, query: Vector, found: NDArray[np.int64]) -> NDArray[np.float32]:
         """Exact similarities of ids, shape (k,); -inf for what an index did not find."""
         places = np.minimum(np.searchsorted(self._ids, found), len(self._ids) - 1)
-        rows = unit(self._content.vectors[self._order[places]])
+        rows = unit_rows(self._content.vectors[self._order[places]])
         return np.where(self._ids[places] == found, rows @ query, -np.inf).astype(np.float32)
 
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from app.duplicates.rules import FoldCandidate, FoldedCandidate, fold
 from app.types import Dropped, Folded, Hit, Product, Query, Vector, Verdict
+from app.vectors import unit_float64
 
 LIKE_QUERY = "the same photo as the query"
 LIKE_MATCH = "looks the same as a better match"
@@ -117,8 +118,7 @@ ROUNDING = 1e-9
 
 def _unit(each: ScoredHit) -> np.ndarray:
     assert each.vector is not None, "near-duplicates are dropped by their vectors"
-    wide = each.vector.astype(np.float64)
-    return wide / np.linalg.norm(wide)
+    return unit_float64(each.vector)
 
 
 def _folded(

@@ -6,9 +6,12 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from app.search.retrieval import RetrievalResult
-from app.types import Dropped, Match, Model, Plan, Query, Vector
+from app.types import Dropped, Match, Model, Plan, Product, Query, Vector
+
+if TYPE_CHECKING:
+    from app.search.retrieval import RetrievalResult  # which loads the index
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +75,18 @@ def stopped(products: int) -> Iterator[str]:
             f"the search for more stopped after {products} products, nearly all of which were "
             "dropped or folded; ask for smaller distances"
         )
+
+
+def why_dropped(drop: Dropped, *, decimals: int) -> str:
+    """The rule by which a product was dropped, the match it lost to, and the distance."""
+    better = "" if drop.lost_to is None else f", {drop.lost_to}"
+    distance = "" if drop.distance is None else f" (distance {drop.distance:.{decimals}f})"
+    return f"{drop.rule}{better}{distance}"
+
+
+def price_text(product: Product) -> str:
+    """The price with two decimals and its currency; empty where there is no price."""
+    return "" if product.price is None else f"{product.price:.2f} {product.currency or ''}".strip()
 
 
 def _shortfall(found: SearchOutcome, query: Query) -> str | None:

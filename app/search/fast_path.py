@@ -12,7 +12,6 @@ import logging
 from collections.abc import Iterator
 from dataclasses import replace
 
-import numpy as np
 import psycopg
 from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
@@ -28,6 +27,7 @@ from app.index.file_store import IndexFiles
 from app.search.filter_cache import CachedFilter, FilterCache
 from app.search.retrieval import RETRY_FACTOR, fetch_rounds, initial_fetch
 from app.types import Build, Model, Vector
+from app.vectors import unit
 
 DEEP_SHARE = 0.4
 """From this share of the pictures on, looking deeper into the index and filtering afterwards takes
@@ -106,8 +106,7 @@ class FastPath:
         depth: int,
         only: IdSelector | None = None,
     ) -> single_statement.StatementResult | None:
-        unit = look.vector / np.float32(np.linalg.norm(look.vector))
-        nominees = index.nominate(unit, look.n, depth, only=only)
+        nominees = index.nominate(unit(look.vector), look.n, depth, only=only)
         try:
             raw = self._engine.raw_connection()
         except (psycopg.Error, SQLAlchemyError, LookalikeError) as exc:

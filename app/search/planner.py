@@ -10,8 +10,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
-
 from app.config import Settings
 from app.db.queries import embeddings, hnsw_index, index_delta, nearest, query_samples
 from app.db.queries.nearest import Candidates, FilterClause, is_complete
@@ -31,6 +29,7 @@ from app.search.retrieval import (
     ready,
 )
 from app.types import Crossovers
+from app.vectors import unit
 
 DEEPEST = 4000
 """Pictures that are nominated at most to be filtered afterwards."""
@@ -110,11 +109,11 @@ def _look(
     question: FilteredRequest, found: OpenBuild, n: int, depth: int, only: IdSelector | None
 ) -> RetrievalResult | str:
     ask, build, allowed = question.ask, found.build, question.settings.max_delta_rows
-    unit = ask.vector / np.float32(np.linalg.norm(ask.vector))
-    nominees = found.index.nominate(unit, n, depth, only=only)
+    nominees = found.index.nominate(unit(ask.vector), n, depth, only=only)
     candidates, delta = index_delta.nearest(
         ask.connection, ask.model, build, ask.vector, nominees.ids, nominees.seen_to,
-        n=n, k=ask.k, excluded=ask.excluded, allowed=allowed, only=question.only,
+        n=n, k=ask.k, excluded=ask.excluded, allowed=allowed,
+        filter_clause=question.only,
     )  # fmt: skip
     if delta > allowed:
         return f"more than {allowed} embeddings changed since build {build.id}"
@@ -135,7 +134,7 @@ def _filtered_by_pgvector(question: FilteredRequest, reason: str) -> RetrievalRe
     for n in (first, first * RETRY_FACTOR):
         found = nearest.hnsw(
             ask.connection, ask.model, ask.vector,
-            n=n, k=ask.k, excluded=ask.excluded, only=question.only,
+            n=n, k=ask.k, excluded=ask.excluded, filter_clause=question.only,
         )  # fmt: skip
         if is_complete(found, ask.k):
             return RetrievalResult(found, "pgvector-hnsw", reason)
@@ -173,8 +172,7 @@ def _by_faiss(ask: RetrievalRequest, ready: OpenBuild, allowed: int) -> Retrieva
 def _near_build(
     ask: RetrievalRequest, ready: OpenBuild, n: int, depth: int, allowed: int
 ) -> tuple[Candidates, int]:
-    unit = ask.vector / np.float32(np.linalg.norm(ask.vector))
-    nominees = ready.index.nominate(unit, n, depth)
+    nominees = ready.index.nominate(unit(ask.vector), n, depth)
     return index_delta.nearest(
         ask.connection, ask.model, ready.build, ask.vector, nominees.ids, nominees.seen_to,
         n=n, k=ask.k, excluded=ask.excluded, allowed=allowed,

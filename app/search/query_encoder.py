@@ -19,6 +19,7 @@ from app.errors import BadInput, NoWords
 from app.search.explain import StageTimer
 from app.search.vector_cache import QueryPicture, VectorCache
 from app.types import Model, Query, Vector
+from app.vectors import length, round_to_float16, unit_float64
 
 
 class Decoder(Protocol):
@@ -175,14 +176,10 @@ def _encoded(
 
 
 def _unit(vector: Vector) -> Vector:
-    # In double precision, where the order of a sum makes no difference to what is left of it: SQL
-    # (analytics._rounded) then comes to the same float16 values.
-    wide = vector.astype(np.float64)
-    length = float(np.linalg.norm(wide))
-    if length < 1e-6:
+    # In float64, so that SQL (analytics._rounded) computes the same float16 values.
+    if length(vector) < 1e-6:
         raise BadInput("What is asked for and what it should not be cancel each other out.")
-    found: Vector = (wide / length).astype(np.float32)
-    return found
+    return unit_float64(vector).astype(np.float32)
 
 
 def _by_words(query: Query, encoded: Encoded) -> tuple[str, float] | None:
@@ -204,13 +201,12 @@ def _readers(encoded: Encoded, catalogue: bool) -> str | None:
 def _rounded(vector: Vector | None, model: Model) -> Vector:
     """The vector as every path uses it: rounded once to float16, the precision of the table."""
     assert vector is not None
-    wide = vector.astype(np.float64)
-    length = math.sqrt(wide @ wide) if wide.shape == (model.dim,) else math.nan
-    if not math.isfinite(length):
+    norm = length(vector) if vector.shape == (model.dim,) else math.nan
+    if not math.isfinite(norm):
         raise BadInput(f"The query's vector must hold {model.dim} finite numbers.")
-    if length == 0:
+    if norm == 0:
         raise BadInput("The query's vector is zero and points nowhere.")
-    return (vector / length).astype(np.float16).astype(np.float32)
+    return round_to_float16(vector / norm)
 
 
 def _vector_of(connection: Connection, model: Model, sku: str, product_id: int) -> Vector:

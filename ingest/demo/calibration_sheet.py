@@ -1,8 +1,9 @@
-"""Make app/encoders/calibration.jpg: pictures of products from which int8 towers take their ranges.
+"""Draws `app/encoders/calibration.jpg`, the pictures that calibrate int8 quantization.
 
-    python ingest/demo/calibration_sheet.py
+    python -m ingest.demo.calibration_sheet
 
-They are the demo's: drawn, as a studio and as customers would photograph them.
+The sheet is a grid of pictures of the demo catalogue: half studio photos, half customers' photos.
+Their activations give the ranges of the quantized network.
 """
 
 from __future__ import annotations
@@ -14,26 +15,26 @@ from pathlib import Path
 from PIL import Image
 
 from app.encoders.quantization import SHEET, SIDES, TILE
+from app.images.decoding import decode
 from ingest.demo import draw_catalogue
 
 
 def main() -> None:
-    across, down = SIDES
-    with tempfile.TemporaryDirectory(prefix="lookalike-") as name:
-        draw_catalogue(Path(name))
-        pictures = chosen(Path(name), across * down)
-        sheet = Image.new("RGB", (across * TILE, down * TILE))
-        for number, path in enumerate(pictures):
-            with Image.open(path) as picture:
-                # Squashed as the embedded encoder does it; a tower reads it at its own size.
-                tile = picture.convert("RGB").resize((TILE, TILE), Image.Resampling.LANCZOS)
-            sheet.paste(tile, (number % across * TILE, number // across * TILE))
+    columns, rows = SIDES
+    with tempfile.TemporaryDirectory(prefix="lookalike-") as folder:
+        draw_catalogue(Path(folder))
+        paths = choose(Path(folder), columns * rows)
+        sheet = Image.new("RGB", (columns * TILE, rows * TILE))
+        for number, path in enumerate(paths):
+            # The aspect ratio is not kept, as in the embedded encoder's preprocessing.
+            tile = decode(path.read_bytes()).resize((TILE, TILE), Image.Resampling.LANCZOS)
+            sheet.paste(tile, (number % columns * TILE, number // columns * TILE))
     sheet.save(SHEET, "JPEG", quality=85, optimize=True)
-    print(f"{SHEET}: {len(pictures)} pictures, {SHEET.stat().st_size:,} bytes")
+    print(f"{SHEET}: {len(paths)} pictures, {SHEET.stat().st_size:,} bytes")
 
 
-def chosen(folder: Path, count: int) -> list[Path]:
-    """Half from the catalogue and half of what customers took, evenly from all of them."""
+def choose(folder: Path, count: int) -> list[Path]:
+    """Paths of `count` pictures: half of catalogue images, half of queries, evenly spaced."""
     half = count // 2
     kinds = [sorted((folder / name).iterdir()) for name in ("images", "queries")]
     return list(chain.from_iterable(each[:: max(1, len(each) // half)][:half] for each in kinds))

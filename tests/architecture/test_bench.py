@@ -27,6 +27,7 @@ def modules() -> list[str]:
     )
 
 
+@pytest.mark.filterwarnings("ignore:.*found in sys.modules:RuntimeWarning")
 @pytest.mark.parametrize("module", modules())
 def test_a_benchmark_prints_its_usage(
     module: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

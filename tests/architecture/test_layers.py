@@ -20,7 +20,7 @@ ROWS = [
     app.search app.catalog
     app.index app.duplicates app.encoders
     app.db app.images
-    app.types app.errors app.config app.concurrency app.atomic_files app
+    app.types app.errors app.config app.concurrency app.atomic_files app.vectors app
     """.strip().splitlines()
 ]
 SIBLINGS = {
@@ -29,6 +29,7 @@ SIBLINGS = {
     ("app.types", "app.errors"),
     ("app.config", "app.errors"),
     ("app.atomic_files", "app.errors"),
+    ("app.vectors", "app.types"),
 }
 """Imports between rooms of one row that are allowed: (from, of)."""
 
@@ -41,11 +42,15 @@ OWNERS = {
     "sentence_transformers": "app.encoders",
     "streamlit": "app.ui",
     "pillow_heif": "app.images",
-    "httpx": "app.images",
+    **dict.fromkeys(
+        ("httpx", "httpx2", "httpcore", "httpcore2", "requests", "urllib3", "aiohttp"), "app.images"
+    ),
+    "http.client": "app.images",
+    "urllib.request": "app.images",
     "rapidfuzz": "app.duplicates.typos",
     "prometheus_client": "app.operations",
 }
-"""The room that may import a library."""
+"""The room that may import a library. Sockets for other protocols than HTTP have no owner."""
 
 
 def modules() -> list[tuple[str, Path]]:
@@ -94,10 +99,23 @@ def test_a_room_imports_only_from_rows_below(module: str, path: Path) -> None:
 
 @pytest.mark.parametrize(("module", "path"), modules(), ids=lambda value: str(value))
 def test_each_library_has_one_owner(module: str, path: Path) -> None:
-    libraries = {name.split(".")[0] for name in imported(path)}
+    names = imported(path)
+    libraries = {".".join(name.split(".")[:length]) for name in names for length in (1, 2)}
     wrong = [
         library
         for library, owner in OWNERS.items()
         if library in libraries and not f"{module}.".startswith(f"{owner}.")
     ]
     assert not wrong, f"{module} imports {wrong}"
+
+
+@pytest.mark.parametrize(("module", "path"), modules(), ids=lambda value: str(value))
+def test_pictures_are_opened_in_one_room(module: str, path: Path) -> None:
+    """`Image.new` draws, which is allowed everywhere; `Image.open` trusts a file."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    opens = {
+        node.lineno
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Attribute) and ast.unparse(node).endswith("Image.open")
+    } | {0 for name in imported(path) if name == "PIL.Image.open"}
+    assert not opens or room(module) == "app.images", f"{module} opens a picture: lines {opens}"

@@ -17,6 +17,7 @@ from support.shop import add, numbered
 
 SLOW = {
     "torch", "transformers", "sentence_transformers", "openvino", "streamlit", "PIL", "rapidfuzz",
+    "httpcore2",
     "prometheus_client", "rich", "alembic", "app.search.service", "app.images.decoding", "ingest",
 }  # fmt: skip
 """What no command needs that only looks at the database."""

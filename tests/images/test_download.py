@@ -17,8 +17,8 @@ from typing import Any, ClassVar
 import pytest
 
 from app.errors import BadImage
-from app.images.download import REDIRECTS, PictureDownloader
-from app.images.public_address import is_public
+from app.images.download import MAX_REDIRECTS, PictureDownloader
+from app.images.public_network import is_public
 from support.colours import photo
 
 LIMIT = 10_000
@@ -83,6 +83,9 @@ class Site(BaseHTTPRequestHandler):
     def _announced(self) -> None:
         self.answer(Content_Length=str(1 << 40))
 
+    def _digits(self) -> None:
+        self.answer(Content_Length="9" * 5000)
+
     def _cut(self) -> None:
         self.answer(PICTURE[:50], Content_Length=str(len(PICTURE)))
 
@@ -108,7 +111,8 @@ class Site(BaseHTTPRequestHandler):
     def _moved(self) -> None:
         """/moved/3 is three redirects from the picture."""
         left = int(self.path.rpartition("/")[2])
-        self.answer(status=302, Location=f"/moved/{left - 1}" if left > 1 else LAST)
+        location = f"/moved/{left - 1}" if left > 1 else LAST
+        self.answer(status=302, Location=location, Set_Cookie="a=b; Path=/")
 
     def _to(self) -> None:
         self.answer(status=307, Location=self.path.partition("?")[2])
@@ -224,6 +228,10 @@ def test_an_answer_that_is_no_picture_is_named(site: str) -> None:
     assert "404 Not Found" in refusal(f"{site}/nothing")
 
 
+def test_an_announced_length_of_thousands_of_digits_is_refused(site: str) -> None:
+    assert "cannot be read from" in refusal(f"{site}/digits")
+
+
 def test_a_picture_that_breaks_off_is_refused(site: str) -> None:
     assert "broke off" in refusal(f"{site}/cut")
 
@@ -234,6 +242,13 @@ def test_a_server_that_sends_drop_by_drop_is_cut_off_in_time(site: str, path: st
     began = time.monotonic()
     assert "took longer than 0.5 seconds" in refusal(site + path, hasty)
     assert time.monotonic() - began < 2
+
+
+def test_a_server_that_never_answers_a_tls_handshake_is_cut_off_in_time() -> None:
+    hasty = PictureDownloader(max_bytes=LIMIT, allow_private=True, timeout_s=0.5)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"https://127.0.0.1:{silent.getsockname()[1]}/"
+        assert "took longer than 0.5 seconds" in refusal(url, hasty)
 
 
 def test_a_name_that_is_looked_up_for_ever_is_cut_off_in_time(
@@ -247,18 +262,29 @@ def test_a_name_that_is_looked_up_for_ever_is_cut_off_in_time(
 
 
 def test_redirects_are_followed_to_a_limit(site: str) -> None:
-    assert NEAR.read(f"{site}/moved/{REDIRECTS}") == PICTURE
+    assert NEAR.read(f"{site}/moved/{MAX_REDIRECTS}") == PICTURE
     assert [path for path, _ in Site.asked][-2:] == ["/moved/1", "/picture?%C3%A9"]
-    assert "more than 5 times" in refusal(f"{site}/moved/{REDIRECTS + 1}")
+    assert "more than 5 times" in refusal(f"{site}/moved/{MAX_REDIRECTS + 1}")
 
 
 @pytest.mark.parametrize(
     ("target", "says"),
     [("file:///etc/passwd", "http:// or https://"), ("http://a:b@x.test/", "password"),
-     ("http://[::1", "no address"), ("http://x.test:0/", "no host")],
+     ("http://[::1", "no web address"), ("http://x.test:0/", "no host")],
 )  # fmt: skip
 def test_a_redirect_obeys_the_rules_of_addresses(site: str, target: str, says: str) -> None:
     assert says in refusal(f"{site}/to?{target}")
+
+
+def test_a_request_carries_no_cookie_and_no_credentials(
+    site: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    netrc = tmp_path / "netrc"
+    netrc.write_text("default login ada password secret")
+    monkeypatch.setenv("NETRC", str(netrc))
+    NEAR.read(f"{site}/moved/1")
+    headers = {"Host", "User-Agent", "Accept", "Accept-Encoding", "Connection"}
+    assert [set(sent) for _, sent in Site.asked] == [headers] * 2
 
 
 def test_a_redirect_into_a_private_network_is_refused(
@@ -357,14 +383,14 @@ def test_a_certificate_is_checked_for_the_name_that_was_asked_for(
     pictures, port = secure
     leads("127.0.0.1", "127.0.0.1")
     assert pictures.read(f"https://pictures.test:{port}/picture") == PICTURE
-    assert "does not prove" in refusal(f"https://other.test:{port}/picture", pictures)
+    assert "certificate of" in refusal(f"https://other.test:{port}/picture", pictures)
 
 
 def test_a_certificate_nobody_vouches_for_is_refused(
     secure: tuple[PictureDownloader, int], leads: Callable[..., list[str]]
 ) -> None:
     leads("127.0.0.1")
-    assert "does not prove" in refusal(f"https://pictures.test:{secure[1]}/picture", NEAR)
+    assert "certificate of" in refusal(f"https://pictures.test:{secure[1]}/picture", NEAR)
 
 
 def test_a_host_nobody_knows_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -372,7 +398,7 @@ def test_a_host_nobody_knows_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
         raise socket.gaierror(-2, "Name or service not known")
 
     monkeypatch.setattr(socket, "getaddrinfo", unknown)
-    assert "No host called nowhere.test" in refusal("http://nowhere.test/a.jpg", STRICT)
+    assert "There is no host nowhere.test" in refusal("http://nowhere.test/a.jpg", STRICT)
 
 
 def test_a_host_where_nobody_listens_is_said() -> None:
@@ -382,19 +408,24 @@ def test_a_host_where_nobody_listens_is_said() -> None:
     assert "Connection refused" in said
 
 
-def test_a_server_that_speaks_another_language_is_said() -> None:
+@pytest.mark.parametrize(
+    ("greeting", "reason"),
+    [(b"220 mail.test ESMTP\r\n" * 3, "without sending a response"),
+     (b"220 mail.test ESMTP\r\n\r\n", "illegal status line")],
+)  # fmt: skip
+def test_a_server_that_speaks_another_protocol_is_refused(greeting: bytes, reason: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listening:
 
         def greet() -> None:
             with listening.accept()[0] as wire:
                 wire.recv(1000)
-                wire.sendall(b"220 mail.test ESMTP\r\n" * 3)
+                wire.sendall(greeting)
 
         thread = threading.Thread(target=greet)
         thread.start()
         said = refusal(f"http://127.0.0.1:{listening.getsockname()[1]}/")
         thread.join()
-    assert "BadStatusLine" in said
+    assert reason in said
 
 
 @pytest.mark.parametrize(
@@ -403,15 +434,15 @@ def test_a_server_that_speaks_another_language_is_said() -> None:
      ("ftp://example.com/a.jpg", "http:// or https://"), ("data:image/png;base64,AA", "http://"),
      ("file:///etc/passwd", "http://"), ("javascript:alert(1)", "http://"),
      ("http://", "no host"), ("http:///a.jpg", "no host"), ("http://:80/a.jpg", "no host"),
-     ("http://[::1", "no web address"), ("http://a.test:99999/", "no web address"),
-     ("http://a.test:0/", "no host"), ("http://a.test:x/", "no web address"),
+     ("http://[::1", "no valid web address"), ("http://a.test:99999/", "no valid web address"),
+     ("http://a.test:0/", "no host"), ("http://a.test:x/", "no valid web address"),
      ("http://ada:secret@a.test/", "password"), ("http://ada@a.test/", "password"),
      ("http://@a.test/", "password"), ("http://a.test/two words.jpg", "no spaces"),
      ("http://a.test/\r\nHost: b.test", "control characters"), ("http://a.test\\@b.test/", "back"),
-     ("http://a.test/\0", "control characters"), ("http://a..test/", "cannot exist"),
-     (f"http://{'a' * 64}.test/", "cannot exist"), ("http://a%00b.test/", "cannot exist"),
-     ("http://[fe80::1%25eth0]/", "cannot exist"), ("http://\u2100.test/", "no web address"),
-     ("http://\ud800.test/", "cannot exist"), ("http://a.test/" + "a" * 10_000, "10,014")],
+     ("http://a.test/\0", "control characters"), ("http://a..test/", "is not valid"),
+     (f"http://{'a' * 64}.test/", "is not valid"), ("http://a%00b.test/", "is not valid"),
+     ("http://[fe80::1%25eth0]/", "is not valid"), ("http://\u2100.test/", "no valid web address"),
+     ("http://\ud800.test/", "is not valid"), ("http://a.test/" + "a" * 10_000, "10,014")],
 )  # fmt: skip
 def test_an_odd_address_is_a_sentence_and_nobody_is_asked(
     url: str, says: str, connected: list[str]
@@ -421,7 +452,7 @@ def test_an_odd_address_is_a_sentence_and_nobody_is_asked(
 
 
 def test_a_path_with_letters_nobody_can_encode_is_a_sentence(site: str) -> None:
-    assert "no web address" in refusal(f"{site}/\ud800")
+    assert "no valid web address" in refusal(f"{site}/\ud800")
 
 
 @pytest.mark.parametrize("url", ["http://a.test:x/secret-token", "http://[secret-token"])

@@ -27,9 +27,9 @@ from app.index import embedding_reader, faiss_index, faiss_io, kmeans, recall
 from app.index.embedding_reader import EmbeddingSnapshot
 from app.index.faiss_index import AnnIndex
 from app.index.file_store import IndexFiles
-from app.index.kmeans import wide
 from app.index.recall import RecallBenchmark, TopK
 from app.types import Vectors
+from app.vectors import to_float32
 from support.colours import choose_colours
 from support.paths import REPO
 from support.shop import add, numbered
@@ -247,7 +247,7 @@ def test_rows_of_sixteen_bits_are_in_an_index_as_they_are() -> None:
 def test_every_number_of_sixteen_bits_is_widened_exactly() -> None:
     every = np.arange(1 << 16, dtype=np.uint16).view(np.float16)
     finite = np.isfinite(every)
-    found = wide(every)
+    found = to_float32(every)
     np.testing.assert_array_equal(
         found[finite].view(np.uint32), every[finite].astype(np.float32).view(np.uint32)
     )

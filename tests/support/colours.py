@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from functools import lru_cache
 from io import BytesIO
 from typing import Any
 
@@ -51,6 +52,7 @@ def choose_colours(model: str, **_: Any) -> Choice:
     return Choice(ColourEncoder(name), f"The encoder {name} was taken.")
 
 
+@lru_cache(maxsize=20_000)
 def photo(seed: int, *, side: int = 32, kind: str = "PNG") -> bytes:
     """A small picture file of random blocks of colour; the same seed gives the same bytes."""
     blocks = np.random.default_rng(seed).integers(0, 256, (SIDE, SIDE, 3), dtype=np.uint8)

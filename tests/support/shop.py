@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
 
@@ -15,6 +16,7 @@ from app.types import PictureData, PictureRef, Product, Vectors
 from support.colours import photo
 
 
+@lru_cache(maxsize=20_000)
 def sha(seed: int) -> bytes:
     """The sha256 of photo(seed)."""
     return hashlib.sha256(photo(seed)).digest()

@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import streamlit as st
 
+from app.search.explain import why_dropped
 from app.search.planner import EXACT
 from app.types import Dropped, Plan, SearchResult
 from app.ui.shared import plain
@@ -73,6 +74,4 @@ def _left_out(dropped: tuple[Dropped, ...]) -> None:
 
 def why(drop: Dropped) -> str:
     """What was left out and why."""
-    of = "" if drop.lost_to is None else f", {drop.lost_to}"
-    far = "" if drop.distance is None else f" (distance {drop.distance:.3f})"
-    return f"{drop.sku}: {drop.rule}{of}{far}"
+    return f"{drop.sku}: {why_dropped(drop, decimals=3)}"

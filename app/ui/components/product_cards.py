@@ -8,6 +8,7 @@ from html import escape
 
 import streamlit as st
 
+from app.search.explain import price_text
 from app.types import Match, Product
 from app.ui.formatting import attribute, image
 from app.ui.shared import plain
@@ -44,11 +45,6 @@ def name_of(product: Product) -> str:
     return product.title.strip() or product.sku
 
 
-def price(product: Product) -> str:
-    """The price with its currency; empty where there is none."""
-    return "" if product.price is None else f"{product.price:.2f} {product.currency or ''}".strip()
-
-
 def _buttons(place: int, product: Product, doing: CardActions) -> None:
     """The emphasised part of a label is there for those who hear it, see `style`."""
     name = plain(name_of(product))
@@ -73,7 +69,7 @@ def _html(card: Card) -> str:
         f"{_similarity(card.match) if card.match else ''}"
         f"<div class=faint>{escape(' · '.join(str(fact) for fact in facts if fact))}</div>"
         f"{_folded(card.match) if card.match else ''}"
-        f"<div class=last><span>{escape(price(product))}</span>"
+        f"<div class=last><span>{escape(price_text(product))}</span>"
         f"<span class=faint>{escape(product.sku)}</span></div></div></div>"
     )
 

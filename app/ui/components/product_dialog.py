@@ -7,9 +7,10 @@ from html import escape
 
 import streamlit as st
 
+from app.search.explain import price_text
 from app.types import Folded, Match, ProductDetails, SearchResult
 from app.ui.components.answer_footer import why
-from app.ui.components.product_cards import name_of, price
+from app.ui.components.product_cards import name_of
 from app.ui.formatting import image
 from app.ui.shared import plain, sentences, services
 
@@ -63,7 +64,7 @@ def _facts(found: ProductDetails) -> str:
     product = found.product
     facts = {
         "Sku": product.sku, "Brand": product.brand, "Category": product.category,
-        "Colour": product.colour, "Year": product.year, "Price": price(product),
+        "Colour": product.colour, "Year": product.year, "Price": price_text(product),
         **product.attributes,
     }  # fmt: skip
     pairs = [
@@ -89,7 +90,7 @@ def _beside(match: Match, result: SearchResult) -> None:
 
 def _twin(fold: Folded) -> str:
     product = fold.product
-    said = [name_of(product), str(product.year or ""), price(product), product.sku, fold.rule]
+    said = [name_of(product), str(product.year or ""), price_text(product), product.sku, fold.rule]
     if fold.similarity is not None:
         said.append(f"similarity {fold.similarity:.3f}")
     return " · ".join(filter(None, said))

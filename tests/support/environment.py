@@ -1,0 +1,36 @@
+"""Environment variables of the test process and of the commands it starts, set on import."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+import psutil
+
+MEMORY = Path("/dev/shm")
+MEMORY_PER_WORKER = 2 << 30
+"""Bytes; the databases and files of one worker take up to half of it."""
+
+
+def _keep_temporary_files_in_memory() -> None:
+    """Tests create a thousand databases and sync thousands of files; on a disk that takes minutes.
+
+    Only where there is plenty of memory, and no TMPDIR names another place.
+    """
+    needed = MEMORY_PER_WORKER * min(os.cpu_count() or 1, 8)
+    if (
+        "TMPDIR" not in os.environ
+        and os.access(MEMORY, os.W_OK | os.X_OK)
+        and shutil.disk_usage(MEMORY).free >= needed
+        and psutil.virtual_memory().available >= needed
+    ):
+        os.environ["TMPDIR"] = str(MEMORY)
+        tempfile.tempdir = None  # it is read again
+
+
+# Vectors of tests are small: threads that wait for each other cost more than they save. torch and
+# faiss read it when they are imported.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+_keep_temporary_files_in_memory()
