@@ -84,7 +84,7 @@ class FastPath:
     def _filtered(
         self, index: AnnIndex, look: single_statement.StatementRequest
     ) -> single_statement.StatementResult | None:
-        listed = self._lists.of(look.only)
+        listed = self._lists.of(look.filter_clause)
         if listed is None:
             return None
         try:
@@ -96,7 +96,7 @@ class FastPath:
                     return replace(found, deeper=only is None)
                 listed.near = listed.near and only is not None
         except single_statement.FilterListOutdated:
-            self._lists.forget(look.only)
+            self._lists.forget(look.filter_clause)
         return None
 
     def _look(
