@@ -6,6 +6,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from uuid import uuid4
 
@@ -18,12 +19,15 @@ import pytest
 from app.bootstrap import App
 from app.config import Settings
 from app.db.embedded import server as embedded_server
+from app.db.queries.index_builds import CLUSTER
 from support.colours import choose_colours
 from support.paths import REPO
 
 pytest_plugins = ["support.browsing"]
 
 KEPT = {"LOOKALIKE_TEST_DATA", "LOOKALIKE_CACHE_DIR"}
+
+Fill = Callable[[App], object]
 
 # A server whose data nobody misses need not wait for the disk.
 HASTY = {
@@ -78,31 +82,66 @@ def server_home() -> Iterator[Path]:
 def template(server_home: Path) -> str:
     """The name of a migrated database with the encoder 'colours' recorded, to be copied."""
     name = "template_catalogue"
-    _execute(server_home, f"CREATE DATABASE {name}")
-    url = embedded_server.url(server_home, name)
+    url = _create_database(server_home, name, None)
     with App(Settings(home=server_home, database_url=url), choose=choose_colours) as app:
         app.initialise()
     return name
 
 
+@pytest.fixture(scope="session")
+def filled_template(server_home: Path, template: str) -> Callable[[Fill], str]:
+    """Gives the name of a database that a function has filled, once in this process."""
+    names: dict[Fill, str] = {}
+
+    def make(fill: Fill) -> str:
+        if fill not in names:
+            name = f"template_{uuid4().hex[:12]}"
+            url = _create_database(server_home, name, template)
+            with App(
+                Settings(home=server_home / name, database_url=url), choose=choose_colours
+            ) as app:
+                fill(app)
+            names[fill] = name
+        return names[fill]
+
+    return make
+
+
+@pytest.fixture
+def filled_database(
+    new_database: Callable[[str | None], str], filled_template: Callable[[Fill], str]
+) -> Callable[[Fill], str]:
+    """Gives the URL of a new database with what a function fills in, copied where it can be."""
+    return lambda fill: _keep_builds(new_database(filled_template(fill)))
+
+
+@pytest.fixture(scope="module")
+def shared_filled_database(
+    server_home: Path, filled_template: Callable[[Fill], str]
+) -> Iterator[Callable[[Fill], str]]:
+    """The same for all tests of a module that only read it."""
+    with _databases(server_home) as make:
+        yield lambda fill: _keep_builds(make(filled_template(fill)))
+
+
 @pytest.fixture
 def new_database(server_home: Path) -> Iterator[Callable[[str | None], str]]:
     """Makes databases, empty or copied from a template; gives their URL, drops them at the end."""
-    made: list[str] = []
+    with _databases(server_home) as make:
+        yield make
+
+
+@contextmanager
+def _databases(home: Path) -> Iterator[Callable[[str | None], str]]:
+    names: list[str] = []
 
     def make(template: str | None = None) -> str:
-        name = f"test_{uuid4().hex[:12]}"
-        # Copying files is cheaper than logging their pages, where a checkpoint costs no sync.
-        _execute(
-            server_home,
-            f"CREATE DATABASE {name} TEMPLATE {template or 'template0'} STRATEGY FILE_COPY",
-        )
-        made.append(name)
-        return embedded_server.url(server_home, name)
+        names.append(f"test_{uuid4().hex[:12]}")
+        return _create_database(home, names[-1], template)
 
     yield make
-    for name in made:
-        _execute(server_home, f"DROP DATABASE {name} WITH (FORCE)")
+    for name in names:
+        _execute(home, f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
 
 
 @pytest.fixture
@@ -135,6 +174,19 @@ def sql(database_url: str) -> Iterator[psycopg.Connection]:
     """A connection beside the service's own, in autocommit."""
     with psycopg.connect(database_url, autocommit=True) as connection:
         yield connection
+
+
+def _keep_builds(url: str) -> str:
+    """Let a copy use the index builds it was copied with, as the stamps of one server allow."""
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute(f"UPDATE index_build SET cluster = {CLUSTER}".encode())
+    return url
+
+
+def _create_database(home: Path, name: str, template: str | None) -> str:
+    # Copying files is cheaper than logging their pages, where a checkpoint costs no sync.
+    _execute(home, f"CREATE DATABASE {name} TEMPLATE {template or 'template0'} STRATEGY FILE_COPY")
+    return embedded_server.url(home, name)
 
 
 def _execute(home: Path, statement: str) -> None:

@@ -10,7 +10,7 @@ from operator import attrgetter
 from sqlalchemy import Connection
 
 from app.db import locks, notifications
-from app.db.pipeline import Deferred, Pipeline, pipeline
+from app.db.pipeline import Deferred, Pipeline, open_pipeline
 from app.db.queries import embeddings, models, pictures, products
 from app.duplicates.normalization import identity_key
 from app.errors import BadInput, LookalikeError, ModelMismatch, NoModel
@@ -64,8 +64,8 @@ class Batch:
 def write(connection: Connection, batch: Batch, model: Model) -> dict[str, BatchChange]:
     """Wait for the writer's turn, and write a batch in this transaction; see
     `CatalogService.write`."""
-    with pipeline(connection) as trip:
-        locks.begin(trip)
+    with open_pipeline(connection) as trip:
+        locks.begin_write(trip)
         maintained = models.maintained_in(trip)
         stored = products.by_sku_in(trip, [entry.product.sku for entry in batch.entries])
     kept = _kept(maintained(), model)
@@ -114,7 +114,7 @@ def _save(
 ) -> tuple[dict[bytes, int], dict[str, products.SavedProduct]]:
     """Store the new pictures that entries show, and the products; returns the pictures, and what
     the products are stored as, by sku."""
-    with pipeline(connection) as trip:
+    with open_pipeline(connection) as trip:
         answers = list(_sent(trip, batch, written))
     new = {sha256: id_ for found, _ in answers for sha256, id_ in found().items()}
     return new, {sku: saved for _, found in answers for sku, saved in found().items()}
@@ -167,7 +167,7 @@ def _show(
         for entry in written
         for position, ref in enumerate(entry.pictures)
     ]
-    with pipeline(connection) as trip:
+    with open_pipeline(connection) as trip:
         if shown:
             products.link_pictures(trip, shown)
         notifications.notify_in(trip)

@@ -14,6 +14,7 @@ from contextlib import ExitStack, contextmanager, suppress
 
 from sqlalchemy import Connection, Engine
 
+from app.db import locks
 from app.db.queries import embeddings, hnsw_index
 from app.errors import LockHeld, LookalikeError
 from app.types import Model
@@ -82,8 +83,8 @@ def finish(engine: Engine, tell: ProgressCallback = _log.info) -> list[Model]:
 
 
 def _make(connection: Connection, model: Model, tell: ProgressCallback) -> bool:
-    with hnsw_index.at_work(connection, model.id, alone=True) as mine:
-        if not mine or hnsw_index.usable(connection, model.id):
+    with locks.hnsw_index(connection, model.id, exclusive=True) as acquired:
+        if not acquired or hnsw_index.usable(connection, model.id):
             return False
         tell(f"Making pgvector's index of {model.name} anew; searches and writers go on.")
         hnsw_index.create(connection, model)
@@ -121,9 +122,9 @@ def _loading(
         yield
         return
     plain = engine.execution_options(isolation_level="AUTOCOMMIT")
-    with plain.connect() as connection, ExitStack() as locks:
+    with plain.connect() as connection, ExitStack() as held:
         for model in models:
-            if locks.enter_context(hnsw_index.at_work(connection, model.id, alone=False)):
+            if held.enter_context(locks.hnsw_index(connection, model.id, exclusive=False)):
                 _leave_off(engine, model, added, tell)
         yield
 

@@ -8,20 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sqlalchemy import Connection, Engine
+from sqlalchemy import Engine
 
 from app.catalog import batch_write
 from app.catalog.batch_write import Batch, BatchChange
 from app.db import locks, notifications
 from app.db.engine import check_schema, snapshot
-from app.db.pipeline import pipeline
-from app.db.queries import models, pictures, products
+from app.db.pipeline import open_pipeline
+from app.db.queries import ingest_runs, models, pictures, products
 from app.db.text import check_text
-from app.errors import NoModel, UnknownProduct
+from app.errors import UnknownProduct
 from app.types import Model, ProductDetails
-
-WRITER_LOCK = locks.LOCK
-"""Key of the advisory lock that writers of the catalogue take in turn."""
 
 
 class CatalogService:
@@ -34,7 +31,7 @@ class CatalogService:
         """The active model. Raises NoModel before `lookalike init`, SchemaMismatch."""
         with self._engine.connect() as connection:
             check_schema(connection)
-            return _active(connection)
+            return models.require_active(connection)
 
     def product(self, sku: str) -> ProductDetails:
         """Everything the catalogue holds of a product, with its pictures, from one snapshot.
@@ -52,7 +49,17 @@ class CatalogService:
         """
         with self._engine.connect() as connection:
             check_schema(connection)
-            return [_active(connection), *models.maintained(connection)[1:]]
+            return [models.require_active(connection), *models.maintained(connection)[1:]]
+
+    def count_without_prefix(self, prefix: str) -> int:
+        """How many products have a sku that does not begin with `prefix`."""
+        with self._engine.connect() as connection:
+            return products.count_without_prefix(connection, prefix)
+
+    def ingest_sources(self) -> list[str]:
+        """The sources (files and folders) of all ingests, the latest first, each once."""
+        with self._engine.connect() as connection:
+            return ingest_runs.sources(connection)
 
     def known(self, sha256s: Sequence[bytes], model: Model) -> dict[bytes, bool]:
         """The pictures that are stored, of these; True where the model has an embedding of it."""
@@ -80,8 +87,8 @@ class CatalogService:
         for sku in skus:
             check_text("sku", sku)
         with locks.transaction(self._engine) as connection:
-            with pipeline(connection) as trip:
-                locks.begin(trip)
+            with open_pipeline(connection) as trip:
+                locks.begin_write(trip)
             check_schema(connection)
             found = products.ids(connection, skus)
             unknown = [sku for sku in skus if sku not in found]
@@ -93,10 +100,3 @@ class CatalogService:
             pictures.sweep(connection, shown)
             notifications.notify(connection)
             return len(found)
-
-
-def _active(connection: Connection) -> Model:
-    model = models.active(connection)
-    if model is None:
-        raise NoModel()
-    return model

@@ -1,4 +1,4 @@
-"""The command `lookalike`: parses arguments, asks one service, prints, and sets the exit code."""
+"""The command `lookalike`: parses arguments, calls one service, prints, sets the exit code."""
 
 from __future__ import annotations
 
@@ -15,150 +15,156 @@ from app.cli.lazy_group import LazyGroup
 from app.errors import Busy, LookalikeError
 
 INTERRUPTED = 130
-"""What a shell reports for a command that Ctrl-C ended; SIGTERM ends ours the same way."""
-
+"""Exit code after Ctrl-C or SIGTERM (128 + SIGINT, as shells report it)."""
 
 BUSY = 75
-"""What a command ends with that may well succeed if it is tried again (EX_TEMPFAIL)."""
+"""Exit code where a retry may succeed (EX_TEMPFAIL of sysexits.h)."""
+
+INTERNAL_ERROR = 70
+"""Exit code after an error of Lookalike itself (EX_SOFTWARE of sysexits.h)."""
 
 COMMANDS = {
     "init": (
         "app.cli.database:init",
-        "Make the tables and record the model the catalogue is embedded with.",
+        "Create the tables and record the embedding model.",
     ),
     "migrate": (
         "app.cli.database:migrate",
-        "Bring the tables, views and functions to this version; loads no model.",
+        "Migrate tables, views and functions; loads no model.",
     ),
-    "db": ("app.cli.database:db", "The database server: its address, start and stop."),
+    "db": (
+        "app.cli.database:db",
+        "Manage the database server: address, roles, start and stop.",
+    ),
     "ingest": (
         "app.cli.ingest:ingest",
-        "Load SOURCE, a CSV of products or a folder of pictures, into the catalogue.",
+        "Load SOURCE, a CSV or a folder of pictures, into the catalogue.",
     ),
     "delete": (
         "app.cli.ingest:delete",
-        "Delete products, and the pictures that only they show.",
+        "Delete products, and the pictures that no other product shows.",
     ),
     "index": (
         "app.cli.index:index",
-        "The FAISS index: a disposable copy of the embeddings that answers fast.",
+        "Build, audit and list FAISS indexes.",
     ),
     "model": (
         "app.cli.model:model",
-        "The models of this catalogue: change from one to another while searches go on.",
+        "Add, embed, compare, activate and drop embedding models.",
     ),
     "worker": (
         "app.cli.worker:worker",
-        "Rebuild the index when enough changed, until SIGTERM or Ctrl-C; serve metrics and health.",
+        "Rebuild the index when enough has changed; serve metrics.",
     ),
     "search": (
         "app.cli.search:search",
-        "Find the products that look like PHOTO (- for standard input), --sku or --text.",
+        "Find products similar to PHOTO, --sku or --text.",
     ),
     "duplicates": (
         "app.cli.duplicates:duplicates",
-        "Products that are one: only year, size or spelling differ, or somebody said so.",
+        "List, decide and evaluate duplicate products.",
     ),
     "eval": (
         "app.cli.evaluate:evaluate",
-        "Measure recall on QUERIES, a CSV with the columns query (a photo) and expected_sku.",
+        "Measure recall on QUERIES, a CSV of photos and expected skus.",
     ),
     "calibrate": (
         "app.cli.calibrate:calibrate",
-        'Fit the distances that mean "same photo", "same product" and "similar".',
+        "Fit the distance cut-offs of the similarity labels.",
     ),
     "tune": (
         "app.cli.tune:tune",
-        "Measure the paths of a filtered search side by side, and keep where they cross.",
+        "Measure the paths of filtered searches; store the crossovers.",
     ),
     "status": (
         "app.cli.status:status",
-        "Show database, model, catalogue and index; the exit code is 0 if all is well, else 1.",
+        "Run the health checks; the exit code is 1 if any fails.",
     ),
     "check": (
         "app.cli.check:check",
-        "Look for damage in catalogue and index; the exit code is 0 if there is none, else 1.",
+        "Look for damage in catalogue and index; exit code 1 if any.",
     ),
     "backup": (
         "app.cli.backup:backup",
-        "Back the catalogue up into TARGET, a new folder, as it is at this moment.",
+        "Back up a snapshot of the catalogue into TARGET, a new folder.",
     ),
     "restore": (
         "app.cli.backup:restore",
-        "Restore the backup in SOURCE into a new database, all of it or nothing.",
+        "Restore the backup in SOURCE into a new database.",
     ),
-    "page": ("app.cli.serve_page:page", "Serve the upload page until Ctrl-C."),
+    "page": ("app.cli.serve_page:page", "Serve the web pages until Ctrl-C."),
     "demo": (
         "app.cli.demo:demo",
-        "Draw a catalogue, ingest it, build the index, search it, and open the page.",
+        "Draw a demo catalogue, ingest, index, search and serve it.",
     ),
 }
-"""Where each command is, and the first sentence of its help, word for word."""
+"""By name: `module:attribute` of each command, and the first sentence of its help."""
 
 
 @click.group(
     cls=LazyGroup,
-    found_at=COMMANDS,
+    locations=COMMANDS,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 @click.version_option(package_name="lookalike", prog_name="lookalike")
 def cli() -> None:
     """Find products by picture.
 
-    PostgreSQL with pgvector holds the catalogue; without LOOKALIKE_DATABASE_URL an embedded server
-    is started in LOOKALIKE_HOME. Begin with `lookalike init`, then `lookalike ingest SOURCE`.
+    PostgreSQL with pgvector stores the catalogue. Without LOOKALIKE_DATABASE_URL, an embedded
+    server runs in LOOKALIKE_HOME. Start with `lookalike init`, then `lookalike ingest SOURCE`.
     """
 
 
 def main() -> None:
-    """Run the command line; errors people can put right are a sentence and exit code 1."""
+    """Run the command line; an error the user can correct prints one sentence, exit code 1."""
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
-    _end_in_order()
+    _treat_sigterm_as_ctrl_c()
     try:
         code = cli.main(standalone_mode=False)
     except Busy as exc:
-        code = _say(f"Error: {exc}", BUSY)
+        code = _fail(f"Error: {exc}", BUSY)
     except LookalikeError as exc:
-        code = _say(f"Error: {exc}", 1)
+        code = _fail(f"Error: {exc}", 1)
     except click.ClickException as exc:
         exc.show()
         code = exc.exit_code
     except (click.Abort, KeyboardInterrupt):
-        code = _say("Interrupted. What was finished is kept; run it again to go on.", INTERRUPTED)
+        code = _fail("Interrupted. Finished work is kept; run it again to go on.", INTERRUPTED)
     except BrokenPipeError:
-        # The reader of our output went away (`| head`): nothing is wrong.
+        # The reader closed the pipe (`| head`), which is no error.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 0
     except Exception as exc:
-        code = _unforeseen(exc)
+        code = _unexpected(exc)
     sys.exit(code if isinstance(code, int) else 0)
 
 
-def _end_in_order() -> None:
-    """Let SIGTERM do what Ctrl-C does: programs that were started end too, and what is half made
-    is cleared away."""
+def _treat_sigterm_as_ctrl_c() -> None:
+    """Clean up on SIGTERM as on Ctrl-C: stop child processes, remove unfinished files."""
     if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
         signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
-def _unforeseen(exc: Exception) -> int:
-    """A setting that cannot be, which is the only thing pydantic reads; else our own fault."""
-    from pydantic import ValidationError  # not for every `--help`
+def _unexpected(exc: Exception) -> int:
+    """Report an invalid setting, or log an error of Lookalike itself; returns the exit code.
+
+    Only settings are validated with pydantic, so a ValidationError is always about a setting.
+    """
+    from pydantic import ValidationError  # here, because it would slow down `--help`
 
     if isinstance(exc, ValidationError):
-        return _say(
-            f"Error: {_setting(exc.errors(include_url=False, include_context=False)[0])}", 1
-        )
-    logging.getLogger("lookalike").exception("This is a fault in Lookalike; please report it.")
-    return 70
+        error = exc.errors(include_url=False, include_context=False)[0]
+        return _fail(f"Error: {_invalid_setting(error)}", 1)
+    logging.getLogger("lookalike").exception("This is a bug in Lookalike; please report it.")
+    return INTERNAL_ERROR
 
 
-def _setting(wrong: Mapping[str, Any]) -> str:
-    """What is wrong with which environment variable."""
-    name = "LOOKALIKE_" + "_".join(str(part) for part in wrong["loc"]).upper()
-    return f"{name} is {wrong['input']!r}, which cannot be: {wrong['msg']}."
+def _invalid_setting(error: Mapping[str, Any]) -> str:
+    """Which environment variable is invalid, and why, from an error of pydantic."""
+    name = "LOOKALIKE_" + "_".join(str(part) for part in error["loc"]).upper()
+    return f"{name} is {error['input']!r}, which is not valid: {error['msg']}."
 
 
-def _say(message: str, code: int) -> int:
+def _fail(message: str, code: int) -> int:
     click.echo(message, err=True)
     return code

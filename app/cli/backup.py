@@ -1,4 +1,4 @@
-"""`lookalike backup` and `restore`: the whole catalogue into a folder, and out of it."""
+"""`lookalike backup` and `restore`: copy the whole catalogue to a folder and back."""
 
 from __future__ import annotations
 
@@ -16,37 +16,38 @@ FOLDER = click.Path(path_type=Path)
 @click.argument("target", type=FOLDER)
 @as_json
 def backup(target: Path, as_json: bool) -> None:
-    """Back the catalogue up into TARGET, a new folder, as it is at this moment.
+    """Back up a snapshot of the catalogue into TARGET, a new folder.
 
-    Searches and loads go on meanwhile. Index files and the original photos are not in it.
+    Searches and loads go on meanwhile. A backup has no index files and no original photos.
     """
-    from app.operations.backup import backup as make
+    from app.operations.backup import backup as create_backup
 
     with App() as app:
-        made = make(app.engine, target, tell=note)
+        manifest = create_backup(app.engine, target, tell=note)
     if as_json:
-        print_json(made.as_dict())
+        print_json(manifest.as_dict())
     else:
-        products = made.rows.get("public.product", 0)
-        click.echo(f"{products:,} products backed up in {target}, {made.size / 1e6:,.1f} MB.")
+        products = manifest.rows.get("public.product", 0)
+        size = manifest.size / 1e6
+        click.echo(f"{products:,} products backed up in {target}, {size:,.1f} MB.")
 
 
 @click.command()
 @click.argument("source", type=FOLDER)
 @as_json
 def restore(source: Path, as_json: bool) -> None:
-    """Restore the backup in SOURCE into a new database, all of it or nothing.
+    """Restore the backup in SOURCE into a new database.
 
-    Name the database with LOOKALIKE_DATABASE_URL, or a new folder with LOOKALIKE_HOME. Afterwards
-    run `lookalike index rebuild`.
+    Restores everything or nothing. Set LOOKALIKE_DATABASE_URL to the new database, or
+    LOOKALIKE_HOME to a new folder. Afterwards run `lookalike index rebuild`.
     """
-    from app.operations.restore import restore as bring_back
+    from app.operations.restore import restore as restore_backup
 
     with App() as app:
-        found = bring_back(app.engine, source, tell=note)
+        manifest = restore_backup(app.engine, source, tell=note)
     if as_json:
-        print_json(found.as_dict())
+        print_json(manifest.as_dict())
     else:
-        products = found.rows.get("public.product", 0)
-        click.echo(f"{products:,} products restored as of {found.made_at:%Y-%m-%d %H:%M} UTC.")
+        products = manifest.rows.get("public.product", 0)
+        click.echo(f"{products:,} products restored as of {manifest.made_at:%Y-%m-%d %H:%M} UTC.")
     note("pgvector answers until an index is built; run `lookalike index rebuild`.")

@@ -1,4 +1,4 @@
-"""`lookalike calibrate`: fit what distances mean under the active model."""
+"""`lookalike calibrate`: fit the distance cut-offs of the active model."""
 
 from __future__ import annotations
 
@@ -17,36 +17,35 @@ from app.types import LABEL_FIELDS, Calibration
 @click.command()
 @as_json
 def calibrate(as_json: bool) -> None:
-    """Fit the distances that mean "same photo", "same product" and "similar".
+    """Fit the distance cut-offs of the similarity labels.
 
-    Searches speak these words beside the similarity within a minute. Run it again after many
-    products or verdicts have come.
+    The labels are "same photo", "same product" and "similar". Within a minute, search results show
+    them next to the similarity. Run it again after many products or verdicts were added.
     """
     with App() as app:
-        rows = fit(app.engine, app.encoder)
+        calibrations = fit(app.engine, app.encoder)
     if as_json:
-        print_json([_figures(row) for row in rows])
+        print_json([_as_dict(row) for row in calibrations])
         return
     columns = ("category", "means", "distance up to", "similarity from", "pairs", "others")
-    print_table(columns, [line for row in rows for line in _lines(row)])
-    for word, field in LABEL_FIELDS.items():
-        if reason := why_not(getattr(rows[0], field)):
-            note(f'Nothing is called "{word}" in the whole catalogue: {reason}.')
+    print_table(columns, [row for each in calibrations for row in _table_rows(each)])
+    for label, field in LABEL_FIELDS.items():
+        if reason := why_not(getattr(calibrations[0], field)):
+            note(f'There is no "{label}" cut-off for the whole catalogue: {reason}.')
 
 
-def _lines(row: Calibration) -> Iterator[tuple[object, ...]]:
-    for word, field in LABEL_FIELDS.items():
-        cut = getattr(row, field)
+def _table_rows(calibration: Calibration) -> Iterator[tuple[object, ...]]:
+    for label, field in LABEL_FIELDS.items():
+        cut = getattr(calibration, field)
         if cut.distance is not None:
-            yield (
-                row.category or "(all)", word, f"{cut.distance:.4f}", f"{1 - cut.distance:.4f}",
-                cut.pairs, cut.others,
-            )  # fmt: skip
+            distance, similarity = f"{cut.distance:.4f}", f"{1 - cut.distance:.4f}"
+            category = calibration.category or "(all)"
+            yield category, label, distance, similarity, cut.pairs, cut.others
 
 
-def _figures(row: Calibration) -> dict[str, object]:
-    cuts = {field: getattr(row, field) for field in LABEL_FIELDS.values()}
+def _as_dict(calibration: Calibration) -> dict[str, object]:
+    cuts = {field: getattr(calibration, field) for field in LABEL_FIELDS.values()}
     return {
-        "category": row.category,
+        "category": calibration.category,
         **{field: asdict(cut) | {"reason": why_not(cut)} for field, cut in cuts.items()},
     }

@@ -1,4 +1,4 @@
-"""`lookalike check`: look for damage, like fsck."""
+"""`lookalike check`: look for damaged data in catalogue and index, as fsck does in files."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from app.bootstrap import App
 from app.cli.output import as_json, note, print_json
 from app.operations.integrity.findings import Finding, IntegrityReport
 
-EVERY_S = 10.0
+PROGRESS_INTERVAL_S = 10.0
 MARKS = {"error": "BAD ", "warning": "bad ", "info": "note"}
 
 
@@ -20,28 +20,32 @@ MARKS = {"error": "BAD ", "warning": "bad ", "info": "note"}
     "--images",
     multiple=True,
     type=click.Path(path_type=Path),
-    help="A folder of original pictures, to be compared with what was loaded; may be repeated.",
+    help="Compare the original pictures in this folder with the catalogue; may be repeated.",
 )
-@click.option("--encoder", is_flag=True, help="Load the encoder and compare it with the model.")
-@click.option("--repair", is_flag=True, help="Repair what can be without losing anything.")
+@click.option(
+    "--encoder",
+    is_flag=True,
+    help="Load the encoder and check that it is the model's.",
+)
+@click.option("--repair", is_flag=True, help="Repair what can be repaired without losing data.")
 @as_json
 @click.pass_context
 def check(
     context: click.Context, images: tuple[Path, ...], encoder: bool, repair: bool, as_json: bool
 ) -> None:  # fmt: skip
-    """Look for damage in catalogue and index; the exit code is 0 if there is none, else 1.
+    """Look for damage in catalogue and index; exit code 1 if any.
 
-    Reads every row, thumbnail and index file, and with --images every original. Searches and loads
-    go on meanwhile.
+    Reads every row, thumbnail and index file, and with --images every original picture. Searches
+    and loads go on meanwhile.
     """
     from app.operations.integrity import CheckOptions
-    from app.operations.integrity import check as look
+    from app.operations.integrity import check as run_checks
     from ingest.local_files import LocalPictures
 
     with App() as app:
         folders = [LocalPictures(each, max_bytes=app.limits.max_bytes) for each in images]
-        wanted = CheckOptions(folders, app.encoder if encoder else None, repair)
-        report = look(app.engine, app.files, app.limits, wanted, tick=_ThrottledProgress())
+        options = CheckOptions(folders, app.encoder if encoder else None, repair)
+        report = run_checks(app.engine, app.files, app.limits, options, tick=_ThrottledProgress())
     if as_json:
         print_json(report.as_dict())
     else:
@@ -50,15 +54,15 @@ def check(
 
 
 class _ThrottledProgress:
-    """Says how far the check has come, every ten seconds."""
+    """Prints a progress message at most every PROGRESS_INTERVAL_S seconds."""
 
     def __init__(self) -> None:
-        self._next = time.monotonic() + EVERY_S
+        self._next = time.monotonic() + PROGRESS_INTERVAL_S
 
-    def __call__(self, said: str) -> None:
+    def __call__(self, message: str) -> None:
         if time.monotonic() >= self._next:
-            self._next = time.monotonic() + EVERY_S
-            note(said)
+            self._next = time.monotonic() + PROGRESS_INTERVAL_S
+            note(message)
 
 
 def _print(report: IntegrityReport) -> None:
@@ -67,11 +71,13 @@ def _print(report: IntegrityReport) -> None:
     if not report.findings:
         click.echo("No damage was found.")
     for each in report.left_out:
-        note(f"Not looked at: {each}.")
+        note(f"Not checked: {each}.")
 
 
 def _line(finding: Finding) -> str:
     mark = "ok  " if finding.repaired else MARKS[finding.severity]
-    named = ", ".join(finding.examples) + (", …" if finding.count > len(finding.examples) else "")
-    todo = f"Repaired: {finding.repaired}." if finding.repaired else finding.advice
-    return f"{mark} {finding.what}: {finding.count} ({named})\n     {todo}"
+    examples = ", ".join(finding.examples)
+    if finding.count > len(finding.examples):
+        examples += ", …"
+    advice = f"Repaired: {finding.repaired}." if finding.repaired else finding.advice
+    return f"{mark} {finding.what}: {finding.count} ({examples})\n     {advice}"

@@ -1,4 +1,4 @@
-"""`lookalike init`, `migrate` and `db`: the database before there is a catalogue in it."""
+"""`lookalike init`, `migrate` and `db`: set up the database and manage its server."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from app.config import Settings
 from app.db import dsn
 from app.db.embedded import server as embedded_server
 from app.db.engine import database_url
-from app.operations.roles import make, script
+from app.operations.roles import create_roles, roles_script
 
 MIGRATOR, SERVER = "MIGRATOR_PASSWORD", "SERVER_PASSWORD"
-"""Variables that hold passwords: everybody on a machine can read the words of a command."""
+"""Environment variables of passwords: all users of a machine can read command-line arguments."""
 
 
 @click.command()
 @click.option("--model", help="'embedded', a hub name such as clip-ViT-B-32, or a folder.")
 def init(model: str | None) -> None:
-    """Make the tables and record the model the catalogue is embedded with.
+    """Create the tables and record the embedding model.
 
-    Without --model, LOOKALIKE_MODEL decides; 'auto', the default, takes CLIP if it can be loaded
-    and the embedded encoder (pictures only) if not. Run again, it changes nothing.
+    Without --model, LOOKALIKE_MODEL decides. The default 'auto' takes CLIP if it can be loaded and
+    else the embedded encoder (pictures only). Running it again changes nothing.
     """
     settings = Settings(model=model) if model else Settings()
     with App(settings) as app:
@@ -33,7 +33,7 @@ def init(model: str | None) -> None:
 
 @click.command()
 def migrate() -> None:
-    """Bring the tables, views and functions to this version; loads no model."""
+    """Migrate tables, views and functions; loads no model."""
     from app.operations.migrate import migrate as run
 
     with App() as app:
@@ -42,56 +42,57 @@ def migrate() -> None:
 
 @click.group()
 def db() -> None:
-    """The database server: its address, start and stop."""
+    """Manage the database server: address, roles, start and stop."""
 
 
 @db.command()
-@click.option("--with-password", is_flag=True, help="Print the password that is in it, too.")
+@click.option("--with-password", is_flag=True, help="Include the password.")
 def url(with_password: bool) -> None:
-    """Print the address of the database, as psql accepts it; a password in it is left out.
+    """Print the address of the database for psql, without its password.
 
-    Everybody on a machine can read the arguments of a command. psql takes the password from
-    PGPASSWORD or its password file.
+    All users of a machine can read command-line arguments. psql takes the password from PGPASSWORD
+    or its password file.
     """
-    found = database_url(Settings())
-    click.echo(dsn.for_psql(found) if with_password else dsn.without_password(found))
+    address = database_url(Settings())
+    click.echo(dsn.for_psql(address) if with_password else dsn.without_password(address))
 
 
 @db.command()
 @click.option("--migrator", required=True, help="The role that migrates and owns the tables.")
 @click.option("--server", required=True, help="The role that searches, loads and builds.")
-@click.option("--apply", is_flag=True, help="Run the script here, as the user of the address.")
+@click.option("--apply", is_flag=True, help="Run the script as the user of the address.")
 def roles(migrator: str, server: str, apply: bool) -> None:
-    """Print the script that makes a role to migrate and a role to serve.
+    """Print the SQL script that creates a role to migrate and a role to serve.
 
-    With --apply it is run, as a superuser; it may run again at any time. The passwords are taken
-    from the variables MIGRATOR_PASSWORD and SERVER_PASSWORD, where they are set.
+    --apply runs it, which needs a superuser; it may run again at any time. The passwords come from
+    the environment variables MIGRATOR_PASSWORD and SERVER_PASSWORD, if they are set.
     """
     if not apply:
-        click.echo(script(migrator, server), nl=False)
+        click.echo(roles_script(migrator, server), nl=False)
         return
-    found = {migrator: os.environ.get(MIGRATOR), server: os.environ.get(SERVER)}
+    variables = {migrator: os.environ.get(MIGRATOR), server: os.environ.get(SERVER)}
+    passwords = {role: password for role, password in variables.items() if password}
     with App() as app:
-        make(app.engine, migrator, server, {name: word for name, word in found.items() if word})
+        create_roles(app.engine, migrator, server, passwords)
     note(f"{migrator} migrates and {server} serves.")
 
 
 @db.command()
 def start() -> None:
-    """Start the embedded server unless it runs; other commands do that by themselves."""
+    """Start the embedded server unless it is running; other commands start it if they need it."""
     settings = Settings()
     if settings.database_url:
-        note("LOOKALIKE_DATABASE_URL names a server; there is none to start here.")
+        note("LOOKALIKE_DATABASE_URL is set, so there is no embedded server to start.")
     else:
-        note(f"The embedded server runs: {embedded_server.start(settings.home)}")
+        note(f"The embedded server is running: {embedded_server.start(settings.home)}")
 
 
 @db.command()
 def stop() -> None:
-    """Stop the embedded server; nothing is lost."""
+    """Stop the embedded server; its data stays."""
     settings = Settings()
     if settings.database_url:
-        note("LOOKALIKE_DATABASE_URL names a server; it is not Lookalike's to stop.")
+        note("LOOKALIKE_DATABASE_URL is set; Lookalike does not stop that server.")
     elif embedded_server.stop(settings.home):
         note("The embedded server was stopped.")
     else:

@@ -1,4 +1,4 @@
-"""`lookalike demo`: the whole way from an empty folder to matches, on a drawn catalogue."""
+"""`lookalike demo`: from an empty folder to search results, with a drawn catalogue."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from app.bootstrap import App
 from app.cli.output import note
 from app.cli.search import print_matches
 from app.cli.serve_page import serve
-from app.db.queries import products as stored
 from app.errors import BadInput
 from app.images.decoding import decode
 from app.images.thumbnails import open_thumbnail
@@ -22,31 +21,31 @@ from ingest.demo.contact_sheet import SheetPicture, SheetRow, contact_sheet
 from ingest.load import load
 
 SKU_PREFIX = "DEMO-"
-SEARCHES = 3
-SHOWN = 6
+MAX_SEARCHES = 3
+MATCHES = 6
 
 
 @click.command()
 @click.option("--products", default=320, show_default=True, type=click.IntRange(32, 5000))
-@click.option("--page/--no-page", "open_page", default=True, help="Serve the page at the end.")
+@click.option("--page/--no-page", "open_page", default=True, help="Serve the pages at the end.")
 @click.option("--port", default=8501, show_default=True, type=click.IntRange(1, 65535))
 def demo(products: int, open_page: bool, port: int) -> None:
-    """Draw a catalogue, ingest it, build the index, search it, and open the page.
+    """Draw a demo catalogue, ingest, index, search and serve it.
 
-    Everything is kept in LOOKALIKE_HOME; choose a folder of its own for the demo.
+    All data is stored in LOOKALIKE_HOME; choose a separate folder for the demo.
     """
     with App() as app:
         folder = app.settings.home / "demo"
-        _step("Start the database and make the tables")
+        _print_step("Start the database and create the tables")
         note(app.initialise())
-        _only_a_demo(app)
-        _step(f"Draw {products} products")
+        _check_database(app)
+        _print_step(f"Draw {products} products")
         folder.mkdir(parents=True, exist_ok=True)
         source = draw_catalogue(folder, products=products)
-        _step("Ingest them")
+        _print_step("Ingest them")
         report = load(app.engine, app.catalog, app.encoders, app.limits, source, prune=True)
         note(f"{report.added} added, {report.unchanged} unchanged, {report.seconds:.1f} s")
-        _step("Build the index")
+        _print_step("Build the index")
         build = app.indexer.rebuild()
         note(f"build {build.id}: {build.kind}, {build.rows} rows, recall@10 {build.recall_at_10}")
         rows = [_search(app, path) for path in _queries(folder)]
@@ -58,38 +57,39 @@ def demo(products: int, open_page: bool, port: int) -> None:
         serve("localhost", port)
 
 
-def _only_a_demo(app: App) -> None:
-    """The demo deletes what it did not draw, so it must not meet anybody's catalogue."""
-    with app.engine.connect() as connection:
-        others = stored.count_without_prefix(connection, SKU_PREFIX)
+def _check_database(app: App) -> None:
+    """Refuse a database with other products, because the demo deletes what it did not draw."""
+    others = app.catalog.count_without_prefix(SKU_PREFIX)
     if others:
         raise BadInput(
-            f"This database holds {others} products that are not the demo's, and the demo would "
-            "delete them. Choose an empty folder with LOOKALIKE_HOME, and unset "
+            f"This database has {others} products that do not belong to the demo, and the "
+            "demo would delete them. Choose an empty folder with LOOKALIKE_HOME, and unset "
             "LOOKALIKE_DATABASE_URL."
         )
 
 
-def _step(what: str) -> None:
-    click.secho(f"\n{time.strftime('%H:%M:%S')} {what}", bold=True)
+def _print_step(step: str) -> None:
+    click.secho(f"\n{time.strftime('%H:%M:%S')} {step}", bold=True)
 
 
 def _queries(folder: Path) -> list[Path]:
-    """A few query photos, taken evenly from all of them so that they show different kinds."""
+    """A few query photos, evenly spaced in the list so that they show different products."""
     with (folder / "queries.csv").open(encoding="utf-8", newline="") as file:
         paths = [folder / row["query"] for row in csv.DictReader(file)]
-    return paths[:: max(1, len(paths) // SEARCHES)][:SEARCHES]
+    return paths[:: max(1, len(paths) // MAX_SEARCHES)][:MAX_SEARCHES]
 
 
 def _search(app: App, photo: Path) -> SheetRow:
-    _step(f"Search with {photo}")
+    _print_step(f"Search with {photo}")
     data = photo.read_bytes()
-    result = app.search.search(Query(picture=data, k=SHOWN, fold=True))
+    result = app.search.search(Query(picture=data, k=MATCHES, fold=True))
     print_matches(result)
-    return SheetRow(SheetPicture(decode(data), ("Query photo", photo.name)), _shown(result))
+    return SheetRow(
+        SheetPicture(decode(data), ("Query photo", photo.name)), _sheet_pictures(result)
+    )
 
 
-def _shown(result: SearchResult) -> tuple[SheetPicture, ...]:
+def _sheet_pictures(result: SearchResult) -> tuple[SheetPicture, ...]:
     return tuple(
         SheetPicture(
             open_thumbnail(match.thumbnail),

@@ -1,4 +1,4 @@
-"""`lookalike duplicates`: which products are one, what people decide, how right the rules are."""
+"""`lookalike duplicates`: list duplicate products, record verdicts, measure the rules."""
 
 from __future__ import annotations
 
@@ -9,32 +9,32 @@ import click
 
 from app.bootstrap import App
 from app.cli.output import as_json, note, print_json, print_table
-from app.duplicates import report as service
+from app.duplicates import report as duplicate_report
 from app.duplicates.rules import DuplicateGroup, FoldedCandidate
-from app.duplicates.verdicts import decide as record
+from app.duplicates.verdicts import decide as record_verdict
 
 
 @click.group()
 def duplicates() -> None:
-    """Products that are one: only year, size or spelling differ, or somebody said so."""
+    """List, decide and evaluate duplicate products."""
 
 
 @duplicates.command()
 @click.argument("sku_a")
 @click.argument("sku_b")
-@click.option("--same/--different", default=None, help="What was decided.")
+@click.option("--same/--different", default=None, help="The verdict.")
 @click.option("--by", "decided_by", required=True, metavar="NAME", help="Who decided.")
 @as_json
 def decide(sku_a: str, sku_b: str, same: bool | None, decided_by: str, as_json: bool) -> None:
-    """Record that SKU_A and SKU_B are the same product, or that they differ.
+    """Record the verdict that SKU_A and SKU_B are the same product, or that they differ.
 
-    A verdict wins over every rule and is remembered when the products are loaded anew. It replaces
-    an earlier one on the same two, and is refused when it contradicts verdicts on others.
+    A verdict overrides every rule and is kept when the products are loaded again. It replaces an
+    earlier one on the same pair, and is refused if it contradicts verdicts on other pairs.
     """
     if same is None:
-        raise click.UsageError("Say --same or --different.")
+        raise click.UsageError("Give --same or --different.")
     with App() as app:
-        verdict = record(app.engine, sku_a, sku_b, same, decided_by)
+        verdict = record_verdict(app.engine, sku_a, sku_b, same, decided_by)
     if as_json:
         print_json({
             "sku_a": verdict.sku_a, "sku_b": verdict.sku_b, "same": verdict.same,
@@ -42,47 +42,50 @@ def decide(sku_a: str, sku_b: str, same: bool | None, decided_by: str, as_json: 
             "decided_at": verdict.decided_at and verdict.decided_at.isoformat(timespec="seconds"),
         })  # fmt: skip
     else:
-        said = "the same product" if same else "different products"
-        note(f"{verdict.sku_a} and {verdict.sku_b} are {said}, says {verdict.decided_by}.")
+        decision = "the same product" if same else "different products"
+        note(
+            f"Recorded: {verdict.sku_a} and {verdict.sku_b} are {decision} "
+            f"(by {verdict.decided_by})."
+        )
 
 
 @duplicates.command()
 @click.option("--limit", default=100, show_default=True, type=click.IntRange(1, 1_000_000))
 @as_json
 def pairs(limit: int, as_json: bool) -> None:
-    """List the products of the catalogue that fold into another, each with the rule."""
+    """List the products that are folded into another one, each with the rule."""
     with App() as app:
-        groups = service.folded(app.engine, app.settings.typo_similarity)
+        groups = duplicate_report.folded(app.engine, app.settings.typo_similarity)
     rows = [_row(group, fold) for group in groups for fold in group.folded]
     if as_json:
         print_json(rows[:limit])
     elif rows:
         print_table(tuple(rows[0]), [list(row.values()) for row in rows[:limit]])
     if len(rows) > limit:
-        note(f"{limit} of {len(rows)} are shown; ask for more with --limit.")
+        note(f"{limit} of {len(rows)} are shown; show more with --limit.")
     elif not rows:
-        note("No two products of the catalogue are one.")
+        note("No two products of the catalogue are duplicates.")
 
 
 @duplicates.command()
 @click.argument("source", metavar="PAIRS", type=click.Path(path_type=Path))
 @as_json
 def evaluate(source: Path, as_json: bool) -> None:
-    """Measure the rules on PAIRS, a CSV with the columns sku_a and sku_b: pairs that are the same.
+    """Measure the rules on PAIRS, a CSV of known duplicates with the columns sku_a and sku_b.
 
-    All other pairs of the catalogue are taken for different. Verdicts do not count here.
+    All other pairs of the catalogue count as different. Verdicts are ignored here.
     """
-    known = service.read_pairs(source)
+    known = duplicate_report.read_pairs(source)
     with App() as app:
-        found = service.evaluate(app.engine, known, app.settings.typo_similarity)
+        report = duplicate_report.evaluate(app.engine, known, app.settings.typo_similarity)
     if as_json:
-        print_json(found.as_dict())
+        print_json(report.as_dict())
         return
     for name in ("known", "folds", "true", "false", "precision", "recall"):
-        value = getattr(found, name)
+        value = getattr(report, name)
         click.echo(f"{name:13} {value:.3f}" if isinstance(value, float) else f"{name:13} {value}")
-    for name, wrong in (("missed", found.misses), ("false fold", found.false_folds)):
-        for sku_a, sku_b in wrong:
+    for name, errors in (("missed", report.misses), ("false fold", report.false_folds)):
+        for sku_a, sku_b in errors:
             click.echo(f"{name:13} {sku_a} {sku_b}")
 
 

@@ -1,4 +1,4 @@
-"""`lookalike eval`: quality and speed on labelled query photos."""
+"""`lookalike eval`: recall and latency on labelled query photos."""
 
 from __future__ import annotations
 
@@ -15,139 +15,152 @@ from app.cli.search import filters_option
 from app.config import Settings
 from app.errors import BadInput, BadSource
 from app.evaluation import labelled_queries
-from app.evaluation.html_report import report as written
+from app.evaluation.html_report import report as html_report
 from app.evaluation.labelled_queries import LabelledQueries
 from app.evaluation.metrics import CategoryFigures, Difference, Evaluation, worst
 from app.search.filters import parse
 from app.types import Query
 
-ASKED = {"fold": bool, "near_query": float, "near_match": float}
-"""What of a query --against may change, beside every setting."""
+QUERY_FIELDS = {"fold": bool, "near_query": float, "near_match": float}
+"""Fields of a query, by type, that --against may change; it may change every setting too."""
 
 
 @click.command("eval")
 @click.argument("queries", type=click.Path(path_type=Path))
 @filters_option
-@click.option("--fold/--no-fold", default=False, help="Same products come as one.")
-@click.option("--near-query", type=float, help="Drop what is no farther than this from the query.")
+@click.option("--fold/--no-fold", default=False, help="Show duplicate products as one.")
 @click.option(
-    "--near-match", type=float, help="Drop what is no farther than this from a better match."
+    "--near-query", type=float, help="Drop products at most this distance from the query."
+)
+@click.option(
+    "--near-match",
+    type=float,
+    help="Drop products at most this distance from a better match.",
 )
 @click.option(
     "--against", multiple=True, metavar="RUN.json|NAME=VALUE",
-    help="Compare with an earlier run's --json, or with another setting: fold=true,"
+    help="Compare with the --json output of an earlier run, or with other settings: fold=true,"
     " near-match=0.05, home=OTHER, typo-similarity=0.8, ... May be repeated.",
 )  # fmt: skip
 @click.option(
     "--report", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE.html",
-    help="Write the worst queries with their pictures.",
+    help="Write an HTML report of the worst queries with their pictures.",
 )  # fmt: skip
-@click.option("--worst", "count", default=20, show_default=True, type=click.IntRange(1, 1000))
+@click.option(
+    "--worst", "count", default=20, show_default=True, type=click.IntRange(1, 1000),
+    help="How many queries the report shows.",
+)  # fmt: skip
 @as_json
 def evaluate(
     queries: Path, filters: tuple[str, ...], against: tuple[str, ...], report: Path | None,
-    count: int, as_json: bool, **more: Any,
+    count: int, as_json: bool, **query_fields: Any,
 ) -> None:  # fmt: skip
-    """Measure recall on QUERIES, a CSV with the columns query (a photo) and expected_sku.
+    """Measure recall on QUERIES, a CSV of photos and expected skus.
 
-    With --filter, only products that pass are searched, and only the queries for them are asked.
+    The CSV has the columns query (a photo) and expected_sku. With --filter, only products that pass
+    are searched, and only their queries are run.
     """
     labelled = labelled_queries.read_queries(queries)
-    how = Query(filters=parse(list(filters)), **more)
+    template = Query(filters=parse(list(filters)), **query_fields)
     with App() as app:
-        found = labelled_queries.evaluate(app.engine, app.search, labelled, how, note)
-        beside = _beside(app.settings, found, labelled, how, against) if against else None
+        evaluation = labelled_queries.evaluate(app.engine, app.search, labelled, template, note)
+        difference = (
+            _compare(app.settings, evaluation, labelled, template, against) if against else None
+        )
         if report is not None:
-            _write(app, report, labelled, found, how, count, beside)
+            _write_report(app, report, labelled, evaluation, template, count, difference)
     if as_json:
-        print_json(found.as_dict() | ({"against": beside.as_dict()} if beside else {}))
+        print_json(evaluation.as_dict() | ({"against": difference.as_dict()} if difference else {}))
         return
-    _print(found, beside)
+    _print(evaluation, difference)
 
 
-def _beside(
+def _compare(
     settings: Settings,
-    found: Evaluation,
+    evaluation: Evaluation,
     labelled: Sequence[LabelledQueries],
-    how: Query,
+    template: Query,
     against: Sequence[str],
 ) -> Difference:
-    """This run beside the one that --against names."""
+    """Compare this run with the one that --against describes: a file, or other settings."""
     if len(against) == 1 and "=" not in against[0]:
-        return labelled_queries.compare(found, labelled_queries.read_run(Path(against[0])))
-    changes: dict[str, Any] = {}
-    asked: dict[str, Any] = {}
-    for words in against:
-        name, sign, value = words.partition("=")
+        return labelled_queries.compare(evaluation, labelled_queries.read_run(Path(against[0])))
+    changed_settings: dict[str, Any] = {}
+    changed_fields: dict[str, str] = {}
+    for assignment in against:
+        name, sign, value = assignment.partition("=")
         name = name.strip().replace("-", "_").lower()
-        if not sign or name not in (*ASKED, *Settings.model_fields):
+        if not sign or name not in (*QUERY_FIELDS, *Settings.model_fields):
             raise BadInput(
-                f"--against {words!r} is neither one file of `lookalike eval --json` nor "
-                f"NAME=VALUE with the name of a setting or one of {', '.join(ASKED)}."
+                f"--against {assignment!r} is neither one file of `lookalike eval --json` nor "
+                f"NAME=VALUE with the name of a setting or one of {', '.join(QUERY_FIELDS)}."
             )
-        (asked if name in ASKED else changes)[name] = value.strip()
-    other = settings.model_validate(settings.model_dump() | changes)
-    with App(other) as app:
-        theirs = labelled_queries.evaluate(
-            app.engine, app.search, labelled, replace(how, **_typed(asked)), note
-        )
-    return labelled_queries.compare(found, theirs.ranks)
+        (changed_fields if name in QUERY_FIELDS else changed_settings)[name] = value.strip()
+    other_settings = settings.model_validate(settings.model_dump() | changed_settings)
+    other_template = replace(template, **_parse_fields(changed_fields))
+    with App(other_settings) as app:
+        other = labelled_queries.evaluate(app.engine, app.search, labelled, other_template, note)
+    return labelled_queries.compare(evaluation, other.ranks)
 
 
-def _typed(asked: dict[str, str]) -> dict[str, Any]:
-    known = {"true": True, "1": True, "false": False, "0": False}
-    typed: dict[str, Any] = {}
-    for name, value in asked.items():
+def _parse_fields(texts: dict[str, str]) -> dict[str, Any]:
+    """Values of QUERY_FIELDS from text, by name. Raises BadInput."""
+    booleans = {"true": True, "1": True, "false": False, "0": False}
+    values: dict[str, Any] = {}
+    for name, text in texts.items():
         try:
-            typed[name] = known[value.lower()] if ASKED[name] is bool else float(value)
+            values[name] = booleans[text.lower()] if QUERY_FIELDS[name] is bool else float(text)
         except (KeyError, ValueError) as exc:
-            kind = "true or false" if ASKED[name] is bool else "a distance such as 0.05"
-            raise BadInput(f"--against {name}={value}: {name} is {kind}.") from exc
-    return typed
+            kind = "true or false" if QUERY_FIELDS[name] is bool else "a distance such as 0.05"
+            raise BadInput(f"--against {name}={text}: {name} is {kind}.") from exc
+    return values
 
 
-def _write(
-    app: App, target: Path, labelled: Sequence[LabelledQueries], found: Evaluation, how: Query,
-    count: int, beside: Difference | None,
+def _write_report(
+    app: App, target: Path, labelled: Sequence[LabelledQueries], evaluation: Evaluation,
+    template: Query, count: int, difference: Difference | None,
 ) -> None:  # fmt: skip
-    shown = worst(found.outcomes, count)
-    cases = labelled_queries.cases(app.engine, app.search, app.sandbox.decode, labelled, shown, how)
-    title = f"{found.queries} queries, recall@1 {found.recall_at_1:.3f}"
+    cases = labelled_queries.cases(
+        app.engine, app.search, app.sandbox.decode, labelled, worst(evaluation.outcomes, count),
+        template,
+    )  # fmt: skip
+    title = f"{evaluation.queries} queries, recall@1 {evaluation.recall_at_1:.3f}"
     try:
-        target.write_text(written(title, found, cases, beside), encoding="utf-8")
+        target.write_text(html_report(title, evaluation, cases, difference), encoding="utf-8")
     except OSError as exc:
         raise BadSource(f"{target} cannot be written: {exc.strerror or exc}.") from exc
     note(f"The {len(cases)} worst queries are in {target}.")
 
 
-def _print(found: Evaluation, beside: Difference | None) -> None:
-    for name, value in found.as_dict().items():
+def _print(evaluation: Evaluation, difference: Difference | None) -> None:
+    for name, value in evaluation.as_dict().items():
         if isinstance(value, float) and not name.endswith(("_low", "_high")):
-            interval = _interval(found, name)
-            click.echo(f"{name:16} {value:.3f}{interval}")
+            click.echo(f"{name:16} {value:.3f}{_interval(evaluation, name)}")
         elif isinstance(value, int):
             click.echo(f"{name:16} {value}")
-    if len(found.categories) > 1:
+    if len(evaluation.categories) > 1:
         click.echo()
-        heads = ("category", "queries", "recall@1", "recall@10", "mrr")
-        print_table(heads, [_row(each) for each in found.categories])
-    if beside is not None:
+        columns = ("category", "queries", "recall@1", "recall@10", "mrr")
+        print_table(columns, [_row(each) for each in evaluation.categories])
+    if difference is not None:
         click.echo(
-            f"\nBeside the other run, over {beside.queries} queries: {beside.better} better, "
-            f"{beside.worse} worse, {beside.same} the same."
+            f"\nCompared with the other run, over {difference.queries} queries: "
+            f"{difference.better} better, {difference.worse} worse, {difference.same} the same."
         )
         for name in ("recall_at_1", "recall_at_5", "recall_at_10"):
-            click.echo(f"{name:16} {getattr(beside, name):+.3f}{_interval(beside, name, '+')}")
+            change = getattr(difference, name)
+            click.echo(f"{name:16} {change:+.3f}{_interval(difference, name, '+')}")
 
 
-def _interval(found: Evaluation | Difference, name: str, sign: str = "") -> str:
-    low = getattr(found, f"{name}_low", None)
+def _interval(figures: Evaluation | Difference, name: str, sign: str = "") -> str:
+    """The confidence interval of a figure as text; empty where it has none."""
+    low = getattr(figures, f"{name}_low", None)
     if low is None:
         return ""
-    high = getattr(found, f"{name}_high")
+    high = getattr(figures, f"{name}_high")
     return f"  (95 %: {low:{sign}.3f} to {high:{sign}.3f})"
 
 
-def _row(found: CategoryFigures) -> tuple[object, ...]:
-    shares = (found.recall_at_1, found.recall_at_10, found.mrr)
-    return (found.category or "none", found.queries, *(f"{share:.3f}" for share in shares))
+def _row(figures: CategoryFigures) -> tuple[object, ...]:
+    shares = (figures.recall_at_1, figures.recall_at_10, figures.mrr)
+    return (figures.category or "none", figures.queries, *(f"{share:.3f}" for share in shares))

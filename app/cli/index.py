@@ -1,4 +1,4 @@
-"""`lookalike index`: build the FAISS index, and see which there are."""
+"""`lookalike index`: build, audit and list FAISS indexes."""
 
 from __future__ import annotations
 
@@ -9,27 +9,25 @@ import click
 
 from app.bootstrap import App
 from app.cli.output import as_json, print_json, print_table
-from app.db.engine import check_schema
-from app.db.queries import index_builds
 from app.errors import LookalikeError
-from app.evaluation.recall_audit import audit as measure
+from app.evaluation.recall_audit import audit as measure_recall
 from app.types import Build
 
 
 @click.group()
 def index() -> None:
-    """The FAISS index: a disposable copy of the embeddings that answers fast."""
+    """Build, audit and list FAISS indexes."""
 
 
 @index.command()
-@click.option("--model", metavar="NAME", help="Of this model; else of the active one.")
+@click.option("--model", metavar="NAME", help="Name of the model. Default: the active one.")
 @as_json
 def rebuild(model: str | None, as_json: bool) -> None:
-    """Build the index of everything that is committed now, measure it and publish it."""
+    """Build an index of all committed embeddings, measure its recall and publish it."""
     with App() as app:
         build = app.indexer.rebuild(model)
     if as_json:
-        print_json(_figures(build))
+        print_json(_as_dict(build))
     else:
         recall = "not measured" if build.recall_at_10 is None else f"{build.recall_at_10:.3f}"
         click.echo(
@@ -44,19 +42,19 @@ def rebuild(model: str | None, as_json: bool) -> None:
 @click.option("--queries", default=200, show_default=True, type=click.IntRange(1, 10_000))
 @as_json
 def audit(queries: int, as_json: bool) -> None:
-    """Measure the published build again: searches against exact scans of the same snapshot."""
+    """Measure the recall of the published build against exact scans of the same snapshot."""
     with App() as app:
-        found = measure(app.engine, app.files, app.settings, queries)
+        result = measure_recall(app.engine, app.files, app.settings, queries)
         goal = app.settings.recall_goal
     if as_json:
-        print_json(found.as_dict())
+        print_json(result.as_dict())
     else:
         click.echo(
-            f"Build {found.build}: recall@10 {found.recall_at_10:.3f}, recall@50 "
-            f"{found.recall_at_50:.3f}, filtered recall@10 "
-            f"{found.recall_filtered:.3f} over {found.queries} queries, {found.by_faiss} by FAISS."
+            f"Build {result.build}: recall@10 {result.recall_at_10:.3f}, recall@50 "
+            f"{result.recall_at_50:.3f}, filtered recall@10 {result.recall_filtered:.3f} over "
+            f"{result.queries} queries, {result.by_faiss} by FAISS."
         )
-    if found.recall_at_10 < goal:
+    if result.recall_at_10 < goal:
         raise LookalikeError(
             f"recall@10 is below the goal of {goal}; run `lookalike index rebuild`."
         )
@@ -66,28 +64,27 @@ def audit(queries: int, as_json: bool) -> None:
 @click.option("--limit", default=10, show_default=True, type=click.IntRange(1, 1000))
 @as_json
 def status(limit: int, as_json: bool) -> None:
-    """List the newest builds, newest first."""
-    with App() as app, app.engine.connect() as connection:
-        check_schema(connection)
-        found = index_builds.latest(connection, limit)
+    """List the latest builds, newest first."""
+    with App() as app:
+        builds = app.indexer.latest(limit)
     if as_json:
-        print_json([_figures(build) for build in found])
+        print_json([_as_dict(build) for build in builds])
         return
-    if not found:
+    if not builds:
         click.echo("No index has been built yet; run `lookalike index rebuild`.")
         return
     columns = ("build", "state", "kind", "rows", "recall_at_10", "seconds", "finished_at", "reason")
-    shown = [_figures(build) for build in found]
-    print_table(columns, [[row[name] for name in columns] for row in shown])
+    rows = [_as_dict(build) for build in builds]
+    print_table(columns, [[row[name] for name in columns] for row in rows])
 
 
-def _figures(build: Build) -> dict[str, Any]:
-    row = asdict(build)
+def _as_dict(build: Build) -> dict[str, Any]:
+    fields = asdict(build)
     keys = ("kind", "rows", "recall_at_10", "seconds", "state", "reason", "size", "sha256")
     recall = build.recall_at_10
     return {
         "build": build.id,
-        **{key: row[key] for key in keys},
+        **{key: fields[key] for key in keys},
         "recall_at_10": None if recall is None else round(recall, 4),
         "parameters": dict(build.parameters),
         "finished_at": build.finished_at and build.finished_at.isoformat(timespec="seconds"),

@@ -1,4 +1,4 @@
-"""`lookalike ingest` and `delete`: what goes into the catalogue and out of it."""
+"""`lookalike ingest` and `delete`: add products to the catalogue and delete them."""
 
 from __future__ import annotations
 
@@ -26,28 +26,36 @@ from ingest.pipeline import IngestReport
 from ingest.prefetch import ENCODERS
 from ingest.sources import estimate
 
-PLAIN_EVERY_S = 10.0
+PROGRESS_INTERVAL_S = 10.0
 
 
 @click.command()
 @click.argument("source", type=click.Path(path_type=Path))
-@click.option("--images", type=click.Path(path_type=Path), help="Folder of the pictures.")
-@click.option("--rejects", type=click.Path(path_type=Path), help="Write what is refused, as CSV.")
-@click.option("--prune", is_flag=True, help="Delete products that the source does not have.")
-@click.option("--encoding", default="utf-8", show_default=True, help="Of the CSV.")
+@click.option(
+    "--images",
+    type=click.Path(path_type=Path),
+    help="Folder of the pictures, if not that of the CSV.",
+)
+@click.option(
+    "--rejects",
+    type=click.Path(path_type=Path),
+    help="Write what is refused to this CSV.",
+)
+@click.option("--prune", is_flag=True, help="Delete products that are not in the source.")
+@click.option("--encoding", default="utf-8", show_default=True, help="Encoding of the CSV.")
 @as_json
 def ingest(
     source: Path, images: Path | None, rejects: Path | None, prune: bool, encoding: str,
     as_json: bool,
 ) -> None:  # fmt: skip
-    """Load SOURCE, a CSV of products or a folder of pictures, into the catalogue.
+    """Load SOURCE, a CSV or a folder of pictures, into the catalogue.
 
-    The CSV has a column sku, and may have title, brand, category, colour, year, price, currency
-    and images (several separated by |); other columns become attributes. Of a folder, every picture
+    The CSV needs a column sku, and may have title, brand, category, colour, year, price, currency
+    and images (several separated by |); other columns become attributes. In a folder, every picture
     becomes a product: its sku is the file name, its category the folder.
 
-    Run again, it changes only what changed. A bad row or picture is refused with its reason and
-    the rest goes on.
+    Running it again writes only what has changed. A bad row or picture is refused with its reason
+    and does not stop the others.
     """
     with App(streams=ENCODERS) as app, _progress(estimate(source)) as progress:
         report = load(
@@ -67,10 +75,10 @@ def ingest(
 @click.command()
 @click.argument("skus", nargs=-1, required=True, metavar="SKU...")
 def delete(skus: tuple[str, ...]) -> None:
-    """Delete products, and the pictures that only they show."""
+    """Delete products, and the pictures that no other product shows."""
     with App() as app:
-        gone = app.catalog.delete(list(dict.fromkeys(skus)))
-    note(f"{gone} deleted.")
+        deleted = app.catalog.delete(list(dict.fromkeys(skus)))
+    note(f"{deleted} deleted.")
 
 
 def _summary(report: IngestReport) -> str:
@@ -85,19 +93,19 @@ def _summary(report: IngestReport) -> str:
 
 
 class _PlainProgress:
-    """Lines of progress for a log: one every ten seconds."""
+    """Prints a line of progress every PROGRESS_INTERVAL_S seconds, for logs."""
 
     def __init__(self) -> None:
-        self._next = PLAIN_EVERY_S
+        self._next = PROGRESS_INTERVAL_S
 
     def __call__(self, report: IngestReport) -> None:
         if report.seconds >= self._next:
-            self._next = report.seconds + PLAIN_EVERY_S
+            self._next = report.seconds + PROGRESS_INTERVAL_S
             note(f"{report.read} rows after {report.seconds:.0f} s")
 
 
 class _ProgressBar:
-    """A progress bar with rate and time left."""
+    """A progress bar with rate and remaining time, for terminals."""
 
     def __init__(self, progress: Progress, total: int | None) -> None:
         self._progress = progress

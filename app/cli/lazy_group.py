@@ -1,4 +1,4 @@
-"""Commands whose modules are loaded when they are named: a list of them all costs nothing."""
+"""A click group that imports the module of a command only when the command is used."""
 
 from __future__ import annotations
 
@@ -10,28 +10,28 @@ import click
 
 
 class LazyGroup(click.Group):
-    """A group that knows of its commands where they are and what they do, in a sentence.
+    """A group that lists its commands without importing them.
 
-    `found_at` maps a command's name to `module:attribute` and the first sentence of its help.
+    `locations` maps the name of a command to `module:attribute` and the first sentence of its help.
     """
 
-    def __init__(self, *words: Any, found_at: Mapping[str, tuple[str, str]], **more: Any) -> None:
-        super().__init__(*words, **more)
-        self._found_at = found_at
+    def __init__(self, *args: Any, locations: Mapping[str, tuple[str, str]], **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._locations = locations
         self.commands = {
-            name: click.Command(name, help=help) for name, (_, help) in found_at.items()
+            name: click.Command(name, help=summary) for name, (_, summary) in locations.items()
         }
-        self._listed = click.Group(commands=dict(self.commands))
+        self._summaries = click.Group(commands=dict(self.commands))
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """The command itself, loaded."""
-        if cmd_name not in self._found_at:
+        """The command of this name, imported; None where there is none."""
+        if cmd_name not in self._locations:
             return None
-        module, attribute = self._found_at[cmd_name][0].split(":")
+        module, attribute = self._locations[cmd_name][0].split(":")
         command: click.Command = getattr(import_module(module), attribute)
         self.commands[cmd_name] = command
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """The list of the commands, none of which is loaded for it."""
-        self._listed.format_commands(ctx, formatter)
+        """List the commands by their summaries, without importing any."""
+        self._summaries.format_commands(ctx, formatter)

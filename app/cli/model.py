@@ -1,4 +1,4 @@
-"""`lookalike model`: several models side by side, and which of them searches."""
+"""`lookalike model`: manage embedding models and choose the one that searches use."""
 
 from __future__ import annotations
 
@@ -9,11 +9,10 @@ import click
 
 from app.bootstrap import App
 from app.cli.output import as_json, note, print_json, print_table
-from app.db.queries import ingest_runs
 from app.encoders.base import AUTO, EMBEDDED, INT8
 from app.errors import LookalikeError
 from app.evaluation import labelled_queries
-from app.evaluation.html_report import beside as side_by_side
+from app.evaluation.html_report import beside as html_comparison
 from app.evaluation.labelled_queries import LabelledQueries
 from app.evaluation.metrics import Difference, Evaluation, apart, overlap
 from app.models.backfill import BackfillReport, embed
@@ -21,21 +20,21 @@ from app.models.lifecycle import ModelChange
 from app.types import Query
 from ingest.originals import Originals, check_folders, folders_of
 
-SHOWN = 20
-"""Queries that a report shows."""
+REPORT_QUERIES = 20
+"""How many queries a report shows."""
 
 
 @click.group()
 def model() -> None:
-    """The models of this catalogue: change from one to another while searches go on."""
+    """Add, embed, compare, activate and drop embedding models."""
 
 
 @model.command("list")
 @as_json
 def list_(as_json: bool) -> None:
-    """Show every model and what it has."""
+    """List all models with their state, embeddings and index build."""
     with App() as app:
-        found = app.lifecycle.models()
+        models = app.lifecycle.models()
     rows = [
         {
             "model": each.model.name,
@@ -46,7 +45,7 @@ def list_(as_json: bool) -> None:
             "pictures": each.pictures,
             "build": each.build,
         }
-        for each in found
+        for each in models
     ]
     if as_json:
         print_json(rows)
@@ -56,44 +55,43 @@ def list_(as_json: bool) -> None:
 
 @model.command()
 @click.argument("name")
-@click.option("--revision", help="Commit of a hub model.")
+@click.option("--revision", help="Commit of a model of the hub.")
 def add(name: str, revision: str | None) -> None:
-    """Record the model NAME ('embedded', a hub name or a folder) beside the active one.
+    """Add the model NAME ('embedded', a hub name or a folder) next to the active one.
 
-    From now on new pictures get an embedding under it too.
+    From then on, new pictures get an embedding of this model too.
     """
     with App() as app:
-        found = app.lifecycle.add(_absolute(name), revision)
-    note(f"{found.name} ({found.dim} dimensions) is kept up to date from now on.")
-    note(f"Next: `lookalike model embed {found.name}` for the pictures that are there already.")
+        added = app.lifecycle.add(_absolute(name), revision)
+    note(f"{added.name} ({added.dim} dimensions) is kept up to date from now on.")
+    note(f"Next: `lookalike model embed {added.name}` for the pictures that are already stored.")
 
 
 @model.command("embed")
 @click.argument("name")
 @click.option(
     "--images", multiple=True, type=click.Path(path_type=Path, file_okay=False),
-    help="Folder of the pictures as they were ingested; else where earlier ingests read them.",
+    help="Folder of the ingested pictures. Default: the folders of earlier ingests.",
 )  # fmt: skip
 @as_json
 def embed_(name: str, images: tuple[Path, ...], as_json: bool) -> None:
-    """Embed what NAME has no embedding of yet; it may be stopped and begun again."""
+    """Embed the pictures that have no embedding of NAME; it can be stopped and run again."""
     with App() as app:
-        found = app.lifecycle.model(name)
-        encoder = app.encoders.of(found.id)
-        with app.engine.connect() as connection:
-            folders = list(images) or folders_of(ingest_runs.sources(connection))
+        model = app.lifecycle.model(name)
+        encoder = app.encoders.of(model.id)
+        folders = list(images) or folders_of(app.catalog.ingest_sources())
         check_folders(folders)
         originals = Originals(folders, app.limits, encoder.input_side)
-        told = None if as_json else _told
-        done = embed(app.engine, found, encoder, originals.find, told, note)
+        progress = None if as_json else _print_progress
+        report = embed(app.engine, model, encoder, originals.find, progress, note)
     if as_json:
-        print_json(done)
-    for reason in done.reasons:
+        print_json(report)
+    for reason in report.reasons:
         note(reason)
-    note(f"{done.embedded} pictures embedded in {done.seconds:.1f} s, {done.left} left.")
-    if done.left:
+    note(f"{report.embedded} pictures embedded in {report.seconds:.1f} s, {report.left} left.")
+    if report.left:
         raise LookalikeError(
-            f"{done.left} pictures have no embedding under {name} yet. Name the folder of their "
+            f"{report.left} pictures still have no embedding of {name}. Name the folder of their "
             "files with --images, or ingest them again."
         )
 
@@ -104,55 +102,62 @@ def embed_(name: str, images: tuple[Path, ...], as_json: bool) -> None:
 @click.argument("queries", type=click.Path(path_type=Path))
 @click.option(
     "--report", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE.html",
-    help="Write what they answer most differently, in pictures, side by side.",
+    help="Write an HTML report of the queries whose results differ most.",
 )  # fmt: skip
 @as_json
 def compare(name: str, other: str, queries: Path, report: Path | None, as_json: bool) -> None:
-    """Measure two models on labelled QUERIES (columns query and expected_sku)."""
+    """Compare two models on labelled QUERIES, a CSV with the columns query and expected_sku."""
     labelled = labelled_queries.read_queries(queries)
     with App() as app:
-        asked = [Query(model_id=app.lifecycle.model(each).id) for each in (name, other)]
+        templates = [Query(model_id=app.lifecycle.model(each).id) for each in (name, other)]
         ours, theirs = (
-            labelled_queries.evaluate(app.engine, app.search, labelled, how, note) for how in asked
+            labelled_queries.evaluate(app.engine, app.search, labelled, template, note)
+            for template in templates
         )
-        beside = labelled_queries.compare(ours, theirs.ranks)
+        difference = labelled_queries.compare(ours, theirs.ranks)
         if report is not None:
-            _write(app, report, (name, other), labelled, asked, (ours, theirs), beside)
-    same = overlap(ours, theirs)
+            names = (name, other)
+            _write_report(app, report, names, labelled, templates, (ours, theirs), difference)
+    shared = overlap(ours, theirs)
     if as_json:
         print_json({name: ours.as_dict(), other: theirs.as_dict(),
-                    "difference": beside.as_dict(), "overlap_at_10": same})  # fmt: skip
+                    "difference": difference.as_dict(), "overlap_at_10": shared})  # fmt: skip
         return
-    rows = [_figures(name, ours), _figures(other, theirs)]
+    rows = [_row(name, ours), _row(other, theirs)]
     print_table(("model", "queries", "recall@1", "recall@5", "recall@10", "mrr", "p50 ms"), rows)
     click.echo(
-        f"{name} is better in {beside.better} queries, worse in {beside.worse}, the same in "
-        f"{beside.same}; recall@1 {beside.recall_at_1:+.3f} (95 %: {beside.recall_at_1_low:+.3f} "
-        f"to {beside.recall_at_1_high:+.3f}). Of ten products found, {10 * same:.1f} are the same."
+        f"{name} is better in {difference.better} queries, worse in {difference.worse}, the same "
+        f"in {difference.same}; recall@1 {difference.recall_at_1:+.3f} "
+        f"(95 %: {difference.recall_at_1_low:+.3f} to {difference.recall_at_1_high:+.3f}). "
+        f"Of ten products found, {10 * shared:.1f} are the same."
     )
 
 
-def _write(
+def _write_report(
     app: App,
-    report: Path,
+    target: Path,
     names: tuple[str, str],
     labelled: Sequence[LabelledQueries],
-    asked: Sequence[Query],
-    found: tuple[Evaluation, Evaluation],
+    templates: Sequence[Query],
+    evaluations: tuple[Evaluation, Evaluation],
     difference: Difference,
 ) -> None:
-    apart_ = apart(found[0].outcomes, found[1].outcomes, SHOWN)
+    ours, theirs = evaluations
+    outcome_pairs = apart(ours.outcomes, theirs.outcomes, REPORT_QUERIES)
     cases = [
-        labelled_queries.cases(app.engine, app.search, app.sandbox.decode, labelled, outcomes, how)
-        for outcomes, how in zip(zip(*apart_, strict=True), asked, strict=True)
-    ] if apart_ else [[], []]  # fmt: skip
-    pairs = list(zip(*cases, strict=True))
-    report.write_text(side_by_side(names, found, pairs, difference), encoding="utf-8")
+        labelled_queries.cases(
+            app.engine, app.search, app.sandbox.decode, labelled, outcomes, template
+        )
+        for outcomes, template in zip(zip(*outcome_pairs, strict=True), templates, strict=True)
+    ] if outcome_pairs else [[], []]  # fmt: skip
+    case_pairs = list(zip(*cases, strict=True))
+    html = html_comparison(names, evaluations, case_pairs, difference)
+    target.write_text(html, encoding="utf-8")
 
 
 FORCE = click.option(
     "--force", "forced", metavar="REASON",
-    help="Do it without full coverage or an index; the reason is recorded.",
+    help="Activate it without all embeddings or without an index; REASON is recorded.",
 )  # fmt: skip
 
 
@@ -160,20 +165,20 @@ FORCE = click.option(
 @click.argument("name")
 @FORCE
 def activate(name: str, forced: str | None) -> None:
-    """Let NAME answer searches from now on.
+    """Make NAME the active model, which answers searches.
 
-    It must have an embedding of every picture and a published index.
+    It needs an embedding of every picture and a published index.
     """
     with App() as app:
-        _say(app.lifecycle.activate(name, forced=forced))
+        _print_change(app.lifecycle.activate(name, forced=forced))
 
 
 @model.command()
 @FORCE
 def rollback(forced: str | None) -> None:
-    """Activate the model that was active before."""
+    """Activate the previously active model."""
     with App() as app:
-        _say(app.lifecycle.rollback(forced=forced))
+        _print_change(app.lifecycle.rollback(forced=forced))
 
 
 @model.command()
@@ -182,15 +187,15 @@ def rollback(forced: str | None) -> None:
 def drop(name: str) -> None:
     """Delete the model NAME with its embeddings and builds; searches go on.
 
-    Of several revisions of NAME say which: NAME@REVISION.
+    If there are several revisions of NAME, write NAME@REVISION.
     """
     with App() as app:
         dropped = app.lifecycle.drop(name)
-    note(f"{dropped.name} and its embeddings are gone.")
+    note(f"{dropped.name} and its embeddings were deleted.")
 
 
 def _absolute(name: str) -> str:
-    """A folder by its whole path, so that other processes find it too."""
+    """The absolute path of a folder, so that other processes find it; other names as they are."""
     if name.removesuffix(INT8) in (AUTO, EMBEDDED):
         return name
     for ending in ("", INT8):
@@ -200,23 +205,23 @@ def _absolute(name: str) -> str:
     return name
 
 
-def _told(report: BackfillReport) -> None:
+def _print_progress(report: BackfillReport) -> None:
     note(
-        f"{report.embedded} embedded, {report.failed} not, {report.left} left "
+        f"{report.embedded} embedded, {report.failed} failed, {report.left} left "
         f"after {report.seconds:.0f} s"
     )
 
 
-def _say(change: ModelChange) -> None:
+def _print_change(change: ModelChange) -> None:
     if change.former == change.active:
-        note(f"{change.active.name} is the active model already.")
+        note(f"{change.active.name} is already the active model.")
         return
     former = change.former.name if change.former else "none"
-    note(f"{change.active.name} answers searches from now on; before it was {former}.")
+    note(f"{change.active.name} answers searches from now on; before, it was {former}.")
     if change.forced:
-        note(f"Forced: {change.forced}. Searches are complete only once it has all embeddings.")
+        note(f"Forced: {change.forced}. Searches are incomplete until it has all embeddings.")
 
 
-def _figures(name: str, found: Evaluation) -> tuple[object, ...]:
-    shares = (found.recall_at_1, found.recall_at_5, found.recall_at_10, found.mrr)
-    return (name, found.queries, *(f"{share:.3f}" for share in shares), f"{found.p50_ms:.1f}")
+def _row(name: str, figures: Evaluation) -> tuple[object, ...]:
+    shares = (figures.recall_at_1, figures.recall_at_5, figures.recall_at_10, figures.mrr)
+    return (name, figures.queries, *(f"{share:.3f}" for share in shares), f"{figures.p50_ms:.1f}")

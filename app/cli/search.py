@@ -1,4 +1,4 @@
-"""`lookalike search`: products that look like a photo, like a product, or as words say."""
+"""`lookalike search`: find products by photo, by product or by words."""
 
 from __future__ import annotations
 
@@ -19,16 +19,15 @@ from app.types import Folded, Match, Query, Region, SearchResult
 
 filters_option = click.option(
     "--filter", "filters", multiple=True, metavar="CONDITION",
-    help="Only products where this holds: brand=Kestrel, year>=2019, price=10..20, or an attribute"
-    " such as material=wool. The same name again allows another value.",
+    help="Only products that meet the condition: brand=Kestrel, year>=2019, price=10..20, or an"
+    " attribute such as material=wool. Repeating a name allows another value.",
 )  # fmt: skip
-
 
 PATH = click.Path(path_type=Path, allow_dash=True)
 
 
 class RegionType(click.ParamType[Region]):
-    """Four shares of a picture's sides, as `0.1,0.2,0.6,0.9`."""
+    """A region as fractions (0 to 1) of the sides of a picture, as in `0.1,0.2,0.6,0.9`."""
 
     name = "left,top,right,bottom"
 
@@ -42,39 +41,66 @@ class RegionType(click.ParamType[Region]):
 
 @click.command()
 @click.argument("photo", required=False, type=PATH)
-@click.option("--sku", help="More like this product.")
-@click.option("--text", "words", help="Words; beside a PHOTO or --sku, what should be different.")
-@click.option("--k", "k", default=10, show_default=True, help="How many products.")
+@click.option("--sku", help="Find products similar to this product.")
+@click.option(
+    "--text", "words", help="Words to search for; with a PHOTO or --sku, what should be different."
+)
+@click.option("--k", "k", default=10, show_default=True, help="Maximum number of products.")
 @filters_option
 @click.option(
-    "--also", multiple=True, type=PATH, help="Another photo of the same thing; may be repeated."
+    "--also", multiple=True, type=PATH, help="Another photo of the same object; may be repeated."
 )
-@click.option("--region", type=RegionType(), help="Only this part of PHOTO (shares of its sides).")
-@click.option("--weight", default=0.5, show_default=True, help="Of the words, 0 to 1.")
 @click.option(
-    "--words-by", type=click.Choice(["model", "catalogue"]), help="Who reads the words; else both."
+    "--region", type=RegionType(), help="Use only this part of PHOTO (fractions of its sides)."
 )
-@click.option("--not-like", multiple=True, type=PATH, help="A photo it should not be like.")
-@click.option("--not-text", help="Words it should not be like.")
-@click.option("--not-weight", default=0.5, show_default=True, help="Of what it should not be like.")
-@click.option("--fold/--no-fold", default=True, help="Same products come as one (the default).")
-@click.option("--near-query", type=float, help="Drop what is no farther than this from the query.")
+@click.option("--weight", default=0.5, show_default=True, help="Weight of the words, 0 to 1.")
 @click.option(
-    "--near-match", type=float, help="Drop what is no farther than this from a better match."
+    "--words-by",
+    type=click.Choice(["model", "catalogue"]),
+    help="Interpret the words by the model or by full-text search. Default: both.",
 )
-@click.option("--min-similarity", type=float, help="Show nothing less similar than this (-1 to 1).")
-@click.option("--shown", multiple=True, help="A sku that was shown before; may be repeated.")
+@click.option(
+    "--not-like",
+    multiple=True,
+    type=PATH,
+    help="A photo that results should not resemble; may be repeated.",
+)
+@click.option("--not-text", help="Words that should not describe the results.")
+@click.option(
+    "--not-weight",
+    default=0.5,
+    show_default=True,
+    help="Weight of --not-like and --not-text, 0 to 1.",
+)
+@click.option(
+    "--fold/--no-fold", default=True, help="Show duplicate products as one (the default)."
+)
+@click.option(
+    "--near-query", type=float, help="Drop products at most this distance from the query."
+)
+@click.option(
+    "--near-match",
+    type=float,
+    help="Drop products at most this distance from a better match.",
+)
+@click.option(
+    "--min-similarity", type=float, help="Drop products less similar than this (-1 to 1)."
+)
+@click.option(
+    "--shown", multiple=True, help="A sku of an earlier page, to be left out; may be repeated."
+)
 @as_json
 def search(
     photo: Path | None, also: tuple[Path, ...], not_like: tuple[Path, ...], words: str | None,
     not_text: str | None, weight: float, not_weight: float, filters: tuple[str, ...],
-    as_json: bool, **more: Any,
+    as_json: bool, **query_fields: Any,
 ) -> None:  # fmt: skip
-    """Find the products that look like PHOTO (- for standard input), --sku or --text.
+    """Find products similar to PHOTO, --sku or --text.
 
-    The next page is the same search with every sku of `shown` in the JSON output as --shown.
+    With - as PHOTO it is read from standard input. For the next page, repeat the search with each
+    sku of `shown` in the JSON output as --shown.
     """
-    if photo is None and more["sku"] is None and words is None:
+    if photo is None and query_fields["sku"] is None and words is None:
         raise BadInput("Name at least one of: a PHOTO, --sku SKU, --text WORDS.")
     settings = Settings()
     limit = settings.max_image_bytes
@@ -87,7 +113,7 @@ def search(
         without_words=not_text,
         without_weight=not_weight,
         filters=parse(list(filters)),
-        **more,
+        **query_fields,
     )
     with App(settings) as app:
         result = app.search.search(query)
@@ -98,7 +124,7 @@ def search(
 
 
 def print_matches(result: SearchResult) -> None:
-    """The matches as a table, and below it how they were found."""
+    """Print the matches as a table, and how they were found on standard error."""
     columns = ("#", "similarity", "means", "sku", "title", "brand", "category", "year", "price")
     if result.matches:
         print_table(columns, [_row(match) for match in result.matches])
@@ -117,7 +143,7 @@ def print_matches(result: SearchResult) -> None:
 
 
 def as_dict(result: SearchResult) -> dict[str, Any]:
-    """The result for a program: `matches` and `plan`."""
+    """The result as plain values: `matches`, `dropped`, `shown` and `plan`."""
     plan = result.plan
     return {
         "matches": [_fields(match) for match in result.matches],
@@ -126,6 +152,7 @@ def as_dict(result: SearchResult) -> dict[str, Any]:
         "plan": {
             "path": plan.path,
             "reason": plan.reason,
+            "reason_code": plan.reason_code,
             "model": plan.model,
             "build": plan.build,
             "built_at": plan.built_at,
@@ -192,7 +219,7 @@ def _number(similarity: float | None) -> str:
 
 
 def _read(photo: Path, limit: int) -> bytes:
-    """The bytes of a file of any size, no more of them than show that it is too large."""
+    """The content of a file, at most `limit` + 1 bytes: enough to see that it is too large."""
     if str(photo) == "-":
         return sys.stdin.buffer.read(limit + 1)
     try:

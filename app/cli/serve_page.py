@@ -1,4 +1,4 @@
-"""`lookalike page`: serve the upload page."""
+"""`lookalike page`: serve the web pages with Streamlit."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ from app.config import Settings
 from app.ui.css import ACCENT, ACCENT_ON_DARK
 
 PAGE = Path(__file__).resolve().parent.parent / "ui" / "main.py"
+"""The script that Streamlit runs."""
 
 
 def serve(host: str, port: int) -> NoReturn:
-    """Become the page's server, so that whoever stops this process stops the page."""
+    """Replace this process by Streamlit's server, so that a signal to it stops the server."""
     options = {
         "server.address": host,
         "server.port": port,
@@ -29,19 +30,21 @@ def serve(host: str, port: int) -> NoReturn:
         "theme.dark.primaryColor": ACCENT_ON_DARK,
         "server.maxUploadSize": _mebibytes(Settings().max_image_bytes),
     }
-    words = [f"--{name}={value}" for name, value in options.items()]
+    arguments = [f"--{name}={value}" for name, value in options.items()]
     sys.stdout.flush()
-    os.execv(sys.executable, [sys.executable, "-m", "streamlit", "run", str(PAGE), *words])
+    os.execv(sys.executable, [sys.executable, "-m", "streamlit", "run", str(PAGE), *arguments])
 
 
 def _mebibytes(size: int) -> int:
-    """Rounded up; a file in between is refused with its reason after it was sent."""
+    """Bytes in MiB, rounded up; a file above the exact limit is refused after its upload."""
     return -(-size // 2**20)
 
 
 @click.command()
 @click.option("--host", default="localhost", show_default=True, help="Address to listen on.")
-@click.option("--port", default=8501, show_default=True, type=click.IntRange(1, 65535))
+@click.option(
+    "--port", default=8501, show_default=True, type=click.IntRange(1, 65535), help="TCP port."
+)
 def page(host: str, port: int) -> None:
-    """Serve the upload page until Ctrl-C."""
+    """Serve the web pages until Ctrl-C."""
     serve(host, port)

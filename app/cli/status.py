@@ -1,4 +1,4 @@
-"""`lookalike status`: whether everything is as it should be."""
+"""`lookalike status`: run all health checks and print them."""
 
 from __future__ import annotations
 
@@ -8,25 +8,25 @@ from app.bootstrap import App
 from app.cli.output import as_json, print_json
 from app.errors import LookalikeError
 from app.operations.health import HealthCheck, HealthStatus
-from app.operations.health import status as look
+from app.operations.health import status as run_checks
 
 
 @click.command()
 @as_json
 @click.pass_context
 def status(context: click.Context, as_json: bool) -> None:
-    """Show database, model, catalogue and index; the exit code is 0 if all is well, else 1."""
+    """Run the health checks; the exit code is 1 if any fails."""
     try:
         with App() as app:
-            found = look(app.engine, app.files, app.settings)
+            health = run_checks(app.engine, app.files, app.settings)
     except LookalikeError as exc:
-        found = HealthStatus((HealthCheck("database", None, False, str(exc)),))
+        health = HealthStatus((HealthCheck("database", None, False, str(exc)),))
     if as_json:
-        print_json(found.as_dict())
+        print_json(health.as_dict())
     else:
-        for check in found.checks:
+        for check in health.checks:
             click.echo(_line(check))
-    context.exit(0 if found.healthy else 1)
+    context.exit(0 if health.healthy else 1)
 
 
 def _line(check: HealthCheck) -> str:

@@ -1,4 +1,4 @@
-"""`lookalike tune`: measure which path answers a search with a filter."""
+"""`lookalike tune`: measure which path is fastest for filtered searches."""
 
 from __future__ import annotations
 
@@ -6,27 +6,27 @@ import click
 
 from app.bootstrap import App
 from app.cli.output import as_json, note, print_json, print_table
-from app.evaluation.planner_tuning import tune as measure
+from app.evaluation.planner_tuning import tune as measure_crossovers
 
 
 @click.command()
 @as_json
 def tune(as_json: bool) -> None:
-    """Measure the paths of a filtered search side by side, and keep where they cross.
+    """Measure the paths of filtered searches; store the crossovers.
 
-    Takes some seconds and wants a quiet machine. Run it again when the catalogue has grown a lot.
+    Takes some seconds and needs an idle machine. Run it again when the catalogue has grown a lot.
     """
     with App() as app:
-        found = measure(app.engine, app.files, app.settings)
+        result = measure_crossovers(app.engine, app.files, app.settings)
     if as_json:
-        print_json(found.as_dict())
+        print_json(result.as_dict())
         return
-    columns = ("products that pass", "compared in SQL", "index among them", "index, then filtered")
+    columns = ("products that pass", "exact in SQL", "index with selector", "index, then filter")
     rows = [
         (size, *(f"{ms[path]:.2f} ms" for path in ("exact", "among", "deep")))
-        for size, ms in found.figures.items()
+        for size, ms in result.figures.items()
     ]
     print_table(columns, rows)
-    exact, share = found.crossovers.exact_pictures, found.crossovers.deep_share
-    note(f"Up to {exact} pictures that pass are compared in SQL, however many that is of all.")
-    note(f"Beyond, from {share:.1%} of the products on, the index is filtered afterwards.")
+    exact, share = result.crossovers.exact_pictures, result.crossovers.deep_share
+    note(f"Up to {exact} pictures that pass the filter are compared exactly in SQL.")
+    note(f"Above that, from {share:.1%} of the products on, index results are filtered afterwards.")

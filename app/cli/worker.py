@@ -1,4 +1,4 @@
-"""`lookalike worker`: keep the index fresh until told to stop."""
+"""`lookalike worker`: rebuild the index in the background until a stop signal."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from app.cli.output import note
 
 @click.command()
 def worker() -> None:
-    """Rebuild the index when enough changed, until SIGTERM or Ctrl-C; serve metrics and health.
+    """Rebuild the index when enough has changed; serve metrics.
 
-    When to build is set by LOOKALIKE_WORKER_SHARE, _AGE_S and _EVERY_S. Several workers may run,
-    on any hosts: they take turns.
+    Runs until SIGTERM or Ctrl-C and serves /metrics and /healthz. LOOKALIKE_WORKER_SHARE, _AGE_S
+    and _EVERY_S set when to rebuild. Several workers may run, on any hosts; they take turns.
     """
     from app.bootstrap import App
     from app.operations.analyst_watchdog import AnalystWatchdog
     from app.operations.hnsw_repair import HnswRepairLoop
     from app.operations.metrics_server import MetricsServer
-    from app.operations.stop_signals import stopping
+    from app.operations.stop_signals import stop_on_signals
     from app.operations.worker import Worker
 
     logging.getLogger("lookalike").setLevel(logging.INFO)
@@ -29,14 +29,14 @@ def worker() -> None:
     with App() as app:
         settings = app.settings
         work = Worker(app.engine, app.indexer, settings, stop)
-        with stopping(stop), MetricsServer(
+        with stop_on_signals(stop), MetricsServer(
             settings.metrics_host, settings.worker_metrics_port,
             work.metrics.registry, work.liveness.status,
         ) as server:  # fmt: skip
-            note(f"The worker runs; {server.address}/metrics and /healthz.")
+            note(f"The worker is running; {server.address}/metrics and /healthz.")
             with (
                 AnalystWatchdog(app.engine, settings.analyst_timeout_s),
                 HnswRepairLoop(app.engine, settings.worker_poll_s),
             ):
                 work.run()
-    note("The worker stopped.")
+    note("The worker has stopped.")

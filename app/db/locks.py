@@ -1,22 +1,69 @@
-"""SQL with which the one writer of the catalogue begins: its turn, and how its session plans."""
+"""All PostgreSQL advisory locks: their keys, how they are taken, and the write transaction.
+
+Keys are part of the contract with other versions, which may run on the same database at the same
+time: a key is never changed or used again.
+
+Order. Only `CATALOG_WRITE`, `MODEL_REGISTRATION` and `VERDICTS` are waited for; the others are
+tried and refused when taken, so they cannot be part of a deadlock. `CATALOG_WRITE` is taken after
+`MIGRATION`, `MODEL_CHANGE` or `HNSW_INDEX`, and `MODEL_REGISTRATION` after `CATALOG_WRITE`.
+`INDEX_BUILD` and `VERDICTS` are taken alone.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from enum import IntEnum
 
-from sqlalchemy import Connection, Engine
+from sqlalchemy import Connection, Engine, text
 
 from app.db.pipeline import Pipeline
+from app.errors import LookalikeError
 
-LOCK = 7_305_804_003
-"""Key of the advisory lock that writers of the catalogue take in turn."""
 
-# Searches have their statements planned anew each time. Foreign keys are checked by a statement a
-# row, and a plan made for certain values copies these, a batch's pictures too. All that a writer
-# looks up it looks up by a key, and a plan that is kept must not read a whole table because that
-# was small once.
-BEGIN = """
+class LockKey(IntEnum):
+    """Keys of the advisory locks."""
+
+    MIGRATION = 7_305_804_001
+    """`lookalike migrate`, for as long as it runs. Session, exclusive, tried in a loop."""
+
+    INDEX_BUILD = 7_305_804_002
+    """The index builder, and the check of index files. Session, exclusive, tried."""
+
+    CATALOG_WRITE = 7_305_804_003
+    """Every writer of products, pictures or embeddings. Transaction, exclusive, waited for."""
+
+    MODEL_REGISTRATION = 7_305_804_004
+    """The SQL function `register_model`, which takes it itself. Transaction, exclusive, waited
+    for."""
+
+    VERDICTS = 7_305_804_005
+    """Everything that records a verdict, since two verdicts at the same time could contradict each
+    other. Transaction, exclusive, waited for."""
+
+    MODEL_CHANGE = 7_305_804_006
+    """Adding, activating and dropping models, tried. A drop takes several transactions and holds
+    it in its session, the others in their transaction. Exclusive."""
+
+    HNSW_INDEX = 730_580_401
+    """First of two 32-bit keys; the second is the id of a model. A bulk load that may leave the
+    HNSW index of the model off holds it shared, the creation of the index exclusive. Session,
+    tried."""
+
+
+HNSW_LOCK_HELD = f"""EXISTS (
+    SELECT FROM pg_locks
+    WHERE locktype = 'advisory' AND classid = {LockKey.HNSW_INDEX.value} AND objid = {{model}}
+        AND objsubid = 2
+        AND database = (SELECT oid FROM pg_database WHERE datname = current_database()))"""
+"""SQL condition: a load or the creation of an index holds the HNSW lock of `{model}`, which is an
+expression for the model's id."""
+
+# The settings: an ordinary session plans every statement for its values (engine.SESSION). Foreign
+# keys are checked by one statement per row, and a plan for certain values copies these, including
+# the pictures of a batch. A writer looks up all rows by key, and a cached plan must not read a
+# whole table because the table was small when the plan was made.
+BEGIN_WRITE = """
 SELECT pg_advisory_xact_lock(%(key)s) AS turn,
     set_config('plan_cache_mode', 'force_generic_plan', true) AS plans,
     set_config('enable_seqscan', 'off', true) AS scans"""
@@ -24,17 +71,81 @@ SELECT pg_advisory_xact_lock(%(key)s) AS turn,
 
 @contextmanager
 def transaction(engine: Engine) -> Iterator[Connection]:
-    """What a writer begins in: what its turn waited for is seen after it, whatever the server's
-    default is."""
+    """A READ COMMITTED transaction, for work under a transaction lock.
+
+    Statements after the lock see what was committed while the lock was waited for, whatever the
+    default isolation level of the server is.
+    """
     with engine.connect() as connection:
         committed = connection.execution_options(isolation_level="READ COMMITTED")
         with committed.begin():
             yield committed
 
 
-def begin(trip: Pipeline) -> None:
-    """Wait for the turn; it ends with the transaction, as do the settings.
+def begin_write(pipeline: Pipeline) -> None:
+    """Wait for the write lock and set the planner up for writing, both until the transaction ends.
 
-    Statements of the same trip see what those committed who had their turn before.
+    Later statements of the same pipeline see what earlier writers committed.
     """
-    trip.send(BEGIN, {"key": LOCK})
+    pipeline.send(BEGIN_WRITE, {"key": LockKey.CATALOG_WRITE.value})
+
+
+def acquire(connection: Connection, key: LockKey) -> None:
+    """Wait for a lock that ends with the transaction. Raises LockHeld, DatabaseUnavailable."""
+    connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": key.value})
+
+
+def try_acquire(connection: Connection, key: LockKey) -> bool:
+    """Take a lock that ends with the transaction; False if another session holds it."""
+    sql = text("SELECT pg_try_advisory_xact_lock(:key)")
+    return bool(connection.execute(sql, {"key": key.value}).scalar_one())
+
+
+def try_acquire_session(connection: Connection, key: LockKey) -> bool:
+    """Take a lock that the session holds until `release_session`; False if another holds it."""
+    sql = text("SELECT pg_try_advisory_lock(:key)")
+    return bool(connection.execute(sql, {"key": key.value}).scalar_one())
+
+
+def release_session(connection: Connection, key: LockKey) -> None:
+    """Give a lock of the session back."""
+    connection.execute(text("SELECT pg_advisory_unlock(:key)"), {"key": key.value})
+
+
+@contextmanager
+def session(engine: Engine, key: LockKey) -> Iterator[bool]:
+    """Hold a lock for the block on a connection of its own; False if another session holds it."""
+    autocommit = engine.execution_options(isolation_level="AUTOCOMMIT")
+    with autocommit.connect() as connection:
+        taken = try_acquire_session(connection, key)
+        try:
+            yield taken
+        finally:
+            if taken:
+                _release(connection, "SELECT pg_advisory_unlock(:key)", {"key": key.value})
+
+
+@contextmanager
+def hnsw_index(connection: Connection, model_id: int, *, exclusive: bool) -> Iterator[bool]:
+    """Hold the HNSW lock of a model for the block; False if it is held in a conflicting mode.
+
+    Shared for a load that may leave the index off, exclusive to create the index. The connection
+    must be in autocommit mode.
+    """
+    mode = "" if exclusive else "_shared"
+    values = {"key": LockKey.HNSW_INDEX.value, "model": model_id}
+    acquire_sql = text(f"SELECT pg_try_advisory_lock{mode}(:key, :model)")
+    taken = bool(connection.execute(acquire_sql, values).scalar_one())
+    try:
+        yield taken
+    finally:
+        if taken:
+            _release(connection, f"SELECT pg_advisory_unlock{mode}(:key, :model)", values)
+
+
+def _release(connection: Connection, sql: str, values: dict[str, int]) -> None:
+    """Release at the end of a block: a lost connection has lost the lock, and an error in the block
+    must not be hidden by one here."""
+    if not connection.invalidated:
+        with suppress(LookalikeError):
+            connection.execute(text(sql), values)

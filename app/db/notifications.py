@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sqlalchemy import Connection
 
-from app.db.pipeline import Pipeline, pipeline
+from app.db.pipeline import Pipeline, open_pipeline
 
 CHANNEL = "lookalike_changed"
 """Where writers tell workers, with NOTIFY, that the catalogue changed."""
@@ -19,7 +19,7 @@ def notify(connection: Connection) -> None:
 
     Not where somebody has filled the queue, for then the commit would fail; workers look anyway.
     """
-    with pipeline(connection) as trip:
+    with open_pipeline(connection) as trip:
         notify_in(trip)
 
 

@@ -35,7 +35,7 @@ class Pipeline:
 
 
 @contextmanager
-def pipeline(connection: Connection) -> Iterator[Pipeline]:
+def open_pipeline(connection: Connection) -> Iterator[Pipeline]:
     """Statements that are sent without waiting for the answers of those before; the block ends when
     all have ended. Raises what the first that failed ran into; those after it are not begun."""
     driver = connection.connection.driver_connection

@@ -14,7 +14,7 @@ from app.db.engine import check_schema, snapshot
 from app.db.queries import calibration, models, products, review_pairs, verdicts
 from app.db.queries.review_pairs import ShownPicture, SkuPair
 from app.duplicates.rules import decided, same_product
-from app.errors import NoModel, UnknownProduct
+from app.errors import UnknownProduct
 from app.types import Calibration, Model, Product, SimilarityLabel, Verdict, label_for
 
 PATIENCE_S = 1.0
@@ -111,10 +111,7 @@ def newest(engine: Engine, limit: int, offset: int = 0) -> list[ReviewDecision]:
 
 def _model(connection: Connection) -> Model:
     check_schema(connection)
-    model = models.active(connection)
-    if model is None:
-        raise NoModel()
-    return model
+    return models.require_active(connection)
 
 
 def _cuts(connection: Connection, model: Model) -> CalibrationTable:

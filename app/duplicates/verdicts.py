@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from sqlalchemy import Connection, Engine, text
+from sqlalchemy import Connection, Engine
 
+from app.db import locks
 from app.db.engine import check_schema
+from app.db.locks import LockKey
 from app.db.queries import products, verdicts
 from app.db.text import check_text
 from app.errors import BadInput, UnknownProduct
 from app.types import Verdict
-
-LOCK = 7_305_804_005
-"""Key of the advisory lock of those who decide: two verdicts at once could contradict."""
 
 
 class Contradiction(BadInput):
@@ -43,11 +42,9 @@ def decide(
     verdict `seen`.
     """
     _check(sku_a, sku_b, decided_by)
-    # What the lock waited for must be seen after it, whatever the server's default is.
-    committed = engine.execution_options(isolation_level="READ COMMITTED")
-    with committed.begin() as connection:
+    with locks.transaction(engine) as connection:
         check_schema(connection)
-        connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": LOCK})
+        locks.acquire(connection, LockKey.VERDICTS)
         _check_known(connection, [sku_a, sku_b])
         around = verdicts.related(connection, [sku_a, sku_b])
         own = [each for each in around if {each.sku_a, each.sku_b} == {sku_a, sku_b}]

@@ -13,7 +13,7 @@ from app.db.engine import check_schema, snapshot
 from app.db.queries import calibration, models, nearest
 from app.db.queries.calibration import SampledPicture
 from app.encoders.base import Encoder
-from app.errors import BadImage, ModelMismatch, NoModel
+from app.errors import BadImage, ModelMismatch
 from app.evaluation.calibration import LabelledPair, calibrated
 from app.images.thumbnails import open_thumbnail
 from app.types import Calibration, Hit, Model, Vector
@@ -49,9 +49,7 @@ def calibrate(engine: Engine, encoder: Callable[[], Encoder]) -> tuple[Calibrati
     """
     with snapshot(engine) as connection:
         check_schema(connection)
-        model = models.active(connection)
-    if model is None:
-        raise NoModel()
+        model = models.require_active(connection)
     loaded = encoder()
     if loaded.fingerprint != model.fingerprint:
         raise _changed(model)

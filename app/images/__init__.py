@@ -1,1 +1,1 @@
-"""From bytes to an upright RGB picture or a refusal; opens pictures and fetches URLs, alone."""
+"""Decodes bytes into upright RGB pictures; the only room that opens pictures or fetches URLs."""

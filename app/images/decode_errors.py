@@ -1,4 +1,4 @@
-"""Why a file is no picture that can be read, said so that a person can do something about it."""
+"""Explains to users why a file could not be decoded, and what to do."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from PIL import Image
 
 from app.errors import BadImage
 
-# Known by its first bytes, to say what a refused file is. The second group is never opened.
+# Signatures that name the type of a refused file; those in _UNREADABLE are never opened.
 _READABLE = {
     b"\xff\xd8\xff": "JPEG",
     b"\x89PNG": "PNG",
@@ -32,7 +32,7 @@ _UNREADABLE = {
 
 
 def reason(data: bytes, exc: Exception, max_pixels: int) -> str:
-    """What a person who works in a shop can do about `exc`."""
+    """An error text for users, for the error that decoding `data` raised."""
     if isinstance(exc, Image.DecompressionBombError):
         allowed = f"{max_pixels / 1e6:g} megapixels"
         return f"The picture has far more pixels than the {allowed} allowed; make it smaller."

@@ -1,8 +1,8 @@
-"""Pictures: bytes become an upright RGB picture, and a picture becomes a thumbnail.
+"""Decodes bytes into an upright RGB picture; no other module opens a picture.
 
-No other module opens a picture. Only formats that shops and phones use are tried. Left out on
-purpose: EPS, PDF and SVG (programs and documents), Photoshop files and icons (not photos of a
-product), JPEG 2000 and JPEG XL (hardly ever sent, and a large surface for an attack).
+Only formats that shops and phones use are accepted. Excluded on purpose: EPS, PDF and SVG (programs
+and documents), Photoshop files and icons (not photos of a product), JPEG 2000 and JPEG XL (rarely
+used, and a large attack surface).
 """
 
 from __future__ import annotations
@@ -20,20 +20,19 @@ from app.images.orientation import upright
 from app.images.pillow_warnings import no_warnings
 
 DECODING = "1"
-"""Raise it when the same bytes give other pixels: vectors made of them would be others too."""
+"""Version of the decoding; increase it when the same bytes give other pixels, and so vectors."""
 
-
-# AVIF before HEIF: both claim the brand mif1, and Pillow asks the next when one declines.
+# AVIF before HEIF: both claim the brand mif1, and Pillow tries the next when one declines.
 _FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "AVIF", "HEIF", "TIFF", "BMP")
 
 
 @dataclass(frozen=True, slots=True)
 class ImageLimits:
-    """What is still decoded; 64 megapixels take half a GiB to do so, as WebP a whole one.
+    """The largest picture that is decoded. 64 megapixels take 0.5 GiB of memory; as WebP 1 GiB.
 
-    `max_frames` holds where the header tells the number (WebP, AVIF, PNG, HEIF). To count the
-    frames of a GIF or TIFF its whole file has to be read, which can take longer than decoding
-    the first frame, and no other frame is ever decoded.
+    `max_frames` applies to formats whose header has the number (WebP, AVIF, PNG, HEIF). Counting
+    the frames of a GIF or TIFF means reading the whole file, which can take longer than decoding
+    its first frame, and no other frame is ever decoded.
     """
 
     max_bytes: int = 30_000_000
@@ -42,7 +41,7 @@ class ImageLimits:
 
     @classmethod
     def from_settings(cls, settings: Settings) -> ImageLimits:
-        """The limits an operator has chosen."""
+        """The limits in the settings."""
         return cls(max_bytes=settings.max_image_bytes, max_pixels=settings.max_image_pixels)
 
 
@@ -52,18 +51,18 @@ DEFAULT_LIMITS = ImageLimits()
 def decode(
     data: bytes, limits: ImageLimits = DEFAULT_LIMITS, *, at_least: int | None = None
 ) -> Image.Image:
-    """The first frame as an upright picture of mode RGB, transparency laid on white.
+    """The first frame as an upright picture of mode RGB, with transparency on white.
 
-    With `at_least` the picture comes back smaller by a whole factor, both sides still at least
-    that many pixels (or its own size); a JPEG is then decoded much faster. The same bytes and the
-    same `at_least` give the same pixels. Colour profiles are not applied.
+    With `at_least` the picture is reduced by an integer factor that leaves both sides at least
+    that many pixels; a JPEG is then decoded much faster. A smaller picture keeps its size. The
+    same bytes and `at_least` give the same pixels. Colour profiles are not applied.
 
-    A file that is cut off is refused, even if only its last bytes are missing: what Pillow would
-    return is grey where the rest should be, and a half-grey photo in a catalogue finds the wrong
-    products and is noticed by nobody. May be called from several threads at once.
+    A truncated file is refused, even if only its last bytes are missing: Pillow would fill the
+    rest with grey, and such a photo in a catalogue silently finds the wrong products. Safe to call
+    from several threads.
 
     Raises:
-        BadImage: with the reason, and what to do, for anything that is not such a picture.
+        BadImage: with the reason and what to do, if the bytes are not such a picture.
     """
     return decode_with_size(data, limits, at_least=at_least)[0]
 
@@ -71,7 +70,7 @@ def decode(
 def decode_with_size(
     data: bytes, limits: ImageLimits = DEFAULT_LIMITS, *, at_least: int | None = None
 ) -> tuple[Image.Image, tuple[int, int]]:
-    """Like `decode`, with the width and height in pixels the upright picture has in its file."""
+    """Like `decode`, with the upright picture's width and height in pixels before any reduction."""
     check_bytes(data, limits)
     try:
         with no_warnings(), Image.open(BytesIO(data), formats=_FORMATS) as picture:
@@ -80,12 +79,12 @@ def decode_with_size(
             if at_least is not None and picture.format in ("JPEG", "MPO"):
                 picture.draft("RGB", (max(at_least, 1), max(at_least, 1)))
             picture.load()
-            found, swapped = upright(picture, at_least)
-            return found, (height, width) if swapped else (width, height)
+            rgb, swapped = upright(picture, at_least)
+            return rgb, (height, width) if swapped else (width, height)
     except BadImage:
         raise
     except Exception as exc:
-        # Pillow answers bad files with nearly every kind of exception there is.
+        # Pillow raises nearly every kind of exception for bad files.
         raise BadImage(reason(data, exc, limits.max_pixels)) from exc
 
 
@@ -115,5 +114,5 @@ def _check_header(picture: Image.Image, limits: ImageLimits) -> None:
         )
 
 
-# Adds a format to Pillow's list and changes none that is there.
+# Adds HEIF to Pillow's list of formats; the others are not affected.
 pillow_heif.register_heif_opener()

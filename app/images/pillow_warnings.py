@@ -1,4 +1,10 @@
-"""Quiet: Pillow's warnings of a file are not heard while this thread decodes it."""
+"""Silences Pillow's warnings about a file in the thread that decodes it here.
+
+Two simpler ways do not work. `warnings.catch_warnings` swaps the filters of the whole process, so
+two threads that decode restore each other's filters. A filter set at import would silence Pillow
+for all other code of the process, and any filter set later (`simplefilter("error")`, pytest) goes
+before it: a sound picture with an odd header would then be refused.
+"""
 
 from __future__ import annotations
 
@@ -26,24 +32,19 @@ _PLUGINS = (
 )
 
 
-class _Quiet(threading.local):
-    now = False
+class _State(threading.local):
+    silenced = False
 
 
-_quiet = _Quiet()
+_state = _State()
 
 
 class _Warnings(ModuleType):
-    """The module `warnings` as Pillow sees it: silent in a thread that is decoding here.
+    """Replaces the name `warnings` in Pillow's modules; passes on what other threads warn."""
 
-    `warnings.catch_warnings` swaps the filters of the whole process, so two threads undo each
-    other's; a filter set once would silence Pillow for everybody and is lost under pytest. A
-    name in Pillow's modules is neither: whoever else uses Pillow hears every warning as before.
-    """
-
-    def warn(self, message: Any, category: Any = None, stacklevel: int = 1, **more: Any) -> None:
-        if not _quiet.now:
-            warnings.warn(message, category, stacklevel + 1, **more)
+    def warn(self, message: Any, category: Any = None, stacklevel: int = 1, **options: Any) -> None:
+        if not _state.silenced:
+            warnings.warn(message, category, stacklevel + 1, **options)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(warnings, name)
@@ -51,12 +52,12 @@ class _Warnings(ModuleType):
 
 @contextmanager
 def no_warnings() -> Iterator[None]:
-    """Of Pillow, in this thread."""
-    before, _quiet.now = _quiet.now, True
+    """Drop Pillow's warnings in this thread."""
+    before, _state.silenced = _state.silenced, True
     try:
         yield
     finally:
-        _quiet.now = before
+        _state.silenced = before
 
 
 for _plugin in _PLUGINS:

@@ -1,13 +1,13 @@
-"""Pictures from strangers: decoded in a process that may be killed and has little memory.
+"""Decodes untrusted pictures in child processes with limits on time and memory.
 
-A decoder is C code, and a picture can be made to crash it, hang it or fill the memory. Here that
-ends a child process, and the picture is refused. The child is given no secret and no connection.
-It is no wall against a picture that takes the child over: the child is the same user, may open
-connections, and may read what that user may, on many systems the environment of its parent in
-/proc too. Where that matters, run the page as a user or in a container that can reach little else.
+Decoders are C code, and a crafted picture can crash them, hang them or exhaust the memory. Here
+this ends a child process, and the picture is refused. The child gets no secret and no connection.
+It does not contain a picture that takes over the child: the child runs as the same user, may open
+connections, and may read what that user may, on many systems also its parent's environment in
+/proc. Where that matters, run the page as a user or in a container with little access.
 
 The child is this module run as a program. It reads requests from stdin and writes answers to
-stdout, both of fixed layout: nothing that comes from it is ever unpickled or evaluated.
+stdout, both in a fixed binary layout: no data from it is ever unpickled or evaluated.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ from app.errors import BadImage, LookalikeError
 from app.images import decoding
 from app.images.decoding import DEFAULT_LIMITS, ImageLimits
 
-_REQUEST = struct.Struct("<QI")  # length of the file, at_least or 0; the file follows
-_ANSWER = struct.Struct("<cII")  # a picture: width, height, RGB follows; refused: length, 0, text
-_TAKEN, _PICTURE, _REFUSED = b"T", b"P", b"R"
+_REQUEST = struct.Struct("<QI")  # length of the file, at_least or 0; then the file
+_ANSWER = struct.Struct("<cII")  # picture: width, height, then RGB; refused: length, 0, then text
+_RECEIVED, _PICTURE, _REFUSED = b"T", b"P", b"R"
 _START_S = 60.0
 _ENVIRONMENT = ("PATH", "LD_LIBRARY_PATH", "PYTHONPATH", "PYTHONHOME")
 _UNSAFE = "The picture could not be decoded safely; save it again as JPEG or PNG and try again."
@@ -45,7 +45,7 @@ class PictureSandbox:
     """Decodes pictures in up to `processes` children, started when first needed.
 
     A child that takes longer than `timeout_s` seconds, or dies, is replaced. `memory_bytes` is
-    what decoding may take beyond what the child has when it is idle. May be shared by threads.
+    the memory for decoding, in addition to that of an idle child. May be shared by threads.
     """
 
     def __init__(
@@ -60,32 +60,32 @@ class PictureSandbox:
         self._timeout_s = timeout_s
         numbers = (limits.max_bytes, limits.max_pixels, limits.max_frames, memory_bytes)
         self._arguments = [str(number) for number in (*numbers, int(timeout_s) + 10)]
-        # Last in, first out, so that a second child starts only when two are needed at once.
-        self._places: queue.LifoQueue[_Child | None] = queue.LifoQueue()
+        # Last in, first out: a second child starts only when two are needed at once.
+        self._slots: queue.LifoQueue[_Child | None] = queue.LifoQueue()
         for _ in range(processes):
-            self._places.put(None)
+            self._slots.put(None)
         self._processes = processes
-        weakref.finalize(self, _stop_all, self._places)
+        weakref.finalize(self, _stop_all, self._slots)
 
     def decode(self, data: bytes, *, at_least: int | None = None) -> Image.Image:
-        """As `images.decode`, and also BadImage for a file that crashes or outlasts the child."""
+        """As `decoding.decode`; also raises BadImage if decoding crashes or times out."""
         decoding.check_bytes(data, self._limits)
-        child = self._places.get()
+        child = self._slots.get()
         try:
-            child = self._after_taking(child, data, at_least or 0)
-            return child.answer(self._timeout_s, self._limits)
+            child = self._send(child, data, at_least or 0)
+            return child.receive(self._timeout_s, self._limits)
         finally:
             if child is not None and not child.idle:
                 child.stop()
                 child = None
-            self._places.put(child)
+            self._slots.put(child)
 
     def close(self) -> None:
-        """Wait for the pictures that are being decoded and end the children."""
-        for place in [self._places.get() for _ in range(self._processes)]:
-            if place is not None:
-                place.stop()
-            self._places.put(None)
+        """Wait for running requests and stop the children."""
+        for child in [self._slots.get() for _ in range(self._processes)]:
+            if child is not None:
+                child.stop()
+            self._slots.put(None)
 
     def __enter__(self) -> Self:
         return self
@@ -98,16 +98,15 @@ class PictureSandbox:
     ) -> None:
         self.close()
 
-    def _after_taking(self, child: _Child | None, data: bytes, at_least: int) -> _Child:
-        """The child that has taken the file: a new one if the idle one has died meanwhile."""
-        if child is not None and child.take(data, at_least):
+    def _send(self, child: _Child | None, data: bytes, at_least: int) -> _Child:
+        """Send the file to the child, or to a new one if this one has died; returns that child."""
+        if child is not None and child.send(data, at_least):
             return child
         child = _Child(self._arguments)
-        if not child.take(data, at_least):
+        if not child.send(data, at_least):
             raise LookalikeError(
-                "The process that decodes pictures does not start; "
-                f"see what `{sys.executable} -m app.images.sandbox "
-                f"{' '.join(self._arguments)}` says."
+                "The process that decodes pictures does not start; for the reason, run "
+                f"`{sys.executable} -m app.images.sandbox {' '.join(self._arguments)}`."
             )
         return child
 
@@ -117,7 +116,7 @@ class _Child:
 
     def __init__(self, arguments: list[str]) -> None:
         environment = {name: os.environ[name] for name in _ENVIRONMENT if name in os.environ}
-        # Each thread of a decoder would reserve 128 MiB of addresses, which the limit counts.
+        # Each decoder thread would reserve 128 MiB of address space, which counts as memory.
         environment["MALLOC_ARENA_MAX"] = "1"
         self._process = subprocess.Popen(
             [sys.executable, "-m", "app.images.sandbox", *arguments],
@@ -126,29 +125,29 @@ class _Child:
             stderr=subprocess.DEVNULL,
             cwd=Path(__file__).parents[2],
             env=environment,
-            start_new_session=True,  # Ctrl-C is for the parent, which then closes the pipe
+            start_new_session=True,  # Ctrl-C goes to the parent only, which then closes the pipe
         )
         assert self._process.stdin is not None and self._process.stdout is not None
         self._requests: IO[bytes] = self._process.stdin
         self._answers: IO[bytes] = self._process.stdout
-        self.idle = True  # False too if an exception left an answer half read
+        self.idle = True  # stays False if an exception interrupts the reading of an answer
 
-    def take(self, data: bytes, at_least: int) -> bool:
-        """Send a file; False if the child did not live to read it."""
+    def send(self, data: bytes, at_least: int) -> bool:
+        """Send a file; False if the child died before it read all of it."""
         self.idle = False
-        with _killed_after(_START_S, self._process), suppress(BrokenPipeError):
+        with _time_limit(_START_S, self._process), suppress(BrokenPipeError):
             self._requests.write(_REQUEST.pack(len(data), at_least))
             self._requests.write(data)
             self._requests.flush()
-            if self._answers.read(1) == _TAKEN:
+            if self._answers.read(1) == _RECEIVED:
                 return True
         self.stop()
         return False
 
-    def answer(self, timeout_s: float, limits: ImageLimits) -> Image.Image:
-        with _killed_after(timeout_s, self._process) as late:
+    def receive(self, timeout_s: float, limits: ImageLimits) -> Image.Image:
+        with _time_limit(timeout_s, self._process) as timed_out:
             answer = self._read_answer(limits)
-        if late.is_set():
+        if timed_out.is_set():
             raise BadImage(
                 f"The picture took longer than {timeout_s:g} s to open; "
                 "make it smaller or save it again as JPEG."
@@ -161,7 +160,7 @@ class _Child:
         return answer
 
     def _read_answer(self, limits: ImageLimits) -> Image.Image | str | None:
-        """The picture, why it was refused, or None from a child that died or talks nonsense."""
+        """The picture, the error text, or None if the child died or its answer is invalid."""
         head = self._answers.read(_ANSWER.size)
         if len(head) < _ANSWER.size:
             return None
@@ -179,49 +178,49 @@ class _Child:
         self._process.kill()
         self._process.wait()
         for pipe in (self._requests, self._answers):
-            with suppress(OSError):  # a file that was not taken is still in the buffer
+            with suppress(OSError):  # closing flushes the rest of an unsent file
                 pipe.close()
 
 
 @contextmanager
-def _killed_after(seconds: float, process: subprocess.Popen[bytes]) -> Iterator[threading.Event]:
-    """Kill the process when the time is up, which ends every read from it; tells whether it did."""
-    late = threading.Event()
+def _time_limit(seconds: float, process: subprocess.Popen[bytes]) -> Iterator[threading.Event]:
+    """Kill the process after that time, which ends all reads from it, and set the event."""
+    timed_out = threading.Event()
 
     def kill() -> None:
-        late.set()
+        timed_out.set()
         process.kill()
 
     timer = threading.Timer(seconds, kill)
     timer.daemon = True
     timer.start()
     try:
-        yield late
+        yield timed_out
     finally:
         timer.cancel()
         timer.join()
 
 
-def _stop_all(places: queue.LifoQueue[_Child | None]) -> None:
+def _stop_all(slots: queue.LifoQueue[_Child | None]) -> None:
     with suppress(queue.Empty):
         while True:
-            if (child := places.get_nowait()) is not None:
+            if (child := slots.get_nowait()) is not None:
                 child.stop()
 
 
 def _main(arguments: list[str]) -> None:
-    """The child: answer requests until stdin ends, which it does when the parent does."""
+    """The child: answer requests until stdin closes, at the latest when the parent ends."""
     max_bytes, max_pixels, max_frames, memory_bytes, alarm_s = (int(text) for text in arguments)
     requests = sys.stdin.buffer
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for libraries that print
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # libraries may print
     _confine(memory_bytes)
     while head := requests.read(_REQUEST.size):
         length, at_least = _REQUEST.unpack(head)
         data = requests.read(length)
-        answers.write(_TAKEN)
+        answers.write(_RECEIVED)
         answers.flush()
-        signal.alarm(alarm_s)  # ends a hanging child whose parent is gone and cannot
+        signal.alarm(alarm_s)  # ends a hanging child whose parent is gone
         limits = ImageLimits(max_bytes, max_pixels, max_frames)
         answers.writelines(_answer(data, limits, at_least or None))
         answers.flush()
@@ -238,14 +237,14 @@ def _answer(data: bytes, limits: ImageLimits, at_least: int | None) -> tuple[byt
 
 
 def _confine(memory_bytes: int) -> None:
-    """No core dumps, no files, and only so much more memory than there is now."""
+    """Forbid core dumps and files, and limit the memory to the present use plus `memory_bytes`."""
     for limit in (resource.RLIMIT_CORE, resource.RLIMIT_FSIZE):
         resource.setrlimit(limit, (0, 0))
-    AvifImagePlugin.DEFAULT_MAX_THREADS = 2  # each reserves addresses, which the limit counts
-    if sys.platform == "linux":  # elsewhere this limit cannot be set, or means something else
+    AvifImagePlugin.DEFAULT_MAX_THREADS = 2  # each reserves address space, which counts as memory
+    if sys.platform == "linux":  # elsewhere the limit cannot be set or differs in meaning
         pages = int(Path("/proc/self/statm").read_text().split()[0])
-        most = pages * resource.getpagesize() + memory_bytes
-        resource.setrlimit(resource.RLIMIT_AS, (most, most))
+        limit_bytes = pages * resource.getpagesize() + memory_bytes
+        resource.setrlimit(resource.RLIMIT_AS, (limit_bytes, limit_bytes))
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from sqlalchemy import Connection, Engine
 
 from app.catalog.bulk_load import ProgressCallback, bulk
 from app.db import copy, locks
-from app.db.pipeline import pipeline
+from app.db.pipeline import open_pipeline
 from app.db.queries import embeddings, models
 from app.encoders.base import Encoder
 from app.errors import BadImage, ModelNotKept
@@ -113,8 +113,8 @@ def store(engine: Engine, model: Model, vectors: Mapping[int, Vector]) -> int:
 
 
 def _store(connection: Connection, model: Model, vectors: Mapping[int, Vector]) -> int:
-    with pipeline(connection) as trip:
-        locks.begin(trip)
+    with open_pipeline(connection) as trip:
+        locks.begin_write(trip)
         kept = models.maintained_in(trip)
         lacking = embeddings.missing_in(trip, model, list(vectors))
         rows = copy.rows_by_id(model, vectors)  # while the server looks

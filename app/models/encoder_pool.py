@@ -19,7 +19,7 @@ from app.db.engine import check_schema
 from app.db.queries import models
 from app.encoders.base import Choice, Encoder
 from app.encoders.loading import automatic
-from app.errors import LookalikeError, ModelMismatch, ModelNotKept, ModelUnavailable, NoModel
+from app.errors import LookalikeError, ModelMismatch, ModelNotKept, ModelUnavailable
 from app.types import Model
 
 AHEAD_S = 30.0
@@ -112,16 +112,13 @@ class EncoderPool:
         with self._engine.connect() as connection:
             check_schema(connection)
             if model_id is None:
-                model = models.active(connection)
-            else:
-                model = models.by_id(connection, model_id)
-        if model is None and model_id is not None:
+                return models.require_active(connection)
+            model = models.by_id(connection, model_id)
+        if model is None:
             raise ModelNotKept(
                 f"No model with the id {model_id} is kept up to date in this database; "
                 "see `lookalike model list`."
             )
-        if model is None:
-            raise NoModel()
         return model
 
     def _of(self, model: Model) -> Encoder:

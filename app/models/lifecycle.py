@@ -8,25 +8,22 @@ nothing commits after the coverage was checked without its embedding.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from sqlalchemy import Connection, Engine, text
 
-from app.catalog.service import WRITER_LOCK
-from app.db import notifications
+from app.db import locks, notifications
 from app.db.engine import check_schema
+from app.db.locks import LockKey
 from app.db.queries import index_builds, models
 from app.db.text import check_text
 from app.encoders.base import Choice
-from app.errors import BadInput, LookalikeError, NoModel, NotReady
+from app.errors import BadInput, NotReady
 from app.index.embedding_reader import check_primary
 from app.index.file_store import IndexFiles
 from app.models import removal
 from app.types import Model
-
-LOCK = 7_305_804_006
-"""Key of the advisory lock of those who change which models there are: a drop takes a while."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,8 +64,7 @@ class Lifecycle:
         with self._engine.connect() as connection:
             check_schema(connection)
             check_primary(connection)
-            if models.active(connection) is None:
-                raise NoModel()
+            models.require_active(connection)
         encoder = self._choose(name, revision=revision).encoder
         with self._writing() as connection:
             model = models.register(
@@ -122,33 +118,25 @@ class Lifecycle:
     @contextmanager
     def _alone(self) -> Iterator[None]:
         """Keep others from changing the models for as long as it takes."""
-        plain = self._engine.execution_options(isolation_level="AUTOCOMMIT")
-        with plain.connect() as connection:
-            taken = text("SELECT pg_try_advisory_lock(:key)")
-            _check_taken(connection.execute(taken, {"key": LOCK}).scalar_one())
-            try:
-                yield
-            finally:
-                with suppress(LookalikeError):  # with the connection the lock is gone too
-                    connection.execute(text("SELECT pg_advisory_unlock(:key)"), {"key": LOCK})
+        with locks.session(self._engine, LockKey.MODEL_CHANGE) as acquired:
+            _check_acquired(acquired)
+            yield
 
     @contextmanager
     def _writing(self, *, held: bool = False) -> Iterator[Connection]:
         """A transaction that no writer of the catalogue and no other change of the models runs
         beside; `held` if this process keeps others from changing them already."""
-        committed = self._engine.execution_options(isolation_level="READ COMMITTED")
-        with committed.begin() as connection:
+        with locks.transaction(self._engine) as connection:
             check_schema(connection)
             if not held:
-                taken = text("SELECT pg_try_advisory_xact_lock(:key)")
-                _check_taken(connection.execute(taken, {"key": LOCK}).scalar_one())
-            connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": WRITER_LOCK})
+                _check_acquired(locks.try_acquire(connection, LockKey.MODEL_CHANGE))
+            locks.acquire(connection, LockKey.CATALOG_WRITE)
             yield connection
             notifications.notify(connection)
 
 
-def _check_taken(taken: bool) -> None:
-    if not taken:
+def _check_acquired(acquired: bool) -> None:
+    if not acquired:
         raise NotReady("Another change of the models is under way; try again when it is over.")
 
 

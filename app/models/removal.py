@@ -16,7 +16,8 @@ from itertools import chain, repeat
 
 from sqlalchemy import Connection, Engine, text
 
-from app.catalog.service import WRITER_LOCK
+from app.db import locks
+from app.db.locks import LockKey
 from app.db.queries import models, partitions
 from app.errors import DatabaseUnsuitable, LockHeld, NotReady
 from app.types import Model
@@ -124,11 +125,10 @@ def _check_time(until: float) -> None:
 def _alone(engine: Engine) -> Iterator[Connection]:
     """A transaction that writers wait outside of: a batch of theirs takes longer than searches,
     which queue behind whoever waits for it, may be held up."""
-    committed = engine.execution_options(isolation_level="READ COMMITTED")
-    with committed.begin() as connection:
+    with locks.transaction(engine) as connection:
         connection.execute(text("SET LOCAL statement_timeout = 0"))
         connection.execute(text(f"SET LOCAL lock_timeout = {round(PATIENCE_S * 1000)}"))
-        connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": WRITER_LOCK})
+        locks.acquire(connection, LockKey.CATALOG_WRITE)
         yield connection
 
 

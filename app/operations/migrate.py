@@ -17,8 +17,9 @@ from alembic.config import Config
 from sqlalchemy import Connection, Engine, text
 
 from app.catalog import bulk_load
-from app.catalog.service import WRITER_LOCK
+from app.db import locks
 from app.db.engine import check_schema, check_server, schema_revision
+from app.db.locks import LockKey
 from app.db.queries import change_stamps, products, roles
 from app.db.schema import SCHEMA_REVISION
 from app.duplicates.normalization import VERSION, identity_key
@@ -39,8 +40,6 @@ BATCH = 2000
 _log = logging.getLogger("lookalike.migrate")
 
 ROOT = Path(__file__).resolve().parents[2]
-LOCK = 7_305_804_001
-"""Key of the advisory lock; any number that nothing else in the database uses."""
 
 
 def migrate(engine: Engine) -> str:
@@ -64,7 +63,7 @@ def migrate(engine: Engine) -> str:
         finally:
             with suppress(LookalikeError):  # a connection that is gone has lost the lock as well
                 connection.rollback()
-                connection.execute(text("SELECT pg_advisory_unlock(:key)"), {"key": LOCK})
+                locks.release_session(connection, LockKey.MIGRATION)
                 connection.execute(text("RESET statement_timeout"))
                 connection.commit()
     bulk_load.finish(engine, _log.warning)
@@ -79,8 +78,7 @@ def _lock(connection: Connection) -> None:
     Whoever waits for it inside a statement holds a snapshot, and an index that is created
     concurrently by the holder of the lock waits for every snapshot.
     """
-    taken = text("SELECT pg_try_advisory_lock(:key)")
-    while not connection.execute(taken, {"key": LOCK}).scalar_one():
+    while not locks.try_acquire_session(connection, LockKey.MIGRATION):
         connection.commit()
         time.sleep(WAIT_S)
     connection.commit()
@@ -170,7 +168,7 @@ def _renew_keys(connection: Connection) -> None:
     after = 0
     while True:
         # Else a writer could change a product between the reading and the writing of its key.
-        connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": WRITER_LOCK})
+        locks.acquire(connection, LockKey.CATALOG_WRITE)
         found = products.outdated_identity_keys(connection, VERSION, after, BATCH)
         keys = {id_: (key, identity_key(product)) for id_, key, product in found}
         changed = {id_: new for id_, (old, new) in keys.items() if new != old}

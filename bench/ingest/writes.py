@@ -26,7 +26,7 @@ from app.bootstrap import App
 from app.catalog.bulk_load import BUILT
 from app.db import copy, locks
 from app.db.engine import database_url
-from app.db.pipeline import pipeline
+from app.db.pipeline import open_pipeline
 from app.db.queries import hnsw_index, models
 from app.models import backfill
 from app.types import Model, Vector
@@ -142,8 +142,8 @@ def _grow(app: App, name: str, before: int, added: int, *, anew: bool) -> float:
             hnsw_index.drop(connection, model.id)
     for at in range(before, before + added, EMBEDDED_AT_ONCE):
         with app.engine.begin() as connection:
-            with pipeline(connection) as trip:
-                locks.begin(trip)
+            with open_pipeline(connection) as trip:
+                locks.begin_write(trip)
             _fill(connection, model, at, min(EMBEDDED_AT_ONCE, before + added - at))
     if anew:
         _create(app, model)

@@ -33,7 +33,7 @@ from pathlib import Path
 from streamlit.testing.v1 import AppTest
 
 def script():
-    from app.ui import search_page
+    from app.ui.views import search as search_page
     search_page.show()
 
 page = AppTest.from_function(script, default_timeout=120).run()

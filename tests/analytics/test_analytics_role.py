@@ -14,9 +14,9 @@ import pytest
 from app.bootstrap import App
 from app.config import Settings
 from app.db.embedded import server as embedded_server
+from app.db.locks import LockKey
 from app.db.queries.analyst_sessions import ROLE
 from app.errors import BuildRunning
-from app.index.builder import LOCK
 from app.operations.migrate import migrate
 from app.types import Query
 from support.analysts import catalogue, login
@@ -183,7 +183,7 @@ def test_tables_of_its_own_do_not_get_between_a_function_and_the_catalogue(
 
 def test_locks_that_it_takes_delay_builders_and_spoil_nothing(shop: App, url: str) -> None:
     with psycopg.connect(url, autocommit=True) as analyst:
-        for key in range(LOCK - 1, LOCK + 4):
+        for key in range(LockKey.INDEX_BUILD.value - 1, LockKey.INDEX_BUILD.value + 4):
             analyst.execute("SELECT pg_advisory_lock(%s)", [key])
         with pytest.raises(BuildRunning):
             shop.indexer.rebuild()

@@ -15,9 +15,9 @@ import pytest
 
 from app.bootstrap import App
 from app.config import Settings
+from app.db.locks import LockKey
 from app.db.queries.analyst_sessions import ROLE
-from app.index.builder import LOCK
-from app.operations.analyst_watchdog import AnalystWatchdog, look
+from app.operations.analyst_watchdog import AnalystWatchdog, end_overdue
 from app.operations.migrate import migrate
 from support.analysts import catalogue, login
 from support.colours import choose_colours
@@ -49,7 +49,7 @@ def analyst(shop: App) -> Iterator[psycopg.Connection]:
 
 def ended(shop: App, limit_s: float) -> dict[int, str]:
     with shop.engine.connect() as connection:
-        return {found.pid: found.reason for found in look(connection, limit_s)}
+        return {found.pid: found.reason for found in end_overdue(connection, limit_s)}
 
 
 @contextmanager
@@ -98,7 +98,7 @@ def test_a_session_that_holds_an_advisory_lock_is_ended(
     pid = analyst.info.backend_pid
     analyst.execute("BEGIN")
     name = "pg_advisory_xact_lock" if shared == "_xact" else f"pg_advisory_lock{shared}"
-    analyst.execute(f"SELECT {name}(%s)", [LOCK])
+    analyst.execute(f"SELECT {name}(%s)", [LockKey.INDEX_BUILD.value])
     assert ended(shop, LONG_S) == {pid: "it asked for an advisory lock"}
     until(lambda: state(shop, pid) is None, "it is told to end, and still there")
     assert shop.indexer.rebuild().state == "published"
@@ -106,8 +106,8 @@ def test_a_session_that_holds_an_advisory_lock_is_ended(
 
 def test_a_session_that_waits_for_one_is_ended(shop: App, analyst: psycopg.Connection) -> None:
     with server(shop) as holder:
-        holder.execute("SELECT pg_advisory_lock(%s)", [LOCK])
-        with busy(analyst, f"SELECT pg_advisory_lock({LOCK})"):
+        holder.execute("SELECT pg_advisory_lock(%s)", [LockKey.INDEX_BUILD.value])
+        with busy(analyst, f"SELECT pg_advisory_lock({LockKey.INDEX_BUILD.value})"):
             pid = analyst.info.backend_pid
             waits = "SELECT FROM pg_locks WHERE NOT granted AND locktype = 'advisory'"
             until(lambda: holder.execute(waits).fetchall(), "it does not wait")
@@ -169,7 +169,7 @@ def test_a_transaction_that_an_analyst_prepared_is_told(
             with login(app) as url:
                 with psycopg.connect(url, autocommit=True) as analyst:
                     analyst.execute("BEGIN")
-                    analyst.execute("SELECT pg_advisory_xact_lock(%s)", [LOCK])
+                    analyst.execute("SELECT pg_advisory_xact_lock(%s)", [LockKey.INDEX_BUILD.value])
                     analyst.execute("PREPARE TRANSACTION 'held'")
                 with AnalystWatchdog(app.engine, LONG_S, every_s=0.05):
                     until(lambda: caplog.records, "nothing was said")
@@ -225,7 +225,7 @@ def test_it_looks_while_it_is_open_and_says_whom_it_ended(
     caplog.set_level(logging.INFO, "lookalike.watchdog")
     with AnalystWatchdog(shop.engine, LONG_S, every_s=0.05):
         time.sleep(0.2)
-        analyst.execute("SELECT pg_advisory_lock(%s)", [LOCK])
+        analyst.execute("SELECT pg_advisory_lock(%s)", [LockKey.INDEX_BUILD.value])
         pid = analyst.info.backend_pid
         until(lambda: state(shop, pid) is None, "the session goes on")
         until(lambda: caplog.records, "nothing was said")
@@ -239,7 +239,7 @@ def test_a_user_who_may_not_end_sessions_says_so_once(
     shop: App, analyst: psycopg.Connection, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The analyst is connected and holds a lock, and nobody ends it until the rights are there."""
-    analyst.execute("SELECT pg_advisory_lock(%s)", [LOCK])
+    analyst.execute("SELECT pg_advisory_lock(%s)", [LockKey.INDEX_BUILD.value])
     pid = analyst.info.backend_pid
     with server(shop) as connection:
         connection.execute("CREATE ROLE tenant LOGIN")

@@ -33,6 +33,14 @@ SIBLINGS = {
 }
 """Imports between rooms of one row that are allowed: (from, of)."""
 
+DATABASE_IMPORTS = {
+    # `lookalike db` prints the address of the server, starts it and stops it.
+    "app.cli.database": ("app.db.dsn", "app.db.embedded", "app.db.engine.database_url"),
+    # A check of characters that needs no database.
+    "app.ui.search_form.url_state": ("app.db.text.check_text",),
+}
+"""What modules of app.cli and app.ui may import of app.db; all others ask services."""
+
 OWNERS = {
     "faiss": "app.index",
     "torch": "app.encoders",
@@ -42,6 +50,7 @@ OWNERS = {
     "sentence_transformers": "app.encoders",
     "streamlit": "app.ui",
     "pillow_heif": "app.images",
+    "socket": "app.images",
     **dict.fromkeys(
         ("httpx", "httpx2", "httpcore", "httpcore2", "requests", "urllib3", "aiohttp"), "app.images"
     ),
@@ -50,7 +59,7 @@ OWNERS = {
     "rapidfuzz": "app.duplicates.typos",
     "prometheus_client": "app.operations",
 }
-"""The room that may import a library. Sockets for other protocols than HTTP have no owner."""
+"""The room that may import a library."""
 
 
 def modules() -> list[tuple[str, Path]]:
@@ -94,6 +103,22 @@ def test_a_room_imports_only_from_rows_below(module: str, path: Path) -> None:
     assert own is not None, f"{module} is in no room"
     others = {other: room(other) for other in imported(path)}
     wrong = sorted(name for name, other in others.items() if other and not allowed(own, other))
+    assert not wrong, f"{module} imports {wrong}"
+
+
+@pytest.mark.parametrize(
+    ("module", "path"),
+    [(module, path) for module, path in modules() if room(module) in ("app.cli", "app.ui")],
+    ids=lambda value: str(value),
+)
+def test_the_cli_and_the_page_ask_services_and_never_the_database(module: str, path: Path) -> None:
+    allowed_names = DATABASE_IMPORTS.get(module, ())
+    wrong = sorted(
+        name
+        for name in imported(path)
+        if f"{name}.".startswith("app.db.")
+        and not any(f"{name}.".startswith(f"{each}.") for each in allowed_names)
+    )
     assert not wrong, f"{module} imports {wrong}"
 
 

@@ -11,9 +11,9 @@ import pytest
 
 from app.bootstrap import App
 from app.catalog.batch_write import AT_ONCE, Batch, BatchChange, PicturesMissing, ProductEntry
-from app.catalog.service import WRITER_LOCK
 from app.config import Settings
 from app.db import notifications
+from app.db.locks import LockKey
 from app.db.queries import models
 from app.errors import BadInput, ModelMismatch, NoModel, SchemaMismatch, UnknownProduct
 from app.images.decoding import decode
@@ -158,7 +158,7 @@ def test_a_sweep_waits_for_a_writer_that_links_the_picture(
 ) -> None:
     add(app, {"A": [1]})
     with psycopg.connect(database_url) as writer:
-        writer.execute("SELECT pg_advisory_xact_lock(%s)", [WRITER_LOCK])
+        writer.execute("SELECT pg_advisory_xact_lock(%s)", [LockKey.CATALOG_WRITE.value])
         writer.execute("INSERT INTO product (sku) VALUES ('B')")
         writer.execute(
             "INSERT INTO product_picture (product_id, picture_id, position, uri)"
@@ -255,7 +255,7 @@ def test_a_writer_sees_what_was_committed_while_it_waited_for_its_turn(
         changes.append(app.catalog.write(batch([entry("A", 1, year=2020)]), app.catalog.model()))
 
     with psycopg.connect(database_url) as before:
-        before.execute("SELECT pg_advisory_xact_lock(%s)", [WRITER_LOCK])
+        before.execute("SELECT pg_advisory_xact_lock(%s)", [LockKey.CATALOG_WRITE.value])
         before.execute("UPDATE product SET year = 2020")
         writing = threading.Thread(target=write)
         writing.start()

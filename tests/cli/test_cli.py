@@ -269,7 +269,7 @@ def test_a_terminal_shows_a_bar_with_rate_and_time_left(
 def test_without_a_terminal_progress_is_plain_lines(
     cat: Run, source: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ingest, "PLAIN_EVERY_S", 0.0)
+    monkeypatch.setattr(ingest, "PROGRESS_INTERVAL_S", 0.0)
     ran = cat("ingest", source)
     assert re.fullmatch(r"6 rows after \d+ s\n", ran.err)
 
@@ -567,7 +567,7 @@ def test_eval_compares_two_runs_and_shows_the_worst(cat: Run, source: Path) -> N
     earlier = source.with_name("run.json")
     earlier.write_text(cat("eval", queries, "--json").out)
     same = cat("eval", queries, "--against", earlier, "--report", report).out
-    assert "Beside the other run, over 2 queries: 0 better, 0 worse, 2 the same." in same
+    assert "Compared with the other run, over 2 queries: 0 better, 0 worse, 2 the same." in same
     assert "P0002 came" in report.read_text()
     other = cat("eval", queries, "--against", "near-query=0.001", "--json").json["against"]
     assert (other["queries"], other["better"], other["recall_at_1"]) == (2, 1, 0.5)
@@ -707,7 +707,7 @@ def test_a_model_is_added_filled_compared_activated_rolled_back_and_dropped(
     assert "of ten products found" in compared.lower()
     assert "<h1>tiny beside embedded</h1>" in report.read_text()
     assert (
-        "answers searches from now on; before it was embedded"
+        "answers searches from now on; before, it was embedded"
         in cat("model", "activate", "tiny").err
     )
     assert cat("search", source.parent / "2.png", "--json").json["plan"]["model"] == "tiny"

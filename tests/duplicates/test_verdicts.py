@@ -9,10 +9,11 @@ import psycopg
 import pytest
 
 from app.bootstrap import App
+from app.db.locks import LockKey
 from app.db.queries import verdicts
 from app.duplicates.normalization import identity_key
 from app.duplicates.report import compare, evaluate, folded, read_pairs
-from app.duplicates.verdicts import LOCK, AlreadyDecided, Contradiction, decide
+from app.duplicates.verdicts import AlreadyDecided, Contradiction, decide
 from app.errors import BadInput, BadSource, UnknownProduct
 from app.operations.migrate import migrate
 from app.types import Product
@@ -94,7 +95,7 @@ def test_two_verdicts_at_once_do_not_contradict(shop: App, sql: psycopg.Connecti
             refused.append(exc)
 
     with sql.transaction():
-        sql.execute("SELECT pg_advisory_xact_lock(%s)", [LOCK])
+        sql.execute("SELECT pg_advisory_xact_lock(%s)", [LockKey.VERDICTS.value])
         sql.execute("INSERT INTO duplicate_verdict VALUES ('P0001', 'P0002', true, 'Grace')")
         asking = threading.Thread(target=ask)
         asking.start()

@@ -429,7 +429,7 @@ def test_the_command_prints_cut_offs_and_what_could_not_be_fitted(app: App) -> N
     ran = CliRunner().invoke(cli, ["calibrate"])
     assert ran.exit_code == 0, ran.output
     assert "(all)     same photo" in ran.stdout and "Hat       same photo" in ran.stdout
-    assert 'Nothing is called "same product" in the whole catalogue: 0 pairs for it' in ran.stderr
+    assert 'no "same product" cut-off for the whole catalogue: 0 pairs for it' in ran.stderr
     [whole, hat] = json.loads(CliRunner().invoke(cli, ["calibrate", "--json"]).stdout)
     assert (whole["category"], hat["category"]) == (None, "Hat")
     assert whole["same_photo"]["pairs"] == 30 and whole["same_photo"]["reason"] is None

@@ -173,7 +173,7 @@ def test_a_child_that_cannot_start_is_not_the_fault_of_the_picture(
 
 def test_the_child_ends_when_its_parent_is_killed() -> None:
     script = (
-        "import sys, time; sys.path.insert(0, 'tests/images')\n"
+        "import sys, time; sys.path[:0] = ['tests', 'tests/images']\n"
         "import test_sandbox as t\n"
         "sandbox = t.PictureSandbox(); sandbox.decode(t.png()); print('ready', flush=True)\n"
         "time.sleep(60)"

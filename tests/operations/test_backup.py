@@ -616,7 +616,7 @@ def test_a_check_prints_what_is_wrong_and_its_exit_code_says_so(
 ) -> None:  # fmt: skip
     add(app, numbered(3))
     code, out, err = lookalike(monkeypatch, capsys, app, "check")
-    assert (code, out) == (0, "No damage was found.\n") and "Not looked at: the encoder" in err
+    assert (code, out) == (0, "No damage was found.\n") and "Not checked: the encoder" in err
     sql.execute("UPDATE product SET identity_key = 'x'")
     code, out, _ = lookalike(monkeypatch, capsys, app, "check")
     assert code == 1 and "bad  products whose identity key" in out and ": 3 (P0000, P0001" in out

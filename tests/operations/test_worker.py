@@ -27,14 +27,15 @@ from hypothesis import strategies as some
 from app.bootstrap import App
 from app.config import Settings
 from app.db import notifications
+from app.db.locks import LockKey
 from app.db.queries import build_history
 from app.errors import IndexUnwritable
-from app.index.builder import LOCK, Indexer
+from app.index.builder import Indexer
 from app.index.rebuild_policy import (
     IndexObservation,
     RebuildDecision,
     RebuildRules,
-    allowed,
+    allowed_changes,
     backoff,
     decide,
 )
@@ -55,9 +56,7 @@ QUICK: dict[str, Any] = {
     "worker_backoff_s": 0.05,
     "worker_backoff_max_s": 0.4,
 }
-RULES = RebuildRules(
-    share=0.1, most_rows=1000, age_s=60, every_s=10, backoff_s=2, backoff_max_s=100
-)
+RULES = RebuildRules(share=0.1, max_rows=1000, age_s=60, every_s=10, backoff_s=2, backoff_max_s=100)
 
 # When to build
 
@@ -77,7 +76,7 @@ def test_more_than_a_share_of_the_index_is_reason_to_build() -> None:
 def test_an_index_of_any_size_is_built_before_searches_give_up_its_delta() -> None:
     assert decide(IndexObservation(1000, 10**9), RULES).reason is None
     assert decide(IndexObservation(1001, 10**9), RULES).reason is not None
-    assert RebuildRules.from_settings(Settings(max_delta_rows=20_000)).most_rows == 10_000
+    assert RebuildRules.from_settings(Settings(max_delta_rows=20_000)).max_rows == 10_000
 
 
 def test_a_smaller_delta_is_built_in_when_the_index_is_old() -> None:
@@ -104,7 +103,7 @@ def test_failures_double_the_wait_up_to_a_limit() -> None:
 rules = some.builds(
     RebuildRules,
     share=some.floats(0.001, 10),
-    most_rows=some.floats(0, 1e6),
+    max_rows=some.floats(0, 1e6),
     age_s=some.floats(0, 1e6),
     every_s=some.floats(0, 1e6),
     backoff_s=some.floats(0.001, 1e4),
@@ -321,11 +320,11 @@ def test_of_two_workers_one_builds(
 
 def test_while_another_builds_it_waits_without_an_error(app: App, sql: psycopg.Connection) -> None:
     add(app, numbered(5))
-    sql.execute("SELECT pg_advisory_lock(%s)", [LOCK])
+    sql.execute("SELECT pg_advisory_lock(%s)", [LockKey.INDEX_BUILD.value])
     with working(Post(app, sql)) as post:
         soon(lambda: post.value("builds_total", outcome="busy") >= 1)
         assert post.count() == 0
-        sql.execute("SELECT pg_advisory_unlock(%s)", [LOCK])
+        sql.execute("SELECT pg_advisory_unlock(%s)", [LockKey.INDEX_BUILD.value])
         soon(lambda: post.published() == 1)
 
 
@@ -334,7 +333,7 @@ def test_it_does_not_ask_over_and_over_whether_another_still_builds(
 ) -> None:
     """However often it may look; it is seconds until it asks again."""
     add(app, numbered(5))
-    sql.execute("SELECT pg_advisory_lock(%s)", [LOCK])
+    sql.execute("SELECT pg_advisory_lock(%s)", [LockKey.INDEX_BUILD.value])
     with working(Post(app, sql, worker_poll_s=60)) as post:
         soon(lambda: post.value("builds_total", outcome="busy") >= 1)
         time.sleep(1)
@@ -485,7 +484,7 @@ def test_rejected_builds_back_off_also_after_a_restart(app: App, sql: psycopg.Co
             [reason],
         )
     post = Post(app, sql)
-    assert post.worker._looker.look(count_gone=True).record.failures == 2
+    assert post.worker._observer.observe(count_gone=True).record.failures == 2
     with working(Post(app, sql, worker_backoff_s=600, worker_backoff_max_s=6000)) as post:
         soon(lambda: post.value("delta_rows") == 5)
         time.sleep(0.3)
@@ -545,7 +544,7 @@ def test_whoever_writes_in_an_open_transaction_is_named(
         post = Post(app, sql)
         app.indexer.rebuild()
         late.commit()
-        before = post.worker._looker.look(count_gone=True)
+        before = post.worker._observer.observe(count_gone=True)
         assert before.delta == 5
         post.worker._before = 5
         post.worker._judge(before)
@@ -644,7 +643,7 @@ def test_a_signal_ends_a_worker_that_waits_long_before_its_next_look(
         assert process.wait(SOON_S) == 0, log.read_text()
         # Half a second on an idle machine; the next look would be in a minute.
         assert time.monotonic() - began < 10
-    assert "The worker stopped." in log.read_text()
+    assert "The worker has stopped." in log.read_text()
     assert "Traceback" not in log.read_text()
 
 
@@ -688,4 +687,4 @@ def test_a_port_that_is_taken_is_a_sentence(settings: Settings, app: App, tmp_pa
 
 
 def test_an_allowed_delta_is_the_lesser_of_share_and_limit() -> None:
-    assert (allowed(100, RULES), allowed(10**6, RULES)) == (10, 1000)
+    assert (allowed_changes(100, RULES), allowed_changes(10**6, RULES)) == (10, 1000)

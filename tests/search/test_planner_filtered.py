@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from decimal import Decimal
+from functools import partial
 
 import numpy as np
 import psycopg
 import pytest
 
 from app.bootstrap import App
+from app.config import Settings
 from app.errors import BadInput, BuildRefused
 from app.evaluation.planner_tuning import crossovers, tune
 from app.search.filters import parse
 from app.types import Filters, Query, SearchResult
+from conftest import Fill
+from support.colours import choose_colours
 from support.shop import add, numbered, oracle, vectors
 
 PATHS = {
@@ -23,13 +28,10 @@ PATHS = {
 ROWS = 240
 
 
-@pytest.fixture(params=[*PATHS, "no build"])
-def path(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
+pytestmark = pytest.mark.xdist_group("planner_filtered")  # the catalogues are filled once
 
 
-@pytest.fixture
-def shop(app: App, sql: psycopg.Connection, path: str) -> App:
+def fill(app: App, path: str) -> None:
     """240 products in eight brands; after the build some change, go, come, and change brand."""
     for brand in range(8):
         add(
@@ -37,19 +39,58 @@ def shop(app: App, sql: psycopg.Connection, path: str) -> App:
             price=Decimal(brand) + Decimal("0.5"),
             attributes={"wool": brand % 2, "tags": ["x", f"t{brand}"]},
         )  # fmt: skip
-    sql.execute("ANALYZE")
+    with app.engine.begin() as connection:
+        connection.exec_driver_sql("ANALYZE")
+        if path in PATHS:
+            connection.exec_driver_sql(
+                "INSERT INTO tuning (model_id, exact_pictures, deep_share) VALUES (1, %s, %s)",
+                PATHS[path][:2],
+            )
     if path in PATHS:
-        exact, share, _ = PATHS[path]
-        sql.execute(
-            "INSERT INTO tuning (model_id, exact_pictures, deep_share) VALUES (1, %s, %s)",
-            [exact, share],
-        )
         app.indexer.rebuild()
     add(app, numbered(12, first=1000), brand="b3", year=2003)
     app.catalog.delete([f"P{n:04}" for n in range(90, 100)])
-    sql.execute("UPDATE product SET brand = 'b3' WHERE sku = 'P0001'")
-    sql.execute("UPDATE product SET brand = 'b4' WHERE sku = 'P0101'")
-    return app
+    with app.engine.begin() as connection:
+        connection.exec_driver_sql("UPDATE product SET brand = 'b3' WHERE sku = 'P0001'")
+        connection.exec_driver_sql("UPDATE product SET brand = 'b4' WHERE sku = 'P0101'")
+
+
+def fill_few(app: App) -> None:
+    add(app, numbered(20))
+    app.indexer.rebuild()
+
+
+FILLED = {path: partial(fill, path=path) for path in (*PATHS, "no build")} | {"few": fill_few}
+
+
+@pytest.fixture(scope="module", params=[*PATHS, "no build"])
+def path(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture(scope="module")
+def shop_url(shared_filled_database: Callable[[Fill], str], path: str) -> str:
+    """A filled catalogue, for tests that only read it."""
+    return shared_filled_database(FILLED[path])
+
+
+@pytest.fixture(scope="module")
+def shop(shop_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[App]:
+    settings = Settings(home=tmp_path_factory.mktemp("home"), database_url=shop_url)
+    with App(settings, choose=choose_colours) as app:
+        yield app
+
+
+@pytest.fixture(scope="module")
+def shop_sql(shop_url: str) -> Iterator[psycopg.Connection]:
+    with psycopg.connect(shop_url, autocommit=True) as connection:
+        yield connection
+
+
+@pytest.fixture
+def database_url(filled_database: Callable[[Fill], str], path: str) -> str:
+    """A copy of a filled catalogue, for tests that write."""
+    return filled_database(FILLED[path])
 
 
 def ask(app: App, filters: Filters, k: int = 10, seed: int = 5000) -> SearchResult:
@@ -88,10 +129,10 @@ def expected(app: App, sql: psycopg.Connection, where: str, seed: int, k: int) -
 )  # fmt: skip
 @pytest.mark.parametrize("k", [1, 10, 200])
 def test_every_path_brings_what_passes_nearest_first(
-    shop: App, sql: psycopg.Connection, words: list[str], where: str, k: int
+    shop: App, shop_sql: psycopg.Connection, words: list[str], where: str, k: int
 ) -> None:
     result = ask(shop, parse(words), k)
-    assert [m.product.sku for m in result.matches] == expected(shop, sql, where, 5000, k)
+    assert [m.product.sku for m in result.matches] == expected(shop, shop_sql, where, 5000, k)
     assert (result.plan.shortfall is None) == (len(result.matches) == k)
 
 
@@ -103,39 +144,39 @@ def test_the_path_is_the_one_that_was_measured_to_be_cheapest(shop: App, path: s
 
 
 @pytest.mark.parametrize("path", ["deep"], indirect=True)
-def test_what_passes_far_from_the_query_is_found_too(shop: App, sql: psycopg.Connection) -> None:
+def test_what_passes_far_from_the_query_is_found_too(app: App, sql: psycopg.Connection) -> None:
     """The nearest products do not pass at all: looking deeper brings nothing."""
-    near = expected(shop, sql, "true", 5000, 150)
+    near = expected(app, sql, "true", 5000, 150)
     sql.execute("UPDATE product SET brand = 'near' WHERE sku = ANY(%s)", [near])
     sql.execute("UPDATE product SET brand = 'far' WHERE brand <> 'near'")
     sql.execute("ANALYZE")
     sql.execute("UPDATE tuning SET deep_share = 0.2")
-    result = ask(shop, parse(["brand=far"]))
+    result = ask(app, parse(["brand=far"]))
     assert [m.product.sku for m in result.matches] == expected(
-        shop, sql, "p.brand = 'far'", 5000, 10
+        app, sql, "p.brand = 'far'", 5000, 10
     )
 
 
 @pytest.mark.parametrize("path", ["exact"], indirect=True)
 def test_statistics_that_are_wrong_cost_time_and_nothing_else(
-    shop: App, sql: psycopg.Connection
+    app: App, sql: psycopg.Connection
 ) -> None:
     sql.execute("UPDATE tuning SET exact_pictures = 5, deep_share = 0.9")
     sql.execute("UPDATE product SET colour = 'red'")  # the planner believes that there are none
-    result = ask(shop, parse(["colour=red"]))
+    result = ask(app, parse(["colour=red"]))
     assert result.plan.path == "faiss-filtered"
-    assert [m.product.sku for m in result.matches] == expected(shop, sql, "true", 5000, 10)
+    assert [m.product.sku for m in result.matches] == expected(app, sql, "true", 5000, 10)
 
 
 @pytest.mark.parametrize("path", ["exact"], indirect=True)
 def test_a_picture_shared_with_a_product_that_does_not_pass(
-    shop: App, sql: psycopg.Connection
+    app: App, sql: psycopg.Connection
 ) -> None:
-    add(shop, {"MINE": [5000]}, brand="mine")
-    add(shop, {"OTHER": [5000]}, brand="other")
+    add(app, {"MINE": [5000]}, brand="mine")
+    add(app, {"OTHER": [5000]}, brand="other")
     for exact, share in ((10_000, 1.0), (1, 1.0), (1, 0.0001)):
         sql.execute("UPDATE tuning SET exact_pictures = %s, deep_share = %s", [exact, share])
-        found = ask(shop, parse(["brand=mine"]))
+        found = ask(app, parse(["brand=mine"]))
         assert [m.product.sku for m in found.matches] == ["MINE"]
 
 
@@ -177,9 +218,8 @@ def test_no_value_at_all_lets_nothing_pass(shop: App) -> None:
     assert ask(shop, Filters({"brand": ()})).matches == ()
 
 
+@pytest.mark.parametrize("path", ["few"], indirect=True)
 def test_too_little_to_measure_is_said(app: App, sql: psycopg.Connection) -> None:
-    add(app, numbered(20))
-    app.indexer.rebuild()
     with pytest.raises(BuildRefused, match="too little to measure"):
         tune(app.engine, app.files, app.settings)
     assert sql.execute("SELECT count(*) FROM tuning").fetchone() == (0,)
@@ -200,8 +240,8 @@ def test_where_paths_cross_follows_from_what_was_measured() -> None:
 
 
 @pytest.mark.parametrize("path", ["among"], indirect=True)
-def test_tuning_keeps_what_it_measured(shop: App, sql: psycopg.Connection) -> None:
-    found = tune(shop.engine, shop.files, shop.settings)
+def test_tuning_keeps_what_it_measured(app: App, sql: psycopg.Connection) -> None:
+    found = tune(app.engine, app.files, app.settings)
     assert set(found.figures) == {50, 100, 200}
     assert all(ms > 0 for sizes in found.figures.values() for ms in sizes.values())
     row = sql.execute("SELECT exact_pictures, deep_share, figures FROM tuning").fetchone()

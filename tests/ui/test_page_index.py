@@ -11,9 +11,9 @@ from streamlit.testing.v1 import AppTest
 
 from app.bootstrap import App
 from app.config import Settings
+from app.db.locks import LockKey
 from app.errors import BuildRunning
-from app.index.builder import LOCK
-from app.index.status import index_life
+from app.index.status import index_status
 from app.ui.shared import services
 from support.pages_served import SOON_MS, chromium, pages_of, tab
 from support.servers import until
@@ -98,8 +98,8 @@ def test_the_lines_of_the_delta_are_those_of_the_settings(
     catalogue.indexer.rebuild()
     few = settings.model_copy(update={"max_delta_rows": 3, "worker_share": 0.2})
     add(catalogue, numbered(9, first=5))
-    delta = index_life(catalogue.engine, few).delta
-    assert (delta.rows, delta.most_rows, delta.worker_rows) == (4, 3, 1.0)
+    delta = index_status(catalogue.engine, few).delta
+    assert (delta.rows, delta.max_rows, delta.worker_rows) == (4, 3, 1.0)
     monkeypatch.setenv("LOOKALIKE_MAX_DELTA_ROWS", "3")
     assert counted(drawn())["Changed since"] == "over 3"
 
@@ -112,7 +112,7 @@ def test_the_button_builds_as_the_command_does(catalogue: App, sql: psycopg.Conn
 
 
 def test_while_another_builds_the_page_says_so(catalogue: App, sql: psycopg.Connection) -> None:
-    sql.execute("SELECT pg_advisory_lock(%s)", [LOCK])
+    sql.execute("SELECT pg_advisory_lock(%s)", [LockKey.INDEX_BUILD.value])
     assert rebuilt(drawn()).warning[0].value.replace("\\", "") == str(BuildRunning())
 
 

@@ -1,22 +1,16 @@
 """SQL of pgvector's index of a model's embeddings: whether it is there, taking it away, making it.
 
 Whether it is there is read from PostgreSQL's own catalogue and noted nowhere else. An advisory lock
-for each model says who is at work: loads share it, whoever makes the index holds it alone.
+per model (`locks.hnsw_index`) keeps loads and the creation of the index apart.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-
 from sqlalchemy import Connection, text
 
+from app.db.locks import HNSW_LOCK_HELD
 from app.db.queries import models
-from app.errors import LookalikeError
 from app.types import Model
-
-LOCK = 730_580_401
-"""First key of the advisory lock; the second is the model's id."""
 
 ROW_BYTES = 750
 """What a row of the graph takes in memory beside its vector: with 512 dimensions, a build in 12 MB
@@ -32,13 +26,8 @@ ATTACHED = """EXISTS (
     WHERE inhparent = 'embedding'::regclass AND NOT inhdetachpending
         AND inhrelid = to_regclass('embedding_m' || {model}))"""
 
-BUSY = f"""EXISTS (
-    SELECT FROM pg_locks
-    WHERE locktype = 'advisory' AND classid = {LOCK} AND objid = {{model}} AND objsubid = 2
-        AND database = (SELECT oid FROM pg_database WHERE datname = current_database()))"""
-
 MISSING = f"""FROM model
-WHERE {ATTACHED} AND NOT {VALID} AND NOT {BUSY}""".format(model="model.id")
+WHERE {ATTACHED} AND NOT {VALID} AND NOT {HNSW_LOCK_HELD}""".format(model="model.id")
 """Models without the index, which nobody is about to give them."""
 
 
@@ -55,8 +44,8 @@ def models_without_index(connection: Connection) -> list[Model]:
 
 def busy(connection: Connection, model_id: int) -> bool:
     """Whether a load is under way that left the index off, or somebody makes it."""
-    at_work = BUSY.format(model=int(model_id))
-    return bool(connection.exec_driver_sql(f"SELECT {at_work}").scalar_one())
+    held = HNSW_LOCK_HELD.format(model=int(model_id))
+    return bool(connection.exec_driver_sql(f"SELECT {held}").scalar_one())
 
 
 def is_owner(connection: Connection, model_id: int) -> bool:
@@ -105,18 +94,3 @@ def create(connection: Connection, model: Model) -> None:
     finally:
         if not connection.invalidated:
             connection.execute(text("RESET statement_timeout; RESET lock_timeout"))
-
-
-@contextmanager
-def at_work(connection: Connection, model_id: int, *, alone: bool) -> Iterator[bool]:
-    """Hold the lock of a model if it is free: shared with other loads, or `alone` to make it."""
-    shared, values = "" if alone else "_shared", {"key": LOCK, "model": model_id}
-    take = text(f"SELECT pg_try_advisory_lock{shared}(:key, :model)")
-    taken = bool(connection.execute(take, values).scalar_one())
-    try:
-        yield taken
-    finally:
-        if taken and not connection.invalidated:  # with the connection the lock is gone too
-            with suppress(LookalikeError):
-                give = text(f"SELECT pg_advisory_unlock{shared}(:key, :model)")
-                connection.execute(give, values)

@@ -9,7 +9,7 @@ from sqlalchemy import Connection, text
 
 from app.db.pipeline import Deferred, Pipeline
 from app.db.text import check_text
-from app.errors import UnknownModel
+from app.errors import NoModel, UnknownModel
 from app.types import Model
 
 COLUMNS = "id, name, revision, dim, fingerprint, source"
@@ -47,6 +47,14 @@ def active(connection: Connection) -> Model | None:
     """The model that searches and ingests use; None before `lookalike init`."""
     row = connection.execute(text(f"SELECT {COLUMNS} FROM model WHERE active")).one_or_none()
     return Model(*row) if row else None
+
+
+def require_active(connection: Connection) -> Model:
+    """The model that searches and ingests use. Raises NoModel before `lookalike init`."""
+    model = active(connection)
+    if model is None:
+        raise NoModel()
+    return model
 
 
 def active_at_any_revision(connection: Connection) -> Model | None:

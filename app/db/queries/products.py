@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy import Connection, Row, text
 
-from app.db.pipeline import Deferred, Pipeline, pipeline
+from app.db.pipeline import Deferred, Pipeline, open_pipeline
 from app.db.queries.filter_sql import condition
 from app.errors import UnknownProduct
 from app.types import Filters, PictureRef, Product, ProductDetails, StoredPicture
@@ -70,7 +70,7 @@ class SavedProduct:
 
 def by_sku(connection: Connection, skus: Sequence[str]) -> dict[str, StoredProduct]:
     """The products that are there, of these skus."""
-    with pipeline(connection) as trip:
+    with open_pipeline(connection) as trip:
         found = by_sku_in(trip, skus)
     return found()
 

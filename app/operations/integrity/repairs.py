@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from sqlalchemy import Connection, Engine, text
 
 from app.catalog import bulk_load
-from app.catalog.service import WRITER_LOCK
-from app.db import notifications
+from app.db import locks, notifications
+from app.db.locks import LockKey
 from app.db.queries import change_stamps, database_info, ingest_runs, integrity, pictures
 from app.db.queries.change_stamps import StampTrigger
 
@@ -20,10 +20,9 @@ AT_ONCE = 1000
 @contextmanager
 def writing(engine: Engine) -> Iterator[Connection]:
     """A transaction of the one writer, however long it takes; workers are told of it."""
-    committed = engine.execution_options(isolation_level="READ COMMITTED")
-    with committed.begin() as connection:
+    with locks.transaction(engine) as connection:
         connection.execute(text("SET LOCAL statement_timeout = 0"))
-        connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": WRITER_LOCK})
+        locks.acquire(connection, LockKey.CATALOG_WRITE)
         yield connection
         notifications.notify(connection)
 

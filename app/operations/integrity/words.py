@@ -5,14 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from functools import partial
 
-from sqlalchemy import Engine, text
+from sqlalchemy import Engine
 
-from app.catalog.service import WRITER_LOCK
+from app.db import locks
 from app.db.engine import snapshot
+from app.db.locks import LockKey
 from app.db.queries import products, verdicts
 from app.duplicates.normalization import identity_key
 from app.duplicates.union_find import UnionFind
-from app.operations.integrity.findings import ExampleTally, Finding, ProgressCallback, mended
+from app.operations.integrity.findings import (
+    ExampleTally,
+    Finding,
+    ProgressCallback,
+    find_and_repair,
+)
 from app.types import Verdict
 
 AT_ONCE = 2000
@@ -21,7 +27,7 @@ AT_ONCE = 2000
 def find(engine: Engine, repair: bool, tick: ProgressCallback) -> Iterator[Finding]:
     """Identity keys that are not what the normaliser makes, and verdicts that contradict."""
     renew = partial(_renew, engine) if repair else None
-    if (keys := mended(partial(_keys, engine, tick), renew)) is not None:
+    if (keys := find_and_repair(partial(_keys, engine, tick), renew)) is not None:
         yield keys
     with snapshot(engine) as connection:
         decided = verdicts.all_verdicts(connection)
@@ -71,8 +77,8 @@ def _renew(engine: Engine) -> str:
     after: int | None = 0
     renewed = 0
     while after is not None:
-        with engine.begin() as connection:
-            connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": WRITER_LOCK})
+        with locks.transaction(engine) as connection:
+            locks.acquire(connection, LockKey.CATALOG_WRITE)
             found = products.identity_key_batch(connection, after, AT_ONCE)
             keys: Mapping[int, str] = {
                 id_: new for id_, key, product in found if (new := identity_key(product)) != key

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from difflib import SequenceMatcher
 from html import escape
 
-from app.db.queries.review_pairs import ShownPicture
 from app.duplicates.review import ReviewPair, ReviewProduct
 from app.types import Product
 from app.ui.formatting import attribute, data_url
@@ -62,14 +61,14 @@ def _pictures(side: ReviewProduct, strip: bool) -> str:
     if not side.pictures:
         return "<figure><div class=none>No picture</div></figure>"
     large, *small = side.pictures
-    others = "".join(_image(shown, f"Another picture of {name}") for shown in small)
+    others = "".join(_image(shown.thumbnail, f"Another picture of {name}") for shown in small)
     more = f"<span>+ {side.more}</span>" if side.more > 0 else ""
     below = f"<div class=small>{others}{more}</div>" if strip else ""
-    return f"<figure>{_image(large, name, 'large')}{below}</figure>"
+    return f"<figure>{_image(large.thumbnail, name, 'large')}{below}</figure>"
 
 
-def _image(shown: ShownPicture, alt: str, kind: str = "") -> str:
-    return f'<img class="{kind}" alt={attribute(alt)} src="{data_url(shown.thumbnail)}">'
+def _image(jpeg: bytes, alt: str, kind: str = "") -> str:
+    return f'<img class="{kind}" alt={attribute(alt)} src="{data_url(jpeg)}">'
 
 
 def _field(name: str, a: str, b: str) -> str:

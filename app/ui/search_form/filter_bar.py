@@ -7,7 +7,6 @@ from decimal import Decimal
 
 import streamlit as st
 
-from app.db.queries.facets import FacetValues
 from app.search.facets import COLUMNS, Facets
 from app.ui.search_form.session_state import change, key, now, said
 from app.ui.search_form.state import DEFAULT, NARROWING, SIZES, narrowed, number, span
@@ -40,7 +39,7 @@ def narrow(known: Facets) -> None:
     """Draw the filters as a bar that takes one line where there is room."""
     with st.container(key="narrow", horizontal=True, gap="small"):
         for column in COLUMNS:
-            _values(column, known.values[column])
+            _values(column, known)
         _range("year", known.bounds.first_year, known.bounds.last_year)
         _range("price", known.bounds.lowest, known.bounds.highest)
         _more()
@@ -52,17 +51,18 @@ def _clear() -> None:
     change(**{field: getattr(DEFAULT, field) for field in NARROWING})
 
 
-def _values(column: str, known: FacetValues) -> None:
+def _values(column: str, known: Facets) -> None:
     chosen: list[str] = said(column)
-    counts = dict(known.counts)
+    counts = dict(known.values[column].counts)
+    left_out = known.values[column].left_out
     with st.popover(_label(column, len(chosen) or ""), key=f"search_{column}_box"):
         st.multiselect(
             column.capitalize(), [*counts, *(value for value in chosen if value not in counts)],
             key=key(column), format_func=lambda value: _counted(value, counts),
-            placeholder="Any", select_all=False, accept_new_options=bool(known.left_out),
+            placeholder="Any", select_all=False, accept_new_options=bool(left_out),
         )  # fmt: skip
-        if known.left_out:
-            st.caption(f"Not listed, being rarer: {known.left_out:,}. Type one to add it.")
+        if left_out:
+            st.caption(f"Not listed, being rarer: {left_out:,}. Type one to add it.")
 
 
 def _counted(value: str, counts: Mapping[str, int]) -> str:
