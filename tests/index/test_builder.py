@@ -218,7 +218,8 @@ def test_copies_that_were_saved_anew_do_not_keep_an_index_from_being_good_enough
 def test_a_written_index_is_read_back_by_its_sha256(tmp_path: Path) -> None:
     index = faiss_index.build(np.arange(50, dtype=np.int64), unit(50))
     path = tmp_path / "x.faiss"
-    sha256, size = faiss_io.write(index, path)
+    with path.open("wb") as file:
+        sha256, size = faiss_io.write(index, file)
     assert hashlib.sha256(path.read_bytes()).hexdigest() == sha256
     assert path.stat().st_size == size
     again = faiss_io.read(path, sha256, "flat", {})
@@ -301,7 +302,8 @@ def test_inverted_lists_are_read_back_as_they_were(
 ) -> None:
     index, vectors = large
     looking = AnnIndex(index.faiss_index, "ivf", {"nlist": 692, "nprobe": {"10": 8}})
-    sha256, _ = faiss_io.write(index, tmp_path / "x.faiss")
+    with (tmp_path / "x.faiss").open("wb") as file:
+        sha256, _ = faiss_io.write(index, file)
     again = faiss_io.read(tmp_path / "x.faiss", sha256, "ivf", looking.parameters)
     before, after = looking.search(vectors[:50], 10), again.search(vectors[:50], 10)
     for one, other in zip(before, after, strict=True):
@@ -396,14 +398,17 @@ def test_a_probe_that_the_builder_at_work_cleared_away_is_no_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     files_here = IndexFiles(tmp_path)
-    touch = Path.touch
+    unlink = Path.unlink
 
-    def touch_and_clear(self: Path) -> None:
-        touch(self)
-        files_here.remove_drafts()
+    def clear_and_unlink(self: Path, missing_ok: bool = False) -> None:
+        with monkeypatch.context() as undone:
+            undone.setattr(Path, "unlink", unlink)
+            files_here.remove_drafts()
+        unlink(self, missing_ok)
 
-    monkeypatch.setattr(Path, "touch", touch_and_clear)
+    monkeypatch.setattr(Path, "unlink", clear_and_unlink)
     files_here.check_writable()
+    assert files(tmp_path) == []
 
 
 FULL_DISK = """
