@@ -129,7 +129,7 @@ def _near_build(
         request.connection, request.model, opened.build, request.vector,
         nominees.ids, nominees.seen_to,
         n=fetch.n, k=request.k, excluded=request.excluded,
-        allowed=search.settings.max_delta_rows, only=search.filter_clause,
+        allowed=search.settings.max_delta_rows, filter_clause=search.filter_clause,
     )  # fmt: skip
 
 
@@ -170,7 +170,7 @@ def _by_pgvector(search: PlannedSearch, reason: Reason) -> RetrievalResult:
     for fetched in (n, n * RETRY_FACTOR):
         candidates = nearest.hnsw(
             request.connection, request.model, request.vector,
-            n=fetched, k=request.k, excluded=request.excluded, only=search.filter_clause,
+            n=fetched, k=request.k, excluded=request.excluded, filter_clause=search.filter_clause,
         )  # fmt: skip
         if is_complete(candidates, request.k):
             return RetrievalResult(candidates, "pgvector-hnsw", reason)
