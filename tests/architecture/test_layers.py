@@ -20,7 +20,7 @@ ROWS = [
     app.search app.catalog
     app.index app.duplicates app.encoders
     app.db app.images
-    app.types app.errors app.config app.concurrency app.atomic_files app.vectors app
+    app.types app.errors app.config app.concurrency app.atomic_files app.csv_input app.vectors app
     """.strip().splitlines()
 ]
 SIBLINGS = {
@@ -29,6 +29,7 @@ SIBLINGS = {
     ("app.types", "app.errors"),
     ("app.config", "app.errors"),
     ("app.atomic_files", "app.errors"),
+    ("app.csv_input", "app.errors"),
     ("app.vectors", "app.types"),
 }
 """Imports between rooms of one row that are allowed: (from, of)."""
