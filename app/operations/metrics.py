@@ -97,7 +97,7 @@ class WorkerMetrics:
             lambda: time.monotonic() - self._born
         )
 
-    def aged(self, age_s: float) -> None:
+    def set_build_age(self, age_s: float) -> None:
         """The build in use is so many seconds old now; nan without one."""
         self._born = time.monotonic() - age_s
 
@@ -108,7 +108,7 @@ class WorkerMetrics:
             self._seconds.observe(seconds)
             self.last_build_seconds.set(seconds)
 
-    def helped_not(self) -> None:
+    def fruitless(self) -> None:
         """Count a published build that left the delta as large as it was."""
         self._builds.labels("fruitless").inc()
 

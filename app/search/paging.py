@@ -147,7 +147,7 @@ def _fused(request: PageRequest, size: int, words: str, weight: float) -> _PageH
     if request.by_vector:
         result = find(replace(retrieval, k=size), request.files, request.settings)
         by_vector = result.candidates.hits
-        compared = full_text.hits(
+        compared = full_text.nearest_hits(
             retrieval.connection, retrieval.model, retrieval.vector, list(by_words)
         )
         hits |= {hit.product_id: hit for hit in (*compared, *by_vector)}
@@ -164,7 +164,7 @@ def _shown(request: PageRequest) -> list[ScoredHit]:
     if not ids:
         return []
     if request.by_vector:
-        hits = full_text.hits(connection, model, request.retrieval.vector, ids)
+        hits = full_text.nearest_hits(connection, model, request.retrieval.vector, ids)
     else:
         hits = [Hit(*pair, nan) for pair in full_text.first_pictures(connection, model, ids)]
     return _scored(request, [(hit, hit.similarity) for hit in hits])
@@ -179,7 +179,7 @@ def _deduplicated(
     scored = _scored(request, hits)
     skus = [each.product.sku for each in (*scored, *shown)]
     connection = request.retrieval.connection
-    decided = verdicts.around(connection, skus) if request.query.fold else []
+    decided = verdicts.related(connection, skus) if request.query.fold else []
     typo = request.settings.typo_similarity
     return deduplicate(scored, request.query, shown=shown, verdicts=decided, typo=typo)
 

@@ -108,7 +108,7 @@ def fetch_rounds(n: int, depth: int, selector: IdSelector | None = None) -> Iter
 
 def nominate(index: AnnIndex, vector: Vector, fetch: FetchRound) -> Nominees:
     """The pictures that an index nominates for a query vector of any length, shape (dim,)."""
-    return index.nominate(unit(vector), fetch.n, fetch.depth, only=fetch.selector)
+    return index.nominate(unit(vector), fetch.n, fetch.depth, selector=fetch.selector)
 
 
 def open_build(request: RetrievalRequest, files: IndexFiles) -> OpenBuild | Reason:

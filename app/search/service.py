@@ -168,7 +168,7 @@ class SearchService:
         """The outcome of any query, in several statements of one snapshot."""
         self._check_schema()
         with snapshot(self._engine) as connection:
-            partitions.hold(connection)
+            partitions.lock_attached(connection)
             with timer.stage("search"):
                 model, lag = self._model(connection, query, encoded)
                 request = self._page_request(connection, model, query, encoded)
@@ -178,7 +178,7 @@ class SearchService:
                 pairs = [(hit.product_id, hit.picture_id) for hit, _ in kept]
                 matches = _matches(kept, products.details(connection, pairs))
             hints = _hints(connection, query, found)
-            if lag is not None and not partitions.in_place(connection, model.id):
+            if lag is not None and not partitions.is_attached_now(connection, model.id):
                 raise ActiveModelChanged(f"{model.name} was dropped meanwhile. Try again.")
             self._remember_build(request.retrieval, found.retrieval)
         return SearchOutcome(
@@ -235,7 +235,7 @@ class SearchService:
         excluded: tuple[int, ...] = ()
         given = query.vector
         if query.sku is not None:
-            product_id = products.id_of(connection, query.sku)
+            product_id = products.require_id(connection, query.sku)
             given = product_vector(connection, model, query.sku, product_id)
             excluded = (product_id,)
         direction = encoded.direction(query, given)
@@ -283,7 +283,7 @@ def _matches(
     return tuple(
         Match(
             rank=rank,
-            product=products.product_of(rows[hit.product_id]),
+            product=products.product_from_row(rows[hit.product_id]),
             product_id=hit.product_id,
             picture_id=hit.picture_id,
             similarity=similarity_of(hit),

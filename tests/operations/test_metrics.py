@@ -144,7 +144,7 @@ def test_labels_have_few_values_whatever_is_searched(found: list[Plan]) -> None:
 def test_a_worker_counts_every_outcome_from_the_start() -> None:
     metrics = WorkerMetrics()
     metrics.built("published", 2.5)
-    metrics.aged(7.0)
+    metrics.set_build_age(7.0)
     read = metrics.registry.get_sample_value
     counted = {
         outcome: read("lookalike_builds_total", {"outcome": outcome})

@@ -169,7 +169,9 @@ def _once(app: App, held: object, listed: FilterIdList) -> single_statement.Stat
     look = single_statement.StatementRequest(
         model, build, vector, 30, FEW, nearest.filter_clause(RED), listed
     )
-    nominees = index.nominate(vector / np.linalg.norm(vector), 30, 30, only=IdSelector(listed.ids))
+    nominees = index.nominate(
+        vector / np.linalg.norm(vector), 30, 30, selector=IdSelector(listed.ids)
+    )
     try:
         return single_statement.search(
             raw,
@@ -307,7 +309,7 @@ def test_an_unknown_attribute_is_said_however_often_it_is_asked(shop: App) -> No
         assert "did you mean colour" in (plan.shortfall or "")
 
 
-STAMPS = f"SELECT {filter_snapshot.STAMPS}"
+STAMPS = f"SELECT {filter_snapshot.STAMP_VERSIONS}"
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,12 @@ from app.db.queries import pictures
 from app.errors import BadImage
 from app.images.decoding import ImageLimits, decode
 from app.images.thumbnails import open_thumbnail, thumbnail
-from app.operations.integrity.findings import ExampleTally, Finding, ProgressCallback, mended
+from app.operations.integrity.findings import (
+    ExampleTally,
+    Finding,
+    ProgressCallback,
+    find_and_repair,
+)
 
 
 class PictureFolder(Protocol):
@@ -66,7 +71,7 @@ def find_originals(engine: Engine, where: Originals, tick: ProgressCallback) -> 
     """Originals that are missing, cannot be read, or are other pictures now."""
     missing, changed, seen = ExampleTally(), ExampleTally(), 0
     with ThreadPoolExecutor() as threads, snapshot(engine) as connection:
-        for portion in pictures.shown(connection):
+        for portion in pictures.originals(connection):
             for trouble in filter(None, threads.map(where.trouble, portion)):
                 (changed if isinstance(trouble, OriginalChanged) else missing).add(str(trouble))
             seen += len(portion)
@@ -95,7 +100,7 @@ def find_thumbnails(
 ) -> Iterator[Finding]:
     """Thumbnails that cannot be shown; with originals at hand they can be made anew."""
     mend = partial(_mend, engine, where, limits) if repair and where else None
-    if (found := mended(partial(_look, engine, tick), mend)) is not None:
+    if (found := find_and_repair(partial(_look, engine, tick), mend)) is not None:
         yield found
 
 
