@@ -12,9 +12,9 @@ from PIL import Image
 from sqlalchemy import Connection
 
 from app.db.queries import embeddings
-from app.encoders.base import Encoder, Encoders
+from app.encoders.base import Encoder, EncoderProvider
 from app.encoders.batching import BatcherPool, EncoderQueues
-from app.encoders.preprocessing import Prepared
+from app.encoders.preprocessing import PreparedPicture
 from app.errors import BadInput, NoWords
 from app.search.explain import StageTimer
 from app.search.vector_cache import QueryPicture, VectorCache
@@ -77,7 +77,7 @@ class QueryEncoder:
 
     def __init__(
         self,
-        encoders: Encoders,
+        encoders: EncoderProvider,
         decoder: Decoder,
         untrusted_decoder: Decoder,
         queues: BatcherPool | None = None,
@@ -100,9 +100,9 @@ class QueryEncoder:
         with timer.stage("load"):
             if query.model_id is None:
                 encoder = self._encoders.active()
-                self._encoders.look_ahead()
+                self._encoders.preload()
             else:
-                encoder = self._encoders.of(query.model_id)
+                encoder = self._encoders.for_model(query.model_id)
         if query.words_by == "model" or query.without_words:
             _require_words(encoder)
         cache = cache or VectorCache()
@@ -110,19 +110,19 @@ class QueryEncoder:
         with timer.stage("decode"):
             prepared = self._prepared(query, encoder, cached)
         with timer.stage("encode"):
-            queues = self._queues.of(encoder)
+            queues = self._queues.get(encoder)
             vectors = queues.pictures.encode(list(prepared.values())) if prepared else ()
             new = dict(zip(prepared, vectors, strict=True))
             cache.put(new, encoder.fingerprint)
             return _encoded(query, encoder, queues, cached | new)
 
-    def renew(self) -> None:
+    def refresh_model(self) -> None:
         """Look up the active model again."""
-        self._encoders.renew()
+        self._encoders.refresh_active()
 
     def _prepared(
         self, query: Query, encoder: Encoder, cached: Container[QueryPicture]
-    ) -> dict[QueryPicture, Prepared]:
+    ) -> dict[QueryPicture, PreparedPicture]:
         """The pictures that are not cached, decoded and preprocessed for the encoder."""
         decode, side = self._decoders[query.stranger], encoder.input_side
         pictures = [picture for picture in _query_pictures(query) if picture not in cached]

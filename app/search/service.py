@@ -98,7 +98,7 @@ class SearchService:
                 try:
                     return self._search(query, cache, waited_s)
                 except ActiveModelChanged:
-                    self._encoder.renew()
+                    self._encoder.refresh_model()
             return self._search(query, cache, waited_s)
 
     def _search(self, query: Query, cache: VectorCache | None, waited_s: float) -> SearchResult:
