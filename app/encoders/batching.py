@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 from weakref import WeakKeyDictionary, WeakMethod
 
-from app.concurrency import in_children
+from app.concurrency import after_fork_in_child
 from app.encoders.base import Encoder
 from app.encoders.preprocessing import Prepared
 from app.types import Vectors
@@ -48,7 +48,7 @@ class Batcher(Generic[T]):
         self._observe = observe
         self._most = most
         self._begin()
-        in_children(self._begin)
+        after_fork_in_child(self._begin)
 
     def _begin(self) -> None:
         """Nobody is at work and nobody waits: so at first, and in a child that was forked."""
