@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import logging
-import os
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
 
 import pytest
 
-from app.concurrency import BackgroundLoop, RepeatedWarning, after_fork_in_child
+from app.concurrency import BackgroundLoop, RepeatedWarning
 
 LOG = logging.getLogger("lookalike.loop")
 
@@ -82,19 +83,27 @@ def test_a_loop_that_waits_stops_at_once() -> None:
     assert time.monotonic() - began < 0.5
 
 
+FORK = """
+import os
+from app.concurrency import after_fork_in_child
+
+class Counter:
+    count = 0
+
+    def add(self):
+        self.count += 1
+
+living, dead = Counter(), Counter()
+after_fork_in_child(living.add)
+after_fork_in_child(dead.add)
+del dead
+child = os.fork()
+if child == 0:
+    os._exit(living.count)
+print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), living.count)
+"""
+
+
 def test_a_forked_child_calls_the_method_of_a_living_object() -> None:
-    class Counter:
-        count = 0
-
-        def add(self) -> None:
-            self.count += 1
-
-    living, dead = Counter(), Counter()
-    after_fork_in_child(living.add)
-    after_fork_in_child(dead.add)
-    del dead
-    child = os.fork()
-    if child == 0:
-        os._exit(living.count)
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 1
-    assert living.count == 0
+    done = subprocess.run([sys.executable, "-c", FORK], capture_output=True, text=True, check=True)
+    assert (done.stdout, done.stderr) == ("1 0\n", "")
