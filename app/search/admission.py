@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from app.concurrency import in_children
+from app.concurrency import after_fork_in_child
 from app.errors import Busy
 
 
@@ -26,7 +26,7 @@ class Admission:
         self._wait_s = wait_s
         self._refused = refused
         self._reset()
-        in_children(self._reset)
+        after_fork_in_child(self._reset)
 
     def _reset(self) -> None:
         """Free all places: initially, and in a forked child, where no caller holds one."""
