@@ -1,4 +1,4 @@
-"""The fields of a product as a source writes them: what each may hold, and why it is refused."""
+"""Parses and validates the fields of a product in a source."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from decimal import Decimal, InvalidOperation
 from app.types import Product
 
 COLUMNS = ("sku", "title", "brand", "category", "colour", "year", "price", "currency", "images")
-LONGEST_INDEXED = 500
-"""Characters; PostgreSQL cannot index a value of much more than 2,600 bytes."""
-LONGEST_SHOWN = 200
+MAX_INDEXED_LENGTH = 500
+"""Characters; PostgreSQL cannot index values much longer than 2,600 bytes."""
+MAX_SHOWN_LENGTH = 200
 
 
 class BadField(ValueError):
@@ -18,13 +18,13 @@ class BadField(ValueError):
 
 
 def product(fields: Mapping[str, str], attributes: Mapping[str, str]) -> Product:
-    """The product of a row; `fields` go by the names in COLUMNS. Raises BadField."""
+    """The product of a row; `fields` has values by the names in COLUMNS. Raises BadField."""
     sku = fields.get("sku", "")
     if not sku:
         raise BadField("no sku")
     for name in ("sku", "brand", "category", "colour"):
-        if len(fields.get(name, "")) > LONGEST_INDEXED:
-            raise BadField(f"the {name} is longer than {LONGEST_INDEXED} characters")
+        if len(fields.get(name, "")) > MAX_INDEXED_LENGTH:
+            raise BadField(f"the {name} is longer than {MAX_INDEXED_LENGTH} characters")
     return Product(
         sku=sku,
         title=fields.get("title", ""),
@@ -39,23 +39,23 @@ def product(fields: Mapping[str, str], attributes: Mapping[str, str]) -> Product
 
 
 def readable_sku(sku: str) -> str | None:
-    """The sku of a refused row, unless no product can have it."""
-    possible = sku and len(sku) <= LONGEST_INDEXED and "\0" not in sku and not undecoded(sku)
+    """The sku of a refused row; None if it is not a valid sku."""
+    possible = sku and len(sku) <= MAX_INDEXED_LENGTH and "\0" not in sku and not undecoded(sku)
     return sku if possible else None
 
 
 def undecoded(text: str) -> bool:
-    """Whether some of the source was no text: it holds lone surrogates.
+    """Whether the text contains lone surrogates, which PostgreSQL cannot store.
 
     Bytes that cannot be decoded are read as U+DC80 to U+DCFF; some encodings, such as utf-7, can
-    spell the others too, and PostgreSQL holds none.
+    encode other surrogates too.
     """
     return any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def short(text: str) -> str:
-    """The text as an error can show it."""
-    return text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]}…"
+    """The text, shortened for an error message."""
+    return text if len(text) <= MAX_SHOWN_LENGTH else f"{text[:MAX_SHOWN_LENGTH]}…"
 
 
 def _year(value: str) -> int | None:
@@ -71,7 +71,7 @@ def _year(value: str) -> int | None:
 
 
 def _price(value: str) -> Decimal | None:
-    """An amount with at most four decimals, as the column keeps it."""
+    """An amount rounded to four decimals, as the column stores it."""
     if not value:
         return None
     try:
@@ -80,14 +80,14 @@ def _price(value: str) -> Decimal | None:
             price = price.quantize(Decimal("0.0001"))
     except (InvalidOperation, ValueError):
         raise BadField(f"the price {short(value)!r} is not a number such as 12.50") from None
-    # Looked at after rounding, which may carry into one digit more than the column has.
+    # Checked after rounding, which may carry into one digit more than the column has.
     if not price.is_finite() or not 0 <= price < 10**10:
         raise BadField(f"the price {short(value)!r} is not between 0 and 9,999,999,999")
     return price
 
 
 def _number(value: str) -> str:
-    """The value, unless it has the underscores that Python allows in a number."""
+    """The value; raises ValueError for the underscores that Python allows in numbers."""
     if "_" in value:
         raise ValueError(value)
     return value
