@@ -29,6 +29,11 @@ SimilarityLabel = Literal["same photo", "same product", "similar"]
 
 SearchPath = Literal["faiss", "faiss-filtered", "pgvector-hnsw", "exact", "words"]
 
+ReasonCode = Literal["build", "filter", "words", "no_build", "file", "large_delta", "few_nominated"]
+"""Why a path answered. The first three are the intended path: a build answered, a filter was
+applied (by comparing all that pass, or by a build), the words of the catalogue answered. The others
+are fallbacks: no build, its file unreadable, too large a delta, too few usable nominees."""
+
 
 @dataclass(frozen=True, slots=True)
 class Model:
@@ -223,10 +228,14 @@ class Match:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How an answer came about."""
+    """How an answer came about: the path, and why it was that one.
+
+    `reason` is the sentence to show, `reason_code` what programs decide by.
+    """
 
     path: SearchPath
     reason: str
+    reason_code: ReasonCode
     model: str
     build: int | None = None
     built_at: datetime | None = None

@@ -12,8 +12,7 @@ from app.config import Settings
 from app.db import dsn
 from app.db.embedded import server as embedded_server
 from app.db.engine import database_url
-from app.operations.roles import make as create_roles
-from app.operations.roles import script as roles_script
+from app.operations.roles import create_roles, roles_script
 
 MIGRATOR, SERVER = "MIGRATOR_PASSWORD", "SERVER_PASSWORD"
 """Environment variables of passwords: all users of a machine can read command-line arguments."""

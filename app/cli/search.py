@@ -152,6 +152,7 @@ def as_dict(result: SearchResult) -> dict[str, Any]:
         "plan": {
             "path": plan.path,
             "reason": plan.reason,
+            "reason_code": plan.reason_code,
             "model": plan.model,
             "build": plan.build,
             "built_at": plan.built_at,

@@ -21,7 +21,7 @@ def worker() -> None:
     from app.operations.analyst_watchdog import AnalystWatchdog
     from app.operations.hnsw_repair import HnswRepairLoop
     from app.operations.metrics_server import MetricsServer
-    from app.operations.stop_signals import stopping
+    from app.operations.stop_signals import stop_on_signals
     from app.operations.worker import Worker
 
     logging.getLogger("lookalike").setLevel(logging.INFO)
@@ -29,7 +29,7 @@ def worker() -> None:
     with App() as app:
         settings = app.settings
         work = Worker(app.engine, app.indexer, settings, stop)
-        with stopping(stop), MetricsServer(
+        with stop_on_signals(stop), MetricsServer(
             settings.metrics_host, settings.worker_metrics_port,
             work.metrics.registry, work.liveness.status,
         ) as server:  # fmt: skip

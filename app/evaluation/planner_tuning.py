@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from statistics import median
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import Connection, Engine
+from sqlalchemy import Engine
 
 from app.config import Settings
 from app.db.engine import check_schema, snapshot
@@ -23,8 +23,8 @@ from app.db.queries.nearest import FilterClause
 from app.errors import BuildRefused
 from app.index.file_store import IndexFiles
 from app.search import planner
-from app.search.planner import FilteredRequest
-from app.search.retrieval import RetrievalRequest, ready
+from app.search.planner import PlannedSearch
+from app.search.retrieval import OpenBuild, Reason, RetrievalRequest, open_build
 from app.types import Crossovers, Vectors
 from app.vectors import round_to_float16
 
@@ -67,11 +67,12 @@ def tune(engine: Engine, files: IndexFiles, settings: Settings) -> TuningResult:
                 "needed. Until then the defaults hold."
             )
         probe = RetrievalRequest(connection, model, np.ones(model.dim, np.float32), K)
-        if isinstance(why := ready(probe, files), str):
-            raise BuildRefused(f"There is no index to measure ({why}); build one first.")
+        opened = open_build(probe, files)
+        if isinstance(opened, Reason):
+            raise BuildRefused(f"There is no index to measure ({opened.text}); build one first.")
         shown = products.count_shown(connection) / len(ids)
         figures = {
-            size: _measure(connection, probe, asked, size, ids, files, settings)
+            size: _measure(probe, opened, asked, size, ids, settings)
             for size in SIZES
             if size < len(ids)
         }
@@ -102,17 +103,14 @@ def crossovers(figures: dict[int, dict[str, float]], total: int, shown: float = 
 
 
 def _measure(
-    connection: Connection,
     probe: RetrievalRequest,
+    opened: OpenBuild,
     asked: Vectors,
     size: int,
     ids: NDArray[np.int64],
-    files: IndexFiles,
     settings: Settings,
 ) -> dict[str, float]:
     """Median milliseconds of each path for one set of products."""
-    found = ready(probe, files)
-    assert not isinstance(found, str)
     random = np.random.default_rng(size)
     times: dict[str, list[float]] = {"exact": [], "among": [], "deep": []}
     for vector in round_to_float16(asked):
@@ -121,12 +119,14 @@ def _measure(
             "p.id BETWEEN %(filter_0)s AND %(filter_1)s",
             {"filter_0": int(ids[first]), "filter_1": int(ids[first + size - 1])},
         )
-        ask = RetrievalRequest(connection, probe.model, vector, K)
-        question = FilteredRequest(ask, only, Crossovers(), settings)
+        request = replace(probe, vector=vector)
+        search = PlannedSearch(request, only, settings)
         paths: dict[str, Callable[[], object]] = {
-            "exact": partial(planner.exactly, question, None),
-            "among": partial(planner.among, question, found),
-            "deep": partial(planner.deep, question, found, size / len(ids)),
+            "exact": partial(planner.compare_all, search),
+            "among": partial(planner.by_faiss, search, opened, planner.selector_rounds(search)),
+            "deep": partial(
+                planner.by_faiss, search, opened, planner.deep_rounds(request, size / len(ids))
+            ),
         }
         for name, path in paths.items():
             began = time.perf_counter()

@@ -15,7 +15,7 @@ from app.db.queries import embeddings, index_builds, models, nearest, products, 
 from app.errors import BuildRefused
 from app.index.file_store import IndexFiles
 from app.search.planner import find
-from app.search.retrieval import RetrievalRequest, exact
+from app.search.retrieval import RetrievalRequest, exact_search
 from app.types import Filters, Model, Vector, Vectors
 from app.vectors import round_to_float16
 
@@ -92,7 +92,7 @@ def _shares(
     """Shares of the first 10 and 50 that a search found, and whether FAISS answered."""
     ask = RetrievalRequest(connection, model, round_to_float16(vector), DEPTH)
     answer = find(ask, files, settings)
-    truth = np.array([hit.distance for hit in exact(ask).hits])
+    truth = np.array([hit.distance for hit in exact_search(ask).hits])
     got = np.array([hit.distance for hit in answer.candidates.hits])
     return _share(got, truth, 10), _share(got, truth, DEPTH), answer.path == "faiss"
 

@@ -1,6 +1,6 @@
-"""Rebuilding: a rebuild that goes on in a thread of its own, for all who look on now and then.
+"""Runs a rebuild in a background thread and reports its progress.
 
-A page that is reloaded or left must neither end a build nor lose sight of it.
+Reloading or leaving the page neither stops a rebuild nor hides its progress.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ _log = logging.getLogger("lookalike.rebuild")
 
 @dataclass(frozen=True, slots=True)
 class BuildProgress:
-    """What the last rebuild of this process has done: its steps, the last of which may go on.
+    """Progress of the last rebuild of this process: its steps so far, the last one maybe running.
 
-    Over, it has left a `build` (published or rejected) or an `error`, a sentence.
+    Once it has ended, either `build` (published or rejected) or `error` (a sentence) is set.
     """
 
     steps: tuple[str, ...] = ()
@@ -30,7 +30,7 @@ class BuildProgress:
 
 
 class BackgroundBuild:
-    """One rebuild at a time in this process; safe to use from several threads."""
+    """Runs one rebuild at a time in this process. Thread-safe."""
 
     def __init__(self, indexer: Indexer) -> None:
         self._indexer = indexer
@@ -39,12 +39,12 @@ class BackgroundBuild:
 
     @property
     def progress(self) -> BuildProgress:
-        """How far it has come."""
+        """The current progress."""
         with self._lock:
             return self._progress
 
     def start(self) -> None:
-        """Begin a rebuild, unless one of this process is going on."""
+        """Start a rebuild, unless one is already running in this process."""
         with self._lock:
             if self._progress.running:
                 return

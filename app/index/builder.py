@@ -1,4 +1,4 @@
-"""The life of an index: read one snapshot, check it, build, measure, publish, retire."""
+"""The Indexer: reads all embeddings, builds an index, measures, publishes and retires it."""
 
 from __future__ import annotations
 
@@ -18,22 +18,21 @@ from app.db.locks import LockKey
 from app.db.queries import index_builds, models, query_samples
 from app.errors import BuildRefused, BuildRunning, LookalikeError, ModelNotKept
 from app.index import faiss_index, recall
-from app.index.embedding_reader import EmbeddingSnapshot, check_primary, read_content
+from app.index.embedding_reader import EmbeddingSnapshot, check_primary, read_embeddings
 from app.index.faiss_index import AnnIndex
 from app.index.file_store import IndexFiles
 from app.index.recall import RecallBenchmark
 from app.types import Build, Model, Vectors
 
-KEPT_BUILDS = 2
-"""Published builds that stay: the newest, and the one that running searches may still use."""
-
+RETAINED_BUILDS = 2
+"""Published builds that are kept: the newest, and the one that running searches may still use."""
 
 StageCallback = Callable[[str], None]
-"""Is told what a build does from now on, in words for a person."""
+"""Called with a description of each stage of a build when it begins."""
 
 
 class Indexer:
-    """Builds indexes of the active model's embeddings, one at a time over all hosts."""
+    """Builds indexes of a model's embeddings, one at a time across all hosts."""
 
     def __init__(self, engine: Engine, files: IndexFiles, settings: Settings) -> None:
         self._engine = engine
@@ -43,15 +42,14 @@ class Indexer:
     def rebuild(
         self, name: str | None = None, announce: StageCallback = lambda step: None
     ) -> Build:
-        """Build an index of everything committed by now; returns it, published or rejected.
+        """Build an index of all committed embeddings of the active model, or of the model `name`.
 
-        Of the active model, or of the one called `name`. `announce` is told each step when it
-        begins.
+        Returns the build, in state "published" or "rejected". `announce` is called at each stage.
 
-        Raises BuildRunning while another builder is at work, BuildRefused when the table's content
-        cannot be indexed, IndexUnwritable when the file cannot be written, NoModel, UnknownModel,
-        ModelNotKept for a model that is being dropped.
-        After an error nothing is published and the build before stays in use.
+        Raises BuildRunning while another process builds, BuildRefused when the embeddings cannot
+        be indexed, IndexUnwritable when the file cannot be written, NoModel, UnknownModel, and
+        ModelNotKept for a model that is being dropped. After an error nothing is published and the
+        previous build stays in use.
         """
         self._files.check_writable()
         with only_builder(self._engine), self._engine.connect() as connection:
@@ -81,13 +79,13 @@ class Indexer:
         self, connection: Connection, model: Model, build_id: int, announce: StageCallback
     ) -> Build:
         began = time.monotonic()
-        asked = query_samples.read(connection, model)
-        connection.commit()  # not to stay in a transaction while the index is trained
+        user_queries = query_samples.read(connection, model)
+        connection.commit()  # no open transaction while the index is trained
         goal = self._settings.recall_goal
         announce("Reading all embeddings")
-        content = read_content(self._engine, model)
+        content = read_embeddings(self._engine, model)
         announce(f"Building an index of {len(content.ids):,} pictures and measuring its recall")
-        measured = _measured(content, asked, goal)
+        measured = _measured(content, user_queries, goal)
         figures: dict[str, Any] = {
             "snapshot": content.snapshot,
             "kind": measured.index.kind,
@@ -112,7 +110,7 @@ class Indexer:
         index: AnnIndex,
         figures: dict[str, Any],
     ) -> Build:
-        """First the whole file, then the row that makes it visible; without the row, no file."""
+        """Write the file, then the row that makes it visible; if that fails, delete the file."""
         sha256, size = self._files.write(index, partial(self._name_file, build_id))
         try:
             figures |= {"sha256": sha256, "size": size}
@@ -143,12 +141,13 @@ class Indexer:
         return build
 
     def _name_file(self, build_id: int, sha256: str) -> None:
-        """Name the file in the row before it is there, for whoever must clear it away."""
+        """Record the file's name before it exists, so that the next builder can delete it if this
+        process is killed."""
         with self._engine.begin() as connection:
             index_builds.announce(connection, build_id, sha256)
 
     def _needed(self, sha256: str) -> bool:
-        """Whether a build needs this file; yes where the database cannot be asked."""
+        """Whether a build needs this file; True if the database cannot be queried."""
         try:
             with self._engine.connect() as connection:
                 return index_builds.needs(connection, sha256)
@@ -156,7 +155,7 @@ class Indexer:
             return True
 
     def _reject(self, build_id: int, exc: BaseException) -> None:
-        """Say why in the row; where the database is what failed, the next builder says so."""
+        """Record the error in the build's row. If the database failed, the next builder does."""
         try:
             with self._engine.begin() as connection:
                 reason = (str(exc) or type(exc).__name__).split("\n", 1)[0]
@@ -165,8 +164,9 @@ class Indexer:
             return
 
     def _retire(self, connection: Connection, model: Model) -> None:
-        """Retire, commit, then delete: no published row names a file that is gone."""
-        needless = index_builds.retire_older(connection, model.id, KEPT_BUILDS)
+        """Retire older builds, commit, then delete their files, so that no published row names a
+        deleted file."""
+        needless = index_builds.retire_older(connection, model.id, RETAINED_BUILDS)
         index_builds.drop_retired_files(connection)
         connection.commit()
         for sha256 in needless:
@@ -192,7 +192,7 @@ def only_builder(engine: Engine) -> Iterator[None]:
 
 @dataclass(frozen=True, slots=True)
 class _Measured:
-    """An index with the cheapest parameters that reach the goal, and how good it is."""
+    """An index with the cheapest parameters that reach the recall goal, and its recall."""
 
     index: AnnIndex
     recall_at_10: float | None = None
@@ -201,10 +201,12 @@ class _Measured:
     sample: int = 0
 
     def short_of(self, goal: float) -> str | None:
-        """What falls short of the goal; None if nothing does."""
-        measured = {"recall@10": self.recall_at_10, "filtered recall@10": self.recall_filtered}
+        """Why the index misses the recall goal; None if it reaches it."""
+        recalls = {"recall@10": self.recall_at_10, "filtered recall@10": self.recall_filtered}
         low = [
-            f"{name} is {it:.3f}" for name, it in measured.items() if it is not None and it < goal
+            f"{name} is {recall:.3f}"
+            for name, recall in recalls.items()
+            if recall is not None and recall < goal
         ]
         return f"{', '.join(low)}, below {goal}" if low else None
 
@@ -213,12 +215,12 @@ def _measured(content: EmbeddingSnapshot, real: Vectors, goal: float) -> _Measur
     index = faiss_index.build(content.ids, content.vectors)
     if not len(content.ids):
         return _Measured(index)
-    yardstick = RecallBenchmark(content, faiss_index.DEPTHS, real=real)
-    index = recall.tuned(index, yardstick, goal)
+    benchmark = RecallBenchmark(content, faiss_index.DEPTHS, real=real)
+    index = recall.tune(index, benchmark, goal)
     return _Measured(
         index,
-        yardstick.recall(index, 10),
-        yardstick.recall(index, 50),
-        yardstick.filtered_recall(index),
-        len(yardstick.queries),
+        benchmark.recall(index, 10),
+        benchmark.recall(index, 50),
+        benchmark.filtered_recall(index),
+        len(benchmark.queries),
     )

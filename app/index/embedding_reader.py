@@ -1,4 +1,4 @@
-"""What an index is made of: all embeddings of a model as one snapshot sees them, checked."""
+"""Reads and validates all embeddings of a model in one snapshot."""
 
 from __future__ import annotations
 
@@ -19,30 +19,28 @@ from app.types import EmbeddingRows, Model
 from app.vectors import to_float32, unit_rows
 
 UNIT_TOLERANCE = 1e-2
-"""How far a stored vector's length may be from 1; rounding to float16 accounts for 1e-3."""
+"""Largest accepted deviation of a stored vector's length from 1; float16 rounding explains 1e-3."""
 
-ROUNDING = 1e-4
-"""How far rounding a unit vector to float16 puts its length off; with 512 numbers, about 1.5e-5."""
+ROUNDING_TOLERANCE = 1e-4
+"""Deviations of the length up to this come from float16 rounding (512 dimensions: about 1.5e-5)."""
 
+PAGES_PER_BLOCK = 256
+"""Table pages that the server aggregates into one result row (2 MB). Larger blocks make server and
+client wait for each other; smaller ones cost overhead per row."""
 
-PAGES = 256
-"""Pages of the table that the server puts into one row: two megabytes, so that neither it nor this
-process waits for the other's whole work, nor handles every embedding by itself."""
+CHECK_ROWS = 256
+"""Rows whose lengths are computed at a time, so that they stay in the processor's cache."""
 
-LOOKED_AT = 256
-"""Rows whose length is computed at once."""
+PARALLEL_MIN_ROWS = 20_000
+"""Below this number of rows, opening a second connection costs more than it saves."""
 
-READ_AT_ONCE = 20_000
-"""Rows below which a second connection takes longer than it saves."""
-
-
-SPARSE = 64
-"""Flags an id up to which they are used; above, ids are sorted."""
+MAX_FLAGS_PER_ID = 64
+"""Duplicate ids are found with one flag per possible id up to this density; above, by sorting."""
 
 
 @dataclass(frozen=True, slots=True)
 class EmbeddingSnapshot:
-    """What a build is made of: the snapshot, ids (n,) and unit vectors (n, dim)."""
+    """Input of a build: the `pg_current_snapshot()`, ids (n,) int64, and unit vectors (n, dim)."""
 
     snapshot: str
     ids: Ids
@@ -53,88 +51,90 @@ class EmbeddingSnapshot:
         return int(self.vectors.shape[1])
 
 
-def read_content(engine: Engine, model: Model) -> EmbeddingSnapshot:
-    """All embeddings of a model as one snapshot sees them, checked.
+def read_embeddings(engine: Engine, model: Model) -> EmbeddingSnapshot:
+    """Read and validate all embeddings of a model in one snapshot.
 
-    Vectors whose length is off by more than rounding, but not by much, are made unit.
+    Vectors whose length differs from 1 by more than rounding, but at most by UNIT_TOLERANCE, are
+    normalised.
 
-    Raises BuildRefused on a replica, without the stamp trigger, and for vectors that are not
-    finite or not of length 1: an index of them would nominate the wrong rows.
+    Raises BuildRefused on a replica, without the stamp trigger, for duplicate ids, and for vectors
+    that are not finite or not of length 1: an index of them would nominate the wrong rows.
     """
     with snapshot(engine) as connection:
-        _take_time(connection)
-        seen = connection.execute(text("SELECT pg_current_snapshot()::text")).scalar_one()
+        _set_timeouts(connection)
+        pg_snapshot = connection.execute(text("SELECT pg_current_snapshot()::text")).scalar_one()
         check_primary(connection)
         _check_stamp(connection)
         ids, vectors = _read(engine, connection, model)
-    if _doubled(ids):
+    if _has_duplicates(ids):
         raise BuildRefused("A picture has two embeddings; the primary key is missing.")
-    return EmbeddingSnapshot(seen, ids, vectors)
+    return EmbeddingSnapshot(pg_snapshot, ids, vectors)
 
 
-def _doubled(ids: Ids) -> bool:
-    """Whether an id occurs twice. Ids are numbers that PostgreSQL gives out one after the other,
-    so a flag for each up to the highest costs a hundredth of sorting them."""
+def _has_duplicates(ids: Ids) -> bool:
+    """Whether an id occurs twice. Ids come from a sequence and are dense, so one flag per id up to
+    the highest takes a hundredth of the time of sorting."""
     if not len(ids):
         return False
     lowest, highest = int(ids.min()), int(ids.max())
-    if highest - lowest > SPARSE * len(ids):
+    if highest - lowest > MAX_FLAGS_PER_ID * len(ids):
         return len(np.unique(ids)) != len(ids)
     seen = np.zeros(highest - lowest + 1, dtype=bool)
     seen[ids - lowest] = True
     return bool(np.count_nonzero(seen) != len(ids))
 
 
-def _take_time(connection: Connection) -> None:
-    """However long the reading takes; but not behind a lock that somebody forgot."""
+def _set_timeouts(connection: Connection) -> None:
+    """No limit on the reading itself, but do not wait forever for a lock."""
     connection.execute(text("SET LOCAL statement_timeout = 0"))
-    connection.execute(text("SET LOCAL jit = off"))  # a long statement of little arithmetic
+    connection.execute(text("SET LOCAL jit = off"))  # compiling costs more than it saves here
     connection.execute(text("SET LOCAL lock_timeout = '60s'"))
 
 
 def _read(engine: Engine, connection: Connection, model: Model) -> tuple[Ids, NDArray[np.float16]]:
-    """Ids (n,) and vectors (n, dim), counted first and then read to where they stay, so that there
-    is never a second copy."""
+    """Ids (n,) and vectors (n, dim). Rows are counted first and read straight into the final
+    arrays, so that there is never a second copy."""
     rows = embeddings.count_all(connection, model)
-    into = _Rows(model, np.empty(rows, np.int64), np.empty((rows, model.dim), np.float16))
+    buffer = _ReadBuffer(model, np.empty(rows, np.int64), np.empty((rows, model.dim), np.float16))
     pages = embeddings.pages(connection, model)
-    if rows < READ_AT_ONCE:
-        into.fill(embeddings.stream(connection, model, range(0, pages, PAGES)))
-        filled = into.filled
+    if rows < PARALLEL_MIN_ROWS:
+        buffer.fill(embeddings.stream(connection, model, range(0, pages, PAGES_PER_BLOCK)))
+        filled = buffer.filled
     else:
-        filled = _read_in_halves(engine, connection, into, pages)
+        filled = _read_in_halves(engine, connection, buffer, pages)
     if filled != rows:
-        raise _miscounted(model, rows)
-    if into.bad:
+        raise _count_mismatch(model, rows)
+    if buffer.bad:
         raise BuildRefused(
-            f"{len(into.bad)} embeddings are not finite vectors of length 1, the first of them of "
-            f"picture {min(into.bad)}. Delete those rows of `embedding` and ingest again."
+            f"{len(buffer.bad)} embeddings are not finite vectors of length 1, the first of them "
+            f"of picture {min(buffer.bad)}. Delete those rows of `embedding` and ingest again."
         )
-    return into.ids, into.vectors
+    return buffer.ids, buffer.vectors
 
 
-def _read_in_halves(engine: Engine, connection: Connection, into: _Rows, pages: int) -> int:
-    """A server sends with one processor what a connection reads: two see the same snapshot, one
-    filling from the front and the other from the back. Returns how many rows were read."""
-    front, back = range(0, pages // 2, PAGES), range(pages // 2, pages, PAGES)
-    shared = connection.execute(text("SELECT pg_export_snapshot()")).scalar_one()
-    backwards = _Rows(into.model, into.ids[::-1], into.vectors[::-1], into.bad)
+def _read_in_halves(engine: Engine, connection: Connection, buffer: _ReadBuffer, pages: int) -> int:
+    """Read with two connections that share the snapshot, because the server uses one processor per
+    connection: one fills the arrays from the front, the other from the back. Returns the number of
+    rows read."""
+    front, back = range(0, pages // 2, PAGES_PER_BLOCK), range(pages // 2, pages, PAGES_PER_BLOCK)
+    exported = connection.execute(text("SELECT pg_export_snapshot()")).scalar_one()
+    backwards = _ReadBuffer(buffer.model, buffer.ids[::-1], buffer.vectors[::-1], buffer.bad)
 
-    def second_half() -> None:
-        with snapshot(engine, shared) as other:
-            _take_time(other)
-            backwards.fill(embeddings.stream(other, into.model, back))
+    def read_back() -> None:
+        with snapshot(engine, exported) as other:
+            _set_timeouts(other)
+            backwards.fill(embeddings.stream(other, buffer.model, back))
 
-    with ThreadPoolExecutor(1, "read") as beside:
-        behind = beside.submit(second_half)
-        into.fill(embeddings.stream(connection, into.model, front))
-        behind.result()
-    return into.filled + backwards.filled
+    with ThreadPoolExecutor(1, "read") as executor:
+        second_half = executor.submit(read_back)
+        buffer.fill(embeddings.stream(connection, buffer.model, front))
+        second_half.result()
+    return buffer.filled + backwards.filled
 
 
 @dataclass(slots=True)
-class _Rows:
-    """Where embeddings are read to, from the front; `bad` are the ids of those of no use."""
+class _ReadBuffer:
+    """Arrays that are filled from the front; `bad` are the ids of invalid vectors."""
 
     model: Model
     ids: Ids
@@ -143,54 +143,53 @@ class _Rows:
     filled: int = 0
 
     def fill(self, blocks: Generator[tuple[NDArray[np.int64], NDArray[np.float16]]]) -> None:
-        """Copy the blocks in turn, and look at them while the server makes the next ones ready."""
-        with closing(blocks):  # whatever happens, else the connection goes on sending
+        """Copy the blocks in turn, and validate each while the server prepares the next."""
+        with closing(blocks):  # also after an error, or the connection would go on sending
             for ids, vectors in blocks:
-                here = slice(self.filled, self.filled + len(ids))
-                if here.stop > len(self.ids):
-                    raise _miscounted(self.model, len(self.ids))
-                self.ids[here], self.vectors[here] = ids, vectors
-                self._look_at(here)
-                self.filled = here.stop
+                rows = slice(self.filled, self.filled + len(ids))
+                if rows.stop > len(self.ids):
+                    raise _count_mismatch(self.model, len(self.ids))
+                self.ids[rows], self.vectors[rows] = ids, vectors
+                self._validate(rows)
+                self.filled = rows.stop
 
-    def _look_at(self, rows: slice) -> None:
-        """A few at a time, which the processor keeps at hand."""
-        for begin in range(rows.start, rows.stop, LOOKED_AT):
-            some = slice(begin, min(begin + LOOKED_AT, rows.stop))
-            self.bad += self.ids[some][_unit(self.vectors[some])].tolist()
+    def _validate(self, rows: slice) -> None:
+        for begin in range(rows.start, rows.stop, CHECK_ROWS):
+            part = slice(begin, min(begin + CHECK_ROWS, rows.stop))
+            self.bad += self.ids[part][_normalize_in_place(self.vectors[part])].tolist()
 
 
-def _miscounted(model: Model, rows: int) -> BuildRefused:
-    """Counting may go by an index of the table, reading goes by the table."""
+def _count_mismatch(model: Model, rows: int) -> BuildRefused:
+    """Counting may use an index of the table, reading uses the table itself."""
     return BuildRefused(
         f"{rows} embeddings of {model.name} were counted, and another number was read: an index of "
         f"its table is damaged. Run REINDEX TABLE embedding_m{model.id} and `lookalike check`."
     )
 
 
-def _unit(block: NDArray[np.float16]) -> NDArray[np.bool_]:
-    """Make rows unit, in place, that rounding alone has not put off; returns which cannot be."""
+def _normalize_in_place(block: NDArray[np.float16]) -> NDArray[np.bool_]:
+    """Normalise rows whose length is off by more than rounding; returns a mask of invalid rows."""
     rows = to_float32(block)
     lengths = np.sqrt(np.einsum("ij,ij->i", rows, rows))
-    off = np.abs(lengths - 1.0)
-    some = (off > ROUNDING) & (off <= UNIT_TOLERANCE)
-    if some.any():
-        block[some] = unit_rows(block[some])
-    bad: NDArray[np.bool_] = ~(off <= UNIT_TOLERANCE)
+    deviation = np.abs(lengths - 1.0)
+    fixable = (deviation > ROUNDING_TOLERANCE) & (deviation <= UNIT_TOLERANCE)
+    if fixable.any():
+        block[fixable] = unit_rows(block[fixable])
+    bad: NDArray[np.bool_] = ~(deviation <= UNIT_TOLERANCE)  # NaN counts as bad
     return bad
 
 
 def check_primary(connection: Connection) -> None:
-    """Raise BuildRefused on a replica: its snapshots do not know who is in progress."""
+    """Raise BuildRefused on a replica: its snapshots do not list transactions in progress."""
     if connection.execute(text("SELECT pg_is_in_recovery()")).scalar_one():
         raise BuildRefused("This is a replica; build the index on the primary server.")
 
 
 def _check_stamp(connection: Connection) -> None:
-    """The horizon rests on the stamp of every written row, so look whether it is still given."""
-    if found := change_stamps.unstamped(connection, change_stamps.EMBEDDING):
+    """Freshness depends on the trigger that stamps every written row: check that it is enabled."""
+    if unstamped := change_stamps.unstamped(connection, change_stamps.EMBEDDING):
         raise BuildRefused(
-            f"The trigger that stamps changed rows is missing or off on {', '.join(found)}, so an "
-            "index could not tell what changed after it. Enable it: ALTER TABLE embedding ENABLE "
-            "ALWAYS TRIGGER embedding_stamp."
+            f"The trigger that stamps changed rows is missing or off on {', '.join(unstamped)}, so "
+            "an index could not tell what changed after it. Enable it: ALTER TABLE embedding "
+            "ENABLE ALWAYS TRIGGER embedding_stamp."
         )

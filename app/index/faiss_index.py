@@ -1,7 +1,7 @@
-"""FAISS: search an index, and choose how widely; only rooms called `ann` import faiss.
+"""Builds a FAISS index and searches it for candidates; app/index is the only room that uses faiss.
 
-An index nominates candidates and nothing more: PostgreSQL computes the similarities that are
-shown. An index that is searched is never changed; what a search may tune travels with the query.
+An index only nominates candidates: PostgreSQL computes all similarities that are returned. An index
+is never changed once it is searched; search parameters are passed with each query.
 """
 
 from __future__ import annotations
@@ -21,21 +21,23 @@ from app.index import kmeans
 from app.types import EmbeddingRows, Vector, Vectors
 from app.vectors import unit_rows
 
-LEAST_LISTS = 8
-"""Lists that are looked into at least. Fewer would do for queries like those a build is measured
-with; one halfway between two clusters found 0.60 with one list and 1.00 with four, and eight cost
-a twentieth of a millisecond more."""
-
+MIN_LISTS = 8
+"""Smallest nprobe. Queries like those a build is measured with need fewer lists, but one between
+two clusters had recall 0.60 with one list and 1.00 with four; eight cost 0.05 ms more."""
 
 DEPTHS = (10, 50, 200)
-"""Numbers of rows asked for that a build is tuned to; a wider search looks into all lists."""
+"""The k for which a build's nprobe is tuned; a deeper search probes all lists."""
 
+BITMAP_BITS_PER_ID = 256
+"""A bitmap of ids is used up to this many bits per selected id; above, a hash set."""
 
-SPARSE = 256
-"""A bit for each id up to the highest is used while there are at most so many bits an id."""
-
+FLAT_ROWS = 5_000
+"""Up to this many rows the index is flat: an exact scan takes 0.2 ms at most and needs no training.
+With 10,000 rows it takes 0.7 ms and inverted lists 0.03 to 0.24; with 20,000 it takes 1.6 ms and
+they 0.04 to 0.24, after 0.5 to 1 s of training (bench/index/flat_vs_ivf.py, 512 dimensions)."""
 
 Ids = NDArray[np.int64]
+"""Picture ids."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +59,7 @@ class Nominees:
 
 @dataclass(frozen=True, slots=True)
 class AnnIndex:
-    """An index in memory with the parameters it is searched with."""
+    """A FAISS index in memory with its search parameters; `kind` is "flat" or "ivf"."""
 
     faiss_index: Any = field(repr=False)
     kind: str
@@ -72,68 +74,78 @@ class AnnIndex:
         return int(self.faiss_index.d)
 
     def nominate(
-        self, query: Vector, n: int, depth: int | None = None, *, only: IdSelector | None = None
+        self,
+        query: Vector,
+        n: int,
+        depth: int | None = None,
+        *,
+        selector: IdSelector | None = None,
     ) -> Nominees:
         """The `n` rows most similar to a unit vector of shape (dim,), fewer if there are fewer.
 
-        The search is as thorough as was needed for recall@`depth` (default: `n`); among `only`
-        some rows nothing is passed over.
+        nprobe is the one tuned for recall@`depth` (default: `n`). With a `selector` the search is
+        exhaustive among the selected rows.
         """
         n = min(n, self.rows)
-        similarities, ids = self.search(query[np.newaxis], n, depth or n, only=only)
-        found = ids[0] != -1  # what FAISS answers in place of a row it did not find
-        everything = found.sum() < n if only else self.kind == "flat" and n >= self.rows
+        similarities, ids = self.search(query[np.newaxis], n, depth or n, selector=selector)
+        valid = ids[0] != -1  # FAISS pads missing results with -1
+        everything = valid.sum() < n if selector else self.kind == "flat" and n >= self.rows
         if everything:
-            return Nominees(ids[0][found], None)
-        worst = float(similarities[0][found].min()) if found.any() else 1.0
-        return Nominees(ids[0][found], worst)
+            return Nominees(ids[0][valid], None)
+        worst = float(similarities[0][valid].min()) if valid.any() else 1.0
+        return Nominees(ids[0][valid], worst)
 
     def search(
-        self, queries: Vectors, k: int, depth: int | None = None, *, only: IdSelector | None = None
+        self,
+        queries: Vectors,
+        k: int,
+        depth: int | None = None,
+        *,
+        selector: IdSelector | None = None,
     ) -> tuple[NDArray[np.float32], Ids]:
         """Similarities and ids, each of shape (len(queries), k); missing ones have id -1."""
         if k == 0:
-            nothing = (len(queries), 0)
-            return np.empty(nothing, np.float32), np.empty(nothing, np.int64)
+            shape = (len(queries), 0)
+            return np.empty(shape, np.float32), np.empty(shape, np.int64)
         queries = np.ascontiguousarray(queries, dtype=np.float32)
-        parameters = only.parameters(self) if only else self._search_parameters(depth or k)
-        found = self.faiss_index.search(queries, k, params=parameters)
-        return found[0], found[1]
+        parameters = selector.parameters(self) if selector else self._search_parameters(depth or k)
+        similarities, ids = self.faiss_index.search(queries, k, params=parameters)
+        return similarities, ids
 
-    def lists_of(self, vectors: EmbeddingRows, places: Ids) -> kmeans.Labels:
-        """The inverted lists that the rows at some places, shape (m,), belong in, shape (m,)."""
-        return kmeans.nearest(vectors, self._centres(), places)
+    def lists_of(self, vectors: EmbeddingRows, positions: Ids) -> kmeans.Labels:
+        """The inverted list of each row of `vectors` at `positions`, shape (m,)."""
+        return kmeans.assign(vectors, self._centroids(), positions)
 
     def ranks(self, queries: Vectors, lists: kmeans.Labels) -> Ids:
-        """How many lists must be looked into to come to a list: for each query, shape (n, dim),
-        and each of its lists, shape (n, m); the nearest list has rank 1."""
-        order = np.argsort(-(queries @ self._centres().T), axis=1)
+        """The nprobe needed to reach each list: for `queries`, shape (n, dim), and the lists of
+        each, shape (n, m). The nearest list has rank 1."""
+        order = np.argsort(-(queries @ self._centroids().T), axis=1)
         ranks = np.empty_like(order)
         np.put_along_axis(ranks, order, np.arange(1, order.shape[1] + 1)[np.newaxis], axis=1)
         return np.take_along_axis(ranks, lists, axis=1)
 
-    def _centres(self) -> Vectors:
-        found: Vectors = self.faiss_index.quantizer.reconstruct_n(0, self.faiss_index.nlist)
-        return found
+    def _centroids(self) -> Vectors:
+        centroids: Vectors = self.faiss_index.quantizer.reconstruct_n(0, self.faiss_index.nlist)
+        return centroids
 
     def _search_parameters(self, depth: int) -> Any:
-        """Lists to look into: as many as the next greater measured depth needed, else all."""
+        """nprobe of the next tuned depth that is at least `depth`; all lists beyond the last."""
         if self.kind != "ivf":
             return None
-        enough = [n for d, n in self.parameters["nprobe"].items() if int(d) >= depth]
-        return _probing(min(enough, default=self.parameters["nlist"]))
+        sufficient = [n for d, n in self.parameters["nprobe"].items() if int(d) >= depth]
+        return _nprobe_parameters(min(sufficient, default=self.parameters["nlist"]))
 
 
 class IdSelector:
-    """Some ids, shape (n,), int64, among which an index is to search and among no others.
+    """Restricts a search to some ids, shape (n,), int64; `nbytes` is the memory it takes.
 
-    All lists are looked into: testing an id costs a hundredth of a distance, so where few rows
-    pass this is quick, and it leaves nothing out.
+    All lists are probed: testing an id costs a hundredth of computing a distance, so an exhaustive
+    search among few selected rows is fast.
     """
 
     def __init__(self, ids: Ids) -> None:
         highest = int(ids.max(initial=0))
-        if highest <= SPARSE * max(len(ids), 4096):
+        if highest <= BITMAP_BITS_PER_ID * max(len(ids), 4096):
             passes = np.zeros(highest + 1, dtype=bool)
             passes[ids] = True
             bits = np.packbits(passes, bitorder="little")
@@ -141,7 +153,7 @@ class IdSelector:
             self.nbytes = bits.nbytes
         else:
             self._selector = faiss().IDSelectorBatch(ids)
-            self.nbytes = 64 * len(ids)  # about what a set of numbers takes
+            self.nbytes = 64 * len(ids)  # approximate size of a C++ hash set
 
     def parameters(self, index: AnnIndex) -> Any:
         """FAISS's search parameters for an index."""
@@ -152,33 +164,34 @@ class IdSelector:
 
 
 def deep_search_size(initial_fetch: int, k: int, share: float) -> tuple[int, int]:
-    """How many rows to nominate, and how thoroughly (as for recall at which depth), so that k of
-    those of which a share (0 to 1) passes by chance are found as surely as without a filter.
+    """The number of rows to nominate and the depth to search with, so that k of them pass a filter
+    that a share (0 to 1) of all rows passes, with the same recall as without a filter.
 
-    The k-th that passes lies about k / share deep, now and then half as deep again.
+    The k-th row that passes has a rank of about k / share, occasionally 1.5 times that.
     """
     return math.ceil(1.3 * initial_fetch / share), math.ceil(1.5 * k / share)
 
 
 @lru_cache(maxsize=64)
-def _probing(lists: int) -> Any:
-    """FAISS's search parameters; a search only reads them."""
+def _nprobe_parameters(lists: int) -> Any:
+    """FAISS's search parameters; shared, because a search only reads them."""
     return faiss().SearchParametersIVF(nprobe=lists)
 
 
 def faiss() -> Any:
-    """The library, imported when first needed and told which processor this is.
+    """The faiss module, imported on first use.
 
-    Its OpenBLAS takes modern processors for one of 2004 and is 2 to 4 times slower for it.
+    Its bundled OpenBLAS does not recognise modern processors, falls back to code for one of 2004
+    and is then 2 to 4 times slower, so the processor type is set before the import.
     """
-    if "OPENBLAS_CORETYPE" not in os.environ and (kind := _core_type()):
+    if "OPENBLAS_CORETYPE" not in os.environ and (kind := _openblas_core_type()):
         os.environ["OPENBLAS_CORETYPE"] = kind
     import faiss as library
 
     return library
 
 
-def _core_type() -> str | None:
+def _openblas_core_type() -> str | None:
     try:
         flags = Path("/proc/cpuinfo").read_text().split("flags", 1)[1].split("\n", 1)[0].split()
     except (OSError, IndexError):
@@ -188,21 +201,14 @@ def _core_type() -> str | None:
     return "HASWELL" if {"avx2", "fma"} <= set(flags) else None
 
 
-FLAT_ROWS = 5_000
-"""Up to this many rows an exact scan takes 0.2 ms at most, misses nothing and is made in no time.
-With 10,000 it takes 0.7 ms where inverted lists take 0.03 to 0.24, and with 20,000 1.6 where they
-take 0.04 to 0.24, for half a second to a second of training (bench/index/flat_vs_ivf.py, 512
-dimensions)."""
-
-
 def build(ids: Ids, vectors: EmbeddingRows) -> AnnIndex:
     """An index over unit vectors of shape (n, dim), float16 or float32, by inner product.
 
-    Flat while that is fast enough, beyond that inverted lists of 16-bit vectors.
+    Flat up to FLAT_ROWS rows, IVF with 16-bit vectors and 4 * sqrt(n) lists above.
     """
     if len(ids) <= FLAT_ROWS:
         return _flat(ids, vectors)
-    return _inverted_lists(ids, vectors, kmeans.centres(vectors, int(4 * len(ids) ** 0.5)))
+    return _ivf(ids, vectors, kmeans.train(vectors, int(4 * len(ids) ** 0.5)))
 
 
 def _flat(ids: Ids, vectors: EmbeddingRows) -> AnnIndex:
@@ -211,30 +217,31 @@ def _flat(ids: Ids, vectors: EmbeddingRows) -> AnnIndex:
     return AnnIndex(index, "flat")
 
 
-def _inverted_lists(ids: Ids, vectors: EmbeddingRows, centres: Vectors) -> AnnIndex:
-    """Each row in the list of its nearest centre, as the 16-bit numbers that it is."""
-    lists, dim = centres.shape
+def _ivf(ids: Ids, vectors: EmbeddingRows, centroids: Vectors) -> AnnIndex:
+    """Each row in the list of its nearest centroid, stored as float16 without conversion."""
+    lists, dim = centroids.shape
     quantizer = faiss().IndexFlatIP(dim)
-    quantizer.add(centres)
+    quantizer.add(centroids)
     index = faiss().IndexIVFScalarQuantizer(
         quantizer, dim, lists, faiss().ScalarQuantizer.QT_fp16, faiss().METRIC_INNER_PRODUCT
     )
     index.by_residual = False
     index.is_trained = True
-    _fill(index, ids, vectors, kmeans.nearest(vectors, centres))
-    # The index now owns what Python would otherwise free under it.
+    _fill_lists(index, ids, vectors, kmeans.assign(vectors, centroids))
+    # The index must own the quantizer, which Python would otherwise free while it is used.
     index.own_fields = True
     quantizer.this.disown()
     return AnnIndex(index, "ivf", {"nlist": lists, "nprobe": {}})
 
 
-def _fill(index: Any, ids: Ids, vectors: EmbeddingRows, labels: kmeans.Labels) -> None:
-    """One list after the other, each at once, so that none has more room than rows."""
+def _fill_lists(index: Any, ids: Ids, vectors: EmbeddingRows, labels: kmeans.Labels) -> None:
+    """Fill each list in one call, so that no list allocates more memory than its rows need."""
     pointer = faiss().swig_ptr
-    order, bounds = kmeans.members(labels, index.nlist)
+    order, bounds = kmeans.group_by_label(labels, index.nlist)
     for number in range(index.nlist):
-        mine = order[bounds[number] : bounds[number + 1]]
-        names, codes = ids[mine], vectors[mine].astype(np.float16, copy=False).view(np.uint8)
-        if len(mine):
-            index.invlists.add_entries(number, len(mine), pointer(names), pointer(codes))
+        members = order[bounds[number] : bounds[number + 1]]
+        list_ids = ids[members]
+        codes = vectors[members].astype(np.float16, copy=False).view(np.uint8)
+        if len(members):
+            index.invlists.add_entries(number, len(members), pointer(list_ids), pointer(codes))
     index.ntotal = len(ids)

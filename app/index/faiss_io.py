@@ -1,4 +1,4 @@
-"""An index as a file: written with its sha256, and read from the very bytes that were hashed."""
+"""Serialises an index to a file with its sha256, and opens it from the bytes that were hashed."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import os
 import struct
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,49 +16,50 @@ from app.errors import IndexDamaged, IndexUnreadable
 from app.index.faiss_index import AnnIndex, faiss
 
 HEADER = struct.Struct("=4siq")
-"""How FAISS begins every index: its class in four letters, numbers a row, rows."""
+"""Start of every FAISS index file: four letters for the class, dimension, number of rows."""
 
 
-def write(index: AnnIndex, target: Path) -> tuple[str, int]:
-    """Write the index to a new file, flushed to disk; returns its sha256 (hex) and size in bytes.
+def write(index: AnnIndex, file: BinaryIO) -> tuple[str, int]:
+    """Write the index to an empty file; returns its sha256 (hex) and size in bytes.
 
-    Raises OSError when the disk is full or the folder cannot be written.
+    Raises OSError, for example when the disk is full.
     """
     digest = hashlib.sha256()
-    failed: list[OSError] = []
-    with target.open("wb") as file:
+    errors: list[OSError] = []
 
-        def put(chunk: bytes) -> int:
-            # An exception may not cross FAISS's C++ code; it stops when told 0 were written.
-            try:
-                file.write(chunk)
-            except OSError as exc:
-                failed.append(exc)
-                return 0
-            digest.update(chunk)
-            return len(chunk)
-
+    def put(chunk: bytes) -> int:
+        # An exception must not pass through FAISS's C++ code; returning 0 bytes stops it.
         try:
-            faiss().write_index(index.faiss_index, faiss().PyCallbackIOWriter(put))
-        except RuntimeError as exc:
-            raise (failed[0] if failed else exc) from exc
-        file.flush()
-        os.fsync(file.fileno())
-        size = file.tell()
-    return digest.hexdigest(), size
+            file.write(chunk)
+        except OSError as exc:
+            errors.append(exc)
+            return 0
+        digest.update(chunk)
+        return len(chunk)
+
+    try:
+        faiss().write_index(index.faiss_index, faiss().PyCallbackIOWriter(put))
+    except RuntimeError as exc:
+        raise (errors[0] if errors else exc) from exc
+    return digest.hexdigest(), file.tell()
 
 
-def look(path: Path, size: int, rows: int) -> None:
-    """Raise IndexUnreadable where a file is plainly not the index of so many bytes and rows that
-    was written. Reads a few bytes; only `read` knows whether the rest is as it was."""
+def check_header(path: Path, size: int, rows: int) -> None:
+    """Check size (bytes) and row count of an index file from its first bytes only.
+
+    Raises IndexUnreadable when it cannot be read, IndexDamaged when it differs. Only `read`
+    verifies the whole content.
+    """
     try:
         with path.open("rb") as file:
-            found, head = os.fstat(file.fileno()).st_size, file.read(HEADER.size)
+            actual_size, header = os.fstat(file.fileno()).st_size, file.read(HEADER.size)
     except OSError as exc:
         raise _unreadable(path, exc) from exc
-    if found != size:
-        raise IndexDamaged(f"index file {path.name} is damaged: {found} bytes long and not {size}")
-    if len(head) < HEADER.size or HEADER.unpack(head)[2] != rows:
+    if actual_size != size:
+        raise IndexDamaged(
+            f"index file {path.name} is damaged: {actual_size} bytes long and not {size}"
+        )
+    if len(header) < HEADER.size or HEADER.unpack(header)[2] != rows:
         raise IndexDamaged(f"index file {path.name} is damaged: it begins as another file does")
 
 
@@ -70,15 +71,16 @@ def read(path: Path, sha256: str, kind: str, parameters: Mapping[str, Any]) -> A
         raise _unreadable(path, exc) from exc
     except MemoryError as exc:
         raise IndexUnreadable(f"index file {path.name} does not fit in memory") from exc
-    return parse(data, sha256, kind, parameters)
+    return deserialize(data, sha256, kind, parameters)
 
 
-def parse(
+def deserialize(
     data: NDArray[np.uint8], sha256: str, kind: str, parameters: Mapping[str, Any]
 ) -> AnnIndex:
-    """An index from the bytes of its file: those that are hashed are those that are opened.
+    """An index from the bytes of its file, after checking their sha256 (hex).
 
-    Raises IndexUnreadable when they have another sha256.
+    Raises IndexDamaged when the hash differs or FAISS cannot open them, IndexUnreadable when they
+    do not fit in memory.
     """
     if hashlib.sha256(data.data).hexdigest() != sha256:
         raise IndexDamaged(f"index file {sha256}.faiss is damaged: its sha256 is another")

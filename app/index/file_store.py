@@ -1,9 +1,8 @@
-"""The folder of index files: written whole or not at all, named by their sha256, opened once."""
+"""Index files on disk: written atomically, named by their sha256, verified, and opened once."""
 
 from __future__ import annotations
 
 import hashlib
-import os
 import threading
 import time
 from collections import OrderedDict
@@ -11,37 +10,39 @@ from collections.abc import Callable, Collection, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from uuid import uuid4
 
 import numpy as np
 
+from app import atomic_files
 from app.errors import IndexDamaged, IndexUnreadable, IndexUnwritable
 from app.index import faiss_io
 from app.index.faiss_index import AnnIndex
 from app.types import Build
 
-KEPT_OPEN = 2
-"""The build in use and the one before it, which a search that began earlier may still need."""
+MAX_OPEN = 2
+"""Indexes kept in memory: the build in use, and the one before, which a search that began earlier
+may still need."""
 
+DRAFT_SUFFIX = ".tmp"
+"""Suffix of a file that the builder writes. A file that is fetched has `atomic_files.SUFFIX`."""
 
-LEFT_S = 3600
-"""Seconds after which a file that was being fetched counts as left behind."""
-
+STALE_S = 3600
+"""Age after which a partly fetched file counts as abandoned, in seconds."""
 
 Fetch = Callable[[Build], Iterable[bytes]]
-"""Where a file comes from that is not in the folder: its pieces in order, none if unknown."""
+"""Reads the file of a build from the database: its pieces in order, none if it is not there."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Failure:
-    """Why a file could not be opened, and the state the file was in; a changed file is retried."""
+    """Why a file could not be opened, and its state then; a file in another state is retried."""
 
     reason: str
     state: tuple[int, int, int] | None
 
 
 class IndexFiles:
-    """Index files in a folder and the few that are open. Safe to use from several threads."""
+    """The index files in a folder and the indexes that are open. Thread-safe."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -51,16 +52,15 @@ class IndexFiles:
         self._failed: dict[str, _Failure] = {}
 
     def path(self, sha256: str) -> Path:
-        """Where the file of a build lies, whether it is there or not."""
+        """The path of the file with this sha256 (hex), whether it exists or not."""
         return self.folder / f"{sha256}.faiss"
 
     def check_writable(self) -> None:
-        """Raise IndexUnwritable unless a file can be made here; cheaper to learn before a build."""
-        probe = self._draft()
+        """Raise IndexUnwritable unless a file can be created in the folder; called before a build,
+        so that it does not fail at its end."""
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            probe.touch()
-            probe.unlink(missing_ok=True)  # a builder at work clears away what it did not make
+            with atomic_files.draft(self.folder, suffix=DRAFT_SUFFIX, durable=False):
+                pass  # a builder may remove the draft before this does
         except OSError as exc:
             raise self._unwritable(exc) from exc
 
@@ -75,22 +75,18 @@ class IndexFiles:
         The file appears under its name complete and flushed to disk, or not at all.
         Raises IndexUnwritable when the disk is full or the folder cannot be written.
         """
-        draft = self._draft()
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            sha256, size = faiss_io.write(index, draft)
-            announce(sha256)
-            draft.replace(self.path(sha256))
-            self._flush_folder()
+            with atomic_files.draft(self.folder, suffix=DRAFT_SUFFIX) as draft:
+                sha256, size = faiss_io.write(index, draft.file)
+                draft.finish()
+                announce(sha256)
+                draft.publish(self.path(sha256))
         except OSError as exc:
             raise self._unwritable(exc) from exc
-        finally:
-            with suppress(OSError):
-                draft.unlink(missing_ok=True)
         return sha256, size
 
     def opened(self, build: Build) -> AnnIndex | None:
-        """The index of a build if it is open already."""
+        """The index of a build if it is open; None otherwise."""
         with self._lock:
             index = self._open.get(build.sha256)
             if index is not None:
@@ -98,27 +94,27 @@ class IndexFiles:
         return None if index is None else _with_parameters(index, build)
 
     def open(self, build: Build, fetch: Fetch | None = None) -> AnnIndex:
-        """The index of a build, read on first use; a search that has another one goes on with it.
+        """The index of a build, read on first use. Searches that hold another index keep it.
 
-        A missing or damaged file is made again from what `fetch` brings. Raises IndexUnreadable
-        with the reason when that fails too.
+        A missing or damaged file is replaced by the one that `fetch` returns. Raises
+        IndexUnreadable with the reason when that fails too.
         """
         with self._reading:
-            found = self.opened(build)
-            if found is not None:
-                return found
+            index = self.opened(build)
+            if index is not None:
+                return index
             index = self._read(build, fetch)
         with self._lock:
             self._open[build.sha256] = index
-            while len(self._open) > KEPT_OPEN:
+            while len(self._open) > MAX_OPEN:
                 self._open.popitem(last=False)
         return index
 
-    def look(self, build: Build) -> None:
-        """Raise IndexUnreadable where a build's file is missing or, as its length and first bytes
-        tell, or this process learnt when it opened it, is not the one that was written.
+    def check(self, build: Build) -> None:
+        """Raise IndexUnreadable if a build's file is missing, has another size or header than was
+        written, or could not be opened by this process earlier.
 
-        For whoever only wants to know: before it is searched, `open` verifies all of it.
+        A cheap check for status reports; `open` verifies the whole file before it is searched.
         """
         path = self.path(build.sha256)
         with self._lock:
@@ -127,27 +123,27 @@ class IndexFiles:
         if failed and failed.state == _state(path):
             raise IndexDamaged(failed.reason)
         if not in_use:
-            faiss_io.look(path, build.size, build.rows)
+            faiss_io.check_header(path, build.size, build.rows)
 
     def open_soon(self, build: Build, fetch: Fetch | None = None) -> None:
-        """Open the index of a build in the background, unless something is being opened."""
+        """Open the index of a build in a background thread, unless one is being opened."""
         if self._reading.locked():
             return
 
-        def work() -> None:
+        def open_quietly() -> None:
             with suppress(IndexUnreadable):
                 self.open(build, fetch)
 
-        threading.Thread(target=work, name="open-index", daemon=True).start()
+        threading.Thread(target=open_quietly, name="open-index", daemon=True).start()
 
     def remove(self, sha256: str) -> None:
-        """Delete the file of a retired build; whoever has it open keeps it until then."""
+        """Delete the file of a retired build; processes that have the index open keep it."""
         with suppress(OSError):
             self.path(sha256).unlink(missing_ok=True)
 
     def remove_drafts(self) -> None:
-        """Delete what an interrupted build left half-written; only for the one builder."""
-        for draft in self.folder.glob("*.tmp"):
+        """Delete temporary files of interrupted builds. Call it with the builder's lock only."""
+        for draft in self.folder.glob(f"*{DRAFT_SUFFIX}"):
             with suppress(OSError):
                 draft.unlink()
 
@@ -159,7 +155,7 @@ class IndexFiles:
         try:
             index = self._read_or_fetch(build, fetch)
         except IndexDamaged as exc:
-            # Hashing a damaged gigabyte once is enough; what could not be read may be read later.
+            # A damaged file is hashed once only; an unreadable file may become readable.
             self._failed[build.sha256] = _Failure(str(exc), state)
             raise
         self._failed.pop(build.sha256, None)
@@ -175,32 +171,17 @@ class IndexFiles:
             if len(data) != build.size:
                 raise
         found = np.frombuffer(data, dtype=np.uint8)
-        index = faiss_io.parse(found, build.sha256, build.kind, build.parameters)
+        index = faiss_io.deserialize(found, build.sha256, build.kind, build.parameters)
         self._keep(data, build)
         return index
 
     def _keep(self, data: bytes, build: Build) -> None:
         """Put a fetched file where it was missing; a folder that is read-only does without."""
-        draft = self.folder / f"{uuid4().hex}.part"
         with suppress(OSError):
-            self.folder.mkdir(parents=True, exist_ok=True)
-            for left in self.folder.glob("*.part"):  # by a process that was killed
-                if time.time() - left.stat().st_mtime > LEFT_S:
+            for left in self.folder.glob(f"*{atomic_files.SUFFIX}"):  # by a process that was killed
+                if time.time() - left.stat().st_mtime > STALE_S:
                     left.unlink(missing_ok=True)
-            draft.write_bytes(data)
-            draft.replace(self.path(build.sha256))
-        with suppress(OSError):
-            draft.unlink(missing_ok=True)
-
-    def _draft(self) -> Path:
-        return self.folder / f"{uuid4().hex}.tmp"
-
-    def _flush_folder(self) -> None:
-        descriptor = os.open(self.folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+            atomic_files.write_bytes(self.path(build.sha256), data, durable=False)
 
     def _unwritable(self, exc: OSError) -> IndexUnwritable:
         return IndexUnwritable(
@@ -210,79 +191,75 @@ class IndexFiles:
 
 
 def _with_parameters(index: AnnIndex, build: Build) -> AnnIndex:
-    """Another build may share the very same bytes and search them with other parameters."""
+    """Builds with identical files share one index, each with its own search parameters."""
     if index.parameters == build.parameters:
         return index
     return AnnIndex(index.faiss_index, build.kind, build.parameters)
 
 
 def _state(path: Path) -> tuple[int, int, int] | None:
+    """Inode, size and modification time; None if the file is not there."""
     try:
-        found = path.stat()
+        status = path.stat()
     except OSError:
         return None
-    return found.st_ino, found.st_size, found.st_mtime_ns
+    return status.st_ino, status.st_size, status.st_mtime_ns
 
 
-def intact(file: Path, sha256: str) -> bool | None:
-    """Whether a file is what was written; None where there is none that can be read."""
+def is_intact(file: Path, sha256: str) -> bool | None:
+    """Whether a file has this sha256 (hex); None if it is missing or cannot be read."""
     try:
-        with file.open("rb") as opened:
-            return hashlib.file_digest(opened, "sha256").hexdigest() == sha256
+        with file.open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest() == sha256
     except OSError:
         return None
 
 
-def whole(pieces: Iterable[bytes], sha256: str) -> bool | None:
-    """Whether pieces make up the file with this sha256; None if there are none."""
-    digest, some = hashlib.sha256(), False
+def pieces_match(pieces: Iterable[bytes], sha256: str) -> bool | None:
+    """Whether the concatenated pieces have this sha256 (hex); None if there are none."""
+    digest, empty = hashlib.sha256(), True
     for piece in pieces:
         digest.update(piece)
-        some = True
-    return digest.hexdigest() == sha256 if some else None
+        empty = False
+    return None if empty else digest.hexdigest() == sha256
 
 
-def put(file: Path, pieces: Iterable[bytes]) -> None:
+def write_pieces(file: Path, pieces: Iterable[bytes]) -> None:
     """Make a file of its pieces, whole or not at all. Raises IndexUnwritable."""
-    draft = file.with_name(f"{uuid4().hex}.part")
     try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        with draft.open("wb") as out:
+        with atomic_files.replace(file, durable=False) as out:
             out.writelines(pieces)
-        draft.replace(file)
     except OSError as exc:
         raise IndexUnwritable(
             f"{file.parent} cannot be written: {exc.strerror or exc}. Make room, or choose another "
             "folder with LOOKALIKE_INDEX_DIR."
         ) from exc
-    finally:
-        with suppress(OSError):
-            draft.unlink(missing_ok=True)
 
 
-def left_behind(folder: Path, needed: Collection[str]) -> list[Path]:
-    """Files that no build needs and that no process is making; only for the one builder.
+def unneeded_files(folder: Path, needed: Collection[str]) -> list[Path]:
+    """Index and temporary files that no build needs. Call it with the builder's lock only.
 
-    `needed` are the sha256 of builds. A file that may be on its way in from the database is spared.
+    `needed` are the sha256 (hex) of builds. Recent `.part` files are kept: another process may be
+    fetching them from the database.
     """
-    found = [file for file in folder.glob("*.faiss") if file.stem not in needed]
-    found += folder.glob("*.tmp")
-    found += [file for file in folder.glob("*.part") if _age(file) > LEFT_S]
-    return sorted(found)
+    files = [file for file in folder.glob("*.faiss") if file.stem not in needed]
+    files += folder.glob(f"*{DRAFT_SUFFIX}")
+    files += [file for file in folder.glob(f"*{atomic_files.SUFFIX}") if _age(file) > STALE_S]
+    return sorted(files)
 
 
-def remove(files: Iterable[Path]) -> int:
-    """Delete files; returns how many are gone."""
-    gone = 0
+def delete_files(files: Iterable[Path]) -> int:
+    """Delete files where possible; returns how many were deleted."""
+    deleted = 0
     for file in files:
         with suppress(OSError):
             file.unlink()
-            gone += 1
-    return gone
+            deleted += 1
+    return deleted
 
 
 def _age(file: Path) -> float:
-    """Seconds since a file was written to; 0 for one that has gone meanwhile."""
+    """Seconds since a file was modified; 0 for a file that no longer exists."""
     try:
         return time.time() - file.stat().st_mtime
     except OSError:

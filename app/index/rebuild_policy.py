@@ -1,4 +1,4 @@
-"""When to build: a pure function of what was seen and of the operator's rules."""
+"""Decides when to rebuild the index: a pure function of an observation and the operator's rules."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ from app.config import Settings
 
 @dataclass(frozen=True, slots=True)
 class RebuildRules:
-    """What the operator wants; `_s` are seconds, `share` is a part of the index (0.1: a tenth)."""
+    """The operator's rules. Fields ending in `_s` are seconds; `share` is a fraction (0 to 1) of
+    the index's rows."""
 
     share: float
-    most_rows: float
-    """However large the index: a delta above this is built in."""
+    max_rows: float
+    """A larger delta causes a rebuild whatever the size of the index."""
     age_s: float
     every_s: float
     backoff_s: float
@@ -22,10 +23,11 @@ class RebuildRules:
 
     @classmethod
     def from_settings(cls, settings: Settings) -> RebuildRules:
-        """Half the delta that searches put up with leaves the other half for while it is built."""
+        """`max_rows` is half of the delta that searches accept; the other half is left for the
+        changes that arrive during the build."""
         return cls(
             share=settings.worker_share,
-            most_rows=settings.max_delta_rows / 2,
+            max_rows=settings.max_delta_rows / 2,
             age_s=settings.worker_age_s,
             every_s=settings.worker_every_s,
             backoff_s=settings.worker_backoff_s,
@@ -35,61 +37,63 @@ class RebuildRules:
 
 @dataclass(frozen=True, slots=True)
 class IndexObservation:
-    """What a look at the database found; times in seconds."""
+    """State of the index and its delta; times in seconds."""
 
     changed_rows: int
-    """Embeddings that changed or went since the build; without one, all there are."""
+    """Embeddings that changed or were deleted since the build; without a build, all of them."""
     index_rows: int | None
     """Rows of the build; None without one."""
     build_age_s: float = 0.0
     since_last_s: float | None = None
-    """Since the last build of any outcome ended; None if that is not known."""
+    """Since the last build ended, with any outcome; None if unknown."""
     last_took_s: float = 0.0
     failures: int = 0
-    """Builds in a row that failed, were rejected or did not help."""
+    """Consecutive builds that failed, were rejected or did not reduce the delta."""
 
 
 @dataclass(frozen=True, slots=True)
 class RebuildDecision:
-    """Build now, for this reason; or None, and look again in `wait_s` seconds (inf: on change)."""
+    """Build now for `reason`; or, if it is None, decide again in `wait_s` seconds (inf: at the next
+    change)."""
 
     reason: str | None
     wait_s: float
 
 
 def decide(seen: IndexObservation, rules: RebuildRules) -> RebuildDecision:
-    """Whether to build now, or in how many seconds that would be due if nothing else changed."""
-    reason, due_s = _wish(seen, rules)
-    rested = inf if seen.since_last_s is None else seen.since_last_s
-    wait_s = max(due_s, rest(seen, rules) - rested, 0.0)
+    """Whether to build now, or in how many seconds a build is due if nothing else changes."""
+    reason, due_s = _due(seen, rules)
+    elapsed_s = inf if seen.since_last_s is None else seen.since_last_s
+    wait_s = max(due_s, min_interval(seen, rules) - elapsed_s, 0.0)
     return RebuildDecision(None, wait_s) if wait_s > 0 else RebuildDecision(reason, 0.0)
 
 
-def rest(seen: IndexObservation, rules: RebuildRules) -> float:
-    """Seconds from the end of a build to the next: building takes at most half of the time."""
+def min_interval(seen: IndexObservation, rules: RebuildRules) -> float:
+    """Seconds from the end of a build to the start of the next: building takes at most half of the
+    time."""
     return max(rules.every_s, seen.last_took_s, backoff(seen.failures, rules))
 
 
 def backoff(failures: int, rules: RebuildRules) -> float:
-    """Seconds to wait after so many failures in a row: doubled by each, up to a limit."""
+    """Seconds to wait after consecutive failures: doubled by each, up to `backoff_max_s`."""
     if failures <= 0:
         return 0.0
     doubled: float = rules.backoff_s * 2.0 ** min(failures - 1, 60)
     return min(doubled, rules.backoff_max_s)
 
 
-def allowed(index_rows: int, rules: RebuildRules) -> float:
-    """Rows that may change before an index of this size is built anew."""
-    return min(rules.share * index_rows, rules.most_rows)
+def allowed_changes(index_rows: int, rules: RebuildRules) -> float:
+    """Number of changed rows above which an index of this size is rebuilt."""
+    return min(rules.share * index_rows, rules.max_rows)
 
 
-def _wish(seen: IndexObservation, rules: RebuildRules) -> tuple[str, float]:
-    """Why a build would be good, and in how many seconds."""
+def _due(seen: IndexObservation, rules: RebuildRules) -> tuple[str, float]:
+    """The reason for the next build and the seconds until it is due, ignoring the interval."""
     if not seen.changed_rows:
         return "nothing changed", inf
     if seen.index_rows is None:
         return "there is no index yet", 0.0
-    if seen.changed_rows > allowed(seen.index_rows, rules):
+    if seen.changed_rows > allowed_changes(seen.index_rows, rules):
         return f"{seen.changed_rows} rows changed since an index of {seen.index_rows}", 0.0
     reason = f"the index is older than {rules.age_s:g} s, and {seen.changed_rows} rows changed"
     return reason, max(0.0, rules.age_s - seen.build_age_s)

@@ -1,4 +1,4 @@
-"""The life of the index as those see it who look after it: its builds, and what came since."""
+"""Status of the index for operators: recent builds, the build in use and the delta."""
 
 from __future__ import annotations
 
@@ -10,44 +10,44 @@ from sqlalchemy import Connection, Engine, text
 from app.config import Settings
 from app.db.engine import check_schema, snapshot
 from app.db.queries import embeddings, index_builds, index_delta, models
-from app.index.rebuild_policy import RebuildRules, allowed
+from app.index.rebuild_policy import RebuildRules, allowed_changes
 from app.types import Build, Model
 
-BUILDS = 50
-"""Builds that are listed."""
+LISTED_BUILDS = 50
+"""Number of builds that are listed."""
 
 
 @dataclass(frozen=True, slots=True)
 class DeltaStatus:
-    """The embeddings that changed since the build in use; without one, all there are.
+    """The embeddings that changed since the build in use; without a build, all of them.
 
-    `rows` are counted to `most_rows` + 1, for beyond `most_rows` pgvector answers instead of the
-    index. A worker builds when there are more than `worker_rows`. `now` is the database's clock.
+    `rows` is counted up to `max_rows` + 1, because above `max_rows` pgvector answers instead of the
+    index. A worker rebuilds above `worker_rows`. `now` is the database's clock.
     """
 
     rows: int
     worker_rows: float
-    most_rows: int
+    max_rows: int
     now: datetime
 
 
 @dataclass(frozen=True, slots=True)
 class IndexStatus:
-    """The last builds in any state, newest first, the one in use if there is one, and the delta."""
+    """The last builds in any state, newest first; the build in use, if any; and the delta."""
 
     builds: tuple[Build, ...]
     in_use: Build | None
     delta: DeltaStatus
 
 
-def index_life(engine: Engine, settings: Settings) -> IndexStatus:
-    """All of it, in one snapshot. Raises NoModel, SchemaMismatch and DatabaseUnavailable."""
+def index_status(engine: Engine, settings: Settings) -> IndexStatus:
+    """Read the status in one snapshot. Raises NoModel, SchemaMismatch, DatabaseUnavailable."""
     with snapshot(engine) as connection:
         check_schema(connection)
         model = models.require_active(connection)
         in_use = next(iter(index_builds.usable(connection, model.id)), None)
         delta = _delta(connection, model, in_use, settings)
-        return IndexStatus(tuple(index_builds.latest(connection, BUILDS)), in_use, delta)
+        return IndexStatus(tuple(index_builds.latest(connection, LISTED_BUILDS)), in_use, delta)
 
 
 def _delta(
@@ -58,6 +58,6 @@ def _delta(
         rows, worker_rows = embeddings.count(connection, model, at_most=most + 1), 0.0
     else:
         rows = index_delta.delta_rows(connection, in_use, most + 1)
-        worker_rows = allowed(in_use.rows, RebuildRules.from_settings(settings))
+        worker_rows = allowed_changes(in_use.rows, RebuildRules.from_settings(settings))
     now = connection.execute(text("SELECT clock_timestamp()")).scalar_one()
     return DeltaStatus(rows, worker_rows, most, now)

@@ -25,7 +25,7 @@ CLOSED_WITHIN_S = 1.0
 _log = logging.getLogger("lookalike.watchdog")
 
 
-def look(connection: Connection, limit_s: float) -> list[EndedSession]:
+def end_overdue(connection: Connection, limit_s: float) -> list[EndedSession]:
     """End what has gone too far: sessions of analysts that hold or wait for an advisory lock, whose
     statement or transaction has lasted longer than `limit_s` seconds, or that are more than a user
     of the role may have; returns those ended.
@@ -77,14 +77,14 @@ class AnalystWatchdog:
         # Within one transaction the server shows the same sessions again and again.
         engine = self._engine.execution_options(isolation_level="AUTOCOMMIT")
         with engine.connect() as connection:
-            for ended in look(connection, self._limit_s):
+            for ended in end_overdue(connection, self._limit_s):
                 _log.warning(
                     "ended a session of the analyst %s (pid %d): %s",
                     ended.user, ended.pid, ended.reason,
                 )  # fmt: skip
             self._say(
-                _powerless(analyst_sessions.out_of_reach(connection))
-                or _left_behind(analyst_sessions.prepared(connection))
+                _unreachable_text(analyst_sessions.out_of_reach(connection))
+                or _prepared_text(analyst_sessions.prepared(connection))
             )
 
     def _say(self, trouble: str) -> None:
@@ -94,7 +94,7 @@ class AnalystWatchdog:
         self._said = trouble
 
 
-def _powerless(users: list[str]) -> str:
+def _unreachable_text(users: list[str]) -> str:
     if not users:
         return ""
     return (
@@ -103,7 +103,7 @@ def _powerless(users: list[str]) -> str:
     )
 
 
-def _left_behind(prepared: list[tuple[str, str]]) -> str:
+def _prepared_text(prepared: list[tuple[str, str]]) -> str:
     if not prepared:
         return ""
     name, owner = prepared[0]

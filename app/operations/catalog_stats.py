@@ -15,9 +15,9 @@ from app.db.queries.catalog_stats import RejectedRow as RejectedRow
 from app.db.queries.catalog_stats import RunSummary as RunSummary
 from app.errors import LookalikeError
 from app.index.file_store import IndexFiles
-from app.operations.health import HealthCheck, HealthStatus, look
+from app.operations.health import HealthCheck, HealthStatus, run_checks
 
-RUNS = 20
+LISTED_RUNS = 20
 """Ingests that are listed."""
 
 
@@ -38,11 +38,11 @@ class CatalogOverview:
     contents: CatalogContents | None
 
 
-def overview_of(engine: Engine, files: IndexFiles, settings: Settings) -> CatalogOverview:
+def overview(engine: Engine, files: IndexFiles, settings: Settings) -> CatalogOverview:
     """All of it, in one snapshot of the database; never raises LookalikeError."""
     try:
         with snapshot(engine) as connection:
-            status = look(connection, files, settings)
+            status = run_checks(connection, files, settings)
             known = any(check.name == "model" and check.ok for check in status.checks)
             return CatalogOverview(status, _contents(connection) if known else None)
     except LookalikeError as exc:
@@ -51,7 +51,7 @@ def overview_of(engine: Engine, files: IndexFiles, settings: Settings) -> Catalo
         )
 
 
-def rejects_of(engine: Engine, run_id: int, limit: int) -> list[RejectedRow]:
+def ingest_rejects(engine: Engine, run_id: int, limit: int) -> list[RejectedRow]:
     """The first `limit` things that an ingest refused, in the order it met them."""
     with snapshot(engine) as connection:
         check_schema(connection)
@@ -65,5 +65,5 @@ def _contents(connection: Connection) -> CatalogContents:
     return CatalogContents(
         counts,
         tuple(catalog_stats.embedded(connection)),
-        tuple(catalog_stats.runs(connection, RUNS)),
+        tuple(catalog_stats.runs(connection, LISTED_RUNS)),
     )

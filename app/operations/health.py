@@ -57,12 +57,12 @@ def status(engine: Engine, files: IndexFiles, settings: Settings) -> HealthStatu
     """
     try:
         with snapshot(engine) as connection:
-            return look(connection, files, settings)
+            return run_checks(connection, files, settings)
     except LookalikeError as exc:
         return HealthStatus((HealthCheck("database", None, False, str(exc)),))
 
 
-def look(connection: Connection, files: IndexFiles, settings: Settings) -> HealthStatus:
+def run_checks(connection: Connection, files: IndexFiles, settings: Settings) -> HealthStatus:
     """Look at everything through a connection; the check that fails is the last one."""
     checks: list[HealthCheck] = []
     try:
@@ -167,13 +167,13 @@ def _file(build: Build, files: IndexFiles) -> HealthCheck:
     recall = "" if build.recall_at_10 is None else f", recall@10 {build.recall_at_10:.3f}"
     value = f"{build.id}: {build.kind}, {build.rows} rows{recall}"
     try:
-        files.look(build)
+        files.check(build)
     except IndexUnreadable as exc:
         return HealthCheck("build", value, False, f"{exc}. Run `lookalike index rebuild`.")
     return HealthCheck("build", value)
 
 
-ASKED_S = 1.0
+DATABASE_CHECK_INTERVAL_S = 1.0
 """The database is asked no more often than this, however many ask us."""
 
 
@@ -204,7 +204,7 @@ class Liveness:
     def status(self) -> HealthStatus:
         """The checks as they are now."""
         with self._lock:
-            if time.monotonic() - self._asked >= ASKED_S:
+            if time.monotonic() - self._asked >= DATABASE_CHECK_INTERVAL_S:
                 self._database = self._ask()
                 self._asked = time.monotonic()
             database = self._database

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import time
 from math import nan
 from typing import Literal, get_args
@@ -10,20 +9,9 @@ from typing import Literal, get_args
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from app.search.admission import Admission
-from app.types import Plan, SearchPath
+from app.types import Plan, ReasonCode, SearchPath
 
 BuildOutcome = Literal["published", "rejected", "failed", "busy", "stopped", "fruitless"]
-
-REASONS = (
-    ("words", r"the words of the catalogue"),
-    ("filter", r"the filter leaves few|build \d+ searched "),
-    ("no_build", r"no index has been built"),
-    ("large_delta", r"more than \d+ embeddings changed"),
-    ("few_nominated", r"build \d+ nominated too few"),
-    ("build", r"build \d+ with \d+ embeddings changed"),
-    ("file", r"build \d+: "),
-)
-"""Classes of `Plan.reason`, each with how its sentences begin."""
 
 STAGES = ("wait", "load", "decode", "encode", "search", "details", "total")
 SEARCH_SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
@@ -32,13 +20,8 @@ BATCHES = (1, 2, 4, 8, 16, 32)
 OTHER = "other"
 
 
-def reason_class(reason: str) -> str:
-    """The class of a plan's reason, without the numbers and names that are in it."""
-    return next((name for name, begins in REASONS if re.match(begins, reason)), OTHER)
-
-
 class SearchMetrics:
-    """Searches of one process, by path and reason class, and how long their stages took."""
+    """Searches of one process, by path and reason code, and how long their stages took."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
@@ -68,7 +51,8 @@ class SearchMetrics:
     def searched(self, plan: Plan) -> None:
         """Count one search."""
         path = plan.path if plan.path in get_args(SearchPath) else OTHER
-        self._searches.labels(path, reason_class(plan.reason)).inc()
+        code = plan.reason_code if plan.reason_code in get_args(ReasonCode) else OTHER
+        self._searches.labels(path, code).inc()
         for stage, ms in plan.ms.items():
             self._stages.get(stage, self._stages[OTHER]).observe(ms / 1000)
 
@@ -113,7 +97,7 @@ class WorkerMetrics:
             lambda: time.monotonic() - self._born
         )
 
-    def aged(self, age_s: float) -> None:
+    def set_build_age(self, age_s: float) -> None:
         """The build in use is so many seconds old now; nan without one."""
         self._born = time.monotonic() - age_s
 
@@ -124,7 +108,7 @@ class WorkerMetrics:
             self._seconds.observe(seconds)
             self.last_build_seconds.set(seconds)
 
-    def helped_not(self) -> None:
+    def fruitless(self) -> None:
         """Count a published build that left the delta as large as it was."""
         self._builds.labels("fruitless").inc()
 

@@ -17,7 +17,7 @@ from app.errors import BadInput
 
 _log = logging.getLogger("lookalike.roles")
 
-LONGEST = 63
+MAX_NAME_BYTES = 63
 """Bytes of a name that PostgreSQL keeps."""
 
 HEAD = """\
@@ -29,13 +29,13 @@ HEAD = """\
 """
 
 
-def script(migrator: str, server: str) -> str:
+def roles_script(migrator: str, server: str) -> str:
     """The statements that make both roles, for a DBA to read and run. Raises BadInput for names
     that PostgreSQL would not keep as they are."""
     return HEAD + "".join(f"\n{step.strip()};\n" for step in _steps(migrator, server))
 
 
-def make(engine: Engine, migrator: str, server: str, passwords: Mapping[str, str]) -> None:
+def create_roles(engine: Engine, migrator: str, server: str, passwords: Mapping[str, str]) -> None:
     """Run that script as the user of the engine, and set the passwords, by role name.
 
     The server gets hashes of them, so they are in no log. Raises BadInput, DatabaseUnavailable and
@@ -78,8 +78,10 @@ def _refusals() -> Iterator[None]:
 
 def _steps(migrator: str, server: str) -> list[str]:
     for name in (migrator, server):
-        if not name or "\0" in name or len(name.encode(errors="surrogatepass")) > LONGEST:
-            raise BadInput(f"A role has a name of 1 to {LONGEST} bytes; {name[:80]!r} is none.")
+        if not name or "\0" in name or len(name.encode(errors="surrogatepass")) > MAX_NAME_BYTES:
+            raise BadInput(
+                f"A role has a name of 1 to {MAX_NAME_BYTES} bytes; {name[:80]!r} is none."
+            )
     if migrator == server:
         raise BadInput("The role that migrates and the one that serves need two names.")
     names = sql.SQL(roles.NAMES).format(sql.Literal(migrator), sql.Literal(server))

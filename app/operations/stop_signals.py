@@ -19,7 +19,7 @@ class StopRequested(KeyboardInterrupt):
 
 
 @contextmanager
-def stopping(stop: threading.Event) -> Iterator[None]:
+def stop_on_signals(stop: threading.Event) -> Iterator[None]:
     """The first signal sets `stop` and ends the block where it stands; further ones are ignored.
 
     It is raised as Ctrl-C would be, so drivers cancel the statement that runs. For the main thread.

@@ -15,7 +15,7 @@ from app.db.engine import check_schema, snapshot
 from app.db.queries import build_history, embeddings, index_builds, index_delta, models
 from app.errors import BuildRunning, LookalikeError
 from app.index.builder import Indexer
-from app.index.rebuild_policy import IndexObservation, RebuildRules, allowed, decide
+from app.index.rebuild_policy import IndexObservation, RebuildRules, allowed_changes, decide
 from app.operations.change_listener import ChangeListener
 from app.operations.health import Liveness
 from app.operations.metrics import BuildOutcome, WorkerMetrics
@@ -37,7 +37,7 @@ class Worker:
     ) -> None:
         self.metrics = WorkerMetrics()
         self.liveness = Liveness(engine, settings.worker_stale_s)
-        self._looker = IndexObserver(engine, settings.max_delta_rows, settings.worker_poll_s)
+        self._observer = IndexObserver(engine, settings.max_delta_rows, settings.worker_poll_s)
         self._indexer = indexer
         self._settings = settings
         self._rules = RebuildRules.from_settings(settings)
@@ -74,7 +74,7 @@ class Worker:
         return RETRY_S
 
     def _look_and_build(self) -> float:
-        look = self._looker.look(count_gone=not self._heard)
+        look = self._observer.observe(count_gone=not self._heard)
         self._show(look)
         self._judge(look)
         seen = self._seen(look)
@@ -141,15 +141,15 @@ class Worker:
 
     def _judge(self, look: WorkerObservation) -> None:
         """Whether the build just published shrank the delta; if not, say who may be to blame."""
-        if look.build is None or look.delta <= allowed(look.build.rows, self._rules):
+        if look.build is None or look.delta <= allowed_changes(look.build.rows, self._rules):
             self._fruitless, self._before = 0, None
             return
         before, self._before = self._before, None
         if before is None or look.delta < before:
             return
         self._fruitless += 1
-        self.metrics.helped_not()
-        blame = self._looker.blame(look.build)
+        self.metrics.fruitless()
+        blame = self._observer.blame(look.build)
         self._say(f"Build {look.build.id} left {look.delta} changed rows of {before}. {blame}")
 
     def _show(self, look: WorkerObservation) -> None:
@@ -159,7 +159,7 @@ class Worker:
         shown.index_rows.set(build.rows if build else 0)
         recall = build.recall_at_10 if build else None
         shown.recall.set(nan if recall is None else recall)
-        shown.aged(nan if age_s is None else age_s)
+        shown.set_build_age(nan if age_s is None else age_s)
 
     def _say(self, error: str) -> None:
         """In the log once, however often it is met in a row."""
@@ -198,7 +198,7 @@ class IndexObserver:
         self._recount_s = recount_s
         self._counted = -inf
 
-    def look(self, *, count_gone: bool) -> WorkerObservation:
+    def observe(self, *, count_gone: bool) -> WorkerObservation:
         """See everything in one snapshot. Raises NoModel, SchemaMismatch, DatabaseUnavailable.
 
         Counting what is gone reads the whole table; without `count_gone` it is done once a build,

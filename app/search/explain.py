@@ -54,7 +54,8 @@ def plan_of(found: SearchOutcome, query: Query, clock: StageTimer) -> Plan:
     answer = found.answer
     return Plan(
         path=answer.path,
-        reason=answer.reason,
+        reason=answer.reason.text,
+        reason_code=answer.reason.code,
         model=found.model.name,
         build=answer.build.id if answer.build else None,
         built_at=answer.build.finished_at if answer.build else None,

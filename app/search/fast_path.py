@@ -1,9 +1,8 @@
-"""QuickSearch: answers in one statement what needs nothing out of the ordinary.
+"""FastPath: answers a common search in one SQL statement.
 
-It goes on with the build that answered last and asks PostgreSQL, together with everything else,
-whether that is still the one to use. Whenever it is not, or anything fails, the search that looks
-at one thing after the other answers instead. Only a statement that took too long is an error here
-too: trying again would take as long.
+Reuses the last build; the same statement checks that the build is still current. If it is not, or
+if anything fails, `find` returns None and the planner answers in several statements. The exception
+is a statement that timed out: that is an error here too, because a second try would take as long.
 """
 
 from __future__ import annotations
@@ -20,115 +19,122 @@ from app.config import Settings
 from app.db.driver_errors import driver_errors
 from app.db.queries import single_statement
 from app.db.queries.nearest import EVERYTHING, FilterClause, is_complete
+from app.db.queries.single_statement import StatementRequest, StatementResult
 from app.errors import LookalikeError
 from app.index import faiss_index
-from app.index.faiss_index import AnnIndex, IdSelector
+from app.index.faiss_index import AnnIndex
 from app.index.file_store import IndexFiles
 from app.search.filter_cache import CachedFilter, FilterCache
-from app.search.retrieval import RETRY_FACTOR, fetch_rounds, initial_fetch
+from app.search.retrieval import (
+    RETRY_FACTOR,
+    FetchRound,
+    fetch_rounds,
+    initial_fetch,
+    nominate,
+)
 from app.types import Build, Model, Vector
-from app.vectors import unit
 
 DEEP_SHARE = 0.4
-"""From this share of the pictures on, looking deeper into the index and filtering afterwards takes
+"""From this share of the pictures on, searching the index deeper and filtering afterwards takes
 less time than comparing the query with all that pass."""
 
 _log = logging.getLogger(__name__)
 
 
 class FastPath:
-    """Searches through the last build. Safe to use from several threads; keeps no index open.
+    """Searches through the last build. Thread-safe; keeps no index open.
 
     `engine` is one of `make_quick_engine`.
     """
 
     def __init__(
-        self, engine: Engine, files: IndexFiles, settings: Settings, lists: FilterCache
+        self, engine: Engine, files: IndexFiles, settings: Settings, filters: FilterCache
     ) -> None:
         self._engine = engine
-        self._lists = lists
+        self._filters = filters
         self._files = files
         self._settings = settings
-        self.known: tuple[Model, Build] | None = None
-        """The model and the build that answered last; every search checks them."""
-        self._wider = 1
+        self.last_build: tuple[Model, Build] | None = None
+        """The model and the build of the last answer; every statement checks both."""
+        self._widening = 1
+        """Factor of the first fetch round: grows in catalogues with many pictures a product."""
 
     def find(
-        self, model: Model, build: Build, vector: Vector, k: int, only: FilterClause = EVERYTHING
-    ) -> single_statement.StatementResult | None:
-        """The k nearest products that pass, or None where another search has to answer, which then
-        tells anew which build is known.
+        self,
+        model: Model,
+        build: Build,
+        vector: Vector,
+        k: int,
+        filter_clause: FilterClause = EVERYTHING,
+    ) -> StatementResult | None:
+        """The k nearest products that pass the filter; None if the planner has to answer, after
+        which `last_build` is set again.
 
-        `vector` has shape (dim,), float32, holding float16 values. Raises DatabaseUnavailable
-        where PostgreSQL took too long.
+        `vector` has shape (dim,), float32, holding float16 values. Raises DatabaseUnavailable if
+        the statement timed out.
         """
         index = self._files.opened(build)
         if index is None:
-            self.known = None
+            self.last_build = None
             return None
-        if only.condition:
-            return self._filtered(
-                index, single_statement.StatementRequest(model, build, vector, 0, k, only)
-            )
-        for n, depth in fetch_rounds(initial_fetch(k) * self._wider, k * self._wider):
-            found = self._look(
-                index, single_statement.StatementRequest(model, build, vector, n, k), depth
-            )
-            if found is None or found.delta_rows > self._settings.max_delta_rows:
-                return None
-            if is_complete(found.candidates, k):
-                return found
-            self._wider = min(2 * self._wider, RETRY_FACTOR)  # products have many pictures here
-        return None
-
-    def _filtered(
-        self, index: AnnIndex, look: single_statement.StatementRequest
-    ) -> single_statement.StatementResult | None:
-        listed = self._lists.of(look.only)
-        if listed is None:
+        request = StatementRequest(model, build, vector, 0, k, filter_clause)
+        if not filter_clause.condition:
+            return self._first_complete(index, request, self._nearest_rounds(k))
+        cached = self._filters.get(filter_clause)
+        if cached is None:
             return None
+        request = replace(request, listed=cached.snapshot)
         try:
-            for n, depth, only in _filtered_looks(look.k, listed, index):
-                found = self._look(index, replace(look, n=n, listed=listed.snapshot), depth, only)
-                if found is None or found.delta_rows > self._settings.max_delta_rows:
-                    return None
-                if is_complete(found.candidates, look.k):
-                    return replace(found, deeper=only is None)
-                listed.near = listed.near and only is not None
+            return self._first_complete(index, request, _filtered_rounds(k, cached, index))
         except single_statement.FilterListOutdated:
-            self._lists.forget(look.only)
+            self._filters.forget(filter_clause)
+            return None
+
+    def _nearest_rounds(self, k: int) -> Iterator[FetchRound]:
+        for fetch in fetch_rounds(initial_fetch(k) * self._widening, k * self._widening):
+            yield fetch
+            # Asked for the next round: products have so many pictures that this one was too small.
+            self._widening = min(2 * self._widening, RETRY_FACTOR)
+
+    def _first_complete(
+        self, index: AnnIndex, request: StatementRequest, rounds: Iterator[FetchRound]
+    ) -> StatementResult | None:
+        """The result of the first round that is complete; None if there is none."""
+        for fetch in rounds:
+            result = self._run(index, replace(request, n=fetch.n), fetch)
+            if result is None or result.delta_rows > self._settings.max_delta_rows:
+                return None
+            if is_complete(result.candidates, request.k):
+                return replace(result, deeper=fetch.selector is None)
         return None
 
-    def _look(
-        self,
-        index: AnnIndex,
-        look: single_statement.StatementRequest,
-        depth: int,
-        only: IdSelector | None = None,
-    ) -> single_statement.StatementResult | None:
-        nominees = index.nominate(unit(look.vector), look.n, depth, only=only)
+    def _run(
+        self, index: AnnIndex, request: StatementRequest, fetch: FetchRound
+    ) -> StatementResult | None:
+        """One round: the statement's result, None if it failed or the build is not current."""
+        nominees = nominate(index, request.vector, fetch)
         try:
             raw = self._engine.raw_connection()
         except (psycopg.Error, SQLAlchemyError, LookalikeError) as exc:
-            _log.debug("no connection for a quick search: %s", exc)
+            _log.debug("no connection for a search in one statement: %s", exc)
             return None
         connection = raw.driver_connection
         assert isinstance(connection, psycopg.Connection)
         try:
             if "cluster" not in raw.info:
                 raw.info["cluster"] = single_statement.cluster(connection)
-            found = single_statement.search(
-                connection, look, nominees.ids, nominees.seen_to,
+            result = single_statement.search(
+                connection, request, nominees.ids, nominees.seen_to,
                 cluster=raw.info["cluster"], allowed=self._settings.max_delta_rows,
             )  # fmt: skip
-            if found is None:
-                self.known = None  # it is not the build to use any more
-            return found
+            if result is None:
+                self.last_build = None  # no longer the build to use
+            return result
         except psycopg.errors.QueryCanceled:
             with driver_errors():
                 raise
         except psycopg.Error as exc:
-            _log.debug("a quick search failed: %s", exc)
+            _log.debug("a search in one statement failed: %s", exc)
             if connection.closed or connection.broken:
                 raw.invalidate()
             return None
@@ -136,12 +142,10 @@ class FastPath:
             raw.close()
 
 
-def _filtered_looks(
-    k: int, listed: CachedFilter, index: AnnIndex
-) -> Iterator[tuple[int, int, IdSelector | None]]:
-    """How many pictures to nominate, how thoroughly, and among which."""
-    first, share = initial_fetch(k), listed.pictures / max(index.rows, 1)
-    if share >= DEEP_SHARE and listed.near:
-        yield *faiss_index.deep_search_size(first, k, min(share, 1.0)), None
-    yield first, first, listed.selector
-    yield first * RETRY_FACTOR, first * RETRY_FACTOR, listed.selector
+def _filtered_rounds(k: int, cached: CachedFilter, index: AnnIndex) -> Iterator[FetchRound]:
+    """First deeper and filtered afterwards, if many pass and lie near; then among what passes."""
+    first, share = initial_fetch(k), cached.pictures / max(index.rows, 1)
+    if share >= DEEP_SHARE and cached.near:
+        yield FetchRound(*faiss_index.deep_search_size(first, k, min(share, 1.0)))
+        cached.near = False  # the deep round was incomplete: those that pass lie far away
+    yield from fetch_rounds(first, first, cached.selector)

@@ -86,7 +86,7 @@ class FilterCache:
         """How many filters are known."""
         return len(self._kept)
 
-    def of(self, filter_: FilterClause) -> CachedFilter | None:
+    def get(self, filter_: FilterClause) -> CachedFilter | None:
         """The list of a filter that was asked for before; None the first time, and where none can
         be had.
 

@@ -17,7 +17,7 @@ from app.index.file_store import IndexFiles
 from app.search.dedup import DedupResult, ScoredHit, asks_for_shape, shape
 from app.search.fusion import fused
 from app.search.planner import find
-from app.search.retrieval import RetrievalRequest, RetrievalResult
+from app.search.retrieval import Reason, RetrievalRequest, RetrievalResult
 from app.types import Hit, Query
 
 GROWTH_FACTOR = 4
@@ -130,7 +130,9 @@ def _fused(asked: PageRequest, size: int, said: str, weight: float) -> _PageHits
     hits = {id_: Hit(id_, picture, nan) for id_, picture in first.items()}
     lists: list[tuple[float, Sequence[int]]] = [(weight, list(first))]
     answer = RetrievalResult(
-        Candidates((), None, len(first)), "words", "the words of the catalogue"
+        Candidates((), None, len(first)),
+        "words",
+        Reason("words", "the words of the catalogue"),
     )
     everything = len(first) < size
     if asked.by_vector:

@@ -1,13 +1,16 @@
-"""Which path answers a search with a filter, by how many products pass.
+"""Chooses the path that answers a search: FAISS, pgvector's HNSW index or an exact scan.
 
-Few: all their pictures are compared in SQL. Many: the index is looked into deeper, and what does
-not pass falls away. In between, or where those that pass lie far from the query, the index is
-searched among the pictures that pass. The first guess comes from PostgreSQL's statistics; each path
-notices when it was wrong and hands over to the next.
+A search without a filter uses FAISS if there is a usable build, else pgvector, else the exact scan.
+A filter changes that by how many products pass: if few, all their pictures are compared in SQL; if
+many, the index is searched deeper and what does not pass is discarded; in between, or where the
+products that pass lie far from the query, the index is searched among the pictures that pass. The
+first estimate comes from PostgreSQL's statistics. Each path detects when the estimate was wrong and
+hands over to the next.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from app.config import Settings
@@ -17,180 +20,162 @@ from app.index import faiss_index
 from app.index.faiss_index import IdSelector
 from app.index.file_store import IndexFiles
 from app.search.retrieval import (
-    HNSW_MISSING,
     RETRY_FACTOR,
+    FetchRound,
     OpenBuild,
+    Reason,
     RetrievalRequest,
     RetrievalResult,
-    by_build,
-    by_filtered,
-    exact,
+    build_result,
+    exact_search,
     fetch_rounds,
-    ready,
+    filtered_build_result,
+    nominate,
+    open_build,
 )
-from app.types import Crossovers
-from app.vectors import unit
 
-DEEPEST = 4000
+MAX_DEEP_NOMINEES = 4000
 """Pictures that are nominated at most to be filtered afterwards."""
 
-
-EXACT = "the filter leaves few products, all compared"
+FEW_PASS = Reason("filter", "the filter leaves few products, all compared")
 
 
 @dataclass(frozen=True, slots=True)
-class FilteredRequest:
-    """A question with its filter as SQL, and where to change paths."""
+class PlannedSearch:
+    """A request with its filter as SQL; `EVERYTHING` is the filter that lets all products pass."""
 
-    ask: RetrievalRequest
-    only: FilterClause
-    crossovers: Crossovers
+    request: RetrievalRequest
+    filter_clause: FilterClause
     settings: Settings
 
-
-def find_filtered(ask: RetrievalRequest, files: IndexFiles, settings: Settings) -> RetrievalResult:
-    """The k nearest products that pass the filter, by the cheapest path that can vouch for them."""
-    only = nearest.filter_clause(ask.filters)
-    crossovers = query_samples.read_crossovers(ask.connection, ask.model.id)
-    question = FilteredRequest(ask, only, crossovers, settings)
-    estimate, products = nearest.estimate_filter(ask.connection, only)
-    few = estimate <= 4 * crossovers.exact_pictures
-    if few and (answer := exactly(question, crossovers.exact_pictures)) is not None:
-        return answer
-    found = ready(ask, files)
-    if isinstance(found, str):
-        return _filtered_by_pgvector(question, found)
-    share = estimate / max(products, estimate, 1)
-    return _filtered_by_faiss(question, found, share)
+    @property
+    def is_filtered(self) -> bool:
+        """Whether the filter may exclude products."""
+        return bool(self.filter_clause.condition)
 
 
-def exactly(
-    question: FilteredRequest, allowed: int | None, reason: str = EXACT
-) -> RetrievalResult | None:
-    """The answer from all pictures that pass; None if those are more than `allowed`."""
-    ask = question.ask
-    found = nearest.exact_filtered(
-        ask.connection, ask.model, ask.vector, question.only,
-        k=ask.k, excluded=ask.excluded, allowed=allowed,
-    )  # fmt: skip
-    return None if found is None else RetrievalResult(found, "exact", reason)
+def find(request: RetrievalRequest, files: IndexFiles, settings: Settings) -> RetrievalResult:
+    """The k nearest products that pass the filter, by the cheapest path that is complete."""
+    search = PlannedSearch(request, nearest.filter_clause(request.filters), settings)
+    rounds = _nearest_rounds(request)
+    if search.is_filtered:
+        crossovers = query_samples.read_crossovers(request.connection, request.model.id)
+        estimate, products = nearest.estimate_filter(request.connection, search.filter_clause)
+        if estimate <= 4 * crossovers.exact_pictures:
+            few = compare_all(search, max_pictures=crossovers.exact_pictures)
+            if few is not None:
+                return RetrievalResult(few, "exact", FEW_PASS)
+        share = estimate / max(products, estimate, 1)
+        rounds = _filtered_rounds(search, share, deep=share >= crossovers.deep_share)
+    opened = open_build(request, files)
+    if isinstance(opened, Reason):
+        return _by_pgvector(search, opened)
+    result = by_faiss(search, opened, rounds)
+    if isinstance(result, RetrievalResult):
+        return result
+    return _exact(search, result) if search.is_filtered else _by_pgvector(search, result)
 
 
-def deep(question: FilteredRequest, found: OpenBuild, share: float) -> RetrievalResult | str:
-    """The answer from so many nominees that enough of them should pass, or why there is none."""
-    n, depth = faiss_index.deep_search_size(question.ask.initial_fetch, question.ask.depth, share)
-    return _look(question, found, min(n, DEEPEST), depth, None)
-
-
-def among(question: FilteredRequest, found: OpenBuild) -> RetrievalResult | str:
-    """The answer of the index among the pictures that pass, or why there is none."""
-    ids = nearest.filtered_picture_ids(question.ask.connection, question.only)
-    only, n = IdSelector(ids), question.ask.initial_fetch
-    answer = _look(question, found, n, n, only)
-    return (
-        answer
-        if isinstance(answer, RetrievalResult)
-        else _look(question, found, n * RETRY_FACTOR, n, only)
-    )
-
-
-def _filtered_by_faiss(
-    question: FilteredRequest, found: OpenBuild, share: float
-) -> RetrievalResult:
-    said: RetrievalResult | str = ""
-    if share >= question.crossovers.deep_share:
-        said = deep(question, found, share)
-    if not isinstance(said, RetrievalResult):
-        said = among(question, found)
-    return said if isinstance(said, RetrievalResult) else _all(question, said)
-
-
-def _look(
-    question: FilteredRequest, found: OpenBuild, n: int, depth: int, only: IdSelector | None
-) -> RetrievalResult | str:
-    ask, build, allowed = question.ask, found.build, question.settings.max_delta_rows
-    nominees = found.index.nominate(unit(ask.vector), n, depth, only=only)
-    candidates, delta = index_delta.near_build(
-        ask.connection, ask.model, build, ask.vector, nominees.ids, nominees.seen_to,
-        n=n, k=ask.k, excluded=ask.excluded, allowed=allowed, only=question.only,
-    )  # fmt: skip
-    if delta > allowed:
-        return f"more than {allowed} embeddings changed since build {build.id}"
-    if not is_complete(candidates, ask.k):
-        return f"build {build.id} nominated too few pictures that pass the filter"
-    return by_filtered(candidates, build, delta, deeper=only is None)
-
-
-def _filtered_by_pgvector(question: FilteredRequest, reason: str) -> RetrievalResult:
-    """Without an index: all that pass, unless they are many; then pgvector's index first."""
-    ask = question.ask
-    few = exactly(question, question.settings.exact_rows, reason)
-    if few is not None:
-        return few
-    if not hnsw_index.usable(ask.connection, ask.model.id):
-        return _all(question, f"{reason}; {HNSW_MISSING}")
-    first = 4 * ask.initial_fetch
-    for n in (first, first * RETRY_FACTOR):
-        found = nearest.hnsw(
-            ask.connection, ask.model, ask.vector,
-            n=n, k=ask.k, excluded=ask.excluded, only=question.only,
+def compare_all(search: PlannedSearch, max_pictures: int | None = None) -> Candidates | None:
+    """The answer from all pictures that pass; None if those are more than `max_pictures`."""
+    request = search.request
+    if search.is_filtered:
+        return nearest.exact_filtered(
+            request.connection, request.model, request.vector, search.filter_clause,
+            k=request.k, excluded=request.excluded, allowed=max_pictures,
         )  # fmt: skip
-        if is_complete(found, ask.k):
-            return RetrievalResult(found, "pgvector-hnsw", reason)
-    return _all(question, f"{reason}; pgvector's index found too few pictures")
+    if max_pictures is not None:
+        pictures = embeddings.count(request.connection, request.model, at_most=max_pictures + 1)
+        if pictures > max_pictures:
+            return None
+    return exact_search(request)
 
 
-def _all(question: FilteredRequest, reason: str) -> RetrievalResult:
-    answer = exactly(question, None, reason)
-    assert answer is not None
-    return answer
+def by_faiss(
+    search: PlannedSearch, opened: OpenBuild, rounds: Iterable[FetchRound]
+) -> RetrievalResult | Reason:
+    """The answer of a build and its delta, or the reason why it has none.
 
-
-def find(ask: RetrievalRequest, files: IndexFiles, settings: Settings) -> RetrievalResult:
-    """The k nearest products, by the fastest path that can vouch for them."""
-    if ask.filters:
-        return find_filtered(ask, files, settings)
-    found = ready(ask, files)
-    answer = found if isinstance(found, str) else _by_faiss(ask, found, settings.max_delta_rows)
-    return answer if isinstance(answer, RetrievalResult) else _by_pgvector(ask, answer, settings)
-
-
-def _by_faiss(ask: RetrievalRequest, ready: OpenBuild, allowed: int) -> RetrievalResult | str:
-    """The answer with FAISS's help, or the reason why it cannot be had."""
-    build = ready.build
-    for n, depth in fetch_rounds(ask.initial_fetch, ask.depth):
-        found, delta = _near_build(ask, ready, n, depth, allowed)
-        if delta > allowed:
-            return f"more than {allowed} embeddings changed since build {build.id}"
-        if is_complete(found, ask.k):
-            return by_build(found, build, delta)
-    reason = f"build {build.id} nominated too few pictures that are still in the table"
-    return RetrievalResult(exact(ask), "exact", reason, build, delta)
+    Without a filter, a build that nominates too few is answered by the exact scan.
+    """
+    build, max_delta = opened.build, search.settings.max_delta_rows
+    delta_rows = 0
+    for fetch in rounds:
+        candidates, delta_rows = _near_build(search, opened, fetch)
+        if delta_rows > max_delta:
+            text = f"more than {max_delta} embeddings changed since build {build.id}"
+            return Reason("large_delta", text)
+        if is_complete(candidates, search.request.k):
+            if search.is_filtered:
+                deeper = fetch.selector is None
+                return filtered_build_result(candidates, build, delta_rows, deeper=deeper)
+            return build_result(candidates, build, delta_rows)
+    needed = "pass the filter" if search.is_filtered else "are still in the table"
+    reason = Reason("few_nominated", f"build {build.id} nominated too few pictures that {needed}")
+    if search.is_filtered:
+        return reason
+    return RetrievalResult(exact_search(search.request), "exact", reason, build, delta_rows)
 
 
 def _near_build(
-    ask: RetrievalRequest, ready: OpenBuild, n: int, depth: int, allowed: int
+    search: PlannedSearch, opened: OpenBuild, fetch: FetchRound
 ) -> tuple[Candidates, int]:
-    nominees = ready.index.nominate(unit(ask.vector), n, depth)
+    """The candidates of one fetch round and the number of rows in the build's delta."""
+    request = search.request
+    nominees = nominate(opened.index, request.vector, fetch)
     return index_delta.near_build(
-        ask.connection, ask.model, ready.build, ask.vector, nominees.ids, nominees.seen_to,
-        n=n, k=ask.k, excluded=ask.excluded, allowed=allowed,
+        request.connection, request.model, opened.build, request.vector,
+        nominees.ids, nominees.seen_to,
+        n=fetch.n, k=request.k, excluded=request.excluded,
+        allowed=search.settings.max_delta_rows, only=search.filter_clause,
     )  # fmt: skip
 
 
-def _by_pgvector(ask: RetrievalRequest, reason: str, settings: Settings) -> RetrievalResult:
-    limit = settings.exact_rows
-    if embeddings.count(ask.connection, ask.model, at_most=limit + 1) <= limit:
-        return RetrievalResult(exact(ask), "exact", reason)
-    if not hnsw_index.usable(ask.connection, ask.model.id):
-        return RetrievalResult(exact(ask), "exact", f"{reason}; {HNSW_MISSING}")
-    first = 4 * ask.initial_fetch  # its recall grows with it
-    for n in (first, first * RETRY_FACTOR):
-        found = nearest.hnsw(
-            ask.connection, ask.model, ask.vector, n=n, k=ask.k, excluded=ask.excluded
-        )
-        if is_complete(found, ask.k):
-            return RetrievalResult(found, "pgvector-hnsw", reason)
-    return RetrievalResult(
-        exact(ask), "exact", f"{reason}; pgvector's index found too few pictures"
-    )
+def _nearest_rounds(request: RetrievalRequest) -> Iterator[FetchRound]:
+    """The nearest pictures of all."""
+    return fetch_rounds(request.initial_fetch, request.depth)
+
+
+def deep_rounds(request: RetrievalRequest, share: float) -> Iterator[FetchRound]:
+    """So many nominees that enough of them should pass a filter which lets `share` (0 to 1)
+    of the products pass."""
+    n, depth = faiss_index.deep_search_size(request.initial_fetch, request.depth, share)
+    yield FetchRound(min(n, MAX_DEEP_NOMINEES), depth)
+
+
+def selector_rounds(search: PlannedSearch) -> Iterator[FetchRound]:
+    """The nearest among the pictures that pass, whose ids are read when the first round runs."""
+    request, n = search.request, search.request.initial_fetch
+    selector = IdSelector(nearest.filtered_picture_ids(request.connection, search.filter_clause))
+    yield from fetch_rounds(n, n, selector)
+
+
+def _filtered_rounds(search: PlannedSearch, share: float, *, deep: bool) -> Iterator[FetchRound]:
+    if deep:
+        yield from deep_rounds(search.request, share)
+    yield from selector_rounds(search)
+
+
+def _by_pgvector(search: PlannedSearch, reason: Reason) -> RetrievalResult:
+    """Without FAISS: all pictures that pass if they are few, else pgvector's index."""
+    request = search.request
+    few = compare_all(search, max_pictures=search.settings.exact_rows)
+    if few is not None:
+        return RetrievalResult(few, "exact", reason)
+    if not hnsw_index.usable(request.connection, request.model.id):
+        return _exact(search, reason.extended("pgvector's index is missing, so all were compared"))
+    n = 4 * request.initial_fetch  # the recall of HNSW grows with it
+    for fetched in (n, n * RETRY_FACTOR):
+        candidates = nearest.hnsw(
+            request.connection, request.model, request.vector,
+            n=fetched, k=request.k, excluded=request.excluded, only=search.filter_clause,
+        )  # fmt: skip
+        if is_complete(candidates, request.k):
+            return RetrievalResult(candidates, "pgvector-hnsw", reason)
+    return _exact(search, reason.extended("pgvector's index found too few pictures"))
+
+
+def _exact(search: PlannedSearch, reason: Reason) -> RetrievalResult:
+    candidates = compare_all(search)
+    assert candidates is not None  # without a maximum there is always an answer
+    return RetrievalResult(candidates, "exact", reason)

@@ -1,4 +1,4 @@
-"""What a search asks of the index and the table, what they answer, and the build it may use."""
+"""Retrieval requests and results, fetch rounds, and the build that a snapshot may use."""
 
 from __future__ import annotations
 
@@ -10,22 +10,21 @@ from sqlalchemy import Connection
 from app.db.queries import index_builds, nearest
 from app.db.queries.nearest import Candidates, is_complete
 from app.errors import IndexUnreadable
-from app.index.faiss_index import AnnIndex
+from app.index.faiss_index import AnnIndex, IdSelector, Nominees
 from app.index.file_store import Fetch, IndexFiles
-from app.types import Build, Filters, Model, SearchPath, Vector
+from app.types import Build, Filters, Model, ReasonCode, SearchPath, Vector
+from app.vectors import unit
 
-OPENED_AT_ONCE = 32 << 20
-"""Bytes; a larger new index is opened in the background while the one before it answers."""
-
-HNSW_MISSING = "pgvector's index is missing, so all were compared"
+MAX_BLOCKING_OPEN = 32 << 20
+"""Bytes; a larger new index is opened in the background while the previous build answers."""
 
 RETRY_FACTOR = 16
-"""How many times as many pictures are looked at when the first look did not settle the answer."""
+"""The second fetch round asks for this many times as many pictures as the first."""
 
 
 @dataclass(frozen=True, slots=True)
 class RetrievalRequest:
-    """One question to the index and the table, inside one snapshot.
+    """One query to the index and the table, inside one snapshot.
 
     `vector` has shape (dim,), float32, holding float16 values; `excluded` are product ids.
     """
@@ -39,67 +38,108 @@ class RetrievalRequest:
 
     @property
     def depth(self) -> int:
-        """How deep the last product wanted lies: an index has to be as thorough as that."""
+        """Rank of the last product needed, excluded ones included: sets how thorough the index is.
+
+        The excluded products may be the nearest of all.
+        """
         return self.k + len(self.excluded)
 
     @property
     def initial_fetch(self) -> int:
-        """Pictures to look at first; those of excluded products may be the nearest of all."""
+        """Pictures of the first fetch round."""
         return initial_fetch(self.depth)
 
 
-def initial_fetch(k: int) -> int:
-    """Pictures to look at first: a margin for vanished rows and several pictures a product."""
-    return k + 16
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """Why a path answered: a code to decide by and a sentence to show."""
+
+    code: ReasonCode
+    text: str
+
+    def extended(self, detail: str) -> Reason:
+        """The same reason with a further detail in its text."""
+        return Reason(self.code, f"{self.text}; {detail}")
 
 
 @dataclass(frozen=True, slots=True)
 class RetrievalResult:
-    """The candidates, the path that found them and why it was that one."""
+    """The candidates, the path that found them and the reason for that path."""
 
     candidates: Candidates
     path: SearchPath
-    reason: str
+    reason: Reason
     build: Build | None = None
     delta_rows: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class OpenBuild:
-    """A build that this snapshot may use, open."""
+    """A build that this snapshot may use, with its index in memory."""
 
     build: Build
     index: AnnIndex
 
 
-def ready(ask: RetrievalRequest, files: IndexFiles) -> OpenBuild | str:
+@dataclass(frozen=True, slots=True)
+class FetchRound:
+    """How many pictures the index nominates and how thoroughly it searches.
+
+    `depth` is as for recall@depth. With a `selector` only the pictures in it are searched, and
+    thoroughly whatever the depth.
+    """
+
+    n: int
+    depth: int
+    selector: IdSelector | None = None
+
+
+def initial_fetch(k: int) -> int:
+    """Pictures of the first fetch round: k, and a margin for vanished rows and for products with
+    several pictures."""
+    return k + 16
+
+
+def fetch_rounds(n: int, depth: int, selector: IdSelector | None = None) -> Iterator[FetchRound]:
+    """The first fetch round and the larger second one."""
+    yield FetchRound(n, depth, selector)
+    yield FetchRound(n * RETRY_FACTOR, depth * RETRY_FACTOR, selector)
+
+
+def nominate(index: AnnIndex, vector: Vector, fetch: FetchRound) -> Nominees:
+    """The pictures that an index nominates for a query vector of any length, shape (dim,)."""
+    return index.nominate(unit(vector), fetch.n, fetch.depth, selector=fetch.selector)
+
+
+def open_build(request: RetrievalRequest, files: IndexFiles) -> OpenBuild | Reason:
     """The newest build this snapshot may use, or the reason why there is none."""
-    usable = index_builds.usable(ask.connection, ask.model.id)
+    usable = index_builds.usable(request.connection, request.model.id)
     if not usable:
-        return "no index has been built yet"
+        return Reason("no_build", "no index has been built yet")
     newest, *older = usable
-    found = files.opened(newest)
-    if found is None and newest.size > OPENED_AT_ONCE:
+    index = files.opened(newest)
+    if index is None and newest.size > MAX_BLOCKING_OPEN:
         for build in older:
-            if (former := files.opened(build)) is not None:
-                files.open_soon(newest, _fetch_apart(ask.connection))
-                return OpenBuild(build, former)
+            if (previous := files.opened(build)) is not None:
+                files.open_soon(newest, _fetch_on_new_connection(request.connection))
+                return OpenBuild(build, previous)
     try:
-        index = found or files.open(newest, _fetch(ask.connection))
+        index = index or files.open(newest, _fetch(request.connection))
     except IndexUnreadable as exc:
-        return f"build {newest.id}: {exc}"
-    if (index.dim, index.rows) != (ask.model.dim, newest.rows):
-        return f"build {newest.id}: index file {newest.sha256}.faiss belongs to another build"
+        return Reason("file", f"build {newest.id}: {exc}")
+    if (index.dim, index.rows) != (request.model.dim, newest.rows):
+        mismatch = f"index file {newest.sha256}.faiss belongs to another build"
+        return Reason("file", f"build {newest.id}: {mismatch}")
     return OpenBuild(newest, index)
 
 
 def _fetch(connection: Connection) -> Fetch:
-    """A build's file from the database, read in the search's own snapshot."""
+    """Reads a build's file from the database, in the snapshot of the search."""
     return lambda build: index_builds.read_file(connection, build.id)
 
 
-def _fetch_apart(connection: Connection) -> Fetch:
-    """The same on a connection of its own, for when the search is over."""
+def _fetch_on_new_connection(connection: Connection) -> Fetch:
+    """The same on a connection of its own: it is read after the search has ended."""
     engine = connection.engine
 
     def fetch(build: Build) -> Iterator[bytes]:
@@ -109,33 +149,37 @@ def _fetch_apart(connection: Connection) -> Fetch:
     return fetch
 
 
-def fetch_rounds(first: int, depth: int) -> Iterator[tuple[int, int]]:
-    """How many pictures to nominate, and how thoroughly: the second look as much deeper."""
-    yield first, depth
-    yield first * RETRY_FACTOR, depth * RETRY_FACTOR
+def build_result(candidates: Candidates, build: Build, delta_rows: int) -> RetrievalResult:
+    """The result of a build and its delta, without a filter."""
+    text = f"build {build.id} with {delta_rows} embeddings changed since"
+    return RetrievalResult(candidates, "faiss", Reason("build", text), build, delta_rows)
 
 
-def by_build(found: Candidates, build: Build, delta: int) -> RetrievalResult:
-    """The answer that a build and so many embeddings changed since gave."""
-    reason = f"build {build.id} with {delta} embeddings changed since"
-    return RetrievalResult(found, "faiss", reason, build, delta)
+def filtered_build_result(
+    candidates: Candidates, build: Build, delta_rows: int, *, deeper: bool
+) -> RetrievalResult:
+    """The result of a build and its delta, with a filter.
 
-
-def by_filtered(found: Candidates, build: Build, delta: int, *, deeper: bool) -> RetrievalResult:
-    """The same with a filter: `deeper` and then filtered, or among the pictures that pass."""
+    `deeper`: searched deeper and then filtered; otherwise searched among the pictures that pass.
+    """
     how = "searched deeper, then filtered" if deeper else "searched among what passes"
-    reason = f"build {build.id} {how}, {delta} embeddings changed since"
-    # What does not pass has not vanished.
-    return RetrievalResult(replace(found, vanished=0), "faiss-filtered", reason, build, delta)
+    text = f"build {build.id} {how}, {delta_rows} embeddings changed since"
+    # A nominee that does not pass the filter has not vanished.
+    candidates = replace(candidates, vanished=0)
+    return RetrievalResult(candidates, "faiss-filtered", Reason("filter", text), build, delta_rows)
 
 
-def exact(ask: RetrievalRequest) -> Candidates:
-    """Scan the table, looking at more pictures until the first k products cannot change."""
-    n = ask.initial_fetch
+def exact_search(request: RetrievalRequest) -> Candidates:
+    """The nearest of all products, filters ignored, by scanning the table.
+
+    Reads more pictures until the first k products cannot change.
+    """
+    n = request.initial_fetch
     while True:
-        found = nearest.exact(
-            ask.connection, ask.model, ask.vector, n=n, k=ask.k, excluded=ask.excluded
-        )
-        if is_complete(found, ask.k):
-            return found
+        candidates = nearest.exact(
+            request.connection, request.model, request.vector,
+            n=n, k=request.k, excluded=request.excluded,
+        )  # fmt: skip
+        if is_complete(candidates, request.k):
+            return candidates
         n *= RETRY_FACTOR

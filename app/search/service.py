@@ -33,9 +33,9 @@ from app.search.retrieval import (
     OpenBuild,
     RetrievalRequest,
     RetrievalResult,
-    by_build,
-    by_filtered,
-    ready,
+    build_result,
+    filtered_build_result,
+    open_build,
 )
 from app.search.similarity_labels import SimilarityLabeler
 from app.search.vector_cache import VectorCache
@@ -118,7 +118,7 @@ class SearchService:
 
     def _at_once(self, query: Query, encoded: Encoded, clock: StageTimer) -> SearchOutcome | None:
         """The answer in one statement, if nothing about the query needs more."""
-        known = self._quick.known if self._quick is not None else None
+        known = self._quick.last_build if self._quick is not None else None
         if known is None or query.sku or query.min_similarity is not None:
             return None
         if asks_for_shape(query):
@@ -144,9 +144,12 @@ class SearchService:
             return None
         if query.filters.attributes and len(found.candidates.hits) < query.k:
             return None  # for what else there is to say about the filter
-        answer = by_build(found.candidates, build, found.delta_rows)
         if only.condition:
-            answer = by_filtered(found.candidates, build, found.delta_rows, deeper=found.deeper)
+            answer = filtered_build_result(
+                found.candidates, build, found.delta_rows, deeper=found.deeper
+            )
+        else:
+            answer = build_result(found.candidates, build, found.delta_rows)
         with clock.stage("details"):
             rows = {row.product_id: row for row in found.rows}
             matches = _matches([(hit, ()) for hit in answer.candidates.hits], rows)
@@ -183,11 +186,11 @@ class SearchService:
         if self._quick is None:
             return
         build = answer.build
-        if build is None and ask.filters and self._quick.known is None:
-            found = ready(ask, self._files)
+        if build is None and ask.filters and self._quick.last_build is None:
+            found = open_build(ask, self._files)
             build = found.build if isinstance(found, OpenBuild) else None
         if build is not None:
-            self._quick.known = (ask.model, build)
+            self._quick.last_build = (ask.model, build)
 
     def _check(self, query: Query) -> None:
         validation.check(query)

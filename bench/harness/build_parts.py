@@ -37,14 +37,14 @@ def ours(folder: str) -> dict[str, Any]:
     """Table to published build: seconds by stage, memory, the opening of its file, quality."""
     seconds: dict[str, float] = {}
     for name, owner, call in (
-        ("read", builder, "read_content"),
-        ("train", kmeans, "centres"),
-        ("add", faiss_index, "_inverted_lists"),
+        ("read", builder, "read_embeddings"),
+        ("train", kmeans, "train"),
+        ("add", faiss_index, "_ivf"),
         ("exact answers", RecallBenchmark, "__init__"),
-        ("tune", faiss_index, "tuned"),
+        ("tune", recall, "tune"),
         ("filtered recall", RecallBenchmark, "filtered_recall"),
         ("write file", IndexFiles, "write"),
-        ("into the database", index_builds, "save"),
+        ("into the database", index_builds, "save_file"),
     ):
         setattr(owner, call, _timed(seconds, name, getattr(owner, call)))
     with App(Settings(home=Path(folder), model="embedded", sample_queries=False)) as app:
@@ -105,12 +105,12 @@ def kinds(rows: int) -> dict[str, Any]:
         vectors = draw(rows, 1)
         whole = EmbeddingSnapshot("1:1:", np.arange(rows, dtype=np.int64), vectors)
         index = faiss_index.build(whole.ids, vectors)
-        yardstick = RecallBenchmark(whole, faiss_index.DEPTHS)
-        index = recall.tuned(index, yardstick, GOAL)
+        benchmark = RecallBenchmark(whole, faiss_index.DEPTHS)
+        index = recall.tune(index, benchmark, GOAL)
         found[name] = {
-            "recall": [yardstick.recall(index, 10), yardstick.recall(index, 50)],
+            "recall": [benchmark.recall(index, 10), benchmark.recall(index, 50)],
             "parameters": dict(index.parameters),
-            "p50_ms": _p50_ms(index, yardstick.queries),
+            "p50_ms": _p50_ms(index, benchmark.queries),
         }
     return found
 

@@ -22,7 +22,7 @@ from app.config import Settings
 from app.db.dsn import for_psql
 from app.db.embedded import binaries
 from app.db.engine import database_url
-from app.index.embedding_reader import read_content
+from app.index.embedding_reader import read_embeddings
 from bench.data.catalogue import catalogue
 from bench.harness.build_parts import GOAL
 from bench.harness.side_by_side import Report, Sample, in_turn, ratio
@@ -66,7 +66,7 @@ def _to_nowhere(command: list[str]) -> None:
 
 
 def _read(app: App) -> None:
-    read_content(app.engine, app.catalog.model())
+    read_embeddings(app.engine, app.catalog.model())
 
 
 def bare_faiss(report: Report, rows: int) -> float:

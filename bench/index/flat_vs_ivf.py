@@ -47,14 +47,14 @@ def measure(kind: str, rows: int, rounds: int, report: Report) -> None:
     whole = EmbeddingSnapshot(
         "1:1:", np.arange(rows, dtype=np.int64), KINDS[kind](rows, 1).astype("f2")
     )
-    yardstick = RecallBenchmark(whole, faiss_index.DEPTHS)
+    benchmark = RecallBenchmark(whole, faiss_index.DEPTHS)
     made: dict[str, AnnIndex] = {}
     ways = {
-        "flat": partial(make, made, "flat", whole, yardstick, rows),
-        "ivf": partial(make, made, "ivf", whole, yardstick, 0),
+        "flat": partial(make, made, "flat", whole, benchmark, rows),
+        "ivf": partial(make, made, "ivf", whole, benchmark, 0),
     }
     built = in_turn(ways, 3)
-    queries = yardstick.queries
+    queries = benchmark.queries
     asked = in_turn(
         {name: partial(p50_ms, made[name], queries) for name in made}, rounds, unit="ms"
     )
@@ -62,7 +62,7 @@ def measure(kind: str, rows: int, rounds: int, report: Report) -> None:
         report.row(
             vectors=kind, rows=rows, index=name, p50=asked[name],
             to_flat=ratio(asked[name], asked["flat"]), built=built[name],
-            recall_at_10=yardstick.recall(index), filtered=yardstick.filtered_recall(index),
+            recall_at_10=benchmark.recall(index), filtered=benchmark.filtered_recall(index),
             lists=str(dict(index.parameters)),
         )  # fmt: skip
 
@@ -71,13 +71,13 @@ def make(
     made: dict[str, AnnIndex],
     name: str,
     whole: EmbeddingSnapshot,
-    yardstick: RecallBenchmark,
+    benchmark: RecallBenchmark,
     flat: int,
 ) -> None:
     """The index as a build makes it, without what is measured of it afterwards."""
     with up_to(flat):
         index = faiss_index.build(whole.ids, whole.vectors)
-    made[name] = recall.tuned(index, yardstick, GOAL)
+    made[name] = recall.tune(index, benchmark, GOAL)
     assert made[name].kind == name
 
 

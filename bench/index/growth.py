@@ -28,7 +28,7 @@ from app.config import Settings
 from app.db.engine import snapshot
 from app.db.queries import index_builds
 from app.index.file_store import IndexFiles
-from app.search.retrieval import RetrievalRequest, exact
+from app.search.retrieval import RetrievalRequest, exact_search
 from app.types import PictureData, PictureRef, Product, Query
 from bench.data.catalogue import catalogue, drawn, filling
 from bench.harness.processes import lookalike, run
@@ -89,7 +89,7 @@ def exactly(app: App) -> float:
         rounded = vector.astype(np.float16).astype(np.float32)
         with snapshot(app.engine) as connection:
             began = time.perf_counter()
-            exact(RetrievalRequest(connection, model, rounded, 10))
+            exact_search(RetrievalRequest(connection, model, rounded, 10))
             took.append((time.perf_counter() - began) * 1000)
     return float(np.median(took[2:]))
 

@@ -17,7 +17,7 @@ from app.bootstrap import App
 from app.config import Settings
 from app.db.locks import LockKey
 from app.db.queries.analyst_sessions import ROLE
-from app.operations.analyst_watchdog import AnalystWatchdog, look
+from app.operations.analyst_watchdog import AnalystWatchdog, end_overdue
 from app.operations.migrate import migrate
 from support.analysts import catalogue, login
 from support.colours import choose_colours
@@ -49,7 +49,7 @@ def analyst(shop: App) -> Iterator[psycopg.Connection]:
 
 def ended(shop: App, limit_s: float) -> dict[int, str]:
     with shop.engine.connect() as connection:
-        return {found.pid: found.reason for found in look(connection, limit_s)}
+        return {found.pid: found.reason for found in end_overdue(connection, limit_s)}
 
 
 @contextmanager

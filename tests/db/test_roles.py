@@ -28,7 +28,7 @@ from app.evaluation.recall_audit import audit
 from app.operations.backup import BackupFailed, backup
 from app.operations.health import status
 from app.operations.migrate import migrate
-from app.operations.roles import make, script
+from app.operations.roles import create_roles, roles_script
 from app.operations.worker import Worker
 from app.types import Query
 from ingest.pipeline import IngestReport
@@ -75,7 +75,7 @@ def opened(
 @pytest.fixture(scope="module")
 def server(opened: Callable[..., App], tmp_path_factory: pytest.TempPathFactory) -> App:
     """The service as the role that serves, in a filled database that another role migrated."""
-    make(opened().engine, MIGRATOR, SERVER, WORDS)
+    create_roles(opened().engine, MIGRATOR, SERVER, WORDS)
     opened(MIGRATOR).initialise()
     app = opened(SERVER, worker_poll_s=0.2, worker_look_s=0.1)
     assert ingest(app, shop(tmp_path_factory.mktemp("shop"), 300)).added == 300
@@ -247,7 +247,7 @@ def test_a_database_that_one_role_made_and_served_is_divided_afterwards(
         admin.execute("CREATE DATABASE former TEMPLATE template0")
     with App(Settings(home=tmp_path, database_url=tcp.url("former")), choose=choose_colours) as app:
         app.initialise()
-        make(app.engine, "former migrator", "former server", {"former migrator": "m"})
+        create_roles(app.engine, "former migrator", "former server", {"former migrator": "m"})
     url = tcp.url("former", "m", "former migrator")
     with App(Settings(home=tmp_path, database_url=url), choose=choose_colours) as app:
         assert migrate(app.engine) == SCHEMA_REVISION
@@ -269,7 +269,7 @@ def test_a_dba_who_is_no_superuser_makes_the_roles_and_is_told_what_is_left(
     settings = Settings(home=tmp_path, database_url=tcp.url("hosted", "d", "dba"))
     for _ in range(2):
         with App(settings) as app:
-            make(app.engine, "hosted migrator", "hosted server", words)
+            create_roles(app.engine, "hosted migrator", "hosted server", words)
     assert 'pg_signal_backend TO "hosted server"' in caplog.text
     for user, does in (
         ("hosted migrator", lambda app: app.initialise()),
@@ -284,7 +284,8 @@ def test_the_printed_script_does_the_same(tcp: TcpServer) -> None:
     with psycopg.connect(tcp.url(), autocommit=True) as admin:
         admin.execute("CREATE DATABASE printed TEMPLATE template0")
     psql = [binaries.binary("psql"), "-Xq", "-v", "ON_ERROR_STOP=1", tcp.url("printed")]
-    done = subprocess.run(psql, input=script("one'$$", 'two"'), capture_output=True, text=True)
+    script = roles_script("one'$$", 'two"')
+    done = subprocess.run(psql, input=script, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     with psycopg.connect(tcp.url("printed"), autocommit=True) as connection:
         may = "SELECT has_schema_privilege(%s, 'public', 'CREATE')"
@@ -295,29 +296,29 @@ def test_the_printed_script_does_the_same(tcp: TcpServer) -> None:
 @pytest.mark.parametrize("name", ["", "a" * 64, "é" * 32, "a\0b"])
 def test_a_name_that_postgresql_would_cut_is_refused(name: str) -> None:
     with pytest.raises(BadInput, match="1 to 63 bytes"):
-        script(name, "server")
+        roles_script(name, "server")
 
 
 def test_one_role_for_both_is_refused() -> None:
     with pytest.raises(BadInput, match="two names"):
-        script("same", "same")
+        roles_script("same", "same")
 
 
 def test_a_name_that_postgresql_keeps_for_itself_is_refused(opened: Callable[..., App]) -> None:
     with pytest.raises(BadInput, match="does not take this name"):
-        make(opened().engine, "pg_mine", "other", {})
+        create_roles(opened().engine, "pg_mine", "other", {})
 
 
 def test_a_user_who_may_not_make_roles_is_told_so(server: App) -> None:
     with pytest.raises(DatabaseUnsuitable, match="lacks a right"):
-        make(server.engine, "third", "fourth", {})
+        create_roles(server.engine, "third", "fourth", {})
 
 
 def test_the_server_never_hears_a_password(tcp: TcpServer, opened: Callable[..., App]) -> None:
     with psycopg.connect(tcp.url(), autocommit=True) as admin:
         admin.execute("ALTER SYSTEM SET log_statement = 'all'")
         admin.execute("SELECT pg_reload_conf()")
-        make(opened().engine, "quiet migrator", "quiet server", {"quiet server": "c4nary"})
+        create_roles(opened().engine, "quiet migrator", "quiet server", {"quiet server": "c4nary"})
         log = admin.execute("SELECT pg_read_file('../log')").fetchone()
         admin.execute("ALTER SYSTEM RESET log_statement")
         admin.execute("SELECT pg_reload_conf()")

@@ -33,7 +33,7 @@ from app.bootstrap import App
 from app.db.engine import snapshot
 from app.db.queries import index_builds
 from app.index import faiss_index
-from app.index.embedding_reader import EmbeddingSnapshot, read_content
+from app.index.embedding_reader import EmbeddingSnapshot, read_embeddings
 from app.search.planner import find
 from app.search.retrieval import RetrievalRequest
 from support.snapshots import Rows, at_once_with_newest, differences, quick_snapshot, read
@@ -217,7 +217,7 @@ class Horizon(RuleBasedStateMachine):
 
     @rule()
     def read_for_a_build(self) -> None:
-        self.contents.append(read_content(self.app.engine, self.model))
+        self.contents.append(read_embeddings(self.app.engine, self.model))
 
     @precondition(lambda self: self.contents)
     @rule(which=st.integers(0, 5))

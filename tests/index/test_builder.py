@@ -86,9 +86,9 @@ def test_beyond_five_thousand_rows_an_index_is_inverted_lists_that_pass_the_gate
     assert faiss_index.build(np.arange(5000, dtype=np.int64), vectors[:5000]).kind == "flat"
     index = faiss_index.build(np.arange(5001, dtype=np.int64), vectors)
     assert index.kind == "ivf"
-    yardstick = RecallBenchmark(whole(vectors), faiss_index.DEPTHS)
-    tuned = recall.tuned(index, yardstick, 0.99)
-    assert yardstick.recall(tuned) >= 0.99 and yardstick.filtered_recall(tuned) >= 0.99
+    benchmark = RecallBenchmark(whole(vectors), faiss_index.DEPTHS)
+    tuned = recall.tune(index, benchmark, 0.99)
+    assert benchmark.recall(tuned) >= 0.99 and benchmark.filtered_recall(tuned) >= 0.99
     assert tuned.parameters["nprobe"]["10"] < tuned.parameters["nlist"]
 
 
@@ -110,14 +110,14 @@ def test_inverted_lists_are_tuned_to_the_goal_at_every_depth(
 ) -> None:
     index, vectors = large
     assert index.kind == "ivf"
-    yardstick = RecallBenchmark(whole(vectors), faiss_index.DEPTHS, sample=100)
-    tuned = recall.tuned(index, yardstick, 0.98)
+    benchmark = RecallBenchmark(whole(vectors), faiss_index.DEPTHS, sample=100)
+    tuned = recall.tune(index, benchmark, 0.98)
     for depth in faiss_index.DEPTHS:
-        assert yardstick.recall(tuned, depth) >= 0.98
+        assert benchmark.recall(tuned, depth) >= 0.98
     shallow = tuned.parameters["nprobe"]["10"]
     assert shallow < tuned.parameters["nprobe"]["200"]
     fewer = AnnIndex(index.faiss_index, "ivf", {**tuned.parameters, "nprobe": {"200": shallow}})
-    assert yardstick.recall(fewer, 200) < 0.98
+    assert benchmark.recall(fewer, 200) < 0.98
 
 
 @pytest.mark.parametrize("depth", [10, 50])
@@ -126,14 +126,14 @@ def test_the_lists_that_are_needed_are_no_more_and_no_fewer_than_reach_the_goal(
 ) -> None:
     vectors = clustered(21_000).astype(np.float16)
     index = faiss_index.build(np.arange(21_000, dtype=np.int64), vectors)
-    yardstick = RecallBenchmark(whole(vectors), (10, 50), sample=100)
+    benchmark = RecallBenchmark(whole(vectors), (10, 50), sample=100)
 
     def recall_in(lists: int) -> float:
         parameters = {"nlist": index.parameters["nlist"], "nprobe": {"50": lists}}
-        return yardstick.recall(AnnIndex(index.faiss_index, "ivf", parameters), depth)
+        return benchmark.recall(AnnIndex(index.faiss_index, "ivf", parameters), depth)
 
     for goal in (0.6, 0.9, 0.99):
-        lists = yardstick.lists(index, depth, goal)
+        lists = benchmark.lists_needed(index, depth, goal)
         assert recall_in(lists) >= goal
         assert lists == 1 or recall_in(lists - 1) < goal
 
@@ -143,9 +143,9 @@ def test_beyond_the_measured_depths_all_lists_are_looked_into(
 ) -> None:
     index, vectors = large
     narrow = AnnIndex(index.faiss_index, "ivf", {"nlist": 692, "nprobe": {"10": 1, "200": 1}})
-    yardstick = RecallBenchmark(whole(vectors), (200, 201), sample=50)
-    assert yardstick.recall(narrow, 200) < 0.9
-    assert yardstick.recall(narrow, 201) > 0.999
+    benchmark = RecallBenchmark(whole(vectors), (200, 201), sample=50)
+    assert benchmark.recall(narrow, 200) < 0.9
+    assert benchmark.recall(narrow, 201) > 0.999
 
 
 def test_inverted_lists_never_claim_to_have_nominated_all(
@@ -174,12 +174,12 @@ def test_the_best_of_what_is_offered_in_parts_are_those_of_a_full_sort(
     assert all(len(set(row)) == most for row in places.tolist())
 
 
-def test_a_yardstick_knows_the_nearest_rows_block_after_block(
+def test_a_benchmark_knows_the_nearest_rows_block_after_block(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     vectors = unit(1000, seed=4)
     whole_at_once = RecallBenchmark(whole(vectors), (10, 50), sample=20)
-    monkeypatch.setattr(recall, "BLOCK", 64)
+    monkeypatch.setattr(recall, "BLOCK_ROWS", 64)
     in_parts = RecallBenchmark(whole(vectors), (10, 50), sample=20)
     scores = -np.sort(-(in_parts.queries @ vectors.T), axis=1)
     for depth in (10, 50):
@@ -190,11 +190,11 @@ def test_a_yardstick_knows_the_nearest_rows_block_after_block(
 
 def test_recall_is_the_share_of_the_nearest_that_was_found() -> None:
     vectors = unit(1000)
-    yardstick = RecallBenchmark(whole(vectors), sample=50)
-    assert yardstick.recall(faiss_index.build(np.arange(1000, dtype=np.int64), vectors)) == 1
+    benchmark = RecallBenchmark(whole(vectors), sample=50)
+    assert benchmark.recall(faiss_index.build(np.arange(1000, dtype=np.int64), vectors)) == 1
     half = faiss_index.build(np.arange(0, 1000, 2, dtype=np.int64), vectors[::2])
-    exact = np.argsort(-(yardstick.queries @ vectors.T), axis=1)[:, :10]
-    assert yardstick.recall(half) == pytest.approx(float((exact % 2 == 0).mean()), abs=1e-9)
+    exact = np.argsort(-(benchmark.queries @ vectors.T), axis=1)[:, :10]
+    assert benchmark.recall(half) == pytest.approx(float((exact % 2 == 0).mean()), abs=1e-9)
 
 
 def test_of_identical_rows_any_is_right() -> None:
@@ -210,15 +210,16 @@ def test_copies_that_were_saved_anew_do_not_keep_an_index_from_being_good_enough
     vectors = (copies / np.linalg.norm(copies, axis=1, keepdims=True)).astype(np.float16)
     index = faiss_index.build(np.arange(21_000, dtype=np.int64), vectors)
     everywhere = AnnIndex(index.faiss_index, "ivf", {**index.parameters, "nprobe": {}})
-    yardstick = RecallBenchmark(whole(vectors), sample=100)
-    assert yardstick.recall(everywhere) > 0.99
-    assert yardstick.filtered_recall(everywhere) > 0.99
+    benchmark = RecallBenchmark(whole(vectors), sample=100)
+    assert benchmark.recall(everywhere) > 0.99
+    assert benchmark.filtered_recall(everywhere) > 0.99
 
 
 def test_a_written_index_is_read_back_by_its_sha256(tmp_path: Path) -> None:
     index = faiss_index.build(np.arange(50, dtype=np.int64), unit(50))
     path = tmp_path / "x.faiss"
-    sha256, size = faiss_io.write(index, path)
+    with path.open("wb") as file:
+        sha256, size = faiss_io.write(index, file)
     assert hashlib.sha256(path.read_bytes()).hexdigest() == sha256
     assert path.stat().st_size == size
     again = faiss_io.read(path, sha256, "flat", {})
@@ -261,13 +262,13 @@ def test_centres_are_found_where_the_rows_are() -> None:
     middles = unit(20, 16)
     rows = middles[np.arange(4000) % 20] + 0.05 * unit(4000, 16, seed=7)
     rows /= np.linalg.norm(rows, axis=1, keepdims=True)
-    found = kmeans.centres(rows, 80)
+    found = kmeans.train(rows, 80)
     assert (found @ middles.T).max(axis=0).min() > 0.99
     np.testing.assert_allclose(np.linalg.norm(found, axis=1), 1, atol=1e-5)
 
 
 def test_of_identical_rows_there_are_as_many_centres_as_asked_for() -> None:
-    found = kmeans.centres(np.tile(unit(1, 16), (500, 1)), 40)
+    found = kmeans.train(np.tile(unit(1, 16), (500, 1)), 40)
     assert found.shape == (40, 16)
     assert np.isfinite(found).all()
 
@@ -275,22 +276,22 @@ def test_of_identical_rows_there_are_as_many_centres_as_asked_for() -> None:
 def test_copies_of_one_picture_take_no_lists_from_the_others() -> None:
     """A third is one vector, which no more centres than one can stand for."""
     rows = np.vstack([np.repeat(unit(1, 32, seed=8), 2000, axis=0), clustered(4000)])
-    labels = kmeans.nearest(rows, kmeans.centres(rows, 200))
+    labels = kmeans.assign(rows, kmeans.train(rows, 200))
     assert len(np.unique(labels)) >= 195
 
 
 def test_a_centre_that_no_row_is_nearest_to_takes_half_of_the_largest_cluster() -> None:
     rows = np.concatenate([np.tile(unit(1, 16), (50, 1)), clustered(300, 16)])
-    labels = kmeans.nearest(rows, kmeans.centres(rows, 60))
+    labels = kmeans.assign(rows, kmeans.train(rows, 60))
     assert len(np.unique(labels)) > 45
 
 
 def test_each_row_is_put_to_its_nearest_centre(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kmeans, "BLOCK", 37)
+    monkeypatch.setattr(kmeans, "BLOCK_ROWS", 37)
     rows, middles = unit(500, 16), unit(30, 16, seed=1)
-    found = kmeans.nearest(rows, middles)
+    found = kmeans.assign(rows, middles)
     assert found.tolist() == (rows @ middles.T).argmax(axis=1).tolist()
-    order, bounds = kmeans.members(found, 30)
+    order, bounds = kmeans.group_by_label(found, 30)
     for label in range(30):
         mine = order[bounds[label] : bounds[label + 1]]
         assert mine.tolist() == np.flatnonzero(found == label).tolist()
@@ -301,7 +302,8 @@ def test_inverted_lists_are_read_back_as_they_were(
 ) -> None:
     index, vectors = large
     looking = AnnIndex(index.faiss_index, "ivf", {"nlist": 692, "nprobe": {"10": 8}})
-    sha256, _ = faiss_io.write(index, tmp_path / "x.faiss")
+    with (tmp_path / "x.faiss").open("wb") as file:
+        sha256, _ = faiss_io.write(index, file)
     again = faiss_io.read(tmp_path / "x.faiss", sha256, "ivf", looking.parameters)
     before, after = looking.search(vectors[:50], 10), again.search(vectors[:50], 10)
     for one, other in zip(before, after, strict=True):
@@ -396,14 +398,17 @@ def test_a_probe_that_the_builder_at_work_cleared_away_is_no_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     files_here = IndexFiles(tmp_path)
-    touch = Path.touch
+    unlink = Path.unlink
 
-    def touch_and_clear(self: Path) -> None:
-        touch(self)
-        files_here.remove_drafts()
+    def clear_and_unlink(self: Path, missing_ok: bool = False) -> None:
+        with monkeypatch.context() as undone:
+            undone.setattr(Path, "unlink", unlink)
+            files_here.remove_drafts()
+        unlink(self, missing_ok)
 
-    monkeypatch.setattr(Path, "touch", touch_and_clear)
+    monkeypatch.setattr(Path, "unlink", clear_and_unlink)
     files_here.check_writable()
+    assert files(tmp_path) == []
 
 
 FULL_DISK = """
@@ -411,10 +416,7 @@ import resource, signal, sys
 from pathlib import Path
 from app.bootstrap import App
 from app.config import Settings
-from app.index.embedding_reader import Content
 from support.colours import choose_colours
-from hypothesis import given
-from hypothesis import strategies as st
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
 settings = Settings(home=Path(sys.argv[1]), database_url=sys.argv[2])
@@ -543,11 +545,11 @@ def test_a_vector_that_is_a_little_too_long_is_indexed_as_a_unit_vector(
 ) -> None:
     add(app, numbered(5))
     model = app.catalog.model()
-    before = embedding_reader.read_content(app.engine, model).vectors.astype(np.float32)
+    before = embedding_reader.read_embeddings(app.engine, model).vectors.astype(np.float32)
     sql.execute("ALTER TABLE embedding_m1 DROP CONSTRAINT embedding_m1_unit_check")
     longer = "(SELECT array_agg(x * 1.008) FROM unnest(vec::vector::real[]) AS x)::halfvec"
     sql.execute(f"UPDATE embedding SET vec = {longer} WHERE picture_id = 3")  # type: ignore[call-overload]
-    found = embedding_reader.read_content(app.engine, model)
+    found = embedding_reader.read_embeddings(app.engine, model)
     lengths = np.linalg.norm(found.vectors.astype(np.float32), axis=1)
     np.testing.assert_allclose(lengths, 1, atol=5e-4)
     order = np.argsort(found.ids)
@@ -590,7 +592,7 @@ def test_what_is_copied_in_comes_out_again(app: App, sql: psycopg.Connection, ro
     model = app.catalog.model()
     with app.engine.begin() as connection:
         embeddings.embed(connection, model, dict(zip(ids, vectors, strict=True)))
-    found = embedding_reader.read_content(app.engine, model)
+    found = embedding_reader.read_embeddings(app.engine, model)
     order = np.argsort(found.ids)
     assert found.ids[order].tolist() == ids
     np.testing.assert_allclose(found.vectors[order], vectors, atol=1e-3)
@@ -621,11 +623,11 @@ def test_a_read_holds_one_copy_of_the_vectors(
 ) -> None:
     many(sql)
     monkeypatch.setattr(
-        embedding_reader, "PAGES", 16
+        embedding_reader, "PAGES_PER_BLOCK", 16
     )  # a row is small here, and so is what holds one copy
     model = app.catalog.model()
-    copy = embedding_reader.read_content(app.engine, model).vectors.nbytes
-    assert most_memory(lambda: embedding_reader.read_content(app.engine, model)) < 1.7 * copy
+    copy = embedding_reader.read_embeddings(app.engine, model).vectors.nbytes
+    assert most_memory(lambda: embedding_reader.read_embeddings(app.engine, model)) < 1.7 * copy
 
 
 @pytest.mark.parametrize("together", [1, 3, 64, 10_000])
@@ -636,9 +638,9 @@ def test_however_many_pages_are_read_at_a_time_all_embeddings_are_read_once(
     sql.execute("DELETE FROM embedding WHERE picture_id BETWEEN 3000 AND 9000")
     sql.execute("UPDATE embedding SET vec = ('[0,1' || repeat(',0', 47) || ']')::halfvec"
                 " WHERE picture_id % 11 = 0")  # fmt: skip
-    monkeypatch.setattr(embedding_reader, "PAGES", together)
-    monkeypatch.setattr(embedding_reader, "READ_AT_ONCE", 5000)
-    found = embedding_reader.read_content(app.engine, app.catalog.model())
+    monkeypatch.setattr(embedding_reader, "PAGES_PER_BLOCK", together)
+    monkeypatch.setattr(embedding_reader, "PARALLEL_MIN_ROWS", 5000)
+    found = embedding_reader.read_embeddings(app.engine, app.catalog.model())
     expected = dict(sql.execute("SELECT picture_id, vec::vector::real[] FROM embedding").fetchall())
     assert sorted(found.ids.tolist()) == sorted(expected)
     turned = {id_ for id_, vector in expected.items() if vector[1]}
@@ -651,7 +653,7 @@ def test_both_halves_of_a_read_are_of_one_snapshot(
 ) -> None:
     many(sql)
     model, real = app.catalog.model(), embeddings.pages
-    before = embedding_reader.read_content(app.engine, model)
+    before = embedding_reader.read_embeddings(app.engine, model)
 
     def pages(connection: Any, model: Any) -> int:
         """What is written now is after the snapshot of the one half and before the other begins."""
@@ -660,7 +662,7 @@ def test_both_halves_of_a_read_are_of_one_snapshot(
         return real(connection, model)
 
     monkeypatch.setattr(embeddings, "pages", pages)
-    found = embedding_reader.read_content(app.engine, model)
+    found = embedding_reader.read_embeddings(app.engine, model)
     order, expected = np.argsort(found.ids), np.argsort(before.ids)
     assert np.array_equal(found.ids[order], before.ids[expected])
     assert np.array_equal(found.vectors[order], before.vectors[expected])
@@ -672,7 +674,7 @@ def test_both_halves_of_a_read_are_of_one_snapshot(
      ([10**12, 1, 10**12], True), ([-5, 4], False), ([-5, -5], True)],
 )  # fmt: skip
 def test_an_id_that_occurs_twice_is_seen(ids: list[int], doubled: bool) -> None:
-    assert embedding_reader._doubled(np.array(ids, dtype=np.int64)) is doubled
+    assert embedding_reader._has_duplicates(np.array(ids, dtype=np.int64)) is doubled
 
 
 def test_a_half_that_cannot_be_read_ends_the_read(
@@ -688,14 +690,14 @@ def test_a_half_that_cannot_be_read_ends_the_read(
 
     monkeypatch.setattr(embeddings, "stream", stream)
     with pytest.raises(DatabaseUnavailable):
-        embedding_reader.read_content(app.engine, app.catalog.model())
+        embedding_reader.read_embeddings(app.engine, app.catalog.model())
 
 
 def test_neither_building_nor_measuring_copies_the_vectors(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     for room in (kmeans, recall):
-        monkeypatch.setattr(room, "BLOCK", 128)
+        monkeypatch.setattr(room, "BLOCK_ROWS", 128)
     vectors = clustered(30_000, 256).astype(np.float16)
     made = whole(vectors)
 
@@ -718,4 +720,4 @@ def test_a_read_that_the_server_ends_says_so_and_the_next_one_is_whole(
         next(blocks)
         sql.execute(f"SELECT {how}(%s)", [backend])  # type: ignore[call-overload]
         list(blocks)
-    assert len(embedding_reader.read_content(app.engine, model).ids) == 20_000
+    assert len(embedding_reader.read_embeddings(app.engine, model).ids) == 20_000

@@ -16,7 +16,7 @@ import pytest
 
 from app.bootstrap import App
 from app.config import Settings
-from app.index.file_store import KEPT_OPEN, IndexFiles
+from app.index.file_store import MAX_OPEN, IndexFiles
 from app.search import retrieval
 from app.types import Build, Query, SearchResult
 from support.colours import choose_colours
@@ -73,7 +73,7 @@ def test_an_index_is_let_go_when_its_last_search_has_ended(app: App) -> None:
     held = app.files.opened(build)
     assert held is not None
     watched = weakref.ref(held.faiss_index)
-    for number in range(KEPT_OPEN):
+    for number in range(MAX_OPEN):
         add(app, numbered(1, first=50 + number))
         app.indexer.rebuild()
         ask(app)
@@ -89,7 +89,7 @@ def test_an_index_is_let_go_when_its_last_search_has_ended(app: App) -> None:
 def test_a_large_new_index_is_opened_while_the_old_one_answers(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(retrieval, "OPENED_AT_ONCE", 0)
+    monkeypatch.setattr(retrieval, "MAX_BLOCKING_OPEN", 0)
     with App(settings, choose=choose_colours) as app, App(settings, choose=choose_colours) as other:
         add(app, numbered(50))
         first = app.indexer.rebuild()

@@ -92,10 +92,10 @@ def test_a_build_is_measured_with_real_queries_too() -> None:
     vectors = random / np.linalg.norm(random, axis=1, keepdims=True)
     content = EmbeddingSnapshot("1:1:", np.arange(1000, dtype=np.int64), vectors)
     real = vectors[:300] * -1
-    yardstick = RecallBenchmark(content, real=real, sample=100)
-    np.testing.assert_array_equal(yardstick.queries[:50], real[:50])
-    assert len(yardstick.queries) == 100
-    assert yardstick.recall(faiss_index.build(content.ids, vectors)) == 1
+    benchmark = RecallBenchmark(content, real=real, sample=100)
+    np.testing.assert_array_equal(benchmark.queries[:50], real[:50])
+    assert len(benchmark.queries) == 100
+    assert benchmark.recall(faiss_index.build(content.ids, vectors)) == 1
 
 
 def test_a_build_records_recall_at_fifty(app: App) -> None:
@@ -110,8 +110,8 @@ class Forgetful:
     def __init__(self, index: faiss_index.AnnIndex) -> None:
         self._index = index
 
-    def nominate(self, query, n, depth=None, *, only=None):  # type: ignore[no-untyped-def]
-        found = self._index.nominate(query, n, depth, only=only)
+    def nominate(self, query, n, depth=None, *, selector=None):  # type: ignore[no-untyped-def]
+        found = self._index.nominate(query, n, depth, selector=selector)
         return faiss_index.Nominees(found.ids[found.ids % 4 > 0], found.cutoff)
 
 
@@ -119,10 +119,10 @@ def test_a_build_is_measured_with_filters_too() -> None:
     random = np.random.default_rng(0).standard_normal((3000, 32)).astype(np.float32)
     vectors = random / np.linalg.norm(random, axis=1, keepdims=True)
     content = EmbeddingSnapshot("1:1:", np.arange(3000, dtype=np.int64), vectors)
-    yardstick = RecallBenchmark(content, sample=100)
+    benchmark = RecallBenchmark(content, sample=100)
     index = faiss_index.build(content.ids, vectors)
-    assert yardstick.filtered_recall(index) == 1
-    assert 0.6 < yardstick.filtered_recall(Forgetful(index)) < 0.9  # type: ignore[arg-type]
+    assert benchmark.filtered_recall(index) == 1
+    assert 0.6 < benchmark.filtered_recall(Forgetful(index)) < 0.9  # type: ignore[arg-type]
 
 
 def test_a_build_whose_filtered_searches_fall_short_is_rejected(
@@ -157,8 +157,8 @@ def test_an_audit_sees_an_index_that_finds_the_wrong_rows(
     monkeypatch.setattr(
         faiss_index.AnnIndex,
         "nominate",
-        lambda self, query, n, depth=None, *, only=None: faiss_index.Nominees(
-            nominate(self, -query, n, only=only).ids, -2.0
+        lambda self, query, n, depth=None, *, selector=None: faiss_index.Nominees(
+            nominate(self, -query, n, selector=selector).ids, -2.0
         ),
     )
     found = audit(app.engine, app.files, app.settings, 20)

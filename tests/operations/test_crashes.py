@@ -103,51 +103,51 @@ BUILDER = """
 import signal, sys
 from pathlib import Path
 from support.colours import choose_colours, photo
-from app import ann_file
 from app.bootstrap import App
 from app.config import Settings
+from app.db.queries import embeddings, index_builds
+from app.index import faiss_io
 from app.index.file_store import IndexFiles
-from app.db.queries import builds, chunks, pictures
 
 url, home, step = sys.argv[1:]
 
-def stand_still():
-    print("here", flush=True)
+def pause():
+    print("paused", flush=True)
     signal.pause()
 
 def stop(owner, name, *, after=False):
     real = getattr(owner, name)
-    def stopping(*arguments, **named):
+    def paused(*arguments, **named):
         result = real(*arguments, **named) if after else None
-        stand_still()
+        pause()
         return result
-    setattr(owner, name, stopping)
+    setattr(owner, name, paused)
 
 def write_half(index, target):
     sha256, size = write(index, target)
     with target.open("r+b") as file:
         file.truncate(size // 2)
-    stand_still()
+    pause()
 
-write = ann_file.write
+write = faiss_io.write
 if step == "before the content is read":
-    stop(pictures, "stream")
+    stop(embeddings, "stream")
 elif step == "before the file":
     stop(IndexFiles, "write")
 elif step == "half the file":
-    ann_file.write = write_half
+    faiss_io.write = write_half
 elif step == "before the file has its name":
     stop(Path, "replace")
 elif step == "after the file has its name":
     stop(Path, "replace", after=True)
 elif step == "before the chunks":
-    stop(chunks, "save")
+    stop(index_builds, "save_file")
 elif step == "before the row":
-    stop(builds, "finish")
+    stop(index_builds, "finish")
 elif step == "before the row is committed":
-    stop(builds, "finish", after=True)
+    stop(index_builds, "finish", after=True)
 elif step == "after the row":
-    stop(builds, "retire_older")
+    stop(index_builds, "retire_older")
 elif step == "before old files are deleted":
     stop(IndexFiles, "remove")
 App(Settings(home=Path(home), database_url=url), choose=choose_colours).indexer.rebuild()
@@ -193,7 +193,7 @@ def builder() -> Iterator[Callable[[Settings, str], subprocess.Popen[str]]]:
         process = start_builder(settings, step)
         started.append(process)
         assert process.stdout is not None
-        assert process.stdout.readline() == "here\n"
+        assert process.stdout.readline() == "paused\n"
         return process
 
     yield begin

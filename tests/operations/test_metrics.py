@@ -21,15 +21,13 @@ from app.errors import BadInput, LookalikeError
 from app.operations.health import HealthCheck, HealthStatus, Liveness
 from app.operations.metrics import (
     OTHER,
-    REASONS,
     STAGES,
     SearchMetrics,
     WorkerMetrics,
-    reason_class,
 )
 from app.operations.metrics_server import MetricsServer
 from app.search.filters import parse
-from app.types import Plan, Query, SearchPath
+from app.types import Plan, Query, ReasonCode, SearchPath
 from app.ui.shared import serve_metrics
 from support.colours import photo
 from support.shop import add, numbered
@@ -87,32 +85,41 @@ def test_a_search_that_is_refused_is_not_counted(app: App) -> None:
     assert app.metrics.registry.get_sample_value("lookalike_searches_total") is None
 
 
-def test_every_reason_of_a_search_has_a_class(
+def test_every_plan_has_a_reason_code_for_its_reason(
     app: App, settings: Settings, sql: psycopg.Connection
 ) -> None:
-    """Made by real searches, so that a sentence that is put otherwise is noticed."""
+    """Made by real searches; each code comes with the sentence that belongs to it."""
     add(app, numbered(60))
-    reasons = {app.search.search(Query(sku="P0001")).plan.reason}
+    plans = [app.search.search(Query(sku="P0001")).plan]
     build = app.indexer.rebuild()
-    reasons.add(app.search.search(Query(sku="P0001")).plan.reason)
+    plans.append(app.search.search(Query(sku="P0001")).plan)
     sql.execute("UPDATE embedding SET vec = vec WHERE picture_id < 5")
     with App(settings.model_copy(update={"max_delta_rows": 1})) as strict:
-        reasons.add(strict.search.search(Query(sku="P0001")).plan.reason)
+        plans.append(strict.search.search(Query(sku="P0001")).plan)
     sql.execute("DELETE FROM index_chunk")
     app.files.path(build.sha256).unlink()
     with App(settings) as other:
-        reasons.add(other.search.search(Query(sku="P0001")).plan.reason)
-        reasons.add(other.search.search(Query(sku="P0001", filters=parse(["brand=x"]))).plan.reason)
-    classes = {reason_class(reason) for reason in reasons}
-    assert classes == {"no_build", "build", "large_delta", "file", "filter"}, reasons
-    sentence = "build 7 nominated too few pictures that are still in the table"
-    assert reason_class(sentence) == "few_nominated"
+        plans.append(other.search.search(Query(sku="P0001")).plan)
+        plans.append(other.search.search(Query(sku="P0001", filters=parse(["brand=x"]))).plan)
+        plans.append(other.search.search(Query(words="P0001", words_by="catalogue")).plan)
+    sentences = {
+        "no_build": "no index has been built yet",
+        "build": "build 1 with 0 embeddings changed since",
+        "large_delta": "more than 1 embeddings changed since build 1",
+        "file": f"build 1: index file {build.sha256}.faiss",
+        "filter": "the filter leaves few products, all compared",
+        "words": "the words of the catalogue",
+    }
+    assert [plan.reason_code for plan in plans] == list(sentences)
+    for plan, sentence in zip(plans, sentences.values(), strict=True):
+        assert plan.reason.startswith(sentence)
 
 
 plans = some.builds(
     Plan,
     path=some.text(),
-    reason=some.text() | some.from_regex(r"build \d+: .*", fullmatch=True),
+    reason=some.text(),
+    reason_code=some.sampled_from(get_args(ReasonCode)) | some.text(),
     model=some.text(),
     ms=some.dictionaries(some.text(), some.floats(0, 1e6)),
 )
@@ -125,7 +132,7 @@ def test_labels_have_few_values_whatever_is_searched(found: list[Plan]) -> None:
         metrics.searched(plan)
     allowed = {
         "path": {*get_args(SearchPath), OTHER},
-        "reason": {name for name, _ in REASONS} | {OTHER},
+        "reason": {*get_args(ReasonCode), OTHER},
         "stage": {*STAGES, OTHER},
     }
     for family in metrics.registry.collect():
@@ -137,7 +144,7 @@ def test_labels_have_few_values_whatever_is_searched(found: list[Plan]) -> None:
 def test_a_worker_counts_every_outcome_from_the_start() -> None:
     metrics = WorkerMetrics()
     metrics.built("published", 2.5)
-    metrics.aged(7.0)
+    metrics.set_build_age(7.0)
     read = metrics.registry.get_sample_value
     counted = {
         outcome: read("lookalike_builds_total", {"outcome": outcome})

@@ -35,7 +35,7 @@ from app.index.rebuild_policy import (
     IndexObservation,
     RebuildDecision,
     RebuildRules,
-    allowed,
+    allowed_changes,
     backoff,
     decide,
 )
@@ -56,9 +56,7 @@ QUICK: dict[str, Any] = {
     "worker_backoff_s": 0.05,
     "worker_backoff_max_s": 0.4,
 }
-RULES = RebuildRules(
-    share=0.1, most_rows=1000, age_s=60, every_s=10, backoff_s=2, backoff_max_s=100
-)
+RULES = RebuildRules(share=0.1, max_rows=1000, age_s=60, every_s=10, backoff_s=2, backoff_max_s=100)
 
 # When to build
 
@@ -78,7 +76,7 @@ def test_more_than_a_share_of_the_index_is_reason_to_build() -> None:
 def test_an_index_of_any_size_is_built_before_searches_give_up_its_delta() -> None:
     assert decide(IndexObservation(1000, 10**9), RULES).reason is None
     assert decide(IndexObservation(1001, 10**9), RULES).reason is not None
-    assert RebuildRules.from_settings(Settings(max_delta_rows=20_000)).most_rows == 10_000
+    assert RebuildRules.from_settings(Settings(max_delta_rows=20_000)).max_rows == 10_000
 
 
 def test_a_smaller_delta_is_built_in_when_the_index_is_old() -> None:
@@ -105,7 +103,7 @@ def test_failures_double_the_wait_up_to_a_limit() -> None:
 rules = some.builds(
     RebuildRules,
     share=some.floats(0.001, 10),
-    most_rows=some.floats(0, 1e6),
+    max_rows=some.floats(0, 1e6),
     age_s=some.floats(0, 1e6),
     every_s=some.floats(0, 1e6),
     backoff_s=some.floats(0.001, 1e4),
@@ -486,7 +484,7 @@ def test_rejected_builds_back_off_also_after_a_restart(app: App, sql: psycopg.Co
             [reason],
         )
     post = Post(app, sql)
-    assert post.worker._looker.look(count_gone=True).record.failures == 2
+    assert post.worker._observer.observe(count_gone=True).record.failures == 2
     with working(Post(app, sql, worker_backoff_s=600, worker_backoff_max_s=6000)) as post:
         soon(lambda: post.value("delta_rows") == 5)
         time.sleep(0.3)
@@ -546,7 +544,7 @@ def test_whoever_writes_in_an_open_transaction_is_named(
         post = Post(app, sql)
         app.indexer.rebuild()
         late.commit()
-        before = post.worker._looker.look(count_gone=True)
+        before = post.worker._observer.observe(count_gone=True)
         assert before.delta == 5
         post.worker._before = 5
         post.worker._judge(before)
@@ -689,4 +687,4 @@ def test_a_port_that_is_taken_is_a_sentence(settings: Settings, app: App, tmp_pa
 
 
 def test_an_allowed_delta_is_the_lesser_of_share_and_limit() -> None:
-    assert (allowed(100, RULES), allowed(10**6, RULES)) == (10, 1000)
+    assert (allowed_changes(100, RULES), allowed_changes(10**6, RULES)) == (10, 1000)

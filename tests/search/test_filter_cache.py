@@ -161,7 +161,7 @@ def _read(app: App) -> FilterIdList:
 
 
 def _once(app: App, held: object, listed: FilterIdList) -> single_statement.StatementResult | None:
-    model, build = app.search._quick.known  # type: ignore[union-attr, misc]
+    model, build = app.search._quick.last_build  # type: ignore[union-attr, misc]
     vector = vectors(app, [1000])[0].astype(np.float16).astype(np.float32)
     index = app.files.opened(build)
     assert index is not None
@@ -169,7 +169,9 @@ def _once(app: App, held: object, listed: FilterIdList) -> single_statement.Stat
     look = single_statement.StatementRequest(
         model, build, vector, 30, FEW, nearest.filter_clause(RED), listed
     )
-    nominees = index.nominate(vector / np.linalg.norm(vector), 30, 30, only=IdSelector(listed.ids))
+    nominees = index.nominate(
+        vector / np.linalg.norm(vector), 30, 30, selector=IdSelector(listed.ids)
+    )
     try:
         return single_statement.search(
             raw,
@@ -267,7 +269,7 @@ def test_any_order_of_changes_and_open_transactions_is_seen_rightly(
                         " (SELECT id FROM product WHERE sku = ANY(%s))", [skus_[:1]],
                     )  # fmt: skip
             if dice.randrange(8) == 0:
-                shop.search._quick._lists.forget(nearest.filter_clause(RED))
+                shop.search._quick._filters.forget(nearest.filter_clause(RED))
             k = dice.choice([1, 5, 60])
             got = [(m.product_id, m.similarity) for m in ask(shop, k=k).matches]
             assert got == truth(shop, k), round_
@@ -288,10 +290,10 @@ def test_lists_do_not_fill_the_memory(shop: App, monkeypatch: pytest.MonkeyPatch
     lists = FilterCache(shop.engine, most_bytes=100)
     filters = [nearest.filter_clause(parse([f"year>={year}"])) for year in range(30)]
     for each in (*filters, *filters):
-        lists.of(each)
+        lists.get(each)
     assert 0 < lists.nbytes <= 100
     monkeypatch.setattr("app.search.filter_cache.MAX_FILTERS", 5)
-    lists.of(nearest.filter_clause(RED))
+    lists.get(nearest.filter_clause(RED))
     assert len(lists) == 5
 
 
@@ -393,5 +395,5 @@ def test_a_list_that_was_of_no_use_is_not_read_again_at_once(
 def test_long_filters_take_no_more_memory_than_short_ones(shop: App) -> None:
     lists = FilterCache(shop.engine)
     for n in range(20):
-        lists.of(nearest.filter_clause(parse([f"sku=S{n}-{each}" for each in range(500)])))
+        lists.get(nearest.filter_clause(parse([f"sku=S{n}-{each}" for each in range(500)])))
     assert sum(len(key) for key in lists._kept) < 20 * 100

@@ -16,7 +16,7 @@ from app.bootstrap import App
 from app.db.queries import index_builds, single_statement
 from app.db.queries.nearest import Candidates, is_complete
 from app.errors import IndexUnreadable
-from app.search.retrieval import RetrievalResult, by_build
+from app.search.retrieval import RetrievalResult, build_result
 from app.types import Model, Vector
 
 EQUAL = 2e-6
@@ -88,7 +88,7 @@ def at_once_with_newest(
             cluster=single_statement.cluster(raw), allowed=app.settings.max_delta_rows,
         )  # fmt: skip
         if found is not None and is_complete(found.candidates, k):
-            return by_build(found.candidates, newest, found.delta_rows)
+            return build_result(found.candidates, newest, found.delta_rows)
     return None
 
 

@@ -14,7 +14,7 @@ from app.bootstrap import App
 from app.config import Settings
 from app.db.embedded import server as embedded_server
 from app.duplicates.verdicts import decide
-from app.operations.catalog_stats import overview_of, rejects_of
+from app.operations.catalog_stats import ingest_rejects, overview
 from app.ui.shared import services
 from support.goods import ingest, write_csv, write_photos
 from support.pages_served import SOON_MS, chromium, pages_of, tab
@@ -160,12 +160,12 @@ def test_rejects_are_read_no_further_than_asked(catalogue: App, sql: psycopg.Con
     sql.execute("INSERT INTO ingest_run (source) VALUES ('x.csv')")
     sql.execute("INSERT INTO ingest_reject (run_id, line, reason)"
                 " SELECT 1, n, 'no' FROM generate_series(1, 9) AS n")  # fmt: skip
-    assert [reject.line for reject in rejects_of(catalogue.engine, 1, 3)] == [1, 2, 3]
+    assert [reject.line for reject in ingest_rejects(catalogue.engine, 1, 3)] == [1, 2, 3]
 
 
 def test_counts_and_checks_are_of_one_snapshot_and_agree(catalogue: App) -> None:
     add(catalogue, numbered(4))
-    found = overview_of(catalogue.engine, catalogue.files, catalogue.settings)
+    found = overview(catalogue.engine, catalogue.files, catalogue.settings)
     checks = {check.name: check.value for check in found.status.checks}
     assert found.contents is not None
     assert checks["products"] == found.contents.counts.products == 4

@@ -13,7 +13,7 @@ from app.bootstrap import App
 from app.config import Settings
 from app.db.locks import LockKey
 from app.errors import BuildRunning
-from app.index.status import index_life
+from app.index.status import index_status
 from app.ui.shared import services
 from support.pages_served import SOON_MS, chromium, pages_of, tab
 from support.servers import until
@@ -98,8 +98,8 @@ def test_the_lines_of_the_delta_are_those_of_the_settings(
     catalogue.indexer.rebuild()
     few = settings.model_copy(update={"max_delta_rows": 3, "worker_share": 0.2})
     add(catalogue, numbered(9, first=5))
-    delta = index_life(catalogue.engine, few).delta
-    assert (delta.rows, delta.most_rows, delta.worker_rows) == (4, 3, 1.0)
+    delta = index_status(catalogue.engine, few).delta
+    assert (delta.rows, delta.max_rows, delta.worker_rows) == (4, 3, 1.0)
     monkeypatch.setenv("LOOKALIKE_MAX_DELTA_ROWS", "3")
     assert counted(drawn())["Changed since"] == "over 3"
 

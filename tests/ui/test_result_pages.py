@@ -23,7 +23,7 @@ class Shelf:
         matches = tuple(
             Match(n, Product(f"P{first + n}"), n, n, 0.5, "", b"") for n in range(query.k)
         )
-        return SearchResult(matches, Plan("exact", "", ""))
+        return SearchResult(matches, Plan("exact", "", "filter", ""))
 
 
 @pytest.fixture(autouse=True)

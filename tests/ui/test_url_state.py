@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.errors import BadInput
-from app.types import Plan
+from app.types import Plan, ReasonCode, SearchPath
 from app.ui.components.answer_footer import ago, fallback
 from app.ui.search_form.state import DEFAULT, SIZES, SearchFormState, filters
 from app.ui.search_form.url_state import PARTS, read, write
@@ -120,17 +120,19 @@ def test_an_age_is_told_in_its_largest_unit(age: timedelta, said: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("path", "reason", "expected"),
+    ("path", "code", "expected"),
     [
-        ("faiss", "build 1 with 0 embeddings changed since", False),
-        ("faiss-filtered", "build 1 searched among 600 pictures that pass", False),
-        ("exact", "the filter leaves few products, all compared", False),
-        ("words", "the words of the catalogue", False),
-        ("exact", "no index has been built yet", True),
-        ("pgvector-hnsw", "more than 20000 embeddings changed since build 1", True),
+        ("faiss", "build", False),
+        ("faiss-filtered", "filter", False),
+        ("exact", "filter", False),
+        ("words", "words", False),
+        ("exact", "no_build", True),
+        ("exact", "file", True),
+        ("exact", "few_nominated", True),
+        ("pgvector-hnsw", "large_delta", True),
     ],
 )
 def test_only_a_path_that_was_not_the_first_choice_is_a_fallback(
-    path: str, reason: str, expected: bool
+    path: SearchPath, code: ReasonCode, expected: bool
 ) -> None:
-    assert fallback(Plan(path, reason, "colours")) == expected  # type: ignore[arg-type]
+    assert fallback(Plan(path, "a sentence", code, "colours")) == expected

@@ -20,7 +20,12 @@ from app.index.builder import only_builder
 from app.index.file_store import IndexFiles
 from app.operations.integrity import encoder, index, rows, words
 from app.operations.integrity import pictures as picture_checks
-from app.operations.integrity.findings import Finding, IntegrityReport, ProgressCallback, ask_all
+from app.operations.integrity.findings import (
+    Finding,
+    IntegrityReport,
+    ProgressCallback,
+    run_queries,
+)
 from app.operations.integrity.pictures import Originals, PictureFolder
 
 __all__ = ["CheckOptions", "Finding", "IntegrityReport", "PictureFolder", "check"]
@@ -50,7 +55,7 @@ def check(
     where = Originals(wanted.folders)
     left_out: list[str] = []
     found = [
-        *ask_all(engine, rows.QUESTIONS, wanted.repair),
+        *run_queries(engine, rows.QUERIES, wanted.repair),
         *words.find(engine, wanted.repair, tick),
         *picture_checks.find_thumbnails(engine, where, limits, wanted.repair, tick),
     ]

@@ -59,7 +59,7 @@ class IntegrityReport:
         return {"healthy": self.healthy, "findings": findings, "left_out": list(self.left_out)}
 
 
-def mended(find: FindDamage, repair: Callable[[], str] | None) -> Finding | None:
+def find_and_repair(find: FindDamage, repair: Callable[[], str] | None) -> Finding | None:
     """Find damage, repair it if that is wanted, and look again whether it is gone."""
     found = find()
     if found is None or repair is None:
@@ -93,11 +93,13 @@ class IntegrityQuery:
         return Finding(self.kind, self.severity, self.what, seen.count, seen.examples, self.advice)
 
 
-def ask_all(engine: Engine, questions: Iterable[IntegrityQuery], repair: bool) -> Iterator[Finding]:
+def run_queries(
+    engine: Engine, questions: Iterable[IntegrityQuery], repair: bool
+) -> Iterator[Finding]:
     """Ask each in a snapshot of its own, and repair what can be if that is wanted."""
     for question in questions:
         by = partial(question.repair, engine) if repair and question.repair else None
-        found = mended(partial(question.ask, engine), by)
+        found = find_and_repair(partial(question.ask, engine), by)
         if found is not None:
             yield found
 

@@ -20,8 +20,8 @@ from app.operations.integrity.findings import (
     IntegrityQuery,
     ProgressCallback,
     Severity,
-    ask_all,
-    mended,
+    find_and_repair,
+    run_queries,
 )
 from app.types import Build
 
@@ -52,18 +52,18 @@ def find(
     engine: Engine, files: IndexFiles, repair: bool, tick: ProgressCallback
 ) -> Iterator[Finding]:
     """What is wrong with builds, their files and what was left of older ones."""
-    yield from ask_all(engine, BEFORE, repair)
+    yield from run_queries(engine, BEFORE, repair)
     with engine.connect() as connection:
         published = index_builds.published(connection)
     for build in published:
         tick(f"the file of build {build.id}")
         look = partial(_look, engine, files, build)
-        found = mended(look, partial(_mend, engine, files, build) if repair else None)
+        found = find_and_repair(look, partial(_mend, engine, files, build) if repair else None)
         if found is not None:
             yield found
-    yield from ask_all(engine, AFTER, repair)
+    yield from run_queries(engine, AFTER, repair)
     left = partial(_left, engine, files)
-    found = mended(left, partial(_remove, engine, files) if repair else None)
+    found = find_and_repair(left, partial(_remove, engine, files) if repair else None)
     if found is not None:
         yield found
 
@@ -73,8 +73,8 @@ def _damage(engine: Engine, files: IndexFiles, build: Build) -> str | None:
     with engine.connect() as connection:
         if build.id not in [each.id for each in index_builds.published(connection)]:
             return None  # it was retired
-        stored = file_store.whole(index_builds.read_file(connection, build.id), build.sha256)
-    file = file_store.intact(files.path(build.sha256), build.sha256)
+        stored = file_store.pieces_match(index_builds.read_file(connection, build.id), build.sha256)
+    file = file_store.is_intact(files.path(build.sha256), build.sha256)
     if file:
         return "index-chunks-damaged" if stored is False else None
     if not stored:
@@ -101,14 +101,14 @@ def _mend(engine: Engine, files: IndexFiles, build: Build) -> str:
         if kind == "builds-lost":
             index_builds.retire(connection, build.id, "its file was lost")
             return f"build {build.id} was retired; run `lookalike index rebuild`"
-        file_store.put(file, index_builds.read_file(connection, build.id))
+        file_store.write_pieces(file, index_builds.read_file(connection, build.id))
         return f"the file of build {build.id} was fetched from the database"
 
 
 def _left_behind(engine: Engine, files: IndexFiles) -> list[Path]:
     with engine.connect() as connection:
         needed = {build.sha256 for build in index_builds.published(connection)}
-    return file_store.left_behind(files.folder, needed)
+    return file_store.unneeded_files(files.folder, needed)
 
 
 def _left(engine: Engine, files: IndexFiles) -> Finding | None:
@@ -122,7 +122,7 @@ def _left(engine: Engine, files: IndexFiles) -> Finding | None:
 
 
 def _remove(engine: Engine, files: IndexFiles) -> str:
-    gone = file_store.remove(_left_behind(engine, files))
+    gone = file_store.delete_files(_left_behind(engine, files))
     return f"{gone} files were removed from {files.folder}"
 
 

@@ -16,7 +16,12 @@ from app.db.queries import pictures
 from app.errors import BadImage
 from app.images.decoding import ImageLimits, decode
 from app.images.thumbnails import open_thumbnail, thumbnail
-from app.operations.integrity.findings import ExampleTally, Finding, ProgressCallback, mended
+from app.operations.integrity.findings import (
+    ExampleTally,
+    Finding,
+    ProgressCallback,
+    find_and_repair,
+)
 
 
 class PictureFolder(Protocol):
@@ -95,7 +100,7 @@ def find_thumbnails(
 ) -> Iterator[Finding]:
     """Thumbnails that cannot be shown; with originals at hand they can be made anew."""
     mend = partial(_mend, engine, where, limits) if repair and where else None
-    if (found := mended(partial(_look, engine, tick), mend)) is not None:
+    if (found := find_and_repair(partial(_look, engine, tick), mend)) is not None:
         yield found
 
 

@@ -42,7 +42,7 @@ def _rules() -> str:
     return " ".join(constraints + indexes)
 
 
-QUESTIONS = (
+QUERIES = (
     IntegrityQuery(
         "no-active-model", "error", "catalogue without an active model", integrity.NO_ACTIVE_MODEL,
         "Run `lookalike init`.",

@@ -13,7 +13,12 @@ from app.db.locks import LockKey
 from app.db.queries import products, verdicts
 from app.duplicates.normalization import identity_key
 from app.duplicates.union_find import UnionFind
-from app.operations.integrity.findings import ExampleTally, Finding, ProgressCallback, mended
+from app.operations.integrity.findings import (
+    ExampleTally,
+    Finding,
+    ProgressCallback,
+    find_and_repair,
+)
 from app.types import Verdict
 
 AT_ONCE = 2000
@@ -22,7 +27,7 @@ AT_ONCE = 2000
 def find(engine: Engine, repair: bool, tick: ProgressCallback) -> Iterator[Finding]:
     """Identity keys that are not what the normaliser makes, and verdicts that contradict."""
     renew = partial(_renew, engine) if repair else None
-    if (keys := mended(partial(_keys, engine, tick), renew)) is not None:
+    if (keys := find_and_repair(partial(_keys, engine, tick), renew)) is not None:
         yield keys
     with snapshot(engine) as connection:
         decided = verdicts.every(connection)

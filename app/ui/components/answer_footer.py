@@ -7,7 +7,6 @@ from datetime import UTC, datetime, timedelta
 import streamlit as st
 
 from app.search.explain import why_dropped
-from app.search.planner import EXACT
 from app.types import Dropped, Plan, SearchResult
 from app.ui.shared import plain
 
@@ -38,8 +37,7 @@ def explain(result: SearchResult) -> None:
 
 def fallback(plan: Plan) -> bool:
     """Whether another path than the best one for this query answered."""
-    chosen = plan.path in ("faiss", "faiss-filtered", "words") or plan.reason.startswith(EXACT)
-    return not chosen
+    return plan.reason_code not in ("build", "filter", "words")
 
 
 def line(plan: Plan, now: datetime) -> str:

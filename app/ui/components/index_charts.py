@@ -32,7 +32,7 @@ def delta_chart(seen: Sequence[tuple[datetime, int]], delta: DeltaStatus) -> Lay
     lines = [
         {"rows": rows, "line": line}
         for rows, line in (
-            (delta.most_rows, "pgvector answers above"),
+            (delta.max_rows, "pgvector answers above"),
             (delta.worker_rows, "a worker builds above"),
         )
         if rows <= top

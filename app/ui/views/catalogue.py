@@ -16,8 +16,8 @@ from app.operations.catalog_stats import (
     CatalogCounts,
     RejectedRow,
     RunSummary,
-    overview_of,
-    rejects_of,
+    ingest_rejects,
+    overview,
 )
 from app.ui.components.health_table import checks
 from app.ui.formatting import span, when
@@ -37,7 +37,7 @@ def show() -> None:
     st.title("Catalogue", anchor=False)
     with sentences("the catalogue page"):
         app = services()
-        found = overview_of(app.engine, app.files, app.settings)
+        found = overview(app.engine, app.files, app.settings)
         contents = found.contents
         if contents is not None:
             _counts(contents.counts)
@@ -95,7 +95,7 @@ def _ingests(app: App, runs: Sequence[RunSummary]) -> None:
         return
     st.subheader("What was refused", anchor=False)
     chosen = st.selectbox("Run", refusing, format_func=_named, width=600)
-    _rejects(rejects_of(app.engine, chosen.id, DOWNLOADED), chosen)
+    _rejects(ingest_rejects(app.engine, chosen.id, DOWNLOADED), chosen)
 
 
 def _row(run: RunSummary) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import Any
 import streamlit as st
 
 from app.bootstrap import App
-from app.index.status import BUILDS, IndexStatus, index_life
+from app.index.status import LISTED_BUILDS, IndexStatus, index_status
 from app.types import Build
 from app.ui.components import rebuild_button
 from app.ui.formatting import size, span, when
@@ -28,7 +28,7 @@ def show() -> None:
     with sentences("the index page"):
         app = services()
         rebuild_button.offer(app)
-        life = index_life(app.engine, app.settings)
+        life = index_status(app.engine, app.settings)
         st.fragment(_now, run_every=EVERY_S)(app, _newest(life))
         if not life.builds:
             st.info("No index was built yet: pgvector answers, which is right and slower.")
@@ -36,14 +36,14 @@ def show() -> None:
         _over_time(life.builds, app.settings.recall_goal)
         st.subheader("Builds", anchor=False)
         st.dataframe([_row(build) for build in life.builds], hide_index=True, placeholder="")
-        if len(life.builds) == BUILDS:
-            st.caption(f"The last {BUILDS} are shown.")
+        if len(life.builds) == LISTED_BUILDS:
+            st.caption(f"The last {LISTED_BUILDS} are shown.")
 
 
 def _now(app: App, drawn: object) -> None:
     """The build in use and the delta as they are now; another build draws the whole page anew."""
     with sentences("the state of the index"):
-        life = index_life(app.engine, app.settings)
+        life = index_status(app.engine, app.settings)
         if _newest(life) != drawn:
             st.rerun()
         _figures(life)
@@ -58,7 +58,7 @@ def _newest(life: IndexStatus) -> object:
 
 def _figures(life: IndexStatus) -> None:
     build, delta = life.in_use, life.delta
-    changed = f"{delta.rows:,}" if delta.rows <= delta.most_rows else f"over {delta.most_rows:,}"
+    changed = f"{delta.rows:,}" if delta.rows <= delta.max_rows else f"over {delta.max_rows:,}"
     shown = [("Changed since" if build else "Embeddings", changed)]
     if build is not None:
         age = (delta.now - build.finished_at).total_seconds() if build.finished_at else 0.0
@@ -93,7 +93,7 @@ def _lines(life: IndexStatus) -> str:
     return (
         "Searches see all of it at once: what the index lacks is compared exactly. A worker "
         f"builds anew above {delta.worker_rows:,.0f} changed embeddings, or when the index is old; "
-        f"above {delta.most_rows:,} pgvector answers instead of the index."
+        f"above {delta.max_rows:,} pgvector answers instead of the index."
     )
 
 
