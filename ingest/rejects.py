@@ -37,7 +37,7 @@ class RejectFile:
 
 @contextmanager
 def reject_file(path: Path | None) -> Iterator[RejectFile]:
-    """A rejects file at `path` (overwritten); without a path rejects are dropped. Raises BadInput."""
+    """A rejects file at `path` (overwritten); None drops the rejects. Raises BadInput."""
     if path is None:
         yield RejectFile(None)
         return
