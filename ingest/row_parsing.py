@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 
-from app.types import Product
+from app.db.text import is_storable
+from app.types import Product, parse_price, parse_year
 
 COLUMNS = ("sku", "title", "brand", "category", "colour", "year", "price", "currency", "images")
 MAX_INDEXED_LENGTH = 500
@@ -40,17 +41,8 @@ def product(fields: Mapping[str, str], attributes: Mapping[str, str]) -> Product
 
 def readable_sku(sku: str) -> str | None:
     """The sku of a refused row; None if it is not a valid sku."""
-    possible = sku and len(sku) <= MAX_INDEXED_LENGTH and "\0" not in sku and not undecoded(sku)
+    possible = sku and len(sku) <= MAX_INDEXED_LENGTH and is_storable(sku)
     return sku if possible else None
-
-
-def undecoded(text: str) -> bool:
-    """Whether the text contains lone surrogates, which PostgreSQL cannot store.
-
-    Bytes that cannot be decoded are read as U+DC80 to U+DCFF; some encodings, such as utf-7, can
-    encode other surrogates too.
-    """
-    return any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def short(text: str) -> str:
@@ -59,35 +51,14 @@ def short(text: str) -> str:
 
 
 def _year(value: str) -> int | None:
-    if not value:
-        return None
     try:
-        year = int(_number(value))
-    except ValueError:
-        raise BadField(f"the year {short(value)!r} is not a whole number") from None
-    if not 0 <= year <= 9999:
-        raise BadField(f"the year {short(value)!r} is not between 0 and 9999")
-    return year
+        return parse_year(value) if value else None
+    except ValueError as exc:
+        raise BadField(f"the year {short(value)!r} {exc}") from None
 
 
 def _price(value: str) -> Decimal | None:
-    """An amount rounded to four decimals, as the column stores it."""
-    if not value:
-        return None
     try:
-        price = Decimal(_number(value))
-        if price.is_finite() and abs(price) < 10**10:
-            price = price.quantize(Decimal("0.0001"))
-    except (InvalidOperation, ValueError):
-        raise BadField(f"the price {short(value)!r} is not a number such as 12.50") from None
-    # Checked after rounding, which may carry into one digit more than the column has.
-    if not price.is_finite() or not 0 <= price < 10**10:
-        raise BadField(f"the price {short(value)!r} is not between 0 and 9,999,999,999")
-    return price
-
-
-def _number(value: str) -> str:
-    """The value; raises ValueError for the underscores that Python allows in numbers."""
-    if "_" in value:
-        raise ValueError(value)
-    return value
+        return parse_price(value) if value else None
+    except ValueError as exc:
+        raise BadField(f"the price {short(value)!r} {exc}") from None

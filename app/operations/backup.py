@@ -112,7 +112,7 @@ def _described(connection: Connection) -> Manifest:
         postgresql=found.postgresql,
         postgresql_major=found.major,
         pgvector=found.pgvector or "",
-        model=models.active_of_old(connection),
+        model=models.active_at_any_revision(connection),
         rows=_counted(connection, names),
         left_out=DERIVED,
         files={},

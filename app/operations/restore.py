@@ -85,7 +85,7 @@ def _prepare(engine: Engine, manifest: Manifest) -> None:
 
 
 def _check_new(connection: Connection) -> None:
-    if there := database_info.anything(connection):
+    if there := database_info.relations(connection):
         raise BadInput(
             f"This database is in use: it has {', '.join(there[:3])}{', …' * (len(there) > 3)}. "
             "Nothing was overwritten. Restore into a new one: name another folder with "
@@ -96,7 +96,7 @@ def _check_new(connection: Connection) -> None:
 def _check_vectors(connection: Connection, schema: str) -> None:
     """The dump names pgvector's types with their schema, and services name them without."""
     found = database_info.versions(connection).pgvector_schema
-    if found != schema or not database_info.knows_vectors(connection):
+    if found != schema or not database_info.finds_vector_type(connection):
         raise DatabaseUnsuitable(
             f"The backup has pgvector in the schema {schema}, and this database has it in {found}, "
             f"or not in its search_path. Make a database with `CREATE EXTENSION vector SCHEMA "

@@ -217,7 +217,7 @@ class IndexObserver:
     def blame(self, build: Build) -> str:
         """Why a build may have left rows out, in words, as far as this user may know."""
         with self._engine.connect() as connection:
-            if index_delta.rows_from_the_future(connection, build.model_id):
+            if index_delta.has_future_stamps(connection, build.model_id):
                 return "Rows carry stamps of another server's future; run `lookalike migrate`."
             if found := build_history.blocking_transactions(connection):
                 return f"Open transactions that write: {'; '.join(map(str, found))}."
@@ -225,7 +225,7 @@ class IndexObserver:
 
     def _delta(self, connection: Connection, model: Model, build: Build | None) -> int:
         if build is None:
-            return embeddings.count(connection, model, at_most=self._at_most)
+            return embeddings.count_up_to(connection, model, at_most=self._at_most)
         return index_delta.delta_rows(connection, build, self._at_most)
 
     def _count_gone(

@@ -591,7 +591,7 @@ def test_what_is_copied_in_comes_out_again(app: App, sql: psycopg.Connection, ro
     vectors = unit(rows, 49)
     model = app.catalog.model()
     with app.engine.begin() as connection:
-        embeddings.embed(connection, model, dict(zip(ids, vectors, strict=True)))
+        embeddings.store(connection, model, dict(zip(ids, vectors, strict=True)))
     found = embedding_reader.read_embeddings(app.engine, model)
     order = np.argsort(found.ids)
     assert found.ids[order].tolist() == ids
@@ -652,7 +652,7 @@ def test_both_halves_of_a_read_are_of_one_snapshot(
     app: App, sql: psycopg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     many(sql)
-    model, real = app.catalog.model(), embeddings.pages
+    model, real = app.catalog.model(), embeddings.page_count
     before = embedding_reader.read_embeddings(app.engine, model)
 
     def pages(connection: Any, model: Any) -> int:
@@ -716,7 +716,9 @@ def test_a_read_that_the_server_ends_says_so_and_the_next_one_is_whole(
     model = app.catalog.model()
     with pytest.raises(DatabaseUnavailable), snapshot(app.engine) as connection:
         backend = connection.execute(text("SELECT pg_backend_pid()")).scalar_one()
-        blocks = embeddings.stream(connection, model, range(embeddings.pages(connection, model)))
+        blocks = embeddings.stream(
+            connection, model, range(embeddings.page_count(connection, model))
+        )
         next(blocks)
         sql.execute(f"SELECT {how}(%s)", [backend])  # type: ignore[call-overload]
         list(blocks)

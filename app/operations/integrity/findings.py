@@ -87,7 +87,7 @@ class IntegrityQuery:
     def ask(self, engine: Engine) -> Finding | None:
         """What is wrong now; None if nothing is."""
         with snapshot(engine) as connection:
-            seen = integrity.look(connection, self.sql, **self.values)
+            seen = integrity.check(connection, self.sql, **self.values)
         if not seen.count:
             return None
         return Finding(self.kind, self.severity, self.what, seen.count, seen.examples, self.advice)

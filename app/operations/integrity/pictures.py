@@ -71,7 +71,7 @@ def find_originals(engine: Engine, where: Originals, tick: ProgressCallback) -> 
     """Originals that are missing, cannot be read, or are other pictures now."""
     missing, changed, seen = ExampleTally(), ExampleTally(), 0
     with ThreadPoolExecutor() as threads, snapshot(engine) as connection:
-        for portion in pictures.shown(connection):
+        for portion in pictures.originals(connection):
             for trouble in filter(None, threads.map(where.trouble, portion)):
                 (changed if isinstance(trouble, OriginalChanged) else missing).add(str(trouble))
             seen += len(portion)
