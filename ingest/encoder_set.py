@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from PIL import Image
 
 from app.catalog.service import CatalogService
-from app.encoders.base import Encoder, Encoders
-from app.encoders.preprocessing import Prepared
+from app.encoders.base import Encoder, EncoderProvider
+from app.encoders.preprocessing import PreparedPicture
 from app.errors import ModelNotKept
 from app.types import Model, Vectors
 
-Inputs = tuple[Prepared, ...]
+Inputs = tuple[PreparedPicture, ...]
 """A picture preprocessed for each encoder of a set, in their order."""
 
 READ_ATTEMPTS = 4
@@ -57,7 +57,7 @@ class MaintainedEncoders:
     Its constructor and `refresh` raise NoModel, ModelMismatch and ModelUnavailable.
     """
 
-    def __init__(self, catalog: CatalogService, encoders: Encoders) -> None:
+    def __init__(self, catalog: CatalogService, encoders: EncoderProvider) -> None:
         self._catalog = catalog
         self._encoders = encoders
         self.refresh()
@@ -73,4 +73,4 @@ class MaintainedEncoders:
     def _read(self) -> EncoderSet:
         models = tuple(self._catalog.models())
         # By model id: which model is active may change between two reads.
-        return EncoderSet(models, tuple(self._encoders.of(model.id) for model in models))
+        return EncoderSet(models, tuple(self._encoders.for_model(model.id) for model in models))

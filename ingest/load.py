@@ -12,7 +12,7 @@ from app.catalog.bulk_load import ProgressCallback, bulk
 from app.catalog.ingest_run import ingest_run
 from app.catalog.service import CatalogService
 from app.db.queries import products
-from app.encoders.base import Encoders
+from app.encoders.base import EncoderProvider
 from app.errors import BadInput
 from app.images.decoding import ImageLimits
 from ingest.encoder_set import MaintainedEncoders
@@ -33,7 +33,7 @@ LoadProgress = Callable[[IngestReport, int], object]
 def load(
     engine: Engine,
     catalog: CatalogService,
-    encoders: Encoders,
+    encoders: EncoderProvider,
     limits: ImageLimits,
     source: Path,
     *,
