@@ -267,8 +267,10 @@ def test_under_load_the_model_changes_back_and_forth_without_a_gap(
     loading = threading.Thread(target=ingest, args=(open_app(), shop(tmp_path / "more", 400)))
     for thread in (*threads, loading):
         thread.start()
-    changes, until = 0, time.monotonic() + 6
-    while time.monotonic() < until or changes < 10:
+    changes = 0
+    while not wrong and (
+        changes < 20 or loading.is_alive() or sum(count > 20 for count in list(models.values())) < 2
+    ):
         changes += 1
         filled.lifecycle.activate(["mirrored", "colours"][changes % 2])
         time.sleep(0.1)
@@ -354,7 +356,7 @@ def test_what_may_become_active_is_loaded_ahead(
     model = filled.lifecycle.add("mirrored")
     monkeypatch.setattr("app.models.encoder_pool.PRELOAD_S", 0.0)
     first(page, 2)
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 300
     while model.id not in page.encoders._by_model:
         assert time.monotonic() < deadline
         time.sleep(0.02)
