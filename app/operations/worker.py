@@ -10,6 +10,7 @@ from math import inf, nan
 
 from sqlalchemy import Connection, Engine
 
+from app.concurrency import RepeatedWarning
 from app.config import Settings
 from app.db.engine import check_schema, snapshot
 from app.db.queries import build_history, embeddings, index_builds, index_delta, models
@@ -48,7 +49,7 @@ class Worker:
         self._failures = (0, 0)  # attempts in a row that failed beside the build with this id
         self._fruitless = 0
         self._before: int | None = None  # the delta before a build whose effect is to be judged
-        self._said = ""
+        self._warning = RepeatedWarning(_log)
 
     def run(self) -> None:
         """Work until `stop` is set, or Stopped is raised in this thread."""
@@ -83,7 +84,7 @@ class Worker:
             return self._build(look, decision.reason)
         if not seen.failures or not seen.changed_rows:  # what failed is not wanted any more
             self.liveness.succeeded()
-            self._said = ""
+            self._warning.clear()
         return decision.wait_s
 
     def _seen(self, look: WorkerObservation) -> IndexObservation:
@@ -135,7 +136,8 @@ class Worker:
             self._say(f"Build {build.id} was not published: {build.reason}.")
             return "rejected"
         _log.info("build %d published: %d rows in %.1f s", build.id, build.rows, build.seconds)
-        self._failures, self._before, self._said = (0, 0), look.delta, ""
+        self._failures, self._before = (0, 0), look.delta
+        self._warning.clear()
         self.liveness.succeeded()
         return "published"
 
@@ -162,10 +164,7 @@ class Worker:
         shown.set_build_age(nan if age_s is None else age_s)
 
     def _say(self, error: str) -> None:
-        """In the log once, however often it is met in a row."""
-        if error != self._said:
-            _log.warning("%s", error)
-        self._said = error
+        self._warning.warn(error)
         self._fail(error)
 
     def _fail(self, error: str) -> None:
