@@ -484,7 +484,7 @@ def test_rejected_builds_back_off_also_after_a_restart(app: App, sql: psycopg.Co
             [reason],
         )
     post = Post(app, sql)
-    assert post.worker._observer.observe(count_gone=True).record.failures == 2
+    assert post.worker._observer.observe(count_gone=True).history.failures == 2
     with working(Post(app, sql, worker_backoff_s=600, worker_backoff_max_s=6000)) as post:
         soon(lambda: post.value("delta_rows") == 5)
         time.sleep(0.3)
@@ -547,7 +547,7 @@ def test_whoever_writes_in_an_open_transaction_is_named(
         before = post.worker._observer.observe(count_gone=True)
         assert before.delta == 5
         post.worker._before = 5
-        post.worker._judge(before)
+        post.worker._evaluate_last_build(before)
         said = post.worker.liveness.status().as_dict()["last_error"]["value"]
         assert (
             f"pid {other.info.backend_pid} (user postgres, application a forgotten console" in said
