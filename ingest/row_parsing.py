@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 
-from app.types import Product
+from app.db.text import is_storable
+from app.types import Product, parse_price, parse_year
 
 COLUMNS = ("sku", "title", "brand", "category", "colour", "year", "price", "currency", "images")
 LONGEST_INDEXED = 500
@@ -40,17 +41,8 @@ def product(fields: Mapping[str, str], attributes: Mapping[str, str]) -> Product
 
 def readable_sku(sku: str) -> str | None:
     """The sku of a refused row, unless no product can have it."""
-    possible = sku and len(sku) <= LONGEST_INDEXED and "\0" not in sku and not undecoded(sku)
+    possible = sku and len(sku) <= LONGEST_INDEXED and is_storable(sku)
     return sku if possible else None
-
-
-def undecoded(text: str) -> bool:
-    """Whether some of the source was no text: it holds lone surrogates.
-
-    Bytes that cannot be decoded are read as U+DC80 to U+DCFF; some encodings, such as utf-7, can
-    spell the others too, and PostgreSQL holds none.
-    """
-    return any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def short(text: str) -> str:
@@ -59,35 +51,14 @@ def short(text: str) -> str:
 
 
 def _year(value: str) -> int | None:
-    if not value:
-        return None
     try:
-        year = int(_number(value))
-    except ValueError:
-        raise BadField(f"the year {short(value)!r} is not a whole number") from None
-    if not 0 <= year <= 9999:
-        raise BadField(f"the year {short(value)!r} is not between 0 and 9999")
-    return year
+        return parse_year(value) if value else None
+    except ValueError as exc:
+        raise BadField(f"the year {short(value)!r} {exc}") from None
 
 
 def _price(value: str) -> Decimal | None:
-    """An amount with at most four decimals, as the column keeps it."""
-    if not value:
-        return None
     try:
-        price = Decimal(_number(value))
-        if price.is_finite() and abs(price) < 10**10:
-            price = price.quantize(Decimal("0.0001"))
-    except (InvalidOperation, ValueError):
-        raise BadField(f"the price {short(value)!r} is not a number such as 12.50") from None
-    # Looked at after rounding, which may carry into one digit more than the column has.
-    if not price.is_finite() or not 0 <= price < 10**10:
-        raise BadField(f"the price {short(value)!r} is not between 0 and 9,999,999,999")
-    return price
-
-
-def _number(value: str) -> str:
-    """The value, unless it has the underscores that Python allows in a number."""
-    if "_" in value:
-        raise ValueError(value)
-    return value
+        return parse_price(value) if value else None
+    except ValueError as exc:
+        raise BadField(f"the price {short(value)!r} {exc}") from None

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from app.db.text import has_surrogates, is_storable
 from app.errors import BadSource
 from app.types import Product
-from ingest.row_parsing import COLUMNS, BadField, product, readable_sku, short, undecoded
+from ingest.row_parsing import COLUMNS, BadField, product, readable_sku, short
 
 PICTURE_SUFFIXES = frozenset(
     ".jpg .jpeg .jpe .jfif .png .gif .webp .avif .heic .heif .bmp .tif .tiff".split()  # noqa: SIM905
@@ -114,7 +115,7 @@ def read_folder(source: Path) -> Iterator[SourceRow | SourceReject]:
         category = relative.parent.name or None
         fields = {"sku": path.stem, "title": path.stem, "category": category or ""}
         try:
-            if undecoded(str(relative)):
+            if has_surrogates(str(relative)):
                 raise BadField(f"the name of the file {str(relative)!r} is not text; rename it")
             yield SourceRow(number, product(fields, {}), (relative.as_posix(),))
         except BadField as exc:
@@ -140,7 +141,7 @@ def _header(source: Path, lines: _Lines, encoding: str) -> list[str]:
     except csv.Error as exc:
         raise BadSource(f"{source} is not a CSV file: {exc}.") from exc
     lowered = [name.lower() for name in header]
-    if undecoded("".join(header)) or "\0" in "".join(header):
+    if not is_storable("".join(header)):
         raise BadSource(f"{source} is not {encoding} text. Name its encoding with --encoding.")
     if len(header) == 1 and (mark := next((m for m in ";\t|" if m in header[0]), None)):
         raise BadSource(f"{source} separates its columns by {mark!r}; save it with commas.")
@@ -177,7 +178,7 @@ def _csv_row(
     try:
         if len(values) > len(header):
             raise BadField(f"{len(values)} values for {len(header)} columns; quote commas")
-        if undecoded("".join(values)):
+        if has_surrogates("".join(values)):
             raise BadField(f"not {encoding} text; save the file as UTF-8 or name its encoding")
         if any("\0" in value for value in values):
             raise BadField("a field holds a NUL character")

@@ -66,8 +66,8 @@ def write(connection: Connection, batch: Batch, model: Model) -> dict[str, Batch
     `CatalogService.write`."""
     with open_pipeline(connection) as trip:
         locks.begin_write(trip)
-        maintained = models.ask_maintained(trip)
-        stored = products.ask_by_sku(trip, [entry.product.sku for entry in batch.entries])
+        maintained = models.maintained_in(trip)
+        stored = products.by_sku_in(trip, [entry.product.sku for entry in batch.entries])
     kept = _kept(maintained(), model)
     changes = _changes(batch.entries, stored())
     written = [e for e in batch.entries if changes[e.product.sku] is not BatchChange.UNCHANGED]
@@ -185,7 +185,7 @@ def _embed(
     _store(connection, batch.vectors, new, ids, model)
     unsure = sorted(_shown(batch.entries) - (new.keys() & batch.vectors.keys()))
     if unsure:
-        embedded = pictures.known(connection, unsure, model.id)
+        embedded = pictures.embedded_by_sha256(connection, unsure, model.id)
         if not all(embedded.get(sha256) for sha256 in unsure):
             raise PicturesMissing()
 
@@ -208,4 +208,4 @@ def _store(
     model: Model,
 ) -> None:
     found = {ids[sha256]: vector for sha256, vector in vectors.items() if sha256 in ids}
-    embeddings.embed(connection, model, found, new.values())
+    embeddings.store(connection, model, found, new.values())

@@ -76,8 +76,8 @@ def finish(engine: Engine, tell: ProgressCallback = _log.info) -> list[Model]:
     made = []
     plain = engine.execution_options(isolation_level="AUTOCOMMIT")
     with plain.connect() as connection:
-        for model in hnsw_index.missing(connection):
-            if hnsw_index.owned(connection, model.id) and _make(connection, model, tell):
+        for model in hnsw_index.models_without_index(connection):
+            if hnsw_index.is_owner(connection, model.id) and _make(connection, model, tell):
                 made.append(model)
     return made
 
@@ -105,7 +105,7 @@ def _finish(engine: Engine, tell: ProgressCallback) -> None:
 def _say_what_is_left(engine: Engine) -> None:
     """Who interrupts a load does not wait for an index."""
     with suppress(LookalikeError), engine.connect() as connection:
-        for model in hnsw_index.missing(connection):
+        for model in hnsw_index.models_without_index(connection):
             _log.warning(
                 "pgvector's index of %s is missing; the next load, the worker or `lookalike check "
                 "--repair` makes it. Until then searches that need it compare all embeddings.",
@@ -131,10 +131,12 @@ def _loading(
 
 def _leave_off(engine: Engine, model: Model, added: int, tell: ProgressCallback) -> None:
     with engine.connect() as connection:
-        if not (hnsw_index.usable(connection, model.id) and hnsw_index.owned(connection, model.id)):
+        if not (
+            hnsw_index.usable(connection, model.id) and hnsw_index.is_owner(connection, model.id)
+        ):
             return
-        rows = embeddings.count(connection, model, at_most=MAX_ROWS + 1)
-        if not worth(rows, added, hnsw_index.fits(connection, model)):
+        rows = embeddings.count_up_to(connection, model, at_most=MAX_ROWS + 1)
+        if not worth(rows, added, hnsw_index.rows_in_memory(connection, model)):
             return
     if _dropped(engine, model):
         tell(f"pgvector's index of {model.name} is left off until {added:,} pictures are in.")

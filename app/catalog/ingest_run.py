@@ -9,6 +9,7 @@ from typing import Any
 from sqlalchemy import Connection, Engine
 
 from app.db.queries import ingest_runs
+from app.db.text import escaped
 from app.errors import LookalikeError
 from app.types import Model
 
@@ -28,10 +29,10 @@ class IngestRun:
     def reject(self, rejects: Sequence[Mapping[str, Any]]) -> None:
         """Record refused rows and pictures: mappings with line, sku, image, reason."""
         if rejects:
-            ingest_runs.reject(
+            ingest_runs.add_rejects(
                 self._connection,
                 self.id,
-                [{name: _storable(value) for name, value in each.items()} for each in rejects],
+                [{name: _escaped(value) for name, value in each.items()} for each in rejects],
             )
 
     def seen_before(self, lines: Mapping[str, int]) -> dict[str, int]:
@@ -40,7 +41,7 @@ class IngestRun:
 
     def remember_products(self) -> None:
         """Note the products that are there now, before anything is read that could be pruned."""
-        ingest_runs.remember_products(self._connection)
+        ingest_runs.snapshot_products(self._connection)
 
     def unseen(self) -> Iterator[list[str]]:
         """Skus that were noted and not seen; delete each list before taking the next."""
@@ -55,19 +56,16 @@ class IngestRun:
 def ingest_run(engine: Engine, source: str, model: Model) -> Iterator[IngestRun]:
     """A run that is recorded as failed if it is left by an error."""
     with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-        run = IngestRun(connection, ingest_runs.begin(connection, _storable(source), model.id))
-        ingest_runs.remember_skus(connection)
+        run = IngestRun(connection, ingest_runs.begin(connection, escaped(source), model.id))
+        ingest_runs.create_seen_skus(connection)
         try:
             yield run
         except BaseException as exc:
             with suppress(LookalikeError), engine.begin() as other:
                 reason = (str(exc) or type(exc).__name__).split("\n", 1)[0]
-                ingest_runs.finish(other, run.id, "failed", {"reason": _storable(reason)})
+                ingest_runs.finish(other, run.id, "failed", {"reason": escaped(reason)})
             raise
 
 
-def _storable(value: Any) -> Any:
-    """A text as PostgreSQL can keep it: names of files may hold bytes that are no characters."""
-    if not isinstance(value, str):
-        return value
-    return value.replace("\0", "\\0").encode("utf-8", "backslashreplace").decode("utf-8")
+def _escaped(value: Any) -> Any:
+    return escaped(value) if isinstance(value, str) else value

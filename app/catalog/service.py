@@ -64,7 +64,7 @@ class CatalogService:
     def known(self, sha256s: Sequence[bytes], model: Model) -> dict[bytes, bool]:
         """The pictures that are stored, of these; True where the model has an embedding of it."""
         with self._engine.connect() as connection:
-            return pictures.known(connection, sha256s, model.id)
+            return pictures.embedded_by_sha256(connection, sha256s, model.id)
 
     def write(self, batch: Batch, model: Model) -> dict[str, BatchChange]:
         """Write the entries of a batch, all or none; returns by sku what became of each.

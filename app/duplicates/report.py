@@ -114,8 +114,8 @@ def _catalogue(engine: Engine) -> tuple[list[FoldCandidate], list[Verdict]]:
     repeatable = engine.execution_options(isolation_level="REPEATABLE READ")
     with repeatable.connect() as connection:
         check_schema(connection)
-        found: Iterable[Product] = products.every(connection)
-        return [FoldCandidate(product, 1.0) for product in found], verdicts.every(connection)
+        found: Iterable[Product] = products.stream(connection)
+        return [FoldCandidate(product, 1.0) for product in found], verdicts.all_verdicts(connection)
 
 
 def _closed(known: Iterable[SkuPair]) -> Iterator[SkuPair]:

@@ -144,7 +144,7 @@ def _question(
     far = [shown.distance for shown in sides[0].pictures if shown.distance is not None]
     distance = min(far, default=None)
     category = a.product.category if a.product.category == b.product.category else None
-    own = [it for it in verdicts.around(connection, pair) if {it.sku_a, it.sku_b} == set(pair)]
+    own = [it for it in verdicts.related(connection, pair) if {it.sku_a, it.sku_b} == set(pair)]
     return ReviewPair(
         sides,
         distance,
@@ -210,7 +210,7 @@ def further(
     """The walk after another stretch, with the open pairs found in it waiting, nearest first."""
     found: set[SkuPair] = set()
     if walk.pictures is not None:
-        sharing = review_pairs.sharing(connection, walk.pictures, GROUPS_AT_ONCE)
+        sharing = review_pairs.shared_pictures(connection, walk.pictures, GROUPS_AT_ONCE)
         found.update(_pairs(sharing.values()))
         walk = replace(walk, pictures=_last(list(sharing), GROUPS_AT_ONCE))
     if walk.keys is not None:
@@ -218,7 +218,7 @@ def further(
         found.update(_pairs(same_words.values()))
         walk = replace(walk, keys=_last(list(same_words), GROUPS_AT_ONCE))
     if walk.products is not None:
-        ids = review_pairs.products_behind(connection, walk.products, PRODUCTS_AT_ONCE)
+        ids = review_pairs.product_ids_after(connection, walk.products, PRODUCTS_AT_ONCE)
         found.update(_near(connection, model, cuts, ids))
         walk = replace(
             walk, products=_last(ids, PRODUCTS_AT_ONCE), looked_at=walk.looked_at + len(ids)
@@ -232,7 +232,7 @@ def further(
 def unsettled(connection: Connection, pairs: Sequence[SkuPair]) -> list[SkuPair]:
     """Those that neither a verdict nor what follows from several has settled."""
     skus = sorted({sku for pair in pairs for sku in pair})
-    groups = decided(verdicts.around(connection, skus)) if skus else decided([])
+    groups = decided(verdicts.related(connection, skus)) if skus else decided([])
     return [(a, b) for a, b in pairs if groups.of(a) != groups.of(b) and not groups.apart(a, b)]
 
 
@@ -251,7 +251,7 @@ def _near(
 ) -> Iterator[SkuPair]:
     """Pairs of these products (id) and others that look as if they could be one product."""
     widest = max(_cut(cuts, category) for category in (None, *cuts))
-    for near in review_pairs.look_alike(connection, model, products, widest):
+    for near in review_pairs.near_pairs(connection, model, products, widest):
         if near.distance <= _cut(cuts, near.category):
             a, b = sorted(near.pair)
             yield a, b

@@ -46,7 +46,7 @@ def decide(
         check_schema(connection)
         locks.acquire(connection, LockKey.VERDICTS)
         _check_known(connection, [sku_a, sku_b])
-        around = verdicts.around(connection, [sku_a, sku_b])
+        around = verdicts.related(connection, [sku_a, sku_b])
         own = [each for each in around if {each.sku_a, each.sku_b} == {sku_a, sku_b}]
         if own and (first or (seen is not None and own[0] != seen)):
             raise AlreadyDecided(f"Meanwhile it was decided: {_told(own[0])}.")

@@ -8,11 +8,11 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import os
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
+
+from app import atomic_files
 
 _FORMAT = "1"
 _LONGEST = 10_000
@@ -94,23 +94,10 @@ class CompiledCache:
         return self.folder / f"{_name(fingerprint)}.json"
 
     def _put(self, path: Path, *parts: bytes) -> None:
-        """Write a file that is there wholly or not at all, whoever else writes it."""
-        temporary = None
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            handle, temporary = tempfile.mkstemp(dir=self.folder, prefix=".", suffix=".part")
-            with os.fdopen(handle, "wb") as file:
-                for part in parts:
-                    file.write(part)
-                file.flush()
-                os.fsync(file.fileno())
-            Path(temporary).chmod(0o644)  # another user's process may read it
-            Path(temporary).replace(path)
+        try:  # readable by processes of other users
+            atomic_files.write_bytes(path, *parts, mode=0o644)
         except OSError as exc:
             _log.info("%s cannot be written (%s)", path, exc)
-        finally:  # also when somebody interrupts: the next process takes another name
-            if temporary is not None:
-                Path(temporary).unlink(missing_ok=True)
 
 
 def _name(key: str) -> str:

@@ -54,7 +54,7 @@ def calibrate(engine: Engine, encoder: Callable[[], Encoder]) -> tuple[Calibrati
     if loaded.fingerprint != model.fingerprint:
         raise _changed(model)
     with snapshot(engine) as connection:
-        drawn = calibration.draw(connection, model, PICTURES)
+        drawn = calibration.sample_pictures(connection, model, PICTURES)
         small = calibration.thumbnails(
             connection, [picture.picture_id for picture in drawn[:COPIES]]
         )

@@ -74,7 +74,7 @@ def evaluate(
     skus = [query.expected_sku for query in queries]
     with engine.connect() as connection:
         check_schema(connection)
-        passing = products.passing(connection, skus, how.filters)
+        passing = products.filtered_skus(connection, skus, how.filters)
         categories = products.categories(connection, skus)
     outcomes: list[Outcome] = []
     unreadable = 0

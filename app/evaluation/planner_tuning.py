@@ -70,7 +70,7 @@ def tune(engine: Engine, files: IndexFiles, settings: Settings) -> TuningResult:
         opened = open_build(probe, files)
         if isinstance(opened, Reason):
             raise BuildRefused(f"There is no index to measure ({opened.text}); build one first.")
-        shown = products.count_shown(connection) / len(ids)
+        shown = products.count_picture_links(connection) / len(ids)
         figures = {
             size: _measure(probe, opened, asked, size, ids, settings)
             for size in SIZES

@@ -55,8 +55,8 @@ class Indexer:
         with only_builder(self._engine), self._engine.connect() as connection:
             model = self._model(connection, name)
             self._files.remove_drafts()
-            index_builds.abandon(connection, "its builder disappeared")
-            for sha256 in index_builds.needless(connection):
+            index_builds.reject_unfinished(connection, "its builder disappeared")
+            for sha256 in index_builds.unneeded_files(connection):
                 self._files.remove(sha256)
             build_id = index_builds.begin(connection, model.id)
             connection.commit()
@@ -144,13 +144,13 @@ class Indexer:
         """Record the file's name before it exists, so that the next builder can delete it if this
         process is killed."""
         with self._engine.begin() as connection:
-            index_builds.announce(connection, build_id, sha256)
+            index_builds.record_file(connection, build_id, sha256)
 
     def _needed(self, sha256: str) -> bool:
         """Whether a build needs this file; True if the database cannot be queried."""
         try:
             with self._engine.connect() as connection:
-                return index_builds.needs(connection, sha256)
+                return index_builds.is_published(connection, sha256)
         except LookalikeError:
             return True
 
@@ -175,7 +175,9 @@ class Indexer:
     def _model(self, connection: Connection, name: str | None) -> Model:
         check_schema(connection)
         check_primary(connection)
-        model = models.require_active(connection) if name is None else models.one(connection, name)
+        model = (
+            models.require_active(connection) if name is None else models.resolve(connection, name)
+        )
         if models.by_id(connection, model.id) is None:
             raise ModelNotKept(f"{model.name} is not kept up to date; see `lookalike model list`.")
         return model

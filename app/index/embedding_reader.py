@@ -96,7 +96,7 @@ def _read(engine: Engine, connection: Connection, model: Model) -> tuple[Ids, ND
     arrays, so that there is never a second copy."""
     rows = embeddings.count_all(connection, model)
     buffer = _ReadBuffer(model, np.empty(rows, np.int64), np.empty((rows, model.dim), np.float16))
-    pages = embeddings.pages(connection, model)
+    pages = embeddings.page_count(connection, model)
     if rows < PARALLEL_MIN_ROWS:
         buffer.fill(embeddings.stream(connection, model, range(0, pages, PAGES_PER_BLOCK)))
         filled = buffer.filled
@@ -187,7 +187,7 @@ def check_primary(connection: Connection) -> None:
 
 def _check_stamp(connection: Connection) -> None:
     """Freshness depends on the trigger that stamps every written row: check that it is enabled."""
-    if unstamped := change_stamps.unstamped(connection, change_stamps.EMBEDDING):
+    if unstamped := change_stamps.tables_without_trigger(connection, change_stamps.EMBEDDING):
         raise BuildRefused(
             f"The trigger that stamps changed rows is missing or off on {', '.join(unstamped)}, so "
             "an index could not tell what changed after it. Enable it: ALTER TABLE embedding "

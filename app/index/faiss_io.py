@@ -7,7 +7,7 @@ import os
 import struct
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,33 +19,29 @@ HEADER = struct.Struct("=4siq")
 """Start of every FAISS index file: four letters for the class, dimension, number of rows."""
 
 
-def write(index: AnnIndex, target: Path) -> tuple[str, int]:
-    """Write the index to a new file, flushed to disk; returns its sha256 (hex) and size in bytes.
+def write(index: AnnIndex, file: BinaryIO) -> tuple[str, int]:
+    """Write the index to an empty file; returns its sha256 (hex) and size in bytes.
 
-    Raises OSError when the disk is full or the folder cannot be written.
+    Raises OSError, for example when the disk is full.
     """
     digest = hashlib.sha256()
     errors: list[OSError] = []
-    with target.open("wb") as file:
 
-        def put(chunk: bytes) -> int:
-            # An exception must not pass through FAISS's C++ code; returning 0 bytes stops it.
-            try:
-                file.write(chunk)
-            except OSError as exc:
-                errors.append(exc)
-                return 0
-            digest.update(chunk)
-            return len(chunk)
-
+    def put(chunk: bytes) -> int:
+        # An exception must not pass through FAISS's C++ code; returning 0 bytes stops it.
         try:
-            faiss().write_index(index.faiss_index, faiss().PyCallbackIOWriter(put))
-        except RuntimeError as exc:
-            raise (errors[0] if errors else exc) from exc
-        file.flush()
-        os.fsync(file.fileno())
-        size = file.tell()
-    return digest.hexdigest(), size
+            file.write(chunk)
+        except OSError as exc:
+            errors.append(exc)
+            return 0
+        digest.update(chunk)
+        return len(chunk)
+
+    try:
+        faiss().write_index(index.faiss_index, faiss().PyCallbackIOWriter(put))
+    except RuntimeError as exc:
+        raise (errors[0] if errors else exc) from exc
+    return digest.hexdigest(), file.tell()
 
 
 def check_header(path: Path, size: int, rows: int) -> None:

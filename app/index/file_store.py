@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import threading
 import time
 from collections import OrderedDict
@@ -11,10 +10,10 @@ from collections.abc import Callable, Collection, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from uuid import uuid4
 
 import numpy as np
 
+from app import atomic_files
 from app.errors import IndexDamaged, IndexUnreadable, IndexUnwritable
 from app.index import faiss_io
 from app.index.faiss_index import AnnIndex
@@ -23,6 +22,9 @@ from app.types import Build
 MAX_OPEN = 2
 """Indexes kept in memory: the build in use, and the one before, which a search that began earlier
 may still need."""
+
+DRAFT_SUFFIX = ".tmp"
+"""Suffix of a file that the builder writes. A file that is fetched has `atomic_files.SUFFIX`."""
 
 STALE_S = 3600
 """Age after which a partly fetched file counts as abandoned, in seconds."""
@@ -56,11 +58,9 @@ class IndexFiles:
     def check_writable(self) -> None:
         """Raise IndexUnwritable unless a file can be created in the folder; called before a build,
         so that it does not fail at its end."""
-        probe = self._draft()
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            probe.touch()
-            probe.unlink(missing_ok=True)  # a builder at work clears away what it did not make
+            with atomic_files.draft(self.folder, suffix=DRAFT_SUFFIX, durable=False):
+                pass  # a builder may remove the draft before this does
         except OSError as exc:
             raise self._unwritable(exc) from exc
 
@@ -75,18 +75,14 @@ class IndexFiles:
         The file appears under its name complete and flushed to disk, or not at all.
         Raises IndexUnwritable when the disk is full or the folder cannot be written.
         """
-        draft = self._draft()
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            sha256, size = faiss_io.write(index, draft)
-            announce(sha256)
-            draft.replace(self.path(sha256))
-            self._flush_folder()
+            with atomic_files.draft(self.folder, suffix=DRAFT_SUFFIX) as draft:
+                sha256, size = faiss_io.write(index, draft.file)
+                draft.finish()
+                announce(sha256)
+                draft.publish(self.path(sha256))
         except OSError as exc:
             raise self._unwritable(exc) from exc
-        finally:
-            with suppress(OSError):
-                draft.unlink(missing_ok=True)
         return sha256, size
 
     def opened(self, build: Build) -> AnnIndex | None:
@@ -147,7 +143,7 @@ class IndexFiles:
 
     def remove_drafts(self) -> None:
         """Delete temporary files of interrupted builds. Call it with the builder's lock only."""
-        for draft in self.folder.glob("*.tmp"):
+        for draft in self.folder.glob(f"*{DRAFT_SUFFIX}"):
             with suppress(OSError):
                 draft.unlink()
 
@@ -181,26 +177,11 @@ class IndexFiles:
 
     def _keep(self, data: bytes, build: Build) -> None:
         """Put a fetched file where it was missing; a folder that is read-only does without."""
-        draft = self.folder / f"{uuid4().hex}.part"
         with suppress(OSError):
-            self.folder.mkdir(parents=True, exist_ok=True)
-            for left in self.folder.glob("*.part"):  # by a process that was killed
+            for left in self.folder.glob(f"*{atomic_files.SUFFIX}"):  # by a process that was killed
                 if time.time() - left.stat().st_mtime > STALE_S:
                     left.unlink(missing_ok=True)
-            draft.write_bytes(data)
-            draft.replace(self.path(build.sha256))
-        with suppress(OSError):
-            draft.unlink(missing_ok=True)
-
-    def _draft(self) -> Path:
-        return self.folder / f"{uuid4().hex}.tmp"
-
-    def _flush_folder(self) -> None:
-        descriptor = os.open(self.folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+            atomic_files.write_bytes(self.path(build.sha256), data, durable=False)
 
     def _unwritable(self, exc: OSError) -> IndexUnwritable:
         return IndexUnwritable(
@@ -245,20 +226,14 @@ def pieces_match(pieces: Iterable[bytes], sha256: str) -> bool | None:
 
 def write_pieces(file: Path, pieces: Iterable[bytes]) -> None:
     """Make a file of its pieces, whole or not at all. Raises IndexUnwritable."""
-    draft = file.with_name(f"{uuid4().hex}.part")
     try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        with draft.open("wb") as out:
+        with atomic_files.replace(file, durable=False) as out:
             out.writelines(pieces)
-        draft.replace(file)
     except OSError as exc:
         raise IndexUnwritable(
             f"{file.parent} cannot be written: {exc.strerror or exc}. Make room, or choose another "
             "folder with LOOKALIKE_INDEX_DIR."
         ) from exc
-    finally:
-        with suppress(OSError):
-            draft.unlink(missing_ok=True)
 
 
 def unneeded_files(folder: Path, needed: Collection[str]) -> list[Path]:
@@ -268,8 +243,8 @@ def unneeded_files(folder: Path, needed: Collection[str]) -> list[Path]:
     fetching them from the database.
     """
     files = [file for file in folder.glob("*.faiss") if file.stem not in needed]
-    files += folder.glob("*.tmp")
-    files += [file for file in folder.glob("*.part") if _age(file) > STALE_S]
+    files += folder.glob(f"*{DRAFT_SUFFIX}")
+    files += [file for file in folder.glob(f"*{atomic_files.SUFFIX}") if _age(file) > STALE_S]
     return sorted(files)
 
 

@@ -55,7 +55,7 @@ def _delta(
 ) -> DeltaStatus:
     most = settings.max_delta_rows
     if in_use is None:
-        rows, worker_rows = embeddings.count(connection, model, at_most=most + 1), 0.0
+        rows, worker_rows = embeddings.count_up_to(connection, model, at_most=most + 1), 0.0
     else:
         rows = index_delta.delta_rows(connection, in_use, most + 1)
         worker_rows = allowed_changes(in_use.rows, RebuildRules.from_settings(settings))

@@ -90,14 +90,14 @@ def _embed(
 
 def _left(engine: Engine, model: Model) -> int:
     with engine.connect() as connection:
-        return models.missing(connection, model.id)
+        return models.count_missing(connection, model.id)
 
 
 def _missing(engine: Engine, model: Model) -> Iterator[list[tuple[int, bytes, list[str]]]]:
     after = 0
     while True:
         with engine.connect() as connection:
-            batch = models.without(connection, model.id, after, BATCH)
+            batch = models.pictures_without_embedding(connection, model.id, after, BATCH)
         if not batch:
             return
         yield batch
@@ -115,8 +115,8 @@ def store(engine: Engine, model: Model, vectors: Mapping[int, Vector]) -> int:
 def _store(connection: Connection, model: Model, vectors: Mapping[int, Vector]) -> int:
     with open_pipeline(connection) as trip:
         locks.begin_write(trip)
-        kept = models.ask_maintained(trip)
-        lacking = embeddings.lacking(trip, model, list(vectors))
+        kept = models.maintained_in(trip)
+        lacking = embeddings.missing_in(trip, model, list(vectors))
         rows = copy.rows_by_id(model, vectors)  # while the server looks
     if model.id not in [each.id for each in kept()]:
         raise ModelNotKept(f"{model.name} is not kept up to date any more; it is dropped.")

@@ -47,13 +47,13 @@ class Lifecycle:
         """Every model with what it has, the active one first."""
         with self._engine.connect() as connection:
             check_schema(connection)
-            return models.every(connection)
+            return models.statuses(connection)
 
     def model(self, name: str) -> Model:
         """The model of this name. Raises UnknownModel."""
         with self._engine.connect() as connection:
             check_schema(connection)
-            return models.one(connection, name)
+            return models.resolve(connection, name)
 
     def add(self, name: str, revision: str | None = None) -> Model:
         """Record a model; from now on new pictures get an embedding under it too.
@@ -82,13 +82,13 @@ class Lifecycle:
         """
         _check_reason(forced)
         with self._writing() as connection:
-            return _activate(connection, models.one(connection, name), forced)
+            return _activate(connection, models.resolve(connection, name), forced)
 
     def rollback(self, *, forced: str | None = None) -> ModelChange:
         """Make the model active again that was so before. Raises NotReady."""
         _check_reason(forced)
         with self._writing() as connection:
-            former = models.before(connection)
+            former = models.previous(connection)
             if former is None:
                 raise NotReady("No model was active before this one, or it was dropped since.")
             return _activate(connection, former, forced)
@@ -103,7 +103,7 @@ class Lifecycle:
         with self._alone():
             with self._writing(held=True) as connection:
                 model = removal.chosen(connection, name)
-                models.neglect(connection, model.id)
+                models.stop_maintaining(connection, model.id)
             removal.detach(self._engine, model)
             removal.delete(self._engine, model)
             with self._engine.begin() as connection:
@@ -163,7 +163,7 @@ def _check_reason(reason: str | None) -> None:
 def _lacking(connection: Connection, model: Model) -> list[str]:
     """What a model has not got that searches need, each with the command that brings it."""
     found = []
-    if missing := models.missing(connection, model.id):
+    if missing := models.count_missing(connection, model.id):
         found.append(
             f"{missing} pictures have no embedding under it (`lookalike model embed {model.name}`)"
         )

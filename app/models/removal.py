@@ -35,22 +35,22 @@ PAUSE = 4
 def chosen(connection: Connection, name: str) -> Model:
     """The model of this name that may be dropped: not the active one, and one whose dropping was
     begun before others."""
-    if not partitions.owned(connection):
+    if not partitions.is_owner(connection):
         raise DatabaseUnsuitable(
             "Only the role that migrates may drop a model, for it owns the tables. Nothing was "
             "changed."
         )
     active = models.active(connection)
-    newest = models.one(connection, name)
+    newest = models.resolve(connection, name)
     beside = [each for each in models.named(connection, name) if each != active]
     if not beside:
         raise NotReady(f"{newest.name} is the active model; activate another first.")
-    begun = [each for each in beside if not partitions.attached(connection, each.id)]
+    begun = [each for each in beside if not partitions.is_attached(connection, each.id)]
     if len(begun or beside) > 1:
         which = " or ".join(f"{each.name}@{each.revision[:12]}" for each in begun or beside)
         raise NotReady(f"Several models are called {name}; say which to drop: {which}.")
     [model] = begun or beside
-    other = partitions.being_detached(connection)
+    other = partitions.model_being_detached(connection)
     if other not in (None, model):
         check_whole(connection, other)
     return model
@@ -58,7 +58,7 @@ def chosen(connection: Connection, name: str) -> Model:
 
 def check_whole(connection: Connection, model: Model) -> None:
     """Raise NotReady for a model whose dropping was begun and not finished."""
-    if not partitions.attached(connection, model.id):
+    if not partitions.is_attached(connection, model.id):
         raise NotReady(
             f"{model.name} was not wholly dropped; run `lookalike model drop {model.name}` first."
         )
@@ -84,7 +84,7 @@ def delete(engine: Engine, model: Model) -> None:
     """Delete the detached partition of a model, if it is still there. Raises LockHeld."""
     try:
         with _alone(engine) as connection:
-            references = partitions.references(connection, model.id)
+            references = partitions.foreign_keys(connection, model.id)
         for constraint, table in references:
             _drop_reference(engine, model, constraint, table)
         with _alone(engine) as connection:
@@ -100,7 +100,7 @@ def _drop_reference(engine: Engine, model: Model, constraint: str, table: str) -
             _check_time(until)
         try:
             with _alone(engine) as connection:
-                return partitions.drop_reference(connection, model.id, constraint, wait_ms)
+                return partitions.drop_foreign_key(connection, model.id, constraint, wait_ms)
         except LockHeld:
             _check_time(until)
         time.sleep(PAUSE * wait_ms / 1000)
@@ -111,9 +111,9 @@ def _read_briefly(engine: Engine, table: str, wait_ms: int) -> bool:
     searches up for nothing."""
     plain = engine.execution_options(isolation_level="AUTOCOMMIT")
     with plain.connect() as connection:
-        before = partitions.readers(connection, table)
+        before = partitions.other_lock_holders(connection, table)
         time.sleep(wait_ms / 1000)
-        return before.isdisjoint(partitions.readers(connection, table))
+        return before.isdisjoint(partitions.other_lock_holders(connection, table))
 
 
 def _check_time(until: float) -> None:

@@ -83,8 +83,8 @@ class AnalystWatchdog:
                     ended.user, ended.pid, ended.reason,
                 )  # fmt: skip
             self._say(
-                _unreachable_text(analyst_sessions.out_of_reach(connection))
-                or _prepared_text(analyst_sessions.prepared(connection))
+                _unreachable_text(analyst_sessions.uncontrolled_users(connection))
+                or _prepared_text(analyst_sessions.prepared_transactions(connection))
             )
 
     def _say(self, trouble: str) -> None:

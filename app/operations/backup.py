@@ -5,18 +5,16 @@ Index files are not included: they are rebuilt from the embeddings.
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from uuid import uuid4
 
 from sqlalchemy import Connection, Engine
 
+from app import atomic_files
 from app.db import client_tools
 from app.db.client_tools import ClientFailed, ProgressCallback
 from app.db.embedded import binaries
@@ -86,14 +84,9 @@ def _draft(target: Path) -> Iterator[Path]:
 
     Nobody else may enter it: it holds all the catalogue does.
     """
-    target = target.absolute()
-    draft = target.with_name(f".{target.name}.{uuid4().hex}.part")
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        draft.mkdir(mode=0o700)
-        yield draft
-        draft.rename(target)
-        _flush(target.parent)
+        with atomic_files.replace_folder(target.absolute(), mode=0o700) as draft:
+            yield draft
     except OSError as exc:
         raise BackupFailed(
             f"No backup was made in {target}: {exc.strerror or exc}. Make room, or name another "
@@ -101,9 +94,6 @@ def _draft(target: Path) -> Iterator[Path]:
         ) from exc
     except DatabaseUnavailable as exc:
         raise BackupFailed(f"No backup was made: {exc}") from exc
-    finally:
-        with suppress(OSError):
-            shutil.rmtree(draft)
 
 
 def _described(connection: Connection) -> Manifest:
@@ -122,7 +112,7 @@ def _described(connection: Connection) -> Manifest:
         postgresql=versions.postgresql,
         postgresql_major=versions.major,
         pgvector=versions.pgvector or "",
-        model=models.active_of_old(connection),
+        model=models.active_at_any_revision(connection),
         rows=_count_rows(connection, names),
         left_out=DERIVED,
         files={},
@@ -169,14 +159,5 @@ def _seal(manifest: Manifest, draft: Path) -> Manifest:
     backup_manifest.write(whole, draft)
     for name in (DUMP, backup_manifest.NAME):  # a copy of them need not lie in a closed folder
         (draft / name).chmod(0o600)
-    _flush(draft)
+    atomic_files.sync_folder(draft)
     return whole
-
-
-def _flush(folder: Path) -> None:
-    """Let the names in a folder outlive a power cut."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime
@@ -13,6 +12,7 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
+from app import atomic_files
 from app.errors import BadInput
 from app.types import Model
 
@@ -74,11 +74,8 @@ def describe(path: Path) -> BackupFile:
 
 def write(manifest: Manifest, folder: Path) -> None:
     """Write the manifest into the folder of a backup, flushed to disk. Raises OSError."""
-    with (folder / NAME).open("w", encoding="utf-8") as file:
-        json.dump(manifest.as_dict(), file, ensure_ascii=False, indent=2)
-        file.write("\n")
-        file.flush()
-        os.fsync(file.fileno())
+    content = json.dumps(manifest.as_dict(), ensure_ascii=False, indent=2) + "\n"
+    atomic_files.write_bytes(folder / NAME, content.encode())
 
 
 def read(folder: Path) -> Manifest:

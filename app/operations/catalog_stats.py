@@ -64,6 +64,6 @@ def _contents(connection: Connection) -> CatalogContents:
     counts = catalog_stats.counts(connection, model)
     return CatalogContents(
         counts,
-        tuple(catalog_stats.embedded(connection)),
+        tuple(catalog_stats.embedding_counts(connection)),
         tuple(catalog_stats.runs(connection, LISTED_RUNS)),
     )

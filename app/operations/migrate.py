@@ -135,7 +135,7 @@ def _replay(connection: Connection) -> None:
     with _warnings_logged(connection):
         for file in sorted((ROOT / "sql").glob("*.sql")):
             plain.exec_driver_sql(file.read_text(encoding="utf-8"))
-    roles.keep_revision(connection)
+    roles.protect_revision(connection)
     connection.commit()
 
 
@@ -159,7 +159,7 @@ def _log_warning(notice: psycopg.errors.Diagnostic) -> None:
 def _renew_stamps(connection: Connection) -> None:
     """Stamp rows that carry transaction ids of another server's future."""
     for stamp in change_stamps.STAMPS:
-        while change_stamps.renew(connection, stamp, BATCH):
+        while change_stamps.restamp(connection, stamp, BATCH):
             connection.commit()
         connection.commit()
 
@@ -174,7 +174,7 @@ def _renew_identity_keys(connection: Connection) -> None:
         keys = {id_: (key, identity_key(product)) for id_, key, product in rows}
         changed = {id_: new for id_, (old, new) in keys.items() if new != old}
         if changed:
-            products.renew_identity_keys(connection, changed)
+            products.update_identity_keys(connection, changed)
         connection.commit()
         if not rows:
             return

@@ -85,18 +85,19 @@ def _prepare(engine: Engine, manifest: Manifest) -> None:
 
 
 def _check_new(connection: Connection) -> None:
-    if objects := database_info.anything(connection):
+    if objects := database_info.relations(connection):
         examples = ", ".join(objects[:3]) + ", …" * (len(objects) > 3)
         raise BadInput(
             f"This database is in use: it has {examples}. Nothing was overwritten. Restore into a "
-            "new one: name another folder with LOOKALIKE_HOME, or make a database and name it with LOOKALIKE_DATABASE_URL."
+            "new one: name another folder with LOOKALIKE_HOME, or make a database and name it with "
+            "LOOKALIKE_DATABASE_URL."
         )
 
 
 def _check_vectors(connection: Connection, schema: str) -> None:
     """The dump names pgvector's types with their schema, and services name them without."""
     current = database_info.versions(connection).pgvector_schema
-    if current != schema or not database_info.knows_vectors(connection):
+    if current != schema or not database_info.finds_vector_type(connection):
         raise DatabaseUnsuitable(
             f"The backup has pgvector in the schema {schema}, and this database has it in "
             f"{current}, or not in its search_path. Make a database with `CREATE EXTENSION vector "

@@ -84,7 +84,7 @@ def _steps(migrator: str, server: str) -> list[str]:
             )
     if migrator == server:
         raise BadInput("The role that migrates and the one that serves need two names.")
-    names = sql.SQL(roles.NAMES).format(sql.Literal(migrator), sql.Literal(server))
+    names = sql.SQL(roles.SET_ROLE_NAMES).format(sql.Literal(migrator), sql.Literal(server))
     return [names.as_string(None), *roles.STEPS]
 
 

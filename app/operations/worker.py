@@ -218,7 +218,7 @@ class IndexObserver:
     def explain_delta(self, build: Build) -> str:
         """A sentence on why rows stay in the delta of a new build, as far as this user may see."""
         with self._engine.connect() as connection:
-            if index_delta.rows_from_the_future(connection, build.model_id):
+            if index_delta.has_future_stamps(connection, build.model_id):
                 return "Rows carry stamps of another server's future; run `lookalike migrate`."
             if transactions := build_history.blocking_transactions(connection):
                 return f"Open transactions that write: {'; '.join(map(str, transactions))}."
@@ -226,7 +226,7 @@ class IndexObserver:
 
     def _delta(self, connection: Connection, model: Model, build: Build | None) -> int:
         if build is None:
-            return embeddings.count(connection, model, at_most=self._at_most)
+            return embeddings.count_up_to(connection, model, at_most=self._at_most)
         return index_delta.delta_rows(connection, build, self._at_most)
 
     def _count_gone(

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from difflib import get_close_matches
 from typing import Any
 
-from app.db.queries.filter_sql import COLUMNS, ORDERED
+from app.db.queries.filter_sql import COLUMNS, RANGE_COLUMNS
 from app.errors import BadInput
-from app.types import Filters, Value
+from app.types import Filters, Value, parse_price, parse_year
 
 FORM = re.compile(r"(?P<name>.*?)\s*(?P<sign><=|>=|=)(?P<value>.*)", re.DOTALL)
 
@@ -61,12 +61,12 @@ def _one(values: list[Any]) -> Any:
 
 
 def _is_range(name: str, value: str) -> bool:
-    return name in ORDERED and ".." in value
+    return name in RANGE_COLUMNS and ".." in value
 
 
 def _check_ordered(name: str) -> None:
-    if name not in ORDERED:
-        raise BadInput(f"Only {' and '.join(ORDERED)} have ranges; {name!r} has none.")
+    if name not in RANGE_COLUMNS:
+        raise BadInput(f"Only {' and '.join(RANGE_COLUMNS)} have ranges; {name!r} has none.")
 
 
 def _bounds(name: str, sign: str, value: str) -> list[tuple[str, int | Decimal]]:
@@ -89,29 +89,12 @@ def _bounds(name: str, sign: str, value: str) -> list[tuple[str, int | Decimal]]
 
 
 def _value(column: str, value: str) -> Value:
-    return _number(column, value) if column in ORDERED else value
+    return _number(column, value) if column in RANGE_COLUMNS else value
 
 
 def _number(column: str, value: str) -> int | Decimal:
-    return _year(value) if column == "year" else _price(value)
-
-
-def _year(value: str) -> int:
+    parse = parse_year if column == "year" else parse_price
     try:
-        year = int(value)
+        return parse(value, to_compare=True)
     except ValueError as exc:
-        raise BadInput(f"The year {value!r} in the filter is not a whole number.") from exc
-    if not -(2**31) <= year < 2**31:
-        raise BadInput(f"The year {value!r} in the filter is out of range.")
-    return year
-
-
-def _price(value: str) -> Decimal:
-    """An amount with four decimals, as the column keeps it."""
-    try:
-        price = Decimal(value)
-        if price.is_finite() and abs(price) < 10**10:
-            return price.quantize(Decimal("0.0001"))
-    except InvalidOperation:
-        pass
-    raise BadInput(f"The price {value!r} in the filter is not a number such as 12.50.")
+        raise BadInput(f"The {column} {value!r} in the filter {exc}.") from exc

@@ -138,7 +138,7 @@ def _fused(asked: PageRequest, size: int, said: str, weight: float) -> _PageHits
     if asked.by_vector:
         answer = find(replace(ask, k=size), asked.files, asked.settings)
         near = answer.candidates.hits
-        compared = full_text.hits(ask.connection, ask.model, ask.vector, list(first))
+        compared = full_text.nearest_hits(ask.connection, ask.model, ask.vector, list(first))
         hits |= {hit.product_id: hit for hit in (*compared, *near)}
         lists.append((1.0 - weight, [hit.product_id for hit in near]))
         everything = everything and len(near) < size
@@ -153,7 +153,7 @@ def _shown(asked: PageRequest) -> list[ScoredHit]:
     if not ids:
         return []
     if asked.by_vector:
-        hits = full_text.hits(connection, model, asked.ask.vector, ids)
+        hits = full_text.nearest_hits(connection, model, asked.ask.vector, ids)
     else:
         hits = [Hit(*pair, nan) for pair in full_text.first_pictures(connection, model, ids)]
     return _known(asked, [(hit, hit.similarity) for hit in hits])
@@ -167,7 +167,7 @@ def _shaped(
         return DedupResult(tuple((each, ()) for each in known))
     found = _known(asked, hits)
     skus = [each.product.sku for each in (*found, *shown)]
-    decided = verdicts.around(asked.ask.connection, skus) if asked.query.fold else []
+    decided = verdicts.related(asked.ask.connection, skus) if asked.query.fold else []
     typo = asked.settings.typo_similarity
     return shape(found, asked.query, shown=shown, verdicts=decided, typo=typo)
 

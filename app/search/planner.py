@@ -85,7 +85,9 @@ def compare_all(search: PlannedSearch, max_pictures: int | None = None) -> Candi
             k=request.k, excluded=request.excluded, allowed=max_pictures,
         )  # fmt: skip
     if max_pictures is not None:
-        pictures = embeddings.count(request.connection, request.model, at_most=max_pictures + 1)
+        pictures = embeddings.count_up_to(
+            request.connection, request.model, at_most=max_pictures + 1
+        )
         if pictures > max_pictures:
             return None
     return exact_search(request)
@@ -123,11 +125,11 @@ def _near_build(
     """The candidates of one fetch round and the number of rows in the build's delta."""
     request = search.request
     nominees = nominate(opened.index, request.vector, fetch)
-    return index_delta.near_build(
+    return index_delta.nearest(
         request.connection, request.model, opened.build, request.vector,
         nominees.ids, nominees.seen_to,
         n=fetch.n, k=request.k, excluded=request.excluded,
-        allowed=search.settings.max_delta_rows, only=search.filter_clause,
+        allowed=search.settings.max_delta_rows, filter_clause=search.filter_clause,
     )  # fmt: skip
 
 
@@ -168,7 +170,7 @@ def _by_pgvector(search: PlannedSearch, reason: Reason) -> RetrievalResult:
     for fetched in (n, n * RETRY_FACTOR):
         candidates = nearest.hnsw(
             request.connection, request.model, request.vector,
-            n=fetched, k=request.k, excluded=request.excluded, only=search.filter_clause,
+            n=fetched, k=request.k, excluded=request.excluded, filter_clause=search.filter_clause,
         )  # fmt: skip
         if is_complete(candidates, request.k):
             return RetrievalResult(candidates, "pgvector-hnsw", reason)

@@ -160,7 +160,7 @@ class SearchService:
         """The answer of whatever path can give it, all in one snapshot."""
         self._check_schema()
         with snapshot(self._engine) as connection:
-            partitions.hold(connection)
+            partitions.lock_attached(connection)
             with clock.stage("search"):
                 model, lag = self._model(connection, query, encoded)
                 asked = self._asked(connection, model, query, encoded)
@@ -172,7 +172,7 @@ class SearchService:
             unknown = []
             if not matches and query.filters.attributes:
                 unknown = products.unknown_attributes(connection, list(query.filters.attributes))
-            if lag is not None and not partitions.in_place(connection, model.id):
+            if lag is not None and not partitions.is_attached_now(connection, model.id):
                 raise ActiveModelChanged(f"{model.name} was dropped meanwhile. Try again.")
             self._learn(asked.ask, found.answer)
         return SearchOutcome(
@@ -227,7 +227,7 @@ class SearchService:
         excluded: tuple[int, ...] = ()
         of_product = query.vector
         if query.sku is not None:
-            product_id = products.id_of(connection, query.sku)
+            product_id = products.require_id(connection, query.sku)
             of_product = _vector_of(connection, model, query.sku, product_id)
             excluded = (product_id,)
         towards = encoded.towards(query, of_product)
@@ -262,7 +262,7 @@ def _matches(
     return tuple(
         Match(
             rank=rank,
-            product=products.product_of(rows[hit.product_id]),
+            product=products.product_from_row(rows[hit.product_id]),
             product_id=hit.product_id,
             picture_id=hit.picture_id,
             similarity=similarity_of(hit),

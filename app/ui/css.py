@@ -1,11 +1,11 @@
-"""How the search page looks: one style sheet, in colours that follow the reader's theme."""
+"""The style sheet of the search page; its colours follow the theme of the browser."""
 
 from __future__ import annotations
 
 ACCENT = "#2f5fd0"
 ACCENT_ON_DARK = "#3f70da"
-"""White words on either stand out at least 4.5 to 1, and both from their background 3 to 1, as
-WCAG 2.2 asks."""
+"""Contrast of at least 4.5:1 with white text and 3:1 with the page background, as WCAG 2.2
+requires."""
 
 STYLE = """<style>
 .stMainBlockContainer { padding-top: 4.5rem; padding-bottom: 3rem }
@@ -45,18 +45,18 @@ STYLE = """<style>
 .bar { height: .3rem; border-radius: 1rem; margin-top: .15rem;
   background: color-mix(in srgb, currentColor 14%, transparent) }
 .bar div { height: 100%; border-radius: 1rem; background: ACCENT }
-[class*="st-key-doing-"] { padding: 0 .5rem .5rem; gap: .25rem; align-items: center }
-[class*="st-key-doing-"] button { min-height: 2rem; padding: .15rem .5rem }
-[class*="st-key-doing-"] button p { font-size: .8125rem }
+[class*="st-key-actions-"] { padding: 0 .5rem .5rem; gap: .25rem; align-items: center }
+[class*="st-key-actions-"] button { min-height: 2rem; padding: .15rem .5rem }
+[class*="st-key-actions-"] button p { font-size: .8125rem }
 /* The picture is part of the button that opens the details. */
-[class*="st-key-doing-"], [class*="st-key-doing-"] * { position: static }
+[class*="st-key-actions-"], [class*="st-key-actions-"] * { position: static }
 [class*="st-key-details-"] button::after { content: ""; position: absolute; aspect-ratio: 1;
   inset: 0 0 auto 0; cursor: pointer; z-index: 1 }
-/* The product a button is about is read out, and not shown on every card again. */
-[class*="st-key-doing-"] button em { position: absolute; width: 1px; height: 1px; overflow: hidden;
-  clip-path: inset(50%); white-space: nowrap }
+/* The name of the product in a button is for screen readers; the card shows it already. */
+[class*="st-key-actions-"] button em { position: absolute; width: 1px; height: 1px;
+  overflow: hidden; clip-path: inset(50%); white-space: nowrap }
 
-/* What is asked with, and the part of it that counts. */
+/* The query picture and its region. */
 .asked { margin: 0; position: relative; overflow: hidden; border-radius: .6rem; line-height: 0;
   border: 1px solid color-mix(in srgb, currentColor 18%, transparent); width: fit-content;
   max-width: 100% }
@@ -70,7 +70,7 @@ STYLE = """<style>
 .others { display: flex; gap: .5rem; flex-wrap: wrap; margin-top: .5rem }
 .others img { height: 3.5rem; border-radius: .35rem }
 
-/* Details of a product: what it looks like beside what is known of it. */
+/* Details of a product: pictures next to facts. */
 .details { display: grid; gap: 1rem 1.5rem;
   grid-template-columns: repeat(auto-fit, minmax(min(16rem, 100%), 1fr)) }
 .pictures { display: flex; flex-wrap: wrap; gap: .75rem; margin-bottom: .5rem }

@@ -1,4 +1,4 @@
-"""Moments, spans and sizes in words, as all pages show them."""
+"""Text for the pages: times, durations and sizes; escaping for Markdown and HTML."""
 
 from __future__ import annotations
 
@@ -10,14 +10,23 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import streamlit as st
 
-SPANS = ((86_400, "d"), (3_600, "h"), (60, "min"))
+TIME_UNITS = ((86_400, "d"), (3_600, "h"), (60, "min"))
+SIZE_UNITS = ((1 << 30, "GB"), (1 << 20, "MB"), (1 << 10, "KB"))
+
+ZERO_WIDTH_SPACE = "\u200b"
+
+AUTOLINK_BREAKS = re.compile(
+    r"(?<=[-<>=~])(?=[-<>=~])|(?<=:)(?=//)|(?<=www)(?=\.)|(?=@)", re.IGNORECASE
+)
+"""Positions inside arrows, dashes and links, which Streamlit makes of plain text."""
+
+SANITIZER_BREAKS = re.compile(r"(?<=<)(?=/)|(?<=[-!\]])(?=>)")
+"""Positions inside an end tag and a comment end: Streamlit's sanitizer drops an attribute that
+contains one, although it is harmless there."""
 
 
-SIZES = ((1 << 30, "GB"), (1 << 20, "MB"), (1 << 10, "KB"))
-
-
-def when(moment: datetime | None) -> str:
-    """A moment by the clock of whoever looks at the page; '' for none."""
+def format_time(moment: datetime | None) -> str:
+    """A moment in the time zone of the browser; '' for None."""
     if moment is None:
         return ""
     try:
@@ -27,37 +36,42 @@ def when(moment: datetime | None) -> str:
     return f"{moment.astimezone(zone):%Y-%m-%d %H:%M}"
 
 
-def span(seconds: float) -> str:
-    """A span of time, rounded down to its largest unit."""
-    for length, unit in SPANS:
+def format_duration(seconds: float) -> str:
+    """A duration in its largest unit."""
+    for length, unit in TIME_UNITS:
         if seconds >= length:
             return f"{seconds / length:.0f} {unit}"
     return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
 
 
-def size(count: int) -> str:
-    """A number of bytes."""
-    for length, unit in SIZES:
+def format_size(count: int) -> str:
+    """A number of bytes in its largest unit."""
+    for length, unit in SIZE_UNITS:
         if count >= length:
             return f"{count / length:.1f} {unit}"
     return f"{count} bytes"
 
 
-DISLIKED = re.compile(r"(?<=<)(?=/)|(?<=[-!\]])(?=>)")
-"""Inside an end tag, and before the end of a comment: Streamlit's sanitiser drops an attribute in
-which it finds one, although it can end nothing there."""
+def escape_markdown(text: str) -> str:
+    """Markdown that shows the text literally, with runs of white space as one space.
+
+    Escaping does not keep Streamlit from making arrows, dashes and links of text, but spaces of
+    zero width do.
+    """
+    line = AUTOLINK_BREAKS.sub(ZERO_WIDTH_SPACE, " ".join(text.split()))
+    return re.sub(r"([!-/:-@\[-`{-~])", r"\\\1", line)
 
 
-def attribute(words: str) -> str:
-    """Any text as the value of an attribute, with its quotes; spaces of no width keep it whole."""
-    return f'"{escape(DISLIKED.sub(chr(0x200B), words))}"'
+def html_attribute(text: str) -> str:
+    """Any text as a quoted value of an HTML attribute, safe from Streamlit's sanitizer."""
+    return f'"{escape(SANITIZER_BREAKS.sub(ZERO_WIDTH_SPACE, text))}"'
 
 
 def data_url(jpeg: bytes) -> str:
-    """A JPEG as an address that needs no other machine."""
+    """A JPEG as a data URL."""
     return f"data:image/jpeg;base64,{b64encode(jpeg).decode('ascii')}"
 
 
-def image(jpeg: bytes, alt: str) -> str:
-    """A JPEG and what it shows in words."""
-    return f'<img alt={attribute(alt)} src="{data_url(jpeg)}">'
+def img_tag(jpeg: bytes, alt: str) -> str:
+    """An HTML image of a JPEG with its alternative text."""
+    return f'<img alt={html_attribute(alt)} src="{data_url(jpeg)}">'

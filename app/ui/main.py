@@ -1,4 +1,4 @@
-"""Where Streamlit begins: which pages there are."""
+"""The script that Streamlit runs: lists the pages."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from app.ui.views import search as search_view
 
 
 def main() -> None:
+    """Draw the page that the URL names."""
     st.set_page_config(page_title="Lookalike", page_icon="🔎", layout="wide")
     pages = [
         st.Page(search_view.show, title="Search", icon=":material/search:", default=True),

@@ -1,9 +1,8 @@
-"""What all pages share: the services, text shown letter for letter, errors as sentences."""
+"""Services and error handling that all pages share."""
 
 from __future__ import annotations
 
 import logging
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -13,51 +12,21 @@ from app.bootstrap import App
 from app.errors import LookalikeError
 from app.operations.health import Liveness
 from app.operations.metrics_server import MetricsServer
-
-JOINED = re.compile(r"(?<=[-<>=~])(?=[-<>=~])|(?<=:)(?=//)|(?<=www)(?=\.)|(?=@)", re.IGNORECASE)
-
+from app.ui.formatting import escape_markdown
 
 _log = logging.getLogger("lookalike.page")
 
 
 @st.cache_resource(show_spinner="Starting …")
 def services() -> App:
-    """The services all sessions share; made once in this process."""
+    """The services of all sessions, created once in this process."""
     app = App()
     serve_metrics(app)
     return app
 
 
-def plain(words: str) -> str:
-    """Any text as Markdown that shows it letter for letter.
-
-    What Streamlit would make an arrow, a dash or a link of after Markdown is parted by spaces of no
-    width.
-    """
-    whole = JOINED.sub(chr(0x200B), " ".join(words.split()))
-    return re.sub(r"([!-/:-@\[-`{-~])", r"\\\1", whole)
-
-
-@contextmanager
-def sentences(what: str) -> Iterator[None]:
-    """Whatever goes wrong inside becomes a sentence on the page, and the page goes on.
-
-    `what` names it in the log.
-    """
-    try:
-        yield
-    except LookalikeError as exc:
-        st.error(plain(str(exc)))
-    except Exception:
-        _log.exception("%s failed", what)
-        st.error("Something went wrong here; it was logged. Please try again.")
-
-
-_log = logging.getLogger("lookalike.page")
-
-
 def serve_metrics(app: App) -> MetricsServer | None:
-    """Serve this process's metrics and health; a page without them is better than no page."""
+    """Serve metrics and health of this process; if that fails, log it and return None."""
     settings = app.settings
     try:
         liveness = Liveness(app.engine)
@@ -67,3 +36,18 @@ def serve_metrics(app: App) -> MetricsServer | None:
     except LookalikeError as exc:
         _log.warning("%s", exc)
         return None
+
+
+@contextmanager
+def errors_as_text(what: str) -> Iterator[None]:
+    """Show an exception of the block as a message on the page, which goes on after it.
+
+    `what` names the block in the log.
+    """
+    try:
+        yield
+    except LookalikeError as exc:
+        st.error(escape_markdown(str(exc)))
+    except Exception:
+        _log.exception("%s failed", what)
+        st.error("Something went wrong here; it was logged. Please try again.")

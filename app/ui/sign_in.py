@@ -1,4 +1,4 @@
-"""Who is at the page: signed in where that is set up, or known by the name they gave."""
+"""Who uses the page: the signed-in user, or without sign-in the name that the person typed."""
 
 from __future__ import annotations
 
@@ -6,75 +6,75 @@ from collections.abc import Mapping
 
 import streamlit as st
 
-from app.ui.shared import plain
+from app.ui.formatting import escape_markdown
 
-NAME = "judge"
-"""Where a session keeps the name that was given."""
+NAME_KEY = "reviewer_name"
+"""Session key of the typed name."""
 
-LONGEST = 80
+MAX_NAME_LENGTH = 80
 
 
-def known() -> str | None:
-    """The name of whoever is at the page; None before they signed in or gave one."""
-    if not _signing_in():
-        name: str | None = st.session_state.get(NAME)
+def current_name() -> str | None:
+    """The name of the user; None before signing in or typing one."""
+    if not _sign_in_configured():
+        name: str | None = st.session_state.get(NAME_KEY)
         return name
     if not st.user.is_logged_in:
         return None
     return next((str(st.user[key]) for key in ("email", "name", "sub") if st.user.get(key)), None)
 
 
-def welcome() -> bool:
-    """Whether whoever is at the page may change things: signed in, where that is set up."""
-    return not _signing_in() or known() is not None
+def may_change() -> bool:
+    """Whether the user may change the catalogue: everyone, or the signed-in where configured."""
+    return not _sign_in_configured() or current_name() is not None
 
 
-def judge() -> str | None:
-    """The name that verdicts are recorded under; without one, None and a way to give it."""
-    name = known()
+def require_name() -> str | None:
+    """The name that verdicts are recorded with; if unknown, draws a way to give it."""
+    name = current_name()
     if name is None:
-        offer = _sign_in if _signing_in() else _ask
-        offer()
+        draw = _draw_sign_in if _sign_in_configured() else _draw_name_form
+        draw()
         return None
     with st.container(horizontal=True, vertical_alignment="center"):
-        st.caption(plain(f"Judging as {name}"), width="content")
-        if _signing_in():
+        st.caption(escape_markdown(f"Judging as {name}"), width="content")
+        if _sign_in_configured():
             st.button("Sign out", type="tertiary", on_click=st.logout)
         elif st.button("Change name", type="tertiary"):
-            del st.session_state[NAME]
+            del st.session_state[NAME_KEY]
             st.rerun()
     return name
 
 
-def _signing_in() -> bool:
-    """Whether the secrets set up signing in: only then does Streamlit know of it at all."""
+def _sign_in_configured() -> bool:
+    """Whether the secrets configure sign-in; only then `st.user` has this attribute."""
     return hasattr(st.user, "is_logged_in")
 
 
-def _ask() -> None:
+def _draw_name_form() -> None:
     with st.form("who"):
         name = st.text_input(
             "Your name",
-            max_chars=LONGEST,
-            help="It is kept beside each verdict, so that others know whom to ask.",
+            max_chars=MAX_NAME_LENGTH,
+            help="It is stored with each verdict, so that others know whom to ask.",
         )
         if st.form_submit_button("Start judging", type="primary"):
             if name.strip():
-                st.session_state[NAME] = name.strip()
+                st.session_state[NAME_KEY] = name.strip()
                 st.rerun()
-            st.error("Type your name first: a verdict has a name to it.")
+            st.error("Type your name first: it is stored with each verdict.")
 
 
-def _sign_in() -> None:
-    st.info("Sign in to judge: your name is kept beside each verdict.")
+def _draw_sign_in() -> None:
+    st.info("Sign in to judge: your name is stored with each verdict.")
     for provider in _providers():
-        label = f"Sign in with {plain(provider)}" if provider else "Sign in"
+        label = f"Sign in with {escape_markdown(provider)}" if provider else "Sign in"
         if st.button(label, type="primary", key=f"sign in {provider}"):
             st.login(provider)
 
 
 def _providers() -> list[str | None]:
-    """The providers that the secrets name; None is the one without a name."""
+    """The identity providers in the secrets; None is the one without a name."""
     auth = st.secrets["auth"]
     named = [name for name, section in auth.items() if isinstance(section, Mapping)]
     return [*([None] if "client_id" in auth else []), *named]

@@ -119,7 +119,7 @@ def price_of_the_lock(app: App, rounds: int, report: Report) -> None:
         return float(np.median(took))
 
     def unheld() -> float:
-        with patch("app.db.queries.partitions.hold"):
+        with patch("app.db.queries.partitions.lock_attached"):
             return searched()
 
     found = in_turn({"held": searched, "not held": unheld}, 2 * rounds, unit="ms")

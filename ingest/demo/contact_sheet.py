@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import tempfile
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont, ImageOps
+
+from app import atomic_files
 
 WIDTH = 1400
 MARGIN = 28
@@ -167,12 +168,5 @@ def _cut(text: str, font: Font, width: int) -> str:
 
 def _save(sheet: Image.Image, target: Path) -> None:
     """Readers of `target` see the old sheet or the new one, never half of one."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=target.parent, suffix=".part", delete=False) as part:
-        name = Path(part.name)
-    try:
-        sheet.save(name, "PNG", optimize=True)
-        name.chmod(0o644)
-        name.replace(target)
-    finally:
-        name.unlink(missing_ok=True)
+    with atomic_files.replace(target, durable=False, mode=0o644) as file:
+        sheet.save(file, "PNG", optimize=True)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from app import atomic_files
 from app.errors import BadInput
 from ingest.demo.catalogue import Item, invent
 from ingest.demo.photo import A_CUSTOMER, ANOTHER_ANGLE, STUDIO, photograph
@@ -124,15 +126,13 @@ def _clear(folder: Path) -> None:
 
 
 def _write_table(target: Path, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    part = target.with_name(f"{target.name}.part")
-    with part.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(columns)
-        writer.writerows(rows)
-    part.replace(target)
+    text = io.StringIO(newline="")
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows(rows)
+    atomic_files.write_bytes(target, text.getvalue().encode(), durable=False)
 
 
 def _write_stamp(folder: Path, content: dict[str, object]) -> None:
-    part = folder / f"{STAMP}.part"
-    part.write_text(json.dumps(content) + "\n", "utf-8")
-    part.replace(folder / STAMP)
+    line = json.dumps(content) + "\n"
+    atomic_files.write_bytes(folder / STAMP, line.encode(), durable=False)

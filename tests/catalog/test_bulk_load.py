@@ -184,7 +184,10 @@ def test_a_model_that_has_no_embeddings_gets_its_index_afterwards(
     done = embed(full.engine, other, ColourEncoder(), find)  # type: ignore[arg-type]
     assert (done.embedded, done.left) == (ROWS, 0) and seen == [False] * ROWS
     with full.engine.connect() as connection:
-        assert hnsw_index.usable(connection, other.id) and hnsw_index.missing(connection) == []
+        assert (
+            hnsw_index.usable(connection, other.id)
+            and hnsw_index.models_without_index(connection) == []
+        )
 
 
 def test_only_pictures_of_products_that_are_not_there_are_expected(
@@ -386,6 +389,6 @@ def missing(app: App) -> bool:
     time.sleep(0.05)
     try:
         with app.engine.connect() as connection:
-            return bool(hnsw_index.missing(connection))
+            return bool(hnsw_index.models_without_index(connection))
     except LookalikeError:
         return False

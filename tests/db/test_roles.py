@@ -236,7 +236,7 @@ def test_an_analyst_reads_and_the_worker_ends_what_takes_too_long(
             ada.execute("SELECT count(*) FROM product")
         with server.engine.connect() as connection:
             ada.execute("BEGIN")
-            assert analyst_sessions.out_of_reach(connection) == []
+            assert analyst_sessions.uncontrolled_users(connection) == []
             assert [each.user for each in analyst_sessions.end_overdue(connection, 0.0)] == ["ada"]
 
 

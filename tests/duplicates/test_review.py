@@ -9,7 +9,7 @@ import psycopg
 import pytest
 
 from app.bootstrap import App
-from app.db.queries.review_pairs import CROWD
+from app.db.queries.review_pairs import MAX_SHARED_BY
 from app.duplicates import review as duplicate_review
 from app.duplicates.review import UNCALIBRATED, ReviewCursor, ReviewPair, again, ask, newest
 from app.duplicates.verdicts import AlreadyDecided, Contradiction, decide
@@ -111,7 +111,7 @@ def test_what_lookalike_calibrate_found_says_how_near(app: App, sql: psycopg.Con
 
 
 def test_a_picture_a_crowd_of_products_shows_is_no_evidence(app: App) -> None:
-    add(app, {f"P{n}": [1] for n in range(CROWD + 1)})
+    add(app, {f"P{n}": [1] for n in range(MAX_SHARED_BY + 1)})
     assert asked(app) == []
 
 

@@ -33,7 +33,7 @@ def skus(*numbers: int) -> list[str]:
 
 def told(app: App, *numbers: int) -> list[tuple[str, str, bool]]:
     with app.engine.connect() as connection:
-        found = verdicts.around(connection, skus(*numbers))
+        found = verdicts.related(connection, skus(*numbers))
     return [(v.sku_a[-1], v.sku_b[-1], v.same) for v in found]
 
 

@@ -308,7 +308,7 @@ def test_writing_that_is_interrupted_leaves_nothing(
     def interrupt(_: int) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("app.encoders.compiled_cache.os.fsync", interrupt)
+    monkeypatch.setattr("app.atomic_files.os.fsync", interrupt)
     with pytest.raises(KeyboardInterrupt):
         cache.write("key", OpenVinoGraph(b"layers", b"weights"))
     assert list(cache.folder.iterdir()) == []

@@ -218,7 +218,8 @@ def test_copies_that_were_saved_anew_do_not_keep_an_index_from_being_good_enough
 def test_a_written_index_is_read_back_by_its_sha256(tmp_path: Path) -> None:
     index = faiss_index.build(np.arange(50, dtype=np.int64), unit(50))
     path = tmp_path / "x.faiss"
-    sha256, size = faiss_io.write(index, path)
+    with path.open("wb") as file:
+        sha256, size = faiss_io.write(index, file)
     assert hashlib.sha256(path.read_bytes()).hexdigest() == sha256
     assert path.stat().st_size == size
     again = faiss_io.read(path, sha256, "flat", {})
@@ -301,7 +302,8 @@ def test_inverted_lists_are_read_back_as_they_were(
 ) -> None:
     index, vectors = large
     looking = AnnIndex(index.faiss_index, "ivf", {"nlist": 692, "nprobe": {"10": 8}})
-    sha256, _ = faiss_io.write(index, tmp_path / "x.faiss")
+    with (tmp_path / "x.faiss").open("wb") as file:
+        sha256, _ = faiss_io.write(index, file)
     again = faiss_io.read(tmp_path / "x.faiss", sha256, "ivf", looking.parameters)
     before, after = looking.search(vectors[:50], 10), again.search(vectors[:50], 10)
     for one, other in zip(before, after, strict=True):
@@ -396,14 +398,17 @@ def test_a_probe_that_the_builder_at_work_cleared_away_is_no_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     files_here = IndexFiles(tmp_path)
-    touch = Path.touch
+    unlink = Path.unlink
 
-    def touch_and_clear(self: Path) -> None:
-        touch(self)
-        files_here.remove_drafts()
+    def clear_and_unlink(self: Path, missing_ok: bool = False) -> None:
+        with monkeypatch.context() as undone:
+            undone.setattr(Path, "unlink", unlink)
+            files_here.remove_drafts()
+        unlink(self, missing_ok)
 
-    monkeypatch.setattr(Path, "touch", touch_and_clear)
+    monkeypatch.setattr(Path, "unlink", clear_and_unlink)
     files_here.check_writable()
+    assert files(tmp_path) == []
 
 
 FULL_DISK = """
@@ -586,7 +591,7 @@ def test_what_is_copied_in_comes_out_again(app: App, sql: psycopg.Connection, ro
     vectors = unit(rows, 49)
     model = app.catalog.model()
     with app.engine.begin() as connection:
-        embeddings.embed(connection, model, dict(zip(ids, vectors, strict=True)))
+        embeddings.store(connection, model, dict(zip(ids, vectors, strict=True)))
     found = embedding_reader.read_embeddings(app.engine, model)
     order = np.argsort(found.ids)
     assert found.ids[order].tolist() == ids
@@ -647,7 +652,7 @@ def test_both_halves_of_a_read_are_of_one_snapshot(
     app: App, sql: psycopg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     many(sql)
-    model, real = app.catalog.model(), embeddings.pages
+    model, real = app.catalog.model(), embeddings.page_count
     before = embedding_reader.read_embeddings(app.engine, model)
 
     def pages(connection: Any, model: Any) -> int:
@@ -711,7 +716,9 @@ def test_a_read_that_the_server_ends_says_so_and_the_next_one_is_whole(
     model = app.catalog.model()
     with pytest.raises(DatabaseUnavailable), snapshot(app.engine) as connection:
         backend = connection.execute(text("SELECT pg_backend_pid()")).scalar_one()
-        blocks = embeddings.stream(connection, model, range(embeddings.pages(connection, model)))
+        blocks = embeddings.stream(
+            connection, model, range(embeddings.page_count(connection, model))
+        )
         next(blocks)
         sql.execute(f"SELECT {how}(%s)", [backend])  # type: ignore[call-overload]
         list(blocks)

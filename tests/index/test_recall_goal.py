@@ -69,7 +69,7 @@ def test_a_page_that_is_read_only_keeps_no_queries(
 def test_the_sample_stays_bounded_and_holds_the_newest(
     app: App, sql: psycopg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(query_samples, "KEPT", 10)
+    monkeypatch.setattr(query_samples, "MAX_SAMPLES", 10)
     model = app.catalog.model()
     axes = np.eye(49, dtype=np.float32)
     for number in range(30):

@@ -401,7 +401,7 @@ def test_a_dump_that_was_not_migrated_is_right_all_the_same(
 
 def test_after_a_crash_a_list_of_what_passes_is_not_used(app: App, sql: psycopg.Connection) -> None:
     """The server goes on by itself, gives out again the numbers of transactions that were lost."""
-    stamps = f"SELECT {filter_snapshot.STAMPS}"
+    stamps = f"SELECT {filter_snapshot.STAMP_VERSIONS}"
     add(app, numbered(30), colour="red")
     app.indexer.rebuild()
     query = Query(picture=photo(1000), k=30, filters=parse(["colour=red"]))

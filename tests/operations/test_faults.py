@@ -91,7 +91,8 @@ def begin_with_zeros(path: Path) -> None:
 
 def replace_by_another_models(path: Path) -> None:
     other = np.eye(8, dtype=np.float32)
-    faiss_io.write(faiss_index.build(np.arange(1, 9, dtype=np.int64), other), path)
+    with path.open("wb") as file:
+        faiss_io.write(faiss_index.build(np.arange(1, 9, dtype=np.int64), other), file)
 
 
 HARMS = [truncate, empty, flip, replace_by_another_models, Path.unlink]

@@ -438,7 +438,7 @@ def test_a_thumbnail_whose_original_is_gone_stays_a_finding(
 def test_thumbnails_and_originals_are_read_in_portions(
     shop: App, photos: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("app.db.queries.pictures.PORTION", 4)
+    monkeypatch.setattr("app.db.queries.pictures.BATCH_ROWS", 4)
     said: list[str] = []
     where = picture_checks.Originals(of(photos, app=shop))
     assert (

@@ -309,7 +309,7 @@ def test_an_unknown_attribute_is_said_however_often_it_is_asked(shop: App) -> No
         assert "did you mean colour" in (plan.shortfall or "")
 
 
-STAMPS = f"SELECT {filter_snapshot.STAMPS}"
+STAMPS = f"SELECT {filter_snapshot.STAMP_VERSIONS}"
 
 
 @pytest.mark.parametrize(

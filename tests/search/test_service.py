@@ -177,7 +177,7 @@ def test_a_build_is_trusted_only_a_little_nearer_than_its_last_nominee(app: App)
     build = app.indexer.rebuild()
     query = vectors(app, [1000])[0].astype(np.float16).astype(np.float32)
     with snapshot(app.engine) as connection:
-        found, _ = index_delta.near_build(
+        found, _ = index_delta.nearest(
             connection, app.catalog.model(), build, query, np.arange(1, 21), 0.5,
             n=20, k=5, excluded=(), allowed=10,
         )  # fmt: skip

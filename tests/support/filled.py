@@ -25,5 +25,5 @@ def fill(app: App, sql: psycopg.Connection, rows: int) -> None:
     random /= np.linalg.norm(random, axis=1, keepdims=True)
     with app.engine.begin() as connection:
         model = app.catalog.model()
-        embeddings.embed(connection, model, dict(enumerate(random, start=1)))
+        embeddings.store(connection, model, dict(enumerate(random, start=1)))
     sql.execute("ANALYZE")

@@ -46,7 +46,7 @@ def drawn(name: str | None = "Ada") -> AppTest:
     """The page as somebody sees it who has given this name."""
     page = AppTest.from_function(duplicates, default_timeout=20)
     if name is not None:
-        page.session_state["judge"] = name
+        page.session_state["reviewer_name"] = name
     return page.run()
 
 

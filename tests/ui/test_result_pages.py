@@ -8,7 +8,7 @@ import pytest
 
 from app.types import Match, Plan, Product, Query, SearchResult
 from app.ui.components import result_pages
-from app.ui.components.result_pages import KEPT, Pages
+from app.ui.components.result_pages import MAX_KEPT, ResultPages
 
 
 @dataclass
@@ -29,7 +29,7 @@ class Shelf:
 @pytest.fixture(autouse=True)
 def no_scrolling(monkeypatch: pytest.MonkeyPatch) -> None:
     """Outside a page there is nothing to scroll."""
-    monkeypatch.setattr(result_pages, "to_the_top", lambda: None)
+    monkeypatch.setattr(result_pages, "request_scroll", lambda: None)
 
 
 def first_sku(result: SearchResult) -> str:
@@ -37,7 +37,7 @@ def first_sku(result: SearchResult) -> str:
 
 
 def test_a_page_goes_on_after_all_that_was_shown() -> None:
-    pages, shelf = Pages(Query(sku="A", k=10, shown=("X",))), Shelf()
+    pages, shelf = ResultPages(Query(sku="A", k=10, shown=("X",))), Shelf()
     seen = []
     for _ in range(3):
         seen.append(first_sku(pages.result(shelf.search)))
@@ -46,7 +46,7 @@ def test_a_page_goes_on_after_all_that_was_shown() -> None:
 
 
 def test_a_page_that_is_kept_is_not_searched_again() -> None:
-    pages, shelf = Pages(Query(sku="A", k=10)), Shelf()
+    pages, shelf = ResultPages(Query(sku="A", k=10)), Shelf()
     first = pages.result(shelf.search)
     pages.turn(1)
     pages.result(shelf.search)
@@ -56,25 +56,25 @@ def test_a_page_that_is_kept_is_not_searched_again() -> None:
 
 
 def test_only_so_many_pages_are_kept_and_others_asked_for_as_before() -> None:
-    pages, shelf = Pages(Query(sku="A", k=10)), Shelf()
-    for _ in range(KEPT + 2):
+    pages, shelf = ResultPages(Query(sku="A", k=10)), Shelf()
+    for _ in range(MAX_KEPT + 2):
         pages.result(shelf.search)
         pages.turn(1)
-    pages.turn(-KEPT - 2)
+    pages.turn(-MAX_KEPT - 2)
     assert first_sku(pages.result(shelf.search)) == "P0"
-    assert len(shelf.asked) == KEPT + 3
+    assert len(shelf.asked) == MAX_KEPT + 3
     assert shelf.asked[-1] == shelf.asked[0]
 
 
 def test_there_is_no_page_before_the_first() -> None:
-    pages = Pages(Query(sku="A", k=10))
+    pages = ResultPages(Query(sku="A", k=10))
     pages.turn(-1)
     assert pages.number == 0
 
 
 def test_two_clicks_at_once_open_one_page() -> None:
     """The second comes before the page that the first one opened was searched for."""
-    pages, shelf = Pages(Query(sku="A", k=10)), Shelf()
+    pages, shelf = ResultPages(Query(sku="A", k=10)), Shelf()
     pages.result(shelf.search)
     pages.turn(1)
     pages.turn(1)

@@ -73,7 +73,7 @@ def test_the_buttons_of_a_card_name_its_product(found: Page) -> None:
     title = found.locator(".card h3").nth(1).inner_text()
     for name in (f"More like this {title}", f"Details of {title}"):
         expect(found.get_by_role("button", name=name)).to_be_visible()
-    assert "Details" in found.locator("[class*=st-key-doing-]").nth(1).inner_text()
+    assert "Details" in found.locator("[class*=st-key-actions-]").nth(1).inner_text()
 
 
 def test_details_show_everything_of_the_product(found: Page, shop: Shop, artefacts: Path) -> None:

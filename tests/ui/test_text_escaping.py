@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from app.ui.shared import plain
+from app.ui.formatting import escape_markdown
 
 
 @pytest.mark.parametrize(
@@ -19,4 +19,4 @@ from app.ui.shared import plain
     ],
 )
 def test_what_would_become_an_arrow_or_a_link_is_parted(words: str, parted: str) -> None:
-    assert plain(words) == parted.replace(r"\u200b", "\u200b")
+    assert escape_markdown(words) == parted.replace(r"\u200b", "\u200b")

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from app.errors import BadInput
 from app.types import Plan, ReasonCode, SearchPath
 from app.ui.components.answer_footer import ago, fallback
-from app.ui.search_form.state import DEFAULT, SIZES, SearchFormState, filters
-from app.ui.search_form.url_state import PARTS, read, write
+from app.ui.search_form.state import DEFAULT, PAGE_SIZES, SearchFormState, to_filters
+from app.ui.search_form.url_state import PARAMETERS, from_url, to_url
 
 WORDS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0")).map(str.strip)
 VALUES = st.lists(
@@ -43,28 +43,28 @@ def wishes(draw: st.DrawFn) -> SearchFormState:
         brand=draw(VALUES), category=draw(VALUES), colour=draw(VALUES),
         year_from=years[0], year_to=years[1], price_from=prices[0], price_to=prices[1],
         min_similarity=draw(st.none() | share(-1, 1)), near_match=draw(st.none() | share(0, 2)),
-        fold=draw(st.booleans()), k=draw(st.sampled_from(SIZES)),
+        fold=draw(st.booleans()), k=draw(st.sampled_from(PAGE_SIZES)),
     )  # type: ignore[arg-type] # fmt: skip
 
 
 @given(wishes())
 def test_an_address_says_all_of_a_wish(wish: SearchFormState) -> None:
-    assert read(write(wish)) == (wish, ())
+    assert from_url(to_url(wish)) == (wish, ())
 
 
-@given(st.dictionaries(st.sampled_from([*PARTS, "utm"]), st.lists(st.text(), max_size=3)))
+@given(st.dictionaries(st.sampled_from([*PARAMETERS, "utm"]), st.lists(st.text(), max_size=3)))
 def test_whatever_stands_in_an_address_it_is_read(address: dict[str, list[str]]) -> None:
-    wish, complaints = read(address)
-    assert read(write(wish)) == (wish, ())
+    wish, complaints = from_url(address)
+    assert from_url(to_url(wish)) == (wish, ())
     assert all(complaint.endswith(".") for complaint in complaints)
 
 
 def test_what_everybody_begins_with_is_not_in_the_address() -> None:
-    assert write(DEFAULT) == {}
+    assert to_url(DEFAULT) == {}
 
 
 def test_a_sku_that_is_not_asked_with_is_not_in_the_address() -> None:
-    assert write(SearchFormState(by="photo", sku="A")) == {}
+    assert to_url(SearchFormState(by="photo", sku="A")) == {}
 
 
 @pytest.mark.parametrize(
@@ -83,18 +83,18 @@ def test_a_sku_that_is_not_asked_with_is_not_in_the_address() -> None:
     ],
 )
 def test_nonsense_is_left_out_with_a_sentence(name: str, value: str, said: str) -> None:
-    wish, complaints = read({name: [value], "text": ["lamp"]})
+    wish, complaints = from_url({name: [value], "text": ["lamp"]})
     assert wish == SearchFormState(words="lamp")
     assert len(complaints) == 1 and said in complaints[0]
 
 
 def test_one_number_is_a_range_of_one() -> None:
-    assert read({"year": ["2019"]})[0] == SearchFormState(year_from=2019, year_to=2019)
+    assert from_url({"year": ["2019"]})[0] == SearchFormState(year_from=2019, year_to=2019)
 
 
 def test_a_wish_becomes_filters() -> None:
     wish = SearchFormState(brand=("Kestrel", "=x "), year_from=2019, price_from=0.1, price_to=12.5)
-    found = filters(wish)
+    found = to_filters(wish)
     assert found.columns == {"brand": ("Kestrel", "=x ")}
     assert found.at_least == {"year": 2019, "price": Decimal("0.1")}
     assert found.at_most == {"price": Decimal("12.5")}
@@ -102,7 +102,7 @@ def test_a_wish_becomes_filters() -> None:
 
 def test_a_range_that_ends_before_it_begins_is_refused() -> None:
     with pytest.raises(BadInput, match="turn it round"):
-        filters(SearchFormState(year_from=2020, year_to=2019))
+        to_filters(SearchFormState(year_from=2020, year_to=2019))
 
 
 @pytest.mark.parametrize(

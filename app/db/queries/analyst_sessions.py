@@ -28,7 +28,7 @@ ANALYSTS = f"""
         AND {IS_ANALYST.format("a.usesysid")}"""
 
 # A procedure may commit again and again, so that its statement is older than its transaction.
-END = f"""
+TERMINATE_OVERDUE = f"""
 WITH judged AS MATERIALIZED (
     SELECT pid, usename, CASE
         WHEN EXISTS (SELECT FROM pg_locks AS l WHERE l.pid = a.pid AND l.locktype = 'advisory')
@@ -44,7 +44,7 @@ WITH judged AS MATERIALIZED (
 SELECT pid, usename, reason FROM judged WHERE reason IS NOT NULL AND pg_terminate_backend(pid)"""
 
 
-PREPARED = f"""
+PREPARED_TRANSACTIONS = f"""
 SELECT p.gid, p.owner FROM pg_prepared_xacts AS p
 JOIN pg_roles AS u ON u.rolname = p.owner JOIN pg_roles AS r ON r.rolname = :role
 WHERE p.database = current_database() AND {IS_ANALYST.format("u.oid")}
@@ -64,18 +64,18 @@ def end_overdue(connection: Connection, limit_s: float) -> list[EndedSession]:
     """End the sessions of analysts in this database that hold or wait for advisory locks, whose
     statement or transaction has lasted longer than `limit_s` seconds, or that are too many."""
     values = {"role": ROLE, "limit": f"{limit_s} seconds"}
-    rows = connection.execute(text(END), values)
+    rows = connection.execute(text(TERMINATE_OVERDUE), values)
     return [EndedSession(row.pid, row.usename, row.reason) for row in rows]
 
 
-def out_of_reach(connection: Connection) -> list[str]:
+def uncontrolled_users(connection: Connection) -> list[str]:
     """The analysts connected now whose sessions this user may not watch or may not end."""
     sql = f"""SELECT DISTINCT usename FROM ({ANALYSTS}) AS a
         WHERE NOT (seen AND reached) ORDER BY usename"""
     return list(connection.execute(text(sql), {"role": ROLE}).scalars())
 
 
-def prepared(connection: Connection) -> list[tuple[str, str]]:
+def prepared_transactions(connection: Connection) -> list[tuple[str, str]]:
     """Transactions that analysts prepared: name and owner. They have no session to be ended."""
-    rows = connection.execute(text(PREPARED), {"role": ROLE})
+    rows = connection.execute(text(PREPARED_TRANSACTIONS), {"role": ROLE})
     return [(row.gid, row.owner) for row in rows]

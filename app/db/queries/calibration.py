@@ -29,7 +29,7 @@ class SampledPicture:
     vector: Vector
 
 
-def draw(connection: Connection, model: Model, count: int) -> list[SampledPicture]:
+def sample_pictures(connection: Connection, model: Model, count: int) -> list[SampledPicture]:
     """At most `count` pictures that have an embedding and a product."""
     sql = """
         SELECT drawn.id, shown.products, shown.category, drawn.vec::vector::real[] AS vector

@@ -11,7 +11,7 @@ from sqlalchemy import Connection, text
 
 from app.types import Model
 
-REJECTS_COUNTED = 100_000
+MAX_REJECTS_COUNTED = 100_000
 """The rejects of a run are counted no further."""
 
 
@@ -103,7 +103,7 @@ def counts(connection: Connection, model: Model) -> CatalogCounts:
     return CatalogCounts(**connection.execute(text(sql), {"model": model.id}).one()._asdict())
 
 
-def embedded(connection: Connection) -> list[EmbeddedCount]:
+def embedding_counts(connection: Connection) -> list[EmbeddedCount]:
     """All models with their embeddings, the active one first."""
     sql = """
         SELECT m.name AS model, m.dim, m.active, (
@@ -120,7 +120,7 @@ def runs(connection: Connection, limit: int) -> list[RunSummary]:
                 SELECT FROM ingest_reject WHERE run_id = run.id LIMIT :counted) AS few) AS rejects
         FROM ingest_run AS run LEFT JOIN model AS m ON m.id = run.model_id
         ORDER BY run.id DESC LIMIT :limit"""
-    rows = connection.execute(text(sql), {"limit": limit, "counted": REJECTS_COUNTED})
+    rows = connection.execute(text(sql), {"limit": limit, "counted": MAX_REJECTS_COUNTED})
     return [RunSummary(**row._asdict()) for row in rows]
 
 

@@ -46,17 +46,17 @@ WHERE stamp.oid IS NULL OR EXISTS (
 """It must fire for each row (tgtype 23: row, before, insert and update), always, on every column,
 and after any other trigger that could overwrite it."""
 
-AHEAD = """changed_in >= pg_snapshot_xmax(pg_current_snapshot())
+IN_THE_FUTURE = """changed_in >= pg_snapshot_xmax(pg_current_snapshot())
     AND changed_in IS DISTINCT FROM pg_current_xact_id_if_assigned()"""
 
 
-def unstamped(connection: Connection, stamp: StampTrigger) -> list[str]:
+def tables_without_trigger(connection: Connection, stamp: StampTrigger) -> list[str]:
     """The tables and partitions on which the trigger is missing, off or overruled."""
     values = {"table": stamp.table, "function": stamp.function}
     return list(connection.execute(text(UNSTAMPED), values).scalars())
 
 
-def switch_on(connection: Connection, stamp: StampTrigger) -> None:
+def enable(connection: Connection, stamp: StampTrigger) -> None:
     """Make the trigger what it must be, on the table and all its partitions.
 
     Rows may have changed unstamped; builds and lists made before are of no use any more and say so
@@ -71,7 +71,7 @@ def switch_on(connection: Connection, stamp: StampTrigger) -> None:
         connection.execute(text(statement))
 
 
-def renew(connection: Connection, stamp: StampTrigger, limit: int) -> int:
+def restamp(connection: Connection, stamp: StampTrigger, limit: int) -> int:
     """Rewrite up to `limit` rows whose stamp lies in this cluster's future, as a dump restored
     elsewhere has; returns how many there were.
 
@@ -79,5 +79,5 @@ def renew(connection: Connection, stamp: StampTrigger, limit: int) -> int:
     stamp finds the rows, so a table without any costs nothing.
     """
     sql = f"""UPDATE {stamp.table} SET {stamp.column} = {stamp.column} WHERE ({stamp.key}) IN (
-        SELECT {stamp.key} FROM {stamp.table} WHERE {AHEAD} LIMIT :limit)"""
+        SELECT {stamp.key} FROM {stamp.table} WHERE {IN_THE_FUTURE} LIMIT :limit)"""
     return connection.execute(text(sql), {"limit": limit}).rowcount

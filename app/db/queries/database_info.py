@@ -20,7 +20,7 @@ ORDER BY 1"""
 """What belongs to no extension and is no partition; partitions come with their table."""
 
 TABLES = ["r", "p"]
-ANYTHING = [*TABLES, "v", "m", "S", "f"]
+ALL_KINDS = [*TABLES, "v", "m", "S", "f"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,9 +58,9 @@ def tables(connection: Connection) -> list[str]:
     return list(connection.execute(text(RELATIONS), {"kinds": TABLES}).scalars())
 
 
-def anything(connection: Connection) -> list[str]:
+def relations(connection: Connection) -> list[str]:
     """Tables, views and sequences: what a new database has none of."""
-    return list(connection.execute(text(RELATIONS), {"kinds": ANYTHING}).scalars())
+    return list(connection.execute(text(RELATIONS), {"kinds": ALL_KINDS}).scalars())
 
 
 def schemas(connection: Connection) -> list[str]:
@@ -68,7 +68,7 @@ def schemas(connection: Connection) -> list[str]:
     return list(connection.execute(text("SELECT nspname FROM pg_namespace")).scalars())
 
 
-def knows_vectors(connection: Connection) -> bool:
+def finds_vector_type(connection: Connection) -> bool:
     """Whether pgvector's types are found without naming their schema."""
     sql = "SELECT to_regtype('halfvec') IS NOT NULL"
     return bool(connection.execute(text(sql)).scalar_one())

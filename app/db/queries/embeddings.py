@@ -13,7 +13,7 @@ from app.db.pipeline import Deferred, Pipeline
 from app.types import Model, Vector
 
 
-def lacking(trip: Pipeline, model: Model, ids: Sequence[int]) -> Deferred[copy.Ids]:
+def missing_in(trip: Pipeline, model: Model, ids: Sequence[int]) -> Deferred[copy.Ids]:
     """Those of these pictures (id) that are there and that this model has no embedding of, (n,).
 
     They are kept from being deleted until the commit.
@@ -28,7 +28,7 @@ def lacking(trip: Pipeline, model: Model, ids: Sequence[int]) -> Deferred[copy.I
     return lambda: np.frombuffer(rows()[0].ids or b"", dtype=">i8").astype(np.int64)
 
 
-def embed(
+def store(
     connection: Connection, model: Model, vectors: Mapping[int, Vector], new: Iterable[int] = ()
 ) -> None:
     """Store the embeddings of pictures (id) that this model has none of yet.
@@ -97,7 +97,7 @@ def stream(
     return copy.embeddings_out(connection, model, pages)
 
 
-def pages(connection: Connection, model: Model) -> int:
+def page_count(connection: Connection, model: Model) -> int:
     """How many pages a model's table has. What a snapshot sees lies in those that the table has
     when it is asked after the snapshot was taken."""
     sql = """SELECT pg_relation_size(to_regclass(:name)) / current_setting('block_size')::int"""
@@ -110,7 +110,7 @@ def count_all(connection: Connection, model: Model) -> int:
     return int(connection.execute(sql, {"model": model.id}).scalar_one())
 
 
-def count(connection: Connection, model: Model, at_most: int) -> int:
+def count_up_to(connection: Connection, model: Model, at_most: int) -> int:
     """How many embeddings a model has, counted no further than `at_most`."""
     sql = text(
         "SELECT count(*) FROM (SELECT FROM embedding WHERE model_id = :model LIMIT :at_most) AS e"

@@ -66,9 +66,9 @@ def bounds(connection: Connection) -> FacetRange:
 def newest(connection: Connection, most: int) -> list[tuple[Product, StoredPicture]]:
     """The products that came last, of those with a picture, each with its first picture."""
     rows = connection.execute(text(NEWEST), {"most": most})
-    return [_shown(row) for row in rows]
+    return [_newest_product(row) for row in rows]
 
 
-def _shown(row: Any) -> tuple[Product, StoredPicture]:
+def _newest_product(row: Any) -> tuple[Product, StoredPicture]:
     *product, width, height, thumbnail, uri = row
     return Product(*product), StoredPicture(width, height, bytes(thumbnail), uri)

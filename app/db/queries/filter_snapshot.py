@@ -1,8 +1,8 @@
-"""SQL of a filter's horizon: the pictures that passed at one snapshot, and what changed since.
+"""SQL of a cached filter: the pictures that passed at one snapshot, and the changes since.
 
-Products and what they show carry the stamp that embeddings have, so whoever keeps a list of the
-pictures that pass finds the few that may have begun to pass since. Pictures that ceased to pass
-stay on the list; each search checks what it shows anyway.
+`product` and `product_picture` have the stamp `changed_in`, so a search finds the few pictures that
+may have begun to pass since the list was read. Pictures that no longer pass stay on the list: each
+search applies the filter to its hits anyway.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from sqlalchemy import Connection
 
 from app.db.queries.nearest import FilterClause
 
-MAX_CHANGED = 300
-"""Changed products, and pictures of changed products, that a list is used with; beyond them reading
-it anew takes less time than comparing them in every search."""
+MAX_CHANGED_ROWS = 300
+"""Changed products, and pictures of changed products, up to which a list is used. Above it, reading
+a new list costs less than comparing the changes in every search."""
 
-STAMPS = """(
+STAMP_VERSIONS = """(
     SELECT CASE WHEN count(*) = 2 THEN concat_ws(' ',
         string_agg(concat_ws('/', stamp.oid, stamp.xmin, stamping.xmin, stamped.relfilenode, (
             SELECT string_agg(concat_ws(':', field.attnum, field.xmin), ',' ORDER BY field.attnum)
@@ -32,12 +32,12 @@ STAMPS = """(
         AND stamp.tgfoid = to_regprocedure('stamp_row()') AND stamp.tgenabled = 'A'
     JOIN pg_proc AS stamping ON stamping.oid = stamp.tgfoid
     WHERE stamped.oid IN (to_regclass('product'), to_regclass('product_picture')))"""
-"""Another value once a stamp was off or did something else, a table was rewritten or its columns
-changed: rows may then have changed unstamped. And in another database, or after a restart or a
-crash, for there its history may be another: the recovery after a crash, which goes on in the same
-server, resets its statistics. Null without stamps."""
+"""A value that changes whenever rows may have changed without a stamp: a trigger was off or
+replaced, a table was rewritten, its columns changed. It also differs between databases, and after a
+restart or a crash, which may have lost commits; crash recovery in a running server does not change
+its start time but resets its statistics. Null if a trigger is missing."""
 
-READ = """
+READ_LIST = """
 SELECT pg_current_snapshot()::text AS snapshot, {stamps} AS stamps, pg_is_in_recovery() AS standby,
     coalesce((SELECT array_agg(x)::text FROM pg_snapshot_xip(pg_current_snapshot()) AS x), '{{}}')
         AS in_progress,
@@ -46,8 +46,8 @@ SELECT pg_current_snapshot()::text AS snapshot, {stamps} AS stamps, pg_is_in_rec
         FROM product AS p JOIN product_picture AS pp ON pp.product_id = p.id
         WHERE {condition}) END AS pictures"""
 
-# Each arm in the order of its B-tree, so that no plan reads all rows instead.
-MOVED = """turned AS MATERIALIZED (
+# Each branch is ordered like its B-tree, so that no plan reads the whole table.
+CHANGED_PICTURES = """turned AS MATERIALIZED (
     (SELECT id FROM product
     WHERE changed_in >= pg_snapshot_xmax(CAST(%(list_snapshot)s AS pg_snapshot))
     ORDER BY changed_in LIMIT {most} + 1)
@@ -70,10 +70,11 @@ MOVED = """turned AS MATERIALIZED (
     JOIN embedding AS e ON e.model_id = {model} AND e.picture_id = pp.picture_id
 ), """
 
-# What the list saw must all be visible now: a later list would lack what it already left out.
-USABLE = f"""(SELECT count(*) FROM turned) <= {MAX_CHANGED}
-    AND (SELECT count(*) FROM moved) <= {MAX_CHANGED}
-    AND {STAMPS} = %(list_stamps)s
+# The snapshot of the list must not be newer than the one of the search: a newer list lacks rows
+# that this search must still see.
+USABLE = f"""(SELECT count(*) FROM turned) <= {MAX_CHANGED_ROWS}
+    AND (SELECT count(*) FROM moved) <= {MAX_CHANGED_ROWS}
+    AND {STAMP_VERSIONS} = %(list_stamps)s
     AND pg_snapshot_xmax(pg_current_snapshot())
         >= pg_snapshot_xmax(CAST(%(list_snapshot)s AS pg_snapshot))
     AND NOT EXISTS (
@@ -85,7 +86,7 @@ USABLE = f"""(SELECT count(*) FROM turned) <= {MAX_CHANGED}
 class FilterIdList:
     """The pictures that passed a filter at a snapshot: their ids, sorted, shape (n,), int64.
 
-    `snapshot` and `in_progress` as in `Build`; `stamps` is what STAMPS was.
+    `snapshot` and `in_progress` are as in `Build`; `stamps` is the value of STAMP_VERSIONS.
     """
 
     ids: NDArray[np.int64]
@@ -95,7 +96,7 @@ class FilterIdList:
 
     @property
     def values(self) -> dict[str, str]:
-        """The values bound in MOVED and USABLE, but for the query."""
+        """The values bound in CHANGED_PICTURES and USABLE, except the query vector."""
         return {
             "list_snapshot": self.snapshot,
             "list_in_progress": self.in_progress,
@@ -103,19 +104,20 @@ class FilterIdList:
         }
 
 
-def parts(model_id: int) -> dict[str, str]:
-    """What a list adds to `neighbours.HELD_AND_FRESH`: pictures that may have begun to pass."""
-    moved = MOVED.format(model=model_id, most=MAX_CHANGED)
-    return {"moved": moved, "also": " UNION ALL SELECT * FROM moved"}
+def template_parts(model_id: int) -> dict[str, str]:
+    """Placeholders of `index_delta.BUILD_AND_DELTA` that add pictures which may have begun to
+    pass."""
+    changed_pictures = CHANGED_PICTURES.format(model=model_id, most=MAX_CHANGED_ROWS)
+    return {"moved": changed_pictures, "also": " UNION ALL SELECT * FROM moved"}
 
 
-def read(connection: Connection, filter_: FilterClause) -> FilterIdList | None:
-    """The pictures that pass now; None where changes could not be told later.
+def read(connection: Connection, filter_clause: FilterClause) -> FilterIdList | None:
+    """The pictures that pass now; None if later changes could not be detected.
 
-    That is on a standby, whose snapshots do not say what is in progress, and without stamps.
+    That is on a standby, whose snapshots do not list transactions in progress, and without stamps.
     """
-    sql = READ.format(stamps=STAMPS, condition=filter_.condition)
-    row = connection.exec_driver_sql(sql, dict(filter_.values)).one()
+    sql = READ_LIST.format(stamps=STAMP_VERSIONS, condition=filter_clause.condition)
+    row = connection.exec_driver_sql(sql, dict(filter_clause.values)).one()
     if row.standby or row.stamps is None:
         return None
     ids = np.frombuffer(row.pictures or b"", dtype=">i8").astype(np.int64)

@@ -1,4 +1,4 @@
-"""Filters as SQL conditions with bound parameters."""
+"""Turns filters into SQL conditions with bound parameters."""
 
 from __future__ import annotations
 
@@ -12,17 +12,16 @@ from app.errors import BadInput
 from app.types import Filters
 
 COLUMNS = ("sku", "title", "brand", "category", "colour", "year", "price", "currency")
-"""Columns of `product` (alias p) that can be asked to equal a value; others are attributes."""
+"""Columns of `product` that a filter can compare; any other name is an attribute."""
 
-
-ORDERED = ("year", "price")
-"""Columns that can be asked to lie in a range."""
+RANGE_COLUMNS = ("year", "price")
+"""Columns that a filter can limit to a range."""
 
 
 def condition(filters: Filters) -> tuple[str, dict[str, Any]]:
-    """A condition on `product AS p` and the values bound in it, as the driver takes them.
+    """A condition on `product AS p` and the values bound in it, by psycopg parameter name.
 
-    Raises BadInput for a column that does not exist and for text that PostgreSQL cannot hold.
+    Raises BadInput for an unknown column and for text that PostgreSQL cannot store.
     """
     parts: list[str] = ["true"]
     bound: dict[str, Any] = {}
@@ -33,24 +32,24 @@ def condition(filters: Filters) -> tuple[str, dict[str, Any]]:
 
     for name, value in filters.columns.items():
         _check_column(name, COLUMNS)
-        values = _several(value)
+        values = _as_list(value)
         _check_values(values)
         type_ = {"year": "integer", "price": "numeric"}.get(name, "text")
         parts.append(f"p.{name} = ANY(CAST({bind(values)} AS {type_}[]))")
     for sign, limits in ((">=", filters.at_least), ("<=", filters.at_most)):
         for name, limit in limits.items():
-            _check_column(name, ORDERED)
+            _check_column(name, RANGE_COLUMNS)
             parts.append(f"p.{name} {sign} {bind(limit)}")
     for name, value in filters.attributes.items():
-        values = _several(value)
+        values = _as_list(value)
         _check_values([name, *values])
-        forms = [form for each in values for form in _forms(name, each)]
-        held = [f"p.attributes @> CAST({bind(form)} AS jsonb)" for form in forms]
-        parts.append(f"({' OR '.join(held) or 'false'})")
+        forms = [form for each in values for form in _json_forms(name, each)]
+        alternatives = [f"p.attributes @> CAST({bind(form)} AS jsonb)" for form in forms]
+        parts.append(f"({' OR '.join(alternatives) or 'false'})")
     return " AND ".join(parts), bound
 
 
-def _several(value: Any) -> list[Any]:
+def _as_list(value: Any) -> list[Any]:
     return [value] if isinstance(value, str | int | Decimal) else list(value)
 
 
@@ -64,19 +63,20 @@ def _check_values(values: Sequence[Any]) -> None:
         check_text("filter", str(value))
 
 
-def _forms(name: str, value: str) -> list[str]:
-    """The jsonb objects that hold a key with this value: as text, as what the text says in JSON
-    (a number, true, false, null), and among others in a list."""
-    found: list[Any] = [value, [value]]
+def _json_forms(name: str, value: str) -> list[str]:
+    """JSON objects with this key and value, for containment (`@>`) in `product.attributes`.
+
+    The value as text, as the JSON scalar that the text spells (number, true, false, null), and each
+    of them also as an element of a list.
+    """
+    texts = [json.dumps({name: each}) for each in (value, [value])]
     try:
-        said = json.loads(value, parse_float=Decimal, parse_constant=lambda _: value)
+        scalar = json.loads(value, parse_float=Decimal, parse_constant=lambda _: value)
     except (ValueError, RecursionError):
-        said = value
-    if isinstance(said, int | Decimal) and Decimal(said).adjusted() not in range(-99, 99):
-        said = value  # no number that anybody wrote, and too long for PostgreSQL
-    if said is None or isinstance(said, bool | int | Decimal):
-        # Written by hand: json turns a Decimal into nothing it can write.
-        return [json.dumps({name: each}) for each in found] + [
-            f"{{{json.dumps(name)}: {form}}}" for form in (value, f"[{value}]")
-        ]
-    return [json.dumps({name: each}) for each in found]
+        return texts
+    if isinstance(scalar, int | Decimal) and Decimal(scalar).adjusted() not in range(-99, 99):
+        return texts  # PostgreSQL would expand such an exponent to a number of that many digits
+    if scalar is not None and not isinstance(scalar, bool | int | Decimal):
+        return texts
+    # Formatted by hand: json.dumps cannot serialise a Decimal.
+    return texts + [f"{{{json.dumps(name)}: {form}}}" for form in (value, f"[{value}]")]

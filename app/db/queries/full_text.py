@@ -1,4 +1,4 @@
-"""SQL that finds products by the words of the catalogue, and the best picture of given products."""
+"""Full-text search in the catalogue, and the best picture of given products."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from app.db.queries import nearest
 from app.db.queries.nearest import FilterClause
 from app.types import Hit, Model, Vector
 
-UNWANTED = re.compile(r'(?:^|(?<=\s))-(?P<word>"[^"]*"|[^\s"]+)')
-"""A word, or a phrase in quotes, behind a minus."""
+EXCLUDED_WORDS = re.compile(r'(?:^|(?<=\s))-(?P<word>"[^"]*"|[^\s"]+)')
+"""A word, or a phrase in quotes, after a minus sign."""
 
-# As the column `words` is made: without accents, in PostgreSQL's plainest configuration. Products
-# that have all the words come before those that have some; what stands behind a minus must not be
-# there at all.
-FOUND = r"""
+# The query is normalised like the column `words`: without accents, in the configuration `simple`.
+# Products with all the words rank before those with some; a product with an excluded word or phrase
+# is left out.
+MATCHING_PRODUCTS = r"""
 WITH asked AS (
     SELECT websearch_to_tsquery('simple', plain) AS every,
         (SELECT string_agg('''' || replace(word, '''', '''''') || '''', ' | ')
@@ -54,24 +54,28 @@ def find(
     connection: Connection,
     model: Model,
     words: str,
-    only: FilterClause,
+    filter_clause: FilterClause,
     *,
     k: int,
     excluded: Sequence[int],
 ) -> list[tuple[int, int]]:
-    """Products (id) whose words match any of these, best first, each with its first picture (id)
-    that has an embedding."""
-    sql = FOUND.format(model=model.id, condition=only.condition or "true")
-    unwanted = [found["word"].strip('"') for found in UNWANTED.finditer(words)]
-    values: dict[str, Any] = {"words": UNWANTED.sub(" ", words), "unwanted": unwanted, "k": k}
-    values |= {"excluded": list(excluded), **only.values}
+    """Products that match any of the words, best first: pairs of product id and picture id.
+
+    The picture is the product's first one that has an embedding. At most `k` products, none of
+    those in `excluded` (ids).
+    """
+    sql = MATCHING_PRODUCTS.format(model=model.id, condition=filter_clause.condition or "true")
+    unwanted = [match["word"].strip('"') for match in EXCLUDED_WORDS.finditer(words)]
+    values: dict[str, Any] = {"words": EXCLUDED_WORDS.sub(" ", words), "unwanted": unwanted, "k": k}
+    values |= {"excluded": list(excluded), **filter_clause.values}
     return [(row[0], row[1]) for row in connection.exec_driver_sql(sql, values)]
 
 
 def first_pictures(
     connection: Connection, model: Model, products: Sequence[int]
 ) -> list[tuple[int, int]]:
-    """Products (id), each with the picture (id) that `find` shows."""
+    """Pairs of product id and picture id, for given products, with the picture that `find`
+    returns."""
     sql = """SELECT DISTINCT ON (shown.product_id) shown.product_id, shown.picture_id
         FROM product_picture AS shown JOIN embedding AS e USING (picture_id)
         WHERE shown.product_id = ANY(CAST(%(ids)s AS bigint[])) AND e.model_id = %(model)s
@@ -80,9 +84,15 @@ def first_pictures(
     return [(row[0], row[1]) for row in connection.exec_driver_sql(sql, values)]
 
 
-def hits(connection: Connection, model: Model, query: Vector, products: Sequence[int]) -> list[Hit]:
-    """The picture of each of these products (id) that is nearest to a vector."""
-    only = FilterClause("p.id = ANY(CAST(%(filter_0)s AS bigint[]))", {"filter_0": list(products)})
-    found = nearest.exact_filtered(connection, model, query, only, k=len(products), excluded=())
-    assert found is not None
-    return list(found.hits)
+def nearest_hits(
+    connection: Connection, model: Model, query: Vector, products: Sequence[int]
+) -> list[Hit]:
+    """The nearest picture to a vector of each of these products (ids), nearest first."""
+    filter_clause = FilterClause(
+        "p.id = ANY(CAST(%(filter_0)s AS bigint[]))", {"filter_0": list(products)}
+    )
+    candidates = nearest.exact_filtered(
+        connection, model, query, filter_clause, k=len(products), excluded=()
+    )
+    assert candidates is not None
+    return list(candidates.hits)

@@ -21,13 +21,13 @@ VALID = """EXISTS (
     WHERE i.indexrelid = to_regclass('embedding_m' || {model} || '_vec_idx')
         AND i.indrelid = to_regclass('embedding_m' || {model}) AND i.indisvalid)"""
 
-WHOLE = """EXISTS (
+ATTACHED = """EXISTS (
     SELECT FROM pg_inherits
     WHERE inhparent = 'embedding'::regclass AND NOT inhdetachpending
         AND inhrelid = to_regclass('embedding_m' || {model}))"""
 
 MISSING = f"""FROM model
-WHERE {WHOLE} AND NOT {VALID} AND NOT {HNSW_LOCK_HELD}""".format(model="model.id")
+WHERE {ATTACHED} AND NOT {VALID} AND NOT {HNSW_LOCK_HELD}""".format(model="model.id")
 """Models without the index, which nobody is about to give them."""
 
 
@@ -37,7 +37,7 @@ def usable(connection: Connection, model_id: int) -> bool:
     return bool(connection.exec_driver_sql(f"SELECT {valid}").scalar_one())
 
 
-def missing(connection: Connection) -> list[Model]:
+def models_without_index(connection: Connection) -> list[Model]:
     """The models whose index is missing or was left half made, and nobody is about to make."""
     return [Model(*row) for row in connection.exec_driver_sql(f"SELECT {models.COLUMNS} {MISSING}")]
 
@@ -48,7 +48,7 @@ def busy(connection: Connection, model_id: int) -> bool:
     return bool(connection.exec_driver_sql(f"SELECT {held}").scalar_one())
 
 
-def owned(connection: Connection, model_id: int) -> bool:
+def is_owner(connection: Connection, model_id: int) -> bool:
     """Whether this user may take the index away and make it: who only serves may not."""
     sql = """SELECT pg_has_role(c.relowner, 'USAGE')
             AND has_schema_privilege(c.relnamespace, 'CREATE')
@@ -57,7 +57,7 @@ def owned(connection: Connection, model_id: int) -> bool:
     return bool(connection.execute(text(sql), {"name": name}).scalar())
 
 
-def fits(connection: Connection, model: Model) -> int:
+def rows_in_memory(connection: Connection, model: Model) -> int:
     """How many embeddings a build holds in memory; it goes on with the rest one by one."""
     sql = "SELECT pg_size_bytes(current_setting('maintenance_work_mem'))"
     memory = int(connection.exec_driver_sql(sql).scalar_one())

@@ -58,7 +58,7 @@ def finish(connection: Connection, build_id: int, state: str, **figures: Any) ->
     return _build(row) if row else None
 
 
-def needs(connection: Connection, sha256: str) -> bool:
+def is_published(connection: Connection, sha256: str) -> bool:
     """Whether a published build is in the file with this sha256."""
     sql = "SELECT EXISTS (SELECT FROM index_build WHERE sha256 = :sha256 AND state = 'published')"
     return bool(connection.execute(text(sql), {"sha256": sha256}).scalar_one())
@@ -96,20 +96,20 @@ def retire(connection: Connection, build_id: int, reason: str) -> None:
     connection.execute(text(sql), {"id": build_id, "reason": reason})
 
 
-def announce(connection: Connection, build_id: int, sha256: str) -> None:
+def record_file(connection: Connection, build_id: int, sha256: str) -> None:
     """Say which file a build is about to write."""
     sql = "UPDATE index_build SET sha256 = :sha256 WHERE id = :id AND state = 'building'"
     connection.execute(text(sql), {"id": build_id, "sha256": sha256})
 
 
-def abandon(connection: Connection, reason: str) -> None:
+def reject_unfinished(connection: Connection, reason: str) -> None:
     """Reject builds still `building`; only for the holder of the builder's lock."""
     sql = """UPDATE index_build SET state = 'rejected', reason = :reason,
         finished_at = clock_timestamp() WHERE state = 'building'"""
     connection.execute(text(sql), {"reason": reason})
 
 
-def needless(connection: Connection, newest: int = 100) -> list[str]:
+def unneeded_files(connection: Connection, newest: int = 100) -> list[str]:
     """The sha256 of files that recent builds made or may have left and no published one needs."""
     sql = """SELECT DISTINCT sha256 FROM (
             SELECT sha256 FROM index_build WHERE state IN ('retired', 'rejected')

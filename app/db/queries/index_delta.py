@@ -1,4 +1,4 @@
-"""The delta of a build: rows changed since its snapshot, and FAISS candidates merged with them."""
+"""SQL of a build's delta: embeddings changed since its snapshot, merged with FAISS nominees."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from sqlalchemy import Connection, text
 
 from app.db.queries.nearest import (
     EVERYTHING,
-    PRODUCTS,
+    PRODUCT_PAGE,
     TOLERANCE,
     Candidates,
     FilterClause,
-    _candidates,
-    _run,
+    candidates_from_rows,
+    fetch_rows,
 )
 from app.types import Build, Model, Vector
 
 
 def delta_rows(connection: Connection, build: Build, at_most: int) -> int:
-    """How many embeddings changed since a build's snapshot, counted no further than `at_most`."""
+    """How many embeddings changed since the snapshot of a build; counting stops at `at_most`."""
     sql = """SELECT count(*) FROM (
         SELECT FROM embedding WHERE model_id = :model
             AND (changed_in >= pg_snapshot_xmax(CAST(:snapshot AS pg_snapshot))
@@ -38,27 +38,27 @@ def delta_rows(connection: Connection, build: Build, at_most: int) -> int:
 
 
 def gone_rows(connection: Connection, build: Build, delta: int) -> int:
-    """How many rows of a build are not in the table any more; `delta` is all that changed since."""
+    """How many rows of a build are no longer in the table; `delta` counts its whole delta."""
     sql = "SELECT count(*) FROM embedding WHERE model_id = :model"
     live = connection.execute(text(sql), {"model": build.model_id}).scalar_one()
     return max(0, build.rows - (int(live) - delta))
 
 
-def rows_from_the_future(connection: Connection, model_id: int) -> bool:
-    """Whether rows carry stamps this cluster has not reached: every build leaves those out."""
+def has_future_stamps(connection: Connection, model_id: int) -> bool:
+    """Whether embeddings carry a `changed_in` that this cluster has not reached, as a restored copy
+    of another cluster may; no build holds such rows, so they stay in every delta."""
     sql = """SELECT EXISTS (SELECT FROM embedding WHERE model_id = :model
         AND changed_in >= pg_snapshot_xmax(pg_current_snapshot()))"""
     return bool(connection.execute(text(sql), {"model": model_id}).scalar_one())
 
 
-DELTA_ROWS = "(SELECT count(*) FROM delta)"
+DELTA_COUNT = "(SELECT count(*) FROM delta)"
 
-
-# Nominated rows count only as the build saw them; whatever changed since is searched exactly. A
-# transaction is invisible to a snapshot if it is at least its xmax or was in progress then: said
-# this way, both halves are found through the B-tree on changed_in, whose order they ask for so
-# that no plan reads all rows instead.
-HELD_AND_FRESH = """
+# A nominee counts only in the version that the build read; every row changed since is searched
+# exactly. A snapshot does not see a transaction that is at or above its xmax or was in progress.
+# Each half is written so that the B-tree on changed_in finds it, and orders by changed_in so that
+# no plan reads the whole table.
+BUILD_AND_DELTA = """
 WITH delta AS MATERIALIZED (
     (SELECT e.picture_id, e.vec <=> CAST(%(q)s AS halfvec) AS distance
     FROM embedding AS e
@@ -81,7 +81,7 @@ WITH delta AS MATERIALIZED (
 )"""
 
 
-def near_build(
+def nearest(
     connection: Connection,
     model: Model,
     build: Build,
@@ -93,24 +93,28 @@ def near_build(
     k: int,
     excluded: Sequence[int],
     allowed: int,
-    only: FilterClause = EVERYTHING,
+    filter_clause: FilterClause = EVERYTHING,
 ) -> tuple[Candidates, int]:
-    """What the build nominated and the table still holds unchanged, and what changed since.
+    """The nearest products among the unchanged nominees of a build and its delta.
 
-    Both count only as far as a product that passes `only` shows them. `seen_to` is the distance at
-    which the build's nominees (int64, shape (m,)) end. Comes with the number of rows in the delta,
-    counted to `allowed` + 1: beyond that the candidates are useless.
+    `nominated` are picture ids, int64, shape (m,); `seen_to` is the cosine distance (0 to 2) from
+    which on the build nominated none, None if it nominated all. The `n` nearest rows of the delta
+    are added. Pictures count only if a product that passes the filter shows them. Also returns the
+    number of rows in the delta, counted up to `allowed` + 1; above `allowed` the candidates must
+    not be used.
     """
-    sql = (HELD_AND_FRESH + PRODUCTS).format(model=model.id, delta=DELTA_ROWS, **only.parts)
-    values = beside_build(build, nominated, n, allowed) | dict(only.values)
-    rows = _run(connection, sql, query, k, excluded, **values)
-    return near(rows, len(nominated), seen_to, n), rows[0].delta_rows
+    sql = (BUILD_AND_DELTA + PRODUCT_PAGE).format(
+        model=model.id, delta=DELTA_COUNT, **filter_clause.parts
+    )
+    values = bound_values(build, nominated, n, allowed) | dict(filter_clause.values)
+    rows = fetch_rows(connection, sql, query, k, excluded, **values)
+    return merged_candidates(rows, len(nominated), seen_to, n), rows[0].delta_rows
 
 
-def beside_build(
+def bound_values(
     build: Build, nominated: NDArray[np.int64], n: int, allowed: int
 ) -> dict[str, Any]:
-    """The values bound in HELD_AND_FRESH, but for the query."""
+    """The values bound in BUILD_AND_DELTA, except the query vector."""
     return {
         "nominated": nominated.tolist(),
         "snapshot": build.snapshot,
@@ -120,11 +124,13 @@ def beside_build(
     }
 
 
-def near(rows: Sequence[Any], nominated: int, seen_to: float | None, n: int) -> Candidates:
-    """Candidates of rows that HELD_AND_FRESH and SEEN brought for so many nominees."""
+def merged_candidates(
+    rows: Sequence[Any], nominated: int, seen_to: float | None, n: int
+) -> Candidates:
+    """Candidates from rows of BUILD_AND_DELTA with HIT_COUNTS; `nominated` counts the nominees."""
     held, fresh, farthest = rows[0].held, rows[0].fresh, rows[0].farthest
     ends = [] if seen_to is None else [seen_to - TOLERANCE]
     if fresh >= n:
         ends.append(farthest)
     vanished = nominated - held
-    return _candidates(rows, min(ends, default=None), held + fresh, vanished)
+    return candidates_from_rows(rows, min(ends, default=None), held + fresh, vanished)

@@ -32,7 +32,7 @@ def sources(connection: Connection) -> list[str]:
     return list(connection.execute(text(sql)).scalars())
 
 
-def give_up(connection: Connection) -> int:
+def fail_abandoned(connection: Connection) -> int:
     """Record runs as failed that began more than a day ago and never ended; returns how many."""
     sql = """UPDATE ingest_run SET state = 'failed', finished_at = clock_timestamp(),
             report = jsonb_build_object('reason', 'its process disappeared')
@@ -40,7 +40,7 @@ def give_up(connection: Connection) -> int:
     return connection.execute(text(sql)).rowcount
 
 
-def reject(connection: Connection, run_id: int, rejects: Sequence[Mapping[str, Any]]) -> None:
+def add_rejects(connection: Connection, run_id: int, rejects: Sequence[Mapping[str, Any]]) -> None:
     """Record what was refused: mappings with line, sku, image, reason."""
     connection.execute(
         text(
@@ -51,7 +51,7 @@ def reject(connection: Connection, run_id: int, rejects: Sequence[Mapping[str, A
     )
 
 
-def remember_skus(connection: Connection) -> None:
+def create_seen_skus(connection: Connection) -> None:
     """Make the list of seen skus; it lives and dies with this connection."""
     connection.execute(text("DROP TABLE IF EXISTS pg_temp.ingest_seen"))
     connection.execute(
@@ -78,7 +78,7 @@ def seen_before(
     return old
 
 
-def remember_products(connection: Connection) -> None:
+def snapshot_products(connection: Connection) -> None:
     """Note the products that are there now: no clock can tell later which they were."""
     connection.execute(text("DROP TABLE IF EXISTS pg_temp.ingest_before"))
     connection.execute(text("CREATE TEMPORARY TABLE ingest_before AS SELECT id FROM product"))

@@ -21,12 +21,12 @@ SELECT sku AS example FROM product AS p
 WHERE NOT EXISTS (SELECT FROM product_picture AS pp WHERE pp.product_id = p.id)"""
 
 # Whoever writes by hand may write pictures a while before the products that show them.
-PICTURES_UNSHOWN = """
+PICTURES_WITHOUT_PRODUCT = """
 SELECT id AS example FROM picture
 WHERE NOT EXISTS (SELECT FROM product_picture AS pp WHERE pp.picture_id = picture.id)
     AND created_at < clock_timestamp() - interval '1 hour'"""
 
-PICTURES_NOT_EMBEDDED = """
+PICTURES_WITHOUT_EMBEDDING = """
 SELECT picture.id AS example FROM model CROSS JOIN picture
 WHERE model.active AND NOT EXISTS (
     SELECT FROM embedding AS e WHERE e.model_id = model.id AND e.picture_id = picture.id)"""
@@ -39,7 +39,7 @@ WHERE NOT model.active AND (SELECT count(*) FROM picture)
 NO_ACTIVE_MODEL = """
 SELECT 'model' AS example WHERE NOT EXISTS (SELECT FROM model WHERE active)"""
 
-VECTORS_UNFIT = """
+VECTORS_INVALID = """
 SELECT e.picture_id AS example FROM embedding AS e JOIN model ON model.id = e.model_id
 WHERE vector_dims(e.vec) <> model.dim OR l2_norm(e.vec) NOT BETWEEN 0.99 AND 1.01"""
 
@@ -58,7 +58,7 @@ WHERE NOT EXISTS (
 
 # Code older than the database does not know what a later migration took away. pgvector's indexes
 # are not among them: a load may have left one off, which HNSW_MISSING knows.
-RULES_GONE = """
+CONSTRAINTS_MISSING = """
 SELECT wanted.name AS example FROM unnest(string_to_array(:names, ' ')) AS wanted (name)
 WHERE (SELECT version_num FROM alembic_version) = :revision
     AND to_regclass(wanted.name) IS NULL AND NOT EXISTS (
@@ -72,7 +72,7 @@ WHERE con.connamespace = to_regnamespace('public') AND NOT con.convalidated
 
 # Foreign keys forbid them, but not to whoever had triggers switched off, as pg_restore
 # --disable-triggers and session_replication_role do; the keys count as valid all the same.
-ROWS_TO_NOWHERE = """
+DANGLING_REFERENCES = """
 SELECT 'product_picture: product ' || product_id || ', picture ' || picture_id AS example
 FROM product_picture AS pp
 WHERE NOT EXISTS (SELECT FROM product AS p WHERE p.id = pp.product_id)
@@ -96,12 +96,12 @@ SELECT oid::regclass AS example FROM pg_class
 WHERE relnamespace = to_regnamespace('public') AND relkind = 'r' AND reltuples < 0
     AND pg_relation_size(oid) > 1048576"""
 
-VERDICTS_ON_NOTHING = """
+VERDICTS_WITHOUT_PRODUCT = """
 SELECT sku AS example FROM (
     SELECT sku_a AS sku FROM duplicate_verdict UNION SELECT sku_b FROM duplicate_verdict) AS named
 WHERE NOT EXISTS (SELECT FROM product AS p WHERE p.sku = named.sku)"""
 
-RUNS_LEFT = """
+RUNS_UNFINISHED = """
 SELECT id AS example FROM ingest_run
 WHERE state = 'running' AND started_at < clock_timestamp() - interval '1 day'"""
 
@@ -126,7 +126,7 @@ class DamageFound:
     examples: tuple[str, ...]
 
 
-def look(connection: Connection, question: str, **values: Any) -> DamageFound:
+def check(connection: Connection, question: str, **values: Any) -> DamageFound:
     """Ask one of the questions above, however long it takes."""
     connection.execute(text("SET LOCAL statement_timeout = 0"))
     counted = COUNTED.format(question=question, examples=EXAMPLES)
@@ -134,9 +134,9 @@ def look(connection: Connection, question: str, **values: Any) -> DamageFound:
     return DamageFound(row.total, tuple(row.examples))
 
 
-def unshown_pictures(connection: Connection, limit: int) -> list[int]:
+def pictures_without_product(connection: Connection, limit: int) -> list[int]:
     """The ids of some pictures that no product shows."""
-    sql = text(f"{PICTURES_UNSHOWN} LIMIT :limit")
+    sql = text(f"{PICTURES_WITHOUT_PRODUCT} LIMIT :limit")
     return list(connection.execute(sql, {"limit": limit}).scalars())
 
 

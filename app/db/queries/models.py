@@ -57,7 +57,7 @@ def require_active(connection: Connection) -> Model:
     return model
 
 
-def active_of_old(connection: Connection) -> Model | None:
+def active_at_any_revision(connection: Connection) -> Model | None:
     """The active model in a database at any migration, without what later ones added."""
     sql = "SELECT id, name, revision, dim, fingerprint FROM model WHERE active"
     row = connection.execute(text(sql)).one_or_none()
@@ -97,12 +97,12 @@ def activate_first(connection: Connection, model_id: int) -> bool:
     return done.rowcount == 1
 
 
-def one(connection: Connection, name: str) -> Model:
+def resolve(connection: Connection, name: str) -> Model:
     """The newest model of this name, or of this NAME@REVISION. Raises UnknownModel."""
     check_text("model", name)
     found = named(connection, name)
     if not found:
-        known = ", ".join(standing.model.name for standing in every(connection))
+        known = ", ".join(standing.model.name for standing in statuses(connection))
         raise UnknownModel(f"No model {name!r} is recorded; there are: {known or 'none'}.")
     return found[0]
 
@@ -129,7 +129,7 @@ def maintained(connection: Connection) -> list[Model]:
     return [Model(*row) for row in connection.exec_driver_sql(MAINTAINED)]
 
 
-def ask_maintained(trip: Pipeline) -> Deferred[list[Model]]:
+def maintained_in(trip: Pipeline) -> Deferred[list[Model]]:
     """The same, on a trip."""
     rows = trip.send(MAINTAINED)
     return lambda: [Model(*row) for row in rows()]
@@ -141,7 +141,7 @@ def maintain(connection: Connection, model_id: int, source: str | None) -> None:
     connection.execute(text(sql), {"id": model_id, "source": source})
 
 
-def neglect(connection: Connection, model_id: int) -> None:
+def stop_maintaining(connection: Connection, model_id: int) -> None:
     """From now on new pictures get no embedding under this model."""
     connection.execute(text("UPDATE model SET maintained = false WHERE id = :id"), {"id": model_id})
 
@@ -166,7 +166,7 @@ def activate(
     connection.execute(text(sql), values)
 
 
-def before(connection: Connection) -> Model | None:
+def previous(connection: Connection) -> Model | None:
     """The model that was active before this one, if it is still there."""
     columns = ", ".join(f"m.{name}" for name in COLUMNS.split(", "))
     sql = f"""SELECT {columns} FROM model AS m WHERE m.id = (
@@ -176,7 +176,7 @@ def before(connection: Connection) -> Model | None:
     return Model(*row) if row else None
 
 
-def every(connection: Connection) -> list[ModelStatus]:
+def statuses(connection: Connection) -> list[ModelStatus]:
     """All models with what they have, the active one first."""
     columns = ", ".join(f"m.{name}" for name in COLUMNS.split(", "))
     sql = f"""SELECT {columns}, m.active, m.maintained, m.created_at,
@@ -188,14 +188,14 @@ def every(connection: Connection) -> list[ModelStatus]:
     return [ModelStatus(Model(*row[:6]), *row[6:]) for row in connection.execute(text(sql))]
 
 
-def missing(connection: Connection, model_id: int) -> int:
+def count_missing(connection: Connection, model_id: int) -> int:
     """How many pictures have no embedding under this model."""
     sql = """SELECT count(*) FROM picture AS p WHERE NOT EXISTS (
         SELECT FROM embedding AS e WHERE e.picture_id = p.id AND e.model_id = :model)"""
     return int(connection.execute(text(sql), {"model": model_id}).scalar_one())
 
 
-def without(
+def pictures_without_embedding(
     connection: Connection, model_id: int, after: int, limit: int
 ) -> list[tuple[int, bytes, list[str]]]:
     """Pictures (id, sha256, where they came from) that have no embedding under this model.

@@ -1,7 +1,8 @@
-"""SQL that finds the nearest pictures and the products that show them; every distance is `<=>`.
+"""Nearest-neighbour SQL: the nearest pictures and the products that show them, exact or by HNSW.
 
-Exact statements order by `(vec <=> q) + 0`: without the `+ 0` the planner may answer them from the
-HNSW index, which is not exact. Distances are cosine distances (0 to 2) as double precision.
+PostgreSQL's `<=>` computes every distance: cosine distance (0 to 2), double precision. Exact
+statements order by `(vec <=> q) + 0`: without the `+ 0` the planner may use the HNSW index, which
+is approximate.
 """
 
 from __future__ import annotations
@@ -17,31 +18,34 @@ from sqlalchemy import Connection, Row, text
 from app.db.queries.filter_sql import condition
 from app.types import Filters, Hit, Model, Vector
 
-BEST = """
+TOLERANCE = 2e-4
+"""Cosine distance by which FAISS (float32 or float16 rows) and PostgreSQL's `<=>` may differ."""
+
+BEST_PER_PRODUCT = """
 , best AS (
     SELECT DISTINCT ON (pp.product_id) pp.product_id, hit.picture_id, hit.distance
     FROM hit JOIN product_picture AS pp USING (picture_id){passing}
     WHERE pp.product_id <> ALL(CAST(%(excluded)s AS bigint[]))
     ORDER BY pp.product_id, hit.distance, hit.picture_id
 ), page AS (SELECT * FROM best ORDER BY distance, product_id LIMIT %(k)s)"""
-"""From hit(picture_id, distance, fresh) to the page: the best k products."""
+"""From the CTE hit(picture_id, distance, fresh) to the page: the `k` products with the nearest
+pictures, each with its nearest one."""
 
-
-SEEN = """(
+HIT_COUNTS = """(
     SELECT count(*) FILTER (WHERE NOT fresh) AS held, count(*) FILTER (WHERE fresh) AS fresh,
         max(distance) FILTER (WHERE fresh) AS farthest, {delta} AS delta_rows
     FROM hit
 ) AS seen"""
+"""Counts over the CTE hit: rows from the build (held), rows from elsewhere (fresh), and the largest
+distance among the fresh ones."""
 
-
-PRODUCTS = (
-    BEST
+PRODUCT_PAGE = (
+    BEST_PER_PRODUCT
     + "SELECT page.product_id, page.picture_id, page.distance, seen.* FROM "
-    + SEEN
+    + HIT_COUNTS
     + " LEFT JOIN page ON true ORDER BY page.distance, page.product_id"
 )
-"""The page, with what was seen of hit in every row of it, and in one row if it is empty."""
-
+"""The page; each row repeats HIT_COUNTS, and an empty page gives one row with the counts alone."""
 
 EXACT = """
 WITH hit AS MATERIALIZED (
@@ -52,8 +56,8 @@ WITH hit AS MATERIALIZED (
     LIMIT %(n)s
 )"""
 
-
-# The cast is the one of the HNSW index; ascending order of the bare operator is what it serves.
+# The planner uses the HNSW index only with the same cast as in the index, and in ascending order of
+# the bare operator.
 HNSW = """
 WITH hit AS MATERIALIZED (
     SELECT e.picture_id, e.vec::halfvec({dim}) <=> CAST(%(q)s AS halfvec({dim})) AS distance,
@@ -64,8 +68,7 @@ WITH hit AS MATERIALIZED (
     LIMIT %(n)s
 )"""
 
-
-# A limit of NULL is none.
+# `LIMIT NULL` means no limit.
 EXACT_FILTERED = """
 WITH passing AS MATERIALIZED (
     SELECT pp.product_id, pp.picture_id
@@ -82,50 +85,72 @@ SELECT page.*, seen.pictures
 FROM (SELECT count(*) AS pictures FROM passing) AS seen LEFT JOIN page ON true
 ORDER BY page.distance, page.product_id"""
 
-
-PASSING = """
+FILTERED_PICTURES = """
 SELECT string_agg(int8send(pp.picture_id), '')
 FROM product AS p JOIN product_picture AS pp ON pp.product_id = p.id WHERE {condition}"""
 
-
-SHOWN = """
+SHOWN_BY_FILTERED = """
         AND EXISTS (
             SELECT FROM product_picture AS pp JOIN product AS p ON p.id = pp.product_id
             WHERE pp.picture_id = e.picture_id AND {condition})"""
-"""That a picture (e) is shown by a product that passes."""
+"""Condition on embedding `e`: a product that passes the filter shows its picture."""
 
 
 @dataclass(frozen=True, slots=True)
 class FilterClause:
-    """A filter as the statements here take it; without one, nothing is added to them."""
+    """SQL condition on `product AS p` with its bound values; an empty condition means no filter."""
 
     condition: str = ""
     values: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def parts(self) -> dict[str, str]:
-        """What a filter adds where pictures are found, and where products are."""
+        """Values for the placeholders `shown`, `passing`, `moved` and `also` of the templates.
+
+        `moved` and `also` are empty here; a cached filter sets them (`filter_snapshot`).
+        """
         if not self.condition:
             return {"shown": "", "passing": "", "moved": "", "also": ""}
         product = f" JOIN product AS p ON p.id = pp.product_id AND ({self.condition})"
-        shown = SHOWN.format(condition=self.condition)
+        shown = SHOWN_BY_FILTERED.format(condition=self.condition)
         return {"shown": shown, "passing": product, "moved": "", "also": ""}
 
 
 EVERYTHING = FilterClause()
+"""The filter that every product passes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Candidates:
+    """The best hit of each product among the examined pictures, nearest first.
+
+    `seen_to` is the cosine distance (0 to 2) from which on pictures may be missing; None: none are
+    missing. `looked_at` counts examined pictures, `vanished` the nominees of the index that have
+    changed or gone since its build.
+    """
+
+    hits: tuple[Hit, ...]
+    seen_to: float | None
+    looked_at: int = 0
+    vanished: int = 0
 
 
 def filter_clause(filters: Filters) -> FilterClause:
-    """A filter for the statements of this module; raises BadInput as `filters.condition` does."""
+    """The clause of these filters; raises BadInput as `filter_sql.condition` does."""
     return FilterClause(*condition(filters)) if filters else EVERYTHING
 
 
 def exact(
     connection: Connection, model: Model, query: Vector, *, n: int, k: int, excluded: Sequence[int]
 ) -> Candidates:
-    """The `n` nearest of all pictures, by a scan of the table."""
-    sql = (EXACT + PRODUCTS).format(model=model.id, delta=0, **EVERYTHING.parts)
-    return _first(_run(connection, sql, query, k, excluded, n=n), n)
+    """The products of the `n` nearest pictures, at most `k`, by a sequential scan; exact.
+
+    Products with an id in `excluded` are left out.
+    """
+    sql = (EXACT + PRODUCT_PAGE).format(model=model.id, delta=0, **EVERYTHING.parts)
+    rows = fetch_rows(connection, sql, query, k, excluded, n=n)
+    examined = rows[0].fresh
+    return candidates_from_rows(rows, rows[0].farthest if examined >= n else None, examined)
 
 
 def hnsw(
@@ -136,9 +161,13 @@ def hnsw(
     n: int,
     k: int,
     excluded: Sequence[int],
-    only: FilterClause = EVERYTHING,
+    filter_clause: FilterClause = EVERYTHING,
 ) -> Candidates:
-    """About the `n` nearest pictures, by pgvector's index; it cannot say that there are no more."""
+    """The products of about the `n` nearest pictures, at most `k`, by pgvector's HNSW index.
+
+    Approximate: the result never counts as complete, even with fewer than `n` pictures. Sets
+    `hnsw.ef_search` and `hnsw.iterative_scan` for the transaction.
+    """
     settings = {
         "hnsw.ef_search": str(min(max(100, 2 * n), 1000)),
         "hnsw.iterative_scan": "strict_order",
@@ -147,69 +176,71 @@ def hnsw(
         connection.execute(
             text("SELECT set_config(:name, :value, true)"), {"name": name, "value": value}
         )
-    sql = (HNSW + PRODUCTS).format(model=model.id, dim=model.dim, delta=0, **only.parts)
-    rows = _run(connection, sql, query, k, excluded, n=n, **only.values)
-    return _candidates(rows, rows[0].farthest or 0.0, rows[0].fresh)
+    sql = (HNSW + PRODUCT_PAGE).format(
+        model=model.id, dim=model.dim, delta=0, **filter_clause.parts
+    )
+    rows = fetch_rows(connection, sql, query, k, excluded, n=n, **filter_clause.values)
+    return candidates_from_rows(rows, rows[0].farthest or 0.0, rows[0].fresh)
 
 
 def exact_filtered(
     connection: Connection,
     model: Model,
     query: Vector,
-    only: FilterClause,
+    filter_clause: FilterClause,
     *,
     k: int,
     excluded: Sequence[int],
     allowed: int | None = None,
 ) -> Candidates | None:
-    """The `k` nearest products that pass; nothing is left out.
+    """The `k` nearest products that pass a filter; exact.
 
-    None where they show more than `allowed` pictures.
+    None if the products that pass show more than `allowed` pictures; `allowed` None: no limit.
     """
-    sql = EXACT_FILTERED.format(model=model.id, condition=only.condition)
+    sql = EXACT_FILTERED.format(model=model.id, condition=filter_clause.condition)
     limit = None if allowed is None else allowed + 1
-    rows = _run(connection, sql, query, k, excluded, allowed=limit, **only.values)
+    rows = fetch_rows(connection, sql, query, k, excluded, allowed=limit, **filter_clause.values)
     if allowed is not None and rows[0].pictures > allowed:
         return None
-    return _candidates(rows, None, rows[0].pictures)
+    return candidates_from_rows(rows, None, rows[0].pictures)
 
 
-def filtered_picture_ids(connection: Connection, only: FilterClause) -> NDArray[np.int64]:
-    """The ids of the pictures that products show that pass, shape (n,); some come twice."""
-    sql = PASSING.format(condition=only.condition)
-    packed = connection.exec_driver_sql(sql, dict(only.values)).scalar_one()
-    # Packed, as they fit through the driver fifty times as fast as row by row.
+def filtered_picture_ids(connection: Connection, filter_clause: FilterClause) -> NDArray[np.int64]:
+    """Ids of the pictures shown by products that pass, shape (n,), int64; may repeat."""
+    sql = FILTERED_PICTURES.format(condition=filter_clause.condition)
+    packed = connection.exec_driver_sql(sql, dict(filter_clause.values)).scalar_one()
+    # Packed into one value: the driver reads it about 50 times faster than one row per id.
     return np.frombuffer(packed or b"", dtype=">i8").astype(np.int64)
 
 
-def estimate_filter(connection: Connection, only: FilterClause) -> tuple[float, float]:
-    """How many products pass, and how many there are, as the planner believes from statistics."""
+def estimate_filter(connection: Connection, filter_clause: FilterClause) -> tuple[float, float]:
+    """How many products pass, and how many exist, both estimated from PostgreSQL's statistics."""
     sql = "EXPLAIN (FORMAT JSON) SELECT FROM product AS p WHERE "
-    [plan] = connection.exec_driver_sql(sql + only.condition, dict(only.values)).scalar_one()
+    [plan] = connection.exec_driver_sql(
+        sql + filter_clause.condition, dict(filter_clause.values)
+    ).scalar_one()
     total = "SELECT greatest(reltuples, 0) FROM pg_class WHERE oid = 'product'::regclass"
     products = float(connection.exec_driver_sql(total).scalar_one())
     return float(plan["Plan"]["Plan Rows"]), products
 
 
-def _run(
+def fetch_rows(
     connection: Connection, sql: str, query: Vector, k: int, excluded: Sequence[int], **values: Any
 ) -> Sequence[Row[Any]]:
+    """Run one of the statements for a query vector (dim,); at least one row comes back."""
     bound = {"q": literal(query), "k": k, "excluded": list(excluded), **values}
     return connection.exec_driver_sql(sql, bound).all()
 
 
 def literal(vector: Vector) -> str:
-    """A vector as pgvector reads it; float16 values survive the trip digit for digit."""
+    """A vector in pgvector's text format; float16 values are written without loss."""
     return "[" + ",".join(map(str, vector.tolist())) + "]"
 
 
-def _first(rows: Sequence[Row[Any]], n: int) -> Candidates:
-    return _candidates(rows, rows[0].farthest if rows[0].fresh >= n else None, rows[0].fresh)
-
-
-def _candidates(
+def candidates_from_rows(
     rows: Sequence[Any], seen_to: float | None, looked_at: int, vanished: int = 0
 ) -> Candidates:
+    """Candidates from the rows of a page; the other arguments are fields of `Candidates`."""
     hits = tuple(
         Hit(row.product_id, row.picture_id, row.distance)
         for row in rows
@@ -218,28 +249,11 @@ def _candidates(
     return Candidates(hits, seen_to, looked_at, vanished)
 
 
-TOLERANCE = 2e-4
-"""Cosine distance by which FAISS (float32 or float16 rows) and PostgreSQL's `<=>` may differ."""
-
-
-@dataclass(frozen=True, slots=True)
-class Candidates:
-    """The best hit of each product that was looked at, best first, and how far was looked.
-
-    `seen_to` is the distance (0 to 2) at and beyond which pictures may be missing; None: none are.
-    """
-
-    hits: tuple[Hit, ...]
-    seen_to: float | None
-    looked_at: int = 0
-    vanished: int = 0
-
-
 def is_complete(candidates: Candidates, k: int) -> bool:
-    """Whether the first `k` hits cannot change by looking further.
+    """Whether examining more pictures cannot change the first `k` hits.
 
-    A picture not looked at lies at `seen_to` or beyond, so only a k-th hit strictly nearer is safe.
-    An approximate index may also have passed over nearer ones, as rarely as its recall says.
+    Pictures not examined are at `seen_to` or farther, so the k-th hit must be strictly nearer. An
+    approximate index may still have missed nearer pictures, as often as its recall implies.
     """
     if candidates.seen_to is None:
         return True

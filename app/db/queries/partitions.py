@@ -11,7 +11,7 @@ ATTACHED = """SELECT inhdetachpending FROM pg_inherits
     WHERE inhparent = 'embedding'::regclass AND inhrelid = to_regclass(:name)"""
 
 
-def hold(connection: Connection) -> None:
+def lock_attached(connection: Connection) -> None:
     """Keep the partitions of all models in place until this transaction ends.
 
     To be its first statement: it sees the database as it is once this has been granted, so every
@@ -20,7 +20,7 @@ def hold(connection: Connection) -> None:
     connection.execute(text("LOCK TABLE ONLY embedding IN ACCESS SHARE MODE"))
 
 
-def in_place(connection: Connection, model_id: int) -> bool:
+def is_attached_now(connection: Connection, model_id: int) -> bool:
     """Whether a model has its partition at this moment, whatever the transaction's snapshot says.
 
     On a replica `hold` keeps nobody from detaching it on the primary.
@@ -39,12 +39,12 @@ def detach(connection: Connection, model_id: int) -> None:
         connection.execute(text(f"ALTER TABLE embedding DETACH PARTITION {name} {how}"))
 
 
-def attached(connection: Connection, model_id: int) -> bool:
+def is_attached(connection: Connection, model_id: int) -> bool:
     """Whether a model has its partition, and it is not being taken out."""
     return connection.execute(text(ATTACHED), {"name": _partition(model_id)}).scalar() is False
 
 
-def being_detached(connection: Connection) -> Model | None:
+def model_being_detached(connection: Connection) -> Model | None:
     """The model whose partition was not wholly taken out; PostgreSQL takes out one at a time."""
     sql = f"""SELECT {models.COLUMNS} FROM model WHERE EXISTS (
         SELECT FROM pg_inherits WHERE inhparent = 'embedding'::regclass AND inhdetachpending
@@ -53,14 +53,14 @@ def being_detached(connection: Connection) -> Model | None:
     return Model(*row) if row else None
 
 
-def owned(connection: Connection) -> bool:
+def is_owner(connection: Connection) -> bool:
     """Whether this user owns the tables, as whoever takes a partition out must."""
     sql = """SELECT bool_and(pg_has_role(relowner, 'USAGE')) FROM pg_class
         WHERE oid IN ('embedding'::regclass, 'picture'::regclass, 'model'::regclass)"""
     return bool(connection.execute(text(sql)).scalar_one())
 
 
-def references(connection: Connection, model_id: int) -> list[tuple[str, str]]:
+def foreign_keys(connection: Connection, model_id: int) -> list[tuple[str, str]]:
     """The constraints by which the detached partition of a model refers to other tables, and these
     tables; as SQL names them."""
     sql = """SELECT quote_ident(conname), confrelid::regclass::text FROM pg_constraint
@@ -69,7 +69,7 @@ def references(connection: Connection, model_id: int) -> list[tuple[str, str]]:
     return [(row[0], row[1]) for row in rows]
 
 
-def readers(connection: Connection, table: str) -> set[str]:
+def other_lock_holders(connection: Connection, table: str) -> set[str]:
     """The transactions that use a table now."""
     sql = """SELECT virtualtransaction FROM pg_locks
         WHERE relation = to_regclass(:table) AND granted AND pid IS DISTINCT FROM pg_backend_pid()
@@ -77,7 +77,7 @@ def readers(connection: Connection, table: str) -> set[str]:
     return set(connection.execute(text(sql), {"table": table}).scalars())
 
 
-def drop_reference(connection: Connection, model_id: int, constraint: str, wait_ms: int) -> None:
+def drop_foreign_key(connection: Connection, model_id: int, constraint: str, wait_ms: int) -> None:
     """Drop one of them, for which nobody may be reading the other table; waits `wait_ms` at most
     for that, and then raises LockHeld."""
     connection.execute(text(f"LOCK TABLE {_partition(model_id)} IN ACCESS EXCLUSIVE MODE"))

@@ -11,21 +11,21 @@ from sqlalchemy import Connection, Row, text
 from app.db.pipeline import Deferred, Pipeline
 from app.types import Model, PictureData, Vector
 
-PORTION = 256
+BATCH_ROWS = 256
 """Rows held at a time; a thumbnail has up to 20 KB."""
 
 
 def thumbnails(connection: Connection) -> Iterator[Sequence[tuple[int, bytes]]]:
     """All pictures in portions: id, thumbnail."""
-    for rows in _portions(connection, "SELECT id, thumbnail FROM picture"):
+    for rows in _batches(connection, "SELECT id, thumbnail FROM picture"):
         yield [(row.id, bytes(row.thumbnail)) for row in rows]
 
 
-def shown(connection: Connection) -> Iterator[Sequence[tuple[str, bytes]]]:
+def originals(connection: Connection) -> Iterator[Sequence[tuple[str, bytes]]]:
     """Every original that a product shows, in portions: where it came from, its sha256."""
     sql = """SELECT DISTINCT pp.uri, pic.sha256
         FROM product_picture AS pp JOIN picture AS pic ON pic.id = pp.picture_id"""
-    for rows in _portions(connection, sql):
+    for rows in _batches(connection, sql):
         yield [(row.uri, bytes(row.sha256)) for row in rows]
 
 
@@ -54,10 +54,10 @@ def save_thumbnail(connection: Connection, picture_id: int, thumbnail: bytes) ->
     connection.execute(text(sql), {"id": picture_id, "thumbnail": thumbnail})
 
 
-def _portions(connection: Connection, sql: str) -> Iterator[Sequence[Row[Any]]]:
+def _batches(connection: Connection, sql: str) -> Iterator[Sequence[Row[Any]]]:
     connection.execute(text("SET LOCAL statement_timeout = 0"))
-    rows = connection.execute(text(sql), execution_options={"yield_per": PORTION})
-    yield from rows.partitions(PORTION)
+    rows = connection.execute(text(sql), execution_options={"yield_per": BATCH_ROWS})
+    yield from rows.partitions(BATCH_ROWS)
 
 
 # Where writers look (`writer.begin` has their plans kept), a model is named in the text and not by
@@ -65,7 +65,9 @@ def _portions(connection: Connection, sql: str) -> Iterator[Sequence[Row[Any]]]:
 # another.
 
 
-def known(connection: Connection, sha256s: Sequence[bytes], model_id: int) -> dict[bytes, bool]:
+def embedded_by_sha256(
+    connection: Connection, sha256s: Sequence[bytes], model_id: int
+) -> dict[bytes, bool]:
     """The pictures that are stored, of these; True where this model has an embedding of it."""
     rows = connection.exec_driver_sql(
         f"""SELECT pic.sha256, e.picture_id IS NOT NULL AS embedded

@@ -71,11 +71,11 @@ class SavedProduct:
 def by_sku(connection: Connection, skus: Sequence[str]) -> dict[str, StoredProduct]:
     """The products that are there, of these skus."""
     with open_pipeline(connection) as trip:
-        found = ask_by_sku(trip, skus)
+        found = by_sku_in(trip, skus)
     return found()
 
 
-def ask_by_sku(trip: Pipeline, skus: Sequence[str]) -> Deferred[dict[str, StoredProduct]]:
+def by_sku_in(trip: Pipeline, skus: Sequence[str]) -> Deferred[dict[str, StoredProduct]]:
     """The same, on a trip."""
     rows = trip.send(
         f"""SELECT {FIELDS}, p.id, shown.sha256s, shown.uris
@@ -112,10 +112,10 @@ def by_id(connection: Connection, ids: Sequence[int]) -> dict[int, Product]:
         f"SELECT id, {FIELDS} FROM product WHERE id = ANY(CAST(%(ids)s AS bigint[]))",
         {"ids": list(ids)},
     )
-    return {row.id: product_of(row) for row in rows}
+    return {row.id: product_from_row(row) for row in rows}
 
 
-def product_of(row: Any) -> Product:
+def product_from_row(row: Any) -> Product:
     """The product in a row that holds FIELDS."""
     return Product(*_fields(row))
 
@@ -187,7 +187,7 @@ def categories(connection: Connection, skus: Sequence[str]) -> dict[str, str | N
     return {row.sku: row.category for row in rows}
 
 
-def passing(connection: Connection, skus: Sequence[str], filters: Filters) -> set[str]:
+def filtered_skus(connection: Connection, skus: Sequence[str], filters: Filters) -> set[str]:
     """Those of these skus whose product passes the filters."""
     where, bound = condition(filters)
     sql = f"SELECT sku FROM product AS p WHERE p.sku = ANY(CAST(%(skus)s AS text[])) AND {where}"
@@ -208,7 +208,7 @@ def unknown_attributes(connection: Connection, names: Sequence[str]) -> list[str
     return list(connection.exec_driver_sql(sql, {"names": list(names)}).scalars())
 
 
-def count_shown(connection: Connection) -> int:
+def count_picture_links(connection: Connection) -> int:
     """How many pictures products show, one that several show counted for each."""
     return int(connection.exec_driver_sql("SELECT count(*) FROM product_picture").scalar_one())
 
@@ -228,10 +228,10 @@ def count_without_prefix(connection: Connection, prefix: str) -> int:
     return int(connection.execute(sql, {"prefix": prefix}).scalar_one())
 
 
-def every(connection: Connection) -> Iterator[Product]:
+def stream(connection: Connection) -> Iterator[Product]:
     """All products, in portions, so that the driver does not hold them twice."""
     streamed = connection.execution_options(yield_per=5000)
-    yield from map(product_of, streamed.execute(text(f"SELECT {FIELDS} FROM product")))
+    yield from map(product_from_row, streamed.execute(text(f"SELECT {FIELDS} FROM product")))
 
 
 def similar_skus(connection: Connection, sku: str, limit: int = 3) -> list[str]:
@@ -248,7 +248,7 @@ def similar_skus(connection: Connection, sku: str, limit: int = 3) -> list[str]:
 
 def _stored(row: Row[Any]) -> StoredProduct:
     shown = zip(row.sha256s or (), row.uris or (), strict=True)
-    return StoredProduct(row.id, product_of(row), tuple(PictureRef(*each) for each in shown))
+    return StoredProduct(row.id, product_from_row(row), tuple(PictureRef(*each) for each in shown))
 
 
 def outdated_identity_keys(
@@ -268,20 +268,20 @@ def outdated_identity_keys(
         ),
         {"after": after, "version": version, "limit": limit},
     )
-    return [(row.id, row.identity_key, product_of(row)) for row in rows]
+    return [(row.id, row.identity_key, product_from_row(row)) for row in rows]
 
 
-def identity_portion(
+def identity_key_batch(
     connection: Connection, after: int, limit: int
 ) -> list[tuple[int, str, Product]]:
     """Up to `limit` products beyond the id `after`, in order: id, key, product."""
     sql = f"""SELECT id, identity_key, {FIELDS} FROM product
         WHERE id > :after ORDER BY id LIMIT :limit"""
     rows = connection.execute(text(sql), {"after": after, "limit": limit})
-    return [(row.id, row.identity_key, product_of(row)) for row in rows]
+    return [(row.id, row.identity_key, product_from_row(row)) for row in rows]
 
 
-def renew_identity_keys(connection: Connection, keys: Mapping[int, str]) -> None:
+def update_identity_keys(connection: Connection, keys: Mapping[int, str]) -> None:
     """Write the keys of products, by id. No product changed, so `updated_at` stays."""
     connection.execute(
         text(
@@ -293,13 +293,13 @@ def renew_identity_keys(connection: Connection, keys: Mapping[int, str]) -> None
     )
 
 
-PICTURES = """
+PRODUCT_PICTURES = """
 SELECT pic.width, pic.height, pic.thumbnail, pp.uri
 FROM product_picture AS pp JOIN picture AS pic ON pic.id = pp.picture_id
 WHERE pp.product_id = :product ORDER BY pp.position, pic.id"""
 
 
-def id_of(connection: Connection, sku: str) -> int:
+def require_id(connection: Connection, sku: str) -> int:
     """The id of a product; raises UnknownProduct, which names a few skus that begin like it."""
     found = ids(connection, [sku]).get(sku)
     if found is None:
@@ -311,8 +311,8 @@ def id_of(connection: Connection, sku: str) -> int:
 
 def product_details(connection: Connection, sku: str) -> ProductDetails:
     """What the catalogue holds of a product; raises UnknownProduct."""
-    id_ = id_of(connection, sku)
-    rows = connection.execute(text(PICTURES), {"product": id_})
+    id_ = require_id(connection, sku)
+    rows = connection.execute(text(PRODUCT_PICTURES), {"product": id_})
     shown = tuple(
         StoredPicture(row.width, row.height, bytes(row.thumbnail), row.uri) for row in rows
     )

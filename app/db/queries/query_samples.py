@@ -12,7 +12,7 @@ from sqlalchemy import Connection, text
 from app.db.queries.nearest import literal
 from app.types import Crossovers, Model, Vector, Vectors
 
-KEPT = 500
+MAX_SAMPLES = 500
 """Rows a model; a build is measured with the newest two hundred."""
 
 
@@ -31,7 +31,7 @@ def add(connection: Connection, model_id: int, vectors: Sequence[Vector]) -> Non
                 SELECT id FROM query_sample WHERE model_id = :model
                 ORDER BY id DESC OFFSET :kept LIMIT 1)"""
         ),
-        {"model": model_id, "kept": KEPT},
+        {"model": model_id, "kept": MAX_SAMPLES},
     )
 
 

@@ -13,17 +13,17 @@ from sqlalchemy import Connection, text
 
 from app.types import Model
 
-CROWD = 8
+MAX_SHARED_BY = 8
 """A picture that more products show is a placeholder, and no evidence of anything. Of products
 with the same words, no more than this many are compared with each other."""
 
 NEIGHBOURS = 10
 """Pictures looked at around each one, itself included."""
 
-OWN_PICTURES = 4
+MAX_QUERY_PICTURES = 4
 """Pictures of a product whose neighbours are looked for: the first ones."""
 
-COMPARED = 50
+MAX_COMPARED = 50
 """Pictures of a product that are compared with those of another: the first ones."""
 
 SkuPair = tuple[str, str]
@@ -48,7 +48,7 @@ class ShownPicture:
     distance: float | None
 
 
-def sharing(connection: Connection, after: int, limit: int) -> dict[int, list[str]]:
+def shared_pictures(connection: Connection, after: int, limit: int) -> dict[int, list[str]]:
     """The skus that show the same picture, for up to `limit` pictures (id) behind `after`."""
     sql = """
         WITH shared AS MATERIALIZED (
@@ -58,7 +58,7 @@ def sharing(connection: Connection, after: int, limit: int) -> dict[int, list[st
         SELECT picture_id AS key, array_agg(p.sku ORDER BY p.id) AS skus
         FROM shared JOIN product_picture USING (picture_id) JOIN product AS p ON p.id = product_id
         GROUP BY picture_id ORDER BY picture_id"""
-    values = {"after": after, "limit": limit, "crowd": CROWD}
+    values = {"after": after, "limit": limit, "crowd": MAX_SHARED_BY}
     return {row.key: list(row.skus) for row in connection.execute(text(sql), values)}
 
 
@@ -74,17 +74,17 @@ def same_words(connection: Connection, after: str, limit: int) -> dict[str, list
             SELECT id, sku FROM product AS p WHERE p.identity_key = shared.identity_key
             ORDER BY id LIMIT :crowd) AS p
         GROUP BY identity_key ORDER BY identity_key"""
-    values = {"after": after, "limit": limit, "crowd": CROWD}
+    values = {"after": after, "limit": limit, "crowd": MAX_SHARED_BY}
     return {row.key: list(row.skus) for row in connection.execute(text(sql), values)}
 
 
-def products_behind(connection: Connection, after: int, limit: int) -> list[int]:
+def product_ids_after(connection: Connection, after: int, limit: int) -> list[int]:
     """Up to `limit` product ids behind `after`, in order."""
     sql = text("SELECT id FROM product WHERE id > :after ORDER BY id LIMIT :limit")
     return list(connection.execute(sql, {"after": after, "limit": limit}).scalars())
 
 
-def look_alike(
+def near_pairs(
     connection: Connection, model: Model, products: Sequence[int], within: float
 ) -> list[NearPair]:
     """Pairs of these products (id) and others that show a picture no farther than `within`.
@@ -118,10 +118,10 @@ def look_alike(
         GROUP BY a.sku, b.sku, a.category"""
     values = {
         "products": list(products),
-        "own": OWN_PICTURES,
+        "own": MAX_QUERY_PICTURES,
         "neighbours": NEIGHBOURS,
         "within": within,
-        "crowd": CROWD,
+        "crowd": MAX_SHARED_BY,
     }
     rows = connection.execute(text(sql), values)
     return [NearPair((row.sku_a, row.sku_b), row.distance, row.category) for row in rows]
@@ -142,7 +142,7 @@ def distances(
     values = {
         "first": [pair[0] for pair in pairs],
         "second": [pair[1] for pair in pairs],
-        "compared": COMPARED,
+        "compared": MAX_COMPARED,
     }
     return {(row.a, row.b): row.distance for row in connection.execute(text(sql), values)}
 
@@ -163,7 +163,7 @@ def side_by_side(
             FROM ({_embedded(":other", model)}) AS theirs
         ) AS near ON true
         ORDER BY near.distance NULLS LAST, pp.position LIMIT :limit"""
-    values = {"product": product, "other": other, "compared": COMPARED, "limit": limit}
+    values = {"product": product, "other": other, "compared": MAX_COMPARED, "limit": limit}
     rows = connection.execute(text(sql), values)
     return [ShownPicture(row.picture_id, bytes(row.thumbnail), row.distance) for row in rows]
 

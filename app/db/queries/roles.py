@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from sqlalchemy import Connection
 
-NAMES = (
+SET_ROLE_NAMES = (
     "SELECT set_config('lookalike.migrator', {}, false), set_config('lookalike.server', {}, false)"
 )
 
-MAKE = """
+CREATE_ROLES = """
 DO $$
 DECLARE
     name text;
@@ -35,9 +35,9 @@ BEGIN
     END IF;
 END $$"""
 
-EXTENSION = "CREATE EXTENSION IF NOT EXISTS vector"
+CREATE_EXTENSION = "CREATE EXTENSION IF NOT EXISTS vector"
 
-SCHEMAS = """
+SCHEMA_PRIVILEGES = """
 DO $$
 DECLARE
     migrator text := quote_ident(current_setting('lookalike.migrator'));
@@ -52,7 +52,7 @@ BEGIN
     EXECUTE format('REVOKE CREATE ON SCHEMA public FROM PUBLIC, %s', server);
 END $$"""
 
-WATCH = """
+GRANT_MONITORING = """
 DO $$
 BEGIN
     -- The worker ends sessions of analysts that take too long.
@@ -65,7 +65,7 @@ EXCEPTION WHEN insufficient_privilege THEN
             ' TO %I`, or let analysts ask a replica.', current_setting('lookalike.server'));
 END $$"""
 
-OWN = """
+TRANSFER_OWNERSHIP = """
 DO $$
 DECLARE
     migrator text := current_setting('lookalike.migrator');
@@ -103,7 +103,7 @@ BEGIN
     END LOOP;
 END $$"""
 
-SERVE = """
+GRANT_SERVICE = """
 DO $$
 DECLARE
     migrator text := quote_ident(current_setting('lookalike.migrator'));
@@ -115,7 +115,7 @@ BEGIN
         server);
 END $$"""
 
-KEEP = """
+PROTECT_REVISION = """
 DO $$
 DECLARE
     change text;
@@ -133,10 +133,18 @@ BEGIN
 END $$"""
 """Only migrations write at which migration a database is, whatever a role may do to new tables."""
 
-STEPS = (MAKE, EXTENSION, SCHEMAS, WATCH, OWN, SERVE, KEEP)
+STEPS = (
+    CREATE_ROLES,
+    CREATE_EXTENSION,
+    SCHEMA_PRIVILEGES,
+    GRANT_MONITORING,
+    TRANSFER_OWNERSHIP,
+    GRANT_SERVICE,
+    PROTECT_REVISION,
+)
 """In this order; each may run again."""
 
 
-def keep_revision(connection: Connection) -> None:
+def protect_revision(connection: Connection) -> None:
     """Take from other roles the right to say at which migration the database is."""
-    connection.execution_options(no_parameters=True).exec_driver_sql(KEEP)
+    connection.execution_options(no_parameters=True).exec_driver_sql(PROTECT_REVISION)

@@ -1,6 +1,6 @@
-"""The whole of a common search in one statement, which needs no transaction to see one snapshot.
+"""A whole search in one SQL statement, which needs no transaction to see a single snapshot.
 
-The statement is planned once a connection: planning takes longer than running it.
+Each connection prepares the statement once, because planning takes longer than running it.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from app.db.queries.filter_snapshot import FilterIdList
 from app.db.queries.nearest import EVERYTHING, Candidates, FilterClause
 from app.types import Build, Model, Vector
 
-LASTING = 1000
-"""Characters of a filter's condition beyond which its plan, which takes memory in the server for as
-long as the connection lasts, is made anew each time."""
+MAX_PREPARED_LENGTH = 1000
+"""Longest filter condition, in characters, whose statement is prepared. A prepared plan takes
+memory in the server as long as the connection lasts."""
 
-STATEMENT = """
+PAGE_WITH_DETAILS = """
 SELECT page.product_id, page.picture_id, page.distance, seen.*,
     (SELECT id FROM model WHERE active) AS active, ({newest}) AS newest, {lag} AS lag,
     {usable} AS usable,
@@ -39,9 +39,11 @@ ORDER BY page.distance, page.product_id"""
 
 @dataclass(frozen=True, slots=True)
 class StatementResult:
-    """The candidates, the rows that `products.product_of` reads, and what else was seen.
+    """The candidates, with what else the statement read in the same snapshot.
 
-    `deeper` says of a search with a filter that it was not among the pictures that pass.
+    `rows` are the rows of the page, one per hit, for `products.product_from_row`. `lag` is in
+    seconds, as in `models.LAG`. `deeper`: a filtered search took its nominees from the whole index
+    and filtered them afterwards.
     """
 
     candidates: Candidates
@@ -53,9 +55,10 @@ class StatementResult:
 
 @dataclass(frozen=True, slots=True)
 class StatementRequest:
-    """One look at `n` pictures through a build; `vector` as in `answers.Ask`.
+    """A search of the `n` nearest pictures of a build for a page of `k` products.
 
-    With a filter, `listed` are the pictures that passed it a while ago.
+    `vector` is the query, shape (dim,), rounded to float16. `listed` is the cached list of the
+    pictures that pass `filter_clause`, if there is a filter.
     """
 
     model: Model
@@ -63,16 +66,16 @@ class StatementRequest:
     vector: Vector
     n: int
     k: int
-    only: FilterClause = EVERYTHING
+    filter_clause: FilterClause = EVERYTHING
     listed: FilterIdList | None = None
 
 
 class FilterListOutdated(Exception):
-    """The list of pictures that pass a filter cannot be used any more."""
+    """The cached list of the pictures that pass a filter is out of date."""
 
 
 def cluster(connection: psycopg.Connection) -> str:
-    """The cluster and database of a connection, as `index_build` names them."""
+    """The cluster and database of a connection, in the form of `index_build.cluster`."""
     row = connection.execute(f"SELECT {index_builds.CLUSTER}").fetchone()
     assert row is not None
     return str(row[0])
@@ -80,65 +83,70 @@ def cluster(connection: psycopg.Connection) -> str:
 
 def search(
     connection: psycopg.Connection,
-    look: StatementRequest,
+    request: StatementRequest,
     nominated: NDArray[np.int64],
     seen_to: float | None,
     *,
     cluster: str,
     allowed: int,
 ) -> StatementResult | None:
-    """What `index_delta.near_build` finds among nominated pictures, with the details of the page.
+    """The result of `index_delta.nearest` for nominated pictures, with the details of the page.
 
-    `nominated` are picture ids, shape (m,), int64; `seen_to` is the cosine distance from which on
-    pictures were not nominated, None if all were.
+    `nominated` are picture ids, int64, shape (m,); `seen_to` is the cosine distance (0 to 2) from
+    which on the build nominated none, None if it nominated all.
 
-    None unless the model is the active one and the build the newest that may be used now.
-    `connection` must be one that commits by itself and knows pgvector's types. Raises ListOutdated.
+    Returns None unless the model is the active one and the build the newest usable one.
+    `connection` must be in autocommit mode and have pgvector's types registered. Raises
+    FilterListOutdated.
     """
     values: dict[str, Any] = {
-        "q": HalfVector(look.vector),
+        "q": HalfVector(request.vector),
         "nominated": f"{{{','.join(map(str, nominated.tolist()))}}}",
-        "excluded": "{}",  # for a search that went on from another page there is the longer way
-        "snapshot": look.build.snapshot,
-        "in_progress": look.build.in_progress,
+        "excluded": "{}",  # further pages take several statements instead
+        "snapshot": request.build.snapshot,
+        "in_progress": request.build.in_progress,
         "cluster": cluster,
-        # As text, as all of them: psycopg gives small and large numbers types of their own.
-        "n": str(look.n),
-        "k": str(look.k),
+        # As text: psycopg would give small and large numbers different types, and so other plans.
+        "n": str(request.n),
+        "k": str(request.k),
         "allowed": str(allowed + 1),
-        **(look.listed.values if look.listed else {}),
-        **look.only.values,
+        **(request.listed.values if request.listed else {}),
+        **request.filter_clause.values,
     }
     with connection.cursor(binary=True, row_factory=namedtuple_row) as cursor:
         rows: Sequence[Any] = cursor.execute(
-            _sql(look.model.id, look.only.condition), values, prepare=_lasting(look.only)
+            _sql(request.model.id, request.filter_clause.condition),
+            values,
+            prepare=_is_prepared(request.filter_clause),
         ).fetchall()
     first = rows[0]
-    if (first.active, first.newest) != (look.model.id, look.build.id):
+    if (first.active, first.newest) != (request.model.id, request.build.id):
         return None
     if not first.usable:
         raise FilterListOutdated
-    found = index_delta.near(rows, len(nominated), seen_to, look.n)
+    candidates = index_delta.merged_candidates(rows, len(nominated), seen_to, request.n)
     lag = None if first.lag is None else float(first.lag)
-    return StatementResult(found, rows[: len(found.hits)], first.delta_rows, lag)
+    return StatementResult(candidates, rows[: len(candidates.hits)], first.delta_rows, lag)
 
 
-def _lasting(only: FilterClause) -> bool:
-    """Whether a statement is worth being kept planned; one for each list of values is not."""
-    return len(only.condition) <= LASTING
+def _is_prepared(filter_clause: FilterClause) -> bool:
+    """Whether the statement is prepared; long conditions rarely come twice."""
+    return len(filter_clause.condition) <= MAX_PREPARED_LENGTH
 
 
 @lru_cache(maxsize=64)
 def _sql(model_id: int, condition: str) -> str:
-    parts = FilterClause(condition).parts | (filter_snapshot.parts(model_id) if condition else {})
+    parts = FilterClause(condition).parts | (
+        filter_snapshot.template_parts(model_id) if condition else {}
+    )
     newest = index_builds.USABLE.format(columns="max(id)", model=model_id, cluster="%(cluster)s")
-    sql = (index_delta.HELD_AND_FRESH + nearest.BEST + STATEMENT).format(
+    sql = (index_delta.BUILD_AND_DELTA + nearest.BEST_PER_PRODUCT + PAGE_WITH_DETAILS).format(
         model=model_id,
         newest=newest,
         lag=models.LAG,
         fields=products.FIELDS,
-        seen=nearest.SEEN.format(delta=index_delta.DELTA_ROWS),
+        seen=nearest.HIT_COUNTS.format(delta=index_delta.DELTA_COUNT),
         usable=filter_snapshot.USABLE if condition else "true",
         **parts,
     )
-    return " ".join(sql.split())  # psycopg remembers how to send a statement if it is short
+    return " ".join(sql.split())  # psycopg caches how it sends a statement only if it is short

@@ -30,7 +30,7 @@ def record(connection: Connection, sku_a: str, sku_b: str, same: bool, decided_b
     return _verdict(row)
 
 
-def around(connection: Connection, skus: Sequence[str]) -> list[Verdict]:
+def related(connection: Connection, skus: Sequence[str]) -> list[Verdict]:
     """All verdicts that bear on these skus.
 
     Those that touch a sku that is one of these or the same as one of these, through any number of
@@ -73,7 +73,7 @@ def newest(
     return [(_verdict(row), row.title_a, row.title_b) for row in rows]
 
 
-def every(connection: Connection) -> list[Verdict]:
+def all_verdicts(connection: Connection) -> list[Verdict]:
     """All verdicts."""
     rows = connection.execute(text(f"SELECT {FIELDS} FROM duplicate_verdict {ORDER}"))
     return [_verdict(row) for row in rows]

@@ -89,7 +89,7 @@ class IntegrityQuery:
     def run(self, engine: Engine) -> Finding | None:
         """The current damage of this kind; None if there is none."""
         with snapshot(engine) as connection:
-            rows = integrity.look(connection, self.sql, **self.values)
+            rows = integrity.check(connection, self.sql, **self.values)
         if not rows.count:
             return None
         return Finding(self.kind, self.severity, self.what, rows.count, rows.examples, self.advice)

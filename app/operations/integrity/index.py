@@ -132,7 +132,7 @@ def _retire_foreign(engine: Engine) -> str:
 
 def _abandon(engine: Engine) -> str:
     with engine.begin() as connection:
-        index_builds.abandon(connection, "its builder disappeared")
+        index_builds.reject_unfinished(connection, "its builder disappeared")
     return "they were recorded as rejected"
 
 

@@ -73,7 +73,7 @@ def find_originals(
     """Originals that are missing, cannot be read, or were replaced by other pictures."""
     missing, changed, seen = ExampleTally(), ExampleTally(), 0
     with ThreadPoolExecutor() as threads, snapshot(engine) as connection:
-        for portion in pictures.shown(connection):
+        for portion in pictures.originals(connection):
             for error in filter(None, threads.map(originals.check, portion)):
                 (changed if isinstance(error, OriginalChanged) else missing).add(str(error))
             seen += len(portion)

@@ -32,7 +32,7 @@ def sweep(engine: Engine) -> str:
     swept = 0
     while True:
         with writing(engine) as connection:
-            unshown = integrity.unshown_pictures(connection, AT_ONCE)
+            unshown = integrity.pictures_without_product(connection, AT_ONCE)
             swept += pictures.sweep(connection, unshown)
         if len(unshown) < AT_ONCE:
             return f"{swept} pictures were swept"
@@ -41,7 +41,7 @@ def sweep(engine: Engine) -> str:
 def switch_on(engine: Engine, stamp: StampTrigger) -> str:
     """Create or enable the stamp trigger of a table."""
     with writing(engine) as connection:
-        change_stamps.switch_on(connection, stamp)
+        change_stamps.enable(connection, stamp)
     return f"the trigger {stamp.trigger} is on again; builds made before are not used any more"
 
 
@@ -50,7 +50,7 @@ def stamp_anew(engine: Engine, stamp: StampTrigger) -> str:
     renewed = 0
     while True:
         with writing(engine) as connection:
-            rows = change_stamps.renew(connection, stamp, AT_ONCE)
+            rows = change_stamps.restamp(connection, stamp, AT_ONCE)
         renewed += rows
         if not rows:
             return f"{renewed} rows of {stamp.table} were stamped anew"
@@ -59,7 +59,7 @@ def stamp_anew(engine: Engine, stamp: StampTrigger) -> str:
 def give_up_runs(engine: Engine) -> str:
     """Record unfinished loads as failed."""
     with engine.begin() as connection:
-        return f"{ingest_runs.give_up(connection)} loads were recorded as failed"
+        return f"{ingest_runs.fail_abandoned(connection)} loads were recorded as failed"
 
 
 def make_hnsw(engine: Engine) -> str:

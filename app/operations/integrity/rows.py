@@ -27,7 +27,7 @@ def _stamp_off(stamp: StampTrigger) -> IntegrityQuery:
 def _future(stamp: StampTrigger) -> IntegrityQuery:
     return IntegrityQuery(
         "rows-from-the-future", "error", f"rows of {stamp.table} stamped in the future",
-        f"SELECT {stamp.names} AS example FROM {stamp.table} WHERE {change_stamps.AHEAD}",
+        f"SELECT {stamp.names} AS example FROM {stamp.table} WHERE {change_stamps.IN_THE_FUTURE}",
         "They came with another server's dump and stay in every delta. Run `lookalike migrate`, "
         "which stamps them anew.",
         partial(repairs.stamp_anew, stamp=stamp),
@@ -57,7 +57,7 @@ QUERIES = (
     ),
     IntegrityQuery(
         "rules-gone", "error", "constraints and indexes that are gone",
-        integrity.RULES_GONE,
+        integrity.CONSTRAINTS_MISSING,
         "Rows that they forbid could come in, and searches may be slow. Make them as the "
         "migrations do (`alembic upgrade head --sql` shows it).",
         None,
@@ -70,18 +70,18 @@ QUERIES = (
     ),
     IntegrityQuery(
         "rows-to-nowhere", "error", "rows whose product or picture is gone",
-        integrity.ROWS_TO_NOWHERE,
+        integrity.DANGLING_REFERENCES,
         "They came in while foreign keys were off. Delete them, or bring back from a backup what "
         "they name.",
     ),
     IntegrityQuery(
         "vectors-unfit", "error", "pictures with a vector not of length 1, or too short or long",
-        integrity.VECTORS_UNFIT,
+        integrity.VECTORS_INVALID,
         f"Delete those rows of `embedding`. {LOAD_AGAIN}",
     ),
     IntegrityQuery(
         "pictures-not-embedded", "error", "pictures without an embedding under the active model",
-        integrity.PICTURES_NOT_EMBEDDED,
+        integrity.PICTURES_WITHOUT_EMBEDDING,
         f"No search finds them. {LOAD_AGAIN}",
     ),
     IntegrityQuery(
@@ -91,7 +91,7 @@ QUERIES = (
     ),
     IntegrityQuery(
         "pictures-unshown", "warning", "pictures that no product shows",
-        integrity.PICTURES_UNSHOWN,
+        integrity.PICTURES_WITHOUT_PRODUCT,
         "They take room and places in the index. Run `lookalike check --repair`.",
         repairs.sweep,
     ),
@@ -102,12 +102,12 @@ QUERIES = (
     ),
     IntegrityQuery(
         "verdicts-on-nothing", "info", "skus in verdicts that no product has",
-        integrity.VERDICTS_ON_NOTHING,
+        integrity.VERDICTS_WITHOUT_PRODUCT,
         "The verdicts hold again when such a product is loaded.",
     ),
     IntegrityQuery(
         "runs-left", "warning", "loads that began more than a day ago and never ended",
-        integrity.RUNS_LEFT,
+        integrity.RUNS_UNFINISHED,
         "Load those sources again, and run `lookalike check --repair`.",
         repairs.give_up_runs,
     ),

@@ -30,7 +30,7 @@ def find(engine: Engine, repair: bool, tick: ProgressCallback) -> Iterator[Findi
     if (keys := find_and_repair(partial(_keys, engine, tick), renew)) is not None:
         yield keys
     with snapshot(engine) as connection:
-        decided = verdicts.every(connection)
+        decided = verdicts.all_verdicts(connection)
     if broken := list(contradictions(decided)):
         yield Finding(
             "verdicts-contradict", "warning", "verdicts that contradict others", len(broken),
@@ -58,7 +58,7 @@ def _keys(engine: Engine, tick: ProgressCallback) -> Finding | None:
     seen = 0
     while after is not None:
         with snapshot(engine) as connection:
-            rows = products.identity_portion(connection, after, AT_ONCE)
+            rows = products.identity_key_batch(connection, after, AT_ONCE)
         for _, key, product in rows:
             if identity_key(product) != key:
                 wrong.add(product.sku)
@@ -79,12 +79,12 @@ def _renew(engine: Engine) -> str:
     while after is not None:
         with locks.transaction(engine) as connection:
             locks.acquire(connection, LockKey.CATALOG_WRITE)
-            rows = products.identity_portion(connection, after, AT_ONCE)
+            rows = products.identity_key_batch(connection, after, AT_ONCE)
             keys: Mapping[int, str] = {
                 id_: new for id_, key, product in rows if (new := identity_key(product)) != key
             }
             if keys:
-                products.renew_identity_keys(connection, keys)
+                products.update_identity_keys(connection, keys)
         renewed += len(keys)
         after = rows[-1][0] if rows else None
     return f"{renewed} identity keys were written anew"

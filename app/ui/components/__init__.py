@@ -1,1 +1,1 @@
-"""What the pages draw: product cards, dialogs, charts, tables."""
+"""The parts that pages draw: product cards, dialogs, charts, tables."""

@@ -1,4 +1,4 @@
-"""Trust: the quiet words under the results that say what answered, and why it was not more."""
+"""The text below the results: how they were found, how long it took, what was left out."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import streamlit as st
 
 from app.search.explain import why_dropped
 from app.types import Dropped, Plan, SearchResult
-from app.ui.shared import plain
+from app.ui.formatting import escape_markdown
 
 STAGES = {
     "wait": "wait",
@@ -17,22 +17,24 @@ STAGES = {
     "details": "details",
     "total": "in all",
 }
-"""Stages of a search that are told, and what they are called here."""
+"""Timed stages of a search that are shown, by name, with their labels."""
 
 
-def explain(result: SearchResult) -> None:
-    """Say how a result came about."""
+def draw(result: SearchResult) -> None:
+    """Draw the explanation of a result."""
     plan = result.plan
     if plan.shortfall:
-        st.info(plain(f"Fewer than asked: {plan.shortfall}."))
+        st.info(escape_markdown(f"Fewer than asked: {plan.shortfall}."))
     if result.dropped:
-        _left_out(result.dropped)
+        _draw_dropped(result.dropped)
     if fallback(plan):
         st.caption(
-            plain(f"The index did not answer: {plan.reason}. PostgreSQL did, as completely."),
+            escape_markdown(
+                f"The index did not answer: {plan.reason}. PostgreSQL did, as completely."
+            ),
             help="It takes longer in a large catalogue. Building the index anew may help.",
         )
-    st.caption(plain(line(plan, datetime.now(UTC))))
+    st.caption(escape_markdown(summary(plan, datetime.now(UTC))))
 
 
 def fallback(plan: Plan) -> bool:
@@ -40,23 +42,23 @@ def fallback(plan: Plan) -> bool:
     return plan.reason_code not in ("build", "filter", "words")
 
 
-def line(plan: Plan, now: datetime) -> str:
-    """What answered, from which build, and how long it took; `now` is aware of its time zone."""
-    said = f"Answered by {plan.path}: {plan.reason}."
+def summary(plan: Plan, now: datetime) -> str:
+    """The path, the build, the model and the time of each stage; `now` needs a time zone."""
+    text = f"Answered by {plan.path}: {plan.reason}."
     if plan.built_at is not None:
-        said += f" The index was built {ago(now - plan.built_at)}."
+        text += f" The index was built {ago(now - plan.built_at)}."
     if plan.words:
-        said += f" The words were read by the {plan.words.replace(' and ', ' and the ')}."
+        text += f" The words were read by the {plan.words.replace(' and ', ' and the ')}."
     if plan.replica_lag_s:
-        said += f" This copy of the database is {plan.replica_lag_s:.0f} s behind."
-    took = ", ".join(
+        text += f" This copy of the database is {plan.replica_lag_s:.0f} s behind."
+    times = ", ".join(
         f"{name} {plan.ms[stage]:.0f}" for stage, name in STAGES.items() if stage in plan.ms
     )
-    return f"{said} Model: {plan.model}. Milliseconds: {took}."
+    return f"{text} Model: {plan.model}. Milliseconds: {times}."
 
 
 def ago(age: timedelta) -> str:
-    """An age in words, to the largest unit: `3 hours ago`; less than a minute is `just now`."""
+    """An age in its largest unit, as in `3 hours ago`; below a minute it is `just now`."""
     seconds = age.total_seconds()
     for unit, length in (("day", 86_400), ("hour", 3_600), ("minute", 60)):
         count = int(seconds // length)
@@ -65,11 +67,11 @@ def ago(age: timedelta) -> str:
     return "just now"
 
 
-def _left_out(dropped: tuple[Dropped, ...]) -> None:
+def _draw_dropped(dropped: tuple[Dropped, ...]) -> None:
     with st.expander(f"Left out: {len(dropped)}"):
-        st.markdown("\n".join(f"- {plain(why(drop))}" for drop in dropped))
+        st.markdown("\n".join(f"- {escape_markdown(drop_text(drop))}" for drop in dropped))
 
 
-def why(drop: Dropped) -> str:
-    """What was left out and why."""
+def drop_text(drop: Dropped) -> str:
+    """A dropped product and the reason."""
     return f"{drop.sku}: {why_dropped(drop, decimals=3)}"

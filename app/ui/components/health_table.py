@@ -1,11 +1,11 @@
-"""The checks of the catalogue as a table: each part, how it is, what to do if it is not well."""
+"""The health checks as an HTML table: name, state, value and advice."""
 
 from __future__ import annotations
 
 from html import escape
 
 from app.operations.health import HealthCheck, HealthStatus
-from app.ui.formatting import span
+from app.ui.formatting import format_duration
 
 NAMES = {
     "build": "Index",
@@ -13,6 +13,7 @@ NAMES = {
     "pgvector_index": "pgvector's index",
     "delta_rows": "Changed since the index was built",
 }
+"""Names of checks as the page shows them; others are shown as they are."""
 
 STYLE = """<style>
 .checks { display: grid; grid-template-columns: max-content max-content 1fr; gap: 0 1rem;
@@ -29,8 +30,8 @@ STYLE = """<style>
 </style>"""
 
 
-def checks(status: HealthStatus) -> str:
-    """HTML in which every text is escaped."""
+def checks_html(status: HealthStatus) -> str:
+    """The table as HTML, with all text escaped."""
     rows = "".join(
         _row(check) for check in status.checks if check.value is not None or not check.ok
     )
@@ -39,11 +40,11 @@ def checks(status: HealthStatus) -> str:
 
 def _row(check: HealthCheck) -> str:
     name = NAMES.get(check.name, check.name.capitalize())
-    kind, said = ("ok", "✓ well") if check.ok else ("bad", "✗ look here")
+    kind, state = ("ok", "✓ well") if check.ok else ("bad", "✗ look here")
     advice = f"<div class=advice>{escape(check.advice)}</div>" if check.advice else ""
     return (
         f"<div class={kind} role=row><div role=rowheader>{escape(name)}</div>"
-        f"<div class=is role=cell>{said}</div>"
+        f"<div class=is role=cell>{state}</div>"
         f"<div class=what role=cell>{escape(_value(check))}{advice}</div></div>"
     )
 
@@ -52,5 +53,5 @@ def _value(check: HealthCheck) -> str:
     if check.value is None:
         return ""
     if check.name == "build_age_seconds":
-        return span(check.value)
+        return format_duration(check.value)
     return f"{check.value:,}" if isinstance(check.value, int) else str(check.value)

@@ -1,4 +1,4 @@
-"""Charts of the index: what changed since it was built, and the size and recall of its builds."""
+"""Charts of the index page: size of the delta, size and recall of the builds."""
 
 from __future__ import annotations
 
@@ -14,21 +14,20 @@ from app.types import Build
 LayeredChart = alt.LayerChart | alt.FacetChart
 
 HEIGHT = 220
-"""Pixels of each chart."""
+"""Height of a chart in pixels."""
 
-
-SHORTEST = timedelta(minutes=1)
-"""The delta is drawn over so much time at least."""
+MIN_TIME_SPAN = timedelta(minutes=1)
+"""Shortest time axis of the delta chart."""
 
 GREY, RED = "#888", "#d9480f"
 COLOURS = ["#2f80ed", "#c98a00"]
-"""Lines that can be told apart on white and on black."""
+"""Line colours that are visible on white and on black."""
 
 
-def delta_chart(seen: Sequence[tuple[datetime, int]], delta: DeltaStatus) -> LayeredChart:
-    """How the delta grew while this page was open, beside the lines that it comes near to."""
-    points = [{"time": moment.isoformat(), "rows": rows} for moment, rows in seen]
-    top = 1.25 * max(delta.worker_rows, *(rows for _, rows in seen), 10)
+def delta_chart(history: Sequence[tuple[datetime, int]], delta: DeltaStatus) -> LayeredChart:
+    """The size of the delta (rows) while this page was open, with its thresholds."""
+    points = [{"time": moment.isoformat(), "rows": rows} for moment, rows in history]
+    top = 1.25 * max(delta.worker_rows, *(rows for _, rows in history), 10)
     lines = [
         {"rows": rows, "line": line}
         for rows, line in (
@@ -37,7 +36,7 @@ def delta_chart(seen: Sequence[tuple[datetime, int]], delta: DeltaStatus) -> Lay
         )
         if rows <= top
     ]
-    since, until = seen[0][0], max(seen[-1][0], seen[0][0] + SHORTEST)
+    since, until = history[0][0], max(history[-1][0], history[0][0] + MIN_TIME_SPAN)
     at = alt.Y("rows:Q", title="changed embeddings", scale=alt.Scale(domain=[0, top], nice=False))
     moments = alt.Scale(domain=[since.isoformat(), until.isoformat()])
     axis = alt.Axis(format="%H:%M:%S", tickCount=5, title=None)
@@ -52,7 +51,7 @@ def delta_chart(seen: Sequence[tuple[datetime, int]], delta: DeltaStatus) -> Lay
 
 
 def size_chart(builds: Sequence[Build]) -> alt.Chart:
-    """The size of each build's file in MB, in the order they were made."""
+    """The file size of each build in MB, oldest first."""
     chart: alt.Chart = (
         _chart([build for build in builds if build.size])
         .mark_bar(size=max(4, min(40, 400 // len(builds))))
@@ -66,11 +65,11 @@ def size_chart(builds: Sequence[Build]) -> alt.Chart:
 
 
 def recall_chart(builds: Sequence[Build], goal: float) -> LayeredChart:
-    """Recall@10 of each build, of all searches and of those with filters, beside the goal."""
-    found = _chart([build for build in builds if build.recall_at_10 is not None])
+    """Recall@10 of each build, of all searches and of filtered ones, with the goal as a line."""
+    measured = _chart([build for build in builds if build.recall_at_10 is not None])
     legend = alt.Legend(orient="bottom")
     recall = (
-        found.transform_fold(["all searches", "with filters"], as_=["which", "recall"])
+        measured.transform_fold(["all searches", "with filters"], as_=["which", "recall"])
         .transform_filter("isValid(datum.recall)")
         .mark_line(point=True)
         .encode(

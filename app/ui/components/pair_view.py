@@ -1,4 +1,4 @@
-"""Two products side by side, as HTML in which every text is escaped and what differs is marked."""
+"""Two products side by side as HTML, with all text escaped and differences marked."""
 
 from __future__ import annotations
 
@@ -7,14 +7,15 @@ from difflib import SequenceMatcher
 from html import escape
 
 from app.duplicates.review import ReviewPair, ReviewProduct
+from app.search.explain import price_text
 from app.types import Product
-from app.ui.formatting import attribute, data_url
+from app.ui.formatting import data_url, html_attribute
 
-ATTRIBUTES = 12
-"""Attributes that are compared; a product may have any number."""
+MAX_ATTRIBUTES = 12
+"""Attributes that are compared at most; a product may have any number."""
 
-NOTHING = "&mdash;"
-"""Stands where one of two products has no such field."""
+MISSING = "&mdash;"
+"""Shown if only one of the products has the field."""
 
 STYLE = """<style>
 .pair { display: grid; grid-template-columns: 1fr 1fr; gap: .75rem;
@@ -40,15 +41,15 @@ STYLE = """<style>
 </style>"""
 
 
-def pictures(question: ReviewPair) -> str:
-    """The pictures of both products, those nearest to each other large."""
+def pictures_html(question: ReviewPair) -> str:
+    """The pictures of both products; the most similar ones are large."""
     left, right = question.sides
     strip = any(len(side.pictures) > 1 or side.more for side in question.sides)
     return f"{STYLE}<div class=pair>{_pictures(left, strip)}{_pictures(right, strip)}</div>"
 
 
-def fields(question: ReviewPair) -> str:
-    """What is known of both products, row by row: the title, what differs, what does not."""
+def fields_html(question: ReviewPair) -> str:
+    """The fields of both products in rows: the title, then different fields, then equal ones."""
     compared = list(_compared(*(side.product for side in question.sides)))
     title, others = compared[:1], [row for row in compared[1:] if row[1] or row[2]]
     others.sort(key=lambda row: row[1] == row[2])
@@ -68,7 +69,7 @@ def _pictures(side: ReviewProduct, strip: bool) -> str:
 
 
 def _image(jpeg: bytes, alt: str, kind: str = "") -> str:
-    return f'<img class="{kind}" alt={attribute(alt)} src="{data_url(jpeg)}">'
+    return f'<img class="{kind}" alt={html_attribute(alt)} src="{data_url(jpeg)}">'
 
 
 def _field(name: str, a: str, b: str) -> str:
@@ -77,7 +78,7 @@ def _field(name: str, a: str, b: str) -> str:
     shown = " ".join(kind for kind in kinds if kind)
     return (
         f'<div class="{shown}"><dt>{escape(name)}</dt>'
-        f"<dd>{left or NOTHING}</dd><dd>{right or NOTHING}</dd></div>"
+        f"<dd>{left or MISSING}</dd><dd>{right or MISSING}</dd></div>"
     )
 
 
@@ -85,10 +86,10 @@ def _compared(a: Product, b: Product) -> Iterator[tuple[str, str, str]]:
     """The fields of two products as text, each with its name."""
     for name in ("title", "brand", "category", "colour", "year"):
         yield name.capitalize(), _text(getattr(a, name)), _text(getattr(b, name))
-    yield "Price", _price(a), _price(b)
+    yield "Price", price_text(a), price_text(b)
     yield "SKU", a.sku, b.sku
     names = sorted({*a.attributes, *b.attributes})
-    for name in names[:ATTRIBUTES]:
+    for name in names[:MAX_ATTRIBUTES]:
         yield name, _text(a.attributes.get(name)), _text(b.attributes.get(name))
 
 
@@ -96,12 +97,8 @@ def _text(value: object) -> str:
     return "" if value is None else str(value)
 
 
-def _price(product: Product) -> str:
-    return "" if product.price is None else f"{product.price:.2f} {product.currency or ''}".strip()
-
-
 def _marked(a: str, b: str) -> tuple[str, str]:
-    """Two texts with the words marked that the other has not in their place."""
+    """Both texts as HTML; words that differ from the other text are marked."""
     ours, theirs = a.split(), b.split()
     left: list[str] = []
     right: list[str] = []

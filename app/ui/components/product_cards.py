@@ -1,4 +1,4 @@
-"""Cards: products in a grid, each with its picture, what is known of it, and what can be done."""
+"""Product cards in a grid: picture, similarity, facts and buttons."""
 
 from __future__ import annotations
 
@@ -10,13 +10,12 @@ import streamlit as st
 
 from app.search.explain import price_text
 from app.types import Match, Product
-from app.ui.formatting import attribute, image
-from app.ui.shared import plain
+from app.ui.formatting import escape_markdown, html_attribute, img_tag
 
 
 @dataclass(frozen=True, slots=True)
 class CardActions:
-    """What the buttons of a card do with the sku of its product."""
+    """Callbacks of the buttons of a card; each gets the sku of the product."""
 
     more_like: Callable[[str], None]
     details: Callable[[str], None]
@@ -24,48 +23,48 @@ class CardActions:
 
 @dataclass(frozen=True, slots=True)
 class Card:
-    """A product, a JPEG of it, and the match it is, if it was found by a search."""
+    """A product with a JPEG of it, and the match if a search found it."""
 
     product: Product
     thumbnail: bytes
     match: Match | None = None
 
 
-def grid(cards: Sequence[Card], doing: CardActions) -> None:
-    """Draw the cards, side by side and of one height in a row."""
+def draw_grid(cards: Sequence[Card], actions: CardActions) -> None:
+    """Draw the cards side by side, in rows of equal height."""
     with st.container(key="cards", horizontal=True):
         for place, card in enumerate(cards):
             with st.container(key=f"card-{place}"):
                 st.html(_html(card))
-                _buttons(place, card.product, doing)
+                _buttons(place, card.product, actions)
 
 
-def name_of(product: Product) -> str:
-    """What a product is called: its title, or else its sku."""
+def display_name(product: Product) -> str:
+    """The title of a product, or its sku if it has no title."""
     return product.title.strip() or product.sku
 
 
-def _buttons(place: int, product: Product, doing: CardActions) -> None:
-    """The emphasised part of a label is there for those who hear it, see `style`."""
-    name = plain(name_of(product))
-    with st.container(key=f"doing-{place}", horizontal=True):
+def _buttons(place: int, product: Product, actions: CardActions) -> None:
+    """Draw the buttons; the emphasised part of a label is for screen readers only, see css.py."""
+    name = escape_markdown(display_name(product))
+    with st.container(key=f"actions-{place}", horizontal=True):
         st.button(
             f"More like this *{name}*", key=f"more-{place}", type="tertiary",
-            on_click=doing.more_like, args=(product.sku,),
+            on_click=actions.more_like, args=(product.sku,),
         )  # fmt: skip
         st.button(
             f"Details *of {name}*", key=f"details-{place}", type="tertiary",
-            on_click=doing.details, args=(product.sku,),
+            on_click=actions.details, args=(product.sku,),
         )  # fmt: skip
 
 
 def _html(card: Card) -> str:
-    """A card as HTML in which every text is escaped."""
-    product, title = card.product, name_of(card.product)
+    """A card as HTML, with all text escaped."""
+    product, title = card.product, display_name(card.product)
     facts = (product.brand, product.category, product.colour, product.year)
     return (
-        f"<div class=card>{image(card.thumbnail, title)}"
-        f"<div class=words><h3 class=title title={attribute(title)}>{escape(title)}</h3>"
+        f"<div class=card>{img_tag(card.thumbnail, title)}"
+        f"<div class=words><h3 class=title title={html_attribute(title)}>{escape(title)}</h3>"
         f"{_similarity(card.match) if card.match else ''}"
         f"<div class=faint>{escape(' · '.join(str(fact) for fact in facts if fact))}</div>"
         f"{_folded(card.match) if card.match else ''}"
@@ -86,10 +85,10 @@ def _similarity(match: Match) -> str:
 
 
 def _folded(match: Match) -> str:
-    """The years, or else the skus, of the products that came as this one, and why they did."""
+    """The years, or skus, of the products folded into this match, and the rules."""
     if not match.folded:
         return ""
-    also = [str(fold.product.year or fold.product.sku) for fold in match.folded]
+    names = [str(fold.product.year or fold.product.sku) for fold in match.folded]
     rules = ", ".join(dict.fromkeys(fold.rule for fold in match.folded))
-    years = ", ".join(dict.fromkeys(also))
-    return f"<div class=faint>also {escape(years)} ({escape(rules)})</div>"
+    also = ", ".join(dict.fromkeys(names))
+    return f"<div class=faint>also {escape(also)} ({escape(rules)})</div>"

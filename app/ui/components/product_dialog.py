@@ -1,4 +1,4 @@
-"""Details: everything about one product, in a dialog over the results."""
+"""The details of one product, in a dialog over the results."""
 
 from __future__ import annotations
 
@@ -9,59 +9,61 @@ import streamlit as st
 
 from app.search.explain import price_text
 from app.types import Folded, Match, ProductDetails, SearchResult
-from app.ui.components.answer_footer import why
-from app.ui.components.product_cards import name_of
-from app.ui.formatting import image
-from app.ui.shared import plain, sentences, services
+from app.ui.components.answer_footer import drop_text
+from app.ui.components.product_cards import display_name
+from app.ui.formatting import escape_markdown, img_tag
+from app.ui.shared import errors_as_text, services
 
-OPEN = "search_open"
+REQUESTED = "search_details"
+"""Session key of the sku whose details were requested."""
 
 
-def ask_for(sku: str) -> None:
-    """Open the details of a product in the run that follows."""
-    st.session_state[OPEN] = sku
+def request(sku: str) -> None:
+    """Open the details of a product in the next run; a callback."""
+    st.session_state[REQUESTED] = sku
 
 
 def show(result: SearchResult | None, more_like: Callable[[str], None]) -> None:
-    """The dialog, if somebody asked for it; `result` is where the product was found, if it was."""
-    sku: str | None = st.session_state.pop(OPEN, None)
+    """Draw the dialog, if requested; `result` is the current search result, if there is one."""
+    sku: str | None = st.session_state.pop(REQUESTED, None)
     if sku is None:
         return
-    with sentences("details of a product"):
-        found = services().catalog.product(sku)
-        title = plain(name_of(found.product))
-        st.dialog(title, width="medium")(_draw)(found, result, more_like)
+    with errors_as_text("details of a product"):
+        details = services().catalog.product(sku)
+        title = escape_markdown(display_name(details.product))
+        st.dialog(title, width="medium")(_draw)(details, result, more_like)
 
 
 def _draw(
-    found: ProductDetails, result: SearchResult | None, more_like: Callable[[str], None]
+    details: ProductDetails, result: SearchResult | None, more_like: Callable[[str], None]
 ) -> None:
-    st.html(f"<div class=details>{_pictures(found)}{_facts(found)}</div>")
+    st.html(f"<div class=details>{_pictures_html(details)}{_facts_html(details)}</div>")
+    sku = details.product.sku
     matches = result.matches if result is not None else ()
-    match = next((each for each in matches if each.product.sku == found.product.sku), None)
+    match = next((each for each in matches if each.product.sku == sku), None)
     if match is not None and result is not None:
-        _beside(match, result)
+        _draw_related(match, result)
     if st.button(
         "More like this", type="primary", key="more-open", icon=":material/image_search:",
-        on_click=more_like, args=(found.product.sku,),
+        on_click=more_like, args=(sku,),
     ):  # fmt: skip
         st.rerun()
 
 
-def _pictures(found: ProductDetails) -> str:
-    name = name_of(found.product)
+def _pictures_html(details: ProductDetails) -> str:
+    name = display_name(details.product)
     figures = [
-        f"<figure>{image(picture.thumbnail, f'{name}, picture {place}')}"
+        f"<figure>{img_tag(picture.thumbnail, f'{name}, picture {place}')}"
         f"<figcaption class=faint>{picture.width} x {picture.height} pixels, from "
         f"{escape(picture.uri)}</figcaption></figure>"
-        for place, picture in enumerate(found.pictures, start=1)
+        for place, picture in enumerate(details.pictures, start=1)
     ]
-    without = "<p class=faint>This product has no picture.</p>"
-    return f"<div class=pictures>{''.join(figures) or without}</div>"
+    no_picture = "<p class=faint>This product has no picture.</p>"
+    return f"<div class=pictures>{''.join(figures) or no_picture}</div>"
 
 
-def _facts(found: ProductDetails) -> str:
-    product = found.product
+def _facts_html(details: ProductDetails) -> str:
+    product = details.product
     facts = {
         "Sku": product.sku, "Brand": product.brand, "Category": product.category,
         "Colour": product.colour, "Year": product.year, "Price": price_text(product),
@@ -75,12 +77,12 @@ def _facts(found: ProductDetails) -> str:
     return f"<dl class=facts>{''.join(pairs)}</dl>"
 
 
-def _beside(match: Match, result: SearchResult) -> None:
-    """What was folded into this match, and what was left out because of it."""
-    left_out = [drop for drop in result.dropped if drop.lost_to == match.product.sku]
+def _draw_related(match: Match, result: SearchResult) -> None:
+    """Draw the products that were folded into this match or dropped because of it."""
+    dropped = [drop for drop in result.dropped if drop.lost_to == match.product.sku]
     for heading, lines in (
-        ("The same product", [_twin(fold) for fold in match.folded]),
-        ("Left out", [why(drop) for drop in left_out]),
+        ("The same product", [_fold_text(fold) for fold in match.folded]),
+        ("Left out", [drop_text(drop) for drop in dropped]),
     ):
         if lines:
             st.subheader(heading, anchor=False)
@@ -88,9 +90,10 @@ def _beside(match: Match, result: SearchResult) -> None:
             st.html(f"<ul class=twins>{items}</ul>")
 
 
-def _twin(fold: Folded) -> str:
+def _fold_text(fold: Folded) -> str:
     product = fold.product
-    said = [name_of(product), str(product.year or ""), price_text(product), product.sku, fold.rule]
+    year, price = str(product.year or ""), price_text(product)
+    facts = [display_name(product), year, price, product.sku, fold.rule]
     if fold.similarity is not None:
-        said.append(f"similarity {fold.similarity:.3f}")
-    return " · ".join(filter(None, said))
+        facts.append(f"similarity {fold.similarity:.3f}")
+    return " · ".join(filter(None, facts))

@@ -1,4 +1,4 @@
-"""Pages: those of one query that were looked at, so that going back shows what was shown."""
+"""Result pages of one query: keeps the pages that were shown, draws the paging buttons, scrolls."""
 
 from __future__ import annotations
 
@@ -9,12 +9,24 @@ import streamlit as st
 
 from app.types import Query, SearchResult
 
-KEPT = 8
-"""Pages whose results are kept; one further back is searched again with the same query."""
+MAX_KEPT = 8
+"""Pages whose results are kept; an older one is searched again with the same query."""
+
+SCROLL_DUE = "search_scroll_due"
+SCROLL_COUNT = "search_scroll_count"
+
+SCRIPT = """<script>{ // COUNT
+  const results = document.querySelector(".st-key-results");
+  results.tabIndex = -1;
+  results.focus();
+  results.scrollIntoView();
+}</script>"""
+"""Scrolls to the results and moves the keyboard focus there. Streamlit runs a script again only if
+its text differs, hence the COUNT."""
 
 
-class Pages:
-    """The pages of one query, of which one is open; for one person at a time."""
+class ResultPages:
+    """The pages of one query, one of which is current; for one session."""
 
     def __init__(self, query: Query) -> None:
         self.query = query
@@ -23,32 +35,32 @@ class Pages:
         self._results: dict[int, SearchResult] = {}
 
     def result(self, search: Callable[[Query], SearchResult]) -> SearchResult:
-        """The page that is open, searched for if it is not kept."""
+        """The result of the current page, searched if it is not kept."""
         if self.number not in self._results:
             shown = tuple(sku for page in self._shown[: self.number] for sku in page)
-            found = search(replace(self.query, shown=(*self.query.shown, *shown)))
-            self._keep(found)
+            result = search(replace(self.query, shown=(*self.query.shown, *shown)))
+            self._keep(result)
         return self._results[self.number]
 
-    def turn(self, by: int) -> None:
-        """Open the next page (1) or the one before (-1)."""
-        # A second click may come before the page that the first one opened was searched for.
-        self.number = max(0, min(self.number + by, len(self._shown)))
-        to_the_top()
+    def turn(self, step: int) -> None:
+        """Make the next page (1) or the previous one (-1) current."""
+        # A second click may arrive before the page of the first click was searched.
+        self.number = max(0, min(self.number + step, len(self._shown)))
+        request_scroll()
 
-    def _keep(self, found: SearchResult) -> None:
-        # What follows went on from what was shown here before, which may have changed.
-        self._shown[self.number :] = [found.shown]
+    def _keep(self, result: SearchResult) -> None:
+        # Later pages exclude the products of this page, which may have changed: drop them.
+        self._shown[self.number :] = [result.shown]
         self._results = {
-            number: result
-            for number, result in self._results.items()
-            if self.number - KEPT < number < self.number
-        } | {self.number: found}
+            number: kept
+            for number, kept in self._results.items()
+            if self.number - MAX_KEPT < number < self.number
+        } | {self.number: result}
 
 
-def turn(pages: Pages, *, more: bool) -> None:
-    """Draw the buttons that open the pages beside this one; `more` if there may be a next one."""
-    if not (more or pages.number):
+def draw_buttons(pages: ResultPages, *, has_next: bool) -> None:
+    """Draw the buttons for the previous and the next page, if there is any."""
+    if not (has_next or pages.number):
         return
     with st.container(key="turn", horizontal=True, horizontal_alignment="center"):
         st.button(
@@ -56,34 +68,18 @@ def turn(pages: Pages, *, more: bool) -> None:
             on_click=pages.turn, args=(-1,),
         )  # fmt: skip
         st.button(
-            "Next page", icon=":material/chevron_right:", icon_position="right", disabled=not more,
-            on_click=pages.turn, args=(1,),
+            "Next page", icon=":material/chevron_right:", icon_position="right",
+            disabled=not has_next, on_click=pages.turn, args=(1,),
         )  # fmt: skip
 
 
-DUE = "search_top_due"
+def request_scroll() -> None:
+    """Let the next run scroll to the top of the results; a callback."""
+    st.session_state[SCROLL_DUE] = True
 
 
-TIMES = "search_top_times"
-
-
-SCRIPT = """<script>{ // TIMES
-  const results = document.querySelector(".st-key-results");
-  results.tabIndex = -1;
-  results.focus();
-  results.scrollIntoView();
-}</script>"""
-"""The keyboard goes on from there too. Streamlit runs a script again only if it reads otherwise,
-for which it is numbered."""
-
-
-def to_the_top() -> None:
-    """Show the results of the run that follows from their top; in a callback."""
-    st.session_state[DUE] = True
-
-
-def scroll() -> None:
-    """Do so if it was asked for, now that the results are drawn."""
-    if st.session_state.pop(DUE, False):
-        times = st.session_state[TIMES] = st.session_state.get(TIMES, 0) + 1
-        st.html(SCRIPT.replace("TIMES", str(times)), unsafe_allow_javascript=True)
+def scroll_if_requested() -> None:
+    """Scroll to the top of the results, if requested; after they are drawn."""
+    if st.session_state.pop(SCROLL_DUE, False):
+        count = st.session_state[SCROLL_COUNT] = st.session_state.get(SCROLL_COUNT, 0) + 1
+        st.html(SCRIPT.replace("COUNT", str(count)), unsafe_allow_javascript=True)

@@ -1,4 +1,4 @@
-"""The list of verdicts: what was decided, by whom and when, newest first."""
+"""The list of verdicts, newest first, with names and times."""
 
 from __future__ import annotations
 
@@ -7,47 +7,47 @@ import streamlit as st
 from app.bootstrap import App
 from app.duplicates import review as duplicate_review
 from app.duplicates.review import ReviewDecision
-from app.ui.formatting import when
-from app.ui.shared import plain
+from app.ui.formatting import escape_markdown, format_time
 
-AT_ONCE = 10
-"""Verdicts of one page."""
+PAGE_SIZE = 10
+"""Verdicts on one page of the list."""
 
-PAGE = "verdicts_page"
+PAGE_KEY = "verdicts_page"
+"""Session key of the page number, from 1."""
 
 
 def show(app: App, *, may_judge: bool) -> tuple[str, str] | None:
-    """Draw the list; returns the skus of two products that are to be judged again."""
-    page = st.session_state.get(PAGE, 1)
-    found = duplicate_review.newest(app.engine, AT_ONCE + 1, (page - 1) * AT_ONCE)
-    if not found and page == 1:
+    """Draw the list; returns the skus of the pair to judge again, if its button was pressed."""
+    page = st.session_state.get(PAGE_KEY, 1)
+    decisions = duplicate_review.newest(app.engine, PAGE_SIZE + 1, (page - 1) * PAGE_SIZE)
+    if not decisions and page == 1:
         return None
+    has_next = len(decisions) > PAGE_SIZE
     st.subheader("Decided so far", anchor=False, divider="gray")
-    again = None
-    for decided in found[:AT_ONCE]:
-        if _verdict(decided, may_judge=may_judge):
-            again = decided.verdict.sku_a, decided.verdict.sku_b
-    if page > 1 or len(found) > AT_ONCE:
-        st.number_input("Page", 1, page + (len(found) > AT_ONCE), key=PAGE, width=140)
-    return again
+    judge_again = None
+    for decision in decisions[:PAGE_SIZE]:
+        if _draw_decision(decision, may_judge=may_judge):
+            judge_again = decision.verdict.sku_a, decision.verdict.sku_b
+    if page > 1 or has_next:
+        st.number_input("Page", 1, page + has_next, key=PAGE_KEY, width=140)
+    return judge_again
 
 
-def _verdict(decided: ReviewDecision, *, may_judge: bool) -> bool:
-    """One verdict; returns whether it is to be judged again."""
-    verdict = decided.verdict
+def _draw_decision(decision: ReviewDecision, *, may_judge: bool) -> bool:
+    """Draw one verdict; returns whether its button was pressed."""
+    verdict = decision.verdict
     skus = (verdict.sku_a, verdict.sku_b)
     first, second = (
-        f"**{plain(title or sku)}** ({plain(sku)})"
-        for title, sku in zip(decided.titles, skus, strict=True)
+        f"**{escape_markdown(title or sku)}** ({escape_markdown(sku)})"
+        for title, sku in zip(decision.titles, skus, strict=True)
     )
-    said = "are the same" if verdict.same else "differ"
-    by = f"{plain(verdict.decided_by)}, {when(verdict.decided_at)}"
+    relation = "are the same" if verdict.same else "differ"
+    by = f"{escape_markdown(verdict.decided_by)}, {format_time(verdict.decided_at)}"
     with st.container(horizontal=True, vertical_alignment="center", border=True):
-        st.markdown(f"{first} and {second} **{said}**  \n:small[{by}]")
+        st.markdown(f"{first} and {second} **{relation}**  \n:small[{by}]")
         if not may_judge:
             return False
+        names = " and ".join(map(escape_markdown, skus))
         return st.button(
-            "Judge again",
-            key=f"again {skus!r}",
-            help=f"Put {plain(skus[0])} and {plain(skus[1])} side by side again",
+            "Judge again", key=f"again {skus!r}", help=f"Put {names} side by side again"
         )

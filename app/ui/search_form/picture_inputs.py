@@ -1,4 +1,4 @@
-"""Ways to give a picture to search with: a file, a web address, the camera, or a product's sku."""
+"""Inputs for the query picture: file upload, web address, camera, or the sku of a product."""
 
 from __future__ import annotations
 
@@ -8,126 +8,142 @@ import streamlit as st
 
 from app.errors import BadImage
 from app.types import Region
-from app.ui.components.product_cards import name_of
-from app.ui.formatting import image
-from app.ui.search_form.session_state import key
+from app.ui.components.product_cards import display_name
+from app.ui.formatting import escape_markdown, img_tag
+from app.ui.search_form.session_state import widget_key
 from app.ui.search_form.state import InputMethod
-from app.ui.search_form.uploads import ACROSS, DOWN, UploadedFile, UploadedPhoto, keep, opened
-from app.ui.shared import plain, sentences, services
+from app.ui.search_form.uploads import (
+    ACROSS,
+    DOWN,
+    PictureFile,
+    PreviewedPhoto,
+    preview,
+    store_files,
+)
+from app.ui.shared import errors_as_text, services
 
-WHOLE = (0, 100)
+FULL_RANGE = (0, 100)
+"""Percent of a side that the region sliders have at first."""
 
 
 @dataclass(frozen=True, slots=True)
-class UploadedPictures:
-    """The pictures to ask with, and the part of the first that counts; `wrong` if what was given
-    is of no use, and the page has said so."""
+class PictureInput:
+    """The pictures of a search, and the region of the first one.
 
-    photos: tuple[UploadedPhoto, ...] = ()
+    `invalid`: something was given that cannot be searched with, and the page shows why.
+    """
+
+    photos: tuple[PreviewedPhoto, ...] = ()
     region: Region | None = None
-    wrong: bool = False
+    invalid: bool = False
 
 
-def given(by: InputMethod) -> UploadedPictures:
-    """Draw the way that was chosen; gives what it was given."""
-    ways = {"photo": _upload, "link": _link, "camera": _camera, "product": _product}
-    return ways[by]()
+def draw(method: InputMethod) -> PictureInput:
+    """Draw the widgets of one input method; returns its pictures."""
+    methods = {"photo": _upload, "link": _link, "camera": _camera, "product": _product}
+    return methods[method]()
 
 
-def _upload() -> UploadedPictures:
+def _upload() -> PictureInput:
     st.file_uploader(
         "Drop a photo here, or several of one product", key="search_upload",
         accept_multiple_files=True,
         help="JPEG, PNG, WebP, HEIC and others. Several photos of one thing count together.",
-        on_change=keep, args=("search_files", "search_upload"),
+        on_change=store_files, args=("search_files", "search_upload"),
     )  # fmt: skip
-    files: tuple[UploadedFile, ...] = st.session_state.get("search_files", ())
-    asked = _shown(files)
+    files: tuple[PictureFile, ...] = st.session_state.get("search_files", ())
+    pictures = _draw_photos(files)
     if files and not st.session_state["search_upload"]:
-        st.button("Remove photo", on_click=keep, args=("search_files", "search_upload"))
-    return asked
+        st.button("Remove photo", on_click=store_files, args=("search_files", "search_upload"))
+    return pictures
 
 
-def _camera() -> UploadedPictures:
-    """Drawn only when it is chosen, since it asks for permission at once."""
+def _camera() -> PictureInput:
+    """Drawn only when chosen, because the widget asks for permission at once."""
     st.camera_input(
-        "Take a photo", key="search_camera", on_change=keep, args=("search_shot", "search_camera")
-    )
-    return _shown(st.session_state.get("search_shot", ()))
+        "Take a photo", key="search_camera",
+        on_change=store_files, args=("search_shot", "search_camera"),
+    )  # fmt: skip
+    return _draw_photos(st.session_state.get("search_shot", ()))
 
 
-def _link() -> UploadedPictures:
-    """A picture by its address, fetched once; what went wrong is tried again only when asked."""
+def _link() -> PictureInput:
+    """A picture by its URL, downloaded once; a failed download is repeated only on request."""
     url = st.text_input(
         "Address of a picture", key="search_link", placeholder="https://…", max_chars=2000
     ).strip()
     if not url:
-        return UploadedPictures()
-    seen: tuple[str, bytes | str] | None = st.session_state.get("search_fetched")
-    if seen is None or seen[0] != url:
+        return PictureInput()
+    cached: tuple[str, bytes | str] | None = st.session_state.get("search_fetched")
+    if cached is None or cached[0] != url:
         with st.spinner("Fetching the picture …"):
-            seen = st.session_state["search_fetched"] = (url, _fetched(url))
-    if isinstance(seen[1], bytes):
-        return _shown((UploadedFile(url, seen[1]),))
-    st.error(plain(seen[1]))
+            cached = st.session_state["search_fetched"] = (url, _download(url))
+    content = cached[1]
+    if isinstance(content, bytes):
+        return _draw_photos((PictureFile(url, content),))
+    st.error(escape_markdown(content))
     st.button("Try again", on_click=st.session_state.pop, args=("search_fetched",))
-    return UploadedPictures(wrong=True)
+    return PictureInput(invalid=True)
 
 
-def _fetched(url: str) -> bytes | str:
+def _download(url: str) -> bytes | str:
+    """The content of a URL, or the error message."""
     try:
         return services().web.read(url)
     except BadImage as exc:
         return str(exc)
 
 
-def _product() -> UploadedPictures:
-    sku = st.text_input("Sku of a product", key=key("sku"), placeholder="for example: DEMO-0007")
+def _product() -> PictureInput:
+    sku = st.text_input(
+        "Sku of a product", key=widget_key("sku"), placeholder="for example: DEMO-0007"
+    )
     if not sku.strip():
-        return UploadedPictures()
-    with sentences("a product"):
-        found = services().catalog.product(sku.strip())
-        name = name_of(found.product)
-        if found.pictures:
-            _picture(found.pictures[0].thumbnail, name, None)
-        st.caption(plain(f"Like {name}"))
-        return UploadedPictures()
-    return UploadedPictures(wrong=True)
+        return PictureInput()
+    with errors_as_text("a product"):
+        details = services().catalog.product(sku.strip())
+        name = display_name(details.product)
+        if details.pictures:
+            _draw_picture(details.pictures[0].thumbnail, name, None)
+        st.caption(escape_markdown(f"Like {name}"))
+        return PictureInput()
+    return PictureInput(invalid=True)
 
 
-def _shown(files: tuple[UploadedFile, ...]) -> UploadedPictures:
-    """The pictures as they are asked with, the first with the part of it that counts."""
-    photos = opened(files)
+def _draw_photos(files: tuple[PictureFile, ...]) -> PictureInput:
+    """Draw the previews, the first one with the sliders of its region."""
+    photos = preview(files)
     if not photos:
-        return UploadedPictures(wrong=bool(files))
+        return PictureInput(invalid=bool(files))
     place = st.container()
-    region = _region()
+    region = _region_sliders()
     with place:
-        _picture(photos[0].preview, f"Your photo {photos[0].name}", region)
+        _draw_picture(photos[0].preview, f"Your photo {photos[0].name}", region)
         if photos[1:]:
             small = "".join(
-                image(photo.preview, f"Your photo {photo.name}") for photo in photos[1:]
+                img_tag(photo.preview, f"Your photo {photo.name}") for photo in photos[1:]
             )
             st.html(f"<div class=others>{small}</div>")
-    return UploadedPictures(photos, region)
+    return PictureInput(photos, region)
 
 
-def _region() -> Region | None:
+def _region_sliders() -> Region | None:
+    """The chosen region; None for the whole picture."""
     with st.expander("Search a part of the photo", key="search_part"):
-        across = st.slider("From left to right", 0, 100, WHOLE, format="%d%%", key=ACROSS)
-        down = st.slider("From top to bottom", 0, 100, WHOLE, format="%d%%", key=DOWN)
-    if (across, down) == (WHOLE, WHOLE):
+        across = st.slider("From left to right", 0, 100, FULL_RANGE, format="%d%%", key=ACROSS)
+        down = st.slider("From top to bottom", 0, 100, FULL_RANGE, format="%d%%", key=DOWN)
+    if (across, down) == (FULL_RANGE, FULL_RANGE):
         return None
     return across[0] / 100, down[0] / 100, across[1] / 100, down[1] / 100
 
 
-def _picture(jpeg: bytes, alt: str, region: Region | None) -> None:
+def _draw_picture(jpeg: bytes, alt: str, region: Region | None) -> None:
     frame = ""
     if region is not None:
-        left, top, right, bottom = (f"{share:.0%}" for share in region)
+        left, top, right, bottom = (f"{edge:.0%}" for edge in region)
         width, height = f"{region[2] - region[0]:.0%}", f"{region[3] - region[1]:.0%}"
         alt += f", from {left} to {right} across and from {top} to {bottom} down"
         frame = (
             f'<div class=frame style="left:{left};top:{top};width:{width};height:{height}"></div>'
         )
-    st.html(f"<div class=asked>{image(jpeg, alt)}{frame}</div>")
+    st.html(f"<div class=asked>{img_tag(jpeg, alt)}{frame}</div>")

@@ -1,4 +1,4 @@
-"""Asking: a picture or a product, words beside it or alone, and the query they make."""
+"""The query part of the search form: picture or product, words, and the query built from them."""
 
 from __future__ import annotations
 
@@ -8,63 +8,68 @@ import streamlit as st
 
 from app.types import Query
 from app.ui.components import result_pages
-from app.ui.search_form.picture_inputs import UploadedPictures, given
-from app.ui.search_form.session_state import change, key, said
+from app.ui.search_form import picture_inputs
+from app.ui.search_form.picture_inputs import PictureInput
+from app.ui.search_form.session_state import update, widget_key, widget_value
 from app.ui.search_form.state import InputMethod, SearchFormState, TextReader
 
-WAYS = {"photo": "Photo", "link": "Link", "camera": "Camera", "product": "Product"}
-READERS = {"automatic": "Automatic", "model": "Model", "catalogue": "Catalogue"}
+INPUT_LABELS = {"photo": "Photo", "link": "Link", "camera": "Camera", "product": "Product"}
+READER_LABELS = {"automatic": "Automatic", "model": "Model", "catalogue": "Catalogue"}
 
 
-def ask() -> UploadedPictures:
-    """Draw the ways to ask; gives the pictures, all else is in the wish."""
+def draw() -> PictureInput:
+    """Draw the query inputs; returns the pictures, which the form state does not hold."""
     st.segmented_control(
-        "Search with", get_args(InputMethod), required=True, format_func=WAYS.__getitem__,
-        key=key("by"), label_visibility="collapsed", width="stretch",
+        "Search with", get_args(InputMethod), required=True, format_func=INPUT_LABELS.__getitem__,
+        key=widget_key("by"), label_visibility="collapsed", width="stretch",
     )  # fmt: skip
-    asked = given(said("by"))
-    st.text_input("Words", key=key("words"), placeholder="for example: blue lamp", max_chars=1000)
-    _more_options(bool(asked.photos) or said("by") == "product")
-    return asked
+    method = widget_value("by")
+    pictures = picture_inputs.draw(method)
+    st.text_input(
+        "Words", key=widget_key("words"), placeholder="for example: blue lamp", max_chars=1000
+    )
+    _more_options(has_picture=bool(pictures.photos) or method == "product")
+    return pictures
 
 
-def query(wish: SearchFormState, asked: UploadedPictures) -> Query | None:
-    """What is asked for, without filters and pages; None if it is nothing yet."""
-    sku = wish.sku.strip() if wish.by == "product" else ""
-    words, without = wish.words.strip(), wish.without.strip()
-    if asked.wrong or not (asked.photos or sku or words):
+def build_query(form: SearchFormState, pictures: PictureInput) -> Query | None:
+    """The query without filters and paging; None while there is nothing to search for."""
+    sku = form.sku.strip() if form.by == "product" else ""
+    words, without = form.words.strip(), form.without.strip()
+    if pictures.invalid or not (pictures.photos or sku or words):
         return None
-    pictures = [photo.data for photo in asked.photos]
+    files = [photo.data for photo in pictures.photos]
     return Query(
-        picture=pictures[0] if pictures else None,
-        more_pictures=tuple(pictures[1:]),
-        region=asked.region,
+        picture=files[0] if files else None,
+        more_pictures=tuple(files[1:]),
+        region=pictures.region,
         sku=sku or None,
         words=words or None,
-        words_weight=wish.weight,
-        words_by=None if wish.reader == "automatic" else wish.reader,
+        words_weight=form.weight,
+        words_by=None if form.reader == "automatic" else form.reader,
         without_words=without or None,
         stranger=True,
     )
 
 
 def more_like(sku: str) -> None:
-    """Ask for products like this one; the filters stay."""
-    change(by="product", sku=sku, words="", without="")
-    result_pages.to_the_top()
+    """Search for products like this one, with the same filters; a callback."""
+    update(by="product", sku=sku, words="", without="")
+    result_pages.request_scroll()
 
 
-def _more_options(beside: bool) -> None:
+def _more_options(*, has_picture: bool) -> None:
+    """Draw the rarely used inputs; the weight matters only for words next to a picture."""
     with st.expander("More options", key="search_options"):
-        if said("words").strip() and beside:
-            st.slider("Weight of the words", 0.0, 1.0, step=0.05, key=key("weight"))
+        if widget_value("words").strip() and has_picture:
+            st.slider("Weight of the words", 0.0, 1.0, step=0.05, key=widget_key("weight"))
         st.segmented_control(
             "Words are read by", get_args(TextReader), required=True,
-            format_func=READERS.__getitem__, key=key("reader"), width="stretch",
+            format_func=READER_LABELS.__getitem__, key=widget_key("reader"), width="stretch",
             help="The model reads them as it reads pictures, if it can; the catalogue looks them "
             "up in titles, brands, categories and colours. Automatic is both.",
         )  # fmt: skip
         st.text_input(
-            "But not like these words", key=key("without"), max_chars=1000,
+            "But not like these words", key=widget_key("without"), max_chars=1000,
             help="Needs a model that reads words.",
         )  # fmt: skip

@@ -1,4 +1,4 @@
-"""A wish: what somebody looks for on the search page, but for the pictures, as one value."""
+"""State of the search form, without the uploads, as one immutable value."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from app.types import Filters, Value
 InputMethod = Literal["photo", "link", "camera", "product"]
 TextReader = Literal["automatic", "model", "catalogue"]
 
-SIZES = (12, 24, 48)
+PAGE_SIZES = (12, 24, 48)
 """Products on one page of results."""
 
 
 @dataclass(frozen=True, slots=True)
 class SearchFormState:
-    """What the widgets of the search page say; each field is a widget.
+    """The values of all widgets of the search form, one field for each widget.
 
-    Similarity, distance, weights and sizes as in `values.Query`. A bound that is None is none.
+    Similarity, distance, weights and `k` have the units of `app.types.Query`. None means no bound.
     """
 
     by: InputMethod = "photo"
@@ -39,51 +39,51 @@ class SearchFormState:
     min_similarity: float | None = None
     near_match: float | None = None
     fold: bool = True
-    k: int = SIZES[0]
+    k: int = PAGE_SIZES[0]
 
 
 FIELDS = tuple(field.name for field in fields(SearchFormState))
 DEFAULT = SearchFormState()
-NARROWING = (
+FILTER_FIELDS = (
     "brand", "category", "colour", "year_from", "year_to", "price_from", "price_to",
     "min_similarity", "near_match", "fold",
 )  # fmt: skip
-"""Fields that leave out what would be found without them."""
+"""Fields that exclude products from the results."""
 
 
-def filters(wish: SearchFormState) -> Filters:
-    """The filters of a wish; raises BadInput where a range ends before it begins."""
-    spans = {
-        "year": span(wish.year_from, wish.year_to),
-        "price": span(wish.price_from, wish.price_to),
+def from_values(values: dict[str, Any]) -> SearchFormState:
+    """The state from the values of the widgets, by field; lists become tuples."""
+    fields: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value for name, value in values.items()
     }
-    ranges = parse([f"{name}={said}" for name, said in spans.items() if said])
-    chosen: dict[str, tuple[Value, ...]] = {
-        name: found for name in ("brand", "category", "colour") if (found := getattr(wish, name))
+    return SearchFormState(**fields)
+
+
+def to_filters(form: SearchFormState) -> Filters:
+    """The filters of the form. Raises BadInput for a range whose end is below its start."""
+    texts = {
+        "year": range_text(form.year_from, form.year_to),
+        "price": range_text(form.price_from, form.price_to),
     }
-    return Filters(chosen, {}, ranges.at_least, ranges.at_most)
+    ranges = parse([f"{name}={text}" for name, text in texts.items() if text])
+    columns: dict[str, tuple[Value, ...]] = {
+        name: values for name in ("brand", "category", "colour") if (values := getattr(form, name))
+    }
+    return Filters(columns, {}, ranges.at_least, ranges.at_most)
 
 
-def narrowed(wish: SearchFormState, fields: Sequence[str] = NARROWING) -> int:
-    """How many of these fields are set."""
-    return sum(getattr(wish, field) != getattr(DEFAULT, field) for field in fields)
+def count_changed(form: SearchFormState, fields: Sequence[str] = FILTER_FIELDS) -> int:
+    """How many of these fields differ from the default."""
+    return sum(getattr(form, field) != getattr(DEFAULT, field) for field in fields)
 
 
-def span(low: float | None, high: float | None) -> str:
-    """A range as `low..high`, either left out; empty where there is none."""
-    return "" if low is None and high is None else f"{number(low)}..{number(high)}"
+def range_text(low: float | None, high: float | None) -> str:
+    """A range as `low..high`, where either bound may be missing; empty without bounds."""
+    return "" if low is None and high is None else f"{number_text(low)}..{number_text(high)}"
 
 
-def number(value: float | None) -> str:
-    """A number with no more than four decimals, as many as the catalogue keeps of a price."""
+def number_text(value: float | None) -> str:
+    """A number with at most four decimals, the precision of a price in the catalogue."""
     if value is None:
         return ""
     return f"{value:.4f}".rstrip("0").rstrip(".") if isinstance(value, float) else str(value)
-
-
-def of(said: dict[str, Any]) -> SearchFormState:
-    """The wish of what the widgets say, by field."""
-    values: dict[str, Any] = {
-        name: tuple(value) if isinstance(value, list) else value for name, value in said.items()
-    }
-    return SearchFormState(**values)

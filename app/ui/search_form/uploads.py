@@ -1,4 +1,4 @@
-"""The pictures that one person asks with: kept in the session, never longer, and shown small."""
+"""The uploaded pictures of a session: stored files, previews, checks."""
 
 from __future__ import annotations
 
@@ -11,76 +11,84 @@ import streamlit as st
 
 from app.errors import BadImage
 from app.images.thumbnails import thumbnail
-from app.ui.shared import plain, services
+from app.ui.formatting import escape_markdown
+from app.ui.shared import services
 
-MOST = 10
-"""Pictures of one thing that a search takes."""
+MAX_PICTURES = 10
+"""Pictures of one object in one search."""
 
-SHOWN_SIDE = 320
-OPENED = "search_opened"
+PREVIEW_SIDE = 320
+"""Longer side of a preview, in pixels."""
+
+PREVIEWS = "search_previews"
+"""Session key of the previews, or error messages, by SHA-256 of the file."""
+
 ACROSS, DOWN = "search_across", "search_down"
-"""Keys of the widgets that say which part of the first picture counts."""
+"""Session keys of the sliders for the region of the first picture."""
 
 
 @dataclass(frozen=True, slots=True)
-class UploadedPhoto:
-    """A file somebody gave and a JPEG of it to show."""
+class PictureFile:
+    """An uploaded or downloaded file that may or may not be a picture."""
+
+    name: str
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class PreviewedPhoto:
+    """A file that was decoded as a picture, with a JPEG preview."""
 
     name: str
     data: bytes
     preview: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class UploadedFile:
-    """A file as it came, of which nobody knows whether it is a picture."""
+def store_files(session_key: str, widget: str) -> None:
+    """Store the files of an upload widget in the session: the widget loses them when not drawn.
 
-    name: str
-    data: bytes
-
-
-def keep(source: str, widget: str) -> None:
-    """Keep what a widget was given, which forgets its files when it is not drawn.
-
-    One more than a search takes shows that there were too many. With other pictures the region is
-    given up, which was one of the first of them.
+    One file more than allowed is stored, which shows that there were too many. The region belonged
+    to the previous first picture, so it is reset.
     """
     files: Any = st.session_state[widget]
     files = files if isinstance(files, list) else [files] * (files is not None)
-    st.session_state[source] = tuple(
-        UploadedFile(file.name, file.getvalue()) for file in files[: MOST + 1]
+    st.session_state[session_key] = tuple(
+        PictureFile(file.name, file.getvalue()) for file in files[: MAX_PICTURES + 1]
     )
-    for edge in (ACROSS, DOWN):
-        st.session_state.pop(edge, None)
+    for slider in (ACROSS, DOWN):
+        st.session_state.pop(slider, None)
 
 
-def opened(given: Sequence[UploadedFile]) -> tuple[UploadedPhoto, ...]:
-    """Those that are pictures; of the others the page says why they are not."""
-    if len(given) > MOST:
-        st.warning(f"A search takes {MOST} pictures of one thing; the first {MOST} are looked at.")
+def preview(files: Sequence[PictureFile]) -> tuple[PreviewedPhoto, ...]:
+    """Decode the files; the page shows an error for each that is no picture."""
+    if len(files) > MAX_PICTURES:
+        st.warning(
+            f"A search takes {MAX_PICTURES} pictures of one thing; the first {MAX_PICTURES} are "
+            "looked at."
+        )
     photos = []
-    for file in given[:MOST]:
-        seen = _preview(file.data)
-        if isinstance(seen, str):
-            st.error(plain(f"{file.name}: {seen}"))
+    for file in files[:MAX_PICTURES]:
+        jpeg = _cached_preview(file.data)
+        if isinstance(jpeg, str):
+            st.error(escape_markdown(f"{file.name}: {jpeg}"))
         else:
-            photos.append(UploadedPhoto(file.name, file.data, seen))
+            photos.append(PreviewedPhoto(file.name, file.data, jpeg))
     return tuple(photos)
 
 
-def _preview(data: bytes) -> bytes | str:
-    """A JPEG to show, or the sentence that says why there is none; made once a session."""
-    seen: dict[bytes, bytes | str] = st.session_state.setdefault(OPENED, {})
-    name = sha256(data).digest()
-    if name not in seen:
-        seen[name] = _made(services().sandbox.decode, data)
-        for oldest in list(seen)[: -2 * MOST]:
-            del seen[oldest]
-    return seen[name]
+def _cached_preview(data: bytes) -> bytes | str:
+    """A JPEG preview, or the message why there is none; computed once in a session."""
+    previews: dict[bytes, bytes | str] = st.session_state.setdefault(PREVIEWS, {})
+    digest = sha256(data).digest()
+    if digest not in previews:
+        previews[digest] = _decode_preview(services().sandbox.decode, data)
+        for oldest in list(previews)[: -2 * MAX_PICTURES]:
+            del previews[oldest]
+    return previews[digest]
 
 
-def _made(decode: Callable[..., Any], data: bytes) -> bytes | str:
+def _decode_preview(decode: Callable[..., Any], data: bytes) -> bytes | str:
     try:
-        return thumbnail(decode(data, at_least=SHOWN_SIDE), side=SHOWN_SIDE)
+        return thumbnail(decode(data, at_least=PREVIEW_SIDE), side=PREVIEW_SIDE)
     except BadImage as exc:
         return str(exc)

@@ -1,4 +1,4 @@
-"""A wish as the query of a web address, to be shared and to survive a reload, and back."""
+"""The search form as query parameters of the URL, so that links and reloads keep it."""
 
 from __future__ import annotations
 
@@ -10,112 +10,138 @@ from typing import Any, get_args
 from app.db.text import check_text
 from app.errors import BadInput
 from app.search.filters import parse
-from app.ui.search_form.state import DEFAULT, SIZES, SearchFormState, TextReader, number, span
+from app.ui.search_form.state import (
+    DEFAULT,
+    PAGE_SIZES,
+    SearchFormState,
+    TextReader,
+    number_text,
+    range_text,
+)
 
 
-def read(given: Mapping[str, Sequence[str]]) -> tuple[SearchFormState, tuple[str, ...]]:
-    """The wish in an address (values by name), and a sentence for all in it that makes no sense.
+def from_url(
+    parameters: Mapping[str, Sequence[str]],
+) -> tuple[SearchFormState, tuple[str, ...]]:
+    """The form from query parameters (values by name), and a sentence for each invalid one.
 
-    What makes no sense is left out, and names of others are passed over.
+    Invalid parameters are left out, unknown ones ignored.
     """
-    found: dict[str, Any] = {}
-    complaints = []
-    for name, values in given.items():
-        part = PARTS.get(name)
+    values: dict[str, Any] = {}
+    errors = []
+    for name, texts in parameters.items():
+        parameter = PARAMETERS.get(name)
         try:
-            if part is not None and values:
-                found |= zip(part.fields, part.read(values), strict=True)
+            if parameter is not None and texts:
+                values |= zip(parameter.fields, parameter.read(texts), strict=True)
         except BadInput as exc:
-            complaints.append(f"A part of the address of this page was left out. {exc}")
-    by = "product" if found.get("sku") else DEFAULT.by
-    return replace(DEFAULT, **found, by=by), tuple(complaints)
+            errors.append(f"A part of the address of this page was left out. {exc}")
+    by = "product" if values.get("sku") else DEFAULT.by
+    return replace(DEFAULT, **values, by=by), tuple(errors)
 
 
-def write(wish: SearchFormState) -> dict[str, list[str]]:
-    """The address that `read` makes this wish of, without what everybody begins with.
+def to_url(form: SearchFormState) -> dict[str, list[str]]:
+    """The query parameters of the form, of which `from_url` makes it again; defaults are omitted.
 
-    Pictures have no place in an address, and so neither has the way they were given.
+    Pictures do not fit in a URL, so the input method is not in it either.
     """
-    if wish.by != "product":
-        wish = replace(wish, sku="")
-    found = {}
-    for name, part in PARTS.items():
-        values = [getattr(wish, field) for field in part.fields]
-        if values != [getattr(DEFAULT, field) for field in part.fields]:
-            found[name] = part.write(*values)
-    return found
+    if form.by != "product":
+        form = replace(form, sku="")
+    parameters = {}
+    for name, parameter in PARAMETERS.items():
+        values = [getattr(form, field) for field in parameter.fields]
+        if values != [getattr(DEFAULT, field) for field in parameter.fields]:
+            parameters[name] = parameter.write(*values)
+    return parameters
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
-    """One name of an address: the fields it fills, and how its values are read and written."""
+class UrlParameter:
+    """A query parameter: the form fields it sets, and how its values are read and written."""
 
     fields: tuple[str, ...]
     read: Callable[[Sequence[str]], Sequence[Any]]
     write: Callable[..., list[str]]
 
 
-def _text(values: Sequence[str]) -> list[str]:
-    check_text("text", values[-1])
-    return [values[-1].strip()]
+def _read_text(texts: Sequence[str]) -> list[str]:
+    check_text("text", texts[-1])
+    return [texts[-1].strip()]
 
 
-def _set(values: Sequence[str]) -> list[tuple[str, ...]]:
-    for value in values:
-        check_text("value", value)
-    return [tuple(dict.fromkeys(filter(None, values)))]
+def _read_set(texts: Sequence[str]) -> list[tuple[str, ...]]:
+    for text in texts:
+        check_text("value", text)
+    return [tuple(dict.fromkeys(filter(None, texts)))]
 
 
-def _number(name: str, least: float, most: float, values: Sequence[str]) -> list[float]:
+def _read_number(name: str, low: float, high: float, texts: Sequence[str]) -> list[float]:
     try:
-        found = float(values[-1])
+        number = float(texts[-1])
     except ValueError:
-        found = least - 1
-    if not least <= found <= most:
-        raise BadInput(f"{name} is {values[-1]!r} there; it is a number from {least} to {most}.")
-    return [found]
+        number = low - 1
+    if not low <= number <= high:  # false for NaN, too
+        raise BadInput(f"{name} is {texts[-1]!r} there; it is a number from {low} to {high}.")
+    return [number]
 
 
-def _choice(name: str, choices: Mapping[str, Any], values: Sequence[str]) -> list[Any]:
-    if values[-1] not in choices:
-        raise BadInput(f"{name} is {values[-1]!r} there; it is one of {', '.join(choices)}.")
-    return [choices[values[-1]]]
+def _read_choice(name: str, choices: Mapping[str, Any], texts: Sequence[str]) -> list[Any]:
+    if texts[-1] not in choices:
+        raise BadInput(f"{name} is {texts[-1]!r} there; it is one of {', '.join(choices)}.")
+    return [choices[texts[-1]]]
 
 
-def _range(name: str, values: Sequence[str]) -> list[Any]:
-    """Bounds from `2019..2023`, `2019..`, `..2023`, or one number that is both."""
-    said = values[-1] if ".." in values[-1] else f"{values[-1]}..{values[-1]}"
-    found = parse([f"{name}={said}"])
-    bounds = (found.at_least.get(name), found.at_most.get(name))
+def _read_range(name: str, texts: Sequence[str]) -> list[Any]:
+    """Both bounds from `2019..2023`, `2019..`, `..2023`, or from one number."""
+    text = texts[-1] if ".." in texts[-1] else f"{texts[-1]}..{texts[-1]}"
+    filters = parse([f"{name}={text}"])
+    bounds = (filters.at_least.get(name), filters.at_most.get(name))
     return [bound if bound is None or name == "year" else float(bound) for bound in bounds]
 
 
-def _one(value: object) -> list[str]:
+def _write_one(value: object) -> list[str]:
     return [str(value)]
 
 
-PARTS = {
-    "sku": Part(("sku",), _text, _one),
-    "text": Part(("words",), _text, _one),
-    "weight": Part(("weight",), partial(_number, "weight", 0, 1), lambda said: [number(said)]),
-    "reader": Part(
-        ("reader",), partial(_choice, "reader", {name: name for name in get_args(TextReader)}), _one
-    ),
-    "not": Part(("without",), _text, _one),
-    **{name: Part((name,), _set, list) for name in ("brand", "category", "colour")},
-    **{
-        name: Part(
-            (f"{name}_from", f"{name}_to"),
-            partial(_range, name),
-            lambda low, high: [span(low, high)],
-        )
-        for name in ("year", "price")
-    },
-    "min": Part(("min_similarity",), partial(_number, "min", -1, 1), lambda said: [number(said)]),
-    "near": Part(("near_match",), partial(_number, "near", 0, 2), lambda said: [number(said)]),
-    "fold": Part(
-        ("fold",), partial(_choice, "fold", {"1": True, "0": False}), lambda said: [str(int(said))]
-    ),
-    "k": Part(("k",), partial(_choice, "k", {str(size): size for size in SIZES}), _one),
+def _text(field: str) -> UrlParameter:
+    return UrlParameter((field,), _read_text, _write_one)
+
+
+def _set(field: str) -> UrlParameter:
+    return UrlParameter((field,), _read_set, list)
+
+
+def _number(field: str, name: str, low: float, high: float) -> UrlParameter:
+    read = partial(_read_number, name, low, high)
+    return UrlParameter((field,), read, lambda value: [number_text(value)])
+
+
+def _choice(name: str, choices: Mapping[str, Any]) -> UrlParameter:
+    texts = {value: text for text, value in choices.items()}
+    return UrlParameter((name,), partial(_read_choice, name, choices), lambda value: [texts[value]])
+
+
+def _range(name: str) -> UrlParameter:
+    fields = (f"{name}_from", f"{name}_to")
+    return UrlParameter(
+        fields, partial(_read_range, name), lambda low, high: [range_text(low, high)]
+    )
+
+
+PARAMETERS = {
+    "sku": _text("sku"),
+    "text": _text("words"),
+    "weight": _number("weight", "weight", 0, 1),
+    "reader": _choice("reader", {name: name for name in get_args(TextReader)}),
+    "not": _text("without"),
+    "brand": _set("brand"),
+    "category": _set("category"),
+    "colour": _set("colour"),
+    "year": _range("year"),
+    "price": _range("price"),
+    "min": _number("min_similarity", "min", -1, 1),
+    "near": _number("near_match", "near", 0, 2),
+    "fold": _choice("fold", {"1": True, "0": False}),
+    "k": _choice("k", {str(size): size for size in PAGE_SIZES}),
 }
-"""What an address can hold, by the name it has there."""
+"""All query parameters, by name, in the order of the URL."""

@@ -1,4 +1,4 @@
-"""The catalogue page: whether all is well, how much there is, what was loaded and refused."""
+"""The catalogue page: counts, health checks, embeddings, ingests and rejects."""
 
 from __future__ import annotations
 
@@ -19,41 +19,41 @@ from app.operations.catalog_stats import (
     ingest_rejects,
     overview,
 )
-from app.ui.components.health_table import checks
-from app.ui.formatting import span, when
-from app.ui.shared import plain, sentences, services
+from app.ui.components.health_table import checks_html
+from app.ui.formatting import escape_markdown, format_duration, format_time
+from app.ui.shared import errors_as_text, services
 
-SHOWN = 1_000
-"""Rejects of a run that are shown; more are in the file to download."""
+MAX_SHOWN = 1_000
+"""Rejects of a run that the table shows; the download has more."""
 
-DOWNLOADED = 100_000
-"""Rejects of a run that are in the file at most."""
+MAX_DOWNLOADED = 100_000
+"""Maximum number of rejects in the download."""
 
-COUNTS = ("read", "added", "updated", "unchanged", "deleted", "rejected", "images_rejected")
+RUN_COUNTS = ("read", "added", "updated", "unchanged", "deleted", "rejected", "images_rejected")
 
 
 def show() -> None:
     """Draw the page."""
     st.title("Catalogue", anchor=False)
-    with sentences("the catalogue page"):
+    with errors_as_text("the catalogue page"):
         app = services()
-        found = overview(app.engine, app.files, app.settings)
-        contents = found.contents
+        stats = overview(app.engine, app.files, app.settings)
+        contents = stats.contents
         if contents is not None:
-            _counts(contents.counts)
-        st.subheader("All is well" if found.status.healthy else "Not all is well", anchor=False)
-        st.html(checks(found.status))
+            _draw_counts(contents.counts)
+        st.subheader("All is well" if stats.status.healthy else "Not all is well", anchor=False)
+        st.html(checks_html(stats.status))
         if contents is not None:
-            _embedded(contents)
-            _ingests(app, contents.runs)
+            _draw_embeddings(contents)
+            _draw_ingests(app, contents.runs)
 
 
-def _counts(counts: CatalogCounts) -> None:
+def _draw_counts(counts: CatalogCounts) -> None:
     if not counts.products:
         st.info("The catalogue is empty. Fill it with `lookalike ingest catalogue.csv`.")
         return
     judged = counts.same + counts.different
-    shown = (
+    metrics = (
         ("Products", counts.products, "rows of the catalogue, one a sku"),
         ("Pictures", counts.pictures, "each stored once, however many products show it"),
         ("Not embedded", counts.without_embedding, "pictures that no search by picture finds"),
@@ -65,11 +65,11 @@ def _counts(counts: CatalogCounts) -> None:
         ("Pairs judged", judged, f"{counts.same:,} the same, {counts.different:,} different"),
     )  # fmt: skip
     with st.container(horizontal=True):
-        for label, count, meaning in shown:
+        for label, count, meaning in metrics:
             st.metric(label, f"{count:,}", help=meaning, border=True, width=170)
 
 
-def _embedded(contents: CatalogContents) -> None:
+def _draw_embeddings(contents: CatalogContents) -> None:
     st.subheader("Embeddings", anchor=False)
     rows = [
         {
@@ -83,45 +83,44 @@ def _embedded(contents: CatalogContents) -> None:
     st.dataframe(rows, hide_index=True, width="content")
 
 
-def _ingests(app: App, runs: Sequence[RunSummary]) -> None:
+def _draw_ingests(app: App, runs: Sequence[RunSummary]) -> None:
     st.subheader("What was loaded", anchor=False)
     if not runs:
         st.write("Nothing was loaded yet.")
         return
-    st.dataframe([_row(run) for run in runs], hide_index=True, placeholder="")
-    refusing = [run for run in runs if run.rejects]
-    if not refusing:
+    st.dataframe([_table_row(run) for run in runs], hide_index=True, placeholder="")
+    with_rejects = [run for run in runs if run.rejects]
+    if not with_rejects:
         st.write("Nothing was refused in these runs.")
         return
     st.subheader("What was refused", anchor=False)
-    chosen = st.selectbox("Run", refusing, format_func=_named, width=600)
-    _rejects(ingest_rejects(app.engine, chosen.id, DOWNLOADED), chosen)
+    chosen = st.selectbox("Run", with_rejects, format_func=_run_label, width=600)
+    _draw_rejects(ingest_rejects(app.engine, chosen.id, MAX_DOWNLOADED), chosen)
 
 
-def _row(run: RunSummary) -> dict[str, Any]:
-    """A run as the table shows it."""
-    took = run.report.get("seconds")
+def _table_row(run: RunSummary) -> dict[str, Any]:
+    seconds = run.report.get("seconds")
     return {
         "run": run.id,
-        "began": when(run.started_at),
+        "began": format_time(run.started_at),
         "state": run.state,
         "source": run.source,
         "model": run.model,
-        "took": None if took is None else span(took),
-        **{name.replace("_", " "): run.report.get(name) for name in COUNTS},
+        "took": None if seconds is None else format_duration(seconds),
+        **{name.replace("_", " "): run.report.get(name) for name in RUN_COUNTS},
         "reason": run.report.get("reason"),
     }
 
 
-def _named(run: RunSummary) -> str:
-    return f"{run.id}: {run.source}, {when(run.started_at)}, {run.rejects:,} refused"
+def _run_label(run: RunSummary) -> str:
+    return f"{run.id}: {run.source}, {format_time(run.started_at)}, {run.rejects:,} refused"
 
 
-def _rejects(rejects: Sequence[RejectedRow], run: RunSummary) -> None:
+def _draw_rejects(rejects: Sequence[RejectedRow], run: RunSummary) -> None:
     rows = [asdict(reject) for reject in rejects]
-    st.dataframe(rows[:SHOWN], hide_index=True, placeholder="")
-    if len(rows) > SHOWN:
-        st.caption(plain(f"The first {SHOWN:,} of {run.rejects:,} are shown."))
+    st.dataframe(rows[:MAX_SHOWN], hide_index=True, placeholder="")
+    if len(rows) > MAX_SHOWN:
+        st.caption(escape_markdown(f"The first {MAX_SHOWN:,} of {run.rejects:,} are shown."))
     st.download_button(
         "Download what was refused",
         _csv(rows),
@@ -132,15 +131,15 @@ def _rejects(rejects: Sequence[RejectedRow], run: RunSummary) -> None:
     )
 
 
-def _inert(value: Any) -> Any:
-    """Text that no spreadsheet takes for a formula."""
-    risky = isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r")
-    return f"'{value}" if risky else value
+def _escape_formula(value: Any) -> Any:
+    """Text that a spreadsheet does not run as a formula."""
+    is_formula = isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r")
+    return f"'{value}" if is_formula else value
 
 
 def _csv(rows: Sequence[dict[str, Any]]) -> bytes:
     file = StringIO()
     writer = csv.DictWriter(file, ("line", "sku", "image", "reason"))
     writer.writeheader()
-    writer.writerows({name: _inert(value) for name, value in row.items()} for row in rows)
+    writer.writerows({name: _escape_formula(value) for name, value in row.items()} for row in rows)
     return file.getvalue().encode()

@@ -1,4 +1,4 @@
-"""The duplicates page: two products side by side, and a person says whether they are one."""
+"""The duplicates page: shows pairs of similar products and records verdicts on them."""
 
 from __future__ import annotations
 
@@ -13,139 +13,143 @@ from app.duplicates.verdicts import decide
 from app.errors import LookalikeError
 from app.types import Verdict
 from app.ui.components import verdict_list
-from app.ui.components.pair_view import fields, pictures
-from app.ui.formatting import when
-from app.ui.shared import plain, sentences, services
-from app.ui.sign_in import judge, known
+from app.ui.components.pair_view import fields_html, pictures_html
+from app.ui.formatting import escape_markdown, format_time
+from app.ui.shared import errors_as_text, services
+from app.ui.sign_in import current_name, require_name
 
-WALK, QUESTION, SAID, COUNT = "judging_walk", "judging_question", "judging_said", "judging_count"
-"""What a session keeps: how far it has come, what it is asked, what became of the last answer, and
-how many questions there were, so that a second click never answers the next one."""
+CURSOR = "review_cursor"
+PAIR = "review_pair"
+PAIR_NUMBER = "review_pair_number"
+MESSAGE = "review_message"
+"""Session keys: position in the review, the pair on display, its number (part of the buttons' keys,
+so that a second click cannot answer the next pair), and the outcome of the last verdict."""
 
 
 def show() -> None:
     """Draw the page."""
     st.title("Duplicates", anchor=False)
     st.write("Products that look alike or read alike. Every later search keeps to what you say.")
-    with sentences("the duplicates page"):
+    with errors_as_text("the duplicates page"):
         app = services()
-        _last_answer()
-        question = _question(app)
-        if question is not None:
-            _ask(app, question)
-        may_judge = not app.settings.page_read_only and known() is not None
-        again = verdict_list.show(app, may_judge=may_judge)
-        if again is not None:
-            _look_again(app, again)
+        _draw_message()
+        pair = _current_pair(app)
+        if pair is not None:
+            _draw_pair(app, pair)
+        may_judge = not app.settings.page_read_only and current_name() is not None
+        judge_again = verdict_list.show(app, may_judge=may_judge)
+        if judge_again is not None:
+            _reopen(app, judge_again)
 
 
-def _last_answer() -> None:
-    """What became of the last answer, once."""
-    kind, sentence = st.session_state.pop(SAID, ("", ""))
-    if sentence:
-        (st.success if kind == "done" else st.warning)(plain(sentence))
+def _draw_message() -> None:
+    """Draw the outcome of the last verdict, once."""
+    kind, message = st.session_state.pop(MESSAGE, ("", ""))
+    if message:
+        (st.success if kind == "done" else st.warning)(escape_markdown(message))
 
 
-def _question(app: App) -> ReviewPair | None:
-    """What the session is asked; looks for it where it is asked nothing."""
-    question: ReviewPair | None = st.session_state.get(QUESTION)
-    if question is not None:
-        return question
-    walk = st.session_state.get(WALK, ReviewCursor())
+def _current_pair(app: App) -> ReviewPair | None:
+    """The pair to judge; searches for the next one if there is none."""
+    pair: ReviewPair | None = st.session_state.get(PAIR)
+    if pair is not None:
+        return pair
+    cursor = st.session_state.get(CURSOR, ReviewCursor())
     with st.spinner("Looking for products that are alike …"):
-        question, walk = duplicate_review.ask(app.engine, walk, app.settings.typo_similarity)
-    _now_asked(question)
-    st.session_state[WALK] = walk
-    if question is None and walk.finished:
+        pair, cursor = duplicate_review.ask(app.engine, cursor, app.settings.typo_similarity)
+    _set_pair(pair)
+    st.session_state[CURSOR] = cursor
+    if pair is None and cursor.finished:
         st.success("There is nothing to judge: no two products are alike that are not judged yet.")
         if st.button("Start again", help="Skipped pairs come again, and new products too."):
-            st.session_state[WALK] = ReviewCursor()
+            st.session_state[CURSOR] = ReviewCursor()
             st.rerun()
-    elif question is None:
-        st.info(f"{walk.looked_at:,} products were looked at, and no more are alike so far.")
+    elif pair is None:
+        st.info(f"{cursor.looked_at:,} products were looked at, and no more are alike so far.")
         st.button("Look further", type="primary")
-    return question
+    return pair
 
 
-def _now_asked(question: ReviewPair | None) -> None:
-    st.session_state[QUESTION] = question
-    st.session_state[COUNT] = st.session_state.get(COUNT, 0) + 1
+def _set_pair(pair: ReviewPair | None) -> None:
+    st.session_state[PAIR] = pair
+    st.session_state[PAIR_NUMBER] = st.session_state.get(PAIR_NUMBER, 0) + 1
 
 
-def _ask(app: App, question: ReviewPair) -> None:
-    """The two products, what speaks for their being one, and the buttons that answer."""
+def _draw_pair(app: App, pair: ReviewPair) -> None:
+    """Draw the two products, the evidence that they are the same, and the buttons."""
     left, right = st.columns([3, 2], gap="large")
     with left:
-        st.html(pictures(question))
+        st.html(pictures_html(pair))
     with right:
         st.subheader("Are these the same product?", anchor=False)
-        st.markdown("\n".join(f"- {plain(evidence)}" for evidence in _evidence(question)))
+        evidence = [f"- {escape_markdown(sentence)}" for sentence in _evidence(pair)]
+        st.markdown("\n".join(evidence))
         if app.settings.page_read_only:
             st.info("This page is read-only: verdicts are shown, and none is taken.")
-            _buttons(app, question, None)
+            _draw_buttons(app, pair, None)
         else:
-            _buttons(app, question, judge())
-    st.html(fields(question))
+            _draw_buttons(app, pair, require_name())
+    st.html(fields_html(pair))
 
 
-def _buttons(app: App, question: ReviewPair, name: str | None) -> None:
-    """The answers; without a name only to go on."""
-    number = st.session_state[COUNT]
+def _draw_buttons(app: App, pair: ReviewPair, name: str | None) -> None:
+    """Draw the buttons; without a name only the one to skip."""
+    number = st.session_state[PAIR_NUMBER]
     with st.container(horizontal=True):
         if name is not None:
             if st.button("Same product", type="primary", key=f"same {number}", shortcut="S"):
-                _answer(app, question, True, name)
+                _record(app, pair, True, name)
             if st.button("Different", key=f"different {number}", shortcut="D"):
-                _answer(app, question, False, name)
+                _record(app, pair, False, name)
         if st.button("Skip", key=f"skip {number}", shortcut="N"):
-            _now_asked(None)
+            _set_pair(None)
             st.rerun()
 
 
-def _evidence(question: ReviewPair) -> list[str]:
-    """What speaks for and against their being one product, a sentence each."""
-    said = []
-    if question.shares_picture:
-        said.append("They show the same picture file.")
-    elif question.distance is not None:
-        means = f": {question.means}" if question.means else ""
-        said.append(
-            f"Their nearest pictures are {question.distance:.3f} apart{means} "
+def _evidence(pair: ReviewPair) -> list[str]:
+    """The evidence for and against one product, and an earlier verdict; one sentence each."""
+    sentences = []
+    if pair.shares_picture:
+        sentences.append("They show the same picture file.")
+    elif pair.distance is not None:
+        means = f": {pair.means}" if pair.means else ""
+        sentences.append(
+            f"Their nearest pictures are {pair.distance:.3f} apart{means} "
             "(0 is identical, 2 the opposite)."
         )
-    if question.rule is not None:
-        said.append(f"By their words they are one product: {question.rule}.")
+    if pair.rule is not None:
+        sentences.append(f"By their words they are one product: {pair.rule}.")
     else:
-        said.append("By their words they are two products.")
-    if question.verdict is not None:
-        said.append(f"So far: {_told(question.verdict)}. What you say now replaces it.")
-    return said
+        sentences.append("By their words they are two products.")
+    if pair.verdict is not None:
+        sentences.append(f"So far: {_verdict_text(pair.verdict)}. A new verdict replaces it.")
+    return sentences
 
 
-def _told(verdict: Verdict) -> str:
-    said = "are the same" if verdict.same else "differ"
-    return f"they {said}, says {verdict.decided_by} ({when(verdict.decided_at)})"
+def _verdict_text(verdict: Verdict) -> str:
+    relation = "are the same" if verdict.same else "differ"
+    return f"they {relation}, says {verdict.decided_by} ({format_time(verdict.decided_at)})"
 
 
-def _answer(app: App, question: ReviewPair, same: bool, name: str) -> None:
-    """Record a verdict and go on; a refusal is said beside what is asked next."""
-    a, b = question.skus
+def _record(app: App, pair: ReviewPair, same: bool, name: str) -> None:
+    """Record a verdict and continue; a refusal is shown above the next pair."""
+    a, b = pair.skus
     try:
-        decide(app.engine, a, b, same, name, first=question.verdict is None, seen=question.verdict)
+        decide(app.engine, a, b, same, name, first=pair.verdict is None, seen=pair.verdict)
     except LookalikeError as exc:
-        st.session_state[SAID] = ("refused", str(exc))
+        st.session_state[MESSAGE] = ("refused", str(exc))
     else:
-        said = "are the same product" if same else "are different products"
-        st.session_state[SAID] = ("done", f"{a} and {b} {said}.")
-    _now_asked(None)
+        relation = "are the same product" if same else "are different products"
+        st.session_state[MESSAGE] = ("done", f"{a} and {b} {relation}.")
+    _set_pair(None)
     st.rerun()
 
 
-def _look_again(app: App, skus: tuple[str, str]) -> None:
-    """Ask about a pair that was decided; what is asked now waits."""
-    question = duplicate_review.again(app.engine, skus, app.settings.typo_similarity)
-    walk: ReviewCursor = st.session_state.get(WALK, ReviewCursor())
-    if (now := st.session_state.get(QUESTION)) is not None:
-        st.session_state[WALK] = replace(walk, waiting=(now.skus, *walk.waiting))
-    _now_asked(question)
+def _reopen(app: App, skus: tuple[str, str]) -> None:
+    """Show a pair that has a verdict; the pair on display comes back later."""
+    pair = duplicate_review.again(app.engine, skus, app.settings.typo_similarity)
+    cursor: ReviewCursor = st.session_state.get(CURSOR, ReviewCursor())
+    if (displayed := st.session_state.get(PAIR)) is not None:
+        st.session_state[CURSOR] = replace(cursor, waiting=(displayed.skus, *cursor.waiting))
+    _set_pair(pair)
     st.rerun()

@@ -1,4 +1,4 @@
-"""The index page: the builds over time, how much changed since, and a button that makes another."""
+"""The index page: the builds over time, the delta, and a button to rebuild."""
 
 from __future__ import annotations
 
@@ -12,84 +12,89 @@ from app.bootstrap import App
 from app.index.status import LISTED_BUILDS, IndexStatus, index_status
 from app.types import Build
 from app.ui.components import rebuild_button
-from app.ui.formatting import size, span, when
-from app.ui.shared import sentences, services
+from app.ui.formatting import format_duration, format_size, format_time
+from app.ui.shared import errors_as_text, services
 
-EVERY_S = 10.0
-"""The delta is looked at so often while the page is open."""
+REFRESH_S = 10.0
+"""Seconds between two reads of the delta while the page is open."""
 
-REMEMBERED = 360
-"""Looks at the delta that a session keeps: an hour."""
+MAX_POINTS = 360
+"""Points of the delta chart that a session keeps: one hour."""
+
+DELTA_HISTORY = "delta_history"
+"""Session key of the points."""
 
 
 def show() -> None:
     """Draw the page."""
     st.title("Index", anchor=False)
-    with sentences("the index page"):
+    with errors_as_text("the index page"):
         app = services()
-        rebuild_button.offer(app)
-        life = index_status(app.engine, app.settings)
-        st.fragment(_now, run_every=EVERY_S)(app, _newest(life))
-        if not life.builds:
+        rebuild_button.show(app)
+        status = index_status(app.engine, app.settings)
+        st.fragment(_draw_current, run_every=REFRESH_S)(app, _identity(status))
+        if not status.builds:
             st.info("No index was built yet: pgvector answers, which is right and slower.")
             return
-        _over_time(life.builds, app.settings.recall_goal)
+        _draw_history(status.builds, app.settings.recall_goal)
         st.subheader("Builds", anchor=False)
-        st.dataframe([_row(build) for build in life.builds], hide_index=True, placeholder="")
-        if len(life.builds) == LISTED_BUILDS:
+        rows = [_table_row(build) for build in status.builds]
+        st.dataframe(rows, hide_index=True, placeholder="")
+        if len(status.builds) == LISTED_BUILDS:
             st.caption(f"The last {LISTED_BUILDS} are shown.")
 
 
-def _now(app: App, drawn: object) -> None:
-    """The build in use and the delta as they are now; another build draws the whole page anew."""
-    with sentences("the state of the index"):
-        life = index_status(app.engine, app.settings)
-        if _newest(life) != drawn:
+def _draw_current(app: App, drawn: object) -> None:
+    """Draw the build in use and the delta; if the builds changed, redraw the whole page."""
+    with errors_as_text("the state of the index"):
+        status = index_status(app.engine, app.settings)
+        if _identity(status) != drawn:
             st.rerun()
-        _figures(life)
-        if life.in_use is not None:
-            _growth(life)
+        _draw_metrics(status)
+        if status.in_use is not None:
+            _draw_delta(status)
 
 
-def _newest(life: IndexStatus) -> object:
-    newest = next(iter(life.builds), None)
-    return newest and (newest.id, newest.state), life.in_use and life.in_use.id
+def _identity(status: IndexStatus) -> object:
+    """Changes when there is a new build, or another one is in use."""
+    newest = next(iter(status.builds), None)
+    return newest and (newest.id, newest.state), status.in_use and status.in_use.id
 
 
-def _figures(life: IndexStatus) -> None:
-    build, delta = life.in_use, life.delta
+def _draw_metrics(status: IndexStatus) -> None:
+    build, delta = status.in_use, status.delta
     changed = f"{delta.rows:,}" if delta.rows <= delta.max_rows else f"over {delta.max_rows:,}"
-    shown = [("Changed since" if build else "Embeddings", changed)]
+    metrics = [("Changed since" if build else "Embeddings", changed)]
     if build is not None:
         age = (delta.now - build.finished_at).total_seconds() if build.finished_at else 0.0
         recall = "" if build.recall_at_10 is None else f"{build.recall_at_10:.3f}"
-        shown = [
+        metrics = [
             ("In use", f"build {build.id}"),
             ("Pictures", f"{build.rows:,}"),
             ("Recall@10", recall),
-            ("Size", size(build.size)),
-            ("Age", span(age)),
-            *shown,
+            ("Size", format_size(build.size)),
+            ("Age", format_duration(age)),
+            *metrics,
         ]
     with st.container(horizontal=True):
-        for label, value in shown:
+        for label, value in metrics:
             st.metric(label, value, border=True, width=170)
 
 
-def _growth(life: IndexStatus) -> None:
-    """The delta since the page was opened."""
-    from app.ui.components.index_charts import delta_chart  # altair takes long to load
+def _draw_delta(status: IndexStatus) -> None:
+    """Draw the size of the delta since the page was opened."""
+    from app.ui.components.index_charts import delta_chart  # here, because altair loads slowly
 
-    seen: list[tuple[datetime, int]] = st.session_state.get("delta_seen", [])
-    seen = [*seen, (life.delta.now, life.delta.rows)][-REMEMBERED:]
-    st.session_state["delta_seen"] = seen
+    history: list[tuple[datetime, int]] = st.session_state.get(DELTA_HISTORY, [])
+    history = [*history, (status.delta.now, status.delta.rows)][-MAX_POINTS:]
+    st.session_state[DELTA_HISTORY] = history
     st.subheader("Changed since the index was built", anchor=False)
-    st.altair_chart(delta_chart(seen, life.delta), key="delta")
-    st.caption(_lines(life))
+    st.altair_chart(delta_chart(history, status.delta), key="delta")
+    st.caption(_delta_caption(status))
 
 
-def _lines(life: IndexStatus) -> str:
-    delta = life.delta
+def _delta_caption(status: IndexStatus) -> str:
+    delta = status.delta
     return (
         "Searches see all of it at once: what the index lacks is compared exactly. A worker "
         f"builds anew above {delta.worker_rows:,.0f} changed embeddings, or when the index is old; "
@@ -97,7 +102,7 @@ def _lines(life: IndexStatus) -> str:
     )
 
 
-def _over_time(builds: Sequence[Build], goal: float) -> None:
+def _draw_history(builds: Sequence[Build], goal: float) -> None:
     from app.ui.components.index_charts import recall_chart, size_chart
 
     left, right = st.columns(2, gap="large")
@@ -110,17 +115,16 @@ def _over_time(builds: Sequence[Build], goal: float) -> None:
         st.altair_chart(size_chart(builds), key="size")
 
 
-def _row(build: Build) -> dict[str, Any]:
-    """A build as the table shows it."""
+def _table_row(build: Build) -> dict[str, Any]:
     return {
         "build": build.id,
         "state": build.state,
         "kind": build.kind,
         "pictures": build.rows,
-        "size": size(build.size) if build.size else None,
+        "size": format_size(build.size) if build.size else None,
         "recall@10": build.recall_at_10,
         "with filters": build.recall_filtered,
         "seconds": build.seconds,
-        "finished": when(build.finished_at),
+        "finished": format_time(build.finished_at),
         "reason": build.reason,
     }

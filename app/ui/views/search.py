@@ -1,4 +1,4 @@
-"""The search page: ask on the left, the products that look like it on the right."""
+"""The search page: the search form on the left, the results on the right."""
 
 from __future__ import annotations
 
@@ -11,108 +11,112 @@ from app.search.facets import Facets
 from app.search.vector_cache import VectorCache
 from app.types import Query, SearchResult
 from app.ui.components import answer_footer, product_dialog, result_pages
-from app.ui.components.product_cards import Card, CardActions, grid
-from app.ui.components.result_pages import Pages, turn
+from app.ui.components.product_cards import Card, CardActions, draw_grid
+from app.ui.components.result_pages import ResultPages
 from app.ui.css import STYLE
-from app.ui.search_form import query_form, session_state
-from app.ui.search_form.filter_bar import facets, narrow
-from app.ui.search_form.picture_inputs import UploadedPictures
-from app.ui.search_form.state import SearchFormState, filters
-from app.ui.shared import plain, sentences, services
+from app.ui.formatting import escape_markdown
+from app.ui.search_form import filter_bar, query_form, session_state
+from app.ui.search_form.picture_inputs import PictureInput
+from app.ui.search_form.state import SearchFormState, to_filters
+from app.ui.shared import errors_as_text, services
 
 PAGES = "search_pages"
-MEMORY = "search_memory"
-DOING = CardActions(query_form.more_like, product_dialog.ask_for)
+"""Session key of the result pages of the last query."""
+
+VECTORS = "search_vectors"
+"""Session key of the cached vectors of query pictures."""
+
+ACTIONS = CardActions(query_form.more_like, product_dialog.request)
 
 
 def show() -> None:
     """Draw the page."""
     st.html(STYLE)
     st.title("Find products by picture", anchor=False)
-    with sentences("the search page"):
-        session_state.arrive()
+    with errors_as_text("the search page"):
+        session_state.restore()
         left, right = st.columns([1, 3], gap="large")
         with left, st.container(key="ask"):
-            asked = query_form.ask()
+            pictures = query_form.draw()
         with right:
-            _answer(asked)
+            _draw_answer(pictures)
 
 
-def _answer(asked: UploadedPictures) -> None:
-    for complaint in session_state.complaints():
-        st.warning(plain(complaint))
-    known = _facets()
-    wanted = query_form.query(session_state.now(), asked)
+def _draw_answer(pictures: PictureInput) -> None:
+    for error in session_state.take_url_errors():
+        st.warning(escape_markdown(error))
+    facets = _facets_or_error()
+    query = query_form.build_query(session_state.current(), pictures)
     result = None
-    if wanted is None:
-        session_state.settle()
-        if isinstance(known, Facets) or not asked.wrong:  # one sentence about one trouble
-            _welcome(known)
+    if query is None:
+        session_state.save()
+        if isinstance(facets, Facets) or not pictures.invalid:  # show one error, not two
+            _draw_welcome(facets)
     else:
-        if isinstance(known, Facets):
-            narrow(known)
-        with sentences("a search"):
-            result = _found(_narrowed(wanted, session_state.settle()))
+        if isinstance(facets, Facets):
+            filter_bar.draw(facets)
+        with errors_as_text("a search"):
+            result = _search(_with_filters(query, session_state.save()))
             if result is not None:
-                _results(result)
+                _draw_results(result)
     product_dialog.show(result, query_form.more_like)
 
 
-def _facets() -> Facets | str:
-    """What the catalogue can be narrowed by, or the sentence that says why it cannot be read."""
+def _facets_or_error() -> Facets | str:
+    """The facets of the catalogue, or the message why they cannot be read."""
     try:
-        return facets()
+        return filter_bar.get_facets()
     except LookalikeError as exc:
         return str(exc)
 
 
-def _welcome(known: Facets | str) -> None:
-    """Before anything is asked: what to do, and products to begin with."""
-    if isinstance(known, str):
-        st.error(plain(known))
-    elif not known.bounds.products:
+def _draw_welcome(facets: Facets | str) -> None:
+    """Before the first search: what to do, and some products to start with."""
+    if isinstance(facets, str):
+        st.error(escape_markdown(facets))
+    elif not facets.bounds.products:
         st.info("The catalogue is empty. Load products with `lookalike ingest`, then ask.")
     else:
         st.markdown(
-            f"Drop a photo and see which of {known.bounds.products:,} products look like it, ask "
+            f"Drop a photo and see which of {facets.bounds.products:,} products look like it, ask "
             "with words, or both."
         )
         st.header("No photo at hand? Begin with a product", anchor=False)
-        grid([Card(product, shown.thumbnail) for product, shown in known.newest], DOING)
+        draw_grid([Card(product, shown.thumbnail) for product, shown in facets.newest], ACTIONS)
 
 
-def _narrowed(wanted: Query, wish: SearchFormState) -> Query:
+def _with_filters(query: Query, form: SearchFormState) -> Query:
     return replace(
-        wanted,
-        k=wish.k,
-        filters=filters(wish),
-        fold=wish.fold,
-        near_match=wish.near_match,
-        min_similarity=wish.min_similarity,
+        query,
+        k=form.k,
+        filters=to_filters(form),
+        fold=form.fold,
+        near_match=form.near_match,
+        min_similarity=form.min_similarity,
     )
 
 
-def _found(query: Query) -> SearchResult | None:
-    """The open page of the query's results; the same query is not searched twice.
+def _search(query: Query) -> SearchResult | None:
+    """The current page of results; an unchanged query is not searched again.
 
-    None where too many search just now, which the page has said.
+    None while too many searches run, which the page shows.
     """
     state = st.session_state
     if PAGES not in state or state[PAGES].query != query:
-        state[PAGES] = Pages(query)
-    pages: Pages = state[PAGES]
-    memory = state.setdefault(MEMORY, VectorCache())
+        state[PAGES] = ResultPages(query)
+    pages: ResultPages = state[PAGES]
+    vectors = state.setdefault(VECTORS, VectorCache())
     try:
         with st.spinner("Searching …"):
-            return pages.result(lambda asked: services().search.search(asked, memory))
+            return pages.result(lambda page_query: services().search.search(page_query, vectors))
     except Busy as exc:
-        st.warning(plain(str(exc)))
+        st.warning(escape_markdown(str(exc)))
         st.button("Try again", type="primary", icon=":material/refresh:")
         return None
 
 
-def _results(result: SearchResult) -> None:
-    pages: Pages = st.session_state[PAGES]
+def _draw_results(result: SearchResult) -> None:
+    pages: ResultPages = st.session_state[PAGES]
     count, best = len(result.matches), "best" if pages.query.words else "most similar"
     page = f" · page {pages.number + 1}" if pages.number else ""
     with st.container(key="results"):
@@ -122,12 +126,15 @@ def _results(result: SearchResult) -> None:
             st.header("There are no more products", anchor=False)
         else:
             st.header("No product was found", anchor=False)
-        grid([Card(match.product, match.thumbnail, match) for match in result.matches], DOING)
-        turn(pages, more=count == pages.query.k)
-        result_pages.scroll()
-        answer_footer.explain(result)
-        st.button("Search again", type="tertiary", icon=":material/refresh:", on_click=_again)
+        cards = [Card(match.product, match.thumbnail, match) for match in result.matches]
+        draw_grid(cards, ACTIONS)
+        result_pages.draw_buttons(pages, has_next=count == pages.query.k)
+        result_pages.scroll_if_requested()
+        answer_footer.draw(result)
+        st.button(
+            "Search again", type="tertiary", icon=":material/refresh:", on_click=_forget_pages
+        )
 
 
-def _again() -> None:
+def _forget_pages() -> None:
     st.session_state.pop(PAGES, None)
