@@ -14,7 +14,7 @@ from app.catalog.service import CatalogService
 from app.config import Settings
 from app.db.engine import database_url, make_engine, make_quick_engine, make_search_engine
 from app.db.queries import models
-from app.encoders.base import Choice, Encoder
+from app.encoders.base import Encoder, EncoderChoice
 from app.encoders.loading import automatic, choose_encoder
 from app.index.background_build import BackgroundBuild
 from app.index.builder import Indexer
@@ -67,12 +67,12 @@ class App:
         self,
         settings: Settings | None = None,
         *,
-        choose: Callable[..., Choice] = choose_encoder,
+        choose: Callable[..., EncoderChoice] = choose_encoder,
         streams: int = 1,
     ) -> None:
         self.settings = settings or Settings()
         self._choose = partial(
-            choose, towers=self.settings.tower_folder, compiled=self.settings.openvino,
+            choose, compiled_cache=self.settings.tower_folder, compiled=self.settings.openvino,
             streams=streams,
         )  # fmt: skip
         self._making = threading.RLock()  # a service is made of others

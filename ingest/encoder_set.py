@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from PIL import Image
 
 from app.catalog.service import CatalogService
-from app.encoders.base import Encoder, Encoders
-from app.encoders.preprocessing import Prepared
+from app.encoders.base import Encoder, EncoderProvider
+from app.encoders.preprocessing import PreparedPicture
 from app.errors import ModelNotKept
 from app.types import Model, Vectors
 
-Inputs = tuple[Prepared, ...]
+Inputs = tuple[PreparedPicture, ...]
 """A picture as each encoder reads it, in their order."""
 
 
@@ -59,7 +59,7 @@ class MaintainedEncoders:
     Raises NoModel, ModelMismatch and ModelUnavailable, here and in `renew`.
     """
 
-    def __init__(self, catalog: CatalogService, encoders: Encoders) -> None:
+    def __init__(self, catalog: CatalogService, encoders: EncoderProvider) -> None:
         self._catalog = catalog
         self._encoders = encoders
         self.renew()
@@ -75,4 +75,4 @@ class MaintainedEncoders:
     def _read(self) -> EncoderSet:
         models = tuple(self._catalog.models())
         # Each by its own row: between two readings of which model is active it may change.
-        return EncoderSet(models, tuple(self._encoders.of(model.id) for model in models))
+        return EncoderSet(models, tuple(self._encoders.for_model(model.id) for model in models))

@@ -13,7 +13,7 @@ from app.catalog.bulk_load import ProgressCallback, bulk
 from app.catalog.ingest_run import ingest_run
 from app.catalog.service import CatalogService
 from app.db.queries import products
-from app.encoders.base import Encoders
+from app.encoders.base import EncoderProvider
 from app.errors import BadInput, BadSource
 from app.images.decoding import ImageLimits
 from ingest.encoder_set import MaintainedEncoders
@@ -27,7 +27,7 @@ from ingest.sources import SourceRow, read
 def load(
     engine: Engine,
     catalog: CatalogService,
-    encoders: Encoders,
+    encoders: EncoderProvider,
     limits: ImageLimits,
     source: Path,
     *,

@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
-from app.encoders.torch_threads import cores, use_cores
+from app.encoders.torch_threads import set_thread_count, thread_count
 from app.types import Vector
 from ingest.encoder_set import EncoderSet, Inputs
 from ingest.prepare import Chunk, EncodedPictures, NewPicture, Preparer
@@ -39,16 +39,16 @@ class Prefetcher:
         self._preparer = preparer
         self._coming: set[bytes] = set()
         self._preparing = ThreadPoolExecutor(1, "prepare")
-        self._cores = cores()
+        self._cores = thread_count()
         share = max(1, self._cores // ENCODERS)
-        self._encoding = ThreadPoolExecutor(ENCODERS, "encode", use_cores, (share,))
+        self._encoding = ThreadPoolExecutor(ENCODERS, "encode", set_thread_count, (share,))
 
     def close(self) -> None:
         """Let the threads end, and what waits for them with them."""
         for threads in (self._preparing, self._encoding):
             threads.shutdown(wait=True, cancel_futures=True)
         self._preparer.close()
-        use_cores(self._cores)
+        set_thread_count(self._cores)
 
     def chunks(self, groups: Iterable[Sequence[SourceRow | SourceReject]]) -> Generator[Chunk]:
         """The groups as chunks, in order; each must be `written` before the next is taken."""

@@ -19,7 +19,7 @@ from PIL import Image
 
 from app.catalog.batch_write import ProductEntry
 from app.catalog.service import CatalogService
-from app.encoders.preprocessing import smaller
+from app.encoders.preprocessing import shrink
 from app.errors import BadImage
 from app.images.decoding import ImageLimits, decode_with_size
 from app.images.thumbnails import thumbnail
@@ -173,7 +173,7 @@ class Preparer:
             picture, size = self._read(file, name, fleet.input_side)
         except BadImage as exc:
             return exc
-        stored = PictureData(file.sha256, *size, thumbnail(picture, scale=smaller))
+        stored = PictureData(file.sha256, *size, thumbnail(picture, scale=shrink))
         inputs = fleet.prepare(picture)
         fits = budget.take(sum(each.nbytes for each in inputs))
         return NewPicture(stored, name, inputs if fits else None)

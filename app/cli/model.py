@@ -78,7 +78,7 @@ def embed_(name: str, images: tuple[Path, ...], as_json: bool) -> None:
     """Embed the pictures that have no embedding of NAME; it can be stopped and run again."""
     with App() as app:
         model = app.lifecycle.model(name)
-        encoder = app.encoders.of(model.id)
+        encoder = app.encoders.for_model(model.id)
         folders = list(images) or folders_of(app.catalog.ingest_sources())
         check_folders(folders)
         originals = Originals(folders, app.limits, encoder.input_side)

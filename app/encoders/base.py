@@ -1,4 +1,4 @@
-"""The protocol that every encoder follows, and the choice of one."""
+"""The protocol that every encoder implements, and the names that models are chosen by."""
 
 from __future__ import annotations
 
@@ -9,33 +9,14 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from app.encoders.preprocessing import Prepared
+    from app.encoders.preprocessing import PreparedPicture
     from app.types import Vectors
 
-
-class Encoders(Protocol):
-    """Where encoders come from."""
-
-    def active(self) -> Encoder: ...
-
-    def of(self, model_id: int) -> Encoder: ...
-
-    def renew(self) -> None: ...
-
-    def look_ahead(self) -> None: ...
-
-
 AUTO = "auto"
-
-
 EMBEDDED = "embedded"
-
-
 CLIP = "clip-ViT-B-32"
-
-
 INT8 = "-int8"
-"""What the name of a model ends with that is to be used in 8-bit numbers."""
+"""Suffix of a model's name: the same model with its picture network quantized to 8 bits."""
 
 
 class Encoder(Protocol):
@@ -43,11 +24,11 @@ class Encoder(Protocol):
 
     @property
     def name(self) -> str:
-        """What the user chose: 'embedded', a hub name, or a folder's base name."""
+        """'embedded', a hub name, or the base name of a folder, as chosen by the user."""
 
     @property
     def revision(self) -> str:
-        """The commit of a hub model; else what tells two versions of the name apart."""
+        """The commit of a hub model; otherwise a short identifier of the weights."""
 
     @property
     def dim(self) -> int:
@@ -58,8 +39,8 @@ class Encoder(Protocol):
         """sha256 (hex) of weights, preprocessing and code version: equal for equal vectors."""
 
     @property
-    def runs_in(self) -> str:
-        """The library that encodes pictures here, and the reason if it is not the fast one."""
+    def runtime(self) -> str:
+        """The library that encodes pictures in this process; with the reason if it is torch."""
 
     @property
     def reads_words(self) -> bool:
@@ -67,36 +48,53 @@ class Encoder(Protocol):
 
     @property
     def input_side(self) -> int | None:
-        """Shorter side in pixels below which shrinking a picture costs quality; None: any."""
+        """Pictures may be shrunk until their shorter side has this many pixels without a loss of
+        quality; None if every reduction loses quality."""
 
     def encode_pictures(self, pictures: Sequence[Image]) -> Vectors:
         """RGB pictures of any size, at least 1 x 1, to float32 unit rows (n, dim), in order.
 
-        A picture's vector does not depend on its neighbours, within 1e-5 per element. The same as
-        to `prepare` each and to `encode_prepared` them all.
+        A picture's vector does not depend on the rest of the batch, within 1e-5 per element. Equal
+        to `encode_prepared` of every picture's `prepare`.
         """
 
-    def prepare(self, picture: Image) -> Prepared:
-        """An RGB picture as the network reads it: uint8 (height, width, 3), C-contiguous.
+    def prepare(self, picture: Image) -> PreparedPicture:
+        """An RGB picture as the network's input: uint8 (height, width, 3), C-contiguous.
 
-        The work of a decoding thread. What waits for the network takes a fixed memory: all
-        pictures have one size, unless only the model's own processor knows what it reads.
+        Runs in the decoding threads. All prepared pictures have one size, so that a queue of them
+        has a known size in memory, unless only the model's own processor can prepare its input.
         """
 
-    def encode_prepared(self, prepared: Sequence[Prepared]) -> Vectors:
+    def encode_prepared(self, prepared: Sequence[PreparedPicture]) -> Vectors:
         """Prepared pictures to float32 unit rows (n, dim), in order."""
 
     def encode_words(self, words: Sequence[str]) -> Vectors:
         """Texts to float32 unit rows (n, dim), in order; a long text is cut at the model's limit.
 
-        A text is never taken for a path or an address. Raises NoWords if the model reads
+        A text is never interpreted as a path or a URL. Raises NoWords if the model encodes
         pictures only.
         """
 
 
+class EncoderProvider(Protocol):
+    """Gives the encoders of the models that a database records."""
+
+    def active(self) -> Encoder:
+        """The encoder of the active model."""
+
+    def for_model(self, model_id: int) -> Encoder:
+        """The encoder of a maintained model."""
+
+    def refresh_active(self) -> None:
+        """Read again which model is active."""
+
+    def preload(self) -> None:
+        """Load the encoders of maintained models in the background, from time to time."""
+
+
 @dataclass(frozen=True, slots=True)
-class Choice:
-    """The encoder that was taken, and a sentence that says which and why."""
+class EncoderChoice:
+    """The chosen encoder, and a sentence for the user that names it and the reason."""
 
     encoder: Encoder
     note: str

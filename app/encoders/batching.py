@@ -1,8 +1,9 @@
-"""Together: what several callers want of one encoder at the same time is done in one batch.
+"""Dynamic batching: concurrent requests to one encoder are encoded in one batch.
 
-Nobody waits so that a batch may grow: whoever comes while a lane is free begins at once, and what
-comes while none is free is the next batch. The callers take turns at the work, so that there is no
-thread to start, to stop or to lose, and one caller alone does what it would do without.
+A request runs at once if a slot is free; requests that arrive while all slots are busy form the
+next batch. Nothing waits for a batch to fill up. The callers' own threads do the encoding (leader
+and followers), so there is no worker thread to start or to stop, and a single caller has no
+overhead.
 """
 
 from __future__ import annotations
@@ -16,23 +17,25 @@ from weakref import WeakKeyDictionary, WeakMethod
 
 from app.concurrency import in_children
 from app.encoders.base import Encoder
-from app.encoders.preprocessing import Prepared
+from app.encoders.preprocessing import PreparedPicture
 from app.types import Vectors
 
 T = TypeVar("T")
 
 MAX_BATCH = 4
-"""Items in a batch, unless one caller alone brings more. Larger ones cost no less an item, and the
-small network's fall out of the cache; everybody in one waits for the last."""
+"""Maximum items in a batch, unless a single request has more. Larger batches are no faster per
+item, the small network's fall out of the processor's cache, and every request in a batch waits for
+the whole batch."""
 
 SLOTS = 2
-"""Batches at a time: while one is between two of the steps that use all cores, the other is not."""
+"""Batches that run at the same time: while one is between two operations that use all cores, the
+other uses them."""
 
 
 class Batcher(Generic[T]):
-    """A queue before one encoder. Safe to use from several threads.
+    """Batches the requests to one encoder method. Safe to use from several threads.
 
-    `encode` turns n items into n rows; `observe` is told how many items each batch had.
+    `encode` turns n items into n rows; `observe` is called with the number of items of each batch.
     """
 
     def __init__(
@@ -40,111 +43,116 @@ class Batcher(Generic[T]):
         encode: Callable[[Sequence[T]], Vectors],
         observe: Callable[[int], None] | None = None,
         *,
-        most: int = MAX_BATCH,
-        lanes: int = SLOTS,
+        max_batch: int = MAX_BATCH,
+        slots: int = SLOTS,
     ) -> None:
-        self._lanes = lanes
+        self._slots = slots
         self._encode = encode
         self._observe = observe
-        self._most = most
-        self._begin()
-        in_children(self._begin)
+        self._max_batch = max_batch
+        self._reset()
+        in_children(self._reset)
 
-    def _begin(self) -> None:
-        """Nobody is at work and nobody waits: so at first, and in a child that was forked."""
+    def _reset(self) -> None:
+        """The idle state: at first, and in a forked child, which has no other threads."""
         self._lock = threading.Lock()
         self._waiting: deque[_Request[T]] = deque()
-        self._free = self._lanes
+        self._free_slots = self._slots
 
     def encode(self, items: Sequence[T]) -> Vectors:
         """The rows of these items, in order. Raises what the encoder raises for them alone."""
-        wish = _Request(items)
+        request = _Request(items)
         try:
-            if not self._begins(wish):
-                wish.woken.wait()
-            if wish.leads:
-                self._lead(wish)
-        except BaseException:  # Ctrl-C, for one: nobody may wait for ever because of it
-            self._leave(wish)
+            if not self._take_slot(request):
+                request.woken.wait()
+            if request.leads:
+                self._lead(request)
+        except BaseException:  # for example Ctrl-C: the other requests must not wait forever
+            self._abandon(request)
             raise
-        if wish.error is not None:
-            raise wish.error
-        assert wish.rows is not None
-        return wish.rows
+        if request.error is not None:
+            raise request.error
+        assert request.rows is not None
+        return request.rows
 
-    def _begins(self, wish: _Request[T]) -> bool:
-        """Whether the caller does the work itself, and at once; otherwise it is in the queue."""
+    def _take_slot(self, request: _Request[T]) -> bool:
+        """Whether the request got a free slot and leads a batch; otherwise it was queued."""
         with self._lock:
-            wish.leads = self._free > 0
-            if wish.leads:
-                self._free -= 1
+            request.leads = self._free_slots > 0
+            if request.leads:
+                self._free_slots -= 1
             else:
-                self._waiting.append(wish)
-        return wish.leads
+                self._waiting.append(request)
+        return request.leads
 
-    def _lead(self, own: _Request[T]) -> None:
-        """Do what waits, as much as one batch may hold, and let somebody else go on."""
-        batch = self._batch(own)
+    def _lead(self, leader: _Request[T]) -> None:
+        """Encode the next batch in this thread, then hand the slot to the next leader."""
+        batch = self._next_batch(leader)
         try:
-            self._answer(batch)
+            self._run(batch)
         finally:
-            self._pass_on(own, batch[1:])
+            self._release_slot(leader, batch[1:])
 
-    def _batch(self, own: _Request[T]) -> list[_Request[T]]:
-        batch, size = [own], len(own.items)
+    def _next_batch(self, leader: _Request[T]) -> list[_Request[T]]:
+        batch, size = [leader], len(leader.items)
         with self._lock:
-            while self._waiting and size + len(self._waiting[0].items) <= self._most:
+            while self._waiting and size + len(self._waiting[0].items) <= self._max_batch:
                 batch.append(self._waiting.popleft())
                 size += len(batch[-1].items)
         return batch
 
-    def _answer(self, batch: Sequence[_Request[T]]) -> None:
-        """Give each its rows; what fails together is tried one by one: whose fault is it?"""
-        items = [item for wish in batch for item in wish.items]
+    def _run(self, batch: Sequence[_Request[T]]) -> None:
+        """Give each request its rows or its error.
+
+        If the batch fails, each request is encoded alone, so that only those that cause an error
+        get it.
+        """
+        items = [item for request in batch for item in request.items]
         try:
             rows = self._encode(items)
         except Exception as exc:
             if len(batch) == 1:
                 batch[0].error = exc
             else:
-                for wish in batch:
-                    self._answer([wish])
+                for request in batch:
+                    self._run([request])
             return
         if self._observe:
             self._observe(len(items))
-        begin = 0
-        for wish in batch:
-            wish.rows = rows[begin : begin + len(wish.items)]
-            begin += len(wish.items)
+        start = 0
+        for request in batch:
+            request.rows = rows[start : start + len(request.items)]
+            start += len(request.items)
 
-    def _pass_on(self, own: _Request[T], others: Sequence[_Request[T]]) -> None:
-        """Wake the next who does the work, then those that have their answer.
+    def _release_slot(self, leader: _Request[T], followers: Sequence[_Request[T]]) -> None:
+        """Wake the next leader, if any request waits, and the followers that are done.
 
-        Who has none, since the work was broken off, is the first to be served now.
+        Followers without a result, because the batch was interrupted, return to the front of the
+        queue.
         """
         with self._lock:
-            own.leads = False
-            self._waiting.extendleft(wish for wish in reversed(others) if not wish.answered)
-            following = self._waiting.popleft() if self._waiting else None
-            if following is None:
-                self._free += 1
+            leader.leads = False
+            self._waiting.extendleft(request for request in reversed(followers) if not request.done)
+            next_leader = self._waiting.popleft() if self._waiting else None
+            if next_leader is None:
+                self._free_slots += 1
             else:
-                following.leads = True
-        for wish in (following, *others):
-            if wish is not None and (wish.leads or wish.answered):
-                wish.woken.set()
+                next_leader.leads = True
+        for request in (next_leader, *followers):
+            if request is not None and (request.leads or request.done):
+                request.woken.set()
 
-    def _leave(self, wish: _Request[T]) -> None:
-        """Somebody gives up, perhaps just when it is to do the work."""
+    def _abandon(self, request: _Request[T]) -> None:
+        """Remove an interrupted request, which may have become a leader in the meantime."""
         with self._lock:
-            if wish in self._waiting:
-                self._waiting.remove(wish)
-        if wish.leads:
-            self._pass_on(wish, ())
+            if request in self._waiting:
+                self._waiting.remove(request)
+        if request.leads:
+            self._release_slot(request, ())
 
 
 class _Request(Generic[T]):
-    """What one caller wants, and what came of it; `leads` while it does the work of all."""
+    """The items of one caller and their result; `leads` while its thread encodes a batch."""
 
     def __init__(self, items: Sequence[T]) -> None:
         self.items = items
@@ -154,57 +162,61 @@ class _Request(Generic[T]):
         self.error: Exception | None = None
 
     @property
-    def answered(self) -> bool:
+    def done(self) -> bool:
         return self.rows is not None or self.error is not None
 
 
 @dataclass(frozen=True, slots=True)
 class EncoderQueues:
-    """The queues before one encoder: pictures never wait for words, nor words for pictures."""
+    """The batchers of one encoder: pictures and texts never wait for each other."""
 
-    pictures: Batcher[Prepared]
+    pictures: Batcher[PreparedPicture]
     words: Batcher[str]
 
 
 class BatcherPool:
-    """The queues before the encoders of this process. Safe to use from several threads.
+    """The batchers of this process's encoders. Safe to use from several threads.
 
-    They keep no encoder in memory that nobody else holds.
+    Holds encoders by weak references only, so that those of dropped models are freed.
     """
 
     def __init__(
         self,
         observe: Callable[[int], None] | None = None,
         *,
-        most: int = MAX_BATCH,
-        lanes: int = SLOTS,
+        max_batch: int = MAX_BATCH,
+        slots: int = SLOTS,
     ) -> None:
-        """`observe` is told how many pictures each batch had."""
+        """`observe` is called with the number of pictures of each batch."""
         self._observe = observe
-        self._most = most
-        self._lanes = lanes
-        self._of: WeakKeyDictionary[Encoder, EncoderQueues] = WeakKeyDictionary()
+        self._max_batch = max_batch
+        self._slots = slots
+        self._queues: WeakKeyDictionary[Encoder, EncoderQueues] = WeakKeyDictionary()
 
-    def of(self, encoder: Encoder) -> EncoderQueues:
-        """The queues before this encoder, always the same."""
-        found = self._of.get(encoder)
-        if found is None:
-            most, lanes = self._most, self._lanes
-            made = EncoderQueues(
-                Batcher(_lent(encoder.encode_prepared), self._observe, most=most, lanes=lanes),
-                Batcher(_lent(encoder.encode_words), most=most, lanes=lanes),
-            )
-            found = self._of.setdefault(encoder, made)  # of two at once, the first counts
-        return found
+    def get(self, encoder: Encoder) -> EncoderQueues:
+        """The batchers of this encoder, always the same ones."""
+        queues = self._queues.get(encoder)
+        if queues is None:
+            # If two threads get here at once, the first one's queues are used by both.
+            queues = self._queues.setdefault(encoder, self._create(encoder))
+        return queues
+
+    def _create(self, encoder: Encoder) -> EncoderQueues:
+        max_batch, slots = self._max_batch, self._slots
+        pictures, words = _weak(encoder.encode_prepared), _weak(encoder.encode_words)
+        return EncoderQueues(
+            Batcher(pictures, self._observe, max_batch=max_batch, slots=slots),
+            Batcher(words, max_batch=max_batch, slots=slots),
+        )
 
 
-def _lent(method: Callable[[Sequence[T]], Vectors]) -> Callable[[Sequence[T]], Vectors]:
-    """A method of an object that is kept alive by whoever calls."""
-    lent = WeakMethod(method)
+def _weak(method: Callable[[Sequence[T]], Vectors]) -> Callable[[Sequence[T]], Vectors]:
+    """A method that does not keep its object alive; callers must hold the object."""
+    reference = WeakMethod(method)
 
     def call(items: Sequence[T]) -> Vectors:
-        found = lent()
-        assert found is not None
-        return found(items)
+        method = reference()
+        assert method is not None
+        return method(items)
 
     return call

@@ -1,4 +1,4 @@
-"""CLIP and its kin through sentence-transformers: pictures and words in one space."""
+"""The encoder for CLIP and similar models, through sentence-transformers: pictures and texts."""
 
 from __future__ import annotations
 
@@ -14,21 +14,26 @@ from sentence_transformers import SentenceTransformer
 from torch import Tensor, nn
 
 from app.encoders.base import INT8
-from app.encoders.clip_fingerprint import fingerprint, input_side, own_pixels
-from app.encoders.clip_loading import BROKEN, open_model, refuse_pickles
-from app.encoders.compiled_model import CompiledModel, CompileOptions, Network, build
-from app.encoders.preprocessing import Pixels, Prepared
+from app.encoders.clip_fingerprint import fingerprint, input_side, own_preprocessor
+from app.encoders.clip_loading import LOADING_ERRORS, open_model, refuse_pickles
+from app.encoders.compiled_model import (
+    CompiledModel,
+    CompileOptions,
+    Network,
+    compile_network,
+)
+from app.encoders.preprocessing import PreparedPicture, Preprocessor
 from app.errors import ModelUnavailable, NoWords
 from app.types import Vectors
 
 _BATCH = 32
 _MAX_ASPECT = 8
-_FOREIGN = "only its own processor knows what it reads"
+_UNKNOWN_PREPROCESSING = "only its own processor can prepare its input"
 _PROBE = Image.new("RGB", (64, 64), (127, 127, 127))
 
 
 class ClipEncoder:
-    """A sentence-transformers model that reads pictures, and words if it has a text tower."""
+    """A sentence-transformers model that encodes pictures, and texts if it has a text network."""
 
     def __init__(
         self,
@@ -36,37 +41,41 @@ class ClipEncoder:
         *,
         name: str,
         revision: str | None,
-        towers: CompileOptions | None = None,
+        compile_options: CompileOptions | None = None,
         int8: bool = False,
     ) -> None:
-        """`revision` None: the folder is told apart by its fingerprint.
+        """`revision` None: derived from the fingerprint.
 
-        `towers` None: torch does all work. `int8`: pictures in 8-bit numbers, another model; words
-        stay in 32 bits. Raises ModelUnavailable where it cannot be made.
+        `compile_options` None: torch encodes pictures. `int8`: the picture network is quantized to
+        8 bits, which makes another model; texts are encoded in 32 bits. Raises ModelUnavailable
+        if the int8 model cannot be built.
         """
         self._model = model
         self._tokenizing = threading.Lock()
         self.name = name + INT8 if int8 else name
         self.reads_words = bool(model.supports("text"))
         self.input_side = input_side(model)
-        self._pixels = own_pixels(model)
+        self._preprocessor = own_preprocessor(model)
         self.dim = self._encode([_PROBE]).shape[1]
-        self.fingerprint = fingerprint(model, self.reads_words, self._pixels)
-        self._tower = self._built(towers, int8)
-        self.runs_in = str(self._tower.state) if self._tower else f"torch ({_FOREIGN})"
-        if self._tower is not None:
-            self.fingerprint = self._tower.fingerprint
+        self.fingerprint = fingerprint(model, self.reads_words, self._preprocessor)
+        self._compiled = self._compile(compile_options, int8)
+        self.runtime = f"torch ({_UNKNOWN_PREPROCESSING})"
+        if self._compiled is not None:
+            self.runtime = str(self._compiled.state)
+            self.fingerprint = self._compiled.fingerprint
         self.revision = revision or self.fingerprint[:12]
 
-    def _built(self, towers: CompileOptions | None, int8: bool) -> CompiledModel | None:
-        """None where only the model's own processor knows what the tower reads."""
-        if self._pixels is not None:
-            whole = _Whole(self._model, self._pixels).to(self._model.device).eval()
-            if towers and not int8 and self._model.device.type != "cpu":
-                towers = replace(towers, off=f"the model runs on {self._model.device.type}")
-            return build(Network(whole, self._pixels.shape, self.fingerprint), towers, int8=int8)
+    def _compile(self, options: CompileOptions | None, int8: bool) -> CompiledModel | None:
+        """None where only the model's own processor can prepare its input."""
+        if self._preprocessor is not None:
+            module = _PictureNetwork(self._model, self._preprocessor)
+            module = module.to(self._model.device).eval()
+            if options and not int8 and self._model.device.type != "cpu":
+                options = replace(options, off=f"the model runs on {self._model.device.type}")
+            network = Network(module, self._preprocessor.shape, self.fingerprint)
+            return compile_network(network, options, int8=int8)
         if int8:
-            raise ModelUnavailable(f"{self.name} cannot be made: {_FOREIGN}.")
+            raise ModelUnavailable(f"{self.name} cannot be made: {_UNKNOWN_PREPROCESSING}.")
         return None
 
     @classmethod
@@ -75,21 +84,23 @@ class ClipEncoder:
         folder: Path,
         *,
         name: str,
-        towers: CompileOptions | None = None,
+        compile_options: CompileOptions | None = None,
         revision: str | None = None,
         int8: bool = False,
     ) -> ClipEncoder:
         """The model saved in `folder`, from safetensors only and without running its code.
 
         Raises ModelUnavailable when the folder holds no model, a pickled or a broken one, or one
-        that reads no pictures.
+        that does not encode pictures.
         """
         refuse_pickles(folder)
         try:
             model = open_model(folder)
             if model.supports("image"):
-                return cls(model, name=name, revision=revision, towers=towers, int8=int8)
-        except BROKEN as exc:
+                return cls(
+                    model, name=name, revision=revision, compile_options=compile_options, int8=int8
+                )
+        except LOADING_ERRORS as exc:
             raise ModelUnavailable(
                 f"The model in {folder} cannot be loaded ({exc}); copy or download it again."
             ) from exc
@@ -99,33 +110,36 @@ class ClipEncoder:
         """RGB pictures of any size to float32 unit rows (n, dim), in order."""
         return self.encode_prepared([self.prepare(picture) for picture in pictures])
 
-    def prepare(self, picture: Image.Image) -> Prepared:
-        """An RGB picture as the tower reads it: uint8 (height, width, 3).
+    def prepare(self, picture: Image.Image) -> PreparedPicture:
+        """An RGB picture as the network's input: uint8 (height, width, 3).
 
-        Of one size for all pictures, unless only the model's own processor knows what it reads.
+        All have one size, unless only the model's own processor can prepare its input.
         """
-        tame = _tamed(picture)
-        return self._pixels.prepare(tame) if self._pixels else np.array(tame, dtype=np.uint8)
+        limited = _limit_aspect(picture)
+        if self._preprocessor is None:
+            return np.array(limited, dtype=np.uint8)
+        return self._preprocessor.prepare(limited)
 
-    def encode_prepared(self, prepared: Sequence[Prepared]) -> Vectors:
+    def encode_prepared(self, prepared: Sequence[PreparedPicture]) -> Vectors:
         """Prepared pictures to float32 unit rows (n, dim), in order."""
-        if self._tower is None:
+        if self._compiled is None:
             return self._encode([Image.fromarray(picture) for picture in prepared])
         rows = [
-            self._tower.run(np.stack(prepared[start : start + _BATCH]))
+            self._compiled.run(np.stack(prepared[start : start + _BATCH]))
             for start in range(0, len(prepared), _BATCH)
         ]
         return np.concatenate(rows) if rows else np.empty((0, self.dim), np.float32)
 
     def encode_words(self, words: Sequence[str]) -> Vectors:
-        """Texts to float32 unit rows (n, dim), in order; NoWords without a text tower.
+        """Texts to float32 unit rows (n, dim), in order; NoWords without a text network.
 
         What exceeds the tokenizer's limit (77 tokens for CLIP) is cut off.
         """
         if not self.reads_words:
             raise NoWords
-        # Bare strings that look like paths or addresses would be opened and fetched.
-        # Locked: a fast tokenizer keeps its padding in itself and must not be called in parallel.
+        # As dictionaries, because the library opens or fetches plain strings that could be paths
+        # or URLs. Locked, because a fast tokenizer stores its padding in itself and must not be
+        # called in parallel.
         with self._tokenizing:
             return self._encode([{"text": text} for text in words])
 
@@ -138,18 +152,18 @@ class ClipEncoder:
         return rows.astype(np.float32, copy=False)
 
 
-class _Whole(nn.Module):
-    """What the model's `encode` does with pictures: uint8 (n, height, width, 3) to unit rows."""
+class _PictureNetwork(nn.Module):
+    """The model's `encode` of pictures: uint8 (n, height, width, 3) to unit rows."""
 
     scale: Tensor
     offset: Tensor
 
-    def __init__(self, model: SentenceTransformer, pixels: Pixels) -> None:
+    def __init__(self, model: SentenceTransformer, preprocessor: Preprocessor) -> None:
         super().__init__()
         self.model = model
-        std = torch.tensor(pixels.std)
-        self.register_buffer("scale", pixels.factor / std)
-        self.register_buffer("offset", torch.tensor(pixels.mean) / std)
+        std = torch.tensor(preprocessor.std)
+        self.register_buffer("scale", preprocessor.factor / std)
+        self.register_buffer("offset", torch.tensor(preprocessor.mean) / std)
 
     def forward(self, pictures: Tensor) -> Tensor:
         values = pictures.to(self.model.device).float() * self.scale - self.offset
@@ -159,11 +173,11 @@ class _Whole(nn.Module):
         return nn.functional.normalize(vectors, dim=1).float().cpu()
 
 
-def _tamed(picture: Image.Image) -> Image.Image:
-    """The picture, or the middle of an extremely long one, with sides of at least 4 pixels.
+def _limit_aspect(picture: Image.Image) -> Image.Image:
+    """The picture, or the centre of an extremely long one, with sides of at least 4 pixels.
 
-    The processor scales the shorter side to its input and cuts the middle out: 5000 x 1 would
-    become a million pixels wide on the way. A side of 1 or 3 it takes for colour channels.
+    The processor resizes the shorter side to its input and crops the centre: 5000 x 1 would become
+    a million pixels wide in between. A side of 1 or 3 pixels it interprets as colour channels.
     """
     short = min(picture.size)
     if max(picture.size) > short * _MAX_ASPECT:

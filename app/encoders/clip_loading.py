@@ -1,4 +1,4 @@
-"""From a folder to a sentence-transformers model, without running code that lies in it."""
+"""Loads a sentence-transformers model from a folder, without running code from that folder."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from sentence_transformers import SentenceTransformer
 
 from app.errors import ModelUnavailable
 
-# What a broken, foreign or half-copied folder has been seen to raise out of the loading code.
-BROKEN = (
+# Observed when loading a broken, incomplete or unsupported folder.
+LOADING_ERRORS = (
     OSError, ValueError, LookupError, TypeError, AttributeError, ImportError, RuntimeError,
     safetensors.SafetensorError,
 )  # fmt: skip
 
 
 def refuse_pickles(folder: Path) -> None:
-    """A pickle runs code when loaded; it is ignored beside safetensors, and refused alone.
+    """Raise ModelUnavailable for a folder without a model, or with pickled weights only.
 
-    Raises ModelUnavailable for one alone, and for a folder that holds no model.
+    A pickle runs code when it is loaded. It is ignored if there are safetensors next to it.
     """
     if not (folder / "modules.json").is_file():
         raise ModelUnavailable(
-            f"{folder} is no sentence-transformers model: it has no modules.json."
+            f"{folder} is not a sentence-transformers model: it has no modules.json."
         )
     for pattern in ("*.bin", "*.pt", "*.pth", "*.pkl", "*.ckpt"):
         for pickled in folder.rglob(pattern):
@@ -35,7 +35,7 @@ def refuse_pickles(folder: Path) -> None:
 
 
 def open_model(folder: Path) -> SentenceTransformer:
-    """The model, from safetensors only. Raises one of BROKEN when it is not whole."""
+    """The model, from safetensors only. Raises one of LOADING_ERRORS."""
     model = SentenceTransformer(
         str(folder),
         local_files_only=True,
@@ -47,7 +47,7 @@ def open_model(folder: Path) -> SentenceTransformer:
 
 
 def _check_vocabulary(model: SentenceTransformer) -> None:
-    """Raises LookupError when the tokenizer's files are missing: it then reads every text alike."""
-    known = getattr(getattr(model.config, "text_config", None), "vocab_size", 0)
-    if model.supports("text") and len(model.tokenizer) < known // 2:
-        raise LookupError(f"its vocabulary has {len(model.tokenizer)} entries of {known}")
+    """Raise LookupError when files of the tokenizer are missing: all texts would be equal."""
+    expected = getattr(getattr(model.config, "text_config", None), "vocab_size", 0)
+    if model.supports("text") and len(model.tokenizer) < expected // 2:
+        raise LookupError(f"its vocabulary has {len(model.tokenizer)} entries of {expected}")

@@ -1,6 +1,7 @@
-"""The cache of compiled towers: one file each, whole or not there, and what became of it.
+"""Cache on disk of compiled models, and of the runtime that each model's encoder uses.
 
-Nothing in it matters: whatever is missing, damaged or of another model is made again.
+A file is complete or absent. Nothing in the cache is needed: whatever is missing, damaged or of
+another model is built again.
 """
 
 from __future__ import annotations
@@ -15,26 +16,26 @@ from typing import BinaryIO
 from app import atomic_files
 
 _FORMAT = "1"
-_LONGEST = 10_000
-"""Bytes of a file's first line that are read."""
+_MAX_HEADER = 10_000
+"""Maximum bytes of a file's header, which is its first line."""
 
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class RuntimeState:
-    """What runs a tower on this machine; `why` is the reason if that is not the fast library."""
+    """The library that runs a model on this machine; `reason` is set if it is not OpenVINO."""
 
     library: str
-    why: str | None = None
+    reason: str | None = None
 
     def __str__(self) -> str:
-        return f"{self.library} ({self.why})" if self.why else self.library
+        return f"{self.library} ({self.reason})" if self.reason else self.library
 
 
 @dataclass(frozen=True, slots=True)
 class OpenVinoGraph:
-    """A network as OpenVINO writes it: its layers in XML, and their weights."""
+    """A network in OpenVINO's format: its layers in XML, and their weights."""
 
     layers: bytes
     weights: bytes
@@ -48,52 +49,53 @@ class OpenVinoGraph:
 
 
 class CompiledCache:
-    """Graphs by key, in a folder that may be unwritable, absent or shared by processes."""
+    """Graphs by key, in a folder that may be read-only, missing or shared by processes."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
     def path(self, key: str) -> Path:
-        """Where the graph of this key lies."""
+        """The file for the graph of this key."""
         return self.folder / f"{_name(key)}.tower"
 
     def read(self, key: str) -> OpenVinoGraph | None:
-        """The graph of this key; None if it is not there, not readable, damaged or another's.
+        """The graph of this key; None if it is missing, unreadable, damaged or of another key.
 
-        Read into memory, never mapped: a process that maps a file which somebody truncates dies.
+        The file is read, not memory-mapped: a process that maps a file is killed when another
+        process truncates it.
         """
         path = self.path(key)
         try:
             with path.open("rb") as file:
-                return _unpacked(key, json.loads(file.readline(_LONGEST)), file)
+                return _parse(key, json.loads(file.readline(_MAX_HEADER)), file)
         except FileNotFoundError:
             return None
         except (OSError, ValueError, LookupError, TypeError) as exc:
-            _log.warning("%s is no sound tower (%s); it is made again", path, exc)
+            _log.warning("%s is not a valid compiled model (%s); it is built again", path, exc)
             return None
 
     def write(self, key: str, graph: OpenVinoGraph) -> None:
-        """Keep a graph; what cannot be written is made again by the next process."""
+        """Store a graph. If the folder cannot be written, the next process builds it again."""
         head = {"format": _FORMAT, "key": key, "layers": len(graph.layers), "sha256": graph.sha256}
-        self._put(self.path(key), json.dumps(head).encode() + b"\n", graph.layers, graph.weights)
+        self._write(self.path(key), json.dumps(head).encode() + b"\n", graph.layers, graph.weights)
 
-    def note(self, fingerprint: str, state: RuntimeState) -> None:
-        """Remember how the model's tower runs on this machine, for those who ask."""
-        told = json.dumps({"library": state.library, "why": state.why}).encode()
-        self._put(self._noted(fingerprint), told)
+    def save_state(self, fingerprint: str, state: RuntimeState) -> None:
+        """Record what runs the model with this fingerprint on this machine."""
+        document = json.dumps({"library": state.library, "why": state.reason}).encode()
+        self._write(self._state_path(fingerprint), document)
 
-    def noted(self, fingerprint: str) -> RuntimeState | None:
-        """How the model's tower ran when it was last loaded; None if it never was."""
+    def load_state(self, fingerprint: str) -> RuntimeState | None:
+        """What ran the model when it was last loaded; None if it never was."""
         try:
-            told = json.loads(self._noted(fingerprint).read_bytes())
-            return RuntimeState(str(told["library"]), told["why"] and str(told["why"]))
+            document = json.loads(self._state_path(fingerprint).read_bytes())
+            return RuntimeState(str(document["library"]), document["why"] and str(document["why"]))
         except (OSError, ValueError, LookupError, TypeError):
             return None
 
-    def _noted(self, fingerprint: str) -> Path:
+    def _state_path(self, fingerprint: str) -> Path:
         return self.folder / f"{_name(fingerprint)}.json"
 
-    def _put(self, path: Path, *parts: bytes) -> None:
+    def _write(self, path: Path, *parts: bytes) -> None:
         try:  # readable by processes of other users
             atomic_files.write_bytes(path, *parts, mode=0o644)
         except OSError as exc:
@@ -104,14 +106,14 @@ def _name(key: str) -> str:
     return hashlib.sha256(key.encode()).hexdigest()[:32]
 
 
-def _unpacked(key: str, head: dict[str, object], rest: BinaryIO) -> OpenVinoGraph:
-    """Raises ValueError when the file is not what its first line says, or of another key."""
+def _parse(key: str, head: dict[str, object], body: BinaryIO) -> OpenVinoGraph:
+    """The graph after a header. Raises ValueError if they do not match, or for another key."""
     if (head["format"], head["key"]) != (_FORMAT, key):
-        raise ValueError("of another format or model")
+        raise ValueError("it has another format or belongs to another model")
     length = head["layers"]
     if not isinstance(length, int) or length < 0:
-        raise ValueError("its first line is damaged")
-    graph = OpenVinoGraph(rest.read(length), rest.read())
+        raise ValueError("its header is damaged")
+    graph = OpenVinoGraph(body.read(length), body.read())
     if graph.sha256 != head["sha256"]:
-        raise ValueError("damaged")
+        raise ValueError("its content is damaged")
     return graph

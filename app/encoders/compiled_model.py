@@ -1,7 +1,7 @@
-"""Towers: an encoder's way from pixels to a vector, run by OpenVINO where that agrees with torch.
+"""Compiled models: exports a picture network to OpenVINO, verifies it, and falls back to torch.
 
-A tower is exported once from the loaded network into a cache, and compared with the network on
-drawn pictures each time before it is used. Whatever goes wrong, torch answers, and it is said why.
+The network is exported once, into a cache. Each time it is loaded, its vectors of synthetic
+pictures are compared with torch's. If anything fails, torch encodes, and the reason is recorded.
 """
 
 from __future__ import annotations
@@ -19,42 +19,42 @@ from torch.jit._trace import TracingCheckError
 
 from app.encoders import openvino_runtime
 from app.encoders.compiled_cache import CompiledCache, OpenVinoGraph, RuntimeState
-from app.encoders.probe_images import drawn
-from app.encoders.quantization import RECIPE, calibration, quantise
+from app.encoders.probe_images import probe_images
+from app.encoders.quantization import RECIPE, calibration_pictures, quantize
 from app.errors import ModelUnavailable
 from app.types import Vectors
 
-ALIKE = 0.9999
-"""Least cosine of a tower's vectors and torch's on every drawn picture; rounding takes 1e-6."""
+MIN_COSINE = 0.9999
+"""Minimum cosine of OpenVINO's and torch's vectors of every probe image; rounding takes 1e-6."""
 
-ALIKE_INT8 = 0.9
-"""The same for an int8 tower on photos: below this it is no tower of this network."""
+MIN_COSINE_INT8 = 0.9
+"""The same for an int8 model, on photos: below this it is not a version of this network."""
 
-PROBES = 4
-_SAID = 300
-"""Characters of a library's message that are repeated; what it is about stands at its end."""
+PROBE_COUNT = 4
+_MAX_MESSAGE = 300
+"""Maximum characters that are quoted of a library's message; the end tells most."""
 
-# What a library that is missing, too old, too new or at odds with a network has been seen to raise.
-_FAILED = (
+# Observed for a library that is missing, too old or too new, or that cannot run a network.
+_FAILURES = (
     ImportError, OSError, RuntimeError, ValueError, TypeError, LookupError, AttributeError,
     AssertionError, TracingCheckError,
 )  # fmt: skip
 
 _log = logging.getLogger(__name__)
 
-Run = Callable[[NDArray[np.uint8]], Vectors]
+RunFunction = Callable[[NDArray[np.uint8]], Vectors]
 """uint8 (n, height, width, 3) to float32 unit rows (n, dim), from any number of threads."""
 
 
 class OutputMismatch(ValueError):
-    """The tower does not give torch's vectors."""
+    """The compiled model's vectors are not those of torch."""
 
 
 @dataclass(frozen=True, slots=True)
 class CompileOptions:
-    """Where towers are kept; `off` is the reason if none is to be compiled.
+    """How to compile: `off` is the reason not to.
 
-    `streams` is how many batches a tower runs at once, each on its share of the cores.
+    `streams` is how many batches a compiled model runs at once, each on its share of the cores.
     """
 
     cache: CompiledCache
@@ -64,129 +64,135 @@ class CompileOptions:
 
 @dataclass(frozen=True, slots=True)
 class CompiledModel:
-    """A tower and what runs it; `fingerprint` is that of its model."""
+    """A function from pixels to vectors, what runs it, and the fingerprint of its model."""
 
-    run: Run
+    run: RunFunction
     state: RuntimeState
     fingerprint: str
 
 
 @dataclass(frozen=True, slots=True)
 class Network:
-    """A network in torch from uint8 (n, *shape, 3) to float32 unit rows, and its fingerprint."""
+    """A torch network from uint8 (n, *shape, 3) to float32 unit rows, and its fingerprint."""
 
     module: nn.Module
     shape: tuple[int, int]
     fingerprint: str
 
     def __call__(self, pixels: NDArray[np.uint8]) -> Vectors:
-        """What torch makes of pixels."""
+        """The vectors of pixels, computed by torch."""
         with torch.inference_mode():
             rows: Vectors = self.module(torch.from_numpy(pixels)).numpy()
         return rows
 
 
-def build(network: Network, towers: CompileOptions | None, *, int8: bool = False) -> CompiledModel:
-    """The network's tower, or with `int8` that of its sibling in 8-bit numbers, another model.
+def compile_network(
+    network: Network, options: CompileOptions | None, *, int8: bool = False
+) -> CompiledModel:
+    """The network compiled by OpenVINO; with `int8`, quantized to 8 bits: another model.
 
-    Without `towers` nothing is compiled or written. Raises ModelUnavailable for `int8` where that
-    is off, or can neither be read from the cache nor made; otherwise torch answers then.
+    Without `options` torch runs it, and nothing is written. Where OpenVINO cannot be used, torch
+    runs it too; an `int8` model cannot run in torch and raises ModelUnavailable.
     """
-    off = "OpenVINO is off" if towers is None else towers.off
+    off = "OpenVINO is off" if options is None else options.off
     if int8 and off:
-        why = f"torch alone does not run it, and {off}"
-        raise ModelUnavailable(_refusal(why, "turn it on, or "))
-    if towers is None:
-        return CompiledModel(network, RuntimeState("torch"), network.fingerprint)
-    tower = _int8(network, towers) if int8 else _fast(network, towers)
-    towers.cache.note(tower.fingerprint, tower.state)
-    return tower
-
-
-def _fast(network: Network, towers: CompileOptions) -> CompiledModel:
-    try:
-        if towers.off:
-            return CompiledModel(network, RuntimeState("torch", towers.off), network.fingerprint)
-        run = _kept(network, towers) or _exported(network, towers)
-        return CompiledModel(
-            run, RuntimeState(f"OpenVINO {openvino_runtime.version()}"), network.fingerprint
+        raise ModelUnavailable(
+            _refusal(f"torch alone does not run it, and {off}", "turn it on, or ")
         )
-    except _FAILED as exc:
+    if options is None:
+        return CompiledModel(network, RuntimeState("torch"), network.fingerprint)
+    model = _compile_int8(network, options) if int8 else _compile(network, options)
+    options.cache.save_state(model.fingerprint, model.state)
+    return model
+
+
+def _compile(network: Network, options: CompileOptions) -> CompiledModel:
+    try:
+        if options.off:
+            return CompiledModel(network, RuntimeState("torch", options.off), network.fingerprint)
+        run = _load_cached(network, options) or _export(network, options)
+        state = RuntimeState(f"OpenVINO {openvino_runtime.version()}")
+        return CompiledModel(run, state, network.fingerprint)
+    except _FAILURES as exc:
         state = RuntimeState("torch", _brief(exc))
         _log.warning("pictures are encoded by %s", state)
         return CompiledModel(network, state, network.fingerprint)
 
 
-def _int8(network: Network, towers: CompileOptions) -> CompiledModel:
+def _compile_int8(network: Network, options: CompileOptions) -> CompiledModel:
     try:
-        graph, probes = _quantised(network, towers.cache), calibration(network.shape)[:PROBES]
-        run = _checked(
-            network, openvino_runtime.OpenVinoModel(graph, towers.streams), ALIKE_INT8, probes
-        )
+        graph = _quantized(network, options.cache)
+        run = openvino_runtime.OpenVinoModel(graph, options.streams)
+        _verify(network, run, MIN_COSINE_INT8, calibration_pictures(network.shape)[:PROBE_COUNT])
         state = RuntimeState(f"OpenVINO {openvino_runtime.version()}, int8")
-    except _FAILED as exc:
-        way = "install it with `pip install 'lookalike[int8]'`, or "
-        way = way if isinstance(exc, ImportError) else ""
-        raise ModelUnavailable(_refusal(_brief(exc), way)) from exc
-    told = f"{network.fingerprint} {RECIPE} {graph.sha256}"
-    return CompiledModel(run, state, hashlib.sha256(told.encode()).hexdigest())
+    except _FAILURES as exc:
+        missing = isinstance(exc, ImportError)
+        way_out = "install it with `pip install 'lookalike[int8]'`, or " if missing else ""
+        raise ModelUnavailable(_refusal(_brief(exc), way_out)) from exc
+    identity = f"{network.fingerprint} {RECIPE} {graph.sha256}"
+    return CompiledModel(run, state, hashlib.sha256(identity.encode()).hexdigest())
 
 
-def _refusal(why: str, way: str = "") -> str:
-    return f"The int8 model cannot be used ({why}); {way}take the model without -int8."
+def _refusal(reason: str, way_out: str = "") -> str:
+    return f"The int8 model cannot be used ({reason}); {way_out}take the model without -int8."
 
 
-def _kept(network: Network, towers: CompileOptions) -> Run | None:
-    """The tower in the cache; None if there is none, or it is another's."""
-    graph = towers.cache.read(_key(network))
+def _load_cached(network: Network, options: CompileOptions) -> RunFunction | None:
+    """The compiled model in the cache; None if there is none or it cannot be used."""
+    graph = options.cache.read(_cache_key(network))
     try:
-        return None if graph is None else _equal(network, graph, towers.streams)
-    except _FAILED as exc:
-        _log.warning("The tower in %s is made again: %s", towers.cache.folder, _brief(exc))
+        return None if graph is None else _load(network, graph, options.streams)
+    except _FAILURES as exc:
+        folder = options.cache.folder
+        _log.warning("The compiled model in %s is built again: %s", folder, _brief(exc))
         return None
 
 
-def _exported(network: Network, towers: CompileOptions) -> Run:
+def _export(network: Network, options: CompileOptions) -> RunFunction:
     graph = openvino_runtime.export(network.module, network.shape)
-    run = _equal(network, graph, towers.streams)
-    towers.cache.write(_key(network), graph)
+    run = _load(network, graph, options.streams)
+    options.cache.write(_cache_key(network), graph)
     return run
 
 
-def _quantised(network: Network, cache: CompiledCache) -> OpenVinoGraph:
+def _quantized(network: Network, cache: CompiledCache) -> OpenVinoGraph:
     key = f"{network.fingerprint} {network.shape} int8 {RECIPE}"
     graph = cache.read(key)
     if graph is None:
-        graph = quantise(openvino_runtime.export(network.module, network.shape), network.shape)
+        graph = quantize(openvino_runtime.export(network.module, network.shape), network.shape)
         cache.write(key, graph)
     return graph
 
 
-def _key(network: Network) -> str:
-    """What a tower is made from: another of these, another tower."""
+def _cache_key(network: Network) -> str:
+    """Everything that a graph depends on."""
     library = openvino_runtime.version()
     return f"{network.fingerprint} {network.shape} {library} torch {torch.__version__}"
 
 
-def _equal(network: Network, graph: OpenVinoGraph, streams: int) -> Run:
+def _load(network: Network, graph: OpenVinoGraph, streams: int) -> RunFunction:
     run = openvino_runtime.OpenVinoModel(graph, streams)
-    return _checked(network, run, ALIKE, drawn(PROBES, network.shape))
-
-
-def _checked(network: Network, run: Run, alike: float, probes: NDArray[np.uint8]) -> Run:
-    """The same. Raises Disagrees where its vectors are not torch's."""
-    expected = network(probes)
-    # Two batches: a length that was traced into the graph shows.
-    found = np.concatenate([run(probes[:1]), run(probes[1:])])
-    if found.shape != expected.shape or not np.isfinite(found).all():
-        raise OutputMismatch(f"it gives {found.shape} numbers, or some that are not finite")
-    cosine = float((found * expected).sum(axis=1).min())
-    if cosine < alike or np.abs(np.linalg.norm(found, axis=1) - 1).max() > 1e-3:
-        raise OutputMismatch(f"its vectors are not those of torch (cosine {cosine:.5f})")
+    _verify(network, run, MIN_COSINE, probe_images(PROBE_COUNT, network.shape))
     return run
 
 
+def _verify(
+    network: Network, run: RunFunction, min_cosine: float, pictures: NDArray[np.uint8]
+) -> None:
+    """Raises OutputMismatch if a compiled model's vectors are not torch's."""
+    expected = network(pictures)
+    # Two batches of different length: detects a length that was traced as a constant.
+    rows = np.concatenate([run(pictures[:1]), run(pictures[1:])])
+    if rows.shape != expected.shape or not np.isfinite(rows).all():
+        raise OutputMismatch(f"it gives {rows.shape} numbers, or some that are not finite")
+    cosine = float((rows * expected).sum(axis=1).min())
+    if cosine < min_cosine or np.abs(np.linalg.norm(rows, axis=1) - 1).max() > 1e-3:
+        raise OutputMismatch(f"its vectors are not those of torch (cosine {cosine:.5f})")
+
+
 def _brief(exc: BaseException) -> str:
+    """The message of an exception in one line, shortened in its middle."""
     text = " ".join(str(exc).split())
-    text = text if len(text) <= _SAID else f"{text[: _SAID // 3]} … {text[-_SAID * 2 // 3 :]}"
+    if len(text) > _MAX_MESSAGE:
+        text = f"{text[: _MAX_MESSAGE // 3]} … {text[-_MAX_MESSAGE * 2 // 3 :]}"
     return text if isinstance(exc, OutputMismatch) else f"{type(exc).__name__}: {text}"

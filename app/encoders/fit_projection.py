@@ -1,13 +1,14 @@
-"""Makes `app/encoders/projection.safetensors`, and measures what an encoder with it finds.
+"""Fits `projection.safetensors`, and measures recall with it; a development tool.
 
-    python app/encoders/fit_projection.py fit DATA --date 2026-11-22
-    python app/encoders/fit_projection.py evaluate DATA [--cross]
+    python -m app.encoders.fit_projection fit DATA --date 2026-11-22
+    python -m app.encoders.fit_projection evaluate DATA [--cross]
 
-DATA holds `clothing/` and `grocery/`, each with `catalogue.csv` and `queries.csv`. `fit` reads the
-catalogue's photos, never the queries, and uses no chance: the same photos and date give the same
-file, but for the last bit of a float16 where the linear algebra library differs. `evaluate` prints
-recall@1 and recall@5 of the shipped projection; with --cross also of projections fitted on the
-other set and on half of a set, whose figures say what to expect of photos never seen.
+Not part of the public interface of `app.encoders`: nothing imports this module. DATA holds
+`clothing/` and `grocery/`, each with `catalogue.csv` and `queries.csv`. `fit` reads the catalogue's
+photos, never the queries, and is deterministic: the same photos and date give the same file, except
+for the last bit of a float16 where the linear algebra library differs. `evaluate` prints recall@1
+and recall@5 of the shipped projection. With --cross it also prints those of projections fitted on
+the other set and on half of a set, which tell what to expect for new photos.
 """
 
 from __future__ import annotations
@@ -35,17 +36,24 @@ SOURCES = {
     "clothing": "photos of alexeygrigorev/clothing-dataset, CC0-1.0",
     "grocery": "iconic pictures of marcusklasson/GroceryStoreDataset, MIT",
 }
+
 SHARE = 256
 """Dimensions of each half."""
+
 POWER = 0.1
-"""0 is plain principal components, 0.5 full whitening: the directions' variances to this power."""
+"""Each component is divided by its variance to this power: 0 is plain PCA, 0.5 full whitening."""
+
 FLOOR = 0.001
-"""Added to every variance, as a share of the second largest, so that none counts as nothing."""
+"""Added to every variance, as a share of the second largest, so that none is close to zero."""
 
 
 @dataclass(frozen=True)
 class Collection:
-    """A catalogue with its pictures' features, and the queries with what they must find."""
+    """Features of a catalogue's pictures and of labelled queries.
+
+    `owner` (one per picture) and `expected` (one per query) are numbers of products; `packaged`
+    has one flag per product.
+    """
 
     pictures: Features
     owner: NDArray[np.intp]
@@ -54,16 +62,17 @@ class Collection:
     packaged: NDArray[np.bool_]
 
     def only_packaged(self) -> Collection:
-        kept, asked = self.packaged[self.owner], self.packaged[self.expected]
+        """The pictures and queries of packaged products."""
+        pictures, queries = self.packaged[self.owner], self.packaged[self.expected]
         return Collection(
-            self.pictures[kept], self.owner[kept], self.queries[asked], self.expected[asked],
-            self.packaged,
+            self.pictures[pictures], self.owner[pictures], self.queries[queries],
+            self.expected[queries], self.packaged,
         )  # fmt: skip
 
 
 def main() -> None:
-    """Read the command line and do what it asks."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    """Parse the command line and run the command."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     commands = parser.add_subparsers(dest="command", required=True)
     fitting = commands.add_parser("fit", help="write the projection")
     fitting.add_argument("data", type=Path)
@@ -73,15 +82,15 @@ def main() -> None:
     measuring.add_argument("data", type=Path)
     measuring.add_argument("--cross", action="store_true", help="also fit on other photos")
     measuring.add_argument("--projection", type=Path, default=PROJECTION)
-    given = parser.parse_args()
-    if given.command == "fit":
-        write(given.out, given.data, given.date)
+    arguments = parser.parse_args()
+    if arguments.command == "fit":
+        write(arguments.out, arguments.data, arguments.date)
     else:
-        evaluate(given.data, given.projection, cross=given.cross)
+        evaluate(arguments.data, arguments.projection, cross=arguments.cross)
 
 
 def write(out: Path, data: Path, date: str) -> None:
-    """Fit on the photos of both catalogues, each collection with equal weight."""
+    """Fit on the photos of both catalogues, with equal weight, and write the projection."""
     sets = [photos(data / name) for name in SOURCES]
     provenance = {
         "made_by": "app/encoders/fit_projection.py",
@@ -92,16 +101,16 @@ def write(out: Path, data: Path, date: str) -> None:
         "parameters": {"share": SHARE, "power": POWER, "floor": FLOOR},
     }
     tensor = torch.from_numpy(fit([features(paths) for paths in sets])).half()
-    # One key: the library writes several in an order of its own each time.
+    # One tensor only: the library writes several in a different order each time.
     save_file({"projection": tensor}, out, {"provenance": json.dumps(provenance)})
-    out.chmod(0o644)  # The library makes it private, and an installed file must be readable.
+    out.chmod(0o644)  # safetensors makes it private, but an installed file must be readable
     print(f"{out}: {out.stat().st_size:,} bytes, {json.dumps(provenance, indent=2)}")
 
 
 def fit(collections: list[Features]) -> Features:
-    """(1280, SHARE): principal components of the halves about the origin, slightly evened out.
+    """(1280, SHARE): principal components of the halves, slightly whitened (`POWER`).
 
-    About the origin rather than the mean, because cosine similarity is taken about it.
+    The data are not centred, because cosine similarity is measured from the origin.
     """
     moment = np.zeros((1280, 1280))
     for pictures in collections:
@@ -109,7 +118,7 @@ def fit(collections: list[Features]) -> Features:
         moment += halves.T @ halves / len(halves) / len(collections)
     values, vectors = np.linalg.eigh(moment)
     values, vectors = values[::-1][:SHARE], vectors[:, ::-1][:, :SHARE]
-    # An eigenvector's sign is arbitrary; fixed, so that the file is the same everywhere.
+    # An eigenvector's sign is arbitrary; it is fixed, so that the file is the same everywhere.
     vectors *= np.sign(vectors[np.abs(vectors).argmax(0), np.arange(SHARE)])
     return np.asarray(vectors * (values + FLOOR * values[1]) ** -POWER, np.float32)
 
@@ -117,39 +126,39 @@ def fit(collections: list[Features]) -> Features:
 def evaluate(data: Path, projection: Path, *, cross: bool) -> None:
     """Print recall@1 and recall@5 for each collection and projection."""
     clothing, grocery = (collection(data / name) for name in SOURCES)
-    tried = {"shipped": load_file(projection)["projection"].float().numpy()}
+    projections = {"shipped": load_file(projection)["projection"].float().numpy()}
     if cross:
         odd = np.arange(len(grocery.pictures)) % 2 == 1
-        tried["none (2,560 dimensions)"] = np.eye(1280, dtype=np.float32)
-        tried["fitted on clothing"] = fit([clothing.pictures])
-        tried["fitted on grocery"] = fit([grocery.pictures])
-        tried["fitted on the odd half of each"] = fit(
+        projections["none (2,560 dimensions)"] = np.eye(1280, dtype=np.float32)
+        projections["fitted on clothing"] = fit([clothing.pictures])
+        projections["fitted on grocery"] = fit([grocery.pictures])
+        projections["fitted on the odd half of each"] = fit(
             [clothing.pictures[1::2], grocery.pictures[odd]]
         )
-    for name, matrix in tried.items():
+    for name, matrix in projections.items():
         print(name)
         report("clothing", clothing, matrix)
         report("grocery, packaged", grocery.only_packaged(), matrix)
         report("grocery, whole", grocery, matrix)
 
 
-def report(name: str, asked: Collection, projection: Features) -> None:
-    """Print one line of figures."""
-    ranks = ranks_of_expected(asked, projection)
+def report(name: str, labelled: Collection, projection: Features) -> None:
+    """Print recall@1 and recall@5 in one line."""
+    ranks = ranks_of_expected(labelled, projection)
     figures = "  ".join(f"recall@{k} {np.mean(ranks < k):.3f}" for k in (1, 5))
     print(f"  {name:18} {len(ranks):4} queries  {figures}")
 
 
-def ranks_of_expected(asked: Collection, projection: Features) -> NDArray[np.intp]:
+def ranks_of_expected(labelled: Collection, projection: Features) -> NDArray[np.intp]:
     """Rank (0 is first) of each expected product by its best picture; ties go to the earlier."""
-    similar = project(asked.queries, projection) @ project(asked.pictures, projection).T
-    best = np.full((len(similar), asked.owner.max() + 1), -2.0, np.float32)
-    for column, product in enumerate(asked.owner):
-        best[:, product] = np.maximum(best[:, product], similar[:, column])
-    # Rounded, so that identical photos tie whatever the order of summation.
+    similarities = project(labelled.queries, projection) @ project(labelled.pictures, projection).T
+    best = np.full((len(similarities), labelled.owner.max() + 1), -2.0, np.float32)
+    for column, product in enumerate(labelled.owner):
+        best[:, product] = np.maximum(best[:, product], similarities[:, column])
+    # Rounded, so that identical photos tie in spite of rounding errors.
     best = best.round(5)
     order = np.argsort(-best, axis=1, kind="stable")
-    return np.asarray(np.argmax(order == asked.expected[:, None], axis=1))
+    return np.asarray(np.argmax(order == labelled.expected[:, None], axis=1))
 
 
 def project(pictures: Features, projection: Features) -> Features:
@@ -159,19 +168,19 @@ def project(pictures: Features, projection: Features) -> Features:
 
 
 def collection(folder: Path) -> Collection:
-    """Read a folder's catalogue and queries, and take the features of all their pictures."""
+    """Read a folder's catalogue and queries, and compute the features of all their pictures."""
     products, queries = table(folder / "catalogue.csv"), table(folder / "queries.csv")
     number = {product["sku"]: place for place, product in enumerate(products)}
     paths = photos(folder)
-    known = dict(zip(paths, features(paths), strict=True))
-    shown = [
+    by_path = dict(zip(paths, features(paths), strict=True))
+    images = [
         (place, folder / image)
         for place, product in enumerate(products)
         for image in product["images"].split("|")
     ]
     return Collection(
-        np.stack([known[path] for _, path in shown]),
-        np.array([place for place, _ in shown]),
+        np.stack([by_path[path] for _, path in images]),
+        np.array([place for place, _ in images]),
         features([folder / query["query"] for query in queries]),
         np.array([number[query["expected_sku"]] for query in queries]),
         np.array([product.get("packaged") == "1" for product in products]),
@@ -179,7 +188,7 @@ def collection(folder: Path) -> Collection:
 
 
 def photos(folder: Path) -> list[Path]:
-    """The distinct pictures of a catalogue, in its order."""
+    """The distinct pictures of a catalogue, in the order of the file."""
     images = (product["images"].split("|") for product in table(folder / "catalogue.csv"))
     return list(dict.fromkeys(folder / image for group in images for image in group))
 
@@ -191,7 +200,7 @@ def table(path: Path) -> list[dict[str, str]]:
 
 
 def features(paths: list[Path]) -> Features:
-    """What the network sees in the files, 32 at a time."""
+    """The features of picture files, computed 32 at a time."""
     network = published_network()
     batches = [paths[start : start + 32] for start in range(0, len(paths), 32)]
     squares = ([square(picture) for picture in opened(batch)] for batch in batches)

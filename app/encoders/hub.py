@@ -1,4 +1,4 @@
-"""From the name of a hub model to a folder with its files: cache first, then the network."""
+"""Finds or downloads the files of a Hugging Face model: cache first, then the network."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from huggingface_hub.utils import httpx  # type: ignore[attr-defined]
 from app.errors import ModelUnavailable
 
 PINNED = {"sentence-transformers/clip-ViT-B-32": "327ab6726d33c0e22f920c83f2ff9e4bd38ca37f"}
-"""The commit taken when none is asked for: a model must not change because its author pushes."""
+"""Default commits, so that a model does not change when its author pushes."""
 
 PROBE_S = 4.0
-"""Seconds in which a hub must answer one small request to count as reachable."""
+"""Seconds within which the hub must answer a small request to count as reachable."""
 
 _OWNER = "sentence-transformers"
 
-# No pickles: they run code when loaded, and the safetensors beside them hold the same weights.
-_WANTED = ["*.json", "*.txt", "*.safetensors", "*.model", "README.md"]
+# No pickles: they run code when loaded, and the safetensors files hold the same weights.
+_PATTERNS = ["*.json", "*.txt", "*.safetensors", "*.model", "README.md"]
 
 
 @dataclass(frozen=True, slots=True)
 class HubFiles:
-    """A model's files on this machine, and the commit they are of."""
+    """Local folder with a model's files, and their commit."""
 
     folder: Path
     commit: str
@@ -36,10 +36,10 @@ class HubFiles:
 def fetch(
     name: str, *, revision: str | None = None, cache: Path | None = None, offline: bool = False
 ) -> HubFiles:
-    """The files of hub model `name` (without an owner: sentence-transformers).
+    """The files of the hub model `name`; its default owner is sentence-transformers.
 
-    Raises ModelUnavailable when they are neither in the cache nor to be had: within `PROBE_S`
-    seconds if the hub does not answer. A download from a hub that answers has no time limit.
+    Raises ModelUnavailable when they are not in the cache and cannot be downloaded; if the hub does
+    not answer, after `PROBE_S` seconds. A download from a hub that answers has no time limit.
     """
     repo = name if "/" in name else f"{_OWNER}/{name}"
     revision = revision or PINNED.get(repo)
@@ -63,32 +63,32 @@ def _snapshot(repo: str, revision: str | None, cache: Path | None, *, offline: b
         revision=revision,
         cache_dir=cache,
         local_files_only=offline,
-        allow_patterns=_WANTED,
+        allow_patterns=_PATTERNS,
         library_name="lookalike",
     )
     path = Path(folder)
-    # A download that was broken off leaves a snapshot without its weights.
+    # An interrupted download leaves a snapshot without weights.
     if not (path / "modules.json").exists() or not any(path.rglob("*.safetensors")):
         raise FileNotFoundError(f"{repo} at {path.name} lacks modules.json or safetensors")
     return HubFiles(path, path.name)
 
 
 def _probe(name: str, cache: Path | None) -> None:
-    """Raises ModelUnavailable unless the hub answers anything at all within PROBE_S seconds.
+    """Raise ModelUnavailable unless the hub answers within PROBE_S seconds.
 
-    In a thread, because resolving a host name knows no timeout.
+    Runs in a thread, because resolving a host name has no timeout.
     """
-    answers: list[str | None] = []
-    asking = threading.Thread(target=lambda: answers.append(_ask_hub()), daemon=True)
-    asking.start()
-    asking.join(PROBE_S)
-    trouble = answers[0] if answers else f"no answer in {PROBE_S:g} s"
-    if trouble:
-        raise _unavailable(name, cache, f"{constants.ENDPOINT} cannot be reached ({trouble})")
+    errors: list[str | None] = []
+    thread = threading.Thread(target=lambda: errors.append(_hub_error()), daemon=True)
+    thread.start()
+    thread.join(PROBE_S)
+    error = errors[0] if errors else f"no answer in {PROBE_S:g} s"
+    if error:
+        raise _unavailable(name, cache, f"{constants.ENDPOINT} cannot be reached ({error})")
 
 
-def _ask_hub() -> str | None:
-    """What went wrong, or None when the hub answered; any status but a server error will do."""
+def _hub_error() -> str | None:
+    """Why the hub cannot be used; None if it answered with any status but a server error."""
     try:
         response = get_session().head(constants.ENDPOINT, timeout=PROBE_S)
     except (OSError, httpx.HTTPError, ValueError) as exc:
@@ -97,9 +97,9 @@ def _ask_hub() -> str | None:
 
 
 def _unavailable(name: str, cache: Path | None, why: str) -> ModelUnavailable:
-    place = cache or constants.HF_HUB_CACHE
+    folder = cache or constants.HF_HUB_CACHE
     return ModelUnavailable(
-        f"The model {name} is not in {place}, and {why}. Fetch it on a machine with a network and "
+        f"The model {name} is not in {folder}, and {why}. Fetch it on a machine with a network and "
         "copy the folder here, set LOOKALIKE_MODEL to that folder, or to 'embedded'."
     )
 

@@ -1,7 +1,4 @@
-"""Encoders: what turns pictures and words into unit vectors, and how one is chosen.
-
-Nothing heavy is imported until an encoder is asked for.
-"""
+"""Chooses and loads an encoder by the name of its model; imports nothing heavy until then."""
 
 from __future__ import annotations
 
@@ -10,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from app.encoders.base import AUTO, CLIP, EMBEDDED, INT8, Choice, Encoder
+from app.encoders.base import AUTO, CLIP, EMBEDDED, INT8, Encoder, EncoderChoice
 from app.errors import ModelUnavailable
 
 if TYPE_CHECKING:
@@ -20,13 +17,13 @@ _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class _LoadRequest:
-    """What was asked for beside the name."""
+class _LoadOptions:
+    """The arguments of `load_encoder`, without the name."""
 
     revision: str | None
     cache: Path | None
     offline: bool
-    towers: Path | None
+    compiled_cache: Path | None
     compiled: bool
     streams: int
     int8: bool
@@ -38,23 +35,23 @@ def load_encoder(
     revision: str | None = None,
     cache: Path | None = None,
     offline: bool = False,
-    towers: Path | None = None,
+    compiled_cache: Path | None = None,
     compiled: bool = True,
     streams: int = 1,
 ) -> Encoder:
     """The encoder of `model`: 'auto', 'embedded', a hub name, or a folder on this machine.
 
-    Each may end with '-int8': the same model with pictures in 8-bit numbers, which is another one.
+    Each may end with '-int8': the same model quantized to 8 bits, which is another model.
     `revision` is a hub commit (default: the one pinned for the name, else the newest), `cache`
     the folder of downloads (default: that of `huggingface_hub`); `offline` downloads nothing.
-    `towers` is the folder of compiled towers (default: that of the settings); with `compiled`
-    False torch does all work. `streams` is how many threads will encode at the same time: each of
-    their batches then runs on its share of the cores. Raises ModelUnavailable, saying what was
+    `compiled_cache` is the folder of compiled models (default: that of the settings); with
+    `compiled` False torch encodes. `streams` is how many threads will encode at the same time:
+    each of their batches then runs on its share of the cores. Raises ModelUnavailable with what was
     tried and what to do.
     """
     return choose_encoder(
-        model, revision=revision, cache=cache, offline=offline, towers=towers, compiled=compiled,
-        streams=streams,
+        model, revision=revision, cache=cache, offline=offline, compiled_cache=compiled_cache,
+        compiled=compiled, streams=streams,
     ).encoder  # fmt: skip
 
 
@@ -64,92 +61,97 @@ def choose_encoder(
     revision: str | None = None,
     cache: Path | None = None,
     offline: bool = False,
-    towers: Path | None = None,
+    compiled_cache: Path | None = None,
     compiled: bool = True,
     streams: int = 1,
-) -> Choice:
-    """Like `load_encoder`, with the reason for the choice, and what runs it.
+) -> EncoderChoice:
+    """Like `load_encoder`, with the reason for the choice and the library that runs it.
 
     'auto' takes CLIP if it is in the cache or can be downloaded, else the embedded encoder. A hub
-    that does not answer within four seconds counts as absent; one that does may take its time.
+    that does not answer within four seconds counts as unreachable; a download has no time limit.
     """
     int8 = model.endswith(INT8) and _folder(model) is None
-    wanted = _LoadRequest(revision, cache, offline, towers, compiled, streams, int8)
-    choice = _chosen(model.removesuffix(INT8) if int8 else model, wanted)
-    note = f"{choice.note} Pictures are encoded by {choice.encoder.runs_in}."
-    return Choice(choice.encoder, note)
+    options = _LoadOptions(revision, cache, offline, compiled_cache, compiled, streams, int8)
+    choice = _choose(model.removesuffix(INT8) if int8 else model, options)
+    note = f"{choice.note} Pictures are encoded by {choice.encoder.runtime}."
+    return EncoderChoice(choice.encoder, note)
 
 
 def automatic(model: str) -> bool:
-    """Whether this name leaves the choice open: what a database has recorded then decides."""
+    """Whether this name leaves the choice open; the model recorded in the database then decides."""
     return model.removesuffix(INT8) == AUTO
 
 
-def _chosen(model: str, wanted: _LoadRequest) -> Choice:
+def _choose(model: str, options: _LoadOptions) -> EncoderChoice:
     if model == AUTO:
-        return _automatic(wanted)
+        return _choose_automatically(options)
     if model == EMBEDDED:
-        return Choice(_embedded(wanted), "The embedded encoder, as asked.")
+        return EncoderChoice(_load_embedded(options), "The embedded encoder, as asked.")
     folder = _folder(model)
     if folder is not None:
-        return Choice(_clip_folder(folder, wanted), f"The model in {folder}, as asked.")
-    return Choice(_clip_hub(model, wanted), f"The hub model {model}, as asked.")
+        encoder = _load_clip_folder(folder, options)
+        return EncoderChoice(encoder, f"The model in {folder}, as asked.")
+    return EncoderChoice(_load_clip_hub(model, options), f"The hub model {model}, as asked.")
 
 
 def _folder(model: str) -> Path | None:
-    """The folder of this name, if it is one."""
+    """The folder of this name, if there is one."""
     try:
         folder = Path(model).expanduser()
         return folder if model and folder.is_dir() else None
-    except (OSError, RuntimeError):  # longer than any path, or in the home of nobody
+    except (OSError, RuntimeError):  # longer than any path, or the home of an unknown user
         return None
 
 
-def _automatic(wanted: _LoadRequest) -> Choice:
+def _choose_automatically(options: _LoadOptions) -> EncoderChoice:
     try:
-        choice = Choice(
-            _clip_hub(CLIP, wanted),
+        choice = EncoderChoice(
+            _load_clip_hub(CLIP, options),
             f"{CLIP} was taken: it can be loaded, and it reads words too.",
         )
     except ModelUnavailable as exc:
-        note = f"The embedded encoder was taken (pictures only), because {CLIP} is out: {exc}"
-        choice = Choice(_embedded(wanted), note)
+        note = (
+            f"The embedded encoder was taken (pictures only), because {CLIP} cannot be used: {exc}"
+        )
+        choice = EncoderChoice(_load_embedded(options), note)
     _log.info(choice.note)
     return choice
 
 
-def _embedded(wanted: _LoadRequest) -> Encoder:
+def _load_embedded(options: _LoadOptions) -> Encoder:
     from app.encoders.efficientnet import EmbeddedEncoder
 
-    return EmbeddedEncoder.load(_towers(wanted), int8=wanted.int8)
+    return EmbeddedEncoder.load(_compile_options(options), int8=options.int8)
 
 
-def _clip_folder(folder: Path, wanted: _LoadRequest) -> Encoder:
-    from app.encoders.clip import ClipEncoder
-
-    name = folder.resolve().name
-    return ClipEncoder.load(folder, name=name, towers=_towers(wanted), int8=wanted.int8)
-
-
-def _clip_hub(name: str, wanted: _LoadRequest) -> Encoder:
-    from app.encoders.hub import fetch
-
-    files = fetch(name, revision=wanted.revision, cache=wanted.cache, offline=wanted.offline)
-
-    # After the fetch, so that a machine without the model does not pay for the import.
+def _load_clip_folder(folder: Path, options: _LoadOptions) -> Encoder:
     from app.encoders.clip import ClipEncoder
 
     return ClipEncoder.load(
-        files.folder, name=name, revision=files.commit, towers=_towers(wanted), int8=wanted.int8
-    )
+        folder, name=folder.resolve().name, compile_options=_compile_options(options),
+        int8=options.int8,
+    )  # fmt: skip
 
 
-def _towers(wanted: _LoadRequest) -> CompileOptions:
+def _load_clip_hub(name: str, options: _LoadOptions) -> Encoder:
+    from app.encoders.hub import fetch
+
+    files = fetch(name, revision=options.revision, cache=options.cache, offline=options.offline)
+
+    # Imported after the fetch, so that a machine without the model does not pay for the import.
+    from app.encoders.clip import ClipEncoder
+
+    return ClipEncoder.load(
+        files.folder, name=name, revision=files.commit, compile_options=_compile_options(options),
+        int8=options.int8,
+    )  # fmt: skip
+
+
+def _compile_options(options: _LoadOptions) -> CompileOptions:
     from app.config import Settings
     from app.encoders.compiled_cache import CompiledCache
     from app.encoders.compiled_model import CompileOptions
 
-    off = None if wanted.compiled else "LOOKALIKE_OPENVINO is off"
-    return CompileOptions(
-        CompiledCache(wanted.towers or Settings().tower_folder), off, wanted.streams
-    )
+    off = None if options.compiled else "LOOKALIKE_OPENVINO is off"
+    cache = CompiledCache(options.compiled_cache or Settings().tower_folder)
+    return CompileOptions(cache, off, options.streams)

@@ -1,4 +1,4 @@
-"""The only module that imports OpenVINO: a torch network exported, compiled and run by it."""
+"""Exports a torch network to OpenVINO, and runs it; the only module that imports OpenVINO."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ from app.encoders.compiled_cache import OpenVinoGraph
 from app.types import Vectors
 
 
-class Unconvertible(RuntimeError):
-    """The library cannot run what the network does."""
+class ConversionFailed(RuntimeError):
+    """OpenVINO cannot convert the network."""
 
 
-def library() -> Any:
-    """OpenVINO. Raises ImportError when it is not installed.
+def load_library() -> Any:
+    """The module openvino. Raises ImportError when it is not installed.
 
-    Its makers count imports and conversions over the network unless the package that does so is
-    missing, so that is what it sees: nobody asked the user.
+    OpenVINO reports imports and conversions to its makers over the network unless its telemetry
+    package is missing. The user was not asked for consent, so it is made to seem missing.
     """
     sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
     import openvino
@@ -38,40 +38,43 @@ def library() -> Any:
 
 
 def version() -> str:
-    """Of the library, such as '2026.4.1'. Raises ImportError."""
-    return str(library().__version__).split("-")[0]
+    """Version of OpenVINO, such as '2026.4.1'. Raises ImportError."""
+    return str(load_library().__version__).split("-")[0]
 
 
 def export(network: nn.Module, shape: tuple[int, int]) -> OpenVinoGraph:
-    """The graph of a network from uint8 (n, *shape, 3), for every n.
+    """The graph of a network whose input is uint8 (n, *shape, 3), for every n.
 
-    Raises what tracing raises, and Unconvertible.
+    Raises ConversionFailed, and any exception of torch's tracing.
     """
-    openvino = library()
+    openvino = load_library()
     example = torch.zeros(2, *shape, 3, dtype=torch.uint8)
     rows = openvino.PartialShape([-1, *shape, 3])
-    with _undisturbed(), torch.no_grad():
+    with _logging_preserved(), torch.no_grad():
         try:
             model = openvino.convert_model(network, example_input=example, input=[rows])
         except _conversion_failures() as exc:
-            raise Unconvertible(str(exc)) from exc
-    _name(model)
-    return written(model)
+            raise ConversionFailed(str(exc)) from exc
+    _set_names(model)
+    return serialize(model)
 
 
-def _name(model: Any) -> None:
-    """By place: left alone, names count what the process made before, and are part of what tells
-    one int8 model from another."""
+def _set_names(model: Any) -> None:
+    """Name nodes by their position.
+
+    Names are part of the fingerprint of an int8 model, and by default they contain counters that
+    depend on what the process converted before. For the same reason these names never change.
+    """
     model.set_friendly_name("tower")
     for place, node in enumerate(model.get_ordered_ops()):
         node.set_friendly_name(f"{node.get_type_name()}_{place}")
 
 
 @contextmanager
-def _undisturbed() -> Iterator[None]:
-    """What is logged and warned of stays as it was: converting silences everybody's messages.
+def _logging_preserved() -> Iterator[None]:
+    """Restore the logging that a conversion changes: it silences the whole process.
 
-    The tracer's warnings are not shown: what it may get wrong is looked for later.
+    The tracer's warnings are not shown, because the compiled model is verified anyway.
     """
     root = logging.getLogger()
     level, filters, handlers = root.level, root.filters[:], root.handlers[:]
@@ -85,40 +88,40 @@ def _undisturbed() -> Iterator[None]:
 
 
 def _conversion_failures() -> tuple[type[Exception], ...]:
-    """The library's own, which are kin of no common exception."""
-    frontend = library().frontend
+    """OpenVINO's conversion errors, which have no common base class."""
+    frontend = load_library().frontend
     return (
         frontend.GeneralFailure, frontend.InitializationFailure, frontend.NotImplementedFailure,
         frontend.OpConversionFailure, frontend.OpValidationFailure,
     )  # fmt: skip
 
 
-def written(model: Any) -> OpenVinoGraph:
-    """A model of the library as bytes, with all digits of its weights."""
+def serialize(model: Any) -> OpenVinoGraph:
+    """An OpenVINO model as bytes, with weights in full precision."""
     with tempfile.TemporaryDirectory(prefix="lookalike-") as folder:
         layers = Path(folder) / "tower.xml"
-        library().save_model(model, layers, compress_to_fp16=False)
+        load_library().save_model(model, layers, compress_to_fp16=False)
         return OpenVinoGraph(layers.read_bytes(), layers.with_suffix(".bin").read_bytes())
 
 
 class OpenVinoModel:
-    """A graph ready to run on this processor; called from several threads at once."""
+    """A graph compiled for this processor. Safe to call from several threads."""
 
     def __init__(self, graph: OpenVinoGraph, streams: int = 1) -> None:
-        """`streams` is how many batches run at once, each on its share of the cores: less work in
-        all, and no thread waits for another at each layer, but one batch alone takes longer.
+        """`streams` is how many batches run at once, each on its share of the cores: more pictures
+        a second, because threads wait less for each other, but a single batch takes longer.
 
-        Raises RuntimeError when the library cannot compile it.
+        Raises RuntimeError when OpenVINO cannot compile the graph.
         """
-        openvino = library()
+        openvino = load_library()
         core = openvino.Core()
         settings = {
-            # Left to itself it takes 16-bit numbers where the processor has them.
+            # By default it uses 16-bit numbers on processors that have them.
             "INFERENCE_PRECISION_HINT": "f32",
             "PERFORMANCE_HINT": "LATENCY",
             "NUM_STREAMS": streams,
             "INFERENCE_NUM_THREADS": torch.get_num_threads(),
-            # Pinned, two processes would share one core and leave another idle.
+            # With pinning, two processes would share one core and leave another idle.
             "ENABLE_CPU_PINNING": False,
         }
         model = core.read_model(graph.layers, graph.weights)
@@ -126,7 +129,7 @@ class OpenVinoModel:
         self._idle: SimpleQueue[Any] = SimpleQueue()
 
     def __call__(self, pixels: NDArray[np.uint8]) -> Vectors:
-        """uint8 (n, height, width, 3) to float32 (n, dim). Each call has a request of its own."""
+        """uint8 (n, height, width, 3) to float32 (n, dim). Concurrent calls use own requests."""
         try:
             request = self._idle.get_nowait()
         except Empty:

@@ -1,6 +1,6 @@
-"""How many cores a thread takes for encoding, where several encode at once.
+"""Number of cores that one thread uses for encoding, where several threads encode at once.
 
-It matters to torch only, which spreads every operation over all cores and waits for the slowest.
+Only torch needs this: it spreads every operation over all cores and waits for the slowest one.
 """
 
 from __future__ import annotations
@@ -9,14 +9,14 @@ import os
 import sys
 
 
-def cores() -> int:
-    """The cores that the calling thread encodes on."""
+def thread_count() -> int:
+    """The number of cores that the calling thread encodes on."""
     torch = sys.modules.get("torch")
     return int(torch.get_num_threads()) if torch is not None else os.cpu_count() or 1
 
 
-def use_cores(count: int) -> None:
-    """Let the calling thread, and those that have not encoded yet, encode on so many cores."""
+def set_thread_count(count: int) -> None:
+    """Limit the calling thread, and threads that have not encoded yet, to this many cores."""
     torch = sys.modules.get("torch")
     if torch is not None:
         torch.set_num_threads(count)

@@ -1,6 +1,6 @@
-"""LoadedEncoders: the encoders of a database's models, each loaded once in this process.
+"""Encoders of the models recorded in the database, each loaded once per process.
 
-The table says which model is active; a process notices a change at the first search that meets it.
+The database decides which model is active; a process notices a change at the next search.
 """
 
 from __future__ import annotations
@@ -17,24 +17,26 @@ from sqlalchemy.exc import SQLAlchemyError
 from app.config import Settings
 from app.db.engine import check_schema
 from app.db.queries import models
-from app.encoders.base import Choice, Encoder
+from app.encoders.base import Encoder, EncoderChoice
 from app.encoders.loading import automatic
 from app.errors import LookalikeError, ModelMismatch, ModelNotKept, ModelUnavailable
 from app.types import Model
 
-AHEAD_S = 30.0
-"""How often a process looks for models that may become the active one."""
+PRELOAD_S = 30.0
+"""Minimum seconds between two background loads of the models that may become active."""
 
 _log = logging.getLogger(__name__)
 
 
 class EncoderPool:
-    """Encoders by model. Safe to use from several threads.
+    """Encoders by model; an `EncoderProvider`. Safe to use from several threads.
 
-    `choose` loads an encoder by name, as `choose_encoder` does.
+    `choose` loads an encoder by name, like `choose_encoder`.
     """
 
-    def __init__(self, engine: Engine, settings: Settings, choose: Callable[..., Choice]) -> None:
+    def __init__(
+        self, engine: Engine, settings: Settings, choose: Callable[..., EncoderChoice]
+    ) -> None:
         self._engine = engine
         self._settings = settings
         self._choose = choose
@@ -42,69 +44,68 @@ class EncoderPool:
         self._loading = threading.Lock()
         self._active: Encoder | None = None
         self._by_model: dict[int, Encoder] = {}
-        self._looked = time.monotonic()
+        self._preloaded_at = time.monotonic()
 
     def active(self) -> Encoder:
-        """The encoder of the active model, as far as this process knows.
+        """The encoder of the active model, as last read from the database.
 
         Raises NoModel, ModelUnavailable, and ModelMismatch when LOOKALIKE_MODEL or the installed
-        weights are not what the table was filled with.
+        weights are not those that the catalogue was embedded with.
         """
         with self._lock:
-            found = self._active
-        if found is None:
-            self.renew()
+            encoder = self._active
+        if encoder is None:
+            self.refresh_active()
             with self._lock:
-                found = self._active
-        assert found is not None
-        return found
+                encoder = self._active
+        assert encoder is not None
+        return encoder
 
-    def of(self, model_id: int) -> Encoder:
-        """The encoder of a model that is kept up to date. Raises ModelNotKept for another, and as
-        `active` does."""
+    def for_model(self, model_id: int) -> Encoder:
+        """The encoder of a maintained model. Raises ModelNotKept for any other, and as `active`."""
         with self._lock:
-            found = self._by_model.get(model_id)
-        return found or self._of(self._model(model_id))
+            encoder = self._by_model.get(model_id)
+        return encoder or self._get_or_load(self._model(model_id))
 
-    def renew(self) -> None:
-        """Learn which model is the active one now. Raises as `active` does."""
-        found = self._of(self._model(None))
+    def refresh_active(self) -> None:
+        """Read from the database which model is active. Raises as `active`."""
+        encoder = self._get_or_load(self._model(None))
         with self._lock:
-            self._active = found
+            self._active = encoder
 
     def take(self, model: Model, encoder: Encoder) -> None:
-        """Use an encoder that was loaded elsewhere for the active model."""
+        """Use an encoder that is already loaded for the active model."""
         with self._lock:
             self._by_model[model.id] = self._active = encoder
 
-    def look_ahead(self) -> None:
-        """Now and then load, in the background, what may become the active model, and let go of
-        what cannot any more."""
+    def preload(self) -> None:
+        """Load maintained models and evict dropped ones in the background, if `PRELOAD_S` seconds
+        have passed since the last time."""
         now = time.monotonic()
         with self._lock:
-            if now - self._looked < AHEAD_S:
+            if now - self._preloaded_at < PRELOAD_S:
                 return
-            self._looked = now
-        threading.Thread(target=self._load_ahead, name="load", daemon=True).start()
+            self._preloaded_at = now
+        threading.Thread(target=self._preload, name="load", daemon=True).start()
 
-    def _load_ahead(self) -> None:
+    def _preload(self) -> None:
         try:
             with self._engine.connect() as connection:
-                found = models.maintained(connection)
+                maintained = models.maintained(connection)
         except (LookalikeError, SQLAlchemyError) as exc:
-            _log.info("the models that are kept up to date cannot be read: %s", exc)
+            _log.info("the list of maintained models cannot be read: %s", exc)
             return
-        self._forget_all_but({model.id for model in found})
-        for model in found:
+        self._evict_all_but({model.id for model in maintained})
+        for model in maintained:
             try:
-                self.of(model.id)
+                self.for_model(model.id)
             except (LookalikeError, SQLAlchemyError) as exc:
                 _log.info("the model %s cannot be used here: %s", model.name, exc)
 
-    def _forget_all_but(self, kept: set[int]) -> None:
-        """Let go of the encoders of models that were dropped: one takes hundreds of megabytes."""
+    def _evict_all_but(self, maintained: set[int]) -> None:
+        """Free the encoders of dropped models, which take hundreds of megabytes each."""
         with self._lock:
-            for model_id in self._by_model.keys() - kept:
+            for model_id in self._by_model.keys() - maintained:
                 if self._by_model[model_id] is not self._active:
                     del self._by_model[model_id]
 
@@ -121,25 +122,28 @@ class EncoderPool:
             )
         return model
 
-    def _of(self, model: Model) -> Encoder:
-        """Loading takes long, so not under the lock that every search takes."""
+    def _get_or_load(self, model: Model) -> Encoder:
+        # Loading takes long, so it has a lock of its own: every search takes the other one.
         with self._loading:
             with self._lock:
-                found = self._by_model.get(model.id)
-            if found is None:
-                found = self._load(model)
+                encoder = self._by_model.get(model.id)
+            if encoder is None:
+                encoder = self._load(model)
                 with self._lock:
-                    self._by_model[model.id] = found
-            return found
+                    self._by_model[model.id] = encoder
+            return encoder
 
     def _load(self, model: Model) -> Encoder:
-        """The encoder a model was recorded with. LOOKALIKE_MODEL names it, or another that is
-        recorded beside it; then the table decides which of them searches."""
-        asked = self._settings.model
+        """The encoder that a model was recorded with.
+
+        LOOKALIKE_MODEL is used if it names this model. If it names another recorded model, it is
+        ignored: the database decides which of them is active. Any other name raises ModelMismatch.
+        """
+        configured = self._settings.model
         name = model.source or model.name
-        mine = Path(asked).name == model.name
-        if not automatic(asked) and (mine or not self._recorded(asked)):
-            name = asked
+        same = Path(configured).name == model.name
+        if not automatic(configured) and (same or not self._is_recorded(configured)):
+            name = configured
         try:
             encoder = self._choose(name, revision=self._revision(model, name)).encoder
         except ModelUnavailable as exc:
@@ -154,17 +158,17 @@ class EncoderPool:
         return encoder
 
     def _revision(self, model: Model, name: str) -> str | None:
-        """The commit of a hub model: the recorded one, for a model that was added to others."""
+        """The commit of a hub model: the recorded one if the model was added to others."""
         added = model.source is not None and name == model.source
         return model.revision if added else self._settings.model_revision
 
-    def _recorded(self, name: str) -> bool:
+    def _is_recorded(self, name: str) -> bool:
         with self._engine.connect() as connection:
             return bool(models.named(connection, Path(name).name))
 
 
 def mismatch(model: Model, encoder: Encoder) -> ModelMismatch:
-    """What to say when an encoder is not the one a model was recorded with."""
+    """The error for an encoder that is not the one a model was recorded with."""
     return ModelMismatch(
         f"This database was filled with the model {model.name} (revision {model.revision}, "
         f"fingerprint {model.fingerprint[:12]}), but {encoder.name} (revision {encoder.revision}, "

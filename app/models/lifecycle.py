@@ -18,7 +18,7 @@ from app.db.engine import check_schema
 from app.db.locks import LockKey
 from app.db.queries import index_builds, models
 from app.db.text import check_text
-from app.encoders.base import Choice
+from app.encoders.base import EncoderChoice
 from app.errors import BadInput, NotReady
 from app.index.embedding_reader import check_primary
 from app.index.file_store import IndexFiles
@@ -38,7 +38,9 @@ class ModelChange:
 class Lifecycle:
     """Adds, activates and drops models. `choose` loads an encoder, as `choose_encoder` does."""
 
-    def __init__(self, engine: Engine, files: IndexFiles, choose: Callable[..., Choice]) -> None:
+    def __init__(
+        self, engine: Engine, files: IndexFiles, choose: Callable[..., EncoderChoice]
+    ) -> None:
         self._engine = engine
         self._files = files
         self._choose = choose

@@ -99,10 +99,12 @@ def _checks(connection: Connection, files: IndexFiles, settings: Settings) -> It
 def _encoder(model: Model, settings: Settings) -> HealthCheck:
     """The library that encoded pictures when the model was last loaded on this machine; this check
     loads nothing."""
-    state = CompiledCache(settings.tower_folder).noted(model.fingerprint)
+    state = CompiledCache(settings.tower_folder).load_state(model.fingerprint)
     if state is None:
         return HealthCheck("encoder", None)
-    advice = f"Pictures are encoded slower than they could be: {state.why}." if state.why else None
+    advice = (
+        f"Pictures are encoded slower than they could be: {state.reason}." if state.reason else None
+    )
     return HealthCheck("encoder", state.library, advice=advice)
 
 

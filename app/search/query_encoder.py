@@ -12,9 +12,9 @@ from PIL import Image
 from sqlalchemy import Connection
 
 from app.db.queries import embeddings
-from app.encoders.base import Encoder, Encoders
+from app.encoders.base import Encoder, EncoderProvider
 from app.encoders.batching import BatcherPool, EncoderQueues
-from app.encoders.preprocessing import Prepared
+from app.encoders.preprocessing import PreparedPicture
 from app.errors import BadInput, NoWords
 from app.search.explain import StageTimer
 from app.search.vector_cache import QueryPicture, VectorCache
@@ -73,7 +73,7 @@ class QueryEncoder:
 
     def __init__(
         self,
-        encoders: Encoders,
+        encoders: EncoderProvider,
         decoder: Decoder,
         strange_decoder: Decoder,
         queues: BatcherPool | None = None,
@@ -95,9 +95,9 @@ class QueryEncoder:
         with clock.stage("load"):
             if query.model_id is None:
                 encoder = self._encoders.active()
-                self._encoders.look_ahead()
+                self._encoders.preload()
             else:
-                encoder = self._encoders.of(query.model_id)
+                encoder = self._encoders.for_model(query.model_id)
         if query.words_by == "model" or query.without_words:
             _need_words(encoder)
         memory, made = memory or VectorCache(), encoder.fingerprint
@@ -105,7 +105,7 @@ class QueryEncoder:
         with clock.stage("decode"):
             opened = self._opened(query, encoder, known)
         with clock.stage("encode"):
-            queue = self._queues.of(encoder)
+            queue = self._queues.get(encoder)
             vectors = queue.pictures.encode(list(opened.values())) if opened else ()
             new = dict(zip(opened, vectors, strict=True))
             memory.learn(new, made)
@@ -113,11 +113,11 @@ class QueryEncoder:
 
     def renew(self) -> None:
         """Learn which model is the active one now."""
-        self._encoders.renew()
+        self._encoders.refresh_active()
 
     def _opened(
         self, query: Query, encoder: Encoder, known: Container[QueryPicture]
-    ) -> dict[QueryPicture, Prepared]:
+    ) -> dict[QueryPicture, PreparedPicture]:
         """The pictures of a query whose vectors are not known, as the network reads them."""
         decode, side = self._decoders[query.stranger], encoder.input_side
         parts = [part for part in _parts(query) if part not in known]

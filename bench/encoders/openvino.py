@@ -24,10 +24,10 @@ from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
 from app.encoders.base import Encoder
 from app.encoders.compiled_cache import CompiledCache
-from app.encoders.compiled_model import CompileOptions, Network, build
+from app.encoders.compiled_model import CompileOptions, Network, compile_network
 from app.encoders.fit_projection import opened, photos, table
 from app.encoders.loading import load_encoder
-from app.encoders.probe_images import drawn
+from app.encoders.probe_images import probe_images
 from bench.harness.side_by_side import Report, in_turn, ratio
 
 BATCHES = (1, 8, 32)
@@ -77,26 +77,26 @@ def main() -> None:
 def random_ways(folder: Path) -> dict[str, Run]:
     """The random network by each way."""
     network = Network(Random().eval(), (224, 224), "random")
-    towers = CompileOptions(CompiledCache(folder))
+    options = CompileOptions(CompiledCache(folder))
     return {
-        "torch": build(network, None).run,
-        "openvino": build(network, towers).run,
-        "int8": build(network, towers, int8=True).run,
+        "torch": compile_network(network, None).run,
+        "openvino": compile_network(network, options).run,
+        "int8": compile_network(network, options, int8=True).run,
     }
 
 
 def model_ways(name: str, folder: Path) -> dict[str, Encoder]:
     """A model's encoder by each way."""
     return {
-        "torch": load_encoder(name, towers=folder, compiled=False),
-        "openvino": load_encoder(name, towers=folder),
-        "int8": load_encoder(f"{name}-int8", towers=folder),
+        "torch": load_encoder(name, compiled_cache=folder, compiled=False),
+        "openvino": load_encoder(name, compiled_cache=folder),
+        "int8": load_encoder(f"{name}-int8", compiled_cache=folder),
     }
 
 
 def speed(report: Report, name: str, ways: dict[str, Run], side: tuple[int, int], n: int) -> None:
     """Pictures a second at each length of a batch, and how far each way is from torch."""
-    pictures = drawn(max(BATCHES), side)
+    pictures = probe_images(max(BATCHES), side)
     exact = ways["torch"](pictures)
     for size in BATCHES:
         batch = np.ascontiguousarray(pictures[:size])

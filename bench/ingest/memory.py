@@ -27,9 +27,9 @@ from app.bootstrap import App
 from app.catalog.ingest_run import ingest_run
 from app.config import Settings
 from app.db.embedded import server as embedded_server
-from app.encoders.base import Choice
+from app.encoders.base import EncoderChoice
 from app.encoders.loading import choose_encoder
-from app.encoders.preprocessing import Prepared
+from app.encoders.preprocessing import PreparedPicture
 from app.errors import NoWords
 from app.types import Product, Vectors
 from bench.harness.side_by_side import Report as Findings
@@ -46,15 +46,15 @@ DIM = 192
 class Colours:
     """Cheap, and else like the others: a vector is the picture, eight by eight."""
 
-    name, revision, runs_in, dim = "colours", "1", "numpy", DIM
+    name, revision, runtime, dim = "colours", "1", "numpy", DIM
     fingerprint = hashlib.sha256(b"colours").hexdigest()
     reads_words = False
     input_side: int | None = 336
 
-    def prepare(self, picture: Image.Image) -> Prepared:
+    def prepare(self, picture: Image.Image) -> PreparedPicture:
         return np.asarray(picture.resize((224, 224), Image.Resampling.BICUBIC), dtype=np.uint8)
 
-    def encode_prepared(self, prepared: Sequence[Prepared]) -> Vectors:
+    def encode_prepared(self, prepared: Sequence[PreparedPicture]) -> Vectors:
         rows = np.stack(prepared)[:, ::28, ::28].reshape(len(prepared), DIM).astype(np.float32) + 1
         found: Vectors = rows / np.linalg.norm(rows, axis=1, keepdims=True)
         return found
@@ -90,7 +90,7 @@ def main() -> None:
     folder = Path(tempfile.mkdtemp(prefix="lookalike-bench-"))
     width, height = (int(side) for side in given.shape.split("x"))
     settings = Settings(home=folder / "home", model=given.model or "colours", sample_queries=False)
-    choose = choose_encoder if given.model else lambda name, **_: Choice(Colours(), name)
+    choose = choose_encoder if given.model else lambda name, **_: EncoderChoice(Colours(), name)
     try:
         with App(settings, choose=choose) as app:
             app.initialise()
@@ -111,7 +111,7 @@ def arguments() -> argparse.Namespace:
 def measure(app: App, pictures: Drawn, count: int) -> None:
     """An ingest of `count` pictures, with the resident memory at every tenth of it."""
     findings = Findings("ingest_memory", f"Memory of an ingest of {count:,} pictures")
-    findings.note(f"The encoder is {app.encoder().name}, run by {app.encoder().runs_in}.")
+    findings.note(f"The encoder is {app.encoder().name}, run by {app.encoder().runtime}.")
     held: list[tuple[int, float]] = []
     model, towers = app.catalog.model(), MaintainedEncoders(app.catalog, app.encoders)
     preparer = Preparer(app.catalog, towers, pictures, app.limits)

@@ -25,7 +25,7 @@ from app.encoders.efficientnet import SIDE
 from app.encoders.fit_projection import photos as files_of
 from app.encoders.fit_projection import table
 from app.encoders.loading import load_encoder
-from app.encoders.preprocessing import Prepared, from_settings
+from app.encoders.preprocessing import PreparedPicture, preprocessor_from_config
 from app.images.decoding import decode
 from app.types import Vectors
 from bench.data import random_clip, synthetic_photos
@@ -34,7 +34,7 @@ from bench.harness.side_by_side import Report
 PHOTOS = 48
 TOP = (1, 5, 10)
 
-Prepare = Callable[[Encoder, Path], Prepared]
+Prepare = Callable[[Encoder, Path], PreparedPicture]
 
 
 def main() -> None:
@@ -77,7 +77,7 @@ def clip(report: Report, model: str, name: str, files: list[Path]) -> None:
 def levels(model: SentenceTransformer, pictures: Sequence[Image.Image]) -> NDArray[np.float64]:
     """The grey levels that the model's own processor makes: (n, 3, height, width), 0 to 255."""
     processor = getattr(model.processor, "image_processor", model.processor)
-    pixels = from_settings(processor.to_dict())
+    pixels = preprocessor_from_config(processor.to_dict())
     if pixels is None:
         raise SystemExit("Only the model's own processor knows what it reads: nothing is compared.")
     found = np.concatenate([model.preprocess([each])["pixel_values"].numpy() for each in pictures])
@@ -89,12 +89,12 @@ def psnr(off: NDArray[np.float64]) -> float:
     return float(20 * np.log10(255 / max(np.sqrt((off**2).mean()), 1e-9)))
 
 
-def by_draft(encoder: Encoder, file: Path) -> Prepared:
+def by_draft(encoder: Encoder, file: Path) -> PreparedPicture:
     """As an ingest does it."""
     return encoder.prepare(decode(file.read_bytes(), at_least=encoder.input_side))
 
 
-def in_full(_: Encoder, file: Path) -> Prepared:
+def in_full(_: Encoder, file: Path) -> PreparedPicture:
     """Every pixel decoded, and scaled to the embedded encoder's square in one step."""
     picture = decode(file.read_bytes()).resize((SIDE, SIDE), Image.Resampling.BICUBIC)
     return np.asarray(picture, dtype=np.uint8)

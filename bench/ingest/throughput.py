@@ -34,8 +34,8 @@ from app.db.embedded import server as embedded_server
 from app.encoders.base import INT8, Encoder
 from app.encoders.fit_projection import photos as files_of
 from app.encoders.loading import load_encoder
-from app.encoders.preprocessing import Prepared
-from app.encoders.torch_threads import cores, use_cores
+from app.encoders.preprocessing import PreparedPicture
+from app.encoders.torch_threads import set_thread_count, thread_count
 from app.images.decoding import decode
 from bench.data import random_clip, synthetic_photos
 from bench.harness.side_by_side import Report, Sample, in_turn, ratio
@@ -72,7 +72,7 @@ def main() -> None:
             files = files_of(source.parent)[: None if given.catalogue else given.pictures]
             single = load_encoder(
                 app.settings.model,
-                towers=app.settings.tower_folder,
+                compiled_cache=app.settings.tower_folder,
                 compiled=given.tower != "torch",
             )
             folder_name = source.parent.name if given.catalogue else ""
@@ -113,7 +113,7 @@ def measure(job: Job, demo: SentenceTransformer | None, tower: str, rounds: int)
     encoder = job.app.encoder()
     name = f"ingest_{tower}{job.folder and '_' + job.folder}"
     report = Report(name, f"Ingest of {len(job.files)} pictures, {tower} tower")
-    report.note(f"Pictures are encoded by {encoder.runs_in}.")
+    report.note(f"Pictures are encoded by {encoder.runtime}.")
     prepared = [encoder.prepare(decode(file.read_bytes(), at_least=encoder.input_side))
                 for file in job.files[:128]]  # fmt: skip
     spent: list[float] = []
@@ -154,7 +154,7 @@ def telling(name: str, way: Callable[[], float]) -> Callable[[], float]:
     return measured
 
 
-def alone(encoder: Encoder, prepared: list[Prepared], count: int) -> float:
+def alone(encoder: Encoder, prepared: list[PreparedPicture], count: int) -> float:
     """Pictures a second of the encoder on batches that lie ready."""
     began = time.perf_counter()
     for start in range(0, count, BATCH):
@@ -163,17 +163,17 @@ def alone(encoder: Encoder, prepared: list[Prepared], count: int) -> float:
     return count / (time.perf_counter() - began)
 
 
-def apart(encoder: Encoder, prepared: list[Prepared], count: int) -> float:
+def apart(encoder: Encoder, prepared: list[PreparedPicture], count: int) -> float:
     """The same in as many threads, and batches as large, as an ingest has."""
     rows = [prepared[n % len(prepared)] for n in range(count)]
     batches = [rows[start : start + ENCODED_AT_ONCE] for start in range(0, count, ENCODED_AT_ONCE)]
-    before = cores()
+    before = thread_count()
     share = max(1, before // ENCODERS)
-    with ThreadPoolExecutor(ENCODERS, "encode", use_cores, (share,)) as threads:
+    with ThreadPoolExecutor(ENCODERS, "encode", set_thread_count, (share,)) as threads:
         began = time.perf_counter()
         list(threads.map(encoder.encode_prepared, batches))
         took = time.perf_counter() - began
-    use_cores(before)
+    set_thread_count(before)
     return count / took
 
 
@@ -199,11 +199,11 @@ def shown(model: SentenceTransformer, files: list[Path]) -> float:
     return len(files) / (time.perf_counter() - began)
 
 
-def stages(job: Job, prepared: list[Prepared]) -> dict[str, float]:
+def stages(job: Job, prepared: list[PreparedPicture]) -> dict[str, float]:
     """CPU milliseconds a picture of each stage by itself, on one thread after the other."""
     from hashlib import sha256
 
-    from app.encoders.preprocessing import smaller
+    from app.encoders.preprocessing import shrink
     from app.images.thumbnails import thumbnail
 
     encoder, some = job.app.encoder(), job.files[:64]
@@ -213,7 +213,7 @@ def stages(job: Job, prepared: list[Prepared]) -> dict[str, float]:
         "read": cpu(lambda: [file.read_bytes() for file in some]) / len(some),
         "hash": cpu(lambda: [sha256(each).digest() for each in data]) / len(some),
         "decode": cpu(lambda: [decode(d, at_least=encoder.input_side) for d in data]) / len(some),
-        "thumbnail": cpu(lambda: [thumbnail(p, scale=smaller) for p in pictures]) / len(some),
+        "thumbnail": cpu(lambda: [thumbnail(p, scale=shrink) for p in pictures]) / len(some),
         "prepare": cpu(lambda: [encoder.prepare(each) for each in pictures]) / len(some),
         "encode": cpu(lambda: encoder.encode_prepared(prepared[:64])) / len(prepared[:64]),
     }

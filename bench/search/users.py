@@ -70,8 +70,8 @@ class Heard:
 class Apart(BatcherPool):
     """No queue: every caller runs the encoder, as if it were alone."""
 
-    def of(self, encoder: Encoder) -> EncoderQueues:
-        queue = super().of(encoder)
+    def get(self, encoder: Encoder) -> EncoderQueues:
+        queue = super().get(encoder)
         queue.pictures.encode = encoder.encode_prepared  # type: ignore[method-assign]
         return queue
 
@@ -200,7 +200,10 @@ def measure(app: App, rounds: int, seconds: float, report: Report) -> None:
     sizes: list[int] = []
     ways = {
         "pictures, encoded together": (service(app, BatcherPool(sizes.append)), by_picture),
-        "pictures, one after the other": (service(app, BatcherPool(most=1, lanes=1)), by_picture),
+        "pictures, one after the other": (
+            service(app, BatcherPool(max_batch=1, slots=1)),
+            by_picture,
+        ),
         ITSELF: (service(app, Apart()), by_picture),
         VECTORS: (service(app, BatcherPool()), by_vector),
     }

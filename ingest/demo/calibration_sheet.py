@@ -14,23 +14,24 @@ from pathlib import Path
 
 from PIL import Image
 
-from app.encoders.quantization import SHEET, SIDES, TILE
+from app.encoders.quantization import CALIBRATION_SHEET, COLUMNS, ROWS, TILE_SIDE
 from app.images.decoding import decode
 from ingest.demo import draw_catalogue
 
 
 def main() -> None:
-    columns, rows = SIDES
     with tempfile.TemporaryDirectory(prefix="lookalike-") as folder:
         draw_catalogue(Path(folder))
-        paths = choose(Path(folder), columns * rows)
-        sheet = Image.new("RGB", (columns * TILE, rows * TILE))
+        paths = choose(Path(folder), COLUMNS * ROWS)
+        sheet = Image.new("RGB", (COLUMNS * TILE_SIDE, ROWS * TILE_SIDE))
         for number, path in enumerate(paths):
             # The aspect ratio is not kept, as in the embedded encoder's preprocessing.
-            tile = decode(path.read_bytes()).resize((TILE, TILE), Image.Resampling.LANCZOS)
-            sheet.paste(tile, (number % columns * TILE, number // columns * TILE))
-    sheet.save(SHEET, "JPEG", quality=85, optimize=True)
-    print(f"{SHEET}: {len(paths)} pictures, {SHEET.stat().st_size:,} bytes")
+            picture = decode(path.read_bytes())
+            tile = picture.resize((TILE_SIDE, TILE_SIDE), Image.Resampling.LANCZOS)
+            sheet.paste(tile, (number % COLUMNS * TILE_SIDE, number // COLUMNS * TILE_SIDE))
+    sheet.save(CALIBRATION_SHEET, "JPEG", quality=85, optimize=True)
+    size = CALIBRATION_SHEET.stat().st_size
+    print(f"{CALIBRATION_SHEET}: {len(paths)} pictures, {size:,} bytes")
 
 
 def choose(folder: Path, count: int) -> list[Path]:

@@ -18,7 +18,7 @@ from sqlalchemy import Engine
 from app.bootstrap import App
 from app.config import Settings
 from app.db.engine import make_engine
-from app.encoders.base import Choice
+from app.encoders.base import EncoderChoice
 from app.errors import ModelMismatch, NoModel
 from app.types import Query
 from ingest.load import load
@@ -34,7 +34,9 @@ def app_of(tmp_path: Path) -> Iterator[Callable[..., App]]:
     """Makes the services over a database and closes them at the end."""
     made: list[App] = []
 
-    def make(url: str, *, choose: Callable[..., Choice] = choose_colours, **settings: Any) -> App:
+    def make(
+        url: str, *, choose: Callable[..., EncoderChoice] = choose_colours, **settings: Any
+    ) -> App:
         made.append(App(Settings(database_url=url, home=tmp_path, **settings), choose=choose))
         return made[-1]
 
@@ -43,14 +45,14 @@ def app_of(tmp_path: Path) -> Iterator[Callable[..., App]]:
         app.close()
 
 
-def choose_retrained(model: str, **_: Any) -> Choice:
+def choose_retrained(model: str, **_: Any) -> EncoderChoice:
     """The encoder 'colours' after somebody changed its weights."""
     encoder = ColourEncoder("colours")
     encoder.fingerprint = "0" * 64
-    return Choice(encoder, f"{model} was retrained.")
+    return EncoderChoice(encoder, f"{model} was retrained.")
 
 
-def refuse_to_load(model: str, **_: Any) -> Choice:
+def refuse_to_load(model: str, **_: Any) -> EncoderChoice:
     raise AssertionError(f"the encoder {model} was loaded")
 
 
@@ -162,7 +164,7 @@ def test_without_init_a_search_asks_for_it(app_of: Callable[..., App], database_
 def test_the_encoder_is_loaded_once(app_of: Callable[..., App], database_url: str) -> None:
     loaded: list[str] = []
 
-    def choose(model: str, **more: Any) -> Choice:
+    def choose(model: str, **more: Any) -> EncoderChoice:
         loaded.append(model)
         return choose_colours(model, **more)
 
@@ -193,7 +195,7 @@ def test_of_two_models_initialised_at_once_one_is_recorded_and_the_other_refused
 def test_a_model_that_came_second_leaves_nothing_behind(
     app_of: Callable[..., App], empty_url: str
 ) -> None:
-    def choose_too_late(model: str, **_: Any) -> Choice:
+    def choose_too_late(model: str, **_: Any) -> EncoderChoice:
         app_of(empty_url, model="colours").initialise()
         return choose_colours(model)
 

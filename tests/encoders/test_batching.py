@@ -1,4 +1,4 @@
-"""What several want of one encoder at the same time: one batch, and to each what is his."""
+"""Dynamic batching: concurrent requests share a batch, and each gets its own rows."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SIZE = 8
 
 
 class Slow:
-    """Encodes numbers as themselves, when it is allowed to; odd ones over 100 it cannot."""
+    """Encodes numbers as themselves once `go` is set; fails for odd ones over 100."""
 
     def __init__(self) -> None:
         self.begun = threading.Event()
@@ -43,36 +43,36 @@ class Slow:
 
 
 class Crowd:
-    """Callers in threads of their own, the first of whom is at work until `go`."""
+    """Callers in threads of their own; the first one keeps a slot busy until `go` is set."""
 
-    def __init__(self, lanes: int = 1) -> None:
+    def __init__(self, slots: int = 1) -> None:
         self.slow = Slow()
-        self.together = Batcher(self.slow.encode, most=SIZE, lanes=lanes)
+        self.batcher = Batcher(self.slow.encode, max_batch=SIZE, slots=slots)
         self.pool = ThreadPoolExecutor(40)
-        self.asked = [self.ask(0)]
+        self.requests = [self.request(0)]
         assert self.slow.begun.wait(30)
 
-    def ask(self, *numbers: int) -> Future[list[float]]:
-        return self.pool.submit(lambda: self.together.encode(numbers)[:, 0].tolist())
+    def request(self, *numbers: int) -> Future[list[float]]:
+        return self.pool.submit(lambda: self.batcher.encode(numbers)[:, 0].tolist())
 
     def queue(self, *numbers: int) -> None:
-        """One more who waits."""
-        waiting = len(self.together._waiting)
-        self.asked.append(self.ask(*numbers))
-        until(lambda: len(self.together._waiting) == waiting + 1)
+        """Add a request that waits in the queue."""
+        waiting = len(self.batcher._waiting)
+        self.requests.append(self.request(*numbers))
+        until(lambda: len(self.batcher._waiting) == waiting + 1)
 
     def results(self) -> list[object]:
         self.slow.go.set()
         with self.pool:
-            return [future.exception(30) or future.result() for future in self.asked]
+            return [future.exception(30) or future.result() for future in self.requests]
 
 
-def test_one_caller_alone_is_served_at_once() -> None:
+def test_a_single_request_runs_at_once() -> None:
     crowd = Crowd()
     assert crowd.results() == [[0]] and crowd.slow.batches == [[0]]
 
 
-def test_what_comes_while_one_is_at_work_is_the_next_batch() -> None:
+def test_requests_that_arrive_while_the_slot_is_busy_form_the_next_batch() -> None:
     crowd = Crowd()
     for number in (1, 2, 3):
         crowd.queue(number)
@@ -80,7 +80,7 @@ def test_what_comes_while_one_is_at_work_is_the_next_batch() -> None:
     assert crowd.slow.batches == [[0], [1, 2, 3]]
 
 
-def test_a_batch_is_bounded_and_nobody_overtakes() -> None:
+def test_a_batch_is_bounded_and_requests_keep_their_order() -> None:
     crowd = Crowd()
     for number in range(1, 2 * SIZE + 2):
         crowd.queue(number)
@@ -90,24 +90,24 @@ def test_a_batch_is_bounded_and_nobody_overtakes() -> None:
     assert [number for batch in crowd.slow.batches for number in batch] == list(range(2 * SIZE + 2))
 
 
-def test_a_free_lane_is_taken_at_once() -> None:
-    crowd = Crowd(lanes=2)
-    crowd.asked.append(crowd.ask(1))
+def test_a_free_slot_is_used_at_once() -> None:
+    crowd = Crowd(slots=2)
+    crowd.requests.append(crowd.request(1))
     until(lambda: len(crowd.slow.batches) == 2)
     for number in (2, 3):
         crowd.queue(number)
-    assert crowd.slow.batches == [[0], [1]], "there are two lanes and no third"
+    assert crowd.slow.batches == [[0], [1]], "there is no third slot"
     assert crowd.results() == [[0], [1], [2], [3]]
 
 
-def test_one_caller_may_bring_more_than_a_batch_holds() -> None:
+def test_one_request_may_have_more_items_than_the_maximum_batch() -> None:
     crowd = Crowd()
     crowd.queue(1)
     crowd.queue(*range(10, 10 + 2 * SIZE))
     assert crowd.results()[2] == list(range(10, 10 + 2 * SIZE))
 
 
-def test_each_gets_the_rows_of_his_own_items_in_order() -> None:
+def test_each_request_gets_the_rows_of_its_items_in_order() -> None:
     crowd = Crowd()
     crowd.queue(5, 4)
     crowd.queue(7)
@@ -116,7 +116,7 @@ def test_each_gets_the_rows_of_his_own_items_in_order() -> None:
     assert len(crowd.slow.batches) == 2
 
 
-def test_an_error_is_for_the_caller_whose_item_caused_it() -> None:
+def test_only_the_request_that_causes_an_error_gets_it() -> None:
     crowd = Crowd()
     for number in (1, 101, 3, 103):
         crowd.queue(number)
@@ -124,24 +124,24 @@ def test_an_error_is_for_the_caller_whose_item_caused_it() -> None:
     assert (first, one, three) == ([0], [1], [3])
     assert str(bad) == "not 101" and str(worse) == "not 103"
     crowd.pool = ThreadPoolExecutor(1)
-    assert crowd.ask(8).result(30) == [8], "and it goes on"
+    assert crowd.request(8).result(30) == [8], "later requests are served"
 
 
-def test_who_breaks_off_at_work_keeps_nobody_waiting() -> None:
+def test_an_interrupted_leader_does_not_block_the_others() -> None:
     crowd = Crowd()
-    crowd.queue(1001)  # leads the second batch, and breaks off with all of it undone
+    crowd.queue(1001)  # leads the second batch and is interrupted before any of it is done
     for number in (1, 2):
         crowd.queue(number)
     first, broken, one, two = crowd.results()
     assert (first, one, two) == ([0], [1], [2]) and isinstance(broken, KeyboardInterrupt)
 
 
-def test_who_gives_up_while_waiting_is_not_waited_for() -> None:
-    in_a_process(given_up)
+def test_a_request_interrupted_in_the_queue_is_removed() -> None:
+    in_a_process(interrupted_in_the_queue)
 
 
-def given_up() -> None:
-    """In the main thread, where Ctrl-C arrives."""
+def interrupted_in_the_queue() -> None:
+    """Runs in the main thread, which receives Ctrl-C."""
     crowd = Crowd()
     for number in (1, 2):
         crowd.queue(number)
@@ -150,33 +150,33 @@ def given_up() -> None:
     timer = threading.Timer(0.2, signal.pthread_kill, (main, signal.SIGINT))
     timer.start()
     with pytest.raises(KeyboardInterrupt):
-        crowd.together.encode([50])
+        crowd.batcher.encode([50])
     timer.join()
     crowd.queue(3)
     assert crowd.results() == [[0], [1], [2], [3]]
     assert crowd.slow.batches == [[0], [1, 2, 3]]
 
 
-def test_it_is_told_how_many_were_encoded_together() -> None:
+def test_the_observer_gets_the_size_of_each_batch() -> None:
     sizes: list[int] = []
-    together = Batcher(lambda numbers: np.zeros((len(numbers), 1), np.float32), sizes.append)
-    together.encode([1, 2, 3])
-    together.encode([1])
+    batcher = Batcher(lambda numbers: np.zeros((len(numbers), 1), np.float32), sizes.append)
+    batcher.encode([1, 2, 3])
+    batcher.encode([1])
     assert sizes == [3, 1]
 
 
-def test_every_encoder_has_a_queue_of_its_own() -> None:
+def test_every_encoder_has_its_own_queues() -> None:
     queues, one, other = BatcherPool(), ColourEncoder("one"), ColourEncoder("other")
-    assert queues.of(one) is queues.of(one)
-    assert queues.of(one).pictures is not queues.of(other).pictures
-    assert queues.of(one).pictures is not queues.of(one).words
+    assert queues.get(one) is queues.get(one)
+    assert queues.get(one).pictures is not queues.get(other).pictures
+    assert queues.get(one).pictures is not queues.get(one).words
 
 
-def test_an_encoder_that_nobody_else_holds_is_let_go_of() -> None:
-    """That of a dropped model takes hundreds of megabytes."""
+def test_the_pool_does_not_keep_an_encoder_alive() -> None:
+    """The encoder of a dropped model takes hundreds of megabytes."""
     queues, encoder = BatcherPool(), ColourEncoder("one")
     prepared = encoder.prepare(Image.new("RGB", (4, 4)))
-    assert len(queues.of(encoder).pictures.encode([prepared])) == 1
+    assert len(queues.get(encoder).pictures.encode([prepared])) == 1
     held = weakref.ref(encoder)
     del encoder
     assert held() is None
@@ -186,7 +186,7 @@ FORK = """
 import os, threading
 import numpy as np
 from app.search.admission import Admission
-from app.encoders.batching import Together
+from app.encoders.batching import Batcher
 
 inside, admission = threading.Event(), Admission(1, 0.2)
 def encode(numbers):
@@ -194,24 +194,24 @@ def encode(numbers):
         inside.set()
         threading.Event().wait(20)
     return np.zeros((len(numbers), 1))
-together = Together(encode, lanes=1)
+batcher = Batcher(encode, slots=1)
 def work():
     with admission.admitted():
-        together.encode([0])
+        batcher.encode([0])
 threading.Thread(target=work, daemon=True).start()
 inside.wait(20)
 child = os.fork()
 if child == 0:
     with admission.admitted():
-        os._exit(len(together.encode([1, 2])))
+        os._exit(len(batcher.encode([1, 2])))
 print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 os._exit(0)
 """
 
 
-def test_a_child_that_was_forked_meanwhile_waits_for_nobody() -> None:
-    said = subprocess.run(
+def test_a_forked_child_does_not_wait_for_slots_of_its_parent() -> None:
+    done = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", FORK],
         capture_output=True, text=True, timeout=60, check=True,
     )  # fmt: skip
-    assert said.stdout.strip() == "2", said.stderr
+    assert done.stdout.strip() == "2", done.stderr

@@ -1,4 +1,4 @@
-"""Towers: what OpenVINO makes of a network is what torch makes, or torch does it and says why."""
+"""Compiled models: OpenVINO computes the vectors of torch, or torch runs and the reason is told."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from app.bootstrap import App
 from app.encoders import openvino_runtime, quantization
 from app.encoders.base import EMBEDDED, Encoder
 from app.encoders.compiled_cache import CompiledCache, OpenVinoGraph, RuntimeState
-from app.encoders.compiled_model import ALIKE, CompileOptions, Network, build
+from app.encoders.compiled_model import MIN_COSINE, CompileOptions, Network, compile_network
 from app.encoders.loading import load_encoder
-from app.encoders.probe_images import drawn
+from app.encoders.probe_images import probe_images
 from app.errors import ModelUnavailable, NoWords
 from app.operations.health import status
 from support.paths import REPO
@@ -32,7 +32,7 @@ KEY = f"Small 0 {SHAPE} {openvino_runtime.version()} torch {torch.__version__}"
 
 
 class Small(nn.Module):
-    """Something like an encoder: a few weights, unit rows."""
+    """A minimal encoder: a few weights, unit rows."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -43,16 +43,16 @@ class Small(nn.Module):
         return nn.functional.normalize(self.layer(pictures.flatten(1).float() / 255), dim=1)
 
 
-class Unconvertible(Small):
-    """Nothing but torch can do this."""
+class NotConvertible(Small):
+    """Uses an operation that OpenVINO does not have."""
 
     def forward(self, pictures: Tensor) -> Tensor:
         rows = super().forward(pictures)
         return rows if not torch.jit.is_tracing() else torch.linalg.matrix_exp(rows.T @ rows)[:2]
 
 
-class TracedOtherwise(Small):
-    """Whose trace is not what it does."""
+class WrongTrace(Small):
+    """Its trace computes other vectors."""
 
     def forward(self, pictures: Tensor) -> Tensor:
         rows = super().forward(pictures)
@@ -60,7 +60,7 @@ class TracedOtherwise(Small):
 
 
 class NotFinite(Small):
-    """Whose trace divides by nothing."""
+    """Its trace divides by zero."""
 
     def forward(self, pictures: Tensor) -> Tensor:
         rows = super().forward(pictures)
@@ -75,11 +75,11 @@ def network(kind: type[Small] = Small, *, seed: int = 0) -> Network:
 
 @pytest.fixture
 def cache(tmp_path: Path) -> CompiledCache:
-    return CompiledCache(tmp_path / "towers")
+    return CompiledCache(tmp_path / "compiled")
 
 
 @pytest.fixture
-def towers(cache: CompiledCache) -> CompileOptions:
+def options(cache: CompiledCache) -> CompileOptions:
     return CompileOptions(cache)
 
 
@@ -93,7 +93,7 @@ def no_export(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="session")
 def clip_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save_small_clip(tmp_path_factory.mktemp("towers") / "tower-clip")
+    return save_small_clip(tmp_path_factory.mktemp("compiled") / "small-clip")
 
 
 @pytest.fixture(params=["clip", "embedded"])
@@ -103,37 +103,37 @@ def model(request: pytest.FixtureRequest, clip_folder: Path) -> str:
 
 def mixed(encoder: Encoder, count: int) -> list[np.ndarray]:
     shape = (32, 32) if "clip" in encoder.name else (256, 256)
-    return list(drawn(count, shape, first=50))
+    return list(probe_images(count, shape, first=50))
 
 
-def small_files(cache: CompiledCache) -> list[Path]:
+def cached_files(cache: CompiledCache) -> list[Path]:
     return sorted(cache.folder.glob("*.tower"))
 
 
-# --- the same model ---
+# --- vectors ---
 
 
-def test_the_tower_gives_the_vectors_and_the_fingerprint_of_torch(model: str) -> None:
+def test_a_compiled_model_has_the_vectors_and_the_fingerprint_of_torch(model: str) -> None:
     ours, theirs = load_encoder(model), load_encoder(model, compiled=False)
-    assert ours.runs_in.startswith("OpenVINO") and theirs.runs_in.startswith("torch")
+    assert ours.runtime.startswith("OpenVINO") and theirs.runtime.startswith("torch")
     assert ours.fingerprint == theirs.fingerprint
     pictures = mixed(ours, 9)
-    found, expected = ours.encode_prepared(pictures), theirs.encode_prepared(pictures)
-    assert np.abs(found - expected).max() < CLOSE
+    rows, expected = ours.encode_prepared(pictures), theirs.encode_prepared(pictures)
+    assert np.abs(rows - expected).max() < CLOSE
 
 
-def test_threads_get_what_one_thread_gets(towers: CompileOptions) -> None:
-    tower, pictures = build(network(), towers), drawn(24, SHAPE)
-    expected = tower.run(pictures)
+def test_several_threads_get_the_vectors_of_one_thread(options: CompileOptions) -> None:
+    compiled, pictures = compile_network(network(), options), probe_images(24, SHAPE)
+    expected = compiled.run(pictures)
     batches = [pictures[:number] for number in range(1, 25)] * 4
     with ThreadPoolExecutor(8) as threads:
-        found = list(threads.map(tower.run, batches))
+        found = list(threads.map(compiled.run, batches))
     assert all(np.abs(rows - expected[: len(rows)]).max() < CLOSE for rows in found)
 
 
-def test_a_tower_of_several_streams_gives_the_vectors_of_one(model: str) -> None:
+def test_a_compiled_model_with_several_streams_gives_the_vectors_of_one_stream(model: str) -> None:
     one, several = load_encoder(model), load_encoder(model, streams=2)
-    assert several.runs_in.startswith("OpenVINO")
+    assert several.runtime.startswith("OpenVINO")
     assert several.fingerprint == one.fingerprint
     batches = [mixed(one, count) for count in (5, 1, 4, 3)]
     with ThreadPoolExecutor(2) as threads:
@@ -142,7 +142,7 @@ def test_a_tower_of_several_streams_gives_the_vectors_of_one(model: str) -> None
         assert np.abs(rows - one.encode_prepared(batch)).max() < CLOSE
 
 
-def test_a_tower_is_compiled_for_so_many_batches_at_a_time(
+def test_a_model_is_compiled_for_the_given_number_of_streams(
     model: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made: list[Any] = []
@@ -159,44 +159,46 @@ def test_a_tower_is_compiled_for_so_many_batches_at_a_time(
         assert made[-1]._model.get_property("NUM_STREAMS") == streams
 
 
-# --- torch, and the reason ---
+# --- fallback to torch ---
 
 
-@pytest.mark.parametrize(("kind", "why"), [
-    (Unconvertible, "matrix_exp"),
-    (TracedOtherwise, "not those of torch"),
+@pytest.mark.parametrize(("kind", "reason"), [
+    (NotConvertible, "matrix_exp"),
+    (WrongTrace, "not those of torch"),
     (NotFinite, "not finite"),
 ])  # fmt: skip
-def test_torch_answers_where_the_tower_cannot_be_made_or_disagrees(
-    kind: type[Small], why: str, towers: CompileOptions, caplog: pytest.LogCaptureFixture
+def test_torch_runs_where_the_network_cannot_be_compiled_or_its_vectors_differ(
+    kind: type[Small], reason: str, options: CompileOptions, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.WARNING):
-        tower = build(network(kind), towers)
-    assert tower.state.library == "torch" and why in str(tower.state.why)
-    assert why in caplog.text
-    assert np.array_equal(tower.run(drawn(3, SHAPE)), network(kind)(drawn(3, SHAPE)))
-    assert small_files(towers.cache) == []
+        compiled = compile_network(network(kind), options)
+    assert compiled.state.library == "torch" and reason in str(compiled.state.reason)
+    assert reason in caplog.text
+    assert np.array_equal(
+        compiled.run(probe_images(3, SHAPE)), network(kind)(probe_images(3, SHAPE))
+    )
+    assert cached_files(options.cache) == []
 
 
-def test_torch_answers_without_openvino_and_says_so(
-    monkeypatch: pytest.MonkeyPatch, towers: CompileOptions
+def test_torch_runs_without_openvino_and_the_reason_is_recorded(
+    monkeypatch: pytest.MonkeyPatch, options: CompileOptions
 ) -> None:
     monkeypatch.setitem(sys.modules, "openvino", None)
-    tower = build(network(), towers)
-    assert tower.state.library == "torch" and "openvino" in str(tower.state.why)
-    assert towers.cache.noted("Small 0") == tower.state
+    compiled = compile_network(network(), options)
+    assert compiled.state.library == "torch" and "openvino" in str(compiled.state.reason)
+    assert options.cache.load_state("Small 0") == compiled.state
 
 
-def test_torch_answers_when_it_is_asked_to(cache: CompiledCache) -> None:
-    tower = build(network(), CompileOptions(cache, off="switched off"))
-    assert tower.state == RuntimeState("torch", "switched off")
-    assert small_files(cache) == []
+def test_torch_runs_when_openvino_is_switched_off(cache: CompiledCache) -> None:
+    compiled = compile_network(network(), CompileOptions(cache, off="switched off"))
+    assert compiled.state == RuntimeState("torch", "switched off")
+    assert cached_files(cache) == []
 
 
-def test_a_tower_far_from_torch_by_a_little_is_noticed(
-    monkeypatch: pytest.MonkeyPatch, towers: CompileOptions
+def test_a_small_deviation_from_torch_is_detected(
+    monkeypatch: pytest.MonkeyPatch, options: CompileOptions
 ) -> None:
-    build(network(), towers)
+    compile_network(network(), options)
     exact = openvino_runtime.OpenVinoModel.__call__
 
     def tilted(self: openvino_runtime.OpenVinoModel, pixels: np.ndarray) -> np.ndarray:
@@ -205,38 +207,43 @@ def test_a_tower_far_from_torch_by_a_little_is_noticed(
         return rows / np.linalg.norm(rows, axis=1, keepdims=True)
 
     monkeypatch.setattr(openvino_runtime.OpenVinoModel, "__call__", tilted)
-    tower = build(network(), towers)
-    assert tower.state.library == "torch"
+    compiled = compile_network(network(), options)
+    assert compiled.state.library == "torch"
 
 
-def test_what_others_log_is_logged_as_before(towers: CompileOptions) -> None:
+def test_compiling_does_not_change_logging(options: CompileOptions) -> None:
     root = logging.getLogger()
     before = root.level, list(root.filters), list(root.handlers)
-    build(network(), towers)
+    compile_network(network(), options)
     assert (root.level, root.filters, root.handlers) == before
 
 
 # --- the cache ---
 
 
-def test_a_tower_is_exported_once(towers: CompileOptions, request: pytest.FixtureRequest) -> None:
-    before = build(network(), towers).run(drawn(2, SHAPE))
+def test_a_network_is_exported_once(
+    options: CompileOptions, request: pytest.FixtureRequest
+) -> None:
+    before = compile_network(network(), options).run(probe_images(2, SHAPE))
     request.getfixturevalue("no_export")
-    tower = build(network(), towers)
-    assert tower.state.library.startswith("OpenVINO")
-    assert np.array_equal(tower.run(drawn(2, SHAPE)), before)
+    compiled = compile_network(network(), options)
+    assert compiled.state.library.startswith("OpenVINO")
+    assert np.array_equal(compiled.run(probe_images(2, SHAPE)), before)
 
 
-def test_an_export_is_the_same_whatever_was_exported_before() -> None:
+def test_an_export_does_not_depend_on_earlier_exports() -> None:
     first = openvino_runtime.export(network().module, SHAPE)
     openvino_runtime.export(network(seed=1).module, SHAPE)
     assert openvino_runtime.export(network().module, SHAPE).sha256 == first.sha256
 
 
-def test_another_network_has_another_tower(towers: CompileOptions) -> None:
-    one, other = build(network(seed=1), towers), build(network(seed=2), towers)
-    assert len(small_files(towers.cache)) == 2
-    assert np.abs(one.run(drawn(2, SHAPE)) - other.run(drawn(2, SHAPE))).max() > 0.01
+def test_two_networks_have_two_compiled_models(options: CompileOptions) -> None:
+    one, other = (
+        compile_network(network(seed=1), options),
+        compile_network(network(seed=2), options),
+    )
+    assert len(cached_files(options.cache)) == 2
+    assert np.abs(one.run(probe_images(2, SHAPE)) - other.run(probe_images(2, SHAPE))).max() > 0.01
 
 
 def empty(path: Path, other: bytes) -> None:
@@ -262,47 +269,52 @@ def no_head(path: Path, other: bytes) -> None:
 
 
 @pytest.mark.parametrize("damage", [empty, cut, flipped, foreign, no_head])
-def test_a_damaged_or_foreign_tower_is_made_again(
-    damage: object, towers: CompileOptions, tmp_path: Path, request: pytest.FixtureRequest
+def test_a_damaged_or_foreign_file_is_built_again(
+    damage: object, options: CompileOptions, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
     strange = CompileOptions(CompiledCache(tmp_path / "strange"))
-    build(network(seed=2), strange)
-    expected = build(network(), towers).run(drawn(2, SHAPE))
-    [path], [other] = small_files(towers.cache), small_files(strange.cache)
+    compile_network(network(seed=2), strange)
+    expected = compile_network(network(), options).run(probe_images(2, SHAPE))
+    [path], [other] = cached_files(options.cache), cached_files(strange.cache)
     assert callable(damage)
     damage(path, other.read_bytes())
-    assert towers.cache.read(KEY) is None
-    assert np.array_equal(build(network(), towers).run(drawn(2, SHAPE)), expected)
+    assert options.cache.read(KEY) is None
+    assert np.array_equal(compile_network(network(), options).run(probe_images(2, SHAPE)), expected)
     request.getfixturevalue("no_export")
-    assert build(network(), towers).state.library.startswith("OpenVINO")
+    assert compile_network(network(), options).state.library.startswith("OpenVINO")
 
 
 @pytest.mark.parametrize("layers", [b"no layers at all", None])
-def test_a_sound_file_with_the_wrong_tower_in_it_is_made_again(
-    towers: CompileOptions, cache: CompiledCache, layers: bytes | None
+def test_a_valid_file_with_the_wrong_graph_is_built_again(
+    options: CompileOptions, cache: CompiledCache, layers: bytes | None
 ) -> None:
-    build(network(), towers)
+    compile_network(network(), options)
     other = openvino_runtime.export(network(seed=2).module, SHAPE)
     assert cache.read(KEY) is not None
     cache.write(KEY, OpenVinoGraph(layers, b"") if layers else other)
-    tower = build(network(), towers)
-    assert tower.state.library.startswith("OpenVINO")
-    assert np.abs(tower.run(drawn(2, SHAPE)) - network()(drawn(2, SHAPE))).max() < CLOSE
+    compiled = compile_network(network(), options)
+    assert compiled.state.library.startswith("OpenVINO")
+    assert (
+        np.abs(compiled.run(probe_images(2, SHAPE)) - network()(probe_images(2, SHAPE))).max()
+        < CLOSE
+    )
     assert cache.read(KEY) not in (other, None)
 
 
-def test_a_folder_that_cannot_be_written_costs_the_cache_alone(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_written_disables_only_the_cache(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("no folder")
-    tower = build(network(), CompileOptions(CompiledCache(tmp_path / "file" / "towers")))
-    assert tower.state.library.startswith("OpenVINO")
+    compiled = compile_network(
+        network(), CompileOptions(CompiledCache(tmp_path / "file" / "compiled"))
+    )
+    assert compiled.state.library.startswith("OpenVINO")
 
 
-def test_nothing_half_written_is_left(towers: CompileOptions) -> None:
-    build(network(), towers)
-    assert {path.suffix for path in towers.cache.folder.iterdir()} == {".tower", ".json"}
+def test_no_temporary_files_remain(options: CompileOptions) -> None:
+    compile_network(network(), options)
+    assert {path.suffix for path in options.cache.folder.iterdir()} == {".tower", ".json"}
 
 
-def test_writing_that_is_interrupted_leaves_nothing(
+def test_an_interrupted_write_leaves_no_file(
     cache: CompiledCache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def interrupt(_: int) -> None:
@@ -319,43 +331,45 @@ def test_writing_that_is_interrupted_leaves_nothing(
 
 @pytest.fixture(scope="session")
 def pair(clip_folder: Path) -> tuple[Encoder, Encoder]:
-    """A small CLIP, and the same in 8-bit numbers."""
+    """A small CLIP, and the same quantized to 8 bits."""
     return load_encoder(str(clip_folder)), load_encoder(f"{clip_folder}-int8")
 
 
 def test_int8_is_another_model(pair: tuple[Encoder, Encoder], clip_folder: Path) -> None:
-    whole, small = pair
-    assert (whole.name, small.name) == ("tower-clip", "tower-clip-int8")
-    assert small.fingerprint != whole.fingerprint
-    assert small.revision != whole.revision
-    assert small.runs_in.endswith("int8")
-    assert load_encoder(f"{clip_folder}-int8").fingerprint == small.fingerprint
+    full, int8 = pair
+    assert (full.name, int8.name) == ("small-clip", "small-clip-int8")
+    assert int8.fingerprint != full.fingerprint
+    assert int8.revision != full.revision
+    assert int8.runtime.endswith("int8")
+    assert load_encoder(f"{clip_folder}-int8").fingerprint == int8.fingerprint
 
 
-def test_int8_sees_nearly_what_the_model_sees(pair: tuple[Encoder, Encoder]) -> None:
-    whole, small = pair
-    pictures = mixed(whole, 40)
-    one, other = whole.encode_prepared(pictures), small.encode_prepared(pictures)
+def test_int8_vectors_are_close_to_the_full_ones(pair: tuple[Encoder, Encoder]) -> None:
+    full, int8 = pair
+    pictures = mixed(full, 40)
+    one, other = full.encode_prepared(pictures), int8.encode_prepared(pictures)
     assert (one * other).sum(axis=1).min() > 0.97
     assert np.abs(one - other).max() > CLOSE
     assert np.allclose(np.linalg.norm(other, axis=1), 1, atol=CLOSE)
 
 
-def test_an_int8_vector_does_not_depend_on_its_neighbours(pair: tuple[Encoder, Encoder]) -> None:
-    _, small = pair
-    pictures = mixed(small, 33)
-    alone = np.concatenate([small.encode_prepared([one]) for one in pictures])
+def test_an_int8_vector_does_not_depend_on_the_rest_of_the_batch(
+    pair: tuple[Encoder, Encoder],
+) -> None:
+    _, int8 = pair
+    pictures = mixed(int8, 33)
+    alone = np.concatenate([int8.encode_prepared([one]) for one in pictures])
     with ThreadPoolExecutor(4) as threads:
-        found = list(threads.map(small.encode_prepared, [pictures] * 4))
+        found = list(threads.map(int8.encode_prepared, [pictures] * 4))
     assert all(np.abs(rows - alone).max() < CLOSE for rows in found)
 
 
-def test_words_are_read_in_full_by_an_int8_model(pair: tuple[Encoder, Encoder]) -> None:
-    whole, small = pair
-    assert np.array_equal(whole.encode_words(["a red coat"]), small.encode_words(["a red coat"]))
+def test_an_int8_model_encodes_texts_in_full_precision(pair: tuple[Encoder, Encoder]) -> None:
+    full, int8 = pair
+    assert np.array_equal(full.encode_words(["a red coat"]), int8.encode_words(["a red coat"]))
 
 
-def test_a_folder_whose_name_ends_so_is_taken_for_itself(
+def test_a_folder_whose_name_ends_in_int8_is_not_quantized(
     clip_folder: Path, tmp_path: Path, pair: tuple[Encoder, Encoder]
 ) -> None:
     folder = tmp_path / "mine-int8"
@@ -368,114 +382,114 @@ def no_nncf(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(quantization.importlib.util, "find_spec", lambda _: None)
 
 
-def test_an_int8_model_made_on_another_processor_is_the_same(
+def test_an_int8_model_quantized_on_another_processor_is_the_same(
     pair: tuple[Encoder, Encoder], clip_folder: Path, tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "SSE41")
-    made = load_encoder(f"{clip_folder}-int8", towers=tmp_path)
+    made = load_encoder(f"{clip_folder}-int8", compiled_cache=tmp_path)
     assert made.fingerprint == pair[1].fingerprint
 
 
-def test_an_int8_model_that_is_made_needs_nothing_to_make_it(
+def test_a_cached_int8_model_does_not_need_nncf(
     pair: tuple[Encoder, Encoder], clip_folder: Path, no_nncf: None
 ) -> None:
     assert load_encoder(f"{clip_folder}-int8").fingerprint == pair[1].fingerprint
 
 
-def test_an_int8_model_that_cannot_be_made_says_what_to_install(
-    towers: CompileOptions, no_nncf: None
+def test_without_nncf_the_error_names_the_package_to_install(
+    options: CompileOptions, no_nncf: None
 ) -> None:
     with pytest.raises(ModelUnavailable, match=r"nncf.*pip install 'lookalike\[int8\]'"):
-        build(network(), towers, int8=True)
+        compile_network(network(), options, int8=True)
 
 
 def test_int8_is_refused_where_openvino_is_missing(
-    towers: CompileOptions, monkeypatch: pytest.MonkeyPatch
+    options: CompileOptions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "openvino", None)
     with pytest.raises(ModelUnavailable, match="openvino"):
-        build(network(), towers, int8=True)
+        compile_network(network(), options, int8=True)
 
 
-def test_torch_never_answers_for_int8() -> None:
+def test_torch_never_runs_an_int8_model() -> None:
     with pytest.raises(ModelUnavailable, match="torch alone"):
-        build(network(), None, int8=True)
+        compile_network(network(), None, int8=True)
 
 
-def test_int8_is_refused_where_a_setting_turns_openvino_off(
+def test_int8_is_refused_where_a_setting_switches_openvino_off(
     pair: tuple[Encoder, Encoder], clip_folder: Path
 ) -> None:
-    """Though it is in the cache: who turns it off may have a machine that it fails on."""
+    """Even if it is cached: OpenVINO may be switched off because it fails on this machine."""
     with pytest.raises(ModelUnavailable, match=r"LOOKALIKE_OPENVINO is off.*turn it on, or"):
         load_encoder(f"{clip_folder}-int8", compiled=False)
 
 
-def test_an_int8_tower_that_is_not_of_this_model_is_refused(
-    towers: CompileOptions, monkeypatch: pytest.MonkeyPatch
+def test_an_int8_graph_of_another_network_is_refused(
+    options: CompileOptions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     other = openvino_runtime.export(network(seed=2).module, SHAPE)
-    monkeypatch.setattr("app.encoders.compiled_model.quantise", lambda *_: other)
+    monkeypatch.setattr("app.encoders.compiled_model.quantize", lambda *_: other)
     with pytest.raises(ModelUnavailable, match="not those of torch"):
-        build(network(), towers, int8=True)
+        compile_network(network(), options, int8=True)
 
 
-def test_quantising_that_fails_says_why(
-    towers: CompileOptions, monkeypatch: pytest.MonkeyPatch
+def test_the_error_of_a_failed_quantization_has_the_reason(
+    options: CompileOptions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(quantization, "_SCRIPT", Path("/no/such/script.py"))
-    with pytest.raises(ModelUnavailable, match=r"quantising failed.*script\.py"):
-        build(network(), towers, int8=True)
+    with pytest.raises(ModelUnavailable, match=r"quantizing failed.*script\.py"):
+        compile_network(network(), options, int8=True)
 
 
-def test_quantising_that_does_not_end_says_so(
-    towers: CompileOptions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_quantization_has_a_timeout(
+    options: CompileOptions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "sleeps.py").write_text("import time; time.sleep(60)")
     monkeypatch.setattr(quantization, "_SCRIPT", tmp_path / "sleeps.py")
-    monkeypatch.setattr(quantization, "_SECONDS", 0.1)
+    monkeypatch.setattr(quantization, "_TIMEOUT_S", 0.1)
     with pytest.raises(ModelUnavailable, match=r"longer than 0\.1 s"):
-        build(network(), towers, int8=True)
+        compile_network(network(), options, int8=True)
 
 
-def test_the_embedded_encoder_in_int8_finds_what_it_finds_in_full() -> None:
-    whole, small = load_encoder(EMBEDDED), load_encoder(f"{EMBEDDED}-int8")
-    assert small.name == "embedded-int8" and small.fingerprint != whole.fingerprint
+def test_the_embedded_encoder_has_nearly_the_same_recall_in_int8() -> None:
+    full, int8 = load_encoder(EMBEDDED), load_encoder(f"{EMBEDDED}-int8")
+    assert int8.name == "embedded-int8" and int8.fingerprint != full.fingerprint
     with pytest.raises(NoWords):
-        small.encode_words(["coat"])
-    pictures = mixed(whole, 60)
+        int8.encode_words(["coat"])
+    pictures = mixed(full, 60)
     dimmed = [(picture * 0.6 + 20).astype(np.uint8)[:, ::-1].copy() for picture in pictures]
-    found = [_recall(each, pictures, dimmed) for each in (whole, small)]
-    assert found[0] > 0.9 and found[1] > found[0] - 0.05
+    recalls = [_recall(each, pictures, dimmed) for each in (full, int8)]
+    assert recalls[0] > 0.9 and recalls[1] > recalls[0] - 0.05
 
 
-def _recall(encoder: Encoder, pictures: list[np.ndarray], asked: list[np.ndarray]) -> float:
-    similar = encoder.encode_prepared(asked) @ encoder.encode_prepared(pictures).T
-    return float((similar.argmax(axis=1) == np.arange(len(asked))).mean())
+def _recall(encoder: Encoder, pictures: list[np.ndarray], queries: list[np.ndarray]) -> float:
+    similarities = encoder.encode_prepared(queries) @ encoder.encode_prepared(pictures).T
+    return float((similarities.argmax(axis=1) == np.arange(len(queries))).mean())
 
 
-# --- what others see ---
+# --- side effects ---
 
 
-def test_status_says_what_encodes_pictures(app: App) -> None:
+def test_status_names_the_library_that_encodes_pictures(app: App) -> None:
     model, cache = app.encoder(), CompiledCache(app.settings.tower_folder)
-    cache.note(model.fingerprint, RuntimeState("torch", "ImportError: no openvino"))
+    cache.save_state(model.fingerprint, RuntimeState("torch", "ImportError: no openvino"))
     found = status(app.engine, app.files, app.settings).as_dict()["encoder"]
     assert found["value"] == "torch" and "no openvino" in found["advice"] and found["ok"]
-    cache.note(model.fingerprint, RuntimeState("OpenVINO 2026.4.1"))
+    cache.save_state(model.fingerprint, RuntimeState("OpenVINO 2026.4.1"))
     found = status(app.engine, app.files, app.settings).as_dict()["encoder"]
     assert (found["value"], found["advice"]) == ("OpenVINO 2026.4.1", None)
 
 
-def test_nobody_is_told_that_a_tower_was_made(tmp_path: Path) -> None:
-    """The library would report to its maker: it must not even resolve a name."""
+def test_compiling_sends_no_telemetry(tmp_path: Path) -> None:
+    """OpenVINO would report to its makers: it must not even resolve a host name."""
     code = f"""
 import sys
 seen = []
 sys.addaudithook(lambda event, args: seen.append(event) if event.startswith("socket.") else None)
 from pathlib import Path
 from app.encoders.loading import load_encoder
-load_encoder("embedded", towers=Path({str(tmp_path)!r}))
+load_encoder("embedded", compiled_cache=Path({str(tmp_path)!r}))
 print(seen, "openvino" in sys.modules)
 """
     environment = {"PATH": "/usr/bin:/bin", "HOME": str(tmp_path)}
@@ -487,13 +501,13 @@ print(seen, "openvino" in sys.modules)
     assert not (tmp_path / "intel").exists()
 
 
-def test_drawn_pictures_are_the_same_each_time_and_differ_from_each_other() -> None:
-    first, again = drawn(20, (40, 30)), drawn(20, (40, 30))
+def test_probe_images_are_reproducible_and_differ_from_each_other() -> None:
+    first, again = probe_images(20, (40, 30)), probe_images(20, (40, 30))
     assert first.shape == (20, 40, 30, 3) and first.dtype == np.uint8
     assert np.array_equal(first, again)
-    assert np.array_equal(drawn(5, (40, 30), first=15), first[15:])
+    assert np.array_equal(probe_images(5, (40, 30), first=15), first[15:])
     assert len({picture.tobytes() for picture in first}) == 20
 
 
-def test_the_bound_of_the_check_is_the_one_that_was_promised() -> None:
-    assert ALIKE == 0.9999
+def test_the_minimum_cosine_is_the_documented_one() -> None:
+    assert MIN_COSINE == 0.9999

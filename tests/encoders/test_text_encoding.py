@@ -1,4 +1,4 @@
-"""Words and pictures through a model that reads both, by the real loading code."""
+"""Searches with a model that encodes texts and pictures, loaded by the real code."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from app.bootstrap import App
 from app.config import Settings
 from app.errors import BadInput, ModelMismatch
 from app.types import Query
+from app.vectors import round_to_float16
 from support.shop import add, numbered, vectors
 from support.small_clip import save_small_clip
 
@@ -30,24 +31,24 @@ def clip(new_database: Callable[[str | None], str], folder: Path, tmp_path: Path
         yield app
 
 
-def test_words_find_what_the_exact_scan_says(clip: App) -> None:
-    """The random weights mean nothing; the order must be that of the cosines all the same."""
+def test_a_text_finds_the_products_with_the_highest_cosine(clip: App) -> None:
+    """The weights are random, but the order must still be that of the cosines."""
     words = "a red shoe"
     query = clip.encoder().encode_words([words])[0]
-    cosine = vectors(clip, range(40)).astype(np.float16).astype(np.float32) @ query
-    wanted = [f"P{n:04}" for n in np.argsort(-cosine)[:5]]
+    cosine = round_to_float16(vectors(clip, range(40))) @ query
+    expected = [f"P{n:04}" for n in np.argsort(-cosine)[:5]]
     for path in ("exact", "faiss"):
         result = clip.search.search(Query(words=words, k=5))
         assert result.plan.path == path
-        assert [match.product.sku for match in result.matches] == wanted
+        assert [match.product.sku for match in result.matches] == expected
         clip.indexer.rebuild()
 
 
-def test_words_that_look_like_a_path_are_words(clip: App) -> None:
+def test_a_text_that_looks_like_a_path_is_a_text(clip: App) -> None:
     assert clip.search.search(Query(words="/etc/passwd", k=5)).matches
 
 
-def test_no_words_are_refused(clip: App) -> None:
+def test_an_empty_text_is_refused(clip: App) -> None:
     with pytest.raises(BadInput, match="no words"):
         clip.search.search(Query(words="  "))
 

@@ -23,7 +23,7 @@ from app.catalog.batch_write import Batch, ProductEntry
 from app.cli import cli
 from app.config import Settings
 from app.db.queries import calibration
-from app.encoders.base import Choice
+from app.encoders.base import EncoderChoice
 from app.errors import ModelMismatch, NoModel
 from app.evaluation.calibration import (
     LIKELIER,
@@ -408,7 +408,7 @@ def test_words_are_not_judged_by_the_cut_offs_of_pictures(
 
     add(app, numbered(5))
     set_all(sql)
-    with App(settings, choose=lambda *_, **__: Choice(Reader(), "")) as reader:
+    with App(settings, choose=lambda *_, **__: EncoderChoice(Reader(), "")) as reader:
         found = reader.search.search(Query(words="red", k=5)).matches
     assert found[0].similarity > 0.999 and {match.means for match in found} == {None}
 

@@ -25,7 +25,7 @@ from hypothesis import strategies as st
 from app.bootstrap import App
 from app.catalog.batch_write import Batch
 from app.catalog.ingest_run import ingest_run
-from app.encoders.torch_threads import cores
+from app.encoders.torch_threads import thread_count
 from app.errors import BadInput, BadSource
 from app.images.decoding import decode
 from app.types import Product
@@ -874,12 +874,12 @@ def test_after_an_ingest_threads_encode_on_as_many_cores_as_before(
     seen: list[int] = []
     with pytest.raises(RuntimeError):
         ingest(app, shop(tmp_path, 3), encoder=WatchedEncoder(lambda _: stopped(seen)))
-    thread = threading.Thread(target=lambda: seen.append(cores()))
+    thread = threading.Thread(target=lambda: seen.append(thread_count()))
     thread.start()
     thread.join()
     assert seen == [1, 3]
 
 
 def stopped(seen: list[int]) -> None:
-    seen.append(cores())
+    seen.append(thread_count())
     raise RuntimeError

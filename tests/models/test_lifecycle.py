@@ -18,8 +18,8 @@ from PIL import Image
 from app.bootstrap import App
 from app.catalog.batch_write import Batch, ModelsChanged, ProductEntry
 from app.config import Settings
-from app.encoders.base import Choice
-from app.encoders.preprocessing import Prepared
+from app.encoders.base import EncoderChoice
+from app.encoders.preprocessing import PreparedPicture
 from app.errors import BadImage, BadInput, ModelMismatch, ModelUnavailable, UnknownModel
 from app.images.decoding import decode
 from app.models.backfill import embed
@@ -35,15 +35,15 @@ ROWS = 40
 class Mirrored(ColourEncoder):
     """As good as the other encoder, and not to be compared with it: its axes are reversed."""
 
-    def encode_prepared(self, prepared: Sequence[Prepared]) -> Vectors:
+    def encode_prepared(self, prepared: Sequence[PreparedPicture]) -> Vectors:
         return np.ascontiguousarray(super().encode_prepared(prepared)[:, ::-1])
 
 
-def choose(model: str, **_: Any) -> Choice:
+def choose(model: str, **_: Any) -> EncoderChoice:
     if model in ("auto", "colours"):
-        return Choice(ColourEncoder(), "")
+        return EncoderChoice(ColourEncoder(), "")
     if model == "mirrored":
-        return Choice(Mirrored("mirrored"), "")
+        return EncoderChoice(Mirrored("mirrored"), "")
     raise ModelUnavailable(f"There is no model {model}.")
 
 
@@ -79,7 +79,7 @@ def fill(app: App, source: Path, name: str = "mirrored") -> int:
     """Give every picture its embedding under a model, and build an index of it."""
     model = app.lifecycle.model(name)
     find = Originals([source.parent], app.limits, None).find
-    report = embed(app.engine, model, app.encoders.of(model.id), find)
+    report = embed(app.engine, model, app.encoders.for_model(model.id), find)
     app.indexer.rebuild(name)
     return report.embedded
 
@@ -147,7 +147,7 @@ def test_who_forces_a_change_says_why(filled: App, sql: psycopg.Connection, reas
 def test_who_embeds_is_told_how_much_is_done_and_left(filled: App, source: Path) -> None:
     model, told = filled.lifecycle.add("mirrored"), []
     find = Originals([source.parent], filled.limits, None).find
-    embed(filled.engine, model, filled.encoders.of(model.id), find,
+    embed(filled.engine, model, filled.encoders.for_model(model.id), find,
           lambda report: told.append((report.embedded, report.left)))  # fmt: skip
     assert told == [(32, 8), (40, 0)]
 
@@ -161,7 +161,7 @@ def test_new_pictures_are_embedded_under_every_model_that_is_kept_up_to_date(
     assert counts(sql) == {1: ROWS + 10, 2: 10}
     model = filled.lifecycle.model("mirrored")
     find = Originals([source.parent], filled.limits, None).find
-    report = embed(filled.engine, model, filled.encoders.of(model.id), find)
+    report = embed(filled.engine, model, filled.encoders.for_model(model.id), find)
     assert (report.embedded, report.failed, report.left) == (ROWS, 0, 0)
 
 
@@ -176,8 +176,8 @@ def test_embedding_goes_on_where_it_was_stopped(filled: App, source: Path) -> No
         return find(sha256, places)
 
     with pytest.raises(KeyboardInterrupt):
-        embed(filled.engine, model, filled.encoders.of(model.id), stop_midway)
-    again = embed(filled.engine, model, filled.encoders.of(model.id), find)
+        embed(filled.engine, model, filled.encoders.for_model(model.id), stop_midway)
+    again = embed(filled.engine, model, filled.encoders.for_model(model.id), find)
     assert (again.embedded, again.left) == (ROWS - 32, 0)
 
 
@@ -188,7 +188,7 @@ def test_a_file_that_was_changed_or_is_gone_is_not_embedded_and_said(
     (source.parent / "3.png").write_bytes(photo(777))
     (source.parent / "4.png").unlink()
     find = Originals([source.parent], filled.limits, None).find
-    report = embed(filled.engine, model, filled.encoders.of(model.id), find)
+    report = embed(filled.engine, model, filled.encoders.for_model(model.id), find)
     assert (report.embedded, report.failed, report.left) == (ROWS - 2, 2, 2)
     reasons = " ".join(report.reasons)
     assert "'3.png' was changed since it was ingested" in reasons
@@ -352,7 +352,7 @@ def test_what_may_become_active_is_loaded_ahead(
     page = open_app()
     first(page, 1)
     model = filled.lifecycle.add("mirrored")
-    monkeypatch.setattr("app.models.encoder_pool.AHEAD_S", 0.0)
+    monkeypatch.setattr("app.models.encoder_pool.PRELOAD_S", 0.0)
     first(page, 2)
     deadline = time.monotonic() + 10
     while model.id not in page.encoders._by_model:

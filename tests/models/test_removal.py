@@ -17,8 +17,8 @@ import pytest
 
 from app.bootstrap import App
 from app.config import Settings
-from app.encoders.base import Choice
-from app.encoders.preprocessing import Prepared
+from app.encoders.base import EncoderChoice
+from app.encoders.preprocessing import PreparedPicture
 from app.errors import LockHeld, ModelNotKept, UnknownModel
 from app.models.backfill import BackfillReport, embed
 from app.models.lifecycle import NotReady
@@ -36,17 +36,17 @@ DROPS = 12
 class Mirrored(ColourEncoder):
     """Another encoder of the same pictures: its axes are reversed."""
 
-    def encode_prepared(self, prepared: Sequence[Prepared]) -> Vectors:
+    def encode_prepared(self, prepared: Sequence[PreparedPicture]) -> Vectors:
         return np.ascontiguousarray(super().encode_prepared(prepared)[:, ::-1])
 
 
-def choose(model: str, revision: str | None = None, **_: Any) -> Choice:
+def choose(model: str, revision: str | None = None, **_: Any) -> EncoderChoice:
     """'colours', 'mirrored', and others that see as the first does; each in any revision."""
     name = "colours" if model == "auto" else model
     encoder = Mirrored(name) if name == "mirrored" else ColourEncoder(name)
     if revision not in (None, "1"):
         encoder.revision, encoder.fingerprint = revision, encoder.fingerprint[:-2] + revision
-    return Choice(encoder, "")
+    return EncoderChoice(encoder, "")
 
 
 @pytest.fixture
@@ -143,7 +143,7 @@ def fill(app: App, source: Path, name: str = "mirrored") -> None:
     """Add a model and give every picture its embedding under it."""
     model = app.lifecycle.add(name)
     find = Originals([source], app.limits, None).find
-    assert embed(app.engine, model, app.encoders.of(model.id), find).left == 0
+    assert embed(app.engine, model, app.encoders.for_model(model.id), find).left == 0
 
 
 def left_of_models(sql: psycopg.Connection) -> list[tuple[str, ...]]:
@@ -394,7 +394,7 @@ def test_what_is_embedded_while_the_model_is_dropped_stops_and_says_so(
         other.lifecycle.drop("mirrored")
 
     with pytest.raises(ModelNotKept, match="mirrored is not kept up to date any more"):
-        embed(filled.engine, model, filled.encoders.of(model.id), find, drop_midway)
+        embed(filled.engine, model, filled.encoders.for_model(model.id), find, drop_midway)
     with pytest.raises(UnknownModel):
         filled.indexer.rebuild("mirrored")
     assert left_of_models(sql) == [("colours",), ("embedding_m1",)]
@@ -420,9 +420,9 @@ def test_the_encoder_of_a_dropped_model_is_let_go(
     filled: App, open_app: Callable[[], App], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model, page = filled.lifecycle.add("mirrored"), open_app()
-    held = weakref.ref(page.encoders.of(model.id))
+    held = weakref.ref(page.encoders.for_model(model.id))
     filled.lifecycle.drop("mirrored")
-    monkeypatch.setattr("app.models.encoder_pool.AHEAD_S", 0.0)
+    monkeypatch.setattr("app.models.encoder_pool.PRELOAD_S", 0.0)
     page.search.search(Query(picture=photo(1)))
     until(lambda: gc.collect() >= 0 and held() is None, "the encoder is still there")
     page.search.search(Query(picture=photo(2)))

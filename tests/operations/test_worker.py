@@ -546,7 +546,7 @@ def test_whoever_writes_in_an_open_transaction_is_named(
         late.commit()
         before = post.worker._observer.observe(count_gone=True)
         assert before.delta == 5
-        post.worker._before = 5
+        post.worker._delta_before = 5
         post.worker._evaluate_last_build(before)
         said = post.worker.liveness.status().as_dict()["last_error"]["value"]
         assert (

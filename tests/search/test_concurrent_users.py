@@ -13,9 +13,9 @@ from pydantic import ValidationError
 from app.bootstrap import App
 from app.config import MOST_PLACES, Settings
 from app.db.engine import BESIDE, OTHERS
-from app.encoders.base import Choice
+from app.encoders.base import EncoderChoice
 from app.encoders.batching import MAX_BATCH, SLOTS
-from app.encoders.preprocessing import Prepared
+from app.encoders.preprocessing import PreparedPicture
 from app.errors import BadInput, Busy, DatabaseUnavailable
 from app.search.filters import parse
 from app.types import Query, SearchResult, Vectors
@@ -37,7 +37,7 @@ class Gate(ColourEncoder):
         self.open.set()
         self.batches: list[int] = []
 
-    def encode_prepared(self, prepared: Sequence[Prepared]) -> Vectors:
+    def encode_prepared(self, prepared: Sequence[PreparedPicture]) -> Vectors:
         self.batches.append(len(prepared))
         assert self.open.wait(30)
         return super().encode_prepared(prepared)
@@ -57,7 +57,7 @@ def serve(settings: Settings, gate: Gate) -> Iterator[Callable[..., App]]:
         own = settings.model_copy(
             update={"searches_at_once": PLACES, "search_wait_s": 60} | changes
         )
-        app = App(own, choose=lambda model, **_: Choice(gate, ""))
+        app = App(own, choose=lambda model, **_: EncoderChoice(gate, ""))
         made.append(app)
         add(app, numbered(PRODUCTS), brand="Acme")
         app.indexer.rebuild()
@@ -124,7 +124,7 @@ def test_what_several_ask_at_once_is_encoded_together(
     threads = [threading.Thread(target=ask) for ask in asks(app, users)]
     for thread in threads:
         thread.start()
-    queue = app.search._encoder._queues.of(gate).pictures
+    queue = app.search._encoder._queues.get(gate).pictures
     until(lambda: len(queue._waiting) == MAX_BATCH)
     gate.open.set()
     for thread in threads:

@@ -6,7 +6,7 @@ import pytest
 
 from app.bootstrap import App
 from app.config import Settings
-from app.encoders.base import Choice
+from app.encoders.base import EncoderChoice
 from app.errors import BadInput
 from app.search.filters import parse
 from app.types import Query
@@ -108,7 +108,7 @@ def test_words_of_the_catalogue_alone_have_no_similarity_to_cut_at(app: App) -> 
 
 
 def test_words_the_model_reads_are_cut_however_many_products_have_them(settings: Settings) -> None:
-    with App(settings, choose=lambda model, **_: Choice(Reader(), "reads")) as app:
+    with App(settings, choose=lambda model, **_: EncoderChoice(Reader(), "reads")) as app:
         for n in range(40):
             name(app, f"N{n:02}", f"lamp {n}", n)
         everything = app.search.search(Query(words="lamp 3", k=40))

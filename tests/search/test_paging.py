@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from app.bootstrap import App
 from app.config import Settings
-from app.encoders.base import Choice
+from app.encoders.base import EncoderChoice
 from app.errors import BadInput
 from app.index import faiss_index
 from app.search import paging
@@ -32,7 +32,7 @@ NOUNS = WORDS.split()
 @pytest.fixture
 def reading(settings: Settings) -> Iterator[App]:
     """The same services with an encoder that reads words."""
-    with App(settings, choose=lambda model, **_: Choice(Reader(), "reads")) as app:
+    with App(settings, choose=lambda model, **_: EncoderChoice(Reader(), "reads")) as app:
         yield app
 
 
@@ -314,7 +314,7 @@ def test_the_plan_says_who_read_the_words_however_it_was_answered(reading: App) 
 def test_what_words_ask_is_sampled_where_the_model_read_them(
     settings: Settings, sql: psycopg.Connection, by: str | None, expected: int
 ) -> None:
-    with App(settings, choose=lambda model, **_: Choice(Reader(), "reads")) as app:
+    with App(settings, choose=lambda model, **_: EncoderChoice(Reader(), "reads")) as app:
         add(app, numbered(20))
         app.search.search(Query(words="title 7", words_by=by, k=3))  # type: ignore[arg-type]
     assert sql.execute("SELECT count(*) FROM query_sample").fetchone() == (expected,)

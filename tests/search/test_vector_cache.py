@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from app.bootstrap import App
 from app.config import Settings
-from app.encoders.base import Choice
+from app.encoders.base import EncoderChoice
 from app.errors import BadImage
 from app.search.filters import parse
 from app.search.vector_cache import QueryPicture, VectorCache
@@ -28,7 +28,7 @@ def encoder() -> WatchedEncoder:
 def watched(settings: Settings, encoder: WatchedEncoder, app: App) -> App:
     """Twenty products, and services whose encoder counts."""
     add(app, numbered(20))
-    return App(settings, choose=lambda model, **_: Choice(encoder, "watched"))
+    return App(settings, choose=lambda model, **_: EncoderChoice(encoder, "watched"))
 
 
 def test_a_changed_filter_and_the_next_page_encode_nothing(

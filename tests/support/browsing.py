@@ -13,7 +13,7 @@ from typing import Literal
 
 import psycopg
 import pytest
-from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Locator, Page, expect, sync_playwright
 
 from app.bootstrap import App
 from app.config import Settings
@@ -123,17 +123,43 @@ def browser() -> Iterator[Browser]:
         browser.close()
 
 
+class Tabs:
+    """Opens tabs that share what the browser has loaded and compiled of the page, and nothing else:
+    each starts with an empty local storage and a session of its own."""
+
+    def __init__(self, browser: Browser) -> None:
+        self._browser = browser
+        self._contexts: dict[tuple[int, Scheme], BrowserContext] = {}
+
+    def open(self, url: str, width: int, scheme: Scheme) -> Page:
+        page = self._context(width, scheme).new_page()
+        page.set_default_timeout(SOON_MS)
+        page.goto(url)
+        expect(page.get_by_role("radio", name="Photo")).to_be_visible(timeout=SOON_MS)
+        return page
+
+    def _context(self, width: int, scheme: Scheme) -> BrowserContext:
+        if (width, scheme) not in self._contexts:
+            context = self._browser.new_context(
+                viewport={"width": width, "height": 1000}, color_scheme=scheme
+            )
+            context.add_init_script("if (!opener) { localStorage.clear(); }")
+            self._contexts[width, scheme] = context
+        return self._contexts[width, scheme]
+
+
+@pytest.fixture(scope="module")
+def tabs(browser: Browser) -> Tabs:
+    return Tabs(browser)
+
+
 @pytest.fixture
-def open_page(browser: Browser) -> Iterator[Callable[..., Page]]:
-    """Opens an address in a tab without a past, on a screen this wide."""
+def open_page(tabs: Tabs) -> Iterator[Callable[..., Page]]:
+    """Opens an address in a new tab, on a screen this wide."""
     pages: list[Page] = []
 
     def open_(url: str, *, width: int = 1400, scheme: Scheme = "light") -> Page:
-        size = {"width": width, "height": 1000}
-        pages.append(browser.new_page(viewport=size, color_scheme=scheme))  # type: ignore[arg-type]
-        pages[-1].set_default_timeout(SOON_MS)
-        pages[-1].goto(url)
-        expect(pages[-1].get_by_role("radio", name="Photo")).to_be_visible(timeout=SOON_MS)
+        pages.append(tabs.open(url, width, scheme))
         return pages[-1]
 
     yield open_
@@ -144,6 +170,16 @@ def open_page(browser: Browser) -> Iterator[Callable[..., Page]]:
 @pytest.fixture
 def page(open_page: Callable[..., Page], address: str) -> Page:
     return open_page(address)
+
+
+@pytest.fixture(scope="module")
+def answered(tabs: Tabs, address: str, shop: Shop) -> Iterator[Page]:
+    """A page with the answer to the query photo, for tests that change nothing about it."""
+    page = tabs.open(address, 1400, "light")
+    upload(page, "photo.jpg", shop.photo.read_bytes())
+    first_card(page)
+    yield page
+    page.close()
 
 
 def upload(page: Page, name: str, data: bytes) -> None:

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from app.encoders.base import Choice
-from app.encoders.preprocessing import Prepared
+from app.encoders.base import EncoderChoice
+from app.encoders.preprocessing import PreparedPicture
 from app.errors import NoWords
 from app.types import Vectors
 
@@ -33,10 +33,10 @@ class ColourEncoder:
     def encode_pictures(self, pictures: Sequence[Image.Image]) -> Vectors:
         return self.encode_prepared([self.prepare(picture) for picture in pictures])
 
-    def prepare(self, picture: Image.Image) -> Prepared:
+    def prepare(self, picture: Image.Image) -> PreparedPicture:
         return np.asarray(picture.resize((SIDE, SIDE), Image.Resampling.BOX), dtype=np.uint8)
 
-    def encode_prepared(self, prepared: Sequence[Prepared]) -> Vectors:
+    def encode_prepared(self, prepared: Sequence[PreparedPicture]) -> Vectors:
         rows = np.ones((len(prepared), self.dim), dtype=np.float32)
         for row, small in zip(rows, prepared, strict=True):
             row[1:] = small.astype(np.float32).ravel() / 127.5 - 1
@@ -46,10 +46,10 @@ class ColourEncoder:
         raise NoWords()
 
 
-def choose_colours(model: str, **_: Any) -> Choice:
+def choose_colours(model: str, **_: Any) -> EncoderChoice:
     """Stands where `choose_encoder` does; 'auto' is the encoder called 'colours'."""
     name = "colours" if model == "auto" else model
-    return Choice(ColourEncoder(name), f"The encoder {name} was taken.")
+    return EncoderChoice(ColourEncoder(name), f"The encoder {name} was taken.")
 
 
 @lru_cache(maxsize=20_000)

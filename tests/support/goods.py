@@ -11,7 +11,7 @@ from typing import Any
 import psycopg
 
 from app.bootstrap import App
-from app.encoders.preprocessing import Prepared
+from app.encoders.preprocessing import PreparedPicture
 from app.types import Vectors
 from ingest.load import load
 from ingest.pipeline import IngestReport
@@ -29,7 +29,7 @@ class WatchedEncoder(ColourEncoder):
         self.before = before
         self._alone = threading.Lock()
 
-    def encode_prepared(self, prepared: Sequence[Prepared]) -> Vectors:
+    def encode_prepared(self, prepared: Sequence[PreparedPicture]) -> Vectors:
         with self._alone:
             self.before(self.encoded)
             self.encoded += len(prepared)
@@ -73,12 +73,12 @@ class Always:
     def active(self) -> Any:
         return self._encoder
 
-    def of(self, _model_id: int) -> Any:
+    def for_model(self, _model_id: int) -> Any:
         return self._encoder
 
-    def renew(self) -> None: ...
+    def refresh_active(self) -> None: ...
 
-    def look_ahead(self) -> None: ...
+    def preload(self) -> None: ...
 
 
 def ingest(app: App, source: Path, **options: Any) -> IngestReport:

@@ -52,15 +52,12 @@ BAD = {
 """What is uploaded, and what the page says of it."""
 
 
-def test_the_product_on_the_photo_is_shown_first(page: Page, shop: Shop) -> None:
-    upload(page, "photo.jpg", shop.photo.read_bytes())
-    expect(first_card(page)).to_contain_text(shop.expected_sku)
+def test_the_product_on_the_photo_is_shown_first(answered: Page, shop: Shop) -> None:
+    expect(first_card(answered)).to_contain_text(shop.expected_sku)
 
 
-def test_each_card_shows_its_similarity(page: Page, shop: Shop) -> None:
-    upload(page, "photo.jpg", shop.photo.read_bytes())
-    first_card(page)
-    shown = page.locator(".card .similarity").all_inner_texts()
+def test_each_card_shows_its_similarity(answered: Page) -> None:
+    shown = answered.locator(".card .similarity").all_inner_texts()
     found = [
         re.fullmatch(r"similarity (-?[01]\.\d{3})( · [a-z ]+)?", text.strip()) for text in shown
     ]
@@ -68,26 +65,22 @@ def test_each_card_shows_its_similarity(page: Page, shop: Shop) -> None:
     assert (len(values), values) == (12, sorted(values, reverse=True))
 
 
-def test_a_product_of_two_years_comes_once_with_the_other_year(page: Page, shop: Shop) -> None:
-    upload(page, "photo.jpg", shop.photo.read_bytes())
-    expect(first_card(page)).to_contain_text("also 1999")
-    assert page.get_by_text(f"{shop.expected_sku}-OLD").count() == 0
+def test_a_product_of_two_years_comes_once_with_the_other_year(answered: Page, shop: Shop) -> None:
+    expect(first_card(answered)).to_contain_text("also 1999")
+    assert answered.get_by_text(f"{shop.expected_sku}-OLD").count() == 0
 
 
-def test_a_card_says_what_its_similarity_means(page: Page, shop: Shop) -> None:
+def test_a_card_says_what_its_similarity_means(answered: Page, shop: Shop) -> None:
     with App(Settings(home=shop.home, model="embedded")) as app:
         found = app.search.search(Query(picture=shop.photo.read_bytes(), k=12, fold=True)).matches
-    upload(page, "photo.jpg", shop.photo.read_bytes())
-    first_card(page)
-    shown = page.locator(".card .similarity").all_inner_texts()
+    shown = answered.locator(".card .similarity").all_inner_texts()
     said = [text.strip().partition(" · ")[2] for text in shown]
     assert said == [match.means for match in found]
     assert said[-1] == "similar"
 
 
-def test_the_page_says_that_the_index_answered(page: Page, shop: Shop) -> None:
-    upload(page, "photo.jpg", shop.photo.read_bytes())
-    assert "Answered by faiss" in explanation(page)
+def test_the_page_says_that_the_index_answered(answered: Page) -> None:
+    assert "Answered by faiss" in explanation(answered)
 
 
 def test_as_many_products_as_chosen_are_shown(page: Page, shop: Shop) -> None:
@@ -98,16 +91,13 @@ def test_as_many_products_as_chosen_are_shown(page: Page, shop: Shop) -> None:
     expect(page.locator(".card")).to_have_count(24, timeout=SOON_MS)
 
 
-def test_a_title_is_shown_letter_for_letter(page: Page, shop: Shop) -> None:
-    upload(page, "photo.jpg", shop.photo.read_bytes())
-    assert first_card(page).locator(".title").inner_text() == ODD_TITLE
+def test_a_title_is_shown_letter_for_letter(answered: Page) -> None:
+    assert first_card(answered).locator(".title").inner_text() == ODD_TITLE
 
 
-def test_every_thumbnail_is_drawn(page: Page, shop: Shop) -> None:
-    upload(page, "photo.jpg", shop.photo.read_bytes())
-    first_card(page)
+def test_every_thumbnail_is_drawn(answered: Page) -> None:
     widths = "pictures => pictures.map(picture => picture.naturalWidth)"
-    assert 0 not in page.locator(".card img").evaluate_all(widths)
+    assert 0 not in answered.locator(".card img").evaluate_all(widths)
 
 
 @pytest.mark.parametrize("width", [390, 1400])
@@ -174,26 +164,20 @@ def test_without_an_index_the_page_says_what_answered_and_why(page: Page, shop: 
     assert re.search(r"Answered by exact: no .*(index|build)", explanation(page))
 
 
-def test_an_empty_catalogue_is_a_sentence(
-    open_page: Callable[..., Page], shop: Shop, empty_url: str
-) -> None:
-    with App(Settings(home=shop.home, database_url=empty_url, model="embedded")) as app:
-        app.initialise()
-    with served(home=str(shop.home), database_url=empty_url) as url:
-        page = open_page(url)
-        assert "The catalogue is empty" in error(page)
-        upload(page, "photo.jpg", shop.photo.read_bytes())
-        said = page.get_by_text("only 0 products have a picture")
-        expect(said).to_be_visible(timeout=SOON_MS)
-
-
-def test_a_database_without_tables_is_a_sentence_that_helps(
+def test_without_tables_and_without_products_the_page_says_so(
     open_page: Callable[..., Page], shop: Shop, empty_url: str
 ) -> None:
     with served(home=str(shop.home), database_url=empty_url) as url:
         page = open_page(url)
         upload(page, "photo.jpg", shop.photo.read_bytes())
         assert "Run `lookalike init` first" in error(page)
+        with App(Settings(home=shop.home, database_url=empty_url, model="embedded")) as app:
+            app.initialise()
+        page = open_page(url)
+        assert "The catalogue is empty" in error(page)
+        upload(page, "photo.jpg", shop.photo.read_bytes())
+        said = page.get_by_text("only 0 products have a picture")
+        expect(said).to_be_visible(timeout=SOON_MS)
 
 
 @pytest.fixture

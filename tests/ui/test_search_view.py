@@ -13,7 +13,7 @@ from streamlit.testing.v1 import AppTest
 
 from app.bootstrap import App
 from app.config import Settings
-from app.encoders.base import Choice
+from app.encoders.base import EncoderChoice
 from app.ui import shared
 from support.colours import photo
 from support.crowd import full
@@ -40,7 +40,7 @@ def visit(
 ) -> Iterator[Visit]:
     """Opens the page at an address, over this test's database, with an encoder that counts."""
     own = settings.model_copy(update={"page_metrics_port": 0})
-    made = [App(own, choose=lambda model, **_: Choice(encoder, "watched"))]
+    made = [App(own, choose=lambda model, **_: EncoderChoice(encoder, "watched"))]
     monkeypatch.setattr(shared, "App", lambda: made[0])
     st.cache_resource.clear()
     st.cache_data.clear()

@@ -1,4 +1,4 @@
-"""SQL of the watchdog: which sessions of analysts have gone too far, and their end."""
+"""SQL of the analyst watchdog: finds and terminates sessions of analysts that exceed the limits."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from dataclasses import dataclass
 from sqlalchemy import Connection, text
 
 ROLE = "lookalike_analyst"
-"""The role that `sql/` makes for analysts."""
+"""The role for analysts, created by `sql/90_role.sql`."""
 
-# Who inherits the role or may become it is an analyst; who merely administers it is not, nor is who
-# writes the catalogue and so has other work to do here. A superuser may do everything.
+# An analyst is a user that inherits the role or may SET ROLE to it. Excluded are users that only
+# administer the role, and users that write the catalogue, superusers among them.
 IS_ANALYST = """(pg_has_role({0}, r.oid, 'USAGE') OR pg_has_role({0}, r.oid, 'SET'))
         AND NOT has_table_privilege({0}, to_regclass('product'), 'INSERT')"""
 
-# PostgreSQL counts the connections of each login and knows no limit of a group: who has no limit
-# of its own gets that of the role.
+# PostgreSQL limits connections per login, not per group. A login without its own limit gets the one
+# of the analyst role.
 ANALYSTS = f"""
     SELECT a.*, r.rolconnlimit AS most,
         row_number() OVER (PARTITION BY a.usesysid ORDER BY a.backend_start, a.pid) AS number,
@@ -27,7 +27,7 @@ ANALYSTS = f"""
     WHERE a.datname = current_database() AND a.pid <> pg_backend_pid() AND a.leader_pid IS NULL
         AND {IS_ANALYST.format("a.usesysid")}"""
 
-# A procedure may commit again and again, so that its statement is older than its transaction.
+# A procedure that commits has a statement older than its transaction, so both ages are checked.
 TERMINATE_OVERDUE = f"""
 WITH judged AS MATERIALIZED (
     SELECT pid, usename, CASE
@@ -43,7 +43,6 @@ WITH judged AS MATERIALIZED (
     FROM ({ANALYSTS}) AS a WHERE reached)
 SELECT pid, usename, reason FROM judged WHERE reason IS NOT NULL AND pg_terminate_backend(pid)"""
 
-
 PREPARED_TRANSACTIONS = f"""
 SELECT p.gid, p.owner FROM pg_prepared_xacts AS p
 JOIN pg_roles AS u ON u.rolname = p.owner JOIN pg_roles AS r ON r.rolname = :role
@@ -53,7 +52,7 @@ ORDER BY p.prepared"""
 
 @dataclass(frozen=True, slots=True)
 class EndedSession:
-    """A session of an analyst that was ended, and why."""
+    """A terminated session of an analyst, with the reason."""
 
     pid: int
     user: str
@@ -61,21 +60,24 @@ class EndedSession:
 
 
 def end_overdue(connection: Connection, limit_s: float) -> list[EndedSession]:
-    """End the sessions of analysts in this database that hold or wait for advisory locks, whose
-    statement or transaction has lasted longer than `limit_s` seconds, or that are too many."""
+    """Terminate sessions of analysts in this database that break a rule.
+
+    They hold or wait for an advisory lock, their statement or transaction is older than `limit_s`
+    seconds, or their user has more connections than allowed.
+    """
     values = {"role": ROLE, "limit": f"{limit_s} seconds"}
     rows = connection.execute(text(TERMINATE_OVERDUE), values)
     return [EndedSession(row.pid, row.usename, row.reason) for row in rows]
 
 
 def uncontrolled_users(connection: Connection) -> list[str]:
-    """The analysts connected now whose sessions this user may not watch or may not end."""
+    """Connected analysts (user names) whose sessions this user may not see or may not terminate."""
     sql = f"""SELECT DISTINCT usename FROM ({ANALYSTS}) AS a
         WHERE NOT (seen AND reached) ORDER BY usename"""
     return list(connection.execute(text(sql), {"role": ROLE}).scalars())
 
 
 def prepared_transactions(connection: Connection) -> list[tuple[str, str]]:
-    """Transactions that analysts prepared: name and owner. They have no session to be ended."""
+    """Prepared transactions of analysts: name and owner. They have no session to terminate."""
     rows = connection.execute(text(PREPARED_TRANSACTIONS), {"role": ROLE})
     return [(row.gid, row.owner) for row in rows]

@@ -1,4 +1,4 @@
-"""SQL the worker decides by: what changed since a build, how builds fared, who holds rows back."""
+"""SQL about past builds and about transactions that keep rows out of every new snapshot."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ from app.types import Build
 
 @dataclass(frozen=True, slots=True)
 class BuildHistory:
-    """How building went lately, by the database's clock; None where that says nothing.
+    """Recent builds of a model, in seconds of the database's clock.
 
-    `took_s` is how long the last build that has figures took, `failures` how many were rejected
-    since the last success, not counting those that were told to stop.
+    `age_s` is the age of the build in use and `since_last_s` the time since the last build ended,
+    whatever its state; None where unknown. `took_s` is the duration of the last measured build.
+    `failures` counts builds rejected since the last success, except those that were stopped.
     """
 
     age_s: float | None
@@ -26,14 +27,14 @@ class BuildHistory:
 
 @dataclass(frozen=True, slots=True)
 class BlockingTransaction:
-    """A transaction that is open: a backend's pid, or the name of a prepared one."""
+    """An open transaction; `who` is the pid of its backend, or its name if it is prepared."""
 
     who: str
     user: str | None
     application: str | None
     state: str | None
     age_s: float | None
-    """Seconds since it began; None where this user may not know."""
+    """Seconds since it began; None if this user may not see it."""
 
     def __str__(self) -> str:
         name = f"user {self.user or 'unknown'}, application {self.application or 'unnamed'}"
@@ -42,7 +43,7 @@ class BlockingTransaction:
 
 
 def build_history(connection: Connection, model_id: int, build: Build | None) -> BuildHistory:
-    """How building went for a model in this cluster; `build` is the one in use."""
+    """The build history of a model in this cluster; `build` is the one in use."""
     sql = f"""
         WITH mine AS (
             SELECT id, state, reason, seconds, coalesce(finished_at, started_at) AS ended
@@ -62,9 +63,9 @@ def build_history(connection: Connection, model_id: int, build: Build | None) ->
 
 
 def blocking_transactions(connection: Connection, limit: int = 5) -> list[BlockingTransaction]:
-    """The oldest open transactions that write: what they wrote is in no snapshot's past.
+    """The oldest open transactions that write; no snapshot sees their rows until they end.
 
-    A user without pg_read_all_stats sees less of others: who, but neither state nor age.
+    Without pg_read_all_stats, state and age of other users' transactions are missing.
     """
     sql = """
         SELECT who, usename, application, state, extract(epoch FROM now - began)::float8 AS age
@@ -84,5 +85,5 @@ def blocking_transactions(connection: Connection, limit: int = 5) -> list[Blocki
 
 
 def _past(seconds: float | None) -> float | None:
-    """Seconds ago; None for a moment to come, as a clock that was set back makes it."""
+    """The age, or None if it is negative because the clock was set back."""
     return seconds if seconds is not None and seconds >= 0 else None

@@ -1,7 +1,7 @@
-"""SQL that collects pairs of pictures of which it is known what their distance means.
+"""SQL of `calibration`: its rows, and the labelled pairs of pictures that they are fitted from.
 
-Samples are drawn in the order of hashes, so that the same catalogue gives the same sample.
-Distances are cosine distances (0 to 2).
+Samples are taken in the order of hashes, so the same catalogue gives the same sample. Distances are
+cosine distances (0 to 2).
 """
 
 from __future__ import annotations
@@ -15,12 +15,16 @@ from sqlalchemy import Connection, Row, text
 
 from app.types import Calibration, CutOff, Model, Vector
 
+SUFFIXES = ("_distance", "_pairs", "_others")
+CUT_OFFS = ("same_photo", "same_product", "similar")
+COLUMNS = tuple(cut + suffix for cut in CUT_OFFS for suffix in SUFFIXES)
+
 
 @dataclass(frozen=True, slots=True)
 class SampledPicture:
     """A picture with its embedding, the ids of the products that show it, and their category.
 
-    `category` is None where the products have none, or several.
+    `category` is None if the products have none, or different ones.
     """
 
     picture_id: int
@@ -30,7 +34,7 @@ class SampledPicture:
 
 
 def sample_pictures(connection: Connection, model: Model, count: int) -> list[SampledPicture]:
-    """At most `count` pictures that have an embedding and a product."""
+    """At most `count` pictures that have an embedding and are shown by a product."""
     sql = """
         SELECT drawn.id, shown.products, shown.category, drawn.vec::vector::real[] AS vector
         FROM (
@@ -62,10 +66,10 @@ def thumbnails(connection: Connection, ids: Sequence[int]) -> dict[int, bytes]:
 
 
 def own_pairs(connection: Connection, model: Model, count: int) -> Sequence[Row[Any]]:
-    """Two pictures each of at most `count` products: rows of category and distance.
+    """Distances of two pictures of the same product: rows of category and distance.
 
-    One pair a product, so that no product counts for more than another; and none with a picture
-    that another product shows too, which may be a table of sizes.
+    One pair per product, of at most `count` products, so that all weigh the same. Pictures that
+    another product also shows are left out: they may be size charts.
     """
     sql = """
         SELECT pair.category, a.vec <=> b.vec AS distance
@@ -86,9 +90,9 @@ def own_pairs(connection: Connection, model: Model, count: int) -> Sequence[Row[
 
 
 def judged_pairs(connection: Connection, model: Model, count: int) -> Sequence[Row[Any]]:
-    """The nearest two different pictures of products in the newest verdicts.
+    """Distances of the nearest two different pictures of the products in the newest verdicts.
 
-    Rows of same, category (None where the products' differ) and distance.
+    Rows of same, category (None if the products differ in it) and distance.
     """
     sql = """
         SELECT v.same, near.distance,
@@ -108,10 +112,10 @@ def judged_pairs(connection: Connection, model: Model, count: int) -> Sequence[R
     return connection.execute(text(sql), {"model": model.id, "count": count}).all()
 
 
-def known_same(connection: Connection, shown: Sequence[int], found: Sequence[int]) -> set[int]:
-    """Those of the products `found` that are the same as one of `shown`.
+def known_same(connection: Connection, shown: Sequence[int], others: Sequence[int]) -> set[int]:
+    """Those of the products `others` (ids) that are the same as one of `shown` (ids).
 
-    A verdict decides, and without one whether their identity is equal.
+    A verdict decides; without one, products with equal identity keys are the same.
     """
     sql = """
         SELECT DISTINCT b.id FROM product AS a CROSS JOIN product AS b
@@ -120,30 +124,21 @@ def known_same(connection: Connection, shown: Sequence[int], found: Sequence[int
             AND v.sku_b = greatest(a.sku COLLATE "C", b.sku COLLATE "C")
         WHERE a.id = ANY(CAST(:shown AS bigint[])) AND b.id = ANY(CAST(:found AS bigint[]))
             AND coalesce(v.same, a.identity_key <> '' AND a.identity_key = b.identity_key)"""
-    rows = connection.execute(text(sql), {"shown": list(shown), "found": list(found)})
+    rows = connection.execute(text(sql), {"shown": list(shown), "found": list(others)})
     return set(rows.scalars())
 
 
-SUFFIXES = ("_distance", "_pairs", "_others")
-
-
-CUT_OFFS = ("same_photo", "same_product", "similar")
-
-
-COLUMNS = tuple(cut + suffix for cut in CUT_OFFS for suffix in SUFFIXES)
-
-
 def read(connection: Connection, model_id: int) -> tuple[Calibration, ...]:
-    """All rows of a model, the whole catalogue first, then the categories by name."""
+    """All rows of a model: the whole catalogue first, then the categories by name."""
     sql = f"""SELECT category, {", ".join(COLUMNS)} FROM calibration
         WHERE model_id = :model ORDER BY category"""
     return tuple(_calibration(row) for row in connection.execute(text(sql), {"model": model_id}))
 
 
 def replace(connection: Connection, model_id: int, rows: Sequence[Calibration]) -> bool:
-    """Put these rows in the place of all rows of the model; False if it is not active any more.
+    """Replace all rows of the model; returns False if the model is no longer active.
 
-    Two that do so at once take turns.
+    The row lock on the model makes concurrent calls wait for each other.
     """
     lock = text("SELECT FROM model WHERE id = :model AND active FOR NO KEY UPDATE")
     if connection.execute(lock, {"model": model_id}).one_or_none() is None:

@@ -1,4 +1,4 @@
-"""SQL that counts what the catalogue holds, and lists what was loaded and refused."""
+"""SQL of the catalogue statistics: row counts, recent ingests and rejected rows."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from sqlalchemy import Connection, text
 from app.types import Model
 
 MAX_REJECTS_COUNTED = 100_000
-"""The rejects of a run are counted no further."""
+"""Counting the rejects of a run stops here."""
 
 
 @dataclass(frozen=True, slots=True)
 class EmbeddedCount:
-    """A model, and how many pictures have an embedding under it."""
+    """A model with the number of its embeddings."""
 
     model: str
     dim: int
@@ -27,9 +27,9 @@ class EmbeddedCount:
 
 @dataclass(frozen=True, slots=True)
 class RunSummary:
-    """One ingest: its source, and its counts by name in `report`, or the `reason` it failed for.
+    """One ingest run; `report` has its counts by name, or the `reason` of its failure.
 
-    `rejects` are counted to REJECTS_COUNTED; `state` is running, finished or failed.
+    `state` is running, finished or failed; `rejects` is counted up to MAX_REJECTS_COUNTED.
     """
 
     id: int
@@ -44,7 +44,7 @@ class RunSummary:
 
 @dataclass(frozen=True, slots=True)
 class RejectedRow:
-    """What a run refused, a row or one picture of it, and why."""
+    """A row, or one picture of a row, that a run rejected, with the reason."""
 
     line: int | None
     sku: str | None
@@ -54,11 +54,12 @@ class RejectedRow:
 
 @dataclass(frozen=True, slots=True)
 class CatalogCounts:
-    """How much there is.
+    """Row counts of the catalogue.
 
-    `without_picture` counts products, `without_embedding` pictures under the active model.
-    `shared_pictures` are shown by `sharing` products, several each; `same_words` products are in
-    `word_groups` groups of one identity key. Verdicts are counted by what they say.
+    `without_picture` counts products; `without_embedding` counts pictures, under the given model.
+    `shared_pictures` is the number of pictures shown by several products, `sharing` the number of
+    those products. `same_words` products share their identity key with another one, in
+    `word_groups` groups. `same` and `different` count verdicts.
     """
 
     products: int
@@ -74,7 +75,7 @@ class CatalogCounts:
 
 
 def counts(connection: Connection, model: Model) -> CatalogCounts:
-    """How much there is now."""
+    """The counts now, with `without_embedding` under this model."""
     sql = """
         SELECT (SELECT count(*) FROM product) AS products,
             (SELECT count(*) FROM picture) AS pictures,
@@ -104,7 +105,7 @@ def counts(connection: Connection, model: Model) -> CatalogCounts:
 
 
 def embedding_counts(connection: Connection) -> list[EmbeddedCount]:
-    """All models with their embeddings, the active one first."""
+    """The number of embeddings of each model, the active one first."""
     sql = """
         SELECT m.name AS model, m.dim, m.active, (
             SELECT count(*) FROM embedding AS e WHERE e.model_id = m.id) AS embeddings
@@ -113,7 +114,7 @@ def embedding_counts(connection: Connection) -> list[EmbeddedCount]:
 
 
 def runs(connection: Connection, limit: int) -> list[RunSummary]:
-    """The last ingests, newest first."""
+    """The last `limit` ingest runs, newest first."""
     sql = """
         SELECT run.id, run.source, m.name AS model, run.state, run.report, run.started_at,
             run.finished_at, (SELECT count(*) FROM (
@@ -125,7 +126,7 @@ def runs(connection: Connection, limit: int) -> list[RunSummary]:
 
 
 def rejects(connection: Connection, run_id: int, limit: int) -> Iterator[RejectedRow]:
-    """The first things a run refused, in the order it met them."""
+    """The first `limit` rejects of a run, in source order."""
     sql = """SELECT line, sku, image, reason FROM ingest_reject
         WHERE run_id = :run ORDER BY id LIMIT :limit"""
     rows = connection.execute(text(sql), {"run": run_id, "limit": limit})

@@ -1,4 +1,4 @@
-"""SQL of the stamp `changed_in`: whether its triggers are on, and rows they must stamp anew."""
+"""SQL of the stamp `changed_in`: its triggers, and rows whose stamp must be renewed."""
 
 from __future__ import annotations
 
@@ -9,8 +9,11 @@ from sqlalchemy import Connection, text
 
 @dataclass(frozen=True, slots=True)
 class StampTrigger:
-    """A table whose rows are stamped by a function; `key` names a row, `column` is any other of
-    it, and `names` the one by which people know a row."""
+    """The trigger that stamps the rows of a table.
+
+    `key` are the columns of the primary key, `column` is any other column, and `names` the column
+    by which reports name a row.
+    """
 
     table: str
     function: str
@@ -43,24 +46,25 @@ WHERE stamp.oid IS NULL OR EXISTS (
     SELECT FROM pg_trigger AS later
     WHERE later.tgrelid = part.relid AND NOT later.tgisinternal
         AND later.tgtype & 3 = 3 AND later.tgname > stamp.tgname)"""
-"""It must fire for each row (tgtype 23: row, before, insert and update), always, on every column,
-and after any other trigger that could overwrite it."""
+"""Tables without a correct trigger. It must fire for each row (tgtype 23: row, before, insert and
+update), always, for every column, and after any other trigger that could overwrite the stamp."""
 
 IN_THE_FUTURE = """changed_in >= pg_snapshot_xmax(pg_current_snapshot())
     AND changed_in IS DISTINCT FROM pg_current_xact_id_if_assigned()"""
 
 
 def tables_without_trigger(connection: Connection, stamp: StampTrigger) -> list[str]:
-    """The tables and partitions on which the trigger is missing, off or overruled."""
+    """Tables and partitions on which the trigger is missing, disabled or followed by another
+    one."""
     values = {"table": stamp.table, "function": stamp.function}
     return list(connection.execute(text(UNSTAMPED), values).scalars())
 
 
 def enable(connection: Connection, stamp: StampTrigger) -> None:
-    """Make the trigger what it must be, on the table and all its partitions.
+    """Create and enable the trigger on the table and all its partitions.
 
-    Rows may have changed unstamped; builds and lists made before are of no use any more and say so
-    by themselves, as they remember which version of the trigger stamped what they read.
+    Rows may have changed without a stamp before. Older builds and filter lists become unusable by
+    themselves, because they record the version of the trigger that stamped the rows they read.
     """
     connection.execute(text("SET LOCAL lock_timeout = '60s'"))
     for statement in (
@@ -72,11 +76,10 @@ def enable(connection: Connection, stamp: StampTrigger) -> None:
 
 
 def restamp(connection: Connection, stamp: StampTrigger, limit: int) -> int:
-    """Rewrite up to `limit` rows whose stamp lies in this cluster's future, as a dump restored
-    elsewhere has; returns how many there were.
+    """Rewrite up to `limit` rows with a stamp this cluster has not reached; returns their number.
 
-    The trigger gives every written row the number of the writing transaction. The B-tree on the
-    stamp finds the rows, so a table without any costs nothing.
+    A dump restored in another cluster has such rows. The trigger stamps each rewritten row with the
+    current transaction. The B-tree on the stamp finds the rows, so a table without any is cheap.
     """
     sql = f"""UPDATE {stamp.table} SET {stamp.column} = {stamp.column} WHERE ({stamp.key}) IN (
         SELECT {stamp.key} FROM {stamp.table} WHERE {IN_THE_FUTURE} LIMIT :limit)"""

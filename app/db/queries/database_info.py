@@ -1,4 +1,4 @@
-"""SQL about the database as a whole: its versions, its tables, how many rows, whether it is new."""
+"""SQL about the database as a whole: versions, relations, row counts, extension, statistics."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ WHERE rel.relkind = ANY(CAST(:kinds AS "char"[])) AND NOT rel.relispartition
         WHERE member.classid = 'pg_class'::regclass AND member.objid = rel.oid
             AND member.deptype = 'e')
 ORDER BY 1"""
-"""What belongs to no extension and is no partition; partitions come with their table."""
+"""Relations of some kinds, without partitions and without the members of extensions."""
 
 TABLES = ["r", "p"]
 ALL_KINDS = [*TABLES, "v", "m", "S", "f"]
@@ -25,8 +25,10 @@ ALL_KINDS = [*TABLES, "v", "m", "S", "f"]
 
 @dataclass(frozen=True, slots=True)
 class Versions:
-    """Of the server, as it says and its major one, and of pgvector in this database, with the
-    schema it lies in; None where it is not installed."""
+    """Versions of the server and of pgvector in this database, with pgvector's schema.
+
+    The fields of pgvector are None if it is not installed.
+    """
 
     postgresql: str
     major: int
@@ -35,7 +37,7 @@ class Versions:
 
 
 def versions(connection: Connection) -> Versions:
-    """Which versions this database runs on."""
+    """The versions that this database runs on."""
     row = connection.execute(
         text(
             """SELECT current_setting('server_version') AS postgresql,
@@ -49,17 +51,17 @@ def versions(connection: Connection) -> Versions:
 
 
 def is_replica(connection: Connection) -> bool:
-    """Whether this server follows another and can only be read."""
+    """Whether this server is a read-only standby."""
     return bool(connection.execute(text("SELECT pg_is_in_recovery()")).scalar_one())
 
 
 def tables(connection: Connection) -> list[str]:
-    """The tables, as SQL names them, in the order of their names."""
+    """Names of the tables, quoted for SQL, sorted."""
     return list(connection.execute(text(RELATIONS), {"kinds": TABLES}).scalars())
 
 
 def relations(connection: Connection) -> list[str]:
-    """Tables, views and sequences: what a new database has none of."""
+    """Names of tables, views, sequences and foreign tables; a new database has none."""
     return list(connection.execute(text(RELATIONS), {"kinds": ALL_KINDS}).scalars())
 
 
@@ -69,13 +71,13 @@ def schemas(connection: Connection) -> list[str]:
 
 
 def finds_vector_type(connection: Connection) -> bool:
-    """Whether pgvector's types are found without naming their schema."""
+    """Whether the search path finds pgvector's types."""
     sql = "SELECT to_regtype('halfvec') IS NOT NULL"
     return bool(connection.execute(text(sql)).scalar_one())
 
 
 def count_rows(connection: Connection, names: Sequence[str]) -> dict[str, int]:
-    """The rows of tables, by name as `tables` gives it, however long that takes."""
+    """Number of rows by table, named as in `tables`; without a statement timeout."""
     connection.execute(text("SET LOCAL statement_timeout = 0"))
     plain = connection.execution_options(no_parameters=True)
     return {
@@ -85,18 +87,18 @@ def count_rows(connection: Connection, names: Sequence[str]) -> dict[str, int]:
 
 
 def export_snapshot(connection: Connection) -> str:
-    """A name by which other sessions see what this transaction sees, for as long as it lasts."""
-    # It idles while they read.
+    """The name of this transaction's snapshot, which other sessions can use while it is open."""
+    # This session is idle while the others read.
     connection.execute(text("SET LOCAL idle_in_transaction_session_timeout = 0"))
     return str(connection.execute(text("SELECT pg_export_snapshot()")).scalar_one())
 
 
 def create_extension(connection: Connection) -> None:
-    """Make pgvector's types, unless they are there."""
+    """Install pgvector unless it is installed."""
     connection.execute(text("CREATE EXTENSION IF NOT EXISTS vector"))
 
 
 def analyse(connection: Connection, names: Sequence[str] = ()) -> None:
-    """Let the planner know what is in tables; without names, in all of them."""
+    """Update the planner's statistics of these tables; without names, of all."""
     connection.execute(text("SET LOCAL statement_timeout = 0"))
     connection.execution_options(no_parameters=True).exec_driver_sql("ANALYZE " + ", ".join(names))

@@ -1,4 +1,4 @@
-"""SQL of `picture` and `embedding`: pictures known by their bytes, and their vectors."""
+"""SQL of `embedding`: writing, counting and reading the vectors of pictures."""
 
 from __future__ import annotations
 
@@ -13,30 +13,30 @@ from app.db.pipeline import Deferred, Pipeline
 from app.types import Model, Vector
 
 
-def missing_in(trip: Pipeline, model: Model, ids: Sequence[int]) -> Deferred[copy.Ids]:
-    """Those of these pictures (id) that are there and that this model has no embedding of, (n,).
+def missing_in(pipeline: Pipeline, model: Model, ids: Sequence[int]) -> Deferred[copy.Ids]:
+    """The existing pictures among these ids that have no embedding under this model, (n,), int64.
 
-    They are kept from being deleted until the commit.
+    Their rows stay locked against deletion until the transaction ends.
     """
-    # In one row: a message for each picture takes longer than to look it up.
+    # Packed into one row: one message per picture would take longer than the look-up.
     sql = f"""SELECT string_agg(int8send(id), '') AS ids FROM (
             SELECT id FROM picture WHERE id = ANY(CAST(%(ids)b AS bigint[])) AND NOT EXISTS (
                 SELECT FROM embedding AS e
                 WHERE e.picture_id = picture.id AND e.model_id = {model.id:d})
             ORDER BY id FOR KEY SHARE) AS found"""
-    rows = trip.send(sql, {"ids": list(ids)})
+    rows = pipeline.send(sql, {"ids": list(ids)})
     return lambda: np.frombuffer(rows()[0].ids or b"", dtype=">i8").astype(np.int64)
 
 
 def store(
     connection: Connection, model: Model, vectors: Mapping[int, Vector], new: Iterable[int] = ()
 ) -> None:
-    """Store the embeddings of pictures (id) that this model has none of yet.
+    """Store embeddings by picture id, except those that the model already has.
 
-    Of `new` pictures, which this transaction has stored, it cannot have any.
+    `new` pictures were inserted by this transaction, so they are not looked up.
     """
-    there = _embedded(connection, model, vectors.keys() - new)
-    missing = {id_: vectors[id_] for id_ in vectors.keys() - there} if there else vectors
+    existing = _embedded(connection, model, vectors.keys() - new)
+    missing = {id_: vectors[id_] for id_ in vectors.keys() - existing} if existing else vectors
     if missing:
         copy.rows_in(connection, copy.rows_by_id(model, missing))
 
@@ -52,7 +52,7 @@ def _embedded(connection: Connection, model: Model, ids: Collection[int]) -> set
 def vectors_of_product(
     connection: Connection, product_id: int, model: Model
 ) -> NDArray[np.float32]:
-    """The embeddings of a product's pictures in order, shape (n, dim), float32."""
+    """The embeddings of a product's pictures in their order, shape (n, dim), float32."""
     rows = connection.execute(
         text(
             """SELECT e.vec::vector::real[]
@@ -66,19 +66,18 @@ def vectors_of_product(
 
 
 def vectors(connection: Connection, model: Model, ids: Sequence[int]) -> dict[int, Vector]:
-    """The embeddings of pictures (id), of those that have one."""
+    """Embeddings by picture id, of the pictures that have one."""
     sql = """SELECT string_agg(int8send(picture_id) || halfvec_send(vec), '') FROM embedding
         WHERE model_id = %(model)s AND picture_id = ANY(CAST(%(ids)s AS bigint[]))"""
     values = {"model": model.id, "ids": list(ids)}
     packed = connection.exec_driver_sql(sql, values).scalar_one() or b""
     row = np.dtype([("id", ">i8"), ("dim", ">u2"), ("unused", ">u2"), ("vec", ">f2", model.dim)])
     rows = np.frombuffer(packed, dtype=row)
-    found = rows["vec"].astype(np.float32)
-    return dict(zip(rows["id"].tolist(), found, strict=True))
+    return dict(zip(rows["id"].tolist(), rows["vec"].astype(np.float32), strict=True))
 
 
 def random_vectors(connection: Connection, model: Model, count: int) -> NDArray[np.float32]:
-    """The embeddings of some pictures, drawn at random, shape (n, dim), float32."""
+    """The embeddings of up to `count` random pictures, shape (n, dim), float32."""
     rows = connection.execute(
         text(
             "SELECT vec::vector::real[] FROM embedding WHERE model_id = :model"
@@ -92,26 +91,31 @@ def random_vectors(connection: Connection, model: Model, count: int) -> NDArray[
 def stream(
     connection: Connection, model: Model, pages: range
 ) -> Generator[tuple[NDArray[np.int64], NDArray[np.float16]]]:
-    """Every embedding of a model in these pages of its table, a step of them at a time: ids (n,)
-    and vectors (n, dim) float16, big-endian."""
+    """All embeddings of a model in a range of table pages, in blocks of `pages.step` pages.
+
+    Each block has picture ids, shape (n,), int64, and vectors, shape (n, dim), float16; both
+    big-endian.
+    """
     return copy.embeddings_out(connection, model, pages)
 
 
 def page_count(connection: Connection, model: Model) -> int:
-    """How many pages a model's table has. What a snapshot sees lies in those that the table has
-    when it is asked after the snapshot was taken."""
+    """Number of pages of a model's table.
+
+    Asked after a snapshot was taken, these pages contain every row that the snapshot sees.
+    """
     sql = """SELECT pg_relation_size(to_regclass(:name)) / current_setting('block_size')::int"""
     return int(connection.execute(text(sql), {"name": f"embedding_m{model.id}"}).scalar() or 0)
 
 
 def count_all(connection: Connection, model: Model) -> int:
-    """How many embeddings a model has."""
+    """The number of embeddings of a model."""
     sql = text("SELECT count(*) FROM embedding WHERE model_id = :model")
     return int(connection.execute(sql, {"model": model.id}).scalar_one())
 
 
 def count_up_to(connection: Connection, model: Model, at_most: int) -> int:
-    """How many embeddings a model has, counted no further than `at_most`."""
+    """The number of embeddings of a model; counting stops at `at_most`."""
     sql = text(
         "SELECT count(*) FROM (SELECT FROM embedding WHERE model_id = :model LIMIT :at_most) AS e"
     )

@@ -1,4 +1,4 @@
-"""SQL that counts what the catalogue can be narrowed by: values of columns, and their bounds."""
+"""SQL of facets: values of columns, ranges of years and prices, and the newest products."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ ORDER BY p.id DESC LIMIT :most"""
 
 @dataclass(frozen=True, slots=True)
 class FacetValues:
-    """Values of a column with the number of products that have each, most frequent first.
+    """Values of a column with their numbers of products, most frequent first.
 
-    `left_out` is how many values there are beyond these.
+    `left_out` is the number of further values.
     """
 
     counts: tuple[tuple[str, int], ...] = ()
@@ -42,7 +42,7 @@ class FacetValues:
 
 @dataclass(frozen=True, slots=True)
 class FacetRange:
-    """How many products there are, and between what their years and prices lie; None: no such."""
+    """The number of products, and the ranges of years and prices; None: no product has any."""
 
     products: int
     first_year: int | None
@@ -52,19 +52,19 @@ class FacetRange:
 
 
 def values(connection: Connection, column: str, most: int) -> FacetValues:
-    """The most frequent values of a text column of `product`; empty text is no value."""
+    """The `most` most frequent non-empty values of a text column of `product`."""
     rows = connection.execute(text(VALUES.format(column=column)), {"most": most}).all()
-    every = rows[0][2] if rows else 0
-    return FacetValues(tuple((row[0], row[1]) for row in rows), every - len(rows))
+    distinct = rows[0][2] if rows else 0
+    return FacetValues(tuple((row[0], row[1]) for row in rows), distinct - len(rows))
 
 
 def bounds(connection: Connection) -> FacetRange:
-    """The bounds of years and prices over all products."""
+    """The ranges over all products."""
     return FacetRange(*connection.execute(text(BOUNDS)).one())
 
 
 def newest(connection: Connection, most: int) -> list[tuple[Product, StoredPicture]]:
-    """The products that came last, of those with a picture, each with its first picture."""
+    """The `most` newest products that have a picture, each with its first picture."""
     rows = connection.execute(text(NEWEST), {"most": most})
     return [_newest_product(row) for row in rows]
 

@@ -1,7 +1,7 @@
-"""SQL of pgvector's index of a model's embeddings: whether it is there, taking it away, making it.
+"""SQL of pgvector's HNSW index of a model's embeddings: its state, dropping and creating it.
 
-Whether it is there is read from PostgreSQL's own catalogue and noted nowhere else. An advisory lock
-per model (`locks.hnsw_index`) keeps loads and the creation of the index apart.
+The state is read from PostgreSQL's system catalogue and stored nowhere else. An advisory lock per
+model (`locks.hnsw_index`) keeps loads and the creation of the index apart.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from app.db.queries import models
 from app.types import Model
 
 ROW_BYTES = 750
-"""What a row of the graph takes in memory beside its vector: with 512 dimensions, a build in 12 MB
-said after 7,231 rows that it had no more room."""
+"""Memory of a row of the graph in addition to its vector. Measured: with 512 dimensions, a build
+with 12 MB of maintenance_work_mem reported after 7,231 rows that the graph no longer fits."""
 
 VALID = """EXISTS (
     SELECT FROM pg_index AS i
@@ -28,28 +28,28 @@ ATTACHED = """EXISTS (
 
 MISSING = f"""FROM model
 WHERE {ATTACHED} AND NOT {VALID} AND NOT {HNSW_LOCK_HELD}""".format(model="model.id")
-"""Models without the index, which nobody is about to give them."""
+"""Models without a valid index that no load or build is working on."""
 
 
 def usable(connection: Connection, model_id: int) -> bool:
-    """Whether PostgreSQL can answer from the index: it is there, whole, and no half made one."""
+    """Whether PostgreSQL can search with the index: it exists and is valid."""
     valid = VALID.format(model=int(model_id))
     return bool(connection.exec_driver_sql(f"SELECT {valid}").scalar_one())
 
 
 def models_without_index(connection: Connection) -> list[Model]:
-    """The models whose index is missing or was left half made, and nobody is about to make."""
+    """Models whose index is missing or invalid, and that no load or build is working on."""
     return [Model(*row) for row in connection.exec_driver_sql(f"SELECT {models.COLUMNS} {MISSING}")]
 
 
 def busy(connection: Connection, model_id: int) -> bool:
-    """Whether a load is under way that left the index off, or somebody makes it."""
+    """Whether a bulk load that dropped the index is running, or the index is being created."""
     held = HNSW_LOCK_HELD.format(model=int(model_id))
     return bool(connection.exec_driver_sql(f"SELECT {held}").scalar_one())
 
 
 def is_owner(connection: Connection, model_id: int) -> bool:
-    """Whether this user may take the index away and make it: who only serves may not."""
+    """Whether this user may drop and create the index; the role that only serves may not."""
     sql = """SELECT pg_has_role(c.relowner, 'USAGE')
             AND has_schema_privilege(c.relnamespace, 'CREATE')
         FROM pg_class AS c WHERE c.oid = to_regclass(:name)"""
@@ -58,28 +58,26 @@ def is_owner(connection: Connection, model_id: int) -> bool:
 
 
 def rows_in_memory(connection: Connection, model: Model) -> int:
-    """How many embeddings a build holds in memory; it goes on with the rest one by one."""
+    """How many embeddings an index build keeps in memory; it inserts the rest one by one."""
     sql = "SELECT pg_size_bytes(current_setting('maintenance_work_mem'))"
     memory = int(connection.exec_driver_sql(sql).scalar_one())
     return memory // (2 * model.dim + ROW_BYTES)
 
 
 def drop(connection: Connection, model_id: int) -> None:
-    """Take the index away in this transaction, or raise LockHeld after a tenth of a second.
+    """Drop the index, if it exists, in this transaction; raises LockHeld after 100 ms.
 
-    Of two loads that begin at the same time the second finds it gone.
-
-    Not concurrently: that waits for whoever reads the table, a backup for hours, and once begun
-    there is no way back. Searches that come meanwhile wait behind this one, hence so briefly.
+    Not CONCURRENTLY: that waits for every reader of the table, a backup for hours, and cannot be
+    undone once it has begun. New searches queue behind this lock, so it must not wait long.
     """
     connection.execute(text("SET LOCAL lock_timeout = '100ms'"))
     connection.execute(text(f"DROP INDEX IF EXISTS embedding_m{int(model_id)}_vec_idx"))
 
 
 def create(connection: Connection, model: Model) -> None:
-    """Make the index as `register_model` does, and nobody waits; outside a transaction.
+    """Create the index as `register_model` does, without blocking others; outside a transaction.
 
-    It waits for transactions that are older than itself. What an interrupted one left is removed.
+    Waits for older transactions. Removes the invalid index of an interrupted run first.
     """
     name = f"embedding_m{int(model.id)}"
     connection.execute(text("SET statement_timeout = 0; SET lock_timeout = 0"))

@@ -1,4 +1,4 @@
-"""SQL of `index_build`: the life of each FAISS index, and which one a search may use."""
+"""SQL of `index_build` and `index_chunk`: states and files of builds, and which build is usable."""
 
 from __future__ import annotations
 
@@ -13,8 +13,7 @@ from app.types import Build
 
 CLUSTER = """(SELECT system_identifier FROM pg_control_system()) || '/' || (
     SELECT oid FROM pg_database WHERE datname = current_database())"""
-"""Where a build's snapshot means something: this cluster, this database, not a restored copy."""
-
+"""Identifies cluster and database: only there is the snapshot of a build valid."""
 
 STAMPED_BY = """(
     SELECT concat_ws('/', stamp.oid, stamp.xmin, part.relfilenode, stamping.xmin)
@@ -23,16 +22,25 @@ STAMPED_BY = """(
         AND stamp.tgfoid = to_regprocedure('stamp_embedding()') AND stamp.tgenabled = 'A'
     JOIN pg_proc AS stamping ON stamping.oid = stamp.tgfoid
     WHERE tree.inhparent = to_regclass('embedding') AND part.relname = 'embedding_m' || {model})"""
-"""Another value once the stamp was off or did something else, the partition detached or its table
-rewritten: rows may have changed unstamped. Attaching makes a new trigger, enabling a new version of
-its row."""
-
+"""A value that changes whenever rows of the partition may have changed without a stamp: the trigger
+was off or replaced, the partition detached, its table rewritten. Attaching creates a new trigger;
+enabling writes a new version of its catalogue row (xmin)."""
 
 COLUMNS = """id, model_id, snapshot::text,
     coalesce((SELECT array_agg(x)::text FROM pg_snapshot_xip(snapshot) AS x), '{}') AS in_progress,
     kind, parameters, rows, sha256, size, recall_at_10, recall_at_50, recall_filtered,
     recall_sample, seconds,
     state, reason, finished_at"""
+
+USABLE = (
+    """SELECT {columns} FROM index_build
+    WHERE model_id = {model} AND state = 'published' AND cluster = {cluster}
+        AND stamped_by = """
+    + STAMPED_BY
+)
+
+CHUNK_BYTES = 4 << 20
+"""Size of the pieces of a file: limits memory on both sides without many statements."""
 
 
 def begin(connection: Connection, model_id: int) -> int:
@@ -43,7 +51,7 @@ def begin(connection: Connection, model_id: int) -> int:
 
 
 def finish(connection: Connection, build_id: int, state: str, **figures: Any) -> Build | None:
-    """Publish or reject a build, with what was measured of it; None if it is not `building`."""
+    """Set the final state of a build and its figures (columns); None if it is not `building`."""
     if "parameters" in figures:
         figures["parameters"] = json.dumps(figures["parameters"])
     types = {"snapshot": "pg_snapshot", "parameters": "jsonb"}
@@ -59,13 +67,13 @@ def finish(connection: Connection, build_id: int, state: str, **figures: Any) ->
 
 
 def is_published(connection: Connection, sha256: str) -> bool:
-    """Whether a published build is in the file with this sha256."""
+    """Whether a published build uses the file with this sha256."""
     sql = "SELECT EXISTS (SELECT FROM index_build WHERE sha256 = :sha256 AND state = 'published')"
     return bool(connection.execute(text(sql), {"sha256": sha256}).scalar_one())
 
 
 def retire_older(connection: Connection, model_id: int, keep: int) -> list[str]:
-    """Retire all but the newest `keep` published builds; returns the sha256 no build needs now."""
+    """Retire all but the newest `keep` published builds; returns the sha256 of files now unused."""
     sql = """
         WITH old AS (
             UPDATE index_build SET state = 'retired' WHERE id IN (
@@ -80,9 +88,9 @@ def retire_older(connection: Connection, model_id: int, keep: int) -> list[str]:
 
 
 def retire_foreign(connection: Connection) -> int:
-    """Retire builds of another database, as a restored one brings along; returns how many.
+    """Retire the builds of another database, which a restore brings along; returns their number.
 
-    Their files are not this database's to delete, so they are forgotten.
+    Their files belong to the other database: the sha256 is cleared so that they are not deleted.
     """
     sql = f"""UPDATE index_build SET state = 'retired', reason = 'built in another database',
             sha256 = NULL
@@ -91,26 +99,27 @@ def retire_foreign(connection: Connection) -> int:
 
 
 def retire(connection: Connection, build_id: int, reason: str) -> None:
-    """Take a build out of use."""
+    """Retire one build."""
     sql = "UPDATE index_build SET state = 'retired', reason = :reason WHERE id = :id"
     connection.execute(text(sql), {"id": build_id, "reason": reason})
 
 
 def record_file(connection: Connection, build_id: int, sha256: str) -> None:
-    """Say which file a build is about to write."""
+    """Record the file that a build is about to write, so that a later build can delete it."""
     sql = "UPDATE index_build SET sha256 = :sha256 WHERE id = :id AND state = 'building'"
     connection.execute(text(sql), {"id": build_id, "sha256": sha256})
 
 
 def reject_unfinished(connection: Connection, reason: str) -> None:
-    """Reject builds still `building`; only for the holder of the builder's lock."""
+    """Reject all builds in the state `building`; the caller must hold the builder lock."""
     sql = """UPDATE index_build SET state = 'rejected', reason = :reason,
         finished_at = clock_timestamp() WHERE state = 'building'"""
     connection.execute(text(sql), {"reason": reason})
 
 
 def unneeded_files(connection: Connection, newest: int = 100) -> list[str]:
-    """The sha256 of files that recent builds made or may have left and no published one needs."""
+    """The sha256 of unused files: of the `newest` retired or rejected builds, used by no published
+    one."""
     sql = """SELECT DISTINCT sha256 FROM (
             SELECT sha256 FROM index_build WHERE state IN ('retired', 'rejected')
             ORDER BY id DESC LIMIT :newest) AS b
@@ -119,23 +128,15 @@ def unneeded_files(connection: Connection, newest: int = 100) -> list[str]:
     return list(connection.execute(text(sql), {"newest": newest}).scalars())
 
 
-USABLE = (
-    """SELECT {columns} FROM index_build
-    WHERE model_id = {model} AND state = 'published' AND cluster = {cluster}
-        AND stamped_by = """
-    + STAMPED_BY
-)
-
-
 def usable(connection: Connection, model_id: int) -> list[Build]:
-    """The published builds that this transaction's snapshot sees, of this cluster, newest first."""
-    found = USABLE.format(columns=COLUMNS, model=":model", cluster=CLUSTER)
-    sql = f"{found} ORDER BY id DESC"
+    """The usable builds of a model: published, of this cluster, stamps intact; newest first."""
+    builds = USABLE.format(columns=COLUMNS, model=":model", cluster=CLUSTER)
+    sql = f"{builds} ORDER BY id DESC"
     return [_build(row) for row in connection.execute(text(sql), {"model": model_id})]
 
 
 def published(connection: Connection) -> list[Build]:
-    """The published builds of this database, of every model, oldest first."""
+    """The published builds of all models of this database, oldest first."""
     sql = f"""SELECT {COLUMNS} FROM index_build
         WHERE state = 'published' AND cluster = {CLUSTER} ORDER BY id"""
     return [_build(row) for row in connection.execute(text(sql))]
@@ -151,12 +152,8 @@ def _build(row: Row[Any]) -> Build:
     return Build(**row._asdict())
 
 
-CHUNK_BYTES = 4 << 20
-"""Small enough that neither side holds much of a file, large enough to be few statements."""
-
-
 def save_file(connection: Connection, build_id: int, file: Path) -> None:
-    """Store a build's file; in the transaction that publishes it, so both are seen together."""
+    """Store the file of a build, in the transaction that publishes it."""
     sql = text("INSERT INTO index_chunk (build_id, number, data) VALUES (:build, :number, :data)")
     with file.open("rb") as source:
         for number, data in enumerate(iter(lambda: source.read(CHUNK_BYTES), b"")):
@@ -164,7 +161,7 @@ def save_file(connection: Connection, build_id: int, file: Path) -> None:
 
 
 def read_file(connection: Connection, build_id: int) -> Iterator[bytes]:
-    """The pieces of a build's file in order; none where it was not stored."""
+    """The pieces of a build's file in order; none if it is not stored."""
     sql = text("SELECT data FROM index_chunk WHERE build_id = :build AND number = :number")
     number = 0
     while True:
@@ -176,12 +173,12 @@ def read_file(connection: Connection, build_id: int) -> Iterator[bytes]:
 
 
 def drop_file(connection: Connection, build_id: int) -> None:
-    """Forget the file of one build."""
+    """Delete the stored file of one build."""
     connection.execute(text("DELETE FROM index_chunk WHERE build_id = :id"), {"id": build_id})
 
 
 def drop_retired_files(connection: Connection) -> None:
-    """Forget the files of builds that are not published any more."""
+    """Delete the stored files of builds that are not published."""
     connection.execute(
         text(
             "DELETE FROM index_chunk AS c USING index_build AS b"

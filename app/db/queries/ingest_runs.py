@@ -1,4 +1,4 @@
-"""SQL of `ingest_run` and `ingest_reject`, and of the skus one run has seen."""
+"""SQL of `ingest_run` and `ingest_reject`, and of the temporary tables of a running ingest."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from sqlalchemy import Connection, text
 
 
 def begin(connection: Connection, source: str, model_id: int) -> int:
-    """Record that a run begins; returns its id."""
+    """Record the start of a run; returns its id."""
     sql = text("INSERT INTO ingest_run (source, model_id) VALUES (:source, :model) RETURNING id")
     return int(connection.execute(sql, {"source": source, "model": model_id}).scalar_one())
 
 
 def finish(connection: Connection, run_id: int, state: str, report: Mapping[str, Any]) -> None:
-    """Record how a run ended, with its counts; one that is finished cannot fail."""
+    """Record the end of a run with its counts; does nothing if the run is already finished."""
     connection.execute(
         text(
             "UPDATE ingest_run SET state = :state, report = CAST(:report AS jsonb),"
@@ -27,13 +27,13 @@ def finish(connection: Connection, run_id: int, state: str, report: Mapping[str,
 
 
 def sources(connection: Connection) -> list[str]:
-    """Where ingests read from, the latest first, each once."""
+    """The distinct sources of ingests, the most recent first."""
     sql = "SELECT source FROM ingest_run GROUP BY source ORDER BY max(id) DESC"
     return list(connection.execute(text(sql)).scalars())
 
 
 def fail_abandoned(connection: Connection) -> int:
-    """Record runs as failed that began more than a day ago and never ended; returns how many."""
+    """Mark runs as failed that started over a day ago and never ended; returns their number."""
     sql = """UPDATE ingest_run SET state = 'failed', finished_at = clock_timestamp(),
             report = jsonb_build_object('reason', 'its process disappeared')
         WHERE state = 'running' AND started_at < clock_timestamp() - interval '1 day'"""
@@ -41,7 +41,7 @@ def fail_abandoned(connection: Connection) -> int:
 
 
 def add_rejects(connection: Connection, run_id: int, rejects: Sequence[Mapping[str, Any]]) -> None:
-    """Record what was refused: mappings with line, sku, image, reason."""
+    """Record rejects: mappings with line, sku, image and reason."""
     connection.execute(
         text(
             "INSERT INTO ingest_reject (run_id, line, sku, image, reason)"
@@ -52,7 +52,7 @@ def add_rejects(connection: Connection, run_id: int, rejects: Sequence[Mapping[s
 
 
 def create_seen_skus(connection: Connection) -> None:
-    """Make the list of seen skus; it lives and dies with this connection."""
+    """Create the temporary table of seen skus; it belongs to this connection."""
     connection.execute(text("DROP TABLE IF EXISTS pg_temp.ingest_seen"))
     connection.execute(
         text("CREATE TEMPORARY TABLE ingest_seen (sku text PRIMARY KEY, line bigint NOT NULL)")
@@ -62,12 +62,12 @@ def create_seen_skus(connection: Connection) -> None:
 def seen_before(
     connection: Connection, skus: Sequence[str], lines: Sequence[int]
 ) -> dict[str, int]:
-    """Note skus as seen; returns those noted before, with the line they were first seen in."""
+    """Record skus as seen; returns those seen before, with the line of their first occurrence."""
     values = {"skus": list(skus), "lines": list(lines)}
     rows = connection.execute(
         text("SELECT sku, line FROM ingest_seen WHERE sku = ANY(CAST(:skus AS text[]))"), values
     )
-    old = {row.sku: row.line for row in rows}
+    repeated = {row.sku: row.line for row in rows}
     connection.execute(
         text(
             "INSERT INTO ingest_seen SELECT * FROM"
@@ -75,18 +75,21 @@ def seen_before(
         ),
         values,
     )
-    return old
+    return repeated
 
 
 def snapshot_products(connection: Connection) -> None:
-    """Note the products that are there now: no clock can tell later which they were."""
+    """Record the ids of all products in a temporary table; timestamps cannot replace it."""
     connection.execute(text("DROP TABLE IF EXISTS pg_temp.ingest_before"))
     connection.execute(text("CREATE TEMPORARY TABLE ingest_before AS SELECT id FROM product"))
     connection.execute(text("ALTER TABLE pg_temp.ingest_before ADD PRIMARY KEY (id)"))
 
 
 def unseen_skus(connection: Connection, at_once: int) -> Iterator[list[str]]:
-    """The skus of products that were noted and that the run has not seen."""
+    """Skus of recorded products that the run has not seen, in lists of up to `at_once`.
+
+    The caller must delete the products of a list before it takes the next one.
+    """
     sql = text(
         """SELECT p.sku FROM product AS p
         WHERE NOT EXISTS (SELECT FROM ingest_seen AS s WHERE s.sku = p.sku)

@@ -1,4 +1,4 @@
-"""SQL that looks for damage: each question names what is wrong as `example`, one row a thing."""
+"""SQL of the integrity checks: each statement returns one row per problem, named in `example`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from sqlalchemy import Connection, text
 from app.db.queries import hnsw_index, index_builds
 
 EXAMPLES = 5
-"""How many of the things that are wrong are named."""
+"""How many problems of a check are named."""
 
 COUNTED = """WITH found AS MATERIALIZED ({question})
 SELECT (SELECT count(*) FROM found) AS total,
@@ -20,7 +20,7 @@ PRODUCTS_WITHOUT_PICTURE = """
 SELECT sku AS example FROM product AS p
 WHERE NOT EXISTS (SELECT FROM product_picture AS pp WHERE pp.product_id = p.id)"""
 
-# Whoever writes by hand may write pictures a while before the products that show them.
+# Manual writes may insert pictures some time before the products that show them.
 PICTURES_WITHOUT_PRODUCT = """
 SELECT id AS example FROM picture
 WHERE NOT EXISTS (SELECT FROM product_picture AS pp WHERE pp.picture_id = picture.id)
@@ -43,7 +43,8 @@ VECTORS_INVALID = """
 SELECT e.picture_id AS example FROM embedding AS e JOIN model ON model.id = e.model_id
 WHERE vector_dims(e.vec) <> model.dim OR l2_norm(e.vec) NOT BETWEEN 0.99 AND 1.01"""
 
-# What `register_model` gives to each partition. to_jsonb, for older servers lack `conenforced`.
+# The constraints that `register_model` adds to each partition. Through to_jsonb, because older
+# servers have no column `conenforced`.
 CHECKS_MISSING = """
 SELECT wanted.name AS example
 FROM model, LATERAL (SELECT 'embedding_m' || model.id AS name) AS part, LATERAL (VALUES
@@ -56,8 +57,8 @@ WHERE NOT EXISTS (
         AND con.convalidated AND coalesce((to_jsonb(con) ->> 'conenforced')::boolean, true)
         AND strpos(pg_get_constraintdef(con.oid), wanted.says) > 0)"""
 
-# Code older than the database does not know what a later migration took away. pgvector's indexes
-# are not among them: a load may have left one off, which HNSW_MISSING knows.
+# Compared only at the same migration: older code does not know what a later migration removed.
+# HNSW indexes are not included: a load may have dropped one, which HNSW_MISSING checks.
 CONSTRAINTS_MISSING = """
 SELECT wanted.name AS example FROM unnest(string_to_array(:names, ' ')) AS wanted (name)
 WHERE (SELECT version_num FROM alembic_version) = :revision
@@ -70,8 +71,8 @@ SELECT con.conrelid::regclass || '.' || con.conname AS example FROM pg_constrain
 WHERE con.connamespace = to_regnamespace('public') AND NOT con.convalidated
     AND con.conname !~ '^embedding_m[0-9]+_(model_id|dim|unit)_check$'"""
 
-# Foreign keys forbid them, but not to whoever had triggers switched off, as pg_restore
-# --disable-triggers and session_replication_role do; the keys count as valid all the same.
+# Foreign keys prevent them, except while triggers are disabled (pg_restore --disable-triggers,
+# session_replication_role); the keys then still count as valid.
 DANGLING_REFERENCES = """
 SELECT 'product_picture: product ' || product_id || ', picture ' || picture_id AS example
 FROM product_picture AS pp
@@ -90,7 +91,7 @@ WHERE c.relnamespace = to_regnamespace('public') AND NOT (i.indisvalid AND i.ind
 
 HNSW_MISSING = f"SELECT model.name AS example {hnsw_index.MISSING}"
 
-# Below a megabyte no plan is bad enough to matter.
+# In tables below 1 MB a bad plan does not matter.
 NEVER_ANALYSED = """
 SELECT oid::regclass AS example FROM pg_class
 WHERE relnamespace = to_regnamespace('public') AND relkind = 'r' AND reltuples < 0
@@ -109,7 +110,7 @@ BUILDS_FOREIGN = f"""
 SELECT id AS example FROM index_build
 WHERE state IN ('published', 'building') AND cluster <> {index_builds.CLUSTER}"""
 
-# Only where no builder is at work.
+# Valid only while no builder runs.
 BUILDS_ABANDONED = """
 SELECT id AS example FROM index_build WHERE state = 'building'"""
 
@@ -120,14 +121,14 @@ FROM index_chunk AS c JOIN index_build AS b ON b.id = c.build_id WHERE b.state <
 
 @dataclass(frozen=True, slots=True)
 class DamageFound:
-    """How many things are wrong, and the names of a few of them."""
+    """The number of problems, with the names of a few of them."""
 
     count: int
     examples: tuple[str, ...]
 
 
 def check(connection: Connection, question: str, **values: Any) -> DamageFound:
-    """Ask one of the questions above, however long it takes."""
+    """Run one of the checks above, without a statement timeout."""
     connection.execute(text("SET LOCAL statement_timeout = 0"))
     counted = COUNTED.format(question=question, examples=EXAMPLES)
     row = connection.execute(text(counted), values).one()
@@ -135,11 +136,11 @@ def check(connection: Connection, question: str, **values: Any) -> DamageFound:
 
 
 def pictures_without_product(connection: Connection, limit: int) -> list[int]:
-    """The ids of some pictures that no product shows."""
+    """Ids of up to `limit` pictures that no product shows."""
     sql = text(f"{PICTURES_WITHOUT_PRODUCT} LIMIT :limit")
     return list(connection.execute(sql, {"limit": limit}).scalars())
 
 
 def never_analysed(connection: Connection) -> list[str]:
-    """The tables of which the planner knows nothing, as SQL names them."""
+    """Tables that were never analysed, quoted for SQL."""
     return [str(name) for name in connection.execute(text(NEVER_ANALYSED)).scalars()]

@@ -1,4 +1,4 @@
-"""SQL of `model`: which encoder the embeddings belong to."""
+"""SQL of `model` and `model_change`: registering, activating, maintaining and deleting models."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ LAG = """CASE
         AND EXISTS (SELECT FROM pg_stat_wal_receiver WHERE pid IS NOT NULL) THEN 0
     ELSE greatest(extract(epoch FROM clock_timestamp() - pg_last_xact_replay_timestamp()), 0)
 END"""
-"""Seconds this replica is behind; NULL on a primary. What it does not receive it cannot know of:
-without a connection to the primary, the age of the last change it replayed."""
+"""Seconds that this replica is behind its primary; NULL on a primary. Without a connection to the
+primary, it is the age of the last transaction that the replica replayed."""
 
 ACTIVE_AND_LAG = f"""
 SELECT {COLUMNS}, {LAG} AS lag
@@ -32,7 +32,7 @@ MAINTAINED = f"SELECT {COLUMNS} FROM model WHERE active OR maintained ORDER BY a
 
 @dataclass(frozen=True, slots=True)
 class ModelStatus:
-    """A model with what it has: embeddings of so many of the pictures, its newest build (id)."""
+    """A model with its number of embeddings, the number of pictures, and its newest build (id)."""
 
     model: Model
     active: bool
@@ -58,17 +58,17 @@ def require_active(connection: Connection) -> Model:
 
 
 def active_at_any_revision(connection: Connection) -> Model | None:
-    """The active model in a database at any migration, without what later ones added."""
+    """The active model, read without the columns that later migrations added."""
     sql = "SELECT id, name, revision, dim, fingerprint FROM model WHERE active"
     row = connection.execute(text(sql)).one_or_none()
     return Model(*row) if row else None
 
 
 def active_and_lag(connection: Connection) -> tuple[Model | None, float | None]:
-    """The active model, and how many seconds this replica is behind (None on a primary).
+    """The active model, and the seconds that this replica is behind (None on a primary).
 
-    A replica that is connected and has replayed all it received is not behind, however long ago
-    that was.
+    A connected replica that has replayed everything it received is not behind, however long ago
+    the last transaction was.
     """
     row = connection.execute(text(ACTIVE_AND_LAG)).one()
     model = None if row.id is None else Model(*row[:6])
@@ -76,42 +76,42 @@ def active_and_lag(connection: Connection) -> tuple[Model | None, float | None]:
 
 
 def register(connection: Connection, name: str, revision: str, dim: int, fingerprint: str) -> Model:
-    """Record an encoder and make the partition of its embeddings, unless it is known."""
+    """Record an encoder and create its partition, unless its fingerprint is already recorded."""
     values = {"name": name, "revision": revision, "dim": dim, "fingerprint": fingerprint}
-    found = connection.execute(
+    model_id = connection.execute(
         text("SELECT register_model(:name, :revision, :dim, :fingerprint)"), values
     ).scalar_one()
-    row = connection.execute(text(f"SELECT {COLUMNS} FROM model WHERE id = :id"), {"id": found})
+    row = connection.execute(text(f"SELECT {COLUMNS} FROM model WHERE id = :id"), {"id": model_id})
     return Model(*row.one())
 
 
 def activate_first(connection: Connection, model_id: int) -> bool:
-    """Make this model the active one if none is; False if there is one already."""
-    done = connection.execute(
+    """Activate this model if no model is active; returns whether it did."""
+    result = connection.execute(
         text(
             "UPDATE model SET active = true, maintained = true"
             " WHERE id = :id AND NOT EXISTS (SELECT FROM model WHERE active)"
         ),
         {"id": model_id},
     )
-    return done.rowcount == 1
+    return result.rowcount == 1
 
 
 def resolve(connection: Connection, name: str) -> Model:
-    """The newest model of this name, or of this NAME@REVISION. Raises UnknownModel."""
+    """The newest model called NAME or NAME@REVISION. Raises UnknownModel."""
     check_text("model", name)
-    found = named(connection, name)
-    if not found:
-        known = ", ".join(standing.model.name for standing in statuses(connection))
+    matches = named(connection, name)
+    if not matches:
+        known = ", ".join(status.model.name for status in statuses(connection))
         raise UnknownModel(f"No model {name!r} is recorded; there are: {known or 'none'}.")
-    return found[0]
+    return matches[0]
 
 
 def named(connection: Connection, name: str) -> list[Model]:
-    """The models of this name, the newest first.
+    """The models of this name, newest first.
 
-    Two revisions of a model have one name; NAME@REVISION, or as much of it as tells them apart,
-    means one of them.
+    Revisions of a model share its name; NAME@REVISION selects one, and a prefix of the revision is
+    enough.
     """
     sql = f"""SELECT {COLUMNS} FROM model WHERE name = :name
             OR starts_with(name || '@' || revision, :name) AND length(:name) > length(name) + 1
@@ -120,36 +120,36 @@ def named(connection: Connection, name: str) -> list[Model]:
 
 
 def by_id(connection: Connection, model_id: int) -> Model | None:
-    """The model with this id, if new pictures get embeddings under it."""
+    """The model with this id, or None if it is not maintained."""
     return next((model for model in maintained(connection) if model.id == model_id), None)
 
 
 def maintained(connection: Connection) -> list[Model]:
-    """The models that new pictures get embeddings under, the active one first."""
+    """The models under which new pictures get embeddings, the active one first."""
     return [Model(*row) for row in connection.exec_driver_sql(MAINTAINED)]
 
 
-def maintained_in(trip: Pipeline) -> Deferred[list[Model]]:
-    """The same, on a trip."""
-    rows = trip.send(MAINTAINED)
+def maintained_in(pipeline: Pipeline) -> Deferred[list[Model]]:
+    """`maintained` as a statement of a pipeline."""
+    rows = pipeline.send(MAINTAINED)
     return lambda: [Model(*row) for row in rows()]
 
 
 def maintain(connection: Connection, model_id: int, source: str | None) -> None:
-    """From now on new pictures get an embedding under this model too."""
+    """Let new pictures get an embedding under this model; `source` None keeps the recorded one."""
     sql = "UPDATE model SET maintained = true, source = coalesce(:source, source) WHERE id = :id"
     connection.execute(text(sql), {"id": model_id, "source": source})
 
 
 def stop_maintaining(connection: Connection, model_id: int) -> None:
-    """From now on new pictures get no embedding under this model."""
+    """Let new pictures get no embedding under this model."""
     connection.execute(text("UPDATE model SET maintained = false WHERE id = :id"), {"id": model_id})
 
 
 def activate(
     connection: Connection, former: Model | None, model: Model, forced: str | None
 ) -> None:
-    """Make this the active model, and note the change."""
+    """Make this the active model and record the change, with the reason if it was forced."""
     connection.execute(text("UPDATE model SET active = false WHERE active"))
     connection.execute(
         text("UPDATE model SET active = true, maintained = true WHERE id = :id"), {"id": model.id}
@@ -167,7 +167,7 @@ def activate(
 
 
 def previous(connection: Connection) -> Model | None:
-    """The model that was active before this one, if it is still there."""
+    """The model that was active before the current one, if it still exists."""
     columns = ", ".join(f"m.{name}" for name in COLUMNS.split(", "))
     sql = f"""SELECT {columns} FROM model AS m WHERE m.id = (
             SELECT former_id FROM model_change
@@ -177,7 +177,7 @@ def previous(connection: Connection) -> Model | None:
 
 
 def statuses(connection: Connection) -> list[ModelStatus]:
-    """All models with what they have, the active one first."""
+    """All models with their counts, the active one first."""
     columns = ", ".join(f"m.{name}" for name in COLUMNS.split(", "))
     sql = f"""SELECT {columns}, m.active, m.maintained, m.created_at,
             (SELECT count(*) FROM embedding AS e WHERE e.model_id = m.id) AS embeddings,
@@ -189,7 +189,7 @@ def statuses(connection: Connection) -> list[ModelStatus]:
 
 
 def count_missing(connection: Connection, model_id: int) -> int:
-    """How many pictures have no embedding under this model."""
+    """The number of pictures without an embedding under this model."""
     sql = """SELECT count(*) FROM picture AS p WHERE NOT EXISTS (
         SELECT FROM embedding AS e WHERE e.picture_id = p.id AND e.model_id = :model)"""
     return int(connection.execute(text(sql), {"model": model_id}).scalar_one())
@@ -198,9 +198,9 @@ def count_missing(connection: Connection, model_id: int) -> int:
 def pictures_without_embedding(
     connection: Connection, model_id: int, after: int, limit: int
 ) -> list[tuple[int, bytes, list[str]]]:
-    """Pictures (id, sha256, where they came from) that have no embedding under this model.
+    """Pictures without an embedding under this model: id, sha256, and the uris of their originals.
 
-    In the order of their ids, those beyond `after`.
+    Up to `limit` pictures with ids above `after`, in the order of ids.
     """
     sql = """SELECT p.id, p.sha256, array(
             SELECT DISTINCT pp.uri FROM product_picture AS pp WHERE pp.picture_id = p.id) AS uris
@@ -213,9 +213,9 @@ def pictures_without_embedding(
 
 
 def delete(connection: Connection, model_id: int) -> None:
-    """Delete a model whose partition is gone, with everything that is of it alone.
+    """Delete a model whose partition is dropped, with all rows that belong to it.
 
-    Raises ValueError for one that is active, or kept up to date, after all.
+    Raises ValueError if the model is active or maintained.
     """
     sql = "DELETE FROM model WHERE id = :id AND NOT active AND NOT maintained"
     if not connection.execute(text(sql), {"id": model_id}).rowcount:

@@ -1,4 +1,4 @@
-"""SQL of the partitions of `embedding`, one for each model: kept in place, taken out, deleted."""
+"""SQL of the partitions of `embedding`, one per model: locking, detaching and dropping them."""
 
 from __future__ import annotations
 
@@ -12,40 +12,40 @@ ATTACHED = """SELECT inhdetachpending FROM pg_inherits
 
 
 def lock_attached(connection: Connection) -> None:
-    """Keep the partitions of all models in place until this transaction ends.
+    """Prevent partitions from being detached until this transaction ends.
 
-    To be its first statement: it sees the database as it is once this has been granted, so every
-    model it can see has its partition. Else one could be taken out between two of its statements.
+    It must be the first statement of the transaction: the snapshot is then taken after the lock, so
+    every model that it shows has its partition. Otherwise one could be detached between two
+    statements.
     """
     connection.execute(text("LOCK TABLE ONLY embedding IN ACCESS SHARE MODE"))
 
 
 def is_attached_now(connection: Connection, model_id: int) -> bool:
-    """Whether a model has its partition at this moment, whatever the transaction's snapshot says.
+    """Whether the partition of a model is attached now, whatever the transaction's snapshot shows.
 
-    On a replica `hold` keeps nobody from detaching it on the primary.
+    On a replica `lock_attached` does not prevent the primary from detaching it.
     """
     sql = "SELECT pg_partition_root(to_regclass(:name)) = 'embedding'::regclass"
     return connection.execute(text(sql), {"name": _partition(model_id)}).scalar() is True
 
 
 def detach(connection: Connection, model_id: int) -> None:
-    """Take the partition of a model out of `embedding`, or finish doing so where that was
-    interrupted; outside a transaction."""
+    """Detach the partition of a model, or finish doing so; outside a transaction."""
     name = _partition(model_id)
     pending = connection.execute(text(ATTACHED), {"name": name}).scalar()
     if pending is not None:
-        how = "FINALIZE" if pending else "CONCURRENTLY"
-        connection.execute(text(f"ALTER TABLE embedding DETACH PARTITION {name} {how}"))
+        mode = "FINALIZE" if pending else "CONCURRENTLY"
+        connection.execute(text(f"ALTER TABLE embedding DETACH PARTITION {name} {mode}"))
 
 
 def is_attached(connection: Connection, model_id: int) -> bool:
-    """Whether a model has its partition, and it is not being taken out."""
+    """Whether the partition of a model is attached and not being detached."""
     return connection.execute(text(ATTACHED), {"name": _partition(model_id)}).scalar() is False
 
 
 def model_being_detached(connection: Connection) -> Model | None:
-    """The model whose partition was not wholly taken out; PostgreSQL takes out one at a time."""
+    """The model whose partition is being detached; PostgreSQL allows one at a time."""
     sql = f"""SELECT {models.COLUMNS} FROM model WHERE EXISTS (
         SELECT FROM pg_inherits WHERE inhparent = 'embedding'::regclass AND inhdetachpending
             AND inhrelid = to_regclass('embedding_m' || model.id))"""
@@ -54,15 +54,14 @@ def model_being_detached(connection: Connection) -> Model | None:
 
 
 def is_owner(connection: Connection) -> bool:
-    """Whether this user owns the tables, as whoever takes a partition out must."""
+    """Whether this user owns the tables, which detaching a partition requires."""
     sql = """SELECT bool_and(pg_has_role(relowner, 'USAGE')) FROM pg_class
         WHERE oid IN ('embedding'::regclass, 'picture'::regclass, 'model'::regclass)"""
     return bool(connection.execute(text(sql)).scalar_one())
 
 
 def foreign_keys(connection: Connection, model_id: int) -> list[tuple[str, str]]:
-    """The constraints by which the detached partition of a model refers to other tables, and these
-    tables; as SQL names them."""
+    """Foreign keys of a detached partition: constraint and referenced table, quoted for SQL."""
     sql = """SELECT quote_ident(conname), confrelid::regclass::text FROM pg_constraint
         WHERE conrelid = to_regclass(:name) AND contype = 'f' ORDER BY conname"""
     rows = connection.execute(text(sql), {"name": _partition(model_id)})
@@ -70,7 +69,7 @@ def foreign_keys(connection: Connection, model_id: int) -> list[tuple[str, str]]
 
 
 def other_lock_holders(connection: Connection, table: str) -> set[str]:
-    """The transactions that use a table now."""
+    """Virtual ids of the other transactions that hold a lock on a table."""
     sql = """SELECT virtualtransaction FROM pg_locks
         WHERE relation = to_regclass(:table) AND granted AND pid IS DISTINCT FROM pg_backend_pid()
             AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"""
@@ -78,16 +77,20 @@ def other_lock_holders(connection: Connection, table: str) -> set[str]:
 
 
 def drop_foreign_key(connection: Connection, model_id: int, constraint: str, wait_ms: int) -> None:
-    """Drop one of them, for which nobody may be reading the other table; waits `wait_ms` at most
-    for that, and then raises LockHeld."""
+    """Drop a foreign key of the detached partition; raises LockHeld after `wait_ms` milliseconds.
+
+    It needs an exclusive lock on the referenced table, so readers of that table block it.
+    """
     connection.execute(text(f"LOCK TABLE {_partition(model_id)} IN ACCESS EXCLUSIVE MODE"))
     connection.execute(text(f"SET LOCAL lock_timeout = {int(wait_ms)}"))
     connection.execute(text(f"ALTER TABLE {_partition(model_id)} DROP CONSTRAINT {constraint}"))
 
 
 def drop(connection: Connection, model_id: int) -> None:
-    """Delete the detached partition of a model, if it is still there. One that refers to other
-    tables takes these away from their readers."""
+    """Drop the detached partition of a model, if it exists.
+
+    Drop its foreign keys first: otherwise this locks the referenced tables against readers.
+    """
     connection.execute(text(f"DROP TABLE IF EXISTS {_partition(model_id)}"))
 
 

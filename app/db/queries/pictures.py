@@ -1,4 +1,4 @@
-"""SQL about pictures and where they came from, read in portions: thumbnails, originals, samples."""
+"""SQL of `picture`: saving and sweeping pictures, their thumbnails and the sources of originals."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from app.db.pipeline import Deferred, Pipeline
 from app.types import Model, PictureData, Vector
 
 BATCH_ROWS = 256
-"""Rows held at a time; a thumbnail has up to 20 KB."""
+"""Rows in memory at a time; a thumbnail has up to 20 KB."""
 
 
 def thumbnails(connection: Connection) -> Iterator[Sequence[tuple[int, bytes]]]:
-    """All pictures in portions: id, thumbnail."""
+    """Ids and thumbnails of all pictures, in batches."""
     for rows in _batches(connection, "SELECT id, thumbnail FROM picture"):
         yield [(row.id, bytes(row.thumbnail)) for row in rows]
 
 
 def originals(connection: Connection) -> Iterator[Sequence[tuple[str, bytes]]]:
-    """Every original that a product shows, in portions: where it came from, its sha256."""
+    """Distinct uris and sha256 of the originals of all product pictures, in batches."""
     sql = """SELECT DISTINCT pp.uri, pic.sha256
         FROM product_picture AS pp JOIN picture AS pic ON pic.id = pp.picture_id"""
     for rows in _batches(connection, sql):
@@ -30,7 +30,7 @@ def originals(connection: Connection) -> Iterator[Sequence[tuple[str, bytes]]]:
 
 
 def sources(connection: Connection, picture_id: int) -> list[tuple[str, bytes]]:
-    """Where a picture came from, each with its sha256."""
+    """The uris that a picture was loaded from, each with the picture's sha256."""
     sql = """SELECT DISTINCT pp.uri, pic.sha256
         FROM product_picture AS pp JOIN picture AS pic ON pic.id = pp.picture_id
         WHERE pic.id = :id ORDER BY pp.uri"""
@@ -39,7 +39,7 @@ def sources(connection: Connection, picture_id: int) -> list[tuple[str, bytes]]:
 
 
 def sample(connection: Connection, model: Model, count: int) -> list[tuple[str, bytes, Vector]]:
-    """Some pictures drawn at random: where each came from, its sha256, its embedding (dim,)."""
+    """Up to `count` random pictures of products: uri, sha256, embedding (dim,) float32."""
     sql = """SELECT pp.uri, pic.sha256, e.vec::vector::real[] AS vec
         FROM product_picture AS pp JOIN picture AS pic ON pic.id = pp.picture_id
         JOIN embedding AS e ON e.picture_id = pic.id AND e.model_id = :model
@@ -49,7 +49,7 @@ def sample(connection: Connection, model: Model, count: int) -> list[tuple[str, 
 
 
 def save_thumbnail(connection: Connection, picture_id: int, thumbnail: bytes) -> None:
-    """Put another thumbnail in place of a picture's own."""
+    """Replace the thumbnail of a picture."""
     sql = "UPDATE picture SET thumbnail = :thumbnail WHERE id = :id"
     connection.execute(text(sql), {"id": picture_id, "thumbnail": thumbnail})
 
@@ -60,15 +60,15 @@ def _batches(connection: Connection, sql: str) -> Iterator[Sequence[Row[Any]]]:
     yield from rows.partitions(BATCH_ROWS)
 
 
-# Where writers look (`writer.begin` has their plans kept), a model is named in the text and not by
-# a value: a plan for any model locks the embeddings of all, and waits for whoever repairs those of
-# another.
+# Writers keep generic plans (`locks.begin_write`), so their statements contain the model id as text
+# instead of a parameter: a generic plan for any model would lock the partitions of all models, and
+# wait for a repair of another one.
 
 
 def embedded_by_sha256(
     connection: Connection, sha256s: Sequence[bytes], model_id: int
 ) -> dict[bytes, bool]:
-    """The pictures that are stored, of these; True where this model has an embedding of it."""
+    """The stored ones of these pictures; True if this model has an embedding of it."""
     rows = connection.exec_driver_sql(
         f"""SELECT pic.sha256, e.picture_id IS NOT NULL AS embedded
         FROM picture AS pic
@@ -80,7 +80,7 @@ def embedded_by_sha256(
 
 
 def ids(connection: Connection, sha256s: Sequence[bytes]) -> dict[bytes, int]:
-    """The ids of the pictures that are stored, of these; they stay until the transaction ends."""
+    """Ids of the stored ones of these pictures, locked against deletion until the commit."""
     rows = connection.exec_driver_sql(
         """SELECT sha256, id FROM picture WHERE sha256 = ANY(CAST(%(sha256s)b AS bytea[]))
         ORDER BY id FOR KEY SHARE""",
@@ -89,11 +89,11 @@ def ids(connection: Connection, sha256s: Sequence[bytes]) -> dict[bytes, int]:
     return {bytes(row.sha256): row.id for row in rows}
 
 
-def save(trip: Pipeline, pictures: Sequence[PictureData]) -> Deferred[dict[bytes, int]]:
-    """Store the pictures that are not stored yet; finds the ids of those, by sha256."""
+def save(pipeline: Pipeline, pictures: Sequence[PictureData]) -> Deferred[dict[bytes, int]]:
+    """Insert the pictures that are not stored yet; returns their ids by sha256."""
     if not pictures:
         return dict
-    rows = trip.send(
+    rows = pipeline.send(
         """INSERT INTO picture (sha256, width, height, thumbnail)
         SELECT unnest(CAST(%(sha256)b AS bytea[])), unnest(CAST(%(width)b AS integer[])),
             unnest(CAST(%(height)b AS integer[])), unnest(CAST(%(thumbnail)b AS bytea[]))
@@ -109,10 +109,10 @@ def save(trip: Pipeline, pictures: Sequence[PictureData]) -> Deferred[dict[bytes
 
 
 def sweep(connection: Connection, ids: Sequence[int]) -> int:
-    """Delete those of these pictures that no product shows; their embeddings go with them.
+    """Delete those of these pictures (ids) that no product shows; returns their number.
 
-    The rows are locked first and looked at in a second statement, which then sees the product that
-    another transaction linked while this one waited.
+    Embeddings are deleted by cascade. A first statement locks the rows; the second one then sees
+    products that other transactions linked while this one waited for the locks.
     """
     if not ids:
         return 0
@@ -121,11 +121,11 @@ def sweep(connection: Connection, ids: Sequence[int]) -> int:
         text("SELECT FROM picture WHERE id = ANY(CAST(:ids AS bigint[])) ORDER BY id FOR UPDATE"),
         values,
     )
-    done = connection.execute(
+    result = connection.execute(
         text(
             """DELETE FROM picture WHERE id = ANY(CAST(:ids AS bigint[])) AND NOT EXISTS (
                 SELECT FROM product_picture AS pp WHERE pp.picture_id = picture.id)"""
         ),
         values,
     )
-    return done.rowcount
+    return result.rowcount

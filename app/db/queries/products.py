@@ -1,4 +1,4 @@
-"""SQL of `product` and `product_picture`: what is known of a product and of its pictures."""
+"""SQL of `product` and `product_picture`: reading, saving, linking and deleting products."""
 
 from __future__ import annotations
 
@@ -19,7 +19,6 @@ from app.types import Filters, PictureRef, Product, ProductDetails, StoredPictur
 
 FIELDS = "sku, title, brand, category, colour, year, price, currency, attributes"
 
-
 TYPES = {
     "sku": "text",
     "title": "text",
@@ -31,29 +30,30 @@ TYPES = {
     "currency": "text",
     "attributes": "text",
 }
-
-
-_WRITTEN = TYPES | {"identity_key": "text"}
-
+_SAVED = TYPES | {"identity_key": "text"}
 
 SAVE = """
 INSERT INTO product ({fields}) SELECT {values} FROM unnest({arrays}) AS new ({fields}) ORDER BY sku
 ON CONFLICT (sku) DO UPDATE SET {overwritten}, updated_at = now()
 RETURNING sku, id, xmax <> 0 AS overwritten""".format(
-    fields=", ".join(_WRITTEN),
-    values=", ".join(_WRITTEN).replace("attributes", "attributes::jsonb"),
-    # b: as text, the quotes of arrays take longer to make and to read than the rows to write.
-    arrays=", ".join(f"CAST(%({name})b AS {type_}[])" for name, type_ in _WRITTEN.items()),
-    overwritten=", ".join(f"{name} = excluded.{name}" for name in _WRITTEN if name != "sku"),
+    fields=", ".join(_SAVED),
+    values=", ".join(_SAVED).replace("attributes", "attributes::jsonb"),
+    # b (binary): quoting and parsing arrays as text takes longer than writing the rows.
+    arrays=", ".join(f"CAST(%({name})b AS {type_}[])" for name, type_ in _SAVED.items()),
+    overwritten=", ".join(f"{name} = excluded.{name}" for name in _SAVED if name != "sku"),
 )
 
+PRODUCT_PICTURES = """
+SELECT pic.width, pic.height, pic.thumbnail, pp.uri
+FROM product_picture AS pp JOIN picture AS pic ON pic.id = pp.picture_id
+WHERE pp.product_id = :product ORDER BY pp.position, pic.id"""
 
 _fields = attrgetter(*TYPES)
 
 
 @dataclass(frozen=True, slots=True)
 class StoredProduct:
-    """A product as the table has it, with its pictures in order."""
+    """A stored product with its pictures in order."""
 
     id: int
     product: Product
@@ -62,22 +62,22 @@ class StoredProduct:
 
 @dataclass(frozen=True, slots=True)
 class SavedProduct:
-    """What a product is stored as, and whether it was there before."""
+    """The id of a saved product, and whether it existed before."""
 
     id: int
     overwritten: bool
 
 
 def by_sku(connection: Connection, skus: Sequence[str]) -> dict[str, StoredProduct]:
-    """The products that are there, of these skus."""
-    with open_pipeline(connection) as trip:
-        found = by_sku_in(trip, skus)
-    return found()
+    """The stored products with these skus, by sku."""
+    with open_pipeline(connection) as pipeline:
+        stored = by_sku_in(pipeline, skus)
+    return stored()
 
 
-def by_sku_in(trip: Pipeline, skus: Sequence[str]) -> Deferred[dict[str, StoredProduct]]:
-    """The same, on a trip."""
-    rows = trip.send(
+def by_sku_in(pipeline: Pipeline, skus: Sequence[str]) -> Deferred[dict[str, StoredProduct]]:
+    """`by_sku` as a statement of a pipeline."""
+    rows = pipeline.send(
         f"""SELECT {FIELDS}, p.id, shown.sha256s, shown.uris
         FROM product AS p, LATERAL (
             SELECT array_agg(pic.sha256 ORDER BY pp.position) AS sha256s,
@@ -91,7 +91,10 @@ def by_sku_in(trip: Pipeline, skus: Sequence[str]) -> Deferred[dict[str, StoredP
 
 
 def details(connection: Connection, hits: Sequence[tuple[int, int]]) -> dict[int, Row[Any]]:
-    """For pairs (product id, picture id): the product's fields, the picture's uri and thumbnail."""
+    """FIELDS with the uri and thumbnail of a picture, by product id.
+
+    `hits` are pairs of product id and picture id.
+    """
     rows = connection.execute(
         text(
             f"""SELECT p.id, {FIELDS}, pp.uri, pic.thumbnail
@@ -107,7 +110,7 @@ def details(connection: Connection, hits: Sequence[tuple[int, int]]) -> dict[int
 
 
 def by_id(connection: Connection, ids: Sequence[int]) -> dict[int, Product]:
-    """What is known of these products (id)."""
+    """The products with these ids, by id."""
     rows = connection.exec_driver_sql(
         f"SELECT id, {FIELDS} FROM product WHERE id = ANY(CAST(%(ids)s AS bigint[]))",
         {"ids": list(ids)},
@@ -116,37 +119,37 @@ def by_id(connection: Connection, ids: Sequence[int]) -> dict[int, Product]:
 
 
 def product_from_row(row: Any) -> Product:
-    """The product in a row that holds FIELDS."""
+    """The product of a row that has the columns FIELDS."""
     return Product(*_fields(row))
 
 
 def save(
-    trip: Pipeline, products: Sequence[Product], identity_keys: Sequence[str]
+    pipeline: Pipeline, products: Sequence[Product], identity_keys: Sequence[str]
 ) -> Deferred[dict[str, SavedProduct]]:
-    """Insert or overwrite products, each with its identity key; what they are stored as, by sku."""
+    """Insert or overwrite products, each with its identity key; returns their ids by sku."""
     if not products:
         return dict
     columns: dict[str, list[Any]] = dict(
         zip(TYPES, map(list, zip(*map(_fields, products), strict=True)), strict=True)
     )
-    columns["attributes"] = [json.dumps(dict(found)) for found in columns["attributes"]]
+    columns["attributes"] = [json.dumps(dict(each)) for each in columns["attributes"]]
     columns["identity_key"] = list(identity_keys)
-    rows = trip.send(SAVE, columns)
+    rows = pipeline.send(SAVE, columns)
     return lambda: {row.sku: SavedProduct(row.id, row.overwritten) for row in rows()}
 
 
 def unlink_pictures(connection: Connection, ids: Collection[int]) -> set[int]:
-    """Products (id) show no pictures any more; returns those they showed."""
+    """Remove all pictures of products (ids); returns the ids of these pictures."""
     sql = """DELETE FROM product_picture WHERE product_id = ANY(CAST(%(ids)b AS bigint[]))
         RETURNING picture_id"""
     return set(connection.exec_driver_sql(sql, {"ids": list(ids)}).scalars())
 
 
-def link_pictures(trip: Pipeline, shown: Sequence[tuple[int, int, int, str]]) -> None:
-    """Products (id) show pictures (id) at a position, from a place (uri), and did not before."""
-    columns = [list(column) for column in zip(*shown, strict=True)] or [[]] * 4
+def link_pictures(pipeline: Pipeline, links: Sequence[tuple[int, int, int, str]]) -> None:
+    """Link products to pictures: tuples of product id, picture id, position and uri, all new."""
+    columns = [list(column) for column in zip(*links, strict=True)] or [[]] * 4
     names = ("product", "picture", "position", "uri")
-    trip.send(
+    pipeline.send(
         """INSERT INTO product_picture (product_id, picture_id, position, uri)
         SELECT * FROM unnest(CAST(%(product)b AS bigint[]), CAST(%(picture)b AS bigint[]),
             CAST(%(position)b AS integer[]), CAST(%(uri)b AS text[]))""",
@@ -155,22 +158,19 @@ def link_pictures(trip: Pipeline, shown: Sequence[tuple[int, int, int, str]]) ->
 
 
 def delete(connection: Connection, ids: Sequence[int]) -> list[int]:
-    """Delete products; returns the ids of the pictures they showed."""
+    """Delete products (ids); returns the ids of their pictures."""
     values = {"ids": list(ids)}
-    pictures = connection.execute(
-        text(
-            "SELECT DISTINCT picture_id FROM product_picture"
-            " WHERE product_id = ANY(CAST(:ids AS bigint[]))"
-        ),
-        values,
-    ).scalars()
-    found = list(pictures)
+    sql = (
+        "SELECT DISTINCT picture_id FROM product_picture"
+        " WHERE product_id = ANY(CAST(:ids AS bigint[]))"
+    )
+    pictures = list(connection.execute(text(sql), values).scalars())
     connection.execute(text("DELETE FROM product WHERE id = ANY(CAST(:ids AS bigint[]))"), values)
-    return found
+    return pictures
 
 
 def ids(connection: Connection, skus: Sequence[str]) -> dict[str, int]:
-    """The ids of the products that are there, of these skus."""
+    """The ids of the stored products with these skus, by sku."""
     rows = connection.execute(
         text("SELECT sku, id FROM product WHERE sku = ANY(CAST(:skus AS text[]))"),
         {"skus": list(skus)},
@@ -179,7 +179,7 @@ def ids(connection: Connection, skus: Sequence[str]) -> dict[str, int]:
 
 
 def categories(connection: Connection, skus: Sequence[str]) -> dict[str, str | None]:
-    """The categories of the products that are there, of these skus."""
+    """The categories of the stored products with these skus, by sku."""
     rows = connection.execute(
         text("SELECT sku, category FROM product WHERE sku = ANY(CAST(:skus AS text[]))"),
         {"skus": list(skus)},
@@ -188,7 +188,7 @@ def categories(connection: Connection, skus: Sequence[str]) -> dict[str, str | N
 
 
 def filtered_skus(connection: Connection, skus: Sequence[str], filters: Filters) -> set[str]:
-    """Those of these skus whose product passes the filters."""
+    """The skus among these whose products pass the filters."""
     where, bound = condition(filters)
     sql = f"SELECT sku FROM product AS p WHERE p.sku = ANY(CAST(%(skus)s AS text[])) AND {where}"
     return set(connection.exec_driver_sql(sql, {"skus": list(skus), **bound}).scalars())
@@ -202,14 +202,14 @@ def all_ids(connection: Connection) -> NDArray[np.int64]:
 
 
 def unknown_attributes(connection: Connection, names: Sequence[str]) -> list[str]:
-    """Those of these names that are a key of no product's attributes."""
+    """The names among these that no product has as an attribute."""
     sql = """SELECT name FROM unnest(CAST(%(names)s AS text[])) AS name
         WHERE NOT EXISTS (SELECT FROM product WHERE attributes ? name)"""
     return list(connection.exec_driver_sql(sql, {"names": list(names)}).scalars())
 
 
 def count_picture_links(connection: Connection) -> int:
-    """How many pictures products show, one that several show counted for each."""
+    """The number of pictures of all products; a shared picture counts once per product."""
     return int(connection.exec_driver_sql("SELECT count(*) FROM product_picture").scalar_one())
 
 
@@ -223,19 +223,19 @@ def common_categories(connection: Connection, limit: int = 8) -> list[str]:
 
 
 def count_without_prefix(connection: Connection, prefix: str) -> int:
-    """How many products have a sku that does not begin with `prefix`."""
+    """The number of products whose sku does not begin with `prefix`."""
     sql = text("SELECT count(*) FROM product WHERE NOT starts_with(sku, :prefix)")
     return int(connection.execute(sql, {"prefix": prefix}).scalar_one())
 
 
 def stream(connection: Connection) -> Iterator[Product]:
-    """All products, in portions, so that the driver does not hold them twice."""
+    """All products, read in batches, so that the driver does not hold all rows in memory."""
     streamed = connection.execution_options(yield_per=5000)
     yield from map(product_from_row, streamed.execute(text(f"SELECT {FIELDS} FROM product")))
 
 
 def similar_skus(connection: Connection, sku: str, limit: int = 3) -> list[str]:
-    """A few skus that begin like this one, to offer when it is not there."""
+    """Up to `limit` skus that begin like this one, to suggest instead of an unknown sku."""
     rows = connection.execute(
         text(
             "SELECT sku FROM product WHERE starts_with(lower(sku), lower(:start))"
@@ -254,10 +254,10 @@ def _stored(row: Row[Any]) -> StoredProduct:
 def outdated_identity_keys(
     connection: Connection, version: str, after: int, limit: int
 ) -> list[tuple[int, str, Product]]:
-    """Up to `limit` products beyond the id `after` whose key is not of `version`: id, key,
-    product.
+    """Products whose identity key was not made by this version of the normaliser: id, key, product.
 
-    A key may be '' because the title says nothing; such products come each time.
+    Up to `limit` products with ids above `after`. Products whose key is '' because the title has no
+    usable words are returned each time.
     """
     rows = connection.execute(
         text(
@@ -274,7 +274,7 @@ def outdated_identity_keys(
 def identity_key_batch(
     connection: Connection, after: int, limit: int
 ) -> list[tuple[int, str, Product]]:
-    """Up to `limit` products beyond the id `after`, in order: id, key, product."""
+    """Up to `limit` products with ids above `after`, in order: id, key, product."""
     sql = f"""SELECT id, identity_key, {FIELDS} FROM product
         WHERE id > :after ORDER BY id LIMIT :limit"""
     rows = connection.execute(text(sql), {"after": after, "limit": limit})
@@ -282,7 +282,7 @@ def identity_key_batch(
 
 
 def update_identity_keys(connection: Connection, keys: Mapping[int, str]) -> None:
-    """Write the keys of products, by id. No product changed, so `updated_at` stays."""
+    """Write identity keys by product id. The products did not change, so `updated_at` stays."""
     connection.execute(
         text(
             """UPDATE product AS p SET identity_key = new.key
@@ -293,27 +293,21 @@ def update_identity_keys(connection: Connection, keys: Mapping[int, str]) -> Non
     )
 
 
-PRODUCT_PICTURES = """
-SELECT pic.width, pic.height, pic.thumbnail, pp.uri
-FROM product_picture AS pp JOIN picture AS pic ON pic.id = pp.picture_id
-WHERE pp.product_id = :product ORDER BY pp.position, pic.id"""
-
-
 def require_id(connection: Connection, sku: str) -> int:
-    """The id of a product; raises UnknownProduct, which names a few skus that begin like it."""
-    found = ids(connection, [sku]).get(sku)
-    if found is None:
-        near = similar_skus(connection, sku)
-        hint = f" Did you mean {', '.join(near)}?" if near else ""
+    """The id of a product; raises UnknownProduct, which suggests a few similar skus."""
+    product_id = ids(connection, [sku]).get(sku)
+    if product_id is None:
+        similar = similar_skus(connection, sku)
+        hint = f" Did you mean {', '.join(similar)}?" if similar else ""
         raise UnknownProduct(f"No product of the catalogue has the sku {sku!r}.{hint}")
-    return found
+    return product_id
 
 
 def product_details(connection: Connection, sku: str) -> ProductDetails:
-    """What the catalogue holds of a product; raises UnknownProduct."""
-    id_ = require_id(connection, sku)
-    rows = connection.execute(text(PRODUCT_PICTURES), {"product": id_})
+    """A product with its pictures; raises UnknownProduct."""
+    product_id = require_id(connection, sku)
+    rows = connection.execute(text(PRODUCT_PICTURES), {"product": product_id})
     shown = tuple(
         StoredPicture(row.width, row.height, bytes(row.thumbnail), row.uri) for row in rows
     )
-    return ProductDetails(by_id(connection, [id_])[id_], shown)
+    return ProductDetails(by_id(connection, [product_id])[product_id], shown)

@@ -1,4 +1,4 @@
-"""SQL of `query_sample`: the vectors of a few hundred recent searches, and nothing else of them."""
+"""SQL of `query_sample` (vectors of recent searches, nothing else of them) and `tuning`."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from app.db.queries.nearest import literal
 from app.types import Crossovers, Model, Vector, Vectors
 
 MAX_SAMPLES = 500
-"""Rows a model; a build is measured with the newest two hundred."""
+"""Rows kept per model; recall of a build is measured with the newest 200."""
 
 
 def add(connection: Connection, model_id: int, vectors: Sequence[Vector]) -> None:
-    """Store vectors and forget the oldest; ids only grow, so the newest are those near the end."""
+    """Store query vectors and delete the oldest ones of the model; ids increase with time."""
     connection.execute(
         text(
             "INSERT INTO query_sample (model_id, vec)"
@@ -36,28 +36,29 @@ def add(connection: Connection, model_id: int, vectors: Sequence[Vector]) -> Non
 
 
 def read(connection: Connection, model: Model) -> Vectors:
-    """The newest queries first, as unit vectors, shape (n, dim), float32."""
+    """The stored queries, newest first, as unit vectors, shape (n, dim), float32."""
     rows = connection.execute(
         text("SELECT vec::text FROM query_sample WHERE model_id = :model ORDER BY id DESC"),
         {"model": model.id},
     ).scalars()
-    found = np.array([json.loads(row) for row in rows], dtype=np.float32).reshape(-1, model.dim)
-    lengths = np.linalg.norm(found, axis=1, keepdims=True)
-    unit: Vectors = found[lengths[:, 0] > 0] / lengths[lengths[:, 0] > 0]
+    queries = np.array([json.loads(row) for row in rows], dtype=np.float32).reshape(-1, model.dim)
+    lengths = np.linalg.norm(queries, axis=1, keepdims=True)
+    valid = lengths[:, 0] > 0
+    unit: Vectors = queries[valid] / lengths[valid]
     return unit
 
 
 def read_crossovers(connection: Connection, model_id: int) -> Crossovers:
-    """What was measured for a model; the defaults where nothing was."""
+    """The measured crossovers of a model, or the defaults."""
     sql = "SELECT exact_pictures, deep_share FROM tuning WHERE model_id = %(model)s"
     row = connection.exec_driver_sql(sql, {"model": model_id}).one_or_none()
     return Crossovers(*row) if row else Crossovers()
 
 
 def save_crossovers(
-    connection: Connection, model_id: int, found: Crossovers, figures: Mapping[str, Any]
+    connection: Connection, model_id: int, crossovers: Crossovers, figures: Mapping[str, Any]
 ) -> None:
-    """Keep what was measured, in place of what was there."""
+    """Store the crossovers of a model and the figures behind them; replaces earlier ones."""
     connection.execute(
         text(
             """INSERT INTO tuning (model_id, exact_pictures, deep_share, figures)
@@ -68,8 +69,8 @@ def save_crossovers(
         ),
         {
             "model": model_id,
-            "exact": found.exact_pictures,
-            "share": found.deep_share,
+            "exact": crossovers.exact_pictures,
+            "share": crossovers.deep_share,
             "figures": json.dumps(figures),
         },
     )

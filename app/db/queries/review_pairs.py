@@ -1,7 +1,7 @@
-"""SQL that finds pairs of products to be judged, in a bounded part of the catalogue at a time.
+"""SQL that finds candidate duplicate pairs for review, in bounded batches of the catalogue.
 
-Each walk goes through the catalogue in the order of a key and takes up behind the last one. The
-distances are cosine distances (0 to 2).
+Each scan reads the catalogue in the order of a key and continues after the last key. Distances are
+cosine distances (0 to 2).
 """
 
 from __future__ import annotations
@@ -14,25 +14,24 @@ from sqlalchemy import Connection, text
 from app.types import Model
 
 MAX_SHARED_BY = 8
-"""A picture that more products show is a placeholder, and no evidence of anything. Of products
-with the same words, no more than this many are compared with each other."""
+"""A picture shown by more products counts as a placeholder and makes no pairs. At most this many
+products with the same words are compared with each other."""
 
 NEIGHBOURS = 10
-"""Pictures looked at around each one, itself included."""
+"""Nearest pictures examined for each picture, itself included."""
 
 MAX_QUERY_PICTURES = 4
-"""Pictures of a product whose neighbours are looked for: the first ones."""
+"""The first pictures of a product, whose nearest pictures are searched."""
 
 MAX_COMPARED = 50
-"""Pictures of a product that are compared with those of another: the first ones."""
+"""The first pictures of a product, which are compared with those of another product."""
 
 SkuPair = tuple[str, str]
-"""Two skus."""
 
 
 @dataclass(frozen=True, slots=True)
 class NearPair:
-    """Two products with pictures near each other; the category is that of the first."""
+    """Two products with pictures near each other, and the category of the first."""
 
     pair: SkuPair
     distance: float
@@ -41,7 +40,7 @@ class NearPair:
 
 @dataclass(frozen=True, slots=True)
 class ShownPicture:
-    """A picture a product shows, and how far the nearest one of the other product is."""
+    """A picture of a product, and its distance to the nearest picture of the other product."""
 
     picture_id: int
     thumbnail: bytes
@@ -49,7 +48,7 @@ class ShownPicture:
 
 
 def shared_pictures(connection: Connection, after: int, limit: int) -> dict[int, list[str]]:
-    """The skus that show the same picture, for up to `limit` pictures (id) behind `after`."""
+    """Skus of products that share a picture, by picture id, for up to `limit` ids above `after`."""
     sql = """
         WITH shared AS MATERIALIZED (
             SELECT picture_id FROM product_picture WHERE picture_id > :after
@@ -63,7 +62,7 @@ def shared_pictures(connection: Connection, after: int, limit: int) -> dict[int,
 
 
 def same_words(connection: Connection, after: str, limit: int) -> dict[str, list[str]]:
-    """The skus that share an identity key, for up to `limit` keys behind `after`."""
+    """Skus of products that share an identity key, by key, for up to `limit` keys above `after`."""
     sql = """
         WITH shared AS MATERIALIZED (
             SELECT identity_key FROM product WHERE identity_key > :after
@@ -79,7 +78,7 @@ def same_words(connection: Connection, after: str, limit: int) -> dict[str, list
 
 
 def product_ids_after(connection: Connection, after: int, limit: int) -> list[int]:
-    """Up to `limit` product ids behind `after`, in order."""
+    """Up to `limit` product ids above `after`, in order."""
     sql = text("SELECT id FROM product WHERE id > :after ORDER BY id LIMIT :limit")
     return list(connection.execute(sql, {"after": after, "limit": limit}).scalars())
 
@@ -87,9 +86,9 @@ def product_ids_after(connection: Connection, after: int, limit: int) -> list[in
 def near_pairs(
     connection: Connection, model: Model, products: Sequence[int], within: float
 ) -> list[NearPair]:
-    """Pairs of these products (id) and others that show a picture no farther than `within`.
+    """Pairs of these products (ids) and others with pictures at a distance of at most `within`.
 
-    Found through pgvector's index, so a pair may be missed; a placeholder makes none.
+    Uses pgvector's HNSW index, so a pair may be missed. Placeholders make no pairs.
     """
     vec = f"vec::halfvec({model.dim})"
     sql = f"""
@@ -130,7 +129,7 @@ def near_pairs(
 def distances(
     connection: Connection, model: Model, pairs: Sequence[SkuPair]
 ) -> dict[SkuPair, float]:
-    """How far the nearest pictures of two products are; pairs without embeddings are left out."""
+    """The distance of the nearest pictures of each pair; pairs without embeddings are left out."""
     sql = f"""
         SELECT pair.a, pair.b, near.distance
         FROM unnest(CAST(:first AS text[]), CAST(:second AS text[])) AS pair (a, b)
@@ -150,7 +149,7 @@ def distances(
 def side_by_side(
     connection: Connection, model: Model, product: int, other: int, limit: int
 ) -> list[ShownPicture]:
-    """Pictures a product shows, those nearest to any of the other product first."""
+    """Up to `limit` pictures of a product, the nearest to a picture of the other product first."""
     sql = f"""
         SELECT pp.picture_id, pic.thumbnail, near.distance
         FROM (SELECT * FROM product_picture WHERE product_id = :product
@@ -169,7 +168,7 @@ def side_by_side(
 
 
 def _embedded(product: str, model: Model) -> str:
-    """SQL for the vectors of a product's first pictures."""
+    """SQL of the vectors of a product's first pictures; binds `compared`."""
     return f"""
         SELECT e.vec FROM (
             SELECT picture_id FROM product_picture WHERE product_id = {product}

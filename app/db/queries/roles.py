@@ -1,6 +1,6 @@
-"""SQL of the roles: one that owns and migrates, one that serves and cannot change what tables are.
+"""SQL of the database roles: one owns the schema and migrates, one serves and cannot change it.
 
-It names no role itself: names are settings of the session, so that none of them is ever code.
+The names of the roles are passed as session settings and quoted, never put into the SQL text.
 """
 
 from __future__ import annotations
@@ -131,7 +131,7 @@ BEGIN
         EXECUTE change;
     END LOOP;
 END $$"""
-"""Only migrations write at which migration a database is, whatever a role may do to new tables."""
+"""Only migrations may write the schema revision, whatever default privileges give to new tables."""
 
 STEPS = (
     CREATE_ROLES,
@@ -142,9 +142,9 @@ STEPS = (
     GRANT_SERVICE,
     PROTECT_REVISION,
 )
-"""In this order; each may run again."""
+"""Executed in this order; each may run repeatedly."""
 
 
 def protect_revision(connection: Connection) -> None:
-    """Take from other roles the right to say at which migration the database is."""
+    """Revoke write access to the schema revision from all roles except the owner."""
     connection.execution_options(no_parameters=True).exec_driver_sql(PROTECT_REVISION)

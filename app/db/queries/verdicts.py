@@ -1,4 +1,4 @@
-"""SQL of `duplicate_verdict`: what people decided about pairs of products."""
+"""SQL of `duplicate_verdict`: decisions of people about pairs of products."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from sqlalchemy import Connection, Row, text
 from app.types import Verdict
 
 FIELDS = "sku_a, sku_b, same, decided_by, decided_at"
-# As Python orders text: by code points, whatever the language of the database.
+# Sorted by code points, as in Python, whatever the collation of the database.
 ORDER = 'ORDER BY sku_a COLLATE "C", sku_b COLLATE "C"'
 
 
 def record(connection: Connection, sku_a: str, sku_b: str, same: bool, decided_by: str) -> Verdict:
-    """Write what was decided about two skus, in either order; it replaces an earlier verdict."""
+    """Store a verdict on two skus, given in either order; replaces an earlier one."""
     first, second = sorted((sku_a, sku_b))
     row = connection.execute(
         text(
@@ -31,10 +31,10 @@ def record(connection: Connection, sku_a: str, sku_b: str, same: bool, decided_b
 
 
 def related(connection: Connection, skus: Sequence[str]) -> list[Verdict]:
-    """All verdicts that bear on these skus.
+    """All verdicts that concern these skus.
 
-    Those that touch a sku that is one of these or the same as one of these, through any number of
-    others.
+    Also those on skus that verdicts declare to be the same as one of these, through any number of
+    steps.
     """
     rows = connection.execute(
         text(
@@ -59,7 +59,7 @@ def related(connection: Connection, skus: Sequence[str]) -> list[Verdict]:
 def newest(
     connection: Connection, limit: int, offset: int = 0
 ) -> list[tuple[Verdict, str | None, str | None]]:
-    """Verdicts with the titles of both products (None where one is gone), newest first."""
+    """Verdicts, newest first, with the titles of both products (None if a product was deleted)."""
     rows = connection.execute(
         text(
             f"""SELECT {FIELDS}, a.title AS title_a, b.title AS title_b
