@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 from weakref import WeakKeyDictionary, WeakMethod
 
-from app.concurrency import in_children
+from app.concurrency import after_fork_in_child
 from app.encoders.base import Encoder
 from app.encoders.preprocessing import PreparedPicture
 from app.types import Vectors
@@ -51,7 +51,7 @@ class Batcher(Generic[T]):
         self._observe = observe
         self._max_batch = max_batch
         self._reset()
-        in_children(self._reset)
+        after_fork_in_child(self._reset)
 
     def _reset(self) -> None:
         """The idle state: at first, and in a forked child, which has no other threads."""

@@ -7,20 +7,17 @@ and migrations, so limits must be enforced from outside the session.
 from __future__ import annotations
 
 import logging
-import threading
-from types import TracebackType
 
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import SQLAlchemyError
 
+from app.concurrency import BackgroundLoop
 from app.db.queries import analyst_sessions
 from app.db.queries.analyst_sessions import EndedSession
 from app.errors import LookalikeError
 
 EVERY_S = 5.0
 """Seconds between two checks: the longest time that an analyst can hold a lock others wait for."""
-
-CLOSED_WITHIN_S = 1.0
 
 _log = logging.getLogger("lookalike.watchdog")
 
@@ -35,45 +32,26 @@ def end_overdue(connection: Connection, limit_s: float) -> list[EndedSession]:
     return analyst_sessions.end_overdue(connection, limit_s)
 
 
-class AnalystWatchdog:
-    """Looks again and again, in a thread of its own, until it is closed.
+class AnalystWatchdog(BackgroundLoop):
+    """Ends overdue sessions every `every_s` seconds, in a thread of its own.
 
     Not in the worker's thread, which a build keeps busy for as long as it takes.
     """
 
     def __init__(self, engine: Engine, limit_s: float, every_s: float = EVERY_S) -> None:
+        super().__init__(
+            self._check_sessions,
+            every_s,
+            name="watchdog",
+            log=_log,
+            failure="analysts are not watched for now",
+            expected=(LookalikeError, SQLAlchemyError),
+        )
         self._engine = engine
         self._limit_s = limit_s
-        self._every_s = every_s
-        self._said = ""
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="watchdog", daemon=True)
 
-    def __enter__(self) -> AnalystWatchdog:
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Look no more; a look on its way is waited for, but not for long."""
-        self._stop.set()
-        self._thread.join(CLOSED_WITHIN_S)
-
-    def _run(self) -> None:
-        while not self._stop.is_set():
-            try:
-                self._turn()
-            except (LookalikeError, SQLAlchemyError) as exc:
-                self._say(f"analysts are not watched for now: {' '.join(str(exc).split())}")
-            except Exception:
-                _log.exception("the watchdog failed and will try again")
-            self._stop.wait(self._every_s)
-
-    def _turn(self) -> None:
+    def _check_sessions(self) -> str:
+        """End overdue sessions; returns a warning about those that cannot be ended."""
         # Within one transaction the server shows the same sessions again and again.
         engine = self._engine.execution_options(isolation_level="AUTOCOMMIT")
         with engine.connect() as connection:
@@ -82,16 +60,9 @@ class AnalystWatchdog:
                     "ended a session of the analyst %s (pid %d): %s",
                     ended.user, ended.pid, ended.reason,
                 )  # fmt: skip
-            self._say(
-                _unreachable_text(analyst_sessions.uncontrolled_users(connection))
-                or _prepared_text(analyst_sessions.prepared_transactions(connection))
-            )
-
-    def _say(self, trouble: str) -> None:
-        """In the log once, however often it is met in a row."""
-        if trouble and trouble != self._said:
-            _log.warning("%s", trouble)
-        self._said = trouble
+            return _unreachable_text(
+                analyst_sessions.uncontrolled_users(connection)
+            ) or _prepared_text(analyst_sessions.prepared_transactions(connection))
 
 
 def _unreachable_text(users: list[str]) -> str:

@@ -10,6 +10,7 @@ from math import inf, nan
 
 from sqlalchemy import Connection, Engine
 
+from app.concurrency import RepeatedWarning
 from app.config import Settings
 from app.db.engine import check_schema, snapshot
 from app.db.queries import build_history, embeddings, index_builds, index_delta, models
@@ -47,7 +48,7 @@ class Worker:
         self._failures = (0, 0)  # id of the build in use, and consecutive failed attempts since
         self._fruitless = 0
         self._delta_before: int | None = None  # the delta before a build not yet evaluated
-        self._logged = ""
+        self._warning = RepeatedWarning(_log)
 
     def run(self) -> None:
         """Run until `stop` is set, or StopRequested is raised in this thread."""
@@ -82,7 +83,7 @@ class Worker:
             return self._build(observed, decision.reason)
         if not index.failures or not index.changed_rows:  # failed builds are not needed any more
             self.liveness.succeeded()
-            self._logged = ""
+            self._warning.clear()
         return decision.wait_s
 
     def _policy_input(self, observed: WorkerObservation) -> IndexObservation:
@@ -134,7 +135,8 @@ class Worker:
             self._record_error(f"Build {build.id} was not published: {build.reason}.")
             return "rejected"
         _log.info("build %d published: %d rows in %.1f s", build.id, build.rows, build.seconds)
-        self._failures, self._delta_before, self._logged = (0, 0), observed.delta, ""
+        self._failures, self._delta_before = (0, 0), observed.delta
+        self._warning.clear()
         self.liveness.succeeded()
         return "published"
 
@@ -163,9 +165,7 @@ class Worker:
 
     def _record_error(self, error: str) -> None:
         """Record an error; a repeated one is logged once."""
-        if error != self._logged:
-            _log.warning("%s", error)
-        self._logged = error
+        self._warning.warn(error)
         self._fail(error)
 
     def _fail(self, error: str) -> None:

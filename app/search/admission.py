@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from app.concurrency import in_children
+from app.concurrency import after_fork_in_child
 from app.errors import Busy
 
 
@@ -26,7 +26,7 @@ class Admission:
         self._wait_s = wait_s
         self._refused = refused
         self._begin()
-        in_children(self._begin)
+        after_fork_in_child(self._begin)
 
     def _begin(self) -> None:
         """All places are free: so at first, and in a child that was forked."""
