@@ -388,11 +388,11 @@ def test_a_search_goes_on_where_the_cut_offs_cannot_be_read(
 def test_while_one_search_reads_the_others_do_not_wait(app: App, sql: psycopg.Connection) -> None:
     add(app, numbered(5))
     set_all(sql)
-    meanings = SimilarityLabeler(app.engine)
+    labeler = SimilarityLabeler(app.engine)
     matches = asked(app, photo(1)).matches
-    with meanings._lock:
-        assert meanings.spoken(matches, 1) == matches
-    assert meanings.spoken(matches, 1)[0].means == "same photo"
+    with labeler._lock:
+        assert labeler.label(matches, 1) == matches
+    assert labeler.label(matches, 1)[0].means == "same photo"
 
 
 def test_words_are_not_judged_by_the_cut_offs_of_pictures(

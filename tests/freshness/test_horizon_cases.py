@@ -111,7 +111,7 @@ def test_a_row_written_in_any_way_is_found_as_it_is_now(
     assert answer.candidates.hits[0].picture_id == 7
 
 
-def test_copied_rows_with_stamps_of_long_ago_are_found(app: App, sql: psycopg.Connection) -> None:
+def test_copied_rows_with_old_stamps_are_found(app: App, sql: psycopg.Connection) -> None:
     built(app)
     with sql.transaction():
         rows = sql.execute("SELECT model_id, picture_id, '3'::xid8 FROM embedding").fetchall()
@@ -151,7 +151,7 @@ def dump(app: App, database_url: str, tmp_path: Path, sql: psycopg.Connection) -
     return file
 
 
-def test_a_dump_reloaded_under_a_live_build_is_all_new(
+def test_all_rows_of_a_reloaded_dump_are_in_the_delta(
     app: App, database_url: str, dump: Path
 ) -> None:
     program("pg_restore", "--data-only", "-d", database_url, dump)
@@ -213,7 +213,7 @@ def test_rows_changed_while_the_stamp_was_off_are_found(app: App, sql: psycopg.C
     search_all(app)
 
 
-def test_a_table_rewritten_in_place_is_searched_as_it_is_now(
+def test_a_table_rewritten_in_place_is_searched_in_its_new_state(
     app: App, sql: psycopg.Connection
 ) -> None:
     """A change of type computes new values without any trigger."""

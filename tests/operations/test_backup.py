@@ -88,7 +88,7 @@ def ask(app: App, sql: str) -> list[tuple[object, ...]]:
         return [tuple(row) for row in plain.exec_driver_sql(sql)]
 
 
-def test_what_was_backed_up_comes_back_and_is_searched_alike(
+def test_a_restored_catalogue_gives_the_same_search_results(
     app: App, elsewhere: App, tmp_path: Path
 ) -> None:
     add(app, {**numbered(12), "TWO": [1, 50]}, brand="Kestrel", year=2020, attributes={"a": [1]})
@@ -103,7 +103,7 @@ def test_what_was_backed_up_comes_back_and_is_searched_alike(
     assert ask(elsewhere, decided) == ask(app, decided) != []
 
 
-def test_a_restored_catalogue_is_indexed_changed_and_goes_on_counting_its_ids(
+def test_a_restored_catalogue_can_be_indexed_and_changed_and_continues_its_id_sequence(
     elsewhere: App, made: Path
 ) -> None:
     restore(elsewhere.engine, made)
@@ -113,7 +113,7 @@ def test_a_restored_catalogue_is_indexed_changed_and_goes_on_counting_its_ids(
     assert (plan.path, plan.delta_rows) == ("faiss", 1)
 
 
-def test_every_restored_row_carries_the_number_of_the_restore(
+def test_every_restored_row_has_the_transaction_id_of_the_restore(
     app: App, elsewhere: App, sql: psycopg.Connection, tmp_path: Path
 ) -> None:
     """Not only those from the future: it is stamped as it comes in, not rewritten afterwards."""
@@ -142,7 +142,7 @@ def test_the_stamp_triggers_are_on_always_after_a_restore(elsewhere: App, made: 
     ]
 
 
-def test_builds_of_the_other_database_are_retired_and_their_files_left_alone(
+def test_builds_of_the_backed_up_database_are_retired_and_their_files_kept(
     elsewhere: App, made: Path
 ) -> None:
     restore(elsewhere.engine, made)
@@ -152,14 +152,14 @@ def test_builds_of_the_other_database_are_retired_and_their_files_left_alone(
     assert ask(elsewhere, "SELECT count(*) FROM index_chunk") == [(0,)]
 
 
-def test_the_planner_knows_the_restored_tables(elsewhere: App, made: Path) -> None:
+def test_restored_tables_are_analysed(elsewhere: App, made: Path) -> None:
     restore(elsewhere.engine, made)
     names = ("product", "picture", "product_picture", "embedding_m1")
     sql = "SELECT reltuples FROM pg_class WHERE relname = '{}'"
     assert [ask(elsewhere, sql.format(name)) for name in names] == [[(12.0,)]] * 4
 
 
-def test_the_manifest_says_what_the_backup_is(made: Path) -> None:
+def test_the_manifest_describes_the_backup(made: Path) -> None:
     manifest = backup_manifest.read(made)
     assert manifest.rows["public.product"] == manifest.rows["public.embedding"] == 12
     assert "public.index_chunk" not in manifest.rows and manifest.postgresql_major == 18
@@ -169,7 +169,7 @@ def test_the_manifest_says_what_the_backup_is(made: Path) -> None:
     assert {path.name for path in made.iterdir()} == {DUMP, backup_manifest.NAME}
 
 
-def test_a_backup_is_nobody_elses_to_read(made: Path) -> None:
+def test_a_backup_is_readable_by_its_owner_only(made: Path) -> None:
     assert [each.stat().st_mode & 0o077 for each in (made, *made.iterdir())] == [0, 0, 0]
 
 
@@ -248,7 +248,7 @@ def pgvector_apart(url: str) -> str:
     return url
 
 
-def test_pgvector_in_a_schema_of_its_own_is_no_hindrance(
+def test_pgvector_may_be_in_another_schema(
     new_database: Make, elsewhere: App, tmp_path: Path
 ) -> None:
     urls = [pgvector_apart(new_database(None)) for _ in range(2)]
@@ -312,14 +312,14 @@ def refused(app: App, folder: Path, kind: type[Exception], match: str) -> None:
     assert tables(app) == []
 
 
-def test_a_folder_that_is_no_backup_is_refused(elsewhere: App, tmp_path: Path) -> None:
+def test_a_folder_without_a_backup_is_refused(elsewhere: App, tmp_path: Path) -> None:
     refused(elsewhere, tmp_path, BadBackup, "is no backup")
 
 
 @pytest.mark.parametrize(
     "text", ["", "[]", "{}", '{"format": 1}', '{"format": "one"}', "\u00e9\x00", '{"format": true}']
 )
-def test_a_manifest_that_is_none_is_refused(elsewhere: App, copy: Path, text: str) -> None:
+def test_an_invalid_manifest_is_refused(elsewhere: App, copy: Path, text: str) -> None:
     (copy / backup_manifest.NAME).write_text(text)
     refused(elsewhere, copy, BadBackup, "not the manifest")
 
@@ -373,7 +373,7 @@ def test_a_dump_that_fails_half_way_leaves_nothing(elsewhere: App, copy: Path) -
     refused(elsewhere, copy, RestoreFailed, "Nothing was restored")
 
 
-def test_rows_that_do_not_come_back_are_noticed(elsewhere: App, copy: Path) -> None:
+def test_missing_rows_after_a_restore_are_an_error(elsewhere: App, copy: Path) -> None:
     change(copy, rows={"public.product": 13})
     with pytest.raises(RestoreFailed, match="12 rows after the restore, 13 were backed up"):
         restore(elsewhere.engine, copy)
@@ -399,7 +399,7 @@ def test_a_server_that_goes_away_leaves_no_backup(tmp_path: Path) -> None:
     assert nothing_left(tmp_path / "into")
 
 
-def test_a_table_that_goes_away_as_it_begins_is_no_reason_to_migrate(
+def test_a_table_dropped_as_a_backup_begins_does_not_advise_a_migration(
     app: App, sql: psycopg.Connection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As the partition of a model does that is dropped at that moment."""
@@ -559,7 +559,7 @@ def test_no_manifest_holds_a_password(made: Path) -> None:
     assert isinstance(backup_manifest.read(made), Manifest)
 
 
-def test_what_a_long_dump_does_is_said(
+def test_a_long_dump_reports_its_progress(
     app: App, tmp_path: Path, sql: psycopg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(client_tools, "TICK_S", 0.05)

@@ -280,7 +280,7 @@ def crashing(home: Path, real: Callable[..., Any], *, after: bool = False) -> Ca
     ],
     ids=["content", "before the file", "after the file", "uncommitted row", "after the row"],
 )
-def test_a_server_that_crashes_during_a_build_is_a_sentence_and_the_next_build_is_clean(
+def test_a_server_crash_during_a_build_is_an_error_and_the_next_build_succeeds(
     app: App, settings: Settings, sql: psycopg.Connection, home: Path,
     monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, after: bool,
 ) -> None:  # fmt: skip
@@ -305,7 +305,7 @@ def test_a_server_that_crashes_during_a_build_is_a_sentence_and_the_next_build_i
         assert_clean(again, settings.index_folder)
 
 
-def test_a_server_that_crashes_during_an_ingest_loses_nothing_that_was_found(
+def test_a_server_crash_during_an_ingest_loses_no_searchable_product(
     app: App, settings: Settings, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(prefetch, "CHUNK_ROWS", 4)
@@ -340,7 +340,7 @@ def stamps(home: Path) -> tuple[int, int]:
     return int(newest), int(following)
 
 
-def test_a_dump_restored_where_numbers_are_smaller_is_searched_exactly_and_built_anew(
+def test_a_dump_restored_into_a_younger_server_is_searched_exactly_and_rebuilt(
     app: App, settings: Settings, home: Path, tmp_path: Path
 ) -> None:
     embedded_server.stop(home)
@@ -378,7 +378,7 @@ def test_a_dump_restored_where_numbers_are_smaller_is_searched_exactly_and_built
         assert right(app).build == old
 
 
-def test_a_dump_that_was_not_migrated_is_right_all_the_same(
+def test_a_restored_dump_is_searched_correctly_before_it_is_migrated(
     app: App, settings: Settings, home: Path, tmp_path: Path
 ) -> None:
     """Rows from the future stay in the delta of each build until they are stamped anew."""
@@ -399,7 +399,7 @@ def test_a_dump_that_was_not_migrated_is_right_all_the_same(
     assert (plan.build, plan.delta_rows) == (build, 0)
 
 
-def test_after_a_crash_a_list_of_what_passes_is_not_used(app: App, sql: psycopg.Connection) -> None:
+def test_a_cached_filter_list_is_not_used_after_a_crash(app: App, sql: psycopg.Connection) -> None:
     """The server goes on by itself, gives out again the numbers of transactions that were lost."""
     stamps = f"SELECT {filter_snapshot.STAMP_VERSIONS}"
     add(app, numbered(30), colour="red")

@@ -98,7 +98,7 @@ def replace_by_another_models(path: Path) -> None:
 HARMS = [truncate, empty, flip, replace_by_another_models, Path.unlink]
 
 
-def test_a_file_that_is_harmed_while_it_is_searched_harms_no_search(
+def test_damaging_an_open_index_file_does_not_affect_searches(
     app: App, settings: Settings, build: Build
 ) -> None:
     """A mapped file would kill the process when it is truncated."""
@@ -114,7 +114,7 @@ def test_a_file_that_is_harmed_while_it_is_searched_harms_no_search(
 
 
 @pytest.mark.parametrize("harm", [empty, replace_by_another_models], ids=lambda harm: harm.__name__)
-def test_a_process_that_comes_later_finds_the_harm_and_says_so(
+def test_a_new_process_detects_a_damaged_index_file_and_reports_it(
     app: App, settings: Settings, build: Build, harm: Callable[[Path], None]
 ) -> None:
     harm(app.files.path(build.sha256))
@@ -130,7 +130,7 @@ def test_a_process_that_comes_later_finds_the_harm_and_says_so(
 
 
 @pytest.mark.parametrize("harm", [Path.unlink, truncate, append, begin_with_zeros])
-def test_status_sees_a_file_that_is_plainly_not_the_one_that_was_written(
+def test_status_detects_an_index_file_of_another_size_or_header(
     app: App, settings: Settings, build: Build, harm: Callable[[Path], object]
 ) -> None:
     with App(settings, choose=choose_colours) as other:
@@ -140,7 +140,7 @@ def test_status_sees_a_file_that_is_plainly_not_the_one_that_was_written(
         assert not found.ok and build.sha256 in str(found.advice)
 
 
-def test_status_leaves_the_content_of_a_file_to_check_and_to_searches(
+def test_status_does_not_verify_the_content_of_an_index_file(
     app: App, settings: Settings, build: Build
 ) -> None:
     """Reading all of a gigabyte takes seconds; whoever searches does it all the same."""
@@ -167,7 +167,7 @@ def test_a_build_of_the_same_content_repairs_the_file(app: App, settings: Settin
         assert (right(other).path, right(other).build) == ("faiss", second.id)
 
 
-def test_an_index_of_another_model_under_the_right_name_is_not_asked(
+def test_an_index_of_another_model_under_the_right_file_name_is_not_searched(
     app: App, settings: Settings, build: Build, sql: psycopg.Connection
 ) -> None:
     """An intact file that belongs to another build: its sha256 does not tell."""
@@ -218,7 +218,7 @@ def connected(app: App) -> None:
             pass
 
 
-def test_a_folder_that_is_not_writable_is_a_sentence_and_changes_nothing(
+def test_a_folder_that_is_not_writable_is_an_error_and_changes_nothing(
     app: App, settings: Settings, build: Build, sql: psycopg.Connection
 ) -> None:
     connected(app)
@@ -274,7 +274,7 @@ TIMES = ["1970-01-01", "2999-12-31"]
 
 
 @pytest.mark.parametrize("newest", TIMES)
-def test_the_newest_build_is_the_last_one_begun_whatever_the_clock_said(
+def test_the_newest_build_is_the_one_started_last_whatever_the_clock(
     app: App, settings: Settings, sql: psycopg.Connection, newest: str
 ) -> None:
     """A clock that was set back, or that ran ahead when the build before was made."""
@@ -300,7 +300,7 @@ def test_the_newest_build_is_the_last_one_begun_whatever_the_clock_said(
 
 
 @pytest.mark.parametrize("time", TIMES)
-def test_a_change_is_seen_whatever_the_clock_says(
+def test_a_change_is_found_whatever_the_clock(
     app: App, build: Build, sql: psycopg.Connection, time: str
 ) -> None:
     """Rows are told apart by the transaction that wrote them, not by when."""

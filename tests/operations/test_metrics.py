@@ -155,7 +155,7 @@ def test_a_worker_counts_every_outcome_from_the_start() -> None:
     assert (read("lookalike_build_age_seconds") or 0) == pytest.approx(7, abs=5)
 
 
-def test_health_is_told_by_the_status_and_in_json(app: App, server: MetricsServer) -> None:
+def test_health_is_reported_by_the_http_status_and_in_json(app: App, server: MetricsServer) -> None:
     status, kind, body = fetch(f"{server.address}/healthz")
     assert (status, kind) == (200, "application/json")
     assert json.loads(body) == {
@@ -176,7 +176,7 @@ def test_a_database_that_cannot_be_reached_is_503(settings: Settings) -> None:
         assert fetch(f"{server.address}/metrics")[0] == 200
 
 
-def test_a_success_that_is_long_ago_is_not_well(app: App) -> None:
+def test_a_process_without_recent_success_is_unhealthy(app: App) -> None:
     liveness = Liveness(app.engine, stale_s=0.0)
     liveness.failed("the disk is full")
     found = liveness.status()
@@ -186,7 +186,7 @@ def test_a_success_that_is_long_ago_is_not_well(app: App) -> None:
     assert long.status().healthy
 
 
-def test_the_database_is_not_asked_for_every_visitor(app: App) -> None:
+def test_the_database_check_is_reused_between_requests(app: App) -> None:
     from sqlalchemy import event
 
     asked: list[str] = []
@@ -206,7 +206,7 @@ def test_other_paths_and_methods_are_refused(server: MetricsServer) -> None:
     assert refused.value.code == 501
 
 
-def test_it_listens_on_this_machine_only_unless_told_otherwise() -> None:
+def test_the_server_listens_on_localhost_by_default() -> None:
     assert Settings().metrics_host == "127.0.0.1"
 
 
