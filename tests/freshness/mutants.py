@@ -169,13 +169,14 @@ MUTANTS = (
         ((NEAREST, ".distance < candidates.seen_to", ".distance <= candidates.seen_to"),),
         ("candidates",),
     ),
+    # The index is on this cast, with the 49 dimensions of the test encoder.
     Mutant(
         "the exact scan may use the HNSW index",
         (
             (
                 NEAREST,
                 "ORDER BY (e.vec <=> CAST(%(q)s AS halfvec)) + 0",
-                "ORDER BY (e.vec <=> CAST(%(q)s AS halfvec))",
+                "ORDER BY e.vec::halfvec(49) <=> CAST(%(q)s AS halfvec(49))",
             ),
         ),
         ("plans",),
