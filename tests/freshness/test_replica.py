@@ -42,13 +42,13 @@ def standby_home(server_home: Path, template: str) -> Iterator[Path]:
 
 @pytest.fixture
 def settings(settings: Settings) -> Settings:
-    """The primary notes no queries meanwhile: it writes only what the test says."""
+    """The primary samples no queries, so that it writes only what the test writes."""
     return settings.model_copy(update={"sample_queries": False})
 
 
 @pytest.fixture
 def replica_settings(settings: Settings, server_home: Path, standby_home: Path) -> Settings:
-    """The same home, and so the same folder of index files; another server."""
+    """The same home and so the same index folder, on another server."""
     name = str(make_url(str(settings.database_url)).database)
     servers.catch_up(server_home, standby_home)
     url = embedded_server.url(standby_home, name)
@@ -57,14 +57,14 @@ def replica_settings(settings: Settings, server_home: Path, standby_home: Path) 
 
 @pytest.fixture
 def replica(replica_settings: Settings) -> Iterator[App]:
-    """All services over the standby's copy of this test's database."""
+    """All services on the standby's copy of this test's database."""
     with App(replica_settings, choose=choose_colours) as app:
         yield app
 
 
 @contextmanager
 def paused(primary: Path, standby: Path) -> Iterator[None]:
-    """The standby stays where the primary is now; when it ends, it has followed."""
+    """Pauses the standby's replay at the current position; on exit it catches up."""
     servers.catch_up(primary, standby)
     servers.ask(standby, "SELECT pg_wal_replay_pause() IS NULL")
     servers.until(
@@ -139,7 +139,7 @@ def test_searches_on_the_standby_answer_for_its_replay_position(
 def test_a_build_is_used_once_its_row_was_replayed(
     app: App, replica: App, server_home: Path, standby_home: Path
 ) -> None:
-    """Until then it is newer than what the standby holds and would miss what was deleted since."""
+    """Before that, the build is newer than the standby's rows and lacks those deleted since."""
     add(app, {**numbered(60), "GONE": [1000]})
     first = app.indexer.rebuild()
     with paused(server_home, standby_home):
@@ -238,7 +238,7 @@ def test_the_plan_states_the_lag_of_the_standby(
 def test_a_restarted_standby_without_new_data_has_no_lag(
     app: App, replica: App, server_home: Path, standby_home: Path
 ) -> None:
-    """It asks for the last file of the log from its beginning, which it has replayed already."""
+    """It requests the last WAL file from its beginning, which it has replayed already."""
     add(app, numbered(20))
     servers.catch_up(server_home, standby_home)
     servers.crash(standby_home)
@@ -266,7 +266,7 @@ def test_a_build_on_a_standby_is_refused_with_a_reason(
 def test_a_build_refused_on_a_standby_does_not_touch_the_one_that_runs_on_the_primary(
     app: App, replica: App, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Their locks are two, and the folder is one."""
+    """They have separate locks, but share the folder."""
     add(app, numbered(60))
     replace = Path.replace
 
@@ -322,7 +322,7 @@ def test_sessions_on_the_standby_have_their_own_settings(
 
 
 def test_read_only_and_plain_connections_alternate_on_a_standby(replica: App) -> None:
-    """A connection of the pool that was read-only is not handed on as one that writes."""
+    """A read-only connection of the pool is not reused for writing."""
     for _ in range(3):
         ask(replica, "SELECT 1")
         assert replica.catalog.model().name == "colours"
@@ -364,7 +364,7 @@ def test_a_search_whose_model_is_dropped_is_repeated_with_the_new_one(
     app: App, replica: App, server_home: Path, standby_home: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    """Who drops a model waits for searches on the primary, and knows of no others."""
+    """Dropping a model waits for searches on the primary only."""
     add(app, numbered(20))
     other = app.lifecycle.add("other")
     with app.engine.begin() as connection:

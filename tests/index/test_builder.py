@@ -1,4 +1,4 @@
-"""Indexes: built from one snapshot, measured, published whole or not at all."""
+"""Indexes are built from one snapshot, measured, and published completely or not at all."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def unit(rows: int, dim: int = 32, seed: int = 0) -> Vectors:
 
 
 def clustered(rows: int, dim: int = 32) -> Vectors:
-    """Vectors around a few hundred centres, as pictures of things of a few hundred kinds are."""
+    """Vectors around a few hundred centres, like pictures of products of a few hundred kinds."""
     random = np.random.default_rng(1)
     centres = unit(300, dim)[random.integers(0, 300, rows)]
     found = centres + 0.3 * unit(rows, dim, seed=2)
@@ -161,7 +161,7 @@ def test_inverted_lists_never_claim_to_have_nominated_all(
 
 @given(st.integers(0, 2**32 - 1), st.integers(1, 12), st.integers(1, 40), st.integers(1, 300))
 def test_top_k_over_blocks_equals_a_full_sort(seed: int, most: int, part: int, rows: int) -> None:
-    """Whole numbers, so that many are equal; the first parts hold few rows, or all."""
+    """Integer scores, so that many are equal; the first blocks hold few rows, or all."""
     scores = np.random.default_rng(seed).integers(0, 50, (5, rows)).astype(np.float32)
     best, most = TopK(5, min(most, rows)), min(most, rows)
     for begin in range(0, rows, part):
@@ -196,14 +196,14 @@ def test_recall_is_the_share_of_the_nearest_that_was_found() -> None:
 
 
 def test_any_of_several_identical_rows_counts_as_correct() -> None:
-    """Else a catalogue full of one placeholder photo could never publish an index."""
+    """Otherwise a catalogue full of one placeholder photo could never publish an index."""
     vectors = np.tile(unit(1), (200, 1))
     index = faiss_index.build(np.arange(200, dtype=np.int64), vectors)
     assert RecallBenchmark(whole(vectors)).recall(index) == 1
 
 
 def test_near_identical_copies_do_not_lower_the_recall() -> None:
-    """Sixty of each picture, so alike that their order hangs on how 16 bits round their lengths."""
+    """Sixty copies of each picture, so similar that float16 rounding determines their order."""
     copies = np.repeat(unit(350, 128), 60, axis=0) + 0.003 * unit(21_000, 128, seed=3)
     vectors = (copies / np.linalg.norm(copies, axis=1, keepdims=True)).astype(np.float16)
     index = faiss_index.build(np.arange(21_000, dtype=np.int64), vectors)
@@ -226,7 +226,7 @@ def test_a_written_index_is_read_back_by_its_sha256(tmp_path: Path) -> None:
 
 
 def test_float16_rows_are_stored_unchanged() -> None:
-    """Then what it nominates was compared by the very numbers that the table holds."""
+    """So the index compares the same numbers as the table."""
     vectors = clustered(21_000).astype(np.float16)
     index = faiss_index.build(np.arange(21_000, dtype=np.int64)[::-1].copy(), vectors)
     lists = index.faiss_index.invlists
@@ -272,7 +272,7 @@ def test_identical_rows_still_give_the_requested_number_of_centroids() -> None:
 
 
 def test_copies_of_one_picture_take_no_lists_from_the_others() -> None:
-    """A third is one vector, which no more centres than one can stand for."""
+    """A third of the rows are one vector, which one centroid represents."""
     rows = np.vstack([np.repeat(unit(1, 32, seed=8), 2000, axis=0), clustered(4000)])
     labels = kmeans.assign(rows, kmeans.train(rows, 200))
     assert len(np.unique(labels)) >= 195
@@ -459,7 +459,7 @@ def test_leftovers_of_a_killed_builder_are_removed_by_the_next(
 def test_the_row_names_the_file_before_it_is_there(
     app: App, settings: Settings, sql: psycopg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Else nobody could clear away what a builder leaves that is killed in between."""
+    """Otherwise the file of a builder killed in between could never be deleted."""
     add(app, numbered(5))
     replace = Path.replace
     named: list[Any] = []
@@ -526,7 +526,7 @@ def test_vectors_that_are_not_unit_are_named(app: App, sql: psycopg.Connection) 
 def test_rows_that_were_counted_and_not_read_are_never_indexed(
     app: App, monkeypatch: pytest.MonkeyPatch, off_by: int
 ) -> None:
-    """What stood in memory before would be taken for vectors."""
+    """Otherwise uninitialised memory would be indexed as vectors."""
     add(app, numbered(10))
     count = embeddings.count_all
     monkeypatch.setattr(embeddings, "count_all", lambda *asked: count(*asked) + off_by)
@@ -562,7 +562,7 @@ def test_a_vector_of_another_dimension_is_refused(app: App, sql: psycopg.Connect
 
 
 def test_alternating_invalid_vectors_are_refused(app: App, sql: psycopg.Connection) -> None:
-    """Together they are as long as right ones."""
+    """Their total length equals that of valid vectors."""
     add(app, numbered(5))
     sql.execute("ALTER TABLE embedding_m1 DROP CONSTRAINT embedding_m1_dim_check")
     sql.execute("DROP INDEX embedding_m1_vec_idx")
@@ -597,7 +597,7 @@ def test_embeddings_written_by_copy_are_read_unchanged(
 
 
 def many(sql: psycopg.Connection) -> None:
-    """Twenty thousand embeddings, far more than the server sends ahead."""
+    """Twenty thousand embeddings, far more than the connection buffers."""
     sql.execute(
         "WITH made AS (INSERT INTO picture (sha256, width, height, thumbnail)"
         " SELECT sha256(n::text::bytea), 1, 1, '' FROM generate_series(1, 20000) AS n RETURNING id)"
@@ -607,7 +607,7 @@ def many(sql: psycopg.Connection) -> None:
 
 
 def most_memory(work: Callable[[], object]) -> int:
-    """The most that numpy and Python held at a time for it, in bytes."""
+    """Peak memory of numpy and Python in bytes."""
     tracemalloc.start()
     try:
         work()
@@ -654,7 +654,7 @@ def test_both_halves_of_a_read_are_of_one_snapshot(
     before = embedding_reader.read_embeddings(app.engine, model)
 
     def pages(connection: Any, model: Any) -> int:
-        """What is written now is after the snapshot of the one half and before the other begins."""
+        """Written after the snapshot of one half and before the other half begins."""
         sql.execute("UPDATE embedding SET vec = vec WHERE picture_id % 7 = 0")
         sql.execute("DELETE FROM embedding WHERE picture_id % 7 = 1")
         return real(connection, model)

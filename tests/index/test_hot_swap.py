@@ -1,4 +1,4 @@
-"""Indexes are swapped under load: no search fails or waits, and memory does not grow."""
+"""Swapping indexes under load: no search fails or waits, and memory does not grow."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The gate: an index is measured with real queries, and can be measured again."""
+"""The recall goal: builds are measured, also with real queries, and can be audited later."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def test_a_build_records_recall_at_fifty(app: App) -> None:
 
 
 class Forgetful:
-    """An index that finds nothing in some of its rows, unless it is told which rows count."""
+    """An index that misses some of its rows, unless a selector names them."""
 
     def __init__(self, index: faiss_index.AnnIndex) -> None:
         self._index = index

@@ -1,4 +1,4 @@
-"""Backup and restore: the same catalogue comes back, or a sentence says why nothing does."""
+"""Backup and restore: the same catalogue comes back, or an error gives the reason."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ Make = Callable[[str | None], str]
 
 @pytest.fixture
 def elsewhere(new_database: Make, tmp_path: Path) -> Iterator[App]:
-    """Services over a new, empty database, with a folder of index files of its own."""
+    """Services on a new, empty database, with a separate folder of index files."""
     settings = Settings(home=tmp_path / "elsewhere", database_url=new_database(None))
     with App(settings, choose=choose_colours) as app:
         yield app
@@ -50,7 +50,7 @@ def elsewhere(new_database: Make, tmp_path: Path) -> Iterator[App]:
 
 @pytest.fixture(scope="module")
 def made(server_home: Path, template: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A backup of a catalogue of twelve products and an index; not to be changed."""
+    """A backup of a catalogue of twelve products with an index. Read-only."""
     with psycopg.connect(embedded_server.url(server_home, "postgres"), autocommit=True) as admin:
         admin.execute(f"CREATE DATABASE backed_up TEMPLATE {template}")
     folder = tmp_path_factory.mktemp("backups")
@@ -66,12 +66,12 @@ def made(server_home: Path, template: str, tmp_path_factory: pytest.TempPathFact
 
 @pytest.fixture
 def copy(made: Path, tmp_path: Path) -> Path:
-    """The backup again, to be damaged."""
+    """A copy of the backup that a test may damage."""
     return Path(shutil.copytree(made, tmp_path / "copy"))
 
 
 def change(folder: Path, **fields: object) -> None:
-    """Write other values into a manifest."""
+    """Change values of a manifest."""
     file = folder / backup_manifest.NAME
     file.write_text(json.dumps(json.loads(file.read_text()) | fields))
 
@@ -116,7 +116,7 @@ def test_a_restored_catalogue_can_be_indexed_and_changed_and_continues_its_id_se
 def test_every_restored_row_has_the_transaction_id_of_the_restore(
     app: App, elsewhere: App, sql: psycopg.Connection, tmp_path: Path
 ) -> None:
-    """Not only those from the future: it is stamped as it comes in, not rewritten afterwards."""
+    """All rows, not only those stamped in the future: they are stamped as they are inserted."""
     add(app, numbered(3))
     for table, column in (("embedding", "vec"), ("product", "sku"), ("product_picture", "uri")):
         sql.execute(f"ALTER TABLE {table} DISABLE TRIGGER {table}_stamp")
@@ -189,7 +189,7 @@ INSERT INTO ingest_reject (run_id, line, reason) VALUES (1, 1, 'no picture');
 def test_every_row_of_every_table_comes_back(
     app: App, elsewhere: App, sql: psycopg.Connection, tmp_path: Path
 ) -> None:
-    """But for stamps, which are made anew, and builds, which are another database's."""
+    """Except stamps, which are renewed, and builds, which belong to the other database."""
     add(app, {**numbered(4), "TWO": [1, 50]}, brand="Kestrel", price=1.5, attributes={"a": [1]})
     decide(app.engine, "P0001", "TWO", True, "Ada")
     sql.execute(FILLED)
@@ -202,7 +202,7 @@ def test_every_row_of_every_table_comes_back(
 
 
 def test_a_backup_is_what_one_snapshot_sees(app: App, elsewhere: App, tmp_path: Path) -> None:
-    """What is written between the counting and the dumping is not in it."""
+    """Rows written between counting and dumping are not included."""
     add(app, numbered(3))
     manifest = backup(
         app.engine, tmp_path / "b", tell=lambda said: add(app, {f"LATE-{len(said)}": [40]})
@@ -239,7 +239,7 @@ def test_a_backup_goes_from_one_server_to_another(made: Path) -> None:
 
 
 def pgvector_apart(url: str) -> str:
-    """The address of a database that now has pgvector in a schema of its own."""
+    """The URL of a database whose pgvector is in a separate schema."""
     with psycopg.connect(url, autocommit=True) as connection:
         connection.execute("CREATE SCHEMA apart")
         connection.execute("CREATE EXTENSION vector SCHEMA apart")
@@ -366,7 +366,7 @@ def test_a_damaged_dump_is_refused(elsewhere: App, copy: Path, how: str) -> None
 
 
 def test_a_dump_that_fails_half_way_leaves_nothing(elsewhere: App, copy: Path) -> None:
-    """As one does that was damaged before it was hashed."""
+    """Like a dump that was damaged before it was hashed."""
     (copy / DUMP).write_bytes((copy / DUMP).read_bytes()[:-4000])
     found = backup_manifest.describe(copy / DUMP)
     change(copy, files={DUMP: {"sha256": found.sha256, "size": found.size}})
@@ -402,7 +402,7 @@ def test_a_server_that_goes_away_leaves_no_backup(tmp_path: Path) -> None:
 def test_a_table_dropped_as_a_backup_begins_does_not_advise_a_migration(
     app: App, sql: psycopg.Connection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As the partition of a model does that is dropped at that moment."""
+    """Like the partition of a model that is dropped at that moment."""
     sql.execute("CREATE TABLE embedding_m9 (n int)")
     listed = database_info.tables
 
@@ -443,7 +443,7 @@ def test_an_interrupted_restore_leaves_nothing(
 def test_a_restore_that_was_interrupted_as_it_migrated_is_finished_by_migrate_and_check(
     app: App, elsewhere: App, tmp_path: Path
 ) -> None:
-    """Of a backup of before the last migrations; its rows are there, all of them."""
+    """A backup from before the last migrations; all of its rows are restored."""
     from alembic import command
 
     from app.operations.migrate import _config
@@ -492,7 +492,7 @@ main()
 
 
 def started(app: App, command: str, folder: Path, limit: int = 0) -> subprocess.Popen[str]:
-    """A command in a process of its own; no file of it may grow beyond `limit` bytes."""
+    """A command in a separate process; none of its files may grow beyond `limit` bytes."""
     environment = {
         **os.environ,
         "LOOKALIKE_DATABASE_URL": str(app.settings.database_url),
@@ -583,7 +583,7 @@ def test_a_long_dump_reports_its_progress(
 def lookalike(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], app: App, *words: object
 ) -> tuple[int, str, str]:
-    """Run `lookalike` in this process on the database of `app`: exit code, output, notes."""
+    """Run `lookalike` in this process on the database of `app`: exit code, stdout, stderr."""
     monkeypatch.setenv("LOOKALIKE_HOME", str(app.settings.home))
     monkeypatch.setenv("LOOKALIKE_DATABASE_URL", str(app.settings.database_url))
     monkeypatch.setattr(sys, "argv", ["lookalike", *map(str, words)])

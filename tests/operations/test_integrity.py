@@ -1,4 +1,4 @@
-"""`lookalike check`: each kind of damage is made, seen, and repaired where nothing can be lost."""
+"""`lookalike check`: each kind of damage is caused, found, and repaired where it is safe."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ LOOK, REPAIR = CheckOptions(), CheckOptions(repair=True)
 
 @pytest.fixture
 def shop(app: App) -> App:
-    """Six products with a photo each, found by SQL and by words."""
+    """Six products with a photo each, with statistics and identity keys."""
     add(app, numbered(6), brand="Kestrel", category="lamp")
     return app
 
@@ -49,7 +49,7 @@ def indexed(shop: App) -> App:
 
 @pytest.fixture
 def photos(tmp_path: Path) -> Path:
-    """The folder that the six photos came from."""
+    """The folder of the six original photos."""
     folder = tmp_path / "photos"
     folder.mkdir()
     for seed in range(6):
@@ -62,14 +62,14 @@ def look(app: App, wanted: CheckOptions = LOOK) -> IntegrityReport:
 
 
 def found(app: App, kind: str, wanted: CheckOptions = LOOK) -> Finding:
-    """The one finding, which must be of this kind."""
+    """The only finding, which must be of this kind."""
     report = look(app, wanted)
     assert [each.kind for each in report.findings] == [kind], report
     return report.findings[0]
 
 
 def repaired(app: App, kind: str, wanted: CheckOptions = REPAIR) -> Finding:
-    """The one finding, which was repaired and is gone afterwards."""
+    """The only finding, which is repaired and does not appear again."""
     finding = found(app, kind, wanted)
     assert finding.repaired and not finding.wrong
     assert look(app).findings == ()
@@ -77,7 +77,7 @@ def repaired(app: App, kind: str, wanted: CheckOptions = REPAIR) -> Finding:
 
 
 def uri_of(sql: psycopg.Connection, picture: int) -> str:
-    """The name of the photo that became a picture (id)."""
+    """The file name of the original of a picture (id)."""
     row = sql.execute("SELECT uri FROM product_picture WHERE picture_id = %s", [picture]).fetchone()
     assert row is not None
     return str(row[0])
@@ -139,7 +139,7 @@ def test_a_picture_that_no_product_shows_is_swept(shop: App, sql: psycopg.Connec
 
 
 def test_a_picture_that_was_just_written_is_not_swept(shop: App, sql: psycopg.Connection) -> None:
-    """Its products may come in the next transaction of whoever loads by hand."""
+    """A manual load may insert its product in the next transaction."""
     sql.execute("DELETE FROM product WHERE sku = 'P0001'")
     assert look(shop, REPAIR).findings == ()
     assert sql.execute("SELECT count(*) FROM picture").fetchone() == (6,)
@@ -162,7 +162,7 @@ def test_a_picture_without_an_embedding_is_named(shop: App, sql: psycopg.Connect
 def test_a_row_whose_product_or_picture_is_gone_is_named(
     shop: App, sql: psycopg.Connection, gone: str, named: str
 ) -> None:
-    """As it comes about where triggers, and with them foreign keys, are switched off."""
+    """As happens when triggers, and with them foreign keys, are disabled."""
     sql.execute("SET session_replication_role = replica")
     sql.execute(f"DELETE FROM {gone} WHERE id = 2")  # type: ignore[arg-type]
     findings = {each.kind: each for each in look(shop, REPAIR).findings}
@@ -646,7 +646,7 @@ def test_the_index_is_neither_checked_nor_repaired_during_a_build(
 def test_a_folder_that_cannot_be_written_leaves_the_finding_with_the_reason(
     indexed: App, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A file stands where the folder should be; root may write everywhere else."""
+    """A file is in the place of the folder, because root may write everywhere else."""
     folder = indexed.files.folder
     folder.rename(folder.with_name("away"))
     folder.write_text("")

@@ -1,4 +1,4 @@
-"""Metrics and health: fetched over HTTP, and with few values of each label."""
+"""Metrics and health over HTTP; every label has few values."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def fetch(address: str) -> tuple[int, str, str]:
 
 
 def samples(text: str) -> dict[tuple[str, ...], float]:
-    """Every sample by its name and the values of its labels."""
+    """Every sample by name and label values."""
     return {
         (sample.name, *sample.labels.values()): sample.value
         for family in text_string_to_metric_families(text)
@@ -88,7 +88,7 @@ def test_a_search_that_is_refused_is_not_counted(app: App) -> None:
 def test_every_plan_has_a_reason_code_for_its_reason(
     app: App, settings: Settings, sql: psycopg.Connection
 ) -> None:
-    """Made by real searches; each code comes with the sentence that belongs to it."""
+    """Real searches cause each reason code, with its text."""
     add(app, numbered(60))
     plans = [app.search.search(Query(sku="P0001")).plan]
     build = app.indexer.rebuild()

@@ -1,4 +1,4 @@
-"""The worker: when it builds is decided from plain values, and it goes on whatever happens."""
+"""The worker: the rebuild policy as a pure function, and a running worker under failures."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ rules = some.builds(
     backoff_s=some.floats(0.001, 1e4),
     backoff_max_s=some.floats(0.001, 1e6),
 )
-sights = some.builds(
+observations = some.builds(
     IndexObservation,
     changed_rows=some.integers(0, 10**7),
     index_rows=some.none() | some.integers(0, 10**7),
@@ -120,7 +120,7 @@ sights = some.builds(
 )
 
 
-@given(sights, rules)
+@given(observations, rules)
 def test_a_decision_has_either_a_reason_or_a_wait(
     seen: IndexObservation, rules: RebuildRules
 ) -> None:
@@ -128,7 +128,7 @@ def test_a_decision_has_either_a_reason_or_a_wait(
     assert (found.reason is not None) == (found.wait_s == 0)
 
 
-@given(sights, rules)
+@given(observations, rules)
 def test_a_build_is_due_after_the_wait(seen: IndexObservation, rules: RebuildRules) -> None:
     wait_s = decide(seen, rules).wait_s
     if wait_s == inf:
@@ -143,7 +143,7 @@ def test_a_build_is_due_after_the_wait(seen: IndexObservation, rules: RebuildRul
     assert decide(after, rules).reason is not None
 
 
-@given(sights, rules, some.integers(1, 1000))
+@given(observations, rules, some.integers(1, 1000))
 def test_more_changes_never_lengthen_the_wait(
     seen: IndexObservation, rules: RebuildRules, more: int
 ) -> None:
@@ -154,7 +154,7 @@ def test_more_changes_never_lengthen_the_wait(
     assert decide(changed, rules).wait_s <= decide(seen, rules).wait_s
 
 
-@given(sights, rules)
+@given(observations, rules)
 def test_no_build_is_due_within_the_minimum_interval(
     seen: IndexObservation, rules: RebuildRules
 ) -> None:
@@ -168,7 +168,7 @@ def test_no_build_is_due_within_the_minimum_interval(
 
 
 class Post:
-    """A worker that works in a thread, and what a test asks about it."""
+    """A worker in a thread, with what tests observe of it."""
 
     def __init__(self, app: App, sql: psycopg.Connection, **settings: Any) -> None:
         self.settings = app.settings.model_copy(update=QUICK | settings)
@@ -246,7 +246,7 @@ def test_changes_without_notification_are_found_by_the_poll(
 def test_a_failed_build_that_is_not_needed_any_more_is_healthy(
     app: App, sql: psycopg.Connection
 ) -> None:
-    """A build was rejected after the good one, and nothing changed since."""
+    """A build is rejected after a good one, and nothing has changed since."""
     add(app, numbered(10))
     app.indexer.rebuild()
     sql.execute(
@@ -333,7 +333,7 @@ def test_while_another_builds_it_waits_without_an_error(app: App, sql: psycopg.C
 def test_the_worker_waits_between_attempts_while_another_builds(
     app: App, sql: psycopg.Connection
 ) -> None:
-    """However often it may look; it is seconds until it asks again."""
+    """Even with short intervals, seconds pass until the next attempt."""
     add(app, numbered(5))
     sql.execute("SELECT pg_advisory_lock(%s)", [LockKey.INDEX_BUILD.value])
     with working(Post(app, sql, worker_poll_s=60)) as post:
@@ -359,12 +359,12 @@ def test_a_listener_reconnects_after_a_lost_connection(app: App, sql: psycopg.Co
 
 
 def unread(sql: psycopg.Connection) -> bool:
-    """Whether a listener leaves words in the queue of the server."""
+    """Whether a listener leaves notifications in the server's queue."""
     return sql.execute("SELECT pg_notification_queue_usage() > 0").fetchone() == (True,)
 
 
 def flood(sql: psycopg.Connection, count: int) -> None:
-    """Words that no two are alike, of 4 KB each: more than fits between a server and its client."""
+    """Distinct notifications of 4 KB each: more than the buffers of server and client hold."""
     sql.execute(
         "SELECT count(pg_notify(%s, repeat('x', 4000) || n)) FROM generate_series(1, %s) AS n",
         [notifications.CHANNEL, count],
@@ -534,7 +534,7 @@ def test_builds_that_do_not_reduce_the_delta_back_off_with_a_reason(
 def test_open_writing_transactions_are_named(
     app: App, database_url: str, sql: psycopg.Connection
 ) -> None:
-    """Its rows are in no build; here they are committed as soon as the build has been made."""
+    """Its rows are in no build; here they are committed right after the build."""
     add(app, numbered(5))
     app.indexer.rebuild()
     with (
@@ -603,7 +603,7 @@ def free_port() -> int:
 
 @contextmanager
 def command(settings: Settings, log: Path, **more: object) -> Iterator[tuple[Any, str]]:
-    """`lookalike worker` as a process; gives it and the address of its metrics."""
+    """`lookalike worker` as a process; yields it and the address of its metrics."""
     port = free_port()
     named: dict[str, object] = {
         "home": settings.home, "database_url": settings.database_url,
@@ -652,7 +652,7 @@ def test_a_signal_ends_a_waiting_worker_at_once(
 def test_a_signal_ends_a_running_build(
     app: App, settings: Settings, sql: psycopg.Connection, tmp_path: Path
 ) -> None:
-    """The build waits for a lock, so that it runs for as long as the test likes."""
+    """The build waits for a lock, so that it runs until the test ends it."""
     add(app, numbered(5))
     log = tmp_path / "log"
     with (
