@@ -34,7 +34,7 @@ NOBODY = 65534
 
 @pytest.fixture
 def settings(settings: Settings) -> Settings:
-    """Index files are only in the folder, so that a fault there is not repaired from the database."""
+    """Index files are only in the folder, so that the database cannot replace a bad one."""
     return settings.model_copy(update={"index_in_database": False})
 
 
