@@ -119,7 +119,7 @@ class QueryEncoder:
         self, query: Query, encoder: Encoder, known: Container[QueryPicture]
     ) -> dict[QueryPicture, PreparedPicture]:
         """The pictures of a query whose vectors are not known, as the network reads them."""
-        decode, side = self._decoders[query.stranger], encoder.input_side
+        decode, side = self._decoders[query.untrusted], encoder.input_side
         parts = [part for part in _parts(query) if part not in known]
         return {part: encoder.prepare(_cropped(part, decode, side)) for part in parts}
 

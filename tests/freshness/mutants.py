@@ -1,6 +1,6 @@
 """Break the horizon on purpose, one way at a time, and show that the tests notice.
 
-    cd tests && python mutants.py
+    cd tests && python -m freshness.mutants
 
 Each mutant is a copy of the code in a temporary folder with a few words replaced; the soak run, the
 state machine and the cases are let loose on it until one of them fails. Exits with 1 if a mutant
@@ -149,7 +149,8 @@ def copied(mutant: Mutant, folder: Path) -> None:
 
 def hunted(folder: Path, hunter: str) -> str | None:
     """What a hunter says of the code in a folder; None if it found nothing wrong."""
-    environment = os.environ | {"PYTHONPATH": str(folder), "HORIZON_ONCE": "1"}
+    path = os.pathsep.join(map(str, (folder, folder / "tests")))
+    environment = os.environ | {"PYTHONPATH": path, "HORIZON_ONCE": "1"}
     done = subprocess.run(
         [sys.executable, *HUNTERS[hunter]],
         cwd=folder,
