@@ -161,7 +161,7 @@ def test_busy_connections_are_a_sentence_and_never_harm_an_answer(
     monkeypatch.setattr(app.search_engine.pool, "_timeout", 0.2)
     held = [app.search_engine.connect() for _ in range(app.settings.places + BESIDE)]
     try:
-        app.search._meanings._read_at.clear()  # type: ignore[union-attr]
+        app.search._labeler._read_at.clear()  # type: ignore[union-attr]
         assert len(ask(app).matches) == 10
         with pytest.raises(DatabaseUnavailable, match="busy"):
             app.search.search(Query(sku="P0001"))
