@@ -19,6 +19,7 @@ from psycopg import sql
 from sqlalchemy import Connection
 
 from app.db.driver_errors import driver_errors
+from app.db.engine import driver_connection
 from app.errors import BuildRefused
 from app.types import Model, Vector
 
@@ -127,10 +128,4 @@ def _row(dim: int) -> np.dtype[np.void]:
 
 
 def _cursor(connection: Connection) -> psycopg.Cursor[Any]:
-    return _driver(connection).cursor()
-
-
-def _driver(connection: Connection) -> psycopg.Connection[Any]:
-    driver = connection.connection.driver_connection
-    assert isinstance(driver, psycopg.Connection)
-    return driver
+    return driver_connection(connection).cursor()

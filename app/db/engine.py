@@ -142,6 +142,13 @@ def _completed(found: dict[str, str], session: dict[str, str]) -> dict[str, str]
     return open_ | found | {"options": f"{ours} {theirs}".strip()}
 
 
+def driver_connection(connection: Connection) -> psycopg.Connection[Any]:
+    """The psycopg connection under one of SQLAlchemy, for COPY, pipelines and notices."""
+    driver = connection.connection.driver_connection
+    assert isinstance(driver, psycopg.Connection)
+    return driver
+
+
 def check_server(connection: Connection) -> None:
     """Raise DatabaseUnsuitable unless this server offers pgvector 0.8.4 or newer."""
     row = connection.execute(

@@ -11,6 +11,7 @@ from psycopg import rows, waiting
 from sqlalchemy import Connection
 
 from app.db.driver_errors import driver_errors
+from app.db.engine import driver_connection
 
 T = TypeVar("T")
 Deferred = Callable[[], T]
@@ -38,8 +39,7 @@ class Pipeline:
 def open_pipeline(connection: Connection) -> Iterator[Pipeline]:
     """Statements that are sent without waiting for the answers of those before; the block ends when
     all have ended. Raises what the first that failed ran into; those after it are not begun."""
-    driver = connection.connection.driver_connection
-    assert isinstance(driver, psycopg.Connection)
+    driver = driver_connection(connection)
     first: psycopg.Error | None = None
     with driver_errors():
         try:
