@@ -122,7 +122,7 @@ def _store(connection: Connection, model: Model, vectors: Mapping[int, Vector]) 
         raise ModelNotKept(f"{model.name} is not kept up to date any more; it is dropped.")
     missing = lacking()
     if len(missing):
-        copy.rows_in(connection, copy.only(rows, missing))
+        copy.insert_rows(connection, copy.select_ids(rows, missing))
     return len(missing)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import psycopg
 from sqlalchemy import Engine
 
-from app.db.engine import parameters
+from app.db.engine import connection_parameters
 from app.db.notifications import CHANNEL
 
 RETRY_S = 2.0
@@ -71,7 +71,7 @@ class ChangeListener:
         return any(not list(connection.notifies(timeout=GLANCE_S)) for _ in range(GLANCES))
 
     def _connect(self) -> None:
-        named = PATIENCE | parameters(self._engine) | OWN
+        named = PATIENCE | connection_parameters(self._engine) | OWN
         self._connection = psycopg.connect(**named)
         self._connection.execute(f"LISTEN {CHANNEL}")
         if self._lost:
