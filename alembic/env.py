@@ -1,4 +1,4 @@
-"""Runs the migrations: on the connection `lookalike migrate` hands over, or on one of its own."""
+"""Runs the migrations, on the connection passed by `lookalike migrate` or on a new one."""
 
 from alembic import context
 from sqlalchemy import Connection, text
@@ -9,7 +9,8 @@ from app.db.schema import metadata
 
 
 def compared(object_, name, type_, reflected, compare_to) -> bool:
-    """Leave to the tests what SQLAlchemy cannot describe: partitions and their indexes."""
+    """Exclude partitions from autogenerate, because SQLAlchemy cannot describe them; tests check
+    them."""
     del object_, compare_to
     return not (type_ == "table" and reflected and name.startswith("embedding_m"))
 

@@ -180,11 +180,11 @@ class App:
             self.files,
             self.settings,
             admission=self.admission,
-            quick=FastPath(
+            fast_path=FastPath(
                 self.fast_engine, self.files, self.settings, FilterCache(self.search_engine)
             ),
             sampler=self.sampler if self._samples else None,
-            meanings=SimilarityLabeler(self.search_engine),
+            labeler=SimilarityLabeler(self.search_engine),
             observe=self.metrics.searched,
         )
 

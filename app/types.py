@@ -1,4 +1,4 @@
-"""The values that travel between rooms: frozen dataclasses, no SQLAlchemy, no side effects."""
+"""Shared value types: frozen dataclasses and pure functions on them, without SQLAlchemy."""
 
 from __future__ import annotations
 
@@ -14,18 +14,14 @@ from numpy.typing import NDArray
 Vectors = NDArray[np.float32]
 """Embeddings: shape (n, dim), float32, each row of length 1."""
 
-
 EmbeddingRows = NDArray[np.float16] | NDArray[np.float32]
-"""Embeddings as they are read from the table, float16, or as they are computed: shape (n, dim)."""
-
+"""Embeddings as read from the table (float16) or as computed (float32): shape (n, dim)."""
 
 Vector = NDArray[np.float32]
 """One embedding: shape (dim,), float32, of length 1."""
 
-
 SimilarityLabel = Literal["same photo", "same product", "similar"]
-"""What a distance between two pictures is called, from the strongest claim to the weakest."""
-
+"""The meaning of a distance between two pictures, from the strongest claim to the weakest."""
 
 SearchPath = Literal["faiss", "faiss-filtered", "pgvector-hnsw", "exact", "words"]
 
@@ -39,7 +35,7 @@ are fallbacks: no build, its file unreadable, too large a delta, too few usable 
 class Model:
     """A row of `model`: the encoder that a set of embeddings belongs to.
 
-    `source` is what it is loaded by (a hub name or a folder), where that is not its name.
+    `source` is the hub name or folder it is loaded from; None if that is `name`.
     """
 
     id: int
@@ -52,7 +48,8 @@ class Model:
 
 @dataclass(frozen=True, slots=True)
 class Product:
-    """What the catalogue says of one product; `attributes` are the columns we have no name for."""
+    """The catalogue data of a product; `attributes` are all columns of the source without a
+    field."""
 
     sku: str
     title: str = ""
@@ -67,7 +64,8 @@ class Product:
 
 @dataclass(frozen=True, slots=True)
 class PictureData:
-    """A decoded picture as it is stored; `sha256` is of the original bytes (32 bytes)."""
+    """A decoded picture as it is stored: size in pixels, JPEG thumbnail, sha256 (32 bytes) of the
+    original file."""
 
     sha256: bytes
     width: int
@@ -77,7 +75,7 @@ class PictureData:
 
 @dataclass(frozen=True, slots=True)
 class PictureRef:
-    """A picture a product shows: its content (sha256, 32 bytes) and where it came from."""
+    """A picture of a product: sha256 of the original file (32 bytes), and the uri it came from."""
 
     sha256: bytes
     uri: str
@@ -85,7 +83,8 @@ class PictureRef:
 
 @dataclass(frozen=True, slots=True)
 class StoredPicture:
-    """A picture as it can be shown: its size in pixels, a JPEG of it, and where it came from."""
+    """A stored picture: size of the original in pixels, JPEG thumbnail, and the uri it came
+    from."""
 
     width: int
     height: int
@@ -95,7 +94,7 @@ class StoredPicture:
 
 @dataclass(frozen=True, slots=True)
 class ProductDetails:
-    """Everything the catalogue holds of one product, its pictures in order."""
+    """A product with its pictures in order."""
 
     product: Product
     pictures: tuple[StoredPicture, ...]
@@ -150,9 +149,9 @@ Value = str | int | Decimal
 class Filters:
     """Which products may match; every condition must hold, and an empty filter lets all pass.
 
-    `columns` must equal a value, or one of several. `at_least` and `at_most` bound `year` and
-    `price`, bounds included. `attributes` compares keys of the jsonb with a value, or one of
-    several, as text or as the number or truth value that the text says.
+    A column in `columns` must equal the value, or one of several. `at_least` and `at_most` bound
+    `year` and `price`, bounds included. A key in `attributes` must have the value, or one of
+    several, as text or as the JSON number, boolean or null that the text spells.
     """
 
     columns: Mapping[str, Value | Sequence[Value]] = field(default_factory=dict)
@@ -168,26 +167,27 @@ WordsBy = Literal["model", "catalogue"]
 
 
 Region = tuple[float, float, float, float]
-"""Left, top, right and bottom edge of a part of a picture, as shares (0 to 1) of its sides."""
+"""Left, top, right and bottom edge of a part of a picture, as fractions (0 to 1) of its sides."""
 
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """What is looked for: pictures, a sku, words, a vector; pictures or a sku together with words.
+    """A search request: by pictures, a sku, words or a vector; words may accompany pictures or a
+    sku.
 
-    `picture` and `more_pictures` (file bytes) show one object; `region` is the part of `picture`
-    that counts. `words_weight` (0 to 1) says how much words count beside a picture or a sku.
-    Words go through the model's text tower and through the words of the catalogue, whose answers
-    are fused; `words_by` asks for one of the two. `without_pictures` and `without_words` say what
-    it should not be like, and `without_weight` how much. `vector` is a unit vector of the model
-    whose id is `model_id`; it searches under no other. Without a vector `model_id` asks for another
-    model than the active one, which must be one that is kept up to date.
+    `picture` and `more_pictures` (file bytes) show one object; only the part `region` of `picture`
+    is used. `words_weight` (0 to 1) is the weight of words next to pictures or a sku. Words alone
+    are searched by the model's text tower and by full text in the catalogue, and the results are
+    fused; `words_by` selects one of the two. `without_pictures` and `without_words` are negative
+    examples with the weight `without_weight`. `vector` is a unit vector of the model `model_id` and
+    searches only under that model. Without a vector, `model_id` selects a maintained model other
+    than the active one.
 
-    `k` is how many products to return (1 to Settings.max_k) and `shown` the skus of earlier pages
-    (`SearchResult.shown`). With `fold`, products that are the same but for year, size or a
-    typo come as one. `near_query` and `near_match` are cosine distances (0 to 2): what is at most
-    so far from the query, or from a better match, is dropped. What is less similar to the query
-    than `min_similarity` (-1 to 1) is not shown; words of the catalogue alone have no similarity.
+    `k` is the number of products to return (1 to Settings.max_k), and `shown` the skus of earlier
+    pages (`SearchResult.shown`). With `fold`, duplicate products are collapsed into one match.
+    `near_query` and `near_match` are near-duplicate distances (cosine, 0 to 2): products at most
+    this far from the query, or from a better match, are dropped. Products less similar to the query
+    than `min_similarity` (cosine, -1 to 1) are not shown; full-text matches have no similarity.
     """
 
     picture: bytes | None = None
@@ -198,7 +198,7 @@ class Query:
     k: int = 10
     filters: Filters = field(default_factory=Filters)
     stranger: bool = False
-    """The pictures come from somebody unknown: decode them in a process of its own."""
+    """The pictures come from an untrusted source: decode them in a separate process."""
     more_pictures: tuple[bytes, ...] = ()
     region: Region | None = None
     words_weight: float = 0.5
@@ -229,7 +229,7 @@ class Hit:
 
 @dataclass(frozen=True, slots=True)
 class Folded:
-    """A product that is the same as a match, by which rule, and which product it was matched by."""
+    """A product collapsed into a match as its duplicate: by which `rule`, and `like` which sku."""
 
     product: Product
     rule: str
@@ -239,8 +239,11 @@ class Folded:
 
 @dataclass(frozen=True, slots=True)
 class Dropped:
-    """A product that was left out: by which rule, how far (cosine distance, 0 to 2) it is from
-    the match `lost_to` (a sku), or from the query where that is None."""
+    """A product that was left out, by which `rule`.
+
+    `distance` is the cosine distance (0 to 2) to the match `lost_to` (a sku), or to the query if
+    that is None.
+    """
 
     sku: str
     rule: str
@@ -250,9 +253,9 @@ class Dropped:
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """A product that was found, by its most similar picture.
+    """A product in the result, with its most similar picture.
 
-    `similarity` is None where words of the catalogue found it and there is nothing to compare.
+    `similarity` (cosine, -1 to 1) is None if full text found it and there is no vector to compare.
     """
 
     rank: int
@@ -261,11 +264,11 @@ class Match:
     picture_id: int
     similarity: float | None
     image: str
-    """Where the picture came from, as the catalogue names it."""
+    """The uri of the picture."""
     thumbnail: bytes
     folded: tuple[Folded, ...] = ()
     means: SimilarityLabel | None = None
-    """What the similarity amounts to, where the model is calibrated and the query a picture."""
+    """The meaning of the similarity, if the model is calibrated and the query is a picture."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -286,15 +289,16 @@ class Plan:
     vanished: int = 0
     shortfall: str | None = None
     words: str | None = None
-    """What read the words: "model", "catalogue", "model and catalogue"; None without words."""
+    """What searched by the words: "model", "catalogue", "model and catalogue"; None without
+    words."""
     replica_lag_s: float | None = None
-    """How far a replica is behind, in seconds; None on a primary, 0.0 when it is not behind."""
+    """Seconds that a replica is behind its primary; None on a primary."""
     ms: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class SearchResult:
-    """The matches, best first, what was dropped among them, and the plan that found them."""
+    """The matches, best first, the products dropped among them, and the plan."""
 
     matches: tuple[Match, ...]
     plan: Plan
@@ -302,7 +306,8 @@ class SearchResult:
 
     @property
     def shown(self) -> tuple[str, ...]:
-        """The skus of this page, folded ones too: `Query.shown` of the next page adds them."""
+        """The skus of this page, including folded ones; the next page adds them to
+        `Query.shown`."""
         folded = (fold.product.sku for match in self.matches for fold in match.folded)
         return (*(match.product.sku for match in self.matches), *folded)
 
@@ -311,8 +316,8 @@ class SearchResult:
 class Build:
     """A row of `index_build`: one immutable FAISS index.
 
-    `snapshot` is a pg_snapshot and `in_progress` the xid8[] of transactions it did not see, both
-    as PostgreSQL writes them.
+    `snapshot` is a pg_snapshot, and `in_progress` the xid8[] of the transactions that were open in
+    it; both in PostgreSQL's text format.
     """
 
     id: int
@@ -336,11 +341,11 @@ class Build:
 
 @dataclass(frozen=True, slots=True)
 class Crossovers:
-    """Where one path of a filtered search becomes cheaper than the next.
+    """The limits between the paths of a filtered search.
 
-    Up to `exact_pictures` pictures that pass are all compared in SQL. From `deep_share` of the
-    products (0 to 1) on, the index is looked into deeper and filtered afterwards. In between it is
-    searched among the pictures that pass.
+    If at most `exact_pictures` pictures pass, SQL compares them all. If at least the share
+    `deep_share` (0 to 1) of the products passes, the index is searched deeper and filtered
+    afterwards. In between, the index searches only among the pictures that pass.
     """
 
     exact_pictures: int = 500
@@ -349,10 +354,10 @@ class Crossovers:
 
 @dataclass(frozen=True, slots=True)
 class CutOff:
-    """The cosine distance (0 to 2) up to which a meaning holds; None where it is not known.
+    """The cosine distance (0 to 2) up to which a meaning holds; None if unknown.
 
-    It was fitted from `pairs` pairs of pictures of which the meaning holds and `others` of which
-    it does not.
+    Fitted from `pairs` pairs of pictures for which the meaning holds, and `others` for which it
+    does not.
     """
 
     distance: float | None
@@ -364,7 +369,7 @@ class CutOff:
 class Calibration:
     """A row of `calibration`: the cut-offs of a category, or of the whole catalogue (None).
 
-    Those that are known do not decrease from `same_photo` over `same_product` to `similar`.
+    Known cut-offs do not decrease from `same_photo` to `same_product` to `similar`.
     """
 
     category: str | None
@@ -378,29 +383,29 @@ LABEL_FIELDS: Mapping[SimilarityLabel, str] = {
     "same product": "same_product",
     "similar": "similar",
 }
-"""The meanings from the strongest to the weakest, and the fields of their cut-offs."""
+"""The labels from the strongest to the weakest, with the field of their cut-off."""
 
 
 def label_for(
     distance: float, category: str | None, calibrations: Mapping[str | None, Calibration]
 ) -> SimilarityLabel | None:
-    """The strongest meaning that holds at a cosine distance (0 to 2), or None.
+    """The strongest label that holds at a cosine distance (0 to 2), or None.
 
-    `calibrations` are the rows of one model by category. A category's own cut-off comes before
-    that of the whole catalogue (None).
+    `calibrations` are the rows of one model by category. The cut-off of a category takes precedence
+    over that of the whole catalogue (None).
     """
     rows = [row for row in map(calibrations.get, (category, None)) if row is not None]
-    for word, name in LABEL_FIELDS.items():
-        cuts = (getattr(row, name).distance for row in rows)
-        cut = next((cut for cut in cuts if cut is not None), None)
-        if cut is not None and distance <= cut:
-            return word
+    for label, field_name in LABEL_FIELDS.items():
+        cut_offs = (getattr(row, field_name).distance for row in rows)
+        cut_off = next((each for each in cut_offs if each is not None), None)
+        if cut_off is not None and distance <= cut_off:
+            return label
     return None
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What somebody decided about two skus; sku_a comes before sku_b by their code points."""
+    """A decision about two skus; `sku_a` sorts before `sku_b` by code points."""
 
     sku_a: str
     sku_b: str

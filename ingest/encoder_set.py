@@ -1,4 +1,4 @@
-"""Towers: the encoders that new pictures go through, one for each model that is kept up to date."""
+"""The encoders that new pictures go through: one for each maintained model."""
 
 from __future__ import annotations
 
@@ -15,12 +15,15 @@ from app.errors import ModelNotKept
 from app.types import Model, Vectors
 
 Inputs = tuple[PreparedPicture, ...]
-"""A picture as each encoder reads it, in their order."""
+"""A picture preprocessed for each encoder of a set, in their order."""
+
+READ_ATTEMPTS = 4
+"""How often the models are read when one of them is dropped at the same time."""
 
 
 @dataclass(frozen=True, slots=True)
 class EncoderSet:
-    """The models that are kept up to date at one moment with their encoders, the active first."""
+    """The maintained models at one moment, the active one first, and their encoders."""
 
     models: tuple[Model, ...]
     encoders: tuple[Encoder, ...]
@@ -32,47 +35,42 @@ class EncoderSet:
 
     @property
     def input_side(self) -> int | None:
-        """Shorter side in pixels that suffices for all of them; None: that of the file, as one of
-        them would be given it alone."""
+        """The shorter side in pixels that suffices for all encoders; None: the full size."""
         sides = [encoder.input_side for encoder in self.encoders]
         return None if None in sides else max(side or 0 for side in sides)
 
     def prepare(self, picture: Image.Image) -> Inputs:
-        """The picture as each of them reads it."""
+        """The picture preprocessed for each encoder."""
         return tuple(encoder.prepare(picture) for encoder in self.encoders)
 
     def encode(self, pictures: Sequence[Inputs]) -> dict[int, Vectors]:
-        """The pictures' vectors, in order, by the id of the model."""
+        """The pictures' unit vectors by model id, in the order of the pictures."""
         return {
             model.id: encoder.encode_prepared([inputs[number] for inputs in pictures])
             for number, (model, encoder) in enumerate(zip(self.models, self.encoders, strict=True))
         }
 
 
-CHANGES = 3
-"""How often the models are read again when one of them is dropped meanwhile."""
-
-
 class MaintainedEncoders:
-    """The fleet of a catalogue, and how it is learnt anew.
+    """Keeps the current EncoderSet of a catalogue.
 
-    Raises NoModel, ModelMismatch and ModelUnavailable, here and in `renew`.
+    Its constructor and `refresh` raise NoModel, ModelMismatch and ModelUnavailable.
     """
 
     def __init__(self, catalog: CatalogService, encoders: EncoderProvider) -> None:
         self._catalog = catalog
         self._encoders = encoders
-        self.renew()
+        self.refresh()
 
-    def renew(self) -> None:
-        """Learn anew which models are kept up to date, and which of them is active."""
-        for _ in range(CHANGES):
+    def refresh(self) -> None:
+        """Read again which models are maintained, and load their encoders."""
+        for _ in range(READ_ATTEMPTS - 1):
             with suppress(ModelNotKept):  # dropped since the models were read
-                self.now = self._read()
+                self.current = self._read()
                 return
-        self.now = self._read()
+        self.current = self._read()
 
     def _read(self) -> EncoderSet:
         models = tuple(self._catalog.models())
-        # Each by its own row: between two readings of which model is active it may change.
+        # By model id: which model is active may change between two reads.
         return EncoderSet(models, tuple(self._encoders.for_model(model.id) for model in models))

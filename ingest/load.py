@@ -1,9 +1,8 @@
-"""`load`: one ingest from a source on disk, with everything it needs put together."""
+"""Loads one source from disk into the catalogue, with everything that takes put together."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from pathlib import Path
 
@@ -14,14 +13,21 @@ from app.catalog.ingest_run import ingest_run
 from app.catalog.service import CatalogService
 from app.db.queries import products
 from app.encoders.base import EncoderProvider
-from app.errors import BadInput, BadSource
+from app.errors import BadInput
 from app.images.decoding import ImageLimits
 from ingest.encoder_set import MaintainedEncoders
 from ingest.local_files import LocalPictures
-from ingest.pipeline import Ingest, IngestProgress, IngestReport
+from ingest.pipeline import Ingest, IngestReport
 from ingest.prepare import Preparer
 from ingest.rejects import reject_file, unwritable
-from ingest.sources import SourceRow, read
+from ingest.row_buffer import RowBuffer
+from ingest.sources import SourceReject, SourceRow, read
+
+LOOKUP_ROWS = 5000
+"""Rows whose skus are looked up in one statement."""
+
+LoadProgress = Callable[[IngestReport, int], object]
+"""Called after every chunk with the report so far and the number of rows in the source."""
 
 
 def load(
@@ -35,29 +41,33 @@ def load(
     rejects: Path | None = None,
     prune: bool = False,
     encoding: str = "utf-8",
-    progress: IngestProgress | None = None,
-    tell: ProgressCallback = lambda said: None,
+    progress: LoadProgress = lambda report, rows: None,
+    notify: ProgressCallback = lambda message: None,
 ) -> IngestReport:
-    """Load a CSV or a folder of pictures into the catalogue; `images` is where its pictures lie.
+    """Load a CSV or a folder of pictures into the catalogue; `images` is its folder of pictures.
 
-    `rejects` becomes a CSV of what was refused. Raises BadSource when
-    the source cannot be read at all, NoModel before `lookalike init`, DatabaseUnavailable when the
-    database goes away; what was written until then stays, and the same call goes on from there.
+    The source is read once, before anything is written. `rejects` becomes a CSV of the rows and
+    pictures that were refused. `notify` gets messages about pgvector's index.
+
+    Raises BadSource if the source cannot be read, NoModel before `lookalike init`, and
+    DatabaseUnavailable if the database goes away; what was written until then stays, and the same
+    call continues from there.
     """
     rows = read(source, encoding=encoding)
     if rejects is not None and _same(rejects, source):
         raise BadInput(f"The rejects would overwrite the source {source}; name another file.")
     folder = images or (source if source.is_dir() else source.parent)
     pictures = LocalPictures(folder, max_bytes=limits.max_bytes)
-    towers = MaintainedEncoders(catalog, encoders)
-    preparer = Preparer(catalog, towers, pictures, limits)
+    maintained = MaintainedEncoders(catalog, encoders)
+    preparer = Preparer(catalog, maintained, pictures, limits)
     with (
         reject_file(rejects) as file,
-        ingest_run(engine, str(source), towers.now.model) as run,
-        bulk(engine, catalog.models(), new_pictures(engine, source, encoding), tell),
+        ingest_run(engine, str(source), maintained.current.model) as run,
+        RowBuffer() as buffer,
+        bulk(engine, catalog.models(), count_new_pictures(engine, buffer.fill(rows)), notify),
     ):
-        job = Ingest(catalog, towers, preparer, run, file)
-        return job.run(rows, prune=prune, progress=progress)
+        job = Ingest(catalog, maintained, preparer, run, file)
+        return job.run(buffer, prune=prune, progress=lambda report: progress(report, len(buffer)))
 
 
 def _same(rejects: Path, source: Path) -> bool:
@@ -67,26 +77,22 @@ def _same(rejects: Path, source: Path) -> bool:
         raise unwritable(str(rejects), exc) from exc
 
 
-AT_ONCE = 5000
-"""Rows that are looked up together."""
+def count_new_pictures(engine: Engine, rows: Iterable[SourceRow | SourceReject]) -> int:
+    """The number of pictures of products that the catalogue lacks.
 
-
-def new_pictures(engine: Engine, source: Path, encoding: str) -> int:
-    """How many pictures the products show that the catalogue lacks.
-
-    More than will be embedded where they share pictures, and fewer where products that are there
-    show others than before. A source is counted as far as it can be read.
+    More than will be embedded if products share pictures, and fewer if products in the catalogue
+    get other pictures.
     """
-    found = 0
-    with suppress(BadSource), engine.connect() as connection:
-        for shown in _portions(read(source, encoding=encoding)):
-            known = products.ids(connection, list(shown))
-            found += sum(images for sku, images in shown.items() if sku not in known)
-    return found
+    count = 0
+    with engine.connect() as connection:
+        for images_by_sku in _batches(rows):
+            known = products.ids(connection, list(images_by_sku))
+            count += sum(images for sku, images in images_by_sku.items() if sku not in known)
+    return count
 
 
-def _portions(rows: Iterable[object]) -> Iterator[dict[str, int]]:
-    """Skus with the number of their pictures, so many at a time."""
+def _batches(rows: Iterable[SourceRow | SourceReject]) -> Iterator[dict[str, int]]:
+    """The number of pictures by sku, for LOOKUP_ROWS rows at a time."""
     good = (row for row in rows if isinstance(row, SourceRow))
-    while portion := {row.product.sku: len(row.images) for row in islice(good, AT_ONCE)}:
-        yield portion
+    while batch := {row.product.sku: len(row.images) for row in islice(good, LOOKUP_ROWS)}:
+        yield batch

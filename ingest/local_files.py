@@ -1,4 +1,4 @@
-"""The bytes of a picture that a source names: from below one folder, and no more than allowed."""
+"""Reads picture files named by a source: only below one folder, and up to a size limit."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from pathlib import Path
 
 from app.errors import BadImage, BadSource
 
-# Where there is O_PATH, a folder need not be readable to be passed through.
+# With O_PATH, a folder need not be readable to open files in it.
 _FOLDER = os.O_DIRECTORY | getattr(os, "O_PATH", os.O_RDONLY)
 
 
 class LocalPictures:
-    """The folder that a source's pictures lie in. Safe to use from several threads.
+    """The folder of a source's pictures. Safe to use from several threads.
 
-    Nothing outside it is ever read: not through `..`, not through an absolute path, not through a
-    symbolic link, not even through one that is put there while a picture is being opened.
+    Nothing outside it is ever read: not through `..`, an absolute path or a symbolic link, not
+    even one that is created while a picture is being opened.
     """
 
     def __init__(self, folder: Path, *, max_bytes: int) -> None:
@@ -45,12 +45,12 @@ class LocalPictures:
             raise BadImage(f"{name!r} grew beyond {self._max_bytes:,} bytes while it was read")
         return data
 
-    def _check(self, name: str, found: os.stat_result) -> None:
-        if not stat.S_ISREG(found.st_mode):
+    def _check(self, name: str, status: os.stat_result) -> None:
+        if not stat.S_ISREG(status.st_mode):
             raise BadImage(f"{name!r} is not a file")
-        if found.st_size > self._max_bytes:
+        if status.st_size > self._max_bytes:
             raise BadImage(
-                f"{name!r} has {found.st_size:,} bytes; up to {self._max_bytes:,} are read"
+                f"{name!r} has {status.st_size:,} bytes; up to {self._max_bytes:,} are read"
             )
 
     def _inside(self, name: str) -> Path:
@@ -65,14 +65,14 @@ class LocalPictures:
         return path
 
     def _open(self, path: str, flags: int) -> int:
-        """Open a path without links from the root down, one name at a time, following no link.
+        """Open a resolved path from the root down, one name at a time, without following links.
 
-        And without waiting for the other end of a pipe that lies where a picture should be.
+        O_NONBLOCK: a named pipe in the place of a picture is not waited for.
         """
-        *above, last = (self._root, *Path(path).relative_to(self._root).parts)
+        *parents, last = (self._root, *Path(path).relative_to(self._root).parts)
         folder: int | None = None
         try:
-            for name in above:
+            for name in parents:
                 inner = os.open(name, _FOLDER | os.O_NOFOLLOW, dir_fd=folder)
                 if folder is not None:
                     os.close(folder)

@@ -1,4 +1,4 @@
-"""Originals: finds again the file of a picture that was ingested, by its name and its content."""
+"""Finds the original file of an ingested picture by its name and content."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ingest.local_files import LocalPictures
 
 
 class Originals:
-    """Looks for pictures below some folders; what was changed since is not taken for the same."""
+    """Finds pictures below some folders; a file whose content has changed does not count."""
 
     def __init__(
         self, folders: Sequence[Path], limits: ImageLimits, input_side: int | None
@@ -23,40 +23,40 @@ class Originals:
         self._limits = limits
         self._input_side = input_side
 
-    def find(self, sha256: bytes, places: Sequence[str]) -> Image.Image:
-        """The picture with this sha256 under one of its names. Raises BadImage."""
+    def find(self, sha256: bytes, names: Sequence[str]) -> Image.Image:
+        """The picture with this sha256, in a file with one of these names. Raises BadImage."""
         reason = "no product shows it"
-        for place in places:
+        for name in names:
             for folder in self._folders:
                 try:
-                    data = folder.read(place)
+                    data = folder.read(name)
                 except BadImage as exc:
                     reason = str(exc)
                     continue
                 if hashlib.sha256(data).digest() == sha256:
                     return decode(data, self._limits, at_least=self._input_side)
-                reason = f"{place!r} was changed since it was ingested"
+                reason = f"{name!r} was changed since it was ingested"
         raise BadImage(reason)
 
 
 def folders_of(sources: Sequence[str]) -> list[Path]:
-    """The folders that earlier ingests took their pictures from, as far as they are here.
+    """The existing folders from which earlier ingests read their pictures, each once.
 
-    A source is a folder of pictures, or a file beside them.
+    A source is a folder of pictures, or a file in that folder.
     """
-    found: dict[Path, None] = {}
+    folders: dict[Path, None] = {}
     for source in sources:
         path = Path(source)
         folder = path if path.is_dir() else path.parent
         if path.exists() and folder.is_dir():
-            found[folder] = None
-    return list(found)
+            folders[folder] = None
+    return list(folders)
 
 
 def check_folders(folders: Sequence[Path]) -> None:
-    """Raise BadSource where there is nowhere to look."""
+    """Raise BadSource if there is no folder."""
     if not folders:
         raise BadSource(
-            "The folder of the pictures is not known: what was ingested is not where it was. Name "
-            "it with --images."
+            "The folder of the pictures is not known: the sources of earlier ingests no longer "
+            "exist. Name it with --images."
         )

@@ -1,8 +1,8 @@
-"""Ingest: from a source into the catalogue a chunk at a time, so that any source fits in memory.
+"""The ingest pipeline: reads, encodes and writes a source in chunks, to bound its memory.
 
-While one chunk is written, the next is encoded and the one after it fetched and decoded. Every
-chunk is written in one transaction and rows that are stored already are left alone, so a run that
-was interrupted is finished by running it again.
+While one chunk is written, the next is encoded and the one after it read and decoded. Each chunk
+is one transaction and unchanged rows are not written, so running an interrupted ingest again
+completes it.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ from ingest.rejects import RejectFile
 from ingest.sources import SourceReject, SourceRow
 
 ATTEMPTS = 5
-"""How often a chunk is begun again when others delete its pictures meanwhile."""
+"""How often a chunk is written when other processes delete its pictures at the same time."""
 
 
 @dataclass(slots=True)
 class IngestReport:
-    """What a run did. Rows: read = added + updated + unchanged + rejected.
+    """The result of a run. Rows: read = added + updated + unchanged + rejected.
 
-    `images_embedded` pictures went through the encoder; `images_reused` mentions of a picture had
-    bytes that were embedded before; `images_rejected` were refused, alone or with their row.
+    `images_embedded` counts pictures that were encoded; `images_reused` references to pictures
+    that had been embedded before; `images_rejected` refused pictures, alone or with their row.
     """
 
     read: int = 0
@@ -51,26 +51,27 @@ class IngestReport:
         return asdict(self)
 
 
-IngestProgress = Callable[[IngestReport], None]
+IngestProgress = Callable[[IngestReport], object]
+"""Called after every chunk with the report so far."""
 
 
 class Ingest:
-    """One run from a source into the catalogue, under every model that is kept up to date."""
+    """One run from a source into the catalogue, under every maintained model."""
 
     def __init__(
         self,
         catalog: CatalogService,
-        towers: MaintainedEncoders,
+        encoders: MaintainedEncoders,
         preparer: Preparer,
         run: IngestRun,
         rejects: RejectFile,
     ) -> None:
         self._catalog = catalog
-        self._towers = towers
-        self._ahead = Prefetcher(preparer)
+        self._encoders = encoders
+        self._prefetcher = Prefetcher(preparer)
         self._run = run
         self._rejects = rejects
-        self._anonymous = 0
+        self._rejects_without_sku = 0
         self.report = IngestReport()
 
     def run(
@@ -80,17 +81,17 @@ class Ingest:
         prune: bool = False,
         progress: IngestProgress | None = None,
     ) -> IngestReport:
-        """Write every row and refuse the bad ones; with `prune`, delete what the source lacks.
+        """Write the good rows, refuse the others; with `prune`, delete products not in the source.
 
-        Raises BadSource when pruning would be a guess (nothing good was read, or rows without a
-        sku), and DatabaseUnavailable when the database goes away; then run it again.
+        Raises BadSource if pruning is not safe (no good row, or rows without a sku), and
+        DatabaseUnavailable if the database goes away; then run it again.
         """
         began = time.monotonic()
         if prune:
             self._run.remember_products()
-        with closing(self._ahead):
-            for chunk in self._ahead.chunks(map(self._unique, in_chunks(rows))):
-                self._take(chunk)
+        with closing(self._prefetcher):
+            for chunk in self._prefetcher.chunks(map(self._reject_duplicates, in_chunks(rows))):
+                self._write(chunk)
                 self.report.seconds = round(time.monotonic() - began, 3)
                 if progress:
                     progress(self.report)
@@ -100,44 +101,51 @@ class Ingest:
         self._run.finished(self.report.as_dict())
         return self.report
 
-    def _unique(self, rows: Sequence[SourceRow | SourceReject]) -> list[SourceRow | SourceReject]:
-        """The rows, with those whose sku came before in this source turned into rejects."""
+    def _reject_duplicates(
+        self, rows: Sequence[SourceRow | SourceReject]
+    ) -> list[SourceRow | SourceReject]:
+        """The rows, with a reject for each row whose sku is in an earlier row of the source."""
         first: dict[str, int] = {}
         for row in rows:
             if (sku := _sku(row)) is not None:
                 first.setdefault(sku, row.line)
         first |= self._run.seen_before(first)
-        return [_once(row, first) for row in rows]
+        return [_reject_duplicate(row, first) for row in rows]
 
-    def _take(self, chunk: Chunk) -> None:
-        """Write one chunk when it is encoded, and count what became of it."""
+    def _write(self, chunk: Chunk) -> None:
+        """Write one chunk as soon as it is encoded, and count the changes."""
         for _ in range(ATTEMPTS):
             try:
-                changes, embedded = self._write(chunk)
+                changes, embedded = self._try_write(chunk)
             except ModelsChanged:
-                self._towers.renew()
-                chunk = self._ahead.again(chunk)
-            except (PicturesMissing, BadImage):  # the second: changed since it was prepared
-                chunk = self._ahead.again(chunk)
+                self._encoders.refresh()
+                chunk = self._prefetcher.restart(chunk)
+            except (
+                PicturesMissing,
+                BadImage,
+            ):  # BadImage: the file has changed since it was hashed
+                chunk = self._prefetcher.restart(chunk)
             else:
-                self._ahead.written(chunk)
-                self._refuse(chunk)
+                self._prefetcher.mark_written(chunk)
+                self._record_rejects(chunk)
                 self._count(chunk, embedded, changes)
                 return
-        raise PicturesMissing("Pictures are deleted as fast as they are loaded; try again later.")
+        raise PicturesMissing(
+            "Another process deletes the pictures while they are loaded; try again later."
+        )
 
-    def _write(self, chunk: Chunk) -> tuple[list[BatchChange], int]:
-        """What became of the entries, and how many pictures were embedded."""
+    def _try_write(self, chunk: Chunk) -> tuple[list[BatchChange], int]:
+        """The change of each entry, and the number of embedded pictures."""
         vectors = _vectors(chunk)
-        active = vectors.pop(chunk.fleet.model.id)
+        active = vectors.pop(chunk.encoders.model.id)
         pictures = {sha256: new.data for sha256, new in chunk.new.items()}
         batch = Batch(chunk.entries, pictures, active, vectors)
-        return list(self._catalog.write(batch, chunk.fleet.model).values()), len(active)
+        return list(self._catalog.write(batch, chunk.encoders.model).values()), len(active)
 
-    def _refuse(self, chunk: Chunk) -> None:
+    def _record_rejects(self, chunk: Chunk) -> None:
         self._rejects.write(chunk.rejects)
         self._run.reject([asdict(reject) for reject in chunk.rejects])
-        self._anonymous += sum(reject.sku is None for reject in chunk.rejects)
+        self._rejects_without_sku += sum(reject.sku is None for reject in chunk.rejects)
 
     def _count(self, chunk: Chunk, embedded: int, changes: Sequence[BatchChange]) -> None:
         report = self.report
@@ -151,11 +159,11 @@ class Ingest:
         report.images_rejected += sum(reject.image is not None for reject in chunk.rejects)
 
     def _prune(self) -> None:
-        """Delete the products the source no longer has; a refused row keeps its product."""
-        if self._anonymous:
+        """Delete products that are not in the source; a refused row keeps its product."""
+        if self._rejects_without_sku:
             raise BadSource(
-                f"Nothing was pruned: {self._anonymous} rows have no readable sku, and their "
-                "products could not be told from those to delete. Mend the rows and run it again."
+                f"Nothing was pruned: {self._rejects_without_sku} rows have no readable sku, so "
+                "their products might be deleted. Correct the rows and run it again."
             )
         if self.report.read == self.report.rejected:
             raise BadSource("Nothing was pruned: no row of the source could be used.")
@@ -164,9 +172,9 @@ class Ingest:
 
 
 def _vectors(chunk: Chunk) -> dict[int, dict[bytes, Vector]]:
-    """Vectors of the chunk's new pictures by model (id) and sha256, once they are there."""
-    vectors: dict[int, dict[bytes, Vector]] = {model.id: {} for model in chunk.fleet.models}
-    for batch in chunk.encoded:
+    """Vectors of the chunk's new pictures by model id and sha256; waits until they are encoded."""
+    vectors: dict[int, dict[bytes, Vector]] = {model.id: {} for model in chunk.encoders.models}
+    for batch in chunk.encoding:
         for model_id, rows in batch.result().items():
             vectors[model_id].update(rows)
     return vectors
@@ -176,7 +184,9 @@ def _sku(row: SourceRow | SourceReject) -> str | None:
     return row.product.sku if isinstance(row, SourceRow) else row.sku
 
 
-def _once(row: SourceRow | SourceReject, first: dict[str, int]) -> SourceRow | SourceReject:
+def _reject_duplicate(
+    row: SourceRow | SourceReject, first: dict[str, int]
+) -> SourceRow | SourceReject:
     if isinstance(row, SourceReject) or first[row.product.sku] == row.line:
         return row
     before = first[row.product.sku]

@@ -1,7 +1,7 @@
-"""Ahead: the chunks of a source, prepared and encoded while the ones before them are written.
+"""Prepares and encodes the next chunks of a source while the current one is written.
 
-Every stage works on another chunk at the same time, and no more than three chunks are in memory:
-one is written, one is encoded, one is prepared.
+The stages run at the same time on different chunks, of which at most three are in memory: one is
+written, one encoded, one prepared.
 """
 
 from __future__ import annotations
@@ -19,86 +19,86 @@ from ingest.sources import SourceReject, SourceRow
 
 CHUNK_ROWS = 64
 CHUNK_PICTURES = 128
-"""A chunk ends with the row that reaches either."""
+"""A chunk ends with the row that reaches either limit."""
 ENCODED_AT_ONCE = 16
+"""Pictures per batch."""
 ENCODED_BYTES = 64 << 20
-"""Bytes of inputs above which a batch is encoded before it is full."""
+"""Bytes of inputs at which a batch is encoded before it is full."""
 
 ENCODERS = min(4, os.cpu_count() or 1)
-"""Threads that encode, each on its share of the cores (an `App` for an ingest is told so by its
-`streams`). One batch spread over all cores is slower: its parts wait for each other, most of all
-while other threads decode."""
+"""Threads that encode, each on its share of the cores; the `streams` of the ingest's `App`. One
+batch on all cores is slower, because its parts wait for each other while other threads decode."""
 
-_AHEAD = 2
+_CHUNKS_AHEAD = 2
 
 
 class Prefetcher:
-    """Prepares and encodes chunks in threads of its own; `close` ends them, and the preparer's."""
+    """Prepares and encodes chunks in its own threads; `close` ends them and the preparer's."""
 
     def __init__(self, preparer: Preparer) -> None:
         self._preparer = preparer
-        self._coming: set[bytes] = set()
+        self._pending: set[bytes] = set()
         self._preparing = ThreadPoolExecutor(1, "prepare")
         self._cores = thread_count()
         share = max(1, self._cores // ENCODERS)
         self._encoding = ThreadPoolExecutor(ENCODERS, "encode", set_thread_count, (share,))
 
     def close(self) -> None:
-        """Let the threads end, and what waits for them with them."""
+        """Cancel what is queued and wait for the threads to end."""
         for threads in (self._preparing, self._encoding):
             threads.shutdown(wait=True, cancel_futures=True)
         self._preparer.close()
         set_thread_count(self._cores)
 
     def chunks(self, groups: Iterable[Sequence[SourceRow | SourceReject]]) -> Generator[Chunk]:
-        """The groups as chunks, in order; each must be `written` before the next is taken."""
+        """A chunk for each group of rows, in order; mark each as written before taking the next."""
         waiting: deque[Future[Chunk]] = deque()
         for rows in groups:
             waiting.append(self._preparing.submit(self._prepare, rows))
-            if len(waiting) > _AHEAD:
+            if len(waiting) > _CHUNKS_AHEAD:
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
 
-    def again(self, chunk: Chunk) -> Chunk:
-        """The chunk that could not be written as it was, made anew from its rows."""
-        for batch in chunk.encoded:
+    def restart(self, chunk: Chunk) -> Chunk:
+        """A new chunk of the same rows, for one that could not be written."""
+        for batch in chunk.encoding:
             batch.cancel()
-        self.written(chunk)  # or never: either way it is not to be waited for
-        return self._begun(self._preparer.prepare(chunk.rows))
+        self.mark_written(chunk)  # its pictures are no longer pending
+        return self._start_encoding(self._preparer.prepare(chunk.rows))
 
-    def written(self, chunk: Chunk) -> None:
-        """The chunk's pictures are stored now."""
-        self._coming.difference_update(chunk.new)
+    def mark_written(self, chunk: Chunk) -> None:
+        """Remove the chunk's pictures from the pending ones: they are stored."""
+        self._pending.difference_update(chunk.new)
 
     def _prepare(self, rows: Sequence[SourceRow | SourceReject]) -> Chunk:
-        # Looked at before the database is: a picture that leaves this set meanwhile is in there.
-        chunk = self._preparer.prepare(rows, frozenset(self._coming))
-        self._coming.update(chunk.new)
-        return self._begun(chunk)
+        # Copied before the database is read: a picture that leaves the set after that is stored.
+        chunk = self._preparer.prepare(rows, frozenset(self._pending))
+        self._pending.update(chunk.new)
+        return self._start_encoding(chunk)
 
-    def _begun(self, chunk: Chunk) -> Chunk:
-        """The chunk, whose new pictures are being encoded from now on."""
+    def _start_encoding(self, chunk: Chunk) -> Chunk:
+        """Queue the chunk's new pictures for encoding."""
         new = list(chunk.new.values())
         for start in range(0, len(new), ENCODED_AT_ONCE):
             batch = new[start : start + ENCODED_AT_ONCE]
-            chunk.encoded.append(self._encoding.submit(self._encode, batch, chunk.fleet))
+            chunk.encoding.append(self._encoding.submit(self._encode, batch, chunk.encoders))
         return chunk
 
-    def _encode(self, batch: Sequence[NewPicture], fleet: EncoderSet) -> EncodedPictures:
-        vectors: dict[int, dict[bytes, Vector]] = {model.id: {} for model in fleet.models}
-        for some in self._portions(batch, fleet):
-            for model_id, rows in fleet.encode(list(some.values())).items():
-                vectors[model_id].update(zip(some, rows, strict=True))
+    def _encode(self, batch: Sequence[NewPicture], encoders: EncoderSet) -> EncodedPictures:
+        vectors: dict[int, dict[bytes, Vector]] = {model.id: {} for model in encoders.models}
+        for inputs in self._portions(batch, encoders):
+            for model_id, rows in encoders.encode(list(inputs.values())).items():
+                vectors[model_id].update(zip(inputs, rows, strict=True))
         return vectors
 
     def _portions(
-        self, batch: Sequence[NewPicture], fleet: EncoderSet
+        self, batch: Sequence[NewPicture], encoders: EncoderSet
     ) -> Iterator[dict[bytes, Inputs]]:
-        """The batch with its inputs, in parts where those that memory was short for are large."""
+        """The inputs of a batch by sha256, split where they exceed ENCODED_BYTES."""
         portion: dict[bytes, Inputs] = {}
         for new in batch:
-            portion[new.data.sha256] = self._preparer.inputs(new, fleet)
+            portion[new.data.sha256] = self._preparer.inputs(new, encoders)
             if sum(each.nbytes for inputs in portion.values() for each in inputs) > ENCODED_BYTES:
                 yield portion
                 portion = {}
@@ -107,7 +107,7 @@ class Prefetcher:
 
 
 def in_chunks(rows: Iterable[SourceRow | SourceReject]) -> Iterator[list[SourceRow | SourceReject]]:
-    """The rows in groups of CHUNK_ROWS, or fewer with CHUNK_PICTURES pictures."""
+    """Groups of CHUNK_ROWS rows, or fewer if they have CHUNK_PICTURES pictures."""
     chunk: list[SourceRow | SourceReject] = []
     pictures = 0
     for row in rows:

@@ -1,7 +1,6 @@
-"""From the rows of a source to entries with new pictures: fetch, hash, look up, decode.
+"""Turns rows into product entries and new pictures: reads, hashes, looks up and decodes files.
 
-The bytes of a picture are read once. What does not fit in memory until it is known to be new is
-read again.
+A file is read once, or twice if memory is short until it is known whether its picture is new.
 """
 
 from __future__ import annotations
@@ -29,17 +28,17 @@ from ingest.local_files import LocalPictures
 from ingest.sources import SourceReject, SourceRow
 
 DECODERS = 8
-"""Threads that read and decode at most. Each may hold a large picture, and at four milliseconds of
-work a picture so many keep up with encoders several times as fast as those that were measured."""
+"""Maximum of threads that read and decode. Each may hold a large picture; at 4 ms per picture,
+eight keep up with encoders several times as fast as the measured ones."""
 FILE_BYTES = 64 << 20
-"""Bytes of files that are kept until it is known which of them are new."""
+"""Bytes of files kept in memory until it is known which pictures are new."""
 INPUT_BYTES = 64 << 20
-"""Bytes of pictures, as the networks read them, that a chunk holds; three are in memory."""
+"""Bytes of encoder inputs that a chunk holds; three chunks are in memory."""
 
 
 @dataclass(frozen=True, slots=True)
 class NewPicture:
-    """A picture the model has no embedding of yet; `inputs` is None where memory was short."""
+    """A picture without an embedding of the active model; `inputs` is None if memory was short."""
 
     data: PictureData
     name: str
@@ -48,14 +47,14 @@ class NewPicture:
 
 @dataclass(frozen=True, slots=True)
 class _File:
-    """A file's sha256, and its bytes where memory was not short."""
+    """A file's sha256, and its bytes unless memory was short."""
 
     sha256: bytes
     data: bytes | None
 
 
 class _Budget:
-    """Bytes that may be held; what does not fit is read or made later."""
+    """A number of bytes that may be held in memory, shared by threads."""
 
     def __init__(self, left: int) -> None:
         self._left = left
@@ -69,93 +68,96 @@ class _Budget:
 
 
 EncodedPictures = Mapping[int, Mapping[bytes, Vector]]
-"""Vectors by model (id) and sha256."""
+"""Vectors by model id and sha256."""
 
 
 @dataclass(slots=True)
 class Chunk:
     """Some rows of a source, ready to be encoded and written.
 
-    `fleet` are the models of its new pictures, `encoded` their vectors when they are there.
-    `refused_rows` of the rows became no entry; `rejects` says why, and which pictures were bad.
+    `encoders` encode its new pictures, `encoding` are the futures of their vectors. `refused_rows`
+    is the number of rows without an entry; `rejects` has their reasons and those of bad pictures.
     """
 
     rows: Sequence[SourceRow | SourceReject]
-    fleet: EncoderSet
+    encoders: EncoderSet
     entries: list[ProductEntry] = field(default_factory=list)
     new: dict[bytes, NewPicture] = field(default_factory=dict)
     rejects: list[SourceReject] = field(default_factory=list)
     refused_rows: int = 0
-    encoded: list[Future[EncodedPictures]] = field(default_factory=list)
+    encoding: list[Future[EncodedPictures]] = field(default_factory=list)
 
 
 class Preparer:
-    """Prepares chunks with a few threads; Pillow decodes without holding Python's lock."""
+    """Prepares chunks in threads; Pillow releases the GIL while it decodes."""
 
     def __init__(
         self,
         catalog: CatalogService,
-        towers: MaintainedEncoders,
+        encoders: MaintainedEncoders,
         pictures: LocalPictures,
         limits: ImageLimits,
     ) -> None:
         self._catalog = catalog
-        self._towers = towers
+        self._encoders = encoders
         self._pictures = pictures
         self._limits = limits
         self._threads = ThreadPoolExecutor(min(DECODERS, os.cpu_count() or 1), "decode")
 
     def close(self) -> None:
-        """Let the threads end."""
+        """Cancel what is queued and wait for the threads to end."""
         self._threads.shutdown(wait=True, cancel_futures=True)
 
     def prepare(
-        self, rows: Sequence[SourceRow | SourceReject], coming: AbstractSet[bytes] = frozenset()
+        self, rows: Sequence[SourceRow | SourceReject], pending: AbstractSet[bytes] = frozenset()
     ) -> Chunk:
-        """Entries for the rows whose pictures are good, and rejects for the rest.
+        """Entries for the rows whose pictures are good, and rejects for the others.
 
-        `coming` are pictures (sha256) that will be stored before this chunk is.
+        `pending` are the sha256 of pictures that will be stored before this chunk is.
         """
-        fleet = self._towers.now
+        encoders = self._encoders.current
         names = sorted({name for row in rows if isinstance(row, SourceRow) for name in row.images})
         budget = _Budget(FILE_BYTES)
         files = dict(zip(names, self._threads.map(self._fetch, names, repeat(budget)), strict=True))
-        new, damaged = self._decode_new(files, fleet, coming)
-        chunk = Chunk(rows, fleet, new=new)
+        new, damaged = self._decode_new(files, encoders, pending)
+        chunk = Chunk(rows, encoders, new=new)
         hashes = {name: _hash(file) for name, file in files.items()} | damaged
         for row in rows:
             if isinstance(row, SourceReject):
                 chunk.rejects.append(row)
                 chunk.refused_rows += 1
             else:
-                _place(chunk, row, hashes)
+                _add_entry(chunk, row, hashes)
         return chunk
 
-    def inputs(self, new: NewPicture, fleet: EncoderSet) -> Inputs:
-        """The picture as the fleet reads it, read once more where memory was short.
+    def inputs(self, new: NewPicture, encoders: EncoderSet) -> Inputs:
+        """The picture preprocessed for the encoders, from its file again if memory was short.
 
         Raises BadImage.
         """
         if new.inputs is not None:
             return new.inputs
         file = _File(new.data.sha256, None)
-        return fleet.prepare(self._read(file, new.name, fleet.input_side)[0])
+        return encoders.prepare(self._read(file, new.name, encoders.input_side)[0])
 
     def _decode_new(
-        self, files: Mapping[str, _File | BadImage], fleet: EncoderSet, coming: AbstractSet[bytes]
+        self,
+        files: Mapping[str, _File | BadImage],
+        encoders: EncoderSet,
+        pending: AbstractSet[bytes],
     ) -> tuple[dict[bytes, NewPicture], dict[str, bytes | BadImage]]:
-        """The pictures without an embedding, and by name those that turned out to be bad."""
+        """The pictures without an embedding by sha256, and by name the errors of bad ones."""
         by_hash = {file.sha256: (file, name) for name, file in files.items()
                    if isinstance(file, _File)}  # fmt: skip
-        embedded = self._catalog.known(sorted(by_hash), fleet.model)
-        wanted = [sha for sha in by_hash if not embedded.get(sha) and sha not in coming]
+        embedded = self._catalog.known(sorted(by_hash), encoders.model)
+        missing = [sha for sha in by_hash if not embedded.get(sha) and sha not in pending]
         budget = _Budget(INPUT_BYTES)
-        tried = self._threads.map(
-            lambda sha: self._decode(*by_hash[sha], fleet, budget), wanted
-        )  # fmt: skip
-        done = dict(zip(wanted, tried, strict=True))
-        new = {sha: found for sha, found in done.items() if isinstance(found, NewPicture)}
-        bad = {sha: found for sha, found in done.items() if isinstance(found, BadImage)}
+        results = self._threads.map(
+            lambda sha: self._decode(*by_hash[sha], encoders, budget), missing
+        )
+        decoded = dict(zip(missing, results, strict=True))
+        new = {sha: result for sha, result in decoded.items() if isinstance(result, NewPicture)}
+        bad = {sha: result for sha, result in decoded.items() if isinstance(result, BadImage)}
         hashes = {name: _hash(file) for name, file in files.items()}
         return new, {name: bad[sha] for name, sha in hashes.items() if sha in bad}
 
@@ -167,14 +169,14 @@ class Preparer:
         return _File(hashlib.sha256(data).digest(), data if budget.take(len(data)) else None)
 
     def _decode(
-        self, file: _File, name: str, fleet: EncoderSet, budget: _Budget
+        self, file: _File, name: str, encoders: EncoderSet, budget: _Budget
     ) -> NewPicture | BadImage:
         try:
-            picture, size = self._read(file, name, fleet.input_side)
+            picture, size = self._read(file, name, encoders.input_side)
         except BadImage as exc:
             return exc
         stored = PictureData(file.sha256, *size, thumbnail(picture, scale=shrink))
-        inputs = fleet.prepare(picture)
+        inputs = encoders.prepare(picture)
         fits = budget.take(sum(each.nbytes for each in inputs))
         return NewPicture(stored, name, inputs if fits else None)
 
@@ -193,15 +195,15 @@ def _hash(file: _File | BadImage) -> bytes | BadImage:
     return file.sha256 if isinstance(file, _File) else file
 
 
-def _place(chunk: Chunk, row: SourceRow, hashes: Mapping[str, bytes | BadImage]) -> None:
-    """Make an entry of the row, without its bad pictures; refuse it if no picture is left."""
+def _add_entry(chunk: Chunk, row: SourceRow, hashes: Mapping[str, bytes | BadImage]) -> None:
+    """Add an entry for the row with its good pictures; refuse the row if all pictures are bad."""
     good: dict[bytes, PictureRef] = {}
     for name in row.images:
-        found = hashes[name]
-        if isinstance(found, bytes):
-            good.setdefault(found, PictureRef(found, name))
+        result = hashes[name]
+        if isinstance(result, bytes):
+            good.setdefault(result, PictureRef(result, name))
         else:
-            chunk.rejects.append(SourceReject(row.line, row.product.sku, str(found), name))
+            chunk.rejects.append(SourceReject(row.line, row.product.sku, str(result), name))
     if row.images and not good:
         chunk.refused_rows += 1
     else:

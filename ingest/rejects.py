@@ -1,4 +1,4 @@
-"""The rejects file: a CSV of what was refused and why, written while the run goes on."""
+"""The rejects file: a CSV of refused rows and pictures with the reasons, written during the run."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ HEADER = ("line", "sku", "image", "reason")
 
 
 class RejectFile:
-    """Writes rejects line by line, so that a run that is cut off has told what it had refused."""
+    """Writes and flushes rejects as they occur, so that an interrupted run leaves them on disk."""
 
     def __init__(self, file: TextIO | None) -> None:
         self._file = file
-        self._put([HEADER])
+        self._write_rows([HEADER])
 
     def write(self, rejects: Sequence[SourceReject]) -> None:
-        """Append rejects; nothing happens where no file was asked for."""
-        self._put([(r.line, r.sku, r.image, r.reason) for r in rejects])
+        """Append rejects; does nothing without a file."""
+        self._write_rows([(r.line, r.sku, r.image, r.reason) for r in rejects])
 
-    def _put(self, rows: Sequence[Sequence[object]]) -> None:
+    def _write_rows(self, rows: Sequence[Sequence[object]]) -> None:
         if self._file is None or not rows:
             return
         try:
@@ -37,7 +37,7 @@ class RejectFile:
 
 @contextmanager
 def reject_file(path: Path | None) -> Iterator[RejectFile]:
-    """A rejects file at `path` (overwritten), or one that keeps nothing. Raises BadInput."""
+    """A rejects file at `path` (overwritten); None drops the rejects. Raises BadInput."""
     if path is None:
         yield RejectFile(None)
         return
@@ -48,13 +48,13 @@ def reject_file(path: Path | None) -> Iterator[RejectFile]:
     try:
         yield RejectFile(file)
     finally:
-        # What could not be written was said already, and closing would try it again.
+        # Closing tries to flush again; an error in that was raised by `write` already.
         with suppress(OSError):
             file.close()
 
 
 def unwritable(name: str, exc: OSError) -> BadInput:
-    """The error that says so."""
+    """The error for a rejects file that cannot be written."""
     return BadInput(
         f"The rejects file {name} cannot be written: {exc.strerror or exc}. Name another file."
     )

@@ -1,4 +1,4 @@
-"""The fields of a product as a source writes them: what each may hold, and why it is refused."""
+"""Parses and validates the fields of a product in a source."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from app.db.text import is_storable
 from app.types import Product, parse_price, parse_year
 
 COLUMNS = ("sku", "title", "brand", "category", "colour", "year", "price", "currency", "images")
-LONGEST_INDEXED = 500
-"""Characters; PostgreSQL cannot index a value of much more than 2,600 bytes."""
-LONGEST_SHOWN = 200
+MAX_INDEXED_LENGTH = 500
+"""Characters; PostgreSQL cannot index values much longer than 2,600 bytes."""
+MAX_SHOWN_LENGTH = 200
 
 
 class BadField(ValueError):
@@ -19,13 +19,13 @@ class BadField(ValueError):
 
 
 def product(fields: Mapping[str, str], attributes: Mapping[str, str]) -> Product:
-    """The product of a row; `fields` go by the names in COLUMNS. Raises BadField."""
+    """The product of a row; `fields` has values by the names in COLUMNS. Raises BadField."""
     sku = fields.get("sku", "")
     if not sku:
         raise BadField("no sku")
     for name in ("sku", "brand", "category", "colour"):
-        if len(fields.get(name, "")) > LONGEST_INDEXED:
-            raise BadField(f"the {name} is longer than {LONGEST_INDEXED} characters")
+        if len(fields.get(name, "")) > MAX_INDEXED_LENGTH:
+            raise BadField(f"the {name} is longer than {MAX_INDEXED_LENGTH} characters")
     return Product(
         sku=sku,
         title=fields.get("title", ""),
@@ -40,14 +40,14 @@ def product(fields: Mapping[str, str], attributes: Mapping[str, str]) -> Product
 
 
 def readable_sku(sku: str) -> str | None:
-    """The sku of a refused row, unless no product can have it."""
-    possible = sku and len(sku) <= LONGEST_INDEXED and is_storable(sku)
+    """The sku of a refused row; None if it is not a valid sku."""
+    possible = sku and len(sku) <= MAX_INDEXED_LENGTH and is_storable(sku)
     return sku if possible else None
 
 
 def short(text: str) -> str:
-    """The text as an error can show it."""
-    return text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]}…"
+    """The text, shortened for an error message."""
+    return text if len(text) <= MAX_SHOWN_LENGTH else f"{text[:MAX_SHOWN_LENGTH]}…"
 
 
 def _year(value: str) -> int | None:

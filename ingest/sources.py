@@ -1,4 +1,4 @@
-"""A source of products (a CSV or a folder of pictures) as rows, and as rejects with the reason."""
+"""Reads a source (a CSV or a folder of pictures) as product rows and rejects."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import csv
 import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Protocol
 
@@ -17,8 +18,8 @@ from ingest.row_parsing import COLUMNS, BadField, product, readable_sku, short
 PICTURE_SUFFIXES = frozenset(
     ".jpg .jpeg .jpe .jfif .png .gif .webp .avif .heic .heif .bmp .tif .tiff".split()  # noqa: SIM905
 )
-LONGEST_FIELD = 10_000_000
-MOST_IMAGES = 100
+MAX_FIELD_LENGTH = 10_000_000
+MAX_IMAGES = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +33,7 @@ class SourceRow:
 
 @dataclass(frozen=True, slots=True)
 class SourceReject:
-    """What was refused: a whole row, or where `image` is set, one of its pictures."""
+    """A refused row, or if `image` is set, one refused picture of a row."""
 
     line: int
     sku: str | None
@@ -41,7 +42,7 @@ class SourceReject:
 
 
 class _Lines(Protocol):
-    """What `csv.reader` returns; its own type has no name."""
+    """The type of `csv.reader(...)`, which has no public name."""
 
     @property
     def line_num(self) -> int: ...
@@ -63,30 +64,20 @@ def read(source: Path, *, encoding: str = "utf-8") -> Iterator[SourceRow | Sourc
     return read_csv(source, encoding=encoding)
 
 
-def estimate(source: Path) -> int | None:
-    """About how many rows a source has, for a progress bar; None where that cannot be told."""
-    try:
-        if not source.is_file():
-            return None
-        with source.open("rb") as file:
-            return max(
-                sum(block.count(b"\n") for block in iter(lambda: file.read(1 << 20), b"")) - 1, 0
-            )
-    except OSError:
-        return None
-
-
 def read_csv(source: Path, *, encoding: str = "utf-8") -> Iterator[SourceRow | SourceReject]:
     """The rows of a CSV with a header; columns of no known name become attributes.
 
-    `line` is the line of the file a row begins in, counted from 1. Raises BadSource for a file that
-    cannot be read at all: no sku column, a header in another encoding, not a text.
+    `line` is the line of the file in which a row begins, from 1. Raises BadSource for a file that
+    cannot be read at all: no sku column, a header in another encoding, not text.
     """
-    csv.field_size_limit(LONGEST_FIELD)
+    csv.field_size_limit(MAX_FIELD_LENGTH)
     try:
-        with source.open(
-            encoding=_encoding(source, encoding), errors="surrogateescape", newline=""
-        ) as text:
+        with (
+            source.open("rb") as file,
+            TextIOWrapper(
+                file, _encoding(file.peek(4)[:4], encoding), errors="surrogateescape", newline=""
+            ) as text,
+        ):
             lines = csv.reader(text, strict=True)
             header = _header(source, lines, encoding)
             yield from _csv_rows(lines, header, encoding)
@@ -101,7 +92,7 @@ def read_csv(source: Path, *, encoding: str = "utf-8") -> Iterator[SourceRow | S
 def read_folder(source: Path) -> Iterator[SourceRow | SourceReject]:
     """A product for every picture in a folder and its subfolders, in the order of their paths.
 
-    The sku is the file name without its suffix, the category the folder it lies in.
+    The sku is the file name without its suffix, the category the name of its folder.
     """
     pictures = sorted(
         path for path in source.rglob("*")
@@ -122,13 +113,11 @@ def read_folder(source: Path) -> Iterator[SourceRow | SourceReject]:
             yield SourceReject(number, readable_sku(path.stem), str(exc))
 
 
-def _encoding(source: Path, wanted: str) -> str:
-    """The encoding a byte order mark names, else the wanted one."""
-    with source.open("rb") as file:
-        mark = file.read(4)
-    if mark.startswith((b"\xff\xfe", b"\xfe\xff")):
+def _encoding(start: bytes, default: str) -> str:
+    """The encoding that the byte order mark at the start of a file names, else the default."""
+    if start.startswith((b"\xff\xfe", b"\xfe\xff")):
         return "utf-16"
-    return "utf-8-sig" if wanted.lower().replace("_", "-") in ("utf-8", "utf8") else wanted
+    return "utf-8-sig" if default.lower().replace("_", "-") in ("utf-8", "utf8") else default
 
 
 def _header(source: Path, lines: _Lines, encoding: str) -> list[str]:
@@ -150,8 +139,8 @@ def _header(source: Path, lines: _Lines, encoding: str) -> list[str]:
             f"{source} has no column sku; it has {short(', '.join(header))}. The first line names "
             "the columns, separated by commas."
         )
-    if twice := sorted({name for name in lowered if name and lowered.count(name) > 1}):
-        raise BadSource(f"{source} has more than one column {short(', '.join(twice))}.")
+    if duplicates := sorted({name for name in lowered if name and lowered.count(name) > 1}):
+        raise BadSource(f"{source} has more than one column {short(', '.join(duplicates))}.")
     return [low if low in COLUMNS else name for low, name in zip(lowered, header, strict=True)]
 
 
@@ -183,8 +172,8 @@ def _csv_row(
         if any("\0" in value for value in values):
             raise BadField("a field holds a NUL character")
         images = tuple(part.strip() for part in fields.pop("images", "").split("|") if part.strip())
-        if len(images) > MOST_IMAGES:
-            raise BadField(f"{len(images)} images; a product shows at most {MOST_IMAGES}")
+        if len(images) > MAX_IMAGES:
+            raise BadField(f"{len(images)} images; a product shows at most {MAX_IMAGES}")
         unknown = {name: fields.pop(name) for name in list(fields) if name not in COLUMNS}
         return SourceRow(line, product(fields, unknown), images)
     except BadField as exc:

@@ -1,18 +1,19 @@
--- What analysts read: the schema, and what its functions share. Replayed in the order of the files'
--- names, in one transaction, after every migration, so each statement may run again and again.
+-- The schema for analysts, and what its functions share. All files of this folder are replayed
+-- after every migration, in the order of their names and in one transaction, so each statement must
+-- be repeatable.
 --
--- A view may get new columns at its end and nothing else, a function no other arguments: somebody's
--- own views may stand on them. What must change otherwise is dropped first, never with CASCADE; and
--- a migration that alters a column some view shows drops that view, which comes back here.
--- Functions run with their owner's rights, so they name where they look and are nobody's until
--- 90_role.sql grants them. Those that begin with _ are for the others here.
+-- Views may only get new columns at the end, and functions keep their arguments, because views of
+-- analysts may depend on them. To change more, drop the object first, never with CASCADE. A
+-- migration that alters a column of a view drops the view, which is created again here. Functions
+-- run with the rights of their owner, so they set search_path, and only 90_role.sql grants their
+-- use. Functions whose names begin with _ are internal.
 
 CREATE SCHEMA IF NOT EXISTS analytics;
 COMMENT ON SCHEMA analytics IS
     'views and functions for analysts; the tables behind them may change, these stay';
 
--- Where pgvector lies in another schema than ours, bodies are not read before 90_role.sql has told
--- the functions of it.
+-- If pgvector is installed in another schema, function bodies cannot be checked before 90_role.sql
+-- has added that schema to the search_path of the functions.
 DO $$
 BEGIN
     IF to_regtype('public.halfvec') IS NULL THEN
@@ -106,7 +107,7 @@ END $$;
 COMMENT ON FUNCTION analytics._product_id(text) IS
     'the id of a product; an error for an unknown sku';
 
--- What equals nothing would leave out every product without a word.
+-- NULL equals nothing, so such a list would silently exclude every product.
 CREATE OR REPLACE FUNCTION analytics._check_lists(VARIADIC lists jsonb[]) RETURNS void
 LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
@@ -134,7 +135,8 @@ BEGIN
         RAISE EXCEPTION 'The vector is zero and points nowhere.'
             USING ERRCODE = 'invalid_parameter_value', HINT = 'Give a direction to search in.';
     END IF;
-    -- Far below what float16 keeps; PostgreSQL refuses to round a number to 0, and numpy does it.
+    -- numpy rounds tiny numbers to 0, where PostgreSQL raises an underflow error. 1e-30 is far
+    -- below the range of float16.
     unit := ARRAY(SELECT CASE WHEN abs(x / length) > 1e-30 THEN (x / length)::real ELSE 0 END
                   FROM unnest(direction) WITH ORDINALITY AS d(x, place) ORDER BY place);
     length := (SELECT sqrt(sum(x::double precision ^ 2)) FROM unnest(unit) AS x);

@@ -1,4 +1,4 @@
--- Views of the catalogue: products, what they show, and how complete they are.
+-- Views of the catalogue: products, pictures, embeddings, coverage and loads.
 
 CREATE OR REPLACE VIEW analytics.products AS
 SELECT
@@ -73,7 +73,8 @@ COMMENT ON COLUMN analytics.pictures.height IS 'pixels of the file, before it wa
 COMMENT ON COLUMN analytics.pictures.thumbnail IS 'JPEG, at most 20 KB';
 COMMENT ON COLUMN analytics.pictures.embedded IS 'whether the active model has an embedding of it';
 
--- A barrier: else a comparison of the asker could meet vectors of another model, of another dimension.
+-- security_barrier: otherwise a condition of the query could be evaluated on vectors of another
+-- model, with another dimension.
 CREATE OR REPLACE VIEW analytics.embeddings WITH (security_barrier) AS
 SELECT
     p.sku,

@@ -1,4 +1,4 @@
--- Views of the indexes: how they were built, and how far the table has moved on since.
+-- Views of the index builds: how they were built, and how much the table has changed since.
 
 CREATE OR REPLACE FUNCTION analytics.build_in_use() RETURNS bigint
 LANGUAGE sql STABLE PARALLEL SAFE SECURITY DEFINER
@@ -28,7 +28,8 @@ DECLARE
     seen pg_snapshot;
 BEGIN
     SELECT b.model_id, b.snapshot INTO model, seen FROM index_build AS b WHERE b.id = build;
-    -- Both halves of "not visible to the snapshot", said so that the B-tree on changed_in finds them.
+    -- Both halves of "not visible to the snapshot", written so that the B-tree on changed_in is
+    -- used.
     RETURN (
         SELECT count(*) FROM embedding AS e
         WHERE e.model_id = model AND (

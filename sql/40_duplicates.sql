@@ -1,7 +1,8 @@
--- Products that are one, as far as equal keys and verdicts say so; `app/duplicates/rules.py` has all rules.
+-- Duplicate products by equal identity keys and verdicts; `app/duplicates/rules.py` has all rules.
 --
--- Verdicts make units of skus first, as they do there; a unit, or a product alone, then holds the
--- keys of its products, but for keys that an earlier unit holds from which a verdict parts it.
+-- As there, verdicts of "same" first join skus into units. A unit, or a single product, then holds
+-- the identity keys of its products, except the keys of an earlier unit from which a verdict of
+-- "different" separates it.
 
 CREATE OR REPLACE VIEW analytics.duplicate_groups AS
 WITH RECURSIVE same AS (
@@ -51,7 +52,7 @@ WITH RECURSIVE same AS (
     FROM holds LEFT JOIN root USING (key)
     GROUP BY holds.unit
 ), grouped AS (
-    -- A key is never empty, and no sku begins with a space that a key could not.
+    -- The space keeps the names of units without a key apart from keys, which never begin with one.
     SELECT member.*, coalesce(place.name, ' ' || member.unit) AS name
     FROM member LEFT JOIN place USING (unit)
 ), several AS (

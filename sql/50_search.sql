@@ -1,7 +1,7 @@
--- The products most like a vector or a product: every answer is exact, whatever the filter.
+-- Nearest products to a vector or a product; exact with any filter.
 --
--- A filter left out is NULL and lets everything pass. Plans are made for the values at hand, or a
--- filter that was left out would cost the index of one that was not.
+-- An omitted filter is NULL and lets all products pass. force_custom_plan: a generic plan would
+-- have to allow for omitted filters, and could not use the index of a given one.
 
 CREATE OR REPLACE FUNCTION analytics._nearest(
     query halfvec,
@@ -46,7 +46,7 @@ BEGIN
     END IF;
     RETURN QUERY
     WITH best AS (
-        -- `+ 0` keeps the planner from answering with an index that is not exact.
+        -- `+ 0` prevents the planner from using the HNSW index, which is approximate.
         SELECT DISTINCT ON (p.id) p.id, e.picture_id, (e.vec <=> _nearest.query) + 0 AS distance
         FROM product AS p
         JOIN product_picture AS pp ON pp.product_id = p.id

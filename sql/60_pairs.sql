@@ -1,4 +1,4 @@
--- Two products beside each other: pairs that look nearly the same, and what two have in common.
+-- Pairs of products: near-duplicate pictures, and the comparison of two products.
 
 CREATE OR REPLACE FUNCTION analytics.near_duplicate_pairs(
     max_distance double precision DEFAULT 0.05,
@@ -21,7 +21,7 @@ AS $$
 #variable_conflict use_column
 DECLARE
     model public.model := analytics._active_model();
-    -- Of a picture, itself is the nearest.
+    -- One more, because the nearest neighbour of a picture is the picture itself.
     near integer := least(neighbours, 900) + 1;
     many boolean;
     ef_before text;
@@ -38,7 +38,7 @@ BEGIN
         SELECT FROM pg_index
         WHERE indexrelid = to_regclass('embedding_m' || model.id || '_vec_idx') AND indisvalid)
     THEN
-        -- Counted: during a first load the planner's estimate is that of an empty table, or none.
+        -- Counted, because during a first load the planner has no useful estimate.
         EXECUTE format('SELECT count(*) > 20000 FROM (SELECT FROM %I LIMIT 20001) AS few',
             'embedding_m' || model.id) INTO many;
         IF many THEN
@@ -48,15 +48,16 @@ BEGIN
                         ' more. Without it this would take hours.';
         END IF;
     END IF;
-    -- Not as SET of the function: without the library loaded, as when a dump is restored, only a
-    -- superuser could make that. The first value of its type loads it.
+    -- Not as SET clauses of the function: while pgvector's library is not loaded, as in a restore,
+    -- only a superuser could create such a function. The first value of a pgvector type loads the
+    -- library.
     PERFORM '[1]'::vector;
     ef_before := current_setting('hnsw.ef_search');
     scan_before := current_setting('hnsw.iterative_scan');
     PERFORM set_config('hnsw.ef_search', greatest(near, 60)::text, true),
         set_config('hnsw.iterative_scan', 'strict_order', true);
-    -- The planner takes the index of a partition for its bare operator, ascending, with a limit, and
-    -- the very cast the index was made with; hence the numbers in the text.
+    -- The planner uses the HNSW index of a partition only for its bare operator in ascending order
+    -- with a limit, and with the exact cast of the index; hence the literal numbers in the text.
     RETURN QUERY EXECUTE format($query$
         WITH asked AS MATERIALIZED (
             SELECT DISTINCT pp.picture_id

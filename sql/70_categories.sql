@@ -1,4 +1,4 @@
--- What a category or a brand looks like, and what in it does not.
+-- Centroids of categories and brands, and products whose pictures do not fit their category.
 
 CREATE OR REPLACE FUNCTION analytics.centroid(category text DEFAULT NULL, brand text DEFAULT NULL)
 RETURNS vector
@@ -76,7 +76,7 @@ BEGIN
         GROUP BY s.category HAVING count(*) > 2
     ), judged AS MATERIALIZED (
         SELECT s.category, s.picture_id, other.category AS looks_like,
-            -- Without the picture itself, which would draw the centre of a small category to it.
+            -- Without the picture itself, which would shift the centre of a small category.
             (own.total - e.vec::vector) <=> e.vec::vector AS distance,
             other.distance AS other_distance,
             (SELECT count(*) FROM product_picture AS pp JOIN product AS p ON p.id = pp.product_id

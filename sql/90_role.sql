@@ -1,5 +1,5 @@
--- The role of analysts: it may read this schema and nothing else. Roles belong to the cluster, so it
--- may be there already, made for another database; what a DBA changed about it stays.
+-- The role of analysts, which may read this schema and nothing else. Roles belong to the cluster,
+-- so it may exist already for another database; changes made to it by an administrator are kept.
 
 DO $$
 BEGIN
@@ -24,14 +24,15 @@ EXCEPTION WHEN duplicate_object OR unique_violation THEN
     NULL;  -- another database of this cluster was migrated at the same moment
 END $$;
 
--- A function is everybody's when it is made.
+-- PUBLIC may execute new functions until that is revoked.
 DO $$
 DECLARE
     made record;
     pgvector name := (
         SELECT nspname FROM pg_extension JOIN pg_namespace AS n ON n.oid = extnamespace
         WHERE extname = 'vector');
-    -- Read from the table: what is cached may be older than another database's role.
+    -- From the table, because the role cache may not know a role that another database just
+    -- created.
     analyst boolean := EXISTS (SELECT FROM pg_roles WHERE rolname = 'lookalike_analyst');
 BEGIN
     FOR made IN
@@ -50,15 +51,15 @@ BEGIN
     IF analyst THEN
         GRANT USAGE ON SCHEMA analytics TO lookalike_analyst;
         GRANT SELECT ON ALL TABLES IN SCHEMA analytics TO lookalike_analyst;
-        -- The type of embeddings and its operators are there; tables beside them stay closed.
+        -- For the vector types and operators; tables in that schema stay inaccessible.
         IF NOT has_schema_privilege('lookalike_analyst', pgvector, 'USAGE') THEN
             EXECUTE format('GRANT USAGE ON SCHEMA %I TO lookalike_analyst', pgvector);
         END IF;
     END IF;
 END $$;
 
--- Everybody may make temporary tables in a new database, and in one of before PostgreSQL 15 other
--- tables as well. Who writes the catalogue keeps the former: loading a source needs them.
+-- In a new database PUBLIC may create temporary tables, and before PostgreSQL 15 also tables in the
+-- schema public. Users that write the catalogue keep the former: an ingest needs temporary tables.
 DO $$
 DECLARE
     loader name;

@@ -142,8 +142,8 @@ CREATE TABLE index_build (
 CREATE INDEX index_build_model_id_state_idx ON index_build (model_id, state);
 """
 
-# The stamp must hold for every way a row can be written: INSERT, UPDATE, COPY, ON CONFLICT, MERGE,
-# a restored dump and a logical apply worker (both carry old numbers, hence ALWAYS).
+# The trigger must stamp every write: INSERT, UPDATE, COPY, ON CONFLICT, MERGE, a restored dump and
+# logical replication (the last two carry old transaction ids, hence ENABLE ALWAYS).
 STAMP = """
 CREATE FUNCTION stamp_embedding() RETURNS trigger LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp AS $$
@@ -156,8 +156,8 @@ CREATE TRIGGER embedding_stamp BEFORE INSERT OR UPDATE ON embedding
 ALTER TABLE embedding ENABLE ALWAYS TRIGGER embedding_stamp;
 """
 
-# The partition is filled with its constraints and indexes before it is attached: that needs a
-# weaker lock on `embedding` than creating it in place, so searches go on.
+# The partition gets its constraints and indexes before it is attached. Attaching needs a weaker
+# lock on `embedding` than creating a partition, so searches continue.
 REGISTER = """
 CREATE FUNCTION register_model(name text, revision text, dim integer, fingerprint text)
 RETURNS integer LANGUAGE plpgsql AS $$
@@ -237,7 +237,7 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    # What `sql/` made stands on these tables and is made again by the next `lookalike migrate`.
+    # The views of `sql/` depend on these tables; the next `lookalike migrate` creates them again.
     op.execute("DROP SCHEMA IF EXISTS analytics CASCADE")
     op.execute("DROP FUNCTION register_model(text, text, integer, text)")
     op.execute("DROP TABLE ingest_reject, ingest_run, index_build, embedding, model CASCADE")

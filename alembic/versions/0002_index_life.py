@@ -1,4 +1,4 @@
-"""The life of an index: its file in chunks, a sample of real queries, word of every change."""
+"""Index files in chunks, a sample of real queries, and a notification of every change."""
 
 from alembic import op
 
@@ -35,7 +35,7 @@ COMMENT ON TABLE query_sample IS
     'vectors of recent searches, without who asked or when; the newest few hundred a model';
 """
 
-# One word a transaction: PostgreSQL joins equal notifications. Workers that miss it poll.
+# One notification per transaction: PostgreSQL merges equal ones. Workers that miss it poll.
 NOTIFY = """
 CREATE FUNCTION tell_embedding_changed() RETURNS trigger LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp AS $$
@@ -65,8 +65,8 @@ def downgrade() -> None:
 
 
 def _in_turn(*parts: str) -> None:
-    """Each part in a transaction of its own: who holds one table and waits for the next can meet a
-    search that does so the other way round, and PostgreSQL would end one of the two."""
+    """Run each statement in its own transaction. One transaction that locks several tables could
+    deadlock with a search that locks them in another order."""
     for part in parts:
         op.execute("SET LOCAL lock_timeout = '2s'")
         op.execute(part)

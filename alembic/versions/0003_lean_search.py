@@ -1,9 +1,9 @@
-"""Searches read which products show a picture from the index alone; no trigger tells of changes;
-builds note what stamped the rows they read.
+"""An index-only lookup of the products of a picture, no notifying trigger, and stamps in builds.
 
-A transaction that notifies cannot be prepared (PREPARE TRANSACTION), so a trigger on `embedding`
-that does so forbids that to everybody. Lookalike's own writers tell the workers instead; changes
-made by others are seen when the worker looks next.
+A transaction that sends a notification cannot be prepared (PREPARE TRANSACTION), so a trigger on
+`embedding` that does so prevents all users from it. Lookalike's own writers notify the workers
+instead; a worker sees the changes of other clients when it polls. Builds record which trigger
+stamped the rows they read.
 """
 
 from alembic import op
@@ -26,13 +26,13 @@ CREATE OR REPLACE TRIGGER embedding_changed AFTER INSERT OR UPDATE OR DELETE ON 
 """
 
 
-# IF EXISTS everywhere: an index takes long, and who was interrupted there begins again.
+# IF EXISTS everywhere: creating the index takes long, and an interrupted migration runs again.
 def upgrade() -> None:
     _in_turn(
         # Some databases have this column from an earlier form of 0002.
         "ALTER TABLE index_build ADD COLUMN IF NOT EXISTS stamped_by text",
         "DROP TRIGGER IF EXISTS embedding_changed ON embedding",
-        # squawk: no client calls a trigger's function.
+        # squawk: no client calls the function of a trigger.
         "-- squawk-ignore ban-drop-function\nDROP FUNCTION IF EXISTS tell_embedding_changed()",
     )
     with op.get_context().autocommit_block():
@@ -48,14 +48,14 @@ def downgrade() -> None:
 
 
 def _replace(name: str, columns: str) -> None:
-    """Make an index; what an interrupted try left, which is of no use, goes first."""
+    """Create an index, after dropping the invalid one that an interrupted run may have left."""
     op.execute(f"DROP INDEX CONCURRENTLY IF EXISTS {name}")
     op.execute(f"CREATE INDEX CONCURRENTLY {name} ON product_picture ({columns})")
 
 
 def _in_turn(*parts: str) -> None:
-    """Each part in a transaction of its own: who holds one table and waits for the next can meet a
-    search that does so the other way round, and PostgreSQL would end one of the two."""
+    """Run each statement in its own transaction. One transaction that locks several tables could
+    deadlock with a search that locks them in another order."""
     for part in parts:
         op.execute("SET LOCAL lock_timeout = '2s'")
         op.execute(part)

@@ -1,4 +1,4 @@
-"""Filtered searches: where one path becomes cheaper than the next, and the recall of builds."""
+"""Filtered searches: the measured crossovers between paths, and the filtered recall of builds."""
 
 from alembic import op
 
@@ -42,8 +42,8 @@ def downgrade() -> None:
 
 
 def _in_turn(*parts: str) -> None:
-    """Each part in a transaction of its own: who holds one table and waits for the next can meet a
-    search that does so the other way round, and PostgreSQL would end one of the two."""
+    """Run each statement in its own transaction. One transaction that locks several tables could
+    deadlock with a search that locks them in another order."""
     for part in parts:
         op.execute("SET LOCAL lock_timeout = '2s'")
         op.execute(part)

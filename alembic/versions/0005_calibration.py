@@ -1,4 +1,4 @@
-"""What distances mean under a model: the cut-offs that `lookalike calibrate` fits."""
+"""The meaning of distances under a model: the cut-offs that `lookalike calibrate` fits."""
 
 from alembic import op
 

@@ -1,7 +1,7 @@
-"""Products and what they show carry the stamp that embeddings have: who keeps the pictures that
-pass a filter finds what changed since.
+"""The stamp `changed_in` on `product` and `product_picture`, so that a cached list of the pictures
+that pass a filter can be updated with the changes since.
 
-Rows that are there already get the number 0, which is before every snapshot.
+Existing rows get the value 0, which is before every snapshot.
 """
 
 from alembic import op
@@ -21,7 +21,7 @@ BEGIN
     RETURN NEW;
 END $$"""
 
-# ALWAYS: a restored dump and a logical apply worker carry old numbers.
+# ALWAYS: a restored dump and logical replication carry old transaction ids.
 STAMPED = """
 ALTER TABLE {table} ADD COLUMN IF NOT EXISTS changed_in xid8 NOT NULL DEFAULT '0';
 COMMENT ON COLUMN {table}.changed_in IS
@@ -35,7 +35,7 @@ ALTER TABLE {table} ENABLE ALWAYS TRIGGER {table}_stamp;
 def upgrade() -> None:
     _in_turn(FUNCTION, *(STAMPED.format(table=table) for table in TABLES))
     with op.get_context().autocommit_block():
-        for table in TABLES:  # what an interrupted try left is of no use
+        for table in TABLES:  # an interrupted run leaves an invalid index
             op.execute(f"DROP INDEX CONCURRENTLY IF EXISTS {table}_changed_in_idx")
             op.execute(f"CREATE INDEX CONCURRENTLY {table}_changed_in_idx ON {table} (changed_in)")
 
@@ -49,8 +49,8 @@ def downgrade() -> None:
 
 
 def _in_turn(*parts: str) -> None:
-    """Each part in a transaction of its own: who holds one table and waits for the next can meet a
-    search that does so the other way round, and PostgreSQL would end one of the two."""
+    """Run each statement in its own transaction. One transaction that locks several tables could
+    deadlock with a search that locks them in another order."""
     for part in parts:
         op.execute("SET LOCAL lock_timeout = '2s'")
         op.execute(part)

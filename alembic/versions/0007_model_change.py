@@ -1,5 +1,5 @@
-"""Several models side by side: which are kept up to date, where they are loaded from, and who
-became the active one when.
+"""Several models at the same time: which are maintained, where they are loaded from, and the
+history of the active one.
 """
 
 from alembic import op

@@ -1,5 +1,5 @@
-"""A database says which code it serves, so that code of the version before goes on while machines
-are updated one after the other.
+"""The oldest code that a database supports, so that the previous version keeps running while
+machines are updated one after the other.
 """
 
 from alembic import op
@@ -9,7 +9,7 @@ down_revision = "0007"
 branch_labels = None
 depends_on = None
 
-# Code before this migration knows nothing of the table and refuses whatever is newer than itself.
+# Code before this migration does not know the table and refuses every newer schema.
 TABLES = """
 CREATE TABLE schema_serves (
     code_since text NOT NULL,

@@ -24,7 +24,6 @@ from app.cli.output import as_json, note, print_json
 from ingest.load import load
 from ingest.pipeline import IngestReport
 from ingest.prefetch import ENCODERS
-from ingest.sources import estimate
 
 PROGRESS_INTERVAL_S = 10.0
 
@@ -57,11 +56,11 @@ def ingest(
     Running it again writes only what has changed. A bad row or picture is refused with its reason
     and does not stop the others.
     """
-    with App(streams=ENCODERS) as app, _progress(estimate(source)) as progress:
+    with App(streams=ENCODERS) as app, _progress() as progress:
         report = load(
             app.engine, app.catalog, app.encoders, app.limits, source,
             images=images, rejects=rejects, prune=prune, encoding=encoding, progress=progress,
-            tell=note,
+            notify=note,
         )  # fmt: skip
     if as_json:
         print_json(report.as_dict())
@@ -98,7 +97,7 @@ class _PlainProgress:
     def __init__(self) -> None:
         self._next = PROGRESS_INTERVAL_S
 
-    def __call__(self, report: IngestReport) -> None:
+    def __call__(self, report: IngestReport, _rows: int) -> None:
         if report.seconds >= self._next:
             self._next = report.seconds + PROGRESS_INTERVAL_S
             note(f"{report.read} rows after {report.seconds:.0f} s")
@@ -107,17 +106,17 @@ class _PlainProgress:
 class _ProgressBar:
     """A progress bar with rate and remaining time, for terminals."""
 
-    def __init__(self, progress: Progress, total: int | None) -> None:
+    def __init__(self, progress: Progress) -> None:
         self._progress = progress
-        self._task = progress.add_task("Ingest", total=total, rate="")
+        self._task = progress.add_task("Ingest", total=None, rate="")
 
-    def __call__(self, report: IngestReport) -> None:
+    def __call__(self, report: IngestReport, rows: int) -> None:
         rate = f"{report.read / max(report.seconds, 0.001):.0f} rows/s"
-        self._progress.update(self._task, completed=report.read, rate=rate)
+        self._progress.update(self._task, total=rows, completed=report.read, rate=rate)
 
 
 @contextmanager
-def _progress(total: int | None) -> Iterator[_PlainProgress | _ProgressBar]:
+def _progress() -> Iterator[_PlainProgress | _ProgressBar]:
     if not sys.stderr.isatty():
         yield _PlainProgress()
         return
@@ -126,4 +125,4 @@ def _progress(total: int | None) -> Iterator[_PlainProgress | _ProgressBar]:
         TextColumn("{task.fields[rate]}"), TimeElapsedColumn(), TimeRemainingColumn(),
     )  # fmt: skip
     with Progress(*columns, console=Console(stderr=True)) as progress:
-        yield _ProgressBar(progress, total)
+        yield _ProgressBar(progress)

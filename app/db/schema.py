@@ -1,6 +1,7 @@
-"""The tables of the catalogue, as SQLAlchemy sees them; `alembic/versions` creates them.
+"""SQLAlchemy metadata of all tables, which tests compare with the migrations in `alembic/versions`.
 
-What SQLAlchemy cannot say (partitions, the stamp trigger, HNSW) lives in the migrations alone.
+Partitions, the stamp triggers and HNSW indexes exist only in the migrations: SQLAlchemy cannot
+describe them.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ from sqlalchemy.dialects.postgresql.base import ischema_names
 from sqlalchemy.types import UserDefinedType
 
 SCHEMA_REVISION = "0008"
-"""The migration this code is written for; a test compares it with the newest in `alembic/`."""
+"""The migration that this code needs; a test compares it with the newest one in `alembic/`."""
 
 WORDS = """to_tsvector('simple'::regconfig, regexp_replace(normalize(left(
     coalesce(title, '') || ' ' || coalesce(brand, '') || ' ' || coalesce(category, '') || ' '
@@ -49,7 +50,7 @@ CATEGORY_COMMENT = "products of this category only; empty: the whole catalogue"
 
 
 class _PlainType(UserDefinedType[Any]):
-    """A PostgreSQL type that SQLAlchemy only needs to name."""
+    """A PostgreSQL type that SQLAlchemy knows only by its name."""
 
     cache_ok = True
     spelling = ""
@@ -59,13 +60,13 @@ class _PlainType(UserDefinedType[Any]):
 
 
 class Xid8(_PlainType):
-    """A transaction number that never wraps around."""
+    """A 64-bit transaction id, which never wraps around."""
 
     spelling = "xid8"
 
 
 class PgSnapshot(_PlainType):
-    """Which transactions a query sees."""
+    """The set of transactions that a query sees."""
 
     spelling = "pg_snapshot"
 
@@ -100,7 +101,8 @@ def _stamp() -> Column[Any]:
 
 
 def _cut_off(name: str, claim: str, pairs: str, others: str) -> Iterator[Column[Any]]:
-    """A cosine distance, and the number of pairs on either side that it was fitted from."""
+    """Columns of a cosine distance, and of the numbers of pairs on both sides that it was fitted
+    from."""
     up_to = f"cosine distance (0 to 2) up to which two pictures {claim}; null: not known"
     yield Column(f"{name}_distance", REAL, comment=up_to)
     for suffix, which in (("pairs", pairs), ("others", others)):

@@ -1,4 +1,4 @@
-"""Admission: how many searches run at a time; the others wait their turn, and not for ever."""
+"""Admission: limits the number of concurrent searches; the others wait, with a timeout."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from app.errors import Busy
 
 
 class Admission:
-    """Places for so many callers at a time, given in the order of arrival.
+    """A semaphore of `places`, granted in order of arrival. Thread-safe and reentrant.
 
-    Who waits longer than `wait_s` seconds is refused, and `refused` is called. A thread that has a
-    place needs no second one for what it does meanwhile. Safe to use from several threads.
+    A caller that waits longer than `wait_s` seconds is refused, and `refused` is called. A thread
+    that holds a place does not need a second one.
     """
 
     def __init__(
@@ -25,38 +25,38 @@ class Admission:
         self.places = places
         self._wait_s = wait_s
         self._refused = refused
-        self._begin()
-        after_fork_in_child(self._begin)
+        self._reset()
+        after_fork_in_child(self._reset)
 
-    def _begin(self) -> None:
-        """All places are free: so at first, and in a child that was forked."""
+    def _reset(self) -> None:
+        """Free all places: initially, and in a forked child, where no caller holds one."""
         self._lock = threading.Lock()
         self._free = self.places
         self._waiting: deque[threading.Event] = deque()
-        self._here = threading.local()
+        self._thread = threading.local()
 
     @property
     def waiting(self) -> int:
-        """How many wait."""
+        """Number of callers that wait."""
         return len(self._waiting)
 
     @property
     def running(self) -> int:
-        """How many have a place."""
+        """Number of places in use."""
         return self.places - self._free
 
     @contextmanager
     def admitted(self) -> Iterator[float]:
-        """Have a place inside; gives the seconds that were waited for it. Raises Busy."""
-        if getattr(self._here, "admitted", False):
+        """Hold a place in the block; yields the seconds waited for it. Raises Busy."""
+        if getattr(self._thread, "admitted", False):
             yield 0.0
             return
         waited_s = self._wait()
-        self._here.admitted = True
+        self._thread.admitted = True
         try:
             yield waited_s
         finally:
-            self._here.admitted = False
+            self._thread.admitted = False
             self._release()
 
     def _wait(self) -> float:
@@ -66,7 +66,7 @@ class Admission:
         began = time.monotonic()
         try:
             turn.wait(self._wait_s)
-        except BaseException:  # Ctrl-C, for one: the place must not be lost with whoever had it
+        except BaseException:  # such as Ctrl-C: a place already granted must be given back
             if not self._withdraw(turn):
                 self._release()
             raise
@@ -76,7 +76,7 @@ class Admission:
         return waited_s
 
     def _turn(self) -> threading.Event | None:
-        """A turn to wait for, or None where a place is free."""
+        """Take a free place and return None, or queue and return the event to wait for."""
         with self._lock:
             if self._free:
                 self._free -= 1
@@ -86,7 +86,7 @@ class Admission:
             return turn
 
     def _withdraw(self, turn: threading.Event) -> bool:
-        """Wait no longer; False if the place has been given already."""
+        """Leave the queue; False if the place was granted meanwhile."""
         with self._lock:
             if turn.is_set():
                 return False
@@ -94,7 +94,7 @@ class Admission:
             return True
 
     def _release(self) -> None:
-        """Hand the place to whoever has waited longest."""
+        """Pass the place to the caller that has waited longest, or free it."""
         with self._lock:
             if self._waiting:
                 self._waiting.popleft().set()

@@ -1,4 +1,4 @@
-"""Plans: how an answer came about, how long each stage took, and why it is shorter than asked."""
+"""Builds the plan of a result: stage times, and why fewer products came back than requested."""
 
 from __future__ import annotations
 
@@ -11,16 +11,19 @@ from typing import TYPE_CHECKING
 from app.types import Dropped, Match, Model, Plan, Product, Query, Vector
 
 if TYPE_CHECKING:
-    from app.search.retrieval import RetrievalResult  # which loads the index
+    from app.search.retrieval import RetrievalResult  # importing it loads the index
 
 
 @dataclass(frozen=True, slots=True)
 class SearchOutcome:
-    """An answer with the details of its products; `lag` is how many seconds a replica is behind,
-    and `cut` whether the minimum similarity ended it."""
+    """Matches with their details, and everything the plan is built from.
+
+    `lag` is how many seconds a replica is behind. `words` is what read the words, `hints` are
+    further reasons for a shortfall, and `cut` is whether the minimum similarity ended the page.
+    """
 
     matches: tuple[Match, ...]
-    answer: RetrievalResult
+    retrieval: RetrievalResult
     model: Model
     vector: Vector
     lag: float | None
@@ -31,7 +34,7 @@ class SearchOutcome:
 
 
 class StageTimer:
-    """Milliseconds by stage; `waited_s` is how long the search waited before it began."""
+    """Milliseconds by stage; `waited_s` is how long the search waited for admission."""
 
     def __init__(self, waited_s: float = 0.0) -> None:
         self.ms: dict[str, float] = {"wait": round(waited_s * 1000, 3)} if waited_s else {}
@@ -39,43 +42,42 @@ class StageTimer:
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
-        """Time what happens inside."""
+        """Time the block."""
         began = time.perf_counter()
         yield
         self.ms[name] = round((time.perf_counter() - began) * 1000, 3)
 
     def total(self) -> dict[str, float]:
-        """The stages, and `total`: all the time until now."""
+        """The stages, and `total`: the time since the search arrived."""
         return self.ms | {"total": round((time.perf_counter() - self._began) * 1000, 3)}
 
 
-def plan_of(found: SearchOutcome, query: Query, clock: StageTimer) -> Plan:
-    """The plan that goes with an answer to a query."""
-    answer = found.answer
+def build_plan(outcome: SearchOutcome, query: Query, timer: StageTimer) -> Plan:
+    """The plan of an outcome."""
+    retrieval = outcome.retrieval
     return Plan(
-        path=answer.path,
-        reason=answer.reason.text,
-        reason_code=answer.reason.code,
-        model=found.model.name,
-        build=answer.build.id if answer.build else None,
-        built_at=answer.build.finished_at if answer.build else None,
-        delta_rows=answer.delta_rows,
-        candidates=answer.candidates.looked_at,
-        vanished=answer.candidates.vanished,
-        shortfall=_shortfall(found, query),
-        words=found.words,
-        replica_lag_s=found.lag,
-        ms=clock.total(),
+        path=retrieval.path,
+        reason=retrieval.reason.text,
+        reason_code=retrieval.reason.code,
+        model=outcome.model.name,
+        build=retrieval.build.id if retrieval.build else None,
+        built_at=retrieval.build.finished_at if retrieval.build else None,
+        delta_rows=retrieval.delta_rows,
+        candidates=retrieval.candidates.looked_at,
+        vanished=retrieval.candidates.vanished,
+        shortfall=_shortfall(outcome, query),
+        words=outcome.words,
+        replica_lag_s=outcome.lag,
+        ms=timer.total(),
     )
 
 
-def stopped(products: int) -> Iterator[str]:
-    """That a page was given up because nearly everything is dropped or folded."""
-    if products:
-        yield (
-            f"the search for more stopped after {products} products, nearly all of which were "
-            "dropped or folded; ask for smaller distances"
-        )
+def gave_up_after(products: int) -> str:
+    """The hint that a page was given up after so many products."""
+    return (
+        f"the search for more stopped after {products} products, nearly all of which were "
+        "dropped or folded; ask for smaller distances"
+    )
 
 
 def why_dropped(drop: Dropped, *, decimals: int) -> str:
@@ -90,34 +92,35 @@ def price_text(product: Product) -> str:
     return "" if product.price is None else f"{product.price:.2f} {product.currency or ''}".strip()
 
 
-def _shortfall(found: SearchOutcome, query: Query) -> str | None:
-    """Why fewer came back than were asked for; None if they did not."""
-    count = len(found.matches)
+def _shortfall(outcome: SearchOutcome, query: Query) -> str | None:
+    """Why fewer products came back than requested; None if k came back."""
+    count = len(outcome.matches)
     if count >= query.k:
         return None
     others = "other " if query.sku is not None or query.shown else ""
-    folded = sum(len(match.folded) for match in found.matches)
-    less = [f"{folded} were folded"] * (folded > 0)
-    less += [f"{len(found.dropped)} were dropped"] * bool(found.dropped)
-    because = f" ({', '.join(less)})" if less else ""
+    folded = sum(len(match.folded) for match in outcome.matches)
+    removed = [f"{folded} were folded"] * (folded > 0)
+    removed += [f"{len(outcome.dropped)} were dropped"] * bool(outcome.dropped)
+    details = f" ({', '.join(removed)})" if removed else ""
     products = "product" if count == 1 else "products"
-    only = f"only {count} {others}{products} {_passed(found, query, count == 1)}{because}"
-    return "; ".join((only, *found.hints))
+    condition = _condition(outcome, query, singular=count == 1)
+    sentence = f"only {count} {others}{products} {condition}{details}"
+    return "; ".join((sentence, *outcome.hints))
 
 
-def _passed(found: SearchOutcome, query: Query, one: bool) -> str:
-    """What holds for the products that came, and for no others; said of one, or of several."""
-    match, have, are = ("matches", "has", "is") if one else ("match", "have", "are")
-    if found.cut:
+def _condition(outcome: SearchOutcome, query: Query, *, singular: bool) -> str:
+    """The condition that only the returned products meet, as a verb phrase."""
+    match, have, are = ("matches", "has", "is") if singular else ("match", "have", "are")
+    if outcome.cut:
         also = f"{match} the filter and " if query.filters else ""
         return f"{also}{are} at least as similar as {_decimals(query.min_similarity)}"
-    if found.answer.path == "words":
-        what = f"{have} these words in the catalogue, and a picture"
+    if outcome.retrieval.path == "words":
+        condition = f"{have} these words in the catalogue, and a picture"
     else:
-        what = f"{match} the filter" if query.filters else f"{have} a picture"
-    return f"{what} with an embedding under the active model"
+        condition = f"{match} the filter" if query.filters else f"{have} a picture"
+    return f"{condition} with an embedding under the active model"
 
 
 def _decimals(similarity: float | None) -> str:
-    """Two decimals, or four where two do not say it all."""
+    """Two decimals, or four if two would round."""
     return f"{similarity:.4f}".removesuffix("00")

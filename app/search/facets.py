@@ -1,4 +1,4 @@
-"""FacetService: what the catalogue can be narrowed by, read in one call from one snapshot."""
+"""FacetService: values and ranges to filter the catalogue by, read from one snapshot."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from app.types import Product, StoredPicture
 COLUMNS = ("brand", "category", "colour")
 """Columns whose values are counted."""
 
-MOST_VALUES = 500
-"""Values of a column that somebody can still choose from."""
+MAX_VALUES = 500
+"""Values of a column that are listed, the most frequent ones."""
 
 NEWEST = 8
-"""Products to begin with, for somebody who has no photo at hand."""
+"""Newest products to start a search from without a photo."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,19 +32,19 @@ class Facets:
 
 
 class FacetService:
-    """Reads the facets. Safe to use from several threads."""
+    """Reads the facets. Thread-safe."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
     def read(self) -> Facets:
-        """The facets of all products as they are now.
+        """The current facets of all products.
 
-        Counts every product, which takes a second or so where there are a million: keep the answer
-        for a while. Raises SchemaMismatch and DatabaseUnavailable.
+        Counts every product, which takes about a second for a million: cache the result. Raises
+        SchemaMismatch and DatabaseUnavailable.
         """
         with snapshot(self._engine) as connection:
             check_schema(connection)
-            values = {name: facets.values(connection, name, MOST_VALUES) for name in COLUMNS}
+            values = {name: facets.values(connection, name, MAX_VALUES) for name in COLUMNS}
             newest = tuple(facets.newest(connection, NEWEST))
             return Facets(values, facets.bounds(connection), newest)

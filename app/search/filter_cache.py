@@ -1,7 +1,7 @@
-"""AllowLists: the pictures that pass the filters people ask for again and again, kept in memory.
+"""FilterCache: LRU cache of the picture ids that pass repeated filters, as FAISS selectors.
 
-A list is a saving and nothing more: it can be dropped at any time, and each search learns from
-PostgreSQL whether it may still be used and what changed since it was read.
+An entry may be dropped at any time. Each search learns from PostgreSQL whether the entry is still
+usable and what changed since it was read.
 """
 
 from __future__ import annotations
@@ -25,15 +25,18 @@ from app.errors import LookalikeError
 from app.index.faiss_index import IdSelector
 
 MAX_BYTES = 64 << 20
-"""Memory of all lists; a bitmap takes a byte for eight pictures."""
+"""Memory of all entries; a bitmap takes one byte for eight pictures."""
 
 MAX_FILTERS = 1000
-READ_S = 2.0
-"""A list that takes longer to read is given up."""
 
-USEFUL_S = 5.0
-REST_S = 60.0
-"""Where a list cannot be had, or was of no use so soon, none is read for a while."""
+READ_TIMEOUT_S = 2.0
+"""Reading the ids of a filter is cancelled after this time."""
+
+MIN_USE_S = 5.0
+"""An entry outdated sooner than this was not worth reading."""
+
+RETRY_PAUSE_S = 60.0
+"""Pause before a filter is read again whose ids could not be read or were outdated too soon."""
 
 NO_IDS = np.empty(0, np.int64)
 
@@ -42,10 +45,10 @@ _log = logging.getLogger(__name__)
 
 @dataclass(slots=True)
 class CachedFilter:
-    """The pictures that pass a filter, as an index takes them, and how many they are.
+    """The pictures that pass a filter, as a FAISS selector, and their number.
 
-    `snapshot` says as of when (without its ids); `near` is false once those that pass were seen to
-    lie far from a query.
+    `snapshot` is when they were read, without the ids. `near` becomes false once a deep search
+    found too few: the pictures that pass lie far from the queries.
     """
 
     selector: IdSelector
@@ -55,93 +58,95 @@ class CachedFilter:
 
 
 @dataclass(slots=True)
-class _CachedList:
-    """What is known of a filter; monotonic seconds."""
+class _Entry:
+    """A filter that was asked for, and its pictures once they are read; monotonic seconds."""
 
-    listed: CachedFilter | None = None
+    cached: CachedFilter | None = None
     read_at: float = -inf
     not_before: float = -inf
 
     @property
     def nbytes(self) -> int:
-        return self.listed.selector.nbytes if self.listed else 0
+        return self.cached.selector.nbytes if self.cached else 0
 
 
 class FilterCache:
-    """Lists by filter, those asked for last. Safe to use from several threads."""
+    """Entries by filter; evicts the least recently used. Thread-safe."""
 
-    def __init__(self, engine: Engine, most_bytes: int = MAX_BYTES) -> None:
+    def __init__(self, engine: Engine, max_bytes: int = MAX_BYTES) -> None:
         self._engine = engine
-        self._most_bytes = most_bytes
-        self._kept: OrderedDict[bytes, _CachedList] = OrderedDict()
+        self._max_bytes = max_bytes
+        self._entries: OrderedDict[bytes, _Entry] = OrderedDict()
         self._bytes = 0
         self._lock = threading.Lock()
 
     @property
     def nbytes(self) -> int:
-        """Memory that the lists take."""
+        """Memory of the entries."""
         return self._bytes
 
     def __len__(self) -> int:
-        """How many filters are known."""
-        return len(self._kept)
+        """Number of filters known."""
+        return len(self._entries)
 
-    def get(self, filter_: FilterClause) -> CachedFilter | None:
-        """The list of a filter that was asked for before; None the first time, and where none can
-        be had.
+    def get(self, filter_clause: FilterClause) -> CachedFilter | None:
+        """The pictures that pass a filter, read from its second use on; None at the first use and
+        if they cannot be read.
 
-        A list takes as long to read as a search without one.
+        Reading them takes as long as a search without them.
         """
-        key = _key(filter_)
+        key = _key(filter_clause)
         with self._lock:
-            kept = self._kept.get(key)
-            if kept is None:
-                self._keep(key, _CachedList())
+            entry = self._entries.get(key)
+            if entry is None:
+                self._put(key, _Entry())
                 return None
-            self._kept.move_to_end(key)
-            if kept.listed is not None or time.monotonic() < kept.not_before:
-                return kept.listed
-        found = self._read(filter_)
+            self._entries.move_to_end(key)
+            if entry.cached is not None or time.monotonic() < entry.not_before:
+                return entry.cached
+        cached = self._read(filter_clause)
         now = time.monotonic()
+        not_before = now + RETRY_PAUSE_S if cached is None else -inf
         with self._lock:
-            self._keep(key, _CachedList(found, now, now + REST_S if found is None else -inf))
-        return found
+            self._put(key, _Entry(cached, now, not_before))
+        return cached
 
-    def forget(self, filter_: FilterClause) -> None:
-        """Drop a list that may not be used any more; a search to come reads it anew."""
-        key, now = _key(filter_), time.monotonic()
+    def forget(self, filter_clause: FilterClause) -> None:
+        """Drop outdated pictures; a later search reads them again."""
+        key, now = _key(filter_clause), time.monotonic()
         with self._lock:
-            kept = self._kept.get(key)
-            if kept is not None and kept.listed is not None:
-                soon = now - kept.read_at < USEFUL_S
-                self._keep(key, _CachedList(None, kept.read_at, now + REST_S if soon else -inf))
+            entry = self._entries.get(key)
+            if entry is not None and entry.cached is not None:
+                too_soon = now - entry.read_at < MIN_USE_S
+                not_before = now + RETRY_PAUSE_S if too_soon else -inf
+                self._put(key, _Entry(None, entry.read_at, not_before))
 
-    def _read(self, filter_: FilterClause) -> CachedFilter | None:
+    def _read(self, filter_clause: FilterClause) -> CachedFilter | None:
         try:
             with self._engine.connect() as connection:
                 limit = text("SELECT set_config('statement_timeout', :ms, true)")
-                connection.execute(limit, {"ms": str(int(READ_S * 1000))})
-                listed = filter_snapshot.read(connection, filter_)
+                connection.execute(limit, {"ms": str(int(READ_TIMEOUT_S * 1000))})
+                id_list = filter_snapshot.read(connection, filter_clause)
         except (LookalikeError, SQLAlchemyError) as exc:
-            _log.debug("the pictures that pass could not be read: %s", exc)
-            return None  # the search without a list says what is wrong
-        if listed is None:
+            _log.debug("the pictures that pass a filter could not be read: %s", exc)
+            return None  # the search that goes on without them raises the error
+        if id_list is None:
             return None
-        selector = IdSelector(listed.ids)
-        return CachedFilter(selector, len(listed.ids), replace(listed, ids=NO_IDS))
+        selector = IdSelector(id_list.ids)
+        return CachedFilter(selector, len(id_list.ids), replace(id_list, ids=NO_IDS))
 
-    def _keep(self, key: bytes, kept: _CachedList) -> None:
-        before = self._kept.get(key)
-        self._bytes += kept.nbytes - (before.nbytes if before else 0)
-        self._kept[key] = kept
-        self._kept.move_to_end(key)
-        while len(self._kept) > MAX_FILTERS or (
-            self._bytes > self._most_bytes and len(self._kept) > 1
+    def _put(self, key: bytes, entry: _Entry) -> None:
+        previous = self._entries.get(key)
+        self._bytes += entry.nbytes - (previous.nbytes if previous else 0)
+        self._entries[key] = entry
+        self._entries.move_to_end(key)
+        while len(self._entries) > MAX_FILTERS or (
+            self._bytes > self._max_bytes and len(self._entries) > 1
         ):
-            self._bytes -= self._kept.popitem(last=False)[1].nbytes
+            self._bytes -= self._entries.popitem(last=False)[1].nbytes
 
 
-def _key(filter_: FilterClause) -> bytes:
-    """Short, whatever a filter names: a set of skus may be long."""
-    said = repr((filter_.condition, sorted(filter_.values.items())))
-    return hashlib.blake2b(said.encode("utf-8", "surrogatepass")).digest()
+def _key(filter_clause: FilterClause) -> bytes:
+    """A hash of the filter, whose values (such as many skus) may be long."""
+    text = repr((filter_clause.condition, sorted(filter_clause.values.items())))
+    return hashlib.blake2b(text.encode("utf-8", "surrogatepass")).digest()

@@ -1,4 +1,4 @@
-"""Which products may match: from words to a condition in SQL."""
+"""Parses filter conditions such as `brand=Kestrel` and `year>=2019`."""
 
 from __future__ import annotations
 
@@ -12,31 +12,31 @@ from app.db.queries.filter_sql import COLUMNS, RANGE_COLUMNS
 from app.errors import BadInput
 from app.types import Filters, Value, parse_price, parse_year
 
-FORM = re.compile(r"(?P<name>.*?)\s*(?P<sign><=|>=|=)(?P<value>.*)", re.DOTALL)
+CONDITION = re.compile(r"(?P<name>.*?)\s*(?P<operator><=|>=|=)(?P<value>.*)", re.DOTALL)
 
 
 def parse(conditions: Sequence[str]) -> Filters:
-    """Filters from words: `brand=Kestrel`, `year>=2019`, `price=10..20`, `packaged=1` (attribute).
+    """Filters from conditions: `brand=Kestrel`, `year>=2019`, `price=10..20`, `packaged=1`.
 
-    The same name with several values lets each of them pass. Raises BadInput for words of another
-    form, and for a year or a price that is no number.
+    A name that is no column is an attribute. Several values of one name are alternatives. Raises
+    BadInput for a malformed condition and for a year or a price that is not a number.
     """
     columns: dict[str, list[Value]] = {}
     attributes: dict[str, list[str]] = {}
     bounds: dict[str, dict[str, int | Decimal]] = {">=": {}, "<=": {}}
-    for words in conditions:
-        form = FORM.fullmatch(words)
-        if form is None or not form["name"].strip() or form["name"].strip()[-1] in "!<>":
+    for condition in conditions:
+        parts = CONDITION.fullmatch(condition)
+        if parts is None or not parts["name"].strip() or parts["name"].strip()[-1] in "!<>":
             raise BadInput(
-                f"The filter {words!r} is not of the form column=value, column>=value, "
+                f"The filter {condition!r} is not of the form column=value, column>=value, "
                 "column<=value or column=low..high."
             )
-        name, sign, value = form["name"].strip(), form["sign"], form["value"].strip()
-        for each, bound in _bounds(name, sign, value):
-            if name in bounds[each]:
-                raise BadInput(f"The filter bounds {name!r} twice with {each}; say it once.")
-            bounds[each][name] = bound
-        if sign == "=" and not _is_range(name, value):
+        name, operator, value = parts["name"].strip(), parts["operator"], parts["value"].strip()
+        for side, bound in _bounds(name, operator, value):
+            if name in bounds[side]:
+                raise BadInput(f"The filter bounds {name!r} twice with {side}; give it once.")
+            bounds[side][name] = bound
+        if operator == "=" and not _is_range(name, value):
             if name in COLUMNS:
                 columns.setdefault(name, []).append(_value(name, value))
             else:
@@ -49,8 +49,8 @@ def parse(conditions: Sequence[str]) -> Filters:
     )
 
 
-def meant(attribute: str) -> str:
-    """What to say of an attribute that no product has."""
+def unknown_attribute(attribute: str) -> str:
+    """The hint for an attribute that no product has, with the column that was probably meant."""
     near = get_close_matches(attribute.lower(), COLUMNS, n=1)
     hint = f"; did you mean {near[0]}?" if near else ""
     return f"no product has an attribute {attribute!r}{hint}"
@@ -64,28 +64,28 @@ def _is_range(name: str, value: str) -> bool:
     return name in RANGE_COLUMNS and ".." in value
 
 
-def _check_ordered(name: str) -> None:
+def _check_has_range(name: str) -> None:
     if name not in RANGE_COLUMNS:
         raise BadInput(f"Only {' and '.join(RANGE_COLUMNS)} have ranges; {name!r} has none.")
 
 
-def _bounds(name: str, sign: str, value: str) -> list[tuple[str, int | Decimal]]:
-    """The bounds that words set: one with >= or <=, two with low..high, either left out."""
-    if sign != "=":
-        _check_ordered(name)
-        return [(sign, _number(name, value))]
+def _bounds(name: str, operator: str, value: str) -> list[tuple[str, int | Decimal]]:
+    """The bounds a condition sets: one with >= or <=; up to two with low..high."""
+    if operator != "=":
+        _check_has_range(name)
+        return [(operator, _number(name, value))]
     if not _is_range(name, value):
         return []
     low, _, high = value.partition("..")
     if high.startswith("."):
-        raise BadInput(f"The range {value!r} of {name} has a dot too many; write 10..20.")
-    given = [(each, limit.strip()) for each, limit in ((">=", low), ("<=", high)) if limit.strip()]
-    if not given:
+        raise BadInput(f"The range {value!r} of {name} has one dot too many; write 10..20.")
+    ends = [(side, end.strip()) for side, end in ((">=", low), ("<=", high)) if end.strip()]
+    if not ends:
         raise BadInput(f"The range {value!r} of {name} has no bounds; write for example 10..20.")
-    found = [(each, _number(name, limit)) for each, limit in given]
-    if len(found) == 2 and found[0][1] > found[1][1]:
-        raise BadInput(f"The range {value!r} of {name} ends before it begins; turn it round.")
-    return found
+    bounds = [(side, _number(name, end)) for side, end in ends]
+    if len(bounds) == 2 and bounds[0][1] > bounds[1][1]:
+        raise BadInput(f"The range {value!r} of {name} ends before it begins; swap its ends.")
+    return bounds
 
 
 def _value(column: str, value: str) -> Value:

@@ -1,26 +1,27 @@
-"""Reciprocal rank fusion: one order out of several, without comparing their scores.
+"""Reciprocal rank fusion: merges ranked lists by rank, without comparing their scores.
 
 Cormack, Clarke and Büttcher, "Reciprocal rank fusion outperforms Condorcet and individual rank
-learning methods", SIGIR 2009: each list gives 1 / (60 + rank) to what it holds.
+learning methods", SIGIR 2009: each list contributes 1 / (60 + rank) to the score of each item.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-CONSTANT = 60
+RRF_K = 60
+"""The constant of the paper."""
 
 
-def fused(lists: Sequence[tuple[float, Sequence[int]]]) -> dict[int, float]:
-    """The score of every id in any of the lists (weight, ids best first), best first.
+def fuse(lists: Sequence[tuple[float, Sequence[int]]]) -> dict[int, float]:
+    """The fused score of every id in the lists (weight, ids best first), best first.
 
-    An id that a list does not hold gets nothing from it. Of ids with equal scores, as those of a
-    list without weight, the one that comes earlier in some list is the better.
+    A list contributes nothing to an id it lacks. Ids with equal scores, such as those of a list
+    with weight 0, are ordered by their best rank in any list, then by id.
     """
     scores: dict[int, float] = {}
-    best: dict[int, int] = {}
+    best_rank: dict[int, int] = {}
     for weight, ids in lists:
         for rank, id_ in enumerate(ids, start=1):
-            scores[id_] = scores.get(id_, 0.0) + weight / (CONSTANT + rank)
-            best[id_] = min(rank, best.get(id_, rank))
-    return dict(sorted(scores.items(), key=lambda item: (-item[1], best[item[0]], item[0])))
+            scores[id_] = scores.get(id_, 0.0) + weight / (RRF_K + rank)
+            best_rank[id_] = min(rank, best_rank.get(id_, rank))
+    return dict(sorted(scores.items(), key=lambda item: (-item[1], best_rank[item[0]], item[0])))

@@ -1,6 +1,6 @@
-"""One page of matches: asks the paths and the words for more until the page is full.
+"""Fills one page of matches: retrieves more hits until k remain after deduplication.
 
-What is dropped or folded makes room for the next product, so a page is short only if there are no
+Dropped and folded products are replaced by the next ones, so a page is short only if there are no
 more products.
 """
 
@@ -14,179 +14,191 @@ from app.config import Settings
 from app.db.queries import embeddings, full_text, nearest, products, verdicts
 from app.db.queries.nearest import Candidates
 from app.index.file_store import IndexFiles
-from app.search.dedup import DedupResult, ScoredHit, asks_for_shape, shape
-from app.search.fusion import fused
+from app.search.dedup import DedupResult, ScoredHit, deduplicate, needs_dedup
+from app.search.fusion import fuse
 from app.search.planner import find
 from app.search.retrieval import Reason, RetrievalRequest, RetrievalResult
 from app.types import Hit, Query
 
 GROWTH_FACTOR = 4
-"""How many times as many are asked for when a page was not filled."""
+"""Each further retrieval asks for this many times as many products as the one before."""
 
 MAX_CANDIDATES = 20_000
-"""Products a page looks at; one that drops nearly all of them must not load the whole catalogue."""
+"""Products a page retrieves at most: a query that drops nearly all of them must not load the whole
+catalogue."""
 
 ROUNDING = 1e-6
-"""By how much PostgreSQL's float32 sums may miss the similarity of a picture to itself."""
+"""Rounding error of PostgreSQL's float32 sums in a similarity."""
 
-DEEPER = 4
-FUSED_LEAST = 100
-"""Fused lists are read deeper than the page, so that they have something in common."""
+FUSION_FACTOR = 4
+MIN_FUSED = 100
+"""Lists to be fused are read to this many times the page's size, and at least to this length, so
+that they overlap."""
 
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """The matches of a page before their details, and how they were found.
+    """The matches of a page before their details are read, and how they were found.
 
-    `words` says whether the words of the catalogue took part, and `cut` whether there are more
-    products, all less similar than the query wants. `stopped` is how many products were looked at
-    where the search for more was given up; 0 where it was not.
+    `by_words` is whether the words of the catalogue were searched. `cut` is whether the minimum
+    similarity ended the page. `stopped` is the number of products retrieved when the page was given
+    up, 0 if it was not.
     """
 
-    shaped: DedupResult
-    answer: RetrievalResult
-    words: bool
+    deduplicated: DedupResult
+    retrieval: RetrievalResult
+    by_words: bool
     cut: bool = False
     stopped: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class _PageHits:
-    """Hits with their scores, best first; whether there are no others, and whether that is only
-    because they would be less similar than the query wants."""
+    """Hits with their scores, best first.
 
-    answer: RetrievalResult
+    `exhausted` is whether there are no further hits, and `cut` whether that is because they would
+    be less similar than the query's minimum.
+    """
+
+    retrieval: RetrievalResult
     hits: Sequence[tuple[Hit, float]]
-    everything: bool
+    exhausted: bool
     cut: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class PageRequest:
-    """A question with everything a page of its answers needs.
+    """A query with everything needed to fill a page.
 
-    `ask.vector` counts only if `by_vector`; `by_words` are the words and their weight beside it.
+    `retrieval.vector` is used only if `by_vector`; `catalogue_words` are the words to look up in
+    the catalogue and their weight (0 to 1) against the vector.
     """
 
-    ask: RetrievalRequest
+    retrieval: RetrievalRequest
     query: Query
     by_vector: bool
-    by_words: tuple[str, float] | None
+    catalogue_words: tuple[str, float] | None
     files: IndexFiles
     settings: Settings
 
 
-def page(asked: PageRequest) -> Page:
-    """The first k products that the query wants to see."""
-    shown = _shown(asked)
-    ids = tuple(each.hit.product_id for each in shown)
-    asked = replace(asked, ask=replace(asked.ask, excluded=(*asked.ask.excluded, *ids)))
-    size = asked.ask.k
-    if asks_for_shape(asked.query):
-        size = 2 * size + 20
+def page(request: PageRequest) -> Page:
+    """The first k products of the query, after filters, deduplication and earlier pages."""
+    shown = _shown(request)
+    excluded = (*request.retrieval.excluded, *(each.hit.product_id for each in shown))
+    request = replace(request, retrieval=replace(request.retrieval, excluded=excluded))
+    k = size = request.retrieval.k
+    if needs_dedup(request.query):
+        size = 2 * k + 20
     while True:
-        found = _found(asked, size)
-        shaped = _shaped(asked, found.hits, shown)
-        full = len(shaped.kept) >= asked.ask.k
-        if found.everything or full or size >= MAX_CANDIDATES:
-            stopped = 0 if found.everything or full else len(found.hits)
+        found = _page_hits(request, size)
+        deduplicated = _deduplicated(request, found.hits, shown)
+        full = len(deduplicated.kept) >= k
+        if found.exhausted or full or size >= MAX_CANDIDATES:
             return Page(
-                _cut(shaped, asked.ask.k), found.answer, asked.by_words is not None,
-                found.cut and not full, stopped,
-            )  # fmt: skip
+                _first(deduplicated, k),
+                found.retrieval,
+                by_words=request.catalogue_words is not None,
+                cut=found.cut and not full,
+                stopped=0 if found.exhausted or full else len(found.hits),
+            )
         size = min(size * GROWTH_FACTOR, max(size, MAX_CANDIDATES))
 
 
-def _found(asked: PageRequest, size: int) -> _PageHits:
-    """The first `size` hits that are as similar as the query wants."""
-    if asked.by_words is None:
-        answer = find(replace(asked.ask, k=size), asked.files, asked.settings)
-        near = answer.candidates.hits
-        found = _PageHits(answer, [(hit, hit.similarity) for hit in near], len(near) < size)
+def _page_hits(request: PageRequest, size: int) -> _PageHits:
+    """The first `size` hits that reach the query's minimum similarity."""
+    if request.catalogue_words is None:
+        result = find(replace(request.retrieval, k=size), request.files, request.settings)
+        hits = result.candidates.hits
+        found = _PageHits(result, [(hit, hit.similarity) for hit in hits], len(hits) < size)
     else:
-        found = _fused(asked, max(DEEPER * size, FUSED_LEAST), *asked.by_words)
-    least = asked.query.min_similarity
-    return found if least is None else _similar(found, least)
+        size = max(FUSION_FACTOR * size, MIN_FUSED)
+        found = _fused(request, size, *request.catalogue_words)
+    minimum = request.query.min_similarity
+    return found if minimum is None else _at_least(found, minimum)
 
 
-def _similar(found: _PageHits, least: float) -> _PageHits:
-    """What is at least so similar.
+def _at_least(found: _PageHits, minimum: float) -> _PageHits:
+    """The hits that are similar enough.
 
-    The nearest come first, so that once one of them is less similar all that are similar enough are
-    known, also those that words would find further down.
+    Retrieval returns the nearest first. Once one of them is below the minimum, all hits above it
+    are known, including those that words would find further down.
     """
-    near = found.answer.candidates.hits
-    beyond = bool(near) and near[-1].similarity < least - ROUNDING
-    hits = [(hit, score) for hit, score in found.hits if hit.similarity >= least - ROUNDING]
-    return replace(found, hits=hits, everything=found.everything or beyond, cut=beyond)
+    nearest_hits = found.retrieval.candidates.hits
+    cut = bool(nearest_hits) and nearest_hits[-1].similarity < minimum - ROUNDING
+    hits = [(hit, score) for hit, score in found.hits if hit.similarity >= minimum - ROUNDING]
+    return replace(found, hits=hits, exhausted=found.exhausted or cut, cut=cut)
 
 
-def _fused(asked: PageRequest, size: int, said: str, weight: float) -> _PageHits:
-    """What the words of the catalogue find, fused with what the vector finds if there is one."""
-    ask, only = asked.ask, nearest.filter_clause(asked.ask.filters)
-    first = dict(
-        full_text.find(ask.connection, ask.model, said, only, k=size, excluded=ask.excluded)
-    )
-    hits = {id_: Hit(id_, picture, nan) for id_, picture in first.items()}
-    lists: list[tuple[float, Sequence[int]]] = [(weight, list(first))]
-    answer = RetrievalResult(
-        Candidates((), None, len(first)),
-        "words",
-        Reason("words", "the words of the catalogue"),
-    )
-    everything = len(first) < size
-    if asked.by_vector:
-        answer = find(replace(ask, k=size), asked.files, asked.settings)
-        near = answer.candidates.hits
-        compared = full_text.nearest_hits(ask.connection, ask.model, ask.vector, list(first))
-        hits |= {hit.product_id: hit for hit in (*compared, *near)}
-        lists.append((1.0 - weight, [hit.product_id for hit in near]))
-        everything = everything and len(near) < size
-    scores = fused(lists)
-    return _PageHits(answer, [(hits[id_], score) for id_, score in scores.items()], everything)
+def _fused(request: PageRequest, size: int, words: str, weight: float) -> _PageHits:
+    """The hits of the words in the catalogue, fused with those of the vector if there is one."""
+    retrieval, clause = request.retrieval, nearest.filter_clause(request.retrieval.filters)
+    by_words = dict(
+        full_text.find(
+            retrieval.connection, retrieval.model, words, clause,
+            k=size, excluded=retrieval.excluded,
+        )
+    )  # fmt: skip
+    hits = {id_: Hit(id_, picture, nan) for id_, picture in by_words.items()}
+    lists: list[tuple[float, Sequence[int]]] = [(weight, list(by_words))]
+    reason = Reason("words", "the words of the catalogue")
+    result = RetrievalResult(Candidates((), None, len(by_words)), "words", reason)
+    exhausted = len(by_words) < size
+    if request.by_vector:
+        result = find(replace(retrieval, k=size), request.files, request.settings)
+        by_vector = result.candidates.hits
+        compared = full_text.nearest_hits(
+            retrieval.connection, retrieval.model, retrieval.vector, list(by_words)
+        )
+        hits |= {hit.product_id: hit for hit in (*compared, *by_vector)}
+        lists.append((1.0 - weight, [hit.product_id for hit in by_vector]))
+        exhausted = exhausted and len(by_vector) < size
+    scores = fuse(lists)
+    return _PageHits(result, [(hits[id_], score) for id_, score in scores.items()], exhausted)
 
 
-def _shown(asked: PageRequest) -> list[ScoredHit]:
-    """The products of earlier pages, by the picture that is nearest to the query."""
-    connection, model = asked.ask.connection, asked.ask.model
-    ids = list(products.ids(connection, asked.query.shown).values())
+def _shown(request: PageRequest) -> list[ScoredHit]:
+    """The products of earlier pages, each by its picture nearest to the query."""
+    connection, model = request.retrieval.connection, request.retrieval.model
+    ids = list(products.ids(connection, request.query.shown).values())
     if not ids:
         return []
-    if asked.by_vector:
-        hits = full_text.nearest_hits(connection, model, asked.ask.vector, ids)
+    if request.by_vector:
+        hits = full_text.nearest_hits(connection, model, request.retrieval.vector, ids)
     else:
         hits = [Hit(*pair, nan) for pair in full_text.first_pictures(connection, model, ids)]
-    return _known(asked, [(hit, hit.similarity) for hit in hits])
+    return _scored(request, [(hit, hit.similarity) for hit in hits])
 
 
-def _shaped(
-    asked: PageRequest, hits: Sequence[tuple[Hit, float]], shown: Sequence[ScoredHit]
+def _deduplicated(
+    request: PageRequest, hits: Sequence[tuple[Hit, float]], shown: Sequence[ScoredHit]
 ) -> DedupResult:
-    if not asks_for_shape(asked.query):
-        known = _known(asked, hits[: asked.ask.k])
-        return DedupResult(tuple((each, ()) for each in known))
-    found = _known(asked, hits)
-    skus = [each.product.sku for each in (*found, *shown)]
-    decided = verdicts.related(asked.ask.connection, skus) if asked.query.fold else []
-    typo = asked.settings.typo_similarity
-    return shape(found, asked.query, shown=shown, verdicts=decided, typo=typo)
+    if not needs_dedup(request.query):
+        scored = _scored(request, hits[: request.retrieval.k])
+        return DedupResult(tuple((each, ()) for each in scored))
+    scored = _scored(request, hits)
+    skus = [each.product.sku for each in (*scored, *shown)]
+    connection = request.retrieval.connection
+    decided = verdicts.related(connection, skus) if request.query.fold else []
+    typo = request.settings.typo_similarity
+    return deduplicate(scored, request.query, shown=shown, verdicts=decided, typo=typo)
 
 
-def _known(asked: PageRequest, hits: Sequence[tuple[Hit, float]]) -> list[ScoredHit]:
-    """Hits with what is known of their products, and vectors where they are compared."""
-    connection, model = asked.ask.connection, asked.ask.model
-    known = products.by_id(connection, [hit.product_id for hit, _ in hits])
+def _scored(request: PageRequest, hits: Sequence[tuple[Hit, float]]) -> list[ScoredHit]:
+    """Hits with their products, and with their vectors where near-duplicates are dropped."""
+    connection, model = request.retrieval.connection, request.retrieval.model
+    by_id = products.by_id(connection, [hit.product_id for hit, _ in hits])
     vectors = {}
-    if asked.query.near_match is not None:
+    if request.query.near_match is not None:
         vectors = embeddings.vectors(connection, model, [hit.picture_id for hit, _ in hits])
     return [
-        ScoredHit(hit, known[hit.product_id], score, vectors.get(hit.picture_id))
+        ScoredHit(hit, by_id[hit.product_id], score, vectors.get(hit.picture_id))
         for hit, score in hits
     ]
 
 
-def _cut(shaped: DedupResult, k: int) -> DedupResult:
-    """The first k, and of what was dropped only what the query or one of these drops."""
-    beyond = {found.product.sku for found, _ in shaped.kept[k:]}
-    dropped = tuple(drop for drop in shaped.dropped if drop.lost_to not in beyond)
-    return DedupResult(shaped.kept[:k], dropped)
+def _first(deduplicated: DedupResult, k: int) -> DedupResult:
+    """The first k matches, without the products that were dropped for a later match."""
+    later = {each.product.sku for each, _ in deduplicated.kept[k:]}
+    dropped = tuple(drop for drop in deduplicated.dropped if drop.lost_to not in later)
+    return DedupResult(deduplicated.kept[:k], dropped)

@@ -1,4 +1,4 @@
-"""QueryEncoder: turns what a query holds (pictures, words, what it is not) into vectors."""
+"""QueryEncoder: encodes the pictures and words of a query and combines them into one vector."""
 
 from __future__ import annotations
 
@@ -23,17 +23,18 @@ from app.vectors import length, round_to_float16, unit_float64
 
 
 class Decoder(Protocol):
-    """Bytes to an RGB picture whose sides stay at least `at_least` pixels; raises BadImage."""
+    """Decodes bytes to an RGB picture, no side scaled below `at_least` pixels; raises BadImage."""
 
     def __call__(self, data: bytes, *, at_least: int | None = None) -> Image.Image: ...
 
 
 @dataclass(frozen=True, slots=True)
-class Encoded:
-    """Unit vectors of a query's parts, shape (dim,), float32, and the encoder they are of.
+class EncodedQuery:
+    """Unit vectors of a query's parts, shape (dim,), float32, under one encoder.
 
-    `fingerprint` is None where no encoder was needed; `words` is None where the model does not
-    read words, or was not asked to.
+    `fingerprint` is the encoder's, None if none was needed. `words` is None if the model does not
+    read words or the query has them read by the catalogue alone. `without` are the pictures and
+    words that the result should not be like.
     """
 
     fingerprint: str | None = None
@@ -42,86 +43,90 @@ class Encoded:
     without: tuple[Vector, ...] = ()
 
     @property
-    def asks(self) -> bool:
-        """Whether the encoder made a direction to search in."""
+    def has_direction(self) -> bool:
+        """Whether the encoder contributes to the query vector."""
         return bool(self.pictures) or self.words is not None
 
-    def towards(self, query: Query, of_product: Vector | None = None) -> Vector | None:
-        """The direction that the parts of a query make together; None if nothing in it has one.
+    def direction(self, query: Query, product_vector: Vector | None = None) -> Vector | None:
+        """The query vector at unit length, shape (dim,); None if no part of the query has a vector.
 
-        Pictures count alike; words count by their weight beside them. What it should not be like
-        is taken away from it by its weight (the arithmetic of word2vec, Mikolov et al. 2013).
+        The mean of the pictures (and of `product_vector`), mixed with the words by
+        `query.words_weight`, minus the mean of `without` times `query.without_weight` (vector
+        arithmetic as of word2vec, Mikolov et al. 2013).
         """
-        seen = self.pictures if of_product is None else (*self.pictures, of_product)
-        found = None if not seen else _unit(np.mean(np.stack(seen), axis=0))
+        pictures = self.pictures
+        if product_vector is not None:
+            pictures = (*pictures, product_vector)
+        vector = None if not pictures else unit_direction(np.mean(np.stack(pictures), axis=0))
         if self.words is not None:
             weight = query.words_weight
-            mixed = self.words if found is None else (1 - weight) * found + weight * self.words
-            found = _unit(mixed)
-        if found is not None and self.without:
-            away = _unit(np.mean(np.stack(self.without), axis=0))
-            found = _unit(found - np.float32(query.without_weight) * away)
-        return found
+            mixed = self.words if vector is None else (1 - weight) * vector + weight * self.words
+            vector = unit_direction(mixed)
+        if vector is not None and self.without:
+            without = unit_direction(np.mean(np.stack(self.without), axis=0))
+            vector = unit_direction(vector - np.float32(query.without_weight) * without)
+        return vector
 
 
 class QueryEncoder:
-    """Encodes queries with the encoder of the active model, loaded when first needed, or of the
-    model that a query names. Safe to use from several threads, which encode together.
+    """Encodes queries with the active model, or with the model that a query names.
 
-    `decoder` reads pictures the operator vouches for and `strange_decoder` those of anybody.
+    Encoders are loaded when first needed. Thread-safe: concurrent queries are encoded in batches.
+    `decoder` reads trusted pictures, `untrusted_decoder` all others.
     """
 
     def __init__(
         self,
         encoders: EncoderProvider,
         decoder: Decoder,
-        strange_decoder: Decoder,
+        untrusted_decoder: Decoder,
         queues: BatcherPool | None = None,
     ) -> None:
         self._encoders = encoders
         self._queues = queues or BatcherPool()
-        self._decoders = {False: decoder, True: strange_decoder}
+        self._decoders = {False: decoder, True: untrusted_decoder}
 
-    def encode(self, query: Query, clock: StageTimer, memory: VectorCache | None = None) -> Encoded:
-        """The vectors of a query's parts; pictures in `memory` are not encoded again.
+    def encode(
+        self, query: Query, timer: StageTimer, cache: VectorCache | None = None
+    ) -> EncodedQuery:
+        """The vectors of a query's parts; pictures in `cache` are not encoded again.
 
-        Raises BadImage, BadInput, and NoWords where words are to go through a model without a
-        text tower.
+        Raises BadImage, BadInput, and NoWords if the model has no text encoder but has to read
+        words.
         """
-        if not (_pictures(query) or query.words or query.without_pictures or query.without_words):
-            return Encoded()
-        if query.words and query.words_by == "catalogue" and not _others(query):
-            return Encoded()
-        with clock.stage("load"):
+        words_to_encode = query.words and query.words_by != "catalogue"
+        if not words_to_encode and not _needs_encoder(query):
+            return EncodedQuery()
+        with timer.stage("load"):
             if query.model_id is None:
                 encoder = self._encoders.active()
                 self._encoders.preload()
             else:
                 encoder = self._encoders.for_model(query.model_id)
         if query.words_by == "model" or query.without_words:
-            _need_words(encoder)
-        memory, made = memory or VectorCache(), encoder.fingerprint
-        known = memory.known(_parts(query), made)
-        with clock.stage("decode"):
-            opened = self._opened(query, encoder, known)
-        with clock.stage("encode"):
-            queue = self._queues.get(encoder)
-            vectors = queue.pictures.encode(list(opened.values())) if opened else ()
-            new = dict(zip(opened, vectors, strict=True))
-            memory.learn(new, made)
-            return _encoded(query, encoder, queue, known | new)
+            _require_words(encoder)
+        cache = cache or VectorCache()
+        cached = cache.get(_query_pictures(query), encoder.fingerprint)
+        with timer.stage("decode"):
+            prepared = self._prepared(query, encoder, cached)
+        with timer.stage("encode"):
+            queues = self._queues.get(encoder)
+            vectors = queues.pictures.encode(list(prepared.values())) if prepared else ()
+            new = dict(zip(prepared, vectors, strict=True))
+            cache.put(new, encoder.fingerprint)
+            return _encoded(query, encoder, queues, cached | new)
 
-    def renew(self) -> None:
-        """Learn which model is the active one now."""
+    def refresh_model(self) -> None:
+        """Look up the active model again."""
         self._encoders.refresh_active()
 
-    def _opened(
-        self, query: Query, encoder: Encoder, known: Container[QueryPicture]
+    def _prepared(
+        self, query: Query, encoder: Encoder, cached: Container[QueryPicture]
     ) -> dict[QueryPicture, PreparedPicture]:
-        """The pictures of a query whose vectors are not known, as the network reads them."""
+        """The pictures that are not cached, decoded and preprocessed for the encoder."""
         decode, side = self._decoders[query.stranger], encoder.input_side
-        parts = [part for part in _parts(query) if part not in known]
-        return {part: encoder.prepare(_cropped(part, decode, side)) for part in parts}
+        pictures = [picture for picture in _query_pictures(query) if picture not in cached]
+        return {picture: encoder.prepare(_cropped(picture, decode, side)) for picture in pictures}
 
 
 def _pictures(query: Query) -> tuple[bytes, ...]:
@@ -129,61 +134,62 @@ def _pictures(query: Query) -> tuple[bytes, ...]:
     return (*first, *query.more_pictures)
 
 
-def _others(query: Query) -> bool:
-    """Whether anything but the words needs an encoder."""
+def _needs_encoder(query: Query) -> bool:
+    """Whether any part except `words` needs an encoder."""
     return bool(_pictures(query) or query.without_pictures or query.without_words)
 
 
-def _need_words(encoder: Encoder) -> None:
+def _require_words(encoder: Encoder) -> None:
     if not encoder.reads_words:
         raise NoWords(
-            f"The model {encoder.name} reads pictures only and cannot search by words. Let the "
-            "words of the catalogue be searched, search with a picture or a sku, or use a CLIP "
+            f"The model {encoder.name} reads pictures only and cannot search by words. "
+            "Search the words of the catalogue, search with a picture or a sku, or use a CLIP "
             "model."
         )
 
 
-def _parts(query: Query) -> list[QueryPicture]:
-    """All pictures of a query: those it shows, then those it should not be like."""
+def _query_pictures(query: Query) -> list[QueryPicture]:
+    """All pictures of a query: those it searches by, then those it should not be like."""
     first = [] if query.picture is None else [QueryPicture(query.picture, query.region)]
     return first + [QueryPicture(data) for data in (*query.more_pictures, *query.without_pictures)]
 
 
-def _cropped(part: QueryPicture, decode: Decoder, side: int | None) -> Image.Image:
-    """A picture or the region of it, decoded no smaller than the encoder needs."""
-    if part.region is None:
-        return decode(part.data, at_least=side)
-    left, top, right, bottom = part.region
+def _cropped(picture: QueryPicture, decode: Decoder, side: int | None) -> Image.Image:
+    """A picture or its region, decoded no smaller than the encoder's input (`side` pixels)."""
+    if picture.region is None:
+        return decode(picture.data, at_least=side)
+    left, top, right, bottom = picture.region
     narrowest = min(right - left, bottom - top)
-    picture = decode(part.data, at_least=None if side is None else int(side / narrowest) + 1)
-    width, height = picture.size
+    image = decode(picture.data, at_least=None if side is None else int(side / narrowest) + 1)
+    width, height = image.size
     edges = (int(left * width), int(top * height), round(right * width), round(bottom * height))
-    return picture.crop((*edges[:2], max(edges[2], edges[0] + 1), max(edges[3], edges[1] + 1)))
+    return image.crop((*edges[:2], max(edges[2], edges[0] + 1), max(edges[3], edges[1] + 1)))
 
 
 def _encoded(
-    query: Query, encoder: Encoder, queue: EncoderQueues, vectors: Mapping[QueryPicture, Vector]
-) -> Encoded:
-    found = tuple(vectors[part] for part in _parts(query))
+    query: Query, encoder: Encoder, queues: EncoderQueues, vectors: Mapping[QueryPicture, Vector]
+) -> EncodedQuery:
+    pictures = tuple(vectors[picture] for picture in _query_pictures(query))
     count = len(_pictures(query))
-    without = found[count:]
+    without = pictures[count:]
     if query.without_words:
-        without += (queue.words.encode([query.without_words])[0],)
+        without += (queues.words.encode([query.without_words])[0],)
     words = None
     if query.words and encoder.reads_words and query.words_by != "catalogue":
-        words = queue.words.encode([query.words])[0]
-    return Encoded(encoder.fingerprint, found[:count], words, without)
+        words = queues.words.encode([query.words])[0]
+    return EncodedQuery(encoder.fingerprint, pictures[:count], words, without)
 
 
-def _unit(vector: Vector) -> Vector:
+def unit_direction(vector: Vector) -> Vector:
+    """A vector (dim,) at unit length, float32. Raises BadInput if its length is almost zero."""
     # In float64, so that SQL (analytics._rounded) computes the same float16 values.
     if length(vector) < 1e-6:
         raise BadInput("What is asked for and what it should not be cancel each other out.")
     return unit_float64(vector).astype(np.float32)
 
 
-def _by_words(query: Query, encoded: Encoded) -> tuple[str, float] | None:
-    """The words that are looked up in the catalogue, and their weight beside the vector."""
+def catalogue_words(query: Query, encoded: EncodedQuery) -> tuple[str, float] | None:
+    """The words to look up in the catalogue, and their weight (0 to 1) against the vector."""
     if query.words is None or query.words_by == "model":
         return None
     alone = query.picture is None and not query.more_pictures and query.sku is None
@@ -192,14 +198,15 @@ def _by_words(query: Query, encoded: Encoded) -> tuple[str, float] | None:
     return query.words, 0.5 if alone else query.words_weight / 2
 
 
-def _readers(encoded: Encoded, catalogue: bool) -> str | None:
-    """What read the words of a query."""
+def word_readers(encoded: EncodedQuery, *, catalogue: bool) -> str | None:
+    """What read the words of a query, as in `Plan.words`; None without words."""
     readers = [("model", encoded.words is not None), ("catalogue", catalogue)]
     return " and ".join(name for name, read in readers if read) or None
 
 
-def _rounded(vector: Vector | None, model: Model) -> Vector:
-    """The vector as every path uses it: rounded once to float16, the precision of the table."""
+def round_query(vector: Vector | None, model: Model) -> Vector:
+    """The query vector that every path uses: unit length, rounded once to float16, the precision of
+    the table. Raises BadInput for a vector of another shape, not finite, or zero."""
     assert vector is not None
     norm = length(vector) if vector.shape == (model.dim,) else math.nan
     if not math.isfinite(norm):
@@ -209,8 +216,11 @@ def _rounded(vector: Vector | None, model: Model) -> Vector:
     return round_to_float16(vector / norm)
 
 
-def _vector_of(connection: Connection, model: Model, sku: str, product_id: int) -> Vector:
-    """The mean direction of a product's pictures."""
+def product_vector(connection: Connection, model: Model, sku: str, product_id: int) -> Vector:
+    """The mean of the embeddings of a product's pictures, shape (dim,), float32.
+
+    Raises BadInput if none of its pictures has one.
+    """
     vectors = embeddings.vectors_of_product(connection, product_id, model)
     if len(vectors) == 0:
         raise BadInput(

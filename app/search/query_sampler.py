@@ -1,7 +1,7 @@
-"""QuerySampler: keeps the vectors of some searches, after the answer and at nobody's cost.
+"""QuerySampler: records the vectors of some searches, with which builds are measured.
 
-A build is measured with what people really ask. The vectors are written by a thread of their own;
-if that fails, or there are too many, they are forgotten.
+A background thread writes them, so that no search waits. Vectors that cannot be written, or exceed
+the queue, are dropped.
 """
 
 from __future__ import annotations
@@ -17,35 +17,35 @@ from app.db.queries import query_samples
 from app.errors import LookalikeError
 from app.types import Vector
 
-WAITING = 64
-"""Vectors that wait to be written; a burst of searches keeps its newest."""
+MAX_QUEUED = 64
+"""Vectors that wait to be written; of a burst of searches the newest are kept."""
 
-PAUSE_S = 1.0
-"""Vectors are written together, at most this often."""
+WRITE_INTERVAL_S = 1.0
+"""The queued vectors are written together once per interval."""
 
 _log = logging.getLogger(__name__)
 
 
 class QuerySampler:
-    """Takes vectors of searches and writes them in the background. Safe to use from threads."""
+    """Writes vectors of searches in the background. Thread-safe."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        self._waiting: deque[tuple[int, Vector]] = deque(maxlen=WAITING)
+        self._queue: deque[tuple[int, Vector]] = deque(maxlen=MAX_QUEUED)
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
         self._closing = threading.Event()
 
     def offer(self, model_id: int, vector: Vector) -> None:
-        """Keep a query's vector, shape (dim,), float32; returns at once."""
-        self._waiting.append((model_id, vector))
+        """Queue a query's vector, shape (dim,), float32; never blocks."""
+        self._queue.append((model_id, vector))
         with self._lock:
             if self._thread is None and not self._closing.is_set():
-                self._thread = threading.Thread(target=self._work, name="sample", daemon=True)
+                self._thread = threading.Thread(target=self._run, name="sample", daemon=True)
                 self._thread.start()
 
     def close(self) -> None:
-        """Write what waits and stop."""
+        """Write the queued vectors and stop the thread."""
         self._closing.set()
         with self._lock:
             thread = self._thread
@@ -53,18 +53,18 @@ class QuerySampler:
             thread.join()
         self._write()
 
-    def _work(self) -> None:
-        while not self._closing.wait(PAUSE_S):
+    def _run(self) -> None:
+        while not self._closing.wait(WRITE_INTERVAL_S):
             self._write()
 
     def _write(self) -> None:
         by_model: dict[int, list[Vector]] = {}
-        while self._waiting:
-            model_id, vector = self._waiting.popleft()
+        while self._queue:
+            model_id, vector = self._queue.popleft()
             by_model.setdefault(model_id, []).append(vector)
         try:
             for model_id, vectors in by_model.items():
                 with self._engine.begin() as connection:
                     query_samples.add(connection, model_id, vectors)
         except (LookalikeError, SQLAlchemyError) as exc:
-            _log.debug("queries were not kept: %s", exc)
+            _log.debug("query samples were not written: %s", exc)

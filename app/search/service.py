@@ -1,4 +1,4 @@
-"""SearchService: one call answers one query from one snapshot of the database."""
+"""SearchService: answers one query per call, from one snapshot of the database."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from app.errors import BadInput, ModelMismatch, ModelNotKept, NoModel, ReplicaCo
 from app.index.file_store import IndexFiles
 from app.search import validation
 from app.search.admission import Admission
-from app.search.dedup import asks_for_shape, similarity_of
-from app.search.explain import SearchOutcome, StageTimer, plan_of, stopped
+from app.search.dedup import needs_dedup, similarity_of
+from app.search.explain import SearchOutcome, StageTimer, build_plan, gave_up_after
 from app.search.fast_path import FastPath
-from app.search.filters import meant
-from app.search.paging import PageRequest, page
+from app.search.filters import unknown_attribute
+from app.search.paging import Page, PageRequest, page
 from app.search.query_encoder import (
-    Encoded,
+    EncodedQuery,
     QueryEncoder,
-    _by_words,
-    _readers,
-    _rounded,
-    _vector_of,
+    catalogue_words,
+    product_vector,
+    round_query,
+    word_readers,
 )
 from app.search.query_sampler import QuerySampler
 from app.search.retrieval import (
@@ -41,8 +41,8 @@ from app.search.similarity_labels import SimilarityLabeler
 from app.search.vector_cache import VectorCache
 from app.types import Folded, Hit, Match, Model, Plan, Query, SearchResult
 
-CHANGES = 3
-"""How often a search begins again when the active model changes under it."""
+MAX_MODEL_CHANGES = 3
+"""A search is repeated this often when the active model changes meanwhile."""
 
 
 class ActiveModelChanged(ModelMismatch):
@@ -50,7 +50,11 @@ class ActiveModelChanged(ModelMismatch):
 
 
 class SearchService:
-    """Finds products. Safe to use from several threads; holds no state that matters."""
+    """Finds products. Thread-safe; holds no state that a result depends on.
+
+    `fast_path` answers common queries in one statement. `sampler` records query vectors, `labeler`
+    labels similarities, and `observe` is called with the plan of every search.
+    """
 
     def __init__(
         self,
@@ -60,9 +64,9 @@ class SearchService:
         settings: Settings,
         *,
         admission: Admission | None = None,
-        quick: FastPath | None = None,
+        fast_path: FastPath | None = None,
         sampler: QuerySampler | None = None,
-        meanings: SimilarityLabeler | None = None,
+        labeler: SimilarityLabeler | None = None,
         observe: Callable[[Plan], None] | None = None,
     ) -> None:
         self._engine = engine
@@ -70,60 +74,62 @@ class SearchService:
         self._files = files
         self._settings = settings
         self._admission = admission or Admission(settings.places, settings.search_wait_s)
-        self._quick = quick
+        self._fast_path = fast_path
         self._sampler = sampler
-        self._meanings = meanings
+        self._labeler = labeler
         self._observe = observe
         self._schema_checked = False
 
-    def search(self, query: Query, memory: VectorCache | None = None) -> SearchResult:
-        """The `query.k` products most similar to the query, best first, and how they were found.
+    def search(self, query: Query, cache: VectorCache | None = None) -> SearchResult:
+        """The `query.k` products most similar to the query, best first, and the plan.
 
-        Sees every product committed before the call and nothing deleted before it. Fewer than k
-        come back only if there are no more that the query lets through, or nearly all of very many
-        were dropped; `plan.shortfall` says which. Pictures that `memory` knows are not encoded
-        again, and it learns the others.
+        Sees every product committed before the call and none deleted before it. Fewer than k come
+        back only if no more match, or if the page was given up because nearly all of very many
+        products were dropped; `plan.shortfall` gives the reason. Pictures in `cache` are not
+        encoded again, and new ones are added to it.
 
-        Raises BadInput and its kinds (BadImage, UnknownProduct, NoWords) for a query that makes no
-        sense, Busy where too many searches run at a time, NoModel, ModelMismatch, SchemaMismatch
-        and DatabaseUnavailable.
+        Raises BadInput and its kinds (BadImage, UnknownProduct, NoWords) for an invalid query,
+        Busy if too many searches run at a time, NoModel, ModelMismatch, SchemaMismatch and
+        DatabaseUnavailable.
         """
         self._check(query)
         with self._admission.admitted() as waited_s:
-            for _ in range(CHANGES):
+            for _ in range(MAX_MODEL_CHANGES):
                 try:
-                    return self._searched(query, memory, waited_s)
+                    return self._search(query, cache, waited_s)
                 except ActiveModelChanged:
-                    self._encoder.renew()
-            return self._searched(query, memory, waited_s)
+                    self._encoder.refresh_model()
+            return self._search(query, cache, waited_s)
 
-    def _searched(self, query: Query, memory: VectorCache | None, waited_s: float) -> SearchResult:
-        clock = StageTimer(waited_s)
-        encoded = self._encoder.encode(query, clock, memory)
-        found = self._at_once(query, encoded, clock)
-        if found is None:
+    def _search(self, query: Query, cache: VectorCache | None, waited_s: float) -> SearchResult:
+        timer = StageTimer(waited_s)
+        encoded = self._encoder.encode(query, timer, cache)
+        outcome = self._in_one_statement(query, encoded, timer)
+        if outcome is None:
             try:
-                found = self._in_turn(query, encoded, clock)
-            except ReplicaConflict:  # a later snapshot does not hold up what this one did
-                found = self._in_turn(query, encoded, clock)
-        if self._sampler and encoded.asks and found.lag is None:
-            self._sampler.offer(found.model.id, found.vector)
-        plan = plan_of(found, query, clock)
+                outcome = self._in_one_snapshot(query, encoded, timer)
+            except ReplicaConflict:  # a new snapshot does not hold up the replica as this one did
+                outcome = self._in_one_snapshot(query, encoded, timer)
+        if self._sampler and encoded.has_direction and outcome.lag is None:
+            self._sampler.offer(outcome.model.id, outcome.vector)
+        plan = build_plan(outcome, query, timer)
         if self._observe:
             self._observe(plan)
-        matches = found.matches
-        if self._meanings and not (query.words or encoded.without):
-            matches = self._meanings.spoken(matches, found.model.id)
-        return SearchResult(matches, plan, found.dropped)
+        matches = outcome.matches
+        if self._labeler and not (query.words or encoded.without):
+            matches = self._labeler.label(matches, outcome.model.id)
+        return SearchResult(matches, plan, outcome.dropped)
 
-    def _at_once(self, query: Query, encoded: Encoded, clock: StageTimer) -> SearchOutcome | None:
-        """The answer in one statement, if nothing about the query needs more."""
-        known = self._quick.last_build if self._quick is not None else None
-        if known is None or query.sku or query.min_similarity is not None:
+    def _in_one_statement(
+        self, query: Query, encoded: EncodedQuery, timer: StageTimer
+    ) -> SearchOutcome | None:
+        """The outcome of the fast path; None if the query needs more, or the fast path fails."""
+        last_build = self._fast_path.last_build if self._fast_path is not None else None
+        if last_build is None or query.sku or query.min_similarity is not None:
             return None
-        if asks_for_shape(query):
+        if needs_dedup(query):
             return None
-        model, build = known
+        model, build = last_build
         if query.model_id not in (None, model.id) or (
             query.vector is not None and query.model_id is None
         ):
@@ -131,66 +137,66 @@ class SearchService:
         if encoded.fingerprint not in (None, model.fingerprint):
             return None
         if query.vector is not None:
-            vector = _rounded(encoded.towards(query, query.vector), model)
-        elif encoded.fingerprint is not None and _by_words(query, encoded) is None:
-            vector = _rounded(encoded.towards(query), model)
+            vector = round_query(encoded.direction(query, query.vector), model)
+        elif encoded.fingerprint is not None and catalogue_words(query, encoded) is None:
+            vector = round_query(encoded.direction(query), model)
         else:
             return None
-        assert self._quick is not None
-        with clock.stage("search"):
-            only = nearest.filter_clause(query.filters)
-            found = self._quick.find(model, build, vector, query.k, only)
-        if found is None:
+        assert self._fast_path is not None
+        with timer.stage("search"):
+            clause = nearest.filter_clause(query.filters)
+            result = self._fast_path.find(model, build, vector, query.k, clause)
+        if result is None:
             return None
-        if query.filters.attributes and len(found.candidates.hits) < query.k:
-            return None  # for what else there is to say about the filter
-        if only.condition:
-            answer = filtered_build_result(
-                found.candidates, build, found.delta_rows, deeper=found.deeper
+        if query.filters.attributes and len(result.candidates.hits) < query.k:
+            return None  # the several statements find out which attributes are unknown
+        if clause.condition:
+            retrieval = filtered_build_result(
+                result.candidates, build, result.delta_rows, deeper=result.deeper
             )
         else:
-            answer = build_result(found.candidates, build, found.delta_rows)
-        with clock.stage("details"):
-            rows = {row.product_id: row for row in found.rows}
-            matches = _matches([(hit, ()) for hit in answer.candidates.hits], rows)
-        readers = _readers(encoded, catalogue=False)
-        return SearchOutcome(matches, answer, model, vector, found.lag, words=readers)
+            retrieval = build_result(result.candidates, build, result.delta_rows)
+        with timer.stage("details"):
+            rows = {row.product_id: row for row in result.rows}
+            matches = _matches([(hit, ()) for hit in retrieval.candidates.hits], rows)
+        readers = word_readers(encoded, catalogue=False)
+        return SearchOutcome(matches, retrieval, model, vector, result.lag, words=readers)
 
-    def _in_turn(self, query: Query, encoded: Encoded, clock: StageTimer) -> SearchOutcome:
-        """The answer of whatever path can give it, all in one snapshot."""
+    def _in_one_snapshot(
+        self, query: Query, encoded: EncodedQuery, timer: StageTimer
+    ) -> SearchOutcome:
+        """The outcome of any query, in several statements of one snapshot."""
         self._check_schema()
         with snapshot(self._engine) as connection:
             partitions.lock_attached(connection)
-            with clock.stage("search"):
+            with timer.stage("search"):
                 model, lag = self._model(connection, query, encoded)
-                asked = self._asked(connection, model, query, encoded)
-                found = page(asked)
-            with clock.stage("details"):
-                kept = [(each.hit, folded) for each, folded in found.shaped.kept]
+                request = self._page_request(connection, model, query, encoded)
+                found = page(request)
+            with timer.stage("details"):
+                kept = [(each.hit, folded) for each, folded in found.deduplicated.kept]
                 pairs = [(hit.product_id, hit.picture_id) for hit, _ in kept]
                 matches = _matches(kept, products.details(connection, pairs))
-            unknown = []
-            if not matches and query.filters.attributes:
-                unknown = products.unknown_attributes(connection, list(query.filters.attributes))
+            hints = _hints(connection, query, found)
             if lag is not None and not partitions.is_attached_now(connection, model.id):
                 raise ActiveModelChanged(f"{model.name} was dropped meanwhile. Try again.")
-            self._learn(asked.ask, found.answer)
+            self._remember_build(request.retrieval, found.retrieval)
         return SearchOutcome(
-            matches, found.answer, model, asked.ask.vector, lag,
-            found.shaped.dropped, _readers(encoded, found.words),
-            (*map(meant, unknown), *stopped(found.stopped)), found.cut,
+            matches, found.retrieval, model, request.retrieval.vector, lag,
+            found.deduplicated.dropped, word_readers(encoded, catalogue=found.by_words),
+            hints, found.cut,
         )  # fmt: skip
 
-    def _learn(self, ask: RetrievalRequest, answer: RetrievalResult) -> None:
-        """Note the build that the next search may go on with."""
-        if self._quick is None:
+    def _remember_build(self, request: RetrievalRequest, result: RetrievalResult) -> None:
+        """Note the build that the fast path uses next."""
+        if self._fast_path is None:
             return
-        build = answer.build
-        if build is None and ask.filters and self._quick.last_build is None:
-            found = open_build(ask, self._files)
-            build = found.build if isinstance(found, OpenBuild) else None
+        build = result.build
+        if build is None and request.filters and self._fast_path.last_build is None:
+            opened = open_build(request, self._files)
+            build = opened.build if isinstance(opened, OpenBuild) else None
         if build is not None:
-            self._quick.last_build = (ask.model, build)
+            self._fast_path.last_build = (request.model, build)
 
     def _check(self, query: Query) -> None:
         validation.check(query)
@@ -200,65 +206,80 @@ class SearchService:
             )
 
     def _check_schema(self) -> None:
-        """Once, and before the snapshot: an older schema lacks what a search would lock."""
+        """Once, before the snapshot: an older schema lacks the tables that a search locks."""
         if not self._schema_checked:
             with snapshot(self._engine) as connection:
                 check_schema(connection)
             self._schema_checked = True
 
     def _model(
-        self, connection: Connection, query: Query, encoded: Encoded
+        self, connection: Connection, query: Query, encoded: EncodedQuery
     ) -> tuple[Model, float | None]:
-        """The active model, once it is certain that the query's vector is one of its own, and
-        how many seconds a replica is behind."""
+        """The model to search under, and how many seconds a replica is behind.
+
+        Raises an error if the query's vectors belong to another model.
+        """
         model, lag = models.active_and_lag(connection)
         if model is None:
             raise NoModel()
-        vectors_own = query.vector is not None and query.model_id is None
-        if vectors_own or query.model_id not in (None, model.id):
+        vector_without_model = query.vector is not None and query.model_id is None
+        if vector_without_model or query.model_id not in (None, model.id):
             model = _maintained(connection, query.model_id, model)
         if encoded.fingerprint not in (None, model.fingerprint):
             raise ActiveModelChanged(f"The active model is now {model.name}. Try again.")
         return model, lag
 
-    def _asked(
-        self, connection: Connection, model: Model, query: Query, encoded: Encoded
+    def _page_request(
+        self, connection: Connection, model: Model, query: Query, encoded: EncodedQuery
     ) -> PageRequest:
         excluded: tuple[int, ...] = ()
-        of_product = query.vector
+        given = query.vector
         if query.sku is not None:
             product_id = products.require_id(connection, query.sku)
-            of_product = _vector_of(connection, model, query.sku, product_id)
+            given = product_vector(connection, model, query.sku, product_id)
             excluded = (product_id,)
-        towards = encoded.towards(query, of_product)
-        compared = query.near_query is not None or query.min_similarity is not None
-        if towards is None and (encoded.without or compared):
+        direction = encoded.direction(query, given)
+        compares = query.near_query is not None or query.min_similarity is not None
+        if direction is None and (encoded.without or compares):
             raise BadInput(
                 "Words that are looked up in the catalogue only have no picture to compare with: "
                 "leave out what it should not be like, the distance to the query and the minimum "
                 "similarity, or add a picture or a sku."
             )
-        vector = _rounded(np.ones(model.dim, np.float32) if towards is None else towards, model)
-        ask = RetrievalRequest(connection, model, vector, query.k, query.filters, excluded)
-        words = _by_words(query, encoded)
-        return PageRequest(ask, query, towards is not None, words, self._files, self._settings)
+        by_vector = direction is not None
+        if direction is None:
+            direction = np.ones(model.dim, np.float32)  # a placeholder that nothing reads
+        request = RetrievalRequest(
+            connection, model, round_query(direction, model), query.k, query.filters, excluded
+        )
+        words = catalogue_words(query, encoded)
+        return PageRequest(request, query, by_vector, words, self._files, self._settings)
+
+
+def _hints(connection: Connection, query: Query, found: Page) -> tuple[str, ...]:
+    """Further reasons why a page is short."""
+    unknown: Sequence[str] = ()
+    if not found.deduplicated.kept and query.filters.attributes:
+        unknown = products.unknown_attributes(connection, list(query.filters.attributes))
+    stopped = (gave_up_after(found.stopped),) if found.stopped else ()
+    return (*map(unknown_attribute, unknown), *stopped)
 
 
 def _maintained(connection: Connection, model_id: int | None, active: Model) -> Model:
-    """The model a query names. Raises ModelNotKept for one that is not kept up to date."""
-    found = None if model_id is None else models.by_id(connection, model_id)
-    if found is None:
+    """The maintained model with this id. Raises ModelNotKept if there is none."""
+    model = None if model_id is None else models.by_id(connection, model_id)
+    if model is None:
         raise ModelNotKept(
             f"The query is for model {model_id}, which is not kept up to date; the active model is "
             f"{active.id} ({active.name}). Encode it again under the active model."
         )
-    return found
+    return model
 
 
 def _matches(
     kept: Sequence[tuple[Hit, tuple[Folded, ...]]], rows: Mapping[int, Any]
 ) -> tuple[Match, ...]:
-    """The hits with the details in the rows of their products (id), and what is folded in."""
+    """Matches of hits, the products folded into each, and the rows of details by product id."""
     return tuple(
         Match(
             rank=rank,

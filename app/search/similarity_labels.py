@@ -1,4 +1,4 @@
-"""Meanings: puts words beside the similarities of matches, at next to no cost to a search."""
+"""SimilarityLabeler: labels the similarities of matches by the calibration of their model."""
 
 from __future__ import annotations
 
@@ -16,15 +16,16 @@ from app.errors import LookalikeError
 from app.types import Calibration, Match, label_for
 
 FRESH_S = 60.0
-"""A new calibration is spoken after at most this time."""
+"""Seconds after which calibrations are read again."""
 
 _log = logging.getLogger(__name__)
 
 
 class SimilarityLabeler:
-    """The calibrations of models, read once a minute. Safe to use from several threads.
+    """Caches the calibrations of models. Thread-safe.
 
-    A search never fails or waits for them: while one thread reads, others use what there was.
+    A search never fails because of them or waits for them: while one thread reads, the others use
+    the previous ones.
     """
 
     def __init__(self, engine: Engine) -> None:
@@ -33,24 +34,25 @@ class SimilarityLabeler:
         self._rows: dict[int, Mapping[str | None, Calibration]] = {}
         self._read_at: dict[int, float] = {}
 
-    def spoken(self, matches: tuple[Match, ...], model_id: int) -> tuple[Match, ...]:
-        """The matches, each with what its similarity means under the model.
+    def label(self, matches: tuple[Match, ...], model_id: int) -> tuple[Match, ...]:
+        """The matches, each with the label of its similarity under the model.
 
-        Only for matches of a picture: cut-offs are fitted from pictures, and words lie elsewhere.
+        Only for queries by picture: cut-offs are fitted from pairs of pictures, and the distances
+        between words and pictures are larger.
         """
-        rows = self._of(model_id)
-        if not rows or not matches:
+        calibrations = self._calibrations(model_id)
+        if not calibrations or not matches:
             return matches
-        return tuple(_spoken(match, rows) for match in matches)
+        return tuple(_labelled(match, calibrations) for match in matches)
 
-    def _of(self, model_id: int) -> Mapping[str | None, Calibration]:
+    def _calibrations(self, model_id: int) -> Mapping[str | None, Calibration]:
         now = time.monotonic()
         if now >= self._read_at.get(model_id, -FRESH_S) + FRESH_S and self._lock.acquire(False):
             try:
                 self._read_at[model_id] = now
                 self._rows[model_id] = self._read(model_id)
             except (LookalikeError, SQLAlchemyError) as exc:
-                _log.debug("what distances mean could not be read: %s", exc)
+                _log.debug("the calibration could not be read: %s", exc)
             finally:
                 self._lock.release()
         return self._rows.get(model_id, {})
@@ -60,7 +62,8 @@ class SimilarityLabeler:
             return {row.category: row for row in calibration.read(connection, model_id)}
 
 
-def _spoken(match: Match, rows: Mapping[str | None, Calibration]) -> Match:
+def _labelled(match: Match, calibrations: Mapping[str | None, Calibration]) -> Match:
     if match.similarity is None:
         return match
-    return replace(match, means=label_for(1 - match.similarity, match.product.category, rows))
+    label = label_for(1 - match.similarity, match.product.category, calibrations)
+    return replace(match, means=label)

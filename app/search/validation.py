@@ -1,4 +1,4 @@
-"""Whether a query makes sense: what it must hold, what goes together, and within which bounds."""
+"""Query validation: required fields, conflicts, ranges."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ from app.db.text import check_text
 from app.errors import BadInput
 from app.types import Query
 
-SMALLEST = 0.02
-"""Least share of a side that a region of a picture may have."""
+MIN_REGION_SIDE = 0.02
+"""Smallest region of a picture, as a share of each side."""
 
-LONGEST = 1000
-"""Characters of words; a text tower reads about three hundred of them."""
+MAX_TEXT = 1000
+"""Characters of a text; a CLIP text encoder reads about the first three hundred."""
 
 
 def check(query: Query) -> None:
-    """Raise BadInput for a query that asks nothing, or things that do not go together."""
+    """Raise BadInput for a query that is empty, contradictory or out of range."""
     pictures = query.picture is not None or bool(query.more_pictures)
     if query.vector is not None and (pictures or query.sku or query.words):
         raise BadInput("A vector is searched alone; give pictures, a sku and words without it.")
@@ -22,9 +22,9 @@ def check(query: Query) -> None:
         raise BadInput("A search takes pictures or a sku, not both.")
     if not pictures and all(part is None for part in (query.sku, query.words, query.vector)):
         raise BadInput("A search takes at least one of: a picture, a sku, words, a vector.")
-    for words in (query.words, query.without_words):
-        if words is not None and len(words) > LONGEST:
-            raise BadInput(f"The text has {len(words)} characters; use at most {LONGEST}.")
+    for text in (query.words, query.without_words):
+        if text is not None and len(text) > MAX_TEXT:
+            raise BadInput(f"The text has {len(text)} characters; use at most {MAX_TEXT}.")
     if query.words is not None and not query.words.strip():
         raise BadInput("There are no words to search for.")
     for name, weight in (("words", query.words_weight), ("without", query.without_weight)):
@@ -33,11 +33,11 @@ def check(query: Query) -> None:
     for name, distance in (("query", query.near_query), ("match", query.near_match)):
         if distance is not None and not 0 <= distance <= 2:
             raise BadInput(f"The distance to the {name} is {distance}; it lies between 0 and 2.")
-    least = query.min_similarity
-    if least is not None and not -1 <= least <= 1:
-        raise BadInput(f"The minimum similarity is {least}; it lies between -1 and 1.")
-    for words in (query.sku, query.words, query.without_words, *query.shown):
-        check_text("text", words or "")
+    min_similarity = query.min_similarity
+    if min_similarity is not None and not -1 <= min_similarity <= 1:
+        raise BadInput(f"The minimum similarity is {min_similarity}; it lies between -1 and 1.")
+    for text in (query.sku, query.words, query.without_words, *query.shown):
+        check_text("text", text or "")
     if query.region is not None:
         _check_region(query)
 
@@ -46,8 +46,8 @@ def _check_region(query: Query) -> None:
     assert query.region is not None
     left, top, right, bottom = query.region
     inside = 0 <= left < right <= 1 and 0 <= top < bottom <= 1
-    if query.picture is None or not inside or min(right - left, bottom - top) < SMALLEST:
+    if query.picture is None or not inside or min(right - left, bottom - top) < MIN_REGION_SIDE:
         raise BadInput(
             f"The region {query.region} is no part of a picture: give left, top, right and bottom "
-            f"as shares between 0 and 1, at least {SMALLEST} apart, with a picture."
+            f"as shares between 0 and 1, at least {MIN_REGION_SIDE} apart, with a picture."
         )

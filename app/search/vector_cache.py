@@ -1,6 +1,6 @@
-"""Memory: the vectors of the pictures that one person asked with, for as long as they stay.
+"""LRU cache, per session, of the vectors of query pictures.
 
-A search that differs only in its filter, its words or its page need not encode a picture again.
+A search that differs only in its filter, words or page does not encode its pictures again.
 """
 
 from __future__ import annotations
@@ -12,43 +12,43 @@ from hashlib import sha256
 
 from app.types import Region, Vector
 
-MOST = 64
-"""Vectors that are remembered: of a few searches with all the pictures that one may hold."""
+MAX_VECTORS = 64
+"""Enough for a few searches with as many pictures as one search may hold."""
 
 
 @dataclass(frozen=True, slots=True)
 class QueryPicture:
-    """A picture (file bytes), or the region of it that counts."""
+    """A picture of a query (file bytes), or a region of it."""
 
     data: bytes
     region: Region | None = None
 
     def key(self, fingerprint: str) -> bytes:
-        """What tells this part under this encoder (its fingerprint) from all others; 32 bytes."""
+        """Cache key under the encoder with this fingerprint; 32 bytes."""
         return sha256(f"{fingerprint} {self.region} ".encode() + self.data).digest()
 
 
 class VectorCache:
-    """Unit vectors of parts, shape (dim,), float32; the least recently used leave first.
+    """Unit vectors of query pictures, shape (dim,), float32; evicts the least recently used.
 
-    Holds no pictures. For one caller at a time.
+    Holds no pictures. Not thread-safe.
     """
 
-    def __init__(self, most: int = MOST) -> None:
-        self._most = most
+    def __init__(self, max_vectors: int = MAX_VECTORS) -> None:
+        self._max_vectors = max_vectors
         self._vectors: OrderedDict[bytes, Vector] = OrderedDict()
 
-    def known(self, parts: Iterable[QueryPicture], fingerprint: str) -> dict[QueryPicture, Vector]:
-        """The vectors that are still remembered, of these parts, under this encoder."""
-        keys = {part: part.key(fingerprint) for part in parts}
-        found = {part: key for part, key in keys.items() if key in self._vectors}
-        for key in found.values():
+    def get(self, pictures: Iterable[QueryPicture], fingerprint: str) -> dict[QueryPicture, Vector]:
+        """The cached vectors of these pictures under the encoder with this fingerprint."""
+        keys = {picture: picture.key(fingerprint) for picture in pictures}
+        cached = {picture: key for picture, key in keys.items() if key in self._vectors}
+        for key in cached.values():
             self._vectors.move_to_end(key)
-        return {part: self._vectors[key] for part, key in found.items()}
+        return {picture: self._vectors[key] for picture, key in cached.items()}
 
-    def learn(self, vectors: Mapping[QueryPicture, Vector], fingerprint: str) -> None:
-        """Remember the vectors of parts under this encoder; the oldest make room."""
-        for part, vector in vectors.items():
-            self._vectors[part.key(fingerprint)] = vector
-        while len(self._vectors) > self._most:
+    def put(self, vectors: Mapping[QueryPicture, Vector], fingerprint: str) -> None:
+        """Store vectors of the encoder with this fingerprint; the least recently used leave."""
+        for picture, vector in vectors.items():
+            self._vectors[picture.key(fingerprint)] = vector
+        while len(self._vectors) > self._max_vectors:
             self._vectors.popitem(last=False)

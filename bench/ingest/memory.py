@@ -113,10 +113,10 @@ def measure(app: App, pictures: Drawn, count: int) -> None:
     findings = Findings("ingest_memory", f"Memory of an ingest of {count:,} pictures")
     findings.note(f"The encoder is {app.encoder().name}, run by {app.encoder().runtime}.")
     held: list[tuple[int, float]] = []
-    model, towers = app.catalog.model(), MaintainedEncoders(app.catalog, app.encoders)
-    preparer = Preparer(app.catalog, towers, pictures, app.limits)
+    model, encoders = app.catalog.model(), MaintainedEncoders(app.catalog, app.encoders)
+    preparer = Preparer(app.catalog, encoders, pictures, app.limits)
     with ingest_run(app.engine, "drawn", model) as run, closing(preparer):
-        job = Ingest(app.catalog, towers, preparer, run, RejectFile(None))
+        job = Ingest(app.catalog, encoders, preparer, run, RejectFile(None))
         report = job.run(rows(count), progress=lambda report: held.append(sample(report)))
     for tenth in range(1, 11):
         some = [mib for read, mib in held if (tenth - 1) * count < read * 10 <= tenth * count]

@@ -89,7 +89,7 @@ def service(app: App, queues: BatcherPool, wait_s: float = 60.0) -> SearchServic
     encoder = QueryEncoder(app.encoders, app._decode, app._decode_strange, queues)
     return SearchService(
         app.search_engine, encoder, app.files, app.settings,
-        admission=Admission(app.settings.places, wait_s), quick=app.search._quick,
+        admission=Admission(app.settings.places, wait_s), fast_path=app.search._fast_path,
     )  # fmt: skip
 
 

@@ -15,7 +15,7 @@ from app.bootstrap import App
 from app.db.embedded import binaries
 from app.db.queries.nearest import literal
 from app.search.filters import parse
-from app.search.query_encoder import _rounded, _unit
+from app.search.query_encoder import round_query, unit_direction
 from app.types import Model, Query
 from support.analysts import catalogue, login
 from support.colours import photo
@@ -105,7 +105,7 @@ def test_vectors_are_rounded_as_the_search_service_rounds_them(owner: psycopg.Co
     model = Model(0, "m", "1", 512, "f")
     for n, drawn in enumerate(np.random.default_rng(2).standard_normal((100, 512))):
         vector = (drawn * 10.0 ** (n % 7 - 3)).astype(np.float32)
-        expected = _rounded(_unit(vector), model)
+        expected = round_query(unit_direction(vector), model)
         [(found,)] = rows(
             owner, "SELECT analytics._rounded(CAST(%s AS vector)::real[])::vector::real[]",
             [literal(vector)],

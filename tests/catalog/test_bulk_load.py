@@ -27,7 +27,8 @@ from app.operations.integrity import CheckOptions, check
 from app.operations.migrate import migrate
 from app.search.filters import parse
 from app.types import Query, SearchResult
-from ingest.load import new_pictures
+from ingest.load import count_new_pictures
+from ingest.sources import read
 from support import servers
 from support.colours import ColourEncoder, choose_colours, photo
 from support.exact import assert_exact
@@ -156,7 +157,7 @@ def test_pairs_are_refused_where_they_would_take_hours(full: App, sql: psycopg.C
 
 def test_an_ingest_that_adds_much_makes_the_index_anew(full: App, tmp_path: Path) -> None:
     told: list[str] = []
-    report = ingest(full, shop(tmp_path / "in", 3 * ROWS), tell=told.append)
+    report = ingest(full, shop(tmp_path / "in", 3 * ROWS), notify=told.append)
     assert report.added == 2 * ROWS and indexed(full)
     assert "left off until 120 pictures are in" in told[0] and "Making" in told[1]
     assert len(told) == 2
@@ -164,7 +165,7 @@ def test_an_ingest_that_adds_much_makes_the_index_anew(full: App, tmp_path: Path
 
 def test_an_ingest_that_adds_little_leaves_the_index_alone(full: App, tmp_path: Path) -> None:
     told: list[str] = []
-    ingest(full, shop(tmp_path / "in", ROWS + 9), tell=told.append)
+    ingest(full, shop(tmp_path / "in", ROWS + 9), notify=told.append)
     assert told == [] and indexed(full)
 
 
@@ -196,8 +197,7 @@ def test_only_pictures_of_products_that_are_not_there_are_expected(
     rows = [{"sku": "P0001", "images": "a.png"}, {"sku": "NEW", "images": "b.png|c.png"},
             {"sku": "BARE", "images": ""}, {"sku": "", "images": "d.png"}]  # fmt: skip
     source = write_csv(tmp_path / "in.csv", rows)
-    assert new_pictures(full.engine, source, "utf-8") == 2
-    assert new_pictures(full.engine, tmp_path / "none.csv", "utf-8") == 0
+    assert count_new_pictures(full.engine, read(source)) == 2
 
 
 def test_a_load_that_fails_makes_the_index_all_the_same(full: App) -> None:

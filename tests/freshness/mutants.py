@@ -36,8 +36,8 @@ HUNTERS = {
 }
 TELLING = ("E  ", "different: ", "a search failed")
 
-AT_ONCE = "app/db/queries/single_statement.py"
-NEIGHBOURS, ANSWERS = "app/db/queries/nearest.py", "app/search/retrieval.py"
+SINGLE_STATEMENT = "app/db/queries/single_statement.py"
+DELTA, RETRIEVAL = "app/db/queries/index_delta.py", "app/search/retrieval.py"
 CATALOGUE, CONTENT = "alembic/versions/0001_catalogue.py", "app/index/embedding_reader.py"
 
 HELD = "pg_visible_in_snapshot(e.changed_in, CAST(%(snapshot)s AS pg_snapshot))"
@@ -47,9 +47,9 @@ STARTED = (
     "(SELECT started_at FROM index_build"
     " WHERE snapshot::text = CAST(%(snapshot)s AS text) ORDER BY id DESC LIMIT 1)"
 )
-TRUSTED = "if (first.active, first.newest) != (look.model.id, look.build.id):"
-GUARD = "    if found := list(missing):"
-OPENED = "usable = builds.usable(ask.connection, ask.model.id)"
+TRUSTED = "if (first.active, first.newest) != (request.model.id, request.build.id):"
+GUARD = "unstamped := change_stamps.tables_without_trigger(connection, change_stamps.EMBEDDING)"
+OPENED = "usable = index_builds.usable(request.connection, request.model.id)"
 TRIGGER = """CREATE TRIGGER embedding_stamp BEFORE INSERT OR UPDATE ON embedding
     FOR EACH ROW EXECUTE FUNCTION stamp_embedding();
 """
@@ -65,7 +65,7 @@ class Mutant:
     changes: tuple[tuple[str, str, str], ...]
 
 
-NOT_GUARDED = (CONTENT, GUARD, "    if False and (found := list(missing)):")
+NOT_GUARDED = (CONTENT, GUARD, f"False and ({GUARD})")
 ORDINARY = (CATALOGUE, ALWAYS, "")
 ONLY_DEFAULT = (
     (CATALOGUE, TRIGGER, ""),
@@ -81,29 +81,29 @@ MUTANTS = (
             (CATALOGUE, PARTITIONED, PARTITIONED + "\n    updated_at timestamptz,"),
             (CATALOGUE, "NEW.changed_in := pg_current_xact_id();", "NEW.updated_at := now();"
              "\n    NEW.changed_in := pg_current_xact_id();"),
-            (NEIGHBOURS, BEGINS, f"e.updated_at >= {STARTED}"),
-            (NEIGHBOURS, IN_PROGRESS, "false"),
-            (NEIGHBOURS, HELD, f"e.updated_at < {STARTED}"),
+            (DELTA, BEGINS, f"e.updated_at >= {STARTED}"),
+            (DELTA, IN_PROGRESS, "false"),
+            (DELTA, HELD, f"e.updated_at < {STARTED}"),
         ),
     ),
     Mutant(
         "the row condition is changed_in < xmax",
         (
-            (NEIGHBOURS, IN_PROGRESS, "false"),
-            (NEIGHBOURS, HELD,
+            (DELTA, IN_PROGRESS, "false"),
+            (DELTA, HELD,
              "e.changed_in < pg_snapshot_xmax(CAST(%(snapshot)s AS pg_snapshot))"),
         ),
     ),
     Mutant(
         "a search uses a build its snapshot does not see",
         (
-            (ANSWERS, OPENED, "with ask.connection.engine.connect() as apart:\n"
-             "        usable = builds.usable(apart, ask.model.id)"),
+            (RETRIEVAL, OPENED, "with request.connection.engine.connect() as apart:\n"
+             "        usable = index_builds.usable(apart, request.model.id)"),
         ),
     ),
     Mutant(
         "a search in one statement trusts the build it knows",
-        ((AT_ONCE, TRUSTED, "if False:"),),
+        ((SINGLE_STATEMENT, TRUSTED, "if False:"),),
     ),
     # What a default does, in the trigger's place, so that nothing else gets in the way.
     Mutant(
@@ -121,14 +121,14 @@ MUTANTS = (
         "the stamp trigger is an ordinary one",
         (ORDINARY, NOT_GUARDED),
     ),
-    Mutant("changed rows stay among the nominees", ((NEIGHBOURS, f"\n        AND {HELD}", ""),)),
+    Mutant("changed rows stay among the nominees", ((DELTA, f"\n        AND {HELD}", ""),)),
     Mutant(
         "the bound of the index is not heeded",
-        ((NEIGHBOURS, "[] if seen_to is None else [seen_to - TOLERANCE]", "[]"),),
+        ((DELTA, "[] if seen_to is None else [seen_to - TOLERANCE]", "[]"),),
     ),
     Mutant(
         "the bound of the delta is not heeded",
-        ((NEIGHBOURS, "    if fresh >= n:\n        ends.append(farthest)\n", ""),),
+        ((DELTA, "    if fresh >= n:\n        ends.append(farthest)\n", ""),),
     ),
 )  # fmt: skip
 

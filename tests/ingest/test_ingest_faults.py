@@ -35,15 +35,16 @@ PROGRAM = """
 import sys
 from pathlib import Path
 from support.colours import choose_colours
-from goods import ingest
+from support.goods import ingest
 from app.bootstrap import App
 from app.config import Settings
-from ingest import ahead, prepare
+from ingest import prefetch
 
-ahead.CHUNK_ROWS = 4
+prefetch.CHUNK_ROWS = 4
 url, home, source = sys.argv[1:]
 with App(Settings(home=Path(home), database_url=url), choose=choose_colours) as app:
-    ingest(app, Path(source), prune=True, progress=lambda report: print(report.read, flush=True))
+    progress = lambda report, rows: print(report.read, flush=True)
+    ingest(app, Path(source), prune=True, progress=progress)
 """
 
 # A crash of the server alone loses nothing that was committed, unless commits are not waited for.
@@ -127,7 +128,7 @@ def test_what_was_written_before_an_error_stays_and_is_not_embedded_again(
 def test_a_run_interrupted_between_two_chunks_is_finished_by_the_next(
     app: App, sql: psycopg.Connection, source: Path, undisturbed: Contents
 ) -> None:
-    def interrupt(report: IngestReport) -> None:
+    def interrupt(report: IngestReport, _rows: int) -> None:
         if report.read >= 16:
             raise KeyboardInterrupt
 

@@ -488,10 +488,10 @@ def run_rows(
     """The pipeline over rows that are made while they are read."""
     model = app.catalog.model()
     pictures = LocalPictures(folder, max_bytes=app.limits.max_bytes)
-    towers = MaintainedEncoders(app.catalog, Always(watch))
-    preparer = Preparer(app.catalog, towers, pictures, app.limits)
+    encoders = MaintainedEncoders(app.catalog, Always(watch))
+    preparer = Preparer(app.catalog, encoders, pictures, app.limits)
     with ingest_run(app.engine, "rows", model) as run, closing(preparer):
-        return Ingest(app.catalog, towers, preparer, run, RejectFile(None)).run(rows)
+        return Ingest(app.catalog, encoders, preparer, run, RejectFile(None)).run(rows)
 
 
 @pytest.mark.parametrize(("images", "ahead"), [(1, 2 * 64), (40, 2 * 4)])
@@ -524,9 +524,9 @@ def test_a_source_is_read_no_further_ahead_than_two_chunks(
 
 
 def test_progress_is_told_after_every_chunk(app: App, tmp_path: Path, small_chunks: None) -> None:
-    told: list[int] = []
-    ingest(app, shop(tmp_path, 8), progress=lambda report: told.append(report.read))
-    assert told == [3, 6, 8]
+    told: list[tuple[int, int]] = []
+    ingest(app, shop(tmp_path, 8), progress=lambda report, rows: told.append((report.read, rows)))
+    assert told == [(3, 8), (6, 8), (8, 8)]
 
 
 def test_a_picture_deleted_between_reading_and_writing_is_brought_again(
@@ -717,9 +717,9 @@ class Weighed(Preparer):
     held: list[int]
 
     def prepare(
-        self, rows: Sequence[SourceRow | SourceReject], coming: AbstractSet[bytes] = frozenset()
+        self, rows: Sequence[SourceRow | SourceReject], pending: AbstractSet[bytes] = frozenset()
     ) -> Chunk:
-        chunk = super().prepare(rows, coming)
+        chunk = super().prepare(rows, pending)
         inputs = [each for new in chunk.new.values() for each in new.inputs or ()]
         self.held.append(sum(each.nbytes for each in inputs))
         return chunk

@@ -11,7 +11,7 @@ from app.bootstrap import App
 from app.config import Settings
 from app.db.queries.facets import FacetRange
 from app.errors import BadInput, DatabaseUnavailable, SchemaMismatch, UnknownProduct
-from app.search.facets import MOST_VALUES, NEWEST
+from app.search.facets import MAX_VALUES, NEWEST
 from support.shop import add, numbered
 
 
@@ -47,11 +47,11 @@ def test_an_empty_catalogue_has_no_bounds(app: App) -> None:
 def test_rare_values_are_left_out_and_counted(app: App, sql: psycopg.Connection) -> None:
     sql.execute(
         "INSERT INTO product (sku, brand) SELECT 'S' || n, 'brand ' || n"
-        " FROM generate_series(1, %s) AS n", [MOST_VALUES + 7],
+        " FROM generate_series(1, %s) AS n", [MAX_VALUES + 7],
     )  # fmt: skip
     sql.execute("INSERT INTO product (sku, brand) VALUES ('twice', 'brand 506')")
     brands = app.facets.read().values["brand"]
-    assert (len(brands.counts), brands.left_out) == (MOST_VALUES, 7)
+    assert (len(brands.counts), brands.left_out) == (MAX_VALUES, 7)
     assert brands.counts[0] == ("brand 506", 2)
 
 

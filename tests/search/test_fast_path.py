@@ -163,7 +163,7 @@ def test_busy_connections_are_a_sentence_and_never_harm_an_answer(
         app.search_engine.connect() for _ in range(app.settings.places + EXTRA_SEARCH_CONNECTIONS)
     ]
     try:
-        app.search._meanings._read_at.clear()  # type: ignore[union-attr]
+        app.search._labeler._read_at.clear()  # type: ignore[union-attr]
         assert len(ask(app).matches) == 10
         with pytest.raises(DatabaseUnavailable, match="busy"):
             app.search.search(Query(sku="P0001"))

@@ -29,7 +29,7 @@ FEW = 12
 @pytest.fixture
 def shop(app: App, monkeypatch: pytest.MonkeyPatch) -> App:
     """200 products, twenty of them red, and a list of the red ones, read anew whenever needed."""
-    monkeypatch.setattr("app.search.filter_cache.USEFUL_S", 0.0)
+    monkeypatch.setattr("app.search.filter_cache.MIN_USE_S", 0.0)
     add(app, numbered(20), colour="red")
     add(app, numbered(180, first=20), colour="blue")
     app.indexer.rebuild()
@@ -161,7 +161,7 @@ def _read(app: App) -> FilterIdList:
 
 
 def _once(app: App, held: object, listed: FilterIdList) -> single_statement.StatementResult | None:
-    model, build = app.search._quick.last_build  # type: ignore[union-attr, misc]
+    model, build = app.search._fast_path.last_build  # type: ignore[union-attr, misc]
     vector = vectors(app, [1000])[0].astype(np.float16).astype(np.float32)
     index = app.files.opened(build)
     assert index is not None
@@ -235,7 +235,7 @@ def test_any_order_of_changes_and_open_transactions_is_seen_rightly(
 ) -> None:
     """What writers leave open while lists are read, and commit or roll back in any order."""
     dice, fresh = random.Random(7), iter(range(10_000))
-    assert shop.search._quick is not None
+    assert shop.search._fast_path is not None
     with ExitStack() as stack:
         writers = [stack.enter_context(psycopg.connect(database_url)) for _ in range(4)]
         for round_ in range(120):
@@ -269,7 +269,7 @@ def test_any_order_of_changes_and_open_transactions_is_seen_rightly(
                         " (SELECT id FROM product WHERE sku = ANY(%s))", [skus_[:1]],
                     )  # fmt: skip
             if dice.randrange(8) == 0:
-                shop.search._quick._filters.forget(nearest.filter_clause(RED))
+                shop.search._fast_path._filters.forget(nearest.filter_clause(RED))
             k = dice.choice([1, 5, 60])
             got = [(m.product_id, m.similarity) for m in ask(shop, k=k).matches]
             assert got == truth(shop, k), round_
@@ -287,7 +287,7 @@ def truth(app: App, k: int) -> list[tuple[int, float]]:
 
 
 def test_lists_do_not_fill_the_memory(shop: App, monkeypatch: pytest.MonkeyPatch) -> None:
-    lists = FilterCache(shop.engine, most_bytes=100)
+    lists = FilterCache(shop.engine, max_bytes=100)
     filters = [nearest.filter_clause(parse([f"year>={year}"])) for year in range(30)]
     for each in (*filters, *filters):
         lists.get(each)
@@ -385,7 +385,7 @@ def test_a_list_that_was_of_no_use_is_not_read_again_at_once(
     sql.execute("INSERT INTO product (sku, colour, changed_in)"
                 " SELECT 'X' || n, 'red', '99999999' FROM generate_series(1, 301) n")  # fmt: skip
     sql.execute("ALTER TABLE product ENABLE ALWAYS TRIGGER product_stamp")
-    monkeypatch.setattr("app.search.filter_cache.USEFUL_S", 5.0)
+    monkeypatch.setattr("app.search.filter_cache.MIN_USE_S", 5.0)
     for _ in range(6):
         found = skus(ask(shop, words="colour=blue"))
         assert found == expected(shop, sql, "colour = 'blue'")

@@ -16,8 +16,8 @@ from app.errors import BadInput
 from app.index import faiss_index
 from app.search import paging
 from app.search.dedup import LIKE_MATCH, LIKE_QUERY
-from app.search.fusion import fused
-from app.search.query_encoder import Encoded
+from app.search.fusion import fuse
+from app.search.query_encoder import EncodedQuery
 from app.types import Query
 from support.colours import photo
 from support.reading import Reader, ask, name, skus
@@ -357,7 +357,7 @@ def test_words_are_searched_within_the_filter(years: App) -> None:
 @given(st.lists(st.lists(st.integers(0, 30), unique=True, max_size=10), max_size=4))
 def test_fusion_does_not_depend_on_the_order_of_the_lists(lists: list[list[int]]) -> None:
     weighted = [(1.0, each) for each in lists]
-    one, other = fused(weighted), fused(weighted[::-1])
+    one, other = fuse(weighted), fuse(weighted[::-1])
     assert one == pytest.approx(other)
     assert sorted(one) == sorted({id_ for each in lists for id_ in each})
     ordered = list(one.values())
@@ -365,13 +365,13 @@ def test_fusion_does_not_depend_on_the_order_of_the_lists(lists: list[list[int]]
 
 
 def test_fusion_counts_ranks_by_the_source_it_names() -> None:
-    assert fused([(1.0, [7, 8]), (1.0, [8, 9])]) == {
+    assert fuse([(1.0, [7, 8]), (1.0, [8, 9])]) == {
         8: pytest.approx(1 / 62 + 1 / 61), 7: pytest.approx(1 / 61), 9: pytest.approx(1 / 62),
     }  # fmt: skip
 
 
 def test_nothing_asked_has_no_direction() -> None:
-    assert Encoded().towards(Query(words="red")) is None
+    assert EncodedQuery().direction(Query(words="red")) is None
 
 
 def test_a_page_of_a_snapshot_is_whole_when_verdicts_change(

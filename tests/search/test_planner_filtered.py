@@ -187,7 +187,7 @@ def test_a_picture_shared_with_a_product_that_does_not_pass(
         (["year>=2000", "year>=2001"], "twice"), (["year=.."], "no bounds"),
         (["year=new"], "not a whole number"), (["year=99999999999"], "is not between"),
         (["price<=x"], "not a number"), (["brand>=A"], "have ranges"),
-        (["year=2021..2019"], "turn it round"), (["price=10...20"], "dot too many"),
+        (["year=2021..2019"], "swap its ends"), (["price=10...20"], "one dot too many"),
         (["brand!=x"], "not of the form"),
     ],
 )  # fmt: skip

@@ -34,27 +34,27 @@ def watched(settings: Settings, encoder: WatchedEncoder, app: App) -> App:
 def test_a_changed_filter_and_the_next_page_encode_nothing(
     watched: App, encoder: WatchedEncoder
 ) -> None:
-    memory = VectorCache()
+    cache = VectorCache()
     with watched as app:
-        first = app.search.search(Query(picture=photo(3)), memory)
-        app.search.search(Query(picture=photo(3), filters=parse(["sku=P0001"])), memory)
-        app.search.search(Query(picture=photo(3), shown=first.shown), memory)
+        first = app.search.search(Query(picture=photo(3)), cache)
+        app.search.search(Query(picture=photo(3), filters=parse(["sku=P0001"])), cache)
+        app.search.search(Query(picture=photo(3), shown=first.shown), cache)
     assert encoder.encoded == 1
 
 
 def test_a_second_picture_is_the_only_one_encoded(watched: App, encoder: WatchedEncoder) -> None:
-    memory = VectorCache()
+    cache = VectorCache()
     with watched as app:
-        app.search.search(Query(picture=photo(3)), memory)
-        app.search.search(Query(picture=photo(3), more_pictures=(photo(4),)), memory)
+        app.search.search(Query(picture=photo(3)), cache)
+        app.search.search(Query(picture=photo(3), more_pictures=(photo(4),)), cache)
     assert encoder.encoded == 2
 
 
 def test_another_region_is_another_picture(watched: App, encoder: WatchedEncoder) -> None:
-    memory = VectorCache()
+    cache = VectorCache()
     whole, part = Query(picture=photo(3)), Query(picture=photo(3), region=(0, 0, 0.5, 0.5))
     with watched as app:
-        first, second = app.search.search(whole, memory), app.search.search(part, memory)
+        first, second = app.search.search(whole, cache), app.search.search(part, cache)
     assert encoder.encoded == 2
     assert first.matches[0].similarity != second.matches[0].similarity
 
@@ -65,26 +65,26 @@ def test_another_region_is_another_picture(watched: App, encoder: WatchedEncoder
     Query(more_pictures=(photo(5),)),
 ])  # fmt: skip
 def test_what_is_remembered_answers_as_what_is_encoded(watched: App, query: Query) -> None:
-    memory = VectorCache()
+    cache = VectorCache()
     with watched as app:
-        app.search.search(query, memory)
-        remembered, anew = app.search.search(query, memory), app.search.search(query)
+        app.search.search(query, cache)
+        remembered, anew = app.search.search(query, cache), app.search.search(query)
     assert skus(remembered) == skus(anew)
     assert [m.similarity for m in remembered.matches] == [m.similarity for m in anew.matches]
 
 
 def test_a_picture_that_was_refused_is_refused_again(watched: App) -> None:
-    memory = VectorCache()
+    cache = VectorCache()
     with watched as app:
         for _ in range(2):
             with pytest.raises(BadImage):
-                app.search.search(Query(picture=b"no picture"), memory)
+                app.search.search(Query(picture=b"no picture"), cache)
 
 
 def test_a_vector_of_another_encoder_is_not_known() -> None:
-    memory, part = VectorCache(), QueryPicture(b"picture")
-    memory.learn({part: WatchedEncoder().encode_pictures([])}, "one")
-    assert (list(memory.known([part], "one")), list(memory.known([part], "another"))) == (
+    cache, part = VectorCache(), QueryPicture(b"picture")
+    cache.put({part: WatchedEncoder().encode_pictures([])}, "one")
+    assert (list(cache.get([part], "one")), list(cache.get([part], "another"))) == (
         [part],
         [],
     )
@@ -92,10 +92,10 @@ def test_a_vector_of_another_encoder_is_not_known() -> None:
 
 @given(asked=st.lists(st.integers(0, 9), max_size=40))
 def test_the_last_ones_used_are_known_and_no_more_than_allowed(asked: list[int]) -> None:
-    memory = VectorCache(most=3)
+    cache = VectorCache(max_vectors=3)
     parts = [QueryPicture(bytes([number])) for number in range(10)]
     for number in asked:
-        if not memory.known([parts[number]], ""):
-            memory.learn({parts[number]: WatchedEncoder().encode_pictures([])}, "")
+        if not cache.get([parts[number]], ""):
+            cache.put({parts[number]: WatchedEncoder().encode_pictures([])}, "")
     last = list(dict.fromkeys(reversed(asked)))[:3]
-    assert {part.data[0] for part in memory.known(parts, "")} == set(last)
+    assert {part.data[0] for part in cache.get(parts, "")} == set(last)

@@ -278,7 +278,7 @@ def test_a_value_is_offered_with_its_count(goods: App, visit: Visit) -> None:
 def test_a_value_too_rare_to_be_listed_can_be_typed(
     goods: App, visit: Visit, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("app.search.facets.MOST_VALUES", 1)
+    monkeypatch.setattr("app.search.facets.MAX_VALUES", 1)
     page = upload(visit(brand="Alder"), 7)
     brands = page.multiselect(key="search_brand")
     assert (brands.options, brands.value) == (["Kestrel (30)", "Alder"], ["Alder"])

@@ -101,7 +101,7 @@ def test_a_wish_becomes_filters() -> None:
 
 
 def test_a_range_that_ends_before_it_begins_is_refused() -> None:
-    with pytest.raises(BadInput, match="turn it round"):
+    with pytest.raises(BadInput, match="swap its ends"):
         to_filters(SearchFormState(year_from=2020, year_to=2019))
 
 
