@@ -9,7 +9,7 @@ import click
 
 from app.bootstrap import App
 from app.cli.output import as_json, note, print_json, print_table
-from app.evaluation.calibration import why_not
+from app.evaluation.calibration import missing_reason
 from app.evaluation.calibration_run import calibrate as fit
 from app.types import LABEL_FIELDS, Calibration
 
@@ -30,7 +30,7 @@ def calibrate(as_json: bool) -> None:
     columns = ("category", "means", "distance up to", "similarity from", "pairs", "others")
     print_table(columns, [row for each in calibrations for row in _table_rows(each)])
     for label, field in LABEL_FIELDS.items():
-        if reason := why_not(getattr(calibrations[0], field)):
+        if reason := missing_reason(getattr(calibrations[0], field)):
             note(f'There is no "{label}" cut-off for the whole catalogue: {reason}.')
 
 
@@ -47,5 +47,5 @@ def _as_dict(calibration: Calibration) -> dict[str, object]:
     cuts = {field: getattr(calibration, field) for field in LABEL_FIELDS.values()}
     return {
         "category": calibration.category,
-        **{field: asdict(cut) | {"reason": why_not(cut)} for field, cut in cuts.items()},
+        **{field: asdict(cut) | {"reason": missing_reason(cut)} for field, cut in cuts.items()},
     }

@@ -15,9 +15,9 @@ from app.cli.search import filters_option
 from app.config import Settings
 from app.errors import BadInput, BadSource
 from app.evaluation import labelled_queries
-from app.evaluation.html_report import report as html_report
-from app.evaluation.labelled_queries import LabelledQueries
-from app.evaluation.metrics import CategoryFigures, Difference, Evaluation, worst
+from app.evaluation.html_report import evaluation_report as html_report
+from app.evaluation.labelled_queries import LabelledQuery
+from app.evaluation.metrics import CategoryFigures, Evaluation, RunDifference, worst
 from app.search.filters import parse
 from app.types import Query
 
@@ -78,10 +78,10 @@ def evaluate(
 def _compare(
     settings: Settings,
     evaluation: Evaluation,
-    labelled: Sequence[LabelledQueries],
+    labelled: Sequence[LabelledQuery],
     template: Query,
     against: Sequence[str],
-) -> Difference:
+) -> RunDifference:
     """Compare this run with the one that --against describes: a file, or other settings."""
     if len(against) == 1 and "=" not in against[0]:
         return labelled_queries.compare(evaluation, labelled_queries.read_run(Path(against[0])))
@@ -117,8 +117,8 @@ def _parse_fields(texts: dict[str, str]) -> dict[str, Any]:
 
 
 def _write_report(
-    app: App, target: Path, labelled: Sequence[LabelledQueries], evaluation: Evaluation,
-    template: Query, count: int, difference: Difference | None,
+    app: App, target: Path, labelled: Sequence[LabelledQuery], evaluation: Evaluation,
+    template: Query, count: int, difference: RunDifference | None,
 ) -> None:  # fmt: skip
     cases = labelled_queries.cases(
         app.engine, app.search, app.sandbox.decode, labelled, worst(evaluation.outcomes, count),
@@ -132,7 +132,7 @@ def _write_report(
     note(f"The {len(cases)} worst queries are in {target}.")
 
 
-def _print(evaluation: Evaluation, difference: Difference | None) -> None:
+def _print(evaluation: Evaluation, difference: RunDifference | None) -> None:
     for name, value in evaluation.as_dict().items():
         if isinstance(value, float) and not name.endswith(("_low", "_high")):
             click.echo(f"{name:16} {value:.3f}{_interval(evaluation, name)}")
@@ -152,7 +152,7 @@ def _print(evaluation: Evaluation, difference: Difference | None) -> None:
             click.echo(f"{name:16} {change:+.3f}{_interval(difference, name, '+')}")
 
 
-def _interval(figures: Evaluation | Difference, name: str, sign: str = "") -> str:
+def _interval(figures: Evaluation | RunDifference, name: str, sign: str = "") -> str:
     """The confidence interval of a figure as text; empty where it has none."""
     low = getattr(figures, f"{name}_low", None)
     if low is None:

@@ -12,9 +12,9 @@ from app.cli.output import as_json, note, print_json, print_table
 from app.encoders.base import AUTO, EMBEDDED, INT8
 from app.errors import LookalikeError
 from app.evaluation import labelled_queries
-from app.evaluation.html_report import beside as html_comparison
-from app.evaluation.labelled_queries import LabelledQueries
-from app.evaluation.metrics import Difference, Evaluation, apart, overlap
+from app.evaluation.html_report import comparison_report as html_comparison
+from app.evaluation.labelled_queries import LabelledQuery
+from app.evaluation.metrics import Evaluation, RunDifference, most_different, overlap
 from app.models.backfill import BackfillReport, embed
 from app.models.lifecycle import ModelChange
 from app.types import Query
@@ -137,13 +137,13 @@ def _write_report(
     app: App,
     target: Path,
     names: tuple[str, str],
-    labelled: Sequence[LabelledQueries],
+    labelled: Sequence[LabelledQuery],
     templates: Sequence[Query],
     evaluations: tuple[Evaluation, Evaluation],
-    difference: Difference,
+    difference: RunDifference,
 ) -> None:
     ours, theirs = evaluations
-    outcome_pairs = apart(ours.outcomes, theirs.outcomes, REPORT_QUERIES)
+    outcome_pairs = most_different(ours.outcomes, theirs.outcomes, REPORT_QUERIES)
     cases = [
         labelled_queries.cases(
             app.engine, app.search, app.sandbox.decode, labelled, outcomes, template

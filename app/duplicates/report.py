@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from itertools import combinations
@@ -11,6 +10,7 @@ from typing import Any
 
 from sqlalchemy import Engine
 
+from app.csv_input import read_two_columns
 from app.db.engine import check_schema
 from app.db.queries import products, verdicts
 from app.duplicates.rules import DuplicateGroup, FoldCandidate, fold
@@ -88,25 +88,17 @@ def compare(groups: Iterable[DuplicateGroup], known: Sequence[SkuPair]) -> Dupli
 
 def read_pairs(source: Path) -> list[SkuPair]:
     """A CSV with the columns sku_a and sku_b. Raises BadSource."""
-    try:
-        with source.open(encoding="utf-8-sig", newline="") as file:
-            pairs = list(_read(source, csv.DictReader(file, strict=True)))
-    except OSError as exc:
-        raise BadSource(f"{source} cannot be read: {exc.strerror or exc}.") from exc
-    except (UnicodeError, csv.Error) as exc:
-        raise BadSource(f"{source} is not a CSV file in UTF-8: {exc}.") from exc
+    pairs = list(_parse_pairs(source))
     if not pairs:
         raise BadSource(f"{source} holds no pairs; each line names two skus.")
     return pairs
 
 
-def _read(source: Path, rows: csv.DictReader[str]) -> Iterator[SkuPair]:
-    if not {"sku_a", "sku_b"} <= set(rows.fieldnames or ()):
-        raise BadSource(f"{source} needs the columns sku_a and sku_b.")
-    for row in rows:
-        pair = ((row["sku_a"] or "").strip(), (row["sku_b"] or "").strip())
+def _parse_pairs(source: Path) -> Iterator[SkuPair]:
+    for line, sku_a, sku_b in read_two_columns(source, "sku_a", "sku_b"):
+        pair = sku_a.strip(), sku_b.strip()
         if not all(pair) or pair[0] == pair[1]:
-            raise BadSource(f"{source}, line {rows.line_num}: name two different skus.")
+            raise BadSource(f"{source}, line {line}: name two different skus.")
         yield pair
 
 

@@ -1,4 +1,4 @@
-"""Calibration: from distances of pairs to cut-offs, and from a distance to the word for it."""
+"""Fits the cut-offs of similarity labels to the distances of labelled pairs; pure functions."""
 
 from __future__ import annotations
 
@@ -11,25 +11,22 @@ from numpy.typing import ArrayLike
 
 from app.types import LABEL_FIELDS, Calibration, CutOff, SimilarityLabel
 
-MINIMUM = 20
-"""Pairs of either kind below which no cut-off is fitted."""
+MIN_PAIRS = 20
+"""Minimum number of positive and of negative pairs for a cut-off."""
 
+STRICT_PRECISION = 0.9
+"""Required precision of the labels that are facts: same photo, same product."""
 
-SURE = 0.9
-"""Precision of a claim that is either true or false: the same photo, the same product."""
+LIKELY_PRECISION = 0.5
+"""Required precision of the label that is a judgement: similar."""
 
-
-LIKELIER = 0.5
-"""Precision of a claim that only has to be likelier than not: similar."""
-
-
-CHANCE = 0.01
-"""How often pairs without any difference would still be given a cut-off."""
+FALSE_FIT_RATE = 0.01
+"""Probability that a cut-off is fitted although the two kinds of pairs do not differ."""
 
 
 @dataclass(frozen=True, slots=True)
 class LabelledPair:
-    """Two pictures with their cosine distance (0 to 2), of which a meaning holds or does not.
+    """Cosine distance (0 to 2) of two pictures, and whether a label holds for them.
 
     `category` is that of both products, None where they differ or have none.
     """
@@ -40,85 +37,84 @@ class LabelledPair:
     distance: float
 
 
-def calibrated(pairs: Sequence[LabelledPair]) -> tuple[Calibration, ...]:
-    """The cut-offs of the whole catalogue, then of the categories by name that have any."""
+def fit_calibrations(pairs: Sequence[LabelledPair]) -> tuple[Calibration, ...]:
+    """The cut-offs of the whole catalogue, then those of categories that have any, by name."""
     by_category: dict[str, list[LabelledPair]] = {}
     for pair in pairs:
         if pair.category is not None:
             by_category.setdefault(pair.category, []).append(pair)
     own = [_row(name, by_category[name]) for name in sorted(by_category)]
-    return (_row(None, pairs), *(row for row in own if _knows(row)))
+    return (_row(None, pairs), *(row for row in own if _has_cut_off(row)))
 
 
-def fit(pairs: ArrayLike, others: ArrayLike, precision: float = LIKELIER) -> CutOff:
-    """The distance up to which a claim holds, from distances (0 to 2) where it does and does not.
+def fit_cut_off(pairs: ArrayLike, others: ArrayLike, precision: float = LIKELY_PRECISION) -> CutOff:
+    """The distance up to which a label holds, from distances (0 to 2) where it does and does not.
 
     Of the cuts whose balanced precision, tpr / (tpr + fpr), is at least `precision`, the one with
     the greatest Youden's J = tpr - fpr (Youden, "Index for rating diagnostic tests", Cancer 3,
-    1950), placed halfway to the next distance. Balanced: as if there were as many pairs of either
-    kind, for the sample does not know how many there are. With precision 0.5, J is greatest where
-    the densities of the two kinds cross.
+    1950), placed halfway to the next distance. Balanced precision assumes equal numbers of both
+    kinds, because the sample does not reflect their numbers in the catalogue. With precision 0.5, J
+    is greatest where the densities of the two kinds cross.
 
-    No cut is given for fewer than MINIMUM pairs of a kind, or if a J as great would come about by
-    chance: the greatest J of all cuts is the one-sided two-sample statistic of Kolmogorov and
-    Smirnov, which exceeds sqrt(ln(1 / p) / 2 * (n + m) / (n * m)) with probability p (Smirnov,
-    Ann. Math. Stat. 19, 1948).
+    There is no cut-off for fewer than MIN_PAIRS pairs of a kind, or if the greatest J is not
+    significant: it is the one-sided two-sample statistic of Kolmogorov and Smirnov, which exceeds
+    sqrt(ln(1 / p) / 2 * (n + m) / (n * m)) with probability p (Smirnov, Ann. Math. Stat. 19, 1948).
     """
-    near, far = _sorted(pairs), _sorted(others)
-    n, m = len(near), len(far)
-    if min(n, m) < MINIMUM:
+    positive, negative = _sorted(pairs), _sorted(others)
+    n, m = len(positive), len(negative)
+    if min(n, m) < MIN_PAIRS:
         return CutOff(None, n, m)
-    cuts = np.unique(np.concatenate([near, far]))
-    tpr = np.searchsorted(near, cuts, side="right") / n
-    fpr = np.searchsorted(far, cuts, side="right") / m
+    cuts = np.unique(np.concatenate([positive, negative]))
+    tpr = np.searchsorted(positive, cuts, side="right") / n
+    fpr = np.searchsorted(negative, cuts, side="right") / m
     youden = np.where(tpr * (1 - precision) >= fpr * precision, tpr - fpr, -np.inf)
     best = int(np.argmax(youden))
-    if youden[best] <= math.sqrt(-math.log(CHANCE) / 2 * (n + m) / (n * m)):
+    if youden[best] <= math.sqrt(-math.log(FALSE_FIT_RATE) / 2 * (n + m) / (n * m)):
         return CutOff(None, n, m)
-    beyond = cuts[min(best + 1, len(cuts) - 1)]
-    return CutOff(float(cuts[best] + (beyond - cuts[best]) / 2), n, m)
+    following = cuts[min(best + 1, len(cuts) - 1)]
+    return CutOff(float(cuts[best] + (following - cuts[best]) / 2), n, m)
 
 
-def why_not(cut: CutOff) -> str | None:
-    """Why there is no distance in a cut-off that was just fitted; None if there is one."""
+def missing_reason(cut: CutOff) -> str | None:
+    """Why a fitted cut-off has no distance; None if it has one."""
     if cut.distance is not None:
         return None
-    if min(cut.pairs, cut.others) < MINIMUM:
-        side, count = ("for", cut.pairs) if cut.pairs < MINIMUM else ("against", cut.others)
-        return f"{count} pairs {side} it, at least {MINIMUM} are needed"
+    if min(cut.pairs, cut.others) < MIN_PAIRS:
+        side, count = ("for", cut.pairs) if cut.pairs < MIN_PAIRS else ("against", cut.others)
+        return f"{count} pairs {side} it, at least {MIN_PAIRS} are needed"
     return "no distance tells the pairs for it from those against it"
 
 
-def in_order(calibration: Calibration) -> Calibration:
-    """The same cut-offs, none below that of a stronger claim.
+def make_monotonic(calibration: Calibration) -> Calibration:
+    """The same cut-offs, each raised to at least that of a stronger label.
 
-    Pictures of the same product are similar too, so the weaker claim reaches as far. No distance
-    is called by another word for it, since the strongest that holds is taken.
+    Pictures of the same product are similar too, so the weaker label holds as far. This changes no
+    label, because the strongest one that holds is used.
     """
-    least = 0.0
+    minimum = 0.0
     raised: dict[str, CutOff] = {}
     for field in LABEL_FIELDS.values():
         cut: CutOff = getattr(calibration, field)
         if cut.distance is not None:
-            least = max(least, cut.distance)
-            cut = replace(cut, distance=least)
+            minimum = max(minimum, cut.distance)
+            cut = replace(cut, distance=minimum)
         raised[field] = cut
     return Calibration(calibration.category, **raised)
 
 
 def _row(category: str | None, pairs: Sequence[LabelledPair]) -> Calibration:
     cuts = {
-        field: fit(
+        field: fit_cut_off(
             [pair.distance for pair in pairs if pair.meaning == word and pair.holds],
             [pair.distance for pair in pairs if pair.meaning == word and not pair.holds],
-            LIKELIER if word == "similar" else SURE,
+            LIKELY_PRECISION if word == "similar" else STRICT_PRECISION,
         )
         for word, field in LABEL_FIELDS.items()
     }
-    return in_order(Calibration(category, **cuts))
+    return make_monotonic(Calibration(category, **cuts))
 
 
-def _knows(row: Calibration) -> bool:
+def _has_cut_off(row: Calibration) -> bool:
     return any(getattr(row, field).distance is not None for field in LABEL_FIELDS.values())
 
 

@@ -1,4 +1,4 @@
-"""The calibrator: collects evidence of what distances mean, fits cut-offs and stores them."""
+"""Calibrates a catalogue: collects labelled pairs, fits cut-offs, and stores them."""
 
 from __future__ import annotations
 
@@ -14,104 +14,105 @@ from app.db.queries import calibration, models, nearest
 from app.db.queries.calibration import SampledPicture
 from app.encoders.base import Encoder
 from app.errors import BadImage, ModelMismatch
-from app.evaluation.calibration import LabelledPair, calibrated
+from app.evaluation.calibration import LabelledPair, fit_calibrations
 from app.images.thumbnails import open_thumbnail
 from app.types import Calibration, Hit, Model, Vector
 from app.vectors import round_to_float16
 
 PICTURES = 2000
-"""Pictures drawn from the catalogue, and at most as many pairs of a product's own pictures."""
+"""Pictures sampled from the catalogue, and maximum number of pairs of each other kind."""
 
 COPIES = 200
-"""Pictures whose thumbnail is encoded; with CLIP on a processor that takes about ten seconds."""
+"""Pictures whose thumbnail is encoded; CLIP on a CPU takes about ten seconds for that."""
 
 SEARCHES = 300
-"""Pictures whose nearest other product is looked for, by an exact scan each."""
+"""Pictures whose nearest other product is searched, each by an exact scan."""
 
 BATCH = 32
 
 
 def calibrate(engine: Engine, encoder: Callable[[], Encoder]) -> tuple[Calibration, ...]:
-    """Fit the cut-offs of the active model and store them in the place of those it had.
+    """Fit the cut-offs of the active model and store them in place of the former ones.
 
-    Returns the row of the whole catalogue, then those of the categories that have a cut-off of
-    their own. Evidence of a meaning, and against it:
+    Returns the row of the whole catalogue, then those of the categories that have their own
+    cut-offs. Positive and negative pairs of each label:
 
-    - same photo: a picture and its thumbnail, which is the same photo small and recompressed;
-      against it, two pictures of one product, and all that is evidence against "same product".
-    - same product: two pictures of one product, or of products a verdict calls the same; against
-      it, a picture and the nearest one of another product, or of products a verdict tells apart.
-    - similar: two pictures of one category; against it, of two categories.
+    - same photo: positive are a picture and its thumbnail, which is the same photo small and
+      recompressed; negative are two pictures of one product, and all negative pairs of "same
+      product".
+    - same product: positive are two pictures of one product, or of products that a verdict calls
+      the same; negative are a picture and the nearest one of another product, or pictures of
+      products that a verdict calls different.
+    - similar: positive are two pictures of one category; negative are those of two categories.
 
-    Products that look alike without being known as duplicates count as different ones, so
-    judging duplicates makes the cut-offs better. Raises NoModel, ModelMismatch and what loading
-    the encoder raises.
+    Unknown duplicates count as different products, so reviewing duplicates improves the cut-offs.
+    Raises NoModel, ModelMismatch, and the errors of `encoder`.
     """
     with snapshot(engine) as connection:
         check_schema(connection)
         model = models.require_active(connection)
     loaded = encoder()
     if loaded.fingerprint != model.fingerprint:
-        raise _changed(model)
+        raise _model_changed(model)
     with snapshot(engine) as connection:
-        drawn = calibration.sample_pictures(connection, model, PICTURES)
-        small = calibration.thumbnails(
-            connection, [picture.picture_id for picture in drawn[:COPIES]]
+        sample = calibration.sample_pictures(connection, model, PICTURES)
+        thumbnails = calibration.thumbnails(
+            connection, [picture.picture_id for picture in sample[:COPIES]]
         )
-        pairs = list(_from_the_catalogue(connection, model, drawn))
-    # Encoding takes long, and a snapshot that is held keeps dead rows from being cleaned away.
-    copied = [(picture, small[picture.picture_id]) for picture in drawn[:COPIES]]
-    rows = calibrated([*pairs, *_copies(loaded, copied)])
+        pairs = list(_catalogue_pairs(connection, model, sample))
+    # Encoding takes long, so the snapshot is closed first: VACUUM cannot remove rows it can see.
+    copies = [(picture, thumbnails[picture.picture_id]) for picture in sample[:COPIES]]
+    rows = fit_calibrations([*pairs, *_thumbnail_pairs(loaded, copies)])
     with engine.execution_options(isolation_level="READ COMMITTED").begin() as connection:
         if not calibration.replace(connection, model.id, rows):
-            raise _changed(model)
+            raise _model_changed(model)
     return rows
 
 
-def _changed(model: Model) -> ModelMismatch:
+def _model_changed(model: Model) -> ModelMismatch:
     return ModelMismatch(
         f"The active model is no longer {model.name}, so nothing was calibrated. Run "
         "`lookalike calibrate` again."
     )
 
 
-def _from_the_catalogue(
-    connection: Connection, model: Model, drawn: Sequence[SampledPicture]
+def _catalogue_pairs(
+    connection: Connection, model: Model, sample: Sequence[SampledPicture]
 ) -> Iterator[LabelledPair]:
     for row in calibration.own_pairs(connection, model, PICTURES):
         yield LabelledPair("same product", True, row.category, row.distance)
         yield LabelledPair("same photo", False, row.category, row.distance)
     for row in calibration.judged_pairs(connection, model, PICTURES):
         yield LabelledPair("same product", row.same, row.category, row.distance)
-        if not row.same:  # pictures of one product listed twice are often the same photo
+        if not row.same:  # the two listings of one product often have the same photo
             yield LabelledPair("same photo", False, row.category, row.distance)
-    for picture, hit in _nearest_others(connection, model, drawn[:SEARCHES]):
+    for picture, hit in _nearest_others(connection, model, sample[:SEARCHES]):
         yield LabelledPair("same product", False, picture.category, hit.distance)
         yield LabelledPair("same photo", False, picture.category, hit.distance)
-    yield from _categories(drawn)
+    yield from _category_pairs(sample)
 
 
 def _nearest_others(
-    connection: Connection, model: Model, drawn: Sequence[SampledPicture]
+    connection: Connection, model: Model, sample: Sequence[SampledPicture]
 ) -> Iterator[tuple[SampledPicture, Hit]]:
-    """Each picture with the nearest one of a different product; no two pictures twice."""
+    """Each picture with the nearest one of a different product; no pair twice."""
     seen: set[frozenset[int]] = set()
-    for picture in drawn:
+    for picture in sample:
         near = nearest.exact(
             connection, model, picture.vector, n=50, k=20, excluded=picture.products
         )
-        found = [hit.product_id for hit in near.hits]
-        same = calibration.known_same(connection, picture.products, found)
+        product_ids = [hit.product_id for hit in near.hits]
+        same = calibration.known_same(connection, picture.products, product_ids)
         hit = next((hit for hit in near.hits if hit.product_id not in same), None)
         if hit and (pair := frozenset((picture.picture_id, hit.picture_id))) not in seen:
             seen.add(pair)
             yield picture, hit
 
 
-def _categories(drawn: Sequence[SampledPicture]) -> Iterator[LabelledPair]:
-    """Each picture with one of its category and with one of another, both drawn at random."""
+def _category_pairs(sample: Sequence[SampledPicture]) -> Iterator[LabelledPair]:
+    """Each picture with a random one of its category and a random one of another category."""
     random = np.random.default_rng(0)
-    known = [picture for picture in drawn if picture.category is not None]
+    known = [picture for picture in sample if picture.category is not None]
     names = np.array([picture.category for picture in known])
     for picture in known:
         for holds in (True, False):
@@ -123,23 +124,23 @@ def _categories(drawn: Sequence[SampledPicture]) -> Iterator[LabelledPair]:
                     yield LabelledPair("similar", holds, picture.category, distance)
 
 
-def _copies(
-    encoder: Encoder, copied: Sequence[tuple[SampledPicture, bytes]]
+def _thumbnail_pairs(
+    encoder: Encoder, copies: Sequence[tuple[SampledPicture, bytes]]
 ) -> Iterator[LabelledPair]:
-    """Each picture with its own thumbnail, encoded anew; a damaged thumbnail is left out."""
-    opened = list(_opened(copied))
+    """Each picture with its own thumbnail, which is encoded; damaged thumbnails are skipped."""
+    opened = list(_opened(copies))
     for first in range(0, len(opened), BATCH):
         batch = opened[first : first + BATCH]
-        vectors = encoder.encode_pictures([small for _, small in batch])
+        vectors = encoder.encode_pictures([thumbnail for _, thumbnail in batch])
         for (picture, _), vector in zip(batch, vectors, strict=True):
             distance = _distance(picture.vector, round_to_float16(vector))
             yield LabelledPair("same photo", True, picture.category, distance)
 
 
 def _opened(
-    copied: Sequence[tuple[SampledPicture, bytes]],
+    copies: Sequence[tuple[SampledPicture, bytes]],
 ) -> Iterator[tuple[SampledPicture, Image.Image]]:
-    for picture, data in copied:
+    for picture, data in copies:
         with suppress(BadImage):
             yield picture, open_thumbnail(data)
 

@@ -1,6 +1,6 @@
-"""The picture report of an evaluation: the worst queries with what they found, one HTML file.
+"""HTML reports of an evaluation: the worst queries with their pictures, in one file.
 
-It needs nothing beside itself: pictures are inside, and every text of the catalogue is escaped.
+Pictures are embedded, and all text of the catalogue is escaped.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 
-from app.evaluation.metrics import Difference, Evaluation, Outcome
+from app.evaluation.metrics import Evaluation, QueryOutcome, RunDifference
 from app.types import Match, Product
 
 STYLE = """
@@ -37,13 +37,13 @@ DEPTHS = ("recall@1", "recall@5", "recall@10")
 
 @dataclass(frozen=True, slots=True)
 class QueryCase:
-    """A query with its photo, the product it should find, and what it found.
+    """A query with its photo, the expected product, and the matches (`found`).
 
-    `photo` and `expected_picture` are JPEG files, None where there is none; `similarity` is that
-    of the expected product, -1 to 1.
+    `photo` and `expected_picture` are JPEG files, or None; `similarity` is that of the expected
+    product, -1 to 1.
     """
 
-    outcome: Outcome
+    outcome: QueryOutcome
     photo: bytes | None
     expected: Product
     expected_picture: bytes | None
@@ -51,46 +51,47 @@ class QueryCase:
     found: tuple[Match, ...]
 
 
-def report(
-    title: str, found: Evaluation, cases: Sequence[QueryCase], against: Difference | None = None
+def evaluation_report(
+    title: str,
+    evaluation: Evaluation,
+    cases: Sequence[QueryCase],
+    against: RunDifference | None = None,
 ) -> str:
-    """The report as an HTML document."""
-    parts = [_head(title), _table(("", "value", "95 % interval"), _shares(found))]
+    """The report of one run as an HTML document; `against` compares it with another run."""
+    parts = [_head(title), _table(("", "value", "95 % interval"), _shares(evaluation))]
     if against is not None:
-        said = f"{against.better} better, {against.worse} worse, {against.same} the same"
-        parts.append(f"<h2>Beside the other run: {said}</h2>")
+        parts.append(f"<h2>Compared with the other run: {_counts(against)}</h2>")
         parts.append(_table(("", "difference", "95 % interval"), _shares(against)))
     parts.append("<h2>By category</h2>")
     rows = [
         (c.category or "none", c.queries, f"{c.recall_at_1:.3f}", f"{c.recall_at_10:.3f}",
          f"{c.mrr:.3f}")
-        for c in found.categories
+        for c in evaluation.categories
     ]  # fmt: skip
     parts.append(_table(("category", "queries", "recall@1", "recall@10", "mrr"), rows))
     parts.append(f"<h2>The {len(cases)} worst queries</h2>" if cases else "<p>All came first.</p>")
     return "".join((*parts, *map(_case, cases), "</html>"))
 
 
-def beside(
+def comparison_report(
     names: tuple[str, str],
-    found: tuple[Evaluation, Evaluation],
+    evaluations: tuple[Evaluation, Evaluation],
     pairs: Sequence[tuple[QueryCase, QueryCase]],
-    difference: Difference,
+    difference: RunDifference,
 ) -> str:
-    """Two models on the same queries as an HTML document: under each photo what either found.
+    """Two models on the same queries as an HTML document, with the matches of both.
 
-    `difference` is the first beside the second, and `pairs` are the cases of one query each.
+    `difference` compares the first with the second; each of `pairs` has the cases of one query.
     """
-    shares = [[f"{value} ({between})" for _, value, between in _shares(each)]
-              for each in (*found, difference)]  # fmt: skip
-    said = f"{difference.better} better, {difference.worse} worse, {difference.same} the same"
+    shares = [[f"{value} ({interval})" for _, value, interval in _shares(each)]
+              for each in (*evaluations, difference)]  # fmt: skip
     parts = [
-        _head(f"{names[0]} beside {names[1]}"),
+        _head(f"{names[0]} compared with {names[1]}"),
         _table(("", *names, "difference"), list(zip(DEPTHS, *shares, strict=True))),
-        f"<p>{escape(names[0])}: {said}.</p>",
+        f"<p>{escape(names[0])}: {_counts(difference)}.</p>",
         f"<h2>The {len(pairs)} queries they answer most differently</h2>"
         if pairs
-        else "<p>Both answer every query alike.</p>",
+        else "<p>Both answer every query in the same way.</p>",
     ]
     return "".join((*parts, *(_pair(names, pair) for pair in pairs), "</html>"))
 
@@ -98,8 +99,8 @@ def beside(
 def _pair(names: tuple[str, str], pair: tuple[QueryCase, QueryCase]) -> str:
     outcome, expected = pair[0].outcome, pair[0].expected
     answers = [
-        f"<h3>{escape(f'{name}: {_came(case)}')}</h3>"
-        f"<div>{_expected(case)}{''.join(_found(case))}</div>"
+        f"<h3>{escape(f'{name}: {_position(case)}')}</h3>"
+        f"<div>{_expected(case)}{''.join(_matches(case))}</div>"
         for name, case in zip(names, pair, strict=True)
     ]
     heading = escape(f"{outcome.query}: {expected.sku}")
@@ -115,10 +116,14 @@ def _head(title: str) -> str:
     )
 
 
-def _shares(found: Evaluation | Difference) -> list[tuple[object, ...]]:
+def _counts(difference: RunDifference) -> str:
+    return f"{difference.better} better, {difference.worse} worse, {difference.same} the same"
+
+
+def _shares(metrics: Evaluation | RunDifference) -> list[tuple[object, ...]]:
     return [
-        (f"recall@{depth}", f"{getattr(found, name):.3f}",
-         f"{getattr(found, f'{name}_low'):.3f} to {getattr(found, f'{name}_high'):.3f}")
+        (f"recall@{depth}", f"{getattr(metrics, name):.3f}",
+         f"{getattr(metrics, f'{name}_low'):.3f} to {getattr(metrics, f'{name}_high'):.3f}")
         for depth in (1, 5, 10)
         for name in (f"recall_at_{depth}",)
     ]  # fmt: skip
@@ -131,38 +136,38 @@ def _table(heads: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
 
 
 def _case(case: QueryCase) -> str:
-    heading = f"{case.outcome.query}: {case.expected.sku} {_came(case)}."
-    figures = [_figure(case.photo, "query", ""), _expected(case), *_found(case)]
+    heading = f"{case.outcome.query}: {case.expected.sku} {_position(case)}."
+    figures = [_figure(case.photo, "query", ""), _expected(case), *_matches(case)]
     return f"<section><h2>{escape(heading)}</h2>{''.join(figures)}</section>"
 
 
-def _came(case: QueryCase) -> str:
+def _position(case: QueryCase) -> str:
     rank = case.outcome.rank
     return f"came {rank}" if rank else "did not come among the first ten"
 
 
 def _expected(case: QueryCase) -> str:
     name = f"expected: {case.expected.title or case.expected.sku}"
-    said = "" if case.similarity is None else f"similarity {case.similarity:.3f}"
-    return _figure(case.expected_picture, name, said, "expected")
+    caption = "" if case.similarity is None else f"similarity {case.similarity:.3f}"
+    return _figure(case.expected_picture, name, caption, "expected")
 
 
-def _found(case: QueryCase) -> list[str]:
+def _matches(case: QueryCase) -> list[str]:
     figures = []
     for match in case.found:
-        right = "expected" if match.product.sku == case.expected.sku else ""
-        said = "" if match.similarity is None else f"similarity {match.similarity:.3f}"
+        kind = "expected" if match.product.sku == case.expected.sku else ""
+        caption = "" if match.similarity is None else f"similarity {match.similarity:.3f}"
         name = f"{match.rank}. {match.product.title or match.product.sku}"
-        figures.append(_figure(match.thumbnail, name, said, right))
+        figures.append(_figure(match.thumbnail, name, caption, kind))
     return figures
 
 
-def _figure(picture: bytes | None, name: str, said: str, kind: str = "") -> str:
-    shown = ""
+def _figure(picture: bytes | None, name: str, caption: str, kind: str = "") -> str:
+    image = ""
     if picture is not None:
         data = b64encode(picture).decode("ascii")
-        shown = f'<img alt="{escape(name)}" src="data:image/jpeg;base64,{data}">'
+        image = f'<img alt="{escape(name)}" src="data:image/jpeg;base64,{data}">'
     return (
-        f'<figure class="{kind}">{shown}<figcaption>{escape(name)}<br>'
-        f"<small>{escape(said)}</small></figcaption></figure>"
+        f'<figure class="{kind}">{image}<figcaption>{escape(name)}<br>'
+        f"<small>{escape(caption)}</small></figcaption></figure>"
     )

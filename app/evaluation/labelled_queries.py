@@ -1,8 +1,7 @@
-"""Evaluation: how often labelled query photos find the product they show, and how fast."""
+"""Evaluates search with labelled queries: photos and the products that they show."""
 
 from __future__ import annotations
 
-import csv
 import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -11,33 +10,34 @@ from pathlib import Path
 from PIL import Image
 from sqlalchemy import Engine
 
+from app.csv_input import read_two_columns
 from app.db.engine import check_schema
 from app.db.queries import products
 from app.errors import BadImage, BadSource
 from app.evaluation.html_report import QueryCase
 from app.evaluation.metrics import (
-    Difference,
     Evaluation,
-    Outcome,
+    QueryOutcome,
     Ranks,
-    difference,
-    figures,
+    RunDifference,
+    compare_ranks,
     read_ranks,
+    summarize,
 )
 from app.images.thumbnails import thumbnail
 from app.search.service import SearchService
 from app.types import Filters, Product, Query
 
 DEPTH = 10
-"""How far down the expected product is looked for."""
+"""Number of matches among which the expected product is searched."""
 
 SHOWN = 6
-"""Matches that a report shows of a query."""
+"""Matches of each query that a report shows."""
 
 
 @dataclass(frozen=True, slots=True)
-class LabelledQueries:
-    """A query photo, as the file names it, and the sku of the product it shows."""
+class LabelledQuery:
+    """A query photo, its name in the file, and the sku of the product that it shows."""
 
     line: int
     name: str
@@ -45,15 +45,12 @@ class LabelledQueries:
     expected_sku: str
 
 
-def read_queries(source: Path) -> list[LabelledQueries]:
-    """A CSV with the columns query (a path beside the CSV) and expected_sku. Raises BadSource."""
-    try:
-        with source.open(encoding="utf-8-sig", newline="") as file:
-            queries = list(_labelled(source, csv.DictReader(file, strict=True)))
-    except OSError as exc:
-        raise BadSource(f"{source} cannot be read: {exc.strerror or exc}.") from exc
-    except (UnicodeError, csv.Error) as exc:
-        raise BadSource(f"{source} is not a CSV file in UTF-8: {exc}.") from exc
+def read_queries(source: Path) -> list[LabelledQuery]:
+    """A CSV with the columns query (a path relative to the CSV) and expected_sku.
+
+    Raises BadSource for a file that cannot be used and for an invalid line.
+    """
+    queries = list(_parse_queries(source))
     if not queries:
         raise BadSource(f"{source} holds no queries; each line names a photo and a sku.")
     return queries
@@ -62,21 +59,22 @@ def read_queries(source: Path) -> list[LabelledQueries]:
 def evaluate(
     engine: Engine,
     service: SearchService,
-    queries: Sequence[LabelledQueries],
-    how: Query,
+    queries: Sequence[LabelledQuery],
+    template: Query,
     warn: Callable[[str], None],
 ) -> Evaluation:
-    """Ask every query as `how` says and look where its product comes.
+    """Search with every query photo, and measure the rank of its product.
 
-    A product that came folded into another counts as found. `warn` is told of each query that
-    could not be asked, and why. Raises BadSource if none could.
+    `template` gives filters and options of the searches. A product that is folded into another
+    counts as found. `warn` is called with each query that failed, and the reason. Raises BadSource
+    if all failed.
     """
     skus = [query.expected_sku for query in queries]
     with engine.connect() as connection:
         check_schema(connection)
-        passing = products.filtered_skus(connection, skus, how.filters)
+        passing = products.filtered_skus(connection, skus, template.filters)
         categories = products.categories(connection, skus)
-    outcomes: list[Outcome] = []
+    outcomes: list[QueryOutcome] = []
     unreadable = 0
     for query in queries:
         if query.expected_sku in categories and query.expected_sku not in passing:
@@ -84,39 +82,42 @@ def evaluate(
         try:
             if query.expected_sku not in categories:
                 raise BadImage(f"no product has the sku {query.expected_sku!r}")
-            outcomes.append(_asked(service, query, how, categories[query.expected_sku]))
+            outcomes.append(_search(service, query, template, categories[query.expected_sku]))
         except BadImage as exc:
             unreadable += 1
             warn(f"line {query.line}, {query.picture.name}: {exc}")
     if not outcomes:
         raise BadSource("None of the queries could be asked; see the reasons above.")
-    return figures(outcomes, len(queries) - len(outcomes) - unreadable, unreadable)
+    return summarize(outcomes, len(queries) - len(outcomes) - unreadable, unreadable)
 
 
 def cases(
     engine: Engine,
     service: SearchService,
     decode: Callable[..., Image.Image],
-    queries: Sequence[LabelledQueries],
-    wanted: Sequence[Outcome],
-    how: Query,
+    queries: Sequence[LabelledQuery],
+    outcomes: Sequence[QueryOutcome],
+    template: Query,
 ) -> list[QueryCase]:
-    """Ask these queries again and keep the pictures; `decode` makes a picture of a file's bytes."""
+    """Repeat the searches of these outcomes and collect what a report shows of them.
+
+    `decode` turns the bytes of a file into a picture.
+    """
     by_name = {(query.name, query.expected_sku): query for query in queries}
-    found = []
-    for outcome in wanted:
+    cases = []
+    for outcome in outcomes:
         query = by_name[outcome.query, outcome.expected_sku]
         data = _read(query)
-        result = service.search(replace(how, picture=data, k=SHOWN))
-        alone = Filters(columns={"sku": query.expected_sku})
-        own = service.search(replace(how, picture=data, k=1, filters=alone)).matches
+        result = service.search(replace(template, picture=data, k=SHOWN))
+        only_expected = Filters(columns={"sku": query.expected_sku})
+        own = service.search(replace(template, picture=data, k=1, filters=only_expected)).matches
         photo = thumbnail(decode(data))
         with engine.connect() as connection:
-            known = products.by_sku(connection, [query.expected_sku])
-        expected = known[query.expected_sku].product if known else Product(query.expected_sku)
+            by_sku = products.by_sku(connection, [query.expected_sku])
+        expected = by_sku[query.expected_sku].product if by_sku else Product(query.expected_sku)
         picture, similarity = (own[0].thumbnail, own[0].similarity) if own else (None, None)
-        found.append(QueryCase(outcome, photo, expected, picture, similarity, result.matches))
-    return found
+        cases.append(QueryCase(outcome, photo, expected, picture, similarity, result.matches))
+    return cases
 
 
 def read_run(source: Path) -> Ranks:
@@ -131,43 +132,40 @@ def read_run(source: Path) -> Ranks:
         ) from exc
 
 
-def compare(ours: Evaluation, theirs: Ranks) -> Difference:
-    """This run beside another over the same queries. Raises BadSource if they share none."""
+def compare(ours: Evaluation, theirs: Ranks) -> RunDifference:
+    """Compare two runs over the same queries. Raises BadSource if they have none in common."""
     if not ours.ranks.keys() & theirs.keys():
         raise BadSource("The two runs have no query in common; compare runs of the same file.")
-    return difference(ours.ranks, theirs)
+    return compare_ranks(ours.ranks, theirs)
 
 
-def _labelled(source: Path, rows: csv.DictReader[str]) -> Iterator[LabelledQueries]:
-    if rows.fieldnames is None or not {"query", "expected_sku"} <= set(rows.fieldnames):
-        raise BadSource(f"{source} needs the columns query and expected_sku.")
-    seen: dict[tuple[str, str], int] = {}
-    for row in rows:
-        if not row["query"] or not row["expected_sku"]:
-            raise BadSource(f"{source}, line {rows.line_num}: query or expected_sku is empty.")
-        if "\0" in row["query"] + row["expected_sku"]:
-            raise BadSource(f"{source}, line {rows.line_num}: a field holds a NUL character.")
-        name = row["query"]
-        before = seen.setdefault((name, row["expected_sku"]), rows.line_num)
-        if before != rows.line_num:
-            raise BadSource(f"{source}, line {rows.line_num}: the same as line {before}.")
-        yield LabelledQueries(rows.line_num, name, source.parent / name, row["expected_sku"])
+def _parse_queries(source: Path) -> Iterator[LabelledQuery]:
+    first_lines: dict[tuple[str, str], int] = {}
+    for line, name, sku in read_two_columns(source, "query", "expected_sku"):
+        if not name or not sku:
+            raise BadSource(f"{source}, line {line}: query or expected_sku is empty.")
+        if "\0" in name + sku:
+            raise BadSource(f"{source}, line {line}: a field holds a NUL character.")
+        first = first_lines.setdefault((name, sku), line)
+        if first != line:
+            raise BadSource(f"{source}, line {line}: the same as line {first}.")
+        yield LabelledQuery(line, name, source.parent / name, sku)
 
 
-def _asked(
-    service: SearchService, query: LabelledQueries, how: Query, category: str | None
-) -> Outcome:
-    result = service.search(replace(how, picture=_read(query), k=DEPTH))
-    came = (
+def _search(
+    service: SearchService, query: LabelledQuery, template: Query, category: str | None
+) -> QueryOutcome:
+    result = service.search(replace(template, picture=_read(query), k=DEPTH))
+    ranks = (
         match.rank
         for match in result.matches
         if query.expected_sku in (match.product.sku, *(fold.product.sku for fold in match.folded))
     )
-    return Outcome(
+    return QueryOutcome(
         query.name,
         query.expected_sku,
         category,
-        next(came, None),
+        next(ranks, None),
         result.plan.ms["total"] - result.plan.ms.get("load", 0.0),
         sum(len(match.folded) for match in result.matches),
         len(result.dropped),
@@ -175,7 +173,7 @@ def _asked(
     )
 
 
-def _read(query: LabelledQueries) -> bytes:
+def _read(query: LabelledQuery) -> bytes:
     try:
         if not query.picture.is_file():
             raise BadImage("there is no such file")

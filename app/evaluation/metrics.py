@@ -1,7 +1,4 @@
-"""From the ranks of labelled queries to figures: shares with their intervals, and comparisons.
-
-Pure: plain numbers in, plain numbers out.
-"""
+"""Quality metrics from the ranks of labelled queries, with confidence intervals; pure functions."""
 
 from __future__ import annotations
 
@@ -13,21 +10,25 @@ from typing import Any
 import numpy as np
 
 QueryKey = tuple[str, str]
-"""A query, as its file names it, and the sku it expects."""
-
+"""Name of a query in its file, and the sku it expects."""
 
 Ranks = Mapping[QueryKey, int | None]
-
+"""Rank of the expected product of each query, from 1; None if it is not among the first ten."""
 
 DEPTHS = (1, 5, 10)
+"""Values of k for recall@k."""
+
+Z_95 = 1.959964
+"""Standard normal quantile of a two-sided interval of 95 %."""
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
-    """What became of one query: the rank of its product (None: not among the first ten).
+class QueryOutcome:
+    """Result of one query: the rank of its product, None if it is not among the first ten.
 
-    `category` is the expected product's. `folded` products came inside others on the page and
-    `dropped` were left out as near-duplicates. `ms` counts from bytes to result, without loading.
+    `category` is that of the expected product. `folded` counts products that were folded into
+    others, and `dropped` those left out as near-duplicates. `ms` is the time from bytes to result,
+    without loading the model.
     """
 
     query: str
@@ -38,17 +39,17 @@ class Outcome:
     folded: int = 0
     dropped: int = 0
     found: tuple[str, ...] = ()
-    """The skus that came, best first."""
+    """The skus of the matches, best first."""
 
     @property
     def key(self) -> QueryKey:
-        """What tells this query from others."""
+        """Identifies the query."""
         return self.query, self.expected_sku
 
 
 @dataclass(frozen=True, slots=True)
 class CategoryFigures:
-    """The figures of the queries whose product is of one category (None: of none)."""
+    """Metrics of the queries whose product has this category, or none (None)."""
 
     category: str | None
     queries: int
@@ -62,10 +63,10 @@ class Evaluation:
     """Quality and speed over `queries` query photos.
 
     `recall_at_k` is the share of queries whose expected product is among the first k (0 to 1), with
-    the ends of its 95 % interval; `mrr` the mean of 1/rank within the first ten. Times are
-    milliseconds. `folded_per_page` and `dropped_per_page` are means. `filtered_out` queries expect
-    a product the filter leaves out, and `unreadable` ones could not be asked; neither counts in
-    the shares.
+    the bounds of its 95 % confidence interval; `mrr` is the mean of 1/rank within the first ten.
+    Times are milliseconds. `folded_per_page` and `dropped_per_page` are means. `filtered_out`
+    counts queries whose product the filter excludes, and `unreadable` those that failed; neither
+    are part of the other metrics.
     """
 
     queries: int
@@ -86,24 +87,24 @@ class Evaluation:
     filtered_out: int
     unreadable: int
     categories: tuple[CategoryFigures, ...]
-    outcomes: tuple[Outcome, ...]
+    outcomes: tuple[QueryOutcome, ...]
 
     def as_dict(self) -> dict[str, Any]:
-        """Everything by name; `read_ranks` reads the outcomes back."""
+        """All fields by name; `read_ranks` parses the outcomes."""
         return asdict(self)
 
     @property
     def ranks(self) -> Ranks:
-        """The rank that each query gave its product."""
+        """The ranks by query."""
         return {outcome.key: outcome.rank for outcome in self.outcomes}
 
 
 @dataclass(frozen=True, slots=True)
-class Difference:
-    """Two runs over the same queries: how the first does beside the second.
+class RunDifference:
+    """The first of two runs over the same queries, compared with the second.
 
-    `recall_at_k` are differences of shares (-1 to 1, above 0: the first is better) with the ends of
-    their 95 % intervals, from pairs of answers to one query. `better`, `worse` and `same` count
+    `recall_at_k` are differences of shares (-1 to 1, above 0: the first is better) with the bounds
+    of their 95 % confidence intervals for paired samples. `better`, `worse` and `same` count
     queries by rank.
     """
 
@@ -123,24 +124,24 @@ class Difference:
     mrr: float
 
     def as_dict(self) -> dict[str, Any]:
-        """The figures by name."""
+        """All fields by name."""
         return asdict(self)
 
 
-def figures(outcomes: Sequence[Outcome], filtered_out: int, unreadable: int) -> Evaluation:
-    """The figures of at least one outcome."""
-    places = _places([outcome.rank for outcome in outcomes])
+def summarize(outcomes: Sequence[QueryOutcome], filtered_out: int, unreadable: int) -> Evaluation:
+    """The metrics of at least one outcome."""
+    ranks = _as_array([outcome.rank for outcome in outcomes])
     times = [outcome.ms for outcome in outcomes]
     shares: dict[str, float] = {}
     for depth in DEPTHS:
-        found = int((places <= depth).sum())
-        low, high = wilson(found, len(outcomes))
+        hits = int((ranks <= depth).sum())
+        low, high = wilson(hits, len(outcomes))
         name = f"recall_at_{depth}"
-        shares |= {name: found / len(outcomes), f"{name}_low": low, f"{name}_high": high}
+        shares |= {name: hits / len(outcomes), f"{name}_low": low, f"{name}_high": high}
     return Evaluation(
         queries=len(outcomes),
         **shares,
-        mrr=float((1 / places).mean()),
+        mrr=float((1 / ranks).mean()),
         p50_ms=round(float(np.percentile(times, 50)), 3),
         p95_ms=round(float(np.percentile(times, 95)), 3),
         folded_per_page=float(np.mean([outcome.folded for outcome in outcomes])),
@@ -152,32 +153,32 @@ def figures(outcomes: Sequence[Outcome], filtered_out: int, unreadable: int) -> 
     )
 
 
-def difference(ours: Ranks, theirs: Ranks) -> Difference:
-    """Compare the ranks of queries that both runs asked; there must be at least one."""
+def compare_ranks(ours: Ranks, theirs: Ranks) -> RunDifference:
+    """Compare the ranks of the queries that two runs have in common, at least one."""
     both = sorted(ours.keys() & theirs.keys())
-    here, there = (_places([run[query] for query in both]) for run in (ours, theirs))
+    first, second = (_as_array([run[query] for query in both]) for run in (ours, theirs))
     shares: dict[str, float] = {}
     for depth in DEPTHS:
-        found, other = here <= depth, there <= depth
+        hit, other_hit = first <= depth, second <= depth
         low, high = newcombe(
-            int((found & other).sum()), int((found & ~other).sum()),
-            int((~found & other).sum()), int((~found & ~other).sum()),
+            int((hit & other_hit).sum()), int((hit & ~other_hit).sum()),
+            int((~hit & other_hit).sum()), int((~hit & ~other_hit).sum()),
         )  # fmt: skip
         name = f"recall_at_{depth}"
-        gained = float(found.mean() - other.mean())
-        shares |= {name: gained, f"{name}_low": low, f"{name}_high": high}
-    return Difference(
+        gain = float(hit.mean() - other_hit.mean())
+        shares |= {name: gain, f"{name}_low": low, f"{name}_high": high}
+    return RunDifference(
         queries=len(both),
-        better=int((here < there).sum()),
-        worse=int((here > there).sum()),
-        same=int((here == there).sum()),
+        better=int((first < second).sum()),
+        worse=int((first > second).sum()),
+        same=int((first == second).sum()),
         **shares,
-        mrr=float((1 / here - 1 / there).mean()),
+        mrr=float((1 / first - 1 / second).mean()),
     )
 
 
 def overlap(ours: Evaluation, theirs: Evaluation) -> float:
-    """The mean share (0 to 1) of the products found for a query that both runs found."""
+    """The mean share (0 to 1) of the matches of a query that two runs have in common."""
     other = {outcome.key: set(outcome.found) for outcome in theirs.outcomes}
     shares = [
         len(set(outcome.found) & other[outcome.key])
@@ -189,7 +190,7 @@ def overlap(ours: Evaluation, theirs: Evaluation) -> float:
 
 
 def read_ranks(document: Any) -> Ranks:
-    """The ranks in what `Evaluation.as_dict` made; raises ValueError for anything else."""
+    """The ranks in a document of `Evaluation.as_dict`; raises ValueError for anything else."""
     try:
         return {
             (str(each["query"]), str(each["expected_sku"])): _rank(each["rank"])
@@ -199,91 +200,90 @@ def read_ranks(document: Any) -> Ranks:
         raise ValueError("it holds no outcomes") from exc
 
 
-def _rank(found: Any) -> int | None:
-    if found is None or (type(found) is int and 1 <= found <= DEPTHS[-1]):
-        return found
-    raise ValueError(f"{found!r} is no rank")
+def _rank(value: Any) -> int | None:
+    if value is None or (type(value) is int and 1 <= value <= DEPTHS[-1]):
+        return value
+    raise ValueError(f"{value!r} is no rank")
 
 
-def worst(outcomes: Sequence[Outcome], count: int) -> list[Outcome]:
-    """The outcomes whose product came last or not at all; none that came first."""
+def worst(outcomes: Sequence[QueryOutcome], count: int) -> list[QueryOutcome]:
+    """The outcomes with the lowest ranks or without one; none whose product came first."""
     bad = [outcome for outcome in outcomes if outcome.rank != 1]
     return sorted(bad, key=lambda each: -(each.rank or math.inf))[:count]
 
 
-def apart(
-    ours: Sequence[Outcome], theirs: Sequence[Outcome], count: int
-) -> list[tuple[Outcome, Outcome]]:
-    """The queries that two runs answer most differently, as pairs.
+def most_different(
+    ours: Sequence[QueryOutcome], theirs: Sequence[QueryOutcome], count: int
+) -> list[tuple[QueryOutcome, QueryOutcome]]:
+    """The queries that two runs answer most differently, as pairs of outcomes.
 
-    First by how far apart the product came (in 1/rank, so that 1 and 2 are farther apart than 9 and
-    10), then those that both answer badly, then those where other products came with it. None that
-    both answer alike with the product first.
+    Sorted by the difference of 1/rank, so that 1 and 2 differ more than 9 and 10; then by how bad
+    both ranks are; then by how few matches they have in common. Pairs with equal matches and the
+    product first are left out.
     """
     other = {outcome.key: outcome for outcome in theirs}
     pairs = [(each, other[each.key]) for each in ours if each.key in other]
-    told = [(one, two) for one, two in pairs if one.rank != 1 or two.rank != 1
-            or one.found != two.found]  # fmt: skip
-    return sorted(told, key=_likeness)[:count]
+    different = [
+        (one, two) for one, two in pairs
+        if one.rank != 1 or two.rank != 1 or one.found != two.found
+    ]  # fmt: skip
+    return sorted(different, key=_likeness)[:count]
 
 
-def _likeness(pair: tuple[Outcome, Outcome]) -> tuple[float, float, int]:
+def _likeness(pair: tuple[QueryOutcome, QueryOutcome]) -> tuple[float, float, int]:
     one, two = (0.0 if each.rank is None else 1 / each.rank for each in pair)
     return -abs(one - two), one + two, len({*pair[0].found} & {*pair[1].found})
 
 
-def _places(ranks: Sequence[int | None]) -> np.ndarray[Any, np.dtype[np.float64]]:
+def _as_array(ranks: Sequence[int | None]) -> np.ndarray[Any, np.dtype[np.float64]]:
     return np.array([np.inf if rank is None else rank for rank in ranks], dtype=np.float64)
 
 
-def _categories(outcomes: Sequence[Outcome]) -> tuple[CategoryFigures, ...]:
-    """The most asked first."""
+def _categories(outcomes: Sequence[QueryOutcome]) -> tuple[CategoryFigures, ...]:
+    """The category with the most queries first."""
     groups: dict[str | None, list[int | None]] = {}
     for outcome in outcomes:
         groups.setdefault(outcome.category, []).append(outcome.rank)
-    found = [_category(category, _places(ranks)) for category, ranks in groups.items()]
-    return tuple(sorted(found, key=lambda each: (-each.queries, each.category or "")))
+    categories = [_category(category, _as_array(ranks)) for category, ranks in groups.items()]
+    return tuple(sorted(categories, key=lambda each: (-each.queries, each.category or "")))
 
 
 def _category(
-    category: str | None, places: np.ndarray[Any, np.dtype[np.float64]]
+    category: str | None, ranks: np.ndarray[Any, np.dtype[np.float64]]
 ) -> CategoryFigures:
     return CategoryFigures(
         category,
-        len(places),
-        float((places <= 1).mean()),
-        float((places <= 10).mean()),
-        float((1 / places).mean()),
+        len(ranks),
+        float((ranks <= 1).mean()),
+        float((ranks <= 10).mean()),
+        float((1 / ranks).mean()),
     )
 
 
-Z = 1.959964
-"""Standard normal quantile of a two-sided interval of 95 %."""
+def wilson(hits: int, queries: int) -> tuple[float, float]:
+    """The bounds of the 95 % score interval of a share (E. B. Wilson, JASA 22, 1927).
 
-
-def wilson(found: int, asked: int) -> tuple[float, float]:
-    """The ends of the 95 % score interval of a share (E. B. Wilson, JASA 22, 1927).
-
-    Unlike the share plus or minus its standard error it stays within 0 to 1 and is right for few
+    Unlike the share plus or minus its standard error it stays within 0 to 1 and is accurate for few
     queries and for shares near 0 and 1.
     """
-    share, spread = found / asked, Z * Z / asked
+    share, spread = hits / queries, Z_95 * Z_95 / queries
     middle = share + spread / 2
-    half = Z * math.sqrt(share * (1 - share) / asked + spread / (4 * asked))
+    half = Z_95 * math.sqrt(share * (1 - share) / queries + spread / (4 * queries))
     return max(0.0, (middle - half) / (1 + spread)), min(1.0, (middle + half) / (1 + spread))
 
 
 def newcombe(both: int, ours: int, theirs: int, neither: int) -> tuple[float, float]:
-    """The ends of the 95 % interval of the difference of two shares of the same queries.
+    """The bounds of the 95 % interval of the difference of two shares of the same queries.
 
-    From how many both runs found, only ours, only theirs, neither: method 10 of R. Newcombe,
-    Statistics in Medicine 17, 2635 (1998), made of Wilson's intervals and the correlation of the
-    two runs. It stays in doubt where few queries were asked and where the runs never differ.
+    The arguments count queries with a hit in both runs, only ours, only theirs, or neither. Method
+    10 of R. Newcombe, Statistics in Medicine 17, 2635 (1998): Wilson's intervals, combined with the
+    correlation of the two runs. The interval is wide for few queries, also if the runs never
+    differ.
     """
-    asked = both + ours + theirs + neither
-    first, second = (both + ours) / asked, (both + theirs) / asked
-    low_1, high_1 = wilson(both + ours, asked)
-    low_2, high_2 = wilson(both + theirs, asked)
+    queries = both + ours + theirs + neither
+    first, second = (both + ours) / queries, (both + theirs) / queries
+    low_1, high_1 = wilson(both + ours, queries)
+    low_2, high_2 = wilson(both + theirs, queries)
     phi = _phi(both, ours, theirs, neither)
     below, above = first - low_1, high_2 - second
     down = math.sqrt(max(0.0, below**2 - 2 * phi * below * above + above**2))
@@ -293,7 +293,7 @@ def newcombe(both: int, ours: int, theirs: int, neither: int) -> tuple[float, fl
 
 
 def _phi(both: int, ours: int, theirs: int, neither: int) -> float:
-    """The correlation of the two runs, corrected for continuity as that method does."""
+    """The correlation of the two runs, with the continuity correction of Newcombe's method."""
     margins = (both + ours) * (theirs + neither) * (both + theirs) * (ours + neither)
     if not margins:
         return 0.0

@@ -1,6 +1,6 @@
-"""Measures where one path of a filtered search becomes cheaper than the next, on this catalogue.
+"""Measures the crossovers of the planner: where one path of a filtered search gets cheaper.
 
-Ranges of products are asked for by id, which costs PostgreSQL as little as any filter can.
+The filters are ranges of product ids, the cheapest filter for PostgreSQL.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from app.types import Crossovers, Vectors
 from app.vectors import round_to_float16
 
 SIZES = (50, 100, 200, 500, 1000, 2000, 5000, 10_000, 20_000, 50_000)
-"""Products that pass, in the sets that are tried."""
+"""Numbers of products that pass the filters that are measured."""
 
 QUERIES = 9
 K = 10
@@ -37,13 +37,13 @@ K = 10
 
 @dataclass(frozen=True, slots=True)
 class TuningResult:
-    """The crossovers and the milliseconds they follow from: by products that pass, by path."""
+    """The crossovers, and the measured milliseconds by number of products that pass and by path."""
 
     crossovers: Crossovers
     figures: dict[int, dict[str, float]]
 
     def as_dict(self) -> dict[str, Any]:
-        """The figures by name."""
+        """As JSON: the crossovers and the measurements by name."""
         return {
             "exact_pictures": self.crossovers.exact_pictures,
             "deep_share": self.crossovers.deep_share,
@@ -52,16 +52,16 @@ class TuningResult:
 
 
 def tune(engine: Engine, files: IndexFiles, settings: Settings) -> TuningResult:
-    """Measure the paths side by side and keep where they cross; takes some seconds.
+    """Measure the paths and store the crossovers; takes some seconds.
 
     Raises NoModel, and BuildRefused where no index is published.
     """
     with snapshot(engine) as connection:
         check_schema(connection)
         model = models.require_active(connection)
-        asked = embeddings.random_vectors(connection, model, QUERIES)
+        queries = embeddings.random_vectors(connection, model, QUERIES)
         ids = products.all_ids(connection)
-        if len(ids) <= SIZES[0] or not len(asked):
+        if len(ids) <= SIZES[0] or not len(queries):
             raise BuildRefused(
                 f"There is too little to measure: more than {SIZES[0]} products with pictures are "
                 "needed. Until then the defaults hold."
@@ -72,23 +72,23 @@ def tune(engine: Engine, files: IndexFiles, settings: Settings) -> TuningResult:
             raise BuildRefused(f"There is no index to measure ({opened.text}); build one first.")
         shown = products.count_picture_links(connection) / len(ids)
         figures = {
-            size: _measure(probe, opened, asked, size, ids, settings)
+            size: _measure(probe, opened, queries, size, ids, settings)
             for size in SIZES
             if size < len(ids)
         }
-    found = TuningResult(crossovers(figures, len(ids), shown), figures)
+    result = TuningResult(crossovers(figures, len(ids), shown), figures)
     with engine.begin() as connection:
-        query_samples.save_crossovers(connection, model.id, found.crossovers, found.as_dict())
-    return found
+        query_samples.save_crossovers(connection, model.id, result.crossovers, result.as_dict())
+    return result
 
 
 def crossovers(figures: dict[int, dict[str, float]], total: int, shown: float = 1.0) -> Crossovers:
-    """Where the paths cross, from milliseconds by products that pass (of `total`) and path.
+    """Where the paths cross, from milliseconds by number of products that pass (of `total`).
 
-    A product shows `shown` pictures on average.
-
-    The exact comparison is used as long as it is the cheapest at that size and all below; looking
-    deeper from the smallest size at which it is the cheapest, there and at all above.
+    A product has `shown` pictures on average. The exact comparison ("exact") is used up to the
+    largest size at which it, and at all smaller sizes, is the fastest. Filtering afterwards
+    ("deep") is used from the smallest size at which it, and at all larger sizes, is faster than
+    searching among the pictures that pass ("among").
     """
     exact, deep = min(figures, default=1), total
     for size in sorted(figures):
@@ -105,22 +105,22 @@ def crossovers(figures: dict[int, dict[str, float]], total: int, shown: float = 
 def _measure(
     probe: RetrievalRequest,
     opened: OpenBuild,
-    asked: Vectors,
+    queries: Vectors,
     size: int,
     ids: NDArray[np.int64],
     settings: Settings,
 ) -> dict[str, float]:
-    """Median milliseconds of each path for one set of products."""
+    """Median milliseconds of each path for filters of one size."""
     random = np.random.default_rng(size)
     times: dict[str, list[float]] = {"exact": [], "among": [], "deep": []}
-    for vector in round_to_float16(asked):
+    for vector in round_to_float16(queries):
         first = int(random.integers(0, len(ids) - size))
-        only = FilterClause(
+        filter_clause = FilterClause(
             "p.id BETWEEN %(filter_0)s AND %(filter_1)s",
             {"filter_0": int(ids[first]), "filter_1": int(ids[first + size - 1])},
         )
         request = replace(probe, vector=vector)
-        search = PlannedSearch(request, only, settings)
+        search = PlannedSearch(request, filter_clause, settings)
         paths: dict[str, Callable[[], object]] = {
             "exact": partial(planner.compare_all, search),
             "among": partial(planner.by_faiss, search, opened, planner.selector_rounds(search)),

@@ -1,4 +1,4 @@
-"""Audit: how often searches answer what an exact scan of the same snapshot answers."""
+"""Audits recall: compares searches with an exact scan of the same snapshot."""
 
 from __future__ import annotations
 
@@ -20,18 +20,19 @@ from app.types import Filters, Model, Vector, Vectors
 from app.vectors import round_to_float16
 
 DEPTH = 50
+"""Maximum k of the measured recall."""
 
-EPSILON = 1e-5
-"""Cosine by which two distances that PostgreSQL computed may differ and still be equal."""
+MAX_ROUNDING = 1e-5
+"""Maximum rounding error of a cosine distance: closer ones count as equal."""
 
 
 @dataclass(frozen=True, slots=True)
 class RecallAudit:
-    """What searches with the published build found of the exact answer.
+    """Recall of searches with the published build.
 
     `recall_at_10` and `recall_at_50` are shares between 0 and 1 over `queries` queries, `by_faiss`
     of which FAISS answered; `recall_filtered` is the recall@10 of the same queries within one of
-    the largest categories; `recorded` is the recall@10 measured when the build was made.
+    the largest categories; `recorded` is the recall@10 measured when the index was built.
     """
 
     build: int
@@ -43,12 +44,12 @@ class RecallAudit:
     recorded: float | None
 
     def as_dict(self) -> dict[str, Any]:
-        """The figures by name."""
+        """All fields by name."""
         return asdict(self)
 
 
 def audit(engine: Engine, files: IndexFiles, settings: Settings, queries: int) -> RecallAudit:
-    """Ask recent real queries and pictures of the catalogue, and ask them exactly too.
+    """Search with recent queries and with pictures of the catalogue, and compare with exact scans.
 
     Raises NoModel, and BuildRefused where no build is published.
     """
@@ -58,43 +59,47 @@ def audit(engine: Engine, files: IndexFiles, settings: Settings, queries: int) -
         usable = index_builds.usable(connection, model.id)
         if not usable:
             raise BuildRefused("No index is published; run `lookalike index rebuild`.")
-        asked = _queries(connection, model, queries)
-        found = [_shares(connection, model, vector, files, settings) for vector in asked]
-        within = [
+        vectors = _queries(connection, model, queries)
+        shares = [_shares(connection, model, vector, files, settings) for vector in vectors]
+        filtered = [
             _filtered_share(connection, model, vector, category, files, settings)
             for vector, category in zip(
-                asked, cycle(products.common_categories(connection)), strict=False
+                vectors, cycle(products.common_categories(connection)), strict=False
             )
         ]
-    ten, fifty, faiss = np.array(found, dtype=np.float64).reshape(-1, 3).T
+    ten, fifty, faiss = np.array(shares, dtype=np.float64).reshape(-1, 3).T
     return RecallAudit(
         usable[0].id,
-        len(found),
+        len(shares),
         int(faiss.sum()),
-        float(ten.mean()) if len(found) else 1.0,
-        float(fifty.mean()) if len(found) else 1.0,
-        float(np.mean(within)) if within else 1.0,
+        float(ten.mean()) if shares else 1.0,
+        float(fifty.mean()) if shares else 1.0,
+        float(np.mean(filtered)) if filtered else 1.0,
         usable[0].recall_at_10,
     )
 
 
 def _queries(connection: Connection, model: Model, count: int) -> Vectors:
-    """Recent queries for one half, as far as there are, and pictures for the rest."""
-    real = query_samples.read(connection, model)[: count // 2]
-    drawn = embeddings.random_vectors(connection, model, count - len(real))
-    both: Vectors = np.vstack([real, drawn])
-    return both
+    """Unit vectors (count, dim): recent queries, up to one half, and random pictures."""
+    recent = query_samples.read(connection, model)[: count // 2]
+    pictures = embeddings.random_vectors(connection, model, count - len(recent))
+    vectors: Vectors = np.vstack([recent, pictures])
+    return vectors
 
 
 def _shares(
     connection: Connection, model: Model, vector: Vector, files: IndexFiles, settings: Settings
 ) -> tuple[float, float, bool]:
-    """Shares of the first 10 and 50 that a search found, and whether FAISS answered."""
-    ask = RetrievalRequest(connection, model, round_to_float16(vector), DEPTH)
-    answer = find(ask, files, settings)
-    truth = np.array([hit.distance for hit in exact_search(ask).hits])
-    got = np.array([hit.distance for hit in answer.candidates.hits])
-    return _share(got, truth, 10), _share(got, truth, DEPTH), answer.path == "faiss"
+    """Recall@10 and recall@50 of one search, and whether FAISS answered."""
+    request = RetrievalRequest(connection, model, round_to_float16(vector), DEPTH)
+    result = find(request, files, settings)
+    expected = np.array([hit.distance for hit in exact_search(request).hits])
+    distances = np.array([hit.distance for hit in result.candidates.hits])
+    return (
+        _share(distances, expected, 10),
+        _share(distances, expected, DEPTH),
+        result.path == "faiss",
+    )
 
 
 def _filtered_share(
@@ -105,24 +110,24 @@ def _filtered_share(
     files: IndexFiles,
     settings: Settings,
 ) -> float:
-    """The share of the first 10 within a category that a search found."""
+    """Recall@10 of one search within a category."""
     rounded = round_to_float16(vector)
-    ask = RetrievalRequest(connection, model, rounded, 10, Filters({"category": category}))
-    truth = nearest.exact_filtered(
-        connection, model, rounded, nearest.filter_clause(ask.filters), k=10, excluded=()
+    request = RetrievalRequest(connection, model, rounded, 10, Filters({"category": category}))
+    exact = nearest.exact_filtered(
+        connection, model, rounded, nearest.filter_clause(request.filters), k=10, excluded=()
     )
-    assert truth is not None
-    got = find(ask, files, settings).candidates.hits
+    assert exact is not None
+    hits = find(request, files, settings).candidates.hits
     return _share(
-        np.array([hit.distance for hit in got]),
-        np.array([hit.distance for hit in truth.hits]),
+        np.array([hit.distance for hit in hits]),
+        np.array([hit.distance for hit in exact.hits]),
         10,
     )
 
 
-def _share(got: np.ndarray, truth: np.ndarray, k: int) -> float:
-    """The share of the first k products that is as near as the k-th nearest product."""
-    if not len(truth):
+def _share(distances: np.ndarray, expected: np.ndarray, k: int) -> float:
+    """The share of the first k results that are as near as the k-th nearest product."""
+    if not len(expected):
         return 1.0
-    top = truth[:k]
-    return float((got[:k] <= top[-1] + EPSILON).sum() / len(top))
+    top = expected[:k]
+    return float((distances[:k] <= top[-1] + MAX_ROUNDING).sum() / len(top))

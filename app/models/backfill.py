@@ -1,6 +1,6 @@
-"""Embedding: gives the pictures that are there already their embeddings under another model.
+"""Backfill: embeds the existing pictures of a catalogue under another model.
 
-It can be stopped at any time and begun again: it asks for what is missing, a batch at a time.
+Works in batches of missing embeddings, so it can be interrupted and run again.
 """
 
 from __future__ import annotations
@@ -21,17 +21,19 @@ from app.errors import BadImage, ModelNotKept
 from app.types import Model, Vector
 
 BATCH = 32
-SHOWN = 20
-"""Pictures that could not be embedded, of which a report says why."""
+MAX_REASONS = 20
+"""Maximum number of failures that a report gives reasons for."""
 
 FindOriginal = Callable[[bytes, Sequence[str]], Image.Image]
-"""The picture with this sha256, which came from one of these places; raises BadImage."""
+"""Finds the picture with this sha256 that came from one of these URIs; raises BadImage."""
 
 
 @dataclass(slots=True)
 class BackfillReport:
-    """What was done: pictures embedded, and not embedded with some of the reasons; how many have
-    no embedding yet is `left`."""
+    """Counts of pictures that were embedded and that failed, with some of the reasons.
+
+    `left` is the number of pictures that still have no embedding.
+    """
 
     embedded: int = 0
     failed: int = 0
@@ -46,16 +48,16 @@ def embed(
     encoder: Encoder,
     find: FindOriginal,
     progress: Callable[[BackfillReport], None] | None = None,
-    tell: ProgressCallback = lambda said: None,
+    log: ProgressCallback = lambda message: None,
 ) -> BackfillReport:
-    """Embed every picture that has no embedding under the model yet.
+    """Embed every picture that has no embedding under the model.
 
     Searches and writers go on; each batch is one short transaction. Raises DatabaseUnavailable
-    when the database goes away, and ModelNotKept when the model is dropped meanwhile; what was
-    embedded until then stays.
+    when the connection is lost, and ModelNotKept when the model is dropped in the meantime; what
+    was embedded until then is kept.
     """
     report, began = BackfillReport(left=_left(engine, model)), time.monotonic()
-    with bulk(engine, [model], report.left, tell):
+    with bulk(engine, [model], report.left, log):
         _embed(engine, model, encoder, find, report, progress)
     report.seconds = round(time.monotonic() - began, 3)
     report.left = _left(engine, model)
@@ -72,15 +74,15 @@ def _embed(
 ) -> None:
     began = time.monotonic()
     for batch in _missing(engine, model):
-        found: dict[int, Image.Image] = {}
+        pictures: dict[int, Image.Image] = {}
         for picture_id, sha256, places in batch:
             try:
-                found[picture_id] = find(sha256, places)
+                pictures[picture_id] = find(sha256, places)
             except BadImage as exc:
                 report.failed += 1
-                if len(report.reasons) < SHOWN:
+                if len(report.reasons) < MAX_REASONS:
                     report.reasons.append(f"picture {sha256.hex()[:12]}: {exc}")
-        stored = store(engine, model, _encoded(encoder, found))
+        stored = store(engine, model, _encode(encoder, pictures))
         report.embedded += stored
         report.left = max(report.left - stored, 0)
         report.seconds = round(time.monotonic() - began, 3)
@@ -105,7 +107,7 @@ def _missing(engine: Engine, model: Model) -> Iterator[list[tuple[int, bytes, li
 
 
 def store(engine: Engine, model: Model, vectors: Mapping[int, Vector]) -> int:
-    """Write embeddings of pictures (id) that are still there and have none; returns how many."""
+    """Insert embeddings by picture id, for pictures that exist and have none; returns how many."""
     if not vectors:
         return 0
     with locks.transaction(engine) as connection:
@@ -113,20 +115,20 @@ def store(engine: Engine, model: Model, vectors: Mapping[int, Vector]) -> int:
 
 
 def _store(connection: Connection, model: Model, vectors: Mapping[int, Vector]) -> int:
-    with open_pipeline(connection) as trip:
-        locks.begin_write(trip)
-        kept = models.maintained_in(trip)
-        lacking = embeddings.missing_in(trip, model, list(vectors))
-        rows = copy.rows_by_id(model, vectors)  # while the server looks
-    if model.id not in [each.id for each in kept()]:
+    with open_pipeline(connection) as pipeline:
+        locks.begin_write(pipeline)
+        maintained = models.maintained_in(pipeline)
+        missing = embeddings.missing_in(pipeline, model, list(vectors))
+        rows = copy.rows_by_id(model, vectors)  # while the server works
+    if model.id not in [each.id for each in maintained()]:
         raise ModelNotKept(f"{model.name} is not kept up to date any more; it is dropped.")
-    missing = lacking()
-    if len(missing):
-        copy.rows_in(connection, copy.only(rows, missing))
-    return len(missing)
+    without = missing()
+    if len(without):
+        copy.rows_in(connection, copy.only(rows, without))
+    return len(without)
 
 
-def _encoded(encoder: Encoder, found: dict[int, Image.Image]) -> dict[int, Vector]:
-    if not found:
+def _encode(encoder: Encoder, pictures: dict[int, Image.Image]) -> dict[int, Vector]:
+    if not pictures:
         return {}
-    return dict(zip(found, encoder.encode_pictures(list(found.values())), strict=True))
+    return dict(zip(pictures, encoder.encode_pictures(list(pictures.values())), strict=True))

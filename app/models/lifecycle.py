@@ -1,8 +1,8 @@
-"""Lifecycle: several models side by side, and which of them searches, without a gap.
+"""Adds, activates and drops the models of a catalogue while searches go on.
 
-New pictures get an embedding under every model that is kept up to date; those that were there
-before are embedded by `Embedding`. Activating one is a single transaction that writers wait for, so
-nothing commits after the coverage was checked without its embedding.
+New pictures get an embedding under every maintained model; `backfill` embeds the existing ones.
+Activating a model is a single transaction that blocks writers, so that no picture can be committed
+without its embedding after coverage was checked.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from app.types import Model
 
 @dataclass(frozen=True, slots=True)
 class ModelChange:
-    """The active model before and after; `forced` is the reason given in place of a check."""
+    """The active model before and after; `forced` is the recorded reason if checks failed."""
 
     former: Model | None
     active: Model
@@ -36,7 +36,7 @@ class ModelChange:
 
 
 class Lifecycle:
-    """Adds, activates and drops models. `choose` loads an encoder, as `choose_encoder` does."""
+    """Adds, activates and drops models. `choose` loads an encoder, like `choose_encoder`."""
 
     def __init__(
         self, engine: Engine, files: IndexFiles, choose: Callable[..., EncoderChoice]
@@ -46,7 +46,7 @@ class Lifecycle:
         self._choose = choose
 
     def models(self) -> list[models.ModelStatus]:
-        """Every model with what it has, the active one first."""
+        """All models with their coverage, the active one first."""
         with self._engine.connect() as connection:
             check_schema(connection)
             return models.statuses(connection)
@@ -58,10 +58,10 @@ class Lifecycle:
             return models.resolve(connection, name)
 
     def add(self, name: str, revision: str | None = None) -> Model:
-        """Record a model; from now on new pictures get an embedding under it too.
+        """Record a model as maintained: new pictures get an embedding under it from now on.
 
         `name` is a hub name, a folder or 'embedded'. Adding it again changes nothing. Raises
-        ModelUnavailable, NoModel before `lookalike init`.
+        ModelUnavailable, and NoModel before `lookalike init`.
         """
         with self._engine.connect() as connection:
             check_schema(connection)
@@ -72,22 +72,22 @@ class Lifecycle:
             model = models.register(
                 connection, encoder.name, encoder.revision, encoder.dim, encoder.fingerprint
             )
-            removal.check_whole(connection, model)
+            removal.check_not_dropping(connection, model)
             models.maintain(connection, model.id, name)
         return model
 
     def activate(self, name: str, *, forced: str | None = None) -> ModelChange:
-        """Make a model the one that searches.
+        """Make a model the one that searches use.
 
         Raises UnknownModel, and NotReady unless every picture has an embedding under it and an
-        index of it is published; `forced` is the reason to do it all the same, and is recorded.
+        index of it is published. `forced` skips this check; it is the reason, which is recorded.
         """
         _check_reason(forced)
         with self._writing() as connection:
             return _activate(connection, models.resolve(connection, name), forced)
 
     def rollback(self, *, forced: str | None = None) -> ModelChange:
-        """Make the model active again that was so before. Raises NotReady."""
+        """Activate the previously active model again. Raises NotReady."""
         _check_reason(forced)
         with self._writing() as connection:
             former = models.previous(connection)
@@ -98,36 +98,38 @@ class Lifecycle:
     def drop(self, name: str) -> Model:
         """Delete a model with its embeddings and builds.
 
-        First writers stop using it, then its partition is taken out of the table and deleted;
-        searches go on. Interrupted, it is finished by doing it again. Raises UnknownModel, NotReady
-        and LockHeld.
+        First writers stop using it, then its partition is detached and deleted; searches go on.
+        After an interruption, calling it again completes it. Raises UnknownModel, NotReady and
+        LockHeld.
         """
-        with self._alone():
+        with self._exclusively():
             with self._writing(held=True) as connection:
-                model = removal.chosen(connection, name)
+                model = removal.model_to_drop(connection, name)
                 models.stop_maintaining(connection, model.id)
             removal.detach(self._engine, model)
             removal.delete(self._engine, model)
             with self._engine.begin() as connection:
                 connection.execute(text("SET LOCAL lock_timeout = '10s'"))
-                connection.execute(text("SET LOCAL statement_timeout = 0"))  # large files go too
-                needless = index_builds.retire_older(connection, model.id, 0)
+                connection.execute(text("SET LOCAL statement_timeout = 0"))  # deletes large files
+                unused_files = index_builds.retire_older(connection, model.id, 0)
                 models.delete(connection, model.id)
-        for sha256 in needless:
+        for sha256 in unused_files:
             self._files.remove(sha256)
         return model
 
     @contextmanager
-    def _alone(self) -> Iterator[None]:
-        """Keep others from changing the models for as long as it takes."""
+    def _exclusively(self) -> Iterator[None]:
+        """Block other changes of models, over several transactions."""
         with locks.session(self._engine, LockKey.MODEL_CHANGE) as acquired:
             _check_acquired(acquired)
             yield
 
     @contextmanager
     def _writing(self, *, held: bool = False) -> Iterator[Connection]:
-        """A transaction that no writer of the catalogue and no other change of the models runs
-        beside; `held` if this process keeps others from changing them already."""
+        """A transaction that blocks writers of the catalogue and other changes of models.
+
+        `held`: this process already blocks other changes of models.
+        """
         with locks.transaction(self._engine) as connection:
             check_schema(connection)
             if not held:
@@ -146,7 +148,7 @@ def _activate(connection: Connection, model: Model, forced: str | None) -> Model
     former = models.active(connection)
     if former == model:
         return ModelChange(former, model)
-    removal.check_whole(connection, model)
+    removal.check_not_dropping(connection, model)
     lacking = _lacking(connection, model)
     if lacking and forced is None:
         raise NotReady(f"{model.name} is not ready: {'; '.join(lacking)}. Nothing was changed.")
@@ -163,14 +165,14 @@ def _check_reason(reason: str | None) -> None:
 
 
 def _lacking(connection: Connection, model: Model) -> list[str]:
-    """What a model has not got that searches need, each with the command that brings it."""
-    found = []
+    """What a model lacks for searches, each with the command that creates it."""
+    lacking = []
     if missing := models.count_missing(connection, model.id):
-        found.append(
+        lacking.append(
             f"{missing} pictures have no embedding under it (`lookalike model embed {model.name}`)"
         )
     if not index_builds.usable(connection, model.id):
-        found.append(
+        lacking.append(
             f"no index of it is published (`lookalike index rebuild --model {model.name}`)"
         )
-    return found
+    return lacking

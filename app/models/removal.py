@@ -1,10 +1,10 @@
-"""Dropping: takes the partition of a model out of the table and deletes it; searches go on.
+"""Drops a model: detaches its partition of `embedding` and deletes it while searches go on.
 
-The partition is detached concurrently: that waits for those who use it, and nobody waits for it.
-Alone it still refers to `picture` and `model`. PostgreSQL takes such a reference away only while
-nobody reads the other table, so each goes in a transaction of its own: who waits for one table and
-holds none that others want ends nobody's search. It asks while nobody reads for long, again and
-again, each time for so short a while that those who wait behind it hardly notice.
+DETACH CONCURRENTLY waits for the transactions that use the partition and blocks none. The detached
+table still has foreign keys to `picture` and `model`. Dropping a foreign key needs a lock on the
+other table that excludes readers, so each is dropped in a transaction of its own, which holds no
+other lock that searches need. The lock is requested when no reader seems to hold the table for
+long, again and again, each time with a short timeout, because searches queue behind the request.
 """
 
 from __future__ import annotations
@@ -23,18 +23,20 @@ from app.errors import DatabaseUnsuitable, LockHeld, NotReady
 from app.types import Model
 
 PATIENCE_S = 60.0
-"""How long each step is tried."""
+"""Maximum seconds for each step."""
 
 WAITS_MS = (20, 50, 100, 200, 300)
-"""How long an attempt may hold searches up; the last counts for all that follow."""
+"""Lock timeouts of the attempts, during which searches may wait; the last one is repeated."""
 
 PAUSE = 4
-"""Between two attempts searches run undisturbed for so many times as long."""
+"""Pause between two attempts, as a multiple of the lock timeout."""
 
 
-def chosen(connection: Connection, name: str) -> Model:
-    """The model of this name that may be dropped: not the active one, and one whose dropping was
-    begun before others."""
+def model_to_drop(connection: Connection, name: str) -> Model:
+    """The model of this name to drop: never the active one; one that is partly dropped comes first.
+
+    Raises UnknownModel, DatabaseUnsuitable for a role that does not own the tables, and NotReady.
+    """
     if not partitions.is_owner(connection):
         raise DatabaseUnsuitable(
             "Only the role that migrates may drop a model, for it owns the tables. Nothing was "
@@ -42,22 +44,22 @@ def chosen(connection: Connection, name: str) -> Model:
         )
     active = models.active(connection)
     newest = models.resolve(connection, name)
-    beside = [each for each in models.named(connection, name) if each != active]
-    if not beside:
+    candidates = [each for each in models.named(connection, name) if each != active]
+    if not candidates:
         raise NotReady(f"{newest.name} is the active model; activate another first.")
-    begun = [each for each in beside if not partitions.is_attached(connection, each.id)]
-    if len(begun or beside) > 1:
-        which = " or ".join(f"{each.name}@{each.revision[:12]}" for each in begun or beside)
+    begun = [each for each in candidates if not partitions.is_attached(connection, each.id)]
+    if len(begun or candidates) > 1:
+        which = " or ".join(f"{each.name}@{each.revision[:12]}" for each in begun or candidates)
         raise NotReady(f"Several models are called {name}; say which to drop: {which}.")
-    [model] = begun or beside
+    [model] = begun or candidates
     other = partitions.model_being_detached(connection)
     if other not in (None, model):
-        check_whole(connection, other)
+        check_not_dropping(connection, other)
     return model
 
 
-def check_whole(connection: Connection, model: Model) -> None:
-    """Raise NotReady for a model whose dropping was begun and not finished."""
+def check_not_dropping(connection: Connection, model: Model) -> None:
+    """Raise NotReady for a model that is partly dropped."""
     if not partitions.is_attached(connection, model.id):
         raise NotReady(
             f"{model.name} was not wholly dropped; run `lookalike model drop {model.name}` first."
@@ -65,13 +67,13 @@ def check_whole(connection: Connection, model: Model) -> None:
 
 
 def detach(engine: Engine, model: Model) -> None:
-    """Take a model's partition out of `embedding`, once nobody uses it any more.
+    """Detach a model's partition from `embedding`, once no transaction uses it.
 
-    Raises LockHeld where somebody still does after `PATIENCE_S`; then it goes on from there.
+    Raises LockHeld if one still does after `PATIENCE_S`; calling it again continues from there.
     """
     plain = engine.execution_options(isolation_level="AUTOCOMMIT")
     with plain.connect() as connection:
-        connection.detach()  # from the pool: others are not to inherit its settings
+        connection.detach()  # from the pool, which must not reuse its settings
         connection.execute(text("SET statement_timeout = 0"))
         connection.execute(text(f"SET lock_timeout = {round(PATIENCE_S * 1000)}"))
         try:
@@ -81,13 +83,13 @@ def detach(engine: Engine, model: Model) -> None:
 
 
 def delete(engine: Engine, model: Model) -> None:
-    """Delete the detached partition of a model, if it is still there. Raises LockHeld."""
+    """Delete the detached partition of a model, if it exists. Raises LockHeld."""
     try:
-        with _alone(engine) as connection:
+        with _blocking_writers(engine) as connection:
             references = partitions.foreign_keys(connection, model.id)
         for constraint, table in references:
             _drop_reference(engine, model, constraint, table)
-        with _alone(engine) as connection:
+        with _blocking_writers(engine) as connection:
             partitions.drop(connection, model.id)
     except LockHeld as exc:
         raise _unfinished(model) from exc
@@ -99,7 +101,7 @@ def _drop_reference(engine: Engine, model: Model, constraint: str, table: str) -
         while not _read_briefly(engine, table, wait_ms):
             _check_time(until)
         try:
-            with _alone(engine) as connection:
+            with _blocking_writers(engine) as connection:
                 return partitions.drop_foreign_key(connection, model.id, constraint, wait_ms)
         except LockHeld:
             _check_time(until)
@@ -107,8 +109,10 @@ def _drop_reference(engine: Engine, model: Model, constraint: str, table: str) -
 
 
 def _read_briefly(engine: Engine, table: str, wait_ms: int) -> bool:
-    """Whether all who read a table are done with it a moment later. Else to wait for it would hold
-    searches up for nothing."""
+    """Whether all current readers of a table finish within `wait_ms`.
+
+    If not, requesting the lock would time out and make searches wait for nothing.
+    """
     plain = engine.execution_options(isolation_level="AUTOCOMMIT")
     with plain.connect() as connection:
         before = partitions.other_lock_holders(connection, table)
@@ -122,9 +126,11 @@ def _check_time(until: float) -> None:
 
 
 @contextmanager
-def _alone(engine: Engine) -> Iterator[Connection]:
-    """A transaction that writers wait outside of: a batch of theirs takes longer than searches,
-    which queue behind whoever waits for it, may be held up."""
+def _blocking_writers(engine: Engine) -> Iterator[Connection]:
+    """A transaction that blocks writers of the catalogue.
+
+    A writer's batch takes longer than searches may wait behind a lock request.
+    """
     with locks.transaction(engine) as connection:
         connection.execute(text("SET LOCAL statement_timeout = 0"))
         connection.execute(text(f"SET LOCAL lock_timeout = {round(PATIENCE_S * 1000)}"))

@@ -24,7 +24,7 @@ from pgvector.psycopg import register_vector
 
 from app.bootstrap import App
 from app.db.engine import database_url
-from app.evaluation.recall_audit import EPSILON
+from app.evaluation.recall_audit import MAX_ROUNDING
 from app.index.faiss_index import faiss
 from app.types import Query, Vector, Vectors
 from bench.data.catalogue import catalogue, drawn, filling
@@ -189,7 +189,7 @@ def floors(vectors: Vectors, queries: Vectors) -> NDArray[np.float32]:
     for begin in range(0, len(vectors), 65_536):
         scores = np.hstack([best, queries @ vectors[begin : begin + 65_536].T])
         best = np.partition(scores, scores.shape[1] - K, axis=1)[:, -K:]
-    return (best.min(axis=1) - EPSILON).astype(np.float32)
+    return (best.min(axis=1) - MAX_ROUNDING).astype(np.float32)
 
 
 def tune(contender: Contender, vectors: Vectors, queries: Vectors) -> None:

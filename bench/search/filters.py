@@ -26,7 +26,7 @@ from app.bootstrap import App
 from app.db.engine import database_url
 from app.db.queries.nearest import literal
 from app.evaluation.planner_tuning import tune
-from app.evaluation.recall_audit import EPSILON
+from app.evaluation.recall_audit import MAX_ROUNDING
 from app.types import Filters, Query, Vector
 from bench.data.catalogue import catalogue, drawn
 
@@ -57,7 +57,7 @@ class Side:
 
     def note(self, seconds: float, got: Sequence[float], truth: Sequence[float]) -> None:
         self.ms.append(seconds * 1000)
-        near = sum(distance <= truth[-1] + EPSILON for distance in got) if truth else 0
+        near = sum(distance <= truth[-1] + MAX_ROUNDING for distance in got) if truth else 0
         self.recalls.append(near / len(truth) if truth else 1.0)
         self.short += len(got) < len(truth)
 

@@ -23,7 +23,7 @@ from app.duplicates import verdicts
 from app.errors import BadInput, DatabaseUnsuitable
 from app.evaluation import planner_tuning
 from app.evaluation.calibration_run import calibrate
-from app.evaluation.labelled_queries import LabelledQueries, evaluate
+from app.evaluation.labelled_queries import LabelledQuery, evaluate
 from app.evaluation.recall_audit import audit
 from app.operations.backup import BackupFailed, backup
 from app.operations.health import status
@@ -90,7 +90,7 @@ def asked(app: App) -> object:
     picture = app.settings.home / "0.png"
     picture.parent.mkdir(exist_ok=True)
     picture.write_bytes(photo(0))
-    labelled = [LabelledQueries(1, "0.png", picture, "P0000")]
+    labelled = [LabelledQuery(1, "0.png", picture, "P0000")]
     return evaluate(app.engine, app.search, labelled, Query(), print)
 
 

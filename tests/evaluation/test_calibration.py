@@ -26,14 +26,14 @@ from app.db.queries import calibration
 from app.encoders.base import EncoderChoice
 from app.errors import ModelMismatch, NoModel
 from app.evaluation.calibration import (
-    LIKELIER,
-    MINIMUM,
-    SURE,
+    LIKELY_PRECISION,
+    MIN_PAIRS,
+    STRICT_PRECISION,
     LabelledPair,
-    calibrated,
-    fit,
-    in_order,
-    why_not,
+    fit_calibrations,
+    fit_cut_off,
+    make_monotonic,
+    missing_reason,
 )
 from app.evaluation.calibration_run import calibrate
 from app.images.decoding import decode
@@ -53,7 +53,7 @@ from app.types import (
 from support.colours import SIDE, ColourEncoder, choose_colours, photo
 from support.shop import add, numbered, vectors
 
-distances = st.lists(st.floats(0, 2, allow_subnormal=False), min_size=MINIMUM, max_size=80)
+distances = st.lists(st.floats(0, 2, allow_subnormal=False), min_size=MIN_PAIRS, max_size=80)
 cuts = st.one_of(st.none(), st.floats(0, 2))
 
 
@@ -64,11 +64,11 @@ def row(category: str | None, *cut_offs: float | None) -> Calibration:
 # The numbers.
 
 
-@given(distances, distances, st.sampled_from([LIKELIER, SURE]))
+@given(distances, distances, st.sampled_from([LIKELY_PRECISION, STRICT_PRECISION]))
 def test_a_cut_keeps_its_precision_and_tells_the_kinds_apart(
     pairs: list[float], others: list[float], precision: float
 ) -> None:
-    cut = fit(pairs, others, precision).distance
+    cut = fit_cut_off(pairs, others, precision).distance
     if cut is not None:
         tpr, fpr = np.mean(np.array(pairs) <= cut), np.mean(np.array(others) <= cut)
         assert 0 <= cut <= 2 and tpr > fpr
@@ -79,48 +79,48 @@ def test_a_cut_keeps_its_precision_and_tells_the_kinds_apart(
 def test_the_order_of_the_pairs_does_not_matter(
     pairs: list[float], others: list[float], random: Any
 ) -> None:
-    found = fit(pairs, others)
+    found = fit_cut_off(pairs, others)
     random.shuffle(pairs)
     random.shuffle(others)
-    assert fit(pairs, others) == found
+    assert fit_cut_off(pairs, others) == found
 
 
 @given(
-    st.lists(st.floats(0, 0.5), min_size=MINIMUM, max_size=60),
-    st.lists(st.floats(0.6, 2), min_size=MINIMUM, max_size=60),
-    st.sampled_from([LIKELIER, SURE]),
+    st.lists(st.floats(0, 0.5), min_size=MIN_PAIRS, max_size=60),
+    st.lists(st.floats(0.6, 2), min_size=MIN_PAIRS, max_size=60),
+    st.sampled_from([LIKELY_PRECISION, STRICT_PRECISION]),
 )
 def test_kinds_that_are_apart_are_cut_in_the_middle(
     pairs: list[float], others: list[float], precision: float
 ) -> None:
-    found = fit(pairs, others, precision)
+    found = fit_cut_off(pairs, others, precision)
     assert found.distance == pytest.approx((max(pairs) + min(others)) / 2)
     assert (found.pairs, found.others) == (len(pairs), len(others))
 
 
-@pytest.mark.parametrize(("pairs", "others"), [(MINIMUM - 1, 50), (50, MINIMUM - 1), (0, 0)])
+@pytest.mark.parametrize(("pairs", "others"), [(MIN_PAIRS - 1, 50), (50, MIN_PAIRS - 1), (0, 0)])
 def test_too_few_pairs_give_no_cut_and_say_so(pairs: int, others: int) -> None:
-    found = fit([0.1] * pairs, [1.0] * others)
+    found = fit_cut_off([0.1] * pairs, [1.0] * others)
     assert found == CutOff(None, pairs, others)
-    assert f"at least {MINIMUM} are needed" in str(why_not(found))
+    assert f"at least {MIN_PAIRS} are needed" in str(missing_reason(found))
 
 
 def test_kinds_that_do_not_differ_are_hardly_ever_cut() -> None:
     random = np.random.default_rng(1)
-    found = [fit(random.random(50), random.random(300)) for _ in range(500)]
+    found = [fit_cut_off(random.random(50), random.random(300)) for _ in range(500)]
     assert sum(cut.distance is not None for cut in found) <= 10
-    assert "no distance tells" in str(next(filter(None, map(why_not, found))))
+    assert "no distance tells" in str(next(filter(None, map(missing_reason, found))))
 
 
 def test_pairs_that_are_farther_than_others_give_no_cut() -> None:
-    assert fit([1.0] * 50, [0.1] * 50).distance is None
+    assert fit_cut_off([1.0] * 50, [0.1] * 50).distance is None
 
 
 def test_a_sure_claim_leaves_out_what_a_likelier_one_takes_in() -> None:
     pairs = np.concatenate([np.linspace(0, 0.2, 60), np.linspace(0.3, 0.5, 40)])
     others = np.concatenate([np.linspace(0.3, 0.5, 30), np.linspace(0.8, 1, 70)])
-    assert fit(pairs, others, SURE).distance == pytest.approx(0.28, abs=0.07)
-    assert fit(pairs, others, LIKELIER).distance == pytest.approx(0.55, abs=0.1)
+    assert fit_cut_off(pairs, others, STRICT_PRECISION).distance == pytest.approx(0.28, abs=0.07)
+    assert fit_cut_off(pairs, others, LIKELY_PRECISION).distance == pytest.approx(0.55, abs=0.1)
 
 
 @given(cuts, cuts, cuts, st.floats(0, 2))
@@ -128,7 +128,7 @@ def test_cut_offs_never_decrease_and_that_changes_no_word(
     photo: float | None, product: float | None, similar: float | None, distance: float
 ) -> None:
     before = row(None, photo, product, similar)
-    after = in_order(before)
+    after = make_monotonic(before)
     found = [cut.distance for cut in (after.same_photo, after.same_product, after.similar)]
     known = [cut for cut in found if cut is not None]
     assert all(a <= b for a, b in pairwise(known))
@@ -147,11 +147,11 @@ def test_a_word_is_the_strongest_that_holds_and_a_category_has_its_own() -> None
 def test_only_categories_with_a_cut_of_their_own_have_a_row() -> None:
     pairs = [
         LabelledPair("same product", holds, category, 0.1 if holds else 1.0)
-        for category, count in (("B", MINIMUM), ("A", MINIMUM), ("C", MINIMUM - 1), (None, 3))
+        for category, count in (("B", MIN_PAIRS), ("A", MIN_PAIRS), ("C", MIN_PAIRS - 1), (None, 3))
         for holds in (True, False)
         for _ in range(count)
     ]
-    found = calibrated(pairs)
+    found = fit_calibrations(pairs)
     assert [found_row.category for found_row in found] == [None, "A", "B"]
     assert found[0].same_product == CutOff(pytest.approx(0.55), 62, 62)
     assert found[0].same_photo == CutOff(None, 0, 0)
@@ -214,7 +214,7 @@ def test_all_three_meanings_are_found_and_spoken(shop: App) -> None:
     found = [cut.distance for cut in (whole.same_photo, whole.same_product, whole.similar)]
     assert None not in found and found == sorted(found)
     assert (whole.same_photo.pairs, whole.same_product.pairs) == (126, 63)
-    assert whole.same_product.others > MINIMUM and whole.similar.others > 100
+    assert whole.same_product.others > MIN_PAIRS and whole.similar.others > 100
 
     small = BytesIO()
     Image.open(BytesIO(look("Hat", 1, 0))).resize((64, 64)).save(small, "JPEG", quality=90)

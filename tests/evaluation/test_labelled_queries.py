@@ -11,13 +11,13 @@ import pytest
 
 from app.bootstrap import App
 from app.errors import BadSource
-from app.evaluation.html_report import beside, report
+from app.evaluation.html_report import comparison_report, evaluation_report
 from app.evaluation.labelled_queries import cases, compare, evaluate, read_queries
 from app.evaluation.metrics import (
     Evaluation,
-    Outcome,
-    apart,
-    difference,
+    QueryOutcome,
+    compare_ranks,
+    most_different,
     newcombe,
     read_ranks,
     wilson,
@@ -195,7 +195,7 @@ def test_what_came_folded_into_another_counts_as_found(app: App, queries: Path) 
 def test_a_difference_counts_only_what_both_asked_and_knows_its_doubt() -> None:
     ours = {("q", str(n)): 1 if n < 60 else None for n in range(100)} | {("only", "here"): 1}
     theirs = {("q", str(n)): 1 if n < 50 else 7 for n in range(100)} | {("only", "there"): None}
-    found = difference(ours, theirs)
+    found = compare_ranks(ours, theirs)
     assert (found.queries, found.better, found.worse, found.same) == (100, 10, 40, 50)
     assert found.recall_at_1 == pytest.approx(0.1)
     assert 0.02 < found.recall_at_1_low < 0.1 < found.recall_at_1_high < 0.18
@@ -232,14 +232,14 @@ def test_ranks_are_read_back_from_the_json(app: App, queries: Path) -> None:
 
 
 def test_queries_are_told_apart_and_a_repeated_one_is_refused(app: App, queries: Path) -> None:
-    assert Outcome("a b", "c", None, 1, 1.0).key != Outcome("a", "b c", None, 1, 1.0).key
+    assert QueryOutcome("a b", "c", None, 1, 1.0).key != QueryOutcome("a", "b c", None, 1, 1.0).key
     queries.write_text("query,expected_sku\n1.png,A\n1.png,B\n1.png,A\n")
     with pytest.raises(BadSource, match="line 4: the same as line 2"):
         read_queries(queries)
 
 
 def test_the_worst_come_first_and_what_came_first_is_not_among_them() -> None:
-    asked = [Outcome(str(rank), "A", None, rank, 1.0) for rank in (1, 3, None, 2, 1)]
+    asked = [QueryOutcome(str(rank), "A", None, rank, 1.0) for rank in (1, 3, None, 2, 1)]
     assert [outcome.rank for outcome in worst(asked, 9)] == [None, 3, 2]
     assert [outcome.rank for outcome in worst(asked, 1)] == [None]
 
@@ -256,14 +256,14 @@ def test_the_report_stands_alone_and_shows_words_as_words(app: App, queries: Pat
     [case] = shown
     assert [match.product.sku for match in case.found] == ["A", "B"]
     assert case.similarity == pytest.approx(case.found[1].similarity)
-    page = report("the & title", found, shown, compare(found, found.ranks))
+    page = evaluation_report("the & title", found, shown, compare(found, found.ranks))
     assert "<script" not in page and "<i>" not in page and "&lt;script&gt;" in page
     assert page.count("data:image/jpeg;base64,") == 4
     assert "http" not in page and "B came 2." in page
 
 
-def outcome(query: str, rank: int | None, *found: str) -> Outcome:
-    return Outcome(query, "A", None, rank, 1.0, found=found)
+def outcome(query: str, rank: int | None, *found: str) -> QueryOutcome:
+    return QueryOutcome(query, "A", None, rank, 1.0, found=found)
 
 
 def test_what_two_models_answer_most_differently_comes_first() -> None:
@@ -271,10 +271,10 @@ def test_what_two_models_answer_most_differently_comes_first() -> None:
             outcome("lost", None), outcome("later", 2), outcome("only here", 3)]  # fmt: skip
     theirs = [outcome("bad", None), outcome("lost", 1), outcome("later", 1),
               outcome("others", 1, "A", "C"), outcome("same", 1, "A", "B")]  # fmt: skip
-    names = [(one.query, two.query) for one, two in apart(ours, theirs, 9)]
+    names = [(one.query, two.query) for one, two in most_different(ours, theirs, 9)]
     assert names == [(name, name) for name in ("lost", "later", "bad", "others")]
-    assert [one.query for one, _ in apart(ours, theirs, 1)] == ["lost"]
-    assert apart(ours[:1], theirs, 9) == []
+    assert [one.query for one, _ in most_different(ours, theirs, 1)] == ["lost"]
+    assert most_different(ours[:1], theirs, 9) == []
 
 
 def test_the_report_of_two_models_shows_what_both_found_beside_each_other(
@@ -289,7 +289,9 @@ def test_the_report_of_two_models_shows_what_both_found_beside_each_other(
     found = evaluate(app.engine, app.search, asked, Query(), print)
     [case] = cases(app.engine, app.search, app.sandbox.decode, asked, found.outcomes, Query())
     other = replace(case, outcome=replace(case.outcome, rank=None), found=case.found[::-1])
-    page = beside(("<new>", "old"), (found, found), [(case, other)], compare(found, found.ranks))
+    page = comparison_report(
+        ("<new>", "old"), (found, found), [(case, other)], compare(found, found.ranks)
+    )
     assert page.count("<!doctype html>") == 1 and page.count("1.png: A") == 1
     new, old = page.index("&lt;new&gt;: came 1"), page.index("old: did not come among the first")
     titles = ["1. &lt;b&gt;A", "2. &lt;b&gt;B"]

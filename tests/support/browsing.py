@@ -20,6 +20,7 @@ from app.config import Settings
 from app.db.embedded import server as embedded_server
 from ingest.demo import draw_catalogue
 from ingest.load import load
+from support.pages_served import SOON_MS
 from support.pages_served import pages_of as served
 
 CHROMIUM = Path("/usr/bin/chromium")
@@ -32,7 +33,6 @@ SWITCHES = [
     "--disable-component-update",
     "--disable-sync",
 ]
-SOON_MS = 20_000
 Scheme = Literal["light", "dark"]
 ODD_TITLE = (
     "<b>Tea</b> *pot* $x^2$ :smile: :red[no] [x](javascript:alert(1)) "

@@ -1,9 +1,10 @@
-"""Environment variables of the test process and of the commands it starts, set on import."""
+"""Environment of the test process and of the commands it starts, set on import."""
 
 from __future__ import annotations
 
 import os
 import shutil
+import signal
 import tempfile
 from pathlib import Path
 
@@ -34,3 +35,6 @@ def _keep_temporary_files_in_memory() -> None:
 # faiss read it when they are imported.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 _keep_temporary_files_in_memory()
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # Shells let commands they start in the background ignore Ctrl-C, and children inherit that.
+    signal.signal(signal.SIGINT, signal.default_int_handler)

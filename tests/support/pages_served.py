@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from urllib.error import URLError
 from urllib.request import urlopen
@@ -19,7 +20,8 @@ from playwright.sync_api import Browser, Page, expect, sync_playwright
 CHROMIUM = Path("/usr/bin/chromium")
 SWITCHES = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking",
             "--disable-component-update", "--disable-sync"]  # fmt: skip
-SOON_MS = 20_000
+SOON_MS = 120_000
+"""How long a browser test waits for what must come; a busy machine needs some of it."""
 
 
 @contextmanager
@@ -40,8 +42,12 @@ def pages_of(**settings: str) -> Iterator[str]:
         _await(f"http://localhost:{port}/_stcore/health")
         yield f"http://localhost:{port}"
     finally:
-        os.killpg(process.pid, 2)
-        process.wait(20)
+        os.killpg(process.pid, signal.SIGINT)
+        try:
+            process.wait(60)
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
 
 
 @contextmanager
@@ -72,12 +78,12 @@ def tab(browser: Browser, address: str, *, width: int = 1400) -> Iterator[Page]:
 
 
 def _await(address: str) -> None:
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 300
     while True:
         try:
-            urlopen(address, timeout=5).close()
+            urlopen(address, timeout=60).close()
             return
-        except URLError:
+        except (URLError, TimeoutError):
             if time.monotonic() > deadline:
                 raise
         time.sleep(0.2)

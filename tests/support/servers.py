@@ -173,7 +173,7 @@ def _reach(primary: Path, standby: Path, position: str) -> None:
     until(lambda: ask(standby, question), "the standby does not follow")
 
 
-def until(true: Callable[[], object], otherwise: str, seconds: float = 20) -> None:
+def until(true: Callable[[], object], otherwise: str, seconds: float = 300) -> None:
     """Wait for something to become true."""
     deadline = time.monotonic() + seconds
     while not true():
