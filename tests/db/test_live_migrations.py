@@ -131,7 +131,7 @@ def test_searches_and_writes_go_on_while_all_migrations_run(
 def test_a_migration_that_cannot_get_its_lock_tries_again_and_lets_searches_pass(
     engine: Engine, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("app.operations.migrate.PAUSE_S", 0.2)
+    monkeypatch.setattr("app.operations.migrate.RETRY_PAUSE_S", 0.2)
     step(engine, REVISIONS[1])
     with psycopg.connect(database_url) as report:
         report.execute("SELECT count(*) FROM index_build")  # and the transaction stays open

@@ -123,10 +123,9 @@ def stop(owner, name, *, after=False):
         return result
     setattr(owner, name, paused)
 
-def write_half(index, target):
-    sha256, size = write(index, target)
-    with target.open("r+b") as file:
-        file.truncate(size // 2)
+def write_half(index, file):
+    sha256, size = write(index, file)
+    file.truncate(size // 2)
     pause()
 
 write = faiss_io.write
