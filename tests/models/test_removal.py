@@ -267,8 +267,8 @@ class Killed(BaseException):
     """The process ends here."""
 
 
-STEPS = ["dropping.detach", "dropping.delete", "dropping.partitions.drop",
-         "lifecycle.models.delete"]  # fmt: skip
+STEPS = ["models.removal.detach", "models.removal.delete", "db.queries.partitions.drop",
+         "db.queries.models.delete"]  # fmt: skip
 
 
 @pytest.mark.parametrize("step", STEPS)
