@@ -53,6 +53,16 @@ CHECKS = {
 }
 """Python arguments of each check, run in the folder of the copy."""
 
+BROKEN = (
+    "SyntaxError",
+    "ImportError",
+    "ModuleNotFoundError",
+    "ProgrammingError",
+    "has no attribute",
+    "FailedHealthCheck",
+)
+"""Errors that show a broken mutant, test or machine, and not that a test notices the mistake."""
+
 HORIZON = ("soak", "machine", "cases")
 ERROR_LINES = ("E  ", "different: ", "a search failed")
 """Beginnings of the output lines that tell why a check failed."""
@@ -301,8 +311,7 @@ def run_check(folder: Path, check: str) -> str | None:
     if done.returncode == 0:
         return None
     output = done.stdout + done.stderr
-    # Such a failure shows that the mutant is broken, not that a test notices the mistake.
-    for broken in ("SyntaxError", "ImportError", "ModuleNotFoundError", "ProgrammingError"):
+    for broken in BROKEN:
         assert broken not in output, output
     assert "no tests ran" not in output and "file or directory not found" not in output, output
     lines = [line.rstrip() for line in output.splitlines() if line.strip()]

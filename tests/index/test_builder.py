@@ -659,7 +659,7 @@ def test_both_halves_of_a_read_are_of_one_snapshot(
         sql.execute("DELETE FROM embedding WHERE picture_id % 7 = 1")
         return real(connection, model)
 
-    monkeypatch.setattr(embeddings, "pages", pages)
+    monkeypatch.setattr(embeddings, "page_count", pages)
     found = embedding_reader.read_embeddings(app.engine, model)
     order, expected = np.argsort(found.ids), np.argsort(before.ids)
     assert np.array_equal(found.ids[order], before.ids[expected])
