@@ -660,7 +660,7 @@ def test_ctrl_c_advises_to_run_again_and_has_exit_code_130(
     cat: Run, source: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Interrupting(ingest._PlainProgress):
-        def __call__(self, report: object) -> None:
+        def __call__(self, report: object, _rows: int) -> None:
             raise KeyboardInterrupt
 
     monkeypatch.setattr(ingest, "_PlainProgress", Interrupting)
