@@ -562,7 +562,7 @@ def test_no_manifest_holds_a_password(made: Path) -> None:
 def test_a_long_dump_reports_its_progress(
     app: App, tmp_path: Path, sql: psycopg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(client_tools, "TICK_S", 0.05)
+    monkeypatch.setattr(client_tools, "PROGRESS_INTERVAL_S", 0.05)
     said: list[str] = []
     sql.autocommit = False
     sql.execute("LOCK TABLE index_chunk")

@@ -138,7 +138,7 @@ def test_a_list_that_is_younger_than_the_snapshot_is_not_used(
 ) -> None:
     """It leaves out what ceased to pass in between, which the snapshot still has to see."""
     change = "UPDATE product SET colour = 'blue' WHERE sku = 'P0003'"
-    with psycopg.connect(database_url) as writer, shop.quick_engine.connect() as held:
+    with psycopg.connect(database_url) as writer, shop.fast_engine.connect() as held:
         if began == "before the snapshot":
             writer.execute(change)
         sql.execute("INSERT INTO product (sku) VALUES ('a later transaction')")
@@ -396,4 +396,4 @@ def test_long_filters_take_no_more_memory_than_short_ones(shop: App) -> None:
     lists = FilterCache(shop.engine)
     for n in range(20):
         lists.get(nearest.filter_clause(parse([f"sku=S{n}-{each}" for each in range(500)])))
-    assert sum(len(key) for key in lists._kept) < 20 * 100
+    assert sum(len(key) for key in lists._entries) < 20 * 100

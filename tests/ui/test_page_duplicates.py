@@ -10,7 +10,7 @@ from streamlit.testing.v1 import AppTest
 
 from app.bootstrap import App
 from app.config import Settings
-from app.duplicates.review import newest
+from app.duplicates.review import latest_decisions
 from app.duplicates.verdicts import decide
 from app.types import Query
 from app.ui.shared import services
@@ -65,7 +65,7 @@ def text_of(page: AppTest) -> str:
 
 
 def verdicts(app: App) -> list[tuple[str, str, bool, str]]:
-    found = [each.verdict for each in newest(app.engine, 100)]
+    found = [each.verdict for each in latest_decisions(app.engine, 100)]
     return [(v.sku_a, v.sku_b, v.same, v.decided_by) for v in found]
 
 

@@ -48,7 +48,7 @@ def contradictions(decided: Iterable[Verdict]) -> Iterator[Verdict]:
         if verdict.same:
             groups.join(verdict.sku_a, verdict.sku_b)
     for verdict in given:
-        if not verdict.same and groups.of(verdict.sku_a) == groups.of(verdict.sku_b):
+        if not verdict.same and groups.find(verdict.sku_a) == groups.find(verdict.sku_b):
             yield verdict
 
 
