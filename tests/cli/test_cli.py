@@ -705,7 +705,7 @@ def test_a_model_is_added_embedded_compared_activated_rolled_back_and_dropped(
     queries.write_text("query,expected_sku\n0.png,P0000\n1.png,P0001\n")
     compared = cat("model", "compare", "tiny", "embedded", queries, "--report", report).out
     assert "of ten products found" in compared.lower()
-    assert "<h1>tiny beside embedded</h1>" in report.read_text()
+    assert "<h1>tiny compared with embedded</h1>" in report.read_text()
     assert (
         "answers searches from now on; before, it was embedded"
         in cat("model", "activate", "tiny").err
