@@ -267,7 +267,7 @@ class Killed(BaseException):
     """Simulates the end of the process."""
 
 
-STEPS = ["dropping.detach", "dropping.delete", "dropping.partitions.drop",
+STEPS = ["removal.detach", "removal.delete", "removal.partitions.drop",
          "lifecycle.models.delete"]  # fmt: skip
 
 
@@ -280,7 +280,7 @@ def test_a_killed_drop_is_completed_by_repeating_it(
 
     filled.lifecycle.add("mirrored")
     with monkeypatch.context() as patched, pytest.raises(Killed):
-        patched.setattr(f"app.{step}", killed)
+        patched.setattr(f"app.models.{step}", killed)
         filled.lifecycle.drop("mirrored")
     filled.lifecycle.drop("mirrored")
     assert left_of_models(sql) == [("colours",), ("embedding_m1",)]
