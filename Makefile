@@ -20,13 +20,14 @@ PHOTOS ?=
 # The demo prunes what its catalogue does not have: it must not reach anybody's real database.
 ONLY_DEMO := env -u LOOKALIKE_DATABASE_URL -u LOOKALIKE_INDEX_DIR LOOKALIKE_HOME="$(DEMO)"
 
-.PHONY: help install demo test soak bench lint format clean
+.PHONY: help install demo test soak mutants bench lint format clean
 
 help:
 	@echo "make demo         install, draw and ingest a catalogue, search it, serve the page"
 	@echo "make demo PAGE=0  the same, without the page"
 	@echo "make test         install and run all tests"
 	@echo "make soak         write, build and search at once for a long time, and compare"
+	@echo "make mutants      introduce known mistakes into copies of the code; tests must fail"
 	@echo "make bench        measure everything side by side; ROWS=\"100000 1000000\" PHOTOS=folder"
 	@echo "make lint         ruff and mypy"
 	@echo "make format       let ruff rewrite the code"
@@ -41,6 +42,9 @@ test: $(INSTALLED)
 
 soak: $(INSTALLED)
 	PYTHONPATH=tests $(BIN)/python tests/freshness/soak.py
+
+mutants: $(INSTALLED)
+	$(BIN)/python tests/freshness/mutants.py
 
 bench: $(INSTALLED)
 	$(BIN)/python -m pip install --quiet -e ".[bench]"

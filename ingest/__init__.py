@@ -1,1 +1,1 @@
-"""From a source of products (a CSV, a folder, the drawn demo) to the catalogue."""
+"""Loads sources of products (a CSV, a folder, the drawn demo) into the catalogue."""

@@ -26,9 +26,15 @@ MATCHES = 6
 
 
 @click.command()
-@click.option("--products", default=320, show_default=True, type=click.IntRange(32, 5000))
+@click.option(
+    "--products", default=320, show_default=True, type=click.IntRange(32, 5000),
+    help="How many products to draw.",
+)  # fmt: skip
 @click.option("--page/--no-page", "open_page", default=True, help="Serve the pages at the end.")
-@click.option("--port", default=8501, show_default=True, type=click.IntRange(1, 65535))
+@click.option(
+    "--port", default=8501, show_default=True, type=click.IntRange(1, 65535),
+    help="TCP port of the pages.",
+)  # fmt: skip
 def demo(products: int, open_page: bool, port: int) -> None:
     """Draw a demo catalogue, ingest, index, search and serve it.
 

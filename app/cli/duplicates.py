@@ -55,7 +55,7 @@ def decide(sku_a: str, sku_b: str, same: bool | None, decided_by: str, as_json: 
 def pairs(limit: int, as_json: bool) -> None:
     """List the products that are folded into another one, each with the rule."""
     with App() as app:
-        groups = duplicate_report.folded(app.engine, app.settings.typo_similarity)
+        groups = duplicate_report.duplicate_groups(app.engine, app.settings.typo_similarity)
     rows = [_row(group, fold) for group in groups for fold in group.folded]
     if as_json:
         print_json(rows[:limit])

@@ -130,7 +130,7 @@ def print_matches(result: SearchResult) -> None:
         print_table(columns, [_row(match) for match in result.matches])
     for match in result.matches:
         for fold in match.folded:
-            note(f"{match.product.sku}: also {_also(fold)}")
+            note(f"{match.product.sku}: also {_fold_text(fold)}")
     for drop in result.dropped:
         note(f"dropped {drop.sku}: {why_dropped(drop, decimals=4)}")
     plan = result.plan
@@ -138,15 +138,15 @@ def print_matches(result: SearchResult) -> None:
         note(f"Fewer than asked: {plan.shortfall}.")
     if plan.words:
         note(f"The words were read by the {plan.words.replace('and', 'and the')}.")
-    took = plan.ms["total"] - plan.ms.get("load", 0.0)
-    note(f"{plan.path}: {plan.reason}; {plan.model}, {took:.0f} ms")
+    total_ms = plan.ms["total"] - plan.ms.get("load", 0.0)
+    note(f"{plan.path}: {plan.reason}; {plan.model}, {total_ms:.0f} ms")
 
 
 def as_dict(result: SearchResult) -> dict[str, Any]:
     """The result as plain values: `matches`, `dropped`, `shown` and `plan`."""
     plan = result.plan
     return {
-        "matches": [_fields(match) for match in result.matches],
+        "matches": [_match_as_dict(match) for match in result.matches],
         "dropped": [asdict(drop) for drop in result.dropped],
         "shown": list(result.shown),
         "plan": {
@@ -167,7 +167,7 @@ def as_dict(result: SearchResult) -> dict[str, Any]:
     }
 
 
-def _fields(match: Match) -> dict[str, Any]:
+def _match_as_dict(match: Match) -> dict[str, Any]:
     product = match.product
     return {
         "rank": match.rank,
@@ -197,7 +197,7 @@ def _fields(match: Match) -> dict[str, Any]:
     }
 
 
-def _also(fold: Folded) -> str:
+def _fold_text(fold: Folded) -> str:
     year = "" if fold.product.year is None else f" ({fold.product.year})"
     return f"{fold.product.sku}{year}, {fold.rule}"
 
@@ -209,12 +209,12 @@ def _rounded(similarity: float | None) -> float | None:
 def _row(match: Match) -> tuple[object, ...]:
     product = match.product
     return (
-        match.rank, _number(match.similarity), match.means, product.sku, product.title,
+        match.rank, _similarity_text(match.similarity), match.means, product.sku, product.title,
         product.brand, product.category, product.year, price_text(product),
     )  # fmt: skip
 
 
-def _number(similarity: float | None) -> str:
+def _similarity_text(similarity: float | None) -> str:
     return "" if similarity is None else f"{similarity:.3f}"
 
 

@@ -1,4 +1,4 @@
-"""The one normaliser of a product's words: what is left of them when spelling is taken away."""
+"""Normalises the words of a product, and computes its identity key from them."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ from itertools import compress
 from app.types import Product
 
 VERSION = "1|"
-"""How every key of this normaliser begins; to be changed whenever a key would come out other."""
+"""Prefix of every key; change it whenever any key would change."""
 
-LONGEST_KEY = 500
-"""Characters of a key that are kept as they are; a B-tree takes 2,704 bytes, and a character 4."""
+MAX_KEY = 500
+"""Characters of a key before it is cut and hashed: a B-tree holds 2,704 bytes, a character has up
+to 4."""
 
 APOSTROPHES = dict.fromkeys(map(ord, "'\u2018\u2019\u201b\u02bc\u02b9`\u00b4\uff07"))
 LETTERS = {
@@ -25,12 +26,12 @@ LETTERS = {
 }  # fmt: skip
 ACCENTS = range(0x0300, 0x0370)
 POINT = "\ue000"
-"""Stands for the decimal point or comma of a number while all other punctuation is taken away."""
+"""Placeholder for the decimal point or comma of a number while punctuation is removed."""
 
 JOINING = {"and"}
-"""Written, written as &, or left out: `Alder & Pine` is `Alder Pine`."""
+"""Words that are ignored, as is `&`: `Alder & Pine` equals `Alder Pine`."""
 
-# Plurals that no ending tells, words that only look like one, and two spellings of one word.
+# Irregular plurals, singulars that end like a plural, and two spellings of one word.
 IRREGULAR = {
     "men": "man", "women": "woman", "children": "child", "feet": "foot", "teeth": "tooth",
     "mice": "mouse", "geese": "goose", "knives": "knife", "scarves": "scarf", "shelves": "shelf",
@@ -44,11 +45,11 @@ Words = tuple[str, ...]
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """What makes a product the one it is, by its words alone; all parts are normalised.
+    """The normalised parts of a product's words that identify it.
 
-    `words` are those of the title in their order, without the brand's own, without `numbers` (the
-    words that hold a digit, sorted), `years` and `sizes`. `colour` is that of the column, or what
-    the title names where the column is empty. `key` is '' when the title says nothing.
+    `words` are those of the title in order, without those of the brand, `numbers` (the words with a
+    digit, sorted), `years` and `sizes`. `colour` is that of the column, or of the title if the
+    column is empty. `key` is '' if the title has no other words.
     """
 
     brand: Words
@@ -62,10 +63,10 @@ class Identity:
 
 
 def normalised(text: str) -> Words:
-    """The words of a text without case, accents, punctuation and plural; `&` and `and` are none.
+    """The words of a text without case, accents, punctuation and plural, and without `&` and `and`.
 
-    An apostrophe joins (O'Leary is Oleary), all other punctuation splits, but for the point of a
-    number. Singular and plural agree; the form they agree on need not be a word.
+    An apostrophe joins (O'Leary becomes oleary); all other punctuation except the decimal point
+    separates. Singular and plural have one form, which need not be a word.
     """
     if not text.isascii():
         text = text.replace("™", " ").replace("℠", " ")
@@ -75,10 +76,10 @@ def normalised(text: str) -> Words:
 
 
 def identity(product: Product) -> Identity:
-    """What makes this product the one it is."""
+    """The identity of a product."""
     brand, category = _named(product.brand or ""), _named(product.category or "")
     title = _spelled(_spelled(normalised(product.title), category, keep=True), brand, keep=False)
-    words, years, sizes = _sorted_out(title, product.year)
+    words, years, sizes = _split_title(title, product.year)
     colour = _named(product.colour or "") or tuple(COLOURS.intersection(words))
     brand, category, colour = (tuple(sorted(part)) for part in (brand, category, colour))
     numbered = list(map(_has_digit, words))
@@ -89,20 +90,21 @@ def identity(product: Product) -> Identity:
 
 
 def identity_key(product: Product) -> str:
-    """The text two products share if and only if nothing but year, size and spelling differ.
+    """A text that is equal for two products if and only if their words differ at most in year, size
+    and notation.
 
-    It begins with VERSION, has at most about 600 characters, and is '' when the title holds no
-    word beside the brand, a year and a size.
+    It begins with VERSION, has at most about 600 characters, and is '' if the title has no word
+    except the brand, a year and a size.
     """
     return identity(product).key
 
 
 _named = lru_cache(maxsize=1024)(normalised)
-"""For names, of which there are few; titles are as many as products."""
+"""Cached for brands, categories and colours, of which there are few; titles are not cached."""
 
 
 class _Plain(dict[int, str]):
-    """For str.translate: letters, digits and marks that belong to a letter stay, the rest parts."""
+    """Table for str.translate: keeps letters, digits and combining marks; all else is a space."""
 
     def __missing__(self, code: int) -> str:
         letter = chr(code)
@@ -125,7 +127,7 @@ def _folded(text: str) -> str:
 
 @lru_cache(maxsize=65_536)
 def _singular(word: str) -> str:
-    """One form for singular and plural: without s, then without what -es and -ies leave behind."""
+    """One form for singular and plural: without s, and without the rest of -es and -ies."""
     if word in IRREGULAR:
         return IRREGULAR[word]
     if len(word) <= 3 or not (word.isascii() and word.isalpha()):
@@ -140,9 +142,9 @@ def _singular(word: str) -> str:
 
 
 def _spelled(title: Words, name: Words, *, keep: bool) -> Words:
-    """The title with the words of a name taken out, or put as the name has them.
+    """The title with the words of a name removed, or with `keep`, spelled as in the name.
 
-    A name written with other spaces is found too: `O Leary` and `OLeary`, `tshirt` and `t shirt`.
+    Also finds a name with other spaces: `O Leary` and `OLeary`, `tshirt` and `t shirt`.
     """
     if all(name.count(word) <= title.count(word) for word in name):
         return title if keep else _without(title, name)
@@ -163,8 +165,8 @@ def _without(title: Words, name: Words) -> Words:
     return tuple(left)
 
 
-def _sorted_out(title: Words, year: int | None) -> tuple[Words, Words, Words]:
-    """The words of a title that say which product it is; its years; its sizes."""
+def _split_title(title: Words, year: int | None) -> tuple[Words, Words, Words]:
+    """The identifying words of a title, its years, and its sizes."""
     words: list[str] = []
     years = set() if year is None else {str(year)}
     sizes: list[str] = []
@@ -178,7 +180,7 @@ def _sorted_out(title: Words, year: int | None) -> tuple[Words, Words, Words]:
         elif before in SIZE_WORDS and (NUMBER.fullmatch(word) or word in SIZES):
             words = words[:-1] if words[-1:] == [before] else words
             sizes.append(word)
-        elif word in SIZES and not NUMBER.fullmatch(before) and _ends(title, place):
+        elif word in SIZES and not NUMBER.fullmatch(before) and _may_be_size(title, place):
             sizes.append(word)
         else:
             words.append(word)
@@ -187,8 +189,8 @@ def _sorted_out(title: Words, year: int | None) -> tuple[Words, Words, Words]:
 
 
 def _is_year(word: str, year: int | None, after: str) -> bool:
-    """Whether a word is the product's year; where the column is empty, four digits that no unit
-    follows may be one."""
+    """Whether a word is the product's year; if the column is empty, four digits from 1950 to 2039
+    without a unit after them count as one."""
     if not (len(word) == 4 and word.isdecimal()):
         return False
     if year is not None:
@@ -196,8 +198,8 @@ def _is_year(word: str, year: int | None, after: str) -> bool:
     return 1950 <= int(word) <= 2039 and after not in UNITS
 
 
-def _ends(title: Words, place: int) -> bool:
-    """Whether a size may stand here: a letter by itself only at the end, and of no model."""
+def _may_be_size(title: Words, place: int) -> bool:
+    """Whether a size is plausible here: a single letter only at the end, and not of a model."""
     if len(title[place]) > 1:
         return True
     after = title[place + 1 :]
@@ -213,16 +215,16 @@ def _has_digit(word: str) -> bool:
 
 def _key(*parts: Iterable[str]) -> str:
     key = VERSION + "|".join(" ".join(part) for part in parts)
-    if len(key) <= LONGEST_KEY:
+    if len(key) <= MAX_KEY:
         return key
-    return key[:LONGEST_KEY] + "#" + hashlib.sha256(key.encode()).hexdigest()
+    return key[:MAX_KEY] + "#" + hashlib.sha256(key.encode()).hexdigest()
 
 
 NUMBER = re.compile(r"\d{1,3}(\.\d+)?")
-"""A size in digits; after a number, a single letter is a unit: `5 l`."""
+"""A size in digits. A single letter after a number is a unit: `5 l`."""
 
 SOME_YEAR = "#year"
-"""Stands for a year in a title whose product has none: `Peugeot 2008` is no `Peugeot`."""
+"""Replaces a year in the title of a product without one: `Peugeot 2008` is not `Peugeot`."""
 
 UNITS = frozenset(
     normalised("w watt watts v volt mm cm m ml l g kg mah dpi hz k rpm lm lumen px pcs pieces")

@@ -1,4 +1,4 @@
-"""The products of the whole catalogue that fold, and how right that is where it is known."""
+"""Duplicate groups of the whole catalogue, and their precision and recall against known pairs."""
 
 from __future__ import annotations
 
@@ -18,19 +18,20 @@ from app.duplicates.union_find import UnionFind
 from app.errors import BadSource, UnknownProduct
 from app.types import Product, Verdict
 
-NAMED = 3
-"""So many unknown skus an error names."""
+MAX_NAMED = 3
+"""Unknown skus that an error message lists."""
 
 SkuPair = tuple[str, str]
 
 
 @dataclass(frozen=True, slots=True)
 class DuplicateReport:
-    """How the pairs that fold compare with those known to be the same.
+    """Folded pairs compared with pairs known to be the same.
 
-    `known` counts known pairs, `folds` pairs that fold, each through others too; `precision` is the
-    share of folds that are known, `recall` the share of the known that fold (0 to 1, precision None
-    without folds). `misses` are known pairs that do not fold, `false_folds` pairs that should not.
+    `known` and `folds` count known and folded pairs, including those that follow transitively.
+    `precision` is the share of folded pairs that are known (None if none folds), `recall` the share
+    of known pairs that fold; both 0 to 1. `misses` are known pairs that do not fold, `false_folds`
+    folded pairs that are not known.
     """
 
     known: int
@@ -47,8 +48,8 @@ class DuplicateReport:
         return asdict(self)
 
 
-def folded(engine: Engine, typo: float) -> list[DuplicateGroup]:
-    """The groups of the catalogue that hold more than one product, by rules and verdicts."""
+def duplicate_groups(engine: Engine, typo: float) -> list[DuplicateGroup]:
+    """The groups of the catalogue with more than one product, by rules and verdicts."""
     groups = fold(*_catalogue(engine), typo)
     return [group for group in groups if group.folded]
 
@@ -56,32 +57,32 @@ def folded(engine: Engine, typo: float) -> list[DuplicateGroup]:
 def evaluate(engine: Engine, known: Sequence[SkuPair], typo: float) -> DuplicateReport:
     """Fold the catalogue by the rules alone and compare with the pairs known to be the same.
 
-    All other pairs of the catalogue are taken for different. Raises UnknownProduct for a pair that
-    names a sku the catalogue does not have.
+    All other pairs count as different. Raises UnknownProduct for a sku that is not in the
+    catalogue.
     """
     candidates, _ = _catalogue(engine)
     skus = {candidate.sku for candidate in candidates}
     unknown = sorted({sku for pair in known for sku in pair} - skus)
     if unknown:
-        named = ", ".join(unknown[:NAMED]) + (", ..." if len(unknown) > NAMED else "")
+        named = ", ".join(unknown[:MAX_NAMED]) + (", ..." if len(unknown) > MAX_NAMED else "")
         raise UnknownProduct(f"The pairs name {len(unknown)} skus no product has: {named}.")
     return compare(fold(candidates, [], typo), known)
 
 
 def compare(groups: Iterable[DuplicateGroup], known: Sequence[SkuPair]) -> DuplicateReport:
-    """The figures of groups beside the pairs that are known to be the same."""
-    right = set(_closed(known))
-    found = {pair for group in groups for pair in _pairs(group)}
-    true = len(found & right)
+    """Precision and recall of groups against the pairs known to be the same."""
+    expected = set(_transitive_pairs(known))
+    folded = {pair for group in groups for pair in _pairs(group)}
+    true = len(folded & expected)
     return DuplicateReport(
-        known=len(right),
-        folds=len(found),
+        known=len(expected),
+        folds=len(folded),
         true=true,
-        false=len(found) - true,
-        precision=true / len(found) if found else None,
-        recall=true / len(right),
-        misses=tuple(sorted(right - found)),
-        false_folds=tuple(sorted(found - right)),
+        false=len(folded) - true,
+        precision=true / len(folded) if folded else None,
+        recall=true / len(expected),
+        misses=tuple(sorted(expected - folded)),
+        false_folds=tuple(sorted(folded - expected)),
     )
 
 
@@ -102,7 +103,7 @@ def _parse_pairs(source: Path) -> Iterator[SkuPair]:
 
 
 def _catalogue(engine: Engine) -> tuple[list[FoldCandidate], list[Verdict]]:
-    # One snapshot: no verdict on a product that the products read before do not have yet.
+    # One snapshot, so that every verdict is about products that were read.
     repeatable = engine.execution_options(isolation_level="REPEATABLE READ")
     with repeatable.connect() as connection:
         check_schema(connection)
@@ -110,14 +111,14 @@ def _catalogue(engine: Engine) -> tuple[list[FoldCandidate], list[Verdict]]:
         return [FoldCandidate(product, 1.0) for product in found], verdicts.all_verdicts(connection)
 
 
-def _closed(known: Iterable[SkuPair]) -> Iterator[SkuPair]:
-    """The known pairs and those that follow: what is the same as one thing is the same."""
+def _transitive_pairs(known: Iterable[SkuPair]) -> Iterator[SkuPair]:
+    """The known pairs and those that follow from them by transitivity."""
     groups = UnionFind()
     for one, other in known:
         groups.join(one, other)
     members: dict[str, set[str]] = {}
     for sku in {sku for pair in known for sku in pair}:
-        members.setdefault(groups.of(sku), set()).add(sku)
+        members.setdefault(groups.find(sku), set()).add(sku)
     for skus in members.values():
         yield from combinations(sorted(skus), 2)
 

@@ -1,4 +1,4 @@
-"""Which two products a person is asked about next: those alike that no verdict has settled yet."""
+"""The review queue: scans the catalogue in batches for pairs of products that may be one."""
 
 from __future__ import annotations
 
@@ -13,35 +13,49 @@ from sqlalchemy import Connection, Engine
 from app.db.engine import check_schema, snapshot
 from app.db.queries import calibration, models, products, review_pairs, verdicts
 from app.db.queries.review_pairs import ShownPicture, SkuPair
-from app.duplicates.rules import decided, same_product
+from app.duplicates.rules import group_by_verdicts, same_product
 from app.errors import UnknownProduct
 from app.types import Calibration, Model, Product, SimilarityLabel, Verdict, label_for
 
-PATIENCE_S = 1.0
-"""After so many seconds without a pair the person is told how far the walk has come."""
+MAX_SCAN_S = 1.0
+"""A scan that has found no pair returns after so many seconds, to show its progress."""
 
+PRODUCTS_PER_BATCH = 25
+"""Products whose nearest neighbours are read in one batch."""
+
+GROUPS_PER_BATCH = 10
+"""Groups of products with a common picture, and groups with the same words, read in one batch."""
+
+DEFAULT_MAX_DISTANCE = 0.1
+"""Largest cosine distance of a candidate pair while `lookalike calibrate` has set none: about the
+distance of two photos of one object under the models in use."""
 
 THUMBNAILS = 4
-"""Pictures of each product that are shown, those nearest to the other's."""
+"""Pictures shown of each product, those nearest to the other product's."""
+
+CalibrationTable = Mapping[str | None, Calibration]
+"""Calibrations by category; None: of the whole catalogue."""
+
+Key = TypeVar("Key", int, str)
 
 
 @dataclass(frozen=True, slots=True)
 class ReviewProduct:
-    """One of two products, and those of its pictures that are nearest to the other's."""
+    """One product of a pair, with those of its pictures that are nearest to the other product's."""
 
     product: Product
     pictures: tuple[ShownPicture, ...]
     more: int
-    """Pictures that are not among them."""
+    """Number of its other pictures."""
 
 
 @dataclass(frozen=True, slots=True)
 class ReviewPair:
-    """Two products side by side, and what speaks for their being one.
+    """Two products side by side, and the evidence that they are one.
 
     `distance` is the cosine distance (0 to 2) of their nearest pictures, None without pictures, and
-    `means` the word for it; `rule` is the rule by which their words agree. `verdict` is what
-    somebody has decided about them before.
+    `means` its label; `rule` is the rule by which their words agree. `verdict` is an earlier
+    verdict on the pair.
     """
 
     sides: tuple[ReviewProduct, ReviewProduct]
@@ -58,49 +72,74 @@ class ReviewPair:
 
 @dataclass(frozen=True, slots=True)
 class ReviewDecision:
-    """A verdict with the titles of both products; None where a product is gone."""
+    """A verdict with the titles of both products; None for a product that is gone."""
 
     verdict: Verdict
     titles: tuple[str | None, str | None]
 
 
-def ask(engine: Engine, walk: ReviewCursor, typo: float) -> tuple[ReviewPair | None, ReviewCursor]:
-    """The next two products to be judged, and the walk behind them.
+@dataclass(frozen=True, slots=True)
+class ReviewCursor:
+    """How far one reviewer has scanned the catalogue; a scan starts with an empty cursor.
 
-    Taken along are products that show one picture, products whose words are the same, and products
-    whose nearest pictures are within the calibrated distance of "same product"; of those found in
-    one stretch the nearest come first. A pair is left out once it was asked in this walk, or a
-    verdict, or what follows from several, says what it is.
+    `pictures`, `keys` and `products` are the last ones read, None once there are no more.
+    `looked_at` counts the products scanned, `waiting` are pairs found and not yet returned, and
+    `asked` all pairs returned.
+    """
 
-    No question means that there are no more, or, where the walk is not finished, that none was
-    found within a second; ask again to walk on. Raises NoModel, SchemaMismatch and
+    pictures: int | None = 0
+    keys: str | None = ""
+    products: int | None = 0
+    looked_at: int = 0
+    waiting: tuple[SkuPair, ...] = ()
+    asked: frozenset[SkuPair] = frozenset()
+
+    @property
+    def finished(self) -> bool:
+        """Whether the whole catalogue was scanned and no pair waits."""
+        scanned = self.pictures is None and self.keys is None and self.products is None
+        return scanned and not self.waiting
+
+
+def next_pair(
+    engine: Engine, cursor: ReviewCursor, typo: float
+) -> tuple[ReviewPair | None, ReviewCursor]:
+    """The next pair to review, and the cursor after it.
+
+    Candidates are products that share a picture, products with the same words, and products whose
+    nearest pictures are within the calibrated distance of "same product"; those of one batch come
+    nearest first. A pair is skipped if this scan has returned it before, or if verdicts settle it,
+    directly or through other products.
+
+    A pair of None means that there are no more, or, while the cursor is not finished, that none was
+    found within MAX_SCAN_S; call again to continue. Raises NoModel, SchemaMismatch and
     DatabaseUnavailable.
     """
-    ends = time.monotonic() + PATIENCE_S
+    deadline = time.monotonic() + MAX_SCAN_S
     with snapshot(engine) as connection:
         model = _model(connection)
-        cuts = _cuts(connection, model)
-        question, walk = _first_open(connection, model, cuts, walk, typo)
-        while question is None and not walk.finished:
-            walk = further(connection, model, cuts, walk)
-            question, walk = _first_open(connection, model, cuts, walk, typo)
-            if time.monotonic() > ends:
+        calibrations = _calibrations(connection, model)
+        pair, cursor = _first_open(connection, model, calibrations, cursor, typo)
+        while pair is None and not cursor.finished:
+            cursor = _scan_batch(connection, model, calibrations, cursor)
+            pair, cursor = _first_open(connection, model, calibrations, cursor, typo)
+            if time.monotonic() > deadline:
                 break
-    return question, walk
+    return pair, cursor
 
 
-def again(engine: Engine, pair: SkuPair, typo: float) -> ReviewPair:
-    """Two products side by side, whatever was decided about them. Raises UnknownProduct."""
+def load_pair(engine: Engine, skus: SkuPair, typo: float) -> ReviewPair:
+    """Two products side by side, whatever verdict they have. Raises UnknownProduct."""
     with snapshot(engine) as connection:
         model = _model(connection)
-        question = _question(connection, model, _cuts(connection, model), pair, typo)
-    if question is None:
-        raise UnknownProduct(f"{pair[0]} or {pair[1]} is not in the catalogue any more.")
-    return question
+        pair = _load(connection, model, _calibrations(connection, model), skus, typo)
+    if pair is None:
+        raise UnknownProduct(f"{skus[0]} or {skus[1]} is not in the catalogue any more.")
+    return pair
 
 
-def newest(engine: Engine, limit: int, offset: int = 0) -> list[ReviewDecision]:
-    """What was decided last, newest first, without the `offset` newest."""
+def latest_decisions(engine: Engine, limit: int, offset: int = 0) -> list[ReviewDecision]:
+    """The latest verdicts, newest first, after the `offset` newest."""
     with snapshot(engine) as connection:
         check_schema(connection)
         return [
@@ -114,44 +153,52 @@ def _model(connection: Connection) -> Model:
     return models.require_active(connection)
 
 
-def _cuts(connection: Connection, model: Model) -> CalibrationTable:
+def _calibrations(connection: Connection, model: Model) -> CalibrationTable:
     return {row.category: row for row in calibration.read(connection, model.id)}
 
 
 def _first_open(
-    connection: Connection, model: Model, cuts: CalibrationTable, walk: ReviewCursor, typo: float
+    connection: Connection,
+    model: Model,
+    calibrations: CalibrationTable,
+    cursor: ReviewCursor,
+    typo: float,
 ) -> tuple[ReviewPair | None, ReviewCursor]:
-    """The first of the waiting pairs that is still open and still there."""
-    waiting = unsettled(connection, walk.waiting)
+    """The first waiting pair that is not settled and whose products still exist."""
+    waiting = _unsettled(connection, cursor.waiting)
     while waiting:
-        pair, *waiting = waiting
-        walk = replace(walk, waiting=tuple(waiting), asked=walk.asked | {pair})
-        question = _question(connection, model, cuts, pair, typo)
-        if question is not None:
-            return question, walk
-    return None, replace(walk, waiting=())
+        skus, *waiting = waiting
+        cursor = replace(cursor, waiting=tuple(waiting), asked=cursor.asked | {skus})
+        pair = _load(connection, model, calibrations, skus, typo)
+        if pair is not None:
+            return pair, cursor
+    return None, replace(cursor, waiting=())
 
 
-def _question(
-    connection: Connection, model: Model, cuts: CalibrationTable, pair: SkuPair, typo: float
+def _load(
+    connection: Connection, model: Model, calibrations: CalibrationTable, skus: SkuPair, typo: float
 ) -> ReviewPair | None:
     """Two products side by side; None if one of them is gone."""
-    stored = products.by_sku(connection, pair)
-    if len(stored) < len(pair):
+    stored = products.by_sku(connection, skus)
+    if len(stored) < len(skus):
         return None
-    a, b = stored[pair[0]], stored[pair[1]]
+    a, b = stored[skus[0]], stored[skus[1]]
     sides = _side(connection, model, a, b), _side(connection, model, b, a)
-    far = [shown.distance for shown in sides[0].pictures if shown.distance is not None]
-    distance = min(far, default=None)
+    distances = [shown.distance for shown in sides[0].pictures if shown.distance is not None]
+    distance = min(distances, default=None)
     category = a.product.category if a.product.category == b.product.category else None
-    own = [it for it in verdicts.related(connection, pair) if {it.sku_a, it.sku_b} == set(pair)]
+    earlier = [
+        verdict
+        for verdict in verdicts.related(connection, skus)
+        if {verdict.sku_a, verdict.sku_b} == set(skus)
+    ]
     return ReviewPair(
         sides,
         distance,
-        None if distance is None else label_for(distance, category, cuts),
+        None if distance is None else label_for(distance, category, calibrations),
         bool({ref.sha256 for ref in a.pictures} & {ref.sha256 for ref in b.pictures}),
         same_product(a.product, b.product, typo),
-        own[0] if own else None,
+        earlier[0] if earlier else None,
     )
 
 
@@ -162,78 +209,41 @@ def _side(
     return ReviewProduct(one.product, tuple(nearest), len(one.pictures) - len(nearest))
 
 
-PRODUCTS_AT_ONCE = 25
-"""Products of a stretch, whose neighbours are looked for."""
-
-
-GROUPS_AT_ONCE = 10
-"""Groups of products with a picture, and with words, in common that a stretch takes along."""
-
-
-UNCALIBRATED = 0.1
-"""The cosine distance up to which two products are asked about where `lookalike calibrate` has
-found none: about as far as two photos of one thing are under the models in use."""
-
-
-CalibrationTable = Mapping[str | None, Calibration]
-"""What distances mean, by category; None: in the whole catalogue."""
-
-
-Key = TypeVar("Key", int, str)
-
-
-@dataclass(frozen=True, slots=True)
-class ReviewCursor:
-    """How far one person has come through the catalogue; each starts with an empty one.
-
-    `pictures`, `keys` and `products` are the last ones looked at, None when there are no more;
-    `looked_at` counts the products. `waiting` are the pairs found and not asked yet.
-    """
-
-    pictures: int | None = 0
-    keys: str | None = ""
-    products: int | None = 0
-    looked_at: int = 0
-    waiting: tuple[SkuPair, ...] = ()
-    asked: frozenset[SkuPair] = frozenset()
-
-    @property
-    def finished(self) -> bool:
-        """Whether the whole catalogue was looked at and nothing waits."""
-        over = self.pictures is None and self.keys is None and self.products is None
-        return over and not self.waiting
-
-
-def further(
-    connection: Connection, model: Model, cuts: CalibrationTable, walk: ReviewCursor
+def _scan_batch(
+    connection: Connection, model: Model, calibrations: CalibrationTable, cursor: ReviewCursor
 ) -> ReviewCursor:
-    """The walk after another stretch, with the open pairs found in it waiting, nearest first."""
-    found: set[SkuPair] = set()
-    if walk.pictures is not None:
-        sharing = review_pairs.shared_pictures(connection, walk.pictures, GROUPS_AT_ONCE)
-        found.update(_pairs(sharing.values()))
-        walk = replace(walk, pictures=_last(list(sharing), GROUPS_AT_ONCE))
-    if walk.keys is not None:
-        same_words = review_pairs.same_words(connection, walk.keys, GROUPS_AT_ONCE)
-        found.update(_pairs(same_words.values()))
-        walk = replace(walk, keys=_last(list(same_words), GROUPS_AT_ONCE))
-    if walk.products is not None:
-        ids = review_pairs.product_ids_after(connection, walk.products, PRODUCTS_AT_ONCE)
-        found.update(_near(connection, model, cuts, ids))
-        walk = replace(
-            walk, products=_last(ids, PRODUCTS_AT_ONCE), looked_at=walk.looked_at + len(ids)
+    """The cursor after another batch, whose unsettled pairs wait in it, nearest first."""
+    candidates: set[SkuPair] = set()
+    if cursor.pictures is not None:
+        by_picture = review_pairs.shared_pictures(connection, cursor.pictures, GROUPS_PER_BATCH)
+        candidates.update(_pairs(by_picture.values()))
+        cursor = replace(cursor, pictures=_last(list(by_picture), GROUPS_PER_BATCH))
+    if cursor.keys is not None:
+        by_key = review_pairs.same_words(connection, cursor.keys, GROUPS_PER_BATCH)
+        candidates.update(_pairs(by_key.values()))
+        cursor = replace(cursor, keys=_last(list(by_key), GROUPS_PER_BATCH))
+    if cursor.products is not None:
+        ids = review_pairs.product_ids_after(connection, cursor.products, PRODUCTS_PER_BATCH)
+        candidates.update(_near_pairs(connection, model, calibrations, ids))
+        cursor = replace(
+            cursor,
+            products=_last(ids, PRODUCTS_PER_BATCH),
+            looked_at=cursor.looked_at + len(ids),
         )
-    new = unsettled(connection, sorted(found - walk.asked))
-    far = review_pairs.distances(connection, model, new)
-    new.sort(key=lambda pair: (far.get(pair, 3.0), pair))
-    return replace(walk, waiting=(*walk.waiting, *new))
+    new = _unsettled(connection, sorted(candidates - cursor.asked))
+    distances = review_pairs.distances(connection, model, new)
+    # 3 is farther than any cosine distance: pairs without one come last.
+    new.sort(key=lambda skus: (distances.get(skus, 3.0), skus))
+    return replace(cursor, waiting=(*cursor.waiting, *new))
 
 
-def unsettled(connection: Connection, pairs: Sequence[SkuPair]) -> list[SkuPair]:
-    """Those that neither a verdict nor what follows from several has settled."""
+def _unsettled(connection: Connection, pairs: Sequence[SkuPair]) -> list[SkuPair]:
+    """The pairs that verdicts settle neither directly nor through other products."""
     skus = sorted({sku for pair in pairs for sku in pair})
-    groups = decided(verdicts.related(connection, skus)) if skus else decided([])
-    return [(a, b) for a, b in pairs if groups.of(a) != groups.of(b) and not groups.apart(a, b)]
+    groups = group_by_verdicts(verdicts.related(connection, skus) if skus else [])
+    return [
+        (a, b) for a, b in pairs if groups.find(a) != groups.find(b) and not groups.are_apart(a, b)
+    ]
 
 
 def _pairs(groups: Iterable[Sequence[str]]) -> Iterator[SkuPair]:
@@ -241,25 +251,27 @@ def _pairs(groups: Iterable[Sequence[str]]) -> Iterator[SkuPair]:
         yield from combinations(sorted(skus), 2)
 
 
-def _last(keys: Sequence[Key], asked_for: int) -> Key | None:
-    """Where the next stretch begins; None if this was the last."""
-    return keys[-1] if len(keys) == asked_for else None
+def _last(keys: Sequence[Key], limit: int) -> Key | None:
+    """The key after which the next batch begins; None if this was the last batch."""
+    return keys[-1] if len(keys) == limit else None
 
 
-def _near(
-    connection: Connection, model: Model, cuts: CalibrationTable, products: Sequence[int]
+def _near_pairs(
+    connection: Connection, model: Model, calibrations: CalibrationTable, ids: Sequence[int]
 ) -> Iterator[SkuPair]:
-    """Pairs of these products (id) and others that look as if they could be one product."""
-    widest = max(_cut(cuts, category) for category in (None, *cuts))
-    for near in review_pairs.near_pairs(connection, model, products, widest):
-        if near.distance <= _cut(cuts, near.category):
+    """Pairs of these products (ids) with others whose pictures are near enough to be the same."""
+    widest = max(_max_distance(calibrations, category) for category in (None, *calibrations))
+    for near in review_pairs.near_pairs(connection, model, ids, widest):
+        if near.distance <= _max_distance(calibrations, near.category):
             a, b = sorted(near.pair)
             yield a, b
 
 
-def _cut(cuts: CalibrationTable, category: str | None) -> float:
-    """The distance up to which two products of a category may be the same one."""
+def _max_distance(calibrations: CalibrationTable, category: str | None) -> float:
+    """The distance up to which two products of a category may be the same."""
     for name in (category, None):
-        if name in cuts and (distance := cuts[name].same_product.distance) is not None:
-            return distance
-    return UNCALIBRATED
+        if name in calibrations:
+            distance = calibrations[name].same_product.distance
+            if distance is not None:
+                return distance
+    return DEFAULT_MAX_DISTANCE

@@ -1,6 +1,6 @@
-"""Which products are one: named rules, verdicts of people, and the groups that come of both.
+"""Decides which products are the same: named rules, verdicts, and the groups that follow from both.
 
-Pure functions over words; neither price nor picture is evidence.
+Pure functions over words; prices and pictures are not evidence.
 """
 
 from __future__ import annotations
@@ -11,17 +11,20 @@ from dataclasses import dataclass
 from itertools import product as pairs
 
 from app.duplicates.normalization import Identity, identity
-from app.duplicates.typos import misspelled, slips
+from app.duplicates.typos import differ_by_typo, typo_pairs
 from app.duplicates.union_find import UnionFind
 from app.types import Product, Verdict
 
 VERDICT = "verdict"
-"""The rule a fold names when a person decided it."""
+"""Name of the rule where a verdict decided it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """A way in which two products can be the same, and the test of it on their identities."""
+    """A way in which two products can be the same.
+
+    `holds(a, b, typo)` tests it on two identities.
+    """
 
     name: str
     holds: Callable[[Identity, Identity, float], bool]
@@ -29,7 +32,7 @@ class Rule:
 
 @dataclass(frozen=True, slots=True)
 class FoldCandidate:
-    """A product to be folded and how similar it is to what was looked for."""
+    """A product to be folded, and its similarity to the query."""
 
     product: Product
     similarity: float
@@ -41,7 +44,7 @@ class FoldCandidate:
 
 @dataclass(frozen=True, slots=True)
 class FoldedCandidate:
-    """A candidate that is listed under the keeper, by which rule, and as the same as which sku."""
+    """A candidate listed under its keeper; `matched_by` is the sku the rule compared it with."""
 
     candidate: FoldCandidate
     rule: str
@@ -50,16 +53,16 @@ class FoldedCandidate:
 
 @dataclass(frozen=True, slots=True)
 class DuplicateGroup:
-    """Candidates that are one product: the one that is shown, and the others, best first."""
+    """Candidates that are one product: the keeper, which is shown, and the others, best first."""
 
     keeper: FoldCandidate
     folded: tuple[FoldedCandidate, ...] = ()
 
 
 def same_product(a: Product, b: Product, typo: float) -> str | None:
-    """The name of the first rule by which these are one product; None if they are two.
+    """The name of the first rule by which two products are one; None if there is none.
 
-    `typo` is the similarity (0 to 1) two spellings of a word must reach. Symmetric.
+    `typo` is the similarity (0 to 1) that two spellings of a word must reach. Symmetric.
     """
     return _rule(identity(a), identity(b), typo)
 
@@ -69,36 +72,36 @@ def fold(
 ) -> list[DuplicateGroup]:
     """Group the candidates (of distinct skus) that are one product, the best group first.
 
-    Verdicts come before rules and hold through others: if A is the same as B and B differs from C,
-    then A differs from C, also where B is no candidate. Where verdicts contradict each other, same
-    wins. The order of the candidates makes no difference.
+    Verdicts take precedence over rules and are transitive: if A is the same as B and B differs from
+    C, then A differs from C, even if B is not a candidate. If verdicts contradict each other,
+    "same" wins. The result does not depend on the order of the candidates.
     """
     ordered = sorted(candidates, key=lambda candidate: candidate.sku)
     identities = {c.sku: identity(c.product) for c in ordered}
-    judged = decided(verdicts)
-    joined = judged.copy()
-    _join_equal(identities, joined)
-    _join_misspelled(identities, joined, typo)
+    by_verdicts = group_by_verdicts(verdicts)
+    groups = by_verdicts.copy()
+    _join_same_keys(identities, groups)
+    _join_typos(identities, groups, typo)
     members: dict[str, list[FoldCandidate]] = {}
-    for candidate in sorted(ordered, key=_rank):
-        members.setdefault(joined.of(candidate.sku), []).append(candidate)
-    return [_group(group, identities, judged, typo) for group in members.values()]
+    for candidate in sorted(ordered, key=_keeper_order):
+        members.setdefault(groups.find(candidate.sku), []).append(candidate)
+    return [_group(group, identities, by_verdicts, typo) for group in members.values()]
 
 
-def decided(verdicts: Sequence[Verdict]) -> UnionFind:
-    """The groups that verdicts make, of the skus they name, and the lines between them."""
+def group_by_verdicts(verdicts: Sequence[Verdict]) -> UnionFind:
+    """The skus that verdicts name, grouped by "same" and kept apart by "different"."""
     groups = UnionFind()
     for verdict in verdicts:
         if verdict.same:
             groups.join(verdict.sku_a, verdict.sku_b)
     for verdict in verdicts:
         if not verdict.same:
-            groups.part(verdict.sku_a, verdict.sku_b)
+            groups.keep_apart(verdict.sku_a, verdict.sku_b)
     return groups
 
 
-def _rank(candidate: FoldCandidate) -> tuple[float, int, str]:
-    """What is kept comes first: the most similar, then the newest, then the first by sku."""
+def _keeper_order(candidate: FoldCandidate) -> tuple[float, int, str]:
+    """Sort key, keeper first: the most similar, then the newest, then the first by sku."""
     year = candidate.product.year
     return -candidate.similarity, -year if year is not None else 1, candidate.sku
 
@@ -116,7 +119,7 @@ def _another_size(a: Identity, b: Identity, typo: float) -> bool:
 
 
 def _typo(a: Identity, b: Identity, typo: float) -> bool:
-    return bool(a.key and b.key) and _kind(a) == _kind(b) and misspelled(a, b, typo)
+    return bool(a.key and b.key) and _kind(a) == _kind(b) and differ_by_typo(a, b, typo)
 
 
 RULES = (
@@ -125,7 +128,7 @@ RULES = (
     Rule("another size", _another_size),
     Rule("typo", _typo),
 )
-"""In the order they are tried; each takes what the one before leaves."""
+"""In the order they are tried."""
 
 
 def _rule(a: Identity, b: Identity, typo: float) -> str | None:
@@ -133,41 +136,41 @@ def _rule(a: Identity, b: Identity, typo: float) -> str | None:
 
 
 def _kind(identity: Identity) -> tuple[tuple[str, ...], ...]:
-    """What two products must share to the letter, whatever is misspelled."""
+    """The parts that must be equal for a typo elsewhere to count."""
     return identity.brand, identity.category, identity.colour, identity.numbers
 
 
-def _join_equal(identities: dict[str, Identity], groups: UnionFind) -> None:
-    """Join those of one key: first what nothing sets apart, then years, then sizes."""
-    known = {sku: found for sku, found in identities.items() if found.key}
-    times = Counter(found.key for found in known.values())
-    shared = {sku: found for sku, found in known.items() if times[found.key] > 1}
-    parts: tuple[Callable[[Identity], object], ...] = (
+def _join_same_keys(identities: dict[str, Identity], groups: UnionFind) -> None:
+    """Join products with the same key: first equal ones, then other years, then other sizes."""
+    counts = Counter(each.key for each in identities.values())
+    shared = {sku: each for sku, each in identities.items() if each.key and counts[each.key] > 1}
+    sort_keys: tuple[Callable[[Identity], object], ...] = (
         lambda i: (i.key, i.sizes, i.years),
         lambda i: (i.key, i.sizes),
         lambda i: i.key,
     )
-    for part in parts:
+    for sort_key in sort_keys:
         classes: dict[object, list[str]] = {}
-        for sku, found in shared.items():
-            classes.setdefault(part(found), []).append(sku)
+        for sku, each in shared.items():
+            classes.setdefault(sort_key(each), []).append(sku)
         for skus in classes.values():
             groups.join_all(skus)
 
 
-def _join_misspelled(identities: dict[str, Identity], groups: UnionFind, typo: float) -> None:
+def _join_typos(identities: dict[str, Identity], groups: UnionFind, typo: float) -> None:
+    """Join products of one kind whose words differ by a typo."""
     kinds: dict[object, dict[str, list[str]]] = {}
-    for sku, found in identities.items():
-        if found.key:
-            kinds.setdefault(_kind(found), {}).setdefault(found.key, []).append(sku)
+    for sku, each in identities.items():
+        if each.key:
+            kinds.setdefault(_kind(each), {}).setdefault(each.key, []).append(sku)
     for keys in kinds.values():
-        # Words in another order make the same key, but not the same slip.
+        # The same words in another order have the same key, but differ by other typos.
         spelled = {
             (key, identities[sku].words): identities[sku]
             for key, skus in keys.items()
             for sku in skus
         }
-        near = {tuple(sorted(pair)) for pair in slips(list(spelled.values()), typo)}
+        near = {tuple(sorted(pair)) for pair in typo_pairs(list(spelled.values()), typo)}
         for first, second in sorted(near):
             for one, other in pairs(keys[first], keys[second]):
                 if _rule(identities[one], identities[other], typo) is not None:
@@ -177,26 +180,29 @@ def _join_misspelled(identities: dict[str, Identity], groups: UnionFind, typo: f
 def _group(
     members: Sequence[FoldCandidate],
     identities: dict[str, Identity],
-    decided: UnionFind,
+    by_verdicts: UnionFind,
     typo: float,
 ) -> DuplicateGroup:
-    """A group of its members, the keeper first, each with the reason it is in."""
-    folds = {fold.candidate.sku: fold for fold in _explained(members, identities, decided, typo)}
+    """The group of its members, of which the first is the keeper, each with its rule."""
+    folds = {
+        fold.candidate.sku: fold for fold in _explained(members, identities, by_verdicts, typo)
+    }
     return DuplicateGroup(members[0], tuple(folds[member.sku] for member in members[1:]))
 
 
 def _explained(
     members: Sequence[FoldCandidate],
     identities: dict[str, Identity],
-    decided: UnionFind,
+    by_verdicts: UnionFind,
     typo: float,
 ) -> Iterator[FoldedCandidate]:
-    """Why each is in: by the keeper if a rule says so, else by the first that is in already."""
+    """The rule of each member: against the keeper if one holds, else against the first member that
+    was explained before."""
     reached, waiting = [members[0]], list(members[1:])
     for known in reached:
         left = []
         for candidate in waiting:
-            if decided.of(known.sku) == decided.of(candidate.sku):
+            if by_verdicts.find(known.sku) == by_verdicts.find(candidate.sku):
                 rule: str | None = VERDICT
             else:
                 rule = _rule(identities[known.sku], identities[candidate.sku], typo)

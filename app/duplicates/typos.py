@@ -1,4 +1,4 @@
-"""Whether two titles differ by one slip of the hand, and which of many titles do."""
+"""Detects titles that differ by one typing error, in pairs and in large sets."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from rapidfuzz.distance import OSA
 
 from app.duplicates.normalization import COLOURS, Identity, Words
 
-SLIP = 0.5
-"""What a likely slip weighs of another change of one letter.
+LIKELY_TYPO_WEIGHT = 0.5
+"""Weight of a likely typing error; any other change of one letter weighs 1.
 
-Two letters swapped, a letter doubled or a double letter written once are seldom another word; nor
-is what nearly spells the product's own brand, category or colour. Any other letter may well make
-another name of it, so that takes a word twice as long.
+Likely are two letters swapped, a letter doubled, a double letter written once, and a near spelling
+of the product's own brand, category or colour: these are seldom another word. Any other letter may
+make another name, so the word must be twice as long.
 """
 
 
-def misspelled(a: Identity, b: Identity, typo: float) -> bool:
-    """Whether the words of two titles differ by one slip only, in a word without digits.
+def differ_by_typo(a: Identity, b: Identity, typo: float) -> bool:
+    """Whether the words of two titles differ by exactly one typing error, in a word without digits.
 
-    That is one letter, or one space between words. The similarity of the two spellings, 1 -
-    weight / letters of the longer one, must reach `typo`; the first letter is never in doubt, and
-    neither is which of two colours a word names. Symmetric.
+    An error is one letter, or one space between words. The similarity of the two spellings, 1 -
+    weight / letters of the longer one, must reach `typo` (0 to 1). The first letters must agree,
+    and two colours are never spellings of each other. Symmetric.
     """
     if _respaced(a.words, b.words, typo) or _respaced(b.words, a.words, typo):
         return True
@@ -34,16 +34,16 @@ def misspelled(a: Identity, b: Identity, typo: float) -> bool:
     only_a, only_b = list((mine - theirs).elements()), list((theirs - mine).elements())
     if len(only_a) != 1 or len(only_b) != 1:
         return False
-    known = {*a.brand, *a.category, *a.colour}
-    return _same_word(only_a[0], only_b[0], known, typo)
+    own_names = {*a.brand, *a.category, *a.colour}
+    return _same_word(only_a[0], only_b[0], own_names, typo)
 
 
-def slips(identities: Sequence[Identity], typo: float) -> Iterator[tuple[str, str]]:
-    """The keys of pairs that are misspelled forms of each other; a pair may come again.
+def typo_pairs(identities: Sequence[Identity], typo: float) -> Iterator[tuple[str, str]]:
+    """The keys of pairs that differ by a typing error; a pair may be repeated.
 
-    The products are of one brand, category, colour and numbers. Not every pair is looked at: those
-    a letter apart share all words but one and that one with a letter taken out; those a space or
-    the brand apart are found by the words of one of the two.
+    All identities share brand, category, colour and numbers. Not every pair is compared: titles
+    that differ by a letter share all words but one, and that one with a letter removed; titles that
+    differ by a space or by the brand are found by the variants of one of the two.
     """
     whole: dict[Words, list[Identity]] = defaultdict(list)
     shapes: dict[tuple[Words, str], list[Identity]] = defaultdict(list)
@@ -55,31 +55,31 @@ def slips(identities: Sequence[Identity], typo: float) -> Iterator[tuple[str, st
     found = ((one, other) for one in identities for words in _other_words(one, typo)
              for other in whole.get(words, ()))  # fmt: skip
     for a, b in chain(pairs, found):
-        if misspelled(a, b, typo):
+        if differ_by_typo(a, b, typo):
             yield a.key, b.key
 
 
 def _one_shortened(words: Words) -> Iterator[tuple[Words, str]]:
-    """All words but one, and what that one is with a letter less or none less."""
+    """All words but one, each with that one, unchanged and with one letter removed."""
     for number, word in enumerate(words):
         others = tuple(sorted(words[:number] + words[number + 1 :]))
         yield from ((others, short) for short in _shortened(word))
 
 
 def _other_words(identity: Identity, typo: float) -> Iterator[Words]:
-    """The words, sorted, if two were written as one, or one were the brand misspelled."""
+    """Variants of the words, sorted: two of them joined, or a misspelled brand removed."""
     yield from (tuple(sorted(joined)) for joined, _ in _joins(identity.words))
     yield from map(tuple, _brandless(identity, typo))
 
 
 def _brandless(identity: Identity, typo: float) -> list[list[str]]:
-    """The words, sorted, without a brand that is misspelled in them; rightly spelled it is none."""
+    """The words, sorted, without a misspelled brand; empty if the brand is spelled right."""
     words, brand = Counter(identity.words), Counter(identity.brand)
     missing = list((brand - words).elements())
     if len(missing) != 1:
         return []
     others = words - brand
-    slipped = [word for word in others if _near(word, missing[0], typo, SLIP)]
+    slipped = [word for word in others if _near(word, missing[0], typo, LIKELY_TYPO_WEIGHT)]
     return [sorted((others - Counter([word])).elements()) for word in slipped]
 
 
@@ -88,7 +88,7 @@ def _shortened(word: str) -> Iterable[str]:
 
 
 def _joins(words: Words) -> Iterator[tuple[Words, str]]:
-    """The words with two neighbours written as one, and that one."""
+    """The words with two neighbours joined, and the joined word."""
     for n in range(len(words) - 1):
         joined = words[n] + words[n + 1]
         yield (*words[:n], joined, *words[n + 2 :]), joined
@@ -97,21 +97,22 @@ def _joins(words: Words) -> Iterator[tuple[Words, str]]:
 def _respaced(parted: Words, joined: Words, typo: float) -> bool:
     if len(parted) != len(joined) + 1:
         return False
-    wanted = sorted(joined)
+    target = sorted(joined)
     return any(
-        sorted(words) == wanted and 1 - SLIP / len(word) >= typo for words, word in _joins(parted)
+        sorted(words) == target and 1 - LIKELY_TYPO_WEIGHT / len(word) >= typo
+        for words, word in _joins(parted)
     )
 
 
-def _same_word(a: str, b: str, known: set[str], typo: float) -> bool:
+def _same_word(a: str, b: str, own_names: set[str], typo: float) -> bool:
     if a in COLOURS and b in COLOURS:
         return False
-    likely = a in known or b in known or _swapped(a, b) or _undoubled(a) == _undoubled(b)
-    return _near(a, b, typo, SLIP if likely else 1.0)
+    likely = a in own_names or b in own_names or _swapped(a, b) or _undoubled(a) == _undoubled(b)
+    return _near(a, b, typo, LIKELY_TYPO_WEIGHT if likely else 1.0)
 
 
 def _near(a: str, b: str, typo: float, weight: float) -> bool:
-    """Whether one letter sets two spellings apart, and little enough of them."""
+    """Whether two spellings differ by one letter and are similar enough."""
     if a[0] != b[0] or 1 - weight / max(len(a), len(b)) < typo:
         return False
     return bool(OSA.distance(a, b, score_cutoff=1) == 1)

@@ -1,4 +1,4 @@
-"""Groups of names that grow together, but never across a line that was drawn between two."""
+"""UnionFind: disjoint sets of names, with pairs of sets that must never be joined."""
 
 from __future__ import annotations
 
@@ -6,21 +6,21 @@ from collections.abc import Iterable
 
 
 class UnionFind:
-    """A union of names in which some groups must stay apart. A name not seen is a group alone."""
+    """Disjoint sets with constraints. A name not added before is a set of its own."""
 
     def __init__(self) -> None:
         self._parent: dict[str, str] = {}
         self._apart: dict[str, set[str]] = {}
 
     def copy(self) -> UnionFind:
-        """Groups that grow on their own from here."""
+        """An independent copy."""
         other = UnionFind()
         other._parent = dict(self._parent)
         other._apart = {name: set(names) for name, names in self._apart.items()}
         return other
 
-    def of(self, name: str) -> str:
-        """The name that stands for the group of this one."""
+    def find(self, name: str) -> str:
+        """The representative of the set that holds this name."""
         root = name
         while (parent := self._parent.get(root, root)) != root:
             root = parent
@@ -29,35 +29,35 @@ class UnionFind:
         return root
 
     def join(self, a: str, b: str) -> bool:
-        """Make one group of two, unless they must stay apart; returns whether they are one now."""
-        kept, gone = self.of(a), self.of(b)
-        if kept == gone:
+        """Join the sets of two names unless kept apart; returns whether they are one set."""
+        root, child = self.find(a), self.find(b)
+        if root == child:
             return True
-        if gone in self._apart.get(kept, ()):
+        if child in self._apart.get(root, ()):
             return False
-        self._parent[gone] = kept
-        for other in self._apart.pop(gone, set()):
-            self._apart[other].discard(gone)
-            self._line(kept, other)
+        self._parent[child] = root
+        for other in self._apart.pop(child, set()):
+            self._apart[other].discard(child)
+            self._separate(root, other)
         return True
 
-    def part(self, a: str, b: str) -> None:
-        """Keep two groups apart from now on; does nothing if they are one already."""
-        first, second = self.of(a), self.of(b)
+    def keep_apart(self, a: str, b: str) -> None:
+        """Forbid joining the sets of two names; no effect if they are one set already."""
+        first, second = self.find(a), self.find(b)
         if first != second:
-            self._line(first, second)
+            self._separate(first, second)
 
-    def apart(self, a: str, b: str) -> bool:
-        """Whether a line was drawn between the groups of two names."""
-        return self.of(b) in self._apart.get(self.of(a), ())
+    def are_apart(self, a: str, b: str) -> bool:
+        """Whether the sets of two names are kept apart."""
+        return self.find(b) in self._apart.get(self.find(a), ())
 
     def join_all(self, names: Iterable[str]) -> None:
-        """Join names that belong together: each goes to the first group that may have it."""
+        """Join each name to the first of the preceding sets that it is not kept apart from."""
         groups: list[str] = []
         for name in names:
             if not any(self.join(group, name) for group in groups):
                 groups.append(name)
 
-    def _line(self, a: str, b: str) -> None:
+    def _separate(self, a: str, b: str) -> None:
         self._apart.setdefault(a, set()).add(b)
         self._apart.setdefault(b, set()).add(a)

@@ -1,4 +1,4 @@
-"""Records what somebody decided about two products, unless earlier verdicts say otherwise."""
+"""Records verdicts on pairs of products, and refuses those that contradict earlier ones."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from app.types import Verdict
 
 
 class Contradiction(BadInput):
-    """Earlier verdicts say the opposite."""
+    """Earlier verdicts imply the opposite."""
 
 
 class AlreadyDecided(BadInput):
-    """Somebody has decided about these two products meanwhile."""
+    """Another verdict on these two products was recorded meanwhile."""
 
 
 def decide(
@@ -35,22 +35,21 @@ def decide(
 ) -> Verdict:
     """Record that two products are the same, or that they differ; an earlier verdict is replaced.
 
-    Verdicts hold through others: if A is the same as B and B differs from C, A differs from C.
-    Raises Contradiction, naming the verdicts in between, UnknownProduct, and BadInput for a product
-    beside itself, for text that PostgreSQL cannot hold, and without a name. With `first`, an
-    earlier verdict on the two stays, and AlreadyDecided tells it; so does one that came after the
-    verdict `seen`.
+    Verdicts are transitive: if A is the same as B and B differs from C, A differs from C. Raises
+    Contradiction with the verdicts in between, UnknownProduct, and BadInput if the two skus are
+    equal, a text cannot be stored by PostgreSQL, or the name is empty. Raises AlreadyDecided if
+    `first` is set and the pair has a verdict, or if its verdict is not the one given as `seen`.
     """
     _check(sku_a, sku_b, decided_by)
     with locks.transaction(engine) as connection:
         check_schema(connection)
         locks.acquire(connection, LockKey.VERDICTS)
         _check_known(connection, [sku_a, sku_b])
-        around = verdicts.related(connection, [sku_a, sku_b])
-        own = [each for each in around if {each.sku_a, each.sku_b} == {sku_a, sku_b}]
+        related = verdicts.related(connection, [sku_a, sku_b])
+        own = [each for each in related if {each.sku_a, each.sku_b} == {sku_a, sku_b}]
         if own and (first or (seen is not None and own[0] != seen)):
-            raise AlreadyDecided(f"Meanwhile it was decided: {_told(own[0])}.")
-        _check_chain([each for each in around if each not in own], sku_a, sku_b, same)
+            raise AlreadyDecided(f"Meanwhile it was decided: {_sentence(own[0])}.")
+        _check_chain([each for each in related if each not in own], sku_a, sku_b, same)
         return verdicts.record(connection, sku_a, sku_b, same, decided_by.strip())
 
 
@@ -65,50 +64,50 @@ def _check(sku_a: str, sku_b: str, decided_by: str) -> None:
 
 
 def _check_known(connection: Connection, skus: Sequence[str]) -> None:
-    found = products.ids(connection, skus)
-    unknown = [sku for sku in skus if sku not in found]
+    known = products.ids(connection, skus)
+    unknown = [sku for sku in skus if sku not in known]
     if unknown:
         raise UnknownProduct(f"Nothing was recorded: no product has the sku {', '.join(unknown)}.")
 
 
 def _check_chain(earlier: Sequence[Verdict], sku_a: str, sku_b: str, same: bool) -> None:
-    from_a, from_b = _ways(earlier, sku_a), _ways(earlier, sku_b)
+    from_a, from_b = _same_chains(earlier, sku_a), _same_chains(earlier, sku_b)
     if same:
-        chain = _parted(earlier, from_a, from_b)
-        said = "the same"
+        chain = _different_chain(earlier, from_a, from_b)
+        relation = "the same"
     else:
         chain = from_a.get(sku_b)
-        said = "different"
+        relation = "different"
     if chain is not None:
         raise Contradiction(
-            f"{sku_a} and {sku_b} cannot be {said}, because of earlier verdicts: "
-            f"{'; '.join(map(_told, chain))}. Change one of those first."
+            f"{sku_a} and {sku_b} cannot be {relation}, because of earlier verdicts: "
+            f"{'; '.join(map(_sentence, chain))}. Change one of those first."
         )
 
 
-def _ways(earlier: Iterable[Verdict], start: str) -> dict[str, list[Verdict]]:
-    """The skus that are the same as one, each with the shortest chain of verdicts that says so."""
-    beside: dict[str, list[tuple[str, Verdict]]] = {}
+def _same_chains(earlier: Iterable[Verdict], start: str) -> dict[str, list[Verdict]]:
+    """The skus that verdicts make the same as `start`, each with the shortest chain of verdicts."""
+    neighbours: dict[str, list[tuple[str, Verdict]]] = {}
     for verdict in earlier:
         if verdict.same:
-            beside.setdefault(verdict.sku_a, []).append((verdict.sku_b, verdict))
-            beside.setdefault(verdict.sku_b, []).append((verdict.sku_a, verdict))
-    ways: dict[str, list[Verdict]] = {start: []}
+            neighbours.setdefault(verdict.sku_a, []).append((verdict.sku_b, verdict))
+            neighbours.setdefault(verdict.sku_b, []).append((verdict.sku_a, verdict))
+    chains: dict[str, list[Verdict]] = {start: []}
     reached = [start]
     for sku in reached:
-        for other, verdict in beside.get(sku, ()):
-            if other not in ways:
-                ways[other] = [*ways[sku], verdict]
+        for other, verdict in neighbours.get(sku, ()):
+            if other not in chains:
+                chains[other] = [*chains[sku], verdict]
                 reached.append(other)
-    return ways
+    return chains
 
 
-def _parted(
+def _different_chain(
     earlier: Iterable[Verdict],
     from_a: dict[str, list[Verdict]],
     from_b: dict[str, list[Verdict]],
 ) -> list[Verdict] | None:
-    """The chain from one sku to another that holds a single `different`."""
+    """A chain of verdicts from one sku to the other with exactly one "different" in it."""
     for verdict in earlier:
         for one, other in ((verdict.sku_a, verdict.sku_b), (verdict.sku_b, verdict.sku_a)):
             if not verdict.same and one in from_a and other in from_b:
@@ -116,6 +115,6 @@ def _parted(
     return None
 
 
-def _told(verdict: Verdict) -> str:
-    said = "is the same as" if verdict.same else "differs from"
-    return f"{verdict.sku_a} {said} {verdict.sku_b} (by {verdict.decided_by})"
+def _sentence(verdict: Verdict) -> str:
+    relation = "is the same as" if verdict.same else "differs from"
+    return f"{verdict.sku_a} {relation} {verdict.sku_b} (by {verdict.decided_by})"

@@ -69,8 +69,8 @@ class IndexFiles:
     ) -> tuple[str, int]:
         """Write an index; returns its sha256 (hex) and size in bytes.
 
-        `announce` is told the sha256 before the file gets its name, so that whoever comes after a
-        builder that was killed knows which file it may have left.
+        `announce` is called with the sha256 before the file gets its name, so that the builder that
+        follows a killed one knows which file it may have left.
 
         The file appears under its name complete and flushed to disk, or not at all.
         Raises IndexUnwritable when the disk is full or the folder cannot be written.
@@ -170,17 +170,18 @@ class IndexFiles:
             data = b"".join(fetch(build)) if fetch else b""
             if len(data) != build.size:
                 raise
-        found = np.frombuffer(data, dtype=np.uint8)
-        index = faiss_io.deserialize(found, build.sha256, build.kind, build.parameters)
-        self._keep(data, build)
+        content = np.frombuffer(data, dtype=np.uint8)
+        index = faiss_io.deserialize(content, build.sha256, build.kind, build.parameters)
+        self._store_fetched(data, build)
         return index
 
-    def _keep(self, data: bytes, build: Build) -> None:
-        """Put a fetched file where it was missing; a folder that is read-only does without."""
+    def _store_fetched(self, data: bytes, build: Build) -> None:
+        """Write a fetched file to the folder, if it is writable; first delete stale drafts of
+        processes that were killed."""
         with suppress(OSError):
-            for left in self.folder.glob(f"*{atomic_files.SUFFIX}"):  # by a process that was killed
-                if time.time() - left.stat().st_mtime > STALE_S:
-                    left.unlink(missing_ok=True)
+            for draft in self.folder.glob(f"*{atomic_files.SUFFIX}"):
+                if time.time() - draft.stat().st_mtime > STALE_S:
+                    draft.unlink(missing_ok=True)
             atomic_files.write_bytes(self.path(build.sha256), data, durable=False)
 
     def _unwritable(self, exc: OSError) -> IndexUnwritable:
@@ -225,7 +226,7 @@ def pieces_match(pieces: Iterable[bytes], sha256: str) -> bool | None:
 
 
 def write_pieces(file: Path, pieces: Iterable[bytes]) -> None:
-    """Make a file of its pieces, whole or not at all. Raises IndexUnwritable."""
+    """Write a file from its pieces, completely or not at all. Raises IndexUnwritable."""
     try:
         with atomic_files.replace(file, durable=False) as out:
             out.writelines(pieces)

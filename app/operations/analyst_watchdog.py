@@ -1,7 +1,7 @@
-"""The watchdog: ends sessions of analysts that would hold up everybody else.
+"""The watchdog: ends analysts' sessions that would block other users.
 
-An analyst may lift every limit a session has, and take the advisory locks that writers, builders
-and migrations take turns by. So the limits are kept from outside.
+An analyst can raise every limit of their session and take the advisory locks of writers, builders
+and migrations, so limits must be enforced from outside the session.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ from app.db.queries.analyst_sessions import EndedSession
 from app.errors import LookalikeError
 
 EVERY_S = 5.0
-"""Between two looks: so long an analyst can hold a lock that others wait for."""
+"""Seconds between two checks: the longest time that an analyst can hold a lock others wait for."""
 
 _log = logging.getLogger("lookalike.watchdog")
 
 
 def end_overdue(connection: Connection, limit_s: float) -> list[EndedSession]:
-    """End what has gone too far: sessions of analysts that hold or wait for an advisory lock, whose
-    statement or transaction has lasted longer than `limit_s` seconds, or that are more than a user
-    of the role may have; returns those ended.
+    """End sessions of analysts that hold or wait for an advisory lock, whose statement or
+    transaction has run longer than `limit_s` seconds, or that exceed the connection limit of their
+    role; returns the ended sessions.
 
-    Sessions that this user may not end are left alone.
+    Sessions that this user may not end are skipped.
     """
     return analyst_sessions.end_overdue(connection, limit_s)
 

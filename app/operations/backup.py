@@ -1,6 +1,6 @@
-"""Backup: the whole database as one snapshot sees it, in a folder that is made whole or not at all.
+"""Backs up the whole database in one snapshot, into a folder that is complete or not created.
 
-Index files are not in it: they are made anew of what is.
+Index files are not included: they are rebuilt from the embeddings.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ from app.operations.backup_manifest import Manifest
 DUMP = "catalogue.dump"
 
 DERIVED = ("public.index_chunk",)
-"""Tables whose rows are left out: copies of index files, of no use in another database."""
+"""Tables whose rows are left out: copies of index files, which another database cannot use."""
 
 OPTIONS = (
     "--format=custom",
-    "--compress=gzip:1",  # vectors are dumped as text and shrink a lot; more effort gains little
+    "--compress=gzip:1",  # vectors are dumped as text, which compresses well; 2 to 9 gain little
     "--encoding=UTF8",
     "--lock-wait-timeout=60s",
-    # It is there before a restore: only a superuser may make it, or say what it is for.
+    # A restore expects the extension: only a superuser may create it or set its comment.
     "--exclude-extension=vector",
 )
 
@@ -51,11 +51,11 @@ class BackupFailed(LookalikeError):
 
 
 def backup(engine: Engine, target: Path, tell: ProgressCallback = lambda said: None) -> Manifest:
-    """Back the database up into the folder `target`, which must be new or empty.
+    """Back up the database into the folder `target`, which must be new or empty.
 
-    Searches and writers go on. Raises BadInput for a folder that is in use, SchemaMismatch,
-    DatabaseUnsuitable for a server newer than our pg_dump, and BackupFailed; then nothing is left
-    of it.
+    Searches and writers are not blocked. Raises BadInput for a folder that is in use,
+    SchemaMismatch, DatabaseUnsuitable for a server newer than our pg_dump, and BackupFailed; the
+    target is then unchanged.
     """
     _check_target(target)
     with _draft(target) as draft, snapshot(engine) as connection:
@@ -97,11 +97,11 @@ def _draft(target: Path) -> Iterator[Path]:
 
 
 def _described(connection: Connection) -> Manifest:
-    """The manifest of what this snapshot sees, but for the files. Raises SchemaMismatch."""
-    found, revision = database_info.versions(connection), _revision(connection)
-    if found.major > binaries.MAJOR:
+    """The manifest of what this snapshot sees, without the files. Raises SchemaMismatch."""
+    versions, revision = database_info.versions(connection), _revision(connection)
+    if versions.major > binaries.MAJOR:
         raise DatabaseUnsuitable(
-            f"The server is PostgreSQL {found.postgresql} and Lookalike's pg_dump is of "
+            f"The server is PostgreSQL {versions.postgresql} and Lookalike's pg_dump is of "
             f"{binaries.MAJOR}, which cannot read it. Use the pg_dump of the server."
         )
     names = [name for name in database_info.tables(connection) if name not in DERIVED]
@@ -109,18 +109,18 @@ def _described(connection: Connection) -> Manifest:
         made_at=datetime.now(UTC),
         lookalike=version("lookalike"),
         revision=revision,
-        postgresql=found.postgresql,
-        postgresql_major=found.major,
-        pgvector=found.pgvector or "",
+        postgresql=versions.postgresql,
+        postgresql_major=versions.major,
+        pgvector=versions.pgvector or "",
         model=models.active_at_any_revision(connection),
-        rows=_counted(connection, names),
+        rows=_count_rows(connection, names),
         left_out=DERIVED,
         files={},
-        pgvector_schema=found.pgvector_schema or "public",
+        pgvector_schema=versions.pgvector_schema or "public",
     )
 
 
-def _counted(connection: Connection, names: Sequence[str]) -> dict[str, int]:
+def _count_rows(connection: Connection, names: Sequence[str]) -> dict[str, int]:
     try:
         return database_info.count_rows(connection, names)
     except SchemaMismatch as exc:
@@ -131,16 +131,16 @@ def _counted(connection: Connection, names: Sequence[str]) -> dict[str, int]:
 
 
 def _revision(connection: Connection) -> str:
-    """An older one will do, for before a migration is when a backup is wanted most."""
-    found = schema_revision(connection)
-    if found is None:
+    """The database's revision; an older one is accepted, because backups precede migrations."""
+    revision = schema_revision(connection)
+    if revision is None:
         raise SchemaMismatch("This database is empty; there is nothing to back up.")
-    if found > SCHEMA_REVISION:
+    if revision > SCHEMA_REVISION:
         raise SchemaMismatch(
-            f"The database is at migration {found}, newer than the {SCHEMA_REVISION} this version "
-            "knows, and could not be restored by it. Update Lookalike."
+            f"The database is at migration {revision}, newer than the {SCHEMA_REVISION} this "
+            "version knows, and could not be restored by it. Update Lookalike."
         )
-    return found
+    return revision
 
 
 def _dump(engine: Engine, draft: Path, seen: str, tell: ProgressCallback) -> None:

@@ -1,4 +1,4 @@
-"""The manifest of a backup: what was backed up, when and by which versions, and how it is known."""
+"""The manifest of a backup: contents, versions, and the hashes that verify its files."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from app.types import Model
 
 NAME = "manifest.json"
 FORMAT = 1
-"""To be raised when an older Lookalike could not read what is written here."""
+"""Incremented when older versions cannot read the manifest any more."""
 
 
 class BadBackup(BadInput):
@@ -27,7 +27,7 @@ class BadBackup(BadInput):
 
 @dataclass(frozen=True, slots=True)
 class BackupFile:
-    """What a file must be: its sha256 (hex) and size in bytes."""
+    """Expected sha256 (hex) and size (bytes) of a file."""
 
     sha256: str
     size: int
@@ -35,9 +35,12 @@ class BackupFile:
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """What a backup holds. `rows` goes by table; the rows of the tables in `left_out` are not in
-    it. `made_at` is UTC; `revision` is the migration; `model` the active one, if there is one;
-    `pgvector_schema` where pgvector's types are."""
+    """Contents of a backup.
+
+    `rows` are row counts by table; rows of the tables in `left_out` are not included. `made_at` is
+    in UTC, `revision` the migration, `model` the active model if there is one, `pgvector_schema`
+    the schema of pgvector's types.
+    """
 
     made_at: datetime
     lookalike: str
@@ -52,18 +55,18 @@ class Manifest:
     pgvector_schema: str = "public"
 
     def as_dict(self) -> dict[str, Any]:
-        """As it is written: plain values, `made_at` in ISO 8601."""
+        """The manifest as JSON values, `made_at` in ISO 8601."""
         made_at = self.made_at.isoformat(timespec="seconds")
         return {"format": FORMAT, **asdict(self), "made_at": made_at}
 
     @property
     def size(self) -> int:
-        """Bytes of all files."""
+        """Total size of all files in bytes."""
         return sum(file.size for file in self.files.values())
 
 
 def describe(path: Path) -> BackupFile:
-    """The sha256 and size of a file as it lies on the disk. Raises OSError."""
+    """The sha256 and size of a file on disk. Raises OSError."""
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256")
         return BackupFile(digest.hexdigest(), file.tell())
@@ -76,9 +79,9 @@ def write(manifest: Manifest, folder: Path) -> None:
 
 
 def read(folder: Path) -> Manifest:
-    """The manifest of a backup. Raises BadBackup with the reason."""
+    """Read the manifest of a backup. Raises BadBackup with the reason."""
     try:
-        given = json.loads((folder / NAME).read_text(encoding="utf-8"))
+        content = json.loads((folder / NAME).read_text(encoding="utf-8"))
     except OSError as exc:
         raise BadBackup(
             f"{folder} is no backup: its {NAME} cannot be read ({exc.strerror or exc}). Name a "
@@ -86,36 +89,36 @@ def read(folder: Path) -> Manifest:
         ) from exc
     except ValueError as exc:
         raise _damaged(folder) from exc
-    return _parsed(given, folder)
+    return _parse(content, folder)
 
 
 def check_files(manifest: Manifest, folder: Path) -> None:
-    """Raise BadBackup unless every file is there and is what was written."""
-    for name, wanted in manifest.files.items():
+    """Raise BadBackup unless every file exists and has the size and sha256 of the manifest."""
+    for name, expected in manifest.files.items():
         try:
-            found = describe(folder / name)
+            actual = describe(folder / name)
         except OSError as exc:
             raise BadBackup(
                 f"{name} of the backup {folder} cannot be read: {exc.strerror or exc}. Restore "
                 "another copy of it."
             ) from exc
-        if found != wanted:
+        if actual != expected:
             raise BadBackup(
-                f"{name} of the backup {folder} is not what was written ({found.size:,} bytes, "
-                f"{wanted.size:,} were written). Nothing was restored; use another copy of it."
+                f"{name} of the backup {folder} is not what was written ({actual.size:,} bytes, "
+                f"{expected.size:,} were written). Nothing was restored; use another copy of it."
             )
 
 
-def _parsed(given: Any, folder: Path) -> Manifest:
-    if not isinstance(given, dict) or not isinstance(given.get("format"), int):
+def _parse(content: Any, folder: Path) -> Manifest:
+    if not isinstance(content, dict) or not isinstance(content.get("format"), int):
         raise _damaged(folder)
-    if given["format"] != FORMAT:
+    if content["format"] != FORMAT:
         raise BadBackup(
-            f"The backup {folder} has the format {given['format']}, and this Lookalike reads "
-            f"{FORMAT}. Restore it with the Lookalike that made it, {given.get('lookalike')}."
+            f"The backup {folder} has the format {content['format']}, and this Lookalike reads "
+            f"{FORMAT}. Restore it with the Lookalike that made it, {content.get('lookalike')}."
         )
     try:
-        manifest = TypeAdapter(Manifest).validate_python(given)
+        manifest = TypeAdapter(Manifest).validate_python(content)
     except ValidationError as exc:
         raise _damaged(folder) from exc
     if any(Path(name).name != name for name in manifest.files):

@@ -1,4 +1,4 @@
-"""What those who look after the catalogue want to know of it: how much is there, and how well."""
+"""Overview of the catalogue for operators: health checks, row counts and recent ingests."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from app.index.file_store import IndexFiles
 from app.operations.health import HealthCheck, HealthStatus, run_checks
 
 LISTED_RUNS = 20
-"""Ingests that are listed."""
+"""Number of ingests that are listed."""
 
 
 @dataclass(frozen=True, slots=True)
 class CatalogContents:
-    """What the catalogue holds, and the last ingests, newest first."""
+    """Row counts of the catalogue, and the last ingests, newest first."""
 
     counts: CatalogCounts
     embedded: tuple[EmbeddedCount, ...]
@@ -32,14 +32,14 @@ class CatalogContents:
 
 @dataclass(frozen=True, slots=True)
 class CatalogOverview:
-    """Every check, and what the catalogue holds; None where a check says why it cannot be read."""
+    """All health checks, and the contents; None when a failed check prevents reading them."""
 
     status: HealthStatus
     contents: CatalogContents | None
 
 
 def overview(engine: Engine, files: IndexFiles, settings: Settings) -> CatalogOverview:
-    """All of it, in one snapshot of the database; never raises LookalikeError."""
+    """Read the overview in one snapshot; never raises LookalikeError."""
     try:
         with snapshot(engine) as connection:
             status = run_checks(connection, files, settings)
@@ -52,7 +52,7 @@ def overview(engine: Engine, files: IndexFiles, settings: Settings) -> CatalogOv
 
 
 def ingest_rejects(engine: Engine, run_id: int, limit: int) -> list[RejectedRow]:
-    """The first `limit` things that an ingest refused, in the order it met them."""
+    """The first `limit` rejects of an ingest, in source order."""
     with snapshot(engine) as connection:
         check_schema(connection)
         return list(catalog_stats.rejects(connection, run_id, limit))

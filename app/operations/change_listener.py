@@ -1,4 +1,4 @@
-"""Waiting for word of a change: LISTEN on a connection of its own that is made anew when lost."""
+"""Waits for change notifications: LISTEN on a dedicated connection that is reopened when lost."""
 
 from __future__ import annotations
 
@@ -13,27 +13,27 @@ from app.db.engine import parameters
 from app.db.notifications import CHANNEL
 
 RETRY_S = 2.0
-"""Between two attempts to connect."""
+"""Seconds between two attempts to connect."""
 
-# A host that vanished says nothing; without keepalives it is missed after two hours.
-PATIENCE = {
+# Without keepalives, the loss of a host that vanished would be noticed after two hours.
+KEEPALIVE = {
     "connect_timeout": "10",
     "keepalives_idle": "30",
     "keepalives_interval": "10",
     "keepalives_count": "3",
 }
 
-OWN: dict[str, Any] = {"autocommit": True, "fallback_application_name": "lookalike worker"}
+SESSION: dict[str, Any] = {"autocommit": True, "fallback_application_name": "lookalike worker"}
 
-GLANCE_S, GLANCES = 0.01, 20
-"""How often, and how long each time, it is seen whether more was said; whoever goes on longer
-without a pause floods the channel."""
+DRAIN_S, MAX_DRAINS = 0.01, 20
+"""Pending notifications are read in rounds of this many seconds, at most so many; if there are
+still more, the channel is flooded."""
 
 _log = logging.getLogger("lookalike.worker")
 
 
 class ChangeListener:
-    """Hears of changes in the database that an engine leads to."""
+    """Receives change notifications of an engine's database."""
 
     def __init__(self, engine: Engine, stop: threading.Event) -> None:
         self._engine = engine
@@ -42,45 +42,44 @@ class ChangeListener:
         self._lost = False
 
     def wait(self, seconds: float) -> bool:
-        """Wait for word of a change, at most so long; whether it came.
+        """Wait at most `seconds` for a notification; returns whether there may be changes.
 
-        Returns at once after it connected, for what was said before was missed.
+        Returns True at once after connecting, because earlier notifications were missed.
         """
         try:
             if self._connection is None:
                 self._connect()
                 return True
-            heard = any(self._connection.notifies(timeout=seconds, stop_after=1))
-            if heard and not self._drained(self._connection):
-                self.close()  # what is left unread would fill the queue of the whole server
-            return heard
+            notified = any(self._connection.notifies(timeout=seconds, stop_after=1))
+            if notified and not self._drained(self._connection):
+                self.close()  # unread notifications would fill the queue of the whole server
+            return notified
         except psycopg.Error as exc:
             self._lose(exc)
             self._stop.wait(min(seconds, RETRY_S))
             return False
 
     def close(self) -> None:
-        """Hang up."""
+        """Close the connection."""
         if self._connection is not None:
             self._connection.close()
             self._connection = None
 
     @staticmethod
     def _drained(connection: psycopg.Connection) -> bool:
-        """Take what else was said meanwhile; whether that was all."""
-        return any(not list(connection.notifies(timeout=GLANCE_S)) for _ in range(GLANCES))
+        """Discard the other pending notifications; False if they do not end."""
+        return any(not list(connection.notifies(timeout=DRAIN_S)) for _ in range(MAX_DRAINS))
 
     def _connect(self) -> None:
-        named = PATIENCE | parameters(self._engine) | OWN
-        self._connection = psycopg.connect(**named)
+        self._connection = psycopg.connect(**KEEPALIVE | parameters(self._engine) | SESSION)
         self._connection.execute(f"LISTEN {CHANNEL}")
         if self._lost:
             _log.info("listening for changes again")
         self._lost = False
 
     def _lose(self, exc: psycopg.Error) -> None:
-        """Said once, however many attempts it takes."""
+        """Close the connection; log the error once per loss, not once per attempt."""
         if not self._lost:
-            _log.warning("no word of changes for now: %s", " ".join(str(exc).split()))
+            _log.warning("change notifications are interrupted: %s", " ".join(str(exc).split()))
         self._lost = True
         self.close()

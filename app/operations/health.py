@@ -1,4 +1,4 @@
-"""Health: what is there, and whether each part is as it should be."""
+"""Health checks of the database, the catalogue and the index, and the liveness of a process."""
 
 from __future__ import annotations
 
@@ -23,7 +23,10 @@ from app.types import Build, Model
 
 @dataclass(frozen=True, slots=True)
 class HealthCheck:
-    """One part: what was found, whether it is as it should be, and what to do if not, or soon."""
+    """Result of one check: the observed value, whether it is healthy, and what to do otherwise.
+
+    A healthy check may have `advice` too, when a problem is near.
+    """
 
     name: str
     value: Any
@@ -33,7 +36,7 @@ class HealthCheck:
 
 @dataclass(frozen=True, slots=True)
 class HealthStatus:
-    """All checks; healthy when every one of them is as it should be."""
+    """All checks; healthy if each of them is."""
 
     checks: tuple[HealthCheck, ...]
 
@@ -42,7 +45,7 @@ class HealthStatus:
         return all(check.ok for check in self.checks)
 
     def as_dict(self) -> dict[str, Any]:
-        """By name: value, ok, advice; and `healthy`."""
+        """`healthy`, and `value`, `ok` and `advice` by the name of each check."""
         parts = {check.name: asdict(check) for check in self.checks}
         for part in parts.values():
             del part["name"]
@@ -50,10 +53,10 @@ class HealthStatus:
 
 
 def status(engine: Engine, files: IndexFiles, settings: Settings) -> HealthStatus:
-    """Look at everything in one snapshot of the database; never raises LookalikeError.
+    """Run all checks in one snapshot of the database; never raises LookalikeError.
 
-    What takes long in a large catalogue is left to `integrity.check`: no vector, no thumbnail and
-    no index file is read.
+    No vectors, thumbnails or index files are read: checks that take long in a large catalogue
+    belong to `integrity.check`.
     """
     try:
         with snapshot(engine) as connection:
@@ -63,7 +66,7 @@ def status(engine: Engine, files: IndexFiles, settings: Settings) -> HealthStatu
 
 
 def run_checks(connection: Connection, files: IndexFiles, settings: Settings) -> HealthStatus:
-    """Look at everything through a connection; the check that fails is the last one."""
+    """Run all checks on a connection; an error ends them and is reported as the last check."""
     checks: list[HealthCheck] = []
     try:
         for check in _checks(connection, files, settings):
@@ -94,7 +97,8 @@ def _checks(connection: Connection, files: IndexFiles, settings: Settings) -> It
 
 
 def _encoder(model: Model, settings: Settings) -> HealthCheck:
-    """What encoded pictures when the model was last loaded on this machine; loads nothing."""
+    """The library that encoded pictures when the model was last loaded on this machine; this check
+    loads nothing."""
     state = CompiledCache(settings.tower_folder).load_state(model.fingerprint)
     if state is None:
         return HealthCheck("encoder", None)
@@ -104,13 +108,13 @@ def _encoder(model: Model, settings: Settings) -> HealthCheck:
     return HealthCheck("encoder", state.library, advice=advice)
 
 
-def _migration(found: str | None) -> HealthCheck:
-    if found == SCHEMA_REVISION:
-        return HealthCheck("migration", found)
+def _migration(revision: str | None) -> HealthCheck:
+    if revision == SCHEMA_REVISION:
+        return HealthCheck("migration", revision)
     note = (
         f"It still serves this version, which is written for {SCHEMA_REVISION}; update Lookalike."
     )
-    return HealthCheck("migration", found, advice=note)
+    return HealthCheck("migration", revision, advice=note)
 
 
 def _contents(connection: Connection, model: Model) -> Generator[HealthCheck, None, int]:
@@ -176,39 +180,40 @@ def _file(build: Build, files: IndexFiles) -> HealthCheck:
 
 
 DATABASE_CHECK_INTERVAL_S = 1.0
-"""The database is asked no more often than this, however many ask us."""
+"""Seconds for which the result of the database check is reused."""
 
 
 class Liveness:
-    """What /healthz says of one process; safe to use from several threads.
+    """State behind /healthz of one process. Thread-safe.
 
-    `stale_s`: after so many seconds without `succeeded` it is not well; None: it need not say so.
+    After `stale_s` seconds without a call of `succeeded` the process is unhealthy; None disables
+    this check.
     """
 
     def __init__(self, engine: Engine, stale_s: float | None = None) -> None:
         self._engine = engine
         self._stale_s = stale_s
         self._lock = threading.Lock()
-        self._asked = float("-inf")
+        self._database_checked = float("-inf")
         self._database = HealthCheck("database", None)
         self._succeeded = time.monotonic()
         self._error: str | None = None
 
     def succeeded(self) -> None:
-        """What this process is for was done."""
+        """Record that the process did its work."""
         self._succeeded = time.monotonic()
         self._error = None
 
     def failed(self, error: str) -> None:
-        """It was tried, and this is why it was not done."""
+        """Record an error that kept the process from its work."""
         self._error = error
 
     def status(self) -> HealthStatus:
-        """The checks as they are now."""
+        """The current checks."""
         with self._lock:
-            if time.monotonic() - self._asked >= DATABASE_CHECK_INTERVAL_S:
-                self._database = self._ask()
-                self._asked = time.monotonic()
+            if time.monotonic() - self._database_checked >= DATABASE_CHECK_INTERVAL_S:
+                self._database = self._check_database()
+                self._database_checked = time.monotonic()
             database = self._database
         if self._stale_s is None:
             return HealthStatus((database,))
@@ -223,7 +228,7 @@ class Liveness:
             advice = f"Nothing succeeded for {stale_s:g} s. {self._error or 'No error was met.'}"
         return HealthCheck("last_success_seconds", round(ago, 1), advice is None, advice)
 
-    def _ask(self) -> HealthCheck:
+    def _check_database(self) -> HealthCheck:
         try:
             with self._engine.connect() as connection:
                 connection.execute(text("SELECT 1"))

@@ -1,4 +1,4 @@
-"""The mender: makes pgvector's index where an interrupted load left it off, beside the worker."""
+"""Builds HNSW indexes that interrupted loads left missing, in a background thread."""
 
 from __future__ import annotations
 

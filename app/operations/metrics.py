@@ -1,4 +1,4 @@
-"""What is counted and measured, for Prometheus; every label has few values, known beforehand."""
+"""Prometheus metrics of searches and of the worker; every label has a small fixed set of values."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class SearchMetrics:
             self._stages.get(stage, self._stages[OTHER]).observe(ms / 1000)
 
     def refused(self) -> None:
-        """Count a search that was not begun."""
+        """Count a search that was refused because it waited too long."""
         self._refused.inc()
 
     def encoded(self, pictures: int) -> None:
@@ -65,7 +65,7 @@ class SearchMetrics:
         self._batches.observe(pictures)
 
     def watch(self, admission: Admission) -> None:
-        """Show how many searches run and how many wait, whenever somebody looks."""
+        """Export how many searches run and how many wait, read at each scrape."""
         running = Gauge("lookalike_searches_running", "Searches now.", registry=self.registry)
         running.set_function(lambda: admission.running)
         waiting = Gauge("lookalike_searches_waiting", "That wait now.", registry=self.registry)
@@ -73,7 +73,7 @@ class SearchMetrics:
 
 
 class WorkerMetrics:
-    """One worker: the index as it last saw it, and the builds it tried."""
+    """Metrics of one worker: the index as last observed, and the builds it attempted."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
@@ -91,29 +91,29 @@ class WorkerMetrics:
             "lookalike_builds", "Builds tried, by outcome.", ["outcome"], registry=self.registry
         )
         for outcome in get_args(BuildOutcome):
-            self._builds.labels(outcome)  # from the start, so that a rate has a first value
+            self._builds.labels(outcome)  # create all labels, so that rates start at 0
         self._born = nan
         self._gauge("build_age_seconds", "Age of the build in use.").set_function(
             lambda: time.monotonic() - self._born
         )
 
     def set_build_age(self, age_s: float) -> None:
-        """The build in use is so many seconds old now; nan without one."""
+        """Set the age of the build in use, in seconds; NaN without one."""
         self._born = time.monotonic() - age_s
 
     def built(self, outcome: BuildOutcome, seconds: float) -> None:
-        """Count a build that was tried and took so long."""
+        """Count an attempted build and its duration in seconds."""
         self._builds.labels(outcome).inc()
         if outcome in ("published", "rejected"):
             self._seconds.observe(seconds)
             self.last_build_seconds.set(seconds)
 
     def fruitless(self) -> None:
-        """Count a published build that left the delta as large as it was."""
+        """Count a published build that did not reduce the delta."""
         self._builds.labels("fruitless").inc()
 
     def failed(self) -> None:
-        """An error happened now."""
+        """Record the time of an error."""
         self.last_error.set_to_current_time()
 
     def _gauge(self, name: str, words: str) -> Gauge:

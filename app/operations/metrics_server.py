@@ -1,4 +1,4 @@
-"""The small HTTP server beside a process's work: /metrics for Prometheus, /healthz for whoever."""
+"""HTTP server for monitoring a process: /metrics for Prometheus, /healthz for health checks."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ HttpResponse = tuple[int, str, bytes]
 
 
 class MetricsServer:
-    """Serves until it is closed, from threads of its own."""
+    """Serves from background threads until it is closed."""
 
     def __init__(
         self, host: str, port: int, registry: CollectorRegistry, status: Callable[[], HealthStatus]
     ) -> None:
-        """Listen on a TCP port (0: any that is free). Raises LookalikeError if it is taken."""
+        """Listen on a TCP port (0: any free port). Raises LookalikeError if it is in use."""
         try:
             self._server = _Server((host, port), _Handler)
         except (OSError, OverflowError) as exc:
             raise LookalikeError(
                 f"Metrics cannot be served on {host} port {port}: {exc}. Choose another port."
             ) from exc
-        self._server.answers = {
+        self._server.routes = {
             "/metrics": lambda: (200, CONTENT_TYPE_LATEST, generate_latest(registry)),
             "/healthz": lambda: _health(status()),
         }
@@ -51,7 +51,7 @@ class MetricsServer:
         self.close()
 
     def close(self) -> None:
-        """Stop listening; answers that are on their way are not waited for."""
+        """Stop listening, without waiting for responses in progress."""
         self._server.shutdown()
         self._thread.join()
         self._server.server_close()
@@ -60,22 +60,22 @@ class MetricsServer:
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
     block_on_close = False
-    answers: dict[str, Callable[[], HttpResponse]]
+    routes: dict[str, Callable[[], HttpResponse]]
 
 
 class _Handler(BaseHTTPRequestHandler):
     server: _Server
-    timeout = 10.0  # seconds that a client may take to ask
+    timeout = 10.0  # seconds that a client may take to send its request
 
     def do_GET(self) -> None:
-        self._answer(send_body=True)
+        self._respond(send_body=True)
 
     def do_HEAD(self) -> None:
-        self._answer(send_body=False)
+        self._respond(send_body=False)
 
-    def _answer(self, *, send_body: bool) -> None:
-        found = self.server.answers.get(self.path.partition("?")[0])
-        status, kind, body = found() if found else (404, "text/plain", b"/metrics or /healthz\n")
+    def _respond(self, *, send_body: bool) -> None:
+        route = self.server.routes.get(self.path.partition("?")[0])
+        status, kind, body = route() if route else (404, "text/plain", b"/metrics or /healthz\n")
         self.send_response(status)
         self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(len(body)))
@@ -84,7 +84,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.write(body)
 
     def log_message(self, format: str, *args: object) -> None:
-        """Whoever asks every few seconds need not be in the log."""
+        """Requests of monitoring systems, every few seconds, are not logged."""
 
 
 def _health(status: HealthStatus) -> HttpResponse:

@@ -1,6 +1,6 @@
-"""Brings a database to this version: alembic, then `sql/`, the stamps, the identity keys.
+"""Migrates a database to this version: Alembic, then `sql/`, change stamps and identity keys.
 
-One connection, one advisory lock: two hosts that deploy at once migrate one after the other.
+One connection holds one advisory lock, so hosts that deploy at the same time take turns.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ from app.duplicates.normalization import VERSION, identity_key
 from app.errors import LockHeld, LookalikeError, SchemaMismatch
 
 WAIT_S = 0.2
-"""Between two tries to get the lock."""
+"""Seconds between two attempts to take the migration lock."""
 
-TRIES = 40
-"""To get the locks of a migration or of `sql/`."""
+MAX_TRIES = 40
+"""Attempts to get the table locks of a migration or of `sql/`."""
 
 PAUSE_S = 3.0
-"""Between two of them."""
+"""Seconds between two of these attempts."""
 
 BATCH = 2000
-"""Rows that are written in one transaction, where all rows of a table may have to be."""
+"""Rows per transaction where all rows of a table may have to be rewritten."""
 
 _log = logging.getLogger("lookalike.migrate")
 
@@ -45,19 +45,19 @@ ROOT = Path(__file__).resolve().parents[2]
 def migrate(engine: Engine) -> str:
     """Upgrade to the newest migration and replay `sql/`; returns the revision reached.
 
-    A database that is newer and still serves this code is left as it is. Raises SchemaMismatch for
-    one that does not, LockHeld when a lock cannot be had in many tries.
+    A newer database that still serves this version is left unchanged. Raises SchemaMismatch for one
+    that does not, LockHeld when table locks could not be taken in MAX_TRIES attempts.
     """
     with engine.connect() as connection:
         check_server(connection)
         connection.execute(text("SET statement_timeout = 0"))
         _lock(connection)
         try:
-            if not _newer(connection):
-                _patiently(connection, _upgrade)
-                _patiently(connection, _replay)
-                _stamp_anew(connection)
-                _renew_keys(connection)
+            if not _is_newer(connection):
+                _with_retries(connection, _upgrade)
+                _with_retries(connection, _replay)
+                _renew_stamps(connection)
+                _renew_identity_keys(connection)
             revision = schema_revision(connection)
             connection.commit()
         finally:
@@ -73,10 +73,10 @@ def migrate(engine: Engine) -> str:
 
 
 def _lock(connection: Connection) -> None:
-    """Take the lock by trying again and again.
+    """Take the migration lock by polling.
 
-    Whoever waits for it inside a statement holds a snapshot, and an index that is created
-    concurrently by the holder of the lock waits for every snapshot.
+    A session that waits inside a statement holds a snapshot, and CREATE INDEX CONCURRENTLY in the
+    process that holds the lock would wait for that snapshot: a deadlock.
     """
     while not locks.try_acquire_session(connection, LockKey.MIGRATION):
         connection.commit()
@@ -84,8 +84,8 @@ def _lock(connection: Connection) -> None:
     connection.commit()
 
 
-def _newer(connection: Connection) -> bool:
-    """Whether code that came after this one has migrated already; views are its own too then."""
+def _is_newer(connection: Connection) -> bool:
+    """Whether a newer version has migrated already; the views and functions are then its own."""
     newer = (schema_revision(connection) or "") > SCHEMA_REVISION
     if newer:
         check_schema(connection)
@@ -93,13 +93,13 @@ def _newer(connection: Connection) -> bool:
     return newer
 
 
-def _patiently(connection: Connection, step: Callable[[Connection], None]) -> None:
-    """Take a step, again and again where it cannot get a lock.
+def _with_retries(connection: Connection, step: Callable[[Connection], None]) -> None:
+    """Run a step, and repeat it while it cannot get its table locks.
 
-    A step waits for a lock only briefly, because whoever comes after it waits behind it. What is
-    between two tries belongs to the searches.
+    A step waits for a lock only briefly, because all later statements on that table queue behind
+    it. Searches run between two attempts.
     """
-    for left in reversed(range(TRIES)):
+    for left in reversed(range(MAX_TRIES)):
         try:
             step(connection)
             return
@@ -116,7 +116,7 @@ def _upgrade(connection: Connection) -> None:
 
 
 def _config(connection: Connection) -> Config:
-    """Alembic's configuration from pyproject.toml, on a connection that is already open."""
+    """Alembic's configuration from pyproject.toml, using a connection that is already open."""
     pyproject = ROOT / "pyproject.toml"
     if not (ROOT / "alembic" / "env.py").exists() or not pyproject.exists():
         raise SchemaMismatch(
@@ -129,7 +129,7 @@ def _config(connection: Connection) -> Config:
 
 
 def _replay(connection: Connection) -> None:
-    """Run every file of `sql/` in the order of their names, all in one transaction."""
+    """Run all files of `sql/` in the order of their names, in one transaction."""
     connection.execute(text("SET LOCAL lock_timeout = '2s'"))
     plain = connection.execution_options(no_parameters=True)
     with _warnings_logged(connection):
@@ -156,25 +156,26 @@ def _log_warning(notice: psycopg.errors.Diagnostic) -> None:
         _log.warning("%s %s", notice.message_primary, notice.message_hint or "")
 
 
-def _stamp_anew(connection: Connection) -> None:
+def _renew_stamps(connection: Connection) -> None:
+    """Stamp rows that carry transaction ids of another server's future."""
     for stamp in change_stamps.STAMPS:
         while change_stamps.restamp(connection, stamp, BATCH):
             connection.commit()
         connection.commit()
 
 
-def _renew_keys(connection: Connection) -> None:
-    """Write the identity keys that another version of the normaliser made, or none."""
+def _renew_identity_keys(connection: Connection) -> None:
+    """Write identity keys that are missing or come from another version of the normaliser."""
     after = 0
     while True:
-        # Else a writer could change a product between the reading and the writing of its key.
+        # Otherwise a writer could change a product between reading and writing its key.
         locks.acquire(connection, LockKey.CATALOG_WRITE)
-        found = products.outdated_identity_keys(connection, VERSION, after, BATCH)
-        keys = {id_: (key, identity_key(product)) for id_, key, product in found}
+        rows = products.outdated_identity_keys(connection, VERSION, after, BATCH)
+        keys = {id_: (key, identity_key(product)) for id_, key, product in rows}
         changed = {id_: new for id_, (old, new) in keys.items() if new != old}
         if changed:
             products.update_identity_keys(connection, changed)
         connection.commit()
-        if not found:
+        if not rows:
             return
-        after = found[-1][0]
+        after = rows[-1][0]

@@ -1,4 +1,4 @@
-"""Restore: a backup into a new database, all of it or nothing, brought to this version."""
+"""Restores a backup into a new database, all of it or nothing, and migrates it to this version."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from app.operations.migrate import migrate
 OPTIONS = (
     "--single-transaction",
     "--exit-on-error",
-    # Roles, tablespaces and who follows whom are the server's, and another one has others.
+    # Roles, tablespaces and subscriptions belong to the server, and this may be another one.
     "--no-owner",
     "--no-privileges",
     "--no-tablespaces",
@@ -37,11 +37,11 @@ class RestoreFailed(LookalikeError):
 
 
 def restore(engine: Engine, source: Path, tell: ProgressCallback = lambda said: None) -> Manifest:
-    """Restore the backup in the folder `source` into the engine's database, which must be new.
+    """Restore the backup in the folder `source` into the engine's database, which must be empty.
 
-    Afterwards the database is at this version's migration and the planner knows its tables; an
-    index is still to be built. Raises BadBackup, SchemaMismatch, DatabaseUnsuitable, BadInput for a
-    database that is in use, and RestoreFailed; then nothing of it is there.
+    Afterwards the database is at this version's migration and its tables are analysed; an index
+    must still be built. Raises BadBackup, SchemaMismatch, DatabaseUnsuitable, BadInput for a
+    database that is in use, and RestoreFailed; the database is then unchanged.
     """
     manifest = backup_manifest.read(source)
     _check_fits(manifest)
@@ -69,14 +69,14 @@ def _check_fits(manifest: Manifest) -> None:
 
 
 def _prepare(engine: Engine, manifest: Manifest) -> None:
-    """Refuse a server that is too old and a database that is in use; make pgvector's types."""
+    """Reject a server that is too old and a database that is in use; create the extension."""
     with engine.begin() as connection:
         check_server(connection)
-        found = database_info.versions(connection)
-        if found.major < manifest.postgresql_major:
+        versions = database_info.versions(connection)
+        if versions.major < manifest.postgresql_major:
             raise DatabaseUnsuitable(
                 f"The backup was made of PostgreSQL {manifest.postgresql}, and this server is "
-                f"{found.postgresql}, which is older. Restore it into PostgreSQL "
+                f"{versions.postgresql}, which is older. Restore it into PostgreSQL "
                 f"{manifest.postgresql_major} or newer."
             )
         _check_new(connection)
@@ -85,52 +85,53 @@ def _prepare(engine: Engine, manifest: Manifest) -> None:
 
 
 def _check_new(connection: Connection) -> None:
-    if there := database_info.relations(connection):
+    if objects := database_info.relations(connection):
+        examples = ", ".join(objects[:3]) + ", …" * (len(objects) > 3)
         raise BadInput(
-            f"This database is in use: it has {', '.join(there[:3])}{', …' * (len(there) > 3)}. "
-            "Nothing was overwritten. Restore into a new one: name another folder with "
-            "LOOKALIKE_HOME, or make a database and name it with LOOKALIKE_DATABASE_URL."
+            f"This database is in use: it has {examples}. Nothing was overwritten. Restore into a "
+            "new one: name another folder with LOOKALIKE_HOME, or make a database and name it with "
+            "LOOKALIKE_DATABASE_URL."
         )
 
 
 def _check_vectors(connection: Connection, schema: str) -> None:
     """The dump names pgvector's types with their schema, and services name them without."""
-    found = database_info.versions(connection).pgvector_schema
-    if found != schema or not database_info.finds_vector_type(connection):
+    current = database_info.versions(connection).pgvector_schema
+    if current != schema or not database_info.finds_vector_type(connection):
         raise DatabaseUnsuitable(
-            f"The backup has pgvector in the schema {schema}, and this database has it in {found}, "
-            f"or not in its search_path. Make a database with `CREATE EXTENSION vector SCHEMA "
-            f"{schema}`, and name that schema in its search_path, after public."
+            f"The backup has pgvector in the schema {schema}, and this database has it in "
+            f"{current}, or not in its search_path. Make a database with `CREATE EXTENSION vector "
+            f"SCHEMA {schema}`, and name that schema in its search_path, after public."
         )
 
 
 def _load(engine: Engine, dump: Path, tell: ProgressCallback) -> None:
     with engine.connect() as connection:
-        there = database_info.schemas(connection)
+        schemas = database_info.schemas(connection)
     try:
-        listed = client_tools.output("pg_restore", "--list", str(dump)).splitlines()
-        wanted = [line for line in listed if not _makes_schema(line, there)]
+        contents = client_tools.output("pg_restore", "--list", str(dump)).splitlines()
+        entries = [line for line in contents if not _creates_schema(line, schemas)]
         with tempfile.NamedTemporaryFile("w", encoding="utf-8", suffix=".list") as order:
-            order.write("\n".join(_stamped_first(wanted)) + "\n")
+            order.write("\n".join(_triggers_before_rows(entries)) + "\n")
             order.flush()
-            use = (f"--use-list={order.name}", str(dump))
-            client_tools.run(engine, "pg_restore", *OPTIONS, *use, tell=tell)
+            source = (f"--use-list={order.name}", str(dump))
+            client_tools.run(engine, "pg_restore", *OPTIONS, *source, tell=tell)
     except ClientFailed as exc:
         raise RestoreFailed(f"Nothing was restored: {exc}") from exc
 
 
-def _makes_schema(line: str, there: Iterable[str]) -> bool:
-    """Whether a line of a dump's contents makes a schema that is there, as that of pgvector is."""
-    return any(f" SCHEMA - {name} " in line for name in there)
+def _creates_schema(line: str, schemas: Iterable[str]) -> bool:
+    """Whether a line of the dump's contents creates a schema that exists, such as pgvector's."""
+    return any(f" SCHEMA - {name} " in line for name in schemas)
 
 
-def _stamped_first(listed: Iterable[str]) -> list[str]:
-    """The contents of a dump, in which the stamp triggers come before the rows.
+def _triggers_before_rows(entries: Iterable[str]) -> list[str]:
+    """The dump's contents with the stamp triggers moved before the rows.
 
-    Else rows would keep the numbers of the old server, and rewriting them afterwards means to put
-    each into the HNSW index a second time.
+    Otherwise rows would keep transaction ids of the old server, and renewing them afterwards would
+    insert each row into the HNSW index a second time.
     """
-    lines = [line for line in listed if not line.startswith(";")]
+    lines = [line for line in entries if not line.startswith(";")]
     triggers = [
         line
         for line in lines
@@ -145,10 +146,11 @@ def _stamped_first(listed: Iterable[str]) -> list[str]:
 
 def _check_rows(engine: Engine, manifest: Manifest) -> None:
     with engine.begin() as connection:
-        found = database_info.count_rows(connection, database_info.tables(connection))
-    if other := [name for name, count in manifest.rows.items() if found.get(name) != count]:
-        name, wanted = other[0], manifest.rows[other[0]]
+        counts = database_info.count_rows(connection, database_info.tables(connection))
+    if other := [name for name, count in manifest.rows.items() if counts.get(name) != count]:
+        name, expected = other[0], manifest.rows[other[0]]
         raise RestoreFailed(
-            f"{name} has {found.get(name, 0):,} rows after the restore, {wanted:,} were backed up. "
+            f"{name} has {counts.get(name, 0):,} rows after the restore, {expected:,} were backed "
+            "up. "
             "Drop this database and restore another copy of the backup."
         )

@@ -1,4 +1,4 @@
-"""The roles of a server that others use too: who migrates, and who serves without DDL."""
+"""The two database roles on a shared server: one migrates, one serves without DDL rights."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from app.errors import BadInput
 _log = logging.getLogger("lookalike.roles")
 
 MAX_NAME_BYTES = 63
-"""Bytes of a name that PostgreSQL keeps."""
+"""Longest name of a role in bytes; PostgreSQL truncates longer ones."""
 
 HEAD = """\
 -- Lookalike's roles in this database: one migrates and owns the tables, one serves and cannot
@@ -30,21 +30,21 @@ HEAD = """\
 
 
 def roles_script(migrator: str, server: str) -> str:
-    """The statements that make both roles, for a DBA to read and run. Raises BadInput for names
-    that PostgreSQL would not keep as they are."""
+    """The statements that create both roles, for a DBA to read and run. Raises BadInput for names
+    that PostgreSQL would truncate or reject."""
     return HEAD + "".join(f"\n{step.strip()};\n" for step in _steps(migrator, server))
 
 
 def create_roles(engine: Engine, migrator: str, server: str, passwords: Mapping[str, str]) -> None:
-    """Run that script as the user of the engine, and set the passwords, by role name.
+    """Run `roles_script` as the engine's user, and set the passwords (by role name).
 
-    The server gets hashes of them, so they are in no log. Raises BadInput, DatabaseUnavailable and
-    DatabaseUnsuitable.
+    Passwords are hashed here, so that the server logs none of them. Raises BadInput,
+    DatabaseUnavailable and DatabaseUnsuitable.
     """
     steps = _steps(migrator, server)
     with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as opened:
         connection = cast(psycopg.Connection, opened.connection.driver_connection)
-        with driver_errors(), _refusals(), _warnings_logged(connection):
+        with driver_errors(), _name_errors(), _warnings_logged(connection):
             for step in steps:
                 connection.execute(step.encode())
             for name, password in passwords.items():
@@ -67,13 +67,13 @@ def _log_warning(notice: psycopg.errors.Diagnostic) -> None:
 
 
 @contextmanager
-def _refusals() -> Iterator[None]:
-    """What PostgreSQL has against a name, such as one that it keeps for itself."""
+def _name_errors() -> Iterator[None]:
+    """Translate the error for a reserved role name."""
     try:
         yield
     except psycopg.errors.ReservedName as exc:
-        said = str(exc).strip()
-        raise BadInput(f"PostgreSQL does not take this name for a role: {said}.") from exc
+        detail = str(exc).strip()
+        raise BadInput(f"PostgreSQL does not take this name for a role: {detail}.") from exc
 
 
 def _steps(migrator: str, server: str) -> list[str]:

@@ -1,4 +1,4 @@
-"""Stopping a command that runs until told to: SIGTERM and SIGINT interrupt it once, promptly."""
+"""Stops a long-running command: the first SIGTERM or SIGINT interrupts it at once."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 class StopRequested(KeyboardInterrupt):
-    """Somebody asked this process to stop; what it was doing did not happen."""
+    """This process was asked to stop; the operation in progress did not happen."""
 
     def __init__(self) -> None:
         super().__init__("stopped")
@@ -20,9 +20,10 @@ class StopRequested(KeyboardInterrupt):
 
 @contextmanager
 def stop_on_signals(stop: threading.Event) -> Iterator[None]:
-    """The first signal sets `stop` and ends the block where it stands; further ones are ignored.
+    """The first signal sets `stop` and ends the block at once; later signals are ignored.
 
-    It is raised as Ctrl-C would be, so drivers cancel the statement that runs. For the main thread.
+    It is raised as a KeyboardInterrupt, so that drivers cancel the running statement. Main thread
+    only.
     """
 
     def interrupt(number: int, frame: FrameType | None) -> None:

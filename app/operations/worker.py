@@ -1,4 +1,4 @@
-"""The worker: looks at what changed, builds when it is time, and goes on whatever happens."""
+"""The worker: observes changes, rebuilds the index when it is due, and survives errors."""
 
 from __future__ import annotations
 
@@ -24,14 +24,13 @@ from app.operations.stop_signals import StopRequested
 from app.types import Build, Model
 
 RETRY_S = 5.0
-"""After a look that failed, and while another host builds."""
-
+"""Seconds to wait after a failed turn, and while another host builds."""
 
 _log = logging.getLogger("lookalike.worker")
 
 
 class Worker:
-    """Keeps the index of one database fresh, from one thread."""
+    """Keeps the index of one database fresh, in one thread."""
 
     def __init__(
         self, engine: Engine, indexer: Indexer, settings: Settings, stop: threading.Event
@@ -44,85 +43,85 @@ class Worker:
         self._rules = RebuildRules.from_settings(settings)
         self._stop = stop
         self._listener = ChangeListener(engine, stop)
-        self._heard = False
-        self._ended = -inf  # when our last attempt ended, by the monotonic clock
-        self._failures = (0, 0)  # attempts in a row that failed beside the build with this id
+        self._notified = False
+        self._ended = -inf  # monotonic time at which our last attempt ended
+        self._failures = (0, 0)  # id of the build in use, and consecutive failed attempts since
         self._fruitless = 0
-        self._before: int | None = None  # the delta before a build whose effect is to be judged
+        self._delta_before: int | None = None  # the delta before a build not yet evaluated
         self._warning = RepeatedWarning(_log)
 
     def run(self) -> None:
-        """Work until `stop` is set, or Stopped is raised in this thread."""
+        """Run until `stop` is set, or StopRequested is raised in this thread."""
         try:
             while not self._stop.is_set():
                 wait_s = self._turn()
-                # Changes that come in a burst are looked at together.
+                # A burst of changes is observed once.
                 self._stop.wait(self._settings.worker_look_s)
                 wait_s = min(wait_s, self._settings.worker_poll_s)
-                self._heard = self._listener.wait(wait_s)
+                self._notified = self._listener.wait(wait_s)
         finally:
             self._listener.close()
 
     def _turn(self) -> float:
-        """Look, and build if it is time; returns the seconds to wait for word of a change."""
+        """Observe, and build if it is due; returns the seconds to wait for a notification."""
         try:
-            return self._look_and_build()
+            return self._observe_and_build()
         except LookalikeError as exc:
-            self._say(str(exc))
+            self._record_error(str(exc))
         except Exception as exc:
             _log.exception("the worker failed and will try again")
             self._fail(f"{type(exc).__name__}: {exc}")
         return RETRY_S
 
-    def _look_and_build(self) -> float:
-        look = self._observer.observe(count_gone=not self._heard)
-        self._show(look)
-        self._judge(look)
-        seen = self._seen(look)
-        decision = decide(seen, self._rules)
+    def _observe_and_build(self) -> float:
+        observed = self._observer.observe(count_gone=not self._notified)
+        self._export(observed)
+        self._evaluate_last_build(observed)
+        index = self._policy_input(observed)
+        decision = decide(index, self._rules)
         if decision.reason is not None:
-            return self._build(look, decision.reason)
-        if not seen.failures or not seen.changed_rows:  # what failed is not wanted any more
+            return self._build(observed, decision.reason)
+        if not index.failures or not index.changed_rows:  # failed builds are not needed any more
             self.liveness.succeeded()
             self._warning.clear()
         return decision.wait_s
 
-    def _seen(self, look: WorkerObservation) -> IndexObservation:
-        record, own = look.record, time.monotonic() - self._ended
-        # Without a moment of the past to count from, the index is as old as can be.
-        age_s = inf if record.age_s is None else record.age_s
-        since_s = own if record.since_last_s is None else min(own, record.since_last_s)
+    def _policy_input(self, observed: WorkerObservation) -> IndexObservation:
+        history, own = observed.history, time.monotonic() - self._ended
+        # An index of unknown age counts as infinitely old.
+        age_s = inf if history.age_s is None else history.age_s
+        since_s = own if history.since_last_s is None else min(own, history.since_last_s)
         return IndexObservation(
-            changed_rows=look.delta + look.gone,
-            index_rows=look.build.rows if look.build else None,
+            changed_rows=observed.delta + observed.gone,
+            index_rows=observed.build.rows if observed.build else None,
             build_age_s=age_s,
             since_last_s=since_s,
-            last_took_s=record.took_s,
-            failures=max(self._failed_with(look.build), record.failures, self._fruitless),
+            last_took_s=history.took_s,
+            failures=max(self._failed_with(observed.build), history.failures, self._fruitless),
         )
 
     def _failed_with(self, build: Build | None) -> int:
-        """Our attempts in a row that failed; whoever published since ended the row."""
-        beside, failures = self._failures
-        return failures if beside == _id(build) else 0
+        """Our consecutive failed attempts; a build published since, by any host, resets them."""
+        build_id, failures = self._failures
+        return failures if build_id == _id(build) else 0
 
-    def _build(self, look: WorkerObservation, reason: str) -> float:
+    def _build(self, observed: WorkerObservation, reason: str) -> float:
         _log.info("building: %s", reason)
-        self._listener.close()  # unread for so long, it could fill the queue of the whole server
+        self._listener.close()  # unread notifications would fill the queue of the whole server
         began = time.monotonic()
         outcome: BuildOutcome = "failed"
         try:
-            outcome = self._rebuilt(look)
+            outcome = self._rebuild(observed)
         except BuildRunning:
             outcome = "busy"
-            # Not by the listener, which is made anew and then returns at once.
+            # Not with the listener: after reconnecting it would return at once.
             self._stop.wait(min(RETRY_S, self._settings.worker_poll_s))
             return 0.0
         except StopRequested:
             outcome = "stopped"
             raise
         except BaseException:
-            self._failures = (_id(look.build), self._failed_with(look.build) + 1)
+            self._failures = (_id(observed.build), self._failed_with(observed.build) + 1)
             raise
         finally:
             now = time.monotonic()
@@ -130,40 +129,42 @@ class Worker:
             self._ended = self._ended if outcome == "busy" else now
         return 0.0
 
-    def _rebuilt(self, look: WorkerObservation) -> BuildOutcome:
+    def _rebuild(self, observed: WorkerObservation) -> BuildOutcome:
         build = self._indexer.rebuild()
         if build.state != "published":
-            self._say(f"Build {build.id} was not published: {build.reason}.")
+            self._record_error(f"Build {build.id} was not published: {build.reason}.")
             return "rejected"
         _log.info("build %d published: %d rows in %.1f s", build.id, build.rows, build.seconds)
-        self._failures, self._before = (0, 0), look.delta
+        self._failures, self._delta_before = (0, 0), observed.delta
         self._warning.clear()
         self.liveness.succeeded()
         return "published"
 
-    def _judge(self, look: WorkerObservation) -> None:
-        """Whether the build just published shrank the delta; if not, say who may be to blame."""
-        if look.build is None or look.delta <= allowed_changes(look.build.rows, self._rules):
-            self._fruitless, self._before = 0, None
+    def _evaluate_last_build(self, observed: WorkerObservation) -> None:
+        """Check that the build just published reduced the delta; if not, record why."""
+        build, delta = observed.build, observed.delta
+        if build is None or delta <= allowed_changes(build.rows, self._rules):
+            self._fruitless, self._delta_before = 0, None
             return
-        before, self._before = self._before, None
-        if before is None or look.delta < before:
+        before, self._delta_before = self._delta_before, None
+        if before is None or delta < before:
             return
         self._fruitless += 1
         self.metrics.fruitless()
-        blame = self._observer.blame(look.build)
-        self._say(f"Build {look.build.id} left {look.delta} changed rows of {before}. {blame}")
+        cause = self._observer.explain_delta(build)
+        self._record_error(f"Build {build.id} left {delta} changed rows of {before}. {cause}")
 
-    def _show(self, look: WorkerObservation) -> None:
-        shown, build, age_s = self.metrics, look.build, look.record.age_s
-        shown.delta_rows.set(look.delta)
-        shown.gone_rows.set(look.gone)
-        shown.index_rows.set(build.rows if build else 0)
+    def _export(self, observed: WorkerObservation) -> None:
+        metrics, build, age_s = self.metrics, observed.build, observed.history.age_s
+        metrics.delta_rows.set(observed.delta)
+        metrics.gone_rows.set(observed.gone)
+        metrics.index_rows.set(build.rows if build else 0)
         recall = build.recall_at_10 if build else None
-        shown.recall.set(nan if recall is None else recall)
-        shown.set_build_age(nan if age_s is None else age_s)
+        metrics.recall.set(nan if recall is None else recall)
+        metrics.set_build_age(nan if age_s is None else age_s)
 
-    def _say(self, error: str) -> None:
+    def _record_error(self, error: str) -> None:
+        """Record an error; a repeated one is logged once."""
         self._warning.warn(error)
         self._fail(error)
 
@@ -178,30 +179,31 @@ def _id(build: Build | None) -> int:
 
 @dataclass(frozen=True, slots=True)
 class WorkerObservation:
-    """What was seen; without a build, `delta` is every embedding. Counts stop past `max_delta`."""
+    """The build in use and the changes since, in rows; counts stop above `max_delta`."""
 
     build: Build | None
     delta: int
+    """Changed embeddings; without a build, all of them."""
     gone: int
-    """Rows of the build that were deleted since, when last counted."""
-    record: build_history.BuildHistory
+    """Rows of the build that were deleted since, as last counted."""
+    history: build_history.BuildHistory
 
 
 class IndexObserver:
-    """Looks at one database; remembers what is dear to count."""
+    """Observes one database, and caches the count of deleted rows, which is expensive."""
 
     def __init__(self, engine: Engine, max_delta: int, recount_s: float = inf) -> None:
         self._engine = engine
-        self._at_most = max_delta + 1  # past every rule
-        self._gone = (0, 0)  # rows gone from the build with this id
+        self._at_most = max_delta + 1  # no rule depends on more
+        self._gone = (0, 0)  # id of the build, and its deleted rows
         self._recount_s = recount_s
         self._counted = -inf
 
     def observe(self, *, count_gone: bool) -> WorkerObservation:
-        """See everything in one snapshot. Raises NoModel, SchemaMismatch, DatabaseUnavailable.
+        """Observe in one snapshot. Raises NoModel, SchemaMismatch, DatabaseUnavailable.
 
-        Counting what is gone reads the whole table; without `count_gone` it is done once a build,
-        and when `recount_s` seconds have passed since.
+        Counting deleted rows reads the whole table; without `count_gone` it is done once per build,
+        and again when `recount_s` seconds have passed.
         """
         with snapshot(self._engine) as connection:
             check_schema(connection)
@@ -213,13 +215,13 @@ class IndexObserver:
                 build, delta, gone, build_history.build_history(connection, model.id, build)
             )
 
-    def blame(self, build: Build) -> str:
-        """Why a build may have left rows out, in words, as far as this user may know."""
+    def explain_delta(self, build: Build) -> str:
+        """A sentence on why rows stay in the delta of a new build, as far as this user may see."""
         with self._engine.connect() as connection:
             if index_delta.has_future_stamps(connection, build.model_id):
                 return "Rows carry stamps of another server's future; run `lookalike migrate`."
-            if found := build_history.blocking_transactions(connection):
-                return f"Open transactions that write: {'; '.join(map(str, found))}."
+            if transactions := build_history.blocking_transactions(connection):
+                return f"Open transactions that write: {'; '.join(map(str, transactions))}."
             return "No transaction is open now: rows change faster than builds can follow."
 
     def _delta(self, connection: Connection, model: Model, build: Build | None) -> int:
@@ -228,12 +230,12 @@ class IndexObserver:
         return index_delta.delta_rows(connection, build, self._at_most)
 
     def _count_gone(
-        self, connection: Connection, build: Build | None, delta: int, anew: bool
+        self, connection: Connection, build: Build | None, delta: int, recount: bool
     ) -> int:
         if build is None:
             return 0
         now = time.monotonic()
-        if anew or self._gone[0] != build.id or now - self._counted >= self._recount_s:
+        if recount or self._gone[0] != build.id or now - self._counted >= self._recount_s:
             self._counted = now
             self._gone = (build.id, index_delta.gone_rows(connection, build, delta))
         return self._gone[1]

@@ -1,4 +1,4 @@
-"""Draws the demo catalogue: a few hundred products, their pictures, and photographs to ask with."""
+"""Draws the demo catalogue: a few hundred products, their pictures, and query photos."""
 
 from ingest.demo.folder import draw_catalogue
 

@@ -1,4 +1,4 @@
-"""Draws shaded parts of an object, one over the other, on a transparent canvas."""
+"""Draws the shaded parts of an object, one on top of the other, on a transparent canvas."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from ingest.demo.shading import flat, rounded, soften, turned
 Shade = Literal["flat", "round", "turned"]
 Region = tuple[slice, slice]
 
-# Outlines are filled this many times finer than the picture and averaged: smooth edges.
+# Supersampling factor of outlines, for smooth edges.
 FINER = 3
 
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """Where the camera stands: a homography from object coordinates to pixels."""
+    """The camera: a homography from object coordinates to pixels."""
 
     matrix: NDArray[np.float64]
     light: float = 1.0
@@ -49,7 +49,7 @@ class View:
 
 
 class Canvas:
-    """The object so far: `rgb` (premultiplied) and `alpha`, 0 to 1, `size` pixels square."""
+    """The object drawn so far: `rgb` (premultiplied) and `alpha`, 0 to 1, `size` pixels square."""
 
     def __init__(self, size: int, view: View) -> None:
         self.view = view
@@ -67,7 +67,7 @@ class Canvas:
         depth: float = 0.08,
         cast: float = 0.0,
     ) -> None:
-        """Fills an outline; `depth`: how far rounding reaches in, `cast`: its shadow's strength."""
+        """Fills an outline; `depth`: width of the rounded border, `cast`: shadow strength."""
         seen = self.view.pixels(outline)
         cut = [self.view.pixels(hole) for hole in holes]
 
@@ -87,7 +87,7 @@ class Canvas:
         *,
         cast: float = 0.0,
     ) -> None:
-        """Draws a tube with round ends along a run of points, `width` in object units."""
+        """Draws a tube with round ends along a polyline, `width` in object units."""
         region = self._stroke(run, width, 14.0 * (cast > 0))
         self._paint(region, paint, shade, width * 0.4, cast)
 
@@ -99,7 +99,7 @@ class Canvas:
         self._tint(found, amount, spread)
 
     def crease(self, run: Points, width: float, amount: float, blur: float = 0.015) -> None:
-        """Like `tone`, along a run of points."""
+        """Like `tone`, along a polyline."""
         spread = blur * self.view.scale
         self._tint(self._stroke(run, width, 3 * spread), amount, spread)
 
@@ -172,7 +172,7 @@ class Canvas:
             return base
         u, v = self.view.objects(region)
         if across is not None:
-            # A pattern on a turned body runs round it: equal steps of angle, not of width.
+            # A pattern wraps around a body of revolution: equal steps of angle, not of width.
             half = (u[:, -1:] - u[:, :1]) / 2
             u, v = half * np.arcsin(across), v - 0.14 * np.abs(half) * np.sqrt(1 - across**2)
         if paint.pattern != "plain":

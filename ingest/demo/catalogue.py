@@ -1,4 +1,4 @@
-"""Invents the demo catalogue: which products there are, what they are called, how they look."""
+"""Generates the products of the demo catalogue: their names, fields and appearance."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ SERIES = (
     "Lumière", "Mistral", "Nómada", "Oriel", "Piñata", "Quartz", "Rivière", "Sølv", "Tamarind",
     "Umbra", "Vega", "Willow", "Yuzu", "Zéphyr",
 )  # fmt: skip
-# Every so many products, one is an earlier product released again.
+# One of this many products is a new release of an earlier product.
 REISSUE_EVERY = 13
 REISSUES: tuple[Reissue, ...] = ("same file", "new photograph", "same file, other spelling")
 
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """A product of the demo: what the catalogue says, how it looks, what it was released as."""
+    """A product of the demo: its catalogue fields, its appearance, and its original release."""
 
     sku: str
     kind: Kind
@@ -118,7 +118,7 @@ def _again(first: Item, sku: str, how: Reissue, form: np.random.Generator) -> It
 
 
 def _respelt(title: str, way: int) -> str:
-    """The same words in another case, and without accents or with other punctuation."""
+    """The same words with other capitals, accents or punctuation."""
     bare = unicodedata.normalize("NFKD", title)
     bare = "".join(letter for letter in bare if not unicodedata.combining(letter))
     words = bare.split()
@@ -143,5 +143,5 @@ def _contrast(a: Colour, b: Colour) -> float:
 
 def _price(kind: Kind, form: np.random.Generator) -> str:
     low, high = kind.prices
-    # Most things are cheap and a few are dear: even steps of the logarithm.
+    # Log-uniform prices: most products are cheap, a few expensive.
     return f"{round(low * (high / low) ** form.random()) - 0.05:.2f}"

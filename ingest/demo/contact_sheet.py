@@ -1,4 +1,4 @@
-"""Lays out searches on one picture: each row a query photograph and the products it found."""
+"""Draws searches on one picture: each row is a query photo and its matches."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ TITLE, SMALL = 16, 14
 LINE = 19
 BAR = 6
 
-# Letters that Unicode does not take apart.
+# Letters that Unicode does not decompose.
 UNACCENTED = {"ø": "o", "Ø": "O", "ß": "ss", "æ": "ae", "Æ": "AE", "œ": "oe", "ł": "l", "Ł": "L"}
 
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
@@ -28,7 +28,7 @@ Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
 @dataclass(frozen=True, slots=True)
 class SheetPicture:
-    """A picture and the lines under it; `similarity` (cosine) is drawn as a bar from 0 to 1."""
+    """A picture and its caption lines; `similarity` (cosine) is drawn as a bar from 0 to 1."""
 
     picture: Image.Image
     lines: tuple[str, ...] = ()
@@ -44,7 +44,7 @@ class SheetRow:
 
 
 def contact_sheet(rows: Sequence[SheetRow], target: Path) -> None:
-    """Writes the rows to `target` as a PNG 1,400 pixels wide, whole or not at all.
+    """Writes the rows to `target` as a PNG 1,400 pixels wide, atomically.
 
     The first caption line is set larger and may take two lines; what does not fit ends in an
     ellipsis. Raises ValueError without rows.
@@ -67,7 +67,7 @@ def _draw_row(sheet: Image.Image, row: SheetRow, top: int, side: int, height: in
     around = (MARGIN - 12, top, MARGIN + side + 12, top + height)
     pen.rounded_rectangle(around, 12, fill=TINT)
     _draw_cell(sheet, row.query, (MARGIN, top + 12), side, outline=ACCENT)
-    # The query's panel is set off from its matches by twice the usual gap.
+    # Twice the usual gap separates the query from its matches.
     for place, match in enumerate(row.matches):
         left = MARGIN + (side + GAP) * (place + 1) + GAP
         _draw_cell(sheet, match, (left, top + 12), side, outline=None)
@@ -128,7 +128,7 @@ def _row_height(row: SheetRow, side: int) -> int:
 
 
 def wrapped(text: str, font: Font, width: int, *, lines: int) -> list[str]:
-    """The text in at most `lines` lines of `width` pixels, cut with an ellipsis if need be."""
+    """The text in at most `lines` lines of `width` pixels, cut with an ellipsis if too long."""
     done: list[str] = []
     words = _printable(text, font).split()
     while words and len(done) < lines - 1:
@@ -141,12 +141,12 @@ def wrapped(text: str, font: Font, width: int, *, lines: int) -> list[str]:
 
 
 def _printable(text: str, font: Font) -> str:
-    """The text with the letters that Pillow's own font lacks written without their accents."""
+    """The text; letters that Pillow's built-in font lacks are replaced by ones without accents."""
     return "".join(letter if _has(font, letter) else _bare(letter) for letter in text)
 
 
 def _has(font: Font, letter: str) -> bool:
-    # A font draws every character it lacks as the same box; U+FFFF is a character none has.
+    # A font draws all missing characters as the same box; no font has U+FFFF.
     if letter.isascii():
         return True
     box, missing = (font.getmask(character) for character in (letter, "\uffff"))

@@ -1,4 +1,4 @@
-"""Writes the demo catalogue to a folder: pictures, query photographs, two CSV files, a stamp."""
+"""Writes the demo catalogue to a folder: pictures, query photos, two CSV files, a stamp."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from app.errors import BadInput
 from ingest.demo.catalogue import Item, invent
 from ingest.demo.photo import A_CUSTOMER, ANOTHER_ANGLE, STUDIO, photograph
 
-# Raise it when the same seed draws other bytes: folders drawn before are then drawn again.
+# Increase it when the same seed gives other bytes: existing folders are then drawn again.
 VERSION = 1
 QUERIES = 24
 STAMP = ".demo.json"
@@ -33,28 +33,28 @@ COLUMNS += ("material", "pattern", "images")
 def draw_catalogue(folder: Path, *, products: int = 320, seed: int = 7) -> Path:
     """Draws the demo catalogue and returns the path of its `catalogue.csv`.
 
-    Beside it: `images/`, `queries/` (catalogue objects photographed again) and `queries.csv`
-    (query, expected_sku). The same arguments give the same bytes under the same Pillow and
-    numpy. A folder that already holds this catalogue is left as it is; one that an interruption
-    left half drawn is drawn again. Raises BadInput rather than overwrite somebody's catalogue.
+    Next to it: `images/`, `queries/` (catalogue objects photographed again) and `queries.csv`
+    (query, expected_sku). The same arguments give the same bytes under the same versions of
+    Pillow and numpy. A folder that already holds this catalogue is not changed; an incomplete one
+    is drawn again. Raises BadInput if the folder holds another catalogue.
     """
-    wanted: dict[str, object] = {
+    stamp: dict[str, object] = {
         "version": VERSION,
         "products": products,
         "seed": seed,
         "complete": True,
     }
     target = folder / "catalogue.csv"
-    if _stamp(folder) == wanted and _whole(folder):
+    if _stamp(folder) == stamp and _is_complete(folder):
         return target
     _clear(folder)
-    _write_stamp(folder, {**wanted, "complete": False})
+    _write_stamp(folder, {**stamp, "complete": False})
     items = invent(products, seed)
     _write_table(target, COLUMNS, _draw_products(folder, items, seed))
     _write_table(
         folder / "queries.csv", ("query", "expected_sku"), _draw_queries(folder, items, seed)
     )
-    _write_stamp(folder, wanted)
+    _write_stamp(folder, stamp)
     return target
 
 
@@ -83,9 +83,9 @@ def _row(item: Item, names: Sequence[str]) -> tuple[str, ...]:
 
 def _draw_queries(folder: Path, items: Sequence[Item], seed: int) -> Iterable[tuple[str, ...]]:
     again = {item.original for item in items}
-    # A product released twice has two right answers: the queries ask for the others.
-    asked = [item for item in items if item.original is None and item.sku not in again]
-    for number, item in enumerate(asked[-QUERIES:]):
+    # A product released twice has two correct matches, so the queries show other products.
+    candidates = [item for item in items if item.original is None and item.sku not in again]
+    for number, item in enumerate(candidates[-QUERIES:]):
         name = f"queries/{number + 1:02}-{item.kind.name.replace(' ', '-').lower()}.jpg"
         drawn = photograph(item.kind, item.look, _mixed(seed, number, 1000), A_CUSTOMER)
         (folder / name).write_bytes(drawn)
@@ -103,8 +103,8 @@ def _stamp(folder: Path) -> object:
         return None
 
 
-def _whole(folder: Path) -> bool:
-    """Whether every picture that the two tables name is there."""
+def _is_complete(folder: Path) -> bool:
+    """Whether all pictures in the two CSV files exist."""
     try:
         with (folder / "catalogue.csv").open(encoding="utf-8", newline="") as file:
             names = [name for row in csv.DictReader(file) for name in row["images"].split("|")]
@@ -116,7 +116,7 @@ def _whole(folder: Path) -> bool:
 
 
 def _clear(folder: Path) -> None:
-    """Removes an earlier demo's pictures, and nothing that is not a demo's."""
+    """Removes the pictures of an earlier demo, and no other files."""
     if (folder / "catalogue.csv").exists() and not (folder / STAMP).exists():
         raise BadInput(f"{folder} holds a catalogue that is not the demo's; choose another folder.")
     for name in ("images", "queries"):

@@ -54,13 +54,13 @@ def box(x0: float, y0: float, x1: float, y1: float, radius: float = 0.0) -> Poin
 
 
 def mirrored(half: ArrayLike) -> Points:
-    """The closed outline whose right half is given from top to bottom."""
+    """The closed symmetric outline with this right half, given from top to bottom."""
     right = np.asarray(half, dtype=np.float64)
     return np.concatenate([right, right[::-1] * (-1, 1)])
 
 
 def lathe(profile: Sequence[tuple[float, float]], flat: float, *, sharp: bool = False) -> Points:
-    """A turned body seen from slightly above: (y, radius) from top to bottom.
+    """A body of revolution seen from slightly above: (y, radius) from top to bottom.
 
     `flat` is how far the circles open: their height over their width.
     """
@@ -73,7 +73,7 @@ def lathe(profile: Sequence[tuple[float, float]], flat: float, *, sharp: bool = 
 
 
 def turn(points: Points, degrees: float, about: tuple[float, float] = (0.0, 0.0)) -> Points:
-    """The points turned clockwise about a centre."""
+    """The points rotated clockwise about a centre."""
     a = np.radians(degrees)
     spin = np.array([[np.cos(a), np.sin(a)], [-np.sin(a), np.cos(a)]])
     turned: Points = (points - about) @ spin + about
@@ -81,7 +81,7 @@ def turn(points: Points, degrees: float, about: tuple[float, float] = (0.0, 0.0)
 
 
 def moved(points: Points, across: float, down: float) -> Points:
-    """The points, or the one point, somewhere else."""
+    """The points, or one point, translated."""
     shifted: Points = points + np.array((across, down))
     return shifted
 
@@ -92,5 +92,5 @@ def disc(at: Points, radius: float, start: float = 0.0, end: float = 360.0) -> P
 
 
 def path(*points: tuple[float, float]) -> Points:
-    """An open or closed run of straight pieces."""
+    """An open or closed polyline."""
     return np.asarray(points, dtype=np.float64)

@@ -1,4 +1,4 @@
-"""The kinds of product: how each is drawn, what it is made of, what it costs."""
+"""The kinds of product: how each is drawn, its materials and its price range."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from ingest.demo.canvas import Canvas
 from ingest.demo.look import Appearance
 from ingest.demo.objects import (
     accessories,
-    bags_and_bicycles,
+    bags_and_umbrellas,
     bicycle,
     clothing,
     furniture,
@@ -30,9 +30,9 @@ class Kind:
     gloss: float = 0.1
     texture: str = "none"
     patterned: float = 0.5
-    """The share of products with a pattern; nobody buys a dotted guitar."""
+    """The share of products with a pattern; for example, guitars have none."""
     colours: tuple[str, ...] = ()
-    """The colours it comes in; none named: all of them."""
+    """Its colours; empty: all colours."""
 
 
 GUITARS = ("natural", "amber", "walnut", "black", "red", "cream", "teal", "navy")
@@ -52,7 +52,7 @@ KINDS: tuple[Kind, ...] = (
     ),
     Kind(
         "backpack",
-        bags_and_bicycles.backpack,
+        bags_and_umbrellas.backpack,
         True,
         ("canvas", "nylon", "leather"),
         (39, 190),
@@ -111,7 +111,7 @@ KINDS: tuple[Kind, ...] = (
     ),
     Kind(
         "umbrella",
-        bags_and_bicycles.umbrella,
+        bags_and_umbrellas.umbrella,
         True,
         ("polyester", "nylon"),
         (15, 79),

@@ -1,4 +1,4 @@
-"""How one product looks: its paints, and the numbers its shape is drawn from."""
+"""The appearance of one product: its paints and the random numbers of its shape."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Appearance:
     seed: int
 
     def form(self) -> np.random.Generator:
-        """The same numbers in the same order at every drawing: one product, one shape."""
+        """A generator with the same numbers at every call, so that a product keeps its shape."""
         return np.random.default_rng(self.seed)
 
     def plain(self, factor: float = 1.0) -> Paint:

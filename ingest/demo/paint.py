@@ -1,4 +1,4 @@
-"""What a surface is made of: its colours, its pattern and its texture."""
+"""The paint of a surface: its colours, its pattern and its texture."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 Plane = NDArray[np.floating[Any]]
-"""One number a pixel: shape (height, width)."""
+"""One number per pixel: shape (height, width)."""
 Picture = NDArray[np.floating[Any]]
 """Colours: shape (height, width, 3), 0 to 1."""
 Colour = tuple[float, float, float]
@@ -39,7 +39,7 @@ class Paint:
 
 
 def mix(a: Colour, b: Colour, share: float) -> Colour:
-    """`share` of b in a."""
+    """The blend of a and b with this share of b."""
     r, g, c = (x + (y - x) * share for x, y in zip(a, b, strict=True))
     return (r, g, c)
 
@@ -88,7 +88,7 @@ def _terrazzo(u: Plane, v: Plane) -> Plane:
     return sample(noise(3), u * 26, v * 26) - 0.62
 
 
-# A pattern is positive where the accent colour goes; its slope at zero is about one a repeat.
+# A pattern is positive where the accent colour is; its slope at zero is about 1 per repeat.
 PATTERNS: dict[str, Callable[[Plane, Plane], Plane]] = {
     "striped": lambda u, v: 0.25 - _wave(v),
     "pinstriped": lambda u, v: 0.09 - _wave(u * 1.6),
@@ -103,7 +103,7 @@ PATTERNS: dict[str, Callable[[Plane, Plane], Plane]] = {
 
 
 def accent_share(paint: Paint, u: Plane, v: Plane, pixel: float) -> Plane:
-    """How much of the accent colour shows, 0 to 1; `pixel` is a pixel's size in object units."""
+    """The share of the accent colour, 0 to 1; `pixel` is a pixel's size in object units."""
     u, v = u * paint.scale, v * paint.scale
     soft = max(pixel * paint.scale, 1e-3)
     if paint.pattern == "checked":
@@ -124,7 +124,7 @@ def grain(texture: str, u: Plane, v: Plane) -> Plane:
 
 
 def sample(tile: Plane, x: Plane, y: Plane) -> Plane:
-    """The tile's values at x and y in pixels, repeated for ever."""
+    """The tile's values at x and y in pixels, repeated endlessly."""
     high, wide = tile.shape
     values: Plane = tile[y.astype(np.int32) % high, x.astype(np.int32) % wide]
     return values

@@ -1,4 +1,4 @@
-"""Takes a photograph of a product: where the camera stands, the light, the place, the lens."""
+"""Renders a photo of a product: camera position, light, background and lens."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SIZE = 448
 
 @dataclass(frozen=True, slots=True)
 class Shot:
-    """How far a photograph is from the studio's: each 0 (like it) to 1, and its JPEG quality."""
+    """The differences from a studio photo, each 0 (none) to 1, and the JPEG quality."""
 
     turn: float = 0.25
     light: float = 0.2
@@ -35,7 +35,7 @@ A_CUSTOMER = Shot(turn=0.8, light=0.8, noise=0.8, crop=1.0, quality=55)
 
 
 def photograph(kind: Kind, look: Appearance, seed: int, shot: Shot = STUDIO) -> bytes:
-    """The JPEG of one photograph; the same arguments give the same bytes."""
+    """The JPEG of one photo; the same arguments give the same bytes."""
     form = np.random.default_rng(seed)
     canvas = Canvas(SIZE, _view(form, shot, kind.stands))
     kind.draw(canvas, look)
@@ -47,7 +47,7 @@ def photograph(kind: Kind, look: Appearance, seed: int, shot: Shot = STUDIO) -> 
 
 
 def _view(form: np.random.Generator, shot: Shot, stands: bool) -> View:
-    """A homography: size, yaw (foreshortening), roll, a little perspective, place."""
+    """A homography: size, yaw (foreshortening), roll, slight perspective, position."""
     roll = np.radians(form.uniform(-1, 1) * shot.turn * (5 if stands else 28))
     mirror = -1.0 if shot.turn > 0.5 and form.random() < 0.4 else 1.0
     zoom = SIZE * form.uniform(0.42, 0.46) * (1.0 if stands else 1.06)

@@ -1,4 +1,4 @@
-"""The places a product is photographed in."""
+"""The backgrounds of product photos."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ BACKDROPS: tuple[Colour, ...] = (
 
 
 def standing(size: int, form: np.random.Generator) -> Picture:
-    """Somewhere to put a thing upright."""
+    """A background for an upright product."""
     return _places(STANDING, size, form)
 
 
 def lying(size: int, form: np.random.Generator) -> Picture:
-    """Something to lay a thing on, seen from above."""
+    """A background for a product that lies flat, seen from above."""
     return _places(LYING, size, form)
 
 
@@ -59,7 +59,7 @@ def _pool(size: int, form: np.random.Generator, strength: float) -> Plane:
 
 
 def _sweep(size: int, form: np.random.Generator) -> Picture:
-    """A paper roll: wall and floor run into each other."""
+    """A paper roll: wall and floor without an edge."""
     paper = _backdrop(form)
     down = np.linspace(0, 1, size, dtype=np.float32)[:, None]
     bend = 1 / (1 + np.exp(-(down - form.uniform(0.62, 0.74)) / 0.05))
@@ -69,7 +69,7 @@ def _sweep(size: int, form: np.random.Generator) -> Picture:
 
 
 def _table(size: int, form: np.random.Generator) -> Picture:
-    """A wooden table before a plain wall."""
+    """A wooden table in front of a plain wall."""
     wall = plane(mix(_backdrop(form), (0.6, 0.64, 0.66), form.uniform(0, 0.6)))
     wall = wall * _pool(size, form, 0.22)[..., None]
     return _floored(size, form, wall, boards(_timber(form)), form.uniform(0.55, 0.66))
@@ -89,7 +89,7 @@ def _room(size: int, form: np.random.Generator) -> Picture:
 
 
 def _window(size: int, form: np.random.Generator) -> Picture:
-    """A table before something far away and out of focus."""
+    """A table in front of a distant background out of focus."""
     coarse = (form.random((7, 7, 1)) * 0.3 + form.random((7, 7, 3)) * 0.15).astype(np.float32)
     hue = plane(mix(_backdrop(form), (0.45, 0.60, 0.45), form.uniform(0, 0.7)))
     index = np.linspace(0, 6, size).astype(np.int32)
@@ -107,7 +107,7 @@ def _floored(
     floor: Surface,
     edge: float,
 ) -> Picture:
-    """The wall with a level surface before it, seen in perspective from `edge` down."""
+    """The wall with a level surface in front of it, in perspective from `edge` down."""
     scene = np.broadcast_to(wall, (size, size, 3)).copy()
     first = int(edge * size)
     down = (np.arange(first, size, dtype=np.float32) / size)[:, None] + 0.0
@@ -116,7 +116,7 @@ def _floored(
     surface = floor(across * depth, depth + form.uniform(0, 3) + 0 * across)
     light = 0.86 + 0.30 * (down - edge) / (1 - edge)
     scene[first:] = surface * light[..., None]
-    # Where wall and floor meet little light arrives; the edge itself is a pixel soft.
+    # Little light reaches the edge of wall and floor; the edge is blurred by one pixel.
     near = np.exp(-np.abs(np.arange(size) - first) / (0.02 * size))[:, None, None]
     scene *= 1 - 0.18 * near
     scene[first] = (scene[first - 1] + scene[first]) / 2

@@ -1,4 +1,4 @@
-"""How light falls on a part: brightness (1: the paint's own) and shine, from its outline."""
+"""Shading of a part from its outline: brightness (1: the unchanged paint) and shine."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def flat(shape: tuple[int, ...], light: float) -> tuple[Plane, Plane]:
 
 
 def rounded(covered: Plane, reach: float, light: float) -> tuple[Plane, Plane]:
-    """A cushion: the softened outline is taken for its height, the slope gives the normal."""
+    """A cushion: the blurred outline is its height, whose slope gives the normal."""
     height = soften(covered, max(reach, 1.0))
     if min(height.shape) < 2:
         return flat(height.shape, light)
@@ -35,7 +35,7 @@ def rounded(covered: Plane, reach: float, light: float) -> tuple[Plane, Plane]:
 
 
 def turned(covered: Plane, light: float) -> tuple[Plane, Plane, Plane]:
-    """A turned body: every row is a half circle. Also returns -1 to 1 across each row."""
+    """A body of revolution: every row is a half circle. Also returns -1 to 1 across each row."""
     inside = covered > 0.5
     wide = covered.shape[1]
     left = np.argmax(inside, axis=1)
@@ -45,13 +45,13 @@ def turned(covered: Plane, light: float) -> tuple[Plane, Plane, Plane]:
     across = np.clip(steps, -0.999, 0.999).astype(np.float32)
     side = across * light
     bright = 0.50 + 0.62 * np.clip(0.80 * np.sqrt(1 - side**2) - 0.58 * side, 0, 1)
-    bright += 0.10 * np.clip(side - 0.75, 0, 1) * 4  # light thrown back by the surroundings
+    bright += 0.10 * np.clip(side - 0.75, 0, 1) * 4  # light reflected by the surroundings
     shine = np.exp(-(((side + 0.52) / 0.09) ** 2)) + 0.25 * np.exp(-(((side - 0.72) / 0.06) ** 2))
     return bright.astype(np.float32), shine.astype(np.float32), across
 
 
 def soften(plane: Plane, radius: float) -> Plane:
-    """About a Gaussian blur; wide ones are made on a smaller picture, in float: no banding."""
+    """An approximate Gaussian blur, in float to avoid banding; wide ones use a smaller picture."""
     if radius < 0.5:
         return plane
     step = max(1, int(radius / 2))
@@ -61,7 +61,7 @@ def soften(plane: Plane, radius: float) -> Plane:
     if step == 1:
         return small
     size = (plane.shape[1], plane.shape[0])
-    # The reduced picture covers whole steps: the box keeps it in register.
+    # The reduced picture covers whole steps; the box aligns it with the original.
     cover = (0.0, 0.0, size[0] / step, size[1] / step)
     grown = Image.fromarray(small).resize(size, Image.Resampling.BICUBIC, box=cover)
     return np.asarray(np.clip(np.asarray(grown), 0, 1), dtype=np.float32)

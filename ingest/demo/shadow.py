@@ -1,4 +1,4 @@
-"""The shadow an object throws on what is under or behind it."""
+"""The shadow of an object on the surface below or behind it."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from ingest.demo.shading import soften
 
 
 def shadow(alpha: Plane, light: float, stands: bool) -> Plane:
-    """How dark the object makes what is under or behind it, 0 to 1."""
-    # Shadows are soft: half the picture's size is fine enough for them.
+    """The darkness of the shadow, 0 to 1."""
+    # Shadows are soft, so half the resolution is enough.
     small = np.asarray(Image.fromarray(alpha).reduce(2))
     dark = _thrown(small, light) if stands else _dropped(small, light)
     size = (alpha.shape[1], alpha.shape[0])
@@ -19,14 +19,14 @@ def shadow(alpha: Plane, light: float, stands: bool) -> Plane:
 
 
 def _dropped(alpha: Plane, light: float) -> Plane:
-    """On what the object lies on: close and sharp, far and soft."""
+    """The shadow on a surface that the object lies on: sharp when close, soft when far."""
     near, far = soften(alpha, 3), soften(alpha, 9)
     drop = 0.35 * _moved(near, 3 * light, 4) + 0.28 * _moved(far, 6 * light, 8)
     return np.asarray(np.clip(drop, 0, 0.6), dtype=np.float32)
 
 
 def _thrown(alpha: Plane, light: float) -> Plane:
-    """On the floor the object stands on: dark where they touch, long and faint behind."""
+    """The shadow on the floor: dark at the contact, long and faint behind the object."""
     rows = np.flatnonzero(alpha.max(axis=1) > 0.5)
     if not len(rows):
         return np.zeros_like(alpha)
@@ -42,7 +42,7 @@ def _moved(plane: Plane, across: float, down: float) -> Plane:
 
 
 def _laid(alpha: Plane, ground: int, flat: float, lean: float) -> Plane:
-    """The silhouette laid on the floor behind its foot, `flat` times as tall, sheared sideways."""
+    """The silhouette projected onto the floor behind it, `flat` times as tall, sheared."""
     size = len(alpha)
     middle = ground - 1
     up = middle - np.arange(size)[:, None]

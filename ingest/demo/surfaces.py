@@ -1,4 +1,4 @@
-"""Surfaces that go on for ever: wooden boards and tiles, as functions of u and v."""
+"""Endless surfaces, wooden boards and tiles, as functions of u and v."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ingest.demo.paint import Colour, Picture, Plane, noise, plane, sample
 from ingest.demo.shading import soften
 
 Surface = Callable[[Plane, Plane], Picture]
-"""From u and v, about 1 a picture's width, to colours."""
+"""A function from u and v, in units of about one picture width, to colours."""
 
 
 def boards(wood: Colour) -> Surface:

@@ -89,6 +89,24 @@ def test_a_batch_whose_picture_is_nowhere_writes_nothing(app: App, sql: psycopg.
     assert skus(sql) == [] and hexes(sql, "picture") == set()
 
 
+def test_one_missing_picture_among_stored_ones_refuses_the_batch(
+    app: App, sql: psycopg.Connection
+) -> None:
+    add(app, {"A": [1]})
+    with pytest.raises(PicturesMissing):
+        app.catalog.write(batch([entry("B", 1), entry("C", 2)]), app.catalog.model())
+    assert skus(sql) == ["A"]
+
+
+def test_a_product_that_only_changes_its_pictures_is_updated(
+    app: App, sql: psycopg.Connection
+) -> None:
+    model = app.catalog.model()
+    app.catalog.write(batch([entry("A", 1)], 1), model)
+    assert app.catalog.write(batch([entry("A", 2)], 2), model) == {"A": BatchChange.UPDATED}
+    assert hexes(sql, "picture") == hexes(sql, "embedding") == {sha(2).hex()}
+
+
 def test_a_picture_without_an_embedding_is_missing(app: App, sql: psycopg.Connection) -> None:
     add(app, {"A": [1]})
     sql.execute("DELETE FROM embedding")

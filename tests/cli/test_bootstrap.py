@@ -1,4 +1,4 @@
-"""The composition root: the first `init` decides on the model, and from then on the table does."""
+"""The composition root: the first `init` chooses the model, afterwards the database does."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ BOTH = r"(?s)colours.*others"
 
 @pytest.fixture
 def app_of(tmp_path: Path) -> Iterator[Callable[..., App]]:
-    """Makes the services over a database and closes them at the end."""
+    """Creates the services of a database and closes them at the end."""
     made: list[App] = []
 
     def make(
@@ -46,7 +46,7 @@ def app_of(tmp_path: Path) -> Iterator[Callable[..., App]]:
 
 
 def choose_retrained(model: str, **_: Any) -> EncoderChoice:
-    """The encoder 'colours' after somebody changed its weights."""
+    """The encoder 'colours' with changed weights."""
     encoder = ColourEncoder("colours")
     encoder.fingerprint = "0" * 64
     return EncoderChoice(encoder, f"{model} was retrained.")
@@ -57,7 +57,7 @@ def refuse_to_load(model: str, **_: Any) -> EncoderChoice:
 
 
 def initialise(url: str, home: Path, model: str) -> subprocess.Popen[str]:
-    """Another process that runs `init` on this database."""
+    """Start another process that runs `init` on this database."""
     code = (
         "from support.colours import choose_colours\n"
         "from app.bootstrap import App\n"
@@ -85,7 +85,7 @@ def test_the_first_init_records_the_model(app_of: Callable[..., App], empty_url:
     assert models(empty_url) == [("colours", True)]
 
 
-def test_the_first_init_says_which_model_was_taken(
+def test_the_first_init_returns_which_model_was_chosen(
     app_of: Callable[..., App], empty_url: str
 ) -> None:
     assert app_of(empty_url).initialise() == "The encoder colours was taken."
@@ -154,7 +154,9 @@ def test_weights_that_changed_under_the_same_name_are_an_error(
         app_of(database_url, choose=choose_retrained).encoder()
 
 
-def test_without_init_a_search_asks_for_it(app_of: Callable[..., App], database_url: str) -> None:
+def test_without_init_a_search_advises_to_run_it(
+    app_of: Callable[..., App], database_url: str
+) -> None:
     with psycopg.connect(database_url) as connection:
         connection.execute("UPDATE model SET active = false")
     with pytest.raises(NoModel, match="lookalike init"):
@@ -182,7 +184,7 @@ def test_processes_that_initialise_at_once_record_one_model(empty_url: str, tmp_
     ), said
 
 
-def test_of_two_models_initialised_at_once_one_is_recorded_and_the_other_refused(
+def test_of_two_models_initialised_at_once_one_is_recorded_and_one_refused(
     empty_url: str, tmp_path: Path
 ) -> None:
     started = [initialise(empty_url, tmp_path, model) for model in ("colours", "others")]
@@ -192,9 +194,7 @@ def test_of_two_models_initialised_at_once_one_is_recorded_and_the_other_refused
     assert [active for _, active in models(empty_url)].count(True) == 1
 
 
-def test_a_model_that_came_second_leaves_nothing_behind(
-    app_of: Callable[..., App], empty_url: str
-) -> None:
+def test_a_refused_model_leaves_no_row(app_of: Callable[..., App], empty_url: str) -> None:
     def choose_too_late(model: str, **_: Any) -> EncoderChoice:
         app_of(empty_url, model="colours").initialise()
         return choose_colours(model)

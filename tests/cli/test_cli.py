@@ -1,4 +1,4 @@
-"""The command line: what it prints, its exit codes, and a sentence for everything that is wrong."""
+"""The command line: output, exit codes and error messages."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ import pytest
 
 from app.bootstrap import App
 from app.cli import BUSY, COMMANDS, cli, ingest, main
-from app.cli.model import _absolute as whole_path
+from app.cli.model import _absolute as absolute_path
 from app.config import Settings
 from app.db.embedded import server as embedded_server
 from app.errors import Busy
@@ -38,7 +38,7 @@ HEAVY = {"torch", "faiss", "streamlit", "transformers", "sentence_transformers"}
 
 @dataclass(frozen=True)
 class Ran:
-    """A command that ended: its exit code, and what it wrote."""
+    """The exit code and the output of a command."""
 
     code: int
     out: str
@@ -54,7 +54,7 @@ Run = Callable[..., Ran]
 
 @pytest.fixture(scope="session")
 def embedded_template(server_home: Path) -> str:
-    """A database with the embedded encoder recorded, to be copied."""
+    """A template database with the embedded encoder as its model."""
     name = "template_embedded"
     with psycopg.connect(embedded_server.url(server_home, "postgres"), autocommit=True) as admin:
         admin.execute(f"CREATE DATABASE {name}")
@@ -79,7 +79,7 @@ def table(url: str) -> Iterator[psycopg.Connection]:
 def lookalike(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> Run:
-    """Runs `lookalike` in this process, on a home of its own and without a database."""
+    """Runs `lookalike` in this process, with its own home and without a database."""
     monkeypatch.setenv("LOOKALIKE_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("LOOKALIKE_MODEL", "embedded")
 
@@ -98,7 +98,7 @@ def lookalike(
 
 @pytest.fixture
 def cat(lookalike: Run, url: str, monkeypatch: pytest.MonkeyPatch) -> Run:
-    """Runs `lookalike` on a database with the embedded encoder recorded."""
+    """Runs `lookalike` on a database with the embedded encoder as its model."""
     monkeypatch.setenv("LOOKALIKE_DATABASE_URL", url)
     return lookalike
 
@@ -123,14 +123,14 @@ def test_every_command_has_help(lookalike: Run, words: tuple[str, ...]) -> None:
     assert ran.code == 0 and ran.out.startswith("Usage: ")
 
 
-def test_the_list_of_commands_says_what_each_says_of_itself() -> None:
+def test_the_list_of_commands_has_the_first_sentence_of_each_help() -> None:
     context = click.Context(cli)
-    for name, (_, said) in COMMANDS.items():
+    for name, (_, summary) in COMMANDS.items():
         command = cli.get_command(context, name)
-        assert command is not None and command.get_short_help_str(200) == said, name
+        assert command is not None and command.get_short_help_str(200) == summary, name
 
 
-def test_what_may_succeed_later_has_an_exit_code_of_its_own(
+def test_a_temporary_failure_has_its_own_exit_code(
     lookalike: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def no_place(**_: object) -> None:
@@ -159,7 +159,7 @@ def test_the_installed_command_has_a_version() -> None:
     assert re.fullmatch(r"lookalike, version [\d.]+\n", ran.stdout)
 
 
-def test_an_ingest_encodes_several_batches_at_a_time_and_a_search_one_on_all_cores(
+def test_an_ingest_encodes_batches_in_parallel_streams_and_a_search_uses_one(
     cat: Run, source: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from app.encoders import openvino_runtime
@@ -190,7 +190,7 @@ def test_a_catalogue_is_loaded_searched_changed_and_deleted(cat: Run, source: Pa
     assert "P0003" not in [match["sku"] for match in found.json["matches"]]
 
 
-def test_the_report_is_json_and_the_second_run_says_unchanged(
+def test_the_report_is_json_and_a_second_run_reports_unchanged(
     cat: Run, source: Path, table: psycopg.Connection
 ) -> None:
     first = cat("ingest", source, "--json").json
@@ -203,7 +203,9 @@ def test_the_report_is_json_and_the_second_run_says_unchanged(
     assert contents(table) == before
 
 
-def test_rejects_are_written_and_pointed_at(cat: Run, source: Path, tmp_path: Path) -> None:
+def test_rejects_are_written_to_a_file_that_is_named(
+    cat: Run, source: Path, tmp_path: Path
+) -> None:
     source.write_text("sku,price,images\nA,12,0.png\nB,NaN,1.png\n,1,\n")
     ran = cat("ingest", source)
     assert ran.code == 0 and "2 rows and 0 pictures were refused; name a file" in ran.err
@@ -213,7 +215,7 @@ def test_rejects_are_written_and_pointed_at(cat: Run, source: Path, tmp_path: Pa
     assert lines[0] == "line,sku,image,reason" and lines[1].startswith('3,B,,"the price ')
 
 
-def test_images_may_lie_elsewhere(cat: Run, tmp_path: Path) -> None:
+def test_images_may_be_in_another_folder(cat: Run, tmp_path: Path) -> None:
     write_photos(tmp_path / "pictures", [0])
     source = write_csv(tmp_path / "c.csv", [{"sku": "A", "images": "0.png"}])
     assert cat("ingest", source, "--images", tmp_path / "pictures", "--json").json["added"] == 1
@@ -235,7 +237,7 @@ def test_prune_deletes_what_the_source_lacks(cat: Run, source: Path) -> None:
 
 
 def on_a_terminal(monkeypatch: pytest.MonkeyPatch, run: Callable[[], Ran]) -> str:
-    """What `run` writes to standard error where that is a terminal."""
+    """The standard error output of `run` when that is a terminal."""
     ours, theirs = pty.openpty()
     told: list[bytes] = []
 
@@ -256,7 +258,7 @@ def on_a_terminal(monkeypatch: pytest.MonkeyPatch, run: Callable[[], Ran]) -> st
     return b"".join(told).decode()
 
 
-def test_a_terminal_shows_a_bar_with_rate_and_time_left(
+def test_a_terminal_shows_a_progress_bar_with_rate_and_remaining_time(
     cat: Run, source: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TERM", "xterm")
@@ -338,7 +340,7 @@ def test_without_a_terminal_progress_is_plain_lines(
     ],
     ids=lambda value: " ".join(value)[:40] if isinstance(value, tuple) else "",
 )
-def test_what_is_wrong_is_a_sentence_and_exit_code_1(
+def test_an_error_of_the_user_is_one_sentence_with_exit_code_1(
     cat: Run, source: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path,
     words: tuple[str, ...], says: str,
 ) -> None:  # fmt: skip
@@ -362,14 +364,12 @@ def test_what_is_wrong_is_a_sentence_and_exit_code_1(
      ("duplicates", "decide", "A", "B", "--same")],
     ids=" ".join,
 )  # fmt: skip
-def test_a_command_that_is_not_understood_has_exit_code_2(
-    lookalike: Run, words: tuple[str, ...]
-) -> None:
+def test_a_usage_error_has_exit_code_2(lookalike: Run, words: tuple[str, ...]) -> None:
     ran = lookalike(*words)
     assert ran.code == 2 and "Usage: " in ran.err
 
 
-def test_another_model_than_recorded_is_refused_naming_both(cat: Run, tmp_path: Path) -> None:
+def test_a_model_that_differs_from_the_recorded_one_is_refused(cat: Run, tmp_path: Path) -> None:
     save_small_clip(tmp_path / "my-clip")
     ran = cat("init", "--model", tmp_path / "my-clip")
     assert ran.code == 1 and "model embedded" in ran.err and "my-clip" in ran.err
@@ -386,7 +386,7 @@ def test_init_twice_changes_nothing(cat: Run) -> None:
      ("duplicates", "pairs"), ("duplicates", "decide", "A", "B", "--same", "--by", "Ada")],
     ids=" ".join,
 )  # fmt: skip
-def test_before_init_every_command_says_to_run_it(
+def test_before_init_every_command_advises_to_run_it(
     lookalike: Run, empty_url: str, source: Path, monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path, words: tuple[str, ...],
 ) -> None:  # fmt: skip
@@ -406,7 +406,7 @@ def test_before_init_every_command_says_to_run_it(
         ("postgresql://user:secret@no.such.host.invalid/x", "cannot be reached"),
     ],
 )
-def test_a_database_that_cannot_be_reached_is_said(
+def test_an_unreachable_database_is_reported_without_its_password(
     lookalike: Run, monkeypatch: pytest.MonkeyPatch, source: Path, address: str, says: str
 ) -> None:
     monkeypatch.setenv("LOOKALIKE_DATABASE_URL", address)
@@ -415,7 +415,7 @@ def test_a_database_that_cannot_be_reached_is_said(
     assert "secret" not in ran.err
 
 
-def test_a_server_without_pgvector_is_said(
+def test_a_server_without_pgvector_is_reported(
     lookalike: Run, monkeypatch: pytest.MonkeyPatch, empty_url: str
 ) -> None:
     with psycopg.connect(empty_url, autocommit=True) as connection:
@@ -433,15 +433,13 @@ def test_a_server_without_pgvector_is_said(
     assert ran.code == 1 and "no pgvector. Install pgvector 0.8.4" in ran.err
 
 
-def test_a_setting_that_makes_no_sense_is_named(
-    lookalike: Run, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_invalid_setting_is_named(lookalike: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LOOKALIKE_MAX_K", "many")
     ran = lookalike("status")
     assert ran.code == 1 and "LOOKALIKE_MAX_K is 'many'" in ran.err
 
 
-def test_a_home_in_the_home_of_nobody_is_said(
+def test_a_home_of_an_unknown_user_is_reported(
     lookalike: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("LOOKALIKE_HOME", "~nosuch/x")
@@ -450,7 +448,7 @@ def test_a_home_in_the_home_of_nobody_is_said(
     assert "name another folder" in ran.err
 
 
-def test_a_home_that_is_a_link_to_itself_is_said(
+def test_a_home_that_is_a_link_to_itself_is_reported(
     lookalike: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     (tmp_path / "loop").symlink_to("loop")
@@ -459,7 +457,7 @@ def test_a_home_that_is_a_link_to_itself_is_said(
     assert ran.code == 1 and "Choose another folder with LOOKALIKE_HOME" in ran.err
 
 
-def test_a_home_that_cannot_be_made_is_said(
+def test_a_home_that_cannot_be_created_is_reported(
     lookalike: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     (tmp_path / "file").write_text("")
@@ -468,7 +466,7 @@ def test_a_home_that_cannot_be_made_is_said(
     assert ran.code == 1 and "Choose another folder with LOOKALIKE_HOME" in ran.err
 
 
-def test_an_index_folder_that_cannot_be_made_is_said(
+def test_an_index_folder_that_cannot_be_created_is_reported(
     cat: Run, monkeypatch: pytest.MonkeyPatch, source: Path, table: psycopg.Connection
 ) -> None:
     cat("ingest", source)
@@ -480,7 +478,7 @@ def test_an_index_folder_that_cannot_be_made_is_said(
 
 @contextmanager
 def largest_file(size: int) -> Iterator[None]:
-    """Writing beyond `size` bytes fails, as on a disk that is full."""
+    """Limit the size of files in bytes, to simulate a full disk."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
     try:
@@ -489,7 +487,7 @@ def largest_file(size: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
-def test_an_index_that_does_not_fit_the_disk_is_not_published_and_leaves_nothing(
+def test_an_index_that_does_not_fit_on_the_disk_is_not_published_and_leaves_no_file(
     cat: Run, source: Path, table: psycopg.Connection, tmp_path: Path
 ) -> None:
     cat("ingest", source)
@@ -534,7 +532,7 @@ def test_every_column_and_attribute_can_be_filtered_by(
 
 
 @pytest.mark.parametrize("title", ["[red]coat[/red]", r"a\[/red]b", "\\", ":smile: [/]"])
-def test_a_table_shows_a_title_letter_for_letter(cat: Run, source: Path, title: str) -> None:
+def test_a_table_shows_a_title_literally(cat: Run, source: Path, title: str) -> None:
     write_csv(source, [{"sku": "A", "title": title, "images": "0.png"}])
     cat("ingest", source)
     ran = cat("search", source.parent / "0.png")
@@ -610,7 +608,7 @@ def test_duplicates_are_listed_decided_and_measured(cat: Run, tmp_path: Path) ->
     assert "verdict" in cat("duplicates", "pairs", "--limit", "1").out
 
 
-def test_status_is_well_when_all_is_there(cat: Run, source: Path) -> None:
+def test_status_is_healthy_with_catalogue_and_index(cat: Run, source: Path) -> None:
     cat("ingest", source)
     cat("index", "rebuild")
     cat("delete", "P0001")
@@ -624,7 +622,7 @@ def test_status_is_well_when_all_is_there(cat: Run, source: Path) -> None:
     assert values["encoder"].startswith("OpenVINO")
 
 
-def test_status_is_ill_without_a_build(cat: Run, source: Path) -> None:
+def test_status_is_unhealthy_without_a_build(cat: Run, source: Path) -> None:
     assert cat("status").code == 0  # nothing is loaded, so nothing is missing
     cat("ingest", source)
     ran = cat("status", "--json")
@@ -632,7 +630,7 @@ def test_status_is_ill_without_a_build(cat: Run, source: Path) -> None:
     assert "lookalike index rebuild" in ran.json["build"]["advice"]
 
 
-def test_status_is_ill_when_the_file_of_the_build_is_gone(
+def test_status_is_unhealthy_without_the_file_of_the_build(
     cat: Run, source: Path, tmp_path: Path
 ) -> None:
     cat("ingest", source)
@@ -650,13 +648,15 @@ def test_status_counts_what_changed_since_the_build(cat: Run, source: Path) -> N
     assert cat("status", "--json").json["delta_rows"]["value"] == 3
 
 
-def test_status_is_ill_without_a_database(lookalike: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_status_is_unhealthy_without_a_database(
+    lookalike: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("LOOKALIKE_DATABASE_URL", "postgresql://127.0.0.1:1/x")
     ran = lookalike("status", "--json")
     assert ran.code == 1 and ran.json["database"]["ok"] is False
 
 
-def test_ctrl_c_says_that_it_can_go_on_and_has_exit_code_130(
+def test_ctrl_c_advises_to_run_again_and_has_exit_code_130(
     cat: Run, source: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Interrupting(ingest._PlainProgress):
@@ -677,16 +677,16 @@ def test_ctrl_c_says_that_it_can_go_on_and_has_exit_code_130(
         ("embedded-int8", "embedded-int8"),
     ],
 )
-def test_the_folder_of_a_model_is_recorded_by_its_whole_path(
+def test_the_folder_of_a_model_is_recorded_as_an_absolute_path(
     name: str, recorded: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for folder in ("near", "embedded"):
         (tmp_path / folder).mkdir()
     monkeypatch.chdir(tmp_path)
-    assert whole_path(name) == recorded.format(tmp_path)
+    assert absolute_path(name) == recorded.format(tmp_path)
 
 
-def test_a_model_is_added_filled_compared_activated_rolled_back_and_dropped(
+def test_a_model_is_added_embedded_compared_activated_rolled_back_and_dropped(
     cat: Run, source: Path, tmp_path: Path
 ) -> None:
     from support.small_clip import save_small_clip

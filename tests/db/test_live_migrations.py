@@ -149,7 +149,7 @@ def test_a_migration_that_cannot_get_its_lock_tries_again_and_lets_searches_pass
 def test_a_migration_that_never_gets_its_lock_says_so(
     engine: Engine, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("app.operations.migrate.TRIES", 1)
+    monkeypatch.setattr("app.operations.migrate.MAX_TRIES", 1)
     step(engine, REVISIONS[1])
     with psycopg.connect(database_url) as report:
         report.execute("SELECT count(*) FROM index_build")

@@ -120,7 +120,7 @@ DOES = {
     "calibrate": lambda app: calibrate(app.engine, app.encoder),
     "evaluate": asked,
     "decide": decided,
-    "list duplicates": lambda app: duplicate_report.folded(app.engine, 0.9) is not None,
+    "list duplicates": lambda app: duplicate_report.duplicate_groups(app.engine, 0.9) is not None,
     "delete": lambda app: app.catalog.delete(["P0299"]) == 1,
     "work": built_by_a_worker,
     "say how it is": lambda app: status(app.engine, app.files, app.settings).healthy,

@@ -11,7 +11,14 @@ import pytest
 from app.bootstrap import App
 from app.db.queries.review_pairs import MAX_SHARED_BY
 from app.duplicates import review as duplicate_review
-from app.duplicates.review import UNCALIBRATED, ReviewCursor, ReviewPair, again, ask, newest
+from app.duplicates.review import (
+    DEFAULT_MAX_DISTANCE,
+    ReviewCursor,
+    ReviewPair,
+    latest_decisions,
+    load_pair,
+    next_pair,
+)
 from app.duplicates.verdicts import AlreadyDecided, Contradiction, decide
 from app.errors import NoModel, UnknownProduct
 from support.shop import add
@@ -24,7 +31,7 @@ def asked(app: App, walk: ReviewCursor | None = None) -> list[ReviewPair]:
     found: list[ReviewPair] = []
     walk = walk or ReviewCursor()
     while not walk.finished:
-        question, walk = ask(app.engine, walk, TYPO)
+        question, walk = next_pair(app.engine, walk, TYPO)
         found += [question] if question else []
     return found
 
@@ -88,7 +95,7 @@ def test_products_whose_pictures_are_near_are_asked_about_nearest_first(
     add(app, {name: [seed] for seed, name in enumerate("ABCDEF")})
     move(sql, "B", "A", 0.09)
     move(sql, "D", "C", 0.03)
-    move(sql, "F", "E", UNCALIBRATED + 0.02)
+    move(sql, "F", "E", DEFAULT_MAX_DISTANCE + 0.02)
     found = asked(app)
     assert ["".join(question.skus) for question in found] == ["CD", "AB"]
     assert [question.distance for question in found] == [
@@ -131,8 +138,8 @@ def test_a_product_without_a_picture_can_be_asked_about(app: App, sql: psycopg.C
 
 
 def test_no_pair_is_asked_twice_in_one_walk(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(duplicate_review, "PRODUCTS_AT_ONCE", 1)
-    monkeypatch.setattr(duplicate_review, "GROUPS_AT_ONCE", 1)
+    monkeypatch.setattr(duplicate_review, "PRODUCTS_PER_BATCH", 1)
+    monkeypatch.setattr(duplicate_review, "GROUPS_PER_BATCH", 1)
     add(app, {"A": [1], "B": [1, 2], "C": [2], "D": [3]})
     assert sorted(pairs(app)) == ["AB", "BC"]
 
@@ -169,7 +176,7 @@ def test_what_follows_through_a_product_that_is_gone_is_not_asked(app: App) -> N
 
 def test_a_verdict_taken_meanwhile_settles_what_waits(app: App) -> None:
     add(app, {"A": [1], "B": [1], "C": [1]})
-    question, walk = ask(app.engine, ReviewCursor(), TYPO)
+    question, walk = next_pair(app.engine, ReviewCursor(), TYPO)
     assert question is not None and len(walk.waiting) == 2
     say(app, "AB", True)
     say(app, "BC", True)
@@ -178,7 +185,7 @@ def test_a_verdict_taken_meanwhile_settles_what_waits(app: App) -> None:
 
 def test_a_product_deleted_meanwhile_is_passed_over(app: App) -> None:
     add(app, {"A": [1], "B": [1], "C": [2], "D": [2]})
-    _, walk = ask(app.engine, ReviewCursor(), TYPO)
+    _, walk = next_pair(app.engine, ReviewCursor(), TYPO)
     app.catalog.delete(["D"])
     assert asked(app, walk) == []
 
@@ -186,31 +193,31 @@ def test_a_product_deleted_meanwhile_is_passed_over(app: App) -> None:
 def test_a_walk_that_finds_nothing_for_long_says_how_far_it_came(
     app: App, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(duplicate_review, "PATIENCE_S", -1.0)
-    monkeypatch.setattr(duplicate_review, "PRODUCTS_AT_ONCE", 2)
+    monkeypatch.setattr(duplicate_review, "MAX_SCAN_S", -1.0)
+    monkeypatch.setattr(duplicate_review, "PRODUCTS_PER_BATCH", 2)
     add(app, {f"P{n}": [n] for n in range(5)})
-    question, walk = ask(app.engine, ReviewCursor(), TYPO)
+    question, walk = next_pair(app.engine, ReviewCursor(), TYPO)
     assert (question, walk.looked_at, walk.finished) == (None, 2, False)
     while not walk.finished:
-        question, walk = ask(app.engine, walk, TYPO)
+        question, walk = next_pair(app.engine, walk, TYPO)
     assert (question, walk.looked_at) == (None, 5)
 
 
 def test_an_empty_catalogue_holds_nothing_to_ask(app: App) -> None:
-    question, walk = ask(app.engine, ReviewCursor(), TYPO)
+    question, walk = next_pair(app.engine, ReviewCursor(), TYPO)
     assert (question, walk.finished) == (None, True)
 
 
 def test_a_database_without_a_model_is_said(app: App, sql: psycopg.Connection) -> None:
     sql.execute("UPDATE model SET active = false")
     with pytest.raises(NoModel):
-        ask(app.engine, ReviewCursor(), TYPO)
+        next_pair(app.engine, ReviewCursor(), TYPO)
 
 
 def test_a_decided_pair_can_be_looked_at_again_with_its_verdict(app: App) -> None:
     add(app, {"A": [1], "B": [2]})
     say(app, "AB", False)
-    question = again(app.engine, ("A", "B"), TYPO)
+    question = load_pair(app.engine, ("A", "B"), TYPO)
     assert question.verdict is not None
     assert (question.verdict.same, question.verdict.decided_by) == (False, "Ada")
 
@@ -220,8 +227,8 @@ def test_a_pair_that_is_gone_cannot_be_looked_at(app: App) -> None:
     say(app, "AB", False)
     app.catalog.delete(["B"])
     with pytest.raises(UnknownProduct, match="A or B"):
-        again(app.engine, ("A", "B"), TYPO)
-    (decided,) = newest(app.engine, 10)
+        load_pair(app.engine, ("A", "B"), TYPO)
+    (decided,) = latest_decisions(app.engine, 10)
     assert decided.titles == ("title A", None)
 
 
@@ -229,8 +236,8 @@ def test_verdicts_are_listed_newest_first_page_by_page(app: App) -> None:
     add(app, {name: [seed] for seed, name in enumerate("ABCD")})
     for pair in ("AB", "AC", "AD"):
         say(app, pair, False)
-    listed = [each.verdict.sku_b for each in newest(app.engine, 2)]
-    assert (listed, newest(app.engine, 2, 2)[0].verdict.sku_b) == (["D", "C"], "B")
+    listed = [each.verdict.sku_b for each in latest_decisions(app.engine, 2)]
+    assert (listed, latest_decisions(app.engine, 2, 2)[0].verdict.sku_b) == (["D", "C"], "B")
 
 
 def test_of_two_who_judge_one_pair_at_once_the_second_learns_of_the_first(app: App) -> None:
@@ -248,7 +255,7 @@ def test_of_two_who_judge_one_pair_at_once_the_second_learns_of_the_first(app: A
         thread.start()
     for thread in threads:
         thread.join()
-    (kept,) = newest(app.engine, 10)
+    (kept,) = latest_decisions(app.engine, 10)
     assert len(said) == 1 and kept.verdict.decided_by in said[0]
 
 

@@ -12,7 +12,7 @@ from app.bootstrap import App
 from app.db.locks import LockKey
 from app.db.queries import verdicts
 from app.duplicates.normalization import identity_key
-from app.duplicates.report import compare, evaluate, folded, read_pairs
+from app.duplicates.report import compare, duplicate_groups, evaluate, read_pairs
 from app.duplicates.verdicts import AlreadyDecided, Contradiction, decide
 from app.errors import BadInput, BadSource, UnknownProduct
 from app.operations.migrate import migrate
@@ -128,12 +128,12 @@ def test_a_verdict_outlives_its_products(shop: App) -> None:
     say(shop, 0, 1, True)
     shop.catalog.delete(skus(0, 1))
     assert told(shop, 0) == [("0", "1", True)]
-    assert folded(shop.engine, 0.9) == []
+    assert duplicate_groups(shop.engine, 0.9) == []
 
 
 def test_the_catalogue_folds_by_verdicts_and_is_measured_without(shop: App) -> None:
     say(shop, 0, 1, True)
-    (group,) = folded(shop.engine, 0.9)
+    (group,) = duplicate_groups(shop.engine, 0.9)
     assert (group.keeper.sku, group.folded[0].rule) == ("P0000", "verdict")
     figures = evaluate(shop.engine, [("P0000", "P0001")], 0.9)
     assert (figures.folds, figures.recall, figures.precision) == (0, 0.0, None)
@@ -201,7 +201,7 @@ def test_equal_keys_are_found_in_sql(app: App, sql: psycopg.Connection) -> None:
     add(app, {"A": [1]}, year=2021)
     same = "SELECT count(DISTINCT identity_key), count(*) FROM product"
     assert sql.execute(same).fetchone() == (1, 2)
-    ((fold,),) = [group.folded for group in folded(app.engine, 0.9)]
+    ((fold,),) = [group.folded for group in duplicate_groups(app.engine, 0.9)]
     assert (fold.candidate.sku, fold.rule, fold.matched_by) == ("B", "another year", "A")
 
 

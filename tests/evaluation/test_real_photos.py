@@ -11,7 +11,7 @@ import pytest
 from app.bootstrap import App
 from app.config import Settings
 from app.db.embedded import server as embedded_server
-from app.duplicates.report import folded
+from app.duplicates.report import duplicate_groups
 from app.evaluation.labelled_queries import Evaluation, evaluate, read_queries
 from app.search.filters import parse
 from app.types import Query, SearchResult
@@ -142,7 +142,7 @@ def test_outliers_are_products_with_a_wrong_photo(
 
 @pytest.mark.usefixtures("loaded")
 def test_groups_in_sql_are_those_of_all_rules_except_typo(clothing: App) -> None:
-    groups = folded(clothing.engine, typo=1.0)
+    groups = duplicate_groups(clothing.engine, typo=1.0)
     expected = {
         frozenset([group.keeper.sku, *(fold.candidate.sku for fold in group.folded)])
         for group in groups

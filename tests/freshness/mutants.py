@@ -1,10 +1,11 @@
-"""Break the horizon on purpose, one way at a time, and show that the tests notice.
+"""Mutation tests: introduces known mistakes into a copy of the code and checks that tests fail.
 
-    cd tests && python mutants.py
+    make mutants
+    python tests/freshness/mutants.py WORD ...   # only mutants whose name contains a word
 
-Each mutant is a copy of the code in a temporary folder with a few words replaced; the soak run, the
-state machine and the cases are let loose on it until one of them fails. Exits with 1 if a mutant
-survives them all. The code as it is goes first, and must pass.
+Each mutant replaces a few words in a copy of the checkout in a temporary folder, and runs its
+checks there until one fails. The unchanged code runs first and must pass. Exits with 1 if a mutant
+survives all of its checks. `test_mutants.py` verifies that every mutant still applies.
 """
 
 from __future__ import annotations
@@ -16,72 +17,94 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from support.paths import REPO
+REPO = Path(__file__).resolve().parents[2]
+COPIED = ("app", "ingest", "alembic", "sql", "tests", "pyproject.toml")
+"""What a mutated copy consists of."""
 
-PARTS = ("app", "alembic", "sql", "tests", "pyproject.toml")
-
-HUNTERS = {
-    "soak": ["tests/freshness/soak.py", "--searches", "1500"],
-    "machine": ["-m", "pytest", "-qx", "tests/freshness/test_horizon_machine.py"],
-    "cases": [
-        "-m",
-        "pytest",
-        "-qx",
+PYTEST = ("-m", "pytest", "-qx", "-p", "no:cacheprovider")
+CHECKS = {
+    "soak": ("tests/freshness/soak.py", "--searches", "1500"),
+    "machine": (*PYTEST, "tests/freshness/test_horizon_machine.py"),
+    "cases": (
+        *PYTEST,
         "tests/freshness/test_horizon_cases.py",
         "tests/search/test_service.py",
-    ],
+    ),
+    "candidates": (*PYTEST, "tests/search/test_candidates.py"),
+    "plans": (*PYTEST, "tests/db/test_query_plans.py"),
+    "filters": (
+        *PYTEST,
+        "tests/search/test_filter_cache.py",
+        "tests/search/test_planner_filtered.py",
+    ),
+    "paths": (*PYTEST, "tests/search/test_fast_path.py", "tests/search/test_service.py"),
+    "pages": (*PYTEST, "tests/search/test_paging.py", "tests/search/test_refill.py"),
+    "index": (*PYTEST, "tests/index/test_builder.py"),
+    "swap": (*PYTEST, "tests/index/test_hot_swap.py", "tests/index/test_builder.py"),
+    "worker": (*PYTEST, "tests/operations/test_worker.py", "tests/ui/test_page_index.py"),
+    "catalog": (*PYTEST, "tests/catalog/test_catalog.py"),
+    "models": (*PYTEST, "tests/models/test_lifecycle.py"),
+    "loads": (*PYTEST, "tests/catalog/test_bulk_load.py"),
 }
-TELLING = ("E  ", "different: ", "a search failed")
+"""Python arguments of each check, run in the folder of the copy."""
 
-SINGLE_STATEMENT = "app/db/queries/single_statement.py"
-DELTA, RETRIEVAL = "app/db/queries/index_delta.py", "app/search/retrieval.py"
-CATALOGUE, CONTENT = "alembic/versions/0001_catalogue.py", "app/index/embedding_reader.py"
+HORIZON = ("soak", "machine", "cases")
+ERROR_LINES = ("E  ", "different: ", "a search failed")
+"""Beginnings of the output lines that tell why a check failed."""
+
+CATALOGUE = "alembic/versions/0001_catalogue.py"
+DELTA = "app/db/queries/index_delta.py"
+NEAREST = "app/db/queries/nearest.py"
+SINGLE = "app/db/queries/single_statement.py"
+LOCKS = "app/db/locks.py"
+READER = "app/index/embedding_reader.py"
+FAISS_IO = "app/index/faiss_io.py"
+FILE_STORE = "app/index/file_store.py"
+PLANNER = "app/search/planner.py"
+RETRIEVAL = "app/search/retrieval.py"
+DEDUP = "app/search/dedup.py"
+BATCH = "app/catalog/batch_write.py"
 
 HELD = "pg_visible_in_snapshot(e.changed_in, CAST(%(snapshot)s AS pg_snapshot))"
-BEGINS = "e.changed_in >= pg_snapshot_xmax(CAST(%(snapshot)s AS pg_snapshot))"
+SINCE = "e.changed_in >= pg_snapshot_xmax(CAST(%(snapshot)s AS pg_snapshot))"
 IN_PROGRESS = "e.changed_in = ANY(CAST(%(in_progress)s AS xid8[]))"
 STARTED = (
     "(SELECT started_at FROM index_build"
     " WHERE snapshot::text = CAST(%(snapshot)s AS text) ORDER BY id DESC LIMIT 1)"
 )
-TRUSTED = "if (first.active, first.newest) != (request.model.id, request.build.id):"
-GUARD = "unstamped := change_stamps.tables_without_trigger(connection, change_stamps.EMBEDDING)"
-OPENED = "usable = index_builds.usable(request.connection, request.model.id)"
 TRIGGER = """CREATE TRIGGER embedding_stamp BEFORE INSERT OR UPDATE ON embedding
     FOR EACH ROW EXECUTE FUNCTION stamp_embedding();
 """
 ALWAYS = "ALTER TABLE embedding ENABLE ALWAYS TRIGGER embedding_stamp;"
-PARTITIONED = "changed_in xid8 NOT NULL,"
+STAMP = "NEW.changed_in := pg_current_xact_id();"
+COLUMN = "changed_in xid8 NOT NULL,"
+USABLE = "usable = index_builds.usable(request.connection, request.model.id)"
 
 
 @dataclass(frozen=True)
 class Mutant:
-    """What is wrong with it, and the words to replace: file, old, new."""
+    """A mistake: its name, the replacements (file, old text, new text), and the checks to run."""
 
     name: str
     changes: tuple[tuple[str, str, str], ...]
+    checks: tuple[str, ...] = HORIZON
 
 
-NOT_GUARDED = (CONTENT, GUARD, f"False and ({GUARD})")
-ORDINARY = (CATALOGUE, ALWAYS, "")
-ONLY_DEFAULT = (
-    (CATALOGUE, TRIGGER, ""),
-    ORDINARY,
-    (CATALOGUE, PARTITIONED, "changed_in xid8 NOT NULL DEFAULT pg_current_xact_id(),"),
-)
+NO_STAMP_CHECK = (READER, "        _check_stamp(connection)\n", "")
+ORDINARY_TRIGGER = (CATALOGUE, ALWAYS, "")
 
+UNCHANGED = Mutant("unchanged code", ())
 MUTANTS = (
-    Mutant("nothing", ()),
     Mutant(
         "changed_in is replaced by updated_at",
         (
-            (CATALOGUE, PARTITIONED, PARTITIONED + "\n    updated_at timestamptz,"),
-            (CATALOGUE, "NEW.changed_in := pg_current_xact_id();", "NEW.updated_at := now();"
-             "\n    NEW.changed_in := pg_current_xact_id();"),
-            (DELTA, BEGINS, f"e.updated_at >= {STARTED}"),
+            (CATALOGUE, COLUMN, COLUMN + "\n    updated_at timestamptz,"),
+            (CATALOGUE, STAMP, f"NEW.updated_at := now();\n    {STAMP}"),
+            (DELTA, SINCE, f"e.updated_at >= {STARTED}"),
             (DELTA, IN_PROGRESS, "false"),
             (DELTA, HELD, f"e.updated_at < {STARTED}"),
         ),
@@ -90,96 +113,214 @@ MUTANTS = (
         "the row condition is changed_in < xmax",
         (
             (DELTA, IN_PROGRESS, "false"),
-            (DELTA, HELD,
-             "e.changed_in < pg_snapshot_xmax(CAST(%(snapshot)s AS pg_snapshot))"),
+            (DELTA, HELD, "e.changed_in < pg_snapshot_xmax(CAST(%(snapshot)s AS pg_snapshot))"),
         ),
     ),
     Mutant(
-        "a search uses a build its snapshot does not see",
-        (
-            (RETRIEVAL, OPENED, "with request.connection.engine.connect() as apart:\n"
-             "        usable = index_builds.usable(apart, request.model.id)"),
-        ),
-    ),
-    Mutant(
-        "a search in one statement trusts the build it knows",
-        ((SINGLE_STATEMENT, TRUSTED, "if False:"),),
-    ),
-    # What a default does, in the trigger's place, so that nothing else gets in the way.
-    Mutant(
-        "the stamp is only a column default",
+        "a search uses a build that its snapshot does not see",
         (
             (
-                CATALOGUE,
-                "NEW.changed_in := pg_current_xact_id();",
-                "NEW.changed_in := coalesce(NEW.changed_in, pg_current_xact_id());",
+                RETRIEVAL,
+                USABLE,
+                "with request.connection.engine.connect() as other:\n"
+                "        usable = index_builds.usable(other, request.model.id)",
             ),
         ),
     ),
-    Mutant("the stamp is only a default, with the guard", ONLY_DEFAULT),
     Mutant(
-        "the stamp trigger is an ordinary one",
-        (ORDINARY, NOT_GUARDED),
+        "the single statement trusts the build it knows",
+        ((SINGLE, "(first.active, first.newest) !=", "False and (first.active, first.newest) !="),),
     ),
+    # Keeps the trigger and gives it the effect of a column default, so that nothing else changes.
+    Mutant(
+        "the stamp acts like a column default",
+        ((CATALOGUE, STAMP, "NEW.changed_in := coalesce(NEW.changed_in, pg_current_xact_id());"),),
+    ),
+    Mutant(
+        "the stamp is a column default, and builds check the trigger",
+        (
+            (CATALOGUE, TRIGGER, ""),
+            ORDINARY_TRIGGER,
+            (CATALOGUE, COLUMN, "changed_in xid8 NOT NULL DEFAULT pg_current_xact_id(),"),
+        ),
+    ),
+    Mutant("the stamp trigger is not ENABLE ALWAYS", (ORDINARY_TRIGGER, NO_STAMP_CHECK)),
     Mutant("changed rows stay among the nominees", ((DELTA, f"\n        AND {HELD}", ""),)),
     Mutant(
-        "the bound of the index is not heeded",
+        "the distance up to which the index was searched is ignored",
         ((DELTA, "[] if seen_to is None else [seen_to - TOLERANCE]", "[]"),),
     ),
     Mutant(
-        "the bound of the delta is not heeded",
-        ((DELTA, "    if fresh >= n:\n        ends.append(farthest)\n", ""),),
+        "the distance up to which the delta was searched is ignored",
+        ((DELTA, "if fresh >= n:", "if False:"),),
+    ),
+    Mutant(
+        "the delta is counted without transactions in progress",
+        ((DELTA, "CAST(:in_progress AS xid8[]))", "CAST(:in_progress AS xid8[])) AND false"),),
+        ("worker", "cases"),
+    ),
+    Mutant(
+        "the single statement uses an outdated filter list",
+        ((SINGLE, "if not first.usable:", "if False:"),),
+        ("filters",),
+    ),
+    Mutant(
+        "a tie with the unseen counts as complete",
+        ((NEAREST, ".distance < candidates.seen_to", ".distance <= candidates.seen_to"),),
+        ("candidates",),
+    ),
+    # The index is on this cast, with the 49 dimensions of the test encoder.
+    Mutant(
+        "the exact scan may use the HNSW index",
+        (
+            (
+                NEAREST,
+                "ORDER BY (e.vec <=> CAST(%(q)s AS halfvec)) + 0",
+                "ORDER BY e.vec::halfvec(49) <=> CAST(%(q)s AS halfvec(49))",
+            ),
+        ),
+        ("plans",),
+    ),
+    Mutant(
+        "the highest id wins ties",
+        (
+            (
+                NEAREST,
+                "hit.picture_id\n), page AS (SELECT * FROM best ORDER BY distance, product_id",
+                "hit.picture_id\n), page AS (SELECT * FROM best ORDER BY distance, product_id DESC",
+            ),
+        ),
+        ("cases", "pages"),
+    ),
+    Mutant(
+        "a delta that was cut off is used",
+        ((PLANNER, "if delta_rows > max_delta:", "if False:"),),
+        ("paths", "soak"),
+    ),
+    Mutant(
+        "a filtered search does not look deeper",
+        ((PLANNER, "if is_complete(candidates, search.request.k):", "if True:"),),
+        ("filters", "cases"),
+    ),
+    Mutant(
+        "near-duplicates of the query are dropped below the threshold only",
+        ((DEDUP, "distance <= query.near_query", "distance < query.near_query"),),
+        ("pages",),
+    ),
+    Mutant(
+        "kept products are ordered worst first",
+        ((DEDUP, "(-each[0], each[1]", "(each[0], each[1]"),),
+        ("pages", "paths"),
+    ),
+    Mutant(
+        "the content of an index file is not verified",
+        ((FAISS_IO, "hexdigest() != sha256:", "hexdigest() == 'wrong':"),),
+        ("index",),
+    ),
+    Mutant(
+        "builds with identical files share search parameters",
+        ((FILE_STORE, "if index.parameters == build.parameters:", "if True:"),),
+        ("swap",),
+    ),
+    Mutant(
+        "NaN passes as a unit vector",
+        ((READER, "~(deviation <= UNIT_TOLERANCE)", "deviation > UNIT_TOLERANCE"),),
+        ("index",),
+    ),
+    Mutant(
+        "vectors that are almost unit are indexed as they are",
+        ((READER, "if fixable.any():", "if False:"),),
+        ("index",),
+    ),
+    Mutant(
+        "writers do not take turns",
+        ((LOCKS, "SELECT pg_advisory_xact_lock(%(key)s)", "SELECT CAST(%(key)s AS bigint)"),),
+        ("catalog", "models"),
+    ),
+    Mutant(
+        "two processes create an HNSW index at the same time",
+        ((LOCKS, '"" if exclusive else "_shared"', '"_shared"'),),
+        ("loads",),
+    ),
+    Mutant(
+        "changed pictures of a product are not written",
+        ((BATCH, " and stored.pictures == entry.pictures", ""),),
+        ("catalog",),
+    ),
+    Mutant(
+        "one embedded picture makes a batch complete",
+        ((BATCH, "if not all(embedded", "if not any(embedded"),),
+        ("catalog",),
+    ),
+    Mutant(
+        "a batch may lack vectors of another maintained model",
+        ((BATCH, "if not batch.vectors.keys() <= vectors.keys():", "if False:"),),
+        ("models", "catalog"),
     ),
 )  # fmt: skip
 
 
-def copied(mutant: Mutant, folder: Path) -> None:
-    """The code with the mutant's changes; each text to replace must be there once."""
-    for part in PARTS:
-        source = REPO / part
+def mutated(mutant: Mutant, read: Callable[[str], str]) -> dict[str, str]:
+    """The changed files of a mutant, by path; `read` returns the present text of a file.
+
+    Raises ValueError unless each text to replace occurs exactly once.
+    """
+    files: dict[str, str] = {}
+    for path, old, new in mutant.changes:
+        text = files.get(path) or read(path)
+        if text.count(old) != 1:
+            raise ValueError(f"{mutant.name!r}: {path} has {text.count(old)} times {old!r}")
+        files[path] = text.replace(old, new)
+    return files
+
+
+def copy_checkout(mutant: Mutant, folder: Path) -> None:
+    """Copy the code into `folder`, with the changes of the mutant."""
+    for name in COPIED:
+        source = REPO / name
         if source.is_dir():
-            shutil.copytree(source, folder / part, ignore=shutil.ignore_patterns("__pycache__"))
+            shutil.copytree(source, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
         else:
-            shutil.copy(source, folder / part)
-    for name, old, new in mutant.changes:
-        text = (folder / name).read_text(encoding="utf-8")
-        assert text.count(old) == 1, f"{name} has {text.count(old)} times: {old}"
-        (folder / name).write_text(text.replace(old, new), encoding="utf-8")
+            shutil.copy(source, folder / name)
+    for path, text in mutated(mutant, lambda path: (REPO / path).read_text("utf-8")).items():
+        (folder / path).write_text(text, encoding="utf-8")
 
 
-def hunted(folder: Path, hunter: str) -> str | None:
-    """What a hunter says of the code in a folder; None if it found nothing wrong."""
-    environment = os.environ | {"PYTHONPATH": str(folder), "HORIZON_ONCE": "1"}
+def run_check(folder: Path, check: str) -> str | None:
+    """The first error line of a check in a copy; None if it passes."""
+    paths = os.pathsep.join((str(folder), str(folder / "tests")))
     done = subprocess.run(
-        [sys.executable, *HUNTERS[hunter]],
+        [sys.executable, *CHECKS[check]],
         cwd=folder,
-        env=environment,
+        env=os.environ | {"PYTHONPATH": paths, "HORIZON_ONCE": "1"},
         capture_output=True,
         text=True,
         check=False,
     )
     if done.returncode == 0:
         return None
-    assert "SyntaxError" not in done.stdout + done.stderr, done.stdout + done.stderr
-    assert "ProgrammingError" not in done.stdout + done.stderr, done.stdout + done.stderr
-    lines = [line.rstrip() for line in (done.stdout + done.stderr).splitlines() if line.strip()]
-    telling = [line for line in lines if line.startswith(TELLING)]
-    return (telling or lines[-1:] or ["it failed without a word"])[0]
+    output = done.stdout + done.stderr
+    # Such a failure shows that the mutant is broken, not that a test notices the mistake.
+    for broken in ("SyntaxError", "ImportError", "ModuleNotFoundError", "ProgrammingError"):
+        assert broken not in output, output
+    assert "no tests ran" not in output and "file or directory not found" not in output, output
+    lines = [line.rstrip() for line in output.splitlines() if line.strip()]
+    errors = [line for line in lines if line.startswith(ERROR_LINES)]
+    return (errors or lines[-1:] or ["it failed without output"])[0]
 
 
-def hunt(mutant: Mutant, hunters: list[str], go_on: bool) -> bool:
-    """Let the hunters loose on a mutant, one after the other; whether any caught it."""
+def is_caught(mutant: Mutant, checks: Sequence[str], go_on: bool) -> bool:
+    """Run checks on a copy until one fails (all of them with `go_on`); whether any failed."""
     caught = False
     with tempfile.TemporaryDirectory(prefix="lookalike-mutant-") as name:
         folder = Path(name)
-        copied(mutant, folder)
-        for hunter in hunters:
+        copy_checkout(mutant, folder)
+        for check in checks:
             began = time.monotonic()
-            said = hunted(folder, hunter)
-            seconds = time.monotonic() - began
-            verdict = f"caught: {said[:140]}" if said else "found nothing"
-            print(f"  {hunter} ({seconds:.0f} s) {verdict}", flush=True)
-            caught |= said is not None
+            error = run_check(folder, check)
+            verdict = f"caught: {error[:140]}" if error else "passed"
+            print(f"  {check} ({time.monotonic() - began:.0f} s) {verdict}", flush=True)
+            caught |= error is not None
             if caught and not go_on:
                 break
     return caught
@@ -187,19 +328,24 @@ def hunt(mutant: Mutant, hunters: list[str], go_on: bool) -> bool:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
-    parser.add_argument("words", nargs="*", help="only mutants whose name has one of these words")
-    parser.add_argument("--by", nargs="*", choices=list(HUNTERS), default=list(HUNTERS))
-    parser.add_argument("--all", action="store_true", help="go on once a mutant was caught")
-    chosen = parser.parse_args()
-    survivors = []
-    for mutant in MUTANTS:
-        if chosen.words and not any(word in mutant.name for word in chosen.words):
-            continue
+    parser.add_argument("words", nargs="*", help="only mutants whose name contains one of these")
+    parser.add_argument("--by", nargs="*", choices=list(CHECKS), help="only these checks")
+    parser.add_argument("--all", action="store_true", help="run all checks of a caught mutant too")
+    options = parser.parse_args()
+    chosen = [
+        mutant
+        for mutant in MUTANTS
+        if not options.words or any(word in mutant.name for word in options.words)
+    ]
+    used = {check: None for mutant in chosen for check in mutant.checks}
+    failures = []
+    for mutant in (Mutant(UNCHANGED.name, (), tuple(used)), *chosen):
+        checks = [check for check in mutant.checks if not options.by or check in options.by]
         print(f"{mutant.name}:", flush=True)
-        if hunt(mutant, chosen.by, chosen.all) == (mutant is MUTANTS[0]):
-            survivors.append(mutant.name)
-    print(f"wrong: {'; '.join(survivors)}" if survivors else "all as it should be")
-    raise SystemExit(bool(survivors))
+        if checks and is_caught(mutant, checks, options.all) == (mutant.name == UNCHANGED.name):
+            failures.append(mutant.name)
+    print(f"wrong: {'; '.join(failures)}" if failures else "every mutant was caught")
+    raise SystemExit(bool(failures))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Writers, builders and searchers at once, each search judged in its own snapshot by numpy.
+"""Concurrent writers, builders and searchers; numpy verifies each search in its own snapshot.
 
 Run it for long with `make soak`; a short run is part of the tests. A different answer stops it.
 """
@@ -29,17 +29,17 @@ from support.snapshots import Rows, at_once_with_newest, differences, quick_snap
 
 DIM = 49
 LIVE = 200
-"""About how many products there are at any time."""
+"""Approximate number of products at any time."""
 K = 10
 IMPATIENT = "-c lock_timeout=30ms -c deadlock_timeout=20ms"
-"""Writers that wait for each other's rows change nothing meanwhile."""
+"""Short timeouts, because writers that wait for each other's rows change nothing."""
 LOST = (
     psycopg.errors.DeadlockDetected,
     psycopg.errors.LockNotAvailable,
     psycopg.errors.IntegrityError,
 )
 PAUSES = (0, 0.05, 0.3, 1.0, 2.0)
-"""Seconds between one build and the next; long enough for rows to change in most of them."""
+"""Seconds between two builds; mostly long enough for rows to change."""
 
 
 def vector(chance: np.random.Generator) -> list[float]:
@@ -48,7 +48,7 @@ def vector(chance: np.random.Generator) -> list[float]:
 
 
 class Writer(threading.Thread):
-    """Transactions of every kind and length: some abort, some roll back to a savepoint."""
+    """Runs transactions of all kinds and lengths; some abort or roll back to a savepoint."""
 
     def __init__(self, url: str, seed: int, stop: threading.Event) -> None:
         super().__init__(daemon=True)
@@ -133,7 +133,7 @@ class Writer(threading.Thread):
 
 
 class Builder(threading.Thread):
-    """One index after another, with pauses of every length."""
+    """Builds one index after another, with pauses of varying length."""
 
     def __init__(self, app: App, seed: int, stop: threading.Event) -> None:
         super().__init__(daemon=True)
@@ -155,7 +155,7 @@ class Builder(threading.Thread):
 
 @dataclass
 class Tally:
-    """What the searchers saw."""
+    """Results of the searchers."""
 
     searches: int = 0
     at_once: int = 0
@@ -173,7 +173,7 @@ class Tally:
 
 
 class Searcher(threading.Thread):
-    """Asks and judges; sometimes sleeps inside its snapshot, so that the world moves on."""
+    """Searches and verifies; sometimes sleeps inside its snapshot while others write."""
 
     def __init__(self, app: App, seed: int, searches: int, tally: Tally) -> None:
         super().__init__(daemon=True)
@@ -221,7 +221,7 @@ class Searcher(threading.Thread):
 
 
 def fill(url: str, seed: int) -> None:
-    """The products that are there before anybody writes."""
+    """Insert the initial products."""
     writer = Writer(url, seed, threading.Event())
     with psycopg.connect(url) as connection:
         for _ in range(LIVE):
@@ -229,7 +229,7 @@ def fill(url: str, seed: int) -> None:
 
 
 def soak(app: App, url: str, *, searches: int, writers: int = 4, seed: int = 0) -> Tally:
-    """Run until so many searches were judged, or one was wrong."""
+    """Run until `searches` were verified, or one was wrong."""
     fill(url, seed)
     app.indexer.rebuild()
     stop, tally = threading.Event(), Tally()

@@ -1,4 +1,4 @@
-"""The horizon under concurrency: every search equals an exact search in the same snapshot."""
+"""Freshness under concurrency: every search equals an exact search in the same snapshot."""
 
 from __future__ import annotations
 

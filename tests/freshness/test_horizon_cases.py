@@ -37,7 +37,7 @@ LOGICAL = {"wal_level": "logical", "max_prepared_transactions": "10"}
 
 
 def search(app: App, seed: int, k: int = 5) -> RetrievalResult:
-    """An answer that numpy has judged in the snapshot it was given in."""
+    """An answer that equals numpy's exact answer in the same snapshot."""
     query = vectors(app, [seed])[0].astype(np.float16).astype(np.float32)
     with snapshot(app.engine) as connection:
         rows = read(connection)
@@ -49,12 +49,12 @@ def search(app: App, seed: int, k: int = 5) -> RetrievalResult:
 
 
 def search_all(app: App) -> RetrievalResult:
-    """Judge several answers; gives the last of them."""
+    """Check several answers; returns the last one."""
     return [search(app, seed) for seed in QUERIES][-1]
 
 
 def built(app: App) -> None:
-    """A catalogue with an index of it, which FAISS answers from."""
+    """A catalogue with an index, answered by FAISS."""
     add(app, numbered(PRODUCTS))
     app.indexer.rebuild()
     assert search(app, QUERIES[0]).path == "faiss"
@@ -65,7 +65,7 @@ def literal(app: App, seed: int) -> str:
 
 
 def turn(app: App, sql: psycopg.Connection, *pairs: tuple[int, int]) -> None:
-    """Give pictures (by their place among the ids) the vectors of photos; lie about the stamp."""
+    """Give pictures (by position among the ids) the vectors of photos, with a false stamp."""
     for place, seed in pairs:
         sql.execute(
             "UPDATE embedding SET vec = %s::halfvec, changed_in = '3' WHERE picture_id ="
@@ -75,7 +75,7 @@ def turn(app: App, sql: psycopg.Connection, *pairs: tuple[int, int]) -> None:
 
 
 def turn_all(app: App, sql: psycopg.Connection, first: int) -> None:
-    """Give every picture another vector; some are exactly those that are searched for."""
+    """Give every picture another vector; some equal the query vectors."""
     turn(app, sql, *((place, first + place) for place in range(PRODUCTS)))
 
 
@@ -111,7 +111,7 @@ def test_a_row_written_in_any_way_is_found_as_it_is_now(
     assert answer.candidates.hits[0].picture_id == 7
 
 
-def test_copied_rows_with_stamps_of_long_ago_are_found(app: App, sql: psycopg.Connection) -> None:
+def test_copied_rows_with_old_stamps_are_found(app: App, sql: psycopg.Connection) -> None:
     built(app)
     with sql.transaction():
         rows = sql.execute("SELECT model_id, picture_id, '3'::xid8 FROM embedding").fetchall()
@@ -139,7 +139,7 @@ def test_triggers_that_are_off_for_a_session_do_not_hide_its_changes(
 
 @pytest.fixture
 def dump(app: App, database_url: str, tmp_path: Path, sql: psycopg.Connection) -> Path:
-    """The embeddings as they once were; since then all changed and an index was built of that."""
+    """An old dump of the embeddings; all have changed since, and an index was built."""
     add(app, numbered(PRODUCTS))
     file = tmp_path / "embeddings.dump"
     program("pg_dump", "-Fc", "--data-only", "-t", "embedding*", "-f", file, database_url)
@@ -151,7 +151,7 @@ def dump(app: App, database_url: str, tmp_path: Path, sql: psycopg.Connection) -
     return file
 
 
-def test_a_dump_reloaded_under_a_live_build_is_all_new(
+def test_all_rows_of_a_reloaded_dump_are_in_the_delta(
     app: App, database_url: str, dump: Path
 ) -> None:
     program("pg_restore", "--data-only", "-d", database_url, dump)
@@ -162,7 +162,7 @@ def test_a_dump_reloaded_under_a_live_build_is_all_new(
 def test_no_index_is_built_after_a_dump_was_reloaded_with_triggers_disabled(
     app: App, database_url: str, dump: Path
 ) -> None:
-    """PostgreSQL enables them again as ordinary ones, and the rows kept their old stamps."""
+    """PostgreSQL enables them again without ALWAYS, and the rows kept their old stamps."""
     program("pg_restore", "--data-only", "--disable-triggers", "-d", database_url, dump)
     with pytest.raises(BuildRefused, match="ENABLE ALWAYS"):
         app.indexer.rebuild()
@@ -213,10 +213,10 @@ def test_rows_changed_while_the_stamp_was_off_are_found(app: App, sql: psycopg.C
     search_all(app)
 
 
-def test_a_table_rewritten_in_place_is_searched_as_it_is_now(
+def test_a_table_rewritten_in_place_is_searched_in_its_new_state(
     app: App, sql: psycopg.Connection
 ) -> None:
-    """A change of type computes new values without any trigger."""
+    """A change of the column type rewrites values without firing triggers."""
     built(app)
     sql.execute("DROP INDEX embedding_m1_vec_idx")
     sql.execute("DROP SCHEMA analytics CASCADE")  # its views forbid it
@@ -233,7 +233,7 @@ def test_a_table_rewritten_in_place_is_searched_as_it_is_now(
 def test_an_idle_transaction_in_another_database_keeps_the_delta_small(
     app: App, sql: psycopg.Connection, new_database: Callable[[str | None], str]
 ) -> None:
-    """It holds back the snapshot's xmin, but not what the build is said to have seen."""
+    """It holds back the snapshot's xmin, but not the set of rows that the build saw."""
     with psycopg.connect(new_database(None)) as other:
         held = other.execute("SELECT pg_current_xact_id()::text::bigint").fetchone()
         built(app)
@@ -251,7 +251,7 @@ def test_an_idle_transaction_in_another_database_keeps_the_delta_small(
 
 @pytest.fixture(scope="module")
 def logical_home() -> Iterator[Path]:
-    """The home of a server that can replicate logically and prepare transactions."""
+    """The home of a server with logical replication and prepared transactions."""
     home = Path(tempfile.mkdtemp(prefix="lookalike-logical-"))
     embedded_server.start(home, HASTY | LOGICAL)
     yield home
@@ -261,7 +261,7 @@ def logical_home() -> Iterator[Path]:
 
 @pytest.fixture
 def logical_url(logical_home: Path) -> Callable[[], str]:
-    """Makes migrated databases on that server."""
+    """Creates migrated databases on that server."""
 
     def make() -> str:
         name = f"test_{uuid4().hex[:12]}"
@@ -301,7 +301,7 @@ TABLES = "product, picture, product_picture, embedding"
 
 
 def subscribe(publisher: str, subscriber: str) -> str:
-    """Let one database follow another of the same server; returns the subscription's name."""
+    """Replicate one database to another on the same server; returns the subscription's name."""
     name = f"follow_{uuid4().hex[:8]}"
     with psycopg.connect(publisher, autocommit=True) as connection:
         connection.execute(f"CREATE PUBLICATION {name} FOR TABLE {TABLES}")
@@ -326,7 +326,7 @@ def wait_for(sql: psycopg.Connection, condition: str) -> None:
 def test_rows_that_replication_applies_are_found_at_once(
     logical_url: Callable[[], str], tmp_path: Path
 ) -> None:
-    """They carry stamps of the publisher, here older than the subscriber's build."""
+    """Their stamps come from the publisher and are older than the subscriber's build."""
     from_url, to_url = logical_url(), logical_url()
     name = subscribe(from_url, to_url)
     with (

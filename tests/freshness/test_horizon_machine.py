@@ -1,4 +1,4 @@
-"""The horizon as a state machine: every interleaving of writers, builds and searches is exact.
+"""Freshness as a state machine: searches are exact in every interleaving of writers and builds.
 
 Writers hold transactions open, builds read now and are published later, searchers open their
 snapshot now and ask later; hypothesis chooses what happens next, and numpy judges each search.
@@ -41,7 +41,7 @@ from support.snapshots import Rows, at_once_with_newest, differences, quick_snap
 DIM = 49
 WRITERS = 3
 AT_FIRST = 50
-"""Products at the start: more than a search for one looks at first, so that cutoffs matter."""
+"""Products at the start: more than a search fetches first, so that cutoffs matter."""
 
 DIRECTIONS = st.integers(0, 60)
 """Few enough that equal vectors, and so ties, are common."""
@@ -96,7 +96,7 @@ def literal(seed: int) -> str:
 
 @dataclass
 class Writer:
-    """One connection with its transaction, if it is in one, and the savepoints in it."""
+    """A connection, with its open transaction and savepoints if there are any."""
 
     connection: psycopg.Connection
     savepoints: list[str] = field(default_factory=list)
@@ -112,7 +112,7 @@ class Writer:
         self.busy = False
 
     def attempt(self, work: Callable[[psycopg.Connection], None]) -> None:
-        """Do it in a transaction that stays open; one that lost to another is over."""
+        """Run an operation in a transaction that stays open, unless it lost a conflict."""
         if not self.busy:
             self.begin("READ COMMITTED")
         try:
@@ -123,7 +123,7 @@ class Writer:
 
 @dataclass
 class Searcher:
-    """A snapshot that stays open, with what numpy read in it."""
+    """An open snapshot, with the rows that numpy read in it."""
 
     context: AbstractContextManager[Connection]
     connection: Connection
@@ -131,7 +131,7 @@ class Searcher:
 
 
 class Horizon(RuleBasedStateMachine):
-    """What may happen to a catalogue, in any order."""
+    """Operations on a catalogue, in any order."""
 
     def __init__(self, app: App, url: str, paths: Counter[str]) -> None:
         super().__init__()
@@ -222,7 +222,7 @@ class Horizon(RuleBasedStateMachine):
     @precondition(lambda self: self.contents)
     @rule(which=st.integers(0, 5))
     def publish(self, which: int) -> None:
-        """Any of those that were read, so that an older content may become the newest build."""
+        """Build from any earlier read, so that older content may become the newest build."""
         self.publish_content(self.contents.pop(which % len(self.contents)))
         self.ask_everybody()
 
@@ -268,7 +268,7 @@ class Horizon(RuleBasedStateMachine):
         assert not wrong, f"{answer.path}, {answer.reason}: {'; '.join(wrong)}"
 
     def ask_everybody(self) -> None:
-        """For ten products, in a new snapshot and in each that is open: queries of three kinds."""
+        """Three kinds of queries for ten products, in a new snapshot and in each open one."""
         for seed in (self.last_seed, self.last_seed + 1, 100):
             self.search_in_new_snapshot(seed, 10)
             for searcher in self.searchers:
@@ -291,7 +291,7 @@ class Horizon(RuleBasedStateMachine):
         connection.execute(EMBED, [pictures, [literal(seed) for seed in seeds]])
 
     def to_one(self, n: int, place: int, work: Callable[[psycopg.Connection, int], Any]) -> None:
-        """Something done to one picture that no other transaction holds, if there is one."""
+        """An operation on one picture that no other transaction has locked, if there is one."""
 
         def done(connection: psycopg.Connection) -> None:
             row = connection.execute(PICK, [place]).fetchone()
@@ -301,7 +301,7 @@ class Horizon(RuleBasedStateMachine):
         self.writers[n].attempt(done)
 
     def publish_content(self, content: EmbeddingSnapshot) -> None:
-        """The second half of a build; none is retired, so that old ones stay in use."""
+        """The second half of a build; no build is retired, so that old ones stay in use."""
         index = faiss_index.build(content.ids, content.vectors)
         sha256, size = self.app.files.write(index)
         with self.app.engine.begin() as connection:
@@ -313,7 +313,7 @@ class Horizon(RuleBasedStateMachine):
 
 
 def chosen() -> settings:
-    """The same examples every time, and as many as there is time for."""
+    """Deterministic examples; HORIZON_EXAMPLES sets their number."""
     once = [Phase.generate] if os.environ.get("HORIZON_ONCE") else list(Phase)
     return settings(
         max_examples=int(os.environ.get("HORIZON_EXAMPLES", "25")),

@@ -42,13 +42,13 @@ def standby_home(server_home: Path, template: str) -> Iterator[Path]:
 
 @pytest.fixture
 def settings(settings: Settings) -> Settings:
-    """The primary notes no queries meanwhile: it writes only what the test says."""
+    """The primary samples no queries, so that it writes only what the test writes."""
     return settings.model_copy(update={"sample_queries": False})
 
 
 @pytest.fixture
 def replica_settings(settings: Settings, server_home: Path, standby_home: Path) -> Settings:
-    """The same home, and so the same folder of index files; another server."""
+    """The same home and so the same index folder, on another server."""
     name = str(make_url(str(settings.database_url)).database)
     servers.catch_up(server_home, standby_home)
     url = embedded_server.url(standby_home, name)
@@ -57,14 +57,14 @@ def replica_settings(settings: Settings, server_home: Path, standby_home: Path) 
 
 @pytest.fixture
 def replica(replica_settings: Settings) -> Iterator[App]:
-    """All services over the standby's copy of this test's database."""
+    """All services on the standby's copy of this test's database."""
     with App(replica_settings, choose=choose_colours) as app:
         yield app
 
 
 @contextmanager
 def paused(primary: Path, standby: Path) -> Iterator[None]:
-    """The standby stays where the primary is now; when it ends, it has followed."""
+    """Pauses the standby's replay at the current position; on exit it catches up."""
     servers.catch_up(primary, standby)
     servers.ask(standby, "SELECT pg_wal_replay_pause() IS NULL")
     servers.until(
@@ -113,7 +113,7 @@ def test_a_standby_without_the_primarys_folder_has_the_file_from_the_database(
     assert apart.index_folder != app.settings.index_folder
 
 
-def test_answers_are_those_of_the_replay_position_until_it_moves_on(
+def test_searches_on_the_standby_answer_for_its_replay_position(
     app: App, replica: App, server_home: Path, standby_home: Path
 ) -> None:
     add(app, {**numbered(60), "GONE": [2000], "TURNS": [4000]})
@@ -139,7 +139,7 @@ def test_answers_are_those_of_the_replay_position_until_it_moves_on(
 def test_a_build_is_used_once_its_row_was_replayed(
     app: App, replica: App, server_home: Path, standby_home: Path
 ) -> None:
-    """Until then it is newer than what the standby holds and would miss what was deleted since."""
+    """Before that, the build is newer than the standby's rows and lacks those deleted since."""
     add(app, {**numbered(60), "GONE": [1000]})
     first = app.indexer.rebuild()
     with paused(server_home, standby_home):
@@ -150,7 +150,7 @@ def test_a_build_is_used_once_its_row_was_replayed(
     assert best(replica, 1000) != "GONE"
 
 
-def test_files_that_were_retired_ahead_of_the_standby_are_not_missed(
+def test_files_retired_before_the_standby_replays_it_are_not_needed(
     app: App, replica: App, replica_settings: Settings, server_home: Path, standby_home: Path
 ) -> None:
     add(app, {**numbered(60), "GONE": [1000]})
@@ -191,7 +191,7 @@ def test_a_transaction_that_was_open_during_the_build_is_found_on_the_standby(
     assert (plan.path, plan.build, plan.delta_rows) == ("faiss", build.id, 1)
 
 
-def test_among_writers_and_builders_searches_on_the_standby_are_exact(
+def test_searches_on_the_standby_are_exact_under_concurrent_writes_and_builds(
     app: App, replica: App, database_url: str, server_home: Path, standby_home: Path
 ) -> None:
     fill(database_url, 0)
@@ -216,7 +216,7 @@ def test_among_writers_and_builders_searches_on_the_standby_are_exact(
 # How far behind
 
 
-def test_the_plan_says_how_far_behind_the_standby_is(
+def test_the_plan_states_the_lag_of_the_standby(
     app: App, replica: App, server_home: Path, standby_home: Path
 ) -> None:
     add(app, numbered(20))
@@ -235,10 +235,10 @@ def test_the_plan_says_how_far_behind_the_standby_is(
     servers.until(lambda: right(replica).replica_lag_s == 0.0, "the standby is not level")
 
 
-def test_a_standby_that_was_started_again_and_received_nothing_since_is_not_behind(
+def test_a_restarted_standby_without_new_data_has_no_lag(
     app: App, replica: App, server_home: Path, standby_home: Path
 ) -> None:
-    """It asks for the last file of the log from its beginning, which it has replayed already."""
+    """It requests the last WAL file from its beginning, which it has replayed already."""
     add(app, numbered(20))
     servers.catch_up(server_home, standby_home)
     servers.crash(standby_home)
@@ -251,7 +251,7 @@ def test_a_standby_that_was_started_again_and_received_nothing_since_is_not_behi
 # What a standby does not do
 
 
-def test_a_build_on_a_standby_is_refused_with_a_sentence(
+def test_a_build_on_a_standby_is_refused_with_a_reason(
     app: App, replica: App, server_home: Path, standby_home: Path
 ) -> None:
     add(app, numbered(60))
@@ -266,7 +266,7 @@ def test_a_build_on_a_standby_is_refused_with_a_sentence(
 def test_a_build_refused_on_a_standby_does_not_touch_the_one_that_runs_on_the_primary(
     app: App, replica: App, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Their locks are two, and the folder is one."""
+    """They have separate locks, but share the folder."""
     add(app, numbered(60))
     replace = Path.replace
 
@@ -279,7 +279,7 @@ def test_a_build_refused_on_a_standby_does_not_touch_the_one_that_runs_on_the_pr
     assert app.indexer.rebuild().state == "published"
 
 
-def test_a_standby_takes_neither_products_nor_migrations_and_says_why(
+def test_a_standby_refuses_products_and_migrations_with_a_reason(
     app: App, replica: App, server_home: Path, standby_home: Path
 ) -> None:
     add(app, numbered(5))
@@ -292,7 +292,7 @@ def test_a_standby_takes_neither_products_nor_migrations_and_says_why(
         migrate(replica.engine)
 
 
-def test_status_on_the_standby_says_what_is_there(
+def test_status_works_on_the_standby(
     app: App, replica: App, server_home: Path, standby_home: Path
 ) -> None:
     add(app, numbered(60))
@@ -311,7 +311,7 @@ def ask(app: App, question: str) -> object:
         return connection.execute(text(question)).scalar_one()
 
 
-def test_the_standby_is_asked_with_settings_of_its_own(
+def test_sessions_on_the_standby_have_their_own_settings(
     app: App, replica_settings: Settings
 ) -> None:
     own = replica_settings.model_copy(update={"statement_timeout_s": 7.0})
@@ -321,8 +321,8 @@ def test_the_standby_is_asked_with_settings_of_its_own(
         assert ask(replica, "SHOW statement_timeout") == "7s"
 
 
-def test_reading_and_plain_connections_take_turns_on_a_standby(replica: App) -> None:
-    """A connection of the pool that was read-only is not handed on as one that writes."""
+def test_read_only_and_plain_connections_alternate_on_a_standby(replica: App) -> None:
+    """A read-only connection of the pool is not reused for writing."""
     for _ in range(3):
         ask(replica, "SELECT 1")
         assert replica.catalog.model().name == "colours"
@@ -331,7 +331,7 @@ def test_reading_and_plain_connections_take_turns_on_a_standby(replica: App) -> 
 # What a standby does to a search
 
 
-def test_a_search_that_holds_up_the_replay_is_asked_again(
+def test_a_search_cancelled_by_replay_is_repeated(
     app: App, replica: App, sql: psycopg.Connection, server_home: Path, standby_home: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
@@ -360,11 +360,11 @@ def test_a_search_that_holds_up_the_replay_is_asked_again(
     right(replica)
 
 
-def test_a_search_whose_model_is_dropped_under_it_is_answered_by_the_next(
+def test_a_search_whose_model_is_dropped_is_repeated_with_the_new_one(
     app: App, replica: App, server_home: Path, standby_home: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    """Who drops a model waits for searches on the primary, and knows of no others."""
+    """Dropping a model waits for searches on the primary only."""
     add(app, numbered(20))
     other = app.lifecycle.add("other")
     with app.engine.begin() as connection:
@@ -389,7 +389,7 @@ def test_a_search_whose_model_is_dropped_under_it_is_answered_by_the_next(
 # The last test: afterwards the standby is none any more.
 
 
-def test_a_standby_that_becomes_the_primary_goes_on_with_the_builds(
+def test_a_promoted_standby_keeps_using_the_builds(
     app: App, replica: App, server_home: Path, standby_home: Path
 ) -> None:
     add(app, numbered(60))

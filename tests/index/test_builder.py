@@ -1,4 +1,4 @@
-"""Indexes: built from one snapshot, measured, published whole or not at all."""
+"""Indexes are built from one snapshot, measured, and published completely or not at all."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def unit(rows: int, dim: int = 32, seed: int = 0) -> Vectors:
 
 
 def clustered(rows: int, dim: int = 32) -> Vectors:
-    """Vectors around a few hundred centres, as pictures of things of a few hundred kinds are."""
+    """Vectors around a few hundred centres, like pictures of products of a few hundred kinds."""
     random = np.random.default_rng(1)
     centres = unit(300, dim)[random.integers(0, 300, rows)]
     found = centres + 0.3 * unit(rows, dim, seed=2)
@@ -81,7 +81,7 @@ def test_a_flat_index_knows_when_it_has_nominated_all() -> None:
     assert index.nominate(unit(1)[0], 49).cutoff is not None
 
 
-def test_beyond_five_thousand_rows_an_index_is_inverted_lists_that_pass_the_gate() -> None:
+def test_beyond_five_thousand_rows_an_ivf_index_reaches_the_recall_goal() -> None:
     vectors = clustered(5001)
     assert faiss_index.build(np.arange(5000, dtype=np.int64), vectors[:5000]).kind == "flat"
     index = faiss_index.build(np.arange(5001, dtype=np.int64), vectors)
@@ -138,7 +138,7 @@ def test_the_lists_that_are_needed_are_no_more_and_no_fewer_than_reach_the_goal(
         assert lists == 1 or recall_in(lists - 1) < goal
 
 
-def test_beyond_the_measured_depths_all_lists_are_looked_into(
+def test_beyond_the_tuned_depths_all_lists_are_probed(
     large: tuple[AnnIndex, Vectors],
 ) -> None:
     index, vectors = large
@@ -160,10 +160,8 @@ def test_inverted_lists_never_claim_to_have_nominated_all(
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(1, 12), st.integers(1, 40), st.integers(1, 300))
-def test_the_best_of_what_is_offered_in_parts_are_those_of_a_full_sort(
-    seed: int, most: int, part: int, rows: int
-) -> None:
-    """Whole numbers, so that many are equal; the first parts hold few rows, or all."""
+def test_top_k_over_blocks_equals_a_full_sort(seed: int, most: int, part: int, rows: int) -> None:
+    """Integer scores, so that many are equal; the first blocks hold few rows, or all."""
     scores = np.random.default_rng(seed).integers(0, 50, (5, rows)).astype(np.float32)
     best, most = TopK(5, min(most, rows)), min(most, rows)
     for begin in range(0, rows, part):
@@ -174,7 +172,7 @@ def test_the_best_of_what_is_offered_in_parts_are_those_of_a_full_sort(
     assert all(len(set(row)) == most for row in places.tolist())
 
 
-def test_a_benchmark_knows_the_nearest_rows_block_after_block(
+def test_the_benchmark_is_exact_across_blocks(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     vectors = unit(1000, seed=4)
@@ -197,15 +195,15 @@ def test_recall_is_the_share_of_the_nearest_that_was_found() -> None:
     assert benchmark.recall(half) == pytest.approx(float((exact % 2 == 0).mean()), abs=1e-9)
 
 
-def test_of_identical_rows_any_is_right() -> None:
-    """Else a catalogue full of one placeholder photo could never publish an index."""
+def test_any_of_several_identical_rows_counts_as_correct() -> None:
+    """Otherwise a catalogue full of one placeholder photo could never publish an index."""
     vectors = np.tile(unit(1), (200, 1))
     index = faiss_index.build(np.arange(200, dtype=np.int64), vectors)
     assert RecallBenchmark(whole(vectors)).recall(index) == 1
 
 
-def test_copies_that_were_saved_anew_do_not_keep_an_index_from_being_good_enough() -> None:
-    """Sixty of each picture, so alike that their order hangs on how 16 bits round their lengths."""
+def test_near_identical_copies_do_not_lower_the_recall() -> None:
+    """Sixty copies of each picture, so similar that float16 rounding determines their order."""
     copies = np.repeat(unit(350, 128), 60, axis=0) + 0.003 * unit(21_000, 128, seed=3)
     vectors = (copies / np.linalg.norm(copies, axis=1, keepdims=True)).astype(np.float16)
     index = faiss_index.build(np.arange(21_000, dtype=np.int64), vectors)
@@ -227,8 +225,8 @@ def test_a_written_index_is_read_back_by_its_sha256(tmp_path: Path) -> None:
     assert again.nominate(query, 9).ids.tolist() == index.nominate(query, 9).ids.tolist()
 
 
-def test_rows_of_sixteen_bits_are_in_an_index_as_they_are() -> None:
-    """Then what it nominates was compared by the very numbers that the table holds."""
+def test_float16_rows_are_stored_unchanged() -> None:
+    """So the index compares the same numbers as the table."""
     vectors = clustered(21_000).astype(np.float16)
     index = faiss_index.build(np.arange(21_000, dtype=np.int64)[::-1].copy(), vectors)
     lists = index.faiss_index.invlists
@@ -245,7 +243,7 @@ def test_rows_of_sixteen_bits_are_in_an_index_as_they_are() -> None:
 # Vectors
 
 
-def test_every_number_of_sixteen_bits_is_widened_exactly() -> None:
+def test_every_float16_is_widened_exactly() -> None:
     every = np.arange(1 << 16, dtype=np.uint16).view(np.float16)
     finite = np.isfinite(every)
     found = to_float32(every)
@@ -258,7 +256,7 @@ def test_every_number_of_sixteen_bits_is_widened_exactly() -> None:
 # Clusters
 
 
-def test_centres_are_found_where_the_rows_are() -> None:
+def test_centroids_are_trained_where_the_rows_are() -> None:
     middles = unit(20, 16)
     rows = middles[np.arange(4000) % 20] + 0.05 * unit(4000, 16, seed=7)
     rows /= np.linalg.norm(rows, axis=1, keepdims=True)
@@ -267,26 +265,26 @@ def test_centres_are_found_where_the_rows_are() -> None:
     np.testing.assert_allclose(np.linalg.norm(found, axis=1), 1, atol=1e-5)
 
 
-def test_of_identical_rows_there_are_as_many_centres_as_asked_for() -> None:
+def test_identical_rows_still_give_the_requested_number_of_centroids() -> None:
     found = kmeans.train(np.tile(unit(1, 16), (500, 1)), 40)
     assert found.shape == (40, 16)
     assert np.isfinite(found).all()
 
 
 def test_copies_of_one_picture_take_no_lists_from_the_others() -> None:
-    """A third is one vector, which no more centres than one can stand for."""
+    """A third of the rows are one vector, which one centroid represents."""
     rows = np.vstack([np.repeat(unit(1, 32, seed=8), 2000, axis=0), clustered(4000)])
     labels = kmeans.assign(rows, kmeans.train(rows, 200))
     assert len(np.unique(labels)) >= 195
 
 
-def test_a_centre_that_no_row_is_nearest_to_takes_half_of_the_largest_cluster() -> None:
+def test_an_empty_cluster_takes_half_of_the_largest_one() -> None:
     rows = np.concatenate([np.tile(unit(1, 16), (50, 1)), clustered(300, 16)])
     labels = kmeans.assign(rows, kmeans.train(rows, 60))
     assert len(np.unique(labels)) > 45
 
 
-def test_each_row_is_put_to_its_nearest_centre(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_row_is_assigned_to_its_nearest_centroid(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kmeans, "BLOCK_ROWS", 37)
     rows, middles = unit(500, 16), unit(30, 16, seed=1)
     found = kmeans.assign(rows, middles)
@@ -394,7 +392,7 @@ def test_a_folder_that_cannot_be_written_is_an_error_before_the_work(
     assert states(sql) == []
 
 
-def test_a_probe_that_the_builder_at_work_cleared_away_is_no_error(
+def test_a_probe_file_that_another_builder_deleted_is_no_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     files_here = IndexFiles(tmp_path)
@@ -427,9 +425,7 @@ except Exception as exc:
 """
 
 
-def test_a_disk_that_is_full_leaves_nothing_behind(
-    app: App, settings: Settings, sql: psycopg.Connection
-) -> None:
+def test_a_full_disk_leaves_no_files(app: App, settings: Settings, sql: psycopg.Connection) -> None:
     add(app, numbered(300))
     done = subprocess.run(
         [sys.executable, "-c", FULL_DISK, str(settings.home), str(settings.database_url)],
@@ -447,7 +443,7 @@ def test_a_disk_that_is_full_leaves_nothing_behind(
     assert app.indexer.rebuild().state == "published"
 
 
-def test_what_a_killed_builder_left_is_cleared_by_the_next(
+def test_leftovers_of_a_killed_builder_are_removed_by_the_next(
     app: App, settings: Settings, sql: psycopg.Connection
 ) -> None:
     add(app, numbered(5))
@@ -463,7 +459,7 @@ def test_what_a_killed_builder_left_is_cleared_by_the_next(
 def test_the_row_names_the_file_before_it_is_there(
     app: App, settings: Settings, sql: psycopg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Else nobody could clear away what a builder leaves that is killed in between."""
+    """Otherwise the file of a builder killed in between could never be deleted."""
     add(app, numbered(5))
     replace = Path.replace
     named: list[Any] = []
@@ -530,7 +526,7 @@ def test_vectors_that_are_not_unit_are_named(app: App, sql: psycopg.Connection) 
 def test_rows_that_were_counted_and_not_read_are_never_indexed(
     app: App, monkeypatch: pytest.MonkeyPatch, off_by: int
 ) -> None:
-    """What stood in memory before would be taken for vectors."""
+    """Otherwise uninitialised memory would be indexed as vectors."""
     add(app, numbered(10))
     count = embeddings.count_all
     monkeypatch.setattr(embeddings, "count_all", lambda *asked: count(*asked) + off_by)
@@ -565,8 +561,8 @@ def test_a_vector_of_another_dimension_is_refused(app: App, sql: psycopg.Connect
         app.indexer.rebuild()
 
 
-def test_vectors_that_are_wrong_by_turns_are_refused(app: App, sql: psycopg.Connection) -> None:
-    """Together they are as long as right ones."""
+def test_alternating_invalid_vectors_are_refused(app: App, sql: psycopg.Connection) -> None:
+    """Their total length equals that of valid vectors."""
     add(app, numbered(5))
     sql.execute("ALTER TABLE embedding_m1 DROP CONSTRAINT embedding_m1_dim_check")
     sql.execute("DROP INDEX embedding_m1_vec_idx")
@@ -581,7 +577,9 @@ def test_vectors_that_are_wrong_by_turns_are_refused(app: App, sql: psycopg.Conn
 
 
 @pytest.mark.parametrize("rows", [0, 1, 9000])
-def test_what_is_copied_in_comes_out_again(app: App, sql: psycopg.Connection, rows: int) -> None:
+def test_embeddings_written_by_copy_are_read_unchanged(
+    app: App, sql: psycopg.Connection, rows: int
+) -> None:
     sql.execute(
         "INSERT INTO picture (sha256, width, height, thumbnail)"
         " SELECT sha256(n::text::bytea), 1, 1, '' FROM generate_series(1, %s) AS n",
@@ -599,7 +597,7 @@ def test_what_is_copied_in_comes_out_again(app: App, sql: psycopg.Connection, ro
 
 
 def many(sql: psycopg.Connection) -> None:
-    """Twenty thousand embeddings, far more than the server sends ahead."""
+    """Twenty thousand embeddings, far more than the connection buffers."""
     sql.execute(
         "WITH made AS (INSERT INTO picture (sha256, width, height, thumbnail)"
         " SELECT sha256(n::text::bytea), 1, 1, '' FROM generate_series(1, 20000) AS n RETURNING id)"
@@ -609,7 +607,7 @@ def many(sql: psycopg.Connection) -> None:
 
 
 def most_memory(work: Callable[[], object]) -> int:
-    """The most that numpy and Python held at a time for it, in bytes."""
+    """Peak memory of numpy and Python in bytes."""
     tracemalloc.start()
     try:
         work()
@@ -656,7 +654,7 @@ def test_both_halves_of_a_read_are_of_one_snapshot(
     before = embedding_reader.read_embeddings(app.engine, model)
 
     def pages(connection: Any, model: Any) -> int:
-        """What is written now is after the snapshot of the one half and before the other begins."""
+        """Written after the snapshot of one half and before the other half begins."""
         sql.execute("UPDATE embedding SET vec = vec WHERE picture_id % 7 = 0")
         sql.execute("DELETE FROM embedding WHERE picture_id % 7 = 1")
         return real(connection, model)
@@ -673,11 +671,11 @@ def test_both_halves_of_a_read_are_of_one_snapshot(
     [([], False), ([7], False), ([3, 1, 2], False), ([3, 1, 3], True), ([1, 10**12], False),
      ([10**12, 1, 10**12], True), ([-5, 4], False), ([-5, -5], True)],
 )  # fmt: skip
-def test_an_id_that_occurs_twice_is_seen(ids: list[int], doubled: bool) -> None:
+def test_a_duplicate_id_is_detected(ids: list[int], doubled: bool) -> None:
     assert embedding_reader._has_duplicates(np.array(ids, dtype=np.int64)) is doubled
 
 
-def test_a_half_that_cannot_be_read_ends_the_read(
+def test_an_error_in_one_half_ends_the_read(
     app: App, sql: psycopg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     many(sql)
@@ -709,7 +707,7 @@ def test_neither_building_nor_measuring_copies_the_vectors(
 
 
 @pytest.mark.parametrize("how", ["pg_cancel_backend", "pg_terminate_backend"])
-def test_a_read_that_the_server_ends_says_so_and_the_next_one_is_whole(
+def test_a_read_ended_by_the_server_is_an_error_and_the_next_one_succeeds(
     app: App, sql: psycopg.Connection, how: str
 ) -> None:
     many(sql)

@@ -1,4 +1,4 @@
-"""Indexes are swapped under load: no search fails or waits, and memory does not grow."""
+"""Swapping indexes under load: no search fails or waits, and memory does not grow."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def memory() -> int:
     return int(psutil.Process(os.getpid()).memory_info().rss)
 
 
-def test_an_index_is_let_go_when_its_last_search_has_ended(app: App) -> None:
+def test_an_index_is_freed_when_its_last_search_has_ended(app: App) -> None:
     add(app, numbered(50))
     build = app.indexer.rebuild()
     ask(app)

@@ -1,4 +1,4 @@
-"""The gate: an index is measured with real queries, and can be measured again."""
+"""The recall goal: builds are measured, also with real queries, and can be audited later."""
 
 from __future__ import annotations
 
@@ -57,9 +57,7 @@ def test_a_setting_turns_the_sample_off(settings: Settings, sql: psycopg.Connect
     assert kept(sql) == 0
 
 
-def test_a_page_that_is_read_only_keeps_no_queries(
-    settings: Settings, sql: psycopg.Connection
-) -> None:
+def test_a_read_only_page_keeps_no_queries(settings: Settings, sql: psycopg.Connection) -> None:
     with App(settings.model_copy(update={"page_read_only": True}), choose=choose_colours) as app:
         add(app, numbered(20))
         ask(app, 1000)
@@ -105,7 +103,7 @@ def test_a_build_records_recall_at_fifty(app: App) -> None:
 
 
 class Forgetful:
-    """An index that finds nothing in some of its rows, unless it is told which rows count."""
+    """An index that misses some of its rows, unless a selector names them."""
 
     def __init__(self, index: faiss_index.AnnIndex) -> None:
         self._index = index
@@ -137,7 +135,7 @@ def test_a_build_whose_filtered_searches_fall_short_is_rejected(
     assert "filtered recall@10 is 0.500" in str(second.reason)
 
 
-def test_an_audit_of_a_good_build_finds_everything(app: App) -> None:
+def test_an_audit_of_a_good_build_measures_full_recall(app: App) -> None:
     add(app, numbered(120))
     build = app.indexer.rebuild()
     add(app, numbered(20, first=120))
@@ -146,7 +144,7 @@ def test_an_audit_of_a_good_build_finds_everything(app: App) -> None:
     assert (found.recall_at_10, found.recall_at_50, found.recorded) == (1.0, 1.0, 1.0)
 
 
-def test_an_audit_sees_an_index_that_finds_the_wrong_rows(
+def test_an_audit_detects_an_index_that_returns_wrong_rows(
     app: App, sql: psycopg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     add(app, numbered(200), category="Coat")

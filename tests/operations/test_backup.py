@@ -1,4 +1,4 @@
-"""Backup and restore: the same catalogue comes back, or a sentence says why nothing does."""
+"""Backup and restore: the same catalogue comes back, or an error gives the reason."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ Make = Callable[[str | None], str]
 
 @pytest.fixture
 def elsewhere(new_database: Make, tmp_path: Path) -> Iterator[App]:
-    """Services over a new, empty database, with a folder of index files of its own."""
+    """Services on a new, empty database, with a separate folder of index files."""
     settings = Settings(home=tmp_path / "elsewhere", database_url=new_database(None))
     with App(settings, choose=choose_colours) as app:
         yield app
@@ -50,7 +50,7 @@ def elsewhere(new_database: Make, tmp_path: Path) -> Iterator[App]:
 
 @pytest.fixture(scope="module")
 def made(server_home: Path, template: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A backup of a catalogue of twelve products and an index; not to be changed."""
+    """A backup of a catalogue of twelve products with an index. Read-only."""
     with psycopg.connect(embedded_server.url(server_home, "postgres"), autocommit=True) as admin:
         admin.execute(f"CREATE DATABASE backed_up TEMPLATE {template}")
     folder = tmp_path_factory.mktemp("backups")
@@ -66,12 +66,12 @@ def made(server_home: Path, template: str, tmp_path_factory: pytest.TempPathFact
 
 @pytest.fixture
 def copy(made: Path, tmp_path: Path) -> Path:
-    """The backup again, to be damaged."""
+    """A copy of the backup that a test may damage."""
     return Path(shutil.copytree(made, tmp_path / "copy"))
 
 
 def change(folder: Path, **fields: object) -> None:
-    """Write other values into a manifest."""
+    """Change values of a manifest."""
     file = folder / backup_manifest.NAME
     file.write_text(json.dumps(json.loads(file.read_text()) | fields))
 
@@ -88,7 +88,7 @@ def ask(app: App, sql: str) -> list[tuple[object, ...]]:
         return [tuple(row) for row in plain.exec_driver_sql(sql)]
 
 
-def test_what_was_backed_up_comes_back_and_is_searched_alike(
+def test_a_restored_catalogue_gives_the_same_search_results(
     app: App, elsewhere: App, tmp_path: Path
 ) -> None:
     add(app, {**numbered(12), "TWO": [1, 50]}, brand="Kestrel", year=2020, attributes={"a": [1]})
@@ -103,7 +103,7 @@ def test_what_was_backed_up_comes_back_and_is_searched_alike(
     assert ask(elsewhere, decided) == ask(app, decided) != []
 
 
-def test_a_restored_catalogue_is_indexed_changed_and_goes_on_counting_its_ids(
+def test_a_restored_catalogue_can_be_indexed_and_changed_and_continues_its_id_sequence(
     elsewhere: App, made: Path
 ) -> None:
     restore(elsewhere.engine, made)
@@ -113,10 +113,10 @@ def test_a_restored_catalogue_is_indexed_changed_and_goes_on_counting_its_ids(
     assert (plan.path, plan.delta_rows) == ("faiss", 1)
 
 
-def test_every_restored_row_carries_the_number_of_the_restore(
+def test_every_restored_row_has_the_transaction_id_of_the_restore(
     app: App, elsewhere: App, sql: psycopg.Connection, tmp_path: Path
 ) -> None:
-    """Not only those from the future: it is stamped as it comes in, not rewritten afterwards."""
+    """All rows, not only those stamped in the future: they are stamped as they are inserted."""
     add(app, numbered(3))
     for table, column in (("embedding", "vec"), ("product", "sku"), ("product_picture", "uri")):
         sql.execute(f"ALTER TABLE {table} DISABLE TRIGGER {table}_stamp")
@@ -142,7 +142,7 @@ def test_the_stamp_triggers_are_on_always_after_a_restore(elsewhere: App, made: 
     ]
 
 
-def test_builds_of_the_other_database_are_retired_and_their_files_left_alone(
+def test_builds_of_the_backed_up_database_are_retired_and_their_files_kept(
     elsewhere: App, made: Path
 ) -> None:
     restore(elsewhere.engine, made)
@@ -152,14 +152,14 @@ def test_builds_of_the_other_database_are_retired_and_their_files_left_alone(
     assert ask(elsewhere, "SELECT count(*) FROM index_chunk") == [(0,)]
 
 
-def test_the_planner_knows_the_restored_tables(elsewhere: App, made: Path) -> None:
+def test_restored_tables_are_analysed(elsewhere: App, made: Path) -> None:
     restore(elsewhere.engine, made)
     names = ("product", "picture", "product_picture", "embedding_m1")
     sql = "SELECT reltuples FROM pg_class WHERE relname = '{}'"
     assert [ask(elsewhere, sql.format(name)) for name in names] == [[(12.0,)]] * 4
 
 
-def test_the_manifest_says_what_the_backup_is(made: Path) -> None:
+def test_the_manifest_describes_the_backup(made: Path) -> None:
     manifest = backup_manifest.read(made)
     assert manifest.rows["public.product"] == manifest.rows["public.embedding"] == 12
     assert "public.index_chunk" not in manifest.rows and manifest.postgresql_major == 18
@@ -169,7 +169,7 @@ def test_the_manifest_says_what_the_backup_is(made: Path) -> None:
     assert {path.name for path in made.iterdir()} == {DUMP, backup_manifest.NAME}
 
 
-def test_a_backup_is_nobody_elses_to_read(made: Path) -> None:
+def test_a_backup_is_readable_by_its_owner_only(made: Path) -> None:
     assert [each.stat().st_mode & 0o077 for each in (made, *made.iterdir())] == [0, 0, 0]
 
 
@@ -189,7 +189,7 @@ INSERT INTO ingest_reject (run_id, line, reason) VALUES (1, 1, 'no picture');
 def test_every_row_of_every_table_comes_back(
     app: App, elsewhere: App, sql: psycopg.Connection, tmp_path: Path
 ) -> None:
-    """But for stamps, which are made anew, and builds, which are another database's."""
+    """Except stamps, which are renewed, and builds, which belong to the other database."""
     add(app, {**numbered(4), "TWO": [1, 50]}, brand="Kestrel", price=1.5, attributes={"a": [1]})
     decide(app.engine, "P0001", "TWO", True, "Ada")
     sql.execute(FILLED)
@@ -202,7 +202,7 @@ def test_every_row_of_every_table_comes_back(
 
 
 def test_a_backup_is_what_one_snapshot_sees(app: App, elsewhere: App, tmp_path: Path) -> None:
-    """What is written between the counting and the dumping is not in it."""
+    """Rows written between counting and dumping are not included."""
     add(app, numbered(3))
     manifest = backup(
         app.engine, tmp_path / "b", tell=lambda said: add(app, {f"LATE-{len(said)}": [40]})
@@ -239,7 +239,7 @@ def test_a_backup_goes_from_one_server_to_another(made: Path) -> None:
 
 
 def pgvector_apart(url: str) -> str:
-    """The address of a database that now has pgvector in a schema of its own."""
+    """The URL of a database whose pgvector is in a separate schema."""
     with psycopg.connect(url, autocommit=True) as connection:
         connection.execute("CREATE SCHEMA apart")
         connection.execute("CREATE EXTENSION vector SCHEMA apart")
@@ -248,7 +248,7 @@ def pgvector_apart(url: str) -> str:
     return url
 
 
-def test_pgvector_in_a_schema_of_its_own_is_no_hindrance(
+def test_pgvector_may_be_in_another_schema(
     new_database: Make, elsewhere: App, tmp_path: Path
 ) -> None:
     urls = [pgvector_apart(new_database(None)) for _ in range(2)]
@@ -312,14 +312,14 @@ def refused(app: App, folder: Path, kind: type[Exception], match: str) -> None:
     assert tables(app) == []
 
 
-def test_a_folder_that_is_no_backup_is_refused(elsewhere: App, tmp_path: Path) -> None:
+def test_a_folder_without_a_backup_is_refused(elsewhere: App, tmp_path: Path) -> None:
     refused(elsewhere, tmp_path, BadBackup, "is no backup")
 
 
 @pytest.mark.parametrize(
     "text", ["", "[]", "{}", '{"format": 1}', '{"format": "one"}', "\u00e9\x00", '{"format": true}']
 )
-def test_a_manifest_that_is_none_is_refused(elsewhere: App, copy: Path, text: str) -> None:
+def test_an_invalid_manifest_is_refused(elsewhere: App, copy: Path, text: str) -> None:
     (copy / backup_manifest.NAME).write_text(text)
     refused(elsewhere, copy, BadBackup, "not the manifest")
 
@@ -366,14 +366,14 @@ def test_a_damaged_dump_is_refused(elsewhere: App, copy: Path, how: str) -> None
 
 
 def test_a_dump_that_fails_half_way_leaves_nothing(elsewhere: App, copy: Path) -> None:
-    """As one does that was damaged before it was hashed."""
+    """Like a dump that was damaged before it was hashed."""
     (copy / DUMP).write_bytes((copy / DUMP).read_bytes()[:-4000])
     found = backup_manifest.describe(copy / DUMP)
     change(copy, files={DUMP: {"sha256": found.sha256, "size": found.size}})
     refused(elsewhere, copy, RestoreFailed, "Nothing was restored")
 
 
-def test_rows_that_do_not_come_back_are_noticed(elsewhere: App, copy: Path) -> None:
+def test_missing_rows_after_a_restore_are_an_error(elsewhere: App, copy: Path) -> None:
     change(copy, rows={"public.product": 13})
     with pytest.raises(RestoreFailed, match="12 rows after the restore, 13 were backed up"):
         restore(elsewhere.engine, copy)
@@ -399,10 +399,10 @@ def test_a_server_that_goes_away_leaves_no_backup(tmp_path: Path) -> None:
     assert nothing_left(tmp_path / "into")
 
 
-def test_a_table_that_goes_away_as_it_begins_is_no_reason_to_migrate(
+def test_a_table_dropped_as_a_backup_begins_does_not_advise_a_migration(
     app: App, sql: psycopg.Connection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As the partition of a model does that is dropped at that moment."""
+    """Like the partition of a model that is dropped at that moment."""
     sql.execute("CREATE TABLE embedding_m9 (n int)")
     listed = database_info.tables
 
@@ -443,7 +443,7 @@ def test_an_interrupted_restore_leaves_nothing(
 def test_a_restore_that_was_interrupted_as_it_migrated_is_finished_by_migrate_and_check(
     app: App, elsewhere: App, tmp_path: Path
 ) -> None:
-    """Of a backup of before the last migrations; its rows are there, all of them."""
+    """A backup from before the last migrations; all of its rows are restored."""
     from alembic import command
 
     from app.operations.migrate import _config
@@ -492,7 +492,7 @@ main()
 
 
 def started(app: App, command: str, folder: Path, limit: int = 0) -> subprocess.Popen[str]:
-    """A command in a process of its own; no file of it may grow beyond `limit` bytes."""
+    """A command in a separate process; none of its files may grow beyond `limit` bytes."""
     environment = {
         **os.environ,
         "LOOKALIKE_DATABASE_URL": str(app.settings.database_url),
@@ -559,7 +559,7 @@ def test_no_manifest_holds_a_password(made: Path) -> None:
     assert isinstance(backup_manifest.read(made), Manifest)
 
 
-def test_what_a_long_dump_does_is_said(
+def test_a_long_dump_reports_its_progress(
     app: App, tmp_path: Path, sql: psycopg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(client_tools, "TICK_S", 0.05)
@@ -583,7 +583,7 @@ def test_what_a_long_dump_does_is_said(
 def lookalike(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], app: App, *words: object
 ) -> tuple[int, str, str]:
-    """Run `lookalike` in this process on the database of `app`: exit code, output, notes."""
+    """Run `lookalike` in this process on the database of `app`: exit code, stdout, stderr."""
     monkeypatch.setenv("LOOKALIKE_HOME", str(app.settings.home))
     monkeypatch.setenv("LOOKALIKE_DATABASE_URL", str(app.settings.database_url))
     monkeypatch.setattr(sys, "argv", ["lookalike", *map(str, words)])

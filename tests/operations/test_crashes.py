@@ -1,4 +1,4 @@
-"""Builders, servers and whole clusters die or are restored, and searches stay right."""
+"""Searches stay correct when builders and servers crash and when dumps are restored."""
 
 from __future__ import annotations
 
@@ -35,19 +35,19 @@ from support.shop import add, numbered
 pytestmark = pytest.mark.xdist_group("crashes")
 
 RECOVERY_S = 10
-"""How soon searches must go on once the server is there again."""
+"""Seconds within which searches must work again after the server has restarted."""
 
 
 @pytest.fixture(scope="module")
 def home() -> Iterator[Path]:
-    """The home of a server that the tests of this file crash as they like."""
+    """The home of a server that the tests of this file may crash."""
     with servers.own_server() as home:
         yield home
 
 
 @pytest.fixture
 def database_url(home: Path) -> str:
-    """An empty catalogue on the server that may crash."""
+    """An empty catalogue on that server."""
     url = servers.start(home)
     with psycopg.connect(url, autocommit=True) as connection:
         connection.execute("DROP SCHEMA public CASCADE")
@@ -65,7 +65,7 @@ def published(sql: psycopg.Connection) -> list[tuple[int, str]]:
 
 
 def rebuild(app: App) -> int:
-    """Build, once the server has noticed that the builder before is gone."""
+    """Build as soon as the server has noticed that the previous builder is gone."""
     deadline = time.monotonic() + RECOVERY_S
     while True:
         try:
@@ -79,7 +79,7 @@ def rebuild(app: App) -> int:
 
 
 def assert_whole(sql: psycopg.Connection, folder: Path) -> None:
-    """Each published build has its file, and each file that has its name is complete."""
+    """Each published build has its file, and each file under its final name is complete."""
     names = {path.stem for path in folder.glob("*.faiss")}
     assert {sha256 for _, sha256 in published(sql)} <= names
     for path in folder.glob("*.faiss"):
@@ -87,7 +87,7 @@ def assert_whole(sql: psycopg.Connection, folder: Path) -> None:
 
 
 def assert_clean(sql: psycopg.Connection, folder: Path) -> None:
-    """The files of the published builds and nothing else."""
+    """The folder holds the files of the published builds and nothing else."""
     names = sorted(path.name for path in folder.iterdir())
     assert names == sorted({f"{sha256}.faiss" for _, sha256 in published(sql)})
     stored = sql.execute("SELECT DISTINCT build_id FROM index_chunk ORDER BY 1").fetchall()
@@ -186,7 +186,7 @@ def kill(process: subprocess.Popen[str]) -> None:
 
 @pytest.fixture
 def builder() -> Iterator[Callable[[Settings, str], subprocess.Popen[str]]]:
-    """Starts a builder and returns when it stands still at a step; ends it with the test."""
+    """Starts a builder and returns when it pauses at a step; ends it with the test."""
     started: list[subprocess.Popen[str]] = []
 
     def begin(settings: Settings, step: str) -> subprocess.Popen[str]:
@@ -256,7 +256,7 @@ def test_searches_go_on_within_seconds_of_a_restart_under_load(
 
 
 def crashing(home: Path, real: Callable[..., Any], *, after: bool = False) -> Callable[..., Any]:
-    """The same function on a server that crashes before or after it."""
+    """The function on a server that crashes before or after the call."""
 
     def crashed(*arguments: Any, **named: Any) -> Any:
         if not after:
@@ -280,7 +280,7 @@ def crashing(home: Path, real: Callable[..., Any], *, after: bool = False) -> Ca
     ],
     ids=["content", "before the file", "after the file", "uncommitted row", "after the row"],
 )
-def test_a_server_that_crashes_during_a_build_is_a_sentence_and_the_next_build_is_clean(
+def test_a_server_crash_during_a_build_is_an_error_and_the_next_build_succeeds(
     app: App, settings: Settings, sql: psycopg.Connection, home: Path,
     monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, after: bool,
 ) -> None:  # fmt: skip
@@ -305,7 +305,7 @@ def test_a_server_that_crashes_during_a_build_is_a_sentence_and_the_next_build_i
         assert_clean(again, settings.index_folder)
 
 
-def test_a_server_that_crashes_during_an_ingest_loses_nothing_that_was_found(
+def test_a_server_crash_during_an_ingest_loses_no_searchable_product(
     app: App, settings: Settings, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(prefetch, "CHUNK_ROWS", 4)
@@ -334,13 +334,13 @@ def test_a_server_that_crashes_during_an_ingest_loses_nothing_that_was_found(
 
 
 def stamps(home: Path) -> tuple[int, int]:
-    """The greatest transaction number of a row, and that of the next transaction."""
+    """The greatest stamp of a row, and the id of the next transaction."""
     newest = servers.ask(home, "SELECT max(changed_in)::text FROM embedding")
     following = servers.ask(home, "SELECT pg_snapshot_xmax(pg_current_snapshot())::text")
     return int(newest), int(following)
 
 
-def test_a_dump_restored_where_numbers_are_smaller_is_searched_exactly_and_built_anew(
+def test_a_dump_restored_into_a_younger_server_is_searched_exactly_and_rebuilt(
     app: App, settings: Settings, home: Path, tmp_path: Path
 ) -> None:
     embedded_server.stop(home)
@@ -378,10 +378,10 @@ def test_a_dump_restored_where_numbers_are_smaller_is_searched_exactly_and_built
         assert right(app).build == old
 
 
-def test_a_dump_that_was_not_migrated_is_right_all_the_same(
+def test_a_restored_dump_is_searched_correctly_before_it_is_migrated(
     app: App, settings: Settings, home: Path, tmp_path: Path
 ) -> None:
-    """Rows from the future stay in the delta of each build until they are stamped anew."""
+    """Rows stamped in the future stay in the delta of each build until they are restamped."""
     with psycopg.connect(str(settings.database_url), autocommit=True) as connection:
         add(app, numbered(40))
         # What a dump does: the rows come before the trigger.
@@ -399,8 +399,8 @@ def test_a_dump_that_was_not_migrated_is_right_all_the_same(
     assert (plan.build, plan.delta_rows) == (build, 0)
 
 
-def test_after_a_crash_a_list_of_what_passes_is_not_used(app: App, sql: psycopg.Connection) -> None:
-    """The server goes on by itself, gives out again the numbers of transactions that were lost."""
+def test_a_cached_filter_list_is_not_used_after_a_crash(app: App, sql: psycopg.Connection) -> None:
+    """The server recovers and assigns the ids of lost transactions again."""
     stamps = f"SELECT {filter_snapshot.STAMP_VERSIONS}"
     add(app, numbered(30), colour="red")
     app.indexer.rebuild()

@@ -1,4 +1,4 @@
-"""Files and clocks go wrong, and searches stay right and say which path answered and why."""
+"""Searches stay correct when files or clocks are wrong, and state their path and reason."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ NOBODY = 65534
 
 @pytest.fixture
 def settings(settings: Settings) -> Settings:
-    """With index files in the folder alone, so that a fault there is not made good."""
+    """Index files are only in the folder, so that the database cannot replace a bad one."""
     return settings.model_copy(update={"index_in_database": False})
 
 
@@ -54,7 +54,7 @@ def published(sql: psycopg.Connection) -> list[int]:
 
 
 def built(app: App) -> health.HealthCheck:
-    """What the status says of the build."""
+    """The status check of the build."""
     checks = health.status(app.engine, app.files, app.settings).checks
     return next(each for each in checks if each.name == "build")
 
@@ -84,7 +84,7 @@ def append(path: Path) -> None:
 
 
 def begin_with_zeros(path: Path) -> None:
-    """As a machine may leave it that lost its power."""
+    """As after a power failure."""
     with path.open("r+b") as file:
         file.write(bytes(100))
 
@@ -98,7 +98,7 @@ def replace_by_another_models(path: Path) -> None:
 HARMS = [truncate, empty, flip, replace_by_another_models, Path.unlink]
 
 
-def test_a_file_that_is_harmed_while_it_is_searched_harms_no_search(
+def test_damaging_an_open_index_file_does_not_affect_searches(
     app: App, settings: Settings, build: Build
 ) -> None:
     """A mapped file would kill the process when it is truncated."""
@@ -114,7 +114,7 @@ def test_a_file_that_is_harmed_while_it_is_searched_harms_no_search(
 
 
 @pytest.mark.parametrize("harm", [empty, replace_by_another_models], ids=lambda harm: harm.__name__)
-def test_a_process_that_comes_later_finds_the_harm_and_says_so(
+def test_a_new_process_detects_a_damaged_index_file_and_reports_it(
     app: App, settings: Settings, build: Build, harm: Callable[[Path], None]
 ) -> None:
     harm(app.files.path(build.sha256))
@@ -130,7 +130,7 @@ def test_a_process_that_comes_later_finds_the_harm_and_says_so(
 
 
 @pytest.mark.parametrize("harm", [Path.unlink, truncate, append, begin_with_zeros])
-def test_status_sees_a_file_that_is_plainly_not_the_one_that_was_written(
+def test_status_detects_an_index_file_of_another_size_or_header(
     app: App, settings: Settings, build: Build, harm: Callable[[Path], object]
 ) -> None:
     with App(settings, choose=choose_colours) as other:
@@ -140,10 +140,10 @@ def test_status_sees_a_file_that_is_plainly_not_the_one_that_was_written(
         assert not found.ok and build.sha256 in str(found.advice)
 
 
-def test_status_leaves_the_content_of_a_file_to_check_and_to_searches(
+def test_status_does_not_verify_the_content_of_an_index_file(
     app: App, settings: Settings, build: Build
 ) -> None:
-    """Reading all of a gigabyte takes seconds; whoever searches does it all the same."""
+    """Reading a gigabyte takes seconds; a search verifies the file anyway."""
     flip(app.files.path(build.sha256))
     with App(settings, choose=choose_colours) as other:
         assert built(other).ok
@@ -156,7 +156,7 @@ def test_status_leaves_the_content_of_a_file_to_check_and_to_searches(
 
 
 def test_a_build_of_the_same_content_repairs_the_file(app: App, settings: Settings) -> None:
-    """The bytes are the same, so the file has the very name of the harmed one."""
+    """The bytes are the same, so the new file has the name of the damaged one."""
     add(app, numbered(60))
     first = app.indexer.rebuild()
     truncate(app.files.path(first.sha256))
@@ -167,10 +167,10 @@ def test_a_build_of_the_same_content_repairs_the_file(app: App, settings: Settin
         assert (right(other).path, right(other).build) == ("faiss", second.id)
 
 
-def test_an_index_of_another_model_under_the_right_name_is_not_asked(
+def test_an_index_of_another_model_under_the_right_file_name_is_not_searched(
     app: App, settings: Settings, build: Build, sql: psycopg.Connection
 ) -> None:
-    """An intact file that belongs to another build: its sha256 does not tell."""
+    """An intact file of another build: its sha256 cannot detect that."""
     other = faiss_index.build(np.arange(1, 9, dtype=np.int64), np.eye(8, dtype=np.float32))
     sha256, size = app.files.write(other)
     sql.execute("UPDATE index_build SET sha256 = %s, size = %s", [sha256, size])
@@ -196,7 +196,7 @@ def test_the_folder_may_vanish_under_a_running_process(
 
 @contextmanager
 def closed(folder: Path) -> Iterator[None]:
-    """Nobody may write to the folder, root included: root becomes another user for files."""
+    """No user may write to the folder; root switches its file-system user."""
     before = stat.S_IMODE(folder.stat().st_mode)
     folder.chmod(0o555)
     as_root = os.geteuid() == 0
@@ -212,13 +212,13 @@ def closed(folder: Path) -> Iterator[None]:
 
 
 def connected(app: App) -> None:
-    """Fill the pools: the server's socket is out of reach for the user that `closed` makes."""
+    """Fill the pools: the file-system user of `closed` cannot reach the server's socket."""
     for engine in (app.engine, app.search_engine):
         with engine.connect(), engine.connect(), engine.connect(), engine.connect():
             pass
 
 
-def test_a_folder_that_is_not_writable_is_a_sentence_and_changes_nothing(
+def test_a_folder_that_is_not_writable_is_an_error_and_changes_nothing(
     app: App, settings: Settings, build: Build, sql: psycopg.Connection
 ) -> None:
     connected(app)
@@ -274,10 +274,10 @@ TIMES = ["1970-01-01", "2999-12-31"]
 
 
 @pytest.mark.parametrize("newest", TIMES)
-def test_the_newest_build_is_the_last_one_begun_whatever_the_clock_said(
+def test_the_newest_build_is_the_one_started_last_whatever_the_clock(
     app: App, settings: Settings, sql: psycopg.Connection, newest: str
 ) -> None:
-    """A clock that was set back, or that ran ahead when the build before was made."""
+    """A clock that was set back, or was ahead during the previous build."""
     add(app, numbered(60))
     first = app.indexer.rebuild()
     add(app, {"NEW": [1000]})
@@ -300,10 +300,10 @@ def test_the_newest_build_is_the_last_one_begun_whatever_the_clock_said(
 
 
 @pytest.mark.parametrize("time", TIMES)
-def test_a_change_is_seen_whatever_the_clock_says(
+def test_a_change_is_found_whatever_the_clock(
     app: App, build: Build, sql: psycopg.Connection, time: str
 ) -> None:
-    """Rows are told apart by the transaction that wrote them, not by when."""
+    """Rows are distinguished by the transaction that wrote them, not by time."""
     sql.execute("UPDATE index_build SET started_at = %s, finished_at = %s", [time, time])
     add(app, {"NEW": [1000]})
     app.catalog.delete(["P0003"])

@@ -1,4 +1,4 @@
-"""`lookalike check`: each kind of damage is made, seen, and repaired where nothing can be lost."""
+"""`lookalike check`: each kind of damage is caused, found, and repaired where it is safe."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ LOOK, REPAIR = CheckOptions(), CheckOptions(repair=True)
 
 @pytest.fixture
 def shop(app: App) -> App:
-    """Six products with a photo each, found by SQL and by words."""
+    """Six products with a photo each, with statistics and identity keys."""
     add(app, numbered(6), brand="Kestrel", category="lamp")
     return app
 
@@ -49,7 +49,7 @@ def indexed(shop: App) -> App:
 
 @pytest.fixture
 def photos(tmp_path: Path) -> Path:
-    """The folder that the six photos came from."""
+    """The folder of the six original photos."""
     folder = tmp_path / "photos"
     folder.mkdir()
     for seed in range(6):
@@ -62,14 +62,14 @@ def look(app: App, wanted: CheckOptions = LOOK) -> IntegrityReport:
 
 
 def found(app: App, kind: str, wanted: CheckOptions = LOOK) -> Finding:
-    """The one finding, which must be of this kind."""
+    """The only finding, which must be of this kind."""
     report = look(app, wanted)
     assert [each.kind for each in report.findings] == [kind], report
     return report.findings[0]
 
 
 def repaired(app: App, kind: str, wanted: CheckOptions = REPAIR) -> Finding:
-    """The one finding, which was repaired and is gone afterwards."""
+    """The only finding, which is repaired and does not appear again."""
     finding = found(app, kind, wanted)
     assert finding.repaired and not finding.wrong
     assert look(app).findings == ()
@@ -77,7 +77,7 @@ def repaired(app: App, kind: str, wanted: CheckOptions = REPAIR) -> Finding:
 
 
 def uri_of(sql: psycopg.Connection, picture: int) -> str:
-    """The name of the photo that became a picture (id)."""
+    """The file name of the original of a picture (id)."""
     row = sql.execute("SELECT uri FROM product_picture WHERE picture_id = %s", [picture]).fetchone()
     assert row is not None
     return str(row[0])
@@ -100,7 +100,7 @@ def test_an_empty_catalogue_has_no_finding(app: App) -> None:
     assert look(app).findings == ()
 
 
-def test_what_was_not_looked_at_is_said(app: App) -> None:
+def test_checks_that_were_left_out_are_reported(app: App) -> None:
     assert [each.split(":")[0] for each in look(app).left_out] == [
         "the encoder", "the original pictures",
     ]  # fmt: skip
@@ -114,7 +114,7 @@ def test_a_check_alone_changes_nothing(indexed: App, sql: psycopg.Connection) ->
     assert file.exists()
 
 
-def test_a_database_of_another_version_is_not_judged(app: App, sql: psycopg.Connection) -> None:
+def test_a_database_of_another_version_is_not_checked(app: App, sql: psycopg.Connection) -> None:
     sql.execute("UPDATE alembic_version SET version_num = '0001'")
     with pytest.raises(SchemaMismatch):
         look(app)
@@ -123,7 +123,7 @@ def test_a_database_of_another_version_is_not_judged(app: App, sql: psycopg.Conn
 # Rows
 
 
-def test_a_product_without_a_picture_is_told_and_is_no_damage(shop: App) -> None:
+def test_a_product_without_a_picture_is_reported_as_information(shop: App) -> None:
     add(shop, {"BARE": []})
     finding = found(shop, "products-without-picture")
     assert finding.examples == ("BARE",) and look(shop).healthy
@@ -138,8 +138,8 @@ def test_a_picture_that_no_product_shows_is_swept(shop: App, sql: psycopg.Connec
     assert row == (5, 5)
 
 
-def test_a_picture_that_was_just_written_is_left_alone(shop: App, sql: psycopg.Connection) -> None:
-    """Its products may come in the next transaction of whoever loads by hand."""
+def test_a_picture_that_was_just_written_is_not_swept(shop: App, sql: psycopg.Connection) -> None:
+    """A manual load may insert its product in the next transaction."""
     sql.execute("DELETE FROM product WHERE sku = 'P0001'")
     assert look(shop, REPAIR).findings == ()
     assert sql.execute("SELECT count(*) FROM picture").fetchone() == (6,)
@@ -162,21 +162,21 @@ def test_a_picture_without_an_embedding_is_named(shop: App, sql: psycopg.Connect
 def test_a_row_whose_product_or_picture_is_gone_is_named(
     shop: App, sql: psycopg.Connection, gone: str, named: str
 ) -> None:
-    """As it comes about where triggers, and with them foreign keys, are switched off."""
+    """As happens when triggers, and with them foreign keys, are disabled."""
     sql.execute("SET session_replication_role = replica")
     sql.execute(f"DELETE FROM {gone} WHERE id = 2")  # type: ignore[arg-type]
     findings = {each.kind: each for each in look(shop, REPAIR).findings}
     assert named in findings["rows-to-nowhere"].examples and findings["rows-to-nowhere"].wrong
 
 
-def test_another_model_that_does_not_know_all_pictures_is_told(
+def test_another_model_with_missing_embeddings_is_reported(
     shop: App, sql: psycopg.Connection
 ) -> None:
     sql.execute("SELECT register_model('other', '1', 49, 'abc')")
     assert found(shop, "other-models-incomplete").examples == ("other",)
 
 
-def test_a_catalogue_without_a_model_is_told(app: App, sql: psycopg.Connection) -> None:
+def test_a_catalogue_without_a_model_is_reported(app: App, sql: psycopg.Connection) -> None:
     sql.execute("UPDATE model SET active = false")
     assert found(app, "no-active-model").wrong
 
@@ -210,7 +210,7 @@ def test_a_vector_of_another_dimension_is_named(shop: App, sql: psycopg.Connecti
         "ADD CONSTRAINT embedding_m1_unit_check CHECK (model_id > 0)",
     ],
 )
-def test_a_check_that_does_not_check_is_named(
+def test_a_check_constraint_that_does_not_check_is_named(
     shop: App, sql: psycopg.Connection, damage: str
 ) -> None:
     sql.execute("ALTER TABLE embedding_m1 DROP CONSTRAINT embedding_m1_unit_check")
@@ -218,7 +218,7 @@ def test_a_check_that_does_not_check_is_named(
     assert found(shop, "checks-missing").examples == ("embedding_m1_unit_check",)
 
 
-def test_a_constraint_that_was_never_proved_is_named(shop: App, sql: psycopg.Connection) -> None:
+def test_a_constraint_that_is_not_valid_is_named(shop: App, sql: psycopg.Connection) -> None:
     sql.execute("ALTER TABLE product ADD CONSTRAINT dear CHECK (price > 9) NOT VALID")
     assert found(shop, "constraints-not-valid").examples == ("product.dear",)
 
@@ -240,7 +240,9 @@ def test_a_constraint_or_an_index_that_is_gone_is_named(
     assert found(shop, "rules-gone", REPAIR).examples == (named,)
 
 
-def test_of_a_newer_database_no_rule_is_missed(shop: App, sql: psycopg.Connection) -> None:
+def test_constraints_of_another_revision_are_not_reported_as_missing(
+    shop: App, sql: psycopg.Connection
+) -> None:
     sql.execute("UPDATE alembic_version SET version_num = '9999'")
     sql.execute("DROP INDEX product_brand_idx")
     assert look(shop).findings == ()
@@ -257,9 +259,7 @@ def test_an_index_that_an_interrupted_command_left_is_named(
     assert finding.examples == ("half",) and finding.wrong
 
 
-def test_a_large_table_the_planner_never_saw_is_analysed(
-    shop: App, sql: psycopg.Connection
-) -> None:
+def test_a_large_table_without_statistics_is_analysed(shop: App, sql: psycopg.Connection) -> None:
     sql.execute("ALTER TABLE ingest_reject SET (autovacuum_enabled = off)")
     sql.execute("INSERT INTO ingest_run (source, state) VALUES ('x', 'finished')")
     sql.execute("INSERT INTO ingest_reject (run_id, reason)"
@@ -333,7 +333,7 @@ def test_after_a_stamp_was_off_no_build_that_missed_a_change_is_used(
 @pytest.mark.parametrize(
     ("table", "column"), [("embedding", "vec"), ("product", "sku"), ("product_picture", "uri")]
 )
-def test_a_row_from_the_future_is_stamped_anew(
+def test_a_row_stamped_in_the_future_is_restamped(
     shop: App, sql: psycopg.Connection, table: str, column: str
 ) -> None:
     stamp, off = f"{table}_stamp", f"ALTER TABLE {table} DISABLE TRIGGER"
@@ -347,7 +347,7 @@ def test_a_row_from_the_future_is_stamped_anew(
 # Words
 
 
-def test_a_key_that_another_normaliser_made_is_written_anew(
+def test_an_identity_key_of_another_normaliser_is_renewed(
     shop: App, sql: psycopg.Connection
 ) -> None:
     old = sql.execute("SELECT identity_key FROM product WHERE sku = 'P0002'").fetchone()
@@ -356,14 +356,14 @@ def test_a_key_that_another_normaliser_made_is_written_anew(
     assert sql.execute("SELECT identity_key FROM product WHERE sku = 'P0002'").fetchone() == old
 
 
-def test_a_key_that_was_left_when_sql_changed_the_words_is_written_anew(
+def test_an_identity_key_that_sql_updates_made_outdated_is_renewed(
     shop: App, sql: psycopg.Connection
 ) -> None:
     sql.execute("UPDATE product SET title = 'Green chair' WHERE sku = 'P0002'")
     repaired(shop, "identity-keys")
 
 
-def test_verdicts_that_contradict_are_named_and_left_to_people(
+def test_contradicting_verdicts_are_named_and_not_repaired(
     shop: App, sql: psycopg.Connection
 ) -> None:
     decide(shop.engine, "P0000", "P0001", True, "Ada")
@@ -379,7 +379,7 @@ def test_verdicts_that_agree_do_not_contradict() -> None:
     assert len(list(contradictions([Verdict("A", "C", False), *same]))) == 1
 
 
-def test_a_verdict_on_products_that_are_gone_is_told_and_kept(
+def test_a_verdict_on_deleted_products_is_reported_and_kept(
     shop: App, sql: psycopg.Connection
 ) -> None:
     decide(shop.engine, "P0000", "P0001", False, "Ada")
@@ -414,7 +414,7 @@ def test_a_thumbnail_above_the_limit_is_named(shop: App, sql: psycopg.Connection
     }  # fmt: skip
 
 
-def test_a_damaged_thumbnail_is_made_anew_of_its_original(
+def test_a_damaged_thumbnail_is_recreated_from_its_original(
     shop: App, sql: psycopg.Connection, photos: Path
 ) -> None:
     before = sql.execute("SELECT thumbnail FROM picture WHERE id = 3").fetchone()
@@ -484,7 +484,9 @@ def test_an_original_outside_the_folder_is_not_read(
 # The encoder
 
 
-def test_an_encoder_of_another_fingerprint_is_told(shop: App, sql: psycopg.Connection) -> None:
+def test_an_encoder_with_another_fingerprint_is_reported(
+    shop: App, sql: psycopg.Connection
+) -> None:
     sql.execute("UPDATE model SET fingerprint = 'other'")
     shop.__dict__.pop("encoders")
     finding = found(shop, "encoder-other", CheckOptions(load=shop.encoder))
@@ -499,7 +501,7 @@ def test_an_encoder_is_loaded_only_when_asked_for(app: App) -> None:
     assert "encoders" in app.__dict__
 
 
-def test_a_vector_that_the_encoder_does_not_make_is_told(
+def test_a_vector_that_differs_from_the_encoders_is_reported(
     shop: App, sql: psycopg.Connection, photos: Path
 ) -> None:
     sql.execute("UPDATE embedding AS e SET vec = o.vec FROM embedding AS o"
@@ -539,7 +541,7 @@ def damage(file: Path) -> None:
     file.write_bytes(data)
 
 
-def test_a_file_that_is_missing_is_told_and_fetched(indexed: App) -> None:
+def test_a_missing_index_file_is_reported_and_fetched(indexed: App) -> None:
     whole = file_of(indexed).read_bytes()
     file_of(indexed).unlink()
     assert look(indexed).healthy
@@ -547,7 +549,7 @@ def test_a_file_that_is_missing_is_told_and_fetched(indexed: App) -> None:
     assert file_of(indexed).read_bytes() == whole
 
 
-def test_a_file_that_is_damaged_is_fetched(indexed: App) -> None:
+def test_a_damaged_index_file_is_fetched(indexed: App) -> None:
     whole = file_of(indexed).read_bytes()
     damage(file_of(indexed))
     assert not look(indexed).healthy
@@ -630,7 +632,7 @@ def test_a_build_whose_builder_disappeared_is_rejected(
     assert states == [("published",), ("rejected",)]
 
 
-def test_while_an_index_is_built_nothing_of_it_is_judged_or_touched(
+def test_the_index_is_neither_checked_nor_repaired_during_a_build(
     indexed: App, sql: psycopg.Connection
 ) -> None:
     draft = indexed.files.folder / "a.tmp"
@@ -644,7 +646,7 @@ def test_while_an_index_is_built_nothing_of_it_is_judged_or_touched(
 def test_a_folder_that_cannot_be_written_leaves_the_finding_with_the_reason(
     indexed: App, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A file stands where the folder should be; root may write everywhere else."""
+    """A file is in the place of the folder, because root may write everywhere else."""
     folder = indexed.files.folder
     folder.rename(folder.with_name("away"))
     folder.write_text("")
@@ -674,7 +676,7 @@ def test_a_restored_catalogue_has_no_finding(
         assert look(elsewhere).findings == ()
 
 
-def test_a_replica_is_looked_at_and_not_repaired(server_home: Path, shop: App) -> None:
+def test_a_replica_is_checked_and_not_repaired(server_home: Path, shop: App) -> None:
     with servers.standby_of(server_home) as home:
         name = str(make_url(str(shop.settings.database_url)).database)
         url = embedded_server.url(home, name)

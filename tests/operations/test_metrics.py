@@ -1,4 +1,4 @@
-"""Metrics and health: fetched over HTTP, and with few values of each label."""
+"""Metrics and health over HTTP; every label has few values."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def fetch(address: str) -> tuple[int, str, str]:
 
 
 def samples(text: str) -> dict[tuple[str, ...], float]:
-    """Every sample by its name and the values of its labels."""
+    """Every sample by name and label values."""
     return {
         (sample.name, *sample.labels.values()): sample.value
         for family in text_string_to_metric_families(text)
@@ -88,7 +88,7 @@ def test_a_search_that_is_refused_is_not_counted(app: App) -> None:
 def test_every_plan_has_a_reason_code_for_its_reason(
     app: App, settings: Settings, sql: psycopg.Connection
 ) -> None:
-    """Made by real searches; each code comes with the sentence that belongs to it."""
+    """Real searches cause each reason code, with its text."""
     add(app, numbered(60))
     plans = [app.search.search(Query(sku="P0001")).plan]
     build = app.indexer.rebuild()
@@ -155,7 +155,7 @@ def test_a_worker_counts_every_outcome_from_the_start() -> None:
     assert (read("lookalike_build_age_seconds") or 0) == pytest.approx(7, abs=5)
 
 
-def test_health_is_told_by_the_status_and_in_json(app: App, server: MetricsServer) -> None:
+def test_health_is_reported_by_the_http_status_and_in_json(app: App, server: MetricsServer) -> None:
     status, kind, body = fetch(f"{server.address}/healthz")
     assert (status, kind) == (200, "application/json")
     assert json.loads(body) == {
@@ -176,7 +176,7 @@ def test_a_database_that_cannot_be_reached_is_503(settings: Settings) -> None:
         assert fetch(f"{server.address}/metrics")[0] == 200
 
 
-def test_a_success_that_is_long_ago_is_not_well(app: App) -> None:
+def test_a_process_without_recent_success_is_unhealthy(app: App) -> None:
     liveness = Liveness(app.engine, stale_s=0.0)
     liveness.failed("the disk is full")
     found = liveness.status()
@@ -186,7 +186,7 @@ def test_a_success_that_is_long_ago_is_not_well(app: App) -> None:
     assert long.status().healthy
 
 
-def test_the_database_is_not_asked_for_every_visitor(app: App) -> None:
+def test_the_database_check_is_reused_between_requests(app: App) -> None:
     from sqlalchemy import event
 
     asked: list[str] = []
@@ -206,7 +206,7 @@ def test_other_paths_and_methods_are_refused(server: MetricsServer) -> None:
     assert refused.value.code == 501
 
 
-def test_it_listens_on_this_machine_only_unless_told_otherwise() -> None:
+def test_the_server_listens_on_localhost_by_default() -> None:
     assert Settings().metrics_host == "127.0.0.1"
 
 

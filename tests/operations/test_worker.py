@@ -1,4 +1,4 @@
-"""The worker: when it builds is decided from plain values, and it goes on whatever happens."""
+"""The worker: the rebuild policy as a pure function, and a running worker under failures."""
 
 from __future__ import annotations
 
@@ -61,19 +61,19 @@ RULES = RebuildRules(share=0.1, max_rows=1000, age_s=60, every_s=10, backoff_s=2
 # When to build
 
 
-def test_without_an_index_any_row_is_reason_to_build() -> None:
+def test_without_an_index_any_row_causes_a_build() -> None:
     assert decide(IndexObservation(1, None), RULES) == RebuildDecision("there is no index yet", 0.0)
     assert decide(IndexObservation(0, None), RULES) == RebuildDecision(None, inf)
 
 
-def test_more_than_a_share_of_the_index_is_reason_to_build() -> None:
+def test_changes_above_the_share_of_the_index_cause_a_build() -> None:
     assert decide(IndexObservation(10, 100), RULES).reason is None
     assert (
         decide(IndexObservation(11, 100), RULES).reason == "11 rows changed since an index of 100"
     )
 
 
-def test_an_index_of_any_size_is_built_before_searches_give_up_its_delta() -> None:
+def test_an_index_is_rebuilt_before_searches_refuse_its_delta() -> None:
     assert decide(IndexObservation(1000, 10**9), RULES).reason is None
     assert decide(IndexObservation(1001, 10**9), RULES).reason is not None
     assert RebuildRules.from_settings(Settings(max_delta_rows=20_000)).max_rows == 10_000
@@ -85,7 +85,7 @@ def test_a_smaller_delta_is_built_in_when_the_index_is_old() -> None:
     assert decide(IndexObservation(0, 100, build_age_s=10**6), RULES) == RebuildDecision(None, inf)
 
 
-def test_between_two_builds_there_is_rest() -> None:
+def test_builds_keep_the_minimum_interval() -> None:
     assert decide(IndexObservation(50, 100, since_last_s=4), RULES) == RebuildDecision(None, 6.0)
     assert decide(IndexObservation(50, 100, since_last_s=10), RULES).reason is not None
     assert decide(
@@ -109,7 +109,7 @@ rules = some.builds(
     backoff_s=some.floats(0.001, 1e4),
     backoff_max_s=some.floats(0.001, 1e6),
 )
-sights = some.builds(
+observations = some.builds(
     IndexObservation,
     changed_rows=some.integers(0, 10**7),
     index_rows=some.none() | some.integers(0, 10**7),
@@ -120,16 +120,16 @@ sights = some.builds(
 )
 
 
-@given(sights, rules)
-def test_either_it_is_time_or_there_is_time_to_wait(
+@given(observations, rules)
+def test_a_decision_has_either_a_reason_or_a_wait(
     seen: IndexObservation, rules: RebuildRules
 ) -> None:
     found = decide(seen, rules)
     assert (found.reason is not None) == (found.wait_s == 0)
 
 
-@given(sights, rules)
-def test_after_the_wait_it_is_time(seen: IndexObservation, rules: RebuildRules) -> None:
+@given(observations, rules)
+def test_a_build_is_due_after_the_wait(seen: IndexObservation, rules: RebuildRules) -> None:
     wait_s = decide(seen, rules).wait_s
     if wait_s == inf:
         assert seen.changed_rows == 0
@@ -143,8 +143,8 @@ def test_after_the_wait_it_is_time(seen: IndexObservation, rules: RebuildRules) 
     assert decide(after, rules).reason is not None
 
 
-@given(sights, rules, some.integers(1, 1000))
-def test_more_changes_never_make_it_wait_longer(
+@given(observations, rules, some.integers(1, 1000))
+def test_more_changes_never_lengthen_the_wait(
     seen: IndexObservation, rules: RebuildRules, more: int
 ) -> None:
     changed = IndexObservation(
@@ -154,8 +154,10 @@ def test_more_changes_never_make_it_wait_longer(
     assert decide(changed, rules).wait_s <= decide(seen, rules).wait_s
 
 
-@given(sights, rules)
-def test_it_never_builds_within_the_rest(seen: IndexObservation, rules: RebuildRules) -> None:
+@given(observations, rules)
+def test_no_build_is_due_within_the_minimum_interval(
+    seen: IndexObservation, rules: RebuildRules
+) -> None:
     if seen.since_last_s is not None and seen.since_last_s < max(
         rules.every_s, backoff(seen.failures, rules)
     ):
@@ -166,7 +168,7 @@ def test_it_never_builds_within_the_rest(seen: IndexObservation, rules: RebuildR
 
 
 class Post:
-    """A worker that works in a thread, and what a test asks about it."""
+    """A worker in a thread, with what tests observe of it."""
 
     def __init__(self, app: App, sql: psycopg.Connection, **settings: Any) -> None:
         self.settings = app.settings.model_copy(update=QUICK | settings)
@@ -221,7 +223,7 @@ def test_it_builds_the_first_index_and_again_when_enough_changed(
         assert post.value("delta_rows") == 0
 
 
-def test_word_of_a_change_comes_long_before_the_poll(app: App, sql: psycopg.Connection) -> None:
+def test_a_notification_arrives_long_before_the_poll(app: App, sql: psycopg.Connection) -> None:
     with working(Post(app, sql, worker_poll_s=600)) as post:
         soon(lambda: post.value("build_age_seconds") != 0)  # nan: it looked
         time.sleep(0.3)
@@ -231,7 +233,7 @@ def test_word_of_a_change_comes_long_before_the_poll(app: App, sql: psycopg.Conn
         add(app, numbered(1, first=5))
 
 
-def test_what_was_not_said_is_found_by_the_poll(
+def test_changes_without_notification_are_found_by_the_poll(
     app: App, sql: psycopg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(notifications, "notify", lambda connection: None)
@@ -241,10 +243,10 @@ def test_what_was_not_said_is_found_by_the_poll(
         soon(lambda: post.published() == 1)
 
 
-def test_what_failed_and_is_not_wanted_any_more_is_no_illness(
+def test_a_failed_build_that_is_not_needed_any_more_is_healthy(
     app: App, sql: psycopg.Connection
 ) -> None:
-    """A build was rejected after the good one, and nothing changed since."""
+    """A build is rejected after a good one, and nothing has changed since."""
     add(app, numbered(10))
     app.indexer.rebuild()
     sql.execute(
@@ -257,7 +259,7 @@ def test_what_failed_and_is_not_wanted_any_more_is_no_illness(
         assert post.published() == 1
 
 
-def test_deletions_alone_are_counted_though_word_comes_of_each(
+def test_deletions_are_counted_despite_a_notification_for_each(
     app: App, sql: psycopg.Connection
 ) -> None:
     add(app, numbered(60))
@@ -281,7 +283,7 @@ def test_an_old_index_takes_in_a_small_delta(app: App, sql: psycopg.Connection) 
         assert post.published() == 2, "nothing changed since, so there is nothing to build"
 
 
-def test_between_two_builds_it_rests(app: App, sql: psycopg.Connection) -> None:
+def test_the_worker_keeps_the_minimum_interval(app: App, sql: psycopg.Connection) -> None:
     add(app, numbered(10))
     app.indexer.rebuild()  # by hand; the rest is counted from it all the same
     add(app, numbered(10, first=10))
@@ -291,7 +293,7 @@ def test_between_two_builds_it_rests(app: App, sql: psycopg.Connection) -> None:
         soon(lambda: post.published() == 2)
 
 
-def test_rows_that_went_count_as_changed(app: App, sql: psycopg.Connection) -> None:
+def test_deleted_rows_count_as_changed(app: App, sql: psycopg.Connection) -> None:
     add(app, numbered(40))
     with working(Post(app, sql)) as post:
         soon(lambda: post.published() == 1)
@@ -328,10 +330,10 @@ def test_while_another_builds_it_waits_without_an_error(app: App, sql: psycopg.C
         soon(lambda: post.published() == 1)
 
 
-def test_it_does_not_ask_over_and_over_whether_another_still_builds(
+def test_the_worker_waits_between_attempts_while_another_builds(
     app: App, sql: psycopg.Connection
 ) -> None:
-    """However often it may look; it is seconds until it asks again."""
+    """Even with short intervals, seconds pass until the next attempt."""
     add(app, numbered(5))
     sql.execute("SELECT pg_advisory_lock(%s)", [LockKey.INDEX_BUILD.value])
     with working(Post(app, sql, worker_poll_s=60)) as post:
@@ -340,7 +342,7 @@ def test_it_does_not_ask_over_and_over_whether_another_still_builds(
         assert post.value("builds_total", outcome="busy") <= 2
 
 
-def test_a_listener_that_was_cut_off_listens_again(app: App, sql: psycopg.Connection) -> None:
+def test_a_listener_reconnects_after_a_lost_connection(app: App, sql: psycopg.Connection) -> None:
     listening = "FROM pg_stat_activity WHERE application_name = 'lookalike worker'"
     here = f"{listening} AND datname = current_database()"
     with working(Post(app, sql, worker_poll_s=600)) as post:
@@ -357,19 +359,19 @@ def test_a_listener_that_was_cut_off_listens_again(app: App, sql: psycopg.Connec
 
 
 def unread(sql: psycopg.Connection) -> bool:
-    """Whether a listener leaves words in the queue of the server."""
+    """Whether a listener leaves notifications in the server's queue."""
     return sql.execute("SELECT pg_notification_queue_usage() > 0").fetchone() == (True,)
 
 
 def flood(sql: psycopg.Connection, count: int) -> None:
-    """Words that no two are alike, of 4 KB each: more than fits between a server and its client."""
+    """Distinct notifications of 4 KB each: more than the buffers of server and client hold."""
     sql.execute(
         "SELECT count(pg_notify(%s, repeat('x', 4000) || n)) FROM generate_series(1, %s) AS n",
         [notifications.CHANNEL, count],
     )
 
 
-def test_a_flood_of_words_is_heard_and_not_read_to_its_end(
+def test_a_flood_of_notifications_wakes_the_worker_and_is_not_read_to_the_end(
     app: App, sql: psycopg.Connection
 ) -> None:
     listener = ChangeListener(app.engine, threading.Event())
@@ -384,7 +386,7 @@ def test_a_flood_of_words_is_heard_and_not_read_to_its_end(
     listener.close()
 
 
-def test_while_it_builds_no_words_pile_up(app: App, sql: psycopg.Connection) -> None:
+def test_no_notifications_queue_up_during_a_build(app: App, sql: psycopg.Connection) -> None:
     add(app, numbered(5))
     post = Post(app, sql)
 
@@ -403,7 +405,7 @@ def test_while_it_builds_no_words_pile_up(app: App, sql: psycopg.Connection) -> 
     assert piled == [False, False]
 
 
-def test_writers_go_on_while_the_queue_of_words_is_full(tmp_path: Path) -> None:
+def test_writers_are_not_blocked_by_a_full_notification_queue(tmp_path: Path) -> None:
     with own_server(max_notify_queue_pages="64") as home:
         settings = Settings(home=tmp_path, database_url=start(home))
         with App(settings, choose=choose_colours) as app:
@@ -420,7 +422,7 @@ def test_writers_go_on_while_the_queue_of_words_is_full(tmp_path: Path) -> None:
                     assert sql.execute("SELECT count(*) FROM product").fetchone() == (3,)
 
 
-def test_it_outlives_its_database(tmp_path: Path) -> None:
+def test_the_worker_survives_a_restart_of_the_database(tmp_path: Path) -> None:
     with own_server() as home:
         url = start(home)
         settings = Settings(home=tmp_path, database_url=url)
@@ -445,7 +447,7 @@ def test_it_outlives_its_database(tmp_path: Path) -> None:
 # Failures
 
 
-def test_builds_that_fail_are_tried_less_and_less_until_they_succeed(
+def test_failing_builds_are_retried_with_growing_delays(
     app: App, sql: psycopg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     add(app, numbered(5))
@@ -484,14 +486,14 @@ def test_rejected_builds_back_off_also_after_a_restart(app: App, sql: psycopg.Co
             [reason],
         )
     post = Post(app, sql)
-    assert post.worker._observer.observe(count_gone=True).record.failures == 2
+    assert post.worker._observer.observe(count_gone=True).history.failures == 2
     with working(Post(app, sql, worker_backoff_s=600, worker_backoff_max_s=6000)) as post:
         soon(lambda: post.value("delta_rows") == 5)
         time.sleep(0.3)
         assert post.published() == 1
 
 
-def test_a_fault_of_ours_does_not_end_it(
+def test_an_unexpected_error_does_not_end_the_worker(
     app: App, sql: psycopg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     add(app, numbered(5))
@@ -515,7 +517,7 @@ ALTER TABLE embedding ENABLE ALWAYS TRIGGER embedding_stamp;
 """
 
 
-def test_builds_that_do_not_shrink_the_delta_back_off_and_say_why(
+def test_builds_that_do_not_reduce_the_delta_back_off_with_a_reason(
     app: App, sql: psycopg.Connection, caplog: pytest.LogCaptureFixture
 ) -> None:
     add(app, numbered(5))
@@ -529,10 +531,10 @@ def test_builds_that_do_not_shrink_the_delta_back_off_and_say_why(
     assert "left 5 changed rows of 5" in error and "lookalike migrate" in error
 
 
-def test_whoever_writes_in_an_open_transaction_is_named(
+def test_open_writing_transactions_are_named(
     app: App, database_url: str, sql: psycopg.Connection
 ) -> None:
-    """Its rows are in no build; here they are committed as soon as the build has been made."""
+    """Its rows are in no build; here they are committed right after the build."""
     add(app, numbered(5))
     app.indexer.rebuild()
     with (
@@ -546,8 +548,8 @@ def test_whoever_writes_in_an_open_transaction_is_named(
         late.commit()
         before = post.worker._observer.observe(count_gone=True)
         assert before.delta == 5
-        post.worker._before = 5
-        post.worker._judge(before)
+        post.worker._delta_before = 5
+        post.worker._evaluate_last_build(before)
         said = post.worker.liveness.status().as_dict()["last_error"]["value"]
         assert (
             f"pid {other.info.backend_pid} (user postgres, application a forgotten console" in said
@@ -556,7 +558,7 @@ def test_whoever_writes_in_an_open_transaction_is_named(
         assert "importer" not in said
 
 
-def test_a_user_without_rights_still_learns_who(
+def test_a_user_without_privileges_sees_the_pid_of_open_transactions(
     app: App, database_url: str, sql: psycopg.Connection
 ) -> None:
     sql.execute("CREATE ROLE nobody_much")
@@ -576,7 +578,7 @@ def test_a_user_without_rights_still_learns_who(
     sql.execute("DROP ROLE nobody_much")
 
 
-def test_a_clock_that_was_set_back_keeps_nothing_from_being_built(
+def test_a_clock_that_was_set_back_does_not_prevent_builds(
     app: App, sql: psycopg.Connection
 ) -> None:
     add(app, numbered(40))
@@ -601,7 +603,7 @@ def free_port() -> int:
 
 @contextmanager
 def command(settings: Settings, log: Path, **more: object) -> Iterator[tuple[Any, str]]:
-    """`lookalike worker` as a process; gives it and the address of its metrics."""
+    """`lookalike worker` as a process; yields it and the address of its metrics."""
     port = free_port()
     named: dict[str, object] = {
         "home": settings.home, "database_url": settings.database_url,
@@ -629,7 +631,7 @@ def answers(address: str) -> bool:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_ends_a_worker_that_waits_long_before_its_next_look(
+def test_a_signal_ends_a_waiting_worker_at_once(
     app: App, settings: Settings, sql: psycopg.Connection, tmp_path: Path, number: int
 ) -> None:
     add(app, numbered(5))
@@ -647,10 +649,10 @@ def test_a_signal_ends_a_worker_that_waits_long_before_its_next_look(
     assert "Traceback" not in log.read_text()
 
 
-def test_a_signal_ends_a_build_that_runs(
+def test_a_signal_ends_a_running_build(
     app: App, settings: Settings, sql: psycopg.Connection, tmp_path: Path
 ) -> None:
-    """The build waits for a lock, so that it runs for as long as the test likes."""
+    """The build waits for a lock, so that it runs until the test ends it."""
     add(app, numbered(5))
     log = tmp_path / "log"
     with (
@@ -675,7 +677,7 @@ def test_a_signal_ends_a_build_that_runs(
     assert app.indexer.rebuild().state == "published"
 
 
-def test_a_port_that_is_taken_is_a_sentence(settings: Settings, app: App, tmp_path: Path) -> None:
+def test_a_port_in_use_is_an_error_message(settings: Settings, app: App, tmp_path: Path) -> None:
     log = tmp_path / "log"
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))

@@ -396,4 +396,4 @@ def test_long_filters_take_no_more_memory_than_short_ones(shop: App) -> None:
     lists = FilterCache(shop.engine)
     for n in range(20):
         lists.get(nearest.filter_clause(parse([f"sku=S{n}-{each}" for each in range(500)])))
-    assert sum(len(key) for key in lists._kept) < 20 * 100
+    assert sum(len(key) for key in lists._entries) < 20 * 100

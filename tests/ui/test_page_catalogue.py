@@ -1,4 +1,4 @@
-"""The catalogue page: what it counts, what was loaded and refused, and what is not well."""
+"""The catalogue page: counts, ingests, rejects and failed checks."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ ODD = "<img src=x onerror=alert(1)> *b* $x$ :red[no]"
 
 
 def health() -> None:
-    """What Streamlit runs."""
+    """The script that Streamlit runs."""
     from app.ui.views import catalogue as catalogue_view
 
     catalogue_view.show()
@@ -32,7 +32,7 @@ def health() -> None:
 
 @pytest.fixture
 def catalogue(app: App, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[App]:
-    """Services for the tests; the page makes its own from the environment."""
+    """Services for the tests; the page creates its own from the environment."""
     monkeypatch.setenv("LOOKALIKE_HOME", str(settings.home))
     monkeypatch.setenv("LOOKALIKE_DATABASE_URL", str(settings.database_url))
     monkeypatch.setenv("LOOKALIKE_PAGE_METRICS_PORT", "0")
@@ -73,7 +73,7 @@ def test_embeddings_are_counted_by_model_the_active_one_first(
     assert table["embeddings"].tolist() == [3, 0]
 
 
-def test_what_is_not_well_is_said_with_what_to_do(catalogue: App) -> None:
+def test_a_failed_check_is_shown_with_advice(catalogue: App) -> None:
     add(catalogue, numbered(3))
     page = drawn()
     assert "Not all is well" in [heading.value for heading in page.subheader]
@@ -84,7 +84,7 @@ def html(page: AppTest) -> str:
     return "".join(element.proto.body for element in page.get("html"))
 
 
-def test_all_is_well_once_it_is(catalogue: App) -> None:
+def test_a_healthy_catalogue_is_reported_as_well(catalogue: App) -> None:
     add(catalogue, numbered(3))
     catalogue.indexer.rebuild()
     assert "All is well" in [heading.value for heading in drawn().subheader]
@@ -105,7 +105,7 @@ def test_a_database_without_tables_says_what_to_do(
 
 @pytest.fixture
 def source(tmp_path: Path) -> Path:
-    """Two good rows, one of which has a title to beware of, and two that are refused."""
+    """Two good rows, one with markup in its title, and two that are refused."""
     write_photos(tmp_path, [1, 2])
     rows = [
         {"sku": "A", "title": ODD, "images": "1.png"},
@@ -124,13 +124,13 @@ def test_runs_are_listed_with_their_counts_newest_first(catalogue: App, source: 
     assert runs["added"].tolist() == [0, 2] and runs["unchanged"].tolist() == [2, 0]
 
 
-def test_a_run_that_failed_says_why(catalogue: App, sql: psycopg.Connection) -> None:
+def test_a_failed_run_is_listed_with_its_reason(catalogue: App, sql: psycopg.Connection) -> None:
     sql.execute("INSERT INTO ingest_run (source, state, report)"
                 " VALUES ('x.csv', 'failed', '{\"reason\": \"the disk is full\"}')")  # fmt: skip
     assert "the disk is full" in drawn().dataframe[1].value["reason"].tolist()
 
 
-def test_what_a_run_refused_is_listed_with_the_reason(catalogue: App, source: Path) -> None:
+def test_rejects_of_a_run_are_listed_with_the_reason(catalogue: App, source: Path) -> None:
     ingest(catalogue, source)
     refused = drawn().dataframe[-1].value
     assert refused["sku"].tolist()[0] == f"C {ODD}"
@@ -147,7 +147,7 @@ def test_another_run_can_be_chosen(catalogue: App, source: Path, sql: psycopg.Co
     assert len(page.dataframe[-1].value) == 2
 
 
-def test_a_long_list_of_rejects_is_cut_and_says_so(catalogue: App, sql: psycopg.Connection) -> None:
+def test_a_long_list_of_rejects_is_cut_with_a_note(catalogue: App, sql: psycopg.Connection) -> None:
     sql.execute("INSERT INTO ingest_run (source) VALUES ('x.csv')")
     sql.execute("INSERT INTO ingest_reject (run_id, line, reason)"
                 " SELECT 1, n, 'no' FROM generate_series(1, 1200) AS n")  # fmt: skip
@@ -156,7 +156,7 @@ def test_a_long_list_of_rejects_is_cut_and_says_so(catalogue: App, sql: psycopg.
     assert "first 1,000 of 1,200" in page.caption[-1].value.replace("\\", "")
 
 
-def test_rejects_are_read_no_further_than_asked(catalogue: App, sql: psycopg.Connection) -> None:
+def test_rejects_are_read_up_to_the_limit(catalogue: App, sql: psycopg.Connection) -> None:
     sql.execute("INSERT INTO ingest_run (source) VALUES ('x.csv')")
     sql.execute("INSERT INTO ingest_reject (run_id, line, reason)"
                 " SELECT 1, n, 'no' FROM generate_series(1, 9) AS n")  # fmt: skip
@@ -172,7 +172,7 @@ def test_counts_and_checks_are_of_one_snapshot_and_agree(catalogue: App) -> None
 
 
 @pytest.mark.browser
-def test_in_the_browser_refused_rows_are_shown_letter_for_letter_and_downloaded(
+def test_in_the_browser_rejects_are_shown_literally_and_downloaded(
     app: App, settings: Settings, source: Path, server_home: Path
 ) -> None:
     ingest(app, source)
@@ -200,7 +200,7 @@ def test_in_the_browser_refused_rows_are_shown_letter_for_letter_and_downloaded(
             embedded_server.start(server_home, {"fsync": "off"})
 
 
-def test_no_spreadsheet_takes_what_was_refused_for_a_formula() -> None:
+def test_rejects_are_no_formulas_in_a_spreadsheet() -> None:
     from app.ui.views.catalogue import _csv
 
     row = {"line": 2, "sku": "=HYPERLINK(1)", "image": "@x", "reason": "a - b"}

@@ -1,4 +1,4 @@
-"""The duplicates page: asking, answering, and what later searches make of the answers."""
+"""The duplicates page: pairs, verdicts, and their effect on later searches."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from streamlit.testing.v1 import AppTest
 
 from app.bootstrap import App
 from app.config import Settings
-from app.duplicates.review import newest
+from app.duplicates.review import latest_decisions
 from app.duplicates.verdicts import decide
 from app.types import Query
 from app.ui.shared import services
@@ -24,7 +24,7 @@ ODD = (
 
 
 def duplicates() -> None:
-    """What Streamlit runs."""
+    """The script that Streamlit runs."""
     from app.ui.views import duplicates as duplicates_view
 
     duplicates_view.show()
@@ -32,7 +32,7 @@ def duplicates() -> None:
 
 @pytest.fixture
 def catalogue(app: App, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[App]:
-    """Services for the tests; the page makes its own from the environment."""
+    """Services for the tests; the page creates its own from the environment."""
     monkeypatch.setenv("LOOKALIKE_HOME", str(settings.home))
     monkeypatch.setenv("LOOKALIKE_DATABASE_URL", str(settings.database_url))
     monkeypatch.setenv("LOOKALIKE_PAGE_METRICS_PORT", "0")
@@ -43,7 +43,7 @@ def catalogue(app: App, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def drawn(name: str | None = "Ada") -> AppTest:
-    """The page as somebody sees it who has given this name."""
+    """The page of a user who gave this name."""
     page = AppTest.from_function(duplicates, default_timeout=20)
     if name is not None:
         page.session_state["reviewer_name"] = name
@@ -58,14 +58,14 @@ def labels(page: AppTest) -> list[str]:
     return [button.label for button in page.button]
 
 
-def told(page: AppTest) -> str:
-    """All sentences in boxes, and on the page itself."""
+def text_of(page: AppTest) -> str:
+    """All text of the page in alerts and in Markdown."""
     boxes = (*page.success, *page.info, *page.warning, *page.error, *page.markdown)
     return "\n".join(box.value.replace("\\", "") for box in boxes)
 
 
 def verdicts(app: App) -> list[tuple[str, str, bool, str]]:
-    found = [each.verdict for each in newest(app.engine, 100)]
+    found = [each.verdict for each in latest_decisions(app.engine, 100)]
     return [(v.sku_a, v.sku_b, v.same, v.decided_by) for v in found]
 
 
@@ -77,17 +77,17 @@ def test_an_answer_is_recorded_with_the_name_and_the_next_pair_is_asked(
     page = press(drawn(), label)
     assert verdicts(catalogue) == [("A", "B", same, "Ada")]
     assert "Same product" in labels(page) and not page.exception
-    assert "no two products are alike" in told(press(page, label))
+    assert "no two products are alike" in text_of(press(page, label))
 
 
-def test_what_is_skipped_is_not_recorded(catalogue: App) -> None:
+def test_a_skipped_pair_is_not_recorded(catalogue: App) -> None:
     add(catalogue, {"A": [1], "B": [1]})
     page = press(drawn(), "Skip")
     assert verdicts(catalogue) == []
     assert "Same product" in labels(press(page, "Start again"))
 
 
-def test_the_name_is_asked_before_the_first_answer_and_never_again(catalogue: App) -> None:
+def test_the_name_is_requested_once_before_the_first_verdict(catalogue: App) -> None:
     add(catalogue, {"A": [1], "B": [1], "C": [2], "D": [2]})
     page = drawn(None)
     assert "Same product" not in labels(page)
@@ -99,37 +99,37 @@ def test_the_name_is_asked_before_the_first_answer_and_never_again(catalogue: Ap
     assert verdicts(catalogue)[0][3] == "Ada"
 
 
-def test_a_name_of_spaces_is_no_name(catalogue: App) -> None:
+def test_a_blank_name_is_refused(catalogue: App) -> None:
     add(catalogue, {"A": [1], "B": [1]})
     page = drawn(None)
     page.text_input[0].input("   ")
-    assert "Type your name first" in told(press(page, "Start judging"))
+    assert "Type your name first" in text_of(press(page, "Start judging"))
 
 
-def test_a_pair_somebody_else_has_just_judged_is_told_and_left_as_it_is(catalogue: App) -> None:
+def test_a_concurrent_verdict_of_another_person_is_kept_and_reported(catalogue: App) -> None:
     add(catalogue, {"A": [1], "B": [1]})
     page = drawn()
     decide(catalogue.engine, "A", "B", False, "Bo")
     page = press(page, "Same product")
-    assert "A differs from B (by Bo)" in told(page)
+    assert "A differs from B (by Bo)" in text_of(page)
     assert verdicts(catalogue) == [("A", "B", False, "Bo")]
 
 
-def test_a_contradiction_is_a_sentence(catalogue: App) -> None:
+def test_a_contradiction_is_an_error_message(catalogue: App) -> None:
     add(catalogue, {"A": [1], "C": [1], "B": [2]})
     page = drawn()
     decide(catalogue.engine, "A", "B", True, "Bo")
     decide(catalogue.engine, "B", "C", True, "Bo")
     page = press(page, "Different")
-    assert "cannot be different, because of earlier verdicts" in told(page)
+    assert "cannot be different, because of earlier verdicts" in text_of(page)
     assert len(verdicts(catalogue)) == 2 and not page.exception
 
 
-def test_a_product_deleted_meanwhile_is_a_sentence(catalogue: App) -> None:
+def test_a_product_deleted_meanwhile_is_an_error_message(catalogue: App) -> None:
     add(catalogue, {"A": [1], "B": [1]})
     page = drawn()
     catalogue.catalog.delete(["B"])
-    assert "no product has the sku B" in told(press(page, "Same product"))
+    assert "no product has the sku B" in text_of(press(page, "Same product"))
 
 
 def test_a_verdict_can_be_changed(catalogue: App) -> None:
@@ -143,7 +143,7 @@ def test_a_verdict_can_be_changed(catalogue: App) -> None:
     assert verdicts(catalogue) == [("A", "B", False, "Ada")]
 
 
-def test_what_was_asked_comes_back_after_another_look_at_a_verdict(catalogue: App) -> None:
+def test_the_displayed_pair_returns_after_a_verdict_was_reopened(catalogue: App) -> None:
     add(catalogue, {"A": [1], "B": [1], "C": [2], "D": [2]})
     decide(catalogue.engine, "A", "B", True, "Bo")
     page = press(drawn(), "Judge again")
@@ -151,7 +151,7 @@ def test_what_was_asked_comes_back_after_another_look_at_a_verdict(catalogue: Ap
     assert verdicts(catalogue)[0] == ("C", "D", False, "Ada")
 
 
-def test_verdicts_of_more_than_one_page_can_be_leafed_through(catalogue: App) -> None:
+def test_the_list_of_verdicts_has_pages(catalogue: App) -> None:
     add(catalogue, {f"P{n:02}": [n] for n in range(13)})
     for n in range(1, 13):
         decide(catalogue.engine, "P00", f"P{n:02}", False, "Bo")
@@ -161,7 +161,7 @@ def test_verdicts_of_more_than_one_page_can_be_leafed_through(catalogue: App) ->
     assert labels(page).count("Judge again") == 2
 
 
-def test_a_read_only_page_shows_pairs_and_verdicts_and_takes_none(
+def test_a_read_only_page_shows_pairs_and_verdicts_and_records_none(
     catalogue: App, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("LOOKALIKE_PAGE_READ_ONLY", "true")
@@ -169,23 +169,23 @@ def test_a_read_only_page_shows_pairs_and_verdicts_and_takes_none(
     decide(catalogue.engine, "B", "C", True, "Bo")
     page = drawn()
     assert labels(page) == ["Skip"] and not page.text_input
-    assert "read-only" in told(page) and "Bo" in told(page)
+    assert "read-only" in text_of(page) and "Bo" in text_of(page)
 
 
 def test_an_empty_catalogue_has_nothing_to_judge(catalogue: App) -> None:
     page = drawn()
-    assert "no two products are alike" in told(page) and not page.exception
+    assert "no two products are alike" in text_of(page) and not page.exception
 
 
-def test_a_database_without_tables_is_a_sentence(
+def test_a_database_without_tables_is_an_error_message(
     catalogue: App, empty_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("LOOKALIKE_DATABASE_URL", empty_url)
-    assert "Run `lookalike init` first" in told(drawn())
+    assert "Run `lookalike init` first" in text_of(drawn())
 
 
 def signing(user: dict[str, str | bool], auth: dict[str, object]) -> AppTest:
-    """The page where signing in is set up with these secrets, as this user sees it."""
+    """The page of this user, with sign-in configured by these secrets."""
     page = AppTest.from_function(duplicates, default_timeout=20)
     page.secrets["auth"] = {"redirect_uri": "http://localhost/oauth2callback"} | auth
     page.user = user
@@ -195,7 +195,7 @@ def signing(user: dict[str, str | bool], auth: dict[str, object]) -> AppTest:
 CLIENT = {"client_id": "id", "client_secret": "s", "server_metadata_url": "https://sso.test/"}
 
 
-def test_whoever_is_signed_in_judges_under_that_name_and_is_asked_for_none(catalogue: App) -> None:
+def test_verdicts_of_a_signed_in_user_have_that_name(catalogue: App) -> None:
     add(catalogue, {"A": [1], "B": [1]})
     page = signing({"is_logged_in": True, "email": "ada@shop.test", "name": "Ada"}, CLIENT)
     assert not page.text_input and "Sign out" in labels(page)
@@ -203,7 +203,7 @@ def test_whoever_is_signed_in_judges_under_that_name_and_is_asked_for_none(catal
     assert verdicts(catalogue) == [("A", "B", False, "ada@shop.test")]
 
 
-def test_where_signing_in_is_set_up_nobody_judges_without_it(catalogue: App) -> None:
+def test_with_sign_in_configured_verdicts_require_it(catalogue: App) -> None:
     add(catalogue, {"A": [1], "B": [1]})
     for auth, offered in ((CLIENT, ["Sign in"]), ({"okta": CLIENT}, ["Sign in with okta"])):
         page = signing({"is_logged_in": False}, auth)
@@ -227,13 +227,13 @@ def pages(settings: Settings) -> Iterator[str]:
 
 
 def found(app: App, query: Query) -> list[tuple[str, list[str]]]:
-    """What a search shows: products, each with those folded into it."""
+    """The products that a search finds, each with those folded into it."""
     matches = app.search.search(query).matches
     return [(m.product.sku, [fold.product.sku for fold in m.folded]) for m in matches]
 
 
 @pytest.mark.browser
-def test_what_is_judged_in_the_browser_holds_in_every_later_search(
+def test_verdicts_in_the_browser_apply_to_every_later_search(
     app: App, browser: Browser, pages: str
 ) -> None:
     add(app, {"A": [1, 3], "B": [1]}, attributes={"note": ODD})
@@ -262,7 +262,7 @@ def test_what_is_judged_in_the_browser_holds_in_every_later_search(
 
 
 @pytest.mark.browser
-def test_on_a_phone_the_two_stand_side_by_side_and_nothing_is_cut_off(
+def test_on_a_phone_both_products_are_side_by_side_without_overflow(
     app: App, browser: Browser, pages: str
 ) -> None:
     add(app, {"A": [1], "B": [1]}, brand="Unbrokenword" * 20)

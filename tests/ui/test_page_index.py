@@ -1,4 +1,4 @@
-"""The index page: the builds over time, the delta, and a rebuild that outlives whoever began it."""
+"""The index page: builds, delta, and a rebuild that continues after a reload."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from support.shop import add, numbered
 
 
 def index() -> None:
-    """What Streamlit runs."""
+    """The script that Streamlit runs."""
     from app.ui.views import index as index_view
 
     index_view.show()
@@ -29,7 +29,7 @@ def index() -> None:
 
 @pytest.fixture
 def catalogue(app: App, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[App]:
-    """Services for the tests; the page makes its own from the environment."""
+    """Services for the tests; the page creates its own from the environment."""
     monkeypatch.setenv("LOOKALIKE_HOME", str(settings.home))
     monkeypatch.setenv("LOOKALIKE_DATABASE_URL", str(settings.database_url))
     monkeypatch.setenv("LOOKALIKE_PAGE_METRICS_PORT", "0")
@@ -50,13 +50,13 @@ def counted(page: AppTest) -> dict[str, str]:
 
 
 def rebuilt(page: AppTest) -> AppTest:
-    """The page after its button was pressed and the build is over."""
+    """The page after its button was pressed and the build has ended."""
     page.button[0].click().run()
     until(lambda: not services().rebuilding.progress.running, "the build does not end")
     return page.run()
 
 
-def test_the_build_in_use_and_what_changed_since_are_told(catalogue: App) -> None:
+def test_the_build_in_use_and_the_size_of_the_delta_are_shown(catalogue: App) -> None:
     add(catalogue, numbered(5))
     catalogue.indexer.rebuild()
     add(catalogue, numbered(2, first=5))
@@ -65,7 +65,7 @@ def test_the_build_in_use_and_what_changed_since_are_told(catalogue: App) -> Non
     assert shown["Recall@10"] == "1.000"
 
 
-def test_without_an_index_the_page_says_what_answers(catalogue: App) -> None:
+def test_without_an_index_the_page_shows_that_pgvector_answers(catalogue: App) -> None:
     add(catalogue, numbered(5))
     page = drawn()
     assert "pgvector answers" in page.info[0].value
@@ -85,13 +85,13 @@ def test_builds_are_listed_newest_first_with_state_and_reason(
     assert table["reason"].tolist()[0] == "recall@10 is 0.5"
 
 
-def test_recall_size_and_growth_are_drawn(catalogue: App) -> None:
+def test_recall_size_and_delta_have_charts(catalogue: App) -> None:
     add(catalogue, numbered(5))
     catalogue.indexer.rebuild()
     assert len(drawn().get("vega_lite_chart")) == 3
 
 
-def test_the_lines_of_the_delta_are_those_of_the_settings(
+def test_the_thresholds_of_the_delta_come_from_the_settings(
     catalogue: App, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     add(catalogue, numbered(5))
@@ -111,40 +111,42 @@ def test_the_button_builds_as_the_command_does(catalogue: App, sql: psycopg.Conn
     assert sql.execute("SELECT state FROM index_build").fetchall() == [("published",)]
 
 
-def test_while_another_builds_the_page_says_so(catalogue: App, sql: psycopg.Connection) -> None:
+def test_while_another_process_builds_the_page_shows_it(
+    catalogue: App, sql: psycopg.Connection
+) -> None:
     sql.execute("SELECT pg_advisory_lock(%s)", [LockKey.INDEX_BUILD.value])
     assert rebuilt(drawn()).warning[0].value.replace("\\", "") == str(BuildRunning())
 
 
-def test_a_build_that_is_not_published_says_why(catalogue: App, sql: psycopg.Connection) -> None:
+def test_a_build_that_is_not_published_shows_why(catalogue: App, sql: psycopg.Connection) -> None:
     add(catalogue, numbered(5))
     sql.execute("ALTER TABLE embedding DISABLE TRIGGER embedding_stamp")
     assert "stamp" in rebuilt(drawn()).warning[0].value
 
 
 @pytest.mark.parametrize(("setting", "value"), [("REBUILD", "false"), ("READ_ONLY", "true")])
-def test_a_page_for_strangers_has_no_button(
+def test_a_public_page_has_no_button(
     catalogue: App, monkeypatch: pytest.MonkeyPatch, setting: str, value: str
 ) -> None:
     monkeypatch.setenv(f"LOOKALIKE_PAGE_{setting}", value)
     assert not drawn().button
 
 
-def test_where_signing_in_is_set_up_only_who_did_may_rebuild(catalogue: App) -> None:
+def test_with_sign_in_configured_only_signed_in_users_may_rebuild(catalogue: App) -> None:
     page = AppTest.from_function(index, default_timeout=20)
     for signed_in, buttons in ((False, 0), (True, 1)):
         page.user = {"is_logged_in": signed_in, "email": "ada@shop.test"}
         assert len(page.run().button) == buttons
 
 
-def test_a_database_without_tables_is_a_sentence(
+def test_a_database_without_tables_is_an_error_message(
     catalogue: App, empty_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("LOOKALIKE_DATABASE_URL", empty_url)
     assert "lookalike init" in drawn().error[0].value
 
 
-def test_a_rebuild_tells_its_steps_and_a_second_start_joins_it(
+def test_a_rebuild_reports_its_steps_and_a_second_start_joins_it(
     app: App, sql: psycopg.Connection
 ) -> None:
     add(app, numbered(5))
@@ -162,7 +164,7 @@ def test_a_rebuild_tells_its_steps_and_a_second_start_joins_it(
 
 
 @pytest.mark.browser
-def test_in_the_browser_a_rebuild_shows_what_it_does_and_outlives_a_reload(
+def test_in_the_browser_a_rebuild_shows_its_steps_and_continues_after_a_reload(
     app: App, settings: Settings
 ) -> None:
     add(app, numbered(5))

@@ -49,7 +49,7 @@ BAD = {
     "empty.jpg": (b"", "The file is empty"),
     "bomb.png": (bomb(), "far more pixels than the 64 megapixels"),
 }
-"""What is uploaded, and what the page says of it."""
+"""Files to upload, and a part of the error message of each."""
 
 
 def test_the_product_on_the_photo_is_shown_first(answered: Page, shop: Shop) -> None:
@@ -65,12 +65,14 @@ def test_each_card_shows_its_similarity(answered: Page) -> None:
     assert (len(values), values) == (12, sorted(values, reverse=True))
 
 
-def test_a_product_of_two_years_comes_once_with_the_other_year(answered: Page, shop: Shop) -> None:
+def test_a_product_of_two_years_is_shown_once_with_the_other_year(
+    answered: Page, shop: Shop
+) -> None:
     expect(first_card(answered)).to_contain_text("also 1999")
     assert answered.get_by_text(f"{shop.expected_sku}-OLD").count() == 0
 
 
-def test_a_card_says_what_its_similarity_means(answered: Page, shop: Shop) -> None:
+def test_a_card_shows_the_label_of_its_similarity(answered: Page, shop: Shop) -> None:
     with App(Settings(home=shop.home, model="embedded")) as app:
         found = app.search.search(Query(picture=shop.photo.read_bytes(), k=12, fold=True)).matches
     shown = answered.locator(".card .similarity").all_inner_texts()
@@ -79,7 +81,7 @@ def test_a_card_says_what_its_similarity_means(answered: Page, shop: Shop) -> No
     assert said[-1] == "similar"
 
 
-def test_the_page_says_that_the_index_answered(answered: Page) -> None:
+def test_the_page_shows_that_the_index_answered(answered: Page) -> None:
     assert "Answered by faiss" in explanation(answered)
 
 
@@ -91,7 +93,7 @@ def test_as_many_products_as_chosen_are_shown(page: Page, shop: Shop) -> None:
     expect(page.locator(".card")).to_have_count(24, timeout=SOON_MS)
 
 
-def test_a_title_is_shown_letter_for_letter(answered: Page) -> None:
+def test_a_title_is_shown_literally(answered: Page) -> None:
     assert first_card(answered).locator(".title").inner_text() == ODD_TITLE
 
 
@@ -111,7 +113,7 @@ def test_all_thumbnails_have_one_size(
     assert len(set(page.locator(".card img").evaluate_all(sizes))) == 1
 
 
-def test_on_a_phone_two_cards_stand_side_by_side_and_nothing_is_cut_off(
+def test_on_a_phone_two_cards_are_side_by_side_without_overflow(
     open_page: Callable[..., Page], address: str, shop: Shop
 ) -> None:
     page = open_page(address, width=390)
@@ -123,7 +125,7 @@ def test_on_a_phone_two_cards_stand_side_by_side_and_nothing_is_cut_off(
 
 
 @pytest.mark.parametrize("name", BAD)
-def test_a_file_that_is_no_picture_is_refused_with_a_sentence(page: Page, name: str) -> None:
+def test_a_file_that_is_no_picture_is_refused_with_an_error_message(page: Page, name: str) -> None:
     data, sentence = BAD[name]
     upload(page, name, data)
     said = error(page)
@@ -145,7 +147,7 @@ def test_a_file_above_the_limit_is_refused_before_it_is_sent(page: Page) -> None
 
 @pytest.fixture
 def no_index(shop: Shop) -> Iterator[None]:
-    """The catalogue as it is before the first build."""
+    """The catalogue in its state before the first build."""
     with psycopg.connect(embedded_server.url(shop.home), autocommit=True) as connection:
         connection.execute("UPDATE index_build SET state = 'retired' WHERE state = 'published'")
         yield
@@ -153,18 +155,18 @@ def no_index(shop: Shop) -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("no_index")
-def test_without_an_index_the_product_is_found_all_the_same(page: Page, shop: Shop) -> None:
+def test_without_an_index_the_product_is_found(page: Page, shop: Shop) -> None:
     upload(page, "photo.jpg", shop.photo.read_bytes())
     expect(first_card(page)).to_contain_text(shop.expected_sku)
 
 
 @pytest.mark.usefixtures("no_index")
-def test_without_an_index_the_page_says_what_answered_and_why(page: Page, shop: Shop) -> None:
+def test_without_an_index_the_page_shows_what_answered_and_why(page: Page, shop: Shop) -> None:
     upload(page, "photo.jpg", shop.photo.read_bytes())
     assert re.search(r"Answered by exact: no .*(index|build)", explanation(page))
 
 
-def test_without_tables_and_without_products_the_page_says_so(
+def test_without_tables_or_products_the_page_shows_advice(
     open_page: Callable[..., Page], shop: Shop, empty_url: str
 ) -> None:
     with served(home=str(shop.home), database_url=empty_url) as url:
@@ -188,7 +190,7 @@ def stopped(shop: Shop) -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("stopped")
-def test_while_the_database_is_stopped_a_search_is_a_sentence(page: Page, shop: Shop) -> None:
+def test_while_the_database_is_stopped_a_search_is_an_error_message(page: Page, shop: Shop) -> None:
     upload(page, "photo.jpg", shop.photo.read_bytes())
     socket_name = "/postgres/.s.PGSQL.5432"
     assert re.search(f"PostgreSQL cannot be reached: .*{socket_name}", error(page))

@@ -1,4 +1,4 @@
-"""The search page in a real browser: what leads on from a result, narrowing, sharing, keyboard."""
+"""The search page in a real browser: details, filters, URLs, inputs, keyboard, layout."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ Open = Callable[..., Page]
 
 @pytest.fixture
 def found(page: Page, shop: Shop) -> Page:
-    """A page that shows what looks like the query photo."""
+    """A page with the results of the query photo."""
     upload(page, "photo.jpg", shop.photo.read_bytes())
     expect(first_card(page)).to_contain_text(shop.expected_sku)
     return page
@@ -42,7 +42,7 @@ def found(page: Page, shop: Shop) -> Page:
 
 @pytest.fixture(scope="module")
 def web(shop: Shop) -> Iterator[str]:
-    """The folder of the query photo as a web site."""
+    """The URL of a web server for the folder of the query photo."""
     serve = partial(http.server.SimpleHTTPRequestHandler, directory=str(shop.photo.parent))
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), serve) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
@@ -55,13 +55,13 @@ def overflows(page: Page) -> bool:
     return wide
 
 
-def test_before_anything_is_asked_products_are_offered(page: Page, artefacts: Path) -> None:
+def test_before_the_first_search_products_are_shown(page: Page, artefacts: Path) -> None:
     expect(page.locator(".card")).to_have_count(8, timeout=SOON_MS)
     settled(page)
     page.screenshot(path=artefacts / "welcome.png")
 
 
-def test_more_like_this_leads_to_what_looks_like_a_result(found: Page, shop: Shop) -> None:
+def test_more_like_this_searches_with_that_product(found: Page, shop: Shop) -> None:
     second = skus(found)[1]
     found.get_by_role("button", name="More like this").nth(1).click()
     expect(found.get_by_role("textbox", name="Sku")).to_have_value(second, timeout=SOON_MS)
@@ -103,7 +103,7 @@ def test_from_the_details_more_like_this_closes_them(found: Page) -> None:
     expect(found.get_by_role("dialog")).to_have_count(0, timeout=SOON_MS)
 
 
-def test_words_of_the_catalogue_are_letters_wherever_they_stand(found: Page) -> None:
+def test_text_of_the_catalogue_is_literal_everywhere(found: Page) -> None:
     title = " ".join(ODD_TITLE.split())
     expect(found.get_by_role("button", name=f"More like this {title}", exact=True)).to_be_visible()
     found.get_by_role("button", name="Details").first.click()
@@ -120,9 +120,7 @@ def test_words_of_the_catalogue_are_letters_wherever_they_stand(found: Page) -> 
     assert found.locator(".stApp b, .stApp i, .stApp script:not([src])").count() == 0
 
 
-def test_a_filter_narrows_and_the_address_keeps_it(
-    page: Page, address: str, open_page: Open, shop: Shop
-) -> None:
+def test_a_filter_is_kept_in_the_url(page: Page, address: str, open_page: Open, shop: Shop) -> None:
     page.goto(f"{address}/?sku={shop.expected_sku}")
     first_card(page)
     page.get_by_role("button", name="Category", exact=True).click()
@@ -138,7 +136,9 @@ def test_a_filter_narrows_and_the_address_keeps_it(
     assert "category=" in url and skus(page) == skus(other) == narrowed
 
 
-def test_back_leads_back_to_what_was_asked_before(page: Page, address: str, shop: Shop) -> None:
+def test_the_back_button_returns_to_the_previous_search(
+    page: Page, address: str, shop: Shop
+) -> None:
     page.goto(f"{address}/?sku={shop.expected_sku}")
     first_card(page)
     page.get_by_role("button", name="More like this").nth(1).click()
@@ -149,7 +149,9 @@ def test_back_leads_back_to_what_was_asked_before(page: Page, address: str, shop
     expect(field).to_have_value(shop.expected_sku, timeout=SOON_MS)
 
 
-def test_another_page_and_back_keeps_photo_and_filters(found: Page, shop: Shop) -> None:
+def test_leaving_and_reopening_the_search_page_keeps_photo_and_filters(
+    found: Page, shop: Shop
+) -> None:
     found.get_by_role("textbox", name="Words", exact=True).fill("lamp")
     found.keyboard.press("Enter")
     expect(found.get_by_text("best first")).to_be_visible(timeout=SOON_MS)
@@ -162,14 +164,14 @@ def test_another_page_and_back_keeps_photo_and_filters(found: Page, shop: Shop) 
     assert skus(found) == before and "text=lamp" in found.url
 
 
-def test_words_alone_find_products_and_say_who_read_them(page: Page) -> None:
+def test_words_alone_find_products_and_the_page_shows_what_read_them(page: Page) -> None:
     page.get_by_role("textbox", name="Words", exact=True).fill("teapot")
     page.keyboard.press("Enter")
     expect(page.get_by_text("found by its words").first).to_be_visible(timeout=SOON_MS)
     expect(page.get_by_text("The words were read by the catalogue")).to_be_visible()
 
 
-def test_a_part_of_the_photo_is_chosen_with_the_keyboard_and_framed(
+def test_a_region_of_the_photo_is_chosen_with_the_keyboard_and_framed(
     found: Page, artefacts: Path
 ) -> None:
     found.get_by_text("Search a part of the photo").click()
@@ -183,7 +185,7 @@ def test_a_part_of_the_photo_is_chosen_with_the_keyboard_and_framed(
     assert found.locator(".card").count() == 12
 
 
-def test_the_next_page_shows_others_from_its_top_and_back_the_same(found: Page) -> None:
+def test_paging_scrolls_to_the_top_and_back_shows_the_same_page(found: Page) -> None:
     first = skus(found)
     found.get_by_role("button", name="Next page").click()
     expect(found.get_by_role("heading", name="page 2")).to_be_in_viewport(timeout=SOON_MS)
@@ -196,7 +198,7 @@ def test_the_next_page_shows_others_from_its_top_and_back_the_same(found: Page) 
     assert skus(found) == first
 
 
-def test_a_picture_is_found_by_its_web_address(page: Page, shop: Shop, web: str) -> None:
+def test_a_picture_is_downloaded_by_its_url(page: Page, shop: Shop, web: str) -> None:
     page.get_by_role("radio", name="Link").click()
     page.get_by_role("textbox", name="Address").fill(web + shop.photo.name)
     page.keyboard.press("Enter")
@@ -204,9 +206,7 @@ def test_a_picture_is_found_by_its_web_address(page: Page, shop: Shop, web: str)
 
 
 @pytest.mark.parametrize("where", ["http://127.0.0.1:9/x.jpg", "nonsense", "ftp://x/y.jpg", "."])
-def test_an_address_that_leads_to_no_picture_is_a_sentence(
-    page: Page, web: str, where: str
-) -> None:
+def test_a_url_without_a_picture_is_an_error_message(page: Page, web: str, where: str) -> None:
     page.get_by_role("radio", name="Link").click()
     page.get_by_role("textbox", name="Address").fill(web if where == "." else where)
     page.keyboard.press("Enter")
@@ -214,7 +214,7 @@ def test_an_address_that_leads_to_no_picture_is_a_sentence(
     assert (said[-1], "Something went wrong" in said) == (".", False)
 
 
-def test_the_camera_is_asked_for_only_when_it_is_chosen(page: Page) -> None:
+def test_the_camera_is_used_only_when_chosen(page: Page) -> None:
     expect(page.get_by_test_id("stFileUploader")).to_be_visible()
     assert page.get_by_test_id("stCameraInput").count() == 0
     page.get_by_role("radio", name="Camera").click()
@@ -229,7 +229,7 @@ def test_a_heic_photo_is_read(page: Page, shop: Shop) -> None:
     expect(first_card(page)).to_contain_text(shop.expected_sku)
 
 
-def test_a_file_of_50_megabytes_is_refused_and_the_page_goes_on(
+def test_a_file_of_50_megabytes_is_refused_and_the_next_one_searched(
     page: Page, shop: Shop, tmp_path: Path
 ) -> None:
     large = tmp_path / "large.jpg"
@@ -240,7 +240,7 @@ def test_a_file_of_50_megabytes_is_refused_and_the_page_goes_on(
     expect(first_card(page)).to_contain_text(shop.expected_sku)
 
 
-def test_an_unknown_sku_in_the_address_is_a_sentence(page: Page, address: str) -> None:
+def test_an_unknown_sku_in_the_url_is_an_error_message(page: Page, address: str) -> None:
     page.goto(f"{address}/?sku=nobody&year=soon&k=-1")
     expect(page.get_by_text("No product of the catalogue has the sku")).to_be_visible(
         timeout=SOON_MS
@@ -248,7 +248,7 @@ def test_an_unknown_sku_in_the_address_is_a_sentence(page: Page, address: str) -
     assert "Traceback" not in page.content()
 
 
-def test_two_people_see_each_their_own(open_page: Open, address: str, shop: Shop) -> None:
+def test_two_sessions_are_independent(open_page: Open, address: str, shop: Shop) -> None:
     one, other = open_page(address), open_page(address)
     upload(one, "photo.jpg", shop.photo.read_bytes())
     upload(other, "other.png", _plain_picture())
@@ -259,7 +259,7 @@ def test_two_people_see_each_their_own(open_page: Open, address: str, shop: Shop
     assert skus(one) != skus(other)
 
 
-def test_everything_is_done_by_keyboard(page: Page, address: str, shop: Shop) -> None:
+def test_the_page_can_be_used_by_keyboard(page: Page, address: str, shop: Shop) -> None:
     page.goto(f"{address}/?sku={shop.expected_sku}")
     first_card(page)
     page.get_by_role("textbox", name="Words", exact=True).focus()
@@ -275,7 +275,7 @@ def test_everything_is_done_by_keyboard(page: Page, address: str, shop: Shop) ->
     expect(field).not_to_have_value(shop.expected_sku, timeout=SOON_MS)
 
 
-def test_headings_are_in_order_and_every_picture_has_words(found: Page) -> None:
+def test_headings_are_in_order_and_every_picture_has_an_alternative_text(found: Page) -> None:
     levels = found.locator("h1, h2, h3").evaluate_all("all => all.map(h => Number(h.tagName[1]))")
     assert levels[0] == 1 and all(b - a <= 1 for a, b in pairwise(levels))
     assert found.locator(".stApp img:not([alt]), .stApp img[alt='']").count() == 0
@@ -283,7 +283,7 @@ def test_headings_are_in_order_and_every_picture_has_words(found: Page) -> None:
 
 
 @pytest.mark.parametrize(("width", "scheme"), [(390, "light"), (390, "dark"), (1400, "dark")])
-def test_results_fit_a_phone_and_a_screen_by_day_and_by_night(
+def test_results_fit_phone_and_screen_in_light_and_dark_mode(
     open_page: Open, address: str, shop: Shop, artefacts: Path, width: int, scheme: str
 ) -> None:
     page = open_page(address, width=width, scheme=scheme)

@@ -1,4 +1,4 @@
-"""The search page without a browser: what is asked, what is narrowed, what is said."""
+"""The search page without a browser: queries, filters, paging and messages."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def encoder() -> WatchedEncoder:
 def visit(
     settings: Settings, encoder: WatchedEncoder, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Visit]:
-    """Opens the page at an address, over this test's database, with an encoder that counts."""
+    """Opens the page with URL parameters, on this test's database, with an encoder that counts."""
     own = settings.model_copy(update={"page_metrics_port": 0})
     made = [App(own, choose=lambda model, **_: EncoderChoice(encoder, "watched"))]
     monkeypatch.setattr(shared, "App", lambda: made[0])
@@ -82,8 +82,8 @@ def skus(page: AppTest) -> list[str]:
     return [unescape(re.findall(r"<span class=faint>(.*?)</span>", card)[-1]) for card in cards]
 
 
-def sentences(page: AppTest) -> list[str]:
-    """All that the page says in boxes, letter for letter."""
+def alerts(page: AppTest) -> list[str]:
+    """The text of all alerts of the page, without Markdown escapes."""
     boxes = [*page.error, *page.warning, *page.info]
     return [re.sub(r"\\(.)", r"\1", box.value) for box in boxes]
 
@@ -93,7 +93,7 @@ def press(page: AppTest, label: str) -> AppTest:
 
 
 def searches() -> float:
-    """How many searches the services of the page answered."""
+    """How many searches the page has run."""
     found = shared.services().metrics.registry.collect()
     return sum(
         sample.value for metric in found for sample in metric.samples
@@ -101,16 +101,14 @@ def searches() -> float:
     )  # fmt: skip
 
 
-def test_before_anything_is_asked_the_page_offers_products_to_begin_with(
-    goods: App, visit: Visit
-) -> None:
+def test_before_the_first_search_the_page_shows_products(goods: App, visit: Visit) -> None:
     page = visit()
     assert len(skus(page)) == 8
     assert any("40 products" in text.value for text in page.markdown)
 
 
-def test_an_empty_catalogue_says_what_to_do(app: App, visit: Visit) -> None:
-    assert sentences(visit()) == [
+def test_an_empty_catalogue_shows_advice(app: App, visit: Visit) -> None:
+    assert alerts(visit()) == [
         "The catalogue is empty. Load products with `lookalike ingest`, then ask."
     ]
 
@@ -124,14 +122,14 @@ def test_several_photos_count_together(goods: App, visit: Visit, encoder: Watche
     assert encoder.encoded == 2
 
 
-def test_of_more_than_ten_photos_ten_are_searched_and_the_page_says_so(
+def test_of_more_than_ten_photos_ten_are_searched_with_a_warning(
     goods: App, visit: Visit, encoder: WatchedEncoder
 ) -> None:
     page = upload(visit(), *range(12))
-    assert (encoder.encoded, "takes 10 pictures" in sentences(page)[0]) == (10, True)
+    assert (encoder.encoded, "takes 10 pictures" in alerts(page)[0]) == (10, True)
 
 
-def test_a_changed_filter_a_turned_page_and_opened_details_encode_nothing(
+def test_filters_paging_and_details_encode_nothing_again(
     goods: App, visit: Visit, encoder: WatchedEncoder
 ) -> None:
     page = upload(visit(), 7)
@@ -141,7 +139,7 @@ def test_a_changed_filter_a_turned_page_and_opened_details_encode_nothing(
     assert encoder.encoded == 1
 
 
-def test_what_changes_nothing_searches_nothing(goods: App, visit: Visit) -> None:
+def test_an_unchanged_query_is_not_searched_again(goods: App, visit: Visit) -> None:
     page = upload(visit(), 7)
     before = searches()
     press(page.run(), "Details")
@@ -152,11 +150,11 @@ def test_a_bad_file_is_named_and_the_others_are_searched(goods: App, visit: Visi
     page = visit()
     files = [("7.png", photo(7), "image/png"), ("no.png", b"nothing", "image/png")]
     page.file_uploader(key="search_upload").set_value(files).run()
-    assert sentences(page)[0].startswith("no.png: ")
+    assert alerts(page)[0].startswith("no.png: ")
     assert skus(page)[0] == "P0007"
 
 
-def test_a_part_of_the_photo_is_searched_alone(goods: App, visit: Visit) -> None:
+def test_a_region_of_the_photo_is_searched(goods: App, visit: Visit) -> None:
     page = upload(visit(), 7)
     before = [each.proto.body for each in page.get("html") if "class=card" in each.proto.body]
     page.slider(key="search_across").set_value((0, 50)).run()
@@ -174,13 +172,13 @@ def test_another_photo_is_searched_as_a_whole(goods: App, visit: Visit) -> None:
     assert skus(page)[0] == "P0008"
 
 
-def test_a_part_too_small_is_a_sentence(goods: App, visit: Visit) -> None:
+def test_a_region_too_small_is_an_error_message(goods: App, visit: Visit) -> None:
     page = upload(visit(), 7)
     page.slider(key="search_across").set_value((50, 51)).run()
-    assert "is no part of a picture" in sentences(page)[0]
+    assert "is no part of a picture" in alerts(page)[0]
 
 
-def test_the_photo_is_there_again_after_another_way_was_tried(goods: App, visit: Visit) -> None:
+def test_the_photo_is_kept_while_another_input_method_is_used(goods: App, visit: Visit) -> None:
     page = upload(visit(), 7)
     page.segmented_control(key="search_by").set_value("product").run()
     page.segmented_control(key="search_by").set_value("photo").run()
@@ -194,23 +192,23 @@ def test_words_alone_find_products(goods: App, visit: Visit) -> None:
     assert page.query_params["text"] == "P0012"
 
 
-def test_the_page_says_who_read_the_words(goods: App, visit: Visit) -> None:
+def test_the_page_shows_what_read_the_words(goods: App, visit: Visit) -> None:
     said = " ".join(caption.value for caption in visit(text="title").caption)
     assert "The words were read by the catalogue" in said.replace("\\", "")
 
 
-def test_words_for_a_model_that_reads_none_are_refused_with_a_sentence(
-    goods: App, visit: Visit
-) -> None:
-    said = sentences(visit(text="lamp", reader="model"))
+def test_words_for_a_model_without_text_are_an_error_message(goods: App, visit: Visit) -> None:
+    said = alerts(visit(text="lamp", reader="model"))
     assert len(said) == 1 and "reads pictures only" in said[0]
 
 
-def test_words_alone_with_a_minimum_similarity_are_a_sentence(goods: App, visit: Visit) -> None:
-    assert "leave out" in sentences(visit(text="title", min="0.5"))[0]
+def test_words_alone_with_a_minimum_similarity_are_an_error_message(
+    goods: App, visit: Visit
+) -> None:
+    assert "leave out" in alerts(visit(text="title", min="0.5"))[0]
 
 
-def test_more_like_this_asks_with_that_product_and_keeps_the_filters(
+def test_more_like_this_searches_with_that_product_and_keeps_the_filters(
     goods: App, visit: Visit
 ) -> None:
     page = upload(visit(brand="Kestrel"), 7)
@@ -219,7 +217,7 @@ def test_more_like_this_asks_with_that_product_and_keeps_the_filters(
     assert "P0007" not in skus(page) and len(skus(page)) == 12
 
 
-def test_where_too_many_search_the_page_says_so_and_tries_again(
+def test_a_busy_service_is_a_warning_with_a_button_to_try_again(
     goods: App, visit: Visit, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     page = visit()
@@ -233,41 +231,41 @@ def test_where_too_many_search_the_page_says_so_and_tries_again(
     assert skus(again.click().run())[0] == "P0007"
 
 
-def test_an_address_with_a_sku_and_filters_is_a_search(goods: App, visit: Visit) -> None:
+def test_a_url_with_a_sku_and_filters_is_a_search(goods: App, visit: Visit) -> None:
     page = visit(sku="P0001", brand=["Alder"], year="2015..2016", k="24")
     expected = {f"P{n:04}" for n in range(40) if n % 4 == 0 and n % 5 < 2}
     assert set(skus(page)) == expected
     assert page.text_input(key="search_sku").value == "P0001"
 
 
-def test_an_unknown_sku_is_one_sentence(goods: App, visit: Visit) -> None:
-    [said] = sentences(visit(sku="P000X"))
+def test_an_unknown_sku_is_one_error_message(goods: App, visit: Visit) -> None:
+    [said] = alerts(visit(sku="P000X"))
     assert said.startswith("No product of the catalogue has the sku 'P000X'. Did you mean P0000")
 
 
-def test_a_brand_that_no_product_has_finds_nothing_and_says_so(goods: App, visit: Visit) -> None:
+def test_an_unknown_brand_finds_nothing_with_an_explanation(goods: App, visit: Visit) -> None:
     page = visit(sku="P0001", brand="Nobody")
     assert page.multiselect(key="search_brand").value == ["Nobody"]
-    assert "only 0 other products match the filter" in sentences(page)[0]
+    assert "only 0 other products match the filter" in alerts(page)[0]
 
 
 @pytest.mark.parametrize("address", [
     {"price": "9..1"}, {"year": "soon"}, {"k": "1000000"}, {"min": "yes"}, {"near": "-1"},
     {"weight": "2"}, {"reader": "nobody"}, {"fold": "x"}, {"sku": "\0"}, {"brand": "\0"},
 ])  # fmt: skip
-def test_nonsense_in_the_address_is_a_sentence_and_the_page_works(
+def test_an_invalid_url_is_one_message_and_the_page_works(
     goods: App, visit: Visit, address: dict[str, str]
 ) -> None:
     page = visit(**address)
-    assert len(sentences(page)) == 1 and not page.exception
+    assert len(alerts(page)) == 1 and not page.exception
     assert skus(upload(page, 7))[0] == "P0007"
 
 
-def test_a_range_the_wrong_way_round_is_a_sentence(goods: App, visit: Visit) -> None:
+def test_a_reversed_range_is_an_error_message(goods: App, visit: Visit) -> None:
     page = upload(visit(), 7)
     page.number_input(key="search_price_from").set_value(20.0).run()
     page.number_input(key="search_price_to").set_value(10.0).run()
-    assert "ends before it begins" in sentences(page)[0]
+    assert "ends before it begins" in alerts(page)[0]
 
 
 def test_a_value_is_offered_with_its_count(goods: App, visit: Visit) -> None:
@@ -275,7 +273,7 @@ def test_a_value_is_offered_with_its_count(goods: App, visit: Visit) -> None:
     assert page.multiselect(key="search_brand").options == ["Kestrel (30)", "Alder (10)"]
 
 
-def test_a_value_too_rare_to_be_listed_can_be_typed(
+def test_a_rare_value_that_is_not_listed_can_be_typed(
     goods: App, visit: Visit, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("app.search.facets.MAX_VALUES", 1)
@@ -327,20 +325,22 @@ def test_another_filter_begins_with_the_first_page(goods: App, visit: Visit) -> 
     assert skus(page)[0] == "P0007"
 
 
-def test_searching_again_finds_what_came_meanwhile(goods: App, visit: Visit) -> None:
+def test_search_again_finds_new_products(goods: App, visit: Visit) -> None:
     page = upload(visit(), 91)
     assert "P0091" not in skus(page)
     add(goods, numbered(1, first=91))
     assert skus(press(page, "Search again"))[0] == "P0091"
 
 
-def test_the_page_says_that_the_cut_off_is_why_fewer_came(goods: App, visit: Visit) -> None:
+def test_the_page_explains_fewer_results_by_the_minimum_similarity(
+    goods: App, visit: Visit
+) -> None:
     page = upload(visit(min="0.99"), 7)
     assert skus(page) == ["P0007"]
-    assert "at least as similar as 0.99" in sentences(page)[0]
+    assert "at least as similar as 0.99" in alerts(page)[0]
 
 
-def test_a_fallback_is_told_with_its_reason_and_not_as_an_error(
+def test_a_fallback_is_shown_with_its_reason_and_not_as_an_error(
     goods: App, visit: Visit, sql: psycopg.Connection
 ) -> None:
     sql.execute("UPDATE index_build SET state = 'retired'")
@@ -350,13 +350,13 @@ def test_a_fallback_is_told_with_its_reason_and_not_as_an_error(
     assert (skus(page)[0], page.error.len) == ("P0007", 0)
 
 
-def test_the_page_says_how_old_the_index_is(goods: App, visit: Visit) -> None:
+def test_the_page_shows_the_age_of_the_index(goods: App, visit: Visit) -> None:
     page = upload(visit(), 7)
     said = page.caption[-1].value.replace("\\", "")
     assert "Answered by faiss: build " in said and "The index was built just now." in said
 
 
-def test_ways_and_widgets_that_come_and_go_lose_nothing(goods: App, visit: Visit) -> None:
+def test_the_form_survives_changes_of_the_input_method(goods: App, visit: Visit) -> None:
     page = visit(sku="P0001", text="title", weight="0.8", brand="Kestrel")
     press(page, "More like this").run()
     page.segmented_control(key="search_by").set_value("photo").run()
@@ -367,16 +367,16 @@ def test_ways_and_widgets_that_come_and_go_lose_nothing(goods: App, visit: Visit
     }  # fmt: skip
 
 
-def test_a_complaint_about_the_address_goes_with_the_next_step(goods: App, visit: Visit) -> None:
+def test_an_error_of_the_url_is_shown_once(goods: App, visit: Visit) -> None:
     page = visit(year="soon")
-    assert len(sentences(page)) == 1
-    assert sentences(upload(page, 7)) == []
+    assert len(alerts(page)) == 1
+    assert alerts(upload(page, 7)) == []
 
 
-def test_words_too_long_in_an_address_are_a_sentence(goods: App, visit: Visit) -> None:
+def test_too_long_words_in_a_url_are_an_error_message(goods: App, visit: Visit) -> None:
     page = visit(text="lamp " * 500)
-    assert "use at most 1000" in sentences(page)[0] and not page.exception
+    assert "use at most 1000" in alerts(page)[0] and not page.exception
 
 
-def test_several_products_are_told_from_one(goods: App, visit: Visit) -> None:
+def test_the_heading_has_the_singular_for_one_product(goods: App, visit: Visit) -> None:
     assert [header.value for header in visit(text="P0012").header] == ["1 product, best first"]

@@ -1,4 +1,4 @@
-"""Text on the page is shown letter for letter, whatever Streamlit makes of Markdown."""
+"""Escaping of text that Streamlit would read as Markdown."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from app.ui.formatting import escape_markdown
 
 
 @pytest.mark.parametrize(
-    ("words", "parted"),
+    ("words", "expected"),
     [
         ("a -> b", r"a \-\u200b\> b"),
         ("A--1", "A\\-\u200b\\-1"),
@@ -18,5 +18,5 @@ from app.ui.formatting import escape_markdown
         ("Kestrel coat", "Kestrel coat"),
     ],
 )
-def test_what_would_become_an_arrow_or_a_link_is_parted(words: str, parted: str) -> None:
-    assert escape_markdown(words) == parted.replace(r"\u200b", "\u200b")
+def test_arrows_dashes_and_links_are_broken_by_zero_width_spaces(words: str, expected: str) -> None:
+    assert escape_markdown(words) == expected.replace(r"\u200b", "\u200b")

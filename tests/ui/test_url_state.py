@@ -1,4 +1,4 @@
-"""The address of the search page: it holds a wish, and nonsense in it harms nobody."""
+"""The URL of the search page: it holds the search form, and invalid parts are ignored."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ VALUES = st.lists(
 
 
 def bounds(numbers: st.SearchStrategy[float]) -> st.SearchStrategy[tuple[float | None, ...]]:
-    """Two bounds in order, either of them left out."""
+    """Two bounds in order; one of them may be missing."""
     both = st.tuples(numbers, numbers).map(lambda pair: tuple(sorted(pair)))
     return both | st.tuples(numbers, st.none()) | st.tuples(st.none(), numbers)
 
@@ -33,7 +33,7 @@ def share(least: int, most: int) -> st.SearchStrategy[float]:
 
 
 @st.composite
-def wishes(draw: st.DrawFn) -> SearchFormState:
+def forms(draw: st.DrawFn) -> SearchFormState:
     sku = draw(WORDS)
     years = draw(bounds(st.integers(-(2**31), 2**31 - 1)))
     prices = draw(bounds(st.integers(0, 10**9).map(lambda cents: cents / 100)))
@@ -47,28 +47,28 @@ def wishes(draw: st.DrawFn) -> SearchFormState:
     )  # type: ignore[arg-type] # fmt: skip
 
 
-@given(wishes())
-def test_an_address_says_all_of_a_wish(wish: SearchFormState) -> None:
-    assert from_url(to_url(wish)) == (wish, ())
+@given(forms())
+def test_a_url_holds_the_whole_form(form: SearchFormState) -> None:
+    assert from_url(to_url(form)) == (form, ())
 
 
 @given(st.dictionaries(st.sampled_from([*PARAMETERS, "utm"]), st.lists(st.text(), max_size=3)))
-def test_whatever_stands_in_an_address_it_is_read(address: dict[str, list[str]]) -> None:
-    wish, complaints = from_url(address)
-    assert from_url(to_url(wish)) == (wish, ())
-    assert all(complaint.endswith(".") for complaint in complaints)
+def test_every_url_is_read_without_an_exception(address: dict[str, list[str]]) -> None:
+    form, errors = from_url(address)
+    assert from_url(to_url(form)) == (form, ())
+    assert all(error.endswith(".") for error in errors)
 
 
-def test_what_everybody_begins_with_is_not_in_the_address() -> None:
+def test_defaults_are_not_in_the_url() -> None:
     assert to_url(DEFAULT) == {}
 
 
-def test_a_sku_that_is_not_asked_with_is_not_in_the_address() -> None:
+def test_a_sku_of_another_input_method_is_not_in_the_url() -> None:
     assert to_url(SearchFormState(by="photo", sku="A")) == {}
 
 
 @pytest.mark.parametrize(
-    ("name", "value", "said"),
+    ("name", "value", "text"),
     [
         ("k", "13", "one of 12, 24, 48"),
         ("min", "much", "number from -1 to 1"),
@@ -82,31 +82,31 @@ def test_a_sku_that_is_not_asked_with_is_not_in_the_address() -> None:
         ("brand", "a\0b", "NUL"),
     ],
 )
-def test_nonsense_is_left_out_with_a_sentence(name: str, value: str, said: str) -> None:
-    wish, complaints = from_url({name: [value], "text": ["lamp"]})
-    assert wish == SearchFormState(words="lamp")
-    assert len(complaints) == 1 and said in complaints[0]
+def test_an_invalid_parameter_is_left_out_with_an_error(name: str, value: str, text: str) -> None:
+    form, errors = from_url({name: [value], "text": ["lamp"]})
+    assert form == SearchFormState(words="lamp")
+    assert len(errors) == 1 and text in errors[0]
 
 
-def test_one_number_is_a_range_of_one() -> None:
+def test_one_number_is_a_range_of_one_value() -> None:
     assert from_url({"year": ["2019"]})[0] == SearchFormState(year_from=2019, year_to=2019)
 
 
-def test_a_wish_becomes_filters() -> None:
-    wish = SearchFormState(brand=("Kestrel", "=x "), year_from=2019, price_from=0.1, price_to=12.5)
-    found = to_filters(wish)
+def test_the_form_becomes_filters() -> None:
+    form = SearchFormState(brand=("Kestrel", "=x "), year_from=2019, price_from=0.1, price_to=12.5)
+    found = to_filters(form)
     assert found.columns == {"brand": ("Kestrel", "=x ")}
     assert found.at_least == {"year": 2019, "price": Decimal("0.1")}
     assert found.at_most == {"price": Decimal("12.5")}
 
 
-def test_a_range_that_ends_before_it_begins_is_refused() -> None:
+def test_a_reversed_range_is_refused() -> None:
     with pytest.raises(BadInput, match="swap its ends"):
         to_filters(SearchFormState(year_from=2020, year_to=2019))
 
 
 @pytest.mark.parametrize(
-    ("age", "said"),
+    ("age", "text"),
     [
         (timedelta(seconds=-3), "just now"),
         (timedelta(seconds=59), "just now"),
@@ -115,8 +115,8 @@ def test_a_range_that_ends_before_it_begins_is_refused() -> None:
         (timedelta(days=400), "400 days ago"),
     ],
 )
-def test_an_age_is_told_in_its_largest_unit(age: timedelta, said: str) -> None:
-    assert ago(age) == said
+def test_an_age_is_shown_in_its_largest_unit(age: timedelta, text: str) -> None:
+    assert ago(age) == text
 
 
 @pytest.mark.parametrize(
@@ -132,7 +132,7 @@ def test_an_age_is_told_in_its_largest_unit(age: timedelta, said: str) -> None:
         ("pgvector-hnsw", "large_delta", True),
     ],
 )
-def test_only_a_path_that_was_not_the_first_choice_is_a_fallback(
+def test_only_a_path_that_is_not_the_first_choice_is_a_fallback(
     path: SearchPath, code: ReasonCode, expected: bool
 ) -> None:
     assert fallback(Plan(path, "a sentence", code, "colours")) == expected

@@ -1,6 +1,6 @@
-"""Integrity: looks for damage of every kind, says what to do, and repairs what is safe to.
+"""Integrity check: finds damage in the catalogue, advises, and repairs what is safe to repair.
 
-Nothing people wrote is deleted. A catalogue of any size is read in portions.
+User data is never deleted. Tables are read in portions, so a catalogue may have any size.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ __all__ = ["CheckOptions", "Finding", "IntegrityReport", "PictureFolder", "check
 
 @dataclass(frozen=True, slots=True)
 class CheckOptions:
-    """What to look at beside the database and the index files, and whether to repair.
+    """What to check in addition to the database and the index files, and whether to repair.
 
-    `folders` hold the original pictures; `load` brings the encoder.
+    `folders` hold the original pictures; `load` loads the encoder. Empty or None: not checked.
     """
 
     folders: Sequence[PictureFolder] = ()
@@ -50,30 +50,33 @@ def check(
     wanted: CheckOptions = CheckOptions(),
     tick: ProgressCallback = lambda said: None,
 ) -> IntegrityReport:
-    """Look for damage. Raises SchemaMismatch, DatabaseUnavailable; BadInput to repair a replica."""
-    replica = _standing(engine, wanted.repair)
-    where = Originals(wanted.folders)
+    """Check the catalogue; `tick` is called often with the progress.
+
+    Raises SchemaMismatch, DatabaseUnavailable, and BadInput when asked to repair a replica.
+    """
+    replica = _is_replica(engine, wanted.repair)
+    originals = Originals(wanted.folders)
     left_out: list[str] = []
-    found = [
+    findings = [
         *run_queries(engine, rows.QUERIES, wanted.repair),
         *words.find(engine, wanted.repair, tick),
-        *picture_checks.find_thumbnails(engine, where, limits, wanted.repair, tick),
+        *picture_checks.find_thumbnails(engine, originals, limits, wanted.repair, tick),
     ]
-    with _index(engine, replica, left_out) as may_look:
-        found += index.find(engine, files, wanted.repair, tick) if may_look else ()
+    with _builder_lock(engine, replica, left_out) as locked:
+        findings += index.find(engine, files, wanted.repair, tick) if locked else ()
     if wanted.load is not None:
-        found += encoder.find(engine, wanted.load, where, limits)
+        findings += encoder.find(engine, wanted.load, originals, limits)
     else:
         left_out.append("the encoder: name --encoder to load it")
-    if where:
-        found += picture_checks.find_originals(engine, where, tick)
+    if originals:
+        findings += picture_checks.find_originals(engine, originals, tick)
     else:
         left_out.append("the original pictures: name their folder with --images")
-    return IntegrityReport(tuple(found), tuple(left_out))
+    return IntegrityReport(tuple(findings), tuple(left_out))
 
 
-def _standing(engine: Engine, repair: bool) -> bool:
-    """Whether this is a replica, where nothing can be repaired."""
+def _is_replica(engine: Engine, repair: bool) -> bool:
+    """Whether this is a replica. Raises BadInput if it is and `repair` is requested."""
     with engine.connect() as connection:
         check_schema(connection)
         replica = database_info.is_replica(connection)
@@ -83,8 +86,8 @@ def _standing(engine: Engine, repair: bool) -> bool:
 
 
 @contextmanager
-def _index(engine: Engine, replica: bool, left_out: list[str]) -> Iterator[bool]:
-    """Hold the builder's lock if it is free; else the index is left out."""
+def _builder_lock(engine: Engine, replica: bool, left_out: list[str]) -> Iterator[bool]:
+    """Hold the builder's lock if it is free; otherwise the index is not checked."""
     if replica:
         left_out.append("the index: this is a replica, look at it on the primary server")
         yield False

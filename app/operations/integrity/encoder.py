@@ -1,4 +1,4 @@
-"""The encoder that is installed: whether it is the one the catalogue was filled with."""
+"""Checks that the installed encoder is the one that the catalogue was embedded with."""
 
 from __future__ import annotations
 
@@ -16,20 +16,21 @@ from app.operations.integrity.pictures import Originals
 from app.types import Model
 
 SAMPLE = 20
-"""Pictures that are encoded again."""
+"""Number of pictures that are encoded again."""
 
-ALIKE = 0.999
-"""Least cosine of a vector and the same one made again; float16 accounts for a tenth of that."""
+MIN_COSINE = 0.999
+"""Smallest cosine between a stored vector and the same picture encoded again; float16 rounding
+explains a tenth of the difference to 1."""
 
 
 def find(
-    engine: Engine, load: Callable[[], Encoder], where: Originals, limits: ImageLimits
+    engine: Engine, load: Callable[[], Encoder], originals: Originals, limits: ImageLimits
 ) -> Iterator[Finding]:
-    """An encoder that is another or cannot be loaded, and vectors that it would not make."""
+    """An encoder that differs or cannot be loaded, and vectors that it would encode otherwise."""
     with snapshot(engine) as connection:
         model = models.active(connection)
     if model is None:
-        return  # that is a finding already
+        return  # `rows` reports it
     try:
         encoder = load()
     except (ModelMismatch, ModelUnavailable) as exc:
@@ -38,24 +39,24 @@ def find(
             (str(exc),), "No picture can be searched or loaded until it is.",
         )  # fmt: skip
         return
-    if where and (found := _sampled(engine, model, encoder, where, limits)) is not None:
-        yield found
+    if originals and (finding := _sample(engine, model, encoder, originals, limits)) is not None:
+        yield finding
 
 
-def _sampled(
-    engine: Engine, model: Model, encoder: Encoder, where: Originals, limits: ImageLimits
+def _sample(
+    engine: Engine, model: Model, encoder: Encoder, originals: Originals, limits: ImageLimits
 ) -> Finding | None:
-    other = ExampleTally()
+    different = ExampleTally()
     with snapshot(engine) as connection:
-        drawn = pictures.sample(connection, model, SAMPLE)
-    for uri, sha256, vector in drawn:
+        sample = pictures.sample(connection, model, SAMPLE)
+    for uri, sha256, vector in sample:
         try:
-            picture = decode(where.read(uri, sha256), limits, at_least=encoder.input_side)
+            picture = decode(originals.read(uri, sha256), limits, at_least=encoder.input_side)
         except BadImage:
-            continue  # told by the look at the originals
-        if encoder.encode_pictures([picture])[0] @ vector < ALIKE:
-            other.add(uri)
-    return other.finding(
-        "vectors-other", "error", f"pictures of {len(drawn)} that the encoder now sees otherwise",
+            continue  # `pictures.find_originals` reports it
+        if encoder.encode_pictures([picture])[0] @ vector < MIN_COSINE:
+            different.add(uri)
+    return different.finding(
+        "vectors-other", "error", f"pictures of {len(sample)} that the encoder now sees otherwise",
         "Something changed that no fingerprint tells. Load the catalogue into a new database.",
     )  # fmt: skip

@@ -1,4 +1,4 @@
-"""What a check of the catalogue finds: each kind of damage, how much of it, and what to do."""
+"""Findings of an integrity check: kind of damage, count, examples, advice and repair."""
 
 from __future__ import annotations
 
@@ -15,17 +15,16 @@ from app.db.queries.integrity import EXAMPLES
 from app.errors import LookalikeError
 
 Severity = Literal["error", "warning", "info"]
-"""Something is wrong or lost; something is worse than it could be; something to know."""
-
+"""Something is wrong or lost; something should be improved; for information only."""
 
 FindDamage = Callable[[], "Finding | None"]
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One kind of damage: `count` of `what` (a plural), a few by name, and what to do about it.
+    """One kind of damage: `count` of `what` (a plural), a few `examples`, and advice.
 
-    `repaired` says what was done; None where nothing was, or it did not help.
+    `repaired` describes the repair; None if there was none or it did not help.
     """
 
     kind: str
@@ -38,13 +37,13 @@ class Finding:
 
     @property
     def wrong(self) -> bool:
-        """Whether somebody must still do something."""
+        """Whether an operator still has to act."""
         return self.severity != "info" and self.repaired is None
 
 
 @dataclass(frozen=True, slots=True)
 class IntegrityReport:
-    """All findings, and what was not looked at and why."""
+    """All findings, and the checks that were left out, with reasons."""
 
     findings: tuple[Finding, ...]
     left_out: tuple[str, ...] = ()
@@ -60,21 +59,24 @@ class IntegrityReport:
 
 
 def find_and_repair(find: FindDamage, repair: Callable[[], str] | None) -> Finding | None:
-    """Find damage, repair it if that is wanted, and look again whether it is gone."""
-    found = find()
-    if found is None or repair is None:
-        return found
+    """Find damage, repair it if `repair` is given, and verify the repair by finding again."""
+    finding = find()
+    if finding is None or repair is None:
+        return finding
     try:
-        done = repair()
+        repaired = repair()
     except LookalikeError as exc:
-        return replace(found, advice=f"{found.advice} It could not be repaired: {exc}")
-    left = find()
-    return replace(found, repaired=done) if left is None else left
+        return replace(finding, advice=f"{finding.advice} It could not be repaired: {exc}")
+    remaining = find()
+    return replace(finding, repaired=repaired) if remaining is None else remaining
 
 
 @dataclass(frozen=True, slots=True)
 class IntegrityQuery:
-    """What a row of the answer means; `repair` returns a sentence about what it did."""
+    """A query that returns one row per damaged object, and the meaning of such a row.
+
+    `values` are bound to `sql`; `repair` returns a sentence on what it did.
+    """
 
     kind: str
     severity: Severity
@@ -84,32 +86,32 @@ class IntegrityQuery:
     repair: Callable[[Engine], str] | None = None
     values: Mapping[str, str] = field(default_factory=dict)
 
-    def ask(self, engine: Engine) -> Finding | None:
-        """What is wrong now; None if nothing is."""
+    def run(self, engine: Engine) -> Finding | None:
+        """The current damage of this kind; None if there is none."""
         with snapshot(engine) as connection:
-            seen = integrity.check(connection, self.sql, **self.values)
-        if not seen.count:
+            rows = integrity.check(connection, self.sql, **self.values)
+        if not rows.count:
             return None
-        return Finding(self.kind, self.severity, self.what, seen.count, seen.examples, self.advice)
+        return Finding(self.kind, self.severity, self.what, rows.count, rows.examples, self.advice)
 
 
 def run_queries(
-    engine: Engine, questions: Iterable[IntegrityQuery], repair: bool
+    engine: Engine, queries: Iterable[IntegrityQuery], repair: bool
 ) -> Iterator[Finding]:
-    """Ask each in a snapshot of its own, and repair what can be if that is wanted."""
-    for question in questions:
-        by = partial(question.repair, engine) if repair and question.repair else None
-        found = find_and_repair(partial(question.ask, engine), by)
-        if found is not None:
-            yield found
+    """Run each query in its own snapshot, with its repair if `repair` is set."""
+    for query in queries:
+        fix = partial(query.repair, engine) if repair and query.repair else None
+        finding = find_and_repair(partial(query.run, engine), fix)
+        if finding is not None:
+            yield finding
 
 
 ProgressCallback = Callable[[str], None]
-"""Is told often how far the check has come; says it to people now and then."""
+"""Called often with the progress of the check, as a phrase."""
 
 
 class ExampleTally:
-    """A count that remembers the first few names."""
+    """Counts damaged objects and keeps the first few names."""
 
     def __init__(self) -> None:
         self.count = 0
@@ -122,7 +124,7 @@ class ExampleTally:
             self._examples.append(name)
 
     def finding(self, kind: str, severity: Severity, what: str, advice: str) -> Finding | None:
-        """The finding of what was counted; None if nothing was."""
+        """The finding for the counted objects; None if there are none."""
         if not self.count:
             return None
         return Finding(kind, severity, what, self.count, tuple(self._examples), advice)

@@ -1,6 +1,6 @@
-"""Builds and their files, in the folder and in the database: each is what was written, or goes.
+"""Checks builds and both copies of their files, in the index folder and in the database.
 
-Everything here is for the holder of the builder's lock: nothing is built or retired meanwhile.
+The caller holds the builder's lock, so that nothing is built or retired during the check.
 """
 
 from __future__ import annotations
@@ -45,33 +45,32 @@ DAMAGE: dict[str, tuple[Severity, str, str]] = {
         "pgvector answers. Run `lookalike index rebuild`.",
     ),
 }  # fmt: skip
-"""What may be wrong with a published build: how bad it is, in words, and what to do."""
+"""Damage of a published build by kind: severity, description and advice."""
 
 
 def find(
     engine: Engine, files: IndexFiles, repair: bool, tick: ProgressCallback
 ) -> Iterator[Finding]:
-    """What is wrong with builds, their files and what was left of older ones."""
+    """Damaged builds and files, and leftovers of older builds."""
     yield from run_queries(engine, BEFORE, repair)
     with engine.connect() as connection:
         published = index_builds.published(connection)
     for build in published:
         tick(f"the file of build {build.id}")
-        look = partial(_look, engine, files, build)
-        found = find_and_repair(look, partial(_mend, engine, files, build) if repair else None)
-        if found is not None:
-            yield found
+        find_damage = partial(_find_damage, engine, files, build)
+        fix = partial(_repair, engine, files, build) if repair else None
+        if (finding := find_and_repair(find_damage, fix)) is not None:
+            yield finding
     yield from run_queries(engine, AFTER, repair)
-    left = partial(_left, engine, files)
-    found = find_and_repair(left, partial(_remove, engine, files) if repair else None)
-    if found is not None:
-        yield found
+    fix = partial(_delete_unneeded, engine, files) if repair else None
+    if (finding := find_and_repair(partial(_find_unneeded, engine, files), fix)) is not None:
+        yield finding
 
 
 def _damage(engine: Engine, files: IndexFiles, build: Build) -> str | None:
-    """What is wrong with a published build, as in DAMAGE. Both its copies are read."""
+    """The kind of damage of a published build, a key of DAMAGE. Reads both copies of its file."""
     with engine.connect() as connection:
-        if build.id not in [each.id for each in index_builds.published(connection)]:
+        if build.id not in [other.id for other in index_builds.published(connection)]:
             return None  # it was retired
         stored = file_store.pieces_match(index_builds.read_file(connection, build.id), build.sha256)
     file = file_store.is_intact(files.path(build.sha256), build.sha256)
@@ -82,7 +81,7 @@ def _damage(engine: Engine, files: IndexFiles, build: Build) -> str | None:
     return "index-files-missing" if file is None else "index-files-damaged"
 
 
-def _look(engine: Engine, files: IndexFiles, build: Build) -> Finding | None:
+def _find_damage(engine: Engine, files: IndexFiles, build: Build) -> Finding | None:
     kind = _damage(engine, files, build)
     if kind is None:
         return None
@@ -90,8 +89,8 @@ def _look(engine: Engine, files: IndexFiles, build: Build) -> Finding | None:
     return Finding(kind, severity, what, 1, (str(build.id),), advice)
 
 
-def _mend(engine: Engine, files: IndexFiles, build: Build) -> str:
-    """Make one copy of the other, or take the build out of use."""
+def _repair(engine: Engine, files: IndexFiles, build: Build) -> str:
+    """Restore one copy of the file from the other, or retire the build."""
     kind, file = _damage(engine, files, build), files.path(build.sha256)
     with engine.begin() as connection:
         if kind == "index-chunks-damaged":
@@ -105,15 +104,15 @@ def _mend(engine: Engine, files: IndexFiles, build: Build) -> str:
         return f"the file of build {build.id} was fetched from the database"
 
 
-def _left_behind(engine: Engine, files: IndexFiles) -> list[Path]:
+def _unneeded_files(engine: Engine, files: IndexFiles) -> list[Path]:
     with engine.connect() as connection:
         needed = {build.sha256 for build in index_builds.published(connection)}
     return file_store.unneeded_files(files.folder, needed)
 
 
-def _left(engine: Engine, files: IndexFiles) -> Finding | None:
+def _find_unneeded(engine: Engine, files: IndexFiles) -> Finding | None:
     tally = ExampleTally()
-    for file in _left_behind(engine, files):
+    for file in _unneeded_files(engine, files):
         tally.add(file.name)
     return tally.finding(
         "files-left", "warning", "files in the folder of indexes that no build needs",
@@ -121,9 +120,9 @@ def _left(engine: Engine, files: IndexFiles) -> Finding | None:
     )  # fmt: skip
 
 
-def _remove(engine: Engine, files: IndexFiles) -> str:
-    gone = file_store.delete_files(_left_behind(engine, files))
-    return f"{gone} files were removed from {files.folder}"
+def _delete_unneeded(engine: Engine, files: IndexFiles) -> str:
+    deleted = file_store.delete_files(_unneeded_files(engine, files))
+    return f"{deleted} files were removed from {files.folder}"
 
 
 def _retire_foreign(engine: Engine) -> str:

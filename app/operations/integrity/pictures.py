@@ -1,4 +1,4 @@
-"""The original pictures: whether they are where they came from, as they were."""
+"""Checks the original pictures and the stored thumbnails."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ from app.operations.integrity.findings import (
 
 
 class PictureFolder(Protocol):
-    """A folder that pictures lie in."""
+    """A folder of original pictures."""
 
     def read(self, name: str) -> bytes:
-        """The bytes of the picture that a source called `name`; raises BadImage if it cannot."""
+        """The bytes of the picture that a source names `name`. Raises BadImage with the reason."""
 
 
 class OriginalChanged(BadImage):
-    """Another picture has taken the place of this one."""
+    """The original was replaced by another picture."""
 
 
 class Originals:
-    """The folders that the originals may lie in; the first that has one counts."""
+    """Finds originals in several folders; the first folder with the right bytes is used."""
 
     def __init__(self, folders: Sequence[PictureFolder]) -> None:
         self._folders = folders
@@ -45,21 +45,21 @@ class Originals:
         return bool(self._folders)
 
     def read(self, uri: str, sha256: bytes) -> bytes:
-        """The bytes with this sha256. Raises Changed, or BadImage with the reason."""
-        failed: BadImage | None = None
+        """The bytes with this sha256. Raises OriginalChanged, or BadImage with the reason."""
+        error: BadImage | None = None
         for folder in self._folders:
             try:
                 data = folder.read(uri)
             except BadImage as exc:
-                failed = failed or exc
+                error = error or exc
                 continue
             if hashlib.sha256(data).digest() == sha256:
                 return data
-            failed = OriginalChanged(f"{uri!r} is another picture now")
-        raise failed or BadImage(f"{uri!r} is not there")
+            error = OriginalChanged(f"{uri!r} is another picture now")
+        raise error or BadImage(f"{uri!r} is not there")
 
-    def trouble(self, source: tuple[str, bytes]) -> BadImage | None:
-        """What is wrong with an original; None if nothing is."""
+    def check(self, source: tuple[str, bytes]) -> BadImage | None:
+        """The error on reading an original (uri, sha256); None if there is none."""
         try:
             self.read(*source)
         except BadImage as exc:
@@ -67,16 +67,18 @@ class Originals:
         return None
 
 
-def find_originals(engine: Engine, where: Originals, tick: ProgressCallback) -> Iterator[Finding]:
-    """Originals that are missing, cannot be read, or are other pictures now."""
+def find_originals(
+    engine: Engine, originals: Originals, tick: ProgressCallback
+) -> Iterator[Finding]:
+    """Originals that are missing, cannot be read, or were replaced by other pictures."""
     missing, changed, seen = ExampleTally(), ExampleTally(), 0
     with ThreadPoolExecutor() as threads, snapshot(engine) as connection:
         for portion in pictures.originals(connection):
-            for trouble in filter(None, threads.map(where.trouble, portion)):
-                (changed if isinstance(trouble, OriginalChanged) else missing).add(str(trouble))
+            for error in filter(None, threads.map(originals.check, portion)):
+                (changed if isinstance(error, OriginalChanged) else missing).add(str(error))
             seen += len(portion)
             tick(f"{seen:,} originals")
-    for found in (
+    for finding in (
         missing.finding(
             "originals-missing", "warning", "originals that cannot be read",
             "Searches do without; another model does not. Bring them back, or name their folder "
@@ -87,26 +89,26 @@ def find_originals(engine: Engine, where: Originals, tick: ProgressCallback) -> 
             "Load those products again with `lookalike ingest`, or bring the old files back.",
         ),
     ):  # fmt: skip
-        if found is not None:
-            yield found
+        if finding is not None:
+            yield finding
 
 
-MOST_BYTES = 20_480
-"""As the column's own check allows."""
+MAX_THUMBNAIL_BYTES = 20_480
+"""Limit of the column's check constraint."""
 
 
 def find_thumbnails(
-    engine: Engine, where: Originals, limits: ImageLimits, repair: bool, tick: ProgressCallback
+    engine: Engine, originals: Originals, limits: ImageLimits, repair: bool, tick: ProgressCallback
 ) -> Iterator[Finding]:
-    """Thumbnails that cannot be shown; with originals at hand they can be made anew."""
-    mend = partial(_mend, engine, where, limits) if repair and where else None
-    if (found := find_and_repair(partial(_look, engine, tick), mend)) is not None:
-        yield found
+    """Thumbnails that cannot be shown; repaired from the originals, if there are folders."""
+    fix = partial(_recreate_thumbnails, engine, originals, limits) if repair and originals else None
+    if (finding := find_and_repair(partial(_find_damaged, engine, tick), fix)) is not None:
+        yield finding
 
 
-def _look(engine: Engine, tick: ProgressCallback) -> Finding | None:
+def _find_damaged(engine: Engine, tick: ProgressCallback) -> Finding | None:
     damaged = ExampleTally()
-    for id_ in _damaged(engine, tick):
+    for id_ in _damaged_thumbnails(engine, tick):
         damaged.add(str(id_))
     return damaged.finding(
         "thumbnails-damaged", "error", "pictures whose thumbnail cannot be shown",
@@ -114,7 +116,7 @@ def _look(engine: Engine, tick: ProgressCallback) -> Finding | None:
     )  # fmt: skip
 
 
-def _damaged(engine: Engine, tick: ProgressCallback) -> Iterator[int]:
+def _damaged_thumbnails(engine: Engine, tick: ProgressCallback) -> Iterator[int]:
     """The ids of pictures whose thumbnail cannot be shown."""
     seen = 0
     with ThreadPoolExecutor() as threads, snapshot(engine) as connection:
@@ -130,16 +132,16 @@ def _can_be_shown(data: bytes) -> bool:
         open_thumbnail(data)
     except BadImage:
         return False
-    return len(data) <= MOST_BYTES
+    return len(data) <= MAX_THUMBNAIL_BYTES
 
 
-def _mend(engine: Engine, where: Originals, limits: ImageLimits) -> str:
+def _recreate_thumbnails(engine: Engine, originals: Originals, limits: ImageLimits) -> str:
     made = 0
-    for id_ in _damaged(engine, lambda said: None):
+    for id_ in _damaged_thumbnails(engine, lambda progress: None):
         with engine.begin() as connection:
             for uri, sha256 in pictures.sources(connection, id_):
                 with suppress(BadImage):
-                    picture = decode(where.read(uri, sha256), limits)
+                    picture = decode(originals.read(uri, sha256), limits)
                     pictures.save_thumbnail(connection, id_, thumbnail(picture))
                     made += 1
                     break

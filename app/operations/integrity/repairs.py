@@ -1,4 +1,4 @@
-"""Repairs of rows: only those by which nothing can be lost. Each is transactions of its own."""
+"""Repairs of rows that cannot lose data. Each repair runs in its own transactions."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from app.db.queries import change_stamps, database_info, ingest_runs, integrity,
 from app.db.queries.change_stamps import StampTrigger
 
 AT_ONCE = 1000
-"""Rows a transaction, so that writers need not wait long."""
+"""Rows per transaction, so that writers do not wait long."""
 
 
 @contextmanager
@@ -28,48 +28,48 @@ def writing(engine: Engine) -> Iterator[Connection]:
 
 
 def sweep(engine: Engine) -> str:
-    """Delete pictures that no product shows; with the lock held nobody is about to show them."""
+    """Delete pictures that no product shows; the write lock keeps writers from linking them."""
     swept = 0
     while True:
         with writing(engine) as connection:
-            found = integrity.pictures_without_product(connection, AT_ONCE)
-            swept += pictures.sweep(connection, found)
-        if len(found) < AT_ONCE:
+            unshown = integrity.pictures_without_product(connection, AT_ONCE)
+            swept += pictures.sweep(connection, unshown)
+        if len(unshown) < AT_ONCE:
             return f"{swept} pictures were swept"
 
 
 def switch_on(engine: Engine, stamp: StampTrigger) -> str:
-    """Make the stamp trigger of a table what it must be."""
+    """Create or enable the stamp trigger of a table."""
     with writing(engine) as connection:
         change_stamps.enable(connection, stamp)
     return f"the trigger {stamp.trigger} is on again; builds made before are not used any more"
 
 
 def stamp_anew(engine: Engine, stamp: StampTrigger) -> str:
-    """Give rows from the future the number of now."""
+    """Stamp rows that carry transaction ids of the future with the current one."""
     renewed = 0
     while True:
         with writing(engine) as connection:
-            found = change_stamps.restamp(connection, stamp, AT_ONCE)
-        renewed += found
-        if not found:
+            rows = change_stamps.restamp(connection, stamp, AT_ONCE)
+        renewed += rows
+        if not rows:
             return f"{renewed} rows of {stamp.table} were stamped anew"
 
 
 def give_up_runs(engine: Engine) -> str:
-    """Record that loads which nobody ended have failed."""
+    """Record unfinished loads as failed."""
     with engine.begin() as connection:
         return f"{ingest_runs.fail_abandoned(connection)} loads were recorded as failed"
 
 
 def make_hnsw(engine: Engine) -> str:
-    """Make the indexes of pgvector that an interrupted load left off."""
+    """Create HNSW indexes that an interrupted load left missing."""
     made = bulk_load.finish(engine)
     return f"pgvector's index was made of {', '.join(model.name for model in made) or 'none'}"
 
 
 def analyse(engine: Engine) -> str:
-    """Let the planner look at the tables it never saw."""
+    """Run ANALYZE on tables without statistics."""
     with engine.begin() as connection:
         names = integrity.never_analysed(connection)
         database_info.analyse(connection, names)

@@ -1,4 +1,4 @@
-"""What SQL alone can tell of the rows and of what keeps them right, each with what to do."""
+"""Integrity checks of rows, constraints, triggers and indexes that are one SQL query each."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from app.db.schema import SCHEMA_REVISION, metadata
 from app.operations.integrity import repairs
 from app.operations.integrity.findings import IntegrityQuery
 
-ANEW = "Load those products again with `lookalike ingest`."
+LOAD_AGAIN = "Load those products again with `lookalike ingest`."
 
 
 def _stamp_off(stamp: StampTrigger) -> IntegrityQuery:
@@ -34,8 +34,8 @@ def _future(stamp: StampTrigger) -> IntegrityQuery:
     )  # fmt: skip
 
 
-def _rules() -> str:
-    """The names of all constraints and indexes that the tables have, with spaces between."""
+def _rule_names() -> str:
+    """The names of all constraints and indexes of the schema, separated by spaces."""
     tables = metadata.tables.values()
     constraints = [str(rule.name) for table in tables for rule in table.constraints]
     indexes = [str(index.name) for table in tables for index in table.indexes]
@@ -61,7 +61,7 @@ QUERIES = (
         "Rows that they forbid could come in, and searches may be slow. Make them as the "
         "migrations do (`alembic upgrade head --sql` shows it).",
         None,
-        {"names": _rules(), "revision": SCHEMA_REVISION},
+        {"names": _rule_names(), "revision": SCHEMA_REVISION},
     ),
     IntegrityQuery(
         "constraints-not-valid", "error", "constraints that old rows may break",
@@ -77,12 +77,12 @@ QUERIES = (
     IntegrityQuery(
         "vectors-unfit", "error", "pictures with a vector not of length 1, or too short or long",
         integrity.VECTORS_INVALID,
-        f"Delete those rows of `embedding`. {ANEW}",
+        f"Delete those rows of `embedding`. {LOAD_AGAIN}",
     ),
     IntegrityQuery(
         "pictures-not-embedded", "error", "pictures without an embedding under the active model",
         integrity.PICTURES_WITHOUT_EMBEDDING,
-        f"No search finds them. {ANEW}",
+        f"No search finds them. {LOAD_AGAIN}",
     ),
     IntegrityQuery(
         "other-models-incomplete", "info", "other models that do not know all pictures",

@@ -1,4 +1,4 @@
-"""What the words of products and the verdicts on them must agree with."""
+"""Checks identity keys against the normaliser, and verdicts against each other."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ AT_ONCE = 2000
 
 
 def find(engine: Engine, repair: bool, tick: ProgressCallback) -> Iterator[Finding]:
-    """Identity keys that are not what the normaliser makes, and verdicts that contradict."""
+    """Identity keys that differ from the normaliser's, and contradicting verdicts."""
     renew = partial(_renew, engine) if repair else None
     if (keys := find_and_repair(partial(_keys, engine, tick), renew)) is not None:
         yield keys
@@ -41,14 +41,14 @@ def find(engine: Engine, repair: bool, tick: ProgressCallback) -> Iterator[Findi
 
 
 def contradictions(decided: Iterable[Verdict]) -> Iterator[Verdict]:
-    """The verdicts that tell apart what others, one after another, call the same."""
+    """The "different" verdicts on pairs that "same" verdicts connect, also indirectly."""
     given = list(decided)
     groups = UnionFind()
     for verdict in given:
         if verdict.same:
             groups.join(verdict.sku_a, verdict.sku_b)
     for verdict in given:
-        if not verdict.same and groups.of(verdict.sku_a) == groups.of(verdict.sku_b):
+        if not verdict.same and groups.find(verdict.sku_a) == groups.find(verdict.sku_b):
             yield verdict
 
 
@@ -58,13 +58,13 @@ def _keys(engine: Engine, tick: ProgressCallback) -> Finding | None:
     seen = 0
     while after is not None:
         with snapshot(engine) as connection:
-            found = products.identity_key_batch(connection, after, AT_ONCE)
-        for _, key, product in found:
+            rows = products.identity_key_batch(connection, after, AT_ONCE)
+        for _, key, product in rows:
             if identity_key(product) != key:
                 wrong.add(product.sku)
-        seen += len(found)
+        seen += len(rows)
         tick(f"the words of {seen:,} products")
-        after = found[-1][0] if found else None
+        after = rows[-1][0] if rows else None
     return wrong.finding(
         "identity-keys", "warning", "products whose identity key is not of their words",
         "Another normaliser or another program wrote them, and duplicates are missed. Run "
@@ -73,18 +73,18 @@ def _keys(engine: Engine, tick: ProgressCallback) -> Finding | None:
 
 
 def _renew(engine: Engine) -> str:
-    """As `lookalike migrate` does, but for every product."""
+    """Renew the identity keys of all products; `lookalike migrate` renews outdated ones only."""
     after: int | None = 0
     renewed = 0
     while after is not None:
         with locks.transaction(engine) as connection:
             locks.acquire(connection, LockKey.CATALOG_WRITE)
-            found = products.identity_key_batch(connection, after, AT_ONCE)
+            rows = products.identity_key_batch(connection, after, AT_ONCE)
             keys: Mapping[int, str] = {
-                id_: new for id_, key, product in found if (new := identity_key(product)) != key
+                id_: new for id_, key, product in rows if (new := identity_key(product)) != key
             }
             if keys:
                 products.update_identity_keys(connection, keys)
         renewed += len(keys)
-        after = found[-1][0] if found else None
+        after = rows[-1][0] if rows else None
     return f"{renewed} identity keys were written anew"

@@ -32,7 +32,7 @@ def draw(result: SearchResult) -> None:
             escape_markdown(
                 f"The index did not answer: {plan.reason}. PostgreSQL did, as completely."
             ),
-            help="It takes longer in a large catalogue. Building the index anew may help.",
+            help="It takes longer in a large catalogue. Rebuilding the index may help.",
         )
     st.caption(escape_markdown(summary(plan, datetime.now(UTC))))
 

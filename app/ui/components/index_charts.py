@@ -32,7 +32,7 @@ def delta_chart(history: Sequence[tuple[datetime, int]], delta: DeltaStatus) -> 
         {"rows": rows, "line": line}
         for rows, line in (
             (delta.max_rows, "pgvector answers above"),
-            (delta.worker_rows, "a worker builds above"),
+            (delta.worker_rows, "a worker rebuilds above"),
         )
         if rows <= top
     ]

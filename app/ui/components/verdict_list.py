@@ -19,7 +19,7 @@ PAGE_KEY = "verdicts_page"
 def show(app: App, *, may_judge: bool) -> tuple[str, str] | None:
     """Draw the list; returns the skus of the pair to judge again, if its button was pressed."""
     page = st.session_state.get(PAGE_KEY, 1)
-    decisions = duplicate_review.newest(app.engine, PAGE_SIZE + 1, (page - 1) * PAGE_SIZE)
+    decisions = duplicate_review.latest_decisions(app.engine, PAGE_SIZE + 1, (page - 1) * PAGE_SIZE)
     if not decisions and page == 1:
         return None
     has_next = len(decisions) > PAGE_SIZE

@@ -56,7 +56,7 @@ def _current_pair(app: App) -> ReviewPair | None:
         return pair
     cursor = st.session_state.get(CURSOR, ReviewCursor())
     with st.spinner("Looking for products that are alike …"):
-        pair, cursor = duplicate_review.ask(app.engine, cursor, app.settings.typo_similarity)
+        pair, cursor = duplicate_review.next_pair(app.engine, cursor, app.settings.typo_similarity)
     _set_pair(pair)
     st.session_state[CURSOR] = cursor
     if pair is None and cursor.finished:
@@ -147,7 +147,7 @@ def _record(app: App, pair: ReviewPair, same: bool, name: str) -> None:
 
 def _reopen(app: App, skus: tuple[str, str]) -> None:
     """Show a pair that has a verdict; the pair on display comes back later."""
-    pair = duplicate_review.again(app.engine, skus, app.settings.typo_similarity)
+    pair = duplicate_review.load_pair(app.engine, skus, app.settings.typo_similarity)
     cursor: ReviewCursor = st.session_state.get(CURSOR, ReviewCursor())
     if (displayed := st.session_state.get(PAIR)) is not None:
         st.session_state[CURSOR] = replace(cursor, waiting=(displayed.skus, *cursor.waiting))

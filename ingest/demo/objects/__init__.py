@@ -1,1 +1,1 @@
-"""The things that the demo draws, one module a kind."""
+"""The objects that the demo draws, grouped by kind."""

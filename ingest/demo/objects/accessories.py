@@ -1,4 +1,4 @@
-"""Draws what is worn on the wrist and the nose: watch, sunglasses."""
+"""Draws watches and sunglasses."""
 
 from __future__ import annotations
 

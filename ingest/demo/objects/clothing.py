@@ -1,4 +1,4 @@
-"""Draws what is worn: T-shirt, trainer, watch, sunglasses."""
+"""Draws T-shirts and trainers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Draws what furnishes a room: chair, lamp, clock."""
+"""Draws furniture: chairs, lamps, clocks."""
 
 from __future__ import annotations
 

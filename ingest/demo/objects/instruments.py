@@ -1,4 +1,4 @@
-"""Draws what makes music: headphones and guitars."""
+"""Draws instruments and headphones."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Draws what stands on a table: mug, teapot, bottle, plant pot."""
+"""Draws tableware and plants: mugs, teapots, bottles, plant pots."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def plant_pot(c: Canvas, look: Appearance) -> None:
     half_rim = ellipse(0, mouth, top, top * 0.16, 0, 180)
     belly = (top + top * low) / 2 + form.uniform(-0.02, 0.07)
     body = lathe([(mouth, top), ((mouth + bottom) / 2, belly), (bottom, top * low)], 0.16)
-    # The plant grows out of the pot: the pot's upper edge is the front half of its rim.
+    # The pot's front rim covers the plant's stem, so the pot is drawn up to that rim.
     front = np.concatenate([body[:-57], half_rim[::-1]])
     c.fill(front, look.paint, "turned", cast=0.3)
     c.tone(ellipse(0, bottom + 0.05, top * low, 0.10), -0.4, 0.06)

@@ -1,4 +1,4 @@
-"""Draws what one goes out with: backpack, umbrella, bicycle."""
+"""Draws backpacks and umbrellas."""
 
 from __future__ import annotations
 
