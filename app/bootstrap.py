@@ -12,7 +12,7 @@ from sqlalchemy import Engine
 
 from app.catalog.service import CatalogService
 from app.config import Settings
-from app.db.engine import database_url, make_engine, make_quick_engine, make_search_engine
+from app.db.engine import database_url, make_engine, make_fast_engine, make_search_engine
 from app.db.queries import models
 from app.encoders.base import Encoder, EncoderChoice
 from app.encoders.loading import automatic, choose_encoder
@@ -89,7 +89,7 @@ class App:
         """Give back connections and processes; the database server goes on."""
         if "sampler" in self.__dict__:
             self.sampler.close()
-        for name in ("engine", "search_engine", "quick_engine"):
+        for name in ("engine", "search_engine", "fast_engine"):
             if name in self.__dict__:
                 getattr(self, name).dispose()
         if "sandbox" in self.__dict__:
@@ -109,8 +109,8 @@ class App:
         return make_search_engine(self._reached)
 
     @_Once
-    def quick_engine(self) -> Engine:
-        return make_quick_engine(self._reached)
+    def fast_engine(self) -> Engine:
+        return make_fast_engine(self._reached)
 
     @_Once
     def files(self) -> IndexFiles:
@@ -181,7 +181,7 @@ class App:
             self.settings,
             admission=self.admission,
             fast_path=FastPath(
-                self.quick_engine, self.files, self.settings, FilterCache(self.search_engine)
+                self.fast_engine, self.files, self.settings, FilterCache(self.search_engine)
             ),
             sampler=self.sampler if self._samples else None,
             labeler=SimilarityLabeler(self.search_engine),

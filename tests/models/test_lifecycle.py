@@ -265,8 +265,10 @@ def test_models_are_changed_under_load_without_an_interruption(
     loading = threading.Thread(target=ingest, args=(open_app(), shop(tmp_path / "more", 400)))
     for thread in (*threads, loading):
         thread.start()
-    changes, until = 0, time.monotonic() + 6
-    while time.monotonic() < until or changes < 10:
+    changes = 0
+    while not wrong and (
+        changes < 20 or loading.is_alive() or sum(count > 20 for count in list(models.values())) < 2
+    ):
         changes += 1
         filled.lifecycle.activate(["mirrored", "colours"][changes % 2])
         time.sleep(0.1)
@@ -352,7 +354,7 @@ def test_maintained_models_are_preloaded(
     model = filled.lifecycle.add("mirrored")
     monkeypatch.setattr("app.models.encoder_pool.PRELOAD_S", 0.0)
     first(page, 2)
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 300
     while model.id not in page.encoders._by_model:
         assert time.monotonic() < deadline
         time.sleep(0.02)

@@ -138,7 +138,7 @@ def test_a_list_that_is_younger_than_the_snapshot_is_not_used(
 ) -> None:
     """It leaves out what ceased to pass in between, which the snapshot still has to see."""
     change = "UPDATE product SET colour = 'blue' WHERE sku = 'P0003'"
-    with psycopg.connect(database_url) as writer, shop.quick_engine.connect() as held:
+    with psycopg.connect(database_url) as writer, shop.fast_engine.connect() as held:
         if began == "before the snapshot":
             writer.execute(change)
         sql.execute("INSERT INTO product (sku) VALUES ('a later transaction')")
