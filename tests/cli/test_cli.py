@@ -254,7 +254,7 @@ def on_a_terminal(monkeypatch: pytest.MonkeyPatch, run: Callable[[], Ran]) -> st
     with os.fdopen(theirs, "w") as terminal:
         monkeypatch.setattr(sys, "stderr", terminal)
         run()
-    listener.join(10)
+    listener.join(300)
     return b"".join(told).decode()
 
 
