@@ -25,13 +25,13 @@ from app.db.schema import SCHEMA_REVISION
 from app.duplicates.normalization import VERSION, identity_key
 from app.errors import LockHeld, LookalikeError, SchemaMismatch
 
-WAIT_S = 0.2
+LOCK_POLL_S = 0.2
 """Seconds between two attempts to take the migration lock."""
 
 MAX_TRIES = 40
 """Attempts to get the table locks of a migration or of `sql/`."""
 
-PAUSE_S = 3.0
+RETRY_PAUSE_S = 3.0
 """Seconds between two of these attempts."""
 
 BATCH = 2000
@@ -80,7 +80,7 @@ def _lock(connection: Connection) -> None:
     """
     while not locks.try_acquire_session(connection, LockKey.MIGRATION):
         connection.commit()
-        time.sleep(WAIT_S)
+        time.sleep(LOCK_POLL_S)
     connection.commit()
 
 
@@ -107,8 +107,8 @@ def _with_retries(connection: Connection, step: Callable[[Connection], None]) ->
             connection.rollback()
             if not left:
                 raise
-            _log.warning("%s %d more tries, one every %g s.", exc, left, PAUSE_S)
-            time.sleep(PAUSE_S)
+            _log.warning("%s %d more tries, one every %g s.", exc, left, RETRY_PAUSE_S)
+            time.sleep(RETRY_PAUSE_S)
 
 
 def _upgrade(connection: Connection) -> None:

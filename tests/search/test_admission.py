@@ -56,7 +56,7 @@ def test_who_waited_long_enough_is_refused_with_what_to_do() -> None:
             admission.admitted(),
         ):
             pytest.fail("there was no place")
-        assert 0.05 <= time.monotonic() - began < 10
+        assert 0.05 <= time.monotonic() - began < 60
     assert refused == [1]
 
 

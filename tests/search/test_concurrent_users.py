@@ -39,7 +39,7 @@ class Gate(ColourEncoder):
 
     def encode_prepared(self, prepared: Sequence[PreparedPicture]) -> Vectors:
         self.batches.append(len(prepared))
-        assert self.open.wait(30)
+        assert self.open.wait(300)
         return super().encode_prepared(prepared)
 
 
@@ -55,7 +55,7 @@ def serve(settings: Settings, gate: Gate) -> Iterator[Callable[..., App]]:
 
     def serve(**changes: object) -> App:
         own = settings.model_copy(
-            update={"searches_at_once": PLACES, "search_wait_s": 60} | changes
+            update={"searches_at_once": PLACES, "search_wait_s": 600} | changes
         )
         app = App(own, choose=lambda model, **_: EncoderChoice(gate, ""))
         made.append(app)
