@@ -1,4 +1,4 @@
-"""The composition root: from settings to services, each made when first asked for."""
+"""Composition root: creates the services from the settings, each on first use."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from sqlalchemy import Engine
 
 from app.catalog.service import CatalogService
 from app.config import Settings
-from app.db.engine import database_url, make_engine, make_quick_engine, make_search_engine
+from app.db.engine import database_url, make_engine, make_fast_engine, make_search_engine
 from app.db.queries import models
 from app.encoders.base import Encoder, EncoderChoice
 from app.encoders.loading import automatic, choose_encoder
@@ -25,7 +25,7 @@ from app.search.admission import Admission
 from app.search.facets import FacetService
 from app.search.query_sampler import QuerySampler
 
-# What only some commands need, and takes long to import, is imported where it is made.
+# Modules that only some commands need and that are slow to import are imported where used.
 if TYPE_CHECKING:
     from PIL import Image
 
@@ -39,7 +39,7 @@ T = TypeVar("T")
 
 
 class _Once(Generic[T]):
-    """A property whose value is made once, by whichever thread asks first.
+    """A property whose value is created once, by the first thread that reads it.
 
     `functools.cached_property` has had no lock since Python 3.12.
     """
@@ -51,7 +51,9 @@ class _Once(Generic[T]):
     def __get__(self, app: App, owner: type[App]) -> T:
         with app._making:
             if self._name not in app.__dict__:
-                app.__dict__[self._name] = self._make(app)  # found there from now on, unlocked
+                app.__dict__[self._name] = self._make(
+                    app
+                )  # later reads find it there, without the lock
             made: T = app.__dict__[self._name]
             return made
 
@@ -75,7 +77,7 @@ class App:
             choose, compiled_cache=self.settings.tower_folder, compiled=self.settings.openvino,
             streams=streams,
         )  # fmt: skip
-        self._making = threading.RLock()  # a service is made of others
+        self._making = threading.RLock()  # reentrant: services use others
 
     def __enter__(self) -> App:
         return self
@@ -86,10 +88,10 @@ class App:
         self.close()
 
     def close(self) -> None:
-        """Give back connections and processes; the database server goes on."""
+        """Close connections and child processes; the database server keeps running."""
         if "sampler" in self.__dict__:
             self.sampler.close()
-        for name in ("engine", "search_engine", "quick_engine"):
+        for name in ("engine", "search_engine", "fast_engine"):
             if name in self.__dict__:
                 getattr(self, name).dispose()
         if "sandbox" in self.__dict__:
@@ -97,7 +99,7 @@ class App:
 
     @_Once
     def _reached(self) -> Settings:
-        """The settings with the address of the server: the embedded one is started only once."""
+        """The settings with the URL of the server; the embedded one is started only once."""
         return self.settings.model_copy(update={"database_url": database_url(self.settings)})
 
     @_Once
@@ -109,8 +111,8 @@ class App:
         return make_search_engine(self._reached)
 
     @_Once
-    def quick_engine(self) -> Engine:
-        return make_quick_engine(self._reached)
+    def fast_engine(self) -> Engine:
+        return make_fast_engine(self._reached)
 
     @_Once
     def files(self) -> IndexFiles:
@@ -181,7 +183,7 @@ class App:
             self.settings,
             admission=self.admission,
             fast_path=FastPath(
-                self.quick_engine, self.files, self.settings, FilterCache(self.search_engine)
+                self.fast_engine, self.files, self.settings, FilterCache(self.search_engine)
             ),
             sampler=self.sampler if self._samples else None,
             labeler=SimilarityLabeler(self.search_engine),

@@ -1,4 +1,4 @@
-"""Settings: what an operator may choose, read from the environment (prefix LOOKALIKE_)."""
+"""Settings, read from environment variables with the prefix LOOKALIKE_."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import platformdirs
 from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-PLACES_A_CORE = 4
-"""While one search has a core, others wait for PostgreSQL or for the encoder's next batch."""
+PLACES_PER_CORE = 4
+"""Concurrent searches per core: while one computes, others wait for PostgreSQL or for a batch."""
 
-MOST_PLACES = 24
-"""Each place may have two connections; PostgreSQL lets a hundred in unless told otherwise."""
+MAX_PLACES = 24
+"""Each search may use two connections, and PostgreSQL allows a hundred by default."""
 
 
 class Settings(BaseSettings):
@@ -30,7 +30,7 @@ class Settings(BaseSettings):
     )
     database_url: str | None = Field(
         default=None,
-        repr=False,  # a password may be in it
+        repr=False,  # it may contain a password
         description="PostgreSQL server; unset: the embedded one in `home`.",
     )
     index_dir: Path | None = Field(
@@ -130,22 +130,22 @@ class Settings(BaseSettings):
 
     @property
     def index_folder(self) -> Path:
-        """Where index files lie."""
+        """Folder of the index files."""
         return self.index_dir or self.home / "index"
 
     @property
     def tower_folder(self) -> Path:
-        """Where compiled towers lie."""
+        """Folder of the compiled models."""
         return self.cache_dir / "towers"
 
     @property
     def places(self) -> int:
-        """How many searches run at a time in this process."""
-        return self.searches_at_once or min(PLACES_A_CORE * _cores(), MOST_PLACES)
+        """Number of searches that this process runs at the same time."""
+        return self.searches_at_once or min(PLACES_PER_CORE * _cores(), MAX_PLACES)
 
 
 def _cores() -> int:
-    """The processors this process may use."""
+    """Number of processors that this process may use."""
     try:
         return len(os.sched_getaffinity(0))
     except AttributeError:  # not on every system

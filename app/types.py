@@ -197,7 +197,7 @@ class Query:
     model_id: int | None = None
     k: int = 10
     filters: Filters = field(default_factory=Filters)
-    stranger: bool = False
+    untrusted: bool = False
     """The pictures come from an untrusted source: decode them in a separate process."""
     more_pictures: tuple[bytes, ...] = ()
     region: Region | None = None

@@ -19,13 +19,13 @@ from sqlalchemy import Engine
 
 from app.db.dsn import SECRETS
 from app.db.embedded import binaries
-from app.db.engine import parameters
+from app.db.engine import connection_parameters
 from app.errors import BadInput, LookalikeError
 
-TICK_S = 10.0
+PROGRESS_INTERVAL_S = 10.0
 """Seconds between two words of what the program is doing."""
 
-PATIENCE_S = 10.0
+TERMINATE_TIMEOUT_S = 10.0
 """Seconds a program that was told to stop has to tell the server so."""
 
 ProgressCallback = Callable[[str], None]
@@ -67,7 +67,7 @@ def output(program: str, *arguments: str) -> str:
 
 def _address(engine: Engine) -> tuple[str, dict[str, str]]:
     """The engine's address as libpq takes it, and the environment that holds the password."""
-    given = parameters(engine)
+    given = connection_parameters(engine)
     password = given.pop("password", None)
     if shown := [name for name in SECRETS if name in given]:  # no variable holds these
         raise BadInput(
@@ -101,7 +101,7 @@ def _stop(child: subprocess.Popen[bytes]) -> None:
         return
     child.terminate()
     try:
-        child.wait(PATIENCE_S)
+        child.wait(TERMINATE_TIMEOUT_S)
     except subprocess.TimeoutExpired:
         child.kill()
         child.wait()
@@ -109,7 +109,7 @@ def _stop(child: subprocess.Popen[bytes]) -> None:
 
 def _wait(child: subprocess.Popen[bytes]) -> int | None:
     try:
-        return child.wait(TICK_S)
+        return child.wait(PROGRESS_INTERVAL_S)
     except subprocess.TimeoutExpired:
         return None
 

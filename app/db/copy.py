@@ -1,8 +1,8 @@
-"""Embeddings in and out of PostgreSQL in binary, straight from and into numpy arrays.
+"""Binary transfer of embeddings between PostgreSQL and numpy arrays, by COPY and aggregates.
 
-A tuple of COPY BINARY is a field count and, for each field, a length and the value, all big-endian;
-a halfvec is its dimension, an unused word and its float16 values. With a fixed dimension all have
-the same length, so that numpy reads and writes many at once.
+A tuple of COPY BINARY is a field count and, for each field, a length and the value, all big-endian.
+A halfvec is its dimension, an unused 16-bit word and its float16 values. With a fixed dimension all
+rows have the same length, so that numpy reads and writes many of them at once.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from psycopg import sql
 from sqlalchemy import Connection
 
 from app.db.driver_errors import driver_errors
+from app.db.engine import driver_connection
 from app.errors import BuildRefused
 from app.types import Model, Vector
 
@@ -28,7 +29,7 @@ TRAILER = struct.pack("!h", -1)
 Ids = NDArray[np.int64]
 CopyRows = NDArray[np.void]
 
-_TOGETHER = sql.SQL(
+_BLOCKS = sql.SQL(
     """SELECT block.ids, block.vectors
     FROM generate_series({1}::bigint, {2}::bigint - 1, {3}::bigint) AS page(first),
         LATERAL (
@@ -40,69 +41,69 @@ _TOGETHER = sql.SQL(
         ) AS block
     WHERE block.ids IS NOT NULL"""
 )
-"""One row for many: what a row costs between server and Python is more than what is in it."""
+"""Aggregates many embeddings into one row: a row costs more than its content."""
 
 
-def rows_in(connection: Connection, rows: CopyRows) -> None:
-    """Insert embeddings that are not there yet, made by `rows`."""
+def insert_rows(connection: Connection, rows: CopyRows) -> None:
+    """Insert embeddings, from `make_rows`. None of them may be stored already."""
     statement = "COPY embedding (model_id, picture_id, vec) FROM STDIN (FORMAT BINARY)"
     with driver_errors(), _cursor(connection).copy(statement) as out:
-        out.write(packed(rows))
+        out.write(pack(rows))
 
 
-def packed(rows: CopyRows) -> bytes:
-    """What COPY BINARY reads as rows of `embedding`."""
+def pack(rows: CopyRows) -> bytes:
+    """The input of COPY BINARY for these rows of `embedding`."""
     return HEADER + rows.tobytes() + TRAILER
 
 
 def rows_by_id(model: Model, vectors: Mapping[int, Vector]) -> CopyRows:
-    """Embeddings by the picture's id as `rows`, in the order of their ids, (n,)."""
+    """Rows (n,) for vectors by picture id, in the order of the ids."""
     ids = sorted(vectors)
-    joined = np.concatenate([vectors[id_] for id_ in ids])  # half the time that np.stack takes
-    return rows(model, np.array(ids, dtype=np.int64), joined.reshape(len(ids), model.dim))
+    joined = np.concatenate([vectors[id_] for id_ in ids])  # takes half the time of np.stack
+    return make_rows(model, np.array(ids, dtype=np.int64), joined.reshape(len(ids), model.dim))
 
 
-def only(rows: CopyRows, ids: Ids) -> CopyRows:
-    """Those of these rows that are embeddings of these pictures (id), which are among them."""
+def select_ids(rows: CopyRows, ids: Ids) -> CopyRows:
+    """The rows of these pictures (id), all of which must be among the rows."""
     return rows if len(ids) == len(rows) else rows[np.isin(rows["id"], ids)]
 
 
-def rows(model: Model, ids: Ids, vectors: NDArray[np.float32]) -> CopyRows:
-    """Embeddings as COPY BINARY reads them, (n,); ids (n,), vectors (n, dim)."""
-    made = np.zeros(len(ids), dtype=_row(model.dim))
-    made["fields"], made["model_length"], made["model"] = 3, 4, model.id
-    made["id_length"], made["id"] = 8, ids
-    made["vec_length"], made["dim"], made["vec"] = 4 + 2 * model.dim, model.dim, vectors
-    return made
+def make_rows(model: Model, ids: Ids, vectors: NDArray[np.float32]) -> CopyRows:
+    """Rows (n,) in the format of COPY BINARY, for ids (n,) and vectors (n, dim)."""
+    packed = np.zeros(len(ids), dtype=_row(model.dim))
+    packed["fields"], packed["model_length"], packed["model"] = 3, 4, model.id
+    packed["id_length"], packed["id"] = 8, ids
+    packed["vec_length"], packed["dim"], packed["vec"] = 4 + 2 * model.dim, model.dim, vectors
+    return packed
 
 
-def embeddings_out(
+def read_embeddings(
     connection: Connection, model: Model, pages: range
 ) -> Generator[tuple[NDArray[np.int64], NDArray[np.float16]]]:
-    """Every embedding of a model in these pages of its table, some pages at a time: ids (n,) and
-    vectors (n, dim), big-endian. A step of `pages` says how many pages are put into one row.
+    """Read the embeddings of a model in a range of pages of its table, as blocks of ids (n,) and
+    vectors (n, dim), big-endian. The step of `pages` is the number of pages per block.
 
     Raises BuildRefused for a vector of another dimension.
     """
     with driver_errors():
         for ids, vectors in _cursor(connection).stream(
-            _TOGETHER.format(model.id, pages.start, pages.stop, pages.step), binary=True
+            _BLOCKS.format(model.id, pages.start, pages.stop, pages.step), binary=True
         ):
-            yield np.frombuffer(ids, dtype=">i8"), _unwrapped(vectors, len(ids) // 8, model)
+            yield np.frombuffer(ids, dtype=">i8"), _parse_vectors(vectors, len(ids) // 8, model)
 
 
-def _unwrapped(sent: bytes, rows: int, model: Model) -> NDArray[np.float16]:
-    """Vectors (rows, dim) as the server sends them one after the other."""
+def _parse_vectors(data: bytes, rows: int, model: Model) -> NDArray[np.float16]:
+    """Vectors (rows, dim) from concatenated halfvecs."""
     halfvec = np.dtype([("dim", ">i2"), ("unused", ">i2"), ("vec", ">f2", (model.dim,))])
-    if len(sent) != rows * halfvec.itemsize:
-        raise _unequal(model)
-    found = np.frombuffer(sent, dtype=halfvec)
-    if (found["dim"] != model.dim).any():
-        raise _unequal(model)
-    return found["vec"]
+    if len(data) != rows * halfvec.itemsize:
+        raise _wrong_dimension(model)
+    parsed = np.frombuffer(data, dtype=halfvec)
+    if (parsed["dim"] != model.dim).any():
+        raise _wrong_dimension(model)
+    return parsed["vec"]
 
 
-def _unequal(model: Model) -> BuildRefused:
+def _wrong_dimension(model: Model) -> BuildRefused:
     return BuildRefused(
         f"Some embeddings of {model.name} are not {model.dim} numbers wide. Delete those rows of "
         "`embedding` and ingest again."
@@ -127,10 +128,4 @@ def _row(dim: int) -> np.dtype[np.void]:
 
 
 def _cursor(connection: Connection) -> psycopg.Cursor[Any]:
-    return _driver(connection).cursor()
-
-
-def _driver(connection: Connection) -> psycopg.Connection[Any]:
-    driver = connection.connection.driver_connection
-    assert isinstance(driver, psycopg.Connection)
-    return driver
+    return driver_connection(connection).cursor()

@@ -22,30 +22,30 @@ from app.db.embedded import server as embedded_server
 from app.db.schema import SCHEMA_REVISION
 from app.errors import DatabaseUnavailable, DatabaseUnsuitable, SchemaMismatch
 
-PREPARED = 20
-"""Statements a quick connection keeps planned, each in about 0.7 MB of the server's memory."""
+MAX_PREPARED_STATEMENTS = 20
+"""Prepared statements of a fast connection; each takes about 0.7 MB of the server's memory."""
 
-PGVECTOR_MINIMUM = (0, 8, 4)
+MIN_PGVECTOR = (0, 8, 4)
 """0.8.2 to 0.8.4 repaired builds and vacuum of HNSW."""
 
 CONNECT_S = 10
-"""Seconds to wait for a server, unless the address or PGCONNECT_TIMEOUT says otherwise."""
+"""Connection timeout in seconds, unless the URL or PGCONNECT_TIMEOUT sets one."""
 
-OTHERS = 10
-"""Connections for whatever is no search."""
+GENERAL_CONNECTIONS = 10
+"""Connections of the general pool, for everything except searches."""
 
-BESIDE = 2
-"""Connections for what searches leave to threads: a new index, a model that may become active."""
+EXTRA_SEARCH_CONNECTIONS = 2
+"""Connections for background threads of searches: opening a new index, preloading a model."""
 
 POOL_WAIT_S = 10
-"""Seconds to wait for a connection; a search that was admitted finds one free."""
+"""Seconds to wait for a free connection. An admitted search never waits."""
 
-_PARAMETERS = "address"
+_PARAMETERS = "connection_parameters"
 
-# A plan made for no build in particular reads the whole table for the delta. Rows of products and
-# pictures are looked up one by one and mostly in memory.
-ORDINARY = {"plan_cache_mode": "force_custom_plan", "random_page_cost": "1.1"}
-QUICK = {
+# Settings of a session. Custom plans: a generic plan reads the whole table for the delta of a
+# build. Page cost: products and pictures are looked up row by row, mostly in memory.
+GENERAL_SESSION = {"plan_cache_mode": "force_custom_plan", "random_page_cost": "1.1"}
+FAST_SESSION = {
     "plan_cache_mode": "force_generic_plan",
     "jit": "off",
     "enable_seqscan": "off",
@@ -55,7 +55,7 @@ QUICK = {
 
 
 class _Pool(QueuePool):
-    """Says in a sentence that all connections are in use."""
+    """Raises DatabaseUnavailable when all connections are in use."""
 
     def connect(self) -> PoolProxiedConnection:
         try:
@@ -67,79 +67,88 @@ class _Pool(QueuePool):
 
 
 def database_url(settings: Settings) -> str:
-    """The URL as psql accepts it; starts the embedded server where none is named."""
+    """The URL as psql accepts it; starts the embedded server if the settings name no server."""
     return settings.database_url or embedded_server.start(settings.home)
 
 
 def make_engine(settings: Settings) -> Engine:
-    """A pool for whatever is no search.
+    """A pool for everything except searches.
 
-    Connections are tested before use, so a restarted server is no error.
+    Connections are tested before use, so that a restart of the server causes no error.
     """
-    return _tested(settings, OTHERS)
+    return _tested(settings, GENERAL_CONNECTIONS)
 
 
 def make_search_engine(settings: Settings) -> Engine:
-    """A pool as `make_engine`, with a connection for every search that may run at a time."""
-    return _tested(settings, settings.places + BESIDE)
+    """A pool like that of `make_engine`, with one connection per concurrent search."""
+    return _tested(settings, settings.places + EXTRA_SEARCH_CONNECTIONS)
 
 
-def _tested(settings: Settings, most: int) -> Engine:
-    engine = _engine(settings, ORDINARY, most, pool_pre_ping=True)
+def _tested(settings: Settings, size: int) -> Engine:
+    engine = _engine(settings, GENERAL_SESSION, size, pool_pre_ping=True)
     event.listen(engine, "handle_error", translate)
     event.listen(engine, "checkin", _forget_mode)
     return engine
 
 
-def make_quick_engine(settings: Settings) -> Engine:
-    """A pool for statements that are one transaction each and planned once a connection.
+def make_fast_engine(settings: Settings) -> Engine:
+    """A pool for statements that are one transaction each and planned once per connection.
 
-    Its plans are made for no values in particular, and never read a whole table. Connections are
-    not tested before use: whoever uses one asks elsewhere when it fails.
+    Plans are generic and never scan a whole table. Connections are not tested before use: the
+    caller falls back to another pool when one fails.
     """
-    engine = _engine(settings, QUICK, settings.places, autocommit=True, pool_reset_on_return=None)
-    event.listen(engine, "connect", _prepare_quick)
+    engine = _engine(
+        settings, FAST_SESSION, settings.places, autocommit=True, pool_reset_on_return=None
+    )
+    event.listen(engine, "connect", _prepare_fast)
     return engine
 
 
-def _prepare_quick(connection: psycopg.Connection, _record: object) -> None:
+def _prepare_fast(connection: psycopg.Connection, _record: object) -> None:
     register_vector(connection)
-    connection.prepared_max = PREPARED
+    connection.prepared_max = MAX_PREPARED_STATEMENTS
 
 
-def parameters(engine: Engine) -> dict[str, str]:
-    """What the address of an engine says, secrets included, for whoever connects beside it."""
+def connection_parameters(engine: Engine) -> dict[str, str]:
+    """Connection options of an engine, secrets included, for connections outside its pool."""
     return dict(engine.get_execution_options()[_PARAMETERS])
 
 
 def _engine(
-    settings: Settings, session: dict[str, str], most: int, *, autocommit: bool = False, **pool: Any
+    settings: Settings, session: dict[str, str], size: int, *, autocommit: bool = False, **pool: Any
 ) -> Engine:
-    """The URL that SQLAlchemy holds, and shows, has no secrets: psycopg gets them from here."""
-    found = dsn.parameters(database_url(settings))
+    """SQLAlchemy's URL, which it may show, has no secrets; psycopg gets them as arguments."""
+    options = dsn.parse(database_url(settings))
     timeout_ms = str(int(settings.statement_timeout_s * 1000))
-    connect = _completed(found, {"statement_timeout": timeout_ms} | session)
+    connect = _with_defaults(options, {"statement_timeout": timeout_ms} | session)
     return sqlalchemy.create_engine(
-        dsn.shown(found),
+        dsn.public_url(options),
         poolclass=_Pool,
-        pool_size=most,
+        pool_size=size,
         max_overflow=0,
         pool_timeout=POOL_WAIT_S,
-        pool_use_lifo=True,  # those that are not needed stay idle
+        pool_use_lifo=True,  # surplus connections stay idle
         connect_args=connect | {"autocommit": autocommit},
-        execution_options={_PARAMETERS: found},
+        execution_options={_PARAMETERS: options},
         **pool,
     )
 
 
-def _completed(found: dict[str, str], session: dict[str, str]) -> dict[str, str]:
-    """What an address says, and what it leaves open; of two `-c` for one name the last counts."""
+def _with_defaults(options: dict[str, str], session: dict[str, str]) -> dict[str, str]:
+    """Add our defaults to the options of a URL. Of two `-c` for one name the last one counts."""
     ours = " ".join(f"-c {name}={value}" for name, value in session.items())
-    theirs = found.get("options", os.environ.get("PGOPTIONS", ""))
-    open_ = {"fallback_application_name": "lookalike"}
+    theirs = options.get("options", os.environ.get("PGOPTIONS", ""))
+    defaults = {"fallback_application_name": "lookalike"}
     if "PGCONNECT_TIMEOUT" not in os.environ:
-        open_["connect_timeout"] = str(CONNECT_S)
-    return open_ | found | {"options": f"{ours} {theirs}".strip()}
+        defaults["connect_timeout"] = str(CONNECT_S)
+    return defaults | options | {"options": f"{ours} {theirs}".strip()}
+
+
+def driver_connection(connection: Connection) -> psycopg.Connection[Any]:
+    """The psycopg connection under one of SQLAlchemy, for COPY, pipelines and notices."""
+    driver = connection.connection.driver_connection
+    assert isinstance(driver, psycopg.Connection)
+    return driver
 
 
 def check_server(connection: Connection) -> None:
@@ -160,7 +169,7 @@ def check_server(connection: Connection) -> None:
             "This database has no extension vector yet, and this user may not create it. Let a "
             "superuser run `CREATE EXTENSION vector` in this database once."
         )
-    if tuple(int(part) for part in re.findall(r"\d+", row)[:3]) < PGVECTOR_MINIMUM:
+    if tuple(int(part) for part in re.findall(r"\d+", row)[:3]) < MIN_PGVECTOR:
         raise DatabaseUnsuitable(
             f"This server has pgvector {row}; 0.8.4 or newer is needed. Upgrade the package, "
             "then run `ALTER EXTENSION vector UPDATE` in this database."
@@ -168,8 +177,8 @@ def check_server(connection: Connection) -> None:
 
 
 def _may_have_extension(connection: Connection) -> bool:
-    """Whether the extension is there or this user may create it (pgvector is a trusted one on
-    some hosts, where the owner of a database may)."""
+    """Whether the extension is installed or this user may create it; on some hosts pgvector is a
+    trusted extension, which the owner of a database may create."""
     return bool(
         connection.execute(
             text(
@@ -184,44 +193,44 @@ def _may_have_extension(connection: Connection) -> bool:
 
 
 def schema_revision(connection: Connection) -> str | None:
-    """The migration this database is at; None before the first."""
+    """The migration that this database has reached; None before the first."""
     if connection.execute(text("SELECT to_regclass('alembic_version')")).scalar() is None:
         return None
     return connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
 
 
 def check_schema(connection: Connection) -> None:
-    """Raise SchemaMismatch unless the database is at the migration this code is written for, or at
-    a newer one that still serves it."""
-    found = schema_revision(connection)
-    if found is None:
+    """Raise SchemaMismatch unless the database has the migration that this code needs, or a newer
+    one that is compatible with it."""
+    revision = schema_revision(connection)
+    if revision is None:
         raise SchemaMismatch("This database is empty. Run `lookalike init` first.")
-    if found < SCHEMA_REVISION:
+    if revision < SCHEMA_REVISION:
         raise SchemaMismatch(
-            f"The database is at migration {found}, this version needs {SCHEMA_REVISION}. "
+            f"The database is at migration {revision}, this version needs {SCHEMA_REVISION}. "
             "Run `lookalike migrate`."
         )
-    if found > SCHEMA_REVISION and _serves_code_since(connection) > SCHEMA_REVISION:
+    if revision > SCHEMA_REVISION and _serves_code_since(connection) > SCHEMA_REVISION:
         raise SchemaMismatch(
-            f"The database is at migration {found}, newer than the {SCHEMA_REVISION} this version "
-            "knows, and serves newer code only. Update Lookalike."
+            f"The database is at migration {revision}, newer than the {SCHEMA_REVISION} this "
+            "version knows, and serves newer code only. Update Lookalike."
         )
 
 
 def _serves_code_since(connection: Connection) -> str:
-    """The migration of the oldest code this database serves."""
+    """The migration of the oldest code that is compatible with this database."""
     return str(connection.execute(text("SELECT code_since FROM schema_serves")).scalar_one())
 
 
 @contextmanager
 def snapshot(engine: Engine, shared: str | None = None) -> Iterator[Connection]:
-    """A connection whose statements all see the database as the first of them did, read-only, or
-    as another transaction does that exported its snapshot and has not ended (`shared`)."""
+    """A read-only connection whose statements all see the snapshot of the first statement, or the
+    exported snapshot `shared` of another transaction that has not ended."""
     with engine.connect().execution_options(
         isolation_level="REPEATABLE READ", postgresql_readonly=True
     ) as connection:
         if shared is not None:
-            # It takes no parameters, and must be the first.
+            # It accepts no parameters and must be the first statement.
             connection.exec_driver_sql(
                 sql.SQL("SET TRANSACTION SNAPSHOT {}").format(shared).as_string()
             )
@@ -229,6 +238,6 @@ def snapshot(engine: Engine, shared: str | None = None) -> Iterator[Connection]:
 
 
 def _forget_mode(connection: psycopg.Connection | None, _record: object) -> None:
-    """SQLAlchemy hands a read-only connection back as a READ WRITE one, which a replica refuses."""
+    """SQLAlchemy resets a read-only connection to READ WRITE, which a replica refuses."""
     if connection is not None and not connection.closed:
         connection.read_only = None

@@ -59,10 +59,10 @@ HNSW_LOCK_HELD = f"""EXISTS (
 """SQL condition: a load or the creation of an index holds the HNSW lock of `{model}`, which is an
 expression for the model's id."""
 
-# The settings: an ordinary session plans every statement for its values (engine.SESSION). Foreign
-# keys are checked by one statement per row, and a plan for certain values copies these, including
-# the pictures of a batch. A writer looks up all rows by key, and a cached plan must not read a
-# whole table because the table was small when the plan was made.
+# The settings: a general session (engine.GENERAL_SESSION) plans every statement for its values.
+# Foreign keys are checked by one statement per row, and a plan for certain values copies these,
+# including the pictures of a batch. A writer looks up all rows by key, and a cached plan must not
+# read a whole table because the table was small when the plan was made.
 BEGIN_WRITE = """
 SELECT pg_advisory_xact_lock(%(key)s) AS turn,
     set_config('plan_cache_mode', 'force_generic_plan', true) AS plans,

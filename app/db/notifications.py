@@ -7,22 +7,22 @@ from sqlalchemy import Connection
 from app.db.pipeline import Pipeline, open_pipeline
 
 CHANNEL = "lookalike_changed"
-"""Where writers tell workers, with NOTIFY, that the catalogue changed."""
-
+"""Channel that writers notify and workers listen on."""
 
 NOTIFY = """SELECT pg_notify(%(channel)s, '') AS told
     WHERE pg_current_xact_id_if_assigned() IS NOT NULL AND pg_notification_queue_usage() < 0.9"""
 
 
 def notify(connection: Connection) -> None:
-    """Let the workers know when this transaction commits, if it wrote anything.
+    """Notify workers when this transaction commits, if it wrote anything.
 
-    Not where somebody has filled the queue, for then the commit would fail; workers look anyway.
+    Skipped when the notification queue of the server is nearly full, since the commit would fail
+    on a full one. Workers poll as well.
     """
-    with open_pipeline(connection) as trip:
-        notify_in(trip)
+    with open_pipeline(connection) as pipeline:
+        notify_in(pipeline)
 
 
-def notify_in(trip: Pipeline) -> None:
-    """The same, on a trip."""
-    trip.send(NOTIFY, {"channel": CHANNEL})
+def notify_in(pipeline: Pipeline) -> None:
+    """The same, as a statement of a pipeline."""
+    pipeline.send(NOTIFY, {"channel": CHANNEL})

@@ -1,4 +1,4 @@
-"""One trip to the server for several statements, and what may be done while it works on them."""
+"""Pipeline mode: several statements in one round trip to the server."""
 
 from __future__ import annotations
 
@@ -11,22 +11,23 @@ from psycopg import rows, waiting
 from sqlalchemy import Connection
 
 from app.db.driver_errors import driver_errors
+from app.db.engine import driver_connection
 
 T = TypeVar("T")
 Deferred = Callable[[], T]
-"""Gives what a statement found, once the trip is over."""
+"""Returns the result of a statement; call it after the pipeline has ended."""
 
 
 class Pipeline:
-    """Statements on their way; the server begins each when it has ended the one before."""
+    """Sends statements; the server executes them in order."""
 
     def __init__(self, driver: psycopg.Connection[Any]) -> None:
         self._driver = driver
 
     def send(self, sql: str, values: Mapping[str, object] | None = None) -> Deferred[list[Any]]:
-        """Hand over a statement, all of it, so that the server is at it while the caller goes on.
+        """Send a statement completely, so that the server executes it while the caller continues.
 
-        Finds the rows, whose columns have names.
+        The result is the list of its rows, as named tuples.
         """
         cursor = self._driver.cursor(binary=True, row_factory=rows.namedtuple_row)
         cursor.execute(sql, values)
@@ -36,10 +37,11 @@ class Pipeline:
 
 @contextmanager
 def open_pipeline(connection: Connection) -> Iterator[Pipeline]:
-    """Statements that are sent without waiting for the answers of those before; the block ends when
-    all have ended. Raises what the first that failed ran into; those after it are not begun."""
-    driver = connection.connection.driver_connection
-    assert isinstance(driver, psycopg.Connection)
+    """Send statements without waiting for results; the block ends when all have been executed.
+
+    Raises the error of the first statement that failed; the statements after it are not executed.
+    """
+    driver = driver_connection(connection)
     first: psycopg.Error | None = None
     with driver_errors():
         try:
@@ -47,7 +49,7 @@ def open_pipeline(connection: Connection) -> Iterator[Pipeline]:
                 try:
                     yield Pipeline(driver)
                 except psycopg.Error as exc:
-                    first = exc  # ending the pipeline finds that the rest was not begun
+                    first = exc  # ending the pipeline raises that the rest was not executed
         except psycopg.Error as exc:
             first = first or exc
         if first is not None:
@@ -57,7 +59,7 @@ def open_pipeline(connection: Connection) -> Iterator[Pipeline]:
 def _flushed(
     connection: psycopg.pq.abc.PGconn,
 ) -> Generator[waiting.Wait, waiting.Ready | int, None]:
-    """In a pipeline libpq keeps what is small, and sends of what is large as much as fits."""
+    """Send libpq's buffer: in a pipeline it keeps small statements, and parts of large ones."""
     while connection.flush():
         if (yield waiting.Wait.RW) & waiting.Ready.R:
             connection.consume_input()

@@ -124,7 +124,7 @@ def _store(connection: Connection, model: Model, vectors: Mapping[int, Vector]) 
         raise ModelNotKept(f"{model.name} is not kept up to date any more; it is dropped.")
     without = missing()
     if len(without):
-        copy.rows_in(connection, copy.only(rows, without))
+        copy.insert_rows(connection, copy.select_ids(rows, without))
     return len(without)
 
 

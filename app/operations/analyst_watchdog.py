@@ -60,9 +60,8 @@ class AnalystWatchdog(BackgroundLoop):
                     "ended a session of the analyst %s (pid %d): %s",
                     ended.user, ended.pid, ended.reason,
                 )  # fmt: skip
-            return _unreachable_text(
-                analyst_sessions.uncontrolled_users(connection)
-            ) or _prepared_text(analyst_sessions.prepared_transactions(connection))
+            unreachable = _unreachable_text(analyst_sessions.uncontrolled_users(connection))
+            return unreachable or _prepared_text(analyst_sessions.prepared_transactions(connection))
 
 
 def _unreachable_text(users: list[str]) -> str:

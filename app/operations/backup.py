@@ -50,7 +50,7 @@ class BackupFailed(LookalikeError):
     """No backup was made."""
 
 
-def backup(engine: Engine, target: Path, tell: ProgressCallback = lambda said: None) -> Manifest:
+def backup(engine: Engine, target: Path, tell: ProgressCallback = lambda text: None) -> Manifest:
     """Back up the database into the folder `target`, which must be new or empty.
 
     Searches and writers are not blocked. Raises BadInput for a folder that is in use,
@@ -59,10 +59,10 @@ def backup(engine: Engine, target: Path, tell: ProgressCallback = lambda said: N
     """
     _check_target(target)
     with _draft(target) as draft, snapshot(engine) as connection:
-        seen = database_info.export_snapshot(connection)
-        manifest = _described(connection)
+        exported = database_info.export_snapshot(connection)
+        manifest = _describe(connection)
         tell(f"{sum(manifest.rows.values()):,} rows in {len(manifest.rows)} tables")
-        _dump(engine, draft, seen, tell)
+        _dump(engine, draft, exported, tell)
         tell("hashing what was written")
         return _seal(manifest, draft)
 
@@ -80,9 +80,9 @@ def _check_target(target: Path) -> None:
 
 @contextmanager
 def _draft(target: Path) -> Iterator[Path]:
-    """A folder beside the target that takes its name in the end, and vanishes if it does not.
+    """A folder next to the target, renamed to it at the end, or deleted after an error.
 
-    Nobody else may enter it: it holds all the catalogue does.
+    Only its owner may read it, because it holds the whole catalogue.
     """
     try:
         with atomic_files.replace_folder(target.absolute(), mode=0o700) as draft:
@@ -96,7 +96,7 @@ def _draft(target: Path) -> Iterator[Path]:
         raise BackupFailed(f"No backup was made: {exc}") from exc
 
 
-def _described(connection: Connection) -> Manifest:
+def _describe(connection: Connection) -> Manifest:
     """The manifest of what this snapshot sees, without the files. Raises SchemaMismatch."""
     versions, revision = database_info.versions(connection), _revision(connection)
     if versions.major > binaries.MAJOR:
@@ -143,21 +143,21 @@ def _revision(connection: Connection) -> str:
     return revision
 
 
-def _dump(engine: Engine, draft: Path, seen: str, tell: ProgressCallback) -> None:
+def _dump(engine: Engine, draft: Path, exported: str, tell: ProgressCallback) -> None:
     left_out = [f"--exclude-table-data={name}" for name in DERIVED]
-    target = ("--snapshot", seen, "--file", str(draft / DUMP))
+    target = ("--snapshot", exported, "--file", str(draft / DUMP))
     try:
         client_tools.run(engine, "pg_dump", *OPTIONS, *left_out, *target, tell=tell)
     except ClientFailed as exc:
-        todo = ". Run it as the role that owns the tables." if "privilege" in str(exc) else ""
-        raise BackupFailed(f"No backup was made: {exc}{todo}") from exc
+        advice = ". Run it as the role that owns the tables." if "privilege" in str(exc) else ""
+        raise BackupFailed(f"No backup was made: {exc}{advice}") from exc
 
 
 def _seal(manifest: Manifest, draft: Path) -> Manifest:
-    files = {DUMP: backup_manifest.describe(draft / DUMP)}
-    whole = replace(manifest, files=files)
-    backup_manifest.write(whole, draft)
-    for name in (DUMP, backup_manifest.NAME):  # a copy of them need not lie in a closed folder
+    """Write the manifest with the hashes of the files, and sync the folder."""
+    sealed = replace(manifest, files={DUMP: backup_manifest.describe(draft / DUMP)})
+    backup_manifest.write(sealed, draft)
+    for name in (DUMP, backup_manifest.NAME):  # private also where they are copied to
         (draft / name).chmod(0o600)
     atomic_files.sync_folder(draft)
-    return whole
+    return sealed

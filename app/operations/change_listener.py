@@ -9,7 +9,7 @@ from typing import Any
 import psycopg
 from sqlalchemy import Engine
 
-from app.db.engine import parameters
+from app.db.engine import connection_parameters
 from app.db.notifications import CHANNEL
 
 RETRY_S = 2.0
@@ -71,7 +71,8 @@ class ChangeListener:
         return any(not list(connection.notifies(timeout=DRAIN_S)) for _ in range(MAX_DRAINS))
 
     def _connect(self) -> None:
-        self._connection = psycopg.connect(**KEEPALIVE | parameters(self._engine) | SESSION)
+        parameters = KEEPALIVE | connection_parameters(self._engine) | SESSION
+        self._connection = psycopg.connect(**parameters)
         self._connection.execute(f"LISTEN {CHANNEL}")
         if self._lost:
             _log.info("listening for changes again")

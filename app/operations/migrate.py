@@ -7,31 +7,31 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
-import psycopg
 from alembic import command
 from alembic.config import Config
 from sqlalchemy import Connection, Engine, text
 
 from app.catalog import bulk_load
 from app.db import locks
-from app.db.engine import check_schema, check_server, schema_revision
+from app.db.engine import check_schema, check_server, driver_connection, schema_revision
 from app.db.locks import LockKey
+from app.db.notices import warnings_logged
 from app.db.queries import change_stamps, products, roles
 from app.db.schema import SCHEMA_REVISION
 from app.duplicates.normalization import VERSION, identity_key
 from app.errors import LockHeld, LookalikeError, SchemaMismatch
 
-WAIT_S = 0.2
+LOCK_POLL_S = 0.2
 """Seconds between two attempts to take the migration lock."""
 
 MAX_TRIES = 40
 """Attempts to get the table locks of a migration or of `sql/`."""
 
-PAUSE_S = 3.0
+RETRY_PAUSE_S = 3.0
 """Seconds between two of these attempts."""
 
 BATCH = 2000
@@ -80,7 +80,7 @@ def _lock(connection: Connection) -> None:
     """
     while not locks.try_acquire_session(connection, LockKey.MIGRATION):
         connection.commit()
-        time.sleep(WAIT_S)
+        time.sleep(LOCK_POLL_S)
     connection.commit()
 
 
@@ -107,8 +107,8 @@ def _with_retries(connection: Connection, step: Callable[[Connection], None]) ->
             connection.rollback()
             if not left:
                 raise
-            _log.warning("%s %d more tries, one every %g s.", exc, left, PAUSE_S)
-            time.sleep(PAUSE_S)
+            _log.warning("%s %d more tries, one every %g s.", exc, left, RETRY_PAUSE_S)
+            time.sleep(RETRY_PAUSE_S)
 
 
 def _upgrade(connection: Connection) -> None:
@@ -132,28 +132,11 @@ def _replay(connection: Connection) -> None:
     """Run all files of `sql/` in the order of their names, in one transaction."""
     connection.execute(text("SET LOCAL lock_timeout = '2s'"))
     plain = connection.execution_options(no_parameters=True)
-    with _warnings_logged(connection):
+    with warnings_logged(driver_connection(connection), _log):
         for file in sorted((ROOT / "sql").glob("*.sql")):
             plain.exec_driver_sql(file.read_text(encoding="utf-8"))
     roles.protect_revision(connection)
     connection.commit()
-
-
-@contextmanager
-def _warnings_logged(connection: Connection) -> Iterator[None]:
-    """Tell whoever migrates what `sql/` left undone, and what an administrator should do."""
-    driver = connection.connection.driver_connection
-    assert isinstance(driver, psycopg.Connection)
-    driver.add_notice_handler(_log_warning)
-    try:
-        yield
-    finally:
-        driver.remove_notice_handler(_log_warning)
-
-
-def _log_warning(notice: psycopg.errors.Diagnostic) -> None:
-    if notice.severity_nonlocalized == "WARNING":
-        _log.warning("%s %s", notice.message_primary, notice.message_hint or "")
 
 
 def _renew_stamps(connection: Connection) -> None:

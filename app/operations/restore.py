@@ -36,7 +36,7 @@ class RestoreFailed(LookalikeError):
     """Nothing was restored."""
 
 
-def restore(engine: Engine, source: Path, tell: ProgressCallback = lambda said: None) -> Manifest:
+def restore(engine: Engine, source: Path, tell: ProgressCallback = lambda text: None) -> Manifest:
     """Restore the backup in the folder `source` into the engine's database, which must be empty.
 
     Afterwards the database is at this version's migration and its tables are analysed; an index

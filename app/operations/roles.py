@@ -5,13 +5,14 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import cast
 
 import psycopg
 from psycopg import sql
 from sqlalchemy import Engine
 
 from app.db.driver_errors import driver_errors
+from app.db.engine import driver_connection
+from app.db.notices import warnings_logged
 from app.db.queries import roles
 from app.errors import BadInput
 
@@ -43,27 +44,12 @@ def create_roles(engine: Engine, migrator: str, server: str, passwords: Mapping[
     """
     steps = _steps(migrator, server)
     with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as opened:
-        connection = cast(psycopg.Connection, opened.connection.driver_connection)
-        with driver_errors(), _name_errors(), _warnings_logged(connection):
+        connection = driver_connection(opened)
+        with driver_errors(), _name_errors(), warnings_logged(connection, _log):
             for step in steps:
                 connection.execute(step.encode())
             for name, password in passwords.items():
                 _set_password(connection, name, password)
-
-
-@contextmanager
-def _warnings_logged(connection: psycopg.Connection) -> Iterator[None]:
-    """Tell what the script left undone, as psql shows it."""
-    connection.add_notice_handler(_log_warning)
-    try:
-        yield
-    finally:
-        connection.remove_notice_handler(_log_warning)
-
-
-def _log_warning(notice: psycopg.errors.Diagnostic) -> None:
-    if notice.severity_nonlocalized == "WARNING":
-        _log.warning("%s %s", notice.message_primary, notice.message_hint or "")
 
 
 @contextmanager

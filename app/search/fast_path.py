@@ -44,7 +44,7 @@ _log = logging.getLogger(__name__)
 class FastPath:
     """Searches through the last build. Thread-safe; keeps no index open.
 
-    `engine` is one of `make_quick_engine`.
+    `engine` is one of `make_fast_engine`.
     """
 
     def __init__(

@@ -124,7 +124,7 @@ class QueryEncoder:
         self, query: Query, encoder: Encoder, cached: Container[QueryPicture]
     ) -> dict[QueryPicture, PreparedPicture]:
         """The pictures that are not cached, decoded and preprocessed for the encoder."""
-        decode, side = self._decoders[query.stranger], encoder.input_side
+        decode, side = self._decoders[query.untrusted], encoder.input_side
         pictures = [picture for picture in _query_pictures(query) if picture not in cached]
         return {picture: encoder.prepare(_cropped(picture, decode, side)) for picture in pictures}
 

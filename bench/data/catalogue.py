@@ -97,7 +97,7 @@ def _fill(app: App, rows: int, hnsw: bool) -> dict[str, float]:
         for begin in range(0, rows, BLOCK):
             vectors = drawn(min(BLOCK, rows - begin), begin + 1)
             ids = np.arange(begin + 1, begin + 1 + len(vectors), dtype=np.int64)
-            copy.rows_in(connection, copy.rows(model, ids, vectors))
+            copy.insert_rows(connection, copy.make_rows(model, ids, vectors))
         figures["vectors_s"] = time.monotonic() - began
         if hnsw:
             began = time.monotonic()

@@ -115,7 +115,9 @@ class Bare:
         }
         found = {table: self._pack(table, wanted) for table, wanted in rows.items()}
         vectors = np.stack(list(batch.vectors.values()))
-        return found | {"embedding": copy.packed(copy.rows(self._model, np.array(shown), vectors))}
+        return found | {
+            "embedding": copy.pack(copy.make_rows(self._model, np.array(shown), vectors))
+        }
 
     def write(self, packed: Packed) -> None:
         """One transaction."""

@@ -154,7 +154,7 @@ def _fill(connection: Connection, model: Model, at: int, rows: int) -> None:
     """Embeddings of the pictures after the first `at`."""
     if rows:
         ids = np.arange(at + 1, at + 1 + rows, dtype=np.int64)
-        copy.rows_in(connection, copy.rows(model, ids, drawn(rows, at + 1)))
+        copy.insert_rows(connection, copy.make_rows(model, ids, drawn(rows, at + 1)))
 
 
 def _create(app: App, model: Model) -> None:

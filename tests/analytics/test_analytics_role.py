@@ -267,7 +267,7 @@ def test_two_databases_of_a_cluster_may_be_migrated_at_once(bare: Path, without_
         other.start()
         with server(bare) as watch:
             until(lambda: rows(watch, WAITING), "the second migration did not wait")
-    other.join(30)
+    other.join(300)
     with psycopg.connect(urls[1]) as second:
         [(granted,)] = rows(
             second, f"SELECT has_table_privilege('{ROLE}', 'analytics.products', 'SELECT')"

@@ -65,7 +65,7 @@ def busy(connection: psycopg.Connection, sql: str) -> Iterator[None]:
     try:
         yield
     finally:
-        thread.join(10)
+        thread.join(300)
         assert not thread.is_alive()
 
 

@@ -279,7 +279,8 @@ def test_what_the_image_copies_is_there_and_not_ignored(steps: list[Step]) -> No
             assert (REPO / source).exists() and f"!{source}" in ignore
             copied.add(source)
     project = tomllib.loads((REPO / "pyproject.toml").read_text(encoding="utf-8"))
-    packages = {name.split(".")[0] for name in project["tool"]["setuptools"]["packages"]}
+    found = project["tool"]["setuptools"]["packages"]["find"]["include"]
+    packages = {name.removesuffix("*") for name in found}
     assert packages | {"alembic", "sql", "pyproject.toml", project["project"]["readme"]} <= copied
 
 

@@ -86,6 +86,6 @@ def test_a_process_looks_for_its_server_once(
     start = embedded_server.start
     monkeypatch.setattr(embedded_server, "start", lambda home: started.append(home) or start(home))
     with App(app.settings.model_copy(update={"home": server_home, "database_url": None})) as own:
-        for engine in (own.engine, own.search_engine, own.quick_engine):
+        for engine in (own.engine, own.search_engine, own.fast_engine):
             assert engine.url.database == embedded_server.DATABASE
     assert started == [server_home]

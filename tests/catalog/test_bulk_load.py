@@ -281,7 +281,7 @@ def killed(app: App) -> None:
     """A load that ends without a word, and its session with it."""
     words = [sys.executable, "-c", KILLED, str(app.settings.database_url), str(app.settings.home)]
     paths = os.pathsep.join([str(REPO), str(REPO / "tests")])
-    done = subprocess.run(words, env=os.environ | {"PYTHONPATH": paths}, timeout=60)
+    done = subprocess.run(words, env=os.environ | {"PYTHONPATH": paths}, timeout=300)
     assert done.returncode == -signal.SIGKILL
     servers.until(lambda: not healthy(app)[0], "the lock of a load that died is still held")
 
@@ -359,7 +359,7 @@ def test_a_server_that_crashes_while_the_index_is_made_has_it_made_again(
             making = subprocess.Popen(words, env=os.environ | {"PYTHONPATH": str(REPO)})
             servers.until(lambda: halfway(sql), "the index is not being made")
             servers.crash(crashing)
-            making.wait(30)
+            making.wait(300)
         servers.start(crashing)
         servers.until(lambda: missing(app), "the lock is still held")
         assert ask(app).plan.path == "exact"

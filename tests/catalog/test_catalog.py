@@ -187,7 +187,7 @@ def test_a_sweep_waits_for_a_writer_that_links_the_picture(
         deleting.join(0.3)
         assert deleting.is_alive()
         writer.commit()
-        deleting.join(10)
+        deleting.join(300)
     assert skus(sql) == ["B"] and hexes(sql, "embedding") == {sha(1).hex()}
 
 
@@ -239,7 +239,7 @@ def test_a_writer_does_not_wait_for_whoever_holds_the_embeddings_of_another_mode
         holder.execute(f"LOCK TABLE embedding_m{other.id}")  # type: ignore[call-overload]
         writing = threading.Thread(target=write, daemon=True)
         writing.start()
-        writing.join(20)
+        writing.join(300)
         assert len(done) == 24
 
 
@@ -280,7 +280,7 @@ def test_a_writer_sees_what_was_committed_while_it_waited_for_its_turn(
         writing.join(0.3)
         assert writing.is_alive()
         before.commit()
-        writing.join(10)
+        writing.join(300)
     assert changes == [{"A": BatchChange.UNCHANGED}]
 
 

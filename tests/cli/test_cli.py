@@ -254,7 +254,7 @@ def on_a_terminal(monkeypatch: pytest.MonkeyPatch, run: Callable[[], Ran]) -> st
     with os.fdopen(theirs, "w") as terminal:
         monkeypatch.setattr(sys, "stderr", terminal)
         run()
-    listener.join(10)
+    listener.join(300)
     return b"".join(told).decode()
 
 
@@ -660,7 +660,7 @@ def test_ctrl_c_advises_to_run_again_and_has_exit_code_130(
     cat: Run, source: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Interrupting(ingest._PlainProgress):
-        def __call__(self, report: object) -> None:
+        def __call__(self, report: object, _rows: int) -> None:
             raise KeyboardInterrupt
 
     monkeypatch.setattr(ingest, "_PlainProgress", Interrupting)
@@ -705,7 +705,7 @@ def test_a_model_is_added_embedded_compared_activated_rolled_back_and_dropped(
     queries.write_text("query,expected_sku\n0.png,P0000\n1.png,P0001\n")
     compared = cat("model", "compare", "tiny", "embedded", queries, "--report", report).out
     assert "of ten products found" in compared.lower()
-    assert "<h1>tiny beside embedded</h1>" in report.read_text()
+    assert "<h1>tiny compared with embedded</h1>" in report.read_text()
     assert (
         "answers searches from now on; before, it was embedded"
         in cat("model", "activate", "tiny").err

@@ -22,7 +22,7 @@ from app.bootstrap import App
 from app.cli import serve_page as page_command
 from app.config import Settings
 from app.db import dsn
-from app.db.engine import make_engine, make_quick_engine
+from app.db.engine import make_engine, make_fast_engine
 from app.errors import DatabaseUnavailable
 from app.images.sandbox import PictureSandbox
 from app.operations.change_listener import ChangeListener
@@ -103,7 +103,7 @@ ADDRESSES = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("how", [make_engine, make_quick_engine])
+@pytest.mark.parametrize("how", [make_engine, make_fast_engine])
 @pytest.mark.parametrize("url", ADDRESSES)
 def test_every_option_of_an_address_goes_to_libpq_as_it_is(
     engines: Callable[..., Engine], url: str, how: Callable[[Settings], Engine]
@@ -116,7 +116,7 @@ def test_every_option_of_an_address_goes_to_libpq_as_it_is(
     assert got.keys() - written.keys() <= added
 
 
-@pytest.mark.parametrize("how", [make_engine, make_quick_engine])
+@pytest.mark.parametrize("how", [make_engine, make_fast_engine])
 def test_what_an_address_says_counts_more_than_what_lookalike_sets(
     engines: Callable[..., Engine], tcp: TcpServer, how: Callable[[Settings], Engine]
 ) -> None:
@@ -196,7 +196,7 @@ def test_an_address_that_cannot_be_read_is_refused_and_no_part_of_it_is_in_the_t
     url: str,
 ) -> None:
     with pytest.raises(DatabaseUnavailable, match="LOOKALIKE_DATABASE_URL") as refused:
-        dsn.parameters(url)
+        dsn.parse(url)
     assert "ter2" not in "".join(traceback.format_exception(refused.value)).replace(url, "")
 
 
@@ -259,7 +259,7 @@ def test_a_password_is_in_no_log_no_text_of_an_object_and_no_trace(
     heard = []
     with App(Settings(home=tmp_path, database_url=placed), choose=choose_colours) as app:
         heard += [repr(app.settings), str(app.settings), repr(app), repr(app.engine)]
-        heard += [repr(app.quick_engine), repr(app.engine.url), str(app.engine.url)]
+        heard += [repr(app.fast_engine), repr(app.engine.url), str(app.engine.url)]
         heard += [repr(app.engine.pool), app.engine.pool.status()]
         with app.engine.connect() as connection:
             heard += [repr(connection.connection.driver_connection), repr(connection)]
@@ -298,7 +298,7 @@ def test_a_password_is_not_in_the_trace_of_a_connection_that_fails(
     }[wrong]
     with App(Settings(home=tmp_path, database_url=url), choose=choose_colours) as app:
         said = trace(app.catalog.model)
-        quickly = trace(lambda: app.quick_engine.connect())
+        quickly = trace(lambda: app.fast_engine.connect())
     assert "DatabaseUnavailable" in said
     assert CANARY not in said + quickly + caplog.text
 

@@ -78,14 +78,14 @@ def start(home: Path) -> str:
 
 def finish(process: subprocess.Popen[str]) -> str:
     """The last line that the process printed."""
-    said = process.communicate(timeout=60)[0]
+    said = process.communicate(timeout=300)[0]
     assert process.returncode == 0, said
     return said.splitlines()[-1]
 
 
 def lookalike(home: Path, *words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [LOOKALIKE, *words], env=environment(home), capture_output=True, text=True, timeout=60
+        [LOOKALIKE, *words], env=environment(home), capture_output=True, text=True, timeout=300
     )
 
 
@@ -107,7 +107,7 @@ def postmaster(home: Path) -> psutil.Process:
 def kill(home: Path) -> None:
     server = postmaster(home)
     server.kill()
-    server.wait(10)
+    server.wait(300)
 
 
 def socket_folder(home: Path) -> Path:
@@ -161,7 +161,7 @@ def test_an_ordinary_user_runs_the_server_as_himself(home: Path, stranger: dict[
         finish(begin(home, **stranger))
         assert postmaster(home).username() == STRANGER
     finally:
-        begin(home, STOP, **stranger).communicate(timeout=60)
+        begin(home, STOP, **stranger).communicate(timeout=300)
 
 
 @as_root
@@ -169,7 +169,7 @@ def test_an_ordinary_user_learns_that_a_home_is_not_his(
     home: Path, stranger: dict[str, Any]
 ) -> None:
     home.parent.chmod(0o755)
-    said = begin(home, **stranger).communicate(timeout=60)[0]
+    said = begin(home, **stranger).communicate(timeout=300)[0]
     assert "DatabaseUnavailable" in said and "LOOKALIKE_HOME" in said
 
 
@@ -180,7 +180,7 @@ def test_the_server_outlives_the_command_that_started_it(home: Path, blow: signa
     url = [command.stdout.readline() for _ in range(2)][-1].strip()
     before = began(url)
     os.killpg(command.pid, blow)
-    command.communicate(timeout=60)
+    command.communicate(timeout=300)
     assert began(url) == before
 
 
@@ -193,7 +193,7 @@ def test_a_start_that_was_killed_half_way_is_made_good_by_the_next(
     command.stdout.readline()
     time.sleep(after_s)
     os.killpg(command.pid, signal.SIGKILL)
-    command.communicate(timeout=60)
+    command.communicate(timeout=300)
     assert answer(start(home), "SELECT 1") == 1
 
 

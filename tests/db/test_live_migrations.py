@@ -33,6 +33,7 @@ from bench.harness.load_generator import under_load
 from support.colours import choose_colours, photo
 from support.goods import ingest, shop
 from support.paths import REPO
+from support.servers import until
 
 SCRIPTS = ScriptDirectory.from_config(Config(toml_file=str(REPO / "pyproject.toml")))
 REVISIONS = [script.revision for script in reversed(list(SCRIPTS.walk_revisions()))]
@@ -122,7 +123,7 @@ def test_searches_and_writes_go_on_while_all_migrations_run(
         migrate(engine)
         step(engine, "0002")
         migrate(engine)
-        time.sleep(0.2)
+        until(lambda: all(tally.done > 20 or tally.failed for tally in tallies.values()), "no load")
     assert [sorted(set(tally.failed)) for tally in tallies.values()] == [[], []]
     assert all(tally.done > 20 for tally in tallies.values())
 
@@ -130,7 +131,7 @@ def test_searches_and_writes_go_on_while_all_migrations_run(
 def test_a_migration_that_cannot_get_its_lock_tries_again_and_lets_searches_pass(
     engine: Engine, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("app.operations.migrate.PAUSE_S", 0.2)
+    monkeypatch.setattr("app.operations.migrate.RETRY_PAUSE_S", 0.2)
     step(engine, REVISIONS[1])
     with psycopg.connect(database_url) as report:
         report.execute("SELECT count(*) FROM index_build")  # and the transaction stays open
@@ -141,7 +142,7 @@ def test_a_migration_that_cannot_get_its_lock_tries_again_and_lets_searches_pass
             search.execute("SET lock_timeout = '2500ms'")
             search.execute("SELECT count(*) FROM index_build")
         assert migrating.is_alive()
-    migrating.join(60)
+    migrating.join(300)
     found = values(database_url, "SELECT version_num FROM alembic_version")
     assert found == [SCHEMA_REVISION]
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,15 +14,13 @@ from sqlalchemy import event
 from app.bootstrap import App
 from app.config import Settings
 from app.types import Filters, Query, SearchResult
+from conftest import Fill
 from support.colours import choose_colours
 from support.filled import fill
 
+pytestmark = pytest.mark.xdist_group("query_plans")  # the catalogues are filled once
 SIZES = (100, 2000, 8000)
-
-
 HNSW = "embedding_m1_vec_idx"
-
-
 STAMP = "embedding_m1_changed_in_idx"
 
 
@@ -33,10 +32,17 @@ def pretend(sql: psycopg.Connection, times: int) -> None:
     )
 
 
+FILLED = {size: partial(fill, rows=size) for size in SIZES}
+
+
 @pytest.fixture(params=SIZES)
-def rows(request: pytest.FixtureRequest, app: App, sql: psycopg.Connection) -> int:
-    fill(app, sql, request.param)
+def rows(request: pytest.FixtureRequest) -> int:
     return int(request.param)
+
+
+@pytest.fixture
+def database_url(filled_database: Callable[[Fill], str], rows: int) -> str:
+    return filled_database(FILLED[rows])
 
 
 class Plans:
@@ -100,10 +106,8 @@ def test_the_delta_is_found_by_its_stamp_and_searched_exactly(
         assert "Seq Scan on embedding_m1" not in plan
 
 
-def test_the_fallback_uses_the_approximate_index(
-    settings: Settings, app: App, sql: psycopg.Connection
-) -> None:
-    fill(app, sql, SIZES[-1])
+@pytest.mark.parametrize("rows", SIZES[-1:])
+def test_the_fallback_uses_the_approximate_index(settings: Settings, rows: int) -> None:
     with App(settings.model_copy(update={"exact_rows": 10}), choose=choose_colours) as small:
         plans = Plans(small)
         assert ask(small).plan.path == "pgvector-hnsw"

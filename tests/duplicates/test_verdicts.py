@@ -101,7 +101,7 @@ def test_two_verdicts_at_once_do_not_contradict(shop: App, sql: psycopg.Connecti
         asking.start()
         asking.join(0.3)
         assert asking.is_alive()
-    asking.join(30)
+    asking.join(300)
     assert len(refused) == 1
 
 

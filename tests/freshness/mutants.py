@@ -35,6 +35,7 @@ CHECKS = {
         "tests/search/test_service.py",
     ),
     "candidates": (*PYTEST, "tests/search/test_candidates.py"),
+    "dedup": (*PYTEST, "tests/search/test_dedup.py"),
     "plans": (*PYTEST, "tests/db/test_query_plans.py"),
     "filters": (
         *PYTEST,
@@ -205,12 +206,12 @@ MUTANTS = (
     Mutant(
         "near-duplicates of the query are dropped below the threshold only",
         ((DEDUP, "distance <= query.near_query", "distance < query.near_query"),),
-        ("pages",),
+        ("dedup",),
     ),
     Mutant(
         "kept products are ordered worst first",
         ((DEDUP, "(-each[0], each[1]", "(each[0], each[1]"),),
-        ("pages", "paths"),
+        ("dedup", "pages"),
     ),
     Mutant(
         "the content of an index file is not verified",

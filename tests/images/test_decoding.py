@@ -223,7 +223,7 @@ def test_a_bomb_is_refused_by_its_header(data: bytes) -> None:
 
 def test_a_bomb_takes_no_memory() -> None:
     script = (
-        "import resource, sys; sys.path[:0] = ['tests', 'tests/images']\n"
+        "import resource, sys; sys.path[:0] = ['.', 'tests', 'tests/images']\n"
         "import test_decoding as t\n"
         "data = [t.png(50_000, 50_000), t.png(10_000, 10_000), t.webp_header(10_000, 10_000)]\n"
         "peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"

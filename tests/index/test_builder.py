@@ -351,12 +351,12 @@ def test_only_one_builder_works_at_a_time(app: App, settings: Settings) -> None:
     def wait_at_copy(*arguments: Any) -> None:
         if "pg_current_snapshot" in arguments[2]:
             reading.set()
-            assert go_on.wait(30)
+            assert go_on.wait(300)
 
     event.listen(app.engine, "before_cursor_execute", wait_at_copy)
     first = threading.Thread(target=app.indexer.rebuild)
     first.start()
-    assert reading.wait(30)
+    assert reading.wait(300)
     with App(settings, choose=choose_colours) as other, pytest.raises(BuildRunning):
         other.indexer.rebuild()
     go_on.set()

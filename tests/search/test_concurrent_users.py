@@ -11,8 +11,8 @@ import pytest
 from pydantic import ValidationError
 
 from app.bootstrap import App
-from app.config import MOST_PLACES, Settings
-from app.db.engine import BESIDE, OTHERS
+from app.config import MAX_PLACES, Settings
+from app.db.engine import EXTRA_SEARCH_CONNECTIONS, GENERAL_CONNECTIONS
 from app.encoders.base import EncoderChoice
 from app.encoders.batching import MAX_BATCH, SLOTS
 from app.encoders.preprocessing import PreparedPicture
@@ -25,7 +25,7 @@ from support.shop import add, numbered
 
 PLACES = 4
 PRODUCTS = 60
-BOUND = 2 * PLACES + BESIDE + OTHERS
+BOUND = 2 * PLACES + EXTRA_SEARCH_CONNECTIONS + GENERAL_CONNECTIONS
 
 
 class Gate(ColourEncoder):
@@ -39,7 +39,7 @@ class Gate(ColourEncoder):
 
     def encode_prepared(self, prepared: Sequence[PreparedPicture]) -> Vectors:
         self.batches.append(len(prepared))
-        assert self.open.wait(30)
+        assert self.open.wait(300)
         return super().encode_prepared(prepared)
 
 
@@ -55,7 +55,7 @@ def serve(settings: Settings, gate: Gate) -> Iterator[Callable[..., App]]:
 
     def serve(**changes: object) -> App:
         own = settings.model_copy(
-            update={"searches_at_once": PLACES, "search_wait_s": 60} | changes
+            update={"searches_at_once": PLACES, "search_wait_s": 600} | changes
         )
         app = App(own, choose=lambda model, **_: EncoderChoice(gate, ""))
         made.append(app)
@@ -98,7 +98,7 @@ def connections(sql: psycopg.Connection) -> int:
 
 def idle(app: App) -> bool:
     """Whether no search, connection or waiting caller is left."""
-    pools = (app.engine.pool, app.search_engine.pool, app.quick_engine.pool)
+    pools = (app.engine.pool, app.search_engine.pool, app.fast_engine.pool)
     places = (app.admission.running, app.admission.waiting)
     return places == (0, 0) and not any(pool.checkedout() for pool in pools)  # type: ignore[attr-defined]
 
@@ -203,7 +203,7 @@ def test_an_invalid_query_is_refused_without_waiting(serve: Callable[..., App]) 
 def test_searches_have_a_connection_pool_of_their_own(serve: Callable[..., App]) -> None:
     """However many requests for products, duplicates and health run meanwhile."""
     app = serve()
-    held = [app.engine.connect() for _ in range(OTHERS)]
+    held = [app.engine.connect() for _ in range(GENERAL_CONNECTIONS)]
     try:
         found = all_at_once([lambda: app.search.search(Query(sku="P0001"))] * 20)
     finally:
@@ -217,7 +217,7 @@ def test_other_work_waits_for_a_connection_and_then_fails_with_a_message(
 ) -> None:
     app = serve()
     monkeypatch.setattr(app.engine.pool, "_timeout", 0.1)
-    held = [app.engine.connect() for _ in range(OTHERS)]
+    held = [app.engine.connect() for _ in range(GENERAL_CONNECTIONS)]
     try:
         with pytest.raises(DatabaseUnavailable, match=r"All connections .* are busy"):
             app.catalog.product("P0001")
@@ -228,11 +228,13 @@ def test_other_work_waits_for_a_connection_and_then_fails_with_a_message(
 
 
 def test_places_follow_the_cores_and_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    for cores, places in ((1, 4), (2, 8), (64, MOST_PLACES)):
+    for cores, places in ((1, 4), (2, 8), (64, MAX_PLACES)):
         monkeypatch.setattr("app.config._cores", lambda cores=cores: cores)
         assert Settings().places == places
         assert Settings(searches_at_once=3).places == 3
-    assert 2 * MOST_PLACES + BESIDE + OTHERS < 97, "what PostgreSQL lets in by default"
+    assert 2 * MAX_PLACES + EXTRA_SEARCH_CONNECTIONS + GENERAL_CONNECTIONS < 97, (
+        "what PostgreSQL lets in by default"
+    )
 
 
 def test_the_wait_for_admission_must_be_bounded() -> None:

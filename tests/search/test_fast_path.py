@@ -13,7 +13,7 @@ from sqlalchemy import event
 
 from app.bootstrap import App
 from app.config import Settings
-from app.db.engine import BESIDE
+from app.db.engine import EXTRA_SEARCH_CONNECTIONS
 from app.errors import DatabaseUnavailable, ModelMismatch
 from app.types import Query, SearchResult
 from support.colours import ColourEncoder, choose_colours, photo
@@ -56,7 +56,7 @@ def seen(result: SearchResult) -> list[tuple[str, float, str, bytes]]:
 
 def prepared(app: App) -> list[tuple[str, int]]:
     """Name and number of values of the prepared statements of the pool's one connection."""
-    raw = app.quick_engine.raw_connection()
+    raw = app.fast_engine.raw_connection()
     try:
         cursor = raw.cursor()
         cursor.execute(
@@ -159,7 +159,9 @@ def test_busy_connections_give_a_message_and_do_not_affect_results(
     app: App, slow: Slow, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(app.search_engine.pool, "_timeout", 0.2)
-    held = [app.search_engine.connect() for _ in range(app.settings.places + BESIDE)]
+    held = [
+        app.search_engine.connect() for _ in range(app.settings.places + EXTRA_SEARCH_CONNECTIONS)
+    ]
     try:
         app.search._labeler._read_at.clear()  # type: ignore[union-attr]
         assert len(ask(app).matches) == 10
@@ -243,7 +245,7 @@ def planned(app: App, slow: Slow, sql: psycopg.Connection) -> Iterator[str]:
     for k in (1, 10, 1000):
         ask(app, k=k)
     [(name, values)] = prepared(app)  # one: the types of the values never change
-    raw = app.quick_engine.raw_connection()
+    raw = app.fast_engine.raw_connection()
     cursor = raw.cursor()
     cursor.execute(f"EXPLAIN EXECUTE {name}({', '.join(['NULL'] * values)})")
     yield "\n".join(row[0] for row in cursor.fetchall())

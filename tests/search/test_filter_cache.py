@@ -140,7 +140,7 @@ def test_ids_newer_than_the_snapshot_are_not_used(
 ) -> None:
     """They lack products that stopped passing in between, which the snapshot still sees."""
     change = "UPDATE product SET colour = 'blue' WHERE sku = 'P0003'"
-    with psycopg.connect(database_url) as writer, shop.quick_engine.connect() as held:
+    with psycopg.connect(database_url) as writer, shop.fast_engine.connect() as held:
         if began == "before the snapshot":
             writer.execute(change)
         sql.execute("INSERT INTO product (sku) VALUES ('a later transaction')")

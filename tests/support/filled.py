@@ -9,8 +9,13 @@ from app.bootstrap import App
 from app.db.queries import embeddings
 
 
-def fill(app: App, sql: psycopg.Connection, rows: int) -> None:
+def fill(app: App, rows: int) -> None:
     """Products with a picture each and random vectors, known to the planner."""
+    with psycopg.connect(str(app.settings.database_url), autocommit=True) as sql:
+        _fill(app, sql, rows)
+
+
+def _fill(app: App, sql: psycopg.Connection, rows: int) -> None:
     sql.execute(
         "INSERT INTO picture (sha256, width, height, thumbnail)"
         " SELECT sha256(n::text::bytea), 1, 1, '' FROM generate_series(1, %s) AS n",

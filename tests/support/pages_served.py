@@ -44,7 +44,7 @@ def pages_of(**settings: str) -> Iterator[str]:
     finally:
         os.killpg(process.pid, signal.SIGINT)
         try:
-            process.wait(60)
+            process.wait(300)
         finally:
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
@@ -81,7 +81,7 @@ def _await(address: str) -> None:
     deadline = time.monotonic() + 300
     while True:
         try:
-            urlopen(address, timeout=60).close()
+            urlopen(address, timeout=300).close()
             return
         except (URLError, TimeoutError):
             if time.monotonic() > deadline:

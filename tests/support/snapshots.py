@@ -62,7 +62,7 @@ def read(connection: Connection, model_id: int = 1) -> Rows:
 @contextmanager
 def quick_snapshot(app: App) -> Iterator[Connection]:
     """A snapshot on a connection of those that answer in one statement."""
-    with app.quick_engine.connect() as connection:
+    with app.fast_engine.connect() as connection:
         connection.exec_driver_sql("BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY")
         try:
             yield connection

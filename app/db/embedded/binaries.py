@@ -44,7 +44,7 @@ def run(program: str, *arguments: str, log: Path | None = None) -> None:
             stdout=output,
             stderr=output,
             check=False,
-            **os_user.lent(),
+            **os_user.subprocess_options(),
         )
         if done.returncode == 0:
             return

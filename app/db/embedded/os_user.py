@@ -19,7 +19,7 @@ from app.errors import DatabaseUnavailable
 SERVER_USER = "pgserver"
 
 
-def lent() -> dict[str, Any]:
+def subprocess_options() -> dict[str, Any]:
     """What `subprocess` needs to run a program as the server's user."""
     if os.geteuid() != 0:
         return {}

@@ -29,8 +29,8 @@ from app.errors import DatabaseUnavailable, DatabaseUnsuitable
 DATABASE = "lookalike"
 PORT = 5432
 """Part of the socket's name; fixed, since PGPORT may differ between those who share a server."""
-START_SECONDS = 120
-STALE_SECONDS = 10
+START_TIMEOUT_S = 120
+STALE_TIMEOUT_S = 10
 """How long the process of a killed server may linger before its data can be taken over."""
 SOCKET_PATH_LIMIT = 100
 """Bytes; the kernel allows 107 and some systems 103, file name included."""
@@ -73,7 +73,7 @@ def stop(home: Path) -> bool:
         if not _alive(data):
             return False
         binaries.run(
-            "pg_ctl", "-w", "-t", str(START_SECONDS), "-m", "fast", "-D", str(data), "stop"
+            "pg_ctl", "-w", "-t", str(START_TIMEOUT_S), "-m", "fast", "-D", str(data), "stop"
         )
     if (sockets := _socket_folder(data)) != data:
         with suppress(OSError):
@@ -159,8 +159,8 @@ def _launch(data: Path, options: dict[str, str]) -> None:
     settings = options | {"unix_socket_directories": shlex.quote(str(sockets))}
     words = " ".join(f"-c {name}={value}" for name, value in settings.items())
     log = data / "server.log"
-    arguments = ("-w", "-t", str(START_SECONDS), "-l", str(log), "-o", words, "-D", str(data))
-    deadline = time.monotonic() + STALE_SECONDS
+    arguments = ("-w", "-t", str(START_TIMEOUT_S), "-l", str(log), "-o", words, "-D", str(data))
+    deadline = time.monotonic() + STALE_TIMEOUT_S
     while True:
         try:
             binaries.run("pg_ctl", *arguments, "start", log=log)
@@ -242,7 +242,7 @@ def _alive(data: Path) -> bool:
 
 def _answers(data: Path) -> bool:
     """Whether the server runs and accepts connections, once it has had time to recover."""
-    deadline = time.monotonic() + START_SECONDS
+    deadline = time.monotonic() + START_TIMEOUT_S
     # Never asks a socket without a server of ours behind it: in /tmp it could be anybody's.
     while _alive(data) and time.monotonic() < deadline:
         try:

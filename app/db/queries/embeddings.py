@@ -38,7 +38,7 @@ def store(
     existing = _embedded(connection, model, vectors.keys() - new)
     missing = {id_: vectors[id_] for id_ in vectors.keys() - existing} if existing else vectors
     if missing:
-        copy.rows_in(connection, copy.rows_by_id(model, missing))
+        copy.insert_rows(connection, copy.rows_by_id(model, missing))
 
 
 def _embedded(connection: Connection, model: Model, ids: Collection[int]) -> set[int]:
@@ -96,7 +96,7 @@ def stream(
     Each block has picture ids, shape (n,), int64, and vectors, shape (n, dim), float16; both
     big-endian.
     """
-    return copy.embeddings_out(connection, model, pages)
+    return copy.read_embeddings(connection, model, pages)
 
 
 def page_count(connection: Connection, model: Model) -> int:

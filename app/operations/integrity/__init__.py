@@ -48,7 +48,7 @@ def check(
     files: IndexFiles,
     limits: ImageLimits,
     wanted: CheckOptions = CheckOptions(),
-    tick: ProgressCallback = lambda said: None,
+    tick: ProgressCallback = lambda text: None,
 ) -> IntegrityReport:
     """Check the catalogue; `tick` is called often with the progress.
 

@@ -145,4 +145,4 @@ def _recreate_thumbnails(engine: Engine, originals: Originals, limits: ImageLimi
                     pictures.save_thumbnail(connection, id_, thumbnail(picture))
                     made += 1
                     break
-    return f"{made} thumbnails were made anew of their originals"
+    return f"{made} thumbnails were recreated from their originals"

@@ -13,7 +13,7 @@ from app.db.locks import LockKey
 from app.db.queries import change_stamps, database_info, ingest_runs, integrity, pictures
 from app.db.queries.change_stamps import StampTrigger
 
-AT_ONCE = 1000
+BATCH = 1000
 """Rows per transaction, so that writers do not wait long."""
 
 
@@ -32,37 +32,37 @@ def sweep(engine: Engine) -> str:
     swept = 0
     while True:
         with writing(engine) as connection:
-            unshown = integrity.pictures_without_product(connection, AT_ONCE)
+            unshown = integrity.pictures_without_product(connection, BATCH)
             swept += pictures.sweep(connection, unshown)
-        if len(unshown) < AT_ONCE:
+        if len(unshown) < BATCH:
             return f"{swept} pictures were swept"
 
 
-def switch_on(engine: Engine, stamp: StampTrigger) -> str:
+def enable_stamp(engine: Engine, stamp: StampTrigger) -> str:
     """Create or enable the stamp trigger of a table."""
     with writing(engine) as connection:
         change_stamps.enable(connection, stamp)
     return f"the trigger {stamp.trigger} is on again; builds made before are not used any more"
 
 
-def stamp_anew(engine: Engine, stamp: StampTrigger) -> str:
+def restamp(engine: Engine, stamp: StampTrigger) -> str:
     """Stamp rows that carry transaction ids of the future with the current one."""
     renewed = 0
     while True:
         with writing(engine) as connection:
-            rows = change_stamps.restamp(connection, stamp, AT_ONCE)
+            rows = change_stamps.restamp(connection, stamp, BATCH)
         renewed += rows
         if not rows:
-            return f"{renewed} rows of {stamp.table} were stamped anew"
+            return f"{renewed} rows of {stamp.table} were restamped"
 
 
-def give_up_runs(engine: Engine) -> str:
+def fail_abandoned_runs(engine: Engine) -> str:
     """Record unfinished loads as failed."""
     with engine.begin() as connection:
         return f"{ingest_runs.fail_abandoned(connection)} loads were recorded as failed"
 
 
-def make_hnsw(engine: Engine) -> str:
+def build_hnsw(engine: Engine) -> str:
     """Create HNSW indexes that an interrupted load left missing."""
     made = bulk_load.finish(engine)
     return f"pgvector's index was made of {', '.join(model.name for model in made) or 'none'}"

@@ -19,7 +19,7 @@ def _stamp_off(stamp: StampTrigger) -> IntegrityQuery:
         change_stamps.UNSTAMPED,
         "An index could not tell what changed after it. Run `lookalike check --repair`; if it "
         "stays, a later trigger of yours overrules the stamp: rename or drop that one.",
-        partial(repairs.switch_on, stamp=stamp),
+        partial(repairs.enable_stamp, stamp=stamp),
         {"table": stamp.table, "function": stamp.function},
     )  # fmt: skip
 
@@ -29,8 +29,8 @@ def _future(stamp: StampTrigger) -> IntegrityQuery:
         "rows-from-the-future", "error", f"rows of {stamp.table} stamped in the future",
         f"SELECT {stamp.names} AS example FROM {stamp.table} WHERE {change_stamps.IN_THE_FUTURE}",
         "They came with another server's dump and stay in every delta. Run `lookalike migrate`, "
-        "which stamps them anew.",
-        partial(repairs.stamp_anew, stamp=stamp),
+        "which restamps them.",
+        partial(repairs.restamp, stamp=stamp),
     )  # fmt: skip
 
 
@@ -109,7 +109,7 @@ QUERIES = (
         "runs-left", "warning", "loads that began more than a day ago and never ended",
         integrity.RUNS_UNFINISHED,
         "Load those sources again, and run `lookalike check --repair`.",
-        repairs.give_up_runs,
+        repairs.fail_abandoned_runs,
     ),
     IntegrityQuery(
         "indexes-invalid", "error", "indexes that PostgreSQL does not use",
@@ -121,7 +121,7 @@ QUERIES = (
         integrity.HNSW_MISSING,
         "A load was interrupted. Searches without a build compare all embeddings. Run `lookalike "
         "check --repair` as the role that migrates.",
-        repairs.make_hnsw,
+        repairs.build_hnsw,
     ),
     IntegrityQuery(
         "never-analysed", "warning", "tables the planner knows nothing of",

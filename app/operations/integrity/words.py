@@ -21,7 +21,7 @@ from app.operations.integrity.findings import (
 )
 from app.types import Verdict
 
-AT_ONCE = 2000
+BATCH = 2000
 
 
 def find(engine: Engine, repair: bool, tick: ProgressCallback) -> Iterator[Finding]:
@@ -35,7 +35,7 @@ def find(engine: Engine, repair: bool, tick: ProgressCallback) -> Iterator[Findi
         yield Finding(
             "verdicts-contradict", "warning", "verdicts that contradict others", len(broken),
             tuple(f"{verdict.sku_a} differs from {verdict.sku_b}" for verdict in broken[:5]),
-            "Other verdicts say that these are the same. Decide anew with `lookalike duplicates "
+            "Other verdicts say that these are the same. Decide again with `lookalike duplicates "
             "decide`.",
         )  # fmt: skip
 
@@ -58,7 +58,7 @@ def _keys(engine: Engine, tick: ProgressCallback) -> Finding | None:
     seen = 0
     while after is not None:
         with snapshot(engine) as connection:
-            rows = products.identity_key_batch(connection, after, AT_ONCE)
+            rows = products.identity_key_batch(connection, after, BATCH)
         for _, key, product in rows:
             if identity_key(product) != key:
                 wrong.add(product.sku)
@@ -79,7 +79,7 @@ def _renew(engine: Engine) -> str:
     while after is not None:
         with locks.transaction(engine) as connection:
             locks.acquire(connection, LockKey.CATALOG_WRITE)
-            rows = products.identity_key_batch(connection, after, AT_ONCE)
+            rows = products.identity_key_batch(connection, after, BATCH)
             keys: Mapping[int, str] = {
                 id_: new for id_, key, product in rows if (new := identity_key(product)) != key
             }
@@ -87,4 +87,4 @@ def _renew(engine: Engine) -> str:
                 products.update_identity_keys(connection, keys)
         renewed += len(keys)
         after = rows[-1][0] if rows else None
-    return f"{renewed} identity keys were written anew"
+    return f"{renewed} identity keys were renewed"

@@ -48,7 +48,7 @@ def build_query(form: SearchFormState, pictures: PictureInput) -> Query | None:
         words_weight=form.weight,
         words_by=None if form.reader == "automatic" else form.reader,
         without_words=without or None,
-        stranger=True,
+        untrusted=True,
     )
 
 
