@@ -8,6 +8,7 @@ import sys
 import threading
 import tracemalloc
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -337,6 +338,14 @@ def test_the_two_newest_builds_stay_and_older_files_go(
     assert files(settings.index_folder) == sorted(f"{b.sha256}.faiss" for b in made[-2:])
 
 
+def test_builds_with_the_same_file_keep_their_own_search_parameters(app: App) -> None:
+    add(app, numbered(40))
+    build = app.indexer.rebuild()
+    other = replace(build, parameters={"nlist": 1, "nprobe": {"10": 1}})
+    assert app.files.open(build).parameters == build.parameters
+    assert app.files.open(other).parameters == other.parameters
+
+
 def test_a_file_that_a_later_build_shares_is_kept(app: App, settings: Settings) -> None:
     add(app, numbered(5))
     builds = [app.indexer.rebuild() for _ in range(4)]
@@ -659,7 +668,7 @@ def test_both_halves_of_a_read_are_of_one_snapshot(
         sql.execute("DELETE FROM embedding WHERE picture_id % 7 = 1")
         return real(connection, model)
 
-    monkeypatch.setattr(embeddings, "pages", pages)
+    monkeypatch.setattr(embeddings, "page_count", pages)
     found = embedding_reader.read_embeddings(app.engine, model)
     order, expected = np.argsort(found.ids), np.argsort(before.ids)
     assert np.array_equal(found.ids[order], before.ids[expected])
