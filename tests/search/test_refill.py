@@ -49,7 +49,7 @@ def database_url(filled_database: Callable[[Fill], str]) -> str:
 
 @pytest.fixture
 def filled(path: str, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[App]:
-    """A catalogue that this path answers for while nothing has changed."""
+    """A catalogue for which this path answers while nothing has changed."""
     if path == "ivf":
         monkeypatch.setattr(faiss_index, "FLAT_ROWS", ROWS // 2)
     if path == "pgvector":
@@ -63,7 +63,7 @@ def filled(path: str, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> It
 
 
 def search(app: App, *, judged: bool = True) -> RetrievalResult:
-    """A page, which must be the one numpy gives unless that is not asked of it."""
+    """A result; if `judged`, it is compared with the result of numpy."""
     with snapshot(app.engine) as connection:
         rows = read(connection)
         answer = find(
@@ -98,14 +98,12 @@ def test_the_farthest_twentieth_still_fills_a_page(
     assert (answer.build and answer.build.id) == (None if path in ("pgvector", "exact") else 1)
 
 
-def test_a_page_of_all_that_is_left_is_full_and_no_fuller(
-    filled: App, sql: psycopg.Connection
-) -> None:
+def test_a_page_returns_exactly_the_products_left(filled: App, sql: psycopg.Connection) -> None:
     delete(sql, nearest_first(filled)[: -(K - 10)])
     assert len(search(filled).candidates.hits) == K - 10
 
 
-def test_rows_that_turned_away_from_the_query_do_not_shorten_the_page(
+def test_rows_moved_away_from_the_query_do_not_shorten_the_page(
     filled: App, sql: psycopg.Connection
 ) -> None:
     """Changed instead of deleted: the delta holds them, all farther than what did not change."""
