@@ -204,7 +204,7 @@ MUTANTS = (
     ),
     Mutant(
         "a delta that was cut off is used",
-        ((PLANNER, "if delta_rows > max_delta:", "if False:"),),
+        ((PLANNER, "if delta_rows > max_delta_rows:", "if False:"),),
         ("paths", "soak"),
     ),
     Mutant(

@@ -85,7 +85,7 @@ def at_once_with_newest(
         found = single_statement.search(
             raw, single_statement.StatementRequest(model, newest, query, k + 16, k),
             nominees.ids, nominees.seen_to,
-            cluster=single_statement.cluster(raw), allowed=app.settings.max_delta_rows,
+            cluster=single_statement.cluster(raw), max_delta_rows=app.settings.max_delta_rows,
         )  # fmt: skip
         if found is not None and is_complete(found.candidates, k):
             return build_result(found.candidates, newest, found.delta_rows)
