@@ -85,7 +85,7 @@ def test_a_search_that_is_refused_is_not_counted(app: App) -> None:
     assert app.metrics.registry.get_sample_value("lookalike_searches_total") is None
 
 
-def test_every_plan_has_a_reason_code_for_its_reason(
+def test_every_plan_has_the_reason_code_of_its_reason(
     app: App, settings: Settings, sql: psycopg.Connection
 ) -> None:
     """Real searches cause each reason code, with its text."""
