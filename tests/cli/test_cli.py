@@ -13,6 +13,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from io import BytesIO, TextIOWrapper
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from app.cli import BUSY, COMMANDS, cli, ingest, main
 from app.cli.model import _absolute as absolute_path
 from app.config import Settings
 from app.db.embedded import server as embedded_server
+from app.encoders.loading import choose_encoder
 from app.errors import Busy
 from support.colours import photo
 from support.goods import contents, shop, write_csv, write_photos
@@ -75,6 +77,10 @@ def table(url: str) -> Iterator[psycopg.Connection]:
         yield connection
 
 
+choose_once = cache(choose_encoder)
+"""Each command loads its encoder; in one process, the second command takes that of the first."""
+
+
 @pytest.fixture
 def lookalike(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
@@ -82,6 +88,7 @@ def lookalike(
     """Runs `lookalike` in this process, with its own home and without a database."""
     monkeypatch.setenv("LOOKALIKE_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("LOOKALIKE_MODEL", "embedded")
+    monkeypatch.setitem(App.__init__.__kwdefaults__, "choose", choose_once)
 
     def run(*words: object) -> Ran:
         monkeypatch.setattr(sys, "argv", ["lookalike", *map(str, words)])

@@ -7,7 +7,8 @@ exact scan are asked; a FAISS HNSW is not among the kinds that are built.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 
 import numpy as np
 import psycopg
@@ -20,6 +21,7 @@ from app.db.engine import snapshot
 from app.index import faiss_index
 from app.search.planner import find
 from app.search.retrieval import RetrievalRequest, RetrievalResult
+from conftest import Fill
 from support.colours import choose_colours
 from support.filled import fill
 from support.snapshots import differences, read
@@ -37,17 +39,22 @@ def path(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
+CATALOGUE = partial(fill, rows=ROWS)
+
+
 @pytest.fixture
-def filled(
-    path: str, settings: Settings, sql: psycopg.Connection, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[App]:
+def database_url(filled_database: Callable[[Fill], str]) -> str:
+    return filled_database(CATALOGUE)
+
+
+@pytest.fixture
+def filled(path: str, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[App]:
     """A catalogue for which this path answers while nothing has changed."""
     if path == "ivf":
         monkeypatch.setattr(faiss_index, "FLAT_ROWS", ROWS // 2)
     if path == "pgvector":
         settings = settings.model_copy(update={"exact_rows": 10})
     with App(settings, choose=choose_colours) as app:
-        fill(app, sql, ROWS)
         if path in ("flat", "ivf"):
             assert app.indexer.rebuild().kind == path
         expected = {"pgvector": "pgvector-hnsw", "exact": "exact"}.get(path, "faiss")
