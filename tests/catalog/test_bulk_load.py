@@ -26,7 +26,7 @@ from app.operations.hnsw_repair import HnswRepairLoop
 from app.operations.integrity import CheckOptions, check
 from app.operations.migrate import migrate
 from app.search.filters import parse
-from app.types import Query, SearchResult
+from app.types import ProgressCallback, Query, SearchResult
 from ingest.load import count_new_pictures
 from ingest.sources import read
 from support import servers
@@ -54,8 +54,8 @@ def full(app: App, monkeypatch: pytest.MonkeyPatch) -> App:
     return app
 
 
-def loading(app: App, added: int = 1000, tell: bulk_load.ProgressCallback = print) -> object:
-    return bulk_load.bulk(app.engine, [app.catalog.model()], added, tell)
+def loading(app: App, added: int = 1000, notify: ProgressCallback = print) -> object:
+    return bulk_load.bulk(app.engine, [app.catalog.model()], added, notify)
 
 
 def indexed(app: App) -> bool:
@@ -209,7 +209,7 @@ def test_a_load_that_fails_makes_the_index_all_the_same(full: App) -> None:
 def test_of_two_loads_the_last_to_end_makes_the_index(full: App) -> None:
     told: list[str] = []
     with loading(full):
-        with loading(full, tell=told.append):
+        with loading(full, notify=told.append):
             assert bulk_load.finish(full.engine) == []
         assert not indexed(full) and told == []
     assert indexed(full)

@@ -205,7 +205,7 @@ def test_a_backup_is_what_one_snapshot_sees(app: App, elsewhere: App, tmp_path: 
     """Rows written between counting and dumping are not included."""
     add(app, numbered(3))
     manifest = backup(
-        app.engine, tmp_path / "b", tell=lambda said: add(app, {f"LATE-{len(said)}": [40]})
+        app.engine, tmp_path / "b", notify=lambda said: add(app, {f"LATE-{len(said)}": [40]})
     )
     assert manifest.rows["public.product"] == 3
     restore(elsewhere.engine, tmp_path / "b")
@@ -395,7 +395,7 @@ def test_a_server_that_goes_away_leaves_no_backup(tmp_path: Path) -> None:
                 servers.crash(home)
 
         with pytest.raises(BackupFailed, match="No backup was made: "):
-            backup(app.engine, tmp_path / "into" / "b", tell=crash)
+            backup(app.engine, tmp_path / "into" / "b", notify=crash)
     assert nothing_left(tmp_path / "into")
 
 
@@ -460,7 +460,7 @@ def test_a_restore_that_was_interrupted_as_it_migrated_is_finished_by_migrate_an
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        restore(elsewhere.engine, tmp_path / "b", tell=interrupt)
+        restore(elsewhere.engine, tmp_path / "b", notify=interrupt)
     migrate(elsewhere.engine)
     assert check(
         elsewhere.engine, elsewhere.files, elsewhere.limits, CheckOptions(repair=True)
@@ -567,12 +567,12 @@ def test_a_long_dump_reports_its_progress(
     sql.autocommit = False
     sql.execute("LOCK TABLE index_chunk")
 
-    def tell(words: str) -> None:
+    def notify(words: str) -> None:
         said.append(words)
         if len(said) == 4:
             sql.rollback()
 
-    backup(app.engine, tmp_path / "b", tell=tell)
+    backup(app.engine, tmp_path / "b", notify=notify)
     assert said[0].endswith("tables") and len(said) >= 4
     assert not any(words.startswith("pg_dump") for words in said)
 
