@@ -15,7 +15,7 @@ from pathlib import Path
 from sqlalchemy import Connection, Engine
 
 from app import atomic_files
-from app.db import client_tools
+from app.db import client_tools, timeouts
 from app.db.client_tools import ClientFailed, ProgressCallback
 from app.db.embedded import binaries
 from app.db.engine import schema_revision, snapshot
@@ -59,6 +59,7 @@ def backup(engine: Engine, target: Path, tell: ProgressCallback = lambda text: N
     """
     _check_target(target)
     with _draft(target) as draft, snapshot(engine) as connection:
+        timeouts.no_idle_timeout(connection)  # it is idle while pg_dump reads
         exported = database_info.export_snapshot(connection)
         manifest = _describe(connection)
         tell(f"{sum(manifest.rows.values()):,} rows in {len(manifest.rows)} tables")
