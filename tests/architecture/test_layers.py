@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -54,12 +55,20 @@ OWNERS = {
     **dict.fromkeys(
         ("httpx", "httpx2", "httpcore", "httpcore2", "requests", "urllib3", "aiohttp"), "app.images"
     ),
+    "sqlalchemy.text": "app.db",
+    "psycopg.sql": "app.db",
     "http.client": "app.images",
     "urllib.request": "app.images",
     "rapidfuzz": "app.duplicates.typos",
     "prometheus_client": "app.operations",
 }
 """The room that may import a library."""
+
+SQL = re.compile(
+    r"\s*(?:SELECT|INSERT|UPDATE|DELETE|WITH|CREATE|ALTER|DROP|LOCK|SET|RESET|SHOW|NOTIFY|LISTEN|COPY"
+    r"|TRUNCATE|ANALYZE|VACUUM|GRANT|REVOKE|DO)\s"
+)
+"""The beginning of a statement. Prose does not begin with a word in capitals."""
 
 
 def modules() -> Iterator[tuple[str, Path]]:
@@ -129,6 +138,17 @@ def test_each_library_has_one_owner() -> None:
     ] == []
 
 
+def test_sql_is_in_one_room() -> None:
+    """Besides migrations and the files of `sql/`."""
+    assert [
+        f"{path.relative_to(REPO)}:{line} has SQL"
+        for module, path in modules()
+        if room(module) != "app.db"
+        for line, string in strings(path)
+        if SQL.match(string)
+    ] == []
+
+
 def test_only_one_room_opens_pictures() -> None:
     """`Image.new` draws and is allowed everywhere; `Image.open` reads untrusted files."""
     assert [
@@ -141,6 +161,16 @@ def test_only_one_room_opens_pictures() -> None:
 def belongs(name: str, package: str) -> bool:
     """Whether a dotted name is a package or a module in it."""
     return f"{name}.".startswith(f"{package}.")
+
+
+def strings(path: Path) -> Iterator[tuple[int, str]]:
+    """The string constants of a file with their lines, without docstrings."""
+    nodes = list(ast.walk(parsed(path)))
+    docstrings = {id(node.value) for node in nodes if isinstance(node, ast.Expr)}
+    for node in nodes:
+        constant = isinstance(node, ast.Constant) and id(node) not in docstrings
+        if constant and isinstance(node.value, str):
+            yield node.lineno, node.value
 
 
 def opens_a_picture(path: Path) -> bool:

@@ -26,7 +26,7 @@ from app.operations.hnsw_repair import HnswRepairLoop
 from app.operations.integrity import CheckOptions, check
 from app.operations.migrate import migrate
 from app.search.filters import parse
-from app.types import Query, SearchResult
+from app.types import ProgressCallback, Query, SearchResult
 from ingest.load import count_new_pictures
 from ingest.sources import read
 from support import servers
@@ -54,7 +54,7 @@ def full(app: App, monkeypatch: pytest.MonkeyPatch) -> App:
     return app
 
 
-def loading(app: App, added: int = 1000, notify: bulk_load.ProgressCallback = print) -> object:
+def loading(app: App, added: int = 1000, notify: ProgressCallback = print) -> object:
     return bulk_load.bulk(app.engine, [app.catalog.model()], added, notify)
 
 

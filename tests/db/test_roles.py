@@ -188,7 +188,7 @@ def test_the_serving_role_is_refused(server: App, statement: str) -> None:
 def test_migrator_commands_are_refused_to_the_serving_role(
     server: App, act: Callable[[App], object]
 ) -> None:
-    with pytest.raises(DatabaseUnsuitable, match="Run it as a role that may"):
+    with pytest.raises(DatabaseUnsuitable, match="Use a role that has it"):
         act(server)
 
 

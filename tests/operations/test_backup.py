@@ -205,7 +205,7 @@ def test_a_backup_is_what_one_snapshot_sees(app: App, elsewhere: App, tmp_path: 
     """Rows written between counting and dumping are not included."""
     add(app, numbered(3))
     manifest = backup(
-        app.engine, tmp_path / "b", tell=lambda message: add(app, {f"LATE-{len(message)}": [40]})
+        app.engine, tmp_path / "b", notify=lambda message: add(app, {f"LATE-{len(message)}": [40]})
     )
     assert manifest.rows["public.product"] == 3
     restore(elsewhere.engine, tmp_path / "b")
@@ -395,7 +395,7 @@ def test_a_server_that_goes_away_leaves_no_backup(tmp_path: Path) -> None:
                 servers.crash(home)
 
         with pytest.raises(BackupFailed, match="No backup was made: "):
-            backup(app.engine, tmp_path / "into" / "b", tell=crash)
+            backup(app.engine, tmp_path / "into" / "b", notify=crash)
     assert nothing_left(tmp_path / "into")
 
 
@@ -460,7 +460,7 @@ def test_a_restore_interrupted_during_its_migration_is_completed_by_migrate_and_
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        restore(elsewhere.engine, tmp_path / "b", tell=interrupt)
+        restore(elsewhere.engine, tmp_path / "b", notify=interrupt)
     migrate(elsewhere.engine)
     assert check(
         elsewhere.engine, elsewhere.files, elsewhere.limits, CheckOptions(repair=True)
@@ -569,12 +569,12 @@ def test_a_long_dump_reports_its_progress(
     sql.autocommit = False
     sql.execute("LOCK TABLE index_chunk")
 
-    def tell(message: str) -> None:
+    def notify(message: str) -> None:
         messages.append(message)
         if len(messages) == 4:
             sql.rollback()
 
-    backup(app.engine, tmp_path / "b", tell=tell)
+    backup(app.engine, tmp_path / "b", notify=notify)
     assert messages[0].endswith("tables") and len(messages) >= 4
     assert not any(message.startswith("pg_dump") for message in messages)
 
