@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 
 from sqlalchemy import Connection, Engine
@@ -17,7 +17,7 @@ from sqlalchemy import Connection, Engine
 from app.db import locks
 from app.db.queries import embeddings, hnsw_index
 from app.errors import LockHeld, LookalikeError
-from app.types import Model
+from app.types import Model, ProgressCallback
 
 MIN_ROWS = 5000
 """Added embeddings below which the index stays: they are added in seconds."""
@@ -32,7 +32,6 @@ TRIES = 10
 PAUSE_S = 0.2
 """Seconds between two attempts to drop the index."""
 
-ProgressCallback = Callable[[str], object]
 _log = logging.getLogger("lookalike.bulk")
 
 
@@ -48,7 +47,7 @@ def worth(rows: int, added: int, fits: int) -> bool:
 
 @contextmanager
 def bulk(
-    engine: Engine, models: Sequence[Model], added: int, tell: ProgressCallback = _log.info
+    engine: Engine, models: Sequence[Model], added: int, notify: ProgressCallback = _log.info
 ) -> Iterator[None]:
     """Run a load that adds about `added` embeddings under each of these models.
 
@@ -57,18 +56,18 @@ def bulk(
     status` reports.
     """
     try:
-        with _loading(engine, models, added, tell):
+        with _loading(engine, models, added, notify):
             yield
     except LookalikeError:
-        _finish(engine, tell)
+        _finish(engine, notify)
         raise
     except BaseException:
         _say_what_is_left(engine)
         raise
-    _finish(engine, tell)
+    _finish(engine, notify)
 
 
-def finish(engine: Engine, tell: ProgressCallback = _log.info) -> list[Model]:
+def finish(engine: Engine, notify: ProgressCallback = _log.info) -> list[Model]:
     """Build missing indexes, except those that a running load dropped; returns their models.
 
     Searches and writers continue. Waits for all open transactions, however long they take.
@@ -77,24 +76,24 @@ def finish(engine: Engine, tell: ProgressCallback = _log.info) -> list[Model]:
     plain = engine.execution_options(isolation_level="AUTOCOMMIT")
     with plain.connect() as connection:
         for model in hnsw_index.models_without_index(connection):
-            if hnsw_index.is_owner(connection, model.id) and _make(connection, model, tell):
+            if hnsw_index.is_owner(connection, model.id) and _make(connection, model, notify):
                 made.append(model)
     return made
 
 
-def _make(connection: Connection, model: Model, tell: ProgressCallback) -> bool:
+def _make(connection: Connection, model: Model, notify: ProgressCallback) -> bool:
     with locks.hnsw_index(connection, model.id, exclusive=True) as acquired:
         if not acquired or hnsw_index.is_usable(connection, model.id):
             return False
-        tell(f"Making pgvector's index of {model.name} anew; searches and writers go on.")
+        notify(f"Making pgvector's index of {model.name} anew; searches and writers go on.")
         hnsw_index.create(connection, model)
         return True
 
 
-def _finish(engine: Engine, tell: ProgressCallback) -> None:
+def _finish(engine: Engine, notify: ProgressCallback) -> None:
     """Build the index after a load; an error is logged, since the rows are stored in any case."""
     try:
-        finish(engine, tell)
+        finish(engine, notify)
     except LookalikeError as exc:
         _log.warning(
             "pgvector's index could not be made: %s Searches that need it compare all embeddings "
@@ -115,7 +114,7 @@ def _say_what_is_left(engine: Engine) -> None:
 
 @contextmanager
 def _loading(
-    engine: Engine, models: Sequence[Model], added: int, tell: ProgressCallback
+    engine: Engine, models: Sequence[Model], added: int, notify: ProgressCallback
 ) -> Iterator[None]:
     """Hold the HNSW locks, so that no other process builds an index that this load dropped."""
     if added < MIN_ROWS:
@@ -125,11 +124,11 @@ def _loading(
     with plain.connect() as connection, ExitStack() as held:
         for model in models:
             if held.enter_context(locks.hnsw_index(connection, model.id, exclusive=False)):
-                _leave_off(engine, model, added, tell)
+                _leave_off(engine, model, added, notify)
         yield
 
 
-def _leave_off(engine: Engine, model: Model, added: int, tell: ProgressCallback) -> None:
+def _leave_off(engine: Engine, model: Model, added: int, notify: ProgressCallback) -> None:
     with engine.connect() as connection:
         if not (
             hnsw_index.is_usable(connection, model.id) and hnsw_index.is_owner(connection, model.id)
@@ -139,7 +138,7 @@ def _leave_off(engine: Engine, model: Model, added: int, tell: ProgressCallback)
         if not worth(rows, added, hnsw_index.rows_in_memory(connection, model)):
             return
     if _dropped(engine, model):
-        tell(f"pgvector's index of {model.name} is left off until {added:,} pictures are in.")
+        notify(f"pgvector's index of {model.name} is left off until {added:,} pictures are in.")
 
 
 def _dropped(engine: Engine, model: Model) -> bool:

@@ -106,7 +106,7 @@ def test_damaging_an_open_index_file_does_not_affect_searches(
     whole = path.read_bytes()
     with Crowd(app) as crowd:
         for harm in HARMS:
-            path.write_bytes(whole)  # in place: the inode stays the one that was opened
+            path.write_bytes(whole)  # in place: the inode is the one that is open
             crowd.goes_on()
             harm(path)
             crowd.goes_on()

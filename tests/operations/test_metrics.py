@@ -67,16 +67,16 @@ def test_searches_are_counted_by_path_and_reason(app: App, server: MetricsServer
         app.search.search(Query(picture=photo(1), k=3))
     app.search.search(Query(sku="P0001", filters=parse(["brand=Acme"])))
     status, kind, body = fetch(f"{server.address}/metrics")
-    found = samples(body)
+    values = samples(body)
     assert (status, kind.split(";")[0]) == (200, "text/plain")
-    assert {key[1:]: n for key, n in found.items() if key[0] == "lookalike_searches_total"} == {
+    assert {key[1:]: n for key, n in values.items() if key[0] == "lookalike_searches_total"} == {
         ("exact", "no_build"): 1,
         ("faiss", "build"): 2,
         ("exact", "filter"): 1,
     }
-    assert found["lookalike_search_stage_seconds_count", "total"] == 4
-    assert found["lookalike_search_stage_seconds_count", "encode"] == 3
-    assert 0 < found["lookalike_search_stage_seconds_sum", "total"] < 60
+    assert values["lookalike_search_stage_seconds_count", "total"] == 4
+    assert values["lookalike_search_stage_seconds_count", "encode"] == 3
+    assert 0 < values["lookalike_search_stage_seconds_sum", "total"] < 60
 
 
 def test_a_search_that_is_refused_is_not_counted(app: App) -> None:
@@ -222,7 +222,7 @@ def test_a_taken_port_is_an_error_with_advice() -> None:
 # The page
 
 
-def test_a_page_serves_its_metrics_or_does_without(
+def test_a_page_serves_its_metrics_or_runs_without_them(
     app: App, caplog: pytest.LogCaptureFixture
 ) -> None:
     free = app.settings.model_copy(update={"page_metrics_port": 0})

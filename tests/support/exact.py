@@ -1,4 +1,4 @@
-"""The answer a search must give, computed in numpy."""
+"""The exact result of a search, computed with numpy."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def skus(result: SearchResult) -> list[str]:
 
 
 def expected(app: App, seeds: list[int], seed: int, k: int) -> list[tuple[str, float]]:
-    """Sku and similarity of the k nearest of numbered products, by numpy."""
+    """Sku and similarity of the k nearest of the numbered products, by numpy."""
     rows = dict(zip(seeds, vectors(app, seeds).astype(np.float16), strict=True))
     nearest = oracle(rows, vectors(app, [seed])[0], k)
     return [(f"P{id_:04}", 1 - distance) for id_, distance in nearest]
