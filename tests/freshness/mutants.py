@@ -219,7 +219,7 @@ MUTANTS = (
     ),
     Mutant(
         "kept products are ordered worst first",
-        ((DEDUP, "(-each[0], each[1]", "(each[0], each[1]"),),
+        ((DEDUP, "(-match[0], match[1]", "(match[0], match[1]"),),
         ("dedup", "pages"),
     ),
     Mutant(
