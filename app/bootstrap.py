@@ -1,4 +1,4 @@
-"""The composition root: from settings to services, each made when first asked for."""
+"""Composition root: creates the services from the settings, each on first use."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from app.search.admission import Admission
 from app.search.facets import FacetService
 from app.search.query_sampler import QuerySampler
 
-# What only some commands need, and takes long to import, is imported where it is made.
+# Modules that only some commands need and that are slow to import are imported where used.
 if TYPE_CHECKING:
     from PIL import Image
 
@@ -39,7 +39,7 @@ T = TypeVar("T")
 
 
 class _Once(Generic[T]):
-    """A property whose value is made once, by whichever thread asks first.
+    """A property whose value is created once, by the first thread that reads it.
 
     `functools.cached_property` has had no lock since Python 3.12.
     """
@@ -51,7 +51,9 @@ class _Once(Generic[T]):
     def __get__(self, app: App, owner: type[App]) -> T:
         with app._making:
             if self._name not in app.__dict__:
-                app.__dict__[self._name] = self._make(app)  # found there from now on, unlocked
+                app.__dict__[self._name] = self._make(
+                    app
+                )  # later reads find it there, without the lock
             made: T = app.__dict__[self._name]
             return made
 
@@ -75,7 +77,7 @@ class App:
             choose, compiled_cache=self.settings.tower_folder, compiled=self.settings.openvino,
             streams=streams,
         )  # fmt: skip
-        self._making = threading.RLock()  # a service is made of others
+        self._making = threading.RLock()  # reentrant: services use others
 
     def __enter__(self) -> App:
         return self
@@ -86,7 +88,7 @@ class App:
         self.close()
 
     def close(self) -> None:
-        """Give back connections and processes; the database server goes on."""
+        """Close connections and child processes; the database server keeps running."""
         if "sampler" in self.__dict__:
             self.sampler.close()
         for name in ("engine", "search_engine", "fast_engine"):
@@ -97,7 +99,7 @@ class App:
 
     @_Once
     def _reached(self) -> Settings:
-        """The settings with the address of the server: the embedded one is started only once."""
+        """The settings with the URL of the server; the embedded one is started only once."""
         return self.settings.model_copy(update={"database_url": database_url(self.settings)})
 
     @_Once

@@ -1,7 +1,7 @@
-"""Everything that can go wrong and be put right by the person who asked.
+"""Errors that the user or the operator can correct.
 
-An error's docstring is its default message; whoever raises it adds what happened to what,
-and what to do. The command line prints the message and exits with 1, never with a traceback.
+The docstring of a class is its default message. A more specific message names what happened, to
+what, and what to do. The command line prints the message and exits with 1, without a traceback.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ class LookalikeError(Exception):
 
 
 class BadInput(LookalikeError):
-    """What was asked for makes no sense; correct it and ask again."""
+    """The request is invalid; correct it and try again."""
 
 
 class BadImage(BadInput):
@@ -49,7 +49,7 @@ class LockHeld(DatabaseUnavailable):
 
 
 class ReplicaConflict(DatabaseUnavailable):
-    """The replica ended this search because it held up changes of the primary; try again."""
+    """The replica ended this search because it delayed changes of the primary; try again."""
 
 
 class DatabaseUnsuitable(LookalikeError):
@@ -65,7 +65,7 @@ class NoModel(LookalikeError):
 
 
 class ModelMismatch(LookalikeError):
-    """The encoder is not the one this database was filled with."""
+    """The encoder is not the one that the embeddings of this database were made with."""
 
 
 class ModelNotKept(ModelMismatch):
@@ -73,7 +73,7 @@ class ModelNotKept(ModelMismatch):
 
 
 class NotReady(LookalikeError):
-    """The model lacks what searches need; nothing was changed."""
+    """The model is not ready for searches; nothing was changed."""
 
 
 class UnknownModel(BadInput):
@@ -101,4 +101,4 @@ class IndexUnreadable(LookalikeError):
 
 
 class IndexDamaged(IndexUnreadable):
-    """The index file is not the one that was written."""
+    """The index file is damaged: it differs from the one that was written."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal, InvalidOperation
@@ -19,6 +19,9 @@ EmbeddingRows = NDArray[np.float16] | NDArray[np.float32]
 
 Vector = NDArray[np.float32]
 """One embedding: shape (dim,), float32, of length 1."""
+
+ProgressCallback = Callable[[str], object]
+"""Receives messages about the progress of a long operation; the result is ignored."""
 
 SimilarityLabel = Literal["same photo", "same product", "similar"]
 """The meaning of a distance between two pictures, from the strongest claim to the weakest."""

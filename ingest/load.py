@@ -8,13 +8,14 @@ from pathlib import Path
 
 from sqlalchemy import Engine
 
-from app.catalog.bulk_load import ProgressCallback, bulk
+from app.catalog.bulk_load import bulk
 from app.catalog.ingest_run import ingest_run
 from app.catalog.service import CatalogService
 from app.db.queries import products
 from app.encoders.base import EncoderProvider
 from app.errors import BadInput
 from app.images.decoding import ImageLimits
+from app.types import ProgressCallback
 from ingest.encoder_set import MaintainedEncoders
 from ingest.local_files import LocalPictures
 from ingest.pipeline import Ingest, IngestReport

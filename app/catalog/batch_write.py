@@ -1,4 +1,4 @@
-"""Batches: what a source says of products and pictures, and what becomes of it in the tables."""
+"""Writes a batch of products, pictures and embeddings in one transaction."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ from app.errors import BadInput, LookalikeError, ModelMismatch, NoModel
 from app.types import Model, PictureData, PictureRef, Product, Vector
 
 AT_ONCE = 128
-"""Pictures, and products, of one statement: few enough that the server is soon at work."""
+"""Rows per statement: few, so that the server starts early while the next rows are prepared."""
 
 PictureIds = Mapping[bytes, int]
-"""Pictures (id) by sha256."""
+"""Picture ids by sha256."""
 
 
 class PicturesMissing(LookalikeError):
-    """Pictures that were stored a moment ago are gone; bring their bytes again."""
+    """Pictures that were stored a moment ago were deleted; send their bytes again."""
 
 
 class ModelsChanged(ModelMismatch):
-    """Other models than a moment ago are kept up to date; encode the pictures again."""
+    """The models that are kept up to date have changed; encode the pictures again."""
 
 
 class BatchChange(StrEnum):
-    """What writing a product did."""
+    """The effect of writing a product."""
 
     ADDED = "added"
     UPDATED = "updated"
@@ -41,7 +41,7 @@ class BatchChange(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ProductEntry:
-    """A product as a source has it, with the pictures it shows, in order."""
+    """A product of a source, with its pictures in order."""
 
     product: Product
     pictures: tuple[PictureRef, ...] = ()
@@ -64,25 +64,25 @@ class Batch:
 def write(connection: Connection, batch: Batch, model: Model) -> dict[str, BatchChange]:
     """Wait for the writer's turn, and write a batch in this transaction; see
     `CatalogService.write`."""
-    with open_pipeline(connection) as trip:
-        locks.begin_write(trip)
-        maintained = models.maintained_in(trip)
-        stored = products.by_sku_in(trip, [entry.product.sku for entry in batch.entries])
-    kept = _kept(maintained(), model)
+    with open_pipeline(connection) as pipeline:
+        locks.begin_write(pipeline)
+        maintained = models.maintained_in(pipeline)
+        stored = products.by_sku_in(pipeline, [entry.product.sku for entry in batch.entries])
+    maintained_models = _check_maintained(maintained(), model)
     changes = _changes(batch.entries, stored())
     written = [e for e in batch.entries if changes[e.product.sku] is not BatchChange.UNCHANGED]
     new, ids = _save(connection, batch, written)
     picture_ids = _linked(connection, batch, written, new)
     _embed(connection, batch, new, picture_ids, model)
-    for other in kept:
+    for other in maintained_models:
         if other.id != model.id:
             _embed_beside(connection, batch, new, picture_ids, other)
     _show(connection, written, ids, picture_ids)
     return changes
 
 
-def _kept(maintained: list[Model], model: Model) -> list[Model]:
-    """The models that are kept up to date, of which this must be one."""
+def _check_maintained(maintained: list[Model], model: Model) -> list[Model]:
+    """The models that are kept up to date. Raises ModelsChanged if `model` is not one of them."""
     if not maintained:
         raise NoModel()
     if model.id not in [each.id for each in maintained]:
@@ -93,13 +93,13 @@ def _kept(maintained: list[Model], model: Model) -> list[Model]:
 def _changes(
     entries: Sequence[ProductEntry], stored: Mapping[str, products.StoredProduct]
 ) -> dict[str, BatchChange]:
-    found: dict[str, BatchChange] = {}
+    changes: dict[str, BatchChange] = {}
     for entry in entries:
         sku = entry.product.sku
-        if sku in found:
+        if sku in changes:
             raise BadInput(f"{sku} is in the batch twice; write it once, or in two batches.")
-        found[sku] = _change(entry, stored.get(sku))
-    return found
+        changes[sku] = _change(entry, stored.get(sku))
+    return changes
 
 
 def _change(entry: ProductEntry, stored: products.StoredProduct | None) -> BatchChange:
@@ -112,31 +112,30 @@ def _change(entry: ProductEntry, stored: products.StoredProduct | None) -> Batch
 def _save(
     connection: Connection, batch: Batch, written: Sequence[ProductEntry]
 ) -> tuple[dict[bytes, int], dict[str, products.SavedProduct]]:
-    """Store the new pictures that entries show, and the products; returns the pictures, and what
-    the products are stored as, by sku."""
-    with open_pipeline(connection) as trip:
-        answers = list(_sent(trip, batch, written))
+    """Store the new pictures and the products; returns picture ids by sha256, and saved products by
+    sku."""
+    with open_pipeline(connection) as pipeline:
+        answers = list(_sent(pipeline, batch, written))
     new = {sha256: id_ for found, _ in answers for sha256, id_ in found().items()}
     return new, {sku: saved for _, found in answers for sku, saved in found().items()}
 
 
 def _sent(
-    trip: Pipeline, batch: Batch, written: Sequence[ProductEntry]
+    pipeline: Pipeline, batch: Batch, written: Sequence[ProductEntry]
 ) -> Iterator[tuple[Deferred[dict[bytes, int]], Deferred[dict[str, products.SavedProduct]]]]:
-    """Some pictures and some products in turn: while the server writes them, the next are made
-    ready."""
-    wanted = sorted(_shown(batch.entries) & batch.pictures.keys())
-    brought = [batch.pictures[sha256] for sha256 in wanted]
+    """Send pictures and products alternately; the server writes while the next are prepared."""
+    new = sorted(_shown(batch.entries) & batch.pictures.keys())
+    brought = [batch.pictures[sha256] for sha256 in new]
     ready = sorted((entry.product for entry in written), key=attrgetter("sku"))
     for some in _parts(max(len(brought), len(ready))):
-        yield pictures.save(trip, brought[some]), _products(trip, ready[some])
+        yield pictures.save(pipeline, brought[some]), _products(pipeline, ready[some])
 
 
 def _products(
-    trip: Pipeline, some: Sequence[Product]
+    pipeline: Pipeline, some: Sequence[Product]
 ) -> Deferred[dict[str, products.SavedProduct]]:
     """Send products; their identity keys are computed while the server executes what was sent."""
-    return products.save(trip, some, [identity_key(product) for product in some])
+    return products.save(pipeline, some, [identity_key(product) for product in some])
 
 
 def _parts(rows: int) -> Iterator[slice]:
@@ -146,8 +145,8 @@ def _parts(rows: int) -> Iterator[slice]:
 def _linked(
     connection: Connection, batch: Batch, written: Sequence[ProductEntry], new: PictureIds
 ) -> PictureIds:
-    """All pictures that rows will refer to; to lock a row is to write to it, so not those of
-    entries that are left alone."""
+    """Ids of all pictures that the written rows refer to. Not those of unchanged entries:
+    reading an id locks its row, which is a write."""
     before = sorted((_shown(written) | batch.vectors.keys()) - new.keys())
     return {**new, **(pictures.ids(connection, before) if before else {})}
 
@@ -158,8 +157,8 @@ def _show(
     ids: Mapping[str, products.SavedProduct],
     picture_ids: PictureIds,
 ) -> None:
-    """Link the products that were written to their pictures, tell workers that the catalogue
-    changed, and sweep the pictures that were shown before and are no more."""
+    """Link the written products to their pictures, notify workers, and delete pictures that no
+    product shows any more."""
     overwritten = [stored.id for stored in ids.values() if stored.overwritten]
     before = products.unlink_pictures(connection, overwritten) if overwritten else set()
     shown = [
@@ -167,10 +166,10 @@ def _show(
         for entry in written
         for position, ref in enumerate(entry.pictures)
     ]
-    with open_pipeline(connection) as trip:
+    with open_pipeline(connection) as pipeline:
         if shown:
-            products.link_pictures(trip, shown)
-        notifications.notify_in(trip)
+            products.link_pictures(pipeline, shown)
+        notifications.notify_in(pipeline)
     pictures.sweep(connection, sorted(before - {picture for _, picture, _, _ in shown}))
 
 
@@ -181,7 +180,7 @@ def _shown(entries: Iterable[ProductEntry]) -> set[bytes]:
 def _embed(
     connection: Connection, batch: Batch, new: PictureIds, ids: PictureIds, model: Model
 ) -> None:
-    """Store the vectors of the batch, after which no picture of it may be without one."""
+    """Store the vectors of the batch. Raises PicturesMissing if a picture has no embedding then."""
     _store(connection, batch.vectors, new, ids, model)
     unsure = sorted(_shown(batch.entries) - (new.keys() & batch.vectors.keys()))
     if unsure:
@@ -193,7 +192,7 @@ def _embed(
 def _embed_beside(
     connection: Connection, batch: Batch, new: PictureIds, ids: PictureIds, model: Model
 ) -> None:
-    """Store what the batch brings under another model, which must be all that is new in it."""
+    """Store the vectors under another model, which must cover all new pictures of the batch."""
     vectors = batch.beside.get(model.id, {})
     if not batch.vectors.keys() <= vectors.keys():
         raise ModelsChanged(f"{model.name} is kept up to date too now; start again.")

@@ -1,15 +1,15 @@
-"""Bulk loads: whether pgvector's index is left off meanwhile, and that it is made anew afterwards.
+"""Bulk loads: drop the HNSW index where a rebuild is faster, and build missing indexes.
 
-To add a row to the index takes several times as long as a row takes when all of it is built. While
-it is missing, searches that would use it compare all embeddings and say so. Whoever comes next
-finishes what was interrupted: a load, `lookalike migrate`, `lookalike check --repair`, the worker.
+Adding a row to the index takes several times as long as its share of a build. While the index is
+missing, searches that would use it compare all embeddings and report it. After an interruption the
+index is built by the next load, `lookalike migrate`, `lookalike check --repair` or the worker.
 """
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 
 from sqlalchemy import Connection, Engine
@@ -17,29 +17,28 @@ from sqlalchemy import Connection, Engine
 from app.db import locks
 from app.db.queries import embeddings, hnsw_index
 from app.errors import LockHeld, LookalikeError
-from app.types import Model
+from app.types import Model, ProgressCallback
 
 MIN_ROWS = 5000
-"""Embeddings; fewer are added in seconds, and a search may miss the index for longer."""
+"""Added embeddings below which the index stays: they are added in seconds."""
 
 MAX_ROWS = 1_000_000
-"""Embeddings that are searched already; to compare more than these takes longer than a second."""
+"""Stored embeddings above which the index stays: comparing more takes longer than a second."""
 
 BUILT = 0.3
-"""Time a row takes in a build, as a share of what it takes to add it (bench/ingest/writes.py)."""
+"""Time per row of a build, as a share of that of an insertion (bench/ingest/writes.py)."""
 
 TRIES = 10
 PAUSE_S = 0.2
-"""Between two tries to take the index away."""
+"""Seconds between two attempts to drop the index."""
 
-ProgressCallback = Callable[[str], object]
 _log = logging.getLogger("lookalike.bulk")
 
 
 def worth(rows: int, added: int, fits: int) -> bool:
-    """Whether it is faster to build the index of all than to add `added` rows to that of `rows`.
+    """Whether building the index from all rows is faster than adding `added` rows to `rows`.
 
-    `fits` rows are built in memory; what is beyond is added one by one as well.
+    `fits` rows are built in memory; the rest is added one by one in a build too.
     """
     whole = rows + added
     beyond = max(0, whole - fits)
@@ -48,53 +47,53 @@ def worth(rows: int, added: int, fits: int) -> bool:
 
 @contextmanager
 def bulk(
-    engine: Engine, models: Sequence[Model], added: int, tell: ProgressCallback = _log.info
+    engine: Engine, models: Sequence[Model], added: int, notify: ProgressCallback = _log.info
 ) -> Iterator[None]:
-    """A load that adds about `added` embeddings under each of these models.
+    """Run a load that adds about `added` embeddings under each of these models.
 
-    Where it is worth it and this user owns the tables, the index is off until the load ends, also
-    by a LookalikeError. What was interrupted in another way stays without it, which `lookalike
-    status` says.
+    Where it is faster and this user owns the tables, the index is dropped, and built when the load
+    ends, also with a LookalikeError. After another interruption it stays missing, which `lookalike
+    status` reports.
     """
     try:
-        with _loading(engine, models, added, tell):
+        with _loading(engine, models, added, notify):
             yield
     except LookalikeError:
-        _finish(engine, tell)
+        _finish(engine, notify)
         raise
     except BaseException:
         _say_what_is_left(engine)
         raise
-    _finish(engine, tell)
+    _finish(engine, notify)
 
 
-def finish(engine: Engine, tell: ProgressCallback = _log.info) -> list[Model]:
-    """Make the indexes that are missing and that no load has left off; returns their models.
+def finish(engine: Engine, notify: ProgressCallback = _log.info) -> list[Model]:
+    """Build missing indexes, except those that a running load dropped; returns their models.
 
-    Searches and writers go on. Transactions that are open are waited for, however long they take.
+    Searches and writers continue. Waits for all open transactions, however long they take.
     """
     made = []
     plain = engine.execution_options(isolation_level="AUTOCOMMIT")
     with plain.connect() as connection:
         for model in hnsw_index.models_without_index(connection):
-            if hnsw_index.is_owner(connection, model.id) and _make(connection, model, tell):
+            if hnsw_index.is_owner(connection, model.id) and _make(connection, model, notify):
                 made.append(model)
     return made
 
 
-def _make(connection: Connection, model: Model, tell: ProgressCallback) -> bool:
+def _make(connection: Connection, model: Model, notify: ProgressCallback) -> bool:
     with locks.hnsw_index(connection, model.id, exclusive=True) as acquired:
         if not acquired or hnsw_index.usable(connection, model.id):
             return False
-        tell(f"Making pgvector's index of {model.name} anew; searches and writers go on.")
+        notify(f"Making pgvector's index of {model.name} anew; searches and writers go on.")
         hnsw_index.create(connection, model)
         return True
 
 
-def _finish(engine: Engine, tell: ProgressCallback) -> None:
-    """The rows are in whatever becomes of the index."""
+def _finish(engine: Engine, notify: ProgressCallback) -> None:
+    """Build the index after a load; an error is logged, since the rows are stored in any case."""
     try:
-        finish(engine, tell)
+        finish(engine, notify)
     except LookalikeError as exc:
         _log.warning(
             "pgvector's index could not be made: %s Searches that need it compare all embeddings "
@@ -103,7 +102,7 @@ def _finish(engine: Engine, tell: ProgressCallback) -> None:
 
 
 def _say_what_is_left(engine: Engine) -> None:
-    """Who interrupts a load does not wait for an index."""
+    """Log the missing indexes; an interrupted load does not build them."""
     with suppress(LookalikeError), engine.connect() as connection:
         for model in hnsw_index.models_without_index(connection):
             _log.warning(
@@ -115,9 +114,9 @@ def _say_what_is_left(engine: Engine) -> None:
 
 @contextmanager
 def _loading(
-    engine: Engine, models: Sequence[Model], added: int, tell: ProgressCallback
+    engine: Engine, models: Sequence[Model], added: int, notify: ProgressCallback
 ) -> Iterator[None]:
-    """While the locks are held nobody else makes an index that a load left off."""
+    """Hold the HNSW locks, so that no other process builds an index that this load dropped."""
     if added < MIN_ROWS:
         yield
         return
@@ -125,11 +124,11 @@ def _loading(
     with plain.connect() as connection, ExitStack() as held:
         for model in models:
             if held.enter_context(locks.hnsw_index(connection, model.id, exclusive=False)):
-                _leave_off(engine, model, added, tell)
+                _leave_off(engine, model, added, notify)
         yield
 
 
-def _leave_off(engine: Engine, model: Model, added: int, tell: ProgressCallback) -> None:
+def _leave_off(engine: Engine, model: Model, added: int, notify: ProgressCallback) -> None:
     with engine.connect() as connection:
         if not (
             hnsw_index.usable(connection, model.id) and hnsw_index.is_owner(connection, model.id)
@@ -139,11 +138,11 @@ def _leave_off(engine: Engine, model: Model, added: int, tell: ProgressCallback)
         if not worth(rows, added, hnsw_index.rows_in_memory(connection, model)):
             return
     if _dropped(engine, model):
-        tell(f"pgvector's index of {model.name} is left off until {added:,} pictures are in.")
+        notify(f"pgvector's index of {model.name} is left off until {added:,} pictures are in.")
 
 
 def _dropped(engine: Engine, model: Model) -> bool:
-    """Take the index away; False where somebody reads the table all the while, as a backup does."""
+    """Drop the index; False if other sessions keep reading the table, as a backup does."""
     for left in reversed(range(TRIES)):
         try:
             with engine.begin() as connection:

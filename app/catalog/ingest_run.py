@@ -1,4 +1,4 @@
-"""IngestRun: the record of one ingest, kept in the database while it goes on."""
+"""IngestRun: the record of one ingest, written to the database while it runs."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """CatalogService: writes products with their pictures and embeddings, and owns the transaction.
 
-One writer of Lookalike writes at a time (an advisory lock held for one short transaction), so a
-picture is never swept while another writer links it, and nobody waits in a circle.
+Writers take turns (`LockKey.CATALOG_WRITE`, held for one short transaction), so that a picture is
+never deleted while another writer links it, and writers cannot deadlock.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from app.types import Model, ProductDetails
 
 
 class CatalogService:
-    """Adds, changes and deletes products. Every call is one transaction, or several in turn."""
+    """Adds, changes and deletes products; each call is one transaction."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
@@ -34,9 +34,10 @@ class CatalogService:
             return models.require_active(connection)
 
     def product(self, sku: str) -> ProductDetails:
-        """Everything the catalogue holds of a product, with its pictures, from one snapshot.
+        """A product with all its data and pictures, from one snapshot.
 
-        Raises BadInput for a sku that is no text, UnknownProduct and DatabaseUnavailable.
+        Raises BadInput for a sku that PostgreSQL cannot store, UnknownProduct and
+        DatabaseUnavailable.
         """
         check_text("sku", sku)
         with snapshot(self._engine) as connection:
@@ -62,33 +63,33 @@ class CatalogService:
             return ingest_runs.sources(connection)
 
     def known(self, sha256s: Sequence[bytes], model: Model) -> dict[bytes, bool]:
-        """The pictures that are stored, of these; True where the model has an embedding of it."""
+        """Those of the pictures that are stored; True if the model has an embedding of it."""
         with self._engine.connect() as connection:
             return pictures.embedded_by_sha256(connection, sha256s, model.id)
 
     def write(self, batch: Batch, model: Model) -> dict[str, BatchChange]:
-        """Write the entries of a batch, all or none; returns by sku what became of each.
+        """Write all entries of a batch or none; returns the change of each by sku.
 
-        An entry equal to what is stored is not touched. Afterwards every picture of the entries has
-        an embedding, and pictures that no product shows any more are swept. Raises BadInput for a
-        sku that is in the batch twice, PicturesMissing when the batch brings no bytes or vector of
-        a picture that is not stored (any more), and ModelsChanged when `model` is not kept up to
-        date any more, or another model is that the batch has no vectors of its new pictures for.
+        Entries equal to the stored ones are not written. Afterwards every picture of the entries
+        has an embedding, and pictures that no product shows any more are deleted. Raises BadInput
+        for a sku that is in the batch twice, PicturesMissing if the batch lacks the bytes or vector
+        of a picture that is not stored (any more), and ModelsChanged if `model` is not kept up to
+        date any more, or if the batch lacks vectors for another model that is.
         """
         with locks.transaction(self._engine) as connection:
             return batch_write.write(connection, batch, model)
 
     def delete(self, skus: Sequence[str], *, missing_ok: bool = False) -> int:
-        """Delete products and the pictures only they showed; returns how many.
+        """Delete products and pictures that no other product shows; returns how many products.
 
-        All or none: raises UnknownProduct, naming every sku that is not there, unless `missing_ok`.
-        Raises BadInput for a sku that is no text.
+        All or none: raises UnknownProduct with the unknown skus, unless `missing_ok`. Raises
+        BadInput for a sku that PostgreSQL cannot store.
         """
         for sku in skus:
             check_text("sku", sku)
         with locks.transaction(self._engine) as connection:
-            with open_pipeline(connection) as trip:
-                locks.begin_write(trip)
+            with open_pipeline(connection) as pipeline:
+                locks.begin_write(pipeline)
             check_schema(connection)
             found = products.ids(connection, skus)
             unknown = [sku for sku in skus if sku not in found]

@@ -23,7 +23,7 @@ def backup(target: Path, as_json: bool) -> None:
     from app.operations.backup import backup as create_backup
 
     with App() as app:
-        manifest = create_backup(app.engine, target, tell=note)
+        manifest = create_backup(app.engine, target, notify=note)
     if as_json:
         print_json(manifest.as_dict())
     else:
@@ -44,7 +44,7 @@ def restore(source: Path, as_json: bool) -> None:
     from app.operations.restore import restore as restore_backup
 
     with App() as app:
-        manifest = restore_backup(app.engine, source, tell=note)
+        manifest = restore_backup(app.engine, source, notify=note)
     if as_json:
         print_json(manifest.as_dict())
     else:

@@ -45,7 +45,7 @@ def check(
     with App() as app:
         folders = [LocalPictures(each, max_bytes=app.limits.max_bytes) for each in images]
         options = CheckOptions(folders, app.encoder if encoder else None, repair)
-        report = run_checks(app.engine, app.files, app.limits, options, tick=_ThrottledProgress())
+        report = run_checks(app.engine, app.files, app.limits, options, notify=_ThrottledProgress())
     if as_json:
         print_json(report.as_dict())
     else:

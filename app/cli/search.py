@@ -13,7 +13,7 @@ from app.bootstrap import App
 from app.cli.output import as_json, note, print_json, print_table
 from app.config import Settings
 from app.errors import BadImage, BadInput
-from app.search.explain import price_text, why_dropped
+from app.search.explain import price_text, why_dropped, words_text
 from app.search.filters import parse
 from app.types import Folded, Match, Query, Region, SearchResult
 
@@ -137,7 +137,7 @@ def print_matches(result: SearchResult) -> None:
     if plan.shortfall:
         note(f"Fewer than asked: {plan.shortfall}.")
     if plan.words:
-        note(f"The words were read by the {plan.words.replace('and', 'and the')}.")
+        note(words_text(plan))
     total_ms = plan.ms["total"] - plan.ms.get("load", 0.0)
     note(f"{plan.path}: {plan.reason}; {plan.model}, {total_ms:.0f} ms")
 

@@ -10,7 +10,7 @@ import os
 import signal
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import IO
 
@@ -21,6 +21,7 @@ from app.db.dsn import SECRETS
 from app.db.embedded import binaries
 from app.db.engine import connection_parameters
 from app.errors import BadInput, LookalikeError
+from app.types import ProgressCallback
 
 PROGRESS_INTERVAL_S = 10.0
 """Seconds between two words of what the program is doing."""
@@ -28,16 +29,13 @@ PROGRESS_INTERVAL_S = 10.0
 TERMINATE_TIMEOUT_S = 10.0
 """Seconds a program that was told to stop has to tell the server so."""
 
-ProgressCallback = Callable[[str], None]
-"""Is told, now and then, what is going on."""
-
 
 class ClientFailed(LookalikeError):
     """A program of PostgreSQL failed."""
 
 
 def run(
-    engine: Engine, program: str, *arguments: str, tell: ProgressCallback = lambda said: None
+    engine: Engine, program: str, *arguments: str, notify: ProgressCallback = lambda message: None
 ) -> None:
     """Run a program against the engine's database; it never asks for a password.
 
@@ -49,7 +47,7 @@ def run(
     command += ["--verbose", "--no-password", f"--dbname={address}"]
     with tempfile.TemporaryFile() as said, _running(command, environment, said) as child:
         while (code := _wait(child)) is None:
-            tell(_doing(said))
+            notify(_doing(said))
         if code != 0:
             raise ClientFailed(_why(program, code, _lines(said)))
 

@@ -65,7 +65,7 @@ def _translated(exc: psycopg.Error) -> LookalikeError | None:
         )
     if isinstance(exc, psycopg.errors.SerializationFailure) and "recovery" in message:
         return ReplicaConflict(
-            "The replica ended this search because it held up changes of the primary. Try again; "
+            "The replica ended this search because it delayed changes of the primary. Try again; "
             "if it happens often, raise max_standby_streaming_delay on the replica."
         )
     if (exc.sqlstate or "")[:2] == "53":

@@ -1,7 +1,8 @@
-"""NOTIFY: tells workers that the catalogue changed."""
+"""NOTIFY and LISTEN: tells workers that the catalogue changed."""
 
 from __future__ import annotations
 
+import psycopg
 from sqlalchemy import Connection
 
 from app.db.pipeline import Pipeline, open_pipeline
@@ -26,3 +27,8 @@ def notify(connection: Connection) -> None:
 def notify_in(pipeline: Pipeline) -> None:
     """The same, as a statement of a pipeline."""
     pipeline.send(NOTIFY, {"channel": CHANNEL})
+
+
+def listen(connection: psycopg.Connection) -> None:
+    """Receive the notifications of writers on this connection, which must be in autocommit mode."""
+    connection.execute(f"LISTEN {CHANNEL}")

@@ -107,8 +107,9 @@ def _catalogue(engine: Engine) -> tuple[list[FoldCandidate], list[Verdict]]:
     repeatable = engine.execution_options(isolation_level="REPEATABLE READ")
     with repeatable.connect() as connection:
         check_schema(connection)
-        found: Iterable[Product] = products.stream(connection)
-        return [FoldCandidate(product, 1.0) for product in found], verdicts.all_verdicts(connection)
+        catalogue: Iterable[Product] = products.stream(connection)
+        candidates = [FoldCandidate(product, 1.0) for product in catalogue]
+        return candidates, verdicts.all_verdicts(connection)
 
 
 def _transitive_pairs(known: Iterable[SkuPair]) -> Iterator[SkuPair]:

@@ -51,10 +51,10 @@ def typo_pairs(identities: Sequence[Identity], typo: float) -> Iterator[tuple[st
         whole[tuple(sorted(identity.words))].append(identity)
         for shape in set(_one_shortened(identity.words)):
             shapes[shape].append(identity)
-    pairs = chain.from_iterable(combinations(found, 2) for found in shapes.values())
-    found = ((one, other) for one in identities for words in _other_words(one, typo)
+    by_shape = chain.from_iterable(combinations(sharing, 2) for sharing in shapes.values())
+    by_variant = ((one, other) for one in identities for words in _other_words(one, typo)
              for other in whole.get(words, ()))  # fmt: skip
-    for a, b in chain(pairs, found):
+    for a, b in chain(by_shape, by_variant):
         if differ_by_typo(a, b, typo):
             yield a.key, b.key
 

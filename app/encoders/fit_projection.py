@@ -3,7 +3,7 @@
     python -m app.encoders.fit_projection fit DATA --date 2026-11-22
     python -m app.encoders.fit_projection evaluate DATA [--cross]
 
-Not part of the public interface of `app.encoders`: nothing imports this module. DATA holds
+Not part of the public interface of `app.encoders`: only benchmarks import it. DATA holds
 `clothing/` and `grocery/`, each with `catalogue.csv` and `queries.csv`. `fit` reads the catalogue's
 photos, never the queries, and is deterministic: the same photos and date give the same file, except
 for the last bit of a float16 where the linear algebra library differs. `evaluate` prints recall@1

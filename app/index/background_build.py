@@ -53,7 +53,7 @@ class BackgroundBuild:
 
     def _run(self) -> None:
         try:
-            build = self._indexer.rebuild(announce=self._announce)
+            build = self._indexer.rebuild(notify=self._announce)
         except LookalikeError as exc:
             self._end(error=str(exc))
         except Exception:

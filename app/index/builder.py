@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -22,13 +22,10 @@ from app.index.embedding_reader import EmbeddingSnapshot, check_primary, read_em
 from app.index.faiss_index import AnnIndex
 from app.index.file_store import IndexFiles
 from app.index.recall import RecallBenchmark
-from app.types import Build, Model, Vectors
+from app.types import Build, Model, ProgressCallback, Vectors
 
 RETAINED_BUILDS = 2
 """Published builds that are kept: the newest, and the one that running searches may still use."""
-
-StageCallback = Callable[[str], None]
-"""Called with a description of each stage of a build when it begins."""
 
 
 class Indexer:
@@ -40,11 +37,12 @@ class Indexer:
         self._settings = settings
 
     def rebuild(
-        self, name: str | None = None, announce: StageCallback = lambda step: None
+        self, name: str | None = None, notify: ProgressCallback = lambda message: None
     ) -> Build:
         """Build an index of all committed embeddings of the active model, or of the model `name`.
 
-        Returns the build, in state "published" or "rejected". `announce` is called at each stage.
+        Returns the build, in state "published" or "rejected". `notify` gets a message when a stage
+        begins.
 
         Raises BuildRunning while another process builds, BuildRefused when the embeddings cannot
         be indexed, IndexUnwritable when the file cannot be written, NoModel, UnknownModel, and
@@ -61,7 +59,7 @@ class Indexer:
             build_id = index_builds.begin(connection, model.id)
             connection.commit()
             try:
-                build = self._build(connection, model, build_id, announce)
+                build = self._build(connection, model, build_id, notify)
             except BaseException as exc:
                 self._reject(build_id, exc)
                 raise
@@ -76,15 +74,15 @@ class Indexer:
             return index_builds.latest(connection, limit)
 
     def _build(
-        self, connection: Connection, model: Model, build_id: int, announce: StageCallback
+        self, connection: Connection, model: Model, build_id: int, notify: ProgressCallback
     ) -> Build:
         began = time.monotonic()
         user_queries = query_samples.read(connection, model)
         connection.commit()  # no open transaction while the index is trained
         goal = self._settings.recall_goal
-        announce("Reading all embeddings")
+        notify("Reading all embeddings")
         content = read_embeddings(self._engine, model)
-        announce(f"Building an index of {len(content.ids):,} pictures and measuring its recall")
+        notify(f"Building an index of {len(content.ids):,} pictures and measuring its recall")
         measured = _measured(content, user_queries, goal)
         figures: dict[str, Any] = {
             "snapshot": content.snapshot,
@@ -99,7 +97,7 @@ class Indexer:
         if (reason := measured.short_of(goal)) is not None:
             figures["reason"] = reason
             return self._finish(connection, build_id, "rejected", began, figures)
-        announce("Writing the index file")
+        notify("Writing the index file")
         return self._publish(connection, build_id, began, measured.index, figures)
 
     def _publish(

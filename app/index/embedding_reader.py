@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import Connection, Engine, text
+from sqlalchemy import Connection, Engine
 
 from app.db.engine import snapshot
-from app.db.queries import change_stamps, embeddings
+from app.db.queries import change_stamps, database_info, embeddings
 from app.errors import BuildRefused
 from app.index.faiss_index import Ids
 from app.types import EmbeddingRows, Model
@@ -61,8 +61,8 @@ def read_embeddings(engine: Engine, model: Model) -> EmbeddingSnapshot:
     that are not finite or not of length 1: an index of them would nominate the wrong rows.
     """
     with snapshot(engine) as connection:
-        _set_timeouts(connection)
-        pg_snapshot = connection.execute(text("SELECT pg_current_snapshot()::text")).scalar_one()
+        embeddings.prepare_stream(connection)
+        pg_snapshot = database_info.current_snapshot(connection)
         check_primary(connection)
         _check_stamp(connection)
         ids, vectors = _read(engine, connection, model)
@@ -82,13 +82,6 @@ def _has_duplicates(ids: Ids) -> bool:
     seen = np.zeros(highest - lowest + 1, dtype=bool)
     seen[ids - lowest] = True
     return bool(np.count_nonzero(seen) != len(ids))
-
-
-def _set_timeouts(connection: Connection) -> None:
-    """No limit on the reading itself, but do not wait forever for a lock."""
-    connection.execute(text("SET LOCAL statement_timeout = 0"))
-    connection.execute(text("SET LOCAL jit = off"))  # compiling costs more than it saves here
-    connection.execute(text("SET LOCAL lock_timeout = '60s'"))
 
 
 def _read(engine: Engine, connection: Connection, model: Model) -> tuple[Ids, NDArray[np.float16]]:
@@ -117,12 +110,12 @@ def _read_in_halves(engine: Engine, connection: Connection, buffer: _ReadBuffer,
     connection: one fills the arrays from the front, the other from the back. Returns the number of
     rows read."""
     front, back = range(0, pages // 2, PAGES_PER_BLOCK), range(pages // 2, pages, PAGES_PER_BLOCK)
-    exported = connection.execute(text("SELECT pg_export_snapshot()")).scalar_one()
+    exported = database_info.export_snapshot(connection)
     backwards = _ReadBuffer(buffer.model, buffer.ids[::-1], buffer.vectors[::-1], buffer.bad)
 
     def read_back() -> None:
         with snapshot(engine, exported) as other:
-            _set_timeouts(other)
+            embeddings.prepare_stream(other)
             backwards.fill(embeddings.stream(other, buffer.model, back))
 
     with ThreadPoolExecutor(1, "read") as executor:
@@ -181,7 +174,7 @@ def _normalize_in_place(block: NDArray[np.float16]) -> NDArray[np.bool_]:
 
 def check_primary(connection: Connection) -> None:
     """Raise BuildRefused on a replica: its snapshots do not list transactions in progress."""
-    if connection.execute(text("SELECT pg_is_in_recovery()")).scalar_one():
+    if database_info.is_replica(connection):
         raise BuildRefused("This is a replica; build the index on the primary server.")
 
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import Connection, Engine, text
+from sqlalchemy import Connection, Engine
 
 from app.config import Settings
 from app.db.engine import check_schema, snapshot
-from app.db.queries import embeddings, index_builds, index_delta, models
+from app.db.queries import database_info, embeddings, index_builds, index_delta, models
 from app.index.rebuild_policy import RebuildRules, allowed_changes
 from app.types import Build, Model
 
@@ -59,5 +59,5 @@ def _delta(
     else:
         rows = index_delta.delta_rows(connection, in_use, most + 1)
         worker_rows = allowed_changes(in_use.rows, RebuildRules.from_settings(settings))
-    now = connection.execute(text("SELECT clock_timestamp()")).scalar_one()
+    now = database_info.server_time(connection)
     return DeltaStatus(rows, worker_rows, most, now)

@@ -12,13 +12,13 @@ from dataclasses import dataclass, field
 from PIL import Image
 from sqlalchemy import Connection, Engine
 
-from app.catalog.bulk_load import ProgressCallback, bulk
+from app.catalog.bulk_load import bulk
 from app.db import copy, locks
 from app.db.pipeline import open_pipeline
 from app.db.queries import embeddings, models
 from app.encoders.base import Encoder
 from app.errors import BadImage, ModelNotKept
-from app.types import Model, Vector
+from app.types import Model, ProgressCallback, Vector
 
 BATCH = 32
 MAX_REASONS = 20
@@ -48,7 +48,7 @@ def embed(
     encoder: Encoder,
     find: FindOriginal,
     progress: Callable[[BackfillReport], None] | None = None,
-    log: ProgressCallback = lambda message: None,
+    notify: ProgressCallback = lambda message: None,
 ) -> BackfillReport:
     """Embed every picture that has no embedding under the model.
 
@@ -57,7 +57,7 @@ def embed(
     was embedded until then is kept.
     """
     report, began = BackfillReport(left=_left(engine, model)), time.monotonic()
-    with bulk(engine, [model], report.left, log):
+    with bulk(engine, [model], report.left, notify):
         _embed(engine, model, encoder, find, report, progress)
     report.seconds = round(time.monotonic() - began, 3)
     report.left = _left(engine, model)

@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, Engine, text
+from sqlalchemy import Connection, Engine
 
-from app.db import locks, notifications
+from app.db import locks, notifications, timeouts
 from app.db.engine import check_schema
 from app.db.locks import LockKey
 from app.db.queries import index_builds, models
@@ -109,8 +109,8 @@ class Lifecycle:
             removal.detach(self._engine, model)
             removal.delete(self._engine, model)
             with self._engine.begin() as connection:
-                connection.execute(text("SET LOCAL lock_timeout = '10s'"))
-                connection.execute(text("SET LOCAL statement_timeout = 0"))  # deletes large files
+                # Retired builds are deleted with their files, which may be large.
+                timeouts.set_for_transaction(connection, statement_s=0, lock_s=10)
                 unused_files = index_builds.retire_older(connection, model.id, 0)
                 models.delete(connection, model.id)
         for sha256 in unused_files:

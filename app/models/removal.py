@@ -14,9 +14,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import chain, repeat
 
-from sqlalchemy import Connection, Engine, text
+from sqlalchemy import Connection, Engine
 
-from app.db import locks
+from app.db import locks, timeouts
 from app.db.locks import LockKey
 from app.db.queries import models, partitions
 from app.errors import DatabaseUnsuitable, LockHeld, NotReady
@@ -74,8 +74,7 @@ def detach(engine: Engine, model: Model) -> None:
     plain = engine.execution_options(isolation_level="AUTOCOMMIT")
     with plain.connect() as connection:
         connection.detach()  # from the pool, which must not reuse its settings
-        connection.execute(text("SET statement_timeout = 0"))
-        connection.execute(text(f"SET lock_timeout = {round(PATIENCE_S * 1000)}"))
+        timeouts.set_for_session(connection, statement_s=0, lock_s=PATIENCE_S)
         try:
             partitions.detach(connection, model.id)
         except LockHeld as exc:
@@ -132,8 +131,7 @@ def _blocking_writers(engine: Engine) -> Iterator[Connection]:
     A writer's batch takes longer than searches may wait behind a lock request.
     """
     with locks.transaction(engine) as connection:
-        connection.execute(text("SET LOCAL statement_timeout = 0"))
-        connection.execute(text(f"SET LOCAL lock_timeout = {round(PATIENCE_S * 1000)}"))
+        timeouts.set_for_transaction(connection, statement_s=0, lock_s=PATIENCE_S)
         locks.acquire(connection, LockKey.CATALOG_WRITE)
         yield connection
 

@@ -15,8 +15,8 @@ from pathlib import Path
 from sqlalchemy import Connection, Engine
 
 from app import atomic_files
-from app.db import client_tools
-from app.db.client_tools import ClientFailed, ProgressCallback
+from app.db import client_tools, timeouts
+from app.db.client_tools import ClientFailed
 from app.db.embedded import binaries
 from app.db.engine import schema_revision, snapshot
 from app.db.queries import database_info, models
@@ -30,6 +30,7 @@ from app.errors import (
 )
 from app.operations import backup_manifest
 from app.operations.backup_manifest import Manifest
+from app.types import ProgressCallback
 
 DUMP = "catalogue.dump"
 
@@ -50,7 +51,9 @@ class BackupFailed(LookalikeError):
     """No backup was made."""
 
 
-def backup(engine: Engine, target: Path, tell: ProgressCallback = lambda text: None) -> Manifest:
+def backup(
+    engine: Engine, target: Path, notify: ProgressCallback = lambda message: None
+) -> Manifest:
     """Back up the database into the folder `target`, which must be new or empty.
 
     Searches and writers are not blocked. Raises BadInput for a folder that is in use,
@@ -59,11 +62,12 @@ def backup(engine: Engine, target: Path, tell: ProgressCallback = lambda text: N
     """
     _check_target(target)
     with _draft(target) as draft, snapshot(engine) as connection:
+        timeouts.no_idle_timeout(connection)  # it is idle while pg_dump reads
         exported = database_info.export_snapshot(connection)
         manifest = _describe(connection)
-        tell(f"{sum(manifest.rows.values()):,} rows in {len(manifest.rows)} tables")
-        _dump(engine, draft, exported, tell)
-        tell("hashing what was written")
+        notify(f"{sum(manifest.rows.values()):,} rows in {len(manifest.rows)} tables")
+        _dump(engine, draft, exported, notify)
+        notify("hashing what was written")
         return _seal(manifest, draft)
 
 
@@ -143,11 +147,11 @@ def _revision(connection: Connection) -> str:
     return revision
 
 
-def _dump(engine: Engine, draft: Path, exported: str, tell: ProgressCallback) -> None:
+def _dump(engine: Engine, draft: Path, exported: str, notify: ProgressCallback) -> None:
     left_out = [f"--exclude-table-data={name}" for name in DERIVED]
     target = ("--snapshot", exported, "--file", str(draft / DUMP))
     try:
-        client_tools.run(engine, "pg_dump", *OPTIONS, *left_out, *target, tell=tell)
+        client_tools.run(engine, "pg_dump", *OPTIONS, *left_out, *target, notify=notify)
     except ClientFailed as exc:
         advice = ". Run it as the role that owns the tables." if "privilege" in str(exc) else ""
         raise BackupFailed(f"No backup was made: {exc}{advice}") from exc

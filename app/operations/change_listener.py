@@ -9,8 +9,8 @@ from typing import Any
 import psycopg
 from sqlalchemy import Engine
 
+from app.db import notifications
 from app.db.engine import connection_parameters
-from app.db.notifications import CHANNEL
 
 RETRY_S = 2.0
 """Seconds between two attempts to connect."""
@@ -73,7 +73,7 @@ class ChangeListener:
     def _connect(self) -> None:
         parameters = KEEPALIVE | connection_parameters(self._engine) | SESSION
         self._connection = psycopg.connect(**parameters)
-        self._connection.execute(f"LISTEN {CHANNEL}")
+        notifications.listen(self._connection)
         if self._lost:
             _log.info("listening for changes again")
         self._lost = False

@@ -8,12 +8,19 @@ from collections.abc import Generator, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Engine, text
+from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import SQLAlchemyError
 
 from app.config import Settings
 from app.db.engine import check_schema, check_server, schema_revision, snapshot
-from app.db.queries import hnsw_index, index_builds, index_delta, models
+from app.db.queries import (
+    catalog_stats,
+    database_info,
+    hnsw_index,
+    index_builds,
+    index_delta,
+    models,
+)
 from app.db.schema import SCHEMA_REVISION
 from app.encoders.compiled_cache import CompiledCache
 from app.errors import IndexUnreadable, LookalikeError
@@ -78,7 +85,7 @@ def run_checks(connection: Connection, files: IndexFiles, settings: Settings) ->
 
 
 def _checks(connection: Connection, files: IndexFiles, settings: Settings) -> Iterator[HealthCheck]:
-    version = connection.execute(text("SHOW server_version")).scalar_one()
+    version = database_info.server_version(connection)
     check_server(connection)
     yield HealthCheck(
         "database", f"PostgreSQL {version}, {connection.engine.url.render_as_string()}"
@@ -118,14 +125,7 @@ def _migration(revision: str | None) -> HealthCheck:
 
 
 def _contents(connection: Connection, model: Model) -> Generator[HealthCheck, None, int]:
-    counts = connection.execute(
-        text(
-            """SELECT (SELECT count(*) FROM product) AS products,
-                (SELECT count(*) FROM picture) AS pictures,
-                (SELECT count(*) FROM embedding WHERE model_id = :model) AS embeddings"""
-        ),
-        {"model": model.id},
-    ).one()
+    counts = catalog_stats.row_counts(connection, model)
     yield HealthCheck("products", counts.products)
     yield HealthCheck("pictures", counts.pictures)
     missing = counts.pictures - counts.embeddings
@@ -133,7 +133,7 @@ def _contents(connection: Connection, model: Model) -> Generator[HealthCheck, No
     yield HealthCheck(
         "embeddings", counts.embeddings, missing <= 0, advice if missing > 0 else None
     )
-    return int(counts.embeddings)
+    return counts.embeddings
 
 
 def _pgvector(connection: Connection, model: Model) -> HealthCheck:
@@ -160,7 +160,7 @@ def _index(
         yield HealthCheck("delta_rows", None)
         return
     yield _file(build, files)
-    now = connection.execute(text("SELECT clock_timestamp()")).scalar_one()
+    now = database_info.server_time(connection)
     age = (now - build.finished_at).total_seconds() if build.finished_at else None
     yield HealthCheck("build_age_seconds", age and round(age, 1))
     allowed = settings.max_delta_rows
@@ -231,7 +231,7 @@ class Liveness:
     def _check_database(self) -> HealthCheck:
         try:
             with self._engine.connect() as connection:
-                connection.execute(text("SELECT 1"))
+                database_info.ping(connection)
         except (LookalikeError, SQLAlchemyError) as exc:
             return HealthCheck("database", None, False, str(exc))
         return HealthCheck("database", "reachable")

@@ -13,10 +13,10 @@ from pathlib import Path
 
 from alembic import command
 from alembic.config import Config
-from sqlalchemy import Connection, Engine, text
+from sqlalchemy import Connection, Engine
 
 from app.catalog import bulk_load
-from app.db import locks
+from app.db import locks, timeouts
 from app.db.engine import check_schema, check_server, driver_connection, schema_revision
 from app.db.locks import LockKey
 from app.db.notices import warnings_logged
@@ -50,7 +50,7 @@ def migrate(engine: Engine) -> str:
     """
     with engine.connect() as connection:
         check_server(connection)
-        connection.execute(text("SET statement_timeout = 0"))
+        timeouts.set_for_session(connection, statement_s=0)
         _lock(connection)
         try:
             if not _is_newer(connection):
@@ -64,7 +64,7 @@ def migrate(engine: Engine) -> str:
             with suppress(LookalikeError):  # a connection that is gone has lost the lock as well
                 connection.rollback()
                 locks.release_session(connection, LockKey.MIGRATION)
-                connection.execute(text("RESET statement_timeout"))
+                timeouts.reset(connection)
                 connection.commit()
     bulk_load.finish(engine, _log.warning)
     if revision is None:
@@ -130,7 +130,7 @@ def _config(connection: Connection) -> Config:
 
 def _replay(connection: Connection) -> None:
     """Run all files of `sql/` in the order of their names, in one transaction."""
-    connection.execute(text("SET LOCAL lock_timeout = '2s'"))
+    timeouts.set_for_transaction(connection, lock_s=2)
     plain = connection.execution_options(no_parameters=True)
     with warnings_logged(driver_connection(connection), _log):
         for file in sorted((ROOT / "sql").glob("*.sql")):

@@ -9,7 +9,7 @@ from pathlib import Path
 from sqlalchemy import Connection, Engine
 
 from app.db import client_tools
-from app.db.client_tools import ClientFailed, ProgressCallback
+from app.db.client_tools import ClientFailed
 from app.db.engine import check_server
 from app.db.queries import change_stamps, database_info, index_builds
 from app.db.schema import SCHEMA_REVISION
@@ -18,6 +18,7 @@ from app.operations import backup_manifest
 from app.operations.backup import DUMP
 from app.operations.backup_manifest import BadBackup, Manifest
 from app.operations.migrate import migrate
+from app.types import ProgressCallback
 
 OPTIONS = (
     "--single-transaction",
@@ -36,7 +37,9 @@ class RestoreFailed(LookalikeError):
     """Nothing was restored."""
 
 
-def restore(engine: Engine, source: Path, tell: ProgressCallback = lambda text: None) -> Manifest:
+def restore(
+    engine: Engine, source: Path, notify: ProgressCallback = lambda message: None
+) -> Manifest:
     """Restore the backup in the folder `source` into the engine's database, which must be empty.
 
     Afterwards the database is at this version's migration and its tables are analysed; an index
@@ -45,12 +48,12 @@ def restore(engine: Engine, source: Path, tell: ProgressCallback = lambda text: 
     """
     manifest = backup_manifest.read(source)
     _check_fits(manifest)
-    tell(f"checking {manifest.size / 1e6:,.1f} MB")
+    notify(f"checking {manifest.size / 1e6:,.1f} MB")
     backup_manifest.check_files(manifest, source)
     _prepare(engine, manifest)
-    _load(engine, source / DUMP, tell)
+    _load(engine, source / DUMP, notify)
     _check_rows(engine, manifest)
-    tell("migrating")
+    notify("migrating")
     migrate(engine)
     with engine.begin() as connection:
         index_builds.retire_foreign(connection)
@@ -105,7 +108,7 @@ def _check_vectors(connection: Connection, schema: str) -> None:
         )
 
 
-def _load(engine: Engine, dump: Path, tell: ProgressCallback) -> None:
+def _load(engine: Engine, dump: Path, notify: ProgressCallback) -> None:
     with engine.connect() as connection:
         schemas = database_info.schemas(connection)
     try:
@@ -115,7 +118,7 @@ def _load(engine: Engine, dump: Path, tell: ProgressCallback) -> None:
             order.write("\n".join(_triggers_before_rows(entries)) + "\n")
             order.flush()
             source = (f"--use-list={order.name}", str(dump))
-            client_tools.run(engine, "pg_restore", *OPTIONS, *source, tell=tell)
+            client_tools.run(engine, "pg_restore", *OPTIONS, *source, notify=notify)
     except ClientFailed as exc:
         raise RestoreFailed(f"Nothing was restored: {exc}") from exc
 

@@ -7,7 +7,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 import psycopg
-from psycopg import sql
 from sqlalchemy import Engine
 
 from app.db.driver_errors import driver_errors
@@ -70,14 +69,11 @@ def _steps(migrator: str, server: str) -> list[str]:
             )
     if migrator == server:
         raise BadInput("The role that migrates and the one that serves need two names.")
-    names = sql.SQL(roles.SET_ROLE_NAMES).format(sql.Literal(migrator), sql.Literal(server))
-    return [names.as_string(None), *roles.STEPS]
+    return [roles.set_role_names(migrator, server), *roles.STEPS]
 
 
 def _set_password(connection: psycopg.Connection, role: str, password: str) -> None:
     hashed = connection.pgconn.encrypt_password(
         password.encode(), role.encode(), b"scram-sha-256"
     ).decode()
-    connection.execute(
-        sql.SQL("ALTER ROLE {} PASSWORD {}").format(sql.Identifier(role), sql.Literal(hashed))
-    )
+    roles.set_password(connection, role, hashed)

@@ -87,6 +87,13 @@ def why_dropped(drop: Dropped, *, decimals: int) -> str:
     return f"{drop.rule}{better}{distance}"
 
 
+def words_text(plan: Plan) -> str:
+    """The sentence that names what searched by the words of the query; empty without words."""
+    if plan.words is None:
+        return ""
+    return f"The words were read by the {plan.words.replace(' and ', ' and the ')}."
+
+
 def price_text(product: Product) -> str:
     """The price with two decimals and its currency; empty where there is no price."""
     return "" if product.price is None else f"{product.price:.2f} {product.currency or ''}".strip()

@@ -15,9 +15,10 @@ from dataclasses import dataclass, replace
 from math import inf
 
 import numpy as np
-from sqlalchemy import Engine, text
+from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
+from app.db import timeouts
 from app.db.queries import filter_snapshot
 from app.db.queries.filter_snapshot import FilterIdList
 from app.db.queries.nearest import FilterClause
@@ -124,8 +125,7 @@ class FilterCache:
     def _read(self, filter_clause: FilterClause) -> CachedFilter | None:
         try:
             with self._engine.connect() as connection:
-                limit = text("SELECT set_config('statement_timeout', :ms, true)")
-                connection.execute(limit, {"ms": str(int(READ_TIMEOUT_S * 1000))})
+                timeouts.set_for_transaction(connection, statement_s=READ_TIMEOUT_S)
                 id_list = filter_snapshot.read(connection, filter_clause)
         except (LookalikeError, SQLAlchemyError) as exc:
             _log.debug("the pictures that pass a filter could not be read: %s", exc)

@@ -91,16 +91,16 @@ def page(request: PageRequest) -> Page:
     if needs_dedup(request.query):
         size = 2 * k + 20
     while True:
-        found = _page_hits(request, size)
-        deduplicated = _deduplicated(request, found.hits, shown)
+        page_hits = _page_hits(request, size)
+        deduplicated = _deduplicated(request, page_hits.hits, shown)
         full = len(deduplicated.kept) >= k
-        if found.exhausted or full or size >= MAX_CANDIDATES:
+        if page_hits.exhausted or full or size >= MAX_CANDIDATES:
             return Page(
                 _first(deduplicated, k),
-                found.retrieval,
+                page_hits.retrieval,
                 by_words=request.catalogue_words is not None,
-                cut=found.cut and not full,
-                stopped=0 if found.exhausted or full else len(found.hits),
+                cut=page_hits.cut and not full,
+                stopped=0 if page_hits.exhausted or full else len(page_hits.hits),
             )
         size = min(size * GROWTH_FACTOR, max(size, MAX_CANDIDATES))
 
@@ -110,24 +110,24 @@ def _page_hits(request: PageRequest, size: int) -> _PageHits:
     if request.catalogue_words is None:
         result = find(replace(request.retrieval, k=size), request.files, request.settings)
         hits = result.candidates.hits
-        found = _PageHits(result, [(hit, hit.similarity) for hit in hits], len(hits) < size)
+        page_hits = _PageHits(result, [(hit, hit.similarity) for hit in hits], len(hits) < size)
     else:
         size = max(FUSION_FACTOR * size, MIN_FUSED)
-        found = _fused(request, size, *request.catalogue_words)
+        page_hits = _fused(request, size, *request.catalogue_words)
     minimum = request.query.min_similarity
-    return found if minimum is None else _at_least(found, minimum)
+    return page_hits if minimum is None else _at_least(page_hits, minimum)
 
 
-def _at_least(found: _PageHits, minimum: float) -> _PageHits:
+def _at_least(page_hits: _PageHits, minimum: float) -> _PageHits:
     """The hits that are similar enough.
 
     Retrieval returns the nearest first. Once one of them is below the minimum, all hits above it
     are known, including those that words would find further down.
     """
-    nearest_hits = found.retrieval.candidates.hits
+    nearest_hits = page_hits.retrieval.candidates.hits
     cut = bool(nearest_hits) and nearest_hits[-1].similarity < minimum - ROUNDING
-    hits = [(hit, score) for hit, score in found.hits if hit.similarity >= minimum - ROUNDING]
-    return replace(found, hits=hits, exhausted=found.exhausted or cut, cut=cut)
+    hits = [(hit, score) for hit, score in page_hits.hits if hit.similarity >= minimum - ROUNDING]
+    return replace(page_hits, hits=hits, exhausted=page_hits.exhausted or cut, cut=cut)
 
 
 def _fused(request: PageRequest, size: int, words: str, weight: float) -> _PageHits:

@@ -172,19 +172,19 @@ class SearchService:
             with timer.stage("search"):
                 model, lag = self._model(connection, query, encoded)
                 request = self._page_request(connection, model, query, encoded)
-                found = page(request)
+                result_page = page(request)
             with timer.stage("details"):
-                kept = [(each.hit, folded) for each, folded in found.deduplicated.kept]
+                kept = [(each.hit, folded) for each, folded in result_page.deduplicated.kept]
                 pairs = [(hit.product_id, hit.picture_id) for hit, _ in kept]
                 matches = _matches(kept, products.details(connection, pairs))
-            hints = _hints(connection, query, found)
+            hints = _hints(connection, query, result_page)
             if lag is not None and not partitions.is_attached_now(connection, model.id):
                 raise ActiveModelChanged(f"{model.name} was dropped meanwhile. Try again.")
-            self._remember_build(request.retrieval, found.retrieval)
+            self._remember_build(request.retrieval, result_page.retrieval)
         return SearchOutcome(
-            matches, found.retrieval, model, request.retrieval.vector, lag,
-            found.deduplicated.dropped, word_readers(encoded, catalogue=found.by_words),
-            hints, found.cut,
+            matches, result_page.retrieval, model, request.retrieval.vector, lag,
+            result_page.deduplicated.dropped, word_readers(encoded, catalogue=result_page.by_words),
+            hints, result_page.cut,
         )  # fmt: skip
 
     def _remember_build(self, request: RetrievalRequest, result: RetrievalResult) -> None:
@@ -256,12 +256,12 @@ class SearchService:
         return PageRequest(request, query, by_vector, words, self._files, self._settings)
 
 
-def _hints(connection: Connection, query: Query, found: Page) -> tuple[str, ...]:
+def _hints(connection: Connection, query: Query, result_page: Page) -> tuple[str, ...]:
     """Further reasons why a page is short."""
     unknown: Sequence[str] = ()
-    if not found.deduplicated.kept and query.filters.attributes:
+    if not result_page.deduplicated.kept and query.filters.attributes:
         unknown = products.unknown_attributes(connection, list(query.filters.attributes))
-    stopped = (gave_up_after(found.stopped),) if found.stopped else ()
+    stopped = (gave_up_after(result_page.stopped),) if result_page.stopped else ()
     return (*map(unknown_attribute, unknown), *stopped)
 
 

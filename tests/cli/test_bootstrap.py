@@ -177,7 +177,7 @@ def test_the_encoder_is_loaded_once(app_of: Callable[..., App], database_url: st
 
 def test_processes_that_initialise_at_once_record_one_model(empty_url: str, tmp_path: Path) -> None:
     started = [initialise(empty_url, tmp_path, "auto") for _ in range(2)]
-    said = [process.communicate(timeout=60)[1] for process in started]
+    said = [process.communicate(timeout=300)[1] for process in started]
     assert ([process.returncode for process in started], models(empty_url)) == (
         [0, 0],
         [("colours", True)],
@@ -188,7 +188,7 @@ def test_of_two_models_initialised_at_once_one_is_recorded_and_one_refused(
     empty_url: str, tmp_path: Path
 ) -> None:
     started = [initialise(empty_url, tmp_path, model) for model in ("colours", "others")]
-    said = "".join(process.communicate(timeout=60)[1] for process in started)
+    said = "".join(process.communicate(timeout=300)[1] for process in started)
     assert sorted(process.returncode for process in started) == [0, 1], said
     assert "ModelMismatch: This database was filled with the model" in said
     assert [active for _, active in models(empty_url)].count(True) == 1

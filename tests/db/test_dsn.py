@@ -1,4 +1,4 @@
-"""The address of the database: every option reaches libpq as it was written, no secret gets out."""
+"""The database URL: libpq receives every option unchanged, and no secret is exposed."""
 
 from __future__ import annotations
 
@@ -47,14 +47,14 @@ def tcp() -> Iterator[TcpServer]:
 
 @pytest.fixture
 def engines() -> Iterator[Callable[..., Engine]]:
-    made: list[Engine] = []
+    created: list[Engine] = []
 
     def make(url: str, how: Callable[[Settings], Engine] = make_engine, **settings: Any) -> Engine:
-        made.append(how(Settings(database_url=url, **settings)))
-        return made[-1]
+        created.append(how(Settings(database_url=url, **settings)))
+        return created[-1]
 
     yield make
-    for engine in made:
+    for engine in created:
         engine.dispose()
 
 
@@ -63,26 +63,26 @@ def ask(engine: Engine, question: str) -> Any:
         return connection.execute(text(question)).scalar()
 
 
-class Refrained(Exception):
-    """A connection was about to be opened."""
+class ConnectIntercepted(Exception):
+    """Raised instead of opening a connection."""
 
 
-def given_to_psycopg(engine: Engine) -> dict[str, Any]:
-    """What psycopg would get, were the connection opened."""
-    given: dict[str, Any] = {}
+def connect_arguments(engine: Engine) -> dict[str, Any]:
+    """The arguments that psycopg would get if the connection was opened."""
+    captured: dict[str, Any] = {}
 
-    def refrain(dialect: object, record: object, words: list[Any], named: dict[str, Any]) -> None:
-        given.update(named)
-        assert not any(words)
-        raise Refrained
+    def intercept(dialect: object, record: object, args: list[Any], named: dict[str, Any]) -> None:
+        captured.update(named)
+        assert not any(args)
+        raise ConnectIntercepted
 
-    event.listen(engine, "do_connect", refrain)
-    with pytest.raises(Refrained):
+    event.listen(engine, "do_connect", intercept)
+    with pytest.raises(ConnectIntercepted):
         engine.connect()
-    return given
+    return captured
 
 
-# What is written is what libpq gets
+# What is written in the URL is what libpq gets.
 
 ADDRESSES = [
     "postgresql://",
@@ -105,37 +105,37 @@ ADDRESSES = [
 
 @pytest.mark.parametrize("how", [make_engine, make_fast_engine])
 @pytest.mark.parametrize("url", ADDRESSES)
-def test_every_option_of_an_address_goes_to_libpq_as_it_is(
+def test_every_option_of_a_url_reaches_libpq_unchanged(
     engines: Callable[..., Engine], url: str, how: Callable[[Settings], Engine]
 ) -> None:
     written = conninfo_to_dict(url)
-    got = given_to_psycopg(engines(url, how))
-    assert written.items() - {("options", written.get("options"))} <= got.items()
-    assert got["options"].endswith(str(written.get("options", "")))
+    parameters = connect_arguments(engines(url, how))
+    assert written.items() - {("options", written.get("options"))} <= parameters.items()
+    assert parameters["options"].endswith(str(written.get("options", "")))
     added = {"options", "connect_timeout", "fallback_application_name", "autocommit", "context"}
-    assert got.keys() - written.keys() <= added
+    assert parameters.keys() - written.keys() <= added
 
 
 @pytest.mark.parametrize("how", [make_engine, make_fast_engine])
-def test_what_an_address_says_counts_more_than_what_lookalike_sets(
+def test_options_of_the_url_override_the_defaults_of_lookalike(
     engines: Callable[..., Engine], tcp: TcpServer, how: Callable[[Settings], Engine]
 ) -> None:
     options = quote("-c statement_timeout=1234 -c random_page_cost=7 -c work_mem=9MB")
     more = f"?options={options}&application_name=mine&connect_timeout=3&sslmode=disable"
     engine = engines(tcp.url() + more, how)
-    shown = {name: ask(engine, f"SHOW {name}") for name in (
+    values = {name: ask(engine, f"SHOW {name}") for name in (
         "statement_timeout", "random_page_cost", "work_mem", "application_name"
     )}  # fmt: skip
-    assert shown == {
+    assert values == {
         "statement_timeout": "1234ms", "random_page_cost": "7", "work_mem": "9MB",
         "application_name": "mine",
     }  # fmt: skip
     with engine.connect() as connection:
-        got = connection.connection.driver_connection.info.get_parameters()  # type: ignore[union-attr]
-    assert (got["sslmode"], got["connect_timeout"]) == ("disable", "3")
+        parameters = connection.connection.driver_connection.info.get_parameters()  # type: ignore[union-attr]
+    assert (parameters["sslmode"], parameters["connect_timeout"]) == ("disable", "3")
 
 
-def test_what_the_environment_says_counts_too(
+def test_options_of_the_environment_override_the_defaults_too(
     engines: Callable[..., Engine], tcp: TcpServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PGAPPNAME", "from outside")
@@ -144,10 +144,10 @@ def test_what_the_environment_says_counts_too(
     engine = engines(tcp.url())
     assert ask(engine, "SHOW application_name") == "from outside"
     assert ask(engine, "SHOW work_mem") == "9MB"
-    assert "connect_timeout" not in given_to_psycopg(engines(tcp.url()))
+    assert "connect_timeout" not in connect_arguments(engines(tcp.url()))
 
 
-def test_a_search_has_a_name_and_a_limit_where_nobody_says_otherwise(
+def test_a_search_has_an_application_name_and_a_timeout_by_default(
     engines: Callable[..., Engine], tcp: TcpServer
 ) -> None:
     engine = engines(tcp.url(), statement_timeout_s=2.5)
@@ -155,7 +155,7 @@ def test_a_search_has_a_name_and_a_limit_where_nobody_says_otherwise(
     assert ask(engine, "SHOW statement_timeout") == "2500ms"
 
 
-def test_of_several_hosts_the_one_that_answers_serves(
+def test_of_several_hosts_the_first_reachable_one_is_used(
     engines: Callable[..., Engine], tcp: TcpServer
 ) -> None:
     both = f"127.0.0.1:{free_port()},127.0.0.1:{tcp.port}"
@@ -163,14 +163,14 @@ def test_of_several_hosts_the_one_that_answers_serves(
     assert ask(engines(url), "SELECT inet_server_port()") == tcp.port
 
 
-def test_a_worker_listens_where_the_address_leads(tcp: TcpServer) -> None:
+def test_a_worker_listens_on_the_database_of_the_url(tcp: TcpServer) -> None:
     engine = make_engine(Settings(database_url=tcp.url() + "?keepalives_idle=99"))
     listener = ChangeListener(engine, threading.Event())
     assert listener.wait(0.1)
     assert listener._connection is not None
-    got = listener._connection.info.get_parameters()
+    parameters = listener._connection.info.get_parameters()
     name = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'lookalike worker'"
-    assert (got["keepalives_idle"], ask(engine, name)) == ("99", 1)
+    assert (parameters["keepalives_idle"], ask(engine, name)) == ("99", 1)
     listener.close()
     engine.dispose()
 
@@ -192,7 +192,7 @@ def test_a_worker_listens_where_the_address_leads(tcp: TcpServer) -> None:
         "host=localhost password=ter2",
     ],
 )
-def test_an_address_that_cannot_be_read_is_refused_and_no_part_of_it_is_in_the_trace(
+def test_an_invalid_url_is_refused_and_no_part_of_it_is_in_the_traceback(
     url: str,
 ) -> None:
     with pytest.raises(DatabaseUnavailable, match="LOOKALIKE_DATABASE_URL") as refused:
@@ -200,14 +200,14 @@ def test_an_address_that_cannot_be_read_is_refused_and_no_part_of_it_is_in_the_t
     assert "ter2" not in "".join(traceback.format_exception(refused.value)).replace(url, "")
 
 
-# Where a password may stand, and where it never comes out
+# Every place where a password may be written, and where it must never appear.
 
 
-def in_the_address(tcp: TcpServer, tmp_path: Path) -> tuple[str, dict[str, str]]:
+def in_the_url(tcp: TcpServer, tmp_path: Path) -> tuple[str, dict[str, str]]:
     return tcp.url("postgres", SECRET, "canary"), {}
 
 
-def among_the_options(tcp: TcpServer, tmp_path: Path) -> tuple[str, dict[str, str]]:
+def in_the_query_options(tcp: TcpServer, tmp_path: Path) -> tuple[str, dict[str, str]]:
     where = f"postgresql://127.0.0.1:{tcp.port}/postgres"
     return f"{where}?user=canary&password={quote(SECRET, safe='')}", {}
 
@@ -229,7 +229,7 @@ def in_a_service_file(tcp: TcpServer, tmp_path: Path) -> tuple[str, dict[str, st
     return "postgresql://?service=mine", {"PGSERVICEFILE": str(tmp_path / "services")}
 
 
-PLACES = [in_the_address, among_the_options, in_pgpassword, in_a_password_file, in_a_service_file]
+PLACES = [in_the_url, in_the_query_options, in_pgpassword, in_a_password_file, in_a_service_file]
 Place = Callable[[TcpServer, Path], tuple[str, dict[str, str]]]
 
 
@@ -237,7 +237,7 @@ Place = Callable[[TcpServer, Path], tuple[str, dict[str, str]]]
 def placed(
     request: pytest.FixtureRequest, tcp: TcpServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> str:
-    """The address, with the password where this place is."""
+    """The URL, with the password in this place."""
     place: Place = request.param
     url, environment = place(tcp, tmp_path)
     for name, value in environment.items():
@@ -245,46 +245,46 @@ def placed(
     return url
 
 
-def test_a_password_with_every_odd_character_is_taken_from_everywhere(
+def test_a_password_with_special_characters_is_read_from_every_place(
     engines: Callable[..., Engine], placed: str
 ) -> None:
     assert ask(engines(placed), "SELECT current_user") == "canary"
 
 
-def test_a_password_is_in_no_log_no_text_of_an_object_and_no_trace(
+def test_a_password_is_in_no_log_no_repr_and_no_traceback(
     placed: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     for logger in ("", "sqlalchemy", "psycopg"):
         caplog.set_level(logging.DEBUG, logger)
-    heard = []
+    tracebacks = []
     with App(Settings(home=tmp_path, database_url=placed), choose=choose_colours) as app:
-        heard += [repr(app.settings), str(app.settings), repr(app), repr(app.engine)]
-        heard += [repr(app.fast_engine), repr(app.engine.url), str(app.engine.url)]
-        heard += [repr(app.engine.pool), app.engine.pool.status()]
+        tracebacks += [repr(app.settings), str(app.settings), repr(app), repr(app.engine)]
+        tracebacks += [repr(app.fast_engine), repr(app.engine.url), str(app.engine.url)]
+        tracebacks += [repr(app.engine.pool), app.engine.pool.status()]
         with app.engine.connect() as connection:
-            heard += [repr(connection.connection.driver_connection), repr(connection)]
+            tracebacks += [repr(connection.connection.driver_connection), repr(connection)]
         for fails in (
             lambda: app.search.search(Query(picture=photo(1))),
             lambda: ask(app.engine, "SELECT 1 / 0"),
             lambda: ask(app.engine, "SELECT pg_terminate_backend(pg_backend_pid())"),
         ):
-            heard.append(trace(fails))
-        heard.append(repr(status(app.engine, app.files, app.settings)))
+            tracebacks.append(traceback_of(fails))
+        tracebacks.append(repr(status(app.engine, app.files, app.settings)))
     assert len(caplog.text) > 100
-    assert [each for each in (*heard, caplog.text) if CANARY in each] == []
+    assert [each for each in (*tracebacks, caplog.text) if CANARY in each] == []
 
 
-def trace(fails: Callable[[], object]) -> str:
-    """The whole trace of what it raises, causes included."""
+def traceback_of(fails: Callable[[], object]) -> str:
+    """The whole traceback of the exception that `fails` raises, causes included."""
     try:
         fails()
     except Exception:
         return traceback.format_exc()
-    raise AssertionError("nothing failed")
+    raise AssertionError("no exception was raised")
 
 
 @pytest.mark.parametrize("wrong", ["password", "port", "host", "database", "ssl"])
-def test_a_password_is_not_in_the_trace_of_a_connection_that_fails(
+def test_a_password_is_not_in_the_traceback_of_a_failed_connection(
     tcp: TcpServer, tmp_path: Path, caplog: pytest.LogCaptureFixture, wrong: str
 ) -> None:
     for logger in ("", "sqlalchemy", "psycopg"):
@@ -297,10 +297,10 @@ def test_a_password_is_not_in_the_trace_of_a_connection_that_fails(
         "ssl": tcp.url("postgres", SECRET, "canary") + "?sslmode=require",
     }[wrong]
     with App(Settings(home=tmp_path, database_url=url), choose=choose_colours) as app:
-        said = trace(app.catalog.model)
-        quickly = trace(lambda: app.fast_engine.connect())
-    assert "DatabaseUnavailable" in said
-    assert CANARY not in said + quickly + caplog.text
+        log = traceback_of(app.catalog.model)
+        quickly = traceback_of(lambda: app.fast_engine.connect())
+    assert "DatabaseUnavailable" in log
+    assert CANARY not in log + quickly + caplog.text
 
 
 def lookalike(url: str, tmp_path: Path, *words: str) -> subprocess.CompletedProcess[str]:
@@ -311,10 +311,10 @@ def lookalike(url: str, tmp_path: Path, *words: str) -> subprocess.CompletedProc
     )  # fmt: skip
 
 
-def test_an_address_is_printed_without_its_password_unless_that_is_asked_for(
+def test_a_url_is_printed_without_its_password_unless_requested(
     tcp: TcpServer, tmp_path: Path
 ) -> None:
-    url, _ = in_the_address(tcp, tmp_path)
+    url, _ = in_the_url(tcp, tmp_path)
     printed = lookalike(url, tmp_path, "db", "url").stdout.strip()
     assert printed == f"postgresql://canary@127.0.0.1:{tcp.port}/postgres"
     whole = lookalike(url, tmp_path, "db", "url", "--with-password").stdout.strip()
@@ -323,7 +323,7 @@ def test_an_address_is_printed_without_its_password_unless_that_is_asked_for(
 
 
 @pytest.mark.parametrize(
-    ("url", "shown"),
+    ("url", "redacted"),
     [
         ("postgresql+psycopg://u:p@h/d", "postgresql://u@h/d"),
         ("postgres://u:p?w@h/d?sslmode=require", "postgresql://u@h/d?sslmode=require"),
@@ -333,13 +333,13 @@ def test_an_address_is_printed_without_its_password_unless_that_is_asked_for(
         ("postgresql://postgres@/l?host=%2Fa&port=1", "postgresql://postgres@/l?host=%2Fa&port=1"),
     ],
 )
-def test_what_is_left_of_an_address_without_its_password(url: str, shown: str) -> None:
-    assert dsn.without_password(url) == shown
+def test_redacting_a_url_removes_only_its_password(url: str, redacted: str) -> None:
+    assert dsn.without_password(url) == redacted
 
 
 @pytest.mark.parametrize("words", [("status",), ("status", "--json"), ("index", "status")])
 @pytest.mark.parametrize("secret", [SECRET, SECRET + "2"], ids=["right", "wrong"])
-def test_no_command_says_the_password(
+def test_no_command_prints_the_password(
     tcp: TcpServer, tmp_path: Path, words: tuple[str, ...], secret: str
 ) -> None:
     done = lookalike(tcp.url("postgres", secret, "canary"), tmp_path, *words)
@@ -347,10 +347,10 @@ def test_no_command_says_the_password(
     assert CANARY not in done.stdout + done.stderr
 
 
-def test_no_process_that_is_started_has_the_password_among_its_words(
+def test_no_child_process_has_the_password_in_its_command_line(
     tcp: TcpServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setenv("LOOKALIKE_DATABASE_URL", in_the_address(tcp, tmp_path)[0])
+    monkeypatch.setenv("LOOKALIKE_DATABASE_URL", in_the_url(tcp, tmp_path)[0])
     started: list[str] = []
     monkeypatch.setattr(os, "execv", lambda program, words: started.extend([program, *words]))
     page_command.serve("localhost", 8501)
@@ -358,7 +358,7 @@ def test_no_process_that_is_started_has_the_password_among_its_words(
     assert CANARY not in " ".join(started)
 
 
-def test_the_process_that_opens_pictures_of_strangers_does_not_know_the_password(
+def test_the_sandbox_process_does_not_have_the_password(
     app: App, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("LOOKALIKE_DATABASE_URL", f"postgresql://u:{CANARY}@h/d")

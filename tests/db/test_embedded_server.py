@@ -1,4 +1,4 @@
-"""The embedded server: one per home, shared, private, and there again after any accident."""
+"""The embedded server: one per home, shared, private, and recovered after any crash."""
 
 from __future__ import annotations
 
@@ -27,27 +27,27 @@ from app.errors import DatabaseUnavailable, DatabaseUnsuitable
 from support.paths import REPO
 
 LOOKALIKE = str(Path(sys.executable).with_name("lookalike"))
-HASTY = {"fsync": "off"}  # what a killed process wrote is kept by the system all the same
+NO_FSYNC = {"fsync": "off"}  # the kernel keeps what a killed process wrote
 START = f"""
 from app import config
 from app.db.embedded import server as embedded_server
 home = config.Settings().home
 print("at it", flush=True)
-print(embedded_server.start(home, {HASTY}), flush=True)
+print(embedded_server.start(home, {NO_FSYNC}), flush=True)
 """
 STOP = """
 from app import config
 from app.db.embedded import server as embedded_server
 embedded_server.stop(config.Settings().home)
 """
-STRANGER = "nobody"
+OTHER_USER = "nobody"
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root may act as another user")
 
 
 @pytest.fixture
 def home() -> Iterator[Path]:
-    """A home for one server, in a folder that pytest does not close to other users meanwhile."""
+    """A home for one server, outside pytest's folder, which other users cannot enter."""
     folder = Path(tempfile.mkdtemp(prefix="lookalike-home-"))
     yield folder / "home"
     embedded_server.stop(folder / "home")
@@ -58,8 +58,8 @@ def environment(home: Path, **more: str) -> dict[str, str]:
     return os.environ | {"LOOKALIKE_HOME": str(home)} | more
 
 
-def begin(home: Path, code: str = START, **more: Any) -> subprocess.Popen[str]:
-    """Another process that starts the server of `home`, leading a process group of its own."""
+def spawn(home: Path, code: str = START, **more: Any) -> subprocess.Popen[str]:
+    """Another process that starts the server of `home`, in a process group of its own."""
     return subprocess.Popen(
         [sys.executable, "-c", code],
         cwd=REPO,
@@ -73,30 +73,30 @@ def begin(home: Path, code: str = START, **more: Any) -> subprocess.Popen[str]:
 
 
 def start(home: Path) -> str:
-    return embedded_server.start(home, HASTY)
+    return embedded_server.start(home, NO_FSYNC)
 
 
 def finish(process: subprocess.Popen[str]) -> str:
     """The last line that the process printed."""
-    said = process.communicate(timeout=60)[0]
-    assert process.returncode == 0, said
-    return said.splitlines()[-1]
+    output = process.communicate(timeout=300)[0]
+    assert process.returncode == 0, output
+    return output.splitlines()[-1]
 
 
 def lookalike(home: Path, *words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [LOOKALIKE, *words], env=environment(home), capture_output=True, text=True, timeout=60
+        [LOOKALIKE, *words], env=environment(home), capture_output=True, text=True, timeout=300
     )
 
 
-def answer(url: str, question: str) -> Any:
+def scalar(url: str, question: str) -> Any:
     with psycopg.connect(url, autocommit=True) as connection:
         row = connection.execute(question).fetchone()
     return row and row[0]
 
 
-def began(url: str) -> Any:
-    return answer(url, "SELECT pg_postmaster_start_time()")
+def start_time(url: str) -> Any:
+    return scalar(url, "SELECT pg_postmaster_start_time()")
 
 
 def postmaster(home: Path) -> psutil.Process:
@@ -107,11 +107,11 @@ def postmaster(home: Path) -> psutil.Process:
 def kill(home: Path) -> None:
     server = postmaster(home)
     server.kill()
-    server.wait(10)
+    server.wait(300)
 
 
 def socket_folder(home: Path) -> Path:
-    """Where clients look for the server, as its URL says."""
+    """The folder of the server's socket, from its URL."""
     return Path(psycopg.conninfo.conninfo_to_dict(embedded_server.url(home))["host"])
 
 
@@ -120,90 +120,93 @@ def permissions(path: Path) -> int:
 
 
 @pytest.fixture(scope="session")
-def stranger() -> dict[str, Any]:
-    """What lets `subprocess` run as an ordinary user who can reach this Python, or a skip."""
-    lent: dict[str, Any] = {"user": STRANGER, "group": pwd.getpwnam(STRANGER).pw_gid}
-    lent["extra_groups"] = []
+def other_user() -> dict[str, Any]:
+    """Arguments that let `subprocess` run as an ordinary user who can reach this Python; else
+    skips."""
+    process_options: dict[str, Any] = {"user": OTHER_USER, "group": pwd.getpwnam(OTHER_USER).pw_gid}
+    process_options["extra_groups"] = []
     try:
-        probe = subprocess.run([sys.executable, "-c", "import app.db.engine"], cwd=REPO, **lent)
+        probe = subprocess.run(
+            [sys.executable, "-c", "import app.db.engine"], cwd=REPO, **process_options
+        )
     except PermissionError:
-        pytest.skip(f"the user {STRANGER} cannot reach {sys.executable}")
+        pytest.skip(f"the user {OTHER_USER} cannot reach {sys.executable}")
     if probe.returncode:
-        pytest.skip(f"the user {STRANGER} cannot import app")
-    return lent
+        pytest.skip(f"the user {OTHER_USER} cannot import app")
+    return process_options
 
 
 def test_without_a_url_a_server_starts_in_the_home(home: Path) -> None:
     url = database_url(Settings(home=home))
-    assert Path(answer(url, "SHOW data_directory")) == home / "postgres"
+    assert Path(scalar(url, "SHOW data_directory")) == home / "postgres"
 
 
 def test_processes_share_one_server(home: Path) -> None:
-    urls = [finish(begin(home)), finish(begin(home))]
-    assert began(urls[0]) == began(urls[1])
+    urls = [finish(spawn(home)), finish(spawn(home))]
+    assert start_time(urls[0]) == start_time(urls[1])
 
 
 def test_processes_that_start_at_the_same_moment_get_one_server(home: Path) -> None:
-    urls = [finish(process) for process in [begin(home) for _ in range(3)]]
-    assert len({(url, began(url)) for url in urls}) == 1
+    urls = [finish(process) for process in [spawn(home) for _ in range(3)]]
+    assert len({(url, start_time(url)) for url in urls}) == 1
 
 
 @as_root
-def test_as_root_the_server_runs_as_a_user_of_its_own(home: Path) -> None:
+def test_as_root_the_server_runs_as_a_separate_user(home: Path) -> None:
     start(home)
     assert postmaster(home).username() == os_user.SERVER_USER
 
 
 @as_root
-def test_an_ordinary_user_runs_the_server_as_himself(home: Path, stranger: dict[str, Any]) -> None:
-    shutil.chown(home.parent, STRANGER)
+def test_an_ordinary_user_runs_the_server_under_their_own_account(
+    home: Path, other_user: dict[str, Any]
+) -> None:
+    shutil.chown(home.parent, OTHER_USER)
     try:
-        finish(begin(home, **stranger))
-        assert postmaster(home).username() == STRANGER
+        finish(spawn(home, **other_user))
+        assert postmaster(home).username() == OTHER_USER
     finally:
-        begin(home, STOP, **stranger).communicate(timeout=60)
+        spawn(home, STOP, **other_user).communicate(timeout=300)
 
 
 @as_root
-def test_an_ordinary_user_learns_that_a_home_is_not_his(
-    home: Path, stranger: dict[str, Any]
+def test_a_home_of_another_user_is_an_error_for_an_ordinary_user(
+    home: Path, other_user: dict[str, Any]
 ) -> None:
     home.parent.chmod(0o755)
-    said = begin(home, **stranger).communicate(timeout=60)[0]
-    assert "DatabaseUnavailable" in said and "LOOKALIKE_HOME" in said
+    output = spawn(home, **other_user).communicate(timeout=300)[0]
+    assert "DatabaseUnavailable" in output and "LOOKALIKE_HOME" in output
 
 
 @pytest.mark.parametrize("blow", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_the_server_outlives_the_command_that_started_it(home: Path, blow: signal.Signals) -> None:
-    command = begin(home, f"{START}\nimport time; time.sleep(60)")
+    command = spawn(home, f"{START}\nimport time; time.sleep(60)")
     assert command.stdout is not None
     url = [command.stdout.readline() for _ in range(2)][-1].strip()
-    before = began(url)
+    before = start_time(url)
     os.killpg(command.pid, blow)
-    command.communicate(timeout=60)
-    assert began(url) == before
+    command.communicate(timeout=300)
+    assert start_time(url) == before
 
 
 @pytest.mark.parametrize("after_s", [0.05, 0.3, 0.55])
-def test_a_start_that_was_killed_half_way_is_made_good_by_the_next(
-    home: Path, after_s: float
-) -> None:
-    command = begin(home)
+def test_the_next_start_recovers_from_a_start_that_was_killed(home: Path, after_s: float) -> None:
+    command = spawn(home)
     assert command.stdout is not None
     command.stdout.readline()
     time.sleep(after_s)
     os.killpg(command.pid, signal.SIGKILL)
-    command.communicate(timeout=60)
-    assert answer(start(home), "SELECT 1") == 1
+    command.communicate(timeout=300)
+    assert scalar(start(home), "SELECT 1") == 1
 
 
-def test_the_command_stops_the_server_and_says_so(home: Path) -> None:
+def test_the_stop_command_stops_the_server_and_reports_it(home: Path) -> None:
     start(home)
-    said = lookalike(home, "db", "stop").stderr
-    assert ("was stopped" in said, embedded_server.running(home)) == (True, False)
+    output = lookalike(home, "db", "stop").stderr
+    assert ("was stopped" in output, embedded_server.running(home)) == (True, False)
 
 
-def test_stopping_a_server_that_does_not_run_says_so(home: Path) -> None:
+def test_stopping_a_server_that_does_not_run_reports_it(home: Path) -> None:
     stopped = lookalike(home, "db", "stop")
     assert (stopped.returncode, "was not running" in stopped.stderr) == (0, True)
 
@@ -218,21 +221,21 @@ def test_psql_accepts_the_url_that_the_command_prints(home: Path) -> None:
     "name", ["with spaces", "it's, here", "Büro 猫", "x" * 120, "deep/" * 40], ids=lambda s: s[:9]
 )
 def test_any_usual_path_can_be_home(home: Path, name: str) -> None:
-    odd = home / name
+    special = home / name
     try:
-        url = start(odd)
-        assert Path(answer(url, "SHOW data_directory")) == odd / "postgres"
+        url = start(special)
+        assert Path(scalar(url, "SHOW data_directory")) == special / "postgres"
     finally:
-        embedded_server.stop(odd)
-        shutil.rmtree(socket_folder(odd), ignore_errors=True)
+        embedded_server.stop(special)
+        shutil.rmtree(socket_folder(special), ignore_errors=True)
 
 
-def test_a_path_that_a_shell_would_change_is_refused(home: Path) -> None:
+def test_a_path_with_shell_metacharacters_is_refused(home: Path) -> None:
     with pytest.raises(DatabaseUnavailable, match=r"'\$' in its path.*LOOKALIKE_HOME"):
         start(home / "$HOME")
 
 
-def test_a_link_to_the_home_leads_to_the_same_server(home: Path) -> None:
+def test_a_symbolic_link_to_the_home_uses_the_same_server(home: Path) -> None:
     url = start(home)
     link = home.parent / "link"
     link.symlink_to(home)
@@ -240,93 +243,95 @@ def test_a_link_to_the_home_leads_to_the_same_server(home: Path) -> None:
 
 
 @pytest.fixture
-def far_home(home: Path) -> Iterator[Path]:
-    """A home whose path is too long for a socket, which therefore is elsewhere."""
+def long_home(home: Path) -> Iterator[Path]:
+    """A home whose path is too long for a socket, so that the socket is in another folder."""
     far = home / ("x" * 120)
     yield far
     embedded_server.stop(far)
     shutil.rmtree(socket_folder(far), ignore_errors=True)
 
 
-def test_a_socket_elsewhere_is_in_a_private_folder(far_home: Path) -> None:
-    start(far_home)
-    folder = socket_folder(far_home)
-    assert (folder.is_relative_to(far_home), permissions(folder)) == (False, 0o700)
+def test_a_socket_outside_the_home_is_in_a_private_folder(long_home: Path) -> None:
+    start(long_home)
+    folder = socket_folder(long_home)
+    assert (folder.is_relative_to(long_home), permissions(folder)) == (False, 0o700)
 
 
 @as_root
-def test_another_user_cannot_reach_a_socket_elsewhere(
-    far_home: Path, stranger: dict[str, Any]
+def test_another_user_cannot_reach_a_socket_outside_the_home(
+    long_home: Path, other_user: dict[str, Any]
 ) -> None:
-    url = start(far_home)
+    url = start(long_home)
     psql = [binaries.binary("psql"), "-Xc", "SELECT 1", url]
-    tried = subprocess.run(psql, cwd="/", capture_output=True, text=True, **stranger)
+    tried = subprocess.run(psql, cwd="/", capture_output=True, text=True, **other_user)
     assert "Permission denied" in tried.stderr
 
 
-def test_a_socket_folder_that_others_may_enter_is_refused(far_home: Path) -> None:
-    socket_folder(far_home).mkdir(mode=0o755)
+def test_a_socket_folder_that_other_users_may_enter_is_refused(long_home: Path) -> None:
+    socket_folder(long_home).mkdir(mode=0o755)
     with pytest.raises(DatabaseUnavailable, match="not private"):
-        start(far_home)
+        start(long_home)
 
 
 @as_root
-def test_root_takes_no_socket_folder_that_somebody_else_made(far_home: Path) -> None:
-    folder = socket_folder(far_home)
+def test_root_refuses_a_socket_folder_of_another_user(long_home: Path) -> None:
+    folder = socket_folder(long_home)
     folder.mkdir(mode=0o700)
-    shutil.chown(folder, STRANGER)
+    shutil.chown(folder, OTHER_USER)
     with pytest.raises(DatabaseUnavailable, match="not private"):
-        start(far_home)
-    assert folder.owner() == STRANGER
+        start(long_home)
+    assert folder.owner() == OTHER_USER
 
 
-def test_a_socket_folder_that_is_a_link_is_refused(far_home: Path, tmp_path: Path) -> None:
-    socket_folder(far_home).symlink_to(tmp_path)
+def test_a_socket_folder_that_is_a_symbolic_link_is_refused(
+    long_home: Path, tmp_path: Path
+) -> None:
+    socket_folder(long_home).symlink_to(tmp_path)
     try:
         with pytest.raises(DatabaseUnavailable, match="not private"):
-            start(far_home)
+            start(long_home)
     finally:
-        socket_folder(far_home).unlink()
+        socket_folder(long_home).unlink()
 
 
-def test_all_agree_on_the_socket_whatever_their_temporary_folder(
-    far_home: Path, tmp_path: Path
+def test_the_socket_path_does_not_depend_on_the_temporary_folder(
+    long_home: Path, tmp_path: Path
 ) -> None:
-    url = finish(begin(far_home, environment={"TMPDIR": str(tmp_path)}))
-    assert start(far_home) == url
+    url = finish(spawn(long_home, environment={"TMPDIR": str(tmp_path)}))
+    assert start(long_home) == url
 
 
-def test_variables_meant_for_another_server_change_nothing(home: Path) -> None:
+def test_environment_variables_for_another_server_are_ignored(home: Path) -> None:
     theirs = {"PGPORT": "6543", "PGDATA": "/nowhere", "PGDATABASE": "theirs", "PGUSER": "them"}
-    url = finish(begin(home, environment=theirs))
-    assert answer(url, "SELECT current_database()") == "lookalike"
+    url = finish(spawn(home, environment=theirs))
+    assert scalar(url, "SELECT current_database()") == "lookalike"
 
 
-def test_a_killed_server_comes_back_with_all_that_was_committed(home: Path) -> None:
+def test_a_killed_server_restarts_with_all_committed_data(home: Path) -> None:
     with psycopg.connect(start(home)) as connection:
         connection.execute("CREATE TABLE kept AS SELECT 1 AS one")
     kill(home)
-    assert answer(start(home), "SELECT one FROM kept") == 1
+    assert scalar(start(home), "SELECT one FROM kept") == 1
 
 
 @pytest.fixture
 def bystander(home: Path) -> Iterator[Callable[[], int]]:
-    """Makes an unrelated process of the user PostgreSQL runs as; gives its pid."""
-    made: list[subprocess.Popen[bytes]] = []
+    """Starts an unrelated process of the user PostgreSQL runs as; returns its pid."""
+    started: list[subprocess.Popen[bytes]] = []
 
     def make() -> int:
         user = (home / "postgres").stat().st_uid
-        lent = {"user": user} if os.geteuid() == 0 else {}
-        made.append(subprocess.Popen(["sleep", "60"], cwd="/", **lent))  # type: ignore[call-overload]
-        return made[-1].pid
+        process_options = {"user": user} if os.geteuid() == 0 else {}
+        started.append(subprocess.Popen(["sleep", "60"], cwd="/", **process_options))  # type: ignore[call-overload]
+        return started[-1].pid
 
     yield make
-    for process in made:
+    for process in started:
         process.kill()
         process.wait()
 
 
-def test_a_killed_server_comes_back_though_its_pid_is_now_somebody_elses(
+def test_a_killed_server_restarts_when_its_pid_was_reused(
     home: Path, bystander: Callable[[], int]
 ) -> None:
     start(home)
@@ -334,10 +339,10 @@ def test_a_killed_server_comes_back_though_its_pid_is_now_somebody_elses(
     pid_file = home / "postgres" / "postmaster.pid"
     rest = pid_file.read_text().split("\n", 1)[1]
     pid_file.write_text(f"{bystander()}\n{rest}")
-    assert answer(start(home), "SELECT 1") == 1
+    assert scalar(start(home), "SELECT 1") == 1
 
 
-def test_a_pid_that_is_somebody_elses_is_no_running_server(
+def test_a_pid_of_an_unrelated_process_is_not_a_running_server(
     home: Path, bystander: Callable[[], int]
 ) -> None:
     start(home)
@@ -346,22 +351,22 @@ def test_a_pid_that_is_somebody_elses_is_no_running_server(
     assert not embedded_server.stop(home)
 
 
-def test_a_server_that_died_while_writing_its_pid_comes_back(home: Path) -> None:
+def test_a_server_that_died_while_writing_its_pid_file_restarts(home: Path) -> None:
     start(home)
     embedded_server.stop(home)
     (home / "postgres" / "postmaster.pid").touch(mode=0o600)
-    assert answer(start(home), "SELECT 1") == 1
+    assert scalar(start(home), "SELECT 1") == 1
 
 
-def test_a_half_made_cluster_is_made_anew(home: Path) -> None:
-    half = home / "postgres.new"
-    half.mkdir(parents=True)
-    (half / "PG_VERSION").write_text("18\n")
-    assert answer(start(home), "SELECT 1") == 1
+def test_an_incomplete_cluster_is_initialised_again(home: Path) -> None:
+    unfinished = home / "postgres.new"
+    unfinished.mkdir(parents=True)
+    (unfinished / "PG_VERSION").write_text("18\n")
+    assert scalar(start(home), "SELECT 1") == 1
 
 
 @pytest.mark.parametrize("version", ["16", None])
-def test_data_of_something_else_is_left_alone(home: Path, version: str | None) -> None:
+def test_a_data_folder_that_is_not_ours_is_left_unchanged(home: Path, version: str | None) -> None:
     data = home / "postgres"
     data.mkdir(parents=True)
     if version:
@@ -372,33 +377,33 @@ def test_data_of_something_else_is_left_alone(home: Path, version: str | None) -
 
 
 @as_root
-def test_root_does_not_take_over_what_a_user_filled(home: Path) -> None:
+def test_root_does_not_take_over_the_data_of_a_user(home: Path) -> None:
     start(home)
     embedded_server.stop(home)
-    shutil.chown(home / "postgres", STRANGER)
-    with pytest.raises(DatabaseUnavailable, match=f"belongs to the user {STRANGER}"):
+    shutil.chown(home / "postgres", OTHER_USER)
+    with pytest.raises(DatabaseUnavailable, match=f"belongs to the user {OTHER_USER}"):
         start(home)
 
 
-def test_a_home_that_cannot_be_made_is_named_with_its_setting(home: Path) -> None:
+def test_the_error_for_a_home_that_cannot_be_created_names_the_setting(home: Path) -> None:
     home.touch()
     with pytest.raises(DatabaseUnavailable, match=f"{home}/below.*LOOKALIKE_HOME"):
         start(home / "below")
 
 
-def test_a_home_that_is_a_link_to_itself_is_named_with_its_setting(home: Path) -> None:
+def test_the_error_for_a_home_that_links_to_itself_names_the_setting(home: Path) -> None:
     home.symlink_to(home.name)
     with pytest.raises(DatabaseUnavailable, match=f"{home}.*LOOKALIKE_HOME"):
         start(home)
     home.unlink()
 
 
-def test_nobody_else_may_look_into_the_data(home: Path) -> None:
+def test_other_users_cannot_read_the_data_folder(home: Path) -> None:
     start(home)
     assert permissions(home / "postgres") == 0o700
 
 
-def test_others_may_at_most_pass_through_the_folders_above(home: Path) -> None:
+def test_other_users_may_only_traverse_the_parent_folders(home: Path) -> None:
     home.mkdir(mode=0o700)
     start(home)
     allowed = 0o701 if os.geteuid() == 0 else 0o700
@@ -406,9 +411,9 @@ def test_others_may_at_most_pass_through_the_folders_above(home: Path) -> None:
 
 
 @pytest.mark.parametrize("locale", ["tr_TR.UTF-8", "C", "de_DE.ISO-8859-1"])
-def test_the_locale_is_the_same_whatever_the_environment_says(home: Path, locale: str) -> None:
-    url = finish(begin(home, environment={"LC_ALL": locale, "LANG": locale}))
+def test_the_locale_does_not_depend_on_the_environment(home: Path, locale: str) -> None:
+    url = finish(spawn(home, environment={"LC_ALL": locale, "LANG": locale}))
     question = (
         "SELECT datlocprovider::text || datlocale FROM pg_database WHERE datname = 'lookalike'"
     )
-    assert answer(url, question) == "bC.UTF-8"
+    assert scalar(url, question) == "bC.UTF-8"

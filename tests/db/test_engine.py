@@ -1,4 +1,4 @@
-"""The engine: what a server lacks or refuses is a sentence that helps and hides the password."""
+"""The engine: errors of the server become messages with advice and without the password."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from support.servers import PASSWORD, USER, TcpServer, password_server
 
 
 def program(name: str) -> str:
-    """The path of a program of this Python's environment."""
+    """The path of a program in this Python's environment."""
     return str(Path(sys.executable).with_name(name))
 
 
@@ -45,21 +45,21 @@ def tcp_server() -> Iterator[TcpServer]:
 
 @pytest.fixture
 def engine_of() -> Iterator[Callable[..., Engine]]:
-    """Makes engines of a URL and closes them at the end."""
-    made: list[Engine] = []
+    """Creates engines for URLs and disposes of them at the end."""
+    created: list[Engine] = []
 
     def make(url: str, **settings: Any) -> Engine:
-        made.append(make_engine(Settings(database_url=url, **settings)))
-        return made[-1]
+        created.append(make_engine(Settings(database_url=url, **settings)))
+        return created[-1]
 
     yield make
-    for engine in made:
+    for engine in created:
         engine.dispose()
 
 
 @pytest.fixture
 def engine(engine_of: Callable[..., Engine], empty_url: str) -> Engine:
-    """An engine of an empty database."""
+    """An engine for an empty database."""
     return engine_of(empty_url)
 
 
@@ -75,7 +75,7 @@ def ask(engine: Engine, question: str = "SELECT 1") -> Any:
 
 
 def refusal(url: str) -> str:
-    """What an attempt to use a database of this address says."""
+    """The error message for an attempt to use the database of this URL."""
     with pytest.raises(LookalikeError) as refused:
         engine = make_engine(Settings(database_url=url))
         try:
@@ -85,12 +85,12 @@ def refusal(url: str) -> str:
     return str(refused.value)
 
 
-# What the server must offer
+# What the server must provide
 
 
 @pytest.fixture
-def offer(empty_url: str) -> Iterator[Callable[[str | None], None]]:
-    """Lets this database's server offer another version of pgvector, or none at all."""
+def offered_pgvector(empty_url: str) -> Iterator[Callable[[str | None], None]]:
+    """Makes the server offered_pgvector another version of pgvector, or none."""
     share = Path(tempfile.mkdtemp(prefix="lookalike-share-"))
     share.chmod(0o755)
     (share / "extension").mkdir()
@@ -106,33 +106,33 @@ def offer(empty_url: str) -> Iterator[Callable[[str | None], None]]:
     shutil.rmtree(share)
 
 
-def test_a_server_without_pgvector_is_told_to_get_it(
-    engine: Engine, offer: Callable[[str | None], None]
+def test_a_missing_pgvector_is_an_error_that_advises_to_install_it(
+    engine: Engine, offered_pgvector: Callable[[str | None], None]
 ) -> None:
-    offer(None)
+    offered_pgvector(None)
     with pytest.raises(DatabaseUnsuitable, match=r"no pgvector\. Install pgvector 0\.8\.4"):
         migrate(engine)
 
 
 @pytest.mark.parametrize("version", ["0.8.3", "0.7.4", "0.4"])
-def test_a_server_with_an_old_pgvector_is_told_to_upgrade_it(
-    engine: Engine, offer: Callable[[str | None], None], version: str
+def test_an_old_pgvector_is_an_error_that_advises_to_upgrade_it(
+    engine: Engine, offered_pgvector: Callable[[str | None], None], version: str
 ) -> None:
-    offer(version)
+    offered_pgvector(version)
     with pytest.raises(DatabaseUnsuitable, match=f"pgvector {version}; 0.8.4 or newer is needed"):
         migrate(engine)
 
 
 @pytest.mark.parametrize("version", ["0.8.4", "0.8.10", "0.10.0", "1.0"])
-def test_a_server_with_a_newer_pgvector_will_do(
-    engine: Engine, offer: Callable[[str | None], None], version: str
+def test_a_newer_pgvector_is_accepted(
+    engine: Engine, offered_pgvector: Callable[[str | None], None], version: str
 ) -> None:
-    offer(version)
+    offered_pgvector(version)
     with engine.connect() as connection:
         check_server(connection)
 
 
-def test_a_database_that_kept_an_old_pgvector_is_told_to_update_it(
+def test_an_old_extension_in_the_database_is_an_error_that_advises_to_update_it(
     engine: Engine, empty_url: str
 ) -> None:
     older = "UPDATE pg_extension SET extversion = '0.8.0' WHERE extname = 'vector'"
@@ -141,7 +141,7 @@ def test_a_database_that_kept_an_old_pgvector_is_told_to_update_it(
         migrate(engine)
 
 
-# What can be wrong with the address
+# Invalid URLs
 
 
 @pytest.mark.parametrize(
@@ -161,31 +161,31 @@ def test_a_database_that_kept_an_old_pgvector_is_told_to_update_it(
         "postgresql://me@127.0.0.1:1/shop?password=hunter2",
     ],
 )
-def test_a_wrong_address_is_refused_by_the_name_of_its_setting_and_without_the_password(
+def test_the_error_for_a_wrong_url_names_the_setting_and_hides_the_password(
     address: str,
 ) -> None:
-    said = refusal(address)
-    assert ("LOOKALIKE_DATABASE_URL" in said, "ter2" in said) == (True, False)
+    message = refusal(address)
+    assert ("LOOKALIKE_DATABASE_URL" in message, "ter2" in message) == (True, False)
 
 
-def test_a_wrong_password_is_named_as_such_and_not_shown(tcp_server: TcpServer) -> None:
-    said = refusal(tcp_server.url(password="wr0ng/secret"))
-    assert ("password authentication failed" in said, "secret" in said) == (True, False)
+def test_a_wrong_password_is_reported_and_not_shown(tcp_server: TcpServer) -> None:
+    message = refusal(tcp_server.url(password="wr0ng/secret"))
+    assert ("password authentication failed" in message, "secret" in message) == (True, False)
 
 
-def test_a_database_that_is_not_there_is_named(tcp_server: TcpServer) -> None:
+def test_the_error_for_a_missing_database_names_it(tcp_server: TcpServer) -> None:
     assert 'database "nowhere" does not exist' in refusal(tcp_server.url("nowhere"))
 
 
 @pytest.mark.parametrize("scheme", ["postgres", "postgresql+psycopg2", "postgresql+asyncpg"])
-def test_an_address_may_name_any_driver_of_postgresql(
+def test_a_url_may_name_any_postgresql_driver(
     engine_of: Callable[..., Engine], tcp_server: TcpServer, scheme: str
 ) -> None:
     address = tcp_server.url().replace("postgresql", scheme, 1)
     assert ask(engine_of(address), "SELECT current_user") == USER
 
 
-def test_a_password_may_stand_among_the_options(
+def test_a_password_may_be_in_the_query_options_of_the_url(
     engine_of: Callable[..., Engine], tcp_server: TcpServer
 ) -> None:
     user, secret = quote(USER), quote(PASSWORD, safe="")
@@ -199,17 +199,17 @@ def test_status_never_shows_the_password(
 ) -> None:
     user, secret = quote(USER), quote(PASSWORD if right else "hunter3", safe="")
     address = f"postgresql://127.0.0.1:{tcp_server.port}/postgres?user={user}&password={secret}"
-    shown = subprocess.run(
+    process = subprocess.run(
         [program("lookalike"), "status"],
         env=os.environ | {"LOOKALIKE_DATABASE_URL": address, "LOOKALIKE_HOME": str(tmp_path)},
         capture_output=True,
         text=True,
     )
-    said = shown.stdout + shown.stderr
-    assert (str(tcp_server.port) in said, "hunter" in said) == (True, False)
+    message = process.stdout + process.stderr
+    assert (str(tcp_server.port) in message, "hunter" in message) == (True, False)
 
 
-def test_alembic_upgrades_a_server_that_asks_for_a_password(
+def test_alembic_upgrades_a_server_that_requires_a_password(
     engine_of: Callable[..., Engine], tcp_server: TcpServer
 ) -> None:
     execute(tcp_server.url(), "CREATE DATABASE shop")
@@ -224,7 +224,7 @@ def test_alembic_upgrades_a_server_that_asks_for_a_password(
         assert schema_revision(connection) == SCHEMA_REVISION
 
 
-# What can happen to a connection
+# Lost connections and failed statements
 
 
 @pytest.fixture(scope="module")
@@ -238,7 +238,7 @@ def own_home() -> Iterator[Path]:
 
 @pytest.fixture
 def pooled(engine_of: Callable[..., Engine], own_home: Path) -> Engine:
-    """An engine with a connection to that server in its pool."""
+    """An engine for that server with a connection in its pool."""
     engine = engine_of(embedded_server.start(own_home, {"fsync": "off"}))
     ask(engine)
     return engine
@@ -252,7 +252,9 @@ def test_a_pooled_connection_survives_a_restart_of_the_server(
     assert ask(pooled) == 1
 
 
-def test_while_the_server_is_stopped_a_call_says_so(pooled: Engine, own_home: Path) -> None:
+def test_a_call_to_a_stopped_server_is_an_unreachable_database(
+    pooled: Engine, own_home: Path
+) -> None:
     embedded_server.stop(own_home)
     with pytest.raises(DatabaseUnavailable, match="cannot be reached"):
         ask(pooled)
@@ -268,7 +270,7 @@ def test_after_a_call_to_a_stopped_server_the_next_one_works(
     assert ask(pooled) == 1
 
 
-def test_a_connection_that_is_cut_off_in_mid_transaction_is_an_unreachable_database(
+def test_a_connection_lost_during_a_transaction_is_an_unreachable_database(
     engine: Engine, empty_url: str
 ) -> None:
     with (
@@ -280,27 +282,27 @@ def test_a_connection_that_is_cut_off_in_mid_transaction_is_an_unreachable_datab
         connection.execute(text("SELECT 1"))
 
 
-def test_a_statement_that_takes_too_long_is_stopped_with_a_sentence(
+def test_a_statement_that_exceeds_its_timeout_is_an_error_with_advice(
     engine_of: Callable[..., Engine], empty_url: str
 ) -> None:
     with pytest.raises(DatabaseUnavailable, match="took too long"):
         ask(engine_of(empty_url, statement_timeout_s=0.05), "SELECT pg_sleep(5)")
 
 
-def test_a_missing_table_asks_for_the_migrations(engine: Engine) -> None:
+def test_the_error_for_a_missing_table_advises_to_migrate(engine: Engine) -> None:
     with pytest.raises(SchemaMismatch, match="lookalike migrate"):
         ask(engine, "SELECT count(*) FROM product")
 
 
-def test_other_errors_of_a_statement_stay_what_they_are(engine: Engine) -> None:
+def test_other_errors_of_a_statement_are_not_translated(engine: Engine) -> None:
     with pytest.raises(DBAPIError, match="division by zero"):
         ask(engine, "SELECT 1 / 0")
 
 
-# What the database must hold
+# The revision of the database
 
 
-def test_an_empty_database_asks_for_init(engine: Engine) -> None:
+def test_the_error_for_an_empty_database_advises_to_run_init(engine: Engine) -> None:
     with engine.connect() as connection, pytest.raises(SchemaMismatch, match="lookalike init"):
         check_schema(connection)
 
@@ -308,7 +310,7 @@ def test_an_empty_database_asks_for_init(engine: Engine) -> None:
 @pytest.mark.parametrize(
     ("revision", "advice"), [("0000", "lookalike migrate"), ("9999", "Update")]
 )
-def test_a_database_of_another_version_says_which_side_to_update(
+def test_the_error_for_another_revision_names_the_side_to_update(
     engine_of: Callable[..., Engine], database_url: str, revision: str, advice: str
 ) -> None:
     execute(database_url, f"UPDATE alembic_version SET version_num = '{revision}'")
@@ -320,9 +322,7 @@ def test_a_database_of_another_version_says_which_side_to_update(
         check_schema(connection)
 
 
-def test_a_snapshot_does_not_see_what_is_committed_after_its_first_statement(
-    engine: Engine, empty_url: str
-) -> None:
+def test_a_snapshot_does_not_see_later_commits(engine: Engine, empty_url: str) -> None:
     execute(empty_url, "CREATE TABLE seen (n int)")
     with snapshot(engine) as connection:
         connection.execute(text("SELECT 1"))

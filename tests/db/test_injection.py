@@ -1,4 +1,4 @@
-"""Whatever a text says, it reaches SQL as a text: found again letter for letter, or refused."""
+"""SQL injection: any text reaches SQL as a value; it is found again unchanged, or refused."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ hostile = pytest.mark.parametrize("text", HOSTILE.values(), ids=HOSTILE.keys())
 
 @pytest.fixture(scope="module")
 def home(server_home: Path, template: str) -> Iterator[str]:
-    """A database whose name is a statement, with the tables in it."""
+    """A migrated database whose name is an SQL statement."""
     name = "shop'; DROP TABLE product; --\" %s :x"
     quoted = name.replace('"', '""')
     with psycopg.connect(embedded_server.url(server_home, "postgres"), autocommit=True) as admin:
@@ -73,7 +73,7 @@ def _percent(text: str) -> str:
 @pytest.fixture(scope="module")
 def shared(home: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[App]:
     """The services on that database, with an index folder whose name is a statement too, and one
-    product of every text."""
+    product for every text."""
     folder = tmp_path_factory.mktemp("odd") / "'; DROP TABLE x; -- %s {y} \\ \"é"
     settings = Settings(home=folder, index_dir=folder / "in dex", database_url=home)
     with App(settings, choose=choose_colours) as app:
@@ -84,7 +84,7 @@ def shared(home: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[App]
 
 
 def catalogue(folder: Path) -> Path:
-    """Every text in every column, under a file name and in a source of such a name."""
+    """A source with every text in every column, with a file name and a folder name of that kind."""
     rows: list[dict[str, str]] = []
     for number, text in enumerate(HOSTILE.values()):
         name = f"{number} '; DROP TABLE z; -- %s {{a}} é.png"
@@ -97,8 +97,8 @@ def catalogue(folder: Path) -> Path:
 
 
 @pytest.fixture(autouse=True)
-def nothing_is_gone(shared: App) -> Iterator[None]:
-    """Afterwards every table is there, with all products."""
+def nothing_is_lost(shared: App) -> Iterator[None]:
+    """After each test every table exists and holds all products."""
     yield
     assert values(shared, "SELECT count(*) FROM product") == [len(HOSTILE)]
 
@@ -108,7 +108,9 @@ def values(app: App, query: str, *bound: Any) -> list[Any]:
         return list(connection.exec_driver_sql(query, bound).scalars())
 
 
-def test_ten_thousand_characters_are_stored_where_there_is_room(app: App, tmp_path: Path) -> None:
+def test_texts_of_ten_thousand_characters_are_stored_where_the_column_allows(
+    app: App, tmp_path: Path
+) -> None:
     (tmp_path / "0.png").write_bytes(photo(0))
     row = {"sku": "1", "images": "0.png", "title": LONG, "currency": LONG, LONG: LONG}
     assert ingest(app, write_csv(tmp_path / "long.csv", [row])).added == 1
@@ -119,17 +121,17 @@ def test_ten_thousand_characters_are_stored_where_there_is_room(app: App, tmp_pa
 
 @hostile
 @pytest.mark.parametrize("column", ["sku", "title", "brand", "category", "colour", "currency"])
-def test_a_text_is_stored_letter_for_letter(shared: App, column: str, text: str) -> None:
+def test_a_text_is_stored_unchanged(shared: App, column: str, text: str) -> None:
     assert values(shared, f"SELECT {column} FROM product WHERE sku = %s", text) == [text]
 
 
 @hostile
-def test_a_value_of_an_attribute_is_stored_letter_for_letter(shared: App, text: str) -> None:
+def test_an_attribute_value_is_stored_unchanged(shared: App, text: str) -> None:
     keys = {"more'; --": text, "%(x)s {y} :z $1": text}
     assert values(shared, "SELECT attributes FROM product WHERE sku = %s", text) == [keys]
 
 
-def test_the_source_and_what_it_refused_are_kept_with_their_reason(shared: App) -> None:
+def test_the_source_and_its_rejects_are_stored_with_their_reasons(shared: App) -> None:
     (source,) = values(shared, "SELECT source FROM ingest_run")
     assert source.endswith("the '; DROP TABLE product; -- %s {s} catalogue.csv")
     reasons = values(shared, "SELECT reason FROM ingest_reject ORDER BY line")
@@ -138,20 +140,20 @@ def test_the_source_and_what_it_refused_are_kept_with_their_reason(shared: App) 
 
 @hostile
 @pytest.mark.parametrize("column", ["sku", "title", "brand", "category", "colour", "currency"])
-def test_a_filter_finds_it_letter_for_letter(shared: App, column: str, text: str) -> None:
+def test_a_filter_finds_the_text_unchanged(shared: App, column: str, text: str) -> None:
     query = Query(picture=photo(0), k=5, filters=Filters({column: text}))
     assert [m.product.sku for m in shared.search.search(query).matches] == [text]
 
 
 @hostile
-def test_a_filter_on_an_attribute_finds_it(shared: App, text: str) -> None:
+def test_an_attribute_filter_finds_the_text(shared: App, text: str) -> None:
     for name in ("more'; --", "%(x)s {y} :z $1"):
         query = Query(picture=photo(0), k=5, filters=Filters({}, {name: text}))
         assert [m.product.sku for m in shared.search.search(query).matches] == [text]
 
 
 @hostile
-def test_a_name_of_a_filter_is_a_name_that_no_product_has(shared: App, text: str) -> None:
+def test_an_attribute_name_in_a_filter_is_only_a_name(shared: App, text: str) -> None:
     query = Query(picture=photo(0), filters=Filters({}, {text: text}))
     assert shared.search.search(query).matches == ()
     with pytest.raises(BadInput, match="There is no column"):
@@ -159,7 +161,7 @@ def test_a_name_of_a_filter_is_a_name_that_no_product_has(shared: App, text: str
 
 
 @hostile
-def test_words_of_a_filter_are_read_or_refused(shared: App, text: str) -> None:
+def test_a_filter_expression_is_parsed_or_refused(shared: App, text: str) -> None:
     try:
         shared.search.search(Query(picture=photo(0), filters=parse([text, f"{text}={text}"])))
     except BadInput:
@@ -167,7 +169,7 @@ def test_words_of_a_filter_are_read_or_refused(shared: App, text: str) -> None:
 
 
 @hostile
-def test_a_product_is_found_by_its_sku_and_left_out_by_it(shared: App, text: str) -> None:
+def test_a_product_is_found_and_excluded_by_its_sku(shared: App, text: str) -> None:
     others = shared.search.search(Query(sku=text, k=50)).matches
     assert text not in [match.product.sku for match in others]
     left = shared.search.search(Query(picture=photo(0), k=50, shown=(text,))).matches
@@ -175,16 +177,16 @@ def test_a_product_is_found_by_its_sku_and_left_out_by_it(shared: App, text: str
 
 
 @hostile
-def test_words_are_words_only(shared: App, text: str) -> None:
+def test_a_text_query_is_only_a_text(shared: App, text: str) -> None:
     try:
-        found = shared.search.search(Query(words=text, words_by="catalogue", k=50))
+        result = shared.search.search(Query(words=text, words_by="catalogue", k=50))
     except BadInput:
         return
-    assert len(found.matches) <= len(HOSTILE)
+    assert len(result.matches) <= len(HOSTILE)
 
 
 @hostile
-def test_who_decides_may_be_called_so(shared: App, text: str) -> None:
+def test_the_reviewer_of_a_verdict_may_have_any_name(shared: App, text: str) -> None:
     first, second, *_ = [each for each in HOSTILE.values() if each != text]
     verdicts.decide(shared.engine, first, second, True, text)
     assert values(shared, "SELECT decided_by FROM duplicate_verdict") == [text.strip()]
@@ -195,14 +197,14 @@ def test_who_decides_may_be_called_so(shared: App, text: str) -> None:
 
 
 @hostile
-def test_a_model_may_be_called_so(app: App, text: str) -> None:
+def test_a_model_may_have_any_name(app: App, text: str) -> None:
     with app.engine.begin() as connection:
-        made = models.register(connection, text, text, 8, text)
-    assert (made.name, made.revision, made.fingerprint) == (text, text, text)
+        model = models.register(connection, text, text, 8, text)
+    assert (model.name, model.revision, model.fingerprint) == (text, text, text)
     assert values(app, "SELECT count(*) FROM embedding_m2") == [0]
 
 
-def test_an_encoder_of_such_a_name_loads_and_searches(
+def test_an_encoder_with_any_name_can_ingest_and_search(
     new_database: Callable[[str | None], str], tmp_path: Path
 ) -> None:
     name = HOSTILE["a statement"]
@@ -216,12 +218,12 @@ def test_an_encoder_of_such_a_name_loads_and_searches(
 
 
 @hostile
-def test_what_is_not_there_cannot_be_deleted_under_such_a_name(shared: App, text: str) -> None:
+def test_deleting_an_unknown_sku_of_any_text_is_an_error(shared: App, text: str) -> None:
     with pytest.raises(LookalikeError, match="no product has the sku"):
         shared.catalog.delete([f"{text} not there"])
 
 
-def test_queries_name_products_and_files_letter_for_letter(shared: App, tmp_path: Path) -> None:
+def test_query_files_name_products_and_files_unchanged(shared: App, tmp_path: Path) -> None:
     rows = []
     for number, text in enumerate(HOSTILE.values()):
         name = f"{number} '; -- %s {{q}}.png"
@@ -229,16 +231,16 @@ def test_queries_name_products_and_files_letter_for_letter(shared: App, tmp_path
         rows.append({"query": name, "expected_sku": text})
     queries = read_queries(write_csv(tmp_path / "'; DROP %s.csv", rows))
     assert [query.expected_sku for query in queries] == list(HOSTILE.values())
-    found = evaluate(shared.engine, shared.search, queries, Query(), print).as_dict()
-    assert found["recall_at_1"] == 1.0
+    result = evaluate(shared.engine, shared.search, queries, Query(), print).as_dict()
+    assert result["recall_at_1"] == 1.0
 
 
-def test_known_pairs_name_products_letter_for_letter(shared: App, tmp_path: Path) -> None:
+def test_pair_files_name_products_unchanged(shared: App, tmp_path: Path) -> None:
     texts = list(HOSTILE.values())
     rows = [{"sku_a": a, "sku_b": b} for a, b in zip(texts[::2], texts[1::2], strict=True)]
     pairs = duplicate_report.read_pairs(write_csv(tmp_path / "pairs.csv", rows))
-    found = duplicate_report.evaluate(shared.engine, pairs, 0.9)
-    assert found.known == len(pairs)
+    result = duplicate_report.evaluate(shared.engine, pairs, 0.9)
+    assert result.known == len(pairs)
 
 
 REFUSED: dict[str, Callable[[App, str], object]] = {
@@ -259,7 +261,7 @@ REFUSED: dict[str, Callable[[App, str], object]] = {
 
 @pytest.mark.parametrize("text", [NUL, "a\udc80b"], ids=["NUL", "no text"])
 @pytest.mark.parametrize("entrance", REFUSED.values(), ids=REFUSED.keys())
-def test_what_postgresql_cannot_hold_is_refused_with_a_sentence(
+def test_a_text_that_postgresql_cannot_store_is_refused_with_an_error(
     shared: App, entrance: Callable[[App, str], object], text: str
 ) -> None:
     with pytest.raises(BadInput, match=r"NUL character|is not text"):
@@ -267,7 +269,7 @@ def test_what_postgresql_cannot_hold_is_refused_with_a_sentence(
 
 
 @pytest.mark.parametrize("entrance", REFUSED.values(), ids=REFUSED.keys())
-def test_ten_thousand_characters_are_an_answer_or_a_sentence(
+def test_ten_thousand_characters_give_a_result_or_an_error(
     shared: App, entrance: Callable[[App, str], object]
 ) -> None:
     try:
@@ -276,7 +278,7 @@ def test_ten_thousand_characters_are_an_answer_or_a_sentence(
         assert str(exc)
 
 
-def test_every_text_went_through_the_file_as_it_is(tmp_path: Path) -> None:
+def test_every_text_is_unchanged_by_the_csv_file(tmp_path: Path) -> None:
     rows = [{"sku": text} for text in HOSTILE.values()]
     with write_csv(tmp_path / "all.csv", rows).open(encoding="utf-8", newline="") as file:
         assert [row["sku"] for row in csv.DictReader(file)] == list(HOSTILE.values())

@@ -1,8 +1,9 @@
-"""How PostgreSQL runs the statements of a search: exact ones scan, the others use their index."""
+"""Execution plans of the search statements: exact ones scan, the others use their index."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,37 +14,42 @@ from sqlalchemy import event
 from app.bootstrap import App
 from app.config import Settings
 from app.types import Filters, Query, SearchResult
+from conftest import Fill
 from support.colours import choose_colours
 from support.filled import fill
 
+pytestmark = pytest.mark.xdist_group("query_plans")  # the catalogues are filled once
 SIZES = (100, 2000, 8000)
-
-
 HNSW = "embedding_m1_vec_idx"
-
-
 STAMP = "embedding_m1_changed_in_idx"
 
 
-def pretend(sql: psycopg.Connection, times: int) -> None:
-    """Let the planner believe that the embeddings are so many times as many."""
+def scale_row_estimates(sql: psycopg.Connection, times: int) -> None:
+    """Scale the planner's row estimate of the embeddings by a factor."""
     sql.execute(
         "UPDATE pg_class SET reltuples = reltuples * %s WHERE relname LIKE 'embedding_m1%%'",
         [times],
     )
 
 
+FILLED = {size: partial(fill, rows=size) for size in SIZES}
+
+
 @pytest.fixture(params=SIZES)
-def rows(request: pytest.FixtureRequest, app: App, sql: psycopg.Connection) -> int:
-    fill(app, sql, request.param)
+def rows(request: pytest.FixtureRequest) -> int:
     return int(request.param)
 
 
+@pytest.fixture
+def database_url(filled_database: Callable[[Fill], str], rows: int) -> str:
+    return filled_database(FILLED[rows])
+
+
 class Plans:
-    """The plans of the statements a search runs, as text, taken while it runs them."""
+    """Execution plans, as text, of the statements that a search runs, captured while it runs."""
 
     def __init__(self, app: App) -> None:
-        self.found: list[str] = []
+        self.captured: list[str] = []
         self._busy = False
         event.listen(app.search_engine, "before_cursor_execute", self._explain)
 
@@ -54,7 +60,7 @@ class Plans:
             return
         self._busy = True
         plan = connection.exec_driver_sql("EXPLAIN " + statement, parameters)
-        self.found.append("\n".join(plan.scalars()))
+        self.captured.append("\n".join(plan.scalars()))
         self._busy = False
 
 
@@ -68,43 +74,41 @@ def ask(app: App, **more: Any) -> SearchResult:
     return app.search.search(Query(vector=vector, model_id=app.catalog.model().id, **more))
 
 
-def test_the_exact_scan_is_never_answered_from_the_approximate_index(
+def test_the_exact_scan_never_uses_the_approximate_index(
     app: App, sql: psycopg.Connection, rows: int, plans: Plans
 ) -> None:
     assert ask(app).plan.path == "exact"
-    pretend(sql, 1000)
+    scale_row_estimates(sql, 1000)
     assert ask(app).plan.path == "exact"
-    assert len(plans.found) == 2
-    assert not any(HNSW in plan for plan in plans.found)
+    assert len(plans.captured) == 2
+    assert not any(HNSW in plan for plan in plans.captured)
 
 
-def test_a_filtered_scan_is_never_answered_from_the_approximate_index(
+def test_a_filtered_scan_never_uses_the_approximate_index(
     app: App, rows: int, plans: Plans
 ) -> None:
     assert ask(app, filters=Filters({"brand": "b7"})).plan.path == "exact"
-    assert plans.found
-    assert not any(HNSW in plan for plan in plans.found)
+    assert plans.captured
+    assert not any(HNSW in plan for plan in plans.captured)
 
 
-def test_the_delta_is_found_by_its_stamp_and_searched_exactly(
+def test_the_delta_is_selected_by_its_stamp_and_searched_exactly(
     app: App, sql: psycopg.Connection, rows: int, plans: Plans
 ) -> None:
     app.indexer.rebuild()
     sql.execute("UPDATE embedding SET vec = vec WHERE picture_id <= %s", [rows // 50])
     sql.execute("ANALYZE")
     assert ask(app).plan.path == "faiss"
-    [plan] = plans.found
+    [plan] = plans.captured
     assert HNSW not in plan
     if rows > SIZES[0]:
         assert STAMP in plan
         assert "Seq Scan on embedding_m1" not in plan
 
 
-def test_the_fallback_uses_the_approximate_index(
-    settings: Settings, app: App, sql: psycopg.Connection
-) -> None:
-    fill(app, sql, SIZES[-1])
+@pytest.mark.parametrize("rows", SIZES[-1:])
+def test_the_fallback_uses_the_approximate_index(settings: Settings, rows: int) -> None:
     with App(settings.model_copy(update={"exact_rows": 10}), choose=choose_colours) as small:
         plans = Plans(small)
         assert ask(small).plan.path == "pgvector-hnsw"
-        assert HNSW in plans.found[0]
+        assert HNSW in plans.captured[0]

@@ -1,4 +1,4 @@
-"""The role that serves can do all that a service does, and nothing to what tables are."""
+"""The serving role can do all daily work of the service and cannot change the schema."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ from support.servers import TcpServer, password_server
 DATABASE = """the "shop's" %s {name} :x $$"""
 MIGRATOR = """mover'; DROP TABLE product; -- $$ "%I" """
 SERVER = "sérver \\ {server} %(x)s"
-WORDS = {MIGRATOR: """m@/'"\\ %41 é""", SERVER: "s:p a%20ss"}
-"""The roles and their passwords: none of them may be taken for anything but a name."""
+PASSWORDS = {MIGRATOR: """m@/'"\\ %41 é""", SERVER: "s:p a%20ss"}
+"""The roles and their passwords: special characters must be treated as part of the name."""
 
 
 @pytest.fixture(scope="module")
@@ -58,11 +58,11 @@ def tcp() -> Iterator[TcpServer]:
 def opened(
     tcp: TcpServer, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Callable[..., App]]:
-    """All services as some role; closed at the end."""
+    """Services connected as some role; closed at the end."""
     apps: list[App] = []
 
     def open_(user: str | None = None, **more: Any) -> App:
-        url = tcp.url(DATABASE) if user is None else tcp.url(DATABASE, WORDS[user], user)
+        url = tcp.url(DATABASE) if user is None else tcp.url(DATABASE, PASSWORDS[user], user)
         settings = Settings(home=tmp_path_factory.mktemp("home"), database_url=url, **more)
         apps.append(App(settings, choose=choose_colours))
         return apps[-1]
@@ -74,19 +74,19 @@ def opened(
 
 @pytest.fixture(scope="module")
 def server(opened: Callable[..., App], tmp_path_factory: pytest.TempPathFactory) -> App:
-    """The service as the role that serves, in a filled database that another role migrated."""
-    create_roles(opened().engine, MIGRATOR, SERVER, WORDS)
+    """The service as the serving role, in a filled database that another role migrated."""
+    create_roles(opened().engine, MIGRATOR, SERVER, PASSWORDS)
     opened(MIGRATOR).initialise()
     app = opened(SERVER, worker_poll_s=0.2, worker_look_s=0.1)
     assert ingest(app, shop(tmp_path_factory.mktemp("shop"), 300)).added == 300
     return app
 
 
-def decided(app: App) -> object:
+def verdict_recorded(app: App) -> object:
     return verdicts.decide(app.engine, "P0001", "P0002", True, "Ada")
 
 
-def asked(app: App) -> object:
+def evaluated(app: App) -> object:
     picture = app.settings.home / "0.png"
     picture.parent.mkdir(exist_ok=True)
     picture.write_bytes(photo(0))
@@ -103,41 +103,39 @@ def built_by_a_worker(app: App) -> object:
     return error.value is None
 
 
-def sampled(app: App) -> int:
+def samples_stored(app: App) -> int:
     app.search.search(Query(picture=photo(7)))
     app.sampler.close()
     with app.engine.connect() as connection:
         return int(connection.exec_driver_sql("SELECT count(*) FROM query_sample").scalar_one())
 
 
-DOES = {
+DAILY_WORK = {
     "build": lambda app: app.indexer.rebuild().state == "published",
     "search": lambda app: app.search.search(Query(picture=photo(3))).plan.path == "faiss",
     "search again": lambda app: app.search.search(Query(picture=photo(4))).plan.path == "faiss",
-    "keep samples": sampled,
+    "keep samples": samples_stored,
     "audit": lambda app: audit(app.engine, app.files, app.settings, 5),
     "tune": lambda app: planner_tuning.tune(app.engine, app.files, app.settings),
     "calibrate": lambda app: calibrate(app.engine, app.encoder),
-    "evaluate": asked,
-    "decide": decided,
+    "evaluate": evaluated,
+    "decide": verdict_recorded,
     "list duplicates": lambda app: duplicate_report.duplicate_groups(app.engine, 0.9) is not None,
     "delete": lambda app: app.catalog.delete(["P0299"]) == 1,
     "work": built_by_a_worker,
-    "say how it is": lambda app: status(app.engine, app.files, app.settings).healthy,
+    "report status": lambda app: status(app.engine, app.files, app.settings).healthy,
 }
 
 
-def test_the_role_that_serves_can_do_all_that_is_done_every_day(
-    server: App, tmp_path: Path
-) -> None:
-    """In this order: what one does, the next one finds."""
-    for name, does in DOES.items():
-        assert does(server), name
+def test_the_serving_role_can_do_all_daily_work(server: App, tmp_path: Path) -> None:
+    """The order matters: each step uses the results of the steps before."""
+    for name, step in DAILY_WORK.items():
+        assert step(server), name
     report: IngestReport = ingest(server, shop(tmp_path, 250), prune=True)
     assert (report.unchanged, report.deleted) == (250, 49)
 
 
-def test_a_backup_by_the_role_that_serves_says_whose_it_is_to_make(
+def test_a_backup_by_the_serving_role_is_an_error_that_names_the_right_role(
     server: App, tmp_path: Path
 ) -> None:
     with pytest.raises(BackupFailed, match=r"privilege.*\. Run it as the role that owns"):
@@ -150,12 +148,12 @@ def registered(app: App) -> None:
         models.register(connection, "other", "1", 8, "other")
 
 
-def told(statement: str) -> Callable[[App], None]:
-    def tell(app: App) -> None:
+def run_sql(statement: str) -> Callable[[App], None]:
+    def run(app: App) -> None:
         with app.engine.begin() as connection:
             connection.exec_driver_sql(statement)
 
-    return tell
+    return run
 
 
 FORBIDDEN = [
@@ -179,30 +177,30 @@ FORBIDDEN = [
 
 
 @pytest.mark.parametrize("statement", FORBIDDEN)
-def test_the_role_that_serves_may_not(server: App, statement: str) -> None:
+def test_the_serving_role_is_refused(server: App, statement: str) -> None:
     with pytest.raises(DatabaseUnsuitable, match=r"lacks a right: .*lookalike db roles"):
-        told(statement)(server)
+        run_sql(statement)(server)
 
 
 @pytest.mark.parametrize(
     "act", [registered, lambda app: migrate(app.engine)], ids=["add a model", "migrate"]
 )
-def test_what_the_migrator_does_the_role_that_serves_is_refused(
+def test_migrator_commands_are_refused_to_the_serving_role(
     server: App, act: Callable[[App], object]
 ) -> None:
-    with pytest.raises(DatabaseUnsuitable, match="Run it as a role that may"):
+    with pytest.raises(DatabaseUnsuitable, match="Use a role that has it"):
         act(server)
 
 
-def test_a_model_is_dropped_by_the_migrator_only_and_nothing_is_changed_by_who_may_not(
+def test_only_the_migrator_drops_a_model_and_a_refused_drop_changes_nothing(
     server: App, opened: Callable[..., App]
 ) -> None:
     migrator = opened(MIGRATOR)
     migrator.lifecycle.add("another")
     with pytest.raises(DatabaseUnsuitable, match=r"role that migrates.*Nothing was changed"):
         server.lifecycle.drop("another")
-    kept = {each.model.name: each.maintained for each in server.lifecycle.models()}
-    assert kept["another"]
+    maintained = {each.model.name: each.maintained for each in server.lifecycle.models()}
+    assert maintained["another"]
     migrator.lifecycle.drop("another")
     assert server.search.search(Query(picture=photo(3))).matches
 
@@ -216,20 +214,20 @@ def test_the_migrator_migrates_again_and_owns_everything(
         assert connection.exec_driver_sql(owners).scalars().all() == [MIGRATOR]
 
 
-def test_a_table_of_a_later_migration_is_the_servers_to_use(
+def test_the_serving_role_may_use_a_table_of_a_later_migration(
     server: App, opened: Callable[..., App]
 ) -> None:
     later = "CREATE TABLE later (id int GENERATED ALWAYS AS IDENTITY, n int)"
-    told(later)(opened(MIGRATOR))
-    told("INSERT INTO later (n) VALUES (1)")(server)
-    told("DELETE FROM later")(server)
-    told("DROP TABLE later")(opened(MIGRATOR))
+    run_sql(later)(opened(MIGRATOR))
+    run_sql("INSERT INTO later (n) VALUES (1)")(server)
+    run_sql("DELETE FROM later")(server)
+    run_sql("DROP TABLE later")(opened(MIGRATOR))
 
 
-def test_an_analyst_reads_and_the_worker_ends_what_takes_too_long(
+def test_an_analyst_reads_and_the_worker_ends_long_statements(
     server: App, opened: Callable[..., App], tcp: TcpServer
 ) -> None:
-    told("CREATE ROLE ada LOGIN PASSWORD 'a' IN ROLE lookalike_analyst")(opened())
+    run_sql("CREATE ROLE ada LOGIN PASSWORD 'a' IN ROLE lookalike_analyst")(opened())
     with closing(psycopg.connect(tcp.url(DATABASE, "a", "ada"), autocommit=True)) as ada:
         assert ada.execute("SELECT count(*) > 0 FROM analytics.products").fetchone() == (True,)
         with pytest.raises(psycopg.errors.InsufficientPrivilege):
@@ -240,7 +238,7 @@ def test_an_analyst_reads_and_the_worker_ends_what_takes_too_long(
             assert [each.user for each in analyst_sessions.end_overdue(connection, 0.0)] == ["ada"]
 
 
-def test_a_database_that_one_role_made_and_served_is_divided_afterwards(
+def test_a_database_of_a_single_role_can_be_split_between_roles_later(
     tcp: TcpServer, tmp_path: Path
 ) -> None:
     with psycopg.connect(tcp.url(), autocommit=True) as admin:
@@ -252,13 +250,13 @@ def test_a_database_that_one_role_made_and_served_is_divided_afterwards(
     with App(Settings(home=tmp_path, database_url=url), choose=choose_colours) as app:
         assert migrate(app.engine) == SCHEMA_REVISION
         registered(app)
-        told("ALTER TABLE product ADD COLUMN later text")(app)
+        run_sql("ALTER TABLE product ADD COLUMN later text")(app)
 
 
-def test_a_dba_who_is_no_superuser_makes_the_roles_and_is_told_what_is_left(
+def test_a_dba_without_superuser_creates_the_roles_and_learns_the_remaining_steps(
     tcp: TcpServer, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """As on hosts that keep the superuser to themselves; the extension is there."""
+    """As on managed hosts without superuser access, where the extension is already installed."""
     with psycopg.connect(tcp.url(), autocommit=True) as admin:
         admin.execute("CREATE ROLE dba LOGIN CREATEROLE CREATEDB PASSWORD 'd'")
     with psycopg.connect(tcp.url("postgres", "d", "dba"), autocommit=True) as dba:
@@ -280,7 +278,7 @@ def test_a_dba_who_is_no_superuser_makes_the_roles_and_is_told_what_is_left(
             assert does(app)
 
 
-def test_the_printed_script_does_the_same(tcp: TcpServer) -> None:
+def test_the_printed_script_creates_the_same_roles(tcp: TcpServer) -> None:
     with psycopg.connect(tcp.url(), autocommit=True) as admin:
         admin.execute("CREATE DATABASE printed TEMPLATE template0")
     psql = [binaries.binary("psql"), "-Xq", "-v", "ON_ERROR_STOP=1", tcp.url("printed")]
@@ -294,27 +292,29 @@ def test_the_printed_script_does_the_same(tcp: TcpServer) -> None:
 
 
 @pytest.mark.parametrize("name", ["", "a" * 64, "é" * 32, "a\0b"])
-def test_a_name_that_postgresql_would_cut_is_refused(name: str) -> None:
+def test_a_role_name_that_postgresql_would_truncate_is_refused(name: str) -> None:
     with pytest.raises(BadInput, match="1 to 63 bytes"):
         roles_script(name, "server")
 
 
-def test_one_role_for_both_is_refused() -> None:
+def test_the_same_role_for_migrating_and_serving_is_refused() -> None:
     with pytest.raises(BadInput, match="two names"):
         roles_script("same", "same")
 
 
-def test_a_name_that_postgresql_keeps_for_itself_is_refused(opened: Callable[..., App]) -> None:
+def test_a_role_name_reserved_by_postgresql_is_refused(opened: Callable[..., App]) -> None:
     with pytest.raises(BadInput, match="does not take this name"):
         create_roles(opened().engine, "pg_mine", "other", {})
 
 
-def test_a_user_who_may_not_make_roles_is_told_so(server: App) -> None:
+def test_a_user_without_createrole_gets_an_error(server: App) -> None:
     with pytest.raises(DatabaseUnsuitable, match="lacks a right"):
         create_roles(server.engine, "third", "fourth", {})
 
 
-def test_the_server_never_hears_a_password(tcp: TcpServer, opened: Callable[..., App]) -> None:
+def test_the_server_never_receives_a_plain_password(
+    tcp: TcpServer, opened: Callable[..., App]
+) -> None:
     with psycopg.connect(tcp.url(), autocommit=True) as admin:
         admin.execute("ALTER SYSTEM SET log_statement = 'all'")
         admin.execute("SELECT pg_reload_conf()")

@@ -1,4 +1,4 @@
-"""The normaliser: which spellings agree, and what tells products apart."""
+"""Normalisation: which spellings are equal, and which products differ."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ def test_the_brand_is_known_in_any_spelling(title: str) -> None:
         ("Marria t-shirt 5 l", {}),
     ],
 )
-def test_what_tells_products_apart(title: str, fields: dict[str, object]) -> None:
+def test_different_products_have_different_keys(title: str, fields: dict[str, object]) -> None:
     assert jacket(title, **fields) != jacket("Marria t-shirt")
 
 
@@ -118,7 +118,7 @@ def test_models_are_told_apart_by_their_numbers() -> None:
     assert len({key(title) for title in titles}) == len(titles)
 
 
-def test_four_digits_are_a_year_only_if_they_are_the_products() -> None:
+def test_four_digits_are_a_year_only_if_they_equal_the_products_year() -> None:
     assert identity(Product("A", "Nova 2020", year=2020)).numbers == ()
     assert identity(Product("A", "Nova 2021", year=2020)).numbers == ("2021",)
     assert identity(Product("A", "Nova 1949")).numbers == ("1949",)
@@ -130,13 +130,13 @@ def test_a_colour_in_the_title_stands_in_for_an_empty_column() -> None:
     assert key("Marria navy hat") == navy != key("Marria navy hat", colour="blue")
 
 
-def test_two_colours_in_the_title_leave_the_columns_to_tell() -> None:
+def test_two_products_with_two_colours_in_the_title_differ_by_their_columns() -> None:
     columns: list[str | None] = ["black", "white", None]
     assert len({key("Tee black or white", colour=colour) for colour in columns}) == 3
 
 
 @pytest.mark.parametrize("title", ["", " ", "!?", "Kestrel", "Kestrel 2020", "XL", "size 42"])
-def test_a_title_that_says_nothing_has_no_key(title: str) -> None:
+def test_a_title_without_words_has_no_key(title: str) -> None:
     assert jacket(title) == ""
 
 
@@ -147,13 +147,13 @@ def test_any_product_has_a_key_that_fits_an_index(title: str, brand: str, colour
     assert len((key(title * 500, brand=brand) or VERSION).encode()) < 2600
 
 
-def test_long_titles_are_told_apart_beyond_what_a_key_holds() -> None:
+def test_long_titles_that_differ_at_the_end_have_different_keys() -> None:
     titles = [" ".join(f"word{n}" for n in range(size)) for size in range(500, 520)]
     keys = [key(title) for title in titles]
     assert len(set(keys)) == len(keys) and max(map(len, keys)) <= 600
 
 
-def test_a_long_brand_of_one_word_many_times_takes_no_time() -> None:
+def test_a_long_repetitive_brand_is_normalised_quickly() -> None:
     assert key("a" * 300 + " hat", brand="a " * 250)
 
 
@@ -176,5 +176,5 @@ def test_a_letter_or_a_number_of_the_model_is_neither_size_nor_year(one: str, ot
         ("Alder shirt 2019", "Alder shirt 2021"), ("Alder shirt M 2019", "Alder shirt L 2021"),
     ],
 )  # fmt: skip
-def test_sizes_and_years_at_the_end_of_a_title_are_taken_out(one: str, other: str) -> None:
+def test_sizes_and_years_at_the_end_of_a_title_do_not_count(one: str, other: str) -> None:
     assert identity_key(Product("a", one)) == identity_key(Product("b", other))

@@ -1,4 +1,4 @@
-"""Which pairs of products are put before a person, in which order, and which are not any more."""
+"""The review queue: which pairs it returns, in which order, and which are settled."""
 
 from __future__ import annotations
 
@@ -26,23 +26,23 @@ from support.shop import add
 TYPO = 0.9
 
 
-def asked(app: App, walk: ReviewCursor | None = None) -> list[ReviewPair]:
-    """All that a person is asked who skips everything."""
+def all_pairs(app: App, cursor: ReviewCursor | None = None) -> list[ReviewPair]:
+    """All pairs of a scan in which every pair is skipped."""
     found: list[ReviewPair] = []
-    walk = walk or ReviewCursor()
-    while not walk.finished:
-        question, walk = next_pair(app.engine, walk, TYPO)
-        found += [question] if question else []
+    cursor = cursor or ReviewCursor()
+    while not cursor.finished:
+        pair, cursor = next_pair(app.engine, cursor, TYPO)
+        found += [pair] if pair else []
     return found
 
 
 def pairs(app: App) -> list[str]:
-    """The same as `AB`, in their order."""
-    return ["".join(question.skus) for question in asked(app)]
+    """The skus of these pairs, such as `AB`, in order."""
+    return ["".join(pair.skus) for pair in all_pairs(app)]
 
 
 def move(sql: psycopg.Connection, sku: str, near: str, distance: float) -> None:
-    """Give the picture of a product another vector: so far from that of another product."""
+    """Move the picture of a product to this cosine distance from that of another product."""
     one, other = (
         np.array(
             sql.execute(
@@ -70,40 +70,40 @@ def say(app: App, pair: str, same: bool) -> None:
     decide(app.engine, pair[0], pair[1], same, "Ada")
 
 
-def test_products_that_show_one_picture_are_asked_about(app: App) -> None:
+def test_products_that_share_a_picture_are_reviewed(app: App) -> None:
     add(app, {"A": [1], "B": [2, 1], "C": [3]})
-    (question,) = asked(app)
-    assert (question.skus, question.shares_picture, question.rule) == (("A", "B"), True, None)
-    assert question.distance == pytest.approx(0, abs=1e-6)
+    (pair,) = all_pairs(app)
+    assert (pair.skus, pair.shares_picture, pair.rule) == (("A", "B"), True, None)
+    assert pair.distance == pytest.approx(0, abs=1e-6)
 
 
-def test_products_of_the_same_words_are_asked_about_and_told_the_rule(
+def test_products_with_the_same_words_are_reviewed_with_the_rule(
     app: App, sql: psycopg.Connection
 ) -> None:
     add(app, {"A": [1], "B": [2], "C": [3]}, brand="Kestrel")
     sql.execute("UPDATE product SET title = 'lamp', year = 2020 + id, identity_key = '1|x'"
                 " WHERE sku <> 'C'")  # fmt: skip
-    (question,) = asked(app)
-    assert (question.skus, question.rule, question.shares_picture) == (
+    (pair,) = all_pairs(app)
+    assert (pair.skus, pair.rule, pair.shares_picture) == (
         ("A", "B"), "another year", False,
     )  # fmt: skip
 
 
-def test_products_whose_pictures_are_near_are_asked_about_nearest_first(
+def test_products_with_near_pictures_are_reviewed_nearest_first(
     app: App, sql: psycopg.Connection
 ) -> None:
     add(app, {name: [seed] for seed, name in enumerate("ABCDEF")})
     move(sql, "B", "A", 0.09)
     move(sql, "D", "C", 0.03)
     move(sql, "F", "E", DEFAULT_MAX_DISTANCE + 0.02)
-    found = asked(app)
-    assert ["".join(question.skus) for question in found] == ["CD", "AB"]
-    assert [question.distance for question in found] == [
+    found = all_pairs(app)
+    assert ["".join(pair.skus) for pair in found] == ["CD", "AB"]
+    assert [pair.distance for pair in found] == [
         pytest.approx(0.03, abs=0.005), pytest.approx(0.09, abs=0.005),
     ]  # fmt: skip
 
 
-def test_what_lookalike_calibrate_found_says_how_near(app: App, sql: psycopg.Connection) -> None:
+def test_the_calibration_limits_the_distance(app: App, sql: psycopg.Connection) -> None:
     add(app, {"A": [1], "B": [2]}, category="lamp")
     add(app, {"C": [3], "D": [4]}, category="chair")
     move(sql, "B", "A", 0.05)
@@ -113,31 +113,31 @@ def test_what_lookalike_calibrate_found_says_how_near(app: App, sql: psycopg.Con
         SELECT id, category, far
         FROM model, (VALUES ('', 0.02), ('chair', 0.4)) AS cut (category, far)"""
     )
-    (question,) = asked(app)
-    assert ("".join(question.skus), question.means) == ("CD", "same product")
+    (pair,) = all_pairs(app)
+    assert ("".join(pair.skus), pair.means) == ("CD", "same product")
 
 
-def test_a_picture_a_crowd_of_products_shows_is_no_evidence(app: App) -> None:
+def test_a_picture_shared_by_many_products_is_not_evidence(app: App) -> None:
     add(app, {f"P{n}": [1] for n in range(MAX_SHARED_BY + 1)})
-    assert asked(app) == []
+    assert all_pairs(app) == []
 
 
 def test_the_nearest_pictures_stand_first_on_both_sides(app: App, sql: psycopg.Connection) -> None:
     add(app, {"A": [1, 2, 3], "B": [4, 5, 2]})
-    (question,) = asked(app)
-    first = [side.pictures[0].picture_id for side in question.sides]
+    (pair,) = all_pairs(app)
+    first = [side.pictures[0].picture_id for side in pair.sides]
     assert first[0] == first[1]
-    assert [len(side.pictures) for side in question.sides] == [3, 3]
+    assert [len(side.pictures) for side in pair.sides] == [3, 3]
 
 
-def test_a_product_without_a_picture_can_be_asked_about(app: App, sql: psycopg.Connection) -> None:
+def test_a_product_without_a_picture_can_be_reviewed(app: App, sql: psycopg.Connection) -> None:
     add(app, {"A": [1], "B": []})
     sql.execute("UPDATE product SET title = 'lamp', identity_key = '1|x'")
-    (question,) = asked(app)
-    assert (question.distance, question.means, question.sides[1].pictures) == (None, None, ())
+    (pair,) = all_pairs(app)
+    assert (pair.distance, pair.means, pair.sides[1].pictures) == (None, None, ())
 
 
-def test_no_pair_is_asked_twice_in_one_walk(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_pair_is_returned_twice_in_one_scan(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(duplicate_review, "PRODUCTS_PER_BATCH", 1)
     monkeypatch.setattr(duplicate_review, "GROUPS_PER_BATCH", 1)
     add(app, {"A": [1], "B": [1, 2], "C": [2], "D": [3]})
@@ -145,10 +145,10 @@ def test_no_pair_is_asked_twice_in_one_walk(app: App, monkeypatch: pytest.Monkey
 
 
 @pytest.mark.parametrize("same", [True, False])
-def test_what_was_decided_is_not_asked_again(app: App, same: bool) -> None:
+def test_decided_pairs_are_not_returned(app: App, same: bool) -> None:
     add(app, {"A": [1], "B": [1]})
     say(app, "AB", same)
-    assert asked(app) == []
+    assert all_pairs(app) == []
 
 
 @pytest.mark.parametrize(("verdicts", "left"), [
@@ -157,7 +157,7 @@ def test_what_was_decided_is_not_asked_again(app: App, same: bool) -> None:
     ({"AB": False, "BC": False}, ["AC"]),
     ({"AB": True}, ["AC", "BC"]),
 ])  # fmt: skip
-def test_what_follows_from_verdicts_is_not_asked(
+def test_pairs_settled_by_other_verdicts_are_not_returned(
     app: App, verdicts: dict[str, bool], left: list[str]
 ) -> None:
     add(app, {"A": [1], "B": [1], "C": [1]})
@@ -166,63 +166,63 @@ def test_what_follows_from_verdicts_is_not_asked(
     assert sorted(pairs(app)) == left
 
 
-def test_what_follows_through_a_product_that_is_gone_is_not_asked(app: App) -> None:
+def test_pairs_settled_through_a_deleted_product_are_not_returned(app: App) -> None:
     add(app, {"A": [1], "B": [2], "C": [1]})
     say(app, "AB", True)
     say(app, "BC", False)
     app.catalog.delete(["B"])
-    assert asked(app) == []
+    assert all_pairs(app) == []
 
 
-def test_a_verdict_taken_meanwhile_settles_what_waits(app: App) -> None:
+def test_a_verdict_recorded_meanwhile_settles_waiting_pairs(app: App) -> None:
     add(app, {"A": [1], "B": [1], "C": [1]})
-    question, walk = next_pair(app.engine, ReviewCursor(), TYPO)
-    assert question is not None and len(walk.waiting) == 2
+    pair, cursor = next_pair(app.engine, ReviewCursor(), TYPO)
+    assert pair is not None and len(cursor.waiting) == 2
     say(app, "AB", True)
     say(app, "BC", True)
-    assert asked(app, walk) == []
+    assert all_pairs(app, cursor) == []
 
 
-def test_a_product_deleted_meanwhile_is_passed_over(app: App) -> None:
+def test_a_product_deleted_meanwhile_is_skipped(app: App) -> None:
     add(app, {"A": [1], "B": [1], "C": [2], "D": [2]})
-    _, walk = next_pair(app.engine, ReviewCursor(), TYPO)
+    _, cursor = next_pair(app.engine, ReviewCursor(), TYPO)
     app.catalog.delete(["D"])
-    assert asked(app, walk) == []
+    assert all_pairs(app, cursor) == []
 
 
-def test_a_walk_that_finds_nothing_for_long_says_how_far_it_came(
+def test_a_long_scan_without_a_pair_returns_its_progress(
     app: App, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(duplicate_review, "MAX_SCAN_S", -1.0)
     monkeypatch.setattr(duplicate_review, "PRODUCTS_PER_BATCH", 2)
     add(app, {f"P{n}": [n] for n in range(5)})
-    question, walk = next_pair(app.engine, ReviewCursor(), TYPO)
-    assert (question, walk.looked_at, walk.finished) == (None, 2, False)
-    while not walk.finished:
-        question, walk = next_pair(app.engine, walk, TYPO)
-    assert (question, walk.looked_at) == (None, 5)
+    pair, cursor = next_pair(app.engine, ReviewCursor(), TYPO)
+    assert (pair, cursor.looked_at, cursor.finished) == (None, 2, False)
+    while not cursor.finished:
+        pair, cursor = next_pair(app.engine, cursor, TYPO)
+    assert (pair, cursor.looked_at) == (None, 5)
 
 
-def test_an_empty_catalogue_holds_nothing_to_ask(app: App) -> None:
-    question, walk = next_pair(app.engine, ReviewCursor(), TYPO)
-    assert (question, walk.finished) == (None, True)
+def test_an_empty_catalogue_has_no_pairs(app: App) -> None:
+    pair, cursor = next_pair(app.engine, ReviewCursor(), TYPO)
+    assert (pair, cursor.finished) == (None, True)
 
 
-def test_a_database_without_a_model_is_said(app: App, sql: psycopg.Connection) -> None:
+def test_a_database_without_a_model_is_an_error(app: App, sql: psycopg.Connection) -> None:
     sql.execute("UPDATE model SET active = false")
     with pytest.raises(NoModel):
         next_pair(app.engine, ReviewCursor(), TYPO)
 
 
-def test_a_decided_pair_can_be_looked_at_again_with_its_verdict(app: App) -> None:
+def test_a_decided_pair_can_be_loaded_with_its_verdict(app: App) -> None:
     add(app, {"A": [1], "B": [2]})
     say(app, "AB", False)
-    question = load_pair(app.engine, ("A", "B"), TYPO)
-    assert question.verdict is not None
-    assert (question.verdict.same, question.verdict.decided_by) == (False, "Ada")
+    pair = load_pair(app.engine, ("A", "B"), TYPO)
+    assert pair.verdict is not None
+    assert (pair.verdict.same, pair.verdict.decided_by) == (False, "Ada")
 
 
-def test_a_pair_that_is_gone_cannot_be_looked_at(app: App) -> None:
+def test_a_pair_that_is_gone_cannot_be_loaded(app: App) -> None:
     add(app, {"A": [1], "B": [2]})
     say(app, "AB", False)
     app.catalog.delete(["B"])
@@ -240,7 +240,7 @@ def test_verdicts_are_listed_newest_first_page_by_page(app: App) -> None:
     assert (listed, latest_decisions(app.engine, 2, 2)[0].verdict.sku_b) == (["D", "C"], "B")
 
 
-def test_of_two_who_judge_one_pair_at_once_the_second_learns_of_the_first(app: App) -> None:
+def test_of_two_concurrent_verdicts_on_one_pair_the_second_is_refused(app: App) -> None:
     add(app, {"A": [1], "B": [1]})
     said: list[str] = []
 

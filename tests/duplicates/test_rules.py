@@ -1,4 +1,4 @@
-"""Folding: each rule by itself, what verdicts do to them, and groups that any order gives."""
+"""Folding: each rule alone, the effect of verdicts, and independence of order."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def test_a_rule_folds(name: str, one: str, other: str, fields: dict[str, object]
 
 
 @pytest.mark.parametrize("number", range(len(RULES)), ids=[rule.name for rule in RULES])
-def test_a_rule_by_itself_takes_what_those_before_it_take(number: int) -> None:
+def test_each_rule_includes_the_rules_before_it(number: int) -> None:
     found = [("Marria", 2020), ("Marria", 2021), ("Marria XL", 2020), ("Marira", 2020)]
     a = identity(product("A", "Marria"))
     holds = [RULES[number].holds(a, identity(product("B", t, year=y)), TYPO) for t, y in found]
@@ -174,7 +174,7 @@ def test_every_candidate_is_in_one_group(
 
 
 @given(found)
-def test_without_verdicts_products_fold_exactly_where_rules_lead(
+def test_without_verdicts_groups_are_the_closure_of_the_rules(
     found: list[FoldCandidate],
 ) -> None:
     left = {candidate.sku: candidate.product for candidate in found}
@@ -204,9 +204,7 @@ def test_every_fold_names_a_rule_that_holds(
 
 
 @given(found, verdicts())
-def test_verdicts_hold_through_others_both_ways(
-    found: list[FoldCandidate], verdicts: list[Verdict]
-) -> None:
+def test_verdicts_are_transitive(found: list[FoldCandidate], verdicts: list[Verdict]) -> None:
     product_of = {sku: sku for sku in "ABCDEFGHIJKL"}
     for verdict in verdicts:
         if verdict.same:
@@ -232,37 +230,37 @@ def test_the_most_similar_is_kept_then_the_newest_then_the_first_sku() -> None:
     assert kept(("B", 0.5, 2020), ("A", 0.5, 2020)) == "A"
 
 
-def test_a_verdict_that_they_are_the_same_folds_and_is_the_rule() -> None:
+def test_a_verdict_same_folds_and_is_named_as_the_rule() -> None:
     group = fold(candidates("Marria", "Coryard"), [Verdict("A", "B", True)], TYPO)[0]
     assert [(fold.rule, fold.matched_by) for fold in group.folded] == [("verdict", "A")]
 
 
-def test_a_verdict_that_they_differ_unfolds() -> None:
+def test_a_verdict_different_prevents_folding() -> None:
     assert skus(fold(candidates("Marria", "Marria"), [Verdict("A", "B", False)], TYPO)) == {
         "A", "B",
     }  # fmt: skip
 
 
-def test_a_verdict_holds_through_a_product_that_is_no_candidate() -> None:
+def test_a_verdict_applies_through_a_product_that_is_not_a_candidate() -> None:
     told = [Verdict("A", "Z", True), Verdict("B", "Z", False)]
     assert skus(fold(candidates("Marria", "Marria"), told, TYPO)) == {"A", "B"}
     told = [Verdict("A", "Z", True), Verdict("B", "Z", True)]
     assert skus(fold(candidates("Marria", "Coryard"), told, TYPO)) == {"AB"}
 
 
-def test_a_third_product_goes_to_one_side_of_a_verdict_only() -> None:
+def test_a_third_product_joins_only_one_side_of_a_verdict() -> None:
     told = [Verdict("A", "B", False)]
     assert skus(fold(candidates("Marria", "Marria", "Marria"), told, TYPO)) == {"AC", "B"}
 
 
-def test_one_fold_may_lead_to_the_next() -> None:
+def test_folding_is_transitive() -> None:
     found = fold(candidates("Marria hat", "Marira hat", "Marira hats XL"), [], TYPO)
     assert skus(found) == {"ABC"}
     reasons = {fold.candidate.sku: (fold.rule, fold.matched_by) for fold in found[0].folded}
     assert reasons == {"B": ("typo", "A"), "C": ("typo", "A")}
 
 
-def test_nothing_folds_into_nothing() -> None:
+def test_no_candidates_give_no_groups() -> None:
     assert fold([], [Verdict("A", "B", True)], TYPO) == []
 
 
@@ -284,7 +282,7 @@ def clothing(test_data: Path) -> list[FoldCandidate]:
 
 @pytest.fixture(scope="module")
 def made(clothing: list[FoldCandidate]) -> list[tuple[str, str]]:
-    """Each made row and the one row it was made from, by spelling alone, not by our normaliser."""
+    """Each generated row and the row it was generated from, found without our normaliser."""
 
     def spelled(product: Product) -> str:
         plain = product.title.upper().replace("É", "E").replace("È", "E").replace("Ö", "O")
@@ -305,7 +303,7 @@ def figures(clothing: list[FoldCandidate], made: list[tuple[str, str]]) -> Dupli
     return compare(fold(clothing, [], TYPO), made)
 
 
-def test_the_made_pairs_fold_and_no_others(
+def test_exactly_the_generated_pairs_fold(
     made: list[tuple[str, str]], figures: DuplicateReport
 ) -> None:
     assert len(made) == 84
@@ -322,7 +320,7 @@ def test_products_with_the_photo_of_another_do_not_fold(
 
 
 @pytest.mark.parametrize("order", ["XYZ", "YXZ", "ZXY", "ZYX"])
-def test_a_slip_is_found_whichever_sku_spells_it(order: str) -> None:
+def test_a_typo_is_found_whichever_sku_has_it(order: str) -> None:
     titles = dict(zip(order, ["glasses sun", "sun glasses", "sunglasses"], strict=True))
     found = [
         FoldCandidate(Product(sku, title, brand="b", category="c"), 0.5)
@@ -331,8 +329,8 @@ def test_a_slip_is_found_whichever_sku_spells_it(order: str) -> None:
     assert skus(fold(found, [], TYPO)) == {"XYZ"}
 
 
-def test_words_in_another_order_make_no_slip_of_their_own() -> None:
-    """One key, two orders; a verdict keeps the one apart whose order made the slip."""
+def test_another_order_of_words_is_not_a_typo() -> None:
+    """One key in two orders; a verdict keeps apart the one whose order made the typo."""
     titles = {"X": "sun glasses", "Y": "glasses sun", "Z": "sunglasses"}
     candidates = [
         FoldCandidate(Product(sku, title, brand="b", category="c"), 0.5)

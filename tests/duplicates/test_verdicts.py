@@ -1,4 +1,4 @@
-"""What people decide about duplicates, and the identity keys in the table."""
+"""Verdicts on duplicates, and the identity keys in the table."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_a_new_verdict_replaces_the_one_before(shop: App) -> None:
     assert told(shop, 1) == [("1", "2", False)]
 
 
-def test_around_follows_the_same_and_stops_behind_the_different(shop: App) -> None:
+def test_related_verdicts_follow_same_and_stop_after_different(shop: App) -> None:
     say(shop, 0, 1, True)
     say(shop, 1, 2, True)
     say(shop, 2, 3, False)
@@ -101,7 +101,7 @@ def test_two_verdicts_at_once_do_not_contradict(shop: App, sql: psycopg.Connecti
         asking.start()
         asking.join(0.3)
         assert asking.is_alive()
-    asking.join(30)
+    asking.join(300)
     assert len(refused) == 1
 
 
@@ -140,7 +140,7 @@ def test_the_catalogue_folds_by_verdicts_and_is_measured_without(shop: App) -> N
     assert figures.misses == (("P0000", "P0001"),)
 
 
-def test_pairs_that_follow_from_known_ones_are_known() -> None:
+def test_pairs_that_follow_from_known_pairs_are_known() -> None:
     figures = compare([], [("A", "B"), ("B", "C")])
     assert figures.known == 3 and figures.misses == (("A", "B"), ("A", "C"), ("B", "C"))
 
@@ -205,7 +205,7 @@ def test_equal_keys_are_found_in_sql(app: App, sql: psycopg.Connection) -> None:
     assert (fold.candidate.sku, fold.rule, fold.matched_by) == ("B", "another year", "A")
 
 
-def test_a_verdict_that_came_meanwhile_is_not_replaced_unseen(
+def test_a_verdict_recorded_meanwhile_is_not_replaced_unseen(
     app: App, sql: psycopg.Connection
 ) -> None:
     sql.execute("INSERT INTO product (sku) VALUES ('A'), ('B')")

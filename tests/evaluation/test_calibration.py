@@ -1,4 +1,4 @@
-"""What a similarity means: the cut-offs, the evidence they come from, and where they are spoken."""
+"""Similarity labels: fitting cut-offs, the pairs they are fitted to, and where labels appear."""
 
 from __future__ import annotations
 
@@ -61,11 +61,11 @@ def row(category: str | None, *cut_offs: float | None) -> Calibration:
     return Calibration(category, *(CutOff(cut, 20, 20) for cut in cut_offs))
 
 
-# The numbers.
+# Fitting
 
 
 @given(distances, distances, st.sampled_from([LIKELY_PRECISION, STRICT_PRECISION]))
-def test_a_cut_keeps_its_precision_and_tells_the_kinds_apart(
+def test_a_cut_off_has_the_required_precision_and_separates_the_kinds(
     pairs: list[float], others: list[float], precision: float
 ) -> None:
     cut = fit_cut_off(pairs, others, precision).distance
@@ -90,7 +90,7 @@ def test_the_order_of_the_pairs_does_not_matter(
     st.lists(st.floats(0.6, 2), min_size=MIN_PAIRS, max_size=60),
     st.sampled_from([LIKELY_PRECISION, STRICT_PRECISION]),
 )
-def test_kinds_that_are_apart_are_cut_in_the_middle(
+def test_the_cut_off_of_separate_kinds_is_in_the_middle(
     pairs: list[float], others: list[float], precision: float
 ) -> None:
     found = fit_cut_off(pairs, others, precision)
@@ -99,24 +99,24 @@ def test_kinds_that_are_apart_are_cut_in_the_middle(
 
 
 @pytest.mark.parametrize(("pairs", "others"), [(MIN_PAIRS - 1, 50), (50, MIN_PAIRS - 1), (0, 0)])
-def test_too_few_pairs_give_no_cut_and_say_so(pairs: int, others: int) -> None:
+def test_too_few_pairs_give_no_cut_off_but_a_reason(pairs: int, others: int) -> None:
     found = fit_cut_off([0.1] * pairs, [1.0] * others)
     assert found == CutOff(None, pairs, others)
     assert f"at least {MIN_PAIRS} are needed" in str(missing_reason(found))
 
 
-def test_kinds_that_do_not_differ_are_hardly_ever_cut() -> None:
+def test_equal_distributions_rarely_have_a_cut_off() -> None:
     random = np.random.default_rng(1)
     found = [fit_cut_off(random.random(50), random.random(300)) for _ in range(500)]
     assert sum(cut.distance is not None for cut in found) <= 10
     assert "no distance tells" in str(next(filter(None, map(missing_reason, found))))
 
 
-def test_pairs_that_are_farther_than_others_give_no_cut() -> None:
+def test_positive_pairs_that_are_farther_apart_give_no_cut_off() -> None:
     assert fit_cut_off([1.0] * 50, [0.1] * 50).distance is None
 
 
-def test_a_sure_claim_leaves_out_what_a_likelier_one_takes_in() -> None:
+def test_a_higher_precision_gives_a_smaller_cut_off() -> None:
     pairs = np.concatenate([np.linspace(0, 0.2, 60), np.linspace(0.3, 0.5, 40)])
     others = np.concatenate([np.linspace(0.3, 0.5, 30), np.linspace(0.8, 1, 70)])
     assert fit_cut_off(pairs, others, STRICT_PRECISION).distance == pytest.approx(0.28, abs=0.07)
@@ -124,7 +124,7 @@ def test_a_sure_claim_leaves_out_what_a_likelier_one_takes_in() -> None:
 
 
 @given(cuts, cuts, cuts, st.floats(0, 2))
-def test_cut_offs_never_decrease_and_that_changes_no_word(
+def test_cut_offs_never_decrease_and_that_changes_no_label(
     photo: float | None, product: float | None, similar: float | None, distance: float
 ) -> None:
     before = row(None, photo, product, similar)
@@ -135,7 +135,7 @@ def test_cut_offs_never_decrease_and_that_changes_no_word(
     assert label_for(distance, None, {None: before}) == label_for(distance, None, {None: after})
 
 
-def test_a_word_is_the_strongest_that_holds_and_a_category_has_its_own() -> None:
+def test_the_label_is_the_strongest_that_holds_and_categories_have_their_own() -> None:
     rows = {None: row(None, 0.1, 0.2, 0.5), "Hat": row("Hat", None, 0.3, 0.4)}
     said = {d: label_for(d, "Shoe", rows) for d in (0.1, 0.15, 0.4, 0.6)}
     assert said == {0.1: "same photo", 0.15: "same product", 0.4: "similar", 0.6: None}
@@ -144,7 +144,7 @@ def test_a_word_is_the_strongest_that_holds_and_a_category_has_its_own() -> None
     assert label_for(0.0, "Hat", {}) is None
 
 
-def test_only_categories_with_a_cut_of_their_own_have_a_row() -> None:
+def test_only_categories_with_their_own_cut_off_have_a_row() -> None:
     pairs = [
         LabelledPair("same product", holds, category, 0.1 if holds else 1.0)
         for category, count in (("B", MIN_PAIRS), ("A", MIN_PAIRS), ("C", MIN_PAIRS - 1), (None, 3))
@@ -157,11 +157,11 @@ def test_only_categories_with_a_cut_of_their_own_have_a_row() -> None:
     assert found[0].same_photo == CutOff(None, 0, 0)
 
 
-# The evidence.
+# Pairs
 
 
 def look(category: str, product: int, n: int) -> bytes:
-    """The n-th photo of a product: mostly like its others, somewhat like those of its category."""
+    """The n-th photo of a product: similar to its others, less to those of its category."""
     seed = [sum(category.encode()), product, n]
     blocks = [
         np.random.default_rng(seed[: depth + 1]).uniform(-1, 1, (SIDE, SIDE, 3)) * weight
@@ -174,7 +174,7 @@ def look(category: str, product: int, n: int) -> bytes:
 
 
 def put(app: App, category: str, products: Sequence[int], photos: int = 2) -> None:
-    """Products of a category with so many photos each, through the catalogue service."""
+    """Add products of a category with this many photos each."""
     for product in products:
         files = [look(category, product, n) for n in range(photos)]
         shas = [hashlib.sha256(file).digest() for file in files]
@@ -209,7 +209,7 @@ def asked(app: App, data: bytes, k: int = 100) -> SearchResult:
     return app.search.search(Query(picture=data, k=k))
 
 
-def test_all_three_meanings_are_found_and_spoken(shop: App) -> None:
+def test_all_three_labels_are_fitted_and_shown(shop: App) -> None:
     whole = calibrate(shop.engine, shop.encoder)[0]
     found = [cut.distance for cut in (whole.same_photo, whole.same_product, whole.similar)]
     assert None not in found and found == sorted(found)
@@ -228,13 +228,13 @@ def test_all_three_meanings_are_found_and_spoken(shop: App) -> None:
     assert said <= {None, "similar"} and None in said
 
 
-def test_categories_with_enough_pairs_have_cut_offs_of_their_own(shop: App) -> None:
+def test_categories_with_enough_pairs_have_their_own_cut_offs(shop: App) -> None:
     rows = calibrate(shop.engine, shop.encoder)
     assert [found.category for found in rows] == [None, "Hat", "Shoe"]
     assert rows[1].same_product.pairs == 30 and rows[1].same_photo.pairs == 60
 
 
-def test_what_is_stored_is_what_was_fitted_and_comes_again(
+def test_the_fitted_cut_offs_are_stored_and_reproducible(
     shop: App, sql: psycopg.Connection
 ) -> None:
     rows = calibrate(shop.engine, shop.encoder)
@@ -255,19 +255,19 @@ def test_an_empty_catalogue_gives_no_cut_offs(app: App) -> None:
     )
 
 
-def test_a_photo_that_two_products_show_is_no_pair_of_either(app: App) -> None:
+def test_a_photo_shared_by_two_products_gives_no_pair(app: App) -> None:
     add(app, {"A": [1, 9], "B": [2, 9]})
     assert calibrate(app.engine, app.encoder)[0].same_product.pairs == 0
 
 
-def test_a_thumbnail_that_is_damaged_is_left_out(app: App, sql: psycopg.Connection) -> None:
+def test_a_damaged_thumbnail_is_skipped(app: App, sql: psycopg.Connection) -> None:
     add(app, numbered(30))
     sql.execute("UPDATE picture SET thumbnail = 'no' WHERE id <= 5")
     assert calibrate(app.engine, app.encoder)[0].same_photo.pairs == 25
 
 
-def test_verdicts_are_evidence_for_and_against(app: App, sql: psycopg.Connection) -> None:
-    """Products with one photo each: nothing but verdicts says which are the same."""
+def test_verdicts_give_positive_and_negative_pairs(app: App, sql: psycopg.Connection) -> None:
+    """Products with one photo each, so that all pairs come from verdicts."""
     put(app, "Hat", range(25), photos=1)
     twins = [(f"Hat{n:03}", f"P{n:04}") for n in range(25)]
     for n, (_, twin) in enumerate(twins):
@@ -291,21 +291,21 @@ def test_verdicts_are_evidence_for_and_against(app: App, sql: psycopg.Connection
     assert after.same_photo.others == before.same_photo.others + 1
 
 
-def test_products_of_equal_identity_are_not_taken_for_different_ones(
+def test_products_with_equal_identity_give_no_negative_pairs(
     app: App, sql: psycopg.Connection
 ) -> None:
     put(app, "Hat", range(25), photos=1)
     assert calibrate(app.engine, app.encoder)[0].same_product.others > 0
     sql.execute("UPDATE product SET identity_key = 'all one'")
     assert calibrate(app.engine, app.encoder)[0].same_product.others == 0
-    judge(sql, "Hat000", "Hat001", False)  # a verdict outweighs what the words say
+    judge(sql, "Hat000", "Hat001", False)  # a verdict overrides equal attributes
     assert calibrate(app.engine, app.encoder)[0].same_product.others > 0
 
 
-# Models never meet.
+# Models are not mixed
 
 
-def test_another_model_is_neither_evidence_nor_touched_nor_spoken(
+def test_another_model_is_not_read_written_or_used_for_labels(
     shop: App, sql: psycopg.Connection
 ) -> None:
     alone = calibrate(shop.engine, shop.encoder)
@@ -325,7 +325,7 @@ def test_an_encoder_that_is_not_the_active_model_is_refused(app: App) -> None:
         calibrate(app.engine, lambda: ColourEncoder("other"))
 
 
-def test_a_model_that_was_changed_meanwhile_gets_nothing(
+def test_nothing_is_stored_if_the_active_model_changes_in_the_meantime(
     shop: App, sql: psycopg.Connection
 ) -> None:
     class Changing(ColourEncoder):
@@ -340,7 +340,7 @@ def test_a_model_that_was_changed_meanwhile_gets_nothing(
         calibrate(shop.engine, shop.encoder)
 
 
-# Where the words are spoken.
+# Where labels appear
 
 
 def set_all(sql: psycopg.Connection) -> None:
@@ -348,11 +348,11 @@ def set_all(sql: psycopg.Connection) -> None:
                 " similar_distance) VALUES (1, 0.001, 0.002, 2)")  # fmt: skip
 
 
-def test_both_ways_of_searching_speak(app: App, sql: psycopg.Connection) -> None:
+def test_both_search_paths_show_labels(app: App, sql: psycopg.Connection) -> None:
     add(app, numbered(50))
     set_all(sql)
     app.indexer.rebuild()
-    for _ in range(2):  # the second in one statement
+    for _ in range(2):  # the second search is a single statement
         said = [match.means for match in asked(app, photo(1), 3).matches]
         assert said == ["same photo", "similar", "similar"]
 
@@ -377,7 +377,7 @@ def test_cut_offs_are_read_once_a_minute(
     assert len(read) == 2
 
 
-def test_a_search_goes_on_where_the_cut_offs_cannot_be_read(
+def test_a_search_succeeds_if_the_cut_offs_cannot_be_read(
     app: App, sql: psycopg.Connection
 ) -> None:
     add(app, numbered(5))
@@ -385,7 +385,9 @@ def test_a_search_goes_on_where_the_cut_offs_cannot_be_read(
     assert [match.means for match in asked(app, photo(1)).matches] == [None] * 5
 
 
-def test_while_one_search_reads_the_others_do_not_wait(app: App, sql: psycopg.Connection) -> None:
+def test_other_searches_do_not_wait_while_one_reads_the_cut_offs(
+    app: App, sql: psycopg.Connection
+) -> None:
     add(app, numbered(5))
     set_all(sql)
     labeler = SimilarityLabeler(app.engine)
@@ -395,9 +397,7 @@ def test_while_one_search_reads_the_others_do_not_wait(app: App, sql: psycopg.Co
     assert labeler.label(matches, 1)[0].means == "same photo"
 
 
-def test_words_are_not_judged_by_the_cut_offs_of_pictures(
-    settings: Settings, app: App, sql: psycopg.Connection
-) -> None:
+def test_text_queries_have_no_labels(settings: Settings, app: App, sql: psycopg.Connection) -> None:
     class Reader(ColourEncoder):
         def __init__(self) -> None:
             super().__init__()
@@ -437,7 +437,9 @@ def test_the_command_prints_cut_offs_and_what_could_not_be_fitted(app: App) -> N
 
 
 @pytest.mark.usefixtures("ours")
-def test_a_search_prints_the_word_beside_the_number(app: App, sql: psycopg.Connection) -> None:
+def test_a_search_prints_the_label_next_to_the_similarity(
+    app: App, sql: psycopg.Connection
+) -> None:
     add(app, numbered(5))
     set_all(sql)
     ran = CliRunner().invoke(cli, ["search", "--sku", "P0001", "--k", "2"])

@@ -1,4 +1,4 @@
-"""Evaluation: exact figures on cases small enough to work out by hand."""
+"""Evaluation: exact metrics of cases that are small enough to calculate by hand."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def ranked(app: App, seed: int) -> list[str]:
     return [m.product.sku for m in app.search.search(Query(picture=photo(seed), k=30)).matches]
 
 
-def test_the_figures_of_a_small_case_are_exact(app: App, queries: Path) -> None:
+def test_the_metrics_of_a_small_case_are_exact(app: App, queries: Path) -> None:
     add(app, numbered(30))
     (queries.parent / "q.png").write_bytes(photo(0))
     skus = ranked(app, 0)
@@ -76,11 +76,11 @@ def test_queries_whose_product_does_not_pass_the_filter_are_left_out(
     (queries.parent / "2.png").write_bytes(photo(2))
     lines = [("1.png", "RED"), ("2.png", "BLUE"), ("2.png", "RED")]
     found, _ = figures(app, queries, lines, "packaged=1")
-    # Only RED passes, so that it is found first whatever is asked.
+    # Only RED passes the filter, so it comes first for every query.
     assert (found.queries, found.filtered_out, found.recall_at_1) == (2, 1, 1.0)
 
 
-def test_queries_that_cannot_be_asked_are_counted_apart_and_told(app: App, queries: Path) -> None:
+def test_failed_queries_are_counted_separately_and_reported(app: App, queries: Path) -> None:
     add(app, {"A": [1]})
     (queries.parent / "1.png").write_bytes(photo(1))
     (queries.parent / "bad.png").write_bytes(b"no picture")
@@ -94,7 +94,7 @@ def test_queries_that_cannot_be_asked_are_counted_apart_and_told(app: App, queri
 
 
 @pytest.mark.parametrize("name", ["folder", "pipe.png"])
-def test_a_query_that_is_no_file_is_counted_and_not_waited_for(
+def test_a_query_that_is_not_a_file_counts_as_failed_without_blocking(
     app: App, queries: Path, name: str
 ) -> None:
     add(app, {"A": [1]})
@@ -105,7 +105,7 @@ def test_a_query_that_is_no_file_is_counted_and_not_waited_for(
     assert (found.queries, found.unreadable, len(told)) == (1, 1, 1)
 
 
-def test_no_query_that_could_be_asked_is_an_error(app: App, queries: Path) -> None:
+def test_it_is_an_error_if_all_queries_fail(app: App, queries: Path) -> None:
     add(app, {"A": [1]})
     with pytest.raises(BadSource, match="None of the queries"):
         figures(app, queries, [("none.png", "A")])
@@ -126,13 +126,15 @@ def test_no_query_that_could_be_asked_is_an_error(app: App, queries: Path) -> No
     ],
     ids=["empty", "column", "header", "no sku", "short", "nul", "nul name", "png", "quote"],
 )
-def test_a_file_that_holds_no_queries_is_said(queries: Path, data: bytes, says: str) -> None:
+def test_an_unusable_file_of_queries_is_refused_with_the_reason(
+    queries: Path, data: bytes, says: str
+) -> None:
     queries.write_bytes(data)
     with pytest.raises(BadSource, match=says):
         read_queries(queries)
 
 
-def test_a_file_that_is_not_there_is_said(queries: Path) -> None:
+def test_a_missing_file_of_queries_is_refused(queries: Path) -> None:
     with pytest.raises(BadSource, match="No such file"):
         read_queries(queries)
 
@@ -152,14 +154,14 @@ def test_queries_with_a_byte_order_mark_and_other_columns_are_read(queries: Path
         (81, 263, 0.2553, 0.3662),
     ],
 )
-def test_the_interval_of_a_share_is_wilsons(
+def test_the_interval_of_a_share_is_that_of_wilson(
     found: int, asked: int, low: float, high: float
 ) -> None:
     """The last by R. Newcombe, Statistics in Medicine 17 (1998), example 1."""
     assert wilson(found, asked) == (pytest.approx(low, abs=1e-4), pytest.approx(high, abs=1e-4))
 
 
-def test_figures_by_category_are_those_of_its_queries(app: App, queries: Path) -> None:
+def test_metrics_by_category_are_those_of_its_queries(app: App, queries: Path) -> None:
     add(app, {"A": [1], "B": [2]}, category="coat")
     add(app, {"C": [3]}, category="lamp")
     add(app, {"D": [4]})
@@ -172,7 +174,7 @@ def test_figures_by_category_are_those_of_its_queries(app: App, queries: Path) -
     ]  # fmt: skip
 
 
-def test_what_came_folded_into_another_counts_as_found(app: App, queries: Path) -> None:
+def test_a_product_folded_into_another_counts_as_found(app: App, queries: Path) -> None:
     for year, seed in ((2020, 1), (2021, 2), (2022, 3)):
         add(app, {f"Y{year}": [seed]}, year=year, brand="b")
     with app.engine.begin() as connection:
@@ -192,7 +194,7 @@ def test_what_came_folded_into_another_counts_as_found(app: App, queries: Path) 
         compare(folded, {("other.png", "Y2022"): 1})
 
 
-def test_a_difference_counts_only_what_both_asked_and_knows_its_doubt() -> None:
+def test_a_comparison_uses_common_queries_only_and_has_intervals() -> None:
     ours = {("q", str(n)): 1 if n < 60 else None for n in range(100)} | {("only", "here"): 1}
     theirs = {("q", str(n)): 1 if n < 50 else 7 for n in range(100)} | {("only", "there"): None}
     found = compare_ranks(ours, theirs)
@@ -210,10 +212,10 @@ def test_a_difference_counts_only_what_both_asked_and_knows_its_doubt() -> None:
         ((54, 0, 0, 0), -0.0664, 0.0664),
     ],
 )
-def test_the_interval_of_a_difference_is_newcombes(
+def test_the_interval_of_a_difference_is_that_of_newcombe(
     counts: tuple[int, int, int, int], low: float, high: float
 ) -> None:
-    """His method 10; where the runs never differ there is doubt all the same."""
+    """Method 10; the interval has a width even if the runs never differ."""
     assert newcombe(*counts) == (pytest.approx(low, abs=1e-4), pytest.approx(high, abs=1e-4))
 
 
@@ -231,20 +233,22 @@ def test_ranks_are_read_back_from_the_json(app: App, queries: Path) -> None:
             read_ranks({"outcomes": [{"query": "x", "expected_sku": "y", "rank": rank}]})
 
 
-def test_queries_are_told_apart_and_a_repeated_one_is_refused(app: App, queries: Path) -> None:
+def test_queries_are_identified_by_photo_and_sku_and_repeated_ones_refused(
+    app: App, queries: Path
+) -> None:
     assert QueryOutcome("a b", "c", None, 1, 1.0).key != QueryOutcome("a", "b c", None, 1, 1.0).key
     queries.write_text("query,expected_sku\n1.png,A\n1.png,B\n1.png,A\n")
     with pytest.raises(BadSource, match="line 4: the same as line 2"):
         read_queries(queries)
 
 
-def test_the_worst_come_first_and_what_came_first_is_not_among_them() -> None:
+def test_the_worst_queries_come_first_and_successful_ones_are_left_out() -> None:
     asked = [QueryOutcome(str(rank), "A", None, rank, 1.0) for rank in (1, 3, None, 2, 1)]
     assert [outcome.rank for outcome in worst(asked, 9)] == [None, 3, 2]
     assert [outcome.rank for outcome in worst(asked, 1)] == [None]
 
 
-def test_the_report_stands_alone_and_shows_words_as_words(app: App, queries: Path) -> None:
+def test_the_report_is_self_contained_and_escapes_text(app: App, queries: Path) -> None:
     add(app, {"A": [1], "B": [2]}, category="<i>coat</i>")
     with app.engine.begin() as connection:
         connection.exec_driver_sql("UPDATE product SET title = '<script>alert(1)</script>'")
@@ -266,7 +270,7 @@ def outcome(query: str, rank: int | None, *found: str) -> QueryOutcome:
     return QueryOutcome(query, "A", None, rank, 1.0, found=found)
 
 
-def test_what_two_models_answer_most_differently_comes_first() -> None:
+def test_the_most_different_answers_come_first() -> None:
     ours = [outcome("same", 1, "A", "B"), outcome("others", 1, "A", "B"), outcome("bad", None),
             outcome("lost", None), outcome("later", 2), outcome("only here", 3)]  # fmt: skip
     theirs = [outcome("bad", None), outcome("lost", 1), outcome("later", 1),
@@ -277,9 +281,7 @@ def test_what_two_models_answer_most_differently_comes_first() -> None:
     assert most_different(ours[:1], theirs, 9) == []
 
 
-def test_the_report_of_two_models_shows_what_both_found_beside_each_other(
-    app: App, queries: Path
-) -> None:
+def test_the_report_of_two_models_shows_the_matches_of_both(app: App, queries: Path) -> None:
     add(app, {"A": [1], "B": [2]}, category="coat")
     with app.engine.begin() as connection:
         connection.exec_driver_sql("UPDATE product SET title = '<b>' || sku || '</b>'")

@@ -1,4 +1,4 @@
-"""Real photos through the real encoder: what is loaded, and how well it is found again."""
+"""Real photos with the real encoder: what is loaded, and the quality of searches."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from app.types import Query, SearchResult
 from ingest.pipeline import IngestReport
 from support.goods import ingest, versions
 
-# One worker loads the catalogue, once; the others need not.
+# All in one worker of pytest-xdist, so that the catalogue is loaded once.
 pytestmark = pytest.mark.xdist_group("real_photos")
 
 SEARCHES = 40
@@ -56,7 +56,7 @@ def photos(test_data: Path) -> list[bytes]:
 
 @pytest.fixture(scope="module")
 def without_build(loaded: IngestReport, clothing: App, photos: list[bytes]) -> list[SearchResult]:
-    """What searches find before there is any index."""
+    """Results of searches without an index."""
     return [clothing.search.search(Query(picture=photo)) for photo in photos]
 
 
@@ -64,7 +64,7 @@ def without_build(loaded: IngestReport, clothing: App, photos: list[bytes]) -> l
 def with_build(
     without_build: list[SearchResult], clothing: App, photos: list[bytes]
 ) -> list[SearchResult]:
-    """What the same searches find once the index is built."""
+    """Results of the same searches with an index."""
     clothing.indexer.rebuild()
     return [clothing.search.search(Query(picture=photo)) for photo in photos]
 
@@ -89,7 +89,7 @@ def test_every_product_and_picture_is_loaded(loaded: IngestReport, clothing: App
 
 
 @pytest.mark.usefixtures("loaded")
-def test_a_second_run_finds_all_unchanged_and_writes_no_row(clothing: App, test_data: Path) -> None:
+def test_a_second_ingest_changes_nothing_and_writes_no_row(clothing: App, test_data: Path) -> None:
     with psycopg.connect(str(clothing.settings.database_url), autocommit=True) as connection:
         before = versions(connection)
         report = ingest(clothing, test_data / "clothing" / "catalogue.csv")
@@ -117,7 +117,7 @@ def test_both_paths_give_the_same_similarities(
 
 
 @pytest.mark.usefixtures("with_build")
-def test_clothes_photographed_again_are_found(clothing: App, test_data: Path) -> None:
+def test_other_photos_of_clothes_are_found(clothing: App, test_data: Path) -> None:
     found = figures(clothing, test_data / "clothing" / "queries.csv")
     assert found.queries == 120
     assert found.recall_at_5 >= 0.98 and found.recall_at_1 >= 0.90, found
@@ -130,10 +130,10 @@ def asked(app: App, sql: str) -> list[tuple[object, ...]]:
 
 @pytest.mark.usefixtures("loaded")
 @pytest.mark.parametrize(("asked_for", "found"), [(12, 9), (24, 10), (50, 10)])
-def test_outliers_are_products_that_were_given_the_wrong_photo(
+def test_outliers_are_products_with_a_wrong_photo(
     clothing: App, asked_for: int, found: int
 ) -> None:
-    """The last twelve were, ten of them one of another category."""
+    """The last twelve products have a wrong photo, ten of them one of another category."""
     wrong = {f"CL-{n:05}" for n in range(1340, 1352)}
     outliers = asked(clothing, f"SELECT sku FROM analytics.outliers(n => {asked_for})")
     assert len(outliers) == asked_for
@@ -141,7 +141,7 @@ def test_outliers_are_products_that_were_given_the_wrong_photo(
 
 
 @pytest.mark.usefixtures("loaded")
-def test_groups_in_sql_are_those_of_every_rule_but_typo(clothing: App) -> None:
+def test_groups_in_sql_are_those_of_all_rules_except_typo(clothing: App) -> None:
     groups = duplicate_groups(clothing.engine, typo=1.0)
     expected = {
         frozenset([group.keeper.sku, *(fold.candidate.sku for fold in group.folded)])
@@ -152,7 +152,7 @@ def test_groups_in_sql_are_those_of_every_rule_but_typo(clothing: App) -> None:
     assert {frozenset(skus) for (skus,) in found} == expected  # type: ignore[arg-type]
 
 
-def test_packaged_groceries_photographed_in_a_shop_are_found(
+def test_packaged_groceries_are_found_by_photos_from_a_shop(
     server_home: Path, tmp_path: Path, test_data: Path
 ) -> None:
     with new_app(server_home, tmp_path, "grocery") as app:

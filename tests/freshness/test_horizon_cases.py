@@ -317,7 +317,7 @@ def subscribe(publisher: str, subscriber: str) -> str:
 
 
 def wait_for(sql: psycopg.Connection, condition: str) -> None:
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 300
     while sql.execute(condition).fetchone() != (True,):
         assert time.monotonic() < deadline, f"never came true: {condition}"
         time.sleep(0.05)

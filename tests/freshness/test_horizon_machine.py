@@ -49,7 +49,7 @@ PLACES = st.integers(0, 80)
 WRITER = st.integers(0, WRITERS - 1)
 
 # A writer that would wait for another would wait for ever: one thread plays them all.
-IMPATIENT = "-c lock_timeout=5ms"
+IMPATIENT = "-c lock_timeout=50ms"
 LOST = (
     psycopg.errors.LockNotAvailable,
     psycopg.errors.SerializationFailure,

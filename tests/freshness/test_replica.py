@@ -205,7 +205,7 @@ def test_searches_on_the_standby_are_exact_under_concurrent_writes_and_builds(
     searcher.join()
     stop.set()
     for thread in (*behind, builder):
-        thread.join(60)
+        thread.join(300)
     assert [thread.failure for thread in (*behind, builder) if thread.failure] == []
     assert tally.wrong == []
     assert tally.searches >= 60 and tally.paths["faiss"] > 0

@@ -8,6 +8,7 @@ import sys
 import threading
 import tracemalloc
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ from app.index.file_store import IndexFiles
 from app.index.recall import RecallBenchmark, TopK
 from app.types import Vectors
 from app.vectors import to_float32
+from conftest import Fill
 from support.colours import choose_colours
 from support.paths import REPO
 from support.shop import add, numbered
@@ -337,6 +339,14 @@ def test_the_two_newest_builds_stay_and_older_files_go(
     assert files(settings.index_folder) == sorted(f"{b.sha256}.faiss" for b in made[-2:])
 
 
+def test_builds_with_the_same_file_keep_their_own_search_parameters(app: App) -> None:
+    add(app, numbered(40))
+    build = app.indexer.rebuild()
+    other = replace(build, parameters={"nlist": 1, "nprobe": {"10": 1}})
+    assert app.files.open(build).parameters == build.parameters
+    assert app.files.open(other).parameters == other.parameters
+
+
 def test_a_file_that_a_later_build_shares_is_kept(app: App, settings: Settings) -> None:
     add(app, numbered(5))
     builds = [app.indexer.rebuild() for _ in range(4)]
@@ -351,12 +361,12 @@ def test_only_one_builder_works_at_a_time(app: App, settings: Settings) -> None:
     def wait_at_copy(*arguments: Any) -> None:
         if "pg_current_snapshot" in arguments[2]:
             reading.set()
-            assert go_on.wait(30)
+            assert go_on.wait(300)
 
     event.listen(app.engine, "before_cursor_execute", wait_at_copy)
     first = threading.Thread(target=app.indexer.rebuild)
     first.start()
-    assert reading.wait(30)
+    assert reading.wait(300)
     with App(settings, choose=choose_colours) as other, pytest.raises(BuildRunning):
         other.indexer.rebuild()
     go_on.set()
@@ -576,7 +586,7 @@ def test_alternating_invalid_vectors_are_refused(app: App, sql: psycopg.Connecti
 # In and out
 
 
-@pytest.mark.parametrize("rows", [0, 1, 9000])
+@pytest.mark.parametrize("rows", [0, 1, 3000])
 def test_embeddings_written_by_copy_are_read_unchanged(
     app: App, sql: psycopg.Connection, rows: int
 ) -> None:
@@ -596,14 +606,35 @@ def test_embeddings_written_by_copy_are_read_unchanged(
     np.testing.assert_allclose(found.vectors[order], vectors, atol=1e-3)
 
 
-def many(sql: psycopg.Connection) -> None:
-    """Twenty thousand embeddings, far more than the connection buffers."""
-    sql.execute(
-        "WITH made AS (INSERT INTO picture (sha256, width, height, thumbnail)"
-        " SELECT sha256(n::text::bytea), 1, 1, '' FROM generate_series(1, 20000) AS n RETURNING id)"
-        " INSERT INTO embedding (model_id, picture_id, vec)"
-        " SELECT 1, id, ('[1' || repeat(',0', 48) || ']')::halfvec FROM made"
-    )
+def twenty_thousand(app: App) -> None:
+    """Far more embeddings than the connection buffers."""
+    with app.engine.begin() as connection:
+        connection.exec_driver_sql(TWENTY_THOUSAND)
+
+
+TWENTY_THOUSAND = (
+    "WITH made AS (INSERT INTO picture (sha256, width, height, thumbnail)"
+    " SELECT sha256(n::text::bytea), 1, 1, '' FROM generate_series(1, 20000) AS n RETURNING id)"
+    " INSERT INTO embedding (model_id, picture_id, vec)"
+    " SELECT 1, id, ('[1' || repeat(',0', 48) || ']')::halfvec FROM made"
+)
+
+
+@pytest.fixture
+def database_url(
+    request: pytest.FixtureRequest,
+    filled_database: Callable[[Fill], str],
+    new_database: Callable[[str | None], str],
+    template: str,
+) -> str:
+    """Of a test that uses `many`, a copy of a database with twenty thousand embeddings."""
+    if "many" in request.fixturenames:
+        return filled_database(twenty_thousand)
+    return new_database(template)
+
+
+@pytest.fixture
+def many() -> None: ...
 
 
 def most_memory(work: Callable[[], object]) -> int:
@@ -616,10 +647,10 @@ def most_memory(work: Callable[[], object]) -> int:
         tracemalloc.stop()
 
 
+@pytest.mark.usefixtures("many")
 def test_a_read_holds_one_copy_of_the_vectors(
     app: App, sql: psycopg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    many(sql)
     monkeypatch.setattr(
         embedding_reader, "PAGES_PER_BLOCK", 16
     )  # a row is small here, and so is what holds one copy
@@ -629,10 +660,10 @@ def test_a_read_holds_one_copy_of_the_vectors(
 
 
 @pytest.mark.parametrize("together", [1, 3, 64, 10_000])
+@pytest.mark.usefixtures("many")
 def test_however_many_pages_are_read_at_a_time_all_embeddings_are_read_once(
     app: App, sql: psycopg.Connection, monkeypatch: pytest.MonkeyPatch, together: int
 ) -> None:
-    many(sql)
     sql.execute("DELETE FROM embedding WHERE picture_id BETWEEN 3000 AND 9000")
     sql.execute("UPDATE embedding SET vec = ('[0,1' || repeat(',0', 47) || ']')::halfvec"
                 " WHERE picture_id % 11 = 0")  # fmt: skip
@@ -646,10 +677,10 @@ def test_however_many_pages_are_read_at_a_time_all_embeddings_are_read_once(
     assert (found.vectors[found.vectors[:, 1] == 0, 0] == 1).all()
 
 
+@pytest.mark.usefixtures("many")
 def test_both_halves_of_a_read_are_of_one_snapshot(
     app: App, sql: psycopg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    many(sql)
     model, real = app.catalog.model(), embeddings.page_count
     before = embedding_reader.read_embeddings(app.engine, model)
 
@@ -659,7 +690,7 @@ def test_both_halves_of_a_read_are_of_one_snapshot(
         sql.execute("DELETE FROM embedding WHERE picture_id % 7 = 1")
         return real(connection, model)
 
-    monkeypatch.setattr(embeddings, "pages", pages)
+    monkeypatch.setattr(embeddings, "page_count", pages)
     found = embedding_reader.read_embeddings(app.engine, model)
     order, expected = np.argsort(found.ids), np.argsort(before.ids)
     assert np.array_equal(found.ids[order], before.ids[expected])
@@ -675,10 +706,10 @@ def test_a_duplicate_id_is_detected(ids: list[int], doubled: bool) -> None:
     assert embedding_reader._has_duplicates(np.array(ids, dtype=np.int64)) is doubled
 
 
+@pytest.mark.usefixtures("many")
 def test_an_error_in_one_half_ends_the_read(
     app: App, sql: psycopg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    many(sql)
     real = embeddings.stream
 
     def stream(connection: Any, model: Any, pages: range) -> Any:
@@ -707,10 +738,10 @@ def test_neither_building_nor_measuring_copies_the_vectors(
 
 
 @pytest.mark.parametrize("how", ["pg_cancel_backend", "pg_terminate_backend"])
+@pytest.mark.usefixtures("many")
 def test_a_read_ended_by_the_server_is_an_error_and_the_next_one_succeeds(
     app: App, sql: psycopg.Connection, how: str
 ) -> None:
-    many(sql)
     model = app.catalog.model()
     with pytest.raises(DatabaseUnavailable), snapshot(app.engine) as connection:
         backend = connection.execute(text("SELECT pg_backend_pid()")).scalar_one()

@@ -106,21 +106,21 @@ def test_a_large_new_index_is_opened_while_the_old_one_answers(
 
         def slowly(self: IndexFiles, build: Build, fetch: Any) -> Any:
             opening.set()
-            assert go_on.wait(30)
+            assert go_on.wait(300)
             return read(self, build, fetch)
 
         monkeypatch.setattr(IndexFiles, "_read", slowly)
         add(app, {"NEW": [1000]})
         second = other.indexer.rebuild()
         result = ask(app)
-        assert opening.wait(30)
+        assert opening.wait(300)
         assert (result.plan.path, result.plan.build, result.plan.delta_rows) == (
             "faiss",
             first.id,
             1,
         )
         go_on.set()
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 300
         while ask(app).plan.build != second.id:
             assert time.monotonic() < deadline
             time.sleep(0.01)

@@ -1,4 +1,4 @@
-"""From one model to another: nothing is missed, nothing is mixed, and searches go on."""
+"""Changing the active model: no embedding is missing, no vectors are mixed, searches go on."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ ROWS = 40
 
 
 class Mirrored(ColourEncoder):
-    """As good as the other encoder, and not to be compared with it: its axes are reversed."""
+    """An encoder of equal quality whose vectors cannot be compared: its axes are reversed."""
 
     def encode_prepared(self, prepared: Sequence[PreparedPicture]) -> Vectors:
         return np.ascontiguousarray(super().encode_prepared(prepared)[:, ::-1])
@@ -49,7 +49,7 @@ def choose(model: str, **_: Any) -> EncoderChoice:
 
 @pytest.fixture
 def open_app(settings: Settings) -> Iterator[Callable[..., App]]:
-    """More processes on the same database, as it were."""
+    """More services on the same database, like those of other processes."""
     apps: list[App] = []
 
     def open_(**changes: Any) -> App:
@@ -76,7 +76,7 @@ def filled(open_app: Callable[..., App], source: Path) -> App:
 
 
 def fill(app: App, source: Path, name: str = "mirrored") -> int:
-    """Give every picture its embedding under a model, and build an index of it."""
+    """Embed all pictures under a model, and build its index."""
     model = app.lifecycle.model(name)
     find = Originals([source.parent], app.limits, None).find
     report = embed(app.engine, model, app.encoders.for_model(model.id), find)
@@ -96,7 +96,7 @@ def counts(sql: psycopg.Connection) -> dict[int, int]:
     return {row[0]: row[1] for row in rows}
 
 
-def test_from_one_model_to_another_and_back(
+def test_a_model_is_activated_and_rolled_back(
     filled: App, open_app: Callable[..., App], source: Path, sql: psycopg.Connection
 ) -> None:
     page = open_app()
@@ -116,7 +116,7 @@ def test_from_one_model_to_another_and_back(
     assert changes == [("colours", "mirrored", None), ("mirrored", "colours", None)]
 
 
-def test_a_model_without_everything_is_not_activated_but_by_force(
+def test_an_incomplete_model_is_activated_only_if_forced(
     filled: App, source: Path, sql: psycopg.Connection
 ) -> None:
     filled.lifecycle.add("mirrored")
@@ -134,7 +134,7 @@ def test_a_model_without_everything_is_not_activated_but_by_force(
 
 
 @pytest.mark.parametrize("reason", ["", " ", "a\0b", "\ud800"])
-def test_who_forces_a_change_says_why(filled: App, sql: psycopg.Connection, reason: str) -> None:
+def test_a_forced_change_needs_a_reason(filled: App, sql: psycopg.Connection, reason: str) -> None:
     filled.lifecycle.add("mirrored")
     with pytest.raises(BadInput, match="reason"):
         filled.lifecycle.activate("mirrored", forced=reason)
@@ -144,7 +144,7 @@ def test_who_forces_a_change_says_why(filled: App, sql: psycopg.Connection, reas
     assert sql.execute("SELECT count(*) FROM model_change").fetchone() == (0,)
 
 
-def test_who_embeds_is_told_how_much_is_done_and_left(filled: App, source: Path) -> None:
+def test_a_backfill_reports_its_progress(filled: App, source: Path) -> None:
     model, told = filled.lifecycle.add("mirrored"), []
     find = Originals([source.parent], filled.limits, None).find
     embed(filled.engine, model, filled.encoders.for_model(model.id), find,
@@ -152,7 +152,7 @@ def test_who_embeds_is_told_how_much_is_done_and_left(filled: App, source: Path)
     assert told == [(32, 8), (40, 0)]
 
 
-def test_new_pictures_are_embedded_under_every_model_that_is_kept_up_to_date(
+def test_new_pictures_are_embedded_under_every_maintained_model(
     filled: App, tmp_path: Path, source: Path, sql: psycopg.Connection
 ) -> None:
     filled.lifecycle.add("mirrored")
@@ -165,7 +165,7 @@ def test_new_pictures_are_embedded_under_every_model_that_is_kept_up_to_date(
     assert (report.embedded, report.failed, report.left) == (ROWS, 0, 0)
 
 
-def test_embedding_goes_on_where_it_was_stopped(filled: App, source: Path) -> None:
+def test_an_interrupted_backfill_continues(filled: App, source: Path) -> None:
     model = filled.lifecycle.add("mirrored")
     find, seen = Originals([source.parent], filled.limits, None).find, []
 
@@ -181,9 +181,7 @@ def test_embedding_goes_on_where_it_was_stopped(filled: App, source: Path) -> No
     assert (again.embedded, again.left) == (ROWS - 32, 0)
 
 
-def test_a_file_that_was_changed_or_is_gone_is_not_embedded_and_said(
-    filled: App, source: Path
-) -> None:
+def test_a_changed_or_missing_file_is_reported_and_not_embedded(filled: App, source: Path) -> None:
     model = filled.lifecycle.add("mirrored")
     (source.parent / "3.png").write_bytes(photo(777))
     (source.parent / "4.png").unlink()
@@ -197,7 +195,7 @@ def test_a_file_that_was_changed_or_is_gone_is_not_embedded_and_said(
         find(b"x" * 32, [])
 
 
-def test_where_pictures_were_ingested_from_is_known(tmp_path: Path, source: Path) -> None:
+def test_the_sources_of_ingests_are_recorded(tmp_path: Path, source: Path) -> None:
     found = folders_of([str(source), str(source.parent), str(tmp_path / "gone.csv")])
     assert found == [source.parent]
 
@@ -217,7 +215,7 @@ def test_a_batch_without_the_vectors_of_a_new_model_is_not_written(
 
 
 @pytest.mark.parametrize("what", ["add", "activate"])
-def test_an_ingest_takes_notice_of_a_change_while_it_runs(
+def test_a_running_ingest_notices_a_change_of_models(
     filled: App, open_app: Callable[..., App], source: Path, tmp_path: Path,
     sql: psycopg.Connection, what: str,
 ) -> None:  # fmt: skip
@@ -240,11 +238,11 @@ def test_an_ingest_takes_notice_of_a_change_while_it_runs(
     assert counts(sql)[2] == expected and counts(sql)[1] == ROWS + 150
 
 
-def test_under_load_the_model_changes_back_and_forth_without_a_gap(
+def test_models_are_changed_under_load_without_an_interruption(
     filled: App, open_app: Callable[..., App], source: Path, tmp_path: Path,
     sql: psycopg.Connection,
 ) -> None:  # fmt: skip
-    """Searches, an ingest and changes of the model at once: none fails, none is mixed."""
+    """Searches, an ingest and changes of the model at once: none fails, no results are mixed."""
     filled.lifecycle.add("mirrored")
     fill(filled, source)
     apps = [open_app(), open_app()]
@@ -267,8 +265,10 @@ def test_under_load_the_model_changes_back_and_forth_without_a_gap(
     loading = threading.Thread(target=ingest, args=(open_app(), shop(tmp_path / "more", 400)))
     for thread in (*threads, loading):
         thread.start()
-    changes, until = 0, time.monotonic() + 6
-    while time.monotonic() < until or changes < 10:
+    changes = 0
+    while not wrong and (
+        changes < 20 or loading.is_alive() or sum(count > 20 for count in list(models.values())) < 2
+    ):
         changes += 1
         filled.lifecycle.activate(["mirrored", "colours"][changes % 2])
         time.sleep(0.1)
@@ -282,7 +282,7 @@ def test_under_load_the_model_changes_back_and_forth_without_a_gap(
     assert filled.catalog.models()[0].name in ("colours", "mirrored")
 
 
-def test_a_query_may_ask_for_a_model_that_is_not_active(filled: App, source: Path) -> None:
+def test_a_query_may_name_a_maintained_model(filled: App, source: Path) -> None:
     other = filled.lifecycle.add("mirrored")
     fill(filled, source)
     assert first(filled, 7, model_id=other.id) == ("P0007", 1.0, "mirrored")
@@ -323,7 +323,7 @@ def test_a_dropped_model_leaves_nothing_behind(
     assert files == {row[0] for row in needed}
 
 
-def test_dropping_that_was_interrupted_is_finished_by_doing_it_again(
+def test_an_interrupted_drop_is_completed_by_repeating_it(
     filled: App, sql: psycopg.Connection
 ) -> None:
     model = filled.lifecycle.add("mirrored")
@@ -332,7 +332,7 @@ def test_dropping_that_was_interrupted_is_finished_by_doing_it_again(
     assert [each.model.name for each in filled.lifecycle.models()] == ["colours"]
 
 
-def test_the_setting_may_name_any_model_that_is_recorded(
+def test_the_setting_may_name_any_recorded_model(
     filled: App, open_app: Callable[..., App], source: Path
 ) -> None:
     page = open_app(model="colours")
@@ -346,7 +346,7 @@ def test_the_setting_may_name_any_model_that_is_recorded(
         first(open_app(model="nowhere"), 7)
 
 
-def test_what_may_become_active_is_loaded_ahead(
+def test_maintained_models_are_preloaded(
     filled: App, open_app: Callable[..., App], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     page = open_app()
@@ -354,7 +354,7 @@ def test_what_may_become_active_is_loaded_ahead(
     model = filled.lifecycle.add("mirrored")
     monkeypatch.setattr("app.models.encoder_pool.PRELOAD_S", 0.0)
     first(page, 2)
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 300
     while model.id not in page.encoders._by_model:
         assert time.monotonic() < deadline
         time.sleep(0.02)

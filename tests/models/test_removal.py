@@ -1,4 +1,4 @@
-"""A model is dropped while everybody else works: searches of every kind, analysts, an ingest."""
+"""Dropping a model while searches of every kind, analysts and an ingest run."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ DROPS = 12
 
 
 class Mirrored(ColourEncoder):
-    """Another encoder of the same pictures: its axes are reversed."""
+    """An encoder whose vectors cannot be compared with the first one's: its axes are reversed."""
 
     def encode_prepared(self, prepared: Sequence[PreparedPicture]) -> Vectors:
         return np.ascontiguousarray(super().encode_prepared(prepared)[:, ::-1])
 
 
 def choose(model: str, revision: str | None = None, **_: Any) -> EncoderChoice:
-    """'colours', 'mirrored', and others that see as the first does; each in any revision."""
+    """'colours', 'mirrored', and others with the vectors of 'colours'; each in any revision."""
     name = "colours" if model == "auto" else model
     encoder = Mirrored(name) if name == "mirrored" else ColourEncoder(name)
     if revision not in (None, "1"):
@@ -51,7 +51,7 @@ def choose(model: str, revision: str | None = None, **_: Any) -> EncoderChoice:
 
 @pytest.fixture
 def open_app(settings: Settings) -> Iterator[Callable[[], App]]:
-    """More processes on the same database, as it were."""
+    """More services on the same database, like those of other processes."""
     apps: list[App] = []
 
     def open_() -> App:
@@ -73,7 +73,7 @@ def filled(open_app: Callable[[], App], tmp_path: Path) -> App:
 
 
 class Others:
-    """Runs others over and over beside a test, and keeps what went wrong."""
+    """Repeats tasks in threads during a test, and records their errors."""
 
     def __init__(self) -> None:
         self.over = threading.Event()
@@ -101,7 +101,7 @@ class Others:
 
 
 def searches(app: App, kind: str, **more: Any) -> Callable[[], str]:
-    """Asks for a photo, or a product, that is there, and tells when it is not found."""
+    """Searches for an existing photo or product, and raises if it is not found."""
     numbers = iter(range(10**9))
 
     def search() -> str:
@@ -127,7 +127,7 @@ def analyst(connection: psycopg.Connection) -> Callable[[], str]:
 
 
 def loads(app: App, source: Path, first: int, last: int) -> Callable[[], str]:
-    """Ingests a source and deletes the products `first` to `last` of it again."""
+    """Ingests a source, then deletes its products `first` to `last`."""
 
     def load() -> str:
         report = ingest(app, source)
@@ -140,14 +140,14 @@ def loads(app: App, source: Path, first: int, last: int) -> Callable[[], str]:
 
 
 def fill(app: App, source: Path, name: str = "mirrored") -> None:
-    """Add a model and give every picture its embedding under it."""
+    """Add a model and embed all pictures under it."""
     model = app.lifecycle.add(name)
     find = Originals([source], app.limits, None).find
     assert embed(app.engine, model, app.encoders.for_model(model.id), find).left == 0
 
 
 def left_of_models(sql: psycopg.Connection) -> list[tuple[str, ...]]:
-    """What there is of models: their rows, and tables and references of partitions."""
+    """All that exists of models: their rows, and the tables and foreign keys of partitions."""
     return sql.execute(
         """SELECT name FROM model UNION ALL SELECT relname FROM pg_class
             WHERE relname ~ '^embedding_m[0-9]+$'
@@ -175,7 +175,7 @@ def test_searches_of_every_kind_go_on_while_models_are_dropped(
     assert left_of_models(sql) == [("colours",), ("embedding_m1",)]
 
 
-def test_searches_go_on_while_one_model_takes_over_and_the_former_is_dropped(
+def test_searches_go_on_while_a_model_is_activated_and_the_former_one_dropped(
     filled: App, open_app: Callable[[], App], tmp_path: Path, sql: psycopg.Connection
 ) -> None:
     others, page = Others(), open_app()
@@ -191,7 +191,7 @@ def test_searches_go_on_while_one_model_takes_over_and_the_former_is_dropped(
     assert left_of_models(sql) == [("colours",), ("embedding_m7",)]
 
 
-def test_a_search_under_way_keeps_the_model_that_it_began_with(
+def test_a_running_search_keeps_its_model(
     filled: App, open_app: Callable[[], App], tmp_path: Path, sql: psycopg.Connection,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
@@ -223,18 +223,18 @@ def partitions(sql: psycopg.Connection) -> int:
 
 
 def active(sql: psycopg.Connection, condition: str) -> bool:
-    """Whether a session of this database is as the condition on pg_stat_activity says."""
+    """Whether a session of this database fulfils a condition on pg_stat_activity."""
     here = "datname = current_database() AND pid <> pg_backend_pid()"
     found = sql.execute(f"SELECT FROM pg_stat_activity WHERE {here} AND {condition}")
     return found.fetchone() is not None
 
 
 @pytest.mark.parametrize("table", ["embedding", "picture", "model"])
-def test_who_reads_for_long_is_not_disturbed_and_the_drop_says_to_come_again(
+def test_a_long_reader_is_not_disturbed_and_the_drop_asks_to_be_repeated(
     filled: App, open_app: Callable[[], App], sql: psycopg.Connection, database_url: str,
     monkeypatch: pytest.MonkeyPatch, table: str,
 ) -> None:  # fmt: skip
-    """As a backup does: it holds a table while searches and writers go on."""
+    """Like a backup, which locks a table while searches and writers go on."""
     filled.lifecycle.add("mirrored")
     others = Others()
     with (
@@ -251,7 +251,7 @@ def test_who_reads_for_long_is_not_disturbed_and_the_drop_says_to_come_again(
 
 
 def undisturbed(sql: psycopg.Connection, table: str) -> Callable[[], str]:
-    """Tells when a drop waits for a table that searches read, so that they wait behind it."""
+    """Reports when a drop waits for a lock on a table that searches read and wait behind it."""
     waits = """SELECT FROM pg_locks WHERE relation = to_regclass(%s) AND NOT granted
         AND mode = 'AccessExclusiveLock'"""
 
@@ -264,15 +264,15 @@ def undisturbed(sql: psycopg.Connection, table: str) -> Callable[[], str]:
 
 
 class Killed(BaseException):
-    """The process ends here."""
+    """Simulates the end of the process."""
 
 
-STEPS = ["dropping.detach", "dropping.delete", "dropping.partitions.drop",
+STEPS = ["removal.detach", "removal.delete", "removal.partitions.drop",
          "lifecycle.models.delete"]  # fmt: skip
 
 
 @pytest.mark.parametrize("step", STEPS)
-def test_a_drop_that_was_killed_is_finished_by_doing_it_again(
+def test_a_killed_drop_is_completed_by_repeating_it(
     filled: App, sql: psycopg.Connection, monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:
     def killed(*_: object) -> None:
@@ -280,7 +280,7 @@ def test_a_drop_that_was_killed_is_finished_by_doing_it_again(
 
     filled.lifecycle.add("mirrored")
     with monkeypatch.context() as patched, pytest.raises(Killed):
-        patched.setattr(f"app.{step}", killed)
+        patched.setattr(f"app.models.{step}", killed)
         filled.lifecycle.drop("mirrored")
     filled.lifecycle.drop("mirrored")
     assert left_of_models(sql) == [("colours",), ("embedding_m1",)]
@@ -291,7 +291,7 @@ def half_dropped(
     request: pytest.FixtureRequest, filled: App, open_app: Callable[[], App], tmp_path: Path,
     sql: psycopg.Connection, database_url: str, monkeypatch: pytest.MonkeyPatch,
 ) -> App:  # fmt: skip
-    """The model that was active before the one that is now was begun to be dropped."""
+    """A catalogue whose previously active model is partly dropped."""
     fill(filled, tmp_path / "in")
     filled.indexer.rebuild("mirrored")
     filled.lifecycle.activate("mirrored")
@@ -312,7 +312,7 @@ def half_dropped(
      lambda life: life.rollback(forced="because")],
     ids=["add", "activate", "activate by force", "rollback", "rollback by force"],
 )  # fmt: skip
-def test_a_model_half_dropped_is_not_used_until_its_drop_is_finished(
+def test_a_partly_dropped_model_is_not_used_until_its_drop_is_completed(
     half_dropped: App, sql: psycopg.Connection, refused: Callable[[Any], object]
 ) -> None:
     life = half_dropped.lifecycle
@@ -326,7 +326,7 @@ def test_a_model_half_dropped_is_not_used_until_its_drop_is_finished(
     assert [each.model.name for each in life.models()] == ["mirrored", "colours"]
 
 
-def test_beside_a_model_half_dropped_others_are_added_and_dropped_in_turn(
+def test_other_models_are_added_and_dropped_while_one_is_partly_dropped(
     half_dropped: App, sql: psycopg.Connection
 ) -> None:
     life = half_dropped.lifecycle
@@ -347,7 +347,7 @@ def test_beside_a_model_half_dropped_others_are_added_and_dropped_in_turn(
      lambda life: life.rollback(), lambda life: life.drop("mirrored")],
     ids=["add", "activate", "rollback", "drop"],
 )  # fmt: skip
-def test_while_one_process_changes_the_models_another_is_refused_at_once(
+def test_a_second_change_of_models_is_refused_at_once(
     filled: App, open_app: Callable[[], App], sql: psycopg.Connection, database_url: str,
     change: Callable[[Any], object],
 ) -> None:  # fmt: skip
@@ -364,7 +364,7 @@ def test_while_one_process_changes_the_models_another_is_refused_at_once(
     assert [each.model.name for each in filled.lifecycle.models()] == ["colours"]
 
 
-def test_of_two_revisions_of_a_name_one_must_be_meant(
+def test_an_ambiguous_revision_is_refused(
     filled: App, sql: psycopg.Connection, tmp_path: Path
 ) -> None:
     life = filled.lifecycle
@@ -384,7 +384,7 @@ def test_of_two_revisions_of_a_name_one_must_be_meant(
         life.drop("mirrored")
 
 
-def test_what_is_embedded_while_the_model_is_dropped_stops_and_says_so(
+def test_a_backfill_stops_when_its_model_is_dropped(
     filled: App, open_app: Callable[[], App], tmp_path: Path, sql: psycopg.Connection
 ) -> None:
     model, other = filled.lifecycle.add("mirrored"), open_app()
@@ -400,7 +400,7 @@ def test_what_is_embedded_while_the_model_is_dropped_stops_and_says_so(
     assert left_of_models(sql) == [("colours",), ("embedding_m1",)]
 
 
-def test_an_ingest_reads_the_models_again_when_one_is_dropped_meanwhile(
+def test_a_running_ingest_notices_a_dropped_model(
     filled: App, open_app: Callable[[], App], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     other, real = open_app(), filled.catalog.models
@@ -416,7 +416,7 @@ def test_an_ingest_reads_the_models_again_when_one_is_dropped_meanwhile(
     assert ingest(filled, shop(tmp_path / "more", ROWS + 5)).added == 5
 
 
-def test_the_encoder_of_a_dropped_model_is_let_go(
+def test_the_encoder_of_a_dropped_model_is_freed(
     filled: App, open_app: Callable[[], App], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model, page = filled.lifecycle.add("mirrored"), open_app()

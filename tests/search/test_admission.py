@@ -1,4 +1,4 @@
-"""So many at a time, the others in the order they came, and nobody for ever."""
+"""Admission: the limit, the order of arrival, and the timeout."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_places_are_given_in_the_order_of_arrival() -> None:
     assert order == list(range(10))
 
 
-def test_who_waited_long_enough_is_refused_with_what_to_do() -> None:
+def test_a_caller_that_waits_too_long_is_refused_with_advice() -> None:
     refused: list[int] = []
     admission = Admission(2, 0.05, lambda: refused.append(1))
     with full(admission):
@@ -56,11 +56,11 @@ def test_who_waited_long_enough_is_refused_with_what_to_do() -> None:
             admission.admitted(),
         ):
             pytest.fail("there was no place")
-        assert 0.05 <= time.monotonic() - began < 10
+        assert 0.05 <= time.monotonic() - began < 60
     assert refused == [1]
 
 
-def test_a_refusal_leaves_nothing_behind() -> None:
+def test_a_refused_caller_occupies_no_place() -> None:
     admission = Admission(1, 0.0)
     with full(admission):
         for _ in range(3):
@@ -73,7 +73,7 @@ def test_a_refusal_leaves_nothing_behind() -> None:
     assert admission.running == 0
 
 
-def test_the_seconds_that_were_waited_are_told() -> None:
+def test_the_seconds_waited_are_returned() -> None:
     admission, told = Admission(1, 30.0), []
 
     def run() -> None:
@@ -98,7 +98,7 @@ def test_a_search_within_a_search_needs_no_second_place() -> None:
     assert admission.running == 0
 
 
-def test_an_error_inside_gives_the_place_back() -> None:
+def test_an_error_inside_frees_the_place() -> None:
     admission = Admission(1, 0.0)
     for _ in range(2):
         with pytest.raises(ValueError), admission.admitted():
@@ -106,12 +106,12 @@ def test_an_error_inside_gives_the_place_back() -> None:
     assert admission.running == 0
 
 
-def test_who_is_interrupted_while_waiting_takes_no_place_away() -> None:
+def test_an_interrupted_waiter_loses_no_place() -> None:
     in_a_process(interrupted)
 
 
 def interrupted() -> None:
-    """Ctrl-C, which the main thread gets."""
+    """Ctrl-C reaches the main thread."""
     admission = Admission(1, 30.0)
     main = threading.main_thread().ident
     assert main is not None

@@ -1,4 +1,4 @@
-"""Ranking: what may be called settled, for any numbers."""
+"""Candidates: when the first k are complete, for any distances."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ distances = st.floats(0, 2, allow_nan=False)
 
 
 @given(st.lists(distances, max_size=40), st.integers(0, 40), st.integers(1, 10))
-def test_what_is_settled_is_right_whatever_was_not_looked_at(
+def test_complete_candidates_are_right_whatever_was_not_fetched(
     all_distances: list[float], looked: int, k: int
 ) -> None:
     ordered = sorted(all_distances)
@@ -24,10 +24,10 @@ def test_what_is_settled_is_right_whatever_was_not_looked_at(
         assert all(d > seen[k - 1] for d in unseen) if unseen else True
 
 
-def test_a_tie_with_what_was_not_looked_at_is_not_settled() -> None:
+def test_a_tie_with_an_unfetched_picture_is_not_complete() -> None:
     assert not is_complete(Candidates((Hit(2, 2, 0.5),), 0.5), 1)
 
 
-def test_too_few_are_settled_only_when_all_were_looked_at() -> None:
+def test_fewer_than_k_are_complete_only_when_all_were_fetched() -> None:
     assert not is_complete(Candidates((Hit(1, 1, 0.1),), 0.5), 2)
     assert is_complete(Candidates((Hit(1, 1, 0.1),), None), 2)

@@ -1,4 +1,4 @@
-"""Many users at once: each gets his own answer or is told to come again; nothing falls over."""
+"""Many concurrent users: each gets the right result or is refused, and the service stays up."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ BOUND = 2 * PLACES + EXTRA_SEARCH_CONNECTIONS + GENERAL_CONNECTIONS
 
 
 class Gate(ColourEncoder):
-    """Encodes when the gate is open; it is, unless a test shuts it."""
+    """An encoder that blocks while a test keeps its gate closed."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -39,7 +39,7 @@ class Gate(ColourEncoder):
 
     def encode_prepared(self, prepared: Sequence[PreparedPicture]) -> Vectors:
         self.batches.append(len(prepared))
-        assert self.open.wait(30)
+        assert self.open.wait(300)
         return super().encode_prepared(prepared)
 
 
@@ -50,12 +50,12 @@ def gate() -> Gate:
 
 @pytest.fixture
 def serve(settings: Settings, gate: Gate) -> Iterator[Callable[..., App]]:
-    """A process that lets few search at a time, over a catalogue with an index."""
+    """Makes services with few places, over a catalogue with an index."""
     made: list[App] = []
 
     def serve(**changes: object) -> App:
         own = settings.model_copy(
-            update={"searches_at_once": PLACES, "search_wait_s": 60} | changes
+            update={"searches_at_once": PLACES, "search_wait_s": 600} | changes
         )
         app = App(own, choose=lambda model, **_: EncoderChoice(gate, ""))
         made.append(app)
@@ -97,14 +97,14 @@ def connections(sql: psycopg.Connection) -> int:
 
 
 def idle(app: App) -> bool:
-    """Whether nothing is left of any search."""
+    """Whether no search, connection or waiting caller is left."""
     pools = (app.engine.pool, app.search_engine.pool, app.fast_engine.pool)
     places = (app.admission.running, app.admission.waiting)
     return places == (0, 0) and not any(pool.checkedout() for pool in pools)  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize("users", [64, 200])
-def test_everybody_of_a_crowd_gets_his_own_answer(
+def test_concurrent_users_each_get_their_own_result(
     serve: Callable[..., App], sql: psycopg.Connection, users: int
 ) -> None:
     app = serve()
@@ -115,9 +115,7 @@ def test_everybody_of_a_crowd_gets_his_own_answer(
     assert connections(sql) <= BOUND and idle(app)
 
 
-def test_what_several_ask_at_once_is_encoded_together(
-    serve: Callable[..., App], gate: Gate
-) -> None:
+def test_concurrent_queries_are_encoded_in_one_batch(serve: Callable[..., App], gate: Gate) -> None:
     users = SLOTS + MAX_BATCH
     app = serve(searches_at_once=users)
     gate.open.clear()
@@ -135,7 +133,7 @@ def test_what_several_ask_at_once_is_encoded_together(
     assert counted == users + 1, "and the one that opened the index"
 
 
-def test_a_bad_picture_among_others_is_an_error_for_its_owner_alone(
+def test_a_bad_picture_in_a_batch_fails_only_its_own_query(
     serve: Callable[..., App],
 ) -> None:
     app = serve()
@@ -145,7 +143,7 @@ def test_a_bad_picture_among_others_is_an_error_for_its_owner_alone(
     assert not any(isinstance(each, Exception) for each in found[:-1])
 
 
-def test_beyond_capacity_searches_are_refused_and_then_all_is_as_before(
+def test_searches_beyond_capacity_are_refused_and_the_service_recovers(
     serve: Callable[..., App], gate: Gate
 ) -> None:
     app = serve(search_wait_s=0.1)
@@ -161,7 +159,7 @@ def test_beyond_capacity_searches_are_refused_and_then_all_is_as_before(
     assert not any(isinstance(each, Exception) for each in found) and idle(app)
 
 
-def test_a_stuck_encoder_makes_others_wait_a_bounded_time(
+def test_a_stuck_encoder_delays_other_searches_for_a_bounded_time(
     serve: Callable[..., App], gate: Gate
 ) -> None:
     app = serve(search_wait_s=0.2)
@@ -178,7 +176,7 @@ def test_a_stuck_encoder_makes_others_wait_a_bounded_time(
     assert idle(app) and app.search.search(Query(picture=photo(7))).matches[0].product.sku == sku(7)
 
 
-def test_a_search_that_waited_says_how_long(serve: Callable[..., App]) -> None:
+def test_a_plan_reports_the_time_waited(serve: Callable[..., App]) -> None:
     app = serve()
     told: list[SearchResult] = []
     thread = threading.Thread(
@@ -196,14 +194,14 @@ def test_a_search_that_waited_says_how_long(serve: Callable[..., App]) -> None:
     assert "wait" not in app.search.search(Query(picture=photo(3))).plan.ms
 
 
-def test_what_makes_no_sense_is_refused_without_waiting(serve: Callable[..., App]) -> None:
+def test_an_invalid_query_is_refused_without_waiting(serve: Callable[..., App]) -> None:
     app = serve()
     with full(app.admission), pytest.raises(BadInput):
         app.search.search(Query(k=0, sku="x"))
 
 
-def test_searches_have_connections_that_nothing_else_takes(serve: Callable[..., App]) -> None:
-    """However many look at products, duplicates and health meanwhile."""
+def test_searches_have_a_connection_pool_of_their_own(serve: Callable[..., App]) -> None:
+    """However many requests for products, duplicates and health run meanwhile."""
     app = serve()
     held = [app.engine.connect() for _ in range(GENERAL_CONNECTIONS)]
     try:
@@ -214,7 +212,7 @@ def test_searches_have_connections_that_nothing_else_takes(serve: Callable[..., 
     assert not any(isinstance(each, Exception) for each in found)
 
 
-def test_what_is_no_search_waits_for_a_connection_and_then_says_so(
+def test_other_work_waits_for_a_connection_and_then_fails_with_a_message(
     serve: Callable[..., App], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     app = serve()
@@ -239,8 +237,8 @@ def test_places_follow_the_cores_and_are_bounded(monkeypatch: pytest.MonkeyPatch
     )
 
 
-def test_nobody_can_be_told_to_wait_for_ever() -> None:
-    """Python's locks cannot wait that long, and it would be a fault for whoever has to wait."""
+def test_the_wait_for_admission_must_be_bounded() -> None:
+    """Python's locks cannot wait that long, and no caller should."""
     for wait_s in (math.inf, 1e10, -1):
         with pytest.raises(ValidationError, match="search_wait_s"):
             Settings(search_wait_s=wait_s)

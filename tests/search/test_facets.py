@@ -1,4 +1,4 @@
-"""Facets: what the catalogue can be narrowed by, as it is; and one product with all it has."""
+"""Facets of the catalogue, and one product with all its data."""
 
 from __future__ import annotations
 
@@ -90,12 +90,12 @@ def test_a_product_without_pictures_comes_without(app: App, sql: psycopg.Connect
     assert app.catalog.product("bare").pictures == ()
 
 
-def test_a_sku_nobody_has_is_refused_with_similar_ones(app: App) -> None:
+def test_an_unknown_sku_is_refused_with_similar_ones_by_the_catalogue(app: App) -> None:
     add(app, numbered(1))
     with pytest.raises(UnknownProduct, match="Did you mean P0000"):
         app.catalog.product("P0009")
 
 
-def test_a_sku_that_is_no_text_is_refused(app: App) -> None:
+def test_a_sku_that_cannot_be_stored_is_refused(app: App) -> None:
     with pytest.raises(BadInput, match="NUL"):
         app.catalog.product("P\0")

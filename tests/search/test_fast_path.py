@@ -1,4 +1,4 @@
-"""The search in one statement: when it answers, and that nothing is lost when it cannot."""
+"""FastPath: when it answers in one statement, and that the planner answers otherwise."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from support.shop import add, numbered, oracle, vectors
 
 
 class Slow:
-    """Counts the statements of searches that look at one thing after the other."""
+    """Counts the statements of searches that the planner answers."""
 
     def __init__(self, app: App) -> None:
         self.statements = 0
@@ -68,7 +68,9 @@ def prepared(app: App) -> list[tuple[str, int]]:
         raw.close()
 
 
-def test_it_answers_what_the_other_search_answers(app: App, slow: Slow, settings: Settings) -> None:
+def test_the_fast_path_gives_the_same_result_as_the_planner(
+    app: App, slow: Slow, settings: Settings
+) -> None:
     found = [ask(app, seed, k) for seed, k in ((1000, 10), (1001, 1), (1002, 200), (1003, 1000))]
     assert not slow.took()
     assert all(result.plan.path == "faiss" for result in found)
@@ -82,15 +84,13 @@ def test_it_answers_what_the_other_search_answers(app: App, slow: Slow, settings
         assert [m.product for m in result.matches] == [m.product for m in first.matches]
 
 
-def test_a_picture_is_searched_in_one_statement_too(app: App, slow: Slow) -> None:
+def test_a_picture_is_searched_in_one_statement(app: App, slow: Slow) -> None:
     found = app.search.search(Query(picture=photo(7)))
     assert found.matches[0].product.sku == "P0007"
     assert not slow.took()
 
 
-def test_it_sees_what_was_written_a_moment_ago(
-    app: App, slow: Slow, sql: psycopg.Connection
-) -> None:
+def test_the_fast_path_sees_recent_writes(app: App, slow: Slow, sql: psycopg.Connection) -> None:
     add(app, {"NEW": [1000]})
     slow.took()
     assert ask(app).matches[0].product.sku == "NEW"
@@ -101,7 +101,7 @@ def test_it_sees_what_was_written_a_moment_ago(
     assert not slow.took()
 
 
-def test_a_newer_build_is_taken_up_by_the_next_search(app: App, slow: Slow) -> None:
+def test_a_newer_build_is_used_by_the_next_search(app: App, slow: Slow) -> None:
     newer = app.indexer.rebuild()
     slow.took()
     assert ask(app).plan.build == newer.id
@@ -117,7 +117,7 @@ def test_a_build_that_was_retired_is_not_used(
     assert ask(app).plan.path == "exact"
 
 
-def test_rows_that_may_have_changed_unstamped_end_the_use_of_a_build(
+def test_a_build_is_not_used_once_rows_may_have_changed_unstamped(
     app: App, slow: Slow, sql: psycopg.Connection
 ) -> None:
     sql.execute("ALTER TABLE embedding_m1 DISABLE TRIGGER embedding_stamp")
@@ -138,10 +138,10 @@ def test_another_model_is_noticed(app: App, slow: Slow, sql: psycopg.Connection)
     assert plan.model == "others" and plan.shortfall
 
 
-def test_what_goes_with_a_vector_is_encoded_under_the_vectors_model(
+def test_pictures_next_to_a_vector_are_encoded_under_its_model(
     app: App, slow: Slow, sql: psycopg.Connection
 ) -> None:
-    """The process still has the former encoder as the active one."""
+    """The process still holds the previous encoder as the active one."""
     other = ColourEncoder("others")
     sql.execute("SELECT register_model(%s, '1', 49, %s)", [other.name, other.fingerprint])
     sql.execute("UPDATE model SET active = false WHERE active")
@@ -155,7 +155,7 @@ def test_what_goes_with_a_vector_is_encoded_under_the_vectors_model(
     assert found.plan.model == "others" and set(app.encoders._by_model) >= {2}
 
 
-def test_busy_connections_are_a_sentence_and_never_harm_an_answer(
+def test_busy_connections_give_a_message_and_do_not_affect_results(
     app: App, slow: Slow, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(app.search_engine.pool, "_timeout", 0.2)
@@ -173,7 +173,7 @@ def test_busy_connections_are_a_sentence_and_never_harm_an_answer(
     assert len(app.search.search(Query(sku="P0001")).matches) == 10
 
 
-def test_a_large_delta_is_left_to_others(settings: Settings) -> None:
+def test_a_large_delta_is_left_to_the_planner(settings: Settings) -> None:
     with App(settings.model_copy(update={"max_delta_rows": 3}), choose=choose_colours) as app:
         add(app, numbered(60))
         app.indexer.rebuild()
@@ -184,7 +184,7 @@ def test_a_large_delta_is_left_to_others(settings: Settings) -> None:
         assert ask(app).plan.path == "exact"
 
 
-def test_lost_connections_are_no_error(app: App, slow: Slow, sql: psycopg.Connection) -> None:
+def test_lost_connections_are_not_an_error(app: App, slow: Slow, sql: psycopg.Connection) -> None:
     before = seen(ask(app))
     sql.execute(
         "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
@@ -196,7 +196,7 @@ def test_lost_connections_are_no_error(app: App, slow: Slow, sql: psycopg.Connec
     assert not slow.took()
 
 
-def test_a_search_that_takes_too_long_is_not_tried_twice(settings: Settings) -> None:
+def test_a_search_that_timed_out_is_not_repeated(settings: Settings) -> None:
     hasty = settings.model_copy(update={"statement_timeout_s": 0.3})
     with App(hasty, choose=choose_colours) as app, psycopg.connect(settings.database_url) as sql:
         add(app, numbered(60))
@@ -211,8 +211,8 @@ def test_a_search_that_takes_too_long_is_not_tried_twice(settings: Settings) -> 
         assert len(ask(app).matches) == 10
 
 
-def test_many_pictures_a_product_make_it_look_further(app: App) -> None:
-    """Products that each show many pictures: the first look sees too few of them."""
+def test_many_pictures_per_product_widen_the_first_fetch(app: App) -> None:
+    """Products with many pictures each: the first fetch round has too few products."""
     shown = {f"P{n:02}": [30 * n + m for m in range(30)] for n in range(12)}
     add(app, shown)
     app.indexer.rebuild()
@@ -224,7 +224,9 @@ def test_many_pictures_a_product_make_it_look_further(app: App) -> None:
     assert not slow.took()
 
 
-def test_the_order_is_that_of_the_table(app: App, slow: Slow, sql: psycopg.Connection) -> None:
+def test_the_order_is_that_of_exact_distances(
+    app: App, slow: Slow, sql: psycopg.Connection
+) -> None:
     rows = {
         id_: np.array([float(x) for x in vec.strip("[]").split(",")])
         for id_, vec in sql.execute("SELECT picture_id, vec::text FROM embedding")
@@ -239,7 +241,7 @@ def test_the_order_is_that_of_the_table(app: App, slow: Slow, sql: psycopg.Conne
 
 @pytest.fixture
 def planned(app: App, slow: Slow, sql: psycopg.Connection) -> Iterator[str]:
-    """The plan of the statement, made after values small and large were sent."""
+    """The plan of the prepared statement, after small and large values were sent."""
     for k in (1, 10, 1000):
         ask(app, k=k)
     [(name, values)] = prepared(app)  # one: the types of the values never change
@@ -250,7 +252,7 @@ def planned(app: App, slow: Slow, sql: psycopg.Connection) -> Iterator[str]:
     raw.close()
 
 
-def test_it_is_planned_once_and_reads_no_table_as_a_whole(planned: str) -> None:
+def test_the_statement_is_planned_once_without_sequential_scans(planned: str) -> None:
     assert "Seq Scan" not in planned
     assert "embedding_m1_changed_in_idx" in planned
     assert "embedding_m1_vec_idx" not in planned

@@ -1,4 +1,4 @@
-"""Filters that are asked again: answered from a list, which changes do not make wrong."""
+"""FilterCache: repeated filters are answered from cached ids, and changes never make them wrong."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ FEW = 12
 
 @pytest.fixture
 def shop(app: App, monkeypatch: pytest.MonkeyPatch) -> App:
-    """200 products, twenty of them red, and a list of the red ones, read anew whenever needed."""
+    """200 products, twenty of them red, whose ids are cached and read again whenever needed."""
     monkeypatch.setattr("app.search.filter_cache.MIN_USE_S", 0.0)
     add(app, numbered(20), colour="red")
     add(app, numbered(180, first=20), colour="blue")
@@ -40,7 +40,7 @@ def shop(app: App, monkeypatch: pytest.MonkeyPatch) -> App:
 
 @pytest.fixture
 def in_turn(shop: App) -> Iterator[list[str]]:
-    """The statements of searches that did not come from a list."""
+    """The statements of searches that the planner answered."""
     seen: list[str] = []
     event.listen(shop.search_engine, "before_cursor_execute", lambda *all_: seen.append(all_[2]))
     yield seen
@@ -55,7 +55,7 @@ def skus(result: SearchResult) -> list[str]:
 
 
 def expected(app: App, sql: psycopg.Connection, where: str, k: int = FEW) -> list[str]:
-    """The answer by numpy alone; each product of these tests shows one picture of its own."""
+    """The expected skus, computed by numpy; each product here has one picture of its own."""
     rows = sql.execute(
         "SELECT p.sku, e.picture_id, e.vec::text FROM product AS p"
         " JOIN product_picture AS pp ON pp.product_id = p.id"
@@ -67,7 +67,7 @@ def expected(app: App, sql: psycopg.Connection, where: str, k: int = FEW) -> lis
     return [named[id_] for id_, _ in found]
 
 
-def test_a_filter_asked_again_is_answered_in_one_statement(
+def test_a_repeated_filter_is_answered_in_one_statement(
     shop: App, in_turn: list[str], sql: psycopg.Connection
 ) -> None:
     result = ask(shop)
@@ -91,7 +91,7 @@ def test_a_filter_asked_again_is_answered_in_one_statement(
         "DELETE FROM product_picture",
     ],
 )
-def test_what_begins_or_ceases_to_pass_is_seen_at_once(
+def test_products_that_start_or_stop_passing_are_seen_immediately(
     shop: App, in_turn: list[str], sql: psycopg.Connection, change: str
 ) -> None:
     sql.execute(change)
@@ -101,14 +101,16 @@ def test_what_begins_or_ceases_to_pass_is_seen_at_once(
         assert [(match.product_id, match.similarity) for match in matches] == truth(shop, k)
 
 
-def test_a_picture_that_another_product_shows_too(shop: App, sql: psycopg.Connection) -> None:
+def test_a_picture_shared_with_a_later_product_that_passes(
+    shop: App, sql: psycopg.Connection
+) -> None:
     """The blue product's picture, shown by a red one written later, is a hit of the red one."""
     add(shop, {"TWIN": [77]}, colour="red")
     result = ask(shop, seed=77, k=1)
     assert skus(result) == ["TWIN"] and result.matches[0].similarity == pytest.approx(1, abs=1e-3)
 
 
-def test_a_change_that_was_open_when_the_list_was_read_is_found_once_it_commits(
+def test_a_change_open_while_the_ids_were_read_is_found_once_it_commits(
     shop: App, in_turn: list[str], database_url: str, sql: psycopg.Connection
 ) -> None:
     with psycopg.connect(database_url) as writer:
@@ -133,10 +135,10 @@ def test_a_change_that_was_open_when_the_list_was_read_is_found_once_it_commits(
 
 
 @pytest.mark.parametrize("began", ["before the snapshot", "after it"])
-def test_a_list_that_is_younger_than_the_snapshot_is_not_used(
+def test_ids_newer_than_the_snapshot_are_not_used(
     shop: App, database_url: str, sql: psycopg.Connection, began: str
 ) -> None:
-    """It leaves out what ceased to pass in between, which the snapshot still has to see."""
+    """They lack products that stopped passing in between, which the snapshot still sees."""
     change = "UPDATE product SET colour = 'blue' WHERE sku = 'P0003'"
     with psycopg.connect(database_url) as writer, shop.fast_engine.connect() as held:
         if began == "before the snapshot":
@@ -186,7 +188,7 @@ def _once(app: App, held: object, listed: FilterIdList) -> single_statement.Stat
 
 
 @pytest.mark.parametrize("table", ["product", "product_picture"])
-def test_a_list_ends_where_rows_may_have_changed_unstamped(
+def test_cached_ids_are_dropped_once_rows_may_have_changed_unstamped(
     shop: App, in_turn: list[str], sql: psycopg.Connection, table: str
 ) -> None:
     sql.execute(f"ALTER TABLE {table} DISABLE TRIGGER {table}_stamp")
@@ -204,7 +206,7 @@ def test_a_list_ends_where_rows_may_have_changed_unstamped(
     assert in_turn == []
 
 
-def test_a_list_is_read_anew_when_much_has_changed(
+def test_ids_are_read_again_when_much_has_changed(
     shop: App, in_turn: list[str], sql: psycopg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sql.execute(
@@ -218,7 +220,7 @@ def test_a_list_is_read_anew_when_much_has_changed(
     assert in_turn == []
 
 
-def test_what_passes_far_away_is_looked_for_among_what_passes_from_then_on(
+def test_a_filter_whose_products_lie_far_away_is_searched_among_what_passes_from_then_on(
     shop: App, sql: psycopg.Connection
 ) -> None:
     near = expected(shop, sql, "true", 110)
@@ -230,10 +232,10 @@ def test_what_passes_far_away_is_looked_for_among_what_passes_from_then_on(
         assert said in result.plan.reason
 
 
-def test_any_order_of_changes_and_open_transactions_is_seen_rightly(
+def test_results_are_right_for_any_order_of_changes_and_open_transactions(
     shop: App, database_url: str, sql: psycopg.Connection
 ) -> None:
-    """What writers leave open while lists are read, and commit or roll back in any order."""
+    """Writers keep transactions open while ids are read, and commit or roll back in any order."""
     dice, fresh = random.Random(7), iter(range(10_000))
     assert shop.search._fast_path is not None
     with ExitStack() as stack:
@@ -276,7 +278,7 @@ def test_any_order_of_changes_and_open_transactions_is_seen_rightly(
 
 
 def truth(app: App, k: int) -> list[tuple[int, float]]:
-    """Ids and similarities by comparing all that passes."""
+    """Ids and similarities from the exact comparison of all that passes."""
     vector = vectors(app, [1000])[0].astype(np.float16).astype(np.float32)
     with snapshot(app.engine) as connection:
         found = nearest.exact_filtered(
@@ -286,7 +288,9 @@ def truth(app: App, k: int) -> list[tuple[int, float]]:
     return [(hit.product_id, hit.similarity) for hit in found.hits]
 
 
-def test_lists_do_not_fill_the_memory(shop: App, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_cache_stays_within_its_memory_and_count(
+    shop: App, monkeypatch: pytest.MonkeyPatch
+) -> None:
     lists = FilterCache(shop.engine, max_bytes=100)
     filters = [nearest.filter_clause(parse([f"year>={year}"])) for year in range(30)]
     for each in (*filters, *filters):
@@ -297,13 +301,13 @@ def test_lists_do_not_fill_the_memory(shop: App, monkeypatch: pytest.MonkeyPatch
     assert len(lists) == 5
 
 
-def test_the_size_of_a_list_is_counted_however_it_is_kept() -> None:
+def test_the_size_of_dense_and_sparse_selectors_is_counted() -> None:
     dense, sparse = np.arange(80_000, dtype=np.int64), np.arange(10, dtype=np.int64) * 10**11
     assert IdSelector(dense).nbytes == 10_000
     assert IdSelector(sparse).nbytes >= sparse.nbytes
 
 
-def test_an_unknown_attribute_is_said_however_often_it_is_asked(shop: App) -> None:
+def test_an_unknown_attribute_is_reported_at_every_repetition(shop: App) -> None:
     for _ in range(4):
         plan = ask(shop, words="collour=red").plan
         assert "did you mean colour" in (plan.shortfall or "")
@@ -325,7 +329,7 @@ STAMPS = f"SELECT {filter_snapshot.STAMP_VERSIONS}"
         "TRUNCATE product CASCADE",
     ],
 )
-def test_what_may_change_rows_unstamped_makes_another_value(
+def test_operations_that_bypass_the_stamp_change_the_fingerprint(
     shop: App, sql: psycopg.Connection, change: str
 ) -> None:
     before = sql.execute(STAMPS).fetchone()
@@ -337,10 +341,10 @@ def test_what_may_change_rows_unstamped_makes_another_value(
     assert sql.execute(STAMPS).fetchone() != before
 
 
-def test_a_copy_of_the_database_has_another_value(
+def test_a_copy_of_the_database_has_another_fingerprint(
     database_url: str, new_database: Callable[[str | None], str]
 ) -> None:
-    """The same rows, files and numbers; what was written in one of them is not in the other."""
+    """Same rows, files and numbers, but later writes of one are not in the other."""
     name = database_url.split("?")[0].rsplit("/", 1)[1]
     with psycopg.connect(database_url) as one:
         before = one.execute(STAMPS).fetchone()
@@ -348,7 +352,7 @@ def test_a_copy_of_the_database_has_another_value(
         assert other.execute(STAMPS).fetchone() != before
 
 
-def test_many_pictures_of_few_changed_products_are_not_compared_again_and_again(
+def test_many_pictures_of_few_changed_products_are_read_again_once(
     shop: App, in_turn: list[str], sql: psycopg.Connection
 ) -> None:
     add(shop, {"ALBUM": range(2000, 2400)}, colour="red")
@@ -361,14 +365,14 @@ def test_many_pictures_of_few_changed_products_are_not_compared_again_and_again(
     assert in_turn != []
 
 
-def test_a_new_build_is_learned_however_few_products_pass(shop: App, in_turn: list[str]) -> None:
+def test_a_new_build_is_used_however_few_products_pass(shop: App, in_turn: list[str]) -> None:
     shop.indexer.rebuild()
     ask(shop)
     in_turn.clear()
     assert "build 2" in ask(shop).plan.reason and in_turn == []
 
 
-def test_where_no_list_can_be_had_it_is_not_tried_at_every_search(
+def test_ids_that_cannot_be_read_are_not_retried_at_every_search(
     shop: App, in_turn: list[str], sql: psycopg.Connection
 ) -> None:
     sql.execute("ALTER TABLE product ENABLE TRIGGER product_stamp")  # not ALWAYS
@@ -377,7 +381,7 @@ def test_where_no_list_can_be_had_it_is_not_tried_at_every_search(
     assert sum("AS standby" in statement for statement in in_turn) == 1
 
 
-def test_a_list_that_was_of_no_use_is_not_read_again_at_once(
+def test_ids_outdated_too_soon_are_not_read_again_immediately(
     shop: App, in_turn: list[str], sql: psycopg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Rows whose stamps lie in the future, as a dump restored without migrating has them."""

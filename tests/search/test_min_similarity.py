@@ -1,4 +1,4 @@
-"""The minimum similarity: it ends the answer, says so, and keeps nothing back before."""
+"""The minimum similarity ends the result, is named as the reason, and drops nothing above it."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ def similarities(app: App) -> list[float]:
 
 
 def between(similarities: list[float], place: int) -> float:
-    """A similarity that just so many products reach."""
+    """A similarity that exactly this many products reach."""
     return round((similarities[place - 1] + similarities[place]) / 2, 4)
 
 
 @pytest.mark.parametrize("fold", [False, True])
 @pytest.mark.parametrize("wanted", [1, 7, 59])
-def test_all_that_are_similar_enough_come_and_no_others(
+def test_exactly_the_products_above_the_minimum_are_returned(
     app: App, similarities: list[float], wanted: int, fold: bool
 ) -> None:
     least = between(similarities, wanted)
@@ -39,9 +39,7 @@ def test_all_that_are_similar_enough_come_and_no_others(
     assert [match.similarity for match in found] == similarities[:wanted]
 
 
-def test_the_result_says_that_the_cut_off_is_why_fewer_came(
-    app: App, similarities: list[float]
-) -> None:
+def test_the_shortfall_names_the_minimum_similarity(app: App, similarities: list[float]) -> None:
     least = between(similarities, 3)
     said = ask(app, QUERY, k=10, min_similarity=least).plan.shortfall
     assert said == f"only 3 products are at least as similar as {least:.4f}"
@@ -54,7 +52,7 @@ def test_with_a_filter_the_result_names_both(app: App, similarities: list[float]
     assert said == (f"only 0 products match the filter and are at least as similar as {least:.4f}")
 
 
-def test_where_the_catalogue_ends_first_the_cut_off_is_not_blamed(
+def test_the_minimum_is_not_named_if_the_catalogue_ends_first(
     app: App, similarities: list[float]
 ) -> None:
     said = ask(app, QUERY, k=61, min_similarity=-1).plan.shortfall
@@ -62,7 +60,7 @@ def test_where_the_catalogue_ends_first_the_cut_off_is_not_blamed(
 
 
 @pytest.mark.parametrize(("least", "said"), [(0.95, "0.95"), (0.975, "0.9750")])
-def test_one_product_and_its_similarity_are_told_as_they_are(
+def test_the_shortfall_uses_the_singular_and_the_exact_minimum(
     app: App, similarities: list[float], least: float, said: str
 ) -> None:
     told = ask(app, 7, min_similarity=least).plan.shortfall
@@ -73,7 +71,7 @@ def test_a_full_page_is_not_short(app: App, similarities: list[float]) -> None:
     assert ask(app, QUERY, k=3, min_similarity=between(similarities, 3)).plan.shortfall is None
 
 
-def test_the_page_after_the_cut_off_is_empty_and_says_why(
+def test_the_page_after_the_minimum_is_empty_with_the_reason(
     app: App, similarities: list[float]
 ) -> None:
     least = between(similarities, 3)
@@ -83,31 +81,29 @@ def test_the_page_after_the_cut_off_is_empty_and_says_why(
     assert second.plan.shortfall == f"only 0 other products are at least as similar as {least:.4f}"
 
 
-def test_beyond_the_cut_off_no_further_page_is_looked_for(
-    app: App, similarities: list[float]
-) -> None:
+def test_nothing_is_retrieved_beyond_the_minimum(app: App, similarities: list[float]) -> None:
     found = ask(app, QUERY, k=50, min_similarity=between(similarities, 1), fold=True)
     assert found.plan.candidates <= 60 + 16, "one look was enough"
 
 
-def test_the_very_same_photo_reaches_one(app: App) -> None:
+def test_the_same_photo_has_similarity_one(app: App) -> None:
     add(app, numbered(5))
     assert skus(ask(app, 3, min_similarity=1)) == ["P0003"]
 
 
 @pytest.mark.parametrize("least", [-1.01, 1.5, float("nan")])
-def test_a_cut_off_that_is_no_similarity_is_refused(app: App, least: float) -> None:
+def test_a_minimum_out_of_range_is_refused(app: App, least: float) -> None:
     with pytest.raises(BadInput, match="between -1 and 1"):
         ask(app, QUERY, min_similarity=least)
 
 
-def test_words_of_the_catalogue_alone_have_no_similarity_to_cut_at(app: App) -> None:
+def test_a_minimum_for_catalogue_words_alone_is_refused(app: App) -> None:
     add(app, numbered(1))
     with pytest.raises(BadInput, match="minimum similarity"):
         app.search.search(Query(words="title", words_by="catalogue", min_similarity=0.5))
 
 
-def test_words_the_model_reads_are_cut_however_many_products_have_them(settings: Settings) -> None:
+def test_a_minimum_applies_to_words_that_the_model_reads(settings: Settings) -> None:
     with App(settings, choose=lambda model, **_: EncoderChoice(Reader(), "reads")) as app:
         for n in range(40):
             name(app, f"N{n:02}", f"lamp {n}", n)

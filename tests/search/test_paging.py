@@ -1,4 +1,4 @@
-"""Pages: nothing twice, nothing left out, and everything that is dropped says why."""
+"""Pages: no product twice or missing, and a reason for each dropped one."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def test_folding_does_not_shorten_a_page_while_there_are_more(years: App) -> Non
     assert all_of_them.plan.shortfall is not None and "5 were folded" in all_of_them.plan.shortfall
 
 
-def test_a_verdict_says_otherwise(years: App) -> None:
+def test_a_verdict_overrides_folding(years: App) -> None:
     from app.duplicates.verdicts import decide
 
     decide(years.engine, "Y2019", "Y2020", same=False, decided_by="Ada")
@@ -82,7 +82,7 @@ def test_a_verdict_says_otherwise(years: App) -> None:
 
 @pytest.mark.parametrize("size", [1, 4, 7])
 @pytest.mark.parametrize("how", [{}, {"fold": True}, {"fold": True, "near_match": 0.35}])
-def test_pages_one_after_the_other_are_one_long_page(
+def test_consecutive_pages_equal_one_long_page(
     years: App, size: int, how: dict[str, object]
 ) -> None:
     name(years, "TWIN", "hanako verra zovar", 7)  # the photo of D07
@@ -102,7 +102,7 @@ def test_pages_one_after_the_other_are_one_long_page(
 def test_later_pages_are_as_thorough_as_the_first(
     app: App, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Inverted lists: what lies a hundred products deep needs more of them than what lies near."""
+    """An IVF index must probe more lists for the hundredth product than for the first."""
     monkeypatch.setattr(faiss_index, "FLAT_ROWS", 100)
     monkeypatch.setattr(faiss_index, "MIN_LISTS", 1)
     add(app, numbered(1500))
@@ -121,7 +121,7 @@ def test_later_pages_are_as_thorough_as_the_first(
 def test_products_of_many_pictures_are_looked_for_as_thoroughly(
     app: App, sql: psycopg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Thirty pictures each: the second look must be more thorough, not only longer."""
+    """Thirty pictures each: the second fetch round must probe deeper, not only fetch more."""
     monkeypatch.setattr(faiss_index, "FLAT_ROWS", 100)
     monkeypatch.setattr(faiss_index, "MIN_LISTS", 1)
     add(app, {f"M{n:02}": range(30 * n, 30 * n + 30) for n in range(60)})
@@ -142,7 +142,9 @@ def test_products_of_many_pictures_are_looked_for_as_thoroughly(
     assert found >= 0.98 * 200
 
 
-def test_words_show_a_picture_that_has_an_embedding(app: App, sql: psycopg.Connection) -> None:
+def test_a_match_by_words_shows_a_picture_with_an_embedding(
+    app: App, sql: psycopg.Connection
+) -> None:
     """A picture whose embedding is still to come cannot be compared with the others."""
     add(app, {"A2": [1, 50], "B2": [2, 51], "C2": [3, 51]}, brand="Zarr")
     sql.execute(
@@ -157,8 +159,8 @@ def test_words_show_a_picture_that_has_an_embedding(app: App, sql: psycopg.Conne
     assert skus(later) == [] and [drop.lost_to for drop in later.dropped] == ["B2"]
 
 
-def test_pages_of_words_drop_on_the_second_what_they_dropped_on_one(app: App) -> None:
-    """Each product has two photos; words show the first, whatever else it has."""
+def test_pages_of_words_drop_the_same_products_as_one_page(app: App) -> None:
+    """Each product has two photos; a match by words shows the first."""
     add(app, {"A2": [1, 50], "B2": [2, 51], "C2": [1, 52], "D2": [50, 53]}, brand="Zarr")
     how = {"words": "zarr", "words_by": "catalogue", "near_match": 0.001}
     whole = skus(app.search.search(Query(k=10, **how)))  # type: ignore[arg-type]
@@ -206,10 +208,10 @@ def test_a_page_is_full_however_many_look_the_same(app: App) -> None:
     assert len(result.dropped) == 99
 
 
-def test_a_page_that_drops_nearly_everything_is_given_up_with_the_reason(
+def test_a_page_that_drops_nearly_everything_is_given_up_with_a_reason(
     app: App, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Two million products must not be loaded to find that all of them are dropped."""
+    """A large catalogue must not be loaded to find that all of it is dropped."""
     monkeypatch.setattr(paging, "MAX_CANDIDATES", 100)
     add(app, numbered(900))
     result = ask(app, k=5, near_match=2.0)
@@ -230,7 +232,7 @@ def test_more_like_a_product_never_shows_it_on_any_page(years: App) -> None:
 # Richer queries
 
 
-def test_several_pictures_are_one_object(app: App) -> None:
+def test_several_pictures_are_averaged(app: App) -> None:
     add(app, numbered(40))
     [a, b] = vectors(app, [1000, 2000])
     mean = (a + b) / 2
@@ -259,7 +261,7 @@ def test_a_region_is_searched_as_if_it_were_the_whole_picture(app: App) -> None:
         assert result.matches[0].similarity == pytest.approx(1, abs=1e-3)
 
 
-def test_what_it_should_not_be_like_moves_away(app: App) -> None:
+def test_negative_examples_move_the_query_away(app: App) -> None:
     add(app, {**numbered(40), "A": [1000], "B": [2000]})
     liked = ask(app, 1000, more_pictures=(photo(2000),), k=2)
     assert set(skus(liked)) == {"A", "B"}
@@ -281,14 +283,14 @@ def test_words_are_found_in_the_catalogue_whatever_the_model_reads(years: App) -
     assert nothing.matches == () and nothing.plan.shortfall
 
 
-def test_words_alone_have_nothing_to_be_near_to(years: App) -> None:
+def test_words_alone_cannot_be_compared_by_distance(years: App) -> None:
     for more in ({"near_query": 0.5}, {"without_pictures": (photo(1),)}):
         with pytest.raises(BadInput, match="no picture to compare"):
             years.search.search(Query(words="coat", **more))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("words", ["coat -red", 'coat -"red thing"', "-red coat"])
-def test_a_word_behind_a_minus_is_not_there(app: App, words: str) -> None:
+def test_a_word_after_a_minus_is_excluded(app: App, words: str) -> None:
     name(app, "COAT", "a coat", 1)
     name(app, "BOTH", "a coat, red thing", 2)
     name(app, "RED", "red thing", 3)
@@ -296,13 +298,13 @@ def test_a_word_behind_a_minus_is_not_there(app: App, words: str) -> None:
     assert app.search.search(Query(words="-red")).matches == ()
 
 
-def test_words_without_end_are_refused(app: App) -> None:
+def test_too_long_words_are_refused(app: App) -> None:
     for more in ({"words": "x " * 600}, {"words": "x", "without_words": "y" * 2000}):
         with pytest.raises(BadInput, match="at most 1000"):
             app.search.search(Query(**more))  # type: ignore[arg-type]
 
 
-def test_the_plan_says_who_read_the_words_however_it_was_answered(reading: App) -> None:
+def test_the_plan_names_what_read_the_words_on_every_path(reading: App) -> None:
     add(reading, numbered(60))
     reading.indexer.rebuild()
     for _ in range(3):
@@ -311,7 +313,7 @@ def test_the_plan_says_who_read_the_words_however_it_was_answered(reading: App) 
 
 
 @pytest.mark.parametrize(("by", "expected"), [("model", 1), ("catalogue", 0), (None, 1)])
-def test_what_words_ask_is_sampled_where_the_model_read_them(
+def test_queries_by_words_are_sampled_if_the_model_read_them(
     settings: Settings, sql: psycopg.Connection, by: str | None, expected: int
 ) -> None:
     with App(settings, choose=lambda model, **_: EncoderChoice(Reader(), "reads")) as app:
@@ -370,11 +372,11 @@ def test_fusion_counts_ranks_by_the_source_it_names() -> None:
     }  # fmt: skip
 
 
-def test_nothing_asked_has_no_direction() -> None:
+def test_a_query_without_vectors_has_no_direction() -> None:
     assert EncodedQuery().direction(Query(words="red")) is None
 
 
-def test_a_page_of_a_snapshot_is_whole_when_verdicts_change(
+def test_a_page_is_consistent_when_verdicts_change_meanwhile(
     years: App, sql: psycopg.Connection
 ) -> None:
     sql.execute(

@@ -1,4 +1,4 @@
-"""Searches with a filter: every path brings exactly what passes, all k of it, fresh."""
+"""Searches with a filter: every path returns the k nearest products that pass, and is fresh."""
 
 from __future__ import annotations
 
@@ -128,7 +128,7 @@ def expected(app: App, sql: psycopg.Connection, where: str, seed: int, k: int) -
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("k", [1, 10, 200])
-def test_every_path_brings_what_passes_nearest_first(
+def test_every_path_returns_the_nearest_products_that_pass(
     shop: App, shop_sql: psycopg.Connection, words: list[str], where: str, k: int
 ) -> None:
     result = ask(shop, parse(words), k)
@@ -144,8 +144,8 @@ def test_the_path_is_the_one_that_was_measured_to_be_cheapest(shop: App, path: s
 
 
 @pytest.mark.parametrize("path", ["deep"], indirect=True)
-def test_what_passes_far_from_the_query_is_found_too(app: App, sql: psycopg.Connection) -> None:
-    """The nearest products do not pass at all: looking deeper brings nothing."""
+def test_products_that_pass_far_from_the_query_are_found(app: App, sql: psycopg.Connection) -> None:
+    """None of the nearest products passes: searching deeper finds nothing."""
     near = expected(app, sql, "true", 5000, 150)
     sql.execute("UPDATE product SET brand = 'near' WHERE sku = ANY(%s)", [near])
     sql.execute("UPDATE product SET brand = 'far' WHERE brand <> 'near'")
@@ -158,9 +158,7 @@ def test_what_passes_far_from_the_query_is_found_too(app: App, sql: psycopg.Conn
 
 
 @pytest.mark.parametrize("path", ["exact"], indirect=True)
-def test_statistics_that_are_wrong_cost_time_and_nothing_else(
-    app: App, sql: psycopg.Connection
-) -> None:
+def test_wrong_statistics_do_not_change_the_result(app: App, sql: psycopg.Connection) -> None:
     sql.execute("UPDATE tuning SET exact_pictures = 5, deep_share = 0.9")
     sql.execute("UPDATE product SET colour = 'red'")  # the planner believes that there are none
     result = ask(app, parse(["colour=red"]))
@@ -191,7 +189,7 @@ def test_a_picture_shared_with_a_product_that_does_not_pass(
         (["brand!=x"], "not of the form"),
     ],
 )  # fmt: skip
-def test_a_filter_that_makes_no_sense_is_refused(words: list[str], said: str) -> None:
+def test_an_invalid_filter_is_refused(words: list[str], said: str) -> None:
     with pytest.raises(BadInput, match=said):
         parse(words)
 
@@ -205,7 +203,7 @@ def test_an_attribute_may_be_compared_with_any_text(shop: App, value: str) -> No
 
 
 @pytest.mark.parametrize("path", ["exact"], indirect=True)
-def test_a_name_that_no_product_has_is_named(shop: App) -> None:
+def test_an_unknown_attribute_is_named_in_the_shortfall(shop: App) -> None:
     said = ask(shop, parse(["brnd=b3"])).plan.shortfall
     assert said is not None and "no product has an attribute 'brnd'; did you mean brand?" in said
     known = ask(shop, parse(["wool=7"])).plan.shortfall
@@ -213,19 +211,19 @@ def test_a_name_that_no_product_has_is_named(shop: App) -> None:
 
 
 @pytest.mark.parametrize("path", ["exact"], indirect=True)
-def test_no_value_at_all_lets_nothing_pass(shop: App) -> None:
+def test_an_empty_set_of_values_matches_nothing(shop: App) -> None:
     assert ask(shop, Filters(attributes={"wool": ()})).matches == ()
     assert ask(shop, Filters({"brand": ()})).matches == ()
 
 
 @pytest.mark.parametrize("path", ["few"], indirect=True)
-def test_too_little_to_measure_is_said(app: App, sql: psycopg.Connection) -> None:
+def test_tuning_too_small_a_catalogue_is_refused(app: App, sql: psycopg.Connection) -> None:
     with pytest.raises(BuildRefused, match="too little to measure"):
         tune(app.engine, app.files, app.settings)
     assert sql.execute("SELECT count(*) FROM tuning").fetchone() == (0,)
 
 
-def test_where_paths_cross_follows_from_what_was_measured() -> None:
+def test_crossovers_follow_from_the_measurements() -> None:
     figures = {
         100: {"exact": 1.0, "among": 4.0, "deep": 9.0},
         1000: {"exact": 3.0, "among": 4.0, "deep": 9.0},
@@ -240,7 +238,7 @@ def test_where_paths_cross_follows_from_what_was_measured() -> None:
 
 
 @pytest.mark.parametrize("path", ["among"], indirect=True)
-def test_tuning_keeps_what_it_measured(app: App, sql: psycopg.Connection) -> None:
+def test_tuning_stores_its_measurements(app: App, sql: psycopg.Connection) -> None:
     found = tune(app.engine, app.files, app.settings)
     assert set(found.figures) == {50, 100, 200}
     assert all(ms > 0 for sizes in found.figures.values() for ms in sizes.values())

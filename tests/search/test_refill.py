@@ -7,7 +7,8 @@ exact scan are asked; a FAISS HNSW is not among the kinds that are built.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 
 import numpy as np
 import psycopg
@@ -20,6 +21,7 @@ from app.db.engine import snapshot
 from app.index import faiss_index
 from app.search.planner import find
 from app.search.retrieval import RetrievalRequest, RetrievalResult
+from conftest import Fill
 from support.colours import choose_colours
 from support.filled import fill
 from support.snapshots import differences, read
@@ -37,17 +39,22 @@ def path(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
+CATALOGUE = partial(fill, rows=ROWS)
+
+
 @pytest.fixture
-def filled(
-    path: str, settings: Settings, sql: psycopg.Connection, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[App]:
-    """A catalogue that this path answers for while nothing has changed."""
+def database_url(filled_database: Callable[[Fill], str]) -> str:
+    return filled_database(CATALOGUE)
+
+
+@pytest.fixture
+def filled(path: str, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[App]:
+    """A catalogue for which this path answers while nothing has changed."""
     if path == "ivf":
         monkeypatch.setattr(faiss_index, "FLAT_ROWS", ROWS // 2)
     if path == "pgvector":
         settings = settings.model_copy(update={"exact_rows": 10})
     with App(settings, choose=choose_colours) as app:
-        fill(app, sql, ROWS)
         if path in ("flat", "ivf"):
             assert app.indexer.rebuild().kind == path
         expected = {"pgvector": "pgvector-hnsw", "exact": "exact"}.get(path, "faiss")
@@ -56,7 +63,7 @@ def filled(
 
 
 def search(app: App, *, judged: bool = True) -> RetrievalResult:
-    """A page, which must be the one numpy gives unless that is not asked of it."""
+    """A result; if `judged`, it is compared with the result of numpy."""
     with snapshot(app.engine) as connection:
         rows = read(connection)
         answer = find(
@@ -91,14 +98,12 @@ def test_the_farthest_twentieth_still_fills_a_page(
     assert (answer.build and answer.build.id) == (None if path in ("pgvector", "exact") else 1)
 
 
-def test_a_page_of_all_that_is_left_is_full_and_no_fuller(
-    filled: App, sql: psycopg.Connection
-) -> None:
+def test_a_page_returns_exactly_the_products_left(filled: App, sql: psycopg.Connection) -> None:
     delete(sql, nearest_first(filled)[: -(K - 10)])
     assert len(search(filled).candidates.hits) == K - 10
 
 
-def test_rows_that_turned_away_from_the_query_do_not_shorten_the_page(
+def test_rows_moved_away_from_the_query_do_not_shorten_the_page(
     filled: App, sql: psycopg.Connection
 ) -> None:
     """Changed instead of deleted: the delta holds them, all farther than what did not change."""

@@ -1,4 +1,4 @@
-"""SearchService: exact answers, whichever path gives them, as of the moment of the question."""
+"""SearchService: every path returns the exact result as of the start of the search."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_without_a_build_the_table_is_searched_exactly(app: App) -> None:
     assert_exact(app, result, list(range(100)), 1000, 10)
 
 
-def test_a_build_answers_with_what_the_exact_scan_says(app: App) -> None:
+def test_a_build_gives_the_same_result_as_the_exact_scan(app: App) -> None:
     add(app, numbered(100))
     before = ask(app)
     build = app.indexer.rebuild()
@@ -129,7 +129,7 @@ def test_pgvectors_index_answers_a_large_table_without_a_build(settings: Setting
         assert len(near & set(skus(result))) >= 9
 
 
-def test_pgvectors_index_never_says_that_there_is_no_more(settings: Settings) -> None:
+def test_pgvectors_index_never_ends_a_short_page(settings: Settings) -> None:
     small = settings.model_copy(update={"exact_rows": 50})
     with App(small, choose=choose_colours) as app:
         add(app, numbered(300))
@@ -142,7 +142,7 @@ def test_pgvectors_index_never_says_that_there_is_no_more(settings: Settings) ->
 def test_a_product_of_many_near_pictures_does_not_shorten_the_page(
     settings: Settings, sql: psycopg.Connection, exact_rows: int
 ) -> None:
-    """Its pictures fill the first look of the scan, and of pgvector's index."""
+    """Its pictures fill the first fetch of the exact scan and of pgvector's index."""
     few = settings.model_copy(update={"exact_rows": exact_rows})
     with App(few, choose=choose_colours) as app:
         add(app, {"MANY": list(range(5000, 5090)), "P1": [1], "P2": [2], "P3": [3]})
@@ -154,7 +154,7 @@ def test_a_product_of_many_near_pictures_does_not_shorten_the_page(
 
 
 @pytest.mark.parametrize("k", [1, 10, 48, 150, 300])
-def test_inverted_lists_answer_with_what_the_exact_scan_says(
+def test_inverted_lists_give_the_same_result_as_the_exact_scan(
     app: App, monkeypatch: pytest.MonkeyPatch, k: int
 ) -> None:
     monkeypatch.setattr(faiss_index, "FLAT_ROWS", 20)
@@ -172,7 +172,7 @@ def test_inverted_lists_answer_with_what_the_exact_scan_says(
 
 
 def test_a_build_is_trusted_only_a_little_nearer_than_its_last_nominee(app: App) -> None:
-    """FAISS and PostgreSQL round differently; rows that near the end may stand in another order."""
+    """FAISS and PostgreSQL round differently: rows near the cutoff may be in another order."""
     add(app, numbered(40))
     build = app.indexer.rebuild()
     query = vectors(app, [1000])[0].astype(np.float16).astype(np.float32)
@@ -184,7 +184,7 @@ def test_a_build_is_trusted_only_a_little_nearer_than_its_last_nominee(app: App)
     assert found.seen_to == 0.5 - TOLERANCE
 
 
-def test_an_index_that_could_not_be_read_for_a_moment_is_read_again(
+def test_an_index_that_was_unreadable_for_a_moment_is_read_again(
     app: App, settings: Settings, sql: psycopg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     add(app, numbered(60))
@@ -249,7 +249,7 @@ def test_a_damaged_index_file_is_made_again_from_the_database(
     assert app.files.path(build.sha256).read_bytes() == whole
 
 
-def test_a_host_that_cannot_keep_the_file_searches_it_all_the_same(
+def test_a_host_that_cannot_store_the_file_still_searches_it(
     app: App, settings: Settings, tmp_path: Path
 ) -> None:
     add(app, numbered(60))
@@ -260,9 +260,7 @@ def test_a_host_that_cannot_keep_the_file_searches_it_all_the_same(
         assert ask(other).plan.path == "faiss"
 
 
-def test_what_a_killed_process_left_of_a_fetched_file_is_cleared_away(
-    app: App, settings: Settings
-) -> None:
+def test_partial_files_of_a_killed_process_are_removed(app: App, settings: Settings) -> None:
     add(app, numbered(60))
     build = app.indexer.rebuild()
     old, young = app.files.folder / "old.part", app.files.folder / "young.part"
@@ -355,7 +353,7 @@ def test_an_aborted_change_changes_nothing(app: App, database_url: str) -> None:
 
 
 def turn(sql: psycopg.Connection, sku: str, cosine: float) -> None:
-    """Give all pictures of the products whose sku begins so this cosine to the first axis."""
+    """Give all pictures of products whose sku has a prefix this cosine to the first axis."""
     vector = [cosine, (1 - cosine**2) ** 0.5, *[0.0] * 47]
     sql.execute(
         "UPDATE embedding SET vec = %s::halfvec WHERE picture_id IN (SELECT picture_id"
@@ -373,7 +371,7 @@ def axis(app: App, k: int) -> SearchResult:
 def test_a_new_product_with_many_pictures_does_not_hide_another(
     app: App, sql: psycopg.Connection
 ) -> None:
-    """Its pictures fill the part of the delta that is looked at first; the index holds no more."""
+    """Its pictures fill the part of the delta that is fetched first; the index has no others."""
     add(app, numbered(12))
     turn(sql, "P", 0.5)
     app.indexer.rebuild()
@@ -391,7 +389,7 @@ def test_a_nominated_row_that_changed_counts_as_vanished(app: App, sql: psycopg.
     assert (plan.path, plan.vanished, plan.delta_rows, plan.candidates) == ("faiss", 1, 1, 40)
 
 
-def test_a_far_delta_does_not_stand_in_for_near_rows_that_were_not_nominated(app: App) -> None:
+def test_a_far_delta_does_not_replace_near_rows_that_were_not_nominated(app: App) -> None:
     seeds = list(range(300))
     add(app, numbered(300))
     app.indexer.rebuild()
@@ -406,7 +404,7 @@ def test_a_far_delta_does_not_stand_in_for_near_rows_that_were_not_nominated(app
 # Pictures and products
 
 
-def test_a_picture_shared_by_several_products_yields_all_of_them(app: App) -> None:
+def test_a_picture_shared_by_several_products_returns_all_of_them(app: App) -> None:
     add(app, {**numbered(30), "A": [1000], "B": [1000], "C": [1000, 3]})
     for _ in range(2):
         assert skus(ask(app))[:3] == ["A", "B", "C"]
@@ -438,7 +436,7 @@ def test_equal_similarities_come_in_the_order_of_ids_on_every_path(app: App) -> 
     assert without == skus(ask(app)) == ["S1", "S3", "S5", "S9"]
 
 
-def test_more_like_a_product_leaves_the_product_itself_out(app: App) -> None:
+def test_a_search_by_sku_excludes_the_product_itself(app: App) -> None:
     add(app, {**numbered(30), "TWIN": [7]})
     for _ in range(2):
         result = app.search.search(Query(sku="P0007", k=40))
@@ -448,7 +446,7 @@ def test_more_like_a_product_leaves_the_product_itself_out(app: App) -> None:
         app.indexer.rebuild()
 
 
-def test_a_filter_is_applied_before_the_best_are_taken(app: App) -> None:
+def test_a_filter_is_applied_before_the_top_k(app: App) -> None:
     add(app, numbered(50), brand="Kestrel")
     add(app, numbered(50, first=50), brand="Tidewater", attributes={"packaged": "1"})
     app.indexer.rebuild()
@@ -460,7 +458,7 @@ def test_a_filter_is_applied_before_the_best_are_taken(app: App) -> None:
 # k, or the reason
 
 
-def test_fewer_than_k_come_with_the_reason(app: App) -> None:
+def test_fewer_than_k_are_returned_with_the_reason(app: App) -> None:
     add(app, numbered(3))
     for _ in range(2):
         result = ask(app, k=5)
@@ -471,7 +469,7 @@ def test_fewer_than_k_come_with_the_reason(app: App) -> None:
         app.indexer.rebuild()
 
 
-def test_an_empty_catalogue_is_no_error(app: App) -> None:
+def test_an_empty_catalogue_is_not_an_error(app: App) -> None:
     app.indexer.rebuild()
     result = ask(app)
     assert result.matches == ()
@@ -487,7 +485,7 @@ def test_k_out_of_range_is_refused(app: App, k: int) -> None:
         ask(app, k=k)
 
 
-def test_a_search_asks_something(app: App) -> None:
+def test_an_empty_query_is_refused(app: App) -> None:
     with pytest.raises(BadInput, match="at least one"):
         app.search.search(Query())
     with pytest.raises(BadInput, match="not both"):
@@ -515,7 +513,7 @@ def test_a_vector_of_another_model_is_refused(app: App) -> None:
 
 
 @pytest.mark.parametrize("bad", [np.zeros(49), np.full(49, np.nan), np.ones(3)])
-def test_a_vector_that_points_nowhere_is_refused(app: App, bad: np.ndarray) -> None:
+def test_a_zero_or_infinite_vector_is_refused(app: App, bad: np.ndarray) -> None:
     vector = bad.astype(np.float32)
     with pytest.raises(BadInput):
         app.search.search(Query(vector=vector, model_id=app.catalog.model().id))
@@ -530,9 +528,7 @@ def test_without_a_recorded_model_nothing_is_searched(empty_url: str, tmp_path: 
             app.search.search(Query(sku="X"))
 
 
-def test_a_model_changed_behind_a_running_process_is_noticed(
-    app: App, sql: psycopg.Connection
-) -> None:
+def test_a_model_changed_by_another_process_is_noticed(app: App, sql: psycopg.Connection) -> None:
     add(app, numbered(3))
     ask(app)
     other = ColourEncoder("others")

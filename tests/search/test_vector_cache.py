@@ -1,4 +1,4 @@
-"""Memory: a picture that was asked with before is not encoded again, and another always is."""
+"""VectorCache: a repeated picture is not encoded again, and another always is."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def test_another_region_is_another_picture(watched: App, encoder: WatchedEncoder
     Query(picture=photo(3), more_pictures=(photo(3), photo(5)), region=(0, 0, 1, 0.5)),
     Query(more_pictures=(photo(5),)),
 ])  # fmt: skip
-def test_what_is_remembered_answers_as_what_is_encoded(watched: App, query: Query) -> None:
+def test_cached_vectors_give_the_same_result(watched: App, query: Query) -> None:
     cache = VectorCache()
     with watched as app:
         app.search.search(query, cache)
@@ -81,7 +81,7 @@ def test_a_picture_that_was_refused_is_refused_again(watched: App) -> None:
                 app.search.search(Query(picture=b"no picture"), cache)
 
 
-def test_a_vector_of_another_encoder_is_not_known() -> None:
+def test_a_vector_of_another_encoder_is_a_cache_miss() -> None:
     cache, part = VectorCache(), QueryPicture(b"picture")
     cache.put({part: WatchedEncoder().encode_pictures([])}, "one")
     assert (list(cache.get([part], "one")), list(cache.get([part], "another"))) == (
@@ -91,7 +91,7 @@ def test_a_vector_of_another_encoder_is_not_known() -> None:
 
 
 @given(asked=st.lists(st.integers(0, 9), max_size=40))
-def test_the_last_ones_used_are_known_and_no_more_than_allowed(asked: list[int]) -> None:
+def test_the_least_recently_used_are_evicted(asked: list[int]) -> None:
     cache = VectorCache(max_vectors=3)
     parts = [QueryPicture(bytes([number])) for number in range(10)]
     for number in asked:

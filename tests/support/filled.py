@@ -1,4 +1,4 @@
-"""A catalogue with a picture and a random vector for each product, written in SQL."""
+"""A catalogue with one picture and one random vector per product, inserted with SQL."""
 
 from __future__ import annotations
 
@@ -9,8 +9,13 @@ from app.bootstrap import App
 from app.db.queries import embeddings
 
 
-def fill(app: App, sql: psycopg.Connection, rows: int) -> None:
-    """Products with a picture each and random vectors, known to the planner."""
+def fill(app: App, rows: int) -> None:
+    """Insert products with a picture each and random vectors, and update the planner statistics."""
+    with psycopg.connect(str(app.settings.database_url), autocommit=True) as sql:
+        _fill(app, sql, rows)
+
+
+def _fill(app: App, sql: psycopg.Connection, rows: int) -> None:
     sql.execute(
         "INSERT INTO picture (sha256, width, height, thumbnail)"
         " SELECT sha256(n::text::bytea), 1, 1, '' FROM generate_series(1, %s) AS n",

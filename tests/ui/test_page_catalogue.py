@@ -43,7 +43,7 @@ def catalogue(app: App, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def drawn() -> AppTest:
-    page = AppTest.from_function(health, default_timeout=20).run()
+    page = AppTest.from_function(health, default_timeout=300).run()
     assert not page.exception
     return page
 

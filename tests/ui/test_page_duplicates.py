@@ -44,7 +44,7 @@ def catalogue(app: App, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> 
 
 def drawn(name: str | None = "Ada") -> AppTest:
     """The page of a user who gave this name."""
-    page = AppTest.from_function(duplicates, default_timeout=20)
+    page = AppTest.from_function(duplicates, default_timeout=300)
     if name is not None:
         page.session_state["reviewer_name"] = name
     return page.run()
@@ -186,7 +186,7 @@ def test_a_database_without_tables_is_an_error_message(
 
 def signing(user: dict[str, str | bool], auth: dict[str, object]) -> AppTest:
     """The page of this user, with sign-in configured by these secrets."""
-    page = AppTest.from_function(duplicates, default_timeout=20)
+    page = AppTest.from_function(duplicates, default_timeout=300)
     page.secrets["auth"] = {"redirect_uri": "http://localhost/oauth2callback"} | auth
     page.user = user
     return page.run()

@@ -40,7 +40,7 @@ def catalogue(app: App, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def drawn() -> AppTest:
-    page = AppTest.from_function(index, default_timeout=20).run()
+    page = AppTest.from_function(index, default_timeout=300).run()
     assert not page.exception
     return page
 
@@ -133,7 +133,7 @@ def test_a_public_page_has_no_button(
 
 
 def test_with_sign_in_configured_only_signed_in_users_may_rebuild(catalogue: App) -> None:
-    page = AppTest.from_function(index, default_timeout=20)
+    page = AppTest.from_function(index, default_timeout=300)
     for signed_in, buttons in ((False, 0), (True, 1)):
         page.user = {"is_logged_in": signed_in, "email": "ada@shop.test"}
         assert len(page.run().button) == buttons

@@ -26,7 +26,8 @@ from support.browsing import (
     upload,
 )
 
-pytestmark = pytest.mark.browser
+# The tests of this page share one shop, one server and one browser.
+pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("search_page")]
 
 
 def bomb() -> bytes:

@@ -46,7 +46,7 @@ def visit(
     st.cache_data.clear()
 
     def visit(**address: str | list[str]) -> AppTest:
-        page = AppTest.from_function(script, default_timeout=30)
+        page = AppTest.from_function(script, default_timeout=300)
         for name, value in address.items():
             page.query_params[name] = value
         return page.run()

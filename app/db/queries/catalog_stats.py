@@ -74,6 +74,15 @@ class CatalogCounts:
     different: int
 
 
+@dataclass(frozen=True, slots=True)
+class RowCounts:
+    """Numbers of products, of pictures, and of embeddings under one model."""
+
+    products: int
+    pictures: int
+    embeddings: int
+
+
 def counts(connection: Connection, model: Model) -> CatalogCounts:
     """The counts now, with `without_embedding` under this model."""
     sql = """
@@ -102,6 +111,14 @@ def counts(connection: Connection, model: Model) -> CatalogCounts:
             FROM duplicate_verdict
         ) AS verdicts"""
     return CatalogCounts(**connection.execute(text(sql), {"model": model.id}).one()._asdict())
+
+
+def row_counts(connection: Connection, model: Model) -> RowCounts:
+    """The number of rows of the main tables, which is faster than `counts`."""
+    sql = """SELECT (SELECT count(*) FROM product) AS products,
+        (SELECT count(*) FROM picture) AS pictures,
+        (SELECT count(*) FROM embedding WHERE model_id = :model) AS embeddings"""
+    return RowCounts(*connection.execute(text(sql), {"model": model.id}).one())
 
 
 def embedding_counts(connection: Connection) -> list[EmbeddedCount]:

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, text
 
+from app.db import timeouts
+
 
 @dataclass(frozen=True, slots=True)
 class StampTrigger:
@@ -53,6 +55,11 @@ IN_THE_FUTURE = """changed_in >= pg_snapshot_xmax(pg_current_snapshot())
     AND changed_in IS DISTINCT FROM pg_current_xact_id_if_assigned()"""
 
 
+def future_rows(stamp: StampTrigger) -> str:
+    """SQL of an integrity check: the rows of a table with a stamp this cluster has not reached."""
+    return f"SELECT {stamp.names} AS example FROM {stamp.table} WHERE {IN_THE_FUTURE}"
+
+
 def tables_without_trigger(connection: Connection, stamp: StampTrigger) -> list[str]:
     """Tables and partitions on which the trigger is missing, disabled or followed by another
     one."""
@@ -66,7 +73,7 @@ def enable(connection: Connection, stamp: StampTrigger) -> None:
     Rows may have changed without a stamp before. Older builds and filter lists become unusable by
     themselves, because they record the version of the trigger that stamped the rows they read.
     """
-    connection.execute(text("SET LOCAL lock_timeout = '60s'"))
+    timeouts.set_for_transaction(connection, lock_s=60)
     for statement in (
         f"CREATE OR REPLACE TRIGGER {stamp.trigger} BEFORE INSERT OR UPDATE ON {stamp.table}"
         f" FOR EACH ROW EXECUTE FUNCTION {stamp.function}()",

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
 from sqlalchemy import Connection, text
+
+from app.db import timeouts
 
 RELATIONS = """
 SELECT format('%I.%I', space.nspname, rel.relname)
@@ -50,6 +53,22 @@ def versions(connection: Connection) -> Versions:
     return Versions(row.postgresql, row.major, row.pgvector, row.pgvector_schema)
 
 
+def server_version(connection: Connection) -> str:
+    """The version of the server, which needs no pgvector and no tables."""
+    return str(connection.execute(text("SHOW server_version")).scalar_one())
+
+
+def server_time(connection: Connection) -> datetime:
+    """The time now by the server's clock."""
+    now: datetime = connection.execute(text("SELECT clock_timestamp()")).scalar_one()
+    return now
+
+
+def ping(connection: Connection) -> None:
+    """Raise DatabaseUnavailable unless the server answers."""
+    connection.execute(text("SELECT 1"))
+
+
 def is_replica(connection: Connection) -> bool:
     """Whether this server is a read-only standby."""
     return bool(connection.execute(text("SELECT pg_is_in_recovery()")).scalar_one())
@@ -78,7 +97,7 @@ def finds_vector_type(connection: Connection) -> bool:
 
 def count_rows(connection: Connection, names: Sequence[str]) -> dict[str, int]:
     """Number of rows by table, named as in `tables`; without a statement timeout."""
-    connection.execute(text("SET LOCAL statement_timeout = 0"))
+    timeouts.set_for_transaction(connection, statement_s=0)
     plain = connection.execution_options(no_parameters=True)
     return {
         name: int(plain.exec_driver_sql(f"SELECT count(*) FROM {name}").scalar_one())
@@ -86,10 +105,13 @@ def count_rows(connection: Connection, names: Sequence[str]) -> dict[str, int]:
     }
 
 
+def current_snapshot(connection: Connection) -> str:
+    """The snapshot of this transaction: which transactions it sees, as PostgreSQL prints it."""
+    return str(connection.execute(text("SELECT pg_current_snapshot()::text")).scalar_one())
+
+
 def export_snapshot(connection: Connection) -> str:
     """The name of this transaction's snapshot, which other sessions can use while it is open."""
-    # This session is idle while the others read.
-    connection.execute(text("SET LOCAL idle_in_transaction_session_timeout = 0"))
     return str(connection.execute(text("SELECT pg_export_snapshot()")).scalar_one())
 
 
@@ -100,5 +122,5 @@ def create_extension(connection: Connection) -> None:
 
 def analyse(connection: Connection, names: Sequence[str] = ()) -> None:
     """Update the planner's statistics of these tables; without names, of all."""
-    connection.execute(text("SET LOCAL statement_timeout = 0"))
+    timeouts.set_for_transaction(connection, statement_s=0)
     connection.execution_options(no_parameters=True).exec_driver_sql("ANALYZE " + ", ".join(names))

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy import Connection, text
 
-from app.db import copy
+from app.db import copy, timeouts
 from app.db.pipeline import Deferred, Pipeline
 from app.types import Model, Vector
 
@@ -97,6 +97,13 @@ def stream(
     big-endian.
     """
     return copy.read_embeddings(connection, model, pages)
+
+
+def prepare_stream(connection: Connection) -> None:
+    """Set this transaction up for `stream`: reading takes as long as it takes, but a lock is not
+    waited for longer than a minute."""
+    timeouts.set_for_transaction(connection, statement_s=0, lock_s=60)
+    connection.execute(text("SET LOCAL jit = off"))  # compiling costs more than it saves here
 
 
 def page_count(connection: Connection, model: Model) -> int:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from sqlalchemy import Connection, text
 
+from app.db import timeouts
 from app.db.locks import HNSW_LOCK_HELD
 from app.db.queries import models
 from app.types import Model
@@ -70,7 +71,7 @@ def drop(connection: Connection, model_id: int) -> None:
     Not CONCURRENTLY: that waits for every reader of the table, a backup for hours, and cannot be
     undone once it has begun. New searches queue behind this lock, so it must not wait long.
     """
-    connection.execute(text("SET LOCAL lock_timeout = '100ms'"))
+    timeouts.set_for_transaction(connection, lock_s=0.1)
     connection.execute(text(f"DROP INDEX IF EXISTS embedding_m{int(model_id)}_vec_idx"))
 
 
@@ -80,7 +81,7 @@ def create(connection: Connection, model: Model) -> None:
     Waits for older transactions. Removes the invalid index of an interrupted run first.
     """
     name = f"embedding_m{int(model.id)}"
-    connection.execute(text("SET statement_timeout = 0; SET lock_timeout = 0"))
+    timeouts.set_for_session(connection, statement_s=0, lock_s=0)
     try:
         connection.execute(text(f"DROP INDEX CONCURRENTLY IF EXISTS {name}_vec_idx"))
         connection.execute(
@@ -91,4 +92,4 @@ def create(connection: Connection, model: Model) -> None:
         )
     finally:
         if not connection.invalidated:
-            connection.execute(text("RESET statement_timeout; RESET lock_timeout"))
+            timeouts.reset(connection)

@@ -7,6 +7,7 @@ from typing import Any
 
 from sqlalchemy import Connection, text
 
+from app.db import timeouts
 from app.db.queries import hnsw_index, index_builds
 
 EXAMPLES = 5
@@ -129,7 +130,7 @@ class DamageFound:
 
 def check(connection: Connection, question: str, **values: Any) -> DamageFound:
     """Run one of the checks above, without a statement timeout."""
-    connection.execute(text("SET LOCAL statement_timeout = 0"))
+    timeouts.set_for_transaction(connection, statement_s=0)
     counted = COUNTED.format(question=question, examples=EXAMPLES)
     row = connection.execute(text(counted), values).one()
     return DamageFound(row.total, tuple(row.examples))

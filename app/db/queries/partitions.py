@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from sqlalchemy import Connection, text
 
+from app.db import timeouts
 from app.db.queries import models
 from app.types import Model
 
@@ -82,7 +83,7 @@ def drop_foreign_key(connection: Connection, model_id: int, constraint: str, wai
     It needs an exclusive lock on the referenced table, so readers of that table block it.
     """
     connection.execute(text(f"LOCK TABLE {_partition(model_id)} IN ACCESS EXCLUSIVE MODE"))
-    connection.execute(text(f"SET LOCAL lock_timeout = {int(wait_ms)}"))
+    timeouts.set_for_transaction(connection, lock_s=wait_ms / 1000)
     connection.execute(text(f"ALTER TABLE {_partition(model_id)} DROP CONSTRAINT {constraint}"))
 
 

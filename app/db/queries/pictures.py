@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from sqlalchemy import Connection, Row, text
 
+from app.db import timeouts
 from app.db.pipeline import Deferred, Pipeline
 from app.types import Model, PictureData, Vector
 
@@ -55,7 +56,7 @@ def save_thumbnail(connection: Connection, picture_id: int, thumbnail: bytes) ->
 
 
 def _batches(connection: Connection, sql: str) -> Iterator[Sequence[Row[Any]]]:
-    connection.execute(text("SET LOCAL statement_timeout = 0"))
+    timeouts.set_for_transaction(connection, statement_s=0)
     rows = connection.execute(text(sql), execution_options={"yield_per": BATCH_ROWS})
     yield from rows.partitions(BATCH_ROWS)
 

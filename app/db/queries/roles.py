@@ -5,11 +5,9 @@ The names of the roles are passed as session settings and quoted, never put into
 
 from __future__ import annotations
 
+import psycopg
+from psycopg import sql
 from sqlalchemy import Connection
-
-SET_ROLE_NAMES = (
-    "SELECT set_config('lookalike.migrator', {}, false), set_config('lookalike.server', {}, false)"
-)
 
 CREATE_ROLES = """
 DO $$
@@ -145,6 +143,22 @@ STEPS = (
 """Executed in this order; each may run repeatedly."""
 
 
+def set_role_names(migrator: str, server: str) -> str:
+    """The statement that names the two roles to the steps, which must run in the same session."""
+    statement = sql.SQL(
+        "SELECT set_config('lookalike.migrator', {}, false),"
+        " set_config('lookalike.server', {}, false)"
+    )
+    return statement.format(sql.Literal(migrator), sql.Literal(server)).as_string(None)
+
+
 def protect_revision(connection: Connection) -> None:
     """Revoke write access to the schema revision from all roles except the owner."""
     connection.execution_options(no_parameters=True).exec_driver_sql(PROTECT_REVISION)
+
+
+def set_password(connection: psycopg.Connection, role: str, hashed: str) -> None:
+    """Set the password of a role, hashed by the client, so that the server logs no plain text."""
+    connection.execute(
+        sql.SQL("ALTER ROLE {} PASSWORD {}").format(sql.Identifier(role), sql.Literal(hashed))
+    )

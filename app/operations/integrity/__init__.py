@@ -23,10 +23,10 @@ from app.operations.integrity import pictures as picture_checks
 from app.operations.integrity.findings import (
     Finding,
     IntegrityReport,
-    ProgressCallback,
     run_queries,
 )
 from app.operations.integrity.pictures import Originals, PictureFolder
+from app.types import ProgressCallback
 
 __all__ = ["CheckOptions", "Finding", "IntegrityReport", "PictureFolder", "check"]
 
@@ -48,9 +48,9 @@ def check(
     files: IndexFiles,
     limits: ImageLimits,
     wanted: CheckOptions = CheckOptions(),
-    tick: ProgressCallback = lambda text: None,
+    notify: ProgressCallback = lambda message: None,
 ) -> IntegrityReport:
-    """Check the catalogue; `tick` is called often with the progress.
+    """Check the catalogue; `notify` is called often with the progress.
 
     Raises SchemaMismatch, DatabaseUnavailable, and BadInput when asked to repair a replica.
     """
@@ -59,17 +59,17 @@ def check(
     left_out: list[str] = []
     findings = [
         *run_queries(engine, rows.QUERIES, wanted.repair),
-        *words.find(engine, wanted.repair, tick),
-        *picture_checks.find_thumbnails(engine, originals, limits, wanted.repair, tick),
+        *words.find(engine, wanted.repair, notify),
+        *picture_checks.find_thumbnails(engine, originals, limits, wanted.repair, notify),
     ]
     with _builder_lock(engine, replica, left_out) as locked:
-        findings += index.find(engine, files, wanted.repair, tick) if locked else ()
+        findings += index.find(engine, files, wanted.repair, notify) if locked else ()
     if wanted.load is not None:
         findings += encoder.find(engine, wanted.load, originals, limits)
     else:
         left_out.append("the encoder: name --encoder to load it")
     if originals:
-        findings += picture_checks.find_originals(engine, originals, tick)
+        findings += picture_checks.find_originals(engine, originals, notify)
     else:
         left_out.append("the original pictures: name their folder with --images")
     return IntegrityReport(tuple(findings), tuple(left_out))

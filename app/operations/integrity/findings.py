@@ -106,10 +106,6 @@ def run_queries(
             yield finding
 
 
-ProgressCallback = Callable[[str], None]
-"""Called often with the progress of the check, as a phrase."""
-
-
 class ExampleTally:
     """Counts damaged objects and keeps the first few names."""
 

@@ -18,12 +18,11 @@ from app.operations.integrity.findings import (
     ExampleTally,
     Finding,
     IntegrityQuery,
-    ProgressCallback,
     Severity,
     find_and_repair,
     run_queries,
 )
-from app.types import Build
+from app.types import Build, ProgressCallback
 
 RUN_REPAIR = "Run `lookalike check --repair`."
 
@@ -49,14 +48,14 @@ DAMAGE: dict[str, tuple[Severity, str, str]] = {
 
 
 def find(
-    engine: Engine, files: IndexFiles, repair: bool, tick: ProgressCallback
+    engine: Engine, files: IndexFiles, repair: bool, notify: ProgressCallback
 ) -> Iterator[Finding]:
     """Damaged builds and files, and leftovers of older builds."""
     yield from run_queries(engine, BEFORE, repair)
     with engine.connect() as connection:
         published = index_builds.published(connection)
     for build in published:
-        tick(f"the file of build {build.id}")
+        notify(f"the file of build {build.id}")
         find_damage = partial(_find_damage, engine, files, build)
         fix = partial(_repair, engine, files, build) if repair else None
         if (finding := find_and_repair(find_damage, fix)) is not None:

@@ -19,9 +19,9 @@ from app.images.thumbnails import open_thumbnail, thumbnail
 from app.operations.integrity.findings import (
     ExampleTally,
     Finding,
-    ProgressCallback,
     find_and_repair,
 )
+from app.types import ProgressCallback
 
 
 class PictureFolder(Protocol):
@@ -68,7 +68,7 @@ class Originals:
 
 
 def find_originals(
-    engine: Engine, originals: Originals, tick: ProgressCallback
+    engine: Engine, originals: Originals, notify: ProgressCallback
 ) -> Iterator[Finding]:
     """Originals that are missing, cannot be read, or were replaced by other pictures."""
     missing, changed, seen = ExampleTally(), ExampleTally(), 0
@@ -77,7 +77,7 @@ def find_originals(
             for error in filter(None, threads.map(originals.check, portion)):
                 (changed if isinstance(error, OriginalChanged) else missing).add(str(error))
             seen += len(portion)
-            tick(f"{seen:,} originals")
+            notify(f"{seen:,} originals")
     for finding in (
         missing.finding(
             "originals-missing", "warning", "originals that cannot be read",
@@ -98,17 +98,21 @@ MAX_THUMBNAIL_BYTES = 20_480
 
 
 def find_thumbnails(
-    engine: Engine, originals: Originals, limits: ImageLimits, repair: bool, tick: ProgressCallback
+    engine: Engine,
+    originals: Originals,
+    limits: ImageLimits,
+    repair: bool,
+    notify: ProgressCallback,
 ) -> Iterator[Finding]:
     """Thumbnails that cannot be shown; repaired from the originals, if there are folders."""
     fix = partial(_recreate_thumbnails, engine, originals, limits) if repair and originals else None
-    if (finding := find_and_repair(partial(_find_damaged, engine, tick), fix)) is not None:
+    if (finding := find_and_repair(partial(_find_damaged, engine, notify), fix)) is not None:
         yield finding
 
 
-def _find_damaged(engine: Engine, tick: ProgressCallback) -> Finding | None:
+def _find_damaged(engine: Engine, notify: ProgressCallback) -> Finding | None:
     damaged = ExampleTally()
-    for id_ in _damaged_thumbnails(engine, tick):
+    for id_ in _damaged_thumbnails(engine, notify):
         damaged.add(str(id_))
     return damaged.finding(
         "thumbnails-damaged", "error", "pictures whose thumbnail cannot be shown",
@@ -116,7 +120,7 @@ def _find_damaged(engine: Engine, tick: ProgressCallback) -> Finding | None:
     )  # fmt: skip
 
 
-def _damaged_thumbnails(engine: Engine, tick: ProgressCallback) -> Iterator[int]:
+def _damaged_thumbnails(engine: Engine, notify: ProgressCallback) -> Iterator[int]:
     """The ids of pictures whose thumbnail cannot be shown."""
     seen = 0
     with ThreadPoolExecutor() as threads, snapshot(engine) as connection:
@@ -124,7 +128,7 @@ def _damaged_thumbnails(engine: Engine, tick: ProgressCallback) -> Iterator[int]
             fine = threads.map(_can_be_shown, (data for _, data in portion))
             yield from (id_ for (id_, _), good in zip(portion, fine, strict=True) if not good)
             seen += len(portion)
-            tick(f"{seen:,} thumbnails")
+            notify(f"{seen:,} thumbnails")
 
 
 def _can_be_shown(data: bytes) -> bool:

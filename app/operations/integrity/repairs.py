@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from sqlalchemy import Connection, Engine, text
+from sqlalchemy import Connection, Engine
 
 from app.catalog import bulk_load
-from app.db import locks, notifications
+from app.db import locks, notifications, timeouts
 from app.db.locks import LockKey
 from app.db.queries import change_stamps, database_info, ingest_runs, integrity, pictures
 from app.db.queries.change_stamps import StampTrigger
@@ -21,7 +21,7 @@ BATCH = 1000
 def writing(engine: Engine) -> Iterator[Connection]:
     """A transaction of the one writer, however long it takes; workers are told of it."""
     with locks.transaction(engine) as connection:
-        connection.execute(text("SET LOCAL statement_timeout = 0"))
+        timeouts.set_for_transaction(connection, statement_s=0)
         locks.acquire(connection, LockKey.CATALOG_WRITE)
         yield connection
         notifications.notify(connection)

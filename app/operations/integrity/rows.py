@@ -27,7 +27,7 @@ def _stamp_off(stamp: StampTrigger) -> IntegrityQuery:
 def _future(stamp: StampTrigger) -> IntegrityQuery:
     return IntegrityQuery(
         "rows-from-the-future", "error", f"rows of {stamp.table} stamped in the future",
-        f"SELECT {stamp.names} AS example FROM {stamp.table} WHERE {change_stamps.IN_THE_FUTURE}",
+        change_stamps.future_rows(stamp),
         "They came with another server's dump and stay in every delta. Run `lookalike migrate`, "
         "which restamps them.",
         partial(repairs.restamp, stamp=stamp),

@@ -16,18 +16,17 @@ from app.duplicates.union_find import UnionFind
 from app.operations.integrity.findings import (
     ExampleTally,
     Finding,
-    ProgressCallback,
     find_and_repair,
 )
-from app.types import Verdict
+from app.types import ProgressCallback, Verdict
 
 BATCH = 2000
 
 
-def find(engine: Engine, repair: bool, tick: ProgressCallback) -> Iterator[Finding]:
+def find(engine: Engine, repair: bool, notify: ProgressCallback) -> Iterator[Finding]:
     """Identity keys that differ from the normaliser's, and contradicting verdicts."""
     renew = partial(_renew, engine) if repair else None
-    if (keys := find_and_repair(partial(_keys, engine, tick), renew)) is not None:
+    if (keys := find_and_repair(partial(_keys, engine, notify), renew)) is not None:
         yield keys
     with snapshot(engine) as connection:
         decided = verdicts.all_verdicts(connection)
@@ -52,7 +51,7 @@ def contradictions(decided: Iterable[Verdict]) -> Iterator[Verdict]:
             yield verdict
 
 
-def _keys(engine: Engine, tick: ProgressCallback) -> Finding | None:
+def _keys(engine: Engine, notify: ProgressCallback) -> Finding | None:
     wrong = ExampleTally()
     after: int | None = 0
     seen = 0
@@ -63,7 +62,7 @@ def _keys(engine: Engine, tick: ProgressCallback) -> Finding | None:
             if identity_key(product) != key:
                 wrong.add(product.sku)
         seen += len(rows)
-        tick(f"the words of {seen:,} products")
+        notify(f"the words of {seen:,} products")
         after = rows[-1][0] if rows else None
     return wrong.finding(
         "identity-keys", "warning", "products whose identity key is not of their words",

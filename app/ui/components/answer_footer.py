@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import streamlit as st
 
-from app.search.explain import why_dropped
+from app.search.explain import why_dropped, words_text
 from app.types import Dropped, Plan, SearchResult
 from app.ui.formatting import escape_markdown
 
@@ -48,7 +48,7 @@ def summary(plan: Plan, now: datetime) -> str:
     if plan.built_at is not None:
         text += f" The index was built {ago(now - plan.built_at)}."
     if plan.words:
-        text += f" The words were read by the {plan.words.replace(' and ', ' and the ')}."
+        text += f" {words_text(plan)}"
     if plan.replica_lag_s:
         text += f" This copy of the database is {plan.replica_lag_s:.0f} s behind."
     times = ", ".join(
