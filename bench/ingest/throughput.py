@@ -72,7 +72,7 @@ def main() -> None:
             files = files_of(source.parent)[: None if given.catalogue else given.pictures]
             single = load_encoder(
                 app.settings.model,
-                compiled_cache=app.settings.tower_folder,
+                compiled_cache=app.settings.compiled_cache_folder,
                 compiled=given.tower != "torch",
             )
             folder_name = source.parent.name if given.catalogue else ""

@@ -86,7 +86,7 @@ def photo(seed: int) -> bytes:
 
 def service(app: App, queues: BatcherPool, wait_s: float = 60.0) -> SearchService:
     """A SearchService as the App has it, with another queue before the encoder."""
-    encoder = QueryEncoder(app.encoders, app._decode, app._decode_strange, queues)
+    encoder = QueryEncoder(app.encoders, app._decode, app._decode_in_sandbox, queues)
     return SearchService(
         app.search_engine, encoder, app.files, app.settings,
         admission=Admission(app.settings.places, wait_s), fast_path=app.search._fast_path,

@@ -170,13 +170,15 @@ def test_every_command_has_help_and_is_in_a_guide(path: str, command: click.Comm
     assert any(path in page.read_text(encoding="utf-8") for page in GUIDES)
 
 
-def test_every_setting_is_described_with_its_default() -> None:
+def test_every_setting_is_described_with_its_default_and_its_help() -> None:
     ops = (REPO / "docs/ops.md").read_text(encoding="utf-8")
     for name, field in Settings.model_fields.items():
-        row = re.search(rf"^\| `LOOKALIKE_{name.upper()}` \| (.+?) \|", ops, re.MULTILINE)
+        row = re.search(rf"^\| `LOOKALIKE_{name.upper()}` \| (.+?) \| (.+) \|$", ops, re.MULTILINE)
         assert row, f"LOOKALIKE_{name.upper()} is not in docs/ops.md"
         if field.default_factory is None and field.default is not None:
             assert row[1] == f"`{field.default}`"
+        meaning = re.sub(r"; see \[.*\]\(.*\)", "", row[2])
+        assert re.sub(r"\[(.*?)\]\(.*?\)", r"\1", meaning) == field.description
 
 
 def test_no_setting_is_described_that_does_not_exist() -> None:
