@@ -1,4 +1,4 @@
-"""What analysts ask in SQL: the same answers as the search service gives, and clear refusals."""
+"""SQL functions and views for analysts: results equal the search service's, errors are clear."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def analyst(shop: App) -> Iterator[psycopg.Connection]:
 
 @pytest.fixture
 def owner(shop: App) -> Iterator[psycopg.Connection]:
-    """Whose changes are gone when the test ends, unless it commits."""
+    """A connection of the owner; its changes are rolled back at the end unless it commits."""
     with psycopg.connect(shop.settings.database_url or "") as connection:
         yield connection
         connection.rollback()
@@ -66,16 +66,16 @@ def rows(connection: psycopg.Connection, sql: str, values: Any = None) -> list[A
     return connection.execute(sql, values).fetchall()  # type: ignore[arg-type]
 
 
-def served(shop: App, **query: Any) -> list[tuple[int, str, float]]:
-    found = shop.search.search(Query(**query))
-    return [(m.rank, m.product.sku, m.similarity or 0.0) for m in found.matches]
+def search_result(shop: App, **query: Any) -> list[tuple[int, str, float]]:
+    result = shop.search.search(Query(**query))
+    return [(m.rank, m.product.sku, m.similarity or 0.0) for m in result.matches]
 
 
-# The same answer
+# The same results
 
 
 @pytest.mark.parametrize(("words", "filters"), FILTERS, ids=lambda value: str(value))
-def test_a_vector_finds_what_the_search_service_finds_to_the_digit(
+def test_a_search_by_vector_equals_the_search_service_exactly(
     shop: App, analyst: psycopg.Connection, words: list[str], filters: dict[str, Any]
 ) -> None:
     model = shop.catalog.model()
@@ -85,19 +85,21 @@ def test_a_vector_finds_what_the_search_service_finds_to_the_digit(
     for k in (1, 5, 40, 200):
         for query in (*vectors(shop, [1000 + k, 3]), *random.standard_normal((5, model.dim))):
             vector = np.asarray(query, dtype=np.float32) * np.float32(random.uniform(0.01, 50))
-            expected = served(shop, vector=vector, model_id=model.id, k=k, filters=parse(words))
+            expected = search_result(
+                shop, vector=vector, model_id=model.id, k=k, filters=parse(words)
+            )
             assert rows(analyst, sql, {"vec": literal(vector), "k": k, **filters}) == expected
 
 
 @pytest.mark.parametrize(("words", "filters"), FILTERS, ids=lambda value: str(value))
-def test_a_product_is_like_what_the_search_service_finds_to_the_digit(
+def test_similar_products_equal_the_search_service_exactly(
     shop: App, analyst: psycopg.Connection, words: list[str], filters: dict[str, Any]
 ) -> None:
     sql = f"""SELECT rank, sku, similarity FROM analytics.similar_products(
         %(sku)s, %(k)s{named(filters)})"""
     for n in range(0, 90, 3):
         sku = f"DEMO-{n:04}"
-        expected = served(shop, sku=sku, k=30, filters=parse(words))
+        expected = search_result(shop, sku=sku, k=30, filters=parse(words))
         assert rows(analyst, sql, {"sku": sku, "k": 30, **filters}) == expected
 
 
@@ -106,30 +108,30 @@ def test_vectors_are_rounded_as_the_search_service_rounds_them(owner: psycopg.Co
     for n, drawn in enumerate(np.random.default_rng(2).standard_normal((100, 512))):
         vector = (drawn * 10.0 ** (n % 7 - 3)).astype(np.float32)
         expected = round_query(unit_direction(vector), model)
-        [(found,)] = rows(
+        [(stored,)] = rows(
             owner, "SELECT analytics._rounded(CAST(%s AS vector)::real[])::vector::real[]",
             [literal(vector)],
         )  # fmt: skip
-        assert np.array_equal(np.array(found, np.float32), expected)
+        assert np.array_equal(np.array(stored, np.float32), expected)
 
 
-def test_numbers_too_small_for_the_arithmetic_count_as_nothing(
+def test_components_too_small_for_the_arithmetic_count_as_zero(
     shop: App, analyst: psycopg.Connection
 ) -> None:
     model = shop.catalog.model()
     vector = np.full(model.dim, 1e-45, dtype=np.float32)
     vector[3] = 50
-    found = rows(
+    results = rows(
         analyst, "SELECT rank, sku, similarity FROM analytics.search_products(CAST(%s AS vector))",
         [literal(vector)],
     )  # fmt: skip
-    assert found == served(shop, vector=vector, model_id=model.id, k=10) != []
+    assert results == search_result(shop, vector=vector, model_id=model.id, k=10) != []
 
 
 def test_an_embedding_is_compared_while_another_model_has_another_dimension(
     owner: psycopg.Connection,
 ) -> None:
-    """Whatever the planner does first: what is asked meets rows of the active model only."""
+    """In any join order of the planner, the function compares rows of the active model only."""
     sql = """SELECT count(*) FROM analytics.embeddings
         WHERE embedding <=> (%s)::halfvec < 0.5"""
     [(vector,)] = rows(owner, "SELECT embedding::text FROM analytics.embeddings LIMIT 1")
@@ -143,7 +145,7 @@ def test_an_embedding_is_compared_while_another_model_has_another_dimension(
     assert rows(owner, sql, [vector]) == expected != [(0,)]
 
 
-def test_no_more_come_than_lie_within_the_distance(analyst: psycopg.Connection) -> None:
+def test_only_products_within_the_distance_are_returned(analyst: psycopg.Connection) -> None:
     every = rows(analyst, "SELECT sku, distance FROM analytics.similar_products('DEMO-0000', 1000)")
     assert len(every) == 89
     limit = every[20][1]
@@ -154,7 +156,7 @@ def test_no_more_come_than_lie_within_the_distance(analyst: psycopg.Connection) 
     assert near == [each for each in every if each[1] <= limit]
 
 
-# Refusals
+# Errors
 
 
 @pytest.mark.parametrize(
@@ -190,7 +192,7 @@ def test_no_more_come_than_lie_within_the_distance(analyst: psycopg.Connection) 
         ("outliers('lamp', 0)", "rows asked for is 0", "1 or more"),
     ],
 )
-def test_what_makes_no_sense_is_refused_with_a_hint(
+def test_an_invalid_argument_is_an_error_with_a_hint(
     analyst: psycopg.Connection, call: str, message: str, hint: str
 ) -> None:
     with pytest.raises(psycopg.DatabaseError) as refused:
@@ -199,7 +201,7 @@ def test_what_makes_no_sense_is_refused_with_a_hint(
     assert hint in (refused.value.diag.message_hint or "")
 
 
-def test_without_a_model_every_function_says_so(owner: psycopg.Connection) -> None:
+def test_without_a_model_every_function_raises_an_error(owner: psycopg.Connection) -> None:
     owner.execute("UPDATE model SET active = false")
     for call in (
         "similar_products('DEMO-0001')", "search_products('[1]')", "near_duplicate_pairs()",
@@ -212,7 +214,7 @@ def test_without_a_model_every_function_says_so(owner: psycopg.Connection) -> No
             owner.execute(f"SELECT * FROM analytics.{call}")
 
 
-def test_a_product_without_an_embedding_is_named(owner: psycopg.Connection) -> None:
+def test_the_error_for_a_product_without_an_embedding_names_it(owner: psycopg.Connection) -> None:
     owner.execute("INSERT INTO product (sku) VALUES ('BARE')")
     with pytest.raises(psycopg.DatabaseError, match="'BARE' has no picture"), owner.transaction():
         owner.execute("SELECT * FROM analytics.similar_products('BARE')")
@@ -225,8 +227,8 @@ def test_a_product_without_an_embedding_is_named(owner: psycopg.Connection) -> N
 # Pairs
 
 
-def test_pairs_are_those_of_an_exact_comparison(shop: App, analyst: psycopg.Connection) -> None:
-    found = rows(
+def test_pairs_equal_those_of_an_exact_comparison(shop: App, analyst: psycopg.Connection) -> None:
+    results = rows(
         analyst,
         "SELECT sku_a, sku_b, distance FROM analytics.near_duplicate_pairs(0.8, neighbours => 300)",
     )
@@ -237,10 +239,12 @@ def test_pairs_are_those_of_an_exact_comparison(shop: App, analyst: psycopg.Conn
         WHERE a.embedding <=> b.embedding <= 0.8 GROUP BY 1, 2 ORDER BY 3, 1, 2""",
     )  # fmt: skip
     assert len(expected) > 20
-    assert found == expected
+    assert results == expected
 
 
-def test_pairs_of_a_filter_have_one_side_at_least_that_passes(analyst: psycopg.Connection) -> None:
+def test_in_every_pair_of_a_filter_at_least_one_product_passes_it(
+    analyst: psycopg.Connection,
+) -> None:
     every = "SELECT * FROM analytics.near_duplicate_pairs(0.8, neighbours => 300)"
     narrow = every.replace("0.8", "0.8, brand => '{Kestrel}', category => '{lamp,mug}'")
     of = {sku: (brand, category) for sku, brand, category in
@@ -255,7 +259,7 @@ def test_pairs_of_a_filter_have_one_side_at_least_that_passes(analyst: psycopg.C
     assert rows(analyst, narrow) == expected
 
 
-def test_pairs_that_were_cut_off_say_so(analyst: psycopg.Connection) -> None:
+def test_truncated_pairs_are_marked_as_incomplete(analyst: psycopg.Connection) -> None:
     few = rows(analyst, "SELECT complete FROM analytics.near_duplicate_pairs(2, neighbours => 3)")
     all_ = rows(
         analyst, "SELECT complete FROM analytics.near_duplicate_pairs(2, neighbours => 900)"
@@ -264,7 +268,7 @@ def test_pairs_that_were_cut_off_say_so(analyst: psycopg.Connection) -> None:
     assert {complete for (complete,) in all_} == {True} and len(all_) == 90 * 89 / 2
 
 
-def test_a_placeholder_makes_no_pairs(analyst: psycopg.Connection) -> None:
+def test_a_placeholder_picture_makes_no_pairs(analyst: psycopg.Connection) -> None:
     sql = """SELECT sku_a, sku_b, same_picture
         FROM analytics.near_duplicate_pairs(0, max_shown_by => {})"""
     assert rows(analyst, sql.format(1)) == []
@@ -273,18 +277,19 @@ def test_a_placeholder_makes_no_pairs(analyst: psycopg.Connection) -> None:
     ]
 
 
-def test_pairs_come_from_the_index(shop: App, owner: psycopg.Connection) -> None:
+def test_pairs_are_computed_with_the_index(shop: App, owner: psycopg.Connection) -> None:
     model = shop.catalog.model()
     used = f"""SELECT idx_scan FROM pg_stat_user_indexes
         WHERE indexrelname = 'embedding_m{model.id}_vec_idx'"""
-    owner.execute("SET enable_seqscan = off")  # ninety rows are read faster without an index
+    # A sequential scan of ninety rows would be cheaper than the index.
+    owner.execute("SET enable_seqscan = off")
     owner.execute("SELECT count(*) FROM analytics.near_duplicate_pairs(0.1)")
     owner.execute("SELECT pg_stat_force_next_flush()")
     owner.commit()
     assert rows(owner, used)[0][0] >= 90
 
 
-def test_settings_of_the_index_stay_within_the_function(analyst: psycopg.Connection) -> None:
+def test_index_settings_are_local_to_the_function(analyst: psycopg.Connection) -> None:
     with analyst.transaction():
         rows(analyst, "SELECT '[1]'::vector")
         analyst.execute("SET LOCAL hnsw.ef_search = 77")
@@ -293,10 +298,10 @@ def test_settings_of_the_index_stay_within_the_function(analyst: psycopg.Connect
         assert rows(analyst, "SHOW hnsw.iterative_scan") == [("off",)]
 
 
-# Two beside each other, and what a category looks like
+# Comparison, centroid and outliers
 
 
-def test_a_comparison_names_what_differs(
+def test_a_comparison_lists_the_differences(
     analyst: psycopg.Connection, owner: psycopg.Connection
 ) -> None:
     owner.execute("UPDATE product SET title = 'Café lamp', price = 5 WHERE sku = 'DEMO-0008'")
@@ -315,46 +320,46 @@ def test_a_comparison_names_what_differs(
 def test_a_centroid_is_the_mean_direction_of_its_pictures(
     shop: App, analyst: psycopg.Connection
 ) -> None:
-    found = rows(
+    results = rows(
         analyst,
         """SELECT DISTINCT ON (picture) embedding::vector::real[]
         FROM analytics.embeddings WHERE category = 'lamp'""",
     )
-    mean = np.mean([vector for (vector,) in found], axis=0)
+    mean = np.mean([vector for (vector,) in results], axis=0)
     [(centre,)] = rows(analyst, "SELECT analytics.centroid('lamp')::real[]")
     assert np.allclose(centre, mean / np.linalg.norm(mean), atol=1e-6)
     [(both,)] = rows(analyst, "SELECT analytics.centroid('lamp', 'Kestrel')::real[]")
     assert not np.allclose(both, centre, atol=1e-3)
 
 
-def test_a_product_filed_in_the_wrong_category_is_the_first_outlier(
+def test_a_product_in_the_wrong_category_is_the_first_outlier(
     owner: psycopg.Connection,
 ) -> None:
-    """Three clusters of pictures, one picture of which is filed in another category."""
+    """Three clusters of pictures; one picture is filed in another category."""
     axes = {"lamp": 1, "chair": 2, "mug": 3}
     for category, axis in axes.items():
         _point(owner, "p.category = %s", [category], axis)
     _point(owner, "p.sku = 'DEMO-0000'", [], axes["chair"])
-    found = rows(
+    results = rows(
         owner,
         "SELECT sku, filed_under, looks_like, shown_elsewhere FROM analytics.outliers(n => 90)",
     )
-    alone = [row for row in found if not row[3]]
+    alone = [row for row in results if not row[3]]
     assert alone[0][:3] == ("DEMO-0000", "lamp", "chair")
     lamps = "SELECT sku FROM analytics.outliers('lamp', 90) WHERE shown_elsewhere = 0"
     assert rows(owner, lamps)[0] == ("DEMO-0000",)
 
 
-def test_a_photo_that_two_categories_show_comes_first(analyst: psycopg.Connection) -> None:
-    found = rows(analyst, "SELECT sku, shown_elsewhere FROM analytics.outliers(n => 90)")
-    assert len(found) == 90
-    shared = [bool(count) for _, count in found]
+def test_a_photo_shared_by_two_categories_comes_first(analyst: psycopg.Connection) -> None:
+    results = rows(analyst, "SELECT sku, shown_elsewhere FROM analytics.outliers(n => 90)")
+    assert len(results) == 90
+    shared = [bool(count) for _, count in results]
     assert shared == sorted(shared, reverse=True) and 0 < sum(shared) < 90
-    assert {"DEMO-0008", "DEMO-0009"} <= {sku for sku, count in found if count}
+    assert {"DEMO-0008", "DEMO-0009"} <= {sku for sku, count in results if count}
 
 
 def _point(owner: psycopg.Connection, where: str, values: list[str], axis: int) -> None:
-    """Turn the pictures of products towards an axis, each a little off in a way of its own."""
+    """Rotate the pictures of products towards an axis, each with a small deviation of its own."""
     random = np.random.default_rng(axis)
     ids = rows(
         owner,
@@ -374,10 +379,10 @@ def _point(owner: psycopg.Connection, where: str, values: list[str], axis: int) 
 # Views
 
 
-def test_groups_of_duplicates_follow_words_and_verdicts(
+def test_duplicate_groups_follow_identity_keys_and_verdicts(
     shop: App, owner: psycopg.Connection
 ) -> None:
-    """A to E have one key and F another; B differs from A, and F is the same as B."""
+    """A to E share a key, F has another; A and B are different, B and F the same product."""
     for sku, key, year in (("A", "k", 2020), ("B", "k", 2021), ("C", "k", 2021), ("D", "k", None),
                            ("E", "k", 2022), ("F", "l", 2019), ("G", "m", 2000), ("H", "", 1),
                            ("I", "", 1)):  # fmt: skip
@@ -391,12 +396,12 @@ def test_groups_of_duplicates_follow_words_and_verdicts(
             " VALUES (%s, %s, %s, 'x')",
             [a, b, same],
         )
-    found = rows(
+    results = rows(
         owner,
         """SELECT kept, sku, products, evidence FROM analytics.duplicate_groups
         WHERE length(sku) = 1 ORDER BY kept, sku""",
     )
-    assert found == [
+    assert results == [
         ("B", "B", 2, "kept"), ("B", "F", 2, "verdict"),
         ("E", "A", 4, "another year"), ("E", "C", 4, "another year"),
         ("E", "D", 4, "another year"), ("E", "E", 4, "kept"),
@@ -422,7 +427,7 @@ def test_coverage_adds_up_to_the_catalogue(analyst: psycopg.Connection) -> None:
     ]
 
 
-def test_freshness_counts_what_changed_since_the_build_in_use(
+def test_freshness_counts_the_changes_since_the_build_in_use(
     shop: App, analyst: psycopg.Connection, owner: psycopg.Connection
 ) -> None:
     sql = """SELECT build, rows_in_build, rows_in_table, changed_rows, gone_rows
@@ -441,8 +446,8 @@ def test_freshness_counts_what_changed_since_the_build_in_use(
     assert state == ("published",)
 
 
-def test_every_object_of_the_schema_says_what_it_is(owner: psycopg.Connection) -> None:
-    """Views, functions and types; the row types of views are described with their views."""
+def test_every_object_of_the_schema_has_a_comment(owner: psycopg.Connection) -> None:
+    """Views, functions and types; the row type of a view is covered by the comment of the view."""
     silent = rows(
         owner,
         """
@@ -459,7 +464,7 @@ def test_every_object_of_the_schema_says_what_it_is(owner: psycopg.Connection) -
     assert silent == []
 
 
-def test_every_column_of_a_view_says_what_it_is(owner: psycopg.Connection) -> None:
+def test_every_column_of_a_view_has_a_comment(owner: psycopg.Connection) -> None:
     silent = rows(
         owner,
         """SELECT c.relname, a.attname FROM pg_class AS c
@@ -470,23 +475,21 @@ def test_every_column_of_a_view_says_what_it_is(owner: psycopg.Connection) -> No
     assert silent == []
 
 
-def test_psql_shows_what_the_page_for_analysts_says_it_shows(
-    shop: App, owner: psycopg.Connection
-) -> None:
-    asked = (
+def test_psql_output_equals_the_page_for_analysts(shop: App, owner: psycopg.Connection) -> None:
+    commands = (
         "\\dv+ analytics.*",
         "\\df+ analytics.*",
         "\\dT+ analytics.*",
         "\\d+ analytics.products",
     )
     page = (REPO / "docs" / "analysts.md").read_text(encoding="utf-8")
-    words = [word for each in asked for word in ("-c", each)]
+    words = [word for each in commands for word in ("-c", each)]
     psql = [binaries.binary("psql"), "-X", "-P", "format=unaligned", *words]
     done = subprocess.run(
         [*psql, str(shop.settings.database_url)], capture_output=True, text=True, check=True
     )
     shown = " ".join(done.stdout.split())
-    for (said,) in rows(
+    for (comment,) in rows(
         owner,
         """SELECT obj_description(oid, 'pg_class') FROM pg_class
         WHERE relnamespace = 'analytics'::regnamespace AND relkind = 'v'
@@ -495,13 +498,13 @@ def test_psql_shows_what_the_page_for_analysts_says_it_shows(
         UNION ALL SELECT obj_description('analytics.match'::regtype, 'pg_type')
         UNION ALL SELECT col_description('analytics.products'::regclass, 10)""",
     ):
-        assert said in shown
-    assert all(each.split()[0] in page for each in asked)
+        assert comment in shown
+    assert all(each.split()[0] in page for each in commands)
 
 
 def test_a_similarity_is_the_same_with_an_index(shop: App, analyst: psycopg.Connection) -> None:
     shop.indexer.rebuild()
-    expected = served(shop, picture=photo(77), k=20)
+    expected = search_result(shop, picture=photo(77), k=20)
     [vector] = vectors(shop, [77])
     sql = """SELECT rank, sku, similarity
         FROM analytics.search_products(CAST(%s AS vector), 20)"""

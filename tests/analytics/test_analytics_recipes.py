@@ -1,4 +1,4 @@
-"""The recipes for analysts: each runs as an analyst, and finds what it is for."""
+"""The recipes for analysts: an analyst may run each, and it returns rows."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from support.paths import REPO
 
 PAGE = REPO / "docs" / "analysts.md"
 FENCE = re.compile(r"^<!-- run.*? -->\n```(sql|python)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-BLOCKS = [(found[1], found[2]) for found in FENCE.finditer(PAGE.read_text(encoding="utf-8"))]
-QUESTIONS = [
+BLOCKS = [(match[1], match[2]) for match in FENCE.finditer(PAGE.read_text(encoding="utf-8"))]
+QUERIES = [
     statement
     for language, block in BLOCKS
     if language == "sql" and not block.startswith(("CREATE", "REVOKE"))
     for statement in block.strip().rstrip(";").split(";")
 ]
 EMPTY = ("NOT EXISTS", "analytics.loads", "analytics.rejects", "duplicate_groups")
-"""What the questions name that find nothing in the catalogue of these tests."""
+"""Parts of the queries that return no rows in the catalogue of these tests."""
 
 
 @pytest.fixture(scope="module")
@@ -40,15 +40,15 @@ def url(shop: App) -> Iterator[str]:
         yield url
 
 
-@pytest.mark.parametrize("question", QUESTIONS, ids=lambda sql: " ".join(sql.split())[:60])
-def test_an_analyst_may_ask_it_and_gets_rows(url: str, question: str) -> None:
+@pytest.mark.parametrize("query", QUERIES, ids=lambda sql: " ".join(sql.split())[:60])
+def test_an_analyst_may_run_the_query_and_gets_rows(url: str, query: str) -> None:
     with psycopg.connect(url) as analyst:
-        found = analyst.execute(question).fetchall()  # type: ignore[call-overload]
-    assert found or any(name in question for name in EMPTY)
+        rows = analyst.execute(query).fetchall()  # type: ignore[call-overload]
+    assert rows or any(name in query for name in EMPTY)
 
 
-def test_most_recipes_were_found() -> None:
-    assert len(QUESTIONS) > 15
+def test_the_page_contains_the_recipes() -> None:
+    assert len(QUERIES) > 15
 
 
 def test_the_export_holds_every_product_and_every_embedding(
@@ -64,11 +64,11 @@ def test_the_export_holds_every_product_and_every_embedding(
     assert {len(vector) for vector in embeddings["embedding"]} == {49}
 
 
-def test_a_login_as_the_page_makes_it_is_limited(shop: App) -> None:
-    [made] = [block for _, block in BLOCKS if block.startswith("CREATE ROLE ada")]
+def test_the_login_that_the_page_creates_has_limits(shop: App) -> None:
+    [create_role] = [block for _, block in BLOCKS if block.startswith("CREATE ROLE ada")]
     url = shop.settings.database_url or ""
     with psycopg.connect(url, autocommit=True) as owner:
-        owner.execute(made)  # type: ignore[call-overload]
+        owner.execute(create_role)  # type: ignore[call-overload]
         try:
             with psycopg.connect(url.replace("postgres@", "ada@")) as ada:
                 assert ada.execute("SHOW statement_timeout").fetchone() == ("1min",)
@@ -78,14 +78,14 @@ def test_a_login_as_the_page_makes_it_is_limited(shop: App) -> None:
             owner.execute("DROP ROLE ada")
 
 
-def test_doors_that_the_page_closes_are_closed(shop: App, url: str) -> None:
+def test_functions_that_the_page_revokes_are_refused(shop: App, url: str) -> None:
     [closing] = [block for _, block in BLOCKS if block.startswith("REVOKE")]
-    tries = ("lo_create(0)", "lo_creat(-1)", "lo_from_bytea(0, 'x')",
+    calls = ("lo_create(0)", "lo_creat(-1)", "lo_from_bytea(0, 'x')",
              "pg_logical_emit_message(false, 'x', 'x')")  # fmt: skip
     with psycopg.connect(shop.settings.database_url or "", autocommit=True) as owner:
         owner.execute(closing)  # type: ignore[call-overload]
     with psycopg.connect(url, autocommit=True) as analyst:
         analyst.execute("SET default_transaction_read_only = off")
-        for call in tries:
+        for call in calls:
             with pytest.raises(psycopg.errors.InsufficientPrivilege):
                 analyst.execute(f"SELECT {call}")  # type: ignore[call-overload]

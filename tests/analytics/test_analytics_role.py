@@ -1,4 +1,4 @@
-"""The role `lookalike_analyst` on a real server: what it may do, and what it tries in vain."""
+"""The role `lookalike_analyst` on a real server: what it may do and what is refused."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def url(shop: App) -> Iterator[str]:
 
 @pytest.fixture
 def analyst(url: str) -> Iterator[psycopg.Connection]:
-    """One who lifted every limit that a session may lift."""
+    """An analyst who has lifted every limit that a session may lift."""
     with psycopg.connect(url, autocommit=True) as connection:
         connection.execute("SET default_transaction_read_only = off")
         connection.execute("SET statement_timeout = 0")
@@ -54,17 +54,17 @@ def rows(connection: psycopg.Connection, sql: str, values: Any = None) -> list[A
     return connection.execute(sql, values).fetchall()  # type: ignore[arg-type]
 
 
-# What it may
+# What is allowed
 
 READABLE = "products pictures embeddings coverage loads rejects index_builds freshness"
 
 
 @pytest.mark.parametrize("view", [*READABLE.split(), "duplicate_groups"])
-def test_it_reads_every_view(analyst: psycopg.Connection, view: str) -> None:
+def test_the_role_reads_every_view(analyst: psycopg.Connection, view: str) -> None:
     analyst.execute(f"SELECT * FROM analytics.{view}")
 
 
-def test_it_calls_every_function_and_compares_vectors_itself(analyst: psycopg.Connection) -> None:
+def test_the_role_calls_every_function_and_compares_vectors(analyst: psycopg.Connection) -> None:
     for call in (
         "similar_products('DEMO-0001', 3)", "search_products(analytics.centroid('lamp'), 3)",
         "near_duplicate_pairs(0.1)", "compare('DEMO-0001', 'DEMO-0002')", "outliers('lamp', 2)",
@@ -75,7 +75,7 @@ def test_it_calls_every_function_and_compares_vectors_itself(analyst: psycopg.Co
     assert distance < 1e-3
 
 
-# What it may not
+# What is refused
 
 REFUSED = [
     *(f"SELECT * FROM {table}" for table in (
@@ -108,12 +108,14 @@ REFUSED = [
 
 
 @pytest.mark.parametrize("sql", REFUSED)
-def test_it_is_refused_everything_else(analyst: psycopg.Connection, sql: str) -> None:
+def test_all_other_statements_of_the_role_are_refused(
+    analyst: psycopg.Connection, sql: str
+) -> None:
     with pytest.raises((psycopg.errors.InsufficientPrivilege, psycopg.errors.FeatureNotSupported)):
         analyst.execute(sql)  # type: ignore[call-overload]
 
 
-def test_it_has_rights_on_nothing_outside_the_schema(shop: App) -> None:
+def test_the_role_has_no_privileges_outside_the_schema(shop: App) -> None:
     with owner(shop) as connection:
         outside = rows(
             connection,
@@ -136,31 +138,31 @@ def test_it_has_rights_on_nothing_outside_the_schema(shop: App) -> None:
     assert (outside, more) == ([], [])
 
 
-def test_functions_with_the_owners_rights_look_nowhere_else_and_are_not_everybodys(
+def test_security_definer_functions_have_a_fixed_search_path_and_no_public_access(
     shop: App,
 ) -> None:
     with owner(shop) as connection:
-        found = rows(
+        functions = rows(
             connection,
             """SELECT proname, prosecdef, array_to_string(proconfig, ';'),
                 has_function_privilege('public', oid, 'EXECUTE'),
                 has_function_privilege('lookalike_analyst', oid, 'EXECUTE')
             FROM pg_proc WHERE pronamespace = 'analytics'::regnamespace""",
         )
-    assert len(found) > 10
-    for name, definer, config, everybody, analysts in found:
+    assert len(functions) > 10
+    for name, definer, config, public_access, analysts in functions:
         path = re.search(r"search_path=([^;]*)", config or "")
         assert path and path[1].startswith("pg_catalog, ") and path[1].endswith(", pg_temp"), name
-        assert not everybody, name
+        assert not public_access, name
         assert analysts == (not name.startswith("_")) == definer, name
 
 
-def test_tables_of_its_own_do_not_get_between_a_function_and_the_catalogue(
+def test_temporary_tables_do_not_shadow_the_catalogue_in_functions(
     shop: App, analyst: psycopg.Connection
 ) -> None:
-    """An administrator let it make temporary ones after all."""
-    asked = "SELECT sku, distance FROM analytics.similar_products('DEMO-0003', 5)"
-    expected = rows(analyst, asked)
+    """An administrator has granted the right to create temporary tables."""
+    query = "SELECT sku, distance FROM analytics.similar_products('DEMO-0003', 5)"
+    expected = rows(analyst, query)
     name = analyst.info.user
     with owner(shop) as connection:
         database = connection.info.dbname
@@ -171,17 +173,17 @@ def test_tables_of_its_own_do_not_get_between_a_function_and_the_catalogue(
         analyst.execute("CREATE FUNCTION pg_temp.encode(bytea, text) RETURNS text LANGUAGE sql"
                         " AS 'SELECT current_user::text'")  # fmt: skip
         analyst.execute("SET search_path = pg_temp, pg_catalog, public")
-        assert rows(analyst, asked) == expected
+        assert rows(analyst, query) == expected
         assert rows(analyst, "SELECT count(*) FROM analytics.outliers(n => 5)") == [(5,)]
     finally:
         with owner(shop) as connection:
             connection.execute(f"REVOKE ALL ON DATABASE {database} FROM {name}")
 
 
-# What it can hold up, and cannot break
+# Locks of an analyst
 
 
-def test_locks_that_it_takes_delay_builders_and_spoil_nothing(shop: App, url: str) -> None:
+def test_locks_of_an_analyst_delay_builds_and_corrupt_nothing(shop: App, url: str) -> None:
     with psycopg.connect(url, autocommit=True) as analyst:
         for key in range(LockKey.INDEX_BUILD.value - 1, LockKey.INDEX_BUILD.value + 4):
             analyst.execute("SELECT pg_advisory_lock(%s)", [key])
@@ -191,7 +193,7 @@ def test_locks_that_it_takes_delay_builders_and_spoil_nothing(shop: App, url: st
     assert shop.indexer.rebuild().state == "published"
 
 
-# How the role comes about
+# Creation of the role
 
 
 @pytest.fixture(scope="module")
@@ -201,7 +203,7 @@ def bare() -> Iterator[Path]:
 
 
 def database(home: Path, name: str, owned_by: str) -> str:
-    """A database with the extension, of a role that owns it and is no superuser."""
+    """The URL of a database with the extension, for its owner, which is not a superuser."""
     with psycopg.connect(embedded_server.url(home, "postgres"), autocommit=True) as server:
         server.execute(f"CREATE ROLE {owned_by} LOGIN")
         server.execute(f"CREATE DATABASE {name} OWNER {owned_by} TEMPLATE template0")
@@ -215,7 +217,7 @@ def migrated(home: Path, url: str) -> None:
         migrate(app.engine)
 
 
-def told(caplog: pytest.LogCaptureFixture) -> str:
+def log_text(caplog: pytest.LogCaptureFixture) -> str:
     return "\n".join(record.getMessage() for record in caplog.records)
 
 
@@ -225,7 +227,7 @@ def server(home: Path, database: str = "postgres") -> psycopg.Connection:
 
 @pytest.fixture
 def without_role(bare: Path) -> None:
-    """Take the role away from the cluster and all that was granted to it."""
+    """Drop the role from the cluster with all its privileges."""
     with server(bare) as connection:
         if rows(connection, f"SELECT to_regrole('{ROLE}')") == [(None,)]:
             return
@@ -238,26 +240,26 @@ def without_role(bare: Path) -> None:
         connection.execute(f"DROP ROLE {ROLE}")
 
 
-def test_who_may_not_make_roles_is_told_what_an_administrator_should_do(
+def test_a_migration_without_createrole_logs_the_commands_for_an_administrator(
     bare: Path, without_role: None, caplog: pytest.LogCaptureFixture
 ) -> None:
     url = database(bare, "hosted", "tenant")
     migrated(bare, url)
-    assert f"CREATE ROLE {ROLE}" in told(caplog)
+    assert f"CREATE ROLE {ROLE}" in log_text(caplog)
     with psycopg.connect(url) as tenant:
         assert rows(tenant, "SELECT count(*) FROM analytics.products") == [(0,)]
     with server(bare) as connection:
         connection.execute(f"CREATE ROLE {ROLE}")
     caplog.clear()
     migrated(bare, url)
-    assert told(caplog) == ""
+    assert log_text(caplog) == ""
     with server(bare, "hosted") as connection:
         connection.execute(f"SET ROLE {ROLE}")
         assert rows(connection, "SELECT count(*) FROM analytics.products") == [(0,)]
 
 
 def test_two_databases_of_a_cluster_may_be_migrated_at_once(bare: Path, without_role: None) -> None:
-    """The second waits for the role the first has made and not committed yet."""
+    """The second waits for the role that the first has created and not yet committed."""
     urls = [database(bare, f"twin{n}", f"owner{n}") for n in (1, 2)]
     with server(bare) as connection:
         connection.execute("ALTER ROLE owner2 CREATEROLE")
@@ -278,7 +280,7 @@ def test_two_databases_of_a_cluster_may_be_migrated_at_once(bare: Path, without_
 WAITING = "SELECT FROM pg_stat_activity WHERE datname = 'twin2' AND wait_event_type = 'Lock'"
 
 
-def test_what_an_administrator_changed_about_the_role_stays(bare: Path, without_role: None) -> None:
+def test_changes_of_an_administrator_to_the_role_are_kept(bare: Path, without_role: None) -> None:
     url = embedded_server.url(bare)
     migrated(bare, url)
     with server(bare) as connection:
@@ -291,7 +293,7 @@ def test_what_an_administrator_changed_about_the_role_stays(bare: Path, without_
         assert rows(connection, limits, [ROLE])[0][0] == 3
 
 
-def test_who_loads_keeps_temporary_tables_and_nobody_else_does(
+def test_only_roles_that_load_keep_the_right_to_temporary_tables(
     bare: Path, without_role: None
 ) -> None:
     url = database(bare, "loaded", "keeper")
@@ -310,7 +312,7 @@ def test_who_loads_keeps_temporary_tables_and_nobody_else_does(
         ]
 
 
-def test_pgvector_may_lie_in_a_schema_of_its_own(bare: Path) -> None:
+def test_pgvector_may_be_in_a_separate_schema(bare: Path) -> None:
     with server(bare) as connection:
         connection.execute("CREATE DATABASE apart TEMPLATE template0")
         connection.execute("ALTER DATABASE apart SET search_path = public, extensions")
@@ -329,7 +331,7 @@ def test_pgvector_may_lie_in_a_schema_of_its_own(bare: Path) -> None:
                 assert rows(analyst, f"SELECT count(*) FROM analytics.{call}")
 
 
-def test_a_view_that_somebody_built_on_ours_outlives_a_migration(shop: App) -> None:
+def test_a_view_of_a_user_on_our_views_survives_a_migration(shop: App) -> None:
     with owner(shop) as connection:
         connection.execute("CREATE VIEW public.mine AS SELECT sku FROM analytics.products")
         migrate(shop.engine)

@@ -1,4 +1,4 @@
-"""The watchdog: sessions of analysts that hold others up are ended, and nobody else's."""
+"""The watchdog ends sessions of analysts that block other sessions, and no other sessions."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def shop(server_home: Path, template: str) -> Iterator[App]:
 
 @contextmanager
 def connected(shop: App) -> Iterator[psycopg.Connection]:
-    # Not `with connection`, which would commit on one that was ended.
+    # `with connection` would commit, which fails on a session that was ended.
     with login(shop) as url, closing(psycopg.connect(url, autocommit=True)) as connection:
         yield connection
 
@@ -49,12 +49,12 @@ def analyst(shop: App) -> Iterator[psycopg.Connection]:
 
 def ended(shop: App, limit_s: float) -> dict[int, str]:
     with shop.engine.connect() as connection:
-        return {found.pid: found.reason for found in end_overdue(connection, limit_s)}
+        return {session.pid: session.reason for session in end_overdue(connection, limit_s)}
 
 
 @contextmanager
 def busy(connection: psycopg.Connection, sql: str) -> Iterator[None]:
-    """A statement that runs in a thread until it ends or its session does."""
+    """Runs a statement in a thread until the statement or its session ends."""
 
     def run() -> None:
         with suppress(psycopg.Error):
@@ -80,14 +80,14 @@ def state(shop: App, pid: int) -> Any:
         ).fetchone()
 
 
-def test_an_analyst_who_does_nothing_wrong_is_left_alone(
+def test_the_session_of_a_harmless_analyst_is_not_ended(
     shop: App, analyst: psycopg.Connection
 ) -> None:
     with analyst.transaction():
         analyst.execute("SELECT count(*) FROM analytics.products")
         assert ended(shop, LONG_S) == {}
     time.sleep(0.2)
-    assert ended(shop, 0.1) == {}  # idle for long, but in no transaction
+    assert ended(shop, 0.1) == {}  # idle for long, but not in a transaction
     analyst.execute("SELECT 1")
 
 
@@ -100,35 +100,37 @@ def test_a_session_that_holds_an_advisory_lock_is_ended(
     name = "pg_advisory_xact_lock" if shared == "_xact" else f"pg_advisory_lock{shared}"
     analyst.execute(f"SELECT {name}(%s)", [LockKey.INDEX_BUILD.value])
     assert ended(shop, LONG_S) == {pid: "it asked for an advisory lock"}
-    until(lambda: state(shop, pid) is None, "it is told to end, and still there")
+    until(lambda: state(shop, pid) is None, "the session was not ended")
     assert shop.indexer.rebuild().state == "published"
 
 
-def test_a_session_that_waits_for_one_is_ended(shop: App, analyst: psycopg.Connection) -> None:
+def test_a_session_that_waits_for_an_advisory_lock_is_ended(
+    shop: App, analyst: psycopg.Connection
+) -> None:
     with server(shop) as holder:
         holder.execute("SELECT pg_advisory_lock(%s)", [LockKey.INDEX_BUILD.value])
         with busy(analyst, f"SELECT pg_advisory_lock({LockKey.INDEX_BUILD.value})"):
             pid = analyst.info.backend_pid
             waits = "SELECT FROM pg_locks WHERE NOT granted AND locktype = 'advisory'"
-            until(lambda: holder.execute(waits).fetchall(), "it does not wait")
+            until(lambda: holder.execute(waits).fetchall(), "the statement does not wait")
             assert ended(shop, LONG_S) == {pid: "it asked for an advisory lock"}
 
 
 def test_a_statement_that_runs_too_long_is_ended(shop: App, analyst: psycopg.Connection) -> None:
     pid = analyst.info.backend_pid
     with busy(analyst, "SELECT pg_sleep(30)"):
-        until(lambda: state(shop, pid) == ("active",), "it does not run")
+        until(lambda: state(shop, pid) == ("active",), "the statement does not run")
         assert ended(shop, LONG_S) == {}
         time.sleep(0.2)
         assert ended(shop, 0.2) == {pid: "its statement ran too long"}
 
 
-def test_a_procedure_that_commits_again_and_again_is_ended(
+def test_a_procedure_that_commits_repeatedly_is_ended(
     shop: App, analyst: psycopg.Connection
 ) -> None:
     pid = analyst.info.backend_pid
     with busy(analyst, "DO 'BEGIN LOOP PERFORM pg_sleep(0.02); COMMIT; END LOOP; END'"):
-        until(lambda: state(shop, pid) == ("active",), "it does not run")
+        until(lambda: state(shop, pid) == ("active",), "the statement does not run")
         time.sleep(0.3)
         assert ended(shop, 0.2) == {pid: "its statement ran too long"}
 
@@ -141,8 +143,8 @@ def test_a_transaction_that_stays_open_is_ended(shop: App, analyst: psycopg.Conn
     assert ended(shop, 0.2) == {analyst.info.backend_pid: "its transaction was open too long"}
 
 
-def test_sessions_beyond_the_limit_of_the_role_are_ended_the_youngest_first(shop: App) -> None:
-    """PostgreSQL does not hand the limit of a role down to its members."""
+def test_sessions_above_the_limit_of_the_role_are_ended_youngest_first(shop: App) -> None:
+    """In PostgreSQL members of a role do not inherit its connection limit."""
     with login(shop) as url, ExitStack() as stack:
         sessions = [stack.enter_context(closing(psycopg.connect(url))) for _ in range(12)]
         assert set(ended(shop, LONG_S)) == {each.info.backend_pid for each in sessions[10:]}
@@ -158,7 +160,7 @@ def test_an_administrator_may_allow_an_analyst_more_sessions(shop: App) -> None:
         assert ended(shop, LONG_S) == {}
 
 
-def test_a_transaction_that_an_analyst_prepared_is_told(
+def test_a_prepared_transaction_of_an_analyst_is_logged(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """It holds its locks without a session that could be ended."""
@@ -172,7 +174,7 @@ def test_a_transaction_that_an_analyst_prepared_is_told(
                     analyst.execute("SELECT pg_advisory_xact_lock(%s)", [LockKey.INDEX_BUILD.value])
                     analyst.execute("PREPARE TRANSACTION 'held'")
                 with AnalystWatchdog(app.engine, LONG_S, every_s=0.05):
-                    until(lambda: caplog.records, "nothing was said")
+                    until(lambda: caplog.records, "nothing was logged")
                     time.sleep(0.2)
                 [record] = caplog.records
                 assert "the analyst ada_" in record.getMessage() and "'held'" in record.getMessage()
@@ -180,7 +182,7 @@ def test_a_transaction_that_an_analyst_prepared_is_told(
                     connection.execute("ROLLBACK PREPARED 'held'")
 
 
-def test_who_takes_the_role_without_inheriting_it_is_an_analyst(
+def test_a_user_who_may_set_the_role_without_inheriting_it_is_an_analyst(
     shop: App, analyst: psycopg.Connection
 ) -> None:
     with server(shop) as connection:
@@ -190,8 +192,10 @@ def test_who_takes_the_role_without_inheriting_it_is_an_analyst(
     assert list(ended(shop, LONG_S)) == [analyst.info.backend_pid]
 
 
-def test_who_only_administers_the_role_is_none(shop: App, analyst: psycopg.Connection) -> None:
-    """As whoever made it does, which may be the user that builds and loads."""
+def test_a_user_who_only_administers_the_role_is_not_an_analyst(
+    shop: App, analyst: psycopg.Connection
+) -> None:
+    """Like the creator of the role, which may be the user that builds and loads."""
     with server(shop) as connection:
         connection.execute(
             f"GRANT {ROLE} TO {analyst.info.user} WITH ADMIN TRUE, INHERIT FALSE, SET FALSE"
@@ -200,7 +204,9 @@ def test_who_only_administers_the_role_is_none(shop: App, analyst: psycopg.Conne
     assert ended(shop, 0.0) == {}
 
 
-def test_who_writes_the_catalogue_is_none(shop: App, analyst: psycopg.Connection) -> None:
+def test_a_user_who_writes_the_catalogue_is_not_an_analyst(
+    shop: App, analyst: psycopg.Connection
+) -> None:
     analyst.execute("SELECT pg_advisory_lock(1)")
     with server(shop) as connection:
         connection.execute("SELECT pg_advisory_lock(2)")
@@ -210,16 +216,14 @@ def test_who_writes_the_catalogue_is_none(shop: App, analyst: psycopg.Connection
         assert list(ended(shop, LONG_S)) == [analyst.info.backend_pid]
 
 
-def test_sessions_in_another_database_are_none_of_its_business(
-    shop: App, analyst: psycopg.Connection
-) -> None:
+def test_sessions_in_another_database_are_ignored(shop: App, analyst: psycopg.Connection) -> None:
     where = {"host": analyst.info.host, "port": analyst.info.port, "user": analyst.info.user}
     with psycopg.connect(**where, dbname="postgres", autocommit=True) as elsewhere:
         elsewhere.execute("SELECT pg_advisory_lock(1)")
         assert ended(shop, LONG_S) == {}
 
 
-def test_it_looks_while_it_is_open_and_says_whom_it_ended(
+def test_the_watchdog_runs_while_it_is_open_and_logs_whom_it_ended(
     shop: App, analyst: psycopg.Connection, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, "lookalike.watchdog")
@@ -228,17 +232,17 @@ def test_it_looks_while_it_is_open_and_says_whom_it_ended(
         analyst.execute("SELECT pg_advisory_lock(%s)", [LockKey.INDEX_BUILD.value])
         pid = analyst.info.backend_pid
         until(lambda: state(shop, pid) is None, "the session goes on")
-        until(lambda: caplog.records, "nothing was said")
+        until(lambda: caplog.records, "nothing was logged")
     assert [record.getMessage() for record in caplog.records] == [
         f"ended a session of the analyst {analyst.info.user} (pid {pid}): "
         "it asked for an advisory lock"
     ]
 
 
-def test_a_user_who_may_not_end_sessions_says_so_once(
+def test_a_user_without_the_right_to_end_sessions_logs_it_once(
     shop: App, analyst: psycopg.Connection, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The analyst is connected and holds a lock, and nobody ends it until the rights are there."""
+    """The analyst is connected and holds a lock until the right to end sessions is granted."""
     analyst.execute("SELECT pg_advisory_lock(%s)", [LockKey.INDEX_BUILD.value])
     pid = analyst.info.backend_pid
     with server(shop) as connection:
@@ -246,7 +250,7 @@ def test_a_user_who_may_not_end_sessions_says_so_once(
     try:
         settings = shop.settings.model_copy(update={"database_url": as_tenant(shop)})
         with App(settings) as app, AnalystWatchdog(app.engine, LONG_S, every_s=0.05):
-            until(lambda: caplog.records, "nothing was said")
+            until(lambda: caplog.records, "nothing was logged")
             time.sleep(0.3)
             [record] = caplog.records
             assert "GRANT pg_read_all_stats, pg_signal_backend" in record.getMessage()
@@ -263,7 +267,7 @@ def as_tenant(shop: App) -> str:
     return (shop.settings.database_url or "").replace("postgres@", "tenant@")
 
 
-def test_a_database_without_tables_or_out_of_reach_is_no_end_of_it(
+def test_the_watchdog_survives_a_database_that_is_empty_or_unreachable(
     empty_url: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     with App(Settings(home=tmp_path, database_url=empty_url)) as app:
@@ -271,6 +275,6 @@ def test_a_database_without_tables_or_out_of_reach_is_no_end_of_it(
     gone = empty_url.replace("/test_", "/no_such_")
     settings = Settings(home=tmp_path, database_url=gone)
     with App(settings) as app, AnalystWatchdog(app.engine, LONG_S, every_s=0.02):
-        until(lambda: caplog.records, "nothing was said")
+        until(lambda: caplog.records, "nothing was logged")
         time.sleep(0.2)
     assert len(caplog.records) == 1 and "not watched for now" in caplog.text

@@ -1,4 +1,4 @@
-"""The container files, read as far as that goes without an engine to run them."""
+"""The container files, checked statically without a container engine."""
 
 from __future__ import annotations
 
@@ -43,14 +43,14 @@ def ours(services: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
 
 @dataclass(frozen=True)
 class Step:
-    """An instruction of the Dockerfile, in the stage it belongs to (0: before the first)."""
+    """An instruction of the Dockerfile with the number of its stage (0: before the first FROM)."""
 
     stage: int
     name: str
     words: str
 
     def listed(self) -> list[str]:
-        """The words of an instruction in exec form."""
+        """The arguments of an instruction in exec form."""
         return list(json.loads(self.words))
 
 
@@ -58,27 +58,27 @@ class Step:
 def steps() -> list[Step]:
     text = (REPO / "Dockerfile").read_text(encoding="utf-8")
     lines = [line for line in text.splitlines() if line.strip() and not line.startswith("#")]
-    found: list[Step] = []
+    parsed: list[Step] = []
     for instruction in "\n".join(lines).replace("\\\n", " ").splitlines():
         name, words = instruction.split(maxsplit=1)
-        stage = (found[-1].stage if found else 0) + (name == "FROM")
-        found.append(Step(stage, name, words))
-    return found
+        stage = (parsed[-1].stage if parsed else 0) + (name == "FROM")
+        parsed.append(Step(stage, name, words))
+    return parsed
 
 
 def with_defaults(text: str) -> str:
-    """What Compose makes of `${NAME:-default}` in an empty environment."""
-    return VARIABLE.sub(lambda found: (found[3] or "") if found[2] == "-" else "given", text)
+    """Substitute `${NAME:-default}` as Compose does in an empty environment."""
+    return VARIABLE.sub(lambda match: (match[3] or "") if match[2] == "-" else "given", text)
 
 
 def parse(words: list[str]) -> None:
-    """Raise UsageError unless `lookalike` understands these words."""
+    """Raise UsageError unless `lookalike` accepts these arguments."""
     command: click.Command = cli
     context = click.Context(cli)
     while isinstance(command, click.Group):
-        name, found, words = command.resolve_command(context, words)
-        assert found is not None
-        command, context = found, click.Context(found, parent=context, info_name=name)
+        name, subcommand, words = command.resolve_command(context, words)
+        assert subcommand is not None
+        command, context = subcommand, click.Context(subcommand, parent=context, info_name=name)
     command.make_parser(context).parse_args(list(words))
 
 
@@ -91,7 +91,7 @@ def test_every_command_of_a_container_exists(ours: dict[str, dict[str, Any]]) ->
         parse([with_defaults(word) for word in words])
 
 
-def test_services_wait_for_what_they_need(services: dict[str, dict[str, Any]]) -> None:
+def test_services_wait_for_their_dependencies(services: dict[str, dict[str, Any]]) -> None:
     for name, service in services.items():
         for other, wait in service.get("depends_on", {}).items():
             if wait["condition"] == "service_healthy":
@@ -105,7 +105,7 @@ def test_services_wait_for_what_they_need(services: dict[str, dict[str, Any]]) -
         assert set(services[name]["depends_on"]) == {"db", "migrate"}
 
 
-def test_what_waits_for_nothing_to_serve_does_not_come_up_by_itself(
+def test_one_off_services_do_not_start_by_default(
     services: dict[str, dict[str, Any]],
 ) -> None:
     jobs = {name for name, service in services.items() if "profiles" in service}
@@ -119,29 +119,29 @@ def test_what_waits_for_nothing_to_serve_does_not_come_up_by_itself(
 
 def test_no_secret_is_in_the_file(services: dict[str, dict[str, Any]]) -> None:
     secret = re.compile("PASSWORD|SECRET|TOKEN|KEY")
-    found = 0
+    references = 0
     for service in services.values():
         for name, value in service["environment"].items():
             if secret.search(name):
                 assert re.fullmatch(r"\$\{\w+:\?[^}]+\}", value), f"{name} must come from outside"
-                found += 1
+                references += 1
             assert not re.search(r"://[^/@]*:[^/@]*@", value), f"{name} holds a password"
-    assert found == 1 + 3 + 5
+    assert references == 1 + 3 + 5
 
 
-def test_each_service_has_the_role_it_needs_and_no_password_of_another(
+def test_each_service_has_only_the_role_and_password_it_needs(
     ours: dict[str, dict[str, Any]],
 ) -> None:
     server = ("lookalike_server", "SERVER_PASSWORD")
     migrator = ("lookalike_migrator", "MIGRATOR_PASSWORD")
-    found = {
+    roles = {
         name: (
             conninfo_to_dict(service["environment"]["LOOKALIKE_DATABASE_URL"])["user"],
             VARIABLE.findall(service["environment"]["PGPASSWORD"])[0][0],
         )
         for name, service in ours.items()
     }
-    assert found == {
+    assert roles == {
         "roles": ("lookalike", "POSTGRES_PASSWORD"),
         "migrate": migrator, "backup": migrator,
         "page": server, "worker": server, "ingest": server,
@@ -151,7 +151,7 @@ def test_each_service_has_the_role_it_needs_and_no_password_of_another(
     assert words[words.index("--migrator") + 1] == migrator[0]
 
 
-def test_containers_never_choose_a_model_by_themselves(
+def test_containers_use_a_configured_model(
     ours: dict[str, dict[str, Any]], steps: list[Step]
 ) -> None:
     for service in ours.values():
@@ -163,17 +163,17 @@ def test_containers_never_choose_a_model_by_themselves(
     assert any('"${MODEL%-int8}" = auto' in step.words and "exit 1" in step.words for step in steps)
 
 
-def test_the_recorded_model_is_the_baked_one(ours: dict[str, dict[str, Any]]) -> None:
+def test_the_model_of_the_services_is_the_one_in_the_image(ours: dict[str, dict[str, Any]]) -> None:
     assert ours["migrate"]["command"][-1] == ours["page"]["build"]["args"]["MODEL"]
 
 
-def test_ports_are_open_to_this_machine_only(services: dict[str, dict[str, Any]]) -> None:
+def test_ports_are_published_on_localhost_only(services: dict[str, dict[str, Any]]) -> None:
     ports = {name: s["ports"] for name, s in services.items() if "ports" in s}
     assert set(ports) == {"page"}
     assert [with_defaults(port) for port in ports["page"]] == ["127.0.0.1:8501:8501"]
 
 
-def test_containers_run_with_as_little_as_they_need(
+def test_containers_run_with_minimal_privileges(
     services: dict[str, dict[str, Any]], ours: dict[str, dict[str, Any]]
 ) -> None:
     for service in services.values():
@@ -186,7 +186,7 @@ def test_containers_run_with_as_little_as_they_need(
         assert service["tmpfs"] == ["/tmp"]
 
 
-def test_no_container_can_take_the_whole_machine(services: dict[str, dict[str, Any]]) -> None:
+def test_every_container_has_resource_limits(services: dict[str, dict[str, Any]]) -> None:
     for service in services.values():
         assert re.fullmatch(r"\d+g", with_defaults(service["mem_limit"]))
         assert int(with_defaults(str(service["cpus"]))) > 0
@@ -194,11 +194,11 @@ def test_no_container_can_take_the_whole_machine(services: dict[str, dict[str, A
         assert set(service["logging"]["options"]) == {"max-size", "max-file"}
 
 
-def test_every_service_that_stays_says_whether_it_is_well(
+def test_every_long_running_service_has_a_health_check(
     services: dict[str, dict[str, Any]],
 ) -> None:
     for service in services.values():
-        if service["restart"] == "unless-stopped":  # the page's check is that of the image
+        if service["restart"] == "unless-stopped":  # the health check of the page is in the image
             assert "test" in service.get("healthcheck", {"test": "of the image"})
         else:
             assert service["healthcheck"] == {"disable": True}
@@ -214,7 +214,7 @@ def test_the_index_is_written_by_one_service_and_read_by_the_page(
     assert ours["page"]["environment"]["LOOKALIKE_PAGE_REBUILD"] == "false"
 
 
-def test_the_worker_says_whether_it_is_well(ours: dict[str, dict[str, Any]]) -> None:
+def test_the_worker_has_a_health_check(ours: dict[str, dict[str, Any]]) -> None:
     *words, program = ours["worker"]["healthcheck"]["test"]
     assert words == ["CMD", "python", "-c"]
     ast.parse(program)
@@ -222,7 +222,7 @@ def test_the_worker_says_whether_it_is_well(ours: dict[str, dict[str, Any]]) -> 
     assert f"http://127.0.0.1:{port}/healthz" in program
 
 
-def test_the_settings_of_containers_exist(
+def test_every_setting_of_a_container_exists(
     ours: dict[str, dict[str, Any]], steps: list[Step]
 ) -> None:
     named = {name for service in ours.values() for name in service["environment"]}
@@ -230,10 +230,10 @@ def test_the_settings_of_containers_exist(
     assert {name for name in named if name.startswith("LOOKALIKE_")} <= SETTINGS
 
 
-def test_what_can_be_set_from_outside_is_described() -> None:
+def test_every_variable_of_compose_is_documented() -> None:
     text = (REPO / "docker-compose.yml").read_text(encoding="utf-8")
     ops = (REPO / "docs/ops.md").read_text(encoding="utf-8")
-    outside = {found[1] for found in VARIABLE.finditer(text)} - {"LOOKALIKE_TAG"}
+    outside = {match[1] for match in VARIABLE.finditer(text)} - {"LOOKALIKE_TAG"}
     assert [
         name for name in sorted(outside) if not re.search(rf"^\\| .*`{name}`.* \\|", ops, re.M)
     ] == []
@@ -247,13 +247,13 @@ def test_build_arguments_of_compose_are_declared(
         assert set(service["build"]["args"]) <= declared
 
 
-def test_the_database_offers_a_pgvector_that_is_new_enough(
+def test_the_database_image_has_a_supported_pgvector(
     services: dict[str, dict[str, Any]],
 ) -> None:
     image = re.fullmatch(r"pgvector/pgvector:([\d.]+)-pg(\d+)-\w+", services["db"]["image"])
     assert image
     assert tuple(map(int, image[1].split("."))) >= (0, 8, 4)
-    # From 18 on the image refuses a volume on the data folder itself.
+    # From version 18 the image refuses a volume on the data folder itself.
     assert int(image[2]) >= 18
     assert services["db"]["volumes"] == ["postgres:/var/lib/postgresql"]
 
@@ -262,11 +262,11 @@ def test_the_image_does_not_run_as_root(steps: list[Step]) -> None:
     last = steps[-1].stage
     users = [step.words for step in steps if step.name == "USER" and step.stage == last]
     assert users and not re.match(r"(root|0)\b", users[-1])
-    made = next(s.words for s in steps if "useradd" in s.words)
-    assert f"--uid {users[-1].split(':')[0]} " in made
+    useradd = next(s.words for s in steps if "useradd" in s.words)
+    assert f"--uid {users[-1].split(':')[0]} " in useradd
 
 
-def test_what_the_image_copies_is_there_and_not_ignored(steps: list[Step]) -> None:
+def test_files_that_the_image_copies_exist_and_are_not_ignored(steps: list[Step]) -> None:
     ignore = (REPO / ".dockerignore").read_text(encoding="utf-8").split()
     stages = _stages(steps)
     copied = set()
@@ -279,8 +279,8 @@ def test_what_the_image_copies_is_there_and_not_ignored(steps: list[Step]) -> No
             assert (REPO / source).exists() and f"!{source}" in ignore
             copied.add(source)
     project = tomllib.loads((REPO / "pyproject.toml").read_text(encoding="utf-8"))
-    found = project["tool"]["setuptools"]["packages"]["find"]["include"]
-    packages = {name.removesuffix("*") for name in found}
+    patterns = project["tool"]["setuptools"]["packages"]["find"]["include"]
+    packages = {name.removesuffix("*") for name in patterns}
     assert packages | {"alembic", "sql", "pyproject.toml", project["project"]["readme"]} <= copied
 
 
@@ -299,27 +299,27 @@ def test_variables_of_the_image_are_declared_where_they_are_used(steps: list[Ste
             known = declared.get(0, set())
         else:
             known = declared.setdefault(step.stage, set())
-        used = {found[1] for found in re.finditer(r"\$\{(\w+)", step.words)}
+        used = {match[1] for match in re.finditer(r"\$\{(\w+)", step.words)}
         assert used <= known, f"{step.name} {step.words}"
         if step.name in ("ARG", "ENV"):
             known |= {word.split("=")[0] for word in shlex.split(step.words)}
 
 
 def _environment(steps: list[Step], stage: int | None) -> Iterator[str]:
-    """What a stage built upon another inherits: ENV, but not ARG."""
+    """The environment that a stage inherits: ENV of its base, but not ARG."""
     for step in steps:
         if step.stage == stage and step.name == "ENV":
             yield from (word.split("=")[0] for word in shlex.split(step.words))
 
 
-def test_torch_is_pinned_alike_everywhere(steps: list[Step]) -> None:
+def test_torch_has_the_same_version_everywhere(steps: list[Step]) -> None:
     project = tomllib.loads((REPO / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     (pinned,) = [name for name in project["dependencies"] if name.startswith("torch")]
     assert f"TORCH_VERSION={pinned.removeprefix('torch==')}" in [step.words for step in steps]
     assert f"pip install {pinned}\n" in (REPO / "Makefile").read_text(encoding="utf-8")
 
 
-def test_the_image_says_whether_it_is_well(steps: list[Step], compose: dict[str, Any]) -> None:
+def test_the_image_has_a_health_check(steps: list[Step], compose: dict[str, Any]) -> None:
     (check,) = [step.words for step in steps if step.name == "HEALTHCHECK"]
     port = compose["services"]["page"]["ports"][0].split(":")[-1]
     assert f"http://127.0.0.1:{port}/_stcore/health" in check
@@ -328,14 +328,14 @@ def test_the_image_says_whether_it_is_well(steps: list[Step], compose: dict[str,
     assert all(compose["services"][name]["healthcheck"] == {"disable": True} for name in jobs)
 
 
-def test_the_image_starts_the_page_for_the_outside(steps: list[Step]) -> None:
+def test_the_image_serves_the_page_on_all_interfaces(steps: list[Step]) -> None:
     (entry,) = [step.listed() for step in steps if step.name == "ENTRYPOINT"]
     (words,) = [step.listed() for step in steps if step.name == "CMD"]
     assert entry == ["lookalike"] and "0.0.0.0" in words
     parse(words)
 
 
-def test_programs_inside_the_image_are_python(steps: list[Step]) -> None:
+def test_programs_embedded_in_the_container_files_are_valid_python(steps: list[Step]) -> None:
     programs = [
         program
         for step in steps

@@ -1,5 +1,6 @@
-"""What docker-compose.yml starts, started as plain processes: its commands in its order, with its
-environments, on a server that asks for its passwords.
+"""The services of docker-compose.yml as plain processes, on a server that requires passwords.
+
+The commands, their order and their environments are those of the file.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ VARIABLE = re.compile(r"\$\{(\w+)(?::([-?])([^}]*))?\}")
 
 @dataclass(frozen=True)
 class Deployment:
-    """The services of the file, on this machine: `places` says what stands for what."""
+    """The services of the file on this machine; `places` maps addresses and paths to local ones."""
 
     services: dict[str, dict[str, Any]]
     places: dict[str, str]
@@ -82,7 +83,7 @@ class Deployment:
 
     def _here(self, text: str) -> str:
         filled = VARIABLE.sub(
-            lambda found: SECRETS.get(found[1], found[3] if found[2] == "-" else ""), text
+            lambda match: SECRETS.get(match[1], match[3] if match[2] == "-" else ""), text
         ).replace("$$", "$")
         for there, here in self.places.items():
             filled = filled.replace(there, here)
@@ -100,7 +101,7 @@ def tcp() -> Iterator[TcpServer]:
 
 @pytest.fixture(scope="module")
 def deployment(tcp: TcpServer, tmp_path_factory: pytest.TempPathFactory) -> Deployment:
-    """Roles and tables made, a catalogue loaded."""
+    """A deployment with roles and tables created and a catalogue loaded."""
     folder = tmp_path_factory.mktemp("deployment")
     (folder / "bin").mkdir()
     program = f'#!/bin/sh\nexec {sys.executable} -c "from app.cli import main; main()" "$@"\n'
@@ -117,14 +118,14 @@ def deployment(tcp: TcpServer, tmp_path_factory: pytest.TempPathFactory) -> Depl
     }
     shop(folder / "catalogue", 12)
     text = (REPO / "docker-compose.yml").read_text(encoding="utf-8")
-    made = Deployment(yaml.safe_load(text)["services"], places, folder)
+    deployment = Deployment(yaml.safe_load(text)["services"], places, folder)
     for name in ("roles", "migrate", "ingest"):
-        made.run(name)
-    return made
+        deployment.run(name)
+    return deployment
 
 
-def answer(url: str, seconds: float = 60) -> bytes:
-    """What an address answers with 200, once it does."""
+def wait_for_response(url: str, seconds: float = 60) -> bytes:
+    """The body of the first response with status 200."""
     deadline = time.monotonic() + seconds
     while True:
         try:
@@ -136,32 +137,32 @@ def answer(url: str, seconds: float = 60) -> bytes:
             time.sleep(0.2)
 
 
-def test_roles_and_tables_are_made_again_without_harm(deployment: Deployment) -> None:
+def test_roles_and_migrate_can_run_again(deployment: Deployment) -> None:
     deployment.run("roles")
     assert "as recorded before" in deployment.run("migrate").stderr
 
 
-def test_a_worker_builds_and_is_well_and_shows_no_password(deployment: Deployment) -> None:
+def test_the_worker_builds_is_healthy_and_shows_no_password(deployment: Deployment) -> None:
     with deployment.running("worker") as worker:
-        answer(f"http://127.0.0.1:{deployment.places['9464']}/healthz")
+        wait_for_response(f"http://127.0.0.1:{deployment.places['9464']}/healthz")
         metrics = f"http://127.0.0.1:{deployment.places['9464']}/metrics"
         deadline = time.monotonic() + 300
-        while b"lookalike_index_rows 12.0" not in answer(metrics):
-            assert time.monotonic() < deadline, answer(metrics).decode()
+        while b"lookalike_index_rows 12.0" not in wait_for_response(metrics):
+            assert time.monotonic() < deadline, wait_for_response(metrics).decode()
             time.sleep(0.2)
         words = [word for each in (worker, *worker.children(True)) for word in each.cmdline()]
     assert "s3cret" not in " ".join(words)
 
 
-def test_the_page_is_well_and_shows_no_password(deployment: Deployment) -> None:
+def test_the_page_is_healthy_and_shows_no_password(deployment: Deployment) -> None:
     port = free_port()
     with deployment.running("page", "--port", str(port)) as page:
-        assert answer(f"http://127.0.0.1:{port}/_stcore/health") == b"ok"
+        assert wait_for_response(f"http://127.0.0.1:{port}/_stcore/health") == b"ok"
         words = [word for each in (page, *page.children(True)) for word in each.cmdline()]
     assert "streamlit" in " ".join(words) and "s3cret" not in " ".join(words)
 
 
-def test_a_search_of_a_container_finds_what_was_loaded(deployment: Deployment) -> None:
+def test_a_search_in_a_container_finds_a_loaded_product(deployment: Deployment) -> None:
     (deployment.folder / "photo.png").write_bytes(photo(3, side=8))
     done = subprocess.run(
         ["lookalike", "search", "photo.png", "--k", "1", "--json"], cwd=deployment.folder,
@@ -170,9 +171,9 @@ def test_a_search_of_a_container_finds_what_was_loaded(deployment: Deployment) -
     assert json.loads(done.stdout)["matches"][0]["sku"] == "P0003"
 
 
-def test_a_backup_lies_in_a_folder_of_its_own(deployment: Deployment) -> None:
+def test_each_backup_is_in_a_separate_folder(deployment: Deployment) -> None:
     deployment.run("backup")
-    (made,) = (deployment.folder / "backups").iterdir()
-    manifest = (made / "manifest.json").read_text()
-    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d-\d\d-\d\d", made.name)
+    (backup,) = (deployment.folder / "backups").iterdir()
+    manifest = (backup / "manifest.json").read_text()
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d-\d\d-\d\d", backup.name)
     assert ("public.product" in manifest, "s3cret" in manifest) == (True, False)

@@ -1,4 +1,4 @@
-"""The documents: what they tell a reader to type is typed here, and what they name exists."""
+"""The documentation: its marked commands run, and the names, options and links in it exist."""
 
 from __future__ import annotations
 
@@ -38,12 +38,12 @@ PAGES = [
 RUN = "<!-- run -->"
 FENCE = re.compile(r"^(<!-- run -->\n)?```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 TOGETHER_S = 300
-"""A hang ends here; the blocks take about half a minute."""
+"""Timeout of a block, against hangs; all blocks together take about half a minute."""
 
 
 @dataclass(frozen=True)
 class Block:
-    """A fenced block of a document; `runs` if a reader can type it as it stands."""
+    """A fenced block of a document; `runs` if it is marked as runnable."""
 
     page: Path
     line: int
@@ -56,15 +56,15 @@ class Block:
         return f"{self.page.relative_to(REPO)}:{self.line}"
 
     def commands(self) -> list[str]:
-        """The lines after a prompt; a block without prompts is no dialogue."""
+        """The lines after a prompt; empty for a block without prompts."""
         return [line[2:] for line in self.text.splitlines() if line.startswith("$ ")]
 
 
 def _blocks(page: Path) -> Iterator[Block]:
     text = page.read_text(encoding="utf-8")
-    for found in FENCE.finditer(text):
-        line = text.count("\n", 0, found.start()) + 1
-        yield Block(page, line, found[2], found[3], bool(found[1]))
+    for match in FENCE.finditer(text):
+        line = text.count("\n", 0, match.start()) + 1
+        yield Block(page, line, match[2], match[3], bool(match[1]))
 
 
 def _prose(page: Path) -> str:
@@ -73,7 +73,7 @@ def _prose(page: Path) -> str:
 
 @pytest.fixture
 def shop(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A folder as the documents assume it: a catalogue, its pictures, query photos, a database."""
+    """A folder with what the documents assume: catalogue, pictures, query photos, database."""
     folder = Path(tempfile.mkdtemp(prefix="lookalike-docs-"))
     draw_catalogue(folder, products=64)
     embedded_server.start(folder / "home", HASTY)
@@ -89,7 +89,7 @@ def shop(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     shutil.rmtree(folder, ignore_errors=True)
 
 
-def test_what_the_documents_tell_to_type_works(shop: Path) -> None:
+def test_the_commands_of_the_guides_run(shop: Path) -> None:
     ran = [block for page in GUIDES for block in _blocks(page) if block.runs]
     assert {block.page for block in ran} == set(GUIDES)
     for block in ran:
@@ -109,23 +109,23 @@ def _script(block: Block) -> str:
 
 
 def _named_commands() -> Iterator[tuple[str, list[str]]]:
-    """Where a `lookalike` command is named, and its words."""
+    """Each mention of a `lookalike` command: its place and its arguments."""
     for page in PAGES:
         for span in re.findall(r"`(lookalike [^`]+)`", _prose(page)):
             yield str(page.relative_to(REPO)), shlex.split(span)[1:]
         for block in _blocks(page):
-            for found in re.findall(r"(?:^|[(;&]|/)lookalike ([^|)\n]+)", _typed(block), re.M):
-                yield block.place, shlex.split(found)
+            for arguments in re.findall(r"(?:^|[(;&]|/)lookalike ([^|)\n]+)", _typed(block), re.M):
+                yield block.place, shlex.split(arguments)
 
 
 def _typed(block: Block) -> str:
     commands = block.commands() or block.text.splitlines()
-    spoken = ("console", "", "ini")
+    shell_like = ("console", "", "ini")
     lines = [re.sub(r"^[\d*/ ]+  |^\w+=(?=/)", "", line) for line in commands]
-    return "\n".join(lines) if block.language in spoken else ""
+    return "\n".join(lines) if block.language in shell_like else ""
 
 
-def test_commands_and_options_that_are_named_exist() -> None:
+def test_every_mentioned_command_and_option_exists() -> None:
     named = list(_named_commands())
     assert len(named) > 40
     for place, words in named:
@@ -136,15 +136,15 @@ def test_commands_and_options_that_are_named_exist() -> None:
 
 
 def _parse(words: list[str]) -> None:
-    """Raise UsageError for a command or an option that does not exist; values are not judged."""
+    """Raise UsageError for an unknown command or option; values are not checked."""
     command: click.Command = cli
     context = click.Context(cli)
     while isinstance(command, click.Group) and words and not words[0].startswith("-"):
         name, *words = words
-        found = command.get_command(context, name)
-        if found is None:
+        subcommand = command.get_command(context, name)
+        if subcommand is None:
             raise click.UsageError(f"there is no command {name!r}")
-        command, context = found, click.Context(found, parent=context, info_name=name)
+        command, context = subcommand, click.Context(subcommand, parent=context, info_name=name)
     command.make_parser(context).parse_args(list(words))
 
 
@@ -181,7 +181,7 @@ def test_every_setting_is_described_with_its_default_and_its_help() -> None:
         assert re.sub(r"\[(.*?)\]\(.*?\)", r"\1", meaning) == field.description
 
 
-def test_no_setting_is_described_that_does_not_exist() -> None:
+def test_every_described_setting_exists() -> None:
     known = {f"LOOKALIKE_{name.upper()}" for name in Settings.model_fields}
     known |= {"LOOKALIKE_TEST_DATA", "LOOKALIKE_TEST_ARTEFACTS"}
     known |= {"LOOKALIKE_PORT", "LOOKALIKE_TAG"}
@@ -202,15 +202,15 @@ def test_every_view_for_analysts_is_described() -> None:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(REPO)))
-def test_links_lead_somewhere(page: Path) -> None:
+def test_every_link_has_a_target(page: Path) -> None:
     for target in re.findall(r"\]\(([^)\s]+)\)", _prose(page)):
         if target.startswith(("http://", "https://")):
             continue
         name, _, anchor = target.partition("#")
-        found = (page.parent / name).resolve() if name else page
-        assert found.exists(), f"{target} is not there"
+        linked = (page.parent / name).resolve() if name else page
+        assert linked.exists(), f"{target} does not exist"
         if anchor:
-            assert anchor in _anchors(found), f"there is no heading for {target}"
+            assert anchor in _anchors(linked), f"there is no heading for {target}"
 
 
 def _anchors(page: Path) -> set[str]:
@@ -225,7 +225,7 @@ def test_pictures_of_the_readme_are_small() -> None:
         assert picture.stat().st_size < 600_000, picture.name
 
 
-# A path of one machine or the name of a mirror works nowhere else.
+# Paths of a particular machine and names of mirrors are not portable.
 FOREIGN = re.compile(
     r"(?<![\w.])/(?:work|root|home|Users|mnt)/|[a-z0-9.-]*pypi[a-z0-9-]*\.[a-z]{2,}|pythonhosted"
     r"|(?:index-url|find-links)[ =]+\S+://|download\.pytorch",
@@ -234,18 +234,18 @@ FOREIGN = re.compile(
 TEXT = {".py", ".md", ".sql", ".toml", ".yml", ".yaml", ".mako", ".txt", ".cfg", ".sh", ""}
 
 
-def test_no_file_names_a_machine_or_a_mirror() -> None:
-    found = [
+def test_no_file_contains_a_machine_path_or_a_mirror() -> None:
+    matches = [
         f"{path.relative_to(REPO)}:{number}: {match[0]}"
         for path in _files()
         for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1)
         if (match := FOREIGN.search(line))
     ]
-    assert found == []
+    assert matches == []
 
 
 def _files() -> list[Path]:
-    """What belongs to the project: tracked by git or about to be, outside the tests."""
+    """Text files of the project outside the tests: tracked by git or not ignored."""
     if not (REPO / ".git").exists():
         pytest.skip("not a checkout")
     listed = subprocess.run(

@@ -1,4 +1,4 @@
-"""A room imports only from rows below its own, and each library has one owner."""
+"""A room imports only from rooms in lower rows, and each library has one owner."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 from support.paths import REPO
 
-# From the top down. A room is the longest of these names that a module's name begins with.
+# From top to bottom. A module belongs to the room with the longest matching prefix.
 ROWS = [
     line.split()
     for line in """
@@ -32,15 +32,15 @@ SIBLINGS = {
     ("app.csv_input", "app.errors"),
     ("app.vectors", "app.types"),
 }
-"""Imports between rooms of one row that are allowed: (from, of)."""
+"""Allowed imports between rooms of one row: (importer, imported)."""
 
 DATABASE_IMPORTS = {
-    # `lookalike db` prints the address of the server, starts it and stops it.
+    # `lookalike db` prints the URL of the server, starts it and stops it.
     "app.cli.database": ("app.db.dsn", "app.db.embedded", "app.db.engine.database_url"),
-    # A check of characters that needs no database.
+    # Validation of characters, which needs no database.
     "app.ui.search_form.url_state": ("app.db.text.check_text",),
 }
-"""What modules of app.cli and app.ui may import of app.db; all others ask services."""
+"""Modules of app.db that app.cli and app.ui may import; for all else they call services."""
 
 OWNERS = {
     "faiss": "app.index",
@@ -84,7 +84,7 @@ def parsed(path: Path) -> ast.Module:
 
 @cache
 def imported(path: Path) -> frozenset[str]:
-    """All modules a file names in imports, also in those inside functions."""
+    """All modules that a file imports, also inside functions."""
     names: set[str] = set()
     for node in ast.walk(parsed(path)):
         if isinstance(node, ast.Import):
@@ -118,7 +118,7 @@ def test_a_room_imports_only_from_rows_below() -> None:
     ] == []
 
 
-def test_the_cli_and_the_page_ask_services_and_never_the_database() -> None:
+def test_the_cli_and_the_page_call_services_and_never_the_database() -> None:
     assert [
         f"{module} imports {name}"
         for module, path in modules()
@@ -149,8 +149,8 @@ def test_sql_is_in_one_room() -> None:
     ] == []
 
 
-def test_pictures_are_opened_in_one_room() -> None:
-    """`Image.new` draws, which is allowed everywhere; `Image.open` trusts a file."""
+def test_only_one_room_opens_pictures() -> None:
+    """`Image.new` draws and is allowed everywhere; `Image.open` reads untrusted files."""
     assert [
         f"{module} opens a picture"
         for module, path in modules()
@@ -159,7 +159,7 @@ def test_pictures_are_opened_in_one_room() -> None:
 
 
 def belongs(name: str, package: str) -> bool:
-    """Whether a dotted name is a package or something in it."""
+    """Whether a dotted name is a package or a module in it."""
     return f"{name}.".startswith(f"{package}.")
 
 

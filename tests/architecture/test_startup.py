@@ -1,4 +1,4 @@
-"""What starts quickly pulls in little: looked at in processes of their own."""
+"""Startup imports: fast commands do not load heavy packages (measured in subprocesses)."""
 
 from __future__ import annotations
 
@@ -20,23 +20,23 @@ SLOW = {
     "httpcore2",
     "prometheus_client", "rich", "alembic", "app.search.service", "app.images.decoding", "ingest",
 }  # fmt: skip
-"""What no command needs that only looks at the database."""
+"""Modules that no command needs that only reads the database."""
 
 
 def loaded(program: str, **variables: str) -> set[str]:
-    """All modules that a program has loaded at its end, beside those every Python has."""
+    """All modules loaded at the end of a program."""
     ends = "\nfinally: print(json.dumps(sorted(sys.modules)))"
     lines = program.replace("\n", "\n  ")
-    ran = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-c", f"import json, sys\ntry:\n  {lines}{ends}"],
         cwd=REPO, env=os.environ | variables, capture_output=True, text=True,
     )  # fmt: skip
-    assert ran.returncode == 0, ran.stderr
-    return set(json.loads(ran.stdout.splitlines()[-1]))
+    assert process.returncode == 0, process.stderr
+    return set(json.loads(process.stdout.splitlines()[-1]))
 
 
 def foreign(modules: set[str]) -> set[str]:
-    """The packages among them that do not come with Python."""
+    """The top-level packages that are not part of the standard library."""
     bare = loaded("pass")
     return {name.partition(".")[0] for name in modules - bare} - set(sys.stdlib_module_names)
 
@@ -50,19 +50,19 @@ def foreign(modules: set[str]) -> set[str]:
     ],
     ids=["import", "--help", "--version"],
 )
-def test_the_command_line_begins_with_click_and_nothing_else(program: str) -> None:
-    found = loaded(program)
-    assert foreign(found) == {"app", "click"}
-    ours = {name for name in found if name.startswith("app")}
+def test_the_command_line_imports_only_click_at_startup(program: str) -> None:
+    modules = loaded(program)
+    assert foreign(modules) == {"app", "click"}
+    ours = {name for name in modules if name.startswith("app")}
     assert ours == {"app", "app.cli", "app.cli.lazy_group", "app.errors"}
 
 
-def test_status_loads_nothing_that_only_a_search_needs(database_url: str, tmp_path: Path) -> None:
+def test_status_does_not_load_modules_of_the_search(database_url: str, tmp_path: Path) -> None:
     program = "from app.cli import main\nsys.argv = ['lookalike', 'status', '--json']\nmain()"
-    found = loaded(
+    modules = loaded(
         program, LOOKALIKE_DATABASE_URL=database_url, LOOKALIKE_HOME=str(tmp_path / "home")
     )
-    assert found & (SLOW | {"faiss"}) == set() and "sqlalchemy" in found
+    assert modules & (SLOW | {"faiss"}) == set() and "sqlalchemy" in modules
 
 
 def test_status_of_a_catalogue_with_an_index_does_not_load_faiss(app: App) -> None:
@@ -70,16 +70,16 @@ def test_status_of_a_catalogue_with_an_index_does_not_load_faiss(app: App) -> No
     app.indexer.rebuild()
     program = "from app.cli import main\nsys.argv = ['lookalike', 'status']\nmain()"
     settings = app.settings
-    found = loaded(
+    modules = loaded(
         program,
         LOOKALIKE_DATABASE_URL=str(settings.database_url),
         LOOKALIKE_HOME=str(settings.home),
         LOOKALIKE_INDEX_DIR=str(settings.index_folder),
     )
-    assert found & (SLOW | {"faiss"}) == set() and "app.index.faiss_io" in found
+    assert modules & (SLOW | {"faiss"}) == set() and "app.index.faiss_io" in modules
 
 
-def test_a_process_looks_for_its_server_once(
+def test_a_process_starts_its_server_once(
     app: App, server_home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     started: list[Path] = []

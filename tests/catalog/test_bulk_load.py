@@ -1,4 +1,4 @@
-"""Bulk loads: pgvector's index may be off meanwhile; no answer is wrong, and it comes back."""
+"""Bulk loads that drop pgvector's HNSW index: answers stay correct and the index is rebuilt."""
 
 from __future__ import annotations
 
@@ -41,13 +41,13 @@ ROWS = 60
 
 @pytest.fixture
 def settings(settings: Settings) -> Settings:
-    """So few embeddings count as many that pgvector's index is asked."""
+    """With few exact rows, so that searches use pgvector's index."""
     return settings.model_copy(update={"exact_rows": 20})
 
 
 @pytest.fixture
 def full(app: App, monkeypatch: pytest.MonkeyPatch) -> App:
-    """Sixty products without a build; loads of ten are large ones."""
+    """Sixty products without a build; loads of ten rows count as large."""
     monkeypatch.setattr(bulk_load, "MIN_ROWS", 10)
     monkeypatch.setattr(bulk_load, "PAUSE_S", 0.01)
     add(app, numbered(ROWS), colour="red")
@@ -60,7 +60,7 @@ def loading(app: App, added: int = 1000, notify: ProgressCallback = print) -> ob
 
 def indexed(app: App) -> bool:
     with app.engine.connect() as connection:
-        return hnsw_index.usable(connection, app.catalog.model().id)
+        return hnsw_index.is_usable(connection, app.catalog.model().id)
 
 
 def ask(app: App, *filters: str) -> SearchResult:
@@ -68,13 +68,13 @@ def ask(app: App, *filters: str) -> SearchResult:
 
 
 def healthy(app: App) -> tuple[bool, object]:
-    """What the status says of pgvector's index."""
+    """The status check of pgvector's index: ok and value."""
     checks = status(app.engine, app.files, app.settings).checks
-    (found,) = [each for each in checks if each.name == "pgvector_index"]
-    return found.ok, found.value
+    (index_check,) = [each for each in checks if each.name == "pgvector_index"]
+    return index_check.ok, index_check.value
 
 
-# When it is faster
+# When dropping the index is worth it
 
 
 @pytest.mark.parametrize(
@@ -85,23 +85,23 @@ def healthy(app: App) -> tuple[bool, object]:
         (100_000, 0, False),
         (100_000, 10_000, False),
         (100_000, 100_000, True),
-        (1_000_001, 10_000_000, False),  # exact answers would be too slow meanwhile
+        (1_000_001, 10_000_000, False),  # exact answers would be too slow during the load
     ],
 )
-def test_many_rows_beside_those_that_are_there_are_worth_a_new_index(
+def test_many_new_rows_relative_to_the_stored_rows_are_worth_a_rebuild(
     rows: int, added: int, worth: bool
 ) -> None:
     assert bulk_load.worth(rows, added, 10**9) is worth
 
 
-def test_an_index_that_does_not_fit_into_memory_is_not_made_anew() -> None:
+def test_an_index_larger_than_memory_is_not_rebuilt() -> None:
     assert not bulk_load.worth(300_000, 300_000, 200_000)
 
 
-# Answers meanwhile
+# Answers during a load
 
 
-def test_while_the_index_is_off_answers_are_exact_and_say_so(
+def test_without_the_index_answers_are_exact_and_give_the_reason(
     full: App, sql: psycopg.Connection
 ) -> None:
     assert ask(full).plan.path == "pgvector-hnsw"
@@ -120,30 +120,32 @@ def test_while_the_index_is_off_answers_are_exact_and_say_so(
     assert ask(full).plan.path == ask(full, "colour=red").plan.path == "pgvector-hnsw"
 
 
-def test_an_index_that_is_not_valid_is_not_asked(full: App, sql: psycopg.Connection) -> None:
-    half_made(sql)
+def test_an_invalid_index_is_not_used(full: App, sql: psycopg.Connection) -> None:
+    invalidate_index(sql)
     result = ask(full)
     assert result.plan.path == "exact"
     assert_exact(full, result, list(range(ROWS)), 1000, 10)
 
 
-def half_made(sql: psycopg.Connection) -> None:
-    """What CREATE INDEX CONCURRENTLY leaves behind when it fails."""
+def invalidate_index(sql: psycopg.Connection) -> None:
+    """The state that a failed CREATE INDEX CONCURRENTLY leaves."""
     sql.execute(
         "UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'embedding_m1_vec_idx'::regclass"
     )
 
 
-def test_pairs_are_refused_where_they_would_take_hours(full: App, sql: psycopg.Connection) -> None:
-    """Also of tables that nobody has analysed, as a first load leaves them for a while."""
+def test_pairs_are_refused_for_a_large_table_without_an_index(
+    full: App, sql: psycopg.Connection
+) -> None:
+    """Also for tables that were never analysed, as after a first load."""
     pairs = "SELECT count(*) FROM analytics.near_duplicate_pairs(0.01)"
     with loading(full):
         assert sql.execute(pairs).fetchone()
         sql.execute(
-            "WITH made AS (INSERT INTO picture (sha256, width, height, thumbnail)"
+            "WITH created AS (INSERT INTO picture (sha256, width, height, thumbnail)"
             " SELECT sha256(n::text::bytea), 1, 1, '' FROM generate_series(1, 20001) AS n"
             " RETURNING id) INSERT INTO embedding (model_id, picture_id, vec)"
-            " SELECT 1, id, ('[1' || repeat(',0', 48) || ']')::halfvec FROM made"
+            " SELECT 1, id, ('[1' || repeat(',0', 48) || ']')::halfvec FROM created"
         )
         sql.execute("UPDATE pg_class SET reltuples = -1 WHERE relname = 'embedding_m1'")
         with pytest.raises(psycopg.errors.ObjectNotInPrerequisiteState, match="is missing"):
@@ -155,21 +157,21 @@ def test_pairs_are_refused_where_they_would_take_hours(full: App, sql: psycopg.C
 # Loads
 
 
-def test_an_ingest_that_adds_much_makes_the_index_anew(full: App, tmp_path: Path) -> None:
-    told: list[str] = []
-    report = ingest(full, shop(tmp_path / "in", 3 * ROWS), notify=told.append)
+def test_an_ingest_that_adds_many_rows_rebuilds_the_index(full: App, tmp_path: Path) -> None:
+    messages: list[str] = []
+    report = ingest(full, shop(tmp_path / "in", 3 * ROWS), notify=messages.append)
     assert report.added == 2 * ROWS and indexed(full)
-    assert "left off until 120 pictures are in" in told[0] and "Making" in told[1]
-    assert len(told) == 2
+    assert "left off until 120 pictures are in" in messages[0] and "Making" in messages[1]
+    assert len(messages) == 2
 
 
-def test_an_ingest_that_adds_little_leaves_the_index_alone(full: App, tmp_path: Path) -> None:
-    told: list[str] = []
-    ingest(full, shop(tmp_path / "in", ROWS + 9), notify=told.append)
-    assert told == [] and indexed(full)
+def test_an_ingest_that_adds_few_rows_keeps_the_index(full: App, tmp_path: Path) -> None:
+    messages: list[str] = []
+    ingest(full, shop(tmp_path / "in", ROWS + 9), notify=messages.append)
+    assert messages == [] and indexed(full)
 
 
-def test_a_model_that_has_no_embeddings_gets_its_index_afterwards(
+def test_a_model_without_embeddings_gets_its_index_after_the_load(
     full: App, tmp_path: Path
 ) -> None:
     with full.engine.begin() as connection:
@@ -179,57 +181,55 @@ def test_a_model_that_has_no_embeddings_gets_its_index_afterwards(
 
     def find(_sha256: bytes, places: object) -> object:
         with full.engine.connect() as connection:
-            seen.append(hnsw_index.usable(connection, other.id))
+            seen.append(hnsw_index.is_usable(connection, other.id))
         return decode(photo(len(seen)))
 
     done = embed(full.engine, other, ColourEncoder(), find)  # type: ignore[arg-type]
     assert (done.embedded, done.left) == (ROWS, 0) and seen == [False] * ROWS
     with full.engine.connect() as connection:
         assert (
-            hnsw_index.usable(connection, other.id)
+            hnsw_index.is_usable(connection, other.id)
             and hnsw_index.models_without_index(connection) == []
         )
 
 
-def test_only_pictures_of_products_that_are_not_there_are_expected(
-    full: App, tmp_path: Path
-) -> None:
+def test_only_pictures_of_new_products_are_counted(full: App, tmp_path: Path) -> None:
     rows = [{"sku": "P0001", "images": "a.png"}, {"sku": "NEW", "images": "b.png|c.png"},
             {"sku": "BARE", "images": ""}, {"sku": "", "images": "d.png"}]  # fmt: skip
     source = write_csv(tmp_path / "in.csv", rows)
     assert count_new_pictures(full.engine, read(source)) == 2
 
 
-def test_a_load_that_fails_makes_the_index_all_the_same(full: App) -> None:
+def test_a_failed_load_rebuilds_the_index(full: App) -> None:
     with pytest.raises(BadSource), loading(full):  # type: ignore[attr-defined]
         raise BadSource("no more")
     assert indexed(full)
 
 
-def test_of_two_loads_the_last_to_end_makes_the_index(full: App) -> None:
-    told: list[str] = []
+def test_the_last_of_two_concurrent_loads_rebuilds_the_index(full: App) -> None:
+    messages: list[str] = []
     with loading(full):
-        with loading(full, notify=told.append):
+        with loading(full, notify=messages.append):
             assert bulk_load.finish(full.engine) == []
-        assert not indexed(full) and told == []
+        assert not indexed(full) and messages == []
     assert indexed(full)
 
 
-def test_of_two_loads_that_begin_at_the_same_time_both_go_on(
+def test_two_loads_that_start_at_the_same_time_both_run(
     full: App, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each has seen the index before the other took it away."""
-    monkeypatch.setattr(hnsw_index, "usable", lambda *_: True)
+    """Each has seen the index before the other dropped it."""
+    monkeypatch.setattr(hnsw_index, "is_usable", lambda *_: True)
     with loading(full), loading(full):
         monkeypatch.undo()
         assert not indexed(full)
     assert indexed(full)
 
 
-def test_whoever_reads_the_table_for_long_keeps_the_index(
+def test_a_long_reader_of_the_table_prevents_dropping_the_index(
     full: App, sql: psycopg.Connection
 ) -> None:
-    """A backup does. Nothing waits for it, and nothing is left half done."""
+    """Like a backup. The load does not wait for the reader and leaves the index complete."""
     with sql.transaction():
         sql.execute("LOCK TABLE embedding IN ACCESS SHARE MODE")
         with loading(full):
@@ -238,7 +238,7 @@ def test_whoever_reads_the_table_for_long_keeps_the_index(
     assert ask(full).plan.path == "pgvector-hnsw"
 
 
-def test_a_role_without_ddl_loads_with_the_index(
+def test_a_role_that_may_not_drop_the_index_loads_with_it(
     full: App, sql: psycopg.Connection, settings: Settings
 ) -> None:
     sql.execute("CREATE ROLE plain_loader; GRANT USAGE ON SCHEMA public TO plain_loader")
@@ -260,36 +260,36 @@ def test_a_role_without_ddl_loads_with_the_index(
         sql.execute("DROP OWNED BY plain_loader; DROP ROLE plain_loader")
 
 
-# What was interrupted
+# Interrupted loads
 
 KILLED = """
 import os, signal, sys
-from app.catalog import bulk_load as bulk
+from app.catalog import bulk_load
 from app.bootstrap import App
 from app.config import Settings
 from support.colours import choose_colours
 from support.shop import add, numbered
-bulk.MIN_ROWS = 10
+bulk_load.MIN_ROWS = 10
 app = App(Settings(database_url=sys.argv[1], home=sys.argv[2]), choose=choose_colours)
-with bulk.bulk(app.engine, [app.catalog.model()], 1000):
+with bulk_load.bulk(app.engine, [app.catalog.model()], 1000):
     add(app, numbered(20, first=60))
     os.kill(os.getpid(), signal.SIGKILL)
 """
 
 
 def killed(app: App) -> None:
-    """A load that ends without a word, and its session with it."""
-    words = [sys.executable, "-c", KILLED, str(app.settings.database_url), str(app.settings.home)]
+    """Kill a process during a load, and wait until its session has ended."""
+    command = [sys.executable, "-c", KILLED, str(app.settings.database_url), str(app.settings.home)]
     paths = os.pathsep.join([str(REPO), str(REPO / "tests")])
-    done = subprocess.run(words, env=os.environ | {"PYTHONPATH": paths}, timeout=300)
+    done = subprocess.run(command, env=os.environ | {"PYTHONPATH": paths}, timeout=300)
     assert done.returncode == -signal.SIGKILL
     servers.until(lambda: not healthy(app)[0], "the lock of a load that died is still held")
 
 
 def repaired(app: App) -> None:
     report = check(app.engine, app.files, app.limits, CheckOptions(repair=True))
-    (found,) = [each for each in report.findings if each.kind == "pgvector-index-missing"]
-    assert found.repaired == "pgvector's index was made of colours" and not found.wrong
+    (finding,) = [each for each in report.findings if each.kind == "pgvector-index-missing"]
+    assert finding.repaired == "pgvector's index was made of colours" and not finding.wrong
 
 
 def loaded(app: App) -> None:
@@ -297,29 +297,29 @@ def loaded(app: App) -> None:
         pass
 
 
-def mended(app: App) -> None:
+def repaired_by_the_loop(app: App) -> None:
     with HnswRepairLoop(app.engine, 0.05):
-        servers.until(lambda: indexed(app), "the mender made nothing")
+        servers.until(lambda: indexed(app), "the repair loop did not build the index")
 
 
 @pytest.mark.parametrize(
-    "finish", [repaired, loaded, mended, lambda app: migrate(app.engine)],
-    ids=["check", "load", "mender", "migrate"],
+    "finish", [repaired, loaded, repaired_by_the_loop, lambda app: migrate(app.engine)],
+    ids=["check", "load", "repair-loop", "migrate"],
 )  # fmt: skip
-def test_a_load_that_was_killed_is_finished_by_whoever_comes_next(
+def test_the_next_process_finishes_a_killed_load(
     full: App, finish: Callable[[App], object]
 ) -> None:
     killed(full)
     assert_exact(full, ask(full), list(range(80)), 1000, 10)
-    found = [each.kind for each in check(full.engine, full.files, full.limits).findings]
-    assert found == ["pgvector-index-missing"]
+    kinds = [each.kind for each in check(full.engine, full.files, full.limits).findings]
+    assert kinds == ["pgvector-index-missing"]
     finish(full)
     assert indexed(full) and healthy(full) == (True, "valid")
     assert ask(full).plan.path == "pgvector-hnsw"
 
 
-def test_a_half_made_index_is_found_and_made_again(full: App, sql: psycopg.Connection) -> None:
-    half_made(sql)
+def test_an_invalid_index_is_detected_and_rebuilt(full: App, sql: psycopg.Connection) -> None:
+    invalidate_index(sql)
     assert healthy(full)[0] is False
     repaired(full)
     assert indexed(full)
@@ -340,7 +340,7 @@ def crashing() -> Iterator[Path]:
         yield home
 
 
-def test_a_server_that_crashes_while_the_index_is_made_has_it_made_again(
+def test_an_index_build_interrupted_by_a_server_crash_is_repeated(
     crashing: Path, tmp_path: Path
 ) -> None:
     url = servers.start(crashing)
@@ -355,11 +355,11 @@ def test_a_server_that_crashes_while_the_index_is_made_has_it_made_again(
             sql.execute("DROP INDEX embedding_m1_vec_idx")
             old.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
             old.execute("SELECT 1")
-            words = [sys.executable, "-c", MAKING, url, str(tmp_path)]
-            making = subprocess.Popen(words, env=os.environ | {"PYTHONPATH": str(REPO)})
-            servers.until(lambda: halfway(sql), "the index is not being made")
+            command = [sys.executable, "-c", BUILDER, url, str(tmp_path)]
+            builder = subprocess.Popen(command, env=os.environ | {"PYTHONPATH": str(REPO)})
+            servers.until(lambda: waits_for_old_snapshots(sql), "the index is not being built")
             servers.crash(crashing)
-            making.wait(300)
+            builder.wait(300)
         servers.start(crashing)
         servers.until(lambda: missing(app), "the lock is still held")
         assert ask(app).plan.path == "exact"
@@ -367,17 +367,17 @@ def test_a_server_that_crashes_while_the_index_is_made_has_it_made_again(
         assert ask(app).plan.path == "pgvector-hnsw"
 
 
-MAKING = """
+BUILDER = """
 import sys
-from app.catalog import bulk_load as bulk
+from app.catalog import bulk_load
 from app.bootstrap import App
 from app.config import Settings
-bulk.finish(App(Settings(database_url=sys.argv[1], home=sys.argv[2])).engine)
+bulk_load.finish(App(Settings(database_url=sys.argv[1], home=sys.argv[2])).engine)
 """
 
 
-def halfway(sql: psycopg.Connection) -> bool:
-    """It waits for the older transaction: built, and not valid yet."""
+def waits_for_old_snapshots(sql: psycopg.Connection) -> bool:
+    """Whether the build waits for the older transaction: the index is built and not valid yet."""
     row = sql.execute(
         "SELECT EXISTS (SELECT FROM pg_stat_progress_create_index"
         " WHERE phase LIKE 'waiting for old snapshots')"

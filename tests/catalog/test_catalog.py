@@ -1,4 +1,4 @@
-"""CatalogService: what a write and a delete change, and what they leave alone."""
+"""CatalogService: what a write and a delete change, and what they do not change."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def entry(sku: str, *seeds: int, **fields: object) -> ProductEntry:
 
 
 def batch(entries: Sequence[ProductEntry], *seeds: int) -> Batch:
-    """A batch that brings the pictures and vectors of these seeds."""
+    """A batch with the pictures and vectors of these seeds."""
     pictures = {seed: decode(photo(seed)) for seed in seeds}
     rows = ColourEncoder().encode_pictures(list(pictures.values()))
     return Batch(
@@ -51,7 +51,7 @@ def hexes(sql: psycopg.Connection, table: str) -> set[str]:
     return {row[column] for row in contents(sql)[table]}
 
 
-def test_writing_tells_what_became_of_each_entry(app: App) -> None:
+def test_a_write_reports_the_outcome_of_each_entry(app: App) -> None:
     model = app.catalog.model()
     app.catalog.write(batch([entry("A", 1), entry("B", 2)], 1, 2), model)
     again = [entry("A", 1), entry("B", 2, year=2020), entry("C", 1)]
@@ -73,7 +73,7 @@ def test_an_updated_product_keeps_its_id_and_its_embeddings(
     assert versions(sql)["embedding"] == embeddings
 
 
-def test_a_picture_that_is_stored_is_not_embedded_again_even_if_a_vector_is_brought(
+def test_a_stored_picture_keeps_its_embedding_when_a_batch_has_another_vector(
     app: App, sql: psycopg.Connection
 ) -> None:
     add(app, {"A": [1]})
@@ -83,15 +83,13 @@ def test_a_picture_that_is_stored_is_not_embedded_again_even_if_a_vector_is_brou
     assert versions(sql)["embedding"] == before and len(hexes(sql, "picture")) == 1
 
 
-def test_a_batch_whose_picture_is_nowhere_writes_nothing(app: App, sql: psycopg.Connection) -> None:
+def test_a_batch_with_an_unknown_picture_writes_nothing(app: App, sql: psycopg.Connection) -> None:
     with pytest.raises(PicturesMissing):
         app.catalog.write(batch([entry("A", 1), entry("B", 2)], 1), app.catalog.model())
     assert skus(sql) == [] and hexes(sql, "picture") == set()
 
 
-def test_one_missing_picture_among_stored_ones_refuses_the_batch(
-    app: App, sql: psycopg.Connection
-) -> None:
+def test_a_single_missing_picture_refuses_the_batch(app: App, sql: psycopg.Connection) -> None:
     add(app, {"A": [1]})
     with pytest.raises(PicturesMissing):
         app.catalog.write(batch([entry("B", 1), entry("C", 2)]), app.catalog.model())
@@ -116,7 +114,7 @@ def test_a_picture_without_an_embedding_is_missing(app: App, sql: psycopg.Connec
     assert hexes(sql, "embedding") == {sha(1).hex()}
 
 
-def test_writing_under_a_model_that_is_not_active_is_refused(
+def test_a_write_for_a_model_that_is_not_maintained_is_refused(
     app: App, sql: psycopg.Connection
 ) -> None:
     other = Model(99, "other", "1", 49, "f")
@@ -125,14 +123,14 @@ def test_writing_under_a_model_that_is_not_active_is_refused(
     assert skus(sql) == []
 
 
-def test_a_vector_of_another_length_is_never_stored(app: App, sql: psycopg.Connection) -> None:
+def test_a_vector_of_another_dimension_is_never_stored(app: App, sql: psycopg.Connection) -> None:
     wrong = Batch([entry("A", 1)], batch([], 1).pictures, {sha(1): np.ones(7, np.float32)})
     with pytest.raises(ValueError):
         app.catalog.write(wrong, app.catalog.model())
     assert skus(sql) == []
 
 
-def test_deleting_sweeps_the_pictures_only_the_deleted_showed(
+def test_deleting_sweeps_pictures_that_no_other_product_shows(
     app: App, sql: psycopg.Connection
 ) -> None:
     add(app, {"A": [1, 2], "B": [2, 3]})
@@ -141,7 +139,7 @@ def test_deleting_sweeps_the_pictures_only_the_deleted_showed(
     assert hexes(sql, "picture") == hexes(sql, "embedding") == {sha(2).hex(), sha(3).hex()}
 
 
-def test_deleting_all_who_share_a_picture_sweeps_it(app: App, sql: psycopg.Connection) -> None:
+def test_deleting_all_products_of_a_picture_sweeps_it(app: App, sql: psycopg.Connection) -> None:
     add(app, {"A": [1], "B": [1], "C": [2]})
     assert app.catalog.delete(["A", "B"]) == 2
     assert hexes(sql, "embedding") == {sha(2).hex()}
@@ -157,7 +155,7 @@ def test_deleting_an_unknown_sku_names_it_and_deletes_nothing(
 
 
 @pytest.mark.parametrize("sku", ["a\0b", "\udcff", "\ud800"])
-def test_deleting_a_sku_that_is_no_text_is_refused(
+def test_deleting_a_sku_that_is_not_valid_text_is_refused(
     app: App, sql: psycopg.Connection, sku: str
 ) -> None:
     add(app, {"A": [1]})
@@ -166,7 +164,7 @@ def test_deleting_a_sku_that_is_no_text_is_refused(
     assert skus(sql) == ["A"]
 
 
-def test_deleting_may_pass_over_what_is_gone(app: App, sql: psycopg.Connection) -> None:
+def test_deleting_may_ignore_missing_products(app: App, sql: psycopg.Connection) -> None:
     add(app, {"A": [1]})
     assert app.catalog.delete(["A", "X"], missing_ok=True) == 1 and skus(sql) == []
 
@@ -191,7 +189,7 @@ def test_a_sweep_waits_for_a_writer_that_links_the_picture(
     assert skus(sql) == ["B"] and hexes(sql, "embedding") == {sha(1).hex()}
 
 
-def test_a_batch_larger_than_a_statement_is_written_whole(
+def test_a_batch_larger_than_a_statement_is_written_completely(
     app: App, sql: psycopg.Connection
 ) -> None:
     model, many = app.catalog.model(), 2 * AT_ONCE + 3
@@ -206,18 +204,18 @@ def test_a_batch_larger_than_a_statement_is_written_whole(
     assert shown == [(f"P{n:04}", f"{n}.png", sha(n)) for n in range(many)]
 
 
-@pytest.mark.parametrize("apart", [1, AT_ONCE, AT_ONCE + 5])
-def test_a_sku_that_is_twice_in_a_batch_is_named_and_nothing_is_written(
-    app: App, sql: psycopg.Connection, apart: int
+@pytest.mark.parametrize("distance", [1, AT_ONCE, AT_ONCE + 5])
+def test_a_repeated_sku_in_a_batch_is_an_error_and_nothing_is_written(
+    app: App, sql: psycopg.Connection, distance: int
 ) -> None:
-    others = [entry(f"B{n:04}", 1) for n in range(apart - 1)]
+    others = [entry(f"B{n:04}", 1) for n in range(distance - 1)]
     twice = [entry("A", 1), *others, entry("A", 1, year=2020)]
     with pytest.raises(BadInput, match="A is in the batch twice"):
         app.catalog.write(batch(twice, 1), app.catalog.model())
     assert skus(sql) == []
 
 
-def test_a_writer_does_not_wait_for_whoever_holds_the_embeddings_of_another_model(
+def test_a_writer_does_not_wait_for_locks_on_the_embeddings_of_another_model(
     app: App, sql: psycopg.Connection, database_url: str
 ) -> None:
     add(app, {"A": [1], "B": [2]})
@@ -227,7 +225,7 @@ def test_a_writer_does_not_wait_for_whoever_holds_the_embeddings_of_another_mode
     done: list[object] = []
 
     def write() -> None:
-        for year in range(2000, 2008):  # until plans are kept
+        for year in range(2000, 2008):  # enough executions for cached plans
             done.append(app.catalog.write(batch([entry("A", 1, 2, year=year)], 2), model))
             ids = [id_ for (id_,) in sql.execute("SELECT id FROM picture")]
             done.append(
@@ -243,7 +241,7 @@ def test_a_writer_does_not_wait_for_whoever_holds_the_embeddings_of_another_mode
         assert len(done) == 24
 
 
-def test_whoever_listens_hears_once_of_a_write_and_of_a_delete_and_not_of_nothing(
+def test_a_write_and_a_delete_notify_listeners_once_and_no_change_does_not(
     app: App, sql: psycopg.Connection
 ) -> None:
     sql.execute(f"LISTEN {notifications.CHANNEL}")
@@ -260,13 +258,13 @@ def test_whoever_listens_hears_once_of_a_write_and_of_a_delete_and_not_of_nothin
 
 
 @pytest.mark.parametrize("usual", ["read committed", "repeatable read"])
-def test_a_writer_sees_what_was_committed_while_it_waited_for_its_turn(
+def test_a_writer_sees_commits_made_while_it_waited_for_the_lock(
     app: App, sql: psycopg.Connection, database_url: str, usual: str
 ) -> None:
     add(app, {"A": [1]})
     sql.execute(f"ALTER ROLE CURRENT_USER IN DATABASE {sql.info.dbname}"  # type: ignore[call-overload]
                 f" SET default_transaction_isolation = '{usual}'")  # fmt: skip
-    app.engine.dispose()  # for connections that take it up
+    app.engine.dispose()  # so that new connections use it
     changes: list[dict[str, BatchChange]] = []
 
     def write() -> None:
@@ -284,7 +282,7 @@ def test_a_writer_sees_what_was_committed_while_it_waited_for_its_turn(
     assert changes == [{"A": BatchChange.UNCHANGED}]
 
 
-def test_the_model_of_an_empty_database_is_asked_for_with_what_to_do(
+def test_the_error_for_a_database_without_a_model_advises_what_to_do(
     empty_url: str, settings: Settings
 ) -> None:
     with App(settings.model_copy(update={"database_url": empty_url})) as app:

@@ -1,4 +1,4 @@
-"""What `app.images.decoding` promises: every file becomes an upright RGB picture or a reason."""
+"""`app.images.decoding`: every file becomes an upright RGB picture or is refused with a reason."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ ORIENTATION = 0x0112
 
 
 def photo(width: int = 96, height: int = 64) -> Image.Image:
-    """No two corners alike, and smooth, so that lossy formats keep it."""
+    """A smooth picture with four different corners, which lossy formats preserve."""
     x, y = np.meshgrid(np.linspace(0, 255, width), np.linspace(0, 255, height))
     return Image.fromarray(np.stack([x, y, 255 - x], axis=2).astype(np.uint8))
 
@@ -48,19 +48,19 @@ def saved(picture: Image.Image, kind: str, **options: Any) -> bytes:
 
 
 def difference(one: Image.Image, other: Image.Image) -> float:
-    """Mean absolute difference of two pictures of one size, 0 to 255."""
+    """Mean absolute difference of two pictures of the same size, 0 to 255."""
     assert one.size == other.size
     return float(np.abs(np.asarray(one, np.int16) - np.asarray(other, np.int16)).mean())
 
 
 def chunk(name: bytes, body: bytes) -> bytes:
-    """One part of a PNG file."""
+    """A chunk of a PNG file."""
     checksum = struct.pack(">I", zlib.crc32(name + body))
     return struct.pack(">I", len(body)) + name + body + checksum
 
 
 def png(width: int, height: int, *, bits: int = 8, colour: int = 2) -> bytes:
-    """A PNG that claims a size and holds next to nothing."""
+    """A PNG that declares a size and contains almost no data."""
     header = struct.pack(">IIBBBBB", width, height, bits, colour, 0, 0, 0)
     parts = [(b"IHDR", header), (b"IDAT", zlib.compress(bytes(64))), (b"IEND", b"")]
     return b"\x89PNG\r\n\x1a\n" + b"".join(chunk(name, body) for name, body in parts)
@@ -80,7 +80,7 @@ def test_every_accepted_format_becomes_a_plain_rgb_picture(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF", "AVIF"])
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_a_picture_stored_on_its_side_comes_back_upright(kind: str, orientation: int) -> None:
+def test_a_picture_with_an_exif_orientation_becomes_upright(kind: str, orientation: int) -> None:
     stored = ImageOps.exif_transpose(with_orientation(photo(), inverse(orientation)))
     exif = Image.Exif()
     exif[ORIENTATION] = orientation
@@ -96,12 +96,12 @@ def inverse(orientation: int) -> int:
     return {6: 8, 8: 6}.get(orientation, orientation)
 
 
-def test_damaged_exif_does_not_spoil_the_photo() -> None:
+def test_a_photo_with_damaged_exif_is_decoded() -> None:
     data = saved(photo(), "JPEG", exif=b"Exif\0\0II*\0\xff\xff\xff\xff" + b"\x12\x01" * 40)
     assert difference(decode(data), photo()) < 12
 
 
-def test_transparency_is_laid_on_white() -> None:
+def test_transparency_is_composited_on_white() -> None:
     clear = Image.new("RGBA", (2, 1), (255, 0, 0, 128))
     clear.putpixel((1, 0), (0, 0, 0, 0))
     picture = decode(saved(clear, "PNG"))
@@ -128,12 +128,12 @@ def test_the_transparent_colour_of_an_rgb_picture_is_white() -> None:
 
 @pytest.mark.parametrize("kind", ["JPEG", "TIFF"])
 def test_cmyk_keeps_its_colours(kind: str) -> None:
-    # Pillow writes the Adobe marker and the inverted values that Photoshop writes.
+    # Pillow writes the Adobe marker and inverted values, as Photoshop does.
     assert difference(decode(saved(photo().convert("CMYK"), kind)), photo()) < 12
 
 
 @pytest.mark.parametrize("kind", ["PNG", "TIFF"])
-def test_16_bit_grey_is_scaled_and_not_cut_off(kind: str) -> None:
+def test_16_bit_grey_is_scaled_and_not_clipped(kind: str) -> None:
     deep = np.array([[0, 257, 32768, 65535]], dtype=np.uint16)
     picture = decode(saved(Image.fromarray(deep), kind))
     assert np.asarray(picture)[0, :, 0].tolist() == [0, 1, 128, 255]
@@ -170,13 +170,13 @@ def test_infinite_pixels_are_refused() -> None:
         decode(data)
 
 
-def test_lab_colours_are_refused_with_what_to_do() -> None:
+def test_lab_colours_are_refused_with_advice() -> None:
     with pytest.raises(BadImage, match="save it with RGB"):
         decode(saved(Image.new("LAB", (4, 4)), "TIFF"))
 
 
 @pytest.mark.parametrize("kind", ["GIF", "WEBP", "PNG", "TIFF", "AVIF"])
-def test_an_animation_is_its_first_frame(kind: str) -> None:
+def test_an_animation_is_decoded_as_its_first_frame(kind: str) -> None:
     frames = [Image.new("RGB", (32, 32), colour) for colour in ("red", "lime", "blue")]
     data = saved(frames[0], kind, save_all=True, append_images=frames[1:])
     assert difference(decode(data), frames[0]) < 3
@@ -236,12 +236,12 @@ def test_a_bomb_takes_no_memory() -> None:
     assert int(run_python(script)) < 20_000  # KiB
 
 
-def test_the_reason_for_a_large_picture_says_how_large() -> None:
+def test_the_reason_for_a_large_picture_states_its_size() -> None:
     with pytest.raises(BadImage, match=r"10000 x 10000 pixels \(100 megapixels\).* 64 megapixels"):
         decode(png(10_000, 10_000))
 
 
-def test_pixels_up_to_the_limit_pass() -> None:
+def test_a_picture_with_pixels_up_to_the_limit_is_decoded() -> None:
     limits = ImageLimits(max_pixels=96 * 64)
     assert decode(saved(photo(), "PNG"), limits).size == (96, 64)
     with pytest.raises(BadImage):
@@ -255,12 +255,12 @@ def test_more_bytes_than_allowed_are_refused() -> None:
         decode(data, ImageLimits(max_bytes=len(data) - 1))
 
 
-def test_the_limits_are_what_the_operator_set() -> None:
+def test_the_limits_are_configurable() -> None:
     limits = ImageLimits.from_settings(Settings(max_image_bytes=5, max_image_pixels=7))
     assert (limits.max_bytes, limits.max_pixels) == (5, 7)
 
 
-# Refusals
+# Refused files
 
 
 @pytest.mark.parametrize(
@@ -278,21 +278,23 @@ def test_the_limits_are_what_the_operator_set() -> None:
         (b"\x89PNG\r\n\x1a\n" + bytes(40), "PNG file is damaged"),
     ],
 )
-def test_what_is_not_a_picture_is_named(data: bytes, reason: str) -> None:
+def test_the_reason_for_a_file_that_is_not_a_picture_names_its_kind(
+    data: bytes, reason: str
+) -> None:
     with pytest.raises(BadImage, match=reason) as caught:
         decode(data)
     assert str(caught.value).endswith((".", "try again"))
 
 
 @pytest.mark.parametrize("kind", ["EPS", "PDF", "PPM", "ICO", "TGA", "JPEG2000", "PCX"])
-def test_formats_off_the_list_are_never_opened(kind: str) -> None:
+def test_formats_that_are_not_allowed_are_never_opened(kind: str) -> None:
     with pytest.raises(BadImage):
         decode(saved(photo(), kind))
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "GIF", "WEBP", "BMP"])
 @pytest.mark.parametrize("share", [0.5, 0.9])
-def test_a_file_that_is_cut_off_is_refused(kind: str, share: float) -> None:
+def test_a_truncated_file_is_refused(kind: str, share: float) -> None:
     data = saved(noise(96, 64), kind)
     with pytest.raises(BadImage, match="cut off"):
         decode(data[: int(len(data) * share)])
@@ -306,7 +308,7 @@ def test_a_refusal_keeps_its_cause() -> None:
 
 @settings(max_examples=200, deadline=None)
 @given(data=st.binary(max_size=400))
-def test_random_bytes_are_refused_and_nothing_else(data: bytes) -> None:
+def test_random_bytes_are_refused_without_other_errors(data: bytes) -> None:
     with pytest.raises(BadImage):
         decode(data)
 
@@ -342,26 +344,26 @@ def test_a_damaged_file_is_decoded_or_refused(
 
 
 def warning_png() -> bytes:
-    """A sound PNG for which Pillow warns: it says that it is an animation of no frames."""
+    """A valid PNG for which Pillow warns: it declares an animation of zero frames."""
     data = saved(photo(16, 16), "PNG")
     end_of_header = 33
     return data[:end_of_header] + chunk(b"acTL", bytes(8)) + data[end_of_header:]
 
 
-def test_pillow_warns_others_and_not_those_who_decode_here() -> None:
+def test_decoding_suppresses_pillow_warnings_that_other_code_still_gets() -> None:
     data = warning_png()
     decode(data)
     with pytest.warns(UserWarning), Image.open(io.BytesIO(data)) as picture:
         picture.load()
 
 
-def test_many_threads_decode_at_once_without_a_warning_or_a_mix_up() -> None:
+def test_threads_decode_concurrently_without_warnings_or_mixed_results() -> None:
     colours = [(index, 255 - index, index // 2) for index in range(64)]
     files = [saved(Image.new("RGB", (50, 40), colour), "PNG") for colour in colours]
-    odd = warning_png()
+    warning = warning_png()
 
     def one(index: int) -> object:
-        decode(odd)
+        decode(warning)
         return decode(files[index]).getpixel((25, 20))
 
     with warnings.catch_warnings():
@@ -370,10 +372,10 @@ def test_many_threads_decode_at_once_without_a_warning_or_a_mix_up() -> None:
             assert list(pool.map(one, range(64))) == colours
 
 
-# Smaller decoding
+# Decoding at reduced size
 
 
-def test_a_jpeg_decoded_smaller_looks_like_the_whole() -> None:
+def test_a_jpeg_decoded_at_reduced_size_resembles_the_full_one() -> None:
     data = saved(photo(1200, 900), "JPEG", quality=90)
     draft, whole = decode(data, at_least=224), decode(data)
     assert draft.size == (300, 225)
@@ -382,13 +384,13 @@ def test_a_jpeg_decoded_smaller_looks_like_the_whole() -> None:
 
 @pytest.mark.parametrize("size", [(1200, 900), (449, 3000), (300, 225), (100, 50), (2000, 64)])
 @pytest.mark.parametrize("kind", ["JPEG", "MPO", "PNG", "HEIF"])
-def test_no_side_falls_below_what_was_asked(kind: str, size: tuple[int, int]) -> None:
+def test_no_side_falls_below_the_requested_size(kind: str, size: tuple[int, int]) -> None:
     picture = decode(saved(photo(*size), kind), at_least=224)
-    for got, had in zip(picture.size, size, strict=True):
-        assert got >= min(224, had)
+    for side, original in zip(picture.size, size, strict=True):
+        assert side >= min(224, original)
 
 
-def test_a_jpeg_on_its_side_is_upright_when_decoded_smaller() -> None:
+def test_a_jpeg_with_an_exif_orientation_is_upright_at_reduced_size() -> None:
     exif = Image.Exif()
     exif[ORIENTATION] = 6
     assert decode(saved(photo(800, 400), "JPEG", exif=exif), at_least=100).size == (100, 200)
@@ -407,17 +409,17 @@ def test_a_thumbnail_of_any_shape_is_small_and_opens(size: tuple[int, int]) -> N
 
 
 @pytest.mark.parametrize("max_bytes", [20_000, 5_000, 1_000, 700])
-def test_a_thumbnail_of_noise_keeps_the_bound(max_bytes: int) -> None:
+def test_a_thumbnail_of_noise_is_within_the_size_limit(max_bytes: int) -> None:
     assert len(thumbnail(noise(600, 600), max_bytes=max_bytes)) <= max_bytes
 
 
-def test_a_thumbnail_looks_like_the_picture() -> None:
+def test_a_thumbnail_resembles_the_picture() -> None:
     small = open_thumbnail(thumbnail(photo(900, 600)))
     assert small.size == (320, 213)
     assert difference(small, photo(320, 213)) < 4
 
 
-def test_a_bound_that_nothing_fits_is_an_error() -> None:
+def test_a_size_limit_that_no_thumbnail_meets_is_an_error() -> None:
     with pytest.raises(ValueError, match="100 bytes"):
         thumbnail(photo(), max_bytes=100)
 
@@ -431,7 +433,7 @@ def test_a_damaged_thumbnail_is_refused() -> None:
         open_thumbnail(thumbnail(photo())[:-50])
 
 
-# The folder of files that an image service is sent sooner or later
+# Malformed files that an image service receives in practice
 
 ALL_NASTY = """
 import json, resource, sys, time
@@ -461,7 +463,9 @@ def run_python(script: str, *arguments: str) -> str:
     return done.stdout
 
 
-def test_every_nasty_file_is_decoded_or_refused_in_time_and_in_memory(test_data: Path) -> None:
+def test_every_malformed_file_is_decoded_or_refused_within_time_and_memory_limits(
+    test_data: Path,
+) -> None:
     folder = test_data / "nasty"
     with (folder / "manifest.csv").open(encoding="utf-8", newline="") as file:
         plain = {row["name"]: row["pillow_outcome"] for row in csv.DictReader(file)}
@@ -479,19 +483,17 @@ def test_every_nasty_file_is_decoded_or_refused_in_time_and_in_memory(test_data:
 @pytest.mark.parametrize(
     "pattern", ["pillow__hopper_orientation_*.webp", "pillow__g4_*.tif", "pillow__avif__rot*.avif"]
 )
-def test_the_same_photo_stored_in_each_orientation_looks_the_same(
+def test_the_same_photo_in_each_exif_orientation_is_decoded_alike(
     test_data: Path, pattern: str
 ) -> None:
     pictures = [decode(path.read_bytes()) for path in sorted((test_data / "nasty").glob(pattern))]
     assert len(pictures) >= 4
-    # The four AVIF files name their own turn in the middle of the picture.
+    # The four AVIF files mark their orientation in the middle of the picture.
     assert all(difference(pictures[0], other) < 10 for other in pictures[1:])
 
 
 @pytest.mark.parametrize("orientation", range(10))
-def test_the_same_pixels_are_turned_as_each_orientation_says(
-    test_data: Path, orientation: int
-) -> None:
+def test_pixels_are_rotated_by_each_exif_orientation(test_data: Path, orientation: int) -> None:
     name = f"generated__exif_orientation_{orientation}.jpg"
     data = (test_data / "nasty" / name).read_bytes()
     expected = ImageOps.exif_transpose(Image.open(io.BytesIO(data)))

@@ -1,4 +1,4 @@
-"""Pictures by their web address: fetched from a real server, and refused where they must be."""
+"""Pictures from web addresses: downloaded from a real server, refused for unsafe or bad URLs."""
 
 from __future__ import annotations
 
@@ -24,40 +24,40 @@ from support.colours import photo
 LIMIT = 10_000
 PICTURE = photo(1)
 CERTIFICATE = Path(__file__).with_name("pictures.test.pem")
-"""Of pictures.test, with its key; signed by itself."""
+"""The self-signed certificate of pictures.test with its key."""
 
 LAST = "/picture?é".encode().decode("latin-1")
-"""Where the redirects end, as a header carries it."""
+"""The target of the redirects, in the encoding of an HTTP header."""
 
 HERE = "93.184.216.35"
-"""A public address that is this machine, as far as these tests are concerned."""
+"""A public address that these tests route to this machine."""
 
 
 @pytest.fixture(autouse=True)
 def connected(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The addresses connected to; any but loopback is refused, as if nobody listened there."""
-    made: list[str] = []
+    """The addresses connected to; all but loopback are refused, as if no server listened there."""
+    connections: list[str] = []
     connect = socket.socket.connect
 
-    def watch(self: socket.socket, address: Any) -> None:
-        made.append(address[0])
+    def record_connect(self: socket.socket, address: Any) -> None:
+        connections.append(address[0])
         if address[0] == HERE:
             address = ("127.0.0.1", address[1])
         if not ip_address(address[0]).is_loopback:
             raise ConnectionRefusedError(111, "Connection refused")
         connect(self, address)
 
-    monkeypatch.setattr(socket.socket, "connect", watch)
-    return made
+    monkeypatch.setattr(socket.socket, "connect", record_connect)
+    return connections
 
 
 class Site(BaseHTTPRequestHandler):
-    """Answers by path; what it was asked is kept in `asked`."""
+    """Responds by path; the requests it received are in `requests`."""
 
-    asked: ClassVar[list[tuple[str, dict[str, str]]]] = []
+    requests: ClassVar[list[tuple[str, dict[str, str]]]] = []
 
     def do_GET(self) -> None:
-        self.asked.append((self.path, dict(self.headers)))
+        self.requests.append((self.path, dict(self.headers)))
         name = self.path.strip("/").partition("/")[0].partition("?")[0]
         getattr(self, f"_{name}", self._missing)()
 
@@ -69,7 +69,7 @@ class Site(BaseHTTPRequestHandler):
         self.wfile.write(data)
 
     def log_message(self, *_: Any) -> None:
-        """Nothing is logged."""
+        """Disable logging."""
 
     def _picture(self) -> None:
         self.answer(PICTURE, Content_Type="image/png", Content_Length=str(len(PICTURE)))
@@ -109,7 +109,7 @@ class Site(BaseHTTPRequestHandler):
         self.answer(b"gone", status=404)
 
     def _moved(self) -> None:
-        """/moved/3 is three redirects from the picture."""
+        """/moved/3 is three redirects before the picture."""
         left = int(self.path.rpartition("/")[2])
         location = f"/moved/{left - 1}" if left > 1 else LAST
         self.answer(status=302, Location=location, Set_Cookie="a=b; Path=/")
@@ -119,16 +119,16 @@ class Site(BaseHTTPRequestHandler):
 
     def _drip(self) -> None:
         self.answer(Content_Length="1000")
-        self._drop_by_drop(b"x")
+        self._slowly(b"x")
 
     def _slow(self) -> None:
         self.wfile.write(b"HTTP/1.0 200 OK\r\n")
-        self._drop_by_drop(b"X-Wait: 1\r\n")
+        self._slowly(b"X-Wait: 1\r\n")
 
-    def _drop_by_drop(self, drop: bytes) -> None:
+    def _slowly(self, part: bytes) -> None:
         try:
             for _ in range(50):
-                self.wfile.write(drop)
+                self.wfile.write(part)
                 self.wfile.flush()
                 time.sleep(0.1)
         except OSError:
@@ -137,7 +137,7 @@ class Site(BaseHTTPRequestHandler):
 
 @contextmanager
 def serving(tls: ssl.SSLContext | None = None) -> Iterator[int]:
-    """Site on a port of loopback, which is given."""
+    """Serves Site on a loopback port; yields the port."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), Site)
     if tls is not None:
         server.socket = tls.wrap_socket(server.socket, server_side=True)
@@ -157,29 +157,29 @@ def port() -> Iterator[int]:
 
 @pytest.fixture
 def site(port: int) -> str:
-    Site.asked.clear()
+    Site.requests.clear()
     return f"http://127.0.0.1:{port}"
 
 
 @pytest.fixture
-def leads(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[str]]:
-    """Makes every name lead to these addresses, one lookup after the other; gives the lookups."""
+def resolve_to(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[str]]:
+    """Makes every name resolve to these addresses, one per lookup; returns the list of lookups."""
     lookup = socket.getaddrinfo
 
-    def lead(*answers: str | list[str]) -> list[str]:
-        asked: list[str] = []
+    def set_answers(*answers: str | list[str]) -> list[str]:
+        lookups: list[str] = []
         left = iter(answers)
 
         def fake(host: str, *args: Any, **options: Any) -> list[Any]:
-            asked.append(host)
-            found = next(left)
-            names = [found] if isinstance(found, str) else found
+            lookups.append(host)
+            answer = next(left)
+            names = [answer] if isinstance(answer, str) else answer
             return [row for name in names for row in lookup(name, *args, **options)]
 
         monkeypatch.setattr(socket, "getaddrinfo", fake)
-        return asked
+        return lookups
 
-    return lead
+    return set_answers
 
 
 NEAR = PictureDownloader(max_bytes=LIMIT, allow_private=True, timeout_s=5)
@@ -187,12 +187,12 @@ STRICT = PictureDownloader(max_bytes=LIMIT)
 
 
 def refusal(url: str, pictures: PictureDownloader = NEAR) -> str:
-    """The sentence with which an address is refused."""
+    """The error message with which a URL is refused."""
     with pytest.raises(BadImage) as caught:
         pictures.read(url)
-    said = str(caught.value)
-    assert said.endswith("."), said
-    return said
+    message = str(caught.value)
+    assert message.endswith("."), message
+    return message
 
 
 @pytest.mark.parametrize("path", ["/picture", "/picture?size=2&name=é", "/chunks", "/moved/2"])
@@ -200,80 +200,84 @@ def test_the_bytes_of_a_picture_are_read(site: str, path: str) -> None:
     assert NEAR.read(site + path) == PICTURE
 
 
-def test_spaces_around_an_address_do_not_count(site: str) -> None:
+def test_spaces_around_a_url_are_ignored(site: str) -> None:
     assert NEAR.read(f"  {site}/picture \n") == PICTURE
 
 
-def test_a_file_of_just_the_limit_is_read(site: str) -> None:
+def test_a_file_of_exactly_the_limit_is_read(site: str) -> None:
     assert len(NEAR.read(f"{site}/full")) == LIMIT
 
 
 @pytest.mark.parametrize("path", ["/endless", "/announced"])
-def test_a_file_over_the_limit_is_refused_said_or_unsaid(site: str, path: str) -> None:
+def test_a_file_over_the_limit_is_refused_with_or_without_content_length(
+    site: str, path: str
+) -> None:
     assert "more than the 10,000 bytes" in refusal(site + path)
 
 
-def test_no_compressed_answer_is_asked_for_or_unfolded(site: str) -> None:
+def test_compressed_responses_are_neither_requested_nor_decompressed(site: str) -> None:
     assert "compressed" in refusal(f"{site}/gzip")
-    assert Site.asked[0][1]["Accept-Encoding"] == "identity"
+    assert Site.requests[0][1]["Accept-Encoding"] == "identity"
 
 
 @pytest.mark.parametrize("path", ["/page", "/hidden"])
-def test_a_web_page_is_told_from_a_picture(site: str, path: str) -> None:
-    said = refusal(site + path)
-    assert "is a web page, not a picture; copy the address of the picture itself" in said
+def test_a_web_page_is_recognised_and_refused(site: str, path: str) -> None:
+    message = refusal(site + path)
+    assert "is a web page, not a picture; copy the address of the picture itself" in message
 
 
-def test_an_answer_that_is_no_picture_is_named(site: str) -> None:
+def test_an_error_status_is_in_the_reason(site: str) -> None:
     assert "404 Not Found" in refusal(f"{site}/nothing")
 
 
-def test_an_announced_length_of_thousands_of_digits_is_refused(site: str) -> None:
+def test_a_content_length_of_thousands_of_digits_is_refused(site: str) -> None:
     assert "cannot be read from" in refusal(f"{site}/digits")
 
 
-def test_a_picture_that_breaks_off_is_refused(site: str) -> None:
+def test_a_truncated_response_is_refused(site: str) -> None:
     assert "broke off" in refusal(f"{site}/cut")
 
 
 @pytest.mark.parametrize("path", ["/drip", "/slow"])
-def test_a_server_that_sends_drop_by_drop_is_cut_off_in_time(site: str, path: str) -> None:
-    hasty = PictureDownloader(max_bytes=LIMIT, allow_private=True, timeout_s=0.5)
+def test_a_slow_response_is_ended_at_the_timeout(site: str, path: str) -> None:
+    impatient = PictureDownloader(max_bytes=LIMIT, allow_private=True, timeout_s=0.5)
     began = time.monotonic()
-    assert "took longer than 0.5 seconds" in refusal(site + path, hasty)
+    assert "took longer than 0.5 seconds" in refusal(site + path, impatient)
     assert time.monotonic() - began < 60
 
 
-def test_a_server_that_never_answers_a_tls_handshake_is_cut_off_in_time() -> None:
-    hasty = PictureDownloader(max_bytes=LIMIT, allow_private=True, timeout_s=0.5)
+def test_a_tls_handshake_without_response_is_ended_at_the_timeout() -> None:
+    impatient = PictureDownloader(max_bytes=LIMIT, allow_private=True, timeout_s=0.5)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"https://127.0.0.1:{silent.getsockname()[1]}/"
-        assert "took longer than 0.5 seconds" in refusal(url, hasty)
+        assert "took longer than 0.5 seconds" in refusal(url, impatient)
 
 
-def test_a_name_that_is_looked_up_for_ever_is_cut_off_in_time(
+def test_a_name_lookup_without_end_is_ended_at_the_timeout(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     ended = threading.Event()
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_args, **_options: ended.wait(300) and [])
-    said = refusal("http://slow.test/", PictureDownloader(max_bytes=LIMIT, timeout_s=0.2))
+    message = refusal("http://slow.test/", PictureDownloader(max_bytes=LIMIT, timeout_s=0.2))
     ended.set()
-    assert "took longer" in said
+    assert "took longer" in message
 
 
-def test_redirects_are_followed_to_a_limit(site: str) -> None:
+def test_redirects_are_followed_up_to_a_limit(site: str) -> None:
     assert NEAR.read(f"{site}/moved/{MAX_REDIRECTS}") == PICTURE
-    assert [path for path, _ in Site.asked][-2:] == ["/moved/1", "/picture?%C3%A9"]
+    assert [path for path, _ in Site.requests][-2:] == ["/moved/1", "/picture?%C3%A9"]
     assert "more than 5 times" in refusal(f"{site}/moved/{MAX_REDIRECTS + 1}")
 
 
 @pytest.mark.parametrize(
-    ("target", "says"),
+    ("target", "reason"),
     [("file:///etc/passwd", "http:// or https://"), ("http://a:b@x.test/", "password"),
      ("http://[::1", "no web address"), ("http://x.test:0/", "no host")],
 )  # fmt: skip
-def test_a_redirect_obeys_the_rules_of_addresses(site: str, target: str, says: str) -> None:
-    assert says in refusal(f"{site}/to?{target}")
+def test_the_target_of_a_redirect_is_validated_like_any_url(
+    site: str, target: str, reason: str
+) -> None:
+    assert reason in refusal(f"{site}/to?{target}")
 
 
 def test_a_request_carries_no_cookie_and_no_credentials(
@@ -284,21 +288,21 @@ def test_a_request_carries_no_cookie_and_no_credentials(
     monkeypatch.setenv("NETRC", str(netrc))
     NEAR.read(f"{site}/moved/1")
     headers = {"Host", "User-Agent", "Accept", "Accept-Encoding", "Connection"}
-    assert [set(sent) for _, sent in Site.asked] == [headers] * 2
+    assert [set(sent) for _, sent in Site.requests] == [headers] * 2
 
 
 def test_a_redirect_into_a_private_network_is_refused(
-    port: int, leads: Callable[..., list[str]], connected: list[str]
+    port: int, resolve_to: Callable[..., list[str]], connected: list[str]
 ) -> None:
-    leads(HERE, "169.254.169.254")
+    resolve_to(HERE, "169.254.169.254")
     assert "private network" in refusal(f"http://shop.test:{port}/to?http://meta.test/", STRICT)
     assert connected == [HERE]
 
 
-def test_a_picture_in_public_is_read_under_the_strict_rules(
-    port: int, leads: Callable[..., list[str]]
+def test_a_picture_at_a_public_address_is_read_under_the_strict_rules(
+    port: int, resolve_to: Callable[..., list[str]]
 ) -> None:
-    leads(HERE)
+    resolve_to(HERE)
     assert STRICT.read(f"http://shop.test:{port}/picture") == PICTURE
 
 
@@ -329,39 +333,37 @@ def test_public_addresses_are_public(ip: str) -> None:
     "ip", ["240.0.0.1", "192.0.2.1", "198.18.0.1", "::127.0.0.1", "fec0::1", "2001:db8::1",
            "100::1", "2001::1", "64:ff9b:1::1", "::ffff:100.64.0.1"],
 )  # fmt: skip
-def test_addresses_nobody_owns_in_public_are_not_public(ip: str) -> None:
+def test_reserved_addresses_are_not_public(ip: str) -> None:
     assert not is_public(ip_address(ip))
 
 
-def test_one_private_address_among_public_ones_is_enough_to_refuse(
-    leads: Callable[..., list[str]], connected: list[str]
+def test_one_private_address_among_public_ones_is_refused(
+    resolve_to: Callable[..., list[str]], connected: list[str]
 ) -> None:
-    leads(["93.184.216.34", "10.0.0.1"])
+    resolve_to(["93.184.216.34", "10.0.0.1"])
     assert "private network" in refusal("http://both.test/", STRICT)
     assert connected == []
 
 
-def test_a_name_is_looked_up_once_and_the_address_that_was_judged_is_connected_to(
-    leads: Callable[..., list[str]], connected: list[str]
+def test_a_name_is_resolved_once_and_the_validated_address_is_connected_to(
+    resolve_to: Callable[..., list[str]], connected: list[str]
 ) -> None:
-    asked = leads("93.184.216.34", "127.0.0.1")
+    lookups = resolve_to("93.184.216.34", "127.0.0.1")
     assert "Connection refused" in refusal("http://rebinding.test/", STRICT)
-    assert (asked, connected) == (["rebinding.test"], ["93.184.216.34"])
+    assert (lookups, connected) == (["rebinding.test"], ["93.184.216.34"])
 
 
-def test_a_host_is_asked_by_its_own_name_at_the_next_address_that_answers(
-    port: int, leads: Callable[..., list[str]], connected: list[str]
+def test_the_next_address_is_tried_with_the_original_host_name(
+    port: int, resolve_to: Callable[..., list[str]], connected: list[str]
 ) -> None:
-    Site.asked.clear()
-    leads(["93.184.216.34", "127.0.0.1"])
+    Site.requests.clear()
+    resolve_to(["93.184.216.34", "127.0.0.1"])
     assert NEAR.read(f"http://Bücher.test:{port}/picture") == PICTURE
     assert connected == ["93.184.216.34", "127.0.0.1"]
-    assert Site.asked[0][1]["Host"] == f"xn--bcher-kva.test:{port}"
+    assert Site.requests[0][1]["Host"] == f"xn--bcher-kva.test:{port}"
 
 
-def test_the_proxies_of_the_environment_are_not_used(
-    site: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_proxies_of_the_environment_are_ignored(site: str, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("http_proxy", "HTTP_PROXY", "all_proxy"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")
     assert NEAR.read(f"{site}/picture") == PICTURE
@@ -369,7 +371,7 @@ def test_the_proxies_of_the_environment_are_not_used(
 
 @pytest.fixture
 def secure(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[PictureDownloader, int]]:
-    """A reader that trusts the certificate of pictures.test, and the port of a server with it."""
+    """A downloader that trusts the certificate of pictures.test, and the port of its server."""
     monkeypatch.setenv("SSL_CERT_FILE", str(CERTIFICATE))
     tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     tls.load_cert_chain(CERTIFICATE)
@@ -377,23 +379,23 @@ def secure(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[PictureDownloader,
         yield PictureDownloader(max_bytes=LIMIT, allow_private=True), port
 
 
-def test_a_certificate_is_checked_for_the_name_that_was_asked_for(
-    secure: tuple[PictureDownloader, int], leads: Callable[..., list[str]]
+def test_a_certificate_is_verified_for_the_requested_host(
+    secure: tuple[PictureDownloader, int], resolve_to: Callable[..., list[str]]
 ) -> None:
     pictures, port = secure
-    leads("127.0.0.1", "127.0.0.1")
+    resolve_to("127.0.0.1", "127.0.0.1")
     assert pictures.read(f"https://pictures.test:{port}/picture") == PICTURE
     assert "certificate of" in refusal(f"https://other.test:{port}/picture", pictures)
 
 
-def test_a_certificate_nobody_vouches_for_is_refused(
-    secure: tuple[PictureDownloader, int], leads: Callable[..., list[str]]
+def test_an_untrusted_certificate_is_refused(
+    secure: tuple[PictureDownloader, int], resolve_to: Callable[..., list[str]]
 ) -> None:
-    leads("127.0.0.1")
+    resolve_to("127.0.0.1")
     assert "certificate of" in refusal(f"https://pictures.test:{secure[1]}/picture", NEAR)
 
 
-def test_a_host_nobody_knows_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unknown_host_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     def unknown(*_args: Any, **_options: Any) -> list[Any]:
         raise socket.gaierror(-2, "Name or service not known")
 
@@ -401,11 +403,11 @@ def test_a_host_nobody_knows_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "There is no host nowhere.test" in refusal("http://nowhere.test/a.jpg", STRICT)
 
 
-def test_a_host_where_nobody_listens_is_said() -> None:
+def test_a_refused_connection_is_reported() -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        said = refusal(f"http://127.0.0.1:{free.getsockname()[1]}/")
-    assert "Connection refused" in said
+        message = refusal(f"http://127.0.0.1:{free.getsockname()[1]}/")
+    assert "Connection refused" in message
 
 
 @pytest.mark.parametrize(
@@ -423,13 +425,13 @@ def test_a_server_that_speaks_another_protocol_is_refused(greeting: bytes, reaso
 
         thread = threading.Thread(target=greet)
         thread.start()
-        said = refusal(f"http://127.0.0.1:{listening.getsockname()[1]}/")
+        message = refusal(f"http://127.0.0.1:{listening.getsockname()[1]}/")
         thread.join()
-    assert reason in said
+    assert reason in message
 
 
 @pytest.mark.parametrize(
-    ("url", "says"),
+    ("url", "reason"),
     [("", "empty"), ("   ", "empty"), ("example.com/a.jpg", "http:// or https://"),
      ("ftp://example.com/a.jpg", "http:// or https://"), ("data:image/png;base64,AA", "http://"),
      ("file:///etc/passwd", "http://"), ("javascript:alert(1)", "http://"),
@@ -444,25 +446,25 @@ def test_a_server_that_speaks_another_protocol_is_refused(greeting: bytes, reaso
      ("http://[fe80::1%25eth0]/", "is not valid"), ("http://\u2100.test/", "no valid web address"),
      ("http://\ud800.test/", "is not valid"), ("http://a.test/" + "a" * 10_000, "10,014")],
 )  # fmt: skip
-def test_an_odd_address_is_a_sentence_and_nobody_is_asked(
-    url: str, says: str, connected: list[str]
+def test_an_invalid_url_is_an_error_without_any_connection(
+    url: str, reason: str, connected: list[str]
 ) -> None:
-    assert says in refusal(url)
+    assert reason in refusal(url)
     assert connected == []
 
 
-def test_a_path_with_letters_nobody_can_encode_is_a_sentence(site: str) -> None:
+def test_a_path_that_cannot_be_encoded_is_an_error(site: str) -> None:
     assert "no valid web address" in refusal(f"{site}/\ud800")
 
 
 @pytest.mark.parametrize("url", ["http://a.test:x/secret-token", "http://[secret-token"])
-def test_an_address_is_not_repeated_in_what_is_said_of_it(url: str) -> None:
+def test_an_error_message_does_not_repeat_the_url(url: str) -> None:
     assert "secret-token" not in refusal(url)
 
 
 @pytest.mark.parametrize("size", ["-1", "-5", "zz"])
-def test_a_chunk_of_an_impossible_size_is_refused_and_not_read_without_end(size: str) -> None:
-    """http.client reads whatever comes where a chunk has the size -1."""
+def test_a_chunk_with_an_invalid_size_is_refused_and_not_read_endlessly(size: str) -> None:
+    """http.client reads to the end of the stream for a chunk size of -1."""
     taken = 0
 
     def flood(listener: socket.socket) -> None:

@@ -1,4 +1,4 @@
-"""What `app.images.sandbox` promises: whatever a picture does, the next one is decoded."""
+"""`app.images.sandbox`: a picture that crashes or hangs its decoder does not affect the next."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ BIG = png(7_900, 7_900)
 
 
 def children(of: int | None = None) -> list[psutil.Process]:
-    """The decoding processes that live."""
+    """The living decoder processes."""
     return [
         child
         for child in psutil.Process(of).children()
@@ -49,7 +49,7 @@ def sandbox() -> Iterator[PictureSandbox]:
     assert children() == []
 
 
-def test_a_picture_is_the_one_decoded_without_a_sandbox(sandbox: PictureSandbox) -> None:
+def test_a_picture_equals_the_one_decoded_without_a_sandbox(sandbox: PictureSandbox) -> None:
     file = io.BytesIO()
     Image.radial_gradient("L").resize((900, 700)).convert("RGB").save(file, "JPEG")
     data = file.getvalue()
@@ -110,7 +110,7 @@ def test_a_child_killed_while_idle_is_replaced(sandbox: PictureSandbox) -> None:
     sandbox.decode(png())
     for _ in range(5):
         (child,) = children()
-        child.send_signal(signal.SIGKILL)  # and no wait: it may still be dying
+        child.send_signal(signal.SIGKILL)  # without waiting: it may still be exiting
         assert sandbox.decode(png()).size == (60, 40)
 
 
@@ -145,7 +145,7 @@ def test_a_closed_sandbox_starts_again_when_used() -> None:
     sandbox.close()
 
 
-def test_a_forgotten_sandbox_leaves_no_child() -> None:
+def test_a_garbage_collected_sandbox_leaves_no_child() -> None:
     sandbox = PictureSandbox()
     sandbox.decode(png())
     del sandbox
@@ -153,7 +153,7 @@ def test_a_forgotten_sandbox_leaves_no_child() -> None:
     assert children() == []
 
 
-def test_the_child_is_told_no_secret(
+def test_the_child_receives_no_secret(
     sandbox: PictureSandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("LOOKALIKE_DATABASE_URL", "postgresql://user:secret@server/db")
@@ -162,7 +162,7 @@ def test_the_child_is_told_no_secret(
     assert "LOOKALIKE_DATABASE_URL" not in child.environ()
 
 
-def test_a_child_that_cannot_start_is_not_the_fault_of_the_picture(
+def test_a_child_that_cannot_start_is_not_reported_as_a_bad_image(
     sandbox: PictureSandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys, "executable", "/bin/false")
@@ -187,7 +187,7 @@ def test_the_child_ends_when_its_parent_is_killed() -> None:
     assert not child.is_running() or child.status() == psutil.STATUS_ZOMBIE
 
 
-def test_every_nasty_file_has_the_same_outcome_in_the_sandbox(
+def test_every_malformed_file_has_the_same_outcome_in_the_sandbox(
     sandbox: PictureSandbox, test_data: Path
 ) -> None:
     for path in sorted((test_data / "nasty").iterdir()):

@@ -1,4 +1,4 @@
-"""The drawn demo catalogue and the contact sheet."""
+"""The drawn demo catalogue and its contact sheet."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return draw_catalogue(tmp_path_factory.mktemp("demo"), products=PRODUCTS, seed=3).parent
 
 
-def test_the_same_seed_draws_the_same_bytes_and_another_does_not(tmp_path: Path) -> None:
+def test_the_same_seed_draws_the_same_bytes_and_another_seed_different_ones(tmp_path: Path) -> None:
     for name, seed in (("one", 5), ("two", 5), ("other", 6)):
         draw_catalogue(tmp_path / name, products=3, seed=seed)
     assert content(tmp_path / "one") == content(tmp_path / "two")
@@ -43,7 +43,7 @@ def test_the_same_seed_draws_the_same_bytes_and_another_does_not(tmp_path: Path)
     assert pictures[0] != pictures[1]
 
 
-def test_every_picture_of_the_table_is_there_and_can_be_opened(demo: Path) -> None:
+def test_every_picture_of_the_catalogue_exists_and_can_be_opened(demo: Path) -> None:
     rows = rows_of(demo / "catalogue.csv")
     named = [name for row in rows for name in row["images"].split("|")]
     assert len(rows) == len({row["sku"] for row in rows}) == PRODUCTS
@@ -54,7 +54,7 @@ def test_every_picture_of_the_table_is_there_and_can_be_opened(demo: Path) -> No
             assert picture.format == "JPEG" and min(picture.size) >= 400
 
 
-def test_the_catalogue_has_every_kind_and_many_colours_patterns_brands_and_years() -> None:
+def test_the_catalogue_varies_kinds_colours_patterns_brands_and_years() -> None:
     items = invent(320, 7)
     kinds = Counter(item.kind.name for item in items)
     assert set(kinds) == {kind.name for kind in KINDS} and min(kinds.values()) >= 15
@@ -66,11 +66,11 @@ def test_the_catalogue_has_every_kind_and_many_colours_patterns_brands_and_years
     assert 380 <= sum(item.pictures for item in items) <= 460
 
 
-def test_a_small_catalogue_is_the_beginning_of_a_large_one() -> None:
+def test_a_small_catalogue_is_a_prefix_of_a_large_one() -> None:
     assert invent(30, 7) == invent(60, 7)[:30]
 
 
-def test_products_come_out_again_with_the_same_file_a_new_photograph_or_another_spelling(
+def test_duplicates_have_the_same_file_a_new_photograph_or_another_spelling(
     demo: Path,
 ) -> None:
     again = [item for item in invent(PRODUCTS, 3) if item.original]
@@ -106,7 +106,7 @@ def test_queries_are_new_photographs_of_products_with_one_right_answer(demo: Pat
         assert sha256((demo / row["query"]).read_bytes()).digest() not in stored
 
 
-def test_a_whole_folder_is_left_as_it_is_and_a_half_drawn_one_is_drawn_again(
+def test_a_complete_folder_is_kept_and_an_incomplete_one_is_drawn_again(
     tmp_path: Path,
 ) -> None:
     table = draw_catalogue(tmp_path, products=2, seed=1)
@@ -118,7 +118,7 @@ def test_a_whole_folder_is_left_as_it_is_and_a_half_drawn_one_is_drawn_again(
     assert content(tmp_path) == whole
 
 
-def test_an_interrupted_drawing_is_not_taken_for_a_finished_one(
+def test_an_interrupted_catalogue_is_not_complete(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def interrupted(*_: object) -> bytes:
@@ -138,14 +138,14 @@ def test_a_smaller_catalogue_leaves_no_pictures_of_the_larger_one(tmp_path: Path
     assert [p.name for p in (tmp_path / "images").iterdir()] == ["DEMO-0001.jpg"]
 
 
-def test_somebody_elses_catalogue_is_not_overwritten(tmp_path: Path) -> None:
+def test_a_catalogue_that_was_not_drawn_here_is_not_overwritten(tmp_path: Path) -> None:
     (tmp_path / "catalogue.csv").write_text("sku,images\nMINE,a.jpg\n")
     with pytest.raises(BadInput, match="not the demo's"):
         draw_catalogue(tmp_path, products=1)
     assert "MINE" in (tmp_path / "catalogue.csv").read_text()
 
 
-def test_a_contact_sheet_is_as_wide_as_promised_and_leaves_nothing_half_written(
+def test_a_contact_sheet_has_the_requested_width_and_is_written_atomically(
     tmp_path: Path,
 ) -> None:
     tile = Image.new("RGB", (300, 200), "#886644")

@@ -1,4 +1,5 @@
-"""Ingest interrupted at any moment and run again ends where an undisturbed run does."""
+"""An ingest that is interrupted at any point and repeated ends in the same state as an
+uninterrupted one."""
 
 from __future__ import annotations
 
@@ -47,7 +48,7 @@ with App(Settings(home=Path(home), database_url=url), choose=choose_colours) as 
     ingest(app, Path(source), prune=True, progress=progress)
 """
 
-# A crash of the server alone loses nothing that was committed, unless commits are not waited for.
+# A server crash loses no committed data unless commits are asynchronous.
 UNSYNCED = {"fsync": "off"}
 
 Contents = dict[str, list[tuple[Any, ...]]]
@@ -55,10 +56,10 @@ Contents = dict[str, list[tuple[Any, ...]]]
 
 @pytest.fixture
 def source(app: App, tmp_path: Path) -> Path:
-    """A catalogue that adds, changes, deletes and shares; an older state of it is loaded."""
+    """A source that adds, changes, deletes and shares pictures; an older state of it is loaded."""
     folder = tmp_path / "in"
     write_photos(folder, range(60))
-    # Eight products are to be changed, two to be deleted.
+    # Eight products will be changed, two deleted.
     old = [{"sku": f"P{n}", "title": "old", "images": f"{n}.png|{n + 30}.png"} for n in range(10)]
     ingest(app, write_csv(folder / "old.csv", old))
     new = [
@@ -70,13 +71,13 @@ def source(app: App, tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def undisturbed(
+def uninterrupted(
     source: Path, settings: Settings, new_database: Callable[[str | None], str], template: str
 ) -> Contents:
-    """What a run that nothing disturbs leaves."""
+    """The contents after an uninterrupted run."""
     url = new_database(template)
-    apart = settings.model_copy(update={"database_url": url})
-    with App(apart, choose=choose_colours) as app, psycopg.connect(url) as connection:
+    other_settings = settings.model_copy(update={"database_url": url})
+    with App(other_settings, choose=choose_colours) as app, psycopg.connect(url) as connection:
         ingest(app, source.with_name("old.csv"))
         ingest(app, source, prune=True)
         return contents(connection)
@@ -88,11 +89,11 @@ def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class Broken(Exception):
-    """What the test makes go wrong."""
+    """The error that a test injects."""
 
 
 def raising(error: BaseException, after: int) -> WatchedEncoder:
-    """An encoder that fails once it has encoded `after` pictures."""
+    """An encoder that raises the error after it has encoded `after` pictures."""
 
     def before(encoded: int) -> None:
         if encoded >= after:
@@ -103,17 +104,17 @@ def raising(error: BaseException, after: int) -> WatchedEncoder:
 
 @pytest.mark.parametrize("after", [0, 8, 30])
 @pytest.mark.parametrize("error", [Broken(), KeyboardInterrupt()], ids=["error", "ctrl-c"])
-def test_a_run_that_the_encoder_ended_is_finished_by_the_next(
-    app: App, sql: psycopg.Connection, source: Path, undisturbed: Contents, after: int,
+def test_a_run_that_failed_in_the_encoder_is_completed_by_the_next(
+    app: App, sql: psycopg.Connection, source: Path, uninterrupted: Contents, after: int,
     error: BaseException,
 ) -> None:  # fmt: skip
     with pytest.raises(type(error)):
         ingest(app, source, prune=True, encoder=raising(error, after))
     ingest(app, source, prune=True)
-    assert contents(sql) == undisturbed
+    assert contents(sql) == uninterrupted
 
 
-def test_what_was_written_before_an_error_stays_and_is_not_embedded_again(
+def test_rows_written_before_an_error_are_kept_and_not_embedded_again(
     app: App, sql: psycopg.Connection, source: Path
 ) -> None:
     first, second = raising(Broken(), 20), WatchedEncoder()
@@ -125,8 +126,8 @@ def test_what_was_written_before_an_error_stays_and_is_not_embedded_again(
     assert second.encoded == len(contents(sql)["picture"]) - pictures < 60 - 20
 
 
-def test_a_run_interrupted_between_two_chunks_is_finished_by_the_next(
-    app: App, sql: psycopg.Connection, source: Path, undisturbed: Contents
+def test_a_run_interrupted_between_two_chunks_is_completed_by_the_next(
+    app: App, sql: psycopg.Connection, source: Path, uninterrupted: Contents
 ) -> None:
     def interrupt(report: IngestReport, _rows: int) -> None:
         if report.read >= 16:
@@ -135,7 +136,7 @@ def test_a_run_interrupted_between_two_chunks_is_finished_by_the_next(
     with pytest.raises(KeyboardInterrupt):
         ingest(app, source, prune=True, progress=interrupt)
     ingest(app, source, prune=True)
-    assert contents(sql) == undisturbed
+    assert contents(sql) == uninterrupted
 
 
 def test_an_interrupted_run_is_recorded_as_failed(
@@ -147,7 +148,7 @@ def test_an_interrupted_run_is_recorded_as_failed(
     assert newest == ("failed", {"reason": "the reason"})
 
 
-def test_a_run_that_is_finished_stays_so_when_the_index_it_left_off_is_interrupted(
+def test_a_finished_run_stays_finished_when_the_index_rebuild_is_interrupted(
     app: App, sql: psycopg.Connection, source: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def interrupt(*_: object) -> None:
@@ -175,9 +176,9 @@ def test_an_interrupted_run_leaves_no_thread_and_no_transaction(
 
 
 def start(settings: Settings, source: Path) -> subprocess.Popen[str]:
-    words = [str(settings.database_url), str(settings.home), str(source)]
+    arguments = [str(settings.database_url), str(settings.home), str(source)]
     return subprocess.Popen(
-        [sys.executable, "-c", PROGRAM, *words],
+        [sys.executable, "-c", PROGRAM, *arguments],
         cwd=REPO,
         env={"PYTHONPATH": f"{REPO}/tests:{REPO}", "PATH": "/usr/bin:/bin"},
         stdout=subprocess.PIPE,
@@ -185,14 +186,14 @@ def start(settings: Settings, source: Path) -> subprocess.Popen[str]:
     )
 
 
-def test_a_process_killed_at_any_moment_is_finished_by_the_next(
-    sql: psycopg.Connection, settings: Settings, source: Path, undisturbed: Contents
+def test_the_run_of_a_killed_process_is_completed_by_the_next(
+    sql: psycopg.Connection, settings: Settings, source: Path, uninterrupted: Contents
 ) -> None:
     moments, killed = random.Random(20), 0
-    for attempt in range(5):  # each somewhat later: whoever comes too late finds the run ended
+    for attempt in range(5):  # each somewhat later; a late attempt may find the run ended
         process = start(settings, source)
         assert process.stdout is not None
-        process.stdout.readline()  # the first chunk is written: the run is under way
+        process.stdout.readline()  # the first chunk is written
         time.sleep(moments.uniform(0, 0.02 * attempt))
         process.kill()
         process.communicate()
@@ -200,12 +201,12 @@ def test_a_process_killed_at_any_moment_is_finished_by_the_next(
     assert killed >= 2
     process = start(settings, source)
     process.communicate()
-    assert process.returncode == 0 and contents(sql) == undisturbed
+    assert process.returncode == 0 and contents(sql) == uninterrupted
 
 
 @pytest.fixture
 def own_server() -> Iterator[Path]:
-    """The home of a server that this test may stop as it likes."""
+    """The home of a server that this test may stop."""
     home = Path(tempfile.mkdtemp(prefix="lookalike-fault-"))
     embedded_server.start(home, UNSYNCED)
     yield home
@@ -214,17 +215,17 @@ def own_server() -> Iterator[Path]:
 
 
 def crash(home: Path) -> None:
-    """Stop the server as a power cut would, without a checkpoint."""
+    """Stop the server without a checkpoint, as after a power failure."""
     binaries.run("pg_ctl", "-w", "-m", "immediate", "-D", str(home / "postgres"), "stop")
 
 
 def crash_after(home: Path, after: int, encoded: int) -> None:
-    # The encoder is asked again before the run notices.
+    # The encoder is called again before the run notices the crash.
     if encoded >= after and (home / "postgres" / "postmaster.pid").exists():
         crash(home)
 
 
-def test_a_server_that_crashes_ends_the_run_with_a_sentence_and_the_next_finishes_it(
+def test_a_server_crash_is_an_error_and_the_next_run_completes(
     own_server: Path, tmp_path: Path
 ) -> None:
     source = shop(tmp_path, 40, pictures=2)
@@ -236,7 +237,7 @@ def test_a_server_that_crashes_ends_the_run_with_a_sentence_and_the_next_finishe
             with pytest.raises(DatabaseUnavailable, match="cannot be reached"):
                 ingest(app, source, encoder=crashing)
             embedded_server.start(own_server, UNSYNCED)
-        # The same App goes on: its pool notices that the connections are dead.
+        # The same App continues: its pool detects the dead connections.
         ingest(app, source)
         with psycopg.connect(embedded_server.url(own_server)) as connection:
             after_crashes = contents(connection)
@@ -252,9 +253,9 @@ def test_a_picture_changed_while_it_is_read_is_refused(
 ) -> None:
     source = shop(tmp_path, 1)
     monkeypatch.setattr(prepare, "FILE_BYTES", 0)
-    real, turns = LocalPictures.read, iter([photo(1), photo(2)])
+    original_read, versions = LocalPictures.read, iter([photo(1), photo(2)])
     monkeypatch.setattr(
-        LocalPictures, "read", lambda self, name: next(turns, b"") or real(self, name)
+        LocalPictures, "read", lambda self, name: next(versions, b"") or original_read(self, name)
     )
     report = ingest(app, source, rejects=tmp_path / "r.csv")
     assert report.rejected == 1

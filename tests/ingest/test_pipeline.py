@@ -1,4 +1,4 @@
-"""Ingest: from a source into the catalogue, again and again, changing only what changed."""
+"""Ingest: loads a source into the catalogue repeatedly and writes only the changes."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def sha(seed: int, side: int = 8) -> str:
 
 
 def shown(sql: psycopg.Connection) -> dict[str, list[str]]:
-    """The uris each product shows, in order."""
+    """The uris of the pictures of each product, in order."""
     rows = sql.execute(
         """SELECT sku, array_remove(array_agg(uri ORDER BY position), NULL)
         FROM product LEFT JOIN product_picture ON product_id = product.id GROUP BY sku"""
@@ -78,7 +78,7 @@ def counted(report: IngestReport) -> tuple[int, int, int, int]:
 
 @pytest.fixture
 def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Chunks of three rows, so that a short source has several."""
+    """Chunks of three rows, so that a short source has several chunks."""
     monkeypatch.setattr(prefetch, "CHUNK_ROWS", 3)
 
 
@@ -109,19 +109,19 @@ def test_every_embedding_is_the_vector_of_its_picture(
         "SELECT encode(sha256, 'hex'), vec::vector::real[] FROM embedding JOIN picture"
         " ON picture.id = picture_id"
     )
-    found = dict(rows.fetchall())
+    stored_vectors = dict(rows.fetchall())
     pictures = [decode(photo(seed, side=8)) for seed in range(70)]
     for seed, vector in enumerate(ColourEncoder().encode_pictures(pictures)):
-        assert np.array_equal(np.float16(found.pop(sha(seed))), np.float16(vector))
-    assert not found
+        assert np.array_equal(np.float16(stored_vectors.pop(sha(seed))), np.float16(vector))
+    assert not stored_vectors
 
 
 def test_a_folder_is_loaded(app: App, sql: psycopg.Connection, tmp_path: Path) -> None:
     write_photos(tmp_path / "hats", [1, 2])
     write_photos(tmp_path / "coats", [3])
     assert counted(ingest(app, tmp_path)) == (3, 0, 0, 0)
-    found = sql.execute("SELECT sku, category FROM product ORDER BY sku").fetchall()
-    assert found == [("1", "hats"), ("2", "hats"), ("3", "coats")]
+    products = sql.execute("SELECT sku, category FROM product ORDER BY sku").fetchall()
+    assert products == [("1", "hats"), ("2", "hats"), ("3", "coats")]
 
 
 def test_the_second_picture_of_one_stem_in_a_folder_is_refused(app: App, tmp_path: Path) -> None:
@@ -131,9 +131,9 @@ def test_the_second_picture_of_one_stem_in_a_folder_is_refused(app: App, tmp_pat
     assert counted(ingest(app, tmp_path)) == (2, 0, 0, 1)
 
 
-def test_the_report_has_the_keys_that_programs_read(app: App, tmp_path: Path) -> None:
-    found = ingest(app, shop(tmp_path, 1)).as_dict()
-    assert set(found) >= KEYS and isinstance(found["seconds"], float) and found["seconds"] > 0
+def test_the_report_has_its_documented_keys(app: App, tmp_path: Path) -> None:
+    report = ingest(app, shop(tmp_path, 1)).as_dict()
+    assert set(report) >= KEYS and isinstance(report["seconds"], float) and report["seconds"] > 0
 
 
 def test_a_second_run_embeds_nothing_and_writes_no_row(
@@ -174,13 +174,13 @@ def test_a_changed_picture_is_embedded_and_the_old_one_is_swept(
     report = ingest(app, source)
     assert counted(report) == (0, 1, 4, 0)
     assert (report.images_embedded, report.images_reused) == (1, 4)
-    kept = {row[0] for row in sql.execute("SELECT encode(sha256, 'hex') FROM picture")}
-    assert kept == {sha(seed) for seed in (0, 1, 2, 4, 99)}
+    stored_hashes = {row[0] for row in sql.execute("SELECT encode(sha256, 'hex') FROM picture")}
+    assert stored_hashes == {sha(seed) for seed in (0, 1, 2, 4, 99)}
     assert len(set(versions(sql)["embedding"]) - set(before["embedding"])) == 1
     assert len(versions(sql)["embedding"]) == 5
 
 
-def test_the_order_of_the_pictures_is_a_change(
+def test_another_order_of_the_pictures_is_a_change(
     app: App, sql: psycopg.Connection, tmp_path: Path
 ) -> None:
     write_photos(tmp_path, [0, 1])
@@ -190,7 +190,7 @@ def test_the_order_of_the_pictures_is_a_change(
     assert shown(sql) == {"A": ["1.png", "0.png"]}
 
 
-def test_pictures_may_all_go_from_a_product(
+def test_all_pictures_of_a_product_may_be_removed(
     app: App, sql: psycopg.Connection, tmp_path: Path
 ) -> None:
     ingest(app, shop(tmp_path, 2))
@@ -225,7 +225,7 @@ def test_the_same_bytes_are_embedded_once_and_shared(
     assert rows.fetchall() == [("A", "500.png"), ("Z", "copy.png")]
 
 
-def test_the_same_bytes_are_embedded_once_over_several_runs(app: App, tmp_path: Path) -> None:
+def test_the_same_bytes_are_embedded_once_across_runs(app: App, tmp_path: Path) -> None:
     write_photos(tmp_path, [0])
     ingest(app, write_csv(tmp_path / "one.csv", [{"sku": "A", "images": "0.png"}]))
     encoder = WatchedEncoder()
@@ -243,7 +243,7 @@ def test_a_picture_named_twice_in_a_row_is_shown_once(
     assert shown(sql) == {"A": ["0.png"]}
 
 
-def test_a_bad_row_goes_to_the_rejects_and_the_rest_goes_on(
+def test_a_bad_row_is_rejected_and_the_other_rows_are_loaded(
     app: App, sql: psycopg.Connection, tmp_path: Path
 ) -> None:
     write_photos(tmp_path, [0, 1])
@@ -258,12 +258,16 @@ def test_a_bad_row_goes_to_the_rejects_and_the_rest_goes_on(
     )
     report = ingest(app, source, rejects=tmp_path / "r.csv")
     assert counted(report) == (1, 0, 0, 3) and list(shown(sql)) == ["B"]
-    found = [(row["line"], row["sku"], row["reason"]) for row in rejects(tmp_path / "r.csv")]
-    assert [row[:2] for row in found] == [("2", "A"), ("4", ""), ("5", "B")]
-    assert "'NaN'" in found[0][2] and found[1][2] == "no sku" and "already in line 3" in found[2][2]
+    rejected = [(row["line"], row["sku"], row["reason"]) for row in rejects(tmp_path / "r.csv")]
+    assert [row[:2] for row in rejected] == [("2", "A"), ("4", ""), ("5", "B")]
+    assert (
+        "'NaN'" in rejected[0][2]
+        and rejected[1][2] == "no sku"
+        and "already in line 3" in rejected[2][2]
+    )
 
 
-def test_a_bad_picture_goes_to_the_rejects_and_the_product_keeps_the_good_ones(
+def test_a_bad_picture_is_rejected_and_the_product_keeps_the_good_ones(
     app: App, sql: psycopg.Connection, tmp_path: Path
 ) -> None:
     write_photos(tmp_path, [0])
@@ -272,15 +276,15 @@ def test_a_bad_picture_goes_to_the_rejects_and_the_product_keeps_the_good_ones(
     report = ingest(app, source, rejects=tmp_path / "r.csv")
     assert counted(report) == (1, 0, 0, 0) and report.images_rejected == 2
     assert shown(sql) == {"A": ["0.png"]}
-    found = rejects(tmp_path / "r.csv")
-    assert [(row["line"], row["sku"], row["image"]) for row in found] == [
+    rejected = rejects(tmp_path / "r.csv")
+    assert [(row["line"], row["sku"], row["image"]) for row in rejected] == [
         ("2", "A", "bad.png"),
         ("2", "A", "none.png"),
     ]
-    assert all(row["reason"] for row in found)
+    assert all(row["reason"] for row in rejected)
 
 
-def test_a_row_whose_pictures_are_all_bad_is_refused_and_its_product_kept_as_it_was(
+def test_a_row_with_only_bad_pictures_is_rejected_and_its_product_unchanged(
     app: App, sql: psycopg.Connection, tmp_path: Path
 ) -> None:
     source = shop(tmp_path, 2)
@@ -291,16 +295,16 @@ def test_a_row_whose_pictures_are_all_bad_is_refused_and_its_product_kept_as_it_
     assert contents(sql) == before
 
 
-def test_what_was_refused_is_also_in_the_database(
+def test_rejects_are_also_stored_in_the_database(
     app: App, sql: psycopg.Connection, tmp_path: Path
 ) -> None:
     source = write_csv(tmp_path / "c.csv", [{"sku": "A", "year": "x"}, {"sku": "B", "year": ""}])
     ingest(app, source)
-    found = sql.execute(
+    runs = sql.execute(
         "SELECT source, state, line, sku, reason FROM ingest_run JOIN ingest_reject"
         " ON run_id = ingest_run.id"
     ).fetchall()
-    assert found == [(str(source), "finished", 2, "A", "the year 'x' is not a whole number")]
+    assert runs == [(str(source), "finished", 2, "A", "the year 'x' is not a whole number")]
 
 
 @pytest.mark.parametrize(
@@ -318,7 +322,7 @@ def test_what_was_refused_is_also_in_the_database(
     ],
     ids=["nul sku", "nul image", "nul", "long sku", "up", "absolute", "pipe", "folder", "long"],
 )  # fmt: skip
-def test_no_row_however_bad_ends_the_run(
+def test_no_bad_row_ends_the_run(
     app: App, sql: psycopg.Connection, tmp_path: Path, row: str
 ) -> None:
     (tmp_path / "outside.png").write_bytes(photo(1))
@@ -332,7 +336,7 @@ def test_no_row_however_bad_ends_the_run(
     assert len(rejects(tmp_path / "r.csv")) == 1
 
 
-def test_a_source_and_a_picture_whose_names_are_no_text_are_taken(
+def test_a_source_and_a_picture_with_undecodable_names_are_loaded(
     app: App, sql: psycopg.Connection, tmp_path: Path
 ) -> None:
     folder = Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9"))
@@ -342,7 +346,7 @@ def test_a_source_and_a_picture_whose_names_are_no_text_are_taken(
     assert counted(report) == (1, 0, 0, 1) and list(shown(sql)) == ["0"]
 
 
-def test_a_failed_run_of_a_source_whose_name_is_no_text_says_the_real_reason(
+def test_a_failed_run_of_a_source_with_an_undecodable_name_reports_the_original_reason(
     app: App, sql: psycopg.Connection, tmp_path: Path
 ) -> None:
     source = Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.csv"))
@@ -353,7 +357,7 @@ def test_a_failed_run_of_a_source_whose_name_is_no_text_says_the_real_reason(
     assert state == ("failed",)
 
 
-def test_pictures_are_looked_for_in_the_named_folder(
+def test_pictures_are_read_from_the_given_folder(
     app: App, sql: psycopg.Connection, tmp_path: Path
 ) -> None:
     write_photos(tmp_path / "pictures", [0])
@@ -363,7 +367,7 @@ def test_pictures_are_looked_for_in_the_named_folder(
 
 
 @pytest.mark.parametrize("target", ["folder", "none/r.csv", "/dev/full"])
-def test_a_rejects_file_that_cannot_be_written_is_said(
+def test_a_rejects_file_that_cannot_be_written_is_an_error(
     app: App, tmp_path: Path, target: str
 ) -> None:
     (tmp_path / "folder").mkdir()
@@ -378,7 +382,7 @@ def test_the_rejects_never_overwrite_the_source(app: App, tmp_path: Path) -> Non
     assert source.read_text().startswith("sku,")
 
 
-def test_prune_deletes_what_the_source_no_longer_has(
+def test_prune_deletes_products_that_are_not_in_the_source(
     app: App, sql: psycopg.Connection, tmp_path: Path
 ) -> None:
     ingest(app, shop(tmp_path, 70))
@@ -397,7 +401,7 @@ def test_without_prune_nothing_is_deleted(
     assert ingest(app, source).deleted == 0 and len(shown(sql)) == 2
 
 
-def test_prune_keeps_the_product_of_a_refused_row(
+def test_prune_keeps_the_product_of_a_rejected_row(
     app: App, sql: psycopg.Connection, tmp_path: Path
 ) -> None:
     ingest(app, shop(tmp_path, 3))
@@ -407,7 +411,7 @@ def test_prune_keeps_the_product_of_a_refused_row(
 
 
 @pytest.mark.parametrize(
-    ("rows", "says"),
+    ("rows", "reason"),
     [
         ("A,0.png\n,1.png\n", "no readable sku"),
         ('A,0.png\nB,"1.png\n', "no readable sku"),
@@ -416,17 +420,17 @@ def test_prune_keeps_the_product_of_a_refused_row(
     ],
     ids=["no sku", "unclosed quote", "all bad", "only a header"],
 )
-def test_prune_refuses_to_guess(
-    app: App, sql: psycopg.Connection, tmp_path: Path, rows: str, says: str
+def test_prune_is_refused_for_a_source_that_may_be_incomplete(
+    app: App, sql: psycopg.Connection, tmp_path: Path, rows: str, reason: str
 ) -> None:
     ingest(app, shop(tmp_path, 3))
     (tmp_path / "c.csv").write_text(f"sku,images\n{rows}")
-    with pytest.raises(BadSource, match=says):
+    with pytest.raises(BadSource, match=reason):
         ingest(app, tmp_path / "c.csv", prune=True)
     assert set(shown(sql)) >= {"P0000", "P0001", "P0002"}
 
 
-def test_prune_spares_what_others_added_meanwhile(
+def test_prune_keeps_products_that_others_add_during_the_run(
     app: App, sql: psycopg.Connection, tmp_path: Path
 ) -> None:
     ingest(app, shop(tmp_path / "old", 2))
@@ -436,31 +440,31 @@ def test_prune_spares_what_others_added_meanwhile(
     assert set(shown(sql)) == {"N1", "OTHER"}
 
 
-def test_prune_asks_no_clock_what_was_there_before(
+def test_prune_does_not_depend_on_the_clock(
     app: App, sql: psycopg.Connection, tmp_path: Path
 ) -> None:
     ingest(app, shop(tmp_path / "old", 2))
     sql.execute("UPDATE product SET created_at = now() + interval '1 day'")
     other = write_csv(tmp_path / "other.csv", [{"sku": "OTHER"}])
 
-    def meanwhile(_: int) -> None:
+    def add_late_product(_: int) -> None:
         ingest(app, other)
         sql.execute("UPDATE product SET created_at = now() - interval '1 day' WHERE sku = 'OTHER'")
 
-    encoder = WatchedEncoder(meanwhile)
+    encoder = WatchedEncoder(add_late_product)
     ingest(app, shop_of(tmp_path / "new", ["N1"]), encoder=encoder, prune=True)
     assert set(shown(sql)) == {"N1", "OTHER"}
 
 
 def shop_of(folder: Path, skus: list[str]) -> Path:
-    """Products whose pictures no other test catalogue has."""
+    """Products with pictures that no other test catalogue has."""
     seeds = range(1000, 1000 + len(skus))
     write_photos(folder, seeds)
     rows = [{"sku": sku, "images": f"{n}.png"} for sku, n in zip(skus, seeds, strict=True)]
     return write_csv(folder / "catalogue.csv", rows)
 
 
-def test_two_prunes_at_the_same_time_delete_the_same_products(
+def test_two_concurrent_prunes_delete_the_same_products(
     app: App, sql: psycopg.Connection, tmp_path: Path
 ) -> None:
     ingest(app, shop(tmp_path / "old", 30))
@@ -472,12 +476,12 @@ def test_two_prunes_at_the_same_time_delete_the_same_products(
         return real(skus, **options)
 
     app.catalog.delete = delete_at_once  # type: ignore[method-assign]
-    reports = together(lambda: ingest(app, source, prune=True), 2)
+    reports = run_concurrently(lambda: ingest(app, source, prune=True), 2)
     assert sum(report.deleted for report in reports) == 30 and set(shown(sql)) == {"N1"}
 
 
-def together(run: Callable[[], IngestReport], count: int) -> list[IngestReport]:
-    """Reports of runs at the same time; an error in any of them is raised."""
+def run_concurrently(run: Callable[[], IngestReport], count: int) -> list[IngestReport]:
+    """Reports of concurrent runs; an error in any of them is raised."""
     with ThreadPoolExecutor(count) as threads:
         return [future.result() for future in [threads.submit(run) for _ in range(count)]]
 
@@ -485,7 +489,7 @@ def together(run: Callable[[], IngestReport], count: int) -> list[IngestReport]:
 def run_rows(
     app: App, rows: Iterator[SourceRow], folder: Path, watch: WatchedEncoder
 ) -> IngestReport:
-    """The pipeline over rows that are made while they are read."""
+    """Runs the pipeline over rows that are generated while it reads them."""
     model = app.catalog.model()
     pictures = LocalPictures(folder, max_bytes=app.limits.max_bytes)
     encoders = MaintainedEncoders(app.catalog, Always(watch))
@@ -495,7 +499,7 @@ def run_rows(
 
 
 @pytest.mark.parametrize(("images", "ahead"), [(1, 2 * 64), (40, 2 * 4)])
-def test_a_source_is_read_no_further_ahead_than_two_chunks(
+def test_a_source_is_read_at_most_two_chunks_ahead(
     app: App, tmp_path: Path, images: int, ahead: int
 ) -> None:
     count = 1000 if images == 1 else 40
@@ -523,19 +527,21 @@ def test_a_source_is_read_no_further_ahead_than_two_chunks(
     assert report.added == count and 0 < max(furthest) <= ahead
 
 
-def test_progress_is_told_after_every_chunk(app: App, tmp_path: Path, small_chunks: None) -> None:
-    told: list[tuple[int, int]] = []
-    ingest(app, shop(tmp_path, 8), progress=lambda report, rows: told.append((report.read, rows)))
-    assert told == [(3, 8), (6, 8), (8, 8)]
+def test_progress_is_reported_after_every_chunk(
+    app: App, tmp_path: Path, small_chunks: None
+) -> None:
+    counts: list[tuple[int, int]] = []
+    ingest(app, shop(tmp_path, 8), progress=lambda report, rows: counts.append((report.read, rows)))
+    assert counts == [(3, 8), (6, 8), (8, 8)]
 
 
-def test_a_picture_deleted_between_reading_and_writing_is_brought_again(
+def test_a_picture_deleted_between_reading_and_writing_is_stored_again(
     app: App, sql: psycopg.Connection, tmp_path: Path
 ) -> None:
     ingest(app, shop(tmp_path, 1))
     write_photos(tmp_path, [7])
     source = write_csv(tmp_path / "c.csv", [{"sku": "NEW", "images": "0.png|7.png"}])
-    # The run has found 0.png stored and brings only 7.png when the picture goes.
+    # The run found 0.png stored and brings only 7.png; then the picture is deleted.
     gone = iter([["P0000"]])
     encoder = WatchedEncoder(lambda encoded: [app.catalog.delete(skus) for skus in gone])
     assert counted(ingest(app, source, encoder=encoder)) == (1, 0, 0, 0)
@@ -543,18 +549,18 @@ def test_a_picture_deleted_between_reading_and_writing_is_brought_again(
     assert {row[1] for row in contents(sql)["embedding"]} == {sha(0), sha(7)}
 
 
-def test_two_runs_of_one_source_at_the_same_time_end_as_one(
+def test_two_concurrent_runs_of_one_source_end_like_a_single_run(
     app: App, sql: psycopg.Connection, tmp_path: Path, small_chunks: None
 ) -> None:
     source = shop(tmp_path, 40, pictures=2)
-    reports = together(lambda: ingest(app, source), 3)
+    reports = run_concurrently(lambda: ingest(app, source), 3)
     assert sum(report.added for report in reports) == 40
-    found = contents(sql)
-    assert [len(found[name]) for name in ("product", "picture", "embedding")] == [40, 80, 80]
-    assert Counter(row[0] for row in found["shown"]) == {f"P{n:04}": 2 for n in range(40)}
+    loaded = contents(sql)
+    assert [len(loaded[name]) for name in ("product", "picture", "embedding")] == [40, 80, 80]
+    assert Counter(row[0] for row in loaded["shown"]) == {f"P{n:04}": 2 for n in range(40)}
 
 
-def test_deleting_while_ingesting_never_loses_a_picture(
+def test_deleting_during_an_ingest_never_loses_a_picture(
     app: App, sql: psycopg.Connection, tmp_path: Path, small_chunks: None
 ) -> None:
     write_photos(tmp_path, range(6))
@@ -604,32 +610,32 @@ Shop = dict[str, tuple[tuple[str, ...], list[tuple[str, str]]]]
 
 
 class Expected:
-    """What the catalogue must hold, by a plain reading of the rules."""
+    """Reference model: the expected contents of the catalogue, from the documented rules."""
 
     def __init__(self) -> None:
         self.products: Shop = {}
 
     def run(self, rows: list[dict]) -> Counter[str]:  # type: ignore[type-arg]
-        told: Counter[str] = Counter(read=len(rows))
+        counts: Counter[str] = Counter(read=len(rows))
         seen: set[str] = set()
         for begin in range(0, len(rows), 3):
-            # Bytes are known if a product shows them when their chunk is written.
+            # A picture is known if a product shows it when its chunk is written.
             known = {digest for _, shown in self.products.values() for digest, _ in shown}
             mentioned: list[str] = []
             for row in rows[begin : begin + 3]:
                 entry = None if row["sku"] in seen else self._entry(row)
                 seen.add(row["sku"])
                 if entry is None:
-                    told["rejected"] += 1
+                    counts["rejected"] += 1
                     continue
                 mentioned += [digest for digest, _ in entry[1]]
                 before = self.products.get(row["sku"])
-                told["added" if before is None else
+                counts["added" if before is None else
                      "unchanged" if before == entry else "updated"] += 1  # fmt: skip
                 self.products[row["sku"]] = entry
-            told["images_embedded"] += len(set(mentioned) - known)
-            told["images_reused"] += len(mentioned) - len(set(mentioned) - known)
-        return told
+            counts["images_embedded"] += len(set(mentioned) - known)
+            counts["images_reused"] += len(mentioned) - len(set(mentioned) - known)
+        return counts
 
     def _entry(self, row: dict) -> tuple[tuple[str, ...], list[tuple[str, str]]] | None:  # type: ignore[type-arg]
         if not row["sku"] or row["price"] in ("nan", "x"):
@@ -660,14 +666,14 @@ def images_folder(tmp_path: Path) -> Path:
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(catalogues=st.lists(ROWS, min_size=1, max_size=3))
-def test_any_catalogues_one_after_the_other_leave_what_the_rules_say(
+def test_any_sequence_of_catalogues_leaves_the_contents_of_the_reference_model(
     app: App, sql: psycopg.Connection, images_folder: Path, small_chunks: None,
     catalogues: list,
 ) -> None:  # fmt: skip
     sql.execute("TRUNCATE product, picture CASCADE")
     expected = Expected()
     for rows in catalogues:
-        # A row of nothing but commas is no row, so those without a sku have a currency.
+        # A row of only commas is skipped by the CSV reader, so rows without a sku have a currency.
         lines = [
             {**row, "images": "|".join(row["images"]), "currency": "" if row["sku"] else "EUR"}
             for row in rows
@@ -677,9 +683,9 @@ def test_any_catalogues_one_after_the_other_leave_what_the_rules_say(
         if not lines:
             source.write_text("sku\n")
         report = ingest(app, source)
-        told = expected.run(rows)
+        counts = expected.run(rows)
         assert {key: getattr(report, key) for key in KEYS - {"seconds"}} == {
-            key: told[key] for key in KEYS - {"seconds"}
+            key: counts[key] for key in KEYS - {"seconds"}
         }
         assert report.read == sum(counted(report))
         assert stored(sql) == expected.products
@@ -700,9 +706,7 @@ def stored(sql: psycopg.Connection) -> Shop:
     return products
 
 
-def test_an_entry_and_its_stored_form_are_equal(
-    app: App, sql: psycopg.Connection, tmp_path: Path
-) -> None:
+def test_an_entry_equals_its_stored_form(app: App, sql: psycopg.Connection, tmp_path: Path) -> None:
     write_photos(tmp_path, [0])
     row = {"sku": "靴", "title": "a\r\nb\u0301", "price": "1.23456789012", "year": "0",
            "Ünï": "😀", "images": "0.png"}  # fmt: skip
@@ -711,8 +715,8 @@ def test_an_entry_and_its_stored_form_are_equal(
     assert counted(ingest(app, source)) == (0, 0, 1, 0)
 
 
-class Weighed(Preparer):
-    """Notes how many bytes of prepared pictures each chunk holds."""
+class MeasuringPreparer(Preparer):
+    """Records the number of bytes of prepared pictures in each chunk."""
 
     held: list[int]
 
@@ -726,22 +730,22 @@ class Weighed(Preparer):
 
 
 PREPARED = 4 * 4 * 3
-"""Bytes of a picture as the tests' encoder reads it."""
+"""Bytes of a picture as prepared for the test encoder."""
 
 
 @pytest.fixture
-def weighed(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+def prepared_bytes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """The bytes of prepared pictures of each chunk."""
-    monkeypatch.setattr(load, "Preparer", Weighed)
-    Weighed.held = []
-    return Weighed.held
+    monkeypatch.setattr(load, "Preparer", MeasuringPreparer)
+    MeasuringPreparer.held = []
+    return MeasuringPreparer.held
 
 
 def test_a_chunk_holds_no_more_prepared_pictures_than_allowed(
     app: App, sql: psycopg.Connection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
-    weighed: list[int],
+    prepared_bytes: list[int],
 ) -> None:  # fmt: skip
-    """What does not fit is decoded when its turn comes; nothing else changes."""
+    """Other pictures are decoded when they are encoded; the result is the same."""
     source = shop(tmp_path, 30)
     monkeypatch.setattr(prepare, "INPUT_BYTES", 5 * PREPARED)
     monkeypatch.setattr(prefetch, "ENCODED_BYTES", 3 * PREPARED)
@@ -749,7 +753,7 @@ def test_a_chunk_holds_no_more_prepared_pictures_than_allowed(
     batches: list[int] = []
     report = ingest(app, source, encoder=WatchedEncoder(batches.append))
     assert (report.added, report.images_embedded) == (30, 30)
-    assert weighed == [5 * PREPARED]
+    assert prepared_bytes == [5 * PREPARED]
     assert max(np.diff([*batches, 30])) <= 4
     assert len(contents(sql)["embedding"]) == 30
 
@@ -774,7 +778,7 @@ def test_files_that_do_not_fit_in_memory_are_read_again(
 @pytest.mark.parametrize(
     ("sides", "suffices"), [((64,), 64), ((64, 512), 512), ((64, None), None), ((None,), None)]
 )
-def test_no_model_gets_a_smaller_picture_because_another_is_kept_beside_it(
+def test_pictures_are_prepared_for_the_model_with_the_largest_input(
     app: App, sides: tuple[int | None, ...], suffices: int | None
 ) -> None:
     encoders = [ColourEncoder() for _ in sides]
@@ -812,7 +816,7 @@ def test_the_next_chunk_is_encoded_while_one_is_written(
 
     def write(batch: Batch, model: Any) -> Any:
         if not encoded:
-            until(lambda: encoder.encoded >= 6)
+            wait_until(lambda: encoder.encoded >= 6)
         encoded.append(encoder.encoded)
         return real(batch, model)
 
@@ -821,10 +825,10 @@ def test_the_next_chunk_is_encoded_while_one_is_written(
     assert encoded[0] >= 6
 
 
-def test_a_picture_that_the_chunk_before_brings_is_not_encoded_again(
-    app: App, tmp_path: Path, small_chunks: None, weighed: list[int]
+def test_a_picture_of_the_previous_chunk_is_not_encoded_again(
+    app: App, tmp_path: Path, small_chunks: None, prepared_bytes: list[int]
 ) -> None:
-    """Even if it was not stored yet when its second mention was prepared."""
+    """Even if it was not stored when the second chunk was prepared."""
     shop(tmp_path, 5)
     (tmp_path / "copy.png").write_bytes(photo(0, side=8))
     names = ["0.png", "1.png", "2.png", "3.png", "copy.png", "4.png"]
@@ -832,7 +836,7 @@ def test_a_picture_that_the_chunk_before_brings_is_not_encoded_again(
     real = app.catalog.write
 
     def write(batch: Batch, model: Any) -> Any:
-        until(lambda: len(weighed) == 2)
+        wait_until(lambda: len(prepared_bytes) == 2)
         return real(batch, model)
 
     app.catalog.write = write  # type: ignore[method-assign]
@@ -842,14 +846,14 @@ def test_a_picture_that_the_chunk_before_brings_is_not_encoded_again(
     assert (report.added, report.images_reused) == (6, 1)
 
 
-def until(there: Callable[[], bool]) -> None:
+def wait_until(there: Callable[[], bool]) -> None:
     deadline = time.monotonic() + 300
     while not there():
-        assert time.monotonic() < deadline, "it never came"
+        assert time.monotonic() < deadline, "the condition did not become true"
         time.sleep(0.01)
 
 
-def test_no_more_than_eight_threads_decode_however_many_cores_there_are(
+def test_at_most_eight_threads_decode_on_any_number_of_cores(
     app: App, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: set[str] = set()
@@ -866,7 +870,7 @@ def test_no_more_than_eight_threads_decode_however_many_cores_there_are(
     assert len(seen) == 8
 
 
-def test_after_an_ingest_threads_encode_on_as_many_cores_as_before(
+def test_an_ingest_restores_the_thread_count_of_torch(
     app: App, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     torch.set_num_threads(3)

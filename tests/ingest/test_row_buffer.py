@@ -1,4 +1,4 @@
-"""The rows of a source, buffered: the same rows, the same error, and one read of the source."""
+"""The row buffer of a source: same rows, same error, and a single read of the source."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_a_buffer_returns_the_rows_it_was_filled_with(
 
 
 @pytest.mark.parametrize("count", [0, 3, row_buffer.BLOCK_ROWS - 1, 100])
-def test_a_source_that_breaks_off_fails_after_the_rows_before(count: int) -> None:
+def test_a_source_that_fails_half_way_yields_the_rows_before_the_error(count: int) -> None:
     rows = some_rows(count)
 
     def broken() -> Iterator[SourceRow | SourceReject]:

@@ -1,4 +1,4 @@
-"""Sources: a CSV or a folder becomes rows, and what is bad becomes rejects with the reason."""
+"""Sources: a CSV or a folder is read as rows; bad rows become rejects with a reason."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ def one(source: Path, text: str | bytes, **options: str) -> SourceRow:
     return row
 
 
-def refused(source: Path, text: str | bytes) -> SourceReject:
+def only_reject(source: Path, text: str | bytes) -> SourceReject:
     (row,) = rows_of(source, text)
     assert isinstance(row, SourceReject), row
     return row
 
 
-def complaint(source: Path, text: str | bytes, **options: str) -> str:
+def error_message(source: Path, text: str | bytes, **options: str) -> str:
     with pytest.raises(BadSource) as caught:
         rows_of(source, text, **options)
     return str(caught.value)
@@ -62,7 +62,7 @@ def test_empty_fields_are_absent(source: Path) -> None:
     assert product.attributes == {}
 
 
-def test_spaces_and_capitals_in_the_header_do_not_matter(source: Path) -> None:
+def test_the_header_ignores_spaces_and_case(source: Path) -> None:
     row = one(source, " SKU , Title ,IMAGES\nA1,Coat, a.jpg | b.jpg |\n")
     assert (row.product.title, row.images) == ("Coat", ("a.jpg", "b.jpg"))
 
@@ -78,9 +78,7 @@ def test_spaces_and_capitals_in_the_header_do_not_matter(source: Path) -> None:
     ],
     ids=["crlf", "cr", "utf-8 bom", "utf-16", "utf-16-be"],
 )
-def test_line_ends_and_byte_order_marks_of_other_systems_are_understood(
-    source: Path, data: bytes
-) -> None:
+def test_all_line_endings_and_byte_order_marks_are_accepted(source: Path, data: bytes) -> None:
     assert one(source, data).product.title == "Crème brûlée"
 
 
@@ -89,14 +87,14 @@ def test_a_named_encoding_is_used(source: Path) -> None:
     assert one(source, data, encoding="latin-1").product.title == "Crème"
 
 
-def test_rows_in_another_encoding_are_refused_and_the_rest_is_read(source: Path) -> None:
+def test_rows_in_another_encoding_are_rejected_and_the_others_read(source: Path) -> None:
     bad, good = rows_of(source, b"sku,title\nA1,Cr\xe8me\nA2,Cream\n")
     assert isinstance(bad, SourceReject) and (bad.line, bad.sku) == (2, "A1")
     assert "not utf-8 text" in bad.reason and isinstance(good, SourceRow)
 
 
-def test_a_sku_in_another_encoding_is_not_taken_for_a_sku(source: Path) -> None:
-    assert refused(source, b"sku,title\nCr\xe8me,x\n").sku is None
+def test_a_sku_in_another_encoding_is_not_reported_as_a_sku(source: Path) -> None:
+    assert only_reject(source, b"sku,title\nCr\xe8me,x\n").sku is None
 
 
 @pytest.mark.parametrize(
@@ -104,19 +102,19 @@ def test_a_sku_in_another_encoding_is_not_taken_for_a_sku(source: Path) -> None:
     [("utf-7", "+2AA-"), ("unicode_escape", r"\ud800"), ("unicode_escape", r"\udfff")],
 )
 @pytest.mark.parametrize("row", ["A1,{}", "{},x"])
-def test_half_a_character_that_an_encoding_can_spell_is_refused(
+def test_a_lone_surrogate_that_an_encoding_accepts_is_refused(
     source: Path, encoding: str, spelled: str, row: str
 ) -> None:
     data = f"sku,title\n{row.format(spelled)}\n".encode()
-    (found,) = rows_of(source, data, encoding=encoding)
-    assert isinstance(found, SourceReject) and f"not {encoding} text" in found.reason
+    (reject,) = rows_of(source, data, encoding=encoding)
+    assert isinstance(reject, SourceReject) and f"not {encoding} text" in reject.reason
 
 
-def test_unicode_skus_are_kept_as_they_are(source: Path) -> None:
+def test_unicode_skus_are_unchanged(source: Path) -> None:
     assert one(source, "sku\n靴-🥾-ÅØ\n").product.sku == "靴-🥾-ÅØ"
 
 
-def test_a_row_says_the_line_it_begins_in(source: Path) -> None:
+def test_a_row_has_the_number_of_its_first_line(source: Path) -> None:
     rows = rows_of(source, 'sku,title\nA1,"two\nlines"\n\nA2,x\n')
     assert [row.line for row in rows] == [2, 5]
     assert isinstance(rows[0], SourceRow) and rows[0].product.title == "two\nlines"
@@ -127,45 +125,45 @@ def test_missing_values_at_the_end_of_a_row_are_empty(source: Path) -> None:
 
 
 def test_too_many_values_in_a_row_are_refused(source: Path) -> None:
-    found = refused(source, "sku,title\nA1,Coat, long\n")
-    assert "3 values for 2 columns" in found.reason and found.sku == "A1"
+    reject = only_reject(source, "sku,title\nA1,Coat, long\n")
+    assert "3 values for 2 columns" in reject.reason and reject.sku == "A1"
 
 
 @pytest.mark.parametrize(
     "price", ["NaN", "sNaN", "inf", "1e400", "-3", "12,50", "12.50 €", "1_000", "9999999999.99999"]
 )
-def test_a_price_that_is_no_amount_is_refused(source: Path, price: str) -> None:
-    found = refused(source, f'sku,price\nA1,"{price}"\n')
-    assert "price" in found.reason and price in found.reason and found.sku == "A1"
+def test_an_invalid_price_is_refused(source: Path, price: str) -> None:
+    reject = only_reject(source, f'sku,price\nA1,"{price}"\n')
+    assert "price" in reject.reason and price in reject.reason and reject.sku == "A1"
 
 
 @pytest.mark.parametrize("year", ["two", "2020.5", "-1", "10000", "1_0", "9" * 5000])
-def test_a_year_that_is_no_year_is_refused(source: Path, year: str) -> None:
-    found = refused(source, f"sku,year\nA1,{year}\n")
-    assert "year" in found.reason and len(found.reason) < 300
+def test_an_invalid_year_is_refused(source: Path, year: str) -> None:
+    reject = only_reject(source, f"sku,year\nA1,{year}\n")
+    assert "year" in reject.reason and len(reject.reason) < 300
 
 
-def test_a_price_is_rounded_to_the_four_decimals_that_are_kept(source: Path) -> None:
+def test_a_price_is_rounded_to_the_four_stored_decimals(source: Path) -> None:
     assert one(source, "sku,price\nA1,1.2345678901\n").product.price == Decimal("1.2346")
 
 
 def test_a_row_without_a_sku_is_refused(source: Path) -> None:
-    found = refused(source, "sku,title\n ,Coat\n")
-    assert (found.sku, found.reason) == (None, "no sku")
+    reject = only_reject(source, "sku,title\n ,Coat\n")
+    assert (reject.sku, reject.reason) == (None, "no sku")
 
 
-def test_a_sku_too_long_to_be_kept_is_refused(source: Path) -> None:
-    assert "longer than 500" in refused(source, f"sku\n{'x' * 10_000}\n").reason
+def test_a_sku_that_is_too_long_is_refused(source: Path) -> None:
+    assert "longer than 500" in only_reject(source, f"sku\n{'x' * 10_000}\n").reason
 
 
 @pytest.mark.parametrize("row", ["A\0,t,i", "A1,t\0,i", "A1,t,i\0"])
-def test_a_nul_is_refused_and_reaches_no_field_of_the_reject(source: Path, row: str) -> None:
-    found = refused(source, f"sku,title,images\n{row}\n")
-    assert "NUL" in found.reason and "\0" not in repr(found).replace("\\x00", "\0")
+def test_a_nul_character_is_refused_and_absent_from_the_reject(source: Path, row: str) -> None:
+    reject = only_reject(source, f"sku,title,images\n{row}\n")
+    assert "NUL" in reject.reason and "\0" not in repr(reject).replace("\\x00", "\0")
 
 
-def test_more_images_than_a_product_shows_are_refused(source: Path) -> None:
-    assert "at most 100" in refused(source, f"sku,images\nA1,{'a.jpg|' * 101}\n").reason
+def test_more_images_than_a_product_may_have_are_refused(source: Path) -> None:
+    assert "at most 100" in only_reject(source, f"sku,images\nA1,{'a.jpg|' * 101}\n").reason
 
 
 def test_a_field_of_20_mb_is_refused_and_the_next_row_is_read(source: Path) -> None:
@@ -180,17 +178,17 @@ def test_an_unclosed_quote_is_refused(source: Path) -> None:
     assert (rows[1].line, rows[1].sku) == (3, None) and "not a CSV row" in rows[1].reason
 
 
-def test_a_source_that_is_not_there_is_said(tmp_path: Path) -> None:
+def test_a_missing_source_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(BadSource, match="no file or folder"):
         read(tmp_path / "none.csv")
 
 
-def test_a_name_too_long_for_any_file_is_said(tmp_path: Path) -> None:
+def test_a_file_name_that_is_too_long_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(BadSource):
         read(tmp_path / ("x" * 5000))
 
 
-def test_a_pipe_is_no_source_and_is_not_waited_for(tmp_path: Path) -> None:
+def test_a_named_pipe_is_refused_without_waiting(tmp_path: Path) -> None:
     pipe = tmp_path / "pipe.csv"
     os.mkfifo(pipe)
     with pytest.raises(BadSource, match="neither a file nor a folder"):
@@ -198,7 +196,7 @@ def test_a_pipe_is_no_source_and_is_not_waited_for(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("data", "says"),
+    ("data", "expected"),
     [
         (b"", "is empty"),
         (b"title,brand\nCoat,Kestrel\n", "no column sku; it has title, brand"),
@@ -214,24 +212,24 @@ def test_a_pipe_is_no_source_and_is_not_waited_for(tmp_path: Path) -> None:
     ids=["empty", "no sku", "semicolons", "twice", "header", "png", "jpeg", "huge", "long",
          "quote"],
 )  # fmt: skip
-def test_a_file_that_is_no_catalogue_is_said_in_a_sentence(
-    source: Path, data: bytes, says: str
+def test_a_file_that_is_not_a_catalogue_is_an_error(
+    source: Path, data: bytes, expected: str
 ) -> None:
-    said = complaint(source, data)
-    assert says in said and len(said) < 600
+    message = error_message(source, data)
+    assert expected in message and len(message) < 600
 
 
-def test_an_unknown_encoding_is_said(source: Path) -> None:
-    assert "no encoding named 'klingon'" in complaint(source, "sku\nA1\n", encoding="klingon")
+def test_an_unknown_encoding_is_an_error(source: Path) -> None:
+    assert "no encoding named 'klingon'" in error_message(source, "sku\nA1\n", encoding="klingon")
 
 
-def test_a_folder_is_read_in_order_with_sku_and_category_from_the_path(tmp_path: Path) -> None:
+def test_a_folder_is_read_in_order_with_sku_and_category_from_each_path(tmp_path: Path) -> None:
     for name in ("b.PNG", "shoes/summer/a.jpg", "shoes/c.webp", "notes.txt"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_bytes(photo(1))
     rows = [row for row in read(tmp_path) if isinstance(row, SourceRow)]
-    found = [(row.product.sku, row.product.category, row.images) for row in rows]
-    assert found == [
+    fields = [(row.product.sku, row.product.category, row.images) for row in rows]
+    assert fields == [
         ("b", None, ("b.PNG",)),
         ("c", "shoes", ("shoes/c.webp",)),
         ("a", "summer", ("shoes/summer/a.jpg",)),
@@ -246,17 +244,17 @@ def test_a_folder_may_be_a_symbolic_link(tmp_path: Path) -> None:
     assert isinstance(row, SourceRow) and row.images == ("a.png",)
 
 
-def test_a_folder_without_pictures_is_said(tmp_path: Path) -> None:
+def test_a_folder_without_pictures_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("none")
     with pytest.raises(BadSource, match=r"no picture in .*looked for .*jpg"):
         list(read(tmp_path))
 
 
-def test_a_file_name_that_is_no_text_is_refused(tmp_path: Path) -> None:
+def test_an_undecodable_file_name_is_refused(tmp_path: Path) -> None:
     Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.png")).write_bytes(photo(1))
-    (found,) = read(tmp_path)
-    assert isinstance(found, SourceReject) and found.sku is None
-    f"{found}".encode()
+    (reject,) = read(tmp_path)
+    assert isinstance(reject, SourceReject) and reject.sku is None
+    f"{reject}".encode()
 
 
 def test_a_csv_is_read_line_by_line(source: Path) -> None:

@@ -49,7 +49,7 @@ def elsewhere(new_database: Make, tmp_path: Path) -> Iterator[App]:
 
 
 @pytest.fixture(scope="module")
-def made(server_home: Path, template: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def stored(server_home: Path, template: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A backup of a catalogue of twelve products with an index. Read-only."""
     with psycopg.connect(embedded_server.url(server_home, "postgres"), autocommit=True) as admin:
         admin.execute(f"CREATE DATABASE backed_up TEMPLATE {template}")
@@ -58,16 +58,16 @@ def made(server_home: Path, template: str, tmp_path_factory: pytest.TempPathFact
     with App(Settings(home=folder / "home", database_url=url), choose=choose_colours) as app:
         add(app, numbered(12))
         app.indexer.rebuild()
-        backup(app.engine, folder / "made")
+        backup(app.engine, folder / "stored")
     with psycopg.connect(embedded_server.url(server_home, "postgres"), autocommit=True) as admin:
         admin.execute("DROP DATABASE backed_up WITH (FORCE)")
-    return folder / "made"
+    return folder / "stored"
 
 
 @pytest.fixture
-def copy(made: Path, tmp_path: Path) -> Path:
+def copy(stored: Path, tmp_path: Path) -> Path:
     """A copy of the backup that a test may damage."""
-    return Path(shutil.copytree(made, tmp_path / "copy"))
+    return Path(shutil.copytree(stored, tmp_path / "copy"))
 
 
 def change(folder: Path, **fields: object) -> None:
@@ -104,9 +104,9 @@ def test_a_restored_catalogue_gives_the_same_search_results(
 
 
 def test_a_restored_catalogue_can_be_indexed_and_changed_and_continues_its_id_sequence(
-    elsewhere: App, made: Path
+    elsewhere: App, stored: Path
 ) -> None:
-    restore(elsewhere.engine, made)
+    restore(elsewhere.engine, stored)
     assert elsewhere.indexer.rebuild().state == "published"
     add(elsewhere, {"NEW": [100]})
     plan = elsewhere.search.search(Query(picture=photo(100), k=3)).plan
@@ -131,46 +131,46 @@ def test_every_restored_row_has_the_transaction_id_of_the_restore(
         assert len(stamps) == 1 and int(str(stamps[0][0])) == int(str(stamps[0][1])), table
 
 
-def test_the_stamp_triggers_are_on_always_after_a_restore(elsewhere: App, made: Path) -> None:
-    restore(elsewhere.engine, made)
-    found = ask(
+def test_the_stamp_triggers_are_on_always_after_a_restore(elsewhere: App, stored: Path) -> None:
+    restore(elsewhere.engine, stored)
+    triggers = ask(
         elsewhere,
         "SELECT tgrelid::regclass::text, tgenabled::text FROM pg_trigger WHERE NOT tgisinternal",
     )
-    assert sorted(found) == [
+    assert sorted(triggers) == [
         (table, "A") for table in ("embedding", "embedding_m1", "product", "product_picture")
     ]
 
 
 def test_builds_of_the_backed_up_database_are_retired_and_their_files_kept(
-    elsewhere: App, made: Path
+    elsewhere: App, stored: Path
 ) -> None:
-    restore(elsewhere.engine, made)
+    restore(elsewhere.engine, stored)
     assert ask(elsewhere, "SELECT state, reason, sha256 FROM index_build") == [
         ("retired", "built in another database", None)
     ]
     assert ask(elsewhere, "SELECT count(*) FROM index_chunk") == [(0,)]
 
 
-def test_restored_tables_are_analysed(elsewhere: App, made: Path) -> None:
-    restore(elsewhere.engine, made)
+def test_restored_tables_are_analysed(elsewhere: App, stored: Path) -> None:
+    restore(elsewhere.engine, stored)
     names = ("product", "picture", "product_picture", "embedding_m1")
     sql = "SELECT reltuples FROM pg_class WHERE relname = '{}'"
     assert [ask(elsewhere, sql.format(name)) for name in names] == [[(12.0,)]] * 4
 
 
-def test_the_manifest_describes_the_backup(made: Path) -> None:
-    manifest = backup_manifest.read(made)
+def test_the_manifest_describes_the_backup(stored: Path) -> None:
+    manifest = backup_manifest.read(stored)
     assert manifest.rows["public.product"] == manifest.rows["public.embedding"] == 12
     assert "public.index_chunk" not in manifest.rows and manifest.postgresql_major == 18
     assert manifest.model is not None and manifest.model.name == "colours"
     assert manifest.made_at.utcoffset() is not None and manifest.revision == SCHEMA_REVISION
-    assert backup_manifest.describe(made / DUMP) == manifest.files[DUMP]
-    assert {path.name for path in made.iterdir()} == {DUMP, backup_manifest.NAME}
+    assert backup_manifest.describe(stored / DUMP) == manifest.files[DUMP]
+    assert {path.name for path in stored.iterdir()} == {DUMP, backup_manifest.NAME}
 
 
-def test_a_backup_is_readable_by_its_owner_only(made: Path) -> None:
-    assert [each.stat().st_mode & 0o077 for each in (made, *made.iterdir())] == [0, 0, 0]
+def test_a_backup_is_readable_by_its_owner_only(stored: Path) -> None:
+    assert [each.stat().st_mode & 0o077 for each in (stored, *stored.iterdir())] == [0, 0, 0]
 
 
 FILLED = """
@@ -186,7 +186,7 @@ INSERT INTO ingest_reject (run_id, line, reason) VALUES (1, 1, 'no picture');
 """
 
 
-def test_every_row_of_every_table_comes_back(
+def test_every_row_of_every_table_is_restored(
     app: App, elsewhere: App, sql: psycopg.Connection, tmp_path: Path
 ) -> None:
     """Except stamps, which are renewed, and builds, which belong to the other database."""
@@ -201,11 +201,11 @@ def test_every_row_of_every_table_comes_back(
             assert ask(elsewhere, rows) == ask(app, rows) != [], table
 
 
-def test_a_backup_is_what_one_snapshot_sees(app: App, elsewhere: App, tmp_path: Path) -> None:
+def test_a_backup_contains_a_single_snapshot(app: App, elsewhere: App, tmp_path: Path) -> None:
     """Rows written between counting and dumping are not included."""
     add(app, numbered(3))
     manifest = backup(
-        app.engine, tmp_path / "b", notify=lambda said: add(app, {f"LATE-{len(said)}": [40]})
+        app.engine, tmp_path / "b", notify=lambda message: add(app, {f"LATE-{len(message)}": [40]})
     )
     assert manifest.rows["public.product"] == 3
     restore(elsewhere.engine, tmp_path / "b")
@@ -229,10 +229,10 @@ def test_a_database_before_its_migration_is_backed_up_and_restored_at_this_one(
     assert elsewhere.search.search(Query(picture=photo(1), k=2)).matches[0].product.sku == "P0001"
 
 
-def test_a_backup_goes_from_one_server_to_another(made: Path) -> None:
+def test_a_backup_goes_from_one_server_to_another(stored: Path) -> None:
     with servers.own_server() as home:
         engine = make_engine(Settings(home=home))
-        restore(engine, made)
+        restore(engine, stored)
         with engine.connect() as connection:
             assert connection.exec_driver_sql("SELECT count(*) FROM product").scalar_one() == 12
         engine.dispose()
@@ -275,8 +275,8 @@ def test_a_target_that_is_in_use_is_refused(app: App, tmp_path: Path, what: str)
         (target / "precious").write_text("precious")
     with pytest.raises(BadInput, match="Name a new one"):
         backup(app.engine, target)
-    kept = target if what == "a file" else target / "precious"
-    assert kept.read_text() == "precious"
+    existing = target if what == "a file" else target / "precious"
+    assert existing.read_text() == "precious"
 
 
 def test_an_empty_folder_is_filled(app: App, tmp_path: Path) -> None:
@@ -299,10 +299,10 @@ def test_a_database_that_is_newer_than_the_code_is_not_backed_up(
         backup(app.engine, tmp_path / "b")
 
 
-def test_nothing_is_restored_over_a_database_in_use(app: App, made: Path) -> None:
+def test_nothing_is_restored_over_a_database_in_use(app: App, stored: Path) -> None:
     add(app, {"MINE": [1]})
     with pytest.raises(BadInput, match=r"in use.*Nothing was overwritten"):
-        restore(app.engine, made)
+        restore(app.engine, stored)
     assert ask(app, "SELECT sku FROM product") == [("MINE",)]
 
 
@@ -365,11 +365,11 @@ def test_a_damaged_dump_is_refused(elsewhere: App, copy: Path, how: str) -> None
     refused(elsewhere, copy, BadBackup, "is not what was written")
 
 
-def test_a_dump_that_fails_half_way_leaves_nothing(elsewhere: App, copy: Path) -> None:
+def test_a_restore_that_fails_half_way_leaves_nothing(elsewhere: App, copy: Path) -> None:
     """Like a dump that was damaged before it was hashed."""
     (copy / DUMP).write_bytes((copy / DUMP).read_bytes()[:-4000])
-    found = backup_manifest.describe(copy / DUMP)
-    change(copy, files={DUMP: {"sha256": found.sha256, "size": found.size}})
+    dump = backup_manifest.describe(copy / DUMP)
+    change(copy, files={DUMP: {"sha256": dump.sha256, "size": dump.size}})
     refused(elsewhere, copy, RestoreFailed, "Nothing was restored")
 
 
@@ -386,11 +386,11 @@ def nothing_left(folder: Path) -> bool:
     return not folder.exists() or list(folder.iterdir()) == []
 
 
-def test_a_server_that_goes_away_leaves_no_backup(tmp_path: Path) -> None:
+def test_a_server_that_stops_leaves_no_backup(tmp_path: Path) -> None:
     with servers.own_server() as home, App(Settings(home=home), choose=choose_colours) as app:
         app.initialise()
 
-        def crash(said: str) -> None:
+        def crash(_message: str) -> None:
             if embedded_server.running(home):
                 servers.crash(home)
 
@@ -399,7 +399,7 @@ def test_a_server_that_goes_away_leaves_no_backup(tmp_path: Path) -> None:
     assert nothing_left(tmp_path / "into")
 
 
-def test_a_table_dropped_as_a_backup_begins_does_not_advise_a_migration(
+def test_the_error_for_a_table_dropped_during_a_backup_does_not_advise_a_migration(
     app: App, sql: psycopg.Connection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Like the partition of a model that is dropped at that moment."""
@@ -425,22 +425,22 @@ def test_a_folder_that_cannot_be_written_is_named(app: App, tmp_path: Path) -> N
 
 @pytest.mark.parametrize("by", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_restore_leaves_nothing(
-    elsewhere: App, made: Path, by: signal.Signals
+    elsewhere: App, stored: Path, by: signal.Signals
 ) -> None:
     with psycopg.connect(str(elsewhere.settings.database_url)) as other:
-        other.execute("CREATE SCHEMA analytics")  # pg_restore waits for what becomes of it
-        run = started(elsewhere, "restore", made)
+        other.execute("CREATE SCHEMA analytics")  # pg_restore waits for the end of this transaction
+        run = started(elsewhere, "restore", stored)
         restoring = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'pg_restore'"
         servers.until(lambda: ask(elsewhere, restoring) == [(1,)], "pg_restore does not begin", 60)
         run.send_signal(by)
-        _, said = run.communicate(timeout=300)
+        _, error = run.communicate(timeout=300)
         other.rollback()
-    assert run.returncode == 130 and "Traceback" not in said, said
+    assert run.returncode == 130 and "Traceback" not in error, error
     servers.until(lambda: ask(elsewhere, restoring) == [(0,)], "pg_restore goes on")
     assert tables(elsewhere) == []
 
 
-def test_a_restore_that_was_interrupted_as_it_migrated_is_finished_by_migrate_and_check(
+def test_a_restore_interrupted_during_its_migration_is_completed_by_migrate_and_check(
     app: App, elsewhere: App, tmp_path: Path
 ) -> None:
     """A backup from before the last migrations; all of its rows are restored."""
@@ -455,8 +455,8 @@ def test_a_restore_that_was_interrupted_as_it_migrated_is_finished_by_migrate_an
         connection.commit()
     backup(app.engine, tmp_path / "b")
 
-    def interrupt(said: str) -> None:
-        if said == "migrating":
+    def interrupt(message: str) -> None:
+        if message == "migrating":
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -465,8 +465,8 @@ def test_a_restore_that_was_interrupted_as_it_migrated_is_finished_by_migrate_an
     assert check(
         elsewhere.engine, elsewhere.files, elsewhere.limits, CheckOptions(repair=True)
     ).healthy
-    found = elsewhere.search.search(Query(picture=photo(1), k=5))
-    assert found.matches[0].product.sku == "P0001" and len(found.matches) == 5
+    result = elsewhere.search.search(Query(picture=photo(1), k=5))
+    assert result.matches[0].product.sku == "P0001" and len(result.matches) == 5
 
 
 def test_a_restored_catalogue_takes_another_model(
@@ -475,10 +475,12 @@ def test_a_restored_catalogue_takes_another_model(
     sql.execute("SELECT register_model('other', '1', 3, 'abc')")
     backup(app.engine, tmp_path / "b")
     restore(elsewhere.engine, tmp_path / "b")
-    made = "SELECT register_model('third', '1', 3, 'def'), register_model('other', '1', 3, 'abc')"
-    assert ask(elsewhere, made) == [(3, 2)]
+    statement = (
+        "SELECT register_model('third', '1', 3, 'def'), register_model('other', '1', 3, 'abc')"
+    )
+    assert ask(elsewhere, statement) == [(3, 2)]
     parts = "SELECT count(*) FROM pg_inherits WHERE inhparent = 'embedding'::regclass"
-    assert ask(elsewhere, parts) == [(2,)]  # what `ask` did was not committed
+    assert ask(elsewhere, parts) == [(2,)]  # the statement in `ask` was rolled back
 
 
 PROGRAM = """
@@ -507,9 +509,9 @@ def started(app: App, command: str, folder: Path, limit: int = 0) -> subprocess.
 def test_a_disk_that_is_full_leaves_no_backup(app: App, tmp_path: Path) -> None:
     add(app, numbered(60))
     run = started(app, "backup", tmp_path / "into" / "b", limit=16_384)
-    _, said = run.communicate(timeout=300)
-    assert run.returncode == 1 and "Error: No backup was made" in said, said
-    assert "Traceback" not in said and nothing_left(tmp_path / "into")
+    _, error = run.communicate(timeout=300)
+    assert run.returncode == 1 and "Error: No backup was made" in error, error
+    assert "Traceback" not in error and nothing_left(tmp_path / "into")
 
 
 @pytest.mark.parametrize("by", [signal.SIGINT, signal.SIGTERM])
@@ -522,9 +524,9 @@ def test_an_interrupted_backup_leaves_nothing(
     dumping = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'pg_dump'"
     servers.until(lambda: ask(app, dumping) == [(1,)], "pg_dump does not begin", 60)
     run.send_signal(by)
-    _, said = run.communicate(timeout=300)
+    _, error = run.communicate(timeout=300)
     sql.rollback()
-    assert run.returncode == 130 and "Traceback" not in said, said
+    assert run.returncode == 130 and "Traceback" not in error, error
     assert nothing_left(tmp_path / "into")
     servers.until(lambda: ask(app, dumping) == [(0,)], "pg_dump goes on")
 
@@ -540,8 +542,8 @@ def test_a_password_is_in_no_command_line(server_home: Path) -> None:
 def test_the_options_of_an_address_reach_the_programs() -> None:
     url = "postgresql://me@example.org:6000/shop?sslmode=verify-full&sslrootcert=%2Fa%20b"
     engine = make_engine(Settings(database_url=url))
-    found = psycopg.conninfo.conninfo_to_dict(client_tools._connection(engine)[0])
-    assert found == {
+    parameters = psycopg.conninfo.conninfo_to_dict(client_tools._connection(engine)[0])
+    assert parameters == {
         "host": "example.org", "port": "6000", "user": "me", "dbname": "shop",
         "sslmode": "verify-full", "sslrootcert": "/a b",
     }  # fmt: skip
@@ -549,32 +551,32 @@ def test_the_options_of_an_address_reach_the_programs() -> None:
 
 def test_a_secret_that_only_a_command_line_could_carry_is_refused() -> None:
     url = "postgresql://me@example.org/shop?sslpassword=hush"
-    with pytest.raises(BadInput, match="sslpassword") as told:
+    with pytest.raises(BadInput, match="sslpassword") as error:
         client_tools._connection(make_engine(Settings(database_url=url)))
-    assert "hush" not in str(told.value)
+    assert "hush" not in str(error.value)
 
 
-def test_no_manifest_holds_a_password(made: Path) -> None:
-    assert "password" not in (made / backup_manifest.NAME).read_text()
-    assert isinstance(backup_manifest.read(made), Manifest)
+def test_no_manifest_holds_a_password(stored: Path) -> None:
+    assert "password" not in (stored / backup_manifest.NAME).read_text()
+    assert isinstance(backup_manifest.read(stored), Manifest)
 
 
 def test_a_long_dump_reports_its_progress(
     app: App, tmp_path: Path, sql: psycopg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(client_tools, "PROGRESS_INTERVAL_S", 0.05)
-    said: list[str] = []
+    messages: list[str] = []
     sql.autocommit = False
     sql.execute("LOCK TABLE index_chunk")
 
-    def notify(words: str) -> None:
-        said.append(words)
-        if len(said) == 4:
+    def notify(message: str) -> None:
+        messages.append(message)
+        if len(messages) == 4:
             sql.rollback()
 
     backup(app.engine, tmp_path / "b", notify=notify)
-    assert said[0].endswith("tables") and len(said) >= 4
-    assert not any(words.startswith("pg_dump") for words in said)
+    assert messages[0].endswith("tables") and len(messages) >= 4
+    assert not any(message.startswith("pg_dump") for message in messages)
 
 
 # The command line
@@ -590,13 +592,13 @@ def lookalike(
     capsys.readouterr()
     with pytest.raises(SystemExit) as ended:
         main()
-    told = capsys.readouterr()
-    assert "Traceback" not in told.out + told.err
+    output = capsys.readouterr()
+    assert "Traceback" not in output.out + output.err
     assert isinstance(ended.value.code, int)
-    return ended.value.code, told.out, told.err
+    return ended.value.code, output.out, output.err
 
 
-def test_the_commands_say_how_much_and_what_comes_next(
+def test_the_commands_print_the_amounts_and_the_next_step(
     app: App, elsewhere: App, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
@@ -610,7 +612,7 @@ def test_the_commands_say_how_much_and_what_comes_next(
     assert code == 1 and err.startswith("checking") and "Error: This database is in use" in err
 
 
-def test_a_check_prints_what_is_wrong_and_its_exit_code_says_so(
+def test_a_check_prints_the_damage_and_has_a_matching_exit_code(
     app: App, tmp_path: Path, sql: psycopg.Connection, monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
@@ -621,7 +623,7 @@ def test_a_check_prints_what_is_wrong_and_its_exit_code_says_so(
     code, out, _ = lookalike(monkeypatch, capsys, app, "check")
     assert code == 1 and "bad  products whose identity key" in out and ": 3 (P0000, P0001" in out
     code, out, _ = lookalike(monkeypatch, capsys, app, "check", "--repair", "--json")
-    found = json.loads(out)
-    assert code == 0 and found["healthy"] and found["findings"][0]["kind"] == "identity-keys"
+    report = json.loads(out)
+    assert code == 0 and report["healthy"] and report["findings"][0]["kind"] == "identity-keys"
     code, _, err = lookalike(monkeypatch, capsys, app, "check", "--images", tmp_path / "none")
     assert code == 1 and "Error: The folder of the pictures" in err

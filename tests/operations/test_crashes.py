@@ -79,7 +79,7 @@ def rebuild(app: App) -> int:
 
 
 def assert_whole(sql: psycopg.Connection, folder: Path) -> None:
-    """Each published build has its file, and each file under its final name is complete."""
+    """Each published build has its file, and each file with a final name is complete."""
     names = {path.stem for path in folder.glob("*.faiss")}
     assert {sha256 for _, sha256 in published(sql)} <= names
     for path in folder.glob("*.faiss"):
@@ -201,12 +201,12 @@ def builder() -> Iterator[Callable[[Settings, str], subprocess.Popen[str]]]:
 
 
 @pytest.mark.parametrize("step", BEFORE_THE_ROW + AFTER_THE_ROW)
-def test_a_builder_killed_at_any_step_leaves_searches_right_and_nothing_behind(
+def test_a_builder_killed_at_any_step_leaves_correct_searches_and_no_files(
     app: App, settings: Settings, sql: psycopg.Connection, step: str,
     builder: Callable[[Settings, str], subprocess.Popen[str]],
 ) -> None:  # fmt: skip
     before = []
-    for first in (0, 30):  # as many builds as are kept, so that there is something to retire
+    for first in (0, 30):  # as many builds as are kept, so that one will be retired
         add(app, numbered(30, first=first))
         before.append(app.indexer.rebuild().id)
     add(app, {"NEW": [1000]})
@@ -221,7 +221,7 @@ def test_a_builder_killed_at_any_step_leaves_searches_right_and_nothing_behind(
     with App(settings, choose=choose_colours) as other:
         for plan in (standing, right(app), right(other)):
             assert (plan.path, plan.build) == ("faiss", new[0] if new else before[-1])
-        app.catalog.delete(["P0005"])  # else the orphan would be the file that comes next
+        app.catalog.delete(["P0005"])  # otherwise the orphan would have the name of the next file
         last = rebuild(other)
         assert_clean(sql, settings.index_folder)
         assert (right(app).build, right(other).build) == (last, last)
@@ -312,7 +312,7 @@ def test_a_server_crash_during_an_ingest_loses_no_searchable_product(
     build = app.indexer.rebuild()
     source = shop(tmp_path, 40)
 
-    crashes = iter([servers.crash])  # the encoder is asked again before the run notices
+    crashes = iter([servers.crash])  # the encoder is called again before the run notices
 
     def crash_later(encoded: int) -> None:
         if encoded >= 16 and (crash := next(crashes, None)):
@@ -348,9 +348,9 @@ def test_a_dump_restored_into_a_younger_server_is_searched_exactly_and_rebuilt(
     add(app, numbered(60))
     old = [app.indexer.rebuild().id, app.indexer.rebuild().id][-1]
     add(app, {"LATE": [1000]})
-    with servers.lent_folder() as lent, servers.own_server() as fresh:
-        servers.dump(home, lent / "dump")
-        servers.restore(fresh, lent / "dump")
+    with servers.lent_folder() as folder, servers.own_server() as fresh:
+        servers.dump(home, folder / "dump")
+        servers.restore(fresh, folder / "dump")
         newest, following = stamps(fresh)
         assert newest > 3 << 32 > following
         copy = settings.model_copy(update={"database_url": embedded_server.url(fresh)})
@@ -364,7 +364,7 @@ def test_a_dump_restored_into_a_younger_server_is_searched_exactly_and_rebuilt(
             after = right(restored)
             assert (after.path, after.build) == ("exact", None)
 
-            # The files of the other cluster lie in the same folder and are no use here.
+            # The files of the other cluster are in the same folder and cannot be used here.
             new = restored.indexer.rebuild().id
             assert new > old
             plan = right(restored)
@@ -383,7 +383,7 @@ def test_a_restored_dump_is_searched_correctly_before_it_is_migrated(
     """Rows stamped in the future stay in the delta of each build until they are restamped."""
     with psycopg.connect(str(settings.database_url), autocommit=True) as connection:
         add(app, numbered(40))
-        # What a dump does: the rows come before the trigger.
+        # As in a dump: the rows are inserted before the trigger exists.
         connection.execute("ALTER TABLE embedding DISABLE TRIGGER embedding_stamp")
         connection.execute("UPDATE embedding SET changed_in = (2::bigint << 40)::text::xid8")
         connection.execute("ALTER TABLE embedding ENABLE ALWAYS TRIGGER embedding_stamp")

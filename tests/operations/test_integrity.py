@@ -30,7 +30,7 @@ from support.colours import photo
 from support.shop import add, numbered
 
 MADE_UP = "00" * 32
-LOOK, REPAIR = CheckOptions(), CheckOptions(repair=True)
+CHECK_ONLY, REPAIR = CheckOptions(), CheckOptions(repair=True)
 
 
 @pytest.fixture
@@ -57,22 +57,22 @@ def photos(tmp_path: Path) -> Path:
     return folder
 
 
-def look(app: App, wanted: CheckOptions = LOOK) -> IntegrityReport:
-    return check(app.engine, app.files, app.limits, wanted)
+def run_check(app: App, options: CheckOptions = CHECK_ONLY) -> IntegrityReport:
+    return check(app.engine, app.files, app.limits, options)
 
 
-def found(app: App, kind: str, wanted: CheckOptions = LOOK) -> Finding:
+def only_finding(app: App, kind: str, options: CheckOptions = CHECK_ONLY) -> Finding:
     """The only finding, which must be of this kind."""
-    report = look(app, wanted)
+    report = run_check(app, options)
     assert [each.kind for each in report.findings] == [kind], report
     return report.findings[0]
 
 
-def repaired(app: App, kind: str, wanted: CheckOptions = REPAIR) -> Finding:
+def repaired(app: App, kind: str, options: CheckOptions = REPAIR) -> Finding:
     """The only finding, which is repaired and does not appear again."""
-    finding = found(app, kind, wanted)
+    finding = only_finding(app, kind, options)
     assert finding.repaired and not finding.wrong
-    assert look(app).findings == ()
+    assert run_check(app).findings == ()
     return finding
 
 
@@ -83,7 +83,7 @@ def uri_of(sql: psycopg.Connection, picture: int) -> str:
     return str(row[0])
 
 
-def of(*folders: Path, app: App) -> list[LocalPictures]:
+def sources(*folders: Path, app: App) -> list[LocalPictures]:
     return [LocalPictures(folder, max_bytes=app.limits.max_bytes) for folder in folders]
 
 
@@ -91,33 +91,33 @@ def of(*folders: Path, app: App) -> list[LocalPictures]:
 
 
 def test_a_healthy_catalogue_has_no_finding(indexed: App, photos: Path) -> None:
-    wanted = CheckOptions(of(photos, app=indexed), indexed.encoder, repair=True)
-    report = look(indexed, wanted)
+    options = CheckOptions(sources(photos, app=indexed), indexed.encoder, repair=True)
+    report = run_check(indexed, options)
     assert report.findings == () and report.left_out == () and report.healthy
 
 
 def test_an_empty_catalogue_has_no_finding(app: App) -> None:
-    assert look(app).findings == ()
+    assert run_check(app).findings == ()
 
 
 def test_checks_that_were_left_out_are_reported(app: App) -> None:
-    assert [each.split(":")[0] for each in look(app).left_out] == [
+    assert [each.split(":")[0] for each in run_check(app).left_out] == [
         "the encoder", "the original pictures",
     ]  # fmt: skip
 
 
-def test_a_check_alone_changes_nothing(indexed: App, sql: psycopg.Connection) -> None:
+def test_a_check_without_repair_changes_nothing(indexed: App, sql: psycopg.Connection) -> None:
     sql.execute("UPDATE product SET identity_key = 'x'")
     file = indexed.files.folder / f"{MADE_UP}.faiss"
     file.write_bytes(b"x")
-    assert len(look(indexed).findings) == len(look(indexed).findings) == 2
+    assert len(run_check(indexed).findings) == len(run_check(indexed).findings) == 2
     assert file.exists()
 
 
 def test_a_database_of_another_version_is_not_checked(app: App, sql: psycopg.Connection) -> None:
     sql.execute("UPDATE alembic_version SET version_num = '0001'")
     with pytest.raises(SchemaMismatch):
-        look(app)
+        run_check(app)
 
 
 # Rows
@@ -125,8 +125,8 @@ def test_a_database_of_another_version_is_not_checked(app: App, sql: psycopg.Con
 
 def test_a_product_without_a_picture_is_reported_as_information(shop: App) -> None:
     add(shop, {"BARE": []})
-    finding = found(shop, "products-without-picture")
-    assert finding.examples == ("BARE",) and look(shop).healthy
+    finding = only_finding(shop, "products-without-picture")
+    assert finding.examples == ("BARE",) and run_check(shop).healthy
 
 
 def test_a_picture_that_no_product_shows_is_swept(shop: App, sql: psycopg.Connection) -> None:
@@ -141,13 +141,13 @@ def test_a_picture_that_no_product_shows_is_swept(shop: App, sql: psycopg.Connec
 def test_a_picture_that_was_just_written_is_not_swept(shop: App, sql: psycopg.Connection) -> None:
     """A manual load may insert its product in the next transaction."""
     sql.execute("DELETE FROM product WHERE sku = 'P0001'")
-    assert look(shop, REPAIR).findings == ()
+    assert run_check(shop, REPAIR).findings == ()
     assert sql.execute("SELECT count(*) FROM picture").fetchone() == (6,)
 
 
 def test_a_picture_without_an_embedding_is_named(shop: App, sql: psycopg.Connection) -> None:
     gone = sql.execute("DELETE FROM embedding WHERE picture_id = 2 RETURNING 1").rowcount
-    finding = found(shop, "pictures-not-embedded", REPAIR)
+    finding = only_finding(shop, "pictures-not-embedded", REPAIR)
     assert gone == finding.count == 1 and finding.examples == ("2",) and finding.wrong
 
 
@@ -159,13 +159,13 @@ def test_a_picture_without_an_embedding_is_named(shop: App, sql: psycopg.Connect
         ("picture", "embedding: model 1, picture 2"),
     ],
 )
-def test_a_row_whose_product_or_picture_is_gone_is_named(
+def test_a_row_without_its_product_or_picture_is_named(
     shop: App, sql: psycopg.Connection, gone: str, named: str
 ) -> None:
     """As happens when triggers, and with them foreign keys, are disabled."""
     sql.execute("SET session_replication_role = replica")
     sql.execute(f"DELETE FROM {gone} WHERE id = 2")  # type: ignore[arg-type]
-    findings = {each.kind: each for each in look(shop, REPAIR).findings}
+    findings = {each.kind: each for each in run_check(shop, REPAIR).findings}
     assert named in findings["rows-to-nowhere"].examples and findings["rows-to-nowhere"].wrong
 
 
@@ -173,12 +173,12 @@ def test_another_model_with_missing_embeddings_is_reported(
     shop: App, sql: psycopg.Connection
 ) -> None:
     sql.execute("SELECT register_model('other', '1', 49, 'abc')")
-    assert found(shop, "other-models-incomplete").examples == ("other",)
+    assert only_finding(shop, "other-models-incomplete").examples == ("other",)
 
 
 def test_a_catalogue_without_a_model_is_reported(app: App, sql: psycopg.Connection) -> None:
     sql.execute("UPDATE model SET active = false")
-    assert found(app, "no-active-model").wrong
+    assert only_finding(app, "no-active-model").wrong
 
 
 def test_a_vector_that_is_not_of_length_1_is_named_with_its_missing_check(
@@ -187,7 +187,7 @@ def test_a_vector_that_is_not_of_length_1_is_named_with_its_missing_check(
     sql.execute("ALTER TABLE embedding_m1 DROP CONSTRAINT embedding_m1_unit_check")
     sql.execute("UPDATE embedding SET vec = (vec::vector * (%s)::vector)::halfvec"
                 " WHERE picture_id = 3", [str([2.0] * 49)])  # fmt: skip
-    kinds = {each.kind: each for each in look(shop, REPAIR).findings}
+    kinds = {each.kind: each for each in run_check(shop, REPAIR).findings}
     assert kinds.keys() == {"checks-missing", "vectors-unfit"}
     assert kinds["vectors-unfit"].examples == ("3",) and kinds["vectors-unfit"].wrong
     assert kinds["checks-missing"].examples == ("embedding_m1_unit_check",)
@@ -197,7 +197,7 @@ def test_a_vector_of_another_dimension_is_named(shop: App, sql: psycopg.Connecti
     sql.execute("ALTER TABLE embedding_m1 DROP CONSTRAINT embedding_m1_dim_check")
     sql.execute("DROP INDEX embedding_m1_vec_idx")
     sql.execute("UPDATE embedding SET vec = '[1]' WHERE picture_id = 4")
-    kinds = {each.kind: each.examples for each in look(shop).findings}
+    kinds = {each.kind: each.examples for each in run_check(shop).findings}
     assert kinds["vectors-unfit"] == ("4",)
     assert kinds["checks-missing"] == ("embedding_m1_dim_check",)
 
@@ -215,12 +215,12 @@ def test_a_check_constraint_that_does_not_check_is_named(
 ) -> None:
     sql.execute("ALTER TABLE embedding_m1 DROP CONSTRAINT embedding_m1_unit_check")
     sql.execute(f"ALTER TABLE embedding_m1 {damage}")  # type: ignore[arg-type]
-    assert found(shop, "checks-missing").examples == ("embedding_m1_unit_check",)
+    assert only_finding(shop, "checks-missing").examples == ("embedding_m1_unit_check",)
 
 
 def test_a_constraint_that_is_not_valid_is_named(shop: App, sql: psycopg.Connection) -> None:
     sql.execute("ALTER TABLE product ADD CONSTRAINT dear CHECK (price > 9) NOT VALID")
-    assert found(shop, "constraints-not-valid").examples == ("product.dear",)
+    assert only_finding(shop, "constraints-not-valid").examples == ("product.dear",)
 
 
 @pytest.mark.parametrize(
@@ -233,11 +233,11 @@ def test_a_constraint_that_is_not_valid_is_named(shop: App, sql: psycopg.Connect
         ("DROP INDEX embedding_changed_in_idx", "embedding_changed_in_idx"),
     ],
 )  # fmt: skip
-def test_a_constraint_or_an_index_that_is_gone_is_named(
+def test_a_missing_constraint_or_index_is_named(
     shop: App, sql: psycopg.Connection, damage: str, named: str
 ) -> None:
     sql.execute(damage)  # type: ignore[call-overload]
-    assert found(shop, "rules-gone", REPAIR).examples == (named,)
+    assert only_finding(shop, "rules-gone", REPAIR).examples == (named,)
 
 
 def test_constraints_of_another_revision_are_not_reported_as_missing(
@@ -245,7 +245,7 @@ def test_constraints_of_another_revision_are_not_reported_as_missing(
 ) -> None:
     sql.execute("UPDATE alembic_version SET version_num = '9999'")
     sql.execute("DROP INDEX product_brand_idx")
-    assert look(shop).findings == ()
+    assert run_check(shop).findings == ()
 
 
 def test_an_index_that_an_interrupted_command_left_is_named(
@@ -255,7 +255,7 @@ def test_an_index_that_an_interrupted_command_left_is_named(
     with pytest.raises(psycopg.errors.UniqueViolation):
         sql.execute("CREATE UNIQUE INDEX CONCURRENTLY half ON product (category)")
     sql.execute("UPDATE product SET category = NULL")
-    finding = next(each for each in look(shop).findings if each.kind == "indexes-invalid")
+    finding = next(each for each in run_check(shop).findings if each.kind == "indexes-invalid")
     assert finding.examples == ("half",) and finding.wrong
 
 
@@ -273,9 +273,9 @@ def test_a_load_that_never_ended_is_recorded_as_failed(
 ) -> None:
     sql.execute("INSERT INTO ingest_run (source, started_at)"
                 " VALUES ('x', now() - CAST(%s AS interval))", [age])  # fmt: skip
-    assert len(look(shop, REPAIR).findings) == count
+    assert len(run_check(shop, REPAIR).findings) == count
     state = sql.execute("SELECT state FROM ingest_run").fetchone()
-    assert state == (("failed",) if count else ("running",)) and look(shop).findings == ()
+    assert state == (("failed",) if count else ("running",)) and run_check(shop).findings == ()
 
 
 # Stamps
@@ -283,14 +283,14 @@ def test_a_load_that_never_ended_is_recorded_as_failed(
 
 @pytest.mark.parametrize("table", ["embedding", "product", "product_picture"])
 @pytest.mark.parametrize("damage", ["DISABLE", "ENABLE", "ENABLE REPLICA"])
-def test_a_stamp_that_is_not_on_always_is_switched_on(
+def test_a_stamp_trigger_that_is_not_always_on_is_enabled(
     shop: App, sql: psycopg.Connection, table: str, damage: str
 ) -> None:
     sql.execute(f"ALTER TABLE {table} {damage} TRIGGER {table}_stamp")  # type: ignore[arg-type]
     assert table in repaired(shop, "stamp-off").examples
 
 
-def test_a_stamp_that_is_off_on_one_partition_is_switched_on(
+def test_a_stamp_trigger_disabled_on_one_partition_is_enabled(
     shop: App, sql: psycopg.Connection
 ) -> None:
     sql.execute("ALTER TABLE embedding_m1 DISABLE TRIGGER embedding_stamp")
@@ -298,34 +298,34 @@ def test_a_stamp_that_is_off_on_one_partition_is_switched_on(
 
 
 @pytest.mark.parametrize("table", ["embedding", "product"])
-def test_a_stamp_that_is_gone_is_made_again(shop: App, sql: psycopg.Connection, table: str) -> None:
+def test_a_missing_stamp_trigger_is_created(shop: App, sql: psycopg.Connection, table: str) -> None:
     sql.execute(f"DROP TRIGGER {table}_stamp ON {table}")  # type: ignore[arg-type]
     repaired(shop, "stamp-off")
 
 
-def test_a_stamp_with_a_condition_is_made_again(shop: App, sql: psycopg.Connection) -> None:
+def test_a_stamp_trigger_with_a_condition_is_replaced(shop: App, sql: psycopg.Connection) -> None:
     sql.execute("CREATE OR REPLACE TRIGGER product_stamp BEFORE INSERT OR UPDATE ON product"
                 " FOR EACH ROW WHEN (NEW.sku > 'P') EXECUTE FUNCTION stamp_row()")  # fmt: skip
     sql.execute("ALTER TABLE product ENABLE ALWAYS TRIGGER product_stamp")
     repaired(shop, "stamp-off")
 
 
-def test_a_stamp_that_another_trigger_overrules_cannot_be_repaired(
+def test_a_stamp_trigger_overridden_by_another_cannot_be_repaired(
     shop: App, sql: psycopg.Connection
 ) -> None:
     sql.execute("CREATE TRIGGER zz BEFORE UPDATE ON product FOR EACH ROW"
                 " EXECUTE FUNCTION suppress_redundant_updates_trigger()")  # fmt: skip
-    finding = found(shop, "stamp-off", REPAIR)
+    finding = only_finding(shop, "stamp-off", REPAIR)
     assert finding.wrong and finding.repaired is None
 
 
-def test_after_a_stamp_was_off_no_build_that_missed_a_change_is_used(
+def test_no_build_that_missed_a_change_is_used_after_a_stamp_trigger_was_off(
     indexed: App, sql: psycopg.Connection
 ) -> None:
     sql.execute("ALTER TABLE embedding DISABLE TRIGGER embedding_stamp")
     sql.execute("UPDATE embedding AS e SET vec = o.vec FROM embedding AS o"
                 " WHERE e.picture_id = 1 AND o.picture_id = 2")  # fmt: skip
-    assert look(indexed, REPAIR).healthy
+    assert run_check(indexed, REPAIR).healthy
     plan = indexed.search.search(Query(picture=photo(1), k=3)).plan
     assert plan.build is None and plan.path != "faiss"
 
@@ -356,7 +356,7 @@ def test_an_identity_key_of_another_normaliser_is_renewed(
     assert sql.execute("SELECT identity_key FROM product WHERE sku = 'P0002'").fetchone() == old
 
 
-def test_an_identity_key_that_sql_updates_made_outdated_is_renewed(
+def test_an_identity_key_outdated_by_an_sql_update_is_renewed(
     shop: App, sql: psycopg.Connection
 ) -> None:
     sql.execute("UPDATE product SET title = 'Green chair' WHERE sku = 'P0002'")
@@ -369,7 +369,7 @@ def test_contradicting_verdicts_are_named_and_not_repaired(
     decide(shop.engine, "P0000", "P0001", True, "Ada")
     decide(shop.engine, "P0001", "P0002", True, "Ada")
     sql.execute("INSERT INTO duplicate_verdict VALUES ('P0000', 'P0002', false, 'by hand')")
-    finding = found(shop, "verdicts-contradict", REPAIR)
+    finding = only_finding(shop, "verdicts-contradict", REPAIR)
     assert finding.examples == ("P0000 differs from P0002",) and finding.wrong
 
 
@@ -384,8 +384,8 @@ def test_a_verdict_on_deleted_products_is_reported_and_kept(
 ) -> None:
     decide(shop.engine, "P0000", "P0001", False, "Ada")
     shop.catalog.delete(["P0001"])
-    assert found(shop, "verdicts-on-nothing", REPAIR).examples == ("P0001",)
-    assert look(shop).healthy
+    assert only_finding(shop, "verdicts-on-nothing", REPAIR).examples == ("P0001",)
+    assert run_check(shop).healthy
     assert sql.execute("SELECT count(*) FROM duplicate_verdict").fetchone() == (1,)
 
 
@@ -400,7 +400,7 @@ def test_a_thumbnail_that_cannot_be_shown_is_named(
         sql.execute("UPDATE picture SET thumbnail = substr(thumbnail, 1, 200) WHERE id = 3")
     else:
         sql.execute("UPDATE picture SET thumbnail = %s WHERE id = 3", [data])
-    finding = found(shop, "thumbnails-damaged", REPAIR)
+    finding = only_finding(shop, "thumbnails-damaged", REPAIR)
     assert finding.examples == ("3",) and finding.wrong
 
 
@@ -408,7 +408,7 @@ def test_a_thumbnail_above_the_limit_is_named(shop: App, sql: psycopg.Connection
     sql.execute("ALTER TABLE picture DROP CONSTRAINT picture_thumbnail_check")
     sql.execute("UPDATE picture SET thumbnail = thumbnail || convert_to(repeat('x', 20480), 'UTF8')"
                 " WHERE id = 3")  # fmt: skip
-    kinds = {each.kind: each.examples for each in look(shop).findings}
+    kinds = {each.kind: each.examples for each in run_check(shop).findings}
     assert kinds == {
         "thumbnails-damaged": ("3",), "rules-gone": ("picture_thumbnail_check",),
     }  # fmt: skip
@@ -419,45 +419,47 @@ def test_a_damaged_thumbnail_is_recreated_from_its_original(
 ) -> None:
     before = sql.execute("SELECT thumbnail FROM picture WHERE id = 3").fetchone()
     sql.execute("UPDATE picture SET thumbnail = 'x' WHERE id IN (3, 5)")
-    repaired(shop, "thumbnails-damaged", CheckOptions(of(photos, app=shop), repair=True))
+    repaired(shop, "thumbnails-damaged", CheckOptions(sources(photos, app=shop), repair=True))
     after = sql.execute("SELECT thumbnail FROM picture WHERE id = 3").fetchone()
     assert after == before and after and open_thumbnail(after[0]).size == (32, 32)
 
 
-def test_a_thumbnail_whose_original_is_gone_stays_a_finding(
+def test_a_thumbnail_without_its_original_stays_a_finding(
     shop: App, sql: psycopg.Connection, photos: Path
 ) -> None:
     (photos / uri_of(sql, 3)).unlink()
     sql.execute("UPDATE picture SET thumbnail = 'x' WHERE id IN (3, 5)")
-    report = look(shop, CheckOptions(of(photos, app=shop), repair=True))
+    report = run_check(shop, CheckOptions(sources(photos, app=shop), repair=True))
     kinds = {each.kind: each for each in report.findings}
     assert kinds["thumbnails-damaged"].examples == ("3",) and kinds["thumbnails-damaged"].wrong
     assert kinds.keys() == {"thumbnails-damaged", "originals-missing"}
 
 
-def test_thumbnails_and_originals_are_read_in_portions(
+def test_thumbnails_and_originals_are_read_in_batches(
     shop: App, photos: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("app.db.queries.pictures.BATCH_ROWS", 4)
-    said: list[str] = []
-    where = picture_checks.Originals(of(photos, app=shop))
+    progress: list[str] = []
+    where = picture_checks.Originals(sources(photos, app=shop))
     assert (
-        list(picture_checks.find_thumbnails(shop.engine, where, shop.limits, False, said.append))
+        list(
+            picture_checks.find_thumbnails(shop.engine, where, shop.limits, False, progress.append)
+        )
         == []
     )
-    assert list(picture_checks.find_originals(shop.engine, where, said.append)) == []
-    assert said == ["4 thumbnails", "6 thumbnails", "4 originals", "6 originals"]
+    assert list(picture_checks.find_originals(shop.engine, where, progress.append)) == []
+    assert progress == ["4 thumbnails", "6 thumbnails", "4 originals", "6 originals"]
 
 
 def test_an_original_that_is_missing_is_named(shop: App, photos: Path) -> None:
     (photos / "4.png").unlink()
-    finding = found(shop, "originals-missing", CheckOptions(of(photos, app=shop)))
+    finding = only_finding(shop, "originals-missing", CheckOptions(sources(photos, app=shop)))
     assert finding.count == 1 and "'4.png'" in finding.examples[0] and finding.wrong
 
 
 def test_an_original_that_is_another_picture_now_is_named(shop: App, photos: Path) -> None:
     (photos / "4.png").write_bytes(photo(40))
-    finding = found(shop, "originals-changed", CheckOptions(of(photos, app=shop)))
+    finding = only_finding(shop, "originals-changed", CheckOptions(sources(photos, app=shop)))
     assert finding.examples == ("'4.png' is another picture now",)
 
 
@@ -465,7 +467,9 @@ def test_an_original_in_a_second_folder_is_found(shop: App, photos: Path, tmp_pa
     (tmp_path / "more").mkdir()
     (photos / "4.png").rename(tmp_path / "more" / "4.png")
     (photos / "4.png").write_bytes(photo(40))
-    assert look(shop, CheckOptions(of(photos, tmp_path / "more", app=shop))).findings == ()
+    assert (
+        run_check(shop, CheckOptions(sources(photos, tmp_path / "more", app=shop))).findings == ()
+    )
 
 
 def test_an_original_outside_the_folder_is_not_read(
@@ -473,11 +477,13 @@ def test_an_original_outside_the_folder_is_not_read(
 ) -> None:
     sql.execute("UPDATE product_picture SET uri = '../photos/' || uri WHERE picture_id = 5")
     (photos / "inner").mkdir()
-    assert look(shop, CheckOptions(of(photos.parent / "photos", app=shop))).findings == ()
+    assert run_check(shop, CheckOptions(sources(photos.parent / "photos", app=shop))).findings == ()
     for file in photos.glob("*.png"):
         file.rename(photos / "inner" / file.name)
     (photos / uri_of(sql, 5).removeprefix("../photos/")).write_bytes(b"")
-    finding = found(shop, "originals-missing", CheckOptions(of(photos / "inner", app=shop)))
+    finding = only_finding(
+        shop, "originals-missing", CheckOptions(sources(photos / "inner", app=shop))
+    )
     assert finding.count == 1 and "lies outside" in finding.examples[0]
 
 
@@ -489,15 +495,15 @@ def test_an_encoder_with_another_fingerprint_is_reported(
 ) -> None:
     sql.execute("UPDATE model SET fingerprint = 'other'")
     shop.__dict__.pop("encoders")
-    finding = found(shop, "encoder-other", CheckOptions(load=shop.encoder))
+    finding = only_finding(shop, "encoder-other", CheckOptions(load=shop.encoder))
     assert finding.wrong and "other" in finding.examples[0]
 
 
 def test_an_encoder_is_loaded_only_when_asked_for(app: App) -> None:
     app.__dict__.pop("encoders", None)
-    look(app)
+    run_check(app)
     assert "encoders" not in app.__dict__
-    look(app, CheckOptions(load=app.encoder))
+    run_check(app, CheckOptions(load=app.encoder))
     assert "encoders" in app.__dict__
 
 
@@ -506,8 +512,8 @@ def test_a_vector_that_differs_from_the_encoders_is_reported(
 ) -> None:
     sql.execute("UPDATE embedding AS e SET vec = o.vec FROM embedding AS o"
                 " WHERE e.picture_id = 1 AND o.picture_id = 2")  # fmt: skip
-    wanted = CheckOptions(of(photos, app=shop), load=shop.encoder)
-    assert found(shop, "vectors-other", wanted).examples == (uri_of(sql, 1),)
+    options = CheckOptions(sources(photos, app=shop), load=shop.encoder)
+    assert only_finding(shop, "vectors-other", options).examples == (uri_of(sql, 1),)
 
 
 def test_no_more_pictures_are_encoded_again_than_a_sample(
@@ -523,7 +529,7 @@ def test_no_more_pictures_are_encoded_again_than_a_sample(
             seen.append(len(pictures))
             return shop.encoder().encode_pictures(pictures)  # type: ignore[arg-type]
 
-    where = picture_checks.Originals(of(photos, app=shop))
+    where = picture_checks.Originals(sources(photos, app=shop))
     assert list(encoder.find(shop.engine, Counting, where, shop.limits)) == []  # type: ignore[arg-type]
     assert seen == [1, 1]
 
@@ -544,7 +550,7 @@ def damage(file: Path) -> None:
 def test_a_missing_index_file_is_reported_and_fetched(indexed: App) -> None:
     whole = file_of(indexed).read_bytes()
     file_of(indexed).unlink()
-    assert look(indexed).healthy
+    assert run_check(indexed).healthy
     repaired(indexed, "index-files-missing")
     assert file_of(indexed).read_bytes() == whole
 
@@ -552,7 +558,7 @@ def test_a_missing_index_file_is_reported_and_fetched(indexed: App) -> None:
 def test_a_damaged_index_file_is_fetched(indexed: App) -> None:
     whole = file_of(indexed).read_bytes()
     damage(file_of(indexed))
-    assert not look(indexed).healthy
+    assert not run_check(indexed).healthy
     repaired(indexed, "index-files-damaged")
     assert file_of(indexed).read_bytes() == whole
 
@@ -566,9 +572,9 @@ def test_a_build_whose_file_is_lost_is_retired(
         file_of(indexed).unlink()
     else:
         damage(file_of(indexed))
-    report = look(indexed, REPAIR)
+    report = run_check(indexed, REPAIR)
     assert "builds-lost" in {each.kind for each in report.findings} and report.healthy
-    assert look(indexed).findings == () and list(indexed.files.folder.iterdir()) == []
+    assert run_check(indexed).findings == () and list(indexed.files.folder.iterdir()) == []
     row = sql.execute("SELECT state, reason FROM index_build").fetchone()
     assert row == ("retired", "its file was lost")
 
@@ -594,7 +600,7 @@ def test_a_build_without_a_copy_in_the_database_is_fine(
 ) -> None:
     """As with LOOKALIKE_INDEX_IN_DATABASE=0."""
     sql.execute("DELETE FROM index_chunk")
-    assert look(indexed).findings == ()
+    assert run_check(indexed).findings == ()
 
 
 def test_files_that_no_build_needs_are_removed(indexed: App) -> None:
@@ -609,16 +615,16 @@ def test_files_that_no_build_needs_are_removed(indexed: App) -> None:
 
 def test_chunks_of_retired_builds_are_removed(indexed: App, sql: psycopg.Connection) -> None:
     sql.execute("UPDATE index_build SET state = 'retired'")
-    report = look(indexed, REPAIR)
+    report = run_check(indexed, REPAIR)
     assert {each.kind for each in report.findings} == {"chunks-retired", "files-left"}
     assert report.healthy and sql.execute("SELECT count(*) FROM index_chunk").fetchone() == (0,)
 
 
 def test_builds_of_another_database_are_retired(indexed: App, sql: psycopg.Connection) -> None:
     sql.execute("UPDATE index_build SET cluster = '1/2'")
-    kinds = [each.kind for each in look(indexed, REPAIR).findings]
+    kinds = [each.kind for each in run_check(indexed, REPAIR).findings]
     assert kinds == ["builds-foreign", "chunks-retired", "files-left"]
-    assert look(indexed).findings == ()
+    assert run_check(indexed).findings == ()
 
 
 def test_a_build_whose_builder_disappeared_is_rejected(
@@ -638,7 +644,7 @@ def test_the_index_is_neither_checked_nor_repaired_during_a_build(
     draft = indexed.files.folder / "a.tmp"
     draft.write_bytes(b"x")
     with only_builder(indexed.engine):
-        report = look(indexed, REPAIR)
+        report = run_check(indexed, REPAIR)
     assert report.findings == () and draft.exists()
     assert any("being built" in each for each in report.left_out)
 
@@ -650,7 +656,7 @@ def test_a_folder_that_cannot_be_written_leaves_the_finding_with_the_reason(
     folder = indexed.files.folder
     folder.rename(folder.with_name("away"))
     folder.write_text("")
-    finding = found(indexed, "index-files-missing", REPAIR)
+    finding = only_finding(indexed, "index-files-missing", REPAIR)
     assert finding.repaired is None and "could not be repaired" in finding.advice
 
 
@@ -660,9 +666,9 @@ def test_several_kinds_of_damage_are_repaired_at_once(
     sql.execute("UPDATE product SET identity_key = 'x'")
     sql.execute("ALTER TABLE product DISABLE TRIGGER product_stamp")
     damage(file_of(indexed))
-    report = look(indexed, REPAIR)
+    report = run_check(indexed, REPAIR)
     assert len(report.findings) == 3 and report.healthy
-    assert look(indexed).findings == ()
+    assert run_check(indexed).findings == ()
 
 
 def test_a_restored_catalogue_has_no_finding(
@@ -671,9 +677,9 @@ def test_a_restored_catalogue_has_no_finding(
     backup(indexed.engine, tmp_path / "b")
     with App(Settings(home=tmp_path / "new", database_url=new_database(None))) as elsewhere:
         restore(elsewhere.engine, tmp_path / "b")
-        assert look(elsewhere).findings == ()
+        assert run_check(elsewhere).findings == ()
         elsewhere.indexer.rebuild()
-        assert look(elsewhere).findings == ()
+        assert run_check(elsewhere).findings == ()
 
 
 def test_a_replica_is_checked_and_not_repaired(server_home: Path, shop: App) -> None:
@@ -682,7 +688,7 @@ def test_a_replica_is_checked_and_not_repaired(server_home: Path, shop: App) -> 
         url = embedded_server.url(home, name)
         with App(Settings(home=home, database_url=url)) as replica:
             servers.catch_up(server_home, home)
-            report = look(replica)
+            report = run_check(replica)
             assert report.findings == () and "replica" in report.left_out[0]
             with pytest.raises(BadInput, match="repair the primary"):
-                look(replica, REPAIR)
+                run_check(replica, REPAIR)

@@ -67,16 +67,16 @@ def test_searches_are_counted_by_path_and_reason(app: App, server: MetricsServer
         app.search.search(Query(picture=photo(1), k=3))
     app.search.search(Query(sku="P0001", filters=parse(["brand=Acme"])))
     status, kind, body = fetch(f"{server.address}/metrics")
-    found = samples(body)
+    values = samples(body)
     assert (status, kind.split(";")[0]) == (200, "text/plain")
-    assert {key[1:]: n for key, n in found.items() if key[0] == "lookalike_searches_total"} == {
+    assert {key[1:]: n for key, n in values.items() if key[0] == "lookalike_searches_total"} == {
         ("exact", "no_build"): 1,
         ("faiss", "build"): 2,
         ("exact", "filter"): 1,
     }
-    assert found["lookalike_search_stage_seconds_count", "total"] == 4
-    assert found["lookalike_search_stage_seconds_count", "encode"] == 3
-    assert 0 < found["lookalike_search_stage_seconds_sum", "total"] < 60
+    assert values["lookalike_search_stage_seconds_count", "total"] == 4
+    assert values["lookalike_search_stage_seconds_count", "encode"] == 3
+    assert 0 < values["lookalike_search_stage_seconds_sum", "total"] < 60
 
 
 def test_a_search_that_is_refused_is_not_counted(app: App) -> None:
@@ -126,9 +126,9 @@ plans = some.builds(
 
 
 @given(some.lists(plans, max_size=20))
-def test_labels_have_few_values_whatever_is_searched(found: list[Plan]) -> None:
+def test_labels_have_few_values_for_any_search(plans: list[Plan]) -> None:
     metrics = SearchMetrics()
-    for plan in found:
+    for plan in plans:
         metrics.searched(plan)
     allowed = {
         "path": {*get_args(SearchPath), OTHER},
@@ -179,9 +179,9 @@ def test_a_database_that_cannot_be_reached_is_503(settings: Settings) -> None:
 def test_a_process_without_recent_success_is_unhealthy(app: App) -> None:
     liveness = Liveness(app.engine, stale_s=0.0)
     liveness.failed("the disk is full")
-    found = liveness.status()
-    assert not found.healthy
-    assert "the disk is full" in (found.checks[1].advice or "")
+    report = liveness.status()
+    assert not report.healthy
+    assert "the disk is full" in (report.checks[1].advice or "")
     long = Liveness(app.engine, stale_s=60.0)
     assert long.status().healthy
 
@@ -189,12 +189,12 @@ def test_a_process_without_recent_success_is_unhealthy(app: App) -> None:
 def test_the_database_check_is_reused_between_requests(app: App) -> None:
     from sqlalchemy import event
 
-    asked: list[str] = []
-    event.listen(app.engine, "before_cursor_execute", lambda *words: asked.append(words[2]))
+    statements: list[str] = []
+    event.listen(app.engine, "before_cursor_execute", lambda *words: statements.append(words[2]))
     liveness = Liveness(app.engine)
     for _ in range(20):
         liveness.status()
-    assert asked == ["SELECT 1"]
+    assert statements == ["SELECT 1"]
 
 
 def test_other_paths_and_methods_are_refused(server: MetricsServer) -> None:
@@ -222,7 +222,7 @@ def test_a_taken_port_is_an_error_with_advice() -> None:
 # The page
 
 
-def test_a_page_serves_its_metrics_or_does_without(
+def test_a_page_serves_its_metrics_or_runs_without_them(
     app: App, caplog: pytest.LogCaptureFixture
 ) -> None:
     free = app.settings.model_copy(update={"page_metrics_port": 0})

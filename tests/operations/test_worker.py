@@ -124,8 +124,8 @@ observations = some.builds(
 def test_a_decision_has_either_a_reason_or_a_wait(
     seen: IndexObservation, rules: RebuildRules
 ) -> None:
-    found = decide(seen, rules)
-    assert (found.reason is not None) == (found.wait_s == 0)
+    decision = decide(seen, rules)
+    assert (decision.reason is not None) == (decision.wait_s == 0)
 
 
 @given(observations, rules)
@@ -167,8 +167,8 @@ def test_no_build_is_due_within_the_minimum_interval(
 # A worker at work
 
 
-class Post:
-    """A worker in a thread, with what tests observe of it."""
+class WorkerThread:
+    """A worker in a thread, with the values that tests observe."""
 
     def __init__(self, app: App, sql: psycopg.Connection, **settings: Any) -> None:
         self.settings = app.settings.model_copy(update=QUICK | settings)
@@ -189,47 +189,48 @@ class Post:
         return self.worker.metrics.registry.get_sample_value(f"lookalike_{name}", labels) or 0.0
 
 
-def soon(true: Callable[[], bool], within_s: float = SOON_S) -> None:
+def wait_until(true: Callable[[], bool], within_s: float = SOON_S) -> None:
     deadline = time.monotonic() + within_s
     while not true():
-        assert time.monotonic() < deadline, "it did not come to pass"
+        assert time.monotonic() < deadline, "the condition did not become true"
         time.sleep(0.02)
 
 
 @contextmanager
-def working(post: Post) -> Iterator[Post]:
-    post.thread.start()
+def running(runner: WorkerThread) -> Iterator[WorkerThread]:
+    runner.thread.start()
     try:
-        yield post
+        yield runner
     finally:
-        post.stop.set()
-        post.thread.join(SOON_S)
-        assert not post.thread.is_alive()
+        runner.stop.set()
+        runner.thread.join(SOON_S)
+        assert not runner.thread.is_alive()
 
 
-def test_it_builds_the_first_index_and_again_when_enough_changed(
+def test_the_worker_builds_the_first_index_and_again_after_enough_changes(
     app: App, sql: psycopg.Connection
 ) -> None:
     add(app, numbered(40))
-    with working(Post(app, sql)) as post:
-        soon(lambda: post.published() == 1)
+    with running(WorkerThread(app, sql)) as runner:
+        wait_until(lambda: runner.published() == 1)
         add(app, numbered(4, first=40))
-        soon(lambda: post.value("delta_rows") == 4)
+        wait_until(lambda: runner.value("delta_rows") == 4)
         time.sleep(0.3)
-        assert post.published() == 1
+        assert runner.published() == 1
         add(app, numbered(1, first=44))
-        soon(lambda: post.published() == 2)
-        soon(lambda: post.value("index_rows") == 45)
-        assert post.value("delta_rows") == 0
+        wait_until(lambda: runner.published() == 2)
+        wait_until(lambda: runner.value("index_rows") == 45)
+        assert runner.value("delta_rows") == 0
 
 
 def test_a_notification_arrives_long_before_the_poll(app: App, sql: psycopg.Connection) -> None:
-    with working(Post(app, sql, worker_poll_s=600)) as post:
-        soon(lambda: post.value("build_age_seconds") != 0)  # nan: it looked
+    with running(WorkerThread(app, sql, worker_poll_s=600)) as runner:
+        # NaN after the first observation.
+        wait_until(lambda: runner.value("build_age_seconds") != 0)
         time.sleep(0.3)
         add(app, numbered(5))
-        soon(lambda: post.published() == 1)
-        post.stop.set()
+        wait_until(lambda: runner.published() == 1)
+        runner.stop.set()
         add(app, numbered(1, first=5))
 
 
@@ -237,10 +238,10 @@ def test_changes_without_notification_are_found_by_the_poll(
     app: App, sql: psycopg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(notifications, "notify", lambda connection: None)
-    with working(Post(app, sql)) as post:
-        soon(lambda: post.value("build_age_seconds") != 0)
+    with running(WorkerThread(app, sql)) as runner:
+        wait_until(lambda: runner.value("build_age_seconds") != 0)
         add(app, numbered(5))
-        soon(lambda: post.published() == 1)
+        wait_until(lambda: runner.published() == 1)
 
 
 def test_a_failed_build_that_is_not_needed_any_more_is_healthy(
@@ -253,10 +254,10 @@ def test_a_failed_build_that_is_not_needed_any_more_is_healthy(
         "INSERT INTO index_build (model_id, cluster, state, reason, finished_at)"
         " SELECT model_id, cluster, 'rejected', 'the disk is full', now() FROM index_build"
     )
-    with working(Post(app, sql, worker_poll_s=0.1, worker_stale_s=0.6)) as post:
+    with running(WorkerThread(app, sql, worker_poll_s=0.1, worker_stale_s=0.6)) as runner:
         time.sleep(2)
-        assert post.worker.liveness.status().healthy
-        assert post.published() == 1
+        assert runner.worker.liveness.status().healthy
+        assert runner.published() == 1
 
 
 def test_deletions_are_counted_despite_a_notification_for_each(
@@ -264,45 +265,45 @@ def test_deletions_are_counted_despite_a_notification_for_each(
 ) -> None:
     add(app, numbered(60))
     app.indexer.rebuild()
-    with working(Post(app, sql, worker_poll_s=0.5, worker_age_s=3600)) as post:
+    with running(WorkerThread(app, sql, worker_poll_s=0.5, worker_age_s=3600)) as runner:
         for n in range(30):
             app.catalog.delete([f"P{n:04}"])
             time.sleep(0.1)
-        soon(lambda: post.published() >= 2)
+        wait_until(lambda: runner.published() >= 2)
 
 
 def test_an_old_index_takes_in_a_small_delta(app: App, sql: psycopg.Connection) -> None:
     add(app, numbered(40))
     app.indexer.rebuild()
     add(app, numbered(1, first=40))
-    with working(Post(app, sql, worker_age_s=1.5)) as post:
-        soon(lambda: post.value("delta_rows") == 1)
-        assert post.published() == 1
-        soon(lambda: post.published() == 2)
+    with running(WorkerThread(app, sql, worker_age_s=1.5)) as runner:
+        wait_until(lambda: runner.value("delta_rows") == 1)
+        assert runner.published() == 1
+        wait_until(lambda: runner.published() == 2)
         time.sleep(2)
-        assert post.published() == 2, "nothing changed since, so there is nothing to build"
+        assert runner.published() == 2, "nothing changed since, so there is nothing to build"
 
 
 def test_the_worker_keeps_the_minimum_interval(app: App, sql: psycopg.Connection) -> None:
     add(app, numbered(10))
-    app.indexer.rebuild()  # by hand; the rest is counted from it all the same
+    app.indexer.rebuild()  # manually; the interval also counts from this build
     add(app, numbered(10, first=10))
-    with working(Post(app, sql, worker_every_s=1.5)) as post:
+    with running(WorkerThread(app, sql, worker_every_s=1.5)) as runner:
         time.sleep(0.7)
-        assert (post.published(), post.value("delta_rows")) == (1, 10)
-        soon(lambda: post.published() == 2)
+        assert (runner.published(), runner.value("delta_rows")) == (1, 10)
+        wait_until(lambda: runner.published() == 2)
 
 
 def test_deleted_rows_count_as_changed(app: App, sql: psycopg.Connection) -> None:
     add(app, numbered(40))
-    with working(Post(app, sql)) as post:
-        soon(lambda: post.published() == 1)
+    with running(WorkerThread(app, sql)) as runner:
+        wait_until(lambda: runner.published() == 1)
         sql.execute("DELETE FROM embedding WHERE picture_id IN (SELECT id FROM picture LIMIT 4)")
-        soon(lambda: post.value("gone_rows") == 4)
-        assert post.published() == 1
+        wait_until(lambda: runner.value("gone_rows") == 4)
+        assert runner.published() == 1
         sql.execute("DELETE FROM embedding WHERE picture_id IN "
                     "(SELECT picture_id FROM embedding LIMIT 1)")  # fmt: skip
-        soon(lambda: post.value("index_rows") == 35)
+        wait_until(lambda: runner.value("index_rows") == 35)
 
 
 def test_of_two_workers_one_builds(
@@ -310,24 +311,29 @@ def test_of_two_workers_one_builds(
 ) -> None:
     add(app, numbered(20))
     with App(settings, choose=choose_colours) as elsewhere:
-        posts = [Post(app, sql, worker_every_s=600), Post(elsewhere, sql, worker_every_s=600)]
-        with working(posts[0]), working(posts[1]):
-            soon(lambda: all(post.value("index_rows") == 20 for post in posts))
+        runners = [
+            WorkerThread(app, sql, worker_every_s=600),
+            WorkerThread(elsewhere, sql, worker_every_s=600),
+        ]
+        with running(runners[0]), running(runners[1]):
+            wait_until(lambda: all(runner.value("index_rows") == 20 for runner in runners))
             time.sleep(0.3)
-        assert (posts[0].count(), posts[0].published()) == (1, 1)
-        tried = [post.value("builds_total", outcome="failed") for post in posts]
+        assert (runners[0].count(), runners[0].published()) == (1, 1)
+        tried = [runner.value("builds_total", outcome="failed") for runner in runners]
     assert tried == [0, 0]
     assert [r.message for r in caplog.records if r.levelno >= logging.WARNING] == []
 
 
-def test_while_another_builds_it_waits_without_an_error(app: App, sql: psycopg.Connection) -> None:
+def test_during_a_build_of_another_process_the_worker_waits_without_an_error(
+    app: App, sql: psycopg.Connection
+) -> None:
     add(app, numbered(5))
     sql.execute("SELECT pg_advisory_lock(%s)", [LockKey.INDEX_BUILD.value])
-    with working(Post(app, sql)) as post:
-        soon(lambda: post.value("builds_total", outcome="busy") >= 1)
-        assert post.count() == 0
+    with running(WorkerThread(app, sql)) as runner:
+        wait_until(lambda: runner.value("builds_total", outcome="busy") >= 1)
+        assert runner.count() == 0
         sql.execute("SELECT pg_advisory_unlock(%s)", [LockKey.INDEX_BUILD.value])
-        soon(lambda: post.published() == 1)
+        wait_until(lambda: runner.published() == 1)
 
 
 def test_the_worker_waits_between_attempts_while_another_builds(
@@ -336,25 +342,25 @@ def test_the_worker_waits_between_attempts_while_another_builds(
     """Even with short intervals, seconds pass until the next attempt."""
     add(app, numbered(5))
     sql.execute("SELECT pg_advisory_lock(%s)", [LockKey.INDEX_BUILD.value])
-    with working(Post(app, sql, worker_poll_s=60)) as post:
-        soon(lambda: post.value("builds_total", outcome="busy") >= 1)
+    with running(WorkerThread(app, sql, worker_poll_s=60)) as runner:
+        wait_until(lambda: runner.value("builds_total", outcome="busy") >= 1)
         time.sleep(1)
-        assert post.value("builds_total", outcome="busy") <= 2
+        assert runner.value("builds_total", outcome="busy") <= 2
 
 
 def test_a_listener_reconnects_after_a_lost_connection(app: App, sql: psycopg.Connection) -> None:
     listening = "FROM pg_stat_activity WHERE application_name = 'lookalike worker'"
     here = f"{listening} AND datname = current_database()"
-    with working(Post(app, sql, worker_poll_s=600)) as post:
-        soon(lambda: sql.execute(f"SELECT {here}").fetchone() is not None)  # type: ignore[arg-type]
+    with running(WorkerThread(app, sql, worker_poll_s=600)) as runner:
+        wait_until(lambda: sql.execute(f"SELECT {here}").fetchone() is not None)  # type: ignore[arg-type]
         sql.execute(f"SELECT pg_terminate_backend(pid) {here}")  # type: ignore[arg-type]
         add(app, numbered(5))
-        soon(lambda: post.published() == 1)
-        soon(lambda: sql.execute(f"SELECT {here}").fetchone() is not None)  # type: ignore[arg-type]
+        wait_until(lambda: runner.published() == 1)
+        wait_until(lambda: sql.execute(f"SELECT {here}").fetchone() is not None)  # type: ignore[arg-type]
         time.sleep(0.2)
         add(app, numbered(5, first=5))
-        soon(lambda: post.published() == 2)
-        post.stop.set()
+        wait_until(lambda: runner.published() == 2)
+        runner.stop.set()
         add(app, numbered(1, first=10))
 
 
@@ -377,10 +383,10 @@ def test_a_flood_of_notifications_wakes_the_worker_and_is_not_read_to_the_end(
     listener = ChangeListener(app.engine, threading.Event())
     assert listener.wait(300)
     flood(sql, 10_000)
-    soon(lambda: unread(sql))
+    wait_until(lambda: unread(sql))
     heard = sum(listener.wait(0.05) for _ in range(10))
-    assert 1 <= heard <= 3  # the words, the new connection, and perhaps one more packet
-    soon(lambda: not unread(sql))
+    assert 1 <= heard <= 3  # the notifications, the new connection, and perhaps one more packet
+    wait_until(lambda: not unread(sql))
     flood(sql, 1)
     assert listener.wait(300)
     listener.close()
@@ -388,7 +394,7 @@ def test_a_flood_of_notifications_wakes_the_worker_and_is_not_read_to_the_end(
 
 def test_no_notifications_queue_up_during_a_build(app: App, sql: psycopg.Connection) -> None:
     add(app, numbered(5))
-    post = Post(app, sql)
+    runner = WorkerThread(app, sql)
 
     def rebuild() -> Build:
         flood(sql, 10_000)
@@ -398,10 +404,10 @@ def test_no_notifications_queue_up_during_a_build(app: App, sql: psycopg.Connect
 
     build, piled = app.indexer.rebuild, list[bool]()
     app.indexer.rebuild = rebuild  # type: ignore[method-assign]
-    with working(post):
-        soon(lambda: post.published() == 1)
+    with running(runner):
+        wait_until(lambda: runner.published() == 1)
         add(app, numbered(5, first=5))
-        soon(lambda: post.published() == 2)
+        wait_until(lambda: runner.published() == 2)
     assert piled == [False, False]
 
 
@@ -430,18 +436,18 @@ def test_the_worker_survives_a_restart_of_the_database(tmp_path: Path) -> None:
             app.initialise()
             add(app, numbered(5))
             with psycopg.connect(url, autocommit=True) as sql:
-                post = Post(app, sql)
-                with working(post):
-                    soon(lambda: post.published() == 1)
+                runner = WorkerThread(app, sql)
+                with running(runner):
+                    wait_until(lambda: runner.published() == 1)
                     crash(home)
-                    soon(lambda: not post.worker.liveness.status().healthy)
+                    wait_until(lambda: not runner.worker.liveness.status().healthy)
                     time.sleep(0.5)
-                    assert post.thread.is_alive()
+                    assert runner.thread.is_alive()
                     start(home)
-                    with psycopg.connect(url, autocommit=True) as post.sql:
+                    with psycopg.connect(url, autocommit=True) as runner.sql:
                         add(app, numbered(5, first=5))
-                        soon(lambda: post.published() == 2)
-                        soon(lambda: post.worker.liveness.status().healthy)
+                        wait_until(lambda: runner.published() == 2)
+                        wait_until(lambda: runner.worker.liveness.status().healthy)
 
 
 # Failures
@@ -461,14 +467,16 @@ def test_failing_builds_are_retried_with_growing_delays(
         return rebuild(self)
 
     monkeypatch.setattr(Indexer, "rebuild", failing)
-    with working(Post(app, sql, worker_backoff_s=0.1, worker_backoff_max_s=0.4)) as post:
+    with running(WorkerThread(app, sql, worker_backoff_s=0.1, worker_backoff_max_s=0.4)) as runner:
         monkeypatch.setattr("app.operations.worker.RETRY_S", 0.01)
-        soon(lambda: len(tried) == 4)
-        assert post.worker.liveness.status().as_dict()["last_error"]["value"] == "The disk is full."
-        soon(lambda: post.published() == 1)
-        soon(lambda: post.worker.liveness.status().as_dict()["last_error"]["value"] is None)
-        assert post.value("builds_total", outcome="failed") == 4
-        assert post.value("last_error_timestamp_seconds") > 0
+        wait_until(lambda: len(tried) == 4)
+        assert (
+            runner.worker.liveness.status().as_dict()["last_error"]["value"] == "The disk is full."
+        )
+        wait_until(lambda: runner.published() == 1)
+        wait_until(lambda: runner.worker.liveness.status().as_dict()["last_error"]["value"] is None)
+        assert runner.value("builds_total", outcome="failed") == 4
+        assert runner.value("last_error_timestamp_seconds") > 0
     waits = [b - a for a, b in pairwise(tried)]
     assert [wait >= least for wait, least in zip(waits, (0.1, 0.2, 0.4, 0.4), strict=True)] == (
         [True] * 4
@@ -485,12 +493,12 @@ def test_rejected_builds_back_off_also_after_a_restart(app: App, sql: psycopg.Co
             " model_id, cluster, 'rejected', %s, clock_timestamp() FROM index_build LIMIT 1",
             [reason],
         )
-    post = Post(app, sql)
-    assert post.worker._observer.observe(count_gone=True).history.failures == 2
-    with working(Post(app, sql, worker_backoff_s=600, worker_backoff_max_s=6000)) as post:
-        soon(lambda: post.value("delta_rows") == 5)
+    runner = WorkerThread(app, sql)
+    assert runner.worker._observer.observe(count_gone=True).history.failures == 2
+    with running(WorkerThread(app, sql, worker_backoff_s=600, worker_backoff_max_s=6000)) as runner:
+        wait_until(lambda: runner.value("delta_rows") == 5)
         time.sleep(0.3)
-        assert post.published() == 1
+        assert runner.published() == 1
 
 
 def test_an_unexpected_error_does_not_end_the_worker(
@@ -506,8 +514,8 @@ def test_an_unexpected_error_does_not_end_the_worker(
 
     monkeypatch.setattr(Indexer, "rebuild", faulty)
     monkeypatch.setattr("app.operations.worker.RETRY_S", 0.01)
-    with working(Post(app, sql)) as post:
-        soon(lambda: post.published() == 1)
+    with running(WorkerThread(app, sql)) as runner:
+        wait_until(lambda: runner.published() == 1)
 
 
 FUTURE = """
@@ -523,11 +531,11 @@ def test_builds_that_do_not_reduce_the_delta_back_off_with_a_reason(
     add(app, numbered(5))
     sql.execute(FUTURE)
     slow = {"worker_backoff_s": 0.5, "worker_backoff_max_s": 600}
-    with working(Post(app, sql, **slow)) as post:
-        soon(lambda: post.value("builds_total", outcome="fruitless") >= 2)
+    with running(WorkerThread(app, sql, **slow)) as runner:
+        wait_until(lambda: runner.value("builds_total", outcome="fruitless") >= 2)
         time.sleep(0.3)
-        assert post.published() <= 3
-        error = post.worker.liveness.status().as_dict()["last_error"]["value"]
+        assert runner.published() <= 3
+        error = runner.worker.liveness.status().as_dict()["last_error"]["value"]
     assert "left 5 changed rows of 5" in error and "lookalike migrate" in error
 
 
@@ -543,19 +551,19 @@ def test_open_writing_transactions_are_named(
     ):
         other.execute("INSERT INTO duplicate_verdict VALUES ('a', 'b', true, 'me')")
         late.execute("UPDATE embedding SET vec = vec")
-        post = Post(app, sql)
+        runner = WorkerThread(app, sql)
         app.indexer.rebuild()
         late.commit()
-        before = post.worker._observer.observe(count_gone=True)
+        before = runner.worker._observer.observe(count_gone=True)
         assert before.delta == 5
-        post.worker._delta_before = 5
-        post.worker._evaluate_last_build(before)
-        said = post.worker.liveness.status().as_dict()["last_error"]["value"]
+        runner.worker._delta_before = 5
+        runner.worker._evaluate_last_build(before)
+        error = runner.worker.liveness.status().as_dict()["last_error"]["value"]
         assert (
-            f"pid {other.info.backend_pid} (user postgres, application a forgotten console" in said
+            f"pid {other.info.backend_pid} (user postgres, application a forgotten console" in error
         )
-        assert "idle in transaction for 0 s" in said
-        assert "importer" not in said
+        assert "idle in transaction for 0 s" in error
+        assert "importer" not in error
 
 
 def test_a_user_without_privileges_sees_the_pid_of_open_transactions(
@@ -585,8 +593,8 @@ def test_a_clock_that_was_set_back_does_not_prevent_builds(
     app.indexer.rebuild()
     sql.execute("UPDATE index_build SET finished_at = finished_at + interval '1 year'")
     add(app, numbered(1, first=40))
-    with working(Post(app, sql, worker_every_s=600)) as post:
-        soon(lambda: post.published() == 2)
+    with running(WorkerThread(app, sql, worker_every_s=600)) as runner:
+        wait_until(lambda: runner.published() == 2)
 
 
 # The command
@@ -637,13 +645,15 @@ def test_a_signal_ends_a_waiting_worker_at_once(
     add(app, numbered(5))
     log = tmp_path / "log"
     with command(settings, log) as (process, address):
-        soon(lambda: answers(f"{address}/healthz"), BOOT_S)
-        soon(lambda: sql.execute("SELECT FROM index_build WHERE state = 'published'").rowcount > 0)
+        wait_until(lambda: answers(f"{address}/healthz"), BOOT_S)
+        wait_until(
+            lambda: sql.execute("SELECT FROM index_build WHERE state = 'published'").rowcount > 0
+        )
         time.sleep(0.5)
         began = time.monotonic()
         process.send_signal(number)
         assert process.wait(SOON_S) == 0, log.read_text()
-        # Half a second on an idle machine; the next look would be in a minute.
+        # Half a second on an idle machine; the next poll would be in a minute.
         assert time.monotonic() - began < 50
     assert "The worker has stopped." in log.read_text()
     assert "Traceback" not in log.read_text()
@@ -661,10 +671,10 @@ def test_a_signal_ends_a_running_build(
     ):
         gate.execute("LOCK TABLE query_sample IN ACCESS EXCLUSIVE MODE")
         held = "SELECT FROM index_build WHERE state = 'building'"
-        soon(lambda: sql.execute(held).rowcount == 1, BOOT_S)
+        wait_until(lambda: sql.execute(held).rowcount == 1, BOOT_S)
         waiting = "SELECT FROM pg_stat_activity WHERE wait_event_type = 'Lock'" \
             " AND datname = current_database()"  # fmt: skip
-        soon(lambda: sql.execute(waiting).rowcount == 1)
+        wait_until(lambda: sql.execute(waiting).rowcount == 1)
         began = time.monotonic()
         process.send_signal(signal.SIGTERM)
         assert process.wait(SOON_S) == 0, log.read_text()

@@ -1,4 +1,4 @@
-"""What tests of the schema `analytics` share: a catalogue to read, and analysts who log in."""
+"""Shared by tests of the schema `analytics`: a catalogue to read, and logins of analysts."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def catalogue(home: Path, template: str) -> Iterator[App]:
         url = embedded_server.url(home, name)
         try:
             with App(Settings(home=home / name, database_url=url), choose=choose_colours) as app:
-                migrate(app.engine)  # what belongs to a database is not copied with a template
+                migrate(app.engine)  # settings of a database are not copied from a template
                 _fill(app)
                 yield app
         finally:
@@ -39,7 +39,7 @@ def catalogue(home: Path, template: str) -> Iterator[App]:
 
 def _fill(app: App) -> None:
     for n in range(90):
-        # Every tenth shows the photo of the one before, every third two more of its own.
+        # Every tenth shows the photo of its predecessor, every third two more photos of its own.
         seeds = [n - 1 if n % 10 == 9 else n] + ([200 + n, 300 + n] if n % 3 == 0 else [])
         add(
             app, {f"DEMO-{n:04}": seeds},
@@ -51,7 +51,7 @@ def _fill(app: App) -> None:
 
 @contextmanager
 def login(app: App) -> Iterator[str]:
-    """The address of a database as an analyst of its own knows it."""
+    """The URL of a database for a new analyst."""
     assert app.settings.database_url is not None
     name = f"ada_{uuid4().hex[:8]}"
     with psycopg.connect(app.settings.database_url, autocommit=True) as server:

@@ -1,4 +1,4 @@
-"""The page in a real browser: a shop that is served, and the tabs that tests open on it."""
+"""The page in a real browser: a served shop, and browser tabs for tests."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ ODD_BRAND = "*Kes* `trel` <i>&amp;</i> :smile: [x](y)"
 
 @dataclass(frozen=True)
 class Shop:
-    """A catalogue with an index, and a query photo of the product that must be found first."""
+    """A catalogue with an index, a query photo, and the product that must be its first result."""
 
     home: Path
     photo: Path
@@ -66,12 +66,13 @@ WHERE p.sku = %(sku)s"""
 
 @pytest.fixture(scope="session")
 def shop() -> Iterator[Shop]:
-    """32 drawn products, the expected one with an odd title, on a server that may be stopped."""
+    """32 drawn products, the expected one with special characters in its title, on a separate
+    server."""
     home = Path(tempfile.mkdtemp(prefix="lookalike-page-"))
     source = draw_catalogue(home / "demo", products=32)
     with (home / "demo" / "queries.csv").open(encoding="utf-8", newline="") as file:
-        asked = next(csv.DictReader(file))
-    rename(source, asked["expected_sku"], title=ODD_TITLE, brand=ODD_BRAND)
+        query = next(csv.DictReader(file))
+    rename(source, query["expected_sku"], title=ODD_TITLE, brand=ODD_BRAND)
     embedded_server.start(home, {"fsync": "off"})
     with App(Settings(home=home, model="embedded")) as app:
         app.initialise()
@@ -79,8 +80,8 @@ def shop() -> Iterator[Shop]:
         app.indexer.rebuild()
     with psycopg.connect(embedded_server.url(home), autocommit=True) as connection:
         connection.execute(CUT_OFFS)
-        connection.execute(ANOTHER_YEAR, {"sku": asked["expected_sku"]})
-    yield Shop(home, home / "demo" / asked["query"], asked["expected_sku"])
+        connection.execute(ANOTHER_YEAR, {"sku": query["expected_sku"]})
+    yield Shop(home, home / "demo" / query["query"], query["expected_sku"])
     embedded_server.stop(home)
     shutil.rmtree(home)
 
@@ -102,7 +103,7 @@ def address(shop: Shop) -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def artefacts(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where pictures of the page are kept for people to look at."""
+    """The folder for screenshots."""
     named = os.environ.get("LOOKALIKE_TEST_ARTEFACTS")
     folder = Path(named) if named else tmp_path_factory.mktemp("artefacts")
     folder.mkdir(parents=True, exist_ok=True)
@@ -111,7 +112,7 @@ def artefacts(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """Chromium; without it these tests are skipped, but not in CI."""
+    """Chromium; without it these tests are skipped, or fail in CI."""
     if not CHROMIUM.exists():
         reason = f"no browser at {CHROMIUM}"
         if os.environ.get("CI"):
@@ -124,8 +125,8 @@ def browser() -> Iterator[Browser]:
 
 
 class Tabs:
-    """Opens tabs that share what the browser has loaded and compiled of the page, and nothing else:
-    each starts with an empty local storage and a session of its own."""
+    """Opens tabs that share the browser's cache and compiled code only: each has an empty local
+    storage and a session of its own."""
 
     def __init__(self, browser: Browser) -> None:
         self._browser = browser
@@ -155,7 +156,7 @@ def tabs(browser: Browser) -> Tabs:
 
 @pytest.fixture
 def open_page(tabs: Tabs) -> Iterator[Callable[..., Page]]:
-    """Opens an address in a new tab, on a screen this wide."""
+    """Opens a URL in a new tab of this width."""
     pages: list[Page] = []
 
     def open_(url: str, *, width: int = 1400, scheme: Scheme = "light") -> Page:
@@ -174,7 +175,7 @@ def page(open_page: Callable[..., Page], address: str) -> Page:
 
 @pytest.fixture(scope="module")
 def answered(tabs: Tabs, address: str, shop: Shop) -> Iterator[Page]:
-    """A page with the answer to the query photo, for tests that change nothing about it."""
+    """A page with the results of the query photo, for tests that do not change it."""
     page = tabs.open(address, 1400, "light")
     upload(page, "photo.jpg", shop.photo.read_bytes())
     first_card(page)
@@ -188,7 +189,7 @@ def upload(page: Page, name: str, data: bytes) -> None:
 
 
 def settled(page: Page) -> None:
-    """Wait until the page has been drawn as a whole."""
+    """Wait until the script has finished and the page is rendered completely."""
     still = page.locator(".stApp[data-test-script-state=notRunning]")
     expect(still).to_be_visible(timeout=SOON_MS)
     expect(page.locator("[data-stale=true]")).to_have_count(0, timeout=SOON_MS)
@@ -207,7 +208,7 @@ def first_card(page: Page) -> Locator:
 
 
 def error(page: Page) -> str:
-    """The sentence the page shows instead of products."""
+    """The error message on the page."""
     alert = page.get_by_test_id("stAlert")
     expect(alert).to_be_visible(timeout=SOON_MS)
     return alert.inner_text()

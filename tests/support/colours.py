@@ -1,4 +1,5 @@
-"""A small encoder with exact answers: a picture's vector is its own pixels, four by four."""
+"""A small deterministic encoder with exact expected results: the vector of a picture is its 4 x 4
+pixels."""
 
 from __future__ import annotations
 
@@ -20,7 +21,7 @@ SIDE = 4
 
 
 class ColourEncoder:
-    """Looks at the colours alone; deterministic, and different for different `name`s."""
+    """Encodes colours only; encoders with another `name` have another fingerprint."""
 
     def __init__(self, name: str = "colours") -> None:
         self.name = name
@@ -47,14 +48,14 @@ class ColourEncoder:
 
 
 def choose_colours(model: str, **_: Any) -> EncoderChoice:
-    """Stands where `choose_encoder` does; 'auto' is the encoder called 'colours'."""
+    """Replaces `choose_encoder`; 'auto' is the encoder 'colours'."""
     name = "colours" if model == "auto" else model
     return EncoderChoice(ColourEncoder(name), f"The encoder {name} was taken.")
 
 
 @lru_cache(maxsize=20_000)
 def photo(seed: int, *, side: int = 32, kind: str = "PNG") -> bytes:
-    """A small picture file of random blocks of colour; the same seed gives the same bytes."""
+    """A small picture file of random colour blocks; the same seed gives the same bytes."""
     blocks = np.random.default_rng(seed).integers(0, 256, (SIDE, SIDE, 3), dtype=np.uint8)
     file = BytesIO()
     Image.fromarray(blocks).resize((side, side), Image.Resampling.NEAREST).save(file, kind)

@@ -1,4 +1,4 @@
-"""Many at once: threads that all begin together, and a search service whose places are taken."""
+"""Concurrency helpers: threads that start together, and an admission control without free slots."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SOON_S = 300.0
 
 
 def all_at_once(asks: Sequence[Callable[[], T]]) -> list[T | Exception]:
-    """What each of them came to, in order; each has a thread of its own."""
+    """The result or exception of each call, in order; each runs in a separate thread."""
     start = threading.Barrier(len(asks))
 
     def one(ask: Callable[[], T]) -> T | Exception:
@@ -34,7 +34,7 @@ def all_at_once(asks: Sequence[Callable[[], T]]) -> list[T | Exception]:
 
 @contextmanager
 def full(admission: Admission) -> Iterator[None]:
-    """Every place is taken inside, each by a thread of its own."""
+    """All slots of the admission control are occupied inside the block."""
     end, taken = threading.Event(), threading.Barrier(admission.places + 1)
 
     def take() -> None:
@@ -55,19 +55,19 @@ def full(admission: Admission) -> Iterator[None]:
 
 
 def until(what: Callable[[], Any]) -> None:
-    """Wait until something holds."""
+    """Wait until a condition holds."""
     pause = threading.Event()
     for _ in range(int(SOON_S / 0.005)):
         if what():
             return
         pause.wait(0.005)
-    raise AssertionError("it never came to that")
+    raise AssertionError("the condition did not become true")
 
 
 def in_a_process(function: Callable[[], object]) -> None:
-    """Call a function of a test module in a process of its own, whose main thread it has.
+    """Call a function of a test module in the main thread of a new process.
 
-    For what Ctrl-C does: a signal to this process may meet whatever else runs the tests.
+    For tests of Ctrl-C: a signal to this process could reach the test runner.
     """
     call = f"import {function.__module__} as module; module.{function.__name__}()"
     done = subprocess.run(

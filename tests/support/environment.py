@@ -16,9 +16,10 @@ MEMORY_PER_WORKER = 2 << 30
 
 
 def _keep_temporary_files_in_memory() -> None:
-    """Tests create a thousand databases and sync thousands of files; on a disk that takes minutes.
+    """Use a temporary folder in memory: tests create a thousand databases and sync thousands of
+    files, which takes minutes on a disk.
 
-    Only where there is plenty of memory, and no TMPDIR names another place.
+    Only with plenty of memory, and unless TMPDIR names another folder.
     """
     needed = MEMORY_PER_WORKER * min(os.cpu_count() or 1, 8)
     if (
@@ -31,10 +32,10 @@ def _keep_temporary_files_in_memory() -> None:
         tempfile.tempdir = None  # it is read again
 
 
-# Vectors of tests are small: threads that wait for each other cost more than they save. torch and
-# faiss read it when they are imported.
+# Vectors of tests are small, so that parallel threads cost more than they save. torch and faiss
+# read these variables when they are imported.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 _keep_temporary_files_in_memory()
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-    # Shells let commands they start in the background ignore Ctrl-C, and children inherit that.
+    # A shell lets background commands ignore Ctrl-C, and child processes inherit that.
     signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -1,4 +1,4 @@
-"""The answer a search must give, computed in numpy."""
+"""The exact result of a search, computed with numpy."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ def skus(result: SearchResult) -> list[str]:
 
 
 def expected(app: App, seeds: list[int], seed: int, k: int) -> list[tuple[str, float]]:
-    """Sku and similarity of the k nearest of numbered products, by numpy."""
+    """Sku and similarity of the k nearest of the numbered products, by numpy."""
     rows = dict(zip(seeds, vectors(app, seeds).astype(np.float16), strict=True))
     nearest = oracle(rows, vectors(app, [seed])[0], k)
     return [(f"P{id_:04}", 1 - distance) for id_, distance in nearest]
 
 
 def assert_exact(app: App, result: SearchResult, seeds: list[int], seed: int, k: int) -> None:
-    wanted = expected(app, seeds, seed, k)
-    assert skus(result) == [sku for sku, _ in wanted]
-    found = [match.similarity for match in result.matches]
-    np.testing.assert_allclose(found, [similarity for _, similarity in wanted], atol=1e-6)
+    nearest = expected(app, seeds, seed, k)
+    assert skus(result) == [sku for sku, _ in nearest]
+    similarities = [match.similarity for match in result.matches]
+    np.testing.assert_allclose(similarities, [similarity for _, similarity in nearest], atol=1e-6)

@@ -1,4 +1,4 @@
-"""A catalogue with a picture and a random vector for each product, written in SQL."""
+"""A catalogue with one picture and one random vector per product, inserted with SQL."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from app.db.queries import embeddings
 
 
 def fill(app: App, rows: int) -> None:
-    """Products with a picture each and random vectors, known to the planner."""
+    """Insert products with a picture each and random vectors, and update the planner statistics."""
     with psycopg.connect(str(app.settings.database_url), autocommit=True) as sql:
         _fill(app, sql, rows)
 

@@ -1,4 +1,4 @@
-"""Sources on disk, ingests of them, and everything the catalogue holds in one comparable value."""
+"""Sources on disk, ingests of them, and the contents of a catalogue as one comparable value."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Row = Mapping[str, object]
 
 
 class WatchedEncoder(ColourEncoder):
-    """Counts the pictures it encodes, and calls `before` with that count ahead of each call."""
+    """Counts the pictures it encodes, and calls `before` with the count so far before each call."""
 
     def __init__(self, before: Callable[[int], object] = lambda encoded: None) -> None:
         super().__init__()
@@ -37,7 +37,7 @@ class WatchedEncoder(ColourEncoder):
 
 
 def write_csv(source: Path, rows: Sequence[Row]) -> Path:
-    """A CSV with the columns of all rows, in the order they first come."""
+    """A CSV with the columns of all rows, in order of first appearance."""
     columns = list(dict.fromkeys(name for row in rows for name in row))
     with source.open("w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, columns, restval="")
@@ -47,14 +47,14 @@ def write_csv(source: Path, rows: Sequence[Row]) -> Path:
 
 
 def write_photos(folder: Path, seeds: Sequence[int], *, side: int = 8) -> None:
-    """`0.png`, `1.png`, ...: photo(seed) under its seed."""
+    """Write photo(seed) as `<seed>.png` for each seed."""
     folder.mkdir(parents=True, exist_ok=True)
     for seed in seeds:
         (folder / f"{seed}.png").write_bytes(photo(seed, side=side))
 
 
 def shop(folder: Path, count: int, *, pictures: int = 1) -> Path:
-    """A catalogue of `count` products P0000, P0001, ... with as many pictures each, all new."""
+    """A source of `count` products P0000, P0001, ... each with `pictures` distinct pictures."""
     write_photos(folder, range(count * pictures))
     names = [[f"{n * pictures + m}.png" for m in range(pictures)] for n in range(count)]
     return write_csv(
@@ -65,7 +65,7 @@ def shop(folder: Path, count: int, *, pictures: int = 1) -> Path:
 
 
 class Always:
-    """One encoder, whatever model is asked for."""
+    """Provides the same encoder for every model."""
 
     def __init__(self, encoder: Any) -> None:
         self._encoder = encoder
@@ -82,7 +82,7 @@ class Always:
 
 
 def ingest(app: App, source: Path, **options: Any) -> IngestReport:
-    """One run over a source; `encoder` stands in for the App's own."""
+    """One run over a source; the option `encoder` replaces the App's own."""
     encoder = options.pop("encoder", None)
     use = app.encoders if encoder is None else Always(encoder)
     return load(app.engine, app.catalog, use, app.limits, source, **options)
@@ -101,13 +101,13 @@ CONTENTS = {
 
 
 def contents(connection: psycopg.Connection) -> dict[str, list[tuple[Any, ...]]]:
-    """All that was loaded, in order, without numbers and times that differ from run to run."""
+    """All loaded rows, in order, without ids and times, which differ between runs."""
     return {name: sorted(connection.execute(sql).fetchall(), key=repr)
             for name, sql in CONTENTS.items()}  # fmt: skip
 
 
 def versions(connection: psycopg.Connection) -> dict[str, list[tuple[Any, ...]]]:
-    """Where each row lies and which transaction wrote or locked it."""
+    """The location of each row and the transactions that wrote or locked it."""
     tables = ("product", "picture", "product_picture", "embedding")
     return {
         name: connection.execute(

@@ -1,4 +1,4 @@
-"""Searches as a user asks them, judged by numpy while the table is at rest."""
+"""Searches through the service, checked against numpy on an unchanging table."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ K = 10
 
 
 def right(app: App, k: int = K) -> Plan:
-    """Ask for a few photos and assert that the answers are those of the table; the last plan."""
+    """Search for a few photos and assert that the results are exact; returns the last plan."""
     rows = table(app)
     for seed in SEEDS:
         result = app.search.search(Query(picture=photo(seed), k=k))
@@ -41,18 +41,18 @@ def table(app: App) -> Rows:
 
 
 def rounded(app: App, seed: int) -> Vector:
-    """A photo's vector as every path uses it."""
+    """A photo's vector, rounded to float16 as in every search path."""
     return vectors(app, [seed])[0].astype(np.float16).astype(np.float32)
 
 
 def wrong(rows: Rows, query: Vector, result: SearchResult, k: int) -> list[str]:
-    """What is wrong with an answer; nothing if it is what these rows say."""
+    """The differences of a result from the exact one of these rows; empty if there are none."""
     hits = tuple(Hit(m.product_id, m.picture_id, 1 - m.similarity) for m in result.matches)
     return differences(rows, query, Candidates(hits, None), k)
 
 
 class Crowd:
-    """Threads that search a table at rest as long as its `with` lasts."""
+    """Threads that search an unchanging table inside the `with` block."""
 
     def __init__(self, app: App, threads: int = 3) -> None:
         self.paths: Counter[str] = Counter()
@@ -77,7 +77,7 @@ class Crowd:
             thread.join()
 
     def goes_on(self, more: int = 3, seconds: float = 20) -> None:
-        """Wait until each thread has had so many more answers."""
+        """Wait until each thread has received `more` further results."""
         goal = [answers + more for answers in self._answers]
         until(
             lambda: all(has >= want for has, want in zip(self._answers, goal, strict=True)),
@@ -90,7 +90,7 @@ class Crowd:
             seed = SEEDS[number % len(SEEDS)]
             try:
                 result = self._app.search.search(Query(picture=photo(seed), k=K))
-            except Exception as exc:  # the test says which may come
+            except Exception as exc:  # the test asserts which errors are allowed
                 self.errors.append(exc)
                 self._over.wait(0.02)
                 continue

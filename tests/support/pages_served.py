@@ -1,4 +1,4 @@
-"""The pages served by `lookalike page` to a real browser, for the tests of those pages."""
+"""Pages served by `lookalike page` to a real browser."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ CHROMIUM = Path("/usr/bin/chromium")
 SWITCHES = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking",
             "--disable-component-update", "--disable-sync"]  # fmt: skip
 SOON_MS = 120_000
-"""How long a browser test waits for what must come; a busy machine needs some of it."""
+"""Timeout in milliseconds for expected page content; generous for busy machines."""
 
 
 @contextmanager
 def pages_of(**settings: str) -> Iterator[str]:
-    """`lookalike page` with these settings in its environment; gives its address."""
+    """`lookalike page` with these settings in its environment; yields its URL."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -66,7 +66,7 @@ def chromium() -> Iterator[Browser]:
 
 @contextmanager
 def tab(browser: Browser, address: str, *, width: int = 1400) -> Iterator[Page]:
-    """A tab without a past, on a screen this wide, with the page at this address drawn."""
+    """A new tab of this width that shows the rendered page of this URL."""
     page = browser.new_page(viewport={"width": width, "height": 1000})
     page.set_default_timeout(SOON_MS)
     try:

@@ -1,4 +1,4 @@
-"""An encoder that reads words with known answers, and products with titles."""
+"""A test encoder that understands words with known answers, and products with titles."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from support.shop import add
 
 
 class Reader(ColourEncoder):
-    """Reads the number of a photo, and takes it for that photo."""
+    """Encodes a text as the photo whose number is in it."""
 
     def __init__(self, name: str = "colours") -> None:
         super().__init__(name)
@@ -19,11 +19,13 @@ class Reader(ColourEncoder):
         from app.images.decoding import decode
 
         numbers = [[int(part) for part in each.split() if part.isdigit()] for each in words]
-        return self.encode_pictures([decode(photo((found or [0])[0])) for found in numbers])
+        return self.encode_pictures(
+            [decode(photo((photo_numbers or [0])[0])) for photo_numbers in numbers]
+        )
 
 
 def name(app: App, sku: str, title: str, seed: int, **more: object) -> None:
-    """One product with words of its own."""
+    """Add one product with a title."""
     add(app, {sku: [seed]}, **more)
     with app.engine.begin() as connection:
         connection.exec_driver_sql(

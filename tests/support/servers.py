@@ -1,6 +1,6 @@
-"""Servers of a test's own: to be crashed and started again, copied to a standby, dumped, restored.
+"""PostgreSQL servers of a single test, which it may crash, restart, replicate, dump and restore.
 
-Each lives in a home that `app.db.embedded.server` fills, and is gone when its `with` ends.
+Each is in a home that `app.db.embedded.server` fills, and is deleted at the end of its `with`.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ import psycopg
 from app.db.embedded import binaries, os_user
 from app.db.embedded import server as embedded_server
 
-# What a killed server wrote is kept by the system all the same; commits are waited for.
+# The kernel keeps what a killed server wrote; commits are still synchronous.
 UNSYNCED = {"fsync": "off", "shared_buffers": "32MB", "max_wal_size": "256MB"}
 
 
 @contextmanager
 def own_server(**options: str) -> Iterator[Path]:
-    """The home of a server that nobody else uses; it may be crashed and started as one likes."""
+    """The home of a server for one test, which may crash and restart it."""
     with _home() as home:
         embedded_server.start(home, UNSYNCED | options)
         yield home
@@ -51,19 +51,19 @@ USER = "shop keeper"
 
 @dataclass(frozen=True)
 class TcpServer:
-    """A server that is reached over TCP and asks for a password; USER is its superuser."""
+    """A server that is reached over TCP and requires a password; USER is its superuser."""
 
     port: int
 
     def url(self, database: str = "postgres", password: str = PASSWORD, user: str = USER) -> str:
-        """An address with every odd character percent-encoded."""
+        """A URL with all special characters percent-encoded."""
         who, secret = quote(user, safe=""), quote(password, safe="")
         return f"postgresql://{who}:{secret}@127.0.0.1:{self.port}/{quote(database, safe='')}"
 
 
 @contextmanager
 def password_server() -> Iterator[TcpServer]:
-    """Made from the binaries of the embedded server, whose start lets their user reach them."""
+    """A server from the binaries of the embedded server, made accessible to its OS user."""
     folder = Path(tempfile.mkdtemp(prefix="lookalike-tcp-"))
     (folder / "password").write_text(PASSWORD)
     data, port = folder / "data", free_port()
@@ -92,7 +92,7 @@ def password_server() -> Iterator[TcpServer]:
 
 
 def free_port() -> int:
-    """A port of this machine that nobody listened on a moment ago."""
+    """A TCP port of this machine that was free a moment ago."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
@@ -113,7 +113,7 @@ def start(home: Path, **options: str) -> str:
 
 
 def crash(home: Path) -> None:
-    """Stop the server as a power cut would, without a checkpoint."""
+    """Stop the server without a checkpoint, as after a power failure."""
     binaries.run("pg_ctl", "-w", "-m", "immediate", "-D", str(home / "postgres"), "stop")
 
 
@@ -123,7 +123,7 @@ def promote(home: Path) -> None:
 
 
 def skip_transactions(home: Path, epochs: int) -> None:
-    """Let a stopped server go on with transaction numbers 2^32 times `epochs` higher."""
+    """Advance the transaction ids of a stopped server by `epochs` times 2^32."""
     binaries.run("pg_resetwal", "-e", str(epochs), "-D", str(home / "postgres"))
 
 
@@ -135,14 +135,14 @@ def dump(home: Path, file: Path) -> None:
 def restore(home: Path, file: Path) -> None:
     """pg_restore into the empty database of `home`; any error ends it."""
     url = embedded_server.url(home)
-    # Roles are not in a dump, and `lookalike migrate` grants again.
+    # Roles are not in a dump; `lookalike migrate` grants the privileges again.
     binaries.run(
         "pg_restore", "--exit-on-error", "--no-owner", "--no-privileges", "-d", url, str(file)
     )
 
 
 def ask(home: Path, question: str) -> Any:
-    """The one value that a question to the server of `home` returns."""
+    """The single value that a query to the server of `home` returns."""
     with psycopg.connect(embedded_server.url(home), autocommit=True) as connection:
         row = connection.execute(question).fetchone()  # type: ignore[call-overload]
     return row[0] if row else None
@@ -157,24 +157,24 @@ def tell(home: Path, setting: str) -> None:
 
 
 def catch_up(primary: Path, standby: Path) -> None:
-    """Wait until the standby has replayed all that the primary has committed."""
+    """Wait until the standby has replayed all commits of the primary."""
     _reach(primary, standby, "pg_last_wal_replay_lsn()")
 
 
 def received(primary: Path, standby: Path) -> None:
-    """Wait until the standby has received, if not replayed, all that the primary has committed."""
+    """Wait until the standby has received all commits of the primary, replayed or not."""
     _reach(primary, standby, "pg_last_wal_receive_lsn()")
 
 
 def _reach(primary: Path, standby: Path, position: str) -> None:
-    # The message is flushed, and with it the commits that were not waited for.
+    # The message is flushed to disk, and with it all asynchronous commits.
     written = ask(primary, "SELECT pg_logical_emit_message(false, 'test', '', true)")
     question = f"SELECT {position} >= '{written}'"
-    until(lambda: ask(standby, question), "the standby does not follow")
+    until(lambda: ask(standby, question), "the standby does not catch up")
 
 
 def until(true: Callable[[], object], otherwise: str, seconds: float = 300) -> None:
-    """Wait for something to become true."""
+    """Wait until a condition holds; fails with the message `otherwise` after `seconds`."""
     deadline = time.monotonic() + seconds
     while not true():
         assert time.monotonic() < deadline, otherwise
@@ -183,18 +183,18 @@ def until(true: Callable[[], object], otherwise: str, seconds: float = 300) -> N
 
 @contextmanager
 def _home() -> Iterator[Path]:
-    """Not in pytest's folder, which it closes to other users."""
+    """A temporary home outside pytest's folder, which other users cannot enter."""
     home = Path(tempfile.mkdtemp(prefix="lookalike-own-"))
     try:
         yield home
     finally:
         if embedded_server.running(home):
-            crash(home)  # nobody misses the data
+            crash(home)  # the data is not needed any more
         shutil.rmtree(home, ignore_errors=True)
 
 
 def _lend(folder: Path) -> None:
-    """Make a folder that belongs to the user PostgreSQL runs as."""
+    """Create a folder owned by the OS user that PostgreSQL runs as."""
     folder.mkdir(mode=0o700)
     if os.geteuid() == 0:
         os_user.create_server_user()
@@ -203,9 +203,9 @@ def _lend(folder: Path) -> None:
 
 
 def _base_backup(primary: Path, target: Path) -> None:
-    """Copy a running server, with the settings (-R) that make the copy follow it.
+    """Copy a running server, with the settings (-R) that make the copy a standby.
 
-    The copy has the lock of the socket in it, which lies among the data.
+    The copy includes the lock file of the socket, which is in the data folder.
     """
     binaries.run(
         "pg_basebackup", "-c", "fast", "-R", "-D", str(target),

@@ -43,17 +43,17 @@ def add(app: App, shown: dict[str, Sequence[int]], **fields: object) -> None:
 
 
 def numbered(count: int, first: int = 0) -> dict[str, list[int]]:
-    """Products P0000, P0001, ... each with one photo of its own."""
+    """Products P0000, P0001, ... with one photo each."""
     return {f"P{n:04}": [n] for n in range(first, first + count)}
 
 
 def vectors(app: App, seeds: Sequence[int]) -> Vectors:
-    """The encoder's vectors of photos."""
+    """The vectors of photos by the encoder of the app."""
     return app.encoder().encode_pictures([decode(photo(seed)) for seed in seeds])
 
 
 def oracle(rows: dict[int, np.ndarray], query: np.ndarray, k: int) -> list[tuple[int, float]]:
-    """Ids and cosine distances of the k nearest rows, in float64; ties by id."""
+    """Ids and cosine distances of the k nearest rows, in float64; ties ordered by id."""
     ids = np.array(sorted(rows))
     table = np.stack([rows[id_] for id_ in ids]).astype(np.float64)
     query = query.astype(np.float16).astype(np.float64)

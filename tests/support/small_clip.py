@@ -1,4 +1,4 @@
-"""A CLIP folder made on the spot: real loading code, random weights, meaningless answers."""
+"""A small CLIP model folder: real loading code, random weights, meaningless vectors."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _SHAPE = {
 
 
 def save_small_clip(folder: Path, *, seed: int = 0) -> Path:
-    """Write a CLIP of a few kilobytes to `folder` as sentence-transformers saves it."""
+    """Write a CLIP model of a few kilobytes to `folder` in the format of sentence-transformers."""
     parts = folder.with_name(folder.name + "-parts")
     _model(seed).save_pretrained(parts)
     _processor().save_pretrained(parts)
@@ -59,7 +59,8 @@ def _processor() -> CLIPProcessor:
 
 
 def _vocabulary() -> dict[str, int]:
-    """Each printable ASCII character, inside a word and at its end; the two marks come last."""
+    """Each printable ASCII character, inside a word and at its end; the two special tokens are
+    last."""
     letters = [chr(code) for code in range(33, 127)]
     tokens = [*letters, *(f"{letter}</w>" for letter in letters), _START, _END]
     return {token: number for number, token in enumerate(tokens)}
