@@ -138,7 +138,7 @@ def _contents(connection: Connection, model: Model) -> Generator[HealthCheck, No
 
 def _pgvector(connection: Connection, model: Model) -> HealthCheck:
     name = "pgvector_index"
-    if hnsw_index.usable(connection, model.id):
+    if hnsw_index.is_usable(connection, model.id):
         return HealthCheck(name, "valid")
     if hnsw_index.busy(connection, model.id):
         return HealthCheck(name, "left off by a load that goes on, or being made")

@@ -60,11 +60,11 @@ READABLE = "products pictures embeddings coverage loads rejects index_builds fre
 
 
 @pytest.mark.parametrize("view", [*READABLE.split(), "duplicate_groups"])
-def test_it_reads_every_view(analyst: psycopg.Connection, view: str) -> None:
+def test_the_role_reads_every_view(analyst: psycopg.Connection, view: str) -> None:
     analyst.execute(f"SELECT * FROM analytics.{view}")
 
 
-def test_it_calls_every_function_and_compares_vectors_itself(analyst: psycopg.Connection) -> None:
+def test_the_role_calls_every_function_and_compares_vectors(analyst: psycopg.Connection) -> None:
     for call in (
         "similar_products('DEMO-0001', 3)", "search_products(analytics.centroid('lamp'), 3)",
         "near_duplicate_pairs(0.1)", "compare('DEMO-0001', 'DEMO-0002')", "outliers('lamp', 2)",
@@ -108,12 +108,14 @@ REFUSED = [
 
 
 @pytest.mark.parametrize("sql", REFUSED)
-def test_it_is_refused_everything_else(analyst: psycopg.Connection, sql: str) -> None:
+def test_all_other_statements_of_the_role_are_refused(
+    analyst: psycopg.Connection, sql: str
+) -> None:
     with pytest.raises((psycopg.errors.InsufficientPrivilege, psycopg.errors.FeatureNotSupported)):
         analyst.execute(sql)  # type: ignore[call-overload]
 
 
-def test_it_has_rights_on_nothing_outside_the_schema(shop: App) -> None:
+def test_the_role_has_no_privileges_outside_the_schema(shop: App) -> None:
     with owner(shop) as connection:
         outside = rows(
             connection,

@@ -58,12 +58,12 @@ class Step:
 def steps() -> list[Step]:
     text = (REPO / "Dockerfile").read_text(encoding="utf-8")
     lines = [line for line in text.splitlines() if line.strip() and not line.startswith("#")]
-    found: list[Step] = []
+    parsed: list[Step] = []
     for instruction in "\n".join(lines).replace("\\\n", " ").splitlines():
         name, words = instruction.split(maxsplit=1)
-        stage = (found[-1].stage if found else 0) + (name == "FROM")
-        found.append(Step(stage, name, words))
-    return found
+        stage = (parsed[-1].stage if parsed else 0) + (name == "FROM")
+        parsed.append(Step(stage, name, words))
+    return parsed
 
 
 def with_defaults(text: str) -> str:
@@ -119,14 +119,14 @@ def test_one_off_services_do_not_start_by_default(
 
 def test_no_secret_is_in_the_file(services: dict[str, dict[str, Any]]) -> None:
     secret = re.compile("PASSWORD|SECRET|TOKEN|KEY")
-    found = 0
+    references = 0
     for service in services.values():
         for name, value in service["environment"].items():
             if secret.search(name):
                 assert re.fullmatch(r"\$\{\w+:\?[^}]+\}", value), f"{name} must come from outside"
-                found += 1
+                references += 1
             assert not re.search(r"://[^/@]*:[^/@]*@", value), f"{name} holds a password"
-    assert found == 1 + 3 + 5
+    assert references == 1 + 3 + 5
 
 
 def test_each_service_has_only_the_role_and_password_it_needs(
@@ -134,14 +134,14 @@ def test_each_service_has_only_the_role_and_password_it_needs(
 ) -> None:
     server = ("lookalike_server", "SERVER_PASSWORD")
     migrator = ("lookalike_migrator", "MIGRATOR_PASSWORD")
-    found = {
+    roles = {
         name: (
             conninfo_to_dict(service["environment"]["LOOKALIKE_DATABASE_URL"])["user"],
             VARIABLE.findall(service["environment"]["PGPASSWORD"])[0][0],
         )
         for name, service in ours.items()
     }
-    assert found == {
+    assert roles == {
         "roles": ("lookalike", "POSTGRES_PASSWORD"),
         "migrate": migrator, "backup": migrator,
         "page": server, "worker": server, "ingest": server,

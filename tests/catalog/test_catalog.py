@@ -204,11 +204,11 @@ def test_a_batch_larger_than_a_statement_is_written_completely(
     assert shown == [(f"P{n:04}", f"{n}.png", sha(n)) for n in range(many)]
 
 
-@pytest.mark.parametrize("apart", [1, AT_ONCE, AT_ONCE + 5])
+@pytest.mark.parametrize("distance", [1, AT_ONCE, AT_ONCE + 5])
 def test_a_repeated_sku_in_a_batch_is_an_error_and_nothing_is_written(
-    app: App, sql: psycopg.Connection, apart: int
+    app: App, sql: psycopg.Connection, distance: int
 ) -> None:
-    others = [entry(f"B{n:04}", 1) for n in range(apart - 1)]
+    others = [entry(f"B{n:04}", 1) for n in range(distance - 1)]
     twice = [entry("A", 1), *others, entry("A", 1, year=2020)]
     with pytest.raises(BadInput, match="A is in the batch twice"):
         app.catalog.write(batch(twice, 1), app.catalog.model())

@@ -256,22 +256,22 @@ def test_a_password_is_in_no_log_no_repr_and_no_traceback(
 ) -> None:
     for logger in ("", "sqlalchemy", "psycopg"):
         caplog.set_level(logging.DEBUG, logger)
-    heard = []
+    tracebacks = []
     with App(Settings(home=tmp_path, database_url=placed), choose=choose_colours) as app:
-        heard += [repr(app.settings), str(app.settings), repr(app), repr(app.engine)]
-        heard += [repr(app.fast_engine), repr(app.engine.url), str(app.engine.url)]
-        heard += [repr(app.engine.pool), app.engine.pool.status()]
+        tracebacks += [repr(app.settings), str(app.settings), repr(app), repr(app.engine)]
+        tracebacks += [repr(app.fast_engine), repr(app.engine.url), str(app.engine.url)]
+        tracebacks += [repr(app.engine.pool), app.engine.pool.status()]
         with app.engine.connect() as connection:
-            heard += [repr(connection.connection.driver_connection), repr(connection)]
+            tracebacks += [repr(connection.connection.driver_connection), repr(connection)]
         for fails in (
             lambda: app.search.search(Query(picture=photo(1))),
             lambda: ask(app.engine, "SELECT 1 / 0"),
             lambda: ask(app.engine, "SELECT pg_terminate_backend(pg_backend_pid())"),
         ):
-            heard.append(traceback_of(fails))
-        heard.append(repr(status(app.engine, app.files, app.settings)))
+            tracebacks.append(traceback_of(fails))
+        tracebacks.append(repr(status(app.engine, app.files, app.settings)))
     assert len(caplog.text) > 100
-    assert [each for each in (*heard, caplog.text) if CANARY in each] == []
+    assert [each for each in (*tracebacks, caplog.text) if CANARY in each] == []
 
 
 def traceback_of(fails: Callable[[], object]) -> str:
@@ -280,7 +280,7 @@ def traceback_of(fails: Callable[[], object]) -> str:
         fails()
     except Exception:
         return traceback.format_exc()
-    raise AssertionError("nothing failed")
+    raise AssertionError("no exception was raised")
 
 
 @pytest.mark.parametrize("wrong", ["password", "port", "host", "database", "ssl"])

@@ -40,7 +40,7 @@ from app import config
 from app.db.embedded import server as embedded_server
 embedded_server.stop(config.Settings().home)
 """
-STRANGER = "nobody"
+OTHER_USER = "nobody"
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root may act as another user")
 
@@ -120,18 +120,20 @@ def permissions(path: Path) -> int:
 
 
 @pytest.fixture(scope="session")
-def stranger() -> dict[str, Any]:
+def other_user() -> dict[str, Any]:
     """Arguments that let `subprocess` run as an ordinary user who can reach this Python; else
     skips."""
-    lent: dict[str, Any] = {"user": STRANGER, "group": pwd.getpwnam(STRANGER).pw_gid}
-    lent["extra_groups"] = []
+    process_options: dict[str, Any] = {"user": OTHER_USER, "group": pwd.getpwnam(OTHER_USER).pw_gid}
+    process_options["extra_groups"] = []
     try:
-        probe = subprocess.run([sys.executable, "-c", "import app.db.engine"], cwd=REPO, **lent)
+        probe = subprocess.run(
+            [sys.executable, "-c", "import app.db.engine"], cwd=REPO, **process_options
+        )
     except PermissionError:
-        pytest.skip(f"the user {STRANGER} cannot reach {sys.executable}")
+        pytest.skip(f"the user {OTHER_USER} cannot reach {sys.executable}")
     if probe.returncode:
-        pytest.skip(f"the user {STRANGER} cannot import app")
-    return lent
+        pytest.skip(f"the user {OTHER_USER} cannot import app")
+    return process_options
 
 
 def test_without_a_url_a_server_starts_in_the_home(home: Path) -> None:
@@ -150,29 +152,29 @@ def test_processes_that_start_at_the_same_moment_get_one_server(home: Path) -> N
 
 
 @as_root
-def test_as_root_the_server_runs_as_a_user_of_its_own(home: Path) -> None:
+def test_as_root_the_server_runs_as_a_separate_user(home: Path) -> None:
     start(home)
     assert postmaster(home).username() == os_user.SERVER_USER
 
 
 @as_root
 def test_an_ordinary_user_runs_the_server_under_their_own_account(
-    home: Path, stranger: dict[str, Any]
+    home: Path, other_user: dict[str, Any]
 ) -> None:
-    shutil.chown(home.parent, STRANGER)
+    shutil.chown(home.parent, OTHER_USER)
     try:
-        finish(spawn(home, **stranger))
-        assert postmaster(home).username() == STRANGER
+        finish(spawn(home, **other_user))
+        assert postmaster(home).username() == OTHER_USER
     finally:
-        spawn(home, STOP, **stranger).communicate(timeout=300)
+        spawn(home, STOP, **other_user).communicate(timeout=300)
 
 
 @as_root
 def test_a_home_of_another_user_is_an_error_for_an_ordinary_user(
-    home: Path, stranger: dict[str, Any]
+    home: Path, other_user: dict[str, Any]
 ) -> None:
     home.parent.chmod(0o755)
-    output = spawn(home, **stranger).communicate(timeout=300)[0]
+    output = spawn(home, **other_user).communicate(timeout=300)[0]
     assert "DatabaseUnavailable" in output and "LOOKALIKE_HOME" in output
 
 
@@ -219,13 +221,13 @@ def test_psql_accepts_the_url_that_the_command_prints(home: Path) -> None:
     "name", ["with spaces", "it's, here", "Büro 猫", "x" * 120, "deep/" * 40], ids=lambda s: s[:9]
 )
 def test_any_usual_path_can_be_home(home: Path, name: str) -> None:
-    odd = home / name
+    special = home / name
     try:
-        url = start(odd)
-        assert Path(scalar(url, "SHOW data_directory")) == odd / "postgres"
+        url = start(special)
+        assert Path(scalar(url, "SHOW data_directory")) == special / "postgres"
     finally:
-        embedded_server.stop(odd)
-        shutil.rmtree(socket_folder(odd), ignore_errors=True)
+        embedded_server.stop(special)
+        shutil.rmtree(socket_folder(special), ignore_errors=True)
 
 
 def test_a_path_with_shell_metacharacters_is_refused(home: Path) -> None:
@@ -257,11 +259,11 @@ def test_a_socket_outside_the_home_is_in_a_private_folder(long_home: Path) -> No
 
 @as_root
 def test_another_user_cannot_reach_a_socket_outside_the_home(
-    long_home: Path, stranger: dict[str, Any]
+    long_home: Path, other_user: dict[str, Any]
 ) -> None:
     url = start(long_home)
     psql = [binaries.binary("psql"), "-Xc", "SELECT 1", url]
-    tried = subprocess.run(psql, cwd="/", capture_output=True, text=True, **stranger)
+    tried = subprocess.run(psql, cwd="/", capture_output=True, text=True, **other_user)
     assert "Permission denied" in tried.stderr
 
 
@@ -275,10 +277,10 @@ def test_a_socket_folder_that_other_users_may_enter_is_refused(long_home: Path) 
 def test_root_refuses_a_socket_folder_of_another_user(long_home: Path) -> None:
     folder = socket_folder(long_home)
     folder.mkdir(mode=0o700)
-    shutil.chown(folder, STRANGER)
+    shutil.chown(folder, OTHER_USER)
     with pytest.raises(DatabaseUnavailable, match="not private"):
         start(long_home)
-    assert folder.owner() == STRANGER
+    assert folder.owner() == OTHER_USER
 
 
 def test_a_socket_folder_that_is_a_symbolic_link_is_refused(
@@ -319,8 +321,8 @@ def bystander(home: Path) -> Iterator[Callable[[], int]]:
 
     def make() -> int:
         user = (home / "postgres").stat().st_uid
-        lent = {"user": user} if os.geteuid() == 0 else {}
-        started.append(subprocess.Popen(["sleep", "60"], cwd="/", **lent))  # type: ignore[call-overload]
+        process_options = {"user": user} if os.geteuid() == 0 else {}
+        started.append(subprocess.Popen(["sleep", "60"], cwd="/", **process_options))  # type: ignore[call-overload]
         return started[-1].pid
 
     yield make
@@ -357,9 +359,9 @@ def test_a_server_that_died_while_writing_its_pid_file_restarts(home: Path) -> N
 
 
 def test_an_incomplete_cluster_is_initialised_again(home: Path) -> None:
-    half = home / "postgres.new"
-    half.mkdir(parents=True)
-    (half / "PG_VERSION").write_text("18\n")
+    unfinished = home / "postgres.new"
+    unfinished.mkdir(parents=True)
+    (unfinished / "PG_VERSION").write_text("18\n")
     assert scalar(start(home), "SELECT 1") == 1
 
 
@@ -378,8 +380,8 @@ def test_a_data_folder_that_is_not_ours_is_left_unchanged(home: Path, version: s
 def test_root_does_not_take_over_the_data_of_a_user(home: Path) -> None:
     start(home)
     embedded_server.stop(home)
-    shutil.chown(home / "postgres", STRANGER)
-    with pytest.raises(DatabaseUnavailable, match=f"belongs to the user {STRANGER}"):
+    shutil.chown(home / "postgres", OTHER_USER)
+    with pytest.raises(DatabaseUnavailable, match=f"belongs to the user {OTHER_USER}"):
         start(home)
 
 

@@ -199,8 +199,8 @@ def test_only_the_migrator_drops_a_model_and_a_refused_drop_changes_nothing(
     migrator.lifecycle.add("another")
     with pytest.raises(DatabaseUnsuitable, match=r"role that migrates.*Nothing was changed"):
         server.lifecycle.drop("another")
-    kept = {each.model.name: each.maintained for each in server.lifecycle.models()}
-    assert kept["another"]
+    maintained = {each.model.name: each.maintained for each in server.lifecycle.models()}
+    assert maintained["another"]
     migrator.lifecycle.drop("another")
     assert server.search.search(Query(picture=photo(3))).matches
 

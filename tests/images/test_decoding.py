@@ -360,10 +360,10 @@ def test_decoding_suppresses_pillow_warnings_that_other_code_still_gets() -> Non
 def test_threads_decode_concurrently_without_warnings_or_mixed_results() -> None:
     colours = [(index, 255 - index, index // 2) for index in range(64)]
     files = [saved(Image.new("RGB", (50, 40), colour), "PNG") for colour in colours]
-    odd = warning_png()
+    warning = warning_png()
 
     def one(index: int) -> object:
-        decode(odd)
+        decode(warning)
         return decode(files[index]).getpixel((25, 20))
 
     with warnings.catch_warnings():

@@ -411,7 +411,7 @@ def test_prune_keeps_the_product_of_a_rejected_row(
 
 
 @pytest.mark.parametrize(
-    ("rows", "says"),
+    ("rows", "reason"),
     [
         ("A,0.png\n,1.png\n", "no readable sku"),
         ('A,0.png\nB,"1.png\n', "no readable sku"),
@@ -420,12 +420,12 @@ def test_prune_keeps_the_product_of_a_rejected_row(
     ],
     ids=["no sku", "unclosed quote", "all bad", "only a header"],
 )
-def test_prune_is_refused_for_a_source_with_unreadable_rows(
-    app: App, sql: psycopg.Connection, tmp_path: Path, rows: str, says: str
+def test_prune_is_refused_for_a_source_that_may_be_incomplete(
+    app: App, sql: psycopg.Connection, tmp_path: Path, rows: str, reason: str
 ) -> None:
     ingest(app, shop(tmp_path, 3))
     (tmp_path / "c.csv").write_text(f"sku,images\n{rows}")
-    with pytest.raises(BadSource, match=says):
+    with pytest.raises(BadSource, match=reason):
         ingest(app, tmp_path / "c.csv", prune=True)
     assert set(shown(sql)) >= {"P0000", "P0001", "P0002"}
 
@@ -447,11 +447,11 @@ def test_prune_does_not_depend_on_the_clock(
     sql.execute("UPDATE product SET created_at = now() + interval '1 day'")
     other = write_csv(tmp_path / "other.csv", [{"sku": "OTHER"}])
 
-    def meanwhile(_: int) -> None:
+    def add_late_product(_: int) -> None:
         ingest(app, other)
         sql.execute("UPDATE product SET created_at = now() - interval '1 day' WHERE sku = 'OTHER'")
 
-    encoder = WatchedEncoder(meanwhile)
+    encoder = WatchedEncoder(add_late_product)
     ingest(app, shop_of(tmp_path / "new", ["N1"]), encoder=encoder, prune=True)
     assert set(shown(sql)) == {"N1", "OTHER"}
 

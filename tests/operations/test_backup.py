@@ -186,7 +186,7 @@ INSERT INTO ingest_reject (run_id, line, reason) VALUES (1, 1, 'no picture');
 """
 
 
-def test_every_row_of_every_table_comes_back(
+def test_every_row_of_every_table_is_restored(
     app: App, elsewhere: App, sql: psycopg.Connection, tmp_path: Path
 ) -> None:
     """Except stamps, which are renewed, and builds, which belong to the other database."""
@@ -201,7 +201,7 @@ def test_every_row_of_every_table_comes_back(
             assert ask(elsewhere, rows) == ask(app, rows) != [], table
 
 
-def test_a_backup_is_what_one_snapshot_sees(app: App, elsewhere: App, tmp_path: Path) -> None:
+def test_a_backup_contains_a_single_snapshot(app: App, elsewhere: App, tmp_path: Path) -> None:
     """Rows written between counting and dumping are not included."""
     add(app, numbered(3))
     manifest = backup(
@@ -365,7 +365,7 @@ def test_a_damaged_dump_is_refused(elsewhere: App, copy: Path, how: str) -> None
     refused(elsewhere, copy, BadBackup, "is not what was written")
 
 
-def test_a_dump_that_fails_half_way_leaves_nothing(elsewhere: App, copy: Path) -> None:
+def test_a_restore_that_fails_half_way_leaves_nothing(elsewhere: App, copy: Path) -> None:
     """Like a dump that was damaged before it was hashed."""
     (copy / DUMP).write_bytes((copy / DUMP).read_bytes()[:-4000])
     dump = backup_manifest.describe(copy / DUMP)
@@ -386,7 +386,7 @@ def nothing_left(folder: Path) -> bool:
     return not folder.exists() or list(folder.iterdir()) == []
 
 
-def test_a_server_that_goes_away_leaves_no_backup(tmp_path: Path) -> None:
+def test_a_server_that_stops_leaves_no_backup(tmp_path: Path) -> None:
     with servers.own_server() as home, App(Settings(home=home), choose=choose_colours) as app:
         app.initialise()
 
@@ -399,7 +399,7 @@ def test_a_server_that_goes_away_leaves_no_backup(tmp_path: Path) -> None:
     assert nothing_left(tmp_path / "into")
 
 
-def test_a_table_dropped_as_a_backup_begins_does_not_advise_a_migration(
+def test_the_error_for_a_table_dropped_during_a_backup_does_not_advise_a_migration(
     app: App, sql: psycopg.Connection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Like the partition of a model that is dropped at that moment."""

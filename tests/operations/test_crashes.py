@@ -348,9 +348,9 @@ def test_a_dump_restored_into_a_younger_server_is_searched_exactly_and_rebuilt(
     add(app, numbered(60))
     old = [app.indexer.rebuild().id, app.indexer.rebuild().id][-1]
     add(app, {"LATE": [1000]})
-    with servers.lent_folder() as lent, servers.own_server() as fresh:
-        servers.dump(home, lent / "dump")
-        servers.restore(fresh, lent / "dump")
+    with servers.lent_folder() as folder, servers.own_server() as fresh:
+        servers.dump(home, folder / "dump")
+        servers.restore(fresh, folder / "dump")
         newest, following = stamps(fresh)
         assert newest > 3 << 32 > following
         copy = settings.model_copy(update={"database_url": embedded_server.url(fresh)})

@@ -136,8 +136,8 @@ def test_status_detects_an_index_file_of_another_size_or_header(
     with App(settings, choose=choose_colours) as other:
         assert built(other).ok
         harm(app.files.path(build.sha256))
-        found = built(other)
-        assert not found.ok and build.sha256 in str(found.advice)
+        finding = built(other)
+        assert not finding.ok and build.sha256 in str(finding.advice)
 
 
 def test_status_does_not_verify_the_content_of_an_index_file(
@@ -180,7 +180,7 @@ def test_an_index_of_another_model_under_the_right_file_name_is_not_searched(
         assert plan.reason.startswith(f"build {build.id}: ")
 
 
-def test_the_folder_may_vanish_under_a_running_process(
+def test_the_folder_may_be_deleted_under_a_running_process(
     app: App, settings: Settings, build: Build
 ) -> None:
     shutil.rmtree(settings.index_folder)
@@ -274,7 +274,7 @@ TIMES = ["1970-01-01", "2999-12-31"]
 
 
 @pytest.mark.parametrize("newest", TIMES)
-def test_the_newest_build_is_the_one_started_last_whatever_the_clock(
+def test_the_newest_build_is_the_one_started_last_with_any_clock(
     app: App, settings: Settings, sql: psycopg.Connection, newest: str
 ) -> None:
     """A clock that was set back, or was ahead during the previous build."""
@@ -300,7 +300,7 @@ def test_the_newest_build_is_the_one_started_last_whatever_the_clock(
 
 
 @pytest.mark.parametrize("time", TIMES)
-def test_a_change_is_found_whatever_the_clock(
+def test_a_change_is_found_with_any_clock(
     app: App, build: Build, sql: psycopg.Connection, time: str
 ) -> None:
     """Rows are distinguished by the transaction that wrote them, not by time."""

@@ -106,7 +106,7 @@ def test_checks_that_were_left_out_are_reported(app: App) -> None:
     ]  # fmt: skip
 
 
-def test_a_check_alone_changes_nothing(indexed: App, sql: psycopg.Connection) -> None:
+def test_a_check_without_repair_changes_nothing(indexed: App, sql: psycopg.Connection) -> None:
     sql.execute("UPDATE product SET identity_key = 'x'")
     file = indexed.files.folder / f"{MADE_UP}.faiss"
     file.write_bytes(b"x")
@@ -159,7 +159,7 @@ def test_a_picture_without_an_embedding_is_named(shop: App, sql: psycopg.Connect
         ("picture", "embedding: model 1, picture 2"),
     ],
 )
-def test_a_row_whose_product_or_picture_is_gone_is_named(
+def test_a_row_without_its_product_or_picture_is_named(
     shop: App, sql: psycopg.Connection, gone: str, named: str
 ) -> None:
     """As happens when triggers, and with them foreign keys, are disabled."""
@@ -233,7 +233,7 @@ def test_a_constraint_that_is_not_valid_is_named(shop: App, sql: psycopg.Connect
         ("DROP INDEX embedding_changed_in_idx", "embedding_changed_in_idx"),
     ],
 )  # fmt: skip
-def test_a_constraint_or_an_index_that_is_gone_is_named(
+def test_a_missing_constraint_or_index_is_named(
     shop: App, sql: psycopg.Connection, damage: str, named: str
 ) -> None:
     sql.execute(damage)  # type: ignore[call-overload]
@@ -283,14 +283,14 @@ def test_a_load_that_never_ended_is_recorded_as_failed(
 
 @pytest.mark.parametrize("table", ["embedding", "product", "product_picture"])
 @pytest.mark.parametrize("damage", ["DISABLE", "ENABLE", "ENABLE REPLICA"])
-def test_a_stamp_that_is_not_on_always_is_switched_on(
+def test_a_stamp_trigger_that_is_not_always_on_is_enabled(
     shop: App, sql: psycopg.Connection, table: str, damage: str
 ) -> None:
     sql.execute(f"ALTER TABLE {table} {damage} TRIGGER {table}_stamp")  # type: ignore[arg-type]
     assert table in repaired(shop, "stamp-off").examples
 
 
-def test_a_stamp_that_is_off_on_one_partition_is_switched_on(
+def test_a_stamp_trigger_disabled_on_one_partition_is_enabled(
     shop: App, sql: psycopg.Connection
 ) -> None:
     sql.execute("ALTER TABLE embedding_m1 DISABLE TRIGGER embedding_stamp")
@@ -298,19 +298,19 @@ def test_a_stamp_that_is_off_on_one_partition_is_switched_on(
 
 
 @pytest.mark.parametrize("table", ["embedding", "product"])
-def test_a_stamp_that_is_gone_is_made_again(shop: App, sql: psycopg.Connection, table: str) -> None:
+def test_a_missing_stamp_trigger_is_created(shop: App, sql: psycopg.Connection, table: str) -> None:
     sql.execute(f"DROP TRIGGER {table}_stamp ON {table}")  # type: ignore[arg-type]
     repaired(shop, "stamp-off")
 
 
-def test_a_stamp_with_a_condition_is_made_again(shop: App, sql: psycopg.Connection) -> None:
+def test_a_stamp_trigger_with_a_condition_is_replaced(shop: App, sql: psycopg.Connection) -> None:
     sql.execute("CREATE OR REPLACE TRIGGER product_stamp BEFORE INSERT OR UPDATE ON product"
                 " FOR EACH ROW WHEN (NEW.sku > 'P') EXECUTE FUNCTION stamp_row()")  # fmt: skip
     sql.execute("ALTER TABLE product ENABLE ALWAYS TRIGGER product_stamp")
     repaired(shop, "stamp-off")
 
 
-def test_a_stamp_that_another_trigger_overrules_cannot_be_repaired(
+def test_a_stamp_trigger_overridden_by_another_cannot_be_repaired(
     shop: App, sql: psycopg.Connection
 ) -> None:
     sql.execute("CREATE TRIGGER zz BEFORE UPDATE ON product FOR EACH ROW"
@@ -319,7 +319,7 @@ def test_a_stamp_that_another_trigger_overrules_cannot_be_repaired(
     assert finding.wrong and finding.repaired is None
 
 
-def test_after_a_stamp_was_off_no_build_that_missed_a_change_is_used(
+def test_no_build_that_missed_a_change_is_used_after_a_stamp_trigger_was_off(
     indexed: App, sql: psycopg.Connection
 ) -> None:
     sql.execute("ALTER TABLE embedding DISABLE TRIGGER embedding_stamp")
@@ -424,7 +424,7 @@ def test_a_damaged_thumbnail_is_recreated_from_its_original(
     assert after == before and after and open_thumbnail(after[0]).size == (32, 32)
 
 
-def test_a_thumbnail_whose_original_is_gone_stays_a_finding(
+def test_a_thumbnail_without_its_original_stays_a_finding(
     shop: App, sql: psycopg.Connection, photos: Path
 ) -> None:
     (photos / uri_of(sql, 3)).unlink()
@@ -435,7 +435,7 @@ def test_a_thumbnail_whose_original_is_gone_stays_a_finding(
     assert kinds.keys() == {"thumbnails-damaged", "originals-missing"}
 
 
-def test_thumbnails_and_originals_are_read_in_portions(
+def test_thumbnails_and_originals_are_read_in_batches(
     shop: App, photos: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("app.db.queries.pictures.BATCH_ROWS", 4)

@@ -126,9 +126,9 @@ plans = some.builds(
 
 
 @given(some.lists(plans, max_size=20))
-def test_labels_have_few_values_whatever_is_searched(found: list[Plan]) -> None:
+def test_labels_have_few_values_for_any_search(plans: list[Plan]) -> None:
     metrics = SearchMetrics()
-    for plan in found:
+    for plan in plans:
         metrics.searched(plan)
     allowed = {
         "path": {*get_args(SearchPath), OTHER},
@@ -179,9 +179,9 @@ def test_a_database_that_cannot_be_reached_is_503(settings: Settings) -> None:
 def test_a_process_without_recent_success_is_unhealthy(app: App) -> None:
     liveness = Liveness(app.engine, stale_s=0.0)
     liveness.failed("the disk is full")
-    found = liveness.status()
-    assert not found.healthy
-    assert "the disk is full" in (found.checks[1].advice or "")
+    report = liveness.status()
+    assert not report.healthy
+    assert "the disk is full" in (report.checks[1].advice or "")
     long = Liveness(app.engine, stale_s=60.0)
     assert long.status().healthy
 
@@ -189,12 +189,12 @@ def test_a_process_without_recent_success_is_unhealthy(app: App) -> None:
 def test_the_database_check_is_reused_between_requests(app: App) -> None:
     from sqlalchemy import event
 
-    asked: list[str] = []
-    event.listen(app.engine, "before_cursor_execute", lambda *words: asked.append(words[2]))
+    statements: list[str] = []
+    event.listen(app.engine, "before_cursor_execute", lambda *words: statements.append(words[2]))
     liveness = Liveness(app.engine)
     for _ in range(20):
         liveness.status()
-    assert asked == ["SELECT 1"]
+    assert statements == ["SELECT 1"]
 
 
 def test_other_paths_and_methods_are_refused(server: MetricsServer) -> None:

@@ -124,8 +124,8 @@ observations = some.builds(
 def test_a_decision_has_either_a_reason_or_a_wait(
     seen: IndexObservation, rules: RebuildRules
 ) -> None:
-    found = decide(seen, rules)
-    assert (found.reason is not None) == (found.wait_s == 0)
+    decision = decide(seen, rules)
+    assert (decision.reason is not None) == (decision.wait_s == 0)
 
 
 @given(observations, rules)

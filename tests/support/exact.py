@@ -21,7 +21,7 @@ def expected(app: App, seeds: list[int], seed: int, k: int) -> list[tuple[str, f
 
 
 def assert_exact(app: App, result: SearchResult, seeds: list[int], seed: int, k: int) -> None:
-    wanted = expected(app, seeds, seed, k)
-    assert skus(result) == [sku for sku, _ in wanted]
-    found = [match.similarity for match in result.matches]
-    np.testing.assert_allclose(found, [similarity for _, similarity in wanted], atol=1e-6)
+    nearest = expected(app, seeds, seed, k)
+    assert skus(result) == [sku for sku, _ in nearest]
+    similarities = [match.similarity for match in result.matches]
+    np.testing.assert_allclose(similarities, [similarity for _, similarity in nearest], atol=1e-6)
