@@ -83,7 +83,7 @@ def finish(engine: Engine, notify: ProgressCallback = _log.info) -> list[Model]:
 
 def _make(connection: Connection, model: Model, notify: ProgressCallback) -> bool:
     with locks.hnsw_index(connection, model.id, exclusive=True) as acquired:
-        if not acquired or hnsw_index.usable(connection, model.id):
+        if not acquired or hnsw_index.is_usable(connection, model.id):
             return False
         notify(f"Making pgvector's index of {model.name} anew; searches and writers go on.")
         hnsw_index.create(connection, model)
@@ -131,7 +131,7 @@ def _loading(
 def _leave_off(engine: Engine, model: Model, added: int, notify: ProgressCallback) -> None:
     with engine.connect() as connection:
         if not (
-            hnsw_index.usable(connection, model.id) and hnsw_index.is_owner(connection, model.id)
+            hnsw_index.is_usable(connection, model.id) and hnsw_index.is_owner(connection, model.id)
         ):
             return
         rows = embeddings.count_up_to(connection, model, at_most=MAX_ROWS + 1)

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.index.embedding_reader import EmbeddingSnapshot
-from app.index.faiss_index import DEPTHS, MIN_LISTS, AnnIndex, IdSelector, deep_search_size
+from app.index.faiss_index import DEPTHS, MIN_NPROBE, AnnIndex, IdSelector, deep_search_size
 from app.types import EmbeddingRows, Vector, Vectors
 from app.vectors import unit_rows
 
@@ -61,16 +61,18 @@ class RecallBenchmark:
         filtered: bool = True,
     ) -> None:
         self._content = content
-        users = real[: sample // 2] if real is not None else np.empty((0, content.dim), np.float32)
-        drawn = sample_queries(content.vectors, sample - len(users))
-        self.queries: Vectors = np.vstack([users, drawn])
-        self._passing = {share: self._drawn(share) for share in (FILTER_SHARES if filtered else ())}
+        no_queries = np.empty((0, content.dim), np.float32)
+        user_queries = no_queries if real is None else real[: sample // 2]
+        sampled = sample_queries(content.vectors, sample - len(user_queries))
+        self.queries: Vectors = np.vstack([user_queries, sampled])
+        shares = FILTER_SHARES if filtered else ()
+        self._passing = {share: self._random_mask(share) for share in shares}
         self.floors, self._filtered_floors = self._exact(depths)
         self._order = np.argsort(content.ids)
         self._ids = content.ids[self._order]
 
     def recall(self, index: AnnIndex, depth: int = 10) -> float:
-        """recall@`depth` over all queries (0 to 1)."""
+        """recall@k with k = `depth`, over all queries (0 to 1)."""
         k = min(depth, len(self._ids))
         if k == 0:
             return 1.0
@@ -81,9 +83,9 @@ class RecallBenchmark:
         )
         return hits / results.size
 
-    def lists_needed(self, index: AnnIndex, depth: int, goal: float) -> int:
-        """The number of nearest inverted lists (nprobe) that contain a share `goal` (0 to 1) of the
-        `depth` nearest rows, over all queries."""
+    def nprobe_needed(self, index: AnnIndex, depth: int, goal: float) -> int:
+        """The nprobe (number of nearest inverted lists) with which the probed lists contain a share
+        `goal` (0 to 1) of the `depth` nearest rows, over all queries."""
         nearest = self._nearest[:, :depth]
         positions, inverse = np.unique(nearest, return_inverse=True)
         lists = index.lists_of(self._content.vectors, positions)[inverse.reshape(nearest.shape)]
@@ -100,20 +102,21 @@ class RecallBenchmark:
         return float(np.mean(recalls)) if recalls else 1.0
 
     def _filtered(self, index: AnnIndex, share: float) -> float:
-        allowed = self._content.ids[self._passing[share]]
-        k = min(FILTERED_DEPTH, len(allowed))
+        passing_ids = self._content.ids[self._passing[share]]
+        k = min(FILTERED_DEPTH, len(passing_ids))
         if k == 0:
             return 1.0
-        queries, selector, hits = self.queries[:FILTERED_QUERIES], IdSelector(allowed), 0
+        queries, selector, hits = self.queries[:FILTERED_QUERIES], IdSelector(passing_ids), 0
         for query, floor in zip(queries, self._filtered_floors[share], strict=True):
             ids = index.nominate(query, *deep_search_size(k + 16, k, share)).ids
-            ids = ids[np.isin(ids, allowed)]
+            ids = ids[np.isin(ids, passing_ids)]
             if len(ids) < k:
                 ids = index.nominate(query, k, selector=selector).ids
             hits += min(k, int((self._similarities(query, ids) >= floor).sum()))
         return hits / (k * len(queries))
 
-    def _drawn(self, share: float) -> NDArray[np.bool_]:
+    def _random_mask(self, share: float) -> NDArray[np.bool_]:
+        """The rows that pass a random filter, shape (n,); always the same for the same share."""
         return np.random.default_rng(round(1e6 * share)).random(len(self._content.ids)) < share
 
     def _exact(self, depths: Sequence[int]) -> tuple[dict[int, Scores], dict[float, Scores]]:
@@ -151,10 +154,10 @@ class RecallBenchmark:
 class TopK:
     """The `size` greatest scores of each query, with their row positions, over many blocks."""
 
-    def __init__(self, queries: int, size: int) -> None:
+    def __init__(self, n_queries: int, size: int) -> None:
         self.size = size
-        self._scores = np.full((queries, size), -np.inf, dtype=np.float32)
-        self._positions = np.zeros((queries, size), dtype=np.int64)
+        self._scores = np.full((n_queries, size), -np.inf, dtype=np.float32)
+        self._positions = np.zeros((n_queries, size), dtype=np.int64)
 
     def offer(self, scores: Scores, begin: int) -> None:
         """Add a block of scores, shape (queries, rows), whose first row has position `begin`."""
@@ -211,7 +214,7 @@ def sample_queries(vectors: EmbeddingRows, sample: int) -> Vectors:
 class RecallMeasure(Protocol):
     """The part of RecallBenchmark that `tune` needs."""
 
-    def lists_needed(self, index: AnnIndex, depth: int, goal: float) -> int:
+    def nprobe_needed(self, index: AnnIndex, depth: int, goal: float) -> int:
         """The nprobe at which the probed lists contain a share `goal` of the `depth` nearest."""
 
     def recall(self, index: AnnIndex, depth: int) -> float:
@@ -227,16 +230,16 @@ def tune(index: AnnIndex, measure: RecallMeasure, goal: float) -> AnnIndex:
     """
     if index.kind != "ivf":
         return index
-    nlist, nprobe = index.faiss_index.nlist, dict[str, int]()
+    nlist, by_depth = index.faiss_index.nlist, dict[str, int]()
     for depth in DEPTHS:
-        smallest = max(nprobe.values(), default=MIN_LISTS)
-        lists = max(smallest, measure.lists_needed(index, depth, (1 + goal) / 2))
-        while lists < nlist and measure.recall(_with_nprobe(index, lists, depth), depth) < goal:
-            lists += max(lists // 4, 1)
-        nprobe[str(depth)] = min(lists, nlist)
-    return AnnIndex(index.faiss_index, "ivf", {"nlist": nlist, "nprobe": nprobe})
+        smallest = max(by_depth.values(), default=MIN_NPROBE)
+        nprobe = max(smallest, measure.nprobe_needed(index, depth, (1 + goal) / 2))
+        while nprobe < nlist and measure.recall(_with_nprobe(index, nprobe, depth), depth) < goal:
+            nprobe += max(nprobe // 4, 1)
+        by_depth[str(depth)] = min(nprobe, nlist)
+    return AnnIndex(index.faiss_index, "ivf", {"nlist": nlist, "nprobe": by_depth})
 
 
-def _with_nprobe(index: AnnIndex, lists: int, depth: int) -> AnnIndex:
-    parameters = {"nlist": index.faiss_index.nlist, "nprobe": {str(depth): lists}}
+def _with_nprobe(index: AnnIndex, nprobe: int, depth: int) -> AnnIndex:
+    parameters = {"nlist": index.faiss_index.nlist, "nprobe": {str(depth): nprobe}}
     return AnnIndex(index.faiss_index, "ivf", parameters)

@@ -90,7 +90,7 @@ class Lifecycle:
         """Activate the previously active model again. Raises NotReady."""
         _check_reason(forced)
         with self._writing() as connection:
-            former = models.previous(connection)
+            former = models.formerly_active(connection)
             if former is None:
                 raise NotReady("No model was active before this one, or it was dropped since.")
             return _activate(connection, former, forced)

@@ -1,4 +1,4 @@
-"""Photographs that nobody took: JPEG files of a megapixel with the statistics of real ones."""
+"""Generated JPEG photos of one megapixel with the statistics of real photos."""
 
 from __future__ import annotations
 
@@ -14,36 +14,36 @@ WIDTH, HEIGHT = 1152, 864
 QUALITY = 90
 SCENES = 6
 
-FALL = 1.4
-"""Power of the frequency by which amplitudes fall: about 1 in scenes (Field 1987,
-doi:10.1364/JOSAA.4.002379), more where a lens is not quite sharp. So chosen that a file has the
-200 to 300 KB that photographs of this size have."""
+SPECTRAL_SLOPE = 1.4
+"""Amplitudes fall with this power of the frequency: about 1 in natural scenes (Field 1987,
+doi:10.1364/JOSAA.4.002379), more with a lens that is not quite sharp. Chosen so that a file has 200
+to 300 KB, as photos of this size have."""
 
 
-def scene(seed: int) -> NDArray[np.uint8]:
-    """A picture larger than a photograph: (HEIGHT * 5 / 4, WIDTH * 5 / 4, 3), with some grain."""
+def generate_scene(seed: int) -> NDArray[np.uint8]:
+    """A picture larger than a photo, with grain: shape (HEIGHT * 5 / 4, WIDTH * 5 / 4, 3)."""
     random = np.random.default_rng(seed)
     height, width = HEIGHT * 5 // 4, WIDTH * 5 // 4
-    light, warm, green = (_clouds(random, height, width) for _ in range(3))
+    light, warm, green = (_power_law_noise(random, height, width) for _ in range(3))
     colours = np.stack([light + 0.35 * warm, light + 0.2 * green, light - 0.35 * warm], axis=-1)
     grain = random.normal(0, 2.0, (height, width, 1))
     levels = np.asarray(random.uniform(90, 160, 3) + 42 * colours + grain)
     return levels.clip(0, 255).astype(np.uint8)
 
 
-def _clouds(random: np.random.Generator, height: int, width: int) -> NDArray[np.float64]:
-    """Noise whose amplitude falls with the frequency, of mean 0 and deviation 1."""
+def _power_law_noise(random: np.random.Generator, height: int, width: int) -> NDArray[np.float64]:
+    """Noise whose amplitude falls with the frequency: mean 0, standard deviation 1."""
     rows, columns = np.fft.fftfreq(height)[:, None], np.fft.rfftfreq(width)[None, :]
-    far = np.maximum(np.hypot(rows, columns), 1 / max(height, width))
-    waves = np.exp(2j * np.pi * random.random(far.shape)) / far**FALL
-    found = np.fft.irfft2(waves, (height, width))
-    return np.asarray((found - found.mean()) / found.std())
+    frequency = np.maximum(np.hypot(rows, columns), 1 / max(height, width))
+    waves = np.exp(2j * np.pi * random.random(frequency.shape)) / frequency**SPECTRAL_SLOPE
+    noise = np.fft.irfft2(waves, (height, width))
+    return np.asarray((noise - noise.mean()) / noise.std())
 
 
-def write(folder: Path, count: int) -> Path:
-    """`count` photographs, no two alike, as products of a CSV; returns the CSV."""
+def write_photos(folder: Path, count: int) -> Path:
+    """Write `count` different photos and a CSV with one product for each; returns the CSV."""
     folder.mkdir(parents=True, exist_ok=True)
-    scenes = [Image.fromarray(scene(seed)) for seed in range(min(SCENES, count))]
+    scenes = [Image.fromarray(generate_scene(seed)) for seed in range(min(SCENES, count))]
     random = np.random.default_rng(1)
     for number in range(count):
         whole = scenes[number % len(scenes)]

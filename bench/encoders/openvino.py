@@ -1,10 +1,11 @@
-"""How fast pictures are encoded by torch, by OpenVINO, and in 8-bit numbers, and what those find.
+"""Encoding speed and recall of torch, OpenVINO fp32 and OpenVINO int8.
 
     python -m bench.encoders.openvino [--model NAME] [--rounds N] [FOLDER ...]
 
-Speed of a network the size of CLIP ViT-B/32 with random weights, which is as fast as a trained one,
-and of the model NAME (default: embedded). Each FOLDER holds catalogue.csv (sku, images) and
-queries.csv (query, expected_sku): there recall is measured, and how far int8 strays.
+Speed is measured for a network of the size of CLIP ViT-B/32 with random weights, which is as fast
+as a trained one, and for the model NAME (default: embedded). Each FOLDER holds catalogue.csv (sku,
+images) and queries.csv (query, expected_sku), with which recall and the deviation of int8 from fp32
+are measured.
 """
 
 from __future__ import annotations
@@ -28,18 +29,18 @@ from app.encoders.compiled_model import CompileOptions, Network, compile_network
 from app.encoders.fit_projection import opened, photos, table
 from app.encoders.loading import load_encoder
 from app.encoders.probe_images import probe_images
-from bench.harness.side_by_side import Report, in_turn, ratio
+from bench.harness.side_by_side import BenchmarkReport, measure_alternately, ratio
 
-BATCHES = (1, 8, 32)
-SECONDS = 1.0
-"""About how long one measurement takes."""
+BATCH_SIZES = (1, 8, 32)
+MEASUREMENT_SECONDS = 1.0
+"""Approximate duration of one measurement."""
 
-Run = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
-WAYS = ("torch", "openvino", "int8")
+EncodeFunction = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
+RUNTIMES = ("torch", "openvino", "int8")
 
 
-class Random(nn.Module):
-    """The picture tower of CLIP ViT-B/32, with random weights."""
+class RandomVisionTransformer(nn.Module):
+    """The image encoder of CLIP ViT-B/32, with random weights."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -48,35 +49,41 @@ class Random(nn.Module):
             hidden_size=768, intermediate_size=3072, num_hidden_layers=12, num_attention_heads=12,
             image_size=224, patch_size=32, projection_dim=512,
         )  # fmt: skip
-        self.tower = CLIPVisionModelWithProjection(config).eval()
+        self.encoder = CLIPVisionModelWithProjection(config).eval()
 
     def forward(self, pictures: Tensor) -> Tensor:
         pixels = (pictures.float() / 127.5 - 1).permute(0, 3, 1, 2).contiguous()
-        return nn.functional.normalize(self.tower(pixel_values=pixels).image_embeds, dim=1)
+        return nn.functional.normalize(self.encoder(pixel_values=pixels).image_embeds, dim=1)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folders", nargs="*", type=Path, metavar="FOLDER")
-    parser.add_argument("--model", default="embedded")
+    parser.add_argument("--model", default="embedded", help="model to measure too")
     parser.add_argument("--rounds", type=int, default=5)
-    given = parser.parse_args()
-    report = Report("towers", "Encoding pictures: torch, OpenVINO, int8")
+    options = parser.parse_args()
+    report = BenchmarkReport("encoders", "Encoding pictures: torch, OpenVINO, int8")
     with tempfile.TemporaryDirectory(prefix="lookalike-bench-") as folder:
-        speed(report, "ViT-B/32, random", random_ways(Path(folder)), (224, 224), given.rounds)
-        encoders = model_ways(given.model, Path(folder))
+        measure_speed(
+            report,
+            "ViT-B/32, random",
+            random_network_runtimes(Path(folder)),
+            (224, 224),
+            options.rounds,
+        )
+        encoders = model_encoders(options.model, Path(folder))
         name = encoders["torch"].name
         side = encoders["torch"].prepare(Image.new("RGB", (64, 64))).shape[:2]
-        ways = {way: each.encode_prepared for way, each in encoders.items()}
-        speed(report, name, ways, (side[0], side[1]), given.rounds)
-        for each in given.folders:
-            recall(report, each, encoders)
+        runtimes = {key: encoder.encode_prepared for key, encoder in encoders.items()}
+        measure_speed(report, name, runtimes, (side[0], side[1]), options.rounds)
+        for photo_folder in options.folders:
+            measure_recall(report, photo_folder, encoders)
     report.write()
 
 
-def random_ways(folder: Path) -> dict[str, Run]:
-    """The random network by each way."""
-    network = Network(Random().eval(), (224, 224), "random")
+def random_network_runtimes(folder: Path) -> dict[str, EncodeFunction]:
+    """The random network with each runtime."""
+    network = Network(RandomVisionTransformer().eval(), (224, 224), "random")
     options = CompileOptions(CompiledCache(folder))
     return {
         "torch": compile_network(network, None).run,
@@ -85,8 +92,8 @@ def random_ways(folder: Path) -> dict[str, Run]:
     }
 
 
-def model_ways(name: str, folder: Path) -> dict[str, Encoder]:
-    """A model's encoder by each way."""
+def model_encoders(name: str, folder: Path) -> dict[str, Encoder]:
+    """The encoder of a model with each runtime."""
     return {
         "torch": load_encoder(name, compiled_cache=folder, compiled=False),
         "openvino": load_encoder(name, compiled_cache=folder),
@@ -94,69 +101,79 @@ def model_ways(name: str, folder: Path) -> dict[str, Encoder]:
     }
 
 
-def speed(report: Report, name: str, ways: dict[str, Run], side: tuple[int, int], n: int) -> None:
-    """Pictures a second at each length of a batch, and how far each way is from torch."""
-    pictures = probe_images(max(BATCHES), side)
-    exact = ways["torch"](pictures)
-    for size in BATCHES:
+def measure_speed(
+    report: BenchmarkReport,
+    name: str,
+    runtimes: dict[str, EncodeFunction],
+    side: tuple[int, int],
+    rounds: int,
+) -> None:
+    """Pictures per second for each batch size, and the cosine of each runtime to torch."""
+    pictures = probe_images(max(BATCH_SIZES), side)
+    reference = runtimes["torch"](pictures)
+    for size in BATCH_SIZES:
         batch = np.ascontiguousarray(pictures[:size])
-        rates = in_turn({way: timed(run, batch) for way, run in ways.items()}, n, unit="/s")
-        by = {way: ratio(rates[way], rates["torch"]) for way in WAYS[1:]}
+        rates = measure_alternately(
+            {key: measure_rate(run, batch) for key, run in runtimes.items()}, rounds, unit="/s"
+        )
         report.row(
             network=name, batch=size, **rates,
-            openvino_by_torch=by["openvino"], int8_by_torch=by["int8"],
+            openvino_by_torch=ratio(rates["openvino"], rates["torch"]),
+            int8_by_torch=ratio(rates["int8"], rates["torch"]),
         )  # fmt: skip
-    for way in WAYS[1:]:
-        cosines = (exact * ways[way](pictures)).sum(axis=1)
+    for key in RUNTIMES[1:]:
+        cosines = (reference * runtimes[key](pictures)).sum(axis=1)
         report.note(
-            f"{name}, {way}: cosine to torch on {len(pictures)} drawn pictures "
-            f"{cosines.min():.6f} at least, {np.median(cosines):.6f} in the middle."
+            f"{name}, {key}: cosine to torch on {len(pictures)} generated pictures: "
+            f"minimum {cosines.min():.6f}, median {np.median(cosines):.6f}."
         )
-        if way == "openvino":
-            report.goal(f"{name}: least cosine of fp32", float(cosines.min()), 0.9999)
+        if key == "openvino":
+            report.goal(f"{name}: minimum cosine of fp32 to torch", float(cosines.min()), 0.9999)
 
 
-def timed(run: Run, batch: NDArray[np.uint8]) -> Callable[[], float]:
-    """Measures pictures a second, over so many runs that a clock can tell."""
+def measure_rate(run: EncodeFunction, batch: NDArray[np.uint8]) -> Callable[[], float]:
+    """A function that measures pictures per second over about MEASUREMENT_SECONDS."""
     run(batch)
-    times = max(1, round(SECONDS / _seconds(run, batch, 1)))
+    times = max(1, round(MEASUREMENT_SECONDS / _seconds(run, batch, 1)))
     return lambda: len(batch) * times / _seconds(run, batch, times)
 
 
-def _seconds(run: Run, batch: NDArray[np.uint8], times: int) -> float:
+def _seconds(run: EncodeFunction, batch: NDArray[np.uint8], times: int) -> float:
     began = time.perf_counter()
     for _ in range(times):
         run(batch)
     return time.perf_counter() - began
 
 
-def recall(report: Report, folder: Path, encoders: dict[str, Encoder]) -> None:
-    """How many queries find their product first, or among five, in full and in 8 bits."""
+def measure_recall(report: BenchmarkReport, folder: Path, encoders: dict[str, Encoder]) -> None:
+    """recall@1 and recall@5 of a labelled folder, with fp32 and with int8."""
     products, queries = table(folder / "catalogue.csv"), table(folder / "queries.csv")
-    paths, asked = photos(folder), [folder / query["query"] for query in queries]
+    paths, query_files = photos(folder), [folder / query["query"] for query in queries]
     expected = [query["expected_sku"] for query in queries]
-    shown = [
+    pictures = [
         (product["sku"], paths.index(folder / image))
         for product in products
         for image in product["images"].split("|")
     ]
-    made = {way: encoded(encoders[way], paths) for way in ("openvino", "int8")}
-    for way, catalogue in made.items():
-        similar = encoded(encoders[way], asked) @ catalogue.T
-        ranks = [rank(row, shown, sku) for row, sku in zip(similar, expected, strict=True)]
+    vectors = {key: encode_files(encoders[key], paths) for key in ("openvino", "int8")}
+    for key, catalogue in vectors.items():
+        similarities = encode_files(encoders[key], query_files) @ catalogue.T
+        ranks = [
+            rank_of(row, pictures, sku) for row, sku in zip(similarities, expected, strict=True)
+        ]
         report.row(
-            collection=folder.name, queries=len(asked), model=encoders[way].name,
-            recall_at_1=share(ranks, 1), recall_at_5=share(ranks, 5),
+            collection=folder.name, queries=len(queries), model=encoders[key].name,
+            recall_at_1=share_within(ranks, 1), recall_at_5=share_within(ranks, 5),
         )  # fmt: skip
-    cosines = (made["openvino"] * made["int8"]).sum(axis=1)
+    cosines = (vectors["openvino"] * vectors["int8"]).sum(axis=1)
     report.note(
-        f"{folder.name}: cosine of int8 to fp32 {np.median(cosines):.3f} in the middle, "
-        f"{np.quantile(cosines, 0.05):.3f} or less for one of 20 photos."
+        f"{folder.name}: cosine of int8 to fp32: median {np.median(cosines):.3f}, "
+        f"5th percentile {np.quantile(cosines, 0.05):.3f}."
     )
 
 
-def encoded(encoder: Encoder, paths: list[Path]) -> NDArray[np.float32]:
-    """Unit rows of files, decoded a few at a time."""
+def encode_files(encoder: Encoder, paths: list[Path]) -> NDArray[np.float32]:
+    """Unit vectors of files, decoded in batches of 32; shape (files, dim)."""
     rows = [
         encoder.encode_pictures(opened(paths[start : start + 32]))
         for start in range(0, len(paths), 32)
@@ -164,17 +181,23 @@ def encoded(encoder: Encoder, paths: list[Path]) -> NDArray[np.float32]:
     return np.concatenate(rows)
 
 
-def rank(similar: NDArray[np.float32], shown: list[tuple[str, int]], expected: str) -> int:
-    """How many products are more similar than the one expected, each by its best picture."""
+def rank_of(
+    similarities: NDArray[np.float32], pictures: list[tuple[str, int]], expected: str
+) -> int:
+    """Rank of the expected product, 0 for the first; a product counts with its best picture.
+
+    `pictures` are pairs of SKU and position in `similarities`.
+    """
     best: dict[str, float] = {}
-    for sku, place in shown:
-        # Rounded, so that identical photos tie; the earlier product then counts as before.
-        best[sku] = max(best.get(sku, -2.0), round(float(similar[place]), 5))
+    for sku, position in pictures:
+        # Rounded, so that identical photos tie; the earlier product then ranks first.
+        best[sku] = max(best.get(sku, -2.0), round(float(similarities[position]), 5))
     order = sorted(best, key=lambda sku: -best[sku])
     return order.index(expected)
 
 
-def share(ranks: list[int], k: int) -> float:
+def share_within(ranks: list[int], k: int) -> float:
+    """recall@k of ranks that start at 0."""
     return sum(rank < k for rank in ranks) / len(ranks)
 
 

@@ -1,6 +1,6 @@
-"""The parts of `bench/index/build.py`, each a process of its own that prints its figures as JSON.
+"""The parts of `bench/index/build.py`; each runs as its own process and prints JSON.
 
-python -m bench.harness.build_parts ours FOLDER
+python -m bench.harness.build_parts build FOLDER
 python -m bench.harness.build_parts faiss ROWS ROUNDS
 python -m bench.harness.build_parts kinds ROWS
 """
@@ -26,17 +26,18 @@ from app.index.embedding_reader import EmbeddingSnapshot
 from app.index.file_store import IndexFiles
 from app.index.recall import RecallBenchmark
 from app.types import Vectors
-from bench.data.catalogue import BLOCK, DIM, drawn
+from bench.data.catalogue import BLOCK_ROWS, DIM, generate_vectors
 
 GOAL = 0.99
-ASKED = 26
-"""Rows that a search for ten products has nominated."""
+NOMINATED = 26
+"""Rows that a search for ten products fetches from the index."""
 
 
-def ours(folder: str) -> dict[str, Any]:
-    """Table to published build: seconds by stage, memory, the opening of its file, quality."""
+def measure_build(folder: str) -> dict[str, Any]:
+    """A rebuild of the index of the catalogue in `folder`: seconds per stage, memory, time to open
+    the file, recall."""
     seconds: dict[str, float] = {}
-    for name, owner, call in (
+    for stage, owner, function in (
         ("read", builder, "read_embeddings"),
         ("train", kmeans, "train"),
         ("add", faiss_index, "_ivf"),
@@ -46,18 +47,18 @@ def ours(folder: str) -> dict[str, Any]:
         ("write file", IndexFiles, "write"),
         ("into the database", index_builds, "save_file"),
     ):
-        setattr(owner, call, _timed(seconds, name, getattr(owner, call)))
+        setattr(owner, function, _timed(seconds, stage, getattr(owner, function)))
     with App(Settings(home=Path(folder), model="embedded", sample_queries=False)) as app:
         app.catalog.model()
-        _peak()
-        before = _peak()  # what is held now; what the start took on its way would hide some
+        _peak_memory_since_last_call()  # discards the peak of the start-up
+        before = _peak_memory_since_last_call()
         build = app.indexer.rebuild()
-        memory = _peak() - before
+        memory = _peak_memory_since_last_call() - before
         rest = build.seconds - sum(seconds.values())
         files = IndexFiles(app.files.folder)
         began = time.perf_counter()
         index = files.open(build)
-        opened = time.perf_counter() - began
+        open_s = time.perf_counter() - began
         with app.engine.connect() as connection:
             assert index_builds.usable(connection, build.model_id)[0].id == build.id
         return {
@@ -65,26 +66,28 @@ def ours(folder: str) -> dict[str, Any]:
             "seconds": build.seconds,
             "memory": memory,
             "of index and vectors": memory / (build.size + build.rows * DIM * 2),
-            "open": opened,
+            "open": open_s,
             "kind": build.kind,
             "parameters": dict(build.parameters),
             "recall": [build.recall_at_10, build.recall_at_50, build.recall_filtered],
-            "p50_ms": _p50_ms(index, drawn(500, seed=99)),
+            "p50_ms": _p50_ms(index, generate_vectors(500, seed=99)),
         }
 
 
-def faiss(rows: int, rounds: int, of: int) -> dict[str, Any]:
-    """FAISS alone, all by default, on an array in memory; `rounds` of k-means, 0 for its ten.
+def measure_plain_faiss(rows: int, rounds: int, subsample: int) -> dict[str, Any]:
+    """Seconds of plain FAISS with its defaults on an array in memory.
 
-    Of the rows only one in `of`, with the lists that all of them would have: each round, and
-    adding, compares every row with every list, so that their time is that of all rows by `of`.
+    `rounds` is the number of k-means iterations, 0 for the default of ten. Only one row in
+    `subsample` is used, with the number of lists for all rows: an iteration, and adding, compares
+    every row with every list, so the time for all rows is `subsample` times as long.
     """
     import faiss as library
 
-    lists, rows = int(4 * rows**0.5), rows // of
+    lists, rows = int(4 * rows**0.5), rows // subsample
     vectors = np.empty((rows, DIM), np.float32)
-    for begin in range(0, rows, BLOCK):
-        vectors[begin : begin + BLOCK] = drawn(min(BLOCK, rows - begin), begin + 1)
+    for begin in range(0, rows, BLOCK_ROWS):
+        block = generate_vectors(min(BLOCK_ROWS, rows - begin), begin + 1)
+        vectors[begin : begin + BLOCK_ROWS] = block
     quantizer = library.IndexFlatIP(DIM)
     index = library.IndexIVFScalarQuantizer(
         quantizer, DIM, lists, library.ScalarQuantizer.QT_fp16, library.METRIC_INNER_PRODUCT
@@ -93,54 +96,59 @@ def faiss(rows: int, rounds: int, of: int) -> dict[str, Any]:
         index.cp.niter = rounds
     began = time.perf_counter()
     index.train(vectors)
-    trained = time.perf_counter()
+    train_s = time.perf_counter() - began
+    began = time.perf_counter()
     index.add(vectors)
-    return {"train": trained - began, "add": time.perf_counter() - trained}
+    return {"train": train_s, "add": time.perf_counter() - began}
 
 
-def kinds(rows: int) -> dict[str, Any]:
-    """How good an index is on vectors of other kinds, harder than those of the catalogue."""
-    found = {}
-    for name, draw in (("many loose clusters", loose), ("no clusters", smooth)):
-        vectors = draw(rows, 1)
-        whole = EmbeddingSnapshot("1:1:", np.arange(rows, dtype=np.int64), vectors)
-        index = faiss_index.build(whole.ids, vectors)
-        benchmark = RecallBenchmark(whole, faiss_index.DEPTHS)
+def measure_vector_kinds(rows: int) -> dict[str, Any]:
+    """Recall and latency of an index on other distributions, harder than that of the catalogue."""
+    results = {}
+    for name, generate in (("many loose clusters", loose_clusters), ("no clusters", no_clusters)):
+        vectors = generate(rows, 1)
+        content = EmbeddingSnapshot("1:1:", np.arange(rows, dtype=np.int64), vectors)
+        index = faiss_index.build(content.ids, vectors)
+        benchmark = RecallBenchmark(content, faiss_index.DEPTHS)
         index = recall.tune(index, benchmark, GOAL)
-        found[name] = {
+        results[name] = {
             "recall": [benchmark.recall(index, 10), benchmark.recall(index, 50)],
             "parameters": dict(index.parameters),
             "p50_ms": _p50_ms(index, benchmark.queries),
         }
-    return found
+    return results
 
 
-def loose(rows: int, seed: int) -> Any:
-    """Clusters of fifty, each as wide as the centres lie apart; float16."""
+def loose_clusters(rows: int, seed: int) -> Any:
+    """Clusters of 50 vectors, as wide as the distance between centres; (rows, 512), float16."""
     centres = np.random.default_rng(0).standard_normal((rows // 50, DIM)).astype(np.float32)
-    found = np.empty((rows, DIM), np.float16)
-    for begin in range(0, rows, BLOCK):
+    vectors = np.empty((rows, DIM), np.float16)
+    for begin in range(0, rows, BLOCK_ROWS):
         random = np.random.default_rng(seed + begin)
-        some = centres[random.integers(0, len(centres), len(found[begin : begin + BLOCK]))]
-        found[begin : begin + BLOCK] = _unit(some + random.standard_normal(some.shape))
-    return found
+        block = vectors[begin : begin + BLOCK_ROWS]
+        nearby = centres[random.integers(0, len(centres), len(block))]
+        block[:] = _unit(nearby + random.standard_normal(nearby.shape))
+    return vectors
 
 
-def smooth(rows: int, seed: int) -> Any:
-    """A bent surface of 32 dimensions, much of it covered evenly, with noise; float16."""
+def no_clusters(rows: int, seed: int) -> Any:
+    """A curved 32-dimensional manifold, covered evenly, with noise; (rows, 512), float16."""
     maps = np.random.default_rng(0)
     first = maps.standard_normal((32, DIM)) / 32**0.5
     second = maps.standard_normal((DIM, DIM)) / DIM**0.5
     hills = maps.standard_normal((300, 32))
-    found = np.empty((rows, DIM), np.float16)
-    for begin in range(0, rows, BLOCK):
+    vectors = np.empty((rows, DIM), np.float16)
+    for begin in range(0, rows, BLOCK_ROWS):
         random = np.random.default_rng(seed + begin)
-        count = len(found[begin : begin + BLOCK])
-        where = hills[random.integers(0, 300, count)] + 0.7 * random.standard_normal((count, 32))
-        bent = _unit(np.tanh(2 * where @ first) @ second)
-        noise = 0.2 * random.standard_normal(bent.shape) / DIM**0.5
-        found[begin : begin + BLOCK] = _unit(bent + noise)
-    return found
+        block = vectors[begin : begin + BLOCK_ROWS]
+        count = len(block)
+        positions = hills[random.integers(0, 300, count)] + 0.7 * random.standard_normal(
+            (count, 32)
+        )
+        curved = _unit(np.tanh(2 * positions @ first) @ second)
+        noise = 0.2 * random.standard_normal(curved.shape) / DIM**0.5
+        block[:] = _unit(curved + noise)
+    return vectors
 
 
 def _unit(rows: Any) -> Any:
@@ -148,41 +156,46 @@ def _unit(rows: Any) -> Any:
 
 
 def _p50_ms(index: faiss_index.AnnIndex, queries: Vectors) -> float:
-    """Of one nomination, asked one after the other."""
-    took = []
+    """Median milliseconds of one index search, after 50 that are discarded."""
+    seconds = []
     for query in queries:
         began = time.perf_counter()
-        index.nominate(query, ASKED, 10)
-        took.append(time.perf_counter() - began)
-    return float(np.median(took[50:])) * 1000
+        index.nominate(query, NOMINATED, 10)
+        seconds.append(time.perf_counter() - began)
+    return float(np.median(seconds[50:])) * 1000
 
 
-def _peak() -> int:
-    """The most memory this process has held since the last call, in bytes."""
-    said = Path("/proc/self/status").read_text()
-    found = int(re.search(r"VmHWM:\s+(\d+) kB", said)[1]) * 1024
-    Path("/proc/self/clear_refs").write_text("5")  # what it holds now is the new highest
-    return found
+def _peak_memory_since_last_call() -> int:
+    """Peak resident memory of this process since the last call, in bytes."""
+    status = Path("/proc/self/status").read_text()
+    peak = int(re.search(r"VmHWM:\s+(\d+) kB", status)[1]) * 1024
+    Path("/proc/self/clear_refs").write_text("5")  # resets the peak to the current memory
+    return peak
 
 
-def _timed(seconds: dict[str, float], name: str, call: Callable[..., Any]) -> Callable[..., Any]:
-    @wraps(call)
-    def timed(*arguments: Any, **named: Any) -> Any:
+def _timed(
+    seconds: dict[str, float], stage: str, function: Callable[..., Any]
+) -> Callable[..., Any]:
+    """The function, which also adds its duration to `seconds[stage]`."""
+
+    @wraps(function)
+    def timed(*arguments: Any, **keywords: Any) -> Any:
         began = time.perf_counter()
         try:
-            return call(*arguments, **named)
+            return function(*arguments, **keywords)
         finally:
-            seconds[name] = seconds.get(name, 0.0) + time.perf_counter() - began
+            seconds[stage] = seconds.get(stage, 0.0) + time.perf_counter() - began
 
     return timed
 
 
 def main() -> None:
-    part, *words = sys.argv[1:]
-    if part == "ours":
-        print(json.dumps(ours(*words)))
+    part, *arguments = sys.argv[1:]
+    if part == "build":
+        print(json.dumps(measure_build(*arguments)))
     else:
-        print(json.dumps({"faiss": faiss, "kinds": kinds}[part](*map(int, words))))
+        measure = {"faiss": measure_plain_faiss, "kinds": measure_vector_kinds}[part]
+        print(json.dumps(measure(*map(int, arguments))))
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""Threads that read and write a catalogue without a pause, and note what failed and what was slow.
+"""Threads that read and write a catalogue without a pause and record failures and durations.
 
-They know the tables as every migration since 0002 has them, and no code of Lookalike's: so they can
-run while the database changes under them.
+They use plain SQL on the tables that exist since migration 0002, and no code of Lookalike, so that
+they can run during a migration.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import psycopg
 
 from app.types import Vector
 
-PARTS = (
+OTHER_STATEMENTS = (
     "SELECT dim FROM model WHERE active",
     "SELECT count(*) FROM index_build WHERE state = 'published'",
     "SELECT sku, title, price FROM product WHERE id = %(id)s",
@@ -27,7 +27,7 @@ PARTS = (
     "SELECT thumbnail FROM picture WHERE id = %(id)s",
     "SELECT count(*) FROM query_sample",
 )
-"""What else a search reads; in any order, so that locks are taken in any order."""
+"""The other statements of a search; run in random order, so that locks are taken in any order."""
 
 NEAREST = """
 SELECT p.sku, e.vec <=> %(vector)s::halfvec AS distance
@@ -40,7 +40,7 @@ ORDER BY e.vec::halfvec({dim}) <=> %(vector)s::halfvec({dim}) LIMIT 10"""
 
 @dataclass
 class Tally:
-    """How many times something was done, what failed, and the longest it took in seconds."""
+    """Number of completed operations, messages of those that failed, and the longest duration."""
 
     done: int = 0
     failed: list[str] = field(default_factory=list)
@@ -57,8 +57,8 @@ class Tally:
         return f"{self.done}, {len(self.failed)} failed, slowest {self.slowest_s * 1000:.0f} ms"
 
 
-class Load(threading.Thread):
-    """Does one thing over and over, on a connection of its own, until told to stop."""
+class LoadThread(threading.Thread):
+    """Repeats one operation on its own connection until `stop` is set."""
 
     def __init__(self, url: str, dim: int, seed: int, stop: threading.Event) -> None:
         super().__init__(daemon=True)
@@ -78,30 +78,30 @@ class Load(threading.Thread):
                     self.tally.done += 1
                 except psycopg.Error as exc:
                     self.tally.failed.append(" ".join(str(exc).split()))
-                took = time.perf_counter() - began
-                self.tally.slowest_s = max(self.tally.slowest_s, took)
+                seconds = time.perf_counter() - began
+                self.tally.slowest_s = max(self.tally.slowest_s, seconds)
 
     def _once(self, connection: psycopg.Connection) -> None:
         raise NotImplementedError
 
     def _vector(self) -> str:
-        drawn: Vector = self._vectors.standard_normal(self._dim).astype(np.float32)
-        return "[" + ",".join(f"{value:.4f}" for value in drawn / np.linalg.norm(drawn)) + "]"
+        vector: Vector = self._vectors.standard_normal(self._dim).astype(np.float32)
+        return "[" + ",".join(f"{value:.4f}" for value in vector / np.linalg.norm(vector)) + "]"
 
 
-class Searcher(Load):
-    """Reads as a search does: several statements in one snapshot, prepared once."""
+class SearchThread(LoadThread):
+    """Reads like a search: several prepared statements in one snapshot."""
 
     def _once(self, connection: psycopg.Connection) -> None:
         connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
         values = {"id": self._random.randint(1, 100), "vector": self._vector()}
-        parts = [*PARTS, NEAREST.format(dim=self._dim)]
-        for part in self._random.sample(parts, len(parts)):
-            connection.execute(part, values, prepare=True).fetchall()
+        statements = [*OTHER_STATEMENTS, NEAREST.format(dim=self._dim)]
+        for statement in self._random.sample(statements, len(statements)):
+            connection.execute(statement, values, prepare=True).fetchall()
 
 
-class Writer(Load):
-    """Writes one product, its picture and its embedding, or changes them."""
+class WriteThread(LoadThread):
+    """Inserts or updates one product, its picture and its embedding."""
 
     def _once(self, connection: psycopg.Connection) -> None:
         number = next(self._numbers)
@@ -133,18 +133,18 @@ class Writer(Load):
 
 @contextmanager
 def under_load(url: str, dim: int, searchers: int = 3) -> Iterator[dict[str, Tally]]:
-    """Searchers and one writer while the block runs; the tallies are complete when it ends."""
+    """Runs search threads and one writer during the block; the tallies are filled when it ends."""
     stop = threading.Event()
-    reading = [Searcher(url, dim, seed, stop) for seed in range(searchers)]
-    writing = Writer(url, dim, searchers, stop)
+    search_threads = [SearchThread(url, dim, seed, stop) for seed in range(searchers)]
+    writer = WriteThread(url, dim, searchers, stop)
     tallies: dict[str, Tally] = {}
-    for thread in (*reading, writing):
+    for thread in (*search_threads, writer):
         thread.start()
     try:
         yield tallies
     finally:
         stop.set()
-        for thread in (*reading, writing):
+        for thread in (*search_threads, writer):
             thread.join()
-        tallies["searches"] = sum((each.tally for each in reading), Tally())
-        tallies["writes"] = writing.tally
+        tallies["searches"] = sum((thread.tally for thread in search_threads), Tally())
+        tallies["writes"] = writer.tally

@@ -1,4 +1,4 @@
-"""Whole processes: how long one takes and the most memory it holds."""
+"""Runs a command as a child process; measures its duration and peak memory."""
 
 from __future__ import annotations
 
@@ -14,21 +14,23 @@ REPO = Path(__file__).resolve().parents[2]
 
 
 @dataclass(frozen=True)
-class Ran:
-    """A process that ended well: its seconds, its peak memory in MB, and what it printed."""
+class ProcessResult:
+    """A process that exited with 0: duration in seconds, peak memory in MB, standard output."""
 
     seconds: float
     peak_mb: float
-    printed: str
+    output: str
 
 
-def lookalike(*words: str, **environment: str) -> Ran:
-    """`lookalike WORDS` in a process of its own."""
-    return run([sys.executable, "-c", "from app.cli import main; main()", *words], **environment)
+def run_lookalike(*arguments: str, **environment: str) -> ProcessResult:
+    """Run `lookalike ARGUMENTS` as a child process."""
+    return run(
+        [sys.executable, "-c", "from app.cli import main; main()", *arguments], **environment
+    )
 
 
-def run(command: Sequence[str], **environment: str) -> Ran:
-    """A command run to its end. Raises RuntimeError when it fails."""
+def run(command: Sequence[str], **environment: str) -> ProcessResult:
+    """Run a command to its end. Raises RuntimeError if it fails."""
     path = os.pathsep.join([str(REPO), os.environ.get("PYTHONPATH", "")])
     began = time.perf_counter()
     process = subprocess.Popen(
@@ -38,11 +40,11 @@ def run(command: Sequence[str], **environment: str) -> Ran:
         env=os.environ | {"PYTHONPATH": path} | environment,
     )
     assert process.stdout is not None
-    with process.stdout as said:
-        printed = said.read()
-    # wait4 tells of this child alone; the kernel counts its peak in KiB.
+    with process.stdout as pipe:
+        output = pipe.read()
+    # wait4 reports this child only; the kernel counts its peak memory in KiB.
     _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
-        raise RuntimeError(f"{' '.join(command)} ended with {process.returncode}: {printed[-500:]}")
-    return Ran(time.perf_counter() - began, usage.ru_maxrss * 1024 / 1e6, printed)
+        raise RuntimeError(f"{' '.join(command)} ended with {process.returncode}: {output[-500:]}")
+    return ProcessResult(time.perf_counter() - began, usage.ru_maxrss * 1024 / 1e6, output)

@@ -1,10 +1,10 @@
-"""Every benchmark in turn, each a process of its own, and the tables they make.
+"""Runs every benchmark in its own process, one after the other, and prints the result tables.
 
     python -m bench.harness.run_all --rows 100000 --rows 1000000
     python -m bench.harness.run_all --photos ../photos
 
-A folder of photos has `catalogue.csv` and `queries.csv`. Catalogues of drawn vectors are made once
-and shared; a million takes about ten minutes and ten gigabytes.
+A folder of photos holds `catalogue.csv` and `queries.csv`. Catalogues of generated vectors are
+created once and shared; one million products take about ten minutes and ten gigabytes.
 """
 
 from __future__ import annotations
@@ -19,23 +19,23 @@ from collections.abc import Iterator
 from pathlib import Path
 
 REPO = Path(__file__).resolve().parents[2]
-GROWTH = 10_000
-"""A size that is measured too, so that the costs of the others have a slope."""
+GROWTH_ROWS = 10_000
+"""A smaller size that is always measured for growth, to estimate the slope of the costs."""
 
 
 def commands(rows: list[int], photos: list[Path]) -> Iterator[list[str]]:
-    """Modules with their arguments, the quick ones first."""
+    """The benchmark modules with their arguments, the quick ones first."""
     folders = [str(folder) for folder in photos]
     yield ["bench.operations.startup"]
     yield ["bench.index.flat_vs_ivf"]
     yield ["bench.encoders.openvino", *folders]
     yield ["bench.ingest.preprocessing", *folders]
-    for tower in ("fp32", "int8"):
-        yield ["bench.ingest.throughput", "--tower", tower]
+    for precision in ("fp32", "int8"):
+        yield ["bench.ingest.throughput", "--tower", precision]
     for folder in photos:
         source = ["--catalogue", str(folder / "catalogue.csv")]
-        for tower in ("fp32", "int8"):
-            yield ["bench.ingest.throughput", "--tower", tower, "--rounds", "2", *source]
+        for precision in ("fp32", "int8"):
+            yield ["bench.ingest.throughput", "--tower", precision, "--rounds", "2", *source]
         yield ["bench.search.latency", *source, "--queries", str(folder / "queries.csv")]
     for module in (
         "bench.ingest.memory",
@@ -47,23 +47,29 @@ def commands(rows: list[int], photos: list[Path]) -> Iterator[list[str]]:
     for size in rows:
         for module in ("bench.search.latency", "bench.index.build", "bench.search.ann_comparison"):
             yield [module, "--rows", str(size)]
-    sizes = [word for size in sorted({GROWTH, *rows}) for word in ("--rows", str(size))]
+    sizes = [part for size in sorted({GROWTH_ROWS, *rows}) for part in ("--rows", str(size))]
     yield ["bench.index.growth", *sizes, "--plot", str(REPO / "docs" / "images" / "growth.png")]
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rows", type=int, action="append")
-    parser.add_argument("--photos", type=Path, action="append", default=[])
-    words = parser.parse_args()
+    parser.add_argument(
+        "--rows", type=int, action="append", help="catalogue size (repeatable; default 100000)"
+    )
+    parser.add_argument(
+        "--photos", type=Path, action="append", default=[], help="folder of photos (repeatable)"
+    )
+    options = parser.parse_args()
     failed = []
-    with tempfile.TemporaryDirectory(prefix="lookalike-bench-") as kept:
-        own = {"LOOKALIKE_BENCH_KEEP": kept, "PYTHONPATH": str(REPO)}
-        for command in commands(words.rows or [100_000], words.photos):
+    with tempfile.TemporaryDirectory(prefix="lookalike-bench-") as shared_folder:
+        environment = {"LOOKALIKE_BENCH_KEEP": shared_folder, "PYTHONPATH": str(REPO)}
+        for command in commands(options.rows or [100_000], options.photos):
             print("\n" + " ".join(command), flush=True)
             began = time.monotonic()
-            done = subprocess.run([sys.executable, "-m", *command], cwd=REPO, env=own | os.environ)
-            if done.returncode:
+            process = subprocess.run(
+                [sys.executable, "-m", *command], cwd=REPO, env=environment | os.environ
+            )
+            if process.returncode:
                 failed.append(" ".join(command))
             print(f"{time.monotonic() - began:.0f} s", flush=True)
     subprocess.run([sys.executable, "-m", "bench.harness.markdown_tables"], cwd=REPO, check=True)

@@ -1,9 +1,9 @@
-"""Searches with whichever version of Lookalike it can import, until its input ends.
+"""Searches without a pause, with the installed version of Lookalike, until stdin is closed.
 
     PYTHONPATH=../lookalike-before python -m bench.harness.search_process postgresql://…
 
-Prints a line after the first one, and at the end what `bench/operations/migrate.py` reads: how many
-searches there were, what failed, the slowest.
+`PYTHONPATH` selects the checkout. Prints a line after the first search, and at the end JSON for
+`bench/operations/migrate.py`: number of searches, failures, the slowest in seconds.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from app.config import Settings
 from app.types import Query
 
 
-def searched(app: App) -> dict[str, Any]:
-    """Ten products for one random vector after the other."""
+def search_until_stdin_closes(app: App) -> dict[str, Any]:
+    """Search ten products for one random vector after the other; returns the JSON summary."""
     model = app.catalog.model()
     random = np.random.default_rng(0)
     done, failed, slowest = 0, [], 0.0
@@ -31,8 +31,8 @@ def searched(app: App) -> dict[str, Any]:
         vector /= np.linalg.norm(vector)
         began = time.perf_counter()
         try:
-            found = app.search.search(Query(vector=vector, model_id=model.id, k=10))
-            assert len(found.matches) == 10, found.plan
+            result = app.search.search(Query(vector=vector, model_id=model.id, k=10))
+            assert len(result.matches) == 10, result.plan
             done += 1
         except Exception as exc:
             failed.append(f"{type(exc).__name__}: {exc}"[:300])
@@ -45,7 +45,7 @@ def searched(app: App) -> dict[str, Any]:
 def main() -> None:
     settings = Settings(database_url=sys.argv[1], model="embedded", sample_queries=False)
     with App(settings) as app:
-        print(json.dumps(searched(app)))
+        print(json.dumps(search_until_stdin_closes(app)))
 
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
-"""Where inverted lists become faster than a flat index, and what they cost to build.
+"""Compares a flat FAISS index with inverted lists: latency, build time and recall by size.
 
     python -m bench.index.flat_vs_ivf --rows 1000 --rows 5000 --rows 20000
 
-The same drawn vectors as a flat index and as inverted lists that are tuned to the goal of a build,
-made in turn and asked in turn, one query at a time on one thread. Recall is what the gate of a
-build measures.
+Both hold the same generated vectors; the inverted lists are tuned to the recall goal of a build.
+They are built alternately and searched alternately, one query at a time on one thread. Recall is
+measured as in a build.
 """
 
 from __future__ import annotations
@@ -24,82 +24,86 @@ from app.index.embedding_reader import EmbeddingSnapshot
 from app.index.faiss_index import AnnIndex
 from app.index.recall import RecallBenchmark
 from app.types import Vectors
-from bench.data.catalogue import drawn
-from bench.harness.build_parts import ASKED, GOAL, loose, smooth
-from bench.harness.side_by_side import Report, in_turn, ratio
+from bench.data.catalogue import generate_vectors
+from bench.harness.build_parts import GOAL, NOMINATED, loose_clusters, no_clusters
+from bench.harness.side_by_side import BenchmarkReport, measure_alternately, ratio
 
-KINDS: dict[str, Callable[[int, int], Any]] = {
-    "clusters": drawn, "loose clusters": loose, "no clusters": smooth,
+VECTOR_KINDS: dict[str, Callable[[int, int], Any]] = {
+    "clusters": generate_vectors, "loose clusters": loose_clusters, "no clusters": no_clusters,
 }  # fmt: skip
 SIZES = [1000, 2000, 5000, 10_000, 20_000]
-AT_ONCE = 100
-"""Queries that one round takes the median of."""
+QUERIES_PER_ROUND = 100
+"""A round measures the median over this number of queries."""
 
 
 @contextmanager
-def up_to(rows: int) -> Iterator[None]:
-    """An index is flat up to so many rows."""
+def flat_limit(rows: int) -> Iterator[None]:
+    """Indexes of up to `rows` rows are flat during the block."""
     with patch.object(faiss_index, "FLAT_ROWS", rows):
         yield
 
 
-def measure(kind: str, rows: int, rounds: int, report: Report) -> None:
-    whole = EmbeddingSnapshot(
-        "1:1:", np.arange(rows, dtype=np.int64), KINDS[kind](rows, 1).astype("f2")
+def measure(kind: str, rows: int, rounds: int, report: BenchmarkReport) -> None:
+    """Build and search both indexes over `rows` vectors of one distribution."""
+    content = EmbeddingSnapshot(
+        "1:1:", np.arange(rows, dtype=np.int64), VECTOR_KINDS[kind](rows, 1).astype("f2")
     )
-    benchmark = RecallBenchmark(whole, faiss_index.DEPTHS)
-    made: dict[str, AnnIndex] = {}
-    ways = {
-        "flat": partial(make, made, "flat", whole, benchmark, rows),
-        "ivf": partial(make, made, "ivf", whole, benchmark, 0),
+    benchmark = RecallBenchmark(content, faiss_index.DEPTHS)
+    indexes: dict[str, AnnIndex] = {}
+    builders = {
+        "flat": partial(build_index, indexes, "flat", content, benchmark, rows),
+        "ivf": partial(build_index, indexes, "ivf", content, benchmark, 0),
     }
-    built = in_turn(ways, 3)
+    build_times = measure_alternately(builders, 3)
     queries = benchmark.queries
-    asked = in_turn(
-        {name: partial(p50_ms, made[name], queries) for name in made}, rounds, unit="ms"
+    latencies = measure_alternately(
+        {name: partial(p50_ms, index, queries) for name, index in indexes.items()},
+        rounds,
+        unit="ms",
     )
-    for name, index in made.items():
+    for name, index in indexes.items():
         report.row(
-            vectors=kind, rows=rows, index=name, p50=asked[name],
-            to_flat=ratio(asked[name], asked["flat"]), built=built[name],
-            recall_at_10=benchmark.recall(index), filtered=benchmark.filtered_recall(index),
+            vectors=kind, rows=rows, index=name, p50=latencies[name],
+            relative_to_flat=ratio(latencies[name], latencies["flat"]), build=build_times[name],
+            recall_at_10=benchmark.recall(index),
+            recall_with_filter=benchmark.filtered_recall(index),
             lists=str(dict(index.parameters)),
         )  # fmt: skip
 
 
-def make(
-    made: dict[str, AnnIndex],
+def build_index(
+    indexes: dict[str, AnnIndex],
     name: str,
-    whole: EmbeddingSnapshot,
+    content: EmbeddingSnapshot,
     benchmark: RecallBenchmark,
-    flat: int,
+    flat_rows: int,
 ) -> None:
-    """The index as a build makes it, without what is measured of it afterwards."""
-    with up_to(flat):
-        index = faiss_index.build(whole.ids, whole.vectors)
-    made[name] = recall.tune(index, benchmark, GOAL)
-    assert made[name].kind == name
+    """Build and tune an index as a build does, without measuring its recall."""
+    with flat_limit(flat_rows):
+        index = faiss_index.build(content.ids, content.vectors)
+    indexes[name] = recall.tune(index, benchmark, GOAL)
+    assert indexes[name].kind == name
 
 
 def p50_ms(index: AnnIndex, queries: Vectors) -> float:
-    """The median of nominations for ten products."""
-    took = []
-    for query in queries[:AT_ONCE]:
+    """Median milliseconds of index searches for ten products."""
+    seconds = []
+    for query in queries[:QUERIES_PER_ROUND]:
         began = time.perf_counter()
-        index.nominate(query, ASKED, 10)
-        took.append(time.perf_counter() - began)
-    return float(np.median(took)) * 1000
+        index.nominate(query, NOMINATED, 10)
+        seconds.append(time.perf_counter() - began)
+    return float(np.median(seconds)) * 1000
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rows", type=int, action="append")
+    parser.add_argument("--rows", type=int, action="append", help="index size (repeatable)")
     parser.add_argument("--rounds", type=int, default=15)
-    words = parser.parse_args()
-    report = Report("flat", "Flat or inverted lists")
-    for kind in KINDS:
-        for rows in words.rows or SIZES:
-            measure(kind, rows, words.rounds, report)
+    options = parser.parse_args()
+    report = BenchmarkReport("flat_vs_ivf", "Flat index and inverted lists")
+    for kind in VECTOR_KINDS:
+        for rows in options.rows or SIZES:
+            measure(kind, rows, options.rounds, report)
     report.write()
 
 

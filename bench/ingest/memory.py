@@ -1,11 +1,11 @@
-"""What memory an ingest takes, and whether it grows with the source.
+"""Memory of an ingest, and whether it grows with the number of pictures.
 
     python -m bench.ingest.memory [--pictures N] [--model NAME] [--shape WIDTHxHEIGHT]
 
-Drawn pictures, all different and made while they are read, so that no disk has to hold them: they
-are JPEG files to the ingest. Without --model the encoder looks at colours only, so that 100,000
-pictures take minutes; everything else is what an ingest does. The resident memory is read after
-every chunk: the first tenth fills caches, then it should stay.
+The pictures are generated when they are read, all different; the ingest reads them like JPEG files.
+Without --model the encoder only averages colours, so that 100,000 pictures take minutes; everything
+else is a normal ingest. Resident memory is read after every chunk: the first tenth fills caches,
+then it should stay constant.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from app.encoders.loading import choose_encoder
 from app.encoders.preprocessing import PreparedPicture
 from app.errors import NoWords
 from app.types import Product, Vectors
-from bench.harness.side_by_side import Report as Findings
+from bench.harness.side_by_side import BenchmarkReport
 from ingest.encoder_set import MaintainedEncoders
 from ingest.local_files import LocalPictures
 from ingest.pipeline import Ingest, IngestReport
@@ -43,8 +43,8 @@ from ingest.sources import SourceRow
 DIM = 192
 
 
-class Colours:
-    """Cheap, and else like the others: a vector is the picture, eight by eight."""
+class ColourEncoder:
+    """A fast encoder: the vector is the picture, sampled at eight by eight pixels."""
 
     name, revision, runtime, dim = "colours", "1", "numpy", DIM
     fingerprint = hashlib.sha256(b"colours").hexdigest()
@@ -56,8 +56,8 @@ class Colours:
 
     def encode_prepared(self, prepared: Sequence[PreparedPicture]) -> Vectors:
         rows = np.stack(prepared)[:, ::28, ::28].reshape(len(prepared), DIM).astype(np.float32) + 1
-        found: Vectors = rows / np.linalg.norm(rows, axis=1, keepdims=True)
-        return found
+        vectors: Vectors = rows / np.linalg.norm(rows, axis=1, keepdims=True)
+        return vectors
 
     def encode_pictures(self, pictures: Sequence[Image.Image]) -> Vectors:
         return self.encode_prepared([self.prepare(picture) for picture in pictures])
@@ -66,14 +66,14 @@ class Colours:
         raise NoWords
 
 
-class Drawn(LocalPictures):
-    """Files that are made when they are read: `number.jpg` is another picture for each number."""
+class GeneratedPictures(LocalPictures):
+    """Files that are generated when they are read: `NUMBER.jpg` is a different picture for each."""
 
     def __init__(self, folder: Path, shape: tuple[int, int]) -> None:
         super().__init__(folder, max_bytes=1 << 30)
         width, height = shape
-        clouds = np.random.default_rng(0).integers(0, 256, (height // 16, width // 16, 3))
-        self._ground = Image.fromarray(clouds.astype(np.uint8)).resize(shape)
+        blocks = np.random.default_rng(0).integers(0, 256, (height // 16, width // 16, 3))
+        self._ground = Image.fromarray(blocks.astype(np.uint8)).resize(shape)
 
     def read(self, name: str) -> bytes:
         number = int(name.split(".")[0])
@@ -86,15 +86,19 @@ class Drawn(LocalPictures):
 
 
 def main() -> None:
-    given = arguments()
+    options = arguments()
     folder = Path(tempfile.mkdtemp(prefix="lookalike-bench-"))
-    width, height = (int(side) for side in given.shape.split("x"))
-    settings = Settings(home=folder / "home", model=given.model or "colours", sample_queries=False)
-    choose = choose_encoder if given.model else lambda name, **_: EncoderChoice(Colours(), name)
+    width, height = (int(side) for side in options.shape.split("x"))
+    settings = Settings(
+        home=folder / "home", model=options.model or "colours", sample_queries=False
+    )
+    choose = (
+        choose_encoder if options.model else lambda name, **_: EncoderChoice(ColourEncoder(), name)
+    )
     try:
         with App(settings, choose=choose) as app:
             app.initialise()
-            measure(app, Drawn(folder, (width, height)), given.pictures)
+            measure_ingest(app, GeneratedPictures(folder, (width, height)), options.pictures)
     finally:
         embedded_server.stop(folder / "home")
         shutil.rmtree(folder, ignore_errors=True)
@@ -103,41 +107,44 @@ def main() -> None:
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--pictures", type=int, default=100_000)
-    parser.add_argument("--model")
-    parser.add_argument("--shape", default="320x240")
+    parser.add_argument("--model", help="model to use instead of the fast encoder")
+    parser.add_argument("--shape", default="320x240", help="size of a picture, WIDTHxHEIGHT")
     return parser.parse_args()
 
 
-def measure(app: App, pictures: Drawn, count: int) -> None:
-    """An ingest of `count` pictures, with the resident memory at every tenth of it."""
-    findings = Findings("ingest_memory", f"Memory of an ingest of {count:,} pictures")
-    findings.note(f"The encoder is {app.encoder().name}, run by {app.encoder().runtime}.")
-    held: list[tuple[int, float]] = []
+def measure_ingest(app: App, pictures: GeneratedPictures, count: int) -> None:
+    """Ingest `count` pictures; report the peak resident memory of each tenth."""
+    report = BenchmarkReport("ingest_memory", f"Memory of an ingest of {count:,} pictures")
+    report.note(f"Encoder: {app.encoder().name}, runtime {app.encoder().runtime}.")
+    samples: list[tuple[int, float]] = []
     model, encoders = app.catalog.model(), MaintainedEncoders(app.catalog, app.encoders)
     preparer = Preparer(app.catalog, encoders, pictures, app.limits)
-    with ingest_run(app.engine, "drawn", model) as run, closing(preparer):
+    with ingest_run(app.engine, "generated", model) as run, closing(preparer):
         job = Ingest(app.catalog, encoders, preparer, run, RejectFile(None))
-        report = job.run(rows(count), progress=lambda report: held.append(sample(report)))
+        outcome = job.run(
+            source_rows(count), progress=lambda state: samples.append(resident_memory(state))
+        )
     for tenth in range(1, 11):
-        some = [mib for read, mib in held if (tenth - 1) * count < read * 10 <= tenth * count]
-        findings.row(pictures=tenth * count // 10, resident_at_most_mib=max(some, default=None))
-    early = max(mib for read, mib in held if read * 5 <= count)
-    late = max(mib for read, mib in held if read * 5 > 4 * count)
-    findings.note(f"{report.images_embedded:,} pictures in {report.seconds:,.0f} s.")
-    findings.goal("most of the last fifth by most of the first", late / early, 1.1, at_least=False)
-    findings.write()
+        values = [mib for read, mib in samples if (tenth - 1) * count < read * 10 <= tenth * count]
+        report.row(pictures=tenth * count // 10, peak_resident_mib=max(values, default=None))
+    early = max(mib for read, mib in samples if read * 5 <= count)
+    late = max(mib for read, mib in samples if read * 5 > 4 * count)
+    report.note(f"{outcome.images_embedded:,} pictures in {outcome.seconds:,.0f} s.")
+    report.goal("peak of the last fifth / peak of the first", late / early, 1.1, at_least=False)
+    report.write()
 
 
-def rows(count: int) -> Iterator[SourceRow]:
+def source_rows(count: int) -> Iterator[SourceRow]:
+    """One product per picture."""
     return (
         SourceRow(n, Product(f"P{n}", title=f"Picture {n}"), (f"{n}.jpg",)) for n in range(count)
     )
 
 
-def sample(report: IngestReport) -> tuple[int, float]:
-    """Rows read, and MiB of this process that are in memory."""
+def resident_memory(state: IngestReport) -> tuple[int, float]:
+    """Number of rows read, and resident memory of this process in MiB."""
     pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return report.read, pages * os.sysconf("SC_PAGE_SIZE") / 2**20
+    return state.read, pages * os.sysconf("SC_PAGE_SIZE") / 2**20
 
 
 if __name__ == "__main__":

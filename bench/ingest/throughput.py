@@ -1,13 +1,14 @@
-"""How fast pictures are ingested, beside the encoder alone and the few lines that demos show.
+"""Ingest throughput, compared with the encoder alone and with SentenceTransformer.encode.
 
     python -m bench.ingest.throughput [--tower fp32|int8|torch] [--pictures N] [--rounds N]
         [--model NAME] [--catalogue CSV]
 
-In turn: the encoder on batches that are decoded and cut already, each on all cores, and one batch
-on each core ("apart"); an ingest of all files into an empty catalogue of an embedded server;
-SentenceTransformer.encode over files, opened by Pillow.
-Without --model it is a CLIP of the size of ViT-B/32 with random weights, without --catalogue
-drawn photographs of a megapixel. Loading models and starting the server are not measured.
+Measured alternately: the encoder on preprocessed batches, one batch at a time on all cores
+("encoder"), and one batch per core ("encoder per core"); an ingest of all files into an empty
+catalogue on an embedded server; SentenceTransformer.encode over files opened with Pillow.
+Without --model the model is a CLIP of the size of ViT-B/32 with random weights; without --catalogue
+the photos are generated, with one megapixel each. Loading models and starting the server are not
+measured.
 """
 
 from __future__ import annotations
@@ -38,66 +39,74 @@ from app.encoders.preprocessing import PreparedPicture
 from app.encoders.torch_threads import set_thread_count, thread_count
 from app.images.decoding import decode
 from bench.data import random_clip, synthetic_photos
-from bench.harness.side_by_side import Report, Sample, in_turn, ratio
+from bench.harness.side_by_side import BenchmarkReport, Measurement, measure_alternately, ratio
 from ingest.load import load
 from ingest.prefetch import ENCODED_AT_ONCE, ENCODERS
 
 BATCH = 32
 GOALS = {"fp32": (0.88, 1.6), "int8": (0.75, 3.5)}
-"""Of the encoder alone, and times SentenceTransformer.encode."""
+"""By precision: ingest rate relative to the encoder, and to SentenceTransformer.encode."""
 
 
 @dataclass(frozen=True)
-class Job:
-    """What is measured: a source with its files, through the app's encoder."""
+class IngestBenchmark:
+    """The app with its encoder, the source to ingest, and its files."""
 
     app: App
     source: Path
     files: list[Path]
-    single: Encoder
-    """The same model, for one batch at a time on all cores."""
-    shown: int
-    """Files that the demos' lines are given: they take long."""
+    all_cores_encoder: Encoder
+    """The same model, compiled for one batch at a time on all cores."""
+    comparison_files: int
+    """Number of files for SentenceTransformer.encode, which is slow."""
     folder: str = ""
-    """What the folder of real photos is called."""
+    """Name of the folder of real photos, empty for generated ones."""
 
 
 def main() -> None:
-    given = arguments()
-    with tempfile.TemporaryDirectory(prefix="lookalike-bench-") as place:
-        folder = Path(place)
-        source = given.catalogue or synthetic_photos.write(folder / "photos", given.pictures)
-        model = given.model or str(random_clip.save(folder / "clip"))
-        with opened(folder, model, given.tower) as app:
-            files = files_of(source.parent)[: None if given.catalogue else given.pictures]
-            single = load_encoder(
+    options = arguments()
+    with tempfile.TemporaryDirectory(prefix="lookalike-bench-") as temporary:
+        folder = Path(temporary)
+        source = options.catalogue or synthetic_photos.write_photos(
+            folder / "photos", options.pictures
+        )
+        model = options.model or str(random_clip.save(folder / "clip"))
+        with open_catalogue(folder, model, options.tower) as app:
+            files = files_of(source.parent)[: None if options.catalogue else options.pictures]
+            all_cores_encoder = load_encoder(
                 app.settings.model,
-                compiled_cache=app.settings.tower_folder,
-                compiled=given.tower != "torch",
+                compiled_cache=app.settings.compiled_cache_folder,
+                compiled=options.tower != "torch",
             )
-            folder_name = source.parent.name if given.catalogue else ""
-            job = Job(app, source, files, single, min(len(files), given.shown), folder_name)
-            demo = None if model == "embedded" else SentenceTransformer(model, device="cpu")
-            measure(job, demo, given.tower, given.rounds)
+            folder_name = source.parent.name if options.catalogue else ""
+            comparison_files = min(len(files), options.shown)
+            job = IngestBenchmark(
+                app, source, files, all_cores_encoder, comparison_files, folder_name
+            )
+            transformer = None if model == "embedded" else SentenceTransformer(model, device="cpu")
+            measure(job, transformer, options.tower, options.rounds)
 
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--tower", choices=("fp32", "int8", "torch"), default="fp32")
+    parser.add_argument("--tower", choices=("fp32", "int8", "torch"), default="fp32",
+                        help="precision or runtime of the image encoder")  # fmt: skip
     parser.add_argument("--pictures", type=int, default=512)
-    parser.add_argument("--shown", type=int, default=128, help="files for the demos' lines")
+    parser.add_argument(
+        "--shown", type=int, default=128, help="files for SentenceTransformer.encode"
+    )
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--model", help="a folder or 'embedded'")
+    parser.add_argument("--model", help="folder of a model, or 'embedded'")
     parser.add_argument("--catalogue", type=Path, metavar="CSV")
     return parser.parse_args()
 
 
 @contextmanager
-def opened(folder: Path, model: str, tower: str) -> Iterator[App]:
-    """An empty catalogue on a server of its own, with the encoder loaded."""
+def open_catalogue(folder: Path, model: str, precision: str) -> Iterator[App]:
+    """An empty catalogue on a new embedded server, with the encoder loaded."""
     settings = Settings(
         home=folder / "home", cache_dir=folder / "cache", sample_queries=False,
-        model=model + INT8 if tower == "int8" else model, openvino=tower != "torch",
+        model=model + INT8 if precision == "int8" else model, openvino=precision != "torch",
     )  # fmt: skip
     try:
         with App(settings, streams=ENCODERS) as app:
@@ -109,53 +118,65 @@ def opened(folder: Path, model: str, tower: str) -> Iterator[App]:
         shutil.rmtree(folder / "home", ignore_errors=True)
 
 
-def measure(job: Job, demo: SentenceTransformer | None, tower: str, rounds: int) -> None:
+def measure(
+    job: IngestBenchmark, transformer: SentenceTransformer | None, precision: str, rounds: int
+) -> None:
+    """Compare the rates, then measure the CPU time of each stage."""
     encoder = job.app.encoder()
-    name = f"ingest_{tower}{job.folder and '_' + job.folder}"
-    report = Report(name, f"Ingest of {len(job.files)} pictures, {tower} tower")
-    report.note(f"Pictures are encoded by {encoder.runtime}.")
+    name = f"ingest_{precision}{job.folder and '_' + job.folder}"
+    report = BenchmarkReport(name, f"Ingest of {len(job.files)} pictures, {precision}")
+    report.note(f"Runtime of the encoder: {encoder.runtime}.")
     prepared = [encoder.prepare(decode(file.read_bytes(), at_least=encoder.input_side))
                 for file in job.files[:128]]  # fmt: skip
-    spent: list[float] = []
-    ways: dict[str, Callable[[], float]] = {
-        "alone": lambda: alone(job.single, prepared, len(job.files)),
-        "apart": lambda: apart(encoder, prepared, len(job.files)),
-        "ingest": lambda: ingest(job, spent),
+    cpu_times: list[tuple[float, float]] = []
+    alternatives: dict[str, Callable[[], float]] = {
+        "encoder": lambda: encoder_alone(job.all_cores_encoder, prepared, len(job.files)),
+        "encoder_per_core": lambda: encoder_per_core(encoder, prepared, len(job.files)),
+        "ingest": lambda: run_ingest(job, cpu_times),
     }
-    if demo is not None:
-        ways["demo"] = lambda: shown(demo, job.files[: job.shown])
-    told = {name: telling(name, way) for name, way in ways.items()}
-    rates = in_turn(told, rounds, unit="/s")
-    of_alone = ratio(rates["ingest"], rates["alone"])
-    by_demo = ratio(rates["ingest"], rates["demo"]) if demo is not None else None
-    of_apart = ratio(rates["ingest"], rates["apart"])
+    if transformer is not None:
+        files = job.files[: job.comparison_files]
+        alternatives["sentence_transformers"] = lambda: sentence_transformers(transformer, files)
+    alternatives = {name: with_progress(name, run) for name, run in alternatives.items()}
+    rates = measure_alternately(alternatives, rounds, unit="/s")
+    relative = {
+        name: ratio(rates["ingest"], rate) for name, rate in rates.items() if name != "ingest"
+    }
+    relative_to_transformer = relative.get("sentence_transformers")
     report.row(
-        tower=tower, **rates, of_the_encoder=of_alone, of_it_apart=of_apart, times_the_demo=by_demo
-    )
-    for stage, ms in stages(job, prepared).items():
-        report.row(stage=stage, cpu=Sample((ms,), "ms a picture"))
-    report.row(stage="ingest, this process", cpu=Sample(tuple(spent[2::2]), "ms a picture"))
-    report.row(stage="ingest, PostgreSQL", cpu=Sample(tuple(spent[3::2]), "ms a picture"))
-    if tower in GOALS:
-        report.goal("share of the encoder alone", of_alone, GOALS[tower][0])
-        if by_demo is not None:
-            report.goal("times SentenceTransformer.encode", by_demo, GOALS[tower][1])
+        precision=precision, **rates,
+        ingest_by_encoder=relative["encoder"],
+        ingest_by_encoder_per_core=relative["encoder_per_core"],
+        ingest_by_sentence_transformers=relative_to_transformer,
+    )  # fmt: skip
+    for stage, ms in stage_cpu_times(job, prepared).items():
+        report.row(stage=stage, cpu=Measurement((ms,), "ms per picture"))
+    own, postgres = zip(*cpu_times[1:], strict=True)  # without the warm-up round
+    report.row(stage="ingest, this process", cpu=Measurement(own, "ms per picture"))
+    report.row(stage="ingest, PostgreSQL", cpu=Measurement(postgres, "ms per picture"))
+    if precision in GOALS:
+        report.goal("relative to the encoder alone", relative["encoder"], GOALS[precision][0])
+        if relative_to_transformer is not None:
+            report.goal(
+                "relative to SentenceTransformer.encode",
+                relative_to_transformer, GOALS[precision][1],
+            )  # fmt: skip
     report.write()
 
 
-def telling(name: str, way: Callable[[], float]) -> Callable[[], float]:
-    """The same, and each figure is said when it is there: a run takes minutes."""
+def with_progress(name: str, measure_rate: Callable[[], float]) -> Callable[[], float]:
+    """The function, which also prints each rate at once: a run takes minutes."""
 
     def measured() -> float:
-        rate = way()
+        rate = measure_rate()
         print(f"    {name}: {rate:.1f} pictures/s", flush=True)
         return rate
 
     return measured
 
 
-def alone(encoder: Encoder, prepared: list[PreparedPicture], count: int) -> float:
-    """Pictures a second of the encoder on batches that lie ready."""
+def encoder_alone(encoder: Encoder, prepared: list[PreparedPicture], count: int) -> float:
+    """Pictures per second of the encoder on preprocessed batches, one at a time."""
     began = time.perf_counter()
     for start in range(0, count, BATCH):
         batch = [prepared[n % len(prepared)] for n in range(start, min(start + BATCH, count))]
@@ -163,8 +184,8 @@ def alone(encoder: Encoder, prepared: list[PreparedPicture], count: int) -> floa
     return count / (time.perf_counter() - began)
 
 
-def apart(encoder: Encoder, prepared: list[PreparedPicture], count: int) -> float:
-    """The same in as many threads, and batches as large, as an ingest has."""
+def encoder_per_core(encoder: Encoder, prepared: list[PreparedPicture], count: int) -> float:
+    """Pictures per second with the number of threads and the batch size of an ingest."""
     rows = [prepared[n % len(prepared)] for n in range(count)]
     batches = [rows[start : start + ENCODED_AT_ONCE] for start in range(0, count, ENCODED_AT_ONCE)]
     before = thread_count()
@@ -172,72 +193,81 @@ def apart(encoder: Encoder, prepared: list[PreparedPicture], count: int) -> floa
     with ThreadPoolExecutor(ENCODERS, "encode", set_thread_count, (share,)) as threads:
         began = time.perf_counter()
         list(threads.map(encoder.encode_prepared, batches))
-        took = time.perf_counter() - began
+        seconds = time.perf_counter() - began
     set_thread_count(before)
-    return count / took
+    return count / seconds
 
 
-def ingest(job: Job, spent: list[float]) -> float:
-    """Pictures a second of an ingest into the emptied catalogue; notes what CPU it took."""
+def run_ingest(job: IngestBenchmark, cpu_times: list[tuple[float, float]]) -> float:
+    """Pictures per second of an ingest into the emptied catalogue.
+
+    Appends the CPU milliseconds per picture of this process and of PostgreSQL to `cpu_times`.
+    """
     with job.app.engine.begin() as connection:
         connection.execute(text("TRUNCATE product, picture CASCADE"))
-    count, before = len(job.files), (time.process_time(), postgres_cpu(job.app))
+    count = len(job.files)
+    own_before, postgres_before = time.process_time(), postgres_cpu_s(job.app)
     began = time.perf_counter()
     report = load(job.app.engine, job.app.catalog, job.app.encoders, job.app.limits, job.source)
-    took = time.perf_counter() - began
-    if report.images_embedded + report.images_reused != count:  # two of those drawn may be equal
+    seconds = time.perf_counter() - began
+    if report.images_embedded + report.images_reused != count:  # files may be equal
         raise SystemExit(f"{report.images_embedded} of {count} pictures were embedded: {report}")
-    spent.append((time.process_time() - before[0]) / count * 1000)
-    spent.append((postgres_cpu(job.app) - before[1]) / count * 1000)
-    return report.images_embedded / took  # a copy is not encoded
+    own = time.process_time() - own_before
+    postgres = postgres_cpu_s(job.app) - postgres_before
+    cpu_times.append((own / count * 1000, postgres / count * 1000))
+    return report.images_embedded / seconds  # copies are not encoded
 
 
-def shown(model: SentenceTransformer, files: list[Path]) -> float:
-    """Pictures a second of what the demos of image search do."""
+def sentence_transformers(model: SentenceTransformer, files: list[Path]) -> float:
+    """Pictures per second of SentenceTransformer.encode, as demos of image search use it."""
     began = time.perf_counter()
     model.encode([Image.open(file) for file in files], batch_size=BATCH, show_progress_bar=False)
     return len(files) / (time.perf_counter() - began)
 
 
-def stages(job: Job, prepared: list[PreparedPicture]) -> dict[str, float]:
-    """CPU milliseconds a picture of each stage by itself, on one thread after the other."""
+def stage_cpu_times(job: IngestBenchmark, prepared: list[PreparedPicture]) -> dict[str, float]:
+    """CPU milliseconds per picture of each stage, measured separately."""
     from hashlib import sha256
 
     from app.encoders.preprocessing import shrink
     from app.images.thumbnails import thumbnail
 
-    encoder, some = job.app.encoder(), job.files[:64]
-    data = [file.read_bytes() for file in some]
+    encoder, files = job.app.encoder(), job.files[:64]
+    data = [file.read_bytes() for file in files]
     pictures = [decode(each, at_least=encoder.input_side) for each in data]
     return {
-        "read": cpu(lambda: [file.read_bytes() for file in some]) / len(some),
-        "hash": cpu(lambda: [sha256(each).digest() for each in data]) / len(some),
-        "decode": cpu(lambda: [decode(d, at_least=encoder.input_side) for d in data]) / len(some),
-        "thumbnail": cpu(lambda: [thumbnail(p, scale=shrink) for p in pictures]) / len(some),
-        "prepare": cpu(lambda: [encoder.prepare(each) for each in pictures]) / len(some),
-        "encode": cpu(lambda: encoder.encode_prepared(prepared[:64])) / len(prepared[:64]),
+        "read": cpu_ms(lambda: [file.read_bytes() for file in files], len(files)),
+        "hash": cpu_ms(lambda: [sha256(each).digest() for each in data], len(files)),
+        "decode": cpu_ms(
+            lambda: [decode(each, at_least=encoder.input_side) for each in data], len(files)
+        ),
+        "thumbnail": cpu_ms(
+            lambda: [thumbnail(each, scale=shrink) for each in pictures], len(files)
+        ),
+        "prepare": cpu_ms(lambda: [encoder.prepare(each) for each in pictures], len(files)),
+        "encode": cpu_ms(lambda: encoder.encode_prepared(prepared[:64]), len(prepared[:64])),
     }
 
 
-def cpu(work: Callable[[], object]) -> float:
-    """CPU milliseconds of this process; the middle of three times."""
-    found = []
+def cpu_ms(work: Callable[[], object], pictures: int) -> float:
+    """CPU milliseconds of this process per picture; the median of three runs."""
+    measured = []
     for _ in range(3):
         began = time.process_time()
         work()
-        found.append((time.process_time() - began) * 1000)
-    return float(np.median(found))
+        measured.append((time.process_time() - began) * 1000)
+    return float(np.median(measured)) / pictures
 
 
-def postgres_cpu(app: App) -> float:
-    """CPU seconds that the embedded server has taken, with its processes that ended."""
+def postgres_cpu_s(app: App) -> float:
+    """CPU seconds used by the embedded server so far, including processes that have ended."""
     postmaster = int((app.settings.home / "postgres" / "postmaster.pid").read_text().split()[0])
     ticks = 0
     for stat in Path("/proc").glob("[0-9]*/stat"):
         try:
             fields = stat.read_text().rsplit(")", 1)[1].split()
         except OSError:
-            continue  # it ended
+            continue  # the process has ended
         if int(stat.parent.name) == postmaster:
             ticks += sum(map(int, fields[11:15]))
         elif int(fields[1]) == postmaster:

@@ -1,11 +1,11 @@
-"""What migrations cost a service that runs: searches and writes that failed, and the slowest.
+"""Effect of migrations on a running service: failed searches and writes, and the slowest.
 
     python -m bench.operations.migrate --rows 100000
     python -m bench.operations.migrate --rows 100000 --service ../lookalike-before
 
-Without --service, plain SQL reads and writes while the database goes from 0002 up to the newest
-migration and down again. With it, the service of another checkout of Lookalike does, from the
-migration that code is written for, upwards only.
+Without --service, plain SQL reads and writes while the database is upgraded from migration 0002 to
+the newest one and downgraded again. With --service, another checkout of Lookalike searches during
+the upgrade, which starts at the migration that checkout was written for.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from alembic import command
+from alembic import command as alembic_command
 from alembic.config import Config
 
 from app.bootstrap import App
@@ -30,100 +30,101 @@ from bench.data.catalogue import DIM, catalogue
 from bench.harness.load_generator import Tally, under_load
 
 REPO = Path(__file__).resolve().parents[2]
-FIRST = "0002"
-"""The oldest migration whose tables the load of plain SQL knows."""
+OLDEST_REVISION = "0002"
+"""The oldest migration that the plain SQL load supports."""
 
 
-def timed(step: Callable[[], object]) -> float:
-    """Seconds it took."""
+def elapsed_s(step: Callable[[], object]) -> float:
+    """Duration of `step` in seconds."""
     began = time.perf_counter()
     step()
     return time.perf_counter() - began
 
 
 def downgrade(app: App, revision: str) -> None:
-    """What `alembic downgrade` does, on the database of `app`."""
+    """`alembic downgrade` on the database of `app`."""
     config = Config(toml_file=str(REPO / "pyproject.toml"))
     with app.engine.connect() as connection:
         connection.exec_driver_sql("SET statement_timeout = 0")
         connection.commit()
         config.attributes["connection"] = connection
-        command.downgrade(config, revision)
+        alembic_command.downgrade(config, revision)
         connection.commit()
 
 
-def plain(app: App) -> None:
-    """Up and down again under readers and a writer that speak SQL."""
-    downgrade(app, FIRST)
+def measure_plain_sql(app: App) -> None:
+    """Upgrade and downgrade under a load of plain SQL."""
+    downgrade(app, OLDEST_REVISION)
     url = database_url(app.settings)
     for name, step in (
         ("upgrade", lambda: migrate(app.engine)),
-        ("downgrade", lambda: downgrade(app, FIRST)),
+        ("downgrade", lambda: downgrade(app, OLDEST_REVISION)),
     ):
         with under_load(url, DIM) as tallies:
             time.sleep(2)
-            seconds = timed(step)
+            seconds = elapsed_s(step)
             time.sleep(2)
         print(f"{name} took {seconds:.1f} s")
-        report(tallies)
+        print_tallies(tallies)
 
 
-def with_service(app: App, folder: Path) -> None:
-    """Upwards while the service of another checkout answers."""
-    downgrade(app, told(folder, "from app.db.schema import SCHEMA_REVISION as r; print(r)"))
-    with other_service(folder, database_url(app.settings)) as tallies:
+def measure_other_service(app: App, folder: Path) -> None:
+    """Upgrade while the service of another checkout searches."""
+    downgrade(app, output_of(folder, "from app.db.schema import SCHEMA_REVISION as r; print(r)"))
+    with running_service(folder, database_url(app.settings)) as tallies:
         time.sleep(5)
-        seconds = timed(lambda: migrate(app.engine))
+        seconds = elapsed_s(lambda: migrate(app.engine))
         time.sleep(5)
     print(f"upgrade took {seconds:.1f} s")
-    report(tallies)
+    print_tallies(tallies)
 
 
-def report(tallies: dict[str, Tally]) -> None:
+def print_tallies(tallies: dict[str, Tally]) -> None:
+    """Print the counts, with up to three different errors each."""
     for name, tally in tallies.items():
         print(f"  {name}: {tally}", *sorted(set(tally.failed))[:3], sep="\n    ")
 
 
-def told(folder: Path, program: str) -> str:
-    """What a program prints that runs in another checkout; Python looks there first."""
-    words = [sys.executable, "-c", program]
-    done = subprocess.run(words, cwd=folder, capture_output=True, text=True, check=True)
-    return done.stdout.strip()
+def output_of(folder: Path, program: str) -> str:
+    """Standard output of a Python program run in another checkout, with its modules."""
+    command = [sys.executable, "-c", program]
+    process = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True)
+    return process.stdout.strip()
 
 
 @contextmanager
-def other_service(folder: Path, url: str) -> Iterator[dict[str, Tally]]:
-    """The service of another checkout, in a process of its own."""
-    words = [sys.executable, str(REPO / "bench" / "harness" / "search_process.py"), url]
+def running_service(folder: Path, url: str) -> Iterator[dict[str, Tally]]:
+    """Runs the service of another checkout as a child process; fills the tallies at the end."""
+    command = [sys.executable, str(REPO / "bench" / "harness" / "search_process.py"), url]
     tallies: dict[str, Tally] = {}
     process = subprocess.Popen(
-        words,
+        command,
         env=os.environ | {"PYTHONPATH": str(folder.resolve())},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
     )
     assert process.stdout is not None
-    process.stdout.readline()  # the first search is done
+    process.stdout.readline()  # printed after the first search
     try:
         yield tallies
     finally:
-        said, _ = process.communicate("")
-        tallies["searches"] = Tally(**json.loads(said))
+        output, _ = process.communicate("")
+        tallies["searches"] = Tally(**json.loads(output))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rows", type=int, default=100_000)
     parser.add_argument("--service", type=Path, help="folder of another checkout")
-    words = parser.parse_args()
-    with catalogue(words.rows, hnsw=True) as app:
-        migrate(app.engine)  # for the identity keys, which a catalogue in use has
+    options = parser.parse_args()
+    with catalogue(options.rows, hnsw=True) as app:
+        migrate(app.engine)  # computes the identity keys, as in a real catalogue
         app.indexer.rebuild()
-        if words.service:
-            with_service(app, words.service)
+        if options.service:
+            measure_other_service(app, options.service)
         else:
-            plain(app)
+            measure_plain_sql(app)
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
-"""Start-up: from the start of a process to its first useful word.
+"""Start-up time: from the start of a process to its first useful output.
 
     python -m bench.operations.startup
 
-Every figure is of child processes, each way once and then each again, beside an empty Python. The
-catalogue is drawn, of 20,000 products, with an index, in a server that runs already.
+All figures are of child processes, measured alternately and compared with an empty Python program.
+The catalogue is generated, with 20,000 products and an index, on a server that is already running.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from urllib.error import URLError
 from urllib.request import urlopen
 
 from bench.data.catalogue import catalogue
-from bench.harness.side_by_side import Report, in_turn, ratio
-from bench.search.users import photo
+from bench.harness.side_by_side import BenchmarkReport, measure_alternately, ratio
+from bench.search.users import generate_photo
 
 MAIN = "from app.cli import main; main()"
-PATIENCE_S = 120.0
+TIMEOUT_S = 120.0
 GOALS_S = {"--help": 0.3, "status": 1.0}
 
-VISIT = """
+VISIT_PROGRAM = """
 from pathlib import Path
 from streamlit.testing.v1 import AppTest
 
@@ -37,110 +37,111 @@ def script():
     search_page.show()
 
 page = AppTest.from_function(script, default_timeout=120).run()
-print("drawn", flush=True)
+print("rendered", flush=True)
 files = [("photo.jpg", Path({photo!r}).read_bytes(), "image/jpeg")]
 page = page.file_uploader(key="search_upload").set_value(files).run()
 assert any("<div class=card>" in each.proto.body for each in page.get("html")), page.main
 print("answered", flush=True)
 """
-"""A visitor of the page, without a browser: the page is drawn, a photo is given, products come."""
+"""A visit to the page without a browser: render the page, upload a photo, wait for products."""
 
 
-def ran(*words: str) -> Callable[[], None]:
-    """A command from its start to its end."""
+def run_to_completion(*arguments: str) -> Callable[[], None]:
+    """Runs a Python command to its end."""
 
-    def way() -> None:
-        quiet = subprocess.DEVNULL
-        subprocess.run([sys.executable, *words], check=True, stdout=quiet, stderr=quiet)
+    def run() -> None:
+        devnull = subprocess.DEVNULL
+        subprocess.run([sys.executable, *arguments], check=True, stdout=devnull, stderr=devnull)
 
-    return way
+    return run
 
 
-def until_said(program: Path, word: str) -> Callable[[], float]:
-    """Seconds until a program says a word; it then runs to its end, which does not count."""
+def time_until_output(program: Path, line: str) -> Callable[[], float]:
+    """Seconds until a program prints a line. It then runs to its end, which is not measured."""
 
-    def way() -> float:
+    def measure_once() -> float:
         began = time.perf_counter()
         with subprocess.Popen(
             [sys.executable, str(program)],
             stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
         ) as child:  # fmt: skip
             assert child.stdout is not None
-            for line in child.stdout:
-                if line.strip() == word:
+            for output in child.stdout:
+                if output.strip() == line:
                     return time.perf_counter() - began
-        raise RuntimeError(f"the program never said {word!r}")
+        raise RuntimeError(f"{program} ended without printing {line!r}")
 
-    return way
+    return measure_once
 
 
-def until_served(path: str, *words: str) -> Callable[[], float]:
-    """Seconds until a service answers with 200; it is then told to stop."""
+def time_until_healthy(url: str, *arguments: str) -> Callable[[], float]:
+    """Seconds until `lookalike ARGUMENTS` returns 200 at `url`. It is then stopped."""
 
-    def way() -> float:
+    def measure_once() -> float:
         began = time.perf_counter()
         child = subprocess.Popen(
-            [sys.executable, "-c", MAIN, *words],
+            [sys.executable, "-c", MAIN, *arguments],
             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         )  # fmt: skip
         try:
-            while not _answers(path):
-                if child.poll() is not None or time.perf_counter() - began > PATIENCE_S:
-                    raise RuntimeError(f"`lookalike {' '.join(words)}` does not serve {path}")
+            while not _responds_ok(url):
+                if child.poll() is not None or time.perf_counter() - began > TIMEOUT_S:
+                    raise RuntimeError(f"`lookalike {' '.join(arguments)}` does not serve {url}")
                 time.sleep(0.01)
             return time.perf_counter() - began
         finally:
             child.send_signal(signal.SIGTERM)
             child.wait()
 
-    return way
+    return measure_once
 
 
-def _answers(address: str) -> bool:
+def _responds_ok(url: str) -> bool:
     try:
-        with urlopen(address, timeout=1) as answer:
-            return bool(answer.status == 200)
+        with urlopen(url, timeout=1) as response:
+            return bool(response.status == 200)
     except (URLError, OSError):
         return False
 
 
-def measure(picture: Path, rounds: int, report: Report) -> None:
+def measure(picture: Path, rounds: int, report: BenchmarkReport) -> None:
+    """Measure all commands alternately; `picture` is a photo to search with."""
     visit = picture.with_name("visit.py")
-    visit.write_text(VISIT.format(photo=str(picture)))
-    found = in_turn(
+    visit.write_text(VISIT_PROGRAM.format(photo=str(picture)))
+    times = measure_alternately(
         {
-            "python -c pass": ran("-c", "pass"),
-            "import app.cli": ran("-c", "import app.cli"),
-            "--help": ran("-c", MAIN, "--help"),
-            "status": ran("-c", MAIN, "status"),
-            "search --sku": ran("-c", MAIN, "search", "--sku", "S7"),
-            "search PHOTO": ran("-c", MAIN, "search", str(picture)),
-            "worker to ready": until_served("http://127.0.0.1:19464/healthz", "worker"),
-            "page to served": until_served(
+            "python -c pass": run_to_completion("-c", "pass"),
+            "import app.cli": run_to_completion("-c", "import app.cli"),
+            "--help": run_to_completion("-c", MAIN, "--help"),
+            "status": run_to_completion("-c", MAIN, "status"),
+            "search --sku": run_to_completion("-c", MAIN, "search", "--sku", "S7"),
+            "search PHOTO": run_to_completion("-c", MAIN, "search", str(picture)),
+            "worker, until ready": time_until_healthy("http://127.0.0.1:19464/healthz", "worker"),
+            "page, until served": time_until_healthy(
                 "http://127.0.0.1:18501/_stcore/health", "page", "--port", "18501"
             ),
-            "first visit to drawn": until_said(visit, "drawn"),
-            "first visit to first answer": until_said(visit, "answered"),
+            "first visit, page rendered": time_until_output(visit, "rendered"),
+            "first visit, first result": time_until_output(visit, "answered"),
         },
         rounds,
     )
-    for name, sample in found.items():
-        times = ratio(sample, found["python -c pass"])
-        report.row(start=name, took=sample, to_an_empty_python=times)
+    for name, measurement in times.items():
+        relative = ratio(measurement, times["python -c pass"])
+        report.row(program=name, time=measurement, relative_to_empty_python=relative)
     for name, bound in GOALS_S.items():
-        report.goal(f"lookalike {name}, seconds", found[name], bound, at_least=False)
+        report.goal(f"lookalike {name}, seconds", times[name], bound, at_least=False)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rows", type=int, default=20_000)
     parser.add_argument("--rounds", type=int, default=5)
-    words = parser.parse_args()
-    report = Report("startup", "Start-up")
-    with catalogue(words.rows, hnsw=True) as app, tempfile.TemporaryDirectory() as folder:
+    options = parser.parse_args()
+    report = BenchmarkReport("startup", "Start-up")
+    with catalogue(options.rows, hnsw=True) as app, tempfile.TemporaryDirectory() as folder:
         app.indexer.rebuild()
         picture = Path(folder) / "photo.jpg"
-        picture.write_bytes(photo(1))
+        picture.write_bytes(generate_photo(1))
         os.environ |= {
             "LOOKALIKE_HOME": str(app.settings.home),
             "LOOKALIKE_WORKER_METRICS_PORT": "19464",
@@ -148,8 +149,8 @@ def main() -> None:
             "LOOKALIKE_SAMPLE_QUERIES": "false",
         }
         os.environ.pop("LOOKALIKE_DATABASE_URL", None)
-        measure(picture, words.rounds, report)
-    report.note("The server was running; the embedded one takes its own time at the first command.")
+        measure(picture, options.rounds, report)
+    report.note("The server was already running; starting the embedded server is not included.")
     report.write()
 
 

@@ -1,10 +1,10 @@
-"""Search alone: Lookalike's index beside bare FAISS, pgvector, hnswlib and usearch at equal recall.
+"""Lookalike's index compared with plain FAISS, pgvector, hnswlib and usearch at equal recall.
 
     pip install -e ".[bench]"
     python -m bench.search.ann_comparison --rows 100000
 
-Each is given the same vectors and the least effort at which it reaches recall@10 of 0.99 on one
-half of the queries; the other half is timed, in turn, with one thread and with two.
+All hold the same vectors and use the lowest effort (lists or `ef`) that reaches a recall@10 of 0.99
+on one half of the queries; the other half is measured alternately, with one thread and with two.
 """
 
 from __future__ import annotations
@@ -27,90 +27,96 @@ from app.db.engine import database_url
 from app.evaluation.recall_audit import MAX_ROUNDING
 from app.index.faiss_index import faiss
 from app.types import Query, Vector, Vectors
-from bench.data.catalogue import catalogue, drawn, filling
-from bench.harness.side_by_side import Report, Sample, ratio
+from bench.data.catalogue import catalogue, generate_vectors, load_durations
+from bench.harness.side_by_side import BenchmarkReport, Measurement, ratio
 
 K = 10
 GOAL = 0.99
 QUERIES = 400
-SECONDS = 2.0
+SLICE_SECONDS = 2.0
 EFFORTS = (8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024)
-LINKS, CANDIDATES = 16, 100
-"""Links a node and candidates an insertion, alike for hnswlib and usearch."""
+GRAPH_LINKS, CONSTRUCTION_CANDIDATES = 16, 100
+"""Links per node and candidates per insertion, the same for hnswlib and usearch."""
 
-SOME, POINTS = 200_000, 64
-"""Above so many rows FAISS trains on so many a list, a quarter of what it takes by default."""
+FULL_TRAINING_ROWS, TRAINING_POINTS_PER_LIST = 200_000, 64
+"""Above this number of rows plain FAISS trains on 64 rows per list, a quarter of its default."""
 
 Ids = NDArray[np.int64]
-Ask = Callable[[Vector, int], Sequence[int]]
-"""The ids of the ten nearest, with so much effort; made once a thread."""
+SearchFunction = Callable[[Vector, int], Sequence[int]]
+"""Returns the ids of the ten nearest rows for a query and an effort; one per thread."""
 
 
 @dataclass
-class Contender:
-    """One way of searching: how to make it for a thread, and what it took to get there."""
+class Candidate:
+    """A system to compare: its search function, the cost of its index, and the tuned effort."""
 
     name: str
-    ask: Callable[[], Ask]
+    new_search: Callable[[], SearchFunction]
+    """Creates the search function of a thread."""
     build_s: float | None
     bytes: int | None
     efforts: Sequence[int] = EFFORTS
+    """Efforts to try, ascending."""
     effort: int = 0
     recall: float = 0.0
 
 
-def lookalike(app: App) -> Iterator[Contender]:
-    """The index as searches use it, and the whole search with the products' details."""
-    built = app.indexer.rebuild()
-    index = app.files.open(built)
-    fixed = (0,)  # the build has chosen its effort
+def lookalike_candidates(app: App) -> Iterator[Candidate]:
+    """The index as searches use it, and a whole search with product details."""
+    build = app.indexer.rebuild()
+    index = app.files.open(build)
+    fixed = (0,)  # the build has tuned the effort
 
-    def nominate() -> Ask:
+    def new_index_search() -> SearchFunction:
         return lambda query, _: index.nominate(query, K).ids.tolist()
 
-    def whole() -> Ask:
+    def new_service_search() -> SearchFunction:
         model = app.catalog.model().id
 
-        def ask(query: Vector, _: int) -> Sequence[int]:
-            found = app.search.search(Query(vector=query, model_id=model, k=K))
-            assert found.plan.path == "faiss", found.plan
-            return [match.picture_id for match in found.matches]
+        def search(query: Vector, _: int) -> Sequence[int]:
+            result = app.search.search(Query(vector=query, model_id=model, k=K))
+            assert result.plan.path == "faiss", result.plan
+            return [match.picture_id for match in result.matches]
 
-        return ask
+        return search
 
-    yield Contender("Lookalike, index", nominate, built.seconds, built.size, fixed)
-    yield Contender("Lookalike, search with details", whole, None, None, fixed)
+    yield Candidate("Lookalike, index", new_index_search, build.seconds, build.size, fixed)
+    yield Candidate("Lookalike, search with details", new_service_search, None, None, fixed)
 
 
-def bare_faiss(ids: Ids, vectors: Vectors) -> Contender:
-    """What FAISS does by itself, told which processor this is; of many rows it trains on some, for
-    with its default it would train on all."""
+def plain_faiss(ids: Ids, vectors: Vectors) -> Candidate:
+    """FAISS inverted lists of 16-bit vectors, with the OpenBLAS kernel of this processor.
+
+    Above FULL_TRAINING_ROWS it trains on a sample; with its defaults it would train on all rows.
+    """
     library, dim = faiss(), vectors.shape[1]
     lists = int(4 * len(ids) ** 0.5)
     quantizer = library.IndexFlatIP(dim)
     index = library.IndexIVFScalarQuantizer(
         quantizer, dim, lists, library.ScalarQuantizer.QT_fp16, library.METRIC_INNER_PRODUCT
     )
-    if len(ids) > SOME:
-        index.cp.max_points_per_centroid = POINTS
+    if len(ids) > FULL_TRAINING_ROWS:
+        index.cp.max_points_per_centroid = TRAINING_POINTS_PER_LIST
     began = time.monotonic()
     index.train(vectors)
     index.add_with_ids(vectors, ids)
     seconds = time.monotonic() - began
 
-    def make() -> Ask:
-        def ask(query: Vector, effort: int) -> Sequence[int]:
-            how = library.SearchParametersIVF(nprobe=min(effort, lists))
-            found: list[int] = index.search(query[np.newaxis], K, params=how)[1][0].tolist()
-            return found
+    def new_search() -> SearchFunction:
+        def search(query: Vector, effort: int) -> Sequence[int]:
+            parameters = library.SearchParametersIVF(nprobe=min(effort, lists))
+            nearest: list[int] = index.search(query[np.newaxis], K, params=parameters)[1][
+                0
+            ].tolist()
+            return nearest
 
-        return ask
+        return search
 
-    return Contender("FAISS IVF", make, seconds, 2 * dim * len(ids) + 8 * len(ids))
+    return Candidate("FAISS IVF", new_search, seconds, 2 * dim * len(ids) + 8 * len(ids))
 
 
-def pgvector(app: App) -> Contender:
-    """PostgreSQL by itself: pgvector's HNSW on the same table."""
+def pgvector(app: App) -> Candidate:
+    """pgvector's HNSW index on the same table, with plain SQL."""
     with app.engine.connect() as connection:
         size = connection.exec_driver_sql(
             "SELECT pg_relation_size('embedding_m1_vec_idx')"
@@ -119,72 +125,72 @@ def pgvector(app: App) -> Contender:
     sql = """SELECT picture_id FROM embedding_m1
         ORDER BY vec::halfvec(512) <=> %(q)s::halfvec(512) LIMIT 10"""
 
-    def make() -> Ask:
+    def new_search() -> SearchFunction:
         connection = psycopg.connect(url, autocommit=True)
         register_vector(connection)
         connection.execute("SET enable_seqscan = off; SET plan_cache_mode = force_generic_plan")
-        effort_now = 0
+        current_effort = 0
 
-        def ask(query: Vector, effort: int) -> Sequence[int]:
-            nonlocal effort_now
-            if effort != effort_now:
+        def search(query: Vector, effort: int) -> Sequence[int]:
+            nonlocal current_effort
+            if effort != current_effort:
                 connection.execute(f"SET hnsw.ef_search = {min(effort, 1000)}")
-                effort_now = effort
+                current_effort = effort
             rows = connection.execute(sql, {"q": HalfVector(query)}, prepare=True, binary=True)
             return [row[0] for row in rows.fetchall()]
 
-        return ask
+        return search
 
-    return Contender("pgvector HNSW", make, filling(app).get("hnsw_s"), size)
+    return Candidate("pgvector HNSW", new_search, load_durations(app).get("hnsw_s"), size)
 
 
-def hnswlib(ids: Ids, vectors: Vectors) -> Contender:
+def hnswlib(ids: Ids, vectors: Vectors) -> Candidate:
     import hnswlib as library
 
     index = library.Index(space="ip", dim=vectors.shape[1])
-    index.init_index(max_elements=len(ids), M=LINKS, ef_construction=CANDIDATES)
+    index.init_index(max_elements=len(ids), M=GRAPH_LINKS, ef_construction=CONSTRUCTION_CANDIDATES)
     began = time.monotonic()
     index.add_items(vectors, ids)
     seconds = time.monotonic() - began
 
-    def make() -> Ask:
-        def ask(query: Vector, effort: int) -> Sequence[int]:
+    def new_search() -> SearchFunction:
+        def search(query: Vector, effort: int) -> Sequence[int]:
             index.set_ef(effort)
-            found: list[int] = index.knn_query(query, K, num_threads=1)[0][0].tolist()
-            return found
+            nearest: list[int] = index.knn_query(query, K, num_threads=1)[0][0].tolist()
+            return nearest
 
-        return ask
+        return search
 
-    size = len(ids) * (4 * vectors.shape[1] + 4 * (2 * LINKS + 1) + 8)
-    return Contender("hnswlib", make, seconds, size, [n for n in EFFORTS if n >= K])
+    size = len(ids) * (4 * vectors.shape[1] + 4 * (2 * GRAPH_LINKS + 1) + 8)
+    return Candidate("hnswlib", new_search, seconds, size, [n for n in EFFORTS if n >= K])
 
 
-def usearch(ids: Ids, vectors: Vectors) -> Contender:
+def usearch(ids: Ids, vectors: Vectors) -> Candidate:
     from usearch.index import Index
 
     index = Index(
-        ndim=vectors.shape[1], metric="ip", dtype="f16", connectivity=LINKS,
-        expansion_add=CANDIDATES,
+        ndim=vectors.shape[1], metric="ip", dtype="f16", connectivity=GRAPH_LINKS,
+        expansion_add=CONSTRUCTION_CANDIDATES,
     )  # fmt: skip
     began = time.monotonic()
     index.add(ids.astype(np.uint64), vectors)
     seconds = time.monotonic() - began
 
-    def make() -> Ask:
-        def ask(query: Vector, effort: int) -> Sequence[int]:
+    def new_search() -> SearchFunction:
+        def search(query: Vector, effort: int) -> Sequence[int]:
             index.expansion_search = effort
-            found: list[int] = index.search(query, K, threads=1).keys.tolist()
-            return found
+            nearest: list[int] = index.search(query, K, threads=1).keys.tolist()
+            return nearest
 
-        return ask
+        return search
 
-    return Contender(
-        "usearch f16", make, seconds, index.memory_usage, [n for n in EFFORTS if n >= K]
+    return Candidate(
+        "usearch f16", new_search, seconds, index.memory_usage, [n for n in EFFORTS if n >= K]
     )
 
 
-def floors(vectors: Vectors, queries: Vectors) -> NDArray[np.float32]:
-    """The similarity of each query's tenth nearest row, less what counts as equal."""
+def tenth_similarities(vectors: Vectors, queries: Vectors) -> NDArray[np.float32]:
+    """Similarity of each query's tenth nearest row, less the tolerance for ties; (queries,)."""
     best = np.full((len(queries), K), -np.inf, dtype=np.float32)
     for begin in range(0, len(vectors), 65_536):
         scores = np.hstack([best, queries @ vectors[begin : begin + 65_536].T])
@@ -192,42 +198,41 @@ def floors(vectors: Vectors, queries: Vectors) -> NDArray[np.float32]:
     return (best.min(axis=1) - MAX_ROUNDING).astype(np.float32)
 
 
-def tune(contender: Contender, vectors: Vectors, queries: Vectors) -> None:
-    """Take the least effort that reaches the goal on the first half of the queries, and note the
-    recall on the other half."""
-    least, half, ask = floors(vectors, queries), len(queries) // 2, contender.ask()
+def tune(candidate: Candidate, vectors: Vectors, queries: Vectors) -> None:
+    """Set the lowest effort that reaches the goal on the first half of the queries, and the recall
+    on the other half."""
+    floors, half = tenth_similarities(vectors, queries), len(queries) // 2
+    search = candidate.new_search()
 
     def recall(part: slice, effort: int) -> float:
-        hits = [
-            float(
-                (vectors[np.asarray(ask(query, effort), dtype=np.int64) - 1] @ query >= floor).sum()
-            )
-            for query, floor in zip(queries[part], least[part], strict=True)
-        ]
+        hits = []
+        for query, floor in zip(queries[part], floors[part], strict=True):
+            rows = np.asarray(search(query, effort), dtype=np.int64) - 1
+            hits.append(float((vectors[rows] @ query >= floor).sum()))
         return sum(hits) / (K * len(hits))
 
-    for effort in contender.efforts:
-        contender.effort = effort
+    for effort in candidate.efforts:
+        candidate.effort = effort
         if recall(slice(half), effort) >= GOAL:
             break
-    contender.recall = recall(slice(half, None), contender.effort)
+    candidate.recall = recall(slice(half, None), candidate.effort)
 
 
-def timed(contender: Contender, queries: Vectors, threads: int) -> tuple[list[float], float]:
-    """Milliseconds of each search, and searches a second, of so many threads for a while."""
-    asks = [contender.ask() for _ in range(threads)]
-    took: list[list[float]] = [[] for _ in asks]
-    for ask in asks:
+def measure_load(candidate: Candidate, queries: Vectors, threads: int) -> tuple[list[float], float]:
+    """Milliseconds of each search, and searches per second, of `threads` during SLICE_SECONDS."""
+    searches = [candidate.new_search() for _ in range(threads)]
+    times: list[list[float]] = [[] for _ in searches]
+    for search in searches:
         for query in queries[:20]:
-            ask(query, contender.effort)
-    until = time.perf_counter() + SECONDS
+            search(query, candidate.effort)
+    until = time.perf_counter() + SLICE_SECONDS
 
     def work(number: int) -> None:
-        ask, place = asks[number], number * 7
+        search, position = searches[number], number * 7
         while (began := time.perf_counter()) < until:
-            ask(queries[place % len(queries)], contender.effort)
-            took[number].append((time.perf_counter() - began) * 1000)
-            place += 1
+            search(queries[position % len(queries)], candidate.effort)
+            times[number].append((time.perf_counter() - began) * 1000)
+            position += 1
 
     workers = [threading.Thread(target=work, args=(number,)) for number in range(threads)]
     began = time.perf_counter()
@@ -235,70 +240,82 @@ def timed(contender: Contender, queries: Vectors, threads: int) -> tuple[list[fl
         worker.start()
     for worker in workers:
         worker.join()
-    every = [ms for each in took for ms in each]
-    return every, len(every) / (time.perf_counter() - began)
+    all_times = [ms for thread_times in times for ms in thread_times]
+    return all_times, len(all_times) / (time.perf_counter() - began)
 
 
-def measure(contenders: Sequence[Contender], queries: Vectors, rounds: int, report: Report) -> None:
+def measure(
+    candidates: Sequence[Candidate], queries: Vectors, rounds: int, report: BenchmarkReport
+) -> None:
+    """Measure all systems alternately and add a row for each."""
     ms: dict[tuple[str, int], list[float]] = {}
     per_second: dict[tuple[str, int], list[float]] = {}
     for _ in range(rounds):
         for threads in (1, 2):
-            for each in contenders:
-                found, rate = timed(each, queries, threads)
-                ms.setdefault((each.name, threads), []).extend(found)
+            for each in candidates:
+                times, rate = measure_load(each, queries, threads)
+                ms.setdefault((each.name, threads), []).extend(times)
                 per_second.setdefault((each.name, threads), []).append(rate)
-    one = Sample(tuple(per_second[contenders[0].name, 1]), "a second")
-    for each in contenders:
-        alone = Sample(tuple(per_second[each.name, 1]), "a second")
+    index_rate = Measurement(tuple(per_second[candidates[0].name, 1]), "/s")
+    for each in candidates:
+        single = Measurement(tuple(per_second[each.name, 1]), "/s")
         latency = np.percentile(ms[each.name, 1], (50, 99))
         report.row(
-            what=each.name, effort=each.effort or "chosen by the build", recall=each.recall,
-            p50_ms=float(latency[0]), p99_ms=float(latency[1]), one_thread=alone,
-            two_threads=Sample(tuple(per_second[each.name, 2]), "a second"),
-            index_beside_it=ratio(one, alone), build_s=each.build_s,
+            system=each.name, effort=each.effort or "tuned by the build", recall=each.recall,
+            p50_ms=float(latency[0]), p99_ms=float(latency[1]), one_thread=single,
+            two_threads=Measurement(tuple(per_second[each.name, 2]), "/s"),
+            index_rate_by_this=ratio(index_rate, single), build_s=each.build_s,
             MB=None if each.bytes is None else each.bytes / 1e6,
         )  # fmt: skip
 
 
-def made(words: argparse.Namespace, app: App) -> Iterator[Contender]:
-    yield from lookalike(app)
-    vectors = whole(words.rows)
+def build_candidates(options: argparse.Namespace, app: App) -> Iterator[Candidate]:
+    """Lookalike, and the systems given with --beside."""
+    yield from lookalike_candidates(app)
+    vectors = all_vectors(options.rows)
     ids = np.arange(1, len(vectors) + 1, dtype=np.int64)
-    for name in words.beside or NAMES:
+    for name in options.beside or NAMES:
         yield pgvector(app) if name == "pgvector" else LIBRARIES[name](ids, vectors)
 
 
-LIBRARIES = {"faiss": bare_faiss, "hnswlib": hnswlib, "usearch": usearch}
+LIBRARIES = {"faiss": plain_faiss, "hnswlib": hnswlib, "usearch": usearch}
 NAMES = ("faiss", "pgvector", "hnswlib", "usearch")
 
 
-def whole(rows: int) -> Vectors:
-    """The vectors of `catalogue`, in the order of their ids."""
+def all_vectors(rows: int) -> Vectors:
+    """The vectors of `catalogue`, ordered by picture id; shape (rows, 512)."""
     blocks = range(0, rows, 10_000)
-    return np.vstack([drawn(min(10_000, rows - begin), begin + 1) for begin in blocks])
+    return np.vstack([generate_vectors(min(10_000, rows - begin), begin + 1) for begin in blocks])
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rows", type=int, default=100_000)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--beside", action="append", choices=NAMES, help="else all of them")
-    words = parser.parse_args()
-    report = Report(f"search_alone_{words.rows}", f"Search alone, {words.rows:,} vectors of 512")
-    queries, vectors = drawn(QUERIES, seed=99), whole(words.rows)
-    with catalogue(words.rows, hnsw=True) as app:
-        contenders: list[Any] = []
-        for contender in made(words, app):
-            tune(contender, vectors, queries)
-            contenders.append(contender)
+    parser.add_argument(
+        "--beside",
+        action="append",
+        choices=NAMES,
+        help="system to compare with (repeatable; default all)",
+    )
+    options = parser.parse_args()
+    report = BenchmarkReport(
+        f"ann_comparison_{options.rows}",
+        f"Index search, {options.rows:,} vectors of 512 dimensions",
+    )
+    queries, vectors = generate_vectors(QUERIES, seed=99), all_vectors(options.rows)
+    with catalogue(options.rows, hnsw=True) as app:
+        candidates: list[Any] = []
+        for candidate in build_candidates(options, app):
+            tune(candidate, vectors, queries)
+            candidates.append(candidate)
             print(
-                f"{contender.name}: effort {contender.effort}, recall {contender.recall:.4f}",
+                f"{candidate.name}: effort {candidate.effort}, recall {candidate.recall:.4f}",
                 flush=True,
             )
-        measure(contenders, queries[QUERIES // 2 :], words.rounds, report)
-    index = contenders[0]
-    report.goal("recall@10 of the index on queries it was not tuned with", index.recall, GOAL)
+        measure(candidates, queries[QUERIES // 2 :], options.rounds, report)
+    index = candidates[0]
+    report.goal("recall@10 of the index on queries not used for tuning", index.recall, GOAL)
     report.write()
 
 

@@ -1,10 +1,10 @@
-"""How long one search takes, from the bytes of a photo to the result, stage by stage.
+"""Latency of one search by stage, from the bytes of a photo to the result.
 
     python -m bench.search.latency --rows 100000
     python -m bench.search.latency --catalogue photos/catalogue.csv --queries photos/queries.csv
 
-Warm: one process, one photo after the other, beside the encoder alone on the same photos. Cold:
-the first search of a new process, with its imports, its connections, the encoder and the index.
+Warm: one photo after the other in one process, compared with the encoder alone on the same photos.
+Cold: the first search of a new process, with imports, connections, loading the encoder and index.
 """
 
 from __future__ import annotations
@@ -23,48 +23,51 @@ import numpy as np
 
 from app.bootstrap import App
 from app.config import Settings
+from app.db.embedded import server as embedded_server
 from app.images.decoding import decode
 from app.types import Query
 from bench.data.catalogue import catalogue
 from bench.harness.processes import run
-from bench.harness.side_by_side import Report, Sample, ratio
+from bench.harness.side_by_side import BenchmarkReport, Measurement, ratio
 from ingest.demo import draw_catalogue
 from ingest.load import load
 
 STAGES = ("decode", "encode", "search", "details", "total")
 GOALS = {100_000: 3.0, 1_000_000: 5.0}
-"""Milliseconds that the median of search and details together should stay below, by rows."""
-COLD = 3
+"""Maximum p50 of search and details together in milliseconds, by rows."""
+COLD_RUNS = 3
 
 
-def warm(app: App, photos: list[bytes], report: Report) -> dict[str, Sample]:
+def measure_warm(app: App, photos: list[bytes], report: BenchmarkReport) -> dict[str, Measurement]:
     """Milliseconds of each stage over all photos, and of the encoder alone."""
-    encoder, ms = app.encoder(), {name: [] for name in (*STAGES, "encoder alone", "found")}
+    encoder = app.encoder()
+    ms: dict[str, list[float]] = {
+        name: [] for name in (*STAGES, "encoder alone", "search and details")
+    }
     for number, photo in enumerate([*photos[:10], *photos]):
         picture = decode(photo, app.limits, at_least=encoder.input_side)
         began = time.perf_counter()
         encoder.encode_pictures([picture])
         alone = (time.perf_counter() - began) * 1000
-        found = app.search.search(Query(picture=photo, k=10)).plan
+        plan = app.search.search(Query(picture=photo, k=10)).plan
         if number < 10:
-            continue
-        assert found.path == "faiss", found
+            continue  # warm-up
+        assert plan.path == "faiss", plan
         for stage in STAGES:
-            ms[stage].append(found.ms[stage])
+            ms[stage].append(plan.ms[stage])
         ms["encoder alone"].append(alone)
-        ms["found"].append(found.ms["search"] + found.ms["details"])
-    samples = {name: Sample(tuple(values), "ms") for name, values in ms.items()}
+        ms["search and details"].append(plan.ms["search"] + plan.ms["details"])
+    samples = {name: Measurement(tuple(values), "ms") for name, values in ms.items()}
     for name, sample in samples.items():
-        shown = "search and details" if name == "found" else name
-        report.row(stage=shown, p50_ms=sample.p50, p95_ms=sample.at(95), p99_ms=sample.at(99))
-    beside = ratio(samples["total"], samples["encoder alone"])
-    report.row(stage="whole search / encoder alone", p50_ms=beside.p50,
-               p95_ms=beside.at(95), p99_ms=beside.at(99))  # fmt: skip
+        report.row(stage=name, p50_ms=sample.p50, p95_ms=sample.at(95), p99_ms=sample.at(99))
+    relative = ratio(samples["total"], samples["encoder alone"])
+    report.row(stage="whole search / encoder alone", p50_ms=relative.p50,
+               p95_ms=relative.at(95), p99_ms=relative.at(99))  # fmt: skip
     return samples
 
 
-def cold(app: App, photo: Path, report: Report) -> None:
-    """The first search of new processes; the files are in the system's cache."""
+def measure_cold(app: App, photo: Path, report: BenchmarkReport) -> None:
+    """The first search of new processes; the files are in the page cache."""
     command = [
         sys.executable,
         "-m",
@@ -73,26 +76,24 @@ def cold(app: App, photo: Path, report: Report) -> None:
         str(app.settings.home),
         str(photo),
     ]
-    runs = [json.loads(run(command).printed.splitlines()[-1]) for _ in range(COLD)]
+    runs = [json.loads(run(command).output.splitlines()[-1]) for _ in range(COLD_RUNS)]
     for stage in ("import", "load", *STAGES):
-        values = [found[stage] for found in runs]
+        values = [times[stage] for times in runs]
         report.row(stage=f"cold: {stage}", p50_ms=float(np.median(values)), p95_ms=max(values))
 
 
 def first_search(home: str, photo: str) -> dict[str, float]:
-    """One search in this process, which did nothing before."""
+    """Milliseconds of the first search in this process, by stage."""
     began = time.perf_counter()
     with App(Settings(home=Path(home), model="embedded", sample_queries=False)) as app:
-        found = app.search.search(Query(picture=Path(photo).read_bytes(), k=10)).plan
-    return found.ms | {"whole": (time.perf_counter() - began) * 1000}
+        plan = app.search.search(Query(picture=Path(photo).read_bytes(), k=10)).plan
+    return plan.ms | {"whole": (time.perf_counter() - began) * 1000}
 
 
 @contextmanager
-def ingested(source: Path) -> Iterator[App]:
-    """A real catalogue in a database of its own."""
+def ingested_catalogue(source: Path) -> Iterator[App]:
+    """A real catalogue, ingested into a new database; deleted at the end."""
     with tempfile.TemporaryDirectory(prefix="lookalike-bench-") as home:
-        from app.db.embedded import server as embedded_server
-
         settings = Settings(home=Path(home), model="embedded", sample_queries=False)
         try:
             with App(settings) as app:
@@ -103,25 +104,28 @@ def ingested(source: Path) -> Iterator[App]:
             embedded_server.stop(Path(home))
 
 
-def photos_of(queries: Path) -> list[Path]:
+def query_photos(queries: Path) -> list[Path]:
+    """The photos in the column `query` of a CSV."""
     with queries.open(encoding="utf-8", newline="") as file:
         return [queries.parent / row["query"] for row in csv.DictReader(file)]
 
 
-def drawn_photos() -> list[Path]:
-    """Photos of the demo; what they find among drawn vectors means nothing."""
+def demo_photos() -> list[Path]:
+    """Query photos of the demo, for their latency: their matches are generated vectors."""
     folder = Path(tempfile.gettempdir(), "lookalike-bench-demo")
     folder.mkdir(exist_ok=True)
     draw_catalogue(folder)
-    return photos_of(folder / "queries.csv")
+    return query_photos(folder / "queries.csv")
 
 
-def measure(app: App, paths: list[Path], report: Report, rows: int, repeat: int) -> None:
+def measure(app: App, paths: list[Path], report: BenchmarkReport, rows: int, repeat: int) -> None:
+    """Measure warm and cold searches of `paths`, the warm ones `repeat` times."""
     app.indexer.rebuild()
-    found = warm(app, [path.read_bytes() for path in paths] * repeat, report)["found"]
+    samples = measure_warm(app, [path.read_bytes() for path in paths] * repeat, report)
     if rows in GOALS:
-        report.goal("search and details, p50 in ms", found, GOALS[rows], at_least=False)
-    cold(app, paths[0], report)
+        search = samples["search and details"]
+        report.goal("search and details, p50 in ms", search, GOALS[rows], at_least=False)
+    measure_cold(app, paths[0], report)
     report.write()
 
 
@@ -132,19 +136,19 @@ def main() -> None:
         return
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rows", type=int, default=100_000)
-    parser.add_argument("--catalogue", type=Path)
-    parser.add_argument("--queries", type=Path)
-    words = parser.parse_args()
-    if words.catalogue:
-        paths = photos_of(words.queries)
-        with ingested(words.catalogue) as app:
-            name = words.catalogue.parent.name
-            report = Report(f"latency_{name}", f"One search, {name} photos")
+    parser.add_argument("--catalogue", type=Path, help="CSV of a real catalogue")
+    parser.add_argument("--queries", type=Path, help="CSV of its query photos")
+    options = parser.parse_args()
+    if options.catalogue:
+        paths = query_photos(options.queries)
+        with ingested_catalogue(options.catalogue) as app:
+            name = options.catalogue.parent.name
+            report = BenchmarkReport(f"latency_{name}", f"One search, {name} photos")
             measure(app, paths, report, 0, 2)
         return
-    report = Report(f"latency_{words.rows}", f"One search, {words.rows:,} products")
-    with catalogue(words.rows, hnsw=True) as app:
-        measure(app, drawn_photos(), report, words.rows, 10)
+    report = BenchmarkReport(f"latency_{options.rows}", f"One search, {options.rows:,} products")
+    with catalogue(options.rows, hnsw=True) as app:
+        measure(app, demo_photos(), report, options.rows, 10)
 
 
 if __name__ == "__main__":

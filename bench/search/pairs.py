@@ -1,8 +1,8 @@
-"""How long analytics.near_duplicate_pairs takes on a large catalogue, and which pairs it misses.
+"""Duration of the analytics functions on a large catalogue, and recall of near_duplicate_pairs.
 
-    python -m bench.search.pairs [products]
+    python -m bench.search.pairs [PRODUCTS]
 
-The pairs of some products are compared with those an exact search finds.
+Recall is measured against an exact search for a sample of products.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from sqlalchemy import Connection, text
 from bench.data.catalogue import catalogue
 
 DISTANCE = 0.3
-"""Within a cluster of the drawn catalogue most distances are about a third."""
-SAMPLE = 200
+"""Most distances within a cluster of the generated catalogue are about one third."""
+SAMPLED_PRODUCTS = 200
 
 PAIRS = text("SELECT sku_a, sku_b, complete FROM analytics.near_duplicate_pairs(:distance)")
 EXACT = text("SELECT sku FROM analytics.similar_products(:sku, 1000, :distance)")
@@ -35,31 +35,33 @@ def main() -> None:
             ("similar_products", SIMILAR), ("outliers", OUTLIERS), ("duplicate_groups", GROUPS),
             ("coverage", COVERAGE),
         ):  # fmt: skip
-            _, seconds = timed(connection, sql)
+            _, seconds = run_timed(connection, sql)
             print(f"{name}: {seconds:.2f} s")
-        found, seconds = timed(connection, PAIRS, distance=DISTANCE)
-        cut = sum(not pair.complete for pair in found)
+        pairs, seconds = run_timed(connection, PAIRS, distance=DISTANCE)
+        incomplete = sum(not pair.complete for pair in pairs)
         print(
-            f"{rows} products: {len(found)} pairs within {DISTANCE} in {seconds:.0f} s, {cut} cut"
+            f"{rows} products: {len(pairs)} pairs within {DISTANCE} in {seconds:.0f} s, "
+            f"{incomplete} incomplete"
         )
-        print("recall {:.4f} of {} pairs".format(*recall(connection, found, rows)))
+        print("recall {:.4f} of {} pairs".format(*pair_recall(connection, pairs, rows)))
 
 
-def timed(connection: Connection, sql: Any, **values: Any) -> tuple[list[Any], float]:
+def run_timed(connection: Connection, sql: Any, **values: Any) -> tuple[list[Any], float]:
+    """The rows of a statement, and its duration in seconds."""
     began = time.perf_counter()
-    found = list(connection.execute(sql, values))
-    return found, time.perf_counter() - began
+    rows = list(connection.execute(sql, values))
+    return rows, time.perf_counter() - began
 
 
-def recall(connection: Connection, found: list[Any], rows: int) -> tuple[float, int]:
-    """The share of exact pairs of some products that were found, and how many there are."""
-    have = {frozenset((pair.sku_a, pair.sku_b)) for pair in found}
+def pair_recall(connection: Connection, pairs: list[Any], rows: int) -> tuple[float, int]:
+    """Share of the exact pairs of sampled products in `pairs`, and the number of exact pairs."""
+    returned = {frozenset((pair.sku_a, pair.sku_b)) for pair in pairs}
     expected = [
         frozenset((sku, other))
-        for sku in (f"S{n}" for n in range(1, rows, rows // SAMPLE))
+        for sku in (f"S{n}" for n in range(1, rows, rows // SAMPLED_PRODUCTS))
         for other in connection.execute(EXACT, {"sku": sku, "distance": DISTANCE}).scalars()
     ]
-    return sum(pair in have for pair in expected) / max(1, len(expected)), len(expected)
+    return sum(pair in returned for pair in expected) / max(1, len(expected)), len(expected)
 
 
 if __name__ == "__main__":

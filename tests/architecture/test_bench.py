@@ -1,4 +1,4 @@
-"""The benchmarks: each can be run, and what they print is computed as they say."""
+"""The benchmarks: each prints its usage, and the harness computes its figures correctly."""
 
 from __future__ import annotations
 
@@ -11,8 +11,14 @@ import pytest
 
 from bench.harness.processes import run
 from bench.harness.run_all import commands
-from bench.harness.side_by_side import Report, Sample, in_turn, ratio, table
-from bench.index.growth import beyond
+from bench.harness.side_by_side import (
+    BenchmarkReport,
+    Measurement,
+    markdown_table,
+    measure_alternately,
+    ratio,
+)
+from bench.index.growth import extrapolate
 from support.paths import REPO
 
 BENCH = REPO / "bench"
@@ -43,40 +49,46 @@ def test_every_benchmark_of_make_bench_exists() -> None:
     assert named <= set(modules())
 
 
-def test_ways_are_measured_in_turn_and_compared_round_by_round() -> None:
+def test_alternatives_are_measured_alternately_and_compared_round_by_round() -> None:
     called: list[str] = []
-    ways = {name: lambda name=name: called.append(name) or float(len(called)) for name in "ab"}
-    found = in_turn(ways, 3, unit="things", warmup=1)
+    alternatives = {
+        name: lambda name=name: called.append(name) or float(len(called)) for name in "ab"
+    }
+    measurements = measure_alternately(alternatives, 3, unit="things", warmup=1)
     assert called == list("abababab")
-    assert found["a"].values == (3.0, 5.0, 7.0) and found["b"].values == (4.0, 6.0, 8.0)
-    assert ratio(found["b"], found["a"]).values == (4 / 3, 6 / 5, 8 / 7)
-    assert str(found["a"]) == "5 (4 to 6) things"
+    a, b = measurements["a"], measurements["b"]
+    assert a.values == (3.0, 5.0, 7.0) and b.values == (4.0, 6.0, 8.0)
+    assert ratio(b, a).values == (4 / 3, 6 / 5, 8 / 7)
+    assert str(a) == "5 (4 to 6) things"
 
 
 def test_a_goal_is_missed_or_reached_and_written_down(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("LOOKALIKE_BENCH_RESULTS", str(tmp_path))
-    report = Report("question", "A question")
-    report.row(what="ours", rate=Sample((1.0, 2.0, 3.0), "a second"), rows=100_000)
-    report.goal("fast", Sample((1.0, 2.0, 3.0), "times"), 2.0)
+    report = BenchmarkReport("name", "A title")
+    report.row(system="Lookalike", rate=Measurement((1.0, 2.0, 3.0), "/s"), rows=100_000)
+    report.goal("fast", Measurement((1.0, 2.0, 3.0), "times"), 2.0)
     report.goal("small", 5.0, 4.0, at_least=False)
     written = json.loads(report.write().read_text())
     assert [goal["met"] for goal in written["goals"]] == [True, False]
     assert "MISSED   small: 5 (<= 4)" in capsys.readouterr().out
     assert written["machine"]["cores"] >= 1
-    assert list(table(written["rows"]))[2] == "| ours | 2 (1.5 to 2.5) a second | 100,000 |"
+    lines = list(markdown_table(written["rows"]))
+    assert lines[2] == "| Lookalike | 2 (1.5 to 2.5) /s | 100,000 |"
 
 
-def test_beyond_what_was_measured_the_last_two_sizes_tell() -> None:
-    assert beyond([10, 100, 1000], [7.0, 1.0, 10.0], 10_000) == pytest.approx(100.0)
-    assert beyond([100, 1000], [1.0, 100.0], 10_000) == pytest.approx(10_000.0)
-    assert beyond([100, 1000], [5.0, 5.9], 10_000) == pytest.approx(14.9), "a fixed cost and a line"
-    assert beyond([100, 1000], [5.0, 4.0], 10_000) == 4.0
+def test_costs_of_larger_sizes_are_extrapolated_from_the_last_two() -> None:
+    assert extrapolate([10, 100, 1000], [7.0, 1.0, 10.0], 10_000) == pytest.approx(100.0)
+    assert extrapolate([100, 1000], [1.0, 100.0], 10_000) == pytest.approx(10_000.0)
+    assert extrapolate([100, 1000], [5.0, 5.9], 10_000) == pytest.approx(14.9), (
+        "a fixed cost and a line"
+    )
+    assert extrapolate([100, 1000], [5.0, 4.0], 10_000) == 4.0
 
 
 def test_a_process_that_fails_is_no_figure() -> None:
-    ran = run([sys.executable, "-c", "print('x' * 10)"])
-    assert ran.printed.strip() == "x" * 10 and ran.peak_mb > 1
+    process = run([sys.executable, "-c", "print('x' * 10)"])
+    assert process.output.strip() == "x" * 10 and process.peak_mb > 1
     with pytest.raises(RuntimeError, match="ended with 3"):
         run([sys.executable, "-c", "raise SystemExit(3)"])

@@ -60,7 +60,7 @@ def loading(app: App, added: int = 1000, notify: ProgressCallback = print) -> ob
 
 def indexed(app: App) -> bool:
     with app.engine.connect() as connection:
-        return hnsw_index.usable(connection, app.catalog.model().id)
+        return hnsw_index.is_usable(connection, app.catalog.model().id)
 
 
 def ask(app: App, *filters: str) -> SearchResult:
@@ -181,14 +181,14 @@ def test_a_model_without_embeddings_gets_its_index_after_the_load(
 
     def find(_sha256: bytes, places: object) -> object:
         with full.engine.connect() as connection:
-            seen.append(hnsw_index.usable(connection, other.id))
+            seen.append(hnsw_index.is_usable(connection, other.id))
         return decode(photo(len(seen)))
 
     done = embed(full.engine, other, ColourEncoder(), find)  # type: ignore[arg-type]
     assert (done.embedded, done.left) == (ROWS, 0) and seen == [False] * ROWS
     with full.engine.connect() as connection:
         assert (
-            hnsw_index.usable(connection, other.id)
+            hnsw_index.is_usable(connection, other.id)
             and hnsw_index.models_without_index(connection) == []
         )
 
@@ -219,7 +219,7 @@ def test_two_loads_that_start_at_the_same_time_both_run(
     full: App, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each has seen the index before the other dropped it."""
-    monkeypatch.setattr(hnsw_index, "usable", lambda *_: True)
+    monkeypatch.setattr(hnsw_index, "is_usable", lambda *_: True)
     with loading(full), loading(full):
         monkeypatch.undo()
         assert not indexed(full)

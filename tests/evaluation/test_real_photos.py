@@ -142,7 +142,7 @@ def test_outliers_are_products_with_a_wrong_photo(
 
 @pytest.mark.usefixtures("loaded")
 def test_groups_in_sql_are_those_of_all_rules_except_typo(clothing: App) -> None:
-    groups = duplicate_groups(clothing.engine, typo=1.0)
+    groups = duplicate_groups(clothing.engine, min_spelling_similarity=1.0)
     expected = {
         frozenset([group.keeper.sku, *(fold.candidate.sku for fold in group.folded)])
         for group in groups

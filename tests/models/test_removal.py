@@ -19,7 +19,7 @@ from app.bootstrap import App
 from app.config import Settings
 from app.encoders.base import EncoderChoice
 from app.encoders.preprocessing import PreparedPicture
-from app.errors import LockHeld, ModelNotKept, UnknownModel
+from app.errors import LockHeld, ModelNotMaintained, UnknownModel
 from app.models.backfill import BackfillReport, embed
 from app.models.lifecycle import NotReady
 from app.search import service as search_service
@@ -319,7 +319,7 @@ def test_a_partly_dropped_model_is_not_used_until_its_drop_is_completed(
     with pytest.raises(NotReady, match="colours was not wholly dropped; run `lookalike model drop"):
         refused(life)
     assert half_dropped.search.search(Query(picture=photo(7))).plan.model == "mirrored"
-    with pytest.raises(ModelNotKept, match="colours is not kept up to date"):
+    with pytest.raises(ModelNotMaintained, match="colours is not kept up to date"):
         half_dropped.indexer.rebuild("colours")
     life.drop("colours")
     assert life.add("colours").id > 2
@@ -393,7 +393,7 @@ def test_a_backfill_stops_when_its_model_is_dropped(
     def drop_midway(report: BackfillReport) -> None:
         other.lifecycle.drop("mirrored")
 
-    with pytest.raises(ModelNotKept, match="mirrored is not kept up to date any more"):
+    with pytest.raises(ModelNotMaintained, match="mirrored is not kept up to date any more"):
         embed(filled.engine, model, filled.encoders.for_model(model.id), find, drop_midway)
     with pytest.raises(UnknownModel):
         filled.indexer.rebuild("mirrored")

@@ -104,7 +104,7 @@ def test_later_pages_are_as_thorough_as_the_first(
 ) -> None:
     """An IVF index must probe more lists for the hundredth product than for the first."""
     monkeypatch.setattr(faiss_index, "FLAT_ROWS", 100)
-    monkeypatch.setattr(faiss_index, "MIN_LISTS", 1)
+    monkeypatch.setattr(faiss_index, "MIN_NPROBE", 1)
     add(app, numbered(1500))
     build = app.indexer.rebuild()
     assert (build.kind, build.state) == ("ivf", "published")
@@ -123,7 +123,7 @@ def test_products_of_many_pictures_are_looked_for_as_thoroughly(
 ) -> None:
     """Thirty pictures each: the second fetch round must probe deeper, not only fetch more."""
     monkeypatch.setattr(faiss_index, "FLAT_ROWS", 100)
-    monkeypatch.setattr(faiss_index, "MIN_LISTS", 1)
+    monkeypatch.setattr(faiss_index, "MIN_NPROBE", 1)
     add(app, {f"M{n:02}": range(30 * n, 30 * n + 30) for n in range(60)})
     build = app.indexer.rebuild()
     assert (build.kind, build.state) == ("ivf", "published")

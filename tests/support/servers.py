@@ -69,8 +69,8 @@ def password_server() -> Iterator[TcpServer]:
     data, port = folder / "data", free_port()
     lent: dict[str, Any] = {}
     if os.geteuid() == 0:
-        os_user.make_server_user()
-        os_user.open_to_server_user(data, binaries.install())
+        os_user.create_server_user()
+        os_user.open_to_server_user(data, binaries.install_folder())
         lent = {"user": os_user.SERVER_USER, "group": os_user.SERVER_USER}
         for path in (folder, folder / "password"):
             shutil.chown(path, os_user.SERVER_USER)
@@ -197,9 +197,9 @@ def _lend(folder: Path) -> None:
     """Create a folder owned by the OS user that PostgreSQL runs as."""
     folder.mkdir(mode=0o700)
     if os.geteuid() == 0:
-        os_user.make_server_user()
+        os_user.create_server_user()
         os.chown(folder, os_user.server_uid(), -1)
-        os_user.open_to_server_user(folder, binaries.install())
+        os_user.open_to_server_user(folder, binaries.install_folder())
 
 
 def _base_backup(primary: Path, target: Path) -> None:
