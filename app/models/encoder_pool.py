@@ -76,7 +76,7 @@ class EncoderPool:
         with self._lock:
             self._active = encoder
 
-    def take(self, model: Model, encoder: Encoder) -> None:
+    def set_active(self, model: Model, encoder: Encoder) -> None:
         """Use an encoder that is already loaded for the active model."""
         with self._lock:
             self._by_model[model.id] = self._active = encoder

@@ -106,7 +106,7 @@ def _checks(connection: Connection, files: IndexFiles, settings: Settings) -> It
 def _encoder(model: Model, settings: Settings) -> HealthCheck:
     """The library that encoded pictures when the model was last loaded on this machine; this check
     loads nothing."""
-    state = CompiledCache(settings.tower_folder).load_state(model.fingerprint)
+    state = CompiledCache(settings.compiled_cache_folder).load_state(model.fingerprint)
     if state is None:
         return HealthCheck("encoder", None)
     advice = (

@@ -21,7 +21,7 @@ from app.evaluation.labelled_queries import evaluate, read_queries
 from app.search.filters import parse
 from app.types import Filters, Query
 from support.colours import ColourEncoder, choose_colours, photo
-from support.goods import ingest, shop, write_csv
+from support.sources import ingest, write_csv, write_source
 
 HOSTILE = {
     "a statement": "'; DROP TABLE product; --",
@@ -211,7 +211,7 @@ def test_an_encoder_with_any_name_can_ingest_and_search(
     settings = Settings(home=tmp_path / "home", database_url=new_database(None), model=name)
     with App(settings, choose=choose_colours) as app:
         app.initialise()
-        ingest(app, shop(tmp_path / "shop", 3))
+        ingest(app, write_source(tmp_path / "shop", 3))
         app.indexer.rebuild()
         assert app.search.search(Query(picture=photo(1), k=1)).plan.model == name
         assert isinstance(app.encoder(), ColourEncoder)

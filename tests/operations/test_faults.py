@@ -24,7 +24,7 @@ from app.operations import health
 from app.operations.integrity import check
 from app.types import Build
 from support.colours import choose_colours
-from support.judge import Crowd, best, right
+from support.search_checks import SearchThreads, best_sku, exact_plan
 from support.shop import add, numbered
 
 pytestmark = pytest.mark.xdist_group("faults")
@@ -44,7 +44,7 @@ def build(app: App) -> Build:
     add(app, numbered(60))
     made = app.indexer.rebuild()
     add(app, numbered(5, first=60))
-    assert (right(app).path, right(app).build) == ("faiss", made.id)
+    assert (exact_plan(app).path, exact_plan(app).build) == ("faiss", made.id)
     return made
 
 
@@ -104,7 +104,7 @@ def test_damaging_an_open_index_file_does_not_affect_searches(
     """A mapped file would kill the process when it is truncated."""
     path = app.files.path(build.sha256)
     whole = path.read_bytes()
-    with Crowd(app) as crowd:
+    with SearchThreads(app) as crowd:
         for harm in HARMS:
             path.write_bytes(whole)  # in place: the inode is the one that is open
             crowd.goes_on()
@@ -119,14 +119,14 @@ def test_a_new_process_detects_a_damaged_index_file_and_reports_it(
 ) -> None:
     harm(app.files.path(build.sha256))
     with App(settings, choose=choose_colours) as other:
-        with Crowd(other) as crowd:
+        with SearchThreads(other) as crowd:
             crowd.goes_on()
-        plan = right(other)
+        plan = exact_plan(other)
         assert (crowd.wrong, crowd.errors, set(crowd.paths)) == ([], [], {"exact"})
         assert plan.reason.startswith(f"build {build.id}: index file {build.sha256}.faiss")
         assert not built(other).ok
         again = other.indexer.rebuild()
-        assert (right(other).path, right(other).build) == ("faiss", again.id)
+        assert (exact_plan(other).path, exact_plan(other).build) == ("faiss", again.id)
 
 
 @pytest.mark.parametrize("harm", [Path.unlink, truncate, append, begin_with_zeros])
@@ -149,7 +149,7 @@ def test_status_does_not_verify_the_content_of_an_index_file(
         assert built(other).ok
         report = check(other.engine, other.files, other.limits)
         assert "builds-lost" in {finding.kind for finding in report.findings}
-        assert right(other).path == "exact"
+        assert exact_plan(other).path == "exact"
         assert not built(other).ok, "this process has seen that it is damaged"
     with App(settings, choose=choose_colours) as other:
         assert built(other).ok
@@ -161,10 +161,10 @@ def test_a_build_of_the_same_content_repairs_the_file(app: App, settings: Settin
     first = app.indexer.rebuild()
     truncate(app.files.path(first.sha256))
     with App(settings, choose=choose_colours) as other:
-        assert right(other).path == "exact"
+        assert exact_plan(other).path == "exact"
         second = other.indexer.rebuild()
         assert second.sha256 == first.sha256
-        assert (right(other).path, right(other).build) == ("faiss", second.id)
+        assert (exact_plan(other).path, exact_plan(other).build) == ("faiss", second.id)
 
 
 def test_an_index_of_another_model_under_the_right_file_name_is_not_searched(
@@ -175,7 +175,7 @@ def test_an_index_of_another_model_under_the_right_file_name_is_not_searched(
     sha256, size = app.files.write(other)
     sql.execute("UPDATE index_build SET sha256 = %s, size = %s", [sha256, size])
     with App(settings, choose=choose_colours) as later:
-        plan = right(later)
+        plan = exact_plan(later)
         assert plan.path == "exact"
         assert plan.reason.startswith(f"build {build.id}: ")
 
@@ -184,11 +184,11 @@ def test_the_folder_may_be_deleted_under_a_running_process(
     app: App, settings: Settings, build: Build
 ) -> None:
     shutil.rmtree(settings.index_folder)
-    assert right(app).path == "faiss"
+    assert exact_plan(app).path == "faiss"
     with App(settings, choose=choose_colours) as other:
-        assert right(other).path == "exact"
+        assert exact_plan(other).path == "exact"
         made = other.indexer.rebuild()
-        assert (right(other).path, right(other).build) == ("faiss", made.id)
+        assert (exact_plan(other).path, exact_plan(other).build) == ("faiss", made.id)
 
 
 # The folder
@@ -226,7 +226,7 @@ def test_a_folder_that_is_not_writable_is_an_error_and_changes_nothing(
         app.indexer.rebuild()
     assert "Permission denied" in str(caught.value) and "LOOKALIKE_INDEX_DIR" in str(caught.value)
     assert sql.execute("SELECT count(*) FROM index_build").fetchone() == (1,)
-    assert (right(app).path, right(app).build) == ("faiss", build.id)
+    assert (exact_plan(app).path, exact_plan(app).build) == ("faiss", build.id)
 
 
 def test_a_folder_that_is_closed_during_a_build_leaves_the_build_before_in_use(
@@ -248,9 +248,9 @@ def test_a_folder_that_is_closed_during_a_build_leaves_the_build_before_in_use(
         "SELECT state, reason FROM index_build WHERE id > %s", [build.id]
     ).fetchall()
     assert state == "rejected" and "could not be written" in reason
-    assert (right(app).path, right(app).build) == ("faiss", build.id)
+    assert (exact_plan(app).path, exact_plan(app).build) == ("faiss", build.id)
     monkeypatch.undo()
-    assert right(app).build == build.id != app.indexer.rebuild().id == right(app).build
+    assert exact_plan(app).build == build.id != app.indexer.rebuild().id == exact_plan(app).build
 
 
 def test_a_file_that_may_not_be_read_is_named_and_the_table_answers(
@@ -261,11 +261,11 @@ def test_a_file_that_may_not_be_read_is_named_and_the_table_answers(
     with App(settings, choose=choose_colours) as other:
         connected(other)
         with closed(settings.index_folder):
-            plan = right(other)
+            plan = exact_plan(other)
         assert plan.path == "exact"
         assert "cannot be read: Permission denied" in plan.reason
         path.chmod(0o644)
-        assert right(other).path == "faiss"
+        assert exact_plan(other).path == "faiss"
 
 
 # The clock
@@ -290,13 +290,13 @@ def test_the_newest_build_is_the_one_started_last_with_any_clock(
         )
     sql.execute("UPDATE product SET created_at = %s, updated_at = %s", [newest, newest])
     with App(settings, choose=choose_colours) as other:
-        plan = right(other)
+        plan = exact_plan(other)
         assert (plan.path, plan.build, plan.delta_rows) == ("faiss", second.id, 0)
         status = health.status(other.engine, other.files, settings)
         assert status.healthy, status
         third = other.indexer.rebuild()
         assert published(sql) == [second.id, third.id]
-        assert right(other).build == third.id
+        assert exact_plan(other).build == third.id
 
 
 @pytest.mark.parametrize("time", TIMES)
@@ -308,6 +308,6 @@ def test_a_change_is_found_with_any_clock(
     add(app, {"NEW": [1000]})
     app.catalog.delete(["P0003"])
     sql.execute("UPDATE product SET created_at = %s, updated_at = %s", [time, time])
-    assert best(app, 1000) == "NEW"
-    plan = right(app)
+    assert best_sku(app, 1000) == "NEW"
+    plan = exact_plan(app)
     assert (plan.path, plan.build, plan.delta_rows) == ("faiss", build.id, 6)
