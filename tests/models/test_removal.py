@@ -308,8 +308,8 @@ def half_dropped(
 @pytest.mark.parametrize(
     "refused",
     [lambda life: life.add("colours"), lambda life: life.activate("colours"),
-     lambda life: life.activate("colours", forced="because"), lambda life: life.rollback(),
-     lambda life: life.rollback(forced="because")],
+     lambda life: life.activate("colours", forced_reason="because"), lambda life: life.rollback(),
+     lambda life: life.rollback(forced_reason="because")],
     ids=["add", "activate", "activate by force", "rollback", "rollback by force"],
 )  # fmt: skip
 def test_a_partly_dropped_model_is_not_used_until_its_drop_is_completed(
@@ -343,7 +343,8 @@ def test_other_models_are_added_and_dropped_while_one_is_partly_dropped(
 
 @pytest.mark.parametrize(
     "change",
-    [lambda life: life.add("third"), lambda life: life.activate("mirrored", forced="because"),
+    [lambda life: life.add("third"),
+     lambda life: life.activate("mirrored", forced_reason="because"),
      lambda life: life.rollback(), lambda life: life.drop("mirrored")],
     ids=["add", "activate", "rollback", "drop"],
 )  # fmt: skip
@@ -377,7 +378,7 @@ def test_an_ambiguous_revision_is_refused(
     assert life.model("mirrored@1").revision == "1a" and life.model("mirrored").revision == "2b"
     life.drop("mirrored@1a")
     assert [each.model.revision for each in life.models()] == ["1", "2b"]
-    life.activate("mirrored", forced="to see")
+    life.activate("mirrored", forced_reason="to see")
     life.add("mirrored", "4d")
     assert life.drop("mirrored").revision == "4d"  # the other one is active
     with pytest.raises(NotReady, match="mirrored is the active model"):
