@@ -262,7 +262,7 @@ def test_a_role_that_may_not_drop_the_index_loads_with_it(
 
 # Interrupted loads
 
-KILLED = """
+KILLED_LOAD = """
 import os, signal, sys
 from app.catalog import bulk_load
 from app.bootstrap import App
@@ -279,7 +279,13 @@ with bulk_load.bulk(app.engine, [app.catalog.model()], 1000):
 
 def killed(app: App) -> None:
     """Kill a process during a load, and wait until its session has ended."""
-    command = [sys.executable, "-c", KILLED, str(app.settings.database_url), str(app.settings.home)]
+    command = [
+        sys.executable,
+        "-c",
+        KILLED_LOAD,
+        str(app.settings.database_url),
+        str(app.settings.home),
+    ]
     paths = os.pathsep.join([str(REPO), str(REPO / "tests")])
     done = subprocess.run(command, env=os.environ | {"PYTHONPATH": paths}, timeout=300)
     assert done.returncode == -signal.SIGKILL
