@@ -34,7 +34,7 @@ from ingest.encoder_set import EncoderSet, MaintainedEncoders
 from ingest.local_files import LocalPictures
 from ingest.pipeline import Ingest, IngestReport
 from ingest.prepare import Chunk, Preparer
-from ingest.rejects import RejectFile
+from ingest.rejects_file import RejectFile
 from ingest.sources import SourceReject, SourceRow
 from support.colours import ColourEncoder, photo
 from support.sources import (
