@@ -20,7 +20,7 @@ from ingest.encoder_set import MaintainedEncoders
 from ingest.local_files import LocalPictures
 from ingest.pipeline import Ingest, IngestReport
 from ingest.prepare import Preparer
-from ingest.rejects import reject_file, unwritable
+from ingest.rejects_file import reject_file, unwritable
 from ingest.row_buffer import RowBuffer
 from ingest.sources import SourceReject, SourceRow, read
 

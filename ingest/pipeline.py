@@ -20,7 +20,7 @@ from app.types import Vector
 from ingest.encoder_set import MaintainedEncoders
 from ingest.prefetch import Prefetcher, in_chunks
 from ingest.prepare import Chunk, Preparer
-from ingest.rejects import RejectFile
+from ingest.rejects_file import RejectFile
 from ingest.sources import SourceReject, SourceRow
 
 ATTEMPTS = 5

@@ -21,7 +21,7 @@ from app.operations.migrate import migrate
 from app.types import Query
 from support.analysts import catalogue, login
 from support.colours import choose_colours
-from support.servers import own_server, until
+from support.servers import own_server, wait_until
 from support.shop import add, numbered
 
 
@@ -268,7 +268,7 @@ def test_two_databases_of_a_cluster_may_be_migrated_at_once(bare: Path, without_
         first.execute(f"CREATE ROLE {ROLE} NOLOGIN")
         other.start()
         with server(bare) as watch:
-            until(lambda: rows(watch, WAITING), "the second migration did not wait")
+            wait_until(lambda: rows(watch, WAITING), "the second migration did not wait")
     other.join(300)
     with psycopg.connect(urls[1]) as second:
         [(granted,)] = rows(

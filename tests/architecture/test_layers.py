@@ -20,7 +20,8 @@ ROWS = [
     app.search app.catalog
     app.index app.duplicates app.encoders
     app.db app.images
-    app.types app.errors app.config app.concurrency app.atomic_files app.csv_input app.vectors app
+    app.types app.errors app.config app.concurrency app.atomic_files \
+        app.two_column_csv app.vectors app
     """.strip().splitlines()
 ]
 SIBLINGS = {
@@ -29,7 +30,7 @@ SIBLINGS = {
     ("app.types", "app.errors"),
     ("app.config", "app.errors"),
     ("app.atomic_files", "app.errors"),
-    ("app.csv_input", "app.errors"),
+    ("app.two_column_csv", "app.errors"),
     ("app.vectors", "app.types"),
 }
 """Allowed imports between rooms of one row: (importer, imported)."""

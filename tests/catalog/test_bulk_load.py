@@ -32,9 +32,9 @@ from ingest.sources import read
 from support import servers
 from support.colours import ColourEncoder, choose_colours, photo
 from support.exact import assert_exact
-from support.goods import ingest, shop, write_csv
 from support.paths import REPO
 from support.shop import add, numbered
+from support.sources import ingest, write_csv, write_source
 
 ROWS = 60
 
@@ -159,7 +159,7 @@ def test_pairs_are_refused_for_a_large_table_without_an_index(
 
 def test_an_ingest_that_adds_many_rows_rebuilds_the_index(full: App, tmp_path: Path) -> None:
     messages: list[str] = []
-    report = ingest(full, shop(tmp_path / "in", 3 * ROWS), notify=messages.append)
+    report = ingest(full, write_source(tmp_path / "in", 3 * ROWS), notify=messages.append)
     assert report.added == 2 * ROWS and indexed(full)
     assert "dropped until 120 pictures are loaded" in messages[0] and "Building" in messages[1]
     assert len(messages) == 2
@@ -167,7 +167,7 @@ def test_an_ingest_that_adds_many_rows_rebuilds_the_index(full: App, tmp_path: P
 
 def test_an_ingest_that_adds_few_rows_keeps_the_index(full: App, tmp_path: Path) -> None:
     messages: list[str] = []
-    ingest(full, shop(tmp_path / "in", ROWS + 9), notify=messages.append)
+    ingest(full, write_source(tmp_path / "in", ROWS + 9), notify=messages.append)
     assert messages == [] and indexed(full)
 
 
@@ -262,7 +262,7 @@ def test_a_role_that_may_not_drop_the_index_loads_with_it(
 
 # Interrupted loads
 
-KILLED = """
+KILLED_LOAD = """
 import os, signal, sys
 from app.catalog import bulk_load
 from app.bootstrap import App
@@ -279,11 +279,17 @@ with bulk_load.bulk(app.engine, [app.catalog.model()], 1000):
 
 def killed(app: App) -> None:
     """Kill a process during a load, and wait until its session has ended."""
-    command = [sys.executable, "-c", KILLED, str(app.settings.database_url), str(app.settings.home)]
+    command = [
+        sys.executable,
+        "-c",
+        KILLED_LOAD,
+        str(app.settings.database_url),
+        str(app.settings.home),
+    ]
     paths = os.pathsep.join([str(REPO), str(REPO / "tests")])
     done = subprocess.run(command, env=os.environ | {"PYTHONPATH": paths}, timeout=300)
     assert done.returncode == -signal.SIGKILL
-    servers.until(lambda: not healthy(app)[0], "the lock of a load that died is still held")
+    servers.wait_until(lambda: not healthy(app)[0], "the lock of a load that died is still held")
 
 
 def repaired(app: App) -> None:
@@ -299,7 +305,7 @@ def loaded(app: App) -> None:
 
 def repaired_by_the_loop(app: App) -> None:
     with HnswRepairLoop(app.engine, 0.05):
-        servers.until(lambda: indexed(app), "the repair loop did not build the index")
+        servers.wait_until(lambda: indexed(app), "the repair loop did not build the index")
 
 
 @pytest.mark.parametrize(
@@ -357,11 +363,11 @@ def test_an_index_build_interrupted_by_a_server_crash_is_repeated(
             old.execute("SELECT 1")
             command = [sys.executable, "-c", BUILDER, url, str(tmp_path)]
             builder = subprocess.Popen(command, env=os.environ | {"PYTHONPATH": str(REPO)})
-            servers.until(lambda: waits_for_old_snapshots(sql), "the index is not being built")
+            servers.wait_until(lambda: waits_for_old_snapshots(sql), "the index is not being built")
             servers.crash(crashing)
             builder.wait(300)
         servers.start(crashing)
-        servers.until(lambda: missing(app), "the lock is still held")
+        servers.wait_until(lambda: missing(app), "the lock is still held")
         assert ask(app).plan.path == "exact"
         assert [model.id for model in bulk_load.build_missing(app.engine)] == [1]
         assert ask(app).plan.path == "pgvector-hnsw"

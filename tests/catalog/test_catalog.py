@@ -28,8 +28,8 @@ from app.models.backfill import store
 from app.operations.migrate import migrate
 from app.types import Model, PictureData, PictureRef, Product
 from support.colours import ColourEncoder, photo
-from support.goods import contents, versions
 from support.shop import add, sha
+from support.sources import contents, versions
 
 
 def entry(sku: str, *seeds: int, **fields: object) -> ProductEntry:

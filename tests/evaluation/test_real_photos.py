@@ -16,7 +16,7 @@ from app.evaluation.labelled_queries import Evaluation, evaluate, read_queries
 from app.search.filters import parse
 from app.types import Query, SearchResult
 from ingest.pipeline import IngestReport
-from support.goods import ingest, versions
+from support.sources import ingest, versions
 
 # All in one worker of pytest-xdist, so that the catalogue is loaded once.
 pytestmark = pytest.mark.xdist_group("real_photos")

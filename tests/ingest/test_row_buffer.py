@@ -14,7 +14,7 @@ from app.types import Product
 from ingest import row_buffer
 from ingest.row_buffer import RowBuffer
 from ingest.sources import SourceReject, SourceRow
-from support.goods import ingest, shop
+from support.sources import ingest, write_source
 
 Rows = list[SourceRow | SourceReject]
 
@@ -57,7 +57,7 @@ def test_a_source_that_fails_half_way_yields_the_rows_before_the_error(count: in
 def test_an_ingest_opens_its_source_once(
     app: App, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    source = shop(tmp_path, 3)
+    source = write_source(tmp_path, 3)
     opened: list[Path] = []
     real = Path.open
 

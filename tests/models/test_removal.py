@@ -26,8 +26,8 @@ from app.search import service as search_service
 from app.types import Query, Vectors
 from ingest.originals import Originals
 from support.colours import ColourEncoder, photo
-from support.goods import ingest, shop
-from support.servers import until
+from support.servers import wait_until
+from support.sources import ingest, write_source
 
 ROWS = 40
 DROPS = 12
@@ -67,7 +67,7 @@ def open_app(settings: Settings) -> Iterator[Callable[[], App]]:
 def filled(open_app: Callable[[], App], tmp_path: Path) -> App:
     """A catalogue of forty products under the first model, indexed."""
     app = open_app()
-    ingest(app, shop(tmp_path / "in", ROWS))
+    ingest(app, write_source(tmp_path / "in", ROWS))
     app.indexer.rebuild()
     return app
 
@@ -161,7 +161,7 @@ def test_searches_of_every_kind_go_on_while_models_are_dropped(
     filled: App, open_app: Callable[[], App], tmp_path: Path, sql: psycopg.Connection
 ) -> None:
     others, page = Others(), open_app()
-    more = shop(tmp_path / "more", ROWS + 60)
+    more = write_source(tmp_path / "more", ROWS + 60)
     with others.at_work(
         searches(page, "photo"), searches(page, "sku"), searches(open_app(), "sku"),
         searches(open_app(), "folded", fold=True, near_match=0.00001), analyst(sql),
@@ -206,7 +206,7 @@ def test_a_running_search_keeps_its_model(
             dropping_.append(threading.Thread(target=other.lifecycle.drop, args=("colours",)))
             dropping_[0].start()
             waits = "query LIKE '%DETACH%' AND wait_event_type = 'Lock'"
-            until(lambda: active(sql, waits) or partitions(sql) == 1, "nothing was dropped")
+            wait_until(lambda: active(sql, waits) or partitions(sql) == 1, "nothing was dropped")
         return real(asked)
 
     monkeypatch.setattr("app.search.service.page", page)
@@ -359,7 +359,7 @@ def test_a_second_change_of_models_is_refused_at_once(
         one = threading.Thread(target=filled.lifecycle.drop, args=("mirrored",))
         one.start()
         waits = "query LIKE '%DETACH%' AND wait_event_type = 'Lock'"
-        until(lambda: active(sql, waits), "the drop does not wait")
+        wait_until(lambda: active(sql, waits), "the drop does not wait")
         with pytest.raises(NotReady, match="Another change of the models is under way"):
             change(open_app().lifecycle)
     one.join()
@@ -415,7 +415,7 @@ def test_a_running_ingest_notices_a_dropped_model(
         return found
 
     monkeypatch.setattr(filled.catalog, "models", models)
-    assert ingest(filled, shop(tmp_path / "more", ROWS + 5)).added == 5
+    assert ingest(filled, write_source(tmp_path / "more", ROWS + 5)).added == 5
 
 
 def test_the_encoder_of_a_dropped_model_is_freed(
@@ -426,5 +426,5 @@ def test_the_encoder_of_a_dropped_model_is_freed(
     filled.lifecycle.drop("mirrored")
     monkeypatch.setattr("app.models.encoder_pool.PRELOAD_S", 0.0)
     page.search.search(Query(picture=photo(1)))
-    until(lambda: gc.collect() >= 0 and held() is None, "the encoder is still there")
+    wait_until(lambda: gc.collect() >= 0 and held() is None, "the encoder is still there")
     page.search.search(Query(picture=photo(2)))

@@ -262,7 +262,7 @@ def test_pgvector_may_be_in_another_schema(
     refused(elsewhere, tmp_path / "b", DatabaseUnsuitable, "CREATE EXTENSION vector SCHEMA apart")
 
 
-# What is refused
+# Refused targets and backups
 
 
 @pytest.mark.parametrize("what", ["a file", "a folder with something in it"])
@@ -379,7 +379,7 @@ def test_missing_rows_after_a_restore_are_an_error(elsewhere: App, copy: Path) -
         restore(elsewhere.engine, copy)
 
 
-# What goes wrong on the way
+# Failures during a backup or a restore
 
 
 def nothing_left(folder: Path) -> bool:
@@ -431,12 +431,14 @@ def test_an_interrupted_restore_leaves_nothing(
         other.execute("CREATE SCHEMA analytics")  # pg_restore waits for the end of this transaction
         run = started(elsewhere, "restore", stored)
         restoring = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'pg_restore'"
-        servers.until(lambda: ask(elsewhere, restoring) == [(1,)], "pg_restore does not begin", 60)
+        servers.wait_until(
+            lambda: ask(elsewhere, restoring) == [(1,)], "pg_restore does not begin", 60
+        )
         run.send_signal(by)
         _, error = run.communicate(timeout=300)
         other.rollback()
     assert run.returncode == 130 and "Traceback" not in error, error
-    servers.until(lambda: ask(elsewhere, restoring) == [(0,)], "pg_restore goes on")
+    servers.wait_until(lambda: ask(elsewhere, restoring) == [(0,)], "pg_restore goes on")
     assert tables(elsewhere) == []
 
 
@@ -522,13 +524,13 @@ def test_an_interrupted_backup_leaves_nothing(
     sql.execute("LOCK TABLE index_chunk")  # pg_dump waits for it
     run = started(app, "backup", tmp_path / "into" / "b")
     dumping = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'pg_dump'"
-    servers.until(lambda: ask(app, dumping) == [(1,)], "pg_dump does not begin", 60)
+    servers.wait_until(lambda: ask(app, dumping) == [(1,)], "pg_dump does not begin", 60)
     run.send_signal(by)
     _, error = run.communicate(timeout=300)
     sql.rollback()
     assert run.returncode == 130 and "Traceback" not in error, error
     assert nothing_left(tmp_path / "into")
-    servers.until(lambda: ask(app, dumping) == [(0,)], "pg_dump goes on")
+    servers.wait_until(lambda: ask(app, dumping) == [(0,)], "pg_dump goes on")
 
 
 def test_a_password_is_in_no_command_line(server_home: Path) -> None:

@@ -37,7 +37,7 @@ def delta_rows(connection: Connection, build: Build, at_most: int) -> int:
     return int(connection.execute(text(sql), values).scalar_one())
 
 
-def gone_rows(connection: Connection, build: Build, delta: int) -> int:
+def deleted_rows(connection: Connection, build: Build, delta: int) -> int:
     """How many rows of a build are no longer in the table; `delta` counts its whole delta."""
     sql = "SELECT count(*) FROM embedding WHERE model_id = :model"
     live = connection.execute(text(sql), {"model": build.model_id}).scalar_one()
