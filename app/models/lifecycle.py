@@ -161,7 +161,7 @@ def _check_reason(reason: str | None) -> None:
         return
     check_text("reason", reason)
     if not reason.strip():
-        raise BadInput("Say why it is forced; the reason is recorded.")
+        raise BadInput("Forcing needs a reason, which is recorded; the given one is empty.")
 
 
 def _lacking(connection: Connection, model: Model) -> list[str]:

@@ -240,7 +240,7 @@ def test_a_long_reader_is_not_disturbed_and_the_drop_asks_to_be_repeated(
     with (
         monkeypatch.context() as patched, psycopg.connect(database_url) as reader,
         others.at_work(searches(open_app(), "sku"), undisturbed(sql, table)),
-        pytest.raises(LockHeld, match=r"not wholly dropped.*model drop mirrored` again"),
+        pytest.raises(LockHeld, match=r"not completely dropped.*model drop mirrored` again"),
     ):  # fmt: skip
         patched.setattr("app.models.removal.PATIENCE_S", 0.5)
         reader.execute(f"LOCK TABLE {table} IN ACCESS SHARE MODE")
@@ -316,7 +316,9 @@ def test_a_partly_dropped_model_is_not_used_until_its_drop_is_completed(
     half_dropped: App, sql: psycopg.Connection, refused: Callable[[Any], object]
 ) -> None:
     life = half_dropped.lifecycle
-    with pytest.raises(NotReady, match="colours was not wholly dropped; run `lookalike model drop"):
+    with pytest.raises(
+        NotReady, match="colours was not completely dropped; run `lookalike model drop"
+    ):
         refused(life)
     assert half_dropped.search.search(Query(picture=photo(7))).plan.model == "mirrored"
     with pytest.raises(ModelNotMaintained, match="colours is not kept up to date"):
@@ -333,7 +335,7 @@ def test_other_models_are_added_and_dropped_while_one_is_partly_dropped(
     life.add("third")
     detaching = sql.execute("SELECT FROM pg_inherits WHERE inhdetachpending").fetchall()
     if detaching:
-        with pytest.raises(NotReady, match="colours was not wholly dropped; run `lookalike"):
+        with pytest.raises(NotReady, match="colours was not completely dropped; run `lookalike"):
             life.drop("third")
         assert {each.model.name: each.maintained for each in life.models()}["third"]
         life.drop("colours")
