@@ -53,23 +53,23 @@ class RecallBenchmark:
 
     def __init__(
         self,
-        content: EmbeddingSnapshot,
+        snapshot: EmbeddingSnapshot,
         depths: Sequence[int] = (10,),
         *,
         real: Vectors | None = None,
         sample: int = SAMPLE_SIZE,
         filtered: bool = True,
     ) -> None:
-        self._content = content
-        no_queries = np.empty((0, content.dim), np.float32)
+        self._snapshot = snapshot
+        no_queries = np.empty((0, snapshot.dim), np.float32)
         user_queries = no_queries if real is None else real[: sample // 2]
-        sampled = sample_queries(content.vectors, sample - len(user_queries))
+        sampled = sample_queries(snapshot.vectors, sample - len(user_queries))
         self.queries: Vectors = np.vstack([user_queries, sampled])
         shares = FILTER_SHARES if filtered else ()
         self._passing = {share: self._random_mask(share) for share in shares}
         self.floors, self._filtered_floors = self._exact(depths)
-        self._order = np.argsort(content.ids)
-        self._ids = content.ids[self._order]
+        self._order = np.argsort(snapshot.ids)
+        self._ids = snapshot.ids[self._order]
 
     def recall(self, index: AnnIndex, depth: int = 10) -> float:
         """recall@k with k = `depth`, over all queries (0 to 1)."""
@@ -88,7 +88,7 @@ class RecallBenchmark:
         `goal` (0 to 1) of the `depth` nearest rows, over all queries."""
         nearest = self._nearest[:, :depth]
         positions, inverse = np.unique(nearest, return_inverse=True)
-        lists = index.lists_of(self._content.vectors, positions)[inverse.reshape(nearest.shape)]
+        lists = index.lists_of(self._snapshot.vectors, positions)[inverse.reshape(nearest.shape)]
         ranks = np.sort(index.ranks(self.queries, lists), axis=None)
         return int(ranks[math.ceil(goal * ranks.size) - 1])
 
@@ -102,7 +102,7 @@ class RecallBenchmark:
         return float(np.mean(recalls)) if recalls else 1.0
 
     def _filtered(self, index: AnnIndex, share: float) -> float:
-        passing_ids = self._content.ids[self._passing[share]]
+        passing_ids = self._snapshot.ids[self._passing[share]]
         k = min(FILTERED_DEPTH, len(passing_ids))
         if k == 0:
             return 1.0
@@ -117,12 +117,12 @@ class RecallBenchmark:
 
     def _random_mask(self, share: float) -> NDArray[np.bool_]:
         """The rows that pass a random filter, shape (n,); always the same for the same share."""
-        return np.random.default_rng(round(1e6 * share)).random(len(self._content.ids)) < share
+        return np.random.default_rng(round(1e6 * share)).random(len(self._snapshot.ids)) < share
 
     def _exact(self, depths: Sequence[int]) -> tuple[dict[int, Scores], dict[float, Scores]]:
         """The similarity of the k-th nearest row of each query, less EPSILON: by depth, and among
         the rows that pass the filter by share."""
-        rows, filtered_queries = len(self._content.ids), len(self.queries[:FILTERED_QUERIES])
+        rows, filtered_queries = len(self._snapshot.ids), len(self.queries[:FILTERED_QUERIES])
         best = TopK(len(self.queries), min(max(depths), rows))
         filtered = {
             share: TopK(filtered_queries, min(FILTERED_DEPTH, int(passes.sum())))
@@ -130,7 +130,7 @@ class RecallBenchmark:
         }
         for begin in range(0, rows, BLOCK_ROWS):
             block = slice(begin, begin + BLOCK_ROWS)
-            scores = self.queries @ unit_rows(self._content.vectors[block]).T
+            scores = self.queries @ unit_rows(self._snapshot.vectors[block]).T
             best.offer(scores, begin)
             for share, top in filtered.items():
                 top.offer(scores[:FILTERED_QUERIES, self._passing[share][block]], 0)
@@ -147,7 +147,7 @@ class RecallBenchmark:
     def _similarities(self, query: Vector, ids: NDArray[np.int64]) -> NDArray[np.float32]:
         """Exact similarities of ids, shape (k,); -inf for ids that do not exist (FAISS's -1)."""
         positions = np.minimum(np.searchsorted(self._ids, ids), len(self._ids) - 1)
-        rows = unit_rows(self._content.vectors[self._order[positions]])
+        rows = unit_rows(self._snapshot.vectors[self._order[positions]])
         return np.where(self._ids[positions] == ids, rows @ query, -np.inf).astype(np.float32)
 
 
