@@ -69,7 +69,7 @@ SQL = re.compile(
     r"\s*(?:SELECT|INSERT|UPDATE|DELETE|WITH|CREATE|ALTER|DROP|LOCK|SET|RESET|SHOW|NOTIFY|LISTEN|COPY"
     r"|TRUNCATE|ANALYZE|VACUUM|GRANT|REVOKE|DO)\s"
 )
-"""The beginning of a statement. Prose does not begin with a word in capitals."""
+"""Matches the start of an SQL statement; prose does not start with a word in capitals."""
 
 
 def modules() -> Iterator[tuple[str, Path]]:
