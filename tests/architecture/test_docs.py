@@ -38,7 +38,7 @@ PAGES = [
 ]
 RUN = "<!-- run -->"
 FENCE = re.compile(r"^(<!-- run -->\n)?```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-TOGETHER_S = 300
+TIMEOUT_S = 300
 """Timeout of a block, against hangs; all blocks together take about half a minute."""
 
 
@@ -101,7 +101,7 @@ def test_the_commands_of_the_guides_run(shop: Path) -> None:
     for block in ran:
         done = subprocess.run(
             ["bash", "-c", _script(block)], cwd=shop, capture_output=True, text=True,
-            stdin=subprocess.DEVNULL, timeout=TOGETHER_S, check=False,
+            stdin=subprocess.DEVNULL, timeout=TIMEOUT_S, check=False,
         )  # fmt: skip
         assert done.returncode == 0, f"{block.place}\n{done.stdout}\n{done.stderr}"
 

@@ -264,7 +264,7 @@ def test_rows_survive_every_migration_down_and_up_again(
 
 # Code and database of different versions
 
-TOMORROW = """
+NEXT_REVISION = """
 ALTER TABLE {table} ADD COLUMN added_later text DEFAULT 'x';
 CREATE INDEX {table}_added_later_idx ON {table} (added_later);
 """
@@ -275,7 +275,7 @@ def migrate_to_the_next_revision(url: str) -> None:
     with psycopg.connect(url, autocommit=True) as connection:
         for (table,) in connection.execute(TABLES).fetchall():
             if table != "alembic_version":
-                connection.execute(TOMORROW.format(table=table))
+                connection.execute(NEXT_REVISION.format(table=table))
         connection.execute("UPDATE alembic_version SET version_num = '9999'")
 
 

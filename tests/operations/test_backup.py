@@ -262,7 +262,7 @@ def test_pgvector_may_be_in_another_schema(
     refused(elsewhere, tmp_path / "b", DatabaseUnsuitable, "CREATE EXTENSION vector SCHEMA apart")
 
 
-# What is refused
+# Refused targets and backups
 
 
 @pytest.mark.parametrize("what", ["a file", "a folder with something in it"])
@@ -379,7 +379,7 @@ def test_missing_rows_after_a_restore_are_an_error(elsewhere: App, copy: Path) -
         restore(elsewhere.engine, copy)
 
 
-# What goes wrong on the way
+# Failures during a backup or a restore
 
 
 def nothing_left(folder: Path) -> bool:

@@ -97,7 +97,7 @@ def assert_clean(sql: psycopg.Connection, folder: Path) -> None:
     )
 
 
-# A builder is killed
+# Killed builders
 
 BUILDER = """
 import signal, sys
@@ -228,7 +228,7 @@ def test_a_builder_killed_at_any_step_leaves_correct_searches_and_no_files(
         assert best_sku(app, 1000) == "NEW"
 
 
-# The server goes away
+# Server crashes
 
 
 def test_searches_go_on_within_seconds_of_a_restart_under_load(
@@ -332,7 +332,7 @@ def test_a_server_crash_during_an_ingest_loses_no_searchable_product(
     assert exact_plan(app, k=80).shortfall is None
 
 
-# A dump is restored
+# Restored dumps
 
 
 def stamps(home: Path) -> tuple[int, int]:

@@ -29,7 +29,7 @@ from support.shop import add, numbered
 
 pytestmark = pytest.mark.xdist_group("faults")
 
-NOBODY = 65534
+UNPRIVILEGED_UID = 65534
 
 
 @pytest.fixture
@@ -53,7 +53,7 @@ def published(sql: psycopg.Connection) -> list[int]:
     return [row[0] for row in rows]
 
 
-def built(app: App) -> health.HealthCheck:
+def index_check(app: App) -> health.HealthCheck:
     """The status check of the build."""
     checks = health.status(app.engine, app.files, app.settings).checks
     return next(each for each in checks if each.name == "build")
@@ -95,7 +95,7 @@ def replace_by_another_models(path: Path) -> None:
         faiss_io.write(faiss_index.build(np.arange(1, 9, dtype=np.int64), other), file)
 
 
-HARMS = [truncate, empty, flip, replace_by_another_models, Path.unlink]
+DAMAGES = [truncate, empty, flip, replace_by_another_models, Path.unlink]
 
 
 def test_damaging_an_open_index_file_does_not_affect_searches(
@@ -105,7 +105,7 @@ def test_damaging_an_open_index_file_does_not_affect_searches(
     path = app.files.path(build.sha256)
     whole = path.read_bytes()
     with SearchThreads(app) as crowd:
-        for harm in HARMS:
+        for harm in DAMAGES:
             path.write_bytes(whole)  # in place: the inode is the one that is open
             crowd.goes_on()
             harm(path)
@@ -124,7 +124,7 @@ def test_a_new_process_detects_a_damaged_index_file_and_reports_it(
         plan = exact_plan(other)
         assert (crowd.wrong, crowd.errors, set(crowd.paths)) == ([], [], {"exact"})
         assert plan.reason.startswith(f"build {build.id}: index file {build.sha256}.faiss")
-        assert not built(other).ok
+        assert not index_check(other).ok
         again = other.indexer.rebuild()
         assert (exact_plan(other).path, exact_plan(other).build) == ("faiss", again.id)
 
@@ -134,9 +134,9 @@ def test_status_detects_an_index_file_of_another_size_or_header(
     app: App, settings: Settings, build: Build, harm: Callable[[Path], object]
 ) -> None:
     with App(settings, choose=choose_colours) as other:
-        assert built(other).ok
+        assert index_check(other).ok
         harm(app.files.path(build.sha256))
-        finding = built(other)
+        finding = index_check(other)
         assert not finding.ok and build.sha256 in str(finding.advice)
 
 
@@ -146,13 +146,13 @@ def test_status_does_not_verify_the_content_of_an_index_file(
     """Reading a gigabyte takes seconds; a search verifies the file anyway."""
     flip(app.files.path(build.sha256))
     with App(settings, choose=choose_colours) as other:
-        assert built(other).ok
+        assert index_check(other).ok
         report = check(other.engine, other.files, other.limits)
         assert "builds-lost" in {finding.kind for finding in report.findings}
         assert exact_plan(other).path == "exact"
-        assert not built(other).ok, "this process has seen that it is damaged"
+        assert not index_check(other).ok, "this process has seen that it is damaged"
     with App(settings, choose=choose_colours) as other:
-        assert built(other).ok
+        assert index_check(other).ok
 
 
 def test_a_build_of_the_same_content_repairs_the_file(app: App, settings: Settings) -> None:
@@ -202,7 +202,7 @@ def closed(folder: Path) -> Iterator[None]:
     as_root = os.geteuid() == 0
     libc = ctypes.CDLL(None)
     if as_root:
-        libc.setfsuid(NOBODY)
+        libc.setfsuid(UNPRIVILEGED_UID)
     try:
         yield
     finally:
@@ -211,7 +211,7 @@ def closed(folder: Path) -> Iterator[None]:
         folder.chmod(before)
 
 
-def connected(app: App) -> None:
+def fill_pools(app: App) -> None:
     """Fill the pools: the file-system user of `closed` cannot reach the server's socket."""
     for engine in (app.engine, app.search_engine):
         with engine.connect(), engine.connect(), engine.connect(), engine.connect():
@@ -221,7 +221,7 @@ def connected(app: App) -> None:
 def test_a_folder_that_is_not_writable_is_an_error_and_changes_nothing(
     app: App, settings: Settings, build: Build, sql: psycopg.Connection
 ) -> None:
-    connected(app)
+    fill_pools(app)
     with closed(settings.index_folder), pytest.raises(IndexUnwritable) as caught:
         app.indexer.rebuild()
     assert "Permission denied" in str(caught.value) and "LOOKALIKE_INDEX_DIR" in str(caught.value)
@@ -239,7 +239,7 @@ def test_a_folder_that_is_closed_during_a_build_leaves_the_build_before_in_use(
         with closed(self.folder):
             return write(self, *arguments)
 
-    connected(app)
+    fill_pools(app)
     monkeypatch.setattr(IndexFiles, "write", write_closed)
     with pytest.raises(IndexUnwritable, match="Permission denied"):
         app.indexer.rebuild()
@@ -259,7 +259,7 @@ def test_a_file_that_may_not_be_read_is_named_and_the_table_answers(
     path = app.files.path(build.sha256)
     path.chmod(0)
     with App(settings, choose=choose_colours) as other:
-        connected(other)
+        fill_pools(other)
         with closed(settings.index_folder):
             plan = exact_plan(other)
         assert plan.path == "exact"

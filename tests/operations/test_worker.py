@@ -168,7 +168,7 @@ def test_no_build_is_due_within_the_minimum_interval(
         assert decide(seen, rules).reason is None
 
 
-# A worker at work
+# The running worker
 
 
 class WorkerThread:
@@ -193,9 +193,9 @@ class WorkerThread:
         return self.worker.metrics.registry.get_sample_value(f"lookalike_{name}", labels) or 0.0
 
 
-def wait_until(true: Callable[[], bool], within_s: float = SOON_S) -> None:
+def wait_until(condition: Callable[[], bool], within_s: float = SOON_S) -> None:
     deadline = time.monotonic() + within_s
-    while not true():
+    while not condition():
         assert time.monotonic() < deadline, "the condition did not become true"
         time.sleep(0.02)
 

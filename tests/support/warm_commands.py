@@ -1,8 +1,7 @@
-"""A `lookalike` command that starts in milliseconds: a server forks a process that has imported it.
+"""A `lookalike` command that starts in milliseconds: a server with all modules imported forks.
 
-Each command is a process of its own, with the caller's arguments, environment, folder and standard
-streams. Only the imports are shared, so this is for tests of what commands do, not of how they
-start.
+Each command runs in a separate process with the arguments, environment, folder and standard streams
+of the caller. Only the imports are shared: use it to test what a command does, not how it starts.
 """
 
 from __future__ import annotations
