@@ -52,7 +52,7 @@ def embed(
 ) -> BackfillReport:
     """Embed every picture that has no embedding under the model.
 
-    Searches and writers go on; each batch is one short transaction. Raises DatabaseUnavailable
+    Searches and writers continue; each batch is one short transaction. Raises DatabaseUnavailable
     when the connection is lost, and ModelNotMaintained when the model is dropped in the meantime;
     what was embedded until then is kept.
     """
@@ -75,9 +75,9 @@ def _embed(
     began = time.monotonic()
     for batch in _missing(engine, model):
         pictures: dict[int, Image.Image] = {}
-        for picture_id, sha256, places in batch:
+        for picture_id, sha256, uris in batch:
             try:
-                pictures[picture_id] = find(sha256, places)
+                pictures[picture_id] = find(sha256, uris)
             except BadImage as exc:
                 report.failed += 1
                 if len(report.reasons) < MAX_REASONS:

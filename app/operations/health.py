@@ -141,7 +141,7 @@ def _pgvector(connection: Connection, model: Model) -> HealthCheck:
     if hnsw_index.is_usable(connection, model.id):
         return HealthCheck(name, "valid")
     if hnsw_index.busy(connection, model.id):
-        return HealthCheck(name, "left off by a load that goes on, or being made")
+        return HealthCheck(name, "dropped by a running load, or being built")
     advice = (
         "It is missing, so searches without a build compare all embeddings: a load was "
         "interrupted. Run `lookalike check --repair` as the role that migrates."

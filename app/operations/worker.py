@@ -77,11 +77,12 @@ class Worker:
         observation = self._observer.observe(count_deleted=not self._notified)
         self._export(observation)
         self._evaluate_last_build(observation)
-        index = self._index_observation(observation)
-        decision = decide(index, self._rules)
+        index_observation = self._index_observation(observation)
+        decision = decide(index_observation, self._rules)
         if decision.reason is not None:
             return self._build(observation, decision.reason)
-        if not index.failures or not index.changed_rows:  # failed builds are not needed any more
+        # Without changes, the builds that failed are not needed any more.
+        if not index_observation.failures or not index_observation.changed_rows:
             self.liveness.succeeded()
             self._warning.clear()
         return decision.wait_s
@@ -90,14 +91,12 @@ class Worker:
         history, since_own_attempt_s = observation.history, time.monotonic() - self._ended
         # An index of unknown age counts as infinitely old.
         age_s = inf if history.age_s is None else history.age_s
-        since_any_build_s = (
-            inf if history.since_last_build_s is None else history.since_last_build_s
-        )
+        since_build_s = inf if history.since_last_build_s is None else history.since_last_build_s
         return IndexObservation(
             changed_rows=observation.delta + observation.deleted,
             index_rows=observation.build.rows if observation.build else None,
             build_age_s=age_s,
-            since_last_build_s=min(since_own_attempt_s, since_any_build_s),
+            since_last_build_s=min(since_own_attempt_s, since_build_s),
             last_build_took_s=history.took_s,
             failures=max(
                 self._failed_with(observation.build), history.failures, self._ineffective_builds

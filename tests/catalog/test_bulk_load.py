@@ -91,11 +91,11 @@ def healthy(app: App) -> tuple[bool, object]:
 def test_many_new_rows_relative_to_the_stored_rows_are_worth_a_rebuild(
     rows: int, added: int, worth: bool
 ) -> None:
-    assert bulk_load.worth(rows, added, 10**9) is worth
+    assert bulk_load.is_rebuild_faster(rows, added, 10**9) is worth
 
 
 def test_an_index_larger_than_memory_is_not_rebuilt() -> None:
-    assert not bulk_load.worth(300_000, 300_000, 200_000)
+    assert not bulk_load.is_rebuild_faster(300_000, 300_000, 200_000)
 
 
 # Answers during a load
@@ -114,7 +114,7 @@ def test_without_the_index_answers_are_exact_and_give_the_reason(
         narrowed = ask(full, "colour=red")
         assert narrowed.plan.path == "exact" and "is missing" in narrowed.plan.reason
         assert_exact(full, narrowed, list(range(ROWS)), 1000, 10)
-        assert healthy(full) == (True, "left off by a load that goes on, or being made")
+        assert healthy(full) == (True, "dropped by a running load, or being built")
         assert check(full.engine, full.files, full.limits).findings == ()
     assert indexed(full) and healthy(full) == (True, "valid")
     assert ask(full).plan.path == ask(full, "colour=red").plan.path == "pgvector-hnsw"
@@ -161,7 +161,7 @@ def test_an_ingest_that_adds_many_rows_rebuilds_the_index(full: App, tmp_path: P
     messages: list[str] = []
     report = ingest(full, write_source(tmp_path / "in", 3 * ROWS), notify=messages.append)
     assert report.added == 2 * ROWS and indexed(full)
-    assert "left off until 120 pictures are in" in messages[0] and "Making" in messages[1]
+    assert "dropped until 120 pictures are loaded" in messages[0] and "Building" in messages[1]
     assert len(messages) == 2
 
 
@@ -210,7 +210,7 @@ def test_the_last_of_two_concurrent_loads_rebuilds_the_index(full: App) -> None:
     messages: list[str] = []
     with loading(full):
         with loading(full, notify=messages.append):
-            assert bulk_load.finish(full.engine) == []
+            assert bulk_load.build_missing(full.engine) == []
         assert not indexed(full) and messages == []
     assert indexed(full)
 
@@ -254,7 +254,7 @@ def test_a_role_that_may_not_drop_the_index_loads_with_it(
             sql.execute("DROP INDEX embedding_m1_vec_idx")
             with loading(app):
                 add(app, numbered(5, first=ROWS + 5))
-            assert bulk_load.finish(app.engine) == []
+            assert bulk_load.build_missing(app.engine) == []
             assert healthy(app)[0] is False
     finally:
         sql.execute("DROP OWNED BY plain_loader; DROP ROLE plain_loader")
@@ -369,7 +369,7 @@ def test_an_index_build_interrupted_by_a_server_crash_is_repeated(
         servers.start(crashing)
         servers.wait_until(lambda: missing(app), "the lock is still held")
         assert ask(app).plan.path == "exact"
-        assert [model.id for model in bulk_load.finish(app.engine)] == [1]
+        assert [model.id for model in bulk_load.build_missing(app.engine)] == [1]
         assert ask(app).plan.path == "pgvector-hnsw"
 
 
@@ -378,7 +378,7 @@ import sys
 from app.catalog import bulk_load
 from app.bootstrap import App
 from app.config import Settings
-bulk_load.finish(App(Settings(database_url=sys.argv[1], home=sys.argv[2])).engine)
+bulk_load.build_missing(App(Settings(database_url=sys.argv[1], home=sys.argv[2])).engine)
 """
 
 

@@ -377,7 +377,7 @@ def test_a_search_whose_model_is_dropped_is_repeated_with_the_new_one(
 
     def page(asked: PageRequest) -> Page:
         if not dropped:
-            dropped.append(app.lifecycle.activate("other", forced="to see"))
+            dropped.append(app.lifecycle.activate("other", forced_reason="to see"))
             removal.detach(app.engine, dropped[0].former)
             servers.catch_up(server_home, standby_home)
         return real(asked)

@@ -154,7 +154,7 @@ def test_a_finished_run_stays_finished_when_the_index_rebuild_is_interrupted(
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(bulk_load, "finish", interrupt)
+    monkeypatch.setattr(bulk_load, "build_missing", interrupt)
     with pytest.raises(KeyboardInterrupt):
         ingest(app, source)
     newest = sql.execute("SELECT state, report->'deleted' FROM ingest_run ORDER BY id DESC")

@@ -123,13 +123,14 @@ def test_an_incomplete_model_is_activated_only_if_forced(
     with pytest.raises(NotReady, match=r"40 pictures have no embedding.*no index of it"):
         filled.lifecycle.activate("mirrored")
     assert first(filled, 7)[2] == "colours"
-    assert filled.lifecycle.activate("mirrored", forced="the old one is broken").forced
+    change = filled.lifecycle.activate("mirrored", forced_reason="the old one is broken")
+    assert change.forced_reason
     result = filled.search.search(Query(picture=photo(7)))
     assert result.plan.model == "mirrored" and result.matches == () and result.plan.shortfall
     assert sql.execute("SELECT forced FROM model_change").fetchone() == ("the old one is broken",)
     fill(filled, source)
     assert first(filled, 7) == ("P0007", 1.0, "mirrored")
-    filled.lifecycle.rollback(forced="a reason that is not needed")
+    filled.lifecycle.rollback(forced_reason="a reason that is not needed")
     assert sql.execute("SELECT forced FROM model_change ORDER BY id DESC").fetchone() == (None,)
 
 
@@ -137,9 +138,9 @@ def test_an_incomplete_model_is_activated_only_if_forced(
 def test_a_forced_change_needs_a_reason(filled: App, sql: psycopg.Connection, reason: str) -> None:
     filled.lifecycle.add("mirrored")
     with pytest.raises(BadInput, match="reason"):
-        filled.lifecycle.activate("mirrored", forced=reason)
+        filled.lifecycle.activate("mirrored", forced_reason=reason)
     with pytest.raises(BadInput, match="reason"):
-        filled.lifecycle.rollback(forced=reason)
+        filled.lifecycle.rollback(forced_reason=reason)
     assert first(filled, 7)[2] == "colours"
     assert sql.execute("SELECT count(*) FROM model_change").fetchone() == (0,)
 

@@ -240,7 +240,7 @@ def test_a_long_reader_is_not_disturbed_and_the_drop_asks_to_be_repeated(
     with (
         monkeypatch.context() as patched, psycopg.connect(database_url) as reader,
         others.at_work(searches(open_app(), "sku"), undisturbed(sql, table)),
-        pytest.raises(LockHeld, match=r"not wholly dropped.*model drop mirrored` again"),
+        pytest.raises(LockHeld, match=r"not completely dropped.*model drop mirrored` again"),
     ):  # fmt: skip
         patched.setattr("app.models.removal.PATIENCE_S", 0.5)
         reader.execute(f"LOCK TABLE {table} IN ACCESS SHARE MODE")
@@ -308,15 +308,17 @@ def half_dropped(
 @pytest.mark.parametrize(
     "refused",
     [lambda life: life.add("colours"), lambda life: life.activate("colours"),
-     lambda life: life.activate("colours", forced="because"), lambda life: life.rollback(),
-     lambda life: life.rollback(forced="because")],
+     lambda life: life.activate("colours", forced_reason="because"), lambda life: life.rollback(),
+     lambda life: life.rollback(forced_reason="because")],
     ids=["add", "activate", "activate by force", "rollback", "rollback by force"],
 )  # fmt: skip
 def test_a_partly_dropped_model_is_not_used_until_its_drop_is_completed(
     half_dropped: App, sql: psycopg.Connection, refused: Callable[[Any], object]
 ) -> None:
     life = half_dropped.lifecycle
-    with pytest.raises(NotReady, match="colours was not wholly dropped; run `lookalike model drop"):
+    with pytest.raises(
+        NotReady, match="colours was not completely dropped; run `lookalike model drop"
+    ):
         refused(life)
     assert half_dropped.search.search(Query(picture=photo(7))).plan.model == "mirrored"
     with pytest.raises(ModelNotMaintained, match="colours is not kept up to date"):
@@ -333,7 +335,7 @@ def test_other_models_are_added_and_dropped_while_one_is_partly_dropped(
     life.add("third")
     detaching = sql.execute("SELECT FROM pg_inherits WHERE inhdetachpending").fetchall()
     if detaching:
-        with pytest.raises(NotReady, match="colours was not wholly dropped; run `lookalike"):
+        with pytest.raises(NotReady, match="colours was not completely dropped; run `lookalike"):
             life.drop("third")
         assert {each.model.name: each.maintained for each in life.models()}["third"]
         life.drop("colours")
@@ -343,7 +345,8 @@ def test_other_models_are_added_and_dropped_while_one_is_partly_dropped(
 
 @pytest.mark.parametrize(
     "change",
-    [lambda life: life.add("third"), lambda life: life.activate("mirrored", forced="because"),
+    [lambda life: life.add("third"),
+     lambda life: life.activate("mirrored", forced_reason="because"),
      lambda life: life.rollback(), lambda life: life.drop("mirrored")],
     ids=["add", "activate", "rollback", "drop"],
 )  # fmt: skip
@@ -377,7 +380,7 @@ def test_an_ambiguous_revision_is_refused(
     assert life.model("mirrored@1").revision == "1a" and life.model("mirrored").revision == "2b"
     life.drop("mirrored@1a")
     assert [each.model.revision for each in life.models()] == ["1", "2b"]
-    life.activate("mirrored", forced="to see")
+    life.activate("mirrored", forced_reason="to see")
     life.add("mirrored", "4d")
     assert life.drop("mirrored").revision == "4d"  # the other one is active
     with pytest.raises(NotReady, match="mirrored is the active model"):

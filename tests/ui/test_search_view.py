@@ -175,7 +175,7 @@ def test_another_photo_is_searched_as_a_whole(goods: App, visit: Visit) -> None:
 def test_a_region_too_small_is_an_error_message(goods: App, visit: Visit) -> None:
     page = upload(visit(), 7)
     page.slider(key="search_across").set_value((50, 51)).run()
-    assert "is no part of a picture" in alerts(page)[0]
+    assert "is not part of a picture" in alerts(page)[0]
 
 
 def test_the_photo_is_kept_while_another_input_method_is_used(goods: App, visit: Visit) -> None:
