@@ -83,12 +83,12 @@ class Ingest:
     ) -> IngestReport:
         """Write the good rows, refuse the others; with `prune`, delete products not in the source.
 
+        For `prune`, the run must have remembered the products before the source was read.
+
         Raises BadSource if pruning is not safe (no good row, or rows without a sku), and
         DatabaseUnavailable if the database goes away; then run it again.
         """
         began = time.monotonic()
-        if prune:
-            self._run.remember_products()
         with closing(self._prefetcher):
             for chunk in self._prefetcher.chunks(map(self._reject_duplicates, in_chunks(rows))):
                 self._write(chunk)

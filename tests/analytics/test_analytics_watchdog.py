@@ -53,7 +53,7 @@ def ended(shop: App, limit_s: float) -> dict[int, str]:
 
 
 @contextmanager
-def busy(connection: psycopg.Connection, sql: str) -> Iterator[None]:
+def statement_running(connection: psycopg.Connection, sql: str) -> Iterator[None]:
     """Runs a statement in a thread until the statement or its session ends."""
 
     def run() -> None:
@@ -109,7 +109,7 @@ def test_a_session_that_waits_for_an_advisory_lock_is_ended(
 ) -> None:
     with server(shop) as holder:
         holder.execute("SELECT pg_advisory_lock(%s)", [LockKey.INDEX_BUILD.value])
-        with busy(analyst, f"SELECT pg_advisory_lock({LockKey.INDEX_BUILD.value})"):
+        with statement_running(analyst, f"SELECT pg_advisory_lock({LockKey.INDEX_BUILD.value})"):
             pid = analyst.info.backend_pid
             waits = "SELECT FROM pg_locks WHERE NOT granted AND locktype = 'advisory'"
             wait_until(lambda: holder.execute(waits).fetchall(), "the statement does not wait")
@@ -118,7 +118,7 @@ def test_a_session_that_waits_for_an_advisory_lock_is_ended(
 
 def test_a_statement_that_runs_too_long_is_ended(shop: App, analyst: psycopg.Connection) -> None:
     pid = analyst.info.backend_pid
-    with busy(analyst, "SELECT pg_sleep(30)"):
+    with statement_running(analyst, "SELECT pg_sleep(30)"):
         wait_until(lambda: state(shop, pid) == ("active",), "the statement does not run")
         assert ended(shop, LONG_S) == {}
         time.sleep(0.2)
@@ -129,7 +129,9 @@ def test_a_procedure_that_commits_repeatedly_is_ended(
     shop: App, analyst: psycopg.Connection
 ) -> None:
     pid = analyst.info.backend_pid
-    with busy(analyst, "DO 'BEGIN LOOP PERFORM pg_sleep(0.02); COMMIT; END LOOP; END'"):
+    with statement_running(
+        analyst, "DO 'BEGIN LOOP PERFORM pg_sleep(0.02); COMMIT; END LOOP; END'"
+    ):
         wait_until(lambda: state(shop, pid) == ("active",), "the statement does not run")
         time.sleep(0.3)
         assert ended(shop, 0.2) == {pid: "its statement ran too long"}

@@ -268,7 +268,7 @@ NEXT_REVISION = """
 ALTER TABLE {table} ADD COLUMN added_later text DEFAULT 'x';
 CREATE INDEX {table}_added_later_idx ON {table} (added_later);
 """
-"""What a newer migration does that the code before can live with."""
+"""A later migration that stays compatible with the code of this version."""
 
 
 def migrate_to_the_next_revision(url: str) -> None:

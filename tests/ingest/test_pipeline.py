@@ -440,6 +440,24 @@ def test_prune_keeps_products_that_others_add_during_the_run(
     assert set(shown(sql)) == {"N1", "OTHER"}
 
 
+def test_prune_keeps_a_product_that_is_added_while_the_source_is_read(
+    app: App, sql: psycopg.Connection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ingest(app, write_source(tmp_path / "old", 2))
+    other = write_csv(tmp_path / "other.csv", [{"sku": "OTHER"}])
+    count = load.count_new_pictures
+
+    def count_and_add(engine: Any, rows: Any) -> int:
+        result = count(engine, rows)
+        monkeypatch.undo()
+        ingest(app, other)
+        return result
+
+    monkeypatch.setattr(load, "count_new_pictures", count_and_add)
+    ingest(app, shop_of(tmp_path / "new", ["N1"]), prune=True)
+    assert set(shown(sql)) == {"N1", "OTHER"}
+
+
 def test_prune_does_not_depend_on_the_clock(
     app: App, sql: psycopg.Connection, tmp_path: Path
 ) -> None:

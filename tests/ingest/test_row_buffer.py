@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from app.bootstrap import App
-from app.errors import BadSource
+from app.errors import BadInput, BadSource
 from app.types import Product
 from ingest import row_buffer
 from ingest.row_buffer import RowBuffer
@@ -68,3 +68,15 @@ def test_an_ingest_opens_its_source_once(
     monkeypatch.setattr(Path, "open", watch)
     assert ingest(app, source, prune=True).added == 3
     assert opened.count(source) == 1
+
+
+def test_a_full_temporary_folder_is_an_error_with_its_name(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def full(*_: object) -> int:
+        raise OSError(28, "No space left on device")
+
+    with RowBuffer() as buffer:
+        monkeypatch.setattr(buffer._file, "write", full)
+        with pytest.raises(BadInput, match=r"temporary file in .*No space left.*TMPDIR"):
+            list(buffer.fill(some_rows(1)))
