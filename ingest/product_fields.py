@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from decimal import Decimal
 
 from app.db.text import is_storable
-from app.types import Product, parse_price, parse_year
+from app.text_input import parse_price, parse_year
+from app.types import Product
 
 COLUMNS = ("sku", "title", "brand", "category", "colour", "year", "price", "currency", "images")
 MAX_INDEXED_LENGTH = 500

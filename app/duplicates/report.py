@@ -15,7 +15,7 @@ from app.db.queries import products, verdicts
 from app.duplicates.rules import DuplicateGroup, FoldCandidate, fold
 from app.duplicates.union_find import UnionFind
 from app.errors import BadSource, UnknownProduct
-from app.two_column_csv import read_two_columns
+from app.text_input import read_two_columns
 from app.types import Product, Verdict
 
 MAX_NAMED = 3

@@ -25,7 +25,7 @@ from app.evaluation.metrics import (
 )
 from app.images.thumbnails import thumbnail
 from app.search.service import SearchService
-from app.two_column_csv import read_two_columns
+from app.text_input import read_two_columns
 from app.types import Filters, Product, Query
 
 DEPTH = 10

@@ -23,7 +23,7 @@ ROWS = [
     app.index app.duplicates app.encoders
     app.db app.images
     app.types app.errors app.config app.concurrency app.atomic_files \
-        app.two_column_csv app.vectors app
+        app.text_input app.vectors app
     """.strip().splitlines()
 ]
 SIBLINGS = {
@@ -32,7 +32,7 @@ SIBLINGS = {
     ("app.types", "app.errors"),
     ("app.config", "app.errors"),
     ("app.atomic_files", "app.errors"),
-    ("app.two_column_csv", "app.errors"),
+    ("app.text_input", "app.errors"),
     ("app.vectors", "app.types"),
 }
 """Allowed imports between rooms of one row: (importer, imported)."""
