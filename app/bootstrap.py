@@ -44,25 +44,24 @@ class _Once(Generic[T]):
     `functools.cached_property` has had no lock since Python 3.12.
     """
 
-    def __init__(self, make: Callable[[App], T]) -> None:
-        self._make = make
-        self._name = make.__name__
+    def __init__(self, create: Callable[[App], T]) -> None:
+        self._create = create
+        self._name = create.__name__
 
     def __get__(self, app: App, owner: type[App]) -> T:
-        with app._making:
+        with app._create_lock:
             if self._name not in app.__dict__:
-                app.__dict__[self._name] = self._make(
-                    app
-                )  # later reads find it there, without the lock
-            made: T = app.__dict__[self._name]
-            return made
+                # Later reads find the value here and do not call this method.
+                app.__dict__[self._name] = self._create(app)
+            value: T = app.__dict__[self._name]
+            return value
 
 
 class App:
     """Everything one process needs; safe to share between threads.
 
-    `choose` loads an encoder by name, as `choose_encoder` does. `streams` is how many threads will
-    encode at the same time.
+    `choose` loads an encoder by name, like `choose_encoder`. `streams` is the number of threads
+    that encode at the same time.
     """
 
     def __init__(
@@ -74,10 +73,12 @@ class App:
     ) -> None:
         self.settings = settings or Settings()
         self._choose = partial(
-            choose, compiled_cache=self.settings.tower_folder, compiled=self.settings.openvino,
+            choose,
+            compiled_cache=self.settings.compiled_cache_folder,
+            compiled=self.settings.openvino,
             streams=streams,
-        )  # fmt: skip
-        self._making = threading.RLock()  # reentrant: services use others
+        )
+        self._create_lock = threading.RLock()  # reentrant: services use others
 
     def __enter__(self) -> App:
         return self
@@ -98,21 +99,21 @@ class App:
             self.sandbox.close()
 
     @_Once
-    def _reached(self) -> Settings:
-        """The settings with the URL of the server; the embedded one is started only once."""
+    def _resolved_settings(self) -> Settings:
+        """The settings with the URL of the server; starts the embedded server if none is named."""
         return self.settings.model_copy(update={"database_url": database_url(self.settings)})
 
     @_Once
     def engine(self) -> Engine:
-        return make_engine(self._reached)
+        return make_engine(self._resolved_settings)
 
     @_Once
     def search_engine(self) -> Engine:
-        return make_search_engine(self._reached)
+        return make_search_engine(self._resolved_settings)
 
     @_Once
     def fast_engine(self) -> Engine:
-        return make_fast_engine(self._reached)
+        return make_fast_engine(self._resolved_settings)
 
     @_Once
     def files(self) -> IndexFiles:
@@ -143,7 +144,7 @@ class App:
         return Indexer(self.engine, self.files, self.settings)
 
     @_Once
-    def rebuilding(self) -> BackgroundBuild:
+    def background_build(self) -> BackgroundBuild:
         return BackgroundBuild(self.indexer)
 
     @_Once
@@ -177,7 +178,10 @@ class App:
         return SearchService(
             self.search_engine,
             QueryEncoder(
-                self.encoders, self._decode, self._decode_strange, BatcherPool(self.metrics.encoded)
+                self.encoders,
+                self._decode,
+                self._decode_in_sandbox,
+                BatcherPool(self.metrics.encoded),
             ),
             self.files,
             self.settings,
@@ -185,7 +189,7 @@ class App:
             fast_path=FastPath(
                 self.fast_engine, self.files, self.settings, FilterCache(self.search_engine)
             ),
-            sampler=self.sampler if self._samples else None,
+            sampler=self.sampler if self._sampling_enabled else None,
             labeler=SimilarityLabeler(self.search_engine),
             observe=self.metrics.searched,
         )
@@ -193,9 +197,9 @@ class App:
     @_Once
     def admission(self) -> Admission:
         settings = self.settings
-        made = Admission(settings.places, settings.search_wait_s, self.metrics.refused)
-        self.metrics.watch(made)
-        return made
+        admission = Admission(settings.places, settings.search_wait_s, self.metrics.refused)
+        self.metrics.watch(admission)
+        return admission
 
     @_Once
     def encoders(self) -> EncoderPool:
@@ -209,14 +213,14 @@ class App:
         """The encoder of the active model, loaded once.
 
         Raises NoModel, ModelUnavailable, and ModelMismatch when LOOKALIKE_MODEL or the installed
-        weights are not what the table was filled with.
+        weights are not those that the catalogue was embedded with.
         """
         return self.encoders.active()
 
     def initialise(self) -> str:
         """Migrate, and record the model if none is recorded; returns a sentence about the model.
 
-        Raises ModelMismatch when another model than the one asked for is recorded already.
+        Raises ModelMismatch if another model than LOOKALIKE_MODEL is recorded already.
         """
         from app.operations.migrate import migrate
 
@@ -232,7 +236,7 @@ class App:
         return choice.note
 
     @property
-    def _samples(self) -> bool:
+    def _sampling_enabled(self) -> bool:
         return self.settings.sample_queries and not self.settings.page_read_only
 
     def _decode(self, data: bytes, *, at_least: int | None = None) -> Image.Image:
@@ -240,7 +244,7 @@ class App:
 
         return decode(data, self.limits, at_least=at_least)
 
-    def _decode_strange(self, data: bytes, *, at_least: int | None = None) -> Image.Image:
+    def _decode_in_sandbox(self, data: bytes, *, at_least: int | None = None) -> Image.Image:
         return self.sandbox.decode(data, at_least=at_least)
 
     def _record(self, encoder: Encoder) -> None:
@@ -251,5 +255,5 @@ class App:
             models.activate_first(connection, model.id)
             active = models.active(connection)
             if active is not None and active.id != model.id:
-                raise mismatch(active, encoder)  # inside, so that nothing of it stays
-        self.encoders.take(model, encoder)
+                raise mismatch(active, encoder)  # in the transaction, which rolls back
+        self.encoders.set_active(model, encoder)

@@ -26,98 +26,166 @@ class Settings(BaseSettings):
 
     home: Path = Field(
         default_factory=lambda: platformdirs.user_data_path("lookalike"),
-        description="Folder of the embedded database and of the index files.",
+        description="folder of the embedded database and the index files",
     )
     database_url: str | None = Field(
         default=None,
         repr=False,  # it may contain a password
-        description="PostgreSQL server; unset: the embedded one in `home`.",
+        description=(
+            "URL of the PostgreSQL server: `postgresql://user:password@host:5432/database`"
+        ),
     )
     index_dir: Path | None = Field(
-        default=None, description="Folder of the index files; unset: `index` in `home`."
+        default=None, description="folder of the index files; a separate one for each database"
     )
     cache_dir: Path = Field(
         default_factory=lambda: platformdirs.user_cache_path("lookalike"),
-        description="Folder of what is made of a model once on this machine.",
+        description="folder of compiled models",
     )
     model: str = Field(
         default="auto",
-        description="'auto', 'embedded', a hub name such as 'clip-ViT-B-32', or a local folder; "
-        "with -int8 behind it, in 8-bit numbers.",
+        description=(
+            "`auto`, `embedded`, a hub name such as `clip-ViT-B-32`, or a folder; with the suffix "
+            "`-int8`, its 8-bit version"
+        ),
     )
-    model_revision: str | None = Field(
-        default=None, description="Commit of the hub model; unset: the one pinned for its name."
-    )
+    model_revision: str | None = Field(default=None, description="commit of a hub model")
     openvino: bool = Field(
         default=True,
-        description="Pictures are encoded by OpenVINO where it agrees with torch; int8 only by it.",
+        description=(
+            "whether OpenVINO encodes pictures where its vectors equal those of torch; with "
+            "`false` torch encodes, and 8-bit models, which only OpenVINO runs, are refused"
+        ),
     )
-    recall_goal: float = Field(default=0.99, gt=0, le=1)
+    recall_goal: float = Field(
+        default=0.99,
+        gt=0,
+        le=1,
+        description="recall@10, above 0 to 1, that an index must reach to be published",
+    )
     max_delta_rows: int = Field(
-        default=20_000, ge=0, description="A delta above this is not searched; pgvector answers."
+        default=20_000,
+        ge=0,
+        description="if more embeddings changed since the index was built, pgvector answers",
     )
     exact_rows: int = Field(
-        default=20_000, ge=0, description="Without a build, up to this many rows: exact search."
+        default=20_000,
+        ge=0,
+        description="without an index, up to this many embeddings are searched exactly",
     )
     index_in_database: bool = Field(
         default=True,
-        description="Keep index files in PostgreSQL too, for hosts that do not share the folder.",
+        description=(
+            "store index files in PostgreSQL too, for machines that do not share the folder"
+        ),
     )
     sample_queries: bool = Field(
         default=True,
-        description="Keep the vectors of a few hundred recent searches, to measure indexes with.",
+        description="store the vectors of a few hundred recent searches, to measure indexes with",
     )
-    max_image_bytes: int = Field(default=30_000_000, gt=0)
-    max_image_pixels: int = Field(default=64_000_000, gt=0)
-    max_k: int = Field(default=1000, gt=0, description="Most products one search may ask for.")
+    max_image_bytes: int = Field(
+        default=30_000_000, gt=0, description="largest picture file that is read, in bytes"
+    )
+    max_image_pixels: int = Field(
+        default=64_000_000, gt=0, description="largest picture that is decoded, in pixels"
+    )
+    max_k: int = Field(default=1000, gt=0, description="largest k of a search")
     searches_at_once: int | None = Field(
-        default=None, gt=0, description="Searches of one process at a time; unset: by its cores."
+        default=None, gt=0, description="searches of one process that run concurrently"
     )
     search_wait_s: float = Field(
         default=10.0,
         ge=0,
         le=86_400,
-        description="A search that waits longer for its turn is refused.",
+        description="seconds, up to a day, that a further search waits before it is refused",
     )
     typo_similarity: float = Field(
         default=0.9,
         ge=0,
         le=1,
-        description="Two spellings of a word at least as similar may be one with a typo.",
+        description="similarity, 0 to 1, from which two spellings of a word may count as a typo",
     )
-    statement_timeout_s: float = Field(default=60.0, gt=0)
+    statement_timeout_s: float = Field(
+        default=60.0, gt=0, description="seconds after which PostgreSQL cancels a statement"
+    )
     analyst_timeout_s: float = Field(
-        default=60.0, gt=0, description="The worker ends an analyst's session that takes longer."
+        default=60.0,
+        gt=0,
+        description=(
+            "seconds a statement or a transaction of an analyst may take before the worker "
+            "ends its session"
+        ),
     )
     worker_share: float = Field(
-        default=0.1, gt=0, description="A delta above this share of the index is built in."
+        default=0.1,
+        gt=0,
+        description="the worker rebuilds when more than this share of the index changed",
     )
     worker_age_s: float = Field(
-        default=3600.0, ge=0, description="A smaller delta is built in when the index is as old."
+        default=3600.0,
+        ge=0,
+        description=(
+            "the worker also rebuilds when anything changed and the index is older than this, "
+            "in seconds"
+        ),
     )
-    worker_every_s: float = Field(default=60.0, ge=0, description="Least rest between two builds.")
+    worker_every_s: float = Field(
+        default=60.0,
+        ge=0,
+        description="minimum seconds between the end of a build and the next build",
+    )
     worker_poll_s: float = Field(
-        default=60.0, gt=0, description="The worker looks so often without word of a change."
+        default=60.0,
+        gt=0,
+        description="seconds after which the worker checks without a notification",
     )
     worker_look_s: float = Field(
-        default=1.0, gt=0, description="Least time between two looks; changes in it are one."
+        default=1.0, gt=0, description="minimum seconds between two checks"
     )
     worker_backoff_s: float = Field(
-        default=30.0, gt=0, description="Wait after a failed build; doubles with each more."
+        default=30.0,
+        gt=0,
+        description="seconds to wait after a failed build; doubled by each further failure",
     )
-    worker_backoff_max_s: float = Field(default=3600.0, gt=0)
+    worker_backoff_max_s: float = Field(
+        default=3600.0, gt=0, description="maximum seconds to wait after failed builds"
+    )
     worker_stale_s: float = Field(
-        default=7200.0, gt=0, description="/healthz fails when the last success is older."
+        default=7200.0,
+        gt=0,
+        description=(
+            "`/healthz` of the worker fails when its last success is older, in seconds; "
+            "longer than the longest build"
+        ),
     )
-    metrics_host: str = Field(default="127.0.0.1", description="Address of metrics and health.")
-    worker_metrics_port: int = Field(default=9464, ge=0, le=65535)
-    page_metrics_port: int = Field(default=9465, ge=0, le=65535)
-    page_rebuild: bool = Field(default=True, description="The page offers to rebuild the index.")
+    metrics_host: str = Field(
+        default="127.0.0.1", description="address on which metrics and health are served"
+    )
+    worker_metrics_port: int = Field(
+        default=9464,
+        ge=0,
+        le=65535,
+        description="port of the worker's metrics; 0 for any free port",
+    )
+    page_metrics_port: int = Field(
+        default=9465, ge=0, le=65535, description="port of the page's metrics; 0 for any free port"
+    )
+    page_rebuild: bool = Field(
+        default=True,
+        description=(
+            "whether the page has a button that rebuilds the index; `false` for public pages"
+        ),
+    )
     page_read_only: bool = Field(
-        default=False, description="The page shows everything and changes nothing."
+        default=False,
+        description="whether the page is read-only: no verdicts, no rebuild, only searches",
     )
     private_addresses: bool = Field(
-        default=False, description="Web addresses may lead to private and loopback addresses."
+        default=False,
+        description=(
+            "whether pictures may be fetched by URL from private and loopback addresses; keep "
+            "it off for public pages"
+        ),
     )
 
     @field_validator("home", "index_dir", "cache_dir")
@@ -134,8 +202,9 @@ class Settings(BaseSettings):
         return self.index_dir or self.home / "index"
 
     @property
-    def tower_folder(self) -> Path:
-        """Folder of the compiled models."""
+    def compiled_cache_folder(self) -> Path:
+        """Folder of the compiled models. Its name is that of earlier versions, whose files stay
+        usable."""
         return self.cache_dir / "towers"
 
     @property

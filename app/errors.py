@@ -68,7 +68,7 @@ class ModelMismatch(LookalikeError):
     """The encoder is not the one that the embeddings of this database were made with."""
 
 
-class ModelNotKept(ModelMismatch):
+class ModelNotMaintained(ModelMismatch):
     """The model is not kept up to date, or is being dropped; see `lookalike model list`."""
 
 

@@ -11,7 +11,7 @@ from PIL import Image
 from app.catalog.service import CatalogService
 from app.encoders.base import Encoder, EncoderProvider
 from app.encoders.preprocessing import PreparedPicture
-from app.errors import ModelNotKept
+from app.errors import ModelNotMaintained
 from app.types import Model, Vectors
 
 Inputs = tuple[PreparedPicture, ...]
@@ -65,7 +65,7 @@ class MaintainedEncoders:
     def refresh(self) -> None:
         """Read again which models are maintained, and load their encoders."""
         for _ in range(READ_ATTEMPTS - 1):
-            with suppress(ModelNotKept):  # dropped since the models were read
+            with suppress(ModelNotMaintained):  # dropped since the models were read
                 self.current = self._read()
                 return
         self.current = self._read()

@@ -20,7 +20,7 @@ from ingest.encoder_set import MaintainedEncoders
 from ingest.local_files import LocalPictures
 from ingest.pipeline import Ingest, IngestReport
 from ingest.prepare import Preparer
-from ingest.rejects import reject_file, unwritable
+from ingest.rejects_file import reject_file, unwritable
 from ingest.row_buffer import RowBuffer
 from ingest.sources import SourceReject, SourceRow, read
 
@@ -65,10 +65,15 @@ def load(
         reject_file(rejects) as file,
         ingest_run(engine, str(source), maintained.current.model) as run,
         RowBuffer() as buffer,
-        bulk(engine, catalog.models(), count_new_pictures(engine, buffer.fill(rows)), notify),
     ):
-        job = Ingest(catalog, maintained, preparer, run, file)
-        return job.run(buffer, prune=prune, progress=lambda report: progress(report, len(buffer)))
+        if prune:
+            run.remember_products()
+        added = count_new_pictures(engine, buffer.fill(rows))
+        with bulk(engine, catalog.models(), added, notify):
+            job = Ingest(catalog, maintained, preparer, run, file)
+            return job.run(
+                buffer, prune=prune, progress=lambda report: progress(report, len(buffer))
+            )
 
 
 def _same(rejects: Path, source: Path) -> bool:

@@ -20,7 +20,7 @@ from app.types import Vector
 from ingest.encoder_set import MaintainedEncoders
 from ingest.prefetch import Prefetcher, in_chunks
 from ingest.prepare import Chunk, Preparer
-from ingest.rejects import RejectFile
+from ingest.rejects_file import RejectFile
 from ingest.sources import SourceReject, SourceRow
 
 ATTEMPTS = 5
@@ -83,12 +83,12 @@ class Ingest:
     ) -> IngestReport:
         """Write the good rows, refuse the others; with `prune`, delete products not in the source.
 
+        For `prune`, the run must have remembered the products before the source was read.
+
         Raises BadSource if pruning is not safe (no good row, or rows without a sku), and
         DatabaseUnavailable if the database goes away; then run it again.
         """
         began = time.monotonic()
-        if prune:
-            self._run.remember_products()
         with closing(self._prefetcher):
             for chunk in self._prefetcher.chunks(map(self._reject_duplicates, in_chunks(rows))):
                 self._write(chunk)

@@ -6,12 +6,13 @@ import pickle
 import struct
 import zlib
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from itertools import islice
-from tempfile import SpooledTemporaryFile
+from tempfile import SpooledTemporaryFile, gettempdir
 from types import TracebackType
 from typing import Self
 
-from app.errors import BadSource
+from app.errors import BadInput, BadSource
 from ingest.sources import SourceReject, SourceRow
 
 MEMORY_BYTES = 64 << 20
@@ -54,8 +55,9 @@ class RowBuffer:
         rows = iter(rows)
         while block := self._read_block(rows):
             data = zlib.compress(pickle.dumps(block, pickle.HIGHEST_PROTOCOL), level=1)
-            self._file.write(_LENGTH.pack(len(data)))
-            self._file.write(data)
+            with _temporary_file_errors():
+                self._file.write(_LENGTH.pack(len(data)))
+                self._file.write(data)
             self._rows += len(block)
             yield from block
 
@@ -71,8 +73,26 @@ class RowBuffer:
         return block
 
     def __iter__(self) -> Iterator[SourceRow | SourceReject]:
-        self._file.seek(0)
-        while head := self._file.read(_LENGTH.size):
-            yield from pickle.loads(zlib.decompress(self._file.read(*_LENGTH.unpack(head))))
+        with _temporary_file_errors():
+            self._file.seek(0)
+        while block := self._stored_block():
+            yield from block
         if self._error is not None:
             raise self._error
+
+    def _stored_block(self) -> list[SourceRow | SourceReject]:
+        with _temporary_file_errors():
+            head = self._file.read(_LENGTH.size)
+            data = self._file.read(*_LENGTH.unpack(head)) if head else b""
+        return pickle.loads(zlib.decompress(data)) if data else []
+
+
+@contextmanager
+def _temporary_file_errors() -> Iterator[None]:
+    try:
+        yield
+    except OSError as exc:
+        raise BadInput(
+            f"The rows of this source need a temporary file in {gettempdir()}, which failed: "
+            f"{exc.strerror or exc}. Make room there, or name another folder with TMPDIR."
+        ) from exc

@@ -13,7 +13,7 @@ from typing import Protocol
 from app.db.text import has_surrogates, is_storable
 from app.errors import BadSource
 from app.types import Product
-from ingest.row_parsing import COLUMNS, BadField, product, readable_sku, short
+from ingest.product_fields import COLUMNS, BadField, product, readable_sku, short
 
 PICTURE_SUFFIXES = frozenset(
     ".jpg .jpeg .jpe .jfif .png .gif .webp .avif .heic .heif .bmp .tif .tiff".split()  # noqa: SIM905

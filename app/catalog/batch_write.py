@@ -16,10 +16,10 @@ from app.duplicates.normalization import identity_key
 from app.errors import BadInput, LookalikeError, ModelMismatch, NoModel
 from app.types import Model, PictureData, PictureRef, Product, Vector
 
-AT_ONCE = 128
+ROWS_PER_STATEMENT = 128
 """Rows per statement: few, so that the server starts early while the next rows are prepared."""
 
-PictureIds = Mapping[bytes, int]
+IdsBySha256 = Mapping[bytes, int]
 """Picture ids by sha256."""
 
 
@@ -51,19 +51,18 @@ class ProductEntry:
 class Batch:
     """Entries to write together, with the pictures and vectors that are not stored yet.
 
-    `pictures` and `vectors` go by sha256; a vector is unit, shape (dim,), float32. `beside` has the
-    vectors of new pictures under each other model (id) that is kept up to date.
+    `pictures` and `vectors` are by sha256; a vector has shape (dim,), float32, length 1.
+    `other_vectors` has, by model id, the vectors of new pictures under each other maintained model.
     """
 
     entries: Sequence[ProductEntry]
     pictures: Mapping[bytes, PictureData] = field(default_factory=dict)
     vectors: Mapping[bytes, Vector] = field(default_factory=dict)
-    beside: Mapping[int, Mapping[bytes, Vector]] = field(default_factory=dict)
+    other_vectors: Mapping[int, Mapping[bytes, Vector]] = field(default_factory=dict)
 
 
 def write(connection: Connection, batch: Batch, model: Model) -> dict[str, BatchChange]:
-    """Wait for the writer's turn, and write a batch in this transaction; see
-    `CatalogService.write`."""
+    """Take the write lock, and write a batch in this transaction; see `CatalogService.write`."""
     with open_pipeline(connection) as pipeline:
         locks.begin_write(pipeline)
         maintained = models.maintained_in(pipeline)
@@ -72,12 +71,12 @@ def write(connection: Connection, batch: Batch, model: Model) -> dict[str, Batch
     changes = _changes(batch.entries, stored())
     written = [e for e in batch.entries if changes[e.product.sku] is not BatchChange.UNCHANGED]
     new, ids = _save(connection, batch, written)
-    picture_ids = _linked(connection, batch, written, new)
+    picture_ids = _picture_ids(connection, batch, written, new)
     _embed(connection, batch, new, picture_ids, model)
     for other in maintained_models:
         if other.id != model.id:
-            _embed_beside(connection, batch, new, picture_ids, other)
-    _show(connection, written, ids, picture_ids)
+            _embed_other(connection, batch, new, picture_ids, other)
+    _link(connection, written, ids, picture_ids)
     return changes
 
 
@@ -115,47 +114,52 @@ def _save(
     """Store the new pictures and the products; returns picture ids by sha256, and saved products by
     sku."""
     with open_pipeline(connection) as pipeline:
-        answers = list(_sent(pipeline, batch, written))
-    new = {sha256: id_ for found, _ in answers for sha256, id_ in found().items()}
-    return new, {sku: saved for _, found in answers for sku, saved in found().items()}
+        parts = list(_send(pipeline, batch, written))
+    new = {sha256: id_ for picture_ids, _ in parts for sha256, id_ in picture_ids().items()}
+    return new, {
+        sku: saved for _, saved_products in parts for sku, saved in saved_products().items()
+    }
 
 
-def _sent(
+def _send(
     pipeline: Pipeline, batch: Batch, written: Sequence[ProductEntry]
 ) -> Iterator[tuple[Deferred[dict[bytes, int]], Deferred[dict[str, products.SavedProduct]]]]:
     """Send pictures and products alternately; the server writes while the next are prepared."""
-    new = sorted(_shown(batch.entries) & batch.pictures.keys())
-    brought = [batch.pictures[sha256] for sha256 in new]
-    ready = sorted((entry.product for entry in written), key=attrgetter("sku"))
-    for some in _parts(max(len(brought), len(ready))):
-        yield pictures.save(pipeline, brought[some]), _products(pipeline, ready[some])
+    sha256s = sorted(_referenced(batch.entries) & batch.pictures.keys())
+    new_pictures = [batch.pictures[sha256] for sha256 in sha256s]
+    new_products = sorted((entry.product for entry in written), key=attrgetter("sku"))
+    for part in _parts(max(len(new_pictures), len(new_products))):
+        yield (
+            pictures.save(pipeline, new_pictures[part]),
+            _send_products(pipeline, new_products[part]),
+        )
 
 
-def _products(
-    pipeline: Pipeline, some: Sequence[Product]
+def _send_products(
+    pipeline: Pipeline, part: Sequence[Product]
 ) -> Deferred[dict[str, products.SavedProduct]]:
     """Send products; their identity keys are computed while the server executes what was sent."""
-    return products.save(pipeline, some, [identity_key(product) for product in some])
+    return products.save(pipeline, part, [identity_key(product) for product in part])
 
 
 def _parts(rows: int) -> Iterator[slice]:
-    return (slice(at, at + AT_ONCE) for at in range(0, rows, AT_ONCE))
+    return (slice(at, at + ROWS_PER_STATEMENT) for at in range(0, rows, ROWS_PER_STATEMENT))
 
 
-def _linked(
-    connection: Connection, batch: Batch, written: Sequence[ProductEntry], new: PictureIds
-) -> PictureIds:
+def _picture_ids(
+    connection: Connection, batch: Batch, written: Sequence[ProductEntry], new: IdsBySha256
+) -> IdsBySha256:
     """Ids of all pictures that the written rows refer to. Not those of unchanged entries:
     reading an id locks its row, which is a write."""
-    before = sorted((_shown(written) | batch.vectors.keys()) - new.keys())
+    before = sorted((_referenced(written) | batch.vectors.keys()) - new.keys())
     return {**new, **(pictures.ids(connection, before) if before else {})}
 
 
-def _show(
+def _link(
     connection: Connection,
     written: Sequence[ProductEntry],
     ids: Mapping[str, products.SavedProduct],
-    picture_ids: PictureIds,
+    picture_ids: IdsBySha256,
 ) -> None:
     """Link the written products to their pictures, notify workers, and delete pictures that no
     product shows any more."""
@@ -173,27 +177,27 @@ def _show(
     pictures.sweep(connection, sorted(before - {picture for _, picture, _, _ in shown}))
 
 
-def _shown(entries: Iterable[ProductEntry]) -> set[bytes]:
+def _referenced(entries: Iterable[ProductEntry]) -> set[bytes]:
     return {ref.sha256 for entry in entries for ref in entry.pictures}
 
 
 def _embed(
-    connection: Connection, batch: Batch, new: PictureIds, ids: PictureIds, model: Model
+    connection: Connection, batch: Batch, new: IdsBySha256, ids: IdsBySha256, model: Model
 ) -> None:
     """Store the vectors of the batch. Raises PicturesMissing if a picture has no embedding then."""
     _store(connection, batch.vectors, new, ids, model)
-    unsure = sorted(_shown(batch.entries) - (new.keys() & batch.vectors.keys()))
-    if unsure:
-        embedded = pictures.embedded_by_sha256(connection, unsure, model.id)
-        if not all(embedded.get(sha256) for sha256 in unsure):
+    unverified = sorted(_referenced(batch.entries) - (new.keys() & batch.vectors.keys()))
+    if unverified:
+        embedded = pictures.embedded_by_sha256(connection, unverified, model.id)
+        if not all(embedded.get(sha256) for sha256 in unverified):
             raise PicturesMissing()
 
 
-def _embed_beside(
-    connection: Connection, batch: Batch, new: PictureIds, ids: PictureIds, model: Model
+def _embed_other(
+    connection: Connection, batch: Batch, new: IdsBySha256, ids: IdsBySha256, model: Model
 ) -> None:
     """Store the vectors under another model, which must cover all new pictures of the batch."""
-    vectors = batch.beside.get(model.id, {})
+    vectors = batch.other_vectors.get(model.id, {})
     if not batch.vectors.keys() <= vectors.keys():
         raise ModelsChanged(f"{model.name} is kept up to date too now; start again.")
     _store(connection, vectors, new, ids, model)
@@ -202,9 +206,9 @@ def _embed_beside(
 def _store(
     connection: Connection,
     vectors: Mapping[bytes, Vector],
-    new: PictureIds,
-    ids: PictureIds,
+    new: IdsBySha256,
+    ids: IdsBySha256,
     model: Model,
 ) -> None:
-    found = {ids[sha256]: vector for sha256, vector in vectors.items() if sha256 in ids}
-    embeddings.store(connection, model, found, new.values())
+    by_id = {ids[sha256]: vector for sha256, vector in vectors.items() if sha256 in ids}
+    embeddings.store(connection, model, by_id, new.values())

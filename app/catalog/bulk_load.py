@@ -20,29 +20,29 @@ from app.errors import LockHeld, LookalikeError
 from app.types import Model, ProgressCallback
 
 MIN_ROWS = 5000
-"""Added embeddings below which the index stays: they are added in seconds."""
+"""The index is dropped only for at least this many added embeddings; fewer take seconds."""
 
 MAX_ROWS = 1_000_000
-"""Stored embeddings above which the index stays: comparing more takes longer than a second."""
+"""The index stays above this many stored embeddings: comparing more takes over a second."""
 
-BUILT = 0.3
+BUILD_COST = 0.3
 """Time per row of a build, as a share of that of an insertion (bench/ingest/writes.py)."""
 
-TRIES = 10
+MAX_TRIES = 10
 PAUSE_S = 0.2
 """Seconds between two attempts to drop the index."""
 
 _log = logging.getLogger("lookalike.bulk")
 
 
-def worth(rows: int, added: int, fits: int) -> bool:
+def is_rebuild_faster(rows: int, added: int, fits: int) -> bool:
     """Whether building the index from all rows is faster than adding `added` rows to `rows`.
 
-    `fits` rows are built in memory; the rest is added one by one in a build too.
+    `fits` is the number of rows that a build keeps in memory; it inserts the rest one by one.
     """
     whole = rows + added
     beyond = max(0, whole - fits)
-    return added >= MIN_ROWS and rows <= MAX_ROWS and BUILT * (whole - beyond) + beyond < added
+    return added >= MIN_ROWS and rows <= MAX_ROWS and BUILD_COST * (whole - beyond) + beyond < added
 
 
 @contextmanager
@@ -62,30 +62,30 @@ def bulk(
         _finish(engine, notify)
         raise
     except BaseException:
-        _say_what_is_left(engine)
+        _log_missing(engine)
         raise
     _finish(engine, notify)
 
 
-def finish(engine: Engine, notify: ProgressCallback = _log.info) -> list[Model]:
+def build_missing(engine: Engine, notify: ProgressCallback = _log.info) -> list[Model]:
     """Build missing indexes, except those that a running load dropped; returns their models.
 
     Searches and writers continue. Waits for all open transactions, however long they take.
     """
-    made = []
-    plain = engine.execution_options(isolation_level="AUTOCOMMIT")
-    with plain.connect() as connection:
+    built = []
+    autocommit = engine.execution_options(isolation_level="AUTOCOMMIT")
+    with autocommit.connect() as connection:
         for model in hnsw_index.models_without_index(connection):
-            if hnsw_index.is_owner(connection, model.id) and _make(connection, model, notify):
-                made.append(model)
-    return made
+            if hnsw_index.is_owner(connection, model.id) and _build(connection, model, notify):
+                built.append(model)
+    return built
 
 
-def _make(connection: Connection, model: Model, notify: ProgressCallback) -> bool:
+def _build(connection: Connection, model: Model, notify: ProgressCallback) -> bool:
     with locks.hnsw_index(connection, model.id, exclusive=True) as acquired:
-        if not acquired or hnsw_index.usable(connection, model.id):
+        if not acquired or hnsw_index.is_usable(connection, model.id):
             return False
-        notify(f"Making pgvector's index of {model.name} anew; searches and writers go on.")
+        notify(f"Building pgvector's index of {model.name}; searches and writers continue.")
         hnsw_index.create(connection, model)
         return True
 
@@ -93,21 +93,21 @@ def _make(connection: Connection, model: Model, notify: ProgressCallback) -> boo
 def _finish(engine: Engine, notify: ProgressCallback) -> None:
     """Build the index after a load; an error is logged, since the rows are stored in any case."""
     try:
-        finish(engine, notify)
+        build_missing(engine, notify)
     except LookalikeError as exc:
         _log.warning(
-            "pgvector's index could not be made: %s Searches that need it compare all embeddings "
-            "until `lookalike check --repair` or the worker makes it.", exc,
+            "pgvector's index could not be built: %s Searches that need it compare all embeddings "
+            "until `lookalike check --repair` or the worker builds it.", exc,
         )  # fmt: skip
 
 
-def _say_what_is_left(engine: Engine) -> None:
+def _log_missing(engine: Engine) -> None:
     """Log the missing indexes; an interrupted load does not build them."""
     with suppress(LookalikeError), engine.connect() as connection:
         for model in hnsw_index.models_without_index(connection):
             _log.warning(
                 "pgvector's index of %s is missing; the next load, the worker or `lookalike check "
-                "--repair` makes it. Until then searches that need it compare all embeddings.",
+                "--repair` builds it. Until then searches that need it compare all embeddings.",
                 model.name,
             )
 
@@ -120,30 +120,31 @@ def _loading(
     if added < MIN_ROWS:
         yield
         return
-    plain = engine.execution_options(isolation_level="AUTOCOMMIT")
-    with plain.connect() as connection, ExitStack() as held:
+    autocommit = engine.execution_options(isolation_level="AUTOCOMMIT")
+    with autocommit.connect() as connection, ExitStack() as held:
         for model in models:
             if held.enter_context(locks.hnsw_index(connection, model.id, exclusive=False)):
-                _leave_off(engine, model, added, notify)
+                _drop_if_faster(engine, model, added, notify)
         yield
 
 
-def _leave_off(engine: Engine, model: Model, added: int, notify: ProgressCallback) -> None:
+def _drop_if_faster(engine: Engine, model: Model, added: int, notify: ProgressCallback) -> None:
+    """Drop the index of a model if this user may and a rebuild is faster."""
     with engine.connect() as connection:
         if not (
-            hnsw_index.usable(connection, model.id) and hnsw_index.is_owner(connection, model.id)
+            hnsw_index.is_usable(connection, model.id) and hnsw_index.is_owner(connection, model.id)
         ):
             return
         rows = embeddings.count_up_to(connection, model, at_most=MAX_ROWS + 1)
-        if not worth(rows, added, hnsw_index.rows_in_memory(connection, model)):
+        if not is_rebuild_faster(rows, added, hnsw_index.rows_in_memory(connection, model)):
             return
-    if _dropped(engine, model):
-        notify(f"pgvector's index of {model.name} is left off until {added:,} pictures are in.")
+    if _drop(engine, model):
+        notify(f"pgvector's index of {model.name} is dropped until {added:,} pictures are loaded.")
 
 
-def _dropped(engine: Engine, model: Model) -> bool:
-    """Drop the index; False if other sessions keep reading the table, as a backup does."""
-    for left in reversed(range(TRIES)):
+def _drop(engine: Engine, model: Model) -> bool:
+    """Drop the index; False if other sessions read the table all the time, as a backup does."""
+    for left in reversed(range(MAX_TRIES)):
         try:
             with engine.begin() as connection:
                 hnsw_index.drop(connection, model.id)

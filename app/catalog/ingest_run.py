@@ -13,13 +13,14 @@ from app.db.text import escaped
 from app.errors import LookalikeError
 from app.types import Model
 
-PRUNED_AT_ONCE = 500
+PRUNE_BATCH = 500
+"""Skus that `unseen` yields at a time."""
 
 
 class IngestRun:
-    """One run: what it refused, and which skus it has seen, on a connection of its own.
+    """Records rejects and seen skus of one run, on its own connection.
 
-    The skus are kept in the database, so that a source of any size needs no memory here.
+    The skus are stored in the database, so that memory does not grow with the source.
     """
 
     def __init__(self, connection: Connection, run_id: int) -> None:
@@ -36,25 +37,25 @@ class IngestRun:
             )
 
     def seen_before(self, lines: Mapping[str, int]) -> dict[str, int]:
-        """Note skus (with their lines); returns those seen before and the line that was in."""
+        """Record skus with their lines; returns those seen before, with the line of each."""
         return ingest_runs.seen_before(self._connection, list(lines), list(lines.values()))
 
     def remember_products(self) -> None:
-        """Note the products that are there now, before anything is read that could be pruned."""
+        """Record the existing products before the source is read; only these may be pruned."""
         ingest_runs.snapshot_products(self._connection)
 
     def unseen(self) -> Iterator[list[str]]:
-        """Skus that were noted and not seen; delete each list before taking the next."""
-        return ingest_runs.unseen_skus(self._connection, PRUNED_AT_ONCE)
+        """Recorded products that were not seen, in batches; delete each before taking the next."""
+        return ingest_runs.unseen_skus(self._connection, PRUNE_BATCH)
 
     def finished(self, report: Mapping[str, Any]) -> None:
-        """Record that the run came to its end."""
+        """Record that the run has finished."""
         ingest_runs.finish(self._connection, self.id, "finished", report)
 
 
 @contextmanager
 def ingest_run(engine: Engine, source: str, model: Model) -> Iterator[IngestRun]:
-    """A run that is recorded as failed if it is left by an error."""
+    """Begin a run; an error in the block records it as failed."""
     with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         run = IngestRun(connection, ingest_runs.begin(connection, escaped(source), model.id))
         ingest_runs.create_seen_skus(connection)

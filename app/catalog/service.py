@@ -1,7 +1,7 @@
 """CatalogService: writes products with their pictures and embeddings, and owns the transaction.
 
-Writers take turns (`LockKey.CATALOG_WRITE`, held for one short transaction), so that a picture is
-never deleted while another writer links it, and writers cannot deadlock.
+Writers hold `LockKey.CATALOG_WRITE` for one short transaction, so that a picture is never deleted
+while another writer links it, and writers cannot deadlock.
 """
 
 from __future__ import annotations
@@ -91,13 +91,13 @@ class CatalogService:
             with open_pipeline(connection) as pipeline:
                 locks.begin_write(pipeline)
             check_schema(connection)
-            found = products.ids(connection, skus)
-            unknown = [sku for sku in skus if sku not in found]
+            ids = products.ids(connection, skus)
+            unknown = [sku for sku in skus if sku not in ids]
             if unknown and not missing_ok:
                 raise UnknownProduct(
                     f"Nothing was deleted: no product has the sku {', '.join(unknown)}."
                 )
-            shown = products.delete(connection, list(found.values()))
+            shown = products.delete(connection, list(ids.values()))
             pictures.sweep(connection, shown)
             notifications.notify(connection)
-            return len(found)
+            return len(ids)

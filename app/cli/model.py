@@ -156,7 +156,7 @@ def _write_report(
 
 
 FORCE = click.option(
-    "--force", "forced", metavar="REASON",
+    "--force", "forced_reason", metavar="REASON",
     help="Activate it without all embeddings or without an index; REASON is recorded.",
 )  # fmt: skip
 
@@ -164,21 +164,21 @@ FORCE = click.option(
 @model.command()
 @click.argument("name")
 @FORCE
-def activate(name: str, forced: str | None) -> None:
+def activate(name: str, forced_reason: str | None) -> None:
     """Make NAME the active model, which answers searches.
 
     It needs an embedding of every picture and a published index.
     """
     with App() as app:
-        _print_change(app.lifecycle.activate(name, forced=forced))
+        _print_change(app.lifecycle.activate(name, forced_reason=forced_reason))
 
 
 @model.command()
 @FORCE
-def rollback(forced: str | None) -> None:
+def rollback(forced_reason: str | None) -> None:
     """Activate the previously active model."""
     with App() as app:
-        _print_change(app.lifecycle.rollback(forced=forced))
+        _print_change(app.lifecycle.rollback(forced_reason=forced_reason))
 
 
 @model.command()
@@ -218,8 +218,10 @@ def _print_change(change: ModelChange) -> None:
         return
     former = change.former.name if change.former else "none"
     note(f"{change.active.name} answers searches from now on; before, it was {former}.")
-    if change.forced:
-        note(f"Forced: {change.forced}. Searches are incomplete until it has all embeddings.")
+    if change.forced_reason:
+        note(
+            f"Forced: {change.forced_reason}. Searches are incomplete until it has all embeddings."
+        )
 
 
 def _row(name: str, figures: Evaluation) -> tuple[object, ...]:

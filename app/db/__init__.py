@@ -1,1 +1,1 @@
-"""The only room with SQL and with connections to PostgreSQL."""
+"""The only package with SQL and with connections to PostgreSQL."""

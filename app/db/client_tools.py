@@ -1,7 +1,7 @@
-"""PostgreSQL's own clients, pg_dump and pg_restore, run against the server of an engine.
+"""Runs PostgreSQL's client programs, pg_dump and pg_restore, on the database of an engine.
 
-The password travels in the environment of the child alone: a command line is there for everybody
-on the machine to read.
+The password is passed in the environment of the child process: all users of a machine can read its
+command lines.
 """
 
 from __future__ import annotations
@@ -24,110 +24,122 @@ from app.errors import BadInput, LookalikeError
 from app.types import ProgressCallback
 
 PROGRESS_INTERVAL_S = 10.0
-"""Seconds between two words of what the program is doing."""
+"""Seconds between two progress messages."""
 
 TERMINATE_TIMEOUT_S = 10.0
-"""Seconds a program that was told to stop has to tell the server so."""
+"""Seconds that a terminated program has to close its connection before it is killed."""
+
+ERROR_MARKS = (" error: ", " detail: ", " hint: ", "ERROR: ", "DETAIL: ", "HINT: ")
+"""Parts of the lines that explain a failure; with --verbose most lines report progress."""
 
 
 class ClientFailed(LookalikeError):
-    """A program of PostgreSQL failed."""
+    """A client program of PostgreSQL failed."""
 
 
 def run(
     engine: Engine, program: str, *arguments: str, notify: ProgressCallback = lambda message: None
 ) -> None:
-    """Run a program against the engine's database; it never asks for a password.
+    """Run a program on the engine's database. It never asks for a password.
 
-    Raises ClientFailed with what the program said, BadInput for an address that would show a
-    secret. Whoever interrupts this ends the program too.
+    `notify` gets the program's last line every PROGRESS_INTERVAL_S seconds. Raises ClientFailed
+    with the program's error output, and BadInput for a URL with a secret that only the command line
+    could pass. An exception in here, such as KeyboardInterrupt, terminates the program.
     """
-    address, environment = _address(engine)
+    dsn, environment = _connection(engine)
     command = [str(binaries.binary(program)), *arguments]
-    command += ["--verbose", "--no-password", f"--dbname={address}"]
-    with tempfile.TemporaryFile() as said, _running(command, environment, said) as child:
-        while (code := _wait(child)) is None:
-            notify(_doing(said))
+    command += ["--verbose", "--no-password", f"--dbname={dsn}"]
+    with tempfile.TemporaryFile() as log, _started(command, environment, log) as process:
+        while (code := _wait(process)) is None:
+            notify(_last_message(log))
         if code != 0:
-            raise ClientFailed(_why(program, code, _lines(said)))
+            raise ClientFailed(_failure(program, code, _lines(log)))
 
 
 def output(program: str, *arguments: str) -> str:
-    """What a program that needs no server prints. Raises ClientFailed."""
+    """The standard output of a program that needs no server. Raises ClientFailed."""
     command = [str(binaries.binary(program)), *arguments]
-    done = subprocess.run(
-        command, env=_plain(), stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
+    completed = subprocess.run(
+        command,
+        env=_environment(),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
     )
-    if done.returncode != 0:
-        raise ClientFailed(_why(program, done.returncode, done.stderr.splitlines()))
-    return done.stdout
+    if completed.returncode != 0:
+        lines = completed.stderr.splitlines()
+        raise ClientFailed(_failure(program, completed.returncode, lines))
+    return completed.stdout
 
 
-def _address(engine: Engine) -> tuple[str, dict[str, str]]:
-    """The engine's address as libpq takes it, and the environment that holds the password."""
-    given = connection_parameters(engine)
-    password = given.pop("password", None)
-    if shown := [name for name in SECRETS if name in given]:  # no variable holds these
+def _connection(engine: Engine) -> tuple[str, dict[str, str]]:
+    """The engine's connection string for libpq, and the environment with the password."""
+    parameters = connection_parameters(engine)
+    password = parameters.pop("password", None)
+    if exposed := [name for name in SECRETS if name in parameters]:  # libpq has no variables
         raise BadInput(
-            f"The parameter {shown[0]} of the address would be seen by everybody on this machine. "
-            "Leave it out, and use a key without a passphrase for this command."
+            f"The parameter {exposed[0]} of the URL would be visible to all users of this machine "
+            "in the process list. Leave it out, and use a key without a passphrase for this "
+            "command."
         )
-    environment = _plain() | ({"PGPASSWORD": password} if password is not None else {})
-    return make_conninfo("", **given), environment
+    environment = _environment() | ({"PGPASSWORD": password} if password is not None else {})
+    return make_conninfo("", **parameters), environment
 
 
-def _plain() -> dict[str, str]:
-    """Our own environment, with messages that can be told apart."""
+def _environment() -> dict[str, str]:
+    """The environment of this process, with messages in English, which are parsed."""
     return dict(os.environ) | {"LC_ALL": "C"}
 
 
 @contextmanager
-def _running(
-    command: list[str], environment: dict[str, str], said: IO[bytes]
+def _started(
+    command: list[str], environment: dict[str, str], log: IO[bytes]
 ) -> Iterator[subprocess.Popen[bytes]]:
-    child = subprocess.Popen(
-        command, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=said
+    """A child process that writes its messages to `log`; terminated when the block ends."""
+    process = subprocess.Popen(
+        command, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=log
     )
     try:
-        yield child
+        yield process
     finally:
-        _stop(child)
+        _stop(process)
 
 
-def _stop(child: subprocess.Popen[bytes]) -> None:
-    if child.poll() is not None:
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    if process.poll() is not None:
         return
-    child.terminate()
+    process.terminate()
     try:
-        child.wait(TERMINATE_TIMEOUT_S)
+        process.wait(TERMINATE_TIMEOUT_S)
     except subprocess.TimeoutExpired:
-        child.kill()
-        child.wait()
+        process.kill()
+        process.wait()
 
 
-def _wait(child: subprocess.Popen[bytes]) -> int | None:
+def _wait(process: subprocess.Popen[bytes]) -> int | None:
+    """The exit code; None if the program still runs after PROGRESS_INTERVAL_S seconds."""
     try:
-        return child.wait(PROGRESS_INTERVAL_S)
+        return process.wait(PROGRESS_INTERVAL_S)
     except subprocess.TimeoutExpired:
         return None
 
 
-def _lines(said: IO[bytes]) -> list[str]:
-    # With an offset, for the child writes to the same open file.
-    size = os.fstat(said.fileno()).st_size
-    return os.pread(said.fileno(), size, 0).decode(errors="replace").splitlines()
+def _lines(log: IO[bytes]) -> list[str]:
+    # pread leaves the file offset alone, which is shared with the child that writes.
+    size = os.fstat(log.fileno()).st_size
+    return os.pread(log.fileno(), size, 0).decode(errors="replace").splitlines()
 
 
-def _doing(said: IO[bytes]) -> str:
-    """The last thing the program said, without its name."""
-    lines = _lines(said)
+def _last_message(log: IO[bytes]) -> str:
+    """The last line of the program without its name."""
+    lines = _lines(log)
     return lines[-1].partition(": ")[2] if lines else "connecting"
 
 
-def _why(program: str, code: int, lines: list[str]) -> str:
-    """What a program said that failed; of a verbose one only the errors and what explains them."""
+def _failure(program: str, code: int, lines: list[str]) -> str:
+    """Why a program failed: its error lines, or its last three lines if it has none."""
     if code < 0:
-        return f"{program} was ended by {signal.Signals(-code).name}."
-    telling = (" error: ", " detail: ", " hint: ", "ERROR: ", "DETAIL: ", "HINT: ")
-    errors = [line for line in lines if any(word in line for word in telling)] or lines[-3:]
-    return " ".join(" ".join(errors).split()) or f"{program} ended with code {code}."
+        return f"{program} was terminated by {signal.Signals(-code).name}."
+    errors = [line for line in lines if any(mark in line for mark in ERROR_MARKS)] or lines[-3:]
+    return " ".join(" ".join(errors).split()) or f"{program} exited with code {code}."

@@ -10,12 +10,12 @@ from typing import Any
 
 from sqlalchemy import Engine
 
-from app.csv_input import read_two_columns
 from app.db.engine import check_schema
 from app.db.queries import products, verdicts
 from app.duplicates.rules import DuplicateGroup, FoldCandidate, fold
 from app.duplicates.union_find import UnionFind
 from app.errors import BadSource, UnknownProduct
+from app.two_column_csv import read_two_columns
 from app.types import Product, Verdict
 
 MAX_NAMED = 3
@@ -48,13 +48,15 @@ class DuplicateReport:
         return asdict(self)
 
 
-def duplicate_groups(engine: Engine, typo: float) -> list[DuplicateGroup]:
+def duplicate_groups(engine: Engine, min_spelling_similarity: float) -> list[DuplicateGroup]:
     """The groups of the catalogue with more than one product, by rules and verdicts."""
-    groups = fold(*_catalogue(engine), typo)
+    groups = fold(*_catalogue(engine), min_spelling_similarity)
     return [group for group in groups if group.folded]
 
 
-def evaluate(engine: Engine, known: Sequence[SkuPair], typo: float) -> DuplicateReport:
+def evaluate(
+    engine: Engine, known: Sequence[SkuPair], min_spelling_similarity: float
+) -> DuplicateReport:
     """Fold the catalogue by the rules alone and compare with the pairs known to be the same.
 
     All other pairs count as different. Raises UnknownProduct for a sku that is not in the
@@ -66,7 +68,7 @@ def evaluate(engine: Engine, known: Sequence[SkuPair], typo: float) -> Duplicate
     if unknown:
         named = ", ".join(unknown[:MAX_NAMED]) + (", ..." if len(unknown) > MAX_NAMED else "")
         raise UnknownProduct(f"The pairs name {len(unknown)} skus no product has: {named}.")
-    return compare(fold(candidates, [], typo), known)
+    return compare(fold(candidates, [], min_spelling_similarity), known)
 
 
 def compare(groups: Iterable[DuplicateGroup], known: Sequence[SkuPair]) -> DuplicateReport:

@@ -83,26 +83,26 @@ class ReviewCursor:
     """How far one reviewer has scanned the catalogue; a scan starts with an empty cursor.
 
     `pictures`, `keys` and `products` are the last ones read, None once there are no more.
-    `looked_at` counts the products scanned, `waiting` are pairs found and not yet returned, and
+    `scanned` is the number of products scanned, `waiting` are pairs found and not yet returned, and
     `asked` all pairs returned.
     """
 
     pictures: int | None = 0
     keys: str | None = ""
     products: int | None = 0
-    looked_at: int = 0
+    scanned: int = 0
     waiting: tuple[SkuPair, ...] = ()
     asked: frozenset[SkuPair] = frozenset()
 
     @property
     def finished(self) -> bool:
         """Whether the whole catalogue was scanned and no pair waits."""
-        scanned = self.pictures is None and self.keys is None and self.products is None
-        return scanned and not self.waiting
+        all_read = self.pictures is None and self.keys is None and self.products is None
+        return all_read and not self.waiting
 
 
 def next_pair(
-    engine: Engine, cursor: ReviewCursor, typo: float
+    engine: Engine, cursor: ReviewCursor, min_spelling_similarity: float
 ) -> tuple[ReviewPair | None, ReviewCursor]:
     """The next pair to review, and the cursor after it.
 
@@ -119,20 +119,24 @@ def next_pair(
     with snapshot(engine) as connection:
         model = _model(connection)
         calibrations = _calibrations(connection, model)
-        pair, cursor = _first_open(connection, model, calibrations, cursor, typo)
+        pair, cursor = _first_open(connection, model, calibrations, cursor, min_spelling_similarity)
         while pair is None and not cursor.finished:
             cursor = _scan_batch(connection, model, calibrations, cursor)
-            pair, cursor = _first_open(connection, model, calibrations, cursor, typo)
+            pair, cursor = _first_open(
+                connection, model, calibrations, cursor, min_spelling_similarity
+            )
             if time.monotonic() > deadline:
                 break
     return pair, cursor
 
 
-def load_pair(engine: Engine, skus: SkuPair, typo: float) -> ReviewPair:
+def load_pair(engine: Engine, skus: SkuPair, min_spelling_similarity: float) -> ReviewPair:
     """Two products side by side, whatever verdict they have. Raises UnknownProduct."""
     with snapshot(engine) as connection:
         model = _model(connection)
-        pair = _load(connection, model, _calibrations(connection, model), skus, typo)
+        pair = _load(
+            connection, model, _calibrations(connection, model), skus, min_spelling_similarity
+        )
     if pair is None:
         raise UnknownProduct(f"{skus[0]} or {skus[1]} is not in the catalogue any more.")
     return pair
@@ -162,21 +166,25 @@ def _first_open(
     model: Model,
     calibrations: CalibrationTable,
     cursor: ReviewCursor,
-    typo: float,
+    min_spelling_similarity: float,
 ) -> tuple[ReviewPair | None, ReviewCursor]:
     """The first waiting pair that is not settled and whose products still exist."""
     waiting = _unsettled(connection, cursor.waiting)
     while waiting:
         skus, *waiting = waiting
         cursor = replace(cursor, waiting=tuple(waiting), asked=cursor.asked | {skus})
-        pair = _load(connection, model, calibrations, skus, typo)
+        pair = _load(connection, model, calibrations, skus, min_spelling_similarity)
         if pair is not None:
             return pair, cursor
     return None, replace(cursor, waiting=())
 
 
 def _load(
-    connection: Connection, model: Model, calibrations: CalibrationTable, skus: SkuPair, typo: float
+    connection: Connection,
+    model: Model,
+    calibrations: CalibrationTable,
+    skus: SkuPair,
+    min_spelling_similarity: float,
 ) -> ReviewPair | None:
     """Two products side by side; None if one of them is gone."""
     stored = products.by_sku(connection, skus)
@@ -197,7 +205,7 @@ def _load(
         distance,
         None if distance is None else label_for(distance, category, calibrations),
         bool({ref.sha256 for ref in a.pictures} & {ref.sha256 for ref in b.pictures}),
-        same_product(a.product, b.product, typo),
+        same_product(a.product, b.product, min_spelling_similarity),
         earlier[0] if earlier else None,
     )
 
@@ -228,7 +236,7 @@ def _scan_batch(
         cursor = replace(
             cursor,
             products=_last(ids, PRODUCTS_PER_BATCH),
-            looked_at=cursor.looked_at + len(ids),
+            scanned=cursor.scanned + len(ids),
         )
     new = _unsettled(connection, sorted(candidates - cursor.asked))
     distances = review_pairs.distances(connection, model, new)

@@ -5,10 +5,10 @@ Pure functions over words; prices and pictures are not evidence.
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import product as pairs
 
 from app.duplicates.normalization import Identity, identity
 from app.duplicates.typos import differ_by_typo, typo_pairs
@@ -23,7 +23,8 @@ VERDICT = "verdict"
 class Rule:
     """A way in which two products can be the same.
 
-    `holds(a, b, typo)` tests it on two identities.
+    `holds(a, b, min_spelling_similarity)` tests it on two identities. Only the rule `typo` uses the
+    minimum (0 to 1), the similarity that two spellings of a word must reach.
     """
 
     name: str
@@ -59,16 +60,16 @@ class DuplicateGroup:
     folded: tuple[FoldedCandidate, ...] = ()
 
 
-def same_product(a: Product, b: Product, typo: float) -> str | None:
+def same_product(a: Product, b: Product, min_spelling_similarity: float) -> str | None:
     """The name of the first rule by which two products are one; None if there is none.
 
-    `typo` is the similarity (0 to 1) that two spellings of a word must reach. Symmetric.
+    Two spellings of a word must have at least `min_spelling_similarity` (0 to 1). Symmetric.
     """
-    return _rule(identity(a), identity(b), typo)
+    return _rule(identity(a), identity(b), min_spelling_similarity)
 
 
 def fold(
-    candidates: Sequence[FoldCandidate], verdicts: Sequence[Verdict], typo: float
+    candidates: Sequence[FoldCandidate], verdicts: Sequence[Verdict], min_spelling_similarity: float
 ) -> list[DuplicateGroup]:
     """Group the candidates (of distinct skus) that are one product, the best group first.
 
@@ -81,11 +82,14 @@ def fold(
     by_verdicts = group_by_verdicts(verdicts)
     groups = by_verdicts.copy()
     _join_same_keys(identities, groups)
-    _join_typos(identities, groups, typo)
+    _join_typos(identities, groups, min_spelling_similarity)
     members: dict[str, list[FoldCandidate]] = {}
     for candidate in sorted(ordered, key=_keeper_order):
         members.setdefault(groups.find(candidate.sku), []).append(candidate)
-    return [_group(group, identities, by_verdicts, typo) for group in members.values()]
+    return [
+        _group(group, identities, by_verdicts, min_spelling_similarity)
+        for group in members.values()
+    ]
 
 
 def group_by_verdicts(verdicts: Sequence[Verdict]) -> UnionFind:
@@ -106,20 +110,24 @@ def _keeper_order(candidate: FoldCandidate) -> tuple[float, int, str]:
     return -candidate.similarity, -year if year is not None else 1, candidate.sku
 
 
-def _same_words(a: Identity, b: Identity, typo: float) -> bool:
-    return _another_year(a, b, typo) and a.years == b.years
+def _same_words(a: Identity, b: Identity, _: float) -> bool:
+    return _same_key(a, b) and a.sizes == b.sizes and a.years == b.years
 
 
-def _another_year(a: Identity, b: Identity, typo: float) -> bool:
-    return _another_size(a, b, typo) and a.sizes == b.sizes
+def _another_year(a: Identity, b: Identity, _: float) -> bool:
+    return _same_key(a, b) and a.sizes == b.sizes
 
 
-def _another_size(a: Identity, b: Identity, typo: float) -> bool:
-    return bool(a.key) and a.key == b.key
+def _another_size(a: Identity, b: Identity, _: float) -> bool:
+    return _same_key(a, b)
 
 
-def _typo(a: Identity, b: Identity, typo: float) -> bool:
-    return bool(a.key and b.key) and _kind(a) == _kind(b) and differ_by_typo(a, b, typo)
+def _typo(a: Identity, b: Identity, min_spelling_similarity: float) -> bool:
+    return (
+        bool(a.key and b.key)
+        and _kind(a) == _kind(b)
+        and differ_by_typo(a, b, min_spelling_similarity)
+    )
 
 
 RULES = (
@@ -128,11 +136,16 @@ RULES = (
     Rule("another size", _another_size),
     Rule("typo", _typo),
 )
-"""In the order they are tried."""
+"""In the order they are tried; the first that holds names the pair. The order matters: another year
+also holds for the same words, and another size for both."""
 
 
-def _rule(a: Identity, b: Identity, typo: float) -> str | None:
-    return next((rule.name for rule in RULES if rule.holds(a, b, typo)), None)
+def _rule(a: Identity, b: Identity, min_spelling_similarity: float) -> str | None:
+    return next((rule.name for rule in RULES if rule.holds(a, b, min_spelling_similarity)), None)
+
+
+def _same_key(a: Identity, b: Identity) -> bool:
+    return bool(a.key) and a.key == b.key
 
 
 def _kind(identity: Identity) -> tuple[tuple[str, ...], ...]:
@@ -157,7 +170,9 @@ def _join_same_keys(identities: dict[str, Identity], groups: UnionFind) -> None:
             groups.join_all(skus)
 
 
-def _join_typos(identities: dict[str, Identity], groups: UnionFind, typo: float) -> None:
+def _join_typos(
+    identities: dict[str, Identity], groups: UnionFind, min_spelling_similarity: float
+) -> None:
     """Join products of one kind whose words differ by a typo."""
     kinds: dict[object, dict[str, list[str]]] = {}
     for sku, each in identities.items():
@@ -170,10 +185,13 @@ def _join_typos(identities: dict[str, Identity], groups: UnionFind, typo: float)
             for key, skus in keys.items()
             for sku in skus
         }
-        near = {tuple(sorted(pair)) for pair in typo_pairs(list(spelled.values()), typo)}
+        near = {
+            tuple(sorted(pair))
+            for pair in typo_pairs(list(spelled.values()), min_spelling_similarity)
+        }
         for first, second in sorted(near):
-            for one, other in pairs(keys[first], keys[second]):
-                if _rule(identities[one], identities[other], typo) is not None:
+            for one, other in itertools.product(keys[first], keys[second]):
+                if _rule(identities[one], identities[other], min_spelling_similarity) is not None:
                     groups.join(one, other)
 
 
@@ -181,11 +199,12 @@ def _group(
     members: Sequence[FoldCandidate],
     identities: dict[str, Identity],
     by_verdicts: UnionFind,
-    typo: float,
+    min_spelling_similarity: float,
 ) -> DuplicateGroup:
     """The group of its members, of which the first is the keeper, each with its rule."""
     folds = {
-        fold.candidate.sku: fold for fold in _explained(members, identities, by_verdicts, typo)
+        fold.candidate.sku: fold
+        for fold in _explained(members, identities, by_verdicts, min_spelling_similarity)
     }
     return DuplicateGroup(members[0], tuple(folds[member.sku] for member in members[1:]))
 
@@ -194,21 +213,23 @@ def _explained(
     members: Sequence[FoldCandidate],
     identities: dict[str, Identity],
     by_verdicts: UnionFind,
-    typo: float,
+    min_spelling_similarity: float,
 ) -> Iterator[FoldedCandidate]:
     """The rule of each member: against the keeper if one holds, else against the first member that
     was explained before."""
-    reached, waiting = [members[0]], list(members[1:])
-    for known in reached:
-        left = []
-        for candidate in waiting:
-            if by_verdicts.find(known.sku) == by_verdicts.find(candidate.sku):
+    explained, unexplained = [members[0]], list(members[1:])
+    for earlier in explained:  # grows in the loop
+        remaining = []
+        for candidate in unexplained:
+            if by_verdicts.find(earlier.sku) == by_verdicts.find(candidate.sku):
                 rule: str | None = VERDICT
             else:
-                rule = _rule(identities[known.sku], identities[candidate.sku], typo)
+                rule = _rule(
+                    identities[earlier.sku], identities[candidate.sku], min_spelling_similarity
+                )
             if rule is None:
-                left.append(candidate)
+                remaining.append(candidate)
             else:
-                reached.append(candidate)
-                yield FoldedCandidate(candidate, rule, known.sku)
-        waiting = left
+                explained.append(candidate)
+                yield FoldedCandidate(candidate, rule, earlier.sku)
+        unexplained = remaining

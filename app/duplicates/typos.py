@@ -14,48 +14,56 @@ LIKELY_TYPO_WEIGHT = 0.5
 """Weight of a likely typing error; any other change of one letter weighs 1.
 
 Likely are two letters swapped, a letter doubled, a double letter written once, and a near spelling
-of the product's own brand, category or colour: these are seldom another word. Any other letter may
-make another name, so the word must be twice as long.
+of the product's own brand, category or colour: these seldom give another word. Any other change may
+give another name, so the word must be twice as long.
 """
 
 
-def differ_by_typo(a: Identity, b: Identity, typo: float) -> bool:
+def differ_by_typo(a: Identity, b: Identity, min_similarity: float) -> bool:
     """Whether the words of two titles differ by exactly one typing error, in a word without digits.
 
     An error is one letter, or one space between words. The similarity of the two spellings, 1 -
-    weight / letters of the longer one, must reach `typo` (0 to 1). The first letters must agree,
-    and two colours are never spellings of each other. Symmetric.
+    weight / letters of the longer one, must reach `min_similarity` (0 to 1). The first letters must
+    agree, and two colours are never spellings of each other. Symmetric.
     """
-    if _respaced(a.words, b.words, typo) or _respaced(b.words, a.words, typo):
+    if _respaced(a.words, b.words, min_similarity) or _respaced(b.words, a.words, min_similarity):
         return True
-    if sorted(b.words) in _brandless(a, typo) or sorted(a.words) in _brandless(b, typo):
+    brandless_a, brandless_b = _brandless(a, min_similarity), _brandless(b, min_similarity)
+    if sorted(b.words) in brandless_a or sorted(a.words) in brandless_b:
         return True
     mine, theirs = Counter(a.words), Counter(b.words)
     only_a, only_b = list((mine - theirs).elements()), list((theirs - mine).elements())
     if len(only_a) != 1 or len(only_b) != 1:
         return False
     own_names = {*a.brand, *a.category, *a.colour}
-    return _same_word(only_a[0], only_b[0], own_names, typo)
+    return _same_word(only_a[0], only_b[0], own_names, min_similarity)
 
 
-def typo_pairs(identities: Sequence[Identity], typo: float) -> Iterator[tuple[str, str]]:
+def typo_pairs(identities: Sequence[Identity], min_similarity: float) -> Iterator[tuple[str, str]]:
     """The keys of pairs that differ by a typing error; a pair may be repeated.
 
-    All identities share brand, category, colour and numbers. Not every pair is compared: titles
-    that differ by a letter share all words but one, and that one with a letter removed; titles that
-    differ by a space or by the brand are found by the variants of one of the two.
+    All identities share brand, category, colour and numbers. Only likely pairs are compared. Titles
+    that differ by a letter have the same words except one, and that one is the same in both after
+    at most one letter is removed from each. Titles that differ by a space or by the brand are found
+    by looking up the variants of one among the words of the others.
     """
-    whole: dict[Words, list[Identity]] = defaultdict(list)
-    shapes: dict[tuple[Words, str], list[Identity]] = defaultdict(list)
+    by_words: dict[Words, list[Identity]] = defaultdict(list)
+    by_shortened: dict[tuple[Words, str], list[Identity]] = defaultdict(list)
     for identity in identities:
-        whole[tuple(sorted(identity.words))].append(identity)
-        for shape in set(_one_shortened(identity.words)):
-            shapes[shape].append(identity)
-    by_shape = chain.from_iterable(combinations(sharing, 2) for sharing in shapes.values())
-    by_variant = ((one, other) for one in identities for words in _other_words(one, typo)
-             for other in whole.get(words, ()))  # fmt: skip
-    for a, b in chain(by_shape, by_variant):
-        if differ_by_typo(a, b, typo):
+        by_words[tuple(sorted(identity.words))].append(identity)
+        for shortened in set(_one_shortened(identity.words)):
+            by_shortened[shortened].append(identity)
+    pairs_by_letter = chain.from_iterable(
+        combinations(sharing, 2) for sharing in by_shortened.values()
+    )
+    pairs_by_variant = (
+        (one, other)
+        for one in identities
+        for words in _other_words(one, min_similarity)
+        for other in by_words.get(words, ())
+    )
+    for a, b in chain(pairs_by_letter, pairs_by_variant):
+        if differ_by_typo(a, b, min_similarity):
             yield a.key, b.key
 
 
@@ -66,21 +74,23 @@ def _one_shortened(words: Words) -> Iterator[tuple[Words, str]]:
         yield from ((others, short) for short in _shortened(word))
 
 
-def _other_words(identity: Identity, typo: float) -> Iterator[Words]:
-    """Variants of the words, sorted: two of them joined, or a misspelled brand removed."""
+def _other_words(identity: Identity, min_similarity: float) -> Iterator[Words]:
+    """Variants of the words, sorted: with two neighbours joined, or without a misspelled brand."""
     yield from (tuple(sorted(joined)) for joined, _ in _joins(identity.words))
-    yield from map(tuple, _brandless(identity, typo))
+    yield from map(tuple, _brandless(identity, min_similarity))
 
 
-def _brandless(identity: Identity, typo: float) -> list[list[str]]:
+def _brandless(identity: Identity, min_similarity: float) -> list[list[str]]:
     """The words, sorted, without a misspelled brand; empty if the brand is spelled right."""
     words, brand = Counter(identity.words), Counter(identity.brand)
     missing = list((brand - words).elements())
     if len(missing) != 1:
         return []
     others = words - brand
-    slipped = [word for word in others if _near(word, missing[0], typo, LIKELY_TYPO_WEIGHT)]
-    return [sorted((others - Counter([word])).elements()) for word in slipped]
+    misspelled_brands = [
+        word for word in others if _near(word, missing[0], min_similarity, LIKELY_TYPO_WEIGHT)
+    ]
+    return [sorted((others - Counter([word])).elements()) for word in misspelled_brands]
 
 
 def _shortened(word: str) -> Iterable[str]:
@@ -94,26 +104,26 @@ def _joins(words: Words) -> Iterator[tuple[Words, str]]:
         yield (*words[:n], joined, *words[n + 2 :]), joined
 
 
-def _respaced(parted: Words, joined: Words, typo: float) -> bool:
-    if len(parted) != len(joined) + 1:
+def _respaced(split_words: Words, joined: Words, min_similarity: float) -> bool:
+    if len(split_words) != len(joined) + 1:
         return False
     target = sorted(joined)
     return any(
-        sorted(words) == target and 1 - LIKELY_TYPO_WEIGHT / len(word) >= typo
-        for words, word in _joins(parted)
+        sorted(words) == target and 1 - LIKELY_TYPO_WEIGHT / len(word) >= min_similarity
+        for words, word in _joins(split_words)
     )
 
 
-def _same_word(a: str, b: str, own_names: set[str], typo: float) -> bool:
+def _same_word(a: str, b: str, own_names: set[str], min_similarity: float) -> bool:
     if a in COLOURS and b in COLOURS:
         return False
     likely = a in own_names or b in own_names or _swapped(a, b) or _undoubled(a) == _undoubled(b)
-    return _near(a, b, typo, LIKELY_TYPO_WEIGHT if likely else 1.0)
+    return _near(a, b, min_similarity, LIKELY_TYPO_WEIGHT if likely else 1.0)
 
 
-def _near(a: str, b: str, typo: float, weight: float) -> bool:
+def _near(a: str, b: str, min_similarity: float, weight: float) -> bool:
     """Whether two spellings differ by one letter and are similar enough."""
-    if a[0] != b[0] or 1 - weight / max(len(a), len(b)) < typo:
+    if a[0] != b[0] or 1 - weight / max(len(a), len(b)) < min_similarity:
         return False
     return bool(OSA.distance(a, b, score_cutoff=1) == 1)
 

@@ -52,11 +52,15 @@ class UnionFind:
         return self.find(b) in self._apart.get(self.find(a), ())
 
     def join_all(self, names: Iterable[str]) -> None:
-        """Join each name to the first of the preceding sets that it is not kept apart from."""
-        groups: list[str] = []
+        """Join all names, as far as they are not kept apart.
+
+        A name that is kept apart from the sets formed so far begins another set; each further name
+        joins the first set that it is not kept apart from.
+        """
+        sets: list[str] = []  # a name of each
         for name in names:
-            if not any(self.join(group, name) for group in groups):
-                groups.append(name)
+            if not any(self.join(first, name) for first in sets):
+                sets.append(name)
 
     def _separate(self, a: str, b: str) -> None:
         self._apart.setdefault(a, set()).add(b)

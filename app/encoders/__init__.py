@@ -1,1 +1,1 @@
-"""From a picture or a text to a unit vector; the only room that imports torch or OpenVINO."""
+"""From a picture or a text to a unit vector; the only package that imports torch or OpenVINO."""

@@ -153,5 +153,5 @@ def _compile_options(options: _LoadOptions) -> CompileOptions:
     from app.encoders.compiled_model import CompileOptions
 
     off = None if options.compiled else "LOOKALIKE_OPENVINO is off"
-    cache = CompiledCache(options.compiled_cache or Settings().tower_folder)
+    cache = CompiledCache(options.compiled_cache or Settings().compiled_cache_folder)
     return CompileOptions(cache, off, options.streams)

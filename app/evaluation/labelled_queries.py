@@ -10,7 +10,6 @@ from pathlib import Path
 from PIL import Image
 from sqlalchemy import Engine
 
-from app.csv_input import read_two_columns
 from app.db.engine import check_schema
 from app.db.queries import products
 from app.errors import BadImage, BadSource
@@ -26,6 +25,7 @@ from app.evaluation.metrics import (
 )
 from app.images.thumbnails import thumbnail
 from app.search.service import SearchService
+from app.two_column_csv import read_two_columns
 from app.types import Filters, Product, Query
 
 DEPTH = 10

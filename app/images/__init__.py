@@ -1,1 +1,1 @@
-"""Decodes bytes into upright RGB pictures; the only room that opens pictures or fetches URLs."""
+"""Decodes bytes into upright RGB pictures; the only package that opens pictures or fetches URLs."""

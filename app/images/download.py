@@ -9,6 +9,7 @@ no proxies or credentials from the environment.
 from __future__ import annotations
 
 import ssl
+from collections.abc import Iterable
 
 from httpcore2 import URL, HTTPConnection, ProtocolError, Response
 
@@ -48,7 +49,9 @@ class PictureDownloader:
         self._max_bytes = max_bytes
         self._allow_private = allow_private
         self._timeout_s = timeout_s
-        self._tls = ssl.create_default_context()
+        self._tls = _SharedContext(ssl.PROTOCOL_TLS_CLIENT)
+        self._tls.load_default_certs()
+        self._tls.verify_flags = ssl.create_default_context().verify_flags
 
     def read(self, text: str) -> bytes:
         """The bytes at a URL; not checked to be a picture. Raises BadImage with what to do."""
@@ -100,7 +103,8 @@ class PictureDownloader:
             f"The file at {host} has more than the {self._max_bytes:,} bytes that are allowed. "
             "Make it smaller and upload it."
         )
-        length = int(_header(response, "content-length") or 0)
+        chunked = bool(_header(response, "transfer-encoding"))  # it overrides the length
+        length = 0 if chunked else int(_header(response, "content-length") or 0)
         if length > self._max_bytes:
             raise too_large
         body = bytearray()
@@ -116,6 +120,13 @@ class PictureDownloader:
         if body[:1000].lstrip().lower().startswith(HTML_STARTS):
             raise _web_page(host)
         return bytes(body)
+
+
+class _SharedContext(ssl.SSLContext):
+    """A context that all threads share: httpcore sets ALPN protocols on it for each connection."""
+
+    def set_alpn_protocols(self, alpn_protocols: Iterable[str]) -> None:
+        """Keep the context unchanged: HTTP/1.1 needs no ALPN."""
 
 
 def _header(response: Response, name: str) -> str:

@@ -16,7 +16,7 @@ from app.db import locks
 from app.db.engine import check_schema
 from app.db.locks import LockKey
 from app.db.queries import index_builds, models, query_samples
-from app.errors import BuildRefused, BuildRunning, LookalikeError, ModelNotKept
+from app.errors import BuildRefused, BuildRunning, LookalikeError, ModelNotMaintained
 from app.index import faiss_index, recall
 from app.index.embedding_reader import EmbeddingSnapshot, check_primary, read_embeddings
 from app.index.faiss_index import AnnIndex
@@ -46,8 +46,8 @@ class Indexer:
 
         Raises BuildRunning while another process builds, BuildRefused when the embeddings cannot
         be indexed, IndexUnwritable when the file cannot be written, NoModel, UnknownModel, and
-        ModelNotKept for a model that is being dropped. After an error nothing is published and the
-        previous build stays in use.
+        ModelNotMaintained for a model that is being dropped. After an error nothing is published,
+        and the previous build stays in use.
         """
         self._files.check_writable()
         with only_builder(self._engine), self._engine.connect() as connection:
@@ -81,11 +81,11 @@ class Indexer:
         connection.commit()  # no open transaction while the index is trained
         goal = self._settings.recall_goal
         notify("Reading all embeddings")
-        content = read_embeddings(self._engine, model)
-        notify(f"Building an index of {len(content.ids):,} pictures and measuring its recall")
-        measured = _measured(content, user_queries, goal)
+        embeddings = read_embeddings(self._engine, model)
+        notify(f"Building an index of {len(embeddings.ids):,} pictures and measuring its recall")
+        measured = _build_and_measure(embeddings, user_queries, goal)
         figures: dict[str, Any] = {
-            "snapshot": content.snapshot,
+            "snapshot": embeddings.snapshot,
             "kind": measured.index.kind,
             "parameters": dict(measured.index.parameters),
             "rows": measured.index.rows,
@@ -94,7 +94,7 @@ class Indexer:
             "recall_filtered": measured.recall_filtered,
             "recall_sample": measured.sample,
         }
-        if (reason := measured.short_of(goal)) is not None:
+        if (reason := measured.shortfall(goal)) is not None:
             figures["reason"] = reason
             return self._finish(connection, build_id, "rejected", began, figures)
         notify("Writing the index file")
@@ -109,7 +109,7 @@ class Indexer:
         figures: dict[str, Any],
     ) -> Build:
         """Write the file, then the row that makes it visible; if that fails, delete the file."""
-        sha256, size = self._files.write(index, partial(self._name_file, build_id))
+        sha256, size = self._files.write(index, partial(self._record_file, build_id))
         try:
             figures |= {"sha256": sha256, "size": size}
             if self._settings.index_in_database:
@@ -138,7 +138,7 @@ class Indexer:
             )
         return build
 
-    def _name_file(self, build_id: int, sha256: str) -> None:
+    def _record_file(self, build_id: int, sha256: str) -> None:
         """Record the file's name before it exists, so that the next builder can delete it if this
         process is killed."""
         with self._engine.begin() as connection:
@@ -153,7 +153,8 @@ class Indexer:
             return True
 
     def _reject(self, build_id: int, exc: BaseException) -> None:
-        """Record the error in the build's row. If the database failed, the next builder does."""
+        """Record the error in the build's row. If the database cannot be reached, the next builder
+        rejects the build (`reject_unfinished`)."""
         try:
             with self._engine.begin() as connection:
                 reason = (str(exc) or type(exc).__name__).split("\n", 1)[0]
@@ -164,10 +165,10 @@ class Indexer:
     def _retire(self, connection: Connection, model: Model) -> None:
         """Retire older builds, commit, then delete their files, so that no published row names a
         deleted file."""
-        needless = index_builds.retire_older(connection, model.id, RETAINED_BUILDS)
+        unused_files = index_builds.retire_older(connection, model.id, RETAINED_BUILDS)
         index_builds.drop_retired_files(connection)
         connection.commit()
-        for sha256 in needless:
+        for sha256 in unused_files:
             self._files.remove(sha256)
 
     def _model(self, connection: Connection, name: str | None) -> Model:
@@ -176,8 +177,10 @@ class Indexer:
         model = (
             models.require_active(connection) if name is None else models.resolve(connection, name)
         )
-        if models.by_id(connection, model.id) is None:
-            raise ModelNotKept(f"{model.name} is not kept up to date; see `lookalike model list`.")
+        if models.maintained_by_id(connection, model.id) is None:
+            raise ModelNotMaintained(
+                f"{model.name} is not kept up to date; see `lookalike model list`."
+            )
         return model
 
 
@@ -191,7 +194,7 @@ def only_builder(engine: Engine) -> Iterator[None]:
 
 
 @dataclass(frozen=True, slots=True)
-class _Measured:
+class _MeasuredIndex:
     """An index with the cheapest parameters that reach the recall goal, and its recall."""
 
     index: AnnIndex
@@ -200,7 +203,7 @@ class _Measured:
     recall_filtered: float | None = None
     sample: int = 0
 
-    def short_of(self, goal: float) -> str | None:
+    def shortfall(self, goal: float) -> str | None:
         """Why the index misses the recall goal; None if it reaches it."""
         recalls = {"recall@10": self.recall_at_10, "filtered recall@10": self.recall_filtered}
         low = [
@@ -211,13 +214,13 @@ class _Measured:
         return f"{', '.join(low)}, below {goal}" if low else None
 
 
-def _measured(content: EmbeddingSnapshot, real: Vectors, goal: float) -> _Measured:
-    index = faiss_index.build(content.ids, content.vectors)
-    if not len(content.ids):
-        return _Measured(index)
-    benchmark = RecallBenchmark(content, faiss_index.DEPTHS, real=real)
+def _build_and_measure(snapshot: EmbeddingSnapshot, real: Vectors, goal: float) -> _MeasuredIndex:
+    index = faiss_index.build(snapshot.ids, snapshot.vectors)
+    if not len(snapshot.ids):
+        return _MeasuredIndex(index)
+    benchmark = RecallBenchmark(snapshot, faiss_index.DEPTHS, real=real)
     index = recall.tune(index, benchmark, goal)
-    return _Measured(
+    return _MeasuredIndex(
         index,
         benchmark.recall(index, 10),
         benchmark.recall(index, 50),

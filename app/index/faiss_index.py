@@ -1,4 +1,4 @@
-"""Builds a FAISS index and searches it for candidates; app/index is the only room that uses faiss.
+"""Builds a FAISS index and searches it for candidates; only this package uses faiss.
 
 An index only nominates candidates: PostgreSQL computes all similarities that are returned. An index
 is never changed once it is searched; search parameters are passed with each query.
@@ -21,7 +21,7 @@ from app.index import kmeans
 from app.types import EmbeddingRows, Vector, Vectors
 from app.vectors import unit_rows
 
-MIN_LISTS = 8
+MIN_NPROBE = 8
 """Smallest nprobe. Queries like those a build is measured with need fewer lists, but one between
 two clusters had recall 0.60 with one list and 1.00 with four; eight cost 0.05 ms more."""
 
@@ -112,11 +112,11 @@ class AnnIndex:
         similarities, ids = self.faiss_index.search(queries, k, params=parameters)
         return similarities, ids
 
-    def lists_of(self, vectors: EmbeddingRows, positions: Ids) -> kmeans.Labels:
-        """The inverted list of each row of `vectors` at `positions`, shape (m,)."""
+    def lists_of(self, vectors: EmbeddingRows, positions: NDArray[np.int64]) -> kmeans.Labels:
+        """The inverted list of each row of `vectors` at `positions` (row numbers, shape (m,))."""
         return kmeans.assign(vectors, self._centroids(), positions)
 
-    def ranks(self, queries: Vectors, lists: kmeans.Labels) -> Ids:
+    def ranks(self, queries: Vectors, lists: kmeans.Labels) -> NDArray[np.int64]:
         """The nprobe needed to reach each list: for `queries`, shape (n, dim), and the lists of
         each, shape (n, m). The nearest list has rank 1."""
         order = np.argsort(-(queries @ self._centroids().T), axis=1)
@@ -173,9 +173,9 @@ def deep_search_size(initial_fetch: int, k: int, share: float) -> tuple[int, int
 
 
 @lru_cache(maxsize=64)
-def _nprobe_parameters(lists: int) -> Any:
+def _nprobe_parameters(nprobe: int) -> Any:
     """FAISS's search parameters; shared, because a search only reads them."""
-    return faiss().SearchParametersIVF(nprobe=lists)
+    return faiss().SearchParametersIVF(nprobe=nprobe)
 
 
 def faiss() -> Any:

@@ -29,7 +29,7 @@ DRAFT_SUFFIX = ".tmp"
 STALE_S = 3600
 """Age after which a partly fetched file counts as abandoned, in seconds."""
 
-Fetch = Callable[[Build], Iterable[bytes]]
+ReadIndexFile = Callable[[Build], Iterable[bytes]]
 """Reads the file of a build from the database: its pieces in order, none if it is not there."""
 
 
@@ -93,17 +93,17 @@ class IndexFiles:
                 self._open.move_to_end(build.sha256)
         return None if index is None else _with_parameters(index, build)
 
-    def open(self, build: Build, fetch: Fetch | None = None) -> AnnIndex:
+    def open(self, build: Build, read_file: ReadIndexFile | None = None) -> AnnIndex:
         """The index of a build, read on first use. Searches that hold another index keep it.
 
-        A missing or damaged file is replaced by the one that `fetch` returns. Raises
+        A missing or damaged file is replaced by the one that `read_file` returns. Raises
         IndexUnreadable with the reason when that fails too.
         """
         with self._reading:
             index = self.opened(build)
             if index is not None:
                 return index
-            index = self._read(build, fetch)
+            index = self._read(build, read_file)
         with self._lock:
             self._open[build.sha256] = index
             while len(self._open) > MAX_OPEN:
@@ -125,14 +125,14 @@ class IndexFiles:
         if not in_use:
             faiss_io.check_header(path, build.size, build.rows)
 
-    def open_soon(self, build: Build, fetch: Fetch | None = None) -> None:
+    def open_soon(self, build: Build, read_file: ReadIndexFile | None = None) -> None:
         """Open the index of a build in a background thread, unless one is being opened."""
         if self._reading.locked():
             return
 
         def open_quietly() -> None:
             with suppress(IndexUnreadable):
-                self.open(build, fetch)
+                self.open(build, read_file)
 
         threading.Thread(target=open_quietly, name="open-index", daemon=True).start()
 
@@ -147,13 +147,13 @@ class IndexFiles:
             with suppress(OSError):
                 draft.unlink()
 
-    def _read(self, build: Build, fetch: Fetch | None) -> AnnIndex:
+    def _read(self, build: Build, read_file: ReadIndexFile | None) -> AnnIndex:
         state = _state(self.path(build.sha256))
         failed = self._failed.get(build.sha256)
         if failed and failed.state == state:
             raise IndexDamaged(failed.reason)
         try:
-            index = self._read_or_fetch(build, fetch)
+            index = self._read_or_fetch(build, read_file)
         except IndexDamaged as exc:
             # A damaged file is hashed once only; an unreadable file may become readable.
             self._failed[build.sha256] = _Failure(str(exc), state)
@@ -161,13 +161,13 @@ class IndexFiles:
         self._failed.pop(build.sha256, None)
         return index
 
-    def _read_or_fetch(self, build: Build, fetch: Fetch | None) -> AnnIndex:
+    def _read_or_fetch(self, build: Build, read_file: ReadIndexFile | None) -> AnnIndex:
         try:
             return faiss_io.read(
                 self.path(build.sha256), build.sha256, build.kind, build.parameters
             )
         except IndexUnreadable:
-            data = b"".join(fetch(build)) if fetch else b""
+            data = b"".join(read_file(build)) if read_file else b""
             if len(data) != build.size:
                 raise
         content = np.frombuffer(data, dtype=np.uint8)

@@ -17,7 +17,9 @@ class RebuildRules:
     max_rows: float
     """A larger delta causes a rebuild whatever the size of the index."""
     age_s: float
-    every_s: float
+    """A changed index that is older is rebuilt."""
+    min_interval_s: float
+    """Least time between the end of a build and the start of the next."""
     backoff_s: float
     backoff_max_s: float
 
@@ -29,7 +31,7 @@ class RebuildRules:
             share=settings.worker_share,
             max_rows=settings.max_delta_rows / 2,
             age_s=settings.worker_age_s,
-            every_s=settings.worker_every_s,
+            min_interval_s=settings.worker_every_s,
             backoff_s=settings.worker_backoff_s,
             backoff_max_s=settings.worker_backoff_max_s,
         )
@@ -44,9 +46,9 @@ class IndexObservation:
     index_rows: int | None
     """Rows of the build; None without one."""
     build_age_s: float = 0.0
-    since_last_s: float | None = None
+    since_last_build_s: float | None = None
     """Since the last build ended, with any outcome; None if unknown."""
-    last_took_s: float = 0.0
+    last_build_took_s: float = 0.0
     failures: int = 0
     """Consecutive builds that failed, were rejected or did not reduce the delta."""
 
@@ -60,18 +62,20 @@ class RebuildDecision:
     wait_s: float
 
 
-def decide(seen: IndexObservation, rules: RebuildRules) -> RebuildDecision:
+def decide(observation: IndexObservation, rules: RebuildRules) -> RebuildDecision:
     """Whether to build now, or in how many seconds a build is due if nothing else changes."""
-    reason, due_s = _due(seen, rules)
-    elapsed_s = inf if seen.since_last_s is None else seen.since_last_s
-    wait_s = max(due_s, min_interval(seen, rules) - elapsed_s, 0.0)
+    reason, due_s = _due(observation, rules)
+    elapsed_s = inf if observation.since_last_build_s is None else observation.since_last_build_s
+    wait_s = max(due_s, min_interval(observation, rules) - elapsed_s, 0.0)
     return RebuildDecision(None, wait_s) if wait_s > 0 else RebuildDecision(reason, 0.0)
 
 
-def min_interval(seen: IndexObservation, rules: RebuildRules) -> float:
+def min_interval(observation: IndexObservation, rules: RebuildRules) -> float:
     """Seconds from the end of a build to the start of the next: building takes at most half of the
     time."""
-    return max(rules.every_s, seen.last_took_s, backoff(seen.failures, rules))
+    return max(
+        rules.min_interval_s, observation.last_build_took_s, backoff(observation.failures, rules)
+    )
 
 
 def backoff(failures: int, rules: RebuildRules) -> float:
@@ -87,13 +91,14 @@ def allowed_changes(index_rows: int, rules: RebuildRules) -> float:
     return min(rules.share * index_rows, rules.max_rows)
 
 
-def _due(seen: IndexObservation, rules: RebuildRules) -> tuple[str, float]:
+def _due(observation: IndexObservation, rules: RebuildRules) -> tuple[str, float]:
     """The reason for the next build and the seconds until it is due, ignoring the interval."""
-    if not seen.changed_rows:
+    changed_rows = observation.changed_rows
+    if not changed_rows:
         return "nothing changed", inf
-    if seen.index_rows is None:
+    if observation.index_rows is None:
         return "there is no index yet", 0.0
-    if seen.changed_rows > allowed_changes(seen.index_rows, rules):
-        return f"{seen.changed_rows} rows changed since an index of {seen.index_rows}", 0.0
-    reason = f"the index is older than {rules.age_s:g} s, and {seen.changed_rows} rows changed"
-    return reason, max(0.0, rules.age_s - seen.build_age_s)
+    if changed_rows > allowed_changes(observation.index_rows, rules):
+        return f"{changed_rows} rows changed since an index of {observation.index_rows}", 0.0
+    reason = f"the index is older than {rules.age_s:g} s, and {changed_rows} rows changed"
+    return reason, max(0.0, rules.age_s - observation.build_age_s)

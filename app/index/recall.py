@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.index.embedding_reader import EmbeddingSnapshot
-from app.index.faiss_index import DEPTHS, MIN_LISTS, AnnIndex, IdSelector, deep_search_size
+from app.index.faiss_index import DEPTHS, MIN_NPROBE, AnnIndex, IdSelector, deep_search_size
 from app.types import EmbeddingRows, Vector, Vectors
 from app.vectors import unit_rows
 
@@ -53,24 +53,26 @@ class RecallBenchmark:
 
     def __init__(
         self,
-        content: EmbeddingSnapshot,
+        snapshot: EmbeddingSnapshot,
         depths: Sequence[int] = (10,),
         *,
         real: Vectors | None = None,
         sample: int = SAMPLE_SIZE,
         filtered: bool = True,
     ) -> None:
-        self._content = content
-        users = real[: sample // 2] if real is not None else np.empty((0, content.dim), np.float32)
-        drawn = sample_queries(content.vectors, sample - len(users))
-        self.queries: Vectors = np.vstack([users, drawn])
-        self._passing = {share: self._drawn(share) for share in (FILTER_SHARES if filtered else ())}
+        self._snapshot = snapshot
+        no_queries = np.empty((0, snapshot.dim), np.float32)
+        user_queries = no_queries if real is None else real[: sample // 2]
+        sampled = sample_queries(snapshot.vectors, sample - len(user_queries))
+        self.queries: Vectors = np.vstack([user_queries, sampled])
+        shares = FILTER_SHARES if filtered else ()
+        self._passing = {share: self._random_mask(share) for share in shares}
         self.floors, self._filtered_floors = self._exact(depths)
-        self._order = np.argsort(content.ids)
-        self._ids = content.ids[self._order]
+        self._order = np.argsort(snapshot.ids)
+        self._ids = snapshot.ids[self._order]
 
     def recall(self, index: AnnIndex, depth: int = 10) -> float:
-        """recall@`depth` over all queries (0 to 1)."""
+        """recall@k with k = `depth`, over all queries (0 to 1)."""
         k = min(depth, len(self._ids))
         if k == 0:
             return 1.0
@@ -81,12 +83,12 @@ class RecallBenchmark:
         )
         return hits / results.size
 
-    def lists_needed(self, index: AnnIndex, depth: int, goal: float) -> int:
-        """The number of nearest inverted lists (nprobe) that contain a share `goal` (0 to 1) of the
-        `depth` nearest rows, over all queries."""
+    def nprobe_needed(self, index: AnnIndex, depth: int, goal: float) -> int:
+        """The nprobe (number of nearest inverted lists) with which the probed lists contain a share
+        `goal` (0 to 1) of the `depth` nearest rows, over all queries."""
         nearest = self._nearest[:, :depth]
         positions, inverse = np.unique(nearest, return_inverse=True)
-        lists = index.lists_of(self._content.vectors, positions)[inverse.reshape(nearest.shape)]
+        lists = index.lists_of(self._snapshot.vectors, positions)[inverse.reshape(nearest.shape)]
         ranks = np.sort(index.ranks(self.queries, lists), axis=None)
         return int(ranks[math.ceil(goal * ranks.size) - 1])
 
@@ -100,26 +102,27 @@ class RecallBenchmark:
         return float(np.mean(recalls)) if recalls else 1.0
 
     def _filtered(self, index: AnnIndex, share: float) -> float:
-        allowed = self._content.ids[self._passing[share]]
-        k = min(FILTERED_DEPTH, len(allowed))
+        passing_ids = self._snapshot.ids[self._passing[share]]
+        k = min(FILTERED_DEPTH, len(passing_ids))
         if k == 0:
             return 1.0
-        queries, selector, hits = self.queries[:FILTERED_QUERIES], IdSelector(allowed), 0
+        queries, selector, hits = self.queries[:FILTERED_QUERIES], IdSelector(passing_ids), 0
         for query, floor in zip(queries, self._filtered_floors[share], strict=True):
             ids = index.nominate(query, *deep_search_size(k + 16, k, share)).ids
-            ids = ids[np.isin(ids, allowed)]
+            ids = ids[np.isin(ids, passing_ids)]
             if len(ids) < k:
                 ids = index.nominate(query, k, selector=selector).ids
             hits += min(k, int((self._similarities(query, ids) >= floor).sum()))
         return hits / (k * len(queries))
 
-    def _drawn(self, share: float) -> NDArray[np.bool_]:
-        return np.random.default_rng(round(1e6 * share)).random(len(self._content.ids)) < share
+    def _random_mask(self, share: float) -> NDArray[np.bool_]:
+        """The rows that pass a random filter, shape (n,); always the same for the same share."""
+        return np.random.default_rng(round(1e6 * share)).random(len(self._snapshot.ids)) < share
 
     def _exact(self, depths: Sequence[int]) -> tuple[dict[int, Scores], dict[float, Scores]]:
         """The similarity of the k-th nearest row of each query, less EPSILON: by depth, and among
         the rows that pass the filter by share."""
-        rows, filtered_queries = len(self._content.ids), len(self.queries[:FILTERED_QUERIES])
+        rows, filtered_queries = len(self._snapshot.ids), len(self.queries[:FILTERED_QUERIES])
         best = TopK(len(self.queries), min(max(depths), rows))
         filtered = {
             share: TopK(filtered_queries, min(FILTERED_DEPTH, int(passes.sum())))
@@ -127,7 +130,7 @@ class RecallBenchmark:
         }
         for begin in range(0, rows, BLOCK_ROWS):
             block = slice(begin, begin + BLOCK_ROWS)
-            scores = self.queries @ unit_rows(self._content.vectors[block]).T
+            scores = self.queries @ unit_rows(self._snapshot.vectors[block]).T
             best.offer(scores, begin)
             for share, top in filtered.items():
                 top.offer(scores[:FILTERED_QUERIES, self._passing[share][block]], 0)
@@ -144,17 +147,17 @@ class RecallBenchmark:
     def _similarities(self, query: Vector, ids: NDArray[np.int64]) -> NDArray[np.float32]:
         """Exact similarities of ids, shape (k,); -inf for ids that do not exist (FAISS's -1)."""
         positions = np.minimum(np.searchsorted(self._ids, ids), len(self._ids) - 1)
-        rows = unit_rows(self._content.vectors[self._order[positions]])
+        rows = unit_rows(self._snapshot.vectors[self._order[positions]])
         return np.where(self._ids[positions] == ids, rows @ query, -np.inf).astype(np.float32)
 
 
 class TopK:
     """The `size` greatest scores of each query, with their row positions, over many blocks."""
 
-    def __init__(self, queries: int, size: int) -> None:
+    def __init__(self, n_queries: int, size: int) -> None:
         self.size = size
-        self._scores = np.full((queries, size), -np.inf, dtype=np.float32)
-        self._positions = np.zeros((queries, size), dtype=np.int64)
+        self._scores = np.full((n_queries, size), -np.inf, dtype=np.float32)
+        self._positions = np.zeros((n_queries, size), dtype=np.int64)
 
     def offer(self, scores: Scores, begin: int) -> None:
         """Add a block of scores, shape (queries, rows), whose first row has position `begin`."""
@@ -211,7 +214,7 @@ def sample_queries(vectors: EmbeddingRows, sample: int) -> Vectors:
 class RecallMeasure(Protocol):
     """The part of RecallBenchmark that `tune` needs."""
 
-    def lists_needed(self, index: AnnIndex, depth: int, goal: float) -> int:
+    def nprobe_needed(self, index: AnnIndex, depth: int, goal: float) -> int:
         """The nprobe at which the probed lists contain a share `goal` of the `depth` nearest."""
 
     def recall(self, index: AnnIndex, depth: int) -> float:
@@ -227,16 +230,16 @@ def tune(index: AnnIndex, measure: RecallMeasure, goal: float) -> AnnIndex:
     """
     if index.kind != "ivf":
         return index
-    nlist, nprobe = index.faiss_index.nlist, dict[str, int]()
+    nlist, by_depth = index.faiss_index.nlist, dict[str, int]()
     for depth in DEPTHS:
-        smallest = max(nprobe.values(), default=MIN_LISTS)
-        lists = max(smallest, measure.lists_needed(index, depth, (1 + goal) / 2))
-        while lists < nlist and measure.recall(_with_nprobe(index, lists, depth), depth) < goal:
-            lists += max(lists // 4, 1)
-        nprobe[str(depth)] = min(lists, nlist)
-    return AnnIndex(index.faiss_index, "ivf", {"nlist": nlist, "nprobe": nprobe})
+        smallest = max(by_depth.values(), default=MIN_NPROBE)
+        nprobe = max(smallest, measure.nprobe_needed(index, depth, (1 + goal) / 2))
+        while nprobe < nlist and measure.recall(_with_nprobe(index, nprobe, depth), depth) < goal:
+            nprobe += max(nprobe // 4, 1)
+        by_depth[str(depth)] = min(nprobe, nlist)
+    return AnnIndex(index.faiss_index, "ivf", {"nlist": nlist, "nprobe": by_depth})
 
 
-def _with_nprobe(index: AnnIndex, lists: int, depth: int) -> AnnIndex:
-    parameters = {"nlist": index.faiss_index.nlist, "nprobe": {str(depth): lists}}
+def _with_nprobe(index: AnnIndex, nprobe: int, depth: int) -> AnnIndex:
+    parameters = {"nlist": index.faiss_index.nlist, "nprobe": {str(depth): nprobe}}
     return AnnIndex(index.faiss_index, "ivf", parameters)

@@ -17,7 +17,7 @@ from app.db import copy, locks
 from app.db.pipeline import open_pipeline
 from app.db.queries import embeddings, models
 from app.encoders.base import Encoder
-from app.errors import BadImage, ModelNotKept
+from app.errors import BadImage, ModelNotMaintained
 from app.types import Model, ProgressCallback, Vector
 
 BATCH = 32
@@ -52,9 +52,9 @@ def embed(
 ) -> BackfillReport:
     """Embed every picture that has no embedding under the model.
 
-    Searches and writers go on; each batch is one short transaction. Raises DatabaseUnavailable
-    when the connection is lost, and ModelNotKept when the model is dropped in the meantime; what
-    was embedded until then is kept.
+    Searches and writers continue; each batch is one short transaction. Raises DatabaseUnavailable
+    when the connection is lost, and ModelNotMaintained when the model is dropped in the meantime;
+    what was embedded until then is kept.
     """
     report, began = BackfillReport(left=_left(engine, model)), time.monotonic()
     with bulk(engine, [model], report.left, notify):
@@ -75,9 +75,9 @@ def _embed(
     began = time.monotonic()
     for batch in _missing(engine, model):
         pictures: dict[int, Image.Image] = {}
-        for picture_id, sha256, places in batch:
+        for picture_id, sha256, uris in batch:
             try:
-                pictures[picture_id] = find(sha256, places)
+                pictures[picture_id] = find(sha256, uris)
             except BadImage as exc:
                 report.failed += 1
                 if len(report.reasons) < MAX_REASONS:
@@ -121,7 +121,7 @@ def _store(connection: Connection, model: Model, vectors: Mapping[int, Vector]) 
         missing = embeddings.missing_in(pipeline, model, list(vectors))
         rows = copy.rows_by_id(model, vectors)  # while the server works
     if model.id not in [each.id for each in maintained()]:
-        raise ModelNotKept(f"{model.name} is not kept up to date any more; it is dropped.")
+        raise ModelNotMaintained(f"{model.name} is not kept up to date any more; it is dropped.")
     without = missing()
     if len(without):
         copy.insert_rows(connection, copy.select_ids(rows, without))

@@ -19,7 +19,7 @@ from app.db.engine import check_schema
 from app.db.queries import models
 from app.encoders.base import Encoder, EncoderChoice
 from app.encoders.loading import automatic
-from app.errors import LookalikeError, ModelMismatch, ModelNotKept, ModelUnavailable
+from app.errors import LookalikeError, ModelMismatch, ModelNotMaintained, ModelUnavailable
 from app.types import Model
 
 PRELOAD_S = 30.0
@@ -62,7 +62,10 @@ class EncoderPool:
         return encoder
 
     def for_model(self, model_id: int) -> Encoder:
-        """The encoder of a maintained model. Raises ModelNotKept for any other, and as `active`."""
+        """The encoder of a maintained model.
+
+        Raises ModelNotMaintained for any other model, and the errors of `active`.
+        """
         with self._lock:
             encoder = self._by_model.get(model_id)
         return encoder or self._get_or_load(self._model(model_id))
@@ -73,7 +76,7 @@ class EncoderPool:
         with self._lock:
             self._active = encoder
 
-    def take(self, model: Model, encoder: Encoder) -> None:
+    def set_active(self, model: Model, encoder: Encoder) -> None:
         """Use an encoder that is already loaded for the active model."""
         with self._lock:
             self._by_model[model.id] = self._active = encoder
@@ -114,9 +117,9 @@ class EncoderPool:
             check_schema(connection)
             if model_id is None:
                 return models.require_active(connection)
-            model = models.by_id(connection, model_id)
+            model = models.maintained_by_id(connection, model_id)
         if model is None:
-            raise ModelNotKept(
+            raise ModelNotMaintained(
                 f"No model with the id {model_id} is kept up to date in this database; "
                 "see `lookalike model list`."
             )

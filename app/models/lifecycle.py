@@ -28,11 +28,11 @@ from app.types import Model
 
 @dataclass(frozen=True, slots=True)
 class ModelChange:
-    """The active model before and after; `forced` is the recorded reason if checks failed."""
+    """The active model before and after, and the recorded reason if the change was forced."""
 
     former: Model | None
     active: Model
-    forced: str | None = None
+    forced_reason: str | None = None
 
 
 class Lifecycle:
@@ -76,24 +76,24 @@ class Lifecycle:
             models.maintain(connection, model.id, name)
         return model
 
-    def activate(self, name: str, *, forced: str | None = None) -> ModelChange:
+    def activate(self, name: str, *, forced_reason: str | None = None) -> ModelChange:
         """Make a model the one that searches use.
 
         Raises UnknownModel, and NotReady unless every picture has an embedding under it and an
-        index of it is published. `forced` skips this check; it is the reason, which is recorded.
+        index of it is published. A `forced_reason` skips this check and is recorded.
         """
-        _check_reason(forced)
+        _check_reason(forced_reason)
         with self._writing() as connection:
-            return _activate(connection, models.resolve(connection, name), forced)
+            return _activate(connection, models.resolve(connection, name), forced_reason)
 
-    def rollback(self, *, forced: str | None = None) -> ModelChange:
+    def rollback(self, *, forced_reason: str | None = None) -> ModelChange:
         """Activate the previously active model again. Raises NotReady."""
-        _check_reason(forced)
+        _check_reason(forced_reason)
         with self._writing() as connection:
-            former = models.previous(connection)
+            former = models.formerly_active(connection)
             if former is None:
                 raise NotReady("No model was active before this one, or it was dropped since.")
-            return _activate(connection, former, forced)
+            return _activate(connection, former, forced_reason)
 
     def drop(self, name: str) -> Model:
         """Delete a model with its embeddings and builds.
@@ -144,16 +144,16 @@ def _check_acquired(acquired: bool) -> None:
         raise NotReady("Another change of the models is under way; try again when it is over.")
 
 
-def _activate(connection: Connection, model: Model, forced: str | None) -> ModelChange:
+def _activate(connection: Connection, model: Model, forced_reason: str | None) -> ModelChange:
     former = models.active(connection)
     if former == model:
         return ModelChange(former, model)
     removal.check_not_dropping(connection, model)
     lacking = _lacking(connection, model)
-    if lacking and forced is None:
+    if lacking and forced_reason is None:
         raise NotReady(f"{model.name} is not ready: {'; '.join(lacking)}. Nothing was changed.")
-    models.activate(connection, former, model, forced if lacking else None)
-    return ModelChange(former, model, forced if lacking else None)
+    models.activate(connection, former, model, forced_reason if lacking else None)
+    return ModelChange(former, model, forced_reason if lacking else None)
 
 
 def _check_reason(reason: str | None) -> None:
@@ -161,7 +161,7 @@ def _check_reason(reason: str | None) -> None:
         return
     check_text("reason", reason)
     if not reason.strip():
-        raise BadInput("Say why it is forced; the reason is recorded.")
+        raise BadInput("Forcing needs a reason, which is recorded; the given one is empty.")
 
 
 def _lacking(connection: Connection, model: Model) -> list[str]:

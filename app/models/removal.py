@@ -23,7 +23,7 @@ from app.errors import DatabaseUnsuitable, LockHeld, NotReady
 from app.types import Model
 
 PATIENCE_S = 60.0
-"""Maximum seconds for each step."""
+"""Maximum seconds of each step."""
 
 WAITS_MS = (20, 50, 100, 200, 300)
 """Lock timeouts of the attempts, during which searches may wait; the last one is repeated."""
@@ -62,7 +62,8 @@ def check_not_dropping(connection: Connection, model: Model) -> None:
     """Raise NotReady for a model that is partly dropped."""
     if not partitions.is_attached(connection, model.id):
         raise NotReady(
-            f"{model.name} was not wholly dropped; run `lookalike model drop {model.name}` first."
+            f"{model.name} was not completely dropped; "
+            f"run `lookalike model drop {model.name}` first."
         )
 
 
@@ -138,7 +139,8 @@ def _blocking_writers(engine: Engine) -> Iterator[Connection]:
 
 def _unfinished(model: Model) -> LockHeld:
     return LockHeld(
-        f"{model.name} is not wholly dropped: somebody has been reading the tables for longer than "
-        "this waits, as a backup, a build or a query of an analyst does. Searches go on. When it "
-        f"is over, run `lookalike model drop {model.name}` again; it goes on from there."
+        f"{model.name} is not completely dropped: another session, such as a backup, a build or a "
+        f"query of an analyst, reads the tables for longer than {PATIENCE_S:g} s. Searches "
+        f"continue. When it has ended, run `lookalike model drop {model.name}` again; it continues "
+        "from there."
     )

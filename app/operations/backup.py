@@ -67,7 +67,7 @@ def backup(
         manifest = _describe(connection)
         notify(f"{sum(manifest.rows.values()):,} rows in {len(manifest.rows)} tables")
         _dump(engine, draft, exported, notify)
-        notify("hashing what was written")
+        notify("hashing the files")
         return _seal(manifest, draft)
 
 
@@ -79,7 +79,7 @@ def _check_target(target: Path) -> None:
             return
     except OSError as exc:
         raise BadInput(f"{target} cannot be read: {exc.strerror or exc}.") from exc
-    raise BadInput(f"{target} is there already and is not an empty folder. Name a new one.")
+    raise BadInput(f"{target} already exists and is not an empty folder. Name a new folder.")
 
 
 @contextmanager
@@ -129,8 +129,8 @@ def _count_rows(connection: Connection, names: Sequence[str]) -> dict[str, int]:
         return database_info.count_rows(connection, names)
     except SchemaMismatch as exc:
         raise BackupFailed(
-            "No backup was made: a table went away as it began, as happens while a model is "
-            "dropped. Run it again."
+            "No backup was made: a table was dropped while it began, as happens when a model is "
+            "deleted. Run it again."
         ) from exc
 
 

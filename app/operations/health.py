@@ -106,7 +106,7 @@ def _checks(connection: Connection, files: IndexFiles, settings: Settings) -> It
 def _encoder(model: Model, settings: Settings) -> HealthCheck:
     """The library that encoded pictures when the model was last loaded on this machine; this check
     loads nothing."""
-    state = CompiledCache(settings.tower_folder).load_state(model.fingerprint)
+    state = CompiledCache(settings.compiled_cache_folder).load_state(model.fingerprint)
     if state is None:
         return HealthCheck("encoder", None)
     advice = (
@@ -138,10 +138,10 @@ def _contents(connection: Connection, model: Model) -> Generator[HealthCheck, No
 
 def _pgvector(connection: Connection, model: Model) -> HealthCheck:
     name = "pgvector_index"
-    if hnsw_index.usable(connection, model.id):
+    if hnsw_index.is_usable(connection, model.id):
         return HealthCheck(name, "valid")
     if hnsw_index.busy(connection, model.id):
-        return HealthCheck(name, "left off by a load that goes on, or being made")
+        return HealthCheck(name, "dropped by a running load, or being built")
     advice = (
         "It is missing, so searches without a build compare all embeddings: a load was "
         "interrupted. Run `lookalike check --repair` as the role that migrates."

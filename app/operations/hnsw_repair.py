@@ -34,5 +34,5 @@ class HnswRepairLoop(BackgroundLoop):
         self._engine = engine
 
     def _build_missing(self) -> str:
-        bulk_load.finish(self._engine)
+        bulk_load.build_missing(self._engine)
         return ""

@@ -13,7 +13,8 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_l
 from app.errors import LookalikeError
 from app.operations.health import HealthStatus
 
-CLOSED_WITHIN_S = 0.1
+POLL_INTERVAL_S = 0.1
+"""How often the server thread checks whether to stop; `close` takes up to this long."""
 
 HttpResponse = tuple[int, str, bytes]
 """Status, content type, body."""
@@ -23,7 +24,7 @@ class MetricsServer:
     """Serves from background threads until it is closed."""
 
     def __init__(
-        self, host: str, port: int, registry: CollectorRegistry, status: Callable[[], HealthStatus]
+        self, host: str, port: int, registry: CollectorRegistry, health: Callable[[], HealthStatus]
     ) -> None:
         """Listen on a TCP port (0: any free port). Raises LookalikeError if it is in use."""
         try:
@@ -34,11 +35,11 @@ class MetricsServer:
             ) from exc
         self._server.routes = {
             "/metrics": lambda: (200, CONTENT_TYPE_LATEST, generate_latest(registry)),
-            "/healthz": lambda: _health(status()),
+            "/healthz": lambda: _health(health()),
         }
         self.address = f"http://{host}:{self._server.server_address[1]}"
         self._thread = threading.Thread(
-            target=self._server.serve_forever, args=(CLOSED_WITHIN_S,), name="metrics", daemon=True
+            target=self._server.serve_forever, args=(POLL_INTERVAL_S,), name="metrics", daemon=True
         )
         self._thread.start()
 
@@ -46,7 +47,10 @@ class MetricsServer:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        tb: TracebackType | None,
     ) -> None:
         self.close()
 
@@ -75,9 +79,11 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _respond(self, *, send_body: bool) -> None:
         route = self.server.routes.get(self.path.partition("?")[0])
-        status, kind, body = route() if route else (404, "text/plain", b"/metrics or /healthz\n")
-        self.send_response(status)
-        self.send_header("Content-Type", kind)
+        status_code, content_type, body = (
+            route() if route else (404, "text/plain", b"/metrics or /healthz\n")
+        )
+        self.send_response(status_code)
+        self.send_header("Content-Type", content_type)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         if send_body:
@@ -87,6 +93,6 @@ class _Handler(BaseHTTPRequestHandler):
         """Requests of monitoring systems, every few seconds, are not logged."""
 
 
-def _health(status: HealthStatus) -> HttpResponse:
-    body = json.dumps(status.as_dict(), default=str).encode()
-    return (200 if status.healthy else 503), "application/json", body
+def _health(health: HealthStatus) -> HttpResponse:
+    body = json.dumps(health.as_dict(), default=str).encode()
+    return (200 if health.healthy else 503), "application/json", body

@@ -66,7 +66,7 @@ def migrate(engine: Engine) -> str:
                 locks.release_session(connection, LockKey.MIGRATION)
                 timeouts.reset(connection)
                 connection.commit()
-    bulk_load.finish(engine, _log.warning)
+    bulk_load.build_missing(engine, _log.warning)
     if revision is None:
         raise SchemaMismatch("The migrations left no revision behind; the database is damaged.")
     return revision

@@ -24,7 +24,7 @@ from app.operations.stop_signals import StopRequested
 from app.types import Build, Model
 
 RETRY_S = 5.0
-"""Seconds to wait after a failed turn, and while another host builds."""
+"""Seconds to wait after an error, and while another host builds."""
 
 _log = logging.getLogger("lookalike.worker")
 
@@ -46,7 +46,7 @@ class Worker:
         self._notified = False
         self._ended = -inf  # monotonic time at which our last attempt ended
         self._failures = (0, 0)  # id of the build in use, and consecutive failed attempts since
-        self._fruitless = 0
+        self._ineffective_builds = 0  # consecutive builds that did not reduce the delta
         self._delta_before: int | None = None  # the delta before a build not yet evaluated
         self._warning = RepeatedWarning(_log)
 
@@ -54,7 +54,7 @@ class Worker:
         """Run until `stop` is set, or StopRequested is raised in this thread."""
         try:
             while not self._stop.is_set():
-                wait_s = self._turn()
+                wait_s = self._run_once()
                 # A burst of changes is observed once.
                 self._stop.wait(self._settings.worker_look_s)
                 wait_s = min(wait_s, self._settings.worker_poll_s)
@@ -62,7 +62,7 @@ class Worker:
         finally:
             self._listener.close()
 
-    def _turn(self) -> float:
+    def _run_once(self) -> float:
         """Observe, and build if it is due; returns the seconds to wait for a notification."""
         try:
             return self._observe_and_build()
@@ -74,30 +74,33 @@ class Worker:
         return RETRY_S
 
     def _observe_and_build(self) -> float:
-        observed = self._observer.observe(count_gone=not self._notified)
-        self._export(observed)
-        self._evaluate_last_build(observed)
-        index = self._policy_input(observed)
-        decision = decide(index, self._rules)
+        observation = self._observer.observe(count_deleted=not self._notified)
+        self._export(observation)
+        self._evaluate_last_build(observation)
+        index_observation = self._index_observation(observation)
+        decision = decide(index_observation, self._rules)
         if decision.reason is not None:
-            return self._build(observed, decision.reason)
-        if not index.failures or not index.changed_rows:  # failed builds are not needed any more
+            return self._build(observation, decision.reason)
+        # Without changes, the builds that failed are not needed any more.
+        if not index_observation.failures or not index_observation.changed_rows:
             self.liveness.succeeded()
             self._warning.clear()
         return decision.wait_s
 
-    def _policy_input(self, observed: WorkerObservation) -> IndexObservation:
-        history, own = observed.history, time.monotonic() - self._ended
+    def _index_observation(self, observation: WorkerObservation) -> IndexObservation:
+        history, since_own_attempt_s = observation.history, time.monotonic() - self._ended
         # An index of unknown age counts as infinitely old.
         age_s = inf if history.age_s is None else history.age_s
-        since_s = own if history.since_last_s is None else min(own, history.since_last_s)
+        since_build_s = inf if history.since_last_build_s is None else history.since_last_build_s
         return IndexObservation(
-            changed_rows=observed.delta + observed.gone,
-            index_rows=observed.build.rows if observed.build else None,
+            changed_rows=observation.delta + observation.deleted,
+            index_rows=observation.build.rows if observation.build else None,
             build_age_s=age_s,
-            since_last_s=since_s,
-            last_took_s=history.took_s,
-            failures=max(self._failed_with(observed.build), history.failures, self._fruitless),
+            since_last_build_s=min(since_own_attempt_s, since_build_s),
+            last_build_took_s=history.took_s,
+            failures=max(
+                self._failed_with(observation.build), history.failures, self._ineffective_builds
+            ),
         )
 
     def _failed_with(self, build: Build | None) -> int:
@@ -105,13 +108,13 @@ class Worker:
         build_id, failures = self._failures
         return failures if build_id == _id(build) else 0
 
-    def _build(self, observed: WorkerObservation, reason: str) -> float:
+    def _build(self, observation: WorkerObservation, reason: str) -> float:
         _log.info("building: %s", reason)
         self._listener.close()  # unread notifications would fill the queue of the whole server
         began = time.monotonic()
         outcome: BuildOutcome = "failed"
         try:
-            outcome = self._rebuild(observed)
+            outcome = self._rebuild(observation)
         except BuildRunning:
             outcome = "busy"
             # Not with the listener: after reconnecting it would return at once.
@@ -121,7 +124,7 @@ class Worker:
             outcome = "stopped"
             raise
         except BaseException:
-            self._failures = (_id(observed.build), self._failed_with(observed.build) + 1)
+            self._failures = (_id(observation.build), self._failed_with(observation.build) + 1)
             raise
         finally:
             now = time.monotonic()
@@ -129,35 +132,35 @@ class Worker:
             self._ended = self._ended if outcome == "busy" else now
         return 0.0
 
-    def _rebuild(self, observed: WorkerObservation) -> BuildOutcome:
+    def _rebuild(self, observation: WorkerObservation) -> BuildOutcome:
         build = self._indexer.rebuild()
         if build.state != "published":
             self._record_error(f"Build {build.id} was not published: {build.reason}.")
             return "rejected"
         _log.info("build %d published: %d rows in %.1f s", build.id, build.rows, build.seconds)
-        self._failures, self._delta_before = (0, 0), observed.delta
+        self._failures, self._delta_before = (0, 0), observation.delta
         self._warning.clear()
         self.liveness.succeeded()
         return "published"
 
-    def _evaluate_last_build(self, observed: WorkerObservation) -> None:
+    def _evaluate_last_build(self, observation: WorkerObservation) -> None:
         """Check that the build just published reduced the delta; if not, record why."""
-        build, delta = observed.build, observed.delta
+        build, delta = observation.build, observation.delta
         if build is None or delta <= allowed_changes(build.rows, self._rules):
-            self._fruitless, self._delta_before = 0, None
+            self._ineffective_builds, self._delta_before = 0, None
             return
         before, self._delta_before = self._delta_before, None
         if before is None or delta < before:
             return
-        self._fruitless += 1
+        self._ineffective_builds += 1
         self.metrics.fruitless()
         cause = self._observer.explain_delta(build)
         self._record_error(f"Build {build.id} left {delta} changed rows of {before}. {cause}")
 
-    def _export(self, observed: WorkerObservation) -> None:
-        metrics, build, age_s = self.metrics, observed.build, observed.history.age_s
-        metrics.delta_rows.set(observed.delta)
-        metrics.gone_rows.set(observed.gone)
+    def _export(self, observation: WorkerObservation) -> None:
+        metrics, build, age_s = self.metrics, observation.build, observation.history.age_s
+        metrics.delta_rows.set(observation.delta)
+        metrics.gone_rows.set(observation.deleted)
         metrics.index_rows.set(build.rows if build else 0)
         recall = build.recall_at_10 if build else None
         metrics.recall.set(nan if recall is None else recall)
@@ -184,7 +187,7 @@ class WorkerObservation:
     build: Build | None
     delta: int
     """Changed embeddings; without a build, all of them."""
-    gone: int
+    deleted: int
     """Rows of the build that were deleted since, as last counted."""
     history: build_history.BuildHistory
 
@@ -195,24 +198,24 @@ class IndexObserver:
     def __init__(self, engine: Engine, max_delta: int, recount_s: float = inf) -> None:
         self._engine = engine
         self._at_most = max_delta + 1  # no rule depends on more
-        self._gone = (0, 0)  # id of the build, and its deleted rows
+        self._deleted = (0, 0)  # id of the build, and its deleted rows
         self._recount_s = recount_s
-        self._counted = -inf
+        self._counted_at = -inf
 
-    def observe(self, *, count_gone: bool) -> WorkerObservation:
+    def observe(self, *, count_deleted: bool) -> WorkerObservation:
         """Observe in one snapshot. Raises NoModel, SchemaMismatch, DatabaseUnavailable.
 
-        Counting deleted rows reads the whole table; without `count_gone` it is done once per build,
-        and again when `recount_s` seconds have passed.
+        Counting deleted rows reads the whole table. Without `count_deleted` it is done once per
+        build, and again when `recount_s` seconds have passed.
         """
         with snapshot(self._engine) as connection:
             check_schema(connection)
             model = models.require_active(connection)
             build = next(iter(index_builds.usable(connection, model.id)), None)
             delta = self._delta(connection, model, build)
-            gone = self._count_gone(connection, build, delta, count_gone)
+            deleted = self._count_deleted(connection, build, delta, count_deleted)
             return WorkerObservation(
-                build, delta, gone, build_history.build_history(connection, model.id, build)
+                build, delta, deleted, build_history.build_history(connection, model.id, build)
             )
 
     def explain_delta(self, build: Build) -> str:
@@ -229,13 +232,13 @@ class IndexObserver:
             return embeddings.count_up_to(connection, model, at_most=self._at_most)
         return index_delta.delta_rows(connection, build, self._at_most)
 
-    def _count_gone(
+    def _count_deleted(
         self, connection: Connection, build: Build | None, delta: int, recount: bool
     ) -> int:
         if build is None:
             return 0
         now = time.monotonic()
-        if recount or self._gone[0] != build.id or now - self._counted >= self._recount_s:
-            self._counted = now
-            self._gone = (build.id, index_delta.gone_rows(connection, build, delta))
-        return self._gone[1]
+        if recount or self._deleted[0] != build.id or now - self._counted_at >= self._recount_s:
+            self._counted_at = now
+            self._deleted = (build.id, index_delta.deleted_rows(connection, build, delta))
+        return self._deleted[1]

@@ -60,37 +60,37 @@ class Admission:
             self._release()
 
     def _wait(self) -> float:
-        turn = self._turn()
-        if turn is None:
+        granted = self._take_place_or_queue()
+        if granted is None:
             return 0.0
         began = time.monotonic()
         try:
-            turn.wait(self._wait_s)
+            granted.wait(self._wait_s)
         except BaseException:  # such as Ctrl-C: a place already granted must be given back
-            if not self._withdraw(turn):
+            if not self._withdraw(granted):
                 self._release()
             raise
         waited_s = time.monotonic() - began
-        if self._withdraw(turn):
+        if self._withdraw(granted):
             self._refuse()
         return waited_s
 
-    def _turn(self) -> threading.Event | None:
-        """Take a free place and return None, or queue and return the event to wait for."""
+    def _take_place_or_queue(self) -> threading.Event | None:
+        """Take a free place and return None, or queue and return the event that grants one."""
         with self._lock:
             if self._free:
                 self._free -= 1
                 return None
-            turn = threading.Event()
-            self._waiting.append(turn)
-            return turn
+            granted = threading.Event()
+            self._waiting.append(granted)
+            return granted
 
-    def _withdraw(self, turn: threading.Event) -> bool:
+    def _withdraw(self, granted: threading.Event) -> bool:
         """Leave the queue; False if the place was granted meanwhile."""
         with self._lock:
-            if turn.is_set():
+            if granted.is_set():
                 return False
-            self._waiting.remove(turn)
+            self._waiting.remove(granted)
             return True
 
     def _release(self) -> None:

@@ -55,17 +55,17 @@ def deduplicate(
     *,
     shown: Sequence[ScoredHit] = (),
     verdicts: Sequence[Verdict] = (),
-    typo: float,
+    min_spelling_similarity: float,
 ) -> DedupResult:
     """Drop near-duplicates and fold duplicate products, as the query asks; `hits` are best first.
 
     `shown` are the products of earlier pages, which count as better matches than all `hits`.
-    `typo` is the similarity (0 to 1) that two spellings of a word must reach.
+    `min_spelling_similarity` (0 to 1) is passed to `rules.fold`.
     """
     distinct, dropped = _drop_near_duplicates(hits, shown, query)
     if not query.fold:
-        return DedupResult(tuple((each, ()) for each in distinct), tuple(dropped))
-    kept, already_shown = _fold(distinct, shown, verdicts, typo)
+        return DedupResult(tuple((scored, ()) for scored in distinct), tuple(dropped))
+    kept, already_shown = _fold(distinct, shown, verdicts, min_spelling_similarity)
     return DedupResult(tuple(kept), (*dropped, *already_shown))
 
 
@@ -80,22 +80,22 @@ def _drop_near_duplicates(
     """Separates near-duplicates of the query and of better matches from the other hits."""
     kept: list[ScoredHit] = []
     dropped: list[Dropped] = []
-    better = _KeptVectors([*shown, *hits] if query.near_match is not None else [])
+    better_matches = _KeptVectors([*shown, *hits] if query.near_match is not None else [])
     if query.near_match is not None:
-        for each in shown:
-            better.add(each)
-    for each in hits:
-        sku, distance = each.product.sku, each.hit.distance
+        for scored in shown:
+            better_matches.add(scored)
+    for scored in hits:
+        sku, distance = scored.product.sku, scored.hit.distance
         if query.near_query is not None and distance <= query.near_query:
             dropped.append(Dropped(sku, LIKE_QUERY, distance, None))
             continue
         if query.near_match is not None:
-            nearest = better.within(each, query.near_match)
+            nearest = better_matches.nearest_within(scored, query.near_match)
             if nearest is not None:
                 dropped.append(Dropped(sku, LIKE_MATCH, nearest[1], nearest[0].product.sku))
                 continue
-            better.add(each)
-        kept.append(each)
+            better_matches.add(scored)
+        kept.append(scored)
     return kept, dropped
 
 
@@ -103,66 +103,68 @@ class _KeptVectors:
     """The unit vectors of the hits kept so far, to find the nearest of them."""
 
     def __init__(self, hits: Sequence[ScoredHit]) -> None:
-        """Reserves room for all `hits`."""
-        dim = next((len(each.vector) for each in hits if each.vector is not None), 0)
+        """Allocates memory for the vectors of all `hits`."""
+        dim = next((len(scored.vector) for scored in hits if scored.vector is not None), 0)
         self._vectors = np.empty((len(hits), dim), dtype=np.float64)
         self._kept: list[ScoredHit] = []
 
-    def add(self, each: ScoredHit) -> None:
-        self._vectors[len(self._kept)] = _unit(each)
-        self._kept.append(each)
+    def add(self, scored: ScoredHit) -> None:
+        self._vectors[len(self._kept)] = _unit(scored)
+        self._kept.append(scored)
 
-    def within(self, each: ScoredHit, max_distance: float) -> tuple[ScoredHit, float] | None:
+    def nearest_within(
+        self, scored: ScoredHit, max_distance: float
+    ) -> tuple[ScoredHit, float] | None:
         """The nearest hit kept and its distance, if it is at most `max_distance` away."""
         if not self._kept:
             return None
-        distances = 1.0 - self._vectors[: len(self._kept)] @ _unit(each)
-        place = int(distances.argmin())
-        distance = max(float(distances[place]), 0.0)
-        return (self._kept[place], distance) if distance <= max_distance + ROUNDING else None
+        distances = 1.0 - self._vectors[: len(self._kept)] @ _unit(scored)
+        nearest = int(distances.argmin())
+        distance = max(float(distances[nearest]), 0.0)
+        return (self._kept[nearest], distance) if distance <= max_distance + ROUNDING else None
 
 
-def _unit(each: ScoredHit) -> np.ndarray:
-    assert each.vector is not None, "near-duplicates are dropped by their vectors"
-    return unit_float64(each.vector)
+def _unit(scored: ScoredHit) -> np.ndarray:
+    assert scored.vector is not None, "near-duplicates are dropped by their vectors"
+    return unit_float64(scored.vector)
 
 
 def _fold(
     hits: Sequence[ScoredHit],
     shown: Sequence[ScoredHit],
     verdicts: Sequence[Verdict],
-    typo: float,
+    min_spelling_similarity: float,
 ) -> tuple[list[tuple[ScoredHit, tuple[Folded, ...]]], list[Dropped]]:
     """The keeper of each group with the products folded into it, and the products dropped because
     an earlier page showed one of their group."""
-    by_sku = {each.product.sku: each for each in hits}
-    shown_skus = {each.product.sku for each in shown}
-    candidates = [FoldCandidate(each.product, _rank_similarity(each)) for each in hits]
-    candidates += [FoldCandidate(each.product, np.inf) for each in shown]
+    by_sku = {scored.product.sku: scored for scored in hits}
+    shown_skus = {scored.product.sku for scored in shown}
+    candidates = [FoldCandidate(scored.product, _rank_similarity(scored)) for scored in hits]
+    candidates += [FoldCandidate(scored.product, np.inf) for scored in shown]
     kept: list[tuple[float, ScoredHit, tuple[Folded, ...]]] = []
     dropped: list[Dropped] = []
-    for group in fold(candidates, verdicts, typo):
-        skus = [group.keeper.sku, *(each.candidate.sku for each in group.folded)]
-        if before := [sku for sku in skus if sku in shown_skus]:
-            first = min(before)
+    for group in fold(candidates, verdicts, min_spelling_similarity):
+        skus = [group.keeper.sku, *(folded.candidate.sku for folded in group.folded)]
+        if shown_in_group := [sku for sku in skus if sku in shown_skus]:
+            first = min(shown_in_group)
             dropped += [
                 Dropped(sku, ALREADY_SHOWN, None, first) for sku in skus if sku not in shown_skus
             ]
             continue
         keeper = by_sku[group.keeper.sku]
-        folded = tuple(_folded(by_sku, each) for each in group.folded)
+        folded = tuple(_folded(by_sku, candidate) for candidate in group.folded)
         kept.append((max(by_sku[sku].score for sku in skus), keeper, folded))
-    kept.sort(key=lambda each: (-each[0], each[1].hit.product_id))
+    kept.sort(key=lambda match: (-match[0], match[1].hit.product_id))
     return [(keeper, folded) for _, keeper, folded in kept], dropped
 
 
-def _rank_similarity(each: ScoredHit) -> float:
+def _rank_similarity(scored: ScoredHit) -> float:
     """The similarity by which the keeper of a group is chosen; hits found by words alone rank last,
     and equal."""
-    similarity = similarity_of(each.hit)
+    similarity = similarity_of(scored.hit)
     return -2.0 if similarity is None else similarity
 
 
-def _folded(by_sku: Mapping[str, ScoredHit], each: FoldedCandidate) -> Folded:
-    similarity = similarity_of(by_sku[each.candidate.sku].hit)
-    return Folded(each.candidate.product, each.rule, each.matched_by, similarity)
+def _folded(by_sku: Mapping[str, ScoredHit], folded: FoldedCandidate) -> Folded:
+    similarity = similarity_of(by_sku[folded.candidate.sku].hit)
+    return Folded(folded.candidate.product, folded.rule, folded.matched_by, similarity)

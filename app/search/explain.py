@@ -63,7 +63,7 @@ def build_plan(outcome: SearchOutcome, query: Query, timer: StageTimer) -> Plan:
         build=retrieval.build.id if retrieval.build else None,
         built_at=retrieval.build.finished_at if retrieval.build else None,
         delta_rows=retrieval.delta_rows,
-        candidates=retrieval.candidates.looked_at,
+        candidates=retrieval.candidates.examined,
         vanished=retrieval.candidates.vanished,
         shortfall=_shortfall(outcome, query),
         words=outcome.words,

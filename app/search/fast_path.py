@@ -25,13 +25,7 @@ from app.index import faiss_index
 from app.index.faiss_index import AnnIndex
 from app.index.file_store import IndexFiles
 from app.search.filter_cache import CachedFilter, FilterCache
-from app.search.retrieval import (
-    RETRY_FACTOR,
-    FetchRound,
-    fetch_rounds,
-    initial_fetch,
-    nominate,
-)
+from app.search.retrieval import RETRY_FACTOR, FetchRound, fetch_rounds, initial_fetch, nominate
 from app.types import Build, Model, Vector
 
 DEEP_SHARE = 0.4
@@ -57,7 +51,7 @@ class FastPath:
         self.last_build: tuple[Model, Build] | None = None
         """The model and the build of the last answer; every statement checks both."""
         self._widening = 1
-        """Factor of the first fetch round: grows in catalogues with many pictures a product."""
+        """Factor of the first fetch round; grows in catalogues with many pictures per product."""
 
     def find(
         self,
@@ -67,8 +61,9 @@ class FastPath:
         k: int,
         filter_clause: FilterClause = EVERYTHING,
     ) -> StatementResult | None:
-        """The k nearest products that pass the filter; None if the planner has to answer, after
-        which `last_build` is set again.
+        """The k nearest products that pass the filter; None if the planner has to answer.
+
+        The caller then sets `last_build` to the build of that answer.
 
         `vector` has shape (dim,), float32, holding float16 values. Raises DatabaseUnavailable if
         the statement timed out.
@@ -91,28 +86,30 @@ class FastPath:
             return None
 
     def _nearest_rounds(self, k: int) -> Iterator[FetchRound]:
-        for fetch in fetch_rounds(initial_fetch(k) * self._widening, k * self._widening):
-            yield fetch
-            # Asked for the next round: products have so many pictures that this one was too small.
+        for fetch_round in fetch_rounds(initial_fetch(k) * self._widening, k * self._widening):
+            yield fetch_round
+            # The caller needs another round: this one was too small, because products have many
+            # pictures. Later searches begin with a larger one.
             self._widening = min(2 * self._widening, RETRY_FACTOR)
 
     def _first_complete(
         self, index: AnnIndex, request: StatementRequest, rounds: Iterator[FetchRound]
     ) -> StatementResult | None:
-        """The result of the first round that is complete; None if there is none."""
-        for fetch in rounds:
-            result = self._run(index, replace(request, n=fetch.n), fetch)
+        """The result of the first round that is complete; None if no round is, if one fails, or if
+        the delta is too large."""
+        for fetch_round in rounds:
+            result = self._run(index, replace(request, n=fetch_round.n), fetch_round)
             if result is None or result.delta_rows > self._settings.max_delta_rows:
                 return None
             if is_complete(result.candidates, request.k):
-                return replace(result, deeper=fetch.selector is None)
+                return replace(result, deeper=fetch_round.selector is None)
         return None
 
     def _run(
-        self, index: AnnIndex, request: StatementRequest, fetch: FetchRound
+        self, index: AnnIndex, request: StatementRequest, fetch_round: FetchRound
     ) -> StatementResult | None:
         """One round: the statement's result, None if it failed or the build is not current."""
-        nominees = nominate(index, request.vector, fetch)
+        nominees = nominate(index, request.vector, fetch_round)
         try:
             raw = self._engine.raw_connection()
         except (psycopg.Error, SQLAlchemyError, LookalikeError) as exc:
@@ -125,10 +122,10 @@ class FastPath:
                 raw.info["cluster"] = single_statement.cluster(connection)
             result = single_statement.search(
                 connection, request, nominees.ids, nominees.seen_to,
-                cluster=raw.info["cluster"], allowed=self._settings.max_delta_rows,
+                cluster=raw.info["cluster"], max_delta_rows=self._settings.max_delta_rows,
             )  # fmt: skip
             if result is None:
-                self.last_build = None  # no longer the build to use
+                self.last_build = None  # it is no longer current
             return result
         except psycopg.errors.QueryCanceled:
             with driver_errors():
@@ -143,7 +140,11 @@ class FastPath:
 
 
 def _filtered_rounds(k: int, cached: CachedFilter, index: AnnIndex) -> Iterator[FetchRound]:
-    """First deeper and filtered afterwards, if many pass and lie near; then among what passes."""
+    """The fetch rounds of a filtered search.
+
+    If many pictures pass and lie near the queries, a deeper round that is filtered afterwards comes
+    first. The others search among the pictures that pass.
+    """
     first, share = initial_fetch(k), cached.pictures / max(index.rows, 1)
     if share >= DEEP_SHARE and cached.near:
         yield FetchRound(*faiss_index.deep_search_size(first, k, min(share, 1.0)))

@@ -14,9 +14,9 @@ from app.config import Settings
 from app.db.queries import embeddings, full_text, nearest, products, verdicts
 from app.db.queries.nearest import Candidates
 from app.index.file_store import IndexFiles
+from app.search import planner
 from app.search.dedup import DedupResult, ScoredHit, deduplicate, needs_dedup
 from app.search.fusion import fuse
-from app.search.planner import find
 from app.search.retrieval import Reason, RetrievalRequest, RetrievalResult
 from app.types import Hit, Query
 
@@ -108,7 +108,7 @@ def page(request: PageRequest) -> Page:
 def _page_hits(request: PageRequest, size: int) -> _PageHits:
     """The first `size` hits that reach the query's minimum similarity."""
     if request.catalogue_words is None:
-        result = find(replace(request.retrieval, k=size), request.files, request.settings)
+        result = planner.find(replace(request.retrieval, k=size), request.files, request.settings)
         hits = result.candidates.hits
         page_hits = _PageHits(result, [(hit, hit.similarity) for hit in hits], len(hits) < size)
     else:
@@ -145,7 +145,7 @@ def _fused(request: PageRequest, size: int, words: str, weight: float) -> _PageH
     result = RetrievalResult(Candidates((), None, len(by_words)), "words", reason)
     exhausted = len(by_words) < size
     if request.by_vector:
-        result = find(replace(retrieval, k=size), request.files, request.settings)
+        result = planner.find(replace(retrieval, k=size), request.files, request.settings)
         by_vector = result.candidates.hits
         compared = full_text.nearest_hits(
             retrieval.connection, retrieval.model, retrieval.vector, list(by_words)
@@ -180,8 +180,10 @@ def _deduplicated(
     skus = [each.product.sku for each in (*scored, *shown)]
     connection = request.retrieval.connection
     decided = verdicts.related(connection, skus) if request.query.fold else []
-    typo = request.settings.typo_similarity
-    return deduplicate(scored, request.query, shown=shown, verdicts=decided, typo=typo)
+    return deduplicate(
+        scored, request.query, shown=shown, verdicts=decided,
+        min_spelling_similarity=request.settings.typo_similarity,
+    )  # fmt: skip
 
 
 def _scored(request: PageRequest, hits: Sequence[tuple[Hit, float]]) -> list[ScoredHit]:

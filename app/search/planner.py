@@ -1,11 +1,11 @@
 """Chooses the path that answers a search: FAISS, pgvector's HNSW index or an exact scan.
 
-A search without a filter uses FAISS if there is a usable build, else pgvector, else the exact scan.
+A search without a filter uses FAISS if there is a usable build, else HNSW, else the exact scan.
 A filter changes that by how many products pass: if few, all their pictures are compared in SQL; if
 many, the index is searched deeper and what does not pass is discarded; in between, or where the
 products that pass lie far from the query, the index is searched among the pictures that pass. The
-first estimate comes from PostgreSQL's statistics. Each path detects when the estimate was wrong and
-hands over to the next.
+first estimate comes from PostgreSQL's statistics. Each path detects when the estimate was wrong;
+the next path is then tried.
 """
 
 from __future__ import annotations
@@ -35,14 +35,14 @@ from app.search.retrieval import (
 )
 
 MAX_DEEP_NOMINEES = 4000
-"""Pictures that are nominated at most to be filtered afterwards."""
+"""Largest number of pictures that are nominated to be filtered afterwards."""
 
 FEW_PASS = Reason("filter", "the filter leaves few products, all compared")
 
 
 @dataclass(frozen=True, slots=True)
 class PlannedSearch:
-    """A request with its filter as SQL; `EVERYTHING` is the filter that lets all products pass."""
+    """A request, its filter as SQL (`nearest.EVERYTHING` if it has none), and the settings."""
 
     request: RetrievalRequest
     filter_clause: FilterClause
@@ -67,13 +67,14 @@ def find(request: RetrievalRequest, files: IndexFiles, settings: Settings) -> Re
                 return RetrievalResult(few, "exact", FEW_PASS)
         share = estimate / max(products, estimate, 1)
         rounds = _filtered_rounds(search, share, deep=share >= crossovers.deep_share)
-    opened = open_build(request, files)
-    if isinstance(opened, Reason):
-        return _by_pgvector(search, opened)
-    result = by_faiss(search, opened, rounds)
-    if isinstance(result, RetrievalResult):
-        return result
-    return _exact(search, result) if search.is_filtered else _by_pgvector(search, result)
+    build_or_reason = open_build(request, files)
+    if isinstance(build_or_reason, Reason):
+        return _by_hnsw(search, build_or_reason)
+    result_or_reason = by_faiss(search, build_or_reason, rounds)
+    if isinstance(result_or_reason, RetrievalResult):
+        return result_or_reason
+    fallback = _exact if search.is_filtered else _by_hnsw
+    return fallback(search, result_or_reason)
 
 
 def compare_all(search: PlannedSearch, max_pictures: int | None = None) -> Candidates | None:
@@ -82,7 +83,7 @@ def compare_all(search: PlannedSearch, max_pictures: int | None = None) -> Candi
     if search.is_filtered:
         return nearest.exact_filtered(
             request.connection, request.model, request.vector, search.filter_clause,
-            k=request.k, excluded=request.excluded, allowed=max_pictures,
+            k=request.k, excluded=request.excluded, max_pictures=max_pictures,
         )  # fmt: skip
     if max_pictures is not None:
         pictures = embeddings.count_up_to(
@@ -100,16 +101,16 @@ def by_faiss(
 
     Without a filter, a build that nominates too few is answered by the exact scan.
     """
-    build, max_delta = opened.build, search.settings.max_delta_rows
+    build, max_delta_rows = opened.build, search.settings.max_delta_rows
     delta_rows = 0
-    for fetch in rounds:
-        candidates, delta_rows = _near_build(search, opened, fetch)
-        if delta_rows > max_delta:
-            text = f"more than {max_delta} embeddings changed since build {build.id}"
+    for fetch_round in rounds:
+        candidates, delta_rows = _rank_round(search, opened, fetch_round)
+        if delta_rows > max_delta_rows:
+            text = f"more than {max_delta_rows} embeddings changed since build {build.id}"
             return Reason("large_delta", text)
         if is_complete(candidates, search.request.k):
             if search.is_filtered:
-                deeper = fetch.selector is None
+                deeper = fetch_round.selector is None
                 return filtered_build_result(candidates, build, delta_rows, deeper=deeper)
             return build_result(candidates, build, delta_rows)
     needed = "pass the filter" if search.is_filtered else "are still in the table"
@@ -119,52 +120,56 @@ def by_faiss(
     return RetrievalResult(exact_search(search.request), "exact", reason, build, delta_rows)
 
 
-def _near_build(
-    search: PlannedSearch, opened: OpenBuild, fetch: FetchRound
+def _rank_round(
+    search: PlannedSearch, opened: OpenBuild, fetch_round: FetchRound
 ) -> tuple[Candidates, int]:
-    """The candidates of one fetch round and the number of rows in the build's delta."""
+    """The candidates of one fetch round, by exact distance, and the number of rows in the build's
+    delta."""
     request = search.request
-    nominees = nominate(opened.index, request.vector, fetch)
+    nominees = nominate(opened.index, request.vector, fetch_round)
     return index_delta.nearest(
         request.connection, request.model, opened.build, request.vector,
         nominees.ids, nominees.seen_to,
-        n=fetch.n, k=request.k, excluded=request.excluded,
-        allowed=search.settings.max_delta_rows, filter_clause=search.filter_clause,
+        n=fetch_round.n, k=request.k, excluded=request.excluded,
+        max_delta_rows=search.settings.max_delta_rows, filter_clause=search.filter_clause,
     )  # fmt: skip
 
 
 def _nearest_rounds(request: RetrievalRequest) -> Iterator[FetchRound]:
-    """The nearest pictures of all."""
+    """The fetch rounds of a search without a filter."""
     return fetch_rounds(request.initial_fetch, request.depth)
 
 
 def deep_rounds(request: RetrievalRequest, share: float) -> Iterator[FetchRound]:
-    """So many nominees that enough of them should pass a filter which lets `share` (0 to 1)
-    of the products pass."""
+    """One round with enough nominees that k of them should pass the filter, if the share (0 to 1)
+    of the products that pass is `share`."""
     n, depth = faiss_index.deep_search_size(request.initial_fetch, request.depth, share)
     yield FetchRound(min(n, MAX_DEEP_NOMINEES), depth)
 
 
 def selector_rounds(search: PlannedSearch) -> Iterator[FetchRound]:
-    """The nearest among the pictures that pass, whose ids are read when the first round runs."""
+    """The fetch rounds of a search among the pictures that pass; their ids are read when the first
+    round runs."""
     request, n = search.request, search.request.initial_fetch
     selector = IdSelector(nearest.filtered_picture_ids(request.connection, search.filter_clause))
     yield from fetch_rounds(n, n, selector)
 
 
 def _filtered_rounds(search: PlannedSearch, share: float, *, deep: bool) -> Iterator[FetchRound]:
+    """The fetch rounds of a filtered search: with `deep`, first one that is filtered afterwards."""
     if deep:
         yield from deep_rounds(search.request, share)
     yield from selector_rounds(search)
 
 
-def _by_pgvector(search: PlannedSearch, reason: Reason) -> RetrievalResult:
-    """Without FAISS: all pictures that pass if they are few, else pgvector's index."""
+def _by_hnsw(search: PlannedSearch, reason: Reason) -> RetrievalResult:
+    """The answer without FAISS: an exact scan of up to `exact_rows` pictures, else the HNSW index,
+    else an exact scan of all."""
     request = search.request
     few = compare_all(search, max_pictures=search.settings.exact_rows)
     if few is not None:
         return RetrievalResult(few, "exact", reason)
-    if not hnsw_index.usable(request.connection, request.model.id):
+    if not hnsw_index.is_usable(request.connection, request.model.id):
         return _exact(search, reason.extended("pgvector's index is missing, so all were compared"))
     n = 4 * request.initial_fetch  # the recall of HNSW grows with it
     for fetched in (n, n * RETRY_FACTOR):

@@ -11,7 +11,7 @@ from app.db.queries import index_builds, nearest
 from app.db.queries.nearest import Candidates, is_complete
 from app.errors import IndexUnreadable
 from app.index.faiss_index import AnnIndex, IdSelector, Nominees
-from app.index.file_store import Fetch, IndexFiles
+from app.index.file_store import IndexFiles, ReadIndexFile
 from app.types import Build, Filters, Model, ReasonCode, SearchPath, Vector
 from app.vectors import unit
 
@@ -38,9 +38,9 @@ class RetrievalRequest:
 
     @property
     def depth(self) -> int:
-        """Rank of the last product needed, excluded ones included: sets how thorough the index is.
+        """Rank of the last product needed: the k of the recall@k with which the index is searched.
 
-        The excluded products may be the nearest of all.
+        Includes the excluded products, because they may be the nearest of all.
         """
         return self.k + len(self.excluded)
 
@@ -83,10 +83,10 @@ class OpenBuild:
 
 @dataclass(frozen=True, slots=True)
 class FetchRound:
-    """How many pictures the index nominates and how thoroughly it searches.
+    """How many pictures (`n`) the index nominates, and with which nprobe it searches.
 
-    `depth` is as for recall@depth. With a `selector` only the pictures in it are searched, and
-    thoroughly whatever the depth.
+    nprobe is the one tuned for recall@`depth`. With a `selector` only the pictures in it are
+    searched, all of them, whatever the depth.
     """
 
     n: int
@@ -106,9 +106,11 @@ def fetch_rounds(n: int, depth: int, selector: IdSelector | None = None) -> Iter
     yield FetchRound(n * RETRY_FACTOR, depth * RETRY_FACTOR, selector)
 
 
-def nominate(index: AnnIndex, vector: Vector, fetch: FetchRound) -> Nominees:
+def nominate(index: AnnIndex, vector: Vector, fetch_round: FetchRound) -> Nominees:
     """The pictures that an index nominates for a query vector of any length, shape (dim,)."""
-    return index.nominate(unit(vector), fetch.n, fetch.depth, selector=fetch.selector)
+    return index.nominate(
+        unit(vector), fetch_round.n, fetch_round.depth, selector=fetch_round.selector
+    )
 
 
 def open_build(request: RetrievalRequest, files: IndexFiles) -> OpenBuild | Reason:
@@ -121,10 +123,10 @@ def open_build(request: RetrievalRequest, files: IndexFiles) -> OpenBuild | Reas
     if index is None and newest.size > MAX_BLOCKING_OPEN:
         for build in older:
             if (previous := files.opened(build)) is not None:
-                files.open_soon(newest, _fetch_on_new_connection(request.connection))
+                files.open_soon(newest, _read_on_new_connection(request.connection))
                 return OpenBuild(build, previous)
     try:
-        index = index or files.open(newest, _fetch(request.connection))
+        index = index or files.open(newest, _read_in_snapshot(request.connection))
     except IndexUnreadable as exc:
         return Reason("file", f"build {newest.id}: {exc}")
     if (index.dim, index.rows) != (request.model.dim, newest.rows):
@@ -133,20 +135,21 @@ def open_build(request: RetrievalRequest, files: IndexFiles) -> OpenBuild | Reas
     return OpenBuild(newest, index)
 
 
-def _fetch(connection: Connection) -> Fetch:
+def _read_in_snapshot(connection: Connection) -> ReadIndexFile:
     """Reads a build's file from the database, in the snapshot of the search."""
     return lambda build: index_builds.read_file(connection, build.id)
 
 
-def _fetch_on_new_connection(connection: Connection) -> Fetch:
-    """The same on a connection of its own: it is read after the search has ended."""
+def _read_on_new_connection(connection: Connection) -> ReadIndexFile:
+    """Reads a build's file on a new connection, because the connection of the search may be closed
+    before the file is read."""
     engine = connection.engine
 
-    def fetch(build: Build) -> Iterator[bytes]:
-        with engine.connect() as own:
-            yield from index_builds.read_file(own, build.id)
+    def read(build: Build) -> Iterator[bytes]:
+        with engine.connect() as separate:
+            yield from index_builds.read_file(separate, build.id)
 
-    return fetch
+    return read
 
 
 def build_result(candidates: Candidates, build: Build, delta_rows: int) -> RetrievalResult:

@@ -11,7 +11,7 @@ from sqlalchemy import Connection, Engine
 from app.config import Settings
 from app.db.engine import check_schema, snapshot
 from app.db.queries import models, nearest, partitions, products
-from app.errors import BadInput, ModelMismatch, ModelNotKept, NoModel, ReplicaConflict
+from app.errors import BadInput, ModelMismatch, ModelNotMaintained, NoModel, ReplicaConflict
 from app.index.file_store import IndexFiles
 from app.search import validation
 from app.search.admission import Admission
@@ -266,10 +266,10 @@ def _hints(connection: Connection, query: Query, result_page: Page) -> tuple[str
 
 
 def _maintained(connection: Connection, model_id: int | None, active: Model) -> Model:
-    """The maintained model with this id. Raises ModelNotKept if there is none."""
-    model = None if model_id is None else models.by_id(connection, model_id)
+    """The maintained model with this id. Raises ModelNotMaintained if there is none."""
+    model = None if model_id is None else models.maintained_by_id(connection, model_id)
     if model is None:
-        raise ModelNotKept(
+        raise ModelNotMaintained(
             f"The query is for model {model_id}, which is not kept up to date; the active model is "
             f"{active.id} ({active.name}). Encode it again under the active model."
         )

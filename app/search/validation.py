@@ -17,7 +17,7 @@ def check(query: Query) -> None:
     """Raise BadInput for a query that is empty, contradictory or out of range."""
     pictures = query.picture is not None or bool(query.more_pictures)
     if query.vector is not None and (pictures or query.sku or query.words):
-        raise BadInput("A vector is searched alone; give pictures, a sku and words without it.")
+        raise BadInput("A vector cannot be combined with pictures, a sku or words; send it alone.")
     if query.sku is not None and pictures:
         raise BadInput("A search takes pictures or a sku, not both.")
     if not pictures and all(part is None for part in (query.sku, query.words, query.vector)):
@@ -48,6 +48,6 @@ def _check_region(query: Query) -> None:
     inside = 0 <= left < right <= 1 and 0 <= top < bottom <= 1
     if query.picture is None or not inside or min(right - left, bottom - top) < MIN_REGION_SIDE:
         raise BadInput(
-            f"The region {query.region} is no part of a picture: give left, top, right and bottom "
+            f"The region {query.region} is not part of a picture: give left, top, right and bottom "
             f"as shares between 0 and 1, at least {MIN_REGION_SIDE} apart, with a picture."
         )

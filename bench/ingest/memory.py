@@ -37,7 +37,7 @@ from ingest.encoder_set import MaintainedEncoders
 from ingest.local_files import LocalPictures
 from ingest.pipeline import Ingest, IngestReport
 from ingest.prepare import Preparer
-from ingest.rejects import RejectFile
+from ingest.rejects_file import RejectFile
 from ingest.sources import SourceRow
 
 DIM = 192

@@ -75,7 +75,7 @@ def main() -> None:
             files = files_of(source.parent)[: None if options.catalogue else options.pictures]
             all_cores_encoder = load_encoder(
                 app.settings.model,
-                compiled_cache=app.settings.tower_folder,
+                compiled_cache=app.settings.compiled_cache_folder,
                 compiled=options.tower != "torch",
             )
             folder_name = source.parent.name if options.catalogue else ""

@@ -23,7 +23,7 @@ import psycopg
 from sqlalchemy import Connection
 
 from app.bootstrap import App
-from app.catalog.bulk_load import BUILT
+from app.catalog.bulk_load import BUILD_COST
 from app.db import copy, locks
 from app.db.engine import database_url
 from app.db.pipeline import open_pipeline
@@ -136,7 +136,7 @@ def measure_hnsw_growth(report: BenchmarkReport, app: App) -> None:
         report.row(existing=before, added=added, insert_into_index_s=seconds["insert"],
                    load_then_rebuild_s=seconds["rebuild"], faster=faster,
                    time_per_row_rebuild_by_insert=share)  # fmt: skip
-    report.note(f"The bulk load assumes {BUILT} for the last column.")
+    report.note(f"The bulk load assumes {BUILD_COST} for the last column.")
 
 
 def _seconds_to_add(app: App, name: str, before: int, added: int, *, rebuild: bool) -> float:

@@ -88,7 +88,7 @@ def generate_photo(seed: int) -> bytes:
 
 def make_service(app: App, queues: BatcherPool, wait_s: float = 60.0) -> SearchService:
     """The SearchService of the app, with other encoder queues and admission."""
-    encoder = QueryEncoder(app.encoders, app._decode, app._decode_strange, queues)
+    encoder = QueryEncoder(app.encoders, app._decode, app._decode_in_sandbox, queues)
     return SearchService(
         app.search_engine, encoder, app.files, app.settings,
         admission=Admission(app.settings.places, wait_s), fast_path=app.search._fast_path,

@@ -21,7 +21,7 @@ from app.operations.migrate import migrate
 from app.types import Query
 from support.analysts import catalogue, login
 from support.colours import choose_colours
-from support.servers import own_server, until
+from support.servers import own_server, wait_until
 from support.shop import add, numbered
 
 
@@ -197,7 +197,7 @@ def test_locks_of_an_analyst_delay_builds_and_corrupt_nothing(shop: App, url: st
 
 
 @pytest.fixture(scope="module")
-def bare() -> Iterator[Path]:
+def bare_server() -> Iterator[Path]:
     with own_server() as home:
         yield home
 
@@ -226,49 +226,53 @@ def server(home: Path, database: str = "postgres") -> psycopg.Connection:
 
 
 @pytest.fixture
-def without_role(bare: Path) -> None:
+def without_role(bare_server: Path) -> None:
     """Drop the role from the cluster with all its privileges."""
-    with server(bare) as connection:
+    with server(bare_server) as connection:
         if rows(connection, f"SELECT to_regrole('{ROLE}')") == [(None,)]:
             return
         names = rows(connection, "SELECT datname FROM pg_database WHERE datallowconn")
     for (name,) in names:
         if name != "template0":
-            with server(bare, name) as connection:
+            with server(bare_server, name) as connection:
                 connection.execute(f"DROP OWNED BY {ROLE}")
-    with server(bare) as connection:
+    with server(bare_server) as connection:
         connection.execute(f"DROP ROLE {ROLE}")
 
 
 def test_a_migration_without_createrole_logs_the_commands_for_an_administrator(
-    bare: Path, without_role: None, caplog: pytest.LogCaptureFixture
+    bare_server: Path, without_role: None, caplog: pytest.LogCaptureFixture
 ) -> None:
-    url = database(bare, "hosted", "tenant")
-    migrated(bare, url)
+    url = database(bare_server, "hosted", "tenant")
+    migrated(bare_server, url)
     assert f"CREATE ROLE {ROLE}" in log_text(caplog)
     with psycopg.connect(url) as tenant:
         assert rows(tenant, "SELECT count(*) FROM analytics.products") == [(0,)]
-    with server(bare) as connection:
+    with server(bare_server) as connection:
         connection.execute(f"CREATE ROLE {ROLE}")
     caplog.clear()
-    migrated(bare, url)
+    migrated(bare_server, url)
     assert log_text(caplog) == ""
-    with server(bare, "hosted") as connection:
+    with server(bare_server, "hosted") as connection:
         connection.execute(f"SET ROLE {ROLE}")
         assert rows(connection, "SELECT count(*) FROM analytics.products") == [(0,)]
 
 
-def test_two_databases_of_a_cluster_may_be_migrated_at_once(bare: Path, without_role: None) -> None:
+def test_two_databases_of_a_cluster_may_be_migrated_at_once(
+    bare_server: Path, without_role: None
+) -> None:
     """The second waits for the role that the first has created and not yet committed."""
-    urls = [database(bare, f"twin{n}", f"owner{n}") for n in (1, 2)]
-    with server(bare) as connection:
+    urls = [database(bare_server, f"twin{n}", f"owner{n}") for n in (1, 2)]
+    with server(bare_server) as connection:
         connection.execute("ALTER ROLE owner2 CREATEROLE")
-    other = threading.Thread(target=migrated, args=(bare, urls[1]))
-    with psycopg.connect(embedded_server.url(bare, "twin1")) as first:
+    other = threading.Thread(target=migrated, args=(bare_server, urls[1]))
+    with psycopg.connect(embedded_server.url(bare_server, "twin1")) as first:
         first.execute(f"CREATE ROLE {ROLE} NOLOGIN")
         other.start()
-        with server(bare) as watch:
-            until(lambda: rows(watch, WAITING), "the second migration did not wait")
+        with server(bare_server) as watch:
+            wait_until(
+                lambda: rows(watch, SECOND_MIGRATION_WAITS), "the second migration did not wait"
+            )
     other.join(300)
     with psycopg.connect(urls[1]) as second:
         [(granted,)] = rows(
@@ -277,34 +281,38 @@ def test_two_databases_of_a_cluster_may_be_migrated_at_once(bare: Path, without_
     assert granted
 
 
-WAITING = "SELECT FROM pg_stat_activity WHERE datname = 'twin2' AND wait_event_type = 'Lock'"
+SECOND_MIGRATION_WAITS = (
+    "SELECT FROM pg_stat_activity WHERE datname = 'twin2' AND wait_event_type = 'Lock'"
+)
 
 
-def test_changes_of_an_administrator_to_the_role_are_kept(bare: Path, without_role: None) -> None:
-    url = embedded_server.url(bare)
-    migrated(bare, url)
-    with server(bare) as connection:
+def test_changes_of_an_administrator_to_the_role_are_kept(
+    bare_server: Path, without_role: None
+) -> None:
+    url = embedded_server.url(bare_server)
+    migrated(bare_server, url)
+    with server(bare_server) as connection:
         limits = "SELECT rolconnlimit, rolconfig FROM pg_roles WHERE rolname = %s"
         [(connections, settings)] = rows(connection, limits, [ROLE])
         assert connections == 10
         assert {"statement_timeout=60s", "default_transaction_read_only=on"} <= set(settings)
         connection.execute(f"ALTER ROLE {ROLE} LOGIN CONNECTION LIMIT 3")
-        migrated(bare, url)
+        migrated(bare_server, url)
         assert rows(connection, limits, [ROLE])[0][0] == 3
 
 
 def test_only_roles_that_load_keep_the_right_to_temporary_tables(
-    bare: Path, without_role: None
+    bare_server: Path, without_role: None
 ) -> None:
-    url = database(bare, "loaded", "keeper")
-    migrated(bare, url)
+    url = database(bare_server, "loaded", "keeper")
+    migrated(bare_server, url)
     may = "SELECT has_database_privilege(%s, 'loaded', 'TEMPORARY')"
-    with server(bare, "loaded") as connection:
+    with server(bare_server, "loaded") as connection:
         connection.execute("CREATE ROLE loader")
         connection.execute("GRANT INSERT ON product TO loader")
         connection.execute("GRANT TEMPORARY ON DATABASE loaded TO PUBLIC")
         connection.execute("GRANT CREATE ON SCHEMA public TO PUBLIC")
-        migrated(bare, url)
+        migrated(bare_server, url)
         assert rows(connection, may, ["loader"]) == [(True,)]
         assert rows(connection, may, ["public"]) == [(False,)]
         assert rows(connection, "SELECT has_schema_privilege('public', 'public', 'CREATE')") == [
@@ -312,14 +320,14 @@ def test_only_roles_that_load_keep_the_right_to_temporary_tables(
         ]
 
 
-def test_pgvector_may_be_in_a_separate_schema(bare: Path) -> None:
-    with server(bare) as connection:
+def test_pgvector_may_be_in_a_separate_schema(bare_server: Path) -> None:
+    with server(bare_server) as connection:
         connection.execute("CREATE DATABASE apart TEMPLATE template0")
         connection.execute("ALTER DATABASE apart SET search_path = public, extensions")
-    with server(bare, "apart") as connection:
+    with server(bare_server, "apart") as connection:
         connection.execute("CREATE SCHEMA extensions")
         connection.execute("CREATE EXTENSION vector SCHEMA extensions")
-    settings = Settings(home=bare, database_url=embedded_server.url(bare, "apart"))
+    settings = Settings(home=bare_server, database_url=embedded_server.url(bare_server, "apart"))
     with App(settings, choose=choose_colours) as app:
         app.initialise()
         add(app, numbered(5), brand="b")

@@ -21,7 +21,7 @@ from app.operations.analyst_watchdog import AnalystWatchdog, end_overdue
 from app.operations.migrate import migrate
 from support.analysts import catalogue, login
 from support.colours import choose_colours
-from support.servers import own_server, start, until
+from support.servers import own_server, start, wait_until
 
 LONG_S = 60.0
 
@@ -53,7 +53,7 @@ def ended(shop: App, limit_s: float) -> dict[int, str]:
 
 
 @contextmanager
-def busy(connection: psycopg.Connection, sql: str) -> Iterator[None]:
+def statement_running(connection: psycopg.Connection, sql: str) -> Iterator[None]:
     """Runs a statement in a thread until the statement or its session ends."""
 
     def run() -> None:
@@ -100,7 +100,7 @@ def test_a_session_that_holds_an_advisory_lock_is_ended(
     name = "pg_advisory_xact_lock" if shared == "_xact" else f"pg_advisory_lock{shared}"
     analyst.execute(f"SELECT {name}(%s)", [LockKey.INDEX_BUILD.value])
     assert ended(shop, LONG_S) == {pid: "it asked for an advisory lock"}
-    until(lambda: state(shop, pid) is None, "the session was not ended")
+    wait_until(lambda: state(shop, pid) is None, "the session was not ended")
     assert shop.indexer.rebuild().state == "published"
 
 
@@ -109,17 +109,17 @@ def test_a_session_that_waits_for_an_advisory_lock_is_ended(
 ) -> None:
     with server(shop) as holder:
         holder.execute("SELECT pg_advisory_lock(%s)", [LockKey.INDEX_BUILD.value])
-        with busy(analyst, f"SELECT pg_advisory_lock({LockKey.INDEX_BUILD.value})"):
+        with statement_running(analyst, f"SELECT pg_advisory_lock({LockKey.INDEX_BUILD.value})"):
             pid = analyst.info.backend_pid
             waits = "SELECT FROM pg_locks WHERE NOT granted AND locktype = 'advisory'"
-            until(lambda: holder.execute(waits).fetchall(), "the statement does not wait")
+            wait_until(lambda: holder.execute(waits).fetchall(), "the statement does not wait")
             assert ended(shop, LONG_S) == {pid: "it asked for an advisory lock"}
 
 
 def test_a_statement_that_runs_too_long_is_ended(shop: App, analyst: psycopg.Connection) -> None:
     pid = analyst.info.backend_pid
-    with busy(analyst, "SELECT pg_sleep(30)"):
-        until(lambda: state(shop, pid) == ("active",), "the statement does not run")
+    with statement_running(analyst, "SELECT pg_sleep(30)"):
+        wait_until(lambda: state(shop, pid) == ("active",), "the statement does not run")
         assert ended(shop, LONG_S) == {}
         time.sleep(0.2)
         assert ended(shop, 0.2) == {pid: "its statement ran too long"}
@@ -129,8 +129,10 @@ def test_a_procedure_that_commits_repeatedly_is_ended(
     shop: App, analyst: psycopg.Connection
 ) -> None:
     pid = analyst.info.backend_pid
-    with busy(analyst, "DO 'BEGIN LOOP PERFORM pg_sleep(0.02); COMMIT; END LOOP; END'"):
-        until(lambda: state(shop, pid) == ("active",), "the statement does not run")
+    with statement_running(
+        analyst, "DO 'BEGIN LOOP PERFORM pg_sleep(0.02); COMMIT; END LOOP; END'"
+    ):
+        wait_until(lambda: state(shop, pid) == ("active",), "the statement does not run")
         time.sleep(0.3)
         assert ended(shop, 0.2) == {pid: "its statement ran too long"}
 
@@ -148,7 +150,9 @@ def test_sessions_above_the_limit_of_the_role_are_ended_youngest_first(shop: App
     with login(shop) as url, ExitStack() as stack:
         sessions = [stack.enter_context(closing(psycopg.connect(url))) for _ in range(12)]
         assert set(ended(shop, LONG_S)) == {each.info.backend_pid for each in sessions[10:]}
-        until(lambda: state(shop, sessions[11].info.backend_pid) is None, "the session goes on")
+        wait_until(
+            lambda: state(shop, sessions[11].info.backend_pid) is None, "the session goes on"
+        )
         assert ended(shop, LONG_S) == {}
 
 
@@ -174,7 +178,7 @@ def test_a_prepared_transaction_of_an_analyst_is_logged(
                     analyst.execute("SELECT pg_advisory_xact_lock(%s)", [LockKey.INDEX_BUILD.value])
                     analyst.execute("PREPARE TRANSACTION 'held'")
                 with AnalystWatchdog(app.engine, LONG_S, every_s=0.05):
-                    until(lambda: caplog.records, "nothing was logged")
+                    wait_until(lambda: caplog.records, "nothing was logged")
                     time.sleep(0.2)
                 [record] = caplog.records
                 assert "the analyst ada_" in record.getMessage() and "'held'" in record.getMessage()
@@ -231,8 +235,8 @@ def test_the_watchdog_runs_while_it_is_open_and_logs_whom_it_ended(
         time.sleep(0.2)
         analyst.execute("SELECT pg_advisory_lock(%s)", [LockKey.INDEX_BUILD.value])
         pid = analyst.info.backend_pid
-        until(lambda: state(shop, pid) is None, "the session goes on")
-        until(lambda: caplog.records, "nothing was logged")
+        wait_until(lambda: state(shop, pid) is None, "the session goes on")
+        wait_until(lambda: caplog.records, "nothing was logged")
     assert [record.getMessage() for record in caplog.records] == [
         f"ended a session of the analyst {analyst.info.user} (pid {pid}): "
         "it asked for an advisory lock"
@@ -250,14 +254,14 @@ def test_a_user_without_the_right_to_end_sessions_logs_it_once(
     try:
         settings = shop.settings.model_copy(update={"database_url": as_tenant(shop)})
         with App(settings) as app, AnalystWatchdog(app.engine, LONG_S, every_s=0.05):
-            until(lambda: caplog.records, "nothing was logged")
+            wait_until(lambda: caplog.records, "nothing was logged")
             time.sleep(0.3)
             [record] = caplog.records
             assert "GRANT pg_read_all_stats, pg_signal_backend" in record.getMessage()
             assert state(shop, pid) is not None
             with server(shop) as connection:
                 connection.execute("GRANT pg_read_all_stats, pg_signal_backend TO tenant")
-            until(lambda: state(shop, pid) is None, "the session goes on")
+            wait_until(lambda: state(shop, pid) is None, "the session goes on")
     finally:
         with server(shop) as connection:
             connection.execute("DROP ROLE tenant")
@@ -275,6 +279,6 @@ def test_the_watchdog_survives_a_database_that_is_empty_or_unreachable(
     gone = empty_url.replace("/test_", "/no_such_")
     settings = Settings(home=tmp_path, database_url=gone)
     with App(settings) as app, AnalystWatchdog(app.engine, LONG_S, every_s=0.02):
-        until(lambda: caplog.records, "nothing was logged")
+        wait_until(lambda: caplog.records, "nothing was logged")
         time.sleep(0.2)
     assert len(caplog.records) == 1 and "not watched for now" in caplog.text

@@ -36,7 +36,7 @@ def services(compose: dict[str, Any]) -> dict[str, dict[str, Any]]:
 
 
 @pytest.fixture(scope="module")
-def ours(services: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+def lookalike_services(services: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
     """The services that run Lookalike."""
     return {name: service for name, service in services.items() if "build" in service}
 
@@ -49,7 +49,7 @@ class Step:
     name: str
     words: str
 
-    def listed(self) -> list[str]:
+    def exec_arguments(self) -> list[str]:
         """The arguments of an instruction in exec form."""
         return list(json.loads(self.words))
 
@@ -82,9 +82,9 @@ def parse(words: list[str]) -> None:
     command.make_parser(context).parse_args(list(words))
 
 
-def test_every_command_of_a_container_exists(ours: dict[str, dict[str, Any]]) -> None:
-    assert set(ours) == {"roles", "migrate", "page", "ingest", "worker", "backup"}
-    for service in ours.values():
+def test_every_command_of_a_container_exists(lookalike_services: dict[str, dict[str, Any]]) -> None:
+    assert set(lookalike_services) == {"roles", "migrate", "page", "ingest", "worker", "backup"}
+    for service in lookalike_services.values():
         _, *words = [*service.get("entrypoint", ["lookalike"]), *service["command"]]
         if words[0] == "-c":
             words = shlex.split(words[1].removeprefix("exec lookalike "))
@@ -130,7 +130,7 @@ def test_no_secret_is_in_the_file(services: dict[str, dict[str, Any]]) -> None:
 
 
 def test_each_service_has_only_the_role_and_password_it_needs(
-    ours: dict[str, dict[str, Any]],
+    lookalike_services: dict[str, dict[str, Any]],
 ) -> None:
     server = ("lookalike_server", "SERVER_PASSWORD")
     migrator = ("lookalike_migrator", "MIGRATOR_PASSWORD")
@@ -139,22 +139,22 @@ def test_each_service_has_only_the_role_and_password_it_needs(
             conninfo_to_dict(service["environment"]["LOOKALIKE_DATABASE_URL"])["user"],
             VARIABLE.findall(service["environment"]["PGPASSWORD"])[0][0],
         )
-        for name, service in ours.items()
+        for name, service in lookalike_services.items()
     }
     assert roles == {
         "roles": ("lookalike", "POSTGRES_PASSWORD"),
         "migrate": migrator, "backup": migrator,
         "page": server, "worker": server, "ingest": server,
     }  # fmt: skip
-    words = ours["roles"]["command"]
+    words = lookalike_services["roles"]["command"]
     assert words[words.index("--server") + 1] == server[0]
     assert words[words.index("--migrator") + 1] == migrator[0]
 
 
 def test_containers_use_a_configured_model(
-    ours: dict[str, dict[str, Any]], steps: list[Step]
+    lookalike_services: dict[str, dict[str, Any]], steps: list[Step]
 ) -> None:
-    for service in ours.values():
+    for service in lookalike_services.values():
         assert with_defaults(service["build"]["args"]["MODEL"]) == "embedded"
         assert "auto" not in service["command"]
     assert {s.words for s in steps if s.name == "ARG" and s.words.startswith("MODEL=")} == {
@@ -163,8 +163,13 @@ def test_containers_use_a_configured_model(
     assert any('"${MODEL%-int8}" = auto' in step.words and "exit 1" in step.words for step in steps)
 
 
-def test_the_model_of_the_services_is_the_one_in_the_image(ours: dict[str, dict[str, Any]]) -> None:
-    assert ours["migrate"]["command"][-1] == ours["page"]["build"]["args"]["MODEL"]
+def test_the_model_of_the_services_is_the_one_in_the_image(
+    lookalike_services: dict[str, dict[str, Any]],
+) -> None:
+    assert (
+        lookalike_services["migrate"]["command"][-1]
+        == lookalike_services["page"]["build"]["args"]["MODEL"]
+    )
 
 
 def test_ports_are_published_on_localhost_only(services: dict[str, dict[str, Any]]) -> None:
@@ -174,13 +179,13 @@ def test_ports_are_published_on_localhost_only(services: dict[str, dict[str, Any
 
 
 def test_containers_run_with_minimal_privileges(
-    services: dict[str, dict[str, Any]], ours: dict[str, dict[str, Any]]
+    services: dict[str, dict[str, Any]], lookalike_services: dict[str, dict[str, Any]]
 ) -> None:
     for service in services.values():
         assert service["read_only"] is True
         assert service["cap_drop"] == ["ALL"]
         assert service["security_opt"] == ["no-new-privileges:true"]
-    for service in ours.values():
+    for service in lookalike_services.values():
         assert service["init"] is True
         assert "cap_add" not in service
         assert service["tmpfs"] == ["/tmp"]
@@ -205,17 +210,17 @@ def test_every_long_running_service_has_a_health_check(
 
 
 def test_the_index_is_written_by_one_service_and_read_by_the_page(
-    compose: dict[str, Any], ours: dict[str, dict[str, Any]]
+    compose: dict[str, Any], lookalike_services: dict[str, dict[str, Any]]
 ) -> None:
-    folder = ours["worker"]["environment"]["LOOKALIKE_INDEX_DIR"]
-    assert ours["worker"]["volumes"] == [f"index:{folder}"]
-    assert ours["page"]["volumes"] == [f"index:{folder}:ro"]
+    folder = lookalike_services["worker"]["environment"]["LOOKALIKE_INDEX_DIR"]
+    assert lookalike_services["worker"]["volumes"] == [f"index:{folder}"]
+    assert lookalike_services["page"]["volumes"] == [f"index:{folder}:ro"]
     assert set(compose["volumes"]) == {"postgres", "index"}
-    assert ours["page"]["environment"]["LOOKALIKE_PAGE_REBUILD"] == "false"
+    assert lookalike_services["page"]["environment"]["LOOKALIKE_PAGE_REBUILD"] == "false"
 
 
-def test_the_worker_has_a_health_check(ours: dict[str, dict[str, Any]]) -> None:
-    *words, program = ours["worker"]["healthcheck"]["test"]
+def test_the_worker_has_a_health_check(lookalike_services: dict[str, dict[str, Any]]) -> None:
+    *words, program = lookalike_services["worker"]["healthcheck"]["test"]
     assert words == ["CMD", "python", "-c"]
     ast.parse(program)
     port = Settings.model_fields["worker_metrics_port"].default
@@ -223,9 +228,9 @@ def test_the_worker_has_a_health_check(ours: dict[str, dict[str, Any]]) -> None:
 
 
 def test_every_setting_of_a_container_exists(
-    ours: dict[str, dict[str, Any]], steps: list[Step]
+    lookalike_services: dict[str, dict[str, Any]], steps: list[Step]
 ) -> None:
-    named = {name for service in ours.values() for name in service["environment"]}
+    named = {name for service in lookalike_services.values() for name in service["environment"]}
     named |= set(re.findall(r"\b(LOOKALIKE_\w+)=", " ".join(s.words for s in steps)))
     assert {name for name in named if name.startswith("LOOKALIKE_")} <= SETTINGS
 
@@ -240,10 +245,10 @@ def test_every_variable_of_compose_is_documented() -> None:
 
 
 def test_build_arguments_of_compose_are_declared(
-    ours: dict[str, dict[str, Any]], steps: list[Step]
+    lookalike_services: dict[str, dict[str, Any]], steps: list[Step]
 ) -> None:
     declared = {step.words.split("=")[0] for step in steps if step.name == "ARG"}
-    for service in ours.values():
+    for service in lookalike_services.values():
         assert set(service["build"]["args"]) <= declared
 
 
@@ -329,8 +334,8 @@ def test_the_image_has_a_health_check(steps: list[Step], compose: dict[str, Any]
 
 
 def test_the_image_serves_the_page_on_all_interfaces(steps: list[Step]) -> None:
-    (entry,) = [step.listed() for step in steps if step.name == "ENTRYPOINT"]
-    (words,) = [step.listed() for step in steps if step.name == "CMD"]
+    (entry,) = [step.exec_arguments() for step in steps if step.name == "ENTRYPOINT"]
+    (words,) = [step.exec_arguments() for step in steps if step.name == "CMD"]
     assert entry == ["lookalike"] and "0.0.0.0" in words
     parse(words)
 

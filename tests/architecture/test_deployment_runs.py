@@ -24,9 +24,9 @@ import pytest
 import yaml
 
 from support.colours import photo
-from support.goods import shop
 from support.paths import REPO
 from support.servers import TcpServer, free_port, password_server
+from support.sources import write_source
 
 SECRETS = {name: f"s3cret'{name} @%/:" for name in (
     "POSTGRES_PASSWORD", "MIGRATOR_PASSWORD", "SERVER_PASSWORD"
@@ -116,7 +116,7 @@ def deployment(tcp: TcpServer, tmp_path_factory: pytest.TempPathFactory) -> Depl
         "0.0.0.0": "127.0.0.1",
         "9464": str(free_port()),
     }
-    shop(folder / "catalogue", 12)
+    write_source(folder / "catalogue", 12)
     text = (REPO / "docker-compose.yml").read_text(encoding="utf-8")
     deployment = Deployment(yaml.safe_load(text)["services"], places, folder)
     for name in ("roles", "migrate", "ingest"):

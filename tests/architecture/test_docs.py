@@ -23,6 +23,7 @@ from app.db.embedded import server as embedded_server
 from conftest import HASTY
 from ingest.demo import draw_catalogue
 from support.paths import REPO
+from support.warm_commands import warm_lookalike
 
 GUIDES = [
     REPO / name
@@ -37,7 +38,7 @@ PAGES = [
 ]
 RUN = "<!-- run -->"
 FENCE = re.compile(r"^(<!-- run -->\n)?```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-TOGETHER_S = 300
+TIMEOUT_S = 300
 """Timeout of a block, against hangs; all blocks together take about half a minute."""
 
 
@@ -82,9 +83,12 @@ def shop(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         shutil.copy(query, folder / name)
     monkeypatch.setenv("LOOKALIKE_HOME", str(folder / "home"))
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    (folder / "bin").mkdir()
     programs = (Path(sys.executable).parent, binaries.binary("psql").parent)
     monkeypatch.setenv("PATH", os.pathsep.join([*map(str, programs), os.environ["PATH"]]))
-    yield folder
+    with warm_lookalike(folder / "bin") as commands:
+        monkeypatch.setenv("PATH", os.pathsep.join([str(commands), os.environ["PATH"]]))
+        yield folder
     embedded_server.stop(folder / "home")
     shutil.rmtree(folder, ignore_errors=True)
 
@@ -92,10 +96,12 @@ def shop(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 def test_the_commands_of_the_guides_run(shop: Path) -> None:
     ran = [block for page in GUIDES for block in _blocks(page) if block.runs]
     assert {block.page for block in ran} == set(GUIDES)
+    unknown = subprocess.run(["lookalike", "unknown"], cwd=shop, capture_output=True, check=False)
+    assert unknown.returncode == 2 and b"No such command" in unknown.stderr
     for block in ran:
         done = subprocess.run(
             ["bash", "-c", _script(block)], cwd=shop, capture_output=True, text=True,
-            stdin=subprocess.DEVNULL, timeout=TOGETHER_S, check=False,
+            stdin=subprocess.DEVNULL, timeout=TIMEOUT_S, check=False,
         )  # fmt: skip
         assert done.returncode == 0, f"{block.place}\n{done.stdout}\n{done.stderr}"
 
@@ -170,13 +176,15 @@ def test_every_command_has_help_and_is_in_a_guide(path: str, command: click.Comm
     assert any(path in page.read_text(encoding="utf-8") for page in GUIDES)
 
 
-def test_every_setting_is_described_with_its_default() -> None:
+def test_every_setting_is_described_with_its_default_and_its_help() -> None:
     ops = (REPO / "docs/ops.md").read_text(encoding="utf-8")
     for name, field in Settings.model_fields.items():
-        row = re.search(rf"^\| `LOOKALIKE_{name.upper()}` \| (.+?) \|", ops, re.MULTILINE)
+        row = re.search(rf"^\| `LOOKALIKE_{name.upper()}` \| (.+?) \| (.+) \|$", ops, re.MULTILINE)
         assert row, f"LOOKALIKE_{name.upper()} is not in docs/ops.md"
         if field.default_factory is None and field.default is not None:
             assert row[1] == f"`{field.default}`"
+        meaning = re.sub(r"; see \[.*\]\(.*\)", "", row[2])
+        assert re.sub(r"\[(.*?)\]\(.*?\)", r"\1", meaning) == field.description
 
 
 def test_every_described_setting_exists() -> None:

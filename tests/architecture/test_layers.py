@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
+import pytest
+
 from support.paths import REPO
 
 # From top to bottom. A module belongs to the room with the longest matching prefix.
@@ -20,7 +22,8 @@ ROWS = [
     app.search app.catalog
     app.index app.duplicates app.encoders
     app.db app.images
-    app.types app.errors app.config app.concurrency app.atomic_files app.csv_input app.vectors app
+    app.types app.errors app.config app.concurrency app.atomic_files \
+        app.two_column_csv app.vectors app
     """.strip().splitlines()
 ]
 SIBLINGS = {
@@ -29,7 +32,7 @@ SIBLINGS = {
     ("app.types", "app.errors"),
     ("app.config", "app.errors"),
     ("app.atomic_files", "app.errors"),
-    ("app.csv_input", "app.errors"),
+    ("app.two_column_csv", "app.errors"),
     ("app.vectors", "app.types"),
 }
 """Allowed imports between rooms of one row: (importer, imported)."""
@@ -68,7 +71,7 @@ SQL = re.compile(
     r"\s*(?:SELECT|INSERT|UPDATE|DELETE|WITH|CREATE|ALTER|DROP|LOCK|SET|RESET|SHOW|NOTIFY|LISTEN|COPY"
     r"|TRUNCATE|ANALYZE|VACUUM|GRANT|REVOKE|DO)\s"
 )
-"""The beginning of a statement. Prose does not begin with a word in capitals."""
+"""Matches the start of an SQL statement; prose does not start with a word in capitals."""
 
 
 def modules() -> Iterator[tuple[str, Path]]:
@@ -106,6 +109,23 @@ def row(name: str) -> int:
 
 def allowed(own: str, other: str) -> bool:
     return own == other or row(other) > row(own) or (own, other) in SIBLINGS
+
+
+def test_every_module_is_examined() -> None:
+    names = {module for module, _ in modules()}
+    assert {"app", "app.search.service", "app.db.queries.nearest", "ingest.demo.canvas"} <= names
+
+
+def test_a_relative_import_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "room.py").write_text("def late():\n    from ..cli import x\n")
+    with pytest.raises(AssertionError, match=r"room\.py:2: a relative import"):
+        imported(tmp_path / "room.py")
+
+
+def test_no_name_of_ours_hides_a_library() -> None:
+    taken = {"faiss", "clip", "alembic", "streamlit"}
+    assert not {path.stem for path in REPO.glob("*.py")} & taken
+    assert not (REPO / "alembic" / "__init__.py").exists()
 
 
 def test_a_room_imports_only_from_rows_below() -> None:

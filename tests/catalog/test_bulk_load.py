@@ -32,9 +32,9 @@ from ingest.sources import read
 from support import servers
 from support.colours import ColourEncoder, choose_colours, photo
 from support.exact import assert_exact
-from support.goods import ingest, shop, write_csv
 from support.paths import REPO
 from support.shop import add, numbered
+from support.sources import ingest, write_csv, write_source
 
 ROWS = 60
 
@@ -60,7 +60,7 @@ def loading(app: App, added: int = 1000, notify: ProgressCallback = print) -> ob
 
 def indexed(app: App) -> bool:
     with app.engine.connect() as connection:
-        return hnsw_index.usable(connection, app.catalog.model().id)
+        return hnsw_index.is_usable(connection, app.catalog.model().id)
 
 
 def ask(app: App, *filters: str) -> SearchResult:
@@ -91,11 +91,11 @@ def healthy(app: App) -> tuple[bool, object]:
 def test_many_new_rows_relative_to_the_stored_rows_are_worth_a_rebuild(
     rows: int, added: int, worth: bool
 ) -> None:
-    assert bulk_load.worth(rows, added, 10**9) is worth
+    assert bulk_load.is_rebuild_faster(rows, added, 10**9) is worth
 
 
 def test_an_index_larger_than_memory_is_not_rebuilt() -> None:
-    assert not bulk_load.worth(300_000, 300_000, 200_000)
+    assert not bulk_load.is_rebuild_faster(300_000, 300_000, 200_000)
 
 
 # Answers during a load
@@ -114,7 +114,7 @@ def test_without_the_index_answers_are_exact_and_give_the_reason(
         narrowed = ask(full, "colour=red")
         assert narrowed.plan.path == "exact" and "is missing" in narrowed.plan.reason
         assert_exact(full, narrowed, list(range(ROWS)), 1000, 10)
-        assert healthy(full) == (True, "left off by a load that goes on, or being made")
+        assert healthy(full) == (True, "dropped by a running load, or being built")
         assert check(full.engine, full.files, full.limits).findings == ()
     assert indexed(full) and healthy(full) == (True, "valid")
     assert ask(full).plan.path == ask(full, "colour=red").plan.path == "pgvector-hnsw"
@@ -159,15 +159,15 @@ def test_pairs_are_refused_for_a_large_table_without_an_index(
 
 def test_an_ingest_that_adds_many_rows_rebuilds_the_index(full: App, tmp_path: Path) -> None:
     messages: list[str] = []
-    report = ingest(full, shop(tmp_path / "in", 3 * ROWS), notify=messages.append)
+    report = ingest(full, write_source(tmp_path / "in", 3 * ROWS), notify=messages.append)
     assert report.added == 2 * ROWS and indexed(full)
-    assert "left off until 120 pictures are in" in messages[0] and "Making" in messages[1]
+    assert "dropped until 120 pictures are loaded" in messages[0] and "Building" in messages[1]
     assert len(messages) == 2
 
 
 def test_an_ingest_that_adds_few_rows_keeps_the_index(full: App, tmp_path: Path) -> None:
     messages: list[str] = []
-    ingest(full, shop(tmp_path / "in", ROWS + 9), notify=messages.append)
+    ingest(full, write_source(tmp_path / "in", ROWS + 9), notify=messages.append)
     assert messages == [] and indexed(full)
 
 
@@ -181,14 +181,14 @@ def test_a_model_without_embeddings_gets_its_index_after_the_load(
 
     def find(_sha256: bytes, places: object) -> object:
         with full.engine.connect() as connection:
-            seen.append(hnsw_index.usable(connection, other.id))
+            seen.append(hnsw_index.is_usable(connection, other.id))
         return decode(photo(len(seen)))
 
     done = embed(full.engine, other, ColourEncoder(), find)  # type: ignore[arg-type]
     assert (done.embedded, done.left) == (ROWS, 0) and seen == [False] * ROWS
     with full.engine.connect() as connection:
         assert (
-            hnsw_index.usable(connection, other.id)
+            hnsw_index.is_usable(connection, other.id)
             and hnsw_index.models_without_index(connection) == []
         )
 
@@ -210,7 +210,7 @@ def test_the_last_of_two_concurrent_loads_rebuilds_the_index(full: App) -> None:
     messages: list[str] = []
     with loading(full):
         with loading(full, notify=messages.append):
-            assert bulk_load.finish(full.engine) == []
+            assert bulk_load.build_missing(full.engine) == []
         assert not indexed(full) and messages == []
     assert indexed(full)
 
@@ -219,7 +219,7 @@ def test_two_loads_that_start_at_the_same_time_both_run(
     full: App, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each has seen the index before the other dropped it."""
-    monkeypatch.setattr(hnsw_index, "usable", lambda *_: True)
+    monkeypatch.setattr(hnsw_index, "is_usable", lambda *_: True)
     with loading(full), loading(full):
         monkeypatch.undo()
         assert not indexed(full)
@@ -254,7 +254,7 @@ def test_a_role_that_may_not_drop_the_index_loads_with_it(
             sql.execute("DROP INDEX embedding_m1_vec_idx")
             with loading(app):
                 add(app, numbered(5, first=ROWS + 5))
-            assert bulk_load.finish(app.engine) == []
+            assert bulk_load.build_missing(app.engine) == []
             assert healthy(app)[0] is False
     finally:
         sql.execute("DROP OWNED BY plain_loader; DROP ROLE plain_loader")
@@ -262,7 +262,7 @@ def test_a_role_that_may_not_drop_the_index_loads_with_it(
 
 # Interrupted loads
 
-KILLED = """
+KILLED_LOAD = """
 import os, signal, sys
 from app.catalog import bulk_load
 from app.bootstrap import App
@@ -279,11 +279,17 @@ with bulk_load.bulk(app.engine, [app.catalog.model()], 1000):
 
 def killed(app: App) -> None:
     """Kill a process during a load, and wait until its session has ended."""
-    command = [sys.executable, "-c", KILLED, str(app.settings.database_url), str(app.settings.home)]
+    command = [
+        sys.executable,
+        "-c",
+        KILLED_LOAD,
+        str(app.settings.database_url),
+        str(app.settings.home),
+    ]
     paths = os.pathsep.join([str(REPO), str(REPO / "tests")])
     done = subprocess.run(command, env=os.environ | {"PYTHONPATH": paths}, timeout=300)
     assert done.returncode == -signal.SIGKILL
-    servers.until(lambda: not healthy(app)[0], "the lock of a load that died is still held")
+    servers.wait_until(lambda: not healthy(app)[0], "the lock of a load that died is still held")
 
 
 def repaired(app: App) -> None:
@@ -299,7 +305,7 @@ def loaded(app: App) -> None:
 
 def repaired_by_the_loop(app: App) -> None:
     with HnswRepairLoop(app.engine, 0.05):
-        servers.until(lambda: indexed(app), "the repair loop did not build the index")
+        servers.wait_until(lambda: indexed(app), "the repair loop did not build the index")
 
 
 @pytest.mark.parametrize(
@@ -357,13 +363,13 @@ def test_an_index_build_interrupted_by_a_server_crash_is_repeated(
             old.execute("SELECT 1")
             command = [sys.executable, "-c", BUILDER, url, str(tmp_path)]
             builder = subprocess.Popen(command, env=os.environ | {"PYTHONPATH": str(REPO)})
-            servers.until(lambda: waits_for_old_snapshots(sql), "the index is not being built")
+            servers.wait_until(lambda: waits_for_old_snapshots(sql), "the index is not being built")
             servers.crash(crashing)
             builder.wait(300)
         servers.start(crashing)
-        servers.until(lambda: missing(app), "the lock is still held")
+        servers.wait_until(lambda: missing(app), "the lock is still held")
         assert ask(app).plan.path == "exact"
-        assert [model.id for model in bulk_load.finish(app.engine)] == [1]
+        assert [model.id for model in bulk_load.build_missing(app.engine)] == [1]
         assert ask(app).plan.path == "pgvector-hnsw"
 
 
@@ -372,7 +378,7 @@ import sys
 from app.catalog import bulk_load
 from app.bootstrap import App
 from app.config import Settings
-bulk_load.finish(App(Settings(database_url=sys.argv[1], home=sys.argv[2])).engine)
+bulk_load.build_missing(App(Settings(database_url=sys.argv[1], home=sys.argv[2])).engine)
 """
 
 

@@ -10,7 +10,13 @@ import psycopg
 import pytest
 
 from app.bootstrap import App
-from app.catalog.batch_write import AT_ONCE, Batch, BatchChange, PicturesMissing, ProductEntry
+from app.catalog.batch_write import (
+    ROWS_PER_STATEMENT,
+    Batch,
+    BatchChange,
+    PicturesMissing,
+    ProductEntry,
+)
 from app.config import Settings
 from app.db import notifications
 from app.db.locks import LockKey
@@ -22,8 +28,8 @@ from app.models.backfill import store
 from app.operations.migrate import migrate
 from app.types import Model, PictureData, PictureRef, Product
 from support.colours import ColourEncoder, photo
-from support.goods import contents, versions
 from support.shop import add, sha
+from support.sources import contents, versions
 
 
 def entry(sku: str, *seeds: int, **fields: object) -> ProductEntry:
@@ -192,7 +198,7 @@ def test_a_sweep_waits_for_a_writer_that_links_the_picture(
 def test_a_batch_larger_than_a_statement_is_written_completely(
     app: App, sql: psycopg.Connection
 ) -> None:
-    model, many = app.catalog.model(), 2 * AT_ONCE + 3
+    model, many = app.catalog.model(), 2 * ROWS_PER_STATEMENT + 3
     changes = app.catalog.write(
         batch([entry(f"P{n:04}", n) for n in reversed(range(many))], *range(many)), model
     )
@@ -204,7 +210,7 @@ def test_a_batch_larger_than_a_statement_is_written_completely(
     assert shown == [(f"P{n:04}", f"{n}.png", sha(n)) for n in range(many)]
 
 
-@pytest.mark.parametrize("distance", [1, AT_ONCE, AT_ONCE + 5])
+@pytest.mark.parametrize("distance", [1, ROWS_PER_STATEMENT, ROWS_PER_STATEMENT + 5])
 def test_a_repeated_sku_in_a_batch_is_an_error_and_nothing_is_written(
     app: App, sql: psycopg.Connection, distance: int
 ) -> None:

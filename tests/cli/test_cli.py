@@ -30,9 +30,9 @@ from app.db.embedded import server as embedded_server
 from app.encoders.loading import choose_encoder
 from app.errors import Busy
 from support.colours import photo
-from support.goods import contents, shop, write_csv, write_photos
 from support.paths import REPO
 from support.small_clip import save_small_clip
+from support.sources import contents, write_csv, write_photos, write_source
 
 LOOKALIKE = Path(sys.executable).with_name("lookalike")
 HEAVY = {"torch", "faiss", "streamlit", "transformers", "sentence_transformers"}
@@ -112,7 +112,7 @@ def cat(lookalike: Run, url: str, monkeypatch: pytest.MonkeyPatch) -> Run:
 
 @pytest.fixture
 def source(tmp_path: Path) -> Path:
-    return shop(tmp_path / "in", 6)
+    return write_source(tmp_path / "in", 6)
 
 
 def commands(group: Any = cli, words: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
@@ -651,7 +651,7 @@ def test_status_is_unhealthy_without_the_file_of_the_build(
 def test_status_counts_what_changed_since_the_build(cat: Run, source: Path) -> None:
     cat("ingest", source)
     cat("index", "rebuild")
-    cat("ingest", shop(source.parent / "more", 9))
+    cat("ingest", write_source(source.parent / "more", 9))
     assert cat("status", "--json").json["delta_rows"]["value"] == 3
 
 

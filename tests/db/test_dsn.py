@@ -33,7 +33,7 @@ from support.servers import TcpServer, free_port, password_server
 
 CANARY = "c4nary"
 SECRET = f"""{CANARY} '"\\ @/:%41?#&é+=;"""
-"""A password with everything in it that an address, a shell or libpq gives a meaning to."""
+"""A password with all characters that are special in a URL, a shell or libpq."""
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +84,7 @@ def connect_arguments(engine: Engine) -> dict[str, Any]:
 
 # What is written in the URL is what libpq gets.
 
-ADDRESSES = [
+URLS = [
     "postgresql://",
     "postgresql:///shop",
     "postgresql://host/shop?sslmode=verify-full&sslrootcert=/etc/a%20b.pem&sslcert=c&sslkey=k",
@@ -104,7 +104,7 @@ ADDRESSES = [
 
 
 @pytest.mark.parametrize("how", [make_engine, make_fast_engine])
-@pytest.mark.parametrize("url", ADDRESSES)
+@pytest.mark.parametrize("url", URLS)
 def test_every_option_of_a_url_reaches_libpq_unchanged(
     engines: Callable[..., Engine], url: str, how: Callable[[Settings], Engine]
 ) -> None:
@@ -234,7 +234,7 @@ Place = Callable[[TcpServer, Path], tuple[str, dict[str, str]]]
 
 
 @pytest.fixture(params=PLACES, ids=lambda place: place.__name__)
-def placed(
+def url_with_password(
     request: pytest.FixtureRequest, tcp: TcpServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> str:
     """The URL, with the password in this place."""
@@ -246,18 +246,18 @@ def placed(
 
 
 def test_a_password_with_special_characters_is_read_from_every_place(
-    engines: Callable[..., Engine], placed: str
+    engines: Callable[..., Engine], url_with_password: str
 ) -> None:
-    assert ask(engines(placed), "SELECT current_user") == "canary"
+    assert ask(engines(url_with_password), "SELECT current_user") == "canary"
 
 
 def test_a_password_is_in_no_log_no_repr_and_no_traceback(
-    placed: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    url_with_password: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     for logger in ("", "sqlalchemy", "psycopg"):
         caplog.set_level(logging.DEBUG, logger)
     tracebacks = []
-    with App(Settings(home=tmp_path, database_url=placed), choose=choose_colours) as app:
+    with App(Settings(home=tmp_path, database_url=url_with_password), choose=choose_colours) as app:
         tracebacks += [repr(app.settings), str(app.settings), repr(app), repr(app.engine)]
         tracebacks += [repr(app.fast_engine), repr(app.engine.url), str(app.engine.url)]
         tracebacks += [repr(app.engine.pool), app.engine.pool.status()]
@@ -297,10 +297,10 @@ def test_a_password_is_not_in_the_traceback_of_a_failed_connection(
         "ssl": tcp.url("postgres", SECRET, "canary") + "?sslmode=require",
     }[wrong]
     with App(Settings(home=tmp_path, database_url=url), choose=choose_colours) as app:
-        log = traceback_of(app.catalog.model)
-        quickly = traceback_of(lambda: app.fast_engine.connect())
-    assert "DatabaseUnavailable" in log
-    assert CANARY not in log + quickly + caplog.text
+        slow_path = traceback_of(app.catalog.model)
+        fast_path = traceback_of(lambda: app.fast_engine.connect())
+    assert "DatabaseUnavailable" in slow_path
+    assert CANARY not in slow_path + fast_path + caplog.text
 
 
 def lookalike(url: str, tmp_path: Path, *words: str) -> subprocess.CompletedProcess[str]:

@@ -315,7 +315,7 @@ def test_a_killed_server_restarts_with_all_committed_data(home: Path) -> None:
 
 
 @pytest.fixture
-def bystander(home: Path) -> Iterator[Callable[[], int]]:
+def unrelated_process(home: Path) -> Iterator[Callable[[], int]]:
     """Starts an unrelated process of the user PostgreSQL runs as; returns its pid."""
     started: list[subprocess.Popen[bytes]] = []
 
@@ -332,22 +332,22 @@ def bystander(home: Path) -> Iterator[Callable[[], int]]:
 
 
 def test_a_killed_server_restarts_when_its_pid_was_reused(
-    home: Path, bystander: Callable[[], int]
+    home: Path, unrelated_process: Callable[[], int]
 ) -> None:
     start(home)
     kill(home)
     pid_file = home / "postgres" / "postmaster.pid"
     rest = pid_file.read_text().split("\n", 1)[1]
-    pid_file.write_text(f"{bystander()}\n{rest}")
+    pid_file.write_text(f"{unrelated_process()}\n{rest}")
     assert scalar(start(home), "SELECT 1") == 1
 
 
 def test_a_pid_of_an_unrelated_process_is_not_a_running_server(
-    home: Path, bystander: Callable[[], int]
+    home: Path, unrelated_process: Callable[[], int]
 ) -> None:
     start(home)
     kill(home)
-    (home / "postgres" / "postmaster.pid").write_text(f"{bystander()}\n")
+    (home / "postgres" / "postmaster.pid").write_text(f"{unrelated_process()}\n")
     assert not embedded_server.stop(home)
 
 

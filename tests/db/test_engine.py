@@ -21,12 +21,7 @@ from app.config import Settings
 from app.db.embedded import server as embedded_server
 from app.db.engine import check_schema, check_server, make_engine, schema_revision, snapshot
 from app.db.schema import SCHEMA_REVISION
-from app.errors import (
-    DatabaseUnavailable,
-    DatabaseUnsuitable,
-    LookalikeError,
-    SchemaMismatch,
-)
+from app.errors import DatabaseUnavailable, DatabaseUnsuitable, LookalikeError, SchemaMismatch
 from app.operations.migrate import migrate
 from support.paths import REPO
 from support.servers import PASSWORD, USER, TcpServer, password_server

@@ -21,28 +21,28 @@ from app.evaluation.labelled_queries import evaluate, read_queries
 from app.search.filters import parse
 from app.types import Filters, Query
 from support.colours import ColourEncoder, choose_colours, photo
-from support.goods import ingest, shop, write_csv
+from support.sources import ingest, write_csv, write_source
 
 HOSTILE = {
-    "a statement": "'; DROP TABLE product; --",
-    "a doubled statement": "''); DROP TABLE product CASCADE; SELECT ('",
-    "a place of the driver": "%s %(x)s %% %",
-    "a place of Python": "{model} {0} {columns!r}",
-    "a place of SQLAlchemy": ":name ::text :model",
-    "a place of PostgreSQL": "$1 $$ $x$",
-    "a quoted name": '"; DROP TABLE "product',
-    "a backslash": "\\' \\x41 E'\\n' \\",
-    "a comment": "/* -- */ #",
-    "a pattern": "_%_ .* [a-z] (?i)",
-    "a query of words": "a & !b <-> c:* | 'd'",
+    "SQL statement": "'; DROP TABLE product; --",
+    "nested SQL statement": "''); DROP TABLE product CASCADE; SELECT ('",
+    "psycopg placeholder": "%s %(x)s %% %",
+    "Python placeholder": "{model} {0} {columns!r}",
+    "SQLAlchemy placeholder": ":name ::text :model",
+    "PostgreSQL placeholder": "$1 $$ $x$",
+    "quoted identifier": '"; DROP TABLE "product',
+    "backslash escapes": "\\' \\x41 E'\\n' \\",
+    "SQL comment": "/* -- */ #",
+    "LIKE and regex patterns": "_%_ .* [a-z] (?i)",
+    "text search query": "a & !b <-> c:* | 'd'",
     "JSON": '{"a": [1, null]} \\u0000',
-    "an array": "{a,NULL,\"b\"}",
-    "a number": "1e400",
+    "PostgreSQL array": "{a,NULL,\"b\"}",
+    "number": "1e400",
     "markup": "<script>alert(1)</script> & [red]x[/red]",
-    "a formula": "=1+1|'a'!A1",
-    "right to left": "\u202eabc\u202c שלום",
-    "beyond the first plane": "👩‍👩‍👧 é e\u0301 \ufeff",
-    "lines": "a\nb\r\nc\td",
+    "spreadsheet formula": "=1+1|'a'!A1",
+    "right-to-left text": "\u202eabc\u202c שלום",
+    "characters outside the BMP": "👩‍👩‍👧 é e\u0301 \ufeff",
+    "line breaks and tabs": "a\nb\r\nc\td",
     "very long": "x'" * 250,
 }  # fmt: skip
 LONG = "é'" * 5000
@@ -207,11 +207,11 @@ def test_a_model_may_have_any_name(app: App, text: str) -> None:
 def test_an_encoder_with_any_name_can_ingest_and_search(
     new_database: Callable[[str | None], str], tmp_path: Path
 ) -> None:
-    name = HOSTILE["a statement"]
+    name = HOSTILE["SQL statement"]
     settings = Settings(home=tmp_path / "home", database_url=new_database(None), model=name)
     with App(settings, choose=choose_colours) as app:
         app.initialise()
-        ingest(app, shop(tmp_path / "shop", 3))
+        ingest(app, write_source(tmp_path / "shop", 3))
         app.indexer.rebuild()
         assert app.search.search(Query(picture=photo(1), k=1)).plan.model == name
         assert isinstance(app.encoder(), ColourEncoder)

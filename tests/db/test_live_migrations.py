@@ -31,9 +31,9 @@ from app.operations.migrate import migrate
 from app.types import Query
 from bench.harness.load_generator import under_load
 from support.colours import choose_colours, photo
-from support.goods import ingest, shop
 from support.paths import REPO
-from support.servers import until
+from support.servers import wait_until
+from support.sources import ingest, write_source
 
 SCRIPTS = ScriptDirectory.from_config(Config(toml_file=str(REPO / "pyproject.toml")))
 REVISIONS = [script.revision for script in reversed(list(SCRIPTS.walk_revisions()))]
@@ -117,13 +117,15 @@ def test_no_transaction_of_a_migration_locks_two_tables_against_readers(
 def test_searches_and_writes_go_on_while_all_migrations_run(
     app: App, engine: Engine, database_url: str, tmp_path: Path
 ) -> None:
-    ingest(app, shop(tmp_path / "shop", 120))
+    ingest(app, write_source(tmp_path / "shop", 120))
     step(engine, "0002")
     with under_load(database_url, 49) as tallies:
         migrate(engine)
         step(engine, "0002")
         migrate(engine)
-        until(lambda: all(tally.done > 20 or tally.failed for tally in tallies.values()), "no load")
+        wait_until(
+            lambda: all(tally.done > 20 or tally.failed for tally in tallies.values()), "no load"
+        )
     assert [sorted(set(tally.failed)) for tally in tallies.values()] == [[], []]
     assert all(tally.done > 20 for tally in tallies.values())
 
@@ -181,7 +183,7 @@ def test_rows_with_future_stamps_are_restamped_in_batches(
     app: App, sql: psycopg.Connection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("app.operations.migrate.BATCH", 4)
-    ingest(app, shop(tmp_path / "shop", 10))
+    ingest(app, write_source(tmp_path / "shop", 10))
     for table, column in {"product": "sku", "product_picture": "uri", "embedding": "vec"}.items():
         sql.execute(f"ALTER TABLE {table} DISABLE TRIGGER {table}_stamp")
         sql.execute(f"UPDATE {table} SET {column} = {column}, changed_in = '99999999999'")
@@ -228,7 +230,7 @@ def common(
 @pytest.fixture
 def filled(app: App, sql: psycopg.Connection, tmp_path: Path) -> App:
     """A catalogue with a row in every table."""
-    ingest(app, shop(tmp_path / "shop", 12))
+    ingest(app, write_source(tmp_path / "shop", 12))
     app.indexer.rebuild()
     app.search.search(Query(picture=photo(3)))
     app.sampler.close()
@@ -262,18 +264,18 @@ def test_rows_survive_every_migration_down_and_up_again(
 
 # Code and database of different versions
 
-TOMORROW = """
+NEXT_REVISION = """
 ALTER TABLE {table} ADD COLUMN added_later text DEFAULT 'x';
 CREATE INDEX {table}_added_later_idx ON {table} (added_later);
 """
-"""What a newer migration does that the code before can live with."""
+"""A later migration that stays compatible with the code of this version."""
 
 
 def migrate_to_the_next_revision(url: str) -> None:
     with psycopg.connect(url, autocommit=True) as connection:
         for (table,) in connection.execute(TABLES).fetchall():
             if table != "alembic_version":
-                connection.execute(TOMORROW.format(table=table))
+                connection.execute(NEXT_REVISION.format(table=table))
         connection.execute("UPDATE alembic_version SET version_num = '9999'")
 
 
@@ -286,7 +288,7 @@ def test_a_running_service_continues_when_the_database_is_migrated_to_a_later_re
     migrate_to_the_next_revision(database_url)
     after = filled.search.search(query)
     assert (after.matches, after.plan.path) == (before.matches, "faiss")
-    report = ingest(filled, shop(tmp_path / "more", 14))
+    report = ingest(filled, write_source(tmp_path / "more", 14))
     assert report.added == 2
     assert filled.indexer.rebuild().state == "published"
 

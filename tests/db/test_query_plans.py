@@ -16,7 +16,7 @@ from app.config import Settings
 from app.types import Filters, Query, SearchResult
 from conftest import Fill
 from support.colours import choose_colours
-from support.filled import fill
+from support.random_catalogue import fill
 
 pytestmark = pytest.mark.xdist_group("query_plans")  # the catalogues are filled once
 SIZES = (100, 2000, 8000)

@@ -33,8 +33,8 @@ from app.operations.worker import Worker
 from app.types import Query
 from ingest.pipeline import IngestReport
 from support.colours import choose_colours, photo
-from support.goods import ingest, shop
 from support.servers import TcpServer, password_server
+from support.sources import ingest, write_source
 
 DATABASE = """the "shop's" %s {name} :x $$"""
 MIGRATOR = """mover'; DROP TABLE product; -- $$ "%I" """
@@ -78,7 +78,7 @@ def server(opened: Callable[..., App], tmp_path_factory: pytest.TempPathFactory)
     create_roles(opened().engine, MIGRATOR, SERVER, PASSWORDS)
     opened(MIGRATOR).initialise()
     app = opened(SERVER, worker_poll_s=0.2, worker_look_s=0.1)
-    assert ingest(app, shop(tmp_path_factory.mktemp("shop"), 300)).added == 300
+    assert ingest(app, write_source(tmp_path_factory.mktemp("shop"), 300)).added == 300
     return app
 
 
@@ -131,7 +131,7 @@ def test_the_serving_role_can_do_all_daily_work(server: App, tmp_path: Path) -> 
     """The order matters: each step uses the results of the steps before."""
     for name, step in DAILY_WORK.items():
         assert step(server), name
-    report: IngestReport = ingest(server, shop(tmp_path, 250), prune=True)
+    report: IngestReport = ingest(server, write_source(tmp_path, 250), prune=True)
     assert (report.unchanged, report.deleted) == (250, 49)
 
 
@@ -271,7 +271,7 @@ def test_a_dba_without_superuser_creates_the_roles_and_learns_the_remaining_step
     assert 'pg_signal_backend TO "hosted server"' in caplog.text
     for user, does in (
         ("hosted migrator", lambda app: app.initialise()),
-        ("hosted server", lambda app: ingest(app, shop(tmp_path / "shop", 3)).added == 3),
+        ("hosted server", lambda app: ingest(app, write_source(tmp_path / "shop", 3)).added == 3),
     ):
         url = tcp.url("hosted", words[user], user)
         with App(Settings(home=tmp_path, database_url=url), choose=choose_colours) as app:

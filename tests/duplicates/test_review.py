@@ -197,10 +197,10 @@ def test_a_long_scan_without_a_pair_returns_its_progress(
     monkeypatch.setattr(duplicate_review, "PRODUCTS_PER_BATCH", 2)
     add(app, {f"P{n}": [n] for n in range(5)})
     pair, cursor = next_pair(app.engine, ReviewCursor(), TYPO)
-    assert (pair, cursor.looked_at, cursor.finished) == (None, 2, False)
+    assert (pair, cursor.scanned, cursor.finished) == (None, 2, False)
     while not cursor.finished:
         pair, cursor = next_pair(app.engine, cursor, TYPO)
-    assert (pair, cursor.looked_at) == (None, 5)
+    assert (pair, cursor.scanned) == (None, 5)
 
 
 def test_an_empty_catalogue_has_no_pairs(app: App) -> None:

@@ -23,8 +23,10 @@ def product(sku: str, title: str, **fields: object) -> Product:
     return Product(sku, title, **(known | fields))  # type: ignore[arg-type]
 
 
-def rule(one: str, other: str, typo: float = TYPO, **fields: object) -> str | None:
-    return same_product(product("A", one), product("B", other, **fields), typo)
+def rule(
+    one: str, other: str, min_spelling_similarity: float = TYPO, **fields: object
+) -> str | None:
+    return same_product(product("A", one), product("B", other, **fields), min_spelling_similarity)
 
 
 def candidates(*titles: str, **fields: object) -> list[FoldCandidate]:
@@ -108,10 +110,10 @@ def test_no_rule_folds(one: str, other: str, fields: dict[str, object]) -> None:
 
 
 def test_a_typo_must_reach_the_threshold() -> None:
-    assert rule("Marria blazer", "Maria blazer", typo=0.9) == "typo"
-    assert rule("Marria blazer", "Maria blazer", typo=0.95) is None
-    assert rule("Coryard blazer", "Coryarda blazer", typo=0.85) == "typo"
-    assert rule("Marria blazer", "Marira blazer", typo=1.0) is None
+    assert rule("Marria blazer", "Maria blazer", min_spelling_similarity=0.9) == "typo"
+    assert rule("Marria blazer", "Maria blazer", min_spelling_similarity=0.95) is None
+    assert rule("Coryard blazer", "Coryarda blazer", min_spelling_similarity=0.85) == "typo"
+    assert rule("Marria blazer", "Marira blazer", min_spelling_similarity=1.0) is None
 
 
 # Few words, so that products often agree.
@@ -147,8 +149,10 @@ def verdicts(draw: st.DrawFn) -> list[Verdict]:
 
 
 @given(products, products, st.floats(0, 1))
-def test_rules_are_symmetric(a: Product, b: Product, typo: float) -> None:
-    assert same_product(a, b, typo) == same_product(b, a, typo)
+def test_rules_are_symmetric(a: Product, b: Product, min_spelling_similarity: float) -> None:
+    assert same_product(a, b, min_spelling_similarity) == same_product(
+        b, a, min_spelling_similarity
+    )
 
 
 @given(found, verdicts(), st.randoms())

@@ -17,7 +17,7 @@ from PIL import Image
 from app.encoders.batching import Batcher, BatcherPool
 from app.types import Vectors
 from support.colours import ColourEncoder
-from support.crowd import in_a_process, until
+from support.concurrency import in_a_process, wait_until
 
 SIZE = 8
 
@@ -59,7 +59,7 @@ class Crowd:
         """Add a request that waits in the queue."""
         waiting = len(self.batcher._waiting)
         self.requests.append(self.request(*numbers))
-        until(lambda: len(self.batcher._waiting) == waiting + 1)
+        wait_until(lambda: len(self.batcher._waiting) == waiting + 1)
 
     def results(self) -> list[object]:
         self.slow.go.set()
@@ -93,7 +93,7 @@ def test_a_batch_is_bounded_and_requests_keep_their_order() -> None:
 def test_a_free_slot_is_used_at_once() -> None:
     crowd = Crowd(slots=2)
     crowd.requests.append(crowd.request(1))
-    until(lambda: len(crowd.slow.batches) == 2)
+    wait_until(lambda: len(crowd.slow.batches) == 2)
     for number in (2, 3):
         crowd.queue(number)
     assert crowd.slow.batches == [[0], [1]], "there is no third slot"

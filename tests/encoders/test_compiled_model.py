@@ -472,7 +472,7 @@ def _recall(encoder: Encoder, pictures: list[np.ndarray], queries: list[np.ndarr
 
 
 def test_status_names_the_library_that_encodes_pictures(app: App) -> None:
-    model, cache = app.encoder(), CompiledCache(app.settings.tower_folder)
+    model, cache = app.encoder(), CompiledCache(app.settings.compiled_cache_folder)
     cache.save_state(model.fingerprint, RuntimeState("torch", "ImportError: no openvino"))
     found = status(app.engine, app.files, app.settings).as_dict()["encoder"]
     assert found["value"] == "torch" and "no openvino" in found["advice"] and found["ok"]

@@ -377,20 +377,19 @@ def silent_hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         yield
 
 
-def test_auto_decides_within_ten_seconds_when_the_hub_is_silent(
+def test_auto_takes_the_embedded_encoder_when_the_hub_is_silent(
     silent_hub: None, tmp_path: Path
 ) -> None:
-    began = time.monotonic()
+    assert hub.PROBE_S <= 5, "the time that the first command waits for a hub"
     choice = choose_encoder(AUTO, cache=tmp_path)
-    assert time.monotonic() - began < 60
     assert choice.encoder.name == EMBEDDED
     assert "cannot be reached" in choice.note
 
 
-def test_auto_decides_within_ten_seconds_when_names_do_not_resolve(
+def test_auto_decides_within_the_probe_time_when_names_do_not_resolve(
     monkeypatch: pytest.MonkeyPatch, silent_hub: None, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(hub, "_hub_error", lambda: time.sleep(30))
+    monkeypatch.setattr(hub, "_hub_error", lambda: time.sleep(300))
     monkeypatch.setattr(hub, "PROBE_S", 0.2)
     assert "no answer in 0.2 s" in choose_encoder(AUTO, cache=tmp_path).note
 

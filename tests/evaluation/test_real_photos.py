@@ -16,7 +16,7 @@ from app.evaluation.labelled_queries import Evaluation, evaluate, read_queries
 from app.search.filters import parse
 from app.types import Query, SearchResult
 from ingest.pipeline import IngestReport
-from support.goods import ingest, versions
+from support.sources import ingest, versions
 
 # All in one worker of pytest-xdist, so that the catalogue is loaded once.
 pytestmark = pytest.mark.xdist_group("real_photos")
@@ -142,7 +142,7 @@ def test_outliers_are_products_with_a_wrong_photo(
 
 @pytest.mark.usefixtures("loaded")
 def test_groups_in_sql_are_those_of_all_rules_except_typo(clothing: App) -> None:
-    groups = duplicate_groups(clothing.engine, typo=1.0)
+    groups = duplicate_groups(clothing.engine, min_spelling_similarity=1.0)
     expected = {
         frozenset([group.keeper.sku, *(fold.candidate.sku for fold in group.folded)])
         for group in groups

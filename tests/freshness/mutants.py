@@ -204,7 +204,7 @@ MUTANTS = (
     ),
     Mutant(
         "a delta that was cut off is used",
-        ((PLANNER, "if delta_rows > max_delta:", "if False:"),),
+        ((PLANNER, "if delta_rows > max_delta_rows:", "if False:"),),
         ("paths", "soak"),
     ),
     Mutant(
@@ -219,7 +219,7 @@ MUTANTS = (
     ),
     Mutant(
         "kept products are ordered worst first",
-        ((DEDUP, "(-each[0], each[1]", "(each[0], each[1]"),),
+        ((DEDUP, "(-match[0], match[1]", "(match[0], match[1]"),),
         ("dedup", "pages"),
     ),
     Mutant(

@@ -27,7 +27,7 @@ from app.types import Query
 from freshness.soak import Builder, Searcher, Tally, Writer, fill
 from support import servers
 from support.colours import choose_colours, photo
-from support.judge import best, right, rounded
+from support.search_checks import best_sku, exact_plan, rounded_vector
 from support.shop import add, numbered
 
 pytestmark = pytest.mark.xdist_group("replica")
@@ -67,7 +67,7 @@ def paused(primary: Path, standby: Path) -> Iterator[None]:
     """Pauses the standby's replay at the current position; on exit it catches up."""
     servers.catch_up(primary, standby)
     servers.ask(standby, "SELECT pg_wal_replay_pause() IS NULL")
-    servers.until(
+    servers.wait_until(
         lambda: servers.ask(standby, "SELECT pg_get_wal_replay_pause_state() = 'paused'"),
         "the replay does not pause",
     )
@@ -86,7 +86,7 @@ def test_a_search_on_a_standby_uses_the_primarys_build_and_finds_the_same(
     add(app, numbered(5, first=60))
     app.catalog.delete(["P0003"])
     servers.catch_up(server_home, standby_home)
-    plan = right(replica)
+    plan = exact_plan(replica)
     assert (plan.path, plan.build, plan.delta_rows) == ("faiss", build.id, 5)
     here, there = (one.search.search(Query(picture=photo(1), k=20)) for one in (app, replica))
     assert here.matches == there.matches
@@ -97,7 +97,7 @@ def test_without_a_build_or_its_file_the_standby_searches_its_table(
 ) -> None:
     add(app, numbered(60))
     servers.catch_up(server_home, standby_home)
-    assert right(replica).reason == "no index has been built yet"
+    assert exact_plan(replica).reason == "no index has been built yet"
 
 
 def test_a_standby_without_the_primarys_folder_has_the_file_from_the_database(
@@ -108,7 +108,7 @@ def test_a_standby_without_the_primarys_folder_has_the_file_from_the_database(
     servers.catch_up(server_home, standby_home)
     apart = replica_settings.model_copy(update={"home": tmp_path / "elsewhere"})
     with App(apart, choose=choose_colours) as replica:
-        plan = right(replica)
+        plan = exact_plan(replica)
     assert (plan.path, plan.build) == ("faiss", build.id)
     assert apart.index_folder != app.settings.index_folder
 
@@ -122,17 +122,17 @@ def test_searches_on_the_standby_answer_for_its_replay_position(
     with paused(server_home, standby_home):
         add(app, {"NEW": [1000], "TURNS": [5000]})
         app.catalog.delete(["GONE"])
-        assert (best(app, 1000), best(app, 5000)) == ("NEW", "TURNS")
-        assert best(app, 2000) != "GONE" != best(app, 4000) != "TURNS"
-        assert (best(replica, 2000), best(replica, 3000), best(replica, 4000)) == (
+        assert (best_sku(app, 1000), best_sku(app, 5000)) == ("NEW", "TURNS")
+        assert best_sku(app, 2000) != "GONE" != best_sku(app, 4000) != "TURNS"
+        assert (best_sku(replica, 2000), best_sku(replica, 3000), best_sku(replica, 4000)) == (
             "GONE", "EARLY", "TURNS",
         )  # fmt: skip
-        assert best(replica, 1000) != "NEW" and best(replica, 5000) != "TURNS"
-        plan = right(replica)
+        assert best_sku(replica, 1000) != "NEW" and best_sku(replica, 5000) != "TURNS"
+        plan = exact_plan(replica)
         assert (plan.path, plan.build, plan.delta_rows) == ("faiss", build.id, 1)
-    assert (best(replica, 1000), best(replica, 5000)) == ("NEW", "TURNS")
-    assert best(replica, 2000) != "GONE" and best(replica, 4000) != "TURNS"
-    plan = right(replica)
+    assert (best_sku(replica, 1000), best_sku(replica, 5000)) == ("NEW", "TURNS")
+    assert best_sku(replica, 2000) != "GONE" and best_sku(replica, 4000) != "TURNS"
+    plan = exact_plan(replica)
     assert (plan.path, plan.build, plan.delta_rows) == ("faiss", build.id, 3)
 
 
@@ -145,9 +145,9 @@ def test_a_build_is_used_once_its_row_was_replayed(
     with paused(server_home, standby_home):
         app.catalog.delete(["GONE"])
         second = app.indexer.rebuild()
-        assert (right(replica).build, best(replica, 1000)) == (first.id, "GONE")
-    assert right(replica).build == second.id
-    assert best(replica, 1000) != "GONE"
+        assert (exact_plan(replica).build, best_sku(replica, 1000)) == (first.id, "GONE")
+    assert exact_plan(replica).build == second.id
+    assert best_sku(replica, 1000) != "GONE"
 
 
 def test_files_retired_before_the_standby_replays_it_are_not_needed(
@@ -155,9 +155,9 @@ def test_files_retired_before_the_standby_replays_it_are_not_needed(
 ) -> None:
     add(app, {**numbered(60), "GONE": [1000]})
     first = app.indexer.rebuild()
-    assert right(app).build == first.id
+    assert exact_plan(app).build == first.id
     servers.catch_up(server_home, standby_home)
-    assert right(replica).build == first.id
+    assert exact_plan(replica).build == first.id
     with paused(server_home, standby_home):
         app.catalog.delete(["GONE"])
         for number in range(3):
@@ -165,10 +165,10 @@ def test_files_retired_before_the_standby_replays_it_are_not_needed(
             last = app.indexer.rebuild()
         with App(replica_settings, choose=choose_colours) as later:
             for one in (replica, later):
-                plan = right(one)
+                plan = exact_plan(one)
                 assert plan.path == "faiss" or f"build {first.id}: index file" in plan.reason
-                assert best(one, 1000) == "GONE"
-    assert (right(replica).path, right(replica).build) == ("faiss", last.id)
+                assert best_sku(one, 1000) == "GONE"
+    assert (exact_plan(replica).path, exact_plan(replica).build) == ("faiss", last.id)
 
 
 def test_a_transaction_that_was_open_during_the_build_is_found_on_the_standby(
@@ -179,15 +179,15 @@ def test_a_transaction_that_was_open_during_the_build_is_found_on_the_standby(
         early.execute(
             "UPDATE embedding SET vec = %s::halfvec WHERE picture_id = (SELECT picture_id"
             " FROM product_picture JOIN product ON id = product_id WHERE sku = 'X')",
-            [str(rounded(app, 2000).tolist())],
+            [str(rounded_vector(app, 2000).tolist())],
         )
         build = app.indexer.rebuild()
         servers.catch_up(server_home, standby_home)
-        assert best(replica, 1000) == "X"
+        assert best_sku(replica, 1000) == "X"
         early.commit()
     servers.catch_up(server_home, standby_home)
-    plan = right(replica)
-    assert best(replica, 1000) != "X" == best(replica, 2000)
+    plan = exact_plan(replica)
+    assert best_sku(replica, 1000) != "X" == best_sku(replica, 2000)
     assert (plan.path, plan.build, plan.delta_rows) == ("faiss", build.id, 1)
 
 
@@ -210,7 +210,7 @@ def test_searches_on_the_standby_are_exact_under_concurrent_writes_and_builds(
     assert tally.wrong == []
     assert tally.searches >= 60 and tally.paths["faiss"] > 0
     servers.catch_up(server_home, standby_home)
-    right(replica)
+    exact_plan(replica)
 
 
 # How far behind
@@ -221,18 +221,18 @@ def test_the_plan_states_the_lag_of_the_standby(
 ) -> None:
     add(app, numbered(20))
     servers.catch_up(server_home, standby_home)
-    assert right(app).replica_lag_s is None
-    servers.until(lambda: right(replica).replica_lag_s == 0.0, "the standby is not level")
+    assert exact_plan(app).replica_lag_s is None
+    servers.wait_until(lambda: exact_plan(replica).replica_lag_s == 0.0, "the standby is not level")
     with paused(server_home, standby_home):
-        assert right(replica).replica_lag_s == 0.0
+        assert exact_plan(replica).replica_lag_s == 0.0
         add(app, numbered(5, first=20))
-        servers.received(server_home, standby_home)
-        first = right(replica).replica_lag_s
+        servers.wait_until_received(server_home, standby_home)
+        first = exact_plan(replica).replica_lag_s
         servers.ask(server_home, "SELECT pg_sleep(0.3) IS NULL")
-        second = right(replica).replica_lag_s
+        second = exact_plan(replica).replica_lag_s
         assert first is not None and second is not None
         assert 0.0 < first < first + 0.3 <= second < 60
-    servers.until(lambda: right(replica).replica_lag_s == 0.0, "the standby is not level")
+    servers.wait_until(lambda: exact_plan(replica).replica_lag_s == 0.0, "the standby is not level")
 
 
 def test_a_restarted_standby_without_new_data_has_no_lag(
@@ -244,8 +244,10 @@ def test_a_restarted_standby_without_new_data_has_no_lag(
     servers.crash(standby_home)
     servers.start(standby_home)
     streams = "SELECT pg_last_wal_receive_lsn() IS NOT NULL"
-    servers.until(lambda: servers.ask(standby_home, streams), "the standby does not follow")
-    servers.until(lambda: right(replica).replica_lag_s == 0.0, "the standby is not level", 5)
+    servers.wait_until(lambda: servers.ask(standby_home, streams), "the standby does not follow")
+    servers.wait_until(
+        lambda: exact_plan(replica).replica_lag_s == 0.0, "the standby is not level", 5
+    )
 
 
 # What a standby does not do
@@ -259,7 +261,7 @@ def test_a_build_on_a_standby_is_refused_with_a_reason(
     servers.catch_up(server_home, standby_home)
     with pytest.raises((BuildRefused, DatabaseUnsuitable), match="replica"):
         replica.indexer.rebuild()
-    assert (right(app).build, right(replica).build) == (build.id, build.id)
+    assert (exact_plan(app).build, exact_plan(replica).build) == (build.id, build.id)
     assert app.indexer.rebuild().id == build.id + 1
 
 
@@ -340,7 +342,7 @@ def test_a_search_cancelled_by_replay_is_repeated(
     add(app, numbered(60))
     app.indexer.rebuild()
     servers.catch_up(server_home, standby_home)
-    servers.tell(standby_home, "ALTER SYSTEM SET max_standby_streaming_delay = '200ms'")
+    servers.alter_system(standby_home, "ALTER SYSTEM SET max_standby_streaming_delay = '200ms'")
     real, turns = IndexFiles.opened, iter([True])
 
     def held_up(self: IndexFiles, build: object) -> object:
@@ -354,10 +356,10 @@ def test_a_search_cancelled_by_replay_is_repeated(
     try:
         assert len(replica.search.search(Query(picture=photo(1000))).matches) == 10
     finally:
-        servers.tell(standby_home, "ALTER SYSTEM RESET max_standby_streaming_delay")
+        servers.alter_system(standby_home, "ALTER SYSTEM RESET max_standby_streaming_delay")
     assert ask(replica, "SELECT confl_snapshot FROM pg_stat_database_conflicts"
                " WHERE datname = current_database()") == 1  # fmt: skip
-    right(replica)
+    exact_plan(replica)
 
 
 def test_a_search_whose_model_is_dropped_is_repeated_with_the_new_one(
@@ -375,7 +377,7 @@ def test_a_search_whose_model_is_dropped_is_repeated_with_the_new_one(
 
     def page(asked: PageRequest) -> Page:
         if not dropped:
-            dropped.append(app.lifecycle.activate("other", forced="to see"))
+            dropped.append(app.lifecycle.activate("other", forced_reason="to see"))
             removal.detach(app.engine, dropped[0].former)
             servers.catch_up(server_home, standby_home)
         return real(asked)
@@ -395,11 +397,11 @@ def test_a_promoted_standby_keeps_using_the_builds(
     add(app, numbered(60))
     build = app.indexer.rebuild()
     servers.catch_up(server_home, standby_home)
-    assert (right(replica).build, right(replica).replica_lag_s) == (build.id, 0.0)
+    assert (exact_plan(replica).build, exact_plan(replica).replica_lag_s) == (build.id, 0.0)
     servers.promote(standby_home)
     add(replica, {"NEW": [1000]})
-    plan = right(replica)
+    plan = exact_plan(replica)
     assert (plan.path, plan.build, plan.delta_rows) == ("faiss", build.id, 1)
     assert plan.replica_lag_s is None
-    assert right(replica).build != replica.indexer.rebuild().id == right(replica).build
-    assert best(replica, 1000) == "NEW"
+    assert exact_plan(replica).build != replica.indexer.rebuild().id == exact_plan(replica).build
+    assert best_sku(replica, 1000) == "NEW"

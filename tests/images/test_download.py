@@ -127,7 +127,7 @@ class Site(BaseHTTPRequestHandler):
 
     def _slowly(self, part: bytes) -> None:
         try:
-            for _ in range(50):
+            for _ in range(3000):  # five minutes, unless the client gives up
                 self.wfile.write(part)
                 self.wfile.flush()
                 time.sleep(0.1)

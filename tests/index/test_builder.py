@@ -135,7 +135,7 @@ def test_the_lists_that_are_needed_are_no_more_and_no_fewer_than_reach_the_goal(
         return benchmark.recall(AnnIndex(index.faiss_index, "ivf", parameters), depth)
 
     for goal in (0.6, 0.9, 0.99):
-        lists = benchmark.lists_needed(index, depth, goal)
+        lists = benchmark.nprobe_needed(index, depth, goal)
         assert recall_in(lists) >= goal
         assert lists == 1 or recall_in(lists - 1) < goal
 

@@ -29,14 +29,14 @@ from ingest import prefetch, prepare
 from ingest.local_files import LocalPictures
 from ingest.pipeline import IngestReport
 from support.colours import choose_colours, photo
-from support.goods import WatchedEncoder, contents, ingest, shop, write_csv, write_photos
 from support.paths import REPO
+from support.sources import WatchedEncoder, contents, ingest, write_csv, write_photos, write_source
 
 PROGRAM = """
 import sys
 from pathlib import Path
 from support.colours import choose_colours
-from support.goods import ingest
+from support.sources import ingest
 from app.bootstrap import App
 from app.config import Settings
 from ingest import prefetch
@@ -154,7 +154,7 @@ def test_a_finished_run_stays_finished_when_the_index_rebuild_is_interrupted(
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(bulk_load, "finish", interrupt)
+    monkeypatch.setattr(bulk_load, "build_missing", interrupt)
     with pytest.raises(KeyboardInterrupt):
         ingest(app, source)
     newest = sql.execute("SELECT state, report->'deleted' FROM ingest_run ORDER BY id DESC")
@@ -228,7 +228,7 @@ def crash_after(home: Path, after: int, encoded: int) -> None:
 def test_a_server_crash_is_an_error_and_the_next_run_completes(
     own_server: Path, tmp_path: Path
 ) -> None:
-    source = shop(tmp_path, 40, pictures=2)
+    source = write_source(tmp_path, 40, pictures=2)
     settings = Settings(home=own_server)
     with App(settings, choose=choose_colours) as app:
         app.initialise()
@@ -251,7 +251,7 @@ def test_a_server_crash_is_an_error_and_the_next_run_completes(
 def test_a_picture_changed_while_it_is_read_is_refused(
     app: App, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    source = shop(tmp_path, 1)
+    source = write_source(tmp_path, 1)
     monkeypatch.setattr(prepare, "FILE_BYTES", 0)
     original_read, versions = LocalPictures.read, iter([photo(1), photo(2)])
     monkeypatch.setattr(

@@ -34,18 +34,18 @@ from ingest.encoder_set import EncoderSet, MaintainedEncoders
 from ingest.local_files import LocalPictures
 from ingest.pipeline import Ingest, IngestReport
 from ingest.prepare import Chunk, Preparer
-from ingest.rejects import RejectFile
+from ingest.rejects_file import RejectFile
 from ingest.sources import SourceReject, SourceRow
 from support.colours import ColourEncoder, photo
-from support.goods import (
-    Always,
+from support.sources import (
+    SingleEncoder,
     WatchedEncoder,
     contents,
     ingest,
-    shop,
     versions,
     write_csv,
     write_photos,
+    write_source,
 )
 
 KEYS = {
@@ -104,7 +104,7 @@ def test_a_csv_is_loaded_with_its_pictures_in_order_and_its_attributes(
 def test_every_embedding_is_the_vector_of_its_picture(
     app: App, sql: psycopg.Connection, tmp_path: Path
 ) -> None:
-    ingest(app, shop(tmp_path, 70))
+    ingest(app, write_source(tmp_path, 70))
     rows = sql.execute(
         "SELECT encode(sha256, 'hex'), vec::vector::real[] FROM embedding JOIN picture"
         " ON picture.id = picture_id"
@@ -132,14 +132,14 @@ def test_the_second_picture_of_one_stem_in_a_folder_is_refused(app: App, tmp_pat
 
 
 def test_the_report_has_its_documented_keys(app: App, tmp_path: Path) -> None:
-    report = ingest(app, shop(tmp_path, 1)).as_dict()
+    report = ingest(app, write_source(tmp_path, 1)).as_dict()
     assert set(report) >= KEYS and isinstance(report["seconds"], float) and report["seconds"] > 0
 
 
 def test_a_second_run_embeds_nothing_and_writes_no_row(
     app: App, sql: psycopg.Connection, tmp_path: Path
 ) -> None:
-    source = shop(tmp_path, 70, pictures=2)
+    source = write_source(tmp_path, 70, pictures=2)
     ingest(app, source)
     before = versions(sql)
     encoder = WatchedEncoder()
@@ -152,7 +152,7 @@ def test_a_second_run_embeds_nothing_and_writes_no_row(
 def test_a_changed_row_is_updated_and_no_other_row_is_written(
     app: App, sql: psycopg.Connection, tmp_path: Path
 ) -> None:
-    source = shop(tmp_path, 5)
+    source = write_source(tmp_path, 5)
     ingest(app, source)
     before = versions(sql)
     source.write_text(source.read_text().replace("title 3", "another"))
@@ -167,7 +167,7 @@ def test_a_changed_row_is_updated_and_no_other_row_is_written(
 def test_a_changed_picture_is_embedded_and_the_old_one_is_swept(
     app: App, sql: psycopg.Connection, tmp_path: Path
 ) -> None:
-    source = shop(tmp_path, 5)
+    source = write_source(tmp_path, 5)
     ingest(app, source)
     before = versions(sql)
     (tmp_path / "3.png").write_bytes(photo(99, side=8))
@@ -193,7 +193,7 @@ def test_another_order_of_the_pictures_is_a_change(
 def test_all_pictures_of_a_product_may_be_removed(
     app: App, sql: psycopg.Connection, tmp_path: Path
 ) -> None:
-    ingest(app, shop(tmp_path, 2))
+    ingest(app, write_source(tmp_path, 2))
     report = ingest(app, write_csv(tmp_path / "c.csv", [{"sku": "P0000", "images": ""}]))
     assert counted(report) == (0, 1, 0, 0)
     assert shown(sql) == {"P0000": [], "P0001": ["1.png"]}
@@ -204,7 +204,7 @@ def test_all_pictures_of_a_product_may_be_removed(
 def test_the_same_bytes_are_embedded_once_and_shared(
     app: App, sql: psycopg.Connection, tmp_path: Path, between: int
 ) -> None:
-    source = shop(tmp_path, between)
+    source = write_source(tmp_path, between)
     write_photos(tmp_path, [500])
     (tmp_path / "copy.png").write_bytes(photo(500, side=8))
     source = write_csv(
@@ -287,7 +287,7 @@ def test_a_bad_picture_is_rejected_and_the_product_keeps_the_good_ones(
 def test_a_row_with_only_bad_pictures_is_rejected_and_its_product_unchanged(
     app: App, sql: psycopg.Connection, tmp_path: Path
 ) -> None:
-    source = shop(tmp_path, 2)
+    source = write_source(tmp_path, 2)
     ingest(app, source)
     before = contents(sql)
     (tmp_path / "0.png").write_bytes(b"no picture")
@@ -372,11 +372,11 @@ def test_a_rejects_file_that_cannot_be_written_is_an_error(
 ) -> None:
     (tmp_path / "folder").mkdir()
     with pytest.raises(BadInput, match=r"rejects file .* cannot be written"):
-        ingest(app, shop(tmp_path, 1), rejects=tmp_path / target)
+        ingest(app, write_source(tmp_path, 1), rejects=tmp_path / target)
 
 
 def test_the_rejects_never_overwrite_the_source(app: App, tmp_path: Path) -> None:
-    source = shop(tmp_path, 1)
+    source = write_source(tmp_path, 1)
     with pytest.raises(BadInput, match="would overwrite"):
         ingest(app, source, rejects=tmp_path / "." / "catalogue.csv")
     assert source.read_text().startswith("sku,")
@@ -385,7 +385,7 @@ def test_the_rejects_never_overwrite_the_source(app: App, tmp_path: Path) -> Non
 def test_prune_deletes_products_that_are_not_in_the_source(
     app: App, sql: psycopg.Connection, tmp_path: Path
 ) -> None:
-    ingest(app, shop(tmp_path, 70))
+    ingest(app, write_source(tmp_path, 70))
     source = write_csv(tmp_path / "c.csv", [{"sku": "P0001", "images": "1.png"}])
     report = ingest(app, source, prune=True)
     assert report.deleted == 69 and set(shown(sql)) == {"P0001"}
@@ -396,7 +396,7 @@ def test_prune_deletes_products_that_are_not_in_the_source(
 def test_without_prune_nothing_is_deleted(
     app: App, sql: psycopg.Connection, tmp_path: Path
 ) -> None:
-    ingest(app, shop(tmp_path, 2))
+    ingest(app, write_source(tmp_path, 2))
     source = write_csv(tmp_path / "c.csv", [{"sku": "P0001", "images": "1.png"}])
     assert ingest(app, source).deleted == 0 and len(shown(sql)) == 2
 
@@ -404,7 +404,7 @@ def test_without_prune_nothing_is_deleted(
 def test_prune_keeps_the_product_of_a_rejected_row(
     app: App, sql: psycopg.Connection, tmp_path: Path
 ) -> None:
-    ingest(app, shop(tmp_path, 3))
+    ingest(app, write_source(tmp_path, 3))
     rows = [{"sku": "P0000", "images": "none.png"}, {"sku": "P0001", "images": "1.png"}]
     ingest(app, write_csv(tmp_path / "c.csv", rows), prune=True)
     assert set(shown(sql)) == {"P0000", "P0001"}
@@ -423,7 +423,7 @@ def test_prune_keeps_the_product_of_a_rejected_row(
 def test_prune_is_refused_for_a_source_that_may_be_incomplete(
     app: App, sql: psycopg.Connection, tmp_path: Path, rows: str, reason: str
 ) -> None:
-    ingest(app, shop(tmp_path, 3))
+    ingest(app, write_source(tmp_path, 3))
     (tmp_path / "c.csv").write_text(f"sku,images\n{rows}")
     with pytest.raises(BadSource, match=reason):
         ingest(app, tmp_path / "c.csv", prune=True)
@@ -433,17 +433,35 @@ def test_prune_is_refused_for_a_source_that_may_be_incomplete(
 def test_prune_keeps_products_that_others_add_during_the_run(
     app: App, sql: psycopg.Connection, tmp_path: Path
 ) -> None:
-    ingest(app, shop(tmp_path / "old", 2))
+    ingest(app, write_source(tmp_path / "old", 2))
     other = write_csv(tmp_path / "other.csv", [{"sku": "OTHER"}])
     encoder = WatchedEncoder(lambda encoded: ingest(app, other))
     ingest(app, shop_of(tmp_path / "new", ["N1"]), encoder=encoder, prune=True)
     assert set(shown(sql)) == {"N1", "OTHER"}
 
 
+def test_prune_keeps_a_product_that_is_added_while_the_source_is_read(
+    app: App, sql: psycopg.Connection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ingest(app, write_source(tmp_path / "old", 2))
+    other = write_csv(tmp_path / "other.csv", [{"sku": "OTHER"}])
+    count = load.count_new_pictures
+
+    def count_and_add(engine: Any, rows: Any) -> int:
+        result = count(engine, rows)
+        monkeypatch.undo()
+        ingest(app, other)
+        return result
+
+    monkeypatch.setattr(load, "count_new_pictures", count_and_add)
+    ingest(app, shop_of(tmp_path / "new", ["N1"]), prune=True)
+    assert set(shown(sql)) == {"N1", "OTHER"}
+
+
 def test_prune_does_not_depend_on_the_clock(
     app: App, sql: psycopg.Connection, tmp_path: Path
 ) -> None:
-    ingest(app, shop(tmp_path / "old", 2))
+    ingest(app, write_source(tmp_path / "old", 2))
     sql.execute("UPDATE product SET created_at = now() + interval '1 day'")
     other = write_csv(tmp_path / "other.csv", [{"sku": "OTHER"}])
 
@@ -467,7 +485,7 @@ def shop_of(folder: Path, skus: list[str]) -> Path:
 def test_two_concurrent_prunes_delete_the_same_products(
     app: App, sql: psycopg.Connection, tmp_path: Path
 ) -> None:
-    ingest(app, shop(tmp_path / "old", 30))
+    ingest(app, write_source(tmp_path / "old", 30))
     source = shop_of(tmp_path / "new", ["N1"])
     real, both = app.catalog.delete, threading.Barrier(2)
 
@@ -492,7 +510,7 @@ def run_rows(
     """Runs the pipeline over rows that are generated while it reads them."""
     model = app.catalog.model()
     pictures = LocalPictures(folder, max_bytes=app.limits.max_bytes)
-    encoders = MaintainedEncoders(app.catalog, Always(watch))
+    encoders = MaintainedEncoders(app.catalog, SingleEncoder(watch))
     preparer = Preparer(app.catalog, encoders, pictures, app.limits)
     with ingest_run(app.engine, "rows", model) as run, closing(preparer):
         return Ingest(app.catalog, encoders, preparer, run, RejectFile(None)).run(rows)
@@ -531,14 +549,18 @@ def test_progress_is_reported_after_every_chunk(
     app: App, tmp_path: Path, small_chunks: None
 ) -> None:
     counts: list[tuple[int, int]] = []
-    ingest(app, shop(tmp_path, 8), progress=lambda report, rows: counts.append((report.read, rows)))
+    ingest(
+        app,
+        write_source(tmp_path, 8),
+        progress=lambda report, rows: counts.append((report.read, rows)),
+    )
     assert counts == [(3, 8), (6, 8), (8, 8)]
 
 
 def test_a_picture_deleted_between_reading_and_writing_is_stored_again(
     app: App, sql: psycopg.Connection, tmp_path: Path
 ) -> None:
-    ingest(app, shop(tmp_path, 1))
+    ingest(app, write_source(tmp_path, 1))
     write_photos(tmp_path, [7])
     source = write_csv(tmp_path / "c.csv", [{"sku": "NEW", "images": "0.png|7.png"}])
     # The run found 0.png stored and brings only 7.png; then the picture is deleted.
@@ -552,7 +574,7 @@ def test_a_picture_deleted_between_reading_and_writing_is_stored_again(
 def test_two_concurrent_runs_of_one_source_end_like_a_single_run(
     app: App, sql: psycopg.Connection, tmp_path: Path, small_chunks: None
 ) -> None:
-    source = shop(tmp_path, 40, pictures=2)
+    source = write_source(tmp_path, 40, pictures=2)
     reports = run_concurrently(lambda: ingest(app, source), 3)
     assert sum(report.added for report in reports) == 40
     loaded = contents(sql)
@@ -746,7 +768,7 @@ def test_a_chunk_holds_no_more_prepared_pictures_than_allowed(
     prepared_bytes: list[int],
 ) -> None:  # fmt: skip
     """Other pictures are decoded when they are encoded; the result is the same."""
-    source = shop(tmp_path, 30)
+    source = write_source(tmp_path, 30)
     monkeypatch.setattr(prepare, "INPUT_BYTES", 5 * PREPARED)
     monkeypatch.setattr(prefetch, "ENCODED_BYTES", 3 * PREPARED)
     monkeypatch.setattr(prefetch, "ENCODERS", 1)
@@ -761,7 +783,7 @@ def test_a_chunk_holds_no_more_prepared_pictures_than_allowed(
 def test_files_that_do_not_fit_in_memory_are_read_again(
     app: App, sql: psycopg.Connection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    source = shop(tmp_path, 30)
+    source = write_source(tmp_path, 30)
     monkeypatch.setattr(
         prepare, "FILE_BYTES", 5 * max(f.stat().st_size for f in tmp_path.glob("*.png"))
     )
@@ -790,7 +812,7 @@ def test_pictures_are_prepared_for_the_model_with_the_largest_input(
 def test_a_picture_is_read_and_decoded_once(
     app: App, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    source = shop(tmp_path, 5)
+    source = write_source(tmp_path, 5)
     done: Counter[str] = Counter()
     reading, decoding = LocalPictures.read, prepare.decode_with_size
 
@@ -821,7 +843,7 @@ def test_the_next_chunk_is_encoded_while_one_is_written(
         return real(batch, model)
 
     app.catalog.write = write  # type: ignore[method-assign]
-    ingest(app, shop(tmp_path, 9), encoder=encoder)
+    ingest(app, write_source(tmp_path, 9), encoder=encoder)
     assert encoded[0] >= 6
 
 
@@ -829,7 +851,7 @@ def test_a_picture_of_the_previous_chunk_is_not_encoded_again(
     app: App, tmp_path: Path, small_chunks: None, prepared_bytes: list[int]
 ) -> None:
     """Even if it was not stored when the second chunk was prepared."""
-    shop(tmp_path, 5)
+    write_source(tmp_path, 5)
     (tmp_path / "copy.png").write_bytes(photo(0, side=8))
     names = ["0.png", "1.png", "2.png", "3.png", "copy.png", "4.png"]
     rows = [{"sku": f"P{n}", "images": name} for n, name in enumerate(names)]
@@ -866,7 +888,7 @@ def test_at_most_eight_threads_decode_on_any_number_of_cores(
 
     monkeypatch.setattr(os, "cpu_count", lambda: 64)
     monkeypatch.setattr(LocalPictures, "read", slowly)
-    assert ingest(app, shop(tmp_path, 60)).added == 60
+    assert ingest(app, write_source(tmp_path, 60)).added == 60
     assert len(seen) == 8
 
 
@@ -877,7 +899,7 @@ def test_an_ingest_restores_the_thread_count_of_torch(
     monkeypatch.setattr(prefetch, "ENCODERS", 3)
     seen: list[int] = []
     with pytest.raises(RuntimeError):
-        ingest(app, shop(tmp_path, 3), encoder=WatchedEncoder(lambda _: stopped(seen)))
+        ingest(app, write_source(tmp_path, 3), encoder=WatchedEncoder(lambda _: stopped(seen)))
     thread = threading.Thread(target=lambda: seen.append(thread_count()))
     thread.start()
     thread.join()

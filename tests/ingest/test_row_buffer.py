@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 
 from app.bootstrap import App
-from app.errors import BadSource
+from app.errors import BadInput, BadSource
 from app.types import Product
 from ingest import row_buffer
 from ingest.row_buffer import RowBuffer
 from ingest.sources import SourceReject, SourceRow
-from support.goods import ingest, shop
+from support.sources import ingest, write_source
 
 Rows = list[SourceRow | SourceReject]
 
@@ -57,7 +57,7 @@ def test_a_source_that_fails_half_way_yields_the_rows_before_the_error(count: in
 def test_an_ingest_opens_its_source_once(
     app: App, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    source = shop(tmp_path, 3)
+    source = write_source(tmp_path, 3)
     opened: list[Path] = []
     real = Path.open
 
@@ -68,3 +68,15 @@ def test_an_ingest_opens_its_source_once(
     monkeypatch.setattr(Path, "open", watch)
     assert ingest(app, source, prune=True).added == 3
     assert opened.count(source) == 1
+
+
+def test_a_full_temporary_folder_is_an_error_with_its_name(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def full(*_: object) -> int:
+        raise OSError(28, "No space left on device")
+
+    with RowBuffer() as buffer:
+        monkeypatch.setattr(buffer._file, "write", full)
+        with pytest.raises(BadInput, match=r"temporary file in .*No space left.*TMPDIR"):
+            list(buffer.fill(some_rows(1)))

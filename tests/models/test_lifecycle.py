@@ -27,7 +27,7 @@ from app.models.lifecycle import NotReady
 from app.types import PictureData, PictureRef, Product, Query, Vectors
 from ingest.originals import Originals, folders_of
 from support.colours import ColourEncoder, photo
-from support.goods import ingest, shop
+from support.sources import ingest, write_source
 
 ROWS = 40
 
@@ -63,7 +63,7 @@ def open_app(settings: Settings) -> Iterator[Callable[..., App]]:
 
 @pytest.fixture
 def source(tmp_path: Path) -> Path:
-    return shop(tmp_path / "in", ROWS)
+    return write_source(tmp_path / "in", ROWS)
 
 
 @pytest.fixture
@@ -123,13 +123,14 @@ def test_an_incomplete_model_is_activated_only_if_forced(
     with pytest.raises(NotReady, match=r"40 pictures have no embedding.*no index of it"):
         filled.lifecycle.activate("mirrored")
     assert first(filled, 7)[2] == "colours"
-    assert filled.lifecycle.activate("mirrored", forced="the old one is broken").forced
+    change = filled.lifecycle.activate("mirrored", forced_reason="the old one is broken")
+    assert change.forced_reason
     result = filled.search.search(Query(picture=photo(7)))
     assert result.plan.model == "mirrored" and result.matches == () and result.plan.shortfall
     assert sql.execute("SELECT forced FROM model_change").fetchone() == ("the old one is broken",)
     fill(filled, source)
     assert first(filled, 7) == ("P0007", 1.0, "mirrored")
-    filled.lifecycle.rollback(forced="a reason that is not needed")
+    filled.lifecycle.rollback(forced_reason="a reason that is not needed")
     assert sql.execute("SELECT forced FROM model_change ORDER BY id DESC").fetchone() == (None,)
 
 
@@ -137,9 +138,9 @@ def test_an_incomplete_model_is_activated_only_if_forced(
 def test_a_forced_change_needs_a_reason(filled: App, sql: psycopg.Connection, reason: str) -> None:
     filled.lifecycle.add("mirrored")
     with pytest.raises(BadInput, match="reason"):
-        filled.lifecycle.activate("mirrored", forced=reason)
+        filled.lifecycle.activate("mirrored", forced_reason=reason)
     with pytest.raises(BadInput, match="reason"):
-        filled.lifecycle.rollback(forced=reason)
+        filled.lifecycle.rollback(forced_reason=reason)
     assert first(filled, 7)[2] == "colours"
     assert sql.execute("SELECT count(*) FROM model_change").fetchone() == (0,)
 
@@ -156,7 +157,7 @@ def test_new_pictures_are_embedded_under_every_maintained_model(
     filled: App, tmp_path: Path, source: Path, sql: psycopg.Connection
 ) -> None:
     filled.lifecycle.add("mirrored")
-    more = shop(tmp_path / "more", ROWS + 10)
+    more = write_source(tmp_path / "more", ROWS + 10)
     ingest(filled, more)
     assert counts(sql) == {1: ROWS + 10, 2: 10}
     model = filled.lifecycle.model("mirrored")
@@ -232,7 +233,7 @@ def test_a_running_ingest_notices_a_change_of_models(
         return real(batch, model)
 
     filled.catalog.write = write  # type: ignore[method-assign]
-    report = ingest(filled, shop(tmp_path / "more", ROWS + 150))
+    report = ingest(filled, write_source(tmp_path / "more", ROWS + 150))
     assert (report.added, report.rejected) == (150, 0)
     expected = ROWS + 150 if what == "activate" else 150
     assert counts(sql)[2] == expected and counts(sql)[1] == ROWS + 150
@@ -262,7 +263,9 @@ def test_models_are_changed_under_load_without_an_interruption(
                 wrong.append(f"{seed}: {found}")
 
     threads = [threading.Thread(target=search, args=(app,)) for app in apps]
-    loading = threading.Thread(target=ingest, args=(open_app(), shop(tmp_path / "more", 400)))
+    loading = threading.Thread(
+        target=ingest, args=(open_app(), write_source(tmp_path / "more", 400))
+    )
     for thread in (*threads, loading):
         thread.start()
     changes = 0

@@ -19,15 +19,15 @@ from app.bootstrap import App
 from app.config import Settings
 from app.encoders.base import EncoderChoice
 from app.encoders.preprocessing import PreparedPicture
-from app.errors import LockHeld, ModelNotKept, UnknownModel
+from app.errors import LockHeld, ModelNotMaintained, UnknownModel
 from app.models.backfill import BackfillReport, embed
 from app.models.lifecycle import NotReady
 from app.search import service as search_service
 from app.types import Query, Vectors
 from ingest.originals import Originals
 from support.colours import ColourEncoder, photo
-from support.goods import ingest, shop
-from support.servers import until
+from support.servers import wait_until
+from support.sources import ingest, write_source
 
 ROWS = 40
 DROPS = 12
@@ -67,7 +67,7 @@ def open_app(settings: Settings) -> Iterator[Callable[[], App]]:
 def filled(open_app: Callable[[], App], tmp_path: Path) -> App:
     """A catalogue of forty products under the first model, indexed."""
     app = open_app()
-    ingest(app, shop(tmp_path / "in", ROWS))
+    ingest(app, write_source(tmp_path / "in", ROWS))
     app.indexer.rebuild()
     return app
 
@@ -161,7 +161,7 @@ def test_searches_of_every_kind_go_on_while_models_are_dropped(
     filled: App, open_app: Callable[[], App], tmp_path: Path, sql: psycopg.Connection
 ) -> None:
     others, page = Others(), open_app()
-    more = shop(tmp_path / "more", ROWS + 60)
+    more = write_source(tmp_path / "more", ROWS + 60)
     with others.at_work(
         searches(page, "photo"), searches(page, "sku"), searches(open_app(), "sku"),
         searches(open_app(), "folded", fold=True, near_match=0.00001), analyst(sql),
@@ -206,7 +206,7 @@ def test_a_running_search_keeps_its_model(
             dropping_.append(threading.Thread(target=other.lifecycle.drop, args=("colours",)))
             dropping_[0].start()
             waits = "query LIKE '%DETACH%' AND wait_event_type = 'Lock'"
-            until(lambda: active(sql, waits) or partitions(sql) == 1, "nothing was dropped")
+            wait_until(lambda: active(sql, waits) or partitions(sql) == 1, "nothing was dropped")
         return real(asked)
 
     monkeypatch.setattr("app.search.service.page", page)
@@ -240,7 +240,7 @@ def test_a_long_reader_is_not_disturbed_and_the_drop_asks_to_be_repeated(
     with (
         monkeypatch.context() as patched, psycopg.connect(database_url) as reader,
         others.at_work(searches(open_app(), "sku"), undisturbed(sql, table)),
-        pytest.raises(LockHeld, match=r"not wholly dropped.*model drop mirrored` again"),
+        pytest.raises(LockHeld, match=r"not completely dropped.*model drop mirrored` again"),
     ):  # fmt: skip
         patched.setattr("app.models.removal.PATIENCE_S", 0.5)
         reader.execute(f"LOCK TABLE {table} IN ACCESS SHARE MODE")
@@ -308,18 +308,20 @@ def half_dropped(
 @pytest.mark.parametrize(
     "refused",
     [lambda life: life.add("colours"), lambda life: life.activate("colours"),
-     lambda life: life.activate("colours", forced="because"), lambda life: life.rollback(),
-     lambda life: life.rollback(forced="because")],
+     lambda life: life.activate("colours", forced_reason="because"), lambda life: life.rollback(),
+     lambda life: life.rollback(forced_reason="because")],
     ids=["add", "activate", "activate by force", "rollback", "rollback by force"],
 )  # fmt: skip
 def test_a_partly_dropped_model_is_not_used_until_its_drop_is_completed(
     half_dropped: App, sql: psycopg.Connection, refused: Callable[[Any], object]
 ) -> None:
     life = half_dropped.lifecycle
-    with pytest.raises(NotReady, match="colours was not wholly dropped; run `lookalike model drop"):
+    with pytest.raises(
+        NotReady, match="colours was not completely dropped; run `lookalike model drop"
+    ):
         refused(life)
     assert half_dropped.search.search(Query(picture=photo(7))).plan.model == "mirrored"
-    with pytest.raises(ModelNotKept, match="colours is not kept up to date"):
+    with pytest.raises(ModelNotMaintained, match="colours is not kept up to date"):
         half_dropped.indexer.rebuild("colours")
     life.drop("colours")
     assert life.add("colours").id > 2
@@ -333,7 +335,7 @@ def test_other_models_are_added_and_dropped_while_one_is_partly_dropped(
     life.add("third")
     detaching = sql.execute("SELECT FROM pg_inherits WHERE inhdetachpending").fetchall()
     if detaching:
-        with pytest.raises(NotReady, match="colours was not wholly dropped; run `lookalike"):
+        with pytest.raises(NotReady, match="colours was not completely dropped; run `lookalike"):
             life.drop("third")
         assert {each.model.name: each.maintained for each in life.models()}["third"]
         life.drop("colours")
@@ -343,7 +345,8 @@ def test_other_models_are_added_and_dropped_while_one_is_partly_dropped(
 
 @pytest.mark.parametrize(
     "change",
-    [lambda life: life.add("third"), lambda life: life.activate("mirrored", forced="because"),
+    [lambda life: life.add("third"),
+     lambda life: life.activate("mirrored", forced_reason="because"),
      lambda life: life.rollback(), lambda life: life.drop("mirrored")],
     ids=["add", "activate", "rollback", "drop"],
 )  # fmt: skip
@@ -357,7 +360,7 @@ def test_a_second_change_of_models_is_refused_at_once(
         one = threading.Thread(target=filled.lifecycle.drop, args=("mirrored",))
         one.start()
         waits = "query LIKE '%DETACH%' AND wait_event_type = 'Lock'"
-        until(lambda: active(sql, waits), "the drop does not wait")
+        wait_until(lambda: active(sql, waits), "the drop does not wait")
         with pytest.raises(NotReady, match="Another change of the models is under way"):
             change(open_app().lifecycle)
     one.join()
@@ -377,7 +380,7 @@ def test_an_ambiguous_revision_is_refused(
     assert life.model("mirrored@1").revision == "1a" and life.model("mirrored").revision == "2b"
     life.drop("mirrored@1a")
     assert [each.model.revision for each in life.models()] == ["1", "2b"]
-    life.activate("mirrored", forced="to see")
+    life.activate("mirrored", forced_reason="to see")
     life.add("mirrored", "4d")
     assert life.drop("mirrored").revision == "4d"  # the other one is active
     with pytest.raises(NotReady, match="mirrored is the active model"):
@@ -393,7 +396,7 @@ def test_a_backfill_stops_when_its_model_is_dropped(
     def drop_midway(report: BackfillReport) -> None:
         other.lifecycle.drop("mirrored")
 
-    with pytest.raises(ModelNotKept, match="mirrored is not kept up to date any more"):
+    with pytest.raises(ModelNotMaintained, match="mirrored is not kept up to date any more"):
         embed(filled.engine, model, filled.encoders.for_model(model.id), find, drop_midway)
     with pytest.raises(UnknownModel):
         filled.indexer.rebuild("mirrored")
@@ -413,7 +416,7 @@ def test_a_running_ingest_notices_a_dropped_model(
         return found
 
     monkeypatch.setattr(filled.catalog, "models", models)
-    assert ingest(filled, shop(tmp_path / "more", ROWS + 5)).added == 5
+    assert ingest(filled, write_source(tmp_path / "more", ROWS + 5)).added == 5
 
 
 def test_the_encoder_of_a_dropped_model_is_freed(
@@ -424,5 +427,5 @@ def test_the_encoder_of_a_dropped_model_is_freed(
     filled.lifecycle.drop("mirrored")
     monkeypatch.setattr("app.models.encoder_pool.PRELOAD_S", 0.0)
     page.search.search(Query(picture=photo(1)))
-    until(lambda: gc.collect() >= 0 and held() is None, "the encoder is still there")
+    wait_until(lambda: gc.collect() >= 0 and held() is None, "the encoder is still there")
     page.search.search(Query(picture=photo(2)))

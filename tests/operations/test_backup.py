@@ -262,7 +262,7 @@ def test_pgvector_may_be_in_another_schema(
     refused(elsewhere, tmp_path / "b", DatabaseUnsuitable, "CREATE EXTENSION vector SCHEMA apart")
 
 
-# What is refused
+# Refused targets and backups
 
 
 @pytest.mark.parametrize("what", ["a file", "a folder with something in it"])
@@ -379,7 +379,7 @@ def test_missing_rows_after_a_restore_are_an_error(elsewhere: App, copy: Path) -
         restore(elsewhere.engine, copy)
 
 
-# What goes wrong on the way
+# Failures during a backup or a restore
 
 
 def nothing_left(folder: Path) -> bool:
@@ -431,12 +431,14 @@ def test_an_interrupted_restore_leaves_nothing(
         other.execute("CREATE SCHEMA analytics")  # pg_restore waits for the end of this transaction
         run = started(elsewhere, "restore", stored)
         restoring = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'pg_restore'"
-        servers.until(lambda: ask(elsewhere, restoring) == [(1,)], "pg_restore does not begin", 60)
+        servers.wait_until(
+            lambda: ask(elsewhere, restoring) == [(1,)], "pg_restore does not begin", 60
+        )
         run.send_signal(by)
         _, error = run.communicate(timeout=300)
         other.rollback()
     assert run.returncode == 130 and "Traceback" not in error, error
-    servers.until(lambda: ask(elsewhere, restoring) == [(0,)], "pg_restore goes on")
+    servers.wait_until(lambda: ask(elsewhere, restoring) == [(0,)], "pg_restore goes on")
     assert tables(elsewhere) == []
 
 
@@ -522,19 +524,19 @@ def test_an_interrupted_backup_leaves_nothing(
     sql.execute("LOCK TABLE index_chunk")  # pg_dump waits for it
     run = started(app, "backup", tmp_path / "into" / "b")
     dumping = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'pg_dump'"
-    servers.until(lambda: ask(app, dumping) == [(1,)], "pg_dump does not begin", 60)
+    servers.wait_until(lambda: ask(app, dumping) == [(1,)], "pg_dump does not begin", 60)
     run.send_signal(by)
     _, error = run.communicate(timeout=300)
     sql.rollback()
     assert run.returncode == 130 and "Traceback" not in error, error
     assert nothing_left(tmp_path / "into")
-    servers.until(lambda: ask(app, dumping) == [(0,)], "pg_dump goes on")
+    servers.wait_until(lambda: ask(app, dumping) == [(0,)], "pg_dump goes on")
 
 
 def test_a_password_is_in_no_command_line(server_home: Path) -> None:
     url = make_url(embedded_server.url(server_home, "postgres")).set(password="s3cret w0rd")
     engine = make_engine(Settings(database_url=url.render_as_string(hide_password=False)))
-    address, environment = client_tools._address(engine)
+    address, environment = client_tools._connection(engine)
     assert "s3cret" not in address and environment["PGPASSWORD"] == "s3cret w0rd"
     engine.dispose()
 
@@ -542,7 +544,7 @@ def test_a_password_is_in_no_command_line(server_home: Path) -> None:
 def test_the_options_of_an_address_reach_the_programs() -> None:
     url = "postgresql://me@example.org:6000/shop?sslmode=verify-full&sslrootcert=%2Fa%20b"
     engine = make_engine(Settings(database_url=url))
-    parameters = psycopg.conninfo.conninfo_to_dict(client_tools._address(engine)[0])
+    parameters = psycopg.conninfo.conninfo_to_dict(client_tools._connection(engine)[0])
     assert parameters == {
         "host": "example.org", "port": "6000", "user": "me", "dbname": "shop",
         "sslmode": "verify-full", "sslrootcert": "/a b",
@@ -552,7 +554,7 @@ def test_the_options_of_an_address_reach_the_programs() -> None:
 def test_a_secret_that_only_a_command_line_could_carry_is_refused() -> None:
     url = "postgresql://me@example.org/shop?sslpassword=hush"
     with pytest.raises(BadInput, match="sslpassword") as error:
-        client_tools._address(make_engine(Settings(database_url=url)))
+        client_tools._connection(make_engine(Settings(database_url=url)))
     assert "hush" not in str(error.value)
 
 

@@ -27,10 +27,10 @@ from app.types import Query
 from ingest import prefetch
 from support import servers
 from support.colours import choose_colours, photo
-from support.goods import WatchedEncoder, ingest, shop
-from support.judge import Crowd, best, right
 from support.paths import REPO
+from support.search_checks import SearchThreads, best_sku, exact_plan
 from support.shop import add, numbered
+from support.sources import WatchedEncoder, ingest, write_source
 
 pytestmark = pytest.mark.xdist_group("crashes")
 
@@ -97,7 +97,7 @@ def assert_clean(sql: psycopg.Connection, folder: Path) -> None:
     )
 
 
-# A builder is killed
+# Killed builders
 
 BUILDER = """
 import signal, sys
@@ -212,23 +212,23 @@ def test_a_builder_killed_at_any_step_leaves_correct_searches_and_no_files(
     add(app, {"NEW": [1000]})
     app.catalog.delete(["P0003"])
     process = builder(settings, step)
-    standing = right(app)
+    standing = exact_plan(app)
     kill(process)
     assert process.returncode == -signal.SIGKILL
     assert_whole(sql, settings.index_folder)
     new = [build for build, _ in published(sql) if build not in before]
     assert len(new) == (step in AFTER_THE_ROW)
     with App(settings, choose=choose_colours) as other:
-        for plan in (standing, right(app), right(other)):
+        for plan in (standing, exact_plan(app), exact_plan(other)):
             assert (plan.path, plan.build) == ("faiss", new[0] if new else before[-1])
         app.catalog.delete(["P0005"])  # otherwise the orphan would have the name of the next file
         last = rebuild(other)
         assert_clean(sql, settings.index_folder)
-        assert (right(app).build, right(other).build) == (last, last)
-        assert best(app, 1000) == "NEW"
+        assert (exact_plan(app).build, exact_plan(other).build) == (last, last)
+        assert best_sku(app, 1000) == "NEW"
 
 
-# The server goes away
+# Server crashes
 
 
 def test_searches_go_on_within_seconds_of_a_restart_under_load(
@@ -237,7 +237,7 @@ def test_searches_go_on_within_seconds_of_a_restart_under_load(
     add(app, numbered(100))
     build = app.indexer.rebuild()
     add(app, numbered(10, first=100))
-    with Crowd(app) as crowd:
+    with SearchThreads(app) as crowd:
         for stop in (embedded_server.stop, servers.crash):
             crowd.goes_on()
             stop(home)
@@ -250,8 +250,8 @@ def test_searches_go_on_within_seconds_of_a_restart_under_load(
     assert all("try again" in str(exc) for exc in crowd.errors)
     assert set(crowd.paths) == {"faiss"}
     add(app, {"NEW": [1000]})
-    assert best(app, 1000) == "NEW"
-    assert right(app).build == build.id
+    assert best_sku(app, 1000) == "NEW"
+    assert exact_plan(app).build == build.id
 
 
 def crashing(home: Path, real: Callable[..., Any], *, after: bool = False) -> Callable[..., Any]:
@@ -291,16 +291,19 @@ def test_a_server_crash_during_a_build_is_an_error_and_the_next_build_succeeds(
         with pytest.raises(DatabaseUnavailable):
             app.indexer.rebuild()
     with pytest.raises(DatabaseUnavailable):
-        right(app)
+        exact_plan(app)
     servers.start(home)
     with psycopg.connect(str(settings.database_url), autocommit=True) as again:
         assert_whole(again, settings.index_folder)
         new = [build for build, _ in published(again) if build != first.id]
         assert len(new) == (owner is index_builds and name == "retire_older")
-        assert (right(app).path, right(app).build) == ("faiss", new[0] if new else first.id)
+        assert (exact_plan(app).path, exact_plan(app).build) == (
+            "faiss",
+            new[0] if new else first.id,
+        )
         app.catalog.delete(["P0005"])
         last = rebuild(app)
-        assert right(app).build == last
+        assert exact_plan(app).build == last
         assert_clean(again, settings.index_folder)
 
 
@@ -310,7 +313,7 @@ def test_a_server_crash_during_an_ingest_loses_no_searchable_product(
     monkeypatch.setattr(prefetch, "CHUNK_ROWS", 4)
     add(app, numbered(40, first=5000))
     build = app.indexer.rebuild()
-    source = shop(tmp_path, 40)
+    source = write_source(tmp_path, 40)
 
     crashes = iter([servers.crash])  # the encoder is called again before the run notices
 
@@ -321,15 +324,15 @@ def test_a_server_crash_during_an_ingest_loses_no_searchable_product(
     with pytest.raises(DatabaseUnavailable):
         ingest(app, source, encoder=WatchedEncoder(crash_later))
     servers.start(home)
-    plan = right(app)
+    plan = exact_plan(app)
     assert (plan.path, plan.build) == ("faiss", build.id)
     assert plan.delta_rows is not None and 0 < plan.delta_rows < 40
     ingest(app, source)
-    assert right(app).delta_rows == 40
-    assert right(app, k=80).shortfall is None
+    assert exact_plan(app).delta_rows == 40
+    assert exact_plan(app, k=80).shortfall is None
 
 
-# A dump is restored
+# Restored dumps
 
 
 def stamps(home: Path) -> tuple[int, int]:
@@ -355,26 +358,26 @@ def test_a_dump_restored_into_a_younger_server_is_searched_exactly_and_rebuilt(
         assert newest > 3 << 32 > following
         copy = settings.model_copy(update={"database_url": embedded_server.url(fresh)})
         with App(copy, choose=choose_colours) as restored:
-            before = right(restored)
+            before = exact_plan(restored)
             assert (before.path, before.build) == ("exact", None)
 
             migrate(restored.engine)
             newest, following = stamps(fresh)
             assert newest < following < 3 << 32
-            after = right(restored)
+            after = exact_plan(restored)
             assert (after.path, after.build) == ("exact", None)
 
             # The files of the other cluster are in the same folder and cannot be used here.
             new = restored.indexer.rebuild().id
             assert new > old
-            plan = right(restored)
+            plan = exact_plan(restored)
             assert (plan.path, plan.build, plan.delta_rows) == ("faiss", new, 0)
             add(restored, {"NEW": [2000]})
             restored.catalog.delete(["P0003"])
-            plan = right(restored)
+            plan = exact_plan(restored)
             assert (plan.path, plan.build, plan.delta_rows) == ("faiss", new, 1)
-            assert (best(restored, 1000), best(restored, 2000)) == ("LATE", "NEW")
-        assert right(app).build == old
+            assert (best_sku(restored, 1000), best_sku(restored, 2000)) == ("LATE", "NEW")
+        assert exact_plan(app).build == old
 
 
 def test_a_restored_dump_is_searched_correctly_before_it_is_migrated(
@@ -389,12 +392,12 @@ def test_a_restored_dump_is_searched_correctly_before_it_is_migrated(
         connection.execute("ALTER TABLE embedding ENABLE ALWAYS TRIGGER embedding_stamp")
     build = app.indexer.rebuild().id
     app.catalog.delete(["P0003"])
-    plan = right(app)
+    plan = exact_plan(app)
     assert (plan.path, plan.build, plan.delta_rows) == ("faiss", build, 39)
     migrate(app.engine)
-    assert right(app).delta_rows == 39
+    assert exact_plan(app).delta_rows == 39
     build = app.indexer.rebuild().id
-    plan = right(app)
+    plan = exact_plan(app)
     assert (plan.build, plan.delta_rows) == (build, 0)
 
 

@@ -24,12 +24,12 @@ from app.operations import health
 from app.operations.integrity import check
 from app.types import Build
 from support.colours import choose_colours
-from support.judge import Crowd, best, right
+from support.search_checks import SearchThreads, best_sku, exact_plan
 from support.shop import add, numbered
 
 pytestmark = pytest.mark.xdist_group("faults")
 
-NOBODY = 65534
+UNPRIVILEGED_UID = 65534
 
 
 @pytest.fixture
@@ -44,7 +44,7 @@ def build(app: App) -> Build:
     add(app, numbered(60))
     made = app.indexer.rebuild()
     add(app, numbered(5, first=60))
-    assert (right(app).path, right(app).build) == ("faiss", made.id)
+    assert (exact_plan(app).path, exact_plan(app).build) == ("faiss", made.id)
     return made
 
 
@@ -53,7 +53,7 @@ def published(sql: psycopg.Connection) -> list[int]:
     return [row[0] for row in rows]
 
 
-def built(app: App) -> health.HealthCheck:
+def index_check(app: App) -> health.HealthCheck:
     """The status check of the build."""
     checks = health.status(app.engine, app.files, app.settings).checks
     return next(each for each in checks if each.name == "build")
@@ -95,7 +95,7 @@ def replace_by_another_models(path: Path) -> None:
         faiss_io.write(faiss_index.build(np.arange(1, 9, dtype=np.int64), other), file)
 
 
-HARMS = [truncate, empty, flip, replace_by_another_models, Path.unlink]
+DAMAGES = [truncate, empty, flip, replace_by_another_models, Path.unlink]
 
 
 def test_damaging_an_open_index_file_does_not_affect_searches(
@@ -104,8 +104,8 @@ def test_damaging_an_open_index_file_does_not_affect_searches(
     """A mapped file would kill the process when it is truncated."""
     path = app.files.path(build.sha256)
     whole = path.read_bytes()
-    with Crowd(app) as crowd:
-        for harm in HARMS:
+    with SearchThreads(app) as crowd:
+        for harm in DAMAGES:
             path.write_bytes(whole)  # in place: the inode is the one that is open
             crowd.goes_on()
             harm(path)
@@ -119,14 +119,14 @@ def test_a_new_process_detects_a_damaged_index_file_and_reports_it(
 ) -> None:
     harm(app.files.path(build.sha256))
     with App(settings, choose=choose_colours) as other:
-        with Crowd(other) as crowd:
+        with SearchThreads(other) as crowd:
             crowd.goes_on()
-        plan = right(other)
+        plan = exact_plan(other)
         assert (crowd.wrong, crowd.errors, set(crowd.paths)) == ([], [], {"exact"})
         assert plan.reason.startswith(f"build {build.id}: index file {build.sha256}.faiss")
-        assert not built(other).ok
+        assert not index_check(other).ok
         again = other.indexer.rebuild()
-        assert (right(other).path, right(other).build) == ("faiss", again.id)
+        assert (exact_plan(other).path, exact_plan(other).build) == ("faiss", again.id)
 
 
 @pytest.mark.parametrize("harm", [Path.unlink, truncate, append, begin_with_zeros])
@@ -134,9 +134,9 @@ def test_status_detects_an_index_file_of_another_size_or_header(
     app: App, settings: Settings, build: Build, harm: Callable[[Path], object]
 ) -> None:
     with App(settings, choose=choose_colours) as other:
-        assert built(other).ok
+        assert index_check(other).ok
         harm(app.files.path(build.sha256))
-        finding = built(other)
+        finding = index_check(other)
         assert not finding.ok and build.sha256 in str(finding.advice)
 
 
@@ -146,13 +146,13 @@ def test_status_does_not_verify_the_content_of_an_index_file(
     """Reading a gigabyte takes seconds; a search verifies the file anyway."""
     flip(app.files.path(build.sha256))
     with App(settings, choose=choose_colours) as other:
-        assert built(other).ok
+        assert index_check(other).ok
         report = check(other.engine, other.files, other.limits)
         assert "builds-lost" in {finding.kind for finding in report.findings}
-        assert right(other).path == "exact"
-        assert not built(other).ok, "this process has seen that it is damaged"
+        assert exact_plan(other).path == "exact"
+        assert not index_check(other).ok, "this process has seen that it is damaged"
     with App(settings, choose=choose_colours) as other:
-        assert built(other).ok
+        assert index_check(other).ok
 
 
 def test_a_build_of_the_same_content_repairs_the_file(app: App, settings: Settings) -> None:
@@ -161,10 +161,10 @@ def test_a_build_of_the_same_content_repairs_the_file(app: App, settings: Settin
     first = app.indexer.rebuild()
     truncate(app.files.path(first.sha256))
     with App(settings, choose=choose_colours) as other:
-        assert right(other).path == "exact"
+        assert exact_plan(other).path == "exact"
         second = other.indexer.rebuild()
         assert second.sha256 == first.sha256
-        assert (right(other).path, right(other).build) == ("faiss", second.id)
+        assert (exact_plan(other).path, exact_plan(other).build) == ("faiss", second.id)
 
 
 def test_an_index_of_another_model_under_the_right_file_name_is_not_searched(
@@ -175,7 +175,7 @@ def test_an_index_of_another_model_under_the_right_file_name_is_not_searched(
     sha256, size = app.files.write(other)
     sql.execute("UPDATE index_build SET sha256 = %s, size = %s", [sha256, size])
     with App(settings, choose=choose_colours) as later:
-        plan = right(later)
+        plan = exact_plan(later)
         assert plan.path == "exact"
         assert plan.reason.startswith(f"build {build.id}: ")
 
@@ -184,11 +184,11 @@ def test_the_folder_may_be_deleted_under_a_running_process(
     app: App, settings: Settings, build: Build
 ) -> None:
     shutil.rmtree(settings.index_folder)
-    assert right(app).path == "faiss"
+    assert exact_plan(app).path == "faiss"
     with App(settings, choose=choose_colours) as other:
-        assert right(other).path == "exact"
+        assert exact_plan(other).path == "exact"
         made = other.indexer.rebuild()
-        assert (right(other).path, right(other).build) == ("faiss", made.id)
+        assert (exact_plan(other).path, exact_plan(other).build) == ("faiss", made.id)
 
 
 # The folder
@@ -202,7 +202,7 @@ def closed(folder: Path) -> Iterator[None]:
     as_root = os.geteuid() == 0
     libc = ctypes.CDLL(None)
     if as_root:
-        libc.setfsuid(NOBODY)
+        libc.setfsuid(UNPRIVILEGED_UID)
     try:
         yield
     finally:
@@ -211,7 +211,7 @@ def closed(folder: Path) -> Iterator[None]:
         folder.chmod(before)
 
 
-def connected(app: App) -> None:
+def fill_pools(app: App) -> None:
     """Fill the pools: the file-system user of `closed` cannot reach the server's socket."""
     for engine in (app.engine, app.search_engine):
         with engine.connect(), engine.connect(), engine.connect(), engine.connect():
@@ -221,12 +221,12 @@ def connected(app: App) -> None:
 def test_a_folder_that_is_not_writable_is_an_error_and_changes_nothing(
     app: App, settings: Settings, build: Build, sql: psycopg.Connection
 ) -> None:
-    connected(app)
+    fill_pools(app)
     with closed(settings.index_folder), pytest.raises(IndexUnwritable) as caught:
         app.indexer.rebuild()
     assert "Permission denied" in str(caught.value) and "LOOKALIKE_INDEX_DIR" in str(caught.value)
     assert sql.execute("SELECT count(*) FROM index_build").fetchone() == (1,)
-    assert (right(app).path, right(app).build) == ("faiss", build.id)
+    assert (exact_plan(app).path, exact_plan(app).build) == ("faiss", build.id)
 
 
 def test_a_folder_that_is_closed_during_a_build_leaves_the_build_before_in_use(
@@ -239,7 +239,7 @@ def test_a_folder_that_is_closed_during_a_build_leaves_the_build_before_in_use(
         with closed(self.folder):
             return write(self, *arguments)
 
-    connected(app)
+    fill_pools(app)
     monkeypatch.setattr(IndexFiles, "write", write_closed)
     with pytest.raises(IndexUnwritable, match="Permission denied"):
         app.indexer.rebuild()
@@ -248,9 +248,9 @@ def test_a_folder_that_is_closed_during_a_build_leaves_the_build_before_in_use(
         "SELECT state, reason FROM index_build WHERE id > %s", [build.id]
     ).fetchall()
     assert state == "rejected" and "could not be written" in reason
-    assert (right(app).path, right(app).build) == ("faiss", build.id)
+    assert (exact_plan(app).path, exact_plan(app).build) == ("faiss", build.id)
     monkeypatch.undo()
-    assert right(app).build == build.id != app.indexer.rebuild().id == right(app).build
+    assert exact_plan(app).build == build.id != app.indexer.rebuild().id == exact_plan(app).build
 
 
 def test_a_file_that_may_not_be_read_is_named_and_the_table_answers(
@@ -259,13 +259,13 @@ def test_a_file_that_may_not_be_read_is_named_and_the_table_answers(
     path = app.files.path(build.sha256)
     path.chmod(0)
     with App(settings, choose=choose_colours) as other:
-        connected(other)
+        fill_pools(other)
         with closed(settings.index_folder):
-            plan = right(other)
+            plan = exact_plan(other)
         assert plan.path == "exact"
         assert "cannot be read: Permission denied" in plan.reason
         path.chmod(0o644)
-        assert right(other).path == "faiss"
+        assert exact_plan(other).path == "faiss"
 
 
 # The clock
@@ -290,13 +290,13 @@ def test_the_newest_build_is_the_one_started_last_with_any_clock(
         )
     sql.execute("UPDATE product SET created_at = %s, updated_at = %s", [newest, newest])
     with App(settings, choose=choose_colours) as other:
-        plan = right(other)
+        plan = exact_plan(other)
         assert (plan.path, plan.build, plan.delta_rows) == ("faiss", second.id, 0)
         status = health.status(other.engine, other.files, settings)
         assert status.healthy, status
         third = other.indexer.rebuild()
         assert published(sql) == [second.id, third.id]
-        assert right(other).build == third.id
+        assert exact_plan(other).build == third.id
 
 
 @pytest.mark.parametrize("time", TIMES)
@@ -308,6 +308,6 @@ def test_a_change_is_found_with_any_clock(
     add(app, {"NEW": [1000]})
     app.catalog.delete(["P0003"])
     sql.execute("UPDATE product SET created_at = %s, updated_at = %s", [time, time])
-    assert best(app, 1000) == "NEW"
-    plan = right(app)
+    assert best_sku(app, 1000) == "NEW"
+    plan = exact_plan(app)
     assert (plan.path, plan.build, plan.delta_rows) == ("faiss", build.id, 6)

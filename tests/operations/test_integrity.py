@@ -29,7 +29,7 @@ from support import servers
 from support.colours import photo
 from support.shop import add, numbered
 
-MADE_UP = "00" * 32
+FAKE_HASH = "00" * 32
 CHECK_ONLY, REPAIR = CheckOptions(), CheckOptions(repair=True)
 
 
@@ -108,7 +108,7 @@ def test_checks_that_were_left_out_are_reported(app: App) -> None:
 
 def test_a_check_without_repair_changes_nothing(indexed: App, sql: psycopg.Connection) -> None:
     sql.execute("UPDATE product SET identity_key = 'x'")
-    file = indexed.files.folder / f"{MADE_UP}.faiss"
+    file = indexed.files.folder / f"{FAKE_HASH}.faiss"
     file.write_bytes(b"x")
     assert len(run_check(indexed).findings) == len(run_check(indexed).findings) == 2
     assert file.exists()
@@ -344,7 +344,7 @@ def test_a_row_stamped_in_the_future_is_restamped(
     assert finding.count == 6 and len(finding.examples) == 5
 
 
-# Words
+# Identity keys and verdicts
 
 
 def test_an_identity_key_of_another_normaliser_is_renewed(
@@ -605,11 +605,11 @@ def test_a_build_without_a_copy_in_the_database_is_fine(
 
 def test_files_that_no_build_needs_are_removed(indexed: App) -> None:
     folder, needed = indexed.files.folder, file_of(indexed)
-    for name in (f"{MADE_UP}.faiss", "a.tmp", "old.part", "new.part", "notes.txt"):
+    for name in (f"{FAKE_HASH}.faiss", "a.tmp", "old.part", "new.part", "notes.txt"):
         (folder / name).write_bytes(b"x")
     os.utime(folder / "old.part", (0, time.time() - 7200))
     finding = repaired(indexed, "files-left")
-    assert finding.examples == (f"{MADE_UP}.faiss", "a.tmp", "old.part")
+    assert finding.examples == (f"{FAKE_HASH}.faiss", "a.tmp", "old.part")
     assert {file.name for file in folder.iterdir()} == {needed.name, "new.part", "notes.txt"}
 
 

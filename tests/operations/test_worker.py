@@ -56,7 +56,9 @@ QUICK: dict[str, Any] = {
     "worker_backoff_s": 0.05,
     "worker_backoff_max_s": 0.4,
 }
-RULES = RebuildRules(share=0.1, max_rows=1000, age_s=60, every_s=10, backoff_s=2, backoff_max_s=100)
+RULES = RebuildRules(
+    share=0.1, max_rows=1000, age_s=60, min_interval_s=10, backoff_s=2, backoff_max_s=100
+)
 
 # When to build
 
@@ -86,18 +88,20 @@ def test_a_smaller_delta_is_built_in_when_the_index_is_old() -> None:
 
 
 def test_builds_keep_the_minimum_interval() -> None:
-    assert decide(IndexObservation(50, 100, since_last_s=4), RULES) == RebuildDecision(None, 6.0)
-    assert decide(IndexObservation(50, 100, since_last_s=10), RULES).reason is not None
+    assert decide(IndexObservation(50, 100, since_last_build_s=4), RULES) == RebuildDecision(
+        None, 6.0
+    )
+    assert decide(IndexObservation(50, 100, since_last_build_s=10), RULES).reason is not None
     assert decide(
-        IndexObservation(50, 100, since_last_s=10, last_took_s=25), RULES
+        IndexObservation(50, 100, since_last_build_s=10, last_build_took_s=25), RULES
     ) == RebuildDecision(None, 15.0)
 
 
 def test_failures_double_the_wait_up_to_a_limit() -> None:
     assert [backoff(n, RULES) for n in (0, 1, 2, 3, 7, 10**9)] == [0, 2, 4, 8, 100, 100]
-    assert decide(IndexObservation(50, 100, since_last_s=0, failures=4), RULES) == RebuildDecision(
-        None, 16.0
-    )
+    assert decide(
+        IndexObservation(50, 100, since_last_build_s=0, failures=4), RULES
+    ) == RebuildDecision(None, 16.0)
 
 
 rules = some.builds(
@@ -105,7 +109,7 @@ rules = some.builds(
     share=some.floats(0.001, 10),
     max_rows=some.floats(0, 1e6),
     age_s=some.floats(0, 1e6),
-    every_s=some.floats(0, 1e6),
+    min_interval_s=some.floats(0, 1e6),
     backoff_s=some.floats(0.001, 1e4),
     backoff_max_s=some.floats(0.001, 1e6),
 )
@@ -114,8 +118,8 @@ observations = some.builds(
     changed_rows=some.integers(0, 10**7),
     index_rows=some.none() | some.integers(0, 10**7),
     build_age_s=some.floats(0, 1e7) | some.just(inf),
-    since_last_s=some.none() | some.floats(0, 1e7) | some.just(inf),
-    last_took_s=some.floats(0, 1e5),
+    since_last_build_s=some.none() | some.floats(0, 1e7) | some.just(inf),
+    last_build_took_s=some.floats(0, 1e5),
     failures=some.integers(0, 10**6),
 )
 
@@ -135,10 +139,10 @@ def test_a_build_is_due_after_the_wait(seen: IndexObservation, rules: RebuildRul
         assert seen.changed_rows == 0
         return
     later = 1.000001 * wait_s + 1e-3
-    since_s = None if seen.since_last_s is None else seen.since_last_s + later
+    since_s = None if seen.since_last_build_s is None else seen.since_last_build_s + later
     after = IndexObservation(
         seen.changed_rows, seen.index_rows, seen.build_age_s + later, since_s,
-        seen.last_took_s, seen.failures,
+        seen.last_build_took_s, seen.failures,
     )  # fmt: skip
     assert decide(after, rules).reason is not None
 
@@ -148,8 +152,8 @@ def test_more_changes_never_lengthen_the_wait(
     seen: IndexObservation, rules: RebuildRules, more: int
 ) -> None:
     changed = IndexObservation(
-        seen.changed_rows + more, seen.index_rows, seen.build_age_s, seen.since_last_s,
-        seen.last_took_s, seen.failures,
+        seen.changed_rows + more, seen.index_rows, seen.build_age_s, seen.since_last_build_s,
+        seen.last_build_took_s, seen.failures,
     )  # fmt: skip
     assert decide(changed, rules).wait_s <= decide(seen, rules).wait_s
 
@@ -158,13 +162,13 @@ def test_more_changes_never_lengthen_the_wait(
 def test_no_build_is_due_within_the_minimum_interval(
     seen: IndexObservation, rules: RebuildRules
 ) -> None:
-    if seen.since_last_s is not None and seen.since_last_s < max(
-        rules.every_s, backoff(seen.failures, rules)
+    if seen.since_last_build_s is not None and seen.since_last_build_s < max(
+        rules.min_interval_s, backoff(seen.failures, rules)
     ):
         assert decide(seen, rules).reason is None
 
 
-# A worker at work
+# The running worker
 
 
 class WorkerThread:
@@ -189,9 +193,9 @@ class WorkerThread:
         return self.worker.metrics.registry.get_sample_value(f"lookalike_{name}", labels) or 0.0
 
 
-def wait_until(true: Callable[[], bool], within_s: float = SOON_S) -> None:
+def wait_until(condition: Callable[[], bool], within_s: float = SOON_S) -> None:
     deadline = time.monotonic() + within_s
-    while not true():
+    while not condition():
         assert time.monotonic() < deadline, "the condition did not become true"
         time.sleep(0.02)
 
@@ -494,7 +498,7 @@ def test_rejected_builds_back_off_also_after_a_restart(app: App, sql: psycopg.Co
             [reason],
         )
     runner = WorkerThread(app, sql)
-    assert runner.worker._observer.observe(count_gone=True).history.failures == 2
+    assert runner.worker._observer.observe(count_deleted=True).history.failures == 2
     with running(WorkerThread(app, sql, worker_backoff_s=600, worker_backoff_max_s=6000)) as runner:
         wait_until(lambda: runner.value("delta_rows") == 5)
         time.sleep(0.3)
@@ -554,7 +558,7 @@ def test_open_writing_transactions_are_named(
         runner = WorkerThread(app, sql)
         app.indexer.rebuild()
         late.commit()
-        before = runner.worker._observer.observe(count_gone=True)
+        before = runner.worker._observer.observe(count_deleted=True)
         assert before.delta == 5
         runner.worker._delta_before = 5
         runner.worker._evaluate_last_build(before)

@@ -11,7 +11,7 @@ import pytest
 
 from app.errors import Busy
 from app.search.admission import Admission
-from support.crowd import all_at_once, full, in_a_process, until
+from support.concurrency import in_a_process, run_concurrently, slots_occupied, wait_until
 
 
 def test_no_more_run_at_a_time_than_there_are_places() -> None:
@@ -28,7 +28,7 @@ def test_no_more_run_at_a_time_than_there_are_places() -> None:
             with lock:
                 running -= 1
 
-    assert all_at_once([run] * 40) == [None] * 40
+    assert run_concurrently([run] * 40) == [None] * 40
     assert most == 3 and (admission.running, admission.waiting) == (0, 0)
 
 
@@ -39,17 +39,17 @@ def test_places_are_given_in_the_order_of_arrival() -> None:
         with admission.admitted():
             order.append(number)
 
-    with ThreadPoolExecutor(10) as pool, full(admission):
+    with ThreadPoolExecutor(10) as pool, slots_occupied(admission):
         for number in range(10):
             pool.submit(run, number)
-            until(lambda number=number: admission.waiting == number + 1)
+            wait_until(lambda number=number: admission.waiting == number + 1)
     assert order == list(range(10))
 
 
 def test_a_caller_that_waits_too_long_is_refused_with_advice() -> None:
     refused: list[int] = []
     admission = Admission(2, 0.05, lambda: refused.append(1))
-    with full(admission):
+    with slots_occupied(admission):
         began = time.monotonic()
         with (
             pytest.raises(Busy, match=r"2 are running.*waited 0.05 s.*Try again"),
@@ -62,7 +62,7 @@ def test_a_caller_that_waits_too_long_is_refused_with_advice() -> None:
 
 def test_a_refused_caller_occupies_no_place() -> None:
     admission = Admission(1, 0.0)
-    with full(admission):
+    with slots_occupied(admission):
         for _ in range(3):
             with pytest.raises(Busy), admission.admitted():
                 pass
@@ -80,10 +80,10 @@ def test_the_seconds_waited_are_returned() -> None:
         with admission.admitted() as waited_s:
             told.append(waited_s)
 
-    with full(admission):
+    with slots_occupied(admission):
         thread = threading.Thread(target=run)
         thread.start()
-        until(lambda: admission.waiting)
+        wait_until(lambda: admission.waiting)
         time.sleep(0.05)
     thread.join()
     assert 0.05 <= told[0] < 30
@@ -115,7 +115,7 @@ def interrupted() -> None:
     admission = Admission(1, 30.0)
     main = threading.main_thread().ident
     assert main is not None
-    with full(admission):
+    with slots_occupied(admission):
         timer = threading.Timer(0.1, signal.pthread_kill, (main, signal.SIGINT))
         timer.start()
         with pytest.raises(KeyboardInterrupt), admission.admitted():

@@ -20,7 +20,7 @@ from app.errors import BadInput, Busy, DatabaseUnavailable
 from app.search.filters import parse
 from app.types import Query, SearchResult, Vectors
 from support.colours import ColourEncoder, photo
-from support.crowd import all_at_once, full, until
+from support.concurrency import run_concurrently, slots_occupied, wait_until
 from support.shop import add, numbered
 
 PLACES = 4
@@ -108,7 +108,7 @@ def test_concurrent_users_each_get_their_own_result(
     serve: Callable[..., App], sql: psycopg.Connection, users: int
 ) -> None:
     app = serve()
-    found = all_at_once(asks(app, users))
+    found = run_concurrently(asks(app, users))
     assert [each for each in found if isinstance(each, Exception)] == []
     firsts = [each.matches[0].product.sku for each in found if isinstance(each, SearchResult)]
     assert firsts == [sku(number) for number in range(users)]
@@ -123,7 +123,7 @@ def test_concurrent_queries_are_encoded_in_one_batch(serve: Callable[..., App], 
     for thread in threads:
         thread.start()
     queue = app.search._encoder._queues.get(gate).pictures
-    until(lambda: len(queue._waiting) == MAX_BATCH)
+    wait_until(lambda: len(queue._waiting) == MAX_BATCH)
     gate.open.set()
     for thread in threads:
         thread.join()
@@ -138,7 +138,7 @@ def test_a_bad_picture_in_a_batch_fails_only_its_own_query(
 ) -> None:
     app = serve()
     good = asks(app, 20)
-    found = all_at_once([*good, lambda: app.search.search(Query(picture=b"no picture"))])
+    found = run_concurrently([*good, lambda: app.search.search(Query(picture=b"no picture"))])
     assert isinstance(found[-1], BadInput)
     assert not any(isinstance(each, Exception) for each in found[:-1])
 
@@ -147,15 +147,15 @@ def test_searches_beyond_capacity_are_refused_and_the_service_recovers(
     serve: Callable[..., App], gate: Gate
 ) -> None:
     app = serve(search_wait_s=0.1)
-    with full(app.admission):
-        found = all_at_once(asks(app, 30))
+    with slots_occupied(app.admission):
+        found = run_concurrently(asks(app, 30))
         assert all(isinstance(each, Busy) for each in found)
         assert app.admission.waiting == 0
     value = app.metrics.registry.get_sample_value
     assert value("lookalike_searches_refused_total") == 30
     assert gate.batches == [], "what is refused was not begun"
     assert idle(app)
-    found = all_at_once(asks(app, PLACES))
+    found = run_concurrently(asks(app, PLACES))
     assert not any(isinstance(each, Exception) for each in found) and idle(app)
 
 
@@ -167,8 +167,8 @@ def test_a_stuck_encoder_delays_other_searches_for_a_bounded_time(
     stuck = [threading.Thread(target=ask) for ask in asks(app, PLACES)]
     for thread in stuck:
         thread.start()
-    until(lambda: app.admission.running == PLACES)
-    found = all_at_once(asks(app, 10))
+    wait_until(lambda: app.admission.running == PLACES)
+    found = run_concurrently(asks(app, 10))
     assert all(isinstance(each, Busy) for each in found)
     gate.open.set()
     for thread in stuck:
@@ -182,9 +182,9 @@ def test_a_plan_reports_the_time_waited(serve: Callable[..., App]) -> None:
     thread = threading.Thread(
         target=lambda: told.append(app.search.search(Query(picture=photo(3))))
     )
-    with full(app.admission):
+    with slots_occupied(app.admission):
         thread.start()
-        until(lambda: app.admission.waiting)
+        wait_until(lambda: app.admission.waiting)
         assert app.metrics.registry.get_sample_value("lookalike_searches_waiting") == 1
         assert app.metrics.registry.get_sample_value("lookalike_searches_running") == PLACES
         threading.Event().wait(0.02)
@@ -196,7 +196,7 @@ def test_a_plan_reports_the_time_waited(serve: Callable[..., App]) -> None:
 
 def test_an_invalid_query_is_refused_without_waiting(serve: Callable[..., App]) -> None:
     app = serve()
-    with full(app.admission), pytest.raises(BadInput):
+    with slots_occupied(app.admission), pytest.raises(BadInput):
         app.search.search(Query(k=0, sku="x"))
 
 
@@ -205,7 +205,7 @@ def test_searches_have_a_connection_pool_of_their_own(serve: Callable[..., App])
     app = serve()
     held = [app.engine.connect() for _ in range(GENERAL_CONNECTIONS)]
     try:
-        found = all_at_once([lambda: app.search.search(Query(sku="P0001"))] * 20)
+        found = run_concurrently([lambda: app.search.search(Query(sku="P0001"))] * 20)
     finally:
         for connection in held:
             connection.close()

@@ -13,7 +13,9 @@ def hit(number: int, distance: float) -> ScoredHit:
 
 def test_a_hit_exactly_at_the_distance_is_a_near_duplicate_of_the_query() -> None:
     hits = [hit(1, 0.0), hit(2, 0.25), hit(3, 0.5)]
-    result = deduplicate(hits, Query(sku="Q", near_query=0.25, fold=False), typo=1)
+    result = deduplicate(
+        hits, Query(sku="Q", near_query=0.25, fold=False), min_spelling_similarity=1
+    )
     assert [dropped.sku for dropped in result.dropped] == ["P1", "P2"]
     assert {dropped.rule for dropped in result.dropped} == {LIKE_QUERY}
     assert [kept.product.sku for kept, _ in result.kept] == ["P3"]
@@ -21,5 +23,5 @@ def test_a_hit_exactly_at_the_distance_is_a_near_duplicate_of_the_query() -> Non
 
 def test_folded_results_stay_best_first() -> None:
     hits = [hit(1, 0.1), hit(2, 0.2), hit(3, 0.3)]
-    result = deduplicate(hits, Query(sku="Q", fold=True), typo=1)
+    result = deduplicate(hits, Query(sku="Q", fold=True), min_spelling_similarity=1)
     assert [kept.product.sku for kept, _ in result.kept] == ["P1", "P2", "P3"]

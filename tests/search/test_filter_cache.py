@@ -181,7 +181,7 @@ def _once(app: App, held: object, listed: FilterIdList) -> single_statement.Stat
             nominees.ids,
             nominees.seen_to,
             cluster=single_statement.cluster(raw),
-            allowed=20_000,
+            max_delta_rows=20_000,
         )
     except single_statement.FilterListOutdated:
         return None

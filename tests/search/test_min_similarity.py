@@ -10,8 +10,8 @@ from app.encoders.base import EncoderChoice
 from app.errors import BadInput
 from app.search.filters import parse
 from app.types import Query
-from support.reading import Reader, ask, name, skus
 from support.shop import add, numbered
+from support.text_encoder import TextEncoder, add_titled, ask, skus
 
 QUERY = 1000
 
@@ -104,9 +104,9 @@ def test_a_minimum_for_catalogue_words_alone_is_refused(app: App) -> None:
 
 
 def test_a_minimum_applies_to_words_that_the_model_reads(settings: Settings) -> None:
-    with App(settings, choose=lambda model, **_: EncoderChoice(Reader(), "reads")) as app:
+    with App(settings, choose=lambda model, **_: EncoderChoice(TextEncoder(), "reads")) as app:
         for n in range(40):
-            name(app, f"N{n:02}", f"lamp {n}", n)
+            add_titled(app, f"N{n:02}", f"lamp {n}", n)
         everything = app.search.search(Query(words="lamp 3", k=40))
         best = sorted((match.similarity or 0.0 for match in everything.matches), reverse=True)
         least = between(best, 2)

@@ -20,8 +20,8 @@ from app.search.fusion import fuse
 from app.search.query_encoder import EncodedQuery
 from app.types import Query
 from support.colours import photo
-from support.reading import Reader, ask, name, skus
 from support.shop import add, numbered, vectors
+from support.text_encoder import TextEncoder, add_titled, ask, skus
 
 WORDS = "kestrel marlo blazer alder tirna coat solano verra polo hanako quist shorts"
 
@@ -32,7 +32,7 @@ NOUNS = WORDS.split()
 @pytest.fixture
 def reading(settings: Settings) -> Iterator[App]:
     """The same services with an encoder that reads words."""
-    with App(settings, choose=lambda model, **_: EncoderChoice(Reader(), "reads")) as app:
+    with App(settings, choose=lambda model, **_: EncoderChoice(TextEncoder(), "reads")) as app:
         yield app
 
 
@@ -41,9 +41,9 @@ def years(app: App) -> App:
     """Thirty different products, and one that is there for six years with six photos."""
     for n in range(30):
         title = f"{NOUNS[n % 12]} {NOUNS[(5 * n + 1) % 12]} {'abcdefghij'[n // 3]}ovar"
-        name(app, f"D{n:02}", title, n, brand=f"brand {'xyz'[n % 3]}")
+        add_titled(app, f"D{n:02}", title, n, brand=f"brand {'xyz'[n % 3]}")
     for year in range(2018, 2024):
-        name(app, f"Y{year}", "Kestrel long coat", 500 + year, brand="Kestrel", year=year)
+        add_titled(app, f"Y{year}", "Kestrel long coat", 500 + year, brand="Kestrel", year=year)
     app.indexer.rebuild()
     return app
 
@@ -85,7 +85,7 @@ def test_a_verdict_overrides_folding(years: App) -> None:
 def test_consecutive_pages_equal_one_long_page(
     years: App, size: int, how: dict[str, object]
 ) -> None:
-    name(years, "TWIN", "hanako verra zovar", 7)  # the photo of D07
+    add_titled(years, "TWIN", "hanako verra zovar", 7)  # the photo of D07
     whole = skus(ask(years, 2018 + 500, k=60, **how))
     came: list[str] = []
     shown: tuple[str, ...] = ()
@@ -104,7 +104,7 @@ def test_later_pages_are_as_thorough_as_the_first(
 ) -> None:
     """An IVF index must probe more lists for the hundredth product than for the first."""
     monkeypatch.setattr(faiss_index, "FLAT_ROWS", 100)
-    monkeypatch.setattr(faiss_index, "MIN_LISTS", 1)
+    monkeypatch.setattr(faiss_index, "MIN_NPROBE", 1)
     add(app, numbered(1500))
     build = app.indexer.rebuild()
     assert (build.kind, build.state) == ("ivf", "published")
@@ -123,7 +123,7 @@ def test_products_of_many_pictures_are_looked_for_as_thoroughly(
 ) -> None:
     """Thirty pictures each: the second fetch round must probe deeper, not only fetch more."""
     monkeypatch.setattr(faiss_index, "FLAT_ROWS", 100)
-    monkeypatch.setattr(faiss_index, "MIN_LISTS", 1)
+    monkeypatch.setattr(faiss_index, "MIN_NPROBE", 1)
     add(app, {f"M{n:02}": range(30 * n, 30 * n + 30) for n in range(60)})
     build = app.indexer.rebuild()
     assert (build.kind, build.state) == ("ivf", "published")
@@ -175,8 +175,8 @@ def test_pages_of_words_drop_the_same_products_as_one_page(app: App) -> None:
 
 def test_a_product_written_between_two_pages_does_not_repeat_one(years: App) -> None:
     first = ask(years, 500 + 2020, k=5, fold=True)
-    name(years, "Y2024", "KESTREL long  coats", 500 + 2020, brand="Kestrel", year=2024)
-    name(years, "NEW", "something else", 500 + 2020)
+    add_titled(years, "Y2024", "KESTREL long  coats", 500 + 2020, brand="Kestrel", year=2024)
+    add_titled(years, "NEW", "something else", 500 + 2020)
     second = ask(years, 500 + 2020, k=5, fold=True, shown=first.shown)
     assert "Y2024" not in skus(second)
     assert [drop.lost_to for drop in second.dropped if drop.sku == "Y2024"] != []
@@ -291,9 +291,9 @@ def test_words_alone_cannot_be_compared_by_distance(years: App) -> None:
 
 @pytest.mark.parametrize("words", ["coat -red", 'coat -"red thing"', "-red coat"])
 def test_a_word_after_a_minus_is_excluded(app: App, words: str) -> None:
-    name(app, "COAT", "a coat", 1)
-    name(app, "BOTH", "a coat, red thing", 2)
-    name(app, "RED", "red thing", 3)
+    add_titled(app, "COAT", "a coat", 1)
+    add_titled(app, "BOTH", "a coat, red thing", 2)
+    add_titled(app, "RED", "red thing", 3)
     assert skus(app.search.search(Query(words=words))) == ["COAT"]
     assert app.search.search(Query(words="-red")).matches == ()
 
@@ -316,16 +316,16 @@ def test_the_plan_names_what_read_the_words_on_every_path(reading: App) -> None:
 def test_queries_by_words_are_sampled_if_the_model_read_them(
     settings: Settings, sql: psycopg.Connection, by: str | None, expected: int
 ) -> None:
-    with App(settings, choose=lambda model, **_: EncoderChoice(Reader(), "reads")) as app:
+    with App(settings, choose=lambda model, **_: EncoderChoice(TextEncoder(), "reads")) as app:
         add(app, numbered(20))
         app.search.search(Query(words="title 7", words_by=by, k=3))  # type: ignore[arg-type]
     assert sql.execute("SELECT count(*) FROM query_sample").fetchone() == (expected,)
 
 
 def test_words_with_a_model_that_reads_are_fused(reading: App) -> None:
-    name(reading, "TEXT", "a 33 red coat", 1)
-    name(reading, "LOOKS", "nothing of it", 33)
-    name(reading, "BOTH", "coat 33 red", 33)
+    add_titled(reading, "TEXT", "a 33 red coat", 1)
+    add_titled(reading, "LOOKS", "nothing of it", 33)
+    add_titled(reading, "BOTH", "coat 33 red", 33)
     add(reading, numbered(20, first=100))
     both = reading.search.search(Query(words="red coat 33", k=3))
     assert skus(both)[0] == "BOTH" and set(skus(both)) == {"BOTH", "TEXT", "LOOKS"}
@@ -338,8 +338,8 @@ def test_words_with_a_model_that_reads_are_fused(reading: App) -> None:
 
 def test_a_picture_and_words_by_their_weight(app: App) -> None:
     add(app, numbered(40))
-    name(app, "RED", "red thing", 3000)
-    name(app, "LIKE", "blue thing", 1000)
+    add_titled(app, "RED", "red thing", 3000)
+    add_titled(app, "LIKE", "blue thing", 1000)
     assert skus(ask(app, words="red", words_weight=0.0, k=1)) == ["LIKE"]
     only_words = ask(app, words="red", words_weight=1.0, k=42)
     assert skus(only_words)[0] == "RED"

@@ -23,7 +23,7 @@ from app.search.planner import find
 from app.search.retrieval import RetrievalRequest, RetrievalResult
 from conftest import Fill
 from support.colours import choose_colours
-from support.filled import fill
+from support.random_catalogue import fill
 from support.snapshots import differences, read
 
 ROWS = 1600

@@ -179,7 +179,7 @@ def test_a_build_is_trusted_only_a_little_nearer_than_its_last_nominee(app: App)
     with snapshot(app.engine) as connection:
         found, _ = index_delta.nearest(
             connection, app.catalog.model(), build, query, np.arange(1, 21), 0.5,
-            n=20, k=5, excluded=(), allowed=10,
+            n=20, k=5, excluded=(), max_delta_rows=10,
         )  # fmt: skip
     assert found.seen_to == 0.5 - TOLERANCE
 

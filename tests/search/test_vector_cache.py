@@ -14,9 +14,9 @@ from app.search.filters import parse
 from app.search.vector_cache import QueryPicture, VectorCache
 from app.types import Query
 from support.colours import photo
-from support.goods import WatchedEncoder
-from support.reading import skus
 from support.shop import add, numbered
+from support.sources import WatchedEncoder
+from support.text_encoder import skus
 
 
 @pytest.fixture

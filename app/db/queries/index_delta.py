@@ -37,7 +37,7 @@ def delta_rows(connection: Connection, build: Build, at_most: int) -> int:
     return int(connection.execute(text(sql), values).scalar_one())
 
 
-def gone_rows(connection: Connection, build: Build, delta: int) -> int:
+def deleted_rows(connection: Connection, build: Build, delta: int) -> int:
     """How many rows of a build are no longer in the table; `delta` counts its whole delta."""
     sql = "SELECT count(*) FROM embedding WHERE model_id = :model"
     live = connection.execute(text(sql), {"model": build.model_id}).scalar_one()
@@ -92,7 +92,7 @@ def nearest(
     n: int,
     k: int,
     excluded: Sequence[int],
-    allowed: int,
+    max_delta_rows: int,
     filter_clause: FilterClause = EVERYTHING,
 ) -> tuple[Candidates, int]:
     """The nearest products among the unchanged nominees of a build and its delta.
@@ -100,19 +100,19 @@ def nearest(
     `nominated` are picture ids, int64, shape (m,); `seen_to` is the cosine distance (0 to 2) from
     which on the build nominated none, None if it nominated all. The `n` nearest rows of the delta
     are added. Pictures count only if a product that passes the filter shows them. Also returns the
-    number of rows in the delta, counted up to `allowed` + 1; above `allowed` the candidates must
-    not be used.
+    number of rows in the delta, counted up to `max_delta_rows` + 1; if it exceeds `max_delta_rows`,
+    the candidates must not be used.
     """
     sql = (BUILD_AND_DELTA + PRODUCT_PAGE).format(
         model=model.id, delta=DELTA_COUNT, **filter_clause.parts
     )
-    values = bound_values(build, nominated, n, allowed) | dict(filter_clause.values)
+    values = bound_values(build, nominated, n, max_delta_rows) | dict(filter_clause.values)
     rows = fetch_rows(connection, sql, query, k, excluded, **values)
     return merged_candidates(rows, len(nominated), seen_to, n), rows[0].delta_rows
 
 
 def bound_values(
-    build: Build, nominated: NDArray[np.int64], n: int, allowed: int
+    build: Build, nominated: NDArray[np.int64], n: int, max_delta_rows: int
 ) -> dict[str, Any]:
     """The values bound in BUILD_AND_DELTA, except the query vector."""
     return {
@@ -120,7 +120,7 @@ def bound_values(
         "snapshot": build.snapshot,
         "in_progress": build.in_progress,
         "n": n,
-        "allowed": allowed + 1,
+        "allowed": max_delta_rows + 1,
     }
 
 

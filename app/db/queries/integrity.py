@@ -90,7 +90,7 @@ FROM pg_index AS i JOIN pg_class AS c ON c.oid = i.indexrelid
 WHERE c.relnamespace = to_regnamespace('public') AND NOT (i.indisvalid AND i.indisready)
     AND c.relname !~ '^embedding_m[0-9]+_vec_idx$'"""
 
-HNSW_MISSING = f"SELECT model.name AS example {hnsw_index.MISSING}"
+HNSW_MISSING = f"SELECT model.name AS example {hnsw_index.FROM_MODELS_WITHOUT_INDEX}"
 
 # In tables below 1 MB a bad plan does not matter.
 NEVER_ANALYSED = """

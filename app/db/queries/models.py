@@ -119,8 +119,8 @@ def named(connection: Connection, name: str) -> list[Model]:
     return [Model(*row) for row in connection.execute(text(sql), {"name": name})]
 
 
-def by_id(connection: Connection, model_id: int) -> Model | None:
-    """The model with this id, or None if it is not maintained."""
+def maintained_by_id(connection: Connection, model_id: int) -> Model | None:
+    """The model with this id; None if it does not exist or is not maintained."""
     return next((model for model in maintained(connection) if model.id == model_id), None)
 
 
@@ -147,9 +147,12 @@ def stop_maintaining(connection: Connection, model_id: int) -> None:
 
 
 def activate(
-    connection: Connection, former: Model | None, model: Model, forced: str | None
+    connection: Connection, former: Model | None, model: Model, forced_reason: str | None
 ) -> None:
-    """Make this the active model and record the change, with the reason if it was forced."""
+    """Make this the active model and record the change, with the reason if it was forced.
+
+    `former` is the model that was active before.
+    """
     connection.execute(text("UPDATE model SET active = false WHERE active"))
     connection.execute(
         text("UPDATE model SET active = true, maintained = true WHERE id = :id"), {"id": model.id}
@@ -161,12 +164,12 @@ def activate(
         "active": model.id,
         "former_name": former and former.name,
         "active_name": model.name,
-        "forced": forced,
+        "forced": forced_reason,
     }
     connection.execute(text(sql), values)
 
 
-def previous(connection: Connection) -> Model | None:
+def formerly_active(connection: Connection) -> Model | None:
     """The model that was active before the current one, if it still exists."""
     columns = ", ".join(f"m.{name}" for name in COLUMNS.split(", "))
     sql = f"""SELECT {columns} FROM model AS m WHERE m.id = (

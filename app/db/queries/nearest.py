@@ -1,8 +1,8 @@
 """Nearest-neighbour SQL: the nearest pictures and the products that show them, exact or by HNSW.
 
 PostgreSQL's `<=>` computes every distance: cosine distance (0 to 2), double precision. Exact
-statements order by `(vec <=> q) + 0`: without the `+ 0` the planner may use the HNSW index, which
-is approximate.
+statements order by `(vec <=> q) + 0`: without the `+ 0` PostgreSQL's planner may use the HNSW
+index, which is approximate.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ HIT_COUNTS = """(
     FROM hit
 ) AS seen"""
 """Counts over the CTE hit: rows from the build (held), rows from elsewhere (fresh), and the largest
-distance among the fresh ones."""
+distance among the fresh ones. In EXACT and HNSW, which use no build, all rows are fresh."""
 
 PRODUCT_PAGE = (
     BEST_PER_PRODUCT
@@ -56,8 +56,8 @@ WITH hit AS MATERIALIZED (
     LIMIT %(n)s
 )"""
 
-# The planner uses the HNSW index only with the same cast as in the index, and in ascending order of
-# the bare operator.
+# PostgreSQL's planner uses the HNSW index only with the same cast as in the index, and in ascending
+# order of the bare operator.
 HNSW = """
 WITH hit AS MATERIALIZED (
     SELECT e.picture_id, e.vec::halfvec({dim}) <=> CAST(%(q)s AS halfvec({dim})) AS distance,
@@ -125,13 +125,13 @@ class Candidates:
     """The best hit of each product among the examined pictures, nearest first.
 
     `seen_to` is the cosine distance (0 to 2) from which on pictures may be missing; None: none are
-    missing. `looked_at` counts examined pictures, `vanished` the nominees of the index that have
-    changed or gone since its build.
+    missing. `examined` is the number of pictures compared, `vanished` the number of nominees of
+    the index that were changed or deleted since its build.
     """
 
     hits: tuple[Hit, ...]
     seen_to: float | None
-    looked_at: int = 0
+    examined: int = 0
     vanished: int = 0
 
 
@@ -191,16 +191,16 @@ def exact_filtered(
     *,
     k: int,
     excluded: Sequence[int],
-    allowed: int | None = None,
+    max_pictures: int | None = None,
 ) -> Candidates | None:
     """The `k` nearest products that pass a filter; exact.
 
-    None if the products that pass show more than `allowed` pictures; `allowed` None: no limit.
+    None if the products that pass show more than `max_pictures` pictures (None: no limit).
     """
     sql = EXACT_FILTERED.format(model=model.id, condition=filter_clause.condition)
-    limit = None if allowed is None else allowed + 1
+    limit = None if max_pictures is None else max_pictures + 1
     rows = fetch_rows(connection, sql, query, k, excluded, allowed=limit, **filter_clause.values)
-    if allowed is not None and rows[0].pictures > allowed:
+    if max_pictures is not None and rows[0].pictures > max_pictures:
         return None
     return candidates_from_rows(rows, None, rows[0].pictures)
 
@@ -238,7 +238,7 @@ def literal(vector: Vector) -> str:
 
 
 def candidates_from_rows(
-    rows: Sequence[Any], seen_to: float | None, looked_at: int, vanished: int = 0
+    rows: Sequence[Any], seen_to: float | None, examined: int, vanished: int = 0
 ) -> Candidates:
     """Candidates from the rows of a page; the other arguments are fields of `Candidates`."""
     hits = tuple(
@@ -246,7 +246,7 @@ def candidates_from_rows(
         for row in rows
         if row.product_id is not None
     )
-    return Candidates(hits, seen_to, looked_at, vanished)
+    return Candidates(hits, seen_to, examined, vanished)
 
 
 def is_complete(candidates: Candidates, k: int) -> bool:

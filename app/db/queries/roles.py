@@ -20,11 +20,11 @@ BEGIN
             EXECUTE format('CREATE ROLE %I LOGIN', name);
         END IF;
     END LOOP;
-    -- Who is no superuser hands over to roles only that are also its own.
+    -- A user that is not a superuser can transfer ownership only to roles it can set.
     IF NOT pg_has_role(current_setting('lookalike.migrator'), 'SET') THEN
         EXECUTE format('GRANT %I TO CURRENT_USER', current_setting('lookalike.migrator'));
     END IF;
-    -- Whoever migrates may not make roles, so that of analysts is made here.
+    -- The migrator may not create roles, so the role of analysts is created here.
     IF to_regrole('lookalike_analyst') IS NULL THEN
         CREATE ROLE lookalike_analyst NOLOGIN CONNECTION LIMIT 10;
         ALTER ROLE lookalike_analyst SET default_transaction_read_only = on;

@@ -88,7 +88,7 @@ def search(
     seen_to: float | None,
     *,
     cluster: str,
-    allowed: int,
+    max_delta_rows: int,
 ) -> StatementResult | None:
     """The result of `index_delta.nearest` for nominated pictures, with the details of the page.
 
@@ -109,7 +109,7 @@ def search(
         # As text: psycopg would give small and large numbers different types, and so other plans.
         "n": str(request.n),
         "k": str(request.k),
-        "allowed": str(allowed + 1),
+        "allowed": str(max_delta_rows + 1),
         **(request.listed.values if request.listed else {}),
         **request.filter_clause.values,
     }

@@ -26,7 +26,7 @@ explains a tenth of the difference to 1."""
 def find(
     engine: Engine, load: Callable[[], Encoder], originals: Originals, limits: ImageLimits
 ) -> Iterator[Finding]:
-    """An encoder that differs or cannot be loaded, and vectors that it would encode otherwise."""
+    """An encoder that differs or cannot be loaded, and vectors that it no longer reproduces."""
     with snapshot(engine) as connection:
         model = models.active(connection)
     if model is None:
@@ -36,7 +36,7 @@ def find(
     except (ModelMismatch, ModelUnavailable) as exc:
         yield Finding(
             "encoder-other", "error", "encoders that are not the recorded model", 1,
-            (str(exc),), "No picture can be searched or loaded until it is.",
+            (str(exc),), "Searches by picture and loads fail until it is the recorded one.",
         )  # fmt: skip
         return
     if originals and (finding := _sample(engine, model, encoder, originals, limits)) is not None:
@@ -57,6 +57,8 @@ def _sample(
         if encoder.encode_pictures([picture])[0] @ vector < MIN_COSINE:
             different.add(uri)
     return different.finding(
-        "vectors-other", "error", f"pictures of {len(sample)} that the encoder now sees otherwise",
-        "Something changed that no fingerprint tells. Load the catalogue into a new database.",
+        "vectors-other", "error",
+        f"pictures of {len(sample)} that the encoder now encodes differently",
+        "Something changed that the fingerprint does not cover. Load the catalogue into a new "
+        "database.",
     )  # fmt: skip

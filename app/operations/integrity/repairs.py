@@ -64,7 +64,7 @@ def fail_abandoned_runs(engine: Engine) -> str:
 
 def build_hnsw(engine: Engine) -> str:
     """Create HNSW indexes that an interrupted load left missing."""
-    made = bulk_load.finish(engine)
+    made = bulk_load.build_missing(engine)
     return f"pgvector's index was made of {', '.join(model.name for model in made) or 'none'}"
 
 

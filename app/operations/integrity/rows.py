@@ -52,30 +52,30 @@ QUERIES = (
     IntegrityQuery(
         "checks-missing", "error", "checks of embeddings that are missing, changed or not valid",
         integrity.CHECKS_MISSING,
-        "Vectors of another dimension or length could come in. Add the check as `register_model` "
-        "does, or ALTER TABLE … VALIDATE CONSTRAINT.",
+        "Vectors of another dimension or length could be written. Add the check as "
+        "`register_model` does, or ALTER TABLE … VALIDATE CONSTRAINT.",
     ),
     IntegrityQuery(
         "rules-gone", "error", "constraints and indexes that are gone",
         integrity.CONSTRAINTS_MISSING,
-        "Rows that they forbid could come in, and searches may be slow. Make them as the "
-        "migrations do (`alembic upgrade head --sql` shows it).",
+        "Rows that they forbid could be written, and searches may be slow. Create them as the "
+        "migrations do (`alembic upgrade head --sql` prints the statements).",
         None,
         {"names": _rule_names(), "revision": SCHEMA_REVISION},
     ),
     IntegrityQuery(
-        "constraints-not-valid", "error", "constraints that old rows may break",
+        "constraints-not-valid", "error", "constraints that older rows may violate",
         integrity.CONSTRAINTS_NOT_VALID,
-        "Run ALTER TABLE … VALIDATE CONSTRAINT; it names the row that breaks one.",
+        "Run ALTER TABLE … VALIDATE CONSTRAINT; it names a row that violates the constraint.",
     ),
     IntegrityQuery(
         "rows-to-nowhere", "error", "rows whose product or picture is gone",
         integrity.DANGLING_REFERENCES,
-        "They came in while foreign keys were off. Delete them, or bring back from a backup what "
-        "they name.",
+        "They were written while foreign keys were off. Delete them, or restore the products and "
+        "pictures that they refer to from a backup.",
     ),
     IntegrityQuery(
-        "vectors-unfit", "error", "pictures with a vector not of length 1, or too short or long",
+        "vectors-unfit", "error", "pictures whose vector has the wrong dimension or length",
         integrity.VECTORS_INVALID,
         f"Delete those rows of `embedding`. {LOAD_AGAIN}",
     ),
@@ -85,28 +85,28 @@ QUERIES = (
         f"No search finds them. {LOAD_AGAIN}",
     ),
     IntegrityQuery(
-        "other-models-incomplete", "info", "other models that do not know all pictures",
+        "other-models-incomplete", "info", "other models without embeddings of all pictures",
         integrity.OTHER_MODELS_INCOMPLETE,
-        "Of no matter, unless one of them is to become the active one.",
+        "Run `lookalike model embed NAME` before activating one of them.",
     ),
     IntegrityQuery(
         "pictures-unshown", "warning", "pictures that no product shows",
         integrity.PICTURES_WITHOUT_PRODUCT,
-        "They take room and places in the index. Run `lookalike check --repair`.",
+        "They take space in the database and in the index. Run `lookalike check --repair`.",
         repairs.sweep,
     ),
     IntegrityQuery(
         "products-without-picture", "info", "products without a picture",
         integrity.PRODUCTS_WITHOUT_PICTURE,
-        "No search by picture finds them; words do not either.",
+        "No search finds them, by pictures or by words.",
     ),
     IntegrityQuery(
         "verdicts-on-nothing", "info", "skus in verdicts that no product has",
         integrity.VERDICTS_WITHOUT_PRODUCT,
-        "The verdicts hold again when such a product is loaded.",
+        "The verdicts apply again when a product with the sku is loaded.",
     ),
     IntegrityQuery(
-        "runs-left", "warning", "loads that began more than a day ago and never ended",
+        "runs-left", "warning", "loads that began more than a day ago and did not end",
         integrity.RUNS_UNFINISHED,
         "Load those sources again, and run `lookalike check --repair`.",
         repairs.fail_abandoned_runs,
@@ -124,7 +124,7 @@ QUERIES = (
         repairs.build_hnsw,
     ),
     IntegrityQuery(
-        "never-analysed", "warning", "tables the planner knows nothing of",
+        "never-analysed", "warning", "tables without statistics for PostgreSQL's planner",
         integrity.NEVER_ANALYSED,
         "Searches with filters may take the slow path. Run ANALYZE.",
         repairs.analyse,

@@ -18,19 +18,19 @@ def show(app: App) -> None:
     settings = app.settings
     if settings.page_read_only or not settings.page_rebuild or not may_change():
         return
-    running = app.rebuilding.progress.running
+    running = app.background_build.progress.running
     if st.button("Rebuild the index", disabled=running, help="Searches go on meanwhile."):
-        app.rebuilding.start()
+        app.background_build.start()
         st.rerun()
     if running:
         st.fragment(_draw_progress, run_every=1.0)(app)
     else:
-        _draw_result(app.rebuilding.progress)
+        _draw_result(app.background_build.progress)
 
 
 def _draw_progress(app: App) -> None:
     """Draw the steps so far; when the build has ended, redraw the whole page."""
-    progress = app.rebuilding.progress
+    progress = app.background_build.progress
     if not progress.running:
         st.rerun()
     with st.status(escape_markdown(f"{progress.steps[-1]} …"), expanded=True):

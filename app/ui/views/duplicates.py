@@ -65,7 +65,7 @@ def _current_pair(app: App) -> ReviewPair | None:
             st.session_state[CURSOR] = ReviewCursor()
             st.rerun()
     elif pair is None:
-        st.info(f"{cursor.looked_at:,} products were looked at, and no more are alike so far.")
+        st.info(f"{cursor.scanned:,} products were looked at, and no more are alike so far.")
         st.button("Look further", type="primary")
     return pair
 

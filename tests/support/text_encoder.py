@@ -8,7 +8,7 @@ from support.colours import ColourEncoder, photo
 from support.shop import add
 
 
-class Reader(ColourEncoder):
+class TextEncoder(ColourEncoder):
     """Encodes a text as the photo whose number is in it."""
 
     def __init__(self, name: str = "colours") -> None:
@@ -24,7 +24,7 @@ class Reader(ColourEncoder):
         )
 
 
-def name(app: App, sku: str, title: str, seed: int, **more: object) -> None:
+def add_titled(app: App, sku: str, title: str, seed: int, **more: object) -> None:
     """Add one product with a title."""
     add(app, {sku: [seed]}, **more)
     with app.engine.begin() as connection:

@@ -13,7 +13,7 @@ from app.db.engine import snapshot
 from app.db.queries.nearest import Candidates
 from app.types import Hit, Plan, Query, SearchResult, Vector
 from support.colours import photo
-from support.servers import until
+from support.servers import wait_until
 from support.shop import vectors
 from support.snapshots import Rows, differences, read
 
@@ -21,50 +21,50 @@ SEEDS = (1000, 2000, 3000)
 K = 10
 
 
-def right(app: App, k: int = K) -> Plan:
+def exact_plan(app: App, k: int = K) -> Plan:
     """Search for a few photos and assert that the results are exact; returns the last plan."""
-    rows = table(app)
+    rows = read_table(app)
     for seed in SEEDS:
         result = app.search.search(Query(picture=photo(seed), k=k))
-        assert wrong(rows, rounded(app, seed), result, k) == [], result.plan
+        assert result_errors(rows, rounded_vector(app, seed), result, k) == [], result.plan
     return result.plan
 
 
-def best(app: App, seed: int) -> str:
+def best_sku(app: App, seed: int) -> str:
     """The sku of the product most similar to a photo."""
     return app.search.search(Query(picture=photo(seed), k=1)).matches[0].product.sku
 
 
-def table(app: App) -> Rows:
+def read_table(app: App) -> Rows:
     with snapshot(app.engine) as connection:
         return read(connection)
 
 
-def rounded(app: App, seed: int) -> Vector:
+def rounded_vector(app: App, seed: int) -> Vector:
     """A photo's vector, rounded to float16 as in every search path."""
     return vectors(app, [seed])[0].astype(np.float16).astype(np.float32)
 
 
-def wrong(rows: Rows, query: Vector, result: SearchResult, k: int) -> list[str]:
+def result_errors(rows: Rows, query: Vector, result: SearchResult, k: int) -> list[str]:
     """The differences of a result from the exact one of these rows; empty if there are none."""
     hits = tuple(Hit(m.product_id, m.picture_id, 1 - m.similarity) for m in result.matches)
     return differences(rows, query, Candidates(hits, None), k)
 
 
-class Crowd:
+class SearchThreads:
     """Threads that search an unchanging table inside the `with` block."""
 
     def __init__(self, app: App, threads: int = 3) -> None:
         self.paths: Counter[str] = Counter()
         self.errors: list[Exception] = []
         self.wrong: list[str] = []
-        self._app, self._rows = app, table(app)
-        self._queries = {seed: rounded(app, seed) for seed in SEEDS}
+        self._app, self._rows = app, read_table(app)
+        self._queries = {seed: rounded_vector(app, seed) for seed in SEEDS}
         self._answers = [0] * threads
         self._over = threading.Event()
         self._threads = [threading.Thread(target=self._work, args=(n,)) for n in range(threads)]
 
-    def __enter__(self) -> Crowd:
+    def __enter__(self) -> SearchThreads:
         for thread in self._threads:
             thread.start()
         return self
@@ -79,7 +79,7 @@ class Crowd:
     def goes_on(self, more: int = 3, seconds: float = 20) -> None:
         """Wait until each thread has received `more` further results."""
         goal = [answers + more for answers in self._answers]
-        until(
+        wait_until(
             lambda: all(has >= want for has, want in zip(self._answers, goal, strict=True)),
             f"searches did not go on: {self.errors[-1:]}",
             seconds,
@@ -94,6 +94,6 @@ class Crowd:
                 self.errors.append(exc)
                 self._over.wait(0.02)
                 continue
-            self.wrong += wrong(self._rows, self._queries[seed], result, K)
+            self.wrong += result_errors(self._rows, self._queries[seed], result, K)
             self.paths[result.plan.path] += 1
             self._answers[number] += 1

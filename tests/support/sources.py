@@ -53,7 +53,7 @@ def write_photos(folder: Path, seeds: Sequence[int], *, side: int = 8) -> None:
         (folder / f"{seed}.png").write_bytes(photo(seed, side=side))
 
 
-def shop(folder: Path, count: int, *, pictures: int = 1) -> Path:
+def write_source(folder: Path, count: int, *, pictures: int = 1) -> Path:
     """A source of `count` products P0000, P0001, ... each with `pictures` distinct pictures."""
     write_photos(folder, range(count * pictures))
     names = [[f"{n * pictures + m}.png" for m in range(pictures)] for n in range(count)]
@@ -64,7 +64,7 @@ def shop(folder: Path, count: int, *, pictures: int = 1) -> Path:
     )  # fmt: skip
 
 
-class Always:
+class SingleEncoder:
     """Provides the same encoder for every model."""
 
     def __init__(self, encoder: Any) -> None:
@@ -84,7 +84,7 @@ class Always:
 def ingest(app: App, source: Path, **options: Any) -> IngestReport:
     """One run over a source; the option `encoder` replaces the App's own."""
     encoder = options.pop("encoder", None)
-    use = app.encoders if encoder is None else Always(encoder)
+    use = app.encoders if encoder is None else SingleEncoder(encoder)
     return load(app.engine, app.catalog, use, app.limits, source, **options)
 
 

@@ -17,23 +17,23 @@ T = TypeVar("T")
 SOON_S = 300.0
 
 
-def all_at_once(asks: Sequence[Callable[[], T]]) -> list[T | Exception]:
+def run_concurrently(calls: Sequence[Callable[[], T]]) -> list[T | Exception]:
     """The result or exception of each call, in order; each runs in a separate thread."""
-    start = threading.Barrier(len(asks))
+    start = threading.Barrier(len(calls))
 
-    def one(ask: Callable[[], T]) -> T | Exception:
+    def run(call: Callable[[], T]) -> T | Exception:
         start.wait(SOON_S)
         try:
-            return ask()
+            return call()
         except Exception as exc:
             return exc
 
-    with ThreadPoolExecutor(len(asks)) as pool:
-        return list(pool.map(one, asks))
+    with ThreadPoolExecutor(len(calls)) as pool:
+        return list(pool.map(run, calls))
 
 
 @contextmanager
-def full(admission: Admission) -> Iterator[None]:
+def slots_occupied(admission: Admission) -> Iterator[None]:
     """All slots of the admission control are occupied inside the block."""
     end, taken = threading.Event(), threading.Barrier(admission.places + 1)
 
@@ -54,11 +54,11 @@ def full(admission: Admission) -> Iterator[None]:
             thread.join()
 
 
-def until(what: Callable[[], Any]) -> None:
+def wait_until(condition: Callable[[], Any]) -> None:
     """Wait until a condition holds."""
     pause = threading.Event()
     for _ in range(int(SOON_S / 0.005)):
-        if what():
+        if condition():
             return
         pause.wait(0.005)
     raise AssertionError("the condition did not become true")
