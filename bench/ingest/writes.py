@@ -182,7 +182,9 @@ def _disable_statement_timeout(connection: Connection) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rows", type=int, default=10_000, help="products in the catalogue before")
+    parser.add_argument(
+        "--rows", type=int, default=10_000, help="products in the catalogue before, at least 10000"
+    )
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--write", type=int, default=4000, help="rows written per round")
     options = parser.parse_args()

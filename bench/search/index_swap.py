@@ -98,7 +98,7 @@ def measure(app: App, swaps: int, rest_s: float) -> dict[str, dict[str, float]]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rows", type=int, default=100_000)
+    parser.add_argument("--rows", type=int, default=100_000, help="more than 5000")
     parser.add_argument("--swaps", type=int, default=20, help="number of switches")
     parser.add_argument("--rest", type=float, default=1.0, help="seconds before and after a switch")
     options = parser.parse_args()
