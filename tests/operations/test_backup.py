@@ -273,7 +273,7 @@ def test_a_target_that_is_in_use_is_refused(app: App, tmp_path: Path, what: str)
     else:
         target.mkdir()
         (target / "precious").write_text("precious")
-    with pytest.raises(BadInput, match="Name a new one"):
+    with pytest.raises(BadInput, match="Name a new folder"):
         backup(app.engine, target)
     existing = target if what == "a file" else target / "precious"
     assert existing.read_text() == "precious"
@@ -412,7 +412,7 @@ def test_the_error_for_a_table_dropped_during_a_backup_does_not_advise_a_migrati
         return names
 
     monkeypatch.setattr(database_info, "tables", dropped_meanwhile)
-    with pytest.raises(BackupFailed, match="while a model is dropped"):
+    with pytest.raises(BackupFailed, match="when a model is deleted"):
         backup(app.engine, tmp_path / "b")
     assert not (tmp_path / "b").exists()
 
