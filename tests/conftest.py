@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import support.environment  # noqa: F401 - before all that starts threads or makes files
@@ -22,6 +23,7 @@ from app.db.embedded import server as embedded_server
 from app.db.queries.index_builds import CLUSTER
 from support.colours import choose_colours
 from support.paths import REPO
+from support.scheduling import GroupScheduling, sort_longest_first
 
 pytest_plugins = ["support.browsing"]
 
@@ -36,6 +38,16 @@ HASTY = {
     "full_page_writes": "off",
     "max_wal_size": "256MB",
 }
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    sort_longest_first(items)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    config.option.loadscopereorder = False  # longest first, not the largest group
+    return GroupScheduling(config, log)
 
 
 @pytest.fixture(scope="session")

@@ -23,7 +23,7 @@ from app.types import Build, Query, SearchResult
 from support.colours import choose_colours
 from support.shop import add, numbered, vectors
 
-SWAPS = 40
+SWAPS = 20
 
 
 def ask(app: App) -> SearchResult:

@@ -1,0 +1,52 @@
+"""Which tests of a parallel run share a process, and which start first.
+
+Replaces the groups of pytest-xdist 3.8, which have no effect with pytest 9.2: both processes made
+the expensive fixtures of a file.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import cache
+
+import pytest
+from xdist.scheduler import LoadScopeScheduling
+
+from support.paths import REPO
+
+LONGEST_FIRST = (
+    "tests/ui/test_search_browser.py",
+    "tests/ui/test_search_browser_filters.py",
+    "tests/evaluation/test_real_photos.py",
+    "tests/architecture/test_docs.py",
+    "tests/architecture/test_deployment_runs.py",
+    "tests/encoders/test_compiled_model.py",
+    "tests/index/test_hot_swap.py",
+    "tests/freshness/test_horizon_machine.py",
+    "tests/ui/test_page_duplicates.py",
+    "tests/ui/test_page_index.py",
+    "tests/ui/test_page_catalogue.py",
+)
+"""Files that would keep one process busy at the end of a run while the others are idle."""
+
+
+class GroupScheduling(LoadScopeScheduling):
+    """One process runs all tests of a group: an `xdist_group`, or a file with module fixtures."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return group(nodeid.split("::")[0]) or nodeid
+
+
+@cache
+def group(file: str) -> str | None:
+    """The group of all tests of a file (a path below the checkout); None if each is by itself."""
+    text = (REPO / file).read_text(encoding="utf-8")
+    if named := re.search(r'xdist_group\("(\w+)"\)', text):
+        return named[1]
+    return file if 'scope="module"' in text else None
+
+
+def sort_longest_first(items: list[pytest.Item]) -> None:
+    """Move the tests of LONGEST_FIRST to the front; the order is the same otherwise."""
+    rank = {file: number for number, file in enumerate(LONGEST_FIRST)}
+    items.sort(key=lambda item: rank.get(item.nodeid.split("::")[0], len(rank)))
