@@ -143,7 +143,8 @@ class Query:
     sku.
 
     `picture` and `more_pictures` (file bytes) show one object; only the part `region` of `picture`
-    is used. `words_weight` (0 to 1) is the weight of words next to pictures or a sku. Words alone
+    is used. Words next to pictures or a sku re-rank what is near these, with the weight
+    `words_weight` (0 to 1). Words alone
     are searched by the model's text tower and by full text in the catalogue, and the results are
     fused; `words_by` selects one of the two. `without_pictures` and `without_words` are negative
     examples with the weight `without_weight`. `vector` is a unit vector of the model `model_id` and

@@ -24,6 +24,7 @@ from app.search.query_encoder import (
     EncodedQuery,
     QueryEncoder,
     catalogue_words,
+    has_pictures,
     product_vector,
     round_query,
     word_readers,
@@ -128,7 +129,7 @@ class SearchService:
         last_build = self._fast_path.last_build if self._fast_path is not None else None
         if last_build is None or query.sku or query.min_similarity is not None:
             return None
-        if needs_dedup(query):
+        if needs_dedup(query) or (query.words and has_pictures(query)):
             return None
         model, build = last_build
         if query.model_id not in (None, model.id) or (
@@ -262,7 +263,12 @@ class SearchService:
             connection, model, round_query(direction, model), query.k, query.filters, excluded
         )
         words = catalogue_words(query, encoded)
-        return PageRequest(request, query, by_vector, words, self._files, self._settings)
+        text_vector = None
+        if encoded.words is not None and has_pictures(query):
+            text_vector = round_query(encoded.words, model)
+        return PageRequest(
+            request, query, by_vector, words, self._files, self._settings, text_vector
+        )
 
 
 def _shortfall(request: PageRequest, result_page: Page) -> Shortfall | None:

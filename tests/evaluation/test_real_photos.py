@@ -15,6 +15,7 @@ from app.duplicates.report import duplicate_groups
 from app.evaluation.labelled_queries import Evaluation, evaluate, read_queries
 from app.search.filters import parse
 from app.types import Query, SearchResult
+from bench.search import photo_words
 from ingest.pipeline import IngestReport
 from support.sources import ingest, versions
 
@@ -161,3 +162,13 @@ def test_packaged_groceries_are_found_by_photos_from_a_shop(
         found = figures(app, test_data / "grocery" / "queries.csv", "packaged=1")
         assert found.queries + found.filtered_out == 486
         assert found.recall_at_5 >= 0.80, found
+
+
+@pytest.mark.parametrize("part", ["tuning", "held out"])
+def test_a_photo_and_another_colour_find_its_kind_in_that_colour(
+    with_build: list[SearchResult], clothing: App, test_data: Path, part: str
+) -> None:
+    """The labelled queries of the benchmark, by the product's own photo and by the one again."""
+    queries = [query for query in photo_words.read_queries() if query.part == part]
+    for score in photo_words.scores(clothing, test_data / "clothing", queries):
+        assert score.right >= 0.85 * score.queries, score
