@@ -27,18 +27,6 @@ def index() -> None:
     index_view.show()
 
 
-@pytest.fixture
-def catalogue(app: App, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[App]:
-    """Services for the tests; the page creates its own from the environment."""
-    monkeypatch.setenv("LOOKALIKE_HOME", str(settings.home))
-    monkeypatch.setenv("LOOKALIKE_DATABASE_URL", str(settings.database_url))
-    monkeypatch.setenv("LOOKALIKE_PAGE_METRICS_PORT", "0")
-    services.clear()
-    yield app
-    services().close()
-    services.clear()
-
-
 def drawn() -> AppTest:
     page = AppTest.from_function(index, default_timeout=300).run()
     assert not page.exception

@@ -14,7 +14,9 @@ from streamlit.testing.v1 import AppTest
 from app.bootstrap import App
 from app.config import Settings
 from app.encoders.base import EncoderChoice
+from app.images.sandbox import PictureSandbox
 from app.ui import shared
+from conftest import Fill
 from support.colours import photo
 from support.concurrency import slots_occupied
 from support.shop import add, numbered
@@ -34,14 +36,25 @@ def encoder() -> WatchedEncoder:
     return WatchedEncoder()
 
 
+@pytest.fixture(scope="module")
+def sandbox() -> Iterator[PictureSandbox]:
+    """One child process that decodes the photos of all tests; it keeps nothing of them."""
+    with PictureSandbox() as sandbox:
+        yield sandbox
+
+
 @pytest.fixture
 def visit(
-    settings: Settings, encoder: WatchedEncoder, monkeypatch: pytest.MonkeyPatch
+    settings: Settings,
+    encoder: WatchedEncoder,
+    sandbox: PictureSandbox,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> Iterator[Visit]:
     """Opens the page with URL parameters, on this test's database, with an encoder that counts."""
     own = settings.model_copy(update={"page_metrics_port": 0})
-    made = [App(own, choose=lambda model, **_: EncoderChoice(encoder, "watched"))]
-    monkeypatch.setattr(shared, "App", lambda: made[0])
+    made = App(own, choose=lambda model, **_: EncoderChoice(encoder, "watched"))
+    vars(made)["sandbox"] = sandbox
+    monkeypatch.setattr(shared, "App", lambda: made)
     st.cache_resource.clear()
     st.cache_data.clear()
 
@@ -52,13 +65,13 @@ def visit(
         return page.run()
 
     yield visit
-    made[0].close()
+    del vars(made)["sandbox"]  # later tests use it
+    made.close()
     st.cache_resource.clear()
 
 
-@pytest.fixture
-def goods(app: App) -> App:
-    """Forty products of two brands and five years, with an index."""
+def forty_products(app: App) -> None:
+    """Products of two brands and five years, with an index."""
     seeds = range(40)
     add(app, {f"P{n:04}": [n] for n in seeds if n % 4}, brand="Kestrel")
     add(app, {f"P{n:04}": [n] for n in seeds if n % 4 == 0}, brand="Alder")
@@ -69,6 +82,16 @@ def goods(app: App) -> App:
             WHERE numbered.id = product.id"""
         )
     app.indexer.rebuild()
+
+
+@pytest.fixture
+def database_url(filled_database: Callable[[Fill], str]) -> str:
+    return filled_database(forty_products)
+
+
+@pytest.fixture
+def goods(app: App) -> App:
+    """The services over the forty products."""
     return app
 
 
@@ -107,7 +130,8 @@ def test_before_the_first_search_the_page_shows_products(goods: App, visit: Visi
     assert any("40 products" in text.value for text in page.markdown)
 
 
-def test_an_empty_catalogue_shows_advice(app: App, visit: Visit) -> None:
+def test_an_empty_catalogue_shows_advice(goods: App, visit: Visit) -> None:
+    goods.catalog.delete(list(numbered(40)))
     assert alerts(visit()) == [
         "The catalogue is empty. Load products with `lookalike ingest`, then ask."
     ]
@@ -249,10 +273,9 @@ def test_an_unknown_brand_finds_nothing_with_an_explanation(goods: App, visit: V
     assert "only 0 other products match the filter" in alerts(page)[0]
 
 
-@pytest.mark.parametrize("address", [
-    {"price": "9..1"}, {"year": "soon"}, {"k": "1000000"}, {"min": "yes"}, {"near": "-1"},
-    {"weight": "2"}, {"reader": "nobody"}, {"fold": "x"}, {"sku": "\0"}, {"brand": "\0"},
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "address", [{"price": "9..1"}, {"k": "1000000"}, {"sku": "\0"}, {"brand": "\0"}]
+)
 def test_an_invalid_url_is_one_message_and_the_page_works(
     goods: App, visit: Visit, address: dict[str, str]
 ) -> None:
@@ -351,6 +374,7 @@ def test_a_fallback_is_shown_with_its_reason_and_not_as_an_error(
 
 
 def test_the_page_shows_the_age_of_the_index(goods: App, visit: Visit) -> None:
+    goods.indexer.rebuild()
     page = upload(visit(), 7)
     said = page.caption[-1].value.replace("\\", "")
     assert "Answered by faiss: build " in said and "The index was built just now." in said
