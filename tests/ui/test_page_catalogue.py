@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import psycopg
@@ -15,7 +14,6 @@ from app.config import Settings
 from app.db.embedded import server as embedded_server
 from app.duplicates.verdicts import decide
 from app.operations.catalog_stats import ingest_rejects, overview
-from app.ui.shared import services
 from support.pages_served import SOON_MS, chromium, pages_of, tab
 from support.shop import add, numbered
 from support.sources import ingest, write_csv, write_photos

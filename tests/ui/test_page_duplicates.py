@@ -13,7 +13,6 @@ from app.config import Settings
 from app.duplicates.review import latest_decisions
 from app.duplicates.verdicts import decide
 from app.types import Query
-from app.ui.shared import services
 from support.colours import photo
 from support.pages_served import SOON_MS, chromium, pages_of, tab
 from support.shop import add
