@@ -12,7 +12,6 @@ import re
 from collections import defaultdict
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from math import exp
 
 import numpy as np
 
@@ -21,9 +20,12 @@ from app.types import Hit
 POOL_PRODUCTS = 1000
 """Products nearest to the photo that the words re-rank. More only where a page needs more."""
 
-KIND_NEIGHBOURS = 20
-KIND_TEMPERATURE = 0.05
-"""The nearest products vote for their category with exp((similarity - best) / temperature)."""
+KIND_NEIGHBOURS = 40
+KIND_POWER = 6
+MIN_DISTANCE = 0.01
+"""The nearest products vote for their category with distance ** -KIND_POWER: the product itself, if
+the catalogue has it, outvotes all others, and products that are about as far count about the
+same. Nearer ones than MIN_DISTANCE vote as those at it."""
 
 KIND_SHARE = 0.5
 """Categories with at least this share of the largest vote are the photo's kind."""
@@ -53,7 +55,7 @@ def kinds_by_vote(neighbours: Sequence[tuple[str | None, float]]) -> frozenset[s
     votes: dict[str, float] = defaultdict(float)
     known = [(name, similarity) for name, similarity in neighbours if name]
     for name, similarity in known[:KIND_NEIGHBOURS]:
-        votes[name] += exp((similarity - known[0][1]) / KIND_TEMPERATURE)
+        votes[name] += max(1 - similarity, MIN_DISTANCE) ** -KIND_POWER
     least = KIND_SHARE * max(votes.values(), default=0.0)
     return frozenset(name for name, vote in votes.items() if vote >= least)
 
