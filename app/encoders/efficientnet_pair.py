@@ -1,6 +1,6 @@
 """Version 2 of the embedded encoder: EfficientNet-Lite0 and Lite2 together, projected to 512.
 
-The reasons and the figures are in `docs/decisions/0029-two-networks.md`.
+The reasons and the figures are in `docs/decisions/0035-embedded-encoder-2.md`.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ class Projection:
         return self.mean, self.difference, self.classes, self.up, self.offset
 
 
-SHARES = (256, 144, 112)
+SHARES = (288, 160, 64)
 """Dimensions of the mean, of the difference, and of the class probabilities."""
 
 
