@@ -47,11 +47,14 @@ from app.encoders.square_encoder import square
 from app.images.decoding import decode
 
 SOURCES = (
-    "every fifth catalogue photo of alexeygrigorev/clothing-dataset, CC0-1.0",
+    "catalogue photos (every fifth) of alexeygrigorev/clothing-dataset, CC0-1.0",
     "iconic pictures of marcusklasson/GroceryStoreDataset, MIT",
     "photos of the train split of marcusklasson/GroceryStoreDataset, MIT",
 )
 """What `fit` reads, in the order of `fitted_photos`."""
+
+CATALOGUES = 2
+"""The first of them are catalogue photos, whose upper side is up."""
 
 CLOTHING_STEP = 5
 
@@ -172,19 +175,23 @@ def save_projection(projection: Projection, out: Path, provenance: dict[str, obj
 
 
 def fit(collections: Sequence[Features]) -> Projection:
-    """Fit on collections of pictures with equal weight."""
-    means, upright = zip(*(joined(each.halves) for each in collections), strict=True)
-    turned = [joined(each.turned_halves)[1] for each in collections]
+    """Fit on collections of pictures with equal weight.
+
+    The first CATALOGUES of them tell what is up; a heap of fruit in a shop has no upper side.
+    """
+    means, differences = zip(*(joined(each.halves) for each in collections), strict=True)
+    turned = [joined(each.turned_halves)[1] for each in collections[:CATALOGUES]]
     centre, turned_centre = (
-        torch.stack([part.mean(0) for part in parts]).mean(0) for parts in (upright, turned)
+        torch.stack([part.mean(0) for part in parts]).mean(0)
+        for parts in (differences[:CATALOGUES], turned)
     )
     up = torch.nn.functional.normalize(centre - turned_centre, dim=0)
     offset = (centre + turned_centre) / 2
-    differences = [turned_upright(part, up, offset) for part in upright]
+    upright = [turned_upright(part, up, offset) for part in differences]
     classes = [joined_classes(each.classes) for each in collections]
     components = (
         principal_components([part.numpy() for part in parts], share)
-        for parts, share in zip((means, differences, classes), SHARES, strict=True)
+        for parts, share in zip((means, upright, classes), SHARES, strict=True)
     )
     return Projection(*(torch.from_numpy(part) for part in components), up, offset)
 
