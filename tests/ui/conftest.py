@@ -10,6 +10,7 @@ from streamlit.components.v2 import manifest_scanner
 
 from app.bootstrap import App
 from app.config import Settings
+from app.images.sandbox import PictureSandbox
 from app.ui.shared import services
 
 
@@ -20,6 +21,13 @@ def scanned_once() -> Iterator[None]:
         scan = cache(manifest_scanner.scan_component_manifests)
         patch.setattr(manifest_scanner, "scan_component_manifests", scan)
         yield
+
+
+@pytest.fixture(scope="session")
+def sandbox() -> Iterator[PictureSandbox]:
+    """Decodes the photos of all tests in one child process."""
+    with PictureSandbox() as sandbox:
+        yield sandbox
 
 
 @pytest.fixture
