@@ -98,12 +98,13 @@ def test_details_show_everything_of_the_product(found: Page, shop: Shop, artefac
     found.screenshot(path=artefacts / "details.png")
 
 
-def test_a_click_on_the_picture_opens_the_details(alike: Page) -> None:
-    box = alike.locator(".card img").nth(1).bounding_box()
+def test_a_click_on_the_picture_opens_the_details(found: Page) -> None:
+    picture, sku = found.locator(".card img").nth(1), skus(found)[1]
+    picture.scroll_into_view_if_needed()  # waits until it no longer moves
+    box = picture.bounding_box()
     assert box is not None
-    alike.mouse.click(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
-    sku = skus(alike)[1]
-    expect(alike.get_by_role("dialog")).to_contain_text(sku)
+    found.mouse.click(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    expect(found.get_by_role("dialog")).to_contain_text(sku)
 
 
 def test_from_the_details_more_like_this_closes_them(alike: Page) -> None:
