@@ -18,6 +18,8 @@ from app.search.service import SearchService
 from app.search.vector_cache import VectorCache
 from app.types import Filters, Product, Query, StoredPicture
 
+__all__ = ["COLUMNS", "FacetRange", "FacetService", "FacetValues", "Facets"]
+
 COLUMNS = ("brand", "category", "colour")
 """Columns whose values are counted by default."""
 
