@@ -72,7 +72,7 @@ RETURNS TABLE (
     products bigint,
     evidence text,
     distance double precision,
-    gtin text
+    gtins text[]
 )
 LANGUAGE plpgsql STABLE ROWS 1000 SECURITY DEFINER
 SET search_path = pg_catalog, public, pg_temp
@@ -273,7 +273,7 @@ BEGIN
     END LOOP;
     RETURN QUERY
     WITH member AS MATERIALIZED (
-        SELECT p.id, p.sku, p.year, m.key, m.gtin, m.mpn, m.item_group, m.unit,
+        SELECT p.id, p.sku, p.year, m.key, m.gtin, m.mpn, m.item_group, m.unit, m.grp,
             first_value(m.n) OVER best AS kept, count(*) OVER (PARTITION BY m.grp) AS products, m.n
         FROM unnest(ids, keys, gtins, mpns, item_groups, units, groups) WITH ORDINALITY
             AS m(id, key, gtin, mpn, item_group, unit, grp, n)
@@ -298,13 +298,13 @@ BEGIN
             SELECT min(x.vec <=> y.vec) FROM compared AS x, compared AS y
             WHERE x.product_id = m.id AND y.product_id = k.id)
         END,
-        m.gtin
+        string_to_array(labels[m.grp], ' ')
     FROM member AS m JOIN member AS k ON k.n = m.kept;
 END $$;
 COMMENT ON FUNCTION analytics.product_groups() IS
     'one row per product that has its words, a gtin, mpn or item group, or a verdict in common with'
     ' another: kept is the product that stands for its group, products counts the group (1: alone),'
-    ' evidence and distance as in analytics.duplicate_groups, gtin has 14 digits';
+    ' evidence and distance as in analytics.duplicate_groups, gtins those of its group';
 
 CREATE OR REPLACE VIEW analytics.duplicate_groups AS
 SELECT
@@ -349,7 +349,7 @@ COMMENT ON COLUMN analytics.duplicate_groups.distance IS
 
 CREATE OR REPLACE VIEW analytics.similar_listings AS
 WITH member AS MATERIALIZED (
-    SELECT g.product_id, g.sku, g.kept, g.products, g.gtin, p.identity_key, p.title, p.brand,
+    SELECT g.product_id, g.sku, g.kept, g.products, g.gtins, p.identity_key, p.title, p.brand,
         p.category, p.colour, p.year, p.price, p.currency
     FROM analytics.product_groups() AS g JOIN public.product AS p ON p.id = g.product_id
     WHERE p.identity_key <> ''
@@ -359,7 +359,7 @@ WITH member AS MATERIALIZED (
 ), listing AS MATERIALIZED (
     SELECT member.*, wording.listings FROM member JOIN wording USING (identity_key)
 ), picture AS MATERIALIZED (
-    SELECT l.product_id, l.identity_key, l.sku, l.kept, l.gtin, few.picture_id, e.vec
+    SELECT l.product_id, l.identity_key, l.sku, l.kept, l.gtins, few.picture_id, e.vec
     FROM listing AS l
     LEFT JOIN public.model AS m ON m.active
     LEFT JOIN LATERAL (
@@ -374,9 +374,10 @@ WITH member AS MATERIALIZED (
     LEFT JOIN public.embedding AS e ON e.model_id = m.id AND e.picture_id = few.picture_id
 ), nearest AS (
     SELECT DISTINCT ON (a.kept, a.identity_key) a.kept, a.identity_key, a.sku, b.sku AS other,
-        b.kept AS other_kept, a.vec <=> b.vec AS distance, a.gtin <> b.gtin AS other_gtin
+        b.kept AS other_kept, a.vec <=> b.vec AS distance, NOT a.gtins && b.gtins AS other_gtin
     FROM picture AS a JOIN picture AS b ON b.identity_key = a.identity_key AND b.kept <> a.kept
-    ORDER BY a.kept, a.identity_key, a.vec <=> b.vec, a.sku COLLATE "C", b.sku COLLATE "C"
+    ORDER BY a.kept, a.identity_key, round((a.vec <=> b.vec)::numeric, 6),
+        least(a.sku COLLATE "C", b.sku), greatest(a.sku COLLATE "C", b.sku)
 )
 SELECT
     n.sku,

@@ -39,7 +39,7 @@ from app.duplicates.word_links import WordLink, connected, word_links
 from app.types import Product, Verdict
 
 DECIMALS = 6
-"""Distances are ordered by so many decimals, so that PostgreSQL's rounding cannot change it."""
+"""Distances are ordered by so many decimals: the rest is rounding of float32."""
 
 IDENTIFIERS = {"gtin": GTIN, "mpn": MPN, "item_group": ITEM_GROUP}
 """Fields of `Identifiers` with the evidence that they are, the strongest first."""
@@ -280,9 +280,9 @@ class Folding:
         for start, distances in blocks:
             for number, row in enumerate(distances, start=start):
                 own = column_groups == numbers[group_of[rows[number]]]
-                nearest = int(np.where(own, NO_DISTANCE, row).argmin())
+                nearest = int(np.where(own, NO_DISTANCE, row.round(DECIMALS)).argmin())
                 if not own[nearest]:
-                    yield rows[number], columns[nearest], float(row[nearest])
+                    yield rows[number], columns[nearest], round(float(row[nearest]), DECIMALS)
         for one, other in ((link.first, link.second), (link.second, link.first)):
             # One product of each of two groups: at least one of them is of another group.
             some = list({group_of[sku]: sku for sku in reversed(other)}.items())[-2:]
