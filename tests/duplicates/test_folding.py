@@ -93,7 +93,7 @@ def test_the_cut_is_that_of_the_category_then_of_the_catalogue_then_of_the_model
         0.1, 0.3, 0.3, 0.3,
     ]  # fmt: skip
     assert cuts.cut("Hat", generic=True) == 0.0625
-    assert FoldCuts.of_model("embedded-int8", []).cut("Hat", generic=False) == 0.24
+    assert FoldCuts.of_model("embedded-int8", []).cut("Hat", generic=False) == 0.25
     assert default_cut("clip-ViT-B-32") == 0.1
 
 
