@@ -16,7 +16,7 @@ from app.index.file_store import IndexFiles
 from app.search import validation
 from app.search.admission import Admission
 from app.search.dedup import needs_dedup, similarity_of
-from app.search.explain import SearchOutcome, StageTimer, build_plan, gave_up_after
+from app.search.explain import SearchOutcome, StageTimer, build_plan
 from app.search.fast_path import FastPath
 from app.search.filters import unknown_attribute
 from app.search.paging import Page, PageRequest, page
@@ -24,6 +24,7 @@ from app.search.query_encoder import (
     EncodedQuery,
     QueryEncoder,
     catalogue_words,
+    has_pictures,
     product_vector,
     round_query,
     word_readers,
@@ -37,10 +38,11 @@ from app.search.retrieval import (
     filtered_build_result,
     open_build,
 )
+from app.search.shortfall import ShortPage, all_returned, count_causes, gave_up_after
 from app.search.similar_listings import with_similar_listings
 from app.search.similarity_labels import SimilarityLabeler
 from app.search.vector_cache import VectorCache
-from app.types import Folded, Hit, Match, Model, Plan, Query, SearchResult
+from app.types import Folded, Hit, Match, Model, Plan, Query, SearchResult, Shortfall
 
 MAX_MODEL_CHANGES = 3
 """A search is repeated this often when the active model changes meanwhile."""
@@ -128,7 +130,7 @@ class SearchService:
         last_build = self._fast_path.last_build if self._fast_path is not None else None
         if last_build is None or query.sku or query.min_similarity is not None:
             return None
-        if needs_dedup(query):
+        if needs_dedup(query) or (query.words and has_pictures(query)):
             return None
         model, build = last_build
         if query.model_id not in (None, model.id) or (
@@ -149,8 +151,10 @@ class SearchService:
             result = self._fast_path.find(model, build, vector, query.k, clause)
         if result is None:
             return None
+        if clause.condition and not result.candidates.hits:
+            return None  # the several statements find out why nothing passes
         if query.filters.attributes and len(result.candidates.hits) < query.k:
-            return None  # the several statements find out which attributes are unknown
+            return None  # they also find out which attributes are unknown
         if clause.condition:
             retrieval = filtered_build_result(
                 result.candidates, build, result.delta_rows, deeper=result.deeper
@@ -161,7 +165,12 @@ class SearchService:
             rows = {row.product_id: row for row in result.rows}
             matches = _matches([(hit, ()) for hit in retrieval.candidates.hits], rows)
         readers = word_readers(encoded, catalogue=False)
-        return SearchOutcome(matches, retrieval, model, vector, result.lag, words=readers)
+        short = None
+        if len(matches) < query.k:
+            short = all_returned(len(matches), filtered=bool(clause.condition))
+        return SearchOutcome(
+            matches, retrieval, model, vector, result.lag, words=readers, shortfall=short
+        )
 
     def _in_one_snapshot(
         self, query: Query, encoded: EncodedQuery, timer: StageTimer
@@ -182,6 +191,7 @@ class SearchService:
                     matches = with_similar_listings(
                         connection, model, matches, self._settings.typo_similarity
                     )
+            short = _shortfall(request, result_page)
             hints = _hints(connection, query, result_page)
             if lag is not None and not partitions.is_attached_now(connection, model.id):
                 raise ActiveModelChanged(f"{model.name} was dropped meanwhile. Try again.")
@@ -189,7 +199,7 @@ class SearchService:
         return SearchOutcome(
             matches, result_page.retrieval, model, request.retrieval.vector, lag,
             result_page.deduplicated.dropped, word_readers(encoded, catalogue=result_page.by_words),
-            hints, result_page.cut,
+            short, hints,
         )  # fmt: skip
 
     def _remember_build(self, request: RetrievalRequest, result: RetrievalResult) -> None:
@@ -258,7 +268,25 @@ class SearchService:
             connection, model, round_query(direction, model), query.k, query.filters, excluded
         )
         words = catalogue_words(query, encoded)
-        return PageRequest(request, query, by_vector, words, self._files, self._settings)
+        text_vector = None
+        if encoded.words is not None and has_pictures(query):
+            text_vector = round_query(encoded.words, model)
+        return PageRequest(
+            request, query, by_vector, words, self._files, self._settings, text_vector
+        )
+
+
+def _shortfall(request: PageRequest, result_page: Page) -> Shortfall | None:
+    """Why the page is short, None if it is full."""
+    if len(result_page.deduplicated.kept) >= request.query.k:
+        return None
+    words = request.query.words if request.catalogue_words and not request.by_vector else None
+    return count_causes(
+        ShortPage(
+            request.retrieval, result_page.deduplicated, words, result_page.earlier,
+            result_page.cut, result_page.stopped,
+        )
+    )  # fmt: skip
 
 
 def _hints(connection: Connection, query: Query, result_page: Page) -> tuple[str, ...]:
