@@ -40,6 +40,7 @@ from app.search.retrieval import (
     open_build,
 )
 from app.search.shortfall import ShortPage, all_returned, count_causes, gave_up_after
+from app.search.similar_listings import with_similar_listings
 from app.search.similarity_labels import SimilarityLabeler
 from app.search.vector_cache import VectorCache
 from app.types import Folded, Hit, Match, Model, Plan, Query, SearchResult, Shortfall
@@ -200,6 +201,10 @@ class SearchService:
                 kept = [(each.hit, folded) for each, folded in result_page.deduplicated.kept]
                 pairs = [(hit.product_id, hit.picture_id) for hit, _ in kept]
                 matches = _matches(kept, products.details(connection, pairs))
+                if query.fold:
+                    matches = with_similar_listings(
+                        connection, model, matches, self._settings.typo_similarity
+                    )
             short = _shortfall(request, result_page)
             hints = _hints(connection, query, result_page)
             if lag is not None and not partitions.is_attached_now(connection, model.id):
