@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import Connection, Engine
 
 from app.db.engine import check_schema, snapshot
-from app.db.queries import facets, full_text, nearest
+from app.db.queries import facets, match_counts, nearest
 from app.db.queries.facets import FacetRange, FacetValues
 from app.search import planner
 from app.search.paging import ROUNDING, PageRequest
@@ -161,11 +161,10 @@ class _Pools:
         retrieval = self._request.retrieval
         assert self._request.catalogue_words is not None
         words, _ = self._request.catalogue_words
-        found = full_text.find(
-            retrieval.connection, retrieval.model, words, nearest.filter_clause(filters),
-            k=self.depth, excluded=retrieval.excluded,
+        return match_counts.matching_ids(
+            retrieval.connection, retrieval.model, nearest.filter_clause(filters), words,
+            at_most=self.depth, excluded=retrieval.excluded,
         )  # fmt: skip
-        return [product for product, _ in found]
 
     def _nearest(self, filters: Filters) -> list[int]:
         request = self._request
