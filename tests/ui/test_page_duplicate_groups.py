@@ -139,3 +139,22 @@ def test_the_text_of_a_product_is_escaped(shop: App) -> None:
     product = shop.catalog.product("A").product
     drawn = figure_html(product, {}, "<script>")
     assert "<script>" not in drawn and "&lt;script&gt;" in drawn and "No picture" in drawn
+
+
+def search() -> None:
+    """The script that Streamlit runs."""
+    from app.ui.views import search as search_view
+
+    search_view.show()
+
+
+def test_a_card_opens_its_similar_listings_with_their_pictures(shop: App) -> None:
+    add(shop, {"Q": [1]})
+    page = AppTest.from_function(search, default_timeout=300)
+    page.query_params["sku"] = "Q"
+    page.run()
+    assert not page.exception
+    page = press(page, "1 similar listing *of Kestrel Marria*")
+    assert not page.exception
+    drawn = "\n".join(box.body for box in page.get("html"))
+    assert "other pictures, distance" in drawn and "<figure class=listing><img" in drawn
