@@ -26,7 +26,7 @@ PAGES = "search_pages"
 VECTORS = "search_vectors"
 """Session key of the cached vectors of query pictures."""
 
-ACTIONS = CardActions(query_form.more_like, product_dialog.request)
+ACTIONS = CardActions(query_form.more_like, product_dialog.request, product_dialog.request_similar)
 
 
 def show() -> None:
