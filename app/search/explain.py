@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from app.types import Dropped, Match, Model, Plan, Product, Query, Vector
+from app.types import Dropped, Match, Model, Plan, Product, Query, RegionMatches, Vector
 
 if TYPE_CHECKING:
     from app.search.retrieval import RetrievalResult  # importing it loads the index
@@ -31,6 +31,7 @@ class SearchOutcome:
     words: str | None = None
     hints: tuple[str, ...] = ()
     cut: bool = False
+    regions: tuple[RegionMatches, ...] = ()
 
 
 class StageTimer:
@@ -42,10 +43,11 @@ class StageTimer:
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
-        """Time the block."""
+        """Time the block; blocks with the same name add up."""
         began = time.perf_counter()
         yield
-        self.ms[name] = round((time.perf_counter() - began) * 1000, 3)
+        ms = (time.perf_counter() - began) * 1000
+        self.ms[name] = round(self.ms.get(name, 0.0) + ms, 3)
 
     def total(self) -> dict[str, float]:
         """The stages, and `total`: the time since the search arrived."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -29,6 +31,7 @@ from app.search.query_encoder import (
     word_readers,
 )
 from app.search.query_sampler import QuerySampler
+from app.search.regions import ObjectFinder
 from app.search.retrieval import (
     OpenBuild,
     RetrievalRequest,
@@ -38,8 +41,11 @@ from app.search.retrieval import (
     open_build,
 )
 from app.search.similarity_labels import SimilarityLabeler
-from app.search.vector_cache import VectorCache
-from app.types import Folded, Hit, Match, Model, Plan, Query, SearchResult
+from app.search.vector_cache import PhotoObject, PhotoObjects, QueryPicture, VectorCache
+from app.types import Folded, Hit, Match, Model, Plan, Query, RegionMatches, SearchResult
+
+REGION_MATCHES = 5
+"""Matches of each object beside the merged list."""
 
 MAX_MODEL_CHANGES = 3
 """A search is repeated this often when the active model changes meanwhile."""
@@ -53,7 +59,8 @@ class SearchService:
     """Finds products. Thread-safe; holds no state that a result depends on.
 
     `fast_path` answers common queries in one statement. `sampler` records query vectors, `labeler`
-    labels similarities, and `observe` is called with the plan of every search.
+    labels similarities, `objects` finds objects in pictures, and `observe` is called with the plan
+    of every search.
     """
 
     def __init__(
@@ -67,6 +74,7 @@ class SearchService:
         fast_path: FastPath | None = None,
         sampler: QuerySampler | None = None,
         labeler: SimilarityLabeler | None = None,
+        objects: ObjectFinder | None = None,
         observe: Callable[[Plan], None] | None = None,
     ) -> None:
         self._engine = engine
@@ -77,6 +85,7 @@ class SearchService:
         self._fast_path = fast_path
         self._sampler = sampler
         self._labeler = labeler
+        self._objects = objects
         self._observe = observe
         self._schema_checked = False
 
@@ -103,25 +112,36 @@ class SearchService:
 
     def _search(self, query: Query, cache: VectorCache | None, waited_s: float) -> SearchResult:
         timer = StageTimer(waited_s)
+        cache = cache or VectorCache()
         encoded = self._encoder.encode(query, timer, cache)
-        outcome = self._in_one_statement(query, encoded, timer)
+        outcome = self._in_one_statement(query, encoded, timer, cache)
         if outcome is None:
             try:
-                outcome = self._in_one_snapshot(query, encoded, timer)
+                outcome = self._in_one_snapshot(query, encoded, timer, cache)
             except ReplicaConflict:  # a new snapshot does not hold up the replica as this one did
-                outcome = self._in_one_snapshot(query, encoded, timer)
+                outcome = self._in_one_snapshot(query, encoded, timer, cache)
         if self._sampler and encoded.has_direction and outcome.lag is None:
             self._sampler.offer(outcome.model.id, outcome.vector)
         plan = build_plan(outcome, query, timer)
         if self._observe:
             self._observe(plan)
-        matches = outcome.matches
-        if self._labeler and not (query.words or encoded.without):
-            matches = self._labeler.label(matches, outcome.model.id)
-        return SearchResult(matches, plan, outcome.dropped)
+        outcome = self._labelled(outcome, query, encoded)
+        return SearchResult(outcome.matches, plan, outcome.dropped, outcome.regions)
+
+    def _labelled(
+        self, outcome: SearchOutcome, query: Query, encoded: EncodedQuery
+    ) -> SearchOutcome:
+        """The outcome with the labels of similarities, if the query is a picture alone."""
+        if self._labeler is None or query.words or encoded.without:
+            return outcome
+        label = partial(self._labeler.label, model_id=outcome.model.id)
+        regions = tuple(
+            replace(region, matches=label(region.matches)) for region in outcome.regions
+        )
+        return replace(outcome, matches=label(outcome.matches), regions=regions)
 
     def _in_one_statement(
-        self, query: Query, encoded: EncodedQuery, timer: StageTimer
+        self, query: Query, encoded: EncodedQuery, timer: StageTimer, cache: VectorCache
     ) -> SearchOutcome | None:
         """The outcome of the fast path; None if the query needs more, or the fast path fails."""
         last_build = self._fast_path.last_build if self._fast_path is not None else None
@@ -160,10 +180,55 @@ class SearchService:
             rows = {row.product_id: row for row in result.rows}
             matches = _matches([(hit, ()) for hit in retrieval.candidates.hits], rows)
         readers = word_readers(encoded, catalogue=False)
+        if not self._is_whole(query, encoded, matches, model, cache):
+            return None
         return SearchOutcome(matches, retrieval, model, vector, result.lag, words=readers)
 
+    def _is_whole(
+        self,
+        query: Query,
+        encoded: EncodedQuery,
+        matches: Sequence[Match],
+        model: Model,
+        cache: VectorCache,
+    ) -> bool:
+        """Whether these matches of the whole picture are the answer, because its regions are not to
+        be searched or because the best match leaves no doubt."""
+        if self._objects is None or not self._objects.applies(query, encoded):
+            return True
+        assert query.picture is not None
+        picture = QueryPicture(query.picture)
+        found = cache.get_objects(picture, model.fingerprint)
+        # Other parts of the query, and a filter, change the best similarity.
+        alone = not (query.filters or encoded.words is not None or encoded.without)
+        if found is None and alone and matches:
+            best = matches[0].similarity or 0.0
+            if best >= self._objects.sure_similarity(model):
+                found = PhotoObjects(best)
+                cache.put_objects(picture, model.fingerprint, found)
+        return found is not None and not found.objects
+
+    def _photo_objects(
+        self,
+        connection: Connection,
+        model: Model,
+        query: Query,
+        encoded: EncodedQuery,
+        cache: VectorCache,
+    ) -> tuple[PhotoObject, ...]:
+        """The objects of the query's picture, searched for once for each picture in the cache."""
+        if self._objects is None or not self._objects.applies(query, encoded):
+            return ()
+        assert query.picture is not None
+        picture = QueryPicture(query.picture)
+        found = cache.get_objects(picture, model.fingerprint)
+        if found is None:
+            found = self._objects.find(connection, model, query, encoded.pictures[0])
+            cache.put_objects(picture, model.fingerprint, found)
+        return found.objects
+
     def _in_one_snapshot(
-        self, query: Query, encoded: EncodedQuery, timer: StageTimer
+        self, query: Query, encoded: EncodedQuery, timer: StageTimer, cache: VectorCache
     ) -> SearchOutcome:
         """The outcome of any query, in several statements of one snapshot."""
         self._check_schema()
@@ -171,12 +236,15 @@ class SearchService:
             partitions.lock_attached(connection)
             with timer.stage("search"):
                 model, lag = self._model(connection, query, encoded)
-                request = self._page_request(connection, model, query, encoded)
+            with timer.stage("objects"):
+                objects = self._photo_objects(connection, model, query, encoded, cache)
+            with timer.stage("search"):
+                request = self._page_request(connection, model, query, encoded, objects)
                 result_page = page(request)
             with timer.stage("details"):
-                kept = [(each.hit, folded) for each, folded in result_page.deduplicated.kept]
-                pairs = [(hit.product_id, hit.picture_id) for hit, _ in kept]
-                matches = _matches(kept, products.details(connection, pairs))
+                matches = _page_matches(connection, result_page)
+            with timer.stage("search"):
+                regions = _region_matches(connection, request, objects)
             hints = _hints(connection, query, result_page)
             if lag is not None and not partitions.is_attached_now(connection, model.id):
                 raise ActiveModelChanged(f"{model.name} was dropped meanwhile. Try again.")
@@ -184,7 +252,7 @@ class SearchService:
         return SearchOutcome(
             matches, result_page.retrieval, model, request.retrieval.vector, lag,
             result_page.deduplicated.dropped, word_readers(encoded, catalogue=result_page.by_words),
-            hints, result_page.cut,
+            hints, result_page.cut, regions,
         )  # fmt: skip
 
     def _remember_build(self, request: RetrievalRequest, result: RetrievalResult) -> None:
@@ -230,7 +298,12 @@ class SearchService:
         return model, lag
 
     def _page_request(
-        self, connection: Connection, model: Model, query: Query, encoded: EncodedQuery
+        self,
+        connection: Connection,
+        model: Model,
+        query: Query,
+        encoded: EncodedQuery,
+        objects: Sequence[PhotoObject] = (),
     ) -> PageRequest:
         excluded: tuple[int, ...] = ()
         given = query.vector
@@ -249,11 +322,33 @@ class SearchService:
         by_vector = direction is not None
         if direction is None:
             direction = np.ones(model.dim, np.float32)  # a placeholder that nothing reads
+        also = [replace(encoded, pictures=(each.vector,)).direction(query) for each in objects]
         request = RetrievalRequest(
-            connection, model, round_query(direction, model), query.k, query.filters, excluded
-        )
+            connection, model, round_query(direction, model), query.k, query.filters, excluded,
+            tuple(round_query(vector, model) for vector in also),
+        )  # fmt: skip
         words = catalogue_words(query, encoded)
         return PageRequest(request, query, by_vector, words, self._files, self._settings)
+
+
+def _page_matches(connection: Connection, result_page: Page) -> tuple[Match, ...]:
+    """The matches of a page, with their details."""
+    kept = [(each.hit, folded) for each, folded in result_page.deduplicated.kept]
+    pairs = [(hit.product_id, hit.picture_id) for hit, _ in kept]
+    return _matches(kept, products.details(connection, pairs))
+
+
+def _region_matches(
+    connection: Connection, request: PageRequest, objects: Sequence[PhotoObject]
+) -> tuple[RegionMatches, ...]:
+    """Each object with its own first matches, under the same filters, options and earlier pages."""
+    regions = []
+    for each, vector in zip(objects, request.retrieval.also, strict=True):
+        k = min(request.retrieval.k, REGION_MATCHES)
+        own = replace(request.retrieval, vector=vector, also=(), k=k)
+        matches = _page_matches(connection, page(replace(request, retrieval=own)))
+        regions.append(RegionMatches(each.box, None, matches))
+    return tuple(regions)
 
 
 def _hints(connection: Connection, query: Query, result_page: Page) -> tuple[str, ...]:
