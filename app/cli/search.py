@@ -135,7 +135,7 @@ def print_matches(result: SearchResult) -> None:
         note(f"dropped {drop.sku}: {why_dropped(drop, decimals=4)}")
     plan = result.plan
     if plan.shortfall:
-        note(f"Fewer than asked: {plan.shortfall}.")
+        note(f"Fewer than asked: {plan.shortfall}")
     if plan.words:
         note(words_text(plan))
     total_ms = plan.ms["total"] - plan.ms.get("load", 0.0)
@@ -160,6 +160,7 @@ def as_dict(result: SearchResult) -> dict[str, Any]:
             "candidates": plan.candidates,
             "vanished": plan.vanished,
             "shortfall": plan.shortfall,
+            "shortfall_counts": asdict(plan.shortfall_counts) if plan.shortfall_counts else None,
             "words": plan.words,
             "replica_lag_s": plan.replica_lag_s,
             "ms": dict(plan.ms),

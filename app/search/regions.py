@@ -18,9 +18,9 @@ from app.index.file_store import IndexFiles
 from app.search import planner
 from app.search.query_encoder import EncodedQuery, QueryEncoder, round_query, unit_direction
 from app.search.retrieval import OpenBuild, RetrievalRequest, open_build
-from app.search.vector_cache import PhotoObject, PhotoObjects
+from app.search.vector_cache import PhotoObject, PhotoObjects, QueryPicture, VectorCache
 from app.search.windows import Windows, suppress
-from app.types import Model, Query, Vector
+from app.types import Match, Model, Query, Vector
 from app.vectors import round_to_float16, unit_rows
 
 NOMINEES = 4
@@ -94,12 +94,49 @@ class ObjectFinder:
         self._settings = settings
         self.sure_similarity = sure_similarity
 
-    def applies(self, query: Query, encoded: EncodedQuery) -> bool:
-        """Whether the regions of the query's picture may be searched."""
-        single = query.picture is not None and query.region is None and not query.more_pictures
-        return query.objects and single and encoded.maps_regions
+    def is_whole(
+        self,
+        query: Query,
+        encoded: EncodedQuery,
+        matches: Sequence[Match],
+        model: Model,
+        cache: VectorCache,
+    ) -> bool:
+        """Whether the matches of the whole picture are the answer: its regions are not to be
+        searched, or the best match leaves no doubt."""
+        if not _applies(query, encoded):
+            return True
+        picture = _picture(query)
+        found = cache.get_objects(picture, model.fingerprint)
+        # Other parts of the query change the similarities, and a filter the best of them.
+        alone = not (query.filters or encoded.words is not None or encoded.without)
+        if found is None and alone and matches:
+            best = matches[0].similarity or 0.0
+            if best >= self.sure_similarity(model):
+                found = PhotoObjects(best)
+                cache.put_objects(picture, model.fingerprint, found)
+        return found is not None and not found.objects
 
     def find(
+        self,
+        connection: Connection,
+        model: Model,
+        query: Query,
+        encoded: EncodedQuery,
+        cache: VectorCache,
+    ) -> tuple[PhotoObject, ...]:
+        """The objects of the query's picture, none where it is searched as a whole; found once for
+        each picture in the cache."""
+        if not _applies(query, encoded):
+            return ()
+        picture = _picture(query)
+        found = cache.get_objects(picture, model.fingerprint)
+        if found is None:
+            found = self._find(connection, model, query, encoded.pictures[0])
+            cache.put_objects(picture, model.fingerprint, found)
+        return found.objects
+
+    def _find(
         self, connection: Connection, model: Model, query: Query, whole: Vector
     ) -> PhotoObjects:
         """The objects of the query's picture, whose vector as a whole is `whole`, shape (dim,)."""
@@ -125,3 +162,14 @@ class ObjectFinder:
             PhotoObject(box, unit_direction(windows.vectors[index] + crop), similarity)
             for (index, similarity), box, crop in zip(chosen, boxes, crops, strict=True)
         )
+
+
+def _applies(query: Query, encoded: EncodedQuery) -> bool:
+    """Whether the regions of the query's picture may be searched."""
+    single = query.picture is not None and query.region is None and not query.more_pictures
+    return query.objects and single and encoded.maps_regions
+
+
+def _picture(query: Query) -> QueryPicture:
+    assert query.picture is not None
+    return QueryPicture(query.picture)

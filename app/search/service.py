@@ -18,7 +18,7 @@ from app.index.file_store import IndexFiles
 from app.search import validation
 from app.search.admission import Admission
 from app.search.dedup import needs_dedup, similarity_of
-from app.search.explain import SearchOutcome, StageTimer, build_plan, gave_up_after
+from app.search.explain import SearchOutcome, StageTimer, build_plan
 from app.search.fast_path import FastPath
 from app.search.filters import unknown_attribute
 from app.search.paging import Page, PageRequest, page
@@ -40,9 +40,10 @@ from app.search.retrieval import (
     filtered_build_result,
     open_build,
 )
+from app.search.shortfall import ShortPage, all_returned, count_causes, gave_up_after
 from app.search.similarity_labels import SimilarityLabeler
-from app.search.vector_cache import PhotoObject, PhotoObjects, QueryPicture, VectorCache
-from app.types import Folded, Hit, Match, Model, Plan, Query, RegionMatches, SearchResult
+from app.search.vector_cache import PhotoObject, VectorCache
+from app.types import Folded, Hit, Match, Model, Plan, Query, RegionMatches, SearchResult, Shortfall
 
 REGION_MATCHES = 5
 """Matches of each object beside the merged list."""
@@ -168,8 +169,10 @@ class SearchService:
             result = self._fast_path.find(model, build, vector, query.k, clause)
         if result is None:
             return None
+        if clause.condition and not result.candidates.hits:
+            return None  # the several statements find out why nothing passes
         if query.filters.attributes and len(result.candidates.hits) < query.k:
-            return None  # the several statements find out which attributes are unknown
+            return None  # they also find out which attributes are unknown
         if clause.condition:
             retrieval = filtered_build_result(
                 result.candidates, build, result.delta_rows, deeper=result.deeper
@@ -180,52 +183,14 @@ class SearchService:
             rows = {row.product_id: row for row in result.rows}
             matches = _matches([(hit, ()) for hit in retrieval.candidates.hits], rows)
         readers = word_readers(encoded, catalogue=False)
-        if not self._is_whole(query, encoded, matches, model, cache):
+        if self._objects and not self._objects.is_whole(query, encoded, matches, model, cache):
             return None
-        return SearchOutcome(matches, retrieval, model, vector, result.lag, words=readers)
-
-    def _is_whole(
-        self,
-        query: Query,
-        encoded: EncodedQuery,
-        matches: Sequence[Match],
-        model: Model,
-        cache: VectorCache,
-    ) -> bool:
-        """Whether these matches of the whole picture are the answer, because its regions are not to
-        be searched or because the best match leaves no doubt."""
-        if self._objects is None or not self._objects.applies(query, encoded):
-            return True
-        assert query.picture is not None
-        picture = QueryPicture(query.picture)
-        found = cache.get_objects(picture, model.fingerprint)
-        # Other parts of the query, and a filter, change the best similarity.
-        alone = not (query.filters or encoded.words is not None or encoded.without)
-        if found is None and alone and matches:
-            best = matches[0].similarity or 0.0
-            if best >= self._objects.sure_similarity(model):
-                found = PhotoObjects(best)
-                cache.put_objects(picture, model.fingerprint, found)
-        return found is not None and not found.objects
-
-    def _photo_objects(
-        self,
-        connection: Connection,
-        model: Model,
-        query: Query,
-        encoded: EncodedQuery,
-        cache: VectorCache,
-    ) -> tuple[PhotoObject, ...]:
-        """The objects of the query's picture, searched for once for each picture in the cache."""
-        if self._objects is None or not self._objects.applies(query, encoded):
-            return ()
-        assert query.picture is not None
-        picture = QueryPicture(query.picture)
-        found = cache.get_objects(picture, model.fingerprint)
-        if found is None:
-            found = self._objects.find(connection, model, query, encoded.pictures[0])
-            cache.put_objects(picture, model.fingerprint, found)
-        return found.objects
+        short = None
+        if len(matches) < query.k:
+            short = all_returned(len(matches), filtered=bool(clause.condition))
+        return SearchOutcome(
+            matches, retrieval, model, vector, result.lag, words=readers, shortfall=short
+        )
 
     def _in_one_snapshot(
         self, query: Query, encoded: EncodedQuery, timer: StageTimer, cache: VectorCache
@@ -237,7 +202,9 @@ class SearchService:
             with timer.stage("search"):
                 model, lag = self._model(connection, query, encoded)
             with timer.stage("objects"):
-                objects = self._photo_objects(connection, model, query, encoded, cache)
+                objects: tuple[PhotoObject, ...] = ()
+                if self._objects is not None:
+                    objects = self._objects.find(connection, model, query, encoded, cache)
             with timer.stage("search"):
                 request = self._page_request(connection, model, query, encoded, objects)
                 result_page = page(request)
@@ -245,6 +212,7 @@ class SearchService:
                 matches = _page_matches(connection, result_page)
             with timer.stage("search"):
                 regions = _region_matches(connection, request, objects)
+            short = _shortfall(request, result_page)
             hints = _hints(connection, query, result_page)
             if lag is not None and not partitions.is_attached_now(connection, model.id):
                 raise ActiveModelChanged(f"{model.name} was dropped meanwhile. Try again.")
@@ -252,7 +220,7 @@ class SearchService:
         return SearchOutcome(
             matches, result_page.retrieval, model, request.retrieval.vector, lag,
             result_page.deduplicated.dropped, word_readers(encoded, catalogue=result_page.by_words),
-            hints, result_page.cut, regions,
+            short, hints, regions,
         )  # fmt: skip
 
     def _remember_build(self, request: RetrievalRequest, result: RetrievalResult) -> None:
@@ -349,6 +317,19 @@ def _region_matches(
         matches = _page_matches(connection, page(replace(request, retrieval=own)))
         regions.append(RegionMatches(each.box, None, matches))
     return tuple(regions)
+
+
+def _shortfall(request: PageRequest, result_page: Page) -> Shortfall | None:
+    """Why the page is short, None if it is full."""
+    if len(result_page.deduplicated.kept) >= request.query.k:
+        return None
+    words = request.query.words if request.catalogue_words and not request.by_vector else None
+    return count_causes(
+        ShortPage(
+            request.retrieval, result_page.deduplicated, words, result_page.earlier,
+            result_page.cut, result_page.stopped,
+        )
+    )  # fmt: skip
 
 
 def _hints(connection: Connection, query: Query, result_page: Page) -> tuple[str, ...]:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 
 import numpy as np
+from PIL import Image
 
 from app.bootstrap import App
 from app.catalog.batch_write import Batch, ProductEntry
@@ -22,15 +23,22 @@ def sha(seed: int) -> bytes:
     return hashlib.sha256(photo(seed)).digest()
 
 
+@lru_cache(maxsize=5_000)
+def _picture(seed: int) -> Image.Image:
+    return decode(photo(seed))
+
+
+@lru_cache(maxsize=20_000)
+def _stored(seed: int) -> PictureData:
+    picture = _picture(seed)
+    return PictureData(sha(seed), *picture.size, thumbnail(picture))
+
+
 def add(app: App, shown: dict[str, Sequence[int]], **fields: object) -> None:
     """Write products (sku -> seeds of their photos) through the catalogue service."""
     seeds = sorted({seed for seeds in shown.values() for seed in seeds})
-    pictures = [decode(photo(seed)) for seed in seeds]
-    vectors = app.encoder().encode_pictures(pictures)
-    stored = {
-        sha(seed): PictureData(sha(seed), *picture.size, thumbnail(picture))
-        for seed, picture in zip(seeds, pictures, strict=True)
-    }
+    vectors = app.encoder().encode_pictures([_picture(seed) for seed in seeds])
+    stored = {sha(seed): _stored(seed) for seed in seeds}
     entries = [
         ProductEntry(
             Product(sku, title=f"title {sku}", **fields),  # type: ignore[arg-type]
@@ -49,7 +57,7 @@ def numbered(count: int, first: int = 0) -> dict[str, list[int]]:
 
 def vectors(app: App, seeds: Sequence[int]) -> Vectors:
     """The vectors of photos by the encoder of the app."""
-    return app.encoder().encode_pictures([decode(photo(seed)) for seed in seeds])
+    return app.encoder().encode_pictures([_picture(seed) for seed in seeds])
 
 
 def oracle(rows: dict[int, np.ndarray], query: np.ndarray, k: int) -> list[tuple[int, float]]:

@@ -18,7 +18,7 @@ EXCLUDED_WORDS = re.compile(r'(?:^|(?<=\s))-(?P<word>"[^"]*"|[^\s"]+)')
 # The query is normalised like the column `words`: without accents, in the configuration `simple`.
 # Products with all the words rank before those with some; a product with an excluded word or phrase
 # is left out.
-MATCHING_PRODUCTS = r"""
+ASKED = r"""
 WITH asked AS (
     SELECT websearch_to_tsquery('simple', plain) AS every,
         (SELECT string_agg('''' || replace(word, '''', '''''') || '''', ' | ')
@@ -29,15 +29,30 @@ WITH asked AS (
             FROM unnest(CAST(%(unwanted)s AS text[])) AS phrase) AS unwanted
     FROM (SELECT regexp_replace(
         normalize(%(words)s, NFKD), '[\u0300-\u036F]', '', 'g') AS plain) AS given
-), found AS (
+)"""
+
+HAS_WORDS = """(p.words @@ asked.any OR p.words @@ asked.every)
+        AND NOT EXISTS (SELECT FROM unnest(asked.unwanted) AS phrase WHERE p.words @@ phrase)"""
+"""Condition on `product AS p, asked`: the product has a word that was asked for, and no excluded
+one."""
+
+SEARCHABLE = """EXISTS (
+            SELECT FROM product_picture AS shown JOIN embedding AS e USING (picture_id)
+            WHERE shown.product_id = p.id AND e.model_id = {model})"""
+"""Condition on `product AS p`: it has a picture with an embedding under a model."""
+
+MATCHING_PRODUCTS = (
+    ASKED
+    + """, found AS (
     SELECT p.id, p.words @@ asked.every AS whole, ts_rank_cd(p.words, asked.any, 1) AS rank
     FROM product AS p, asked
-    WHERE (p.words @@ asked.any OR p.words @@ asked.every)
-        AND NOT EXISTS (SELECT FROM unnest(asked.unwanted) AS phrase WHERE p.words @@ phrase)
+    WHERE """
+    + HAS_WORDS
+    + """
         AND p.id <> ALL(CAST(%(excluded)s AS bigint[]))
-        AND EXISTS (
-            SELECT FROM product_picture AS shown JOIN embedding AS e USING (picture_id)
-            WHERE shown.product_id = p.id AND e.model_id = {model})
+        AND """
+    + SEARCHABLE
+    + """
         AND {condition}
     ORDER BY whole DESC, rank DESC, p.id LIMIT %(k)s
 )
@@ -48,6 +63,7 @@ FROM found JOIN LATERAL (
     WHERE shown.product_id = found.id AND e.model_id = {model}
     ORDER BY shown.position LIMIT 1) AS pp ON true
 ORDER BY found.whole DESC, found.rank DESC, found.id"""
+)
 
 
 def find(
@@ -65,10 +81,14 @@ def find(
     those in `excluded` (ids).
     """
     sql = MATCHING_PRODUCTS.format(model=model.id, condition=filter_clause.condition or "true")
-    unwanted = [match["word"].strip('"') for match in EXCLUDED_WORDS.finditer(words)]
-    values: dict[str, Any] = {"words": EXCLUDED_WORDS.sub(" ", words), "unwanted": unwanted, "k": k}
-    values |= {"excluded": list(excluded), **filter_clause.values}
+    values = asked_values(words) | {"k": k, "excluded": list(excluded), **filter_clause.values}
     return [(row[0], row[1]) for row in connection.exec_driver_sql(sql, values)]
+
+
+def asked_values(words: str) -> dict[str, Any]:
+    """The values bound in ASKED."""
+    unwanted = [match["word"].strip('"') for match in EXCLUDED_WORDS.finditer(words)]
+    return {"words": EXCLUDED_WORDS.sub(" ", words), "unwanted": unwanted}
 
 
 def first_pictures(
