@@ -15,7 +15,7 @@ from app.config import Settings
 from app.errors import BadImage, BadInput
 from app.search.explain import price_text, why_dropped, words_text
 from app.search.filters import parse
-from app.types import Folded, Match, Query, Region, SearchResult
+from app.types import Folded, Match, Query, Region, RegionMatches, SearchResult
 
 filters_option = click.option(
     "--filter", "filters", multiple=True, metavar="CONDITION",
@@ -53,6 +53,10 @@ class RegionType(click.ParamType[Region]):
 @click.option(
     "--region", type=RegionType(), help="Use only this part of PHOTO (fractions of its sides)."
 )
+@click.option(
+    "--objects", type=click.Choice(["on", "off"]), default="on", show_default=True,
+    help="Search PHOTO by the objects in it too, unless the whole has a match beyond doubt.",
+)  # fmt: skip
 @click.option("--weight", default=0.5, show_default=True, help="Weight of the words, 0 to 1.")
 @click.option(
     "--words-by",
@@ -92,7 +96,7 @@ class RegionType(click.ParamType[Region]):
 @as_json
 def search(
     photo: Path | None, also: tuple[Path, ...], not_like: tuple[Path, ...], words: str | None,
-    not_text: str | None, weight: float, not_weight: float, filters: tuple[str, ...],
+    not_text: str | None, objects: str, weight: float, not_weight: float, filters: tuple[str, ...],
     as_json: bool, **query_fields: Any,
 ) -> None:  # fmt: skip
     """Find products similar to PHOTO, --sku or --text.
@@ -113,6 +117,7 @@ def search(
         without_words=not_text,
         without_weight=not_weight,
         filters=parse(list(filters)),
+        objects=objects == "on",
         **query_fields,
     )
     with App(settings) as app:
@@ -128,6 +133,8 @@ def print_matches(result: SearchResult) -> None:
     columns = ("#", "similarity", "means", "sku", "title", "brand", "category", "year", "price")
     if result.matches:
         print_table(columns, [_row(match) for match in result.matches])
+    for region in result.regions:
+        note(region_text(region))
     for match in result.matches:
         for fold in match.folded:
             note(f"{match.product.sku}: also {_fold_text(fold)}")
@@ -142,11 +149,29 @@ def print_matches(result: SearchResult) -> None:
     note(f"{plan.path}: {plan.reason}; {plan.model}, {total_ms:.0f} ms")
 
 
+def region_text(region: RegionMatches) -> str:
+    """An object's place in the photo, as for --region, and its best match."""
+    place = ",".join(f"{edge:.2f}" for edge in region.box)
+    if not region.matches:
+        return f"object at {place}: no product"
+    best = region.matches[0]
+    similarity = _similarity_text(best.similarity)
+    return f"object at {place}: {best.product.sku} {similarity} {best.product.title}".rstrip()
+
+
 def as_dict(result: SearchResult) -> dict[str, Any]:
-    """The result as plain values: `matches`, `dropped`, `shown` and `plan`."""
+    """The result as plain values: `matches`, `regions`, `dropped`, `shown` and `plan`."""
     plan = result.plan
     return {
         "matches": [_match_as_dict(match) for match in result.matches],
+        "regions": [
+            {
+                "box": list(region.box),
+                "confidence": region.confidence,
+                "matches": [_match_as_dict(match) for match in region.matches],
+            }
+            for region in result.regions
+        ],
         "dropped": [asdict(drop) for drop in result.dropped],
         "shown": list(result.shown),
         "plan": {

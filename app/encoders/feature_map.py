@@ -1,4 +1,4 @@
-"""Feature maps of pictures: their input size, and the means of windows from one integral image."""
+"""Feature maps of pictures: their input size, and the mean features of windows."""
 
 from __future__ import annotations
 
@@ -33,33 +33,29 @@ def window_parts(
     """Mean features of the horizontal strips of windows: float32 (n, parts, channels).
 
     Each window is cut into `parts` strips of equal height, from top to bottom. Cells count by the
-    share of them that a strip covers, so a mean is exact for edges between cells too. Windows are
-    fractions (0 to 1) of the picture's sides, with a positive width and height.
+    share of them that a strip covers. Windows are fractions (0 to 1) of the picture's sides, with
+    a positive width and height. One matrix product, which for some hundred cells takes less time
+    than an integral image.
     """
     rows, columns, channels = feature_map.shape
-    integral = np.zeros((rows + 1, columns + 1, channels), np.float64)
-    np.cumsum(feature_map, axis=0, out=integral[1:, 1:])
-    np.cumsum(integral[1:, 1:], axis=1, out=integral[1:, 1:])
     boxes = np.asarray(windows, np.float64).reshape(-1, 4)
-    left, right = boxes[:, 0] * columns, boxes[:, 2] * columns
-    edges = boxes[:, 1:2] + (boxes[:, 3:] - boxes[:, 1:2]) * np.linspace(0, 1, parts + 1)
-    edges *= rows
-    sums = _at(integral, edges, right[:, None]) - _at(integral, edges, left[:, None])
-    areas = np.diff(edges, axis=1) * (right - left)[:, None]
-    means: NDArray[np.float32] = (np.diff(sums, axis=1) / areas[:, :, None]).astype(np.float32)
-    return means
+    tops, bottoms = boxes[:, 1:2], boxes[:, 3:]
+    edges = tops + (bottoms - tops) * np.linspace(0, 1, parts + 1)
+    down = _coverage(edges[:, :-1], edges[:, 1:], rows)
+    across = _coverage(boxes[:, :1], boxes[:, 2:3], columns)
+    shares = (down[:, :, :, None] * across[:, :, None, :]).reshape(-1, rows * columns)
+    means: NDArray[np.float32] = shares.astype(np.float32) @ feature_map.reshape(-1, channels)
+    return means.reshape(len(boxes), parts, channels)
 
 
-def _at(
-    integral: NDArray[np.float64], y: NDArray[np.float64], x: NDArray[np.float64]
+def _coverage(
+    starts: NDArray[np.float64], ends: NDArray[np.float64], cells: int
 ) -> NDArray[np.float64]:
-    """Values of an integral image between its points, interpolated linearly: (*y.shape, channels).
-
-    Linear interpolation is exact, because within a cell the sum grows linearly along each side.
-    """
-    top = np.minimum(np.floor(y).astype(np.intp), integral.shape[0] - 2)
-    left = np.minimum(np.floor(x).astype(np.intp), integral.shape[1] - 2)
-    y, x = (y - top)[..., None], (x - left)[..., None]
-    upper = integral[top, left] * (1 - x) + integral[top, left + 1] * x
-    lower = integral[top + 1, left] * (1 - x) + integral[top + 1, left + 1] * x
-    return upper * (1 - y) + lower * y
+    """How much of each interval (fractions of a side) lies in each of its cells: (*shape, cells),
+    with the sum 1."""
+    borders = np.arange(cells)
+    until = np.minimum(ends[..., None] * cells, borders + 1)
+    since = np.maximum(starts[..., None] * cells, borders)
+    covered = np.clip(until - since, 0, None)
+    shares: NDArray[np.float64] = covered / covered.sum(axis=-1, keepdims=True)
+    return shares

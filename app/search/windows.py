@@ -44,10 +44,10 @@ def window_grid(size: tuple[int, int]) -> list[Region]:
     width, height = (min(side / short, MAX_RATIO) for side in size)
     regions: dict[Region, None] = {}
     for wide, high in SHAPES:
-        for left in _starts(wide / width):
-            for top in _starts(high / height):
-                region = (left, top, left + wide / width, top + high / height)
-                regions[tuple(round(edge, 4) for edge in region)] = None  # type: ignore[index]
+        for left in _starts(wide / width).tolist():
+            for top in _starts(high / height).tolist():
+                right, bottom = left + wide / width, top + high / height
+                regions[round(left, 4), round(top, 4), round(right, 4), round(bottom, 4)] = None
     return list(regions)
 
 
