@@ -8,8 +8,10 @@ encoded exactly.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 from sqlalchemy import Connection
 
 from app.config import Settings
@@ -19,8 +21,8 @@ from app.search import planner
 from app.search.query_encoder import EncodedQuery, QueryEncoder, round_query, unit_direction
 from app.search.retrieval import OpenBuild, RetrievalRequest, open_build
 from app.search.vector_cache import PhotoObject, PhotoObjects, QueryPicture, VectorCache
-from app.search.windows import Windows, suppress
-from app.types import Match, Model, Query, Vector
+from app.search.windows import Windows, overlaps, suppress
+from app.types import Match, Model, Query, Region, Vector
 from app.vectors import round_to_float16, unit_rows
 
 NOMINEES = 4
@@ -32,8 +34,13 @@ MAX_OBJECTS = 2
 CLOSE_SECOND = 0.9
 """A further object counts if its similarity is at least this share of the best one's."""
 
+NEIGHBOURS = 4
+"""Windows that an object is searched by: the chosen one and the most similar ones around it."""
 
-DEFAULT_SURE = 0.8
+NEIGHBOUR_OVERLAP = 0.3
+"""Intersection over union with the chosen window from which on a window is a neighbour."""
+
+DEFAULT_SURE = 0.7
 """Cosine similarity of a whole picture to a product's from which on its regions are not searched,
 for models without a fitted one."""
 
@@ -43,15 +50,45 @@ def default_sure_similarity(model: Model) -> float:
     return DEFAULT_SURE
 
 
+@dataclass(frozen=True, slots=True)
+class ChosenWindow:
+    """A window that shows an object: its index, the best cosine similarity (-1 to 1) that it has to
+    a picture of the catalogue, and the indices of the windows to search by, its own first."""
+
+    index: int
+    similarity: float
+    neighbours: tuple[int, ...]
+
+
+def choose_windows(
+    regions: Sequence[Region], similarities: NDArray[np.float64]
+) -> list[ChosenWindow]:
+    """The windows with the best similarities, shape (n,), that do not overlap; best first."""
+    ranked = np.argsort(-similarities, kind="stable")
+    chosen = []
+    for index in suppress(regions, similarities.tolist(), MAX_OBJECTS):
+        if similarities[index] < CLOSE_SECOND * similarities[ranked[0]]:
+            continue
+        near = overlaps(regions[index], regions) > NEIGHBOUR_OVERLAP
+        neighbours = tuple(int(each) for each in ranked if near[each])[:NEIGHBOURS]
+        chosen.append(ChosenWindow(index, float(similarities[index]), neighbours))
+    return chosen
+
+
+def object_vectors(windows: Windows, chosen: ChosenWindow, crop: Vector) -> tuple[Vector, ...]:
+    """The unit vectors (dim,) to search an object by: the mean of each of its windows' vectors,
+    which see the surroundings, and of the vector of its exact `crop`, which does not."""
+    return tuple(unit_direction(windows.vectors[each] + crop) for each in chosen.neighbours)
+
+
 def best_windows(
     connection: Connection,
     model: Model,
     windows: Windows,
     files: IndexFiles,
     settings: Settings,
-) -> list[tuple[int, float]]:
-    """The windows that are most similar to a picture of the catalogue and do not overlap: at most
-    MAX_OBJECTS pairs of index and cosine similarity, best first.
+) -> list[ChosenWindow]:
+    """The windows that are most similar to a picture of the catalogue and do not overlap.
 
     Empty where more embeddings changed since the build than the settings allow, and where there is
     neither a build nor a small catalogue.
@@ -70,9 +107,7 @@ def best_windows(
     )
     if similarities is None or not len(similarities) or similarities.max() <= -1:
         return []
-    chosen = suppress(windows.regions, similarities.tolist(), MAX_OBJECTS)
-    least = CLOSE_SECOND * float(similarities.max())
-    return [(index, float(similarities[index])) for index in chosen if similarities[index] >= least]
+    return choose_windows(windows.regions, similarities)
 
 
 class ObjectFinder:
@@ -152,15 +187,14 @@ class ObjectFinder:
         return PhotoObjects(similarity, self._exact(query, windows, chosen))
 
     def _exact(
-        self, query: Query, windows: Windows, chosen: Sequence[tuple[int, float]]
+        self, query: Query, windows: Windows, chosen: Sequence[ChosenWindow]
     ) -> tuple[PhotoObject, ...]:
-        """The chosen windows with vectors to search by: the mean of the window's vector, which
-        sees the surroundings, and of the encoded crop, which does not."""
-        boxes = [windows.regions[index] for index, _ in chosen]
+        """The objects in the chosen windows, each of which is encoded as a picture of its own."""
+        boxes = [windows.regions[each.index] for each in chosen]
         crops = self._encoder.encode_regions(query, boxes) if boxes else ()
         return tuple(
-            PhotoObject(box, unit_direction(windows.vectors[index] + crop), similarity)
-            for (index, similarity), box, crop in zip(chosen, boxes, crops, strict=True)
+            PhotoObject(box, object_vectors(windows, each, crop), each.similarity)
+            for each, box, crop in zip(chosen, boxes, crops, strict=True)
         )
 
 

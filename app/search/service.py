@@ -43,7 +43,18 @@ from app.search.retrieval import (
 from app.search.shortfall import ShortPage, all_returned, count_causes, gave_up_after
 from app.search.similarity_labels import SimilarityLabeler
 from app.search.vector_cache import PhotoObject, VectorCache
-from app.types import Folded, Hit, Match, Model, Plan, Query, RegionMatches, SearchResult, Shortfall
+from app.types import (
+    Folded,
+    Hit,
+    Match,
+    Model,
+    Plan,
+    Query,
+    RegionMatches,
+    SearchResult,
+    Shortfall,
+    Vector,
+)
 
 REGION_MATCHES = 5
 """Matches of each object beside the merged list."""
@@ -290,7 +301,7 @@ class SearchService:
         by_vector = direction is not None
         if direction is None:
             direction = np.ones(model.dim, np.float32)  # a placeholder that nothing reads
-        also = [replace(encoded, pictures=(each.vector,)).direction(query) for each in objects]
+        also = [vector for each in objects for vector in _directions(each, query, encoded)]
         request = RetrievalRequest(
             connection, model, round_query(direction, model), query.k, query.filters, excluded,
             tuple(round_query(vector, model) for vector in also),
@@ -306,14 +317,21 @@ def _page_matches(connection: Connection, result_page: Page) -> tuple[Match, ...
     return _matches(kept, products.details(connection, pairs))
 
 
+def _directions(found: PhotoObject, query: Query, encoded: EncodedQuery) -> list[Vector | None]:
+    """The query vectors of an object: each of its vectors in place of the picture's."""
+    return [replace(encoded, pictures=(vector,)).direction(query) for vector in found.vectors]
+
+
 def _region_matches(
     connection: Connection, request: PageRequest, objects: Sequence[PhotoObject]
 ) -> tuple[RegionMatches, ...]:
     """Each object with its own first matches, under the same filters, options and earlier pages."""
-    regions = []
-    for each, vector in zip(objects, request.retrieval.also, strict=True):
+    regions, begin = [], 0
+    for each in objects:
+        first, *others = request.retrieval.also[begin : begin + len(each.vectors)]
+        begin += len(each.vectors)
         k = min(request.retrieval.k, REGION_MATCHES)
-        own = replace(request.retrieval, vector=vector, also=(), k=k)
+        own = replace(request.retrieval, vector=first, also=tuple(others), k=k)
         matches = _page_matches(connection, page(replace(request, retrieval=own)))
         regions.append(RegionMatches(each.box, None, matches))
     return tuple(regions)

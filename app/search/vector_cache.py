@@ -31,11 +31,14 @@ class QueryPicture:
 
 @dataclass(frozen=True, slots=True)
 class PhotoObject:
-    """An object found in a photo: its box, the vector (dim,) to search by, and the best cosine
-    similarity (-1 to 1) that its window has to a picture of the catalogue."""
+    """An object found in a photo: its box, the vectors (dim,) to search by, and the best cosine
+    similarity (-1 to 1) that its window has to a picture of the catalogue.
+
+    The distance of a product to the object is that to the nearest of the vectors.
+    """
 
     box: Region
-    vector: Vector
+    vectors: tuple[Vector, ...]
     similarity: float
 
 
