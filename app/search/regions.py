@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,10 +30,11 @@ NOMINEES = 4
 """Pictures that the index nominates for each window."""
 
 MAX_OBJECTS = 2
-"""Objects of a photo that are encoded exactly and searched."""
+"""Objects of a photo that are searched."""
 
-CLOSE_SECOND = 0.9
-"""A further object counts if its similarity is at least this share of the best one's."""
+EXACT_OBJECTS = 1
+"""Objects that are encoded as pictures of their own too, the best ones. A search then costs at most
+five encodes: the whole, the map (2.25, or 3 for a photo of 4 to 3) and one object."""
 
 NEIGHBOURS = 4
 """Windows that an object is searched by: the chosen one and the most similar ones around it."""
@@ -67,18 +69,21 @@ def choose_windows(
     ranked = np.argsort(-similarities, kind="stable")
     chosen = []
     for index in suppress(regions, similarities.tolist(), MAX_OBJECTS):
-        if similarities[index] < CLOSE_SECOND * similarities[ranked[0]]:
-            continue
         near = overlaps(regions[index], regions) > NEIGHBOUR_OVERLAP
         neighbours = tuple(int(each) for each in ranked if near[each])[:NEIGHBOURS]
         chosen.append(ChosenWindow(index, float(similarities[index]), neighbours))
     return chosen
 
 
-def object_vectors(windows: Windows, chosen: ChosenWindow, crop: Vector) -> tuple[Vector, ...]:
-    """The unit vectors (dim,) to search an object by: the mean of each of its windows' vectors,
-    which see the surroundings, and of the vector of its exact `crop`, which does not."""
-    return tuple(unit_direction(windows.vectors[each] + crop) for each in chosen.neighbours)
+def object_vectors(
+    windows: Windows, chosen: ChosenWindow, crop: Vector | None
+) -> tuple[Vector, ...]:
+    """The unit vectors (dim,) to search an object by: those of its windows, which see the
+    surroundings, each averaged with that of its exact `crop`, which does not, if there is one."""
+    vectors = [windows.vectors[each] for each in chosen.neighbours]
+    if crop is not None:
+        vectors = [unit_direction(vector + crop) for vector in vectors]
+    return tuple(vectors)
 
 
 def best_windows(
@@ -189,12 +194,13 @@ class ObjectFinder:
     def _exact(
         self, query: Query, windows: Windows, chosen: Sequence[ChosenWindow]
     ) -> tuple[PhotoObject, ...]:
-        """The objects in the chosen windows, each of which is encoded as a picture of its own."""
+        """The objects in the chosen windows, the best encoded as pictures of their own."""
         boxes = [windows.regions[each.index] for each in chosen]
-        crops = self._encoder.encode_regions(query, boxes) if boxes else ()
+        exact = boxes[:EXACT_OBJECTS]
+        crops = self._encoder.encode_regions(query, exact) if exact else ()
         return tuple(
             PhotoObject(box, object_vectors(windows, each, crop), each.similarity)
-            for each, box, crop in zip(chosen, boxes, crops, strict=True)
+            for each, box, crop in zip_longest(chosen, boxes, crops)
         )
 
 

@@ -22,8 +22,9 @@ STEP = 0.34
 MAX_RATIO = 2.0
 """Largest ratio of a photo's sides for which the windows keep their shapes."""
 
-MAX_OVERLAP = 0.4
-"""Intersection over union above which the weaker of two windows is suppressed."""
+MAX_COMMON = 0.2
+"""Share of the smaller of two windows that both may have in common; above it the weaker one is
+suppressed. Intersection over union would keep a small window inside a large one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,24 +60,37 @@ def _starts(share: float) -> NDArray[np.float64]:
 
 def overlaps(region: Region, others: ArrayLike) -> NDArray[np.float64]:
     """Intersection over union of a region with each of `others` (n, 4), shape (n,)."""
+    common, own, areas = _areas(region, others)
+    return common / (own + areas - common)
+
+
+def common_share(region: Region, others: ArrayLike) -> NDArray[np.float64]:
+    """The intersection of a region with each of `others` (n, 4), as a share of the smaller of the
+    two, shape (n,)."""
+    common, own, areas = _areas(region, others)
+    return common / np.minimum(own, areas)
+
+
+def _areas(
+    region: Region, others: ArrayLike
+) -> tuple[NDArray[np.float64], float, NDArray[np.float64]]:
+    """Areas of the intersections of a region with others, of the region, and of the others."""
     boxes = np.asarray(others, np.float64).reshape(-1, 4)
     left, top = np.maximum(region[0], boxes[:, 0]), np.maximum(region[1], boxes[:, 1])
     right, bottom = np.minimum(region[2], boxes[:, 2]), np.minimum(region[3], boxes[:, 3])
     common = np.clip(right - left, 0, None) * np.clip(bottom - top, 0, None)
     areas = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
-    own = (region[2] - region[0]) * (region[3] - region[1])
-    result: NDArray[np.float64] = common / (own + areas - common)
-    return result
+    return common, (region[2] - region[0]) * (region[3] - region[1]), areas
 
 
 def suppress(regions: Sequence[Region], scores: Sequence[float], count: int) -> list[int]:
     """Non-maximum suppression: the indices of the `count` best regions, best first, none of which
-    overlaps a better one by more than MAX_OVERLAP. Equal scores are taken in order."""
+    has more than MAX_COMMON in common with a better one. Equal scores are taken in order."""
     chosen: list[int] = []
     for index in sorted(range(len(regions)), key=lambda index: -scores[index]):
         if len(chosen) == count:
             break
         others = [regions[each] for each in chosen]
-        if not others or overlaps(regions[index], others).max() <= MAX_OVERLAP:
+        if not others or common_share(regions[index], others).max() <= MAX_COMMON:
             chosen.append(index)
     return chosen

@@ -20,6 +20,7 @@ import csv
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 
 import numpy as np
@@ -29,7 +30,7 @@ from PIL import Image
 from app.encoders.efficientnet import SIDE, EmbeddedEncoder
 from app.encoders.feature_map import map_input_size
 from app.images.decoding import decode
-from app.search.regions import DEFAULT_SURE, choose_windows, object_vectors
+from app.search.regions import DEFAULT_SURE, EXACT_OBJECTS, choose_windows, object_vectors
 from app.search.windows import Windows, window_grid
 from app.types import Region, Vector, Vectors
 from app.vectors import round_to_float16
@@ -172,12 +173,12 @@ def answer(
     best = similarities(windows.vectors).max(axis=1).astype(np.float64)
     chosen = choose_windows(windows.regions, best)
     boxes = tuple(windows.regions[each.index] for each in chosen)
-    crops = [encoder.picture(photo.path, box) for box in boxes]
+    crops = [encoder.picture(photo.path, box) for box in boxes[:EXACT_OBJECTS]]
     objects = tuple(
         similarities(np.stack(object_vectors(windows, each, crop))).max(axis=0)
-        for each, crop in zip(chosen, crops, strict=True)
+        for each, crop in zip_longest(chosen, crops)
     )
-    return Answer(whole, objects, boxes, 1 + map_cost + len(boxes))
+    return Answer(whole, objects, boxes, 1 + map_cost + len(crops))
 
 
 def rank(similarities: NDArray[np.float32], expected: Sequence[int]) -> int:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.search.windows import MAX_OVERLAP, overlaps, suppress, window_grid
+from app.search.windows import MAX_COMMON, common_share, overlaps, suppress, window_grid
 
 SIZES = [(400, 400), (400, 300), (300, 400), (1600, 900), (5000, 10), (1, 1)]
 
@@ -33,6 +33,7 @@ def test_the_overlap_is_the_common_part_of_the_union() -> None:
     square = (0.0, 0.0, 0.5, 0.5)
     others = [square, (0.25, 0.0, 0.75, 0.5), (0.5, 0.5, 1.0, 1.0)]
     assert overlaps(square, others) == pytest.approx([1, 1 / 3, 0])
+    assert common_share(square, [*others, (0.1, 0.1, 0.2, 0.2)]) == pytest.approx([1, 0.5, 0, 1])
 
 
 scores = st.lists(st.floats(-1, 1), min_size=20, max_size=20)
@@ -47,7 +48,7 @@ def test_suppression_keeps_the_best_and_nothing_that_overlaps_a_better_one(
     assert scores[kept[0]] == max(scores) and len(kept) <= count
     for place, index in enumerate(kept):
         better = [windows[each] for each in kept[:place]]
-        assert not better or overlaps(windows[index], better).max() <= MAX_OVERLAP
+        assert not better or common_share(windows[index], better).max() <= MAX_COMMON
     if len(kept) < count:
         for index in set(range(len(windows))) - set(kept):
-            assert overlaps(windows[index], [windows[each] for each in kept]).max() > MAX_OVERLAP
+            assert common_share(windows[index], [windows[each] for each in kept]).max() > MAX_COMMON
