@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
-from typing import Any
 
 import numpy as np
 from sqlalchemy import Connection, Engine
@@ -17,15 +17,17 @@ from app.errors import BadInput, ModelMismatch, ModelNotMaintained, NoModel, Rep
 from app.index.file_store import IndexFiles
 from app.search import validation
 from app.search.admission import Admission
-from app.search.dedup import needs_dedup, similarity_of
+from app.search.dedup import needs_dedup
 from app.search.explain import SearchOutcome, StageTimer, build_plan
 from app.search.fast_path import FastPath
 from app.search.filters import unknown_attribute
+from app.search.matches import matches_of, page_matches, region_matches
 from app.search.paging import Page, PageRequest, page
 from app.search.query_encoder import (
     EncodedQuery,
     QueryEncoder,
     catalogue_words,
+    has_pictures,
     product_vector,
     round_query,
     word_readers,
@@ -41,23 +43,17 @@ from app.search.retrieval import (
     open_build,
 )
 from app.search.shortfall import ShortPage, all_returned, count_causes, gave_up_after
+from app.search.similar_listings import with_similar_listings
 from app.search.similarity_labels import SimilarityLabeler
 from app.search.vector_cache import PhotoObject, VectorCache
 from app.types import (
-    Folded,
-    Hit,
-    Match,
     Model,
     Plan,
     Query,
-    RegionMatches,
     SearchResult,
     Shortfall,
     Vector,
 )
-
-REGION_MATCHES = 5
-"""Matches of each object beside the merged list."""
 
 MAX_MODEL_CHANGES = 3
 """A search is repeated this often when the active model changes meanwhile."""
@@ -122,6 +118,21 @@ class SearchService:
                     self._encoder.refresh_model()
             return self._search(query, cache, waited_s)
 
+    @contextmanager
+    def opened(self, query: Query, cache: VectorCache | None = None) -> Iterator[PageRequest]:
+        """A query, checked and encoded, as a request in one snapshot: to ask more about its results
+        than the page. Raises what `search` raises."""
+        self._check(query)
+        with self._admission.admitted() as waited_s:
+            encoded = self._encoder.encode(query, StageTimer(waited_s), cache)
+            self._check_schema()
+            with snapshot(self._engine) as connection:
+                partitions.lock_attached(connection)
+                model, _ = self._model(connection, query, encoded)
+                cache = cache or VectorCache()
+                objects = self._photo_objects(connection, model, query, encoded, cache)
+                yield self._page_request(connection, model, query, encoded, objects)
+
     def _search(self, query: Query, cache: VectorCache | None, waited_s: float) -> SearchResult:
         timer = StageTimer(waited_s)
         cache = cache or VectorCache()
@@ -159,7 +170,7 @@ class SearchService:
         last_build = self._fast_path.last_build if self._fast_path is not None else None
         if last_build is None or query.sku or query.min_similarity is not None:
             return None
-        if needs_dedup(query):
+        if needs_dedup(query) or (query.words and has_pictures(query)):
             return None
         model, build = last_build
         if query.model_id not in (None, model.id) or (
@@ -192,7 +203,7 @@ class SearchService:
             retrieval = build_result(result.candidates, build, result.delta_rows)
         with timer.stage("details"):
             rows = {row.product_id: row for row in result.rows}
-            matches = _matches([(hit, ()) for hit in retrieval.candidates.hits], rows)
+            matches = matches_of([(hit, ()) for hit in retrieval.candidates.hits], rows)
         readers = word_readers(encoded, catalogue=False)
         if self._objects and not self._objects.is_whole(query, encoded, matches, model, cache):
             return None
@@ -202,6 +213,19 @@ class SearchService:
         return SearchOutcome(
             matches, retrieval, model, vector, result.lag, words=readers, shortfall=short
         )
+
+    def _photo_objects(
+        self,
+        connection: Connection,
+        model: Model,
+        query: Query,
+        encoded: EncodedQuery,
+        cache: VectorCache,
+    ) -> tuple[PhotoObject, ...]:
+        """The objects to search by beside the whole picture."""
+        if self._objects is None:
+            return ()
+        return self._objects.find(connection, model, query, encoded, cache)
 
     def _in_one_snapshot(
         self, query: Query, encoded: EncodedQuery, timer: StageTimer, cache: VectorCache
@@ -213,16 +237,18 @@ class SearchService:
             with timer.stage("search"):
                 model, lag = self._model(connection, query, encoded)
             with timer.stage("objects"):
-                objects: tuple[PhotoObject, ...] = ()
-                if self._objects is not None:
-                    objects = self._objects.find(connection, model, query, encoded, cache)
+                objects = self._photo_objects(connection, model, query, encoded, cache)
             with timer.stage("search"):
                 request = self._page_request(connection, model, query, encoded, objects)
                 result_page = page(request)
             with timer.stage("details"):
-                matches = _page_matches(connection, result_page)
+                matches = page_matches(connection, result_page)
+                if query.fold:
+                    matches = with_similar_listings(
+                        connection, model, matches, self._settings.typo_similarity
+                    )
             with timer.stage("search"):
-                regions = _region_matches(connection, request, objects)
+                regions = region_matches(connection, request, objects)
             short = _shortfall(request, result_page)
             hints = _hints(connection, query, result_page)
             if lag is not None and not partitions.is_attached_now(connection, model.id):
@@ -307,34 +333,17 @@ class SearchService:
             tuple(round_query(vector, model) for vector in also),
         )  # fmt: skip
         words = catalogue_words(query, encoded)
-        return PageRequest(request, query, by_vector, words, self._files, self._settings)
-
-
-def _page_matches(connection: Connection, result_page: Page) -> tuple[Match, ...]:
-    """The matches of a page, with their details."""
-    kept = [(each.hit, folded) for each, folded in result_page.deduplicated.kept]
-    pairs = [(hit.product_id, hit.picture_id) for hit, _ in kept]
-    return _matches(kept, products.details(connection, pairs))
+        text_vector = None
+        if encoded.words is not None and has_pictures(query):
+            text_vector = round_query(encoded.words, model)
+        return PageRequest(
+            request, query, by_vector, words, self._files, self._settings, text_vector
+        )
 
 
 def _directions(found: PhotoObject, query: Query, encoded: EncodedQuery) -> list[Vector | None]:
     """The query vectors of an object: each of its vectors in place of the picture's."""
     return [replace(encoded, pictures=(vector,)).direction(query) for vector in found.vectors]
-
-
-def _region_matches(
-    connection: Connection, request: PageRequest, objects: Sequence[PhotoObject]
-) -> tuple[RegionMatches, ...]:
-    """Each object with its own first matches, under the same filters, options and earlier pages."""
-    regions, begin = [], 0
-    for each in objects:
-        first, *others = request.retrieval.also[begin : begin + len(each.vectors)]
-        begin += len(each.vectors)
-        k = min(request.retrieval.k, REGION_MATCHES)
-        own = replace(request.retrieval, vector=first, also=tuple(others), k=k)
-        matches = _page_matches(connection, page(replace(request, retrieval=own)))
-        regions.append(RegionMatches(each.box, None, matches))
-    return tuple(regions)
 
 
 def _shortfall(request: PageRequest, result_page: Page) -> Shortfall | None:
@@ -368,22 +377,3 @@ def _maintained(connection: Connection, model_id: int | None, active: Model) -> 
             f"{active.id} ({active.name}). Encode it again under the active model."
         )
     return model
-
-
-def _matches(
-    kept: Sequence[tuple[Hit, tuple[Folded, ...]]], rows: Mapping[int, Any]
-) -> tuple[Match, ...]:
-    """Matches of hits, the products folded into each, and the rows of details by product id."""
-    return tuple(
-        Match(
-            rank=rank,
-            product=products.product_from_row(rows[hit.product_id]),
-            product_id=hit.product_id,
-            picture_id=hit.picture_id,
-            similarity=similarity_of(hit),
-            image=rows[hit.product_id].uri,
-            thumbnail=bytes(rows[hit.product_id].thumbnail),
-            folded=folded,
-        )
-        for rank, (hit, folded) in enumerate(kept, start=1)
-    )
