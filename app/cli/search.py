@@ -13,6 +13,7 @@ from app.bootstrap import App
 from app.cli.output import as_json, note, print_json, print_table
 from app.config import Settings
 from app.errors import BadImage, BadInput
+from app.search.confidence import NO_CLOSE_MATCH
 from app.search.explain import price_text, why_dropped, words_text
 from app.search.filters import parse
 from app.search.vector_cache import VectorCache
@@ -151,6 +152,8 @@ def print_matches(result: SearchResult) -> None:
     columns = ("#", "similarity", "means", "sku", "title", "brand", "category", "year", "price")
     if result.matches:
         print_table(columns, [_row(match) for match in result.matches])
+    if result.close is False:
+        note(NO_CLOSE_MATCH)
     for region in result.regions:
         note(region_text(region))
     for match in result.matches:
@@ -180,14 +183,16 @@ def region_text(region: RegionMatches) -> str:
 
 
 def as_dict(result: SearchResult) -> dict[str, Any]:
-    """The result as plain values: `matches`, `regions`, `dropped`, `shown` and `plan`."""
+    """The result as plain values: `matches`, `regions`, how sure it is, and the plan."""
     plan = result.plan
     return {
         "matches": [_match_as_dict(match) for match in result.matches],
+        "confidence": _rounded(result.confidence),
+        "close": result.close,
         "regions": [
             {
                 "box": list(region.box),
-                "confidence": region.confidence,
+                "confidence": _rounded(region.confidence),
                 "matches": [_match_as_dict(match) for match in region.matches],
             }
             for region in result.regions
@@ -299,8 +304,8 @@ def _similar_text(match: Match) -> str:
     return f"{match.similar_count} similar {listings} with the same words: {skus}{more}"
 
 
-def _rounded(similarity: float | None) -> float | None:
-    return None if similarity is None else round(similarity, 6)
+def _rounded(number: float | None) -> float | None:
+    return None if number is None else round(number, 6)
 
 
 def _row(match: Match) -> tuple[object, ...]:

@@ -17,6 +17,7 @@ from app.errors import BadInput, ModelMismatch, ModelNotMaintained, NoModel, Rep
 from app.index.file_store import IndexFiles
 from app.search import validation
 from app.search.admission import Admission
+from app.search.confidence import judged
 from app.search.dedup import needs_dedup
 from app.search.explain import SearchOutcome, StageTimer, build_plan
 from app.search.fast_path import FastPath
@@ -149,7 +150,12 @@ class SearchService:
         if self._observe:
             self._observe(plan)
         outcome = self._labelled(outcome, query, encoded)
-        return SearchResult(outcome.matches, plan, outcome.dropped, outcome.regions)
+        confidence, close, regions = None, None, outcome.regions
+        if query.picture and not (query.words or encoded.without or query.shown):
+            confidence, close, regions = judged(
+                outcome.matches, regions, outcome.model, part=query.region is not None
+            )
+        return SearchResult(outcome.matches, plan, outcome.dropped, regions, confidence, close)
 
     def _labelled(
         self, outcome: SearchOutcome, query: Query, encoded: EncodedQuery

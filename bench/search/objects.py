@@ -1,13 +1,13 @@
 """Recall of searching by the objects in a photo, its cost in encodes, and "no close match".
 
     python -m bench.data.pasted_photos DATA SETS
-    python -m bench.search.objects DATA SETS --cache FOLDER [--every 2]
+    python -m bench.search.objects DATA SETS --cache FOLDER
 
 DATA holds `clothing/` and `grocery/`. The catalogue is both of them, with the products of SETS as
 cut-outs on white, as a shop photographs them; pasted photos show the same cut-outs. Ranks are
 computed with numpy from the vectors that a search uses, by the functions of `app.search`. Vectors
 are kept in FOLDER, by the encoder's fingerprint. One encode is a picture of the encoder's input
-size; a feature map costs as many as its pixels. `--every N` takes every Nth photo of a set.
+size; a feature map costs as many as its pixels.
 
 Thresholds are cross-fitted: products are split in two by their sku's sha256, and what is fitted on
 one half is measured on the other.
@@ -26,10 +26,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+from scipy.optimize import minimize
 
 from app.encoders.efficientnet import SIDE, EmbeddedEncoder
 from app.encoders.feature_map import map_input_size
 from app.images.decoding import decode
+from app.search.confidence import Curve
 from app.search.regions import DEFAULT_SURE, EXACT_OBJECTS, choose_windows, object_vectors
 from app.search.windows import Windows, window_grid
 from app.types import Region, Vector, Vectors
@@ -37,6 +39,7 @@ from app.vectors import round_to_float16
 
 STRIDE = 32
 RESAMPLES = 2000
+FALSE_ALARMS = 0.05
 
 
 @dataclass(frozen=True)
@@ -187,20 +190,22 @@ def rank(similarities: NDArray[np.float32], expected: Sequence[int]) -> int:
     return int((similarities > best + 1e-6).sum())
 
 
-def photos(data: Path, sets: Path, every: int) -> dict[str, list[Photo]]:
-    """The photos of each set: pasted, clothing queries, grocery queries packaged and loose."""
+def photos(data: Path, sets: Path, count: int, every: int) -> dict[str, list[Photo]]:
+    """The photos of each set: pasted (the first `count` of each), clothing queries, and grocery
+    queries (every so many), packaged and loose."""
     groups: dict[str, list[Photo]] = {}
     for row in rows(sets / "queries.csv"):
         boxes = [tuple(map(float, box.split("/"))) for box in row["boxes"].split("|")]
         photo = Photo(sets / row["query"], tuple(row["skus"].split("|")), tuple(boxes))  # type: ignore[arg-type]
-        groups.setdefault(row["set"], []).append(photo)
+        group = groups.setdefault(row["set"], [])
+        group += [photo] if len(group) < count else []
     packaged = {row["sku"]: row["packaged"] for row in rows(data / "grocery" / "catalogue.csv")}
-    for name in ("clothing", "grocery"):
-        for row in rows(data / name / "queries.csv"):
+    for name, step in (("clothing", 1), ("grocery", every)):
+        for row in rows(data / name / "queries.csv")[::step]:
             sku, path = row["expected_sku"], data / name / row["query"]
             kind = {None: "clean", "1": "packaged", "0": "loose"}[packaged.get(sku)]
             groups.setdefault(kind, []).append(Photo(path, (sku,), ((0, 0, 1, 1),)))
-    return {name: group[::every] for name, group in groups.items()}
+    return groups
 
 
 def interval(differences: NDArray[np.float64]) -> str:
@@ -259,31 +264,59 @@ def report_absent(
 ) -> None:
     """Print, for the best similarity of a photo, how many photos of absent categories are told from
     those of present ones, with the threshold fitted on the other half of the products."""
-    present = [answer(catalogue, encoder, photo, DEFAULT_SURE) for photo in group]
-    absent = [
+    yes, no = similarities_of(catalogue, encoder, group)
+    halves = np.array([half(photo.skus[0]) for photo in group])
+    detected, alarms = [], []
+    for side in (False, True):
+        cut_off = np.quantile(yes[halves != side], FALSE_ALARMS)
+        detected += list(no[halves == side] < cut_off)
+        alarms += list(yes[halves == side] < cut_off)
+    right = np.mean(detected) / max(np.mean(detected) + np.mean(alarms), 1e-9)
+    print(
+        f"{name}: absent categories detected {np.mean(detected):.3f} at {np.mean(alarms):.3f} "
+        f"false alarms, right {right:.3f} when it speaks if half are absent"
+    )
+    for share in (0.01, 0.02, 0.05, 0.1, 0.2):
+        cut_off = np.quantile(yes, share)
+        found = np.mean(no < cut_off)
+        print(f"  {share:.0%} false alarms below {cut_off:.3f}: {found:.3f} detected")
+    print(f"  {fit(yes, no, FALSE_ALARMS)}")
+
+
+def similarities_of(
+    catalogue: Catalogue, encoder: CachedEncoder, group: list[Photo]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """The best similarity of each photo with its product in the catalogue, and without all products
+    of its category."""
+    yes = [answer(catalogue, encoder, photo, DEFAULT_SURE) for photo in group]
+    no = [
         answer(
             catalogue, encoder, photo, DEFAULT_SURE,
             catalogue.categories != catalogue.category[photo.skus[0]],
         )
         for photo in group
     ]  # fmt: skip
-    halves = np.array([half(photo.skus[0]) for photo in group])
-    yes = np.array([found.merged.max() for found in present])
-    no = np.array([found.merged.max() for found in absent])
-    detected, alarms = [], []
-    for side in (False, True):
-        cut_off = np.quantile(yes[halves != side], 0.05)
-        detected += list(no[halves == side] < cut_off)
-        alarms += list(yes[halves == side] < cut_off)
-    print(
-        f"{name}: absent categories detected {np.mean(detected):.3f} "
-        f"at {np.mean(alarms):.3f} false alarms"
+    best = [np.array([found.merged.max() for found in each], np.float64) for each in (yes, no)]
+    return best[0], best[1]
+
+
+def fit(yes: NDArray[np.float64], no: NDArray[np.float64], share: float) -> Curve:
+    """Logistic regression of presence on similarity, with equal weight of both kinds, and the
+    similarity that a share of the photos of present products does not reach."""
+
+    def loss(parameters: NDArray[np.float64]) -> float:
+        midpoint, width = parameters[0], np.exp(parameters[1])
+        present = np.logaddexp(0, (midpoint - yes) / width).mean()
+        absent = np.logaddexp(0, (no - midpoint) / width).mean()
+        return float(present + absent)
+
+    start = np.array([(np.median(yes) + np.median(no)) / 2, np.log(0.05)])
+    midpoint, width = minimize(loss, start, method="Nelder-Mead").x
+    return Curve(
+        round(float(midpoint), 4),
+        round(float(np.exp(width)), 4),
+        round(float(np.quantile(yes, share)), 4),
     )
-    for share in (0.01, 0.02, 0.05, 0.1, 0.2):
-        cut_off = np.quantile(yes, share)
-        print(
-            f"  {share:.0%} false alarms below {cut_off:.3f}: {np.mean(no < cut_off):.3f} detected"
-        )
 
 
 def main() -> None:
@@ -292,10 +325,11 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("sets", type=Path)
     parser.add_argument("--cache", type=Path, required=True)
-    parser.add_argument("--every", type=int, default=1)
+    parser.add_argument("--count", type=int, default=100, help="pasted photos of each set")
+    parser.add_argument("--every", type=int, default=4, help="of the grocery queries, every Nth")
     arguments = parser.parse_args()
     encoder = CachedEncoder(arguments.cache)
-    groups = photos(arguments.data, arguments.sets, arguments.every)
+    groups = photos(arguments.data, arguments.sets, arguments.count, arguments.every)
     catalogue = Catalogue(arguments.data, arguments.sets / "white", encoder)
     for name, group in groups.items():
         if name == "two":

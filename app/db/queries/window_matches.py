@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 import psycopg
 from numpy.typing import NDArray
@@ -71,7 +69,7 @@ def best_similarities(
         changed = CHANGED
         values |= {"snapshot": build.snapshot, "in_progress": build.in_progress}
     sql = NEAREST.format(model=model.id, changed=changed)
-    rows: Sequence[tuple[int, float, int]] = connection.exec_driver_sql(sql, values).all()  # type: ignore[assignment]
+    rows = connection.exec_driver_sql(sql, values).all()
     if rows and rows[0][2] > max_fresh:
         return None
     similarities = np.full(len(vectors), -1.0)

@@ -7,6 +7,7 @@ from dataclasses import replace
 import streamlit as st
 
 from app.errors import Busy, LookalikeError
+from app.search.confidence import NO_CLOSE_MATCH
 from app.search.facets import Facets
 from app.search.vector_cache import VectorCache
 from app.types import Query, SearchResult
@@ -136,6 +137,8 @@ def _draw_results(result: SearchResult, pictures: PictureInput) -> None:
             st.header("There are no more products", anchor=False)
         else:
             st.header("No product was found", anchor=False)
+        if result.close is False:
+            st.info(NO_CLOSE_MATCH)
         if pictures.photos:
             photo_objects.draw(result.regions, pictures.photos[0].preview)
         cards = [Card(match.product, match.thumbnail, match) for match in result.matches]
