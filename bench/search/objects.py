@@ -3,8 +3,9 @@
     python -m bench.data.pasted_photos DATA SETS
     python -m bench.search.objects DATA SETS --cache FOLDER
 
-DATA holds `clothing/` and `grocery/`. The catalogue is both of them, with the products of SETS as
-cut-outs on white, as a shop photographs them; pasted photos show the same cut-outs. Ranks are
+DATA holds `clothing/` and `grocery/`. The catalogue is both of them. For pasted photos the products
+of SETS are in it as cut-outs on white, as a shop photographs them; the photos show the same
+cut-outs. Ranks are
 computed with numpy from the vectors that a search uses, by the functions of `app.search`. Vectors
 are kept in FOLDER, by the encoder's fingerprint. One encode is a picture of the encoder's input
 size; a feature map costs as many as its pixels.
@@ -36,6 +37,7 @@ from app.search.regions import DEFAULT_SURE, EXACT_OBJECTS, choose_windows, obje
 from app.search.windows import Windows, window_grid
 from app.types import Region, Vector, Vectors
 from app.vectors import round_to_float16
+from bench.data.pasted_photos import SETS
 
 STRIDE = 32
 RESAMPLES = 2000
@@ -109,7 +111,8 @@ class CachedEncoder:
 class Catalogue:
     """The vectors of all pictures, by product, and the products that show the same picture."""
 
-    def __init__(self, data: Path, white: Path, encoder: CachedEncoder) -> None:
+    def __init__(self, data: Path, white: Path | None, encoder: CachedEncoder) -> None:
+        """`white` holds the pictures that take the place of a product's own; None: no product's."""
         self.skus: list[str] = []
         self.category: dict[str, str] = {}
         self.packaged: dict[str, bool] = {}
@@ -121,9 +124,9 @@ class Catalogue:
                 self.skus.append(sku)
                 self.category[sku] = f"{name}: {row['category']}"
                 self.packaged[sku] = row.get("packaged") == "1"
-                cut_out = white / f"{sku}.jpg"
+                cut_out = white / f"{sku}.jpg" if white else None
                 paths = [data / name / image for image in row["images"].split("|")]
-                for path in [cut_out] if cut_out.exists() else paths:
+                for path in [cut_out] if cut_out and cut_out.exists() else paths:
                     vectors.append(encoder.picture(path))
                 shown[sku] = set(paths)
         self._vectors = round_to_float16(np.stack(vectors))
@@ -330,16 +333,17 @@ def main() -> None:
     arguments = parser.parse_args()
     encoder = CachedEncoder(arguments.cache)
     groups = photos(arguments.data, arguments.sets, arguments.count, arguments.every)
-    catalogue = Catalogue(arguments.data, arguments.sets / "white", encoder)
+    white = Catalogue(arguments.data, arguments.sets / "white", encoder)
+    real = Catalogue(arguments.data, None, encoder)
     for name, group in groups.items():
         if name == "two":
-            report_two(catalogue, encoder, group)
+            report_two(white, encoder, group)
         else:
-            report(catalogue, encoder, name, group)
+            report(white if name in SETS else real, encoder, name, group)
         encoder.save()
     for name in ("clean", "plain", "packaged"):
-        report_absent(catalogue, encoder, name, groups[name])
-    encoder.save()
+        report_absent(white if name in SETS else real, encoder, name, groups[name])
+        encoder.save()
 
 
 if __name__ == "__main__":
