@@ -86,7 +86,7 @@ class CachedEncoder:
     def picture(self, path: Path, box: Region | None = None) -> Vector:
         """The vector of a picture, or of a part of it."""
         place = "" if box is None else " ".join(f"{edge:.4f}" for edge in box)
-        key = f"{path.name} {place}"
+        key = f"{path.parent.name}/{path.name} {place}"
         if key not in self._kept:
             picture = decode(path.read_bytes())
             [vector] = self._encoder.encode_pictures(
@@ -100,7 +100,7 @@ class CachedEncoder:
         with Image.open(path) as picture:
             size = picture.size
         regions = window_grid(size)
-        key = f"{path.name} windows"
+        key = f"{path.parent.name}/{path.name} windows"
         if key not in self._kept:
             feature_map = self._encoder.encode_map(decode(path.read_bytes()))
             self._kept[key] = self._encoder.pool_windows(feature_map, regions)
