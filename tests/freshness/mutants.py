@@ -48,7 +48,7 @@ CHECKS = {
     "worker": (*PYTEST, "tests/operations/test_worker.py", "tests/ui/test_page_index.py"),
     "catalog": (*PYTEST, "tests/catalog/test_catalog.py"),
     "models": (*PYTEST, "tests/models/test_lifecycle.py"),
-    "loads": (*PYTEST, "tests/catalog/test_bulk_load.py"),
+    "locks": (*PYTEST, "tests/db/test_locks.py"),
 }
 """Python arguments of each check, run in the folder of the copy."""
 
@@ -250,7 +250,7 @@ MUTANTS = (
     Mutant(
         "two processes create an HNSW index at the same time",
         ((LOCKS, '"" if exclusive else "_shared"', '"_shared"'),),
-        ("loads",),
+        ("locks",),
     ),
     Mutant(
         "changed pictures of a product are not written",
