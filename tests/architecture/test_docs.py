@@ -75,7 +75,7 @@ def _prose(page: Path) -> str:
 def shop(monkeypatch: pytest.MonkeyPatch, warm_folder: Path) -> Iterator[Path]:
     """A folder with what the documents assume: catalogue, pictures, query photos, database."""
     folder = Path(tempfile.mkdtemp(prefix="lookalike-docs-"))
-    draw_catalogue(folder, products=32)
+    draw_catalogue(folder, products=64)
     embedded_server.start(folder / "home", HASTY)
     queries = sorted((folder / "queries").glob("*.jpg"))
     for query, name in zip(queries, ("photo.jpg", "photo2.jpg"), strict=False):

@@ -48,6 +48,7 @@ CHECKS = {
     "worker": (*PYTEST, "tests/operations/test_worker.py", "tests/ui/test_page_index.py"),
     "catalog": (*PYTEST, "tests/catalog/test_catalog.py"),
     "models": (*PYTEST, "tests/models/test_lifecycle.py"),
+    "files": (*PYTEST, "tests/operations/test_faults.py"),
     "locks": (*PYTEST, "tests/db/test_locks.py"),
 }
 """Python arguments of each check, run in the folder of the copy."""
@@ -225,7 +226,7 @@ MUTANTS = (
     Mutant(
         "the content of an index file is not verified",
         ((FAISS_IO, "hexdigest() != sha256:", "hexdigest() == 'wrong':"),),
-        ("index",),
+        ("files",),
     ),
     Mutant(
         "builds with identical files share search parameters",
