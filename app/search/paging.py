@@ -13,6 +13,7 @@ from math import nan
 from app.config import Settings
 from app.db.queries import embeddings, full_text, nearest, photo_pool, products, verdicts
 from app.db.queries.nearest import Candidates
+from app.duplicates.picture_loading import picture_loader
 from app.index.file_store import IndexFiles
 from app.search import photo_words, planner
 from app.search.dedup import DedupResult, ScoredHit, deduplicate, needs_dedup
@@ -255,6 +256,7 @@ def _deduplicated(
     return deduplicate(
         scored, request.query, shown=shown, verdicts=decided,
         min_spelling_similarity=request.settings.typo_similarity,
+        load_pictures=picture_loader(connection, request.retrieval.model),
     )  # fmt: skip
 
 

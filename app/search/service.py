@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -39,6 +40,7 @@ from app.search.retrieval import (
     open_build,
 )
 from app.search.shortfall import ShortPage, all_returned, count_causes, gave_up_after
+from app.search.similar_listings import with_similar_listings
 from app.search.similarity_labels import SimilarityLabeler
 from app.search.vector_cache import VectorCache
 from app.types import Folded, Hit, Match, Model, Plan, Query, SearchResult, Shortfall
@@ -102,6 +104,19 @@ class SearchService:
                 except ActiveModelChanged:
                     self._encoder.refresh_model()
             return self._search(query, cache, waited_s)
+
+    @contextmanager
+    def opened(self, query: Query, cache: VectorCache | None = None) -> Iterator[PageRequest]:
+        """A query, checked and encoded, as a request in one snapshot: to ask more about its results
+        than the page. Raises what `search` raises."""
+        self._check(query)
+        with self._admission.admitted() as waited_s:
+            encoded = self._encoder.encode(query, StageTimer(waited_s), cache)
+            self._check_schema()
+            with snapshot(self._engine) as connection:
+                partitions.lock_attached(connection)
+                model, _ = self._model(connection, query, encoded)
+                yield self._page_request(connection, model, query, encoded)
 
     def _search(self, query: Query, cache: VectorCache | None, waited_s: float) -> SearchResult:
         timer = StageTimer(waited_s)
@@ -186,6 +201,10 @@ class SearchService:
                 kept = [(each.hit, folded) for each, folded in result_page.deduplicated.kept]
                 pairs = [(hit.product_id, hit.picture_id) for hit, _ in kept]
                 matches = _matches(kept, products.details(connection, pairs))
+                if query.fold:
+                    matches = with_similar_listings(
+                        connection, model, matches, self._settings.typo_similarity
+                    )
             short = _shortfall(request, result_page)
             hints = _hints(connection, query, result_page)
             if lag is not None and not partitions.is_attached_now(connection, model.id):
