@@ -22,7 +22,6 @@ from app.index.file_store import IndexFiles
 from app.models.encoder_pool import EncoderPool, mismatch
 from app.models.lifecycle import Lifecycle
 from app.search.admission import Admission
-from app.search.facets import FacetService
 from app.search.query_sampler import QuerySampler
 
 # Modules that only some commands need and that are slow to import are imported where used.
@@ -33,6 +32,7 @@ if TYPE_CHECKING:
     from app.images.download import PictureDownloader
     from app.images.sandbox import PictureSandbox
     from app.operations.metrics import SearchMetrics
+    from app.search.facets import FacetService
     from app.search.service import SearchService
 
 T = TypeVar("T")
@@ -137,7 +137,9 @@ class App:
 
     @_Once
     def facets(self) -> FacetService:
-        return FacetService(self.engine)
+        from app.search.facets import FacetService
+
+        return FacetService(self.engine, self.search, self.settings.facets)
 
     @_Once
     def indexer(self) -> Indexer:
@@ -172,17 +174,19 @@ class App:
         from app.search.fast_path import FastPath
         from app.search.filter_cache import FilterCache
         from app.search.query_encoder import QueryEncoder
+        from app.search.regions import ObjectFinder, default_sure_similarity
         from app.search.service import SearchService
         from app.search.similarity_labels import SimilarityLabeler
 
+        encoder = QueryEncoder(
+            self.encoders,
+            self._decode,
+            self._decode_in_sandbox,
+            BatcherPool(self.metrics.encoded),
+        )
         return SearchService(
             self.search_engine,
-            QueryEncoder(
-                self.encoders,
-                self._decode,
-                self._decode_in_sandbox,
-                BatcherPool(self.metrics.encoded),
-            ),
+            encoder,
             self.files,
             self.settings,
             admission=self.admission,
@@ -191,6 +195,7 @@ class App:
             ),
             sampler=self.sampler if self._sampling_enabled else None,
             labeler=SimilarityLabeler(self.search_engine),
+            objects=ObjectFinder(encoder, self.files, self.settings, default_sure_similarity),
             observe=self.metrics.searched,
         )
 

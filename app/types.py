@@ -156,6 +156,9 @@ class Query:
     `near_query` and `near_match` are near-duplicate distances (cosine, 0 to 2): products at most
     this far from the query, or from a better match, are dropped. Products less similar to the query
     than `min_similarity` (cosine, -1 to 1) are not shown; full-text matches have no similarity.
+
+    With `objects`, a single `picture` without a `region` is searched by its regions too, unless the
+    whole picture has a match that leaves no doubt.
     """
 
     picture: bytes | None = None
@@ -179,6 +182,7 @@ class Query:
     near_query: float | None = None
     near_match: float | None = None
     min_similarity: float | None = None
+    objects: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,12 +201,33 @@ class Hit:
 
 @dataclass(frozen=True, slots=True)
 class Folded:
-    """A product collapsed into a match as its duplicate: by which `rule`, and `like` which sku."""
+    """A product collapsed into a match as its duplicate: by which `rule`, and `like` which sku.
+
+    `evidence` is what shows that the two are one: "words and pictures", "words, no picture to
+    compare", "gtin", "mpn", "item group" or "verdict". `distance` is the cosine distance (0 to 2)
+    of their nearest pictures; None where one has none to compare.
+    """
 
     product: Product
     rule: str
     like: str
     similarity: float | None = None
+    evidence: str = "words and pictures"
+    distance: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SimilarListing:
+    """A product whose words are those of a match, and the `reason` why it is not the same product.
+
+    The reason is "other pictures", "no picture to compare", "another gtin" or "verdict"; `distance`
+    as in `Folded`.
+    """
+
+    product: Product
+    rule: str
+    reason: str
+    distance: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,6 +262,11 @@ class Match:
     folded: tuple[Folded, ...] = ()
     means: SimilarityLabel | None = None
     """The meaning of the similarity, if the model is calibrated and the query is a picture."""
+    similar: tuple[SimilarListing, ...] = ()
+    """If duplicates are folded: the nearest of the products that have the same words and are not
+    the same product."""
+    similar_count: int = 0
+    """The number of such products in the catalogue."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -310,12 +340,35 @@ class Plan:
 
 
 @dataclass(frozen=True, slots=True)
+class RegionMatches:
+    """A part of the query's picture that shows an object, and its matches, best first.
+
+    `confidence` is the estimated probability (0 to 1) that the object's product is in the
+    catalogue, None where the model has no calibration.
+    """
+
+    box: Region
+    confidence: float | None
+    matches: tuple[Match, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class SearchResult:
-    """The matches, best first, the products dropped among them, and the plan."""
+    """The matches, best first, the products dropped among them, and the plan.
+
+    `regions` are the objects found in the picture, the surest first; empty where the picture was
+    searched as a whole only. Each of `matches` is a match of the whole picture or of a region.
+    `confidence` is the estimated probability (0 to 1) that the product shown is in the catalogue,
+    and `close` whether that is likely enough; both None where the query is not a picture alone or
+    the model has no calibration.
+    """
 
     matches: tuple[Match, ...]
     plan: Plan
     dropped: tuple[Dropped, ...] = ()
+    regions: tuple[RegionMatches, ...] = ()
+    confidence: float | None = None
+    close: bool | None = None
 
     @property
     def shown(self) -> tuple[str, ...]:

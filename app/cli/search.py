@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -13,15 +13,23 @@ from app.bootstrap import App
 from app.cli.output import as_json, note, print_json, print_table
 from app.config import Settings
 from app.errors import BadImage, BadInput
+from app.search.confidence import NO_CLOSE_MATCH
 from app.search.explain import price_text, why_dropped, words_text
 from app.search.filters import parse
-from app.types import Folded, Match, Query, Region, SearchResult
+from app.search.vector_cache import VectorCache
+from app.types import Folded, Match, Query, Region, RegionMatches, SearchResult
+
+if TYPE_CHECKING:
+    from app.search.facets import Facets  # importing it loads the index
 
 filters_option = click.option(
     "--filter", "filters", multiple=True, metavar="CONDITION",
     help="Only products that meet the condition: brand=Kestrel, year>=2019, price=10..20, or an"
     " attribute such as material=wool. Repeating a name allows another value.",
 )  # fmt: skip
+
+MAX_PRINTED = 10
+"""Values of a facet that are printed; the JSON output has all."""
 
 PATH = click.Path(path_type=Path, allow_dash=True)
 
@@ -53,6 +61,10 @@ class RegionType(click.ParamType[Region]):
 @click.option(
     "--region", type=RegionType(), help="Use only this part of PHOTO (fractions of its sides)."
 )
+@click.option(
+    "--objects", type=click.Choice(["on", "off"]), default="on", show_default=True,
+    help="Search PHOTO by the objects in it too, unless the whole has a match beyond doubt.",
+)  # fmt: skip
 @click.option("--weight", default=0.5, show_default=True, help="Weight of the words, 0 to 1.")
 @click.option(
     "--words-by",
@@ -89,11 +101,17 @@ class RegionType(click.ParamType[Region]):
 @click.option(
     "--shown", multiple=True, help="A sku of an earlier page, to be left out; may be repeated."
 )
+@click.option(
+    "--facets",
+    "with_facets",
+    is_flag=True,
+    help="Also count the values that the results can be filtered by.",
+)
 @as_json
 def search(
     photo: Path | None, also: tuple[Path, ...], not_like: tuple[Path, ...], words: str | None,
-    not_text: str | None, weight: float, not_weight: float, filters: tuple[str, ...],
-    as_json: bool, **query_fields: Any,
+    not_text: str | None, objects: str, weight: float, not_weight: float, filters: tuple[str, ...],
+    as_json: bool, with_facets: bool, **query_fields: Any,
 ) -> None:  # fmt: skip
     """Find products similar to PHOTO, --sku or --text.
 
@@ -113,14 +131,20 @@ def search(
         without_words=not_text,
         without_weight=not_weight,
         filters=parse(list(filters)),
+        objects=objects == "on",
         **query_fields,
     )
     with App(settings) as app:
-        result = app.search.search(query)
+        cache = VectorCache()
+        result = app.search.search(query, cache)
+        facets = app.facets.of_query(query, cache) if with_facets else None
     if as_json:
-        print_json(as_dict(result))
+        more = {} if facets is None else {"facets": facets_as_dict(facets)}
+        print_json(as_dict(result) | more)
         return
     print_matches(result)
+    if facets is not None:
+        print_facets(facets)
 
 
 def print_matches(result: SearchResult) -> None:
@@ -128,9 +152,15 @@ def print_matches(result: SearchResult) -> None:
     columns = ("#", "similarity", "means", "sku", "title", "brand", "category", "year", "price")
     if result.matches:
         print_table(columns, [_row(match) for match in result.matches])
+    if result.close is False:
+        note(NO_CLOSE_MATCH)
+    for region in result.regions:
+        note(region_text(region))
     for match in result.matches:
         for fold in match.folded:
             note(f"{match.product.sku}: also {_fold_text(fold)}")
+        if match.similar_count:
+            note(f"{match.product.sku}: {_similar_text(match)}")
     for drop in result.dropped:
         note(f"dropped {drop.sku}: {why_dropped(drop, decimals=4)}")
     plan = result.plan
@@ -142,11 +172,31 @@ def print_matches(result: SearchResult) -> None:
     note(f"{plan.path}: {plan.reason}; {plan.model}, {total_ms:.0f} ms")
 
 
+def region_text(region: RegionMatches) -> str:
+    """An object's place in the photo, as for --region, and its best match."""
+    place = ",".join(f"{edge:.2f}" for edge in region.box)
+    if not region.matches:
+        return f"object at {place}: no product"
+    best = region.matches[0]
+    similarity = _similarity_text(best.similarity)
+    return f"object at {place}: {best.product.sku} {similarity} {best.product.title}".rstrip()
+
+
 def as_dict(result: SearchResult) -> dict[str, Any]:
-    """The result as plain values: `matches`, `dropped`, `shown` and `plan`."""
+    """The result as plain values: `matches`, `regions`, how sure it is, and the plan."""
     plan = result.plan
     return {
         "matches": [_match_as_dict(match) for match in result.matches],
+        "confidence": _rounded(result.confidence),
+        "close": result.close,
+        "regions": [
+            {
+                "box": list(region.box),
+                "confidence": _rounded(region.confidence),
+                "matches": [_match_as_dict(match) for match in region.matches],
+            }
+            for region in result.regions
+        ],
         "dropped": [asdict(drop) for drop in result.dropped],
         "shown": list(result.shown),
         "plan": {
@@ -165,6 +215,34 @@ def as_dict(result: SearchResult) -> dict[str, Any]:
             "replica_lag_s": plan.replica_lag_s,
             "ms": dict(plan.ms),
         },
+    }
+
+
+def print_facets(facets: Facets) -> None:
+    """Print each facet with its most frequent values."""
+    if facets.depth is not None:
+        note(f"Counted among the {facets.depth:,} best results.")
+    for name, values in facets.values.items():
+        counts = ", ".join(f"{value} ({count:,})" for value, count in values.counts[:MAX_PRINTED])
+        left_out = len(values.counts[MAX_PRINTED:]) + values.left_out
+        note(f"{name}: {counts}{f', and {left_out:,} more' if left_out else ''}")
+
+
+def facets_as_dict(facets: Facets) -> dict[str, Any]:
+    """The facets as plain values; `depth` is null if all results were counted."""
+    bounds = facets.bounds
+    return {
+        "depth": facets.depth,
+        "products": bounds.products,
+        "values": {
+            name: {
+                "counts": [{"value": value, "products": count} for value, count in values.counts],
+                "left_out": values.left_out,
+            }
+            for name, values in facets.values.items()
+        },
+        "year": {"from": bounds.first_year, "to": bounds.last_year},
+        "price": {"from": bounds.lowest, "to": bounds.highest},
     }
 
 
@@ -192,19 +270,42 @@ def _match_as_dict(match: Match) -> dict[str, Any]:
                 "rule": fold.rule,
                 "matched_by": fold.like,
                 "similarity": _rounded(fold.similarity),
+                "evidence": fold.evidence,
+                "distance": _rounded(fold.distance),
             }
             for fold in match.folded
+        ],
+        "similar_count": match.similar_count,
+        "similar": [
+            {
+                "sku": listing.product.sku,
+                "title": listing.product.title,
+                "year": listing.product.year,
+                "rule": listing.rule,
+                "reason": listing.reason,
+                "distance": _rounded(listing.distance),
+            }
+            for listing in match.similar
         ],
     }
 
 
 def _fold_text(fold: Folded) -> str:
     year = "" if fold.product.year is None else f" ({fold.product.year})"
-    return f"{fold.product.sku}{year}, {fold.rule}"
+    distance = "" if fold.distance is None else f", distance {fold.distance:.3f}"
+    evidence = "" if fold.evidence == fold.rule else f" ({fold.evidence}{distance})"
+    return f"{fold.product.sku}{year}, {fold.rule}{evidence}"
 
 
-def _rounded(similarity: float | None) -> float | None:
-    return None if similarity is None else round(similarity, 6)
+def _similar_text(match: Match) -> str:
+    skus = ", ".join(listing.product.sku for listing in match.similar)
+    more = ", ..." if match.similar_count > len(match.similar) else ""
+    listings = "listing" if match.similar_count == 1 else "listings"
+    return f"{match.similar_count} similar {listings} with the same words: {skus}{more}"
+
+
+def _rounded(number: float | None) -> float | None:
+    return None if number is None else round(number, 6)
 
 
 def _row(match: Match) -> tuple[object, ...]:

