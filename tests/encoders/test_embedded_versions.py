@@ -104,3 +104,14 @@ def test_the_maps_of_any_size_have_a_cell_for_32_pixels(newest: Encoder) -> None
         features, classes = networks.maps(torch.from_numpy(probe_images(1, (96, 160))))
     assert features.shape == (1, 2560, 3, 5) and classes.shape == (1, 2000, 3, 5)
     assert torch.allclose(classes.sum(1), torch.full((1, 3, 5), 2.0), atol=1e-4)
+
+
+def test_the_whole_map_pools_to_about_the_encoders_own_vector(newest: Encoder) -> None:
+    """Not to the same: in a window all cells weigh the same."""
+    picture = Image.fromarray(probe_images(1, (300, 300), first=3)[0])
+    feature_map = newest.encode_map(picture)
+    assert feature_map.shape == (12, 12, 4560) and feature_map.dtype == np.float32
+    vectors = newest.pool_windows(feature_map, [(0.0, 0.0, 1.0, 1.0), (0.0, 0.0, 0.3, 0.2)])
+    assert np.allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
+    similarities = vectors @ newest.encode_pictures([picture])[0]
+    assert similarities[0] > 0.7 and similarities[0] > similarities[1]

@@ -95,10 +95,10 @@ def serve(address: str) -> None:
 
 def _keep_weights() -> None:
     """Read the weights of the embedded encoder once; each command has its own copy of them."""
-    from app.encoders import efficientnet
+    from app.encoders import efficientnet_pair
 
-    efficientnet.published_network = cache(efficientnet.published_network)
-    efficientnet.published_network()
+    efficientnet_pair.published_networks = cache(efficientnet_pair.published_networks)
+    efficientnet_pair.published_networks()
 
 
 def _answer(connection: socket.socket) -> None:
