@@ -127,9 +127,9 @@ class PairEncoder(SquareEncoder):
         and that all cells of a window weigh the same.
         """
         parts = torch.from_numpy(window_parts(feature_map, windows, parts=2))
-        halves, classes = parts.split([2 * FEATURES, 2 * CLASSES], 2)
+        halves, classes = parts[:, :, : 2 * FEATURES], parts[:, :, 2 * FEATURES :].mean(1)
         with torch.inference_mode():
-            rows: Vectors = project(halves, classes.mean(1), self._projection).numpy()
+            rows: Vectors = project(halves, classes, self._projection).numpy()
         return rows
 
 
@@ -177,7 +177,8 @@ class _ProjectedPair(nn.Module):
         self.projection = projection
 
     def forward(self, squares: Tensor) -> Tensor:
-        return project(*self.networks(squares), self.projection)
+        halves, classes = self.networks(squares)
+        return project(halves, classes, self.projection)
 
 
 def half_weights(rows: int, columns: int) -> Tensor:
@@ -224,7 +225,7 @@ def joined(halves: Tensor) -> tuple[Tensor, Tensor]:
     Float32 (n, 2, FEATURES x 2) to two of (n, FEATURES x 2).
     """
     total = sum(weight**2 for weight in WEIGHTS) ** 0.5
-    networks = zip(halves.split(FEATURES, 2), WEIGHTS, strict=True)
+    networks = zip(halves.chunk(2, 2), WEIGHTS, strict=True)
     unit = torch.cat([F.normalize(part, dim=2) * (weight / total) for part, weight in networks], 2)
     upper, lower = unit.unbind(1)
     return (upper + lower) / 2, (upper - lower) / 2
@@ -260,7 +261,8 @@ def load_projection(path: Path) -> Projection:
     shapes = [
         (features, SHARES[0]), (features, SHARES[1]), (classes, SHARES[2]), (features,), (features,)
     ]  # fmt: skip
-    parts = values.split([int(np.prod(shape)) for shape in shapes])
+    ends = np.cumsum([int(np.prod(shape)) for shape in shapes])
+    parts = torch.tensor_split(values, torch.from_numpy(ends[:-1]))
     return Projection(*(part.reshape(shape) for part, shape in zip(parts, shapes, strict=True)))
 
 

@@ -143,7 +143,7 @@ def write(out: Path, data: Path, date: str, kept: Path | None) -> None:
         collections = [features(paths) for paths in sets]
     if kept is not None:
         torch.save([each.tensors() for each in collections], kept)
-    provenance = {
+    provenance: dict[str, object] = {
         "made_by": "app/encoders/fit_projection.py",
         "date": date,
         "sources": [f"{len(paths)} {name}" for name, paths in zip(SOURCES, sets, strict=True)],
@@ -189,11 +189,11 @@ def fit(collections: Sequence[Features]) -> Projection:
     offset = (centre + turned_centre) / 2
     upright = [turned_upright(part, up, offset) for part in differences]
     classes = [joined_classes(each.classes) for each in collections]
-    components = (
-        principal_components([part.numpy() for part in parts], share)
+    mean, difference, by_class = (
+        torch.from_numpy(principal_components([part.numpy() for part in parts], share))
         for parts, share in zip((means, upright, classes), SHARES, strict=True)
     )
-    return Projection(*(torch.from_numpy(part) for part in components), up, offset)
+    return Projection(mean, difference, by_class, up, offset)
 
 
 def principal_components(
