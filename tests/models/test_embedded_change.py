@@ -30,6 +30,12 @@ def choose_former(model: str, **_: Any) -> EncoderChoice:
 
 
 @pytest.fixture
+def settings(empty_url: str, tmp_path: Path) -> Settings:
+    """Settings with a database without any model."""
+    return Settings(home=tmp_path / "home", database_url=empty_url)
+
+
+@pytest.fixture
 def open_app(settings: Settings) -> Iterator[Callable[..., App]]:
     apps: list[App] = []
 
