@@ -76,7 +76,7 @@ def test_a_catalogue_of_version_1_is_searched_and_loaded_with_version_1(
     app = open_app(model=configured)
     assert "recorded before" in app.initialise()
     assert app.encoders.active().revision == "1-848d92bb4f69"
-    match = app.search.search(Query(picture=photo(7), k=1)).matches[0]
+    match = app.search.search(Query(picture=photo(7, side=8), k=1)).matches[0]
     assert match.product.sku == "P0007" and match.similarity == pytest.approx(1.0, abs=1e-3)
     assert ingest(app, write_source(source.parent, ROWS + 1)).images_embedded == 1
 
@@ -94,7 +94,7 @@ def test_it_changes_to_the_newest_version_while_searches_go_on(
     def search_on() -> None:
         while not stop.is_set():
             try:
-                matches = page.search.search(Query(picture=photo(5), k=1)).matches
+                matches = page.search.search(Query(picture=photo(5, side=8), k=1)).matches
                 assert [match.product.sku for match in matches] == ["P0005"]
                 revisions.append(page.encoders.active().revision)
             except BaseException as exc:
