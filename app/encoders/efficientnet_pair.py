@@ -215,8 +215,9 @@ def project(halves: Tensor, classes: Tensor, projection: Projection) -> Tensor:
 def turned_upright(difference: Tensor, up: Tensor, offset: Tensor) -> Tensor:
     """Differences of halves with the sign of the upright picture: (n, FEATURES x 2)."""
     centred = difference - offset
-    upright = torch.tanh((centred @ up + TURN_MARGIN) / TURN_SCALE)
-    return centred * upright[:, None]
+    # A sum, because NNCF cannot quantize a product of a matrix and a vector.
+    along = (centred * up).sum(1, keepdim=True)
+    return centred * torch.tanh((along + TURN_MARGIN) / TURN_SCALE)
 
 
 def joined(halves: Tensor) -> tuple[Tensor, Tensor]:
