@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from app.types import Dropped, Match, Model, Plan, Product, Query, Vector
+from app.types import Dropped, Match, Model, Plan, Product, Query, Vector, WordsReading
 
 if TYPE_CHECKING:
     from app.search.retrieval import RetrievalResult  # importing it loads the index
@@ -31,6 +31,7 @@ class SearchOutcome:
     words: str | None = None
     hints: tuple[str, ...] = ()
     cut: bool = False
+    reading: WordsReading | None = None
 
 
 class StageTimer:
@@ -67,6 +68,7 @@ def build_plan(outcome: SearchOutcome, query: Query, timer: StageTimer) -> Plan:
         vanished=retrieval.candidates.vanished,
         shortfall=_shortfall(outcome, query),
         words=outcome.words,
+        reading=outcome.reading,
         replica_lag_s=outcome.lag,
         ms=timer.total(),
     )
@@ -92,6 +94,28 @@ def words_text(plan: Plan) -> str:
     if plan.words is None:
         return ""
     return f"The words were read by the {plan.words.replace(' and ', ' and the ')}."
+
+
+def reading_texts(plan: Plan) -> tuple[str, ...]:
+    """Sentences that say which words were corrected, ignored, or also searched by synonyms."""
+    reading = plan.reading
+    if reading is None:
+        return ()
+    sentences = [
+        f"No product has the word {each.typed!r}; searched for {each.read_as!r}."
+        for each in reading.corrected
+    ]
+    if reading.ignored:
+        words = ", ".join(map(repr, reading.ignored))
+        sentences.append(f"Ignored, because no product has it or it is too common: {words}.")
+    means: dict[str, list[str]] = {}
+    for used in reading.synonyms:
+        means.setdefault(used.word, []).append(used.means)
+    sentences += [
+        f"Also searched for {' and '.join(map(repr, others))} instead of {word!r}."
+        for word, others in means.items()
+    ]
+    return tuple(sentences)
 
 
 def price_text(product: Product) -> str:

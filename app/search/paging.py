@@ -12,6 +12,7 @@ from math import nan
 
 from app.config import Settings
 from app.db.queries import embeddings, full_text, nearest, products, verdicts
+from app.db.queries.full_text import WordQuery
 from app.db.queries.nearest import Candidates
 from app.index.file_store import IndexFiles
 from app.search import planner
@@ -71,13 +72,13 @@ class PageRequest:
     """A query with everything needed to fill a page.
 
     `retrieval.vector` is used only if `by_vector`; `catalogue_words` are the words to look up in
-    the catalogue and their weight (0 to 1) against the vector.
+    the catalogue, as read by its vocabulary, and their weight (0 to 1) against the vector.
     """
 
     retrieval: RetrievalRequest
     query: Query
     by_vector: bool
-    catalogue_words: tuple[str, float] | None
+    catalogue_words: tuple[WordQuery, float] | None
     files: IndexFiles
     settings: Settings
 
@@ -130,7 +131,7 @@ def _at_least(page_hits: _PageHits, minimum: float) -> _PageHits:
     return replace(page_hits, hits=hits, exhausted=page_hits.exhausted or cut, cut=cut)
 
 
-def _fused(request: PageRequest, size: int, words: str, weight: float) -> _PageHits:
+def _fused(request: PageRequest, size: int, words: WordQuery, weight: float) -> _PageHits:
     """The hits of the words in the catalogue, fused with those of the vector if there is one."""
     retrieval, clause = request.retrieval, nearest.filter_clause(request.retrieval.filters)
     by_words = dict(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from app.db.engine import check_schema, snapshot
 from app.db.queries import models, nearest, partitions, products
 from app.errors import BadInput, ModelMismatch, ModelNotMaintained, NoModel, ReplicaConflict
 from app.index.file_store import IndexFiles
-from app.search import validation
+from app.search import validation, word_query
 from app.search.admission import Admission
 from app.search.dedup import needs_dedup, similarity_of
 from app.search.explain import SearchOutcome, StageTimer, build_plan, gave_up_after
@@ -172,6 +173,10 @@ class SearchService:
             with timer.stage("search"):
                 model, lag = self._model(connection, query, encoded)
                 request = self._page_request(connection, model, query, encoded)
+                words = catalogue_words(query, encoded)
+                read = None if words is None else word_query.read(connection, words[0])
+                if read is not None and words is not None:
+                    request = replace(request, catalogue_words=(read.query, words[1]))
                 result_page = page(request)
             with timer.stage("details"):
                 kept = [(each.hit, folded) for each, folded in result_page.deduplicated.kept]
@@ -184,7 +189,7 @@ class SearchService:
         return SearchOutcome(
             matches, result_page.retrieval, model, request.retrieval.vector, lag,
             result_page.deduplicated.dropped, word_readers(encoded, catalogue=result_page.by_words),
-            hints, result_page.cut,
+            hints, result_page.cut, None if read is None else read.reading,
         )  # fmt: skip
 
     def _remember_build(self, request: RetrievalRequest, result: RetrievalResult) -> None:
@@ -252,8 +257,7 @@ class SearchService:
         request = RetrievalRequest(
             connection, model, round_query(direction, model), query.k, query.filters, excluded
         )
-        words = catalogue_words(query, encoded)
-        return PageRequest(request, query, by_vector, words, self._files, self._settings)
+        return PageRequest(request, query, by_vector, None, self._files, self._settings)
 
 
 def _hints(connection: Connection, query: Query, result_page: Page) -> tuple[str, ...]:
