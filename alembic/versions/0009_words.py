@@ -292,6 +292,9 @@ ONE_WAY = (
 )  # fmt: skip
 """Words of which the first also finds the second."""
 
+VALUE_COLUMNS = ("brand", "category", "colour")
+"""Columns whose values are looked up without case."""
+
 
 def upgrade() -> None:
     _in_turn(FUNCTIONS, TABLES, TRIGGERS, ON_PRODUCT)
@@ -301,9 +304,17 @@ def upgrade() -> None:
     with op.get_context().autocommit_block():
         op.execute(FILL)
     op.execute(ACTIVATE)
+    with op.get_context().autocommit_block():
+        for column in VALUE_COLUMNS:  # an interrupted run leaves an invalid index
+            name = f"product_{column}_lower_idx"
+            op.execute(f"DROP INDEX CONCURRENTLY IF EXISTS {name}")
+            op.execute(f"CREATE INDEX CONCURRENTLY {name} ON product (lower({column}), {column})")
 
 
 def downgrade() -> None:
+    with op.get_context().autocommit_block():
+        for column in VALUE_COLUMNS:
+            op.execute(f"DROP INDEX CONCURRENTLY IF EXISTS product_{column}_lower_idx")
     _in_turn(
         *(
             f"DROP TRIGGER IF EXISTS product_words_{event} ON product"

@@ -164,6 +164,7 @@ def as_dict(result: SearchResult) -> dict[str, Any]:
             "shortfall": plan.shortfall,
             "words": plan.words,
             **_reading_as_dict(plan.reading),
+            "unknown": [asdict(each) for each in plan.unknown],
             "replica_lag_s": plan.replica_lag_s,
             "ms": dict(plan.ms),
         },

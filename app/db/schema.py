@@ -135,6 +135,10 @@ product = Table(
     CheckConstraint("jsonb_typeof(attributes) = 'object'", name="attributes"),
     Index("product_attributes_idx", "attributes", postgresql_using="gin"),
     Index("product_words_idx", "words", postgresql_using="gin"),
+    *(
+        Index(f"product_{name}_lower_idx", text(f"lower({name})"), name)
+        for name in ("brand", "category", "colour")
+    ),
 )
 
 picture = Table(

@@ -8,7 +8,17 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from app.types import Dropped, Match, Model, Plan, Product, Query, Vector, WordsReading
+from app.types import (
+    Dropped,
+    Match,
+    Model,
+    Plan,
+    Product,
+    Query,
+    UnknownValue,
+    Vector,
+    WordsReading,
+)
 
 if TYPE_CHECKING:
     from app.search.retrieval import RetrievalResult  # importing it loads the index
@@ -97,11 +107,11 @@ def words_text(plan: Plan) -> str:
 
 
 def reading_texts(plan: Plan) -> tuple[str, ...]:
-    """Sentences that say which words were corrected, ignored, or also searched by synonyms."""
-    reading = plan.reading
-    if reading is None:
-        return ()
-    sentences = [
+    """Sentences that say which values of filters no product has, and which words were corrected,
+    ignored, or also searched by synonyms."""
+    reading = plan.reading or WordsReading("")
+    sentences = [unknown_text(each) for each in plan.unknown]
+    sentences += [
         f"No product has the word {each.typed!r}; searched for {each.read_as!r}."
         for each in reading.corrected
     ]
@@ -116,6 +126,12 @@ def reading_texts(plan: Plan) -> tuple[str, ...]:
         for word, others in means.items()
     ]
     return tuple(sentences)
+
+
+def unknown_text(unknown: UnknownValue) -> str:
+    """The sentence about a value of a filter that no product has, with the nearest ones."""
+    nearest = f" Nearest: {', '.join(unknown.nearest)}." if unknown.nearest else ""
+    return f"No {unknown.column} {unknown.value!r}.{nearest}"
 
 
 def price_text(product: Product) -> str:

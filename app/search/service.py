@@ -14,7 +14,7 @@ from app.db.engine import check_schema, snapshot
 from app.db.queries import models, nearest, partitions, products
 from app.errors import BadInput, ModelMismatch, ModelNotMaintained, NoModel, ReplicaConflict
 from app.index.file_store import IndexFiles
-from app.search import validation, word_query
+from app.search import filter_values, validation, word_query
 from app.search.admission import Admission
 from app.search.dedup import needs_dedup, similarity_of
 from app.search.explain import SearchOutcome, StageTimer, build_plan, gave_up_after
@@ -40,7 +40,7 @@ from app.search.retrieval import (
 )
 from app.search.similarity_labels import SimilarityLabeler
 from app.search.vector_cache import VectorCache
-from app.types import Folded, Hit, Match, Model, Plan, Query, SearchResult
+from app.types import Folded, Hit, Match, Model, Plan, Query, SearchResult, UnknownValue
 
 MAX_MODEL_CHANGES = 3
 """A search is repeated this often when the active model changes meanwhile."""
@@ -105,6 +105,7 @@ class SearchService:
     def _search(self, query: Query, cache: VectorCache | None, waited_s: float) -> SearchResult:
         timer = StageTimer(waited_s)
         encoded = self._encoder.encode(query, timer, cache)
+        query, unknown = self._with_stored_values(query)
         outcome = self._in_one_statement(query, encoded, timer)
         if outcome is None:
             try:
@@ -113,13 +114,23 @@ class SearchService:
                 outcome = self._in_one_snapshot(query, encoded, timer)
         if self._sampler and encoded.has_direction and outcome.lag is None:
             self._sampler.offer(outcome.model.id, outcome.vector)
-        plan = build_plan(outcome, query, timer)
+        plan = replace(build_plan(outcome, query, timer), unknown=unknown)
         if self._observe:
             self._observe(plan)
         matches = outcome.matches
         if self._labeler and not (query.words or encoded.without):
             matches = self._labeler.label(matches, outcome.model.id)
         return SearchResult(matches, plan, outcome.dropped)
+
+    def _with_stored_values(self, query: Query) -> tuple[Query, tuple[UnknownValue, ...]]:
+        """The query with the values of its filters as products write them, and the values that no
+        product has. A product that is committed before the search is seen here too."""
+        if not query.filters.columns:
+            return query, ()
+        self._check_schema()
+        with self._engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+            filters, unknown = filter_values.resolve(connection, query.filters)
+        return replace(query, filters=filters), unknown
 
     def _in_one_statement(
         self, query: Query, encoded: EncodedQuery, timer: StageTimer

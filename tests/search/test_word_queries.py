@@ -1,8 +1,8 @@
 """60 labelled queries by words over two catalogues: most relevant products are on the first page.
 
 Relevant is a product whose category, colour and brand are those that the query means, and whose
-title has the words that it means; `bench/data/word_queries.csv` names these fields and the skus. The
-queries and their labels were written before the search was tuned, and those of the set `aside`
+title has the words that it means; `bench/data/word_queries.csv` names these fields and the skus.
+The queries and their labels were written before the search was tuned, and those of the set `aside`
 were asked when it was finished. Recall@10 of a query is the share of the relevant products among
 the first ten, of at most ten.
 """

@@ -23,12 +23,12 @@ from support.shop import add, add_products
 SHOP = (
     Product("RED-RUN", "Swift running shoes", "Swift", "Shoes", "red"),
     Product("RED-SHOE", "Amble shoes", "Amble", "Shoes", "red"),
-    Product("TAPE", "Red Tape Men Brown Running Shoes", "Red Tape", "Shoes", "brown"),
+    Product("TAPE", "Red Tape Men Brown Shoes", "Red Tape", "Shoes", "brown"),
     Product("SHIRT", "Amble shirt", "Amble", "Shirts", "grey"),
     Product("TEE", "Amble T-Shirt", "Amble", "T-Shirt", "white"),
     Product("DRESS", "Évasé dress", "O'Leary", "Dress", "black"),
     Product("0", "Nameless thing", None, "Thing", None),
-    Product("00042-A", "Numbered thing", None, "Thing", None, attributes={"GTIN": "04006381333931"}),
+    Product("00042-A", "Numbered thing", category="Thing", attributes={"GTIN": "04006381333931"}),
     Product("PANTS", "Amble pants", "Amble", "Pants", "navy"),
     Product("LONG", "Amble longsleeve", "Amble", "Longsleeve", "brown"),
 )  # fmt: skip
@@ -77,7 +77,7 @@ def test_products_with_all_words_come_before_those_with_the_rarer_word(shop: App
 
 
 def test_the_last_word_may_be_unfinished(shop: App) -> None:
-    assert set(skus(ask(shop, "run"))) == {"RED-RUN", "TAPE"}
+    assert set(skus(ask(shop, "run"))) == {"RED-RUN"}
     assert first(shop, "amble dr") == "DRESS"
     assert skus(ask(shop, "dre ")) == [], "a space ends the word, which is too short to correct"
 
@@ -141,7 +141,7 @@ def test_synonyms_of_colour_and_kind_are_searched_and_told(shop: App) -> None:
 @pytest.mark.parametrize(
     ("words", "sku"),
     [("t-shirt", "TEE"), ("tshirt", "TEE"), ("t shirts", "TEE"), ("shirt", "SHIRT"),
-     ("oleary dress", "DRESS"), ("o'leary", "DRESS"), ("O’Leary", "DRESS"), ("evase", "DRESS"),
+     ("oleary dress", "DRESS"), ("o'leary", "DRESS"), ("O\u2019Leary", "DRESS"), ("evase", "DRESS"),
      ("long sleeve", "LONG"), ("dark blue pants", "PANTS")],
 )  # fmt: skip
 def test_words_written_as_one_or_as_several_find_the_same(shop: App, words: str, sku: str) -> None:

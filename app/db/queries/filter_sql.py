@@ -17,6 +17,8 @@ COLUMNS = ("sku", "title", "brand", "category", "colour", "year", "price", "curr
 RANGE_COLUMNS = ("year", "price")
 """Columns that a filter can limit to a range."""
 
+_LOWERED = "ARRAY(SELECT lower(each) FROM unnest(CAST({} AS text[])) AS each)"
+
 
 def condition(filters: Filters) -> tuple[str, dict[str, Any]]:
     """A condition on `product AS p` and the values bound in it, by psycopg parameter name.
@@ -35,7 +37,10 @@ def condition(filters: Filters) -> tuple[str, dict[str, Any]]:
         values = _as_list(value)
         _check_values(values)
         type_ = {"year": "integer", "price": "numeric"}.get(name, "text")
-        parts.append(f"p.{name} = ANY(CAST({bind(values)} AS {type_}[]))")
+        if name == "title":
+            parts.append(f"lower(p.title) = ANY({_LOWERED.format(bind(values))})")
+        else:
+            parts.append(f"p.{name} = ANY(CAST({bind(values)} AS {type_}[]))")
     for sign, limits in ((">=", filters.at_least), ("<=", filters.at_most)):
         for name, limit in limits.items():
             _check_column(name, RANGE_COLUMNS)
