@@ -278,6 +278,49 @@ class UnknownValue:
 
 
 @dataclass(frozen=True, slots=True)
+class Count:
+    """A number of products; with `more` there are more than `products`."""
+
+    products: int
+    more: bool = False
+
+    def __str__(self) -> str:
+        return f"{'more than ' if self.more else ''}{self.products:,}"
+
+
+@dataclass(frozen=True, slots=True)
+class Shortfall:
+    """Why fewer products came back than requested: how many each cause excluded.
+
+    `matching` are the products with an embedded picture that meet every condition of the query.
+    `words` are those that have its words, whatever the filters say, and `filters` those that pass
+    its filters, whatever the words say; None where the query has no such condition (words next to a
+    vector rank products and exclude none). `without_picture` meet the conditions, but have no
+    picture with an embedding under the model; None if they were not counted.
+
+    The matching products are the `returned` ones and those that were taken away: `below_minimum`
+    are less similar than the query's minimum, `folded` into a match, `like_query` and `like_match`
+    near-duplicates of the query or of a better match, `already_shown` the same product as one of an
+    earlier page, `earlier` on an earlier page or the product that was asked with. They add up,
+    unless a count is "more than", or the page was given up after `gave_up_after` products (0: it
+    was not).
+    """
+
+    returned: int
+    matching: Count
+    words: Count | None = None
+    filters: Count | None = None
+    without_picture: Count | None = Count(0)
+    below_minimum: Count = Count(0)
+    folded: int = 0
+    like_query: int = 0
+    like_match: int = 0
+    already_shown: int = 0
+    earlier: int = 0
+    gave_up_after: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """How an answer came about: the path, and why it was that one.
 
@@ -294,6 +337,8 @@ class Plan:
     candidates: int = 0
     vanished: int = 0
     shortfall: str | None = None
+    """Why fewer products came back than requested, in sentences; None if k came back."""
+    shortfall_counts: Shortfall | None = None
     words: str | None = None
     """What searched by the words: "model", "catalogue", "model and catalogue"; None without
     words."""

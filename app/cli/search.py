@@ -135,7 +135,7 @@ def print_matches(result: SearchResult) -> None:
         note(f"dropped {drop.sku}: {why_dropped(drop, decimals=4)}")
     plan = result.plan
     if plan.shortfall:
-        note(f"Fewer than asked: {plan.shortfall}.")
+        note(f"Fewer than asked: {plan.shortfall}")
     if plan.words:
         note(words_text(plan))
     for sentence in reading_texts(plan):
@@ -162,6 +162,7 @@ def as_dict(result: SearchResult) -> dict[str, Any]:
             "candidates": plan.candidates,
             "vanished": plan.vanished,
             "shortfall": plan.shortfall,
+            "shortfall_counts": asdict(plan.shortfall_counts) if plan.shortfall_counts else None,
             "words": plan.words,
             **_reading_as_dict(plan.reading),
             "unknown": [asdict(each) for each in plan.unknown],

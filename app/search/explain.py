@@ -1,4 +1,4 @@
-"""Builds the plan of a result: stage times, and why fewer products came back than requested."""
+"""Builds the plan of a result, and the texts about it."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from app.search.shortfall import shortfall_text
 from app.types import (
     Dropped,
     Match,
@@ -15,6 +16,7 @@ from app.types import (
     Plan,
     Product,
     Query,
+    Shortfall,
     UnknownValue,
     Vector,
     WordsReading,
@@ -28,8 +30,8 @@ if TYPE_CHECKING:
 class SearchOutcome:
     """Matches with their details, and everything the plan is built from.
 
-    `lag` is how many seconds a replica is behind. `words` is what read the words, `hints` are
-    further reasons for a shortfall, and `cut` is whether the minimum similarity ended the page.
+    `lag` is how many seconds a replica is behind, `words` is what read the words, and `shortfall`
+    is None for a full page.
     """
 
     matches: tuple[Match, ...]
@@ -39,8 +41,9 @@ class SearchOutcome:
     lag: float | None
     dropped: tuple[Dropped, ...] = ()
     words: str | None = None
+    shortfall: Shortfall | None = None
     hints: tuple[str, ...] = ()
-    cut: bool = False
+    """Further reasons for a shortfall, such as an attribute that no product has."""
     reading: WordsReading | None = None
 
 
@@ -65,7 +68,7 @@ class StageTimer:
 
 def build_plan(outcome: SearchOutcome, query: Query, timer: StageTimer) -> Plan:
     """The plan of an outcome."""
-    retrieval = outcome.retrieval
+    retrieval, short = outcome.retrieval, outcome.shortfall
     return Plan(
         path=retrieval.path,
         reason=retrieval.reason.text,
@@ -76,19 +79,12 @@ def build_plan(outcome: SearchOutcome, query: Query, timer: StageTimer) -> Plan:
         delta_rows=retrieval.delta_rows,
         candidates=retrieval.candidates.examined,
         vanished=retrieval.candidates.vanished,
-        shortfall=_shortfall(outcome, query),
+        shortfall=None if short is None else shortfall_text(short, query, outcome.hints),
+        shortfall_counts=short,
         words=outcome.words,
         reading=outcome.reading,
         replica_lag_s=outcome.lag,
         ms=timer.total(),
-    )
-
-
-def gave_up_after(products: int) -> str:
-    """The hint that a page was given up after so many products."""
-    return (
-        f"the search for more stopped after {products} products, nearly all of which were "
-        "dropped or folded; ask for smaller distances"
     )
 
 
@@ -137,37 +133,3 @@ def unknown_text(unknown: UnknownValue) -> str:
 def price_text(product: Product) -> str:
     """The price with two decimals and its currency; empty where there is no price."""
     return "" if product.price is None else f"{product.price:.2f} {product.currency or ''}".strip()
-
-
-def _shortfall(outcome: SearchOutcome, query: Query) -> str | None:
-    """Why fewer products came back than requested; None if k came back."""
-    count = len(outcome.matches)
-    if count >= query.k:
-        return None
-    others = "other " if query.sku is not None or query.shown else ""
-    folded = sum(len(match.folded) for match in outcome.matches)
-    removed = [f"{folded} were folded"] * (folded > 0)
-    removed += [f"{len(outcome.dropped)} were dropped"] * bool(outcome.dropped)
-    details = f" ({', '.join(removed)})" if removed else ""
-    products = "product" if count == 1 else "products"
-    condition = _condition(outcome, query, singular=count == 1)
-    sentence = f"only {count} {others}{products} {condition}{details}"
-    return "; ".join((sentence, *outcome.hints))
-
-
-def _condition(outcome: SearchOutcome, query: Query, *, singular: bool) -> str:
-    """The condition that only the returned products meet, as a verb phrase."""
-    match, have, are = ("matches", "has", "is") if singular else ("match", "have", "are")
-    if outcome.cut:
-        also = f"{match} the filter and " if query.filters else ""
-        return f"{also}{are} at least as similar as {_decimals(query.min_similarity)}"
-    if outcome.retrieval.path == "words":
-        condition = f"{have} these words in the catalogue, and a picture"
-    else:
-        condition = f"{match} the filter" if query.filters else f"{have} a picture"
-    return f"{condition} with an embedding under the active model"
-
-
-def _decimals(similarity: float | None) -> str:
-    """Two decimals, or four if two would round."""
-    return f"{similarity:.4f}".removesuffix("00")

@@ -41,14 +41,16 @@ that they overlap."""
 class Page:
     """The matches of a page before their details are read, and how they were found.
 
-    `by_words` is whether the words of the catalogue were searched. `cut` is whether the minimum
-    similarity ended the page. `stopped` is the number of products retrieved when the page was given
-    up, 0 if it was not.
+    `by_words` is whether the words of the catalogue were searched, and `earlier` are the ids of the
+    products of earlier pages and of the one asked with. `cut` is whether the minimum similarity
+    ended the page. `stopped` is the number of products retrieved when the page was given up, 0 if
+    it was not.
     """
 
     deduplicated: DedupResult
     retrieval: RetrievalResult
     by_words: bool
+    earlier: tuple[int, ...] = ()
     cut: bool = False
     stopped: int = 0
 
@@ -100,6 +102,7 @@ def page(request: PageRequest) -> Page:
                 _first(deduplicated, k),
                 page_hits.retrieval,
                 by_words=request.catalogue_words is not None,
+                earlier=excluded,
                 cut=page_hits.cut and not full,
                 stopped=0 if page_hits.exhausted or full else len(page_hits.hits),
             )

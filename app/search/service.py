@@ -17,7 +17,7 @@ from app.index.file_store import IndexFiles
 from app.search import filter_values, validation, word_query
 from app.search.admission import Admission
 from app.search.dedup import needs_dedup, similarity_of
-from app.search.explain import SearchOutcome, StageTimer, build_plan, gave_up_after
+from app.search.explain import SearchOutcome, StageTimer, build_plan
 from app.search.fast_path import FastPath
 from app.search.filters import unknown_attribute
 from app.search.paging import Page, PageRequest, page
@@ -38,9 +38,20 @@ from app.search.retrieval import (
     filtered_build_result,
     open_build,
 )
+from app.search.shortfall import ShortPage, all_returned, count_causes, gave_up_after
 from app.search.similarity_labels import SimilarityLabeler
 from app.search.vector_cache import VectorCache
-from app.types import Folded, Hit, Match, Model, Plan, Query, SearchResult, UnknownValue
+from app.types import (
+    Folded,
+    Hit,
+    Match,
+    Model,
+    Plan,
+    Query,
+    SearchResult,
+    Shortfall,
+    UnknownValue,
+)
 
 MAX_MODEL_CHANGES = 3
 """A search is repeated this often when the active model changes meanwhile."""
@@ -160,8 +171,10 @@ class SearchService:
             result = self._fast_path.find(model, build, vector, query.k, clause)
         if result is None:
             return None
+        if clause.condition and not result.candidates.hits:
+            return None  # the several statements find out why nothing passes
         if query.filters.attributes and len(result.candidates.hits) < query.k:
-            return None  # the several statements find out which attributes are unknown
+            return None  # they also find out which attributes are unknown
         if clause.condition:
             retrieval = filtered_build_result(
                 result.candidates, build, result.delta_rows, deeper=result.deeper
@@ -172,7 +185,12 @@ class SearchService:
             rows = {row.product_id: row for row in result.rows}
             matches = _matches([(hit, ()) for hit in retrieval.candidates.hits], rows)
         readers = word_readers(encoded, catalogue=False)
-        return SearchOutcome(matches, retrieval, model, vector, result.lag, words=readers)
+        short = None
+        if len(matches) < query.k:
+            short = all_returned(len(matches), filtered=bool(clause.condition))
+        return SearchOutcome(
+            matches, retrieval, model, vector, result.lag, words=readers, shortfall=short
+        )
 
     def _in_one_snapshot(
         self, query: Query, encoded: EncodedQuery, timer: StageTimer
@@ -193,6 +211,7 @@ class SearchService:
                 kept = [(each.hit, folded) for each, folded in result_page.deduplicated.kept]
                 pairs = [(hit.product_id, hit.picture_id) for hit, _ in kept]
                 matches = _matches(kept, products.details(connection, pairs))
+            short = _shortfall(request, result_page)
             hints = _hints(connection, query, result_page)
             if lag is not None and not partitions.is_attached_now(connection, model.id):
                 raise ActiveModelChanged(f"{model.name} was dropped meanwhile. Try again.")
@@ -200,7 +219,7 @@ class SearchService:
         return SearchOutcome(
             matches, result_page.retrieval, model, request.retrieval.vector, lag,
             result_page.deduplicated.dropped, word_readers(encoded, catalogue=result_page.by_words),
-            hints, result_page.cut, None if read is None else read.reading,
+            short, hints, None if read is None else read.reading,
         )  # fmt: skip
 
     def _remember_build(self, request: RetrievalRequest, result: RetrievalResult) -> None:
@@ -269,6 +288,21 @@ class SearchService:
             connection, model, round_query(direction, model), query.k, query.filters, excluded
         )
         return PageRequest(request, query, by_vector, None, self._files, self._settings)
+
+
+def _shortfall(request: PageRequest, result_page: Page) -> Shortfall | None:
+    """Why the page is short, None if it is full."""
+    if len(result_page.deduplicated.kept) >= request.query.k:
+        return None
+    words = None
+    if request.catalogue_words is not None and not request.by_vector:
+        words = request.catalogue_words[0]
+    return count_causes(
+        ShortPage(
+            request.retrieval, result_page.deduplicated, words, result_page.earlier,
+            result_page.cut, result_page.stopped,
+        )
+    )  # fmt: skip
 
 
 def _hints(connection: Connection, query: Query, result_page: Page) -> tuple[str, ...]:

@@ -42,14 +42,17 @@ def test_exactly_the_products_above_the_minimum_are_returned(
 def test_the_shortfall_names_the_minimum_similarity(app: App, similarities: list[float]) -> None:
     least = between(similarities, 3)
     said = ask(app, QUERY, k=10, min_similarity=least).plan.shortfall
-    assert said == f"only 3 products are at least as similar as {least:.4f}"
+    assert said == (f"Only 3 of 60 products are at least as similar to the query as {least:.4f}.")
 
 
 def test_with_a_filter_the_result_names_both(app: App, similarities: list[float]) -> None:
     farthest = ask(app, QUERY, k=60).matches[-1].product.sku
     only, least = parse([f"sku={farthest}"]), between(similarities, 3)
     said = ask(app, QUERY, min_similarity=least, filters=only).plan.shortfall
-    assert said == (f"only 0 products match the filter and are at least as similar as {least:.4f}")
+    assert said == (
+        "1 product matches these filters; none of them is at least as similar to the query as"
+        f" {least:.4f}."
+    )
 
 
 def test_the_minimum_is_not_named_if_the_catalogue_ends_first(
@@ -64,7 +67,7 @@ def test_the_shortfall_uses_the_singular_and_the_exact_minimum(
     app: App, similarities: list[float], least: float, said: str
 ) -> None:
     told = ask(app, 7, min_similarity=least).plan.shortfall
-    assert told == f"only 1 product is at least as similar as {said}"
+    assert told == f"Only 1 of 60 products is at least as similar to the query as {said}."
 
 
 def test_a_full_page_is_not_short(app: App, similarities: list[float]) -> None:
@@ -78,7 +81,10 @@ def test_the_page_after_the_minimum_is_empty_with_the_reason(
     first = ask(app, QUERY, k=3, min_similarity=least)
     second = ask(app, QUERY, k=3, min_similarity=least, shown=first.shown)
     assert skus(second) == []
-    assert second.plan.shortfall == f"only 0 other products are at least as similar as {least:.4f}"
+    assert second.plan.shortfall == (
+        f"Only 3 of 60 products are at least as similar to the query as {least:.4f}; of these, 3"
+        " were shown before or asked with."
+    )
 
 
 def test_nothing_is_retrieved_beyond_the_minimum(app: App, similarities: list[float]) -> None:
@@ -112,4 +118,6 @@ def test_a_minimum_applies_to_words_that_the_model_reads(settings: Settings) -> 
         least = between(best, 2)
         found = app.search.search(Query(words="lamp 3", k=40, min_similarity=least))
     assert sorted((m.similarity or 0.0 for m in found.matches), reverse=True) == best[:2]
-    assert found.plan.shortfall == f"only 2 products are at least as similar as {least:.4f}"
+    assert found.plan.shortfall == (
+        f"Only 2 of 40 products are at least as similar to the query as {least:.4f}."
+    )

@@ -205,7 +205,7 @@ def test_an_attribute_may_be_compared_with_any_text(shop: App, value: str) -> No
 @pytest.mark.parametrize("path", ["exact"], indirect=True)
 def test_an_unknown_attribute_is_named_in_the_shortfall(shop: App) -> None:
     said = ask(shop, parse(["brnd=b3"])).plan.shortfall
-    assert said is not None and "no product has an attribute 'brnd'; did you mean brand?" in said
+    assert said is not None and "No product has an attribute 'brnd'; did you mean brand?" in said
     known = ask(shop, parse(["wool=7"])).plan.shortfall
     assert known is not None and "attribute" not in known
 

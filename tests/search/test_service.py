@@ -464,7 +464,7 @@ def test_fewer_than_k_are_returned_with_the_reason(app: App) -> None:
         result = ask(app, k=5)
         assert len(result.matches) == 3
         assert result.plan.shortfall == (
-            "only 3 products have a picture with an embedding under the active model"
+            "Only 3 products have a picture with an embedding under the active model."
         )
         app.indexer.rebuild()
 
@@ -536,4 +536,4 @@ def test_a_model_changed_by_another_process_is_noticed(app: App, sql: psycopg.Co
     sql.execute("UPDATE model SET active = false WHERE active")
     sql.execute("UPDATE model SET active = true WHERE name = 'others'")
     plan = ask(app).plan
-    assert plan.model == "others" and "only 0" in (plan.shortfall or "")
+    assert plan.model == "others" and "No products have a picture" in (plan.shortfall or "")

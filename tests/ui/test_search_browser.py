@@ -179,7 +179,7 @@ def test_without_tables_or_products_the_page_shows_advice(
         page = open_page(url)
         assert "The catalogue is empty" in error(page)
         upload(page, "photo.jpg", shop.photo.read_bytes())
-        said = page.get_by_text("only 0 products have a picture")
+        said = page.get_by_text("No products have a picture")
         expect(said).to_be_visible(timeout=SOON_MS)
 
 

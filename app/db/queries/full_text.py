@@ -61,6 +61,18 @@ FROM ranked JOIN LATERAL (
 ORDER BY ranked.coded DESC, ranked.whole DESC, ranked.score DESC, ranked.length, ranked.id
 LIMIT %(k)s"""
 
+HAS_WORDS = """EXISTS (
+            SELECT FROM product_words AS w
+            WHERE w.product_id = p.id AND w.language = %(language)s
+                AND w.words @@ CAST(%(asked)s AS tsquery)
+                AND NOT coalesce(w.words @@ CAST(%(unwanted)s AS tsquery), false))"""
+"""Condition on `product AS p`: it has a word that was asked for, and no excluded one."""
+
+SEARCHABLE = """EXISTS (
+            SELECT FROM product_picture AS shown JOIN embedding AS e USING (picture_id)
+            WHERE shown.product_id = p.id AND e.model_id = {model})"""
+"""Condition on `product AS p`: it has a picture with an embedding under a model."""
+
 CANDIDATES = """{name} AS MATERIALIZED (
     SELECT w.product_id, w.words FROM product_words AS w JOIN product AS p ON p.id = w.product_id
     WHERE w.language = %(language)s AND w.words @@ CAST(%({name})s AS tsquery)
@@ -184,6 +196,17 @@ def _values(query: WordQuery) -> dict[str, Any]:
     values["code"] = _code(query.code) if query.code else None
     values["unwanted"] = _any_of(query.unwanted)
     return values
+
+
+def asked_values(query: WordQuery) -> dict[str, Any]:
+    """The values bound in HAS_WORDS."""
+    terms = [term.alternatives + term.synonyms for term in query.terms]
+    code = ((f"#{query.code}",),) if query.code else ()
+    return {
+        "language": query.language,
+        "asked": _any_of([*code, *(phrase for phrases in terms for phrase in phrases)]),
+        "unwanted": _any_of(query.unwanted),
+    }
 
 
 def _any_of(phrases: Sequence[Sequence[str]], weights: str = "") -> str | None:

@@ -24,7 +24,7 @@ def draw(result: SearchResult) -> None:
     """Draw the explanation of a result."""
     plan = result.plan
     if plan.shortfall:
-        st.info(escape_markdown(f"Fewer than asked: {plan.shortfall}."))
+        st.info(escape_markdown(plan.shortfall))
     for sentence in reading_texts(plan):
         st.info(escape_markdown(sentence))
     if result.dropped:
