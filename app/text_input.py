@@ -22,16 +22,15 @@ def read_columns(
     """Line number and the values by column of each row of a CSV file in UTF-8 with a header.
 
     A missing value is ''. Other columns are ignored. Raises BadSource for a file that cannot be
-    read, is not CSV in UTF-8, or lacks one of the columns `needed`.
+    read, is not CSV in UTF-8, or lacks one of the columns `needed`; the message names the first of
+    the `optional` ones too.
     """
     try:
         with source.open(encoding="utf-8-sig", newline="") as file:
             rows = csv.DictReader(file, strict=True)
             if not set(needed) <= set(rows.fieldnames or ()):
-                names = (
-                    f"columns {' and '.join(needed)}" if len(needed) > 1 else f"column {needed[0]}"
-                )
-                raise BadSource(f"{source} needs the {names}.")
+                names = " and ".join((*optional[:1], *needed))
+                raise BadSource(f"{source} needs the columns {names}.")
             for row in rows:
                 yield rows.line_num, {name: row.get(name) or "" for name in (*needed, *optional)}
     except OSError as exc:

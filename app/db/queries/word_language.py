@@ -11,8 +11,8 @@ WITH batch AS MATERIALIZED (
     SELECT * FROM product WHERE id > :after ORDER BY id LIMIT :most FOR KEY SHARE
 ), written AS (
     INSERT INTO product_words
-    SELECT p.id, :language,
-        weighted_words(CAST(:language AS regconfig), p.title, p.brand, p.category, p.colour)
+    SELECT p.id, CAST(:language AS text),
+        weighted_words(CAST(CAST(:language AS text) AS regconfig), p.title, p.brand, p.category, p.colour)
             || product_codes(p.sku, p.attributes),
         weighted_words('simple', p.title, p.brand, p.category, p.colour)
     FROM batch AS p
