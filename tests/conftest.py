@@ -31,8 +31,10 @@ KEPT = {"LOOKALIKE_TEST_DATA", "LOOKALIKE_CACHE_DIR"}
 
 Fill = Callable[[App], object]
 
-# A server whose data nobody misses need not wait for the disk.
+# A server whose data nobody misses need not wait for the disk. Each CREATE and DROP DATABASE
+# passes over all shared buffers.
 HASTY = {
+    "shared_buffers": "32MB",
     "fsync": "off",
     "synchronous_commit": "off",
     "full_page_writes": "off",
@@ -91,24 +93,34 @@ def server_home() -> Iterator[Path]:
 
 
 @pytest.fixture(scope="session")
-def template(server_home: Path) -> str:
+def administrator(server_home: Path) -> Iterator[psycopg.Connection]:
+    """A connection that creates and drops the databases of that server."""
+    url = embedded_server.url(server_home, "postgres")
+    with psycopg.connect(url, autocommit=True) as connection:
+        yield connection
+
+
+@pytest.fixture(scope="session")
+def template(server_home: Path, administrator: psycopg.Connection) -> str:
     """The name of a migrated database with the encoder 'colours' recorded, to be copied."""
     name = "template_catalogue"
-    url = _create_database(server_home, name, None)
+    url = _create_database(administrator, server_home, name, None)
     with App(Settings(home=server_home, database_url=url), choose=choose_colours) as app:
         app.initialise()
     return name
 
 
 @pytest.fixture(scope="session")
-def filled_template(server_home: Path, template: str) -> Callable[[Fill], str]:
+def filled_template(
+    server_home: Path, administrator: psycopg.Connection, template: str
+) -> Callable[[Fill], str]:
     """Gives the name of a database that a function has filled, once in this process."""
     names: dict[Fill, str] = {}
 
     def make(fill: Fill) -> str:
         if fill not in names:
             name = f"template_{uuid4().hex[:12]}"
-            url = _create_database(server_home, name, template)
+            url = _create_database(administrator, server_home, name, template)
             with App(
                 Settings(home=server_home / name, database_url=url), choose=choose_colours
             ) as app:
@@ -129,31 +141,35 @@ def filled_database(
 
 @pytest.fixture(scope="module")
 def shared_filled_database(
-    server_home: Path, filled_template: Callable[[Fill], str]
+    server_home: Path, administrator: psycopg.Connection, filled_template: Callable[[Fill], str]
 ) -> Iterator[Callable[[Fill], str]]:
     """The same for all tests of a module that only read it."""
-    with _databases(server_home) as make:
+    with _databases(administrator, server_home) as make:
         yield lambda fill: _keep_builds(make(filled_template(fill)))
 
 
 @pytest.fixture
-def new_database(server_home: Path) -> Iterator[Callable[[str | None], str]]:
+def new_database(
+    server_home: Path, administrator: psycopg.Connection
+) -> Iterator[Callable[[str | None], str]]:
     """Makes databases, empty or copied from a template; gives their URL, drops them at the end."""
-    with _databases(server_home) as make:
+    with _databases(administrator, server_home) as make:
         yield make
 
 
 @contextmanager
-def _databases(home: Path) -> Iterator[Callable[[str | None], str]]:
+def _databases(
+    administrator: psycopg.Connection, home: Path
+) -> Iterator[Callable[[str | None], str]]:
     names: list[str] = []
 
     def make(template: str | None = None) -> str:
         names.append(f"test_{uuid4().hex[:12]}")
-        return _create_database(home, names[-1], template)
+        return _create_database(administrator, home, names[-1], template)
 
     yield make
     for name in names:
-        _execute(home, f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+        administrator.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)".encode())
 
 
 @pytest.fixture
@@ -195,12 +211,11 @@ def _keep_builds(url: str) -> str:
     return url
 
 
-def _create_database(home: Path, name: str, template: str | None) -> str:
+def _create_database(
+    administrator: psycopg.Connection, home: Path, name: str, template: str | None
+) -> str:
     # Copying files is cheaper than logging their pages, where a checkpoint costs no sync.
-    _execute(home, f"CREATE DATABASE {name} TEMPLATE {template or 'template0'} STRATEGY FILE_COPY")
+    administrator.execute(
+        f"CREATE DATABASE {name} TEMPLATE {template or 'template0'} STRATEGY FILE_COPY".encode()
+    )
     return embedded_server.url(home, name)
-
-
-def _execute(home: Path, statement: str) -> None:
-    with psycopg.connect(embedded_server.url(home, "postgres"), autocommit=True) as connection:
-        connection.execute(statement)

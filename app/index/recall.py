@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from app.index.embedding_reader import EmbeddingSnapshot
 from app.index.faiss_index import DEPTHS, MIN_NPROBE, AnnIndex, IdSelector, deep_search_size
-from app.types import EmbeddingRows, Vector, Vectors
+from app.types import EmbeddingRows, Vectors
 from app.vectors import unit_rows
 
 SAMPLE_SIZE = 400
@@ -77,11 +77,7 @@ class RecallBenchmark:
         if k == 0:
             return 1.0
         _, results = index.search(self.queries, k)
-        hits = sum(
-            int((self._similarities(query, ids) >= floor).sum())
-            for query, ids, floor in zip(self.queries, results, self.floors[depth], strict=True)
-        )
-        return hits / results.size
+        return int(self._hits(self.queries, results, self.floors[depth]).sum()) / results.size
 
     def nprobe_needed(self, index: AnnIndex, depth: int, goal: float) -> int:
         """The nprobe (number of nearest inverted lists) with which the probed lists contain a share
@@ -106,14 +102,16 @@ class RecallBenchmark:
         k = min(FILTERED_DEPTH, len(passing_ids))
         if k == 0:
             return 1.0
-        queries, selector, hits = self.queries[:FILTERED_QUERIES], IdSelector(passing_ids), 0
-        for query, floor in zip(queries, self._filtered_floors[share], strict=True):
-            ids = index.nominate(query, *deep_search_size(k + 16, k, share)).ids
-            ids = ids[np.isin(ids, passing_ids)]
-            if len(ids) < k:
-                ids = index.nominate(query, k, selector=selector).ids
-            hits += min(k, int((self._similarities(query, ids) >= floor).sum()))
-        return hits / (k * len(queries))
+        queries, floors = self.queries[:FILTERED_QUERIES], self._filtered_floors[share]
+        n, depth = deep_search_size(k + 16, k, share)
+        _, ids = index.search(queries, min(n, index.rows), depth)
+        ids = np.where(np.isin(ids, passing_ids), ids, -1)
+        hits = self._hits(queries, ids, floors)
+        short = (ids != -1).sum(axis=1) < k
+        if short.any():
+            _, ids = index.search(queries[short], k, selector=IdSelector(passing_ids))
+            hits[short] = self._hits(queries[short], ids, floors[short])
+        return int(np.minimum(hits, k).sum()) / (k * len(queries))
 
     def _random_mask(self, share: float) -> NDArray[np.bool_]:
         """The rows that pass a random filter, shape (n,); always the same for the same share."""
@@ -144,11 +142,23 @@ class RecallBenchmark:
             },
         )
 
-    def _similarities(self, query: Vector, ids: NDArray[np.int64]) -> NDArray[np.float32]:
-        """Exact similarities of ids, shape (k,); -inf for ids that do not exist (FAISS's -1)."""
+    def _hits(self, queries: Vectors, ids: NDArray[np.int64], floors: Scores) -> NDArray[np.int64]:
+        """How many of the `ids`, shape (queries, k), are at least as similar as the floor of their
+        query, by query; ids that do not exist (FAISS's -1) are not."""
+        hits = np.zeros(len(queries), dtype=np.int64)
+        step = max(1, BLOCK_ROWS // max(1, ids.shape[1]))
+        for begin in range(0, len(queries), step):
+            part = slice(begin, begin + step)
+            similarities = self._similarities(queries[part], ids[part])
+            hits[part] = (similarities >= floors[part, np.newaxis]).sum(axis=1)
+        return hits
+
+    def _similarities(self, queries: Vectors, ids: NDArray[np.int64]) -> Scores:
+        """Exact similarities of ids, shape (queries, k); -inf for ids that do not exist."""
         positions = np.minimum(np.searchsorted(self._ids, ids), len(self._ids) - 1)
-        rows = unit_rows(self._snapshot.vectors[self._order[positions]])
-        return np.where(self._ids[positions] == ids, rows @ query, -np.inf).astype(np.float32)
+        rows = unit_rows(self._snapshot.vectors[self._order[positions.ravel()]])
+        similarities = np.einsum("qkd,qd->qk", rows.reshape(*ids.shape, -1), queries)
+        return np.where(self._ids[positions] == ids, similarities, -np.inf).astype(np.float32)
 
 
 class TopK:

@@ -25,6 +25,7 @@ from app.db.embedded import server as embedded_server
 from app.db.engine import database_url
 from app.errors import DatabaseUnavailable, DatabaseUnsuitable
 from support.paths import REPO
+from support.servers import copy_cluster
 
 LOOKALIKE = str(Path(sys.executable).with_name("lookalike"))
 NO_FSYNC = {"fsync": "off"}  # the kernel keeps what a killed process wrote
@@ -52,6 +53,13 @@ def home() -> Iterator[Path]:
     yield folder / "home"
     embedded_server.stop(folder / "home")
     shutil.rmtree(folder)
+
+
+@pytest.fixture
+def used_home(home: Path) -> Path:
+    """A home whose server was started before, and stopped."""
+    copy_cluster(home)
+    return home
 
 
 def environment(home: Path, **more: str) -> dict[str, str]:
@@ -141,8 +149,8 @@ def test_without_a_url_a_server_starts_in_the_home(home: Path) -> None:
     assert Path(scalar(url, "SHOW data_directory")) == home / "postgres"
 
 
-def test_processes_share_one_server(home: Path) -> None:
-    urls = [finish(spawn(home)), finish(spawn(home))]
+def test_processes_share_one_server(used_home: Path) -> None:
+    urls = [finish(spawn(used_home)), finish(spawn(used_home))]
     assert start_time(urls[0]) == start_time(urls[1])
 
 
@@ -179,8 +187,10 @@ def test_a_home_of_another_user_is_an_error_for_an_ordinary_user(
 
 
 @pytest.mark.parametrize("blow", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
-def test_the_server_outlives_the_command_that_started_it(home: Path, blow: signal.Signals) -> None:
-    command = spawn(home, f"{START}\nimport time; time.sleep(60)")
+def test_the_server_outlives_the_command_that_started_it(
+    used_home: Path, blow: signal.Signals
+) -> None:
+    command = spawn(used_home, f"{START}\nimport time; time.sleep(60)")
     assert command.stdout is not None
     url = [command.stdout.readline() for _ in range(2)][-1].strip()
     before = start_time(url)
@@ -200,10 +210,10 @@ def test_the_next_start_recovers_from_a_start_that_was_killed(home: Path, after_
     assert scalar(start(home), "SELECT 1") == 1
 
 
-def test_the_stop_command_stops_the_server_and_reports_it(home: Path) -> None:
-    start(home)
-    output = lookalike(home, "db", "stop").stderr
-    assert ("was stopped" in output, embedded_server.running(home)) == (True, False)
+def test_the_stop_command_stops_the_server_and_reports_it(used_home: Path) -> None:
+    start(used_home)
+    output = lookalike(used_home, "db", "stop").stderr
+    assert ("was stopped" in output, embedded_server.running(used_home)) == (True, False)
 
 
 def test_stopping_a_server_that_does_not_run_reports_it(home: Path) -> None:
@@ -211,8 +221,8 @@ def test_stopping_a_server_that_does_not_run_reports_it(home: Path) -> None:
     assert (stopped.returncode, "was not running" in stopped.stderr) == (0, True)
 
 
-def test_psql_accepts_the_url_that_the_command_prints(home: Path) -> None:
-    url = lookalike(home, "db", "url").stdout.strip()
+def test_psql_accepts_the_url_that_the_command_prints(used_home: Path) -> None:
+    url = lookalike(used_home, "db", "url").stdout.strip()
     psql = [binaries.binary("psql"), "-XAt", url, "-c", "SELECT current_database()"]
     assert subprocess.run(psql, capture_output=True, text=True).stdout.strip() == "lookalike"
 
@@ -235,10 +245,10 @@ def test_a_path_with_shell_metacharacters_is_refused(home: Path) -> None:
         start(home / "$HOME")
 
 
-def test_a_symbolic_link_to_the_home_uses_the_same_server(home: Path) -> None:
-    url = start(home)
-    link = home.parent / "link"
-    link.symlink_to(home)
+def test_a_symbolic_link_to_the_home_uses_the_same_server(used_home: Path) -> None:
+    url = start(used_home)
+    link = used_home.parent / "link"
+    link.symlink_to(used_home)
     assert start(link) == url
 
 
@@ -246,6 +256,7 @@ def test_a_symbolic_link_to_the_home_uses_the_same_server(home: Path) -> None:
 def long_home(home: Path) -> Iterator[Path]:
     """A home whose path is too long for a socket, so that the socket is in another folder."""
     far = home / ("x" * 120)
+    copy_cluster(far)
     yield far
     embedded_server.stop(far)
     shutil.rmtree(socket_folder(far), ignore_errors=True)
@@ -307,20 +318,20 @@ def test_environment_variables_for_another_server_are_ignored(home: Path) -> Non
     assert scalar(url, "SELECT current_database()") == "lookalike"
 
 
-def test_a_killed_server_restarts_with_all_committed_data(home: Path) -> None:
-    with psycopg.connect(start(home)) as connection:
+def test_a_killed_server_restarts_with_all_committed_data(used_home: Path) -> None:
+    with psycopg.connect(start(used_home)) as connection:
         connection.execute("CREATE TABLE kept AS SELECT 1 AS one")
-    kill(home)
-    assert scalar(start(home), "SELECT one FROM kept") == 1
+    kill(used_home)
+    assert scalar(start(used_home), "SELECT one FROM kept") == 1
 
 
 @pytest.fixture
-def unrelated_process(home: Path) -> Iterator[Callable[[], int]]:
+def unrelated_process(used_home: Path) -> Iterator[Callable[[], int]]:
     """Starts an unrelated process of the user PostgreSQL runs as; returns its pid."""
     started: list[subprocess.Popen[bytes]] = []
 
     def make() -> int:
-        user = (home / "postgres").stat().st_uid
+        user = (used_home / "postgres").stat().st_uid
         process_options = {"user": user} if os.geteuid() == 0 else {}
         started.append(subprocess.Popen(["sleep", "60"], cwd="/", **process_options))  # type: ignore[call-overload]
         return started[-1].pid
@@ -332,30 +343,30 @@ def unrelated_process(home: Path) -> Iterator[Callable[[], int]]:
 
 
 def test_a_killed_server_restarts_when_its_pid_was_reused(
-    home: Path, unrelated_process: Callable[[], int]
+    used_home: Path, unrelated_process: Callable[[], int]
 ) -> None:
-    start(home)
-    kill(home)
-    pid_file = home / "postgres" / "postmaster.pid"
+    start(used_home)
+    kill(used_home)
+    pid_file = used_home / "postgres" / "postmaster.pid"
     rest = pid_file.read_text().split("\n", 1)[1]
     pid_file.write_text(f"{unrelated_process()}\n{rest}")
-    assert scalar(start(home), "SELECT 1") == 1
+    assert scalar(start(used_home), "SELECT 1") == 1
 
 
 def test_a_pid_of_an_unrelated_process_is_not_a_running_server(
-    home: Path, unrelated_process: Callable[[], int]
+    used_home: Path, unrelated_process: Callable[[], int]
 ) -> None:
-    start(home)
-    kill(home)
-    (home / "postgres" / "postmaster.pid").write_text(f"{unrelated_process()}\n")
-    assert not embedded_server.stop(home)
+    start(used_home)
+    kill(used_home)
+    (used_home / "postgres" / "postmaster.pid").write_text(f"{unrelated_process()}\n")
+    assert not embedded_server.stop(used_home)
 
 
-def test_a_server_that_died_while_writing_its_pid_file_restarts(home: Path) -> None:
-    start(home)
-    embedded_server.stop(home)
-    (home / "postgres" / "postmaster.pid").touch(mode=0o600)
-    assert scalar(start(home), "SELECT 1") == 1
+def test_a_server_that_died_while_writing_its_pid_file_restarts(used_home: Path) -> None:
+    start(used_home)
+    embedded_server.stop(used_home)
+    (used_home / "postgres" / "postmaster.pid").touch(mode=0o600)
+    assert scalar(start(used_home), "SELECT 1") == 1
 
 
 def test_an_incomplete_cluster_is_initialised_again(home: Path) -> None:
@@ -377,12 +388,12 @@ def test_a_data_folder_that_is_not_ours_is_left_unchanged(home: Path, version: s
 
 
 @as_root
-def test_root_does_not_take_over_the_data_of_a_user(home: Path) -> None:
-    start(home)
-    embedded_server.stop(home)
-    shutil.chown(home / "postgres", OTHER_USER)
+def test_root_does_not_take_over_the_data_of_a_user(used_home: Path) -> None:
+    start(used_home)
+    embedded_server.stop(used_home)
+    shutil.chown(used_home / "postgres", OTHER_USER)
     with pytest.raises(DatabaseUnavailable, match=f"belongs to the user {OTHER_USER}"):
-        start(home)
+        start(used_home)
 
 
 def test_the_error_for_a_home_that_cannot_be_created_names_the_setting(home: Path) -> None:

@@ -8,7 +8,6 @@ import shutil
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -131,17 +130,19 @@ def test_searches_and_writes_go_on_while_all_migrations_run(
 
 
 def test_a_migration_without_its_lock_retries_and_does_not_block_searches(
-    engine: Engine, database_url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+    engine: Engine, database_url: str, monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
+    """A search that waited for the migration, or it for the search, would wait for the report."""
     monkeypatch.setattr("app.operations.migrate.RETRY_PAUSE_S", 0.2)
     step(engine, REVISIONS[1])
     with psycopg.connect(database_url) as report:
         report.execute("SELECT count(*) FROM index_build")  # and leave the transaction open
         migrating = threading.Thread(target=migrate, args=[engine])
         migrating.start()
-        time.sleep(3)
+        wait_until(lambda: "more tries" in caplog.text, "the migration does not retry")
         with psycopg.connect(database_url) as search:
-            search.execute("SET lock_timeout = '2500ms'")
+            search.execute("SET lock_timeout = '100s'")
             search.execute("SELECT count(*) FROM index_build")
         assert migrating.is_alive()
     migrating.join(300)

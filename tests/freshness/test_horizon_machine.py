@@ -235,7 +235,7 @@ class Horizon(RuleBasedStateMachine):
 
     @rule(seed=DIRECTIONS, k=st.sampled_from([1, 3, 10, 200]))
     def search_now(self, seed: int, k: int) -> None:
-        self.search_in_new_snapshot(seed, k)
+        self.search_in_new_snapshot([seed], k)
 
     @precondition(lambda self: len(self.searchers) < 3)
     @rule()
@@ -269,21 +269,24 @@ class Horizon(RuleBasedStateMachine):
 
     def ask_everybody(self) -> None:
         """Three kinds of queries for ten products, in a new snapshot and in each open one."""
-        for seed in (self.last_seed, self.last_seed + 1, 100):
-            self.search_in_new_snapshot(seed, 10)
+        seeds = [self.last_seed, self.last_seed + 1, 100]
+        self.search_in_new_snapshot(seeds, 10)
+        for seed in seeds:
             for searcher in self.searchers:
                 self.judge(searcher.connection, searcher.rows, seed, 10)
 
-    def search_in_new_snapshot(self, seed: int, k: int) -> None:
+    def search_in_new_snapshot(self, seeds: list[int], k: int) -> None:
         with snapshot(self.app.engine) as connection:
-            self.judge(connection, read(connection), seed, k)
+            rows = read(connection)
+            for seed in seeds:
+                self.judge(connection, rows, seed, k)
         with quick_snapshot(self.app) as connection:
-            query = direction(seed)
-            answer = at_once_with_newest(connection, self.app, self.model, query, k)
-            if answer is not None:
-                self.paths["at once"] += 1
-                wrong = differences(read(connection), query, answer.candidates, k)
-                assert not wrong, f"at once, {answer.reason}: {'; '.join(wrong)}"
+            for query in map(direction, seeds):
+                answer = at_once_with_newest(connection, self.app, self.model, query, k)
+                if answer is not None:
+                    self.paths["at once"] += 1
+                    wrong = differences(rows, query, answer.candidates, k)
+                    assert not wrong, f"at once, {answer.reason}: {'; '.join(wrong)}"
 
     def write_products(self, connection: psycopg.Connection, seeds: list[int]) -> None:
         skus = [uuid4().hex for _ in seeds]

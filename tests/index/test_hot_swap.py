@@ -23,7 +23,7 @@ from app.types import Build, Query, SearchResult
 from support.colours import choose_colours
 from support.shop import add, numbered, vectors
 
-SWAPS = 20
+SWAPS = 4 * MAX_OPEN
 
 
 def ask(app: App) -> SearchResult:

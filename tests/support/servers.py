@@ -1,10 +1,11 @@
 """PostgreSQL servers of a single test, which it may crash, restart, replicate, dump and restore.
 
-Each is in a home that `app.db.embedded.server` fills, and is deleted at the end of its `with`.
+Each is in a home of its own, which is deleted at the end of its `with`.
 """
 
 from __future__ import annotations
 
+import atexit
 import os
 import shutil
 import socket
@@ -14,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -31,8 +33,34 @@ UNSYNCED = {"fsync": "off", "shared_buffers": "32MB", "max_wal_size": "256MB"}
 def own_server(**options: str) -> Iterator[Path]:
     """The home of a server for one test, which may crash and restart it."""
     with _home() as home:
+        copy_cluster(home)
         embedded_server.start(home, UNSYNCED | options)
         yield home
+
+
+def copy_cluster(home: Path) -> None:
+    """Fill `home` as the first start of its server would, in a tenth of the time.
+
+    The cluster has an identifier of its own, so that index builds of another are not used with it.
+    """
+    home.mkdir(parents=True, exist_ok=True)
+    data = home / "postgres"
+    subprocess.run(["cp", "-a", _model_cluster() / "postgres", data], check=True)
+    if os.geteuid() == 0:
+        os_user.open_to_server_user(data, binaries.install_folder())
+    with (data / "global" / "pg_control").open("r+b") as file:
+        file.write(os.urandom(7))  # of the identifier; pg_resetwal writes it into the WAL, too
+    binaries.run("pg_resetwal", "-f", "-D", str(data))
+
+
+@cache
+def _model_cluster() -> Path:
+    """The home of a server that was started once, and stopped."""
+    home = Path(tempfile.mkdtemp(prefix="lookalike-model-"))
+    atexit.register(shutil.rmtree, home, ignore_errors=True)
+    embedded_server.start(home, UNSYNCED)
+    embedded_server.stop(home)
+    return home
 
 
 @contextmanager

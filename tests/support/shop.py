@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 
 import numpy as np
+from PIL import Image
 
 from app.bootstrap import App
 from app.catalog.batch_write import Batch, ProductEntry
@@ -22,6 +23,17 @@ def sha(seed: int) -> bytes:
     return hashlib.sha256(photo(seed)).digest()
 
 
+@lru_cache(maxsize=5_000)
+def _picture(seed: int) -> Image.Image:
+    return decode(photo(seed))
+
+
+@lru_cache(maxsize=20_000)
+def _stored(seed: int) -> PictureData:
+    picture = _picture(seed)
+    return PictureData(sha(seed), *picture.size, thumbnail(picture))
+
+
 def add(app: App, shown: dict[str, Sequence[int]], **fields: object) -> None:
     """Write products (sku -> seeds of their photos) through the catalogue service."""
     add_products(app, [
@@ -33,12 +45,8 @@ def add(app: App, shown: dict[str, Sequence[int]], **fields: object) -> None:
 def add_products(app: App, shown: Sequence[tuple[Product, Sequence[int]]]) -> None:
     """Write products, each with the seeds of its photos, through the catalogue service."""
     seeds = sorted({seed for _, seeds in shown for seed in seeds})
-    pictures = [decode(photo(seed)) for seed in seeds]
-    vectors = app.encoder().encode_pictures(pictures)
-    stored = {
-        sha(seed): PictureData(sha(seed), *picture.size, thumbnail(picture))
-        for seed, picture in zip(seeds, pictures, strict=True)
-    }
+    vectors = app.encoder().encode_pictures([_picture(seed) for seed in seeds])
+    stored = {sha(seed): _stored(seed) for seed in seeds}
     entries = [
         ProductEntry(product, tuple(PictureRef(sha(seed), f"{seed}.png") for seed in seeds))
         for product, seeds in shown
@@ -54,7 +62,7 @@ def numbered(count: int, first: int = 0) -> dict[str, list[int]]:
 
 def vectors(app: App, seeds: Sequence[int]) -> Vectors:
     """The vectors of photos by the encoder of the app."""
-    return app.encoder().encode_pictures([decode(photo(seed)) for seed in seeds])
+    return app.encoder().encode_pictures([_picture(seed) for seed in seeds])
 
 
 def oracle(rows: dict[int, np.ndarray], query: np.ndarray, k: int) -> list[tuple[int, float]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -47,7 +46,7 @@ def read(connection: Connection, model_id: int = 1) -> Rows:
     """Every embedding with its products, as visible to this transaction."""
     rows = connection.execute(
         text(
-            "SELECT pp.product_id, e.picture_id, e.vec::text FROM embedding AS e"
+            "SELECT pp.product_id, e.picture_id, halfvec_send(e.vec) AS vec FROM embedding AS e"
             " JOIN product_picture AS pp USING (picture_id) WHERE e.model_id = :model"
         ),
         {"model": model_id},
@@ -55,8 +54,17 @@ def read(connection: Connection, model_id: int = 1) -> Rows:
     return Rows(
         np.array([row[0] for row in rows], dtype=np.int64),
         np.array([row[1] for row in rows], dtype=np.int64),
-        np.array([json.loads(row[2]) for row in rows], dtype=np.float64),
+        _unpacked([row.vec for row in rows]),
     )
+
+
+def _unpacked(sent: list[bytes]) -> NDArray[np.float64]:
+    """Vectors in pgvector's binary format: two int16, the first of them the dimension, and the
+    values as float16, all in network byte order."""
+    if not sent:
+        return np.empty((0, 0))
+    words = np.frombuffer(b"".join(sent), dtype=">u2").reshape(len(sent), -1)
+    return words[:, 2:].copy().view(">f2").astype(np.float64)
 
 
 @contextmanager

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import psycopg
@@ -15,7 +14,6 @@ from app.config import Settings
 from app.db.embedded import server as embedded_server
 from app.duplicates.verdicts import decide
 from app.operations.catalog_stats import ingest_rejects, overview
-from app.ui.shared import services
 from support.pages_served import SOON_MS, chromium, pages_of, tab
 from support.shop import add, numbered
 from support.sources import ingest, write_csv, write_photos
@@ -28,18 +26,6 @@ def health() -> None:
     from app.ui.views import catalogue as catalogue_view
 
     catalogue_view.show()
-
-
-@pytest.fixture
-def catalogue(app: App, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[App]:
-    """Services for the tests; the page creates its own from the environment."""
-    monkeypatch.setenv("LOOKALIKE_HOME", str(settings.home))
-    monkeypatch.setenv("LOOKALIKE_DATABASE_URL", str(settings.database_url))
-    monkeypatch.setenv("LOOKALIKE_PAGE_METRICS_PORT", "0")
-    services.clear()
-    yield app
-    services().close()
-    services.clear()
 
 
 def drawn() -> AppTest:

@@ -13,7 +13,6 @@ from app.config import Settings
 from app.duplicates.review import latest_decisions
 from app.duplicates.verdicts import decide
 from app.types import Query
-from app.ui.shared import services
 from support.colours import photo
 from support.pages_served import SOON_MS, chromium, pages_of, tab
 from support.shop import add
@@ -28,18 +27,6 @@ def duplicates() -> None:
     from app.ui.views import duplicates as duplicates_view
 
     duplicates_view.show()
-
-
-@pytest.fixture
-def catalogue(app: App, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[App]:
-    """Services for the tests; the page creates its own from the environment."""
-    monkeypatch.setenv("LOOKALIKE_HOME", str(settings.home))
-    monkeypatch.setenv("LOOKALIKE_DATABASE_URL", str(settings.database_url))
-    monkeypatch.setenv("LOOKALIKE_PAGE_METRICS_PORT", "0")
-    services.clear()
-    yield app
-    services().close()
-    services.clear()
 
 
 def drawn(name: str | None = "Ada") -> AppTest:

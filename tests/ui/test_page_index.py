@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import psycopg
 import pytest
 from playwright.sync_api import expect
@@ -25,18 +23,6 @@ def index() -> None:
     from app.ui.views import index as index_view
 
     index_view.show()
-
-
-@pytest.fixture
-def catalogue(app: App, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[App]:
-    """Services for the tests; the page creates its own from the environment."""
-    monkeypatch.setenv("LOOKALIKE_HOME", str(settings.home))
-    monkeypatch.setenv("LOOKALIKE_DATABASE_URL", str(settings.database_url))
-    monkeypatch.setenv("LOOKALIKE_PAGE_METRICS_PORT", "0")
-    services.clear()
-    yield app
-    services().close()
-    services.clear()
 
 
 def drawn() -> AppTest:

@@ -12,7 +12,8 @@ WITH batch AS MATERIALIZED (
 ), written AS (
     INSERT INTO product_words
     SELECT p.id, CAST(:language AS text),
-        weighted_words(CAST(CAST(:language AS text) AS regconfig), p.title, p.brand, p.category, p.colour)
+        weighted_words(CAST(CAST(:language AS text) AS regconfig),
+            p.title, p.brand, p.category, p.colour)
             || product_codes(p.sku, p.attributes),
         weighted_words('simple', p.title, p.brand, p.category, p.colour)
     FROM batch AS p
