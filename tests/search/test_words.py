@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -13,7 +16,7 @@ from hypothesis import strategies as st
 from app.bootstrap import App
 from app.cli.search import as_dict
 from app.config import Settings
-from app.db.queries import full_text
+from app.db.queries import full_text, vocabulary
 from app.search.explain import reading_texts
 from app.types import Correction, Product, Query, SearchResult, SynonymUsed
 from support.colours import choose_colours
@@ -252,3 +255,29 @@ def test_a_correction_is_a_word_of_the_current_catalogue(app: App) -> None:
     app.catalog.delete(["A"])
     reading = ask(app, "ketle").plan.reading
     assert reading is not None and (reading.corrected, reading.ignored) == ((), ("ketle",))
+
+
+TRIGRAM_SERVER = os.environ.get("LOOKALIKE_TEST_TRIGRAM_URL")
+"""URL of the database `postgres` of a server that has pg_trgm; the embedded one has none."""
+
+
+@pytest.mark.skipif(not TRIGRAM_SERVER, reason="LOOKALIKE_TEST_TRIGRAM_URL names no server")
+def test_pg_trgm_finds_the_words_with_another_first_letter(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert TRIGRAM_SERVER
+    with psycopg.connect(TRIGRAM_SERVER, autocommit=True) as admin:
+        admin.execute("DROP DATABASE IF EXISTS trigrams")
+        admin.execute("CREATE DATABASE trigrams")
+    url = re.sub(r"/postgres(?=\?|$)", "/trigrams", TRIGRAM_SERVER)
+    made = Settings(home=tmp_path, database_url=url)
+    with App(made, choose=choose_colours) as app:
+        app.initialise()
+        fill(app)
+        without = {words: ask(app, words).plan.reading for words in ("hsirts", "rhoes", "kress")}
+        with psycopg.connect(url, autocommit=True) as connection:
+            connection.execute("CREATE EXTENSION pg_trgm")
+        monkeypatch.setattr(vocabulary, "ANY_FIRST_LETTER", "not used")
+        for words, reading in without.items():
+            assert ask(app, words).plan.reading == reading
+            assert reading is not None and reading.corrected
