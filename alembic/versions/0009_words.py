@@ -13,68 +13,91 @@ down_revision = "0008"
 branch_labels = None
 depends_on = None
 
-# Explicit characters, because character classes depend on the database's locale.
+# Explicit characters, because character classes depend on the database's locale. The functions set
+# no search_path, which would take longer than their work; the triggers that call them set it.
 FUNCTIONS = r"""
 CREATE OR REPLACE FUNCTION split_words(value text) RETURNS text
-LANGUAGE sql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $$
-    SELECT btrim(regexp_replace(translate(
-        lower(regexp_replace(normalize(left(value, 10000), NFKD), '[\u0300-\u036F]', '', 'g')),
-        '!"#$%&''()*+,-./:;<=>?@[\]^_`{|}~' || U&'\2019\2018\00B7',
-        repeat(' ', 35)), '\s+', ' ', 'g'))
+LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+    -- Most values are ASCII and need no steps for accents.
+    SELECT CASE WHEN octet_length(value) = length(value)
+        THEN btrim(regexp_replace(lower(left(value, 10000)), '[^a-z0-9]+', ' ', 'g'))
+        ELSE btrim(regexp_replace(translate(
+            lower(regexp_replace(
+                normalize(left(value, 10000), NFKD), '[\u0300-\u036F]', '', 'g')),
+            '!"#$%&''()*+,-./:;<=>?@[\]^_`{|}~' || U&'\2019\2018\00B7',
+            repeat(' ', 35)), '\s+', ' ', 'g')) END
 $$;
 COMMENT ON FUNCTION split_words(text) IS
     'lower case, without accents, a space for punctuation: T-Shirt is "t shirt"';
 
 CREATE OR REPLACE FUNCTION joined_words(value text) RETURNS text
-LANGUAGE sql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, public, pg_temp AS $$
-    SELECT coalesce(string_agg(replace(split_words(chunk), ' ', ''), ' '), '')
-    FROM regexp_split_to_table(left(value, 10000), '\s+') AS chunk
-    WHERE chunk ~ ('[^ ][''.&' || U&'\2019' || '-][^ ]') AND split_words(chunk) LIKE '% %'
-$$;
+LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE AS $$
+BEGIN
+    IF value IS NULL OR value !~ ('[^ ][''.&' || U&'\2019' || '-][^ ]') THEN
+        RETURN '';
+    END IF;
+    RETURN (
+        SELECT coalesce(string_agg(replace(split_words(chunk), ' ', ''), ' '), '')
+        FROM regexp_split_to_table(left(value, 10000), '\s+') AS chunk
+        WHERE chunk ~ ('[^ ][''.&' || U&'\2019' || '-][^ ]') AND split_words(chunk) LIKE '% %');
+END $$;
 COMMENT ON FUNCTION joined_words(text) IS
     'the words with punctuation inside, without it: T-Shirt is "tshirt"';
 
 CREATE OR REPLACE FUNCTION product_code(value text) RETURNS text
-LANGUAGE sql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, public, pg_temp AS $$
-    SELECT CASE WHEN code = '' THEN '0' ELSE code END
-    FROM (SELECT ltrim(replace(split_words(left(value, 500)), ' ', ''), '0')) AS given(code)
-    WHERE split_words(left(value, 500)) <> ''
-$$;
+LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE AS $$
+DECLARE
+    written text := replace(split_words(left(value, 500)), ' ', '');
+BEGIN
+    IF written = '' THEN
+        RETURN NULL;
+    END IF;
+    RETURN coalesce(nullif(ltrim(written, '0'), ''), '0');
+END $$;
 COMMENT ON FUNCTION product_code(text) IS
     'a sku or gtin without case, punctuation and leading zeros; null: nothing else is in it';
 
 CREATE OR REPLACE FUNCTION weighted_words(
     language regconfig, title text, brand text, category text, colour text
 ) RETURNS tsvector
-LANGUAGE sql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, public, pg_temp AS $$
+LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE AS $$
+DECLARE
+    of_brand text := coalesce(split_words(brand), '');
+    of_title text := ' ' || split_words(title) || ' ';
+    joined_title text := '';
+BEGIN
+    IF title ~ ('[^ ][''.&' || U&'\2019' || '-][^ ]') THEN
+        joined_title := joined_words(CASE WHEN brand <> ''
+            THEN replace(lower(title), lower(brand), ' ') ELSE title END);
+    END IF;
     -- The brand in a title counts as the brand: "Red Tape" is not a colour.
-    SELECT setweight(to_tsvector(language, replace(
-            ' ' || split_words(title) || ' ',
-            coalesce(' ' || nullif(split_words(brand), '') || ' ', '  '), ' ')), 'A')
-        || setweight(to_tsvector(language, joined_words(replace(lower(title),
-            coalesce(nullif(lower(brand), ''), '  '), ' '))), 'A')
+    IF of_brand <> '' THEN
+        of_title := replace(of_title, ' ' || of_brand || ' ', ' ');
+    END IF;
+    RETURN setweight(to_tsvector(language, of_title || joined_title), 'A')
         || setweight(to_tsvector(language,
             coalesce(split_words(category) || ' ' || joined_words(category), '')), 'B')
         || setweight(to_tsvector(language,
             coalesce(split_words(colour) || ' ' || joined_words(colour), '')), 'C')
-        || setweight(to_tsvector(language,
-            coalesce(split_words(brand) || ' ' || joined_words(brand), '')), 'D')
-$$;
+        || setweight(to_tsvector(language, of_brand || ' ' || joined_words(brand)), 'D');
+END $$;
 COMMENT ON FUNCTION weighted_words(regconfig, text, text, text, text) IS
     'the words of a product with the weights A title, B category, C colour, D brand';
 
 CREATE OR REPLACE FUNCTION product_codes(sku text, attributes jsonb) RETURNS tsvector
-LANGUAGE sql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, public, pg_temp AS $$
-    SELECT array_to_tsvector(coalesce(array_agg(DISTINCT '#' || code), '{}'))
-    FROM (
-        SELECT product_code(sku)
-      UNION ALL
-        SELECT product_code(value) FROM jsonb_each_text(attributes)
-        WHERE lower(key) IN ('gtin', 'gtin8', 'gtin12', 'gtin13', 'gtin14', 'ean', 'upc', 'isbn',
-            'mpn', 'barcode')
-    ) AS codes(code)
-    WHERE code IS NOT NULL
-$$;
+LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE AS $$
+DECLARE
+    codes text[] := ARRAY[product_code(sku)];
+BEGIN
+    IF attributes <> '{}' THEN
+        codes := codes || ARRAY(
+            SELECT product_code(value) FROM jsonb_each_text(attributes)
+            WHERE lower(key) IN ('gtin', 'gtin8', 'gtin12', 'gtin13', 'gtin14', 'ean', 'upc',
+                'isbn', 'mpn', 'barcode'));
+    END IF;
+    RETURN array_to_tsvector(ARRAY(
+        SELECT DISTINCT '#' || code FROM unnest(codes) AS code WHERE code IS NOT NULL));
+END $$;
 COMMENT ON FUNCTION product_codes(text, jsonb) IS
     'the sku and the gtin of a product as lexemes that begin with #';
 """

@@ -12,7 +12,7 @@ from app.db.queries import nearest
 from app.db.queries.nearest import FilterClause
 from app.types import Hit, Model, Vector
 
-MAX_RANKED = 4000
+MAX_RANKED = 2000
 """Products of one candidate set that are ranked; a word that half of the catalogue has must not
 cost a pass over half of the catalogue."""
 
