@@ -143,7 +143,8 @@ class Query:
     sku.
 
     `picture` and `more_pictures` (file bytes) show one object; only the part `region` of `picture`
-    is used. `words_weight` (0 to 1) is the weight of words next to pictures or a sku. Words alone
+    is used. Words next to pictures or a sku re-rank what is near these, with the weight
+    `words_weight` (0 to 1). Words alone
     are searched by the model's text tower and by full text in the catalogue, and the results are
     fused; `words_by` selects one of the two. `without_pictures` and `without_words` are negative
     examples with the weight `without_weight`. `vector` is a unit vector of the model `model_id` and
@@ -196,12 +197,33 @@ class Hit:
 
 @dataclass(frozen=True, slots=True)
 class Folded:
-    """A product collapsed into a match as its duplicate: by which `rule`, and `like` which sku."""
+    """A product collapsed into a match as its duplicate: by which `rule`, and `like` which sku.
+
+    `evidence` is what shows that the two are one: "words and pictures", "words, no picture to
+    compare", "gtin", "mpn", "item group" or "verdict". `distance` is the cosine distance (0 to 2)
+    of their nearest pictures; None where one has none to compare.
+    """
 
     product: Product
     rule: str
     like: str
     similarity: float | None = None
+    evidence: str = "words and pictures"
+    distance: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SimilarListing:
+    """A product whose words are those of a match, and the `reason` why it is not the same product.
+
+    The reason is "other pictures", "no picture to compare", "another gtin" or "verdict"; `distance`
+    as in `Folded`.
+    """
+
+    product: Product
+    rule: str
+    reason: str
+    distance: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,6 +258,11 @@ class Match:
     folded: tuple[Folded, ...] = ()
     means: SimilarityLabel | None = None
     """The meaning of the similarity, if the model is calibrated and the query is a picture."""
+    similar: tuple[SimilarListing, ...] = ()
+    """If duplicates are folded: the nearest of the products that have the same words and are not
+    the same product."""
+    similar_count: int = 0
+    """The number of such products in the catalogue."""
 
 
 @dataclass(frozen=True, slots=True)

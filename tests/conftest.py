@@ -25,7 +25,7 @@ from support.colours import choose_colours
 from support.paths import REPO
 from support.scheduling import GroupScheduling, sort_longest_first
 
-pytest_plugins = ["support.browsing"]
+pytest_plugins = ["support.browsing", "support.warm_commands"]
 
 KEPT = {"LOOKALIKE_TEST_DATA", "LOOKALIKE_CACHE_DIR"}
 

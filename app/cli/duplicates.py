@@ -1,4 +1,4 @@
-"""`lookalike duplicates`: list duplicate products, record verdicts, measure the rules."""
+"""`lookalike duplicates`: list duplicates and similar listings, record verdicts, measure."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import click
 from app.bootstrap import App
 from app.cli.output import as_json, note, print_json, print_table
 from app.duplicates import report as duplicate_report
-from app.duplicates.rules import DuplicateGroup, FoldedCandidate
+from app.duplicates.folding import DuplicateGroup, FoldedCandidate, SimilarPair
 from app.duplicates.verdicts import decide as record_verdict
 
 
@@ -53,18 +53,31 @@ def decide(sku_a: str, sku_b: str, same: bool | None, decided_by: str, as_json: 
 @click.option("--limit", default=100, show_default=True, type=click.IntRange(1, 1_000_000))
 @as_json
 def pairs(limit: int, as_json: bool) -> None:
-    """List the products that are folded into another one, each with the rule."""
+    """List the products that are folded into another one, each with the rule and its evidence."""
     with App() as app:
-        groups = duplicate_report.duplicate_groups(app.engine, app.settings.typo_similarity)
-    rows = [_row(group, fold) for group in groups for fold in group.folded]
-    if as_json:
-        print_json(rows[:limit])
-    elif rows:
-        print_table(tuple(rows[0]), [list(row.values()) for row in rows[:limit]])
-    if len(rows) > limit:
-        note(f"{limit} of {len(rows)} are shown; show more with --limit.")
-    elif not rows:
-        note("No two products of the catalogue are duplicates.")
+        folds = duplicate_report.catalogue_folds(app.engine, app.settings.typo_similarity)
+    rows = [_row(group, fold) for group in folds.groups for fold in group.folded]
+    _print_rows(rows, limit, as_json, "No two products of the catalogue are duplicates.")
+    if folds.similar and not as_json:
+        count = len(folds.similar)
+        note(
+            f"{count} more pair{'s' * (count != 1)} of listings only read alike; list them with "
+            "`lookalike duplicates similar`."
+        )
+
+
+@duplicates.command()
+@click.option("--limit", default=100, show_default=True, type=click.IntRange(1, 1_000_000))
+@as_json
+def similar(limit: int, as_json: bool) -> None:
+    """List products that have the same words as another one and are not the same product.
+
+    Each with the nearest such product, the distance of their pictures, and why they are two.
+    """
+    with App() as app:
+        folds = duplicate_report.catalogue_folds(app.engine, app.settings.typo_similarity)
+    rows = [_similar_row(pair) for pair in folds.similar]
+    _print_rows(rows, limit, as_json, "No two products of the catalogue only read alike.")
 
 
 @duplicates.command()
@@ -89,6 +102,17 @@ def evaluate(source: Path, as_json: bool) -> None:
             click.echo(f"{name:13} {sku_a} {sku_b}")
 
 
+def _print_rows(rows: list[dict[str, Any]], limit: int, as_json: bool, none: str) -> None:
+    if as_json:
+        print_json(rows[:limit])
+    elif rows:
+        print_table(tuple(rows[0]), [list(row.values()) for row in rows[:limit]])
+    if len(rows) > limit:
+        note(f"{limit} of {len(rows)} are shown; show more with --limit.")
+    elif not rows:
+        note(none)
+
+
 def _row(group: DuplicateGroup, fold: FoldedCandidate) -> dict[str, Any]:
     return {
         "kept": group.keeper.sku,
@@ -96,4 +120,21 @@ def _row(group: DuplicateGroup, fold: FoldedCandidate) -> dict[str, Any]:
         "rule": fold.rule,
         "matched_by": fold.matched_by,
         "title": fold.candidate.product.title,
+        "evidence": fold.evidence,
+        "distance": _rounded(fold.distance),
     }
+
+
+def _similar_row(pair: SimilarPair) -> dict[str, Any]:
+    return {
+        "sku": pair.product.sku,
+        "similar": pair.other.sku,
+        "rule": pair.rule,
+        "reason": pair.reason,
+        "distance": _rounded(pair.distance),
+        "title": pair.product.title,
+    }
+
+
+def _rounded(distance: float | None) -> float | None:
+    return None if distance is None else round(distance, 6)

@@ -131,6 +131,8 @@ def print_matches(result: SearchResult) -> None:
     for match in result.matches:
         for fold in match.folded:
             note(f"{match.product.sku}: also {_fold_text(fold)}")
+        if match.similar_count:
+            note(f"{match.product.sku}: {_similar_text(match)}")
     for drop in result.dropped:
         note(f"dropped {drop.sku}: {why_dropped(drop, decimals=4)}")
     plan = result.plan
@@ -206,15 +208,38 @@ def _match_as_dict(match: Match) -> dict[str, Any]:
                 "rule": fold.rule,
                 "matched_by": fold.like,
                 "similarity": _rounded(fold.similarity),
+                "evidence": fold.evidence,
+                "distance": _rounded(fold.distance),
             }
             for fold in match.folded
+        ],
+        "similar_count": match.similar_count,
+        "similar": [
+            {
+                "sku": listing.product.sku,
+                "title": listing.product.title,
+                "year": listing.product.year,
+                "rule": listing.rule,
+                "reason": listing.reason,
+                "distance": _rounded(listing.distance),
+            }
+            for listing in match.similar
         ],
     }
 
 
 def _fold_text(fold: Folded) -> str:
     year = "" if fold.product.year is None else f" ({fold.product.year})"
-    return f"{fold.product.sku}{year}, {fold.rule}"
+    distance = "" if fold.distance is None else f", distance {fold.distance:.3f}"
+    evidence = "" if fold.evidence == fold.rule else f" ({fold.evidence}{distance})"
+    return f"{fold.product.sku}{year}, {fold.rule}{evidence}"
+
+
+def _similar_text(match: Match) -> str:
+    skus = ", ".join(listing.product.sku for listing in match.similar)
+    more = ", ..." if match.similar_count > len(match.similar) else ""
+    listings = "listing" if match.similar_count == 1 else "listings"
+    return f"{match.similar_count} similar {listings} with the same words: {skus}{more}"
 
 
 def _rounded(similarity: float | None) -> float | None:

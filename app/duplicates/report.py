@@ -11,12 +11,13 @@ from typing import Any
 from sqlalchemy import Engine
 
 from app.db.engine import check_schema
-from app.db.queries import products, verdicts
-from app.duplicates.rules import DuplicateGroup, FoldCandidate, fold
+from app.db.queries import models, products, verdicts
+from app.duplicates.folding import DuplicateGroup, FoldCandidate, Folding, SimilarPair
+from app.duplicates.picture_loading import picture_loader
 from app.duplicates.union_find import UnionFind
 from app.errors import BadSource, UnknownProduct
 from app.text_input import read_two_columns
-from app.types import Product, Verdict
+from app.types import Product
 
 MAX_NAMED = 3
 """Unknown skus that an error message lists."""
@@ -48,27 +49,41 @@ class DuplicateReport:
         return asdict(self)
 
 
+@dataclass(frozen=True, slots=True)
+class CatalogueFolds:
+    """The groups of the catalogue with more than one product, and products that only read alike."""
+
+    groups: list[DuplicateGroup]
+    similar: list[SimilarPair]
+
+
 def duplicate_groups(engine: Engine, min_spelling_similarity: float) -> list[DuplicateGroup]:
-    """The groups of the catalogue with more than one product, by rules and verdicts."""
-    groups = fold(*_catalogue(engine), min_spelling_similarity)
-    return [group for group in groups if group.folded]
+    """The groups of the catalogue with more than one product, by all evidence and verdicts."""
+    return catalogue_folds(engine, min_spelling_similarity).groups
+
+
+def catalogue_folds(engine: Engine, min_spelling_similarity: float) -> CatalogueFolds:
+    """The duplicate groups of the catalogue, and its similar listings."""
+    folding = _fold_catalogue(engine, min_spelling_similarity, by_verdicts=True)
+    groups = [group for group in folding.groups() if group.folded]
+    return CatalogueFolds(groups, folding.similar())
 
 
 def evaluate(
     engine: Engine, known: Sequence[SkuPair], min_spelling_similarity: float
 ) -> DuplicateReport:
-    """Fold the catalogue by the rules alone and compare with the pairs known to be the same.
+    """Fold the catalogue without verdicts and compare with the pairs known to be the same.
 
     All other pairs count as different. Raises UnknownProduct for a sku that is not in the
     catalogue.
     """
-    candidates, _ = _catalogue(engine)
-    skus = {candidate.sku for candidate in candidates}
+    groups = _fold_catalogue(engine, min_spelling_similarity, by_verdicts=False).groups()
+    skus = {sku for group in groups for sku in group.skus}
     unknown = sorted({sku for pair in known for sku in pair} - skus)
     if unknown:
         named = ", ".join(unknown[:MAX_NAMED]) + (", ..." if len(unknown) > MAX_NAMED else "")
         raise UnknownProduct(f"The pairs name {len(unknown)} skus no product has: {named}.")
-    return compare(fold(candidates, [], min_spelling_similarity), known)
+    return compare(groups, known)
 
 
 def compare(groups: Iterable[DuplicateGroup], known: Sequence[SkuPair]) -> DuplicateReport:
@@ -104,14 +119,18 @@ def _parse_pairs(source: Path) -> Iterator[SkuPair]:
         yield pair
 
 
-def _catalogue(engine: Engine) -> tuple[list[FoldCandidate], list[Verdict]]:
-    # One snapshot, so that every verdict is about products that were read.
+def _fold_catalogue(
+    engine: Engine, min_spelling_similarity: float, *, by_verdicts: bool
+) -> Folding:
+    # One snapshot, so that every verdict and picture is of products that were read.
     repeatable = engine.execution_options(isolation_level="REPEATABLE READ")
     with repeatable.connect() as connection:
         check_schema(connection)
         catalogue: Iterable[Product] = products.stream(connection)
         candidates = [FoldCandidate(product, 1.0) for product in catalogue]
-        return candidates, verdicts.all_verdicts(connection)
+        decided = verdicts.all_verdicts(connection) if by_verdicts else []
+        load = picture_loader(connection, models.active(connection))
+        return Folding(candidates, decided, min_spelling_similarity, load)
 
 
 def _transitive_pairs(known: Iterable[SkuPair]) -> Iterator[SkuPair]:
@@ -127,5 +146,4 @@ def _transitive_pairs(known: Iterable[SkuPair]) -> Iterator[SkuPair]:
 
 
 def _pairs(group: DuplicateGroup) -> Iterator[SkuPair]:
-    skus = [group.keeper.sku, *(fold.candidate.sku for fold in group.folded)]
-    return combinations(sorted(skus), 2)
+    return combinations(sorted(group.skus), 2)

@@ -1,4 +1,4 @@
-"""UnionFind: disjoint sets of names, with pairs of sets that must never be joined."""
+"""UnionFind: disjoint sets of names, with sets that must never be joined."""
 
 from __future__ import annotations
 
@@ -6,17 +6,22 @@ from collections.abc import Iterable
 
 
 class UnionFind:
-    """Disjoint sets with constraints. A name not added before is a set of its own."""
+    """Disjoint sets with constraints. A name not added before is a set of its own.
+
+    Sets are kept apart in pairs, or by labels: two sets that both have labels, and none in common.
+    """
 
     def __init__(self) -> None:
         self._parent: dict[str, str] = {}
         self._apart: dict[str, set[str]] = {}
+        self._labels: dict[str, frozenset[str]] = {}
 
     def copy(self) -> UnionFind:
         """An independent copy."""
         other = UnionFind()
         other._parent = dict(self._parent)
         other._apart = {name: set(names) for name, names in self._apart.items()}
+        other._labels = dict(self._labels)
         return other
 
     def find(self, name: str) -> str:
@@ -33,9 +38,11 @@ class UnionFind:
         root, child = self.find(a), self.find(b)
         if root == child:
             return True
-        if child in self._apart.get(root, ()):
+        if child in self._apart.get(root, ()) or self._labels_differ(root, child):
             return False
         self._parent[child] = root
+        if labels := self._labels.pop(child, frozenset()):
+            self._labels[root] = self._labels.get(root, frozenset()) | labels
         for other in self._apart.pop(child, set()):
             self._apart[other].discard(child)
             self._separate(root, other)
@@ -47,9 +54,23 @@ class UnionFind:
         if first != second:
             self._separate(first, second)
 
+    def label(self, name: str, label: str) -> None:
+        """Add a label to the set of a name."""
+        root = self.find(name)
+        self._labels[root] = self._labels.get(root, frozenset()) | {label}
+
     def are_apart(self, a: str, b: str) -> bool:
-        """Whether the sets of two names are kept apart."""
+        """Whether the sets of two names are kept apart as a pair."""
         return self.find(b) in self._apart.get(self.find(a), ())
+
+    def labels_differ(self, a: str, b: str) -> bool:
+        """Whether the sets of two names are kept apart by their labels."""
+        return self._labels_differ(self.find(a), self.find(b))
+
+    def is_constrained(self, name: str) -> bool:
+        """Whether the set of a name is kept apart from any other, or has a label."""
+        root = self.find(name)
+        return bool(self._apart.get(root)) or root in self._labels
 
     def join_all(self, names: Iterable[str]) -> None:
         """Join all names, as far as they are not kept apart.
@@ -61,6 +82,11 @@ class UnionFind:
         for name in names:
             if not any(self.join(first, name) for first in sets):
                 sets.append(name)
+
+    def _labels_differ(self, root: str, other: str) -> bool:
+        if root == other or root not in self._labels or other not in self._labels:
+            return False
+        return not self._labels[root] & self._labels[other]
 
     def _separate(self, a: str, b: str) -> None:
         self._apart.setdefault(a, set()).add(b)

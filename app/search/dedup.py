@@ -10,7 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from app.duplicates.rules import FoldCandidate, FoldedCandidate, fold
+from app.duplicates.evidence import LoadPictures, no_pictures
+from app.duplicates.folding import FoldCandidate, FoldedCandidate, fold
 from app.types import Dropped, Folded, Hit, Product, Query, Vector, Verdict
 from app.vectors import unit_float64
 
@@ -56,16 +57,17 @@ def deduplicate(
     shown: Sequence[ScoredHit] = (),
     verdicts: Sequence[Verdict] = (),
     min_spelling_similarity: float,
+    load_pictures: LoadPictures = no_pictures,
 ) -> DedupResult:
     """Drop near-duplicates and fold duplicate products, as the query asks; `hits` are best first.
 
     `shown` are the products of earlier pages, which count as better matches than all `hits`.
-    `min_spelling_similarity` (0 to 1) is passed to `rules.fold`.
+    `min_spelling_similarity` (0 to 1) and `load_pictures` are passed to `fold`.
     """
     distinct, dropped = _drop_near_duplicates(hits, shown, query)
     if not query.fold:
         return DedupResult(tuple((scored, ()) for scored in distinct), tuple(dropped))
-    kept, already_shown = _fold(distinct, shown, verdicts, min_spelling_similarity)
+    kept, already_shown = _fold(distinct, shown, verdicts, min_spelling_similarity, load_pictures)
     return DedupResult(tuple(kept), (*dropped, *already_shown))
 
 
@@ -134,6 +136,7 @@ def _fold(
     shown: Sequence[ScoredHit],
     verdicts: Sequence[Verdict],
     min_spelling_similarity: float,
+    load_pictures: LoadPictures,
 ) -> tuple[list[tuple[ScoredHit, tuple[Folded, ...]]], list[Dropped]]:
     """The keeper of each group with the products folded into it, and the products dropped because
     an earlier page showed one of their group."""
@@ -143,8 +146,8 @@ def _fold(
     candidates += [FoldCandidate(scored.product, np.inf) for scored in shown]
     kept: list[tuple[float, ScoredHit, tuple[Folded, ...]]] = []
     dropped: list[Dropped] = []
-    for group in fold(candidates, verdicts, min_spelling_similarity):
-        skus = [group.keeper.sku, *(folded.candidate.sku for folded in group.folded)]
+    for group in fold(candidates, verdicts, min_spelling_similarity, load_pictures):
+        skus = group.skus
         if shown_in_group := [sku for sku in skus if sku in shown_skus]:
             first = min(shown_in_group)
             dropped += [
@@ -167,4 +170,7 @@ def _rank_similarity(scored: ScoredHit) -> float:
 
 def _folded(by_sku: Mapping[str, ScoredHit], folded: FoldedCandidate) -> Folded:
     similarity = similarity_of(by_sku[folded.candidate.sku].hit)
-    return Folded(folded.candidate.product, folded.rule, folded.matched_by, similarity)
+    return Folded(
+        folded.candidate.product, folded.rule, folded.matched_by, similarity, folded.evidence,
+        folded.distance,
+    )  # fmt: skip

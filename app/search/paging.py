@@ -11,15 +11,18 @@ from dataclasses import dataclass, replace
 from math import nan
 
 from app.config import Settings
-from app.db.queries import embeddings, full_text, nearest, products, verdicts
+from app.db.queries import embeddings, full_text, nearest, photo_pool, products, verdicts
 from app.db.queries.full_text import WordQuery
 from app.db.queries.nearest import Candidates
+from app.duplicates.picture_loading import picture_loader
 from app.index.file_store import IndexFiles
-from app.search import planner
+from app.search import photo_words, planner
 from app.search.dedup import DedupResult, ScoredHit, deduplicate, needs_dedup
 from app.search.fusion import fuse
+from app.search.photo_words import PoolProduct
+from app.search.query_encoder import has_pictures
 from app.search.retrieval import Reason, RetrievalRequest, RetrievalResult
-from app.types import Hit, Query
+from app.types import Hit, Query, Vector
 
 GROWTH_FACTOR = 4
 """Each further retrieval asks for this many times as many products as the one before."""
@@ -74,7 +77,10 @@ class PageRequest:
     """A query with everything needed to fill a page.
 
     `retrieval.vector` is used only if `by_vector`; `catalogue_words` are the words to look up in
-    the catalogue, as read by its vocabulary, and their weight (0 to 1) against the vector.
+    the catalogue, as read by its vocabulary, and their weight (0 to 1) against the vector. With
+    words beside pictures or a sku, the vector is that of the pictures, and `text_vector` that of
+    the words, shape (dim,), if the model has read them. `earlier` are the ids of products of
+    earlier pages.
     """
 
     retrieval: RetrievalRequest
@@ -83,13 +89,23 @@ class PageRequest:
     catalogue_words: tuple[WordQuery, float] | None
     files: IndexFiles
     settings: Settings
+    text_vector: Vector | None = None
+    earlier: tuple[int, ...] = ()
+
+    @property
+    def by_photo_and_words(self) -> bool:
+        """Whether words re-rank the products nearest to pictures or a sku."""
+        words = self.catalogue_words is not None or self.text_vector is not None
+        return words and has_pictures(self.query)
 
 
 def page(request: PageRequest) -> Page:
     """The first k products of the query, after filters, deduplication and earlier pages."""
     shown = _shown(request)
-    excluded = (*request.retrieval.excluded, *(each.hit.product_id for each in shown))
-    request = replace(request, retrieval=replace(request.retrieval, excluded=excluded))
+    earlier = tuple(each.hit.product_id for each in shown)
+    excluded = (*request.retrieval.excluded, *earlier)
+    retrieval = replace(request.retrieval, excluded=excluded)
+    request = replace(request, retrieval=retrieval, earlier=earlier)
     k = size = request.retrieval.k
     if needs_dedup(request.query):
         size = 2 * k + 20
@@ -111,7 +127,9 @@ def page(request: PageRequest) -> Page:
 
 def _page_hits(request: PageRequest, size: int) -> _PageHits:
     """The first `size` hits that reach the query's minimum similarity."""
-    if request.catalogue_words is None:
+    if request.by_photo_and_words:
+        page_hits = _reranked(request, size)
+    elif request.catalogue_words is None:
         result = planner.find(replace(request.retrieval, k=size), request.files, request.settings)
         hits = result.candidates.hits
         page_hits = _PageHits(result, [(hit, hit.similarity) for hit in hits], len(hits) < size)
@@ -161,6 +179,61 @@ def _fused(request: PageRequest, size: int, words: WordQuery, weight: float) -> 
     return _PageHits(result, [(hits[id_], score) for id_, score in scores.items()], exhausted)
 
 
+def _reranked(request: PageRequest, size: int) -> _PageHits:
+    """The first `size` of the products nearest to the photo, in the order of photo and words.
+
+    The pool includes the products of earlier pages, so that it is the same for each page.
+    """
+    pool_size = max(photo_words.POOL_PRODUCTS, size + len(request.earlier))
+    asked_with = tuple(set(request.retrieval.excluded) - set(request.earlier))
+    retrieval = replace(request.retrieval, k=pool_size, excluded=asked_with)
+    result = planner.find(retrieval, request.files, request.settings)
+    hits = result.candidates.hits
+    pool, kinds = _pool(request, hits, asked_with)
+    _, weight = request.catalogue_words or (None, 0.0)
+    ranked = photo_words.rank(
+        pool, kinds, weight=request.query.words_weight, catalogue_weight=weight
+    )
+    having = sum(each.words > 0 for each in pool)
+    told = f"the words rank the {len(hits):,} products nearest to the photo"
+    if request.catalogue_words is not None:
+        told += f", {having:,} of which have any of them in the catalogue"
+    earlier = set(request.earlier)
+    left = [(hit, score) for hit, score in ranked if hit.product_id not in earlier]
+    exhausted = len(hits) < pool_size and len(left) <= size
+    result = replace(result, reason=result.reason.extended(told))
+    return _PageHits(result, left[:size], exhausted)
+
+
+def _pool(
+    request: PageRequest, hits: Sequence[Hit], asked_with: Sequence[int]
+) -> tuple[list[PoolProduct], frozenset[str]]:
+    """The products nearest to the photo with what the words have to do with them, and the kinds
+    that are looked for."""
+    connection, model = request.retrieval.connection, request.retrieval.model
+    ids = [hit.product_id for hit in hits]
+    categories, shares, kinds = {}, {}, frozenset[str]()
+    if request.catalogue_words is not None:
+        word_query, _ = request.catalogue_words
+        categories = photo_pool.categories(connection, [*ids, *asked_with])
+        shares = photo_pool.word_shares(connection, word_query, ids)
+        own = frozenset(categories[id_] for id_ in asked_with if id_ in categories)
+        kinds = own or photo_words.kinds_by_vote(
+            [(categories.get(hit.product_id), hit.similarity) for hit in hits]
+        )
+        kinds = photo_words.kinds_of_query(
+            kinds, request.query.words or "", set(categories.values())
+        )
+    to_words = {}
+    if request.text_vector is not None:
+        compared = full_text.nearest_hits(connection, model, request.text_vector, ids)
+        to_words = {hit.product_id: hit.similarity for hit in compared}
+    return [
+        PoolProduct(hit, categories.get(id_), shares.get(id_, 0.0), to_words.get(id_))
+        for id_, hit in zip(ids, hits, strict=True)
+    ], kinds
+
+
 def _shown(request: PageRequest) -> list[ScoredHit]:
     """The products of earlier pages, each by its picture nearest to the query."""
     connection, model = request.retrieval.connection, request.retrieval.model
@@ -187,6 +260,7 @@ def _deduplicated(
     return deduplicate(
         scored, request.query, shown=shown, verdicts=decided,
         min_spelling_similarity=request.settings.typo_similarity,
+        load_pictures=picture_loader(connection, request.retrieval.model),
     )  # fmt: skip
 
 

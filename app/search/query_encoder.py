@@ -50,18 +50,16 @@ class EncodedQuery:
     def direction(self, query: Query, product_vector: Vector | None = None) -> Vector | None:
         """The query vector at unit length, shape (dim,); None if no part of the query has a vector.
 
-        The mean of the pictures (and of `product_vector`), mixed with the words by
-        `query.words_weight`, minus the mean of `without` times `query.without_weight` (vector
-        arithmetic as of word2vec, Mikolov et al. 2013).
+        The mean of the pictures (and of `product_vector`), or else the words, minus the mean of
+        `without` times `query.without_weight` (vector arithmetic as of word2vec, Mikolov et al.
+        2013). Words beside pictures are not in it: they re-rank what is near the pictures.
         """
         pictures = self.pictures
         if product_vector is not None:
             pictures = (*pictures, product_vector)
         vector = None if not pictures else unit_direction(np.mean(np.stack(pictures), axis=0))
-        if self.words is not None:
-            weight = query.words_weight
-            mixed = self.words if vector is None else (1 - weight) * vector + weight * self.words
-            vector = unit_direction(mixed)
+        if vector is None and self.words is not None:
+            vector = unit_direction(self.words)
         if vector is not None and self.without:
             without = unit_direction(np.mean(np.stack(self.without), axis=0))
             vector = unit_direction(vector - np.float32(query.without_weight) * without)
@@ -129,6 +127,11 @@ class QueryEncoder:
         return {picture: encoder.prepare(_cropped(picture, decode, side)) for picture in pictures}
 
 
+def has_pictures(query: Query) -> bool:
+    """Whether the query has pictures or a sku, so that words only re-rank."""
+    return bool(_pictures(query)) or query.sku is not None
+
+
 def _pictures(query: Query) -> tuple[bytes, ...]:
     first = () if query.picture is None else (query.picture,)
     return (*first, *query.more_pictures)
@@ -192,7 +195,7 @@ def catalogue_words(query: Query, encoded: EncodedQuery) -> tuple[str, float] | 
     """The words to look up in the catalogue, and their weight (0 to 1) against the vector."""
     if query.words is None or query.words_by == "model":
         return None
-    alone = query.picture is None and not query.more_pictures and query.sku is None
+    alone = not has_pictures(query)
     if encoded.words is None:
         return query.words, 1.0 if alone else query.words_weight
     return query.words, 0.5 if alone else query.words_weight / 2

@@ -25,6 +25,7 @@ from app.search.query_encoder import (
     EncodedQuery,
     QueryEncoder,
     catalogue_words,
+    has_pictures,
     product_vector,
     round_query,
     word_readers,
@@ -39,6 +40,7 @@ from app.search.retrieval import (
     open_build,
 )
 from app.search.shortfall import ShortPage, all_returned, count_causes, gave_up_after
+from app.search.similar_listings import with_similar_listings
 from app.search.similarity_labels import SimilarityLabeler
 from app.search.vector_cache import VectorCache
 from app.types import (
@@ -150,7 +152,7 @@ class SearchService:
         last_build = self._fast_path.last_build if self._fast_path is not None else None
         if last_build is None or query.sku or query.min_similarity is not None:
             return None
-        if needs_dedup(query):
+        if needs_dedup(query) or (query.words and has_pictures(query)):
             return None
         model, build = last_build
         if query.model_id not in (None, model.id) or (
@@ -211,6 +213,10 @@ class SearchService:
                 kept = [(each.hit, folded) for each, folded in result_page.deduplicated.kept]
                 pairs = [(hit.product_id, hit.picture_id) for hit, _ in kept]
                 matches = _matches(kept, products.details(connection, pairs))
+                if query.fold:
+                    matches = with_similar_listings(
+                        connection, model, matches, self._settings.typo_similarity
+                    )
             short = _shortfall(request, result_page)
             hints = _hints(connection, query, result_page)
             if lag is not None and not partitions.is_attached_now(connection, model.id):
@@ -287,7 +293,12 @@ class SearchService:
         request = RetrievalRequest(
             connection, model, round_query(direction, model), query.k, query.filters, excluded
         )
-        return PageRequest(request, query, by_vector, None, self._files, self._settings)
+        text_vector = None
+        if encoded.words is not None and has_pictures(query):
+            text_vector = round_query(encoded.words, model)
+        return PageRequest(
+            request, query, by_vector, None, self._files, self._settings, text_vector
+        )
 
 
 def _shortfall(request: PageRequest, result_page: Page) -> Shortfall | None:

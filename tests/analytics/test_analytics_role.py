@@ -59,7 +59,7 @@ def rows(connection: psycopg.Connection, sql: str, values: Any = None) -> list[A
 READABLE = "products pictures embeddings coverage loads rejects index_builds freshness"
 
 
-@pytest.mark.parametrize("view", [*READABLE.split(), "duplicate_groups"])
+@pytest.mark.parametrize("view", [*READABLE.split(), "duplicate_groups", "similar_listings"])
 def test_the_role_reads_every_view(analyst: psycopg.Connection, view: str) -> None:
     analyst.execute(f"SELECT * FROM analytics.{view}")
 
@@ -97,8 +97,9 @@ REFUSED = [
     "CREATE EXTENSION pg_trgm", "CREATE PUBLICATION mine",
     "GRANT SELECT ON product TO PUBLIC; SELECT * FROM product", "CREATE ROLE mine",
     "ALTER ROLE postgres NOLOGIN", "SET ROLE postgres", "SET SESSION AUTHORIZATION postgres",
-    "SELECT analytics._active_model()", "SELECT analytics._product_id('DEMO-0001')",
-    "SELECT analytics._rounded('{1}')", "SELECT register_model('a', 'b', 3, 'c')",
+    "SELECT analytics._active_model()", "SELECT analytics._is_generic('')",
+    "SELECT analytics._product_id('DEMO-0001')", "SELECT analytics._rounded('{1}')",
+    "SELECT register_model('a', 'b', 3, 'c')",
     "COPY analytics.products TO '/tmp/mine'", "COPY analytics.products TO PROGRAM 'true'",
     "SELECT pg_read_file('PG_VERSION')", "SELECT pg_ls_dir('.')", "SELECT lo_import('PG_VERSION')",
     "SELECT pg_reload_conf()", "SELECT pg_switch_wal()", "ALTER SYSTEM SET work_mem = '1GB'",

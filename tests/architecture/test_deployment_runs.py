@@ -1,6 +1,7 @@
 """The services of docker-compose.yml as plain processes, on a server that requires passwords.
 
-The commands, their order and their environments are those of the file.
+The commands, their order and their environments are those of the file. Those that end are run
+by support.warm_commands, the worker and the page in processes of their own.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from support.sources import write_source
 SECRETS = {name: f"s3cret'{name} @%/:" for name in (
     "POSTGRES_PASSWORD", "MIGRATOR_PASSWORD", "SERVER_PASSWORD"
 )}  # fmt: skip
+LOOKALIKE = [sys.executable, "-c", "from app.cli import main; main()"]
 VARIABLE = re.compile(r"\$\{(\w+)(?::([-?])([^}]*))?\}")
 
 
@@ -41,21 +43,22 @@ class Deployment:
     services: dict[str, dict[str, Any]]
     places: dict[str, str]
     folder: Path
+    commands: Path
 
     def command(self, name: str) -> list[str]:
         service = self.services[name]
         words = [self._here(word) for word in service["command"]]
         if "entrypoint" not in service:
-            return [sys.executable, "-c", "from app.cli import main; main()", *words]
+            return ["lookalike", *words]
         return [self._here(word) for word in service["entrypoint"]]
 
     def environment(self, name: str) -> dict[str, str]:
         given = {
             key: self._here(str(value)) for key, value in self.services[name]["environment"].items()
         }
-        programs = f"{self.folder / 'bin'}{os.pathsep}{os.environ['PATH']}"
         return os.environ | given | {
-            "PATH": programs, "LOOKALIKE_HOME": str(self.folder / "home"), "PYTHONPATH": str(REPO),
+            "PATH": f"{self.commands}{os.pathsep}{os.environ['PATH']}",
+            "LOOKALIKE_HOME": str(self.folder / "home"), "PYTHONPATH": str(REPO),
             "LOOKALIKE_MODEL": "embedded", "LOOKALIKE_WORKER_POLL_S": "0.5",
             "LOOKALIKE_WORKER_METRICS_PORT": self.places["9464"],
             "LOOKALIKE_PAGE_METRICS_PORT": "0",
@@ -72,8 +75,8 @@ class Deployment:
     @contextmanager
     def running(self, name: str, *more: str) -> Iterator[psutil.Process]:
         process = psutil.Popen(
-            [*self.command(name), *more], cwd=self.folder, env=self.environment(name),
-            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+            [*LOOKALIKE, *self.command(name)[1:], *more], cwd=self.folder,
+            env=self.environment(name), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         )  # fmt: skip
         try:
             yield process
@@ -100,13 +103,11 @@ def tcp() -> Iterator[TcpServer]:
 
 
 @pytest.fixture(scope="module")
-def deployment(tcp: TcpServer, tmp_path_factory: pytest.TempPathFactory) -> Deployment:
+def deployment(
+    tcp: TcpServer, tmp_path_factory: pytest.TempPathFactory, warm_folder: Path
+) -> Deployment:
     """A deployment with roles and tables created and a catalogue loaded."""
     folder = tmp_path_factory.mktemp("deployment")
-    (folder / "bin").mkdir()
-    program = f'#!/bin/sh\nexec {sys.executable} -c "from app.cli import main; main()" "$@"\n'
-    (folder / "bin" / "lookalike").write_text(program)
-    (folder / "bin" / "lookalike").chmod(0o755)
     (folder / "backups").mkdir()
     places = {
         "@db:5432": f"@127.0.0.1:{tcp.port}",
@@ -118,7 +119,7 @@ def deployment(tcp: TcpServer, tmp_path_factory: pytest.TempPathFactory) -> Depl
     }
     write_source(folder / "catalogue", 12)
     text = (REPO / "docker-compose.yml").read_text(encoding="utf-8")
-    deployment = Deployment(yaml.safe_load(text)["services"], places, folder)
+    deployment = Deployment(yaml.safe_load(text)["services"], places, folder, warm_folder)
     for name in ("roles", "migrate", "ingest"):
         deployment.run(name)
     return deployment

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Sequence
 from itertools import combinations
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from app.duplicates.evidence import PictureEvidence
+from app.duplicates.folding import DuplicateGroup, FoldCandidate, fold
 from app.duplicates.normalization import identity
 from app.duplicates.report import DuplicateReport, compare
-from app.duplicates.rules import RULES, DuplicateGroup, FoldCandidate, fold, same_product
+from app.duplicates.rules import RULES, same_product
 from app.types import Product, Verdict
 
 TYPO = 0.9
@@ -35,6 +39,11 @@ def candidates(*titles: str, **fields: object) -> list[FoldCandidate]:
         FoldCandidate(product(chr(65 + n), title, **fields), 1 - n / 100)
         for n, title in enumerate(titles)
     ]
+
+
+def one_picture(skus: Sequence[str]) -> PictureEvidence:
+    """All products show the same picture."""
+    return PictureEvidence({sku: np.ones((1, 2), np.float32) for sku in skus})
 
 
 def groups(found: list[DuplicateGroup]) -> set[frozenset[str]]:
@@ -159,17 +168,17 @@ def test_rules_are_symmetric(a: Product, b: Product, min_spelling_similarity: fl
 def test_folding_does_not_depend_on_any_order(
     found: list[FoldCandidate], verdicts: list[Verdict], random: object
 ) -> None:
-    expected = fold(found, verdicts, TYPO)
+    expected = fold(found, verdicts, TYPO, one_picture)
     random.shuffle(found)  # type: ignore[attr-defined]
     random.shuffle(verdicts)  # type: ignore[attr-defined]
-    assert fold(found, verdicts, TYPO) == expected
+    assert fold(found, verdicts, TYPO, one_picture) == expected
 
 
 @given(found, verdicts())
 def test_every_candidate_is_in_one_group(
     found: list[FoldCandidate], verdicts: list[Verdict]
 ) -> None:
-    told = fold(found, verdicts, TYPO)
+    told = fold(found, verdicts, TYPO, one_picture)
     every = [c for g in told for c in [g.keeper, *(fold.candidate for fold in g.folded)]]
     assert sorted(every, key=lambda c: c.sku) == sorted(found, key=lambda c: c.sku)
     assert [g.keeper.similarity for g in told] == sorted(
@@ -190,7 +199,7 @@ def test_without_verdicts_groups_are_the_closure_of_the_rules(
             near = [sku for sku, other in left.items() if same_product(one, other, TYPO)]
             group += [left.pop(sku) for sku in near]
         expected.add(frozenset(product.sku for product in group))
-    assert groups(fold(found, [], TYPO)) == expected
+    assert groups(fold(found, [], TYPO, one_picture)) == expected
 
 
 @given(found, verdicts())
@@ -198,7 +207,7 @@ def test_every_fold_names_a_rule_that_holds(
     found: list[FoldCandidate], verdicts: list[Verdict]
 ) -> None:
     by_sku = {candidate.sku: candidate.product for candidate in found}
-    for group in fold(found, verdicts, TYPO):
+    for group in fold(found, verdicts, TYPO, one_picture):
         reached = {group.keeper.sku, *(fold.candidate.sku for fold in group.folded)}
         for one in group.folded:
             assert one.matched_by in reached
@@ -216,7 +225,9 @@ def test_verdicts_are_transitive(found: list[FoldCandidate], verdicts: list[Verd
             product_of = {sku: kept if of == gone else of for sku, of in product_of.items()}
     apart = {frozenset([product_of[v.sku_a], product_of[v.sku_b]])
              for v in verdicts if not v.same}  # fmt: skip
-    group_of = {sku: group for group in groups(fold(found, verdicts, TYPO)) for sku in group}
+    group_of = {
+        sku: group for group in groups(fold(found, verdicts, TYPO, one_picture)) for sku in group
+    }
     for a, b in combinations(group_of, 2):
         if product_of[a] == product_of[b]:
             assert group_of[a] == group_of[b]
@@ -330,7 +341,7 @@ def test_a_typo_is_found_whichever_sku_has_it(order: str) -> None:
         FoldCandidate(Product(sku, title, brand="b", category="c"), 0.5)
         for sku, title in titles.items()
     ]
-    assert skus(fold(found, [], TYPO)) == {"XYZ"}
+    assert skus(fold(found, [], TYPO, one_picture)) == {"XYZ"}
 
 
 def test_another_order_of_words_is_not_a_typo() -> None:
@@ -341,5 +352,5 @@ def test_another_order_of_words_is_not_a_typo() -> None:
         for sku, title in titles.items()
     ]
     apart = [Verdict("X", "Y", False), Verdict("X", "Z", False)]
-    groups = fold(candidates, apart, 0.9)
+    groups = fold(candidates, apart, 0.9, one_picture)
     assert {group.keeper.sku for group in groups} == {"X", "Y", "Z"}

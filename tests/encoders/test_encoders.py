@@ -111,7 +111,7 @@ def test_vectors_are_float32_rows_of_length_one(encoder: Encoder) -> None:
     assert np.allclose(np.linalg.norm(vectors, axis=1), 1, atol=CLOSE)
 
 
-@pytest.mark.parametrize("count", [1, 2, 7, 33])
+@pytest.mark.parametrize("count", [1, 2, 9, 17])
 def test_a_picture_has_the_same_vector_alone_and_in_a_batch(encoder: Encoder, count: int) -> None:
     pictures = mixed(count)
     alone = np.concatenate([encoder.encode_pictures([one]) for one in pictures])
@@ -147,7 +147,7 @@ def test_a_picture_shrunk_to_the_input_side_keeps_its_vector(encoder: Encoder) -
 
 
 def test_several_threads_get_the_vectors_of_one_thread(encoder: Encoder) -> None:
-    pictures = mixed(8)
+    pictures = mixed(4)
     expected = encoder.encode_pictures(pictures)
     with ThreadPoolExecutor(4) as threads:
         results = list(threads.map(encoder.encode_pictures, [pictures] * 8))

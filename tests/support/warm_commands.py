@@ -1,7 +1,8 @@
 """A `lookalike` command that starts in milliseconds: a server with all modules imported forks.
 
 Each command runs in a separate process with the arguments, environment, folder and standard streams
-of the caller. Only the imports are shared: use it to test what a command does, not how it starts.
+of the caller. Only the imports and the weights of the embedded encoder are shared: use it to test
+what a command does, not how it starts.
 """
 
 from __future__ import annotations
@@ -13,10 +14,14 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
+
+import pytest
 
 from support.paths import REPO
 
@@ -36,6 +41,16 @@ with socket.socket(socket.AF_UNIX) as server:
     server.sendall(call)
     sys.exit(server.recv(1)[0])
 """
+
+
+@pytest.fixture(scope="session")
+def warm_folder() -> Iterator[Path]:
+    """The folder of a `lookalike` for all tests of this process; it may be put on PATH."""
+    with (
+        tempfile.TemporaryDirectory(prefix="lookalike-commands-") as folder,
+        warm_lookalike(Path(folder)) as commands,
+    ):
+        yield commands
 
 
 @contextmanager
@@ -64,6 +79,7 @@ def serve(address: str) -> None:
     """Run commands until the process is terminated."""
     for module in PRELOADED:
         __import__(module)
+    _keep_weights()
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(address)
@@ -75,6 +91,14 @@ def serve(address: str) -> None:
                 listener.close()
                 _answer(connection)
             connection.close()
+
+
+def _keep_weights() -> None:
+    """Read the weights of the embedded encoder once; each command has its own copy of them."""
+    from app.encoders import efficientnet
+
+    efficientnet.published_network = cache(efficientnet.published_network)
+    efficientnet.published_network()
 
 
 def _answer(connection: socket.socket) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from sqlalchemy import Connection, Row, text
 
+from app.db.pipeline import Deferred, Pipeline
 from app.types import Calibration, CutOff, Model, Vector
 
 SUFFIXES = ("_distance", "_pairs", "_others")
@@ -133,6 +134,16 @@ def read(connection: Connection, model_id: int) -> tuple[Calibration, ...]:
     sql = f"""SELECT category, {", ".join(COLUMNS)} FROM calibration
         WHERE model_id = :model ORDER BY category"""
     return tuple(_calibration(row) for row in connection.execute(text(sql), {"model": model_id}))
+
+
+def read_in(pipeline: Pipeline, model_id: int) -> Deferred[tuple[Calibration, ...]]:
+    """`read` as a statement of a pipeline."""
+    rows = pipeline.send(
+        f"""SELECT category, {", ".join(COLUMNS)} FROM calibration
+        WHERE model_id = %(model)s ORDER BY category""",
+        {"model": model_id},
+    )
+    return lambda: tuple(map(_calibration, rows()))
 
 
 def replace(connection: Connection, model_id: int, rows: Sequence[Calibration]) -> bool:

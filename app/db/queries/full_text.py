@@ -198,6 +198,19 @@ def _values(query: WordQuery) -> dict[str, Any]:
     return values
 
 
+def term_values(query: WordQuery) -> dict[str, Any]:
+    """`terms`: a tsquery for each term that a product has in full, `unwanted` and `language`."""
+    terms = [
+        _any_of(term.alternatives + term.synonyms, "" if term.is_brand else ":ABC")
+        for term in query.terms
+    ]
+    return {
+        "language": query.language,
+        "terms": terms,
+        "unwanted": _any_of(query.unwanted),
+    }
+
+
 def asked_values(query: WordQuery) -> dict[str, Any]:
     """The values bound in HAS_WORDS."""
     terms = [term.alternatives + term.synonyms for term in query.terms]

@@ -48,6 +48,9 @@ SELECT pic.width, pic.height, pic.thumbnail, pp.uri
 FROM product_picture AS pp JOIN picture AS pic ON pic.id = pp.picture_id
 WHERE pp.product_id = :product ORDER BY pp.position, pic.id"""
 
+MAX_COUNTED = 1000
+"""Products with one identity key are counted up to this number."""
+
 _fields = attrgetter(*TYPES)
 
 
@@ -66,6 +69,14 @@ class SavedProduct:
 
     id: int
     overwritten: bool
+
+
+@dataclass(frozen=True, slots=True)
+class SameWords:
+    """The first products with one identity key, and how many have it (at most MAX_COUNTED)."""
+
+    products: tuple[Product, ...]
+    count: int
 
 
 def by_sku(connection: Connection, skus: Sequence[str]) -> dict[str, StoredProduct]:
@@ -116,6 +127,30 @@ def by_id(connection: Connection, ids: Sequence[int]) -> dict[int, Product]:
         {"ids": list(ids)},
     )
     return {row.id: product_from_row(row) for row in rows}
+
+
+def with_same_words(
+    connection: Connection, keys: Sequence[str], limit: int
+) -> dict[str, SameWords]:
+    """Up to `limit` products with each identity key that several products have, by key."""
+    rows = connection.exec_driver_sql(
+        f"""SELECT listed.key, counted.total, {FIELDS}
+        FROM unnest(CAST(%(keys)s AS text[])) AS listed (key)
+        CROSS JOIN LATERAL (
+            SELECT count(*) AS total FROM (
+                SELECT FROM product AS p WHERE p.identity_key = listed.key LIMIT {MAX_COUNTED}
+            ) AS few) AS counted
+        CROSS JOIN LATERAL (
+            SELECT * FROM product AS p WHERE p.identity_key = listed.key ORDER BY p.id LIMIT %(n)s
+        ) AS p
+        WHERE counted.total > 1 ORDER BY listed.key, p.id""",
+        {"keys": list(keys), "n": limit},
+    )
+    by_key: dict[str, SameWords] = {}
+    for row in rows:
+        listed = by_key.get(row.key, SameWords((), row.total)).products
+        by_key[row.key] = SameWords((*listed, product_from_row(row)), row.total)
+    return by_key
 
 
 def product_from_row(row: Any) -> Product:

@@ -1,0 +1,52 @@
+"""SQL that reads the pictures by which products with the same words are told apart."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from app.db.pipeline import Deferred, Pipeline
+from app.types import Model
+
+MAX_COMPARED = 50
+"""The first pictures of a product, which are compared with those of another product."""
+
+MAX_KEYS = 8
+"""A picture shown by products with more identity keys is a placeholder or a size chart: it is not
+compared."""
+
+MAX_SHOWN = 1000
+"""Products of a picture that are looked at to count their identity keys."""
+
+COMPARED = f"""
+    SELECT p.id AS product_id, p.sku, few.picture_id, e.vec
+    FROM product AS p CROSS JOIN LATERAL (
+        SELECT pp.picture_id FROM product_picture AS pp WHERE pp.product_id = p.id
+        ORDER BY pp.position, pp.picture_id LIMIT {MAX_COMPARED}) AS few
+    JOIN embedding AS e ON e.model_id = {{model}} AND e.picture_id = few.picture_id
+    WHERE {{products}} AND (
+        SELECT count(DISTINCT others.identity_key) FROM (
+            SELECT shown.identity_key
+            FROM product_picture AS o JOIN product AS shown ON shown.id = o.product_id
+            WHERE o.picture_id = few.picture_id LIMIT {MAX_SHOWN}) AS others) <= {MAX_KEYS}"""
+"""The pictures of products that are compared; `products` is a condition on `product AS p`."""
+
+
+def vectors_in(
+    pipeline: Pipeline, model: Model, skus: Sequence[str]
+) -> Deferred[dict[str, NDArray[np.float16]]]:
+    """The embeddings of the compared pictures of products, (pictures, dim), float16, by sku.
+
+    Products without any are left out.
+    """
+    compared = COMPARED.format(model=model.id, products="p.sku = ANY(CAST(%(skus)b AS text[]))")
+    # Packed into one value a product: the driver reads it much faster than vectors as text.
+    sql = f"""SELECT sku, string_agg(halfvec_send(vec), '' ORDER BY picture_id) AS packed
+        FROM ({compared}) AS compared GROUP BY sku"""
+    rows = pipeline.send(sql, {"skus": list(skus)})
+    packed = np.dtype([("dim", ">u2"), ("unused", ">u2"), ("vec", ">f2", model.dim)])
+    return lambda: {
+        row.sku: np.frombuffer(row.packed, dtype=packed)["vec"].astype(np.float16) for row in rows()
+    }

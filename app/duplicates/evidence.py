@@ -1,0 +1,136 @@
+"""What besides words shows that two products are one: their pictures, and how near they must be."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from app.types import Calibration, EmbeddingRows, Product
+
+WORDS_AND_PICTURES = "words and pictures"
+NO_PICTURE = "words, no picture to compare"
+VERDICT = "verdict"
+GTIN = "gtin"
+MPN = "mpn"
+ITEM_GROUP = "item group"
+"""What a fold rests on."""
+
+OTHER_PICTURES = "other pictures"
+NOTHING_TO_COMPARE = "no picture to compare"
+OTHER_GTIN = "another gtin"
+"""Why products whose words agree are not one; VERDICT is another reason."""
+
+ROUNDING = 1e-6
+"""Tolerance of a cut: PostgreSQL sums float32, this module float64."""
+
+BLOCK = 512
+"""Products whose distances to all others with the same words are computed at once."""
+
+DEFAULT_CUT = 0.1
+"""Cosine distance of nearest pictures up to which products with the same words are one, under a
+model that is not calibrated and has no cut in MODEL_CUTS: about the distance of two photos of one
+object under the models in use."""
+
+MODEL_CUTS: Mapping[str, float] = {"embedded": 0.25}
+"""Cuts while nothing is calibrated, by the beginning of the model's name. Fitted by
+`python -m bench.search.fold_cut`; decision 33 names the data and the result of the cross-fit."""
+
+GENERIC_SHARE = 0.625
+"""Where the words are generic, pictures must be nearer by this factor: such words make it less
+likely that two products are one. Fitted with MODEL_CUTS."""
+
+Distances = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class FoldCuts:
+    """The cosine distance (0 to 2) up to which the pictures of two products agree.
+
+    It is the calibrated cut of "same product": of the category, else of the whole catalogue (None
+    in `calibrations`), else `default`. Where the words are generic it is GENERIC_SHARE of that.
+    """
+
+    default: float = DEFAULT_CUT
+    calibrations: Mapping[str | None, Calibration] = field(default_factory=dict)
+
+    @classmethod
+    def of_model(cls, name: str, calibrations: Sequence[Calibration]) -> FoldCuts:
+        """The cuts of the model with this name."""
+        return cls(default_cut(name), {row.category: row for row in calibrations})
+
+    def cut(self, category: str | None, *, generic: bool) -> float:
+        """The cut of two products of one category; None: of different categories, or of none."""
+        rows = (self.calibrations.get(name) for name in (category or None, None))
+        cuts = (row.same_product.distance for row in rows if row is not None)
+        known = next((cut for cut in cuts if cut is not None), self.default)
+        return known * (GENERIC_SHARE if generic else 1.0)
+
+    def matrix(
+        self, first: Sequence[Product], second: Sequence[Product], *, generic: bool
+    ) -> Distances:
+        """The cut of each product of the first with each of the second, shape (first, second)."""
+        names = sorted({each.category or "" for each in (*first, *second)})
+        cuts = np.full((len(names), len(names)), self.cut(None, generic=generic))
+        for number, name in enumerate(names):
+            cuts[number, number] = self.cut(name, generic=generic)
+        rows, columns = (
+            [names.index(each.category or "") for each in side] for side in (first, second)
+        )
+        return np.asarray(cuts[np.ix_(rows, columns)])
+
+
+@dataclass(frozen=True, slots=True)
+class PictureEvidence:
+    """The embeddings of products by sku, arrays (pictures, dim) of at least one row, and the cuts.
+
+    Products without a picture to compare are left out.
+    """
+
+    vectors: Mapping[str, EmbeddingRows] = field(default_factory=dict)
+    cuts: FoldCuts = field(default_factory=FoldCuts)
+
+
+LoadPictures = Callable[[Sequence[str]], PictureEvidence]
+"""Reads the pictures of the products with these skus."""
+
+
+def no_pictures(_: Sequence[str]) -> PictureEvidence:
+    """No product has a picture to compare."""
+    return PictureEvidence()
+
+
+def default_cut(model: str) -> float:
+    """The cut of a model, by its name, while it is not calibrated."""
+    return next(
+        (cut for prefix, cut in MODEL_CUTS.items() if model.startswith(prefix)), DEFAULT_CUT
+    )
+
+
+def nearest_distances(first: Sequence[EmbeddingRows], second: Sequence[EmbeddingRows]) -> Distances:
+    """Cosine distances (0 to 2) of the nearest pictures of products, shape (first, second).
+
+    Each product is an array (pictures, dim) with at least one row.
+    """
+    (rows, row_starts), (columns, column_starts) = _stacked(first), _stacked(second)
+    similarities = np.maximum.reduceat(rows @ columns.T, row_starts, axis=0)
+    similarities = np.maximum.reduceat(similarities, column_starts, axis=1)
+    return np.clip(1.0 - similarities, 0.0, 2.0)
+
+
+def distance_blocks(
+    first: Sequence[EmbeddingRows], second: Sequence[EmbeddingRows]
+) -> Iterator[tuple[int, Distances]]:
+    """`nearest_distances` in blocks of rows: the number of the first row, and (block, second)."""
+    for start in range(0, len(first), BLOCK):
+        yield start, nearest_distances(first[start : start + BLOCK], second)
+
+
+def _stacked(products: Sequence[EmbeddingRows]) -> tuple[Distances, NDArray[np.intp]]:
+    """All rows of the products at unit length, float64, and where each product begins."""
+    rows = np.concatenate(products).astype(np.float64)
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    counts = [len(each) for each in products]
+    return rows, np.concatenate([[0], np.cumsum(counts[:-1])]).astype(np.intp)

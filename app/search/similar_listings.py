@@ -1,0 +1,75 @@
+"""Finds the products that have the words of a match and are not the same product."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from sqlalchemy import Connection
+
+from app.db.queries import products, verdicts
+from app.db.queries.products import SameWords
+from app.duplicates.folding import FoldCandidate, Folding
+from app.duplicates.normalization import identity_key
+from app.duplicates.picture_loading import picture_loader
+from app.types import Match, Model, SimilarListing
+
+MAX_COMPARED = 60
+"""Products with the same words that are read for one match; further ones are only counted."""
+
+MAX_LISTED = 12
+"""Similar listings of one match."""
+
+FARTHEST = 3.0
+"""Greater than every cosine distance: listings without a picture to compare come last."""
+
+
+def with_similar_listings(
+    connection: Connection,
+    model: Model,
+    matches: Sequence[Match],
+    min_spelling_similarity: float,
+) -> tuple[Match, ...]:
+    """The matches, each with its similar listings, the nearest first, and their number.
+
+    Products that differ by a typo are not looked for. A product that is the same as the match, but
+    was not among the hits, is no similar listing either.
+    """
+    keys = {match.product.sku: identity_key(match.product) for match in matches}
+    same_words = products.with_same_words(
+        connection, sorted({key for key in keys.values() if key}), MAX_COMPARED
+    )
+    if not same_words:
+        return tuple(matches)
+    own = [fold.product for match in matches for fold in match.folded]
+    listed = [product for each in same_words.values() for product in each.products]
+    by_sku = {each.sku: each for each in (*listed, *own, *(match.product for match in matches))}
+    folding = Folding(
+        [FoldCandidate(product, 1.0) for product in by_sku.values()],
+        verdicts.related(connection, sorted(by_sku)),
+        min_spelling_similarity,
+        picture_loader(connection, model),
+    )
+    found = ((match, same_words.get(keys[match.product.sku])) for match in matches)
+    return tuple(match if same is None else _with(match, same, folding) for match, same in found)
+
+
+def _with(match: Match, same_words: SameWords, folding: Folding) -> Match:
+    folded = {fold.product.sku for fold in match.folded}
+    listings: list[SimilarListing] = []
+    for product in same_words.products:
+        if product.sku == match.product.sku or product.sku in folded:
+            continue
+        pair = folding.relation(match.product.sku, product.sku)
+        if pair is not None:
+            listings.append(SimilarListing(product, pair.rule, pair.reason, pair.distance))
+    listings.sort(key=_nearest_first)
+    not_read = max(0, same_words.count - len(same_words.products))
+    return replace(
+        match, similar=tuple(listings[:MAX_LISTED]), similar_count=len(listings) + not_read
+    )
+
+
+def _nearest_first(listing: SimilarListing) -> tuple[float, str]:
+    distance = FARTHEST if listing.distance is None else listing.distance
+    return distance, listing.product.sku

@@ -1,0 +1,244 @@
+"""Folding by pictures and identifiers: what joins, what stays apart, and what the evidence says."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping, Sequence
+from itertools import combinations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from app.duplicates.evidence import FoldCuts, PictureEvidence, default_cut
+from app.duplicates.folding import DuplicateGroup, FoldCandidate, Folding, SimilarPair
+from app.duplicates.general_words import is_generic
+from app.duplicates.identifiers import gtin14, identifiers
+from app.duplicates.normalization import identity_key
+from app.types import Calibration, CutOff, Product, Verdict
+
+GTINS = ("5901234123457", "4006381333931")
+TELLING, GENERIC = "Marria blazer", "navy blazer"
+CUTS = FoldCuts(0.2)
+
+
+def product(sku: str, title: str = TELLING, **fields: object) -> Product:
+    known = {"brand": "Kestrel", "category": "Blazer", "colour": "navy", "year": 2020}
+    return Product(sku, title, **(known | fields))  # type: ignore[arg-type]
+
+
+def at(*degrees: float) -> np.ndarray:
+    """Pictures in the plane: two of them are 1 - cos(difference) apart."""
+    angles = np.radians(degrees)
+    return np.stack([np.cos(angles), np.sin(angles)], axis=1).astype(np.float32)
+
+
+def folding(
+    products: Sequence[Product],
+    pictures: Mapping[str, np.ndarray],
+    *verdicts: Verdict,
+    cuts: FoldCuts = CUTS,
+) -> Folding:
+    def load(skus: Sequence[str]) -> PictureEvidence:
+        return PictureEvidence({sku: pictures[sku] for sku in skus if sku in pictures}, cuts)
+
+    return Folding([FoldCandidate(each, 1.0) for each in products], verdicts, 0.9, load)
+
+
+def groups(found: Sequence[DuplicateGroup]) -> set[str]:
+    return {"".join(sorted(group.skus)) for group in found}
+
+
+def told(found: Folding) -> dict[str, tuple[str, str]]:
+    return {
+        fold.candidate.sku: (fold.rule, fold.evidence)
+        for group in found.groups()
+        for fold in group.folded
+    }
+
+
+def test_same_words_fold_only_with_pictures_that_agree() -> None:
+    found = folding(
+        [product("A"), product("B"), product("C")], {"A": at(0), "B": at(10), "C": at(60)}
+    )
+    assert groups(found.groups()) == {"AB", "C"}
+    assert told(found) == {"B": ("same words", "words and pictures")}
+    [pair] = found.similar()
+    assert (pair.product.sku, pair.other.sku, pair.rule) == ("B", "C", "same words")
+    assert pair.reason == "other pictures"
+    assert pair.distance == pytest.approx(1 - np.cos(np.radians(50)), abs=1e-6)
+
+
+def test_the_nearest_of_several_pictures_counts() -> None:
+    found = folding([product("A"), product("B")], {"A": at(0, 90), "B": at(180, 95)})
+    assert groups(found.groups()) == {"AB"}
+
+
+def test_generic_words_need_nearer_pictures() -> None:
+    pictures = {"A": at(0), "B": at(35)}  # 0.18 apart
+    assert groups(folding([product("A"), product("B")], pictures).groups()) == {"AB"}
+    generic = [product("A", GENERIC), product("B", GENERIC)]
+    assert groups(folding(generic, pictures).groups()) == {"A", "B"}
+    assert groups(folding(generic, {"A": at(0), "B": at(20)}).groups()) == {"AB"}
+
+
+def test_the_cut_is_that_of_the_category_then_of_the_catalogue_then_of_the_model() -> None:
+    def row(category: str | None, distance: float | None) -> Calibration:
+        unknown = CutOff(None, 0, 0)
+        return Calibration(category, unknown, CutOff(distance, 20, 20), unknown)
+
+    cuts = FoldCuts.of_model("embedded", [row(None, 0.3), row("Hat", 0.1), row("Coat", None)])
+    assert [cuts.cut(name, generic=False) for name in ("Hat", "Coat", "Vest", None)] == [
+        0.1, 0.3, 0.3, 0.3,
+    ]  # fmt: skip
+    assert cuts.cut("Hat", generic=True) == 0.0625
+    assert FoldCuts.of_model("embedded-int8", []).cut("Hat", generic=False) == 0.25
+    assert default_cut("clip-ViT-B-32") == 0.1
+
+
+def test_without_a_picture_telling_words_fold_and_say_so() -> None:
+    found = folding([product("A"), product("B")], {"A": at(0)})
+    assert told(found) == {"B": ("same words", "words, no picture to compare")}
+
+
+def test_without_a_picture_generic_words_are_similar_listings() -> None:
+    found = folding([product("A", GENERIC), product("B", GENERIC)], {"A": at(0)})
+    assert groups(found.groups()) == {"A", "B"}
+    assert [pair.reason for pair in found.similar()] == ["no picture to compare"]
+
+
+def test_a_product_without_a_picture_does_not_join_two_that_differ() -> None:
+    products = [product(sku) for sku in "ABCD"]
+    found = folding(products, {"A": at(0), "B": at(90)})
+    assert groups(found.groups()) == {"A", "B", "CD"}
+    assert groups(folding(products, {"A": at(0), "B": at(5)}).groups()) == {"ABCD"}
+
+
+@pytest.mark.parametrize(
+    ("attributes", "evidence"),
+    [({"EAN": GTINS[0]}, "gtin"), ({"g:mpn": "KX-100"}, "mpn"),
+     ({"item_group_id": "G7"}, "item group")],
+)  # fmt: skip
+def test_an_identifier_is_evidence_of_its_own(attributes: dict[str, str], evidence: str) -> None:
+    products = [product("A", attributes=attributes), product("B", "Corano", attributes=attributes)]
+    found = folding(products, {"A": at(0), "B": at(90)})
+    assert told(found) == {"B": (evidence, evidence)}
+
+
+def test_different_gtins_keep_apart_unless_a_verdict_joins() -> None:
+    products = [
+        product(sku, attributes={"gtin": gtin, "item_group_id": "G7"})
+        for sku, gtin in zip("AB", GTINS, strict=True)
+    ]
+    pictures = {"A": at(0), "B": at(0)}
+    found = folding(products, pictures)
+    assert groups(found.groups()) == {"A", "B"}
+    assert [pair.reason for pair in found.similar()] == ["another gtin"]
+    assert groups(folding(products, pictures, Verdict("A", "B", True)).groups()) == {"AB"}
+
+
+def test_a_product_between_two_that_differ_joins_the_nearer() -> None:
+    products = [product(sku) for sku in "ABC"]
+    pictures = {"A": at(0), "B": at(30), "C": at(18)}
+    assert groups(folding(products, pictures, Verdict("A", "B", False)).groups()) == {"A", "BC"}
+
+
+def test_an_item_group_of_another_colour_is_another_product() -> None:
+    group = {"item_group_id": "G7"}
+    products = [product("A", attributes=group), product("B", colour="red", attributes=group)]
+    assert groups(folding(products, {}).groups()) == {"A", "B"}
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("5901234123457", "05901234123457"), ("590-1234 123457", "05901234123457"),
+     ("96385074", "00000096385074"), ("36000291452", "00036000291452"),
+     ("5901234123458", None), ("0000000000000", None), ("5.9E+12", None), ("", None),
+     ("123456789012345", None)],
+)  # fmt: skip
+def test_a_gtin_needs_a_right_check_digit(text: str, expected: str | None) -> None:
+    assert gtin14(text) == expected
+
+
+def test_the_first_valid_identifier_counts() -> None:
+    attributes = {"barcode": GTINS[0], "gtin": "123", "EAN-13": int(GTINS[1]), "mpn": "none"}
+    found = identifiers(product("A", attributes=attributes), "1|kestrel|blazer|navy|marria")
+    assert (found.gtin, found.mpn, found.item_group) == ("0" + GTINS[1], None, None)
+
+
+@pytest.mark.parametrize(
+    ("title", "generic"),
+    [("Kestrel navy blazer", True), ("Women classic blazer 500ml", True), ("Blazer XL 2020", True),
+     ("Marria blazer", False), ("Blazer XJ2000", False)],
+)  # fmt: skip
+def test_a_title_of_general_words_is_generic(title: str, generic: bool) -> None:
+    assert is_generic(identity_key(product("A", title))) is generic
+
+
+# Few values, so that products often agree.
+angles = st.lists(st.sampled_from([0, 15, 30, 50, 90, 180]), min_size=1, max_size=2)
+catalogues = st.lists(
+    st.builds(
+        Product,
+        sku=st.sampled_from("ABCDEFGH"),
+        title=st.sampled_from([TELLING, GENERIC, "Marira blazer", "Corano blazer XL", ""]),
+        brand=st.just("Kestrel"),
+        category=st.sampled_from(["Blazer", "blazer"]),
+        colour=st.sampled_from(["navy", "red"]),
+        attributes=st.dictionaries(
+            st.sampled_from(["gtin", "mpn", "item_group_id"]),
+            st.sampled_from([*GTINS, "KX100"]),
+            max_size=2,
+        ),
+    ),
+    max_size=8,
+    unique_by=lambda each: each.sku,
+)
+shown = st.dictionaries(st.sampled_from("ABCDEFGH"), angles.map(lambda a: at(*a)))
+
+
+@st.composite
+def decisions(draw: st.DrawFn) -> list[Verdict]:
+    truth = {sku: draw(st.integers(0, 3)) for sku in "ABCDEFGH"}
+    pairs = draw(st.lists(st.sampled_from(list(combinations(truth, 2))), max_size=5, unique=True))
+    return [Verdict(a, b, truth[a] == truth[b]) for a, b in pairs]
+
+
+@given(catalogues, shown, decisions(), st.randoms())
+def test_the_order_of_products_and_verdicts_is_irrelevant(
+    products: list[Product],
+    pictures: dict[str, np.ndarray],
+    verdicts: list[Verdict],
+    order: random.Random,
+) -> None:
+    def everything() -> tuple[list[DuplicateGroup], list[SimilarPair]]:
+        found = folding(products, pictures, *verdicts)
+        return found.groups(), found.similar()
+
+    expected = everything()
+    order.shuffle(products)
+    order.shuffle(verdicts)
+    assert everything() == expected
+
+
+@given(catalogues, shown, decisions())
+def test_verdicts_and_gtins_hold_and_every_fold_has_evidence(
+    products: list[Product], pictures: dict[str, np.ndarray], verdicts: list[Verdict]
+) -> None:
+    found = folding(products, pictures, *verdicts)
+    skus = {each.sku for each in products}
+    group_of = {sku: group.skus for group in found.groups() for sku in group.skus}
+    assert group_of.keys() == skus
+    for verdict in verdicts:
+        if {verdict.sku_a, verdict.sku_b} <= skus:
+            assert (group_of[verdict.sku_a] == group_of[verdict.sku_b]) == verdict.same
+    own = {each.sku: identifiers(each, identity_key(each)).gtin for each in products}
+    joined = {sku for verdict in verdicts for sku in (verdict.sku_a, verdict.sku_b)}
+    for a, b in combinations(sorted(skus - joined), 2):
+        if own[a] and own[b] and own[a] != own[b] and not joined & set(group_of[a]):
+            assert group_of[a] != group_of[b]
+    for group in found.groups():
+        for fold in group.folded:
+            if fold.evidence == "words and pictures":
+                assert fold.distance is not None and fold.distance <= CUTS.default + 1e-6
