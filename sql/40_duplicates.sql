@@ -115,8 +115,10 @@ BEGIN
             analytics._identifier(p.attributes, 'mpn') AS mpn,
             analytics._identifier(p.attributes, 'item group') AS item_group
         FROM product AS p
-        WHERE p.attributes <> '{}'
-            AND p.attributes::text ~* 'g.?t.?i.?n|e.?a.?n|u.?p.?c|bar|isbn|m.?p.?n|part|item'
+        WHERE p.attributes <> '{}' AND EXISTS (
+            SELECT FROM jsonb_object_keys(p.attributes) AS name
+            WHERE lower(regexp_replace(name, '[^A-Za-z]', '', 'g'))
+                ~ '^(g?gtin|g?ean|g?upc|g?barcode|g?isbn|g?mpn|g?(manufacturer)?part|g?item)')
     ), identified AS MATERIALIZED (
         SELECT id, gtin, CASE WHEN brand <> '' THEN brand || '|' || mpn END AS mpn,
             brand || '|' || colour || '|' || item_group AS item_group

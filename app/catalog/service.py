@@ -43,6 +43,12 @@ class CatalogService:
         with snapshot(self._engine) as connection:
             return products.product_details(connection, sku)
 
+    def thumbnails(self, skus: Sequence[str]) -> dict[str, bytes]:
+        """The thumbnail (JPEG) of the first picture of each of these products, by sku; products
+        without a picture are left out."""
+        with snapshot(self._engine) as connection:
+            return pictures.first_thumbnails(connection, skus)
+
     def models(self) -> list[Model]:
         """The models that new pictures get embeddings under, the active one first.
 

@@ -115,8 +115,11 @@ def nearest_distances(first: Sequence[EmbeddingRows], second: Sequence[Embedding
     Each product is an array (pictures, dim) with at least one row.
     """
     (rows, row_starts), (columns, column_starts) = _stacked(first), _stacked(second)
-    similarities = np.maximum.reduceat(rows @ columns.T, row_starts, axis=0)
-    similarities = np.maximum.reduceat(similarities, column_starts, axis=1)
+    similarities = rows @ columns.T
+    if len(rows) > len(first):
+        similarities = np.maximum.reduceat(similarities, row_starts, axis=0)
+    if len(columns) > len(second):
+        similarities = np.maximum.reduceat(similarities, column_starts, axis=1)
     return np.clip(1.0 - similarities, 0.0, 2.0)
 
 

@@ -223,8 +223,9 @@ class Folding:
                 hits = np.flatnonzero(row)
                 hits = hits[hits > number] if link.within else hits
                 if not all_:
+                    hits = hits[part[hits + offset] != part[number]]
                     parts, first = np.unique(part[hits + offset], return_index=True)
-                    hits = hits[first[parts != part[number]]]
+                    hits = hits[first]
                     part[np.isin(part, parts)] = part[number]
                 for hit in hits.tolist():
                     distance = round(float(distances[number - start, hit]), DECIMALS)
@@ -276,13 +277,16 @@ class Folding:
             return
         rows, columns, blocks = self._compared(link)
         numbers = {group: number for number, group in enumerate(sorted(set(group_of.values())))}
-        column_groups = np.array([numbers[group_of[sku]] for sku in columns])
+        row_groups, column_groups = (
+            np.array([numbers[group_of[sku]] for sku in side]) for side in (rows, columns)
+        )
         for start, distances in blocks:
-            for number, row in enumerate(distances, start=start):
-                own = column_groups == numbers[group_of[rows[number]]]
-                nearest = int(np.where(own, NO_DISTANCE, row.round(DECIMALS)).argmin())
-                if not own[nearest]:
-                    yield rows[number], columns[nearest], round(float(row[nearest]), DECIMALS)
+            own = row_groups[start : start + len(distances), None] == column_groups
+            outside = np.where(own, NO_DISTANCE, distances.round(DECIMALS))
+            for number, nearest in enumerate(outside.argmin(axis=1).tolist()):
+                if not own[number, nearest]:
+                    distance = float(outside[number, nearest])
+                    yield rows[start + number], columns[nearest], distance
         for one, other in ((link.first, link.second), (link.second, link.first)):
             # One product of each of two groups: at least one of them is of another group.
             some = list({group_of[sku]: sku for sku in reversed(other)}.items())[-2:]
@@ -342,9 +346,9 @@ class Folding:
         generic = is_generic(a.key) or is_generic(b.key)
         if distance is None:
             return None if generic else FoldedCandidate(candidate, rule, other, NO_PICTURE, None)
-        product = self._products[other]
-        cuts = self._cuts.matrix([candidate.product], [product], generic=generic)
-        agree = distance <= cuts[0, 0] + ROUNDING
+        category = candidate.product.category
+        shared = category if category == self._products[other].category else None
+        agree = distance <= self._cuts.cut(shared, generic=generic) + ROUNDING
         return FoldedCandidate(candidate, rule, other, distance=distance) if agree else None
 
     def _distance(self, a: str, b: str) -> float | None:

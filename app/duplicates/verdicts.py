@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 from sqlalchemy import Connection, Engine
 
@@ -23,6 +24,65 @@ class AlreadyDecided(BadInput):
     """Another verdict on these two products was recorded meanwhile."""
 
 
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """A recorded verdict, and the one on the same pair that it replaced."""
+
+    verdict: Verdict
+    earlier: Verdict | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class BulkDecision:
+    """What `decide_all` recorded, and why it refused the other pairs; one sentence each."""
+
+    recorded: tuple[Decision, ...]
+    refused: tuple[str, ...]
+
+
+def decide_all(
+    engine: Engine, pairs: Iterable[tuple[str, str]], same: bool, decided_by: str
+) -> BulkDecision:
+    """Record one verdict on several pairs, each in its own transaction, in their order.
+
+    A refused pair does not prevent the others.
+    """
+    recorded: list[Decision] = []
+    refused: list[str] = []
+    for sku_a, sku_b in pairs:
+        try:
+            decision = _decide(engine, sku_a, sku_b, same, decided_by)
+        except (BadInput, UnknownProduct) as exc:
+            refused.append(str(exc))
+        else:
+            recorded.append(decision)
+    return BulkDecision(tuple(recorded), tuple(refused))
+
+
+def undo(engine: Engine, decisions: Sequence[Decision]) -> None:
+    """Take verdicts back, the last one first, all or none; the earlier ones apply again.
+
+    Raises AlreadyDecided if one of them was replaced meanwhile, and Contradiction if an earlier one
+    contradicts verdicts recorded since.
+    """
+    with locks.transaction(engine) as connection:
+        check_schema(connection)
+        locks.acquire(connection, LockKey.VERDICTS)
+        for decision in reversed(decisions):
+            sku_a, sku_b = decision.verdict.sku_a, decision.verdict.sku_b
+            related = verdicts.related(connection, [sku_a, sku_b])
+            own = [each for each in related if {each.sku_a, each.sku_b} == {sku_a, sku_b}]
+            if own != [decision.verdict]:
+                meanwhile = _sentence(own[0]) if own else "the verdict was taken back"
+                raise AlreadyDecided(f"Nothing was undone: meanwhile {meanwhile}.")
+            verdicts.remove(connection, sku_a, sku_b)
+            earlier = decision.earlier
+            if earlier is not None:
+                others = [each for each in related if each not in own]
+                _check_chain(others, sku_a, sku_b, earlier.same)
+                verdicts.record(connection, sku_a, sku_b, earlier.same, earlier.decided_by)
+
+
 def decide(
     engine: Engine,
     sku_a: str,
@@ -40,6 +100,19 @@ def decide(
     equal, a text cannot be stored by PostgreSQL, or the name is empty. Raises AlreadyDecided if
     `first` is set and the pair has a verdict, or if its verdict is not the one given as `seen`.
     """
+    return _decide(engine, sku_a, sku_b, same, decided_by, first=first, seen=seen).verdict
+
+
+def _decide(
+    engine: Engine,
+    sku_a: str,
+    sku_b: str,
+    same: bool,
+    decided_by: str,
+    *,
+    first: bool = False,
+    seen: Verdict | None = None,
+) -> Decision:
     _check(sku_a, sku_b, decided_by)
     with locks.transaction(engine) as connection:
         check_schema(connection)
@@ -50,7 +123,8 @@ def decide(
         if own and (first or (seen is not None and own[0] != seen)):
             raise AlreadyDecided(f"Meanwhile it was decided: {_sentence(own[0])}.")
         _check_chain([each for each in related if each not in own], sku_a, sku_b, same)
-        return verdicts.record(connection, sku_a, sku_b, same, decided_by.strip())
+        verdict = verdicts.record(connection, sku_a, sku_b, same, decided_by.strip())
+        return Decision(verdict, own[0] if own else None)
 
 
 def _check(sku_a: str, sku_b: str, decided_by: str) -> None:

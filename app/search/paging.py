@@ -22,7 +22,7 @@ from app.search.fusion import fuse
 from app.search.photo_words import PoolProduct
 from app.search.query_encoder import has_pictures
 from app.search.retrieval import Reason, RetrievalRequest, RetrievalResult
-from app.types import Hit, Query, Vector
+from app.types import Hit, Query, Vector, WordsReading
 
 GROWTH_FACTOR = 4
 """Each further retrieval asks for this many times as many products as the one before."""
@@ -80,7 +80,7 @@ class PageRequest:
     the catalogue, as read by its vocabulary, and their weight (0 to 1) against the vector. With
     words beside pictures or a sku, the vector is that of the pictures, and `text_vector` that of
     the words, shape (dim,), if the model has read them. `earlier` are the ids of products of
-    earlier pages.
+    earlier pages, `reading` is how the catalogue's words were read.
     """
 
     retrieval: RetrievalRequest
@@ -91,6 +91,7 @@ class PageRequest:
     settings: Settings
     text_vector: Vector | None = None
     earlier: tuple[int, ...] = ()
+    reading: WordsReading | None = None
 
     @property
     def by_photo_and_words(self) -> bool:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -115,6 +116,20 @@ class SearchService:
                     self._encoder.refresh_model()
             return self._search(query, cache, waited_s)
 
+    @contextmanager
+    def opened(self, query: Query, cache: VectorCache | None = None) -> Iterator[PageRequest]:
+        """A query, checked and encoded, as a request in one snapshot: to ask more about its results
+        than the page. Raises what `search` raises."""
+        self._check(query)
+        with self._admission.admitted() as waited_s:
+            encoded = self._encoder.encode(query, StageTimer(waited_s), cache)
+            query, _ = self._with_stored_values(query)
+            self._check_schema()
+            with snapshot(self._engine) as connection:
+                partitions.lock_attached(connection)
+                model, _ = self._model(connection, query, encoded)
+                yield self._page_request(connection, model, query, encoded)
+
     def _search(self, query: Query, cache: VectorCache | None, waited_s: float) -> SearchResult:
         timer = StageTimer(waited_s)
         encoded = self._encoder.encode(query, timer, cache)
@@ -204,10 +219,6 @@ class SearchService:
             with timer.stage("search"):
                 model, lag = self._model(connection, query, encoded)
                 request = self._page_request(connection, model, query, encoded)
-                words = catalogue_words(query, encoded)
-                read = None if words is None else word_query.read(connection, words[0])
-                if read is not None and words is not None:
-                    request = replace(request, catalogue_words=(read.query, words[1]))
                 result_page = page(request)
             with timer.stage("details"):
                 kept = [(each.hit, folded) for each, folded in result_page.deduplicated.kept]
@@ -225,7 +236,7 @@ class SearchService:
         return SearchOutcome(
             matches, result_page.retrieval, model, request.retrieval.vector, lag,
             result_page.deduplicated.dropped, word_readers(encoded, catalogue=result_page.by_words),
-            short, hints, None if read is None else read.reading,
+            short, hints, request.reading,
         )  # fmt: skip
 
     def _remember_build(self, request: RetrievalRequest, result: RetrievalResult) -> None:
@@ -296,9 +307,14 @@ class SearchService:
         text_vector = None
         if encoded.words is not None and has_pictures(query):
             text_vector = round_query(encoded.words, model)
-        return PageRequest(
+        page_request = PageRequest(
             request, query, by_vector, None, self._files, self._settings, text_vector
         )
+        words = catalogue_words(query, encoded)
+        if words is None:
+            return page_request
+        read = word_query.read(connection, words[0])
+        return replace(page_request, catalogue_words=(read.query, words[1]), reading=read.reading)
 
 
 def _shortfall(request: PageRequest, result_page: Page) -> Shortfall | None:

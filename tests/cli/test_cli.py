@@ -605,12 +605,18 @@ def test_duplicates_are_listed_decided_and_measured(cat: Run, tmp_path: Path) ->
     assert [(row["kept"], row["folded"], row["rule"]) for row in listed] == [
         ("P0", "P1", "same words")
     ]
+    assert listed[0]["evidence"] == "words and pictures" and 0 <= listed[0]["distance"] < 0.25
+    assert "only read alike" in cat("duplicates", "similar").err
     pairs = write_csv(tmp_path / "pairs.csv", [{"sku_a": "P1", "sku_b": "P0"}])
     assert cat("duplicates", "evaluate", pairs, "--json").json["precision"] == 1.0
     assert "recall        1.000" in cat("duplicates", "evaluate", pairs).out
     decided = cat("duplicates", "decide", "P1", "P0", "--different", "--by", "Ada", "--json")
     assert decided.json["same"] is False and decided.json["decided_by"] == "Ada"
     assert "No two products" in cat("duplicates", "pairs").err
+    [alike] = cat("duplicates", "similar", "--json").json
+    assert (alike["sku"], alike["similar"], alike["reason"]) == ("P0", "P1", "verdict")
+    [found] = cat("search", "--sku", "P2", "--k", "1", "--json").json["matches"]
+    assert found["similar_count"] == 1 and found["similar"][0]["reason"] == "verdict"
     cat("duplicates", "decide", "P2", "P0", "--same", "--by", "Ada")
     assert "verdict" in cat("duplicates", "pairs", "--limit", "1").out
 

@@ -22,6 +22,18 @@ def thumbnails(connection: Connection) -> Iterator[Sequence[tuple[int, bytes]]]:
         yield [(row.id, bytes(row.thumbnail)) for row in rows]
 
 
+def first_thumbnails(connection: Connection, skus: Sequence[str]) -> dict[str, bytes]:
+    """The thumbnail of the first picture of each product that has one, by sku."""
+    sql = """SELECT p.sku, pic.thumbnail
+        FROM product AS p CROSS JOIN LATERAL (
+            SELECT picture_id FROM product_picture AS pp WHERE pp.product_id = p.id
+            ORDER BY pp.position, pp.picture_id LIMIT 1) AS first
+        JOIN picture AS pic ON pic.id = first.picture_id
+        WHERE p.sku = ANY(CAST(:skus AS text[]))"""
+    rows = connection.execute(text(sql), {"skus": list(skus)})
+    return {row.sku: bytes(row.thumbnail) for row in rows}
+
+
 def originals(connection: Connection) -> Iterator[Sequence[tuple[str, bytes]]]:
     """Distinct uris and sha256 of the originals of all product pictures, in batches."""
     sql = """SELECT DISTINCT pp.uri, pic.sha256

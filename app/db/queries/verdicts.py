@@ -30,6 +30,15 @@ def record(connection: Connection, sku_a: str, sku_b: str, same: bool, decided_b
     return _verdict(row)
 
 
+def remove(connection: Connection, sku_a: str, sku_b: str) -> None:
+    """Delete the verdict on two skus, given in either order."""
+    first, second = sorted((sku_a, sku_b))
+    connection.execute(
+        text("DELETE FROM duplicate_verdict WHERE sku_a = :first AND sku_b = :second"),
+        {"first": first, "second": second},
+    )
+
+
 def related(connection: Connection, skus: Sequence[str]) -> list[Verdict]:
     """All verdicts that concern these skus.
 

@@ -19,6 +19,7 @@ class CardActions:
 
     more_like: Callable[[str], None]
     details: Callable[[str], None]
+    similar: Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +37,7 @@ def draw_grid(cards: Sequence[Card], actions: CardActions) -> None:
         for place, card in enumerate(cards):
             with st.container(key=f"card-{place}"):
                 st.html(_html(card))
-                _buttons(place, card.product, actions)
+                _buttons(place, card, actions)
 
 
 def display_name(product: Product) -> str:
@@ -44,8 +45,15 @@ def display_name(product: Product) -> str:
     return product.title.strip() or product.sku
 
 
-def _buttons(place: int, product: Product, actions: CardActions) -> None:
+def similar_label(match: Match) -> str:
+    """How many products have the words of a match and are not the same product."""
+    count = match.similar_count
+    return f"{count} similar listing{'s' * (count != 1)}"
+
+
+def _buttons(place: int, card: Card, actions: CardActions) -> None:
     """Draw the buttons; the emphasised part of a label is for screen readers only, see css.py."""
+    product, match = card.product, card.match
     name = escape_markdown(display_name(product))
     with st.container(key=f"actions-{place}", horizontal=True):
         st.button(
@@ -56,6 +64,11 @@ def _buttons(place: int, product: Product, actions: CardActions) -> None:
             f"Details *of {name}*", key=f"details-{place}", type="tertiary",
             on_click=actions.details, args=(product.sku,),
         )  # fmt: skip
+        if match is not None and match.similar_count:
+            st.button(
+                f"{similar_label(match)} *of {name}*", key=f"similar-{place}", type="tertiary",
+                on_click=actions.similar, args=(product.sku,),
+            )  # fmt: skip
 
 
 def _html(card: Card) -> str:

@@ -1,4 +1,4 @@
-"""The details of one product, in a dialog over the results."""
+"""The details of one product, or its similar listings, in a dialog over the results."""
 
 from __future__ import annotations
 
@@ -8,14 +8,16 @@ from html import escape
 import streamlit as st
 
 from app.search.explain import price_text
-from app.types import Folded, Match, ProductDetails, SearchResult
+from app.types import Folded, Match, ProductDetails, SearchResult, SimilarListing
 from app.ui.components.answer_footer import drop_text
+from app.ui.components.fold_lists import FIGURE_WIDTH, figure_html
 from app.ui.components.product_cards import display_name
 from app.ui.formatting import escape_markdown, img_tag
 from app.ui.shared import errors_as_text, services
 
 REQUESTED = "search_details"
-"""Session key of the sku whose details were requested."""
+SIMILAR_REQUESTED = "search_similar"
+"""Session keys of the sku whose details, or similar listings, were requested."""
 
 
 def request(sku: str) -> None:
@@ -23,8 +25,14 @@ def request(sku: str) -> None:
     st.session_state[REQUESTED] = sku
 
 
+def request_similar(sku: str) -> None:
+    """Open the similar listings of a match in the next run; a callback."""
+    st.session_state[SIMILAR_REQUESTED] = sku
+
+
 def show(result: SearchResult | None, more_like: Callable[[str], None]) -> None:
-    """Draw the dialog, if requested; `result` is the current search result, if there is one."""
+    """Draw a dialog, if requested; `result` is the current search result, if there is one."""
+    _show_similar(result)
     sku: str | None = st.session_state.pop(REQUESTED, None)
     if sku is None:
         return
@@ -32,6 +40,33 @@ def show(result: SearchResult | None, more_like: Callable[[str], None]) -> None:
         details = services().catalog.product(sku)
         title = escape_markdown(display_name(details.product))
         st.dialog(title, width="medium")(_draw)(details, result, more_like)
+
+
+def _show_similar(result: SearchResult | None) -> None:
+    sku: str | None = st.session_state.pop(SIMILAR_REQUESTED, None)
+    matches = result.matches if result is not None else ()
+    match = next((each for each in matches if each.product.sku == sku), None)
+    if match is not None:
+        with errors_as_text("similar listings"):
+            title = f"Similar listings of {escape_markdown(display_name(match.product))}"
+            st.dialog(title, width="large")(_draw_similar)(match)
+
+
+def _draw_similar(match: Match) -> None:
+    st.write("They have the same words, and are not the same product.")
+    listings = match.similar
+    thumbnails = services().catalog.thumbnails([each.product.sku for each in listings])
+    with st.container(horizontal=True):
+        for listing in listings:
+            with st.container(width=FIGURE_WIDTH):
+                st.html(figure_html(listing.product, thumbnails, _listing_text(listing)))
+    if match.similar_count > len(listings):
+        st.caption(f"and {match.similar_count - len(listings)} more")
+
+
+def _listing_text(listing: SimilarListing) -> str:
+    distance = "" if listing.distance is None else f", distance {listing.distance:.3f}"
+    return f"{listing.reason}{distance}"
 
 
 def _draw(
@@ -82,6 +117,7 @@ def _draw_related(match: Match, result: SearchResult) -> None:
     dropped = [drop for drop in result.dropped if drop.lost_to == match.product.sku]
     for heading, lines in (
         ("The same product", [_fold_text(fold) for fold in match.folded]),
+        ("Similar listings", [_similar_text(each) for each in match.similar]),
         ("Left out", [drop_text(drop) for drop in dropped]),
     ):
         if lines:
@@ -93,7 +129,15 @@ def _draw_related(match: Match, result: SearchResult) -> None:
 def _fold_text(fold: Folded) -> str:
     product = fold.product
     year, price = str(product.year or ""), price_text(product)
-    facts = [display_name(product), year, price, product.sku, fold.rule]
+    evidence = fold.evidence if fold.evidence != fold.rule else ""
+    distance = "" if fold.distance is None else f"distance {fold.distance:.3f}"
+    facts = [display_name(product), year, price, product.sku, fold.rule, evidence, distance]
     if fold.similarity is not None:
         facts.append(f"similarity {fold.similarity:.3f}")
     return " · ".join(filter(None, facts))
+
+
+def _similar_text(listing: SimilarListing) -> str:
+    product = listing.product
+    facts = [display_name(product), str(product.year or ""), price_text(product), product.sku]
+    return " · ".join(filter(None, [*facts, _listing_text(listing)]))

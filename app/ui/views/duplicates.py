@@ -9,10 +9,11 @@ import streamlit as st
 from app.bootstrap import App
 from app.duplicates import review as duplicate_review
 from app.duplicates.review import ReviewCursor, ReviewPair
-from app.duplicates.verdicts import decide
+from app.duplicates.verdicts import Decision, decide
 from app.errors import LookalikeError
 from app.types import Verdict
-from app.ui.components import verdict_list
+from app.ui.components import fold_overview, verdict_list
+from app.ui.components.fold_overview import MESSAGE
 from app.ui.components.pair_view import fields_html, pictures_html
 from app.ui.formatting import escape_markdown, format_time
 from app.ui.shared import errors_as_text, services
@@ -21,9 +22,11 @@ from app.ui.sign_in import current_name, require_name
 CURSOR = "review_cursor"
 PAIR = "review_pair"
 PAIR_NUMBER = "review_pair_number"
-MESSAGE = "review_message"
+VIEW = "duplicates_view"
 """Session keys: position in the review, the pair on display, its number (part of the buttons' keys,
-so that a second click cannot answer the next pair), and the outcome of the last verdict."""
+so that a second click cannot answer the next pair), and what the page shows."""
+
+PAIRS, GROUPS, SIMILAR = VIEWS = ("Pairs to judge", "All groups", "Similar listings")
 
 
 def show() -> None:
@@ -33,6 +36,13 @@ def show() -> None:
     with errors_as_text("the duplicates page"):
         app = services()
         _draw_message()
+        fold_overview.draw_undo(app)
+        view = st.segmented_control(
+            "What to look at", VIEWS, default=PAIRS, key=VIEW, label_visibility="collapsed"
+        )
+        if view in (GROUPS, SIMILAR):
+            (fold_overview.show_groups if view == GROUPS else fold_overview.show_similar)(app)
+            return
         pair = _current_pair(app)
         if pair is not None:
             _draw_pair(app, pair)
@@ -135,12 +145,15 @@ def _record(app: App, pair: ReviewPair, same: bool, name: str) -> None:
     """Record a verdict and continue; a refusal is shown above the next pair."""
     a, b = pair.skus
     try:
-        decide(app.engine, a, b, same, name, first=pair.verdict is None, seen=pair.verdict)
+        verdict = decide(
+            app.engine, a, b, same, name, first=pair.verdict is None, seen=pair.verdict
+        )
     except LookalikeError as exc:
         st.session_state[MESSAGE] = ("refused", str(exc))
     else:
         relation = "are the same product" if same else "are different products"
         st.session_state[MESSAGE] = ("done", f"{a} and {b} {relation}.")
+        fold_overview.remember(f"{a} and {b} {relation}", (Decision(verdict, pair.verdict),))
     _set_pair(None)
     st.rerun()
 

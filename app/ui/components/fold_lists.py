@@ -1,0 +1,120 @@
+"""Lists of duplicate groups and of similar listings, with pictures, evidence and buttons."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from html import escape
+
+import streamlit as st
+
+from app.duplicates.folding import DuplicateGroup, FoldedCandidate, SimilarPair
+from app.search.explain import price_text
+from app.types import Product
+from app.ui.components.product_cards import display_name
+from app.ui.formatting import escape_markdown, img_tag
+
+MAX_MEMBERS = 24
+"""Members of one group that are drawn."""
+
+STYLE = """<style>
+.listing { margin: 0; font-size: .875rem; line-height: 1.4; overflow-wrap: anywhere }
+.listing img { width: 100%; aspect-ratio: 1; object-fit: contain; background: #fff; display: block;
+  border-radius: .4rem; border: 1px solid color-mix(in srgb, currentColor 14%, transparent) }
+.listing .none { aspect-ratio: 1; display: grid; place-items: center; opacity: .75 }
+.listing b { display: block; margin-top: .3rem }
+.listing span { display: block; color: color-mix(in srgb, currentColor 72%, transparent) }
+</style>"""
+
+FIGURE_WIDTH = 170
+"""Pixels."""
+
+Thumbnails = Mapping[str, bytes]
+"""JPEG by sku; products without a picture are left out."""
+
+
+def draw_group(
+    group: DuplicateGroup,
+    thumbnails: Thumbnails,
+    not_the_same: Callable[[str, str], None] | None,
+) -> None:
+    """Draw a group; `not_the_same` is called with the skus of the keeper and of a member.
+
+    Without it no buttons are drawn.
+    """
+    with st.container(border=True):
+        kept = group.keeper.product
+        name = escape_markdown(display_name(kept))
+        st.markdown(f"**{name}** · {len(group.skus)} listings are one product")
+        with st.container(horizontal=True):
+            with st.container(width=FIGURE_WIDTH):
+                st.html(figure_html(kept, thumbnails, "shown for the group"))
+            for fold in group.folded[:MAX_MEMBERS]:
+                _draw_member(kept.sku, fold, thumbnails, not_the_same)
+        if len(group.folded) > MAX_MEMBERS:
+            st.caption(f"and {len(group.folded) - MAX_MEMBERS} more")
+
+
+def draw_similar(
+    pair: SimilarPair, thumbnails: Thumbnails, the_same: Callable[[str, str], None] | None
+) -> None:
+    """Draw two similar listings; `the_same` is called with their skus."""
+    with st.container(border=True):
+        st.markdown(f"{escape_markdown(pair.rule.capitalize())}, but {similar_text(pair)}")
+        with st.container(horizontal=True, vertical_alignment="center"):
+            for product in (pair.product, pair.other):
+                with st.container(width=FIGURE_WIDTH):
+                    st.html(figure_html(product, thumbnails, ""))
+            skus = pair.product.sku, pair.other.sku
+            if the_same is not None and pair.reason != "verdict":
+                st.button(
+                    "The same product", key=f"one {skus!r}", on_click=the_same, args=skus,
+                    help=f"{escape_markdown(skus[0])} and {escape_markdown(skus[1])} are one",
+                )  # fmt: skip
+
+
+def similar_text(pair: SimilarPair) -> str:
+    """Why two listings are not one product, with the distance of their pictures."""
+    distance = "" if pair.distance is None else f" (distance {pair.distance:.3f})"
+    return f"{pair.reason}{distance}"
+
+
+def evidence_text(fold: FoldedCandidate) -> str:
+    """The rule of a fold, what it rests on, and the distance of the pictures."""
+    parts = [fold.rule] if fold.evidence == fold.rule else [fold.rule, fold.evidence]
+    if fold.distance is not None:
+        parts.append(f"distance {fold.distance:.3f}")
+    return ", ".join(parts)
+
+
+def figure_html(product: Product, thumbnails: Thumbnails, note: str) -> str:
+    """A product with its picture, title, sku and facts as HTML; all text is escaped."""
+    title = display_name(product)
+    jpeg = thumbnails.get(product.sku)
+    picture = "<div class=none>No picture</div>" if jpeg is None else img_tag(jpeg, title)
+    facts = [product.sku, str(product.year or ""), price_text(product)]
+    lines = [" · ".join(filter(None, facts)), note]
+    text = "".join(f"<span>{escape(line)}</span>" for line in lines if line)
+    return f"{STYLE}<figure class=listing>{picture}<b>{escape(title)}</b>{text}</figure>"
+
+
+def skus_of_pairs(pairs: Sequence[SimilarPair]) -> list[str]:
+    """The skus of both products of all pairs."""
+    return sorted({each.sku for pair in pairs for each in (pair.product, pair.other)})
+
+
+def _draw_member(
+    kept: str,
+    fold: FoldedCandidate,
+    thumbnails: Thumbnails,
+    not_the_same: Callable[[str, str], None] | None,
+) -> None:
+    product = fold.candidate.product
+    like = "" if fold.matched_by == kept else f", like {fold.matched_by}"
+    with st.container(width=FIGURE_WIDTH):
+        st.html(figure_html(product, thumbnails, evidence_text(fold) + like))
+        if not_the_same is not None:
+            st.button(
+                "Not the same", key=f"apart {kept!r} {product.sku!r}", type="tertiary",
+                on_click=not_the_same, args=(kept, product.sku),
+                help=f"{escape_markdown(product.sku)} is another product",
+            )  # fmt: skip

@@ -1,0 +1,168 @@
+"""The whole catalogue on the duplicates page: all groups, similar listings, and undo."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+import streamlit as st
+
+from app.bootstrap import App
+from app.duplicates.report import CatalogueFolds, catalogue_folds
+from app.duplicates.verdicts import Decision, decide_all, undo
+from app.errors import LookalikeError
+from app.ui.components.fold_lists import draw_group, draw_similar, skus_of_pairs
+from app.ui.formatting import escape_markdown
+from app.ui.sign_in import require_name
+
+FOLDS = "duplicates_folds"
+UNDO = "duplicates_undo"
+MESSAGE = "review_message"
+"""Session keys: the groups of the catalogue, decisions that can be undone (the last one last), and
+the outcome of the last decision."""
+
+PAGE_SIZE = 10
+"""Groups, or pairs of similar listings, on one page."""
+
+MAX_UNDO = 20
+"""Decisions that are kept to be undone; a bulk decision is one."""
+
+Shown = TypeVar("Shown")
+
+
+def show_groups(app: App) -> None:
+    """Draw all groups of the catalogue, a page at a time, with buttons to correct and accept."""
+    groups = _folds(app).groups
+    st.caption("The groups of the whole catalogue. Verdicts take effect at once.")
+    if not groups:
+        st.info("No two products of the catalogue are duplicates.")
+    name = _name(app) if groups else None
+    page = _page(groups, "groups")
+    open_pairs = [
+        (group.keeper.sku, fold.candidate.sku)
+        for group in page
+        for fold in group.folded
+        if fold.evidence != "verdict"
+    ]
+    if name is not None and open_pairs:
+        st.button(
+            f"Accept all on this page ({len(page)})", type="primary", key="accept all",
+            on_click=_decide, args=(app, open_pairs, True, name),
+            help="Record that the products of these groups are the same",
+        )  # fmt: skip
+    thumbnails = app.catalog.thumbnails([sku for group in page for sku in group.skus])
+    not_the_same = _decider(app, False, name)
+    for group in page:
+        draw_group(group, thumbnails, not_the_same)
+    _draw_refresh()
+
+
+def show_similar(app: App) -> None:
+    """Draw products with the same words that are not the same product, the nearest first."""
+    pairs = sorted(
+        _folds(app).similar,
+        key=lambda pair: (3.0 if pair.distance is None else pair.distance, pair.product.sku),
+    )
+    st.caption("Products with the same words that are not the same product, the nearest first.")
+    if not pairs:
+        st.info("No two products of the catalogue only read alike.")
+    name = _name(app) if pairs else None
+    page = _page(pairs, "similar")
+    thumbnails = app.catalog.thumbnails(skus_of_pairs(page))
+    the_same = _decider(app, True, name)
+    for pair in page:
+        draw_similar(pair, thumbnails, the_same)
+    _draw_refresh()
+
+
+def draw_undo(app: App) -> None:
+    """Draw the button that takes the last decision of this session back, if there is one."""
+    stack: list[tuple[str, tuple[Decision, ...]]] = st.session_state.get(UNDO, [])
+    if stack and not app.settings.page_read_only:
+        st.button(
+            f"Undo: {escape_markdown(stack[-1][0])}", key=f"undo {len(stack)}", type="tertiary",
+            icon=":material/undo:", on_click=_undo, args=(app,),
+        )  # fmt: skip
+
+
+def remember(summary: str, decisions: tuple[Decision, ...]) -> None:
+    """Note decisions that can be undone together, and read the groups again."""
+    stack = [*st.session_state.get(UNDO, []), (summary, decisions)]
+    st.session_state[UNDO] = stack[-MAX_UNDO:]
+    forget()
+
+
+def forget() -> None:
+    """Read the groups of the catalogue again at the next run."""
+    st.session_state.pop(FOLDS, None)
+
+
+def _folds(app: App) -> CatalogueFolds:
+    if FOLDS not in st.session_state:
+        with st.spinner("Comparing the products of the catalogue …"):
+            st.session_state[FOLDS] = catalogue_folds(app.engine, app.settings.typo_similarity)
+    folds: CatalogueFolds = st.session_state[FOLDS]
+    return folds
+
+
+def _name(app: App) -> str | None:
+    """The name that verdicts are recorded with; None if none may be taken."""
+    if app.settings.page_read_only:
+        st.info("This page is read-only: verdicts are shown, and none is taken.")
+        return None
+    return require_name()
+
+
+def _page(listed: Sequence[Shown], key: str) -> Sequence[Shown]:
+    """The items of the chosen page; draws the choice if there are several pages."""
+    pages = max(1, -(-len(listed) // PAGE_SIZE))
+    number = 1
+    if pages > 1:
+        chosen = f"{key}_page"
+        st.session_state[chosen] = min(st.session_state.get(chosen, 1), pages)
+        number = int(st.number_input(f"Page, of {pages}", 1, pages, key=chosen, width=140))
+    return listed[(number - 1) * PAGE_SIZE : number * PAGE_SIZE]
+
+
+def _decider(app: App, same: bool, name: str | None) -> Callable[[str, str], None] | None:
+    """Records a verdict on two skus; None without a name to record it with."""
+    if name is None:
+        return None
+    return lambda sku_a, sku_b: _decide(app, [(sku_a, sku_b)], same, name)
+
+
+def _decide(app: App, pairs: Sequence[tuple[str, str]], same: bool, name: str) -> None:
+    """Record verdicts; a callback, so that the page is drawn with them."""
+    try:
+        bulk = decide_all(app.engine, pairs, same, name)
+    except LookalikeError as exc:
+        st.session_state[MESSAGE] = ("refused", str(exc))
+        return
+    relation = "the same product" if same else "different products"
+    summary = f"{len(bulk.recorded)} pairs are {relation}"
+    if len(bulk.recorded) == 1:
+        verdict = bulk.recorded[0].verdict
+        summary = f"{verdict.sku_a} and {verdict.sku_b} are {relation}"
+    if bulk.recorded:
+        remember(summary, bulk.recorded)
+    refused = " ".join(bulk.refused)
+    st.session_state[MESSAGE] = ("refused", refused) if refused else ("done", f"{summary}.")
+
+
+def _undo(app: App) -> None:
+    stack = st.session_state.get(UNDO, [])
+    if not stack:
+        return
+    summary, decisions = stack[-1]
+    try:
+        undo(app.engine, decisions)
+    except LookalikeError as exc:
+        st.session_state[MESSAGE] = ("refused", str(exc))
+    else:
+        st.session_state[MESSAGE] = ("done", f"Undone: {summary}.")
+    st.session_state[UNDO] = stack[:-1]
+    forget()
+
+
+def _draw_refresh() -> None:
+    st.button("Look again", type="tertiary", icon=":material/refresh:", on_click=forget)
