@@ -45,6 +45,7 @@ from app.search.similar_listings import with_similar_listings
 from app.search.similarity_labels import SimilarityLabeler
 from app.search.vector_cache import VectorCache
 from app.types import (
+    Filters,
     Folded,
     Hit,
     Match,
@@ -123,7 +124,6 @@ class SearchService:
         self._check(query)
         with self._admission.admitted() as waited_s:
             encoded = self._encoder.encode(query, StageTimer(waited_s), cache)
-            query, _ = self._with_stored_values(query)
             self._check_schema()
             with snapshot(self._engine) as connection:
                 partitions.lock_attached(connection)
@@ -133,7 +133,6 @@ class SearchService:
     def _search(self, query: Query, cache: VectorCache | None, waited_s: float) -> SearchResult:
         timer = StageTimer(waited_s)
         encoded = self._encoder.encode(query, timer, cache)
-        query, unknown = self._with_stored_values(query)
         outcome = self._in_one_statement(query, encoded, timer)
         if outcome is None:
             try:
@@ -142,7 +141,11 @@ class SearchService:
                 outcome = self._in_one_snapshot(query, encoded, timer)
         if self._sampler and encoded.has_direction and outcome.lag is None:
             self._sampler.offer(outcome.model.id, outcome.vector)
-        plan = replace(build_plan(outcome, query, timer), unknown=unknown)
+        plan = build_plan(outcome, query, timer)
+        if len(outcome.matches) < query.k and filter_values.may_be_unknown(
+            query.filters, found=bool(outcome.matches)
+        ):
+            plan = replace(plan, unknown=self._unknown_values(query.filters))
         if self._observe:
             self._observe(plan)
         matches = outcome.matches
@@ -150,15 +153,10 @@ class SearchService:
             matches = self._labeler.label(matches, outcome.model.id)
         return SearchResult(matches, plan, outcome.dropped)
 
-    def _with_stored_values(self, query: Query) -> tuple[Query, tuple[UnknownValue, ...]]:
-        """The query with the values of its filters as products write them, and the values that no
-        product has. A product that is committed before the search is seen here too."""
-        if not query.filters.columns:
-            return query, ()
-        self._check_schema()
+    def _unknown_values(self, filters: Filters) -> tuple[UnknownValue, ...]:
+        """The values of the filters that no product has."""
         with self._engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-            filters, unknown = filter_values.resolve(connection, query.filters)
-        return replace(query, filters=filters), unknown
+            return filter_values.unknown(connection, filters)
 
     def _in_one_statement(
         self, query: Query, encoded: EncodedQuery, timer: StageTimer

@@ -36,7 +36,7 @@ def ask(app: App, *filters: str) -> SearchResult:
         (["category=shoes", "category=shirts"], {"A-1", "a-2", "B", "C"}),
         (["brand=CAFÉ néo"], {"A-1", "a-2"}),
         (["sku=A-2"], {"a-2"}),
-        (["sku=a-2", "sku=b"], {"a-2", "B"}),
+        (["sku=A-2", "sku=b"], {"a-2", "B"}),
         (["currency=eur"], {"A-1", "a-2"}),
         (["title=TITLE b"], {"B"}),
     ],
