@@ -16,6 +16,7 @@ from app.types import (
     Plan,
     Product,
     Query,
+    RegionMatches,
     Shortfall,
     UnknownValue,
     Vector,
@@ -44,6 +45,7 @@ class SearchOutcome:
     shortfall: Shortfall | None = None
     hints: tuple[str, ...] = ()
     """Further reasons for a shortfall, such as an attribute that no product has."""
+    regions: tuple[RegionMatches, ...] = ()
     reading: WordsReading | None = None
 
 
@@ -56,10 +58,11 @@ class StageTimer:
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
-        """Time the block."""
+        """Time the block; blocks with the same name add up."""
         began = time.perf_counter()
         yield
-        self.ms[name] = round((time.perf_counter() - began) * 1000, 3)
+        ms = (time.perf_counter() - began) * 1000
+        self.ms[name] = round(self.ms.get(name, 0.0) + ms, 3)
 
     def total(self) -> dict[str, float]:
         """The stages, and `total`: the time since the search arrived."""
