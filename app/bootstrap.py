@@ -22,7 +22,6 @@ from app.index.file_store import IndexFiles
 from app.models.encoder_pool import EncoderPool, mismatch
 from app.models.lifecycle import Lifecycle
 from app.search.admission import Admission
-from app.search.facets import FacetService
 from app.search.query_sampler import QuerySampler
 
 # Modules that only some commands need and that are slow to import are imported where used.
@@ -33,6 +32,7 @@ if TYPE_CHECKING:
     from app.images.download import PictureDownloader
     from app.images.sandbox import PictureSandbox
     from app.operations.metrics import SearchMetrics
+    from app.search.facets import FacetService
     from app.search.service import SearchService
 
 T = TypeVar("T")
@@ -137,7 +137,9 @@ class App:
 
     @_Once
     def facets(self) -> FacetService:
-        return FacetService(self.engine)
+        from app.search.facets import FacetService
+
+        return FacetService(self.engine, self.search, self.settings.facets)
 
     @_Once
     def indexer(self) -> Indexer:

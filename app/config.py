@@ -170,6 +170,13 @@ class Settings(BaseSettings):
     page_metrics_port: int = Field(
         default=9465, ge=0, le=65535, description="port of the page's metrics; 0 for any free port"
     )
+    facets: str = Field(
+        default="auto",
+        description=(
+            "what the results can be filtered by, separated by commas: columns and attributes; "
+            "`auto` for brand, category, colour and the attributes with few values"
+        ),
+    )
     page_rebuild: bool = Field(
         default=True,
         description=(

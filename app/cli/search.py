@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -15,13 +15,20 @@ from app.config import Settings
 from app.errors import BadImage, BadInput
 from app.search.explain import price_text, why_dropped, words_text
 from app.search.filters import parse
+from app.search.vector_cache import VectorCache
 from app.types import Folded, Match, Query, Region, SearchResult
+
+if TYPE_CHECKING:
+    from app.search.facets import Facets  # importing it loads the index
 
 filters_option = click.option(
     "--filter", "filters", multiple=True, metavar="CONDITION",
     help="Only products that meet the condition: brand=Kestrel, year>=2019, price=10..20, or an"
     " attribute such as material=wool. Repeating a name allows another value.",
 )  # fmt: skip
+
+MAX_PRINTED = 10
+"""Values of a facet that are printed; the JSON output has all."""
 
 PATH = click.Path(path_type=Path, allow_dash=True)
 
@@ -89,11 +96,17 @@ class RegionType(click.ParamType[Region]):
 @click.option(
     "--shown", multiple=True, help="A sku of an earlier page, to be left out; may be repeated."
 )
+@click.option(
+    "--facets",
+    "with_facets",
+    is_flag=True,
+    help="Also count the values that the results can be filtered by.",
+)
 @as_json
 def search(
     photo: Path | None, also: tuple[Path, ...], not_like: tuple[Path, ...], words: str | None,
     not_text: str | None, weight: float, not_weight: float, filters: tuple[str, ...],
-    as_json: bool, **query_fields: Any,
+    as_json: bool, with_facets: bool, **query_fields: Any,
 ) -> None:  # fmt: skip
     """Find products similar to PHOTO, --sku or --text.
 
@@ -116,11 +129,16 @@ def search(
         **query_fields,
     )
     with App(settings) as app:
-        result = app.search.search(query)
+        cache = VectorCache()
+        result = app.search.search(query, cache)
+        facets = app.facets.of_query(query, cache) if with_facets else None
     if as_json:
-        print_json(as_dict(result))
+        more = {} if facets is None else {"facets": facets_as_dict(facets)}
+        print_json(as_dict(result) | more)
         return
     print_matches(result)
+    if facets is not None:
+        print_facets(facets)
 
 
 def print_matches(result: SearchResult) -> None:
@@ -167,6 +185,34 @@ def as_dict(result: SearchResult) -> dict[str, Any]:
             "replica_lag_s": plan.replica_lag_s,
             "ms": dict(plan.ms),
         },
+    }
+
+
+def print_facets(facets: Facets) -> None:
+    """Print each facet with its most frequent values."""
+    if facets.depth is not None:
+        note(f"Counted among the {facets.depth:,} best results.")
+    for name, values in facets.values.items():
+        counts = ", ".join(f"{value} ({count:,})" for value, count in values.counts[:MAX_PRINTED])
+        left_out = len(values.counts[MAX_PRINTED:]) + values.left_out
+        note(f"{name}: {counts}{f', and {left_out:,} more' if left_out else ''}")
+
+
+def facets_as_dict(facets: Facets) -> dict[str, Any]:
+    """The facets as plain values; `depth` is null if all results were counted."""
+    bounds = facets.bounds
+    return {
+        "depth": facets.depth,
+        "products": bounds.products,
+        "values": {
+            name: {
+                "counts": [{"value": value, "products": count} for value, count in values.counts],
+                "left_out": values.left_out,
+            }
+            for name, values in facets.values.items()
+        },
+        "year": {"from": bounds.first_year, "to": bounds.last_year},
+        "price": {"from": bounds.lowest, "to": bounds.highest},
     }
 
 

@@ -1,19 +1,32 @@
-"""FacetService: values and ranges to filter the catalogue by, read from one snapshot."""
+"""FacetService: values and ranges to filter by, of the whole catalogue or of a query's results."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
 
-from sqlalchemy import Engine
+from sqlalchemy import Connection, Engine
 
 from app.db.engine import check_schema, snapshot
-from app.db.queries import facets
+from app.db.queries import facets, match_counts, nearest
 from app.db.queries.facets import FacetRange, FacetValues
-from app.types import Product, StoredPicture
+from app.search import planner
+from app.search.paging import ROUNDING, PageRequest
+from app.search.query_encoder import has_pictures
+from app.search.service import SearchService
+from app.search.vector_cache import VectorCache
+from app.types import Filters, Product, Query, StoredPicture
+
+__all__ = ["COLUMNS", "FacetRange", "FacetService", "FacetValues", "Facets"]
 
 COLUMNS = ("brand", "category", "colour")
-"""Columns whose values are counted."""
+"""Columns whose values are counted by default."""
+
+TEXT_COLUMNS = (*COLUMNS, "currency")
+"""Columns that may be facets; any other name is an attribute."""
+
+RANGES = ("year", "price")
 
 MAX_VALUES = 500
 """Values of a column that are listed, the most frequent ones."""
@@ -21,21 +34,43 @@ MAX_VALUES = 500
 NEWEST = 8
 """Newest products to start a search from without a photo."""
 
+DEPTH = 1000
+"""Products nearest to a photo whose values are counted."""
+
+WORDS_DEPTH = 10_000
+"""Products with the words whose values are counted."""
+
+MAX_FEW_VALUES = 30
+LEAST_SHARE = 0.5
+"""Attributes with at most so many values, that at least this share of the products has, are facets
+without being named in the settings."""
+
 
 @dataclass(frozen=True, slots=True)
 class Facets:
-    """The values of each of COLUMNS, the bounds of years and prices, and the newest products."""
+    """The values of columns and attributes, the bounds of years and prices, the newest products.
+
+    `depth` is the number of products up to which a query's results were counted, if there are more
+    than that; None if all were counted.
+    """
 
     values: Mapping[str, FacetValues]
     bounds: FacetRange
     newest: tuple[tuple[Product, StoredPicture], ...] = ()
+    depth: int | None = None
 
 
 class FacetService:
-    """Reads the facets. Thread-safe."""
+    """Reads the facets. Thread-safe.
 
-    def __init__(self, engine: Engine) -> None:
+    `search` answers which products a query finds; `names` are the facets in the form of
+    `Settings.facets`.
+    """
+
+    def __init__(self, engine: Engine, search: SearchService, names: str = "auto") -> None:
         self._engine = engine
+        self._search = search
+        self._names = names
 
     def read(self) -> Facets:
         """The current facets of all products.
@@ -48,3 +83,121 @@ class FacetService:
             values = {name: facets.values(connection, name, MAX_VALUES) for name in COLUMNS}
             newest = tuple(facets.newest(connection, NEWEST))
             return Facets(values, facets.bounds(connection), newest)
+
+    def of_query(self, query: Query, cache: VectorCache | None = None) -> Facets:
+        """The facets of what a query finds under its filters; each ignores its own selection.
+
+        By words: the products that have them, at most WORDS_DEPTH. By pictures, a sku or a vector:
+        the DEPTH nearest products that pass the filters. Products are counted before duplicates are
+        folded. A facet without values is left out, unless the query filters by it. Raises what
+        `SearchService.search` raises.
+        """
+        with self._search.opened(query, cache) as request:
+            pools = _Pools(request)
+            return Facets(
+                dict(self._values(request, pools)),
+                _bounds(request, pools),
+                depth=pools.depth if pools.cut else None,
+            )
+
+    def _values(self, request: PageRequest, pools: _Pools) -> Iterator[tuple[str, FacetValues]]:
+        connection, filters = request.retrieval.connection, request.retrieval.filters
+        chosen = {*filters.columns, *filters.attributes}
+        attributes = []
+        for name in self._offered(connection, chosen):
+            if name not in TEXT_COLUMNS:
+                attributes.append(name)
+                continue
+            ids = pools.ids(_without(filters, name))
+            values = facets.values_among(connection, name, ids, MAX_VALUES)
+            if values.counts or name in chosen:
+                yield name, values
+        unchosen = [name for name in attributes if name not in filters.attributes]
+        found = facets.attributes_among(connection, unchosen, pools.ids(filters), MAX_VALUES)
+        for name in attributes:
+            if name in filters.attributes:
+                ids = pools.ids(_without(filters, name))
+                found |= {name: FacetValues()}
+                found |= facets.attributes_among(connection, [name], ids, MAX_VALUES)
+            if name in found:
+                yield name, found[name]
+
+    def _offered(self, connection: Connection, chosen: set[str]) -> list[str]:
+        """The names of the facets: those of the settings, or discovered, then those chosen."""
+        if self._names.strip() == "auto":
+            few = facets.few_valued_attributes(
+                connection, most_values=MAX_FEW_VALUES, least_share=LEAST_SHARE
+            )
+            names = [*COLUMNS, *few]
+        else:
+            names = [name.strip() for name in self._names.split(",") if name.strip()]
+        more = sorted(chosen - {*names, "sku", "title", *RANGES})
+        return [name for name in dict.fromkeys((*names, *more)) if _can_be_filtered(name)]
+
+
+class _Pools:
+    """The products (ids) that a query finds under variants of its filters, each read once."""
+
+    def __init__(self, request: PageRequest) -> None:
+        self._request = request
+        self._by_filters: list[tuple[Filters, list[int]]] = []
+        words_only = request.catalogue_words is not None and not has_pictures(request.query)
+        self._by_words = words_only
+        self.depth = WORDS_DEPTH if words_only else DEPTH
+        self.cut = False
+        """Whether one of the pools ends at `depth`."""
+
+    def ids(self, filters: Filters) -> list[int]:
+        """The products found under these filters, at most `depth`."""
+        for known, ids in self._by_filters:
+            if known == filters:
+                return ids
+        ids = self._with_words(filters) if self._by_words else self._nearest(filters)
+        self.cut = self.cut or len(ids) >= self.depth
+        self._by_filters.append((filters, ids))
+        return ids
+
+    def _with_words(self, filters: Filters) -> list[int]:
+        retrieval = self._request.retrieval
+        assert self._request.catalogue_words is not None
+        words, _ = self._request.catalogue_words
+        return match_counts.matching_ids(
+            retrieval.connection, retrieval.model, nearest.filter_clause(filters), words,
+            at_most=self.depth, excluded=retrieval.excluded,
+        )  # fmt: skip
+
+    def _nearest(self, filters: Filters) -> list[int]:
+        request = self._request
+        retrieval = replace(request.retrieval, k=self.depth, filters=filters)
+        hits = planner.find(retrieval, request.files, request.settings).candidates.hits
+        least = request.query.min_similarity
+        return [
+            hit.product_id for hit in hits if least is None or hit.similarity >= least - ROUNDING
+        ]
+
+
+def _bounds(request: PageRequest, pools: _Pools) -> FacetRange:
+    """The number of products found, and the range of each of RANGES under the other filters."""
+    connection, filters = request.retrieval.connection, request.retrieval.filters
+    year, price = (
+        facets.bounds_among(connection, pools.ids(_without(filters, name))) for name in RANGES
+    )
+    products = len(pools.ids(filters))
+    return FacetRange(products, year.first_year, year.last_year, price.lowest, price.highest)
+
+
+def _without(filters: Filters, name: str) -> Filters:
+    """The filters without what is chosen of one facet."""
+
+    def rest(chosen: Mapping[str, Any]) -> dict[str, Any]:
+        return {key: value for key, value in chosen.items() if key != name}
+
+    return Filters(
+        rest(filters.columns), rest(filters.attributes), rest(filters.at_least),
+        rest(filters.at_most),
+    )  # fmt: skip
+
+
+def _can_be_filtered(name: str) -> bool:
+    """Whether a condition `name=value` filters by this name."""
+    return name not in RANGES and name == name.strip() and not set(name) & set("=<>!")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -103,6 +104,19 @@ class SearchService:
                 except ActiveModelChanged:
                     self._encoder.refresh_model()
             return self._search(query, cache, waited_s)
+
+    @contextmanager
+    def opened(self, query: Query, cache: VectorCache | None = None) -> Iterator[PageRequest]:
+        """A query, checked and encoded, as a request in one snapshot: to ask more about its results
+        than the page. Raises what `search` raises."""
+        self._check(query)
+        with self._admission.admitted() as waited_s:
+            encoded = self._encoder.encode(query, StageTimer(waited_s), cache)
+            self._check_schema()
+            with snapshot(self._engine) as connection:
+                partitions.lock_attached(connection)
+                model, _ = self._model(connection, query, encoded)
+                yield self._page_request(connection, model, query, encoded)
 
     def _search(self, query: Query, cache: VectorCache | None, waited_s: float) -> SearchResult:
         timer = StageTimer(waited_s)

@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import re
+from collections import Counter
 from decimal import Decimal
 
 import psycopg
 import pytest
+from hypothesis import given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
 
 from app.bootstrap import App
 from app.config import Settings
 from app.db.queries.facets import FacetRange
 from app.errors import BadInput, DatabaseUnavailable, SchemaMismatch, UnknownProduct
-from app.search.facets import MAX_VALUES, NEWEST
+from app.search.facets import MAX_VALUES, NEWEST, Facets
+from app.search.filters import parse
+from app.search.vector_cache import VectorCache
+from app.types import Query
+from support.colours import choose_colours, photo
 from support.shop import add, numbered
 
 
@@ -99,3 +108,138 @@ def test_an_unknown_sku_is_refused_with_similar_ones_by_the_catalogue(app: App) 
 def test_a_sku_that_cannot_be_stored_is_refused(app: App) -> None:
     with pytest.raises(BadInput, match="NUL"):
         app.catalog.product("P\0")
+
+
+# The facets of a query
+
+
+@pytest.fixture
+def shop(app: App, sql: psycopg.Connection) -> App:
+    """Forty products in two brands, four colours and five years, with attributes."""
+    add(app, numbered(40))
+    sql.execute(
+        "UPDATE product SET brand = CASE WHEN id % 4 = 1 THEN 'Alder' ELSE 'Kestrel' END,"
+        " colour = ('{red,blue,green,grey}'::text[])[1 + id % 4], year = 2015 + id % 5,"
+        " price = id, title = CASE WHEN id % 2 = 0 THEN 'lamp' ELSE 'chair' END,"
+        " attributes = jsonb_build_object('packaged', id % 2, 'code', 'c' || id,"
+        "   'tags', CASE WHEN id % 2 = 0 THEN '[\"a\", \"b\"]'::jsonb ELSE '\"a\"'::jsonb END)"
+        "   || CASE WHEN id % 8 = 0 THEN '{\"rare\": \"yes\"}'::jsonb ELSE '{}' END"
+    )
+    app.indexer.rebuild()
+    return app
+
+
+def plain(sql: psycopg.Connection, column: str, where: str) -> dict[str, int]:
+    """The values of a column with their numbers of products, by plain SQL."""
+    rows = sql.execute(
+        f"SELECT {column}, count(*) FROM product AS p WHERE {where} GROUP BY 1".encode()
+    ).fetchall()
+    return {str(value): count for value, count in rows}
+
+
+def counts(facets: Facets, name: str) -> dict[str, int]:
+    return dict(facets.values[name].counts)
+
+
+PARTS = {
+    "brand=Alder": "brand = 'Alder'",
+    "brand=Kestrel": "brand = 'Kestrel'",
+    "colour=red": "colour = 'red'",
+    "colour=blue": "colour = 'blue'",
+    "packaged=1": "attributes ->> 'packaged' = '1'",
+    "year>=2017": "year >= 2017",
+    "price=..25": "price <= 25",
+}
+
+
+@pytest.mark.parametrize("words", [None, "lamp"])
+def test_each_facet_counts_under_the_other_filters(
+    shop: App, sql: psycopg.Connection, words: str | None
+) -> None:
+    """Compared with plain SQL, for any choice of filters."""
+    base = {} if words is None else {"words": "title = 'lamp'"}
+
+    @hypothesis_settings(max_examples=25, deadline=None)
+    @given(st.sets(st.sampled_from(sorted(PARTS)), max_size=4))
+    def check(chosen: set[str]) -> None:
+        query = Query(
+            picture=None if words else photo(1000), words=words, filters=parse(sorted(chosen))
+        )
+        facets = shop.facets.of_query(query)
+        by_name: dict[str, list[str]] = {}
+        for each in sorted(chosen):
+            by_name.setdefault(re.split("[=<>]", each)[0], []).append(PARTS[each])
+        own = {name: f"({' OR '.join(parts)})" for name, parts in by_name.items()} | base
+
+        def where(ignored: str) -> str:
+            return " AND ".join(["true", *(sql for name, sql in own.items() if name != ignored)])
+
+        columns = {"brand": "brand", "colour": "colour", "packaged": "attributes ->> 'packaged'"}
+        for name, column in columns.items():
+            expected = plain(sql, column, where(name))
+            shown = counts(facets, name) if name in facets.values else {}
+            assert shown == expected
+        years = sql.execute(
+            f"SELECT min(year), max(year) FROM product WHERE {where('year')}".encode()
+        ).fetchone()
+        assert (facets.bounds.first_year, facets.bounds.last_year) == years
+        assert facets.bounds.products == sum(plain(sql, "1", where("")).values())
+        assert facets.depth is None
+
+    check()
+
+
+def test_attributes_with_few_values_are_discovered(shop: App) -> None:
+    """`code` has too many values, `rare` too few products."""
+    facets = shop.facets.of_query(Query(picture=photo(1000)))
+    assert list(facets.values) == ["brand", "colour", "tags", "packaged"]
+    assert counts(facets, "tags") == {"a": 40, "b": 20}
+    assert counts(facets, "packaged") == {"0": 20, "1": 20}
+
+
+def test_facets_may_be_named_in_the_settings(shop: App, settings: Settings) -> None:
+    named = settings.model_copy(update={"facets": "rare, brand,nothing"})
+    with App(named, choose=choose_colours) as app:
+        facets = app.facets.of_query(Query(picture=photo(1000)))
+        assert list(facets.values) == ["brand", "rare"], "those without values are not offered"
+        chosen = app.facets.of_query(Query(picture=photo(1000), filters=parse(["colour=red"])))
+        assert counts(chosen, "colour")["red"] == 10, "what is chosen is offered"
+
+
+def test_the_values_of_a_photo_are_those_of_the_nearest_products(
+    shop: App, sql: psycopg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.search.facets.DEPTH", 12)
+    facets = shop.facets.of_query(Query(picture=photo(1000)))
+    nearest = shop.search.search(Query(picture=photo(1000), k=12)).matches
+    expected = Counter(match.product.colour for match in nearest)
+    assert counts(facets, "colour") == expected
+    assert (facets.depth, facets.bounds.products) == (12, 12)
+
+
+def test_the_minimum_similarity_limits_the_facets(shop: App) -> None:
+    nearest = shop.search.search(Query(picture=photo(1000), k=40)).matches
+    least = nearest[6].similarity
+    facets = shop.facets.of_query(Query(picture=photo(1000), min_similarity=least))
+    assert facets.bounds.products == 7
+
+
+def test_a_photo_is_not_encoded_again_for_its_facets(shop: App) -> None:
+    cache = VectorCache()
+    query = Query(picture=photo(1000))
+    shop.search.search(query, cache)
+    encoder = shop.encoder()
+    before, encode = [], encoder.encode_prepared
+    encoder.encode_prepared = lambda prepared: before.append(1) or encode(prepared)  # type: ignore
+    shop.facets.of_query(query, cache)
+    assert before == []
+
+
+def test_a_query_that_finds_nothing_has_no_facets(shop: App) -> None:
+    facets = shop.facets.of_query(Query(words="umbrella"))
+    assert facets.values == {} and facets.bounds == FacetRange(0, None, None, None, None)
+
+
+def test_an_invalid_query_has_no_facets(shop: App) -> None:
+    with pytest.raises(BadInput, match="at least one"):
+        shop.facets.of_query(Query())

@@ -137,6 +137,27 @@ def test_a_filter_is_kept_in_the_url(page: Page, address: str, open_page: Open, 
     assert "category=" in url and skus(page) == skus(other) == narrowed
 
 
+def test_choices_stay_when_other_filters_change_their_counts(
+    page: Page, address: str, shop: Shop
+) -> None:
+    """The browser sends a choice by its label, which includes the count."""
+    page.goto(f"{address}/?sku={shop.expected_sku}&fold=0")
+    first_card(page)
+    for name in ("Brand", "Category", "Colour"):
+        page.get_by_role("button", name=name, exact=True).click()
+        page.get_by_role("combobox").click()
+        page.get_by_role("option").first.click()
+        expect(page.get_by_role("dialog", name=f"{name} (1)")).to_be_visible(timeout=SOON_MS)
+        settled(page)
+        page.keyboard.press("Escape")
+        page.keyboard.press("Escape")
+    assert [page.url.count(f"{name}=") for name in ("brand", "category", "colour")] == [1, 1, 1]
+    for name in ("Brand", "Category", "Colour"):
+        expect(page.get_by_role("button", name=f"{name} (1)")).to_be_visible(timeout=SOON_MS)
+    page.get_by_role("button", name="Clear filters").click()
+    expect(page.get_by_role("button", name="Brand", exact=True)).to_be_visible(timeout=SOON_MS)
+
+
 def test_the_back_button_returns_to_the_previous_search(
     page: Page, address: str, shop: Shop
 ) -> None:

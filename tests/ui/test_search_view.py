@@ -398,3 +398,37 @@ def test_the_form_survives_changes_of_the_input_method(goods: App, visit: Visit)
 def test_too_long_words_in_a_url_are_an_error_message(goods: App, visit: Visit) -> None:
     page = visit(text="lamp " * 500)
     assert "use at most 1000" in alerts(page)[0] and not page.exception
+
+
+def test_counts_are_those_of_the_other_filters_and_choices_stay(goods: App, visit: Visit) -> None:
+    page = upload(visit(), 7)
+    page.multiselect(key="search_brand").set_value(["Alder"]).run()
+    assert page.multiselect(key="search_brand").options == ["Kestrel (30)", "Alder (10)"]
+    page.number_input(key="search_year_from").set_value(2016).run()
+    brands = page.multiselect(key="search_brand")
+    assert brands.options == ["Kestrel (24)", "Alder (8)"] and brands.value == ["Alder"]
+    page.run()
+    assert page.multiselect(key="search_brand").value == ["Alder"]
+    assert page.query_params["brand"] == "Alder"
+
+
+def test_facets_without_values_are_not_offered(goods: App, visit: Visit) -> None:
+    page = upload(visit(), 7)
+    keys = [each.key for each in page.multiselect]
+    assert "search_brand" in keys and "search_category" not in keys
+    assert "search_attributes" not in keys
+
+
+def test_attributes_with_few_values_can_be_chosen(
+    goods: App, visit: Visit, sql: psycopg.Connection
+) -> None:
+    sql.execute("UPDATE product SET attributes = jsonb_build_object('packed', id % 2)")
+    page = upload(visit(), 7)
+    attributes = page.multiselect(key="search_attributes")
+    assert attributes.options == ["packed=0 (20)", "packed=1 (20)"]
+    attributes.set_value(["packed=1"]).run()
+    assert page.query_params["attribute"] == "packed=1"
+    assert len(skus(page)) == 12 and not page.exception
+    again = visit(sku="P0001", attribute="packed=0")
+    assert again.multiselect(key="search_attributes").value == ["packed=0"]
+    assert alerts(visit(attribute="year>=2000")) != []

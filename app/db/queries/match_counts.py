@@ -61,6 +61,27 @@ def count_given(
     return count(connection, model, given, words, at_most=len(ids)).products
 
 
+def matching_ids(
+    connection: Connection,
+    model: Model,
+    filter_clause: FilterClause,
+    words: str,
+    *,
+    at_most: int,
+    excluded: Sequence[int],
+) -> list[int]:
+    """Ids of the products that `count` counts, without `excluded` ones; any `at_most` of them."""
+    condition = filter_clause.condition or "true"
+    sql = f"""{ASKED}
+    SELECT p.id FROM product AS p, asked
+    WHERE {condition} AND {HAS_WORDS} AND {SEARCHABLE.format(model=model.id)}
+        AND p.id <> ALL(CAST(%(excluded)s AS bigint[]))
+    LIMIT %(at_most)s"""
+    values = {"at_most": at_most, "excluded": list(excluded)}
+    values |= {**filter_clause.values, **asked_values(words)}
+    return list(connection.exec_driver_sql(sql, values).scalars())
+
+
 def _count(
     connection: Connection, parts: Sequence[str], values: Mapping[str, Any], *, with_words: bool
 ) -> Count:

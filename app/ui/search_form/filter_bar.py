@@ -1,13 +1,21 @@
-"""The filter part of the search form: facets, ranges, similarity bounds and page size."""
+"""The filter part of the search form: facets, ranges, similarity bounds and page size.
+
+Values are offered with the number of results that have them, under the other filters.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from decimal import Decimal
 
 import streamlit as st
 
-from app.search.facets import COLUMNS, Facets
+from app.errors import LookalikeError
+from app.search.facets import COLUMNS, Facets, FacetValues
+from app.search.vector_cache import VectorCache
+from app.types import Query
 from app.ui.search_form.session_state import current, update, widget_key, widget_value
 from app.ui.search_form.state import (
     DEFAULT,
@@ -20,22 +28,33 @@ from app.ui.search_form.state import (
 from app.ui.shared import services
 
 FACETS = "search_facets"
-"""Session key of the facets on display."""
+"""Session key of the query whose facets are on display, the time (s) they were read, and them."""
+
+LABELS = "search_facet_labels"
+"""Session key of the labels of the values on display, by field."""
 
 MAX_AGE_S = 60
 """Seconds after which the facets are read from the catalogue again."""
 
 
 def get_facets() -> Facets:
-    """The facets to choose from; raises what `FacetService.read` raises.
+    """The facets of the whole catalogue; raises what `FacetService.read` raises."""
+    return _read(services().settings.database_url)
 
-    They do not change while a value is chosen: Streamlit identifies a choice by its label, which
-    includes the count, and would lose it when the count changes.
-    """
-    facets: Facets | None = st.session_state.get(FACETS)
-    if facets is None or not any(widget_value(column) for column in COLUMNS):
-        facets = st.session_state[FACETS] = _read(services().settings.database_url)
-    return facets
+
+def facets_of(query: Query, vectors: VectorCache) -> Facets:
+    """The facets of what a query finds, read again when it changes or after MAX_AGE_S; those of the
+    catalogue for a query that cannot be answered, which the search reports."""
+    query = replace(query, k=1)
+    known, read_at, facets = st.session_state.get(FACETS, (None, 0.0, None))
+    if facets is None or known != query or time.monotonic() - read_at > MAX_AGE_S:
+        try:
+            facets = services().facets.of_query(query, vectors)
+        except LookalikeError:
+            return get_facets()
+        st.session_state[FACETS] = (query, time.monotonic(), facets)
+    result: Facets = facets
+    return result
 
 
 @st.cache_data(ttl=MAX_AGE_S, show_spinner=False)
@@ -49,6 +68,7 @@ def draw(facets: Facets) -> None:
     with st.container(key="narrow", horizontal=True, gap="small"):
         for column in COLUMNS:
             _column_filter(column, facets)
+        _attribute_filter(facets)
         _range_filter("year", facets.bounds.first_year, facets.bounds.last_year)
         _range_filter("price", facets.bounds.lowest, facets.bounds.highest)
         _more_filters()
@@ -61,28 +81,61 @@ def _clear() -> None:
 
 
 def _column_filter(column: str, facets: Facets) -> None:
-    chosen: list[str] = widget_value(column)
-    counts = dict(facets.values[column].counts)
-    left_out = facets.values[column].left_out
-    with st.popover(_label(column, len(chosen) or ""), key=f"search_{column}_box"):
+    values = facets.values.get(column, FacetValues())
+    if values.counts or widget_value(column):
+        _values_filter(column, dict(values.counts), values.left_out)
+
+
+def _attribute_filter(facets: Facets) -> None:
+    """The values of all facets that have no filter of their own, as `name=value`."""
+    counts = {
+        f"{name}={value}": count
+        for name, values in facets.values.items()
+        if name not in COLUMNS
+        for value, count in values.counts
+    }
+    if counts or widget_value("attributes"):
+        _values_filter("attributes", counts)
+
+
+def _values_filter(field: str, counts: Mapping[str, int], left_out: int = 0) -> None:
+    """A set of values to choose from, with their counts; `left_out` further ones may be typed."""
+    chosen: list[str] = widget_value(field)
+    options = [*counts, *(value for value in chosen if value not in counts)]
+    _keep_chosen(field, [_with_count(value, counts) for value in options])
+    with st.popover(_label(field, len(chosen) or ""), key=f"search_{field}_box"):
         st.multiselect(
-            column.capitalize(), [*counts, *(value for value in chosen if value not in counts)],
-            key=widget_key(column), format_func=lambda value: _with_count(value, counts),
+            field.capitalize(), options,
+            key=widget_key(field), format_func=lambda value: _with_count(value, counts),
             placeholder="Any", select_all=False, accept_new_options=bool(left_out),
         )  # fmt: skip
         if left_out:
             st.caption(f"Not listed, being rarer: {left_out:,}. Type one to add it.")
 
 
+def _keep_chosen(field: str, labels: Sequence[str]) -> None:
+    """Set the widget to the values it has, if labels changed.
+
+    Streamlit identifies a choice by its label, which includes the count: the browser would send the
+    old label, and the choice would be lost.
+    """
+    shown: dict[str, Sequence[str]] = st.session_state.setdefault(LABELS, {})
+    if shown.get(field) not in (None, labels) and widget_value(field):
+        st.session_state[widget_key(field)] = list(widget_value(field))
+    shown[field] = labels
+
+
 def _with_count(value: str, counts: Mapping[str, int]) -> str:
     """A value with its count, if known; rare and unknown values have none."""
-    return f"{value} ({counts[value]})" if value in counts else value
+    return f"{value} ({counts[value]:,})" if value in counts else value
 
 
 def _range_filter(name: str, low: Decimal | int | None, high: Decimal | int | None) -> None:
-    """Two optional numbers; empty inputs show the bounds of the catalogue."""
+    """Two optional numbers; empty inputs show the bounds of the results."""
     ends = ("from", "to")
     chosen = range_text(*(widget_value(f"{name}_{end}") for end in ends))
+    if low is None and high is None and not chosen:
+        return
     with st.popover(_label(name, chosen), key=f"search_{name}_box"):
         for end, bound in zip(ends, (low, high), strict=True):
             st.number_input(

@@ -32,6 +32,8 @@ class SearchFormState:
     brand: tuple[str, ...] = ()
     category: tuple[str, ...] = ()
     colour: tuple[str, ...] = ()
+    attributes: tuple[str, ...] = ()
+    """Conditions such as `material=wool`."""
     year_from: int | None = None
     year_to: int | None = None
     price_from: float | None = None
@@ -45,7 +47,7 @@ class SearchFormState:
 FIELDS = tuple(field.name for field in fields(SearchFormState))
 DEFAULT = SearchFormState()
 FILTER_FIELDS = (
-    "brand", "category", "colour", "year_from", "year_to", "price_from", "price_to",
+    "brand", "category", "colour", "attributes", "year_from", "year_to", "price_from", "price_to",
     "min_similarity", "near_match", "fold",
 )  # fmt: skip
 """Fields that exclude products from the results."""
@@ -69,7 +71,8 @@ def to_filters(form: SearchFormState) -> Filters:
     columns: dict[str, tuple[Value, ...]] = {
         name: values for name in ("brand", "category", "colour") if (values := getattr(form, name))
     }
-    return Filters(columns, {}, ranges.at_least, ranges.at_most)
+    more = parse(form.attributes)
+    return Filters({**more.columns, **columns}, more.attributes, ranges.at_least, ranges.at_most)
 
 
 def count_changed(form: SearchFormState, fields: Sequence[str] = FILTER_FIELDS) -> int:

@@ -75,6 +75,14 @@ def _read_set(texts: Sequence[str]) -> list[tuple[str, ...]]:
     return [tuple(dict.fromkeys(filter(None, texts)))]
 
 
+def _read_conditions(texts: Sequence[str]) -> list[tuple[str, ...]]:
+    for text in filter(None, texts):
+        conditions = parse([text])
+        if conditions.at_least or conditions.at_most:
+            raise BadInput(f"The attribute {text!r} is a range there; it has one value.")
+    return _read_set(texts)
+
+
 def _read_number(name: str, low: float, high: float, texts: Sequence[str]) -> list[float]:
     try:
         number = float(texts[-1])
@@ -137,6 +145,7 @@ PARAMETERS = {
     "brand": _set("brand"),
     "category": _set("category"),
     "colour": _set("colour"),
+    "attribute": UrlParameter(("attributes",), _read_conditions, list),
     "year": _range("year"),
     "price": _range("price"),
     "min": _number("min_similarity", "min", -1, 1),

@@ -54,7 +54,7 @@ def _draw_answer(pictures: PictureInput) -> None:
             _draw_welcome(facets)
     else:
         if isinstance(facets, Facets):
-            filter_bar.draw(facets)
+            filter_bar.draw(_facets_of_results(query, facets))
         with errors_as_text("a search"):
             result = _search(_with_filters(query, session_state.save()))
             if result is not None:
@@ -68,6 +68,16 @@ def _facets_or_error() -> Facets | str:
         return filter_bar.get_facets()
     except LookalikeError as exc:
         return str(exc)
+
+
+def _facets_of_results(query: Query, catalogue: Facets) -> Facets:
+    """The facets of what the query finds with the filters as they are now; those of the catalogue
+    if they make no sense."""
+    try:
+        query = _with_filters(query, session_state.current())
+    except LookalikeError:  # the search says so
+        return catalogue
+    return filter_bar.facets_of(query, st.session_state.setdefault(VECTORS, VectorCache()))
 
 
 def _draw_welcome(facets: Facets | str) -> None:
