@@ -8,7 +8,7 @@ from itertools import combinations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app.duplicates.evidence import FoldCuts, PictureEvidence
@@ -211,6 +211,7 @@ def decisions(draw: st.DrawFn) -> list[Verdict]:
     return [Verdict(a, b, truth[a] == truth[b]) for a, b in pairs]
 
 
+@settings(deadline=None)  # each example folds the catalogue twice
 @given(catalogues, shown, decisions(), st.randoms())
 def test_the_order_of_products_and_verdicts_is_irrelevant(
     products: list[Product],
@@ -228,6 +229,7 @@ def test_the_order_of_products_and_verdicts_is_irrelevant(
     assert everything() == expected
 
 
+@settings(deadline=None)
 @given(catalogues, shown, decisions())
 def test_verdicts_and_gtins_hold_and_every_fold_has_evidence(
     products: list[Product], pictures: dict[str, np.ndarray], verdicts: list[Verdict]
