@@ -174,17 +174,19 @@ class App:
         from app.search.fast_path import FastPath
         from app.search.filter_cache import FilterCache
         from app.search.query_encoder import QueryEncoder
+        from app.search.regions import ObjectFinder, default_sure_similarity
         from app.search.service import SearchService
         from app.search.similarity_labels import SimilarityLabeler
 
+        encoder = QueryEncoder(
+            self.encoders,
+            self._decode,
+            self._decode_in_sandbox,
+            BatcherPool(self.metrics.encoded),
+        )
         return SearchService(
             self.search_engine,
-            QueryEncoder(
-                self.encoders,
-                self._decode,
-                self._decode_in_sandbox,
-                BatcherPool(self.metrics.encoded),
-            ),
+            encoder,
             self.files,
             self.settings,
             admission=self.admission,
@@ -193,6 +195,7 @@ class App:
             ),
             sampler=self.sampler if self._sampling_enabled else None,
             labeler=SimilarityLabeler(self.search_engine),
+            objects=ObjectFinder(encoder, self.files, self.settings, default_sure_similarity),
             observe=self.metrics.searched,
         )
 

@@ -36,6 +36,10 @@ class NoWords(BadInput):
     """The active model reads pictures only; search with a picture or a sku."""
 
 
+class NoRegions(LookalikeError):
+    """The model has no feature map, so the regions of a photo cannot be encoded together."""
+
+
 class Busy(LookalikeError):
     """Too many searches at a time; try again in a moment."""
 

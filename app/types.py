@@ -156,6 +156,9 @@ class Query:
     `near_query` and `near_match` are near-duplicate distances (cosine, 0 to 2): products at most
     this far from the query, or from a better match, are dropped. Products less similar to the query
     than `min_similarity` (cosine, -1 to 1) are not shown; full-text matches have no similarity.
+
+    With `objects`, a single `picture` without a `region` is searched by its regions too, unless the
+    whole picture has a match that leaves no doubt.
     """
 
     picture: bytes | None = None
@@ -179,6 +182,7 @@ class Query:
     near_query: float | None = None
     near_match: float | None = None
     min_similarity: float | None = None
+    objects: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -336,12 +340,35 @@ class Plan:
 
 
 @dataclass(frozen=True, slots=True)
+class RegionMatches:
+    """A part of the query's picture that shows an object, and its matches, best first.
+
+    `confidence` is the estimated probability (0 to 1) that the object's product is in the
+    catalogue, None where the model has no calibration.
+    """
+
+    box: Region
+    confidence: float | None
+    matches: tuple[Match, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class SearchResult:
-    """The matches, best first, the products dropped among them, and the plan."""
+    """The matches, best first, the products dropped among them, and the plan.
+
+    `regions` are the objects found in the picture, the surest first; empty where the picture was
+    searched as a whole only. Each of `matches` is a match of the whole picture or of a region.
+    `confidence` is the estimated probability (0 to 1) that the product shown is in the catalogue,
+    and `close` whether that is likely enough; both None where the query is not a picture alone or
+    the model has no calibration.
+    """
 
     matches: tuple[Match, ...]
     plan: Plan
     dropped: tuple[Dropped, ...] = ()
+    regions: tuple[RegionMatches, ...] = ()
+    confidence: float | None = None
+    close: bool | None = None
 
     @property
     def shown(self) -> tuple[str, ...]:

@@ -13,10 +13,11 @@ from app.bootstrap import App
 from app.cli.output import as_json, note, print_json, print_table
 from app.config import Settings
 from app.errors import BadImage, BadInput
+from app.search.confidence import NO_CLOSE_MATCH
 from app.search.explain import price_text, why_dropped, words_text
 from app.search.filters import parse
 from app.search.vector_cache import VectorCache
-from app.types import Folded, Match, Query, Region, SearchResult
+from app.types import Folded, Match, Query, Region, RegionMatches, SearchResult
 
 if TYPE_CHECKING:
     from app.search.facets import Facets  # importing it loads the index
@@ -60,6 +61,10 @@ class RegionType(click.ParamType[Region]):
 @click.option(
     "--region", type=RegionType(), help="Use only this part of PHOTO (fractions of its sides)."
 )
+@click.option(
+    "--objects", type=click.Choice(["on", "off"]), default="on", show_default=True,
+    help="Search PHOTO by the objects in it too, unless the whole has a match beyond doubt.",
+)  # fmt: skip
 @click.option("--weight", default=0.5, show_default=True, help="Weight of the words, 0 to 1.")
 @click.option(
     "--words-by",
@@ -105,7 +110,7 @@ class RegionType(click.ParamType[Region]):
 @as_json
 def search(
     photo: Path | None, also: tuple[Path, ...], not_like: tuple[Path, ...], words: str | None,
-    not_text: str | None, weight: float, not_weight: float, filters: tuple[str, ...],
+    not_text: str | None, objects: str, weight: float, not_weight: float, filters: tuple[str, ...],
     as_json: bool, with_facets: bool, **query_fields: Any,
 ) -> None:  # fmt: skip
     """Find products similar to PHOTO, --sku or --text.
@@ -126,6 +131,7 @@ def search(
         without_words=not_text,
         without_weight=not_weight,
         filters=parse(list(filters)),
+        objects=objects == "on",
         **query_fields,
     )
     with App(settings) as app:
@@ -146,6 +152,10 @@ def print_matches(result: SearchResult) -> None:
     columns = ("#", "similarity", "means", "sku", "title", "brand", "category", "year", "price")
     if result.matches:
         print_table(columns, [_row(match) for match in result.matches])
+    if result.close is False:
+        note(NO_CLOSE_MATCH)
+    for region in result.regions:
+        note(region_text(region))
     for match in result.matches:
         for fold in match.folded:
             note(f"{match.product.sku}: also {_fold_text(fold)}")
@@ -162,11 +172,31 @@ def print_matches(result: SearchResult) -> None:
     note(f"{plan.path}: {plan.reason}; {plan.model}, {total_ms:.0f} ms")
 
 
+def region_text(region: RegionMatches) -> str:
+    """An object's place in the photo, as for --region, and its best match."""
+    place = ",".join(f"{edge:.2f}" for edge in region.box)
+    if not region.matches:
+        return f"object at {place}: no product"
+    best = region.matches[0]
+    similarity = _similarity_text(best.similarity)
+    return f"object at {place}: {best.product.sku} {similarity} {best.product.title}".rstrip()
+
+
 def as_dict(result: SearchResult) -> dict[str, Any]:
-    """The result as plain values: `matches`, `dropped`, `shown` and `plan`."""
+    """The result as plain values: `matches`, `regions`, how sure it is, and the plan."""
     plan = result.plan
     return {
         "matches": [_match_as_dict(match) for match in result.matches],
+        "confidence": _rounded(result.confidence),
+        "close": result.close,
+        "regions": [
+            {
+                "box": list(region.box),
+                "confidence": _rounded(region.confidence),
+                "matches": [_match_as_dict(match) for match in region.matches],
+            }
+            for region in result.regions
+        ],
         "dropped": [asdict(drop) for drop in result.dropped],
         "shown": list(result.shown),
         "plan": {
@@ -274,8 +304,8 @@ def _similar_text(match: Match) -> str:
     return f"{match.similar_count} similar {listings} with the same words: {skus}{more}"
 
 
-def _rounded(similarity: float | None) -> float | None:
-    return None if similarity is None else round(similarity, 6)
+def _rounded(number: float | None) -> float | None:
+    return None if number is None else round(number, 6)
 
 
 def _row(match: Match) -> tuple[object, ...]:

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+    from app.encoders.feature_map import FeatureMap
     from app.encoders.preprocessing import PreparedPicture
-    from app.types import Vectors
+    from app.types import Region, Vectors
 
 AUTO = "auto"
 EMBEDDED = "embedded"
@@ -47,6 +48,10 @@ class Encoder(Protocol):
         """Whether `encode_words` works."""
 
     @property
+    def maps_regions(self) -> bool:
+        """Whether `encode_map` and `pool_windows` work."""
+
+    @property
     def input_side(self) -> int | None:
         """Pictures may be shrunk until their shorter side has this many pixels without a loss of
         quality; None if every reduction loses quality."""
@@ -67,6 +72,14 @@ class Encoder(Protocol):
 
     def encode_prepared(self, prepared: Sequence[PreparedPicture]) -> Vectors:
         """Prepared pictures to float32 unit rows (n, dim), in order."""
+
+    def encode_map(self, picture: Image) -> FeatureMap:
+        """The feature map of an RGB picture: float32 (rows, columns, channels), for
+        `pool_windows`. Raises NoRegions if the model has no map."""
+
+    def pool_windows(self, feature_map: FeatureMap, windows: Sequence[Region]) -> Vectors:
+        """About the vectors of pictures that show these windows alone: float32 unit rows (n, dim),
+        in order. Costs far less than encoding them. Raises NoRegions if the model has no map."""
 
     def encode_words(self, words: Sequence[str]) -> Vectors:
         """Texts to float32 unit rows (n, dim), in order; a long text is cut at the model's limit.

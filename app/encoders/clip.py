@@ -22,9 +22,11 @@ from app.encoders.compiled_model import (
     Network,
     compile_network,
 )
+from app.encoders.feature_map import FeatureMap
+from app.encoders.patch_tokens import patch_tokens
 from app.encoders.preprocessing import PreparedPicture, Preprocessor
-from app.errors import ModelUnavailable, NoWords
-from app.types import Vectors
+from app.errors import ModelUnavailable, NoRegions, NoWords
+from app.types import Region, Vectors
 
 _BATCH = 32
 _MAX_ASPECT = 8
@@ -58,6 +60,8 @@ class ClipEncoder:
         self._preprocessor = own_preprocessor(model)
         self.dim = self._encode([_PROBE]).shape[1]
         self.fingerprint = fingerprint(model, self.reads_words, self._preprocessor)
+        self._tokens = patch_tokens(model, self._preprocessor, self.dim)
+        self.maps_regions = self._tokens is not None
         self._compiled = self._compile(compile_options, int8)
         self.runtime = f"torch ({_UNKNOWN_PREPROCESSING})"
         if self._compiled is not None:
@@ -129,6 +133,19 @@ class ClipEncoder:
             for start in range(0, len(prepared), _BATCH)
         ]
         return np.concatenate(rows) if rows else np.empty((0, self.dim), np.float32)
+
+    def encode_map(self, picture: Image.Image) -> FeatureMap:
+        """The patch tokens of an RGB picture: float32 (rows, columns, channels); NoRegions where
+        the model has none that can be read. torch computes them."""
+        if self._tokens is None:
+            raise NoRegions
+        return self._tokens.encode_map(_limit_aspect(picture))
+
+    def pool_windows(self, feature_map: FeatureMap, windows: Sequence[Region]) -> Vectors:
+        """Unit vectors of windows of a map: float32 (n, dim); NoRegions as in `encode_map`."""
+        if self._tokens is None:
+            raise NoRegions
+        return self._tokens.pool_windows(feature_map, windows)
 
     def encode_words(self, words: Sequence[str]) -> Vectors:
         """Texts to float32 unit rows (n, dim), in order; NoWords without a text network.

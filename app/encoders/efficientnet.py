@@ -18,10 +18,12 @@ from torch import Tensor, nn
 from app.encoders import efficientnet_network
 from app.encoders.base import EMBEDDED, INT8
 from app.encoders.compiled_model import CompileOptions, Network, compile_network
+from app.encoders.feature_map import MAP_SIDE, FeatureMap, map_input_size, window_parts
 from app.encoders.preprocessing import PreparedPicture
 from app.errors import ModelUnavailable, NoWords
 from app.images.decoding import DECODING
-from app.types import Vectors
+from app.types import Region, Vectors
+from app.vectors import unit_rows
 
 SIDE = 256
 """Side of the network's input in pixels."""
@@ -47,6 +49,7 @@ class EmbeddedEncoder:
     """
 
     reads_words = False
+    maps_regions = True
     input_side: int | None = 2 * SIDE
 
     def __init__(
@@ -65,6 +68,7 @@ class EmbeddedEncoder:
         self.dim = 2 * projection.shape[1]
         weights = _fingerprint([*network.parameters(), projection])
         module = _ProjectedNetwork(network, projection)
+        self._network, self._projection = network, projection.numpy()
         self._compiled = compile_network(
             Network(module, (SIDE, SIDE), weights), compile_options, int8=int8
         )
@@ -103,6 +107,27 @@ class EmbeddedEncoder:
         ]
         return np.concatenate(rows) if rows else np.empty((0, self.dim), np.float32)
 
+    def encode_map(self, picture: Image.Image, side: int = MAP_SIDE) -> FeatureMap:
+        """The network's last feature map of an RGB picture: float32 (rows, columns, 1280).
+
+        The shorter side is resized to `side` pixels; see `map_input_size`. torch computes it.
+        """
+        size = map_input_size(picture.size, efficientnet_network.STRIDE, side)
+        pixels = torch.from_numpy(np.stack([_resized(picture, size)]))
+        with torch.inference_mode():
+            cells = self._network(_normalised(pixels))[0].permute(1, 2, 0)
+        return np.ascontiguousarray(cells.numpy())
+
+    def pool_windows(self, feature_map: FeatureMap, windows: Sequence[Region]) -> Vectors:
+        """Unit vectors of windows of a feature map: float32 (n, 512).
+
+        As of a picture that shows the window alone, except that cells also see its surroundings.
+        """
+        halves = window_parts(feature_map, windows, parts=2)
+        halves /= np.linalg.norm(halves, axis=2, keepdims=True)
+        vectors = (halves @ self._projection).reshape(len(halves), -1)
+        return unit_rows(vectors)
+
     def encode_words(self, words: Sequence[str]) -> Vectors:
         """Raises NoWords: this model encodes pictures only."""
         raise NoWords
@@ -138,14 +163,18 @@ def half_features(
 
 
 def _halves(network: efficientnet_network.Lite0, squares: Tensor) -> Tensor:
-    """Unit features of the halves: float32 (n, 2, 1280).
-
-    The input is normalised as by the Lite models (`efficientnet_lite_builder.py` in
-    `tensorflow/tpu`): float32 in about -1 to 1.
-    """
-    pixels = ((squares.float() - 127.0) / 128.0).permute(0, 3, 1, 2)
-    halves = torch.stack([half.mean((2, 3)) for half in network(pixels).chunk(2, dim=2)], dim=1)
+    """Unit features of the halves: float32 (n, 2, 1280)."""
+    parts = network(_normalised(squares)).chunk(2, dim=2)
+    halves = torch.stack([half.mean((2, 3)) for half in parts], dim=1)
     return nn.functional.normalize(halves, dim=2)
+
+
+def _normalised(pictures: Tensor) -> Tensor:
+    """uint8 (n, height, width, 3) as the network's input, float32 (n, 3, height, width).
+
+    As by the Lite models (`efficientnet_lite_builder.py` in `tensorflow/tpu`): about -1 to 1.
+    """
+    return ((pictures.float() - 127.0) / 128.0).permute(0, 3, 1, 2)
 
 
 def square(picture: Image.Image) -> PreparedPicture:
@@ -153,8 +182,13 @@ def square(picture: Image.Image) -> PreparedPicture:
 
     A crop would lose the edges, and padding would waste pixels.
     """
+    return _resized(picture, (SIDE, SIDE))
+
+
+def _resized(picture: Image.Image, size: tuple[int, int]) -> PreparedPicture:
+    """A picture resized to `size` (width, height), as uint8 (height, width, 3)."""
     # A gap of 3 looks the same as a full bicubic resize and is far faster on large pictures.
-    resized = picture.resize((SIDE, SIDE), Image.Resampling.BICUBIC, reducing_gap=3.0)
+    resized = picture.resize(size, Image.Resampling.BICUBIC, reducing_gap=3.0)
     return np.asarray(resized, dtype=np.uint8)
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from app.search.shortfall import shortfall_text
-from app.types import Dropped, Match, Model, Plan, Product, Query, Shortfall, Vector
+from app.types import Dropped, Match, Model, Plan, Product, Query, RegionMatches, Shortfall, Vector
 
 if TYPE_CHECKING:
     from app.search.retrieval import RetrievalResult  # importing it loads the index
@@ -33,6 +33,7 @@ class SearchOutcome:
     shortfall: Shortfall | None = None
     hints: tuple[str, ...] = ()
     """Further reasons for a shortfall, such as an attribute that no product has."""
+    regions: tuple[RegionMatches, ...] = ()
 
 
 class StageTimer:
@@ -44,10 +45,11 @@ class StageTimer:
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
-        """Time the block."""
+        """Time the block; blocks with the same name add up."""
         began = time.perf_counter()
         yield
-        self.ms[name] = round((time.perf_counter() - began) * 1000, 3)
+        ms = (time.perf_counter() - began) * 1000
+        self.ms[name] = round(self.ms.get(name, 0.0) + ms, 3)
 
     def total(self) -> dict[str, float]:
         """The stages, and `total`: the time since the search arrived."""

@@ -20,7 +20,7 @@ from app.search.dedup import DedupResult, ScoredHit, deduplicate, needs_dedup
 from app.search.fusion import fuse
 from app.search.photo_words import PoolProduct
 from app.search.query_encoder import has_pictures
-from app.search.retrieval import Reason, RetrievalRequest, RetrievalResult
+from app.search.retrieval import Reason, RetrievalRequest, RetrievalResult, best_hits
 from app.types import Hit, Query, Vector
 
 GROWTH_FACTOR = 4
@@ -167,9 +167,7 @@ def _fused(request: PageRequest, size: int, words: str, weight: float) -> _PageH
     if request.by_vector:
         result = planner.find(replace(retrieval, k=size), request.files, request.settings)
         by_vector = result.candidates.hits
-        compared = full_text.nearest_hits(
-            retrieval.connection, retrieval.model, retrieval.vector, list(by_words)
-        )
+        compared = _nearest_hits(retrieval, list(by_words))
         hits |= {hit.product_id: hit for hit in (*compared, *by_vector)}
         lists.append((1.0 - weight, [hit.product_id for hit in by_vector]))
         exhausted = exhausted and len(by_vector) < size
@@ -237,10 +235,18 @@ def _shown(request: PageRequest) -> list[ScoredHit]:
     if not ids:
         return []
     if request.by_vector:
-        hits = full_text.nearest_hits(connection, model, request.retrieval.vector, ids)
+        hits = _nearest_hits(request.retrieval, ids)
     else:
         hits = [Hit(*pair, nan) for pair in full_text.first_pictures(connection, model, ids)]
     return _scored(request, [(hit, hit.similarity) for hit in hits])
+
+
+def _nearest_hits(request: RetrievalRequest, products: Sequence[int]) -> list[Hit]:
+    """Each of these products (ids) by its picture nearest to a vector of the request."""
+    return best_hits(
+        full_text.nearest_hits(each.connection, each.model, each.vector, products)
+        for each in request.alternatives
+    )
 
 
 def _deduplicated(

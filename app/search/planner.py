@@ -11,7 +11,7 @@ the next path is then tried.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from app.config import Settings
 from app.db.queries import embeddings, hnsw_index, index_delta, nearest, query_samples
@@ -26,6 +26,7 @@ from app.search.retrieval import (
     Reason,
     RetrievalRequest,
     RetrievalResult,
+    best_hits,
     build_result,
     exact_search,
     fetch_rounds,
@@ -55,7 +56,23 @@ class PlannedSearch:
 
 
 def find(request: RetrievalRequest, files: IndexFiles, settings: Settings) -> RetrievalResult:
-    """The k nearest products that pass the filter, by the cheapest path that is complete."""
+    """The k nearest products that pass the filter, by the cheapest path that is complete.
+
+    With several vectors, those of each are merged: the k nearest to any of them are among the k
+    nearest to one. Path and reason are then those of the first.
+    """
+    results = [_find(each, files, settings) for each in request.alternatives]
+    if len(results) == 1:
+        return results[0]
+    merged = best_hits(result.candidates.hits for result in results)
+    examined = sum(result.candidates.examined for result in results)
+    vanished = sum(result.candidates.vanished for result in results)
+    candidates = Candidates(tuple(merged[: request.k]), None, examined, vanished)
+    return replace(results[0], candidates=candidates)
+
+
+def _find(request: RetrievalRequest, files: IndexFiles, settings: Settings) -> RetrievalResult:
+    """The k nearest products to the one vector of a request."""
     search = PlannedSearch(request, nearest.filter_clause(request.filters), settings)
     rounds = _nearest_rounds(request)
     if search.is_filtered:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Container, Mapping
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -14,11 +14,13 @@ from sqlalchemy import Connection
 from app.db.queries import embeddings
 from app.encoders.base import Encoder, EncoderProvider
 from app.encoders.batching import BatcherPool, EncoderQueues
+from app.encoders.feature_map import MAP_SIDE
 from app.encoders.preprocessing import PreparedPicture
 from app.errors import BadInput, NoWords
 from app.search.explain import StageTimer
 from app.search.vector_cache import QueryPicture, VectorCache
-from app.types import Model, Query, Vector
+from app.search.windows import Windows, window_grid
+from app.types import Model, Query, Region, Vector, Vectors
 from app.vectors import length, round_to_float16, unit_float64
 
 
@@ -34,13 +36,14 @@ class EncodedQuery:
 
     `fingerprint` is the encoder's, None if none was needed. `words` is None if the model does not
     read words or the query has them read by the catalogue alone. `without` are the pictures and
-    words that the result should not be like.
+    words that the result should not be like. `maps_regions` is the encoder's.
     """
 
     fingerprint: str | None = None
     pictures: tuple[Vector, ...] = ()
     words: Vector | None = None
     without: tuple[Vector, ...] = ()
+    maps_regions: bool = False
 
     @property
     def has_direction(self) -> bool:
@@ -96,11 +99,9 @@ class QueryEncoder:
         if not words_to_encode and not _needs_encoder(query):
             return EncodedQuery()
         with timer.stage("load"):
+            encoder = self._encoder(query)
             if query.model_id is None:
-                encoder = self._encoders.active()
                 self._encoders.preload()
-            else:
-                encoder = self._encoders.for_model(query.model_id)
         if query.words_by == "model" or query.without_words:
             _require_words(encoder)
         cache = cache or VectorCache()
@@ -113,6 +114,37 @@ class QueryEncoder:
             new = dict(zip(prepared, vectors, strict=True))
             cache.put(new, encoder.fingerprint)
             return _encoded(query, encoder, queues, cached | new)
+
+    def map_windows(self, query: Query, fingerprint: str) -> Windows | None:
+        """The windows of the query's picture, all from one feature map.
+
+        None if the encoder has no feature map, or is not the one with this fingerprint.
+        """
+        encoder = self._encoder(query)
+        if not encoder.maps_regions or encoder.fingerprint != fingerprint:
+            return None
+        assert query.picture is not None
+        picture = self._decodes(query)(query.picture, at_least=MAP_SIDE)
+        regions = window_grid(picture.size)
+        return Windows(regions, encoder.pool_windows(encoder.encode_map(picture), regions))
+
+    def encode_regions(self, query: Query, regions: Sequence[Region]) -> Vectors:
+        """Vectors of regions of the query's picture, each encoded as a picture: (n, dim)."""
+        encoder = self._encoder(query)
+        assert query.picture is not None
+        sides = [_side_to_decode(encoder.input_side, region) for region in regions]
+        needed = [side for side in sides if side is not None]
+        picture = self._decodes(query)(query.picture, at_least=max(needed, default=None))
+        prepared = [encoder.prepare(_crop(picture, region)) for region in regions]
+        return self._queues.get(encoder).pictures.encode(prepared)
+
+    def _encoder(self, query: Query) -> Encoder:
+        if query.model_id is None:
+            return self._encoders.active()
+        return self._encoders.for_model(query.model_id)
+
+    def _decodes(self, query: Query) -> Decoder:
+        return self._decoders[query.untrusted]
 
     def refresh_model(self) -> None:
         """Look up the active model again."""
@@ -161,10 +193,19 @@ def _cropped(picture: QueryPicture, decode: Decoder, side: int | None) -> Image.
     """A picture or its region, decoded no smaller than the encoder's input (`side` pixels)."""
     if picture.region is None:
         return decode(picture.data, at_least=side)
-    left, top, right, bottom = picture.region
-    narrowest = min(right - left, bottom - top)
-    image = decode(picture.data, at_least=None if side is None else int(side / narrowest) + 1)
-    width, height = image.size
+    image = decode(picture.data, at_least=_side_to_decode(side, picture.region))
+    return _crop(image, picture.region)
+
+
+def _side_to_decode(side: int | None, region: Region) -> int | None:
+    """The side in pixels that a picture needs for a region of it to have `side` pixels."""
+    left, top, right, bottom = region
+    return None if side is None else int(side / min(right - left, bottom - top)) + 1
+
+
+def _crop(image: Image.Image, region: Region) -> Image.Image:
+    """A region of a picture, at least one pixel wide and high."""
+    (left, top, right, bottom), (width, height) = region, image.size
     edges = (int(left * width), int(top * height), round(right * width), round(bottom * height))
     return image.crop((*edges[:2], max(edges[2], edges[0] + 1), max(edges[3], edges[1] + 1)))
 
@@ -180,7 +221,7 @@ def _encoded(
     words = None
     if query.words and encoder.reads_words and query.words_by != "catalogue":
         words = queues.words.encode([query.words])[0]
-    return EncodedQuery(encoder.fingerprint, pictures[:count], words, without)
+    return EncodedQuery(encoder.fingerprint, pictures[:count], words, without, encoder.maps_regions)
 
 
 def unit_direction(vector: Vector) -> Vector:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 from sqlalchemy import Connection
@@ -12,7 +12,7 @@ from app.db.queries.nearest import Candidates, is_complete
 from app.errors import IndexUnreadable
 from app.index.faiss_index import AnnIndex, IdSelector, Nominees
 from app.index.file_store import IndexFiles, ReadIndexFile
-from app.types import Build, Filters, Model, ReasonCode, SearchPath, Vector
+from app.types import Build, Filters, Hit, Model, ReasonCode, SearchPath, Vector
 from app.vectors import unit
 
 MAX_BLOCKING_OPEN = 32 << 20
@@ -26,7 +26,8 @@ RETRY_FACTOR = 16
 class RetrievalRequest:
     """One query to the index and the table, inside one snapshot.
 
-    `vector` has shape (dim,), float32, holding float16 values; `excluded` are product ids.
+    `vector` has shape (dim,), float32, holding float16 values; `excluded` are product ids. With
+    vectors in `also`, of the same kind, a product's distance is that of the nearest vector.
     """
 
     connection: Connection
@@ -35,6 +36,12 @@ class RetrievalRequest:
     k: int
     filters: Filters = field(default_factory=Filters)
     excluded: Sequence[int] = ()
+    also: tuple[Vector, ...] = ()
+
+    @property
+    def alternatives(self) -> list[RetrievalRequest]:
+        """A request for each of the vectors alone."""
+        return [replace(self, vector=vector, also=()) for vector in (self.vector, *self.also)]
 
     @property
     def depth(self) -> int:
@@ -170,6 +177,15 @@ def filtered_build_result(
     # A nominee that does not pass the filter has not vanished.
     candidates = replace(candidates, vanished=0)
     return RetrievalResult(candidates, "faiss-filtered", Reason("filter", text), build, delta_rows)
+
+
+def best_hits(lists: Iterable[Iterable[Hit]]) -> list[Hit]:
+    """The nearest hit of each product in any of the lists, nearest first; ties by product id."""
+    best: dict[int, Hit] = {}
+    for hit in (hit for hits in lists for hit in hits):
+        if hit.product_id not in best or hit.distance < best[hit.product_id].distance:
+            best[hit.product_id] = hit
+    return sorted(best.values(), key=lambda hit: (hit.distance, hit.product_id))
 
 
 def exact_search(request: RetrievalRequest) -> Candidates:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from dataclasses import replace
+from functools import partial
 
 import numpy as np
 from sqlalchemy import Connection, Engine
@@ -16,10 +17,12 @@ from app.errors import BadInput, ModelMismatch, ModelNotMaintained, NoModel, Rep
 from app.index.file_store import IndexFiles
 from app.search import validation
 from app.search.admission import Admission
-from app.search.dedup import needs_dedup, similarity_of
+from app.search.confidence import judged
+from app.search.dedup import needs_dedup
 from app.search.explain import SearchOutcome, StageTimer, build_plan
 from app.search.fast_path import FastPath
 from app.search.filters import unknown_attribute
+from app.search.matches import matches_of, page_matches, region_matches
 from app.search.paging import Page, PageRequest, page
 from app.search.query_encoder import (
     EncodedQuery,
@@ -31,6 +34,7 @@ from app.search.query_encoder import (
     word_readers,
 )
 from app.search.query_sampler import QuerySampler
+from app.search.regions import ObjectFinder
 from app.search.retrieval import (
     OpenBuild,
     RetrievalRequest,
@@ -42,8 +46,15 @@ from app.search.retrieval import (
 from app.search.shortfall import ShortPage, all_returned, count_causes, gave_up_after
 from app.search.similar_listings import with_similar_listings
 from app.search.similarity_labels import SimilarityLabeler
-from app.search.vector_cache import VectorCache
-from app.types import Folded, Hit, Match, Model, Plan, Query, SearchResult, Shortfall
+from app.search.vector_cache import PhotoObject, VectorCache
+from app.types import (
+    Model,
+    Plan,
+    Query,
+    SearchResult,
+    Shortfall,
+    Vector,
+)
 
 MAX_MODEL_CHANGES = 3
 """A search is repeated this often when the active model changes meanwhile."""
@@ -57,7 +68,8 @@ class SearchService:
     """Finds products. Thread-safe; holds no state that a result depends on.
 
     `fast_path` answers common queries in one statement. `sampler` records query vectors, `labeler`
-    labels similarities, and `observe` is called with the plan of every search.
+    labels similarities, `objects` finds objects in pictures, and `observe` is called with the plan
+    of every search.
     """
 
     def __init__(
@@ -71,6 +83,7 @@ class SearchService:
         fast_path: FastPath | None = None,
         sampler: QuerySampler | None = None,
         labeler: SimilarityLabeler | None = None,
+        objects: ObjectFinder | None = None,
         observe: Callable[[Plan], None] | None = None,
     ) -> None:
         self._engine = engine
@@ -81,6 +94,7 @@ class SearchService:
         self._fast_path = fast_path
         self._sampler = sampler
         self._labeler = labeler
+        self._objects = objects
         self._observe = observe
         self._schema_checked = False
 
@@ -116,29 +130,47 @@ class SearchService:
             with snapshot(self._engine) as connection:
                 partitions.lock_attached(connection)
                 model, _ = self._model(connection, query, encoded)
-                yield self._page_request(connection, model, query, encoded)
+                cache = cache or VectorCache()
+                objects = self._photo_objects(connection, model, query, encoded, cache)
+                yield self._page_request(connection, model, query, encoded, objects)
 
     def _search(self, query: Query, cache: VectorCache | None, waited_s: float) -> SearchResult:
         timer = StageTimer(waited_s)
+        cache = cache or VectorCache()
         encoded = self._encoder.encode(query, timer, cache)
-        outcome = self._in_one_statement(query, encoded, timer)
+        outcome = self._in_one_statement(query, encoded, timer, cache)
         if outcome is None:
             try:
-                outcome = self._in_one_snapshot(query, encoded, timer)
+                outcome = self._in_one_snapshot(query, encoded, timer, cache)
             except ReplicaConflict:  # a new snapshot does not hold up the replica as this one did
-                outcome = self._in_one_snapshot(query, encoded, timer)
+                outcome = self._in_one_snapshot(query, encoded, timer, cache)
         if self._sampler and encoded.has_direction and outcome.lag is None:
             self._sampler.offer(outcome.model.id, outcome.vector)
         plan = build_plan(outcome, query, timer)
         if self._observe:
             self._observe(plan)
-        matches = outcome.matches
-        if self._labeler and not (query.words or encoded.without):
-            matches = self._labeler.label(matches, outcome.model.id)
-        return SearchResult(matches, plan, outcome.dropped)
+        outcome = self._labelled(outcome, query, encoded)
+        confidence, close, regions = None, None, outcome.regions
+        if query.picture and not (query.words or encoded.without or query.shown):
+            confidence, close, regions = judged(
+                outcome.matches, regions, outcome.model, part=query.region is not None
+            )
+        return SearchResult(outcome.matches, plan, outcome.dropped, regions, confidence, close)
+
+    def _labelled(
+        self, outcome: SearchOutcome, query: Query, encoded: EncodedQuery
+    ) -> SearchOutcome:
+        """The outcome with the labels of similarities, if the query is a picture alone."""
+        if self._labeler is None or query.words or encoded.without:
+            return outcome
+        label = partial(self._labeler.label, model_id=outcome.model.id)
+        regions = tuple(
+            replace(region, matches=label(region.matches)) for region in outcome.regions
+        )
+        return replace(outcome, matches=label(outcome.matches), regions=regions)
 
     def _in_one_statement(
-        self, query: Query, encoded: EncodedQuery, timer: StageTimer
+        self, query: Query, encoded: EncodedQuery, timer: StageTimer, cache: VectorCache
     ) -> SearchOutcome | None:
         """The outcome of the fast path; None if the query needs more, or the fast path fails."""
         last_build = self._fast_path.last_build if self._fast_path is not None else None
@@ -177,8 +209,10 @@ class SearchService:
             retrieval = build_result(result.candidates, build, result.delta_rows)
         with timer.stage("details"):
             rows = {row.product_id: row for row in result.rows}
-            matches = _matches([(hit, ()) for hit in retrieval.candidates.hits], rows)
+            matches = matches_of([(hit, ()) for hit in retrieval.candidates.hits], rows)
         readers = word_readers(encoded, catalogue=False)
+        if self._objects and not self._objects.is_whole(query, encoded, matches, model, cache):
+            return None
         short = None
         if len(matches) < query.k:
             short = all_returned(len(matches), filtered=bool(clause.condition))
@@ -186,8 +220,21 @@ class SearchService:
             matches, retrieval, model, vector, result.lag, words=readers, shortfall=short
         )
 
+    def _photo_objects(
+        self,
+        connection: Connection,
+        model: Model,
+        query: Query,
+        encoded: EncodedQuery,
+        cache: VectorCache,
+    ) -> tuple[PhotoObject, ...]:
+        """The objects to search by beside the whole picture."""
+        if self._objects is None:
+            return ()
+        return self._objects.find(connection, model, query, encoded, cache)
+
     def _in_one_snapshot(
-        self, query: Query, encoded: EncodedQuery, timer: StageTimer
+        self, query: Query, encoded: EncodedQuery, timer: StageTimer, cache: VectorCache
     ) -> SearchOutcome:
         """The outcome of any query, in several statements of one snapshot."""
         self._check_schema()
@@ -195,16 +242,19 @@ class SearchService:
             partitions.lock_attached(connection)
             with timer.stage("search"):
                 model, lag = self._model(connection, query, encoded)
-                request = self._page_request(connection, model, query, encoded)
+            with timer.stage("objects"):
+                objects = self._photo_objects(connection, model, query, encoded, cache)
+            with timer.stage("search"):
+                request = self._page_request(connection, model, query, encoded, objects)
                 result_page = page(request)
             with timer.stage("details"):
-                kept = [(each.hit, folded) for each, folded in result_page.deduplicated.kept]
-                pairs = [(hit.product_id, hit.picture_id) for hit, _ in kept]
-                matches = _matches(kept, products.details(connection, pairs))
+                matches = page_matches(connection, result_page)
                 if query.fold:
                     matches = with_similar_listings(
                         connection, model, matches, self._settings.typo_similarity
                     )
+            with timer.stage("search"):
+                regions = region_matches(connection, request, objects)
             short = _shortfall(request, result_page)
             hints = _hints(connection, query, result_page)
             if lag is not None and not partitions.is_attached_now(connection, model.id):
@@ -213,7 +263,7 @@ class SearchService:
         return SearchOutcome(
             matches, result_page.retrieval, model, request.retrieval.vector, lag,
             result_page.deduplicated.dropped, word_readers(encoded, catalogue=result_page.by_words),
-            short, hints,
+            short, hints, regions,
         )  # fmt: skip
 
     def _remember_build(self, request: RetrievalRequest, result: RetrievalResult) -> None:
@@ -259,7 +309,12 @@ class SearchService:
         return model, lag
 
     def _page_request(
-        self, connection: Connection, model: Model, query: Query, encoded: EncodedQuery
+        self,
+        connection: Connection,
+        model: Model,
+        query: Query,
+        encoded: EncodedQuery,
+        objects: Sequence[PhotoObject] = (),
     ) -> PageRequest:
         excluded: tuple[int, ...] = ()
         given = query.vector
@@ -278,9 +333,11 @@ class SearchService:
         by_vector = direction is not None
         if direction is None:
             direction = np.ones(model.dim, np.float32)  # a placeholder that nothing reads
+        also = [vector for each in objects for vector in _directions(each, query, encoded)]
         request = RetrievalRequest(
-            connection, model, round_query(direction, model), query.k, query.filters, excluded
-        )
+            connection, model, round_query(direction, model), query.k, query.filters, excluded,
+            tuple(round_query(vector, model) for vector in also),
+        )  # fmt: skip
         words = catalogue_words(query, encoded)
         text_vector = None
         if encoded.words is not None and has_pictures(query):
@@ -288,6 +345,11 @@ class SearchService:
         return PageRequest(
             request, query, by_vector, words, self._files, self._settings, text_vector
         )
+
+
+def _directions(found: PhotoObject, query: Query, encoded: EncodedQuery) -> list[Vector | None]:
+    """The query vectors of an object: each of its vectors in place of the picture's."""
+    return [replace(encoded, pictures=(vector,)).direction(query) for vector in found.vectors]
 
 
 def _shortfall(request: PageRequest, result_page: Page) -> Shortfall | None:
@@ -321,22 +383,3 @@ def _maintained(connection: Connection, model_id: int | None, active: Model) -> 
             f"{active.id} ({active.name}). Encode it again under the active model."
         )
     return model
-
-
-def _matches(
-    kept: Sequence[tuple[Hit, tuple[Folded, ...]]], rows: Mapping[int, Any]
-) -> tuple[Match, ...]:
-    """Matches of hits, the products folded into each, and the rows of details by product id."""
-    return tuple(
-        Match(
-            rank=rank,
-            product=products.product_from_row(rows[hit.product_id]),
-            product_id=hit.product_id,
-            picture_id=hit.picture_id,
-            similarity=similarity_of(hit),
-            image=rows[hit.product_id].uri,
-            thumbnail=bytes(rows[hit.product_id].thumbnail),
-            folded=folded,
-        )
-        for rank, (hit, folded) in enumerate(kept, start=1)
-    )

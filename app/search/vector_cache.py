@@ -1,6 +1,7 @@
-"""LRU cache, per session, of the vectors of query pictures.
+"""LRU cache, per session, of the vectors of query pictures and of the objects found in them.
 
-A search that differs only in its filter, words or page does not encode its pictures again.
+A search that differs only in its filter, words or page does not encode its pictures again, and
+searches the same objects.
 """
 
 from __future__ import annotations
@@ -28,8 +29,31 @@ class QueryPicture:
         return sha256(f"{fingerprint} {self.region} ".encode() + self.data).digest()
 
 
+@dataclass(frozen=True, slots=True)
+class PhotoObject:
+    """An object found in a photo: its box, the vectors (dim,) to search by, and the best cosine
+    similarity (-1 to 1) that its window has to a picture of the catalogue.
+
+    The distance of a product to the object is that to the nearest of the vectors.
+    """
+
+    box: Region
+    vectors: tuple[Vector, ...]
+    similarity: float
+
+
+@dataclass(frozen=True, slots=True)
+class PhotoObjects:
+    """What was found in a photo: the best cosine similarity of the whole to a picture of the
+    catalogue, and the objects, best first; none where the whole photo leaves no doubt."""
+
+    whole: float
+    objects: tuple[PhotoObject, ...] = ()
+
+
 class VectorCache:
-    """Unit vectors of query pictures, shape (dim,), float32; evicts the least recently used.
+    """Unit vectors of query pictures, shape (dim,), float32, and the objects found in pictures;
+    evicts the least recently used.
 
     Holds no pictures. Not thread-safe.
     """
@@ -37,6 +61,21 @@ class VectorCache:
     def __init__(self, max_vectors: int = MAX_VECTORS) -> None:
         self._max_vectors = max_vectors
         self._vectors: OrderedDict[bytes, Vector] = OrderedDict()
+        self._objects: OrderedDict[bytes, PhotoObjects] = OrderedDict()
+
+    def get_objects(self, picture: QueryPicture, fingerprint: str) -> PhotoObjects | None:
+        """The objects found in a picture under the encoder with this fingerprint; None if it was
+        not searched for any."""
+        key = picture.key(fingerprint)
+        if key in self._objects:
+            self._objects.move_to_end(key)
+        return self._objects.get(key)
+
+    def put_objects(self, picture: QueryPicture, fingerprint: str, found: PhotoObjects) -> None:
+        """Store what was found in a picture; the least recently used leave."""
+        self._objects[picture.key(fingerprint)] = found
+        while len(self._objects) > self._max_vectors:
+            self._objects.popitem(last=False)
 
     def get(self, pictures: Iterable[QueryPicture], fingerprint: str) -> dict[QueryPicture, Vector]:
         """The cached vectors of these pictures under the encoder with this fingerprint."""

@@ -49,6 +49,7 @@ class ColourEncoder:
     name, revision, runtime, dim = "colours", "1", "numpy", DIM
     fingerprint = hashlib.sha256(b"colours").hexdigest()
     reads_words = False
+    maps_regions = False
     input_side: int | None = 336
 
     def prepare(self, picture: Image.Image) -> PreparedPicture:

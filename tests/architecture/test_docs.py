@@ -23,7 +23,6 @@ from app.db.embedded import server as embedded_server
 from conftest import HASTY
 from ingest.demo import draw_catalogue
 from support.paths import REPO
-from support.warm_commands import warm_lookalike
 
 GUIDES = [
     REPO / name
@@ -73,7 +72,7 @@ def _prose(page: Path) -> str:
 
 
 @pytest.fixture
-def shop(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def shop(monkeypatch: pytest.MonkeyPatch, warm_folder: Path) -> Iterator[Path]:
     """A folder with what the documents assume: catalogue, pictures, query photos, database."""
     folder = Path(tempfile.mkdtemp(prefix="lookalike-docs-"))
     draw_catalogue(folder, products=64)
@@ -83,12 +82,9 @@ def shop(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         shutil.copy(query, folder / name)
     monkeypatch.setenv("LOOKALIKE_HOME", str(folder / "home"))
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    (folder / "bin").mkdir()
-    programs = (Path(sys.executable).parent, binaries.binary("psql").parent)
+    programs = (warm_folder, Path(sys.executable).parent, binaries.binary("psql").parent)
     monkeypatch.setenv("PATH", os.pathsep.join([*map(str, programs), os.environ["PATH"]]))
-    with warm_lookalike(folder / "bin") as commands:
-        monkeypatch.setenv("PATH", os.pathsep.join([str(commands), os.environ["PATH"]]))
-        yield folder
+    yield folder
     embedded_server.stop(folder / "home")
     shutil.rmtree(folder, ignore_errors=True)
 

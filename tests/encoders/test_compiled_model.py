@@ -457,7 +457,7 @@ def test_the_embedded_encoder_has_nearly_the_same_recall_in_int8() -> None:
     assert int8.name == "embedded-int8" and int8.fingerprint != full.fingerprint
     with pytest.raises(NoWords):
         int8.encode_words(["coat"])
-    pictures = mixed(full, 60)
+    pictures = mixed(full, 30)
     dimmed = [(picture * 0.6 + 20).astype(np.uint8)[:, ::-1].copy() for picture in pictures]
     recalls = [_recall(each, pictures, dimmed) for each in (full, int8)]
     assert recalls[0] > 0.9 and recalls[1] > recalls[0] - 0.05

@@ -48,7 +48,8 @@ CHECKS = {
     "worker": (*PYTEST, "tests/operations/test_worker.py", "tests/ui/test_page_index.py"),
     "catalog": (*PYTEST, "tests/catalog/test_catalog.py"),
     "models": (*PYTEST, "tests/models/test_lifecycle.py"),
-    "loads": (*PYTEST, "tests/catalog/test_bulk_load.py"),
+    "files": (*PYTEST, "tests/operations/test_faults.py"),
+    "locks": (*PYTEST, "tests/db/test_locks.py"),
 }
 """Python arguments of each check, run in the folder of the copy."""
 
@@ -225,7 +226,7 @@ MUTANTS = (
     Mutant(
         "the content of an index file is not verified",
         ((FAISS_IO, "hexdigest() != sha256:", "hexdigest() == 'wrong':"),),
-        ("index",),
+        ("files",),
     ),
     Mutant(
         "builds with identical files share search parameters",
@@ -250,7 +251,7 @@ MUTANTS = (
     Mutant(
         "two processes create an HNSW index at the same time",
         ((LOCKS, '"" if exclusive else "_shared"', '"_shared"'),),
-        ("loads",),
+        ("locks",),
     ),
     Mutant(
         "changed pictures of a product are not written",

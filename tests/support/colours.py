@@ -28,6 +28,7 @@ class ColourEncoder:
         self.dim = 3 * SIDE * SIDE + 1
         self.fingerprint = hashlib.sha256(name.encode()).hexdigest()
         self.reads_words = False
+        self.maps_regions = False
         self.input_side: int | None = None
 
     def encode_pictures(self, pictures: Sequence[Image.Image]) -> Vectors:

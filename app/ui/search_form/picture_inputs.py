@@ -104,7 +104,7 @@ def _product() -> PictureInput:
         details = services().catalog.product(sku.strip())
         name = display_name(details.product)
         if details.pictures:
-            _draw_picture(details.pictures[0].thumbnail, name, None)
+            draw_picture(details.pictures[0].thumbnail, name, None)
         st.caption(escape_markdown(f"Like {name}"))
         return PictureInput()
     return PictureInput(invalid=True)
@@ -118,7 +118,7 @@ def _draw_photos(files: tuple[PictureFile, ...]) -> PictureInput:
     place = st.container()
     region = _region_sliders()
     with place:
-        _draw_picture(photos[0].preview, f"Your photo {photos[0].name}", region)
+        draw_picture(photos[0].preview, f"Your photo {photos[0].name}", region)
         if photos[1:]:
             small = "".join(
                 img_tag(photo.preview, f"Your photo {photo.name}") for photo in photos[1:]
@@ -137,7 +137,8 @@ def _region_sliders() -> Region | None:
     return across[0] / 100, down[0] / 100, across[1] / 100, down[1] / 100
 
 
-def _draw_picture(jpeg: bytes, alt: str, region: Region | None) -> None:
+def draw_picture(jpeg: bytes, alt: str, region: Region | None) -> None:
+    """Draw a JPEG with a frame around its region; `alt` describes it to screen readers."""
     frame = ""
     if region is not None:
         left, top, right, bottom = (f"{edge:.0%}" for edge in region)

@@ -7,10 +7,11 @@ from dataclasses import replace
 import streamlit as st
 
 from app.errors import Busy, LookalikeError
+from app.search.confidence import NO_CLOSE_MATCH
 from app.search.facets import Facets
 from app.search.vector_cache import VectorCache
 from app.types import Query, SearchResult
-from app.ui.components import answer_footer, product_dialog, result_pages
+from app.ui.components import answer_footer, photo_objects, product_dialog, result_pages
 from app.ui.components.product_cards import Card, CardActions, draw_grid
 from app.ui.components.result_pages import ResultPages
 from app.ui.css import STYLE
@@ -58,7 +59,7 @@ def _draw_answer(pictures: PictureInput) -> None:
         with errors_as_text("a search"):
             result = _search(_with_filters(query, session_state.save()))
             if result is not None:
-                _draw_results(result)
+                _draw_results(result, pictures)
     product_dialog.show(result, query_form.more_like)
 
 
@@ -125,7 +126,7 @@ def _search(query: Query) -> SearchResult | None:
         return None
 
 
-def _draw_results(result: SearchResult) -> None:
+def _draw_results(result: SearchResult, pictures: PictureInput) -> None:
     pages: ResultPages = st.session_state[PAGES]
     count, best = len(result.matches), "best" if pages.query.words else "most similar"
     page = f" · page {pages.number + 1}" if pages.number else ""
@@ -136,6 +137,10 @@ def _draw_results(result: SearchResult) -> None:
             st.header("There are no more products", anchor=False)
         else:
             st.header("No product was found", anchor=False)
+        if result.close is False:
+            st.info(NO_CLOSE_MATCH)
+        if pictures.photos:
+            photo_objects.draw(result.regions, pictures.photos[0].preview)
         cards = [Card(match.product, match.thumbnail, match) for match in result.matches]
         draw_grid(cards, ACTIONS)
         result_pages.draw_buttons(pages, has_next=count == pages.query.k)

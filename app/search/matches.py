@@ -1,0 +1,59 @@
+"""Matches of hits: products with their details, for the merged list and for each object."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from sqlalchemy import Connection
+
+from app.db.queries import products
+from app.search.dedup import similarity_of
+from app.search.paging import Page, PageRequest, page
+from app.search.vector_cache import PhotoObject
+from app.types import Folded, Hit, Match, RegionMatches
+
+REGION_MATCHES = 5
+"""Matches of each object beside the merged list."""
+
+
+def page_matches(connection: Connection, result_page: Page) -> tuple[Match, ...]:
+    """The matches of a page, with their details."""
+    kept = [(each.hit, folded) for each, folded in result_page.deduplicated.kept]
+    pairs = [(hit.product_id, hit.picture_id) for hit, _ in kept]
+    return matches_of(kept, products.details(connection, pairs))
+
+
+def region_matches(
+    connection: Connection, request: PageRequest, objects: Sequence[PhotoObject]
+) -> tuple[RegionMatches, ...]:
+    """Each object with its own first matches, under the same filters, options and earlier pages."""
+    regions, begin = [], 0
+    for each in objects:
+        first, *others = request.retrieval.also[begin : begin + len(each.vectors)]
+        begin += len(each.vectors)
+        k = min(request.retrieval.k, REGION_MATCHES)
+        own = replace(request.retrieval, vector=first, also=tuple(others), k=k)
+        matches = page_matches(connection, page(replace(request, retrieval=own)))
+        regions.append(RegionMatches(each.box, None, matches))
+    return tuple(regions)
+
+
+def matches_of(
+    kept: Sequence[tuple[Hit, tuple[Folded, ...]]], rows: Mapping[int, Any]
+) -> tuple[Match, ...]:
+    """Matches of hits, the products folded into each, and the rows of details by product id."""
+    return tuple(
+        Match(
+            rank=rank,
+            product=products.product_from_row(rows[hit.product_id]),
+            product_id=hit.product_id,
+            picture_id=hit.picture_id,
+            similarity=similarity_of(hit),
+            image=rows[hit.product_id].uri,
+            thumbnail=bytes(rows[hit.product_id].thumbnail),
+            folded=folded,
+        )
+        for rank, (hit, folded) in enumerate(kept, start=1)
+    )

@@ -1,0 +1,96 @@
+"""The windows of a photo that are searched for objects, and non-maximum suppression."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from app.types import Region, Vectors
+
+SHAPES = (
+    (0.4, 0.4), (0.55, 0.55), (0.75, 0.75),
+    (0.35, 0.6), (0.5, 0.8), (0.6, 0.35), (0.8, 0.5), (0.65, 0.95), (0.95, 0.65),
+)  # fmt: skip
+"""Sizes (width, height) of windows, as shares of the photo's shorter side."""
+
+STEP = 0.34
+"""Distance of neighbouring windows, at most, as a share of their own side."""
+
+MAX_RATIO = 2.0
+"""Largest ratio of a photo's sides for which the windows keep their shapes."""
+
+MAX_COMMON = 0.2
+"""Share of the smaller of two windows that both may have in common; above it the weaker one is
+suppressed. Intersection over union would keep a small window inside a large one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Windows:
+    """Windows of a photo, as fractions of its sides, with their unit vectors, float32 (n, dim)."""
+
+    regions: Sequence[Region]
+    vectors: Vectors
+
+
+def window_grid(size: tuple[int, int]) -> list[Region]:
+    """The windows of a photo with this size (width, height), without the whole photo.
+
+    About 160 for a photo with a ratio of 4 to 3. Windows of one shape cover the photo evenly. A
+    ratio above MAX_RATIO is treated as MAX_RATIO, and windows are longer in proportion.
+    """
+    short = min(size)
+    width, height = (min(side / short, MAX_RATIO) for side in size)
+    regions: dict[Region, None] = {}
+    for wide, high in SHAPES:
+        for left in _starts(wide / width).tolist():
+            for top in _starts(high / height).tolist():
+                right, bottom = left + wide / width, top + high / height
+                regions[round(left, 4), round(top, 4), round(right, 4), round(bottom, 4)] = None
+    return list(regions)
+
+
+def _starts(share: float) -> NDArray[np.float64]:
+    """Where windows with this share of a side begin, as shares of the side."""
+    count = 1 + int(np.ceil(round((1 - share) / (STEP * share), 6)))
+    return np.linspace(0, 1 - share, count)
+
+
+def overlaps(region: Region, others: ArrayLike) -> NDArray[np.float64]:
+    """Intersection over union of a region with each of `others` (n, 4), shape (n,)."""
+    common, own, areas = _areas(region, others)
+    return common / (own + areas - common)
+
+
+def common_share(region: Region, others: ArrayLike) -> NDArray[np.float64]:
+    """The intersection of a region with each of `others` (n, 4), as a share of the smaller of the
+    two, shape (n,)."""
+    common, own, areas = _areas(region, others)
+    return common / np.minimum(own, areas)
+
+
+def _areas(
+    region: Region, others: ArrayLike
+) -> tuple[NDArray[np.float64], float, NDArray[np.float64]]:
+    """Areas of the intersections of a region with others, of the region, and of the others."""
+    boxes = np.asarray(others, np.float64).reshape(-1, 4)
+    left, top = np.maximum(region[0], boxes[:, 0]), np.maximum(region[1], boxes[:, 1])
+    right, bottom = np.minimum(region[2], boxes[:, 2]), np.minimum(region[3], boxes[:, 3])
+    common = np.clip(right - left, 0, None) * np.clip(bottom - top, 0, None)
+    areas = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
+    return common, (region[2] - region[0]) * (region[3] - region[1]), areas
+
+
+def suppress(regions: Sequence[Region], scores: Sequence[float], count: int) -> list[int]:
+    """Non-maximum suppression: the indices of the `count` best regions, best first, none of which
+    has more than MAX_COMMON in common with a better one. Equal scores are taken in order."""
+    chosen: list[int] = []
+    for index in sorted(range(len(regions)), key=lambda index: -scores[index]):
+        if len(chosen) == count:
+            break
+        others = [regions[each] for each in chosen]
+        if not others or common_share(regions[index], others).max() <= MAX_COMMON:
+            chosen.append(index)
+    return chosen

@@ -1,0 +1,132 @@
+"""Feature maps: means of windows, and the vectors that encoders pool from their map."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+from transformers import SiglipVisionConfig, SiglipVisionModel
+
+from app.encoders.base import Encoder
+from app.encoders.efficientnet import SIDE, EmbeddedEncoder
+from app.encoders.feature_map import map_input_size, window_parts
+from app.encoders.loading import load_encoder
+from app.encoders.patch_tokens import patch_tokens
+from app.encoders.preprocessing import Preprocessor
+from support.small_clip import save_small_clip
+
+CLOSE = 1e-4
+"""Largest difference of an element of a unit vector: float32 sums in another order."""
+
+WHOLE = (0.0, 0.0, 1.0, 1.0)
+
+
+@pytest.fixture(scope="module")
+def embedded() -> EmbeddedEncoder:
+    return EmbeddedEncoder.load()
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Encoder:
+    return load_encoder(str(save_small_clip(tmp_path_factory.mktemp("models") / "small-clip")))
+
+
+def noise(width: int, height: int, seed: int = 0) -> Image.Image:
+    """Large blocks of random colours, which look the same at every size of the input."""
+    blocks = np.random.default_rng(seed).integers(0, 256, (4, 4, 3), dtype=np.uint8)
+    return Image.fromarray(blocks).resize((width, height), Image.Resampling.NEAREST)
+
+
+@pytest.mark.parametrize(
+    ("size", "expected"),
+    [
+        ((400, 400), (384, 384)),
+        ((400, 300), (512, 384)),
+        ((30, 40), (384, 512)),
+        ((5000, 100), (768, 384)),
+    ],
+)
+def test_the_shorter_side_is_384_and_a_long_picture_is_squeezed(
+    size: tuple[int, int], expected: tuple[int, int]
+) -> None:
+    assert map_input_size(size, 32) == expected
+
+
+edge = st.integers(0, 40)
+
+
+@given(left=edge, right=edge, top=edge, bottom=edge, parts=st.integers(1, 3))
+def test_the_mean_of_a_window_counts_cells_by_the_share_it_covers(
+    left: int, right: int, top: int, bottom: int, parts: int
+) -> None:
+    if left >= right or top >= bottom:
+        return
+    features = np.random.default_rng(1).random((5, 8, 3), dtype=np.float32)
+    # Each cell as 24 x 15 equal pixels: windows and their strips begin and end between pixels.
+    fine = features.astype(np.float64).repeat(24, axis=0).repeat(15, axis=1)
+    window = (left / 40, top / 40, right / 40, bottom / 40)
+    [means] = window_parts(features, [window], parts)
+    rows = np.linspace(top * 3, bottom * 3, parts + 1)
+    for number, mean in enumerate(means):
+        if rows[number] == int(rows[number]) and rows[number + 1] == int(rows[number + 1]):
+            strip = fine[int(rows[number]) : int(rows[number + 1]), left * 3 : right * 3]
+            assert np.abs(mean - strip.mean((0, 1))).max() < 1e-5
+
+
+def test_the_whole_map_at_the_size_of_the_input_pools_to_the_encoders_own_vector(
+    embedded: EmbeddedEncoder,
+) -> None:
+    picture = noise(300, 300)
+    [pooled] = embedded.pool_windows(embedded.encode_map(picture, SIDE), [WHOLE])
+    [own] = embedded.encode_pictures([picture])
+    assert np.abs(pooled - own).max() < CLOSE
+
+
+def test_windows_pool_to_unit_vectors_in_order_and_the_map_keeps_the_ratio(
+    embedded: EmbeddedEncoder,
+) -> None:
+    feature_map = embedded.encode_map(noise(400, 300))
+    assert feature_map.shape == (12, 16, 1280) and feature_map.dtype == np.float32
+    windows = [(0.0, 0.0, 0.5, 0.5), (0.5, 0.25, 1.0, 1.0), WHOLE]
+    vectors = embedded.pool_windows(feature_map, windows)
+    assert vectors.shape == (3, 512) and vectors.dtype == np.float32
+    assert np.allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
+    again = [embedded.pool_windows(feature_map, [window])[0] for window in windows]
+    assert np.abs(vectors - np.stack(again)).max() < CLOSE
+
+
+def test_clip_pools_its_patch_tokens_to_unit_vectors(clip: Encoder) -> None:
+    assert clip.maps_regions
+    feature_map = clip.encode_map(noise(80, 60))
+    assert feature_map.shape == (48, 64, 32), "a cell is a patch of 8 pixels"
+    vectors = clip.pool_windows(feature_map, [WHOLE, (0.1, 0.1, 0.4, 0.9)])
+    assert vectors.shape == (2, clip.dim)
+    assert np.allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
+
+
+def test_siglips_whole_map_at_the_size_of_the_input_pools_to_its_own_vector() -> None:
+    shape = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2}
+    torch.manual_seed(0)
+    network = SiglipVisionModel(
+        SiglipVisionConfig(**shape, num_attention_heads=2, image_size=32, patch_size=8)
+    ).eval()
+    whole = SimpleNamespace(
+        vision_model=network.vision_model if hasattr(network, "vision_model") else network,
+        device=network.device,
+        config=SimpleNamespace(vision_config=network.config),
+    )
+    half = (0.5, 0.5, 0.5)
+    preprocessor = Preprocessor(None, (32, 32), Image.Resampling.BICUBIC, 1 / 255, half, half)
+    tokens = patch_tokens([SimpleNamespace(model=whole)], preprocessor, 32)  # type: ignore[arg-type]
+    assert tokens is not None
+    picture = noise(32, 32)
+    [pooled] = tokens.pool_windows(tokens.encode_map(picture, side=32), [WHOLE])
+    pixels = torch.from_numpy(preprocessor.normalised([preprocessor.prepare(picture)]))
+    with torch.inference_mode():
+        own = network(pixel_values=pixels).pooler_output[0]
+    assert np.abs(pooled - torch.nn.functional.normalize(own, dim=0).numpy()).max() < CLOSE

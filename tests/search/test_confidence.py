@@ -1,0 +1,71 @@
+"""How sure a result is, and when it says that there is no close match."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from app.bootstrap import App
+from app.cli.search import as_dict, print_matches
+from app.config import Settings
+from app.search import confidence
+from app.search.confidence import NO_CLOSE_MATCH, Curve, Curves
+from app.types import Query
+from support.colours import photo
+from support.region_colours import choose_region_colours
+from support.shop import add, numbered
+
+CURVES = Curves(whole=Curve(0.8, 0.05, 0.75), objects=Curve(0.6, 0.05, 0.55))
+
+
+@pytest.fixture
+def app(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[App]:
+    """Services over forty products, with curves for the model."""
+    with App(settings, choose=choose_region_colours) as app:
+        add(app, numbered(40))
+        monkeypatch.setattr(confidence, "SHIPPED", {app.encoder().fingerprint: CURVES})
+        yield app
+
+
+@given(st.floats(-1, 1), st.floats(-1, 1))
+def test_confidence_is_a_probability_that_rises_with_the_similarity(a: float, b: float) -> None:
+    low, high = sorted((a, b))
+    assert 0 <= CURVES.whole.confidence(low) <= CURVES.whole.confidence(high) <= 1
+
+
+def test_at_the_midpoint_both_are_equally_likely() -> None:
+    assert CURVES.whole.confidence(0.8) == pytest.approx(0.5)
+
+
+def test_a_photo_of_a_product_is_close_and_sure(app: App) -> None:
+    result = app.search.search(Query(picture=photo(7), k=3))
+    assert result.close is True and result.confidence is not None and result.confidence > 0.9
+
+
+def test_a_photo_of_nothing_in_the_catalogue_has_no_close_match(
+    app: App, capsys: pytest.CaptureFixture[str]
+) -> None:
+    result = app.search.search(Query(picture=photo(5000), k=3))
+    assert result.close is False and len(result.matches) == 3
+    assert result.regions and all(0 <= (each.confidence or 0) < 0.5 for each in result.regions)
+    print_matches(result)
+    assert NO_CLOSE_MATCH in capsys.readouterr().err
+    assert as_dict(result)["close"] is False
+
+
+def test_without_a_picture_and_on_later_pages_nothing_is_said(app: App) -> None:
+    for query in (Query(sku="P0001", k=3), Query(picture=photo(7), k=3, shown=("P0001",))):
+        result = app.search.search(query)
+        assert (result.confidence, result.close) == (None, None)
+
+
+def test_a_model_without_curves_has_no_confidence(
+    app: App, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(confidence, "SHIPPED", {})
+    result = app.search.search(Query(picture=photo(5000), k=3))
+    assert (result.confidence, result.close) == (None, None)
+    assert all(region.confidence is None for region in result.regions)

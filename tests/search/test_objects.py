@@ -1,0 +1,188 @@
+"""Photos with several objects: their regions are searched, and the merged list is exact."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from io import BytesIO
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from app.bootstrap import App
+from app.config import Settings
+from app.search.filters import parse
+from app.search.retrieval import best_hits
+from app.search.vector_cache import VectorCache
+from app.types import Hit, Query, SearchResult
+from support.colours import photo
+from support.region_colours import RegionColourEncoder, choose_region_colours
+from support.shop import add, numbered
+from support.text_encoder import skus
+
+FIRST, SECOND = 7, 21
+
+
+@pytest.fixture
+def app(settings: Settings) -> Iterator[App]:
+    """All services with an encoder that has a feature map, and forty products with an index."""
+    with App(settings, choose=choose_region_colours) as app:
+        add(app, numbered(40))
+        app.indexer.rebuild()
+        yield app
+
+
+def sku(number: int) -> str:
+    """The sku that `numbered` gives to the product of a photo."""
+    return f"P{number:04}"
+
+
+def scene(*places: tuple[int, tuple[int, int, int, int]]) -> bytes:
+    """A PNG of a grey room with photos of `numbered` products at the given boxes."""
+    room = Image.new("RGB", (400, 300), (128, 128, 128))
+    for number, (left, top, right, bottom) in places:
+        with Image.open(BytesIO(photo(number))) as picture:
+            shape = (right - left, bottom - top)
+            room.paste(picture.resize(shape, Image.Resampling.NEAREST), (left, top))
+    file = BytesIO()
+    room.save(file, "PNG")
+    return file.getvalue()
+
+
+def two() -> bytes:
+    return scene((FIRST, (10, 40, 130, 160)), (SECOND, (250, 120, 370, 240)))
+
+
+def first_skus(result: SearchResult) -> set[str]:
+    return {region.matches[0].product.sku for region in result.regions}
+
+
+def encoder(app: App) -> RegionColourEncoder:
+    value = app.encoder()
+    assert isinstance(value, RegionColourEncoder)
+    return value
+
+
+def test_both_objects_of_a_photo_are_regions_with_their_products_first(app: App) -> None:
+    result = app.search.search(Query(picture=two(), k=5))
+    assert first_skus(result) == {sku(FIRST), sku(SECOND)}
+    assert set(skus(result)[:2]) == first_skus(result)
+    for region in result.regions:
+        left, top, right, bottom = region.box
+        assert (right < 0.6) if region.matches[0].product.sku == sku(FIRST) else (left > 0.4)
+        assert 0 <= top < bottom <= 1
+        assert len(region.matches) == 5
+
+
+def test_the_merged_list_has_the_best_similarity_of_each_product_in_any_region(app: App) -> None:
+    result = app.search.search(Query(picture=two(), k=40))
+    similarities = [match.similarity for match in result.matches]
+    assert similarities == sorted(similarities, reverse=True) and len(similarities) == 40
+    merged = {match.product.sku: match.similarity for match in result.matches}
+    for region in result.regions:
+        assert all(merged[match.product.sku] >= match.similarity for match in region.matches)
+
+
+def test_a_region_given_by_the_user_wins(app: App) -> None:
+    box = (0.0, 0.1, 0.35, 0.6)
+    result = app.search.search(Query(picture=two(), k=5, region=box))
+    assert result.regions == () and encoder(app).maps == 0
+    assert skus(result)[0] == sku(FIRST)
+
+
+@pytest.mark.parametrize("off", [{"objects": False}, {"more_pictures": (photo(3),)}])
+def test_without_objects_and_with_several_photos_the_whole_is_searched(
+    app: App, off: dict[str, object]
+) -> None:
+    result = app.search.search(replace(Query(picture=two(), k=5), **off))
+    assert result.regions == () and encoder(app).maps == 0
+
+
+def test_a_photo_with_a_sure_match_is_searched_as_a_whole_only(app: App) -> None:
+    result = app.search.search(Query(picture=photo(FIRST), k=5))
+    assert skus(result)[0] == sku(FIRST)
+    assert result.regions == () and encoder(app).maps == 0
+
+
+def test_a_filter_applies_to_every_region(app: App) -> None:
+    only = parse([f"sku={sku(SECOND)}", f"sku={sku(3)}"])
+    result = app.search.search(Query(picture=two(), k=5, filters=only))
+    assert skus(result)[0] == sku(SECOND) and set(skus(result)) == {sku(SECOND), sku(3)}
+    for region in result.regions:
+        assert {match.product.sku for match in region.matches} == {sku(SECOND), sku(3)}
+
+
+def test_the_next_page_searches_the_same_regions_and_repeats_nothing(app: App) -> None:
+    cache, query = VectorCache(), Query(picture=two(), k=15)
+    first = app.search.search(query, cache)
+    second = app.search.search(replace(query, shown=first.shown), cache)
+    third = app.search.search(replace(query, shown=(*first.shown, *second.shown)), cache)
+    assert encoder(app).maps == 1
+    boxes = [region.box for region in first.regions]
+    assert [region.box for region in second.regions] == boxes
+    pages = [*skus(first), *skus(second), *skus(third)]
+    assert pages == skus(app.search.search(replace(query, k=40), cache))
+    for region in second.regions:
+        assert not {match.product.sku for match in region.matches} & set(first.shown)
+
+
+def test_without_a_cache_the_next_page_finds_the_same_regions_again(app: App) -> None:
+    query = Query(picture=two(), k=3)
+    first = app.search.search(query)
+    second = app.search.search(replace(query, shown=first.shown))
+    assert [each.box for each in second.regions] == [each.box for each in first.regions]
+    assert [*skus(first), *skus(second)] == skus(app.search.search(replace(query, k=6)))
+
+
+def test_folding_and_a_minimum_similarity_apply_to_the_merged_list(app: App) -> None:
+    whole = app.search.search(Query(picture=two(), k=40))
+    least = whole.matches[4].similarity
+    assert least is not None
+    result = app.search.search(Query(picture=two(), k=40, min_similarity=least, fold=True))
+    assert skus(result) == skus(whole)[:5]
+
+
+def test_a_product_added_after_the_build_is_found_in_its_region(app: App) -> None:
+    add(app, {"NEW": [77]})
+    result = app.search.search(Query(picture=scene((77, (30, 60, 180, 210))), k=3))
+    assert skus(result)[0] == "NEW" and "NEW" in first_skus(result)
+
+
+def test_a_product_deleted_after_its_region_was_found_is_not_shown(app: App) -> None:
+    cache, query = VectorCache(), Query(picture=two(), k=5)
+    assert sku(FIRST) in skus(app.search.search(query, cache))
+    app.catalog.delete([sku(FIRST)])
+    result = app.search.search(query, cache)
+    assert encoder(app).maps == 1
+    shown = {match.product.sku for region in result.regions for match in region.matches}
+    assert sku(FIRST) not in {*skus(result), *shown}
+
+
+def test_without_a_build_all_pictures_are_compared_with_the_windows(settings: Settings) -> None:
+    with App(settings, choose=choose_region_colours) as app:
+        add(app, numbered(40))
+        result = app.search.search(Query(picture=two(), k=5))
+    assert first_skus(result) == {sku(FIRST), sku(SECOND)}
+
+
+hit_lists = st.lists(
+    st.lists(st.builds(Hit, st.integers(1, 9), st.integers(1, 99), st.floats(0, 2)), max_size=9),
+    min_size=1, max_size=4,
+)  # fmt: skip
+
+
+@given(lists=hit_lists)
+@hypothesis_settings(suppress_health_check=[HealthCheck.too_slow])
+def test_merging_keeps_the_nearest_hit_of_each_product_in_order(lists: list[list[Hit]]) -> None:
+    merged = best_hits(lists)
+    every = [hit for hits in lists for hit in hits]
+    assert {hit.product_id for hit in merged} == {hit.product_id for hit in every}
+    for hit in merged:
+        assert hit.distance == min(
+            other.distance for other in every if other.product_id == hit.product_id
+        )
+    assert np.all(np.diff([hit.distance for hit in merged]) >= 0)

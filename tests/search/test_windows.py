@@ -1,0 +1,54 @@
+"""The windows of a photo, and the suppression of overlapping ones."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from app.search.windows import MAX_COMMON, common_share, overlaps, suppress, window_grid
+
+SIZES = [(400, 400), (400, 300), (300, 400), (1600, 900), (5000, 10), (1, 1)]
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_windows_lie_inside_the_photo_and_cover_it(size: tuple[int, int]) -> None:
+    windows = np.array(window_grid(size))
+    assert len(np.unique(windows, axis=0)) == len(windows)
+    assert windows.min() >= 0 and windows.max() <= 1
+    assert (windows[:, 2:] - windows[:, :2]).min() > 0.1
+    points = np.linspace(0.01, 0.99, 25)
+    for x in points:
+        for y in points:
+            inside = (windows[:, 0] <= x) & (x <= windows[:, 2])
+            assert (inside & (windows[:, 1] <= y) & (y <= windows[:, 3])).any()
+
+
+def test_the_number_of_windows_is_bounded() -> None:
+    assert all(100 <= len(window_grid(size)) <= 320 for size in SIZES)
+
+
+def test_the_overlap_is_the_common_part_of_the_union() -> None:
+    square = (0.0, 0.0, 0.5, 0.5)
+    others = [square, (0.25, 0.0, 0.75, 0.5), (0.5, 0.5, 1.0, 1.0)]
+    assert overlaps(square, others) == pytest.approx([1, 1 / 3, 0])
+    assert common_share(square, [*others, (0.1, 0.1, 0.2, 0.2)]) == pytest.approx([1, 0.5, 0, 1])
+
+
+scores = st.lists(st.floats(-1, 1), min_size=20, max_size=20)
+
+
+@given(scores=scores, count=st.integers(1, 5))
+def test_suppression_keeps_the_best_and_nothing_that_overlaps_a_better_one(
+    scores: list[float], count: int
+) -> None:
+    windows = window_grid((400, 300))[:20]
+    kept = suppress(windows, scores, count)
+    assert scores[kept[0]] == max(scores) and len(kept) <= count
+    for place, index in enumerate(kept):
+        better = [windows[each] for each in kept[:place]]
+        assert not better or common_share(windows[index], better).max() <= MAX_COMMON
+    if len(kept) < count:
+        for index in set(range(len(windows))) - set(kept):
+            assert common_share(windows[index], [windows[each] for each in kept]).max() > MAX_COMMON
