@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from rapidfuzz import process
-from rapidfuzz.distance import OSA
 from sqlalchemy import Connection
 
 from app.db.queries import filter_values
+from app.duplicates.typos import nearest_spellings
 from app.types import Filters, UnknownValue
 
 MAX_COMPARED = 2000
@@ -42,8 +41,4 @@ def _nearest(connection: Connection, column: str, value: str) -> tuple[str, ...]
     if not value.strip():
         return ()
     present = filter_values.values(connection, column, MAX_COMPARED)
-    nearest = process.extract(
-        value, present, scorer=OSA.normalized_similarity, processor=str.lower,
-        limit=MAX_NEAREST, score_cutoff=MIN_LIKENESS,
-    )  # fmt: skip
-    return tuple(each for each, _, _ in nearest)
+    return nearest_spellings(value, present, most=MAX_NEAREST, min_likeness=MIN_LIKENESS)

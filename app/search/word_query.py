@@ -7,12 +7,12 @@ import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from rapidfuzz.distance import OSA
 from sqlalchemy import Connection
 
 from app.db.queries import vocabulary
 from app.db.queries.full_text import Term, WordQuery
 from app.db.queries.vocabulary import VocabularyWord, WordCount
+from app.duplicates.typos import spelling_errors
 from app.types import Correction, SynonymUsed, WordsReading
 
 EXCLUDED_WORDS = re.compile(r'(?:^|(?<=\s))-(?P<word>"[^"]*"|[^\s"]+)')
@@ -203,8 +203,8 @@ def closest(word: str, stem: str, candidates: Sequence[VocabularyWord], most: in
 
 
 def _errors(word: str, stem: str, candidate: VocabularyWord, most: int) -> int:
-    spelt = OSA.distance(word, candidate.word, score_cutoff=most)
-    return min(spelt, OSA.distance(stem, candidate.lexeme, score_cutoff=most))
+    spelt = spelling_errors(word, candidate.word, most)
+    return min(spelt, spelling_errors(stem, candidate.lexeme, most))
 
 
 def _alternatives(
