@@ -5,11 +5,19 @@ from __future__ import annotations
 import csv
 import os
 import shutil
+import signal
+import socket
+import subprocess
+import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
+from urllib.error import URLError
+from urllib.request import urlopen
 
 import psycopg
 import pytest
@@ -20,8 +28,6 @@ from app.config import Settings
 from app.db.embedded import server as embedded_server
 from ingest.demo import draw_catalogue
 from ingest.load import load
-from support.pages_served import SOON_MS
-from support.pages_served import pages_of as served
 
 CHROMIUM = Path("/usr/bin/chromium")
 SWITCHES = [
@@ -33,6 +39,10 @@ SWITCHES = [
     "--disable-component-update",
     "--disable-sync",
 ]
+SOON_MS = 120_000
+"""Timeout in milliseconds for expected page content; generous for busy machines."""
+expect.set_options(timeout=SOON_MS)
+
 Scheme = Literal["light", "dark"]
 ODD_TITLE = (
     "<b>Tea</b> *pot* $x^2$ :smile: :red[no] [x](javascript:alert(1)) "
@@ -95,6 +105,44 @@ def rename(source: Path, sku: str, **words: str) -> None:
         writer.writerows(row | (words if row["sku"] == sku else {}) for row in rows)
 
 
+@contextmanager
+def served(**settings: str) -> Iterator[str]:
+    """`lookalike page` with these settings in its environment; yields its URL."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    settings = {"page_metrics_port": "0"} | settings
+    process = subprocess.Popen(
+        [Path(sys.executable).with_name("lookalike"), "page", "--port", str(port)],
+        env=os.environ | {f"LOOKALIKE_{name.upper()}": value for name, value in settings.items()},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    try:
+        _await(f"http://localhost:{port}/_stcore/health")
+        yield f"http://localhost:{port}"
+    finally:
+        os.killpg(process.pid, signal.SIGINT)
+        try:
+            process.wait(300)
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+
+
+def _await(address: str) -> None:
+    deadline = time.monotonic() + 300
+    while True:
+        try:
+            urlopen(address, timeout=300).close()
+            return
+        except (URLError, TimeoutError):
+            if time.monotonic() > deadline:
+                raise
+        time.sleep(0.2)
+
+
 @pytest.fixture(scope="session")
 def address(shop: Shop) -> Iterator[str]:
     with served(home=str(shop.home), private_addresses="1") as url:
@@ -125,28 +173,43 @@ def browser() -> Iterator[Browser]:
 
 
 class Tabs:
-    """Opens tabs that share the browser's cache and compiled code only: each has an empty local
-    storage and a session of its own."""
+    """Browser tabs, used again after they were given back.
+
+    They share the browser's cache and compiled code only: each page that is opened has an empty
+    storage and a session of its own.
+    """
 
     def __init__(self, browser: Browser) -> None:
         self._browser = browser
         self._contexts: dict[tuple[int, Scheme], BrowserContext] = {}
+        self._free: dict[tuple[int, Scheme], list[Page]] = {}
 
-    def open(self, url: str, width: int, scheme: Scheme) -> Page:
-        page = self._context(width, scheme).new_page()
-        page.set_default_timeout(SOON_MS)
+    def open(self, url: str, width: int = 1400, scheme: Scheme = "light") -> Page:
+        """A tab of this width that shows the rendered page of this URL."""
+        free = self._free.get((width, scheme))
+        page = free.pop() if free else self._new(width, scheme)
         page.goto(url)
-        expect(page.get_by_role("radio", name="Photo")).to_be_visible(timeout=SOON_MS)
+        expect(page.get_by_role("heading", level=1)).to_be_visible()
+        settled(page)
         return page
 
-    def _context(self, width: int, scheme: Scheme) -> BrowserContext:
+    def give_back(self, page: Page) -> None:
+        """Let later tests use a tab, which they open with an address of theirs."""
+        key = next(key for key, context in self._contexts.items() if context is page.context)
+        self._free.setdefault(key, []).append(page)
+
+    def _new(self, width: int, scheme: Scheme) -> Page:
         if (width, scheme) not in self._contexts:
             context = self._browser.new_context(
                 viewport={"width": width, "height": 1000}, color_scheme=scheme
             )
-            context.add_init_script("if (!opener) { localStorage.clear(); }")
+            context.add_init_script(
+                "if (!opener) { localStorage.clear(); sessionStorage.clear(); }"
+            )
             self._contexts[width, scheme] = context
-        return self._contexts[width, scheme]
+        page = self._contexts[width, scheme].new_page()
+        page.set_default_timeout(SOON_MS)
+        return page
 
 
 @pytest.fixture(scope="module")
@@ -156,7 +219,7 @@ def tabs(browser: Browser) -> Tabs:
 
 @pytest.fixture
 def open_page(tabs: Tabs) -> Iterator[Callable[..., Page]]:
-    """Opens a URL in a new tab of this width."""
+    """Opens a URL in a tab of this width that shows nothing else."""
     pages: list[Page] = []
 
     def open_(url: str, *, width: int = 1400, scheme: Scheme = "light") -> Page:
@@ -165,7 +228,7 @@ def open_page(tabs: Tabs) -> Iterator[Callable[..., Page]]:
 
     yield open_
     for page in pages:
-        page.close()
+        tabs.give_back(page)
 
 
 @pytest.fixture
@@ -176,7 +239,7 @@ def page(open_page: Callable[..., Page], address: str) -> Page:
 @pytest.fixture(scope="module")
 def answered(tabs: Tabs, address: str, shop: Shop) -> Iterator[Page]:
     """A page with the results of the query photo, for tests that do not change it."""
-    page = tabs.open(address, 1400, "light")
+    page = tabs.open(address)
     upload(page, "photo.jpg", shop.photo.read_bytes())
     first_card(page)
     yield page
@@ -191,8 +254,8 @@ def upload(page: Page, name: str, data: bytes) -> None:
 def settled(page: Page) -> None:
     """Wait until the script has finished and the page is rendered completely."""
     still = page.locator(".stApp[data-test-script-state=notRunning]")
-    expect(still).to_be_visible(timeout=SOON_MS)
-    expect(page.locator("[data-stale=true]")).to_have_count(0, timeout=SOON_MS)
+    expect(still).to_be_visible()
+    expect(page.locator("[data-stale=true]")).to_have_count(0)
 
 
 def skus(page: Page) -> list[str]:
@@ -202,19 +265,25 @@ def skus(page: Page) -> list[str]:
 
 def first_card(page: Page) -> Locator:
     card = page.locator(".st-key-results .card").first
-    expect(card).to_be_visible(timeout=SOON_MS)
+    expect(card).to_be_visible()
     settled(page)
     return card
+
+
+def overflows(page: Page) -> bool:
+    """Whether the page is wider than the window."""
+    wide: bool = page.evaluate("document.documentElement.scrollWidth > window.innerWidth")
+    return wide
 
 
 def error(page: Page) -> str:
     """The error message on the page."""
     alert = page.get_by_test_id("stAlert")
-    expect(alert).to_be_visible(timeout=SOON_MS)
+    expect(alert).to_be_visible()
     return alert.inner_text()
 
 
 def explanation(page: Page) -> str:
     line = page.get_by_text("Answered by")
-    expect(line).to_be_visible(timeout=SOON_MS)
+    expect(line).to_be_visible()
     return line.inner_text()

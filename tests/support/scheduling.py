@@ -23,9 +23,7 @@ LONGEST_FIRST = (
     "tests/encoders/test_compiled_model.py",
     "tests/index/test_hot_swap.py",
     "tests/freshness/test_horizon_machine.py",
-    "tests/ui/test_page_duplicates.py",
-    "tests/ui/test_page_index.py",
-    "tests/ui/test_page_catalogue.py",
+    "tests/ui/test_pages_browser.py",
 )
 """Files that would keep one process busy at the end of a run while the others are idle."""
 

@@ -6,15 +6,11 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from playwright.sync_api import expect
 from streamlit.testing.v1 import AppTest
 
 from app.bootstrap import App
-from app.config import Settings
-from app.db.embedded import server as embedded_server
 from app.duplicates.verdicts import decide
 from app.operations.catalog_stats import ingest_rejects, overview
-from support.pages_served import SOON_MS, chromium, pages_of, tab
 from support.shop import add, numbered
 from support.sources import ingest, write_csv, write_photos
 
@@ -155,35 +151,6 @@ def test_counts_and_checks_are_of_one_snapshot_and_agree(catalogue: App) -> None
     checks = {check.name: check.value for check in found.status.checks}
     assert found.contents is not None
     assert checks["products"] == found.contents.counts.products == 4
-
-
-@pytest.mark.browser
-def test_in_the_browser_rejects_are_shown_literally_and_downloaded(
-    app: App, settings: Settings, source: Path, server_home: Path
-) -> None:
-    ingest(app, source)
-    options = {"home": str(settings.home), "database_url": str(settings.database_url)}
-    with pages_of(**options) as address, chromium() as browser:
-        with tab(browser, f"{address}/health") as page:
-            with page.expect_download() as download:
-                page.get_by_role("button", name="Download what was refused").click()
-            text = Path(download.value.path()).read_text(encoding="utf-8")
-            assert ODD in text and "none.png" in text
-            cells = page.get_by_test_id("stDataFrame").last.locator("[role=gridcell]")
-            expect(cells.filter(has_text=f"C {ODD}")).to_have_count(1, timeout=SOON_MS)
-        embedded_server.stop(server_home)
-        try:
-            with tab(browser, f"{address}/health") as page:
-                said = page.get_by_text("PostgreSQL cannot be reached")
-                expect(said).to_be_visible(timeout=SOON_MS)
-                assert "Traceback" not in page.content()
-            with tab(browser, f"{address}/duplicates") as page:
-                expect(page.get_by_test_id("stAlert").first).to_contain_text(
-                    "PostgreSQL cannot be reached", timeout=SOON_MS
-                )
-                assert "Traceback" not in page.content()
-        finally:
-            embedded_server.start(server_home, {"fsync": "off"})
 
 
 def test_rejects_are_no_formulas_in_a_spreadsheet() -> None:

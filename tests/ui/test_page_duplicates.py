@@ -2,19 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
-from playwright.sync_api import Browser, expect
 from streamlit.testing.v1 import AppTest
 
 from app.bootstrap import App
-from app.config import Settings
 from app.duplicates.review import latest_decisions
 from app.duplicates.verdicts import decide
-from app.types import Query
-from support.colours import photo
-from support.pages_served import SOON_MS, chromium, pages_of, tab
 from support.shop import add
 
 ODD = (
@@ -196,66 +189,3 @@ def test_with_sign_in_configured_verdicts_require_it(catalogue: App) -> None:
         page = signing({"is_logged_in": False}, auth)
         assert labels(page) == [*offered, "Skip"]
         assert not page.text_input and not page.exception
-
-
-# In a browser.
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as browser:
-        yield browser
-
-
-@pytest.fixture
-def pages(settings: Settings) -> Iterator[str]:
-    with pages_of(home=str(settings.home), database_url=str(settings.database_url)) as address:
-        yield address
-
-
-def found(app: App, query: Query) -> list[tuple[str, list[str]]]:
-    """The products that a search finds, each with those folded into it."""
-    matches = app.search.search(query).matches
-    return [(m.product.sku, [fold.product.sku for fold in m.folded]) for m in matches]
-
-
-@pytest.mark.browser
-def test_verdicts_in_the_browser_apply_to_every_later_search(
-    app: App, browser: Browser, pages: str
-) -> None:
-    add(app, {"A": [1, 3], "B": [1]}, attributes={"note": ODD})
-    add(app, {"C": [2], "D": [2]}, brand=ODD)
-    with app.engine.begin() as connection:
-        connection.exec_driver_sql("UPDATE product SET title = %(odd)s WHERE sku IN ('A', 'B')",
-                                   {"odd": ODD})  # fmt: skip
-    query = Query(picture=photo(1), k=2, fold=True)
-    assert found(app, query) == [("A", ["B"]), ("C", [])]
-    with tab(browser, f"{pages}/duplicates") as page:
-        name = page.get_by_role("textbox", name="Your name")
-        name.fill(ODD[:60])
-        name.press("Enter")
-        expect(page.get_by_role("button", name="Same product")).to_be_visible(timeout=SOON_MS)
-        assert page.locator(".title dd").all_inner_texts() == [ODD, ODD]
-        page.keyboard.press("d")
-        expect(page.get_by_text("A and B are different products.")).to_be_visible(timeout=SOON_MS)
-        page.get_by_role("button", name="Same product").focus()
-        page.keyboard.press("Enter")
-        expect(page.get_by_text("C and D are the same product.")).to_be_visible(timeout=SOON_MS)
-        listed = page.get_by_test_id("stMarkdown").filter(has_text="differ").first
-        assert f"{ODD} (A) and {ODD} (B) differ" in listed.inner_text()
-        assert ODD[:60] in listed.inner_text()
-    assert found(app, query) == [("A", []), ("B", [])]
-    assert found(app, Query(picture=photo(2), k=3, fold=True))[0] == ("C", ["D"])
-
-
-@pytest.mark.browser
-def test_on_a_phone_both_products_are_side_by_side_without_overflow(
-    app: App, browser: Browser, pages: str
-) -> None:
-    add(app, {"A": [1], "B": [1]}, brand="Unbrokenword" * 20)
-    with tab(browser, f"{pages}/duplicates", width=390) as page:
-        figures = page.locator(".pair figure")
-        expect(figures).to_have_count(2, timeout=SOON_MS)
-        tops = [figure.bounding_box()["y"] for figure in figures.all()]  # type: ignore[index]
-        overflow = page.evaluate("document.documentElement.scrollWidth > window.innerWidth")
-    assert (tops[0] == tops[1], overflow) == (True, False)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import psycopg
 import pytest
-from playwright.sync_api import expect
 from streamlit.testing.v1 import AppTest
 
 from app.bootstrap import App
@@ -13,7 +12,6 @@ from app.db.locks import LockKey
 from app.errors import BuildRunning
 from app.index.status import index_status
 from app.ui.shared import services
-from support.pages_served import SOON_MS, chromium, pages_of, tab
 from support.servers import wait_until
 from support.shop import add, numbered
 
@@ -147,27 +145,3 @@ def test_a_rebuild_reports_its_steps_and_a_second_start_joins_it(
         "Building an index of 5 pictures and measuring its recall", "Writing the index file",
     )  # fmt: skip
     assert sql.execute("SELECT count(*) FROM index_build").fetchone() == (1,)
-
-
-@pytest.mark.browser
-def test_in_the_browser_a_rebuild_shows_its_steps_and_continues_after_a_reload(
-    app: App, settings: Settings
-) -> None:
-    add(app, numbered(5))
-    options = {"home": str(settings.home), "database_url": str(settings.database_url)}
-    with (
-        pages_of(**options) as address,
-        chromium() as browser,
-        tab(browser, f"{address}/index") as page,
-    ):
-        with psycopg.connect(str(settings.database_url)) as other:
-            other.execute("LOCK TABLE embedding IN SHARE ROW EXCLUSIVE MODE")
-            other.execute("LOCK TABLE index_chunk IN ACCESS EXCLUSIVE MODE")
-            page.get_by_role("button", name="Rebuild the index").click()
-            writing = page.get_by_text("Writing the index file …")
-            expect(writing).to_be_visible(timeout=SOON_MS)
-            page.reload()
-            expect(writing).to_be_visible(timeout=SOON_MS)
-        expect(page.get_by_text("Build 1: 5 pictures in")).to_be_visible(timeout=SOON_MS)
-        expect(page.get_by_text("build 1", exact=True)).to_be_visible(timeout=SOON_MS)
-        assert "Traceback" not in page.content()
