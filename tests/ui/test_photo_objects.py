@@ -23,6 +23,9 @@ def test_each_object_has_its_frame_its_best_match_and_a_button_that_chooses_its_
     page = AppTest.from_function(script).run()
     assert not page.exception
     assert page.subheader[0].value == "2 objects in your photo"
-    assert [caption.value for caption in page.caption] == ["Blue \\*lamp\\* (0.73)", "No product"]
+    assert [caption.value for caption in page.caption] == [
+        "Blue \\*lamp\\* \\(0\\.73\\)",
+        "No product",
+    ]
     page.button(key="only-object-1").click().run()
     assert page.session_state[ACROSS] == (10, 50) and page.session_state[DOWN] == (20, 90)
