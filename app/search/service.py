@@ -34,7 +34,7 @@ from app.search.query_encoder import (
     word_readers,
 )
 from app.search.query_sampler import QuerySampler
-from app.search.regions import ObjectFinder
+from app.search.regions import ObjectFinder, whole_similarity
 from app.search.retrieval import (
     OpenBuild,
     RetrievalRequest,
@@ -158,9 +158,8 @@ class SearchService:
         outcome = self._labelled(outcome, query, encoded)
         confidence, close, regions = None, None, outcome.regions
         if query.picture and not (query.words or encoded.without or query.shown):
-            confidence, close, regions = judged(
-                outcome.matches, regions, outcome.model, part=query.region is not None
-            )
+            whole = whole_similarity(query, outcome.matches, outcome.model, cache)
+            confidence, close, regions = judged(outcome.matches, regions, outcome.model, whole)
         return SearchResult(outcome.matches, plan, outcome.dropped, regions, confidence, close)
 
     def _labelled(
