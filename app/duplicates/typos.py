@@ -29,7 +29,7 @@ def spelling_errors(a: str, b: str, most: int) -> int:
 def nearest_spellings(
     value: str, values: Sequence[str], *, most: int, min_likeness: float
 ) -> tuple[str, ...]:
-    """Up to `most` of the values that are spelt most like one, without case, the most similar first.
+    """Up to `most` of the values that are spelt most like one, without case, the nearest first.
 
     `min_likeness` is the least share (0 to 1) of letters without an error.
     """
