@@ -54,7 +54,7 @@ class Settings(BaseSettings):
         default=None,
         description=(
             "text search configuration of PostgreSQL by which `lookalike init` has words stemmed, "
-            "such as `german` or `simple`; default `english`"
+            "such as `german` or `simple`; afterwards a command changes it"
         ),
     )
     openvino: bool = Field(
