@@ -12,6 +12,7 @@ from math import nan
 
 from app.config import Settings
 from app.db.queries import embeddings, full_text, nearest, photo_pool, products, verdicts
+from app.db.queries.full_text import WordQuery
 from app.db.queries.nearest import Candidates
 from app.duplicates.picture_loading import picture_loader
 from app.index.file_store import IndexFiles
@@ -21,7 +22,7 @@ from app.search.fusion import fuse
 from app.search.photo_words import PoolProduct
 from app.search.query_encoder import has_pictures
 from app.search.retrieval import Reason, RetrievalRequest, RetrievalResult, best_hits
-from app.types import Hit, Query, Vector
+from app.types import Hit, Query, Vector, WordsReading
 
 GROWTH_FACTOR = 4
 """Each further retrieval asks for this many times as many products as the one before."""
@@ -76,19 +77,21 @@ class PageRequest:
     """A query with everything needed to fill a page.
 
     `retrieval.vector` is used only if `by_vector`; `catalogue_words` are the words to look up in
-    the catalogue and their weight (0 to 1) against the vector. With words beside pictures or a sku,
-    the vector is that of the pictures, and `text_vector` that of the words, shape (dim,), if the
-    model has read them. `earlier` are the ids of products of earlier pages.
+    the catalogue, as read by its vocabulary, and their weight (0 to 1) against the vector. With
+    words beside pictures or a sku, the vector is that of the pictures, and `text_vector` that of
+    the words, shape (dim,), if the model has read them. `earlier` are the ids of products of
+    earlier pages, `reading` is how the catalogue's words were read.
     """
 
     retrieval: RetrievalRequest
     query: Query
     by_vector: bool
-    catalogue_words: tuple[str, float] | None
+    catalogue_words: tuple[WordQuery, float] | None
     files: IndexFiles
     settings: Settings
     text_vector: Vector | None = None
     earlier: tuple[int, ...] = ()
+    reading: WordsReading | None = None
 
     @property
     def by_photo_and_words(self) -> bool:
@@ -156,7 +159,7 @@ def _ends_below(result: RetrievalResult, minimum: float | None) -> bool:
     return minimum is not None and bool(hits) and hits[-1].similarity < minimum - ROUNDING
 
 
-def _fused(request: PageRequest, size: int, words: str, weight: float) -> _PageHits:
+def _fused(request: PageRequest, size: int, words: WordQuery, weight: float) -> _PageHits:
     """The hits of the words in the catalogue, fused with those of the vector if there is one."""
     retrieval, clause = request.retrieval, nearest.filter_clause(request.retrieval.filters)
     by_words = dict(
@@ -193,7 +196,7 @@ def _reranked(request: PageRequest, size: int) -> _PageHits:
     result = planner.find(retrieval, request.files, request.settings)
     hits = result.candidates.hits
     pool, kinds = _pool(request, hits, asked_with)
-    _, weight = request.catalogue_words or ("", 0.0)
+    _, weight = request.catalogue_words or (None, 0.0)
     ranked = photo_words.rank(
         pool, kinds, weight=request.query.words_weight, catalogue_weight=weight
     )
@@ -220,14 +223,16 @@ def _pool(
     ids = [hit.product_id for hit in hits]
     categories, shares, kinds = {}, {}, frozenset[str]()
     if request.catalogue_words is not None:
-        words, _ = request.catalogue_words
+        word_query, _ = request.catalogue_words
         categories = photo_pool.categories(connection, [*ids, *asked_with])
-        shares = photo_pool.word_shares(connection, model, words, ids)
+        shares = photo_pool.word_shares(connection, word_query, ids)
         own = frozenset(categories[id_] for id_ in asked_with if id_ in categories)
         kinds = own or photo_words.kinds_by_vote(
             [(categories.get(hit.product_id), hit.similarity) for hit in hits]
         )
-        kinds = photo_words.kinds_of_query(kinds, words, set(categories.values()))
+        kinds = photo_words.kinds_of_query(
+            kinds, request.query.words or "", set(categories.values())
+        )
     to_words = {}
     if request.text_vector is not None:
         compared = full_text.nearest_hits(connection, model, request.text_vector, ids)
