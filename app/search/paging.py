@@ -129,8 +129,8 @@ def page(request: PageRequest) -> Page:
 def _page_hits(request: PageRequest, size: int) -> _PageHits:
     """The first `size` hits that reach the query's minimum similarity."""
     if request.by_photo_and_words:
-        page_hits = _reranked(request, size)
-    elif request.catalogue_words is None:
+        return _reranked(request, size)
+    if request.catalogue_words is None:
         result = planner.find(replace(request.retrieval, k=size), request.files, request.settings)
         hits = result.candidates.hits
         page_hits = _PageHits(result, [(hit, hit.similarity) for hit in hits], len(hits) < size)
@@ -147,10 +147,16 @@ def _at_least(page_hits: _PageHits, minimum: float) -> _PageHits:
     Retrieval returns the nearest first. Once one of them is below the minimum, all hits above it
     are known, including those that words would find further down.
     """
-    nearest_hits = page_hits.retrieval.candidates.hits
-    cut = bool(nearest_hits) and nearest_hits[-1].similarity < minimum - ROUNDING
+    cut = _ends_below(page_hits.retrieval, minimum)
     hits = [(hit, score) for hit, score in page_hits.hits if hit.similarity >= minimum - ROUNDING]
     return replace(page_hits, hits=hits, exhausted=page_hits.exhausted or cut, cut=cut)
+
+
+def _ends_below(result: RetrievalResult, minimum: float | None) -> bool:
+    """Whether all products of at least this similarity are among the retrieved ones, because the
+    last of these is less similar."""
+    hits = result.candidates.hits
+    return minimum is not None and bool(hits) and hits[-1].similarity < minimum - ROUNDING
 
 
 def _fused(request: PageRequest, size: int, words: WordQuery, weight: float) -> _PageHits:
@@ -179,7 +185,8 @@ def _fused(request: PageRequest, size: int, words: WordQuery, weight: float) -> 
 
 
 def _reranked(request: PageRequest, size: int) -> _PageHits:
-    """The first `size` of the products nearest to the photo, in the order of photo and words.
+    """The first `size` of the products nearest to the photo that reach the query's minimum
+    similarity, in the order of photo and words.
 
     The pool includes the products of earlier pages, so that it is the same for each page.
     """
@@ -197,11 +204,14 @@ def _reranked(request: PageRequest, size: int) -> _PageHits:
     told = f"the words rank the {len(hits):,} products nearest to the photo"
     if request.catalogue_words is not None:
         told += f", {having:,} of which have any of them in the catalogue"
-    earlier = set(request.earlier)
+    earlier, minimum = set(request.earlier), request.query.min_similarity
     left = [(hit, score) for hit, score in ranked if hit.product_id not in earlier]
-    exhausted = len(hits) < pool_size and len(left) <= size
+    if minimum is not None:
+        left = [(hit, score) for hit, score in left if hit.similarity >= minimum - ROUNDING]
+    cut = _ends_below(result, minimum)
+    exhausted = (cut or len(hits) < pool_size) and len(left) <= size
     result = replace(result, reason=result.reason.extended(told))
-    return _PageHits(result, left[:size], exhausted)
+    return _PageHits(result, left[:size], exhausted, cut)
 
 
 def _pool(

@@ -89,6 +89,13 @@ def test_groups_and_similar_listings_equal_those_of_the_service(
     found = sql.execute("SELECT array_agg(sku) FROM analytics.duplicate_groups GROUP BY kept")
     expected = {frozenset(group.skus) for group in folds.groups}
     assert {frozenset(skus) for (skus,) in found} == expected and expected
+    told = sql.execute("SELECT sku, kept, evidence FROM analytics.duplicate_groups").fetchall()
+    kept, evidence = {row[0]: row[1] for row in told}, {row[0]: row[2] for row in told}
+    for group in folds.groups:
+        for fold in group.folded:
+            sku, keeper = fold.candidate.sku, group.keeper.sku
+            direct = fold.matched_by == keeper
+            assert (kept[sku], evidence[sku]) == (keeper, fold.rule if direct else "another member")
     listed = sql.execute(
         """SELECT least(sku, nearest COLLATE "C"), greatest(sku, nearest COLLATE "C"), reason,
             distance FROM analytics.similar_listings"""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import tracemalloc
 from collections.abc import Mapping, Sequence
 from itertools import combinations
 
@@ -180,6 +181,23 @@ def test_the_first_valid_identifier_counts() -> None:
 )  # fmt: skip
 def test_a_title_of_general_words_is_generic(title: str, generic: bool) -> None:
     assert is_generic(identity_key(product("A", title))) is generic
+
+
+def test_many_products_with_the_same_words_are_compared_in_blocks(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("app.duplicates.evidence.BLOCK", 64)
+    count = 1500
+    products = [product(f"P{n:04}") for n in range(count)]
+    pictures = {each.sku: at(0) for each in products}
+    tracemalloc.start()
+    try:
+        found = folding(products, pictures)
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert len(found.groups()) == 1
+    assert most < 8 * count**2, "bytes of one number for each pair"
 
 
 # Few values, so that products often agree.

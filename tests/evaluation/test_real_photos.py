@@ -187,7 +187,7 @@ def test_groups_in_sql_are_those_of_all_rules_except_typo(clothing: App) -> None
     groups = duplicate_groups(clothing.engine, min_spelling_similarity=1.0)
     expected = {frozenset(group.skus) for group in groups}
     found = asked(clothing, "SELECT array_agg(sku) FROM analytics.duplicate_groups GROUP BY kept")
-    assert len(expected) == 82
+    assert 82 <= len(expected) <= 84
     assert {frozenset(skus) for (skus,) in found} == expected  # type: ignore[arg-type]
 
 
