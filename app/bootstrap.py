@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable
 from functools import partial
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
     from app.search.service import SearchService
 
 T = TypeVar("T")
+
+_log = logging.getLogger("lookalike")
 
 
 class _Once(Generic[T]):
@@ -230,6 +233,7 @@ class App:
         from app.operations.migrate import migrate
 
         migrate(self.engine)
+        self._set_language()
         with self.engine.connect() as connection:
             recorded = models.active(connection)
         if recorded is not None:
@@ -239,6 +243,17 @@ class App:
         choice = self._choose(self.settings.model, revision=self.settings.model_revision)
         self._record(choice.encoder)
         return choice.note
+
+    def _set_language(self) -> None:
+        """Stem words by the language of the settings, if there are no products yet."""
+        from app.operations import word_language
+
+        language = self.settings.language
+        if language is not None and not word_language.change_if_empty(self.engine, language):
+            _log.warning(
+                "Words are stemmed by %s, as recorded; `lookalike words language %s` changes it.",
+                word_language.current(self.engine), language,
+            )  # fmt: skip
 
     @property
     def _sampling_enabled(self) -> bool:

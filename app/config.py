@@ -50,6 +50,13 @@ class Settings(BaseSettings):
         ),
     )
     model_revision: str | None = Field(default=None, description="commit of a hub model")
+    language: str | None = Field(
+        default=None,
+        description=(
+            "text search configuration of PostgreSQL by which `lookalike init` has words stemmed, "
+            "such as `german` or `simple`; afterwards a command changes it"
+        ),
+    )
     openvino: bool = Field(
         default=True,
         description=(

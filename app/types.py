@@ -270,6 +270,45 @@ class Match:
 
 
 @dataclass(frozen=True, slots=True)
+class Correction:
+    """A word that no product has, and the word of the catalogue that was searched instead."""
+
+    typed: str
+    read_as: str
+
+
+@dataclass(frozen=True, slots=True)
+class SynonymUsed:
+    """A typed word, or words, and what products have that mean the same."""
+
+    word: str
+    means: str
+
+
+@dataclass(frozen=True, slots=True)
+class WordsReading:
+    """How the catalogue read the words of a query, in a text search configuration (`language`).
+
+    `ignored` are words that no product has and none is spelt like, and words too common to search
+    for.
+    """
+
+    language: str
+    corrected: tuple[Correction, ...] = ()
+    synonyms: tuple[SynonymUsed, ...] = ()
+    ignored: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class UnknownValue:
+    """A value of a filter that no product has, and the nearest values that products have."""
+
+    column: str
+    value: str
+    nearest: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Count:
     """A number of products; with `more` there are more than `products`."""
 
@@ -334,6 +373,10 @@ class Plan:
     words: str | None = None
     """What searched by the words: "model", "catalogue", "model and catalogue"; None without
     words."""
+    reading: WordsReading | None = None
+    """How the catalogue read the words; None if it did not."""
+    unknown: tuple[UnknownValue, ...] = ()
+    """Values of filters that no product has."""
     replica_lag_s: float | None = None
     """Seconds that a replica is behind its primary; None on a primary."""
     ms: Mapping[str, float] = field(default_factory=dict)

@@ -101,7 +101,10 @@ LANGUAGE sql STABLE PARALLEL SAFE SET search_path = pg_catalog, public, pg_temp 
          WHERE c.model_id = model.id AND c.category = coalesce(_same_product_cut.category, '')),
         (SELECT c.same_product_distance::float8 FROM calibration AS c
          WHERE c.model_id = model.id AND c.category = ''),
-        CASE WHEN starts_with(model.name, 'embedded') THEN 0.25::float8 ELSE 0.1::float8 END)
+        CASE
+            WHEN model.name LIKE 'embedded%' THEN 0.25::float8
+            ELSE 0.1::float8
+        END)
 $$;
 COMMENT ON FUNCTION analytics._same_product_cut(public.model, text) IS
     'the distance up to which the pictures of two products of a category agree';

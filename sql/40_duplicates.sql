@@ -275,7 +275,7 @@ BEGIN
     END LOOP;
     RETURN QUERY
     WITH member AS MATERIALIZED (
-        SELECT p.id, p.sku, p.year, m.key, m.gtin, m.mpn, m.item_group, m.unit, m.grp,
+        SELECT p.id, p.sku, p.year, p.category, m.key, m.gtin, m.mpn, m.item_group, m.unit, m.grp,
             first_value(m.n) OVER best AS kept, count(*) OVER (PARTITION BY m.grp) AS products, m.n
         FROM unnest(ids, keys, gtins, mpns, item_groups, units, groups) WITH ORDINALITY
             AS m(id, key, gtin, mpn, item_group, unit, grp, n)
@@ -284,6 +284,11 @@ BEGIN
     ), compared AS MATERIALIZED (
         SELECT * FROM analytics._compared_pictures(active, ARRAY(
             SELECT member.id FROM member WHERE member.products > 1))
+    ), measured AS MATERIALIZED (
+        SELECT m.n, min(x.vec <=> y.vec) AS distance
+        FROM member AS m JOIN member AS k ON k.n = m.kept
+        JOIN compared AS x ON x.product_id = m.id JOIN compared AS y ON y.product_id = k.id
+        GROUP BY m.n
     )
     SELECT m.id, m.sku, k.id, k.sku, m.products,
         CASE
@@ -293,15 +298,18 @@ BEGIN
             WHEN m.mpn = k.mpn THEN 'mpn'
             WHEN m.item_group = k.item_group THEN 'item group'
             WHEN m.key = '' OR m.key <> k.key THEN 'another member'
+            WHEN CASE
+                WHEN measured.distance IS NULL THEN analytics._is_generic(m.key)
+                ELSE measured.distance > analytics._same_product_cut(
+                        active, CASE WHEN m.category = k.category THEN m.category END)
+                    * CASE WHEN analytics._is_generic(m.key) THEN 0.625 ELSE 1 END + 1e-6
+            END THEN 'another member'
             WHEN m.year IS DISTINCT FROM k.year THEN 'another year'
             ELSE 'same words'
         END,
-        CASE WHEN m.products > 1 THEN (
-            SELECT min(x.vec <=> y.vec) FROM compared AS x, compared AS y
-            WHERE x.product_id = m.id AND y.product_id = k.id)
-        END,
+        measured.distance,
         string_to_array(labels[m.grp], ' ')
-    FROM member AS m JOIN member AS k ON k.n = m.kept;
+    FROM member AS m JOIN member AS k ON k.n = m.kept LEFT JOIN measured ON measured.n = m.n;
 END $$;
 COMMENT ON FUNCTION analytics.product_groups() IS
     'one row per product that has its words, a gtin, mpn or item group, or a verdict in common with'

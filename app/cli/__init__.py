@@ -52,6 +52,10 @@ COMMANDS = {
         "app.cli.model:model",
         "Add, embed, compare, activate and drop embedding models.",
     ),
+    "words": (
+        "app.cli.words:words",
+        "Set the language of the catalogue's words, and extend its synonyms.",
+    ),
     "worker": (
         "app.cli.worker:worker",
         "Rebuild the index when enough has changed; serve metrics.",
@@ -66,7 +70,7 @@ COMMANDS = {
     ),
     "eval": (
         "app.cli.evaluate:evaluate",
-        "Measure recall on QUERIES, a CSV of photos and expected skus.",
+        "Measure recall on QUERIES, a CSV of photos or words and expected skus.",
     ),
     "calibrate": (
         "app.cli.calibrate:calibrate",

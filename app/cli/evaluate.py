@@ -1,4 +1,4 @@
-"""`lookalike eval`: recall and latency on labelled query photos."""
+"""`lookalike eval`: recall and latency on labelled queries."""
 
 from __future__ import annotations
 
@@ -55,10 +55,10 @@ def evaluate(
     queries: Path, filters: tuple[str, ...], against: tuple[str, ...], report: Path | None,
     count: int, as_json: bool, **query_fields: Any,
 ) -> None:  # fmt: skip
-    """Measure recall on QUERIES, a CSV of photos and expected skus.
+    """Measure recall on QUERIES, a CSV of photos or words and expected skus.
 
-    The CSV has the columns query (a photo) and expected_sku. With --filter, only products that pass
-    are searched, and only their queries are run.
+    The CSV has the columns query (a photo), words, or both, and expected_sku. With --filter, only
+    products that pass are searched, and only their queries are run.
     """
     labelled = labelled_queries.read_queries(queries)
     template = Query(filters=parse(list(filters)), **query_fields)

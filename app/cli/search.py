@@ -14,10 +14,10 @@ from app.cli.output import as_json, note, print_json, print_table
 from app.config import Settings
 from app.errors import BadImage, BadInput
 from app.search.confidence import NO_CLOSE_MATCH
-from app.search.explain import price_text, why_dropped, words_text
+from app.search.explain import price_text, reading_texts, why_dropped, words_text
 from app.search.filters import parse
 from app.search.vector_cache import VectorCache
-from app.types import Folded, Match, Query, Region, RegionMatches, SearchResult
+from app.types import Folded, Match, Query, Region, RegionMatches, SearchResult, WordsReading
 
 if TYPE_CHECKING:
     from app.search.facets import Facets  # importing it loads the index
@@ -168,6 +168,8 @@ def print_matches(result: SearchResult) -> None:
         note(f"Fewer than asked: {plan.shortfall}")
     if plan.words:
         note(words_text(plan))
+    for sentence in reading_texts(plan):
+        note(sentence)
     total_ms = plan.ms["total"] - plan.ms.get("load", 0.0)
     note(f"{plan.path}: {plan.reason}; {plan.model}, {total_ms:.0f} ms")
 
@@ -212,9 +214,21 @@ def as_dict(result: SearchResult) -> dict[str, Any]:
             "shortfall": plan.shortfall,
             "shortfall_counts": asdict(plan.shortfall_counts) if plan.shortfall_counts else None,
             "words": plan.words,
+            **_reading_as_dict(plan.reading),
+            "unknown": [asdict(each) for each in plan.unknown],
             "replica_lag_s": plan.replica_lag_s,
             "ms": dict(plan.ms),
         },
+    }
+
+
+def _reading_as_dict(reading: WordsReading | None) -> dict[str, Any]:
+    reading = reading or WordsReading("")
+    return {
+        "language": reading.language or None,
+        "corrected": [{"from": each.typed, "to": each.read_as} for each in reading.corrected],
+        "synonyms": [asdict(each) for each in reading.synonyms],
+        "ignored": list(reading.ignored),
     }
 
 

@@ -45,6 +45,9 @@ class LockKey(IntEnum):
     """Adding, activating and dropping models, tried. A drop takes several transactions and holds
     it in its session, the others in their transaction. Exclusive."""
 
+    WORD_LANGUAGE = 7_305_804_009
+    """Changing the language of words. Session, exclusive, tried."""
+
     HNSW_INDEX = 730_580_401
     """First of two 32-bit keys; the second is the id of a model. A bulk load that may leave the
     HNSW index of the model off holds it shared, the creation of the index exclusive. Session,

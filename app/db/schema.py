@@ -35,7 +35,7 @@ from sqlalchemy.dialects.postgresql import JSONB, TSVECTOR
 from sqlalchemy.dialects.postgresql.base import ischema_names
 from sqlalchemy.types import UserDefinedType
 
-SCHEMA_REVISION = "0008"
+SCHEMA_REVISION = "0009"
 """The migration that this code needs; a test compares it with the newest one in `alembic/`."""
 
 WORDS = """to_tsvector('simple'::regconfig, regexp_replace(normalize(left(
@@ -135,6 +135,10 @@ product = Table(
     CheckConstraint("jsonb_typeof(attributes) = 'object'", name="attributes"),
     Index("product_attributes_idx", "attributes", postgresql_using="gin"),
     Index("product_words_idx", "words", postgresql_using="gin"),
+    *(
+        Index(f"product_{name}_lower_idx", text(f"lower({name})"), name)
+        for name in ("brand", "category", "colour")
+    ),
 )
 
 picture = Table(
@@ -365,6 +369,59 @@ ingest_reject = Table(
     Column("image", Text),
     Column("reason", Text, nullable=False),
     Index("ingest_reject_run_id_idx", "run_id"),
+)
+
+word_language = Table(
+    "word_language",
+    metadata,
+    Column("language", Text, primary_key=True),
+    Column("active", Boolean, nullable=False, server_default=text("false")),
+    Index("word_language_active_idx", "active", unique=True, postgresql_where=text("active")),
+    comment="text search configurations in which words are kept; searches read the active one",
+)
+
+product_words = Table(
+    "product_words",
+    metadata,
+    Column("product_id", BigInteger),
+    Column("language", Text),
+    Column("words", TSVECTOR, nullable=False, comment="stemmed; the sku and the gtin begin with #"),
+    Column("surface", TSVECTOR, nullable=False, comment="not stemmed, as counted in vocabulary"),
+    PrimaryKeyConstraint("product_id", "language"),
+    Index("product_words_words_idx", "words", postgresql_using="gin"),
+    comment="the words of each product, kept by triggers; A title, B category, C colour, D brand",
+)
+
+vocabulary = Table(
+    "vocabulary",
+    metadata,
+    Column("language", Text),
+    Column("word", Text(collation="C")),
+    Column(
+        "lexeme", Text(collation="C"), comment="its stem in this language; null: a stop word"
+    ),
+    Column("products", BigInteger, nullable=False, comment="products that have the word"),
+    Column(
+        "kinds", BigInteger, nullable=False,
+        comment="products that have it in their category or colour",
+    ),
+    Column(
+        "brands", BigInteger, nullable=False, comment="products that have it in their brand"
+    ),
+    PrimaryKeyConstraint("language", "word"),
+    Index("vocabulary_lexeme_idx", "lexeme", "language"),
+    comment="the words of the catalogue, counted by triggers",
+)  # fmt: skip
+
+synonym = Table(
+    "synonym",
+    metadata,
+    Column("word", Text(collation="C")),
+    Column("means", Text(collation="C")),
+    PrimaryKeyConstraint("word", "means"),
+    CheckConstraint("word <> '' AND means <> '' AND word <> means", name="words"),
+    comment="a search for `word` also finds products that have `means`; both as split_words "
+    "writes them",
 )
 
 schema_serves = Table(

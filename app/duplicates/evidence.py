@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from app.types import Calibration, EmbeddingRows, Product
+from app.types import Calibration, EmbeddingRows, Model, Product
 
 WORDS_AND_PICTURES = "words and pictures"
 NO_PICTURE = "words, no picture to compare"
@@ -34,9 +34,13 @@ DEFAULT_CUT = 0.1
 model that is not calibrated and has no cut in MODEL_CUTS: about the distance of two photos of one
 object under the models in use."""
 
-MODEL_CUTS: Mapping[str, float] = {"embedded": 0.25}
-"""Cuts while nothing is calibrated, by the beginning of the model's name. Fitted by
-`python -m bench.search.fold_cut`; decision 33 names the data and the result of the cross-fit."""
+MODEL_CUTS: Mapping[tuple[str, str], float] = {
+    ("embedded", "1-"): 0.25,
+    ("embedded", ""): 0.25,
+}
+"""Cuts while nothing is calibrated, by the beginnings of the model's name and revision. Fitted by
+`python -m bench.search.fold_cut` for version 1; decision 33 names the data and the result of the
+cross-fit. Other versions of the embedded encoder take that of version 1 until they are fitted."""
 
 GENERIC_SHARE = 0.625
 """Where the words are generic, pictures must be nearer by this factor: such words make it less
@@ -57,9 +61,11 @@ class FoldCuts:
     calibrations: Mapping[str | None, Calibration] = field(default_factory=dict)
 
     @classmethod
-    def of_model(cls, name: str, calibrations: Sequence[Calibration]) -> FoldCuts:
-        """The cuts of the model with this name."""
-        return cls(default_cut(name), {row.category: row for row in calibrations})
+    def of_model(cls, model: Model, calibrations: Sequence[Calibration]) -> FoldCuts:
+        """The cuts of a model."""
+        return cls(
+            default_cut(model.name, model.revision), {row.category: row for row in calibrations}
+        )
 
     def cut(self, category: str | None, *, generic: bool) -> float:
         """The cut of two products of one category; None: of different categories, or of none."""
@@ -102,11 +108,12 @@ def no_pictures(_: Sequence[str]) -> PictureEvidence:
     return PictureEvidence()
 
 
-def default_cut(model: str) -> float:
-    """The cut of a model, by its name, while it is not calibrated."""
-    return next(
-        (cut for prefix, cut in MODEL_CUTS.items() if model.startswith(prefix)), DEFAULT_CUT
-    )
+def default_cut(name: str, revision: str) -> float:
+    """The cut of a model while it is not calibrated."""
+    for (name_start, revision_start), cut in MODEL_CUTS.items():
+        if name.startswith(name_start) and revision.startswith(revision_start):
+            return cut
+    return DEFAULT_CUT
 
 
 def nearest_distances(first: Sequence[EmbeddingRows], second: Sequence[EmbeddingRows]) -> Distances:

@@ -179,8 +179,11 @@ class Folding:
         ]
 
     def relation(self, sku: str, other: str) -> SimilarPair | None:
-        """Why two candidates whose words agree are not one; None if they are."""
+        """Why two candidates whose words agree are not one; None if they are, or if the words do
+        not agree."""
         if self._groups.find(sku) == self._groups.find(other):
+            return None
+        if rule_of(self._identities[sku], self._identities[other], self._minimum) is None:
             return None
         distance = self._distance(sku, other)
         return self._similar_pair(sku, other, NO_DISTANCE if distance is None else distance)
@@ -211,21 +214,20 @@ class Folding:
         All of them, or enough to connect the same products: at most one for each product.
         """
         rows, columns, blocks = self._compared(link)
-        cuts = self._cuts.matrix(
-            [self._products[sku] for sku in rows], [self._products[sku] for sku in columns],
-            generic=any(map(is_generic, link.keys)),
-        )  # fmt: skip
+        generic = any(map(is_generic, link.keys))
+        second = [self._products[sku] for sku in columns]
         offset = 0 if link.within else len(rows)
         part = np.arange(offset + len(columns))  # the number of the part that a product is in
         for start, distances in blocks:
-            near = distances <= cuts[start : start + len(distances)] + ROUNDING
+            first = [self._products[sku] for sku in rows[start : start + len(distances)]]
+            near = distances <= self._cuts.matrix(first, second, generic=generic) + ROUNDING
             for number, row in enumerate(near, start=start):
                 hits = np.flatnonzero(row)
                 hits = hits[hits > number] if link.within else hits
                 if not all_:
                     hits = hits[part[hits + offset] != part[number]]
-                    parts, first = np.unique(part[hits + offset], return_index=True)
-                    hits = hits[first]
+                    parts, places = np.unique(part[hits + offset], return_index=True)
+                    hits = hits[places]
                     part[np.isin(part, parts)] = part[number]
                 for hit in hits.tolist():
                     distance = round(float(distances[number - start, hit]), DECIMALS)

@@ -1,13 +1,13 @@
 """Identifiers of a product that are evidence of their own: gtin, mpn and item group.
 
-They are read from `Product.attributes`. `analytics._gtin`, `_mpn` and `_item_group` are the same in
+They are read from `Product.attributes`. `analytics._identifier` reads the same in
 SQL; a test compares them.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +24,9 @@ that holds a valid value counts."""
 
 NO_VALUE = frozenset({"0", "-", "na", "n/a", "none", "null", "unknown"})
 """Values that stand for a missing item group."""
+
+Parse = Callable[[str], str | None]
+"""The normalised identifier in a text; None if there is none."""
 
 MIN_MPN = 3
 """Letters and digits of the shortest mpn that is evidence."""
@@ -82,11 +85,11 @@ def _item_group(text: str) -> str | None:
     return kept if kept and kept.lower() not in NO_VALUE else None
 
 
-def _first(attributes: Mapping[str, Any], names: Sequence[str], parse: Any) -> str | None:
+def _first(attributes: Mapping[str, Any], names: Sequence[str], parse: Parse) -> str | None:
     """The first valid value, in the order of `names`, then of the attributes' own names."""
     for name in names:
         for text in _values(attributes, name):
-            value: str | None = parse(text)
+            value = parse(text)
             if value is not None:
                 return value
     return None

@@ -21,6 +21,6 @@ def picture_loader(connection: Connection, model: Model | None) -> LoadPictures:
         with open_pipeline(connection) as pipeline:
             vectors = fold_pictures.vectors_in(pipeline, model, skus)
             calibrations = calibration.read_in(pipeline, model.id)
-        return PictureEvidence(vectors(), FoldCuts.of_model(model.name, calibrations()))
+        return PictureEvidence(vectors(), FoldCuts.of_model(model, calibrations()))
 
     return load

@@ -6,6 +6,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain, combinations
 
+from rapidfuzz import process
 from rapidfuzz.distance import OSA
 
 from app.duplicates.normalization import COLOURS, Identity, Words
@@ -17,6 +18,26 @@ Likely are two letters swapped, a letter doubled, a double letter written once, 
 of the product's own brand, category or colour: these seldom give another word. Any other change may
 give another name, so the word must be twice as long.
 """
+
+
+def spelling_errors(a: str, b: str, most: int) -> int:
+    """Letters missing, added, replaced, or swapped with the next (optimal string alignment); more
+    than `most` are given as `most` + 1."""
+    return OSA.distance(a, b, score_cutoff=most)
+
+
+def nearest_spellings(
+    value: str, values: Sequence[str], *, most: int, min_likeness: float
+) -> tuple[str, ...]:
+    """Up to `most` of the values that are spelt most like one, without case, the nearest first.
+
+    `min_likeness` is the least share (0 to 1) of letters without an error.
+    """
+    nearest = process.extract(
+        value, values, scorer=OSA.normalized_similarity, processor=str.lower, limit=most,
+        score_cutoff=min_likeness,
+    )  # fmt: skip
+    return tuple(each for each, _, _ in nearest)
 
 
 def differ_by_typo(a: Identity, b: Identity, min_similarity: float) -> bool:

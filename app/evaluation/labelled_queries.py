@@ -1,4 +1,4 @@
-"""Evaluates search with labelled queries: photos and the products that they show."""
+"""Evaluates search with labelled queries: photos, words or both, and the products they mean."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from app.evaluation.metrics import (
 )
 from app.images.thumbnails import thumbnail
 from app.search.service import SearchService
-from app.text_input import read_two_columns
+from app.text_input import read_columns
 from app.types import Filters, Product, Query
 
 DEPTH = 10
@@ -37,22 +37,25 @@ SHOWN = 6
 
 @dataclass(frozen=True, slots=True)
 class LabelledQuery:
-    """A query photo, its name in the file, and the sku of the product that it shows."""
+    """A query photo, words or both (None: without), its name in the file, and the sku of the
+    product that it means."""
 
     line: int
     name: str
-    picture: Path
+    picture: Path | None
     expected_sku: str
+    words: str | None = None
 
 
 def read_queries(source: Path) -> list[LabelledQuery]:
-    """A CSV with the columns query (a path relative to the CSV) and expected_sku.
+    """A CSV with the columns query (a path relative to the CSV) and expected_sku, or words in place
+    of the query or beside it.
 
     Raises BadSource for a file that cannot be used and for an invalid line.
     """
     queries = list(_parse_queries(source))
     if not queries:
-        raise BadSource(f"{source} holds no queries; each line names a photo and a sku.")
+        raise BadSource(f"{source} holds no queries; each line names a photo or words, and a sku.")
     return queries
 
 
@@ -85,7 +88,8 @@ def evaluate(
             outcomes.append(_search(service, query, template, categories[query.expected_sku]))
         except BadImage as exc:
             unreadable += 1
-            warn(f"line {query.line}, {query.picture.name}: {exc}")
+            name = query.picture.name if query.picture is not None else query.name
+            warn(f"line {query.line}, {name}: {exc}")
     if not outcomes:
         raise BadSource("None of the queries could be asked; see the reasons above.")
     return summarize(outcomes, len(queries) - len(outcomes) - unreadable, unreadable)
@@ -107,11 +111,11 @@ def cases(
     cases = []
     for outcome in outcomes:
         query = by_name[outcome.query, outcome.expected_sku]
-        data = _read(query)
-        result = service.search(replace(template, picture=data, k=SHOWN))
+        asked = _asked(query, template)
+        result = service.search(replace(asked, k=SHOWN))
         only_expected = Filters(columns={"sku": query.expected_sku})
-        own = service.search(replace(template, picture=data, k=1, filters=only_expected)).matches
-        photo = thumbnail(decode(data))
+        own = service.search(replace(asked, k=1, filters=only_expected)).matches
+        photo = None if asked.picture is None else thumbnail(decode(asked.picture))
         with engine.connect() as connection:
             by_sku = products.by_sku(connection, [query.expected_sku])
         expected = by_sku[query.expected_sku].product if by_sku else Product(query.expected_sku)
@@ -141,21 +145,26 @@ def compare(ours: Evaluation, theirs: Ranks) -> RunDifference:
 
 def _parse_queries(source: Path) -> Iterator[LabelledQuery]:
     first_lines: dict[tuple[str, str], int] = {}
-    for line, name, sku in read_two_columns(source, "query", "expected_sku"):
+    for line, row in read_columns(source, "expected_sku", optional=("query", "words")):
+        photo, sku, words = row["query"], row["expected_sku"], row["words"].strip()
+        name = " + ".join(filter(None, (photo, words)))
         if not name or not sku:
-            raise BadSource(f"{source}, line {line}: query or expected_sku is empty.")
+            raise BadSource(
+                f"{source}, line {line}: expected_sku is empty, or both query and words are."
+            )
         if "\0" in name + sku:
             raise BadSource(f"{source}, line {line}: a field holds a NUL character.")
         first = first_lines.setdefault((name, sku), line)
         if first != line:
             raise BadSource(f"{source}, line {line}: the same as line {first}.")
-        yield LabelledQuery(line, name, source.parent / name, sku)
+        picture = source.parent / photo if photo else None
+        yield LabelledQuery(line, name, picture, sku, words or None)
 
 
 def _search(
     service: SearchService, query: LabelledQuery, template: Query, category: str | None
 ) -> QueryOutcome:
-    result = service.search(replace(template, picture=_read(query), k=DEPTH))
+    result = service.search(replace(_asked(query, template), k=DEPTH))
     ranks = (
         match.rank
         for match in result.matches
@@ -173,10 +182,15 @@ def _search(
     )
 
 
-def _read(query: LabelledQuery) -> bytes:
+def _asked(query: LabelledQuery, template: Query) -> Query:
+    picture = None if query.picture is None else _read(query.picture)
+    return replace(template, picture=picture, words=query.words or template.words)
+
+
+def _read(picture: Path) -> bytes:
     try:
-        if not query.picture.is_file():
+        if not picture.is_file():
             raise BadImage("there is no such file")
-        return query.picture.read_bytes()
+        return picture.read_bytes()
     except OSError as exc:
         raise BadImage(f"cannot be read: {exc.strerror or exc}") from exc

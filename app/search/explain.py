@@ -9,7 +9,19 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from app.search.shortfall import shortfall_text
-from app.types import Dropped, Match, Model, Plan, Product, Query, RegionMatches, Shortfall, Vector
+from app.types import (
+    Dropped,
+    Match,
+    Model,
+    Plan,
+    Product,
+    Query,
+    RegionMatches,
+    Shortfall,
+    UnknownValue,
+    Vector,
+    WordsReading,
+)
 
 if TYPE_CHECKING:
     from app.search.retrieval import RetrievalResult  # importing it loads the index
@@ -34,6 +46,7 @@ class SearchOutcome:
     hints: tuple[str, ...] = ()
     """Further reasons for a shortfall, such as an attribute that no product has."""
     regions: tuple[RegionMatches, ...] = ()
+    reading: WordsReading | None = None
 
 
 class StageTimer:
@@ -72,6 +85,7 @@ def build_plan(outcome: SearchOutcome, query: Query, timer: StageTimer) -> Plan:
         shortfall=None if short is None else shortfall_text(short, query, outcome.hints),
         shortfall_counts=short,
         words=outcome.words,
+        reading=outcome.reading,
         replica_lag_s=outcome.lag,
         ms=timer.total(),
     )
@@ -89,6 +103,34 @@ def words_text(plan: Plan) -> str:
     if plan.words is None:
         return ""
     return f"The words were read by the {plan.words.replace(' and ', ' and the ')}."
+
+
+def reading_texts(plan: Plan) -> tuple[str, ...]:
+    """Sentences that say which values of filters no product has, and which words were corrected,
+    ignored, or also searched by synonyms."""
+    reading = plan.reading or WordsReading("")
+    sentences = [unknown_text(each) for each in plan.unknown]
+    sentences += [
+        f"No product has the word {each.typed!r}; searched for {each.read_as!r}."
+        for each in reading.corrected
+    ]
+    if reading.ignored:
+        words = ", ".join(map(repr, reading.ignored))
+        sentences.append(f"Ignored, because no product has it or it is too common: {words}.")
+    means: dict[str, list[str]] = {}
+    for used in reading.synonyms:
+        means.setdefault(used.word, []).append(used.means)
+    sentences += [
+        f"Also searched for {' and '.join(map(repr, others))} instead of {word!r}."
+        for word, others in means.items()
+    ]
+    return tuple(sentences)
+
+
+def unknown_text(unknown: UnknownValue) -> str:
+    """The sentence about a value of a filter that no product has, with the nearest ones."""
+    nearest = f" Nearest: {', '.join(unknown.nearest)}." if unknown.nearest else ""
+    return f"No {unknown.column} {unknown.value!r}.{nearest}"
 
 
 def price_text(product: Product) -> str:

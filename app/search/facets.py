@@ -145,30 +145,32 @@ class _Pools:
         self._by_words = words_only
         self.depth = WORDS_DEPTH if words_only else DEPTH
         self.cut = False
-        """Whether one of the pools ends at `depth`."""
+        """Whether one of the pools has more products than `depth`."""
 
     def ids(self, filters: Filters) -> list[int]:
         """The products found under these filters, at most `depth`."""
         for known, ids in self._by_filters:
             if known == filters:
                 return ids
-        ids = self._with_words(filters) if self._by_words else self._nearest(filters)
-        self.cut = self.cut or len(ids) >= self.depth
+        found = self._with_words if self._by_words else self._nearest
+        ids = found(filters, self.depth + 1)
+        self.cut = self.cut or len(ids) > self.depth
+        ids = ids[: self.depth]
         self._by_filters.append((filters, ids))
         return ids
 
-    def _with_words(self, filters: Filters) -> list[int]:
+    def _with_words(self, filters: Filters, at_most: int) -> list[int]:
         retrieval = self._request.retrieval
         assert self._request.catalogue_words is not None
         words, _ = self._request.catalogue_words
         return match_counts.matching_ids(
             retrieval.connection, retrieval.model, nearest.filter_clause(filters), words,
-            at_most=self.depth, excluded=retrieval.excluded,
+            at_most=at_most, excluded=retrieval.excluded,
         )  # fmt: skip
 
-    def _nearest(self, filters: Filters) -> list[int]:
+    def _nearest(self, filters: Filters, at_most: int) -> list[int]:
         request = self._request
-        retrieval = replace(request.retrieval, k=self.depth, filters=filters)
+        retrieval = replace(request.retrieval, k=at_most, filters=filters)
         hits = planner.find(retrieval, request.files, request.settings).candidates.hits
         least = request.query.min_similarity
         return [

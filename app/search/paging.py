@@ -12,6 +12,7 @@ from math import nan
 
 from app.config import Settings
 from app.db.queries import embeddings, full_text, nearest, photo_pool, products, verdicts
+from app.db.queries.full_text import WordQuery
 from app.db.queries.nearest import Candidates
 from app.duplicates.picture_loading import picture_loader
 from app.index.file_store import IndexFiles
@@ -21,7 +22,7 @@ from app.search.fusion import fuse
 from app.search.photo_words import PoolProduct
 from app.search.query_encoder import has_pictures
 from app.search.retrieval import Reason, RetrievalRequest, RetrievalResult, best_hits
-from app.types import Hit, Query, Vector
+from app.types import Hit, Query, Vector, WordsReading
 
 GROWTH_FACTOR = 4
 """Each further retrieval asks for this many times as many products as the one before."""
@@ -76,19 +77,21 @@ class PageRequest:
     """A query with everything needed to fill a page.
 
     `retrieval.vector` is used only if `by_vector`; `catalogue_words` are the words to look up in
-    the catalogue and their weight (0 to 1) against the vector. With words beside pictures or a sku,
-    the vector is that of the pictures, and `text_vector` that of the words, shape (dim,), if the
-    model has read them. `earlier` are the ids of products of earlier pages.
+    the catalogue, as read by its vocabulary, and their weight (0 to 1) against the vector. With
+    words beside pictures or a sku, the vector is that of the pictures, and `text_vector` that of
+    the words, shape (dim,), if the model has read them. `earlier` are the ids of products of
+    earlier pages, `reading` is how the catalogue's words were read.
     """
 
     retrieval: RetrievalRequest
     query: Query
     by_vector: bool
-    catalogue_words: tuple[str, float] | None
+    catalogue_words: tuple[WordQuery, float] | None
     files: IndexFiles
     settings: Settings
     text_vector: Vector | None = None
     earlier: tuple[int, ...] = ()
+    reading: WordsReading | None = None
 
     @property
     def by_photo_and_words(self) -> bool:
@@ -126,8 +129,8 @@ def page(request: PageRequest) -> Page:
 def _page_hits(request: PageRequest, size: int) -> _PageHits:
     """The first `size` hits that reach the query's minimum similarity."""
     if request.by_photo_and_words:
-        page_hits = _reranked(request, size)
-    elif request.catalogue_words is None:
+        return _reranked(request, size)
+    if request.catalogue_words is None:
         result = planner.find(replace(request.retrieval, k=size), request.files, request.settings)
         hits = result.candidates.hits
         page_hits = _PageHits(result, [(hit, hit.similarity) for hit in hits], len(hits) < size)
@@ -144,13 +147,19 @@ def _at_least(page_hits: _PageHits, minimum: float) -> _PageHits:
     Retrieval returns the nearest first. Once one of them is below the minimum, all hits above it
     are known, including those that words would find further down.
     """
-    nearest_hits = page_hits.retrieval.candidates.hits
-    cut = bool(nearest_hits) and nearest_hits[-1].similarity < minimum - ROUNDING
+    cut = _ends_below(page_hits.retrieval, minimum)
     hits = [(hit, score) for hit, score in page_hits.hits if hit.similarity >= minimum - ROUNDING]
     return replace(page_hits, hits=hits, exhausted=page_hits.exhausted or cut, cut=cut)
 
 
-def _fused(request: PageRequest, size: int, words: str, weight: float) -> _PageHits:
+def _ends_below(result: RetrievalResult, minimum: float | None) -> bool:
+    """Whether all products of at least this similarity are among the retrieved ones, because the
+    last of these is less similar."""
+    hits = result.candidates.hits
+    return minimum is not None and bool(hits) and hits[-1].similarity < minimum - ROUNDING
+
+
+def _fused(request: PageRequest, size: int, words: WordQuery, weight: float) -> _PageHits:
     """The hits of the words in the catalogue, fused with those of the vector if there is one."""
     retrieval, clause = request.retrieval, nearest.filter_clause(request.retrieval.filters)
     by_words = dict(
@@ -176,7 +185,8 @@ def _fused(request: PageRequest, size: int, words: str, weight: float) -> _PageH
 
 
 def _reranked(request: PageRequest, size: int) -> _PageHits:
-    """The first `size` of the products nearest to the photo, in the order of photo and words.
+    """The first `size` of the products nearest to the photo that reach the query's minimum
+    similarity, in the order of photo and words.
 
     The pool includes the products of earlier pages, so that it is the same for each page.
     """
@@ -186,7 +196,7 @@ def _reranked(request: PageRequest, size: int) -> _PageHits:
     result = planner.find(retrieval, request.files, request.settings)
     hits = result.candidates.hits
     pool, kinds = _pool(request, hits, asked_with)
-    _, weight = request.catalogue_words or ("", 0.0)
+    _, weight = request.catalogue_words or (None, 0.0)
     ranked = photo_words.rank(
         pool, kinds, weight=request.query.words_weight, catalogue_weight=weight
     )
@@ -194,11 +204,14 @@ def _reranked(request: PageRequest, size: int) -> _PageHits:
     told = f"the words rank the {len(hits):,} products nearest to the photo"
     if request.catalogue_words is not None:
         told += f", {having:,} of which have any of them in the catalogue"
-    earlier = set(request.earlier)
+    earlier, minimum = set(request.earlier), request.query.min_similarity
     left = [(hit, score) for hit, score in ranked if hit.product_id not in earlier]
-    exhausted = len(hits) < pool_size and len(left) <= size
+    if minimum is not None:
+        left = [(hit, score) for hit, score in left if hit.similarity >= minimum - ROUNDING]
+    cut = _ends_below(result, minimum)
+    exhausted = (cut or len(hits) < pool_size) and len(left) <= size
     result = replace(result, reason=result.reason.extended(told))
-    return _PageHits(result, left[:size], exhausted)
+    return _PageHits(result, left[:size], exhausted, cut)
 
 
 def _pool(
@@ -210,14 +223,16 @@ def _pool(
     ids = [hit.product_id for hit in hits]
     categories, shares, kinds = {}, {}, frozenset[str]()
     if request.catalogue_words is not None:
-        words, _ = request.catalogue_words
+        word_query, _ = request.catalogue_words
         categories = photo_pool.categories(connection, [*ids, *asked_with])
-        shares = photo_pool.word_shares(connection, model, words, ids)
+        shares = photo_pool.word_shares(connection, word_query, ids)
         own = frozenset(categories[id_] for id_ in asked_with if id_ in categories)
         kinds = own or photo_words.kinds_by_vote(
             [(categories.get(hit.product_id), hit.similarity) for hit in hits]
         )
-        kinds = photo_words.kinds_of_query(kinds, words, set(categories.values()))
+        kinds = photo_words.kinds_of_query(
+            kinds, request.query.words or "", set(categories.values())
+        )
     to_words = {}
     if request.text_vector is not None:
         compared = full_text.nearest_hits(connection, model, request.text_vector, ids)

@@ -204,6 +204,17 @@ class ObjectFinder:
         )
 
 
+def whole_similarity(
+    query: Query, matches: Sequence[Match], model: Model, cache: VectorCache
+) -> float | None:
+    """The best cosine similarity of the query's whole picture; None for a part of a picture, and
+    without matches."""
+    if query.region is not None or not matches:
+        return None
+    found = cache.get_objects(_picture(query), model.fingerprint)
+    return matches[0].similarity if found is None else found.whole
+
+
 def _applies(query: Query, encoded: EncodedQuery) -> bool:
     """Whether the regions of the query's picture may be searched."""
     single = query.picture is not None and query.region is None and not query.more_pictures

@@ -15,7 +15,7 @@ from app.db.engine import check_schema, snapshot
 from app.db.queries import models, nearest, partitions, products
 from app.errors import BadInput, ModelMismatch, ModelNotMaintained, NoModel, ReplicaConflict
 from app.index.file_store import IndexFiles
-from app.search import validation
+from app.search import filter_values, validation, word_query
 from app.search.admission import Admission
 from app.search.confidence import judged
 from app.search.dedup import needs_dedup
@@ -34,7 +34,7 @@ from app.search.query_encoder import (
     word_readers,
 )
 from app.search.query_sampler import QuerySampler
-from app.search.regions import ObjectFinder
+from app.search.regions import ObjectFinder, whole_similarity
 from app.search.retrieval import (
     OpenBuild,
     RetrievalRequest,
@@ -48,11 +48,13 @@ from app.search.similar_listings import with_similar_listings
 from app.search.similarity_labels import SimilarityLabeler
 from app.search.vector_cache import PhotoObject, VectorCache
 from app.types import (
+    Filters,
     Model,
     Plan,
     Query,
     SearchResult,
     Shortfall,
+    UnknownValue,
     Vector,
 )
 
@@ -147,14 +149,17 @@ class SearchService:
         if self._sampler and encoded.has_direction and outcome.lag is None:
             self._sampler.offer(outcome.model.id, outcome.vector)
         plan = build_plan(outcome, query, timer)
+        if len(outcome.matches) < query.k and filter_values.may_be_unknown(
+            query.filters, found=bool(outcome.matches)
+        ):
+            plan = replace(plan, unknown=self._unknown_values(query.filters))
         if self._observe:
             self._observe(plan)
         outcome = self._labelled(outcome, query, encoded)
         confidence, close, regions = None, None, outcome.regions
         if query.picture and not (query.words or encoded.without or query.shown):
-            confidence, close, regions = judged(
-                outcome.matches, regions, outcome.model, part=query.region is not None
-            )
+            whole = whole_similarity(query, outcome.matches, outcome.model, cache)
+            confidence, close, regions = judged(outcome.matches, regions, outcome.model, whole)
         return SearchResult(outcome.matches, plan, outcome.dropped, regions, confidence, close)
 
     def _labelled(
@@ -168,6 +173,11 @@ class SearchService:
             replace(region, matches=label(region.matches)) for region in outcome.regions
         )
         return replace(outcome, matches=label(outcome.matches), regions=regions)
+
+    def _unknown_values(self, filters: Filters) -> tuple[UnknownValue, ...]:
+        """The values of the filters that no product has."""
+        with self._engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+            return filter_values.unknown(connection, filters)
 
     def _in_one_statement(
         self, query: Query, encoded: EncodedQuery, timer: StageTimer, cache: VectorCache
@@ -263,7 +273,7 @@ class SearchService:
         return SearchOutcome(
             matches, result_page.retrieval, model, request.retrieval.vector, lag,
             result_page.deduplicated.dropped, word_readers(encoded, catalogue=result_page.by_words),
-            short, hints, regions,
+            short, hints, regions, request.reading,
         )  # fmt: skip
 
     def _remember_build(self, request: RetrievalRequest, result: RetrievalResult) -> None:
@@ -338,13 +348,17 @@ class SearchService:
             connection, model, round_query(direction, model), query.k, query.filters, excluded,
             tuple(round_query(vector, model) for vector in also),
         )  # fmt: skip
-        words = catalogue_words(query, encoded)
         text_vector = None
         if encoded.words is not None and has_pictures(query):
             text_vector = round_query(encoded.words, model)
-        return PageRequest(
-            request, query, by_vector, words, self._files, self._settings, text_vector
+        page_request = PageRequest(
+            request, query, by_vector, None, self._files, self._settings, text_vector
         )
+        words = catalogue_words(query, encoded)
+        if words is None:
+            return page_request
+        read = word_query.read(connection, words[0])
+        return replace(page_request, catalogue_words=(read.query, words[1]), reading=read.reading)
 
 
 def _directions(found: PhotoObject, query: Query, encoded: EncodedQuery) -> list[Vector | None]:
@@ -356,7 +370,9 @@ def _shortfall(request: PageRequest, result_page: Page) -> Shortfall | None:
     """Why the page is short, None if it is full."""
     if len(result_page.deduplicated.kept) >= request.query.k:
         return None
-    words = request.query.words if request.catalogue_words and not request.by_vector else None
+    words = None
+    if request.catalogue_words is not None and not request.by_vector:
+        words = request.catalogue_words[0]
     return count_causes(
         ShortPage(
             request.retrieval, result_page.deduplicated, words, result_page.earlier,

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from app.db.queries import match_counts, nearest
+from app.db.queries.full_text import WordQuery
 from app.search.dedup import ALREADY_SHOWN, LIKE_MATCH, LIKE_QUERY, DedupResult
 from app.search.retrieval import RetrievalRequest
 from app.types import Count, Query, Shortfall
@@ -26,7 +27,7 @@ class ShortPage:
 
     request: RetrievalRequest
     deduplicated: DedupResult
-    words: str | None
+    words: WordQuery | None
     earlier: Sequence[int]
     cut: bool
     stopped: int

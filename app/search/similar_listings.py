@@ -64,10 +64,17 @@ def _with(match: Match, same_words: SameWords, folding: Folding) -> Match:
         if pair is not None:
             listings.append(SimilarListing(product, pair.rule, pair.reason, pair.distance))
     listings.sort(key=_nearest_first)
-    not_read = max(0, same_words.count - len(same_words.products))
-    return replace(
-        match, similar=tuple(listings[:MAX_LISTED]), similar_count=len(listings) + not_read
-    )
+    count = len(listings) + _not_read(match, same_words)
+    return replace(match, similar=tuple(listings[:MAX_LISTED]), similar_count=count)
+
+
+def _not_read(match: Match, same_words: SameWords) -> int:
+    """The products with the words of a match that were not read, without those that are known to be
+    the match or folded into it."""
+    key = identity_key(match.product)
+    same = {fold.product.sku for fold in match.folded if identity_key(fold.product) == key}
+    known = {each.sku for each in same_words.products} | same | {match.product.sku}
+    return max(0, same_words.count - len(known))
 
 
 def _nearest_first(listing: SimilarListing) -> tuple[float, str]:

@@ -69,6 +69,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("source", type=Path)
     parser.add_argument("--model", default="embedded")
+    parser.add_argument("--revision", default="", help="of the model, as `lookalike model list`")
     parser.add_argument("--vectors", type=Path, help="read from here, or written")
     options = parser.parse_args()
     rows = generic_titles.read(options.source)
@@ -77,7 +78,7 @@ def main() -> None:
     fitted = fit(catalogue)
     print(f"{options.model}: {len(rows)} products, {len(catalogue.same)} true pairs")
     print(f"fitted on all: cut {fitted.distance:.2f}, generic share {fitted.generic_share}")
-    shipped = Cut(evidence.default_cut(options.model), evidence.GENERIC_SHARE)
+    shipped = Cut(evidence.default_cut(options.model, options.revision), evidence.GENERIC_SHARE)
     print(f"shipped: cut {shipped.distance:.2f}, generic share {shipped.generic_share}")
     for name, cut in (("fitted", fitted), ("shipped", shipped)):
         for titles in ("own", "generic"):

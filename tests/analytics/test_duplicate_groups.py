@@ -13,7 +13,13 @@ from app.bootstrap import App
 from app.catalog.batch_write import Batch, ProductEntry
 from app.db.queries import calibration
 from app.duplicates import general_words, identifiers
-from app.duplicates.evidence import DEFAULT_CUT, GENERIC_SHARE, FoldCuts, default_cut
+from app.duplicates.evidence import (
+    DEFAULT_CUT,
+    GENERIC_SHARE,
+    MODEL_CUTS,
+    FoldCuts,
+    default_cut,
+)
 from app.duplicates.general_words import GENERIC_WORDS, is_generic
 from app.duplicates.identifiers import Identifiers
 from app.duplicates.normalization import identity_key
@@ -83,6 +89,13 @@ def test_groups_and_similar_listings_equal_those_of_the_service(
     found = sql.execute("SELECT array_agg(sku) FROM analytics.duplicate_groups GROUP BY kept")
     expected = {frozenset(group.skus) for group in folds.groups}
     assert {frozenset(skus) for (skus,) in found} == expected and expected
+    told = sql.execute("SELECT sku, kept, evidence FROM analytics.duplicate_groups").fetchall()
+    kept, evidence = {row[0]: row[1] for row in told}, {row[0]: row[2] for row in told}
+    for group in folds.groups:
+        for fold in group.folded:
+            sku, keeper = fold.candidate.sku, group.keeper.sku
+            direct = fold.matched_by == keeper
+            assert (kept[sku], evidence[sku]) == (keeper, fold.rule if direct else "another member")
     listed = sql.execute(
         """SELECT least(sku, nearest COLLATE "C"), greatest(sku, nearest COLLATE "C"), reason,
             distance FROM analytics.similar_listings"""
@@ -173,13 +186,16 @@ def test_cuts_are_the_same_in_sql(app: App, sql: psycopg.Connection) -> None:
     calibrate(app, whole=0.3, Hat=0.1)
     model = app.catalog.model()
     with app.engine.connect() as connection:
-        cuts = FoldCuts.of_model(model.name, calibration.read(connection, model.id))
+        cuts = FoldCuts.of_model(model, calibration.read(connection, model.id))
     statement = "SELECT analytics._same_product_cut(m, %s) FROM model AS m WHERE m.active"
     for category in ("Hat", "Coat", None):
         expected = cuts.cut(category, generic=False)
         assert sql.execute(statement, [category]).fetchone() == (pytest.approx(expected),)
     calibrate(app)
-    for name in ("embedded", "embedded-int8", "clip-ViT-B-32"):
-        sql.execute("UPDATE model SET name = %s", [name])
-        assert sql.execute(statement, [None]).fetchone() == (default_cut(name),)
+    names = [name for name, _ in MODEL_CUTS] + ["embedded-int8", "clip-ViT-B-32"]
+    for name in names:
+        for revision in ("0-a", "1-a", "2-a", "3-a"):
+            sql.execute("UPDATE model SET name = %s, revision = %s", [name, revision])
+            expected = default_cut(name, revision)
+            assert sql.execute(statement, [None]).fetchone() == (expected,)
     assert (DEFAULT_CUT, GENERIC_SHARE) == (0.1, 0.625)

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import random
+import tracemalloc
 from collections.abc import Mapping, Sequence
 from itertools import combinations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.duplicates.evidence import FoldCuts, PictureEvidence, default_cut
+from app.duplicates.evidence import FoldCuts, PictureEvidence
 from app.duplicates.folding import DuplicateGroup, FoldCandidate, Folding, SimilarPair
 from app.duplicates.general_words import is_generic
 from app.duplicates.identifiers import gtin14, identifiers
 from app.duplicates.normalization import identity_key
-from app.types import Calibration, CutOff, Product, Verdict
+from app.types import Calibration, CutOff, Model, Product, Verdict
 
 GTINS = ("5901234123457", "4006381333931")
 TELLING, GENERIC = "Marria blazer", "navy blazer"
@@ -88,13 +89,19 @@ def test_the_cut_is_that_of_the_category_then_of_the_catalogue_then_of_the_model
         unknown = CutOff(None, 0, 0)
         return Calibration(category, unknown, CutOff(distance, 20, 20), unknown)
 
-    cuts = FoldCuts.of_model("embedded", [row(None, 0.3), row("Hat", 0.1), row("Coat", None)])
+    def model(name: str, revision: str) -> Model:
+        return Model(1, name, revision, 512, "f")
+
+    cuts = FoldCuts.of_model(
+        model("embedded", "1-a"), [row(None, 0.3), row("Hat", 0.1), row("Coat", None)]
+    )
     assert [cuts.cut(name, generic=False) for name in ("Hat", "Coat", "Vest", None)] == [
         0.1, 0.3, 0.3, 0.3,
     ]  # fmt: skip
     assert cuts.cut("Hat", generic=True) == 0.0625
-    assert FoldCuts.of_model("embedded-int8", []).cut("Hat", generic=False) == 0.25
-    assert default_cut("clip-ViT-B-32") == 0.1
+    uncalibrated = FoldCuts.of_model(model("embedded-int8", "1-b"), [])
+    assert uncalibrated.cut("Hat", generic=False) == 0.25
+    assert FoldCuts.of_model(model("clip-ViT-B-32", "1-c"), []).default == 0.1
 
 
 def test_without_a_picture_telling_words_fold_and_say_so() -> None:
@@ -176,6 +183,23 @@ def test_a_title_of_general_words_is_generic(title: str, generic: bool) -> None:
     assert is_generic(identity_key(product("A", title))) is generic
 
 
+def test_many_products_with_the_same_words_are_compared_in_blocks(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("app.duplicates.evidence.BLOCK", 64)
+    count = 1500
+    products = [product(f"P{n:04}") for n in range(count)]
+    pictures = {each.sku: at(0) for each in products}
+    tracemalloc.start()
+    try:
+        found = folding(products, pictures)
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert len(found.groups()) == 1
+    assert most < 8 * count**2, "bytes of one number for each pair"
+
+
 # Few values, so that products often agree.
 angles = st.lists(st.sampled_from([0, 15, 30, 50, 90, 180]), min_size=1, max_size=2)
 catalogues = st.lists(
@@ -205,6 +229,7 @@ def decisions(draw: st.DrawFn) -> list[Verdict]:
     return [Verdict(a, b, truth[a] == truth[b]) for a, b in pairs]
 
 
+@settings(deadline=None)  # each example folds the catalogue twice
 @given(catalogues, shown, decisions(), st.randoms())
 def test_the_order_of_products_and_verdicts_is_irrelevant(
     products: list[Product],
@@ -222,6 +247,7 @@ def test_the_order_of_products_and_verdicts_is_irrelevant(
     assert everything() == expected
 
 
+@settings(deadline=None)
 @given(catalogues, shown, decisions())
 def test_verdicts_and_gtins_hold_and_every_fold_has_evidence(
     products: list[Product], pictures: dict[str, np.ndarray], verdicts: list[Verdict]

@@ -302,3 +302,25 @@ def test_the_report_of_two_models_shows_the_matches_of_both(app: App, queries: P
     assert new < places[0] < places[1] < old < later[0] < later[1]
     assert page.count("data:image/jpeg;base64,") == 7
     assert "<b>" not in page and "http" not in page
+
+
+def test_queries_may_be_words_alone_or_beside_a_photo(app: App, queries: Path) -> None:
+    add(app, numbered(5), category="Lamp")
+    add(app, {"KETTLE": [30]}, category="Kettle")
+    (queries.parent / "q.png").write_bytes(photo(2))
+    queries.write_text(
+        "query,words,expected_sku\n,kettles,KETTLE\nq.png,,P0002\nq.png,kettle,KETTLE\n"
+    )
+    asked = read_queries(queries)
+    assert [each.name for each in asked] == ["kettles", "q.png", "q.png + kettle"]
+    found = evaluate(app.engine, app.search, asked, Query(words_weight=1.0), pytest.fail)
+    assert [outcome.rank for outcome in found.outcomes] == [1, 1, 1]
+    shown = cases(app.engine, app.search, app.sandbox.decode, asked, found.outcomes, Query())
+    assert [case.photo is None for case in shown] == [True, False, False]
+    assert "kettles" in evaluation_report("words", found, shown)
+
+
+def test_a_query_needs_a_photo_or_words(queries: Path) -> None:
+    queries.write_text("query,words,expected_sku\n, ,A\n")
+    with pytest.raises(BadSource, match="line 2: expected_sku is empty, or both query and words"):
+        read_queries(queries)

@@ -12,13 +12,13 @@ from app.bootstrap import App
 from app.cli.search import as_dict, print_matches
 from app.config import Settings
 from app.search import confidence
-from app.search.confidence import NO_CLOSE_MATCH, Curve, Curves
-from app.types import Query
+from app.search.confidence import NO_CLOSE_MATCH, Curve, Curves, curve_for
+from app.types import Model, Query
 from support.colours import photo
 from support.region_colours import choose_region_colours
 from support.shop import add, numbered
 
-CURVES = Curves(whole=Curve(0.8, 0.05, 0.75), objects=Curve(0.6, 0.05, 0.55))
+CURVES = Curves(whole=Curve(0.8, 0.05, 0.75), objects=Curve(0.6, 0.05, 0.55), filled_from=0.5)
 
 
 @pytest.fixture
@@ -54,6 +54,15 @@ def test_a_photo_of_nothing_in_the_catalogue_has_no_close_match(
     print_matches(result)
     assert NO_CLOSE_MATCH in capsys.readouterr().err
     assert as_dict(result)["close"] is False
+
+
+def test_a_photo_with_a_background_and_a_part_of_one_are_judged_by_the_curve_of_objects() -> None:
+    model = Model(1, "colours", "1", 49, "known")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(confidence, "SHIPPED", {"known": CURVES})
+        assert curve_for(model, 0.5) is CURVES.whole
+        assert curve_for(model, 0.49) is CURVES.objects
+        assert curve_for(model, None) is CURVES.objects
 
 
 def test_without_a_picture_and_on_later_pages_nothing_is_said(app: App) -> None:

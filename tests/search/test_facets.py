@@ -217,6 +217,20 @@ def test_the_values_of_a_photo_are_those_of_the_nearest_products(
     assert (facets.depth, facets.bounds.products) == (12, 12)
 
 
+@pytest.mark.parametrize("words", [None, "lamp"])
+def test_results_that_were_all_counted_have_no_depth(
+    shop: App, monkeypatch: pytest.MonkeyPatch, words: str | None
+) -> None:
+    query = Query(picture=None if words else photo(1000), words=words)
+    count = shop.facets.of_query(query).bounds.products
+    for depth, expected in ((count, None), (count - 1, count - 1)):
+        monkeypatch.setattr(
+            "app.search.facets.WORDS_DEPTH" if words else "app.search.facets.DEPTH", depth
+        )
+        facets = shop.facets.of_query(query)
+        assert (facets.depth, facets.bounds.products) == (expected, depth)
+
+
 def test_the_minimum_similarity_limits_the_facets(shop: App) -> None:
     nearest = shop.search.search(Query(picture=photo(1000), k=40)).matches
     least = nearest[6].similarity

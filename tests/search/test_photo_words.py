@@ -14,7 +14,7 @@ from app.encoders.base import EncoderChoice
 from app.search import photo_words
 from app.search.filters import parse
 from app.search.photo_words import PoolProduct, kinds_by_vote, kinds_of_query, rank
-from app.types import Hit, Query
+from app.types import Count, Hit, Query, Shortfall
 from support.shop import add
 from support.text_encoder import TextEncoder, add_titled, ask, skus
 
@@ -130,6 +130,17 @@ def test_filters_and_the_minimum_similarity_hold(shop: App) -> None:
     result = ask(shop, ASKED, words="red", k=24, min_similarity=least)
     assert sorted((m.similarity or 0.0 for m in result.matches), reverse=True) == alone[:7]
     assert (result.plan.shortfall or "").startswith("Only 7 of 24 products are at least as similar")
+
+
+def test_words_that_rank_dissimilar_products_first_leave_the_page_full(shop: App) -> None:
+    alone = sorted((each or 0.0 for each in similarities(shop).values()), reverse=True)
+    least = (alone[6] + alone[7]) / 2
+    how: dict[str, object] = {"words": "red bag", "min_similarity": least}
+    first = ask(shop, ASKED, k=4, **how)
+    assert len(first.matches) == 4 and first.plan.shortfall is None
+    second = ask(shop, ASKED, k=4, shown=first.shown, **how)
+    assert len(set(skus(first) + skus(second))) == 7
+    assert (second.plan.shortfall_counts or Shortfall(0, Count(0))).below_minimum == Count(17)
 
 
 def test_a_near_duplicate_of_the_query_is_dropped(shop: App) -> None:

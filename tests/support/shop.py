@@ -36,15 +36,20 @@ def _stored(seed: int) -> PictureData:
 
 def add(app: App, shown: dict[str, Sequence[int]], **fields: object) -> None:
     """Write products (sku -> seeds of their photos) through the catalogue service."""
-    seeds = sorted({seed for seeds in shown.values() for seed in seeds})
+    add_products(app, [
+        (Product(sku, title=f"title {sku}", **fields), seeds)  # type: ignore[arg-type]
+        for sku, seeds in shown.items()
+    ])  # fmt: skip
+
+
+def add_products(app: App, shown: Sequence[tuple[Product, Sequence[int]]]) -> None:
+    """Write products, each with the seeds of its photos, through the catalogue service."""
+    seeds = sorted({seed for _, seeds in shown for seed in seeds})
     vectors = app.encoder().encode_pictures([_picture(seed) for seed in seeds])
     stored = {sha(seed): _stored(seed) for seed in seeds}
     entries = [
-        ProductEntry(
-            Product(sku, title=f"title {sku}", **fields),  # type: ignore[arg-type]
-            tuple(PictureRef(sha(seed), f"{seed}.png") for seed in seeds),
-        )
-        for sku, seeds in shown.items()
+        ProductEntry(product, tuple(PictureRef(sha(seed), f"{seed}.png") for seed in seeds))
+        for product, seeds in shown
     ]
     by_sha = dict(zip((sha(seed) for seed in seeds), vectors, strict=True))
     app.catalog.write(Batch(entries, stored, by_sha), app.catalog.model())

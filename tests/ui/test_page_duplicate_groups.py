@@ -6,6 +6,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from app.bootstrap import App
+from app.catalog.service import CatalogService
 from app.duplicates.review import latest_decisions
 from app.duplicates.verdicts import AlreadyDecided, decide, decide_all, undo
 from app.types import Query
@@ -66,6 +67,19 @@ def test_every_group_is_listed_with_a_button_for_each_member(shop: App) -> None:
     page = drawn("All groups")
     assert "Kestrel Marria** · 3 listings are one product" in text_of(page)
     assert labels(page).count("Not the same") == 2 and not page.exception
+
+
+def test_only_the_pictures_that_are_drawn_are_read(
+    shop: App, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.ui.components.fold_lists.MAX_MEMBERS", 1)
+    asked: list[str] = []
+    read = CatalogService.thumbnails
+    monkeypatch.setattr(
+        CatalogService, "thumbnails", lambda own, skus: asked.extend(skus) or read(own, skus)
+    )
+    assert "and 1 more" in text_of(drawn("All groups"))
+    assert asked == ["A", "B"]
 
 
 def test_not_the_same_takes_a_product_out_of_its_group_and_undo_puts_it_back(shop: App) -> None:

@@ -14,6 +14,9 @@ from app.types import Filters
 COLUMNS = ("sku", "title", "brand", "category", "colour", "year", "price", "currency")
 """Columns of `product` that a filter can compare; any other name is an attribute."""
 
+CASELESS = ("title", "brand", "category", "colour")
+"""Columns whose values are compared in lower case; all but the title have an index for it."""
+
 RANGE_COLUMNS = ("year", "price")
 """Columns that a filter can limit to a range."""
 
@@ -35,6 +38,12 @@ def condition(filters: Filters) -> tuple[str, dict[str, Any]]:
         values = _as_list(value)
         _check_values(values)
         type_ = {"year": "integer", "price": "numeric"}.get(name, "text")
+        if name in CASELESS:
+            lowered = ", ".join(f"lower(CAST({bind(each)} AS text))" for each in values)
+            parts.append(f"lower(p.{name}) = ANY(CAST(ARRAY[{lowered}] AS text[]))")
+            continue
+        if name in ("sku", "currency"):
+            values = _cases(values)
         parts.append(f"p.{name} = ANY(CAST({bind(values)} AS {type_}[]))")
     for sign, limits in ((">=", filters.at_least), ("<=", filters.at_most)):
         for name, limit in limits.items():
@@ -47,6 +56,12 @@ def condition(filters: Filters) -> tuple[str, dict[str, Any]]:
         alternatives = [f"p.attributes @> CAST({bind(form)} AS jsonb)" for form in forms]
         parts.append(f"({' OR '.join(alternatives) or 'false'})")
     return " AND ".join(parts), bound
+
+
+def _cases(values: Sequence[str]) -> list[str]:
+    """Each value as it is, in capitals and in lower case."""
+    forms = (form for each in values for form in (each, each.upper(), each.lower()))
+    return list(dict.fromkeys(forms))
 
 
 def _as_list(value: Any) -> list[Any]:

@@ -11,7 +11,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from app.db.queries.full_text import ASKED, HAS_WORDS, SEARCHABLE, asked_values
+from app.db.queries.full_text import HAS_WORDS, SEARCHABLE, WordQuery, asked_values
 from app.db.queries.nearest import FilterClause
 from app.types import Count, Model
 
@@ -26,7 +26,7 @@ def count(
     connection: Connection,
     model: Model,
     filter_clause: FilterClause,
-    words: str | None = None,
+    words: WordQuery | None = None,
     *,
     at_most: int = COUNT_LIMIT,
     searchable: bool = True,
@@ -43,14 +43,14 @@ def count(
         values |= asked_values(words)
     if searchable:
         parts.append(SEARCHABLE.format(model=model.id))
-    return _count(connection, parts, values, with_words=words is not None)
+    return _count(connection, parts, values)
 
 
 def count_given(
     connection: Connection,
     model: Model,
     filter_clause: FilterClause,
-    words: str | None,
+    words: WordQuery | None,
     ids: Sequence[int],
 ) -> int:
     """How many of given products (ids) `count` counts."""
@@ -65,15 +65,15 @@ def matching_ids(
     connection: Connection,
     model: Model,
     filter_clause: FilterClause,
-    words: str,
+    words: WordQuery,
     *,
     at_most: int,
     excluded: Sequence[int],
 ) -> list[int]:
     """Ids of the products that `count` counts, without `excluded` ones; any `at_most` of them."""
     condition = filter_clause.condition or "true"
-    sql = f"""{ASKED}
-    SELECT p.id FROM product AS p, asked
+    sql = f"""
+    SELECT p.id FROM product AS p
     WHERE {condition} AND {HAS_WORDS} AND {SEARCHABLE.format(model=model.id)}
         AND p.id <> ALL(CAST(%(excluded)s AS bigint[]))
     LIMIT %(at_most)s"""
@@ -82,12 +82,9 @@ def matching_ids(
     return list(connection.exec_driver_sql(sql, values).scalars())
 
 
-def _count(
-    connection: Connection, parts: Sequence[str], values: Mapping[str, Any], *, with_words: bool
-) -> Count:
-    asked, source = (ASKED, "product AS p, asked") if with_words else ("", "product AS p")
-    sql = f"""{asked}
+def _count(connection: Connection, parts: Sequence[str], values: Mapping[str, Any]) -> Count:
+    sql = f"""
     SELECT count(*) FROM (
-        SELECT FROM {source} WHERE {" AND ".join(parts)} LIMIT %(at_most)s + 1) AS met"""
+        SELECT FROM product AS p WHERE {" AND ".join(parts)} LIMIT %(at_most)s + 1) AS met"""
     products = int(connection.exec_driver_sql(sql, dict(values)).scalar_one())
     return Count(min(products, values["at_most"]), more=products > values["at_most"])

@@ -7,15 +7,18 @@ from collections.abc import Sequence
 from sqlalchemy import Connection
 
 from app.db.queries import full_text
-from app.db.queries.nearest import FilterClause
-from app.types import Model
+from app.db.queries.full_text import WordQuery
 
 CATEGORIES = """
 SELECT id, category FROM product
 WHERE id = ANY(CAST(%(ids)s AS bigint[])) AND category <> ''"""
 
-MAX_WORDS = 12
-"""Words of a query that are looked up one by one; further ones are ignored."""
+SHARES = """
+SELECT w.product_id, avg(CASE WHEN w.words @@ term THEN 1.0 ELSE 0.0 END)::float8 AS share
+FROM product_words AS w CROSS JOIN unnest(CAST(%(terms)s AS tsquery[])) AS term
+WHERE w.product_id = ANY(CAST(%(ids)s AS bigint[])) AND w.language = %(language)s
+    AND NOT coalesce(w.words @@ CAST(%(unwanted)s AS tsquery), false)
+GROUP BY w.product_id"""
 
 
 def categories(connection: Connection, ids: Sequence[int]) -> dict[int, str]:
@@ -23,26 +26,12 @@ def categories(connection: Connection, ids: Sequence[int]) -> dict[int, str]:
     return {row[0]: row[1] for row in connection.exec_driver_sql(CATEGORIES, {"ids": list(ids)})}
 
 
-def word_shares(
-    connection: Connection, model: Model, words: str, ids: Sequence[int]
-) -> dict[int, float]:
+def word_shares(connection: Connection, query: WordQuery, ids: Sequence[int]) -> dict[int, float]:
     """The share (above 0, at most 1) of the words that each of these products (ids) has.
 
-    Products without any of the words, and those with an excluded word, are left out.
+    Products without any of the words, and those with an excluded word, are left out. A word of a
+    colour or category that a product has in its brand only does not count.
     """
-    among = FilterClause("p.id = ANY(CAST(%(among)s AS bigint[]))", {"among": list(ids)})
-
-    def having(text: str) -> list[int]:
-        pairs = full_text.find(connection, model, text, among, k=len(ids), excluded=())
-        return [product for product, _ in pairs]
-
-    any_word = having(words)
-    single = full_text.EXCLUDED_WORDS.sub(" ", words).replace('"', " ").split()[:MAX_WORDS]
-    if len(single) <= 1:
-        return dict.fromkeys(any_word, 1.0)
-    found = [set(having(word)) for word in single]
-    known = [products for products in found if products]
-    return {
-        product: max(sum(product in products for products in known), 1) / max(len(known), 1)
-        for product in any_word
-    }
+    values = full_text.term_values(query) | {"ids": list(ids)}
+    rows = connection.exec_driver_sql(SHARES, values)
+    return {row.product_id: row.share for row in rows if row.share > 0}

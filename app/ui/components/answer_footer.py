@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import streamlit as st
 
-from app.search.explain import why_dropped, words_text
+from app.search.explain import reading_texts, why_dropped, words_text
 from app.types import Dropped, Plan, SearchResult
 from app.ui.formatting import escape_markdown
 
@@ -25,6 +25,8 @@ def draw(result: SearchResult) -> None:
     plan = result.plan
     if plan.shortfall:
         st.info(escape_markdown(plan.shortfall))
+    for sentence in reading_texts(plan):
+        st.info(escape_markdown(sentence))
     if result.dropped:
         _draw_dropped(result.dropped)
     if fallback(plan):

@@ -97,6 +97,11 @@ def figure_html(product: Product, thumbnails: Thumbnails, note: str) -> str:
     return f"{STYLE}<figure class=listing>{picture}<b>{escape(title)}</b>{text}</figure>"
 
 
+def drawn_skus(group: DuplicateGroup) -> tuple[str, ...]:
+    """The skus of a group whose pictures are drawn."""
+    return group.skus[: 1 + MAX_MEMBERS]
+
+
 def skus_of_pairs(pairs: Sequence[SimilarPair]) -> list[str]:
     """The skus of both products of all pairs."""
     return sorted({each.sku for pair in pairs for each in (pair.product, pair.other)})

@@ -11,7 +11,7 @@ from app.bootstrap import App
 from app.duplicates.report import CatalogueFolds, catalogue_folds
 from app.duplicates.verdicts import Decision, decide_all, undo
 from app.errors import LookalikeError
-from app.ui.components.fold_lists import draw_group, draw_similar, skus_of_pairs
+from app.ui.components.fold_lists import draw_group, draw_similar, drawn_skus, skus_of_pairs
 from app.ui.formatting import escape_markdown
 from app.ui.sign_in import require_name
 
@@ -50,7 +50,7 @@ def show_groups(app: App) -> None:
             on_click=_decide, args=(app, open_pairs, True, name),
             help="Record that the products of these groups are the same",
         )  # fmt: skip
-    thumbnails = app.catalog.thumbnails([sku for group in page for sku in group.skus])
+    thumbnails = app.catalog.thumbnails([sku for group in page for sku in drawn_skus(group)])
     not_the_same = _decider(app, False, name)
     for group in page:
         draw_group(group, thumbnails, not_the_same)
