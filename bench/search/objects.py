@@ -72,12 +72,8 @@ class CachedEncoder:
     """The embedded encoder, with its vectors kept in a folder."""
 
     def __init__(self, folder: Path) -> None:
-<<<<<<< HEAD
         self._encoder = PairEncoder.load()
-=======
-        self._encoder = EmbeddedEncoder.load()
         self.name, self.fingerprint = self._encoder.name, self._encoder.fingerprint
->>>>>>> main
         self._file = folder / f"objects-{self._encoder.fingerprint[:12]}.npz"
         folder.mkdir(parents=True, exist_ok=True)
         self._kept: dict[str, NDArray[np.float32]] = {}
