@@ -10,6 +10,7 @@ import click
 from app.bootstrap import App
 from app.cli.output import as_json, note, print_json, print_table
 from app.encoders.base import AUTO, EMBEDDED, INT8
+from app.encoders.embedded_versions import offer, outdated
 from app.errors import LookalikeError
 from app.evaluation import labelled_queries
 from app.evaluation.html_report import comparison_report as html_comparison
@@ -51,6 +52,8 @@ def list_(as_json: bool) -> None:
         print_json(rows)
     elif rows:
         print_table(tuple(rows[0]), [list(row.values()) for row in rows])
+    if models and models[0].active and outdated(models[0].model):
+        note(offer(models[0].model))
 
 
 @model.command()

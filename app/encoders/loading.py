@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from app.encoders.base import AUTO, CLIP, EMBEDDED, INT8, Encoder, EncoderChoice
+from app.encoders.embedded_versions import FORMER, NEWEST, version_of
 from app.errors import ModelUnavailable
 
 if TYPE_CHECKING:
@@ -42,8 +43,10 @@ def load_encoder(
     """The encoder of `model`: 'auto', 'embedded', a hub name, or a folder on this machine.
 
     Each may end with '-int8': the same model quantized to 8 bits, which is another model.
-    `revision` is a hub commit (default: the one pinned for the name, else the newest), `cache`
-    the folder of downloads (default: that of `huggingface_hub`); `offline` downloads nothing.
+    `revision` is a hub commit (default: the one pinned for the name, else the newest), or a
+    recorded revision of the embedded encoder, which selects its version (default: the newest).
+    `cache` is the folder of downloads (default: that of `huggingface_hub`); `offline` downloads
+    nothing.
     `compiled_cache` is the folder of compiled models (default: that of the settings); with
     `compiled` False torch encodes. `streams` is how many threads will encode at the same time:
     each of their batches then runs on its share of the cores. Raises ModelUnavailable with what was
@@ -119,9 +122,19 @@ def _choose_automatically(options: _LoadOptions) -> EncoderChoice:
 
 
 def _load_embedded(options: _LoadOptions) -> Encoder:
-    from app.encoders.efficientnet import EmbeddedEncoder
+    version = version_of(options.revision)
+    if version == NEWEST:
+        from app.encoders.efficientnet_pair import PairEncoder
 
-    return EmbeddedEncoder.load(_compile_options(options), int8=options.int8)
+        return PairEncoder.load(_compile_options(options), int8=options.int8)
+    if version in FORMER:
+        from app.encoders.efficientnet import EmbeddedEncoder
+
+        return EmbeddedEncoder.load(_compile_options(options), int8=options.int8)
+    raise ModelUnavailable(
+        f"There is no version {version!r} of the embedded encoder here (revision "
+        f"{options.revision}); the newest is {NEWEST}. Update Lookalike."
+    )
 
 
 def _load_clip_folder(folder: Path, options: _LoadOptions) -> Encoder:

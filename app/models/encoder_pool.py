@@ -17,7 +17,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from app.config import Settings
 from app.db.engine import check_schema
 from app.db.queries import models
-from app.encoders.base import Encoder, EncoderChoice
+from app.encoders.base import EMBEDDED, INT8, Encoder, EncoderChoice
 from app.encoders.loading import automatic
 from app.errors import LookalikeError, ModelMismatch, ModelNotMaintained, ModelUnavailable
 from app.types import Model
@@ -161,9 +161,11 @@ class EncoderPool:
         return encoder
 
     def _revision(self, model: Model, name: str) -> str | None:
-        """The commit of a hub model: the recorded one if the model was added to others."""
+        """The recorded revision if the model was added to others, or is the embedded encoder, whose
+        former versions stay loadable; else the hub commit of the settings."""
         added = model.source is not None and name == model.source
-        return model.revision if added else self._settings.model_revision
+        embedded = name == model.name and name.removesuffix(INT8) == EMBEDDED
+        return model.revision if added or embedded else self._settings.model_revision
 
     def _is_recorded(self, name: str) -> bool:
         with self._engine.connect() as connection:

@@ -23,6 +23,7 @@ from app.db.queries import (
 )
 from app.db.schema import SCHEMA_REVISION
 from app.encoders.compiled_cache import CompiledCache
+from app.encoders.embedded_versions import offer, outdated
 from app.errors import IndexUnreadable, LookalikeError
 from app.index.file_store import IndexFiles
 from app.types import Build, Model
@@ -96,7 +97,8 @@ def _checks(connection: Connection, files: IndexFiles, settings: Settings) -> It
     if model is None:
         yield HealthCheck("model", None, False, "No model is recorded; run `lookalike init`.")
         return
-    yield HealthCheck("model", f"{model.name}, {model.dim} dimensions")
+    advice = offer(model) if outdated(model) else None
+    yield HealthCheck("model", f"{model.name}, {model.dim} dimensions", advice=advice)
     yield _encoder(model, settings)
     embeddings = yield from _contents(connection, model)
     yield _pgvector(connection, model)

@@ -29,6 +29,7 @@ def commands(rows: list[int], photos: list[Path]) -> Iterator[list[str]]:
     yield ["bench.operations.startup"]
     yield ["bench.index.flat_vs_ivf"]
     yield ["bench.encoders.openvino", *folders]
+    yield ["bench.encoders.versions"]
     yield ["bench.ingest.preprocessing", *folders]
     for precision in ("fp32", "int8"):
         yield ["bench.ingest.throughput", "--tower", precision]

@@ -21,7 +21,7 @@ from PIL import Image
 from sentence_transformers import SentenceTransformer
 
 from app.encoders.base import Encoder
-from app.encoders.efficientnet import SIDE
+from app.encoders.efficientnet_pair import SIDE
 from app.encoders.fit_projection import photos as files_of
 from app.encoders.fit_projection import table
 from app.encoders.loading import load_encoder

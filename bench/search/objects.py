@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy.optimize import minimize
 
-from app.encoders.efficientnet import SIDE, EmbeddedEncoder
+from app.encoders.efficientnet_pair import SIDE, PairEncoder
 from app.encoders.feature_map import map_input_size
 from app.images.decoding import decode
 from app.search.confidence import SHIPPED, Curve, curve_for
@@ -72,7 +72,7 @@ class CachedEncoder:
     """The embedded encoder, with its vectors kept in a folder."""
 
     def __init__(self, folder: Path) -> None:
-        self._encoder = EmbeddedEncoder.load()
+        self._encoder = PairEncoder.load()
         self.name, self.fingerprint = self._encoder.name, self._encoder.fingerprint
         self._file = folder / f"objects-{self._encoder.fingerprint[:12]}.npz"
         folder.mkdir(parents=True, exist_ok=True)

@@ -23,7 +23,13 @@ from transformers.image_utils import SizeDict
 from app.encoders import hub
 from app.encoders.base import AUTO, CLIP, EMBEDDED, Encoder
 from app.encoders.clip import ClipEncoder, own_preprocessor
-from app.encoders.efficientnet import PROJECTION, EmbeddedEncoder, published_network
+from app.encoders.efficientnet import published_network
+from app.encoders.efficientnet_pair import (
+    PROJECTION,
+    PairEncoder,
+    load_projection,
+    published_networks,
+)
 from app.encoders.loading import choose_encoder, load_encoder
 from app.errors import ModelUnavailable, NoWords
 from support.paths import REPO
@@ -243,9 +249,9 @@ def test_other_preprocessing_of_clip_changes_the_fingerprint(
 def test_one_changed_weight_of_the_embedded_encoder_changes_the_fingerprint(
     embedded: Encoder,
 ) -> None:
-    projection = load_file(PROJECTION)["projection"].float()
-    projection[0, 0] += 1
-    changed = EmbeddedEncoder(published_network(), projection)
+    projection = load_projection(PROJECTION)
+    projection.mean[0, 0] += 1
+    changed = PairEncoder(published_networks(), projection)
     assert changed.fingerprint != embedded.fingerprint
     assert changed.revision != embedded.revision
 
@@ -261,13 +267,12 @@ def test_encoders_have_names_and_revisions(
 
 
 def test_the_embedded_encoder_gives_the_vectors_of_its_version(embedded: Encoder) -> None:
-    # If this changes on purpose, increment `_CODE` in app/encoders/efficientnet.py and update the
-    # numbers.
+    # If this changes on purpose, it is another version: see app/encoders/embedded_versions.py.
     vector = embedded.encode_pictures([Image.linear_gradient("L").convert("RGB")])[0]
-    assert vector[[0, 1, 2, 256, 257, 258]] == pytest.approx(VECTOR_OF_VERSION_1, abs=1e-4)
+    assert vector[[0, 1, 2, 288, 289, 448]] == pytest.approx(VECTOR_OF_VERSION_2, abs=1e-4)
 
 
-VECTOR_OF_VERSION_1 = [0.19590, 0.16894, 0.01802, 0.22481, 0.19497, 0.01698]
+VECTOR_OF_VERSION_2 = [0.16315, -0.10381, -0.04815, 0.04480, -0.01537, 0.25913]
 
 
 def test_folded_weights_equal_convolution_and_normalisation() -> None:
@@ -409,7 +414,7 @@ def test_another_decoding_changes_the_fingerprint(
 ) -> None:
     """Decoding affects vectors as much as the weights do."""
     before = load_encoder("embedded", compiled=False).fingerprint
-    monkeypatch.setattr("app.encoders.efficientnet.DECODING", "another")
+    monkeypatch.setattr("app.encoders.square_encoder.DECODING", "another")
     assert load_encoder("embedded", compiled=False).fingerprint != before
 
 

@@ -112,9 +112,11 @@ def with_build(
     return [clothing.search.search(Query(picture=photo)) for photo in photos]
 
 
-def figures(app: App, queries: Sequence[LabelledQuery], *filters: str) -> Evaluation:
+def figures(
+    app: App, queries: Sequence[LabelledQuery], *filters: str, objects: bool = True
+) -> Evaluation:
     told: list[str] = []
-    template = Query(filters=parse(list(filters)))
+    template = Query(filters=parse(list(filters)), objects=objects)
     found = evaluate(app.engine, app.search, queries, template, told.append)
     assert told == []
     return found
@@ -212,9 +214,11 @@ def test_packaged_groceries_are_found_by_photos_from_a_shop(
         report = ingest(app, test_data / "grocery" / "catalogue.csv")
         assert report.added == 81
         queries = read_queries(test_data / "grocery" / "queries.csv")[::2]
-        found = figures(app, queries, "packaged=1")
+        found = figures(app, queries, "packaged=1", objects=False)
         assert found.queries + found.filtered_out == 243
         assert found.recall_at_5 >= 0.85, found
+        # Among 31 packages the objects of these photos find four fewer of 93 (decision 34).
+        assert figures(app, queries, "packaged=1").recall_at_5 >= 0.8
 
 
 def test_a_photo_and_another_colour_find_its_kind_in_that_colour(

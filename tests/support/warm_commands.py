@@ -28,7 +28,7 @@ from support.paths import REPO
 PRELOADED = (
     "app.bootstrap", "app.cli.backup", "app.cli.calibrate", "app.cli.check", "app.cli.database",
     "app.cli.duplicates", "app.cli.evaluate", "app.cli.index", "app.cli.ingest", "app.cli.model",
-    "app.cli.search", "app.cli.status", "app.cli.tune", "app.encoders.efficientnet",
+    "app.cli.search", "app.cli.status", "app.cli.tune", "app.encoders.efficientnet_pair",
     "app.operations.migrate", "alembic.command", "faiss", "openvino", "torch",
 )  # fmt: skip
 
@@ -95,10 +95,10 @@ def serve(address: str) -> None:
 
 def _keep_weights() -> None:
     """Read the weights of the embedded encoder once; each command has its own copy of them."""
-    from app.encoders import efficientnet
+    from app.encoders import efficientnet_pair
 
-    efficientnet.published_network = cache(efficientnet.published_network)
-    efficientnet.published_network()
+    efficientnet_pair.published_networks = cache(efficientnet_pair.published_networks)
+    efficientnet_pair.published_networks()
 
 
 def _answer(connection: socket.socket) -> None:

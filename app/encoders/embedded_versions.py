@@ -1,0 +1,37 @@
+"""The versions of the embedded encoder, without importing what encodes."""
+
+from __future__ import annotations
+
+from app.encoders.base import EMBEDDED, INT8
+from app.types import Model
+
+NEWEST = "2"
+"""The version that new catalogues take. Each version's vectors are those of another model."""
+
+FORMER = ("1",)
+"""Versions that can still be loaded, for the catalogues that were filled by them."""
+
+
+def version_of(revision: str | None) -> str:
+    """The version in a revision such as '1-0a2b4c6d8e0f', which need not exist.
+
+    The newest without a revision, and for the commit of a hub model, which does not apply.
+    """
+    version, dash, _ = (revision or "").partition("-")
+    return version if dash else NEWEST
+
+
+def outdated(model: Model) -> bool:
+    """Whether a recorded model is a former version of the embedded encoder."""
+    embedded = model.name.removesuffix(INT8) == EMBEDDED
+    return embedded and version_of(model.revision) in FORMER
+
+
+def offer(model: Model) -> str:
+    """What to tell the user of an outdated model."""
+    name = model.name
+    return (
+        f"Version {NEWEST} of the embedded encoder finds more. To change to it while searches go "
+        f"on: `lookalike model add {name}`, `lookalike model embed {name}`, `lookalike index "
+        f"rebuild --model {name}`, `lookalike model activate {name}`."
+    )
