@@ -177,7 +177,7 @@ class App:
         from app.search.fast_path import FastPath
         from app.search.filter_cache import FilterCache
         from app.search.query_encoder import QueryEncoder
-        from app.search.regions import ObjectFinder, default_sure_similarity
+        from app.search.regions import ObjectFinder
         from app.search.service import SearchService
         from app.search.similarity_labels import SimilarityLabeler
 
@@ -198,7 +198,7 @@ class App:
             ),
             sampler=self.sampler if self._sampling_enabled else None,
             labeler=SimilarityLabeler(self.search_engine),
-            objects=ObjectFinder(encoder, self.files, self.settings, default_sure_similarity),
+            objects=ObjectFinder(encoder, self.files, self.settings),
             observe=self.metrics.searched,
         )
 

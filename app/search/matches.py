@@ -11,8 +11,7 @@ from sqlalchemy import Connection
 from app.db.queries import products
 from app.search.dedup import similarity_of
 from app.search.paging import Page, PageRequest, page
-from app.search.vector_cache import PhotoObject
-from app.types import Folded, Hit, Match, RegionMatches
+from app.types import Folded, Hit, Match, Region, RegionMatches, Vector
 
 REGION_MATCHES = 5
 """Matches of each object beside the merged list."""
@@ -26,17 +25,18 @@ def page_matches(connection: Connection, result_page: Page) -> tuple[Match, ...]
 
 
 def region_matches(
-    connection: Connection, request: PageRequest, objects: Sequence[PhotoObject]
+    connection: Connection,
+    request: PageRequest,
+    objects: Sequence[tuple[Region, Sequence[Vector]]],
 ) -> tuple[RegionMatches, ...]:
-    """Each object with its own first matches, under the same filters, options and earlier pages."""
-    regions, begin = [], 0
-    for each in objects:
-        first, *others = request.retrieval.also[begin : begin + len(each.vectors)]
-        begin += len(each.vectors)
+    """Each object, a box with the vectors (dim,) to search by, with its own first matches, under
+    the same filters, options and earlier pages."""
+    regions = []
+    for box, (first, *others) in objects:
         k = min(request.retrieval.k, REGION_MATCHES)
         own = replace(request.retrieval, vector=first, also=tuple(others), k=k)
         matches = page_matches(connection, page(replace(request, retrieval=own)))
-        regions.append(RegionMatches(each.box, None, matches))
+        regions.append(RegionMatches(box, None, matches))
     return tuple(regions)
 
 

@@ -7,8 +7,8 @@ encoded exactly.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import zip_longest
 
 import numpy as np
@@ -23,7 +23,7 @@ from app.search.query_encoder import EncodedQuery, QueryEncoder, round_query, un
 from app.search.retrieval import OpenBuild, RetrievalRequest, open_build
 from app.search.vector_cache import PhotoObject, PhotoObjects, QueryPicture, VectorCache
 from app.search.windows import Windows, overlaps, suppress
-from app.types import Match, Model, Query, Region, Vector
+from app.types import Match, Model, Query, Region, Vector, Vectors
 from app.vectors import round_to_float16, unit_rows
 
 NOMINEES = 4
@@ -42,14 +42,33 @@ NEIGHBOURS = 4
 NEIGHBOUR_OVERLAP = 0.3
 """Intersection over union with the chosen window from which on a window is a neighbour."""
 
-DEFAULT_SURE = 0.7
-"""Cosine similarity of a whole picture to a product's from which on its regions are not searched,
-for models without a fitted one."""
+
+@dataclass(frozen=True, slots=True)
+class ObjectLimits:
+    """When a model's objects are searched, and when they count.
+
+    From the cosine similarity `sure` of a whole picture to a product's on, its regions are not
+    searched. Objects count in the merged list if the best similarity of the first is above that of
+    the whole picture by `lead`, else only as regions; None: always.
+    """
+
+    sure: float = 0.7
+    lead: float | None = None
 
 
-def default_sure_similarity(model: Model) -> float:
-    """DEFAULT_SURE, for every model."""
-    return DEFAULT_SURE
+LIMITS: Mapping[tuple[str, str], ObjectLimits] = {
+    ("embedded", "2-"): ObjectLimits(sure=0.65, lead=0.24),
+}
+"""Limits by the beginnings of the model's name and revision, fitted by `bench/search/objects.py`.
+The defaults were fitted for version 1 of the embedded encoder."""
+
+
+def limits_of(model: Model) -> ObjectLimits:
+    """The limits of a model."""
+    for (name, revision), limits in LIMITS.items():
+        if model.name.startswith(name) and model.revision.startswith(revision):
+            return limits
+    return ObjectLimits()
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +117,21 @@ def best_windows(
     Empty where more embeddings changed since the build than the settings allow, and where there is
     neither a build nor a small catalogue.
     """
-    vectors = round_to_float16(windows.vectors)
+    similarities = best_similarities(connection, model, windows.vectors, files, settings)
+    if similarities is None or not len(similarities) or similarities.max() <= -1:
+        return []
+    return choose_windows(windows.regions, similarities)
+
+
+def best_similarities(
+    connection: Connection, model: Model, directions: Vectors, files: IndexFiles, settings: Settings
+) -> NDArray[np.float64] | None:
+    """The best cosine similarity of each unit vector (n, dim) to a picture of the catalogue, (n,).
+
+    None where more embeddings changed since the build than the settings allow, and where there is
+    neither a build nor a small catalogue.
+    """
+    vectors = round_to_float16(directions)
     request = RetrievalRequest(connection, model, vectors[0], 1)
     opened = open_build(request, files)
     build, max_fresh = None, settings.exact_rows
@@ -107,32 +140,25 @@ def best_windows(
         build, max_fresh = opened.build, settings.max_delta_rows
         count = min(NOMINEES, opened.index.rows)
         _, nominated = opened.index.search(unit_rows(vectors), count)
-    similarities = window_matches.best_similarities(
+    return window_matches.best_similarities(
         connection, model, build, vectors, nominated, max_fresh=max_fresh
     )
-    if similarities is None or not len(similarities) or similarities.max() <= -1:
-        return []
-    return choose_windows(windows.regions, similarities)
 
 
 class ObjectFinder:
-    """Finds the objects in the pictures of queries. Thread-safe.
-
-    `sure_similarity` gives the cosine similarity from which on a whole picture's best match leaves
-    no doubt under a model, so that its regions are not searched.
-    """
+    """Finds the objects in pictures of queries. Thread-safe. `limits` gives those of a model."""
 
     def __init__(
         self,
         encoder: QueryEncoder,
         files: IndexFiles,
         settings: Settings,
-        sure_similarity: Callable[[Model], float],
+        limits: Callable[[Model], ObjectLimits] = limits_of,
     ) -> None:
         self._encoder = encoder
         self._files = files
         self._settings = settings
-        self.sure_similarity = sure_similarity
+        self._limits = limits
 
     def is_whole(
         self,
@@ -152,7 +178,7 @@ class ObjectFinder:
         alone = not (query.filters or encoded.words is not None or encoded.without)
         if found is None and alone and matches:
             best = matches[0].similarity or 0.0
-            if best >= self.sure_similarity(model):
+            if best >= self._limits(model).sure:
                 found = PhotoObjects(best)
                 cache.put_objects(picture, model.fingerprint, found)
         return found is not None and not found.objects
@@ -183,13 +209,27 @@ class ObjectFinder:
         request = RetrievalRequest(connection, model, round_query(whole, model), 1)
         hits = planner.find(request, self._files, self._settings).candidates.hits
         similarity = hits[0].similarity if hits else -1.0
-        if not hits or similarity >= self.sure_similarity(model):
+        if not hits or similarity >= self._limits(model).sure:
             return PhotoObjects(similarity)
         windows = self._encoder.map_windows(query, model.fingerprint)
         if windows is None:
             return PhotoObjects(similarity)
         chosen = best_windows(connection, model, windows, self._files, self._settings)
-        return PhotoObjects(similarity, self._exact(query, windows, chosen))
+        objects = self._exact(query, windows, chosen)
+        return PhotoObjects(similarity, self._leading(connection, model, similarity, objects))
+
+    def _leading(
+        self, connection: Connection, model: Model, whole: float, objects: Sequence[PhotoObject]
+    ) -> tuple[PhotoObject, ...]:
+        """The objects, with those marked that do not count in the merged list: none of the photo's
+        count if the first does not lead."""
+        lead = self._limits(model).lead
+        if lead is None or not objects:
+            return tuple(objects)
+        vectors = np.stack(objects[0].vectors)
+        best = best_similarities(connection, model, vectors, self._files, self._settings)
+        leads = best is not None and best.max() >= whole + lead
+        return tuple(replace(each, merged=bool(leads)) for each in objects)
 
     def _exact(
         self, query: Query, windows: Windows, chosen: Sequence[ChosenWindow]

@@ -264,7 +264,10 @@ class SearchService:
                         connection, model, matches, self._settings.typo_similarity
                     )
             with timer.stage("search"):
-                regions = region_matches(connection, request, objects)
+                searched = [
+                    (each.box, _directions(each, query, encoded, model)) for each in objects
+                ]
+                regions = region_matches(connection, request, searched)
             short = _shortfall(request, result_page)
             hints = _hints(connection, query, result_page)
             if lag is not None and not partitions.is_attached_now(connection, model.id):
@@ -343,10 +346,15 @@ class SearchService:
         by_vector = direction is not None
         if direction is None:
             direction = np.ones(model.dim, np.float32)  # a placeholder that nothing reads
-        also = [vector for each in objects for vector in _directions(each, query, encoded)]
+        also = [
+            vector
+            for each in objects
+            if each.merged
+            for vector in _directions(each, query, encoded, model)
+        ]
         request = RetrievalRequest(
             connection, model, round_query(direction, model), query.k, query.filters, excluded,
-            tuple(round_query(vector, model) for vector in also),
+            tuple(also),
         )  # fmt: skip
         text_vector = None
         if encoded.words is not None and has_pictures(query):
@@ -361,9 +369,14 @@ class SearchService:
         return replace(page_request, catalogue_words=(read.query, words[1]), reading=read.reading)
 
 
-def _directions(found: PhotoObject, query: Query, encoded: EncodedQuery) -> list[Vector | None]:
+def _directions(
+    found: PhotoObject, query: Query, encoded: EncodedQuery, model: Model
+) -> list[Vector]:
     """The query vectors of an object: each of its vectors in place of the picture's."""
-    return [replace(encoded, pictures=(vector,)).direction(query) for vector in found.vectors]
+    return [
+        round_query(replace(encoded, pictures=(vector,)).direction(query), model)
+        for vector in found.vectors
+    ]
 
 
 def _shortfall(request: PageRequest, result_page: Page) -> Shortfall | None:

@@ -34,12 +34,14 @@ class PhotoObject:
     """An object found in a photo: its box, the vectors (dim,) to search by, and the best cosine
     similarity (-1 to 1) that its window has to a picture of the catalogue.
 
-    The distance of a product to the object is that to the nearest of the vectors.
+    The distance of a product to the object is that to the nearest of the vectors. It is `merged`
+    if it counts in the list of the photo, not only in its own.
     """
 
     box: Region
     vectors: tuple[Vector, ...]
     similarity: float
+    merged: bool = True
 
 
 @dataclass(frozen=True, slots=True)

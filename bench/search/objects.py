@@ -33,7 +33,7 @@ from app.encoders.efficientnet_pair import SIDE, PairEncoder
 from app.encoders.feature_map import map_input_size
 from app.images.decoding import decode
 from app.search.confidence import SHIPPED, Curve, curve_for
-from app.search.regions import DEFAULT_SURE, EXACT_OBJECTS, choose_windows, object_vectors
+from app.search.regions import EXACT_OBJECTS, choose_windows, limits_of, object_vectors
 from app.search.windows import Windows, window_grid
 from app.types import Model, Region, Vector, Vectors
 from app.vectors import round_to_float16
@@ -56,15 +56,19 @@ class Photo:
 @dataclass(frozen=True)
 class Answer:
     """Similarities of a photo to all products, of the whole and of each object; the objects' boxes,
-    and the cost in encodes."""
+    the cost in encodes, and the lead that objects need to count (None: none)."""
 
     whole: NDArray[np.float32]
     objects: tuple[NDArray[np.float32], ...]
     boxes: tuple[Region, ...]
     cost: float
+    lead: float | None = None
 
     @property
     def merged(self) -> NDArray[np.float32]:
+        needed = -2.0 if self.lead is None else self.whole.max() + self.lead
+        if not self.objects or self.objects[0].max() < needed:
+            return self.whole
         return np.asarray(np.max([self.whole, *self.objects], axis=0))
 
 
@@ -73,7 +77,8 @@ class CachedEncoder:
 
     def __init__(self, folder: Path) -> None:
         self._encoder = PairEncoder.load()
-        self.name, self.fingerprint = self._encoder.name, self._encoder.fingerprint
+        name, revision = self._encoder.name, self._encoder.revision
+        self.model = Model(0, name, revision, 0, self._encoder.fingerprint)
         self._file = folder / f"objects-{self._encoder.fingerprint[:12]}.npz"
         folder.mkdir(parents=True, exist_ok=True)
         self._kept: dict[str, NDArray[np.float32]] = {}
@@ -162,7 +167,7 @@ def rows(path: Path) -> list[dict[str, str]]:
 
 
 def answer(
-    catalogue: Catalogue, encoder: CachedEncoder, photo: Photo, sure: float,
+    catalogue: Catalogue, encoder: CachedEncoder, photo: Photo,
     passing: NDArray[np.bool_] | None = None,
 ) -> Answer:  # fmt: skip
     """What a search finds; `passing` are the products in the catalogue, None: all."""
@@ -174,7 +179,8 @@ def answer(
         return found
 
     [whole] = similarities(encoder.picture(photo.path)[None])
-    if whole.max() >= sure:
+    limits = limits_of(encoder.model)
+    if whole.max() >= limits.sure:
         return Answer(whole, (), (), 1.0)
     windows, map_cost = encoder.windows(photo.path)
     best = similarities(windows.vectors).max(axis=1).astype(np.float64)
@@ -185,7 +191,7 @@ def answer(
         similarities(np.stack(object_vectors(windows, each, crop))).max(axis=0)
         for each, crop in zip_longest(chosen, crops)
     )
-    return Answer(whole, objects, boxes, 1 + map_cost + len(crops))
+    return Answer(whole, objects, boxes, 1 + map_cost + len(crops), limits.lead)
 
 
 def rank(similarities: NDArray[np.float32], expected: Sequence[int]) -> int:
@@ -229,7 +235,7 @@ def report(catalogue: Catalogue, encoder: CachedEncoder, name: str, group: list[
     """Print recall of the whole, of the merged list and of the true box, and the cost."""
     whole, merged, boxed, costs = [], [], [], []
     for photo in group:
-        found = answer(catalogue, encoder, photo, DEFAULT_SURE)
+        found = answer(catalogue, encoder, photo)
         expected = catalogue.same[photo.skus[0]]
         whole.append(rank(found.whole, expected))
         merged.append(rank(found.merged, expected))
@@ -252,7 +258,7 @@ def report_two(catalogue: Catalogue, encoder: CachedEncoder, group: list[Photo])
     """Print how often both products are among the first five of a region of their own."""
     both, costs = [], []
     for photo in group:
-        found = answer(catalogue, encoder, photo, DEFAULT_SURE)
+        found = answer(catalogue, encoder, photo)
         hit = [
             {place for place, each in enumerate(found.objects)
              if rank(each, catalogue.same[sku]) < 5}
@@ -285,9 +291,8 @@ def report_absent(
         found = np.mean(no < cut_off)
         print(f"  {share:.0%} false alarms below {cut_off:.3f}: {found:.3f} detected")
     print(f"  {fit(yes, no, FALSE_ALARMS)}")
-    model = Model(0, encoder.name, "", 0, encoder.fingerprint)
-    if model.fingerprint in SHIPPED:
-        report_shipped(catalogue, model, group, present, absent)
+    if encoder.model.fingerprint in SHIPPED:
+        report_shipped(catalogue, encoder.model, group, present, absent)
 
 
 def report_shipped(
@@ -327,11 +332,10 @@ def with_and_without(
 ) -> tuple[list[Answer], list[Answer]]:
     """The answers to photos with their product in the catalogue, and without all products of its
     category."""
-    present = [answer(catalogue, encoder, photo, DEFAULT_SURE) for photo in group]
+    present = [answer(catalogue, encoder, photo) for photo in group]
     absent = [
         answer(
-            catalogue, encoder, photo, DEFAULT_SURE,
-            catalogue.categories != catalogue.category[photo.skus[0]],
+            catalogue, encoder, photo, catalogue.categories != catalogue.category[photo.skus[0]],
         )
         for photo in group
     ]  # fmt: skip

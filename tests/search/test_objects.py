@@ -15,10 +15,12 @@ from PIL import Image
 
 from app.bootstrap import App
 from app.config import Settings
+from app.search import regions
 from app.search.filters import parse
+from app.search.regions import ObjectLimits, limits_of
 from app.search.retrieval import best_hits
 from app.search.vector_cache import VectorCache
-from app.types import Hit, Query, SearchResult
+from app.types import Hit, Model, Query, SearchResult
 from support.colours import photo
 from support.region_colours import RegionColourEncoder, choose_region_colours
 from support.shop import add, numbered
@@ -85,6 +87,30 @@ def test_the_merged_list_has_the_best_similarity_of_each_product_in_any_region(a
     merged = {match.product.sku: match.similarity for match in result.matches}
     for region in result.regions:
         assert all(merged[match.product.sku] >= match.similarity for match in region.matches)
+
+
+@pytest.mark.parametrize(("lead", "merged"), [(-2.0, True), (2.1, False)])
+def test_objects_that_do_not_lead_the_whole_are_regions_only(
+    app: App, monkeypatch: pytest.MonkeyPatch, lead: float, merged: bool
+) -> None:
+    query = Query(picture=two(), k=5)
+    whole = skus(app.search.search(replace(query, objects=False)))
+    usual = app.search.search(query)
+    monkeypatch.setattr(regions, "LIMITS", {("", ""): ObjectLimits(lead=lead)})
+    result = app.search.search(query)
+    assert first_skus(result) == {sku(FIRST), sku(SECOND)}
+    assert result.regions == usual.regions
+    assert skus(usual) != whole
+    assert skus(result) == (skus(usual) if merged else whole)
+
+
+def test_each_version_of_the_embedded_encoder_has_its_own_limits() -> None:
+    first, second, quantized = (
+        limits_of(Model(1, name, revision, 512, ""))
+        for name, revision in (("embedded", "1-a"), ("embedded", "2-a"), ("embedded-int8", "2-a"))
+    )
+    assert (first.sure, first.lead) == (0.7, None)
+    assert second == quantized and second.lead is not None and second.sure != first.sure
 
 
 def test_a_region_given_by_the_user_wins(app: App) -> None:
