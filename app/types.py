@@ -266,7 +266,8 @@ class Match:
     """If duplicates are folded: the nearest of the products that have the same words and are not
     the same product."""
     similar_count: int = 0
-    """The number of such products in the catalogue."""
+    """The number of such products in the catalogue. Where more products have these words than are
+    compared for a match, those not compared count too, up to 1,000 with the words."""
 
 
 @dataclass(frozen=True, slots=True)

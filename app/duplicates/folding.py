@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from app.duplicates.evidence import (
     GTIN,
@@ -32,6 +33,7 @@ from app.duplicates.evidence import (
 )
 from app.duplicates.general_words import is_generic
 from app.duplicates.identifiers import Identifiers, identifiers
+from app.duplicates.near_pairs import NearPairs, join_nearest_first
 from app.duplicates.normalization import identity
 from app.duplicates.rules import group_by_verdicts, rule_of
 from app.duplicates.union_find import UnionFind
@@ -173,20 +175,24 @@ class Folding:
                 a, b = min(sku, other), max(sku, other)
                 group = self._groups.find(sku), link.keys
                 nearest[group] = min(nearest.get(group, (distance, a, b)), (distance, a, b))
-        return [
-            self._similar_pair(a, b, distance)
-            for a, b, distance in sorted({(a, b, distance) for distance, a, b in nearest.values()})
-        ]
+        pairs = []
+        for a, b, distance in sorted({(a, b, distance) for distance, a, b in nearest.values()}):
+            rule = rule_of(self._identities[a], self._identities[b], self._minimum)
+            assert rule is not None, "the words of linked products agree"
+            pairs.append(self._similar_pair(a, b, rule, distance))
+        return pairs
 
-    def relation(self, sku: str, other: str) -> SimilarPair | None:
-        """Why two candidates whose words agree are not one; None if they are, or if the words do
-        not agree."""
-        if self._groups.find(sku) == self._groups.find(other):
-            return None
-        if rule_of(self._identities[sku], self._identities[other], self._minimum) is None:
-            return None
-        distance = self._distance(sku, other)
-        return self._similar_pair(sku, other, NO_DISTANCE if distance is None else distance)
+    def relations(self, sku: str, others: Sequence[str]) -> list[SimilarPair]:
+        """A candidate with each of the others whose words agree with it and which is not the same
+        product, and why not."""
+        found = []
+        distances = self._distances(sku, others)
+        for other in others:
+            rule = rule_of(self._identities[sku], self._identities[other], self._minimum)
+            if rule is not None and self._groups.find(sku) != self._groups.find(other):
+                distance = distances.get(other, NO_DISTANCE)
+                found.append(self._similar_pair(sku, other, rule, distance))
+        return found
 
     def _join_identifiers(self) -> None:
         """Keep different gtins apart, and join products that share an identifier."""
@@ -202,37 +208,38 @@ class Folding:
         Elsewhere the order is irrelevant, and a few of the pairs are enough.
         """
         for links in connected(self._links, self._groups):
-            skus = {sku for link in links for sku in (*link.first, *link.second)}
+            skus = sorted({sku for link in links for sku in (*link.first, *link.second)})
             constrained = any(self._groups.is_constrained(sku) for sku in skus)
-            pairs = [pair for link in links for pair in self._agreeing(link, all_=constrained)]
-            for _, a, b in sorted(pairs):
-                self._groups.join(a, b)
+            place_of = {sku: place for place, sku in enumerate(skus)}
+            pairs = [pair for link in links for pair in self._agreeing(link, place_of, constrained)]
+            join_nearest_first(self._groups, skus, pairs)
 
-    def _agreeing(self, link: WordLink, *, all_: bool) -> Iterator[tuple[float, str, str]]:
-        """Pairs of a link whose pictures agree, with their distances.
+    def _agreeing(
+        self, link: WordLink, place_of: Mapping[str, int], all_: bool
+    ) -> Iterator[NearPairs]:
+        """Pairs of a link whose pictures agree, by the places of their products.
 
         All of them, or enough to connect the same products: at most one for each product.
         """
         rows, columns, blocks = self._compared(link)
         generic = any(map(is_generic, link.keys))
         second = [self._products[sku] for sku in columns]
+        row_places, places = (
+            np.array([place_of[sku] for sku in side], np.int32) for side in (rows, columns)
+        )
         offset = 0 if link.within else len(rows)
         part = np.arange(offset + len(columns))  # the number of the part that a product is in
         for start, distances in blocks:
             first = [self._products[sku] for sku in rows[start : start + len(distances)]]
             near = distances <= self._cuts.matrix(first, second, generic=generic) + ROUNDING
-            for number, row in enumerate(near, start=start):
-                hits = np.flatnonzero(row)
-                hits = hits[hits > number] if link.within else hits
-                if not all_:
-                    hits = hits[part[hits + offset] != part[number]]
-                    parts, places = np.unique(part[hits + offset], return_index=True)
-                    hits = hits[places]
-                    part[np.isin(part, parts)] = part[number]
-                for hit in hits.tolist():
-                    distance = round(float(distances[number - start, hit]), DECIMALS)
-                    a, b = sorted((rows[number], columns[hit]))
-                    yield distance, a, b
+            if link.within:
+                near = np.triu(near, start + 1)
+            if not all_:
+                near = _connecting(near, start, offset, part)
+            one, other = np.nonzero(near)
+            yield NearPairs(
+                distances[one, other].round(DECIMALS), row_places[one + start], places[other]
+            )
 
     def _join_words_alone(self) -> None:
         """Join products with the same telling words if pictures are missing.
@@ -299,9 +306,7 @@ class Folding:
                             yield sku, far, NO_DISTANCE
                             break
 
-    def _similar_pair(self, a: str, b: str, distance: float) -> SimilarPair:
-        rule = rule_of(self._identities[a], self._identities[b], self._minimum)
-        assert rule is not None, "the words of linked products agree"
+    def _similar_pair(self, a: str, b: str, rule: str, distance: float) -> SimilarPair:
         known = None if distance == NO_DISTANCE else distance
         if self._groups.labels_differ(a, b):
             reason = OTHER_GTIN
@@ -322,8 +327,9 @@ class Folding:
         explained, unexplained = [members[0]], list(members[1:])
         for earlier in explained:  # grows in the loop
             remaining = []
+            distances = self._distances(earlier.sku, [each.sku for each in unexplained])
             for candidate in unexplained:
-                fold = self._explain(candidate, earlier.sku)
+                fold = self._explain(candidate, earlier.sku, distances.get(candidate.sku))
                 if fold is None:
                     remaining.append(candidate)
                 else:
@@ -331,10 +337,12 @@ class Folding:
                     yield fold
             unexplained = remaining
 
-    def _explain(self, candidate: FoldCandidate, other: str) -> FoldedCandidate | None:
-        """The direct evidence that a candidate and another product are one; None without any."""
+    def _explain(
+        self, candidate: FoldCandidate, other: str, distance: float | None
+    ) -> FoldedCandidate | None:
+        """The direct evidence that a candidate and another product, at this distance, are one; None
+        without any."""
         sku = candidate.sku
-        distance = self._distance(sku, other)
         if self._by_verdicts.find(sku) == self._by_verdicts.find(other):
             return FoldedCandidate(candidate, VERDICT, other, VERDICT, distance)
         ours, theirs = self._identifiers[sku], self._identifiers[other]
@@ -353,10 +361,31 @@ class Folding:
         agree = distance <= self._cuts.cut(shared, generic=generic) + ROUNDING
         return FoldedCandidate(candidate, rule, other, distance=distance) if agree else None
 
-    def _distance(self, a: str, b: str) -> float | None:
-        if a not in self._vectors or b not in self._vectors:
-            return None
-        return float(nearest_distances([self._vectors[a]], [self._vectors[b]])[0, 0])
+    def _distances(self, sku: str, others: Sequence[str]) -> dict[str, float]:
+        """The distance of a candidate's nearest pictures to those of others, as far as both have
+        pictures."""
+        pictured = [other for other in others if other in self._vectors]
+        if sku not in self._vectors or not pictured:
+            return {}
+        found = nearest_distances(
+            [self._vectors[sku]], [self._vectors[other] for other in pictured]
+        )
+        return dict(zip(pictured, found[0].tolist(), strict=True))
+
+
+def _connecting(
+    near: NDArray[np.bool_], start: int, offset: int, part: NDArray[np.intp]
+) -> NDArray[np.bool_]:
+    """Those of the pairs in a block (rows from `start`, columns numbered from `offset`) that
+    connect two parts; merges the parts."""
+    kept = np.zeros_like(near)
+    for row, is_near in enumerate(near):
+        hits = np.flatnonzero(is_near)
+        hits = hits[part[hits + offset] != part[start + row]]
+        parts, places = np.unique(part[hits + offset], return_index=True)
+        kept[row, hits[places]] = True
+        part[np.isin(part, parts)] = part[start + row]
+    return kept
 
 
 def _sharing(own: Mapping[str, Identifiers]) -> list[list[str]]:

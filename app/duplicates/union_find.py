@@ -59,6 +59,14 @@ class UnionFind:
         root = self.find(name)
         self._labels[root] = self._labels.get(root, frozenset()) | {label}
 
+    def apart_from(self, name: str) -> frozenset[str]:
+        """Representatives of the sets that the set of a name is kept apart from as a pair."""
+        return frozenset(self._apart.get(self.find(name), ()))
+
+    def labels_of(self, name: str) -> frozenset[str]:
+        """The labels of the set of a name."""
+        return self._labels.get(self.find(name), frozenset())
+
     def are_apart(self, a: str, b: str) -> bool:
         """Whether the sets of two names are kept apart as a pair."""
         return self.find(b) in self._apart.get(self.find(a), ())

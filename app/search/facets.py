@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import Connection, Engine
 
 from app.db.engine import check_schema, snapshot
-from app.db.queries import facets, match_counts, nearest
+from app.db.queries import facets, filter_sql, match_counts, nearest
 from app.db.queries.facets import FacetRange, FacetValues
 from app.search import planner
 from app.search.paging import ROUNDING, PageRequest
@@ -131,7 +131,7 @@ class FacetService:
             names = [*COLUMNS, *few]
         else:
             names = [name.strip() for name in self._names.split(",") if name.strip()]
-        more = sorted(chosen - {*names, "sku", "title", *RANGES})
+        more = sorted(chosen - {*names})
         return [name for name in dict.fromkeys((*names, *more)) if _can_be_filtered(name)]
 
 
@@ -201,5 +201,7 @@ def _without(filters: Filters, name: str) -> Filters:
 
 
 def _can_be_filtered(name: str) -> bool:
-    """Whether a condition `name=value` filters by this name."""
-    return name not in RANGES and name == name.strip() and not set(name) & set("=<>!")
+    """Whether a condition `name=value` filters by the values that a facet of this name counts."""
+    if name in filter_sql.COLUMNS:
+        return name in TEXT_COLUMNS
+    return bool(name) and name == name.strip() and not set(name) & set("=<>!")

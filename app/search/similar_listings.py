@@ -55,14 +55,12 @@ def with_similar_listings(
 
 
 def _with(match: Match, same_words: SameWords, folding: Folding) -> Match:
-    folded = {fold.product.sku for fold in match.folded}
-    listings: list[SimilarListing] = []
-    for product in same_words.products:
-        if product.sku == match.product.sku or product.sku in folded:
-            continue
-        pair = folding.relation(match.product.sku, product.sku)
-        if pair is not None:
-            listings.append(SimilarListing(product, pair.rule, pair.reason, pair.distance))
+    own = {match.product.sku, *(fold.product.sku for fold in match.folded)}
+    others = [each.sku for each in same_words.products if each.sku not in own]
+    listings = [
+        SimilarListing(pair.other, pair.rule, pair.reason, pair.distance)
+        for pair in folding.relations(match.product.sku, others)
+    ]
     listings.sort(key=_nearest_first)
     count = len(listings) + _not_read(match, same_words)
     return replace(match, similar=tuple(listings[:MAX_LISTED]), similar_count=count)

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor, nn
 
 from app.bootstrap import App
@@ -102,8 +103,8 @@ def model(request: pytest.FixtureRequest, clip_folder: Path) -> str:
 
 
 def mixed(encoder: Encoder, count: int) -> list[np.ndarray]:
-    shape = (32, 32) if "clip" in encoder.name else (256, 256)
-    return list(probe_images(count, shape, first=50))
+    height, width, _ = encoder.prepare(Image.new("RGB", (8, 8))).shape
+    return list(probe_images(count, (height, width), first=50))
 
 
 def cached_files(cache: CompiledCache) -> list[Path]:

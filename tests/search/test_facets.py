@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from dataclasses import replace
 from decimal import Decimal
 
 import psycopg
@@ -195,6 +196,32 @@ def test_attributes_with_few_values_are_discovered(shop: App) -> None:
     assert list(facets.values) == ["brand", "colour", "tags", "packaged"]
     assert counts(facets, "tags") == {"a": 40, "b": 20}
     assert counts(facets, "packaged") == {"0": 20, "1": 20}
+
+
+def test_attributes_that_no_condition_names_are_no_facets(
+    shop: App, sql: psycopg.Connection
+) -> None:
+    """A condition on `title` or `sku` is one on the column."""
+    names = ["", "title", "sku", "year", " padded", "a=b", "fine"]
+    sql.execute(
+        "UPDATE product SET attributes = (SELECT jsonb_object_agg(name, product.id %% 2)"
+        " FROM unnest(%s::text[]) AS name)", [names],
+    )  # fmt: skip
+    facets = shop.facets.of_query(Query(picture=photo(1000)))
+    assert list(facets.values) == ["brand", "colour", "fine"]
+
+
+def test_values_that_a_filter_takes_for_one_are_counted_as_one(
+    shop: App, sql: psycopg.Connection
+) -> None:
+    sql.execute("UPDATE product SET colour = 'Red' WHERE colour = 'red' AND id % 8 = 0")
+    sql.execute("UPDATE product SET colour = 'RED' WHERE colour = 'blue'")
+    query = Query(picture=photo(1000), k=40)
+    [(spelling, most), *_] = shop.facets.of_query(query).values["colour"].counts
+    assert (spelling, most) == ("RED", 20)
+    found = shop.search.search(replace(query, filters=parse([f"colour={spelling}"])))
+    assert len(found.matches) == most
+    assert counts(shop.facets.read(), "colour") == {"RED": 20, "green": 10, "grey": 10}
 
 
 def test_facets_may_be_named_in_the_settings(shop: App, settings: Settings) -> None:

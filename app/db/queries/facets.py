@@ -9,12 +9,18 @@ from typing import Any
 
 from sqlalchemy import Connection, text
 
+from app.db.queries.filter_sql import CASELESS
 from app.db.queries.products import FIELDS
 from app.types import Product, StoredPicture
 
+# Values that a filter takes for one are one, in the spelling of most products.
 VALUES = """
-SELECT {column}, count(*), count(*) OVER () FROM product WHERE {column} <> ''
-GROUP BY {column} ORDER BY count(*) DESC, {column} LIMIT :most"""
+SELECT (array_agg(value ORDER BY products DESC, value COLLATE "C"))[1] AS spelling,
+    sum(products)::bigint AS products, count(*) OVER ()
+FROM (
+    SELECT {column} AS value, count(*) AS products FROM product WHERE {column} <> ''
+    GROUP BY {column}) AS spelled
+GROUP BY {compared} ORDER BY products DESC, spelling LIMIT :most"""
 
 BOUNDS = """
 SELECT count(*) AS products, min(year) AS first_year, max(year) AS last_year,
@@ -94,17 +100,22 @@ class FacetRange:
 
 def values(connection: Connection, column: str, most: int) -> FacetValues:
     """The `most` most frequent non-empty values of a text column of `product`."""
-    rows = connection.execute(text(VALUES.format(column=column)), {"most": most}).all()
+    rows = connection.execute(text(_values_sql(column)), {"most": most}).all()
     distinct = rows[0][2] if rows else 0
     return FacetValues(tuple((row[0], row[1]) for row in rows), distinct - len(rows))
 
 
 def values_among(connection: Connection, column: str, ids: Sequence[int], most: int) -> FacetValues:
     """The `most` most frequent values of a text column among given products (ids)."""
-    sql = VALUES.format(column=column).replace("WHERE", f"WHERE {AMONG_IDS} AND")
+    sql = _values_sql(column).replace("WHERE", f"WHERE {AMONG_IDS} AND")
     rows = connection.execute(text(sql), {"most": most, "ids": list(ids)}).all()
     distinct = rows[0][2] if rows else 0
     return FacetValues(tuple((row[0], row[1]) for row in rows), distinct - len(rows))
+
+
+def _values_sql(column: str) -> str:
+    compared = "lower(value)" if column in CASELESS else "value"
+    return VALUES.format(column=column, compared=compared)
 
 
 def attributes_among(
