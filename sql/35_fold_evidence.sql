@@ -102,9 +102,21 @@ LANGUAGE sql STABLE PARALLEL SAFE SET search_path = pg_catalog, public, pg_temp 
         (SELECT c.same_product_distance::float8 FROM calibration AS c
          WHERE c.model_id = model.id AND c.category = ''),
         CASE
-            WHEN model.name LIKE 'embedded%' THEN 0.25::float8
+            WHEN model.name LIKE 'embedded%' AND model.revision LIKE '1-%' THEN 0.25::float8
+            WHEN model.name LIKE 'embedded%' AND model.revision LIKE '2-%' THEN 0.2::float8
             ELSE 0.1::float8
         END)
 $$;
 COMMENT ON FUNCTION analytics._same_product_cut(public.model, text) IS
     'the distance up to which the pictures of two products of a category agree';
+
+CREATE OR REPLACE FUNCTION analytics._generic_share(model public.model)
+RETURNS double precision
+LANGUAGE sql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, public, pg_temp AS $$
+    SELECT CASE
+        WHEN model.name LIKE 'embedded%' AND model.revision LIKE '2-%' THEN 0.75::float8
+        ELSE 0.625::float8
+    END
+$$;
+COMMENT ON FUNCTION analytics._generic_share(public.model) IS
+    'the factor of the cut where the words of two products are generic';

@@ -37,7 +37,8 @@ AS $$
         WHERE m.key <> ''
     ), key AS MATERIALIZED (
         SELECT member.key,
-            CASE WHEN analytics._is_generic(member.key) THEN 0.625 ELSE 1 END AS share
+            CASE WHEN analytics._is_generic(member.key)
+                THEN analytics._generic_share(active) ELSE 1 END AS share
         FROM member GROUP BY member.key HAVING count(*) > 1
     ), cut AS MATERIALIZED (
         SELECT own.category, analytics._same_product_cut(active, own.category) AS cut
@@ -302,7 +303,8 @@ BEGIN
                 WHEN measured.distance IS NULL THEN analytics._is_generic(m.key)
                 ELSE measured.distance > analytics._same_product_cut(
                         active, CASE WHEN m.category = k.category THEN m.category END)
-                    * CASE WHEN analytics._is_generic(m.key) THEN 0.625 ELSE 1 END + 1e-6
+                    * CASE WHEN analytics._is_generic(m.key)
+                        THEN analytics._generic_share(active) ELSE 1 END + 1e-6
             END THEN 'another member'
             WHEN m.year IS DISTINCT FROM k.year THEN 'another year'
             ELSE 'same words'

@@ -36,15 +36,19 @@ object under the models in use."""
 
 MODEL_CUTS: Mapping[tuple[str, str], float] = {
     ("embedded", "1-"): 0.25,
-    ("embedded", ""): 0.25,
+    ("embedded", "2-"): 0.2,
 }
 """Cuts while nothing is calibrated, by the beginnings of the model's name and revision. Fitted by
-`python -m bench.search.fold_cut` for version 1; decision 33 names the data and the result of the
-cross-fit. Other versions of the embedded encoder take that of version 1 until they are fitted."""
+`python -m bench.search.fold_cut`; decision 33 names the data and the result of the cross-fit. Other
+versions of the embedded encoder take DEFAULT_CUT until they are fitted."""
 
 GENERIC_SHARE = 0.625
 """Where the words are generic, pictures must be nearer by this factor: such words make it less
-likely that two products are one. Fitted with MODEL_CUTS."""
+likely that two products are one. Of models without one in GENERIC_SHARES."""
+
+GENERIC_SHARES: Mapping[tuple[str, str], float] = {("embedded", "2-"): 0.75}
+"""Factors in the place of GENERIC_SHARE, by the beginnings of the model's name and revision. Fitted
+with MODEL_CUTS."""
 
 Distances = NDArray[np.float64]
 
@@ -54,17 +58,20 @@ class FoldCuts:
     """The cosine distance (0 to 2) up to which the pictures of two products agree.
 
     It is the calibrated cut of "same product": of the category, else of the whole catalogue (None
-    in `calibrations`), else `default`. Where the words are generic it is GENERIC_SHARE of that.
+    in `calibrations`), else `default`. Where the words are generic it is `generic_share` of that.
     """
 
     default: float = DEFAULT_CUT
     calibrations: Mapping[str | None, Calibration] = field(default_factory=dict)
+    generic_share: float = GENERIC_SHARE
 
     @classmethod
     def of_model(cls, model: Model, calibrations: Sequence[Calibration]) -> FoldCuts:
         """The cuts of a model."""
         return cls(
-            default_cut(model.name, model.revision), {row.category: row for row in calibrations}
+            default_cut(model.name, model.revision),
+            {row.category: row for row in calibrations},
+            generic_share(model.name, model.revision),
         )
 
     def cut(self, category: str | None, *, generic: bool) -> float:
@@ -72,7 +79,7 @@ class FoldCuts:
         rows = (self.calibrations.get(name) for name in (category or None, None))
         cuts = (row.same_product.distance for row in rows if row is not None)
         known = next((cut for cut in cuts if cut is not None), self.default)
-        return known * (GENERIC_SHARE if generic else 1.0)
+        return known * (self.generic_share if generic else 1.0)
 
     def matrix(
         self, first: Sequence[Product], second: Sequence[Product], *, generic: bool
@@ -110,10 +117,21 @@ def no_pictures(_: Sequence[str]) -> PictureEvidence:
 
 def default_cut(name: str, revision: str) -> float:
     """The cut of a model while it is not calibrated."""
-    for (name_start, revision_start), cut in MODEL_CUTS.items():
+    return _of_model(MODEL_CUTS, name, revision, DEFAULT_CUT)
+
+
+def generic_share(name: str, revision: str) -> float:
+    """The factor of a model's cut where words are generic."""
+    return _of_model(GENERIC_SHARES, name, revision, GENERIC_SHARE)
+
+
+def _of_model(
+    values: Mapping[tuple[str, str], float], name: str, revision: str, default: float
+) -> float:
+    for (name_start, revision_start), value in values.items():
         if name.startswith(name_start) and revision.startswith(revision_start):
-            return cut
-    return DEFAULT_CUT
+            return value
+    return default
 
 
 def nearest_distances(first: Sequence[EmbeddingRows], second: Sequence[EmbeddingRows]) -> Distances:

@@ -1,6 +1,6 @@
 """Version 2 of the embedded encoder: EfficientNet-Lite0 and Lite2 together, projected to 512.
 
-The reasons and the figures are in `docs/decisions/0035-embedded-encoder-2.md`.
+The reasons and the figures are in `docs/decisions/0036-embedded-encoder-2.md`.
 """
 
 from __future__ import annotations

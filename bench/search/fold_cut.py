@@ -78,7 +78,10 @@ def main() -> None:
     fitted = fit(catalogue)
     print(f"{options.model}: {len(rows)} products, {len(catalogue.same)} true pairs")
     print(f"fitted on all: cut {fitted.distance:.2f}, generic share {fitted.generic_share}")
-    shipped = Cut(evidence.default_cut(options.model, options.revision), evidence.GENERIC_SHARE)
+    shipped = Cut(
+        evidence.default_cut(options.model, options.revision),
+        evidence.generic_share(options.model, options.revision),
+    )
     print(f"shipped: cut {shipped.distance:.2f}, generic share {shipped.generic_share}")
     for name, cut in (("fitted", fitted), ("shipped", shipped)):
         for titles in ("own", "generic"):
@@ -160,12 +163,8 @@ def folded(catalogue: Catalogue, products: Sequence[Product], cut: Cut) -> Dupli
     """Fold the products with this cut."""
 
     def load(skus: Sequence[str]) -> PictureEvidence:
-        # The share is a constant of the rules, so generic titles get a cut that makes up for it.
-        factor = 1.0
-        if products[0].title == generic_titles.generic(products[0]).title:
-            factor = cut.generic_share / evidence.GENERIC_SHARE
         vectors = {sku: catalogue.vectors[sku] for sku in skus}
-        return PictureEvidence(vectors, FoldCuts(cut.distance * factor))
+        return PictureEvidence(vectors, FoldCuts(cut.distance, generic_share=cut.generic_share))
 
     candidates = [FoldCandidate(each, 1.0) for each in products]
     return compare(fold(candidates, [], MIN_TYPO_SIMILARITY, load), catalogue.same)

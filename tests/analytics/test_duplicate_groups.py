@@ -19,6 +19,7 @@ from app.duplicates.evidence import (
     MODEL_CUTS,
     FoldCuts,
     default_cut,
+    generic_share,
 )
 from app.duplicates.general_words import GENERIC_WORDS, is_generic
 from app.duplicates.identifiers import Identifiers
@@ -192,10 +193,12 @@ def test_cuts_are_the_same_in_sql(app: App, sql: psycopg.Connection) -> None:
         expected = cuts.cut(category, generic=False)
         assert sql.execute(statement, [category]).fetchone() == (pytest.approx(expected),)
     calibrate(app)
+    share = "SELECT analytics._generic_share(m) FROM model AS m WHERE m.active"
     names = [name for name, _ in MODEL_CUTS] + ["embedded-int8", "clip-ViT-B-32"]
     for name in names:
         for revision in ("0-a", "1-a", "2-a", "3-a"):
             sql.execute("UPDATE model SET name = %s, revision = %s", [name, revision])
             expected = default_cut(name, revision)
             assert sql.execute(statement, [None]).fetchone() == (expected,)
+            assert sql.execute(share).fetchone() == (generic_share(name, revision),)
     assert (DEFAULT_CUT, GENERIC_SHARE) == (0.1, 0.625)
