@@ -179,7 +179,7 @@ class App:
         from app.search.query_encoder import QueryEncoder
         from app.search.regions import ObjectFinder
         from app.search.service import SearchService
-        from app.search.similarity_labels import SimilarityLabeler
+        from app.search.similarity_labels import CalibrationCache
 
         encoder = QueryEncoder(
             self.encoders,
@@ -197,7 +197,7 @@ class App:
                 self.fast_engine, self.files, self.settings, FilterCache(self.search_engine)
             ),
             sampler=self.sampler if self._sampling_enabled else None,
-            labeler=SimilarityLabeler(self.search_engine),
+            calibrations=CalibrationCache(self.search_engine),
             objects=ObjectFinder(encoder, self.files, self.settings),
             observe=self.metrics.searched,
         )

@@ -476,16 +476,40 @@ class CutOff:
 
 
 @dataclass(frozen=True, slots=True)
+class CloseCut:
+    """The best cosine similarity (-1 to 1) below which a photo has no close match; None if unknown.
+
+    The probability that the product shown is in the catalogue is
+    1 / (1 + exp((midpoint - best similarity) / width)). Fitted from `present` photos of products in
+    the catalogue and `absent` ones asked without the category of their product. `detected` and
+    `false_alarms` are the shares (0 to 1) of both that are below a similarity that was fitted
+    without them.
+    """
+
+    similarity: float | None
+    midpoint: float | None
+    width: float | None
+    present: int
+    absent: int
+    detected: float | None
+    false_alarms: float | None
+
+
+UNKNOWN_CLOSE_CUT = CloseCut(None, None, None, 0, 0, None, None)
+
+
+@dataclass(frozen=True, slots=True)
 class Calibration:
     """A row of `calibration`: the cut-offs of a category, or of the whole catalogue (None).
 
-    Known cut-offs do not decrease from `same_photo` to `same_product` to `similar`.
+    Known cut-offs of labels do not decrease from `same_photo` to `same_product` to `similar`.
     """
 
     category: str | None
     same_photo: CutOff
     same_product: CutOff
     similar: CutOff
+    close: CloseCut = UNKNOWN_CLOSE_CUT
 
 
 LABEL_FIELDS: Mapping[SimilarityLabel, str] = {

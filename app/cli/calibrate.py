@@ -1,8 +1,8 @@
-"""`lookalike calibrate`: fit the distance cut-offs of the active model."""
+"""`lookalike calibrate`: fit the cut-offs of the active model to the catalogue."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 
 import click
@@ -11,16 +11,18 @@ from app.bootstrap import App
 from app.cli.output import as_json, note, print_json, print_table
 from app.evaluation.calibration import missing_reason
 from app.evaluation.calibration_run import calibrate as fit
+from app.evaluation.close_match import why_no_cut
 from app.types import LABEL_FIELDS, Calibration
 
 
 @click.command()
 @as_json
 def calibrate(as_json: bool) -> None:
-    """Fit the distance cut-offs of the similarity labels.
+    """Fit the distance cut-offs of labels, and what has no close match.
 
     The labels are "same photo", "same product" and "similar". Within a minute, search results show
-    them next to the similarity. Run it again after many products or verdicts were added.
+    them next to the similarity, and say "no close match" for photos whose best similarity is too
+    low. Run it again after many products or verdicts were added.
     """
     with App() as app:
         calibrations = fit(app.engine, app.encoder)
@@ -32,6 +34,24 @@ def calibrate(as_json: bool) -> None:
     for label, field in LABEL_FIELDS.items():
         if reason := missing_reason(getattr(calibrations[0], field)):
             note(f'There is no "{label}" cut-off for the whole catalogue: {reason}.')
+    _print_close_cuts(calibrations)
+
+
+def _print_close_cuts(calibrations: Sequence[Calibration]) -> None:
+    columns = ("category", "close from", "present", "absent", "detected", "false alarms")
+    known = [row for row in calibrations if row.close.similarity is not None]
+    if known:
+        click.echo()
+        print_table(columns, [_close_row(row) for row in known])
+    if reason := why_no_cut(calibrations[0].close):
+        note(f'There is no "no close match" cut-off for the whole catalogue: {reason}.')
+
+
+def _close_row(calibration: Calibration) -> tuple[object, ...]:
+    cut = calibration.close
+    shares = (f"{share:.1%}" for share in (cut.detected, cut.false_alarms) if share is not None)
+    category = calibration.category or "(all)"
+    return (category, f"{cut.similarity:.4f}", cut.present, cut.absent, *shares)
 
 
 def _table_rows(calibration: Calibration) -> Iterator[tuple[object, ...]]:
@@ -48,4 +68,5 @@ def _as_dict(calibration: Calibration) -> dict[str, object]:
     return {
         "category": calibration.category,
         **{field: asdict(cut) | {"reason": missing_reason(cut)} for field, cut in cuts.items()},
+        "close": asdict(calibration.close) | {"reason": why_no_cut(calibration.close)},
     }

@@ -35,7 +35,7 @@ from sqlalchemy.dialects.postgresql import JSONB, TSVECTOR
 from sqlalchemy.dialects.postgresql.base import ischema_names
 from sqlalchemy.types import UserDefinedType
 
-SCHEMA_REVISION = "0009"
+SCHEMA_REVISION = "0010"
 """The migration that this code needs; a test compares it with the newest one in `alembic/`."""
 
 WORDS = """to_tsvector('simple'::regconfig, regexp_replace(normalize(left(
@@ -110,6 +110,33 @@ def _cut_off(name: str, claim: str, pairs: str, others: str) -> Iterator[Column[
             f"{name}_{suffix}", Integer, nullable=False, server_default=text("0"),
             comment=f"number of pairs {which}",
         )  # fmt: skip
+
+
+def _close_cut() -> Iterator[Column[Any]]:
+    """Columns of the similarity from which on a photo has a close match, as in the migration."""
+    numbers = {
+        "similarity": "best cosine similarity (-1 to 1) below which a photo has no close match; "
+        "null: not known",
+        "midpoint": "similarity at which the product of a photo is in the catalogue with "
+        "probability 0.5",
+        "width": "width of the logistic curve of that probability",
+    }
+    counts = {
+        "present": "number of photos asked whose product is in the catalogue",
+        "absent": "number of photos asked against the catalogue without their category",
+    }
+    shares = {
+        "detected": "share of the absent below the similarity, cross-fitted",
+        "false_alarms": "share of the present below the similarity, cross-fitted",
+    }
+    for name, comment in numbers.items():
+        yield Column(f"close_{name}", REAL, comment=comment)
+    for name, comment in counts.items():
+        yield Column(
+            f"close_{name}", Integer, nullable=False, server_default=text("0"), comment=comment
+        )
+    for name, comment in shares.items():
+        yield Column(f"close_{name}", REAL, comment=comment)
 
 
 product = Table(
@@ -327,7 +354,16 @@ calibration = Table(
     *_cut_off("same_product", "show the same product", "of the same product", "that are not"),
     *_cut_off("similar", "show similar products", "of one category", "of two categories"),
     _moment("calibrated_at"),
+    *_close_cut(),
     PrimaryKeyConstraint("model_id", "category"),
+    CheckConstraint(
+        "close_similarity BETWEEN -1 AND 1 AND close_width > 0"
+        " AND close_detected BETWEEN 0 AND 1 AND close_false_alarms BETWEEN 0 AND 1"
+        " AND least(close_present, close_absent) >= 0"
+        " AND num_nulls(close_similarity, close_midpoint, close_width, close_detected,"
+        " close_false_alarms) IN (0, 5)",
+        name="close",
+    ),
     CheckConstraint(
         "same_photo_distance BETWEEN 0 AND 2 AND same_product_distance BETWEEN 0 AND 2"
         " AND similar_distance BETWEEN 0 AND 2",

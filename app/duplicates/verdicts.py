@@ -80,7 +80,7 @@ def undo(engine: Engine, decisions: Sequence[Decision]) -> None:
             if earlier is not None:
                 others = [each for each in related if each not in own]
                 _check_chain(others, sku_a, sku_b, earlier.same)
-                verdicts.record(connection, sku_a, sku_b, earlier.same, earlier.decided_by)
+                verdicts.restore(connection, earlier)
 
 
 def decide(

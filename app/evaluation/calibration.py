@@ -99,7 +99,8 @@ def make_monotonic(calibration: Calibration) -> Calibration:
             minimum = max(minimum, cut.distance)
             cut = replace(cut, distance=minimum)
         raised[field] = cut
-    return Calibration(calibration.category, **raised)
+    same_photo, same_product, similar = raised.values()
+    return Calibration(calibration.category, same_photo, same_product, similar, calibration.close)
 
 
 def _row(category: str | None, pairs: Sequence[LabelledPair]) -> Calibration:
@@ -111,7 +112,8 @@ def _row(category: str | None, pairs: Sequence[LabelledPair]) -> Calibration:
         )
         for word, field in LABEL_FIELDS.items()
     }
-    return make_monotonic(Calibration(category, **cuts))
+    same_photo, same_product, similar = cuts.values()
+    return make_monotonic(Calibration(category, same_photo, same_product, similar))
 
 
 def _has_cut_off(row: Calibration) -> bool:

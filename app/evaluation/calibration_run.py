@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 
 import numpy as np
 from PIL import Image
@@ -15,8 +16,10 @@ from app.db.queries.calibration import SampledPicture
 from app.encoders.base import Encoder
 from app.errors import BadImage, ModelMismatch
 from app.evaluation.calibration import LabelledPair, fit_calibrations
+from app.evaluation.close_match import fit_close_cuts
+from app.evaluation.close_photos import ask
 from app.images.thumbnails import open_thumbnail
-from app.types import Calibration, Hit, Model, Vector
+from app.types import Calibration, CloseCut, CutOff, Hit, Model, Vector
 from app.vectors import round_to_float16
 
 PICTURES = 2000
@@ -35,7 +38,8 @@ def calibrate(engine: Engine, encoder: Callable[[], Encoder]) -> tuple[Calibrati
     """Fit the cut-offs of the active model and store them in place of the former ones.
 
     Returns the row of the whole catalogue, then those of the categories that have their own
-    cut-offs. Positive and negative pairs of each label:
+    cut-offs of labels or of "no close match" (`close_photos`). Positive and negative pairs of each
+    label:
 
     - same photo: positive are a picture and its thumbnail, which is the same photo small and
       recompressed; negative are two pictures of one product, and all negative pairs of "same
@@ -62,11 +66,27 @@ def calibrate(engine: Engine, encoder: Callable[[], Encoder]) -> tuple[Calibrati
         pairs = list(_catalogue_pairs(connection, model, sample))
     # Encoding takes long, so the snapshot is closed first: VACUUM cannot remove rows it can see.
     copies = [(picture, thumbnails[picture.picture_id]) for picture in sample[:COPIES]]
-    rows = fit_calibrations([*pairs, *_thumbnail_pairs(loaded, copies)])
+    labels = fit_calibrations([*pairs, *_thumbnail_pairs(loaded, copies)])
+    rows = _with_close_cuts(labels, fit_close_cuts(*ask(engine, model, loaded, sample)))
     with engine.execution_options(isolation_level="READ COMMITTED").begin() as connection:
         if not calibration.replace(connection, model.id, rows):
             raise _model_changed(model)
     return rows
+
+
+def _with_close_cuts(
+    labels: Sequence[Calibration], cuts: Mapping[str | None, CloseCut]
+) -> tuple[Calibration, ...]:
+    """One row for the catalogue and for each category that is in either, by name."""
+    rows = {row.category: row for row in labels}
+    for category, cut in cuts.items():
+        rows[category] = replace(rows.get(category, _without_labels(category)), close=cut)
+    return tuple(rows[category] for category in sorted(rows, key=lambda name: name or ""))
+
+
+def _without_labels(category: str | None) -> Calibration:
+    unknown = CutOff(None, 0, 0)
+    return Calibration(category, unknown, unknown, unknown)
 
 
 def _model_changed(model: Model) -> ModelMismatch:

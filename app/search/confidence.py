@@ -1,8 +1,9 @@
 """How sure a result is: the probability that the product shown is in the catalogue.
 
 Fitted by `bench/search/objects.py` for a model's fingerprint: logistic regression on the best
-similarity, one curve for photos that a product fills and one for photos with backgrounds. A model
-without curves has no confidence, because similarities of two models do not compare.
+similarity, one curve for photos that a product fills and one for photos with backgrounds. For the
+first kind the curves that `lookalike calibrate` fits to a catalogue take precedence. Without either
+there is no confidence, because similarities of two models do not compare.
 """
 
 from __future__ import annotations
@@ -10,13 +11,18 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 
-from app.types import Match, Model, RegionMatches
+from app.types import Calibration, Match, Model, RegionMatches
 
 NO_CLOSE_MATCH = (
     "No close match. Choose the part of the photo that shows the product, add words, or try "
     "another photo."
 )
+
+
+ROUNDING = 1e-5
+"""Two computations of one cosine similarity differ by less."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,19 +75,49 @@ def curve_for(model: Model, whole: float | None) -> Curve | None:
     return curves.whole if whole is not None and whole >= curves.filled_from else curves.objects
 
 
+def calibrated_curve(
+    category: str | None, calibrations: Mapping[str | None, Calibration]
+) -> Curve | None:
+    """The curve fitted for matches of a category, else that for the whole catalogue (None); None
+    without either."""
+    for row in map(calibrations.get, (category, None)):
+        if row is not None and row.close.similarity is not None:
+            assert row.close.midpoint is not None and row.close.width is not None
+            return Curve(row.close.midpoint, row.close.width, row.close.similarity)
+    return None
+
+
 def judged(
-    matches: Sequence[Match], regions: Sequence[RegionMatches], model: Model, whole: float | None
+    matches: Sequence[Match],
+    regions: Sequence[RegionMatches],
+    model: Model,
+    whole: float | None,
+    calibrations: Mapping[str | None, Calibration] = MappingProxyType({}),
 ) -> tuple[float | None, bool | None, tuple[RegionMatches, ...]]:
     """The confidence of a result, whether its best match is close, and the regions with their own
     confidence; None without curves or without matches.
 
-    `whole` is the best similarity of the whole photo, None for a part of a photo.
+    `whole` is the best similarity of the whole photo, None for a part of a photo. `calibrations`
+    are those of the model by category.
     """
-    curve = curve_for(model, whole)
     best = matches[0].similarity if matches else None
-    if curve is None or best is None:
+    if best is None:
+        return None, None, tuple(regions)
+    curve = curve_for(model, whole)
+    if _filled(model, whole, best):
+        curve = calibrated_curve(matches[0].product.category, calibrations) or curve
+    if curve is None:
         return None, None, tuple(regions)
     return curve.confidence(best), best >= curve.close, tuple(_judged(curve, regions))
+
+
+def _filled(model: Model, whole: float | None, best: float) -> bool:
+    """Whether a product fills the photo. Without shipped curves it is known only where no object in
+    the photo has a better match than the whole."""
+    if whole is None:
+        return False
+    curves = SHIPPED.get(model.fingerprint)
+    return best <= whole + ROUNDING if curves is None else whole >= curves.filled_from
 
 
 def _judged(curve: Curve, regions: Sequence[RegionMatches]) -> Iterator[RegionMatches]:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import partial
 
 import numpy as np
 from sqlalchemy import Connection, Engine
@@ -45,9 +44,10 @@ from app.search.retrieval import (
 )
 from app.search.shortfall import ShortPage, all_returned, count_causes, gave_up_after
 from app.search.similar_listings import with_similar_listings
-from app.search.similarity_labels import SimilarityLabeler
+from app.search.similarity_labels import CalibrationCache, label
 from app.search.vector_cache import PhotoObject, VectorCache
 from app.types import (
+    Calibration,
     Filters,
     Model,
     Plan,
@@ -69,9 +69,9 @@ class ActiveModelChanged(ModelMismatch):
 class SearchService:
     """Finds products. Thread-safe; holds no state that a result depends on.
 
-    `fast_path` answers common queries in one statement. `sampler` records query vectors, `labeler`
-    labels similarities, `objects` finds objects in pictures, and `observe` is called with the plan
-    of every search.
+    `fast_path` answers common queries in one statement. `sampler` records query vectors,
+    `calibrations` label similarities and tell what is close, `objects` finds objects in pictures,
+    and `observe` is called with the plan of every search.
     """
 
     def __init__(
@@ -84,7 +84,7 @@ class SearchService:
         admission: Admission | None = None,
         fast_path: FastPath | None = None,
         sampler: QuerySampler | None = None,
-        labeler: SimilarityLabeler | None = None,
+        calibrations: CalibrationCache | None = None,
         objects: ObjectFinder | None = None,
         observe: Callable[[Plan], None] | None = None,
     ) -> None:
@@ -95,7 +95,7 @@ class SearchService:
         self._admission = admission or Admission(settings.places, settings.search_wait_s)
         self._fast_path = fast_path
         self._sampler = sampler
-        self._labeler = labeler
+        self._calibrations = calibrations
         self._objects = objects
         self._observe = observe
         self._schema_checked = False
@@ -155,24 +155,23 @@ class SearchService:
             plan = replace(plan, unknown=self._unknown_values(query.filters))
         if self._observe:
             self._observe(plan)
-        outcome = self._labelled(outcome, query, encoded)
+        calibrations = self._calibrations_for(outcome, query, encoded)
+        outcome = _labelled(outcome, calibrations)
         confidence, close, regions = None, None, outcome.regions
         if query.picture and not (query.words or encoded.without or query.shown):
             whole = whole_similarity(query, outcome.matches, outcome.model, cache)
-            confidence, close, regions = judged(outcome.matches, regions, outcome.model, whole)
+            confidence, close, regions = judged(
+                outcome.matches, regions, outcome.model, whole, calibrations
+            )
         return SearchResult(outcome.matches, plan, outcome.dropped, regions, confidence, close)
 
-    def _labelled(
+    def _calibrations_for(
         self, outcome: SearchOutcome, query: Query, encoded: EncodedQuery
-    ) -> SearchOutcome:
-        """The outcome with the labels of similarities, if the query is a picture alone."""
-        if self._labeler is None or query.words or encoded.without:
-            return outcome
-        label = partial(self._labeler.label, model_id=outcome.model.id)
-        regions = tuple(
-            replace(region, matches=label(region.matches)) for region in outcome.regions
-        )
-        return replace(outcome, matches=label(outcome.matches), regions=regions)
+    ) -> Mapping[str | None, Calibration]:
+        """The calibrations of the model by category, if the query is a picture alone."""
+        if self._calibrations is None or query.words or encoded.without:
+            return {}
+        return self._calibrations.calibrations(outcome.model.id)
 
     def _unknown_values(self, filters: Filters) -> tuple[UnknownValue, ...]:
         """The values of the filters that no product has."""
@@ -367,6 +366,18 @@ class SearchService:
             return page_request
         read = word_query.read(connection, words[0])
         return replace(page_request, catalogue_words=(read.query, words[1]), reading=read.reading)
+
+
+def _labelled(
+    outcome: SearchOutcome, calibrations: Mapping[str | None, Calibration]
+) -> SearchOutcome:
+    """The outcome with the labels of similarities."""
+    if not calibrations:
+        return outcome
+    regions = tuple(
+        replace(region, matches=label(region.matches, calibrations)) for region in outcome.regions
+    )
+    return replace(outcome, matches=label(outcome.matches, calibrations), regions=regions)
 
 
 def _directions(

@@ -1,4 +1,4 @@
-"""SimilarityLabeler: labels the similarities of matches by the calibration of their model."""
+"""Labels the similarities of matches by the calibration of their model, which is cached."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ FRESH_S = 60.0
 _log = logging.getLogger(__name__)
 
 
-class SimilarityLabeler:
+class CalibrationCache:
     """Caches the calibrations of models. Thread-safe.
 
     A search never fails because of them or waits for them: while one thread reads, the others use
@@ -34,18 +34,9 @@ class SimilarityLabeler:
         self._rows: dict[int, Mapping[str | None, Calibration]] = {}
         self._read_at: dict[int, float] = {}
 
-    def label(self, matches: tuple[Match, ...], model_id: int) -> tuple[Match, ...]:
-        """The matches, each with the label of its similarity under the model.
-
-        Only for queries by picture: cut-offs are fitted from pairs of pictures, and the distances
-        between words and pictures are larger.
-        """
-        calibrations = self._calibrations(model_id)
-        if not calibrations or not matches:
-            return matches
-        return tuple(_labelled(match, calibrations) for match in matches)
-
-    def _calibrations(self, model_id: int) -> Mapping[str | None, Calibration]:
+    def calibrations(self, model_id: int) -> Mapping[str | None, Calibration]:
+        """The calibrations of a model by category, None is that of the whole catalogue; empty if it
+        has none."""
         now = time.monotonic()
         if now >= self._read_at.get(model_id, -FRESH_S) + FRESH_S and self._lock.acquire(False):
             try:
@@ -60,6 +51,17 @@ class SimilarityLabeler:
     def _read(self, model_id: int) -> Mapping[str | None, Calibration]:
         with self._engine.connect() as connection:
             return {row.category: row for row in calibration.read(connection, model_id)}
+
+
+def label(
+    matches: tuple[Match, ...], calibrations: Mapping[str | None, Calibration]
+) -> tuple[Match, ...]:
+    """The matches, each with the label of its similarity.
+
+    Only for queries by picture: cut-offs are fitted from pairs of pictures, and the distances
+    between words and pictures are larger.
+    """
+    return tuple(_labelled(match, calibrations) for match in matches) if calibrations else matches
 
 
 def _labelled(match: Match, calibrations: Mapping[str | None, Calibration]) -> Match:

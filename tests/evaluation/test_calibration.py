@@ -38,7 +38,7 @@ from app.evaluation.calibration import (
 from app.evaluation.calibration_run import calibrate
 from app.images.decoding import decode
 from app.images.thumbnails import thumbnail
-from app.search.similarity_labels import SimilarityLabeler
+from app.search.similarity_labels import CalibrationCache, label
 from app.types import (
     Calibration,
     CutOff,
@@ -390,11 +390,11 @@ def test_other_searches_do_not_wait_while_one_reads_the_cut_offs(
 ) -> None:
     add(app, numbered(5))
     set_all(sql)
-    labeler = SimilarityLabeler(app.engine)
+    cache = CalibrationCache(app.engine)
     matches = asked(app, photo(1)).matches
-    with labeler._lock:
-        assert labeler.label(matches, 1) == matches
-    assert labeler.label(matches, 1)[0].means == "same photo"
+    with cache._lock:
+        assert label(matches, cache.calibrations(1)) == matches
+    assert label(matches, cache.calibrations(1))[0].means == "same photo"
 
 
 def test_text_queries_have_no_labels(settings: Settings, app: App, sql: psycopg.Connection) -> None:

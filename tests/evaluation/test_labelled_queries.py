@@ -175,8 +175,8 @@ def test_metrics_by_category_are_those_of_its_queries(app: App, queries: Path) -
 
 
 def test_a_product_folded_into_another_counts_as_found(app: App, queries: Path) -> None:
-    for year, seed in ((2020, 1), (2021, 2), (2022, 3)):
-        add(app, {f"Y{year}": [seed]}, year=year, brand="b")
+    for year in (2020, 2021, 2022):
+        add(app, {f"Y{year}": [1]}, year=year, brand="b")
     with app.engine.begin() as connection:
         connection.exec_driver_sql("UPDATE product SET title = 'Long coat'")
     (queries.parent / "1.png").write_bytes(photo(1))

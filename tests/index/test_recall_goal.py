@@ -107,10 +107,11 @@ class Forgetful:
 
     def __init__(self, index: faiss_index.AnnIndex) -> None:
         self._index = index
+        self.rows = index.rows
 
-    def nominate(self, query, n, depth=None, *, selector=None):  # type: ignore[no-untyped-def]
-        found = self._index.nominate(query, n, depth, selector=selector)
-        return faiss_index.Nominees(found.ids[found.ids % 4 > 0], found.cutoff)
+    def search(self, queries, k, depth=None, *, selector=None):  # type: ignore[no-untyped-def]
+        similarities, ids = self._index.search(queries, k, depth, selector=selector)
+        return similarities, np.where(ids % 4 > 0, ids, -1)
 
 
 def test_a_build_is_measured_with_filters_too() -> None:

@@ -163,7 +163,7 @@ def test_busy_connections_give_a_message_and_do_not_affect_results(
         app.search_engine.connect() for _ in range(app.settings.places + EXTRA_SEARCH_CONNECTIONS)
     ]
     try:
-        app.search._labeler._read_at.clear()  # type: ignore[union-attr]
+        app.search._calibrations._read_at.clear()  # type: ignore[union-attr]
         assert len(ask(app).matches) == 10
         with pytest.raises(DatabaseUnavailable, match="busy"):
             app.search.search(Query(sku="P0001"))

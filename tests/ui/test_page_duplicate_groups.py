@@ -139,6 +139,16 @@ def test_undo_restores_the_verdict_before_and_refuses_what_was_decided_meanwhile
         undo(shop.engine, changed.recorded)
 
 
+def test_two_decisions_on_one_pair_are_undone_one_after_the_other(shop: App) -> None:
+    first = decide_all(shop.engine, [("A", "B")], True, "Ada").recorded
+    second = decide_all(shop.engine, [("A", "B")], False, "Bo").recorded
+    undo(shop.engine, second)
+    [restored] = [each.verdict for each in latest_decisions(shop.engine, 9)]
+    assert restored == first[0].verdict
+    undo(shop.engine, first)
+    assert verdicts(shop) == set()
+
+
 def test_a_search_names_the_similar_listings_of_a_match(shop: App) -> None:
     [first, *_] = shop.search.search(Query(picture=photo(1), k=4, fold=True)).matches
     assert first.product.sku in "ABC" and len(first.folded) == 2

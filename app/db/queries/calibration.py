@@ -11,14 +11,19 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from sqlalchemy import Connection, Row, text
 
 from app.db.pipeline import Deferred, Pipeline
-from app.types import Calibration, CutOff, Model, Vector
+from app.types import Calibration, CloseCut, CutOff, Model, Vector
 
 SUFFIXES = ("_distance", "_pairs", "_others")
 CUT_OFFS = ("same_photo", "same_product", "similar")
-COLUMNS = tuple(cut + suffix for cut in CUT_OFFS for suffix in SUFFIXES)
+CLOSE = ("similarity", "midpoint", "width", "present", "absent", "detected", "false_alarms")
+COLUMNS = (
+    *(cut + suffix for cut in CUT_OFFS for suffix in SUFFIXES),
+    *(f"close_{name}" for name in CLOSE),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +69,35 @@ def thumbnails(connection: Connection, ids: Sequence[int]) -> dict[int, bytes]:
     sql = "SELECT id, thumbnail FROM picture WHERE id = ANY(CAST(:ids AS bigint[]))"
     rows = connection.execute(text(sql), {"ids": list(ids)})
     return {row.id: bytes(row.thumbnail) for row in rows}
+
+
+def shown_categories(connection: Connection, model: Model) -> tuple[NDArray[np.int64], list[str]]:
+    """Ids of the pictures that products show, ascending, shape (n,), and their n categories.
+
+    A category is '' if the products have none, or different ones.
+    """
+    sql = """
+        SELECT pp.picture_id,
+            CASE WHEN min(p.category) = max(p.category) THEN min(p.category) ELSE '' END
+                AS category
+        FROM product_picture AS pp JOIN product AS p ON p.id = pp.product_id
+        WHERE EXISTS (
+            SELECT FROM embedding AS e
+            WHERE e.model_id = :model AND e.picture_id = pp.picture_id)
+        GROUP BY pp.picture_id ORDER BY pp.picture_id"""
+    rows = connection.execute(text(sql), {"model": model.id}).all()
+    return np.array([row.picture_id for row in rows], np.int64), [row.category for row in rows]
+
+
+def with_siblings(connection: Connection, model: Model, ids: Sequence[int]) -> set[int]:
+    """Those of the pictures (id) whose product has another picture with an embedding."""
+    sql = """
+        SELECT DISTINCT own.picture_id
+        FROM product_picture AS own JOIN product_picture AS other
+            ON other.product_id = own.product_id AND other.picture_id <> own.picture_id
+        JOIN embedding AS e ON e.model_id = :model AND e.picture_id = other.picture_id
+        WHERE own.picture_id = ANY(CAST(:ids AS bigint[]))"""
+    return set(connection.execute(text(sql), {"model": model.id, "ids": list(ids)}).scalars())
 
 
 def own_pairs(connection: Connection, model: Model, count: int) -> Sequence[Row[Any]]:
@@ -164,8 +198,11 @@ def replace(connection: Connection, model_id: int, rows: Sequence[Calibration]) 
 
 
 def _calibration(row: Row[Any]) -> Calibration:
-    cuts = [CutOff(*row[first : first + 3]) for first in range(1, len(COLUMNS), 3)]
-    return Calibration(row.category or None, *cuts)
+    numbers = row[1:]
+    split = len(CUT_OFFS) * len(SUFFIXES)
+    photo, product, similar = (CutOff(*numbers[first : first + 3]) for first in range(0, split, 3))
+    close = CloseCut(*numbers[split:])
+    return Calibration(row.category or None, photo, product, similar, close)
 
 
 def _values(calibration: Calibration) -> dict[str, Any]:
@@ -177,4 +214,5 @@ def _values(calibration: Calibration) -> dict[str, Any]:
             f"{name}_pairs": cut.pairs,
             f"{name}_others": cut.others,
         }
+    values |= {f"close_{name}": getattr(calibration.close, name) for name in CLOSE}
     return values

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
 from sqlalchemy import Connection, Row, text
@@ -28,6 +29,17 @@ def record(connection: Connection, sku_a: str, sku_b: str, same: bool, decided_b
         {"first": first, "second": second, "same": same, "decided_by": decided_by},
     ).one()
     return _verdict(row)
+
+
+def restore(connection: Connection, verdict: Verdict) -> None:
+    """Store a verdict as it was recorded, on two skus that have none now."""
+    connection.execute(
+        text(
+            f"""INSERT INTO duplicate_verdict ({FIELDS})
+            VALUES (:sku_a, :sku_b, :same, :decided_by, :decided_at)"""
+        ),
+        asdict(verdict),
+    )
 
 
 def remove(connection: Connection, sku_a: str, sku_b: str) -> None:
