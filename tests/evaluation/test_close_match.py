@@ -116,13 +116,23 @@ def test_the_probability_crosses_one_half_between_the_kinds() -> None:
 
 
 def test_a_category_has_its_own_cut_off_where_its_matches_suffice() -> None:
-    hats, shoes = asked([0.9] * 60, "Hat", "Hat"), asked([0.8] * 60, "Shoe", "Shoe")
-    absent = asked([0.3] * 60, "Shoe", "Hat"), asked([0.2] * 10, "Hat", "Shoe")
+    hats, shoes = asked([0.9] * 60, "Hat", "Hat"), asked([0.7] * 60, "Shoe", "Shoe")
+    absent = asked([0.8] * 60, "Shoe", "Hat"), asked([0.2] * 10, "Hat", "Shoe")
     cuts = fit_close_cuts(_joined(hats, shoes), _joined(*absent))
     assert set(cuts) == {None, "Hat"}
     assert cuts["Hat"].similarity == pytest.approx(0.9)
     assert (cuts["Hat"].present, cuts["Hat"].absent) == (60, 60)
     assert (cuts[None].present, cuts[None].absent) == (120, 70)
+
+
+def test_a_category_that_the_cut_off_of_the_catalogue_serves_has_none_of_its_own() -> None:
+    hats, shoes = asked([0.9] * 60, "Hat", "Hat"), asked([0.9] * 600, "Shoe", "Shoe")
+    absent = asked([0.2] * 60, "Shoe", "Hat"), asked([0.2] * 600, "Hat", "Shoe")
+    assert set(fit_close_cuts(_joined(hats, shoes), _joined(*absent))) == {None}
+    low = asked([0.5] * 30 + [0.9] * 30, "Hat", "Hat")
+    cuts = fit_close_cuts(_joined(low, *[shoes] * 2), _joined(*absent))
+    assert cuts[None].similarity == pytest.approx(0.9)
+    assert set(cuts) == {None, "Hat"} and cuts["Hat"].similarity == pytest.approx(0.5)
 
 
 def _joined(*parts: AskedPhotos) -> AskedPhotos:
