@@ -73,24 +73,22 @@ def limits_of(model: Model) -> ObjectLimits:
 
 @dataclass(frozen=True, slots=True)
 class ChosenWindow:
-    """A window that shows an object: its index, the best cosine similarity (-1 to 1) that it has to
-    a picture of the catalogue, and the indices of the windows to search by, its own first."""
+    """A window that shows an object: its index, the score it was chosen by, and the indices of the
+    windows to search by, its own first."""
 
     index: int
-    similarity: float
+    score: float
     neighbours: tuple[int, ...]
 
 
-def choose_windows(
-    regions: Sequence[Region], similarities: NDArray[np.float64]
-) -> list[ChosenWindow]:
-    """The windows with the best similarities, shape (n,), that do not overlap; best first."""
-    ranked = np.argsort(-similarities, kind="stable")
+def choose_windows(regions: Sequence[Region], scores: NDArray[np.float64]) -> list[ChosenWindow]:
+    """The windows with the best scores, shape (n,), that do not overlap; best first."""
+    ranked = np.argsort(-scores, kind="stable")
     chosen = []
-    for index in suppress(regions, similarities.tolist(), MAX_OBJECTS):
+    for index in suppress(regions, scores.tolist(), MAX_OBJECTS):
         near = overlaps(regions[index], regions) > NEIGHBOUR_OVERLAP
         neighbours = tuple(int(each) for each in ranked if near[each])[:NEIGHBOURS]
-        chosen.append(ChosenWindow(index, float(similarities[index]), neighbours))
+        chosen.append(ChosenWindow(index, float(scores[index]), neighbours))
     return chosen
 
 
@@ -109,24 +107,35 @@ def best_windows(
     connection: Connection,
     model: Model,
     windows: Windows,
+    whole: Vector,
     files: IndexFiles,
     settings: Settings,
 ) -> list[ChosenWindow]:
     """The windows that are most similar to a picture of the catalogue and do not overlap.
 
-    Empty where more embeddings changed since the build than the settings allow, and where there is
-    neither a build nor a small catalogue.
+    For models with a lead, those that are more similar to a picture than the `whole` photo, shape
+    (dim,), by most: what the photo shows everywhere is no object. Empty where more embeddings
+    changed since the build than the settings allow, and where there is neither a build nor a small
+    catalogue.
     """
-    similarities = best_similarities(connection, model, windows.vectors, files, settings)
-    if similarities is None or not len(similarities) or similarities.max() <= -1:
+    found = best_similarities(connection, model, windows.vectors, whole, files, settings)
+    if found is None or not len(found[0]) or found[0].max() <= -1:
         return []
-    return choose_windows(windows.regions, similarities)
+    similarities, gains = found
+    leads = limits_of(model).lead is not None
+    return choose_windows(windows.regions, gains if leads else similarities)
 
 
 def best_similarities(
-    connection: Connection, model: Model, directions: Vectors, files: IndexFiles, settings: Settings
-) -> NDArray[np.float64] | None:
-    """The best cosine similarity of each unit vector (n, dim) to a picture of the catalogue, (n,).
+    connection: Connection,
+    model: Model,
+    directions: Vectors,
+    whole: Vector,
+    files: IndexFiles,
+    settings: Settings,
+) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
+    """The best cosine similarity of each unit vector (n, dim) to a picture of the catalogue, (n,),
+    and by how much at most it is more similar to one than `whole`, (n,).
 
     None where more embeddings changed since the build than the settings allow, and where there is
     neither a build nor a small catalogue.
@@ -141,7 +150,7 @@ def best_similarities(
         count = min(NOMINEES, opened.index.rows)
         _, nominated = opened.index.search(unit_rows(vectors), count)
     return window_matches.best_similarities(
-        connection, model, build, vectors, nominated, max_fresh=max_fresh
+        connection, model, build, vectors, nominated, round_query(whole, model), max_fresh=max_fresh
     )
 
 
@@ -214,12 +223,19 @@ class ObjectFinder:
         windows = self._encoder.map_windows(query, model.fingerprint)
         if windows is None:
             return PhotoObjects(similarity)
-        chosen = best_windows(connection, model, windows, self._files, self._settings)
+        chosen = best_windows(connection, model, windows, whole, self._files, self._settings)
         objects = self._exact(query, windows, chosen)
-        return PhotoObjects(similarity, self._leading(connection, model, similarity, objects))
+        return PhotoObjects(
+            similarity, self._leading(connection, model, whole, similarity, objects)
+        )
 
     def _leading(
-        self, connection: Connection, model: Model, whole: float, objects: Sequence[PhotoObject]
+        self,
+        connection: Connection,
+        model: Model,
+        whole: Vector,
+        similarity: float,
+        objects: Sequence[PhotoObject],
     ) -> tuple[PhotoObject, ...]:
         """The objects, with those marked that do not count in the merged list: none of the photo's
         count if the first does not lead."""
@@ -227,8 +243,8 @@ class ObjectFinder:
         if lead is None or not objects:
             return tuple(objects)
         vectors = np.stack(objects[0].vectors)
-        best = best_similarities(connection, model, vectors, self._files, self._settings)
-        leads = best is not None and best.max() >= whole + lead
+        found = best_similarities(connection, model, vectors, whole, self._files, self._settings)
+        leads = found is not None and found[0].max() >= similarity + lead
         return tuple(replace(each, merged=bool(leads)) for each in objects)
 
     def _exact(
@@ -239,7 +255,7 @@ class ObjectFinder:
         exact = boxes[:EXACT_OBJECTS]
         crops = self._encoder.encode_regions(query, exact) if exact else ()
         return tuple(
-            PhotoObject(box, object_vectors(windows, each, crop), each.similarity)
+            PhotoObject(box, object_vectors(windows, each, crop), each.score)
             for each, box, crop in zip_longest(chosen, boxes, crops)
         )
 

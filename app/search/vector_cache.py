@@ -31,8 +31,8 @@ class QueryPicture:
 
 @dataclass(frozen=True, slots=True)
 class PhotoObject:
-    """An object found in a photo: its box, the vectors (dim,) to search by, and the best cosine
-    similarity (-1 to 1) that its window has to a picture of the catalogue.
+    """An object found in a photo: its box, the vectors (dim,) to search by, and the score that
+    its window was chosen by.
 
     The distance of a product to the object is that to the nearest of the vectors. It is `merged`
     if it counts in the list of the photo, not only in its own.
@@ -40,7 +40,7 @@ class PhotoObject:
 
     box: Region
     vectors: tuple[Vector, ...]
-    similarity: float
+    score: float
     merged: bool = True
 
 

@@ -33,7 +33,13 @@ from app.encoders.efficientnet_pair import SIDE, PairEncoder
 from app.encoders.feature_map import map_input_size
 from app.images.decoding import decode
 from app.search.confidence import SHIPPED, Curve, curve_for
-from app.search.regions import EXACT_OBJECTS, choose_windows, limits_of, object_vectors
+from app.search.regions import (
+    EXACT_OBJECTS,
+    NOMINEES,
+    choose_windows,
+    limits_of,
+    object_vectors,
+)
 from app.search.windows import Windows, window_grid
 from app.types import Model, Region, Vector, Vectors
 from app.vectors import round_to_float16
@@ -183,8 +189,12 @@ def answer(
     if whole.max() >= limits.sure:
         return Answer(whole, (), (), 1.0)
     windows, map_cost = encoder.windows(photo.path)
-    best = similarities(windows.vectors).max(axis=1).astype(np.float64)
-    chosen = choose_windows(windows.regions, best)
+    found = similarities(windows.vectors)
+    best = found.max(axis=1)
+    if limits.lead is not None:
+        nominated = np.argpartition(-found, NOMINEES, axis=1)[:, :NOMINEES]
+        best = np.take_along_axis(found - whole, nominated, axis=1).max(axis=1)
+    chosen = choose_windows(windows.regions, best.astype(np.float64))
     boxes = tuple(windows.regions[each.index] for each in chosen)
     crops = [encoder.picture(photo.path, box) for box in boxes[:EXACT_OBJECTS]]
     objects = tuple(

@@ -9,7 +9,7 @@ from pgvector import HalfVector
 from pgvector.psycopg import register_vector
 from sqlalchemy import Connection
 
-from app.types import Build, Model, Vectors
+from app.types import Build, Model, Vector, Vectors
 
 # `nominee` are pairs of a window and a picture; every window is also compared with all embeddings
 # changed since the build, or with all there are if no build is given. An embedding that was
@@ -23,17 +23,19 @@ WITH asked AS MATERIALIZED (
         AND EXISTS (SELECT FROM product_picture AS pp WHERE pp.picture_id = e.picture_id)
     LIMIT %(allowed)s
 ), compared AS (
-    SELECT nominee.number, e.vec <=> asked.q AS distance
+    SELECT nominee.number, e.vec <=> asked.q AS distance,
+        (e.vec <=> asked.q) - (e.vec <=> CAST(%(whole)s AS halfvec)) AS gain
     FROM unnest(CAST(%(numbers)s AS bigint[]), CAST(%(pictures)s AS bigint[]))
         AS nominee(number, picture_id)
     JOIN embedding AS e ON e.model_id = {model} AND e.picture_id = nominee.picture_id
     JOIN asked ON asked.number = nominee.number
     WHERE EXISTS (SELECT FROM product_picture AS pp WHERE pp.picture_id = e.picture_id)
   UNION ALL
-    SELECT asked.number, fresh.vec <=> asked.q
+    SELECT asked.number, fresh.vec <=> asked.q,
+        (fresh.vec <=> asked.q) - (fresh.vec <=> CAST(%(whole)s AS halfvec))
     FROM asked CROSS JOIN fresh WHERE (SELECT count(*) FROM fresh) < %(allowed)s
 )
-SELECT number, min(distance) AS distance, (SELECT count(*) FROM fresh) AS fresh
+SELECT number, min(distance) AS distance, (SELECT count(*) FROM fresh) AS fresh, min(gain) AS gain
 FROM compared GROUP BY number"""
 
 CHANGED = """
@@ -47,14 +49,16 @@ def best_similarities(
     build: Build | None,
     vectors: Vectors,
     nominated: NDArray[np.int64],
+    whole: Vector,
     *,
     max_fresh: int,
-) -> NDArray[np.float64] | None:
-    """The cosine similarity of each vector to the nearest picture that a product shows, (n,).
+) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
+    """The cosine similarity of each vector to the nearest picture that a product shows, (n,), and
+    the greatest gain: how much more similar it is to a picture than the vector `whole`, (n,).
 
     `nominated` are picture ids, int64 (n, m), -1 where there is none. Embeddings that `build` does
     not hold are compared too; without a build, all are. None if those are more than `max_fresh`. A
-    window without any picture has the similarity -1.
+    window without any picture has the similarity -1 and the gain -2.
     """
     numbers, columns = np.nonzero(nominated >= 0)
     values = {
@@ -62,6 +66,7 @@ def best_similarities(
         "numbers": (numbers + 1).tolist(),
         "pictures": nominated[numbers, columns].tolist(),
         "allowed": max_fresh + 1,
+        "whole": HalfVector(whole),
     }
     _register_vectors(connection)
     changed = ""
@@ -72,10 +77,10 @@ def best_similarities(
     rows = connection.exec_driver_sql(sql, values).all()
     if rows and rows[0][2] > max_fresh:
         return None
-    similarities = np.full(len(vectors), -1.0)
-    for number, distance, _ in rows:
-        similarities[number - 1] = 1 - distance
-    return similarities
+    similarities, gains = np.full(len(vectors), -1.0), np.full(len(vectors), -2.0)
+    for number, distance, _, gain in rows:
+        similarities[number - 1], gains[number - 1] = 1 - distance, -gain
+    return similarities, gains
 
 
 def _register_vectors(connection: Connection) -> None:
