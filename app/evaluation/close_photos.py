@@ -27,7 +27,7 @@ from app.types import Model, Vector, Vectors
 from app.vectors import round_to_float16, unit_rows
 
 PHOTOS = 800
-"""Simulated photos; CLIP on a CPU takes less than a minute for them."""
+"""Photos that are simulated at most; encoding them is most of the time of a fit."""
 
 PAGES_PER_BLOCK = 256
 BATCH = 32
