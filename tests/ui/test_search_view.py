@@ -137,7 +137,7 @@ def test_without_tables_or_products_the_page_shows_advice(
         page = visit()
         advice = "The catalogue is empty. Load products with `lookalike ingest`, then ask."
         assert alerts(page) == [advice]
-        assert "only 0 products have a picture" in alerts(upload(page, 7))[0]
+        assert "No products have a picture" in alerts(upload(page, 7))[0]
 
 
 def test_an_uploaded_photo_finds_its_product_first(goods: App, visit: Visit) -> None:
@@ -364,7 +364,7 @@ def test_the_page_explains_fewer_results_by_the_minimum_similarity(
 ) -> None:
     page = upload(visit(min="0.99"), 7)
     assert skus(page) == ["P0007"]
-    assert "at least as similar as 0.99" in alerts(page)[0]
+    assert "at least as similar to the query as 0.99" in alerts(page)[0]
 
 
 def test_a_fallback_is_shown_with_its_reason_and_not_as_an_error(
