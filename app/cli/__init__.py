@@ -74,7 +74,7 @@ COMMANDS = {
     ),
     "calibrate": (
         "app.cli.calibrate:calibrate",
-        "Fit the distance cut-offs of the similarity labels.",
+        "Fit the distance cut-offs of labels, and what has no close match.",
     ),
     "tune": (
         "app.cli.tune:tune",
