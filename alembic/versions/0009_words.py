@@ -127,16 +127,19 @@ COMMENT ON COLUMN product_words.words IS 'stemmed; the sku and the gtin begin wi
 COMMENT ON COLUMN product_words.surface IS 'not stemmed, as counted in vocabulary';
 
 CREATE TABLE IF NOT EXISTS vocabulary (
+    id bigint GENERATED ALWAYS AS IDENTITY,
     language text NOT NULL,
     word text COLLATE "C" NOT NULL,
     lexeme text COLLATE "C",
     products bigint NOT NULL,
     kinds bigint NOT NULL,
     brands bigint NOT NULL,
-    CONSTRAINT vocabulary_pkey PRIMARY KEY (language, word)
+    CONSTRAINT vocabulary_pkey PRIMARY KEY (id)
 );
+CREATE INDEX IF NOT EXISTS vocabulary_word_idx ON vocabulary (word, language);
 CREATE INDEX IF NOT EXISTS vocabulary_lexeme_idx ON vocabulary (lexeme, language);
-COMMENT ON TABLE vocabulary IS 'the words of the catalogue, counted by triggers';
+COMMENT ON TABLE vocabulary IS
+    'the words of the catalogue, counted by triggers; a word''s counts are the sums of its rows';
 COMMENT ON COLUMN vocabulary.lexeme IS 'its stem in this language; null: a stop word';
 COMMENT ON COLUMN vocabulary.products IS 'products that have the word';
 COMMENT ON COLUMN vocabulary.kinds IS 'products that have it in their category or colour';
@@ -187,48 +190,42 @@ END $$;
 CREATE OR REPLACE FUNCTION count_words() RETURNS trigger LANGUAGE plpgsql
 SET search_path = pg_catalog, public, pg_temp AS $$
 DECLARE
-    gone boolean;
+    changes vocabulary[] := '{}';
 BEGIN
-    -- In the order of the words, so that two writers cannot wait for each other.
     IF TG_OP IN ('INSERT', 'UPDATE') THEN
-        INSERT INTO vocabulary
-        SELECT language, lexeme,
-            (tsvector_to_array(to_tsvector(language::regconfig, lexeme)))[1],
-            count(*), count(*) FILTER (WHERE weights && '{B,C}'),
-            count(*) FILTER (WHERE weights && '{D}')
-        FROM after, unnest(surface) AS word
-        GROUP BY language, lexeme ORDER BY language, lexeme COLLATE "C"
-        ON CONFLICT (language, word) DO UPDATE
-            SET products = vocabulary.products + excluded.products,
-                kinds = vocabulary.kinds + excluded.kinds,
-                brands = vocabulary.brands + excluded.brands;
+        changes := changes || ARRAY(
+            SELECT ROW(NULL, language, lexeme, NULL, count(*),
+                count(*) FILTER (WHERE weights && '{B,C}'),
+                count(*) FILTER (WHERE weights && '{D}'))::vocabulary
+            FROM after, unnest(surface) GROUP BY language, lexeme);
     END IF;
     IF TG_OP IN ('UPDATE', 'DELETE') THEN
-        WITH less AS (
-            SELECT language, lexeme AS word, count(*) AS products,
-                count(*) FILTER (WHERE weights && '{B,C}') AS kinds,
-                count(*) FILTER (WHERE weights && '{D}') AS brands
-            FROM before, unnest(surface)
-            GROUP BY language, lexeme
-        ), locked AS MATERIALIZED (
-            SELECT v.language, v.word, less.products, less.kinds, less.brands
-            FROM vocabulary AS v JOIN less USING (language, word)
-            ORDER BY v.language, v.word FOR UPDATE OF v
-        ), counted AS (
-            UPDATE vocabulary AS v
-            SET products = v.products - locked.products, kinds = v.kinds - locked.kinds,
-                brands = v.brands - locked.brands
-            FROM locked
-            WHERE (v.language, v.word) = (locked.language, locked.word)
-            RETURNING v.products
-        )
-        SELECT bool_or(products <= 0) INTO gone FROM counted;
-        IF gone THEN
-            DELETE FROM vocabulary AS v USING (SELECT DISTINCT language, lexeme
-                FROM before, unnest(surface)) AS less
-            WHERE (v.language, v.word) = (less.language, less.lexeme) AND v.products <= 0;
-        END IF;
+        changes := changes || ARRAY(
+            SELECT ROW(NULL, language, lexeme, NULL, -count(*),
+                -count(*) FILTER (WHERE weights && '{B,C}'),
+                -count(*) FILTER (WHERE weights && '{D}'))::vocabulary
+            FROM before, unnest(surface) GROUP BY language, lexeme);
     END IF;
+    -- Writers of the same words never wait for each other: what changes is a row of its own, into
+    -- which the rows that nobody else holds are merged. A transaction of a stricter isolation
+    -- level merges none, because a row that another has merged meanwhile would be an error there.
+    WITH change AS (
+        SELECT language, word, sum(products) AS products, sum(kinds) AS kinds, sum(brands) AS brands
+        FROM unnest(changes) GROUP BY language, word
+        HAVING (sum(products), sum(kinds), sum(brands)) <> (0, 0, 0)
+    ), free AS MATERIALIZED (
+        SELECT v.id FROM vocabulary AS v JOIN change USING (language, word)
+        WHERE current_setting('transaction_isolation') = 'read committed'
+        FOR UPDATE OF v SKIP LOCKED
+    ), merged AS (
+        DELETE FROM vocabulary AS v USING free WHERE v.id = free.id
+        RETURNING v.language, v.word, v.products, v.kinds, v.brands
+    )
+    INSERT INTO vocabulary (language, word, lexeme, products, kinds, brands)
+    SELECT language, word, (tsvector_to_array(to_tsvector(language::regconfig, word)))[1],
+        sum(products), sum(kinds), sum(brands)
+    FROM (SELECT * FROM change UNION ALL SELECT * FROM merged) AS part
+    GROUP BY language, word HAVING (sum(products), sum(kinds), sum(brands)) <> (0, 0, 0);
     RETURN NULL;
 END $$;
 

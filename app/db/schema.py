@@ -431,8 +431,9 @@ product_words = Table(
 vocabulary = Table(
     "vocabulary",
     metadata,
-    Column("language", Text),
-    Column("word", Text(collation="C")),
+    Column("id", BigInteger, Identity(always=True), primary_key=True),
+    Column("language", Text, nullable=False),
+    Column("word", Text(collation="C"), nullable=False),
     Column(
         "lexeme", Text(collation="C"), comment="its stem in this language; null: a stop word"
     ),
@@ -444,9 +445,10 @@ vocabulary = Table(
     Column(
         "brands", BigInteger, nullable=False, comment="products that have it in their brand"
     ),
-    PrimaryKeyConstraint("language", "word"),
+    Index("vocabulary_word_idx", "word", "language"),
     Index("vocabulary_lexeme_idx", "lexeme", "language"),
-    comment="the words of the catalogue, counted by triggers",
+    comment="the words of the catalogue, counted by triggers; a word's counts are the sums of its "
+    "rows",
 )  # fmt: skip
 
 synonym = Table(

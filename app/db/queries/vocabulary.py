@@ -30,7 +30,8 @@ FROM unnest(CAST(:texts AS text[])) AS value"""
 
 COUNTS = """
 SELECT lexeme, sum(products), sum(kinds), sum(brands) FROM vocabulary
-WHERE language = :language AND lexeme = ANY(CAST(:lexemes AS text[])) GROUP BY lexeme"""
+WHERE language = :language AND lexeme = ANY(CAST(:lexemes AS text[]))
+GROUP BY lexeme HAVING sum(products) > 0"""
 
 CODES = """
 SELECT code FROM unnest(CAST(:codes AS text[])) AS code
@@ -39,28 +40,33 @@ WHERE EXISTS (
     WHERE words @@ CAST('''#' || replace(replace(code, '\\', '\\\\'), '''', '''''') || ''''
         AS tsquery))"""
 
-# A range of the primary key, whose collation is that of code points.
+# A range of the index on `word`, whose collation is that of code points. Transactions that wrote
+# the same word at the same time leave a row each, hence the sums.
 BEGINNING = """
 SELECT lexeme FROM vocabulary
 WHERE language = :language AND word >= :beginning AND word < :beginning || chr(1114109)
     AND lexeme IS NOT NULL
-ORDER BY products DESC, word LIMIT :most"""
+GROUP BY word, lexeme HAVING sum(products) > 0
+ORDER BY sum(products) DESC, word LIMIT :most"""
 
 SAME_FIRST_LETTER = """
-SELECT word, lexeme, products FROM vocabulary
+SELECT word, lexeme, CAST(sum(products) AS bigint) FROM vocabulary
 WHERE language = :language AND word >= :letter AND word < :letter || chr(1114109)
     AND length(word) BETWEEN :shortest AND :longest AND lexeme IS NOT NULL
-ORDER BY products DESC, word LIMIT :most"""
+GROUP BY word, lexeme HAVING sum(products) > 0
+ORDER BY sum(products) DESC, word LIMIT :most"""
 
 ANY_FIRST_LETTER = """
-SELECT word, lexeme, products FROM vocabulary
+SELECT word, lexeme, CAST(sum(products) AS bigint) FROM vocabulary
 WHERE language = :language AND length(word) BETWEEN :shortest AND :longest AND lexeme IS NOT NULL
-ORDER BY products DESC, word LIMIT :most"""
+GROUP BY word, lexeme HAVING sum(products) > 0
+ORDER BY sum(products) DESC, word LIMIT :most"""
 
 BY_TRIGRAMS = """
-SELECT word, lexeme, products FROM vocabulary
+SELECT word, lexeme, CAST(sum(products) AS bigint) FROM vocabulary
 WHERE language = :language AND word % :word
     AND length(word) BETWEEN :shortest AND :longest AND lexeme IS NOT NULL
+GROUP BY word, lexeme HAVING sum(products) > 0
 ORDER BY word <-> :word, word LIMIT 50"""
 
 TOTAL = "SELECT greatest(reltuples, 0) FROM pg_class WHERE oid = 'product'::regclass"
