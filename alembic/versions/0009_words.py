@@ -190,28 +190,34 @@ END $$;
 CREATE OR REPLACE FUNCTION count_words() RETURNS trigger LANGUAGE plpgsql
 SET search_path = pg_catalog, public, pg_temp AS $$
 DECLARE
-    changes vocabulary[] := '{}';
+    changes jsonb := '[]';
 BEGIN
     IF TG_OP IN ('INSERT', 'UPDATE') THEN
-        changes := changes || ARRAY(
-            SELECT ROW(NULL, language, lexeme, NULL, count(*),
-                count(*) FILTER (WHERE weights && '{B,C}'),
-                count(*) FILTER (WHERE weights && '{D}'))::vocabulary
-            FROM after, unnest(surface) GROUP BY language, lexeme);
+        SELECT changes || coalesce(jsonb_agg(to_jsonb(more)), '[]') INTO changes
+        FROM (
+            SELECT language, lexeme AS word, count(*) AS products,
+                count(*) FILTER (WHERE weights && '{B,C}') AS kinds,
+                count(*) FILTER (WHERE weights && '{D}') AS brands
+            FROM after, unnest(surface) GROUP BY language, lexeme
+        ) AS more;
     END IF;
     IF TG_OP IN ('UPDATE', 'DELETE') THEN
-        changes := changes || ARRAY(
-            SELECT ROW(NULL, language, lexeme, NULL, -count(*),
-                -count(*) FILTER (WHERE weights && '{B,C}'),
-                -count(*) FILTER (WHERE weights && '{D}'))::vocabulary
-            FROM before, unnest(surface) GROUP BY language, lexeme);
+        SELECT changes || coalesce(jsonb_agg(to_jsonb(less)), '[]') INTO changes
+        FROM (
+            SELECT language, lexeme AS word, -count(*) AS products,
+                -count(*) FILTER (WHERE weights && '{B,C}') AS kinds,
+                -count(*) FILTER (WHERE weights && '{D}') AS brands
+            FROM before, unnest(surface) GROUP BY language, lexeme
+        ) AS less;
     END IF;
     -- Writers of the same words never wait for each other: what changes is a row of its own, into
     -- which the rows that nobody else holds are merged. A transaction of a stricter isolation
     -- level merges none, because a row that another has merged meanwhile would be an error there.
     WITH change AS (
         SELECT language, word, sum(products) AS products, sum(kinds) AS kinds, sum(brands) AS brands
-        FROM unnest(changes) GROUP BY language, word
+        FROM jsonb_to_recordset(changes) AS part (
+            language text, word text COLLATE "C", products bigint, kinds bigint, brands bigint)
+        GROUP BY language, word
         HAVING (sum(products), sum(kinds), sum(brands)) <> (0, 0, 0)
     ), free AS MATERIALIZED (
         SELECT v.id FROM vocabulary AS v JOIN change USING (language, word)
