@@ -68,5 +68,11 @@ def _as_dict(calibration: Calibration) -> dict[str, object]:
     return {
         "category": calibration.category,
         **{field: asdict(cut) | {"reason": missing_reason(cut)} for field, cut in cuts.items()},
-        "close": asdict(calibration.close) | {"reason": why_no_cut(calibration.close)},
+        "close": asdict(calibration.close) | {"reason": _why_no_close_cut(calibration)},
     }
+
+
+def _why_no_close_cut(calibration: Calibration) -> str | None:
+    if calibration.category is None or calibration.close.similarity is not None:
+        return why_no_cut(calibration.close)
+    return "the category has no cut-off of its own, only the catalogue may have one"

@@ -341,9 +341,13 @@ def test_the_commands_print_the_cut_off_and_say_no_close_match(shop: App) -> Non
     ran = CliRunner().invoke(cli, ["calibrate"])
     assert ran.exit_code == 0, ran.output
     assert "false alarms" in ran.stdout and "detected" in ran.stdout
-    whole = json.loads(CliRunner().invoke(cli, ["calibrate", "--json"]).stdout)[0]
+    whole, *categories = json.loads(CliRunner().invoke(cli, ["calibrate", "--json"]).stdout)
     assert whole["close"]["present"] == 184 and whole["close"]["reason"] is None
     assert 0 < whole["close"]["similarity"] < 1
+    for row in categories:
+        own = row["close"]["similarity"] is not None
+        assert own or "no cut-off of its own" in row["close"]["reason"]
+    assert categories
 
     near = CliRunner().invoke(cli, ["search", "-", "--json"], input=photo(7))
     assert json.loads(near.stdout)["close"] is True
