@@ -21,6 +21,9 @@ MAX_OPEN = 2
 """Indexes kept in memory: the build in use, and the one before, which a search that began earlier
 may still need."""
 
+RELEASE_S = 60.0
+"""While another index is in use, one that no search asked for in this many seconds is given up."""
+
 DRAFT_SUFFIX = ".tmp"
 """Suffix of a file that the builder writes. A file that is fetched has `atomic_files.SUFFIX`."""
 
@@ -29,6 +32,14 @@ STALE_S = 3600
 
 ReadIndexFile = Callable[[Build], Iterable[bytes]]
 """Reads the file of a build from the database: its pieces in order, none if it is not there."""
+
+
+@dataclass(slots=True)
+class _OpenIndex:
+    """An index, and the monotonic time in seconds at which a search last asked for it."""
+
+    index: AnnIndex
+    used_at: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +57,7 @@ class IndexFiles:
         self.folder = folder
         self._lock = threading.Lock()
         self._reading = threading.Lock()
-        self._open: OrderedDict[str, AnnIndex] = OrderedDict()
+        self._open: OrderedDict[str, _OpenIndex] = OrderedDict()
         self._failed: dict[str, _Failure] = {}
 
     def path(self, sha256: str) -> Path:
@@ -85,11 +96,16 @@ class IndexFiles:
 
     def opened(self, build: Build) -> AnnIndex | None:
         """The index of a build if it is open; None otherwise."""
+        now = time.monotonic()
         with self._lock:
-            index = self._open.get(build.sha256)
-            if index is not None:
-                self._open.move_to_end(build.sha256)
-        return None if index is None else _with_parameters(index, build)
+            found = self._open.get(build.sha256)
+            if found is None:
+                return None
+            found.used_at = now
+            self._open.move_to_end(build.sha256)
+            while now - next(iter(self._open.values())).used_at > RELEASE_S:
+                self._open.popitem(last=False)
+        return _with_parameters(found.index, build)
 
     def open(self, build: Build, read_file: ReadIndexFile | None = None) -> AnnIndex:
         """The index of a build, read on first use. Searches that hold another index keep it.
@@ -104,7 +120,7 @@ class IndexFiles:
             self._make_room()
             index = self._read(build, read_file)
             with self._lock:
-                self._open[build.sha256] = index
+                self._open[build.sha256] = _OpenIndex(index, time.monotonic())
         return index
 
     def check(self, build: Build) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import time
 import tracemalloc
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -114,8 +115,9 @@ def test_faiss_never_reads_a_damaged_file(
 ) -> None:
     """A damaged size could make it allocate any amount of memory."""
     build, content = stored
+    flipped = bytes([content[0] ^ 1]) + content[1:]
     damaged = {
-        "bit": bytes([content[0] ^ 1]) + content[1:],
+        "bit": flipped,
         "shorter": content[:-1],
         "longer": content + b"x",
     }[harm]
@@ -123,7 +125,7 @@ def test_faiss_never_reads_a_damaged_file(
     files.path(build.sha256).write_bytes(damaged)
     called: list[object] = []
     monkeypatch.setattr(faiss_index.faiss(), "read_index", called.append)
-    for read_file in (None, in_pieces(content[:1] + b"x" + content[2:])):
+    for read_file in (None, in_pieces(flipped)):
         with pytest.raises(IndexDamaged):
             files.open(build, read_file)
         files = IndexFiles(tmp_path)
@@ -177,3 +179,23 @@ def test_an_older_index_is_given_up_before_another_is_opened(
         files.open(build)
     assert open_before == [0, 1, 1]
     assert hashlib.sha256(files.path(builds[0].sha256).read_bytes()).hexdigest() == builds[0].sha256
+
+
+def test_the_previous_index_is_given_up_when_no_search_asks_for_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = IndexFiles(tmp_path)
+    now = 0.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    first, second = made(files, 0), made(files, 1)
+    files.open(first)
+    files.open(second)
+    for at in (30.0, 60.0, 100.0):
+        now = at
+        assert files.opened(first) and files.opened(second)
+    now = 150.0
+    assert files.opened(second)
+    assert files.opened(first)
+    now = 220.0
+    assert files.opened(second)
+    assert files.opened(first) is None
