@@ -168,6 +168,7 @@ class IndexFiles:
                 self._open.popitem(last=False)
 
     def _read(self, build: Build, read_file: ReadIndexFile | None) -> AnnIndex:
+        faiss_io.check_kind(build.kind)
         state = _state(self.path(build.sha256))
         failed = self._failed.get(build.sha256)
         if failed and failed.state == state:
