@@ -12,7 +12,6 @@ from sqlalchemy import Engine
 from app.catalog.entries import emptied
 from app.db.queries import filled_fields
 from app.db.queries.filled_fields import FilledFields
-from app.errors import BadSource
 from ingest.sources import SourceReject, SourceRow
 
 LOOKUP_ROWS = 5000
@@ -53,15 +52,16 @@ class Assessment:
             losses.append(f"take {self.pictures_taken:,} of {self.pictures:,} pictures")
         return losses
 
-    def check(self) -> None:
-        """Raise BadSource if the run would take more than MAX_LOSS."""
-        if losses := self.losses:
-            raise BadSource(
-                f"Nothing was written: this run would {' and '.join(losses)} of the "
-                f"{self.products:,} products it touches. An empty field clears what is stored, a "
-                "column that is left out keeps it: correct the source, or go on with --force. "
-                "--dry-run shows the changes."
-            )
+    @property
+    def objection(self) -> str | None:
+        """Why the run should not go on; None if it takes no more than MAX_LOSS."""
+        if not self.losses:
+            return None
+        return (
+            f"This run would {' and '.join(self.losses)} of the {self.products:,} products it "
+            "touches. An empty field clears what is stored, a column that is left out keeps it: "
+            "correct the source, or go on with --force."
+        )
 
 
 @dataclass(frozen=True, slots=True)

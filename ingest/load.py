@@ -153,11 +153,13 @@ def _read_all(
 
 def _check(assessment: Assessment, run: IngestRun, options: LoadOptions) -> None:
     """Raise BadInput if the run would take or delete too much."""
-    if not options.force:
-        assessment.check()
+    objections = [None if options.force else assessment.objection]
     if options.prune:
         unseen = run.count_unseen(EXAMPLES)
-        options.prune_limit.check(unseen.count, unseen.total, unseen.examples)
+        limit = options.prune_limit
+        objections.append(limit.objection(unseen.count, unseen.total, unseen.examples))
+    if reasons := [reason for reason in objections if reason]:
+        raise BadInput(" ".join(["Nothing was written.", *reasons, "--dry-run shows the changes."]))
 
 
 def _refusal(check: Callable[[], object]) -> str | None:

@@ -20,16 +20,16 @@ class PruneLimit:
     products: int = FEW
     share: float = SHARE
 
-    def check(self, count: int, total: int, examples: Sequence[str]) -> None:
-        """Raise BadInput if `count` of `total` products are too many to be deleted."""
+    def objection(self, count: int, total: int, examples: Sequence[str]) -> str | None:
+        """Why `count` of `total` products should not be deleted; None if they may be."""
         if count <= max(self.products, self.share * total):
-            return
+            return None
         names = ", ".join(examples)
         more = f" and {count - len(examples):,} more" if count > len(examples) else ""
-        raise BadInput(
-            f"Nothing was written: {count:,} of {total:,} products are not in the source and would "
-            f"be deleted, more than {self}: {names}{more}. If the source was cut short, fetch it "
-            f"again; if they should go, run it with --prune-at-most {count}."
+        return (
+            f"{count:,} of {total:,} products are not in the source and would be deleted, more "
+            f"than {self}: {names}{more}. If the source was cut short, fetch it again; if they "
+            f"should go, run it with --prune-at-most {count}."
         )
 
     def __str__(self) -> str:
