@@ -14,7 +14,13 @@ from app.cli.output import as_json, note, print_json, print_table
 from app.config import Settings
 from app.errors import BadImage, BadInput
 from app.search.confidence import NO_CLOSE_MATCH
-from app.search.explain import price_text, reading_texts, why_dropped, words_text
+from app.search.explain import (
+    price_text,
+    reading_texts,
+    similar_number,
+    why_dropped,
+    words_text,
+)
 from app.search.filters import parse
 from app.search.vector_cache import VectorCache
 from app.types import Folded, Match, Query, Region, RegionMatches, SearchResult, WordsReading
@@ -290,6 +296,7 @@ def _match_as_dict(match: Match) -> dict[str, Any]:
             for fold in match.folded
         ],
         "similar_count": match.similar_count,
+        "similar_more": match.similar_more,
         "similar": [
             {
                 "sku": listing.product.sku,
@@ -315,7 +322,7 @@ def _similar_text(match: Match) -> str:
     skus = ", ".join(listing.product.sku for listing in match.similar)
     more = ", ..." if match.similar_count > len(match.similar) else ""
     listings = "listing" if match.similar_count == 1 else "listings"
-    return f"{match.similar_count} similar {listings} with the same words: {skus}{more}"
+    return f"{similar_number(match)} similar {listings} with the same words: {skus}{more}"
 
 
 def _rounded(number: float | None) -> float | None:

@@ -16,13 +16,13 @@ from app.db.queries.full_text import WordQuery
 from app.db.queries.nearest import Candidates
 from app.duplicates.picture_loading import picture_loader
 from app.index.file_store import IndexFiles
-from app.search import photo_words, planner
-from app.search.dedup import DedupResult, ScoredHit, deduplicate, needs_dedup
+from app.search import photo_words, planner, word_query
+from app.search.dedup import UNWANTED_WORD, DedupResult, ScoredHit, deduplicate, needs_dedup
 from app.search.fusion import fuse
 from app.search.photo_words import PoolProduct
 from app.search.query_encoder import has_pictures
 from app.search.retrieval import Reason, RetrievalRequest, RetrievalResult, best_hits
-from app.types import Hit, Query, Vector, WordsReading
+from app.types import Dropped, Hit, Query, Vector, WordsReading
 
 GROWTH_FACTOR = 4
 """Each further retrieval asks for this many times as many products as the one before."""
@@ -63,13 +63,14 @@ class _PageHits:
     """Hits with their scores, best first.
 
     `exhausted` is whether there are no further hits, and `cut` whether that is because they would
-    be less similar than the query's minimum.
+    be less similar than the query's minimum. Products in `unwanted` (ids) have an excluded word.
     """
 
     retrieval: RetrievalResult
     hits: Sequence[tuple[Hit, float]]
     exhausted: bool
     cut: bool = False
+    unwanted: frozenset[int] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +113,7 @@ def page(request: PageRequest) -> Page:
         size = 2 * k + 20
     while True:
         page_hits = _page_hits(request, size)
-        deduplicated = _deduplicated(request, page_hits.hits, shown)
+        deduplicated = _deduplicated(request, page_hits, shown)
         full = len(deduplicated.kept) >= k
         if page_hits.exhausted or full or size >= MAX_CANDIDATES:
             return Page(
@@ -211,7 +212,13 @@ def _reranked(request: PageRequest, size: int) -> _PageHits:
     cut = _ends_below(result, minimum)
     exhausted = (cut or len(hits) < pool_size) and len(left) <= size
     result = replace(result, reason=result.reason.extended(told))
-    return _PageHits(result, left[:size], exhausted, cut)
+    unwanted: frozenset[int] = frozenset()
+    if request.catalogue_words is not None:
+        ids = [hit.product_id for hit, _ in left[:size]]
+        unwanted = photo_pool.with_unwanted_words(
+            retrieval.connection, request.catalogue_words[0], ids
+        )
+    return _PageHits(result, left[:size], exhausted, cut, unwanted)
 
 
 def _pool(
@@ -223,16 +230,15 @@ def _pool(
     ids = [hit.product_id for hit in hits]
     categories, shares, kinds = {}, {}, frozenset[str]()
     if request.catalogue_words is not None:
-        word_query, _ = request.catalogue_words
+        words, _ = request.catalogue_words
         categories = photo_pool.categories(connection, [*ids, *asked_with])
-        shares = photo_pool.word_shares(connection, word_query, ids)
+        shares = photo_pool.word_shares(connection, words, ids)
         own = frozenset(categories[id_] for id_ in asked_with if id_ in categories)
         kinds = own or photo_words.kinds_by_vote(
             [(categories.get(hit.product_id), hit.similarity) for hit in hits]
         )
-        kinds = photo_words.kinds_of_query(
-            kinds, request.query.words or "", set(categories.values())
-        )
+        asked = word_query.asked(request.query.words or "", request.reading)
+        kinds = photo_words.kinds_of_query(kinds, asked, set(categories.values()))
     to_words = {}
     if request.text_vector is not None:
         compared = full_text.nearest_hits(connection, model, request.text_vector, ids)
@@ -265,20 +271,29 @@ def _nearest_hits(request: RetrievalRequest, products: Sequence[int]) -> list[Hi
 
 
 def _deduplicated(
-    request: PageRequest, hits: Sequence[tuple[Hit, float]], shown: Sequence[ScoredHit]
+    request: PageRequest, page_hits: _PageHits, shown: Sequence[ScoredHit]
 ) -> DedupResult:
-    if not needs_dedup(request.query):
-        scored = _scored(request, hits[: request.retrieval.k])
-        return DedupResult(tuple((each, ()) for each in scored))
+    hits, unwanted = page_hits.hits, page_hits.unwanted
+    if not needs_dedup(request.query) and not unwanted:
+        hits = hits[: request.retrieval.k]
     scored = _scored(request, hits)
+    dropped = tuple(
+        Dropped(each.product.sku, UNWANTED_WORD, None, None)
+        for each in scored
+        if each.hit.product_id in unwanted
+    )
+    scored = [each for each in scored if each.hit.product_id not in unwanted]
+    if not needs_dedup(request.query):
+        return DedupResult(tuple((each, ()) for each in scored), dropped)
     skus = [each.product.sku for each in (*scored, *shown)]
     connection = request.retrieval.connection
     decided = verdicts.related(connection, skus) if request.query.fold else []
-    return deduplicate(
+    result = deduplicate(
         scored, request.query, shown=shown, verdicts=decided,
         min_spelling_similarity=request.settings.typo_similarity,
         load_pictures=picture_loader(connection, request.retrieval.model),
     )  # fmt: skip
+    return replace(result, dropped=(*dropped, *result.dropped))
 
 
 def _scored(request: PageRequest, hits: Sequence[tuple[Hit, float]]) -> list[ScoredHit]:
@@ -298,4 +313,4 @@ def _first(deduplicated: DedupResult, k: int) -> DedupResult:
     """The first k matches, without the products that were dropped for a later match."""
     later = {each.product.sku for each, _ in deduplicated.kept[k:]}
     dropped = tuple(drop for drop in deduplicated.dropped if drop.lost_to not in later)
-    return DedupResult(deduplicated.kept[:k], dropped)
+    return replace(deduplicated, kept=deduplicated.kept[:k], dropped=dropped)

@@ -275,7 +275,7 @@ class SearchService:
         return SearchOutcome(
             matches, result_page.retrieval, model, request.retrieval.vector, lag,
             result_page.deduplicated.dropped, word_readers(encoded, catalogue=result_page.by_words),
-            short, hints, regions, request.reading,
+            short, hints, regions, request.reading, result_page.deduplicated.not_tried,
         )  # fmt: skip
 
     def _remember_build(self, request: RetrievalRequest, result: RetrievalResult) -> None:

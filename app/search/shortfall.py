@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from app.db.queries import match_counts, nearest
 from app.db.queries.full_text import WordQuery
-from app.search.dedup import ALREADY_SHOWN, LIKE_MATCH, LIKE_QUERY, DedupResult
+from app.search.dedup import ALREADY_SHOWN, LIKE_MATCH, LIKE_QUERY, UNWANTED_WORD, DedupResult
 from app.search.retrieval import RetrievalRequest
 from app.types import Count, Query, Shortfall
 
@@ -91,7 +91,10 @@ def _as_sentence(text: str) -> str:
 
 def _taken_away(deduplicated: DedupResult) -> dict[str, int]:
     """How many products were folded or dropped, by the field of `Shortfall`."""
-    rules = {"like_query": LIKE_QUERY, "like_match": LIKE_MATCH, "already_shown": ALREADY_SHOWN}
+    rules = {
+        "unwanted": UNWANTED_WORD, "like_query": LIKE_QUERY, "like_match": LIKE_MATCH,
+        "already_shown": ALREADY_SHOWN,
+    }  # fmt: skip
     dropped = [drop.rule for drop in deduplicated.dropped]
     folded = sum(len(folded) for _, folded in deduplicated.kept)
     return {"folded": folded} | {name: dropped.count(rule) for name, rule in rules.items()}
@@ -171,7 +174,10 @@ def _taken_texts(short: Shortfall) -> list[str]:
         (short.already_shown, "the same as products shown before"),
         (short.earlier, "shown before or asked with"),
     )
-    return [f"{count:,} {_were(count)} {text}" for count, text in causes if count]
+    taken = [f"{count:,} {_were(count)} {text}" for count, text in causes if count]
+    if short.unwanted:
+        taken.insert(0, f"{short.unwanted:,} {_were(short.unwanted)} left out for an excluded word")
+    return taken
 
 
 def _joined(texts: Sequence[str]) -> str:

@@ -8,7 +8,7 @@ from html import escape
 
 import streamlit as st
 
-from app.search.explain import price_text
+from app.search.explain import price_text, similar_number
 from app.types import Match, Product
 from app.ui.formatting import escape_markdown, html_attribute, img_tag
 
@@ -47,8 +47,7 @@ def display_name(product: Product) -> str:
 
 def similar_label(match: Match) -> str:
     """How many products have the words of a match and are not the same product."""
-    count = match.similar_count
-    return f"{count} similar listing{'s' * (count != 1)}"
+    return f"{similar_number(match)} similar listing{'s' * (match.similar_count != 1)}"
 
 
 def _buttons(place: int, card: Card, actions: CardActions) -> None:

@@ -7,10 +7,10 @@ from html import escape
 
 import streamlit as st
 
-from app.search.explain import price_text
+from app.search.explain import price_text, similar_number
 from app.types import Folded, Match, ProductDetails, SearchResult, SimilarListing
 from app.ui.components.answer_footer import drop_text
-from app.ui.components.fold_lists import FIGURE_WIDTH, figure_html
+from app.ui.components.fold_lists import FIGURE_WIDTH, REASONS, figure_html
 from app.ui.components.product_cards import display_name
 from app.ui.formatting import escape_markdown, img_tag
 from app.ui.shared import errors_as_text, services
@@ -61,12 +61,12 @@ def _draw_similar(match: Match) -> None:
             with st.container(width=FIGURE_WIDTH):
                 st.html(figure_html(listing.product, thumbnails, _listing_text(listing)))
     if match.similar_count > len(listings):
-        st.caption(f"and {match.similar_count - len(listings)} more")
+        st.caption(f"{len(listings)} of {similar_number(match)} are shown, the nearest first")
 
 
 def _listing_text(listing: SimilarListing) -> str:
     distance = "" if listing.distance is None else f", distance {listing.distance:.3f}"
-    return f"{listing.reason}{distance}"
+    return f"{REASONS[listing.reason]}{distance}"
 
 
 def _draw(
