@@ -1,22 +1,22 @@
-"""Serialises an index to a file with its sha256, and opens it from the bytes that were hashed."""
+"""Serialises an index to a file with its sha256, and opens it in blocks, with the sha256 verified."""
 
 from __future__ import annotations
 
 import hashlib
 import os
 import struct
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
-
-import numpy as np
-from numpy.typing import NDArray
 
 from app.errors import IndexDamaged, IndexUnreadable
 from app.index.faiss_index import AnnIndex, faiss
 
 HEADER = struct.Struct("=4siq")
 """Start of every FAISS index file: four letters for the class, dimension, number of rows."""
+
+BLOCK_BYTES = 1 << 20
+"""Bytes that FAISS reads at a time."""
 
 
 def write(index: AnnIndex, file: BinaryIO) -> tuple[str, int]:
@@ -64,32 +64,63 @@ def check_header(path: Path, size: int, rows: int) -> None:
 
 
 def read(path: Path, sha256: str, kind: str, parameters: Mapping[str, Any]) -> AnnIndex:
-    """Open an index file; raises IndexUnreadable when it is missing, unreadable or damaged."""
+    """Open an index file; raises IndexUnreadable when it is missing, unreadable or damaged.
+
+    The file is hashed before FAISS reads it: a damaged size in it could make FAISS allocate any
+    amount of memory. Only a block of it is in memory at a time.
+    """
     try:
-        data = np.fromfile(path, dtype=np.uint8)
+        with path.open("rb") as file:
+            if hashlib.file_digest(file, "sha256").hexdigest() != sha256:
+                raise _damaged(sha256)
+            file.seek(0)
+            return read_stream(file.read, sha256, kind, parameters)
     except OSError as exc:
         raise _unreadable(path, exc) from exc
-    except MemoryError as exc:
-        raise IndexUnreadable(f"index file {path.name} does not fit in memory") from exc
-    return deserialize(data, sha256, kind, parameters)
 
 
-def deserialize(
-    data: NDArray[np.uint8], sha256: str, kind: str, parameters: Mapping[str, Any]
+def read_stream(
+    read: Callable[[int], bytes], sha256: str, kind: str, parameters: Mapping[str, Any]
 ) -> AnnIndex:
-    """An index from the bytes of its file, after checking their sha256 (hex).
+    """An index from the content of its file, which FAISS reads in blocks and which is hashed
+    meanwhile; `read(size)` returns up to `size` bytes, none at the end.
 
-    Raises IndexDamaged when the hash differs or FAISS cannot open them, IndexUnreadable when they
-    do not fit in memory.
+    The content must have been verified: its hash is compared again, because it may have changed
+    since. Raises IndexDamaged when the hash differs or FAISS cannot open the content,
+    IndexUnreadable when it does not fit in memory, and what `read` raises.
     """
-    if hashlib.sha256(data.data).hexdigest() != sha256:
-        raise IndexDamaged(f"index file {sha256}.faiss is damaged: its sha256 is another")
+    digest = hashlib.sha256()
+    errors: list[Exception] = []
+
+    def take(size: int) -> bytes:
+        # An exception must not pass through FAISS's C++ code; returning nothing stops it.
+        try:
+            block = read(size)
+        except Exception as exc:
+            errors.append(exc)
+            return b""
+        digest.update(block)
+        return block
+
     try:
-        return AnnIndex(faiss().deserialize_index(data), kind, parameters)
+        faiss_index = faiss().read_index(faiss().PyCallbackIOReader(take, BLOCK_BYTES))
     except RuntimeError as exc:
+        if errors:
+            raise errors[0] from exc
         raise IndexDamaged(f"index file {sha256}.faiss cannot be opened by this faiss") from exc
     except MemoryError as exc:
         raise IndexUnreadable(f"index file {sha256}.faiss does not fit in memory") from exc
+    while take(BLOCK_BYTES):
+        pass
+    if errors:
+        raise errors[0]
+    if digest.hexdigest() != sha256:
+        raise _damaged(sha256)
+    return AnnIndex(faiss_index, kind, parameters)
+
+
+def _damaged(sha256: str) -> IndexDamaged:
+    return IndexDamaged(f"index file {sha256}.faiss is damaged: its sha256 is another")
 
 
 def _unreadable(path: Path, exc: OSError) -> IndexUnreadable:

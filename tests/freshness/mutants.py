@@ -48,7 +48,7 @@ CHECKS = {
     "worker": (*PYTEST, "tests/operations/test_worker.py", "tests/ui/test_page_index.py"),
     "catalog": (*PYTEST, "tests/catalog/test_catalog.py"),
     "models": (*PYTEST, "tests/models/test_lifecycle.py"),
-    "files": (*PYTEST, "tests/operations/test_faults.py"),
+    "files": (*PYTEST, "tests/index/test_files.py", "tests/operations/test_faults.py"),
     "locks": (*PYTEST, "tests/db/test_locks.py"),
 }
 """Python arguments of each check, run in the folder of the copy."""
@@ -225,7 +225,20 @@ MUTANTS = (
     ),
     Mutant(
         "the content of an index file is not verified",
-        ((FAISS_IO, "hexdigest() != sha256:", "hexdigest() == 'wrong':"),),
+        (
+            (FAISS_IO, '"sha256").hexdigest() != sha256:', "\"sha256\").hexdigest() == 'wrong':"),
+            (FAISS_IO, "if digest.hexdigest() != sha256:", "if digest.hexdigest() == 'wrong':"),
+        ),
+        ("files",),
+    ),
+    Mutant(
+        "FAISS reads an index file that was not verified",
+        ((FAISS_IO, '"sha256").hexdigest() != sha256:', "\"sha256\").hexdigest() == 'wrong':"),),
+        ("files",),
+    ),
+    Mutant(
+        "a fetched index file is kept before its hash is checked",
+        ((FILE_STORE, "if digest.hexdigest() != build.sha256:", "if False:"),),
         ("files",),
     ),
     Mutant(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from pathlib import Path
 
@@ -190,16 +191,18 @@ def test_an_index_that_was_unreadable_for_a_moment_is_read_again(
     add(app, numbered(60))
     app.indexer.rebuild()
     sql.execute("DELETE FROM index_chunk")
-    read = np.fromfile
     with App(settings, choose=choose_colours) as other:
-        for failure in (OSError(24, "Too many open files"), MemoryError()):
+        for owner, name, failure in (
+            (hashlib, "file_digest", OSError(24, "Too many open files")),
+            (faiss_index.faiss(), "read_index", MemoryError()),
+        ):
 
             def refuse(*_: object, failure: Exception = failure, **__: object) -> None:
                 raise failure
 
-            monkeypatch.setattr(np, "fromfile", refuse)
-            assert ask(other).plan.path == "exact"
-        monkeypatch.setattr(np, "fromfile", read)
+            with monkeypatch.context() as patched:
+                patched.setattr(owner, name, refuse)
+                assert ask(other).plan.path == "exact"
         assert ask(other).plan.path == "faiss"
 
 
