@@ -245,6 +245,17 @@ class Dropped:
 
 
 @dataclass(frozen=True, slots=True)
+class Count:
+    """A number of products; with `more` there are more than `products`."""
+
+    products: int
+    more: bool = False
+
+    def __str__(self) -> str:
+        return f"{'more than ' if self.more else ''}{self.products:,}"
+
+
+@dataclass(frozen=True, slots=True)
 class Match:
     """A product in the result, with its most similar picture.
 
@@ -268,6 +279,10 @@ class Match:
     similar_count: int = 0
     """The number of such products in the catalogue. Where more products have these words than are
     compared for a match, those not compared count too."""
+    same_picture: Count | None = None
+    """How many products show the picture, if these are so many that they are one match."""
+    listed: tuple[Product, ...] = ()
+    """The first of the other products that show it."""
     similar_more: bool = False
     """Whether there are more than `similar_count`: 1,000 products with these words are counted."""
 
@@ -312,17 +327,6 @@ class UnknownValue:
 
 
 @dataclass(frozen=True, slots=True)
-class Count:
-    """A number of products; with `more` there are more than `products`."""
-
-    products: int
-    more: bool = False
-
-    def __str__(self) -> str:
-        return f"{'more than ' if self.more else ''}{self.products:,}"
-
-
-@dataclass(frozen=True, slots=True)
 class Shortfall:
     """Why fewer products came back than requested: how many each cause excluded.
 
@@ -334,7 +338,8 @@ class Shortfall:
 
     The matching products are the `returned` ones and those that were taken away: `below_minimum`
     are less similar than the query's minimum, `unwanted` have a word that was excluded next to a
-    picture or a sku, `folded` into a match, `like_query` and `like_match`
+    picture or a sku, `same_picture` show no other picture than one that very many products show and
+    that is one match, `folded` into a match, `like_query` and `like_match`
     near-duplicates of the query or of a better match, `already_shown` the same product as one of an
     earlier page, `earlier` on an earlier page or the product that was asked with. They add up,
     unless a count is "more than", or the page was given up after `gave_up_after` products (0: it
@@ -348,6 +353,7 @@ class Shortfall:
     without_picture: Count | None = Count(0)
     below_minimum: Count = Count(0)
     unwanted: int = 0
+    same_picture: Count = Count(0)
     folded: int = 0
     like_query: int = 0
     like_match: int = 0

@@ -17,6 +17,7 @@ from app.search.confidence import NO_CLOSE_MATCH
 from app.search.explain import (
     price_text,
     reading_texts,
+    same_picture_text,
     similar_number,
     why_dropped,
     words_text,
@@ -165,6 +166,9 @@ def print_matches(result: SearchResult) -> None:
     for match in result.matches:
         for fold in match.folded:
             note(f"{match.product.sku}: also {_fold_text(fold)}")
+        if match.same_picture is not None:
+            skus = ", ".join(product.sku for product in match.listed)
+            note(f"{match.product.sku}: {same_picture_text(match)}, such as {skus}")
         if match.similar_count:
             note(f"{match.product.sku}: {_similar_text(match)}")
     for drop in result.dropped:
@@ -295,6 +299,13 @@ def _match_as_dict(match: Match) -> dict[str, Any]:
             }
             for fold in match.folded
         ],
+        "same_picture": None
+        if match.same_picture is None
+        else {
+            "products": match.same_picture.products,
+            "more": match.same_picture.more,
+            "skus": [product.sku for product in match.listed],
+        },
         "similar_count": match.similar_count,
         "similar_more": match.similar_more,
         "similar": [

@@ -141,6 +141,12 @@ def similar_number(match: Match) -> str:
     return f"{match.similar_count:,}{'+' if match.similar_more else ''}"
 
 
+def same_picture_text(match: Match) -> str:
+    """How many products show the picture of a match, if these are one match; else empty."""
+    count = match.same_picture
+    return "" if count is None else f"{count} products show this picture"
+
+
 def price_text(product: Product) -> str:
     """The price with two decimals and its currency; empty where there is no price."""
     return "" if product.price is None else f"{product.price:.2f} {product.currency or ''}".strip()

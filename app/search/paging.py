@@ -16,12 +16,13 @@ from app.db.queries.full_text import WordQuery
 from app.db.queries.nearest import Candidates
 from app.duplicates.picture_loading import picture_loader
 from app.index.file_store import IndexFiles
-from app.search import photo_words, planner, word_query
+from app.search import photo_words, planner, shared_pictures, word_query
 from app.search.dedup import UNWANTED_WORD, DedupResult, ScoredHit, deduplicate, needs_dedup
 from app.search.fusion import fuse
 from app.search.photo_words import PoolProduct
 from app.search.query_encoder import has_pictures
 from app.search.retrieval import Reason, RetrievalRequest, RetrievalResult, best_hits
+from app.search.shared_pictures import SharedPicture
 from app.types import Dropped, Hit, Query, Vector, WordsReading
 
 GROWTH_FACTOR = 4
@@ -47,7 +48,7 @@ class Page:
     `by_words` is whether the words of the catalogue were searched, and `earlier` are the ids of the
     products of earlier pages and of the one asked with. `cut` is whether the minimum similarity
     ended the page. `stopped` is the number of products retrieved when the page was given up, 0 if
-    it was not.
+    it was not. `shared` are the pictures of which one product only was retrieved.
     """
 
     deduplicated: DedupResult
@@ -56,6 +57,7 @@ class Page:
     earlier: tuple[int, ...] = ()
     cut: bool = False
     stopped: int = 0
+    shared: tuple[SharedPicture, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +83,8 @@ class PageRequest:
     the catalogue, as read by its vocabulary, and their weight (0 to 1) against the vector. With
     words beside pictures or a sku, the vector is that of the pictures, and `text_vector` that of
     the words, shape (dim,), if the model has read them. `earlier` are the ids of products of
-    earlier pages, `reading` is how the catalogue's words were read.
+    earlier pages, `reading` is how the catalogue's words were read, and `shared` are pictures that
+    very many products show.
     """
 
     retrieval: RetrievalRequest
@@ -93,6 +96,7 @@ class PageRequest:
     text_vector: Vector | None = None
     earlier: tuple[int, ...] = ()
     reading: WordsReading | None = None
+    shared: tuple[SharedPicture, ...] = ()
 
     @property
     def by_photo_and_words(self) -> bool:
@@ -113,6 +117,9 @@ def page(request: PageRequest) -> Page:
         size = 2 * k + 20
     while True:
         page_hits = _page_hits(request, size)
+        if found := _newly_shared(request, page_hits, shown):
+            request = replace(request, shared=(*request.shared, *found))
+            continue
         deduplicated = _deduplicated(request, page_hits, shown)
         full = len(deduplicated.kept) >= k
         if page_hits.exhausted or full or size >= MAX_CANDIDATES:
@@ -123,8 +130,33 @@ def page(request: PageRequest) -> Page:
                 earlier=excluded,
                 cut=page_hits.cut and not full,
                 stopped=0 if page_hits.exhausted or full else len(page_hits.hits),
+                shared=request.shared,
             )
         size = min(size * GROWTH_FACTOR, max(size, MAX_CANDIDATES))
+
+
+def _newly_shared(
+    request: PageRequest, page_hits: _PageHits, shown: Sequence[ScoredHit]
+) -> tuple[SharedPicture, ...]:
+    """Pictures of several hits that very many products show, as far as they are not known yet;
+    none where the words of the catalogue find products, which differ in these."""
+    by_words_alone = request.catalogue_words is not None and not request.by_photo_and_words
+    if not request.query.fold or by_words_alone:
+        return ()
+    return shared_pictures.find(
+        request.retrieval.connection, page_hits.retrieval.candidates.hits,
+        request.settings.shared_picture_products, {each.hit.picture_id for each in shown},
+    )  # fmt: skip
+
+
+def _find(request: PageRequest, retrieval: RetrievalRequest) -> RetrievalResult:
+    """The nearest products; one only of those that show a shared picture."""
+    hidden = tuple(each.picture_id for each in request.shared)
+    result = planner.find(replace(retrieval, hidden=hidden), request.files, request.settings)
+    if not request.shared:
+        return result
+    hits = shared_pictures.merged(result.candidates.hits, request.shared)
+    return replace(result, candidates=replace(result.candidates, hits=hits))
 
 
 def _page_hits(request: PageRequest, size: int) -> _PageHits:
@@ -132,7 +164,7 @@ def _page_hits(request: PageRequest, size: int) -> _PageHits:
     if request.by_photo_and_words:
         return _reranked(request, size)
     if request.catalogue_words is None:
-        result = planner.find(replace(request.retrieval, k=size), request.files, request.settings)
+        result = _find(request, replace(request.retrieval, k=size))
         hits = result.candidates.hits
         page_hits = _PageHits(result, [(hit, hit.similarity) for hit in hits], len(hits) < size)
     else:
@@ -194,7 +226,7 @@ def _reranked(request: PageRequest, size: int) -> _PageHits:
     pool_size = max(photo_words.POOL_PRODUCTS, size + len(request.earlier))
     asked_with = tuple(set(request.retrieval.excluded) - set(request.earlier))
     retrieval = replace(request.retrieval, k=pool_size, excluded=asked_with)
-    result = planner.find(retrieval, request.files, request.settings)
+    result = _find(request, retrieval)
     hits = result.candidates.hits
     pool, kinds = _pool(request, hits, asked_with)
     _, weight = request.catalogue_words or (None, 0.0)

@@ -400,7 +400,7 @@ def _shortfall(request: PageRequest, result_page: Page) -> Shortfall | None:
     return count_causes(
         ShortPage(
             request.retrieval, result_page.deduplicated, words, result_page.earlier,
-            result_page.cut, result_page.stopped,
+            result_page.cut, result_page.stopped, result_page.shared,
         )
     )  # fmt: skip
 
