@@ -9,12 +9,13 @@ from operator import attrgetter
 
 from sqlalchemy import Connection
 
+from app.catalog.entries import ProductEntry, changed_columns, merged
 from app.db import locks, notifications
 from app.db.pipeline import Deferred, Pipeline, open_pipeline
 from app.db.queries import embeddings, models, pictures, products
 from app.duplicates.normalization import identity_key
 from app.errors import BadInput, LookalikeError, ModelMismatch, NoModel
-from app.types import Model, PictureData, PictureRef, Product, Vector
+from app.types import Model, PictureData, Product, Vector
 
 ROWS_PER_STATEMENT = 128
 """Rows per statement: few, so that the server starts early while the next rows are prepared."""
@@ -40,14 +41,6 @@ class BatchChange(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class ProductEntry:
-    """A product of a source, with its pictures in order."""
-
-    product: Product
-    pictures: tuple[PictureRef, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
 class Batch:
     """Entries to write together, with the pictures and vectors that are not stored yet.
 
@@ -68,8 +61,8 @@ def write(connection: Connection, batch: Batch, model: Model) -> dict[str, Batch
         maintained = models.maintained_in(pipeline)
         stored = products.by_sku_in(pipeline, [entry.product.sku for entry in batch.entries])
     maintained_models = _check_maintained(maintained(), model)
-    changes = _changes(batch.entries, stored())
-    written = [e for e in batch.entries if changes[e.product.sku] is not BatchChange.UNCHANGED]
+    writes = plan(batch.entries, stored())
+    written = [each for each in writes if each.change is not BatchChange.UNCHANGED]
     new, ids = _save(connection, batch, written)
     picture_ids = _picture_ids(connection, batch, written, new)
     _embed(connection, batch, new, picture_ids, model)
@@ -77,7 +70,7 @@ def write(connection: Connection, batch: Batch, model: Model) -> dict[str, Batch
         if other.id != model.id:
             _embed_other(connection, batch, new, picture_ids, other)
     _link(connection, written, ids, picture_ids)
-    return changes
+    return {each.entry.product.sku: each.change for each in writes}
 
 
 def _check_maintained(maintained: list[Model], model: Model) -> list[Model]:
@@ -89,27 +82,48 @@ def _check_maintained(maintained: list[Model], model: Model) -> list[Model]:
     return maintained
 
 
-def _changes(
+@dataclass(frozen=True, slots=True)
+class PlannedWrite:
+    """An entry merged with the stored product, and the columns in which they differ."""
+
+    entry: ProductEntry
+    stored: products.StoredProduct | None
+    columns: tuple[str, ...] = ()
+
+    @property
+    def change(self) -> BatchChange:
+        if self.stored is None:
+            return BatchChange.ADDED
+        return BatchChange.UPDATED if self.columns else BatchChange.UNCHANGED
+
+    @property
+    def links_pictures(self) -> bool:
+        """Whether the pictures of the product are not linked yet as they are in the entry."""
+        return self.stored is None or self.stored.pictures != self.entry.pictures
+
+
+def plan(
     entries: Sequence[ProductEntry], stored: Mapping[str, products.StoredProduct]
-) -> dict[str, BatchChange]:
-    changes: dict[str, BatchChange] = {}
+) -> list[PlannedWrite]:
+    """What each entry writes. Raises BadInput for a sku that is in the entries twice."""
+    seen: set[str] = set()
     for entry in entries:
         sku = entry.product.sku
-        if sku in changes:
+        if sku in seen:
             raise BadInput(f"{sku} is in the batch twice; write it once, or in two batches.")
-        changes[sku] = _change(entry, stored.get(sku))
-    return changes
+        seen.add(sku)
+    return [_planned(entry, stored.get(entry.product.sku)) for entry in entries]
 
 
-def _change(entry: ProductEntry, stored: products.StoredProduct | None) -> BatchChange:
+def _planned(entry: ProductEntry, stored: products.StoredProduct | None) -> PlannedWrite:
     if stored is None:
-        return BatchChange.ADDED
-    same = stored.product == entry.product and stored.pictures == entry.pictures
-    return BatchChange.UNCHANGED if same else BatchChange.UPDATED
+        return PlannedWrite(entry, None)
+    whole = merged(entry, stored.product, stored.pictures)
+    return PlannedWrite(whole, stored, changed_columns(stored.product, stored.pictures, whole))
 
 
 def _save(
-    connection: Connection, batch: Batch, written: Sequence[ProductEntry]
+    connection: Connection, batch: Batch, written: Sequence[PlannedWrite]
 ) -> tuple[dict[bytes, int], dict[str, products.SavedProduct]]:
     """Store the new pictures and the products; returns picture ids by sha256, and saved products by
     sku."""
@@ -122,12 +136,12 @@ def _save(
 
 
 def _send(
-    pipeline: Pipeline, batch: Batch, written: Sequence[ProductEntry]
+    pipeline: Pipeline, batch: Batch, written: Sequence[PlannedWrite]
 ) -> Iterator[tuple[Deferred[dict[bytes, int]], Deferred[dict[str, products.SavedProduct]]]]:
     """Send pictures and products alternately; the server writes while the next are prepared."""
     sha256s = sorted(_referenced(batch.entries) & batch.pictures.keys())
     new_pictures = [batch.pictures[sha256] for sha256 in sha256s]
-    new_products = sorted((entry.product for entry in written), key=attrgetter("sku"))
+    new_products = sorted((each.entry.product for each in written), key=attrgetter("sku"))
     for part in _parts(max(len(new_pictures), len(new_products))):
         yield (
             pictures.save(pipeline, new_pictures[part]),
@@ -147,27 +161,30 @@ def _parts(rows: int) -> Iterator[slice]:
 
 
 def _picture_ids(
-    connection: Connection, batch: Batch, written: Sequence[ProductEntry], new: IdsBySha256
+    connection: Connection, batch: Batch, written: Sequence[PlannedWrite], new: IdsBySha256
 ) -> IdsBySha256:
-    """Ids of all pictures that the written rows refer to. Not those of unchanged entries:
-    reading an id locks its row, which is a write."""
-    before = sorted((_referenced(written) | batch.vectors.keys()) - new.keys())
+    """Ids of all pictures that will be linked. Not of others: reading an id locks its row, which is
+    a write."""
+    linked = _referenced(each.entry for each in written if each.links_pictures)
+    before = sorted((linked | batch.vectors.keys()) - new.keys())
     return {**new, **(pictures.ids(connection, before) if before else {})}
 
 
 def _link(
     connection: Connection,
-    written: Sequence[ProductEntry],
+    written: Sequence[PlannedWrite],
     ids: Mapping[str, products.SavedProduct],
     picture_ids: IdsBySha256,
 ) -> None:
     """Link the written products to their pictures, notify workers, and delete pictures that no
     product shows any more."""
-    overwritten = [stored.id for stored in ids.values() if stored.overwritten]
+    linked = [each.entry for each in written if each.links_pictures]
+    saved = [ids[entry.product.sku] for entry in linked]
+    overwritten = [product.id for product in saved if product.overwritten]
     before = products.unlink_pictures(connection, overwritten) if overwritten else set()
     shown = [
-        (ids[entry.product.sku].id, picture_ids[ref.sha256], position, ref.uri)
-        for entry in written
+        (product.id, picture_ids[ref.sha256], position, ref.uri)
+        for entry, product in zip(linked, saved, strict=True)
         for position, ref in enumerate(entry.pictures)
     ]
     with open_pipeline(connection) as pipeline:

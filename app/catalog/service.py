@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from sqlalchemy import Engine
 
 from app.catalog import batch_write
-from app.catalog.batch_write import Batch, BatchChange
+from app.catalog.batch_write import Batch, BatchChange, PlannedWrite
+from app.catalog.entries import ProductEntry
 from app.db import locks, notifications
 from app.db.engine import check_schema, snapshot
 from app.db.pipeline import open_pipeline
@@ -73,10 +74,17 @@ class CatalogService:
         with self._engine.connect() as connection:
             return pictures.embedded_by_sha256(connection, sha256s, model.id)
 
+    def plan(self, entries: Sequence[ProductEntry]) -> list[PlannedWrite]:
+        """What writing these entries would change now. Raises BadInput for a repeated sku."""
+        with self._engine.connect() as connection:
+            stored = products.by_sku(connection, [entry.product.sku for entry in entries])
+        return batch_write.plan(entries, stored)
+
     def write(self, batch: Batch, model: Model) -> dict[str, BatchChange]:
         """Write all entries of a batch or none; returns the change of each by sku.
 
-        Entries equal to the stored ones are not written. Afterwards every picture of the entries
+        An entry changes the fields that it gives; the other fields of a stored product stay.
+        Entries that change nothing are not written. Afterwards every picture of the entries
         has an embedding, and pictures that no product shows any more are deleted. Raises BadInput
         for a sku that is in the batch twice, PicturesMissing if the batch lacks the bytes or vector
         of a picture that is not stored (any more), and ModelsChanged if `model` is not kept up to

@@ -10,7 +10,8 @@ import psycopg
 import pytest
 
 from app.bootstrap import App
-from app.catalog.batch_write import Batch, ProductEntry
+from app.catalog.batch_write import Batch
+from app.catalog.entries import ProductEntry
 from app.db.queries import calibration
 from app.duplicates import general_words, identifiers
 from app.duplicates.evidence import (

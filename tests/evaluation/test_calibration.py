@@ -20,7 +20,8 @@ from PIL import Image
 from sqlalchemy import event
 
 from app.bootstrap import App
-from app.catalog.batch_write import Batch, ProductEntry
+from app.catalog.batch_write import Batch
+from app.catalog.entries import ProductEntry
 from app.cli import cli
 from app.config import Settings
 from app.db.queries import calibration

@@ -16,7 +16,8 @@ import pytest
 from PIL import Image
 
 from app.bootstrap import App
-from app.catalog.batch_write import Batch, ModelsChanged, ProductEntry
+from app.catalog.batch_write import Batch, ModelsChanged
+from app.catalog.entries import ProductEntry
 from app.config import Settings
 from app.encoders.base import EncoderChoice
 from app.encoders.preprocessing import PreparedPicture

@@ -8,6 +8,10 @@ from typing import Any
 
 from sqlalchemy import Connection, text
 
+_UNSEEN = """FROM product AS p
+    WHERE NOT EXISTS (SELECT FROM ingest_seen AS s WHERE s.sku = p.sku)
+        AND EXISTS (SELECT FROM ingest_before AS b WHERE b.id = p.id)"""
+
 
 def begin(connection: Connection, source: str, model_id: int) -> int:
     """Record the start of a run; returns its id."""
@@ -85,19 +89,26 @@ def snapshot_products(connection: Connection) -> None:
     connection.execute(text("ALTER TABLE pg_temp.ingest_before ADD PRIMARY KEY (id)"))
 
 
+def count_snapshot(connection: Connection) -> int:
+    """The number of recorded products."""
+    return int(connection.execute(text("SELECT count(*) FROM ingest_before")).scalar_one())
+
+
+def count_unseen(connection: Connection) -> int:
+    """The number of recorded products that are still there and that the run has not seen."""
+    return int(connection.execute(text(f"SELECT count(*) {_UNSEEN}")).scalar_one())
+
+
+def first_unseen(connection: Connection, limit: int) -> list[str]:
+    """The first skus of those that `count_unseen` counts."""
+    sql = text(f"SELECT p.sku {_UNSEEN} ORDER BY p.id LIMIT :limit")
+    return list(connection.execute(sql, {"limit": limit}).scalars())
+
+
 def unseen_skus(connection: Connection, at_once: int) -> Iterator[list[str]]:
     """Skus of recorded products that the run has not seen, in lists of up to `at_once`.
 
     The caller must delete the products of a list before it takes the next one.
     """
-    sql = text(
-        """SELECT p.sku FROM product AS p
-        WHERE NOT EXISTS (SELECT FROM ingest_seen AS s WHERE s.sku = p.sku)
-            AND EXISTS (SELECT FROM ingest_before AS b WHERE b.id = p.id)
-        ORDER BY p.id LIMIT :at_once"""
-    )
-    while True:
-        skus = connection.execute(sql, {"at_once": at_once}).scalars().all()
-        if not skus:
-            return
-        yield list(skus)
+    while skus := first_unseen(connection, at_once):
+        yield skus
