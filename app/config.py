@@ -123,6 +123,14 @@ class Settings(BaseSettings):
         le=1,
         description="similarity, 0 to 1, from which two spellings of a word may count as a typo",
     )
+    shared_picture_products: int = Field(
+        default=20,
+        ge=1,
+        description=(
+            "a picture that more products than this show, such as a placeholder, is one match of "
+            "a page, with the other products listed under it"
+        ),
+    )
     statement_timeout_s: float = Field(
         default=60.0, gt=0, description="seconds after which PostgreSQL cancels a statement"
     )

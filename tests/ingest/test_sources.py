@@ -166,6 +166,8 @@ def test_a_row_without_a_sku_is_refused(source: Path) -> None:
 
 def test_a_sku_that_is_too_long_is_refused(source: Path) -> None:
     assert "longer than 500" in only_reject(source, f"sku\n{'x' * 10_000}\n").reason
+    reject = only_reject(source, f"sku,title\nA,{'x' * 1001}\n")
+    assert "the title has 1,001 characters, at most 1,000" in reject.reason
 
 
 @pytest.mark.parametrize("row", ["A\0,t,i", "A1,t\0,i", "A1,t,i\0"])

@@ -92,6 +92,7 @@ def nearest(
     n: int,
     k: int,
     excluded: Sequence[int],
+    hidden: Sequence[int] = (),
     max_delta_rows: int,
     filter_clause: FilterClause = EVERYTHING,
 ) -> tuple[Candidates, int]:
@@ -107,7 +108,7 @@ def nearest(
         model=model.id, delta=DELTA_COUNT, **filter_clause.parts
     )
     values = bound_values(build, nominated, n, max_delta_rows) | dict(filter_clause.values)
-    rows = fetch_rows(connection, sql, query, k, excluded, **values)
+    rows = fetch_rows(connection, sql, query, k, excluded, hidden, **values)
     return merged_candidates(rows, len(nominated), seen_to, n), rows[0].delta_rows
 
 
