@@ -77,6 +77,8 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     op.execute("SET LOCAL lock_timeout = '2s'")
+    # The next `lookalike migrate` creates the view again.
+    op.execute("DROP VIEW IF EXISTS analytics.loads")
     op.execute("DROP TABLE IF EXISTS embedding_history, picture_history, product_history")
     with op.get_context().autocommit_block():
         pass

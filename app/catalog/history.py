@@ -10,6 +10,7 @@ from typing import Any
 from sqlalchemy import Connection
 
 from app.catalog.entries import FIELDS, ProductEntry
+from app.db import locks
 from app.db.queries import history
 from app.db.queries.products import StoredProduct
 from app.types import PictureRef, Product
@@ -41,10 +42,13 @@ DEFAULT_LIMITS = HistoryLimits()
 def trim(connection: Connection, limits: HistoryLimits) -> None:
     """Delete what is kept of runs beyond the limits, the oldest first.
 
-    The connection must be in autocommit mode; an interruption leaves a run that is still listed.
+    A run that is alive or being undone keeps it. The connection must be in autocommit mode; an
+    interruption leaves a run that is still listed.
     """
     for run_id in history.expired_runs(connection, limits.days, limits.max_bytes):
-        forget(connection, run_id)
+        with locks.ingest_run(connection, run_id) as over:
+            if over:
+                forget(connection, run_id)
 
 
 def forget(connection: Connection, run_id: int) -> None:

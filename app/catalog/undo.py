@@ -73,7 +73,8 @@ class UndoReport:
 def undo(engine: Engine, run_id: int, limits: HistoryLimits) -> UndoReport:
     """Undo a run. Raises BadInput for a run that is unknown, still running, or not kept."""
     with _exclusively(engine, run_id) as kept:
-        source = f"undo of run {kept.id} ({kept.source})"
+        about = "" if kept.kind == "undo" else f" ({kept.source})"
+        source = f"undo of run {kept.id}{about}"
         with ingest_run(engine, source, None, limits, undoes=run_id) as run:
             if run.id is None:
                 raise BadInput("An undo must be recorded.")

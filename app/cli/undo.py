@@ -16,7 +16,7 @@ COUNTS = ("added", "updated", "deleted", "restored")
 
 
 @click.command()
-@click.argument("run", type=click.IntRange(min=1), required=False)
+@click.argument("run", type=click.IntRange(1, 2**63 - 1), required=False)
 @as_json
 def undo(run: int | None, as_json: bool) -> None:
     """Undo RUN, an ingest, deletion or undo; without RUN, list the last ones.
