@@ -79,7 +79,8 @@ def shop(monkeypatch: pytest.MonkeyPatch, warm_folder: Path) -> Iterator[Path]:
     _keep_lines(folder / "queries.csv", 5)
     embedded_server.start(folder / "home", HASTY)
     queries = sorted((folder / "queries").glob("*.jpg"))
-    for query, name in zip(queries, ("photo.jpg", "photo2.jpg"), strict=False):
+    (folder / "photos").mkdir()
+    for query, name in zip(queries, ("photo.jpg", "photo2.jpg", "photos/A1.jpg"), strict=False):
         shutil.copy(query, folder / name)
     monkeypatch.setenv("LOOKALIKE_HOME", str(folder / "home"))
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
