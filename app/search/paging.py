@@ -28,9 +28,9 @@ from app.types import Dropped, Hit, Query, Vector, WordsReading
 GROWTH_FACTOR = 4
 """Each further retrieval asks for this many times as many products as the one before."""
 
-MAX_CANDIDATES = 20_000
-"""Products a page retrieves at most: a query that drops nearly all of them must not load the whole
-catalogue."""
+MAX_CANDIDATES = 5_000
+"""Products that a page retrieves and folds at most, after which it ends with the reason: a query
+that drops nearly all of them must not load the whole catalogue."""
 
 ROUNDING = 1e-6
 """Rounding error of PostgreSQL's float32 sums in a similarity."""
