@@ -1,4 +1,4 @@
-"""Serialises an index to a file with its sha256, and opens it in blocks with that verified."""
+"""Serialises an index to a file with its sha256, and opens it in blocks, the sha256 verified."""
 
 from __future__ import annotations
 

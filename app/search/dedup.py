@@ -11,16 +11,22 @@ from dataclasses import dataclass
 import numpy as np
 
 from app.duplicates.evidence import LoadPictures, no_pictures
-from app.duplicates.folding import FoldCandidate, FoldedCandidate, fold
+from app.duplicates.folding import Folding
+from app.duplicates.groups import DuplicateGroup, FoldCandidate, FoldedCandidate
 from app.types import Dropped, Folded, Hit, Product, Query, Vector, Verdict
 from app.vectors import unit_float64
 
 LIKE_QUERY = "the same photo as the query"
 LIKE_MATCH = "looks the same as a better match"
 ALREADY_SHOWN = "the same product as one shown before"
+UNWANTED_WORD = "has a word that was excluded"
 
 ROUNDING = 1e-9
 """Largest distance that rounding (float64) gives two equal vectors."""
+
+MAX_TYPO_PAIRS = 1000
+"""Likely pairs of spellings that are compared for a page: a few times as many as the products of an
+ordinary page can have."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +48,8 @@ class DedupResult:
 
     kept: tuple[tuple[ScoredHit, tuple[Folded, ...]], ...]
     dropped: tuple[Dropped, ...] = ()
+    not_tried: tuple[str, ...] = ()
+    """What was not compared because it would take too long, in sentences."""
 
 
 def needs_dedup(query: Query) -> bool:
@@ -62,13 +70,16 @@ def deduplicate(
     """Drop near-duplicates and fold duplicate products, as the query asks; `hits` are best first.
 
     `shown` are the products of earlier pages, which count as better matches than all `hits`.
-    `min_spelling_similarity` (0 to 1) and `load_pictures` are passed to `fold`.
+    `min_spelling_similarity` (0 to 1) and `load_pictures` are passed to `Folding`.
     """
     distinct, dropped = _drop_near_duplicates(hits, shown, query)
     if not query.fold:
         return DedupResult(tuple((scored, ()) for scored in distinct), tuple(dropped))
-    kept, already_shown = _fold(distinct, shown, verdicts, min_spelling_similarity, load_pictures)
-    return DedupResult(tuple(kept), (*dropped, *already_shown))
+    candidates = [FoldCandidate(scored.product, _rank_similarity(scored)) for scored in distinct]
+    candidates += [FoldCandidate(scored.product, np.inf) for scored in shown]
+    folding = Folding(candidates, verdicts, min_spelling_similarity, load_pictures, MAX_TYPO_PAIRS)
+    kept, already_shown = _kept(distinct, shown, folding.groups())
+    return DedupResult(tuple(kept), (*dropped, *already_shown), folding.not_tried)
 
 
 def similarity_of(hit: Hit) -> float | None:
@@ -131,22 +142,16 @@ def _unit(scored: ScoredHit) -> np.ndarray:
     return unit_float64(scored.vector)
 
 
-def _fold(
-    hits: Sequence[ScoredHit],
-    shown: Sequence[ScoredHit],
-    verdicts: Sequence[Verdict],
-    min_spelling_similarity: float,
-    load_pictures: LoadPictures,
+def _kept(
+    hits: Sequence[ScoredHit], shown: Sequence[ScoredHit], groups: Sequence[DuplicateGroup]
 ) -> tuple[list[tuple[ScoredHit, tuple[Folded, ...]]], list[Dropped]]:
     """The keeper of each group with the products folded into it, and the products dropped because
     an earlier page showed one of their group."""
     by_sku = {scored.product.sku: scored for scored in hits}
     shown_skus = {scored.product.sku for scored in shown}
-    candidates = [FoldCandidate(scored.product, _rank_similarity(scored)) for scored in hits]
-    candidates += [FoldCandidate(scored.product, np.inf) for scored in shown]
     kept: list[tuple[float, ScoredHit, tuple[Folded, ...]]] = []
     dropped: list[Dropped] = []
-    for group in fold(candidates, verdicts, min_spelling_similarity, load_pictures):
+    for group in groups:
         skus = group.skus
         if shown_in_group := [sku for sku in skus if sku in shown_skus]:
             first = min(shown_in_group)

@@ -101,6 +101,7 @@ def nearest(
     n: int,
     k: int,
     excluded: Sequence[int],
+    hidden: Sequence[int] = (),
     known: int | None,
     max_delta_rows: int,
     filter_clause: FilterClause = EVERYTHING,
@@ -120,7 +121,7 @@ def nearest(
         model=model.id, build=BUILD_COUNTS, **filter_clause.parts
     )
     values = bound_values(build, nominated, n, max_delta_rows) | dict(filter_clause.values)
-    rows = fetch_rows(connection, sql, query, k, excluded, known=known, **values)
+    rows = fetch_rows(connection, sql, query, k, excluded, hidden, known=known, **values)
     return merged_candidates(rows, len(nominated), seen_to, known, n), rows[0].delta_rows
 
 

@@ -103,6 +103,7 @@ def search(
         "q": HalfVector(request.vector),
         "nominated": f"{{{','.join(map(str, nominated.tolist()))}}}",
         "excluded": "{}",  # further pages take several statements instead
+        "hidden": "{}",
         "snapshot": request.build.snapshot,
         "in_progress": request.build.in_progress,
         "cluster": cluster,
