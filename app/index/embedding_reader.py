@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -156,8 +156,8 @@ def sample_rows(source: Embeddings, count: int) -> EmbeddingRows:
     if source.rows <= count:
         return collected(source).vectors
     share = count / source.rows
-    chosen = [block[random_mask(ids, share)] for ids, block in source.blocks()]
-    rows: EmbeddingRows = np.vstack(chosen)
+    chosen: list[Any] = [block[random_mask(ids, share)] for ids, block in source.blocks()]
+    rows: EmbeddingRows = np.concatenate(chosen)
     return rows
 
 

@@ -130,7 +130,8 @@ class RecallBenchmark:
 
     def _filtered(self, index: AnnIndex, share: float) -> float:
         exact = self._filtered_exact[share]
-        k, queries = min(FILTERED_DEPTH, exact.ids.shape[1]), self.queries[:FILTERED_QUERIES]
+        k: int = min(FILTERED_DEPTH, exact.ids.shape[1])
+        queries = self.queries[:FILTERED_QUERIES]
         if k == 0:
             return 1.0
         n, depth = deep_search_size(k + 16, k, share)
@@ -185,7 +186,8 @@ class RecallBenchmark:
 
 def _passes(ids: Ids, share: float) -> NDArray[np.bool_]:
     """Which ids, of any shape, pass the random filter of a share; -1 does not."""
-    return random_mask(ids, share, seed=round(1e6 * share)) & (ids != -1)
+    passing: NDArray[np.bool_] = random_mask(ids, share, seed=round(1e6 * share)) & (ids != -1)
+    return passing
 
 
 class TopK:
