@@ -79,6 +79,7 @@ PLANNER = "app/search/planner.py"
 RETRIEVAL = "app/search/retrieval.py"
 DEDUP = "app/search/dedup.py"
 BATCH = "app/catalog/batch_write.py"
+ENTRIES = "app/catalog/entries.py"
 
 HELD = "pg_visible_in_snapshot(e.changed_in, CAST(%(snapshot)s AS pg_snapshot))"
 SINCE = "e.changed_in >= pg_snapshot_xmax(CAST(%(snapshot)s AS pg_snapshot))"
@@ -268,7 +269,7 @@ MUTANTS = (
     ),
     Mutant(
         "changed pictures of a product are not written",
-        ((BATCH, " and stored.pictures == entry.pictures", ""),),
+        ((ENTRIES, "[PICTURES] if pictures != after.pictures else []", ""),),
         ("catalog",),
     ),
     Mutant(
