@@ -245,6 +245,17 @@ class Dropped:
 
 
 @dataclass(frozen=True, slots=True)
+class Count:
+    """A number of products; with `more` there are more than `products`."""
+
+    products: int
+    more: bool = False
+
+    def __str__(self) -> str:
+        return f"{'more than ' if self.more else ''}{self.products:,}"
+
+
+@dataclass(frozen=True, slots=True)
 class Match:
     """A product in the result, with its most similar picture.
 
@@ -267,7 +278,13 @@ class Match:
     the same product."""
     similar_count: int = 0
     """The number of such products in the catalogue. Where more products have these words than are
-    compared for a match, those not compared count too, up to 1,000 with the words."""
+    compared for a match, those not compared count too."""
+    same_picture: Count | None = None
+    """How many products show the picture, if these are so many that they are one match."""
+    listed: tuple[Product, ...] = ()
+    """The first of the other products that show it."""
+    similar_more: bool = False
+    """Whether there are more than `similar_count`: 1,000 products with these words are counted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -310,17 +327,6 @@ class UnknownValue:
 
 
 @dataclass(frozen=True, slots=True)
-class Count:
-    """A number of products; with `more` there are more than `products`."""
-
-    products: int
-    more: bool = False
-
-    def __str__(self) -> str:
-        return f"{'more than ' if self.more else ''}{self.products:,}"
-
-
-@dataclass(frozen=True, slots=True)
 class Shortfall:
     """Why fewer products came back than requested: how many each cause excluded.
 
@@ -331,7 +337,9 @@ class Shortfall:
     picture with an embedding under the model; None if they were not counted.
 
     The matching products are the `returned` ones and those that were taken away: `below_minimum`
-    are less similar than the query's minimum, `folded` into a match, `like_query` and `like_match`
+    are less similar than the query's minimum, `unwanted` have a word that was excluded next to a
+    picture or a sku, `same_picture` show no other picture than one that very many products show and
+    that is one match, `folded` into a match, `like_query` and `like_match`
     near-duplicates of the query or of a better match, `already_shown` the same product as one of an
     earlier page, `earlier` on an earlier page or the product that was asked with. They add up,
     unless a count is "more than", or the page was given up after `gave_up_after` products (0: it
@@ -344,6 +352,8 @@ class Shortfall:
     filters: Count | None = None
     without_picture: Count | None = Count(0)
     below_minimum: Count = Count(0)
+    unwanted: int = 0
+    same_picture: Count = Count(0)
     folded: int = 0
     like_query: int = 0
     like_match: int = 0
@@ -378,6 +388,8 @@ class Plan:
     """How the catalogue read the words; None if it did not."""
     unknown: tuple[UnknownValue, ...] = ()
     """Values of filters that no product has."""
+    not_tried: tuple[str, ...] = ()
+    """What was not compared because it would take too long, in sentences."""
     replica_lag_s: float | None = None
     """Seconds that a replica is behind its primary; None on a primary."""
     ms: Mapping[str, float] = field(default_factory=dict)
@@ -546,3 +558,16 @@ class Verdict:
     same: bool
     decided_by: str = ""
     decided_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class KeptRun:
+    """A run: "ingest", "delete" or "undo"; `bytes` is the size of what is kept to undo it."""
+
+    id: int
+    kind: str
+    source: str
+    state: str
+    report: Mapping[str, Any]
+    started_at: datetime
+    bytes: int

@@ -2,30 +2,55 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from itertools import islice
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from sqlalchemy import Engine
 
 from app.catalog.bulk_load import bulk
-from app.catalog.ingest_run import ingest_run
+from app.catalog.ingest_run import IngestRun, dry_run, ingest_run
 from app.catalog.service import CatalogService
-from app.db.queries import products
 from app.encoders.base import EncoderProvider
 from app.errors import BadInput
 from app.images.decoding import ImageLimits
 from app.types import ProgressCallback
+from ingest.assessment import Assessment, assess
 from ingest.encoder_set import MaintainedEncoders
 from ingest.local_files import LocalPictures
 from ingest.pipeline import Ingest, IngestReport
 from ingest.prepare import Preparer
+from ingest.preview import Preview, preview, preview_prune
+from ingest.prune_limit import PruneLimit
 from ingest.rejects_file import reject_file, unwritable
+from ingest.repeated_skus import reject_repeated
 from ingest.row_buffer import RowBuffer
 from ingest.sources import SourceReject, SourceRow, read
 
-LOOKUP_ROWS = 5000
-"""Rows whose skus are looked up in one statement."""
+EXAMPLES = 5
+"""Skus that are named when too many products would be deleted."""
+
+
+@dataclass(frozen=True, slots=True)
+class LoadOptions:
+    """How a source is read, and what a load may do.
+
+    `images` is the folder of the pictures, if not that of the source; `rejects` becomes a CSV of
+    the rows and pictures that were refused. `prune` deletes the products that are not in the
+    source, up to `prune_limit`. `force` allows that most fields are emptied, or most pictures
+    taken, of the products that the source has.
+    """
+
+    images: Path | None = None
+    rejects: Path | None = None
+    encoding: str = "utf-8"
+    prune: bool = False
+    prune_limit: PruneLimit = field(default_factory=PruneLimit)
+    force: bool = False
+
+
+DEFAULTS = LoadOptions()
 
 LoadProgress = Callable[[IngestReport, int], object]
 """Called after every chunk with the report so far and the number of rows in the source."""
@@ -37,43 +62,113 @@ def load(
     encoders: EncoderProvider,
     limits: ImageLimits,
     source: Path,
+    options: LoadOptions = DEFAULTS,
     *,
-    images: Path | None = None,
-    rejects: Path | None = None,
-    prune: bool = False,
-    encoding: str = "utf-8",
     progress: LoadProgress = lambda report, rows: None,
     notify: ProgressCallback = lambda message: None,
 ) -> IngestReport:
-    """Load a CSV or a folder of pictures into the catalogue; `images` is its folder of pictures.
+    """Load a CSV or a folder of pictures into the catalogue.
 
-    The source is read once, before anything is written. `rejects` becomes a CSV of the rows and
-    pictures that were refused. `notify` gets messages about pgvector's index.
+    The source is read once, before anything is written. `notify` gets messages about pgvector's
+    index.
+
+    Nothing is written, and BadInput raised, if the run would delete more than the limit of
+    `options`, or empty too many fields or take too many pictures (`assessment.MAX_LOSS`).
 
     Raises BadSource if the source cannot be read, NoModel before `lookalike init`, and
     DatabaseUnavailable if the database goes away; what was written until then stays, and the same
     call continues from there.
     """
-    rows = read(source, encoding=encoding)
-    if rejects is not None and _same(rejects, source):
-        raise BadInput(f"The rejects would overwrite the source {source}; name another file.")
-    folder = images or (source if source.is_dir() else source.parent)
-    pictures = LocalPictures(folder, max_bytes=limits.max_bytes)
+    rows = _rows(source, options)
     maintained = MaintainedEncoders(catalog, encoders)
-    preparer = Preparer(catalog, maintained, pictures, limits)
+    preparer = Preparer(catalog, maintained, _pictures(source, options, limits), limits)
     with (
-        reject_file(rejects) as file,
-        ingest_run(engine, str(source), maintained.current.model) as run,
+        reject_file(options.rejects) as file,
+        ingest_run(engine, str(source), maintained.current.model, catalog.history) as run,
         RowBuffer() as buffer,
     ):
-        if prune:
-            run.remember_products()
-        added = count_new_pictures(engine, buffer.fill(rows))
-        with bulk(engine, catalog.models(), added, notify):
+        assessment = _read_all(engine, run, rows, buffer, options)
+        _check(assessment, run, options)
+        with bulk(engine, catalog.models(), assessment.new_pictures, notify):
             job = Ingest(catalog, maintained, preparer, run, file)
             return job.run(
-                buffer, prune=prune, progress=lambda report: progress(report, len(buffer))
+                buffer, prune=options.prune, progress=lambda report: progress(report, len(buffer))
             )
+
+
+def preview_load(
+    engine: Engine,
+    catalog: CatalogService,
+    encoders: EncoderProvider,
+    limits: ImageLimits,
+    source: Path,
+    options: LoadOptions = DEFAULTS,
+) -> Preview:
+    """What `load` with the same arguments would change. Only the file of rejects is written.
+
+    Raises BadSource and NoModel as `load` does.
+    """
+    rows = _rows(source, options)
+    maintained = MaintainedEncoders(catalog, encoders)
+    preparer = Preparer(catalog, maintained, _pictures(source, options, limits), limits)
+    with (
+        reject_file(options.rejects) as file,
+        dry_run(engine) as run,
+        RowBuffer() as buffer,
+        closing(preparer),
+    ):
+        assessment = _read_all(engine, run, rows, buffer, options)
+        result = preview(catalog, preparer, buffer, file)
+        refusals = [_refusal(lambda: _check(assessment, run, options))]
+        if options.prune:
+            refusals.append(_refusal(lambda: preview_prune(result, run)))
+        result.refused = next(filter(None, refusals), None)
+        return result
+
+
+def _rows(source: Path, options: LoadOptions) -> Iterator[SourceRow | SourceReject]:
+    rows = read(source, encoding=options.encoding)
+    if options.rejects is not None and _same(options.rejects, source):
+        raise BadInput(f"The rejects would overwrite the source {source}; name another file.")
+    return rows
+
+
+def _pictures(source: Path, options: LoadOptions, limits: ImageLimits) -> LocalPictures:
+    folder = options.images or (source if source.is_dir() else source.parent)
+    return LocalPictures(folder, max_bytes=limits.max_bytes)
+
+
+def _read_all(
+    engine: Engine,
+    run: IngestRun,
+    rows: Iterator[SourceRow | SourceReject],
+    buffer: RowBuffer,
+    options: LoadOptions,
+) -> Assessment:
+    """Read the source into the buffer and count what it would change."""
+    if options.prune:
+        run.remember_products()
+    return assess(engine, buffer.fill(rows, lambda block: reject_repeated(run, block)))
+
+
+def _check(assessment: Assessment, run: IngestRun, options: LoadOptions) -> None:
+    """Raise BadInput if the run would take or delete too much."""
+    objections = [None if options.force else assessment.objection]
+    if options.prune:
+        unseen = run.count_unseen(EXAMPLES)
+        limit = options.prune_limit
+        objections.append(limit.objection(unseen.count, unseen.total, unseen.examples))
+    if reasons := [reason for reason in objections if reason]:
+        raise BadInput(" ".join(["Nothing was written.", *reasons, "--dry-run shows the changes."]))
+
+
+def _refusal(check: Callable[[], object]) -> str | None:
+    """The message of the BadInput that a check raises, if it does."""
+    try:
+        check()
+    except BadInput as exc:
+        return str(exc)
+    return None
 
 
 def _same(rejects: Path, source: Path) -> bool:
@@ -81,24 +176,3 @@ def _same(rejects: Path, source: Path) -> bool:
         return rejects.exists() and rejects.samefile(source)
     except OSError as exc:
         raise unwritable(str(rejects), exc) from exc
-
-
-def count_new_pictures(engine: Engine, rows: Iterable[SourceRow | SourceReject]) -> int:
-    """The number of pictures of products that the catalogue lacks.
-
-    More than will be embedded if products share pictures, and fewer if products in the catalogue
-    get other pictures.
-    """
-    count = 0
-    with engine.connect() as connection:
-        for images_by_sku in _batches(rows):
-            known = products.ids(connection, list(images_by_sku))
-            count += sum(images for sku, images in images_by_sku.items() if sku not in known)
-    return count
-
-
-def _batches(rows: Iterable[SourceRow | SourceReject]) -> Iterator[dict[str, int]]:
-    """The number of pictures by sku, for LOOKUP_ROWS rows at a time."""
-    good = (row for row in rows if isinstance(row, SourceRow))
-    while batch := {row.product.sku: len(row.images) for row in islice(good, LOOKUP_ROWS)}:
-        yield batch

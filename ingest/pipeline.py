@@ -31,10 +31,12 @@ ATTEMPTS = 5
 class IngestReport:
     """The result of a run. Rows: read = added + updated + unchanged + rejected.
 
-    `images_embedded` counts pictures that were encoded; `images_reused` references to pictures
-    that had been embedded before; `images_rejected` refused pictures, alone or with their row.
+    `run` is its id. `images_embedded` counts pictures that were encoded; `images_reused` references
+    to pictures that had been embedded before; `images_rejected` refused pictures, alone or with
+    their row.
     """
 
+    run: int = 0
     read: int = 0
     added: int = 0
     updated: int = 0
@@ -72,7 +74,7 @@ class Ingest:
         self._run = run
         self._rejects = rejects
         self._rejects_without_sku = 0
-        self.report = IngestReport()
+        self.report = IngestReport(run=run.id or 0)
 
     def run(
         self,
@@ -83,14 +85,15 @@ class Ingest:
     ) -> IngestReport:
         """Write the good rows, refuse the others; with `prune`, delete products not in the source.
 
-        For `prune`, the run must have remembered the products before the source was read.
+        No sku may be in two rows. For `prune`, the run must have remembered the products before the
+        source was read, and seen the skus of all rows.
 
         Raises BadSource if pruning is not safe (no good row, or rows without a sku), and
         DatabaseUnavailable if the database goes away; then run it again.
         """
         began = time.monotonic()
         with closing(self._prefetcher):
-            for chunk in self._prefetcher.chunks(map(self._reject_duplicates, in_chunks(rows))):
+            for chunk in self._prefetcher.chunks(in_chunks(rows)):
                 self._write(chunk)
                 self.report.seconds = round(time.monotonic() - began, 3)
                 if progress:
@@ -100,17 +103,6 @@ class Ingest:
         self.report.seconds = round(time.monotonic() - began, 3)
         self._run.finished(self.report.as_dict())
         return self.report
-
-    def _reject_duplicates(
-        self, rows: Sequence[SourceRow | SourceReject]
-    ) -> list[SourceRow | SourceReject]:
-        """The rows, with a reject for each row whose sku is in an earlier row of the source."""
-        first: dict[str, int] = {}
-        for row in rows:
-            if (sku := _sku(row)) is not None:
-                first.setdefault(sku, row.line)
-        first |= self._run.seen_before(first)
-        return [_reject_duplicate(row, first) for row in rows]
 
     def _write(self, chunk: Chunk) -> None:
         """Write one chunk as soon as it is encoded, and count the changes."""
@@ -140,7 +132,9 @@ class Ingest:
         active = vectors.pop(chunk.encoders.model.id)
         pictures = {sha256: new.data for sha256, new in chunk.new.items()}
         batch = Batch(chunk.entries, pictures, active, vectors)
-        return list(self._catalog.write(batch, chunk.encoders.model).values()), len(active)
+        run_id = self._run.history_id()
+        changes = self._catalog.write(batch, chunk.encoders.model, run_id)
+        return list(changes.values()), len(active)
 
     def _record_rejects(self, chunk: Chunk) -> None:
         self._rejects.write(chunk.rejects)
@@ -160,15 +154,23 @@ class Ingest:
 
     def _prune(self) -> None:
         """Delete products that are not in the source; a refused row keeps its product."""
-        if self._rejects_without_sku:
-            raise BadSource(
-                f"Nothing was pruned: {self._rejects_without_sku} rows have no readable sku, so "
-                "their products might be deleted. Correct the rows and run it again."
-            )
-        if self.report.read == self.report.rejected:
-            raise BadSource("Nothing was pruned: no row of the source could be used.")
+        report = self.report
+        check_prunable(report.read, report.rejected, self._rejects_without_sku)
         for skus in self._run.unseen():
-            self.report.deleted += self._catalog.delete(skus, missing_ok=True)
+            self.report.deleted += self._catalog.delete(
+                skus, missing_ok=True, run_id=self._run.history_id()
+            )
+
+
+def check_prunable(read: int, rejected: int, without_sku: int) -> None:
+    """Raise BadSource if it is not known which products the source lacks."""
+    if without_sku:
+        raise BadSource(
+            f"Nothing was pruned: {without_sku} rows have no readable sku, so their products might "
+            "be deleted. Correct the rows and run it again."
+        )
+    if read == rejected:
+        raise BadSource("Nothing was pruned: no row of the source could be used.")
 
 
 def _vectors(chunk: Chunk) -> dict[int, dict[bytes, Vector]]:
@@ -178,18 +180,3 @@ def _vectors(chunk: Chunk) -> dict[int, dict[bytes, Vector]]:
         for model_id, rows in batch.result().items():
             vectors[model_id].update(rows)
     return vectors
-
-
-def _sku(row: SourceRow | SourceReject) -> str | None:
-    return row.product.sku if isinstance(row, SourceRow) else row.sku
-
-
-def _reject_duplicate(
-    row: SourceRow | SourceReject, first: dict[str, int]
-) -> SourceRow | SourceReject:
-    if isinstance(row, SourceReject) or first[row.product.sku] == row.line:
-        return row
-    before = first[row.product.sku]
-    return SourceReject(
-        row.line, row.product.sku, f"the sku is already in line {before} of the source"
-    )

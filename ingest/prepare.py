@@ -16,7 +16,7 @@ from itertools import repeat
 
 from PIL import Image
 
-from app.catalog.batch_write import ProductEntry
+from app.catalog.entries import ProductEntry
 from app.catalog.service import CatalogService
 from app.encoders.preprocessing import shrink
 from app.errors import BadImage
@@ -207,4 +207,4 @@ def _add_entry(chunk: Chunk, row: SourceRow, hashes: Mapping[str, bytes | BadIma
     if row.images and not good:
         chunk.refused_rows += 1
     else:
-        chunk.entries.append(ProductEntry(row.product, tuple(good.values())))
+        chunk.entries.append(ProductEntry(row.product, tuple(good.values()), row.given))

@@ -12,6 +12,9 @@ from app.types import Product
 COLUMNS = ("sku", "title", "brand", "category", "colour", "year", "price", "currency", "images")
 MAX_INDEXED_LENGTH = 500
 """Characters; PostgreSQL cannot index values much longer than 2,600 bytes."""
+MAX_TITLE_LENGTH = 1000
+"""Characters; longer texts are descriptions, and every search that finds one would read it."""
+
 MAX_SHOWN_LENGTH = 200
 
 
@@ -27,6 +30,11 @@ def product(fields: Mapping[str, str], attributes: Mapping[str, str]) -> Product
     for name in ("sku", "brand", "category", "colour"):
         if len(fields.get(name, "")) > MAX_INDEXED_LENGTH:
             raise BadField(f"the {name} is longer than {MAX_INDEXED_LENGTH} characters")
+    if (length := len(fields.get("title", ""))) > MAX_TITLE_LENGTH:
+        raise BadField(
+            f"the title has {length:,} characters, at most {MAX_TITLE_LENGTH:,} are allowed; put "
+            "the description into a column of its own"
+        )
     return Product(
         sku=sku,
         title=fields.get("title", ""),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pickle
 import struct
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from itertools import islice
 from tempfile import SpooledTemporaryFile, gettempdir
@@ -19,6 +19,8 @@ MEMORY_BYTES = 64 << 20
 """Compressed rows of more than a million products; above that they go to a temporary file."""
 BLOCK_ROWS = 64
 """Rows that are compressed together: few, because a row may have 10 MB."""
+
+Rows = list[SourceRow | SourceReject]
 
 _LENGTH = struct.Struct("<Q")
 
@@ -50,10 +52,17 @@ class RowBuffer:
         """The number of rows, rejects included."""
         return self._rows
 
-    def fill(self, rows: Iterable[SourceRow | SourceReject]) -> Iterator[SourceRow | SourceReject]:
-        """Store the rows and pass them on; the iterator must be exhausted."""
+    def fill(
+        self,
+        rows: Iterable[SourceRow | SourceReject],
+        check: Callable[[Rows], Rows] = lambda block: block,
+    ) -> Iterator[SourceRow | SourceReject]:
+        """Store the rows and pass them on; the iterator must be exhausted.
+
+        `check` is called with some rows at a time and returns as many, some as rejects.
+        """
         rows = iter(rows)
-        while block := self._read_block(rows):
+        while block := check(self._read_block(rows)):
             data = zlib.compress(pickle.dumps(block, pickle.HIGHEST_PROTOCOL), level=1)
             with _temporary_file_errors():
                 self._file.write(_LENGTH.pack(len(data)))
@@ -61,10 +70,8 @@ class RowBuffer:
             self._rows += len(block)
             yield from block
 
-    def _read_block(
-        self, rows: Iterator[SourceRow | SourceReject]
-    ) -> list[SourceRow | SourceReject]:
-        block: list[SourceRow | SourceReject] = []
+    def _read_block(self, rows: Iterator[SourceRow | SourceReject]) -> Rows:
+        block: Rows = []
         try:
             for row in islice(rows, BLOCK_ROWS):
                 block.append(row)
@@ -80,7 +87,7 @@ class RowBuffer:
         if self._error is not None:
             raise self._error
 
-    def _stored_block(self) -> list[SourceRow | SourceReject]:
+    def _stored_block(self) -> Rows:
         with _temporary_file_errors():
             head = self._file.read(_LENGTH.size)
             data = self._file.read(*_LENGTH.unpack(head)) if head else b""

@@ -10,6 +10,7 @@ from io import TextIOWrapper
 from pathlib import Path
 from typing import Protocol
 
+from app.catalog.entries import EVERYTHING, FIELDS, PICTURES, GivenFields
 from app.db.text import has_surrogates, is_storable
 from app.errors import BadSource
 from app.types import Product
@@ -21,14 +22,21 @@ PICTURE_SUFFIXES = frozenset(
 MAX_FIELD_LENGTH = 10_000_000
 MAX_IMAGES = 100
 
+GIVEN_BY_FOLDER = GivenFields(frozenset(), frozenset(), pictures=True)
+"""A folder changes only the pictures of products that exist."""
+
 
 @dataclass(frozen=True, slots=True)
 class SourceRow:
-    """A product of a source and its pictures, as the source names them."""
+    """A product of a source and its pictures, as the source names them.
+
+    `given` are the fields that the source has; a stored product keeps the others.
+    """
 
     line: int
     product: Product
     images: tuple[str, ...]
+    given: GivenFields = EVERYTHING
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +75,8 @@ def read(source: Path, *, encoding: str = "utf-8") -> Iterator[SourceRow | Sourc
 def read_csv(source: Path, *, encoding: str = "utf-8") -> Iterator[SourceRow | SourceReject]:
     """The rows of a CSV with a header; columns of no known name become attributes.
 
+    A row with more or fewer values than the header is refused: it may be cut or shifted.
+
     `line` is the line of the file in which a row begins, from 1. Raises BadSource for a file that
     cannot be read at all: no sku column, a header in another encoding, not text.
     """
@@ -92,7 +102,8 @@ def read_csv(source: Path, *, encoding: str = "utf-8") -> Iterator[SourceRow | S
 def read_folder(source: Path) -> Iterator[SourceRow | SourceReject]:
     """A product for every picture in a folder and its subfolders, in the order of their paths.
 
-    The sku is the file name without its suffix, the category the name of its folder.
+    The sku is the file name without its suffix. A new product has it as its title, and the name of
+    its folder as its category; a stored one changes only its pictures.
     """
     pictures = sorted(
         path for path in source.rglob("*")
@@ -108,7 +119,7 @@ def read_folder(source: Path) -> Iterator[SourceRow | SourceReject]:
         try:
             if has_surrogates(str(relative)):
                 raise BadField(f"the name of the file {str(relative)!r} is not text; rename it")
-            yield SourceRow(number, product(fields, {}), (relative.as_posix(),))
+            yield SourceRow(number, product(fields, {}), (relative.as_posix(),), GIVEN_BY_FOLDER)
         except BadField as exc:
             yield SourceReject(number, readable_sku(path.stem), str(exc))
 
@@ -147,6 +158,7 @@ def _header(source: Path, lines: _Lines, encoding: str) -> list[str]:
 def _csv_rows(
     lines: _Lines, header: list[str], encoding: str
 ) -> Iterator[SourceRow | SourceReject]:
+    given = _given(header)
     while True:
         line = lines.line_num + 1
         try:
@@ -156,25 +168,43 @@ def _csv_rows(
         except csv.Error as exc:
             yield SourceReject(line, None, f"not a CSV row: {exc}")
             continue
-        if any(value.strip() for value in values):
-            yield _csv_row(line, header, values, encoding)
+        if len(values) != len(header) and any(value.strip() for value in values):
+            yield _cut_or_shifted(line, header, values)
+        elif any(value.strip() for value in values):
+            yield _csv_row(line, header, values, encoding, given)
+
+
+def _given(header: list[str]) -> GivenFields:
+    attributes = frozenset(name for name in header if name and name not in COLUMNS)
+    return GivenFields(frozenset(FIELDS) & set(header), attributes, PICTURES in header)
+
+
+def _cut_or_shifted(line: int, header: list[str], values: list[str]) -> SourceReject:
+    """The reject of a row with another number of values than the header.
+
+    Its sku is known only if it is in the first column and more follows: otherwise it may be part of
+    a sku, or of another column.
+    """
+    known = header[0] == "sku" and len(values) > 1
+    sku = readable_sku(values[0].strip()) if known else None
+    count = f"{len(values)} value{'s' * (len(values) != 1)} for {len(header)} columns"
+    advice = "quote commas" if len(values) > len(header) else "the row is cut short"
+    return SourceReject(line, sku, f"{count}; {advice}")
 
 
 def _csv_row(
-    line: int, header: list[str], values: list[str], encoding: str
+    line: int, header: list[str], values: list[str], encoding: str, given: GivenFields
 ) -> SourceRow | SourceReject:
-    fields = dict(zip(header, (value.strip() for value in values), strict=False))
+    fields = dict(zip(header, (value.strip() for value in values), strict=True))
     try:
-        if len(values) > len(header):
-            raise BadField(f"{len(values)} values for {len(header)} columns; quote commas")
         if has_surrogates("".join(values)):
             raise BadField(f"not {encoding} text; save the file as UTF-8 or name its encoding")
         if any("\0" in value for value in values):
             raise BadField("a field holds a NUL character")
-        images = tuple(part.strip() for part in fields.pop("images", "").split("|") if part.strip())
+        images = tuple(part.strip() for part in fields.pop(PICTURES, "").split("|") if part.strip())
         if len(images) > MAX_IMAGES:
             raise BadField(f"{len(images)} images; a product shows at most {MAX_IMAGES}")
         unknown = {name: fields.pop(name) for name in list(fields) if name not in COLUMNS}
-        return SourceRow(line, product(fields, unknown), images)
+        return SourceRow(line, product(fields, unknown), images, given)
     except BadField as exc:
         return SourceReject(line, readable_sku(fields.get("sku", "")), str(exc))

@@ -1,67 +1,8 @@
--- Products that are one, and listings that only read alike; `app/duplicates/folding.py` forms the
--- same groups, and has the rule `typo` besides.
+-- Groups of products that are one; `app/duplicates/folding.py` forms the same groups, and has the
+-- rule `typo` besides.
 
-CREATE OR REPLACE FUNCTION analytics._compared_pictures(active public.model, products bigint[])
-RETURNS TABLE (product_id bigint, picture_id bigint, vec halfvec)
-LANGUAGE sql STABLE PARALLEL SAFE ROWS 1000 SET search_path = pg_catalog, public, pg_temp
-SET jit = off
-AS $$
-    SELECT own.id, few.picture_id, e.vec
-    FROM unnest(products) AS own(id)
-    CROSS JOIN LATERAL (
-        SELECT pp.picture_id FROM product_picture AS pp WHERE pp.product_id = own.id
-        ORDER BY pp.position, pp.picture_id LIMIT 50
-    ) AS few
-    JOIN embedding AS e ON e.model_id = active.id AND e.picture_id = few.picture_id
-    WHERE (
-        SELECT count(DISTINCT others.identity_key) FROM (
-            SELECT p.identity_key
-            FROM product_picture AS o JOIN product AS p ON p.id = o.product_id
-            WHERE o.picture_id = few.picture_id LIMIT 1000
-        ) AS others) <= 8
-$$;
-COMMENT ON FUNCTION analytics._compared_pictures(public.model, bigint[]) IS
-    'the embeddings of the first 50 pictures of products, without those that products with more'
-    ' than eight identity keys show';
-
-CREATE OR REPLACE FUNCTION analytics._near_listings(
-    active public.model, products bigint[], keys text[]
-) RETURNS TABLE (a integer, b integer, distance double precision)
-LANGUAGE sql STABLE PARALLEL SAFE ROWS 1000 SET search_path = pg_catalog, public, pg_temp
-SET jit = off
-AS $$
-    WITH member AS MATERIALIZED (
-        SELECT m.id, m.n::integer AS n, m.key, p.category
-        FROM unnest(products, keys) WITH ORDINALITY AS m(id, key, n)
-        JOIN product AS p ON p.id = m.id
-        WHERE m.key <> ''
-    ), key AS MATERIALIZED (
-        SELECT member.key,
-            CASE WHEN analytics._is_generic(member.key)
-                THEN analytics._generic_share(active) ELSE 1 END AS share
-        FROM member GROUP BY member.key HAVING count(*) > 1
-    ), cut AS MATERIALIZED (
-        SELECT own.category, analytics._same_product_cut(active, own.category) AS cut
-        FROM (SELECT DISTINCT category FROM member UNION SELECT NULL) AS own
-    ), compared AS MATERIALIZED (
-        SELECT m.n, m.key, m.category, c.vec
-        FROM analytics._compared_pictures(active, ARRAY(
-            SELECT id FROM member WHERE member.key IN (SELECT key.key FROM key))) AS c
-        JOIN member AS m ON m.id = c.product_id
-    ), pair AS (
-        SELECT x.n AS a, y.n AS b, x.key, min(x.vec <=> y.vec) AS distance,
-            min(CASE WHEN x.category = y.category THEN x.category END) AS category
-        FROM compared AS x JOIN compared AS y ON y.key = x.key AND y.n > x.n
-        GROUP BY x.n, y.n, x.key
-    )
-    SELECT pair.a, pair.b, pair.distance
-    FROM pair JOIN key USING (key) JOIN cut ON cut.category IS NOT DISTINCT FROM pair.category
-    WHERE pair.distance <= cut.cut * key.share + 1e-6
-$$;
-COMMENT ON FUNCTION analytics._near_listings(public.model, bigint[], text[]) IS
-    'pairs of products (numbers in the arrays) with equal keys whose pictures agree';
-
--- Joins in three passes: verdicts; shared identifiers, then agreeing pictures, the nearest first;
+-- Joins in four passes: verdicts; what gtins do not keep apart, which are shared gtins and the
+-- variants of an item group; the other identifiers, then agreeing pictures, the nearest first;
 -- telling words where pictures are missing. A step with `b` joins two products. Steps without are
 -- the members of a class: each joins the first earlier one that it may join.
 CREATE OR REPLACE FUNCTION analytics.product_groups()
@@ -154,7 +95,7 @@ BEGIN
     labels := array_fill(NULL::text, ARRAY[cardinality(skus)]);
     judged := array_fill(false, ARRAY[cardinality(skus)]);
     apart := '{}';
-    FOR pass IN 1..3 LOOP
+    FOR pass IN 1..4 LOOP
         IF pass = 1 THEN
             OPEN steps FOR
                 WITH member AS (
@@ -170,12 +111,61 @@ BEGIN
                     SELECT dense_rank() OVER (
                             ORDER BY own.kind, own.value COLLATE "C")::integer AS class,
                         m.n::integer AS a, NULL::integer AS b, NULL::numeric AS distance
-                    FROM unnest(gtins, mpns, item_groups) WITH ORDINALITY AS m(g, p, i, n),
-                        LATERAL (VALUES (1, m.g), (2, m.p), (3, m.i)) AS own(kind, value)
+                    FROM unnest(gtins, item_groups) WITH ORDINALITY AS m(g, i, n),
+                        LATERAL (VALUES (1, m.g), (2, m.i)) AS own(kind, value)
                     WHERE own.value IS NOT NULL
+                        AND (own.kind = 1 OR split_part(own.value, '|', 2) <> '')
                   UNION ALL
                     SELECT NULL, near.a, near.b, round(near.distance::numeric, 6)
-                    FROM analytics._near_listings(active, ids, keys) AS near
+                    FROM analytics._near_listings(active, ids, ARRAY(
+                        SELECT CASE WHEN split_part(m.i, '|', 2) = '' THEN md5(m.i) ELSE '' END
+                        FROM unnest(item_groups) WITH ORDINALITY AS m(i, n) ORDER BY m.n
+                    ), NULL) AS near
+                ) AS s
+                ORDER BY s.class NULLS LAST, s.distance, s.a, s.b;
+        ELSIF pass = 3 THEN
+            OPEN steps FOR
+                WITH member AS (
+                    SELECT m.key, m.gtin, m.grp, m.n, l.label, l.judged
+                    FROM unnest(keys, gtins, groups) WITH ORDINALITY AS m(key, gtin, grp, n)
+                    JOIN unnest(labels, judged) WITH ORDINALITY AS l(label, judged, n)
+                        ON l.n = m.grp
+                ), mixed AS (
+                    SELECT grp FROM member GROUP BY grp HAVING count(DISTINCT key) > 1
+                ), of_key AS (
+                    -- Alone: no set of its products has products of other keys.
+                    SELECT key, count(*) AS products,
+                        bool_and(mixed.grp IS NULL) AS alone,
+                        bool_or(label IS NOT NULL OR judged) AS constrained,
+                        bool_or(label LIKE '% %' OR judged) AS constrained_twice
+                    FROM member LEFT JOIN mixed USING (grp) GROUP BY key
+                ), part AS MATERIALIZED (
+                    SELECT array_agg(CASE WHEN free THEN '' ELSE key END ORDER BY n) AS compared,
+                        array_agg(CASE WHEN free THEN key ELSE '' END ORDER BY n) AS reached,
+                        array_agg(CASE WHEN alone AND NOT constrained_twice THEN gtin END
+                            ORDER BY n) AS gtins
+                    FROM (
+                        SELECT member.key, member.gtin, member.n, alone, constrained_twice,
+                            alone AND NOT constrained AND products > 20 AS free
+                        FROM member JOIN of_key USING (key)
+                    ) AS each
+                )
+                SELECT s.class, s.a, s.b
+                FROM (
+                    SELECT dense_rank() OVER (
+                            ORDER BY own.kind, own.value COLLATE "C")::integer AS class,
+                        m.n::integer AS a, NULL::integer AS b, NULL::numeric AS distance
+                    FROM unnest(mpns, item_groups) WITH ORDINALITY AS m(p, i, n),
+                        LATERAL (VALUES (1, m.p), (2, m.i)) AS own(kind, value)
+                    WHERE own.value IS NOT NULL
+                        AND (own.kind = 1 OR split_part(own.value, '|', 2) = '')
+                  UNION ALL
+                    SELECT NULL, near.a, near.b, round(near.distance::numeric, 6)
+                    FROM part, analytics._near_listings(active, ids, part.compared, part.gtins)
+                        AS near
+                  UNION ALL
+                    SELECT NULL, reached.a, reached.b, 0
+                    FROM part, analytics._reached_listings(active, ids, part.reached) AS reached
                 ) AS s
                 ORDER BY s.class NULLS LAST, s.distance, s.a, s.b;
         ELSE
@@ -231,7 +221,9 @@ BEGIN
                 END IF;
                 IF joined AND root <> child THEN
                     parent[child] := root;
-                    labels[root] := nullif(concat_ws(' ', labels[root], labels[child]), '');
+                    IF labels[child] IS DISTINCT FROM labels[root] THEN
+                        labels[root] := nullif(concat_ws(' ', labels[root], labels[child]), '');
+                    END IF;
                     IF judged[child] THEN
                         judged[root] := true;
                         apart := array_replace(apart, child, root);
@@ -267,10 +259,12 @@ BEGIN
                 judged[step.a] := true;
                 judged[step.b] := true;
             END LOOP;
-            FOR n IN 1..cardinality(skus) LOOP
-                IF gtins[n] IS NOT NULL THEN
-                    labels[units[n]] := concat_ws(' ', labels[units[n]], gtins[n]);
-                END IF;
+        ELSIF pass = 2 THEN
+            FOR step IN
+                SELECT m.grp, string_agg(DISTINCT m.gtin, ' ') AS label
+                FROM unnest(groups, gtins) AS m(grp, gtin) WHERE m.gtin IS NOT NULL GROUP BY m.grp
+            LOOP
+                labels[step.grp] := step.label;
             END LOOP;
         END IF;
     END LOOP;
@@ -317,128 +311,3 @@ COMMENT ON FUNCTION analytics.product_groups() IS
     'one row per product that has its words, a gtin, mpn or item group, or a verdict in common with'
     ' another: kept is the product that stands for its group, products counts the group (1: alone),'
     ' evidence and distance as in analytics.duplicate_groups, gtins those of its group';
-
-CREATE OR REPLACE VIEW analytics.duplicate_groups AS
-SELECT
-    g.kept,
-    g.sku,
-    p.title,
-    p.brand,
-    p.category,
-    p.year,
-    p.price,
-    p.currency,
-    g.products,
-    g.evidence,
-    p.identity_key,
-    g.distance
-FROM analytics.product_groups() AS g JOIN public.product AS p ON p.id = g.product_id
-WHERE g.products > 1;
-COMMENT ON VIEW analytics.duplicate_groups IS
-    'one row per product that is one with others: by a verdict, a gtin, mpn or item group that they'
-    ' share, or equal identity_key and pictures that agree; kept is the newest of the group, then'
-    ' the first by sku; products counts the group; evidence says why a product is in; distance is the'
-    ' least cosine distance (0 to 2) between a picture of it and one of the kept product. Where one'
-    ' has no picture to compare, words alone count unless they are generic. Left out: the typo rule,'
-    ' and groups joined by it. `lookalike duplicates pairs` applies all rules';
-COMMENT ON COLUMN analytics.duplicate_groups.kept IS
-    'sku of the product that stands for the group';
-COMMENT ON COLUMN analytics.duplicate_groups.sku IS 'name of the product';
-COMMENT ON COLUMN analytics.duplicate_groups.title IS 'as it was loaded';
-COMMENT ON COLUMN analytics.duplicate_groups.brand IS 'null: not known';
-COMMENT ON COLUMN analytics.duplicate_groups.category IS 'null: not known';
-COMMENT ON COLUMN analytics.duplicate_groups.year IS 'calendar year; null: not known';
-COMMENT ON COLUMN analytics.duplicate_groups.price IS 'in units of currency; null: not known';
-COMMENT ON COLUMN analytics.duplicate_groups.currency IS 'as it was loaded, such as EUR';
-COMMENT ON COLUMN analytics.duplicate_groups.products IS 'number of products in the group';
-COMMENT ON COLUMN analytics.duplicate_groups.evidence IS
-    'why it is in: kept, verdict, gtin, mpn, item group, same words (the size may differ), another'
-    ' year (by the column year), another member (not the kept product, but another is the same)';
-COMMENT ON COLUMN analytics.duplicate_groups.identity_key IS
-    'equal where all words but year and size agree; empty: the title says nothing';
-COMMENT ON COLUMN analytics.duplicate_groups.distance IS
-    'least cosine distance, 0 to 2, of its pictures to those of the kept one; null: none compared';
-
-CREATE OR REPLACE VIEW analytics.similar_listings AS
-WITH member AS MATERIALIZED (
-    SELECT g.product_id, g.sku, g.kept, g.products, g.gtins, p.identity_key, p.title, p.brand,
-        p.category, p.colour, p.year, p.price, p.currency
-    FROM analytics.product_groups() AS g JOIN public.product AS p ON p.id = g.product_id
-    WHERE p.identity_key <> ''
-), wording AS (
-    SELECT identity_key, count(DISTINCT kept) AS listings
-    FROM member GROUP BY identity_key HAVING count(DISTINCT kept) > 1
-), listing AS MATERIALIZED (
-    SELECT member.*, wording.listings FROM member JOIN wording USING (identity_key)
-), picture AS MATERIALIZED (
-    SELECT l.product_id, l.identity_key, l.sku, l.kept, l.gtins, few.picture_id, e.vec
-    FROM listing AS l
-    LEFT JOIN public.model AS m ON m.active
-    LEFT JOIN LATERAL (
-        SELECT pp.picture_id FROM public.product_picture AS pp
-        WHERE pp.product_id = l.product_id ORDER BY pp.position, pp.picture_id LIMIT 50
-    ) AS few ON (
-        SELECT count(DISTINCT others.identity_key) FROM (
-            SELECT shown.identity_key FROM public.product_picture AS o
-            JOIN public.product AS shown ON shown.id = o.product_id
-            WHERE o.picture_id = few.picture_id LIMIT 1000
-        ) AS others) <= 8
-    LEFT JOIN public.embedding AS e ON e.model_id = m.id AND e.picture_id = few.picture_id
-), nearest AS (
-    SELECT DISTINCT ON (a.kept, a.identity_key) a.kept, a.identity_key, a.sku, b.sku AS other,
-        b.kept AS other_kept, a.vec <=> b.vec AS distance, NOT a.gtins && b.gtins AS other_gtin
-    FROM picture AS a JOIN picture AS b ON b.identity_key = a.identity_key AND b.kept <> a.kept
-    ORDER BY a.kept, a.identity_key, round((a.vec <=> b.vec)::numeric, 6),
-        least(a.sku COLLATE "C", b.sku), greatest(a.sku COLLATE "C", b.sku)
-)
-SELECT
-    n.sku,
-    l.title,
-    l.brand,
-    l.category,
-    l.colour,
-    l.year,
-    l.price,
-    l.currency,
-    n.other AS nearest,
-    n.distance,
-    CASE
-        WHEN n.other_gtin THEN 'another gtin'
-        WHEN EXISTS (
-            SELECT FROM public.duplicate_verdict AS v
-            JOIN member AS a ON a.sku = v.sku_a JOIN member AS b ON b.sku = v.sku_b
-            WHERE NOT v.same
-                AND (a.kept, b.kept) IN ((n.kept, n.other_kept), (n.other_kept, n.kept))
-        ) THEN 'verdict'
-        WHEN n.distance IS NULL THEN 'no picture to compare'
-        ELSE 'other pictures'
-    END AS reason,
-    l.kept,
-    l.products,
-    l.listings,
-    l.identity_key
-FROM nearest AS n JOIN listing AS l ON l.sku = n.sku;
-COMMENT ON VIEW analytics.similar_listings IS
-    'one row per group of products (or single product) whose words are also those of another group'
-    ' that is not the same product: the two members that are nearest to each other, their distance'
-    ' (cosine, 0 to 2) and why they are two; listings counts the groups with these words';
-COMMENT ON COLUMN analytics.similar_listings.sku IS
-    'the product of the group that is nearest to another group';
-COMMENT ON COLUMN analytics.similar_listings.title IS 'as it was loaded';
-COMMENT ON COLUMN analytics.similar_listings.brand IS 'null: not known';
-COMMENT ON COLUMN analytics.similar_listings.category IS 'null: not known';
-COMMENT ON COLUMN analytics.similar_listings.colour IS 'null: not known';
-COMMENT ON COLUMN analytics.similar_listings.year IS 'calendar year; null: not known';
-COMMENT ON COLUMN analytics.similar_listings.price IS 'in units of currency; null: not known';
-COMMENT ON COLUMN analytics.similar_listings.currency IS 'as it was loaded, such as EUR';
-COMMENT ON COLUMN analytics.similar_listings.nearest IS
-    'sku of the nearest product of another group with the same words';
-COMMENT ON COLUMN analytics.similar_listings.distance IS
-    'least cosine distance, 0 to 2, of the pictures of the two; null: none to compare';
-COMMENT ON COLUMN analytics.similar_listings.reason IS
-    'why they are two: other pictures, no picture to compare, another gtin or verdict';
-COMMENT ON COLUMN analytics.similar_listings.kept IS 'sku of the product that stands for the group';
-COMMENT ON COLUMN analytics.similar_listings.products IS 'number of products in the group';
-COMMENT ON COLUMN analytics.similar_listings.listings IS 'number of groups with these words';
-COMMENT ON COLUMN analytics.similar_listings.identity_key IS
-    'equal where all words but year and size agree';

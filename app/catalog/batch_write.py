@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from operator import attrgetter
+from typing import Any
 
 from sqlalchemy import Connection
 
+from app.catalog.entries import ProductEntry, changed_columns, merged
+from app.catalog.history import former
 from app.db import locks, notifications
 from app.db.pipeline import Deferred, Pipeline, open_pipeline
 from app.db.queries import embeddings, models, pictures, products
+from app.db.queries import history as history_rows
 from app.duplicates.normalization import identity_key
 from app.errors import BadInput, LookalikeError, ModelMismatch, NoModel
-from app.types import Model, PictureData, PictureRef, Product, Vector
+from app.types import Model, PictureData, Product, Vector
 
 ROWS_PER_STATEMENT = 128
 """Rows per statement: few, so that the server starts early while the next rows are prepared."""
@@ -40,14 +44,6 @@ class BatchChange(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class ProductEntry:
-    """A product of a source, with its pictures in order."""
-
-    product: Product
-    pictures: tuple[PictureRef, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
 class Batch:
     """Entries to write together, with the pictures and vectors that are not stored yet.
 
@@ -61,23 +57,52 @@ class Batch:
     other_vectors: Mapping[int, Mapping[bytes, Vector]] = field(default_factory=dict)
 
 
-def write(connection: Connection, batch: Batch, model: Model) -> dict[str, BatchChange]:
+def write(
+    connection: Connection, batch: Batch, model: Model, run_id: int | None
+) -> dict[str, BatchChange]:
     """Take the write lock, and write a batch in this transaction; see `CatalogService.write`."""
     with open_pipeline(connection) as pipeline:
         locks.begin_write(pipeline)
         maintained = models.maintained_in(pipeline)
         stored = products.by_sku_in(pipeline, [entry.product.sku for entry in batch.entries])
     maintained_models = _check_maintained(maintained(), model)
-    changes = _changes(batch.entries, stored())
-    written = [e for e in batch.entries if changes[e.product.sku] is not BatchChange.UNCHANGED]
+    writes = plan(batch.entries, stored())
+
+    def embed(new: IdsBySha256, ids: IdsBySha256) -> None:
+        _embed(connection, batch, new, ids, model)
+        for other in maintained_models:
+            if other.id != model.id:
+                _embed_other(connection, batch, new, ids, other)
+
+    apply(connection, batch, writes, embed, run_id)
+    return {each.entry.product.sku: each.change for each in writes}
+
+
+def apply(
+    connection: Connection,
+    batch: Batch,
+    writes: Sequence[PlannedWrite],
+    embed: Callable[[IdsBySha256, IdsBySha256], None],
+    run_id: int | None,
+) -> None:
+    """Write what is planned, in a transaction with the write lock, and record it for the run.
+
+    `embed` stores the embeddings; it gets the ids of the new pictures, and of all that are linked.
+    """
+    written = [each for each in writes if each.change is not BatchChange.UNCHANGED]
     new, ids = _save(connection, batch, written)
     picture_ids = _picture_ids(connection, batch, written, new)
-    _embed(connection, batch, new, picture_ids, model)
-    for other in maintained_models:
-        if other.id != model.id:
-            _embed_other(connection, batch, new, picture_ids, other)
-    _link(connection, written, ids, picture_ids)
-    return changes
+    embed(new, picture_ids)
+    _link(connection, written, ids, picture_ids, run_id)
+    if run_id is not None and written:
+        history_rows.record_writes(connection, run_id, _former(written))
+
+
+def _former(written: Sequence[PlannedWrite]) -> dict[str, dict[str, Any] | None]:
+    return {
+        each.entry.product.sku: None if each.stored is None else former(each.stored, each.entry)
+        for each in written
+    }
 
 
 def _check_maintained(maintained: list[Model], model: Model) -> list[Model]:
@@ -89,27 +114,48 @@ def _check_maintained(maintained: list[Model], model: Model) -> list[Model]:
     return maintained
 
 
-def _changes(
+@dataclass(frozen=True, slots=True)
+class PlannedWrite:
+    """An entry merged with the stored product, and the columns in which they differ."""
+
+    entry: ProductEntry
+    stored: products.StoredProduct | None
+    columns: tuple[str, ...] = ()
+
+    @property
+    def change(self) -> BatchChange:
+        if self.stored is None:
+            return BatchChange.ADDED
+        return BatchChange.UPDATED if self.columns else BatchChange.UNCHANGED
+
+    @property
+    def links_pictures(self) -> bool:
+        """Whether the pictures of the product are not linked yet as they are in the entry."""
+        return self.stored is None or self.stored.pictures != self.entry.pictures
+
+
+def plan(
     entries: Sequence[ProductEntry], stored: Mapping[str, products.StoredProduct]
-) -> dict[str, BatchChange]:
-    changes: dict[str, BatchChange] = {}
+) -> list[PlannedWrite]:
+    """What each entry writes. Raises BadInput for a sku that is in the entries twice."""
+    seen: set[str] = set()
     for entry in entries:
         sku = entry.product.sku
-        if sku in changes:
+        if sku in seen:
             raise BadInput(f"{sku} is in the batch twice; write it once, or in two batches.")
-        changes[sku] = _change(entry, stored.get(sku))
-    return changes
+        seen.add(sku)
+    return [_planned(entry, stored.get(entry.product.sku)) for entry in entries]
 
 
-def _change(entry: ProductEntry, stored: products.StoredProduct | None) -> BatchChange:
+def _planned(entry: ProductEntry, stored: products.StoredProduct | None) -> PlannedWrite:
     if stored is None:
-        return BatchChange.ADDED
-    same = stored.product == entry.product and stored.pictures == entry.pictures
-    return BatchChange.UNCHANGED if same else BatchChange.UPDATED
+        return PlannedWrite(entry, None)
+    whole = merged(entry, stored.product, stored.pictures)
+    return PlannedWrite(whole, stored, changed_columns(stored.product, stored.pictures, whole))
 
 
 def _save(
-    connection: Connection, batch: Batch, written: Sequence[ProductEntry]
+    connection: Connection, batch: Batch, written: Sequence[PlannedWrite]
 ) -> tuple[dict[bytes, int], dict[str, products.SavedProduct]]:
     """Store the new pictures and the products; returns picture ids by sha256, and saved products by
     sku."""
@@ -122,12 +168,12 @@ def _save(
 
 
 def _send(
-    pipeline: Pipeline, batch: Batch, written: Sequence[ProductEntry]
+    pipeline: Pipeline, batch: Batch, written: Sequence[PlannedWrite]
 ) -> Iterator[tuple[Deferred[dict[bytes, int]], Deferred[dict[str, products.SavedProduct]]]]:
     """Send pictures and products alternately; the server writes while the next are prepared."""
     sha256s = sorted(_referenced(batch.entries) & batch.pictures.keys())
     new_pictures = [batch.pictures[sha256] for sha256 in sha256s]
-    new_products = sorted((entry.product for entry in written), key=attrgetter("sku"))
+    new_products = sorted((each.entry.product for each in written), key=attrgetter("sku"))
     for part in _parts(max(len(new_pictures), len(new_products))):
         yield (
             pictures.save(pipeline, new_pictures[part]),
@@ -147,34 +193,38 @@ def _parts(rows: int) -> Iterator[slice]:
 
 
 def _picture_ids(
-    connection: Connection, batch: Batch, written: Sequence[ProductEntry], new: IdsBySha256
+    connection: Connection, batch: Batch, written: Sequence[PlannedWrite], new: IdsBySha256
 ) -> IdsBySha256:
-    """Ids of all pictures that the written rows refer to. Not those of unchanged entries:
-    reading an id locks its row, which is a write."""
-    before = sorted((_referenced(written) | batch.vectors.keys()) - new.keys())
+    """Ids of all pictures that will be linked. Not of others: reading an id locks its row, which is
+    a write."""
+    linked = _referenced(each.entry for each in written if each.links_pictures)
+    before = sorted((linked | batch.vectors.keys()) - new.keys())
     return {**new, **(pictures.ids(connection, before) if before else {})}
 
 
 def _link(
     connection: Connection,
-    written: Sequence[ProductEntry],
+    written: Sequence[PlannedWrite],
     ids: Mapping[str, products.SavedProduct],
     picture_ids: IdsBySha256,
+    run_id: int | None,
 ) -> None:
     """Link the written products to their pictures, notify workers, and delete pictures that no
     product shows any more."""
-    overwritten = [stored.id for stored in ids.values() if stored.overwritten]
+    linked = [each.entry for each in written if each.links_pictures]
+    saved = [ids[entry.product.sku] for entry in linked]
+    overwritten = [product.id for product in saved if product.overwritten]
     before = products.unlink_pictures(connection, overwritten) if overwritten else set()
     shown = [
-        (ids[entry.product.sku].id, picture_ids[ref.sha256], position, ref.uri)
-        for entry in written
+        (product.id, picture_ids[ref.sha256], position, ref.uri)
+        for entry, product in zip(linked, saved, strict=True)
         for position, ref in enumerate(entry.pictures)
     ]
     with open_pipeline(connection) as pipeline:
         if shown:
             products.link_pictures(pipeline, shown)
         notifications.notify_in(pipeline)
-    pictures.sweep(connection, sorted(before - {picture for _, picture, _, _ in shown}))
+    pictures.sweep(connection, sorted(before - {picture for _, picture, _, _ in shown}), run_id)
 
 
 def _referenced(entries: Iterable[ProductEntry]) -> set[bytes]:

@@ -44,7 +44,9 @@ def check(
 
     with App() as app:
         folders = [LocalPictures(each, max_bytes=app.limits.max_bytes) for each in images]
-        options = CheckOptions(folders, app.encoder if encoder else None, repair)
+        options = CheckOptions(
+            folders, app.encoder if encoder else None, repair, app.settings.shared_picture_products
+        )
         report = run_checks(app.engine, app.files, app.limits, options, notify=_ThrottledProgress())
     if as_json:
         print_json(report.as_dict())

@@ -18,7 +18,8 @@ from app.images.thumbnails import open_thumbnail
 from app.types import Query, SearchResult
 from ingest.demo import draw_catalogue
 from ingest.demo.contact_sheet import SheetPicture, SheetRow, contact_sheet
-from ingest.load import load
+from ingest.load import LoadOptions, load
+from ingest.prune_limit import UNLIMITED
 
 SKU_PREFIX = "DEMO-"
 MAX_SEARCHES = 3
@@ -49,7 +50,11 @@ def demo(products: int, open_page: bool, port: int) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         source = draw_catalogue(folder, products=products)
         _print_step("Ingest them")
-        report = load(app.engine, app.catalog, app.encoders, app.limits, source, prune=True)
+        # All products are the demo's own, so a smaller or another catalogue replaces them.
+        report = load(
+            app.engine, app.catalog, app.encoders, app.limits, source,
+            LoadOptions(prune=True, prune_limit=UNLIMITED, force=True),
+        )  # fmt: skip
         note(f"{report.added} added, {report.unchanged} unchanged, {report.seconds:.1f} s")
         _print_step("Build the index")
         build = app.indexer.rebuild()

@@ -10,7 +10,7 @@ import click
 from app.bootstrap import App
 from app.cli.output import as_json, note, print_json, print_table
 from app.duplicates import report as duplicate_report
-from app.duplicates.folding import DuplicateGroup, FoldedCandidate, SimilarPair
+from app.duplicates.groups import DuplicateGroup, FoldedCandidate, SimilarPair
 from app.duplicates.verdicts import decide as record_verdict
 
 

@@ -21,9 +21,13 @@ from rich.progress import (
 
 from app.bootstrap import App
 from app.cli.output import as_json, note, print_json
-from ingest.load import load
+from app.cli.preview import print_preview
+from app.errors import BadInput
+from ingest import prune_limit
+from ingest.load import LoadOptions, load, preview_load
 from ingest.pipeline import IngestReport
 from ingest.prefetch import ENCODERS
+from ingest.prune_limit import PruneLimit
 
 PROGRESS_INTERVAL_S = 10.0
 
@@ -41,34 +45,67 @@ PROGRESS_INTERVAL_S = 10.0
     help="Write what is refused to this CSV.",
 )
 @click.option("--prune", is_flag=True, help="Delete products that are not in the source.")
+@click.option(
+    "--prune-at-most", metavar="N|N%",
+    help="Let --prune delete more than a tenth of the products: up to N, or a share.",
+)  # fmt: skip
+@click.option(
+    "--force", is_flag=True,
+    help="Go on where most fields are emptied, or most pictures taken, of what the source has.",
+)  # fmt: skip
+@click.option("--dry-run", is_flag=True, help="Show what would change; write nothing.")
 @click.option("--encoding", default="utf-8", show_default=True, help="Encoding of the CSV.")
 @as_json
 def ingest(
-    source: Path, images: Path | None, rejects: Path | None, prune: bool, encoding: str,
-    as_json: bool,
+    source: Path, images: Path | None, rejects: Path | None, prune: bool,
+    prune_at_most: str | None, force: bool, dry_run: bool, encoding: str, as_json: bool,
 ) -> None:  # fmt: skip
     """Load SOURCE, a CSV or a folder of pictures, into the catalogue.
 
     The CSV needs a column sku, and may have title, brand, category, colour, year, price, currency
-    and images (several separated by |); other columns become attributes. In a folder, every picture
-    becomes a product: its sku is the file name, its category the folder.
+    and images (several separated by |); other columns become attributes. Of a product that exists,
+    a column that is left out keeps what is stored, and an empty field clears it. In a folder, every
+    picture becomes a product: its sku is the file name, its category the folder; of a product that
+    exists only the pictures change.
 
     Running it again writes only what has changed. A bad row or picture is refused with its reason
     and does not stop the others.
     """
+    if prune_at_most is not None and not prune:
+        raise click.UsageError("--prune-at-most limits what --prune deletes; add --prune.")
+    limit = PruneLimit() if prune_at_most is None else prune_limit.parse(prune_at_most)
+    options = LoadOptions(images, rejects, encoding, prune, limit, force)
+    if dry_run:
+        _preview(source, options, as_json=as_json)
+        return
     with App(streams=ENCODERS) as app, _progress() as progress:
         report = load(
-            app.engine, app.catalog, app.encoders, app.limits, source,
-            images=images, rejects=rejects, prune=prune, encoding=encoding, progress=progress,
-            notify=note,
+            app.engine, app.catalog, app.encoders, app.limits, source, options,
+            progress=progress, notify=note,
         )  # fmt: skip
     if as_json:
         print_json(report.as_dict())
     else:
         click.echo(_summary(report))
-    if report.rejected or report.images_rejected:
+    _note_rejects(report.rejected, report.images_rejected, rejects)
+
+
+def _preview(source: Path, options: LoadOptions, *, as_json: bool) -> None:
+    with App() as app:
+        result = preview_load(app.engine, app.catalog, app.encoders, app.limits, source, options)
+    if as_json:
+        print_json(result.as_dict())
+    else:
+        print_preview(result)
+    _note_rejects(result.rejected, result.images_rejected, options.rejects)
+    if result.refused:
+        raise BadInput(result.refused)
+
+
+def _note_rejects(rows: int, pictures: int, rejects: Path | None) -> None:
+    if rows or pictures:
         where = f"see {rejects}" if rejects else "name a file with --rejects to see which and why"
-        note(f"{report.rejected} rows and {report.images_rejected} pictures were refused; {where}.")
+        note(f"{rows} rows and {pictures} pictures were refused; {where}.")
 
 
 @click.command()
@@ -83,11 +120,13 @@ def delete(skus: tuple[str, ...]) -> None:
 def _summary(report: IngestReport) -> str:
     rate = report.images_embedded / report.seconds if report.seconds else 0.0
     deleted = f", {report.deleted} deleted" if report.deleted else ""
+    changes = report.added + report.updated + report.deleted
+    undo = f" `lookalike undo {report.run}` takes it back." if changes else ""
     return (
         f"{report.read} rows read: {report.added} added, {report.updated} updated, "
         f"{report.unchanged} unchanged, {report.rejected} rejected{deleted}. "
         f"{report.images_embedded} pictures embedded, {report.images_reused} reused, "
-        f"in {report.seconds:.1f} s ({rate:.0f} pictures/s)."
+        f"in {report.seconds:.1f} s ({rate:.0f} pictures/s).{undo}"
     )
 
 

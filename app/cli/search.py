@@ -14,7 +14,14 @@ from app.cli.output import as_json, note, print_json, print_table
 from app.config import Settings
 from app.errors import BadImage, BadInput
 from app.search.confidence import NO_CLOSE_MATCH
-from app.search.explain import price_text, reading_texts, why_dropped, words_text
+from app.search.explain import (
+    price_text,
+    reading_texts,
+    same_picture_text,
+    similar_number,
+    why_dropped,
+    words_text,
+)
 from app.search.filters import parse
 from app.search.vector_cache import VectorCache
 from app.types import Folded, Match, Query, Region, RegionMatches, SearchResult, WordsReading
@@ -159,6 +166,9 @@ def print_matches(result: SearchResult) -> None:
     for match in result.matches:
         for fold in match.folded:
             note(f"{match.product.sku}: also {_fold_text(fold)}")
+        if match.same_picture is not None:
+            skus = ", ".join(product.sku for product in match.listed)
+            note(f"{match.product.sku}: {same_picture_text(match)}, such as {skus}")
         if match.similar_count:
             note(f"{match.product.sku}: {_similar_text(match)}")
     for drop in result.dropped:
@@ -289,7 +299,15 @@ def _match_as_dict(match: Match) -> dict[str, Any]:
             }
             for fold in match.folded
         ],
+        "same_picture": None
+        if match.same_picture is None
+        else {
+            "products": match.same_picture.products,
+            "more": match.same_picture.more,
+            "skus": [product.sku for product in match.listed],
+        },
         "similar_count": match.similar_count,
+        "similar_more": match.similar_more,
         "similar": [
             {
                 "sku": listing.product.sku,
@@ -315,7 +333,7 @@ def _similar_text(match: Match) -> str:
     skus = ", ".join(listing.product.sku for listing in match.similar)
     more = ", ..." if match.similar_count > len(match.similar) else ""
     listings = "listing" if match.similar_count == 1 else "listings"
-    return f"{match.similar_count} similar {listings} with the same words: {skus}{more}"
+    return f"{similar_number(match)} similar {listings} with the same words: {skus}{more}"
 
 
 def _rounded(number: float | None) -> float | None:

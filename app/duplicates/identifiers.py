@@ -45,6 +45,11 @@ class Identifiers:
     mpn: str | None = None
     item_group: str | None = None
 
+    @property
+    def names_colour(self) -> bool:
+        """Whether the item group is that of a known colour."""
+        return bool(self.item_group and self.item_group.split("|")[1])
+
 
 def identifiers(product: Product, key: str) -> Identifiers:
     """The identifiers of a product with this identity key, whose brand and colour are used."""

@@ -1,4 +1,4 @@
-"""Joins many pairs of products, the nearest first, without a step for each pair."""
+"""Joins many pairs of products, the nearest first or a spanning few, without a step for each."""
 
 from __future__ import annotations
 
@@ -44,6 +44,26 @@ def join_nearest_first(groups: UnionFind, skus: Sequence[str], pairs: Sequence[N
         for a, b in zip(first[chunk].tolist(), second[chunk].tolist(), strict=True):
             groups.join(skus[a], skus[b])
         start, size = start + size, 2 * size
+
+
+def connecting(
+    near: NDArray[np.bool_], start: int, offset: int, part: NDArray[np.intp]
+) -> NDArray[np.bool_]:
+    """Those of the pairs in a block that connect two parts, shape (rows, columns) as `near`.
+
+    The rows are numbered from `start`, the columns from `offset`. `part`, shape (n,), is the number
+    of the part that each product is in; the parts that the pairs connect are merged in it.
+    """
+    kept = np.zeros_like(near)
+    for row, is_near in enumerate(near):
+        hits = np.flatnonzero(is_near)
+        hits = hits[part[hits + offset] != part[start + row]]
+        if not len(hits):
+            continue
+        parts, places = np.unique(part[hits + offset], return_index=True)
+        kept[row, hits[places]] = True
+        part[np.isin(part, parts)] = part[start + row]
+    return kept
 
 
 def _may_join(

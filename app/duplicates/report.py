@@ -12,7 +12,8 @@ from sqlalchemy import Engine
 
 from app.db.engine import check_schema
 from app.db.queries import models, products, verdicts
-from app.duplicates.folding import DuplicateGroup, FoldCandidate, Folding, SimilarPair
+from app.duplicates.folding import Folding
+from app.duplicates.groups import DuplicateGroup, FoldCandidate, SimilarPair
 from app.duplicates.picture_loading import picture_loader
 from app.duplicates.union_find import UnionFind
 from app.errors import BadSource, UnknownProduct
@@ -51,10 +52,16 @@ class DuplicateReport:
 
 @dataclass(frozen=True, slots=True)
 class CatalogueFolds:
-    """The groups of the catalogue with more than one product, and products that only read alike."""
+    """The groups of the catalogue with more than one product, and products that only read alike.
+
+    They are among the `compared` products of the catalogue, which are all its `products` unless a
+    part of it was asked for.
+    """
 
     groups: list[DuplicateGroup]
     similar: list[SimilarPair]
+    products: int
+    compared: int
 
 
 def duplicate_groups(engine: Engine, min_spelling_similarity: float) -> list[DuplicateGroup]:
@@ -62,11 +69,21 @@ def duplicate_groups(engine: Engine, min_spelling_similarity: float) -> list[Dup
     return catalogue_folds(engine, min_spelling_similarity).groups
 
 
-def catalogue_folds(engine: Engine, min_spelling_similarity: float) -> CatalogueFolds:
-    """The duplicate groups of the catalogue, and its similar listings."""
-    folding = _fold_catalogue(engine, min_spelling_similarity, by_verdicts=True)
-    groups = [group for group in folding.groups() if group.folded]
-    return CatalogueFolds(groups, folding.similar())
+def catalogue_folds(
+    engine: Engine, min_spelling_similarity: float, *, first: int = 0, count: int | None = None
+) -> CatalogueFolds:
+    """The duplicate groups of the catalogue, and its similar listings.
+
+    With `count` those among so many products only, from number `first` on, in the order of their
+    identity keys, which begin with brand and category.
+    """
+    folding, total = _fold_catalogue(
+        engine, min_spelling_similarity, by_verdicts=True, first=first, count=count
+    )
+    groups = folding.groups()
+    compared = sum(len(group.skus) for group in groups)
+    duplicates = [group for group in groups if group.folded]
+    return CatalogueFolds(duplicates, folding.similar(), total, compared)
 
 
 def evaluate(
@@ -77,7 +94,8 @@ def evaluate(
     All other pairs count as different. Raises UnknownProduct for a sku that is not in the
     catalogue.
     """
-    groups = _fold_catalogue(engine, min_spelling_similarity, by_verdicts=False).groups()
+    folding, _ = _fold_catalogue(engine, min_spelling_similarity, by_verdicts=False)
+    groups = folding.groups()
     skus = {sku for group in groups for sku in group.skus}
     unknown = sorted({sku for pair in known for sku in pair} - skus)
     if unknown:
@@ -120,17 +138,24 @@ def _parse_pairs(source: Path) -> Iterator[SkuPair]:
 
 
 def _fold_catalogue(
-    engine: Engine, min_spelling_similarity: float, *, by_verdicts: bool
-) -> Folding:
+    engine: Engine,
+    min_spelling_similarity: float,
+    *,
+    by_verdicts: bool,
+    first: int = 0,
+    count: int | None = None,
+) -> tuple[Folding, int]:
+    """The products of the catalogue, or a part of them, folded; and how many there are in all."""
     # One snapshot, so that every verdict and picture is of products that were read.
     repeatable = engine.execution_options(isolation_level="REPEATABLE READ")
     with repeatable.connect() as connection:
         check_schema(connection)
-        catalogue: Iterable[Product] = products.stream(connection)
+        catalogue: Iterable[Product] = products.stream(connection, first, count)
         candidates = [FoldCandidate(product, 1.0) for product in catalogue]
         decided = verdicts.all_verdicts(connection) if by_verdicts else []
         load = picture_loader(connection, models.active(connection))
-        return Folding(candidates, decided, min_spelling_similarity, load)
+        total = products.count_all(connection)
+        return Folding(candidates, decided, min_spelling_similarity, load), total
 
 
 def _transitive_pairs(known: Iterable[SkuPair]) -> Iterator[SkuPair]:

@@ -5,7 +5,7 @@ Pure functions. Words alone fold nothing: `folding.py` adds pictures and identif
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from app.duplicates.normalization import Identity, identity
@@ -79,6 +79,28 @@ also holds for the same words, and another size for both."""
 def rule_of(a: Identity, b: Identity, min_spelling_similarity: float) -> str | None:
     """`same_product` of two identities."""
     return next((rule.name for rule in RULES if rule.holds(a, b, min_spelling_similarity)), None)
+
+
+class RuleTable:
+    """The rules that hold for pairs of products; each pair of spellings is tested once."""
+
+    def __init__(self, identities: Mapping[str, Identity], min_spelling_similarity: float) -> None:
+        """`identities` by sku; `min_spelling_similarity` (0 to 1) as of `same_product`."""
+        self._minimum = min_spelling_similarity
+        numbers: dict[Identity, int] = {}
+        self._number_of = {
+            sku: numbers.setdefault(each, len(numbers)) for sku, each in identities.items()
+        }
+        self._spellings = list(numbers)
+        self._known: dict[tuple[int, int], str | None] = {}
+
+    def rule_of(self, sku: str, other: str) -> str | None:
+        """The first rule by which the words of two products agree; None if there is none."""
+        a, b = sorted((self._number_of[sku], self._number_of[other]))
+        if (a, b) not in self._known:
+            first, second = self._spellings[a], self._spellings[b]
+            self._known[a, b] = rule_of(first, second, self._minimum)
+        return self._known[a, b]
 
 
 def _same_key(a: Identity, b: Identity) -> bool:

@@ -20,6 +20,27 @@ give another name, so the word must be twice as long.
 """
 
 
+MAX_WORDS = 40
+"""Longer titles are not compared for typing errors."""
+
+
+class PairBudget:
+    """How many likely pairs of spellings may still be compared; None is unlimited."""
+
+    def __init__(self, pairs: int | None = None) -> None:
+        self._left = pairs
+        self.exceeded = False
+
+    def take(self) -> bool:
+        """Use one up; False if none is left."""
+        if self._left == 0:
+            self.exceeded = True
+            return False
+        if self._left is not None:
+            self._left -= 1
+        return True
+
+
 def spelling_errors(a: str, b: str, most: int) -> int:
     """Letters missing, added, replaced, or swapped with the next (optimal string alignment); more
     than `most` are given as `most` + 1."""
@@ -45,8 +66,11 @@ def differ_by_typo(a: Identity, b: Identity, min_similarity: float) -> bool:
 
     An error is one letter, or one space between words. The similarity of the two spellings, 1 -
     weight / letters of the longer one, must reach `min_similarity` (0 to 1). The first letters must
-    agree, and two colours are never spellings of each other. Symmetric.
+    agree, and two colours are never spellings of each other. Never of a title that is too long.
+    Symmetric.
     """
+    if is_too_long(a) or is_too_long(b):
+        return False
     if _respaced(a.words, b.words, min_similarity) or _respaced(b.words, a.words, min_similarity):
         return True
     brandless_a, brandless_b = _brandless(a, min_similarity), _brandless(b, min_similarity)
@@ -60,19 +84,27 @@ def differ_by_typo(a: Identity, b: Identity, min_similarity: float) -> bool:
     return _same_word(only_a[0], only_b[0], own_names, min_similarity)
 
 
-def typo_pairs(identities: Sequence[Identity], min_similarity: float) -> Iterator[tuple[str, str]]:
+def is_too_long(identity: Identity) -> bool:
+    """Whether the title has more than MAX_WORDS words, so that typing errors are not looked for."""
+    return len(identity.words) > MAX_WORDS
+
+
+def typo_pairs(
+    identities: Sequence[Identity], min_similarity: float, budget: PairBudget
+) -> Iterator[tuple[str, str]]:
     """The keys of pairs that differ by a typing error; a pair may be repeated.
 
-    All identities share brand, category, colour and numbers. Only likely pairs are compared. Titles
-    that differ by a letter have the same words except one, and that one is the same in both after
-    at most one letter is removed from each. Titles that differ by a space or by the brand are found
-    by looking up the variants of one among the words of the others.
+    All identities share brand, category, colour and numbers. Only likely pairs are compared, as far
+    as the budget goes. Titles that differ by a letter have the same words except one, and that one
+    is the same in both after at most one letter is removed from each. Titles that differ by a space
+    or by the brand are found by looking up the variants of one among the words of the others.
     """
+    identities = [each for each in identities if not is_too_long(each)]
     by_words: dict[Words, list[Identity]] = defaultdict(list)
-    by_shortened: dict[tuple[Words, str], list[Identity]] = defaultdict(list)
+    by_shortened: dict[tuple[int, str], list[Identity]] = defaultdict(list)
     for identity in identities:
         by_words[tuple(sorted(identity.words))].append(identity)
-        for shortened in set(_one_shortened(identity.words)):
+        for shortened in dict.fromkeys(_one_shortened(identity.words)):
             by_shortened[shortened].append(identity)
     pairs_by_letter = chain.from_iterable(
         combinations(sharing, 2) for sharing in by_shortened.values()
@@ -84,14 +116,20 @@ def typo_pairs(identities: Sequence[Identity], min_similarity: float) -> Iterato
         for other in by_words.get(words, ())
     )
     for a, b in chain(pairs_by_letter, pairs_by_variant):
+        if not budget.take():
+            return
         if differ_by_typo(a, b, min_similarity):
             yield a.key, b.key
 
 
-def _one_shortened(words: Words) -> Iterator[tuple[Words, str]]:
-    """All words but one, each with that one, unchanged and with one letter removed."""
-    for number, word in enumerate(words):
-        others = tuple(sorted(words[:number] + words[number + 1 :]))
+def _one_shortened(words: Words) -> Iterator[tuple[int, str]]:
+    """All words but one, as a sum of hashes, with that one, unchanged and with one letter removed.
+
+    Other words may have the same sum; the pair is compared anyway.
+    """
+    total = sum(map(hash, words))
+    for word in words:
+        others = total - hash(word)
         yield from ((others, short) for short in _shortened(word))
 
 

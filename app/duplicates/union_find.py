@@ -87,9 +87,17 @@ class UnionFind:
         joins the first set that it is not kept apart from.
         """
         sets: list[str] = []  # a name of each
+        places: dict[str, set[int]] = {}  # of the sets, by label; '': sets without one
         for name in names:
-            if not any(self.join(first, name) for first in sets):
+            own = self.labels_of(name) or frozenset({""})
+            tried: Iterable[int] = range(len(sets))
+            if "" not in own:  # many names may each have a label of their own
+                tried = sorted({n for label in (*own, "") for n in places.get(label, ())})
+            place = next((n for n in tried if self.join(sets[n], name)), len(sets))
+            if place == len(sets):
                 sets.append(name)
+            for label in own:
+                places.setdefault(label, set()).add(place)
 
     def _labels_differ(self, root: str, other: str) -> bool:
         if root == other or root not in self._labels or other not in self._labels:

@@ -70,15 +70,13 @@ def undo(engine: Engine, decisions: Sequence[Decision]) -> None:
         locks.acquire(connection, LockKey.VERDICTS)
         for decision in reversed(decisions):
             sku_a, sku_b = decision.verdict.sku_a, decision.verdict.sku_b
-            related = verdicts.related(connection, [sku_a, sku_b])
-            own = [each for each in related if {each.sku_a, each.sku_b} == {sku_a, sku_b}]
-            if own != [decision.verdict]:
-                meanwhile = _sentence(own[0]) if own else "the verdict was taken back"
+            own, others = _related(connection, sku_a, sku_b)
+            if own != decision.verdict:
+                meanwhile = _sentence(own) if own else "the verdict was taken back"
                 raise AlreadyDecided(f"Nothing was undone: meanwhile {meanwhile}.")
             verdicts.remove(connection, sku_a, sku_b)
             earlier = decision.earlier
             if earlier is not None:
-                others = [each for each in related if each not in own]
                 _check_chain(others, sku_a, sku_b, earlier.same)
                 verdicts.restore(connection, earlier)
 
@@ -118,13 +116,21 @@ def _decide(
         check_schema(connection)
         locks.acquire(connection, LockKey.VERDICTS)
         _check_known(connection, [sku_a, sku_b])
-        related = verdicts.related(connection, [sku_a, sku_b])
-        own = [each for each in related if {each.sku_a, each.sku_b} == {sku_a, sku_b}]
-        if own and (first or (seen is not None and own[0] != seen)):
-            raise AlreadyDecided(f"Meanwhile it was decided: {_sentence(own[0])}.")
-        _check_chain([each for each in related if each not in own], sku_a, sku_b, same)
+        own, others = _related(connection, sku_a, sku_b)
+        if own is not None and (first or (seen is not None and own != seen)):
+            raise AlreadyDecided(f"Meanwhile it was decided: {_sentence(own)}.")
+        _check_chain(others, sku_a, sku_b, same)
         verdict = verdicts.record(connection, sku_a, sku_b, same, decided_by.strip())
-        return Decision(verdict, own[0] if own else None)
+        return Decision(verdict, own)
+
+
+def _related(
+    connection: Connection, sku_a: str, sku_b: str
+) -> tuple[Verdict | None, list[Verdict]]:
+    """The verdict on these two products, None without, and the others that bear on them."""
+    related = verdicts.related(connection, [sku_a, sku_b])
+    own = next((each for each in related if {each.sku_a, each.sku_b} == {sku_a, sku_b}), None)
+    return own, [each for each in related if each != own]
 
 
 def _check(sku_a: str, sku_b: str, decided_by: str) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from app.duplicates.normalization import Identity, Words
 from app.duplicates.rules import kind_of, rule_of
-from app.duplicates.typos import typo_pairs
+from app.duplicates.typos import PairBudget, typo_pairs
 from app.duplicates.union_find import UnionFind
 
 Spelling = tuple[str, Words]
@@ -19,12 +19,14 @@ class WordLink:
     """Products (skus in order) whose words agree: each of `first` with each of `second`.
 
     The two are the same for products with one identity key, and disjoint for a typo. `keys` are the
-    identity keys of the two.
+    identity keys of the two. `is_telling` is whether the words need not be looked at, because
+    something else, an item group, says what the products are.
     """
 
     keys: tuple[str, str]
     first: tuple[str, ...]
     second: tuple[str, ...]
+    is_telling: bool = False
 
     @property
     def within(self) -> bool:
@@ -33,9 +35,14 @@ class WordLink:
 
 
 def word_links(
-    identities: Mapping[str, Identity], min_spelling_similarity: float
+    identities: Mapping[str, Identity],
+    min_spelling_similarity: float,
+    budget: PairBudget | None = None,
 ) -> list[WordLink]:
-    """All links among products, whose identities are given by sku; those of one key first."""
+    """All links among products, whose identities are given by sku; those of one key first.
+
+    Links by the rule `typo` are found as far as the budget goes.
+    """
     by_key: dict[str, list[str]] = {}
     for sku in sorted(identities):
         if key := identities[sku].key:
@@ -43,7 +50,7 @@ def word_links(
     same = [WordLink((key, key), tuple(by_key[key]), tuple(by_key[key])) for key in sorted(by_key)]
     return [
         *(link for link in same if len(link.first) > 1),
-        *_typo_links(identities, by_key, min_spelling_similarity),
+        *_typo_links(identities, by_key, min_spelling_similarity, budget or PairBudget()),
     ]
 
 
@@ -52,7 +59,7 @@ def connected(links: Sequence[WordLink], groups: UnionFind) -> list[list[WordLin
     parts = UnionFind()
     for link in links:
         first = groups.find(link.first[0])
-        for sku in (*link.first, *link.second):
+        for sku in link.first if link.within else (*link.first, *link.second):
             parts.join(first, groups.find(sku))
     by_part: dict[str, list[WordLink]] = {}
     for link in links:
@@ -64,6 +71,7 @@ def _typo_links(
     identities: Mapping[str, Identity],
     by_key: Mapping[str, Sequence[str]],
     min_spelling_similarity: float,
+    budget: PairBudget,
 ) -> Iterator[WordLink]:
     """Links of two spellings of one kind that differ by a typo."""
     kinds: dict[object, dict[Spelling, list[str]]] = {}
@@ -76,7 +84,7 @@ def _typo_links(
         if len(spellings) < 2:
             continue
         one_of = {spelling: identities[skus[0]] for spelling, skus in spellings.items()}
-        keys = typo_pairs(list(one_of.values()), min_spelling_similarity)
+        keys = typo_pairs(list(one_of.values()), min_spelling_similarity, budget)
         orders: dict[str, list[Spelling]] = {}
         for spelling in spellings:
             orders.setdefault(spelling[0], []).append(spelling)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -16,6 +17,15 @@ MIN_PAIRS = 20
 
 STRICT_PRECISION = 0.9
 """Required precision of the labels that are facts: same photo, same product."""
+
+WIDEST_PRECISION = 0.8
+"""Required precision where "same product" is widened to AGREEING of the pairs."""
+
+AGREEING = 0.97
+"""Share of the pairs of one product that "same product" should hold for."""
+
+SAME_PHOTO = 0.001
+"""Greatest distance of two identical photos."""
 
 LIKELY_PRECISION = 0.5
 """Required precision of the label that is a judgement: similar."""
@@ -75,6 +85,41 @@ def fit_cut_off(pairs: ArrayLike, others: ArrayLike, precision: float = LIKELY_P
     return CutOff(float(cuts[best] + (following - cuts[best]) / 2), n, m)
 
 
+def fit_same_product(pairs: ArrayLike, others: ArrayLike) -> CutOff:
+    """The cut-off of "same product", from distances (0 to 2) as of `fit_cut_off`.
+
+    That of STRICT_PRECISION, widened to where AGREEING of all pairs are expected to agree, as far
+    as the balanced precision is at least WIDEST_PRECISION: products with the same words fold up to
+    it, and few pairs say little about the farthest.
+    """
+    cut = fit_cut_off(pairs, others, STRICT_PRECISION)
+    if cut.distance is None:
+        return cut
+    positive, negative = _sorted(pairs), _sorted(others)
+    cuts = np.unique(np.concatenate([positive, negative]))
+    tpr = np.searchsorted(positive, cuts, side="right") / len(positive)
+    fpr = np.searchsorted(negative, cuts, side="right") / len(negative)
+    precise = cuts[tpr * (1 - WIDEST_PRECISION) >= fpr * WIDEST_PRECISION]
+    widest = min(expected_agreement(positive), float(precise[-1]))
+    return replace(cut, distance=max(cut.distance, widest))
+
+
+def expected_agreement(distances: ArrayLike) -> float:
+    """The distance that AGREEING of further pairs do not exceed, if those of different photos are
+    lognormal: the bound that predicts a further value of a normal distribution,
+    mean + t * sd * sqrt(1 + 1 / n), with the quantile t of Student's distribution to first order.
+    """
+    known = np.asarray(distances, dtype=np.float64)
+    logarithms = np.log(known[known > SAME_PHOTO])
+    n = len(logarithms)
+    exceeding = (1 - AGREEING) * len(known) / max(n, 1)
+    if n < 2 or exceeding >= 0.5:
+        return float(known.max())
+    z = NormalDist().inv_cdf(1 - exceeding)
+    t = z * (1 + (z**2 + 1) / (4 * (n - 1)))
+    return float(np.exp(logarithms.mean() + t * logarithms.std(ddof=1) * math.sqrt(1 + 1 / n)))
+
+
 def missing_reason(cut: CutOff) -> str | None:
     """Why a fitted cut-off has no distance; None if it has one."""
     if cut.distance is not None:
@@ -104,15 +149,16 @@ def make_monotonic(calibration: Calibration) -> Calibration:
 
 
 def _row(category: str | None, pairs: Sequence[LabelledPair]) -> Calibration:
-    cuts = {
-        field: fit_cut_off(
-            [pair.distance for pair in pairs if pair.meaning == word and pair.holds],
-            [pair.distance for pair in pairs if pair.meaning == word and not pair.holds],
-            LIKELY_PRECISION if word == "similar" else STRICT_PRECISION,
-        )
-        for word, field in LABEL_FIELDS.items()
-    }
-    same_photo, same_product, similar = cuts.values()
+    positive, negative = (
+        {
+            word: [each.distance for each in pairs if each.meaning == word and each.holds == holds]
+            for word in LABEL_FIELDS
+        }
+        for holds in (True, False)
+    )
+    same_photo = fit_cut_off(positive["same photo"], negative["same photo"], STRICT_PRECISION)
+    same_product = fit_same_product(positive["same product"], negative["same product"])
+    similar = fit_cut_off(positive["similar"], negative["similar"], LIKELY_PRECISION)
     return make_monotonic(Calibration(category, same_photo, same_product, similar))
 
 

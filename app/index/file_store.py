@@ -11,17 +11,18 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from app import atomic_files
 from app.errors import IndexDamaged, IndexUnreadable, IndexUnwritable
-from app.index import faiss_io
+from app.index import faiss_io, memory
 from app.index.faiss_index import AnnIndex
 from app.types import Build
 
 MAX_OPEN = 2
 """Indexes kept in memory: the build in use, and the one before, which a search that began earlier
 may still need."""
+
+RELEASE_S = 60.0
+"""While another index is in use, one that no search asked for in this many seconds is given up."""
 
 DRAFT_SUFFIX = ".tmp"
 """Suffix of a file that the builder writes. A file that is fetched has `atomic_files.SUFFIX`."""
@@ -31,6 +32,14 @@ STALE_S = 3600
 
 ReadIndexFile = Callable[[Build], Iterable[bytes]]
 """Reads the file of a build from the database: its pieces in order, none if it is not there."""
+
+
+@dataclass(slots=True)
+class _OpenIndex:
+    """An index, and the monotonic time in seconds at which a search last asked for it."""
+
+    index: AnnIndex
+    used_at: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +57,7 @@ class IndexFiles:
         self.folder = folder
         self._lock = threading.Lock()
         self._reading = threading.Lock()
-        self._open: OrderedDict[str, AnnIndex] = OrderedDict()
+        self._open: OrderedDict[str, _OpenIndex] = OrderedDict()
         self._failed: dict[str, _Failure] = {}
 
     def path(self, sha256: str) -> Path:
@@ -87,11 +96,20 @@ class IndexFiles:
 
     def opened(self, build: Build) -> AnnIndex | None:
         """The index of a build if it is open; None otherwise."""
+        now = time.monotonic()
         with self._lock:
-            index = self._open.get(build.sha256)
-            if index is not None:
-                self._open.move_to_end(build.sha256)
-        return None if index is None else _with_parameters(index, build)
+            found = self._open.get(build.sha256)
+            if found is None:
+                return None
+            found.used_at = now
+            self._open.move_to_end(build.sha256)
+            before = len(self._open)
+            while now - next(iter(self._open.values())).used_at > RELEASE_S:
+                self._open.popitem(last=False)
+            released = len(self._open) < before
+        if released:
+            memory.give_back()
+        return _with_parameters(found.index, build)
 
     def open(self, build: Build, read_file: ReadIndexFile | None = None) -> AnnIndex:
         """The index of a build, read on first use. Searches that hold another index keep it.
@@ -103,11 +121,11 @@ class IndexFiles:
             index = self.opened(build)
             if index is not None:
                 return index
+            self._make_room()
             index = self._read(build, read_file)
-        with self._lock:
-            self._open[build.sha256] = index
-            while len(self._open) > MAX_OPEN:
-                self._open.popitem(last=False)
+            with self._lock:
+                self._open[build.sha256] = _OpenIndex(index, time.monotonic())
+        memory.give_back()  # also what loading the encoder left behind
         return index
 
     def check(self, build: Build) -> None:
@@ -147,7 +165,15 @@ class IndexFiles:
             with suppress(OSError):
                 draft.unlink()
 
+    def _make_room(self) -> None:
+        """Give up the indexes used least recently before another is opened, so that memory never
+        holds more than MAX_OPEN, except those that a search still uses."""
+        with self._lock:
+            while len(self._open) >= MAX_OPEN:
+                self._open.popitem(last=False)
+
     def _read(self, build: Build, read_file: ReadIndexFile | None) -> AnnIndex:
+        faiss_io.check_kind(build.kind)
         state = _state(self.path(build.sha256))
         failed = self._failed.get(build.sha256)
         if failed and failed.state == state:
@@ -162,27 +188,36 @@ class IndexFiles:
         return index
 
     def _read_or_fetch(self, build: Build, read_file: ReadIndexFile | None) -> AnnIndex:
+        path = self.path(build.sha256)
         try:
-            return faiss_io.read(
-                self.path(build.sha256), build.sha256, build.kind, build.parameters
-            )
+            return faiss_io.read(path, build.sha256, build.kind, build.parameters)
         except IndexUnreadable:
-            data = b"".join(read_file(build)) if read_file else b""
-            if len(data) != build.size:
+            if read_file is None:
                 raise
-        content = np.frombuffer(data, dtype=np.uint8)
-        index = faiss_io.deserialize(content, build.sha256, build.kind, build.parameters)
-        self._store_fetched(data, build)
-        return index
+            fetched = self._fetch(build, read_file)
+            if fetched is None:
+                raise
+        if fetched:
+            return faiss_io.read(path, build.sha256, build.kind, build.parameters)
+        stream = _PieceReader(read_file(build))
+        return faiss_io.read_stream(stream.read, build.sha256, build.kind, build.parameters)
 
-    def _store_fetched(self, data: bytes, build: Build) -> None:
-        """Write a fetched file to the folder, if it is writable; first delete stale drafts of
-        processes that were killed."""
+    def _fetch(self, build: Build, read_file: ReadIndexFile) -> bool | None:
+        """Copy a build's file from the database to the folder, in pieces: True if it has its name
+        there, False if the folder cannot be written, None if the database does not have it.
+
+        Raises IndexDamaged if the database has another content.
+        """
         with suppress(OSError):
-            for draft in self.folder.glob(f"*{atomic_files.SUFFIX}"):
-                if time.time() - draft.stat().st_mtime > STALE_S:
-                    draft.unlink(missing_ok=True)
-            atomic_files.write_bytes(self.path(build.sha256), data, durable=False)
+            for stale in self.folder.glob(f"*{atomic_files.SUFFIX}"):  # of processes that died
+                if _age(stale) > STALE_S:
+                    stale.unlink(missing_ok=True)
+            with atomic_files.draft(self.folder, durable=False) as draft:
+                if not _verified(read_file(build), build, draft.file.write):
+                    return None
+                draft.publish(self.path(build.sha256))
+                return True
+        return False if _verified(read_file(build), build) else None
 
     def _unwritable(self, exc: OSError) -> IndexUnwritable:
         return IndexUnwritable(
@@ -196,6 +231,45 @@ def _with_parameters(index: AnnIndex, build: Build) -> AnnIndex:
     if index.parameters == build.parameters:
         return index
     return AnnIndex(index.faiss_index, build.kind, build.parameters)
+
+
+def _verified(
+    pieces: Iterable[bytes],
+    build: Build,
+    keep: Callable[[bytes], object] = lambda piece: None,
+) -> bool:
+    """Pass the pieces of a build's file to `keep`, and check them; False if there are too few.
+
+    Raises IndexDamaged if their size is right and their sha256 is not.
+    """
+    digest, size = hashlib.sha256(), 0
+    for piece in pieces:
+        keep(piece)
+        digest.update(piece)
+        size += len(piece)
+    if size != build.size:
+        return False
+    if digest.hexdigest() != build.sha256:
+        raise IndexDamaged(
+            f"index file {build.sha256}.faiss is damaged: its sha256 is another, also that of the "
+            "copy in the database"
+        )
+    return True
+
+
+class _PieceReader:
+    """Reads a stream of pieces in blocks of any size."""
+
+    def __init__(self, pieces: Iterable[bytes]) -> None:
+        self._pieces = iter(pieces)
+        self._rest = memoryview(b"")
+
+    def read(self, size: int) -> bytes:
+        """Up to `size` bytes; none at the end."""
+        if not self._rest:
+            self._rest = memoryview(next(self._pieces, b""))
+        block, self._rest = self._rest[:size], self._rest[size:]
+        return bytes(block)
 
 
 def _state(path: Path) -> tuple[int, int, int] | None:

@@ -47,6 +47,7 @@ class SearchOutcome:
     """Further reasons for a shortfall, such as an attribute that no product has."""
     regions: tuple[RegionMatches, ...] = ()
     reading: WordsReading | None = None
+    not_tried: tuple[str, ...] = ()
 
 
 class StageTimer:
@@ -86,6 +87,7 @@ def build_plan(outcome: SearchOutcome, query: Query, timer: StageTimer) -> Plan:
         shortfall_counts=short,
         words=outcome.words,
         reading=outcome.reading,
+        not_tried=outcome.not_tried,
         replica_lag_s=outcome.lag,
         ms=timer.total(),
     )
@@ -106,8 +108,8 @@ def words_text(plan: Plan) -> str:
 
 
 def reading_texts(plan: Plan) -> tuple[str, ...]:
-    """Sentences that say which values of filters no product has, and which words were corrected,
-    ignored, or also searched by synonyms."""
+    """Sentences that say which values of filters no product has, which words were corrected,
+    ignored, or also searched by synonyms, and what was not compared."""
     reading = plan.reading or WordsReading("")
     sentences = [unknown_text(each) for each in plan.unknown]
     sentences += [
@@ -124,6 +126,7 @@ def reading_texts(plan: Plan) -> tuple[str, ...]:
         f"Also searched for {' and '.join(map(repr, others))} instead of {word!r}."
         for word, others in means.items()
     ]
+    sentences += [f"{text[0].upper()}{text[1:]}." for text in plan.not_tried]
     return tuple(sentences)
 
 
@@ -131,6 +134,17 @@ def unknown_text(unknown: UnknownValue) -> str:
     """The sentence about a value of a filter that no product has, with the nearest ones."""
     nearest = f" Nearest: {', '.join(unknown.nearest)}." if unknown.nearest else ""
     return f"No {unknown.column} {unknown.value!r}.{nearest}"
+
+
+def similar_number(match: Match) -> str:
+    """How many similar listings a match has, such as "1,000+"."""
+    return f"{match.similar_count:,}{'+' if match.similar_more else ''}"
+
+
+def same_picture_text(match: Match) -> str:
+    """How many products show the picture of a match, if these are one match; else empty."""
+    count = match.same_picture
+    return "" if count is None else f"{count} products show this picture"
 
 
 def price_text(product: Product) -> str:

@@ -21,7 +21,18 @@ def page_matches(connection: Connection, result_page: Page) -> tuple[Match, ...]
     """The matches of a page, with their details."""
     kept = [(each.hit, folded) for each, folded in result_page.deduplicated.kept]
     pairs = [(hit.product_id, hit.picture_id) for hit, _ in kept]
-    return matches_of(kept, products.details(connection, pairs))
+    matches = matches_of(kept, products.details(connection, pairs))
+    shared = {each.picture_id: each for each in result_page.shared}
+    if not any(match.picture_id in shared for match in matches):
+        return matches
+    listed = products.by_id(connection, [id_ for each in shared.values() for id_ in each.others])
+    return tuple(
+        match if (each := shared.get(match.picture_id)) is None else replace(
+            match, same_picture=each.products,
+            listed=tuple(listed[id_] for id_ in each.others if id_ in listed),
+        )
+        for match in matches
+    )  # fmt: skip
 
 
 def region_matches(

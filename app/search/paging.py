@@ -16,20 +16,21 @@ from app.db.queries.full_text import WordQuery
 from app.db.queries.nearest import Candidates
 from app.duplicates.picture_loading import picture_loader
 from app.index.file_store import IndexFiles
-from app.search import photo_words, planner
-from app.search.dedup import DedupResult, ScoredHit, deduplicate, needs_dedup
+from app.search import photo_words, planner, shared_pictures, word_query
+from app.search.dedup import UNWANTED_WORD, DedupResult, ScoredHit, deduplicate, needs_dedup
 from app.search.fusion import fuse
 from app.search.photo_words import PoolProduct
 from app.search.query_encoder import has_pictures
 from app.search.retrieval import Reason, RetrievalRequest, RetrievalResult, best_hits
-from app.types import Hit, Query, Vector, WordsReading
+from app.search.shared_pictures import SharedPicture
+from app.types import Dropped, Hit, Query, Vector, WordsReading
 
 GROWTH_FACTOR = 4
 """Each further retrieval asks for this many times as many products as the one before."""
 
-MAX_CANDIDATES = 20_000
-"""Products a page retrieves at most: a query that drops nearly all of them must not load the whole
-catalogue."""
+MAX_CANDIDATES = 5_000
+"""Products that a page retrieves and folds at most, after which it ends with the reason: a query
+that drops nearly all of them must not load the whole catalogue."""
 
 ROUNDING = 1e-6
 """Rounding error of PostgreSQL's float32 sums in a similarity."""
@@ -47,7 +48,7 @@ class Page:
     `by_words` is whether the words of the catalogue were searched, and `earlier` are the ids of the
     products of earlier pages and of the one asked with. `cut` is whether the minimum similarity
     ended the page. `stopped` is the number of products retrieved when the page was given up, 0 if
-    it was not.
+    it was not. `shared` are the pictures of which one product only was retrieved.
     """
 
     deduplicated: DedupResult
@@ -56,6 +57,7 @@ class Page:
     earlier: tuple[int, ...] = ()
     cut: bool = False
     stopped: int = 0
+    shared: tuple[SharedPicture, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,13 +65,14 @@ class _PageHits:
     """Hits with their scores, best first.
 
     `exhausted` is whether there are no further hits, and `cut` whether that is because they would
-    be less similar than the query's minimum.
+    be less similar than the query's minimum. Products in `unwanted` (ids) have an excluded word.
     """
 
     retrieval: RetrievalResult
     hits: Sequence[tuple[Hit, float]]
     exhausted: bool
     cut: bool = False
+    unwanted: frozenset[int] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +83,8 @@ class PageRequest:
     the catalogue, as read by its vocabulary, and their weight (0 to 1) against the vector. With
     words beside pictures or a sku, the vector is that of the pictures, and `text_vector` that of
     the words, shape (dim,), if the model has read them. `earlier` are the ids of products of
-    earlier pages, `reading` is how the catalogue's words were read.
+    earlier pages, `reading` is how the catalogue's words were read, and `shared` are pictures that
+    very many products show.
     """
 
     retrieval: RetrievalRequest
@@ -92,6 +96,7 @@ class PageRequest:
     text_vector: Vector | None = None
     earlier: tuple[int, ...] = ()
     reading: WordsReading | None = None
+    shared: tuple[SharedPicture, ...] = ()
 
     @property
     def by_photo_and_words(self) -> bool:
@@ -112,9 +117,13 @@ def page(request: PageRequest) -> Page:
         size = 2 * k + 20
     while True:
         page_hits = _page_hits(request, size)
-        deduplicated = _deduplicated(request, page_hits.hits, shown)
+        if found := _newly_shared(request, page_hits, shown):
+            request = replace(request, shared=(*request.shared, *found))
+            continue
+        last = page_hits.exhausted or size >= MAX_CANDIDATES
+        deduplicated = _deduplicated(request, page_hits, shown, complete=last)
         full = len(deduplicated.kept) >= k
-        if page_hits.exhausted or full or size >= MAX_CANDIDATES:
+        if last or full:
             return Page(
                 _first(deduplicated, k),
                 page_hits.retrieval,
@@ -122,8 +131,33 @@ def page(request: PageRequest) -> Page:
                 earlier=excluded,
                 cut=page_hits.cut and not full,
                 stopped=0 if page_hits.exhausted or full else len(page_hits.hits),
+                shared=request.shared,
             )
         size = min(size * GROWTH_FACTOR, max(size, MAX_CANDIDATES))
+
+
+def _newly_shared(
+    request: PageRequest, page_hits: _PageHits, shown: Sequence[ScoredHit]
+) -> tuple[SharedPicture, ...]:
+    """Pictures of several hits that very many products show, as far as they are not known yet;
+    none where the words of the catalogue find products, which differ in these."""
+    by_words_alone = request.catalogue_words is not None and not request.by_photo_and_words
+    if not request.query.fold or by_words_alone:
+        return ()
+    return shared_pictures.find(
+        request.retrieval.connection, page_hits.retrieval.candidates.hits,
+        request.settings.shared_picture_products, {each.hit.picture_id for each in shown},
+    )  # fmt: skip
+
+
+def _find(request: PageRequest, retrieval: RetrievalRequest) -> RetrievalResult:
+    """The nearest products; one only of those that show a shared picture."""
+    hidden = tuple(each.picture_id for each in request.shared)
+    result = planner.find(replace(retrieval, hidden=hidden), request.files, request.settings)
+    if not request.shared:
+        return result
+    hits = shared_pictures.merged(result.candidates.hits, request.shared)
+    return replace(result, candidates=replace(result.candidates, hits=hits))
 
 
 def _page_hits(request: PageRequest, size: int) -> _PageHits:
@@ -131,7 +165,7 @@ def _page_hits(request: PageRequest, size: int) -> _PageHits:
     if request.by_photo_and_words:
         return _reranked(request, size)
     if request.catalogue_words is None:
-        result = planner.find(replace(request.retrieval, k=size), request.files, request.settings)
+        result = _find(request, replace(request.retrieval, k=size))
         hits = result.candidates.hits
         page_hits = _PageHits(result, [(hit, hit.similarity) for hit in hits], len(hits) < size)
     else:
@@ -193,7 +227,7 @@ def _reranked(request: PageRequest, size: int) -> _PageHits:
     pool_size = max(photo_words.POOL_PRODUCTS, size + len(request.earlier))
     asked_with = tuple(set(request.retrieval.excluded) - set(request.earlier))
     retrieval = replace(request.retrieval, k=pool_size, excluded=asked_with)
-    result = planner.find(retrieval, request.files, request.settings)
+    result = _find(request, retrieval)
     hits = result.candidates.hits
     pool, kinds = _pool(request, hits, asked_with)
     _, weight = request.catalogue_words or (None, 0.0)
@@ -211,7 +245,13 @@ def _reranked(request: PageRequest, size: int) -> _PageHits:
     cut = _ends_below(result, minimum)
     exhausted = (cut or len(hits) < pool_size) and len(left) <= size
     result = replace(result, reason=result.reason.extended(told))
-    return _PageHits(result, left[:size], exhausted, cut)
+    unwanted: frozenset[int] = frozenset()
+    if request.catalogue_words is not None:
+        ids = [hit.product_id for hit, _ in left[:size]]
+        unwanted = photo_pool.with_unwanted_words(
+            retrieval.connection, request.catalogue_words[0], ids
+        )
+    return _PageHits(result, left[:size], exhausted, cut, unwanted)
 
 
 def _pool(
@@ -223,16 +263,15 @@ def _pool(
     ids = [hit.product_id for hit in hits]
     categories, shares, kinds = {}, {}, frozenset[str]()
     if request.catalogue_words is not None:
-        word_query, _ = request.catalogue_words
+        words, _ = request.catalogue_words
         categories = photo_pool.categories(connection, [*ids, *asked_with])
-        shares = photo_pool.word_shares(connection, word_query, ids)
+        shares = photo_pool.word_shares(connection, words, ids)
         own = frozenset(categories[id_] for id_ in asked_with if id_ in categories)
         kinds = own or photo_words.kinds_by_vote(
             [(categories.get(hit.product_id), hit.similarity) for hit in hits]
         )
-        kinds = photo_words.kinds_of_query(
-            kinds, request.query.words or "", set(categories.values())
-        )
+        asked = word_query.asked(request.query.words or "", request.reading)
+        kinds = photo_words.kinds_of_query(kinds, asked, set(categories.values()))
     to_words = {}
     if request.text_vector is not None:
         compared = full_text.nearest_hits(connection, model, request.text_vector, ids)
@@ -265,20 +304,30 @@ def _nearest_hits(request: RetrievalRequest, products: Sequence[int]) -> list[Hi
 
 
 def _deduplicated(
-    request: PageRequest, hits: Sequence[tuple[Hit, float]], shown: Sequence[ScoredHit]
+    request: PageRequest, page_hits: _PageHits, shown: Sequence[ScoredHit], *, complete: bool
 ) -> DedupResult:
-    if not needs_dedup(request.query):
-        scored = _scored(request, hits[: request.retrieval.k])
-        return DedupResult(tuple((each, ()) for each in scored))
+    hits, unwanted = page_hits.hits, page_hits.unwanted
+    if not needs_dedup(request.query) and not unwanted:
+        hits = hits[: request.retrieval.k]
     scored = _scored(request, hits)
+    dropped = tuple(
+        Dropped(each.product.sku, UNWANTED_WORD, None, None)
+        for each in scored
+        if each.hit.product_id in unwanted
+    )
+    scored = [each for each in scored if each.hit.product_id not in unwanted]
+    if not needs_dedup(request.query):
+        return DedupResult(tuple((each, ()) for each in scored), dropped)
     skus = [each.product.sku for each in (*scored, *shown)]
     connection = request.retrieval.connection
     decided = verdicts.related(connection, skus) if request.query.fold else []
-    return deduplicate(
+    result = deduplicate(
         scored, request.query, shown=shown, verdicts=decided,
         min_spelling_similarity=request.settings.typo_similarity,
         load_pictures=picture_loader(connection, request.retrieval.model),
+        k=request.retrieval.k, complete=complete,
     )  # fmt: skip
+    return replace(result, dropped=(*dropped, *result.dropped))
 
 
 def _scored(request: PageRequest, hits: Sequence[tuple[Hit, float]]) -> list[ScoredHit]:
@@ -298,4 +347,4 @@ def _first(deduplicated: DedupResult, k: int) -> DedupResult:
     """The first k matches, without the products that were dropped for a later match."""
     later = {each.product.sku for each, _ in deduplicated.kept[k:]}
     dropped = tuple(drop for drop in deduplicated.dropped if drop.lost_to not in later)
-    return DedupResult(deduplicated.kept[:k], dropped)
+    return replace(deduplicated, kept=deduplicated.kept[:k], dropped=dropped)

@@ -100,7 +100,8 @@ def compare_all(search: PlannedSearch, max_pictures: int | None = None) -> Candi
     if search.is_filtered:
         return nearest.exact_filtered(
             request.connection, request.model, request.vector, search.filter_clause,
-            k=request.k, excluded=request.excluded, max_pictures=max_pictures,
+            k=request.k, excluded=request.excluded, hidden=request.hidden,
+            max_pictures=max_pictures,
         )  # fmt: skip
     if max_pictures is not None:
         pictures = embeddings.count_up_to(
@@ -147,8 +148,9 @@ def _rank_round(
     return index_delta.nearest(
         request.connection, request.model, opened.build, request.vector,
         nominees.ids, nominees.seen_to,
-        n=fetch_round.n, k=request.k, excluded=request.excluded,
+        n=fetch_round.n, k=request.k, excluded=request.excluded, hidden=request.hidden,
         max_delta_rows=search.settings.max_delta_rows, filter_clause=search.filter_clause,
+        known=nominees.known,
     )  # fmt: skip
 
 
@@ -169,7 +171,7 @@ def selector_rounds(search: PlannedSearch) -> Iterator[FetchRound]:
     round runs."""
     request, n = search.request, search.request.initial_fetch
     selector = IdSelector(nearest.filtered_picture_ids(request.connection, search.filter_clause))
-    yield from fetch_rounds(n, n, selector)
+    yield from fetch_rounds(n, request.depth, selector)
 
 
 def _filtered_rounds(search: PlannedSearch, share: float, *, deep: bool) -> Iterator[FetchRound]:
@@ -192,7 +194,8 @@ def _by_hnsw(search: PlannedSearch, reason: Reason) -> RetrievalResult:
     for fetched in (n, n * RETRY_FACTOR):
         candidates = nearest.hnsw(
             request.connection, request.model, request.vector,
-            n=fetched, k=request.k, excluded=request.excluded, filter_clause=search.filter_clause,
+            n=fetched, k=request.k, excluded=request.excluded, hidden=request.hidden,
+            filter_clause=search.filter_clause,
         )  # fmt: skip
         if is_complete(candidates, request.k):
             return RetrievalResult(candidates, "pgvector-hnsw", reason)

@@ -26,8 +26,9 @@ RETRY_FACTOR = 16
 class RetrievalRequest:
     """One query to the index and the table, inside one snapshot.
 
-    `vector` has shape (dim,), float32, holding float16 values; `excluded` are product ids. With
-    vectors in `also`, of the same kind, a product's distance is that of the nearest vector.
+    `vector` has shape (dim,), float32, holding float16 values; `excluded` are product ids, `hidden`
+    picture ids. With vectors in `also`, of the same kind, a product's distance is that of the
+    nearest vector.
     """
 
     connection: Connection
@@ -37,6 +38,7 @@ class RetrievalRequest:
     filters: Filters = field(default_factory=Filters)
     excluded: Sequence[int] = ()
     also: tuple[Vector, ...] = ()
+    hidden: tuple[int, ...] = ()
 
     @property
     def alternatives(self) -> list[RetrievalRequest]:
@@ -47,9 +49,9 @@ class RetrievalRequest:
     def depth(self) -> int:
         """Rank of the last product needed: the k of the recall@k with which the index is searched.
 
-        Includes the excluded products, because they may be the nearest of all.
+        Includes the excluded products and hidden pictures, because they may be the nearest of all.
         """
-        return self.k + len(self.excluded)
+        return self.k + len(self.excluded) + len(self.hidden)
 
     @property
     def initial_fetch(self) -> int:
@@ -197,7 +199,7 @@ def exact_search(request: RetrievalRequest) -> Candidates:
     while True:
         candidates = nearest.exact(
             request.connection, request.model, request.vector,
-            n=n, k=request.k, excluded=request.excluded,
+            n=n, k=request.k, excluded=request.excluded, hidden=request.hidden,
         )  # fmt: skip
         if is_complete(candidates, request.k):
             return candidates

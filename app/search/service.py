@@ -275,7 +275,7 @@ class SearchService:
         return SearchOutcome(
             matches, result_page.retrieval, model, request.retrieval.vector, lag,
             result_page.deduplicated.dropped, word_readers(encoded, catalogue=result_page.by_words),
-            short, hints, regions, request.reading,
+            short, hints, regions, request.reading, result_page.deduplicated.not_tried,
         )  # fmt: skip
 
     def _remember_build(self, request: RetrievalRequest, result: RetrievalResult) -> None:
@@ -400,7 +400,7 @@ def _shortfall(request: PageRequest, result_page: Page) -> Shortfall | None:
     return count_causes(
         ShortPage(
             request.retrieval, result_page.deduplicated, words, result_page.earlier,
-            result_page.cut, result_page.stopped,
+            result_page.cut, result_page.stopped, result_page.shared,
         )
     )  # fmt: skip
 

@@ -9,10 +9,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from app.db.queries import match_counts, nearest
+from app.db.queries import match_counts, nearest, shared_pictures
 from app.db.queries.full_text import WordQuery
-from app.search.dedup import ALREADY_SHOWN, LIKE_MATCH, LIKE_QUERY, DedupResult
+from app.db.queries.nearest import FilterClause
+from app.search.dedup import ALREADY_SHOWN, LIKE_MATCH, LIKE_QUERY, UNWANTED_WORD, DedupResult
 from app.search.retrieval import RetrievalRequest
+from app.search.shared_pictures import SharedPicture
 from app.types import Count, Query, Shortfall
 
 
@@ -23,6 +25,7 @@ class ShortPage:
     `words` are the words that every product must have one of; None if words exclude none. `earlier`
     are the ids of products that are not to be returned again. `cut` is whether the minimum
     similarity ended the page, `stopped` after how many products it was given up (0: it was not).
+    `shared` are the pictures of which one product only was retrieved.
     """
 
     request: RetrievalRequest
@@ -31,6 +34,7 @@ class ShortPage:
     earlier: Sequence[int]
     cut: bool
     stopped: int
+    shared: Sequence[SharedPicture] = ()
 
 
 def count_causes(page: ShortPage) -> Shortfall:
@@ -50,7 +54,8 @@ def count_causes(page: ShortPage) -> Shortfall:
     everything = match_counts.count(connection, model, clause, page.words, searchable=False)
     earlier = match_counts.count_given(connection, model, clause, page.words, page.earlier)
     taken = _taken_away(page.deduplicated)
-    reached = len(page.deduplicated.kept) + sum(taken.values()) + earlier
+    same_picture = _same_picture(page, clause)
+    reached = len(page.deduplicated.kept) + sum(taken.values()) + earlier + same_picture.products
     below = 0 if not page.cut or page.stopped else max(matching.products - reached, 0)
     return Shortfall(
         returned=len(page.deduplicated.kept),
@@ -59,6 +64,7 @@ def count_causes(page: ShortPage) -> Shortfall:
         filters=filters,
         without_picture=_difference(everything, matching),
         below_minimum=Count(below, matching.more and page.cut),
+        same_picture=same_picture,
         earlier=earlier,
         gave_up_after=page.stopped,
         **taken,
@@ -91,10 +97,24 @@ def _as_sentence(text: str) -> str:
 
 def _taken_away(deduplicated: DedupResult) -> dict[str, int]:
     """How many products were folded or dropped, by the field of `Shortfall`."""
-    rules = {"like_query": LIKE_QUERY, "like_match": LIKE_MATCH, "already_shown": ALREADY_SHOWN}
+    rules = {
+        "unwanted": UNWANTED_WORD, "like_query": LIKE_QUERY, "like_match": LIKE_MATCH,
+        "already_shown": ALREADY_SHOWN,
+    }  # fmt: skip
     dropped = [drop.rule for drop in deduplicated.dropped]
     folded = sum(len(folded) for _, folded in deduplicated.kept)
     return {"folded": folded} | {name: dropped.count(rule) for name, rule in rules.items()}
+
+
+def _same_picture(page: ShortPage, clause: FilterClause) -> Count:
+    """The products that were not retrieved because they only show a shared picture."""
+    if not page.shared:
+        return Count(0)
+    hidden = [each.picture_id for each in page.shared]
+    standing = [each.hit.product_id for each in page.shared if each.hit is not None]
+    return shared_pictures.count_only_showing(
+        page.request.connection, page.request.model, clause, hidden, [*standing, *page.earlier]
+    )
 
 
 def _difference(all_: Count, part: Count) -> Count:
@@ -171,7 +191,13 @@ def _taken_texts(short: Shortfall) -> list[str]:
         (short.already_shown, "the same as products shown before"),
         (short.earlier, "shown before or asked with"),
     )
-    return [f"{count:,} {_were(count)} {text}" for count, text in causes if count]
+    taken = [f"{count:,} {_were(count)} {text}" for count, text in causes if count]
+    if short.same_picture.products:
+        count = short.same_picture
+        taken.insert(0, f"{count} {_have(count)} the same picture as a match")
+    if short.unwanted:
+        taken.insert(0, f"{short.unwanted:,} {_were(short.unwanted)} left out for an excluded word")
+    return taken
 
 
 def _joined(texts: Sequence[str]) -> str:

@@ -9,7 +9,8 @@ from sqlalchemy import Connection
 
 from app.db.queries import products, verdicts
 from app.db.queries.products import SameWords
-from app.duplicates.folding import FoldCandidate, Folding
+from app.duplicates.folding import Folding
+from app.duplicates.groups import FoldCandidate
 from app.duplicates.normalization import identity_key
 from app.duplicates.picture_loading import picture_loader
 from app.types import Match, Model, SimilarListing
@@ -62,8 +63,12 @@ def _with(match: Match, same_words: SameWords, folding: Folding) -> Match:
         for pair in folding.relations(match.product.sku, others)
     ]
     listings.sort(key=_nearest_first)
+    more = same_words.count > products.MAX_COUNTED
     count = len(listings) + _not_read(match, same_words)
-    return replace(match, similar=tuple(listings[:MAX_LISTED]), similar_count=count)
+    return replace(
+        match, similar=tuple(listings[:MAX_LISTED]), similar_more=more,
+        similar_count=products.MAX_COUNTED if more else count,
+    )  # fmt: skip
 
 
 def _not_read(match: Match, same_words: SameWords) -> int:

@@ -123,6 +123,13 @@ def read(connection: Connection, typed: str) -> ReadWords:
     return ReadWords(query, WordsReading(language, corrected, used, (*ignored, *dropped)))
 
 
+def asked(typed: str, reading: WordsReading | None) -> str:
+    """The words of a typed text that are wanted, in lower case, as the catalogue spells them."""
+    corrected = {each.typed: each.read_as for each in reading.corrected} if reading else {}
+    words = re.findall(r"\w+", EXCLUDED_WORDS.sub(" ", typed).casefold())
+    return " ".join(corrected.get(word, word) for word in words)
+
+
 def _look_up(connection: Connection, language: str, words: Sequence[str]) -> _Lookup:
     """What is known of the words, of words in a row written as one, and of their synonyms."""
     spans = list(_spans(words))

@@ -13,7 +13,8 @@ import numpy as np
 import psycopg
 from psycopg import sql as psql
 
-from app.catalog.batch_write import Batch, ProductEntry
+from app.catalog.batch_write import Batch
+from app.catalog.entries import ProductEntry
 from app.db import copy
 from app.duplicates.normalization import identity_key
 from app.types import Model, PictureData, PictureRef, Product

@@ -23,7 +23,8 @@ import numpy as np
 from sqlalchemy import text
 
 from app.bootstrap import App
-from app.catalog.batch_write import Batch, ProductEntry
+from app.catalog.batch_write import Batch
+from app.catalog.entries import ProductEntry
 from app.config import Settings
 from app.db.engine import snapshot
 from app.db.queries import index_builds

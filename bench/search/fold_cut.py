@@ -24,7 +24,8 @@ import numpy as np
 
 from app.duplicates import evidence
 from app.duplicates.evidence import FoldCuts, PictureEvidence, nearest_distances
-from app.duplicates.folding import FoldCandidate, fold
+from app.duplicates.folding import fold
+from app.duplicates.groups import FoldCandidate
 from app.duplicates.report import DuplicateReport, compare
 from app.encoders.loading import choose_encoder
 from app.images.decoding import decode

@@ -10,7 +10,8 @@ import psycopg
 import pytest
 
 from app.bootstrap import App
-from app.catalog.batch_write import Batch, ProductEntry
+from app.catalog.batch_write import Batch
+from app.catalog.entries import ProductEntry
 from app.db.queries import calibration
 from app.duplicates import general_words, identifiers
 from app.duplicates.evidence import (
@@ -56,8 +57,8 @@ def catalogue(app: App, seed: int, count: int = 40) -> None:
         }
         product = Product(
             f"P{number:03}", str(draw.choice(TITLES)), str(draw.choice(["Kestrel", "Solano"])),
-            str(draw.choice(["Blazer", "blazers"])), "navy", int(draw.integers(2019, 2022)),
-            attributes=attributes,
+            str(draw.choice(["Blazer", "blazers"])), str(draw.choice(["navy", "navy", ""])),
+            int(draw.integers(2019, 2022)), attributes=attributes,
         )  # fmt: skip
         entries.append(ProductEntry(product, tuple(PictureRef(shas[n], f"{n}.png") for n in shown)))
     app.catalog.write(Batch(entries, stored, vectors), model)
@@ -108,6 +109,37 @@ def test_groups_and_similar_listings_equal_those_of_the_service(
         if distance is not None:
             assert pairs[a, b].distance == pytest.approx(distance, abs=1e-4)
             assert reason == pairs[a, b].reason
+
+
+def gtin(number: int) -> str:
+    digits = f"{number + 1:012}"
+    total = sum(int(digit) * (1, 3)[place % 2] for place, digit in enumerate(digits))
+    return f"{digits}{-total % 10}"
+
+
+@pytest.mark.parametrize("gtins", [False, True])
+def test_many_products_with_the_same_words_are_those_of_the_service(
+    app: App, sql: psycopg.Connection, gtins: bool
+) -> None:
+    model = app.catalog.model()
+    draw = np.random.default_rng(0)
+    entries, stored, vectors = [], {}, {}
+    for number in range(60):
+        sha = number.to_bytes(32, "big")
+        stored[sha] = PictureData(sha, 1, 1, b"jpeg")
+        vector = np.eye(model.dim)[number % 3] + draw.standard_normal(model.dim) * 0.02
+        vectors[sha] = (vector / np.linalg.norm(vector)).astype(np.float32)
+        attributes = {"gtin": gtin(number)} if gtins and number % 7 == 0 else {}
+        product = Product(
+            f"P{number:02}", "Marria blazer", "Kestrel", "Blazer", "navy", attributes=attributes
+        )
+        entries.append(ProductEntry(product, (PictureRef(sha, "1.png"),)))
+    app.catalog.write(Batch(entries, stored, vectors), model)
+    folds = catalogue_folds(app.engine, 1.0)
+    found = sql.execute("SELECT array_agg(sku) FROM analytics.duplicate_groups GROUP BY kept")
+    expected = {frozenset(group.skus) for group in folds.groups}
+    assert len(expected) >= 3 and sum(map(len, expected)) >= 50
+    assert {frozenset(skus) for (skus,) in found} == expected
 
 
 def test_the_evidence_names_what_joined(app: App, sql: psycopg.Connection) -> None:

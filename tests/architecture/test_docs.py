@@ -75,10 +75,12 @@ def _prose(page: Path) -> str:
 def shop(monkeypatch: pytest.MonkeyPatch, warm_folder: Path) -> Iterator[Path]:
     """A folder with what the documents assume: catalogue, pictures, query photos, database."""
     folder = Path(tempfile.mkdtemp(prefix="lookalike-docs-"))
-    draw_catalogue(folder, products=64)
+    draw_catalogue(folder, products=52)
+    _keep_lines(folder / "queries.csv", 5)
     embedded_server.start(folder / "home", HASTY)
     queries = sorted((folder / "queries").glob("*.jpg"))
-    for query, name in zip(queries, ("photo.jpg", "photo2.jpg"), strict=False):
+    (folder / "photos").mkdir()
+    for query, name in zip(queries, ("photo.jpg", "photo2.jpg", "photos/A1.jpg"), strict=False):
         shutil.copy(query, folder / name)
     monkeypatch.setenv("LOOKALIKE_HOME", str(folder / "home"))
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
@@ -87,6 +89,11 @@ def shop(monkeypatch: pytest.MonkeyPatch, warm_folder: Path) -> Iterator[Path]:
     yield folder
     embedded_server.stop(folder / "home")
     shutil.rmtree(folder, ignore_errors=True)
+
+
+def _keep_lines(file: Path, count: int) -> None:
+    lines = file.read_text(encoding="utf-8").splitlines(keepends=True)
+    file.write_text("".join(lines[:count]), encoding="utf-8")
 
 
 def test_the_commands_of_the_guides_run(shop: Path) -> None:

@@ -15,8 +15,8 @@ from app.catalog.batch_write import (
     Batch,
     BatchChange,
     PicturesMissing,
-    ProductEntry,
 )
+from app.catalog.entries import ProductEntry
 from app.config import Settings
 from app.db import notifications
 from app.db.locks import LockKey

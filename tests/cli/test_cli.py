@@ -241,6 +241,67 @@ def test_prune_deletes_what_the_source_lacks(cat: Run, source: Path) -> None:
     source.write_text("sku,images\nP0001,1.png\n")
     ran = cat("ingest", source, "--prune")
     assert ran.code == 0 and ", 5 deleted." in ran.out
+    ran = cat("ingest", source, "--prune-at-most", "5")
+    assert ran.code == 2 and "add --prune" in ran.err
+
+
+def test_a_source_that_was_cut_short_deletes_nothing_until_the_number_is_named(
+    cat: Run, tmp_path: Path, table: psycopg.Connection
+) -> None:
+    skus = [f"P{n}" for n in range(14)]
+    source = write_csv(tmp_path / "c.csv", [{"sku": sku, "title": "a"} for sku in skus])
+    cat("ingest", source)
+    before = contents(table)
+    source.write_text("sku,title\nP0,b\n")
+    ran = cat("ingest", source, "--prune")
+    assert ran.code == 1 and "13 of 14 products are not in the source" in ran.err
+    assert contents(table) == before
+    ran = cat("ingest", source, "--prune", "--prune-at-most", "13")
+    assert ran.code == 0 and ", 13 deleted." in ran.out
+
+
+def test_a_dry_run_prints_the_changes_and_exits_as_the_run_would(
+    cat: Run, source: Path, table: psycopg.Connection
+) -> None:
+    cat("ingest", source)
+    before = contents(table)
+    source.write_text("sku,title\nP0000,new\nX,x\nP0001,a,b\n")
+    ran = cat("ingest", source, "--prune", "--dry-run")
+    assert ran.code == 0 and "1 would be added, 1 updated, 0 unchanged, 1 rejected" in ran.out
+    assert "4 products would be deleted" in ran.out
+    lines = [line.split() for line in ran.out.splitlines()]
+    assert ["updated", "P0000", "title"] in lines and ["deleted", "P0002"] in lines
+    source.write_text("sku,title\nP0000,\n")
+    ran = cat("ingest", source, "--dry-run", "--json")
+    assert (ran.code, ran.json["updated"], ran.json["dry_run"]) == (1, 1, True)
+    assert ran.json["changes"] == [{"change": "updated", "sku": "P0000", "columns": ["title"]}]
+    assert ran.json["refused"] in ran.err and "go on with --force" in ran.err
+    assert cat("ingest", source, "--dry-run", "--force").code == 0
+    assert contents(table) == before
+
+
+def test_an_undo_brings_back_what_a_run_deleted(
+    cat: Run, source: Path, table: psycopg.Connection
+) -> None:
+    cat("ingest", source)
+    before = contents(table)
+    source.write_text("sku,title\nP0000,new\nP0001,new\n")
+    ran = cat("ingest", source, "--prune")
+    run = re.search(r"`lookalike undo (\d+)` takes it back", ran.out)
+    assert run is not None and ", 4 deleted" in ran.out
+    assert cat("delete", "P0001").code == 0
+    listed = {row["run"]: row["kind"] for row in cat("undo", "--json").json}
+    assert listed[int(run[1])] == "ingest" and next(iter(listed.values())) == "delete"
+    ran = cat("undo", run[1])
+    assert ran.code == 0 and "5 products restored, 0 deleted" in ran.out
+    assert "Changed since the run, and left as they are: P0001." in ran.err
+    (deletion,) = [number for number, kind in listed.items() if kind == "delete"]
+    assert cat("undo", deletion, "--json").json["restored"] == 1
+    assert cat("undo", run[1]).code == 0 and contents(table) == before
+    assert [line.split()[:2] for line in cat("undo").out.splitlines()[1:2]] == [["6", "undo"]]
+    ran = cat("undo", "99")
+    assert ran.code == 1 and "no run 99; `lookalike undo` lists" in ran.err
+    assert cat("undo", "zero").code == 2
 
 
 def on_a_terminal(monkeypatch: pytest.MonkeyPatch, run: Callable[[], Ran]) -> str:

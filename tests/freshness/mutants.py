@@ -48,7 +48,7 @@ CHECKS = {
     "worker": (*PYTEST, "tests/operations/test_worker.py", "tests/ui/test_page_index.py"),
     "catalog": (*PYTEST, "tests/catalog/test_catalog.py"),
     "models": (*PYTEST, "tests/models/test_lifecycle.py"),
-    "files": (*PYTEST, "tests/operations/test_faults.py"),
+    "files": (*PYTEST, "tests/index/test_files.py", "tests/operations/test_faults.py"),
     "locks": (*PYTEST, "tests/db/test_locks.py"),
 }
 """Python arguments of each check, run in the folder of the copy."""
@@ -79,6 +79,7 @@ PLANNER = "app/search/planner.py"
 RETRIEVAL = "app/search/retrieval.py"
 DEDUP = "app/search/dedup.py"
 BATCH = "app/catalog/batch_write.py"
+ENTRIES = "app/catalog/entries.py"
 
 HELD = "pg_visible_in_snapshot(e.changed_in, CAST(%(snapshot)s AS pg_snapshot))"
 SINCE = "e.changed_in >= pg_snapshot_xmax(CAST(%(snapshot)s AS pg_snapshot))"
@@ -159,7 +160,7 @@ MUTANTS = (
     Mutant("changed rows stay among the nominees", ((DELTA, f"\n        AND {HELD}", ""),)),
     Mutant(
         "the distance up to which the index was searched is ignored",
-        ((DELTA, "[] if seen_to is None else [seen_to - TOLERANCE]", "[]"),),
+        ((DELTA, "ends = [seen_to - TOLERANCE]", "ends = []"),),
     ),
     Mutant(
         "the distance up to which the delta was searched is ignored",
@@ -225,7 +226,20 @@ MUTANTS = (
     ),
     Mutant(
         "the content of an index file is not verified",
-        ((FAISS_IO, "hexdigest() != sha256:", "hexdigest() == 'wrong':"),),
+        (
+            (FAISS_IO, '"sha256").hexdigest() != sha256:', "\"sha256\").hexdigest() == 'wrong':"),
+            (FAISS_IO, "if digest.hexdigest() != sha256:", "if digest.hexdigest() == 'wrong':"),
+        ),
+        ("files",),
+    ),
+    Mutant(
+        "FAISS reads an index file that was not verified",
+        ((FAISS_IO, '"sha256").hexdigest() != sha256:', "\"sha256\").hexdigest() == 'wrong':"),),
+        ("files",),
+    ),
+    Mutant(
+        "a fetched index file is kept before its hash is checked",
+        ((FILE_STORE, "if digest.hexdigest() != build.sha256:", "if False:"),),
         ("files",),
     ),
     Mutant(
@@ -255,7 +269,7 @@ MUTANTS = (
     ),
     Mutant(
         "changed pictures of a product are not written",
-        ((BATCH, " and stored.pictures == entry.pictures", ""),),
+        ((ENTRIES, "[PICTURES] if pictures != after.pictures else []", ""),),
         ("catalog",),
     ),
     Mutant(

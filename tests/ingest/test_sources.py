@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from app.catalog.entries import GivenFields
 from app.errors import BadSource
 from ingest.sources import MAX_FIELD_LENGTH, SourceReject, SourceRow, read
 from support.colours import photo
@@ -120,8 +121,19 @@ def test_a_row_has_the_number_of_its_first_line(source: Path) -> None:
     assert isinstance(rows[0], SourceRow) and rows[0].product.title == "two\nlines"
 
 
-def test_missing_values_at_the_end_of_a_row_are_empty(source: Path) -> None:
-    assert one(source, "sku,title,brand\nA1,Coat\n").product.brand is None
+def test_a_row_that_is_cut_short_is_refused(source: Path) -> None:
+    reject = only_reject(source, "sku,title,brand\nA1,Coat\n")
+    assert "2 values for 3 columns; the row is cut short" in reject.reason and reject.sku == "A1"
+
+
+@pytest.mark.parametrize("text", ["sku,title\nA1", "title,sku,brand\nCoat, long,A1,Kestrel\n"])
+def test_a_sku_that_may_be_cut_or_shifted_is_not_reported_as_a_sku(source: Path, text: str) -> None:
+    assert only_reject(source, text).sku is None
+
+
+def test_a_row_tells_which_columns_the_source_has(source: Path) -> None:
+    given = one(source, "SKU,price,Size,brand\nA1,,XL,\n").given
+    assert given == GivenFields(frozenset({"price", "brand"}), frozenset({"Size"}), pictures=False)
 
 
 def test_too_many_values_in_a_row_are_refused(source: Path) -> None:
@@ -154,6 +166,8 @@ def test_a_row_without_a_sku_is_refused(source: Path) -> None:
 
 def test_a_sku_that_is_too_long_is_refused(source: Path) -> None:
     assert "longer than 500" in only_reject(source, f"sku\n{'x' * 10_000}\n").reason
+    reject = only_reject(source, f"sku,title\nA,{'x' * 1001}\n")
+    assert "the title has 1,001 characters, at most 1,000" in reject.reason
 
 
 @pytest.mark.parametrize("row", ["A\0,t,i", "A1,t\0,i", "A1,t,i\0"])

@@ -123,6 +123,13 @@ def test_a_database_of_another_version_is_not_checked(app: App, sql: psycopg.Con
 # Rows
 
 
+def test_a_picture_that_very_many_products_show_is_named(shop: App) -> None:
+    add(shop, {f"SAME{n}": [77] for n in range(4)})
+    finding = only_finding(shop, "pictures-shared", CheckOptions(shared=3))
+    assert finding.severity == "info" and finding.count == 1
+    assert finding.examples[0].endswith("of 4 products such as SAME0")
+
+
 def test_a_product_without_a_picture_is_reported_as_information(shop: App) -> None:
     add(shop, {"BARE": []})
     finding = only_finding(shop, "products-without-picture")

@@ -83,6 +83,29 @@ def test_words_that_name_another_kind_ask_for_it(shop: App) -> None:
     assert {match.product.colour for match in found[:4]} == {"red"}
 
 
+def test_a_misspelt_kind_is_read_as_it_is_corrected(shop: App) -> None:
+    add_titled(shop, "DRESS", "long", 300, category="Dress")
+    found = ask(shop, ASKED, words="dresss in red", k=1).matches
+    assert [match.product.sku for match in found] == ["DRESS"]
+
+
+@pytest.mark.parametrize("fold", [False, True])
+def test_an_excluded_word_excludes_beside_a_photo(shop: App, fold: bool) -> None:
+    result = ask(shop, ASKED, words="shirt -red", k=24, fold=fold)
+    assert len(result.matches) == 16
+    assert {match.product.colour for match in result.matches} == {"blue", "green"}
+    assert result.plan.shortfall_counts is not None
+    assert result.plan.shortfall_counts.unwanted == 8
+    assert "8 were left out for an excluded word" in (result.plan.shortfall or "")
+    first = skus(ask(shop, ASKED, words="shirt -red", k=5, fold=fold))
+    assert first == skus(result)[:5]
+
+
+def test_an_excluded_word_names_no_kind(shop: App) -> None:
+    found = ask(shop, ASKED, words="red -bag", k=4).matches
+    assert {match.product.category for match in found} == {"Shirt"}
+
+
 def test_the_kind_of_a_product_is_its_own(shop: App) -> None:
     found = shop.search.search(Query(sku="BAG00", words="blue", k=4)).matches
     assert [(m.product.category, m.product.colour) for m in found] == [("Bag", "blue")] * 4

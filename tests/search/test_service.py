@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from pathlib import Path
 
@@ -161,11 +162,11 @@ def test_inverted_lists_give_the_same_result_as_the_exact_scan(
     add(app, numbered(400))
     before = ask(app, k=k)
     build = app.indexer.rebuild()
-    assert build.kind == "ivf"
+    assert build.kind in ("ivf", "rabitq")
     after = ask(app, k=k)
     assert after.plan.path == "faiss"
     shared = set(skus(before)) & set(skus(after))
-    assert len(shared) >= 0.98 * k
+    assert len(shared) >= 0.97 * k
     add(app, {"NEW": [1000]})
     app.catalog.delete([skus(after)[0]])
     assert skus(ask(app, k=k))[0] == "NEW"
@@ -179,7 +180,7 @@ def test_a_build_is_trusted_only_a_little_nearer_than_its_last_nominee(app: App)
     with snapshot(app.engine) as connection:
         found, _ = index_delta.nearest(
             connection, app.catalog.model(), build, query, np.arange(1, 21), 0.5,
-            n=20, k=5, excluded=(), max_delta_rows=10,
+            n=20, k=5, excluded=(), max_delta_rows=10, known=None,
         )  # fmt: skip
     assert found.seen_to == 0.5 - TOLERANCE
 
@@ -190,16 +191,18 @@ def test_an_index_that_was_unreadable_for_a_moment_is_read_again(
     add(app, numbered(60))
     app.indexer.rebuild()
     sql.execute("DELETE FROM index_chunk")
-    read = np.fromfile
     with App(settings, choose=choose_colours) as other:
-        for failure in (OSError(24, "Too many open files"), MemoryError()):
+        for owner, name, failure in (
+            (hashlib, "file_digest", OSError(24, "Too many open files")),
+            (faiss_index.faiss(), "read_index", MemoryError()),
+        ):
 
             def refuse(*_: object, failure: Exception = failure, **__: object) -> None:
                 raise failure
 
-            monkeypatch.setattr(np, "fromfile", refuse)
-            assert ask(other).plan.path == "exact"
-        monkeypatch.setattr(np, "fromfile", read)
+            with monkeypatch.context() as patched:
+                patched.setattr(owner, name, refuse)
+                assert ask(other).plan.path == "exact"
         assert ask(other).plan.path == "faiss"
 
 

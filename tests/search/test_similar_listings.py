@@ -8,6 +8,7 @@ import pytest
 from app.bootstrap import App
 from app.duplicates.normalization import identity_key
 from app.search import similar_listings
+from app.search.explain import similar_number
 from app.types import Match, Product
 from support.shop import add
 from support.text_encoder import ask
@@ -36,6 +37,18 @@ def test_folded_products_that_were_not_read_are_no_similar_listings(
     match = only_match(app, 1)
     assert len(match.folded) == 7
     assert match.similar_count == 2
+
+
+def test_very_many_listings_are_not_all_counted_and_the_text_says_so(
+    app: App, sql: psycopg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.db.queries.products.MAX_COUNTED", 3)
+    add(app, {"A": [1], "B": [2], "C": [3]})
+    same_words(sql)
+    assert (match := only_match(app, 1)).similar_count == 2 and similar_number(match) == "2"
+    add(app, {"D": [4]})
+    same_words(sql)
+    assert similar_number(only_match(app, 1)) == "3+"
 
 
 def test_words_changed_in_sql_are_not_those_of_the_stored_key(

@@ -10,7 +10,8 @@ import numpy as np
 from PIL import Image
 
 from app.bootstrap import App
-from app.catalog.batch_write import Batch, ProductEntry
+from app.catalog.batch_write import Batch
+from app.catalog.entries import ProductEntry
 from app.images.decoding import decode
 from app.images.thumbnails import thumbnail
 from app.types import PictureData, PictureRef, Product, Vectors

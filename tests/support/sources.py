@@ -13,7 +13,7 @@ import psycopg
 from app.bootstrap import App
 from app.encoders.preprocessing import PreparedPicture
 from app.types import Vectors
-from ingest.load import load
+from ingest.load import LoadOptions, load
 from ingest.pipeline import IngestReport
 from support.colours import ColourEncoder, photo
 
@@ -82,10 +82,16 @@ class SingleEncoder:
 
 
 def ingest(app: App, source: Path, **options: Any) -> IngestReport:
-    """One run over a source; the option `encoder` replaces the App's own."""
+    """One run over a source; the option `encoder` replaces the App's own.
+
+    The other options are those of LoadOptions and of `load`.
+    """
     encoder = options.pop("encoder", None)
     use = app.encoders if encoder is None else SingleEncoder(encoder)
-    return load(app.engine, app.catalog, use, app.limits, source, **options)
+    callbacks = {name: options.pop(name) for name in ("progress", "notify") if name in options}
+    return load(
+        app.engine, app.catalog, use, app.limits, source, LoadOptions(**options), **callbacks
+    )
 
 
 CONTENTS = {

@@ -82,6 +82,25 @@ def test_only_the_pictures_that_are_drawn_are_read(
     assert asked == ["A", "B"]
 
 
+def test_a_large_catalogue_is_compared_in_parts_and_the_page_says_so(
+    shop: App, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.ui.components.fold_overview.PART_SIZE", 2)
+    page = drawn("All groups")
+    assert "The catalogue has 4 products. Compared are number 1 to 2" in text_of(page)
+    assert "2 listings are one product" in text_of(page)
+    page.number_input(key="duplicates_part").set_value(2).run()
+    assert "Compared are number 3 to 4" in text_of(page) and not page.exception
+    assert "No two products of this part of the catalogue are duplicates." in text_of(page)
+
+
+def test_a_verdict_is_named_as_the_reason_why_two_are_apart(shop: App) -> None:
+    decide(shop.engine, "A", "B", False, "Ada")
+    assert "but a verdict says that they are different products" in text_of(
+        drawn("Similar listings")
+    )
+
+
 def test_not_the_same_takes_a_product_out_of_its_group_and_undo_puts_it_back(shop: App) -> None:
     page = press(drawn("All groups"), "Not the same")
     assert verdicts(shop) == {("A", "B", False)}
@@ -103,7 +122,7 @@ def test_all_groups_of_a_page_are_accepted_at_once_and_undone_at_once(shop: App)
 
 def test_similar_listings_can_be_declared_the_same(shop: App) -> None:
     page = drawn("Similar listings")
-    assert "Same words, but other pictures (distance" in text_of(page)
+    assert "Same words, but their pictures differ (distance" in text_of(page)
     page = press(page, "The same product")
     assert len(verdicts(shop)) == 1
     assert "No two products of the catalogue only read alike." in text_of(page)
@@ -181,4 +200,4 @@ def test_a_card_opens_its_similar_listings_with_their_pictures(shop: App) -> Non
     page = press(page, "1 similar listing *of Kestrel Marria*")
     assert not page.exception
     drawn = "\n".join(box.body for box in page.get("html"))
-    assert "other pictures, distance" in drawn and "<figure class=listing><img" in drawn
+    assert "their pictures differ, distance" in drawn and "<figure class=listing><img" in drawn

@@ -20,17 +20,25 @@ compared."""
 MAX_SHOWN = 1000
 """Products of a picture that are looked at to count their identity keys."""
 
+# The identity keys of a picture are counted once, however many of the products show it.
 COMPARED = f"""
-    SELECT p.id AS product_id, p.sku, few.picture_id, e.vec
-    FROM product AS p CROSS JOIN LATERAL (
-        SELECT pp.picture_id FROM product_picture AS pp WHERE pp.product_id = p.id
-        ORDER BY pp.position, pp.picture_id LIMIT {MAX_COMPARED}) AS few
-    JOIN embedding AS e ON e.model_id = {{model}} AND e.picture_id = few.picture_id
-    WHERE {{products}} AND (
-        SELECT count(DISTINCT others.identity_key) FROM (
-            SELECT shown.identity_key
-            FROM product_picture AS o JOIN product AS shown ON shown.id = o.product_id
-            WHERE o.picture_id = few.picture_id LIMIT {MAX_SHOWN}) AS others) <= {MAX_KEYS}"""
+    WITH few AS MATERIALIZED (
+        SELECT p.id AS product_id, p.sku, own.picture_id
+        FROM product AS p CROSS JOIN LATERAL (
+            SELECT pp.picture_id FROM product_picture AS pp WHERE pp.product_id = p.id
+            ORDER BY pp.position, pp.picture_id LIMIT {MAX_COMPARED}) AS own
+        WHERE {{products}}
+    ), telling AS MATERIALIZED (
+        SELECT shown.picture_id FROM (SELECT DISTINCT picture_id FROM few) AS shown
+        WHERE (
+            SELECT count(DISTINCT others.identity_key) FROM (
+                SELECT other.identity_key
+                FROM product_picture AS o JOIN product AS other ON other.id = o.product_id
+                WHERE o.picture_id = shown.picture_id LIMIT {MAX_SHOWN}) AS others) <= {MAX_KEYS}
+    )
+    SELECT few.product_id, few.sku, few.picture_id, e.vec
+    FROM few JOIN telling USING (picture_id)
+    JOIN embedding AS e ON e.model_id = {{model}} AND e.picture_id = few.picture_id"""
 """The pictures of products that are compared; `products` is a condition on `product AS p`."""
 
 

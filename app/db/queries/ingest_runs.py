@@ -8,11 +8,31 @@ from typing import Any
 
 from sqlalchemy import Connection, text
 
+_UNSEEN = """FROM product AS p
+    WHERE NOT EXISTS (SELECT FROM ingest_seen AS s WHERE s.sku = p.sku)
+        AND EXISTS (SELECT FROM ingest_before AS b WHERE b.id = p.id)"""
 
-def begin(connection: Connection, source: str, model_id: int) -> int:
-    """Record the start of a run; returns its id."""
-    sql = text("INSERT INTO ingest_run (source, model_id) VALUES (:source, :model) RETURNING id")
-    return int(connection.execute(sql, {"source": source, "model": model_id}).scalar_one())
+
+def begin(
+    connection: Connection, source: str, model_id: int | None, kind: str, undoes: int | None
+) -> int:
+    """Record the start of a run ("ingest" or "undo"); returns its id."""
+    sql = text(
+        "INSERT INTO ingest_run (source, model_id, kind, undoes)"
+        " VALUES (:source, :model, :kind, :undoes) RETURNING id"
+    )
+    values = {"source": source, "model": model_id, "kind": kind, "undoes": undoes}
+    return int(connection.execute(sql, values).scalar_one())
+
+
+def record_delete(connection: Connection, skus: str, count: int) -> int:
+    """Record a deletion in the transaction that deletes; returns its id."""
+    sql = text(
+        "INSERT INTO ingest_run (source, kind, state, report, finished_at)"
+        " VALUES (:source, 'delete', 'finished',"
+        " jsonb_build_object('deleted', CAST(:count AS int)), clock_timestamp()) RETURNING id"
+    )
+    return int(connection.execute(sql, {"source": skus, "count": count}).scalar_one())
 
 
 def finish(connection: Connection, run_id: int, state: str, report: Mapping[str, Any]) -> None:
@@ -28,7 +48,8 @@ def finish(connection: Connection, run_id: int, state: str, report: Mapping[str,
 
 def sources(connection: Connection) -> list[str]:
     """The distinct sources of ingests, the most recent first."""
-    sql = "SELECT source FROM ingest_run GROUP BY source ORDER BY max(id) DESC"
+    sql = """SELECT source FROM ingest_run WHERE kind = 'ingest'
+        GROUP BY source ORDER BY max(id) DESC"""
     return list(connection.execute(text(sql)).scalars())
 
 
@@ -85,19 +106,26 @@ def snapshot_products(connection: Connection) -> None:
     connection.execute(text("ALTER TABLE pg_temp.ingest_before ADD PRIMARY KEY (id)"))
 
 
+def count_snapshot(connection: Connection) -> int:
+    """The number of recorded products."""
+    return int(connection.execute(text("SELECT count(*) FROM ingest_before")).scalar_one())
+
+
+def count_unseen(connection: Connection) -> int:
+    """The number of recorded products that are still there and that the run has not seen."""
+    return int(connection.execute(text(f"SELECT count(*) {_UNSEEN}")).scalar_one())
+
+
+def first_unseen(connection: Connection, limit: int) -> list[str]:
+    """The first skus of those that `count_unseen` counts."""
+    sql = text(f"SELECT p.sku {_UNSEEN} ORDER BY p.id LIMIT :limit")
+    return list(connection.execute(sql, {"limit": limit}).scalars())
+
+
 def unseen_skus(connection: Connection, at_once: int) -> Iterator[list[str]]:
     """Skus of recorded products that the run has not seen, in lists of up to `at_once`.
 
     The caller must delete the products of a list before it takes the next one.
     """
-    sql = text(
-        """SELECT p.sku FROM product AS p
-        WHERE NOT EXISTS (SELECT FROM ingest_seen AS s WHERE s.sku = p.sku)
-            AND EXISTS (SELECT FROM ingest_before AS b WHERE b.id = p.id)
-        ORDER BY p.id LIMIT :at_once"""
-    )
-    while True:
-        skus = connection.execute(sql, {"at_once": at_once}).scalars().all()
-        if not skus:
-            return
-        yield list(skus)
+    while skus := first_unseen(connection, at_once):
+        yield skus

@@ -27,6 +27,15 @@ SELECT id AS example FROM picture
 WHERE NOT EXISTS (SELECT FROM product_picture AS pp WHERE pp.picture_id = picture.id)
     AND created_at < clock_timestamp() - interval '1 hour'"""
 
+SHARED_PICTURES = """
+SELECT shared.picture_id || ', of ' || shared.products || ' products such as ' || shared.sku
+    AS example
+FROM (
+    SELECT pp.picture_id, count(*) AS products, min(p.sku) AS sku
+    FROM product_picture AS pp JOIN product AS p ON p.id = pp.product_id
+    GROUP BY pp.picture_id HAVING count(*) > CAST(:most AS bigint)
+) AS shared ORDER BY shared.products DESC, shared.picture_id"""
+
 PICTURES_WITHOUT_EMBEDDING = """
 SELECT picture.id AS example FROM model CROSS JOIN picture
 WHERE model.active AND NOT EXISTS (

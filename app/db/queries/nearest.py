@@ -26,6 +26,7 @@ BEST_PER_PRODUCT = """
     SELECT DISTINCT ON (pp.product_id) pp.product_id, hit.picture_id, hit.distance
     FROM hit JOIN product_picture AS pp USING (picture_id){passing}
     WHERE pp.product_id <> ALL(CAST(%(excluded)s AS bigint[]))
+        AND hit.picture_id <> ALL(CAST(%(hidden)s AS bigint[]))
     ORDER BY pp.product_id, hit.distance, hit.picture_id
 ), page AS (SELECT * FROM best ORDER BY distance, product_id LIMIT %(k)s)"""
 """From the CTE hit(picture_id, distance, fresh) to the page: the `k` products with the nearest
@@ -33,11 +34,12 @@ pictures, each with its nearest one."""
 
 HIT_COUNTS = """(
     SELECT count(*) FILTER (WHERE NOT fresh) AS held, count(*) FILTER (WHERE fresh) AS fresh,
-        max(distance) FILTER (WHERE fresh) AS farthest, {delta} AS delta_rows
+        max(distance) FILTER (WHERE fresh) AS farthest{build}
     FROM hit
 ) AS seen"""
 """Counts over the CTE hit: rows from the build (held), rows from elsewhere (fresh), and the largest
-distance among the fresh ones. In EXACT and HNSW, which use no build, all rows are fresh."""
+distance among the fresh ones. In EXACT and HNSW, which use no build, all rows are fresh. `build` is
+more columns of a statement that uses one (`index_delta.BUILD_COUNTS`)."""
 
 PRODUCT_PAGE = (
     BEST_PER_PRODUCT
@@ -74,6 +76,7 @@ WITH passing AS MATERIALIZED (
     SELECT pp.product_id, pp.picture_id
     FROM product AS p JOIN product_picture AS pp ON pp.product_id = p.id
     WHERE {condition} AND p.id <> ALL(CAST(%(excluded)s AS bigint[]))
+        AND pp.picture_id <> ALL(CAST(%(hidden)s AS bigint[]))
     LIMIT %(allowed)s
 ), best AS (
     SELECT DISTINCT ON (passing.product_id)
@@ -141,14 +144,21 @@ def filter_clause(filters: Filters) -> FilterClause:
 
 
 def exact(
-    connection: Connection, model: Model, query: Vector, *, n: int, k: int, excluded: Sequence[int]
+    connection: Connection,
+    model: Model,
+    query: Vector,
+    *,
+    n: int,
+    k: int,
+    excluded: Sequence[int],
+    hidden: Sequence[int] = (),
 ) -> Candidates:
     """The products of the `n` nearest pictures, at most `k`, by a sequential scan; exact.
 
-    Products with an id in `excluded` are left out.
+    Products with an id in `excluded` and pictures with an id in `hidden` are left out.
     """
-    sql = (EXACT + PRODUCT_PAGE).format(model=model.id, delta=0, **EVERYTHING.parts)
-    rows = fetch_rows(connection, sql, query, k, excluded, n=n)
+    sql = (EXACT + PRODUCT_PAGE).format(model=model.id, build="", **EVERYTHING.parts)
+    rows = fetch_rows(connection, sql, query, k, excluded, hidden, n=n)
     examined = rows[0].fresh
     return candidates_from_rows(rows, rows[0].farthest if examined >= n else None, examined)
 
@@ -161,6 +171,7 @@ def hnsw(
     n: int,
     k: int,
     excluded: Sequence[int],
+    hidden: Sequence[int] = (),
     filter_clause: FilterClause = EVERYTHING,
 ) -> Candidates:
     """The products of about the `n` nearest pictures, at most `k`, by pgvector's HNSW index.
@@ -177,9 +188,9 @@ def hnsw(
             text("SELECT set_config(:name, :value, true)"), {"name": name, "value": value}
         )
     sql = (HNSW + PRODUCT_PAGE).format(
-        model=model.id, dim=model.dim, delta=0, **filter_clause.parts
+        model=model.id, dim=model.dim, build="", **filter_clause.parts
     )
-    rows = fetch_rows(connection, sql, query, k, excluded, n=n, **filter_clause.values)
+    rows = fetch_rows(connection, sql, query, k, excluded, hidden, n=n, **filter_clause.values)
     return candidates_from_rows(rows, rows[0].farthest or 0.0, rows[0].fresh)
 
 
@@ -191,6 +202,7 @@ def exact_filtered(
     *,
     k: int,
     excluded: Sequence[int],
+    hidden: Sequence[int] = (),
     max_pictures: int | None = None,
 ) -> Candidates | None:
     """The `k` nearest products that pass a filter; exact.
@@ -199,7 +211,9 @@ def exact_filtered(
     """
     sql = EXACT_FILTERED.format(model=model.id, condition=filter_clause.condition)
     limit = None if max_pictures is None else max_pictures + 1
-    rows = fetch_rows(connection, sql, query, k, excluded, allowed=limit, **filter_clause.values)
+    rows = fetch_rows(
+        connection, sql, query, k, excluded, hidden, allowed=limit, **filter_clause.values
+    )
     if max_pictures is not None and rows[0].pictures > max_pictures:
         return None
     return candidates_from_rows(rows, None, rows[0].pictures)
@@ -225,10 +239,17 @@ def estimate_filter(connection: Connection, filter_clause: FilterClause) -> tupl
 
 
 def fetch_rows(
-    connection: Connection, sql: str, query: Vector, k: int, excluded: Sequence[int], **values: Any
+    connection: Connection,
+    sql: str,
+    query: Vector,
+    k: int,
+    excluded: Sequence[int],
+    hidden: Sequence[int],
+    **values: Any,
 ) -> Sequence[Row[Any]]:
     """Run one of the statements for a query vector (dim,); at least one row comes back."""
-    bound = {"q": literal(query), "k": k, "excluded": list(excluded), **values}
+    bound = {"q": literal(query), "k": k, "excluded": list(excluded), "hidden": list(hidden)}
+    bound |= values
     return connection.exec_driver_sql(sql, bound).all()
 
 

@@ -20,10 +20,25 @@ WHERE w.product_id = ANY(CAST(%(ids)s AS bigint[])) AND w.language = %(language)
     AND NOT coalesce(w.words @@ CAST(%(unwanted)s AS tsquery), false)
 GROUP BY w.product_id"""
 
+UNWANTED = """
+SELECT w.product_id FROM product_words AS w
+WHERE w.product_id = ANY(CAST(%(ids)s AS bigint[])) AND w.language = %(language)s
+    AND w.words @@ CAST(%(unwanted)s AS tsquery)"""
+
 
 def categories(connection: Connection, ids: Sequence[int]) -> dict[int, str]:
     """The category of each of these products (ids) that has one."""
     return {row[0]: row[1] for row in connection.exec_driver_sql(CATEGORIES, {"ids": list(ids)})}
+
+
+def with_unwanted_words(
+    connection: Connection, query: WordQuery, ids: Sequence[int]
+) -> frozenset[int]:
+    """Those of these products (ids) that have a word which the query excludes."""
+    if not query.unwanted:
+        return frozenset()
+    values = full_text.term_values(query) | {"ids": list(ids)}
+    return frozenset(connection.exec_driver_sql(UNWANTED, values).scalars())
 
 
 def word_shares(connection: Connection, query: WordQuery, ids: Sequence[int]) -> dict[int, float]:

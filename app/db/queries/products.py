@@ -49,7 +49,7 @@ FROM product_picture AS pp JOIN picture AS pic ON pic.id = pp.picture_id
 WHERE pp.product_id = :product ORDER BY pp.position, pic.id"""
 
 MAX_COUNTED = 1000
-"""Products with one identity key are counted up to this number."""
+"""Products with one identity key are counted up to this number, and one more."""
 
 _fields = attrgetter(*TYPES)
 
@@ -73,7 +73,8 @@ class SavedProduct:
 
 @dataclass(frozen=True, slots=True)
 class SameWords:
-    """The first products with one identity key, and how many have it (at most MAX_COUNTED)."""
+    """The first products with one identity key, and how many have it; MAX_COUNTED + 1 stands for
+    all greater numbers."""
 
     products: tuple[Product, ...]
     count: int
@@ -138,7 +139,7 @@ def with_same_words(
         FROM unnest(CAST(%(keys)s AS text[])) AS listed (key)
         CROSS JOIN LATERAL (
             SELECT count(*) AS total FROM (
-                SELECT FROM product AS p WHERE p.identity_key = listed.key LIMIT {MAX_COUNTED}
+                SELECT FROM product AS p WHERE p.identity_key = listed.key LIMIT {MAX_COUNTED + 1}
             ) AS few) AS counted
         CROSS JOIN LATERAL (
             SELECT * FROM product AS p WHERE p.identity_key = listed.key ORDER BY p.id LIMIT %(n)s
@@ -263,10 +264,22 @@ def count_without_prefix(connection: Connection, prefix: str) -> int:
     return int(connection.execute(sql, {"prefix": prefix}).scalar_one())
 
 
-def stream(connection: Connection) -> Iterator[Product]:
-    """All products, read in batches, so that the driver does not hold all rows in memory."""
+def stream(connection: Connection, first: int = 0, count: int | None = None) -> Iterator[Product]:
+    """All products, read in batches, so that the driver does not hold all rows in memory.
+
+    With `count` only so many, from number `first` on, in the order of their identity keys.
+    """
     streamed = connection.execution_options(yield_per=5000)
-    yield from map(product_from_row, streamed.execute(text(f"SELECT {FIELDS} FROM product")))
+    part = "" if count is None else " ORDER BY identity_key, id LIMIT :count OFFSET :first"
+    rows = streamed.execute(
+        text(f"SELECT {FIELDS} FROM product{part}"), {"count": count, "first": first}
+    )
+    yield from map(product_from_row, rows)
+
+
+def count_all(connection: Connection) -> int:
+    """The number of products."""
+    return int(connection.exec_driver_sql("SELECT count(*) FROM product").scalar_one())
 
 
 def similar_skus(connection: Connection, sku: str, limit: int = 3) -> list[str]:

@@ -36,11 +36,13 @@ class CheckOptions:
     """What to check in addition to the database and the index files, and whether to repair.
 
     `folders` hold the original pictures; `load` loads the encoder. Empty or None: not checked.
+    Pictures that more than `shared` products show are named.
     """
 
     folders: Sequence[PictureFolder] = ()
     load: Callable[[], Encoder] | None = None
     repair: bool = False
+    shared: int = 20
 
 
 def check(
@@ -58,7 +60,7 @@ def check(
     originals = Originals(wanted.folders)
     left_out: list[str] = []
     findings = [
-        *run_queries(engine, rows.QUERIES, wanted.repair),
+        *run_queries(engine, (*rows.QUERIES, rows.shared_pictures(wanted.shared)), wanted.repair),
         *words.find(engine, wanted.repair, notify),
         *picture_checks.find_thumbnails(engine, originals, limits, wanted.repair, notify),
     ]

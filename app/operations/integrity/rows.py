@@ -34,6 +34,18 @@ def _future(stamp: StampTrigger) -> IntegrityQuery:
     )  # fmt: skip
 
 
+def shared_pictures(most: int) -> IntegrityQuery:
+    """Finds the pictures that more than `most` products show."""
+    return IntegrityQuery(
+        "pictures-shared", "info", f"pictures that more than {most} products show",
+        integrity.SHARED_PICTURES,
+        "A search for photos shows one of these products and lists the others under it. Replace "
+        "placeholders by photos of the products.",
+        None,
+        {"most": str(most)},
+    )  # fmt: skip
+
+
 def _rule_names() -> str:
     """The names of all constraints and indexes of the schema, separated by spaces."""
     tables = metadata.tables.values()

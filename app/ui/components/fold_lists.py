@@ -7,7 +7,8 @@ from html import escape
 
 import streamlit as st
 
-from app.duplicates.folding import DuplicateGroup, FoldedCandidate, SimilarPair
+from app.duplicates.evidence import NOTHING_TO_COMPARE, OTHER_GTIN, OTHER_PICTURES, VERDICT
+from app.duplicates.groups import DuplicateGroup, FoldedCandidate, SimilarPair
 from app.search.explain import price_text
 from app.types import Product
 from app.ui.components.product_cards import display_name
@@ -24,6 +25,14 @@ STYLE = """<style>
 .listing b { display: block; margin-top: .3rem }
 .listing span { display: block; color: color-mix(in srgb, currentColor 72%, transparent) }
 </style>"""
+
+REASONS = {
+    OTHER_PICTURES: "their pictures differ",
+    NOTHING_TO_COMPARE: "there is no picture to compare",
+    OTHER_GTIN: "their gtins differ",
+    VERDICT: "a verdict says that they are different products",
+}
+"""Why listings with the same words are not one product, as the page says it."""
 
 FIGURE_WIDTH = 170
 """Pixels."""
@@ -75,7 +84,7 @@ def draw_similar(
 def similar_text(pair: SimilarPair) -> str:
     """Why two listings are not one product, with the distance of their pictures."""
     distance = "" if pair.distance is None else f" (distance {pair.distance:.3f})"
-    return f"{pair.reason}{distance}"
+    return f"{REASONS[pair.reason]}{distance}"
 
 
 def evidence_text(fold: FoldedCandidate) -> str:

@@ -16,10 +16,14 @@ from app.ui.formatting import escape_markdown
 from app.ui.sign_in import require_name
 
 FOLDS = "duplicates_folds"
+PART = "duplicates_part"
 UNDO = "duplicates_undo"
 MESSAGE = "review_message"
-"""Session keys: the groups of the catalogue, decisions that can be undone (the last one last), and
-the outcome of the last decision."""
+"""Session keys: the groups of a part of the catalogue, the number of that part, decisions that can
+be undone (the last one last), and the outcome of the last decision."""
+
+PART_SIZE = 10_000
+"""Products that are compared at once, in the order of their words."""
 
 PAGE_SIZE = 10
 """Groups, or pairs of similar listings, on one page."""
@@ -32,10 +36,11 @@ Shown = TypeVar("Shown")
 
 def show_groups(app: App) -> None:
     """Draw all groups of the catalogue, a page at a time, with buttons to correct and accept."""
-    groups = _folds(app).groups
-    st.caption("The groups of the whole catalogue. Verdicts take effect at once.")
+    folds = _folds(app)
+    groups = folds.groups
+    st.caption("The groups of the catalogue. Verdicts take effect at once.")
     if not groups:
-        st.info("No two products of the catalogue are duplicates.")
+        st.info(f"No two products of {_where(folds)} are duplicates.")
     name = _name(app) if groups else None
     page = _page(groups, "groups")
     open_pairs = [
@@ -59,13 +64,14 @@ def show_groups(app: App) -> None:
 
 def show_similar(app: App) -> None:
     """Draw products with the same words that are not the same product, the nearest first."""
+    folds = _folds(app)
     pairs = sorted(
-        _folds(app).similar,
+        folds.similar,
         key=lambda pair: (3.0 if pair.distance is None else pair.distance, pair.product.sku),
     )
     st.caption("Products with the same words that are not the same product, the nearest first.")
     if not pairs:
-        st.info("No two products of the catalogue only read alike.")
+        st.info(f"No two products of {_where(folds)} only read alike.")
     name = _name(app) if pairs else None
     page = _page(pairs, "similar")
     thumbnails = app.catalog.thumbnails(skus_of_pairs(page))
@@ -98,11 +104,36 @@ def forget() -> None:
 
 
 def _folds(app: App) -> CatalogueFolds:
+    """The groups of the chosen part of the catalogue; draws the choice if it has several parts."""
+    part = st.session_state.get(PART, 1)
     if FOLDS not in st.session_state:
-        with st.spinner("Comparing the products of the catalogue …"):
-            st.session_state[FOLDS] = catalogue_folds(app.engine, app.settings.typo_similarity)
+        with (
+            st.spinner("Comparing the products of the catalogue …"),
+            app.admission.admitted(),
+        ):
+            st.session_state[FOLDS] = catalogue_folds(
+                app.engine, app.settings.typo_similarity,
+                first=(part - 1) * PART_SIZE, count=PART_SIZE,
+            )  # fmt: skip
     folds: CatalogueFolds = st.session_state[FOLDS]
+    parts = max(1, -(-folds.products // PART_SIZE))
+    if parts > 1 or part > 1:
+        first = (part - 1) * PART_SIZE
+        st.info(
+            f"The catalogue has {folds.products:,} products. Compared are number {first + 1:,} to "
+            f"{first + folds.compared:,} in the order of brand, category and words; the others "
+            "are in other parts. `lookalike duplicates pairs` compares all of them."
+        )
+        st.session_state[PART] = part = min(part, parts)
+        st.number_input(
+            f"Part of the catalogue, of {parts}", 1, parts, key=PART, width=240, on_change=forget
+        )
     return folds
+
+
+def _where(folds: CatalogueFolds) -> str:
+    whole = folds.compared == folds.products
+    return "the catalogue" if whole else "this part of the catalogue"
 
 
 def _name(app: App) -> str | None:

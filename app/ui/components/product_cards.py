@@ -8,7 +8,7 @@ from html import escape
 
 import streamlit as st
 
-from app.search.explain import price_text
+from app.search.explain import price_text, same_picture_text, similar_number
 from app.types import Match, Product
 from app.ui.formatting import escape_markdown, html_attribute, img_tag
 
@@ -47,8 +47,7 @@ def display_name(product: Product) -> str:
 
 def similar_label(match: Match) -> str:
     """How many products have the words of a match and are not the same product."""
-    count = match.similar_count
-    return f"{count} similar listing{'s' * (count != 1)}"
+    return f"{similar_number(match)} similar listing{'s' * (match.similar_count != 1)}"
 
 
 def _buttons(place: int, card: Card, actions: CardActions) -> None:
@@ -81,6 +80,7 @@ def _html(card: Card) -> str:
         f"{_similarity(card.match) if card.match else ''}"
         f"<div class=faint>{escape(' · '.join(str(fact) for fact in facts if fact))}</div>"
         f"{_folded(card.match) if card.match else ''}"
+        f"{_same_picture(card.match) if card.match else ''}"
         f"<div class=last><span>{escape(price_text(product))}</span>"
         f"<span class=faint>{escape(product.sku)}</span></div></div></div>"
     )
@@ -95,6 +95,11 @@ def _similarity(match: Match) -> str:
         f"<div class=similarity>similarity {match.similarity:.3f}{means}"
         f'<div class=bar><div style="width:{filled:.1%}"></div></div></div>'
     )
+
+
+def _same_picture(match: Match) -> str:
+    text = same_picture_text(match)
+    return f"<div class=faint>{escape(text)}</div>" if text else ""
 
 
 def _folded(match: Match) -> str:

@@ -7,10 +7,10 @@ from html import escape
 
 import streamlit as st
 
-from app.search.explain import price_text
-from app.types import Folded, Match, ProductDetails, SearchResult, SimilarListing
+from app.search.explain import price_text, same_picture_text, similar_number
+from app.types import Folded, Match, Product, ProductDetails, SearchResult, SimilarListing
 from app.ui.components.answer_footer import drop_text
-from app.ui.components.fold_lists import FIGURE_WIDTH, figure_html
+from app.ui.components.fold_lists import FIGURE_WIDTH, REASONS, figure_html
 from app.ui.components.product_cards import display_name
 from app.ui.formatting import escape_markdown, img_tag
 from app.ui.shared import errors_as_text, services
@@ -61,12 +61,12 @@ def _draw_similar(match: Match) -> None:
             with st.container(width=FIGURE_WIDTH):
                 st.html(figure_html(listing.product, thumbnails, _listing_text(listing)))
     if match.similar_count > len(listings):
-        st.caption(f"and {match.similar_count - len(listings)} more")
+        st.caption(f"{len(listings)} of {similar_number(match)} are shown, the nearest first")
 
 
 def _listing_text(listing: SimilarListing) -> str:
     distance = "" if listing.distance is None else f", distance {listing.distance:.3f}"
-    return f"{listing.reason}{distance}"
+    return f"{REASONS[listing.reason]}{distance}"
 
 
 def _draw(
@@ -117,6 +117,7 @@ def _draw_related(match: Match, result: SearchResult) -> None:
     dropped = [drop for drop in result.dropped if drop.lost_to == match.product.sku]
     for heading, lines in (
         ("The same product", [_fold_text(fold) for fold in match.folded]),
+        (same_picture_text(match), [_listed_text(each) for each in match.listed]),
         ("Similar listings", [_similar_text(each) for each in match.similar]),
         ("Left out", [drop_text(drop) for drop in dropped]),
     ):
@@ -124,6 +125,10 @@ def _draw_related(match: Match, result: SearchResult) -> None:
             st.subheader(heading, anchor=False)
             items = "".join(f"<li>{escape(line)}</li>" for line in lines)
             st.html(f"<ul class=twins>{items}</ul>")
+
+
+def _listed_text(product: Product) -> str:
+    return " · ".join((display_name(product), product.sku))
 
 
 def _fold_text(fold: Folded) -> str:

@@ -1,0 +1,61 @@
+"""One match for a picture that very many products show, such as a placeholder.
+
+All of them are as similar to a query as the picture is, so they would fill a page. The first one
+stands for them, and retrieval goes on without the picture: a product that shows another one too is
+found by that.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import Connection
+
+from app.db.queries import shared_pictures
+from app.types import Count, Hit
+
+MAX_LISTED = 12
+"""Products that are listed under a match because they show its picture."""
+
+
+@dataclass(frozen=True, slots=True)
+class SharedPicture:
+    """A picture, the hit that stands for all products with it, how many products show it, and the
+    ids of the next ones. The hit is None if an earlier page has shown the picture."""
+
+    picture_id: int
+    hit: Hit | None
+    products: Count
+    others: tuple[int, ...]
+
+
+def find(
+    connection: Connection, hits: Sequence[Hit], most: int, shown: Collection[int]
+) -> tuple[SharedPicture, ...]:
+    """The pictures of several of the hits (nearest first) that more than `most` products show.
+
+    `shown` are the ids of pictures of earlier pages.
+    """
+    times = Counter(hit.picture_id for hit in hits)
+    counts = {}
+    if repeated := [picture_id for picture_id, count in times.items() if count > 1]:
+        counts = shared_pictures.shown_by_more(connection, repeated, most)
+    return tuple(_shared(hits, picture_id, counts[picture_id], shown) for picture_id in counts)
+
+
+def merged(hits: Sequence[Hit], shared: Sequence[SharedPicture]) -> tuple[Hit, ...]:
+    """Hits of other pictures with those that stand for shared pictures, nearest first."""
+    own = {each.hit.product_id: each.hit for each in shared if each.hit is not None}
+    others = (hit for hit in hits if hit.product_id not in own)
+    return tuple(sorted([*own.values(), *others], key=lambda hit: (hit.distance, hit.product_id)))
+
+
+def _shared(
+    hits: Sequence[Hit], picture_id: int, products: Count, shown: Collection[int]
+) -> SharedPicture:
+    first, *others = (hit for hit in hits if hit.picture_id == picture_id)
+    stands = None if picture_id in shown else first
+    listed = tuple(hit.product_id for hit in others[:MAX_LISTED])
+    return SharedPicture(picture_id, stands, products, listed)

@@ -1,0 +1,72 @@
+"""A picture that very many products show is one match, with the other products under it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from app.bootstrap import App
+from app.types import Count, Query, SearchResult
+from support.colours import photo
+from support.shop import add, numbered
+from support.text_encoder import skus
+
+PLACEHOLDER = 500
+
+
+@pytest.fixture
+def shop(app: App) -> App:
+    """Thirty products with a placeholder, one of them with a photo too, and ten with a photo."""
+    add(app, {f"SAME{n:02}": [PLACEHOLDER] for n in range(29)})
+    add(app, {"BOTH": [PLACEHOLDER, 600]})
+    add(app, numbered(10))
+    app.indexer.rebuild()
+    return app
+
+
+def ask(app: App, seed: int = PLACEHOLDER, k: int = 12, **more: Any) -> SearchResult:
+    return app.search.search(Query(picture=photo(seed), k=k, fold=True, **more))
+
+
+def test_a_placeholder_takes_one_place_and_names_how_many_show_it(shop: App) -> None:
+    result = ask(shop)
+    first, *others = result.matches
+    assert first.product.sku == "SAME00" and first.same_picture == Count(30)
+    assert [product.sku for product in first.listed] == [f"SAME{n:02}" for n in range(1, 13)]
+    assert len(others) == 11
+    assert {match.product.sku for match in others} == {"BOTH", *numbered(10)}
+    assert all(match.same_picture is None for match in others)
+
+
+def test_a_short_page_counts_the_products_that_show_only_the_placeholder(shop: App) -> None:
+    result = ask(shop, k=40)
+    short = result.plan.shortfall_counts
+    assert short is not None and len(result.matches) == 12
+    assert short.same_picture == Count(28)
+    assert short.matching.products == short.returned + short.same_picture.products
+    assert "28 have the same picture as a match" in (result.plan.shortfall or "")
+
+
+def test_a_later_page_does_not_show_the_placeholder_again(shop: App) -> None:
+    shown: tuple[str, ...] = ()
+    for _ in range(3):
+        shown += ask(shop, k=5, shown=shown).shown
+    assert len(shown) == 12 and sum(sku.startswith("SAME") for sku in shown) == 1
+
+
+def test_filters_and_the_minimum_similarity_hold_beside_a_placeholder(shop: App) -> None:
+    assert skus(ask(shop, min_similarity=0.999)) == ["SAME00"]
+    assert skus(ask(shop, near_query=0.0))[:1] != ["SAME00"]
+
+
+def test_without_folding_every_product_is_a_match(shop: App) -> None:
+    found = shop.search.search(Query(picture=photo(PLACEHOLDER), k=12))
+    assert all(match.product.sku.startswith(("SAME", "BOTH")) for match in found.matches)
+
+
+def test_a_picture_of_few_products_is_theirs(shop: App) -> None:
+    add(shop, {f"FEW{n}": [700] for n in range(3)})
+    found = ask(shop, 700, k=3)
+    assert {sku[:3] for sku in skus(found)} == {"FEW"}
+    assert found.matches[0].same_picture is None
