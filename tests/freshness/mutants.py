@@ -160,7 +160,7 @@ MUTANTS = (
     Mutant("changed rows stay among the nominees", ((DELTA, f"\n        AND {HELD}", ""),)),
     Mutant(
         "the distance up to which the index was searched is ignored",
-        ((DELTA, "[] if seen_to is None else [seen_to - TOLERANCE]", "[]"),),
+        ((DELTA, "ends = [seen_to - TOLERANCE]", "ends = []"),),
     ),
     Mutant(
         "the distance up to which the delta was searched is ignored",
