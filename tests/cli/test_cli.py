@@ -651,7 +651,7 @@ def test_eval_compares_two_runs_and_shows_the_worst(cat: Run, source: Path) -> N
 
 STATUS = {
     "database", "migration", "model", "encoder", "products", "pictures", "embeddings", "build",
-    "build_age_seconds", "delta_rows", "pgvector_index",
+    "build_age_seconds", "delta_rows", "pgvector_index", "close_match",
 }  # fmt: skip
 
 
@@ -694,6 +694,8 @@ def test_status_is_healthy_with_catalogue_and_index(cat: Run, source: Path) -> N
     assert values["build_age_seconds"] >= 0 and values["delta_rows"] == 0
     assert values["database"].startswith("PostgreSQL 18")
     assert values["encoder"].startswith("OpenVINO")
+    assert "not calibrated" in values["close_match"]
+    assert "lookalike calibrate" in ran.json["close_match"]["advice"]
 
 
 def test_status_is_unhealthy_without_a_build(cat: Run, source: Path) -> None:

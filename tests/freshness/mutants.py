@@ -225,7 +225,7 @@ MUTANTS = (
     ),
     Mutant(
         "kept products are ordered worst first",
-        ((DEDUP, "(-match[0], match[1]", "(match[0], match[1]"),),
+        ((DEDUP, "kept.append((-score, by_sku", "kept.append((score, by_sku"),),
         ("dedup", "pages"),
     ),
     Mutant(
