@@ -53,7 +53,7 @@ def _values(run: KeptRun) -> dict[str, Any]:
         "run": run.id, "kind": run.kind, "state": run.state,
         "began": f"{run.started_at:%Y-%m-%d %H:%M}",
         **{name: run.report.get(name) for name in COUNTS},
-        "MB": round(run.bytes / 1e6, 1), "source": run.source,
+        "kB": -(-run.bytes // 1000), "source": run.source,
     }  # fmt: skip
 
 

@@ -15,7 +15,7 @@ from app.catalog.history import HistoryLimits
 from app.catalog.service import CatalogService
 from app.catalog.undo import UndoReport
 from app.db import locks
-from app.db.queries import models
+from app.db.queries import catalog_stats, models
 from app.errors import BadInput
 from app.models.backfill import store
 from app.types import Query
@@ -157,6 +157,13 @@ def test_a_deletion_is_a_run_and_its_pictures_serve_earlier_runs(
     assert shop.catalog.undo(deletion.id).restored == 1
     assert contents(sql) == before
     assert shop.catalog.ingest_sources() == [str(tmp_path / "c.csv"), str(tmp_path / "full.csv")]
+    assert sql.execute("SELECT count(*) FROM analytics.loads").fetchone() == (2,)
+    with shop.engine.connect() as connection:
+        runs = catalog_stats.runs(connection, 9)
+    assert [each.source for each in runs] == [
+        f"undo of run {deletion.id} (B)", f"undo of run {run} ({tmp_path / 'c.csv'})",
+        "deleted: B", str(tmp_path / "c.csv"), str(tmp_path / "full.csv"),
+    ]  # fmt: skip
 
 
 def test_embeddings_of_every_maintained_model_come_back(
