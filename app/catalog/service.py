@@ -15,7 +15,7 @@ from app.catalog import batch_delete, batch_write, undo
 from app.catalog.batch_write import Batch, BatchChange, PlannedWrite
 from app.catalog.entries import ProductEntry
 from app.catalog.history import DEFAULT_LIMITS, HistoryLimits
-from app.catalog.undo import UndoReport
+from app.catalog.undo import UndoProgress, UndoReport
 from app.db import locks
 from app.db.engine import check_schema, snapshot
 from app.db.pipeline import open_pipeline
@@ -131,12 +131,12 @@ class CatalogService:
                 run_id = ingest_runs.record_delete(connection, _named(known), len(known))
             return batch_delete.delete(connection, list(known), run_id)
 
-    def undo(self, run_id: int) -> UndoReport:
+    def undo(self, run_id: int, progress: UndoProgress = lambda report: None) -> UndoReport:
         """Undo a run, except what was changed since.
 
         Raises BadInput for a run that is unknown, still running, or not kept any more.
         """
-        return undo.undo(self._engine, run_id, self.history)
+        return undo.undo(self._engine, run_id, self.history, progress)
 
     def undoable_runs(self, limit: int) -> list[KeptRun]:
         """The last runs that can be undone, the newest first."""

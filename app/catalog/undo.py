@@ -7,7 +7,7 @@ interrupted.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
@@ -65,12 +65,26 @@ class UndoReport:
     left: list[str] = field(default_factory=list)
     without_embedding: dict[str, int] = field(default_factory=dict)
 
+    @property
+    def products(self) -> int:
+        """The number of products so far."""
+        return self.restored + self.deleted + self.as_before + self.changed_since
+
     def as_dict(self) -> dict[str, Any]:
         """The counts by name."""
         return asdict(self)
 
 
-def undo(engine: Engine, run_id: int, limits: HistoryLimits) -> UndoReport:
+UndoProgress = Callable[[UndoReport], object]
+"""Called after every batch with the report so far."""
+
+
+def undo(
+    engine: Engine,
+    run_id: int,
+    limits: HistoryLimits,
+    progress: UndoProgress = lambda report: None,
+) -> UndoReport:
     """Undo a run. Raises BadInput for a run that is unknown, still running, or not kept."""
     with _exclusively(engine, run_id) as kept:
         about = "" if kept.kind == "undo" else f" ({kept.source})"
@@ -82,6 +96,7 @@ def undo(engine: Engine, run_id: int, limits: HistoryLimits) -> UndoReport:
             after = 0
             while (last := _undo_batch(engine, report, after, run)) is not None:
                 after = last
+                progress(report)
             run.finished(report.as_dict())
             return report
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import click
@@ -12,6 +13,7 @@ from app.cli.output import as_json, note, print_json, print_table
 from app.types import KeptRun
 
 MAX_LISTED = 20
+PROGRESS_INTERVAL_S = 10.0
 COUNTS = ("added", "updated", "deleted", "restored")
 
 
@@ -29,13 +31,26 @@ def undo(run: int | None, as_json: bool) -> None:
         if run is None:
             _print_runs(app.catalog.undoable_runs(MAX_LISTED), as_json=as_json)
             return
-        report = app.catalog.undo(run)
+        report = app.catalog.undo(run, _Progress())
     if as_json:
         print_json(report.as_dict())
     else:
         click.echo(_summary(report))
     for message in _notes(report):
         note(message)
+
+
+class _Progress:
+    """Prints how far an undo is, every PROGRESS_INTERVAL_S seconds."""
+
+    def __init__(self) -> None:
+        self._began = self._printed = time.monotonic()
+
+    def __call__(self, report: UndoReport) -> None:
+        now = time.monotonic()
+        if now - self._printed >= PROGRESS_INTERVAL_S:
+            self._printed = now
+            note(f"{report.products} products after {now - self._began:.0f} s")
 
 
 def _print_runs(runs: list[KeptRun], *, as_json: bool) -> None:

@@ -281,8 +281,9 @@ def test_a_dry_run_prints_the_changes_and_exits_as_the_run_would(
 
 
 def test_an_undo_brings_back_what_a_run_deleted(
-    cat: Run, source: Path, table: psycopg.Connection
+    cat: Run, source: Path, table: psycopg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("app.cli.undo.PROGRESS_INTERVAL_S", 0.0)
     cat("ingest", source)
     before = contents(table)
     source.write_text("sku,title\nP0000,new\nP0001,new\n")
@@ -294,6 +295,7 @@ def test_an_undo_brings_back_what_a_run_deleted(
     assert listed[int(run[1])] == "ingest" and next(iter(listed.values())) == "delete"
     ran = cat("undo", run[1])
     assert ran.code == 0 and "5 products restored, 0 deleted" in ran.out
+    assert "6 products after " in ran.err
     assert "Changed since the run, and left as they are: P0001." in ran.err
     (deletion,) = [number for number, kind in listed.items() if kind == "delete"]
     assert cat("undo", deletion, "--json").json["restored"] == 1
