@@ -45,6 +45,7 @@ CHECKS = {
     "paths": (*PYTEST, "tests/search/test_fast_path.py", "tests/search/test_service.py"),
     "pages": (*PYTEST, "tests/search/test_paging.py", "tests/search/test_refill.py"),
     "index": (*PYTEST, "tests/index/test_builder.py"),
+    "compressed": (*PYTEST, "tests/index/test_compressed.py"),
     "worker": (*PYTEST, "tests/operations/test_worker.py", "tests/ui/test_page_index.py"),
     "catalog": (*PYTEST, "tests/catalog/test_catalog.py"),
     "undo": (*PYTEST, "tests/catalog/test_undo.py"),
@@ -165,6 +166,17 @@ MUTANTS = (
     Mutant(
         "the distance up to which the index was searched is ignored",
         ((DELTA, "ends = [seen_to - TOLERANCE]", "ends = []"),),
+    ),
+    Mutant(
+        "the end of what a compressed index knows is ignored",
+        ((DELTA, "ends = [rows[0].reach if", "ends = [2.0 if"),),
+        ("compressed",),
+    ),
+    Mutant(
+        "what a compressed index knows does not shrink with the changed nominees",
+        ((DELTA, "greatest((SELECT count(*) FROM nominee) *", "greatest(cardinality(CAST("
+          "%(nominated)s AS bigint[])) *"),),
+        ("compressed",),
     ),
     Mutant(
         "the distance up to which the delta was searched is ignored",
