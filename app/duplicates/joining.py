@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from app.duplicates.evidence import (
     GTIN,
@@ -20,6 +21,7 @@ from app.duplicates.evidence import (
     LoadPictures,
     PictureEvidence,
     distance_blocks,
+    nearest_distances,
 )
 from app.duplicates.general_words import is_generic
 from app.duplicates.identifiers import Identifiers, identifiers
@@ -33,6 +35,9 @@ from app.types import Product, Verdict
 
 DECIMALS = 6
 """Distances are ordered by so many decimals: the rest is rounding of float32."""
+
+MANY_PAIRS = 4096
+"""Pairs of a link from which on it is tried whether all products agree with the first."""
 
 IDENTIFIERS = {"gtin": GTIN, "mpn": MPN, "item_group": ITEM_GROUP}
 """Fields of `Identifiers` with the evidence that they are, the strongest first."""
@@ -169,6 +174,11 @@ class _Joining:
         row_places, places = (
             np.array([place_of[sku] for sku in side], np.int32) for side in (rows, columns)
         )
+        if not all_ and len(rows) * len(columns) > MANY_PAIRS:
+            star = self._star(link, rows, columns, row_places, places)
+            if star is not None:
+                yield star
+                return
         offset = 0 if link.within else len(rows)
         part = np.arange(offset + len(columns))  # the number of the part that a product is in
         for start, distances in blocks:
@@ -182,6 +192,36 @@ class _Joining:
             yield NearPairs(
                 distances[one, other].round(DECIMALS), row_places[one + start], places[other]
             )
+
+    def _star(
+        self,
+        link: WordLink,
+        rows: Sequence[str],
+        columns: Sequence[str],
+        row_places: NDArray[np.int32],
+        places: NDArray[np.int32],
+    ) -> NearPairs | None:
+        """Pairs of the first product of each side with all of the other side, if all their pictures
+        agree, so that a thousand equal listings are not a million pairs; else None."""
+        products = self._evidence.products
+        found: list[NearPairs] = []
+        sides = [(rows[0], columns, row_places[:1], places)]
+        if not link.within:
+            sides.append((columns[0], rows, places[:1], row_places))
+        for first, others, place, other_places in sides:
+            [distances] = nearest_distances(
+                [self._vectors[first]], [self._vectors[sku] for sku in others]
+            )
+            [cuts] = self._matrix(link, [products[first]], [products[sku] for sku in others])
+            if (distances > cuts + ROUNDING).any():
+                return None
+            own = np.repeat(place, len(others))
+            found.append(NearPairs(distances.round(DECIMALS), own, other_places))
+        return NearPairs(
+            np.concatenate([each.distances for each in found]),
+            np.concatenate([each.one for each in found]),
+            np.concatenate([each.other for each in found]),
+        )
 
     def _matrix(
         self, link: WordLink, first: Sequence[Product], second: Sequence[Product]

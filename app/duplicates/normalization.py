@@ -77,10 +77,22 @@ def normalised(text: str) -> Words:
 
 def identity(product: Product) -> Identity:
     """The identity of a product."""
-    brand, category = _named(product.brand or ""), _named(product.category or "")
-    title = _spelled(_spelled(normalised(product.title), category, keep=True), brand, keep=False)
-    words, years, sizes = _split_title(title, product.year)
-    colour = _named(product.colour or "") or tuple(COLOURS.intersection(words))
+    return _identity(
+        product.title, product.brand or "", product.category or "", product.colour or "",
+        product.year,
+    )  # fmt: skip
+
+
+@lru_cache(maxsize=4096)
+def _identity(
+    title: str, brand_name: str, category_name: str, colour_name: str, year: int | None
+) -> Identity:
+    """Cached, because a page that is short is searched again among more products, and because one
+    spelling may come a thousand times."""
+    brand, category = _named(brand_name), _named(category_name)
+    title_words = _spelled(_spelled(normalised(title), category, keep=True), brand, keep=False)
+    words, years, sizes = _split_title(title_words, year)
+    colour = _named(colour_name) or tuple(COLOURS.intersection(words))
     brand, category, colour = (tuple(sorted(part)) for part in (brand, category, colour))
     numbered = list(map(_has_digit, words))
     letters = tuple(word for word, digit in zip(words, numbered, strict=True) if not digit)

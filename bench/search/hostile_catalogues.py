@@ -62,7 +62,7 @@ def groups() -> Mapping[str, Group]:
         "120 titles of 100 words, a letter apart": titled(120, lambda n: respelt(words[:100], n)),
         "120 titles of 1,500 words": titled(120, lambda n: respelt(words[:1500], n)),
         "120 titles of 30 words, a letter apart": titled(120, lambda n: respelt(words[:30], n)),
-        "300 + 300 of two spellings": titled(600, lambda n: f"la{'nm'[n % 2]}tern ovar"),
+        "300 + 300 of two spellings": titled(600, lambda n: f"la{('nt', 'tn')[n % 2]}ern ovar"),
         "one spelling 1,000 times, other photos": titled(1000, lambda n: "marria ovar", FAR),
         "one spelling 1,000 times, near photos": titled(1000, lambda n: "marria ovar"),
         "1,000 gtins of one spelling": gtins(1000),

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from app.duplicates import joining
 from app.duplicates.evidence import FoldCuts, PictureEvidence
 from app.duplicates.folding import Folding
 from app.duplicates.general_words import is_generic
@@ -218,14 +219,14 @@ def test_many_products_with_the_same_words_are_compared_in_blocks(
     monkeypatch.setattr("app.duplicates.evidence.BLOCK", 64)
     count = 1500
     products = [product(f"P{n:04}") for n in range(count)]
-    pictures = {each.sku: at(0) for each in products}
+    pictures = {each.sku: at(90 * (n % 2)) for n, each in enumerate(products)}
     tracemalloc.start()
     try:
         found = folding(products, pictures)
         _, most = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-    assert len(found.groups()) == 1
+    assert len(found.groups()) == 2
     assert most < 8 * count**2, "bytes of one number for each pair"
 
 
@@ -274,6 +275,34 @@ def test_the_order_of_products_and_verdicts_is_irrelevant(
     order.shuffle(products)
     order.shuffle(verdicts)
     assert everything() == expected
+
+
+def test_of_many_equal_listings_only_the_first_is_compared_with_all(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("app.duplicates.joining.MANY_PAIRS", 10)
+    compared: list[int] = []
+    measure = joining.nearest_distances
+    monkeypatch.setattr(
+        joining, "nearest_distances",
+        lambda first, second: compared.append(len(first) * len(second)) or measure(first, second),
+    )  # fmt: skip
+    monkeypatch.setattr(joining, "distance_blocks", lambda first, second: iter(()))
+    titles = {"A": "Marria blazer", "B": "Marira blazer"}
+    products = [product(f"{side}{n}", titles[side]) for side in "AB" for n in range(9)]
+    found = folding(products, {each.sku: at(0) for each in products})
+    assert len(found.groups()) == 1 and compared == [9, 9, 9, 9]
+
+
+@settings(deadline=None)  # each example folds the catalogue twice
+@given(catalogues, shown)
+def test_comparing_with_the_first_only_changes_no_group(
+    products: list[Product], pictures: dict[str, np.ndarray]
+) -> None:
+    expected = groups(folding(products, pictures).groups())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("app.duplicates.joining.MANY_PAIRS", 0)
+        assert groups(folding(products, pictures).groups()) == expected
 
 
 @settings(deadline=None)
