@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 
 from sqlalchemy import Engine
 
+from app.catalog.history import HistoryLimits
 from app.catalog.service import CatalogService
 from app.config import Settings
 from app.db.engine import database_url, make_engine, make_fast_engine, make_search_engine
@@ -136,7 +137,9 @@ class App:
 
     @_Once
     def catalog(self) -> CatalogService:
-        return CatalogService(self.engine)
+        settings = self.settings
+        limits = HistoryLimits(settings.history_days, settings.history_mb)
+        return CatalogService(self.engine, limits)
 
     @_Once
     def facets(self) -> FacetService:

@@ -90,6 +90,17 @@ class Settings(BaseSettings):
         default=True,
         description="store the vectors of a few hundred recent searches, to measure indexes with",
     )
+    history_days: float = Field(
+        default=30.0,
+        ge=0,
+        le=36_500,
+        description="days for which runs can be undone; 0: nothing is kept for it",
+    )
+    history_mb: int = Field(
+        default=1000,
+        gt=0,
+        description="megabytes that are kept to undo runs, the oldest deleted first",
+    )
     max_image_bytes: int = Field(
         default=30_000_000, gt=0, description="largest picture file that is read, in bytes"
     )

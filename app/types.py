@@ -558,3 +558,16 @@ class Verdict:
     same: bool
     decided_by: str = ""
     decided_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class KeptRun:
+    """A run: "ingest", "delete" or "undo"; `bytes` is the size of what is kept to undo it."""
+
+    id: int
+    kind: str
+    source: str
+    state: str
+    report: Mapping[str, Any]
+    started_at: datetime
+    bytes: int

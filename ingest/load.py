@@ -84,7 +84,7 @@ def load(
     preparer = Preparer(catalog, maintained, _pictures(source, options, limits), limits)
     with (
         reject_file(options.rejects) as file,
-        ingest_run(engine, str(source), maintained.current.model) as run,
+        ingest_run(engine, str(source), maintained.current.model, catalog.history) as run,
         RowBuffer() as buffer,
     ):
         assessment = _read_all(engine, run, rows, buffer, options)

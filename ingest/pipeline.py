@@ -31,10 +31,12 @@ ATTEMPTS = 5
 class IngestReport:
     """The result of a run. Rows: read = added + updated + unchanged + rejected.
 
-    `images_embedded` counts pictures that were encoded; `images_reused` references to pictures
-    that had been embedded before; `images_rejected` refused pictures, alone or with their row.
+    `run` is its id. `images_embedded` counts pictures that were encoded; `images_reused` references
+    to pictures that had been embedded before; `images_rejected` refused pictures, alone or with
+    their row.
     """
 
+    run: int = 0
     read: int = 0
     added: int = 0
     updated: int = 0
@@ -72,7 +74,7 @@ class Ingest:
         self._run = run
         self._rejects = rejects
         self._rejects_without_sku = 0
-        self.report = IngestReport()
+        self.report = IngestReport(run=run.id or 0)
 
     def run(
         self,
@@ -130,7 +132,9 @@ class Ingest:
         active = vectors.pop(chunk.encoders.model.id)
         pictures = {sha256: new.data for sha256, new in chunk.new.items()}
         batch = Batch(chunk.entries, pictures, active, vectors)
-        return list(self._catalog.write(batch, chunk.encoders.model).values()), len(active)
+        run_id = self._run.history_id()
+        changes = self._catalog.write(batch, chunk.encoders.model, run_id)
+        return list(changes.values()), len(active)
 
     def _record_rejects(self, chunk: Chunk) -> None:
         self._rejects.write(chunk.rejects)
@@ -153,7 +157,9 @@ class Ingest:
         report = self.report
         check_prunable(report.read, report.rejected, self._rejects_without_sku)
         for skus in self._run.unseen():
-            self.report.deleted += self._catalog.delete(skus, missing_ok=True)
+            self.report.deleted += self._catalog.delete(
+                skus, missing_ok=True, run_id=self._run.history_id()
+            )
 
 
 def check_prunable(read: int, rejected: int, without_sku: int) -> None:

@@ -198,13 +198,16 @@ def _hash(file: _File | BadImage) -> bytes | BadImage:
 def _add_entry(chunk: Chunk, row: SourceRow, hashes: Mapping[str, bytes | BadImage]) -> None:
     """Add an entry for the row with its good pictures; refuse the row if all pictures are bad."""
     good: dict[bytes, PictureRef] = {}
+    unread: list[tuple[int, str]] = []
     for name in row.images:
         result = hashes[name]
         if isinstance(result, bytes):
             good.setdefault(result, PictureRef(result, name))
         else:
+            unread.append((len(good), name))
             chunk.rejects.append(SourceReject(row.line, row.product.sku, str(result), name))
     if row.images and not good:
         chunk.refused_rows += 1
     else:
-        chunk.entries.append(ProductEntry(row.product, tuple(good.values()), row.given))
+        pictures = tuple(good.values())
+        chunk.entries.append(ProductEntry(row.product, pictures, row.given, tuple(unread)))

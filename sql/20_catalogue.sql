@@ -148,7 +148,8 @@ SELECT
     (r.report ->> 'updated')::bigint AS updated,
     (r.report ->> 'unchanged')::bigint AS unchanged,
     (r.report ->> 'rejected')::bigint AS rejected
-FROM public.ingest_run AS r;
+FROM public.ingest_run AS r
+WHERE r.kind = 'ingest';
 COMMENT ON VIEW analytics.loads IS
     'one row per load of a source, with the number of its rows by what became of them (null: not'
     ' finished); which file it was is not shown';

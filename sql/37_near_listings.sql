@@ -83,6 +83,7 @@ DECLARE
     open_numbers integer[];
     reached integer[];
     found integer[];
+    alone integer;
     of_all double precision;
 BEGIN
     of_all := analytics._same_product_cut(active, NULL);
@@ -109,8 +110,12 @@ BEGIN
     LOOP
         open_numbers := ARRAY(SELECT DISTINCT n FROM unnest(one.numbers) AS n ORDER BY n);
         reached := '{}';
+        alone := 0;
         WHILE cardinality(open_numbers) > 0 LOOP
             IF cardinality(reached) = 0 THEN
+                -- Where most are alone, one pass over all pairs is faster than one for each product.
+                EXIT WHEN alone > 20 + cardinality(one.numbers) / 20;
+                alone := alone + 1;
                 reached := open_numbers[1:1];
                 open_numbers := open_numbers[2:];
             END IF;
@@ -135,6 +140,16 @@ BEGIN
                     SELECT unnest(open_numbers) EXCEPT SELECT unnest(found) ORDER BY 1);
             END IF;
         END LOOP;
+        RETURN QUERY
+        WITH picture AS MATERIALIZED (
+            SELECT e.* FROM unnest(one.numbers, one.vectors, one.categories, one.cuts)
+                AS e(n, vec, category, cut)
+            JOIN unnest(open_numbers) AS o(n) ON o.n = e.n
+        )
+        SELECT x.n, y.n FROM picture AS x JOIN picture AS y ON y.n > x.n
+        GROUP BY x.n, y.n
+        HAVING min(x.vec <=> y.vec) <= 1e-6 + one.share * min(
+            CASE WHEN x.category = y.category THEN x.cut ELSE of_all END);
     END LOOP;
 END $$;
 COMMENT ON FUNCTION analytics._reached_listings(public.model, bigint[], text[]) IS

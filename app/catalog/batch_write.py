@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from operator import attrgetter
+from typing import Any
 
 from sqlalchemy import Connection
 
 from app.catalog.entries import ProductEntry, changed_columns, merged
+from app.catalog.history import former
 from app.db import locks, notifications
 from app.db.pipeline import Deferred, Pipeline, open_pipeline
 from app.db.queries import embeddings, models, pictures, products
+from app.db.queries import history as history_rows
 from app.duplicates.normalization import identity_key
 from app.errors import BadInput, LookalikeError, ModelMismatch, NoModel
 from app.types import Model, PictureData, Product, Vector
@@ -54,7 +57,9 @@ class Batch:
     other_vectors: Mapping[int, Mapping[bytes, Vector]] = field(default_factory=dict)
 
 
-def write(connection: Connection, batch: Batch, model: Model) -> dict[str, BatchChange]:
+def write(
+    connection: Connection, batch: Batch, model: Model, run_id: int | None
+) -> dict[str, BatchChange]:
     """Take the write lock, and write a batch in this transaction; see `CatalogService.write`."""
     with open_pipeline(connection) as pipeline:
         locks.begin_write(pipeline)
@@ -62,15 +67,42 @@ def write(connection: Connection, batch: Batch, model: Model) -> dict[str, Batch
         stored = products.by_sku_in(pipeline, [entry.product.sku for entry in batch.entries])
     maintained_models = _check_maintained(maintained(), model)
     writes = plan(batch.entries, stored())
+
+    def embed(new: IdsBySha256, ids: IdsBySha256) -> None:
+        _embed(connection, batch, new, ids, model)
+        for other in maintained_models:
+            if other.id != model.id:
+                _embed_other(connection, batch, new, ids, other)
+
+    apply(connection, batch, writes, embed, run_id)
+    return {each.entry.product.sku: each.change for each in writes}
+
+
+def apply(
+    connection: Connection,
+    batch: Batch,
+    writes: Sequence[PlannedWrite],
+    embed: Callable[[IdsBySha256, IdsBySha256], None],
+    run_id: int | None,
+) -> None:
+    """Write what is planned, in a transaction with the write lock, and record it for the run.
+
+    `embed` stores the embeddings; it gets the ids of the new pictures, and of all that are linked.
+    """
     written = [each for each in writes if each.change is not BatchChange.UNCHANGED]
     new, ids = _save(connection, batch, written)
     picture_ids = _picture_ids(connection, batch, written, new)
-    _embed(connection, batch, new, picture_ids, model)
-    for other in maintained_models:
-        if other.id != model.id:
-            _embed_other(connection, batch, new, picture_ids, other)
-    _link(connection, written, ids, picture_ids)
-    return {each.entry.product.sku: each.change for each in writes}
+    embed(new, picture_ids)
+    _link(connection, written, ids, picture_ids, run_id)
+    if run_id is not None and written:
+        history_rows.record_writes(connection, run_id, _former(written))
+
+
+def _former(written: Sequence[PlannedWrite]) -> dict[str, dict[str, Any] | None]:
+    return {
+        each.entry.product.sku: None if each.stored is None else former(each.stored, each.entry)
+        for each in written
+    }
 
 
 def _check_maintained(maintained: list[Model], model: Model) -> list[Model]:
@@ -175,6 +207,7 @@ def _link(
     written: Sequence[PlannedWrite],
     ids: Mapping[str, products.SavedProduct],
     picture_ids: IdsBySha256,
+    run_id: int | None,
 ) -> None:
     """Link the written products to their pictures, notify workers, and delete pictures that no
     product shows any more."""
@@ -191,7 +224,7 @@ def _link(
         if shown:
             products.link_pictures(pipeline, shown)
         notifications.notify_in(pipeline)
-    pictures.sweep(connection, sorted(before - {picture for _, picture, _, _ in shown}))
+    pictures.sweep(connection, sorted(before - {picture for _, picture, _, _ in shown}), run_id)
 
 
 def _referenced(entries: Iterable[ProductEntry]) -> set[bytes]:

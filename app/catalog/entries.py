@@ -37,11 +37,14 @@ class ProductEntry:
     """A product of a source, with its pictures in order.
 
     A new product is stored as it is here; of a stored product only the `given` fields change.
+    `unread` names pictures that the source has and that could not be read, each with the number of
+    `pictures` before it: a stored product keeps those that it shows under this name.
     """
 
     product: Product
     pictures: tuple[PictureRef, ...] = ()
     given: GivenFields = EVERYTHING
+    unread: tuple[tuple[int, str], ...] = ()
 
 
 def is_filled(value: object) -> bool:
@@ -61,7 +64,7 @@ def merged(entry: ProductEntry, product: Product, pictures: tuple[PictureRef, ..
     given = entry.given
     fields: dict[str, Any] = {name: getattr(entry.product, name) for name in given.fields}
     fields["attributes"] = _merged_attributes(entry, product.attributes)
-    shown = entry.pictures if given.pictures else pictures
+    shown = _merged_pictures(entry, pictures) if given.pictures else pictures
     return ProductEntry(replace(product, **fields), shown)
 
 
@@ -71,6 +74,16 @@ def _merged_attributes(entry: ProductEntry, stored: Mapping[str, Any]) -> Mappin
         return entry.product.attributes
     kept = {name: value for name, value in stored.items() if name not in given}
     return {**kept, **entry.product.attributes}
+
+
+def _merged_pictures(entry: ProductEntry, stored: tuple[PictureRef, ...]) -> tuple[PictureRef, ...]:
+    shown = list(entry.pictures)
+    by_name = {ref.uri: ref for ref in stored}
+    for place, name in reversed(entry.unread):
+        kept = by_name.get(name)
+        if kept is not None and kept.sha256 not in (ref.sha256 for ref in shown):
+            shown.insert(place, kept)
+    return tuple(shown)
 
 
 def changed_columns(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -9,13 +10,19 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine
 
+from app.catalog import history
+from app.catalog.history import DEFAULT_LIMITS, HistoryLimits
+from app.db import locks
+from app.db.queries import history as history_rows
 from app.db.queries import ingest_runs
 from app.db.text import escaped
 from app.errors import LookalikeError
-from app.types import Model
+from app.types import Model, ProgressCallback
 
 PRUNE_BATCH = 500
 """Skus that `unseen` yields at a time."""
+
+_log = logging.getLogger("lookalike.ingest")
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,9 +41,30 @@ class IngestRun:
     an id nothing else is written: it is a dry run.
     """
 
-    def __init__(self, connection: Connection, run_id: int | None) -> None:
+    def __init__(
+        self, connection: Connection, run_id: int | None, history: HistoryLimits = DEFAULT_LIMITS
+    ) -> None:
         self._connection = connection
+        self._limits = history
+        self._recording = run_id is not None and history.days > 0
         self.id = run_id
+
+    def history_id(self, notify: ProgressCallback = _log.warning) -> int | None:
+        """The id under which the next changes are kept; None if they are not.
+
+        A run that exceeds the limits alone is forgotten, and no more is kept of it.
+        """
+        if self.id is None or not self._recording:
+            return None
+        if history_rows.size(self._connection, self.id) > self._limits.max_bytes:
+            self._recording = False
+            history.forget(self._connection, self.id)
+            notify(
+                f"Run {self.id} cannot be undone: it changes more than the "
+                f"{self._limits.megabytes:,} MB that LOOKALIKE_HISTORY_MB keeps."
+            )
+            return None
+        return self.id
 
     def reject(self, rejects: Sequence[Mapping[str, Any]]) -> None:
         """Record refused rows and pictures: mappings with line, sku, image, reason."""
@@ -74,19 +102,35 @@ class IngestRun:
 
 
 @contextmanager
-def ingest_run(engine: Engine, source: str, model: Model) -> Iterator[IngestRun]:
-    """Begin a run; an error in the block records it as failed."""
+def ingest_run(
+    engine: Engine,
+    source: str,
+    model: Model | None,
+    limits: HistoryLimits = DEFAULT_LIMITS,
+    *,
+    undoes: int | None = None,
+) -> Iterator[IngestRun]:
+    """Begin a run, of a source or to undo another run; an error in the block records it as failed.
+
+    Before a load, what earlier runs kept beyond the limits is deleted; not before an undo, which
+    may need it.
+    """
     with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-        run_id = ingest_runs.begin(connection, escaped(source), model.id)
-        run = IngestRun(connection, run_id)
+        if undoes is None:
+            history.trim(connection, limits)
+        kind = "ingest" if undoes is None else "undo"
+        model_id = None if model is None else model.id
+        run_id = ingest_runs.begin(connection, escaped(source), model_id, kind, undoes)
+        run = IngestRun(connection, run_id, limits)
         ingest_runs.create_seen_skus(connection)
-        try:
-            yield run
-        except BaseException as exc:
-            with suppress(LookalikeError), engine.begin() as other:
-                reason = (str(exc) or type(exc).__name__).split("\n", 1)[0]
-                ingest_runs.finish(other, run_id, "failed", {"reason": escaped(reason)})
-            raise
+        with locks.ingest_run(connection, run_id):
+            try:
+                yield run
+            except BaseException as exc:
+                with suppress(LookalikeError), engine.begin() as other:
+                    reason = (str(exc) or type(exc).__name__).split("\n", 1)[0]
+                    ingest_runs.finish(other, run_id, "failed", {"reason": escaped(reason)})
+                raise
 
 
 @contextmanager

@@ -6,27 +6,37 @@ while another writer links it, and writers cannot deadlock.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from itertools import islice
 
 from sqlalchemy import Engine
 
-from app.catalog import batch_write
+from app.catalog import batch_delete, batch_write, undo
 from app.catalog.batch_write import Batch, BatchChange, PlannedWrite
 from app.catalog.entries import ProductEntry
-from app.db import locks, notifications
+from app.catalog.history import DEFAULT_LIMITS, HistoryLimits
+from app.catalog.undo import UndoProgress, UndoReport
+from app.db import locks
 from app.db.engine import check_schema, snapshot
 from app.db.pipeline import open_pipeline
 from app.db.queries import ingest_runs, models, pictures, products
 from app.db.text import check_text
 from app.errors import UnknownProduct
-from app.types import Model, ProductDetails
+from app.types import KeptRun, Model, ProductDetails
+
+MAX_NAMED = 10
+"""Deleted skus that the record of a deletion names."""
 
 
 class CatalogService:
-    """Adds, changes and deletes products; each call is one transaction."""
+    """Adds, changes and deletes products; each call is one transaction.
 
-    def __init__(self, engine: Engine) -> None:
+    `history` are the limits of what is kept to undo runs.
+    """
+
+    def __init__(self, engine: Engine, history: HistoryLimits = DEFAULT_LIMITS) -> None:
         self._engine = engine
+        self.history = history
 
     def model(self) -> Model:
         """The active model. Raises NoModel before `lookalike init`, SchemaMismatch."""
@@ -80,7 +90,9 @@ class CatalogService:
             stored = products.by_sku(connection, [entry.product.sku for entry in entries])
         return batch_write.plan(entries, stored)
 
-    def write(self, batch: Batch, model: Model) -> dict[str, BatchChange]:
+    def write(
+        self, batch: Batch, model: Model, run_id: int | None = None
+    ) -> dict[str, BatchChange]:
         """Write all entries of a batch or none; returns the change of each by sku.
 
         An entry changes the fields that it gives; the other fields of a stored product stay.
@@ -88,14 +100,18 @@ class CatalogService:
         has an embedding, and pictures that no product shows any more are deleted. Raises BadInput
         for a sku that is in the batch twice, PicturesMissing if the batch lacks the bytes or vector
         of a picture that is not stored (any more), and ModelsChanged if `model` is not kept up to
-        date any more, or if the batch lacks vectors for another model that is.
+        date any more, or if the batch lacks vectors for another model that is. The changes are kept
+        in the history of the run `run_id`, if there is one.
         """
         with locks.transaction(self._engine) as connection:
-            return batch_write.write(connection, batch, model)
+            return batch_write.write(connection, batch, model, run_id)
 
-    def delete(self, skus: Sequence[str], *, missing_ok: bool = False) -> int:
+    def delete(
+        self, skus: Sequence[str], *, missing_ok: bool = False, run_id: int | None = None
+    ) -> int:
         """Delete products and pictures that no other product shows; returns how many products.
 
+        They can be brought back by undoing the run `run_id`, or one that is recorded for this call.
         All or none: raises UnknownProduct with the unknown skus, unless `missing_ok`. Raises
         BadInput for a sku that PostgreSQL cannot store.
         """
@@ -105,13 +121,29 @@ class CatalogService:
             with open_pipeline(connection) as pipeline:
                 locks.begin_write(pipeline)
             check_schema(connection)
-            ids = products.ids(connection, skus)
-            unknown = [sku for sku in skus if sku not in ids]
+            known = products.ids(connection, skus)
+            unknown = [sku for sku in skus if sku not in known]
             if unknown and not missing_ok:
                 raise UnknownProduct(
                     f"Nothing was deleted: no product has the sku {', '.join(unknown)}."
                 )
-            shown = products.delete(connection, list(ids.values()))
-            pictures.sweep(connection, shown)
-            notifications.notify(connection)
-            return len(ids)
+            if run_id is None and known and self.history.days:
+                run_id = ingest_runs.record_delete(connection, _named(known), len(known))
+            return batch_delete.delete(connection, list(known), run_id)
+
+    def undo(self, run_id: int, progress: UndoProgress = lambda report: None) -> UndoReport:
+        """Undo a run, except what was changed since.
+
+        Raises BadInput for a run that is unknown, still running, or not kept any more.
+        """
+        return undo.undo(self._engine, run_id, self.history, progress)
+
+    def undoable_runs(self, limit: int) -> list[KeptRun]:
+        """The last runs that can be undone, the newest first."""
+        return undo.undoable_runs(self._engine, limit)
+
+
+def _named(skus: Collection[str]) -> str:
+    """The skus for the record of a run, shortened."""
+    names = ", ".join(islice(skus, MAX_NAMED))
+    return names if len(skus) <= MAX_NAMED else f"{names} and {len(skus) - MAX_NAMED:,} more"

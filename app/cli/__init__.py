@@ -44,6 +44,10 @@ COMMANDS = {
         "app.cli.ingest:delete",
         "Delete products, and the pictures that no other product shows.",
     ),
+    "undo": (
+        "app.cli.undo:undo",
+        "Undo RUN, an ingest, deletion or undo; without RUN, list the last ones.",
+    ),
     "index": (
         "app.cli.index:index",
         "Build, audit and list FAISS indexes.",

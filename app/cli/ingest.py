@@ -120,11 +120,13 @@ def delete(skus: tuple[str, ...]) -> None:
 def _summary(report: IngestReport) -> str:
     rate = report.images_embedded / report.seconds if report.seconds else 0.0
     deleted = f", {report.deleted} deleted" if report.deleted else ""
+    changes = report.added + report.updated + report.deleted
+    undo = f" `lookalike undo {report.run}` takes it back." if changes else ""
     return (
         f"{report.read} rows read: {report.added} added, {report.updated} updated, "
         f"{report.unchanged} unchanged, {report.rejected} rejected{deleted}. "
         f"{report.images_embedded} pictures embedded, {report.images_reused} reused, "
-        f"in {report.seconds:.1f} s ({rate:.0f} pictures/s)."
+        f"in {report.seconds:.1f} s ({rate:.0f} pictures/s).{undo}"
     )
 
 

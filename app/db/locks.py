@@ -6,7 +6,8 @@ time: a key is never changed or used again.
 Order. Only `CATALOG_WRITE`, `MODEL_REGISTRATION` and `VERDICTS` are waited for; the others are
 tried and refused when taken, so they cannot be part of a deadlock. `CATALOG_WRITE` is taken after
 `MIGRATION`, `MODEL_CHANGE` or `HNSW_INDEX`, and `MODEL_REGISTRATION` after `CATALOG_WRITE`.
-`INDEX_BUILD` and `VERDICTS` are taken alone.
+`INDEX_BUILD` and `VERDICTS` are taken alone, `INGEST_RUN` before
+`CATALOG_WRITE`.
 """
 
 from __future__ import annotations
@@ -52,6 +53,10 @@ class LockKey(IntEnum):
     """First of two 32-bit keys; the second is the id of a model. A bulk load that may leave the
     HNSW index of the model off holds it shared, the creation of the index exclusive. Session,
     tried."""
+
+    INGEST_RUN = 730_580_402
+    """First of two 32-bit keys; the second is the id of a run, modulo 2^31. A run holds it while it
+    is alive, and an undo that of the run it takes back. Session, exclusive, tried."""
 
 
 HNSW_LOCK_HELD = f"""EXISTS (
@@ -144,6 +149,23 @@ def hnsw_index(connection: Connection, model_id: int, *, exclusive: bool) -> Ite
     finally:
         if taken:
             _release(connection, f"SELECT pg_advisory_unlock{mode}(:key, :model)", values)
+
+
+@contextmanager
+def ingest_run(connection: Connection, run_id: int) -> Iterator[bool]:
+    """Hold the lock of a run for the block; False if another session holds it.
+
+    The connection must be in autocommit mode.
+    """
+    values = {"key": LockKey.INGEST_RUN.value, "run": run_id % 2**31}
+    taken = bool(
+        connection.execute(text("SELECT pg_try_advisory_lock(:key, :run)"), values).scalar_one()
+    )
+    try:
+        yield taken
+    finally:
+        if taken:
+            _release(connection, "SELECT pg_advisory_unlock(:key, :run)", values)
 
 
 def _release(connection: Connection, sql: str, values: dict[str, int]) -> None:

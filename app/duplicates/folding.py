@@ -89,10 +89,14 @@ class Folding:
 
     def groups(self) -> list[DuplicateGroup]:
         """The groups, the best first."""
+        return list(map(self.explained, self.members()))
+
+    def members(self) -> list[list[FoldCandidate]]:
+        """The candidates of each group, the keeper first; the best group first."""
         members: dict[str, list[FoldCandidate]] = {}
         for candidate in sorted(self._candidates, key=keeper_order):
             members.setdefault(self._groups.find(candidate.sku), []).append(candidate)
-        return [self._group(group) for group in members.values()]
+        return list(members.values())
 
     def similar(self) -> list[SimilarPair]:
         """Each group whose words agree with those of another, with the nearest such group.
@@ -165,8 +169,8 @@ class Folding:
             self._evidence.products[a], self._evidence.products[b], rule, reason, known
         )
 
-    def _group(self, members: Sequence[FoldCandidate]) -> DuplicateGroup:
-        """The group of its members, of which the first is the keeper, each with its evidence."""
+    def explained(self, members: Sequence[FoldCandidate]) -> DuplicateGroup:
+        """The group of these members, the keeper first, each with its evidence."""
         folds = {fold.candidate.sku: fold for fold in self._explained(members)}
         return DuplicateGroup(members[0], tuple(folds[member.sku] for member in members[1:]))
 

@@ -59,7 +59,7 @@ def connected(links: Sequence[WordLink], groups: UnionFind) -> list[list[WordLin
     parts = UnionFind()
     for link in links:
         first = groups.find(link.first[0])
-        for sku in (*link.first, *link.second):
+        for sku in link.first if link.within else (*link.first, *link.second):
             parts.join(first, groups.find(sku))
     by_part: dict[str, list[WordLink]] = {}
     for link in links:

@@ -28,6 +28,9 @@ from app.vectors import unit_rows
 SIDE = 256
 """Side of the network's input in pixels."""
 
+MAP_PIXELS = 3 * SIDE**2
+"""Most pixels of a picture whose feature map is computed: as many as three pictures have."""
+
 PROJECTION = Path(__file__).with_name("projection.safetensors")
 """Made by `app/encoders/fit_projection.py`; its metadata names the photos it was fitted on."""
 
@@ -82,7 +85,7 @@ class EmbeddedEncoder(SquareEncoder):
 
         The shorter side is resized to `side` pixels; see `map_input_size`. torch computes it.
         """
-        size = map_input_size(picture.size, efficientnet_network.STRIDE, side)
+        size = map_input_size(picture.size, efficientnet_network.STRIDE, MAP_PIXELS, side)
         pixels = torch.from_numpy(np.stack([resized(picture, size)]))
         with torch.inference_mode():
             cells = self._network(normalised(pixels))[0].permute(1, 2, 0)

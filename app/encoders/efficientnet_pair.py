@@ -32,6 +32,9 @@ from app.types import Region, Vectors
 SIDE = 288
 """Side of the networks' input in pixels."""
 
+MAP_PIXELS = 2 * SIDE**2
+"""Most pixels of a picture whose feature map is computed: as many as two pictures have."""
+
 PROJECTION = Path(__file__).with_name("pair_projection.safetensors")
 """Made by `app/encoders/fit_projection.py`; its metadata names the photos it was fitted on."""
 
@@ -114,7 +117,7 @@ class PairEncoder(SquareEncoder):
         The channels are those of `PairNetwork.maps`, the features first. The shorter side is
         resized to `side` pixels; see `map_input_size`. torch computes it.
         """
-        size = map_input_size(picture.size, efficientnet_network.STRIDE, side)
+        size = map_input_size(picture.size, efficientnet_network.STRIDE, MAP_PIXELS, side)
         pixels = torch.from_numpy(np.stack([resized(picture, size)]))
         with torch.inference_mode():
             cells = torch.cat(self._networks.maps(pixels), 1)[0].permute(1, 2, 0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -19,12 +20,24 @@ MAX_ASPECT = 2.0
 """A longer picture is squeezed to this ratio of its sides, which bounds the cost of its map."""
 
 
-def map_input_size(size: tuple[int, int], stride: int, side: int = MAP_SIDE) -> tuple[int, int]:
+def map_input_size(
+    size: tuple[int, int], stride: int, pixels: int, side: int = MAP_SIDE
+) -> tuple[int, int]:
     """The size (width, height) that a picture of `size` is resized to: the shorter side has `side`
-    pixels, the ratio is kept up to MAX_ASPECT, and both are multiples of `stride`."""
-    short = min(size)
-    width, height = (min(edge / short, MAX_ASPECT) * side / stride for edge in size)
-    return max(1, round(width)) * stride, max(1, round(height)) * stride
+    pixels, the ratio is kept up to MAX_ASPECT, and both are multiples of `stride`.
+
+    It has at most `pixels`: where that would be more, the shorter side has fewer and the ratio is
+    kept nearly.
+    """
+    width, height = size
+    ratio = min(max(size) / min(size), MAX_ASPECT)
+    short, long = (max(1, round(edge * side / stride)) for edge in (1, ratio))
+    cells = pixels // stride**2
+    if short * long > cells:
+        short = max(1, min(short, math.isqrt(int(cells / ratio))))
+        long = max(1, min(round(short * ratio), cells // short))
+    columns, rows = (long, short) if width > height else (short, long)
+    return columns * stride, rows * stride
 
 
 def window_parts(

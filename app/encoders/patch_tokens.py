@@ -23,6 +23,9 @@ from app.encoders.preprocessing import Preprocessor, resize
 from app.types import Region, Vectors
 from app.vectors import unit_rows
 
+MAP_PICTURES = 3
+"""A map has at most as many pixels as this many pictures of the network's input size."""
+
 
 class _Pooling(Protocol):
     """The last steps of a vision transformer."""
@@ -43,13 +46,14 @@ class PatchTokens:
         self._vision = network.vision_model
         self._device = network.device
         self._patch = int(network.config.vision_config.patch_size)
+        self._pixels = MAP_PICTURES * int(network.config.vision_config.image_size) ** 2
         self._pooling = pooling
         self._preprocessor = preprocessor
         self._dim = dim
 
     def encode_map(self, picture: Image.Image, side: int = MAP_SIDE) -> FeatureMap:
         """The map of an RGB picture: float32 (rows, columns, channels); a cell is a patch."""
-        width, height = map_input_size(picture.size, self._patch, side)
+        width, height = map_input_size(picture.size, self._patch, self._pixels, side)
         pixels = resize(picture, (width, height), self._preprocessor.resample)
         values = torch.from_numpy(self._preprocessor.normalised([pixels])).to(self._device)
         rows, columns = height // self._patch, width // self._patch

@@ -17,8 +17,14 @@ from app.db.engine import check_schema
 from app.db.locks import LockKey
 from app.db.queries import index_builds, models, query_samples
 from app.errors import BuildRefused, BuildRunning, LookalikeError, ModelNotMaintained
-from app.index import faiss_index, recall
-from app.index.embedding_reader import EmbeddingSnapshot, check_primary, read_embeddings
+from app.index import faiss_index, kmeans, recall
+from app.index.embedding_reader import (
+    Embeddings,
+    check_primary,
+    collected,
+    open_embeddings,
+    sample_rows,
+)
 from app.index.faiss_index import AnnIndex
 from app.index.file_store import IndexFiles
 from app.index.recall import RecallBenchmark
@@ -81,9 +87,9 @@ class Indexer:
         connection.commit()  # no open transaction while the index is trained
         goal = self._settings.recall_goal
         notify("Reading all embeddings")
-        embeddings = read_embeddings(self._engine, model)
-        notify(f"Building an index of {len(embeddings.ids):,} pictures and measuring its recall")
-        measured = _build_and_measure(embeddings, user_queries, goal)
+        with open_embeddings(self._engine, model) as embeddings:
+            notify(f"Building an index of {embeddings.rows:,} pictures and measuring its recall")
+            measured = _build_and_measure(embeddings, user_queries, goal)
         figures: dict[str, Any] = {
             "snapshot": embeddings.snapshot,
             "kind": measured.index.kind,
@@ -214,12 +220,15 @@ class _MeasuredIndex:
         return f"{', '.join(low)}, below {goal}" if low else None
 
 
-def _build_and_measure(snapshot: EmbeddingSnapshot, real: Vectors, goal: float) -> _MeasuredIndex:
-    index = faiss_index.build(snapshot.ids, snapshot.vectors)
-    if not len(snapshot.ids):
-        return _MeasuredIndex(index)
-    benchmark = RecallBenchmark(snapshot, faiss_index.DEPTHS, real=real)
-    index = recall.tune(index, benchmark, goal)
+def _build_and_measure(source: Embeddings, real: Vectors, goal: float) -> _MeasuredIndex:
+    if source.rows <= faiss_index.FLAT_ROWS:
+        source = collected(source)
+        index = faiss_index.build(source.ids, source.vectors)
+        if not source.rows:
+            return _MeasuredIndex(index)
+        benchmark = RecallBenchmark(source, faiss_index.DEPTHS, pictures=source.vectors, real=real)
+    else:
+        index, benchmark = _smallest_index(source, real, goal)
     return _MeasuredIndex(
         index,
         benchmark.recall(index, 10),
@@ -227,3 +236,22 @@ def _build_and_measure(snapshot: EmbeddingSnapshot, real: Vectors, goal: float) 
         benchmark.filtered_recall(index),
         len(benchmark.queries),
     )
+
+
+def _smallest_index(
+    source: Embeddings, real: Vectors, goal: float
+) -> tuple[AnnIndex, RecallBenchmark]:
+    """The index in the smallest code that reaches the recall goal with few nominees, tuned."""
+    lists = faiss_index.list_count(source.rows)
+    pictures = sample_rows(source, kmeans.sample_size(lists, source.dim))
+    centroids = kmeans.train(pictures, lists)
+    benchmark = RecallBenchmark(source, faiss_index.DEPTHS, pictures=pictures, real=real)
+    del pictures
+    for code in faiss_index.CODES:
+        index = faiss_index.inverted_lists(centroids, code)
+        for ids, vectors in source.blocks():
+            faiss_index.add(index, ids, vectors)
+        index = recall.tune(index, benchmark, goal)
+        if index.pool(10) <= faiss_index.MAX_POOL and benchmark.recall(index, 10) >= goal:
+            break
+    return index, benchmark

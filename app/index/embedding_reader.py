@@ -1,11 +1,10 @@
-"""Reads and validates all embeddings of a model in one snapshot."""
+"""Reads and validates the embeddings of a model in one snapshot, in blocks."""
 
 from __future__ import annotations
 
-from collections.abc import Generator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,44 +30,146 @@ client wait for each other; smaller ones cost overhead per row."""
 CHECK_ROWS = 256
 """Rows whose lengths are computed at a time, so that they stay in the processor's cache."""
 
-PARALLEL_MIN_ROWS = 20_000
-"""Below this number of rows, opening a second connection costs more than it saves."""
+BLOCK_ROWS = 2048
+"""Rows of a block that is read from memory, or of ids that are looked up at a time."""
 
 MAX_FLAGS_PER_ID = 64
 """Duplicate ids are found with one flag per possible id up to this density; above, by sorting."""
 
 
-@dataclass(frozen=True, slots=True)
-class EmbeddingSnapshot:
-    """Input of a build: the `pg_current_snapshot()`, ids (n,) int64, and unit vectors (n, dim)."""
+class Embeddings(Protocol):
+    """Input of a build: the embeddings of one snapshot, which are read in blocks."""
 
     snapshot: str
-    ids: Ids
-    vectors: EmbeddingRows
+    """The `pg_current_snapshot()`."""
+    rows: int
+    dim: int
 
-    @property
-    def dim(self) -> int:
-        return int(self.vectors.shape[1])
+    def blocks(self) -> Iterator[tuple[Ids, EmbeddingRows]]:
+        """All rows, in the same order each time: ids (n,) int64, and unit vectors (n, dim)."""
+
+    def vectors_of(self, ids: Ids) -> EmbeddingRows:
+        """The vectors of these ids, shape (n,), which must exist: (n, dim), of about length 1."""
 
 
-def read_embeddings(engine: Engine, model: Model) -> EmbeddingSnapshot:
-    """Read and validate all embeddings of a model in one snapshot.
+class EmbeddingSnapshot:
+    """Embeddings in memory: ids (n,) int64, and unit vectors (n, dim)."""
+
+    def __init__(self, snapshot: str, ids: Ids, vectors: EmbeddingRows) -> None:
+        self.snapshot, self.ids, self.vectors = snapshot, ids, vectors
+        self.rows, self.dim = len(ids), int(vectors.shape[1])
+
+    def blocks(self) -> Iterator[tuple[Ids, EmbeddingRows]]:
+        for begin in range(0, self.rows, BLOCK_ROWS):
+            part = slice(begin, begin + BLOCK_ROWS)
+            yield self.ids[part], self.vectors[part]
+
+    def vectors_of(self, ids: Ids) -> EmbeddingRows:
+        order = np.argsort(self.ids)
+        return self.vectors[order[np.searchsorted(self.ids, ids, sorter=order)]]
+
+
+class StoredEmbeddings:
+    """The embeddings in the table of a model. A block at a time is in memory.
 
     Vectors whose length differs from 1 by more than rounding, but at most by UNIT_TOLERANCE, are
-    normalised.
+    normalised. At its end `blocks` raises BuildRefused for duplicate ids, and for vectors that are
+    not finite or not of length 1: an index of them would nominate the wrong rows.
+    """
 
-    Raises BuildRefused on a replica, without the stamp trigger, for duplicate ids, and for vectors
-    that are not finite or not of length 1: an index of them would nominate the wrong rows.
+    def __init__(self, connection: Connection, model: Model) -> None:
+        """`connection` is in the transaction whose snapshot is read."""
+        self._connection = connection
+        self._model = model
+        self.snapshot = database_info.current_snapshot(connection)
+        self.rows = embeddings.count_all(connection, model)
+        self.dim = model.dim
+
+    def blocks(self) -> Iterator[tuple[Ids, EmbeddingRows]]:
+        all_ids, filled, bad = np.empty(self.rows, np.int64), 0, list[int]()
+        pages = range(0, embeddings.page_count(self._connection, self._model), PAGES_PER_BLOCK)
+        # Closed also after an error, or the connection would go on sending.
+        with closing(embeddings.stream(self._connection, self._model, pages)) as stream:
+            for packed_ids, packed_vectors in stream:
+                ids, vectors = packed_ids.astype(np.int64), packed_vectors.astype(np.float16)
+                bad += ids[_normalize(vectors)].tolist()
+                if filled + len(ids) > self.rows:
+                    raise _count_mismatch(self._model, self.rows)
+                all_ids[filled : filled + len(ids)] = ids
+                filled += len(ids)
+                if not bad:
+                    yield ids, vectors
+        if filled != self.rows:
+            raise _count_mismatch(self._model, self.rows)
+        if bad:
+            raise BuildRefused(
+                f"{len(bad)} embeddings are not finite vectors of length 1, the first of them of "
+                f"picture {min(bad)}. Delete those rows of `embedding` and ingest again."
+            )
+        if _has_duplicates(all_ids):
+            raise BuildRefused("A picture has two embeddings; the primary key is missing.")
+
+    def vectors_of(self, ids: Ids) -> EmbeddingRows:
+        wanted, inverse = np.unique(ids, return_inverse=True)
+        found = np.empty((len(wanted), self.dim), np.float32)
+        for begin in range(0, len(wanted), BLOCK_ROWS):
+            part = wanted[begin : begin + BLOCK_ROWS].tolist()
+            vectors = embeddings.vectors(self._connection, self._model, part)
+            found[begin : begin + BLOCK_ROWS] = [vectors[id_] for id_ in part]
+        return found[inverse]
+
+
+@contextmanager
+def open_embeddings(engine: Engine, model: Model) -> Iterator[StoredEmbeddings]:
+    """The embeddings of a model in one snapshot, which stays open during the block.
+
+    Raises BuildRefused on a replica and without the stamp trigger.
     """
     with snapshot(engine) as connection:
         embeddings.prepare_stream(connection)
-        pg_snapshot = database_info.current_snapshot(connection)
+        stored = StoredEmbeddings(connection, model)
         check_primary(connection)
         _check_stamp(connection)
-        ids, vectors = _read(engine, connection, model)
-    if _has_duplicates(ids):
-        raise BuildRefused("A picture has two embeddings; the primary key is missing.")
-    return EmbeddingSnapshot(pg_snapshot, ids, vectors)
+        yield stored
+
+
+def read_embeddings(engine: Engine, model: Model) -> EmbeddingSnapshot:
+    """All embeddings of a model, read into memory. Raises BuildRefused as the others do."""
+    with open_embeddings(engine, model) as stored:
+        return collected(stored)
+
+
+def collected(source: Embeddings) -> EmbeddingSnapshot:
+    """The same embeddings in memory."""
+    ids, vectors = np.empty(source.rows, np.int64), np.empty((source.rows, source.dim), np.float16)
+    filled = 0
+    for block_ids, block in source.blocks():
+        rows = slice(filled, filled + len(block_ids))
+        ids[rows], vectors[rows] = block_ids, block
+        filled = rows.stop
+    return EmbeddingSnapshot(source.snapshot, ids, vectors)
+
+
+def sample_rows(source: Embeddings, count: int) -> EmbeddingRows:
+    """About `count` random rows, (n, dim), all if there are no more; always the same for the same
+    ids. Reads all rows once."""
+    if source.rows <= count:
+        return collected(source).vectors
+    share = count / source.rows
+    chosen: list[Any] = [block[random_mask(ids, share)] for ids, block in source.blocks()]
+    rows: EmbeddingRows = np.concatenate(chosen)
+    return rows
+
+
+def random_mask(ids: Ids, share: float, seed: int = 0) -> NDArray[np.bool_]:
+    """A random choice of a share (0 to 1) of ids, of any shape, that depends on nothing else."""
+    mixed = (ids.astype(np.uint64) + np.uint64(seed)) * np.uint64(0x9E3779B97F4A7C15)
+    for _ in range(2):
+        mixed ^= mixed >> np.uint64(29)
+        mixed *= np.uint64(0xBF58476D1CE4E5B9)
+    mixed ^= mixed >> np.uint64(32)
+    chosen: NDArray[np.bool_] = mixed < np.uint64(min(share, 1 - 2**-53) * 2**64)
+    return chosen
 
 
 def _has_duplicates(ids: Ids) -> bool:
@@ -84,74 +185,6 @@ def _has_duplicates(ids: Ids) -> bool:
     return bool(np.count_nonzero(seen) != len(ids))
 
 
-def _read(engine: Engine, connection: Connection, model: Model) -> tuple[Ids, NDArray[np.float16]]:
-    """Ids (n,) and vectors (n, dim). Rows are counted first and read straight into the final
-    arrays, so that there is never a second copy."""
-    rows = embeddings.count_all(connection, model)
-    buffer = _ReadBuffer(model, np.empty(rows, np.int64), np.empty((rows, model.dim), np.float16))
-    pages = embeddings.page_count(connection, model)
-    if rows < PARALLEL_MIN_ROWS:
-        buffer.fill(embeddings.stream(connection, model, range(0, pages, PAGES_PER_BLOCK)))
-        filled = buffer.filled
-    else:
-        filled = _read_in_halves(engine, connection, buffer, pages)
-    if filled != rows:
-        raise _count_mismatch(model, rows)
-    if buffer.bad:
-        raise BuildRefused(
-            f"{len(buffer.bad)} embeddings are not finite vectors of length 1, the first of them "
-            f"of picture {min(buffer.bad)}. Delete those rows of `embedding` and ingest again."
-        )
-    return buffer.ids, buffer.vectors
-
-
-def _read_in_halves(engine: Engine, connection: Connection, buffer: _ReadBuffer, pages: int) -> int:
-    """Read with two connections that share the snapshot, because the server uses one processor per
-    connection: one fills the arrays from the front, the other from the back. Returns the number of
-    rows read."""
-    front, back = range(0, pages // 2, PAGES_PER_BLOCK), range(pages // 2, pages, PAGES_PER_BLOCK)
-    exported = database_info.export_snapshot(connection)
-    backwards = _ReadBuffer(buffer.model, buffer.ids[::-1], buffer.vectors[::-1], buffer.bad)
-
-    def read_back() -> None:
-        with snapshot(engine, exported) as other:
-            embeddings.prepare_stream(other)
-            backwards.fill(embeddings.stream(other, buffer.model, back))
-
-    with ThreadPoolExecutor(1, "read") as executor:
-        second_half = executor.submit(read_back)
-        buffer.fill(embeddings.stream(connection, buffer.model, front))
-        second_half.result()
-    return buffer.filled + backwards.filled
-
-
-@dataclass(slots=True)
-class _ReadBuffer:
-    """Arrays that are filled from the front; `bad` are the ids of invalid vectors."""
-
-    model: Model
-    ids: Ids
-    vectors: NDArray[np.float16]
-    bad: list[int] = field(default_factory=list)
-    filled: int = 0
-
-    def fill(self, blocks: Generator[tuple[NDArray[np.int64], NDArray[np.float16]]]) -> None:
-        """Copy the blocks in turn, and validate each while the server prepares the next."""
-        with closing(blocks):  # also after an error, or the connection would go on sending
-            for ids, vectors in blocks:
-                rows = slice(self.filled, self.filled + len(ids))
-                if rows.stop > len(self.ids):
-                    raise _count_mismatch(self.model, len(self.ids))
-                self.ids[rows], self.vectors[rows] = ids, vectors
-                self._validate(rows)
-                self.filled = rows.stop
-
-    def _validate(self, rows: slice) -> None:
-        for begin in range(rows.start, rows.stop, CHECK_ROWS):
-            part = slice(begin, min(begin + CHECK_ROWS, rows.stop))
-            self.bad += self.ids[part][_normalize_in_place(self.vectors[part])].tolist()
-
-
 def _count_mismatch(model: Model, rows: int) -> BuildRefused:
     """Counting may use an index of the table, reading uses the table itself."""
     return BuildRefused(
@@ -160,15 +193,19 @@ def _count_mismatch(model: Model, rows: int) -> BuildRefused:
     )
 
 
-def _normalize_in_place(block: NDArray[np.float16]) -> NDArray[np.bool_]:
-    """Normalise rows whose length is off by more than rounding; returns a mask of invalid rows."""
-    rows = to_float32(block)
-    lengths = np.sqrt(np.einsum("ij,ij->i", rows, rows))
-    deviation = np.abs(lengths - 1.0)
-    fixable = (deviation > ROUNDING_TOLERANCE) & (deviation <= UNIT_TOLERANCE)
-    if fixable.any():
-        block[fixable] = unit_rows(block[fixable])
-    bad: NDArray[np.bool_] = ~(deviation <= UNIT_TOLERANCE)  # NaN counts as bad
+def _normalize(vectors: NDArray[np.float16]) -> NDArray[np.bool_]:
+    """Normalise, in place, rows whose length is off by more than rounding; returns a mask of
+    invalid rows."""
+    bad = np.zeros(len(vectors), bool)
+    for begin in range(0, len(vectors), CHECK_ROWS):
+        block = vectors[begin : begin + CHECK_ROWS]
+        rows = to_float32(block)
+        lengths = np.sqrt(np.einsum("ij,ij->i", rows, rows))
+        deviation = np.abs(lengths - 1.0)
+        fixable = (deviation > ROUNDING_TOLERANCE) & (deviation <= UNIT_TOLERANCE)
+        if fixable.any():
+            block[fixable] = unit_rows(block[fixable])
+        bad[begin : begin + CHECK_ROWS] = ~(deviation <= UNIT_TOLERANCE)  # NaN counts as bad
     return bad
 
 

@@ -19,14 +19,14 @@ from numpy.typing import NDArray
 
 from app.index import kmeans
 from app.types import EmbeddingRows, Vector, Vectors
-from app.vectors import unit_rows
+from app.vectors import to_float32, unit_rows
 
 MIN_NPROBE = 8
 """Smallest nprobe. Queries like those a build is measured with need fewer lists, but one between
 two clusters had recall 0.60 with one list and 1.00 with four; eight cost 0.05 ms more."""
 
-DEPTHS = (10, 50, 200)
-"""The k for which a build's nprobe is tuned; a deeper search probes all lists."""
+DEPTHS = (10, 20, 50, 200)
+"""The k for which a build is tuned; a deeper search probes all lists."""
 
 BITMAP_BITS_PER_ID = 256
 """A bitmap of ids is used up to this many bits per selected id; above, a hash set."""
@@ -36,8 +36,32 @@ FLAT_ROWS = 5_000
 With 10,000 rows it takes 0.7 ms and inverted lists 0.03 to 0.24; with 20,000 it takes 1.6 ms and
 they 0.04 to 0.24, after 0.5 to 1 s of training (bench/index/flat_vs_ivf.py, 512 dimensions)."""
 
+ADD_ROWS = 8192
+"""Rows that are encoded at a time."""
+
 Ids = NDArray[np.int64]
 """Picture ids."""
+
+
+@dataclass(frozen=True, slots=True)
+class Code:
+    """How inverted lists store a vector: the kind of index, and the bits per number."""
+
+    kind: str
+    bits: int
+
+
+FLOAT16 = Code("ivf", 16)
+CODES = (Code("rabitq", 2), Code("rabitq", 4), FLOAT16)
+"""From the smallest to the largest. A build takes the first that needs no more nominees than
+MAX_POOL to reach the recall goal. RaBitQ's vectors are estimates, FLOAT16's those of the table."""
+
+KINDS = ("flat", "ivf", "rabitq")
+"""The kinds of index that this version can search."""
+
+MAX_POOL = 100
+"""Largest number of nominees for ten results that a compressed index may need. PostgreSQL computes
+their exact distances, 3 to 4 microseconds for each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,10 +70,14 @@ class Nominees:
 
     `ids` has shape (m,), int64. `cutoff` is the similarity (inner product, -1 to 1) at and below
     which rows were left out; None when every row of the index was nominated.
+
+    An index of compressed vectors ranks by estimates, so its order and cutoff are not exact. Its
+    claim is that its `known` most similar rows are anywhere among the ids; None: the cutoff holds.
     """
 
     ids: Ids
     cutoff: float | None
+    known: int | None = None
 
     @property
     def seen_to(self) -> float | None:
@@ -59,7 +87,7 @@ class Nominees:
 
 @dataclass(frozen=True, slots=True)
 class AnnIndex:
-    """A FAISS index in memory with its search parameters; `kind` is "flat" or "ivf"."""
+    """A FAISS index in memory with its search parameters; `kind` is one of KINDS."""
 
     faiss_index: Any = field(repr=False)
     kind: str
@@ -84,16 +112,35 @@ class AnnIndex:
         """The `n` rows most similar to a unit vector of shape (dim,), fewer if there are fewer.
 
         nprobe is the one tuned for recall@`depth` (default: `n`). With a `selector` the search is
-        exhaustive among the selected rows.
+        exhaustive among the selected rows. Compressed vectors nominate as many rows as `pool` says,
+        if those are more, and know the `depth` most similar ones and a margin.
         """
-        n = min(n, self.rows)
-        similarities, ids = self.search(query[np.newaxis], n, depth or n, selector=selector)
+        n, depth = min(n, self.rows), depth or n
+        fetched = min(max(n, self.pool(depth)), self.rows)
+        similarities, ids = self.search(query[np.newaxis], fetched, depth, selector=selector)
         valid = ids[0] != -1  # FAISS pads missing results with -1
-        everything = valid.sum() < n if selector else self.kind == "flat" and n >= self.rows
+        found = int(valid.sum())
+        everything = found < fetched if selector else self.kind == "flat" and n >= self.rows
         if everything:
             return Nominees(ids[0][valid], None)
-        worst = float(similarities[0][valid].min()) if valid.any() else 1.0
-        return Nominees(ids[0][valid], worst)
+        worst = float(similarities[0][valid].min()) if found else 1.0
+        known = min(found, n, depth + max(4, depth // 4)) if self.kind == "rabitq" else None
+        return Nominees(ids[0][valid], worst, known)
+
+    def pool(self, depth: int) -> int:
+        """How many rows to nominate so that the `depth` most similar are among them, with the
+        recall that was tuned for; `depth` itself unless the vectors are compressed.
+
+        Between the tuned depths it grows linearly, beyond the last in proportion.
+        """
+        tuned = {int(d): int(rows) for d, rows in self.parameters.get("pool", {}).items()}
+        if not tuned:
+            return depth
+        deepest = max(tuned)
+        if depth > deepest:
+            return math.ceil(depth * tuned[deepest] / deepest)
+        depths = sorted(tuned)
+        return math.ceil(float(np.interp(depth, depths, [tuned[d] for d in depths])))
 
     def search(
         self,
@@ -112,25 +159,34 @@ class AnnIndex:
         similarities, ids = self.faiss_index.search(queries, k, params=parameters)
         return similarities, ids
 
-    def lists_of(self, vectors: EmbeddingRows, positions: NDArray[np.int64]) -> kmeans.Labels:
-        """The inverted list of each row of `vectors` at `positions` (row numbers, shape (m,))."""
-        return kmeans.assign(vectors, self._centroids(), positions)
+    def lists_of(self, ids: Ids) -> NDArray[np.int64]:
+        """The inverted list of each of these rows of the index, of any shape."""
+        wanted, inverse = np.unique(ids, return_inverse=True)
+        found = np.zeros(len(wanted), np.int64)
+        lists = self.faiss_index.invlists
+        for number in range(lists.nlist):
+            if size := lists.list_size(number):
+                members = faiss().rev_swig_ptr(lists.get_ids(number), size)
+                places = np.minimum(np.searchsorted(wanted, members), len(wanted) - 1)
+                found[places[wanted[places] == members]] = number
+        return found[inverse.reshape(ids.shape)]
 
-    def ranks(self, queries: Vectors, lists: kmeans.Labels) -> NDArray[np.int64]:
+    def ranks(self, queries: Vectors, lists: NDArray[np.int64]) -> NDArray[np.int64]:
         """The nprobe needed to reach each list: for `queries`, shape (n, dim), and the lists of
         each, shape (n, m). The nearest list has rank 1."""
-        order = np.argsort(-(queries @ self._centroids().T), axis=1)
+        order = np.argsort(-(queries @ self.centroids().T), axis=1)
         ranks = np.empty_like(order)
         np.put_along_axis(ranks, order, np.arange(1, order.shape[1] + 1)[np.newaxis], axis=1)
         return np.take_along_axis(ranks, lists, axis=1)
 
-    def _centroids(self) -> Vectors:
+    def centroids(self) -> Vectors:
+        """The centroid of each inverted list, shape (lists, dim)."""
         centroids: Vectors = self.faiss_index.quantizer.reconstruct_n(0, self.faiss_index.nlist)
         return centroids
 
     def _search_parameters(self, depth: int) -> Any:
         """nprobe of the next tuned depth that is at least `depth`; all lists beyond the last."""
-        if self.kind != "ivf":
+        if self.kind == "flat":
             return None
         sufficient = [n for d, n in self.parameters["nprobe"].items() if int(d) >= depth]
         return _nprobe_parameters(min(sufficient, default=self.parameters["nlist"]))
@@ -157,7 +213,7 @@ class IdSelector:
 
     def parameters(self, index: AnnIndex) -> Any:
         """FAISS's search parameters for an index."""
-        if index.kind != "ivf":
+        if index.kind == "flat":
             return faiss().SearchParameters(sel=self._selector)
         lists = index.parameters["nlist"]
         return faiss().SearchParametersIVF(nprobe=lists, sel=self._selector)
@@ -201,14 +257,28 @@ def _openblas_core_type() -> str | None:
     return "HASWELL" if {"avx2", "fma"} <= set(flags) else None
 
 
-def build(ids: Ids, vectors: EmbeddingRows) -> AnnIndex:
+def list_count(rows: int) -> int:
+    """The number of inverted lists for `rows` rows: 2 * sqrt(rows).
+
+    A list costs 2 to 3 microseconds beside its rows, and a row 20 nanoseconds. With twice as many
+    lists as here a build assigned rows for twice as long and searches were no faster; with half as
+    many the eight lists that are always probed took twice as long.
+    """
+    return int(2 * rows**0.5)
+
+
+def build(ids: Ids, vectors: EmbeddingRows, code: Code = CODES[0]) -> AnnIndex:
     """An index over unit vectors of shape (n, dim), float16 or float32, by inner product.
 
-    Flat up to FLAT_ROWS rows, IVF with 16-bit vectors and 4 * sqrt(n) lists above.
+    Flat up to FLAT_ROWS rows; above, inverted lists of vectors in a code.
     """
     if len(ids) <= FLAT_ROWS:
         return _flat(ids, vectors)
-    return _ivf(ids, vectors, kmeans.train(vectors, int(4 * len(ids) ** 0.5)))
+    index = inverted_lists(kmeans.train(vectors, list_count(len(ids))), code)
+    for begin in range(0, len(ids), ADD_ROWS):
+        part = slice(begin, begin + ADD_ROWS)
+        add(index, ids[part], vectors[part])
+    return index
 
 
 def _flat(ids: Ids, vectors: EmbeddingRows) -> AnnIndex:
@@ -217,31 +287,31 @@ def _flat(ids: Ids, vectors: EmbeddingRows) -> AnnIndex:
     return AnnIndex(index, "flat")
 
 
-def _ivf(ids: Ids, vectors: EmbeddingRows, centroids: Vectors) -> AnnIndex:
-    """Each row in the list of its nearest centroid, stored as float16 without conversion."""
+def inverted_lists(centroids: Vectors, code: Code) -> AnnIndex:
+    """An empty index with a list for each centroid, shape (lists, dim); `add` fills it."""
     lists, dim = centroids.shape
     quantizer = faiss().IndexFlatIP(dim)
     quantizer.add(centroids)
-    index = faiss().IndexIVFScalarQuantizer(
-        quantizer, dim, lists, faiss().ScalarQuantizer.QT_fp16, faiss().METRIC_INNER_PRODUCT
-    )
-    index.by_residual = False
+    metric, parameters = faiss().METRIC_INNER_PRODUCT, {"nlist": lists, "nprobe": {}}
+    if code.kind == "rabitq":
+        index = faiss().IndexIVFRaBitQ(quantizer, dim, lists, metric, True, code.bits)
+        parameters |= {"bits": code.bits, "pool": {}}
+    else:
+        # The same number format as in the table, so the rows are stored unchanged.
+        fp16 = faiss().ScalarQuantizer.QT_fp16
+        index = faiss().IndexIVFScalarQuantizer(quantizer, dim, lists, fp16, metric)
+        index.by_residual = False
     index.is_trained = True
-    _fill_lists(index, ids, vectors, kmeans.assign(vectors, centroids))
     # The index must own the quantizer, which Python would otherwise free while it is used.
     index.own_fields = True
     quantizer.this.disown()
-    return AnnIndex(index, "ivf", {"nlist": lists, "nprobe": {}})
+    return AnnIndex(index, code.kind, parameters)
 
 
-def _fill_lists(index: Any, ids: Ids, vectors: EmbeddingRows, labels: kmeans.Labels) -> None:
-    """Fill each list in one call, so that no list allocates more memory than its rows need."""
-    pointer = faiss().swig_ptr
-    order, bounds = kmeans.group_by_label(labels, index.nlist)
-    for number in range(index.nlist):
-        members = order[bounds[number] : bounds[number + 1]]
-        list_ids = ids[members]
-        codes = vectors[members].astype(np.float16, copy=False).view(np.uint8)
-        if len(members):
-            index.invlists.add_entries(number, len(members), pointer(list_ids), pointer(codes))
-    index.ntotal = len(ids)
+def add(index: AnnIndex, ids: Ids, vectors: EmbeddingRows) -> None:
+    """Add rows, shapes (n,) and (n, dim), each to the list of its nearest centroid. The index must
+    not be in use yet."""
+    pointer, rows = faiss().swig_ptr, to_float32(vectors)
+    labels = kmeans.assign(rows, index.centroids()).astype(np.int64)
+    ids = np.ascontiguousarray(ids, dtype=np.int64)
+    index.faiss_index.add_core(len(ids), pointer(rows), pointer(ids), pointer(labels))

@@ -10,10 +10,14 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from app.errors import IndexDamaged, IndexUnreadable
-from app.index.faiss_index import AnnIndex, faiss
+from app.index.faiss_index import KINDS, AnnIndex, faiss
 
 HEADER = struct.Struct("=4siq")
 """Start of every FAISS index file: four letters for the class, dimension, number of rows."""
+
+COMPRESSED = b"lookalike/rabitq"
+"""Precedes FAISS's bytes in the file of an index of compressed vectors. Versions that take such an
+index for another kind would search it with the wrong parameters; with this, they cannot open it."""
 
 BLOCK_BYTES = 1 << 20
 """Bytes that FAISS reads at a time."""
@@ -37,6 +41,9 @@ def write(index: AnnIndex, file: BinaryIO) -> tuple[str, int]:
         digest.update(chunk)
         return len(chunk)
 
+    if index.kind == "rabitq":
+        file.write(COMPRESSED)
+        digest.update(COMPRESSED)
     try:
         faiss().write_index(index.faiss_index, faiss().PyCallbackIOWriter(put))
     except RuntimeError as exc:
@@ -52,13 +59,15 @@ def check_header(path: Path, size: int, rows: int) -> None:
     """
     try:
         with path.open("rb") as file:
-            actual_size, header = os.fstat(file.fileno()).st_size, file.read(HEADER.size)
+            actual_size = os.fstat(file.fileno()).st_size
+            header = file.read(len(COMPRESSED) + HEADER.size)
     except OSError as exc:
         raise _unreadable(path, exc) from exc
     if actual_size != size:
         raise IndexDamaged(
             f"index file {path.name} is damaged: {actual_size} bytes long and not {size}"
         )
+    header = header.removeprefix(COMPRESSED)[: HEADER.size]
     if len(header) < HEADER.size or HEADER.unpack(header)[2] != rows:
         raise IndexDamaged(f"index file {path.name} is damaged: it begins as another file does")
 
@@ -102,6 +111,8 @@ def read_stream(
         digest.update(block)
         return block
 
+    if kind == "rabitq" and take(len(COMPRESSED)) != COMPRESSED and not errors:
+        raise IndexDamaged(f"index file {sha256}.faiss begins as another kind of index does")
     try:
         faiss_index = faiss().read_index(faiss().PyCallbackIOReader(take, BLOCK_BYTES))
     except RuntimeError as exc:
@@ -117,6 +128,12 @@ def read_stream(
     if digest.hexdigest() != sha256:
         raise _damaged(sha256)
     return AnnIndex(faiss_index, kind, parameters)
+
+
+def check_kind(kind: str) -> None:
+    """Raise IndexUnreadable for an index that this version cannot search."""
+    if kind not in KINDS:
+        raise IndexUnreadable(f"its kind, {kind}, is one of a later version; update this process")
 
 
 def _damaged(sha256: str) -> IndexDamaged:

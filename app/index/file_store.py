@@ -13,7 +13,7 @@ from pathlib import Path
 
 from app import atomic_files
 from app.errors import IndexDamaged, IndexUnreadable, IndexUnwritable
-from app.index import faiss_io
+from app.index import faiss_io, memory
 from app.index.faiss_index import AnnIndex
 from app.types import Build
 
@@ -103,8 +103,12 @@ class IndexFiles:
                 return None
             found.used_at = now
             self._open.move_to_end(build.sha256)
+            before = len(self._open)
             while now - next(iter(self._open.values())).used_at > RELEASE_S:
                 self._open.popitem(last=False)
+            released = len(self._open) < before
+        if released:
+            memory.give_back()
         return _with_parameters(found.index, build)
 
     def open(self, build: Build, read_file: ReadIndexFile | None = None) -> AnnIndex:
@@ -121,6 +125,7 @@ class IndexFiles:
             index = self._read(build, read_file)
             with self._lock:
                 self._open[build.sha256] = _OpenIndex(index, time.monotonic())
+        memory.give_back()  # also what loading the encoder left behind
         return index
 
     def check(self, build: Build) -> None:
@@ -168,6 +173,7 @@ class IndexFiles:
                 self._open.popitem(last=False)
 
     def _read(self, build: Build, read_file: ReadIndexFile | None) -> AnnIndex:
+        faiss_io.check_kind(build.kind)
         state = _state(self.path(build.sha256))
         failed = self._failed.get(build.sha256)
         if failed and failed.state == state:

@@ -21,7 +21,16 @@ BLOCK_ROWS = 1024
 """Rows compared at a time: large enough for an efficient matrix product, and the scores take 16 MB
 with 4,000 centroids."""
 
+MAX_SAMPLE_BYTES = 512 << 20
+"""Largest sample of float16 rows. It is reached at four million rows of 512 dimensions; above, the
+last rounds have fewer rows per centroid."""
+
 Labels = NDArray[np.int32]
+
+
+def sample_size(count: int, dim: int) -> int:
+    """The number of random rows that training `count` centroids uses."""
+    return max(count, min(SAMPLES_PER_CENTROID[-1] * count, MAX_SAMPLE_BYTES // (2 * dim)))
 
 
 def train(vectors: EmbeddingRows, count: int) -> Vectors:

@@ -4,18 +4,26 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from app.index.embedding_reader import EmbeddingSnapshot
-from app.index.faiss_index import DEPTHS, MIN_NPROBE, AnnIndex, IdSelector, deep_search_size
+from app.index.embedding_reader import Embeddings, random_mask, sample_rows
+from app.index.faiss_index import DEPTHS, MIN_NPROBE, AnnIndex, Ids, IdSelector, deep_search_size
 from app.types import EmbeddingRows, Vectors
 from app.vectors import unit_rows
 
+SURPLUS = 56
+"""Exact answers that are kept beyond the deepest k, so that rows about as similar as the k-th are
+among them."""
+
 SAMPLE_SIZE = 400
 """Queries a build is measured with; the standard error of a recall of 0.99 is then 0.5 %."""
+
+POOL_FACTOR = 10
+"""The largest number of nominees that is tried, as a multiple of k."""
 
 EPSILON = 1e-4
 """Cosine by which a row may be worse than the k-th best and still count as equal to it.
@@ -23,9 +31,6 @@ EPSILON = 1e-4
 Inverted lists hold rows whose lengths are off by rounding, so among near-identical pictures they
 rank some differently than exact search. Searches allow for more (`nearest.TOLERANCE`).
 (ann-benchmarks uses 0.001.)"""
-
-BLOCK_ROWS = 2048
-"""Rows compared at a time, so that the scores of all rows are never in memory at once."""
 
 FILTER_SHARES = (0.5, 0.2, 0.05)
 """Selectivities of the random filters that a build is measured with."""
@@ -40,51 +45,77 @@ Scores = NDArray[np.float32]
 """Similarities, float32."""
 
 
+@dataclass(frozen=True, slots=True)
+class ExactAnswers:
+    """The nearest rows of each query, nearest first: ids and similarities, shape (queries, m).
+
+    A row that is not among them is no more similar than the last; `whole` if there is no such row.
+    """
+
+    ids: Ids
+    similarities: Scores
+    whole: bool
+
+    def floors(self, k: int) -> Scores:
+        """The similarity of the k-th nearest row of each query, less EPSILON."""
+        return self.similarities[:, min(k, self.similarities.shape[1]) - 1] - EPSILON
+
+
 class RecallBenchmark:
-    """Queries with the exact similarities of their k nearest rows, to measure indexes of the rows.
+    """Queries with their nearest rows by exact similarity, to measure indexes of the rows.
 
     Up to half of the queries are `real` ones (unit vectors, shape (n, dim)), the rest perturbed
-    pictures of the catalogue. A result counts as correct if it is at least as similar as the k-th
-    nearest row, as in ann-benchmarks: among equally similar rows any is correct.
+    `pictures` of the catalogue, shape (m, dim). A result counts as correct if it is at least as
+    similar as the k-th nearest row, as in ann-benchmarks: among equally similar rows any is
+    correct. What an index nominates is counted as searches use it: PostgreSQL orders the nominees
+    by exact similarity, so the first k of them are the result.
 
-    The exact scan runs once, in blocks, for all `depths` (the k that can be measured) and, if
+    The rows are read once, in blocks, for all `depths` (the k that can be measured) and, if
     `filtered`, for all FILTER_SHARES.
     """
 
     def __init__(
         self,
-        snapshot: EmbeddingSnapshot,
+        source: Embeddings,
         depths: Sequence[int] = (10,),
         *,
+        pictures: EmbeddingRows | None = None,
         real: Vectors | None = None,
         sample: int = SAMPLE_SIZE,
         filtered: bool = True,
     ) -> None:
-        self._snapshot = snapshot
-        no_queries = np.empty((0, snapshot.dim), np.float32)
+        self._source = source
+        no_queries = np.empty((0, source.dim), np.float32)
         user_queries = no_queries if real is None else real[: sample // 2]
-        sampled = sample_queries(snapshot.vectors, sample - len(user_queries))
+        if pictures is None:
+            pictures = sample_rows(source, 2 * sample)
+        sampled = sample_queries(pictures, sample - len(user_queries))
         self.queries: Vectors = np.vstack([user_queries, sampled])
-        shares = FILTER_SHARES if filtered else ()
-        self._passing = {share: self._random_mask(share) for share in shares}
-        self.floors, self._filtered_floors = self._exact(depths)
-        self._order = np.argsort(snapshot.ids)
-        self._ids = snapshot.ids[self._order]
+        self._exact, self._filtered_exact = self._read(
+            max(depths), FILTER_SHARES if filtered else ()
+        )
 
     def recall(self, index: AnnIndex, depth: int = 10) -> float:
         """recall@k with k = `depth`, over all queries (0 to 1)."""
-        k = min(depth, len(self._ids))
+        k = min(depth, self._source.rows)
         if k == 0:
             return 1.0
-        _, results = index.search(self.queries, k)
-        return int(self._hits(self.queries, results, self.floors[depth]).sum()) / results.size
+        _, ids = index.search(self.queries, min(index.pool(k), index.rows), k)
+        found = self._hits(self.queries, ids, self._exact, k).sum(axis=1)
+        return int(np.minimum(found, k).sum()) / (k * len(self.queries))
+
+    def recall_by_pool(self, index: AnnIndex, depth: int, nprobe: int, most: int) -> Scores:
+        """recall@`depth` with 1, 2, … `most` nominees from `nprobe` lists, shape (most,)."""
+        k, most = min(depth, self._source.rows), min(most, index.rows)
+        _, ids = with_nprobe(index, nprobe, depth).search(self.queries, most, depth)
+        hits = np.cumsum(self._hits(self.queries, ids, self._exact, k), axis=1)
+        recalls: Scores = np.minimum(hits, k).mean(axis=0) / k
+        return recalls
 
     def nprobe_needed(self, index: AnnIndex, depth: int, goal: float) -> int:
         """The nprobe (number of nearest inverted lists) with which the probed lists contain a share
         `goal` (0 to 1) of the `depth` nearest rows, over all queries."""
-        nearest = self._nearest[:, :depth]
-        positions, inverse = np.unique(nearest, return_inverse=True)
-        lists = index.lists_of(self._snapshot.vectors, positions)[inverse.reshape(nearest.shape)]
+        lists = index.lists_of(self._exact.ids[:, :depth])
         ranks = np.sort(index.ranks(self.queries, lists), axis=None)
         return int(ranks[math.ceil(goal * ranks.size) - 1])
 
@@ -94,101 +125,100 @@ class RecallBenchmark:
         Queries take the same steps as `search.planner`: a deeper unfiltered search first, then one
         with an id selector if too few of its rows pass the filter.
         """
-        recalls = [self._filtered(index, share) for share in self._passing if len(self._ids)]
+        recalls = [self._filtered(index, share) for share in self._filtered_exact]
         return float(np.mean(recalls)) if recalls else 1.0
 
     def _filtered(self, index: AnnIndex, share: float) -> float:
-        passing_ids = self._snapshot.ids[self._passing[share]]
-        k = min(FILTERED_DEPTH, len(passing_ids))
+        exact = self._filtered_exact[share]
+        k: int = min(FILTERED_DEPTH, exact.ids.shape[1])
+        queries = self.queries[:FILTERED_QUERIES]
         if k == 0:
             return 1.0
-        queries, floors = self.queries[:FILTERED_QUERIES], self._filtered_floors[share]
         n, depth = deep_search_size(k + 16, k, share)
-        _, ids = index.search(queries, min(n, index.rows), depth)
-        ids = np.where(np.isin(ids, passing_ids), ids, -1)
-        hits = self._hits(queries, ids, floors)
+        fetched = min(max(n, index.pool(depth)), index.rows)
+        _, ids = index.search(queries, fetched, depth)
+        ids = np.where(_passes(ids, share), ids, -1)
+        hits = self._hits(queries, ids, exact, k).sum(axis=1)
         short = (ids != -1).sum(axis=1) < k
         if short.any():
-            _, ids = index.search(queries[short], k, selector=IdSelector(passing_ids))
-            hits[short] = self._hits(queries[short], ids, floors[short])
+            selector = IdSelector(self._ids[_passes(self._ids, share)])
+            fetched = min(index.pool(k), index.rows)
+            _, ids = index.search(queries[short], fetched, selector=selector)
+            part = ExactAnswers(exact.ids[short], exact.similarities[short], exact.whole)
+            hits[short] = self._hits(queries[short], ids, part, k).sum(axis=1)
         return int(np.minimum(hits, k).sum()) / (k * len(queries))
 
-    def _random_mask(self, share: float) -> NDArray[np.bool_]:
-        """The rows that pass a random filter, shape (n,); always the same for the same share."""
-        return np.random.default_rng(round(1e6 * share)).random(len(self._snapshot.ids)) < share
-
-    def _exact(self, depths: Sequence[int]) -> tuple[dict[int, Scores], dict[float, Scores]]:
-        """The similarity of the k-th nearest row of each query, less EPSILON: by depth, and among
-        the rows that pass the filter by share."""
-        rows, filtered_queries = len(self._snapshot.ids), len(self.queries[:FILTERED_QUERIES])
-        best = TopK(len(self.queries), min(max(depths), rows))
+    def _read(
+        self, depth: int, shares: Sequence[float]
+    ) -> tuple[ExactAnswers, dict[float, ExactAnswers]]:
+        """The nearest rows of all queries, and of the first ones among the rows that pass."""
+        filtered_queries = self.queries[:FILTERED_QUERIES]
+        best = TopK(len(self.queries), depth + SURPLUS)
         filtered = {
-            share: TopK(filtered_queries, min(FILTERED_DEPTH, int(passes.sum())))
-            for share, passes in self._passing.items()
+            share: TopK(len(filtered_queries), FILTERED_DEPTH + SURPLUS) for share in shares
         }
-        for begin in range(0, rows, BLOCK_ROWS):
-            block = slice(begin, begin + BLOCK_ROWS)
-            scores = self.queries @ unit_rows(self._snapshot.vectors[block]).T
-            best.offer(scores, begin)
+        all_ids = []
+        for ids, vectors in self._source.blocks():
+            scores = self.queries @ unit_rows(vectors).T
+            best.offer(scores, ids)
             for share, top in filtered.items():
-                top.offer(scores[:FILTERED_QUERIES, self._passing[share][block]], 0)
-        similarities, self._nearest = best.nearest()
-        return (
-            {depth: similarities[:, min(depth, rows) - 1] - EPSILON for depth in depths if rows},
-            {
-                share: top.nearest()[0][:, -1] - EPSILON
-                for share, top in filtered.items()
-                if top.size
-            },
-        )
+                passing = _passes(ids, share)
+                top.offer(scores[: len(filtered_queries), passing], ids[passing])
+            all_ids.append(ids)
+        self._ids = np.concatenate(all_ids) if all_ids else np.empty(0, np.int64)
+        return best.answers(), {share: top.answers() for share, top in filtered.items()}
 
-    def _hits(self, queries: Vectors, ids: NDArray[np.int64], floors: Scores) -> NDArray[np.int64]:
-        """How many of the `ids`, shape (queries, k), are at least as similar as the floor of their
-        query, by query; ids that do not exist (FAISS's -1) are not."""
-        hits = np.zeros(len(queries), dtype=np.int64)
-        step = max(1, BLOCK_ROWS // max(1, ids.shape[1]))
-        for begin in range(0, len(queries), step):
-            part = slice(begin, begin + step)
-            similarities = self._similarities(queries[part], ids[part])
-            hits[part] = (similarities >= floors[part, np.newaxis]).sum(axis=1)
+    def _hits(self, queries: Vectors, ids: Ids, exact: ExactAnswers, k: int) -> NDArray[np.bool_]:
+        """Which of the `ids`, shape (queries, m), are at least as similar as the k-th nearest row
+        of their query; FAISS's -1 is not."""
+        floors = exact.floors(k)
+        hits = np.zeros(ids.shape, bool)
+        for row, floor in enumerate(floors):
+            near = exact.similarities[row] >= floor
+            hits[row] = np.isin(ids[row], exact.ids[row, near])
+            if near.all() and not exact.whole:
+                # So many rows are as similar that not all of them are known.
+                unknown = ~hits[row] & (ids[row] != -1)
+                vectors = unit_rows(self._source.vectors_of(ids[row, unknown]))
+                hits[row, unknown] = vectors @ queries[row] >= floor
         return hits
 
-    def _similarities(self, queries: Vectors, ids: NDArray[np.int64]) -> Scores:
-        """Exact similarities of ids, shape (queries, k); -inf for ids that do not exist."""
-        positions = np.minimum(np.searchsorted(self._ids, ids), len(self._ids) - 1)
-        rows = unit_rows(self._snapshot.vectors[self._order[positions.ravel()]])
-        similarities = np.einsum("qkd,qd->qk", rows.reshape(*ids.shape, -1), queries)
-        return np.where(self._ids[positions] == ids, similarities, -np.inf).astype(np.float32)
+
+def _passes(ids: Ids, share: float) -> NDArray[np.bool_]:
+    """Which ids, of any shape, pass the random filter of a share; -1 does not."""
+    passing: NDArray[np.bool_] = random_mask(ids, share, seed=round(1e6 * share)) & (ids != -1)
+    return passing
 
 
 class TopK:
-    """The `size` greatest scores of each query, with their row positions, over many blocks."""
+    """The `size` greatest scores of each query, with the ids of their rows, over many blocks."""
 
     def __init__(self, n_queries: int, size: int) -> None:
-        self.size = size
+        self._size = size
+        self._rows = 0
         self._scores = np.full((n_queries, size), -np.inf, dtype=np.float32)
-        self._positions = np.zeros((n_queries, size), dtype=np.int64)
+        self._ids = np.full((n_queries, size), -1, dtype=np.int64)
 
-    def offer(self, scores: Scores, begin: int) -> None:
-        """Add a block of scores, shape (queries, rows), whose first row has position `begin`."""
-        if not self.size:
-            return
+    def offer(self, scores: Scores, ids: Ids) -> None:
+        """Add a block of scores, shape (queries, rows), of the rows `ids`, shape (rows,)."""
+        self._rows += len(ids)
         better = scores > self._scores.min(axis=1, keepdims=True)
-        if better.sum(axis=1).max(initial=0) > 4 * self.size:
-            better = _top_mask(scores, self.size)
+        if better.sum(axis=1).max(initial=0) > 4 * self._size:
+            better = _top_mask(scores, self._size)
         candidates, columns = _compacted(scores, better)
         merged = np.hstack([self._scores, candidates])
-        positions = np.hstack([self._positions, begin + columns])
-        chosen = np.argpartition(merged, -self.size, axis=1)[:, -self.size :]
+        merged_ids = np.hstack([self._ids, ids[columns]]) if len(ids) else self._ids
+        chosen = np.argpartition(merged, -self._size, axis=1)[:, -self._size :]
         self._scores = np.take_along_axis(merged, chosen, axis=1)
-        self._positions = np.take_along_axis(positions, chosen, axis=1)
+        self._ids = np.take_along_axis(merged_ids, chosen, axis=1)
 
-    def nearest(self) -> tuple[Scores, NDArray[np.int64]]:
-        """Scores and positions, each of shape (queries, size), greatest first."""
-        order = np.argsort(-self._scores, axis=1, kind="stable")
-        return (
+    def answers(self) -> ExactAnswers:
+        """The scores and ids of each query, greatest first, as many as there were rows at most."""
+        order = np.argsort(-self._scores, axis=1, kind="stable")[:, : self._rows]
+        return ExactAnswers(
+            np.take_along_axis(self._ids, order, axis=1),
             np.take_along_axis(self._scores, order, axis=1),
-            np.take_along_axis(self._positions, order, axis=1),
+            self._rows <= self._size,
         )
 
 
@@ -230,26 +260,55 @@ class RecallMeasure(Protocol):
     def recall(self, index: AnnIndex, depth: int) -> float:
         """recall@`depth` (0 to 1)."""
 
+    def recall_by_pool(self, index: AnnIndex, depth: int, nprobe: int, most: int) -> Scores:
+        """recall@`depth` by the number of nominees, 1 to `most`."""
+
 
 def tune(index: AnnIndex, measure: RecallMeasure, goal: float) -> AnnIndex:
-    """The same index with the smallest nprobe per depth that reaches the recall goal (0 to 1).
+    """The same index with the smallest nprobe per depth that reaches the recall goal (0 to 1), and
+    if its vectors are compressed, the smallest number of nominees (`pool`).
 
     The search starts at the nprobe for a goal halfway to 1, because other queries do a little worse
     than the sample. A greater depth never gets a smaller nprobe. Beyond the last depth, and where
     no smaller nprobe reaches the goal, all lists are probed.
     """
-    if index.kind != "ivf":
+    if index.kind == "flat":
         return index
-    nlist, by_depth = index.faiss_index.nlist, dict[str, int]()
+    nlist, by_depth, pool = index.faiss_index.nlist, dict[str, int](), dict[str, int]()
     for depth in DEPTHS:
         smallest = max(by_depth.values(), default=MIN_NPROBE)
-        nprobe = max(smallest, measure.nprobe_needed(index, depth, (1 + goal) / 2))
-        while nprobe < nlist and measure.recall(_with_nprobe(index, nprobe, depth), depth) < goal:
-            nprobe += max(nprobe // 4, 1)
-        by_depth[str(depth)] = min(nprobe, nlist)
-    return AnnIndex(index.faiss_index, "ivf", {"nlist": nlist, "nprobe": by_depth})
+        nprobe = min(max(smallest, measure.nprobe_needed(index, depth, (1 + goal) / 2)), nlist)
+        if index.kind == "rabitq":
+            pool[str(depth)] = _smallest_pool(index, measure, depth, nprobe, goal)
+        else:
+            while (
+                nprobe < nlist and measure.recall(with_nprobe(index, nprobe, depth), depth) < goal
+            ):
+                nprobe = min(nprobe + max(nprobe // 4, 1), nlist)
+        by_depth[str(depth)] = nprobe
+    parameters = {**index.parameters, "nprobe": by_depth} | ({"pool": pool} if pool else {})
+    return AnnIndex(index.faiss_index, index.kind, parameters)
 
 
-def _with_nprobe(index: AnnIndex, nprobe: int, depth: int) -> AnnIndex:
-    parameters = {"nlist": index.faiss_index.nlist, "nprobe": {str(depth): nprobe}}
-    return AnnIndex(index.faiss_index, "ivf", parameters)
+def _smallest_pool(
+    index: AnnIndex, measure: RecallMeasure, depth: int, nprobe: int, goal: float
+) -> int:
+    """The number of nominees that reaches halfway from the goal to what these lists can reach, as
+    with the lists; more than POOL_FACTOR * `depth` if none does.
+
+    FAISS skips vectors by a first estimate that it compares with the best k, so a search for fewer
+    nominees finds less than the first ones of a search for more: what is chosen is searched again.
+    """
+    most = POOL_FACTOR * depth
+    recalls = measure.recall_by_pool(index, depth, nprobe, most)
+    target = (goal + recalls[-1]) / 2
+    pool = 1 + int(np.searchsorted(recalls, target))
+    while pool <= most and measure.recall_by_pool(index, depth, nprobe, pool)[-1] < target:
+        pool += max(pool // 5, 1)
+    return min(pool, most + 1)
+
+
+def with_nprobe(index: AnnIndex, nprobe: int, depth: int) -> AnnIndex:
+    """The same index with this nprobe up to this depth."""
+    parameters = {**index.parameters, "nprobe": {str(depth): nprobe}}
+    return AnnIndex(index.faiss_index, index.kind, parameters)

@@ -14,6 +14,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from app.config import Settings
 from app.db.engine import check_schema, check_server, schema_revision, snapshot
 from app.db.queries import (
+    calibration,
     catalog_stats,
     database_info,
     hnsw_index,
@@ -26,6 +27,7 @@ from app.encoders.compiled_cache import CompiledCache
 from app.encoders.embedded_versions import offer, outdated
 from app.errors import IndexUnreadable, LookalikeError
 from app.index.file_store import IndexFiles
+from app.search import confidence
 from app.types import Build, Model
 
 
@@ -103,6 +105,7 @@ def _checks(connection: Connection, files: IndexFiles, settings: Settings) -> It
     embeddings = yield from _contents(connection, model)
     yield _pgvector(connection, model)
     yield from _index(connection, model, embeddings, files, settings)
+    yield _close_match(connection, model, embeddings)
 
 
 def _encoder(model: Model, settings: Settings) -> HealthCheck:
@@ -149,6 +152,26 @@ def _pgvector(connection: Connection, model: Model) -> HealthCheck:
         "interrupted. Run `lookalike check --repair` as the role that migrates."
     )
     return HealthCheck(name, None, False, advice)
+
+
+def _close_match(connection: Connection, model: Model, embeddings: int) -> HealthCheck:
+    """From which similarity on a photo has a close match. Without a fit to the catalogue searches
+    are right all the same, so the check does not fail."""
+    name = "close_match"
+    cut = calibration.close_cut(connection, model.id)
+    if cut is not None and cut.similarity is not None:
+        return HealthCheck(name, f"calibrated: from a similarity of {cut.similarity:.3f} on")
+    if cut is not None:
+        photos = f"{cut.present} photos of present and {cut.absent} of absent products"
+        return HealthCheck(
+            name, f"calibrated: {photos} gave no cut-off", advice="`lookalike calibrate` says why."
+        )
+    shipped = confidence.SHIPPED.get(model.fingerprint)
+    value = "not calibrated, and nothing is claimed"
+    if shipped is not None:
+        value = f"not calibrated: from a similarity of {shipped.whole.close:.3f} on, as shipped"
+    advice = "Run `lookalike calibrate` to fit to this catalogue when a photo has no close match."
+    return HealthCheck(name, value, advice=advice if embeddings else None)
 
 
 def _index(

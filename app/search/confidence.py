@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 
+from app.search.vector_cache import PhotoObjects
 from app.types import Calibration, Match, Model, RegionMatches
 
 NO_CLOSE_MATCH = (
@@ -23,6 +24,13 @@ NO_CLOSE_MATCH = (
 
 ROUNDING = 1e-5
 """Two computations of one cosine similarity differ by less."""
+
+
+TEXTURE = 10.0
+"""A border texture between those of plain grounds and those of shops, in levels."""
+
+LEAST_TEXTURE, UNKNOWN_TEXTURE = 1.0, 24.0
+"""Less counts as the first. A photo whose texture is unknown counts as taken in a shop."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,19 +52,32 @@ class Curve:
 class Curves:
     """The curves of a model: for photos that a product fills, and for objects before a background.
 
-    A photo counts as filled if the best cosine similarity of the whole is at least `filled_from`.
+    A photo counts as filled if the best cosine similarity of the whole is at least `filled_from`,
+    for a border texture of TEXTURE, and `per_texture` more for each e-fold of that.
     """
 
     whole: Curve
     objects: Curve
     filled_from: float
+    per_texture: float = 0.0
+
+    def is_filled(self, photo: PhotoObjects) -> bool:
+        """Whether a product fills a photo. A border that varies shows that it does not, and an
+        object that leads the whole photo."""
+        texture = UNKNOWN_TEXTURE if photo.texture is None else photo.texture
+        texture = max(texture, LEAST_TEXTURE)
+        needed = self.filled_from + self.per_texture * math.log(texture / TEXTURE)
+        return not photo.leads and photo.whole >= needed
 
 
 SHIPPED: Mapping[str, Curves] = {
     # The embedded encoder: 120 photos of clothes, 100 photos with a product pasted onto a shop.
     # Version 2:
     "dc68d287fdae546f9842e49bd690a6306a9e086e5cdcad1ce77600741b7d29e2": Curves(
-        whole=Curve(0.774, 0.0277, 0.7977), objects=Curve(0.5083, 0.1414, 0.24), filled_from=0.45
+        whole=Curve(0.774, 0.0277, 0.775),
+        objects=Curve(0.4693, 0.114, 0.22),
+        filled_from=0.33,
+        per_texture=0.14,
     ),
     # Version 1:
     "848d92bb4f69856124841478144e1ff6b8c8d926d173407149ba1e4ddfe461b8": Curves(
@@ -66,13 +87,12 @@ SHIPPED: Mapping[str, Curves] = {
 """The fitted curves, by the fingerprint of the model."""
 
 
-def curve_for(model: Model, whole: float | None) -> Curve | None:
-    """The curve for a photo whose best similarity as a whole is `whole`, or for a part of a photo
-    (None); None if the model has no curves."""
+def curve_for(model: Model, photo: PhotoObjects | None) -> Curve | None:
+    """The curve for a photo, or for a part of a photo (None); None if the model has no curves."""
     curves = SHIPPED.get(model.fingerprint)
     if curves is None:
         return None
-    return curves.whole if whole is not None and whole >= curves.filled_from else curves.objects
+    return curves.whole if photo is not None and curves.is_filled(photo) else curves.objects
 
 
 def calibrated_curve(
@@ -91,33 +111,33 @@ def judged(
     matches: Sequence[Match],
     regions: Sequence[RegionMatches],
     model: Model,
-    whole: float | None,
+    photo: PhotoObjects | None,
     calibrations: Mapping[str | None, Calibration] = MappingProxyType({}),
 ) -> tuple[float | None, bool | None, tuple[RegionMatches, ...]]:
     """The confidence of a result, whether its best match is close, and the regions with their own
     confidence; None without curves or without matches.
 
-    `whole` is the best similarity of the whole photo, None for a part of a photo. `calibrations`
-    are those of the model by category.
+    `photo` is what was found in the photo, None for a part of one. `calibrations` are those of the
+    model by category.
     """
     best = matches[0].similarity if matches else None
     if best is None:
         return None, None, tuple(regions)
-    curve = curve_for(model, whole)
-    if _filled(model, whole, best):
+    curve = curve_for(model, photo)
+    if _filled(model, photo, best):
         curve = calibrated_curve(matches[0].product.category, calibrations) or curve
     if curve is None:
         return None, None, tuple(regions)
     return curve.confidence(best), best >= curve.close, tuple(_judged(curve, regions))
 
 
-def _filled(model: Model, whole: float | None, best: float) -> bool:
+def _filled(model: Model, photo: PhotoObjects | None, best: float) -> bool:
     """Whether a product fills the photo. Without shipped curves it is known only where no object in
     the photo has a better match than the whole."""
-    if whole is None:
+    if photo is None:
         return False
     curves = SHIPPED.get(model.fingerprint)
-    return best <= whole + ROUNDING if curves is None else whole >= curves.filled_from
+    return best <= photo.whole + ROUNDING if curves is None else curves.is_filled(photo)
 
 
 def _judged(curve: Curve, regions: Sequence[RegionMatches]) -> Iterator[RegionMatches]:

@@ -12,7 +12,7 @@ import numpy as np
 
 from app.duplicates.evidence import LoadPictures, no_pictures
 from app.duplicates.folding import Folding
-from app.duplicates.groups import DuplicateGroup, FoldCandidate, FoldedCandidate
+from app.duplicates.groups import FoldCandidate, FoldedCandidate
 from app.types import Dropped, Folded, Hit, Product, Query, Vector, Verdict
 from app.vectors import unit_float64
 
@@ -66,8 +66,14 @@ def deduplicate(
     verdicts: Sequence[Verdict] = (),
     min_spelling_similarity: float,
     load_pictures: LoadPictures = no_pictures,
+    k: int | None = None,
+    complete: bool = True,
 ) -> DedupResult:
     """Drop near-duplicates and fold duplicate products, as the query asks; `hits` are best first.
+
+    Only the first `k` matches (default: those of the query) have the products folded into them, and
+    if the hits are not `complete`, only where there are so many matches: otherwise more hits will
+    be asked for.
 
     `shown` are the products of earlier pages, which count as better matches than all `hits`.
     `min_spelling_similarity` (0 to 1) and `load_pictures` are passed to `Folding`.
@@ -78,8 +84,20 @@ def deduplicate(
     candidates = [FoldCandidate(scored.product, _rank_similarity(scored)) for scored in distinct]
     candidates += [FoldCandidate(scored.product, np.inf) for scored in shown]
     folding = Folding(candidates, verdicts, min_spelling_similarity, load_pictures, MAX_TYPO_PAIRS)
-    kept, already_shown = _kept(distinct, shown, folding.groups())
-    return DedupResult(tuple(kept), (*dropped, *already_shown), folding.not_tried)
+    groups, already_shown = _unshown(distinct, shown, folding)
+    k = query.k if k is None else k
+    explained = k if complete or len(groups) >= k else 0
+    by_sku = {scored.product.sku: scored for scored in distinct}
+    kept = tuple(
+        (
+            by_sku[members[0].sku],
+            tuple(_folded(by_sku, fold) for fold in folding.explained(members).folded)
+            if place < explained
+            else (),
+        )
+        for place, members in enumerate(groups)
+    )
+    return DedupResult(kept, (*dropped, *already_shown), folding.not_tried)
 
 
 def similarity_of(hit: Hit) -> float | None:
@@ -142,28 +160,27 @@ def _unit(scored: ScoredHit) -> np.ndarray:
     return unit_float64(scored.vector)
 
 
-def _kept(
-    hits: Sequence[ScoredHit], shown: Sequence[ScoredHit], groups: Sequence[DuplicateGroup]
-) -> tuple[list[tuple[ScoredHit, tuple[Folded, ...]]], list[Dropped]]:
-    """The keeper of each group with the products folded into it, and the products dropped because
-    an earlier page showed one of their group."""
+def _unshown(
+    hits: Sequence[ScoredHit], shown: Sequence[ScoredHit], folding: Folding
+) -> tuple[list[list[FoldCandidate]], list[Dropped]]:
+    """The members of each group, the keeper first and the best group first, and the products
+    dropped because an earlier page showed one of their group."""
     by_sku = {scored.product.sku: scored for scored in hits}
     shown_skus = {scored.product.sku for scored in shown}
-    kept: list[tuple[float, ScoredHit, tuple[Folded, ...]]] = []
+    kept: list[tuple[float, int, list[FoldCandidate]]] = []
     dropped: list[Dropped] = []
-    for group in groups:
-        skus = group.skus
+    for members in folding.members():
+        skus = [member.sku for member in members]
         if shown_in_group := [sku for sku in skus if sku in shown_skus]:
             first = min(shown_in_group)
             dropped += [
                 Dropped(sku, ALREADY_SHOWN, None, first) for sku in skus if sku not in shown_skus
             ]
             continue
-        keeper = by_sku[group.keeper.sku]
-        folded = tuple(_folded(by_sku, candidate) for candidate in group.folded)
-        kept.append((max(by_sku[sku].score for sku in skus), keeper, folded))
-    kept.sort(key=lambda match: (-match[0], match[1].hit.product_id))
-    return [(keeper, folded) for _, keeper, folded in kept], dropped
+        score = max(by_sku[sku].score for sku in skus)
+        kept.append((-score, by_sku[skus[0]].hit.product_id, members))
+    kept.sort(key=lambda group: group[:2])
+    return [members for *_, members in kept], dropped
 
 
 def _rank_similarity(scored: ScoredHit) -> float:

@@ -123,6 +123,7 @@ class FastPath:
             result = single_statement.search(
                 connection, request, nominees.ids, nominees.seen_to,
                 cluster=raw.info["cluster"], max_delta_rows=self._settings.max_delta_rows,
+                known=nominees.known,
             )  # fmt: skip
             if result is None:
                 self.last_build = None  # it is no longer current
@@ -149,4 +150,4 @@ def _filtered_rounds(k: int, cached: CachedFilter, index: AnnIndex) -> Iterator[
     if share >= DEEP_SHARE and cached.near:
         yield FetchRound(*faiss_index.deep_search_size(first, k, min(share, 1.0)))
         cached.near = False  # the deep round was incomplete: those that pass lie far away
-    yield from fetch_rounds(first, first, cached.selector)
+    yield from fetch_rounds(first, k, cached.selector)

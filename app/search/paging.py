@@ -28,9 +28,9 @@ from app.types import Dropped, Hit, Query, Vector, WordsReading
 GROWTH_FACTOR = 4
 """Each further retrieval asks for this many times as many products as the one before."""
 
-MAX_CANDIDATES = 20_000
-"""Products a page retrieves at most: a query that drops nearly all of them must not load the whole
-catalogue."""
+MAX_CANDIDATES = 5_000
+"""Products that a page retrieves and folds at most, after which it ends with the reason: a query
+that drops nearly all of them must not load the whole catalogue."""
 
 ROUNDING = 1e-6
 """Rounding error of PostgreSQL's float32 sums in a similarity."""
@@ -120,9 +120,10 @@ def page(request: PageRequest) -> Page:
         if found := _newly_shared(request, page_hits, shown):
             request = replace(request, shared=(*request.shared, *found))
             continue
-        deduplicated = _deduplicated(request, page_hits, shown)
+        last = page_hits.exhausted or size >= MAX_CANDIDATES
+        deduplicated = _deduplicated(request, page_hits, shown, complete=last)
         full = len(deduplicated.kept) >= k
-        if page_hits.exhausted or full or size >= MAX_CANDIDATES:
+        if last or full:
             return Page(
                 _first(deduplicated, k),
                 page_hits.retrieval,
@@ -303,7 +304,7 @@ def _nearest_hits(request: RetrievalRequest, products: Sequence[int]) -> list[Hi
 
 
 def _deduplicated(
-    request: PageRequest, page_hits: _PageHits, shown: Sequence[ScoredHit]
+    request: PageRequest, page_hits: _PageHits, shown: Sequence[ScoredHit], *, complete: bool
 ) -> DedupResult:
     hits, unwanted = page_hits.hits, page_hits.unwanted
     if not needs_dedup(request.query) and not unwanted:
@@ -324,6 +325,7 @@ def _deduplicated(
         scored, request.query, shown=shown, verdicts=decided,
         min_spelling_similarity=request.settings.typo_similarity,
         load_pictures=picture_loader(connection, request.retrieval.model),
+        k=request.retrieval.k, complete=complete,
     )  # fmt: skip
     return replace(result, dropped=(*dropped, *result.dropped))
 

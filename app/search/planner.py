@@ -150,6 +150,7 @@ def _rank_round(
         nominees.ids, nominees.seen_to,
         n=fetch_round.n, k=request.k, excluded=request.excluded, hidden=request.hidden,
         max_delta_rows=search.settings.max_delta_rows, filter_clause=search.filter_clause,
+        known=nominees.known,
     )  # fmt: skip
 
 
@@ -170,7 +171,7 @@ def selector_rounds(search: PlannedSearch) -> Iterator[FetchRound]:
     round runs."""
     request, n = search.request, search.request.initial_fetch
     selector = IdSelector(nearest.filtered_picture_ids(request.connection, search.filter_clause))
-    yield from fetch_rounds(n, n, selector)
+    yield from fetch_rounds(n, request.depth, selector)
 
 
 def _filtered_rounds(search: PlannedSearch, share: float, *, deep: bool) -> Iterator[FetchRound]:

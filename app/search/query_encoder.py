@@ -17,6 +17,7 @@ from app.encoders.batching import BatcherPool, EncoderQueues
 from app.encoders.feature_map import MAP_SIDE
 from app.encoders.preprocessing import PreparedPicture
 from app.errors import BadInput, NoWords
+from app.images.border_texture import border_texture
 from app.search.explain import StageTimer
 from app.search.vector_cache import QueryPicture, VectorCache
 from app.search.windows import Windows, window_grid
@@ -126,7 +127,8 @@ class QueryEncoder:
         assert query.picture is not None
         picture = self._decodes(query)(query.picture, at_least=MAP_SIDE)
         regions = window_grid(picture.size)
-        return Windows(regions, encoder.pool_windows(encoder.encode_map(picture), regions))
+        vectors = encoder.pool_windows(encoder.encode_map(picture), regions)
+        return Windows(regions, vectors, border_texture(picture))
 
     def encode_regions(self, query: Query, regions: Sequence[Region]) -> Vectors:
         """Vectors of regions of the query's picture, each encoded as a picture: (n, dim)."""

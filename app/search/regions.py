@@ -32,10 +32,6 @@ NOMINEES = 4
 MAX_OBJECTS = 2
 """Objects of a photo that are searched."""
 
-EXACT_OBJECTS = 1
-"""Objects that are encoded as pictures of their own too, the best ones. A search then costs at most
-five encodes: the whole, the map (2.25, or 3 for a photo of 4 to 3) and one object."""
-
 NEIGHBOURS = 4
 """Windows that an object is searched by: the chosen one and the most similar ones around it."""
 
@@ -49,15 +45,18 @@ class ObjectLimits:
 
     From the cosine similarity `sure` of a whole picture to a product's on, its regions are not
     searched. Objects count in the merged list if the best similarity of the first is above that of
-    the whole picture by `lead`, else only as regions; None: always.
+    the whole picture by `lead`, else only as regions; None: always. The first `exact` objects are
+    encoded as pictures of their own too: a search then costs at most five encodes, with the whole
+    and the map, which costs two under version 2 of the embedded encoder and three under others.
     """
 
     sure: float = 0.7
     lead: float | None = None
+    exact: int = 1
 
 
 LIMITS: Mapping[tuple[str, str], ObjectLimits] = {
-    ("embedded", "2-"): ObjectLimits(sure=0.65, lead=0.24),
+    ("embedded", "2-"): ObjectLimits(sure=0.65, lead=0.24, exact=2),
 }
 """Limits by the beginnings of the model's name and revision, fitted by `bench/search/objects.py`.
 The defaults were fitted for version 1 of the embedded encoder."""
@@ -118,18 +117,28 @@ def best_windows(
     changed since the build than the settings allow, and where there is neither a build nor a small
     catalogue.
     """
-    found = best_similarities(connection, model, windows.vectors, whole, files, settings)
+    leads = limits_of(model).lead is not None
+    near = _gained(windows.vectors, whole) if leads else windows.vectors
+    found = _compared(connection, model, windows.vectors, near, whole, files, settings)
     if found is None or not len(found[0]) or found[0].max() <= -1:
         return []
     similarities, gains = found
-    leads = limits_of(model).lead is not None
     return choose_windows(windows.regions, gains if leads else similarities)
 
 
-def best_similarities(
+def _gained(vectors: Vectors, whole: Vector) -> Vectors:
+    """The directions in which vectors (n, dim) gain over `whole`, (dim,), at unit length: what is
+    nearest to them is what the vectors are more similar to by most."""
+    differences = vectors - whole
+    lengths = np.linalg.norm(differences, axis=1, keepdims=True)
+    return np.where(lengths > 1e-6, differences / np.maximum(lengths, 1e-6), vectors)
+
+
+def _compared(
     connection: Connection,
     model: Model,
     directions: Vectors,
+    near: Vectors,
     whole: Vector,
     files: IndexFiles,
     settings: Settings,
@@ -137,8 +146,9 @@ def best_similarities(
     """The best cosine similarity of each unit vector (n, dim) to a picture of the catalogue, (n,),
     and by how much at most it is more similar to one than `whole`, (n,).
 
-    None where more embeddings changed since the build than the settings allow, and where there is
-    neither a build nor a small catalogue.
+    Compared are the pictures nearest to `near`, unit vectors (n, dim), and those that the build
+    does not hold. None where more embeddings changed since the build than the settings allow, and
+    where there is neither a build nor a small catalogue.
     """
     vectors = round_to_float16(directions)
     request = RetrievalRequest(connection, model, vectors[0], 1)
@@ -148,7 +158,7 @@ def best_similarities(
     if isinstance(opened, OpenBuild):
         build, max_fresh = opened.build, settings.max_delta_rows
         count = min(NOMINEES, opened.index.rows)
-        _, nominated = opened.index.search(unit_rows(vectors), count)
+        _, nominated = opened.index.search(unit_rows(round_to_float16(near)), count)
     return window_matches.best_similarities(
         connection, model, build, vectors, nominated, round_query(whole, model), max_fresh=max_fresh
     )
@@ -224,51 +234,52 @@ class ObjectFinder:
         if windows is None:
             return PhotoObjects(similarity)
         chosen = best_windows(connection, model, windows, whole, self._files, self._settings)
-        objects = self._exact(query, windows, chosen)
-        return PhotoObjects(
-            similarity, self._leading(connection, model, whole, similarity, objects)
-        )
+        objects = self._exact(query, windows, chosen, self._limits(model).exact)
+        leads = self._lead(connection, model, whole, similarity, objects)
+        if leads is None:
+            return PhotoObjects(similarity, objects, windows.texture)
+        marked = tuple(replace(each, merged=leads) for each in objects)
+        return PhotoObjects(similarity, marked, windows.texture, leads)
 
-    def _leading(
+    def _lead(
         self,
         connection: Connection,
         model: Model,
         whole: Vector,
         similarity: float,
         objects: Sequence[PhotoObject],
-    ) -> tuple[PhotoObject, ...]:
-        """The objects, with those marked that do not count in the merged list: none of the photo's
-        count if the first does not lead."""
+    ) -> bool | None:
+        """Whether the first object leads the whole photo, without which no object counts in the
+        merged list; None for a model without a lead, and without objects."""
         lead = self._limits(model).lead
         if lead is None or not objects:
-            return tuple(objects)
+            return None
         vectors = np.stack(objects[0].vectors)
-        found = best_similarities(connection, model, vectors, whole, self._files, self._settings)
-        leads = found is not None and found[0].max() >= similarity + lead
-        return tuple(replace(each, merged=bool(leads)) for each in objects)
+        found = _compared(connection, model, vectors, vectors, whole, self._files, self._settings)
+        return bool(found is not None and found[0].max() >= similarity + lead)
 
     def _exact(
-        self, query: Query, windows: Windows, chosen: Sequence[ChosenWindow]
+        self, query: Query, windows: Windows, chosen: Sequence[ChosenWindow], exact: int
     ) -> tuple[PhotoObject, ...]:
-        """The objects in the chosen windows, the best encoded as pictures of their own."""
+        """The objects in the chosen windows, the first `exact` of them encoded as pictures of their
+        own."""
         boxes = [windows.regions[each.index] for each in chosen]
-        exact = boxes[:EXACT_OBJECTS]
-        crops = self._encoder.encode_regions(query, exact) if exact else ()
+        crops = self._encoder.encode_regions(query, boxes[:exact]) if boxes[:exact] else ()
         return tuple(
             PhotoObject(box, object_vectors(windows, each, crop), each.score)
             for each, box, crop in zip_longest(chosen, boxes, crops)
         )
 
 
-def whole_similarity(
+def photo_objects(
     query: Query, matches: Sequence[Match], model: Model, cache: VectorCache
-) -> float | None:
-    """The best cosine similarity of the query's whole picture; None for a part of a picture, and
-    without matches."""
-    if query.region is not None or not matches:
+) -> PhotoObjects | None:
+    """What was found in the query's picture, by its matches alone where no objects were searched;
+    None for a part of a picture, and without matches."""
+    if query.region is not None or not matches or matches[0].similarity is None:
         return None
     found = cache.get_objects(_picture(query), model.fingerprint)
-    return matches[0].similarity if found is None else found.whole
+    return found or PhotoObjects(matches[0].similarity)
 
 
 def _applies(query: Query, encoded: EncodedQuery) -> bool:

@@ -33,7 +33,7 @@ from app.search.query_encoder import (
     word_readers,
 )
 from app.search.query_sampler import QuerySampler
-from app.search.regions import ObjectFinder, whole_similarity
+from app.search.regions import ObjectFinder, photo_objects
 from app.search.retrieval import (
     OpenBuild,
     RetrievalRequest,
@@ -159,9 +159,9 @@ class SearchService:
         outcome = _labelled(outcome, calibrations)
         confidence, close, regions = None, None, outcome.regions
         if query.picture and not (query.words or encoded.without or query.shown):
-            whole = whole_similarity(query, outcome.matches, outcome.model, cache)
+            found = photo_objects(query, outcome.matches, outcome.model, cache)
             confidence, close, regions = judged(
-                outcome.matches, regions, outcome.model, whole, calibrations
+                outcome.matches, regions, outcome.model, found, calibrations
             )
         return SearchResult(outcome.matches, plan, outcome.dropped, regions, confidence, close)
 

@@ -47,10 +47,14 @@ class PhotoObject:
 @dataclass(frozen=True, slots=True)
 class PhotoObjects:
     """What was found in a photo: the best cosine similarity of the whole to a picture of the
-    catalogue, and the objects, best first; none where the whole photo leaves no doubt."""
+    catalogue, the objects, best first, the `border_texture` of the photo, and whether the objects
+    lead the whole (never under a model without a lead). No objects and no texture (None) where the
+    whole photo leaves no doubt."""
 
     whole: float
     objects: tuple[PhotoObject, ...] = ()
+    texture: float | None = None
+    leads: bool = False
 
 
 class VectorCache:

@@ -16,29 +16,31 @@ SHAPES = (
 )  # fmt: skip
 """Sizes (width, height) of windows, as shares of the photo's shorter side."""
 
-STEP = 0.34
+STEP = 0.25
 """Distance of neighbouring windows, at most, as a share of their own side."""
 
 MAX_RATIO = 2.0
 """Largest ratio of a photo's sides for which the windows keep their shapes."""
 
-MAX_COMMON = 0.2
+MAX_COMMON = 0.1
 """Share of the smaller of two windows that both may have in common; above it the weaker one is
 suppressed. Intersection over union would keep a small window inside a large one."""
 
 
 @dataclass(frozen=True, slots=True)
 class Windows:
-    """Windows of a photo, as fractions of its sides, with their unit vectors, float32 (n, dim)."""
+    """Windows of a photo, as fractions of its sides, with their unit vectors, float32 (n, dim), and
+    the `border_texture` of the photo."""
 
     regions: Sequence[Region]
     vectors: Vectors
+    texture: float
 
 
 def window_grid(size: tuple[int, int]) -> list[Region]:
     """The windows of a photo with this size (width, height), without the whole photo.
 
-    About 160 for a photo with a ratio of 4 to 3. Windows of one shape cover the photo evenly. A
+    About 290 for a photo with a ratio of 4 to 3. Windows of one shape cover the photo evenly. A
     ratio above MAX_RATIO is treated as MAX_RATIO, and windows are longer in proportion.
     """
     short = min(size)

@@ -11,6 +11,7 @@ measured alternately, with the ratio to a search among ordinary products.
 from __future__ import annotations
 
 import argparse
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
@@ -63,8 +64,8 @@ def groups() -> Mapping[str, Group]:
         "120 titles of 1,500 words": titled(120, lambda n: respelt(words[:1500], n)),
         "120 titles of 30 words, a letter apart": titled(120, lambda n: respelt(words[:30], n)),
         "300 + 300 of two spellings": titled(600, lambda n: f"la{('nt', 'tn')[n % 2]}ern ovar"),
-        "one spelling 1,000 times, other photos": titled(1000, lambda n: "marria ovar", FAR),
-        "one spelling 1,000 times, near photos": titled(1000, lambda n: "marria ovar"),
+        "one spelling 1,000 times, other photos": titled(1000, lambda n: "corano ovar", FAR),
+        "one spelling 1,000 times, near photos": titled(1000, lambda n: "jorvik ovar"),
         "1,000 gtins of one spelling": gtins(1000),
         "one picture for 3,000 titles": titled(3000, lambda n: f"ovar{words[n]}", picture=0),
         "one picture for 3,000 of one title": titled(3000, lambda n: "marria ovar", picture=0),
@@ -123,13 +124,13 @@ def edges(count: int) -> Group:
 
 def write(app: App, name: str, group: Group) -> Vector:
     """Write a group; returns its centre."""
-    draw = np.random.default_rng(abs(hash(name)) % 2**32)
+    draw = np.random.default_rng(list(name.encode()))
     centre = draw.standard_normal(DIM)
     centre /= np.linalg.norm(centre)
     stored, vectors = {}, {}
     entries = []
     for product, number in group.products:
-        sha = f"{name[:24]:>24}{number:08}".encode()
+        sha = hashlib.sha256(f"{name} {number}".encode()).digest()
         if sha not in stored:
             step = draw.standard_normal(DIM) * (group.spread / DIM**0.5)
             vectors[sha] = ((centre + step) / np.linalg.norm(centre + step)).astype(np.float32)

@@ -29,17 +29,13 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy.optimize import minimize
 
-from app.encoders.efficientnet_pair import SIDE, PairEncoder
+from app.encoders.efficientnet_pair import MAP_PIXELS, SIDE, PairEncoder
 from app.encoders.feature_map import map_input_size
+from app.images.border_texture import border_texture
 from app.images.decoding import decode
 from app.search.confidence import SHIPPED, Curve, curve_for
-from app.search.regions import (
-    EXACT_OBJECTS,
-    NOMINEES,
-    choose_windows,
-    limits_of,
-    object_vectors,
-)
+from app.search.regions import choose_windows, limits_of, object_vectors
+from app.search.vector_cache import PhotoObjects
 from app.search.windows import Windows, window_grid
 from app.types import Model, Region, Vector, Vectors
 from app.vectors import round_to_float16
@@ -62,18 +58,26 @@ class Photo:
 @dataclass(frozen=True)
 class Answer:
     """Similarities of a photo to all products, of the whole and of each object; the objects' boxes,
-    the cost in encodes, and the lead that objects need to count (None: none)."""
+    the cost in encodes, the lead that objects need to count (None: none), and the photo's border
+    texture (None where the whole was the answer)."""
 
     whole: NDArray[np.float32]
     objects: tuple[NDArray[np.float32], ...]
     boxes: tuple[Region, ...]
     cost: float
     lead: float | None = None
+    texture: float | None = None
+
+    @property
+    def leads(self) -> bool:
+        """Whether the objects count in the merged list."""
+        needed = -2.0 if self.lead is None else self.whole.max() + self.lead
+        return bool(self.objects) and bool(self.objects[0].max() >= needed)
 
     @property
     def merged(self) -> NDArray[np.float32]:
-        needed = -2.0 if self.lead is None else self.whole.max() + self.lead
-        if not self.objects or self.objects[0].max() < needed:
+        """The best similarities of each product."""
+        if not self.leads:
             return self.whole
         return np.asarray(np.max([self.whole, *self.objects], axis=0))
 
@@ -114,10 +118,13 @@ class CachedEncoder:
         regions = window_grid(size)
         key = f"{path.parent.name}/{path.name} windows"
         if key not in self._kept:
-            feature_map = self._encoder.encode_map(decode(path.read_bytes()))
+            picture = decode(path.read_bytes())
+            feature_map = self._encoder.encode_map(picture)
             self._kept[key] = self._encoder.pool_windows(feature_map, regions)
-        width, height = map_input_size(size, STRIDE)
-        return Windows(regions, self._kept[key]), width * height / SIDE**2
+            self._kept[f"{key} texture"] = np.float32(border_texture(picture))
+        texture = float(self._kept[f"{key} texture"])
+        width, height = map_input_size(size, STRIDE, MAP_PIXELS)
+        return Windows(regions, self._kept[key], texture), width * height / SIDE**2
 
 
 class Catalogue:
@@ -190,18 +197,16 @@ def answer(
         return Answer(whole, (), (), 1.0)
     windows, map_cost = encoder.windows(photo.path)
     found = similarities(windows.vectors)
-    best = found.max(axis=1)
-    if limits.lead is not None:
-        nominated = np.argpartition(-found, NOMINEES, axis=1)[:, :NOMINEES]
-        best = np.take_along_axis(found - whole, nominated, axis=1).max(axis=1)
+    best = (found if limits.lead is None else found - whole).max(axis=1)
     chosen = choose_windows(windows.regions, best.astype(np.float64))
     boxes = tuple(windows.regions[each.index] for each in chosen)
-    crops = [encoder.picture(photo.path, box) for box in boxes[:EXACT_OBJECTS]]
+    crops = [encoder.picture(photo.path, box) for box in boxes[: limits.exact]]
     objects = tuple(
         similarities(np.stack(object_vectors(windows, each, crop))).max(axis=0)
         for each, crop in zip_longest(chosen, crops)
     )
-    return Answer(whole, objects, boxes, 1 + map_cost + len(crops), limits.lead)
+    cost = 1 + map_cost + len(crops)
+    return Answer(whole, objects, boxes, cost, limits.lead, windows.texture)
 
 
 def rank(similarities: NDArray[np.float32], expected: Sequence[int]) -> int:
@@ -332,7 +337,9 @@ def report_shipped(
 
 def is_close(model: Model, found: Answer) -> bool:
     """Whether a search calls its best match close."""
-    curve = curve_for(model, float(found.whole.max()))
+    leads = found.lead is not None and found.leads
+    photo = PhotoObjects(float(found.whole.max()), texture=found.texture, leads=leads)
+    curve = curve_for(model, photo)
     assert curve is not None
     return bool(found.merged.max() >= curve.close)
 

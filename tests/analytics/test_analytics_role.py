@@ -81,7 +81,8 @@ REFUSED = [
     *(f"SELECT * FROM {table}" for table in (
         "product", "picture", "product_picture", "embedding", "embedding_m1", "model",
         "index_build", "index_chunk", "query_sample", "duplicate_verdict", "ingest_run",
-        "ingest_reject", "calibration", "tuning", "alembic_version", "pg_authid", "pg_statistic",
+        "ingest_reject", "product_history", "picture_history", "embedding_history", "calibration",
+        "tuning", "alembic_version", "pg_authid", "pg_statistic",
         "pg_largeobject", "pg_user_mapping",
     )),
     "UPDATE analytics.rejects SET reason = ''", "DELETE FROM analytics.rejects",

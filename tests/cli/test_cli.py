@@ -280,6 +280,32 @@ def test_a_dry_run_prints_the_changes_and_exits_as_the_run_would(
     assert contents(table) == before
 
 
+def test_an_undo_brings_back_what_a_run_deleted(
+    cat: Run, source: Path, table: psycopg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.cli.undo.PROGRESS_INTERVAL_S", 0.0)
+    cat("ingest", source)
+    before = contents(table)
+    source.write_text("sku,title\nP0000,new\nP0001,new\n")
+    ran = cat("ingest", source, "--prune")
+    run = re.search(r"`lookalike undo (\d+)` takes it back", ran.out)
+    assert run is not None and ", 4 deleted" in ran.out
+    assert cat("delete", "P0001").code == 0
+    listed = {row["run"]: row["kind"] for row in cat("undo", "--json").json}
+    assert listed[int(run[1])] == "ingest" and next(iter(listed.values())) == "delete"
+    ran = cat("undo", run[1])
+    assert ran.code == 0 and "5 products restored, 0 deleted" in ran.out
+    assert "6 products after " in ran.err
+    assert "Changed since the run, and left as they are: P0001." in ran.err
+    (deletion,) = [number for number, kind in listed.items() if kind == "delete"]
+    assert cat("undo", deletion, "--json").json["restored"] == 1
+    assert cat("undo", run[1]).code == 0 and contents(table) == before
+    assert [line.split()[:2] for line in cat("undo").out.splitlines()[1:2]] == [["6", "undo"]]
+    ran = cat("undo", "99")
+    assert ran.code == 1 and "no run 99; `lookalike undo` lists" in ran.err
+    assert cat("undo", "zero").code == 2
+
+
 def on_a_terminal(monkeypatch: pytest.MonkeyPatch, run: Callable[[], Ran]) -> str:
     """The standard error output of `run` when that is a terminal."""
     ours, theirs = pty.openpty()
@@ -627,7 +653,7 @@ def test_eval_compares_two_runs_and_shows_the_worst(cat: Run, source: Path) -> N
 
 STATUS = {
     "database", "migration", "model", "encoder", "products", "pictures", "embeddings", "build",
-    "build_age_seconds", "delta_rows", "pgvector_index",
+    "build_age_seconds", "delta_rows", "pgvector_index", "close_match",
 }  # fmt: skip
 
 
@@ -670,6 +696,8 @@ def test_status_is_healthy_with_catalogue_and_index(cat: Run, source: Path) -> N
     assert values["build_age_seconds"] >= 0 and values["delta_rows"] == 0
     assert values["database"].startswith("PostgreSQL 18")
     assert values["encoder"].startswith("OpenVINO")
+    assert "not calibrated" in values["close_match"]
+    assert "lookalike calibrate" in ran.json["close_match"]["advice"]
 
 
 def test_status_is_unhealthy_without_a_build(cat: Run, source: Path) -> None:

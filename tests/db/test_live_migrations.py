@@ -231,7 +231,8 @@ def common(
 @pytest.fixture
 def filled(app: App, sql: psycopg.Connection, tmp_path: Path) -> App:
     """A catalogue with a row in every table."""
-    ingest(app, write_source(tmp_path / "shop", 12))
+    ingest(app, write_source(tmp_path / "shop", 13))
+    app.catalog.delete(["P0012"])
     app.indexer.rebuild()
     app.search.search(Query(picture=photo(3)))
     app.sampler.close()

@@ -43,18 +43,32 @@ def noise(width: int, height: int, seed: int = 0) -> Image.Image:
 
 
 @pytest.mark.parametrize(
-    ("size", "expected"),
+    ("size", "pixels", "expected"),
     [
-        ((400, 400), (384, 384)),
-        ((400, 300), (512, 384)),
-        ((30, 40), (384, 512)),
-        ((5000, 100), (768, 384)),
+        ((400, 400), 10**6, (384, 384)),
+        ((400, 300), 10**6, (512, 384)),
+        ((30, 40), 10**6, (384, 512)),
+        ((5000, 100), 10**6, (768, 384)),
+        ((400, 400), 2 * 288**2, (384, 384)),
+        ((400, 300), 2 * 288**2, (448, 352)),
+        ((30, 40), 2 * 288**2, (352, 448)),
+        ((5000, 100), 2 * 288**2, (576, 288)),
     ],
 )
-def test_the_shorter_side_is_384_and_a_long_picture_is_squeezed(
-    size: tuple[int, int], expected: tuple[int, int]
+def test_the_shorter_side_is_384_unless_the_map_would_cost_more_than_allowed(
+    size: tuple[int, int], pixels: int, expected: tuple[int, int]
 ) -> None:
-    assert map_input_size(size, 32) == expected
+    assert map_input_size(size, 32, pixels) == expected
+
+
+@given(st.tuples(st.integers(1, 5000), st.integers(1, 5000)), st.integers(100_000, 400_000))
+def test_a_map_has_at_most_the_pixels_allowed_and_nearly_the_ratio(
+    size: tuple[int, int], pixels: int
+) -> None:
+    width, height = map_input_size(size, 32, pixels)
+    assert width * height <= pixels and width % 32 == height % 32 == 0
+    ratio = min(max(size) / min(size), 2)
+    assert max(width, height) / min(width, height) == pytest.approx(ratio, rel=0.15)
 
 
 edge = st.integers(0, 40)
@@ -103,7 +117,7 @@ def test_windows_pool_to_unit_vectors_in_order_and_the_map_keeps_the_ratio(
 def test_clip_pools_its_patch_tokens_to_unit_vectors(clip: Encoder) -> None:
     assert clip.maps_regions
     feature_map = clip.encode_map(noise(80, 60))
-    assert feature_map.shape == (48, 64, 32), "a cell is a patch of 8 pixels"
+    assert feature_map.shape == (6, 8, 32), "three times the pixels of its input, 8 in a patch"
     vectors = clip.pool_windows(feature_map, [WHOLE, (0.1, 0.1, 0.4, 0.9)])
     assert vectors.shape == (2, clip.dim)
     assert np.allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)

@@ -33,6 +33,8 @@ from app.evaluation.close_match import (
 )
 from app.evaluation.close_photos import ask
 from app.images.simulated_photos import photograph_again
+from app.operations import health
+from app.operations.health import HealthCheck, HealthStatus
 from app.search import confidence
 from app.search.confidence import NO_CLOSE_MATCH, Curve, Curves
 from app.types import Product, Query, SearchResult
@@ -324,6 +326,33 @@ def test_nothing_is_claimed_about_a_photo_whose_object_has_the_best_match(
         assert whole.close is False
         part = app.search.search(Query(picture=photo(7), region=(0, 0, 0.5, 0.5), k=3))
         assert part.close is None
+
+
+def test_the_status_says_whether_close_matches_are_calibrated(
+    shop: App, sql: psycopg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def check() -> HealthCheck:
+        [found] = [each for each in status(shop).checks if each.name == "close_match"]
+        assert found.ok
+        return found
+
+    monkeypatch.setattr(confidence, "SHIPPED", {})
+    assert "nothing is claimed" in check().value
+    assert "lookalike calibrate" in str(check().advice)
+    shipped = Curves(Curve(0.1, 0.05, 0.123), Curve(0.1, 0.05, 0.1), filled_from=0.9)
+    monkeypatch.setitem(confidence.SHIPPED, shop.encoder().fingerprint, shipped)  # type: ignore[arg-type]
+    assert "0.123" in check().value and "lookalike calibrate" in str(check().advice)
+    sql.execute("INSERT INTO calibration (model_id, category) VALUES (1, '')")
+    assert "not calibrated" in check().value  # labels only, by a version without this
+    sql.execute("UPDATE calibration SET close_present = 39, close_absent = 50")
+    assert "39 photos of present and 50 of absent products gave no cut-off" in check().value
+    sql.execute("DELETE FROM calibration")
+    store(sql, 0.741)
+    assert "0.741" in check().value and check().advice is None
+
+
+def status(app: App) -> HealthStatus:
+    return health.status(app.engine, app.files, app.settings)
 
 
 @pytest.fixture

@@ -47,6 +47,8 @@ CHECKS = {
     "index": (*PYTEST, "tests/index/test_builder.py"),
     "worker": (*PYTEST, "tests/operations/test_worker.py", "tests/ui/test_page_index.py"),
     "catalog": (*PYTEST, "tests/catalog/test_catalog.py"),
+    "undo": (*PYTEST, "tests/catalog/test_undo.py"),
+    "partial sources": (*PYTEST, "tests/ingest/test_partial_sources.py"),
     "models": (*PYTEST, "tests/models/test_lifecycle.py"),
     "files": (*PYTEST, "tests/index/test_files.py", "tests/operations/test_faults.py"),
     "locks": (*PYTEST, "tests/db/test_locks.py"),
@@ -79,6 +81,9 @@ PLANNER = "app/search/planner.py"
 RETRIEVAL = "app/search/retrieval.py"
 DEDUP = "app/search/dedup.py"
 BATCH = "app/catalog/batch_write.py"
+ENTRIES = "app/catalog/entries.py"
+UNDO = "app/catalog/undo.py"
+PICTURES = "app/db/queries/pictures.py"
 
 HELD = "pg_visible_in_snapshot(e.changed_in, CAST(%(snapshot)s AS pg_snapshot))"
 SINCE = "e.changed_in >= pg_snapshot_xmax(CAST(%(snapshot)s AS pg_snapshot))"
@@ -159,7 +164,7 @@ MUTANTS = (
     Mutant("changed rows stay among the nominees", ((DELTA, f"\n        AND {HELD}", ""),)),
     Mutant(
         "the distance up to which the index was searched is ignored",
-        ((DELTA, "[] if seen_to is None else [seen_to - TOLERANCE]", "[]"),),
+        ((DELTA, "ends = [seen_to - TOLERANCE]", "ends = []"),),
     ),
     Mutant(
         "the distance up to which the delta was searched is ignored",
@@ -220,7 +225,7 @@ MUTANTS = (
     ),
     Mutant(
         "kept products are ordered worst first",
-        ((DEDUP, "(-match[0], match[1]", "(match[0], match[1]"),),
+        ((DEDUP, "kept.append((-score, by_sku", "kept.append((score, by_sku"),),
         ("dedup", "pages"),
     ),
     Mutant(
@@ -268,8 +273,28 @@ MUTANTS = (
     ),
     Mutant(
         "changed pictures of a product are not written",
-        ((BATCH, " and stored.pictures == entry.pictures", ""),),
+        ((ENTRIES, "[PICTURES] if pictures != after.pictures else []", ""),),
         ("catalog",),
+    ),
+    Mutant(
+        "an absent column clears what is stored",
+        ((ENTRIES, "for name in given.fields}", "for name in FIELDS}"),),
+        ("partial sources",),
+    ),
+    Mutant(
+        "an undo overwrites what was changed since",
+        ((UNDO, "if row.after is not None and state == row.after:", "if row.after is not None:"),),
+        ("undo",),
+    ),
+    Mutant(
+        "an undo does not wait for writers",
+        ((UNDO, "        history.lock_products(self._connection, skus)\n", ""),),
+        ("undo",),
+    ),
+    Mutant(
+        "swept pictures are not kept",
+        ((PICTURES, "history.record_pictures(connection, run_id, ids)", "pass"),),
+        ("undo",),
     ),
     Mutant(
         "one embedded picture makes a batch complete",

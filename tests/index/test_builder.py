@@ -26,7 +26,7 @@ from app.db.queries import embeddings
 from app.errors import BuildRefused, BuildRunning, DatabaseUnavailable, IndexUnwritable
 from app.index import embedding_reader, faiss_index, faiss_io, kmeans, recall
 from app.index.embedding_reader import EmbeddingSnapshot
-from app.index.faiss_index import AnnIndex
+from app.index.faiss_index import FLOAT16, AnnIndex
 from app.index.file_store import IndexFiles
 from app.index.recall import RecallBenchmark, TopK
 from app.types import Vectors
@@ -86,7 +86,7 @@ def test_a_flat_index_knows_when_it_has_nominated_all() -> None:
 def test_beyond_five_thousand_rows_an_ivf_index_reaches_the_recall_goal() -> None:
     vectors = clustered(5001)
     assert faiss_index.build(np.arange(5000, dtype=np.int64), vectors[:5000]).kind == "flat"
-    index = faiss_index.build(np.arange(5001, dtype=np.int64), vectors)
+    index = faiss_index.build(np.arange(5001, dtype=np.int64), vectors, FLOAT16)
     assert index.kind == "ivf"
     benchmark = RecallBenchmark(whole(vectors), faiss_index.DEPTHS)
     tuned = recall.tune(index, benchmark, 0.99)
@@ -104,7 +104,7 @@ def test_an_empty_index_nominates_nothing() -> None:
 @pytest.fixture(scope="module")
 def large() -> tuple[AnnIndex, Vectors]:
     vectors = clustered(30_000)
-    return faiss_index.build(np.arange(30_000, dtype=np.int64), vectors), vectors
+    return faiss_index.build(np.arange(30_000, dtype=np.int64), vectors, FLOAT16), vectors
 
 
 def test_inverted_lists_are_tuned_to_the_goal_at_every_depth(
@@ -127,7 +127,7 @@ def test_the_lists_that_are_needed_are_no_more_and_no_fewer_than_reach_the_goal(
     depth: int,
 ) -> None:
     vectors = clustered(21_000).astype(np.float16)
-    index = faiss_index.build(np.arange(21_000, dtype=np.int64), vectors)
+    index = faiss_index.build(np.arange(21_000, dtype=np.int64), vectors, FLOAT16)
     benchmark = RecallBenchmark(whole(vectors), (10, 50), sample=100)
 
     def recall_in(lists: int) -> float:
@@ -144,7 +144,7 @@ def test_beyond_the_tuned_depths_all_lists_are_probed(
     large: tuple[AnnIndex, Vectors],
 ) -> None:
     index, vectors = large
-    narrow = AnnIndex(index.faiss_index, "ivf", {"nlist": 692, "nprobe": {"10": 1, "200": 1}})
+    narrow = AnnIndex(index.faiss_index, "ivf", {"nlist": 346, "nprobe": {"10": 1, "200": 1}})
     benchmark = RecallBenchmark(whole(vectors), (200, 201), sample=50)
     assert benchmark.recall(narrow, 200) < 0.9
     assert benchmark.recall(narrow, 201) > 0.999
@@ -154,7 +154,7 @@ def test_inverted_lists_never_claim_to_have_nominated_all(
     large: tuple[AnnIndex, Vectors],
 ) -> None:
     index, vectors = large
-    narrow = AnnIndex(index.faiss_index, "ivf", {"nlist": 692, "nprobe": {"10": 4}})
+    narrow = AnnIndex(index.faiss_index, "ivf", {"nlist": 346, "nprobe": {"10": 4}})
     nominees = narrow.nominate(vectors[0], 30_000, depth=10)
     assert nominees.ids.size < 30_000
     assert -1 not in nominees.ids
@@ -165,13 +165,18 @@ def test_inverted_lists_never_claim_to_have_nominated_all(
 def test_top_k_over_blocks_equals_a_full_sort(seed: int, most: int, part: int, rows: int) -> None:
     """Integer scores, so that many are equal; the first blocks hold few rows, or all."""
     scores = np.random.default_rng(seed).integers(0, 50, (5, rows)).astype(np.float32)
-    best, most = TopK(5, min(most, rows)), min(most, rows)
+    ids = np.arange(rows, dtype=np.int64) + 7
+    best = TopK(5, most)
     for begin in range(0, rows, part):
-        best.offer(scores[:, begin : begin + part], begin)
-    found, places = best.nearest()
-    np.testing.assert_array_equal(found, -np.sort(-scores, axis=1)[:, :most])
-    np.testing.assert_array_equal(np.take_along_axis(scores, places, axis=1), found)
-    assert all(len(set(row)) == most for row in places.tolist())
+        block = slice(begin, begin + part)
+        best.offer(scores[:, block], ids[block])
+    found, most = best.answers(), min(most, rows)
+    np.testing.assert_array_equal(found.similarities, -np.sort(-scores, axis=1)[:, :most])
+    np.testing.assert_array_equal(
+        np.take_along_axis(scores, found.ids - 7, axis=1), found.similarities
+    )
+    assert all(len(set(row)) == most for row in found.ids.tolist())
+    assert found.whole == (rows <= best._size)
 
 
 def test_the_benchmark_is_exact_across_blocks(
@@ -179,13 +184,13 @@ def test_the_benchmark_is_exact_across_blocks(
 ) -> None:
     vectors = unit(1000, seed=4)
     whole_at_once = RecallBenchmark(whole(vectors), (10, 50), sample=20)
-    monkeypatch.setattr(recall, "BLOCK_ROWS", 64)
+    monkeypatch.setattr(embedding_reader, "BLOCK_ROWS", 64)
     in_parts = RecallBenchmark(whole(vectors), (10, 50), sample=20)
     scores = -np.sort(-(in_parts.queries @ vectors.T), axis=1)
     for depth in (10, 50):
         wanted = scores[:, depth - 1] - recall.EPSILON
         for found in (whole_at_once, in_parts):
-            np.testing.assert_allclose(found.floors[depth], wanted, atol=1e-6)
+            np.testing.assert_allclose(found._exact.floors(depth), wanted, atol=1e-6)
 
 
 def test_recall_is_the_share_of_the_nearest_that_was_found() -> None:
@@ -194,7 +199,7 @@ def test_recall_is_the_share_of_the_nearest_that_was_found() -> None:
     assert benchmark.recall(faiss_index.build(np.arange(1000, dtype=np.int64), vectors)) == 1
     half = faiss_index.build(np.arange(0, 1000, 2, dtype=np.int64), vectors[::2])
     exact = np.argsort(-(benchmark.queries @ vectors.T), axis=1)[:, :10]
-    assert benchmark.recall(half) == pytest.approx(float((exact % 2 == 0).mean()), abs=1e-9)
+    assert benchmark.recall(half) == pytest.approx(float((exact % 2 == 0).mean()), abs=0.01)
 
 
 def test_any_of_several_identical_rows_counts_as_correct() -> None:
@@ -208,7 +213,7 @@ def test_near_identical_copies_do_not_lower_the_recall() -> None:
     """Sixty copies of each picture, so similar that float16 rounding determines their order."""
     copies = np.repeat(unit(350, 128), 60, axis=0) + 0.003 * unit(21_000, 128, seed=3)
     vectors = (copies / np.linalg.norm(copies, axis=1, keepdims=True)).astype(np.float16)
-    index = faiss_index.build(np.arange(21_000, dtype=np.int64), vectors)
+    index = faiss_index.build(np.arange(21_000, dtype=np.int64), vectors, FLOAT16)
     everywhere = AnnIndex(index.faiss_index, "ivf", {**index.parameters, "nprobe": {}})
     benchmark = RecallBenchmark(whole(vectors), sample=100)
     assert benchmark.recall(everywhere) > 0.99
@@ -230,7 +235,7 @@ def test_a_written_index_is_read_back_by_its_sha256(tmp_path: Path) -> None:
 def test_float16_rows_are_stored_unchanged() -> None:
     """So the index compares the same numbers as the table."""
     vectors = clustered(21_000).astype(np.float16)
-    index = faiss_index.build(np.arange(21_000, dtype=np.int64)[::-1].copy(), vectors)
+    index = faiss_index.build(np.arange(21_000, dtype=np.int64)[::-1].copy(), vectors, FLOAT16)
     lists = index.faiss_index.invlists
     assert (index.rows, sum(lists.list_size(n) for n in range(lists.nlist))) == (21_000, 21_000)
     for number in (0, 100, lists.nlist - 1):
@@ -301,7 +306,7 @@ def test_inverted_lists_are_read_back_as_they_were(
     large: tuple[AnnIndex, Vectors], tmp_path: Path
 ) -> None:
     index, vectors = large
-    looking = AnnIndex(index.faiss_index, "ivf", {"nlist": 692, "nprobe": {"10": 8}})
+    looking = AnnIndex(index.faiss_index, "ivf", {"nlist": 346, "nprobe": {"10": 8}})
     with (tmp_path / "x.faiss").open("wb") as file:
         sha256, _ = faiss_io.write(index, file)
     again = faiss_io.read(tmp_path / "x.faiss", sha256, "ivf", looking.parameters)
@@ -652,15 +657,14 @@ def most_memory(work: Callable[[], object]) -> int:
 
 
 @pytest.mark.usefixtures("many")
-def test_a_read_holds_one_copy_of_the_vectors(
-    app: App, sql: psycopg.Connection, monkeypatch: pytest.MonkeyPatch
+def test_a_pass_over_the_table_holds_no_copy_of_the_vectors(
+    app: App, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(
-        embedding_reader, "PAGES_PER_BLOCK", 16
-    )  # a row is small here, and so is what holds one copy
-    model = app.catalog.model()
-    copy = embedding_reader.read_embeddings(app.engine, model).vectors.nbytes
-    assert most_memory(lambda: embedding_reader.read_embeddings(app.engine, model)) < 1.7 * copy
+    monkeypatch.setattr(embedding_reader, "PAGES_PER_BLOCK", 16)
+    with embedding_reader.open_embeddings(app.engine, app.catalog.model()) as stored:
+        vectors = 2 * stored.dim * stored.rows
+        ids = 8 * stored.rows
+        assert most_memory(lambda: [None for _ in stored.blocks()]) < ids + vectors / 3
 
 
 @pytest.mark.parametrize("together", [1, 3, 64, 10_000])
@@ -672,7 +676,6 @@ def test_however_many_pages_are_read_at_a_time_all_embeddings_are_read_once(
     sql.execute("UPDATE embedding SET vec = ('[0,1' || repeat(',0', 47) || ']')::halfvec"
                 " WHERE picture_id % 11 = 0")  # fmt: skip
     monkeypatch.setattr(embedding_reader, "PAGES_PER_BLOCK", together)
-    monkeypatch.setattr(embedding_reader, "PARALLEL_MIN_ROWS", 5000)
     found = embedding_reader.read_embeddings(app.engine, app.catalog.model())
     expected = dict(sql.execute("SELECT picture_id, vec::vector::real[] FROM embedding").fetchall())
     assert sorted(found.ids.tolist()) == sorted(expected)
@@ -682,23 +685,17 @@ def test_however_many_pages_are_read_at_a_time_all_embeddings_are_read_once(
 
 
 @pytest.mark.usefixtures("many")
-def test_both_halves_of_a_read_are_of_one_snapshot(
-    app: App, sql: psycopg.Connection, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    model, real = app.catalog.model(), embeddings.page_count
-    before = embedding_reader.read_embeddings(app.engine, model)
-
-    def pages(connection: Any, model: Any) -> int:
-        """Written after the snapshot of one half and before the other half begins."""
+def test_all_passes_over_the_table_see_one_snapshot(app: App, sql: psycopg.Connection) -> None:
+    with embedding_reader.open_embeddings(app.engine, app.catalog.model()) as stored:
+        before = list(stored.blocks())
         sql.execute("UPDATE embedding SET vec = vec WHERE picture_id % 7 = 0")
         sql.execute("DELETE FROM embedding WHERE picture_id % 7 = 1")
-        return real(connection, model)
-
-    monkeypatch.setattr(embeddings, "page_count", pages)
-    found = embedding_reader.read_embeddings(app.engine, model)
-    order, expected = np.argsort(found.ids), np.argsort(before.ids)
-    assert np.array_equal(found.ids[order], before.ids[expected])
-    assert np.array_equal(found.vectors[order], before.vectors[expected])
+        after = list(stored.blocks())
+        gone = next(ids for ids, _ in before)[:300]
+        assert len(stored.vectors_of(gone)) == 300
+    assert len(before) == len(after)
+    for (ids, vectors), (later_ids, later_vectors) in zip(before, after, strict=True):
+        assert np.array_equal(ids, later_ids) and np.array_equal(vectors, later_vectors)
 
 
 @pytest.mark.parametrize(
@@ -710,27 +707,12 @@ def test_a_duplicate_id_is_detected(ids: list[int], doubled: bool) -> None:
     assert embedding_reader._has_duplicates(np.array(ids, dtype=np.int64)) is doubled
 
 
-@pytest.mark.usefixtures("many")
-def test_an_error_in_one_half_ends_the_read(
-    app: App, sql: psycopg.Connection, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    real = embeddings.stream
-
-    def stream(connection: Any, model: Any, pages: range) -> Any:
-        if pages.start:
-            connection.execute(text("SELECT pg_terminate_backend(pg_backend_pid())"))
-        return real(connection, model, pages)
-
-    monkeypatch.setattr(embeddings, "stream", stream)
-    with pytest.raises(DatabaseUnavailable):
-        embedding_reader.read_embeddings(app.engine, app.catalog.model())
-
-
 def test_neither_building_nor_measuring_copies_the_vectors(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    for room in (kmeans, recall):
+    for room in (kmeans, embedding_reader):
         monkeypatch.setattr(room, "BLOCK_ROWS", 128)
+    monkeypatch.setattr(faiss_index, "ADD_ROWS", 128)
     vectors = clustered(30_000, 256).astype(np.float16)
     made = whole(vectors)
 

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from app.errors import IndexDamaged, IndexUnreadable
-from app.index import faiss_index, faiss_io
+from app.index import faiss_index, faiss_io, memory
 from app.index.file_store import MAX_OPEN, IndexFiles
 from app.types import Build
 
@@ -185,8 +185,9 @@ def test_the_previous_index_is_given_up_when_no_search_asks_for_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     files = IndexFiles(tmp_path)
-    now = 0.0
+    now, given_back = 0.0, []
     monkeypatch.setattr(time, "monotonic", lambda: now)
+    monkeypatch.setattr(memory, "give_back", lambda: given_back.append(now))
     first, second = made(files, 0), made(files, 1)
     files.open(first)
     files.open(second)
@@ -199,3 +200,4 @@ def test_the_previous_index_is_given_up_when_no_search_asks_for_it(
     now = 220.0
     assert files.opened(second)
     assert files.opened(first) is None
+    assert given_back == [0.0, 0.0, 220.0]

@@ -108,6 +108,7 @@ class Forgetful:
     def __init__(self, index: faiss_index.AnnIndex) -> None:
         self._index = index
         self.rows = index.rows
+        self.pool = index.pool
 
     def search(self, queries, k, depth=None, *, selector=None):  # type: ignore[no-untyped-def]
         similarities, ids = self._index.search(queries, k, depth, selector=selector)

@@ -112,6 +112,25 @@ def test_a_folder_changes_only_the_pictures_of_products_that_exist(
     assert fields(sql, "new")["category"] == "hats"
 
 
+def test_a_product_keeps_a_picture_that_can_no_longer_be_read(
+    shop: App, sql: psycopg.Connection, tmp_path: Path
+) -> None:
+    write_photos(tmp_path, [20, 21, 22])
+    row = {"sku": "A", "images": "20.png|21.png|0.png"}
+    load(shop, tmp_path, [row])
+    before = contents(sql)
+    (tmp_path / "20.png").unlink()
+    (tmp_path / "0.png").write_bytes(b"no picture")
+    report = ingest(shop, write_csv(tmp_path / "c.csv", [row]))
+    assert (report.unchanged, report.images_rejected) == (1, 2)
+    assert contents(sql) == before
+    row = {"sku": "A", "images": "22.png|20.png|none.png"}
+    assert load(shop, tmp_path, [row], force=True) == (0, 1, 0, 0)
+    assert fields(sql, "A")["images"] == ["22.png", "20.png"]
+    assert load(shop, tmp_path, [{**row, "sku": "new"}]) == (1, 0, 0, 0)
+    assert fields(sql, "new")["images"] == ["22.png"]
+
+
 LOSSES = {
     "pictures": ({"images": ""}, "take 12 of 12 pictures of the 12 products"),
     "fields": (

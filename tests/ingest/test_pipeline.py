@@ -535,10 +535,10 @@ def test_a_source_is_read_at_most_two_chunks_ahead(
 
     real = app.catalog.write
 
-    def write(batch, model):  # type: ignore[no-untyped-def]
+    def write(batch, model, run_id):  # type: ignore[no-untyped-def]
         furthest.append(taken - stored[0] - len(batch.entries))
         stored[0] += len(batch.entries)
-        return real(batch, model)
+        return real(batch, model, run_id)
 
     stored = [0]
     app.catalog.write = write  # type: ignore[method-assign]
@@ -837,11 +837,11 @@ def test_the_next_chunk_is_encoded_while_one_is_written(
     encoder = WatchedEncoder()
     real, encoded = app.catalog.write, []
 
-    def write(batch: Batch, model: Any) -> Any:
+    def write(batch: Batch, model: Any, run_id: int | None) -> Any:
         if not encoded:
             wait_until(lambda: encoder.encoded >= 6)
         encoded.append(encoder.encoded)
-        return real(batch, model)
+        return real(batch, model, run_id)
 
     app.catalog.write = write  # type: ignore[method-assign]
     ingest(app, write_source(tmp_path, 9), encoder=encoder)
@@ -858,9 +858,9 @@ def test_a_picture_of_the_previous_chunk_is_not_encoded_again(
     rows = [{"sku": f"P{n}", "images": name} for n, name in enumerate(names)]
     real = app.catalog.write
 
-    def write(batch: Batch, model: Any) -> Any:
+    def write(batch: Batch, model: Any, run_id: int | None) -> Any:
         wait_until(lambda: len(prepared_bytes) == 2)
-        return real(batch, model)
+        return real(batch, model, run_id)
 
     app.catalog.write = write  # type: ignore[method-assign]
     encoder = WatchedEncoder()

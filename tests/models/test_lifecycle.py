@@ -227,11 +227,11 @@ def test_a_running_ingest_notices_a_change_of_models(
         fill(other, source)
     real = filled.catalog.write
 
-    def write(batch: Batch, model: Any) -> Any:
+    def write(batch: Batch, model: Any, run_id: int | None) -> Any:
         if not changed.is_set():
             changed.set()
             getattr(other.lifecycle, what)("mirrored")
-        return real(batch, model)
+        return real(batch, model, run_id)
 
     filled.catalog.write = write  # type: ignore[method-assign]
     report = ingest(filled, write_source(tmp_path / "more", ROWS + 150))

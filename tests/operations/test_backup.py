@@ -192,6 +192,7 @@ def test_every_row_of_every_table_is_restored(
 ) -> None:
     """Except stamps, which are renewed, and builds, which belong to the other database."""
     add(app, {**numbered(4), "TWO": [1, 50]}, brand="Kestrel", price=1.5, attributes={"a": [1]})
+    app.catalog.delete(["P0003"])
     decide(app.engine, "P0001", "TWO", True, "Ada")
     sql.execute(FILLED)
     backup(app.engine, tmp_path / "b")

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
+from io import BytesIO
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
 from app.bootstrap import App
 from app.cli.search import as_dict, print_matches
 from app.config import Settings
 from app.search import confidence
-from app.search.confidence import NO_CLOSE_MATCH, Curve, Curves, curve_for
+from app.search.confidence import NO_CLOSE_MATCH, TEXTURE, Curve, Curves, curve_for
+from app.search.vector_cache import PhotoObjects
 from app.types import Model, Query
 from support.colours import photo
 from support.region_colours import choose_region_colours
@@ -60,9 +65,50 @@ def test_a_photo_with_a_background_and_a_part_of_one_are_judged_by_the_curve_of_
     model = Model(1, "colours", "1", 49, "known")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(confidence, "SHIPPED", {"known": CURVES})
-        assert curve_for(model, 0.5) is CURVES.whole
-        assert curve_for(model, 0.49) is CURVES.objects
+        assert curve_for(model, PhotoObjects(0.5)) is CURVES.whole
+        assert curve_for(model, PhotoObjects(0.49)) is CURVES.objects
         assert curve_for(model, None) is CURVES.objects
+
+
+@pytest.mark.parametrize(
+    ("whole", "texture", "filled"),
+    [
+        (0.6, None, False), (0.64, None, True), (0.5, TEXTURE, True), (0.49, TEXTURE, False),
+        (0.5, 2 * TEXTURE, False), (0.61, 2 * TEXTURE, True),
+        (0.3, 0.5 * TEXTURE, False), (0.45, 0.5 * TEXTURE, True),
+        (0.0, 0.0, False), (0.2, 0.0, True),
+    ],
+)  # fmt: skip
+def test_a_varied_border_needs_a_better_match_of_the_whole_and_a_plain_one_a_worse(
+    whole: float, texture: float | None, filled: bool
+) -> None:
+    curves = replace(CURVES, per_texture=0.15)
+    assert curves.is_filled(PhotoObjects(whole, texture=texture)) is filled
+    assert not curves.is_filled(PhotoObjects(whole, texture=texture, leads=True))
+
+
+def test_what_stands_before_a_varied_ground_is_judged_as_an_object(app: App) -> None:
+    """The same product, before a plain ground and before stripes; the whole is never `filled`."""
+    seen = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(confidence, "curve_for", lambda model, found: seen.append(found))
+        for stripes in (False, True):
+            app.search.search(Query(picture=before_a_ground(5000, stripes=stripes), k=3))
+    plain, striped = (found.texture for found in seen)
+    assert plain == pytest.approx(0, abs=1) and striped > 50
+
+
+def before_a_ground(number: int, *, stripes: bool) -> bytes:
+    """A PNG of a photo of `numbered` products before a grey wall, or before stripes."""
+    pixels = np.full((320, 320, 3), 128, np.uint8)
+    if stripes:
+        pixels[(np.arange(320) // 20 % 2 == 0)[:, None] ^ (np.arange(320) // 20 % 2 == 0)] = 0
+    with Image.open(BytesIO(photo(number))) as picture:
+        room = Image.fromarray(pixels)
+        room.paste(picture.resize((120, 120), Image.Resampling.NEAREST), (100, 100))
+    file = BytesIO()
+    room.save(file, "PNG")
+    return file.getvalue()
 
 
 def test_without_a_picture_and_on_later_pages_nothing_is_said(app: App) -> None:

@@ -25,3 +25,21 @@ def test_folded_results_stay_best_first() -> None:
     hits = [hit(1, 0.1), hit(2, 0.2), hit(3, 0.3)]
     result = deduplicate(hits, Query(sku="Q", fold=True), min_spelling_similarity=1)
     assert [kept.product.sku for kept, _ in result.kept] == ["P1", "P2", "P3"]
+
+
+def test_only_the_matches_of_the_page_get_the_products_folded_into_them() -> None:
+    titles = ["Marria lamp", "Corano lamp", "Marria lamp", "Corano lamp"]
+    hits = [
+        ScoredHit(Hit(n, n, n / 10), Product(f"P{n}", title), 1 - n / 10)
+        for n, title in enumerate(titles)
+    ]
+
+    def folded(k: int, complete: bool) -> list[int]:
+        result = deduplicate(
+            hits, Query(fold=True), min_spelling_similarity=0.9, k=k, complete=complete
+        )
+        return [len(folded) for _, folded in result.kept]
+
+    assert folded(2, False) == folded(9, True) == [1, 1]
+    assert folded(1, False) == [1, 0]
+    assert folded(3, False) == [0, 0], "more hits will be asked for"

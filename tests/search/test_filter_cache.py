@@ -183,6 +183,7 @@ def _once(app: App, held: object, listed: FilterIdList) -> single_statement.Stat
             nominees.seen_to,
             cluster=single_statement.cluster(raw),
             max_delta_rows=20_000,
+            known=nominees.known,
         )
     except single_statement.FilterListOutdated:
         return None

@@ -19,7 +19,7 @@ from app.search import regions
 from app.search.filters import parse
 from app.search.regions import ObjectLimits, limits_of
 from app.search.retrieval import best_hits
-from app.search.vector_cache import VectorCache
+from app.search.vector_cache import QueryPicture, VectorCache
 from app.types import Hit, Model, Query, SearchResult
 from support.colours import photo
 from support.region_colours import RegionColourEncoder, choose_region_colours
@@ -98,7 +98,10 @@ def test_objects_that_do_not_lead_the_whole_are_regions_only(
     both = {sku(FIRST), sku(SECOND)}
     assert set(whole[:2]) != both
     monkeypatch.setattr(regions, "LIMITS", {("", ""): ObjectLimits(lead=lead)})
-    result = app.search.search(query)
+    cache = VectorCache()
+    result = app.search.search(query, cache)
+    found = cache.get_objects(QueryPicture(two()), encoder(app).fingerprint)
+    assert found is not None and found.leads is merged and found.texture is not None
     assert first_skus(result) == both
     if merged:
         assert set(skus(result)[:2]) == both

@@ -117,7 +117,7 @@ def test_later_pages_are_as_thorough_as_the_first(
     monkeypatch.setattr(faiss_index, "MIN_NPROBE", 1)
     add(app, numbered(1500))
     build = app.indexer.rebuild()
-    assert (build.kind, build.state) == ("ivf", "published")
+    assert build.kind != "flat" and build.state == "published"
     whole = skus(ask(app, 9000, k=1000))[:200]
     shown: tuple[str, ...] = ()
     came: list[str] = []
@@ -136,7 +136,7 @@ def test_products_of_many_pictures_are_looked_for_as_thoroughly(
     monkeypatch.setattr(faiss_index, "MIN_NPROBE", 1)
     add(app, {f"M{n:02}": range(30 * n, 30 * n + 30) for n in range(60)})
     build = app.indexer.rebuild()
-    assert (build.kind, build.state) == ("ivf", "published")
+    assert build.kind != "flat" and build.state == "published"
     found = 0
     for seed in range(9000, 9010):
         [query] = vectors(app, [seed])

@@ -162,11 +162,11 @@ def test_inverted_lists_give_the_same_result_as_the_exact_scan(
     add(app, numbered(400))
     before = ask(app, k=k)
     build = app.indexer.rebuild()
-    assert build.kind == "ivf"
+    assert build.kind in ("ivf", "rabitq")
     after = ask(app, k=k)
     assert after.plan.path == "faiss"
     shared = set(skus(before)) & set(skus(after))
-    assert len(shared) >= 0.98 * k
+    assert len(shared) >= 0.97 * k
     add(app, {"NEW": [1000]})
     app.catalog.delete([skus(after)[0]])
     assert skus(ask(app, k=k))[0] == "NEW"
@@ -180,7 +180,7 @@ def test_a_build_is_trusted_only_a_little_nearer_than_its_last_nominee(app: App)
     with snapshot(app.engine) as connection:
         found, _ = index_delta.nearest(
             connection, app.catalog.model(), build, query, np.arange(1, 21), 0.5,
-            n=20, k=5, excluded=(), max_delta_rows=10,
+            n=20, k=5, excluded=(), max_delta_rows=10, known=None,
         )  # fmt: skip
     assert found.seen_to == 0.5 - TOLERANCE
 

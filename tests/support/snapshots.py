@@ -94,6 +94,7 @@ def at_once_with_newest(
             raw, single_statement.StatementRequest(model, newest, query, k + 16, k),
             nominees.ids, nominees.seen_to,
             cluster=single_statement.cluster(raw), max_delta_rows=app.settings.max_delta_rows,
+            known=nominees.known,
         )  # fmt: skip
         if result is not None and is_complete(result.candidates, k):
             return build_result(result.candidates, newest, result.delta_rows)

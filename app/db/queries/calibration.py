@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from sqlalchemy import Connection, Row, text
 
 from app.db.pipeline import Deferred, Pipeline
-from app.types import Calibration, CloseCut, CutOff, Model, Vector
+from app.types import UNKNOWN_CLOSE_CUT, Calibration, CloseCut, CutOff, Model, Vector
 
 SUFFIXES = ("_distance", "_pairs", "_others")
 CUT_OFFS = ("same_photo", "same_product", "similar")
@@ -161,6 +161,16 @@ def known_same(connection: Connection, shown: Sequence[int], others: Sequence[in
             AND coalesce(v.same, a.identity_key <> '' AND a.identity_key = b.identity_key)"""
     rows = connection.execute(text(sql), {"shown": list(shown), "found": list(others)})
     return set(rows.scalars())
+
+
+def close_cut(connection: Connection, model_id: int) -> CloseCut | None:
+    """What was fitted for "no close match" of the whole catalogue; None if the model was not
+    calibrated since that is fitted."""
+    names = ", ".join(f"close_{name}" for name in CLOSE)
+    sql = f"SELECT {names} FROM calibration WHERE model_id = :model AND category = ''"
+    row = connection.execute(text(sql), {"model": model_id}).one_or_none()
+    cut = None if row is None else CloseCut(*row)
+    return None if cut is None or cut == UNKNOWN_CLOSE_CUT else cut
 
 
 def read(connection: Connection, model_id: int) -> tuple[Calibration, ...]:

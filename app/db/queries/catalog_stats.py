@@ -133,7 +133,8 @@ def embedding_counts(connection: Connection) -> list[EmbeddedCount]:
 def runs(connection: Connection, limit: int) -> list[RunSummary]:
     """The last `limit` ingest runs, newest first."""
     sql = """
-        SELECT run.id, run.source, m.name AS model, run.state, run.report, run.started_at,
+        SELECT run.id, CASE run.kind WHEN 'delete' THEN 'deleted: ' ELSE '' END || run.source
+                AS source, m.name AS model, run.state, run.report, run.started_at,
             run.finished_at, (SELECT count(*) FROM (
                 SELECT FROM ingest_reject WHERE run_id = run.id LIMIT :counted) AS few) AS rejects
         FROM ingest_run AS run LEFT JOIN model AS m ON m.id = run.model_id

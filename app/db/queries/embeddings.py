@@ -101,8 +101,9 @@ def stream(
 
 def prepare_stream(connection: Connection) -> None:
     """Set this transaction up for `stream`: reading takes as long as it takes, but a lock is not
-    waited for longer than a minute."""
+    waited for longer than a minute. Between reads, what was read may be worked on for any time."""
     timeouts.set_for_transaction(connection, statement_s=0, lock_s=60)
+    timeouts.no_idle_timeout(connection)
     connection.execute(text("SET LOCAL jit = off"))  # compiling costs more than it saves here
 
 

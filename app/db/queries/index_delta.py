@@ -52,7 +52,14 @@ def has_future_stamps(connection: Connection, model_id: int) -> bool:
     return bool(connection.execute(text(sql), {"model": model_id}).scalar_one())
 
 
-DELTA_COUNT = "(SELECT count(*) FROM delta)"
+BUILD_COUNTS = """, (SELECT count(*) FROM delta) AS delta_rows,
+    (SELECT count(*) FROM nominee) AS unchanged, (
+        SELECT distance FROM nominee ORDER BY distance
+        OFFSET greatest((SELECT count(*) FROM nominee) * CAST(%(known)s AS bigint)
+            / cardinality(CAST(%(nominated)s AS bigint[])), 1) - 1 LIMIT 1
+    ) AS reach"""
+"""Columns of HIT_COUNTS: the rows of the delta; the nominees that did not change, whether they pass
+the filter or not; and the distance of the last one of these that the build claims to know."""
 
 # A nominee counts only in the version that the build read; every row changed since is searched
 # exactly. A snapshot does not see a transaction that is at or above its xmax or was in progress.
@@ -70,11 +77,13 @@ WITH delta AS MATERIALIZED (
     FROM embedding AS e
     WHERE e.model_id = {model} AND e.changed_in = ANY(CAST(%(in_progress)s AS xid8[]))
     ORDER BY e.changed_in LIMIT %(allowed)s)
-), {moved}hit AS MATERIALIZED (
-    SELECT e.picture_id, e.vec <=> CAST(%(q)s AS halfvec) AS distance, false AS fresh
+), {moved}nominee AS MATERIALIZED (
+    SELECT e.picture_id, e.vec <=> CAST(%(q)s AS halfvec) AS distance
     FROM embedding AS e
     WHERE e.model_id = {model} AND e.picture_id = ANY(CAST(%(nominated)s AS bigint[]))
-        AND pg_visible_in_snapshot(e.changed_in, CAST(%(snapshot)s AS pg_snapshot)){shown}
+        AND pg_visible_in_snapshot(e.changed_in, CAST(%(snapshot)s AS pg_snapshot))
+), hit AS MATERIALIZED (
+    SELECT e.picture_id, e.distance, false AS fresh FROM nominee AS e WHERE true{shown}
   UNION ALL (
     SELECT e.picture_id, e.distance, true FROM (SELECT * FROM delta{also}) AS e WHERE true{shown}
     ORDER BY e.distance, e.picture_id LIMIT %(n)s)
@@ -93,23 +102,27 @@ def nearest(
     k: int,
     excluded: Sequence[int],
     hidden: Sequence[int] = (),
+    known: int | None,
     max_delta_rows: int,
     filter_clause: FilterClause = EVERYTHING,
 ) -> tuple[Candidates, int]:
     """The nearest products among the unchanged nominees of a build and its delta.
 
     `nominated` are picture ids, int64, shape (m,); `seen_to` is the cosine distance (0 to 2) from
-    which on the build nominated none, None if it nominated all. The `n` nearest rows of the delta
-    are added. Pictures count only if a product that passes the filter shows them. Also returns the
-    number of rows in the delta, counted up to `max_delta_rows` + 1; if it exceeds `max_delta_rows`,
-    the candidates must not be used.
+    which on the build nominated none, None if it nominated all. A build with compressed vectors
+    knows no such distance, but claims that its `known` nearest rows are among the nominees: the
+    exact distance of the last of them takes the place of `seen_to`.
+
+    The `n` nearest rows of the delta are added. Pictures count only if a product that passes the
+    filter shows them. Also returns the number of rows in the delta, counted up to `max_delta_rows`
+    + 1; if it exceeds `max_delta_rows`, the candidates must not be used.
     """
     sql = (BUILD_AND_DELTA + PRODUCT_PAGE).format(
-        model=model.id, delta=DELTA_COUNT, **filter_clause.parts
+        model=model.id, build=BUILD_COUNTS, **filter_clause.parts
     )
     values = bound_values(build, nominated, n, max_delta_rows) | dict(filter_clause.values)
-    rows = fetch_rows(connection, sql, query, k, excluded, hidden, **values)
-    return merged_candidates(rows, len(nominated), seen_to, n), rows[0].delta_rows
+    rows = fetch_rows(connection, sql, query, k, excluded, hidden, known=known, **values)
+    return merged_candidates(rows, len(nominated), seen_to, known, n), rows[0].delta_rows
 
 
 def bound_values(
@@ -126,11 +139,20 @@ def bound_values(
 
 
 def merged_candidates(
-    rows: Sequence[Any], nominated: int, seen_to: float | None, n: int
+    rows: Sequence[Any], nominated: int, seen_to: float | None, known: int | None, n: int
 ) -> Candidates:
-    """Candidates from rows of BUILD_AND_DELTA with HIT_COUNTS; `nominated` counts the nominees."""
+    """Candidates from rows of BUILD_AND_DELTA with HIT_COUNTS; `nominated` counts the nominees.
+
+    The nominees that changed since the build have no distance. Of the `known` nearest as large a
+    share is taken to have changed as of all nominees.
+    """
     held, fresh, farthest = rows[0].held, rows[0].fresh, rows[0].farthest
-    ends = [] if seen_to is None else [seen_to - TOLERANCE]
+    if seen_to is None:
+        ends = []
+    elif known is None:
+        ends = [seen_to - TOLERANCE]
+    else:
+        ends = [rows[0].reach if rows[0].unchanged * known >= nominated > 0 else 0.0]
     if fresh >= n:
         ends.append(farthest)
     vanished = nominated - held

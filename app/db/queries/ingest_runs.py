@@ -13,10 +13,26 @@ _UNSEEN = """FROM product AS p
         AND EXISTS (SELECT FROM ingest_before AS b WHERE b.id = p.id)"""
 
 
-def begin(connection: Connection, source: str, model_id: int) -> int:
-    """Record the start of a run; returns its id."""
-    sql = text("INSERT INTO ingest_run (source, model_id) VALUES (:source, :model) RETURNING id")
-    return int(connection.execute(sql, {"source": source, "model": model_id}).scalar_one())
+def begin(
+    connection: Connection, source: str, model_id: int | None, kind: str, undoes: int | None
+) -> int:
+    """Record the start of a run ("ingest" or "undo"); returns its id."""
+    sql = text(
+        "INSERT INTO ingest_run (source, model_id, kind, undoes)"
+        " VALUES (:source, :model, :kind, :undoes) RETURNING id"
+    )
+    values = {"source": source, "model": model_id, "kind": kind, "undoes": undoes}
+    return int(connection.execute(sql, values).scalar_one())
+
+
+def record_delete(connection: Connection, skus: str, count: int) -> int:
+    """Record a deletion in the transaction that deletes; returns its id."""
+    sql = text(
+        "INSERT INTO ingest_run (source, kind, state, report, finished_at)"
+        " VALUES (:source, 'delete', 'finished',"
+        " jsonb_build_object('deleted', CAST(:count AS int)), clock_timestamp()) RETURNING id"
+    )
+    return int(connection.execute(sql, {"source": skus, "count": count}).scalar_one())
 
 
 def finish(connection: Connection, run_id: int, state: str, report: Mapping[str, Any]) -> None:
@@ -32,7 +48,8 @@ def finish(connection: Connection, run_id: int, state: str, report: Mapping[str,
 
 def sources(connection: Connection) -> list[str]:
     """The distinct sources of ingests, the most recent first."""
-    sql = "SELECT source FROM ingest_run GROUP BY source ORDER BY max(id) DESC"
+    sql = """SELECT source FROM ingest_run WHERE kind = 'ingest'
+        GROUP BY source ORDER BY max(id) DESC"""
     return list(connection.execute(text(sql)).scalars())
 
 

@@ -34,11 +34,12 @@ pictures, each with its nearest one."""
 
 HIT_COUNTS = """(
     SELECT count(*) FILTER (WHERE NOT fresh) AS held, count(*) FILTER (WHERE fresh) AS fresh,
-        max(distance) FILTER (WHERE fresh) AS farthest, {delta} AS delta_rows
+        max(distance) FILTER (WHERE fresh) AS farthest{build}
     FROM hit
 ) AS seen"""
 """Counts over the CTE hit: rows from the build (held), rows from elsewhere (fresh), and the largest
-distance among the fresh ones. In EXACT and HNSW, which use no build, all rows are fresh."""
+distance among the fresh ones. In EXACT and HNSW, which use no build, all rows are fresh. `build` is
+more columns of a statement that uses one (`index_delta.BUILD_COUNTS`)."""
 
 PRODUCT_PAGE = (
     BEST_PER_PRODUCT
@@ -156,7 +157,7 @@ def exact(
 
     Products with an id in `excluded` and pictures with an id in `hidden` are left out.
     """
-    sql = (EXACT + PRODUCT_PAGE).format(model=model.id, delta=0, **EVERYTHING.parts)
+    sql = (EXACT + PRODUCT_PAGE).format(model=model.id, build="", **EVERYTHING.parts)
     rows = fetch_rows(connection, sql, query, k, excluded, hidden, n=n)
     examined = rows[0].fresh
     return candidates_from_rows(rows, rows[0].farthest if examined >= n else None, examined)
@@ -187,7 +188,7 @@ def hnsw(
             text("SELECT set_config(:name, :value, true)"), {"name": name, "value": value}
         )
     sql = (HNSW + PRODUCT_PAGE).format(
-        model=model.id, dim=model.dim, delta=0, **filter_clause.parts
+        model=model.id, dim=model.dim, build="", **filter_clause.parts
     )
     rows = fetch_rows(connection, sql, query, k, excluded, hidden, n=n, **filter_clause.values)
     return candidates_from_rows(rows, rows[0].farthest or 0.0, rows[0].fresh)

@@ -10,6 +10,7 @@ from sqlalchemy import Connection, Row, text
 
 from app.db import timeouts
 from app.db.pipeline import Deferred, Pipeline
+from app.db.queries import history
 from app.types import Model, PictureData, Vector
 
 BATCH_ROWS = 256
@@ -121,11 +122,12 @@ def save(pipeline: Pipeline, pictures: Sequence[PictureData]) -> Deferred[dict[b
     return lambda: dict(rows())
 
 
-def sweep(connection: Connection, ids: Sequence[int]) -> int:
+def sweep(connection: Connection, ids: Sequence[int], run_id: int | None = None) -> int:
     """Delete those of these pictures (ids) that no product shows; returns their number.
 
-    Embeddings are deleted by cascade. A first statement locks the rows; the second one then sees
-    products that other transactions linked while this one waited for the locks.
+    They are kept in the history of the run, if there is one. Embeddings are deleted by cascade. A
+    first statement locks the rows; the others then see products that other transactions linked
+    while this one waited for the locks.
     """
     if not ids:
         return 0
@@ -134,6 +136,8 @@ def sweep(connection: Connection, ids: Sequence[int]) -> int:
         text("SELECT FROM picture WHERE id = ANY(CAST(:ids AS bigint[])) ORDER BY id FOR UPDATE"),
         values,
     )
+    if run_id is not None:
+        history.record_pictures(connection, run_id, ids)
     result = connection.execute(
         text(
             """DELETE FROM picture WHERE id = ANY(CAST(:ids AS bigint[])) AND NOT EXISTS (

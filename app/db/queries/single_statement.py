@@ -87,13 +87,13 @@ def search(
     nominated: NDArray[np.int64],
     seen_to: float | None,
     *,
+    known: int | None,
     cluster: str,
     max_delta_rows: int,
 ) -> StatementResult | None:
     """The result of `index_delta.nearest` for nominated pictures, with the details of the page.
 
-    `nominated` are picture ids, int64, shape (m,); `seen_to` is the cosine distance (0 to 2) from
-    which on the build nominated none, None if it nominated all.
+    `nominated`, `seen_to` and `known` as in `index_delta.nearest`.
 
     Returns None unless the model is the active one and the build the newest usable one.
     `connection` must be in autocommit mode and have pgvector's types registered. Raises
@@ -111,6 +111,7 @@ def search(
         "n": str(request.n),
         "k": str(request.k),
         "allowed": str(max_delta_rows + 1),
+        "known": None if known is None else str(known),
         **(request.listed.values if request.listed else {}),
         **request.filter_clause.values,
     }
@@ -125,7 +126,7 @@ def search(
         return None
     if not first.usable:
         raise FilterListOutdated
-    candidates = index_delta.merged_candidates(rows, len(nominated), seen_to, request.n)
+    candidates = index_delta.merged_candidates(rows, len(nominated), seen_to, known, request.n)
     lag = None if first.lag is None else float(first.lag)
     return StatementResult(candidates, rows[: len(candidates.hits)], first.delta_rows, lag)
 
@@ -146,7 +147,7 @@ def _sql(model_id: int, condition: str) -> str:
         newest=newest,
         lag=models.LAG,
         fields=products.FIELDS,
-        seen=nearest.HIT_COUNTS.format(delta=index_delta.DELTA_COUNT),
+        seen=nearest.HIT_COUNTS.format(build=index_delta.BUILD_COUNTS),
         usable=filter_snapshot.USABLE if condition else "true",
         **parts,
     )

@@ -1,0 +1,245 @@
+"""Indexes of compressed vectors nominate enough for the exact order, and claim no more."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psycopg
+import pytest
+
+from app.bootstrap import App
+from app.db.engine import snapshot
+from app.db.queries import index_delta
+from app.errors import IndexUnreadable
+from app.index import builder, faiss_index, faiss_io, recall
+from app.index.embedding_reader import EmbeddingSnapshot, random_mask, sample_rows
+from app.index.faiss_index import CODES, FLOAT16, AnnIndex, IdSelector
+from app.index.file_store import IndexFiles
+from app.index.recall import RecallBenchmark
+from app.types import Query, Vectors
+from support.shop import add, numbered, vectors
+
+ROWS, DIM = 6000, 128
+
+
+def spectrum(rows: int, dim: int, seed: int = 0) -> Vectors:
+    """Unit vectors near a surface of sixteen dimensions: most of the variance is in few directions,
+    like in embeddings of photos."""
+    random = np.random.default_rng(seed)
+    surface = np.random.default_rng(9).standard_normal((16, dim))
+    noise = random.standard_normal((rows, dim)) * 0.7
+    found = np.tanh(random.standard_normal((rows, 16)) @ surface / 4) * 4 + noise
+    return (found / np.linalg.norm(found, axis=1, keepdims=True)).astype(np.float32)
+
+
+def content(rows: Vectors) -> EmbeddingSnapshot:
+    return EmbeddingSnapshot("1:1:", np.arange(len(rows), dtype=np.int64) * 3 + 5, rows)
+
+
+@pytest.fixture(scope="module")
+def tuned() -> tuple[AnnIndex, EmbeddingSnapshot, RecallBenchmark]:
+    rows = content(spectrum(ROWS, DIM))
+    benchmark = RecallBenchmark(rows, faiss_index.DEPTHS, sample=100)
+    return recall.tune(faiss_index.build(rows.ids, rows.vectors), benchmark, 0.98), rows, benchmark
+
+
+Tuned = tuple[AnnIndex, EmbeddingSnapshot, RecallBenchmark]
+
+
+def test_the_exact_order_of_the_nominees_reaches_the_goal(tuned: Tuned) -> None:
+    index, rows, benchmark = tuned
+    assert index.kind == "rabitq" and len(index.parameters["pool"]) == len(faiss_index.DEPTHS)
+    exact = np.sort(benchmark.queries @ rows.vectors.T, axis=1)[:, ::-1]
+    for depth in faiss_index.DEPTHS:
+        assert benchmark.recall(index, depth) >= 0.98
+        found = 0
+        for query, similarities in zip(benchmark.queries, exact, strict=True):
+            ids = index.nominate(query, depth, depth).ids
+            best = np.sort(rows.vectors_of(ids) @ query)[::-1][:depth]
+            found += int((best >= similarities[depth - 1] - recall.EPSILON).sum())
+        assert found / (depth * len(exact)) == pytest.approx(
+            benchmark.recall(index, depth), abs=0.005
+        )
+
+
+def test_the_estimates_alone_would_miss_the_goal(tuned: Tuned) -> None:
+    """So the pool is what reaches it."""
+    index, _, benchmark = tuned
+    assert index.pool(10) > 10
+    narrow = {**index.parameters, "pool": {}}
+    assert benchmark.recall(AnnIndex(index.faiss_index, "rabitq", narrow), 10) < 0.95
+
+
+def test_what_is_claimed_to_be_known_is_among_the_nominees(tuned: Tuned) -> None:
+    index, rows, benchmark = tuned
+    missed = 0
+    for query in benchmark.queries:
+        nominees = index.nominate(query, 26, 10)
+        assert nominees.known is not None and 10 < nominees.known <= 26 <= len(nominees.ids)
+        nearest = rows.ids[np.argsort(-(rows.vectors @ query))[: nominees.known]]
+        missed += int((~np.isin(nearest, nominees.ids)).sum())
+    assert missed <= 0.06 * 14 * len(benchmark.queries)  # the goal is 0.98 of the ten nearest
+
+
+def test_a_selector_finds_the_nearest_of_those_that_pass(tuned: Tuned) -> None:
+    index, rows, benchmark = tuned
+    assert benchmark.filtered_recall(index) >= 0.98
+    for share in (0.3, 0.01):
+        passing = rows.ids[random_mask(rows.ids, share, seed=1)]
+        nominees = index.nominate(benchmark.queries[0], 26, 10, selector=IdSelector(passing))
+        assert np.isin(nominees.ids, passing).all() and len(nominees.ids) >= 26
+        everything = index.nominate(
+            benchmark.queries[0], len(passing) + 1, selector=IdSelector(passing)
+        )
+        assert sorted(everything.ids) == sorted(passing) and everything.cutoff is None
+
+
+def test_the_pool_grows_between_the_tuned_depths_and_beyond(tuned: Tuned) -> None:
+    index = replace(tuned[0], parameters={"pool": {"10": 40, "20": 100, "200": 600}})
+    assert [index.pool(depth) for depth in (1, 10, 15, 20, 200, 400)] == [
+        40,
+        40,
+        70,
+        100,
+        600,
+        1200,
+    ]
+    assert AnnIndex(None, "ivf", {"nlist": 9, "nprobe": {}}).pool(15) == 15
+
+
+@pytest.mark.parametrize("dim", [49, 512, 768, 1024])
+def test_every_dimension_can_be_compressed(dim: int) -> None:
+    rows = content(spectrum(600, dim))
+    index = faiss_index.inverted_lists(rows.vectors[:10], CODES[0])
+    faiss_index.add(index, rows.ids, rows.vectors)
+    everywhere = replace(index, parameters={**index.parameters, "nprobe": {}})
+    found = [everywhere.nominate(row, 30).ids for row in rows.vectors[:50]]
+    assert np.mean([id_ in ids for id_, ids in zip(rows.ids, found, strict=False)]) == 1
+    lists = index.faiss_index.invlists
+    assert lists.code_size < dim / 4 + 24
+
+
+def test_the_same_rows_give_the_same_file_and_batches_do_not_matter(tmp_path: Path) -> None:
+    rows = content(spectrum(1000, 32))
+    files, names = IndexFiles(tmp_path), set()
+    for size in (1000, 1000, 77):
+        index = faiss_index.inverted_lists(rows.vectors[:30], CODES[0])
+        for begin in range(0, 1000, size):
+            part = slice(begin, begin + size)
+            faiss_index.add(index, rows.ids[part], rows.vectors[part])
+        names.add(files.write(index)[0])
+    assert len(names) == 1
+
+
+def test_a_compressed_file_is_read_back_and_refused_by_versions_that_know_no_such_kind(
+    tuned: Tuned, tmp_path: Path
+) -> None:
+    index, rows, _ = tuned
+    path = tmp_path / "x.faiss"
+    with path.open("wb") as file:
+        sha256, size = faiss_io.write(index, file)
+    assert size < 0.35 * rows.vectors.astype(np.float16).nbytes
+    faiss_io.check_header(path, size, ROWS)
+    again = faiss_io.read(path, sha256, index.kind, index.parameters)
+    query = rows.vectors[7]
+    assert again.nominate(query, 26, 10).ids.tolist() == index.nominate(query, 26, 10).ids.tolist()
+    with pytest.raises(RuntimeError):
+        faiss_index.faiss().deserialize_index(np.fromfile(path, np.uint8))
+    with pytest.raises(IndexUnreadable, match="kind"):
+        faiss_io.check_kind("later")
+
+
+def test_a_build_of_a_later_version_is_answered_without_it(
+    app: App, sql: psycopg.Connection
+) -> None:
+    add(app, numbered(20))
+    build = app.indexer.rebuild()
+    sql.execute("UPDATE index_build SET kind = 'later'")
+    app.files._open.clear()
+    query = Query(vector=vectors(app, [1])[0], model_id=app.catalog.model().id, k=5)
+    plan = app.search.search(query).plan
+    assert (plan.path, plan.reason_code) == ("exact", "file")
+    assert plan.reason.startswith(f"build {build.id}: its kind, later,")
+
+
+# A build
+
+
+def built(rows: Vectors, goal: float = 0.99) -> Any:
+    return builder._build_and_measure(content(rows), np.empty((0, rows.shape[1]), np.float32), goal)
+
+
+def test_a_build_takes_the_smallest_code_that_reaches_the_goal(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(faiss_index, "FLAT_ROWS", 1000)
+    rows = spectrum(3000, DIM)
+    made = built(rows)
+    assert (made.index.kind, made.index.parameters["bits"]) == ("rabitq", 2)
+    assert made.shortfall(0.99) is None
+    monkeypatch.setattr(faiss_index, "MAX_POOL", made.index.pool(10) - 1)
+    finer = built(rows)
+    assert (finer.index.kind, finer.index.parameters["bits"]) == ("rabitq", 4)
+    assert finer.index.pool(10) < made.index.pool(10)
+    monkeypatch.setattr(faiss_index, "MAX_POOL", 9)
+    assert built(rows).index.kind == FLOAT16.kind
+
+
+def test_identical_pictures_are_all_correct_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(faiss_index, "FLAT_ROWS", 100)
+    rows = np.vstack([np.repeat(spectrum(1, 64), 400, axis=0), spectrum(400, 64, seed=2)])
+    made = built(rows.astype(np.float16))
+    assert made.shortfall(0.99) is None
+
+
+def test_a_sample_is_random_and_the_same_each_time() -> None:
+    rows = content(spectrum(5000, 8))
+    found = sample_rows(rows, 500)
+    assert 400 < len(found) < 600
+    np.testing.assert_array_equal(found, sample_rows(rows, 500))
+    assert len(sample_rows(rows, 5000)) == 5000
+    masks = [random_mask(rows.ids, share) for share in (0.0, 0.2, 1.0)]
+    assert [mask.sum() for mask in masks][::2] == [0, 5000]
+    assert 900 < masks[1].sum() < 1100
+
+
+# The end of what is known
+
+
+def horizon(app: App, nominated: list[int], known: int | None) -> float | None:
+    query = vectors(app, [1000])[0].astype(np.float16).astype(np.float32)
+    build = app.indexer.latest(1)[0]
+    with snapshot(app.engine) as connection:
+        found, _ = index_delta.nearest(
+            connection, app.catalog.model(), build, query, np.array(nominated), 0.123,
+            n=20, k=5, excluded=(), max_delta_rows=100, known=known,
+        )  # fmt: skip
+    return found.seen_to
+
+
+def test_what_is_known_ends_at_an_exact_distance(app: App, sql: psycopg.Connection) -> None:
+    add(app, numbered(40))
+    app.indexer.rebuild()
+    query = vectors(app, [1000])[0].astype(np.float16).astype(np.float32)
+    pictures = list(range(3, 33))
+
+    def exact(ids: list[int]) -> list[float]:
+        return sorted(
+            row[0]
+            for row in sql.execute(
+                "SELECT vec <=> %s::vector::halfvec FROM embedding WHERE picture_id = ANY(%s)",
+                [str(query.tolist()), ids],
+            )
+        )
+
+    for known in (1, 14, 30):
+        assert horizon(app, pictures, known) == exact(pictures)[known - 1]
+    sql.execute("UPDATE embedding SET vec = vec WHERE picture_id BETWEEN 3 AND 12")
+    unchanged = pictures[10:]
+    assert horizon(app, pictures, 15) == exact(unchanged)[9]
+    assert horizon(app, pictures, 1) == 0.0
+    sql.execute("UPDATE embedding SET vec = vec WHERE picture_id BETWEEN 3 AND 32")
+    assert horizon(app, pictures, 15) == 0.0
