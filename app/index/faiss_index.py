@@ -61,7 +61,7 @@ KINDS = ("flat", "ivf", "rabitq")
 
 MAX_POOL = 100
 """Largest number of nominees for ten results that a compressed index may need. PostgreSQL computes
-their exact distances, 3 to 4 microseconds for each."""
+their exact distances, so each costs a search some time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -260,9 +260,8 @@ def _openblas_core_type() -> str | None:
 def list_count(rows: int) -> int:
     """The number of inverted lists for `rows` rows: 2 * sqrt(rows).
 
-    A list costs 2 to 3 microseconds beside its rows, and a row 20 nanoseconds. With twice as many
-    lists as here a build assigned rows for twice as long and searches were no faster; with half as
-    many the eight lists that are always probed took twice as long.
+    At 100,000 rows training and encoding took 12.7 s of processor time; with 4 * sqrt(rows) 22.1 s,
+    and as many lists were probed; with sqrt(rows) 11.4 s, and 17 larger lists were probed, not 8.
     """
     return int(2 * rows**0.5)
 
