@@ -140,9 +140,8 @@ def _newly_shared(
     request: PageRequest, page_hits: _PageHits, shown: Sequence[ScoredHit]
 ) -> tuple[SharedPicture, ...]:
     """Pictures of several hits that very many products show, as far as they are not known yet;
-    none where the words of the catalogue find products, which differ in these."""
-    by_words_alone = request.catalogue_words is not None and not request.by_photo_and_words
-    if not request.query.fold or by_words_alone:
+    none where words of the catalogue are asked for, in which these products differ."""
+    if not request.query.fold or request.catalogue_words is not None:
         return ()
     return shared_pictures.find(
         request.retrieval.connection, page_hits.retrieval.candidates.hits,

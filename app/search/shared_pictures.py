@@ -36,11 +36,11 @@ def find(
 ) -> tuple[SharedPicture, ...]:
     """The pictures of several of the hits (nearest first) that more than `most` products show.
 
-    `shown` are the ids of pictures of earlier pages.
+    `shown` are the ids of pictures of earlier pages, of which one hit is enough.
     """
     times = Counter(hit.picture_id for hit in hits)
     counts = {}
-    if repeated := [picture_id for picture_id, count in times.items() if count > 1]:
+    if repeated := [id_ for id_, count in times.items() if count > 1 or id_ in shown]:
         counts = shared_pictures.shown_by_more(connection, repeated, most)
     return tuple(_shared(hits, picture_id, counts[picture_id], shown) for picture_id in counts)
 

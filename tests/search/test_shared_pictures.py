@@ -7,10 +7,11 @@ from typing import Any
 import pytest
 
 from app.bootstrap import App
+from app.search.filters import parse
 from app.types import Count, Query, SearchResult
 from support.colours import photo
 from support.shop import add, numbered
-from support.text_encoder import skus
+from support.text_encoder import add_titled, skus
 
 PLACEHOLDER = 500
 
@@ -70,3 +71,24 @@ def test_a_picture_of_few_products_is_theirs(shop: App) -> None:
     found = ask(shop, 700, k=3)
     assert {sku[:3] for sku in skus(found)} == {"FEW"}
     assert found.matches[0].same_picture is None
+
+
+def test_words_choose_among_the_products_of_one_picture(shop: App) -> None:
+    """The first one by id stands for none of those that have the words, or not the excluded one."""
+    for n in range(22):
+        add_titled(shop, f"CUP{n:02}", f"cup {n}", 800, colour=("red", "blue")[n % 2])
+    blue = ask(shop, 800, k=3, words="blue").matches
+    assert [match.product.colour for match in blue] == ["blue"] * 3
+    assert skus(ask(shop, 800, k=1, words="cup 17")) == ["CUP17"]
+    assert skus(ask(shop, 800, k=1, words="cup -red")) == ["CUP01"]
+
+
+def test_the_last_product_of_a_shown_picture_is_not_a_later_match(shop: App) -> None:
+    add(shop, {sku: [PLACEHOLDER] for sku in ("CAP1", "CAP2")}, category="cap")
+    caps = parse(["category=cap"])
+    first = ask(shop, k=1, filters=caps)
+    assert skus(first) == ["CAP1"] and [each.sku for each in first.matches[0].listed] == ["CAP2"]
+    second = ask(shop, k=1, filters=caps, shown=first.shown)
+    assert not second.matches
+    short = second.plan.shortfall_counts
+    assert short is not None and (short.earlier, short.same_picture) == (1, Count(1))
