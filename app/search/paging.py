@@ -6,7 +6,7 @@ more products.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass, replace
 from math import nan
 
@@ -117,11 +117,16 @@ def page(request: PageRequest) -> Page:
         size = 2 * k + 20
     while True:
         page_hits = _page_hits(request, size)
-        if found := _newly_shared(request, page_hits, shown):
+        leading = shared_pictures.leading([hit for hit, _ in page_hits.hits], k)
+        if found := _newly_shared(request, page_hits, leading, shown):
             request = replace(request, shared=(*request.shared, *found))
             continue
         last = page_hits.exhausted or size >= MAX_CANDIDATES
         deduplicated = _deduplicated(request, page_hits, shown, complete=last)
+        matches = {each.hit.picture_id for each, _ in deduplicated.kept[:k]}
+        if found := _newly_shared(request, page_hits, matches, shown):
+            request = replace(request, shared=(*request.shared, *found))
+            continue
         full = len(deduplicated.kept) >= k
         if last or full:
             return Page(
@@ -137,14 +142,15 @@ def page(request: PageRequest) -> Page:
 
 
 def _newly_shared(
-    request: PageRequest, page_hits: _PageHits, shown: Sequence[ScoredHit]
+    request: PageRequest, page_hits: _PageHits, pictures: Set[int], shown: Sequence[ScoredHit]
 ) -> tuple[SharedPicture, ...]:
-    """Pictures of several hits that very many products show, as far as they are not known yet;
-    none where words of the catalogue are asked for, in which these products differ."""
+    """Those of these pictures (ids) that several hits and very many products show, as far as they
+    are not known yet; none where words of the catalogue are asked for, in which the products
+    differ."""
     if not request.query.fold or request.catalogue_words is not None:
         return ()
     return shared_pictures.find(
-        request.retrieval.connection, page_hits.retrieval.candidates.hits,
+        request.retrieval.connection, page_hits.retrieval.candidates.hits, pictures,
         request.settings.shared_picture_products, {each.hit.picture_id for each in shown},
     )  # fmt: skip
 

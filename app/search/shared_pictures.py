@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 from sqlalchemy import Connection
 
@@ -31,16 +32,28 @@ class SharedPicture:
     others: tuple[int, ...]
 
 
+def leading(hits: Sequence[Hit], count: int) -> set[int]:
+    """The ids of the first `count` pictures of hits. The matches of a page need no more, and where
+    many products share each picture, every further picture would cost a retrieval."""
+    pictures = dict.fromkeys(hit.picture_id for hit in hits)
+    return set(islice(pictures, count))
+
+
 def find(
-    connection: Connection, hits: Sequence[Hit], most: int, shown: Collection[int]
+    connection: Connection,
+    hits: Sequence[Hit],
+    pictures: Collection[int],
+    most: int,
+    shown: Collection[int],
 ) -> tuple[SharedPicture, ...]:
-    """The pictures of several of the hits (nearest first) that more than `most` products show.
+    """Those of these pictures (ids) that several of the hits (nearest first), and more than `most`
+    products, show.
 
     `shown` are the ids of pictures of earlier pages, of which one hit is enough.
     """
     times = Counter(hit.picture_id for hit in hits)
     counts = {}
-    if repeated := [id_ for id_, count in times.items() if count > 1 or id_ in shown]:
+    if repeated := [id_ for id_ in times if id_ in pictures and (times[id_] > 1 or id_ in shown)]:
         counts = shared_pictures.shown_by_more(connection, repeated, most)
     return tuple(_shared(hits, picture_id, counts[picture_id], shown) for picture_id in counts)
 

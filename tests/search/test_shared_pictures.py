@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import psycopg
 import pytest
 
 from app.bootstrap import App
+from app.search import planner
 from app.search.filters import parse
 from app.types import Count, Query, SearchResult
 from support.colours import photo
@@ -92,3 +94,32 @@ def test_the_last_product_of_a_shown_picture_is_not_a_later_match(shop: App) -> 
     assert not second.matches
     short = second.plan.shortfall_counts
     assert short is not None and (short.earlier, short.same_picture) == (1, Count(1))
+
+
+def test_only_the_pictures_of_the_page_cost_a_retrieval(
+    app: App, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add(app, {f"S{n:02}-{m:02}": [800 + n] for n in range(12) for m in range(21)})
+    found, retrieved = planner.find, []
+
+    def find(*arguments: Any) -> object:
+        retrieved.append(arguments)
+        return found(*arguments)
+
+    monkeypatch.setattr(planner, "find", find)
+    pictures = {sku[:3] for sku in skus(ask(app, 800, k=2))}
+    assert len(pictures) == 2 and len(retrieved) <= 3
+
+
+def test_a_picture_behind_folded_ones_is_one_match(app: App, sql: psycopg.Connection) -> None:
+    add(app, numbered(10))
+    near = skus(ask(app, 0, k=10))
+    sql.execute(
+        'UPDATE product SET attributes = \'{"gtin": "4006381333931"}\' WHERE sku = ANY(%s)',
+        [near[:2]],
+    )
+    add(app, {f"SAME{n:02}": [int(near[2][1:])] for n in range(22)})
+    found = ask(app, 0, k=2)
+    assert skus(found) == [near[0], near[2]]
+    assert found.matches[1].same_picture == Count(23)
+    assert skus(ask(app, 0, k=1, shown=found.shown)) == [near[3]]
