@@ -123,7 +123,7 @@ def page(request: PageRequest) -> Page:
             continue
         last = page_hits.exhausted or size >= MAX_CANDIDATES
         deduplicated = _deduplicated(request, page_hits, shown, complete=last)
-        matches = {each.hit.picture_id for each, _ in deduplicated.kept[:k]}
+        matches = {each.hit.picture_id for each, _ in deduplicated.kept[:k]} - leading
         if found := _newly_shared(request, page_hits, matches, shown):
             request = replace(request, shared=(*request.shared, *found))
             continue
