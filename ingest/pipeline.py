@@ -31,9 +31,9 @@ ATTEMPTS = 5
 class IngestReport:
     """The result of a run. Rows: read = added + updated + unchanged + rejected.
 
-    `run` is its id. `images_embedded` counts pictures that were encoded; `images_reused` references
-    to pictures that had been embedded before; `images_rejected` refused pictures, alone or with
-    their row.
+    `run` is its id, and `undoable` whether what it changed is kept. `images_embedded` counts
+    pictures that were encoded; `images_reused` references to pictures that had been embedded
+    before; `images_rejected` refused pictures, alone or with their row.
     """
 
     run: int = 0
@@ -47,6 +47,7 @@ class IngestReport:
     images_reused: int = 0
     images_rejected: int = 0
     seconds: float = 0.0
+    undoable: bool = False
 
     def as_dict(self) -> dict[str, int | float]:
         """The counts by name."""
@@ -100,7 +101,9 @@ class Ingest:
                     progress(self.report)
         if prune:
             self._prune()
-        self.report.seconds = round(time.monotonic() - began, 3)
+        report = self.report
+        report.seconds = round(time.monotonic() - began, 3)
+        report.undoable = self._run.is_kept and bool(report.added + report.updated + report.deleted)
         self._run.finished(self.report.as_dict())
         return self.report
 

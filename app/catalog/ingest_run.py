@@ -49,6 +49,11 @@ class IngestRun:
         self._recording = run_id is not None and history.days > 0
         self.id = run_id
 
+    @property
+    def is_kept(self) -> bool:
+        """Whether what the run changes is kept, so that it can be undone."""
+        return self.id is not None and self._recording
+
     def history_id(self, notify: ProgressCallback = _log.warning) -> int | None:
         """The id under which the next changes are kept; None if they are not.
 

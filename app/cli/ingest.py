@@ -86,7 +86,7 @@ def ingest(
     if as_json:
         print_json(report.as_dict())
     else:
-        click.echo(_summary(report))
+        click.echo(summary(report))
     _note_rejects(report.rejected, report.images_rejected, rejects)
 
 
@@ -117,11 +117,11 @@ def delete(skus: tuple[str, ...]) -> None:
     note(f"{deleted} deleted.")
 
 
-def _summary(report: IngestReport) -> str:
+def summary(report: IngestReport) -> str:
+    """The counts of a run, and how it is undone if it can be."""
     rate = report.images_embedded / report.seconds if report.seconds else 0.0
     deleted = f", {report.deleted} deleted" if report.deleted else ""
-    changes = report.added + report.updated + report.deleted
-    undo = f" `lookalike undo {report.run}` takes it back." if changes else ""
+    undo = f" `lookalike undo {report.run}` takes it back." if report.undoable else ""
     return (
         f"{report.read} rows read: {report.added} added, {report.updated} updated, "
         f"{report.unchanged} unchanged, {report.rejected} rejected{deleted}. "

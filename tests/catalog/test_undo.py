@@ -14,6 +14,7 @@ from app.bootstrap import App
 from app.catalog.history import HistoryLimits
 from app.catalog.service import CatalogService
 from app.catalog.undo import UndoReport
+from app.cli.ingest import summary
 from app.db import locks
 from app.db.queries import catalog_stats, models
 from app.errors import BadInput
@@ -284,13 +285,16 @@ def test_a_run_that_alone_exceeds_the_limit_is_not_kept(
     rows = [{"sku": sku, "title": f"new {sku}"} for sku in SKUS]
     report = load(limited(shop, megabytes=1), tmp_path, rows)
     assert report.updated == 6 and kept(sql) == []
+    assert not report.undoable and "undo" not in summary(report)
 
 
 def test_nothing_is_kept_when_history_is_turned_off(
     shop: App, sql: psycopg.Connection, tmp_path: Path
 ) -> None:
     limited(shop, days=0)
-    load(shop, tmp_path, [{"sku": "A", "title": "one"}], prune=True, prune_limit=UNLIMITED)
+    rows = [{"sku": "A", "title": "one"}]
+    report = load(shop, tmp_path, rows, prune=True, prune_limit=UNLIMITED)
+    assert report.updated == 1 and not report.undoable and "undo" not in summary(report)
     shop.catalog.delete(["A"])
     tables = ("product_history", "picture_history", "embedding_history")
     for table in tables:
