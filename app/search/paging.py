@@ -147,10 +147,14 @@ def _newly_shared(
     """Those of these pictures (ids) that several hits and very many products show, as far as they
     are not known yet; none where words of the catalogue are asked for, in which the products
     differ."""
-    if not request.query.fold or request.catalogue_words is not None:
+    query, hits = request.query, page_hits.retrieval.candidates.hits
+    if not query.fold or request.catalogue_words is not None:
         return ()
+    if query.near_query is not None:
+        # All products with such a picture are dropped, also those that have other pictures too.
+        hits = tuple(hit for hit in hits if hit.distance > query.near_query)
     return shared_pictures.find(
-        request.retrieval.connection, page_hits.retrieval.candidates.hits, pictures,
+        request.retrieval.connection, hits, pictures,
         request.settings.shared_picture_products, {each.hit.picture_id for each in shown},
     )  # fmt: skip
 

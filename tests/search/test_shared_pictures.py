@@ -60,7 +60,7 @@ def test_a_later_page_does_not_show_the_placeholder_again(shop: App) -> None:
 
 def test_filters_and_the_minimum_similarity_hold_beside_a_placeholder(shop: App) -> None:
     assert skus(ask(shop, min_similarity=0.999)) == ["SAME00"]
-    assert skus(ask(shop, near_query=0.0))[:1] != ["SAME00"]
+    assert set(skus(ask(shop, near_query=0.01))) == set(numbered(10))
 
 
 def test_without_folding_every_product_is_a_match(shop: App) -> None:
