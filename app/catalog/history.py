@@ -42,8 +42,8 @@ DEFAULT_LIMITS = HistoryLimits()
 def trim(connection: Connection, limits: HistoryLimits) -> None:
     """Delete what is kept of runs beyond the limits, the oldest first.
 
-    A run that is alive or being undone keeps it. The connection must be in autocommit mode; an
-    interruption leaves a run that is still listed.
+    A run that is alive or being undone keeps it. The connection must be in autocommit mode; what an
+    interruption leaves is deleted by the next call.
     """
     for run_id in history.expired_runs(connection, limits.days, limits.max_bytes):
         with locks.ingest_run(connection, run_id) as over:
@@ -52,11 +52,14 @@ def trim(connection: Connection, limits: HistoryLimits) -> None:
 
 
 def forget(connection: Connection, run_id: int) -> None:
-    """Delete what is kept of a run, in several transactions (autocommit)."""
+    """Delete what is kept of a run, in several transactions (autocommit).
+
+    It is marked first: an undo must not find a part of it.
+    """
+    history.mark_forgotten(connection, run_id)
     for table in history.TABLES:
         while history.forget(connection, run_id, table, FORGET_ROWS):
             pass
-    history.mark_forgotten(connection, run_id)
 
 
 def former(stored: StoredProduct, after: ProductEntry) -> dict[str, Any]:

@@ -117,7 +117,9 @@ def page(request: PageRequest) -> Page:
         size = 2 * k + 20
     while True:
         page_hits = _page_hits(request, size)
-        leading = shared_pictures.leading([hit for hit, _ in page_hits.hits], k)
+        hits = page_hits.retrieval.candidates.hits
+        # All of a pool that is reranked: it must be the same for each page.
+        leading = shared_pictures.leading(hits, len(hits) if request.by_photo_and_words else k)
         if found := _newly_shared(request, page_hits, leading, shown):
             request = replace(request, shared=(*request.shared, *found))
             continue
@@ -147,11 +149,17 @@ def _newly_shared(
     """Those of these pictures (ids) that several hits and very many products show, as far as they
     are not known yet; none where words of the catalogue are asked for, in which the products
     differ."""
-    if not request.query.fold or request.catalogue_words is not None:
+    query, hits = request.query, page_hits.retrieval.candidates.hits
+    if not query.fold or request.catalogue_words is not None:
         return ()
+    if query.near_query is not None:
+        # All products with such a picture are dropped, also those that have other pictures too.
+        hits = tuple(hit for hit in hits if hit.distance > query.near_query)
+    # A pool that is reranked has the products of earlier pages too.
+    earlier = () if request.by_photo_and_words else {each.hit.picture_id for each in shown}
     return shared_pictures.find(
-        request.retrieval.connection, page_hits.retrieval.candidates.hits, pictures,
-        request.settings.shared_picture_products, {each.hit.picture_id for each in shown},
+        request.retrieval.connection, hits, pictures,
+        request.settings.shared_picture_products, earlier,
     )  # fmt: skip
 
 

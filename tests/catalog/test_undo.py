@@ -11,12 +11,14 @@ import psycopg
 import pytest
 
 from app.bootstrap import App
+from app.catalog import history
 from app.catalog.history import HistoryLimits
 from app.catalog.service import CatalogService
 from app.catalog.undo import UndoReport
 from app.cli.ingest import summary
 from app.db import locks
 from app.db.queries import catalog_stats, models
+from app.db.queries import history as history_rows
 from app.errors import BadInput
 from app.models.backfill import store
 from app.types import Query
@@ -286,6 +288,27 @@ def test_a_run_that_alone_exceeds_the_limit_is_not_kept(
     report = load(limited(shop, megabytes=1), tmp_path, rows)
     assert report.updated == 6 and kept(sql) == []
     assert not report.undoable and "undo" not in summary(report)
+
+
+def test_a_run_that_is_forgotten_in_part_is_not_undone(
+    shop: App, changed: IngestReport, sql: psycopg.Connection, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    def interrupt(*_: object) -> int:
+        sql.execute("DELETE FROM product_history WHERE run_id = %s AND sku > 'C'", [changed.run])
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(history_rows, "forget", interrupt)
+        with shop.engine.connect() as connection, pytest.raises(KeyboardInterrupt):
+            history.forget(connection.execution_options(isolation_level="AUTOCOMMIT"), changed.run)
+    assert changed.run in kept(sql)
+    with pytest.raises(BadInput, match="not kept any more"):
+        shop.catalog.undo(changed.run)
+    ingest(shop, tmp_path / "full.csv")
+    assert changed.run not in kept(sql)
+    rows = sql.execute("SELECT count(*) FROM picture_history WHERE run_id = %s", [changed.run])
+    assert rows.fetchone() == (0,)
 
 
 def test_nothing_is_kept_when_history_is_turned_off(

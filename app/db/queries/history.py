@@ -209,11 +209,16 @@ def size(connection: Connection, run_id: int) -> int:
 
 def expired_runs(connection: Connection, days: float, max_bytes: int) -> list[int]:
     """Runs with a history that began over `days` ago, or that exceed the bytes, newest counted
-    first."""
+    first; and those marked as forgotten of which rows are left."""
     sql = """SELECT id FROM (
-            SELECT id, started_at, sum(history_bytes) OVER (ORDER BY id DESC) AS newer
-            FROM ingest_run WHERE history_bytes > 0) AS kept
-        WHERE newer > :bytes OR started_at < clock_timestamp() - make_interval(secs => :secs)
+            SELECT id, started_at, history_bytes,
+                sum(history_bytes) OVER (ORDER BY id DESC) AS newer
+            FROM ingest_run) AS run
+        WHERE CASE WHEN history_bytes > 0
+            THEN newer > :bytes
+                OR started_at < clock_timestamp() - make_interval(secs => :secs)
+            ELSE EXISTS (SELECT FROM product_history AS kept WHERE kept.run_id = run.id)
+                OR EXISTS (SELECT FROM picture_history AS kept WHERE kept.run_id = run.id) END
         ORDER BY id"""
     values = {"bytes": max_bytes, "secs": days * 86_400}
     return list(connection.execute(text(sql), values).scalars())
