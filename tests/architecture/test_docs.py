@@ -38,7 +38,7 @@ PAGES = [
 RUN = "<!-- run -->"
 FENCE = re.compile(r"^(<!-- run -->\n)?```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 TIMEOUT_S = 300
-"""Timeout of a block, against hangs; all blocks together take about half a minute."""
+"""Timeout of a block, against hangs; all blocks together take about two minutes."""
 
 
 @dataclass(frozen=True)
