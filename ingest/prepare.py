@@ -13,6 +13,7 @@ from collections.abc import Set as AbstractSet
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import repeat
+from typing import Protocol
 
 from PIL import Image
 
@@ -24,7 +25,6 @@ from app.images.decoding import ImageLimits, decode_with_size
 from app.images.thumbnails import thumbnail
 from app.types import PictureData, PictureRef, Vector
 from ingest.encoder_set import EncoderSet, Inputs, MaintainedEncoders
-from ingest.local_files import LocalPictures
 from ingest.sources import SourceReject, SourceRow
 
 DECODERS = 8
@@ -67,6 +67,13 @@ class _Budget:
         return fits
 
 
+class PictureFiles(Protocol):
+    """The files of pictures, by the names that rows have. Safe to use from several threads."""
+
+    def read(self, name: str) -> bytes:
+        """The bytes of a picture. Raises BadImage with the reason."""
+
+
 EncodedPictures = Mapping[int, Mapping[bytes, Vector]]
 """Vectors by model id and sha256."""
 
@@ -95,7 +102,7 @@ class Preparer:
         self,
         catalog: CatalogService,
         encoders: MaintainedEncoders,
-        pictures: LocalPictures,
+        pictures: PictureFiles,
         limits: ImageLimits,
     ) -> None:
         self._catalog = catalog
