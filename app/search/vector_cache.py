@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from hashlib import sha256
 
+from app.search.decoded_pictures import DecodedPictures
 from app.types import Region, Vector
 
 MAX_VECTORS = 64
@@ -61,13 +62,14 @@ class VectorCache:
     """Unit vectors of query pictures, shape (dim,), float32, and the objects found in pictures;
     evicts the least recently used.
 
-    Holds no pictures. Not thread-safe.
+    Holds no pictures, except those that a running search had decoded. Not thread-safe.
     """
 
     def __init__(self, max_vectors: int = MAX_VECTORS) -> None:
         self._max_vectors = max_vectors
         self._vectors: OrderedDict[bytes, Vector] = OrderedDict()
         self._objects: OrderedDict[bytes, PhotoObjects] = OrderedDict()
+        self.pictures: DecodedPictures | None = None
 
     def get_objects(self, picture: QueryPicture, fingerprint: str) -> PhotoObjects | None:
         """The objects found in a picture under the encoder with this fingerprint; None if it was
