@@ -10,9 +10,12 @@ from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from hashlib import sha256
+from typing import TYPE_CHECKING
 
-from app.search.decoded_pictures import DecodedPictures
 from app.types import Region, Vector
+
+if TYPE_CHECKING:
+    from app.search.decoded_pictures import DecodedPictures  # importing it loads Pillow
 
 MAX_VECTORS = 64
 """Enough for a few searches with as many pictures as one search may hold."""
