@@ -22,6 +22,7 @@ COPY README.md setup.py MANIFEST.in ./
 COPY alembic alembic
 COPY sql sql
 COPY ingest ingest
+COPY lookalike lookalike
 COPY app app
 RUN pip install --no-deps . && rm -rf build
 

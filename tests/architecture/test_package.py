@@ -23,7 +23,7 @@ from support.paths import REPO
 
 BUILD = "import sys; from setuptools import build_meta; print(build_meta.build_{}(sys.argv[1]))"
 TEST_TOOLS = {"pytest", "hypothesis", "mypy", "ruff", "playwright", "squawk-cli", "pytest-xdist"}
-MODULES = ("app", "ingest")
+MODULES = ("app", "ingest", "lookalike")
 
 
 def build(kind: str, source: Path, target: Path) -> Path:
@@ -92,9 +92,9 @@ def test_the_demo_runs_from_the_wheel_outside_the_source_folder(
     installed: Path, empty_url: str, tmp_path: Path
 ) -> None:
     program = (
-        "import app, app.cli, ingest\n"
+        "import app, app.cli, ingest, lookalike\n"
         "from pathlib import Path\n"
-        "for module in (app, ingest): print(Path(module.__file__).parents[1])\n"
+        "for module in (app, ingest, lookalike): print(Path(module.__file__).parents[1])\n"
         "app.cli.main()"
     )
     done = subprocess.run(
@@ -107,7 +107,7 @@ def test_the_demo_runs_from_the_wheel_outside_the_source_folder(
         },
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines()[:2] == [str(installed)] * 2
+    assert done.stdout.splitlines()[:3] == [str(installed)] * 3
     assert "32 added" in done.stderr and "contact-sheet.png" in done.stdout
     assert not re.search("warn|Loading weights|Traceback", done.stderr, re.IGNORECASE), done.stderr
 
