@@ -20,6 +20,7 @@ from app.errors import BadImage
 from app.images.decoding import ImageLimits
 from app.types import Product, Vector
 from ingest.encoder_set import MaintainedEncoders
+from ingest.picture_reader import PictureReader
 from ingest.pipeline import ATTEMPTS
 from ingest.prepare import Chunk, Preparer
 from ingest.repeated_skus import reject_repeated
@@ -57,7 +58,7 @@ class UploadResult:
     pictures: tuple[tuple[str, str], ...] = ()
 
 
-class UploadedPictures:
+class UploadedPictures(PictureReader):
     """The pictures of rows, by name: bytes that were sent, else an address to download from.
 
     May be shared by threads, like the function that downloads.

@@ -126,6 +126,7 @@ STATUS: Mapping[type[LookalikeError], int] = {
     errors.IndexUnwritable: 500,
     errors.IndexUnreadable: 500,
     errors.IndexDamaged: 500,
+    errors.UnsupportedPlatform: 500,
     LookalikeError: 500,
 }
 """The HTTP status of each class of error; a class without one has that of its base."""

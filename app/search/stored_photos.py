@@ -22,7 +22,7 @@ from app.db.queries.query_photos import QueryPhotoRow
 from app.encoders.base import EncoderProvider
 from app.errors import Busy, ModelMismatch, UnknownPhoto
 from app.images.thumbnails import thumbnail
-from app.search.query_encoder import Decoder
+from app.search.decoded_pictures import Decoder
 from app.search.service import SearchService
 from app.search.vector_cache import PhotoObject, PhotoObjects, QueryPicture, VectorCache
 from app.types import Query, Region, RegionMatches, SearchResult, Vector

@@ -43,7 +43,7 @@ class StatementResult:
 
     `rows` are the rows of the page, one per hit, for `products.product_from_row`. `lag` is in
     seconds, as in `models.LAG`. `deeper`: a filtered search took its nominees from the whole index
-    and filtered them afterwards.
+    and filtered them afterwards. `fetched` is the number of pictures of the round that answered.
     """
 
     candidates: Candidates
@@ -51,6 +51,7 @@ class StatementResult:
     delta_rows: int
     lag: float | None
     deeper: bool = False
+    fetched: int = 0
 
 
 @dataclass(frozen=True, slots=True)
