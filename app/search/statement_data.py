@@ -127,8 +127,7 @@ class StatementData:
 
     def pictures(self, skus: Sequence[str]) -> PictureEvidence:
         """The pictures of products, and the cuts of the model."""
-        compared = [*(row for row in self._rows.values() if row.compared), *self._read.alike]
-        packed = {row.sku: row.pictures for row in compared}
+        packed = {row.sku: row.pictures for row in self._read.compared}
         if not packed.keys() >= set(skus):
             raise NotAnswered  # they are alike by a typing error, an identifier or a verdict
         vectors = {
@@ -164,7 +163,7 @@ class StatementData:
         if not {row.key for row in self._rows.values()} >= set(keys):
             raise NotAnswered  # the words were changed without the key
         found: dict[str, SameWords] = {}
-        for row in self._read.alike:
+        for row in self._read.compared:
             if row.key in keys:
                 listed = found.get(row.key, SameWords((), row.total)).products
                 if len(listed) < limit:

@@ -27,8 +27,8 @@ FOLD_PARTS = """
         ) AS few) AS counted
     WHERE counted.total > 1
 ), alike AS MATERIALIZED (
-    SELECT wording.key, wording.total, p.* FROM wording CROSS JOIN LATERAL (
-        SELECT * FROM product AS p WHERE p.identity_key = wording.key ORDER BY p.id
+    SELECT p.id, p.sku, wording.key, wording.total FROM wording CROSS JOIN LATERAL (
+        SELECT id, sku FROM product AS p WHERE p.identity_key = wording.key ORDER BY p.id
         LIMIT {most_alike}) AS p
 ), decided AS MATERIALIZED (
     {verdicts}
@@ -38,36 +38,32 @@ FOLD_PARTS = """
     UNION SELECT candidate.id FROM decided
         JOIN candidate ON candidate.sku = decided.sku_a OR candidate.sku = decided.sku_b
 ), {pictures}, packed AS MATERIALIZED (
-    SELECT few.product_id, {aggregate} AS pictures
-    {vectors} GROUP BY few.product_id
+    SELECT told.product_id, {aggregate} AS pictures
+    {vectors} GROUP BY told.product_id
 )"""
 
 FOLD_COLUMNS = """, (
         SELECT count(*) FROM (
             SELECT FROM product_picture AS pp WHERE pp.picture_id = page.picture_id
             LIMIT %(shared)s) AS few) AS sharing,
-    packed.pictures, compared.id IS NOT NULL AS compared,
+    CAST(NULL AS bytea) AS pictures,
     CASE WHEN page.place = 1 THEN (SELECT jsonb_agg(to_jsonb(d)) FROM decided AS d) END AS verdicts,
     CASE WHEN page.place = 1 THEN (
         SELECT jsonb_agg(to_jsonb(c)) FROM calibration AS c
         WHERE c.model_id = {model} AND EXISTS (SELECT FROM compared) AND (
-            c.category = '' OR c.category IN (
-                SELECT category FROM candidate UNION SELECT category FROM alike))) END
+            c.category = '' OR c.category IN (SELECT category FROM candidate))) END
         AS calibrations,
-    p.identity_key AS key, CAST(NULL AS bigint) AS total, CAST(NULL AS bigint) AS alike"""
+    p.identity_key AS key, CAST(NULL AS bigint) AS total, CAST(NULL AS bigint) AS compared"""
 """Columns of the page's rows; the verdicts and calibrations are in the first row only."""
 
-FOLD_JOINS = """
-    LEFT JOIN packed ON packed.product_id = page.product_id
-    LEFT JOIN compared ON compared.id = page.product_id"""
-
-ALIKE_ROWS = """
+COMPARED_ROWS = """
 UNION ALL
 SELECT NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL,
-    {fields}, NULL, NULL{vector}, NULL, packed.pictures, true, NULL, NULL, alike.key, alike.total,
-    alike.id
-FROM alike LEFT JOIN packed ON packed.product_id = alike.id"""
-"""Rows of the products with the same words, after those of the page."""
+    {fields}, NULL, NULL{vector}, NULL, packed.pictures, NULL, NULL, alike.key, alike.total, p.id
+FROM compared JOIN product AS p USING (id) LEFT JOIN packed ON packed.product_id = p.id
+LEFT JOIN alike ON alike.id = p.id"""
+"""Rows of the compared products, after those of the page, with their pictures; `key` and `total`
+for the first products with the same words."""
 
 
 def parts(model_id: int) -> str:

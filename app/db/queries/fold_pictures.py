@@ -20,7 +20,8 @@ compared."""
 MAX_SHOWN = 1000
 """Products of a picture that are looked at to count their identity keys."""
 
-# The identity keys of a picture are counted once, however many of the products show it.
+# The identity keys of a picture are counted once, however many of the products show it, and not
+# at all where few products show it.
 COMPARED_PICTURES = f"""few AS MATERIALIZED (
         SELECT p.id AS product_id, p.sku, own.picture_id
         FROM {{products}} CROSS JOIN LATERAL (
@@ -28,22 +29,27 @@ COMPARED_PICTURES = f"""few AS MATERIALIZED (
             ORDER BY pp.position, pp.picture_id LIMIT {MAX_COMPARED}) AS own
     ), telling AS MATERIALIZED (
         SELECT shown.picture_id FROM (SELECT DISTINCT picture_id FROM few) AS shown
-        WHERE (
+        WHERE CASE WHEN (
+            SELECT count(*) FROM (
+                SELECT FROM product_picture AS o WHERE o.picture_id = shown.picture_id
+                LIMIT {MAX_KEYS + 1}) AS showing) <= {MAX_KEYS}
+        THEN true ELSE (
             SELECT count(DISTINCT others.identity_key) FROM (
                 SELECT other.identity_key
                 FROM product_picture AS o JOIN product AS other ON other.id = o.product_id
-                WHERE o.picture_id = shown.picture_id LIMIT {MAX_SHOWN}) AS others) <= {MAX_KEYS}
+                WHERE o.picture_id = shown.picture_id LIMIT {MAX_SHOWN}) AS others
+            ) <= {MAX_KEYS} END
+    ), told AS MATERIALIZED (
+        SELECT few.product_id, few.sku, few.picture_id FROM few JOIN telling USING (picture_id)
     )"""
-"""CTEs: the pictures of products that are compared (`few`), and those among them that tell products
-apart (`telling`). `products` is a FROM clause with the products as `p`."""
+"""CTEs: the pictures of products that are compared, and `told`, those among them that tell products
+apart. `products` is a FROM clause with the products as `p`."""
 
 PACKED = """
-    FROM few JOIN telling USING (picture_id)
-    JOIN embedding AS e ON e.model_id = {model} AND e.picture_id = few.picture_id"""
-"""The compared pictures with their embeddings; `packed_vectors` reads their aggregate, ordered by
-picture."""
+    FROM told JOIN embedding AS e ON e.model_id = {model} AND e.picture_id = told.picture_id"""
+"""The pictures with their embeddings; `unpacked` reads their AGGREGATE."""
 
-AGGREGATE = "string_agg(halfvec_send(e.vec), '' ORDER BY few.picture_id)"
+AGGREGATE = "string_agg(halfvec_send(e.vec), '' ORDER BY told.picture_id)"
 """All vectors of a product in one value: the driver reads it much faster than vectors as text."""
 
 
@@ -58,7 +64,7 @@ def vectors_in(
         products="(SELECT * FROM product WHERE sku = ANY(CAST(%(skus)b AS text[]))) AS p"
     )
     vectors = PACKED.format(model=model.id)
-    sql = f"WITH {compared} SELECT few.sku, {AGGREGATE} AS packed {vectors} GROUP BY few.sku"
+    sql = f"WITH {compared} SELECT told.sku, {AGGREGATE} AS packed {vectors} GROUP BY told.sku"
     rows = pipeline.send(sql, {"skus": list(skus)})
     return lambda: {row.sku: unpacked(row.packed, model) for row in rows()}
 

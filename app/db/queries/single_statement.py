@@ -49,7 +49,7 @@ FROM {seen} LEFT JOIN (
     page JOIN product AS p ON p.id = page.product_id
     JOIN product_picture AS pp USING (product_id, picture_id)
     {thumbnails}{joins}) ON true
-{more}ORDER BY {order}"""
+{more} ORDER BY {order}"""
 
 THUMBNAILS = "JOIN picture AS pic ON pic.id = page.picture_id"
 FIRST_THUMBNAILS = """LEFT JOIN picture AS pic
@@ -64,8 +64,8 @@ VECTOR_JOIN = """
 class StatementResult:
     """The candidates, with what else the statement read in the same snapshot.
 
-    `rows` are the rows of the page, one per hit, for `products.product_from_row`; `alike` are those
-    of products with the same words as several others (`fold_parts`). `lag` is in seconds, as in
+    `rows` are the rows of the page, one per hit, for `products.product_from_row`; `compared` are
+    those of products whose pictures are compared (`fold_parts`). `lag` is in seconds, as in
     `models.LAG`. `deeper`: a filtered search took its nominees from the whole index and filtered
     them afterwards.
     """
@@ -75,7 +75,7 @@ class StatementResult:
     delta_rows: int
     lag: float | None
     deeper: bool = False
-    alike: Sequence[Any] = ()
+    compared: Sequence[Any] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,8 +181,8 @@ def search(
     candidates = index_delta.merged_candidates(rows, len(nominated), seen_to, known, request.n)
     lag = None if first.lag is None else float(first.lag)
     end = len(candidates.hits)
-    alike = [row for row in rows[end:] if row.alike is not None] if kind and kind[0] else ()
-    return StatementResult(candidates, rows[:end], first.delta_rows, lag, alike=alike)
+    compared = rows[max(end, 1) :]  # an empty page has a row with the counts alone
+    return StatementResult(candidates, rows[:end], first.delta_rows, lag, compared=compared)
 
 
 def _is_prepared(filter_clause: FilterClause) -> bool:
@@ -210,28 +210,28 @@ def _statement(
     hits = (index_delta.BUILD_AND_DELTA + nearest.BEST_PER_PRODUCT).format(model=model_id, **parts)
     folds, vectors = kind or (False, False)
     page = nearest.PAGE if kind is None else PLACES
+    fields = ", ".join(f"p.{name}" for name in products.TYPES)
     columns, joins, more = "", "", ""
     if vectors:
         columns, joins = VECTOR_COLUMN, VECTOR_JOIN.format(model=model_id)
     if folds:
         page += fold_parts.parts(model_id)
         columns += fold_parts.FOLD_COLUMNS.format(model=model_id)
-        joins += fold_parts.FOLD_JOINS
         vector = ", NULL" if vectors else ""
-        more = fold_parts.ALIKE_ROWS.format(fields=products.FIELDS, vector=vector)
+        more = fold_parts.COMPARED_ROWS.format(fields=fields, vector=vector)
     newest = index_builds.USABLE.format(columns="max(id)", model=model_id, cluster="%(cluster)s")
     rows = PAGE_WITH_DETAILS.format(
         place="NULL AS place" if kind is None else "page.place",
         newest=newest,
         lag=models.LAG,
         usable=filter_snapshot.USABLE if condition else "true",
-        fields=products.FIELDS,
+        fields=fields,
         columns=columns,
         seen=nearest.HIT_COUNTS.format(build=index_delta.BUILD_COUNTS),
         thumbnails=THUMBNAILS if kind is None else FIRST_THUMBNAILS,
         joins=joins,
         more=more,
-        order="alike NULLS FIRST, place" if folds else "page.distance, page.product_id",
+        order="compared NULLS FIRST, place" if folds else "page.distance, page.product_id",
     )
     return _numbered(f"{hits}{page}{rows}")
 

@@ -74,9 +74,9 @@ def related(connection: Connection, skus: Sequence[str]) -> list[Verdict]:
     Also those on skus that verdicts declare to be the same as one of these, through any number of
     steps.
     """
-    sql = f"{RELATED} {ORDER}".format(skus="SELECT unnest(CAST(%(skus)s AS text[])) AS sku")
+    sql = RELATED.format(skus="SELECT unnest(CAST(%(skus)s AS text[])) AS sku")
     rows = connection.exec_driver_sql(sql, {"skus": list(skus)})
-    return [_verdict(row) for row in rows]
+    return sorted(map(_verdict, rows), key=_skus)
 
 
 def newest(
@@ -111,7 +111,12 @@ def from_json(rows: Sequence[Mapping[str, Any]]) -> list[Verdict]:
         )
         for row in rows
     )  # fmt: skip
-    return sorted(found, key=lambda verdict: (verdict.sku_a, verdict.sku_b))
+    return sorted(found, key=_skus)
+
+
+def _skus(verdict: Verdict) -> tuple[str, str]:
+    """Sort key: the skus by code points, as ORDER sorts."""
+    return verdict.sku_a, verdict.sku_b
 
 
 def _verdict(row: Row[Any]) -> Verdict:
