@@ -27,6 +27,10 @@ from app.types import Dropped, Hit, Query, Vector, WordsReading
 GROWTH_FACTOR = 4
 """Each further retrieval asks for this many times as many products as the one before."""
 
+MIN_DEDUPLICATED = 24
+"""Products that are retrieved at least where duplicates are folded or dropped, and twice as many as
+the page has."""
+
 MAX_CANDIDATES = 5_000
 """Products that a page retrieves and folds at most, after which it ends with the reason: a query
 that drops nearly all of them must not load the whole catalogue."""
@@ -125,7 +129,7 @@ def page(request: PageRequest) -> Page:
     request = replace(request, retrieval=retrieval, earlier=earlier)
     k = size = request.retrieval.k
     if needs_dedup(request.query):
-        size = 2 * k
+        size = max(2 * k, MIN_DEDUPLICATED)
     while True:
         page_hits = _page_hits(request, size)
         hits = page_hits.retrieval.candidates.hits

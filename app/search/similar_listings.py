@@ -33,7 +33,7 @@ def with_similar_listings(
     """
     keys = {match.product.sku: identity_key(match.product) for match in matches}
     same_words = data.same_words(sorted({key for key in keys.values() if key}), MAX_COMPARED)
-    if not same_words:
+    if not any(_has_others(match, same_words.get(keys[match.product.sku])) for match in matches):
         return tuple(matches)
     own = [fold.product for match in matches for fold in match.folded]
     listed = [product for each in same_words.values() for product in each.products]
@@ -46,6 +46,15 @@ def with_similar_listings(
     )
     found = ((match, same_words.get(keys[match.product.sku])) for match in matches)
     return tuple(match if same is None else _with(match, same, folding) for match, same in found)
+
+
+def _has_others(match: Match, same: SameWords | None) -> bool:
+    """Whether there are products with the words of a match besides those that are folded into
+    it."""
+    if same is None:
+        return False
+    own = {match.product.sku, *(fold.product.sku for fold in match.folded)}
+    return same.count > len(same.products) or any(each.sku not in own for each in same.products)
 
 
 def _with(match: Match, same_words: SameWords, folding: Folding) -> Match:

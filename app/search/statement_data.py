@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence, Set
 from typing import Any
 
 import numpy as np
@@ -42,6 +42,8 @@ class StatementData:
         self._result: StatementResult | None = None
         self._rows: dict[int, Any] = {}
         self._earlier: dict[int, Any] = {}
+        self._compared: Set[str] = frozenset()
+        self._evidence: PictureEvidence | None = None
 
     @property
     def lag(self) -> float | None:
@@ -72,7 +74,7 @@ class StatementData:
         )  # fmt: skip
         if result is None:
             raise NotAnswered
-        self._result = result
+        self._result, self._evidence = result, None
         self._rows = {row.product_id: row for row in result.rows}
         if clause.condition:
             return filtered_build_result(
@@ -126,15 +128,18 @@ class StatementData:
         return verdicts.from_json(self._first("verdicts"))
 
     def pictures(self, skus: Sequence[str]) -> PictureEvidence:
-        """The pictures of products, and the cuts of the model."""
-        packed = {row.sku: row.pictures for row in self._read.compared}
-        if not packed.keys() >= set(skus):
-            raise NotAnswered  # they are alike by a typing error, an identifier or a verdict
-        vectors = {
-            sku: fold_pictures.unpacked(packed[sku], self.model) for sku in skus if packed[sku]
-        }
-        rows = calibration.from_json(self._first("calibrations"))
-        return PictureEvidence(vectors, FoldCuts.of_model(self.model, rows))
+        """The pictures of all products that are compared, and the cuts of the model."""
+        if self._evidence is None:
+            packed = {row.sku: row.pictures for row in self._read.compared}
+            vectors = {
+                sku: fold_pictures.unpacked(data, self.model)
+                for sku, data in packed.items() if data
+            }  # fmt: skip
+            cuts = FoldCuts.of_model(self.model, calibration.from_json(self._first("calibrations")))
+            self._compared, self._evidence = packed.keys(), PictureEvidence(vectors, cuts)
+        if not self._compared >= set(skus):
+            raise NotAnswered  # they are alike by a typing error or an identifier
+        return self._evidence
 
     def shown_by_more(self, pictures: Collection[int], most: int) -> Mapping[int, Count]:
         """None: a page with a picture that very many products show takes several statements."""
