@@ -18,13 +18,13 @@ COPY pyproject.toml ./
 RUN python -c "import tomllib; print(*tomllib.load(open('pyproject.toml', 'rb'))['project']['dependencies'], sep='\n')" \
         > /tmp/dependencies.txt \
     && pip install -r /tmp/dependencies.txt
-COPY README.md ./
+COPY README.md setup.py MANIFEST.in ./
 COPY alembic alembic
 COPY sql sql
 COPY ingest ingest
+COPY lookalike lookalike
 COPY app app
-# Editable, because the migrations are read from the source folder.
-RUN pip install --no-deps --editable . && python -m compileall -q app ingest alembic
+RUN pip install --no-deps . && rm -rf build
 
 # The model is fetched by the code that will load it, at the commit that code pins.
 FROM build AS model
@@ -45,7 +45,6 @@ ARG MODEL_REVISION
 RUN useradd --uid 10001 --user-group --no-log-init --create-home --home-dir /var/lib/lookalike lookalike \
     && install -d -o lookalike -g lookalike /var/lib/lookalike/index
 COPY --from=build /opt/venv /opt/venv
-COPY --from=build /srv/lookalike /srv/lookalike
 COPY --from=model /opt/models /opt/models
 ENV PATH=/opt/venv/bin:$PATH \
     PYTHONUNBUFFERED=1 \

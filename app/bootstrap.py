@@ -133,7 +133,7 @@ class App:
     def sandbox(self) -> PictureSandbox:
         from app.images.sandbox import PictureSandbox
 
-        return PictureSandbox(self.limits)
+        return PictureSandbox(self.limits, wait_s=self.settings.search_wait_s)
 
     @_Once
     def catalog(self) -> CatalogService:

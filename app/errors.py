@@ -16,6 +16,10 @@ class LookalikeError(Exception):
         super().__init__(message or cleandoc(type(self).__doc__ or ""))
 
 
+class UnsupportedPlatform(LookalikeError):
+    """Lookalike runs on Linux and macOS; on Windows use WSL 2 or the containers."""
+
+
 class BadInput(LookalikeError):
     """The request is invalid; correct it and try again."""
 

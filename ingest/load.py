@@ -19,11 +19,12 @@ from app.types import ProgressCallback
 from ingest.assessment import Assessment, assess
 from ingest.encoder_set import MaintainedEncoders
 from ingest.local_files import LocalPictures
+from ingest.picture_reader import PictureReader
 from ingest.pipeline import Ingest, IngestReport
 from ingest.prepare import Preparer
 from ingest.preview import Preview, preview, preview_prune
 from ingest.prune_limit import PruneLimit
-from ingest.rejects_file import reject_file, unwritable
+from ingest.rejects_file import RejectCallback, reject_file, unwritable
 from ingest.repeated_skus import reject_repeated
 from ingest.row_buffer import RowBuffer
 from ingest.sources import SourceReject, SourceRow, read
@@ -56,21 +57,32 @@ LoadProgress = Callable[[IngestReport, int], object]
 """Called after every chunk with the report so far and the number of rows in the source."""
 
 
+@dataclass(frozen=True, slots=True)
+class OpenSource:
+    """The rows of a source, to be read once, its name for the record of the run, and its
+    pictures."""
+
+    name: str
+    rows: Iterator[SourceRow | SourceReject]
+    pictures: PictureReader
+
+
 def load(
     engine: Engine,
     catalog: CatalogService,
     encoders: EncoderProvider,
     limits: ImageLimits,
-    source: Path,
+    source: Path | OpenSource,
     options: LoadOptions = DEFAULTS,
     *,
     progress: LoadProgress = lambda report, rows: None,
     notify: ProgressCallback = lambda message: None,
+    rejected: RejectCallback = lambda reject: None,
 ) -> IngestReport:
-    """Load a CSV or a folder of pictures into the catalogue.
+    """Load a CSV, a folder of pictures or an open source into the catalogue.
 
     The source is read once, before anything is written. `notify` gets messages about pgvector's
-    index.
+    index, and `rejected` each refused row and picture.
 
     Nothing is written, and BadInput raised, if the run would delete more than the limit of
     `options`, or empty too many fields or take too many pictures (`assessment.MAX_LOSS`).
@@ -79,15 +91,16 @@ def load(
     DatabaseUnavailable if the database goes away; what was written until then stays, and the same
     call continues from there.
     """
-    rows = _rows(source, options)
+    opened = _opened(source, options, limits)
     maintained = MaintainedEncoders(catalog, encoders)
-    preparer = Preparer(catalog, maintained, _pictures(source, options, limits), limits)
+    preparer = Preparer(catalog, maintained, opened.pictures, limits)
     with (
-        reject_file(options.rejects) as file,
-        ingest_run(engine, str(source), maintained.current.model, catalog.history) as run,
+        closing(preparer),
+        reject_file(options.rejects, rejected) as file,
+        ingest_run(engine, opened.name, maintained.current.model, catalog.history) as run,
         RowBuffer() as buffer,
     ):
-        assessment = _read_all(engine, run, rows, buffer, options)
+        assessment = _read_all(engine, run, opened.rows, buffer, options)
         _check(assessment, run, options)
         with bulk(engine, catalog.models(), assessment.new_pictures, notify):
             job = Ingest(catalog, maintained, preparer, run, file)
@@ -101,23 +114,23 @@ def preview_load(
     catalog: CatalogService,
     encoders: EncoderProvider,
     limits: ImageLimits,
-    source: Path,
+    source: Path | OpenSource,
     options: LoadOptions = DEFAULTS,
 ) -> Preview:
     """What `load` with the same arguments would change. Only the file of rejects is written.
 
     Raises BadSource and NoModel as `load` does.
     """
-    rows = _rows(source, options)
+    opened = _opened(source, options, limits)
     maintained = MaintainedEncoders(catalog, encoders)
-    preparer = Preparer(catalog, maintained, _pictures(source, options, limits), limits)
+    preparer = Preparer(catalog, maintained, opened.pictures, limits)
     with (
+        closing(preparer),
         reject_file(options.rejects) as file,
         dry_run(engine) as run,
         RowBuffer() as buffer,
-        closing(preparer),
     ):
-        assessment = _read_all(engine, run, rows, buffer, options)
+        assessment = _read_all(engine, run, opened.rows, buffer, options)
         result = preview(catalog, preparer, buffer, file)
         refusals = [_refusal(lambda: _check(assessment, run, options))]
         if options.prune:
@@ -126,16 +139,14 @@ def preview_load(
         return result
 
 
-def _rows(source: Path, options: LoadOptions) -> Iterator[SourceRow | SourceReject]:
+def _opened(source: Path | OpenSource, options: LoadOptions, limits: ImageLimits) -> OpenSource:
+    if isinstance(source, OpenSource):
+        return source
     rows = read(source, encoding=options.encoding)
     if options.rejects is not None and _same(options.rejects, source):
         raise BadInput(f"The rejects would overwrite the source {source}; name another file.")
-    return rows
-
-
-def _pictures(source: Path, options: LoadOptions, limits: ImageLimits) -> LocalPictures:
     folder = options.images or (source if source.is_dir() else source.parent)
-    return LocalPictures(folder, max_bytes=limits.max_bytes)
+    return OpenSource(str(source), rows, LocalPictures(folder, max_bytes=limits.max_bytes))
 
 
 def _read_all(

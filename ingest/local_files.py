@@ -7,12 +7,13 @@ import stat
 from pathlib import Path
 
 from app.errors import BadImage, BadSource
+from ingest.picture_reader import PictureReader
 
 # With O_PATH, a folder need not be readable to open files in it.
 _FOLDER = os.O_DIRECTORY | getattr(os, "O_PATH", os.O_RDONLY)
 
 
-class LocalPictures:
+class LocalPictures(PictureReader):
     """The folder of a source's pictures. Safe to use from several threads.
 
     Nothing outside it is ever read: not through `..`, an absolute path or a symbolic link, not

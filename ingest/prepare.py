@@ -24,7 +24,7 @@ from app.images.decoding import ImageLimits, decode_with_size
 from app.images.thumbnails import thumbnail
 from app.types import PictureData, PictureRef, Vector
 from ingest.encoder_set import EncoderSet, Inputs, MaintainedEncoders
-from ingest.local_files import LocalPictures
+from ingest.picture_reader import FetchedPicture, PictureReader
 from ingest.sources import SourceReject, SourceRow
 
 DECODERS = 8
@@ -43,14 +43,6 @@ class NewPicture:
     data: PictureData
     name: str
     inputs: Inputs | None
-
-
-@dataclass(frozen=True, slots=True)
-class _File:
-    """A file's sha256, and its bytes unless memory was short."""
-
-    sha256: bytes
-    data: bytes | None
 
 
 class _Budget:
@@ -95,7 +87,7 @@ class Preparer:
         self,
         catalog: CatalogService,
         encoders: MaintainedEncoders,
-        pictures: LocalPictures,
+        pictures: PictureReader,
         limits: ImageLimits,
     ) -> None:
         self._catalog = catalog
@@ -105,8 +97,9 @@ class Preparer:
         self._threads = ThreadPoolExecutor(min(DECODERS, os.cpu_count() or 1), "decode")
 
     def close(self) -> None:
-        """Cancel what is queued and wait for the threads to end."""
+        """Cancel what is queued, wait for the threads to end, and close the reader."""
         self._threads.shutdown(wait=True, cancel_futures=True)
+        self._pictures.close()
 
     def prepare(
         self, rows: Sequence[SourceRow | SourceReject], pending: AbstractSet[bytes] = frozenset()
@@ -117,6 +110,7 @@ class Preparer:
         """
         encoders = self._encoders.current
         names = sorted({name for row in rows if isinstance(row, SourceRow) for name in row.images})
+        self._pictures.announce(names)
         budget = _Budget(FILE_BYTES)
         files = dict(zip(names, self._threads.map(self._fetch, names, repeat(budget)), strict=True))
         new, damaged = self._decode_new(files, encoders, pending)
@@ -137,18 +131,18 @@ class Preparer:
         """
         if new.inputs is not None:
             return new.inputs
-        file = _File(new.data.sha256, None)
+        file = FetchedPicture(new.data.sha256, None)
         return encoders.prepare(self._read(file, new.name, encoders.input_side)[0])
 
     def _decode_new(
         self,
-        files: Mapping[str, _File | BadImage],
+        files: Mapping[str, FetchedPicture | BadImage],
         encoders: EncoderSet,
         pending: AbstractSet[bytes],
     ) -> tuple[dict[bytes, NewPicture], dict[str, bytes | BadImage]]:
         """The pictures without an embedding by sha256, and by name the errors of bad ones."""
         by_hash = {file.sha256: (file, name) for name, file in files.items()
-                   if isinstance(file, _File)}  # fmt: skip
+                   if isinstance(file, FetchedPicture)}  # fmt: skip
         embedded = self._catalog.known(sorted(by_hash), encoders.model)
         missing = [sha for sha in by_hash if not embedded.get(sha) and sha not in pending]
         budget = _Budget(INPUT_BYTES)
@@ -161,15 +155,16 @@ class Preparer:
         hashes = {name: _hash(file) for name, file in files.items()}
         return new, {name: bad[sha] for name, sha in hashes.items() if sha in bad}
 
-    def _fetch(self, name: str, budget: _Budget) -> _File | BadImage:
+    def _fetch(self, name: str, budget: _Budget) -> FetchedPicture | BadImage:
         try:
-            data = self._pictures.read(name)
+            file = self._pictures.fetch(name)
         except BadImage as exc:
             return exc
-        return _File(hashlib.sha256(data).digest(), data if budget.take(len(data)) else None)
+        fits = file.data is not None and budget.take(len(file.data))
+        return file if fits else FetchedPicture(file.sha256, None)
 
     def _decode(
-        self, file: _File, name: str, encoders: EncoderSet, budget: _Budget
+        self, file: FetchedPicture, name: str, encoders: EncoderSet, budget: _Budget
     ) -> NewPicture | BadImage:
         try:
             picture, size = self._read(file, name, encoders.input_side)
@@ -181,7 +176,7 @@ class Preparer:
         return NewPicture(stored, name, inputs if fits else None)
 
     def _read(
-        self, file: _File, name: str, side: int | None
+        self, file: FetchedPicture, name: str, side: int | None
     ) -> tuple[Image.Image, tuple[int, int]]:
         data = file.data
         if data is None:
@@ -191,8 +186,8 @@ class Preparer:
         return decode_with_size(data, self._limits, at_least=side)
 
 
-def _hash(file: _File | BadImage) -> bytes | BadImage:
-    return file.sha256 if isinstance(file, _File) else file
+def _hash(file: FetchedPicture | BadImage) -> bytes | BadImage:
+    return file.sha256 if isinstance(file, FetchedPicture) else file
 
 
 def _add_entry(chunk: Chunk, row: SourceRow, hashes: Mapping[str, bytes | BadImage]) -> None:

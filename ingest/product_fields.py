@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from decimal import Decimal
+from typing import Any
 
+from app.catalog.entries import is_filled
 from app.db.text import is_storable
 from app.text_input import parse_price, parse_year
 from app.types import Product
@@ -22,8 +24,11 @@ class BadField(ValueError):
     """A value that does not fit its column."""
 
 
-def product(fields: Mapping[str, str], attributes: Mapping[str, str]) -> Product:
-    """The product of a row; `fields` has values by the names in COLUMNS. Raises BadField."""
+def product(fields: Mapping[str, str], attributes: Mapping[str, Any]) -> Product:
+    """The product of a row; `fields` has values by the names in COLUMNS. Raises BadField.
+
+    Attributes that are None or "" are left out.
+    """
     sku = fields.get("sku", "")
     if not sku:
         raise BadField("no sku")
@@ -44,7 +49,7 @@ def product(fields: Mapping[str, str], attributes: Mapping[str, str]) -> Product
         year=_year(fields.get("year", "")),
         price=_price(fields.get("price", "")),
         currency=fields.get("currency") or None,
-        attributes={name: value for name, value in attributes.items() if name and value},
+        attributes={name: value for name, value in attributes.items() if name and is_filled(value)},
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TextIO
@@ -14,15 +14,25 @@ from ingest.sources import SourceReject
 HEADER = ("line", "sku", "image", "reason")
 
 
-class RejectFile:
-    """Writes and flushes rejects as they occur, so that an interrupted run leaves them on disk."""
+RejectCallback = Callable[[SourceReject], object]
+"""Called with each refused row or picture."""
 
-    def __init__(self, file: TextIO | None) -> None:
+
+class RejectFile:
+    """Writes and flushes rejects as they occur, so that an interrupted run leaves them on disk.
+
+    Without a file they only go to `callback`.
+    """
+
+    def __init__(self, file: TextIO | None, callback: RejectCallback = lambda reject: None) -> None:
         self._file = file
+        self._callback = callback
         self._write_rows([HEADER])
 
     def write(self, rejects: Sequence[SourceReject]) -> None:
-        """Append rejects; does nothing without a file."""
+        """Append rejects, and pass each to the callback."""
+        for reject in rejects:
+            self._callback(reject)
         self._write_rows([(r.line, r.sku, r.image, r.reason) for r in rejects])
 
     def _write_rows(self, rows: Sequence[Sequence[object]]) -> None:
@@ -36,17 +46,19 @@ class RejectFile:
 
 
 @contextmanager
-def reject_file(path: Path | None) -> Iterator[RejectFile]:
-    """A rejects file at `path` (overwritten); None drops the rejects. Raises BadInput."""
+def reject_file(
+    path: Path | None, callback: RejectCallback = lambda reject: None
+) -> Iterator[RejectFile]:
+    """A rejects file at `path` (overwritten); None only calls back. Raises BadInput."""
     if path is None:
-        yield RejectFile(None)
+        yield RejectFile(None, callback)
         return
     try:
         file = path.open("w", encoding="utf-8", errors="backslashreplace", newline="")
     except OSError as exc:
         raise unwritable(str(path), exc) from exc
     try:
-        yield RejectFile(file)
+        yield RejectFile(file, callback)
     finally:
         # Closing tries to flush again; an error in that was raised by `write` already.
         with suppress(OSError):

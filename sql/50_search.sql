@@ -46,8 +46,8 @@ BEGIN
     END IF;
     RETURN QUERY
     WITH best AS (
-        -- `+ 0` prevents the planner from using the HNSW index, which is approximate.
-        SELECT DISTINCT ON (p.id) p.id, e.picture_id, (e.vec <=> _nearest.query) + 0 AS distance
+        -- By product first: an order that the HNSW index, which is approximate, cannot give.
+        SELECT DISTINCT ON (p.id) p.id, e.picture_id, e.vec <=> _nearest.query AS distance
         FROM product AS p
         JOIN product_picture AS pp ON pp.product_id = p.id
         JOIN embedding AS e ON e.model_id = active AND e.picture_id = pp.picture_id

@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from app.cli.lazy_group import LazyGroup
-from app.errors import Busy, LookalikeError
+from app.errors import Busy, LookalikeError, UnsupportedPlatform
 
 INTERRUPTED = 130
 """Exit code after Ctrl-C or SIGTERM (128 + SIGINT, as shells report it)."""
@@ -127,7 +127,10 @@ def main() -> None:
     """Run the command line; an error the user can correct prints one sentence, exit code 1."""
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     _treat_sigterm_as_ctrl_c()
+    _silence_libraries()
     try:
+        if sys.platform == "win32":
+            raise UnsupportedPlatform()
         code = cli.main(standalone_mode=False)
     except Busy as exc:
         code = _fail(f"Error: {exc}", BUSY)
@@ -151,6 +154,15 @@ def _treat_sigterm_as_ctrl_c() -> None:
     """Clean up on SIGTERM as on Ctrl-C: stop child processes, remove unfinished files."""
     if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
         signal.signal(signal.SIGTERM, signal.default_int_handler)
+
+
+def _silence_libraries() -> None:
+    """Keep advice of the model libraries to programmers off stderr; their errors are ours to show.
+
+    The processes that this one starts inherit it, and variables that the user has set stay.
+    """
+    for variable in ("TRANSFORMERS_VERBOSITY", "HF_HUB_VERBOSITY"):
+        os.environ.setdefault(variable, "error")
 
 
 def _unexpected(exc: Exception) -> int:

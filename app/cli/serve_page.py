@@ -32,7 +32,9 @@ def serve(host: str, port: int) -> NoReturn:
     }
     arguments = [f"--{name}={value}" for name, value in options.items()]
     sys.stdout.flush()
-    os.execv(sys.executable, [sys.executable, "-m", "streamlit", "run", str(PAGE), *arguments])
+    # -P: an `app` in the current folder does not take the place of ours.
+    command = [sys.executable, "-P", "-m", "streamlit", "run", str(PAGE), *arguments]
+    os.execv(sys.executable, command)
 
 
 def _mebibytes(size: int) -> int:

@@ -7,6 +7,7 @@ command lines.
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import tempfile
@@ -20,7 +21,7 @@ from sqlalchemy import Engine
 from app.db.dsn import SECRETS
 from app.db.embedded import binaries
 from app.db.engine import connection_parameters
-from app.errors import BadInput, LookalikeError
+from app.errors import BadInput, DatabaseUnavailable, LookalikeError
 from app.types import ProgressCallback
 
 PROGRESS_INTERVAL_S = 10.0
@@ -47,7 +48,7 @@ def run(
     could pass. An exception in here, such as KeyboardInterrupt, terminates the program.
     """
     dsn, environment = _connection(engine)
-    command = [str(binaries.binary(program)), *arguments]
+    command = [_path(program), *arguments]
     command += ["--verbose", "--no-password", f"--dbname={dsn}"]
     with tempfile.TemporaryFile() as log, _started(command, environment, log) as process:
         while (code := _wait(process)) is None:
@@ -58,7 +59,7 @@ def run(
 
 def output(program: str, *arguments: str) -> str:
     """The standard output of a program that needs no server. Raises ClientFailed."""
-    command = [str(binaries.binary(program)), *arguments]
+    command = [_path(program), *arguments]
     completed = subprocess.run(
         command,
         env=_environment(),
@@ -71,6 +72,16 @@ def output(program: str, *arguments: str) -> str:
         lines = completed.stderr.splitlines()
         raise ClientFailed(_failure(program, completed.returncode, lines))
     return completed.stdout
+
+
+def _path(program: str) -> str:
+    """The program of the embedded PostgreSQL; where that has no package, the one on PATH."""
+    try:
+        return str(binaries.binary(program))
+    except DatabaseUnavailable:
+        if (installed := shutil.which(program)) is None:
+            raise
+        return installed
 
 
 def _connection(engine: Engine) -> tuple[str, dict[str, str]]:

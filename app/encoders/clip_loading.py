@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import safetensors
 import torch
 from sentence_transformers import SentenceTransformer
+from transformers.utils import logging as transformers_logging
 
 from app.errors import ModelUnavailable
 
@@ -36,14 +39,30 @@ def refuse_pickles(folder: Path) -> None:
 
 def open_model(folder: Path) -> SentenceTransformer:
     """The model, from safetensors only. Raises one of LOADING_ERRORS."""
-    model = SentenceTransformer(
-        str(folder),
-        local_files_only=True,
-        trust_remote_code=False,
-        model_kwargs={"use_safetensors": True, "dtype": torch.float32},
-    )
+    with _without_messages():
+        model = SentenceTransformer(
+            str(folder),
+            local_files_only=True,
+            trust_remote_code=False,
+            model_kwargs={"use_safetensors": True, "dtype": torch.float32},
+        )
     _check_vocabulary(model)
     return model
+
+
+@contextmanager
+def _without_messages() -> Iterator[None]:
+    """Without the progress bars and warnings of transformers, which are not for our users."""
+    bars = transformers_logging.is_progress_bar_enabled()
+    verbosity = transformers_logging.get_verbosity()
+    transformers_logging.disable_progress_bar()
+    transformers_logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        transformers_logging.set_verbosity(verbosity)
+        if bars:
+            transformers_logging.enable_progress_bar()
 
 
 def _check_vocabulary(model: SentenceTransformer) -> None:

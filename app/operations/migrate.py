@@ -9,7 +9,6 @@ import logging
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from pathlib import Path
 
 from alembic import command
 from alembic.config import Config
@@ -22,6 +21,7 @@ from app.db.locks import LockKey
 from app.db.notices import warnings_logged
 from app.db.queries import change_stamps, products, roles
 from app.db.schema import SCHEMA_REVISION
+from app.db.schema_location import schema_folder
 from app.duplicates.normalization import VERSION, identity_key
 from app.errors import LockHeld, LookalikeError, SchemaMismatch
 
@@ -38,8 +38,6 @@ BATCH = 2000
 """Rows per transaction where all rows of a table may have to be rewritten."""
 
 _log = logging.getLogger("lookalike.migrate")
-
-ROOT = Path(__file__).resolve().parents[2]
 
 
 def migrate(engine: Engine) -> str:
@@ -116,14 +114,10 @@ def _upgrade(connection: Connection) -> None:
 
 
 def _config(connection: Connection) -> Config:
-    """Alembic's configuration from pyproject.toml, using a connection that is already open."""
-    pyproject = ROOT / "pyproject.toml"
-    if not (ROOT / "alembic" / "env.py").exists() or not pyproject.exists():
-        raise SchemaMismatch(
-            f"No migrations in {ROOT}. Install Lookalike from its source folder "
-            "(`pip install -e .`), which carries them."
-        )
-    config = Config(toml_file=str(pyproject))
+    """Alembic's configuration, using a connection that is already open."""
+    config = Config()
+    folder = str(schema_folder() / "alembic")
+    config.set_main_option("script_location", folder.replace("%", "%%"))
     config.attributes["connection"] = connection
     return config
 
@@ -133,7 +127,7 @@ def _replay(connection: Connection) -> None:
     timeouts.set_for_transaction(connection, lock_s=2)
     plain = connection.execution_options(no_parameters=True)
     with warnings_logged(driver_connection(connection), _log):
-        for file in sorted((ROOT / "sql").glob("*.sql")):
+        for file in sorted((schema_folder() / "sql").glob("*.sql")):
             plain.exec_driver_sql(file.read_text(encoding="utf-8"))
     roles.protect_revision(connection)
     connection.commit()

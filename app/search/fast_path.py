@@ -8,7 +8,7 @@ is a statement that timed out: that is an error here too, because a second try w
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
@@ -26,6 +26,7 @@ from app.errors import LookalikeError
 from app.index import faiss_index
 from app.index.faiss_index import AnnIndex
 from app.index.file_store import IndexFiles
+from app.search.adaptive_fetch import Widening
 from app.search.filter_cache import CachedFilter, FilterCache
 from app.search.retrieval import RETRY_FACTOR, FetchRound, fetch_rounds, initial_fetch, nominate
 from app.types import Build, Model, Vector
@@ -56,8 +57,8 @@ class FastPath:
         self._settings = settings
         self.last_build: tuple[Model, Build] | None = None
         """The model and the build of the last answer; every statement checks both."""
-        self._widening = 1
-        """Factor of the first fetch round; grows in catalogues with many pictures per product."""
+        self._widening = Widening(RETRY_FACTOR)
+        """Of the first fetch round: grows where products have many pictures."""
 
     def find(
         self,
@@ -87,7 +88,7 @@ class FastPath:
         )
         depth = k + len(excluded)
         if not filter_clause.condition:
-            return self._first_complete(index, request, self._nearest_rounds(depth))
+            return self._nearest(index, request, depth)
         cached = self._filters.get(filter_clause)
         if cached is None:
             return None
@@ -98,15 +99,20 @@ class FastPath:
             self._filters.forget(filter_clause)
             return None
 
-    def _nearest_rounds(self, k: int) -> Iterator[FetchRound]:
-        for fetch_round in fetch_rounds(initial_fetch(k) * self._widening, k * self._widening):
-            yield fetch_round
-            # The caller needs another round: this one was too small, because products have many
-            # pictures. Later searches begin with a larger one.
-            self._widening = min(2 * self._widening, RETRY_FACTOR)
+    def _nearest(
+        self, index: AnnIndex, request: StatementRequest, depth: int
+    ) -> StatementResult | None:
+        """The result without a filter. Where both rounds are incomplete, as they are among very
+        many copies of one picture, a larger first round would not have been complete either."""
+        factor = self._widening.factor
+        rounds = list(fetch_rounds(initial_fetch(depth) * factor, depth * factor))
+        result = self._first_complete(index, request, rounds)
+        if result is not None:
+            self._widening.record(sufficed=result.fetched == rounds[0].n)
+        return result
 
     def _first_complete(
-        self, index: AnnIndex, request: StatementRequest, rounds: Iterator[FetchRound]
+        self, index: AnnIndex, request: StatementRequest, rounds: Iterable[FetchRound]
     ) -> StatementResult | None:
         """The result of the first round that is complete; None if no round is, if one fails, or if
         the delta is too large."""
@@ -115,7 +121,8 @@ class FastPath:
             if result is None or result.delta_rows > self._settings.max_delta_rows:
                 return None
             if is_complete(result.candidates, request.k):
-                return replace(result, deeper=fetch_round.selector is None)
+                deeper = fetch_round.selector is None
+                return replace(result, deeper=deeper, fetched=fetch_round.n)
         return None
 
     def _run(
@@ -180,11 +187,11 @@ def _driver(pooled: PoolProxiedConnection) -> psycopg.Connection[Any]:
 def _filtered_rounds(k: int, cached: CachedFilter, index: AnnIndex) -> Iterator[FetchRound]:
     """The fetch rounds of a filtered search.
 
-    If many pictures pass and lie near the queries, a deeper round that is filtered afterwards comes
-    first. The others search among the pictures that pass.
+    If many pictures pass and lay near recent queries, a deeper round that is filtered afterwards
+    comes first. The others search among the pictures that pass.
     """
     first, share = initial_fetch(k), cached.pictures / max(index.rows, 1)
-    if share >= DEEP_SHARE and cached.near:
+    if share >= DEEP_SHARE and not cached.far.skips():
         yield FetchRound(*faiss_index.deep_search_size(first, k, min(share, 1.0)))
-        cached.near = False  # the deep round was incomplete: those that pass lie far away
+        cached.far.failed()  # incomplete: those that pass lie far away
     yield from fetch_rounds(first, k, cached.selector)

@@ -11,7 +11,7 @@ import logging
 import threading
 import time
 from collections import OrderedDict
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from math import inf
 
 import numpy as np
@@ -24,6 +24,7 @@ from app.db.queries.filter_snapshot import FilterIdList
 from app.db.queries.nearest import FilterClause
 from app.errors import LookalikeError
 from app.index.faiss_index import IdSelector
+from app.search.adaptive_fetch import Skipping
 
 MAX_BYTES = 64 << 20
 """Memory of all entries; a bitmap takes one byte for eight pictures."""
@@ -48,14 +49,14 @@ _log = logging.getLogger(__name__)
 class CachedFilter:
     """The pictures that pass a filter, as a FAISS selector, and their number.
 
-    `snapshot` is when they were read, without the ids. `near` becomes false once a deep search
-    found too few: the pictures that pass lie far from the queries.
+    `snapshot` is when they were read, without the ids. `far` notes that a deep search found too few
+    lately: the pictures that pass lay far from the query.
     """
 
     selector: IdSelector
     pictures: int
     snapshot: FilterIdList
-    near: bool = True
+    far: Skipping = field(default_factory=Skipping)
 
 
 @dataclass(slots=True)

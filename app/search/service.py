@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 
 import numpy as np
@@ -114,6 +114,11 @@ class SearchService:
         DatabaseUnavailable.
         """
         self._check(query)
+        cache = cache or VectorCache()
+        with self._encoder.decoding(query, cache) as pictures:
+            return pictures.repeated(lambda: self._admitted_search(query, cache))
+
+    def _admitted_search(self, query: Query, cache: VectorCache) -> SearchResult:
         with self._admission.admitted() as waited_s:
             for _ in range(MAX_MODEL_CHANGES):
                 try:
@@ -127,19 +132,24 @@ class SearchService:
         """A query, checked and encoded, as a request in one snapshot: to ask more about its results
         than the page. Raises what `search` raises."""
         self._check(query)
+        cache = cache or VectorCache()
+        with self._encoder.decoding(query, cache) as pictures, ExitStack() as stack:
+            request = pictures.repeated(lambda: stack.enter_context(self._opened(query, cache)))
+            yield request
+
+    @contextmanager
+    def _opened(self, query: Query, cache: VectorCache) -> Iterator[PageRequest]:
         with self._admission.admitted() as waited_s:
             encoded = self._encoder.encode(query, StageTimer(waited_s), cache)
             self._check_schema()
             with snapshot(self._engine) as connection:
                 partitions.lock_attached(connection)
                 model, _ = self._model(connection, query, encoded)
-                cache = cache or VectorCache()
                 objects = self._photo_objects(connection, model, query, encoded, cache)
                 yield self._page_request(connection, model, query, encoded, objects)
 
-    def _search(self, query: Query, cache: VectorCache | None, waited_s: float) -> SearchResult:
+    def _search(self, query: Query, cache: VectorCache, waited_s: float) -> SearchResult:
         timer = StageTimer(waited_s)
-        cache = cache or VectorCache()
         encoded = self._encoder.encode(query, timer, cache)
         outcome = self._in_one_statement(query, encoded, timer, cache)
         if outcome is None:

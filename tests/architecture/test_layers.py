@@ -16,7 +16,8 @@ from support.paths import REPO
 ROWS = [
     line.split()
     for line in """
-    app.cli app.ui app.api
+    lookalike
+    app.cli app.ui app.api app.library
     app.bootstrap
     ingest app.operations app.evaluation app.models
     app.search app.catalog
@@ -75,7 +76,8 @@ SQL = re.compile(
 
 
 def modules() -> Iterator[tuple[str, Path]]:
-    for path in sorted([*REPO.glob("app/**/*.py"), *REPO.glob("ingest/**/*.py")]):
+    folders = ("app", "ingest", "lookalike")
+    for path in sorted(path for folder in folders for path in REPO.glob(f"{folder}/**/*.py")):
         parts = path.relative_to(REPO).with_suffix("").parts
         yield ".".join(parts[:-1] if parts[-1] == "__init__" else parts), path
 
@@ -138,11 +140,20 @@ def test_a_room_imports_only_from_rows_below() -> None:
     ] == []
 
 
+def test_the_package_for_programs_only_exports() -> None:
+    tree = parsed(REPO / "lookalike" / "__init__.py")
+    others = [node for node in tree.body[1:] if not isinstance(node, ast.ImportFrom)]
+    assert [ast.unparse(node).split(" = ")[0] for node in others] == ["__all__"]
+    names = {alias.name for node in tree.body if isinstance(node, ast.ImportFrom)
+             for alias in node.names}  # fmt: skip
+    assert names == set(ast.literal_eval(others[0].value))  # type: ignore[attr-defined]
+
+
 def test_the_cli_and_the_page_call_services_and_never_the_database() -> None:
     assert [
         f"{module} imports {name}"
         for module, path in modules()
-        if room(module) in ("app.cli", "app.ui")
+        if room(module) in ("app.cli", "app.ui", "app.library")
         for name in sorted(imported(path))
         if belongs(name, "app.db")
         and not any(belongs(name, each) for each in DATABASE_IMPORTS.get(module, ()))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import psycopg
@@ -28,6 +29,7 @@ from app.models.backfill import store
 from app.operations.migrate import migrate
 from app.types import Model, PictureData, PictureRef, Product
 from support.colours import ColourEncoder, photo
+from support.concurrency import wait_until
 from support.shop import add, sha
 from support.sources import contents, versions
 
@@ -192,6 +194,24 @@ def test_a_sweep_waits_for_a_writer_that_links_the_picture(
         assert deleting.is_alive()
         writer.commit()
         deleting.join(300)
+    assert skus(sql) == ["B"] and hexes(sql, "embedding") == {sha(1).hex()}
+
+
+def test_a_sweep_waits_for_sql_that_links_the_picture_without_the_lock_of_writers(
+    app: App, sql: psycopg.Connection, database_url: str
+) -> None:
+    add(app, {"A": [1]})
+    with psycopg.connect(database_url) as other, ThreadPoolExecutor(1) as pool:
+        other.execute("INSERT INTO product (sku) VALUES ('B')")
+        other.execute(
+            "INSERT INTO product_picture (product_id, picture_id, position, uri)"
+            " SELECT product.id, picture.id, 0, 'b' FROM product, picture WHERE sku = 'B'"
+        )
+        deleting = pool.submit(app.catalog.delete, ["A"])
+        waiting = "SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted)"
+        wait_until(lambda: deleting.done() or sql.execute(waiting).fetchone() == (True,))
+        other.commit()
+        deleting.result(300)
     assert skus(sql) == ["B"] and hexes(sql, "embedding") == {sha(1).hex()}
 
 

@@ -19,6 +19,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from sentence_transformers import SentenceTransformer
 from transformers.image_utils import SizeDict
+from transformers.utils import logging as transformers_logging
 
 from app.encoders import hub
 from app.encoders.base import AUTO, CLIP, EMBEDDED, Encoder
@@ -311,6 +312,16 @@ def test_a_model_with_its_own_code_is_refused(clip_folder: Path, tmp_path: Path)
     (copy / "own.py").write_text("raise SystemExit('code of the model was run')")
     with pytest.raises(ModelUnavailable, match="cannot be loaded"):
         load_encoder(str(copy))
+
+
+def test_loading_and_using_a_model_writes_nothing_to_stderr(
+    clip_folder: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    bars = transformers_logging.is_progress_bar_enabled()
+    encoder = ClipEncoder.load(clip_folder, name="small")
+    encoder.encode_pictures([Image.new("RGB", (40, 30))])
+    assert capfd.readouterr() == ("", "")
+    assert transformers_logging.is_progress_bar_enabled() == bars
 
 
 def test_a_folder_without_a_model_is_refused(tmp_path: Path) -> None:

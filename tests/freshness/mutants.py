@@ -75,6 +75,7 @@ DELTA = "app/db/queries/index_delta.py"
 NEAREST = "app/db/queries/nearest.py"
 SINGLE = "app/db/queries/single_statement.py"
 LOCKS = "app/db/locks.py"
+BUILDER = "app/index/builder.py"
 READER = "app/index/embedding_reader.py"
 FAISS_IO = "app/index/faiss_io.py"
 FILE_STORE = "app/index/file_store.py"
@@ -84,6 +85,7 @@ DEDUP = "app/search/dedup.py"
 BATCH = "app/catalog/batch_write.py"
 ENTRIES = "app/catalog/entries.py"
 UNDO = "app/catalog/undo.py"
+LIFECYCLE = "app/models/lifecycle.py"
 PICTURES = "app/db/queries/pictures.py"
 
 HELD = "pg_visible_in_snapshot(e.changed_in, CAST(%(snapshot)s AS pg_snapshot))"
@@ -166,6 +168,11 @@ MUTANTS = (
     Mutant(
         "the distance up to which the index was searched is ignored",
         ((DELTA, "ends = [seen_to - TOLERANCE]", "ends = []"),),
+    ),
+    Mutant(
+        "similarities of the index are taken as exact",
+        ((NEAREST, "TOLERANCE = 2e-4", "TOLERANCE = 0.0"),),
+        ("cases",),
     ),
     Mutant(
         "the end of what a compressed index knows is ignored",
@@ -259,6 +266,39 @@ MUTANTS = (
         ("files",),
     ),
     Mutant(
+        "a fetched index file gets its name before its hash is checked",
+        (
+            (
+                FILE_STORE,
+                "if not _verified(read_file(build), build, draft.file.write):",
+                "draft.file.writelines(read_file(build))\n"
+                "                draft.publish(self.path(build.sha256))\n"
+                "                if not _verified(read_file(build), build):",
+            ),
+            (
+                FILE_STORE,
+                "                draft.publish(self.path(build.sha256))\n"
+                "                return True",
+                "                return True",
+            ),
+        ),
+        ("files",),
+    ),
+    Mutant(
+        "files of retired builds are deleted before the commit",
+        (
+            (
+                BUILDER,
+                "        connection.commit()\n        for sha256 in unused_files:\n"
+                "            self._files.remove(sha256)\n\n    def _model",
+                "        for sha256 in unused_files:\n"
+                "            self._files.remove(sha256)\n        connection.commit()\n\n"
+                "    def _model",
+            ),
+        ),
+        ("index",),
+    ),
+    Mutant(
         "builds with identical files share search parameters",
         ((FILE_STORE, "if index.parameters == build.parameters:", "if True:"),),
         ("index",),
@@ -277,6 +317,11 @@ MUTANTS = (
         "writers do not take turns",
         ((LOCKS, "SELECT pg_advisory_xact_lock(%(key)s)", "SELECT CAST(%(key)s AS bigint)"),),
         ("catalog", "models"),
+    ),
+    Mutant(
+        "changes of models do not wait for writers",
+        ((LIFECYCLE, "            locks.acquire(connection, LockKey.CATALOG_WRITE)\n", ""),),
+        ("models",),
     ),
     Mutant(
         "two processes create an HNSW index at the same time",
@@ -307,6 +352,11 @@ MUTANTS = (
         "swept pictures are not kept",
         ((PICTURES, "history.record_pictures(connection, run_id, ids)", "pass"),),
         ("undo",),
+    ),
+    Mutant(
+        "a sweep does not lock the pictures",
+        ((PICTURES, " ORDER BY id FOR UPDATE", ""),),
+        ("catalog",),
     ),
     Mutant(
         "one embedded picture makes a batch complete",

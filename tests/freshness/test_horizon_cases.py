@@ -16,6 +16,7 @@ from uuid import uuid4
 import numpy as np
 import psycopg
 import pytest
+from numpy.typing import NDArray
 from sqlalchemy.engine import make_url
 
 from app.bootstrap import App
@@ -24,6 +25,8 @@ from app.db.embedded import binaries
 from app.db.embedded import server as embedded_server
 from app.db.engine import snapshot
 from app.errors import BuildRefused
+from app.index import faiss_index
+from app.index.faiss_index import FLOAT16
 from app.search.planner import find
 from app.search.retrieval import RetrievalRequest, RetrievalResult
 from conftest import HASTY
@@ -297,6 +300,51 @@ def test_a_prepared_transaction_that_commits_after_the_build_is_found(
         sql.execute("COMMIT PREPARED 'later'")
         assert search_all(app).delta_rows == 1
         assert search(app, QUERIES[0]).candidates.hits[0].distance < 1e-6
+
+
+def rounded(similarity: float, shortfall: float, seed: int) -> NDArray[np.float16]:
+    """A vector as the table holds it, whose length falls short of 1 by `shortfall` (to 5e-6), and
+    whose product with the unit vector along the first two axes is `similarity` (to 1e-6)."""
+    dice = np.random.default_rng(seed)
+    for _ in range(1000):
+        vector = np.empty(49)
+        # What is left for the second number is small, where float16 is fine.
+        vector[0] = np.float16(similarity * 2**0.5 - dice.uniform(0.0003, 0.0008))
+        vector[1] = similarity * 2**0.5 - vector[0]
+        rest = dice.standard_normal(47)
+        left = (1 - shortfall) ** 2 - vector[0] ** 2 - vector[1] ** 2
+        vector[2:] = rest / np.linalg.norm(rest) * left**0.5
+        half = vector.astype(np.float16)
+        wide = half.astype(np.float64)
+        off = np.linalg.norm(wide) - (1 - shortfall)
+        if abs(wide[:2].sum() / 2**0.5 - similarity) < 1e-6 and abs(off) < 5e-6:
+            return half
+    raise AssertionError("no such vector")
+
+
+def test_rows_that_are_not_quite_unit_are_ranked_by_exact_distance(
+    app: App, sql: psycopg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """16-bit inverted lists rank by inner product: the shortest of these rows is the nearest by
+    cosine, and the last one that they would nominate."""
+    monkeypatch.setattr(faiss_index, "FLAT_ROWS", 8)
+    monkeypatch.setattr(faiss_index, "CODES", (FLOAT16,))
+    add(app, numbered(60))
+    near = [rounded(0.5, 3e-5, seed) for seed in range(30)] + [rounded(0.49998, 9.5e-5, 99)]
+    ids = [row[0] for row in sql.execute("SELECT picture_id FROM embedding ORDER BY 1 LIMIT 31")]
+    for id_, vector in zip(ids, near, strict=True):
+        sql.execute(
+            "UPDATE embedding SET vec = %s::halfvec WHERE picture_id = %s",
+            [str(vector.tolist()), id_],
+        )
+    assert app.indexer.rebuild().kind == "ivf"
+    query = np.zeros(49, np.float32)
+    query[:2] = np.float16(0.5**0.5)
+    with snapshot(app.engine) as connection:
+        request = RetrievalRequest(connection, app.catalog.model(), query, 1)
+        answer = find(request, app.files, app.settings)
+        assert differences(read(connection), query, answer.candidates, 1) == [], answer.reason
+    assert answer.path == "faiss" and answer.candidates.hits[0].picture_id == ids[-1]
 
 
 TABLES = "product, picture, product_picture, embedding"

@@ -344,6 +344,24 @@ def test_the_two_newest_builds_stay_and_older_files_go(
     assert files(settings.index_folder) == sorted(f"{b.sha256}.faiss" for b in made[-2:])
 
 
+def test_a_file_is_deleted_only_once_its_build_is_retired_for_all(
+    app: App, sql: psycopg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A search would otherwise open a published build whose file is gone."""
+    removed, remove = [], app.files.remove
+
+    def noted(sha256: str) -> None:
+        state = sql.execute("SELECT state FROM index_build WHERE sha256 = %s", [sha256]).fetchall()
+        removed.extend(state)
+        remove(sha256)
+
+    monkeypatch.setattr(app.files, "remove", noted)
+    for number in range(3):
+        add(app, numbered(5, first=5 * number))
+        app.indexer.rebuild()
+    assert removed == [("retired",)]
+
+
 def test_builds_with_the_same_file_keep_their_own_search_parameters(app: App) -> None:
     add(app, numbered(40))
     build = app.indexer.rebuild()

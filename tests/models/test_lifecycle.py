@@ -7,6 +7,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from app.bootstrap import App
 from app.catalog.batch_write import Batch, ModelsChanged
 from app.catalog.entries import ProductEntry
 from app.config import Settings
+from app.db.locks import LockKey
 from app.encoders.base import EncoderChoice
 from app.encoders.preprocessing import PreparedPicture
 from app.errors import BadImage, BadInput, ModelMismatch, ModelUnavailable, UnknownModel
@@ -28,6 +30,7 @@ from app.models.lifecycle import NotReady
 from app.types import PictureData, PictureRef, Product, Query, Vectors
 from ingest.originals import Originals, folders_of
 from support.colours import ColourEncoder, photo
+from support.concurrency import wait_until
 from support.sources import ingest, write_source
 
 ROWS = 40
@@ -238,6 +241,30 @@ def test_a_running_ingest_notices_a_change_of_models(
     assert (report.added, report.rejected) == (150, 0)
     expected = ROWS + 150 if what == "activate" else 150
     assert counts(sql)[2] == expected and counts(sql)[1] == ROWS + 150
+
+
+def test_a_model_is_activated_only_after_writers_that_began_before(
+    filled: App, source: Path, sql: psycopg.Connection, settings: Settings
+) -> None:
+    """One of them may add a picture that has no embedding under it."""
+    filled.lifecycle.add("mirrored")
+    fill(filled, source)
+    waiting = "SELECT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND NOT granted)"
+    with psycopg.connect(settings.database_url) as writer, ThreadPoolExecutor(1) as pool:
+        writer.execute("SELECT pg_advisory_xact_lock(%s)", [LockKey.CATALOG_WRITE.value])
+        writer.execute(
+            "WITH product AS (INSERT INTO product (sku) VALUES ('NEW') RETURNING id), picture AS ("
+            " INSERT INTO picture (sha256, width, height, thumbnail)"
+            " VALUES (sha256('new'), 1, 1, '') RETURNING id)"
+            " INSERT INTO product_picture"
+            " SELECT product.id, picture.id, 0, '' FROM product, picture"
+        )
+        change = pool.submit(filled.lifecycle.activate, "mirrored")
+        wait_until(lambda: change.done() or sql.execute(waiting).fetchone() == (True,))
+        writer.commit()
+        with pytest.raises(NotReady, match="1 pictures have no embedding"):
+            change.result(300)
+    assert first(filled, 0)[2] == "colours"
 
 
 def test_models_are_changed_under_load_without_an_interruption(

