@@ -36,6 +36,9 @@ GOALS = {
 }  # fmt: skip
 """Maximum processor time of a kind as a multiple of the plain query's."""
 
+WARMUP = 2
+"""Rounds that are discarded."""
+
 CLIENT_BACKENDS = "SELECT pid FROM pg_stat_activity WHERE backend_type = 'client backend'"
 
 
@@ -114,7 +117,7 @@ def kinds(app: App, rows: int, count: int) -> dict[str, Queries]:
 
 def measure(app: App, rows: int, rounds: int, block: int, report: BenchmarkReport) -> None:
     """Measure all kinds in turn and report each as a multiple of the plain one."""
-    every = kinds(app, rows, 200)
+    every = kinds(app, rows, (rounds + WARMUP) * block)
     elapsed: dict[str, list[float]] = {name: [] for name in every}
     short: dict[str, int] = dict.fromkeys(every, 0)
 
@@ -129,13 +132,13 @@ def measure(app: App, rows: int, rounds: int, block: int, report: BenchmarkRepor
         return run
 
     cost = measure_alternately(
-        {name: block_of(name) for name in every}, rounds, unit="ms", warmup=2
+        {name: block_of(name) for name in every}, rounds, unit="ms", warmup=WARMUP
     )
     for name in every:
         relative = ratio(cost[name], cost["plain"])
         report.row(
             rows=rows, kind=name, processor=cost[name], times_plain=relative,
-            elapsed=Measurement(tuple(elapsed[name][2:]), "ms"), short_pages=short[name],
+            elapsed=Measurement(tuple(elapsed[name][WARMUP:]), "ms"), short_pages=short[name],
         )  # fmt: skip
         if name in GOALS:
             report.goal(f"{name} / plain at {rows:,}", relative, GOALS[name], at_least=False)
