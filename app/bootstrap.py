@@ -179,7 +179,9 @@ class App:
 
         settings = self.settings
         return PictureDownloader(
-            max_bytes=settings.max_image_bytes, allow_private=settings.private_addresses
+            max_bytes=settings.max_image_bytes,
+            ports=settings.link_port_numbers,
+            allow_private=settings.private_addresses,
         )
 
     @_Once

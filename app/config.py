@@ -220,6 +220,10 @@ class Settings(BaseSettings):
             "it off for public pages"
         ),
     )
+    link_ports: str = Field(
+        default="80,443",
+        description="ports from which pictures are fetched by URL, separated by commas",
+    )
 
     photo_minutes: float = Field(
         default=60.0,
@@ -255,6 +259,19 @@ class Settings(BaseSettings):
             return path.expanduser().absolute() if path is not None else None
         except (OSError, RuntimeError) as exc:
             raise ValueError(f"{str(exc).rstrip('.')}; name another folder") from exc
+
+    @field_validator("link_ports")
+    @classmethod
+    def _ports(cls, text: str) -> str:
+        ports = [port.strip() for port in text.split(",")]
+        if not all(port.isdecimal() and 0 < int(port) < 65536 for port in ports):
+            raise ValueError("give ports from 1 to 65535, separated by commas, such as 80,443")
+        return text
+
+    @property
+    def link_port_numbers(self) -> frozenset[int]:
+        """The ports from which pictures are fetched by URL."""
+        return frozenset(map(int, self.link_ports.split(",")))
 
     @property
     def index_folder(self) -> Path:

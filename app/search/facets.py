@@ -12,7 +12,6 @@ from sqlalchemy import Connection, Engine
 from app.db.engine import check_schema, snapshot
 from app.db.queries import facets, filter_sql, match_counts, nearest
 from app.db.queries.facets import FacetRange, FacetValues
-from app.search import planner
 from app.search.paging import ROUNDING, PageRequest
 from app.search.query_encoder import has_pictures
 from app.search.service import SearchService
@@ -94,7 +93,7 @@ class FacetService:
         `SearchService.search` raises.
         """
         with self._search.opened(query, cache) as request:
-            connection = request.retrieval.connection
+            connection = request.in_snapshot.connection
             return self._counted(connection, query.filters, _pools_of(request))
 
     def of_filters(self, filters: Filters) -> Facets:
@@ -183,7 +182,7 @@ def _pools_of(request: PageRequest) -> _Pools:
 
 
 def _with_words(request: PageRequest, filters: Filters, at_most: int) -> list[int]:
-    retrieval = request.retrieval
+    retrieval = request.in_snapshot
     assert request.catalogue_words is not None
     words, _ = request.catalogue_words
     return match_counts.matching_ids(
@@ -194,7 +193,7 @@ def _with_words(request: PageRequest, filters: Filters, at_most: int) -> list[in
 
 def _nearest(request: PageRequest, filters: Filters, at_most: int) -> list[int]:
     retrieval = replace(request.retrieval, k=at_most, filters=filters)
-    hits = planner.find(retrieval, request.files, request.settings).candidates.hits
+    hits = request.data.retrieve(retrieval).candidates.hits
     least = request.query.min_similarity
     return [hit.product_id for hit in hits if least is None or hit.similarity >= least - ROUNDING]
 
