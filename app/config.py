@@ -220,6 +220,13 @@ class Settings(BaseSettings):
             "it off for public pages"
         ),
     )
+    uploads_mb: int = Field(
+        default=256,
+        gt=0,
+        description=(
+            "megabytes of uploaded pictures that a page's process keeps for all sessions together"
+        ),
+    )
     link_ports: str = Field(
         default="80,443",
         description="ports from which pictures are fetched by URL, separated by commas",

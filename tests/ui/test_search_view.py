@@ -88,7 +88,7 @@ def goods(app: App) -> App:
 
 def upload(page: AppTest, *seeds: int) -> AppTest:
     files = [(f"{seed}.png", photo(seed), "image/png") for seed in seeds]
-    return page.file_uploader(key="search_upload").set_value(files).run()
+    return page.file_uploader[0].set_value(files).run()
 
 
 def drawn(page: AppTest, part: str) -> list[str]:
@@ -176,7 +176,7 @@ def test_an_unchanged_query_is_not_searched_again(goods: App, visit: Visit) -> N
 def test_a_bad_file_is_named_and_the_others_are_searched(goods: App, visit: Visit) -> None:
     page = visit()
     files = [("7.png", photo(7), "image/png"), ("no.png", b"nothing", "image/png")]
-    page.file_uploader(key="search_upload").set_value(files).run()
+    page.file_uploader[0].set_value(files).run()
     assert alerts(page)[0].startswith("no.png: ")
     assert skus(page)[0] == "P0007"
 
