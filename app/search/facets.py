@@ -11,7 +11,6 @@ from sqlalchemy import Connection, Engine
 from app.db.engine import check_schema, snapshot
 from app.db.queries import facets, filter_sql, match_counts, nearest
 from app.db.queries.facets import FacetRange, FacetValues
-from app.search import planner
 from app.search.paging import ROUNDING, PageRequest
 from app.search.query_encoder import has_pictures
 from app.search.service import SearchService
@@ -101,7 +100,7 @@ class FacetService:
             )
 
     def _values(self, request: PageRequest, pools: _Pools) -> Iterator[tuple[str, FacetValues]]:
-        connection, filters = request.retrieval.connection, request.retrieval.filters
+        connection, filters = request.in_snapshot.connection, request.retrieval.filters
         chosen = {*filters.columns, *filters.attributes}
         attributes = []
         for name in self._offered(connection, chosen):
@@ -160,7 +159,7 @@ class _Pools:
         return ids
 
     def _with_words(self, filters: Filters, at_most: int) -> list[int]:
-        retrieval = self._request.retrieval
+        retrieval = self._request.in_snapshot
         assert self._request.catalogue_words is not None
         words, _ = self._request.catalogue_words
         return match_counts.matching_ids(
@@ -171,7 +170,7 @@ class _Pools:
     def _nearest(self, filters: Filters, at_most: int) -> list[int]:
         request = self._request
         retrieval = replace(request.retrieval, k=at_most, filters=filters)
-        hits = planner.find(retrieval, request.files, request.settings).candidates.hits
+        hits = request.data.retrieve(retrieval).candidates.hits
         least = request.query.min_similarity
         return [
             hit.product_id for hit in hits if least is None or hit.similarity >= least - ROUNDING
@@ -180,7 +179,7 @@ class _Pools:
 
 def _bounds(request: PageRequest, pools: _Pools) -> FacetRange:
     """The number of products found, and the range of each of RANGES under the other filters."""
-    connection, filters = request.retrieval.connection, request.retrieval.filters
+    connection, filters = request.in_snapshot.connection, request.retrieval.filters
     year, price = (
         facets.bounds_among(connection, pools.ids(_without(filters, name))) for name in RANGES
     )

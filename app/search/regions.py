@@ -151,7 +151,7 @@ def _compared(
     where there is neither a build nor a small catalogue.
     """
     vectors = round_to_float16(directions)
-    request = RetrievalRequest(connection, model, vectors[0], 1)
+    request = RetrievalRequest(model, vectors[0], 1, connection=connection)
     opened = open_build(request, files)
     build, max_fresh = None, settings.exact_rows
     nominated = np.empty((len(vectors), 0), np.int64)
@@ -230,7 +230,7 @@ class ObjectFinder:
         cache: VectorCache,
     ) -> PhotoObjects:
         """The objects of the query's picture, whose vector as a whole is `whole`, shape (dim,)."""
-        request = RetrievalRequest(connection, model, round_query(whole, model), 1)
+        request = RetrievalRequest(model, round_query(whole, model), 1, connection=connection)
         hits = planner.find(request, self._files, self._settings).candidates.hits
         similarity = hits[0].similarity if hits else -1.0
         if not hits or similarity >= self._limits(model).sure:
