@@ -142,13 +142,24 @@ class Settings(BaseSettings):
             "ends its session"
         ),
     )
-    worker_share: float = Field(
-        default=0.1,
+    worker_cost: float = Field(
+        default=0.5,
         gt=0,
-        description="the worker rebuilds when more than this share of the index changed",
+        description=(
+            "the worker rebuilds when comparing what changed lengthens a search by more than this "
+            "share, as measured"
+        ),
+    )
+    worker_share: float = Field(
+        default=0.005,
+        gt=0,
+        description=(
+            "the worker also rebuilds when more than this share of the index changed and it could "
+            "not be measured what that costs"
+        ),
     )
     worker_age_s: float = Field(
-        default=3600.0,
+        default=86_400.0,
         ge=0,
         description=(
             "the worker also rebuilds when anything changed and the index is older than this, "
