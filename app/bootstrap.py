@@ -34,9 +34,11 @@ if TYPE_CHECKING:
     from app.images.download import PictureDownloader
     from app.images.sandbox import PictureSandbox
     from app.images.upload_store import UploadStore
-    from app.operations.metrics import SearchMetrics
+    from app.operations.api_keys import ApiKeys
+    from app.operations.metrics import ApiMetrics, SearchMetrics
     from app.search.facets import FacetService
     from app.search.service import SearchService
+    from app.search.stored_photos import StoredPhotos
 
 T = TypeVar("T")
 
@@ -169,6 +171,12 @@ class App:
         return SearchMetrics()
 
     @_Once
+    def api_metrics(self) -> ApiMetrics:
+        from app.operations.metrics import ApiMetrics
+
+        return ApiMetrics(self.metrics.registry)
+
+    @_Once
     def sampler(self) -> QuerySampler:
         return QuerySampler(self.engine)
 
@@ -181,6 +189,20 @@ class App:
             max_bytes=settings.max_image_bytes,
             ports=settings.link_port_numbers,
             allow_private=settings.private_addresses,
+        )
+
+    @_Once
+    def api_keys(self) -> ApiKeys:
+        from app.operations.api_keys import ApiKeys
+
+        return ApiKeys(self.engine)
+
+    @_Once
+    def photos(self) -> StoredPhotos:
+        from app.search.stored_photos import StoredPhotos
+
+        return StoredPhotos(
+            self.engine, self.search, self.encoders, self._decode_in_sandbox, self.settings
         )
 
     @_Once

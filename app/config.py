@@ -243,6 +243,33 @@ class Settings(BaseSettings):
         description="ports from which pictures are fetched by URL, separated by commas",
     )
 
+    photo_minutes: float = Field(
+        default=60.0,
+        gt=0,
+        le=43_200,
+        description="minutes for which the HTTP API keeps a photo to search with",
+    )
+    max_photos: int = Field(
+        default=20_000, gt=0, description="photos that the HTTP API keeps at the same time"
+    )
+    api_cache_s: int = Field(
+        default=60,
+        ge=0,
+        le=31_536_000,
+        description="seconds for which a browser may keep the list of products similar to one",
+    )
+    api_requests: int = Field(
+        default=200,
+        gt=0,
+        le=5000,
+        description="requests of the HTTP API that are answered or wait at the same time",
+    )
+    api_body_s: float = Field(
+        default=30.0,
+        gt=0,
+        description="seconds in which the body of a request to the HTTP API must arrive",
+    )
+
     @field_validator("home", "index_dir", "cache_dir")
     @classmethod
     def _absolute(cls, path: Path | None) -> Path | None:
