@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from app.images.decoding import ImageLimits
     from app.images.download import PictureDownloader
     from app.images.sandbox import PictureSandbox
+    from app.images.upload_store import UploadStore
     from app.operations.api_keys import ApiKeys
     from app.operations.metrics import ApiMetrics, SearchMetrics
     from app.search.facets import FacetService
@@ -136,6 +137,12 @@ class App:
         from app.images.sandbox import PictureSandbox
 
         return PictureSandbox(self.limits, wait_s=self.settings.search_wait_s)
+
+    @_Once
+    def uploads(self) -> UploadStore:
+        from app.images.upload_store import UploadStore
+
+        return UploadStore(self.settings.uploads_mb * 1_000_000)
 
     @_Once
     def catalog(self) -> CatalogService:
@@ -292,7 +299,7 @@ class App:
         return decode(data, self.limits, at_least=at_least)
 
     def _decode_in_sandbox(self, data: bytes, *, at_least: int | None = None) -> Image.Image:
-        return self.sandbox.decode(data, at_least=at_least)
+        return self.sandbox.decode(self.uploads.file(data), at_least=at_least)
 
     def _record(self, encoder: Encoder) -> None:
         with self.engine.begin() as connection:

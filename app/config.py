@@ -142,13 +142,24 @@ class Settings(BaseSettings):
             "ends its session"
         ),
     )
-    worker_share: float = Field(
-        default=0.1,
+    worker_cost: float = Field(
+        default=0.5,
         gt=0,
-        description="the worker rebuilds when more than this share of the index changed",
+        description=(
+            "the worker rebuilds when comparing what changed lengthens a search by more than this "
+            "share, as measured"
+        ),
+    )
+    worker_share: float = Field(
+        default=0.005,
+        gt=0,
+        description=(
+            "the worker also rebuilds when more than this share of the index changed and it could "
+            "not be measured what that costs"
+        ),
     )
     worker_age_s: float = Field(
-        default=3600.0,
+        default=86_400.0,
         ge=0,
         description=(
             "the worker also rebuilds when anything changed and the index is older than this, "
@@ -218,6 +229,13 @@ class Settings(BaseSettings):
         description=(
             "whether pictures may be fetched by URL from private and loopback addresses; keep "
             "it off for public pages"
+        ),
+    )
+    uploads_mb: int = Field(
+        default=256,
+        gt=0,
+        description=(
+            "megabytes of uploaded pictures that a page's process keeps for all sessions together"
         ),
     )
     link_ports: str = Field(

@@ -6,6 +6,7 @@ more products.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from math import nan
@@ -34,6 +35,10 @@ the page has."""
 MAX_CANDIDATES = 5_000
 """Products that a page retrieves and folds at most, after which it ends with the reason: a query
 that drops nearly all of them must not load the whole catalogue."""
+
+PAGE_CPU_S = 0.25
+"""Seconds of processor time of its thread for which a page goes on with retrieving, as far as that
+can be foreseen; then it ends with the reason. A second retrieval is always made."""
 
 ROUNDING = 1e-6
 """Rounding error of PostgreSQL's float32 sums in a similarity."""
@@ -120,6 +125,21 @@ class PageRequest:
         return words and has_pictures(self.query)
 
 
+class _Budget:
+    """Whether a page may go on. Counts processor time: that of other searches is none of its."""
+
+    def __init__(self) -> None:
+        self._began = time.thread_time()
+        self._rounds = 0
+
+    def is_spent(self) -> bool:
+        """To be asked in each round: whether a further one would exceed PAGE_CPU_S, if it takes
+        GROWTH_FACTOR times as long as all before."""
+        self._rounds += 1
+        foreseen_s = GROWTH_FACTOR * (time.thread_time() - self._began)
+        return self._rounds > 1 and foreseen_s > PAGE_CPU_S
+
+
 def page(request: PageRequest) -> Page:
     """The first k products of the query, after filters, deduplication and earlier pages."""
     shown = _shown(request)
@@ -128,6 +148,7 @@ def page(request: PageRequest) -> Page:
     retrieval = replace(request.retrieval, excluded=excluded)
     request = replace(request, retrieval=retrieval, earlier=earlier)
     k = size = request.retrieval.k
+    budget = _Budget()
     if needs_dedup(request.query):
         size = max(2 * k, MIN_DEDUPLICATED)
     while True:
@@ -138,7 +159,7 @@ def page(request: PageRequest) -> Page:
         if found := _newly_shared(request, page_hits, leading, shown):
             request = replace(request, shared=(*request.shared, *found))
             continue
-        last = page_hits.exhausted or size >= MAX_CANDIDATES
+        last = page_hits.exhausted or size >= MAX_CANDIDATES or budget.is_spent()
         deduplicated = _deduplicated(request, page_hits, shown, complete=last)
         matches = {each.hit.picture_id for each, _ in deduplicated.kept[:k]} - leading
         if found := _newly_shared(request, page_hits, matches, shown):
@@ -196,7 +217,7 @@ def _page_hits(request: PageRequest, size: int) -> _PageHits:
         hits = result.candidates.hits
         page_hits = _PageHits(result, [(hit, hit.similarity) for hit in hits], len(hits) < size)
     else:
-        size = max(FUSION_FACTOR * size, MIN_FUSED)
+        size = max(min(FUSION_FACTOR * size, MAX_CANDIDATES), size, MIN_FUSED)
         page_hits = _fused(request, size, *request.catalogue_words)
     minimum = request.query.min_similarity
     return page_hits if minimum is None else _at_least(page_hits, minimum)
