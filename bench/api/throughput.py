@@ -22,6 +22,7 @@ from http.client import HTTPConnection
 from urllib.parse import urlsplit
 
 from app.bootstrap import App
+from app.errors import Busy
 from app.search.service import SearchService
 from app.types import Query
 from bench.data.catalogue import catalogue, generate_vectors
@@ -65,10 +66,12 @@ def served(app: App) -> Iterator[str]:
 
 
 def request(connection: HTTPConnection, path: str, body: bytes, content_type: str) -> None:
-    """Send one search and read its answer."""
+    """Send one search and read its answer. Raises Busy if it was refused as the service does."""
     connection.request("POST", path, body, {"Content-Type": content_type})
     response = connection.getresponse()
     answer = response.read()
+    if response.status == 503:
+        raise Busy()
     assert response.status == 200, answer[:300]
 
 
