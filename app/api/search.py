@@ -18,7 +18,14 @@ from app.api import answers, forms, problems, requests
 from app.api.answers import BatchAnswer, SearchAnswer
 from app.api.cursors import Cursors
 from app.api.forms import FormData
-from app.api.requests import BatchQuery, Options, PhotoQuery, SearchQuery, SimilarParameters
+from app.api.requests import (
+    BatchQuery,
+    Options,
+    PhotoQuery,
+    SearchQuery,
+    SimilarParameters,
+    SkuInPath,
+)
 from app.bootstrap import App
 from app.errors import LookalikeError, UnknownModel
 from app.search.filters import parse
@@ -171,9 +178,9 @@ def router(app: App, searches: Searches) -> APIRouter:
         """Up to 100 searches; each is admitted by itself, and one that fails fails alone."""
         return _json({"answers": searches.batch(asked.queries)})
 
-    @routes.get("/products/{sku:path}/similar", response_model=SearchAnswer)
+    @routes.get("/products/{sku}/similar", response_model=SearchAnswer)
     def similar(
-        sku: str, asked: Annotated[SimilarParameters, Query()], request: Request
+        sku: SkuInPath, asked: Annotated[SimilarParameters, Query()], request: Request
     ) -> Response:
         """Products similar to one. Its ETag changes with the answer: with the catalogue, the model
         and the index."""

@@ -92,8 +92,7 @@ class QueryEncoder:
         Raises BadImage, BadInput, and NoWords if the model has no text encoder but has to read
         words.
         """
-        words_to_encode = query.words and query.words_by != "catalogue"
-        if not words_to_encode and not _needs_encoder(query):
+        if not _needs_encoder(query) and not self._encodes_words(query):
             return EncodedQuery()
         with timer.stage("load"):
             encoder = self._encoder(query)
@@ -165,6 +164,13 @@ class QueryEncoder:
         picture = self._decoder(query, cache)(query.picture, at_least=max(needed, default=None))
         prepared = [encoder.prepare(_crop(picture, region)) for region in regions]
         return self._queues.get(encoder).pictures.encode(prepared)
+
+    def _encodes_words(self, query: Query) -> bool:
+        """Whether the model has to read the words of a query. One that reads none is not loaded for
+        words that the catalogue is searched for."""
+        if not query.words or query.words_by == "catalogue":
+            return False
+        return query.words_by == "model" or self._encoders.may_read_words(query.model_id)
 
     def _encoder(self, query: Query) -> Encoder:
         if query.model_id is None:
