@@ -20,7 +20,7 @@ PHOTOS ?=
 # The demo prunes what its catalogue does not have: it must not reach anybody's real database.
 ONLY_DEMO := env -u LOOKALIKE_DATABASE_URL -u LOOKALIKE_INDEX_DIR LOOKALIKE_HOME="$(DEMO)"
 
-.PHONY: help install demo test soak mutants bench lint format clean
+.PHONY: help install demo test soak mutants bench openapi fuzz-api lint format clean
 
 help:
 	@echo "make demo         install, draw and ingest a catalogue, search it, serve the page"
@@ -29,6 +29,8 @@ help:
 	@echo "make soak         write, build and search at once for a long time, and compare"
 	@echo "make mutants      introduce known mistakes into copies of the code; tests must fail"
 	@echo "make bench        measure everything side by side; ROWS=\"100000 1000000\" PHOTOS=folder"
+	@echo "make openapi      write docs/openapi.json anew"
+	@echo "make fuzz-api     send generated requests to the HTTP API for ten minutes; SECONDS=60"
 	@echo "make lint         ruff and mypy"
 	@echo "make format       let ruff rewrite the code"
 	@echo "make install      only make $(VENV)"
@@ -50,6 +52,12 @@ bench: $(INSTALLED)
 	$(BIN)/python -m pip install --quiet -e ".[bench]"
 	$(BIN)/python -m bench.harness.run_all $(foreach rows,$(ROWS),--rows $(rows)) \
 		$(foreach photos,$(PHOTOS),--photos $(photos))
+
+openapi: $(INSTALLED)
+	$(BIN)/python -m app.api.openapi > docs/openapi.json
+
+fuzz-api: $(INSTALLED)
+	PYTHONPATH=tests $(BIN)/python tests/api/fuzz.py --seconds $(or $(SECONDS),600)
 
 lint: $(INSTALLED)
 	$(BIN)/python -m ruff check .

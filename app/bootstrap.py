@@ -33,9 +33,12 @@ if TYPE_CHECKING:
     from app.images.decoding import ImageLimits
     from app.images.download import Downloader
     from app.images.sandbox import PictureSandbox
-    from app.operations.metrics import SearchMetrics
+    from app.images.upload_store import UploadStore
+    from app.operations.api_keys import ApiKeys
+    from app.operations.metrics import ApiMetrics, SearchMetrics
     from app.search.facets import FacetService
     from app.search.service import SearchService
+    from app.search.stored_photos import StoredPhotos
 
 T = TypeVar("T")
 
@@ -133,7 +136,13 @@ class App:
     def sandbox(self) -> PictureSandbox:
         from app.images.sandbox import PictureSandbox
 
-        return PictureSandbox(self.limits)
+        return PictureSandbox(self.limits, wait_s=self.settings.search_wait_s)
+
+    @_Once
+    def uploads(self) -> UploadStore:
+        from app.images.upload_store import UploadStore
+
+        return UploadStore(self.settings.uploads_mb * 1_000_000)
 
     @_Once
     def catalog(self) -> CatalogService:
@@ -162,6 +171,12 @@ class App:
         return SearchMetrics()
 
     @_Once
+    def api_metrics(self) -> ApiMetrics:
+        from app.operations.metrics import ApiMetrics
+
+        return ApiMetrics(self.metrics.registry)
+
+    @_Once
     def sampler(self) -> QuerySampler:
         return QuerySampler(self.engine)
 
@@ -171,7 +186,23 @@ class App:
 
         settings = self.settings
         return Downloader(
-            max_bytes=settings.max_image_bytes, allow_private=settings.private_addresses
+            max_bytes=settings.max_image_bytes,
+            ports=settings.link_port_numbers,
+            allow_private=settings.private_addresses,
+        )
+
+    @_Once
+    def api_keys(self) -> ApiKeys:
+        from app.operations.api_keys import ApiKeys
+
+        return ApiKeys(self.engine)
+
+    @_Once
+    def photos(self) -> StoredPhotos:
+        from app.search.stored_photos import StoredPhotos
+
+        return StoredPhotos(
+            self.engine, self.search, self.encoders, self._decode_in_sandbox, self.settings
         )
 
     @_Once
@@ -268,7 +299,7 @@ class App:
         return decode(data, self.limits, at_least=at_least)
 
     def _decode_in_sandbox(self, data: bytes, *, at_least: int | None = None) -> Image.Image:
-        return self.sandbox.decode(data, at_least=at_least)
+        return self.sandbox.decode(self.uploads.file(data), at_least=at_least)
 
     def _record(self, encoder: Encoder) -> None:
         with self.engine.begin() as connection:

@@ -142,13 +142,24 @@ class Settings(BaseSettings):
             "ends its session"
         ),
     )
-    worker_share: float = Field(
-        default=0.1,
+    worker_cost: float = Field(
+        default=0.5,
         gt=0,
-        description="the worker rebuilds when more than this share of the index changed",
+        description=(
+            "the worker rebuilds when comparing what changed lengthens a search by more than this "
+            "share, as measured"
+        ),
+    )
+    worker_share: float = Field(
+        default=0.005,
+        gt=0,
+        description=(
+            "the worker also rebuilds when more than this share of the index changed and it could "
+            "not be measured what that costs"
+        ),
     )
     worker_age_s: float = Field(
-        default=3600.0,
+        default=86_400.0,
         ge=0,
         description=(
             "the worker also rebuilds when anything changed and the index is older than this, "
@@ -220,6 +231,44 @@ class Settings(BaseSettings):
             "it off for public pages"
         ),
     )
+    uploads_mb: int = Field(
+        default=256,
+        gt=0,
+        description=(
+            "megabytes of uploaded pictures that a page's process keeps for all sessions together"
+        ),
+    )
+    link_ports: str = Field(
+        default="80,443",
+        description="ports from which pictures are fetched by URL, separated by commas",
+    )
+
+    photo_minutes: float = Field(
+        default=60.0,
+        gt=0,
+        le=43_200,
+        description="minutes for which the HTTP API keeps a photo to search with",
+    )
+    max_photos: int = Field(
+        default=20_000, gt=0, description="photos that the HTTP API keeps at the same time"
+    )
+    api_cache_s: int = Field(
+        default=60,
+        ge=0,
+        le=31_536_000,
+        description="seconds for which a browser may keep the list of products similar to one",
+    )
+    api_requests: int = Field(
+        default=200,
+        gt=0,
+        le=5000,
+        description="requests of the HTTP API that are answered or wait at the same time",
+    )
+    api_body_s: float = Field(
+        default=30.0,
+        gt=0,
+        description="seconds in which the body of a request to the HTTP API must arrive",
+    )
 
     downloads_at_once: int = Field(
         default=4, gt=0, le=64, description="pictures that an ingest downloads of one host at once"
@@ -237,6 +286,19 @@ class Settings(BaseSettings):
             return path.expanduser().absolute() if path is not None else None
         except (OSError, RuntimeError) as exc:
             raise ValueError(f"{str(exc).rstrip('.')}; name another folder") from exc
+
+    @field_validator("link_ports")
+    @classmethod
+    def _ports(cls, text: str) -> str:
+        ports = [port.strip() for port in text.split(",")]
+        if not all(port.isdecimal() and 0 < int(port) < 65536 for port in ports):
+            raise ValueError("give ports from 1 to 65535, separated by commas, such as 80,443")
+        return text
+
+    @property
+    def link_port_numbers(self) -> frozenset[int]:
+        """The ports from which pictures are fetched by URL."""
+        return frozenset(map(int, self.link_ports.split(",")))
 
     @property
     def index_folder(self) -> Path:

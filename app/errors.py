@@ -32,6 +32,18 @@ class UnknownProduct(BadInput):
     """No product of the catalogue has this sku."""
 
 
+class UnknownPhoto(BadInput):
+    """No photo is stored under this id, or it has expired; send the photo again."""
+
+
+class UnknownKey(BadInput):
+    """No key of the HTTP API has this id; `lookalike key list` shows the ids."""
+
+
+class UnknownPicture(BadInput):
+    """No picture of the catalogue has this sha256."""
+
+
 class BadSource(BadInput):
     """This source of products cannot be read."""
 

@@ -87,15 +87,18 @@ def download_cache(settings: Settings) -> DownloadCache:
 
 def remote_pictures(settings: Settings, cache: DownloadCache) -> RemotePictures:
     """Pictures by address under the rules of the page; closing them closes the cache."""
-    web = Downloader(max_bytes=settings.max_image_bytes, allow_private=settings.private_addresses)
+    web = Downloader(
+        max_bytes=settings.max_image_bytes, ports=settings.link_port_numbers,
+        allow_private=settings.private_addresses,
+    )  # fmt: skip
     politeness = Politeness(settings.downloads_at_once, settings.downloads_per_second)
     return RemotePictures(web, cache, politeness)
 
 
 def _feed_downloader(settings: Settings) -> Downloader:
     return Downloader(
-        max_bytes=MAX_FEED_BYTES, allow_private=settings.private_addresses,
-        timeout_s=FEED_TIMEOUT_S, kind=FEED,
+        max_bytes=MAX_FEED_BYTES, ports=settings.link_port_numbers,
+        allow_private=settings.private_addresses, timeout_s=FEED_TIMEOUT_S, kind=FEED,
     )  # fmt: skip
 
 

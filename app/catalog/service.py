@@ -20,8 +20,9 @@ from app.db import locks
 from app.db.engine import check_schema, snapshot
 from app.db.pipeline import open_pipeline
 from app.db.queries import ingest_runs, models, pictures, products
+from app.db.queries.products import StoredProduct
 from app.db.text import check_text
-from app.errors import UnknownProduct
+from app.errors import UnknownPicture, UnknownProduct
 from app.types import KeptRun, Model, ProductDetails
 
 MAX_NAMED = 10
@@ -59,6 +60,31 @@ class CatalogService:
         without a picture are left out."""
         with snapshot(self._engine) as connection:
             return pictures.first_thumbnails(connection, skus)
+
+    def thumbnail(self, sha256: bytes) -> bytes:
+        """The thumbnail (JPEG) of the picture with this sha256 (32 bytes).
+
+        Raises UnknownPicture.
+        """
+        with self._engine.connect() as connection:
+            found = pictures.thumbnail(connection, sha256)
+        if found is None:
+            raise UnknownPicture()
+        return found
+
+    def picture_hashes(self, ids: Sequence[int]) -> dict[int, bytes]:
+        """The sha256 (32 bytes) of each of these pictures that is stored, by id."""
+        with self._engine.connect() as connection:
+            return pictures.hashes(connection, ids)
+
+    def stored(self, sku: str) -> StoredProduct:
+        """A product with references to its pictures in order. Raises BadInput, UnknownProduct."""
+        check_text("sku", sku)
+        with self._engine.connect() as connection:
+            found = products.by_sku(connection, [sku])
+        if sku not in found:
+            raise UnknownProduct(f"No product has the sku {sku!r}.")
+        return found[sku]
 
     def models(self) -> list[Model]:
         """The models that new pictures get embeddings under, the active one first.

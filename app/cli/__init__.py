@@ -101,6 +101,8 @@ COMMANDS = {
         "Restore the backup in SOURCE into a new database.",
     ),
     "page": ("app.cli.serve_page:page", "Serve the web pages until Ctrl-C."),
+    "api": ("app.cli.api:api", "Serve the HTTP API until Ctrl-C."),
+    "key": ("app.cli.key:key", "Create, list and revoke keys of the HTTP API."),
     "demo": (
         "app.cli.demo:demo",
         "Draw a demo catalogue, ingest, index, search and serve it.",

@@ -14,7 +14,7 @@ from app.cli.output import note
 def worker() -> None:
     """Rebuild the index when enough has changed; serve metrics.
 
-    Runs until SIGTERM or Ctrl-C and serves /metrics and /healthz. LOOKALIKE_WORKER_SHARE, _AGE_S
+    Runs until SIGTERM or Ctrl-C and serves /metrics and /healthz. LOOKALIKE_WORKER_COST, _AGE_S
     and _EVERY_S set when to rebuild. Several workers may run, on any hosts; they take turns.
     """
     from app.bootstrap import App

@@ -32,11 +32,11 @@ from sqlalchemy import (
     Text,
     text,
 )
-from sqlalchemy.dialects.postgresql import JSONB, TSVECTOR
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB, TSVECTOR
 from sqlalchemy.dialects.postgresql.base import ischema_names
 from sqlalchemy.types import UserDefinedType
 
-SCHEMA_REVISION = "0011"
+SCHEMA_REVISION = "0012"
 """The migration that this code needs; a test compares it with the newest one in `alembic/`."""
 
 WORDS = """to_tsvector('simple'::regconfig, regexp_replace(normalize(left(
@@ -517,6 +517,59 @@ synonym = Table(
     CheckConstraint("word <> '' AND means <> '' AND word <> means", name="words"),
     comment="a search for `word` also finds products that have `means`; both as split_words "
     "writes them",
+)
+
+query_photo = Table(
+    "query_photo",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column(
+        "fingerprint", Text, nullable=False, comment="of the encoder that the vectors are from"
+    ),
+    Column(
+        "vector", LargeBinary, nullable=False,
+        comment="unit vector of the whole photo, float32, little-endian",
+    ),
+    Column(
+        "objects", JSONB,
+        comment="what was found in the photo; null: the encoder finds no objects",
+    ),
+    Column("preview", LargeBinary, nullable=False, comment="JPEG"),
+    _moment("created_at"),
+    Column("expires_at", DateTime(timezone=True), nullable=False, index=True),
+    comment="photos that were sent to search with, without the photo: vector, objects and a "
+    "preview",
+)  # fmt: skip
+
+api_key = Table(
+    "api_key",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("scope", Text, nullable=False),
+    Column(
+        "digest", LargeBinary, nullable=False, comment="sha256 of the 256 random bits of the key"
+    ),
+    Column("rate", REAL, comment="requests a second, in each process; null: no limit"),
+    Column(
+        "origins", ARRAY(Text), nullable=False, server_default=text("'{}'"),
+        comment="origins whose pages may use the key in a browser",
+    ),
+    _moment("created_at"),
+    Column("expires_at", DateTime(timezone=True)),
+    Column("revoked_at", DateTime(timezone=True)),
+    CheckConstraint("scope IN ('search', 'write', 'admin')", name="scope"),
+    CheckConstraint("octet_length(digest) = 32", name="digest"),
+    CheckConstraint("rate > 0", name="rate"),
+    comment="keys of the HTTP API; the key itself is not kept",
+)  # fmt: skip
+
+api_secret = Table(
+    "api_secret",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("secret", LargeBinary, nullable=False),
+    comment="secrets that all processes of the HTTP API share, by their use",
 )
 
 schema_serves = Table(

@@ -104,6 +104,20 @@ class PictureEvidence:
 
     vectors: Mapping[str, EmbeddingRows] = field(default_factory=dict)
     cuts: FoldCuts = field(default_factory=FoldCuts)
+    _units: dict[str, NDArray[np.float64]] = field(default_factory=dict, init=False, compare=False)
+
+    def distance(self, sku: str, other: str) -> float:
+        """The cosine distance (0 to 2) of the nearest pictures of two products that have some."""
+        similarities = self._unit(sku) @ self._unit(other).T
+        return min(max(1.0 - float(similarities.max()), 0.0), 2.0)
+
+    def _unit(self, sku: str) -> NDArray[np.float64]:
+        """The embeddings of a product at unit length, kept for further comparisons."""
+        unit = self._units.get(sku)
+        if unit is None:
+            rows = self.vectors[sku].astype(np.float64)
+            unit = self._units[sku] = rows / np.sqrt((rows * rows).sum(axis=1))[:, None]
+        return unit
 
 
 LoadPictures = Callable[[Sequence[str]], PictureEvidence]

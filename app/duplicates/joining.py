@@ -26,15 +26,20 @@ from app.duplicates.evidence import (
 from app.duplicates.general_words import is_generic
 from app.duplicates.identifiers import Identifiers, identifiers
 from app.duplicates.near_pairs import NearPairs, connecting, join_nearest_first
-from app.duplicates.normalization import Identity, identity
+from app.duplicates.normalization import Identities
 from app.duplicates.rules import group_by_verdicts
 from app.duplicates.typos import MAX_WORDS, PairBudget, is_too_long
 from app.duplicates.union_find import UnionFind
 from app.duplicates.word_links import WordLink, connected, word_links
 from app.types import Product, Verdict
 
+NO_IDENTIFIERS = Identifiers()
+
 DECIMALS = 6
 """Distances are ordered by so many decimals: the rest is rounding of float32."""
+
+FEW_PAIRS = 128
+"""Pairs of a part up to which they are compared one by one: numpy's calls take longer."""
 
 MANY_PAIRS = 4096
 """Pairs of a link from which on it is tried whether all products agree with the first."""
@@ -53,7 +58,7 @@ class FoldEvidence:
     """
 
     products: Mapping[str, Product]
-    identities: Mapping[str, Identity]
+    identities: Identities
     identifiers: Mapping[str, Identifiers]
     links: Sequence[WordLink]
     sharing: Sequence[tuple[str, tuple[str, ...]]]
@@ -76,8 +81,11 @@ def collect(
     verdict names.
     """
     by_sku = {each.sku: each for each in sorted(products, key=lambda product: product.sku)}
-    identities = {sku: identity(each) for sku, each in by_sku.items()}
-    own = {sku: identifiers(each, identities[sku].key) for sku, each in by_sku.items()}
+    identities = Identities(by_sku)
+    own = {
+        sku: identifiers(each, identities[sku].key) if each.attributes else NO_IDENTIFIERS
+        for sku, each in by_sku.items()
+    }
     budget = PairBudget(max_typo_pairs)
     links = word_links(identities, min_spelling_similarity, budget)
     sharing = _sharing(own)
@@ -87,7 +95,7 @@ def collect(
     pictures = load_pictures(sorted(compared)) if compared else PictureEvidence()
     return FoldEvidence(
         by_sku, identities, own, links, sharing, pictures, group_by_verdicts(verdicts),
-        tuple(_not_tried(identities, budget)),
+        tuple(_not_tried(by_sku, identities, budget)),
     )  # fmt: skip
 
 
@@ -157,9 +165,27 @@ class _Joining:
         for part in connected(links, self.groups):
             skus = sorted({sku for link in part for sku in (*link.first, *link.second)})
             constrained = any(self.groups.is_constrained(sku) for sku in skus)
+            if not constrained and sum(map(_pairs, part)) <= FEW_PAIRS:
+                self._join_few(part)
+                continue
             place_of = {sku: place for place, sku in enumerate(skus)}
             pairs = [pair for link in part for pair in self._agreeing(link, place_of, constrained)]
             join_nearest_first(self.groups, skus, pairs)
+
+    def _join_few(self, links: Sequence[WordLink]) -> None:
+        """Join the products of a few pairs that agree; nothing keeps them apart, so that the order
+        is irrelevant."""
+        cuts, products = self._cuts, self._evidence.products
+        for link in links:
+            generic = self._is_generic(link)
+            for place, sku in enumerate(link.first):
+                for other in link.first[place + 1 :] if link.within else link.second:
+                    if not (sku in self._vectors and other in self._vectors):
+                        continue
+                    a, b = products[sku].category, products[other].category
+                    cut = cuts.cut(a if a == b else None, generic=generic)
+                    if self._evidence.pictures.distance(sku, other) <= cut + ROUNDING:
+                        self.groups.join(sku, other)
 
     def _agreeing(
         self, link: WordLink, place_of: Mapping[str, int], all_: bool
@@ -226,8 +252,10 @@ class _Joining:
     def _matrix(
         self, link: WordLink, first: Sequence[Product], second: Sequence[Product]
     ) -> Distances:
-        generic = not link.is_telling and any(map(is_generic, link.keys))
-        return self._cuts.matrix(first, second, generic=generic)
+        return self._cuts.matrix(first, second, generic=self._is_generic(link))
+
+    def _is_generic(self, link: WordLink) -> bool:
+        return not link.is_telling and any(map(is_generic, link.keys))
 
     def _join_words_alone(self) -> None:
         """Join products with the same telling words if pictures are missing.
@@ -255,8 +283,17 @@ class _Joining:
                     self.groups.join_all(sorted({sku for side in sides for sku in side}))
 
 
-def _not_tried(identities: Mapping[str, Identity], budget: PairBudget) -> Iterator[str]:
-    if count := sum(map(is_too_long, identities.values())):
+def _pairs(link: WordLink) -> int:
+    """The pairs of a link, those of equal skus and of both directions included."""
+    return len(link.first) * len(link.second)
+
+
+def _not_tried(
+    products: Mapping[str, Product], identities: Identities, budget: PairBudget
+) -> Iterator[str]:
+    # More than MAX_WORDS words, with what separates them, have at least twice as many characters.
+    long = (sku for sku, product in products.items() if len(product.title) > 2 * MAX_WORDS)
+    if count := sum(is_too_long(identities[sku]) for sku in long):
         titles = "title has" if count == 1 else "titles have"
         yield (
             f"{count:,} {titles} more than {MAX_WORDS} words; typing errors were not looked for in "

@@ -5,10 +5,10 @@ from __future__ import annotations
 import hashlib
 import re
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import compress
+from itertools import chain, compress
 
 from app.types import Product
 
@@ -101,6 +101,46 @@ def _identity(
     return Identity(brand, category, colour, letters, numbers, years, sizes, key)
 
 
+class Identities(Mapping[str, Identity]):
+    """The identities of products by sku, each computed when it is first asked for.
+
+    Most products of a page differ from all others in brand, category or colour, so that their
+    titles need not be read.
+    """
+
+    def __init__(self, products: Mapping[str, Product]) -> None:
+        self._products = products
+        self._known: dict[str, Identity] = {}
+
+    def __getitem__(self, sku: str) -> Identity:
+        found = self._known.get(sku)
+        if found is None:
+            found = self._known[sku] = identity(self._products[sku])
+        return found
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._products)
+
+    def __len__(self) -> int:
+        return len(self._products)
+
+    def may_agree(self) -> Iterator[list[str]]:
+        """Skus, two or more at a time, among which words may agree; of other products none do.
+
+        Words agree only of products of one brand, category and colour. A colour that is missing is
+        read from the title, and may be any.
+        """
+        by_names: dict[tuple[Words, Words], dict[Words, list[str]]] = {}
+        for sku, product in self._products.items():
+            colours = by_names.setdefault(
+                (_sorted_name(product.brand or ""), _sorted_name(product.category or "")), {}
+            )
+            colours.setdefault(_sorted_name(product.colour or ""), []).append(sku)
+        for colours in by_names.values():
+            groups = [*colours.values()] if () not in colours else [[*chain(*colours.values())]]
+            yield from (group for group in groups if len(group) > 1)
+
+
 def identity_key(product: Product) -> str:
     """A text that is equal for two products if and only if their words differ at most in year, size
     and notation.
@@ -113,6 +153,11 @@ def identity_key(product: Product) -> str:
 
 _named = lru_cache(maxsize=1024)(normalised)
 """Cached for brands, categories and colours, of which there are few; titles are not cached."""
+
+
+@lru_cache(maxsize=1024)
+def _sorted_name(name: str) -> Words:
+    return tuple(sorted(_named(name)))
 
 
 class _Plain(dict[int, str]):

@@ -87,20 +87,27 @@ class RuleTable:
     def __init__(self, identities: Mapping[str, Identity], min_spelling_similarity: float) -> None:
         """`identities` by sku; `min_spelling_similarity` (0 to 1) as of `same_product`."""
         self._minimum = min_spelling_similarity
-        numbers: dict[Identity, int] = {}
-        self._number_of = {
-            sku: numbers.setdefault(each, len(numbers)) for sku, each in identities.items()
-        }
-        self._spellings = list(numbers)
+        self._identities = identities
+        self._numbers: dict[Identity, int] = {}
+        self._number_of: dict[str, int] = {}
         self._known: dict[tuple[int, int], str | None] = {}
 
     def rule_of(self, sku: str, other: str) -> str | None:
         """The first rule by which the words of two products agree; None if there is none."""
-        a, b = sorted((self._number_of[sku], self._number_of[other]))
-        if (a, b) not in self._known:
-            first, second = self._spellings[a], self._spellings[b]
-            self._known[a, b] = rule_of(first, second, self._minimum)
-        return self._known[a, b]
+        a, b = self._number(sku), self._number(other)
+        pair = (a, b) if a < b else (b, a)
+        if pair not in self._known:
+            first, second = self._identities[sku], self._identities[other]
+            self._known[pair] = rule_of(first, second, self._minimum)
+        return self._known[pair]
+
+    def _number(self, sku: str) -> int:
+        """The number of a product's spelling."""
+        number = self._number_of.get(sku)
+        if number is None:
+            number = self._numbers.setdefault(self._identities[sku], len(self._numbers))
+            self._number_of[sku] = number
+        return number
 
 
 def _same_key(a: Identity, b: Identity) -> bool:

@@ -20,6 +20,9 @@ give another name, so the word must be twice as long.
 """
 
 
+FEW = 4
+"""Titles up to which all pairs are compared: finding the likely ones takes longer."""
+
 MAX_WORDS = 40
 """Longer titles are not compared for typing errors."""
 
@@ -100,6 +103,9 @@ def typo_pairs(
     or by the brand are found by looking up the variants of one among the words of the others.
     """
     identities = [each for each in identities if not is_too_long(each)]
+    if len(identities) <= FEW:
+        yield from _typos(combinations(identities, 2), min_similarity, budget)
+        return
     by_words: dict[Words, list[Identity]] = defaultdict(list)
     by_shortened: dict[tuple[int, str], list[Identity]] = defaultdict(list)
     for identity in identities:
@@ -115,7 +121,14 @@ def typo_pairs(
         for words in _other_words(one, min_similarity)
         for other in by_words.get(words, ())
     )
-    for a, b in chain(pairs_by_letter, pairs_by_variant):
+    yield from _typos(chain(pairs_by_letter, pairs_by_variant), min_similarity, budget)
+
+
+def _typos(
+    pairs: Iterable[tuple[Identity, Identity]], min_similarity: float, budget: PairBudget
+) -> Iterator[tuple[str, str]]:
+    """The keys of those pairs that differ by a typing error."""
+    for a, b in pairs:
         if not budget.take():
             return
         if differ_by_typo(a, b, min_similarity):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from app.duplicates.normalization import Identity, Words
+from app.duplicates.normalization import Identities, Identity, Words
 from app.duplicates.rules import kind_of, rule_of
 from app.duplicates.typos import PairBudget, typo_pairs
 from app.duplicates.union_find import UnionFind
@@ -35,7 +35,7 @@ class WordLink:
 
 
 def word_links(
-    identities: Mapping[str, Identity],
+    identities: Identities,
     min_spelling_similarity: float,
     budget: PairBudget | None = None,
 ) -> list[WordLink]:
@@ -44,7 +44,7 @@ def word_links(
     Links by the rule `typo` are found as far as the budget goes.
     """
     by_key: dict[str, list[str]] = {}
-    for sku in sorted(identities):
+    for sku in (sku for group in identities.may_agree() for sku in sorted(group)):
         if key := identities[sku].key:
             by_key.setdefault(key, []).append(sku)
     same = [WordLink((key, key), tuple(by_key[key]), tuple(by_key[key])) for key in sorted(by_key)]

@@ -98,6 +98,10 @@ class EncoderProvider(Protocol):
     def for_model(self, model_id: int) -> Encoder:
         """The encoder of a maintained model."""
 
+    def may_read_words(self, model_id: int | None) -> bool:
+        """Whether a model (None: the active one) may encode words, without loading it: False only
+        where that is known."""
+
     def refresh_active(self) -> None:
         """Read again which model is active."""
 

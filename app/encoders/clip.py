@@ -16,9 +16,9 @@ from torch import Tensor, nn
 from app.encoders.base import INT8
 from app.encoders.clip_fingerprint import fingerprint, input_side, own_preprocessor
 from app.encoders.clip_loading import LOADING_ERRORS, open_model, refuse_pickles
+from app.encoders.compiled_cache import CompileOptions
 from app.encoders.compiled_model import (
     CompiledModel,
-    CompileOptions,
     Network,
     compile_network,
 )

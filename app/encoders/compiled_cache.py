@@ -6,6 +6,7 @@ another model is built again.
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 import logging
@@ -13,7 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+import numpy as np
+
 from app import atomic_files
+from app.types import Vectors
 
 _FORMAT = "1"
 _MAX_HEADER = 10_000
@@ -46,6 +50,16 @@ class OpenVinoGraph:
         return hashlib.sha256(
             hashlib.sha256(self.layers).digest() + hashlib.sha256(self.weights).digest()
         ).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class VerifiedGraph:
+    """The key of a graph in the cache, the fingerprint of its model, and torch's vectors of the
+    probe images, float32 (n, dim)."""
+
+    fingerprint: str
+    graph: str
+    probe_vectors: Vectors
 
 
 class CompiledCache:
@@ -92,6 +106,34 @@ class CompiledCache:
         except (OSError, ValueError, LookupError, TypeError):
             return None
 
+    def save_verified(self, key: str, verified: VerifiedGraph) -> None:
+        """Record a graph whose vectors were compared with torch's."""
+        vectors = verified.probe_vectors
+        document = {
+            "format": _FORMAT, "key": key, "fingerprint": verified.fingerprint,
+            "graph": verified.graph, "shape": list(vectors.shape),
+            "vectors": base64.b64encode(vectors.astype("<f4").tobytes()).decode(),
+        }  # fmt: skip
+        self._write(self._verified_path(key), json.dumps(document).encode())
+
+    def load_verified(self, key: str) -> VerifiedGraph | None:
+        """The graph that was verified under this key; None if there is none, or it is damaged."""
+        try:
+            document = json.loads(self._verified_path(key).read_bytes())
+            if (document["format"], document["key"]) != (_FORMAT, key):
+                return None
+            rows, dim = document["shape"]
+            vectors = np.frombuffer(base64.b64decode(document["vectors"]), "<f4")
+            return VerifiedGraph(
+                str(document["fingerprint"]), str(document["graph"]),
+                vectors.reshape(rows, dim).astype(np.float32),
+            )  # fmt: skip
+        except (OSError, ValueError, LookupError, TypeError):
+            return None
+
+    def _verified_path(self, key: str) -> Path:
+        return self.folder / f"{_name(key)}.verified.json"
+
     def _state_path(self, fingerprint: str) -> Path:
         return self.folder / f"{_name(fingerprint)}.json"
 
@@ -100,6 +142,18 @@ class CompiledCache:
             atomic_files.write_bytes(path, *parts, mode=0o644)
         except OSError as exc:
             _log.info("%s cannot be written (%s)", path, exc)
+
+
+@dataclass(frozen=True, slots=True)
+class CompileOptions:
+    """How to compile: `off` is the reason not to.
+
+    `streams` is how many batches a compiled model runs at once, each on its share of the cores.
+    """
+
+    cache: CompiledCache
+    off: str | None = None
+    streams: int = 1
 
 
 def _name(key: str) -> str:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,19 +17,27 @@ from torch import nn
 from torch.jit._trace import TracingCheckError
 
 from app.encoders import openvino_runtime
-from app.encoders.compiled_cache import CompiledCache, OpenVinoGraph, RuntimeState
+from app.encoders.compiled_cache import (
+    CompiledCache,
+    CompileOptions,
+    OpenVinoGraph,
+    RuntimeState,
+)
+from app.encoders.compiled_verification import (
+    MIN_COSINE,
+    PROBE_COUNT,
+    OutputMismatch,
+    RunFunction,
+    verify,
+)
 from app.encoders.probe_images import probe_images
 from app.encoders.quantization import RECIPE, calibration_pictures, quantize
 from app.errors import ModelUnavailable
 from app.types import Vectors
 
-MIN_COSINE = 0.9999
-"""Minimum cosine of OpenVINO's and torch's vectors of every probe image; rounding takes 1e-6."""
-
 MIN_COSINE_INT8 = 0.9
 """The same for an int8 model, on photos: below this it is not a version of this network."""
 
-PROBE_COUNT = 4
 _MAX_MESSAGE = 300
 """Maximum characters that are quoted of a library's message; the end tells most."""
 
@@ -42,33 +49,20 @@ _FAILURES = (
 
 _log = logging.getLogger(__name__)
 
-RunFunction = Callable[[NDArray[np.uint8]], Vectors]
-"""uint8 (n, height, width, 3) to float32 unit rows (n, dim), from any number of threads."""
-
-
-class OutputMismatch(ValueError):
-    """The compiled model's vectors are not those of torch."""
-
-
-@dataclass(frozen=True, slots=True)
-class CompileOptions:
-    """How to compile: `off` is the reason not to.
-
-    `streams` is how many batches a compiled model runs at once, each on its share of the cores.
-    """
-
-    cache: CompiledCache
-    off: str | None = None
-    streams: int = 1
-
 
 @dataclass(frozen=True, slots=True)
 class CompiledModel:
-    """A function from pixels to vectors, what runs it, and the fingerprint of its model."""
+    """A function from pixels to vectors, what runs it, and the fingerprint of its model.
+
+    `graph` is the key of its graph in the cache, and `probe_vectors` are torch's vectors of the
+    probe images, with which it was compared; None unless OpenVINO runs the network as it is.
+    """
 
     run: RunFunction
     state: RuntimeState
     fingerprint: str
+    graph: str | None = None
+    probe_vectors: Vectors | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,9 +104,9 @@ def _compile(network: Network, options: CompileOptions) -> CompiledModel:
     try:
         if options.off:
             return CompiledModel(network, RuntimeState("torch", options.off), network.fingerprint)
-        run = _load_cached(network, options) or _export(network, options)
+        run, expected = _load_cached(network, options) or _export(network, options)
         state = RuntimeState(f"OpenVINO {openvino_runtime.version()}")
-        return CompiledModel(run, state, network.fingerprint)
+        return CompiledModel(run, state, network.fingerprint, _cache_key(network), expected)
     except _FAILURES as exc:
         state = RuntimeState("torch", _brief(exc))
         _log.warning("pictures are encoded by %s", state)
@@ -123,7 +117,8 @@ def _compile_int8(network: Network, options: CompileOptions) -> CompiledModel:
     try:
         graph = _quantized(network, options.cache)
         run = openvino_runtime.OpenVinoModel(graph, options.streams)
-        _verify(network, run, MIN_COSINE_INT8, calibration_pictures(network.shape)[:PROBE_COUNT])
+        pictures = calibration_pictures(network.shape)[:PROBE_COUNT]
+        verify(run, network(pictures), MIN_COSINE_INT8, pictures)
         state = RuntimeState(f"OpenVINO {openvino_runtime.version()}, int8")
     except _FAILURES as exc:
         missing = isinstance(exc, ImportError)
@@ -137,7 +132,7 @@ def _refusal(reason: str, way_out: str = "") -> str:
     return f"The int8 model cannot be used ({reason}); {way_out}take the model without -int8."
 
 
-def _load_cached(network: Network, options: CompileOptions) -> RunFunction | None:
+def _load_cached(network: Network, options: CompileOptions) -> tuple[RunFunction, Vectors] | None:
     """The compiled model in the cache; None if there is none or it cannot be used."""
     graph = options.cache.read(_cache_key(network))
     try:
@@ -148,11 +143,11 @@ def _load_cached(network: Network, options: CompileOptions) -> RunFunction | Non
         return None
 
 
-def _export(network: Network, options: CompileOptions) -> RunFunction:
+def _export(network: Network, options: CompileOptions) -> tuple[RunFunction, Vectors]:
     graph = openvino_runtime.export(network.module, network.shape)
-    run = _load(network, graph, options.streams)
+    verified = _load(network, graph, options.streams)
     options.cache.write(_cache_key(network), graph)
-    return run
+    return verified
 
 
 def _quantized(network: Network, cache: CompiledCache) -> OpenVinoGraph:
@@ -170,24 +165,13 @@ def _cache_key(network: Network) -> str:
     return f"{network.fingerprint} {network.shape} {library} torch {torch.__version__}"
 
 
-def _load(network: Network, graph: OpenVinoGraph, streams: int) -> RunFunction:
+def _load(network: Network, graph: OpenVinoGraph, streams: int) -> tuple[RunFunction, Vectors]:
+    """The compiled model, verified, and torch's vectors of the probe images."""
     run = openvino_runtime.OpenVinoModel(graph, streams)
-    _verify(network, run, MIN_COSINE, probe_images(PROBE_COUNT, network.shape))
-    return run
-
-
-def _verify(
-    network: Network, run: RunFunction, min_cosine: float, pictures: NDArray[np.uint8]
-) -> None:
-    """Raises OutputMismatch if a compiled model's vectors are not torch's."""
+    pictures = probe_images(PROBE_COUNT, network.shape)
     expected = network(pictures)
-    # Two batches of different length: detects a length that was traced as a constant.
-    rows = np.concatenate([run(pictures[:1]), run(pictures[1:])])
-    if rows.shape != expected.shape or not np.isfinite(rows).all():
-        raise OutputMismatch(f"it gives {rows.shape} numbers, or some that are not finite")
-    cosine = float((rows * expected).sum(axis=1).min())
-    if cosine < min_cosine or np.abs(np.linalg.norm(rows, axis=1) - 1).max() > 1e-3:
-        raise OutputMismatch(f"its vectors are not those of torch (cosine {cosine:.5f})")
+    verify(run, expected, MIN_COSINE, pictures)
+    return run, expected
 
 
 def _brief(exc: BaseException) -> str:

@@ -6,7 +6,6 @@ Kept for the catalogues that were filled by it; new ones take `efficientnet_pair
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from pickle import UnpicklingError
 
 import numpy as np
@@ -18,21 +17,22 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from app.encoders import efficientnet_network
-from app.encoders.compiled_model import CompileOptions
+from app.encoders.compiled_cache import CompileOptions
+from app.encoders.embedded_versions import PROJECTIONS, SIDES
 from app.encoders.feature_map import MAP_SIDE, FeatureMap, map_input_size, window_parts
-from app.encoders.square_encoder import SquareEncoder, normalised, resized
+from app.encoders.square_encoder import SquareEncoder, normalised
+from app.encoders.square_pictures import resized
 from app.errors import ModelUnavailable
 from app.types import Region, Vectors
 from app.vectors import unit_rows
 
-SIDE = 256
+SIDE = SIDES["1"]
 """Side of the network's input in pixels."""
 
 MAP_PIXELS = 3 * SIDE**2
 """Most pixels of a picture whose feature map is computed: as many as three pictures have."""
 
-PROJECTION = Path(__file__).with_name("projection.safetensors")
-"""Made by `app/encoders/fit_projection.py`; its metadata names the photos it was fitted on."""
+PROJECTION = PROJECTIONS["1"]
 
 VERSION = "1"
 """Part of the fingerprint, and the start of the revision."""

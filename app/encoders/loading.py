@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from app.encoders.base import AUTO, CLIP, EMBEDDED, INT8, Encoder, EncoderChoice
-from app.encoders.embedded_versions import FORMER, NEWEST, version_of
+from app.encoders.embedded_versions import NEWEST, SIDES, version_of, weight_files
 from app.errors import ModelUnavailable
 
 if TYPE_CHECKING:
-    from app.encoders.compiled_model import CompileOptions
+    from app.encoders.compiled_cache import CompileOptions
+    from app.encoders.efficientnet import EmbeddedEncoder
+    from app.encoders.efficientnet_pair import PairEncoder
 
 _log = logging.getLogger(__name__)
 
@@ -123,18 +126,38 @@ def _choose_automatically(options: _LoadOptions) -> EncoderChoice:
 
 def _load_embedded(options: _LoadOptions) -> Encoder:
     version = version_of(options.revision)
+    if version not in SIDES:
+        raise ModelUnavailable(
+            f"There is no version {version!r} of the embedded encoder here (revision "
+            f"{options.revision}); the newest is {NEWEST}. Update Lookalike."
+        )
+    compile_options = _compile_options(options)
+    if options.int8:
+        return _load_networks(version, compile_options, int8=True)
+    from app.encoders.stored_encoder import load_stored, record
+
+    files = weight_files(version)
+    stored = load_stored(
+        version, SIDES[version], files, compile_options, partial(_load_networks, version, None)
+    )
+    if stored is not None:
+        return stored
+    encoder = _load_networks(version, compile_options)
+    record(version, encoder, files, compile_options)
+    return encoder
+
+
+def _load_networks(
+    version: str, compile_options: CompileOptions | None, *, int8: bool = False
+) -> PairEncoder | EmbeddedEncoder:
+    """The embedded encoder of a version, by torch."""
     if version == NEWEST:
         from app.encoders.efficientnet_pair import PairEncoder
 
-        return PairEncoder.load(_compile_options(options), int8=options.int8)
-    if version in FORMER:
-        from app.encoders.efficientnet import EmbeddedEncoder
+        return PairEncoder.load(compile_options, int8=int8)
+    from app.encoders.efficientnet import EmbeddedEncoder
 
-        return EmbeddedEncoder.load(_compile_options(options), int8=options.int8)
-    raise ModelUnavailable(
-        f"There is no version {version!r} of the embedded encoder here (revision "
-        f"{options.revision}); the newest is {NEWEST}. Update Lookalike."
-    )
+    return EmbeddedEncoder.load(compile_options, int8=int8)
 
 
 def _load_clip_folder(folder: Path, options: _LoadOptions) -> Encoder:
@@ -162,8 +185,7 @@ def _load_clip_hub(name: str, options: _LoadOptions) -> Encoder:
 
 def _compile_options(options: _LoadOptions) -> CompileOptions:
     from app.config import Settings
-    from app.encoders.compiled_cache import CompiledCache
-    from app.encoders.compiled_model import CompileOptions
+    from app.encoders.compiled_cache import CompiledCache, CompileOptions
 
     off = None if options.compiled else "LOOKALIKE_OPENVINO is off"
     cache = CompiledCache(options.compiled_cache or Settings().compiled_cache_folder)

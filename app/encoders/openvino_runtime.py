@@ -10,15 +10,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from queue import Empty, SimpleQueue
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import nn
 
+from app.encoders import torch_threads
 from app.encoders.compiled_cache import OpenVinoGraph
 from app.types import Vectors
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
 
 
 class ConversionFailed(RuntimeError):
@@ -47,6 +50,8 @@ def export(network: nn.Module, shape: tuple[int, int]) -> OpenVinoGraph:
 
     Raises ConversionFailed, and any exception of torch's tracing.
     """
+    import torch  # running a graph needs it not
+
     openvino = load_library()
     example = torch.zeros(2, *shape, 3, dtype=torch.uint8)
     rows = openvino.PartialShape([-1, *shape, 3])
@@ -133,7 +138,7 @@ class OpenVinoModel:
             "INFERENCE_PRECISION_HINT": "f32",
             "PERFORMANCE_HINT": "LATENCY",
             "NUM_STREAMS": streams,
-            "INFERENCE_NUM_THREADS": torch.get_num_threads(),
+            "INFERENCE_NUM_THREADS": torch_threads.thread_count(),
             # With pinning, two processes would share one core and leave another idle.
             "ENABLE_CPU_PINNING": False,
         }

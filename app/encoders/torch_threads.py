@@ -12,7 +12,12 @@ import sys
 def thread_count() -> int:
     """The number of cores that the calling thread encodes on."""
     torch = sys.modules.get("torch")
-    return int(torch.get_num_threads()) if torch is not None else os.cpu_count() or 1
+    return int(torch.get_num_threads()) if torch is not None else _usable_cores()
+
+
+def _usable_cores() -> int:
+    affinity = getattr(os, "sched_getaffinity", None)  # not on macOS
+    return len(affinity(0)) if affinity is not None else os.cpu_count() or 1
 
 
 def set_thread_count(count: int) -> None:

@@ -66,7 +66,7 @@ def tune(engine: Engine, files: IndexFiles, settings: Settings) -> TuningResult:
                 f"There is too little to measure: more than {SIZES[0]} products with pictures are "
                 "needed. Until then the defaults hold."
             )
-        probe = RetrievalRequest(connection, model, np.ones(model.dim, np.float32), K)
+        probe = RetrievalRequest(model, np.ones(model.dim, np.float32), K, connection=connection)
         opened = open_build(probe, files)
         if isinstance(opened, Reason):
             raise BuildRefused(f"There is no index to measure ({opened.text}); build one first.")

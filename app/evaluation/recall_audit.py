@@ -91,7 +91,7 @@ def _shares(
     connection: Connection, model: Model, vector: Vector, files: IndexFiles, settings: Settings
 ) -> tuple[float, float, bool]:
     """Recall@10 and recall@50 of one search, and whether FAISS answered."""
-    request = RetrievalRequest(connection, model, round_to_float16(vector), DEPTH)
+    request = RetrievalRequest(model, round_to_float16(vector), DEPTH, connection=connection)
     result = find(request, files, settings)
     expected = np.array([hit.distance for hit in exact_search(request).hits])
     distances = np.array([hit.distance for hit in result.candidates.hits])
@@ -112,7 +112,9 @@ def _filtered_share(
 ) -> float:
     """Recall@10 of one search within a category."""
     rounded = round_to_float16(vector)
-    request = RetrievalRequest(connection, model, rounded, 10, Filters({"category": category}))
+    request = RetrievalRequest(
+        model, rounded, 10, Filters({"category": category}), connection=connection
+    )
     exact = nearest.exact_filtered(
         connection, model, rounded, nearest.filter_clause(request.filters), k=10, excluded=()
     )

@@ -1,9 +1,10 @@
 """Downloads pictures and feeds by URL, within limits on addresses, time, size and redirects.
 
 Anyone who uses the page may name a URL, so it may be hostile: no private address is connected to
-(server-side request forgery), no large file is kept, and a slow server is abandoned. httpcore is
-the transport of httpx; it follows no redirects, keeps no cookies, decompresses nothing, and reads
-no proxies or credentials from the environment.
+(server-side request forgery), and no port but those of web servers; no large file is kept, and a
+slow server is abandoned. No error message repeats what a server sent: it would be shown as ours.
+httpcore is the transport of httpx; it follows no redirects, keeps no cookies, decompresses nothing,
+and reads no proxies or credentials from the environment.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from __future__ import annotations
 import re
 import ssl
 import time
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from io import BytesIO
@@ -21,7 +22,7 @@ from httpcore2 import URL, HTTPConnection, ProtocolError, Response
 
 from app.errors import BadImage
 from app.images.public_network import Deadline, PublicNetwork
-from app.images.url import PictureUrl, parse
+from app.images.url import PORTS, PictureUrl, parse
 
 MAX_REDIRECTS = 5
 REDIRECT_STATUSES = {301, 302, 303, 307, 308}
@@ -80,7 +81,7 @@ class FileKind:
 
 PICTURE = FileKind(
     "picture", "image/*,*/*;q=0.5", "download the picture and upload its file.",
-    "Make it smaller and upload it.",
+    "Make the file smaller and upload it.",
 )  # fmt: skip
 FEED = FileKind(
     "feed", "*/*", "download the feed and name its file.", "Split it into several feeds."
@@ -91,19 +92,22 @@ class Downloader:
     """Downloads files of one kind by URL. Safe to use from several threads.
 
     `max_bytes` is the largest file that is read, `timeout_s` the time for one whole download,
-    redirects and name lookups included. With `allow_private`, hosts may have private and loopback
-    addresses: for tests, and for catalogues inside a company's network.
+    redirects and name lookups included. Only these `ports` are connected to; None allows any. With
+    `allow_private`, hosts may have private and loopback addresses: for tests, and for catalogues
+    inside a company's network.
     """
 
     def __init__(
         self,
         *,
         max_bytes: int,
+        ports: Collection[int] | None = tuple(PORTS.values()),
         allow_private: bool = False,
         timeout_s: float = 10.0,
         kind: FileKind = PICTURE,
     ) -> None:
         self._max_bytes = max_bytes
+        self._ports = ports
         self._allow_private = allow_private
         self._timeout_s = timeout_s
         self._kind = kind
@@ -131,20 +135,40 @@ class Downloader:
             Deadline(self._timeout_s), allow_private=self._allow_private,
             max_bytes=2 * self._max_bytes + FRAMING_BYTES,
         )  # fmt: skip
+        shown = url.host
         for _ in range(MAX_REDIRECTS + 1):
-            result = self._get(url, network, body, known)
+            self._check_port(url)
+            result = self._get(url, shown, network, body, known)
             if not isinstance(result, PictureUrl):
                 return result
+            if result.host != url.host:
+                shown = "A host that this web address redirects to"
             url = result
         raise BadImage(
             f"This web address was redirected more than {MAX_REDIRECTS} times. Open it in a "
             f"browser and copy the address of the {self._kind.noun} itself."
         )
 
+    def _check_port(self, url: PictureUrl) -> None:
+        if self._ports is not None and url.port not in self._ports:
+            allowed = ", ".join(map(str, sorted(self._ports)))
+            raise BadImage(
+                f"{self._kind.noun.capitalize()}s are downloaded from port {allowed} only. "
+                f"{self._kind.instead.capitalize()}"
+            )
+
     def _get(
-        self, url: PictureUrl, network: PublicNetwork, body: BinaryIO, known: Validators
+        self,
+        url: PictureUrl,
+        shown: str,
+        network: PublicNetwork,
+        body: BinaryIO,
+        known: Validators,
     ) -> Validators | PictureUrl | None:
-        """Write the body at `url`; returns its validators, or the URL that it redirects to."""
+        """Write the body at `url`; returns its validators, or the URL that it redirects to.
+
+        Errors name its host as `shown`.
+        """
         target = URL(
             scheme=url.scheme.encode(), host=url.host.encode(), port=url.port,
             target=url.path.encode(),
@@ -155,7 +179,9 @@ class Downloader:
         instead = self._kind.instead
         try:
             with (
-                HTTPConnection(target.origin, self._tls, network_backend=network) as connection,
+                HTTPConnection(
+                    target.origin, self._tls, network_backend=network.named(shown)
+                ) as connection,
                 connection.stream("GET", target, headers=headers) as response,
             ):
                 location = _header(response, "location")
@@ -163,23 +189,21 @@ class Downloader:
                     return url.join(location)
                 if response.status == NOT_MODIFIED and known:
                     return None
-                _check_head(response, url.host, self._kind)
-                self._write_body(response, url.host, body)
+                _check_head(response, shown, self._kind)
+                self._write_body(response, shown, body)
                 return _validators(response)
         except TimeoutError as exc:
             raise TryLater(
-                f"{url.host} took longer than {self._timeout_s:g} seconds; try again, or {instead}"
+                f"{shown} took longer than {self._timeout_s:g} seconds; try again, or {instead}"
             ) from exc
         except ssl.SSLCertVerificationError as exc:
-            raise BadImage(
-                f"The TLS certificate of {url.host} is not valid: {exc.verify_message}; {instead}"
-            ) from exc
+            raise BadImage(f"{shown} has no valid TLS certificate; {instead}") from exc
         except (OSError, ProtocolError, ValueError) as exc:  # ValueError: an integer too long
-            raise TryLater(f"{url.host} cannot be read from: {_reason(exc)}; {instead}") from exc
+            raise TryLater(f"{shown} cannot be read from: {_reason(exc)}; {instead}") from exc
 
     def _write_body(self, response: Response, host: str, body: BinaryIO) -> None:
         too_large = BadImage(
-            f"The file at {host} has more than the {self._max_bytes:,} bytes that are allowed. "
+            f"{host} sends more than the {self._max_bytes:,} bytes that are allowed. "
             f"{self._kind.too_large}"
         )
         chunked = bool(_header(response, "transfer-encoding"))  # it overrides the length
@@ -196,7 +220,7 @@ class Downloader:
                 body.write(part)
         except ProtocolError as exc:
             if received < length:
-                raise TryLater(f"The connection to {host} broke off; try again.") from exc
+                raise TryLater(f"{host} broke off the connection; try again.") from exc
             raise
         if start.lstrip().lower().startswith(HTML_STARTS):
             raise _web_page(host, self._kind)
@@ -224,17 +248,16 @@ def _validators(response: Response) -> Validators:
 def _check_head(response: Response, host: str, kind: FileKind) -> None:
     """Raise BadImage unless the file may follow."""
     if response.status != 200:
-        reason = response.extensions["reason_phrase"].decode("latin-1")[:60]
         message = (
-            f"{host} answered {f'{response.status} {reason}'.strip()!r} instead of a {kind.noun}. "
-            "Check in a browser that the address is right."
+            f"{host} answered with status {response.status} instead of a {kind.noun}. Check in a "
+            "browser that the address is right."
         )
         if response.status in RETRY_STATUSES:
             raise TryLater(message, _retry_after(_header(response, "retry-after")))
         raise BadImage(message)
     encoding = _header(response, "content-encoding").lower()
     if encoding not in ("", "identity"):
-        raise BadImage(f"{host} sends the {kind.noun} compressed ({encoding!r}); {kind.instead}")
+        raise BadImage(f"{host} sends the {kind.noun} compressed; {kind.instead}")
     if _header(response, "content-type").partition(";")[0].strip().lower() in HTML_TYPES:
         raise _web_page(host, kind)
 
@@ -252,13 +275,13 @@ def _retry_after(value: str) -> float | None:
 
 def _web_page(host: str, kind: FileKind) -> BadImage:
     return BadImage(
-        f"The address at {host} is a web page, not a {kind.noun}; copy the address of the "
-        f"{kind.noun} itself."
+        f"{host} answered with a web page, not a {kind.noun}; copy the address of the {kind.noun} "
+        "itself."
     )
 
 
 def _reason(exc: Exception) -> str:
-    """The text of an error, without a full stop; that of the system where it has one."""
-    if isinstance(exc, OSError) and exc.strerror:
-        return exc.strerror
-    return (str(exc) or type(exc).__name__)[:200].rstrip(".")
+    """Why reading failed, in words of the system or ours: those of httpcore quote the server."""
+    if isinstance(exc, OSError):
+        return exc.strerror or str(exc) or "the connection failed"
+    return "it does not answer as a web server does"

@@ -42,10 +42,20 @@ class PublicNetwork(NetworkBackend):
     `max_bytes`. With `allow_private`, every address is accepted.
     """
 
-    def __init__(self, deadline: Deadline, *, allow_private: bool, max_bytes: int) -> None:
+    def __init__(
+        self, deadline: Deadline, *, allow_private: bool, max_bytes: int, shown: str | None = None
+    ) -> None:
         self._deadline = deadline
         self._allow_private = allow_private
         self._max_bytes = max_bytes
+        self._shown = shown
+
+    def named(self, shown: str) -> PublicNetwork:
+        """The same network, whose errors name the host as `shown`."""
+        return PublicNetwork(
+            self._deadline, allow_private=self._allow_private, max_bytes=self._max_bytes,
+            shown=shown,
+        )  # fmt: skip
 
     def connect_tcp(self, host: str, port: int, *_: Any, **_options: Any) -> NetworkStream:
         """A connection to the first address that accepts; each gets its share of the time left.
@@ -53,10 +63,11 @@ class PublicNetwork(NetworkBackend):
         Raises BadImage if the host does not exist or one of its addresses is not public, OSError
         and TimeoutError if no address accepts.
         """
-        addresses = _resolve(host, port, self._deadline)
+        shown = self._shown or host
+        addresses = _resolve(host, port, self._deadline, shown)
         if not self._allow_private and not all(is_public(ip_address(a[0])) for _, a in addresses):
             raise BadImage(
-                f"{host} is in a private network, from which nothing is downloaded. Download the "
+                f"{shown} is in a private network, from which nothing is downloaded. Download the "
                 "picture and upload its file."
             )
         for untried, (family, address) in zip(range(len(addresses), 0, -1), addresses, strict=True):
@@ -118,7 +129,7 @@ def is_public(ip: IPv4Address | IPv6Address) -> bool:
 
 
 def _resolve(
-    host: str, port: int, deadline: Deadline
+    host: str, port: int, deadline: Deadline, shown: str
 ) -> list[tuple[socket.AddressFamily, tuple[Any, ...]]]:
     """All addresses of a host, as `socket.connect` takes them.
 
@@ -138,5 +149,5 @@ def _resolve(
     except queue.Empty as exc:
         raise TimeoutError from exc
     if isinstance(result, Exception):
-        raise BadImage(f"There is no host {host}; check the web address for typos.") from result
+        raise BadImage(f"{shown} does not exist; check the web address for typos.") from result
     return [(row[0], row[4]) for row in result]

@@ -29,7 +29,7 @@ from typing import IO, Self
 
 from PIL import AvifImagePlugin, Image
 
-from app.errors import BadImage, LookalikeError
+from app.errors import BadImage, Busy, LookalikeError
 from app.images import decoding
 from app.images.decoding import DEFAULT_LIMITS, ImageLimits
 
@@ -44,8 +44,9 @@ _UNSAFE = "The picture could not be decoded safely; save it again as JPEG or PNG
 class PictureSandbox:
     """Decodes pictures in up to `processes` children, started when first needed.
 
-    A child that takes longer than `timeout_s` seconds, or dies, is replaced. `memory_bytes` is
-    the memory for decoding, in addition to that of an idle child. May be shared by threads.
+    A child that takes longer than `timeout_s` seconds, or dies, is replaced. A picture waits for a
+    child up to `wait_s` seconds. `memory_bytes` is the memory for decoding, in addition to that of
+    an idle child. May be shared by threads.
     """
 
     def __init__(
@@ -53,11 +54,12 @@ class PictureSandbox:
         limits: ImageLimits = DEFAULT_LIMITS,
         *,
         timeout_s: float = 10.0,
+        wait_s: float = 10.0,
         memory_bytes: int = 1 << 30,
         processes: int = 2,
     ) -> None:
         self._limits = limits
-        self._timeout_s = timeout_s
+        self._timeout_s, self._wait_s = timeout_s, wait_s
         numbers = (limits.max_bytes, limits.max_pixels, limits.max_frames, memory_bytes)
         self._arguments = [str(number) for number in (*numbers, int(timeout_s) + 10)]
         # Last in, first out: a second child starts only when two are needed at once.
@@ -68,9 +70,16 @@ class PictureSandbox:
         weakref.finalize(self, _stop_all, self._slots)
 
     def decode(self, data: bytes, *, at_least: int | None = None) -> Image.Image:
-        """As `decoding.decode`; also raises BadImage if decoding crashes or times out."""
+        """As `decoding.decode`; also raises BadImage if decoding crashes or times out, and Busy if
+        other pictures take too long."""
         decoding.check_bytes(data, self._limits)
-        child = self._slots.get()
+        try:
+            child = self._slots.get(timeout=self._wait_s)
+        except queue.Empty as exc:
+            raise Busy(
+                f"Too many pictures at a time: {self._processes} are being opened, and this one "
+                f"waited {self._wait_s:g} s for its turn. Try again in a moment."
+            ) from exc
         try:
             child = self._send(child, data, at_least or 0)
             return child.receive(self._timeout_s, self._limits)

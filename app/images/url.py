@@ -37,7 +37,9 @@ class PictureUrl:
         try:
             target = urljoin(f"{self.scheme}://{self.authority}{self.path}", location)
         except ValueError as exc:
-            raise BadImage(f"{self.host} redirects to something that is no web address.") from exc
+            raise BadImage(
+                "This web address redirects to something that is none; open it in a browser."
+            ) from exc
         return parse(target)
 
 

@@ -7,13 +7,20 @@ from math import inf
 
 from app.config import Settings
 
+MAX_SHARE = 0.1
+"""From this share of changed rows on an index is rebuilt whatever they cost: what was deleted
+shortens its nominations, which the cost of the delta does not show."""
+
 
 @dataclass(frozen=True, slots=True)
 class RebuildRules:
     """The operator's rules. Fields ending in `_s` are seconds; `share` is a fraction (0 to 1) of
-    the index's rows."""
+    the index's rows, `cost` one of the time of a search."""
 
     share: float
+    """Decides while it is not known what the changes cost."""
+    cost: float
+    """A delta that lengthens a search by more causes a rebuild."""
     max_rows: float
     """A larger delta causes a rebuild whatever the size of the index."""
     age_s: float
@@ -29,6 +36,7 @@ class RebuildRules:
         changes that arrive during the build."""
         return cls(
             share=settings.worker_share,
+            cost=settings.worker_cost,
             max_rows=settings.max_delta_rows / 2,
             age_s=settings.worker_age_s,
             min_interval_s=settings.worker_every_s,
@@ -51,6 +59,8 @@ class IndexObservation:
     last_build_took_s: float = 0.0
     failures: int = 0
     """Consecutive builds that failed, were rejected or did not reduce the delta."""
+    delta_cost: float | None = None
+    """The share by which the changed embeddings lengthen a search; None if it is not known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,19 +96,24 @@ def backoff(failures: int, rules: RebuildRules) -> float:
     return min(doubled, rules.backoff_max_s)
 
 
-def allowed_changes(index_rows: int, rules: RebuildRules) -> float:
-    """Number of changed rows above which an index of this size is rebuilt."""
-    return min(rules.share * index_rows, rules.max_rows)
+def most_changes(index_rows: int, rules: RebuildRules) -> float:
+    """Number of changed rows above which an index of this size is rebuilt whatever they cost."""
+    return min(max(rules.share, MAX_SHARE) * index_rows, rules.max_rows)
 
 
 def _due(observation: IndexObservation, rules: RebuildRules) -> tuple[str, float]:
     """The reason for the next build and the seconds until it is due, ignoring the interval."""
-    changed_rows = observation.changed_rows
+    changed_rows, index_rows = observation.changed_rows, observation.index_rows
     if not changed_rows:
         return "nothing changed", inf
-    if observation.index_rows is None:
+    if index_rows is None:
         return "there is no index yet", 0.0
-    if changed_rows > allowed_changes(observation.index_rows, rules):
-        return f"{changed_rows} rows changed since an index of {observation.index_rows}", 0.0
+    cost, most = observation.delta_cost, most_changes(index_rows, rules)
+    if cost is None:
+        most = min(most, rules.share * index_rows)
+    if changed_rows > most:
+        return f"{changed_rows} rows changed since an index of {index_rows}", 0.0
+    if cost is not None and cost > rules.cost:
+        return f"{changed_rows} changed rows lengthen a search by {cost:.0%}", 0.0
     reason = f"the index is older than {rules.age_s:g} s, and {changed_rows} rows changed"
     return reason, max(0.0, rules.age_s - observation.build_age_s)

@@ -10,7 +10,7 @@ from sqlalchemy import Connection, Engine
 from app.config import Settings
 from app.db.engine import check_schema, snapshot
 from app.db.queries import database_info, embeddings, index_builds, index_delta, models
-from app.index.rebuild_policy import RebuildRules, allowed_changes
+from app.index.rebuild_policy import RebuildRules, most_changes
 from app.types import Build, Model
 
 LISTED_BUILDS = 50
@@ -22,7 +22,7 @@ class DeltaStatus:
     """The embeddings that changed since the build in use; without a build, all of them.
 
     `rows` is counted up to `max_rows` + 1, because above `max_rows` pgvector answers instead of the
-    index. A worker rebuilds above `worker_rows`. `now` is the database's clock.
+    index. A worker rebuilds above `worker_rows` at the latest. `now` is the database's clock.
     """
 
     rows: int
@@ -58,6 +58,6 @@ def _delta(
         rows, worker_rows = embeddings.count_up_to(connection, model, at_most=most + 1), 0.0
     else:
         rows = index_delta.delta_rows(connection, in_use, most + 1)
-        worker_rows = allowed_changes(in_use.rows, RebuildRules.from_settings(settings))
+        worker_rows = most_changes(in_use.rows, RebuildRules.from_settings(settings))
     now = database_info.server_time(connection)
     return DeltaStatus(rows, worker_rows, most, now)

@@ -70,6 +70,19 @@ class EncoderPool:
             encoder = self._by_model.get(model_id)
         return encoder or self._get_or_load(self._model(model_id))
 
+    def may_read_words(self, model_id: int | None) -> bool:
+        """False for an encoder that was loaded and reads none, and for the embedded encoder. Raises
+        as `active` where the model is not recorded."""
+        with self._lock:
+            encoder = self._active if model_id is None else self._by_model.get(model_id)
+        if encoder is not None:
+            return encoder.reads_words
+        model = self._model(model_id)
+        configured = self._settings.model
+        if not automatic(configured) and configured != model.name:
+            return True  # loading it tells whether the two are one model
+        return model.name.removesuffix(INT8) != EMBEDDED
+
     def refresh_active(self) -> None:
         """Read from the database which model is active. Raises as `active`."""
         encoder = self._get_or_load(self._model(None))

@@ -6,7 +6,14 @@ import time
 from math import nan
 from typing import Literal, get_args
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import (
+    CONTENT_TYPE_LATEST,
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    generate_latest,
+)
 
 from app.search.admission import Admission
 from app.types import Plan, ReasonCode, SearchPath
@@ -70,6 +77,29 @@ class SearchMetrics:
         running.set_function(lambda: admission.running)
         waiting = Gauge("lookalike_searches_waiting", "That wait now.", registry=self.registry)
         waiting.set_function(lambda: admission.waiting)
+
+
+class ApiMetrics:
+    """Requests of the HTTP API, by the pattern of their address and the status of the answer."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._requests = Counter(
+            "lookalike_api_requests", "Requests answered.", ["route", "status"], registry=registry
+        )
+        self._seconds = Histogram(
+            "lookalike_api_request_seconds", "Duration of requests, in seconds.", ["route"],
+            buckets=SEARCH_SECONDS, registry=registry,
+        )  # fmt: skip
+
+    def answered(self, route: str, status: int, seconds: float) -> None:
+        """Count a request; `status` is 0 or 499 if the client closed the connection first."""
+        self._requests.labels(route, str(status)).inc()
+        self._seconds.labels(route).observe(seconds)
+
+
+def exposition(registry: CollectorRegistry) -> tuple[str, bytes]:
+    """Content type and body of the metrics for Prometheus."""
+    return CONTENT_TYPE_LATEST, generate_latest(registry)
 
 
 class WorkerMetrics:

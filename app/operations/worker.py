@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import inf, nan
 
 from sqlalchemy import Connection, Engine
@@ -15,8 +15,9 @@ from app.config import Settings
 from app.db.engine import check_schema, snapshot
 from app.db.queries import build_history, embeddings, index_builds, index_delta, models
 from app.errors import BuildRunning, LookalikeError
+from app.index import delta_cost
 from app.index.builder import Indexer
-from app.index.rebuild_policy import IndexObservation, RebuildRules, allowed_changes, decide
+from app.index.rebuild_policy import IndexObservation, RebuildRules, decide
 from app.operations.change_listener import ChangeListener
 from app.operations.health import Liveness
 from app.operations.metrics import BuildOutcome, WorkerMetrics
@@ -101,6 +102,7 @@ class Worker:
             failures=max(
                 self._failed_with(observation.build), history.failures, self._ineffective_builds
             ),
+            delta_cost=observation.delta_cost,
         )
 
     def _failed_with(self, build: Build | None) -> int:
@@ -146,7 +148,7 @@ class Worker:
     def _evaluate_last_build(self, observation: WorkerObservation) -> None:
         """Check that the build just published reduced the delta; if not, record why."""
         build, delta = observation.build, observation.delta
-        if build is None or delta <= allowed_changes(build.rows, self._rules):
+        if build is None or not self._is_too_large(observation):
             self._ineffective_builds, self._delta_before = 0, None
             return
         before, self._delta_before = self._delta_before, None
@@ -156,6 +158,12 @@ class Worker:
         self.metrics.fruitless()
         cause = self._observer.explain_delta(build)
         self._record_error(f"Build {build.id} left {delta} changed rows of {before}. {cause}")
+
+    def _is_too_large(self, observation: WorkerObservation) -> bool:
+        """Whether the delta alone causes a build, however new the index is."""
+        rows = observation.build.rows if observation.build else None
+        fresh = IndexObservation(observation.delta, rows, delta_cost=observation.delta_cost)
+        return decide(fresh, replace(self._rules, age_s=inf)).reason is not None
 
     def _export(self, observation: WorkerObservation) -> None:
         metrics, build, age_s = self.metrics, observation.build, observation.history.age_s
@@ -181,6 +189,15 @@ def _id(build: Build | None) -> int:
 
 
 @dataclass(frozen=True, slots=True)
+class _MeasuredCost:
+    """What the delta of a build (id) cost when it had so many rows."""
+
+    build: int
+    rows: int
+    cost: float
+
+
+@dataclass(frozen=True, slots=True)
 class WorkerObservation:
     """The build in use and the changes since, in rows; counts stop above `max_delta`."""
 
@@ -190,10 +207,13 @@ class WorkerObservation:
     deleted: int
     """Rows of the build that were deleted since, as last counted."""
     history: build_history.BuildHistory
+    delta_cost: float | None = None
+    """As in `IndexObservation`."""
 
 
 class IndexObserver:
-    """Observes one database, and caches the count of deleted rows, which is expensive."""
+    """Observes one database, and caches the count of deleted rows and the cost of the delta, which
+    are expensive to find."""
 
     def __init__(self, engine: Engine, max_delta: int, recount_s: float = inf) -> None:
         self._engine = engine
@@ -201,6 +221,7 @@ class IndexObserver:
         self._deleted = (0, 0)  # id of the build, and its deleted rows
         self._recount_s = recount_s
         self._counted_at = -inf
+        self._cost = _MeasuredCost(0, 0, 0.0)
 
     def observe(self, *, count_deleted: bool) -> WorkerObservation:
         """Observe in one snapshot. Raises NoModel, SchemaMismatch, DatabaseUnavailable.
@@ -214,9 +235,9 @@ class IndexObserver:
             build = next(iter(index_builds.usable(connection, model.id)), None)
             delta = self._delta(connection, model, build)
             deleted = self._count_deleted(connection, build, delta, count_deleted)
-            return WorkerObservation(
-                build, delta, deleted, build_history.build_history(connection, model.id, build)
-            )
+            history = build_history.build_history(connection, model.id, build)
+            cost = self._delta_cost(connection, model, build, delta)
+            return WorkerObservation(build, delta, deleted, history, cost)
 
     def explain_delta(self, build: Build) -> str:
         """A sentence on why rows stay in the delta of a new build, as far as this user may see."""
@@ -231,6 +252,19 @@ class IndexObserver:
         if build is None:
             return embeddings.count_up_to(connection, model, at_most=self._at_most)
         return index_delta.delta_rows(connection, build, self._at_most)
+
+    def _delta_cost(
+        self, connection: Connection, model: Model, build: Build | None, rows: int
+    ) -> float | None:
+        """The cost of the delta, measured again for another build and once it grew by a tenth."""
+        if build is None or rows >= self._at_most:
+            return None
+        if build.id != self._cost.build or rows > 1.1 * self._cost.rows:
+            cost = delta_cost.measure(
+                connection, model, build, rows, max_delta_rows=self._at_most - 1
+            )
+            self._cost = _MeasuredCost(build.id, rows, cost)
+        return self._cost.cost
 
     def _count_deleted(
         self, connection: Connection, build: Build | None, delta: int, recount: bool

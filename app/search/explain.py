@@ -65,6 +65,12 @@ class StageTimer:
         ms = (time.perf_counter() - began) * 1000
         self.ms[name] = round(self.ms.get(name, 0.0) + ms, 3)
 
+    def add_earlier(self, name: str, seconds: float) -> None:
+        """Add a stage that ended before this timer began."""
+        if seconds:
+            self.ms[name] = round(self.ms.get(name, 0.0) + seconds * 1000, 3)
+            self._began -= seconds
+
     def total(self) -> dict[str, float]:
         """The stages, and `total`: the time since the search arrived."""
         return self.ms | {"total": round((time.perf_counter() - self._began) * 1000, 3)}

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from sqlalchemy import Connection, Engine
@@ -11,7 +12,6 @@ from sqlalchemy import Connection, Engine
 from app.db.engine import check_schema, snapshot
 from app.db.queries import facets, filter_sql, match_counts, nearest
 from app.db.queries.facets import FacetRange, FacetValues
-from app.search import planner
 from app.search.paging import ROUNDING, PageRequest
 from app.search.query_encoder import has_pictures
 from app.search.service import SearchService
@@ -93,15 +93,28 @@ class FacetService:
         `SearchService.search` raises.
         """
         with self._search.opened(query, cache) as request:
-            pools = _Pools(request)
-            return Facets(
-                dict(self._values(request, pools)),
-                _bounds(request, pools),
-                depth=pools.depth if pools.cut else None,
-            )
+            connection = request.in_snapshot.connection
+            return self._counted(connection, query.filters, _pools_of(request))
 
-    def _values(self, request: PageRequest, pools: _Pools) -> Iterator[tuple[str, FacetValues]]:
-        connection, filters = request.retrieval.connection, request.retrieval.filters
+    def of_filters(self, filters: Filters) -> Facets:
+        """The facets of the products that pass the filters, of at most WORDS_DEPTH of them; each
+        ignores its own selection. Raises BadInput, SchemaMismatch and DatabaseUnavailable."""
+        with snapshot(self._engine) as connection:
+            check_schema(connection)
+
+            def find(filters: Filters, at_most: int) -> list[int]:
+                return facets.passing(connection, nearest.filter_clause(filters), at_most)
+
+            return self._counted(connection, filters, _Pools(find, WORDS_DEPTH))
+
+    def _counted(self, connection: Connection, filters: Filters, pools: _Pools) -> Facets:
+        values = dict(self._values(connection, filters, pools))
+        bounds = _bounds(connection, filters, pools)
+        return Facets(values, bounds, depth=pools.depth if pools.cut else None)
+
+    def _values(
+        self, connection: Connection, filters: Filters, pools: _Pools
+    ) -> Iterator[tuple[str, FacetValues]]:
         chosen = {*filters.columns, *filters.attributes}
         attributes = []
         for name in self._offered(connection, chosen):
@@ -136,14 +149,15 @@ class FacetService:
 
 
 class _Pools:
-    """The products (ids) that a query finds under variants of its filters, each read once."""
+    """The products (ids) found under variants of some filters, each read once.
 
-    def __init__(self, request: PageRequest) -> None:
-        self._request = request
+    `find` gives at most so many products that pass filters; `depth` are counted.
+    """
+
+    def __init__(self, find: Callable[[Filters, int], list[int]], depth: int) -> None:
+        self._find = find
         self._by_filters: list[tuple[Filters, list[int]]] = []
-        words_only = request.catalogue_words is not None and not has_pictures(request.query)
-        self._by_words = words_only
-        self.depth = WORDS_DEPTH if words_only else DEPTH
+        self.depth = depth
         self.cut = False
         """Whether one of the pools has more products than `depth`."""
 
@@ -152,35 +166,40 @@ class _Pools:
         for known, ids in self._by_filters:
             if known == filters:
                 return ids
-        found = self._with_words if self._by_words else self._nearest
-        ids = found(filters, self.depth + 1)
+        ids = self._find(filters, self.depth + 1)
         self.cut = self.cut or len(ids) > self.depth
         ids = ids[: self.depth]
         self._by_filters.append((filters, ids))
         return ids
 
-    def _with_words(self, filters: Filters, at_most: int) -> list[int]:
-        retrieval = self._request.retrieval
-        assert self._request.catalogue_words is not None
-        words, _ = self._request.catalogue_words
-        return match_counts.matching_ids(
-            retrieval.connection, retrieval.model, nearest.filter_clause(filters), words,
-            at_most=at_most, excluded=retrieval.excluded,
-        )  # fmt: skip
 
-    def _nearest(self, filters: Filters, at_most: int) -> list[int]:
-        request = self._request
-        retrieval = replace(request.retrieval, k=at_most, filters=filters)
-        hits = planner.find(retrieval, request.files, request.settings).candidates.hits
-        least = request.query.min_similarity
-        return [
-            hit.product_id for hit in hits if least is None or hit.similarity >= least - ROUNDING
-        ]
+def _pools_of(request: PageRequest) -> _Pools:
+    """The products that a query finds: those with its words, or those nearest to it."""
+    words_only = request.catalogue_words is not None and not has_pictures(request.query)
+    if words_only:
+        return _Pools(partial(_with_words, request), WORDS_DEPTH)
+    return _Pools(partial(_nearest, request), DEPTH)
 
 
-def _bounds(request: PageRequest, pools: _Pools) -> FacetRange:
+def _with_words(request: PageRequest, filters: Filters, at_most: int) -> list[int]:
+    retrieval = request.in_snapshot
+    assert request.catalogue_words is not None
+    words, _ = request.catalogue_words
+    return match_counts.matching_ids(
+        retrieval.connection, retrieval.model, nearest.filter_clause(filters), words,
+        at_most=at_most, excluded=retrieval.excluded,
+    )  # fmt: skip
+
+
+def _nearest(request: PageRequest, filters: Filters, at_most: int) -> list[int]:
+    retrieval = replace(request.retrieval, k=at_most, filters=filters)
+    hits = request.data.retrieve(retrieval).candidates.hits
+    least = request.query.min_similarity
+    return [hit.product_id for hit in hits if least is None or hit.similarity >= least - ROUNDING]
+
+
+def _bounds(connection: Connection, filters: Filters, pools: _Pools) -> FacetRange:
     """The number of products found, and the range of each of RANGES under the other filters."""
-    connection, filters = request.retrieval.connection, request.retrieval.filters
     year, price = (
         facets.bounds_among(connection, pools.ids(_without(filters, name))) for name in RANGES
     )

@@ -9,17 +9,19 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
+from typing import Any
 
 import psycopg
-from sqlalchemy import Engine
+from sqlalchemy import Engine, PoolProxiedConnection
 from sqlalchemy.exc import SQLAlchemyError
 
 from app.config import Settings
 from app.db.driver_errors import driver_errors
 from app.db.queries import single_statement
 from app.db.queries.nearest import EVERYTHING, FilterClause, is_complete
-from app.db.queries.single_statement import StatementRequest, StatementResult
+from app.db.queries.single_statement import PageExtras, StatementRequest, StatementResult
 from app.errors import LookalikeError
 from app.index import faiss_index
 from app.index.faiss_index import AnnIndex
@@ -34,6 +36,10 @@ DEEP_SHARE = 0.4
 less time than comparing the query with all that pass."""
 
 _log = logging.getLogger(__name__)
+
+
+class NotAnswered(Exception):
+    """One statement is not enough for this query; several have to answer."""
 
 
 class FastPath:
@@ -61,36 +67,45 @@ class FastPath:
         vector: Vector,
         k: int,
         filter_clause: FilterClause = EVERYTHING,
+        *,
+        excluded: tuple[int, ...] = (),
+        extras: PageExtras | None = None,
     ) -> StatementResult | None:
         """The k nearest products that pass the filter; None if the planner has to answer.
 
         The caller then sets `last_build` to the build of that answer.
 
-        `vector` has shape (dim,), float32, holding float16 values. Raises DatabaseUnavailable if
-        the statement timed out.
+        `vector` has shape (dim,), float32, holding float16 values; `excluded` are product ids, and
+        `extras` is what the page needs besides the details. Raises DatabaseUnavailable if the
+        statement timed out.
         """
         index = self._files.opened(build)
         if index is None:
             self.last_build = None
             return None
-        request = StatementRequest(model, build, vector, 0, k, filter_clause)
+        request = StatementRequest(
+            model, build, vector, 0, k, filter_clause, None, excluded, extras
+        )
+        depth = k + len(excluded)
         if not filter_clause.condition:
-            return self._nearest(index, request)
+            return self._nearest(index, request, depth)
         cached = self._filters.get(filter_clause)
         if cached is None:
             return None
         request = replace(request, listed=cached.snapshot)
         try:
-            return self._first_complete(index, request, _filtered_rounds(k, cached, index))
+            return self._first_complete(index, request, _filtered_rounds(depth, cached, index))
         except single_statement.FilterListOutdated:
             self._filters.forget(filter_clause)
             return None
 
-    def _nearest(self, index: AnnIndex, request: StatementRequest) -> StatementResult | None:
+    def _nearest(
+        self, index: AnnIndex, request: StatementRequest, depth: int
+    ) -> StatementResult | None:
         """The result without a filter. Where both rounds are incomplete, as they are among very
         many copies of one picture, a larger first round would not have been complete either."""
         factor = self._widening.factor
-        rounds = list(fetch_rounds(initial_fetch(request.k) * factor, request.k * factor))
+        rounds = list(fetch_rounds(initial_fetch(depth) * factor, depth * factor))
         result = self._first_complete(index, request, rounds)
         if result is not None:
             self._widening.record(sufficed=result.fetched == rounds[0].n)
@@ -116,23 +131,41 @@ class FastPath:
         """One round: the statement's result, None if it failed or the build is not current."""
         nominees = nominate(index, request.vector, fetch_round)
         try:
+            with self._pooled() as pooled:
+                connection = _driver(pooled)
+                if "cluster" not in pooled.info:
+                    pooled.info["cluster"] = single_statement.cluster(connection)
+                result = single_statement.search(
+                    connection, request, nominees.ids, nominees.seen_to,
+                    cluster=pooled.info["cluster"], max_delta_rows=self._settings.max_delta_rows,
+                    known=nominees.known,
+                )  # fmt: skip
+        except NotAnswered:
+            return None
+        if result is None:
+            self.last_build = None  # it is no longer current
+        return result
+
+    @contextmanager
+    def connection(self) -> Iterator[psycopg.Connection[Any]]:
+        """A connection in autocommit mode, for statements of a search.
+
+        Raises NotAnswered if there is none or a statement fails, but DatabaseUnavailable if one
+        timed out.
+        """
+        with self._pooled() as pooled:
+            yield _driver(pooled)
+
+    @contextmanager
+    def _pooled(self) -> Iterator[PoolProxiedConnection]:
+        try:
             raw = self._engine.raw_connection()
         except (psycopg.Error, SQLAlchemyError, LookalikeError) as exc:
             _log.debug("no connection for a search in one statement: %s", exc)
-            return None
-        connection = raw.driver_connection
-        assert isinstance(connection, psycopg.Connection)
+            raise NotAnswered from exc
+        connection = _driver(raw)
         try:
-            if "cluster" not in raw.info:
-                raw.info["cluster"] = single_statement.cluster(connection)
-            result = single_statement.search(
-                connection, request, nominees.ids, nominees.seen_to,
-                cluster=raw.info["cluster"], max_delta_rows=self._settings.max_delta_rows,
-                known=nominees.known,
-            )  # fmt: skip
-            if result is None:
-                self.last_build = None  # it is no longer current
-            return result
+            yield raw
         except psycopg.errors.QueryCanceled:
             with driver_errors():
                 raise
@@ -140,9 +173,15 @@ class FastPath:
             _log.debug("a search in one statement failed: %s", exc)
             if connection.closed or connection.broken:
                 raw.invalidate()
-            return None
+            raise NotAnswered from exc
         finally:
             raw.close()
+
+
+def _driver(pooled: PoolProxiedConnection) -> psycopg.Connection[Any]:
+    connection = pooled.driver_connection
+    assert isinstance(connection, psycopg.Connection)
+    return connection
 
 
 def _filtered_rounds(k: int, cached: CachedFilter, index: AnnIndex) -> Iterator[FetchRound]:

@@ -6,10 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from sqlalchemy import Connection
-
 from app.db.queries import products
 from app.search.dedup import similarity_of
+from app.search.page_data import PageData
 from app.search.paging import Page, PageRequest, page
 from app.types import Folded, Hit, Match, Region, RegionMatches, Vector
 
@@ -17,15 +16,15 @@ REGION_MATCHES = 5
 """Matches of each object beside the merged list."""
 
 
-def page_matches(connection: Connection, result_page: Page) -> tuple[Match, ...]:
+def page_matches(data: PageData, result_page: Page) -> tuple[Match, ...]:
     """The matches of a page, with their details."""
     kept = [(each.hit, folded) for each, folded in result_page.deduplicated.kept]
     pairs = [(hit.product_id, hit.picture_id) for hit, _ in kept]
-    matches = matches_of(kept, products.details(connection, pairs))
+    matches = matches_of(kept, data.details(pairs))
     shared = {each.picture_id: each for each in result_page.shared}
     if not any(match.picture_id in shared for match in matches):
         return matches
-    listed = products.by_id(connection, [id_ for each in shared.values() for id_ in each.others])
+    listed = data.products([id_ for each in shared.values() for id_ in each.others])
     return tuple(
         match if (each := shared.get(match.picture_id)) is None else replace(
             match, same_picture=each.products,
@@ -36,7 +35,6 @@ def page_matches(connection: Connection, result_page: Page) -> tuple[Match, ...]
 
 
 def region_matches(
-    connection: Connection,
     request: PageRequest,
     objects: Sequence[tuple[Region, Sequence[Vector]]],
 ) -> tuple[RegionMatches, ...]:
@@ -46,7 +44,7 @@ def region_matches(
     for box, (first, *others) in objects:
         k = min(request.retrieval.k, REGION_MATCHES)
         own = replace(request.retrieval, vector=first, also=tuple(others), k=k)
-        matches = page_matches(connection, page(replace(request, retrieval=own)))
+        matches = page_matches(request.data, page(replace(request, retrieval=own)))
         regions.append(RegionMatches(box, None, matches))
     return tuple(regions)
 

@@ -6,31 +6,39 @@ more products.
 
 from __future__ import annotations
 
-from collections.abc import Sequence, Set
+import time
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from math import nan
 
 from app.config import Settings
-from app.db.queries import embeddings, full_text, nearest, photo_pool, products, verdicts
+from app.db.queries import full_text, nearest, photo_pool, products
 from app.db.queries.full_text import WordQuery
 from app.db.queries.nearest import Candidates
-from app.duplicates.picture_loading import picture_loader
-from app.index.file_store import IndexFiles
-from app.search import photo_words, planner, shared_pictures, word_query
+from app.search import photo_words, shared_pictures, word_query
 from app.search.dedup import UNWANTED_WORD, DedupResult, ScoredHit, deduplicate, needs_dedup
 from app.search.fusion import fuse
+from app.search.page_data import PageData, SnapshotData
 from app.search.photo_words import PoolProduct
 from app.search.query_encoder import has_pictures
-from app.search.retrieval import Reason, RetrievalRequest, RetrievalResult, best_hits
+from app.search.retrieval import NearestRequest, Reason, RetrievalRequest, RetrievalResult
 from app.search.shared_pictures import SharedPicture
 from app.types import Dropped, Hit, Query, Vector, WordsReading
 
 GROWTH_FACTOR = 4
 """Each further retrieval asks for this many times as many products as the one before."""
 
+MIN_DEDUPLICATED = 24
+"""Products that are retrieved at least where duplicates are folded or dropped, and twice as many as
+the page has."""
+
 MAX_CANDIDATES = 5_000
 """Products that a page retrieves and folds at most, after which it ends with the reason: a query
 that drops nearly all of them must not load the whole catalogue."""
+
+PAGE_CPU_S = 0.25
+"""Seconds of processor time of its thread for which a page goes on with retrieving, as far as that
+can be foreseen; then it ends with the reason. A second retrieval is always made."""
 
 ROUNDING = 1e-6
 """Rounding error of PostgreSQL's float32 sums in a similarity."""
@@ -87,11 +95,11 @@ class PageRequest:
     very many products show.
     """
 
-    retrieval: RetrievalRequest
+    retrieval: NearestRequest
     query: Query
     by_vector: bool
     catalogue_words: tuple[WordQuery, float] | None
-    files: IndexFiles
+    data: PageData
     settings: Settings
     text_vector: Vector | None = None
     earlier: tuple[int, ...] = ()
@@ -99,10 +107,37 @@ class PageRequest:
     shared: tuple[SharedPicture, ...] = ()
 
     @property
+    def in_snapshot(self) -> RetrievalRequest:
+        """The retrieval of a page that is filled by several statements in one snapshot."""
+        assert isinstance(self.retrieval, RetrievalRequest)
+        return self.retrieval
+
+    @property
+    def snapshot_data(self) -> SnapshotData:
+        """The data of a page that is filled by several statements in one snapshot."""
+        assert isinstance(self.data, SnapshotData)
+        return self.data
+
+    @property
     def by_photo_and_words(self) -> bool:
         """Whether words re-rank the products nearest to pictures or a sku."""
         words = self.catalogue_words is not None or self.text_vector is not None
         return words and has_pictures(self.query)
+
+
+class _Budget:
+    """Whether a page may go on. Counts processor time: that of other searches is none of its."""
+
+    def __init__(self) -> None:
+        self._began = time.thread_time()
+        self._rounds = 0
+
+    def is_spent(self) -> bool:
+        """To be asked in each round: whether a further one would exceed PAGE_CPU_S, if it takes
+        GROWTH_FACTOR times as long as all before."""
+        self._rounds += 1
+        foreseen_s = GROWTH_FACTOR * (time.thread_time() - self._began)
+        return self._rounds > 1 and foreseen_s > PAGE_CPU_S
 
 
 def page(request: PageRequest) -> Page:
@@ -113,8 +148,9 @@ def page(request: PageRequest) -> Page:
     retrieval = replace(request.retrieval, excluded=excluded)
     request = replace(request, retrieval=retrieval, earlier=earlier)
     k = size = request.retrieval.k
+    budget = _Budget()
     if needs_dedup(request.query):
-        size = 2 * k + 20
+        size = max(2 * k, MIN_DEDUPLICATED)
     while True:
         page_hits = _page_hits(request, size)
         hits = page_hits.retrieval.candidates.hits
@@ -123,7 +159,7 @@ def page(request: PageRequest) -> Page:
         if found := _newly_shared(request, page_hits, leading, shown):
             request = replace(request, shared=(*request.shared, *found))
             continue
-        last = page_hits.exhausted or size >= MAX_CANDIDATES
+        last = page_hits.exhausted or size >= MAX_CANDIDATES or budget.is_spent()
         deduplicated = _deduplicated(request, page_hits, shown, complete=last)
         matches = {each.hit.picture_id for each, _ in deduplicated.kept[:k]} - leading
         if found := _newly_shared(request, page_hits, matches, shown):
@@ -158,15 +194,14 @@ def _newly_shared(
     # A pool that is reranked has the products of earlier pages too.
     earlier = () if request.by_photo_and_words else {each.hit.picture_id for each in shown}
     return shared_pictures.find(
-        request.retrieval.connection, hits, pictures,
-        request.settings.shared_picture_products, earlier,
+        request.data, hits, pictures, request.settings.shared_picture_products, earlier,
     )  # fmt: skip
 
 
-def _find(request: PageRequest, retrieval: RetrievalRequest) -> RetrievalResult:
+def _find(request: PageRequest, retrieval: NearestRequest) -> RetrievalResult:
     """The nearest products; one only of those that show a shared picture."""
     hidden = tuple(each.picture_id for each in request.shared)
-    result = planner.find(replace(retrieval, hidden=hidden), request.files, request.settings)
+    result = request.data.retrieve(replace(retrieval, hidden=hidden))
     if not request.shared:
         return result
     hits = shared_pictures.merged(result.candidates.hits, request.shared)
@@ -182,7 +217,7 @@ def _page_hits(request: PageRequest, size: int) -> _PageHits:
         hits = result.candidates.hits
         page_hits = _PageHits(result, [(hit, hit.similarity) for hit in hits], len(hits) < size)
     else:
-        size = max(FUSION_FACTOR * size, MIN_FUSED)
+        size = max(min(FUSION_FACTOR * size, MAX_CANDIDATES), size, MIN_FUSED)
         page_hits = _fused(request, size, *request.catalogue_words)
     minimum = request.query.min_similarity
     return page_hits if minimum is None else _at_least(page_hits, minimum)
@@ -208,7 +243,7 @@ def _ends_below(result: RetrievalResult, minimum: float | None) -> bool:
 
 def _fused(request: PageRequest, size: int, words: WordQuery, weight: float) -> _PageHits:
     """The hits of the words in the catalogue, fused with those of the vector if there is one."""
-    retrieval, clause = request.retrieval, nearest.filter_clause(request.retrieval.filters)
+    retrieval, clause = request.in_snapshot, nearest.filter_clause(request.retrieval.filters)
     by_words = dict(
         full_text.find(
             retrieval.connection, retrieval.model, words, clause,
@@ -221,9 +256,9 @@ def _fused(request: PageRequest, size: int, words: WordQuery, weight: float) -> 
     result = RetrievalResult(Candidates((), None, len(by_words)), "words", reason)
     exhausted = len(by_words) < size
     if request.by_vector:
-        result = planner.find(replace(retrieval, k=size), request.files, request.settings)
+        result = request.data.retrieve(replace(retrieval, k=size))
         by_vector = result.candidates.hits
-        compared = _nearest_hits(retrieval, list(by_words))
+        compared = request.snapshot_data.nearest_hits(retrieval, list(by_words))
         hits |= {hit.product_id: hit for hit in (*compared, *by_vector)}
         lists.append((1.0 - weight, [hit.product_id for hit in by_vector]))
         exhausted = exhausted and len(by_vector) < size
@@ -239,7 +274,7 @@ def _reranked(request: PageRequest, size: int) -> _PageHits:
     """
     pool_size = max(photo_words.POOL_PRODUCTS, size + len(request.earlier))
     asked_with = tuple(set(request.retrieval.excluded) - set(request.earlier))
-    retrieval = replace(request.retrieval, k=pool_size, excluded=asked_with)
+    retrieval = replace(request.in_snapshot, k=pool_size, excluded=asked_with)
     result = _find(request, retrieval)
     hits = result.candidates.hits
     pool, kinds = _pool(request, hits, asked_with)
@@ -272,7 +307,7 @@ def _pool(
 ) -> tuple[list[PoolProduct], frozenset[str]]:
     """The products nearest to the photo with what the words have to do with them, and the kinds
     that are looked for."""
-    connection, model = request.retrieval.connection, request.retrieval.model
+    connection, model = request.in_snapshot.connection, request.retrieval.model
     ids = [hit.product_id for hit in hits]
     categories, shares, kinds = {}, {}, frozenset[str]()
     if request.catalogue_words is not None:
@@ -297,23 +332,16 @@ def _pool(
 
 def _shown(request: PageRequest) -> list[ScoredHit]:
     """The products of earlier pages, each by its picture nearest to the query."""
-    connection, model = request.retrieval.connection, request.retrieval.model
-    ids = list(products.ids(connection, request.query.shown).values())
-    if not ids:
+    if not request.query.shown:
         return []
     if request.by_vector:
-        hits = _nearest_hits(request.retrieval, ids)
+        hits = request.data.earlier(request.retrieval, request.query.shown)
     else:
-        hits = [Hit(*pair, nan) for pair in full_text.first_pictures(connection, model, ids)]
+        connection, model = request.in_snapshot.connection, request.retrieval.model
+        ids = list(products.ids(connection, request.query.shown).values())
+        pairs = full_text.first_pictures(connection, model, ids) if ids else []
+        hits = [Hit(*pair, nan) for pair in pairs]
     return _scored(request, [(hit, hit.similarity) for hit in hits])
-
-
-def _nearest_hits(request: RetrievalRequest, products: Sequence[int]) -> list[Hit]:
-    """Each of these products (ids) by its picture nearest to a vector of the request."""
-    return best_hits(
-        full_text.nearest_hits(each.connection, each.model, each.vector, products)
-        for each in request.alternatives
-    )
 
 
 def _deduplicated(
@@ -332,12 +360,11 @@ def _deduplicated(
     if not needs_dedup(request.query):
         return DedupResult(tuple((each, ()) for each in scored), dropped)
     skus = [each.product.sku for each in (*scored, *shown)]
-    connection = request.retrieval.connection
-    decided = verdicts.related(connection, skus) if request.query.fold else []
+    decided = request.data.verdicts(skus) if request.query.fold else []
     result = deduplicate(
         scored, request.query, shown=shown, verdicts=decided,
         min_spelling_similarity=request.settings.typo_similarity,
-        load_pictures=picture_loader(connection, request.retrieval.model),
+        load_pictures=request.data.pictures,
         k=request.retrieval.k, complete=complete,
     )  # fmt: skip
     return replace(result, dropped=(*dropped, *result.dropped))
@@ -345,11 +372,10 @@ def _deduplicated(
 
 def _scored(request: PageRequest, hits: Sequence[tuple[Hit, float]]) -> list[ScoredHit]:
     """Hits with their products, and with their vectors where near-duplicates are dropped."""
-    connection, model = request.retrieval.connection, request.retrieval.model
-    by_id = products.by_id(connection, [hit.product_id for hit, _ in hits])
-    vectors = {}
+    by_id = request.data.products([hit.product_id for hit, _ in hits])
+    vectors: Mapping[int, Vector] = {}
     if request.query.near_match is not None:
-        vectors = embeddings.vectors(connection, model, [hit.picture_id for hit, _ in hits])
+        vectors = request.data.vectors([hit.picture_id for hit, _ in hits])
     return [
         ScoredHit(hit, by_id[hit.product_id], score, vectors.get(hit.picture_id))
         for hit, score in hits

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Protocol
+from functools import partial
 
 import numpy as np
 from PIL import Image
@@ -18,17 +19,12 @@ from app.encoders.feature_map import MAP_SIDE
 from app.encoders.preprocessing import PreparedPicture
 from app.errors import BadInput, NoWords
 from app.images.border_texture import border_texture
+from app.search.decoded_pictures import DecodedPictures, Decoder
 from app.search.explain import StageTimer
 from app.search.vector_cache import QueryPicture, VectorCache
 from app.search.windows import Windows, window_grid
 from app.types import Model, Query, Region, Vector, Vectors
 from app.vectors import length, round_to_float16, unit_float64
-
-
-class Decoder(Protocol):
-    """Decodes bytes to an RGB picture, no side scaled below `at_least` pixels; raises BadImage."""
-
-    def __call__(self, data: bytes, *, at_least: int | None = None) -> Image.Image: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,8 +92,7 @@ class QueryEncoder:
         Raises BadImage, BadInput, and NoWords if the model has no text encoder but has to read
         words.
         """
-        words_to_encode = query.words and query.words_by != "catalogue"
-        if not words_to_encode and not _needs_encoder(query):
+        if not _needs_encoder(query) and not self._encodes_words(query):
             return EncodedQuery()
         with timer.stage("load"):
             encoder = self._encoder(query)
@@ -107,8 +102,10 @@ class QueryEncoder:
             _require_words(encoder)
         cache = cache or VectorCache()
         cached = cache.get(_query_pictures(query), encoder.fingerprint)
+        if cache.pictures is not None:
+            timer.add_earlier("decode", cache.pictures.seconds)
         with timer.stage("decode"):
-            prepared = self._prepared(query, encoder, cached)
+            prepared = self._prepared(query, encoder, cached, self._decoder(query, cache))
         with timer.stage("encode"):
             queues = self._queues.get(encoder)
             vectors = queues.pictures.encode(list(prepared.values())) if prepared else ()
@@ -116,7 +113,30 @@ class QueryEncoder:
             cache.put(new, encoder.fingerprint)
             return _encoded(query, encoder, queues, cached | new)
 
-    def map_windows(self, query: Query, fingerprint: str) -> Windows | None:
+    @contextmanager
+    def decoding(self, query: Query, cache: VectorCache) -> Iterator[DecodedPictures]:
+        """Decodes the pictures of an untrusted query before it has a place, waiting for a decoder
+        if need be; `cache` holds them during the block. Raises BadImage and Busy.
+
+        The block is to be run by `repeated`, which decodes what else it turns out to need.
+        """
+        former, pictures = cache.pictures, DecodedPictures(self._decoders[query.untrusted])
+        if query.untrusted and _query_pictures(query):
+            encoder = self._encoder(query)
+            cached = cache.get(_query_pictures(query), encoder.fingerprint)
+            for picture in _query_pictures(query):
+                if picture not in cached:
+                    decode = partial(_cropped, picture, pictures, encoder.input_side)
+                    pictures.repeated(decode)
+            cache.pictures = pictures
+        try:
+            yield pictures
+        finally:
+            cache.pictures = former
+
+    def map_windows(
+        self, query: Query, fingerprint: str, cache: VectorCache | None = None
+    ) -> Windows | None:
         """The windows of the query's picture, all from one feature map.
 
         None if the encoder has no feature map, or is not the one with this fingerprint.
@@ -124,39 +144,52 @@ class QueryEncoder:
         encoder = self._encoder(query)
         if not encoder.maps_regions or encoder.fingerprint != fingerprint:
             return None
-        assert query.picture is not None
-        picture = self._decodes(query)(query.picture, at_least=MAP_SIDE)
-        regions = window_grid(picture.size)
-        vectors = encoder.pool_windows(encoder.encode_map(picture), regions)
-        return Windows(regions, vectors, border_texture(picture))
+        known = {} if cache is None or cache.pictures is None else cache.pictures.windows
+        if fingerprint not in known:
+            assert query.picture is not None
+            picture = self._decoder(query, cache)(query.picture, at_least=MAP_SIDE)
+            regions = window_grid(picture.size)
+            vectors = encoder.pool_windows(encoder.encode_map(picture), regions)
+            known[fingerprint] = Windows(regions, vectors, border_texture(picture))
+        return known[fingerprint]
 
-    def encode_regions(self, query: Query, regions: Sequence[Region]) -> Vectors:
+    def encode_regions(
+        self, query: Query, regions: Sequence[Region], cache: VectorCache | None = None
+    ) -> Vectors:
         """Vectors of regions of the query's picture, each encoded as a picture: (n, dim)."""
         encoder = self._encoder(query)
         assert query.picture is not None
         sides = [_side_to_decode(encoder.input_side, region) for region in regions]
         needed = [side for side in sides if side is not None]
-        picture = self._decodes(query)(query.picture, at_least=max(needed, default=None))
+        picture = self._decoder(query, cache)(query.picture, at_least=max(needed, default=None))
         prepared = [encoder.prepare(_crop(picture, region)) for region in regions]
         return self._queues.get(encoder).pictures.encode(prepared)
+
+    def _encodes_words(self, query: Query) -> bool:
+        """Whether the model has to read the words of a query. One that reads none is not loaded for
+        words that the catalogue is searched for."""
+        if not query.words or query.words_by == "catalogue":
+            return False
+        return query.words_by == "model" or self._encoders.may_read_words(query.model_id)
 
     def _encoder(self, query: Query) -> Encoder:
         if query.model_id is None:
             return self._encoders.active()
         return self._encoders.for_model(query.model_id)
 
-    def _decodes(self, query: Query) -> Decoder:
-        return self._decoders[query.untrusted]
+    def _decoder(self, query: Query, cache: VectorCache | None) -> Decoder:
+        pictures = None if cache is None else cache.pictures
+        return pictures or self._decoders[query.untrusted]
 
     def refresh_model(self) -> None:
         """Look up the active model again."""
         self._encoders.refresh_active()
 
     def _prepared(
-        self, query: Query, encoder: Encoder, cached: Container[QueryPicture]
+        self, query: Query, encoder: Encoder, cached: Container[QueryPicture], decode: Decoder
     ) -> dict[QueryPicture, PreparedPicture]:
         """The pictures that are not cached, decoded and preprocessed for the encoder."""
-        decode, side = self._decoders[query.untrusted], encoder.input_side
+        side = encoder.input_side
         pictures = [picture for picture in _query_pictures(query) if picture not in cached]
         return {picture: encoder.prepare(_cropped(picture, decode, side)) for picture in pictures}
 

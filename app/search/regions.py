@@ -151,7 +151,7 @@ def _compared(
     where there is neither a build nor a small catalogue.
     """
     vectors = round_to_float16(directions)
-    request = RetrievalRequest(connection, model, vectors[0], 1)
+    request = RetrievalRequest(model, vectors[0], 1, connection=connection)
     opened = open_build(request, files)
     build, max_fresh = None, settings.exact_rows
     nominated = np.empty((len(vectors), 0), np.int64)
@@ -217,24 +217,29 @@ class ObjectFinder:
         picture = _picture(query)
         found = cache.get_objects(picture, model.fingerprint)
         if found is None:
-            found = self._find(connection, model, query, encoded.pictures[0])
+            found = self._find(connection, model, query, encoded.pictures[0], cache)
             cache.put_objects(picture, model.fingerprint, found)
         return found.objects
 
     def _find(
-        self, connection: Connection, model: Model, query: Query, whole: Vector
+        self,
+        connection: Connection,
+        model: Model,
+        query: Query,
+        whole: Vector,
+        cache: VectorCache,
     ) -> PhotoObjects:
         """The objects of the query's picture, whose vector as a whole is `whole`, shape (dim,)."""
-        request = RetrievalRequest(connection, model, round_query(whole, model), 1)
+        request = RetrievalRequest(model, round_query(whole, model), 1, connection=connection)
         hits = planner.find(request, self._files, self._settings).candidates.hits
         similarity = hits[0].similarity if hits else -1.0
         if not hits or similarity >= self._limits(model).sure:
             return PhotoObjects(similarity)
-        windows = self._encoder.map_windows(query, model.fingerprint)
+        windows = self._encoder.map_windows(query, model.fingerprint, cache)
         if windows is None:
             return PhotoObjects(similarity)
         chosen = best_windows(connection, model, windows, whole, self._files, self._settings)
-        objects = self._exact(query, windows, chosen, self._limits(model).exact)
+        objects = self._exact(query, windows, chosen, self._limits(model).exact, cache)
         leads = self._lead(connection, model, whole, similarity, objects)
         if leads is None:
             return PhotoObjects(similarity, objects, windows.texture)
@@ -259,12 +264,18 @@ class ObjectFinder:
         return bool(found is not None and found[0].max() >= similarity + lead)
 
     def _exact(
-        self, query: Query, windows: Windows, chosen: Sequence[ChosenWindow], exact: int
+        self,
+        query: Query,
+        windows: Windows,
+        chosen: Sequence[ChosenWindow],
+        exact: int,
+        cache: VectorCache,
     ) -> tuple[PhotoObject, ...]:
         """The objects in the chosen windows, the first `exact` of them encoded as pictures of their
         own."""
         boxes = [windows.regions[each.index] for each in chosen]
-        crops = self._encoder.encode_regions(query, boxes[:exact]) if boxes[:exact] else ()
+        cut = boxes[:exact]
+        crops = self._encoder.encode_regions(query, cut, cache) if cut else ()
         return tuple(
             PhotoObject(box, object_vectors(windows, each, crop), each.score)
             for each, box, crop in zip_longest(chosen, boxes, crops)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
+from typing import Self
 
 from sqlalchemy import Connection
 
@@ -23,15 +24,14 @@ RETRY_FACTOR = 16
 
 
 @dataclass(frozen=True, slots=True)
-class RetrievalRequest:
-    """One query to the index and the table, inside one snapshot.
+class NearestRequest:
+    """Which products to retrieve: the `k` nearest to a vector that pass the filters.
 
     `vector` has shape (dim,), float32, holding float16 values; `excluded` are product ids, `hidden`
     picture ids. With vectors in `also`, of the same kind, a product's distance is that of the
     nearest vector.
     """
 
-    connection: Connection
     model: Model
     vector: Vector
     k: int
@@ -41,7 +41,7 @@ class RetrievalRequest:
     hidden: tuple[int, ...] = ()
 
     @property
-    def alternatives(self) -> list[RetrievalRequest]:
+    def alternatives(self) -> list[Self]:
         """A request for each of the vectors alone."""
         return [replace(self, vector=vector, also=()) for vector in (self.vector, *self.also)]
 
@@ -57,6 +57,19 @@ class RetrievalRequest:
     def initial_fetch(self) -> int:
         """Pictures of the first fetch round."""
         return initial_fetch(self.depth)
+
+
+@dataclass(frozen=True, slots=True)
+class RetrievalRequest(NearestRequest):
+    """The same, inside the snapshot of a connection."""
+
+    connection: Connection = field(kw_only=True)
+
+    @classmethod
+    def of(cls, target: NearestRequest, connection: Connection) -> RetrievalRequest:
+        """The request for a target in the snapshot of `connection`."""
+        values = {each.name: getattr(target, each.name) for each in fields(NearestRequest)}
+        return cls(**values, connection=connection)
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 
 import numpy as np
@@ -11,7 +11,7 @@ from sqlalchemy import Connection, Engine
 
 from app.config import Settings
 from app.db.engine import check_schema, snapshot
-from app.db.queries import models, nearest, partitions, products
+from app.db.queries import models, partitions, products
 from app.errors import BadInput, ModelMismatch, ModelNotMaintained, NoModel, ReplicaConflict
 from app.index.file_store import IndexFiles
 from app.search import filter_values, validation, word_query
@@ -19,9 +19,10 @@ from app.search.admission import Admission
 from app.search.confidence import judged
 from app.search.dedup import needs_dedup
 from app.search.explain import SearchOutcome, StageTimer, build_plan
-from app.search.fast_path import FastPath
+from app.search.fast_path import FastPath, NotAnswered
 from app.search.filters import unknown_attribute
-from app.search.matches import matches_of, page_matches, region_matches
+from app.search.matches import page_matches, region_matches
+from app.search.page_data import SnapshotData
 from app.search.paging import Page, PageRequest, page
 from app.search.query_encoder import (
     EncodedQuery,
@@ -35,16 +36,16 @@ from app.search.query_encoder import (
 from app.search.query_sampler import QuerySampler
 from app.search.regions import ObjectFinder, photo_objects
 from app.search.retrieval import (
+    NearestRequest,
     OpenBuild,
     RetrievalRequest,
     RetrievalResult,
-    build_result,
-    filtered_build_result,
     open_build,
 )
 from app.search.shortfall import ShortPage, all_returned, count_causes, gave_up_after
 from app.search.similar_listings import with_similar_listings
 from app.search.similarity_labels import CalibrationCache, label
+from app.search.statement_data import StatementData
 from app.search.vector_cache import PhotoObject, VectorCache
 from app.types import (
     Calibration,
@@ -113,6 +114,11 @@ class SearchService:
         DatabaseUnavailable.
         """
         self._check(query)
+        cache = cache or VectorCache()
+        with self._encoder.decoding(query, cache) as pictures:
+            return pictures.repeated(lambda: self._admitted_search(query, cache))
+
+    def _admitted_search(self, query: Query, cache: VectorCache) -> SearchResult:
         with self._admission.admitted() as waited_s:
             for _ in range(MAX_MODEL_CHANGES):
                 try:
@@ -126,19 +132,24 @@ class SearchService:
         """A query, checked and encoded, as a request in one snapshot: to ask more about its results
         than the page. Raises what `search` raises."""
         self._check(query)
+        cache = cache or VectorCache()
+        with self._encoder.decoding(query, cache) as pictures, ExitStack() as stack:
+            request = pictures.repeated(lambda: stack.enter_context(self._opened(query, cache)))
+            yield request
+
+    @contextmanager
+    def _opened(self, query: Query, cache: VectorCache) -> Iterator[PageRequest]:
         with self._admission.admitted() as waited_s:
             encoded = self._encoder.encode(query, StageTimer(waited_s), cache)
             self._check_schema()
             with snapshot(self._engine) as connection:
                 partitions.lock_attached(connection)
                 model, _ = self._model(connection, query, encoded)
-                cache = cache or VectorCache()
                 objects = self._photo_objects(connection, model, query, encoded, cache)
                 yield self._page_request(connection, model, query, encoded, objects)
 
-    def _search(self, query: Query, cache: VectorCache | None, waited_s: float) -> SearchResult:
+    def _search(self, query: Query, cache: VectorCache, waited_s: float) -> SearchResult:
         timer = StageTimer(waited_s)
-        cache = cache or VectorCache()
         encoded = self._encoder.encode(query, timer, cache)
         outcome = self._in_one_statement(query, encoded, timer, cache)
         if outcome is None:
@@ -183,51 +194,57 @@ class SearchService:
     ) -> SearchOutcome | None:
         """The outcome of the fast path; None if the query needs more, or the fast path fails."""
         last_build = self._fast_path.last_build if self._fast_path is not None else None
-        if last_build is None or query.sku or query.min_similarity is not None:
-            return None
-        if needs_dedup(query) or (query.words and has_pictures(query)):
+        if self._fast_path is None or last_build is None:
             return None
         model, build = last_build
-        if query.model_id not in (None, model.id) or (
-            query.vector is not None and query.model_id is None
-        ):
+        if not _is_for(query, encoded, model):
             return None
-        if encoded.fingerprint not in (None, model.fingerprint):
+        data = StatementData(self._fast_path, model, build, query, self._settings)
+        try:
+            return self._from_statement(query, encoded, timer, cache, data)
+        except NotAnswered:
             return None
-        if query.vector is not None:
-            vector = round_query(encoded.direction(query, query.vector), model)
-        elif encoded.fingerprint is not None and catalogue_words(query, encoded) is None:
-            vector = round_query(encoded.direction(query), model)
-        else:
-            return None
-        assert self._fast_path is not None
+
+    def _from_statement(
+        self,
+        query: Query,
+        encoded: EncodedQuery,
+        timer: StageTimer,
+        cache: VectorCache,
+        data: StatementData,
+    ) -> SearchOutcome | None:
+        """The outcome of the fast path, None if it has to be explained by counting. Raises
+        NotAnswered."""
+        model = data.model
         with timer.stage("search"):
-            clause = nearest.filter_clause(query.filters)
-            result = self._fast_path.find(model, build, vector, query.k, clause)
-        if result is None:
-            return None
-        if clause.condition and not result.candidates.hits:
-            return None  # the several statements find out why nothing passes
-        if query.filters.attributes and len(result.candidates.hits) < query.k:
-            return None  # they also find out which attributes are unknown
-        if clause.condition:
-            retrieval = filtered_build_result(
-                result.candidates, build, result.delta_rows, deeper=result.deeper
-            )
-        else:
-            retrieval = build_result(result.candidates, build, result.delta_rows)
+            given, excluded = query.vector, tuple[int, ...]()
+            if query.sku is not None:
+                own, given = data.own_vector(query.sku)
+                excluded = (own,)
+            vector = round_query(encoded.direction(query, given), model)
+            target = NearestRequest(model, vector, query.k, query.filters, excluded)
+            request = PageRequest(target, query, True, None, data, self._settings)
+            result_page = page(request)
+        retrieval = result_page.retrieval
+        filtered, hits = bool(query.filters), retrieval.candidates.hits
+        kept = len(result_page.deduplicated.kept)
         with timer.stage("details"):
-            rows = {row.product_id: row for row in result.rows}
-            matches = matches_of([(hit, ()) for hit in retrieval.candidates.hits], rows)
-        readers = word_readers(encoded, catalogue=False)
+            matches = page_matches(data, result_page)
+            if query.fold:
+                matches = with_similar_listings(data, matches, self._settings.typo_similarity)
         if self._objects and not self._objects.is_whole(query, encoded, matches, model, cache):
             return None
         short = None
-        if len(matches) < query.k:
-            short = all_returned(len(matches), filtered=bool(clause.condition))
+        if kept < query.k:
+            plain = not (needs_dedup(query) or query.sku or result_page.cut)
+            if not plain or (filtered and not hits) or query.filters.attributes:
+                return None  # several statements count the causes, and find unknown attributes
+            short = all_returned(kept, filtered=filtered)
         return SearchOutcome(
-            matches, retrieval, model, vector, result.lag, words=readers, shortfall=short
-        )
+            matches, retrieval, model, vector, data.lag, result_page.deduplicated.dropped,
+            word_readers(encoded, catalogue=False), short,
+            not_tried=result_page.deduplicated.not_tried,
+        )  # fmt: skip
 
     def _photo_objects(
         self,
@@ -257,21 +274,21 @@ class SearchService:
                 request = self._page_request(connection, model, query, encoded, objects)
                 result_page = page(request)
             with timer.stage("details"):
-                matches = page_matches(connection, result_page)
+                matches = page_matches(request.data, result_page)
                 if query.fold:
                     matches = with_similar_listings(
-                        connection, model, matches, self._settings.typo_similarity
+                        request.data, matches, self._settings.typo_similarity
                     )
             with timer.stage("search"):
                 searched = [
                     (each.box, _directions(each, query, encoded, model)) for each in objects
                 ]
-                regions = region_matches(connection, request, searched)
+                regions = region_matches(request, searched)
             short = _shortfall(request, result_page)
             hints = _hints(connection, query, result_page)
             if lag is not None and not partitions.is_attached_now(connection, model.id):
                 raise ActiveModelChanged(f"{model.name} was dropped meanwhile. Try again.")
-            self._remember_build(request.retrieval, result_page.retrieval)
+            self._remember_build(request.in_snapshot, result_page.retrieval)
         return SearchOutcome(
             matches, result_page.retrieval, model, request.retrieval.vector, lag,
             result_page.deduplicated.dropped, word_readers(encoded, catalogue=result_page.by_words),
@@ -352,20 +369,36 @@ class SearchService:
             for vector in _directions(each, query, encoded, model)
         ]
         request = RetrievalRequest(
-            connection, model, round_query(direction, model), query.k, query.filters, excluded,
-            tuple(also),
+            model, round_query(direction, model), query.k, query.filters, excluded, tuple(also),
+            connection=connection,
         )  # fmt: skip
         text_vector = None
         if encoded.words is not None and has_pictures(query):
             text_vector = round_query(encoded.words, model)
         page_request = PageRequest(
-            request, query, by_vector, None, self._files, self._settings, text_vector
-        )
+            request, query, by_vector, None,
+            SnapshotData(connection, model, self._files, self._settings), self._settings,
+            text_vector,
+        )  # fmt: skip
         words = catalogue_words(query, encoded)
         if words is None:
             return page_request
         read = word_query.read(connection, words[0])
         return replace(page_request, catalogue_words=(read.query, words[1]), reading=read.reading)
+
+
+def _is_for(query: Query, encoded: EncodedQuery, model: Model) -> bool:
+    """Whether one statement under this model may answer the query: it has a direction, and no words
+    that are searched in the catalogue or re-rank."""
+    if (query.words and has_pictures(query)) or query.model_id not in (None, model.id):
+        return False
+    if query.vector is not None and query.model_id is None:
+        return False
+    if encoded.fingerprint not in (None, model.fingerprint):
+        return False
+    if query.vector is not None or query.sku is not None:
+        return True
+    return encoded.fingerprint is not None and catalogue_words(query, encoded) is None
 
 
 def _labelled(
@@ -399,7 +432,7 @@ def _shortfall(request: PageRequest, result_page: Page) -> Shortfall | None:
         words = request.catalogue_words[0]
     return count_causes(
         ShortPage(
-            request.retrieval, result_page.deduplicated, words, result_page.earlier,
+            request.in_snapshot, result_page.deduplicated, words, result_page.earlier,
             result_page.cut, result_page.stopped, result_page.shared,
         )
     )  # fmt: skip

@@ -8,13 +8,11 @@ found by that.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
-from sqlalchemy import Connection
-
-from app.db.queries import shared_pictures
+from app.search.page_data import PageData
 from app.types import Count, Hit
 
 MAX_LISTED = 12
@@ -40,7 +38,7 @@ def leading(hits: Sequence[Hit], count: int) -> set[int]:
 
 
 def find(
-    connection: Connection,
+    data: PageData,
     hits: Sequence[Hit],
     pictures: Collection[int],
     most: int,
@@ -52,9 +50,9 @@ def find(
     `shown` are the ids of pictures of earlier pages, of which one hit is enough.
     """
     times = Counter(hit.picture_id for hit in hits)
-    counts = {}
+    counts: Mapping[int, Count] = {}
     if repeated := [id_ for id_ in times if id_ in pictures and (times[id_] > 1 or id_ in shown)]:
-        counts = shared_pictures.shown_by_more(connection, repeated, most)
+        counts = data.shown_by_more(repeated, most)
     return tuple(_shared(hits, picture_id, counts[picture_id], shown) for picture_id in counts)
 
 

@@ -5,15 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from sqlalchemy import Connection
-
-from app.db.queries import products, verdicts
+from app.db.queries import products
 from app.db.queries.products import SameWords
 from app.duplicates.folding import Folding
 from app.duplicates.groups import FoldCandidate
 from app.duplicates.normalization import identity_key
-from app.duplicates.picture_loading import picture_loader
-from app.types import Match, Model, SimilarListing
+from app.search.page_data import PageData
+from app.types import Match, SimilarListing
 
 MAX_COMPARED = 60
 """Products with the same words that are read for one match; further ones are only counted."""
@@ -26,10 +24,7 @@ FARTHEST = 3.0
 
 
 def with_similar_listings(
-    connection: Connection,
-    model: Model,
-    matches: Sequence[Match],
-    min_spelling_similarity: float,
+    data: PageData, matches: Sequence[Match], min_spelling_similarity: float
 ) -> tuple[Match, ...]:
     """The matches, each with its similar listings, the nearest first, and their number.
 
@@ -37,22 +32,29 @@ def with_similar_listings(
     was not among the hits, is no similar listing either.
     """
     keys = {match.product.sku: identity_key(match.product) for match in matches}
-    same_words = products.with_same_words(
-        connection, sorted({key for key in keys.values() if key}), MAX_COMPARED
-    )
-    if not same_words:
+    same_words = data.same_words(sorted({key for key in keys.values() if key}), MAX_COMPARED)
+    if not any(_has_others(match, same_words.get(keys[match.product.sku])) for match in matches):
         return tuple(matches)
     own = [fold.product for match in matches for fold in match.folded]
     listed = [product for each in same_words.values() for product in each.products]
     by_sku = {each.sku: each for each in (*listed, *own, *(match.product for match in matches))}
     folding = Folding(
         [FoldCandidate(product, 1.0) for product in by_sku.values()],
-        verdicts.related(connection, sorted(by_sku)),
+        data.verdicts(sorted(by_sku)),
         min_spelling_similarity,
-        picture_loader(connection, model),
+        data.pictures,
     )
     found = ((match, same_words.get(keys[match.product.sku])) for match in matches)
     return tuple(match if same is None else _with(match, same, folding) for match, same in found)
+
+
+def _has_others(match: Match, same: SameWords | None) -> bool:
+    """Whether there are products with the words of a match besides those that are folded into
+    it."""
+    if same is None:
+        return False
+    own = {match.product.sku, *(fold.product.sku for fold in match.folded)}
+    return same.count > len(same.products) or any(each.sku not in own for each in same.products)
 
 
 def _with(match: Match, same_words: SameWords, folding: Folding) -> Match:

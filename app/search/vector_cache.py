@@ -10,8 +10,12 @@ from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from hashlib import sha256
+from typing import TYPE_CHECKING
 
 from app.types import Region, Vector
+
+if TYPE_CHECKING:
+    from app.search.decoded_pictures import DecodedPictures  # importing it loads Pillow
 
 MAX_VECTORS = 64
 """Enough for a few searches with as many pictures as one search may hold."""
@@ -61,13 +65,14 @@ class VectorCache:
     """Unit vectors of query pictures, shape (dim,), float32, and the objects found in pictures;
     evicts the least recently used.
 
-    Holds no pictures. Not thread-safe.
+    Holds no pictures, except those that a running search had decoded. Not thread-safe.
     """
 
     def __init__(self, max_vectors: int = MAX_VECTORS) -> None:
         self._max_vectors = max_vectors
         self._vectors: OrderedDict[bytes, Vector] = OrderedDict()
         self._objects: OrderedDict[bytes, PhotoObjects] = OrderedDict()
+        self.pictures: DecodedPictures | None = None
 
     def get_objects(self, picture: QueryPicture, fingerprint: str) -> PhotoObjects | None:
         """The objects found in a picture under the encoder with this fingerprint; None if it was

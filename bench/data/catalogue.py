@@ -12,13 +12,16 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
-from sqlalchemy import text
+from numpy.typing import NDArray
+from sqlalchemy import Connection, text
 
 from app.bootstrap import App
 from app.config import Settings
 from app.db import copy
 from app.db.embedded import server as embedded_server
-from app.types import Vectors
+from app.db.engine import driver_connection
+from app.types import Model, Vectors
+from bench.data.titled_products import shows_same_picture, titled_products, with_duplicates
 
 FOLDER_PREFIX = "lookalike-bench-"
 FILLED_FILE = "filled.json"
@@ -41,18 +44,28 @@ def generate_vectors(rows: int, seed: int) -> Vectors:
     return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
 
 
+def generate_clusters(rows: int, seed: int) -> NDArray[np.int64]:
+    """The number of the cluster of each row of `generate_vectors`, shape (rows,), int64."""
+    random = np.random.default_rng(seed)
+    random.standard_normal((rows, DIM))  # the steps are drawn first
+    return random.integers(0, CLUSTERS, rows)
+
+
 @contextmanager
-def catalogue(rows: int, *, hnsw: bool = False, own: bool = False) -> Iterator[App]:
+def catalogue(
+    rows: int, *, hnsw: bool = False, own: bool = False, titled: bool = False
+) -> Iterator[App]:
     """A database of `rows` products with one picture each, vacuumed; deleted at the end.
 
-    `hnsw` adds pgvector's index. If `LOOKALIKE_BENCH_KEEP` names a folder, the database is kept
-    there and reused by the next benchmark of the same size. Benchmarks that change the products
-    pass `own=True` and get a database that is not shared. Kept databases are never migrated:
-    delete them after a new migration.
+    `hnsw` adds pgvector's index; with `titled` the products are those of `titled_products`. If
+    `LOOKALIKE_BENCH_KEEP` names a folder, the database is kept there and reused by the next
+    benchmark of the same size. Benchmarks that change the products pass `own=True` and get a
+    database that is not shared. Kept databases are never migrated: delete them after a new
+    migration.
     """
     keep_folder = None if own else os.environ.get("LOOKALIKE_BENCH_KEEP")
     home = (
-        Path(keep_folder, f"{rows}{'-hnsw' * hnsw}")
+        Path(keep_folder, f"{rows}{'-hnsw' * hnsw}{'-titled' * titled}")
         if keep_folder
         else Path(tempfile.mkdtemp(prefix=FOLDER_PREFIX))
     )
@@ -61,7 +74,7 @@ def catalogue(rows: int, *, hnsw: bool = False, own: bool = False) -> Iterator[A
         with App(Settings(home=home, model="embedded", sample_queries=False)) as app:
             if not (home / FILLED_FILE).exists():
                 app.initialise()  # only once: it would create the HNSW index that was left out
-                durations = _fill_database(app, rows, hnsw)
+                durations = _fill_database(app, rows, hnsw, titled)
                 (home / FILLED_FILE).write_text(json.dumps(durations))
             yield app
     finally:
@@ -76,8 +89,9 @@ def load_durations(app: App) -> dict[str, float]:
     return durations
 
 
-def _fill_database(app: App, rows: int, hnsw: bool) -> dict[str, float]:
-    model, durations = app.catalog.model(), {}
+def _fill_database(app: App, rows: int, hnsw: bool, titled: bool) -> dict[str, float]:
+    model: Model = app.catalog.model()
+    durations: dict[str, float] = {}
     with app.engine.begin() as connection:
         connection.execute(text("SET LOCAL statement_timeout = 0"))
         connection.execute(text(f"DROP INDEX embedding_m{model.id}_vec_idx"))
@@ -89,19 +103,24 @@ def _fill_database(app: App, rows: int, hnsw: bool) -> dict[str, float]:
             ),
             {"rows": rows},
         )
-        connection.execute(
-            text(
-                "INSERT INTO product (sku, title, brand, category, year, price) SELECT 'S' || id,"
-                " 'title ' || id, 'b' || id % 100, 'c' || id % 20, 2000 + id % 25, id % 1000"
-                " FROM picture"
+        if titled:
+            _insert_titled_products(connection, rows)
+        else:
+            connection.execute(
+                text(
+                    "INSERT INTO product (sku, title, brand, category, year, price) SELECT"
+                    " 'S' || id, 'title ' || id, 'b' || id % 100, 'c' || id % 20, 2000 + id % 25,"
+                    " id % 1000 FROM picture"
+                )
             )
-        )
-        connection.execute(
-            text("INSERT INTO product_picture SELECT id, id, 0, id || '.jpg' FROM product")
-        )
+            connection.execute(
+                text("INSERT INTO product_picture SELECT id, id, 0, id || '.jpg' FROM product")
+            )
         began = time.monotonic()
         for begin in range(0, rows, BLOCK_ROWS):
             vectors = generate_vectors(min(BLOCK_ROWS, rows - begin), begin + 1)
+            if titled:
+                vectors = with_duplicates(vectors, begin + 2)
             ids = np.arange(begin + 1, begin + 1 + len(vectors), dtype=np.int64)
             copy.insert_rows(connection, copy.make_rows(model, ids, vectors))
         durations["vectors_s"] = time.monotonic() - began
@@ -120,3 +139,25 @@ def _fill_database(app: App, rows: int, hnsw: bool) -> dict[str, float]:
         connection.execute(text("VACUUM ANALYZE"))
         connection.execute(text("RESET statement_timeout"))
     return durations
+
+
+def _insert_titled_products(connection: Connection, rows: int) -> None:
+    """Insert the products of `titled_products`, each with its picture."""
+    clusters = np.concatenate([
+        generate_clusters(min(BLOCK_ROWS, rows - begin), begin + 1)
+        for begin in range(0, rows, BLOCK_ROWS)
+    ])  # fmt: skip
+    fields = "id, sku, title, brand, category, colour, year, identity_key"
+    cursor = driver_connection(connection).cursor()
+    with cursor.copy(f"COPY product ({fields}) FROM STDIN") as copying:
+        for id_, (product, key) in enumerate(titled_products(clusters), start=1):
+            copying.write_row((
+                id_, product.sku, product.title, product.brand, product.category, product.colour,
+                product.year, key,
+            ))  # fmt: skip
+    cursor.execute("SELECT setval(pg_get_serial_sequence('product', 'id'), %s)", (rows,))
+    links = "product_id, picture_id, position, uri"
+    with cursor.copy(f"COPY product_picture ({links}) FROM STDIN") as copying:
+        for row in range(rows):
+            picture = row if shows_same_picture(row) else row + 1
+            copying.write_row((row + 1, picture, 0, f"{picture}.jpg"))

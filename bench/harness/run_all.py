@@ -46,7 +46,12 @@ def commands(rows: list[int], photos: list[Path]) -> Iterator[list[str]]:
     ):
         yield [module]
     for size in rows:
-        for module in ("bench.search.latency", "bench.index.build", "bench.search.ann_comparison"):
+        for module in (
+            "bench.search.latency",
+            "bench.search.query_kinds",
+            "bench.index.build",
+            "bench.search.ann_comparison",
+        ):
             yield [module, "--rows", str(size)]
     sizes = [part for size in sorted({GROWTH_ROWS, *rows}) for part in ("--rows", str(size))]
     yield ["bench.index.growth", *sizes, "--plot", str(REPO / "docs" / "images" / "growth.png")]

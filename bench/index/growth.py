@@ -93,7 +93,7 @@ def exact_search_p50_ms(app: App) -> float:
         rounded = vector.astype(np.float16).astype(np.float32)
         with snapshot(app.engine) as connection:
             began = time.perf_counter()
-            exact_search(RetrievalRequest(connection, model, rounded, 10))
+            exact_search(RetrievalRequest(model, rounded, 10, connection=connection))
             times.append((time.perf_counter() - began) * 1000)
     return float(np.median(times[2:]))
 

@@ -83,7 +83,8 @@ def parse(words: list[str]) -> None:
 
 
 def test_every_command_of_a_container_exists(lookalike_services: dict[str, dict[str, Any]]) -> None:
-    assert set(lookalike_services) == {"roles", "migrate", "page", "ingest", "worker", "backup"}
+    names = {"roles", "migrate", "page", "api", "ingest", "worker", "backup"}
+    assert set(lookalike_services) == names
     for service in lookalike_services.values():
         _, *words = [*service.get("entrypoint", ["lookalike"]), *service["command"]]
         if words[0] == "-c":
@@ -101,7 +102,7 @@ def test_services_wait_for_their_dependencies(services: dict[str, dict[str, Any]
                 assert services[other]["restart"] in ONE_SHOT, f"{name} waits for {other}"
     assert set(services["roles"]["depends_on"]) == {"db"}
     assert set(services["migrate"]["depends_on"]) == {"db", "roles"}
-    for name in ("page", "ingest", "worker", "backup"):
+    for name in ("page", "api", "ingest", "worker", "backup"):
         assert set(services[name]["depends_on"]) == {"db", "migrate"}
 
 
@@ -113,6 +114,7 @@ def test_one_off_services_do_not_start_by_default(
     assert {name for name, s in services.items() if s["restart"] == "unless-stopped"} == {
         "db",
         "page",
+        "api",
         "worker",
     }
 
@@ -126,7 +128,7 @@ def test_no_secret_is_in_the_file(services: dict[str, dict[str, Any]]) -> None:
                 assert re.fullmatch(r"\$\{\w+:\?[^}]+\}", value), f"{name} must come from outside"
                 references += 1
             assert not re.search(r"://[^/@]*:[^/@]*@", value), f"{name} holds a password"
-    assert references == 1 + 3 + 5
+    assert references == 1 + 3 + 6
 
 
 def test_each_service_has_only_the_role_and_password_it_needs(
@@ -144,7 +146,7 @@ def test_each_service_has_only_the_role_and_password_it_needs(
     assert roles == {
         "roles": ("lookalike", "POSTGRES_PASSWORD"),
         "migrate": migrator, "backup": migrator,
-        "page": server, "worker": server, "ingest": server,
+        "page": server, "api": server, "worker": server, "ingest": server,
     }  # fmt: skip
     words = lookalike_services["roles"]["command"]
     assert words[words.index("--server") + 1] == server[0]
@@ -174,8 +176,10 @@ def test_the_model_of_the_services_is_the_one_in_the_image(
 
 def test_ports_are_published_on_localhost_only(services: dict[str, dict[str, Any]]) -> None:
     ports = {name: s["ports"] for name, s in services.items() if "ports" in s}
-    assert set(ports) == {"page"}
-    assert [with_defaults(port) for port in ports["page"]] == ["127.0.0.1:8501:8501"]
+    assert {name: [with_defaults(port) for port in ports[name]] for name in ports} == {
+        "page": ["127.0.0.1:8501:8501"],
+        "api": ["127.0.0.1:8502:8502"],
+    }
 
 
 def test_containers_run_with_minimal_privileges(
@@ -214,7 +218,8 @@ def test_the_index_is_written_by_one_service_and_read_by_the_page(
 ) -> None:
     folder = lookalike_services["worker"]["environment"]["LOOKALIKE_INDEX_DIR"]
     assert lookalike_services["worker"]["volumes"] == [f"index:{folder}"]
-    assert lookalike_services["page"]["volumes"] == [f"index:{folder}:ro"]
+    for name in ("page", "api"):
+        assert lookalike_services[name]["volumes"] == [f"index:{folder}:ro"]
     assert set(compose["volumes"]) == {"postgres", "index"}
     assert lookalike_services["page"]["environment"]["LOOKALIKE_PAGE_REBUILD"] == "false"
 
@@ -225,6 +230,16 @@ def test_the_worker_has_a_health_check(lookalike_services: dict[str, dict[str, A
     ast.parse(program)
     port = Settings.model_fields["worker_metrics_port"].default
     assert f"http://127.0.0.1:{port}/healthz" in program
+
+
+def test_the_api_has_a_health_check_on_its_port(
+    lookalike_services: dict[str, dict[str, Any]],
+) -> None:
+    service = lookalike_services["api"]
+    *words, program = service["healthcheck"]["test"]
+    assert words == ["CMD", "python", "-c"]
+    ast.parse(program)
+    assert f"http://127.0.0.1:{service['command'][-1]}/healthz" in program
 
 
 def test_every_setting_of_a_container_exists(

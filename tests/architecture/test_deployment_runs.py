@@ -18,6 +18,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.error import HTTPError
 
 import psutil
 import psycopg
@@ -161,6 +162,16 @@ def test_the_page_is_healthy_and_shows_no_password(deployment: Deployment) -> No
         assert wait_for_response(f"http://127.0.0.1:{port}/_stcore/health") == b"ok"
         words = [word for each in (page, *page.children(True)) for word in each.cmdline()]
     assert "streamlit" in " ".join(words) and "s3cret" not in " ".join(words)
+
+
+def test_the_api_is_healthy_and_answers_nobody_without_a_key(deployment: Deployment) -> None:
+    port = free_port()
+    with deployment.running("api", "--host", "0.0.0.0", "--port", str(port)):
+        assert wait_for_response(f"http://127.0.0.1:{port}/healthz") == b'{"status":"ok"}'
+        with pytest.raises(HTTPError) as refused:
+            urllib.request.urlopen(f"http://127.0.0.1:{port}/v1/facets", timeout=300)
+    refused.value.close()
+    assert refused.value.code == 401
 
 
 def test_a_search_in_a_container_finds_a_loaded_product(deployment: Deployment) -> None:

@@ -29,6 +29,7 @@ ROWS = [
 ]
 SIBLINGS = {
     ("app.cli", "app.ui"),  # `lookalike page` starts the page
+    ("app.cli", "app.api"),  # `lookalike api` starts the API
     ("app.concurrency", "app.errors"),
     ("app.types", "app.errors"),
     ("app.config", "app.errors"),
@@ -43,8 +44,9 @@ DATABASE_IMPORTS = {
     "app.cli.database": ("app.db.dsn", "app.db.embedded", "app.db.engine.database_url"),
     # Validation of characters, which needs no database.
     "app.ui.search_form.url_state": ("app.db.text.check_text",),
+    "app.api.product_rows": ("app.db.text.is_storable",),
 }
-"""Modules of app.db that app.cli and app.ui may import; for all else they call services."""
+"""Modules of app.db that the rooms of the top row may import; for all else they call services."""
 
 OWNERS = {
     "faiss": "app.index",
@@ -54,6 +56,7 @@ OWNERS = {
     "nncf": "app.encoders",
     "sentence_transformers": "app.encoders",
     "streamlit": "app.ui",
+    **dict.fromkeys(("fastapi", "starlette", "uvicorn", "anyio"), "app.api"),
     "pillow_heif": "app.images",
     "socket": "app.images",
     **dict.fromkeys(
@@ -152,11 +155,11 @@ def test_the_package_for_programs_only_exports() -> None:
     assert names == set(ast.literal_eval(others[0].value))  # type: ignore[attr-defined]
 
 
-def test_the_cli_and_the_page_call_services_and_never_the_database() -> None:
+def test_the_top_row_calls_services_and_never_the_database() -> None:
     assert [
         f"{module} imports {name}"
         for module, path in modules()
-        if room(module) in ("app.cli", "app.ui", "app.library")
+        if room(module) in ("app.cli", "app.ui", "app.api", "app.library")
         for name in sorted(imported(path))
         if belongs(name, "app.db")
         and not any(belongs(name, each) for each in DATABASE_IMPORTS.get(module, ()))

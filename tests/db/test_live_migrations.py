@@ -241,6 +241,9 @@ def filled(app: App, sql: psycopg.Connection, tmp_path: Path) -> App:
     sql.execute("INSERT INTO calibration (model_id, similar_distance) VALUES (1, 0.5)")
     sql.execute("INSERT INTO model_change (active_id, active_name) VALUES (1, 'colours')")
     sql.execute("INSERT INTO ingest_reject (run_id, reason) SELECT id, 'no' FROM ingest_run")
+    app.photos.add(photo(3))
+    app.api_keys.create("search")
+    app.api_keys.shared_secret("test")
     return app
 
 

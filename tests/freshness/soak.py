@@ -205,7 +205,9 @@ class Searcher(threading.Thread):
         at_once = answer is not None
         if answer is None:
             answer = find(
-                RetrievalRequest(connection, model, query, K), self._app.files, self._app.settings
+                RetrievalRequest(model, query, K, connection=connection),
+                self._app.files,
+                self._app.settings,
             )
         wrong = differences(rows, query, answer.candidates, K)
         with self._tally.lock:

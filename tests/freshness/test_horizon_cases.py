@@ -45,7 +45,9 @@ def search(app: App, seed: int, k: int = 5) -> RetrievalResult:
     with snapshot(app.engine) as connection:
         rows = read(connection)
         answer = find(
-            RetrievalRequest(connection, app.catalog.model(), query, k), app.files, app.settings
+            RetrievalRequest(app.catalog.model(), query, k, connection=connection),
+            app.files,
+            app.settings,
         )
     assert differences(rows, query, answer.candidates, k) == [], answer.reason
     return answer

@@ -261,7 +261,9 @@ class Horizon(RuleBasedStateMachine):
     def judge(self, connection: Connection, rows: Rows, seed: int, k: int) -> None:
         query = direction(seed)
         answer = find(
-            RetrievalRequest(connection, self.model, query, k), self.app.files, self.app.settings
+            RetrievalRequest(self.model, query, k, connection=connection),
+            self.app.files,
+            self.app.settings,
         )
         self.paths[answer.path] += 1
         wrong = differences(rows, query, answer.candidates, k)

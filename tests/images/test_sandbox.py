@@ -17,7 +17,7 @@ import psutil
 import pytest
 from PIL import Image
 
-from app.errors import BadImage, LookalikeError
+from app.errors import BadImage, Busy, LookalikeError
 from app.images.decoding import ImageLimits, decode
 from app.images.sandbox import PictureSandbox
 from support.paths import REPO as ROOT
@@ -40,6 +40,15 @@ def children(of: int | None = None) -> list[psutil.Process]:
         if child.status() != psutil.STATUS_ZOMBIE
         and "app.images.sandbox" in " ".join(child.cmdline())
     ]
+
+
+def test_a_picture_waits_for_a_decoder_for_a_bounded_time_only() -> None:
+    with PictureSandbox(processes=1, wait_s=0.05) as sandbox:
+        child = sandbox._slots.get()
+        with pytest.raises(Busy, match="this one waited"):
+            sandbox.decode(png())
+        sandbox._slots.put(child)
+        assert sandbox.decode(png()).size == (60, 40)
 
 
 @pytest.fixture

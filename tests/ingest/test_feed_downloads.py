@@ -45,10 +45,11 @@ def shop() -> Iterator[PictureServer]:
 
 
 @pytest.fixture
-def settings(database_url: str, tmp_path: Path) -> Settings:
+def settings(database_url: str, tmp_path: Path, shop: PictureServer) -> Settings:
     return Settings(
         home=tmp_path / "home", database_url=database_url,
         private_addresses=True, downloads_per_second=10_000,
+        link_ports=shop.url.rpartition(":")[2],
     )  # fmt: skip
 
 
@@ -301,7 +302,7 @@ def test_a_download_cache_that_cannot_be_written_is_not_needed(
 def test_a_host_that_does_not_answer_is_not_asked_for_ever(
     shop: PictureServer, tmp_path: Path
 ) -> None:
-    web = Downloader(max_bytes=1000, allow_private=True)
+    web = Downloader(max_bytes=1000, ports=None, allow_private=True)
     cache = DownloadCache(tmp_path / "cache")
     pictures = RemotePictures(web, cache, Politeness(1, 10_000))
     names = [f"{shop.url}/{number}.png" for number in range(30)]
@@ -348,7 +349,7 @@ def test_requests_to_a_host_begin_at_its_rate_and_after_the_pause_it_asks_for(
 def test_waiting_downloads_end_when_a_run_ends(shop: PictureServer, tmp_path: Path) -> None:
     shop.files = {f"/{number}": photo(number) for number in range(9)}
     shop.hold = threading.Event()
-    web = Downloader(max_bytes=10_000, allow_private=True)
+    web = Downloader(max_bytes=10_000, ports=None, allow_private=True)
     pictures = RemotePictures(web, DownloadCache(tmp_path / "cache"), Politeness(1, 10_000))
     pictures.announce([f"{shop.url}/{number}" for number in range(9)])
     pictures.stop()
@@ -384,7 +385,7 @@ def test_the_command_line_sums_up_what_could_not_be_fetched(
     done = CliRunner().invoke(cli_ingest.ingest, [address, "--rejects", str(rejects)])
     assert done.exit_code == 0, done.output
     assert "1 added" in done.output and "1 downloaded, 0 unchanged on the web" in done.output
-    assert "2 of these pictures: 127.0.0.1 answered '404" in done.output
+    assert "2 of these pictures: 127.0.0.1 answered with status 404" in done.output
     assert f"{shop.url}/A.png" in rejects.read_text()
     done = CliRunner().invoke(cli_ingest.ingest, [address, "--format", "jsonl"])
     assert "3 rejected" in done.output or "4 rejected" in done.output

@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from itertools import pairwise
 from math import inf
 from pathlib import Path
@@ -27,17 +28,19 @@ from hypothesis import strategies as some
 from app.bootstrap import App
 from app.config import Settings
 from app.db import notifications
+from app.db.engine import snapshot
 from app.db.locks import LockKey
 from app.db.queries import build_history
 from app.errors import IndexUnwritable
+from app.index import delta_cost
 from app.index.builder import Indexer
 from app.index.rebuild_policy import (
     IndexObservation,
     RebuildDecision,
     RebuildRules,
-    allowed_changes,
     backoff,
     decide,
+    most_changes,
 )
 from app.operations.change_listener import ChangeListener
 from app.operations.worker import Worker, WorkerObservation
@@ -57,7 +60,7 @@ QUICK: dict[str, Any] = {
     "worker_backoff_max_s": 0.4,
 }
 RULES = RebuildRules(
-    share=0.1, max_rows=1000, age_s=60, min_interval_s=10, backoff_s=2, backoff_max_s=100
+    share=0.1, cost=0.5, max_rows=1000, age_s=60, min_interval_s=10, backoff_s=2, backoff_max_s=100
 )
 
 # When to build
@@ -73,6 +76,31 @@ def test_changes_above_the_share_of_the_index_cause_a_build() -> None:
     assert (
         decide(IndexObservation(11, 100), RULES).reason == "11 rows changed since an index of 100"
     )
+
+
+def test_changes_cause_a_build_by_what_they_cost_where_that_is_known() -> None:
+    few = RebuildRules.from_settings(Settings())
+    million = IndexObservation(5_001, 10**6)
+    assert decide(million, few).reason == "5001 rows changed since an index of 1000000"
+    assert decide(replace(million, delta_cost=0.5), few).reason is None
+    slow = decide(replace(million, changed_rows=2_000, delta_cost=0.51), few)
+    assert slow.reason == "2000 changed rows lengthen a search by 51%"
+    assert decide(IndexObservation(5, 100, delta_cost=0.0), few).reason is None
+    assert decide(IndexObservation(11, 100, delta_cost=0.0), few).reason is not None
+
+
+def test_an_edit_an_hour_causes_a_build_a_day() -> None:
+    """Thirty days on a clock of this test, observed every minute."""
+    few, builds, built_at, changed = RebuildRules.from_settings(Settings()), 0, 0.0, 0
+    for minute in range(30 * 24 * 60):
+        now = 60.0 * minute
+        changed += minute % 60 == 0
+        seen = IndexObservation(
+            changed, 10**6, now - built_at, now - built_at, last_build_took_s=600, delta_cost=0.0
+        )
+        if decide(seen, few).reason is not None:
+            builds, built_at, changed = builds + 1, now, 0
+    assert builds == 29
 
 
 def test_an_index_is_rebuilt_before_searches_refuse_its_delta() -> None:
@@ -107,6 +135,7 @@ def test_failures_double_the_wait_up_to_a_limit() -> None:
 rules = some.builds(
     RebuildRules,
     share=some.floats(0.001, 10),
+    cost=some.floats(0.001, 10),
     max_rows=some.floats(0, 1e6),
     age_s=some.floats(0, 1e6),
     min_interval_s=some.floats(0, 1e6),
@@ -121,6 +150,7 @@ observations = some.builds(
     since_last_build_s=some.none() | some.floats(0, 1e7) | some.just(inf),
     last_build_took_s=some.floats(0, 1e5),
     failures=some.integers(0, 10**6),
+    delta_cost=some.none() | some.floats(0, 100),
 )
 
 
@@ -140,10 +170,7 @@ def test_a_build_is_due_after_the_wait(seen: IndexObservation, rules: RebuildRul
         return
     later = 1.000001 * wait_s + 1e-3
     since_s = None if seen.since_last_build_s is None else seen.since_last_build_s + later
-    after = IndexObservation(
-        seen.changed_rows, seen.index_rows, seen.build_age_s + later, since_s,
-        seen.last_build_took_s, seen.failures,
-    )  # fmt: skip
+    after = replace(seen, build_age_s=seen.build_age_s + later, since_last_build_s=since_s)
     assert decide(after, rules).reason is not None
 
 
@@ -151,10 +178,7 @@ def test_a_build_is_due_after_the_wait(seen: IndexObservation, rules: RebuildRul
 def test_more_changes_never_lengthen_the_wait(
     seen: IndexObservation, rules: RebuildRules, more: int
 ) -> None:
-    changed = IndexObservation(
-        seen.changed_rows + more, seen.index_rows, seen.build_age_s, seen.since_last_build_s,
-        seen.last_build_took_s, seen.failures,
-    )  # fmt: skip
+    changed = replace(seen, changed_rows=seen.changed_rows + more)
     assert decide(changed, rules).wait_s <= decide(seen, rules).wait_s
 
 
@@ -311,6 +335,41 @@ def test_an_old_index_takes_in_a_small_delta(app: App, sql: psycopg.Connection) 
         let_pass(sql, "2 hours")
         runner.observe_again()
         assert runner.published() == 2, "nothing changed since, so there is nothing to build"
+
+
+def test_changes_that_lengthen_searches_are_built_in(
+    app: App, sql: psycopg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    costs = {1: 0.4, 2: 0.6}  # by the number of changed rows
+    asked = []
+
+    def measure(_connection: Any, _model: Any, _build: Any, rows: int, **_: Any) -> float:
+        asked.append(rows)
+        return costs.get(rows, 0.0)
+
+    monkeypatch.setattr(delta_cost, "measure", measure)
+    add(app, numbered(40))
+    app.indexer.rebuild()
+    add(app, numbered(1, first=40))
+    with running(WorkerThread(app, sql)) as runner:
+        wait_until(lambda: runner.value("delta_rows") == 1)
+        runner.observe_again()
+        assert runner.published() == 1 and asked[-1] == 1
+        assert len(asked) <= 2, "once for each size of the delta"
+        add(app, numbered(1, first=41))
+        wait_until(lambda: runner.published() == 2)
+
+
+def test_the_cost_of_a_delta_is_measured(app: App) -> None:
+    add(app, numbered(60))
+    build = app.indexer.rebuild()
+    with snapshot(app.engine) as connection:
+        model = app.catalog.model()
+        assert delta_cost.measure(connection, model, build, 99, max_delta_rows=1000) == 0
+        cost = delta_cost.measure(connection, model, build, 100, max_delta_rows=1000)
+        assert 0 <= cost < inf
+    slow, fast = iter([9.0, 3.0, 5.0, 3.5, 4.0, 8.0]), iter([9.0, 2.0, 2.5, 2.0, 3.0, 2.0])
+    assert delta_cost.share(lambda: next(slow), lambda: next(fast)) == pytest.approx(0.5)
 
 
 def test_the_worker_keeps_the_minimum_interval(app: App, sql: psycopg.Connection) -> None:
@@ -743,5 +802,5 @@ def test_a_port_in_use_is_an_error_message(settings: Settings, app: App, tmp_pat
     assert f"port {port}" in log.read_text() and "Traceback" not in log.read_text()
 
 
-def test_an_allowed_delta_is_the_lesser_of_share_and_limit() -> None:
-    assert (allowed_changes(100, RULES), allowed_changes(10**6, RULES)) == (10, 1000)
+def test_the_most_changes_are_the_lesser_of_share_and_limit() -> None:
+    assert (most_changes(100, RULES), most_changes(10**6, RULES)) == (10, 1000)

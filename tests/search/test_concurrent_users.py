@@ -5,9 +5,11 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
 
 import psycopg
 import pytest
+from PIL import Image
 from pydantic import ValidationError
 
 from app.bootstrap import App
@@ -17,6 +19,7 @@ from app.encoders.base import EncoderChoice
 from app.encoders.batching import MAX_BATCH, SLOTS
 from app.encoders.preprocessing import PreparedPicture
 from app.errors import BadInput, Busy, DatabaseUnavailable
+from app.images.decoding import decode
 from app.search.filters import parse
 from app.types import Query, SearchResult, Vectors
 from support.colours import ColourEncoder, photo
@@ -113,6 +116,41 @@ def test_concurrent_users_each_get_their_own_result(
     firsts = [each.matches[0].product.sku for each in found if isinstance(each, SearchResult)]
     assert firsts == [sku(number) for number in range(users)]
     assert connections(sql) <= BOUND and idle(app)
+
+
+class Held:
+    """A sandbox in which every picture waits until the test lets it go on."""
+
+    def __init__(self) -> None:
+        self.arrived = threading.Semaphore(0)
+        self.open = threading.Event()
+
+    def decode(self, data: bytes, *, at_least: int | None = None) -> Image.Image:
+        self.arrived.release()
+        assert self.open.wait(300)
+        return decode(data, at_least=at_least)
+
+    def close(self) -> None:
+        self.open.set()
+
+
+def test_pictures_that_wait_for_a_decoder_take_no_place(serve: Callable[..., App]) -> None:
+    app, held, users = serve(search_wait_s=0), Held(), 2 * PLACES
+    vars(app)["sandbox"] = held
+    queries = [Query(picture=photo(number), untrusted=True) for number in range(users)]
+    with ThreadPoolExecutor(users) as pool:
+        uploads = [pool.submit(app.search.search, query) for query in queries]
+        try:
+            for _ in queries:
+                assert held.arrived.acquire(timeout=300)
+            assert (app.admission.running, app.admission.waiting) == (0, 0)
+            assert app.search.search(Query(sku="P0001")).matches
+        finally:
+            held.open.set()
+        wait([*uploads])
+        answered = [each.result() for each in uploads if not each.exception()]
+        refused = [each for each in uploads if isinstance(each.exception(), Busy)]
+    assert len(answered) + len(refused) == users and answered
 
 
 def test_concurrent_queries_are_encoded_in_one_batch(serve: Callable[..., App], gate: Gate) -> None:

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import psycopg
 import pytest
-from sqlalchemy import event
 
 from app.bootstrap import App
 from app.config import Settings
@@ -22,6 +21,7 @@ from app.search.retrieval import RETRY_FACTOR, FetchRound, initial_fetch
 from app.types import Query, SearchResult
 from support.colours import ColourEncoder, choose_colours, photo
 from support.shop import add, numbered, oracle, vectors
+from support.statements import Slow
 
 COPIES = """
 WITH original AS (
@@ -40,22 +40,6 @@ WITH original AS (
 INSERT INTO product_picture SELECT shown.id, copies.id, 0, ''
 FROM shown JOIN copies ON shown.sku = 'C' || copies.id"""
 """600 copies of the photo of P0000, each the picture of a product of its own."""
-
-
-class Slow:
-    """Counts the statements of searches that the planner answers."""
-
-    def __init__(self, app: App) -> None:
-        self.statements = 0
-        event.listen(app.search_engine, "before_cursor_execute", self._count)
-
-    def _count(self, *_: Any) -> None:
-        self.statements += 1
-
-    def took(self) -> bool:
-        """Whether there was such a search since the last call."""
-        found, self.statements = self.statements, 0
-        return found > 0
 
 
 def fetches(app: App, monkeypatch: pytest.MonkeyPatch) -> list[int]:
@@ -202,7 +186,7 @@ def test_busy_connections_give_a_message_and_do_not_affect_results(
         app.search._calibrations._read_at.clear()  # type: ignore[union-attr]
         assert len(ask(app).matches) == 10
         with pytest.raises(DatabaseUnavailable, match="busy"):
-            app.search.search(Query(sku="P0001"))
+            app.search.search(Query(words="title"))
     finally:
         for connection in held:
             connection.close()

@@ -15,6 +15,7 @@ from PIL import Image
 
 from app.bootstrap import App
 from app.config import Settings
+from app.images.decoding import decode
 from app.search import regions
 from app.search.filters import parse
 from app.search.regions import ObjectLimits, limits_of
@@ -198,6 +199,33 @@ def test_without_a_build_all_pictures_are_compared_with_the_windows(settings: Se
         add(app, numbered(40))
         result = app.search.search(Query(picture=two(), k=5))
     assert first_skus(result) == {sku(FIRST), sku(SECOND)}
+
+
+def test_an_untrusted_photo_is_decoded_only_while_its_search_holds_no_place(app: App) -> None:
+    query = Query(picture=two(), k=5)
+    expected = app.search.search(query)
+    sandbox = Recording(app)
+    vars(app)["sandbox"] = sandbox
+    result = app.search.search(replace(query, untrusted=True))
+    assert skus(result) == skus(expected) and first_skus(result) == first_skus(expected)
+    assert sandbox.running == [0, 0]  # the whole, which the objects are cut from, and the map
+    assert encoder(app).maps == 2, "one map for each of the two searches"
+    assert result.plan.ms["decode"] > 0
+
+
+class Recording:
+    """Decodes like a sandbox and notes how many searches had a place meanwhile."""
+
+    def __init__(self, app: App) -> None:
+        self._app = app
+        self.running: list[int] = []
+
+    def decode(self, data: bytes, *, at_least: int | None = None) -> Image.Image:
+        self.running.append(self._app.admission.running)
+        return decode(data, at_least=at_least)
+
+    def close(self) -> None:
+        """Nothing to stop."""
 
 
 hit_lists = st.lists(

@@ -18,6 +18,7 @@ from app.index import faiss_index
 from app.search import paging
 from app.search.dedup import LIKE_MATCH, LIKE_QUERY
 from app.search.fusion import fuse
+from app.search.paging import MIN_DEDUPLICATED
 from app.search.query_encoder import EncodedQuery
 from app.types import Calibration, CutOff, Query
 from support.colours import photo
@@ -229,6 +230,26 @@ def test_a_page_that_drops_nearly_everything_is_given_up_with_a_reason(
     assert "too much like better matches" in (result.plan.shortfall or "")
     assert "stopped after" in (result.plan.shortfall or "")
     assert "stopped" not in (ask(app, k=5, near_match=0.0).plan.shortfall or "")
+
+
+def test_a_page_that_takes_too_long_is_given_up_after_the_second_retrieval(
+    app: App, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(paging, "PAGE_CPU_S", 0.0)
+    add(app, numbered(900))
+    result = ask(app, k=5, near_match=2.0)
+    size = paging.GROWTH_FACTOR * (len(ask(app, k=5, near_match=1e-9).dropped) + MIN_DEDUPLICATED)
+    assert len(result.matches) == 1 and len(result.dropped) == size - 1
+    assert f"stopped after {size} products" in (result.plan.shortfall or "")
+
+
+def test_words_beyond_the_most_candidates_are_not_read(
+    app: App, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(paging, "MAX_CANDIDATES", 300)
+    add(app, numbered(900))
+    result = app.search.search(Query(words="title", k=5, near_match=2.0))
+    assert "stopped after 300 products" in (result.plan.shortfall or "")
 
 
 def test_more_like_a_product_never_shows_it_on_any_page(years: App) -> None:

@@ -67,7 +67,9 @@ def search(app: App, *, judged: bool = True) -> RetrievalResult:
     with snapshot(app.engine) as connection:
         rows = read(connection)
         answer = find(
-            RetrievalRequest(connection, app.catalog.model(), QUERY, K), app.files, app.settings
+            RetrievalRequest(app.catalog.model(), QUERY, K, connection=connection),
+            app.files,
+            app.settings,
         )
     assert not judged or differences(rows, QUERY, answer.candidates, K) == [], answer.reason
     return answer

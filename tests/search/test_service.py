@@ -312,7 +312,9 @@ def test_a_search_does_not_use_a_build_newer_than_its_snapshot(
         connection.exec_driver_sql("SELECT 1 FROM product LIMIT 1")
         app.catalog.delete(["GONE"])
         second = app.indexer.rebuild()
-        answer = find(RetrievalRequest(connection, model, query, 5), app.files, app.settings)
+        answer = find(
+            RetrievalRequest(model, query, 5, connection=connection), app.files, app.settings
+        )
     assert second.id > first.id
     assert (answer.path, answer.build) == ("faiss", first)
     assert answer.candidates.hits[0].distance < 1e-6

@@ -17,9 +17,11 @@ from app.bootstrap import App
 from app.cli.search import as_dict
 from app.config import Settings
 from app.db.queries import full_text, vocabulary
+from app.encoders.base import EncoderChoice
+from app.errors import LookalikeError, ModelUnavailable
 from app.search.explain import reading_texts
 from app.types import Correction, Product, Query, SearchResult, SynonymUsed
-from support.colours import choose_colours
+from support.colours import choose_colours, photo
 from support.exact import skus
 from support.shop import add, add_products
 
@@ -308,3 +310,27 @@ def test_pg_trgm_finds_the_words_with_another_first_letter(
         for words, reading in without.items():
             assert ask(app, words).plan.reading == reading
             assert reading is not None and reading.corrected
+
+
+def test_words_of_the_catalogue_need_no_encoder_that_reads_none(
+    app: App, settings: Settings, sql: psycopg.Connection
+) -> None:
+    add(app, {"A": [1], "B": [2]})
+    sql.execute("UPDATE model SET name = 'embedded'")
+
+    def refuse(*_: object, **__: object) -> EncoderChoice:
+        raise ModelUnavailable("it is loaded")
+
+    unset = settings.model_copy(update={"model": "auto"})
+    with App(unset, choose=refuse) as other:
+        assert len(other.search.search(Query(words="title")).matches) == 2
+        for query in (
+            Query(words="title", words_by="model"),
+            Query(words="title", without_words="a"),
+            Query(picture=photo(1), words="title"),
+        ):
+            with pytest.raises(ModelUnavailable, match="it is loaded"):
+                other.search.search(query)
+    named = settings.model_copy(update={"model": "another"})
+    with App(named, choose=refuse) as other, pytest.raises(LookalikeError, match="it is loaded"):
+        other.search.search(Query(words="title"))

@@ -248,7 +248,9 @@ def answered(tabs: Tabs, address: str, shop: Shop) -> Iterator[Page]:
 
 def upload(page: Page, name: str, data: bytes) -> None:
     file = {"name": name, "mimeType": "application/octet-stream", "buffer": data}
-    page.locator("input[type=file]").set_input_files(file)  # type: ignore[arg-type]
+    widget = page.locator("input[type=file]")
+    expect(widget).to_have_count(1)  # after an upload another takes the place of the widget
+    widget.set_input_files(file)  # type: ignore[arg-type]
 
 
 def settled(page: Page) -> None:

@@ -12,6 +12,7 @@ from app.bootstrap import App
 from app.config import Settings
 from app.images.sandbox import PictureSandbox
 from app.ui.shared import services
+from app.ui.views.catalogue import cached_overview
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -37,6 +38,7 @@ def catalogue(app: App, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setenv("LOOKALIKE_DATABASE_URL", str(settings.database_url))
     monkeypatch.setenv("LOOKALIKE_PAGE_METRICS_PORT", "0")
     services.clear()
+    cached_overview.clear()  # type: ignore[attr-defined]
     yield app
     services().close()
     services.clear()

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import psycopg
 import pytest
+import streamlit as st
+from streamlit.runtime.caching import cache_utils
 from streamlit.testing.v1 import AppTest
 
 from app.bootstrap import App
@@ -43,6 +45,21 @@ def test_everything_is_counted(catalogue: App, sql: psycopg.Connection) -> None:
         "Products": "4", "Pictures": "3", "Not embedded": "1", "Without a picture": "1",
         "Sharing a picture": "2", "Same words": "2", "Pairs judged": "1",
     }  # fmt: skip
+
+
+def test_visits_within_a_minute_count_once(catalogue: App, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [1000.0]
+    monkeypatch.setattr(cache_utils, "TTLCACHE_TIMER", lambda: now[0])
+    st.cache_resource.clear()
+    add(catalogue, numbered(3))
+    assert counted(drawn())["Products"] == "3"
+    add(catalogue, {"NEW": [7]})
+    now[0] += 59
+    page = drawn()
+    assert counted(page)["Products"] == "3"
+    assert "counted again after 60 seconds" in page.caption[0].value
+    now[0] += 2
+    assert counted(drawn())["Products"] == "4"
 
 
 def test_embeddings_are_counted_by_model_the_active_one_first(

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import re
 from collections.abc import Callable, Iterator
+from dataclasses import fields, is_dataclass
 from html import unescape
 
 import psycopg
 import pytest
 import streamlit as st
+from PIL import Image
 from streamlit.testing.v1 import AppTest
 
 from app.bootstrap import App
@@ -16,6 +19,8 @@ from app.config import Settings
 from app.encoders.base import EncoderChoice
 from app.images.sandbox import PictureSandbox
 from app.ui import shared
+from app.ui.search_form.uploads import PREVIEWS
+from app.ui.views.search import PAGES, VECTORS
 from conftest import Fill
 from support.colours import choose_colours, photo
 from support.concurrency import slots_occupied
@@ -88,7 +93,7 @@ def goods(app: App) -> App:
 
 def upload(page: AppTest, *seeds: int) -> AppTest:
     files = [(f"{seed}.png", photo(seed), "image/png") for seed in seeds]
-    return page.file_uploader(key="search_upload").set_value(files).run()
+    return page.file_uploader[0].set_value(files).run()
 
 
 def drawn(page: AppTest, part: str) -> list[str]:
@@ -176,9 +181,57 @@ def test_an_unchanged_query_is_not_searched_again(goods: App, visit: Visit) -> N
 def test_a_bad_file_is_named_and_the_others_are_searched(goods: App, visit: Visit) -> None:
     page = visit()
     files = [("7.png", photo(7), "image/png"), ("no.png", b"nothing", "image/png")]
-    page.file_uploader(key="search_upload").set_value(files).run()
+    page.file_uploader[0].set_value(files).run()
     assert alerts(page)[0].startswith("no.png: ")
     assert skus(page)[0] == "P0007"
+
+
+def longest(value: object) -> int:
+    """The length of the longest bytes in a value, through containers and attributes."""
+    if isinstance(value, bytes):
+        return len(value)
+    if isinstance(value, dict):
+        inner = [*value.values()]
+    elif isinstance(value, (list, tuple)):
+        inner = [*value]
+    elif is_dataclass(value):
+        inner = [getattr(value, field.name) for field in fields(value)]
+    else:
+        inner = [*getattr(value, "__dict__", {}).values()]
+    return max(map(longest, inner), default=0)
+
+
+def test_a_session_keeps_the_preview_of_a_photo_and_not_its_file(goods: App, visit: Visit) -> None:
+    file = io.BytesIO()
+    Image.effect_noise((400, 400), 90).convert("RGB").save(file, "PNG")
+    assert len(file.getvalue()) > 100_000
+    page = visit()
+    page.file_uploader[0].set_value([("noise.png", file.getvalue(), "image/png")]).run()
+    assert len(skus(page)) == 12
+    assert page.file_uploader[0].value == []
+    state = page.session_state
+    kept = {key: longest(state[key]) for key in ("search_files", PREVIEWS, PAGES, VECTORS)}
+    assert 0 < max(kept.values()) < 50_000, kept
+    assert shared.services().uploads.nbytes == len(file.getvalue())
+
+
+def test_a_photo_that_was_given_up_for_others_has_to_be_uploaded_again(
+    goods: App, visit: Visit
+) -> None:
+    page = upload(visit(), 7)
+    app = shared.services()
+    app.uploads._max_bytes = 1
+    app.uploads.put(b"another visitor's photo")
+    page.slider(key="search_across").set_value((0, 50)).run()
+    assert "no longer kept here" in alerts(page)[0]
+    page.slider(key="search_across").set_value((0, 100)).run()
+    assert skus(page)[0] == "P0007", "the vector of the whole is kept"
+    assert skus(upload(page, 8))[0] == "P0008"
+
+
+def test_a_removed_photo_is_not_searched(goods: App, visit: Visit) -> None:
+    page = press(upload(visit(), 7), "Remove photo")
+    assert drawn(page, "class=asked") == []
 
 
 def test_a_region_of_the_photo_is_searched(goods: App, visit: Visit) -> None:

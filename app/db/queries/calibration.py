@@ -6,7 +6,7 @@ cosine distances (0 to 2).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -207,12 +207,18 @@ def replace(connection: Connection, model_id: int, rows: Sequence[Calibration]) 
     return True
 
 
-def _calibration(row: Row[Any]) -> Calibration:
-    numbers = row[1:]
+def from_json(rows: Sequence[Mapping[str, Any]]) -> tuple[Calibration, ...]:
+    """Calibrations of rows as JSON objects."""
+    names = ("category", *COLUMNS)
+    return tuple(_calibration([row[name] for name in names]) for row in rows)
+
+
+def _calibration(row: Sequence[Any]) -> Calibration:
+    category, *numbers = row
     split = len(CUT_OFFS) * len(SUFFIXES)
     photo, product, similar = (CutOff(*numbers[first : first + 3]) for first in range(0, split, 3))
     close = CloseCut(*numbers[split:])
-    return Calibration(row.category or None, photo, product, similar, close)
+    return Calibration(category or None, photo, product, similar, close)
 
 
 def _values(calibration: Calibration) -> dict[str, Any]:

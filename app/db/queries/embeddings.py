@@ -88,6 +88,13 @@ def random_vectors(connection: Connection, model: Model, count: int) -> NDArray[
     return np.array(list(rows), dtype=np.float32).reshape(-1, model.dim)
 
 
+def first_ids(connection: Connection, model: Model, count: int) -> list[int]:
+    """The lowest picture ids that have an embedding under a model, at most `count`."""
+    sql = """SELECT picture_id FROM embedding WHERE model_id = :model
+        ORDER BY picture_id LIMIT :count"""
+    return list(connection.execute(text(sql), {"model": model.id, "count": count}).scalars())
+
+
 def stream(
     connection: Connection, model: Model, pages: range
 ) -> Generator[tuple[NDArray[np.int64], NDArray[np.float16]]]:

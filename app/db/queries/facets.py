@@ -10,6 +10,7 @@ from typing import Any
 from sqlalchemy import Connection, text
 
 from app.db.queries.filter_sql import CASELESS
+from app.db.queries.nearest import FilterClause
 from app.db.queries.products import FIELDS
 from app.types import Product, StoredPicture
 
@@ -111,6 +112,16 @@ def values_among(connection: Connection, column: str, ids: Sequence[int], most: 
     rows = connection.execute(text(sql), {"most": most, "ids": list(ids)}).all()
     distinct = rows[0][2] if rows else 0
     return FacetValues(tuple((row[0], row[1]) for row in rows), distinct - len(rows))
+
+
+def passing(connection: Connection, filter_clause: FilterClause, at_most: int) -> list[int]:
+    """Ids of the first `at_most` products that pass a filter."""
+    rows = connection.exec_driver_sql(
+        f"""SELECT p.id FROM product AS p WHERE {filter_clause.condition or "true"}
+        ORDER BY p.id LIMIT %(at_most)s""",
+        {**filter_clause.values, "at_most": at_most},
+    )
+    return [row.id for row in rows]
 
 
 def _values_sql(column: str) -> str:

@@ -20,26 +20,37 @@ compared."""
 MAX_SHOWN = 1000
 """Products of a picture that are looked at to count their identity keys."""
 
-# The identity keys of a picture are counted once, however many of the products show it.
-COMPARED = f"""
-    WITH few AS MATERIALIZED (
+# The identity keys of a picture are counted once, however many of the products show it, and not
+# at all where few products show it.
+COMPARED_PICTURES = f"""few AS MATERIALIZED (
         SELECT p.id AS product_id, p.sku, own.picture_id
-        FROM product AS p CROSS JOIN LATERAL (
+        FROM {{products}} CROSS JOIN LATERAL (
             SELECT pp.picture_id FROM product_picture AS pp WHERE pp.product_id = p.id
             ORDER BY pp.position, pp.picture_id LIMIT {MAX_COMPARED}) AS own
-        WHERE {{products}}
     ), telling AS MATERIALIZED (
         SELECT shown.picture_id FROM (SELECT DISTINCT picture_id FROM few) AS shown
-        WHERE (
+        WHERE CASE WHEN (
+            SELECT count(*) FROM (
+                SELECT FROM product_picture AS o WHERE o.picture_id = shown.picture_id
+                LIMIT {MAX_KEYS + 1}) AS showing) <= {MAX_KEYS}
+        THEN true ELSE (
             SELECT count(DISTINCT others.identity_key) FROM (
                 SELECT other.identity_key
                 FROM product_picture AS o JOIN product AS other ON other.id = o.product_id
-                WHERE o.picture_id = shown.picture_id LIMIT {MAX_SHOWN}) AS others) <= {MAX_KEYS}
-    )
-    SELECT few.product_id, few.sku, few.picture_id, e.vec
-    FROM few JOIN telling USING (picture_id)
-    JOIN embedding AS e ON e.model_id = {{model}} AND e.picture_id = few.picture_id"""
-"""The pictures of products that are compared; `products` is a condition on `product AS p`."""
+                WHERE o.picture_id = shown.picture_id LIMIT {MAX_SHOWN}) AS others
+            ) <= {MAX_KEYS} END
+    ), told AS MATERIALIZED (
+        SELECT few.product_id, few.sku, few.picture_id FROM few JOIN telling USING (picture_id)
+    )"""
+"""CTEs: the pictures of products that are compared, and `told`, those among them that tell products
+apart. `products` is a FROM clause with the products as `p`."""
+
+PACKED = """
+    FROM told JOIN embedding AS e ON e.model_id = {model} AND e.picture_id = told.picture_id"""
+"""The pictures with their embeddings; `unpacked` reads their AGGREGATE."""
+
+AGGREGATE = "string_agg(halfvec_send(e.vec), '' ORDER BY told.picture_id)"
+"""All vectors of a product in one value: the driver reads it much faster than vectors as text."""
 
 
 def vectors_in(
@@ -49,12 +60,16 @@ def vectors_in(
 
     Products without any are left out.
     """
-    compared = COMPARED.format(model=model.id, products="p.sku = ANY(CAST(%(skus)b AS text[]))")
-    # Packed into one value a product: the driver reads it much faster than vectors as text.
-    sql = f"""SELECT sku, string_agg(halfvec_send(vec), '' ORDER BY picture_id) AS packed
-        FROM ({compared}) AS compared GROUP BY sku"""
+    compared = COMPARED_PICTURES.format(
+        products="(SELECT * FROM product WHERE sku = ANY(CAST(%(skus)b AS text[]))) AS p"
+    )
+    vectors = PACKED.format(model=model.id)
+    sql = f"WITH {compared} SELECT told.sku, {AGGREGATE} AS packed {vectors} GROUP BY told.sku"
     rows = pipeline.send(sql, {"skus": list(skus)})
-    packed = np.dtype([("dim", ">u2"), ("unused", ">u2"), ("vec", ">f2", model.dim)])
-    return lambda: {
-        row.sku: np.frombuffer(row.packed, dtype=packed)["vec"].astype(np.float16) for row in rows()
-    }
+    return lambda: {row.sku: unpacked(row.packed, model) for row in rows()}
+
+
+def unpacked(packed: bytes, model: Model) -> NDArray[np.float16]:
+    """The vectors in an AGGREGATE, shape (n, dim), float16."""
+    layout = np.dtype([("dim", ">u2"), ("unused", ">u2"), ("vec", ">f2", model.dim)])
+    return np.frombuffer(packed, dtype=layout)["vec"].astype(np.float16)

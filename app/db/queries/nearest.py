@@ -30,9 +30,11 @@ BEST_PER_PRODUCT = """
     WHERE pp.product_id <> ALL(CAST(%(excluded)s AS bigint[]))
         AND hit.picture_id <> ALL(CAST(%(hidden)s AS bigint[]))
     ORDER BY pp.product_id, hit.distance, hit.picture_id
-), page AS (SELECT * FROM best ORDER BY distance, product_id LIMIT %(k)s)"""
-"""From the CTE hit(picture_id, distance, fresh) to the page: the `k` products with the nearest
-pictures, each with its nearest one."""
+)"""
+"""From the CTE hit(picture_id, distance, fresh) to the products, each with its nearest picture."""
+
+PAGE = ", page AS (SELECT * FROM best ORDER BY distance, product_id LIMIT %(k)s)"
+"""The `k` products with the nearest pictures."""
 
 HIT_COUNTS = """(
     SELECT count(*) FILTER (WHERE NOT fresh) AS held, count(*) FILTER (WHERE fresh) AS fresh,
@@ -45,6 +47,7 @@ more columns of a statement that uses one (`index_delta.BUILD_COUNTS`)."""
 
 PRODUCT_PAGE = (
     BEST_PER_PRODUCT
+    + PAGE
     + "SELECT page.product_id, page.picture_id, page.distance, seen.* FROM "
     + HIT_COUNTS
     + " LEFT JOIN page ON true ORDER BY page.distance, page.product_id"

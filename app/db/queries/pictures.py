@@ -35,6 +35,21 @@ def first_thumbnails(connection: Connection, skus: Sequence[str]) -> dict[str, b
     return {row.sku: bytes(row.thumbnail) for row in rows}
 
 
+def hashes(connection: Connection, ids: Sequence[int]) -> dict[int, bytes]:
+    """The sha256 (32 bytes) of each of these pictures that is stored, by id."""
+    sql = "SELECT id, sha256 FROM picture WHERE id = ANY(CAST(:ids AS bigint[]))"
+    rows = connection.execute(text(sql), {"ids": list(ids)})
+    return {row.id: bytes(row.sha256) for row in rows}
+
+
+def thumbnail(connection: Connection, sha256: bytes) -> bytes | None:
+    """The thumbnail (JPEG) of a picture by its sha256; None if it is not stored."""
+    row = connection.execute(
+        text("SELECT thumbnail FROM picture WHERE sha256 = :sha256"), {"sha256": sha256}
+    ).one_or_none()
+    return None if row is None else bytes(row.thumbnail)
+
+
 def originals(connection: Connection) -> Iterator[Sequence[tuple[str, bytes]]]:
     """Distinct uris and sha256 of the originals of all product pictures, in batches."""
     sql = """SELECT DISTINCT pp.uri, pic.sha256

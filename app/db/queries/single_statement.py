@@ -5,7 +5,8 @@ Each connection prepares the statement once, because planning takes longer than 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -16,7 +17,15 @@ from numpy.typing import NDArray
 from pgvector import HalfVector
 from psycopg.rows import namedtuple_row
 
-from app.db.queries import filter_snapshot, index_builds, index_delta, models, nearest, products
+from app.db.queries import (
+    filter_snapshot,
+    fold_parts,
+    index_builds,
+    index_delta,
+    models,
+    nearest,
+    products,
+)
 from app.db.queries.filter_snapshot import FilterIdList
 from app.db.queries.nearest import EVERYTHING, Candidates, FilterClause
 from app.types import Build, Model, Vector
@@ -25,25 +34,40 @@ MAX_PREPARED_LENGTH = 1000
 """Longest filter condition, in characters, whose statement is prepared. A prepared plan takes
 memory in the server as long as the connection lasts."""
 
+PLACES = """
+, page AS MATERIALIZED (
+    SELECT best.*, row_number() OVER (ORDER BY distance, product_id) AS place
+    FROM best ORDER BY distance, product_id LIMIT %(k)s)"""
+"""The page of a query that folds or drops products: more products than are shown."""
+
 PAGE_WITH_DETAILS = """
-SELECT page.product_id, page.picture_id, page.distance, seen.*,
+SELECT page.product_id, page.picture_id, page.distance, {place}, seen.*,
     (SELECT id FROM model WHERE active) AS active, ({newest}) AS newest, {lag} AS lag,
     {usable} AS usable,
-    {fields}, pp.uri, pic.thumbnail
+    {fields}, pp.uri, pic.thumbnail{columns}
 FROM {seen} LEFT JOIN (
     page JOIN product AS p ON p.id = page.product_id
     JOIN product_picture AS pp USING (product_id, picture_id)
-    JOIN picture AS pic ON pic.id = page.picture_id) ON true
-ORDER BY page.distance, page.product_id"""
+    {thumbnails}{joins}) ON true
+{more} ORDER BY {order}"""
+
+THUMBNAILS = "JOIN picture AS pic ON pic.id = page.picture_id"
+FIRST_THUMBNAILS = """LEFT JOIN picture AS pic
+        ON pic.id = page.picture_id AND page.place <= CAST(%(thumbnails)s AS bigint)"""
+
+VECTOR_COLUMN = ", halfvec_send(shown.vec) AS vector"
+VECTOR_JOIN = """
+    JOIN embedding AS shown ON shown.model_id = {model} AND shown.picture_id = page.picture_id"""
 
 
 @dataclass(frozen=True, slots=True)
 class StatementResult:
     """The candidates, with what else the statement read in the same snapshot.
 
-    `rows` are the rows of the page, one per hit, for `products.product_from_row`. `lag` is in
-    seconds, as in `models.LAG`. `deeper`: a filtered search took its nominees from the whole index
-    and filtered them afterwards. `fetched` is the number of pictures of the round that answered.
+    `rows` are the rows of the page, one per hit, for `products.product_from_row`; `compared` are
+    those of products whose pictures are compared (`fold_parts`). `lag` is in seconds, as in
+    `models.LAG`. `deeper`: a filtered search took its nominees from the whole index and filtered
+    them afterwards. `fetched` is the number of pictures of the round that answered.
     """
 
     candidates: Candidates
@@ -51,7 +75,24 @@ class StatementResult:
     delta_rows: int
     lag: float | None
     deeper: bool = False
+    compared: Sequence[Any] = ()
     fetched: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class PageExtras:
+    """What a page that folds or drops products needs besides the details.
+
+    Only the first `thumbnails` rows have a thumbnail. With `vectors` each row has its embedding
+    (`vector`), with `folds` what `fold_parts` reads, for these products and those of earlier pages
+    (ids in `earlier`); products that show a picture are counted up to `shared`.
+    """
+
+    thumbnails: int
+    folds: bool = False
+    vectors: bool = False
+    earlier: tuple[int, ...] = ()
+    shared: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +100,8 @@ class StatementRequest:
     """A search of the `n` nearest pictures of a build for a page of `k` products.
 
     `vector` is the query, shape (dim,), rounded to float16. `listed` is the cached list of the
-    pictures that pass `filter_clause`, if there is a filter.
+    pictures that pass `filter_clause`, if there is a filter. `excluded` are product ids. `extras`
+    is what the rows have besides the details.
     """
 
     model: Model
@@ -69,6 +111,8 @@ class StatementRequest:
     k: int
     filter_clause: FilterClause = EVERYTHING
     listed: FilterIdList | None = None
+    excluded: tuple[int, ...] = ()
+    extras: PageExtras | None = None
 
 
 class FilterListOutdated(Exception):
@@ -102,9 +146,9 @@ def search(
     """
     values: dict[str, Any] = {
         "q": HalfVector(request.vector),
-        "nominated": f"{{{','.join(map(str, nominated.tolist()))}}}",
-        "excluded": "{}",  # further pages take several statements instead
-        "hidden": "{}",
+        "nominated": _array(nominated.tolist()),
+        "excluded": _array(request.excluded),
+        "hidden": "{}",  # a picture that very many products show takes several statements
         "snapshot": request.build.snapshot,
         "in_progress": request.build.in_progress,
         "cluster": cluster,
@@ -116,20 +160,30 @@ def search(
         **(request.listed.values if request.listed else {}),
         **request.filter_clause.values,
     }
-    with connection.cursor(binary=True, row_factory=namedtuple_row) as cursor:
+    extras = request.extras
+    if extras is not None:
+        values["thumbnails"] = str(extras.thumbnails)
+        if extras.folds:
+            values |= {"earlier": _array(extras.earlier), "shared": str(extras.shared)}
+    kind = None if extras is None else (extras.folds, extras.vectors)
+    sql, names = _statement(request.model.id, request.filter_clause.condition, kind)
+    with psycopg.RawCursor(connection, row_factory=namedtuple_row) as cursor:
         rows: Sequence[Any] = cursor.execute(
-            _sql(request.model.id, request.filter_clause.condition),
-            values,
+            sql,
+            [values[name] for name in names],
             prepare=_is_prepared(request.filter_clause),
+            binary=True,
         ).fetchall()
     first = rows[0]
-    if (first.active, first.newest) != (request.model.id, request.build.id):
+    if (first.active, first.newest) != (request.model.id, index_builds.identity(request.build)):
         return None
     if not first.usable:
         raise FilterListOutdated
     candidates = index_delta.merged_candidates(rows, len(nominated), seen_to, known, request.n)
     lag = None if first.lag is None else float(first.lag)
-    return StatementResult(candidates, rows[: len(candidates.hits)], first.delta_rows, lag)
+    end = len(candidates.hits)
+    compared = rows[max(end, 1) :]  # an empty page has a row with the counts alone
+    return StatementResult(candidates, rows[:end], first.delta_rows, lag, compared=compared)
 
 
 def _is_prepared(filter_clause: FilterClause) -> bool:
@@ -137,19 +191,59 @@ def _is_prepared(filter_clause: FilterClause) -> bool:
     return len(filter_clause.condition) <= MAX_PREPARED_LENGTH
 
 
+def _array(numbers: Iterable[int]) -> str:
+    """Numbers as an array in PostgreSQL's text format."""
+    return f"{{{','.join(map(str, numbers))}}}"
+
+
 @lru_cache(maxsize=64)
-def _sql(model_id: int, condition: str) -> str:
+def _statement(
+    model_id: int, condition: str, kind: tuple[bool, bool] | None
+) -> tuple[str, tuple[str, ...]]:
+    """The statement with numbered placeholders, and the names of their values in order.
+
+    `kind` is whether it folds, and whether it reads vectors (None: neither, and no more products
+    than are shown).
+    """
     parts = FilterClause(condition).parts | (
         filter_snapshot.template_parts(model_id) if condition else {}
     )
-    newest = index_builds.USABLE.format(columns="max(id)", model=model_id, cluster="%(cluster)s")
-    sql = (index_delta.BUILD_AND_DELTA + nearest.BEST_PER_PRODUCT + PAGE_WITH_DETAILS).format(
-        model=model_id,
+    hits = (index_delta.BUILD_AND_DELTA + nearest.BEST_PER_PRODUCT).format(model=model_id, **parts)
+    folds, vectors = kind or (False, False)
+    page = nearest.PAGE if kind is None else PLACES
+    fields = ", ".join(f"p.{name}" for name in products.TYPES)
+    columns, joins, more = "", "", ""
+    if vectors:
+        columns, joins = VECTOR_COLUMN, VECTOR_JOIN.format(model=model_id)
+    if folds:
+        page += fold_parts.parts(model_id)
+        columns += fold_parts.FOLD_COLUMNS.format(model=model_id)
+        vector = ", NULL" if vectors else ""
+        more = fold_parts.COMPARED_ROWS.format(fields=fields, vector=vector)
+    newest = index_builds.NEWEST.format(model=model_id, cluster="%(cluster)s")
+    rows = PAGE_WITH_DETAILS.format(
+        place="NULL AS place" if kind is None else "page.place",
         newest=newest,
         lag=models.LAG,
-        fields=products.FIELDS,
-        seen=nearest.HIT_COUNTS.format(build=index_delta.BUILD_COUNTS),
         usable=filter_snapshot.USABLE if condition else "true",
-        **parts,
+        fields=fields,
+        columns=columns,
+        seen=nearest.HIT_COUNTS.format(build=index_delta.BUILD_COUNTS),
+        thumbnails=THUMBNAILS if kind is None else FIRST_THUMBNAILS,
+        joins=joins,
+        more=more,
+        order="compared NULLS FIRST, place" if folds else "page.distance, page.product_id",
     )
-    return " ".join(sql.split())  # psycopg caches how it sends a statement only if it is short
+    return _numbered(f"{hits}{page}{rows}")
+
+
+def _numbered(sql: str) -> tuple[str, tuple[str, ...]]:
+    """A statement with $1, $2 … in place of named placeholders, and the names in order: the driver
+    does not parse it at each execution."""
+    names: dict[str, int] = {}
+
+    def number(match: re.Match[str]) -> str:
+        return f"${names.setdefault(match[1], len(names) + 1)}"
+
+    numbered = re.sub(r"%\((\w+)\)s", number, " ".join(sql.split())).replace("%%", "%")
+    return numbered, tuple(names)

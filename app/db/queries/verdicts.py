@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Connection, Row, text
@@ -13,6 +14,22 @@ from app.types import Verdict
 FIELDS = "sku_a, sku_b, same, decided_by, decided_at"
 # Sorted by code points, as in Python, whatever the collation of the database.
 ORDER = 'ORDER BY sku_a COLLATE "C", sku_b COLLATE "C"'
+
+RELATED = f"""
+WITH RECURSIVE near AS (
+    {{skus}}
+  UNION
+    SELECT same.other FROM near CROSS JOIN LATERAL (
+        SELECT sku_b AS other FROM duplicate_verdict WHERE sku_a = near.sku AND same
+        UNION ALL
+        SELECT sku_a FROM duplicate_verdict WHERE sku_b = near.sku AND same) AS same
+)
+SELECT DISTINCT {FIELDS} FROM near CROSS JOIN LATERAL (
+    SELECT * FROM duplicate_verdict WHERE sku_a = near.sku
+    UNION ALL
+    SELECT * FROM duplicate_verdict WHERE sku_b = near.sku) AS concerning"""
+"""All verdicts on some skus, and on those that verdicts say are the same as one of these, through
+any number of steps. `skus` is a SELECT of the column sku."""
 
 
 def record(connection: Connection, sku_a: str, sku_b: str, same: bool, decided_by: str) -> Verdict:
@@ -57,24 +74,9 @@ def related(connection: Connection, skus: Sequence[str]) -> list[Verdict]:
     Also those on skus that verdicts declare to be the same as one of these, through any number of
     steps.
     """
-    rows = connection.execute(
-        text(
-            f"""WITH RECURSIVE same AS (
-                SELECT sku_a AS sku, sku_b AS other FROM duplicate_verdict WHERE same
-                UNION ALL
-                SELECT sku_b, sku_a FROM duplicate_verdict WHERE same
-            ), near AS (
-                SELECT unnest(CAST(:skus AS text[])) AS sku
-                UNION
-                SELECT same.other FROM near JOIN same USING (sku)
-            )
-            SELECT {FIELDS} FROM duplicate_verdict
-            WHERE sku_a IN (SELECT sku FROM near) OR sku_b IN (SELECT sku FROM near)
-            {ORDER}"""
-        ),
-        {"skus": list(skus)},
-    )
-    return [_verdict(row) for row in rows]
+    sql = RELATED.format(skus="SELECT unnest(CAST(%(skus)s AS text[])) AS sku")
+    rows = connection.exec_driver_sql(sql, {"skus": list(skus)})
+    return sorted(map(_verdict, rows), key=_skus)
 
 
 def newest(
@@ -98,6 +100,23 @@ def all_verdicts(connection: Connection) -> list[Verdict]:
     """All verdicts."""
     rows = connection.execute(text(f"SELECT {FIELDS} FROM duplicate_verdict {ORDER}"))
     return [_verdict(row) for row in rows]
+
+
+def from_json(rows: Sequence[Mapping[str, Any]]) -> list[Verdict]:
+    """Verdicts of the FIELDS of rows as JSON objects, in the order of `related`."""
+    found = (
+        Verdict(
+            row["sku_a"], row["sku_b"], row["same"], row["decided_by"],
+            datetime.fromisoformat(row["decided_at"]),
+        )
+        for row in rows
+    )  # fmt: skip
+    return sorted(found, key=_skus)
+
+
+def _skus(verdict: Verdict) -> tuple[str, str]:
+    """Sort key: the skus by code points, as ORDER sorts."""
+    return verdict.sku_a, verdict.sku_b
 
 
 def _verdict(row: Row[Any]) -> Verdict:

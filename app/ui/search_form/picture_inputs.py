@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import streamlit as st
 
 from app.errors import BadImage
+from app.images.upload_store import StoredPicture
 from app.types import Region
 from app.ui.components.product_cards import display_name
 from app.ui.formatting import escape_markdown, img_tag
@@ -18,7 +19,10 @@ from app.ui.search_form.uploads import (
     PictureFile,
     PreviewedPhoto,
     preview,
+    remove_files,
     store_files,
+    store_uploads,
+    upload_key,
 )
 from app.ui.shared import errors_as_text, services
 
@@ -46,15 +50,15 @@ def draw(method: InputMethod) -> PictureInput:
 
 def _upload() -> PictureInput:
     st.file_uploader(
-        "Drop a photo here, or several of one product", key="search_upload",
+        "Drop a photo here, or several of one product", key=upload_key(),
         accept_multiple_files=True,
         help="JPEG, PNG, WebP, HEIC and others. Several photos of one thing count together.",
-        on_change=store_files, args=("search_files", "search_upload"),
+        on_change=store_uploads, args=("search_files",),
     )  # fmt: skip
     files: tuple[PictureFile, ...] = st.session_state.get("search_files", ())
     pictures = _draw_photos(files)
-    if files and not st.session_state["search_upload"]:
-        st.button("Remove photo", on_click=store_files, args=("search_files", "search_upload"))
+    if files:
+        st.button("Remove photo", on_click=remove_files, args=("search_files",))
     return pictures
 
 
@@ -74,22 +78,23 @@ def _link() -> PictureInput:
     ).strip()
     if not url:
         return PictureInput()
-    cached: tuple[str, bytes | str] | None = st.session_state.get("search_fetched")
+    cached: tuple[str, StoredPicture | str] | None = st.session_state.get("search_fetched")
     if cached is None or cached[0] != url:
         with st.spinner("Fetching the picture …"):
             cached = st.session_state["search_fetched"] = (url, _download(url))
     content = cached[1]
-    if isinstance(content, bytes):
+    if isinstance(content, StoredPicture):
         return _draw_photos((PictureFile(url, content),))
     st.error(escape_markdown(content))
     st.button("Try again", on_click=st.session_state.pop, args=("search_fetched",))
     return PictureInput(invalid=True)
 
 
-def _download(url: str) -> bytes | str:
+def _download(url: str) -> StoredPicture | str:
     """The content of a URL, or the error message."""
+    app = services()
     try:
-        return services().web.read(url)
+        return app.uploads.put(app.web.read(url))
     except BadImage as exc:
         return str(exc)
 

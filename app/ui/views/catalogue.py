@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 from collections.abc import Sequence
 from dataclasses import asdict
+from datetime import UTC, datetime
 from io import StringIO
 from typing import Any
 
@@ -14,6 +15,7 @@ from app.bootstrap import App
 from app.operations.catalog_stats import (
     CatalogContents,
     CatalogCounts,
+    CatalogOverview,
     RejectedRow,
     RunSummary,
     ingest_rejects,
@@ -29,6 +31,9 @@ MAX_SHOWN = 1_000
 MAX_DOWNLOADED = 100_000
 """Maximum number of rejects in the download."""
 
+CACHE_S = 60
+"""Seconds for which all visitors see the same overview: it counts every table."""
+
 RUN_COUNTS = ("read", "added", "updated", "unchanged", "deleted", "rejected", "images_rejected")
 
 
@@ -37,7 +42,8 @@ def show() -> None:
     st.title("Catalogue", anchor=False)
     with errors_as_text("the catalogue page"):
         app = services()
-        stats = overview(app.engine, app.files, app.settings)
+        stats, counted_at = cached_overview()
+        st.caption(f"As of {format_time(counted_at)}; counted again after {CACHE_S} seconds.")
         contents = stats.contents
         if contents is not None:
             _draw_counts(contents.counts)
@@ -46,6 +52,13 @@ def show() -> None:
         if contents is not None:
             _draw_embeddings(contents)
             _draw_ingests(app, contents.runs)
+
+
+@st.cache_resource(ttl=CACHE_S, show_spinner="Counting …")
+def cached_overview() -> tuple[CatalogOverview, datetime]:
+    """The overview, read at most once in CACHE_S by this process, and when it was read."""
+    app = services()
+    return overview(app.engine, app.files, app.settings), datetime.now(UTC)
 
 
 def _draw_counts(counts: CatalogCounts) -> None:

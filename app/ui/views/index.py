@@ -97,8 +97,9 @@ def _delta_caption(status: IndexStatus) -> str:
     delta = status.delta
     return (
         "Searches see all of it at once: what the index lacks is compared exactly. A worker "
-        f"rebuilds it above {delta.worker_rows:,.0f} changed embeddings, or when the index is old; "
-        f"above {delta.max_rows:,} pgvector answers instead of the index."
+        "rebuilds it when that lengthens searches, at the latest above "
+        f"{delta.worker_rows:,.0f} changed embeddings, or once a day; above "
+        f"{delta.max_rows:,} pgvector answers instead of the index."
     )
 
 

@@ -1,0 +1,88 @@
+"""Limits on connections: how long one may stay silent, and how many may be silent at a time.
+
+uvicorn closes a connection that is idle between two requests. It waits without limit for the
+first request, and for the rest of one that arrives slowly; so these are closed here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from typing import Any
+
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+HEAD_S = 10.0
+"""Seconds in which the head of a request must arrive."""
+
+STALLED_S = 60.0
+"""Seconds after which a client that does not read its answer is disconnected."""
+
+IPPROTO_TCP, TCP_NODELAY = 6, 1
+"""As in the module socket. asyncio sets the option only where the protocol of the socket is named,
+which uvicorn's is not; without it each answer on a connection in use is delayed by about 40 ms."""
+
+MAX_WAITING = 2000
+"""Connections without a complete request; beyond, the one that has waited longest is closed."""
+
+
+def limited_protocol(
+    *, head_s: float = HEAD_S, stalled_s: float = STALLED_S, most_waiting: int = MAX_WAITING
+) -> type[H11Protocol]:
+    """HTTP/1.1 of uvicorn with these limits, for one server."""
+    waiting: OrderedDict[H11Protocol, asyncio.TimerHandle] = OrderedDict()
+
+    class LimitedProtocol(H11Protocol):
+        """A connection."""
+
+        _stalled: asyncio.TimerHandle | None = None
+
+        def connection_made(self, transport: Any) -> None:
+            super().connection_made(transport)
+            transport.get_extra_info("socket").setsockopt(IPPROTO_TCP, TCP_NODELAY, 1)
+            self._await_request()
+
+        def data_received(self, data: bytes) -> None:
+            super().data_received(data)
+            self._mark()
+
+        def on_response_complete(self) -> None:
+            super().on_response_complete()
+            self._mark()
+
+        def connection_lost(self, exc: Exception | None) -> None:
+            self._forget()
+            if self._stalled is not None:
+                self._stalled.cancel()
+            super().connection_lost(exc)
+
+        def pause_writing(self) -> None:
+            super().pause_writing()
+            self._stalled = self.loop.call_later(stalled_s, self.transport.abort)
+
+        def resume_writing(self) -> None:
+            super().resume_writing()
+            if self._stalled is not None:
+                self._stalled.cancel()
+                self._stalled = None
+
+        def _mark(self) -> None:
+            """Begin or end the time in which a request must arrive."""
+            if self.cycle is not None and not self.cycle.response_complete:
+                self._forget()
+            elif self not in waiting and not self.transport.is_closing():
+                self._await_request()
+
+        def _await_request(self) -> None:
+            waiting[self] = self.loop.call_later(head_s, self.transport.abort)
+            while len(waiting) > most_waiting:
+                longest, timer = waiting.popitem(last=False)
+                timer.cancel()
+                longest.transport.abort()
+
+        def _forget(self) -> None:
+            timer = waiting.pop(self, None)
+            if timer is not None:
+                timer.cancel()
+
+    return LimitedProtocol

@@ -1,0 +1,227 @@
+"""The JSON that requests hold, and how it becomes a query of the search service.
+
+Unknown fields are refused, and values are not converted: a number in quotes is no number.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Annotated, Literal, Self
+from urllib.parse import unquote
+
+import numpy as np
+from fastapi import Path
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+
+from app.search.filters import parse
+from app.search.stored_photos import StoredPhotos
+from app.search.vector_cache import VectorCache
+from app.types import Query, Region
+
+MAX_BATCH = 100
+"""Queries of a batch."""
+
+MAX_PHOTOS = 10
+"""Photos of one object, and as many that the results should not resemble."""
+
+PhotoId = Annotated[str, Field(min_length=1, max_length=64, description="from POST /v1/photos")]
+Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+Distance = Annotated[float, Field(ge=0, le=2, allow_inf_nan=False)]
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+Sku = Annotated[str, Field(min_length=1, max_length=500)]
+SkuInPath = Annotated[
+    str, AfterValidator(unquote), Path(description="a slash in it is sent as %2F")
+]
+"""A sku in the path of an address, as `gate.routed_path` leaves it."""
+
+Words = Annotated[str, Field(min_length=1, max_length=1000)]
+Condition = Annotated[str, Field(min_length=1, max_length=1000)]
+
+FILTERS = (
+    "conditions that all must hold: brand=Kestrel, year>=2019, price=10..20, or an attribute such "
+    "as material=wool; a name that is repeated allows another value"
+)
+
+
+class Strict(BaseModel):
+    """A JSON object that has these fields only."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+
+class Options(Strict):
+    """What may be added to any search."""
+
+    text: Words | None = Field(
+        default=None, description="words to search for; with a photo or sku, what should differ"
+    )
+    text_weight: Share = Field(default=0.5, description="weight of words beside a photo or sku")
+    text_by: Literal["model", "catalogue"] | None = Field(
+        default=None, description="what reads the words; null: both, where the model reads words"
+    )
+    region: Annotated[list[Share], Field(min_length=4, max_length=4)] | None = Field(
+        default=None,
+        description="left, top, right and bottom edge of the part of the photo to search with, as "
+        "fractions of its sides; of a stored photo it is cut from the preview",
+    )
+    objects: bool = Field(default=True, description="search a photo by its objects too")
+    also: Annotated[list[PhotoId], Field(max_length=MAX_PHOTOS)] = Field(
+        default=[], description="stored photos of the same object"
+    )
+    not_like: Annotated[list[PhotoId], Field(max_length=MAX_PHOTOS)] = Field(
+        default=[], description="stored photos that results should not resemble"
+    )
+    not_text: Words | None = Field(
+        default=None, description="words that should not describe the results"
+    )
+    not_weight: Share = Field(default=0.5, description="weight of not_like and not_text")
+    filters: Annotated[list[Condition], Field(max_length=50)] = Field(
+        default=[], description=FILTERS, examples=[["brand=Kestrel", "year>=2019"]]
+    )
+    k: int = Field(default=10, ge=1, le=1000, description="products of a page")
+    fold: bool = Field(default=True, description="collapse duplicate products into one match")
+    near_query: Distance | None = Field(
+        default=None, description="drop products at most this far (cosine) from the query"
+    )
+    near_match: Distance | None = Field(
+        default=None, description="drop products at most this far (cosine) from a better match"
+    )
+    min_similarity: Annotated[float, Field(ge=-1, le=1, allow_inf_nan=False)] | None = Field(
+        default=None, description="drop products less similar (cosine) than this"
+    )
+    cursor: Annotated[str, Field(max_length=200_000)] | None = Field(
+        default=None, description="of the page before this one; all else as for that page"
+    )
+
+
+class PhotoQuery(Options):
+    """What a search with the photo of the same form is."""
+
+
+class SearchQuery(Options):
+    """A search by a stored photo, a product, words or a vector."""
+
+    photo_id: PhotoId | None = Field(default=None, description="a stored photo to search with")
+    sku: Sku | None = Field(default=None, description="a product to find similar ones of")
+    vector: Annotated[list[Finite], Field(min_length=1, max_length=4000)] | None = Field(
+        default=None, description="a vector of `model`; it is brought to unit length"
+    )
+    model: Annotated[str, Field(min_length=1, max_length=500)] | None = Field(
+        default=None, description="the name of a model that is kept up to date; null: the active"
+    )
+
+    @model_validator(mode="after")
+    def _asks_for_something(self) -> Self:
+        asked = (self.photo_id, self.sku, self.text, self.vector)
+        if all(each is None for each in asked) and not self.also:
+            raise ValueError("give at least one of photo_id, sku, text and vector")
+        if self.vector is not None and self.model is None:
+            raise ValueError("a vector needs the model that it is of")
+        if self.photo_id is not None and self.model is not None:
+            raise ValueError("a stored photo is searched under the active model; leave out model")
+        return self
+
+
+class BatchQuery(Strict):
+    """Searches that are answered in their order, each as if it were sent alone."""
+
+    queries: Annotated[list[SearchQuery], Field(min_length=1, max_length=MAX_BATCH)]
+
+
+class Parameters(BaseModel):
+    """Parameters of an address; others are refused."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class SimilarParameters(Parameters):
+    """Parameters of the list of similar products."""
+
+    k: int = Field(default=10, ge=1, le=1000)
+    filter: list[Condition] = Field(default=[], max_length=50, description=FILTERS)
+    min_similarity: Annotated[float, Field(ge=-1, le=1, allow_inf_nan=False)] | None = None
+    fold: bool = True
+
+
+class FacetParameters(Parameters):
+    """Parameters of facets: filters, and what is searched for, if anything."""
+
+    filter: list[Condition] = Field(default=[], max_length=50, description=FILTERS)
+    photo_id: PhotoId | None = None
+    sku: Sku | None = None
+    text: Words | None = None
+    min_similarity: Annotated[float, Field(ge=-1, le=1, allow_inf_nan=False)] | None = None
+
+
+def photo_query(asked: PhotoQuery, photo: bytes, photos: StoredPhotos, cache: VectorCache) -> Query:
+    """The query of a photo (file bytes) and its options; vectors of stored photos are in `cache`.
+
+    Raises BadInput and UnknownPhoto.
+    """
+    return _query(asked, photos, cache, picture=photo)
+
+
+def search_query(
+    asked: SearchQuery, model_id: int | None, photos: StoredPhotos, cache: VectorCache
+) -> Query:
+    """The query of a search; vectors of stored photos are in `cache`.
+
+    `model_id` is the id of the model that is named. Raises BadInput and UnknownPhoto.
+    """
+    picture = None
+    if asked.photo_id is not None:
+        picture = photos.load(asked.photo_id, cache, _region(asked))
+    vector = None if asked.vector is None else np.array(asked.vector, dtype=np.float32)
+    return _query(
+        asked, photos, cache, picture=picture, sku=asked.sku, vector=vector, model_id=model_id
+    )
+
+
+def fingerprint(asked: Options, photo: bytes | None = None) -> bytes:
+    """What is searched for, apart from the page: 16 bytes, equal for pages of one search."""
+    fields = asked.model_dump(mode="json", exclude={"cursor", "k"})
+    document = json.dumps(fields, sort_keys=True).encode()
+    photo_hash = b"" if photo is None else hashlib.sha256(photo).digest()
+    return hashlib.sha256(photo_hash + document).digest()[:16]
+
+
+def _query(
+    asked: Options,
+    photos: StoredPhotos,
+    cache: VectorCache,
+    *,
+    picture: bytes | None,
+    sku: str | None = None,
+    vector: np.ndarray | None = None,
+    model_id: int | None = None,
+) -> Query:
+    return Query(
+        picture=picture,
+        sku=sku,
+        words=asked.text,
+        vector=vector,
+        model_id=model_id,
+        k=asked.k,
+        filters=parse(asked.filters),
+        untrusted=True,
+        more_pictures=tuple(photos.load(each, cache) for each in asked.also),
+        region=_region(asked),
+        words_weight=asked.text_weight,
+        words_by=asked.text_by,
+        without_pictures=tuple(photos.load(each, cache) for each in asked.not_like),
+        without_words=asked.not_text,
+        without_weight=asked.not_weight,
+        fold=asked.fold,
+        near_query=asked.near_query,
+        near_match=asked.near_match,
+        min_similarity=asked.min_similarity,
+        objects=asked.objects,
+    )
+
+
+def _region(asked: Options) -> Region | None:
+    if asked.region is None:
+        return None
+    left, top, right, bottom = asked.region
+    return left, top, right, bottom

@@ -1,0 +1,224 @@
+"""Searches: POST /v1/search, /v1/search/photo and /v1/search/batch, GET /v1/products/…/similar."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections import OrderedDict
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from typing import Annotated, Any
+from uuid import uuid4
+
+from fastapi import APIRouter, Query, Request, Response
+from fastapi.concurrency import run_in_threadpool
+
+from app.api import answers, forms, problems, requests
+from app.api.answers import BatchAnswer, SearchAnswer
+from app.api.cursors import Cursors
+from app.api.forms import FormData
+from app.api.requests import (
+    BatchQuery,
+    Options,
+    PhotoQuery,
+    SearchQuery,
+    SimilarParameters,
+    SkuInPath,
+)
+from app.bootstrap import App
+from app.errors import LookalikeError, UnknownModel
+from app.search.filters import parse
+from app.search.vector_cache import VectorCache
+from app.types import Query as SearchRequest
+from app.types import SearchResult
+
+BATCH_THREADS = 4
+"""Queries of all batches that this process answers at the same time."""
+
+MAX_HASHES = 200_000
+"""Pictures whose sha256 is kept in memory, about 150 bytes each."""
+
+PHOTO_FORM = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "multipart/form-data": {
+                "schema": {
+                    "type": "object",
+                    "required": ["file"],
+                    "additionalProperties": False,
+                    "properties": {
+                        "file": {"type": "string", "format": "binary"},
+                        "query": {
+                            "type": "string",
+                            "description": "options of the search, a JSON object as of PhotoQuery",
+                        },
+                    },
+                }
+            }
+        },
+    }
+}
+
+
+class PictureHashes:
+    """The sha256 of pictures by id, from memory where they were asked for before: the picture of an
+    id never changes. Thread-safe."""
+
+    def __init__(self, app: App) -> None:
+        self._app = app
+        self._lock = threading.Lock()
+        self._known: OrderedDict[int, bytes] = OrderedDict()
+
+    def of(self, result: SearchResult) -> dict[int, bytes]:
+        """Those of all pictures in a result that are stored."""
+        lists = (result.matches, *(region.matches for region in result.regions))
+        ids = {match.picture_id for matches in lists for match in matches}
+        with self._lock:
+            found = {id_: self._known[id_] for id_ in ids if id_ in self._known}
+        if missing := sorted(ids - found.keys()):
+            read = self._app.catalog.picture_hashes(missing)
+            with self._lock:
+                self._known |= read
+                while len(self._known) > MAX_HASHES:
+                    self._known.popitem(last=False)
+            found |= read
+        return found
+
+
+class Searches:
+    """Answers searches through the service that the page uses. Thread-safe."""
+
+    def __init__(self, app: App) -> None:
+        self._app = app
+        self._hashes = PictureHashes(app)
+        self._cursors = Cursors(lambda: app.api_keys.shared_secret("cursors"))
+        self._batch = ThreadPoolExecutor(BATCH_THREADS, "batch")
+
+    def search(self, asked: SearchQuery) -> dict[str, Any]:
+        """The answer to a search."""
+        cache = VectorCache()
+        query = requests.search_query(asked, self._model_id(asked), self._app.photos, cache)
+        return self._page(asked, requests.fingerprint(asked), query, cache)
+
+    def by_photo(self, asked: PhotoQuery, photo: bytes) -> dict[str, Any]:
+        """The answer to a search with a photo that is not stored."""
+        cache = VectorCache()
+        query = requests.photo_query(asked, photo, self._app.photos, cache)
+        return self._page(asked, requests.fingerprint(asked, photo), query, cache)
+
+    def batch(self, queries: Sequence[SearchQuery]) -> list[dict[str, Any]]:
+        """An answer or a problem for each query, in order."""
+        return list(self._batch.map(self._answer_or_problem, queries))
+
+    def similar(self, sku: str, asked: SimilarParameters) -> dict[str, Any]:
+        """The products similar to one."""
+        query = SearchRequest(
+            sku=sku, k=asked.k, filters=parse(asked.filter), fold=asked.fold,
+            min_similarity=asked.min_similarity,
+        )  # fmt: skip
+        return self.document(self._app.search.search(query), None)
+
+    def document(self, result: SearchResult, cursor: str | None) -> dict[str, Any]:
+        """A result as an answer with an id of its own."""
+        return answers.search_answer(result, self._hashes.of(result), uuid4().hex, cursor)
+
+    def regions(self, result: SearchResult) -> list[dict[str, Any]]:
+        """The objects of a result's photo."""
+        return answers.regions(result, self._hashes.of(result))
+
+    def _page(
+        self, asked: Options, fingerprint: bytes, query: SearchRequest, cache: VectorCache
+    ) -> dict[str, Any]:
+        shown: tuple[str, ...] = ()
+        if asked.cursor is not None:
+            shown = self._cursors.open(asked.cursor, fingerprint)
+        result = self._app.search.search(replace(query, shown=shown), cache)
+        following = None
+        if len(result.matches) == asked.k:
+            following = self._cursors.seal(fingerprint, (*shown, *result.shown))
+        return self.document(result, following)
+
+    def _answer_or_problem(self, asked: SearchQuery) -> dict[str, Any]:
+        try:
+            return self.search(asked)
+        except LookalikeError as exc:
+            return problems.problem(exc)
+
+    def _model_id(self, asked: SearchQuery) -> int | None:
+        if asked.model is None:
+            return None
+        models = {model.name: model.id for model in self._app.catalog.models()}
+        if asked.model not in models:
+            raise UnknownModel(
+                f"No model {asked.model!r} is kept up to date; these are: {', '.join(models)}."
+            )
+        return models[asked.model]
+
+
+def router(app: App, searches: Searches) -> APIRouter:
+    """The endpoints of searches."""
+    routes = APIRouter(prefix="/v1", tags=["search"])
+
+    @routes.post("/search", response_model=SearchAnswer)
+    def search(asked: SearchQuery) -> Response:
+        """Find products by a stored photo, a product, words or a vector."""
+        return _json(searches.search(asked))
+
+    @routes.post("/search/photo", response_model=SearchAnswer, openapi_extra=PHOTO_FORM)
+    async def search_photo(request: Request) -> Response:
+        """Find products by a photo that is not stored."""
+        forms.content_type(request, forms.FORM)
+        form = await forms.read_form(request, files=("file",), texts=("query",))
+        return await run_in_threadpool(_by_photo, searches, form)
+
+    @routes.post("/search/batch", response_model=BatchAnswer)
+    def search_batch(asked: BatchQuery) -> Response:
+        """Up to 100 searches; each is admitted by itself, and one that fails fails alone."""
+        return _json({"answers": searches.batch(asked.queries)})
+
+    @routes.get("/products/{sku}/similar", response_model=SearchAnswer)
+    def similar(
+        sku: SkuInPath, asked: Annotated[SimilarParameters, Query()], request: Request
+    ) -> Response:
+        """Products similar to one. Its ETag changes with the answer: with the catalogue, the model
+        and the index."""
+        document = searches.similar(sku, asked)
+        headers = {
+            "ETag": _etag(document),
+            "Cache-Control": f"private, max-age={app.settings.api_cache_s}",
+            "Vary": "Authorization",
+        }
+        if _matches(request.headers.getlist("if-none-match"), headers["ETag"]):
+            return Response(status_code=304, headers=headers)
+        return _json(document, headers)
+
+    return routes
+
+
+def _by_photo(searches: Searches, form: FormData) -> Response:
+    asked = forms.parse_json(PhotoQuery, form.texts.get("query", "{}"), at="query")
+    return _json(searches.by_photo(asked, forms.one_file(form, "file")))
+
+
+def _json(document: dict[str, Any], headers: dict[str, str] | None = None) -> Response:
+    return Response(answers.encode(document), media_type=answers.JSON, headers=headers)
+
+
+def _etag(document: dict[str, Any]) -> str:
+    """A weak ETag of an answer: of all that depends on the catalogue, the model and the index, and
+    not of its id and its timings."""
+    plan = {
+        name: value
+        for name, value in document["plan"].items()
+        if name not in ("ms", "replica_lag_s")
+    }
+    stable = {**document, "plan": plan, "query_id": None}
+    return f'W/"{hashlib.sha256(answers.encode(stable)).hexdigest()[:32]}"'
+
+
+def _matches(headers: Iterable[str], etag: str) -> bool:
+    """Whether a header If-None-Match names this ETag, weak or strong."""
+    named = [each.strip() for header in headers for each in header.split(",")]
+    return "*" in named or etag.removeprefix("W/") in [each.removeprefix("W/") for each in named]

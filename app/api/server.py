@@ -1,0 +1,96 @@
+"""Serves the HTTP API with uvicorn."""
+
+from __future__ import annotations
+
+import resource
+import sys
+from contextlib import suppress
+from types import TracebackType
+
+import uvicorn
+
+from app.api.access import is_loopback
+from app.api.application import create_api
+from app.api.connections import limited_protocol
+from app.bootstrap import App
+from app.errors import LookalikeError
+
+FILES = 16_384
+"""Open files that this process asks the system for; each connection is one."""
+
+BACKLOG = 2048
+
+CLOSING_S = 10
+"""Seconds for requests in progress when the server ends."""
+
+
+class ApiServer:
+    """A server that is bound to its address; `run` answers until a signal ends it.
+
+    `host` is a name or an address, and port 0 any free port. Raises LookalikeError if the address
+    cannot be listened on.
+    """
+
+    def __init__(self, app: App, host: str, port: int) -> None:
+        self._config = uvicorn.Config(
+            create_api(app, open_locally=is_loopback(host)),
+            host=host,
+            port=port,
+            http=limited_protocol(),
+            ws="none",
+            lifespan="on",
+            interface="asgi3",
+            proxy_headers=False,  # who sends X-Forwarded-For could call itself local
+            server_header=False,
+            access_log=False,
+            log_config=None,
+            backlog=BACKLOG,
+            timeout_graceful_shutdown=CLOSING_S,
+        )
+        self._server = uvicorn.Server(self._config)
+        try:
+            self._socket = self._config.bind_socket()
+            self._socket.listen(BACKLOG)  # from here on clients may connect, and wait
+        except (SystemExit, OSError, OverflowError) as exc:
+            raise LookalikeError(
+                f"The API cannot be served on {host} port {port}. Choose another with --host and "
+                "--port, or end what listens there."
+            ) from exc
+        name = f"[{host}]" if ":" in host else host
+        self.address = f"http://{name}:{self._socket.getsockname()[1]}"
+
+    def __enter__(self) -> ApiServer:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._socket.close()
+
+    def run(self) -> None:
+        """Answer requests until SIGINT or SIGTERM, or until `stop`."""
+        _allow_connections()
+        self._server.run(sockets=[self._socket])
+
+    @property
+    def started(self) -> bool:
+        """Whether requests are answered."""
+        return self._server.started
+
+    def stop(self) -> None:
+        """End `run` from another thread."""
+        self._server.should_exit = True
+
+
+def _allow_connections() -> None:
+    """Raise the limit on open files, where it is low."""
+    if sys.platform == "win32":
+        return
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = FILES if hard == resource.RLIM_INFINITY else min(FILES, hard)
+    if soft < wanted:
+        with suppress(ValueError, OSError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))

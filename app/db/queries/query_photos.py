@@ -1,0 +1,66 @@
+"""SQL of `query_photo`: photos to search with, kept for a while."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, text
+
+
+@dataclass(frozen=True, slots=True)
+class QueryPhotoRow:
+    """A row of `query_photo`: `vector` are the bytes of float32 numbers, little-endian."""
+
+    id: str
+    fingerprint: str
+    vector: bytes
+    objects: Mapping[str, Any] | None
+    preview: bytes
+
+
+def insert(connection: Connection, photo: QueryPhotoRow, minutes: float) -> datetime:
+    """Store a photo for so many minutes; returns when it expires."""
+    expires: datetime = connection.execute(
+        text(
+            """INSERT INTO query_photo (id, fingerprint, vector, objects, preview, expires_at)
+            VALUES (:id, :fingerprint, :vector, CAST(:objects AS jsonb), :preview,
+                now() + :minutes * interval '1 minute')
+            RETURNING expires_at"""
+        ),
+        {
+            "id": photo.id, "fingerprint": photo.fingerprint, "vector": photo.vector,
+            "objects": None if photo.objects is None else json.dumps(photo.objects),
+            "preview": photo.preview, "minutes": minutes,
+        },
+    ).scalar_one()  # fmt: skip
+    return expires
+
+
+def find(connection: Connection, id_: str) -> QueryPhotoRow | None:
+    """The photo with this id; None if there is none, or if it has expired."""
+    row = connection.execute(
+        text(
+            """SELECT id, fingerprint, vector, objects, preview FROM query_photo
+            WHERE id = :id AND expires_at > now()"""
+        ),
+        {"id": id_},
+    ).one_or_none()
+    if row is None:
+        return None
+    return QueryPhotoRow(
+        row.id, row.fingerprint, bytes(row.vector), row.objects, bytes(row.preview)
+    )
+
+
+def delete_expired(connection: Connection) -> int:
+    """Delete the photos that have expired; returns their number."""
+    return connection.execute(text("DELETE FROM query_photo WHERE expires_at <= now()")).rowcount
+
+
+def count(connection: Connection) -> int:
+    """How many photos are stored."""
+    return int(connection.execute(text("SELECT count(*) FROM query_photo")).scalar_one())

@@ -1,0 +1,177 @@
+"""StoredPhotos: photos that are sent once and searched with several times, by any process.
+
+Of a photo only its vector, the vectors of the objects found in it and a preview are kept, for a
+limited time.
+"""
+
+from __future__ import annotations
+
+import base64
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import numpy as np
+from sqlalchemy import Engine
+
+from app.config import Settings
+from app.db.queries import query_photos
+from app.db.queries.query_photos import QueryPhotoRow
+from app.encoders.base import EncoderProvider
+from app.errors import Busy, ModelMismatch, UnknownPhoto
+from app.images.thumbnails import thumbnail
+from app.search.decoded_pictures import Decoder
+from app.search.service import SearchService
+from app.search.vector_cache import PhotoObject, PhotoObjects, QueryPicture, VectorCache
+from app.types import Query, Region, RegionMatches, SearchResult, Vector
+
+PREVIEW_SIDE = 640
+"""Longer side of a preview in pixels: regions of a stored photo are cut from it."""
+
+PREVIEW_BYTES = 80_000
+
+ATTEMPTS = 3
+"""How often a photo is encoded when the active model changes meanwhile."""
+
+
+@dataclass(frozen=True, slots=True)
+class PhotoReceipt:
+    """A stored photo: its id, when it expires, and the objects found in it, the surest first."""
+
+    id: str
+    expires: datetime
+    regions: tuple[RegionMatches, ...]
+    result: SearchResult
+
+
+class StoredPhotos:
+    """Stores photos and gives them back as parts of queries. Thread-safe.
+
+    `decoder` reads untrusted pictures.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        search: SearchService,
+        encoders: EncoderProvider,
+        decoder: Decoder,
+        settings: Settings,
+    ) -> None:
+        self._engine = engine
+        self._search = search
+        self._encoders = encoders
+        self._decoder = decoder
+        self._settings = settings
+
+    def add(self, photo: bytes) -> PhotoReceipt:
+        """Encode a photo (file bytes) under the active model, find the objects in it, store both.
+
+        Raises BadImage, Busy if too many photos are stored, and what `SearchService.search` raises.
+        """
+        self._make_room()
+        picture, cache = QueryPicture(photo), VectorCache()
+        for _ in range(ATTEMPTS):
+            result = self._search.search(Query(picture=photo, k=1, untrusted=True), cache)
+            fingerprint = self._encoders.active().fingerprint
+            vector = cache.get([picture], fingerprint).get(picture)
+            if vector is not None:
+                break
+        else:
+            raise ModelMismatch("The active model changes all the time; try again later.")
+        found = cache.get_objects(picture, fingerprint)
+        preview = thumbnail(
+            self._decoder(photo, at_least=PREVIEW_SIDE), side=PREVIEW_SIDE, max_bytes=PREVIEW_BYTES
+        )
+        row = QueryPhotoRow(
+            secrets.token_urlsafe(24), fingerprint, _as_bytes(vector),
+            None if found is None else _as_json(found), preview,
+        )  # fmt: skip
+        with self._engine.begin() as connection:
+            expires = query_photos.insert(connection, row, self._settings.photo_minutes)
+        return PhotoReceipt(row.id, expires, result.regions, result)
+
+    def load(self, id_: str, cache: VectorCache, region: Region | None = None) -> bytes:
+        """A stored photo as a picture of a query: its vectors are in `cache`, where the search
+        finds them. A `region` is cut from the preview.
+
+        Raises UnknownPhoto if it is not stored (any more), or was stored under another model than
+        the active one.
+        """
+        with self._engine.connect() as connection:
+            row = query_photos.find(connection, id_)
+        if row is None:
+            raise UnknownPhoto()
+        if row.fingerprint != self._encoders.active().fingerprint:
+            raise UnknownPhoto("The model has changed since this photo was sent; send it again.")
+        if region is not None:
+            return row.preview
+        # Bytes that no decoder takes for a picture: were its vector not found, the search would
+        # be refused, and not go on with the preview.
+        data = b"stored photo " + id_.encode()
+        picture = QueryPicture(data)
+        cache.put({picture: _from_bytes(row.vector)}, row.fingerprint)
+        if row.objects is not None:
+            cache.put_objects(picture, row.fingerprint, _from_json(row.objects))
+        return data
+
+    def preview(self, id_: str) -> bytes:
+        """The preview (JPEG) of a stored photo. Raises UnknownPhoto."""
+        with self._engine.connect() as connection:
+            row = query_photos.find(connection, id_)
+        if row is None:
+            raise UnknownPhoto()
+        return row.preview
+
+    def _make_room(self) -> None:
+        """Delete the photos that have expired. Raises Busy if there are too many others."""
+        with self._engine.begin() as connection:
+            query_photos.delete_expired(connection)
+            stored = query_photos.count(connection)
+        if stored >= self._settings.max_photos:
+            raise Busy(
+                f"{stored:,} photos are stored, as many as LOOKALIKE_MAX_PHOTOS allows; try again "
+                "when some have expired, or send the photo with each search."
+            )
+
+
+def _as_bytes(vector: Vector) -> bytes:
+    return vector.astype("<f4").tobytes()
+
+
+def _from_bytes(data: bytes) -> Vector:
+    return np.frombuffer(data, dtype="<f4").astype(np.float32)
+
+
+def _as_json(found: PhotoObjects) -> dict[str, Any]:
+    return {
+        "whole": found.whole,
+        "texture": found.texture,
+        "leads": found.leads,
+        "objects": [
+            {
+                "box": list(each.box),
+                "score": each.score,
+                "merged": each.merged,
+                "vectors": [
+                    base64.b64encode(_as_bytes(vector)).decode() for vector in each.vectors
+                ],
+            }
+            for each in found.objects
+        ],
+    }
+
+
+def _from_json(found: Mapping[str, Any]) -> PhotoObjects:
+    objects = tuple(
+        PhotoObject(
+            tuple(each["box"]),
+            tuple(_from_bytes(base64.b64decode(vector)) for vector in each["vectors"]),
+            each["score"],
+            each["merged"],
+        )
+        for each in found["objects"]
+    )
+    return PhotoObjects(found["whole"], objects, found["texture"], found["leads"])

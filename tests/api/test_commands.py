@@ -1,0 +1,72 @@
+"""`lookalike api` and `lookalike key`."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import urllib.request
+from pathlib import Path
+
+from click.testing import CliRunner, Result
+
+from app.bootstrap import App
+from app.cli import cli
+from support.shop import add, numbered
+
+
+def run(app: App, *words: str) -> Result:
+    settings = {
+        "LOOKALIKE_DATABASE_URL": str(app.settings.database_url),
+        "LOOKALIKE_HOME": str(app.settings.home),
+    }
+    return CliRunner().invoke(cli, words, env=settings)
+
+
+def test_a_key_is_created_listed_and_revoked(app: App) -> None:
+    words = ("--scope", "search", "--name", "shop", "--rate", "5/s", "--expires", "30d")
+    created = run(app, "key", "create", *words, "--origin", "https://shop.example")
+    assert created.exit_code == 0 and "cannot be shown again" in created.stderr
+    key = created.stdout.strip()
+    assert re.fullmatch(r"lk_[a-z2-7]{12}_[\w-]{43}", key)
+    shown = run(app, "key", "list").stdout
+    assert all(part in shown for part in ("shop", "usable", "5/s", "https://shop.example"))
+    assert key[-43:] not in shown
+    id_ = key.split("_")[1]
+    assert run(app, "key", "revoke", id_).exit_code == 0
+    [listed] = json.loads(run(app, "key", "list", "--json").stdout)
+    assert (listed["id"], listed["state"]) == (id_, "revoked")
+
+
+def test_a_key_as_json_is_alone_on_standard_output(app: App) -> None:
+    created = json.loads(run(app, "key", "create", "--scope", "write", "--json").stdout)
+    key = app.api_keys.authenticate(created["key"])
+    assert key is not None and (key.id, key.scope) == (created["id"], created["scope"])
+
+
+def test_the_command_serves_until_it_is_interrupted(app: App, tmp_path: Path) -> None:
+    add(app, numbered(2))
+    process = subprocess.Popen(
+        [sys.executable, "-c", "from app.cli import main; main()", "api", "--port", "0"],
+        env=os.environ | {
+            "LOOKALIKE_DATABASE_URL": str(app.settings.database_url),
+            "LOOKALIKE_HOME": str(tmp_path),
+        },
+        stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert process.stderr is not None
+    try:
+        told = process.stderr.readline()
+        address = re.search(r"http://127\.0\.0\.1:\d+", told)
+        assert address, told
+        with urllib.request.urlopen(f"{address[0]}/healthz", timeout=300) as answer:
+            assert json.load(answer) == {"status": "ok"}
+    finally:
+        process.send_signal(signal.SIGINT)
+        rest = process.stderr.read()
+        process.stderr.close()
+        assert process.wait(300) == 130
+    assert "Traceback" not in rest

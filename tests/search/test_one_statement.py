@@ -1,0 +1,194 @@
+"""One statement answers every kind of query as several do, and what it cannot read, it leaves."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import psycopg
+import pytest
+
+from app.bootstrap import App
+from app.duplicates import verdicts
+from app.duplicates.normalization import identity_key
+from app.types import Filters, Product, Query, SearchResult
+from support.colours import photo
+from support.shop import add_products, vectors
+from support.statements import Slow
+
+K = 6
+
+
+def shop(app: App) -> None:
+    """60 products: some listed twice with one picture or two, some with the same words only."""
+    products = []
+    for n in range(40):
+        colour = ("red", "blue")[n % 2]
+        product = Product(
+            f"P{n:02}", f"Kestrel Marria{n} {colour} blazer", "Kestrel", "blazer", colour,
+            2020 + n % 4, attributes={"size": str(n % 3)},
+        )  # fmt: skip
+        products.append((product, [n]))
+        if n % 4 == 0:  # listed again with its picture, in another year
+            again = replace(product, sku=f"AGAIN{n:02}", year=2010)
+            products.append((again, [n]))
+        if n % 8 == 1:  # the same words, another picture, so far away that it is another article
+            products.append((replace(product, sku=f"LIKE{n:02}"), [1000 + n]))
+        if n % 8 == 3:  # several pictures
+            products.append((replace(product, sku=f"MORE{n:02}", title=f"Sol {n}"), [n, 2000 + n]))
+    add_products(app, products)
+    verdicts.decide(app.engine, "P02", "P03", True, "a test")
+    verdicts.decide(app.engine, "P00", "AGAIN00", False, "a test")
+
+
+@pytest.fixture
+def slow(app: App) -> Slow:
+    """The shop, indexed, whose index has answered once."""
+    shop(app)
+    app.indexer.rebuild()
+    app.search.search(Query(picture=photo(500)))
+    return Slow(app)
+
+
+def in_statements(app: App, query: Query, monkeypatch: pytest.MonkeyPatch) -> SearchResult:
+    """The result of several statements."""
+    with monkeypatch.context() as patch:
+        patch.setattr(app.search, "_in_one_statement", lambda *_: None)
+        return app.search.search(query)
+
+
+def vector_query(app: App, seed: int) -> Query:
+    [vector] = vectors(app, [seed])
+    return Query(vector=vector, model_id=1, k=K)
+
+
+KINDS: dict[str, Callable[[Query], Query]] = {
+    "plain": lambda query: query,
+    "fold": lambda query: replace(query, fold=True),
+    "minimum similarity": lambda query: replace(query, min_similarity=-1.0),
+    "not the same photo": lambda query: replace(query, near_query=1e-3),
+    "near-duplicates": lambda query: replace(query, near_match=0.02),
+    "everything": lambda query: replace(query, fold=True, near_query=1e-3, near_match=0.02),
+    "one": lambda query: replace(query, fold=True, k=1),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("seed", [0, 1, 2, 3, 8, 77])
+def test_one_statement_gives_the_result_of_several(
+    app: App, slow: Slow, monkeypatch: pytest.MonkeyPatch, kind: str, seed: int
+) -> None:
+    query = KINDS[kind](vector_query(app, seed))
+    found = app.search.search(query)
+    assert not slow.took()
+    several = in_statements(app, query, monkeypatch)
+    assert slow.took()
+    assert found.matches == several.matches and found.dropped == several.dropped
+    assert len(found.matches) == query.k
+
+
+@pytest.mark.parametrize("fold", [False, True])
+def test_a_sku_and_its_further_pages_take_one_statement_each(
+    app: App, slow: Slow, monkeypatch: pytest.MonkeyPatch, fold: bool
+) -> None:
+    query, shown = Query(sku="MORE03", k=K, fold=fold), tuple[str, ...]()
+    for _ in range(3):
+        query = replace(query, shown=shown)
+        found = app.search.search(query)
+        assert not slow.took()
+        several = in_statements(app, query, monkeypatch)
+        assert slow.took()
+        assert found.matches == several.matches and found.dropped == several.dropped
+        assert not {match.product.sku for match in found.matches} & {*shown, "MORE03"}
+        shown = (*shown, *found.shown)
+
+
+def test_filtered_pages_are_folded_in_one_statement(
+    app: App, slow: Slow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    query = replace(vector_query(app, 5), fold=True, filters=Filters({"colour": "red"}))
+    for _ in range(3):  # the pictures that pass are read
+        app.search.search(query)
+    slow.took()
+    found = app.search.search(query)
+    assert not slow.took()
+    assert found.matches == in_statements(app, query, monkeypatch).matches
+
+
+def test_folds_follow_verdicts_words_and_pictures_of_now(
+    app: App, slow: Slow, sql: psycopg.Connection
+) -> None:
+    query = replace(vector_query(app, 4), fold=True, k=1)
+    [match] = app.search.search(query).matches
+    assert {fold.product.sku for fold in match.folded} == {"AGAIN04"} - {match.product.sku} or (
+        match.product.sku == "AGAIN04"
+    )
+    verdicts.decide(app.engine, "P04", "AGAIN04", False, "a test")
+    [match] = app.search.search(query).matches
+    assert not match.folded and [each.reason for each in match.similar] == ["verdict"]
+    sql.execute("DELETE FROM duplicate_verdict WHERE 'P04' IN (sku_a, sku_b)")
+    changed = Product("AGAIN04", "Corano shade", None, "blazer", "red")
+    sql.execute(
+        "UPDATE product SET title = %s, brand = NULL, identity_key = %s WHERE sku = 'AGAIN04'",
+        [changed.title, identity_key(changed)],
+    )
+    [match] = app.search.search(query).matches
+    assert not match.folded and not match.similar
+    assert not slow.took()
+
+
+def test_what_one_statement_does_not_read_several_do(
+    app: App, slow: Slow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    typo = Product("TYPO", "Kestrell Marria6 red blazer", "Kestrel", "blazer", "red", 2022)
+    add_products(app, [(typo, [6])])
+    query = replace(vector_query(app, 6), fold=True)
+    found = app.search.search(query)
+    assert slow.took()
+    assert found.matches == in_statements(app, query, monkeypatch).matches
+    assert "TYPO" in found.shown and "TYPO" not in [m.product.sku for m in found.matches[1:]]
+
+
+def test_a_placeholder_takes_several_statements(app: App, slow: Slow) -> None:
+    many = app.settings.shared_picture_products + 1
+    add_products(app, [(Product(f"NONE{n:03}", f"Sol{n} vase"), [700]) for n in range(many)])
+    slow.took()
+    [first, *_] = app.search.search(replace(vector_query(app, 700), fold=True)).matches
+    assert slow.took() and first.same_picture is not None
+
+
+def test_an_unknown_sku_and_a_deleted_one_are_errors_that_suggest(app: App, slow: Slow) -> None:
+    for sku in ("P0", "P00X"):
+        with pytest.raises(Exception, match="No product of the catalogue has the sku"):
+            app.search.search(Query(sku=sku))
+    app.catalog.delete(["P07"])
+    with pytest.raises(Exception, match="P07"):
+        app.search.search(Query(sku="P07"))
+
+
+def test_thumbnails_beyond_the_first_are_read_as_well(
+    app: App, slow: Slow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    same = [(Product(f"SAME{n:02}", "Orova lamp", year=2000 + n), [800]) for n in range(12)]
+    add_products(app, same)
+    slow.took()
+    query = replace(vector_query(app, 800), fold=True)
+    found = app.search.search(query)
+    assert not slow.took()
+    assert all(match.thumbnail for match in found.matches)
+    assert found.matches == in_statements(app, query, monkeypatch).matches
+
+
+def test_rounded_vectors_and_products_of_earlier_pages_keep_near_duplicates_away(
+    app: App, slow: Slow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    query = replace(vector_query(app, 0), near_match=1e-3)
+    first = app.search.search(query)
+    second = replace(query, shown=first.shown)
+    slow.took()
+    found = app.search.search(second)
+    assert not slow.took()
+    several = in_statements(app, second, monkeypatch)
+    assert found.matches == several.matches and found.dropped == several.dropped
+    assert np.isfinite([match.similarity for match in found.matches]).all()
