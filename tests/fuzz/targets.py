@@ -57,7 +57,7 @@ class Target(ABC):
     def corpus(self) -> Sequence[bytes]:
         """Valid files."""
 
-    def _open(self, stack: ExitStack) -> None:
+    def _open(self, stack: ExitStack) -> None:  # noqa: B027 - many need nothing
         """Make what reading needs."""
 
     @abstractmethod
@@ -113,7 +113,8 @@ class CsvFiles(Target):
             '"B,1","a ""b""\nc",é,,,x.jpg,\n'
         )
         plain = rows.encode()
-        return [plain, plain.replace(b"\n", b"\r\n"), b"\xef\xbb\xbf" + plain, rows.encode("utf-16")]  # fmt: skip
+        windows = plain.replace(b"\n", b"\r\n")
+        return [plain, windows, b"\xef\xbb\xbf" + plain, rows.encode("utf-16")]
 
     def _open(self, stack: ExitStack) -> None:
         self._file = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "catalogue.csv"

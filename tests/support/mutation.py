@@ -9,8 +9,11 @@ MAX_EDITS = 4
 HEADER_BYTES = 200
 """Most of the decisions of a decoder are taken here, so half of the edits are."""
 
-BOUNDARIES = (b"\0", b"\xff", b"\x7f", b"\x80", b"\0\0\0\0", b"\xff\xff\xff\xff", b"\x7f\xff\xff\xff",
-              b"\xff\xff\xff\x7f", b"\0\0\0\1", b"-1", b"9" * 30, b"\xed\xa0\x80", b"\r\n", b'"')  # fmt: skip
+BOUNDARIES = (
+    b"\0", b"\xff", b"\x7f", b"\x80", b"\0\0\0\0", b"\0\0\0\1", b"\xff\xff\xff\xff",
+    b"\x7f\xff\xff\xff", b"\xff\xff\xff\x7f", b"-1", b"9" * 30, b"\xed\xa0\x80", b"\r\n", b'"',
+)  # fmt: skip
+"""Values at which readers of numbers and texts go wrong."""
 
 
 def mutated(data: bytes, other: bytes, dice: random.Random) -> bytes:
