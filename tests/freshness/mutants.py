@@ -234,8 +234,8 @@ MUTANTS = (
         (
             (
                 NEAREST,
-                "hit.picture_id\n), page AS (SELECT * FROM best ORDER BY distance, product_id",
-                "hit.picture_id\n), page AS (SELECT * FROM best ORDER BY distance, product_id DESC",
+                'PAGE = ", page AS (SELECT * FROM best ORDER BY distance, product_id LIMIT',
+                'PAGE = ", page AS (SELECT * FROM best ORDER BY distance, product_id DESC LIMIT',
             ),
         ),
         ("cases", "pages"),
