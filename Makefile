@@ -20,7 +20,7 @@ PHOTOS ?=
 # The demo prunes what its catalogue does not have: it must not reach anybody's real database.
 ONLY_DEMO := env -u LOOKALIKE_DATABASE_URL -u LOOKALIKE_INDEX_DIR LOOKALIKE_HOME="$(DEMO)"
 
-.PHONY: help install demo test soak mutants bench openapi fuzz-api lint format clean
+.PHONY: help install demo test soak mutants fuzz bench openapi fuzz-api lint format clean
 
 help:
 	@echo "make demo         install, draw and ingest a catalogue, search it, serve the page"
@@ -28,6 +28,7 @@ help:
 	@echo "make test         install and run all tests"
 	@echo "make soak         write, build and search at once for a long time, and compare"
 	@echo "make mutants      introduce known mistakes into copies of the code; tests must fail"
+	@echo "make fuzz         read mutated pictures, catalogues, indexes, backups and web answers"
 	@echo "make bench        measure everything side by side; ROWS=\"100000 1000000\" PHOTOS=folder"
 	@echo "make openapi      write docs/openapi.json anew"
 	@echo "make fuzz-api     send generated requests to the HTTP API for ten minutes; SECONDS=60"
@@ -47,6 +48,9 @@ soak: $(INSTALLED)
 
 mutants: $(INSTALLED)
 	$(BIN)/python tests/freshness/mutants.py
+
+fuzz: $(INSTALLED)
+	PYTHONPATH=tests $(BIN)/python tests/fuzz/fuzz.py
 
 bench: $(INSTALLED)
 	$(BIN)/python -m pip install --quiet -e ".[bench]"
