@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from fuzz.fuzz import OTHERS, Finding, fuzz
-from fuzz.targets import Backups, CsvFiles, Pictures, Records, Target, WebAnswers
+from fuzzing.fuzz_files import OTHERS, Finding, fuzz
+from fuzzing.fuzz_targets import Backups, CsvFiles, Pictures, Records, Target, WebAnswers
 from ingest.records import record_row
 
 PICTURES = 500
