@@ -20,7 +20,7 @@ PHOTOS ?=
 # The demo prunes what its catalogue does not have: it must not reach anybody's real database.
 ONLY_DEMO := env -u LOOKALIKE_DATABASE_URL -u LOOKALIKE_INDEX_DIR LOOKALIKE_HOME="$(DEMO)"
 
-.PHONY: help install demo test soak mutants bench openapi lint format clean
+.PHONY: help install demo test soak mutants fuzz bench openapi fuzz-api lint format clean
 
 help:
 	@echo "make demo         install, draw and ingest a catalogue, search it, serve the page"
@@ -28,8 +28,10 @@ help:
 	@echo "make test         install and run all tests"
 	@echo "make soak         write, build and search at once for a long time, and compare"
 	@echo "make mutants      introduce known mistakes into copies of the code; tests must fail"
+	@echo "make fuzz         read mutated pictures, catalogues, indexes, backups and web answers"
 	@echo "make bench        measure everything side by side; ROWS=\"100000 1000000\" PHOTOS=folder"
 	@echo "make openapi      write docs/openapi.json anew"
+	@echo "make fuzz-api     send generated requests to the HTTP API for ten minutes; SECONDS=60"
 	@echo "make lint         ruff and mypy"
 	@echo "make format       let ruff rewrite the code"
 	@echo "make install      only make $(VENV)"
@@ -47,6 +49,9 @@ soak: $(INSTALLED)
 mutants: $(INSTALLED)
 	$(BIN)/python tests/freshness/mutants.py
 
+fuzz: $(INSTALLED)
+	PYTHONPATH=tests $(BIN)/python tests/fuzz/fuzz.py
+
 bench: $(INSTALLED)
 	$(BIN)/python -m pip install --quiet -e ".[bench]"
 	$(BIN)/python -m bench.harness.run_all $(foreach rows,$(ROWS),--rows $(rows)) \
@@ -54,6 +59,9 @@ bench: $(INSTALLED)
 
 openapi: $(INSTALLED)
 	$(BIN)/python -m app.api.openapi > docs/openapi.json
+
+fuzz-api: $(INSTALLED)
+	PYTHONPATH=tests $(BIN)/python tests/api/fuzz.py --seconds $(or $(SECONDS),600)
 
 lint: $(INSTALLED)
 	$(BIN)/python -m ruff check .

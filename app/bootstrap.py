@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from app.images.decoding import ImageLimits
-    from app.images.download import PictureDownloader
+    from app.images.download import Downloader
     from app.images.sandbox import PictureSandbox
     from app.images.upload_store import UploadStore
     from app.operations.api_keys import ApiKeys
@@ -183,11 +183,11 @@ class App:
         return QuerySampler(self.engine)
 
     @_Once
-    def web(self) -> PictureDownloader:
-        from app.images.download import PictureDownloader
+    def web(self) -> Downloader:
+        from app.images.download import Downloader
 
         settings = self.settings
-        return PictureDownloader(
+        return Downloader(
             max_bytes=settings.max_image_bytes,
             ports=settings.link_port_numbers,
             allow_private=settings.private_addresses,

@@ -26,7 +26,7 @@ class Settings(BaseSettings):
 
     home: Path = Field(
         default_factory=lambda: platformdirs.user_data_path("lookalike"),
-        description="folder of the embedded database and the index files",
+        description="folder of the embedded database, the index files and downloaded feeds",
     )
     database_url: str | None = Field(
         default=None,
@@ -270,6 +270,15 @@ class Settings(BaseSettings):
         description="seconds in which the body of a request to the HTTP API must arrive",
     )
 
+    downloads_at_once: int = Field(
+        default=4, gt=0, le=64, description="pictures that an ingest downloads of one host at once"
+    )
+    downloads_per_second: float = Field(
+        default=20.0,
+        gt=0,
+        description="pictures that an ingest begins to download of one host in a second",
+    )
+
     @field_validator("home", "index_dir", "cache_dir")
     @classmethod
     def _absolute(cls, path: Path | None) -> Path | None:
@@ -295,6 +304,11 @@ class Settings(BaseSettings):
     def index_folder(self) -> Path:
         """Folder of the index files."""
         return self.index_dir or self.home / "index"
+
+    @property
+    def download_folder(self) -> Path:
+        """Folder of downloaded feeds, and of what is known of downloaded pictures."""
+        return self.home / "downloads"
 
     @property
     def compiled_cache_folder(self) -> Path:

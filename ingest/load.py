@@ -18,8 +18,9 @@ from app.images.decoding import ImageLimits
 from app.types import ProgressCallback
 from ingest.assessment import Assessment, assess
 from ingest.encoder_set import MaintainedEncoders
+from ingest.feeds.formats import AUTO, read_source
 from ingest.local_files import LocalPictures
-from ingest.picture_reader import PictureReader
+from ingest.open_source import OpenSource
 from ingest.pipeline import Ingest, IngestReport
 from ingest.prepare import Preparer
 from ingest.preview import Preview, preview, preview_prune
@@ -27,7 +28,7 @@ from ingest.prune_limit import PruneLimit
 from ingest.rejects_file import RejectCallback, reject_file, unwritable
 from ingest.repeated_skus import reject_repeated
 from ingest.row_buffer import RowBuffer
-from ingest.sources import SourceReject, SourceRow, read
+from ingest.sources import SourceReject, SourceRow
 
 EXAMPLES = 5
 """Skus that are named when too many products would be deleted."""
@@ -37,10 +38,10 @@ EXAMPLES = 5
 class LoadOptions:
     """How a source is read, and what a load may do.
 
-    `images` is the folder of the pictures, if not that of the source; `rejects` becomes a CSV of
-    the rows and pictures that were refused. `prune` deletes the products that are not in the
-    source, up to `prune_limit`. `force` allows that most fields are emptied, or most pictures
-    taken, of the products that the source has.
+    `format` is one of `formats.FORMATS`. `images` is the folder of the pictures, if not that of the
+    source; `rejects` becomes a CSV of the rows and pictures that were refused. `prune` deletes the
+    products that are not in the source, up to `prune_limit`. `force` allows that most fields are
+    emptied, or most pictures taken, of the products that the source has.
     """
 
     images: Path | None = None
@@ -49,22 +50,13 @@ class LoadOptions:
     prune: bool = False
     prune_limit: PruneLimit = field(default_factory=PruneLimit)
     force: bool = False
+    format: str = AUTO
 
 
 DEFAULTS = LoadOptions()
 
 LoadProgress = Callable[[IngestReport, int], object]
 """Called after every chunk with the report so far and the number of rows in the source."""
-
-
-@dataclass(frozen=True, slots=True)
-class OpenSource:
-    """The rows of a source, to be read once, its name for the record of the run, and its
-    pictures."""
-
-    name: str
-    rows: Iterator[SourceRow | SourceReject]
-    pictures: PictureReader
 
 
 def load(
@@ -79,7 +71,7 @@ def load(
     notify: ProgressCallback = lambda message: None,
     rejected: RejectCallback = lambda reject: None,
 ) -> IngestReport:
-    """Load a CSV, a folder of pictures or an open source into the catalogue.
+    """Load a file or a folder of pictures, or an open source, into the catalogue.
 
     The source is read once, before anything is written. `notify` gets messages about pgvector's
     index, and `rejected` each refused row and picture.
@@ -142,11 +134,16 @@ def preview_load(
 def _opened(source: Path | OpenSource, options: LoadOptions, limits: ImageLimits) -> OpenSource:
     if isinstance(source, OpenSource):
         return source
-    rows = read(source, encoding=options.encoding)
-    if options.rejects is not None and _same(options.rejects, source):
-        raise BadInput(f"The rejects would overwrite the source {source}; name another file.")
+    rows = read_source(source, encoding=options.encoding, format=options.format)
+    check_rejects(options.rejects, source)
     folder = options.images or (source if source.is_dir() else source.parent)
     return OpenSource(str(source), rows, LocalPictures(folder, max_bytes=limits.max_bytes))
+
+
+def check_rejects(rejects: Path | None, source: Path | str) -> None:
+    """Raise BadInput if the file of rejects is the source."""
+    if rejects is not None and _same(rejects, Path(source)):
+        raise BadInput(f"The rejects would overwrite the source {source}; name another file.")
 
 
 def _read_all(
@@ -184,6 +181,6 @@ def _refusal(check: Callable[[], object]) -> str | None:
 
 def _same(rejects: Path, source: Path) -> bool:
     try:
-        return rejects.exists() and rejects.samefile(source)
+        return rejects.exists() and source.exists() and rejects.samefile(source)
     except OSError as exc:
         raise unwritable(str(rejects), exc) from exc

@@ -1,4 +1,4 @@
-"""Finds the original file of an ingested picture by its name and content."""
+"""Finds the original of an ingested picture by its name and content."""
 
 from __future__ import annotations
 
@@ -10,16 +10,24 @@ from PIL import Image
 
 from app.errors import BadImage, BadSource
 from app.images.decoding import ImageLimits, decode
+from app.images.url import is_address
 from ingest.local_files import LocalPictures
+from ingest.picture_reader import PictureReader
 
 
 class Originals:
-    """Finds pictures below some folders; a file whose content has changed does not count."""
+    """Finds pictures below some folders, and with `remote` on the web; a picture whose content has
+    changed does not count."""
 
     def __init__(
-        self, folders: Sequence[Path], limits: ImageLimits, input_side: int | None
+        self,
+        folders: Sequence[Path],
+        limits: ImageLimits,
+        input_side: int | None,
+        remote: PictureReader | None = None,
     ) -> None:
         self._folders = [LocalPictures(folder, max_bytes=limits.max_bytes) for folder in folders]
+        self._remote = remote
         self._limits = limits
         self._input_side = input_side
 
@@ -27,9 +35,9 @@ class Originals:
         """The picture with this sha256, in a file with one of these names. Raises BadImage."""
         reason = "no product shows it"
         for name in names:
-            for folder in self._folders:
+            for reader in self._readers(name):
                 try:
-                    data = folder.read(name)
+                    data = reader.read(name)
                 except BadImage as exc:
                     reason = str(exc)
                     continue
@@ -37,6 +45,9 @@ class Originals:
                     return decode(data, self._limits, at_least=self._input_side)
                 reason = f"{name!r} was changed since it was ingested"
         raise BadImage(reason)
+
+    def _readers(self, name: str) -> Sequence[PictureReader]:
+        return [self._remote] if self._remote and is_address(name) else self._folders
 
 
 def folders_of(sources: Sequence[str]) -> list[Path]:
@@ -53,9 +64,9 @@ def folders_of(sources: Sequence[str]) -> list[Path]:
     return list(folders)
 
 
-def check_folders(folders: Sequence[Path]) -> None:
-    """Raise BadSource if there is no folder."""
-    if not folders:
+def check_folders(folders: Sequence[Path], sources: Sequence[str]) -> None:
+    """Raise BadSource if there is no folder, and no source that is a web address."""
+    if not folders and not any(is_address(source) for source in sources):
         raise BadSource(
             "The folder of the pictures is not known: the sources of earlier ingests no longer "
             "exist. Name it with --images."

@@ -30,5 +30,12 @@ class PictureReader:
         """The bytes of a picture. Raises BadImage with the reason."""
         raise NotImplementedError
 
+    def counts(self) -> tuple[int, int]:
+        """Pictures that were downloaded, and that had not changed since an earlier run."""
+        return 0, 0
+
+    def stop(self) -> None:
+        """No picture is needed any more: what waits for one is refused, so that a run can end."""
+
     def close(self) -> None:
         """Release what the reader holds; it is not used afterwards."""

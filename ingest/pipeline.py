@@ -33,7 +33,8 @@ class IngestReport:
 
     `run` is its id, and `undoable` whether what it changed is kept. `images_embedded` counts
     pictures that were encoded; `images_reused` references to pictures that had been embedded
-    before; `images_rejected` refused pictures, alone or with their row.
+    before; `images_rejected` refused pictures, alone or with their row. Of the pictures with a web
+    address, `images_downloaded` were transferred, and `images_not_modified` had not changed.
     """
 
     run: int = 0
@@ -46,6 +47,8 @@ class IngestReport:
     images_embedded: int = 0
     images_reused: int = 0
     images_rejected: int = 0
+    images_downloaded: int = 0
+    images_not_modified: int = 0
     seconds: float = 0.0
     undoable: bool = False
 
@@ -71,6 +74,7 @@ class Ingest:
     ) -> None:
         self._catalog = catalog
         self._encoders = encoders
+        self._preparer = preparer
         self._prefetcher = Prefetcher(preparer)
         self._run = run
         self._rejects = rejects
@@ -153,6 +157,7 @@ class Ingest:
         report.rejected += chunk.refused_rows
         report.images_embedded += embedded
         report.images_reused += sum(len(entry.pictures) for entry in chunk.entries) - embedded
+        report.images_downloaded, report.images_not_modified = self._preparer.download_counts()
         report.images_rejected += sum(reject.image is not None for reject in chunk.rejects)
 
     def _prune(self) -> None:

@@ -45,6 +45,7 @@ class Prefetcher:
 
     def close(self) -> None:
         """Cancel what is queued and wait for the threads to end."""
+        self._preparer.stop()
         for threads in (self._preparing, self._encoding):
             threads.shutdown(wait=True, cancel_futures=True)
         self._preparer.close()

@@ -96,6 +96,14 @@ class Preparer:
         self._limits = limits
         self._threads = ThreadPoolExecutor(min(DECODERS, os.cpu_count() or 1), "decode")
 
+    def download_counts(self) -> tuple[int, int]:
+        """Pictures that were downloaded, and that had not changed since an earlier run."""
+        return self._pictures.counts()
+
+    def stop(self) -> None:
+        """Let chunks that are being prepared end soon, without their pictures."""
+        self._pictures.stop()
+
     def close(self) -> None:
         """Cancel what is queued, wait for the threads to end, and close the reader."""
         self._threads.shutdown(wait=True, cancel_futures=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from app.catalog.ingest_run import IngestRun
 from ingest.sources import SourceReject, SourceRow
@@ -16,19 +16,24 @@ def reject_repeated(
     for row in rows:
         if (sku := _sku(row)) is not None:
             first.setdefault(sku, row.line)
-    if first:
-        first |= run.seen_before(first)
-    return [_checked(row, first) for row in rows]
+    before = run.seen_before(first) if first else {}
+    seen = set(before)
+    return [_checked(row, seen, first | before) for row in rows]
 
 
 def _sku(row: SourceRow | SourceReject) -> str | None:
     return row.product.sku if isinstance(row, SourceRow) else row.sku
 
 
-def _checked(row: SourceRow | SourceReject, first: dict[str, int]) -> SourceRow | SourceReject:
-    if isinstance(row, SourceReject) or first[row.product.sku] == row.line:
+def _checked(
+    row: SourceRow | SourceReject, seen: set[str], lines: Mapping[str, int]
+) -> SourceRow | SourceReject:
+    """The row, or a reject if its sku is among those `seen`, to which it is added."""
+    sku = _sku(row)
+    if sku is None:
         return row
-    before = first[row.product.sku]
-    return SourceReject(
-        row.line, row.product.sku, f"the sku is already in line {before} of the source"
-    )
+    repeated = sku in seen
+    seen.add(sku)
+    if isinstance(row, SourceReject) or not repeated:
+        return row
+    return SourceReject(row.line, sku, f"the sku is already in line {lines[sku]} of the source")

@@ -85,7 +85,10 @@ def read_csv(source: Path, *, encoding: str = "utf-8") -> Iterator[SourceRow | S
         with (
             source.open("rb") as file,
             TextIOWrapper(
-                file, _encoding(file.peek(4)[:4], encoding), errors="surrogateescape", newline=""
+                file,
+                text_encoding(file.peek(4)[:4], encoding),
+                errors="surrogateescape",
+                newline="",
             ) as text,
         ):
             lines = csv.reader(text, strict=True)
@@ -124,7 +127,7 @@ def read_folder(source: Path) -> Iterator[SourceRow | SourceReject]:
             yield SourceReject(number, readable_sku(path.stem), str(exc))
 
 
-def _encoding(start: bytes, default: str) -> str:
+def text_encoding(start: bytes, default: str) -> str:
     """The encoding that the byte order mark at the start of a file names, else the default."""
     if start.startswith((b"\xff\xfe", b"\xfe\xff")):
         return "utf-16"

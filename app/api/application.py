@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib.metadata import version
@@ -91,7 +92,7 @@ def endpoints(app: App) -> FastAPI:
         search.router(app, searches),
         photos.router(app, searches),
         facets.router(app),
-        products.router(app),  # after the lists of similar products, whose address is longer
+        products.router(app),
         pictures.router(app),
         reference.router(lambda: api.openapi()),
     ):
@@ -148,6 +149,8 @@ async def _on_http_error(request: Request, error: Exception) -> Response:
     """What the framework refuses: unknown addresses and methods, forms it cannot read."""
     assert isinstance(error, HTTPException)
     headers = dict(error.headers or {})
+    if error.status_code == 405:
+        headers["Allow"] = ", ".join(_methods(request))
     kinds: dict[int, type[ApiError]] = {404: AddressUnknown, 405: MethodRefused}
     if error.status_code in kinds:
         refused = kinds[error.status_code](headers=headers)
@@ -156,6 +159,18 @@ async def _on_http_error(request: Request, error: Exception) -> Response:
     else:
         return _response(problems.internal_problem(), headers)
     return _response(problems.problem(refused), problems.headers_of(refused))
+
+
+def _methods(request: Request) -> list[str]:
+    """The methods that this address answers, in any of its endpoints."""
+    document = request.app.openapi()
+    path = request.scope["path"]
+    return sorted(
+        method.upper()
+        for template, methods in document["paths"].items()
+        if re.fullmatch(re.sub(r"\\{\w+\\}", "[^/]+", re.escape(template)), path)
+        for method in methods
+    ) or ["GET"]
 
 
 async def _on_bug(request: Request, error: Exception) -> Response:

@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
+from urllib.parse import unquote
 
 import anyio
 
@@ -96,6 +97,7 @@ class Gate:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        scope["path"] = routed_path(scope["raw_path"])
         answer = _Answer(send, time.monotonic())
         try:
             await self._respond(scope, receive, answer)
@@ -224,6 +226,15 @@ class _Answer:
         raw = [(name.lower().encode(), value.encode("latin-1")) for name, value in headers.items()]
         await self.send({"type": "http.response.start", "status": status, "headers": raw})
         await self.send({"type": "http.response.body", "body": body})
+
+
+def routed_path(raw: bytes) -> str:
+    """The path that routes are compared with: decoded, except for slashes within a part of it.
+
+    A sku may have a slash, which is sent as %2F; it stays so here, and a percent sign is %25.
+    """
+    parts = raw.decode("latin-1").split("/")
+    return "/".join(unquote(part).replace("%", "%25").replace("/", "%2F") for part in parts)
 
 
 def _replayed(body: bytes, receive: Receive) -> Receive:

@@ -13,6 +13,7 @@ from app.api import answers, forms, problems
 from app.api.answers import ChangeAnswer, ProductAnswer
 from app.api.problems import InvalidRequest
 from app.api.product_rows import MAX_ROWS, ProductFields, UploadPlan
+from app.api.requests import SkuInPath
 from app.bootstrap import App
 from app.errors import BadInput, LookalikeError
 from ingest.uploads import UploadedPictures, UploadResult, Uploads
@@ -47,10 +48,7 @@ BATCH_BODY = {
         "required": True,
         "content": {
             "application/x-ndjson": {
-                "schema": {
-                    "type": "string",
-                    "description": "a JSON object as of ProductRow in each line",
-                }
+                "schema": {"description": "a JSON object as of ProductRow in each line"}
             }
         },
     },
@@ -67,8 +65,8 @@ def router(app: App) -> APIRouter:
     """The endpoints of products."""
     routes = APIRouter(prefix="/v1", tags=["products"])
 
-    @routes.get("/products/{sku:path}", response_model=ProductAnswer)
-    def product(sku: str) -> Response:
+    @routes.get("/products/{sku}", response_model=ProductAnswer)
+    def product(sku: SkuInPath) -> Response:
         """A product with its pictures."""
         stored = app.catalog.stored(sku)
         pictures = [
@@ -81,8 +79,11 @@ def router(app: App) -> APIRouter:
         ]
         return _json({**answers.product_data(stored.product), "pictures": pictures})
 
-    @routes.put("/products/{sku:path}", response_model=ChangeAnswer, openapi_extra=PRODUCT_BODY)
-    async def put_product(sku: str, request: Request) -> Response:
+    @routes.put(
+        "/products/{sku}", response_model=ChangeAnswer, openapi_extra=PRODUCT_BODY,
+        responses={201: {"model": ChangeAnswer, "description": "added"}},
+    )  # fmt: skip
+    async def put_product(sku: SkuInPath, request: Request) -> Response:
         """Add a product or replace its data. Fields that are left out become empty; pictures that
         are left out stay."""
         plan = UploadPlan()
@@ -94,8 +95,8 @@ def router(app: App) -> APIRouter:
             plan.add_product(sku, fields, [data for _, data in form.files.get("pictures", [])])
         return await run_in_threadpool(_put, app, plan)
 
-    @routes.delete("/products/{sku:path}", status_code=204)
-    def delete_product(sku: str) -> Response:
+    @routes.delete("/products/{sku}", status_code=204)
+    def delete_product(sku: SkuInPath) -> Response:
         """Delete a product, and the pictures that no other product shows."""
         app.catalog.delete([sku])
         return Response(status_code=204)

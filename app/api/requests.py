@@ -8,9 +8,11 @@ from __future__ import annotations
 import hashlib
 import json
 from typing import Annotated, Literal, Self
+from urllib.parse import unquote
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from fastapi import Path
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from app.search.filters import parse
 from app.search.stored_photos import StoredPhotos
@@ -28,6 +30,11 @@ Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 Distance = Annotated[float, Field(ge=0, le=2, allow_inf_nan=False)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 Sku = Annotated[str, Field(min_length=1, max_length=500)]
+SkuInPath = Annotated[
+    str, AfterValidator(unquote), Path(description="a slash in it is sent as %2F")
+]
+"""A sku in the path of an address, as `gate.routed_path` leaves it."""
+
 Words = Annotated[str, Field(min_length=1, max_length=1000)]
 Condition = Annotated[str, Field(min_length=1, max_length=1000)]
 

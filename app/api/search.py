@@ -18,7 +18,14 @@ from app.api import answers, forms, problems, requests
 from app.api.answers import BatchAnswer, SearchAnswer
 from app.api.cursors import Cursors
 from app.api.forms import FormData
-from app.api.requests import BatchQuery, Options, PhotoQuery, SearchQuery, SimilarParameters
+from app.api.requests import (
+    BatchQuery,
+    Options,
+    PhotoQuery,
+    SearchQuery,
+    SimilarParameters,
+    SkuInPath,
+)
 from app.bootstrap import App
 from app.errors import LookalikeError, UnknownModel
 from app.search.filters import parse
@@ -31,6 +38,9 @@ BATCH_THREADS = 4
 
 MAX_HASHES = 200_000
 """Pictures whose sha256 is kept in memory, about 150 bytes each."""
+
+TOLD = ("model", "matches", "regions", "dropped", "confidence", "close")
+"""Members of an answer that its ETag depends on."""
 
 PHOTO_FORM = {
     "requestBody": {
@@ -171,12 +181,11 @@ def router(app: App, searches: Searches) -> APIRouter:
         """Up to 100 searches; each is admitted by itself, and one that fails fails alone."""
         return _json({"answers": searches.batch(asked.queries)})
 
-    @routes.get("/products/{sku:path}/similar", response_model=SearchAnswer)
+    @routes.get("/products/{sku}/similar", response_model=SearchAnswer)
     def similar(
-        sku: str, asked: Annotated[SimilarParameters, Query()], request: Request
+        sku: SkuInPath, asked: Annotated[SimilarParameters, Query()], request: Request
     ) -> Response:
-        """Products similar to one. Its ETag changes with the answer: with the catalogue, the model
-        and the index."""
+        """Products similar to one. The ETag changes with what is found and what is told of it."""
         document = searches.similar(sku, asked)
         headers = {
             "ETag": _etag(document),
@@ -200,15 +209,9 @@ def _json(document: dict[str, Any], headers: dict[str, str] | None = None) -> Re
 
 
 def _etag(document: dict[str, Any]) -> str:
-    """A weak ETag of an answer: of all that depends on the catalogue, the model and the index, and
-    not of its id and its timings."""
-    plan = {
-        name: value
-        for name, value in document["plan"].items()
-        if name not in ("ms", "replica_lag_s")
-    }
-    stable = {**document, "plan": plan, "query_id": None}
-    return f'W/"{hashlib.sha256(answers.encode(stable)).hexdigest()[:32]}"'
+    """A weak ETag of an answer: of what it found and says of it, not of how it came about."""
+    told = {name: document[name] for name in TOLD} | {"shortfall": document["plan"]["shortfall"]}
+    return f'W/"{hashlib.sha256(answers.encode(told)).hexdigest()[:32]}"'
 
 
 def _matches(headers: Iterable[str], etag: str) -> bool:

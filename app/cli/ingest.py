@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import click
@@ -23,21 +24,35 @@ from app.bootstrap import App
 from app.cli.output import as_json, note, print_json
 from app.cli.preview import print_preview
 from app.errors import BadInput
+from app.images.url import is_address
 from ingest import prune_limit
-from ingest.load import LoadOptions, load, preview_load
+from ingest.feeds.formats import AUTO, FORMATS
+from ingest.load import LoadOptions, check_rejects, load, preview_load
+from ingest.open_source import OpenSource, open_source
 from ingest.pipeline import IngestReport
 from ingest.prefetch import ENCODERS
 from ingest.prune_limit import PruneLimit
+from ingest.sources import SourceReject
 
 PROGRESS_INTERVAL_S = 10.0
+MAX_REASONS = 5
+"""Reasons why pictures could not be fetched that are printed, the most frequent first."""
 
 
 @click.command()
-@click.argument("source", type=click.Path(path_type=Path))
+@click.argument("source")
+@click.option(
+    "--format",
+    "format_",
+    type=click.Choice(FORMATS),
+    default=AUTO,
+    show_default=True,
+    help="Format of SOURCE, if it is not recognised by its content.",
+)
 @click.option(
     "--images",
     type=click.Path(path_type=Path),
-    help="Folder of the pictures, if not that of the CSV.",
+    help="Folder of the pictures, if not that of the source.",
 )
 @click.option(
     "--rejects",
@@ -54,19 +69,23 @@ PROGRESS_INTERVAL_S = 10.0
     help="Go on where most fields are emptied, or most pictures taken, of what the source has.",
 )  # fmt: skip
 @click.option("--dry-run", is_flag=True, help="Show what would change; write nothing.")
-@click.option("--encoding", default="utf-8", show_default=True, help="Encoding of the CSV.")
+@click.option("--encoding", default="utf-8", show_default=True, help="Encoding of CSV and TSV.")
 @as_json
 def ingest(
-    source: Path, images: Path | None, rejects: Path | None, prune: bool,
+    source: str, format_: str, images: Path | None, rejects: Path | None, prune: bool,
     prune_at_most: str | None, force: bool, dry_run: bool, encoding: str, as_json: bool,
 ) -> None:  # fmt: skip
-    """Load SOURCE, a CSV or a folder of pictures, into the catalogue.
+    """Load SOURCE, a file, a feed or a folder of pictures, into the catalogue.
 
-    The CSV needs a column sku, and may have title, brand, category, colour, year, price, currency
-    and images (several separated by |); other columns become attributes. Of a product that exists,
-    a column that is left out keeps what is stored, and an empty field clears it. In a folder, every
-    picture becomes a product: its sku is the file name, its category the folder; of a product that
-    exists only the pictures change.
+    SOURCE is a path or a web address. A CSV needs a column sku, and may have title, brand,
+    category, colour, year, price, currency and images (several separated by |); other columns
+    become attributes. JSON lines and Parquet have the same names. Feeds of Google Merchant Center
+    (TSV, RSS, Atom) and exports of Shopify (CSV, bulk JSONL) are read as they are. Pictures are
+    paths or web addresses.
+
+    Of a product that exists, a column that is left out keeps what is stored, and an empty field
+    clears it. In a folder, every picture becomes a product: its sku is the file name, its category
+    the folder; of a product that exists only the pictures change.
 
     Running it again writes only what has changed. A bad row or picture is refused with its reason
     and does not stop the others.
@@ -74,25 +93,54 @@ def ingest(
     if prune_at_most is not None and not prune:
         raise click.UsageError("--prune-at-most limits what --prune deletes; add --prune.")
     limit = PruneLimit() if prune_at_most is None else prune_limit.parse(prune_at_most)
-    options = LoadOptions(images, rejects, encoding, prune, limit, force)
+    options = LoadOptions(images, rejects, encoding, prune, limit, force, format_)
     if dry_run:
         _preview(source, options, as_json=as_json)
         return
-    with App(streams=ENCODERS) as app, _progress() as progress:
+    reasons: Counter[str] = Counter()
+    with (
+        App(streams=ENCODERS) as app,
+        _opened(app, source, options) as opened,
+        _progress() as progress,
+    ):
         report = load(
-            app.engine, app.catalog, app.encoders, app.limits, source, options,
-            progress=progress, notify=note,
+            app.engine, app.catalog, app.encoders, app.limits, opened, options,
+            progress=progress, notify=note, rejected=lambda each: _count(reasons, each),
         )  # fmt: skip
     if as_json:
         print_json(report.as_dict())
     else:
         click.echo(summary(report))
     _note_rejects(report.rejected, report.images_rejected, rejects)
+    _note_reasons(reasons)
 
 
-def _preview(source: Path, options: LoadOptions, *, as_json: bool) -> None:
-    with App() as app:
-        result = preview_load(app.engine, app.catalog, app.encoders, app.limits, source, options)
+@contextmanager
+def _opened(app: App, source: str, options: LoadOptions) -> Iterator[OpenSource]:
+    """The source, whose downloads end with the block."""
+    check_rejects(options.rejects, source)
+    opened = open_source(
+        source, app.settings, images=options.images, encoding=options.encoding,
+        format=options.format,
+    )  # fmt: skip
+    with closing(opened.pictures):
+        yield opened
+
+
+def _count(reasons: Counter[str], reject: SourceReject) -> None:
+    """Count why a picture with a web address was refused."""
+    if reject.image is not None and is_address(reject.image):
+        reasons[reject.reason] += 1
+
+
+def _note_reasons(reasons: Counter[str]) -> None:
+    for reason, count in reasons.most_common(MAX_REASONS):
+        note(f"{count} of these pictures: {reason}")
+
+
+def _preview(source: str, options: LoadOptions, *, as_json: bool) -> None:
+    with App() as app, _opened(app, source, options) as opened:
+        result = preview_load(app.engine, app.catalog, app.encoders, app.limits, opened, options)
     if as_json:
         print_json(result.as_dict())
     else:
@@ -121,11 +169,17 @@ def summary(report: IngestReport) -> str:
     """The counts of a run, and how it is undone if it can be."""
     rate = report.images_embedded / report.seconds if report.seconds else 0.0
     deleted = f", {report.deleted} deleted" if report.deleted else ""
+    downloads = ""
+    if report.images_downloaded or report.images_not_modified:
+        downloads = (
+            f", {report.images_downloaded} downloaded, {report.images_not_modified} unchanged "
+            "on the web"
+        )
     undo = f" `lookalike undo {report.run}` takes it back." if report.undoable else ""
     return (
         f"{report.read} rows read: {report.added} added, {report.updated} updated, "
         f"{report.unchanged} unchanged, {report.rejected} rejected{deleted}. "
-        f"{report.images_embedded} pictures embedded, {report.images_reused} reused, "
+        f"{report.images_embedded} pictures embedded, {report.images_reused} reused{downloads}, "
         f"in {report.seconds:.1f} s ({rate:.0f} pictures/s).{undo}"
     )
 

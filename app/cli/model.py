@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 
 import click
@@ -79,14 +80,19 @@ def add(name: str, revision: str | None) -> None:
 @as_json
 def embed_(name: str, images: tuple[Path, ...], as_json: bool) -> None:
     """Embed the pictures that have no embedding of NAME; it can be stopped and run again."""
+    # Imported here, because only this command downloads.
+    from ingest.open_source import download_cache, remote_pictures
+
     with App() as app:
         model = app.lifecycle.model(name)
         encoder = app.encoders.for_model(model.id)
-        folders = list(images) or folders_of(app.catalog.ingest_sources())
-        check_folders(folders)
-        originals = Originals(folders, app.limits, encoder.input_side)
+        sources = app.catalog.ingest_sources()
+        folders = list(images) or folders_of(sources)
+        check_folders(folders, sources)
         progress = None if as_json else _print_progress
-        report = embed(app.engine, model, encoder, originals.find, progress, note)
+        with closing(remote_pictures(app.settings, download_cache(app.settings))) as remote:
+            originals = Originals(folders, app.limits, encoder.input_side, remote)
+            report = embed(app.engine, model, encoder, originals.find, progress, note)
     if as_json:
         print_json(report)
     for reason in report.reasons:

@@ -106,6 +106,17 @@ def make_fast_engine(settings: Settings) -> Engine:
     return engine
 
 
+def _prepare_nothing_through_a_pooler(connection: psycopg.Connection, _record: object) -> None:
+    """A pooler in transaction mode gives each transaction any of its connections, where another
+    client may have prepared another statement under the same name. It shows by its own process id
+    in place of the server's."""
+    autocommit, connection.autocommit = connection.autocommit, True
+    row = connection.execute("SELECT pg_backend_pid()").fetchone()
+    connection.autocommit = autocommit
+    if row is None or row[0] != connection.info.backend_pid:
+        connection.prepare_threshold = None
+
+
 def _prepare_fast(connection: psycopg.Connection, _record: object) -> None:
     register_vector(connection)
     set_json_loads(_load_json, connection)
@@ -130,7 +141,7 @@ def _engine(
     options = dsn.parse(database_url(settings))
     timeout_ms = str(int(settings.statement_timeout_s * 1000))
     connect = _with_defaults(options, {"statement_timeout": timeout_ms} | session)
-    return sqlalchemy.create_engine(
+    engine = sqlalchemy.create_engine(
         dsn.public_url(options),
         poolclass=_Pool,
         pool_size=size,
@@ -141,6 +152,8 @@ def _engine(
         execution_options={_PARAMETERS: options},
         **pool,
     )
+    event.listen(engine, "connect", _prepare_nothing_through_a_pooler)
+    return engine
 
 
 def _with_defaults(options: dict[str, str], session: dict[str, str]) -> dict[str, str]:

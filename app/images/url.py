@@ -43,6 +43,11 @@ class PictureUrl:
         return parse(target)
 
 
+def is_address(name: str) -> bool:
+    """Whether a name is a web address, not that of a file."""
+    return name.lower().startswith(("http://", "https://"))
+
+
 def parse(text: str) -> PictureUrl:
     """Check and split a URL that a person typed or a server redirects to.
 

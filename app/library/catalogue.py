@@ -17,7 +17,8 @@ from app.errors import UnsupportedPlatform
 from app.library.pictures import GivenPictures, Picture, read_picture
 from app.search.filters import parse
 from app.types import Build, Filters, ProductDetails, Query, Region, SearchResult, WordsBy
-from ingest.load import LoadOptions, OpenSource, load
+from ingest.load import LoadOptions, load
+from ingest.open_source import OpenSource
 from ingest.records import record_row
 from ingest.sources import SourceReject, SourceRow
 

@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from app.bootstrap import App
 from app.errors import BadImage, BadInput
-from ingest.picture_reader import PictureReader
+from app.images.url import is_address
+from ingest.open_source import download_cache, remote_pictures
+from ingest.picture_reader import FetchedPicture, PictureReader
+from ingest.remote_pictures import RemotePictures
 
 Picture = bytes | str | os.PathLike[str]
 """A picture file: its bytes, its path, or its address (http:// or https://)."""
-
-
-def is_address(name: str) -> bool:
-    """Whether a text is a web address, not a path."""
-    return name.lower().startswith(("http://", "https://"))
 
 
 def read_picture(app: App, picture: Picture) -> bytes:
@@ -54,6 +52,7 @@ class GivenPictures(PictureReader):
     def __init__(self, app: App) -> None:
         self._app = app
         self._bytes: dict[str, bytes] = {}
+        self._opened: RemotePictures | None = None
 
     def named(self, product: Mapping[str, Any]) -> dict[str, Any]:
         """The product with names for its pictures. Raises BadInput for arguments of other types."""
@@ -77,6 +76,34 @@ class GivenPictures(PictureReader):
             return str(Path(picture).absolute())
         raise BadInput(f"A picture is bytes, a path or an address, not {type(picture).__name__}.")
 
+    def announce(self, names: Sequence[str]) -> None:
+        """Begin to download the addresses among these names."""
+        if any(is_address(name) for name in names):
+            self._remote().announce(names)
+
+    def fetch(self, name: str) -> FetchedPicture:
+        """A picture that may be stored already. Raises BadImage with the reason."""
+        return self._remote().fetch(name) if is_address(name) else super().fetch(name)
+
     def read(self, name: str) -> bytes:
         """The bytes of a picture. Raises BadImage with the reason."""
+        if is_address(name):
+            return self._remote().read(name)
         return self._bytes[name] if name in self._bytes else read_picture(self._app, name)
+
+    def stop(self) -> None:
+        """Refuse the pictures that are waited for."""
+        if self._opened is not None:
+            self._opened.stop()
+
+    def close(self) -> None:
+        """End the downloads."""
+        if self._opened is not None:
+            self._opened.close()
+
+    def _remote(self) -> RemotePictures:
+        """Downloads, opened when the first address is announced, in one thread."""
+        if self._opened is None:
+            settings = self._app.settings
+            self._opened = remote_pictures(settings, download_cache(settings))
+        return self._opened

@@ -87,7 +87,7 @@ def read(folder: Path) -> Manifest:
             f"{folder} is no backup: its {NAME} cannot be read ({exc.strerror or exc}). Name a "
             "folder that `lookalike backup` made."
         ) from exc
-    except ValueError as exc:
+    except (ValueError, RecursionError) as exc:
         raise _damaged(folder) from exc
     return _parse(content, folder)
 

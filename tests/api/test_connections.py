@@ -10,6 +10,7 @@ from contextlib import ExitStack, contextmanager
 from urllib.parse import urlsplit
 
 import pytest
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from app.api import connections, limits
 from app.api.limits import BodyBudget, ClientGone, read_body
@@ -61,6 +62,27 @@ def server(app: App, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., 
 
 def answers(client: ApiClient) -> bool:
     return client.post("/v1/search", {"sku": "P0001", "k": 1}).status == 200
+
+
+def test_answers_are_sent_without_delay(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without TCP_NODELAY the body of an answer waits for the client's acknowledgement."""
+    assert (connections.IPPROTO_TCP, connections.TCP_NODELAY) == (
+        socket.IPPROTO_TCP, socket.TCP_NODELAY,
+    )  # fmt: skip
+    made: list[int] = []
+    original = H11Protocol.connection_made
+
+    def noting(protocol: H11Protocol, transport: asyncio.Transport) -> None:
+        original(protocol, transport)
+        opened = transport.get_extra_info("socket")
+        protocol.loop.call_soon(
+            lambda: made.append(opened.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+        )
+
+    monkeypatch.setattr(H11Protocol, "connection_made", noting)
+    with api_served(app) as client:
+        assert client.get("/healthz").status == 200
+    assert made == [1]
 
 
 def test_a_request_that_does_not_arrive_is_given_up(server: Callable[..., ApiClient]) -> None:

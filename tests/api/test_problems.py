@@ -128,6 +128,8 @@ def test_unknown_addresses_methods_and_parameters_are_refused(client: ApiClient)
     method = client.get("/v1/search")
     assert (method.status, method.json()["type"]) == (405, PROBLEM + "method-refused")
     assert method.headers["allow"] == "POST"
+    several = client.send("POST", "/v1/products/P0001")
+    assert (several.status, several.headers["allow"]) == (405, "DELETE, GET, PUT")
     parameter = client.get("/v1/products/P0001/similar?colour=red")
     assert parameter.status == 422 and "colour" in parameter.json()["detail"]
 

@@ -170,6 +170,7 @@ def test_the_api_is_healthy_and_answers_nobody_without_a_key(deployment: Deploym
         assert wait_for_response(f"http://127.0.0.1:{port}/healthz") == b'{"status":"ok"}'
         with pytest.raises(HTTPError) as refused:
             urllib.request.urlopen(f"http://127.0.0.1:{port}/v1/facets", timeout=300)
+    refused.value.close()
     assert refused.value.code == 401
 
 

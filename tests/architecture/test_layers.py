@@ -68,6 +68,9 @@ OWNERS = {
     "urllib.request": "app.images",
     "rapidfuzz": "app.duplicates.typos",
     "prometheus_client": "app.operations",
+    "sqlite3": "app.db",
+    "pyarrow": "ingest.feeds.parquet",
+    "xml": "ingest.feeds.google_xml",
 }
 """The room that may import a library."""
 

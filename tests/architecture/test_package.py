@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from app.cli import main
+from app.cli.serve_page import serve
 from app.db import client_tools
 from app.db.embedded import binaries
 from app.db.schema_location import schema_folder
@@ -137,6 +138,22 @@ def test_another_operating_system_is_refused_in_a_sentence(
     with pytest.raises(SystemExit) as stopped:
         main()
     assert stopped.value.code == 1 and "Linux and macOS" in capsys.readouterr().err
+
+
+def test_a_folder_of_the_user_does_not_take_the_place_of_ours_in_the_page(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    started: list[str] = []
+    monkeypatch.setattr(os, "execv", lambda program, words: started.extend(words))
+    serve("localhost", 8501)
+    options = started[1 : started.index("-m")]
+    (tmp_path / "app").mkdir()
+    (tmp_path / "app" / "__init__.py").touch()
+    done = subprocess.run(
+        [sys.executable, *options, "-c", "import app; print(app.__file__)"],
+        cwd=tmp_path, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert not Path(done.stdout.strip()).is_relative_to(tmp_path)
 
 
 def test_without_the_embedded_server_the_error_names_the_setting(

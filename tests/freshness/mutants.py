@@ -53,6 +53,7 @@ CHECKS = {
     "models": (*PYTEST, "tests/models/test_lifecycle.py"),
     "files": (*PYTEST, "tests/index/test_files.py", "tests/operations/test_faults.py"),
     "locks": (*PYTEST, "tests/db/test_locks.py"),
+    "drills": (*PYTEST, "tests/freshness/test_drills.py"),
 }
 """Python arguments of each check, run in the folder of the copy."""
 
@@ -150,6 +151,18 @@ MUTANTS = (
         "the single statement trusts the build it knows",
         ((SINGLE, "(first.active, first.newest) !=", "False and (first.active, first.newest) !="),),
     ),
+    Mutant(
+        "the single statement knows a build by its id alone",
+        (
+            (
+                SINGLE,
+                "(first.active, first.newest) !=",
+                "(first.active, first.newest.split()[0]) !=",
+            ),
+            (SINGLE, "index_builds.identity(request.build)", "str(request.build.id)"),
+        ),
+        ("drills",),
+    ),
     # Keeps the trigger and gives it the effect of a column default, so that nothing else changes.
     Mutant(
         "the stamp acts like a column default",
@@ -221,8 +234,8 @@ MUTANTS = (
         (
             (
                 NEAREST,
-                "hit.picture_id\n), page AS (SELECT * FROM best ORDER BY distance, product_id",
-                "hit.picture_id\n), page AS (SELECT * FROM best ORDER BY distance, product_id DESC",
+                'PAGE = ", page AS (SELECT * FROM best ORDER BY distance, product_id LIMIT',
+                'PAGE = ", page AS (SELECT * FROM best ORDER BY distance, product_id DESC LIMIT',
             ),
         ),
         ("cases", "pages"),

@@ -341,7 +341,7 @@ def test_rows_that_are_not_quite_unit_are_ranked_by_exact_distance(
     query = np.zeros(49, np.float32)
     query[:2] = np.float16(0.5**0.5)
     with snapshot(app.engine) as connection:
-        request = RetrievalRequest(connection, app.catalog.model(), query, 1)
+        request = RetrievalRequest(app.catalog.model(), query, 1, connection=connection)
         answer = find(request, app.files, app.settings)
         assert differences(read(connection), query, answer.candidates, 1) == [], answer.reason
     assert answer.path == "faiss" and answer.candidates.hits[0].picture_id == ids[-1]

@@ -16,7 +16,7 @@ from app.bootstrap import App
 from app.config import Settings
 from app.db.embedded import server as embedded_server
 from app.db.engine import snapshot
-from app.errors import BuildRefused, DatabaseUnsuitable
+from app.errors import BuildRefused, DatabaseUnavailable, DatabaseUnsuitable, LookalikeError
 from app.index.file_store import IndexFiles
 from app.models import removal
 from app.operations import health
@@ -27,7 +27,7 @@ from app.types import Query
 from freshness.soak import Builder, Searcher, Tally, Writer, fill
 from support import servers
 from support.colours import choose_colours, photo
-from support.search_checks import best_sku, exact_plan, rounded_vector
+from support.search_checks import SearchThreads, best_sku, exact_plan, rounded_vector
 from support.shop import add, numbered
 
 pytestmark = pytest.mark.xdist_group("replica")
@@ -390,17 +390,48 @@ def test_a_search_whose_model_is_dropped_is_repeated_with_the_new_one(
     servers.catch_up(server_home, standby_home)
 
 
+def test_a_lock_that_the_standby_replays_ends_searches_with_a_sentence_and_they_go_on(
+    app: App, replica_settings: Settings, database_url: str, server_home: Path, standby_home: Path
+) -> None:
+    add(app, numbered(60))
+    app.indexer.rebuild()
+    servers.catch_up(server_home, standby_home)
+    hasty = replica_settings.model_copy(update={"statement_timeout_s": 0.3})
+    with App(hasty, choose=choose_colours) as replica, psycopg.connect(database_url) as other:
+        exact_plan(replica)
+        other.execute("LOCK TABLE product_picture")
+        servers.catch_up(server_home, standby_home)
+        for _ in range(2):
+            with pytest.raises(DatabaseUnavailable, match="too long"):
+                replica.search.search(Query(picture=photo(1)))
+        other.rollback()
+        servers.wait_until(lambda: _is_exact(replica), "searches do not go on")
+
+
+def _is_exact(app: App) -> bool:
+    try:
+        exact_plan(app)
+    except DatabaseUnavailable:  # the lock is not given up yet
+        return False
+    return True
+
+
 # The last test: afterwards the standby is none any more.
 
 
-def test_a_promoted_standby_keeps_using_the_builds(
+def test_a_standby_that_is_promoted_while_a_page_serves_keeps_using_the_builds(
     app: App, replica: App, server_home: Path, standby_home: Path
 ) -> None:
     add(app, numbered(60))
     build = app.indexer.rebuild()
     servers.catch_up(server_home, standby_home)
     assert (exact_plan(replica).build, exact_plan(replica).replica_lag_s) == (build.id, 0.0)
-    servers.promote(standby_home)
+    with SearchThreads(replica) as threads:
+        threads.goes_on(1)
+        servers.promote(standby_home)
+        threads.goes_on(3, seconds=300)
+    assert threads.wrong == []
+    assert all(isinstance(error, LookalikeError) for error in threads.errors)
     add(replica, {"NEW": [1000]})
     plan = exact_plan(replica)
     assert (plan.path, plan.build, plan.delta_rows) == ("faiss", build.id, 1)

@@ -10,14 +10,16 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from io import BytesIO
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, ClassVar
+from urllib.parse import quote, unquote
 
 import pytest
 
 from app.errors import BadImage
-from app.images.download import MAX_REDIRECTS, PictureDownloader
+from app.images.download import MAX_REDIRECTS, Downloader, TryLater, Validators
 from app.images.public_network import is_public
 from support.colours import photo
 
@@ -73,6 +75,17 @@ class Site(BaseHTTPRequestHandler):
 
     def _picture(self) -> None:
         self.answer(PICTURE, Content_Type="image/png", Content_Length=str(len(PICTURE)))
+
+    def _versioned(self) -> None:
+        known = self.headers["If-None-Match"] == '"v1"'
+        headers = {"ETag": '"v1"', "Last_Modified": "Sun, 29 Nov 2026 10:00:00 GMT"}
+        self.answer(b"" if known else PICTURE, 304 if known else 200, **headers)
+
+    def _unasked(self) -> None:
+        self.answer(status=304)
+
+    def _busy(self) -> None:
+        self.answer(status=503, Retry_After=unquote(self.path.partition("?")[2]))
 
     def _endless(self) -> None:
         self.answer(b"x" * (LIMIT + 1), Content_Type="image/png")
@@ -182,11 +195,11 @@ def resolve_to(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[str]]:
     return set_answers
 
 
-NEAR = PictureDownloader(max_bytes=LIMIT, ports=None, allow_private=True, timeout_s=5)
-STRICT = PictureDownloader(max_bytes=LIMIT, ports=None)
+NEAR = Downloader(max_bytes=LIMIT, ports=None, allow_private=True, timeout_s=5)
+STRICT = Downloader(max_bytes=LIMIT, ports=None)
 
 
-def refusal(url: str, pictures: PictureDownloader = NEAR) -> str:
+def refusal(url: str, pictures: Downloader = NEAR) -> str:
     """The error message with which a URL is refused."""
     with pytest.raises(BadImage) as caught:
         pictures.read(url)
@@ -227,13 +240,13 @@ def test_a_web_page_is_recognised_and_refused(site: str, path: str) -> None:
 
 
 def test_only_the_ports_of_web_servers_are_connected_to(site: str, connected: list[str]) -> None:
-    strict = PictureDownloader(max_bytes=LIMIT, allow_private=True)
+    strict = Downloader(max_bytes=LIMIT, allow_private=True)
     assert "from port 80, 443 only" in refusal(f"{site}/picture", strict)
     assert connected == []
 
 
 def test_a_redirect_to_another_port_is_refused(port: int, site: str, connected: list[str]) -> None:
-    pictures = PictureDownloader(max_bytes=LIMIT, ports=(port,), allow_private=True)
+    pictures = Downloader(max_bytes=LIMIT, ports=(port,), allow_private=True)
     assert pictures.read(f"{site}/picture") == PICTURE
     connected.clear()
     message = refusal(f"{site}/to?http://127.0.0.1:22/", pictures)
@@ -275,6 +288,37 @@ def test_an_error_status_is_in_the_reason(site: str) -> None:
     assert "status 404" in refusal(f"{site}/nothing")
 
 
+def test_a_file_that_has_not_changed_is_not_transferred(site: str) -> None:
+    known = Validators('"v1"', "Sun, 29 Nov 2026 10:00:00 GMT")
+    body = BytesIO()
+    assert NEAR.fetch(f"{site}/versioned", body) == known and body.getvalue() == PICTURE
+    body = BytesIO()
+    assert NEAR.fetch(f"{site}/versioned", body, known) is None and body.getvalue() == b""
+    sent = Site.requests[-1][1]
+    assert (sent["If-None-Match"], sent["If-Modified-Since"]) == (known.etag, known.last_modified)
+
+
+def test_a_304_that_was_not_asked_for_is_an_error(site: str) -> None:
+    assert "304" in refusal(f"{site}/unasked")
+
+
+@pytest.mark.parametrize(
+    ("value", "least", "most"),
+    [
+        ("120", 120, 120), ("", None, None), ("soon", None, None), ("-5", None, None),
+        ("Fri, 31 Dec 1999 23:59:59 GMT", 0, 0), ("9" * 500, None, None),
+        ("Sat, 01 Jan 2150 00:00:00 GMT", 10**9, 10**10),
+    ],
+)  # fmt: skip
+def test_how_long_a_busy_server_asks_to_wait_is_known(
+    site: str, value: str, least: float | None, most: float | None
+) -> None:
+    with pytest.raises(TryLater, match="503") as caught:
+        NEAR.read(f"{site}/busy?{quote(value)}")
+    after = caught.value.after_s
+    assert after is None if least is None else least <= (after or 0) <= (most or 0)
+
+
 def test_a_content_length_of_thousands_of_digits_is_refused(site: str) -> None:
     assert "cannot be read from" in refusal(f"{site}/digits")
 
@@ -285,14 +329,14 @@ def test_a_truncated_response_is_refused(site: str) -> None:
 
 @pytest.mark.parametrize("path", ["/drip", "/slow"])
 def test_a_slow_response_is_ended_at_the_timeout(site: str, path: str) -> None:
-    impatient = PictureDownloader(max_bytes=LIMIT, ports=None, allow_private=True, timeout_s=0.5)
+    impatient = Downloader(max_bytes=LIMIT, ports=None, allow_private=True, timeout_s=0.5)
     began = time.monotonic()
     assert "took longer than 0.5 seconds" in refusal(site + path, impatient)
     assert time.monotonic() - began < 60
 
 
 def test_a_tls_handshake_without_response_is_ended_at_the_timeout() -> None:
-    impatient = PictureDownloader(max_bytes=LIMIT, ports=None, allow_private=True, timeout_s=0.5)
+    impatient = Downloader(max_bytes=LIMIT, ports=None, allow_private=True, timeout_s=0.5)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"https://127.0.0.1:{silent.getsockname()[1]}/"
         assert "took longer than 0.5 seconds" in refusal(url, impatient)
@@ -303,9 +347,7 @@ def test_a_name_lookup_without_end_is_ended_at_the_timeout(
 ) -> None:
     ended = threading.Event()
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_args, **_options: ended.wait(300) and [])
-    message = refusal(
-        "http://slow.test/", PictureDownloader(max_bytes=LIMIT, ports=None, timeout_s=0.2)
-    )
+    message = refusal("http://slow.test/", Downloader(max_bytes=LIMIT, ports=None, timeout_s=0.2))
     ended.set()
     assert "took longer" in message
 
@@ -417,17 +459,17 @@ def test_proxies_of_the_environment_are_ignored(site: str, monkeypatch: pytest.M
 
 
 @pytest.fixture
-def secure(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[PictureDownloader, int]]:
+def secure(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Downloader, int]]:
     """A downloader that trusts the certificate of pictures.test, and the port of its server."""
     monkeypatch.setenv("SSL_CERT_FILE", str(CERTIFICATE))
     tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     tls.load_cert_chain(CERTIFICATE)
     with serving(tls) as port:
-        yield PictureDownloader(max_bytes=LIMIT, ports=None, allow_private=True), port
+        yield Downloader(max_bytes=LIMIT, ports=None, allow_private=True), port
 
 
 def test_a_certificate_is_verified_for_the_requested_host(
-    secure: tuple[PictureDownloader, int], resolve_to: Callable[..., list[str]]
+    secure: tuple[Downloader, int], resolve_to: Callable[..., list[str]]
 ) -> None:
     pictures, port = secure
     resolve_to("127.0.0.1", "127.0.0.1")
@@ -436,7 +478,7 @@ def test_a_certificate_is_verified_for_the_requested_host(
 
 
 def test_an_untrusted_certificate_is_refused(
-    secure: tuple[PictureDownloader, int], resolve_to: Callable[..., list[str]]
+    secure: tuple[Downloader, int], resolve_to: Callable[..., list[str]]
 ) -> None:
     resolve_to("127.0.0.1")
     assert "no valid TLS certificate" in refusal(f"https://pictures.test:{secure[1]}/picture", NEAR)
@@ -530,7 +572,7 @@ def test_a_chunk_with_an_invalid_size_is_refused_and_not_read_endlessly(size: st
         thread.start()
         port = listener.getsockname()[1]
         with pytest.raises(BadImage, match="cannot be read from"):
-            PictureDownloader(max_bytes=1000, ports=None, allow_private=True).read(
+            Downloader(max_bytes=1000, ports=None, allow_private=True).read(
                 f"http://127.0.0.1:{port}/x"
             )
         thread.join(300)

@@ -133,6 +133,12 @@ def test_an_upsert_keeps_what_is_left_out_and_clears_what_is_none(shop: Catalogu
     ]
 
 
+def test_a_program_may_empty_any_number_of_fields(shop: Catalogue) -> None:
+    emptied = {"title": "", "brand": None, "category": None, "price": None, "images": []}
+    assert shop.upsert([{"sku": "MUG-1", **emptied}]).updated == 1
+    assert shop.product("MUG-1").pictures == ()
+
+
 def test_the_same_products_again_change_nothing(shop: Catalogue) -> None:
     assert shop.upsert(MUGS).unchanged == 2
 

@@ -39,6 +39,12 @@ USABLE = (
     + STAMPED_BY
 )
 
+NEWEST = (
+    USABLE.replace("{columns}", "concat_ws(' ', id, sha256, snapshot::text)")
+    + " ORDER BY id DESC LIMIT 1"
+)
+"""The newest usable build, as `identity` writes it."""
+
 CHUNK_BYTES = 4 << 20
 """Size of the pieces of a file: limits memory on both sides without many statements."""
 
@@ -126,6 +132,12 @@ def unneeded_files(connection: Connection, newest: int = 100) -> list[str]:
         WHERE sha256 IS NOT NULL AND NOT EXISTS (
             SELECT FROM index_build AS p WHERE p.sha256 = b.sha256 AND p.state = 'published')"""
     return list(connection.execute(text(sql), {"newest": newest}).scalars())
+
+
+def identity(build: Build) -> str:
+    """A text that tells a build from every other one. Its id does not: a server that was rolled
+    back gives it out again, and transaction numbers too."""
+    return f"{build.id} {build.sha256} {build.snapshot}"
 
 
 def usable(connection: Connection, model_id: int) -> list[Build]:

@@ -175,7 +175,7 @@ def search(
             binary=True,
         ).fetchall()
     first = rows[0]
-    if (first.active, first.newest) != (request.model.id, request.build.id):
+    if (first.active, first.newest) != (request.model.id, index_builds.identity(request.build)):
         return None
     if not first.usable:
         raise FilterListOutdated
@@ -220,7 +220,7 @@ def _statement(
         columns += fold_parts.FOLD_COLUMNS.format(model=model_id)
         vector = ", NULL" if vectors else ""
         more = fold_parts.COMPARED_ROWS.format(fields=fields, vector=vector)
-    newest = index_builds.USABLE.format(columns="max(id)", model=model_id, cluster="%(cluster)s")
+    newest = index_builds.NEWEST.format(model=model_id, cluster="%(cluster)s")
     rows = PAGE_WITH_DETAILS.format(
         place="NULL AS place" if kind is None else "page.place",
         newest=newest,

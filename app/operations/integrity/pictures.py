@@ -16,6 +16,7 @@ from app.db.queries import pictures
 from app.errors import BadImage
 from app.images.decoding import ImageLimits, decode
 from app.images.thumbnails import open_thumbnail, thumbnail
+from app.images.url import is_address
 from app.operations.integrity.findings import (
     ExampleTally,
     Finding,
@@ -70,11 +71,15 @@ class Originals:
 def find_originals(
     engine: Engine, originals: Originals, notify: ProgressCallback
 ) -> Iterator[Finding]:
-    """Originals that are missing, cannot be read, or were replaced by other pictures."""
+    """Originals that are missing, cannot be read, or were replaced by other pictures.
+
+    Those with a web address are not asked for.
+    """
     missing, changed, seen = ExampleTally(), ExampleTally(), 0
     with ThreadPoolExecutor() as threads, snapshot(engine) as connection:
         for portion in pictures.originals(connection):
-            for error in filter(None, threads.map(originals.check, portion)):
+            files = [original for original in portion if not is_address(original[0])]
+            for error in filter(None, threads.map(originals.check, files)):
                 (changed if isinstance(error, OriginalChanged) else missing).add(str(error))
             seen += len(portion)
             notify(f"{seen:,} originals")
