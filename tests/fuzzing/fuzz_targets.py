@@ -19,7 +19,7 @@ import numpy as np
 from httpcore2 import NetworkStream
 
 from app.errors import BadImage, BadSource, IndexUnreadable
-from app.images.download import PictureDownloader
+from app.images.download import Downloader
 from app.images.public_network import PublicNetwork
 from app.images.sandbox import _UNSAFE, PictureSandbox
 from app.images.thumbnails import thumbnail
@@ -238,7 +238,7 @@ class WebAnswers(Target):
 
     def _open(self, stack: ExitStack) -> None:
         self._answer = b""
-        self._downloader = PictureDownloader(max_bytes=10_000, ports=None)
+        self._downloader = Downloader(max_bytes=10_000, ports=None)
 
         def connect(network: PublicNetwork, *_args: Any, **_options: Any) -> NetworkStream:
             return Recorded(self._answer)
