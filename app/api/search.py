@@ -39,6 +39,9 @@ BATCH_THREADS = 4
 MAX_HASHES = 200_000
 """Pictures whose sha256 is kept in memory, about 150 bytes each."""
 
+TOLD = ("model", "matches", "regions", "dropped", "confidence", "close")
+"""Members of an answer that its ETag depends on."""
+
 PHOTO_FORM = {
     "requestBody": {
         "required": True,
@@ -182,8 +185,7 @@ def router(app: App, searches: Searches) -> APIRouter:
     def similar(
         sku: SkuInPath, asked: Annotated[SimilarParameters, Query()], request: Request
     ) -> Response:
-        """Products similar to one. Its ETag changes with the answer: with the catalogue, the model
-        and the index."""
+        """Products similar to one. The ETag changes with what is found and what is told of it."""
         document = searches.similar(sku, asked)
         headers = {
             "ETag": _etag(document),
@@ -207,15 +209,9 @@ def _json(document: dict[str, Any], headers: dict[str, str] | None = None) -> Re
 
 
 def _etag(document: dict[str, Any]) -> str:
-    """A weak ETag of an answer: of all that depends on the catalogue, the model and the index, and
-    not of its id and its timings."""
-    plan = {
-        name: value
-        for name, value in document["plan"].items()
-        if name not in ("ms", "replica_lag_s")
-    }
-    stable = {**document, "plan": plan, "query_id": None}
-    return f'W/"{hashlib.sha256(answers.encode(stable)).hexdigest()[:32]}"'
+    """A weak ETag of an answer: of what it found and says of it, not of how it came about."""
+    told = {name: document[name] for name in TOLD} | {"shortfall": document["plan"]["shortfall"]}
+    return f'W/"{hashlib.sha256(answers.encode(told)).hexdigest()[:32]}"'
 
 
 def _matches(headers: Iterable[str], etag: str) -> bool:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,9 +13,10 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from fuzz.fuzz import OTHERS, Finding, fuzz
-from fuzz.targets import Backups, CsvFiles, Pictures, Records, Target, WebAnswers
+from fuzzing.fuzz_files import OTHERS, Finding, fuzz
+from fuzzing.fuzz_targets import Backups, CsvFiles, Pictures, Records, Target, WebAnswers
 from ingest.records import record_row
+from support.paths import REPO
 
 PICTURES = 500
 SMALL_BYTES = 40_000
@@ -74,6 +78,16 @@ def test_any_bytes_are_a_web_answer_or_refused(
 def test_a_deeply_nested_or_odd_manifest_is_no_backup(content: bytes) -> None:
     with Backups() as target:
         assert target.read(content) is False
+
+
+def test_the_command_runs(tmp_path: Path) -> None:
+    command = [sys.executable, REPO / "tests/fuzzing/fuzz_files.py", "--files", "3"]
+    done = subprocess.run(
+        [*command, "--only", "JSON lines"], cwd=tmp_path, capture_output=True, text=True,
+        env=os.environ | {"PYTHONPATH": str(REPO / "tests")},
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("JSON lines: 3 files, ")
 
 
 def test_a_finding_has_the_file() -> None:
