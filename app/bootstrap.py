@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from sqlalchemy import Engine
+from sqlalchemy.exc import SQLAlchemyError
 
 from app.catalog.history import HistoryLimits
 from app.catalog.service import CatalogService
@@ -18,6 +19,7 @@ from app.db.engine import database_url, make_engine, make_fast_engine, make_sear
 from app.db.queries import models
 from app.encoders.base import Encoder, EncoderChoice
 from app.encoders.loading import automatic, choose_encoder
+from app.errors import LookalikeError
 from app.index.background_build import BackgroundBuild
 from app.index.builder import Indexer
 from app.index.file_store import IndexFiles
@@ -265,6 +267,25 @@ class App:
         weights are not those that the catalogue was embedded with.
         """
         return self.encoders.active()
+
+    @property
+    def is_warm(self) -> bool:
+        """Whether the model of searches is loaded, so that a search need not wait for it."""
+        return self.encoders.is_loaded
+
+    def warm_soon(self) -> None:
+        """Load the model and open the index in the background, so that the first search need not.
+
+        What prevents it is logged; the first search then says it to its user.
+        """
+        threading.Thread(target=self._warm, name="warm", daemon=True).start()
+
+    def _warm(self) -> None:
+        try:
+            self.encoders.active()
+            self.search.open_index()
+        except (LookalikeError, SQLAlchemyError) as exc:
+            _log.info("nothing was loaded in advance: %s", exc)
 
     def initialise(self) -> str:
         """Migrate, and record the model if none is recorded; returns a sentence about the model.

@@ -53,6 +53,13 @@ def product(fields: Mapping[str, str], attributes: Mapping[str, Any]) -> Product
     )
 
 
+def check_storable(what: str, text: str) -> str:
+    """The text. Raises BadField, which calls it `what`, if PostgreSQL cannot store it."""
+    if not is_storable(text):
+        raise BadField(f"{what} holds a NUL character or is not text")
+    return text
+
+
 def readable_sku(sku: str) -> str | None:
     """The sku of a refused row; None if it is not a valid sku."""
     possible = sku and len(sku) <= MAX_INDEXED_LENGTH and is_storable(sku)

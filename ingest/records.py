@@ -10,8 +10,14 @@ from decimal import Decimal
 from typing import Any
 
 from app.catalog.entries import FIELDS, PICTURES, GivenFields
-from app.db.text import is_storable
-from ingest.product_fields import COLUMNS, BadField, product, readable_sku, short
+from ingest.product_fields import (
+    COLUMNS,
+    BadField,
+    check_storable,
+    product,
+    readable_sku,
+    short,
+)
 from ingest.sources import MAX_IMAGES, SourceReject, SourceRow
 
 SEPARATOR = "|"
@@ -62,7 +68,7 @@ def _images(value: Any) -> tuple[str, ...]:
     if len(images) > MAX_IMAGES:
         raise BadField(f"{len(images)} images; a product shows at most {MAX_IMAGES}")
     for image in images:
-        _check("an image", image)
+        check_storable("an image", image)
     return images
 
 
@@ -76,12 +82,12 @@ def _text(name: str, value: Any) -> str:
         value = _number(name, value)
         value = int(value) if value.is_integer() else value
     text = str(value).strip()
-    _check(f"the {name}", text)
+    check_storable(f"the {name}", text)
     return text
 
 
 def _attribute(name: str, value: Any) -> Any:
-    _check("the name of an attribute", name)
+    check_storable("the name of an attribute", name)
     if isinstance(value, str):
         value = value.strip()
     elif isinstance(value, float):
@@ -94,7 +100,7 @@ def _attribute(name: str, value: Any) -> Any:
         except (ValueError, TypeError, RecursionError) as exc:
             raise BadField(f"the attribute {short(name)!r} cannot be stored: {exc}") from None
     if isinstance(value, str):
-        _check(f"the attribute {short(name)!r}", value)
+        check_storable(f"the attribute {short(name)!r}", value)
     return value
 
 
@@ -102,8 +108,3 @@ def _number(name: str, value: float) -> float:
     if not math.isfinite(value):
         raise BadField(f"the {short(name)} is {value}, which is no number")
     return value
-
-
-def _check(what: str, text: str) -> None:
-    if not is_storable(text):
-        raise BadField(f"{what} holds a NUL character or is not text")

@@ -61,6 +61,12 @@ class EncoderPool:
         assert encoder is not None
         return encoder
 
+    @property
+    def is_loaded(self) -> bool:
+        """Whether `active` returns at once."""
+        with self._lock:
+            return self._active is not None
+
     def for_model(self, model_id: int) -> Encoder:
         """The encoder of a maintained model.
 

@@ -14,12 +14,11 @@ from app.db.engine import check_schema, snapshot
 from app.db.queries import models, partitions, products
 from app.errors import BadInput, ModelMismatch, ModelNotMaintained, NoModel, ReplicaConflict
 from app.index.file_store import IndexFiles
-from app.search import filter_values, validation, word_query
+from app.search import filter_values, statement_search, validation, word_query
 from app.search.admission import Admission
 from app.search.confidence import judged
-from app.search.dedup import needs_dedup
 from app.search.explain import SearchOutcome, StageTimer, build_plan
-from app.search.fast_path import FastPath, NotAnswered
+from app.search.fast_path import FastPath
 from app.search.filters import unknown_attribute
 from app.search.matches import page_matches, region_matches
 from app.search.page_data import SnapshotData
@@ -36,16 +35,14 @@ from app.search.query_encoder import (
 from app.search.query_sampler import QuerySampler
 from app.search.regions import ObjectFinder, photo_objects
 from app.search.retrieval import (
-    NearestRequest,
     OpenBuild,
     RetrievalRequest,
     RetrievalResult,
     open_build,
 )
-from app.search.shortfall import ShortPage, all_returned, count_causes, gave_up_after
+from app.search.shortfall import ShortPage, count_causes, gave_up_after
 from app.search.similar_listings import with_similar_listings
 from app.search.similarity_labels import CalibrationCache, label
-from app.search.statement_data import StatementData
 from app.search.vector_cache import PhotoObject, VectorCache
 from app.types import (
     Calibration,
@@ -127,6 +124,21 @@ class SearchService:
                     self._encoder.refresh_model()
             return self._search(query, cache, waited_s)
 
+    def open_index(self) -> None:
+        """Open the index of the active model, so that the first search need not. Raises NoModel and
+        DatabaseUnavailable."""
+        self._check_schema()
+        with snapshot(self._engine) as connection:
+            model, _ = models.active_and_lag(connection)
+            if model is None:
+                raise NoModel()
+            anywhere = np.ones(model.dim, np.float32)
+            found = open_build(
+                RetrievalRequest(model, anywhere, 1, connection=connection), self._files
+            )
+        if self._fast_path is not None and isinstance(found, OpenBuild):
+            self._fast_path.last_build = (model, found.build)
+
     @contextmanager
     def opened(self, query: Query, cache: VectorCache | None = None) -> Iterator[PageRequest]:
         """A query, checked and encoded, as a request in one snapshot: to ask more about its results
@@ -193,58 +205,11 @@ class SearchService:
         self, query: Query, encoded: EncodedQuery, timer: StageTimer, cache: VectorCache
     ) -> SearchOutcome | None:
         """The outcome of the fast path; None if the query needs more, or the fast path fails."""
-        last_build = self._fast_path.last_build if self._fast_path is not None else None
-        if self._fast_path is None or last_build is None:
+        if self._fast_path is None:
             return None
-        model, build = last_build
-        if not _is_for(query, encoded, model):
-            return None
-        data = StatementData(self._fast_path, model, build, query, self._settings)
-        try:
-            return self._from_statement(query, encoded, timer, cache, data)
-        except NotAnswered:
-            return None
-
-    def _from_statement(
-        self,
-        query: Query,
-        encoded: EncodedQuery,
-        timer: StageTimer,
-        cache: VectorCache,
-        data: StatementData,
-    ) -> SearchOutcome | None:
-        """The outcome of the fast path, None if it has to be explained by counting. Raises
-        NotAnswered."""
-        model = data.model
-        with timer.stage("search"):
-            given, excluded = query.vector, tuple[int, ...]()
-            if query.sku is not None:
-                own, given = data.own_vector(query.sku)
-                excluded = (own,)
-            vector = round_query(encoded.direction(query, given), model)
-            target = NearestRequest(model, vector, query.k, query.filters, excluded)
-            request = PageRequest(target, query, True, None, data, self._settings)
-            result_page = page(request)
-        retrieval = result_page.retrieval
-        filtered, hits = bool(query.filters), retrieval.candidates.hits
-        kept = len(result_page.deduplicated.kept)
-        with timer.stage("details"):
-            matches = page_matches(data, result_page)
-            if query.fold:
-                matches = with_similar_listings(data, matches, self._settings.typo_similarity)
-        if self._objects and not self._objects.is_whole(query, encoded, matches, model, cache):
-            return None
-        short = None
-        if kept < query.k:
-            plain = not (needs_dedup(query) or query.sku or result_page.cut)
-            if not plain or (filtered and not hits) or query.filters.attributes:
-                return None  # several statements count the causes, and find unknown attributes
-            short = all_returned(kept, filtered=filtered)
-        return SearchOutcome(
-            matches, retrieval, model, vector, data.lag, result_page.deduplicated.dropped,
-            word_readers(encoded, catalogue=False), short,
-            not_tried=result_page.deduplicated.not_tried,
-        )  # fmt: skip
+        return statement_search.outcome(
+            self._fast_path, query, encoded, timer, cache, self._settings, self._objects
+        )
 
     def _photo_objects(
         self,
@@ -385,20 +350,6 @@ class SearchService:
             return page_request
         read = word_query.read(connection, words[0])
         return replace(page_request, catalogue_words=(read.query, words[1]), reading=read.reading)
-
-
-def _is_for(query: Query, encoded: EncodedQuery, model: Model) -> bool:
-    """Whether one statement under this model may answer the query: it has a direction, and no words
-    that are searched in the catalogue or re-rank."""
-    if (query.words and has_pictures(query)) or query.model_id not in (None, model.id):
-        return False
-    if query.vector is not None and query.model_id is None:
-        return False
-    if encoded.fingerprint not in (None, model.fingerprint):
-        return False
-    if query.vector is not None or query.sku is not None:
-        return True
-    return encoded.fingerprint is not None and catalogue_words(query, encoded) is None
 
 
 def _labelled(

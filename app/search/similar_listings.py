@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from app.db.queries import products
+from app.db.queries import fold_parts, products
 from app.db.queries.products import SameWords
 from app.duplicates.folding import Folding
 from app.duplicates.groups import FoldCandidate
@@ -13,7 +13,7 @@ from app.duplicates.normalization import identity_key
 from app.search.page_data import PageData
 from app.types import Match, SimilarListing
 
-MAX_COMPARED = 60
+MAX_COMPARED = fold_parts.MAX_ALIKE
 """Products with the same words that are read for one match; further ones are only counted."""
 
 MAX_LISTED = 12

@@ -22,6 +22,7 @@ def services() -> App:
     """The services of all sessions, created once in this process."""
     app = App()
     serve_metrics(app)
+    app.warm_soon()
     return app
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from ingest.feeds.google import attribute_name, google_row, is_google
 from ingest.feeds.json_text import json_lines
 from ingest.feeds.shopify import text_of
-from ingest.product_fields import BadField, readable_sku
+from ingest.product_fields import BadField, check_storable, readable_sku
 from ingest.records import record_row
 from ingest.sources import SourceReject, SourceRow
 
@@ -27,7 +27,10 @@ def any_row(line: int, record: Mapping[str, Any]) -> SourceRow | SourceReject:
     if "sku" in names or not is_google(list(record)):
         return record_row(line, record)
     try:
-        values = {attribute_name(name): _texts(value) for name, value in record.items()}
+        values = {
+            check_storable("a name", attribute_name(name)): _texts(value)
+            for name, value in record.items()
+        }
     except BadField as exc:
         sku = record.get("id")
         return SourceReject(line, readable_sku(sku) if isinstance(sku, str) else None, str(exc))

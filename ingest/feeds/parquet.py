@@ -37,8 +37,8 @@ def read_parquet(source: Path) -> Iterator[SourceRow | SourceReject]:
                 for record in batch.to_pylist():
                     line += 1
                     yield any_row(line, record)
-    except (OSError, pa.ArrowException) as exc:
-        reason = str(exc).splitlines()[0].rstrip(".")
+    except (OSError, ValueError, pa.ArrowException) as exc:  # ValueError: not UTF-8
+        reason = (str(exc).splitlines() or [type(exc).__name__])[0].rstrip(".")
         raise BadSource(f"{source} cannot be read as Parquet: {reason}.") from exc
 
 

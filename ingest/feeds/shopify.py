@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from app.catalog.entries import FIELDS, GivenFields
-from ingest.product_fields import BadField, product, readable_sku
+from ingest.product_fields import BadField, check_storable, product, readable_sku
 from ingest.sources import MAX_IMAGES, SourceReject, SourceRow
 
 COLOURS = frozenset({"color", "colour", "farbe", "couleur", "colore", "kleur"})
@@ -113,7 +113,8 @@ def availability(quantity: int | None, *, sold_without_stock: bool) -> str:
 
 
 def text_of(value: Any) -> str:
-    """A value of JSON as text; empty for null."""
+    """A value of JSON as text; empty for null. Raises BadField for another value, and for a text
+    that cannot be stored."""
     if isinstance(value, Mapping | list | bool):
         raise BadField(f"{value!r:.60} is neither a text nor a number")
-    return "" if value is None else str(value).strip()
+    return "" if value is None else check_storable("a value", str(value).strip())

@@ -63,7 +63,7 @@ def read_shopify_jsonl(source: Path) -> Iterator[SourceRow | SourceReject]:
 def _product(line: int, value: Object) -> ShopifyProduct:
     whole = ShopifyProduct(line, "", pictures_given=False)
     try:
-        whole.handle = text_of(value.get("handle")) or str(value.get("id", "")).rpartition("/")[2]
+        whole.handle = text_of(value.get("handle")) or text_of(value.get("id")).rpartition("/")[2]
         for name, ours in (("title", "title"), ("vendor", "brand"), ("productType", "category")):
             if name in value:
                 whole.fields[ours] = text_of(value[name])
@@ -145,7 +145,7 @@ def _url(value: Any) -> str:
         return ""
     for name in ("url", "src", "originalSrc"):
         if isinstance(value.get(name), str):
-            return str(value[name])
+            return text_of(value[name])
     preview = value.get("preview")
     inner = value.get("image") or (preview.get("image") if isinstance(preview, Mapping) else None)
     return _url(inner)

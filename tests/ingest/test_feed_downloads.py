@@ -95,6 +95,21 @@ def test_a_feed_from_an_address_is_loaded_with_its_pictures_and_can_be_filtered(
     assert [match.product.sku for match in matches] == ["A"]
 
 
+def test_variants_of_an_item_group_fold_where_their_colour_is_the_same(
+    app: App, shop: PictureServer
+) -> None:
+    lines = ["id\ttitle\tbrand\tcolor\tsize\timage_link\titem_group_id"]
+    for seed, (colour, size) in enumerate([("red", "S"), ("red", "L"), ("blue", "S")]):
+        shop.files[f"/{seed}.png"] = photo(seed)
+        lines.append(f"V{seed}\tshirt {size}\tOkari\t{colour}\t{size}\t{shop.url}/{seed}.png\tG1")
+    shop.files["/feed.tsv"] = "\n".join(lines).encode()
+    ingest(app, f"{shop.url}/feed.tsv")
+    result = app.search.search(Query(picture=photo(0), fold=True))
+    found = {match.product.sku: match.folded for match in result.matches}
+    assert found.keys() == {"V0", "V2"} and found["V2"] == ()
+    assert [(fold.product.sku, fold.evidence) for fold in found["V0"]] == [("V1", "item group")]
+
+
 def test_a_second_run_transfers_nothing_and_a_changed_picture_alone_is_transferred(
     app: App, shop: PictureServer
 ) -> None:

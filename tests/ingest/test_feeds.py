@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from app.db.text import is_storable
 from app.errors import BadSource
 from ingest.feeds import google_xml, json_text
 from ingest.feeds.formats import FORMATS, read_source, recognise
@@ -261,6 +262,35 @@ def test_a_bad_line_is_refused_and_the_next_is_read(
     assert any(part in reject.reason for part in reason.split("|")), reject.reason
 
 
+@pytest.mark.parametrize("bad", ["\\u0000", "\\ud800"])
+@pytest.mark.parametrize(
+    "line",
+    [
+        '{"id": "A", "link": "x", "title": "BAD"}',
+        '{"id": "A", "link": "x", "BAD": "y"}',
+        '{"id": "A", "image_link": ["x", "BAD"]}',
+        '{"sku": "A", "images": ["BAD"]}',
+        '{"sku": "A", "BAD": 1}',
+        '{"sku": "A", "note": {"BAD": 1}}',
+        '{"id": "gid://shopify/Product/1", "handle": "A", "vendor": "BAD"}',
+        '{"id": "gid://shopify/Product/1", "handle": "A", "images": [{"url": "BAD"}]}',
+        '{"id": "gid://shopify/Product/BAD", "variants": [{"sku": "A", "selectedOptions":'
+        ' [{"name": "Size", "value": "BAD"}]}]}',
+    ],
+)
+def test_text_that_cannot_be_stored_is_refused_in_every_place(
+    tmp_path: Path, line: str, bad: str
+) -> None:
+    (tmp_path / "feed").write_text(line.replace("BAD", bad))
+    rows = list(read_source(tmp_path / "feed"))
+    assert rows
+    for row in rows:
+        if isinstance(row, SourceRow):  # escaped in the JSON text of an attribute
+            stored = [row.product.sku, row.product.title, *row.images, *row.product.attributes]
+            stored += [text for text in row.product.attributes.values() if isinstance(text, str)]
+            assert "note" in row.product.attributes and all(map(is_storable, stored))
+
+
 def test_parquet_has_the_types_of_its_columns(tmp_path: Path) -> None:
     table = pa.table(
         {
@@ -283,6 +313,15 @@ def test_a_parquet_file_that_was_cut_off_is_refused(tmp_path: Path, keep: float)
     (tmp_path / "cut").write_bytes(data[: int(len(data) * keep)])
     with pytest.raises(BadSource, match="cannot be read as Parquet"):
         list(read_source(tmp_path / "cut"))
+
+
+def test_parquet_text_that_is_not_utf_8_is_an_error_of_the_file(tmp_path: Path) -> None:
+    text = pa.Array.from_buffers(
+        pa.string(), 1, [None, pa.py_buffer(b"\0\0\0\0\1\0\0\0"), pa.py_buffer(b"\xff")]
+    )
+    pq.write_table(pa.table({"sku": text}), tmp_path / "feed")
+    with pytest.raises(BadSource, match="cannot be read as Parquet"):
+        list(read_source(tmp_path / "feed"))
 
 
 def test_a_parquet_file_without_a_sku_is_refused(tmp_path: Path) -> None:

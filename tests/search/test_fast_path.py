@@ -14,12 +14,13 @@ from app.bootstrap import App
 from app.config import Settings
 from app.db.engine import EXTRA_SEARCH_CONNECTIONS
 from app.db.queries.single_statement import StatementRequest
-from app.errors import DatabaseUnavailable, ModelMismatch
+from app.errors import DatabaseUnavailable, ModelMismatch, NoModel
 from app.index.faiss_index import AnnIndex
 from app.search.adaptive_fetch import RETRIAL_SEARCHES
 from app.search.retrieval import RETRY_FACTOR, FetchRound, initial_fetch
 from app.types import Query, SearchResult
 from support.colours import ColourEncoder, choose_colours, photo
+from support.servers import wait_until
 from support.shop import add, numbered, oracle, vectors
 from support.statements import Slow
 
@@ -313,3 +314,29 @@ def test_the_statement_is_planned_once_without_sequential_scans(planned: str) ->
     assert "embedding_m1_changed_in_idx" in planned
     assert "embedding_m1_vec_idx" not in planned
     assert "pg_snapshot_xmax($" in planned, "the plan is for all values"
+
+
+def test_a_process_that_is_warm_answers_its_first_search_in_one_statement(
+    app: App, slow: Slow, settings: Settings
+) -> None:
+    with App(settings, choose=choose_colours) as other:
+        assert not other.is_warm
+        other.warm_soon()
+        fast_path = other.search._fast_path
+        assert fast_path is not None
+        wait_until(lambda: fast_path.last_build is not None, "nothing is loaded in advance")
+        assert other.is_warm
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(other.search, "_in_one_snapshot", None)
+            assert ask(other).plan.path == "faiss"
+
+
+def test_what_prevents_loading_in_advance_is_left_to_the_first_search(
+    app: App, settings: Settings, sql: psycopg.Connection
+) -> None:
+    sql.execute("UPDATE model SET active = false")
+    with App(settings, choose=choose_colours) as other:
+        other._warm()
+        assert not other.is_warm
+        with pytest.raises(NoModel):
+            other.search.search(Query(picture=photo(7)))

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from app.db.queries import fold_pictures, products, verdicts
 
-MAX_ALIKE = 60
-"""Products with the same words that are read for each wording."""
+MAX_ALIKE = 20
+"""Products with the same words that are read for each wording. In a large catalogue most wordings
+without a name of the article have more, and each product read costs a search 30 microseconds."""
 
 FOLD_PARTS = """
 , candidate AS MATERIALIZED (

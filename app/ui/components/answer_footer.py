@@ -12,12 +12,16 @@ from app.ui.formatting import escape_markdown
 
 STAGES = {
     "wait": "wait",
+    "load": "load the model",
     "encode": "encode",
     "search": "search",
     "details": "details",
     "total": "in all",
 }
 """Timed stages of a search that are shown, by name, with their labels."""
+
+MIN_LOAD_MS = 1.0
+"""A model that was loaded before takes less."""
 
 
 def draw(result: SearchResult) -> None:
@@ -54,7 +58,9 @@ def summary(plan: Plan, now: datetime) -> str:
     if plan.replica_lag_s:
         text += f" This copy of the database is {plan.replica_lag_s:.0f} s behind."
     times = ", ".join(
-        f"{name} {plan.ms[stage]:.0f}" for stage, name in STAGES.items() if stage in plan.ms
+        f"{name} {plan.ms[stage]:.0f}"
+        for stage, name in STAGES.items()
+        if stage in plan.ms and not (stage == "load" and plan.ms[stage] < MIN_LOAD_MS)
     )
     return f"{text} Model: {plan.model}. Milliseconds: {times}."
 

@@ -118,7 +118,9 @@ def _search(query: Query) -> SearchResult | None:
     pages: ResultPages = state[PAGES]
     vectors = state.setdefault(VECTORS, VectorCache())
     try:
-        with st.spinner("Searching …"):
+        with st.spinner(
+            "Searching …" if services().is_warm else "Loading the model and the index …"
+        ):
             return pages.result(lambda page_query: services().search.search(page_query, vectors))
     except Busy as exc:
         st.warning(escape_markdown(str(exc)))

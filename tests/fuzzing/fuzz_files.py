@@ -1,7 +1,7 @@
 """Fuzzing: mutated files of every kind that is read, many more than the tests take.
 
     make fuzz
-    python tests/fuzz/fuzz.py [--files 50000] [--seed 0] [--only pictures ...] [--data FOLDER]
+    python tests/fuzzing/fuzz_files.py [--files 50000] [--seed 0] [--only KIND ...] [--data FOLDER]
 
 Each kind gets as many files; the pictures of FOLDER/nasty are decoded by one process a core. A file
 that is not handled is written to the folder `fuzz-findings`, and the exit status is 1.
@@ -18,20 +18,19 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from fuzz.targets import (
+from fuzzing.fuzz_targets import (
     LIMIT_S,
     Backups,
-    CsvFiles,
+    Feeds,
     IndexFileTarget,
     Pictures,
-    Records,
     Target,
     WebAnswers,
 )
 from support.mutation import mutated
 from support.paths import REPO
 
-OTHERS = (CsvFiles, Records, IndexFileTarget, Backups, WebAnswers)
+OTHERS = (Feeds, IndexFileTarget, Backups, WebAnswers)
 
 
 class Finding(AssertionError):
