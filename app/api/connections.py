@@ -74,9 +74,7 @@ def limited_protocol(
                 if waiting.get(self) is None:
                     self._await_request()
             elif self.cycle.more_body:
-                self._forget_timer()  # the time for a body is limited elsewhere
-                waiting.setdefault(self, None)
-                self._make_room()
+                self._forget_timer()  # it goes on waiting; the gate limits the time for a body
             else:
                 self._forget()
 

@@ -21,7 +21,7 @@ from support.api_client import ApiClient, api_served
 from support.servers import wait_until
 from support.shop import add, numbered
 
-PATIENCE_S = 300
+PATIENCE_S = 120
 
 
 @contextmanager
