@@ -121,12 +121,15 @@ def test_many_slow_bodies_keep_nobody_out(server: Callable[..., ApiClient]) -> N
     client = server(settings={"api_body_s": PATIENCE_S}, head_s=PATIENCE_S, most_waiting=20)
     head = (
         b"POST /v1/search HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
-        b'Content-Length: 100\r\n\r\n{"sku"'
+        b"Content-Length: 100\r\nExpect: 100-continue\r\n\r\n"
     )
     with ExitStack() as stack:
-        slow = [stack.enter_context(connected(client, head)) for _ in range(60)]
-        assert answers(client)
+        slow = []
+        for _ in range(30):
+            slow.append(stack.enter_context(connected(client, head)))
+            assert b"100 Continue" in slow[-1].recv(65536)  # its body is waited for
         assert received(slow[0]) == b""  # the one that has waited longest was closed
+        assert answers(client)
 
 
 def test_requests_beyond_the_places_are_refused_at_once(

@@ -87,7 +87,7 @@ def test_every_kind_of_query_is_answered_as_by_the_service(
         "vector": {"vector": vector.tolist(), "model": "colours"},
         "photo": {},
         "photo_id": {"photo_id": stored_photo},
-        "both": {"photo_id": stored_photo, "text": "mug", "text_weight": 0.7},
+        "both": {"photo_id": stored_photo, "text": "mug", "text_weight": 0.0},
     }[kind]
     query = {
         "sku": Query(sku="P0003"),
@@ -95,7 +95,7 @@ def test_every_kind_of_query_is_answered_as_by_the_service(
         "vector": Query(vector=vector, model_id=shared_app.catalog.model().id),
         "photo": Query(picture=photo(SEED)),
         "photo_id": Query(picture=photo(SEED)),
-        "both": Query(picture=photo(SEED), words="mug", words_weight=0.7),
+        "both": Query(picture=photo(SEED), words="mug", words_weight=0.0),
     }[kind]
     fields = {"fold": True} | more
     fields["filters"] = parse(fields.get("filters", []))
