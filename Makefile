@@ -50,7 +50,7 @@ mutants: $(INSTALLED)
 	$(BIN)/python tests/freshness/mutants.py
 
 fuzz: $(INSTALLED)
-	PYTHONPATH=tests $(BIN)/python tests/fuzzing/fuzz_files.py
+	PYTHONPATH=.:tests $(BIN)/python tests/fuzzing/fuzz_files.py
 
 bench: $(INSTALLED)
 	$(BIN)/python -m pip install --quiet -e ".[bench]"

@@ -44,6 +44,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+KEY_CONNECTIONS = 4
+"""Connections that check the keys of requests, so that these never wait for searches."""
+
 _log = logging.getLogger("lookalike")
 
 
@@ -101,7 +104,7 @@ class App:
         """Close connections and child processes; the database server keeps running."""
         if "sampler" in self.__dict__:
             self.sampler.close()
-        for name in ("engine", "search_engine", "fast_engine"):
+        for name in ("engine", "search_engine", "fast_engine", "key_engine"):
             if name in self.__dict__:
                 getattr(self, name).dispose()
         if "sandbox" in self.__dict__:
@@ -125,6 +128,10 @@ class App:
         return make_fast_engine(self._resolved_settings)
 
     @_Once
+    def key_engine(self) -> Engine:
+        return make_fast_engine(self._resolved_settings, KEY_CONNECTIONS)
+
+    @_Once
     def files(self) -> IndexFiles:
         return IndexFiles(self.settings.index_folder)
 
@@ -138,7 +145,9 @@ class App:
     def sandbox(self) -> PictureSandbox:
         from app.images.sandbox import PictureSandbox
 
-        return PictureSandbox(self.limits, wait_s=self.settings.search_wait_s)
+        return PictureSandbox(
+            self.limits, wait_s=self.settings.search_wait_s, refused=self.metrics.refused
+        )
 
     @_Once
     def uploads(self) -> UploadStore:
@@ -197,7 +206,7 @@ class App:
     def api_keys(self) -> ApiKeys:
         from app.operations.api_keys import ApiKeys
 
-        return ApiKeys(self.engine)
+        return ApiKeys(self.engine, self.key_engine)
 
     @_Once
     def photos(self) -> StoredPhotos:

@@ -180,10 +180,13 @@ def search_query(
 
 def fingerprint(asked: Options, photo: bytes | None = None) -> bytes:
     """What is searched for, apart from the page: 16 bytes, equal for pages of one search."""
-    fields = asked.model_dump(mode="json", exclude={"cursor", "k"})
-    document = json.dumps(fields, sort_keys=True).encode()
-    photo_hash = b"" if photo is None else hashlib.sha256(photo).digest()
-    return hashlib.sha256(photo_hash + document).digest()[:16]
+    fields = asked.model_dump(mode="json", exclude={"cursor", "k", "vector"})
+    digest = hashlib.sha256(json.dumps(fields, sort_keys=True).encode())
+    if isinstance(asked, SearchQuery) and asked.vector is not None:
+        digest.update(np.array(asked.vector).tobytes())
+    if photo is not None:
+        digest.update(hashlib.sha256(photo).digest())
+    return digest.digest()[:16]
 
 
 def _query(

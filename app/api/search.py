@@ -27,7 +27,7 @@ from app.api.requests import (
     SkuInPath,
 )
 from app.bootstrap import App
-from app.errors import LookalikeError, UnknownModel
+from app.errors import LookalikeError, ModelNotMaintained, UnknownModel
 from app.search.filters import parse
 from app.search.vector_cache import VectorCache
 from app.types import Query as SearchRequest
@@ -41,6 +41,13 @@ MAX_HASHES = 200_000
 
 TOLD = ("model", "matches", "regions", "dropped", "confidence", "close")
 """Members of an answer that its ETag depends on."""
+
+SEARCH_BODY = {
+    "requestBody": {
+        "required": True,
+        "content": {"application/json": {"schema": {"$ref": "#/components/schemas/SearchQuery"}}},
+    }
+}
 
 PHOTO_FORM = {
     "requestBody": {
@@ -97,12 +104,21 @@ class Searches:
         self._app = app
         self._hashes = PictureHashes(app)
         self._cursors = Cursors(lambda: app.api_keys.shared_secret("cursors"))
+        self._model_ids: dict[str, int] = {}
         self._batch = ThreadPoolExecutor(BATCH_THREADS, "batch")
 
     def search(self, asked: SearchQuery) -> dict[str, Any]:
         """The answer to a search."""
+        try:
+            return self._search(asked)
+        except ModelNotMaintained:  # perhaps it has another id since it was looked up
+            if self._model_ids.pop(asked.model or "", None) is None:
+                raise
+            return self._search(asked)
+
+    def _search(self, asked: SearchQuery) -> dict[str, Any]:
         cache = VectorCache()
-        query = requests.search_query(asked, self._model_id(asked), self._app.photos, cache)
+        query = requests.search_query(asked, self._model_id(asked.model), self._app.photos, cache)
         return self._page(asked, requests.fingerprint(asked), query, cache)
 
     def by_photo(self, asked: PhotoQuery, photo: bytes) -> dict[str, Any]:
@@ -149,25 +165,29 @@ class Searches:
         except LookalikeError as exc:
             return problems.problem(exc)
 
-    def _model_id(self, asked: SearchQuery) -> int | None:
-        if asked.model is None:
+    def _model_id(self, name: str | None) -> int | None:
+        """The id of a model by its name, from memory where it was asked for before."""
+        if name is None:
             return None
-        models = {model.name: model.id for model in self._app.catalog.models()}
-        if asked.model not in models:
+        if name not in self._model_ids:
+            self._model_ids |= {model.name: model.id for model in self._app.catalog.models()}
+        if name not in self._model_ids:
             raise UnknownModel(
-                f"No model {asked.model!r} is kept up to date; these are: {', '.join(models)}."
+                f"No model {name!r} is kept up to date; these are: {', '.join(self._model_ids)}."
             )
-        return models[asked.model]
+        return self._model_ids[name]
 
 
 def router(app: App, searches: Searches) -> APIRouter:
     """The endpoints of searches."""
     routes = APIRouter(prefix="/v1", tags=["search"])
 
-    @routes.post("/search", response_model=SearchAnswer)
-    def search(asked: SearchQuery) -> Response:
+    @routes.post("/search", response_model=SearchAnswer, openapi_extra=SEARCH_BODY)
+    async def search(request: Request) -> Response:
         """Find products by a stored photo, a product, words or a vector."""
-        return _json(searches.search(asked))
+        forms.content_type(request, forms.JSON)
+        body = await request.body()
+        return await run_in_threadpool(_search, searches, body)
 
     @routes.post("/search/photo", response_model=SearchAnswer, openapi_extra=PHOTO_FORM)
     async def search_photo(request: Request) -> Response:
@@ -197,6 +217,11 @@ def router(app: App, searches: Searches) -> APIRouter:
         return _json(document, headers)
 
     return routes
+
+
+def _search(searches: Searches, body: bytes) -> Response:
+    # Not by FastAPI, which makes Python objects of a vector's numbers before they are checked.
+    return _json(searches.search(forms.parse_json(SearchQuery, body)))
 
 
 def _by_photo(searches: Searches, form: FormData) -> Response:

@@ -20,6 +20,10 @@ FILES = 16_384
 
 BACKLOG = 2048
 
+SWITCH_S = 0.001
+"""Seconds that a thread which computes may keep the interpreter from the thread that receives and
+sends; five times as many by default, which it would wait for several times in each request."""
+
 CLOSING_S = 10
 """Seconds for requests in progress when the server ends."""
 
@@ -73,6 +77,7 @@ class ApiServer:
     def run(self) -> None:
         """Answer requests until SIGINT or SIGTERM, or until `stop`."""
         _allow_connections()
+        sys.setswitchinterval(SWITCH_S)
         self._server.run(sockets=[self._socket])
 
     @property

@@ -93,14 +93,15 @@ def _tested(settings: Settings, size: int) -> Engine:
     return engine
 
 
-def make_fast_engine(settings: Settings) -> Engine:
-    """A pool for statements that are one transaction each and planned once per connection.
+def make_fast_engine(settings: Settings, size: int | None = None) -> Engine:
+    """A pool for statements that are one transaction each and planned once per connection, with
+    one connection per concurrent search, or `size`.
 
     Plans are generic and never scan a whole table. Connections are not tested before use: the
     caller falls back to another pool when one fails.
     """
     engine = _engine(
-        settings, FAST_SESSION, settings.places, autocommit=True, pool_reset_on_return=None
+        settings, FAST_SESSION, size or settings.places, autocommit=True, pool_reset_on_return=None
     )
     event.listen(engine, "connect", _prepare_fast)
     return engine

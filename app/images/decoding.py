@@ -26,6 +26,11 @@ DECODING = "1"
 _FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "AVIF", "HEIF", "TIFF", "BMP")
 
 
+_MAX_RLE_PIXELS = 4_000_000
+"""Largest BMP with run-length encoding: Pillow decodes it in Python, 4 megapixels a second, and a
+file of 6 KB may claim 64 megapixels."""
+
+
 @dataclass(frozen=True, slots=True)
 class ImageLimits:
     """The largest picture that is decoded. 64 megapixels take 0.5 GiB of memory; as WebP 1 GiB.
@@ -105,6 +110,12 @@ def _check_header(picture: Image.Image, limits: ImageLimits) -> None:
         raise BadImage(
             f"The picture has {width} x {height} pixels ({width * height / 1e6:.0f} megapixels) "
             f"and at most {limits.max_pixels / 1e6:g} megapixels are allowed; make it smaller."
+        )
+    encoded = picture.format == "BMP" and picture.info.get("compression") in (1, 2)  # RLE8, RLE4
+    if encoded and width * height > _MAX_RLE_PIXELS:
+        raise BadImage(
+            f"The picture is a BMP with run-length encoding and {width * height / 1e6:.0f} "
+            f"megapixels; at most {_MAX_RLE_PIXELS / 1e6:g} are allowed. Save it as PNG."
         )
     frames = 1 if picture.format in ("GIF", "TIFF") else getattr(picture, "n_frames", 1)
     if frames > limits.max_frames:

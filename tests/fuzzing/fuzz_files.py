@@ -21,17 +21,16 @@ from pathlib import Path
 from fuzzing.fuzz_targets import (
     LIMIT_S,
     Backups,
-    CsvFiles,
+    Feeds,
     IndexFileTarget,
     Pictures,
-    Records,
     Target,
     WebAnswers,
 )
 from support.mutation import mutated
 from support.paths import REPO
 
-OTHERS = (CsvFiles, Records, IndexFileTarget, Backups, WebAnswers)
+OTHERS = (Feeds, IndexFileTarget, Backups, WebAnswers)
 
 
 class Finding(AssertionError):

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import io
-import json
 import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ import numpy as np
 from httpcore2 import NetworkStream
 
 from app.errors import BadImage, BadSource, IndexUnreadable
-from app.images.download import PictureDownloader
+from app.images.download import Downloader
 from app.images.public_network import PublicNetwork
 from app.images.sandbox import _UNSAFE, PictureSandbox
 from app.images.thumbnails import thumbnail
@@ -28,9 +28,12 @@ from app.index.file_store import IndexFiles
 from app.operations import backup_manifest
 from app.operations.backup_manifest import BadBackup, Manifest
 from app.types import Build, Model
-from ingest.records import record_row
-from ingest.sources import read_csv
+from ingest.feeds.formats import read_source
 from support.colours import photo
+from support.paths import REPO
+
+FEEDS = REPO / "tests" / "ingest" / "feeds"
+"""A file of each format."""
 
 LIMIT_S = 10.0
 LIMIT_BYTES = 1 << 30
@@ -102,10 +105,10 @@ class Pictures(Target):
         return True
 
 
-class CsvFiles(Target):
-    """Catalogues as CSV."""
+class Feeds(Target):
+    """Catalogues in every format that is read by its start: CSV, JSON lines, feeds of shops."""
 
-    name = "CSV"
+    name = "feeds"
 
     def corpus(self) -> Sequence[bytes]:
         rows = (
@@ -113,52 +116,26 @@ class CsvFiles(Target):
             '"B,1","a ""b""\nc",é,,,x.jpg,\n'
         )
         plain = rows.encode()
-        windows = plain.replace(b"\n", b"\r\n")
-        return [plain, windows, b"\xef\xbb\xbf" + plain, rows.encode("utf-16")]
+        tables = [
+            plain,
+            plain.replace(b"\n", b"\r\n"),
+            codecs.BOM_UTF8 + plain,
+            rows.encode("utf-16"),
+        ]
+        return [*tables, *(file.read_bytes() for file in sorted(FEEDS.iterdir()))]
 
     def _open(self, stack: ExitStack) -> None:
-        self._file = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "catalogue.csv"
+        self._file = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "catalogue"
 
     def read(self, data: bytes) -> bool:
         self._file.write_bytes(data)
         try:
-            for row in read_csv(self._file):
-                assert row.line > 0
+            for row in read_source(self._file):
+                assert row.line >= 0
         except BadSource as exc:
             assert str(exc).endswith("."), exc
             return False
         return True
-
-
-class Records(Target):
-    """Rows as JSON objects, one a line; a line that is no object is none of the reader's."""
-
-    name = "JSON lines"
-
-    def corpus(self) -> Sequence[bytes]:
-        rows = [
-            {
-                "sku": "A",
-                "title": "lamp",
-                "price": 12.5,
-                "year": 2019,
-                "images": ["a.png", "b.png"],
-            },
-            {"sku": "B", "Brand": None, "images": "a.png|b.png", "size": [1, {"x": True}], "": 0},
-        ]
-        return [json.dumps(row, ensure_ascii=False).encode() for row in rows]
-
-    def read(self, data: bytes) -> bool:
-        accepted = False
-        for line in data.splitlines():
-            try:
-                record = json.loads(line)
-            except (ValueError, RecursionError):
-                continue
-            if isinstance(record, dict):
-                record_row(1, record)
-                accepted = True
-        return accepted
 
 
 class IndexFileTarget(Target):
@@ -238,7 +215,7 @@ class WebAnswers(Target):
 
     def _open(self, stack: ExitStack) -> None:
         self._answer = b""
-        self._downloader = PictureDownloader(max_bytes=10_000, ports=None)
+        self._downloader = Downloader(max_bytes=10_000, ports=None)
 
         def connect(network: PublicNetwork, *_args: Any, **_options: Any) -> NetworkStream:
             return Recorded(self._answer)

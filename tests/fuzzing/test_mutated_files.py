@@ -14,7 +14,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from fuzzing.fuzz_files import OTHERS, Finding, fuzz
-from fuzzing.fuzz_targets import Backups, CsvFiles, Pictures, Records, Target, WebAnswers
+from fuzzing.fuzz_targets import Backups, Feeds, Pictures, Target, WebAnswers
 from ingest.records import record_row
 from support.paths import REPO
 
@@ -45,9 +45,9 @@ json_values = st.recursive(
 @plain
 @given(st.text() | st.text('sku,title"\n\r;\t\0|images0123 é'))
 def test_any_text_is_a_catalogue_or_refused(text: str) -> None:
-    with CsvFiles() as target:
-        target.read(text.encode())
-        target.read(b"sku,images\n" + text.encode())
+    with Feeds() as target:
+        for start in (b"", b"sku,images\n", b'{"sku": ', b"<rss>"):
+            target.read(start + text.encode())
 
 
 KEYS = st.sampled_from(("sku", "SKU", "title", "price", "year", "images", "colour", " sku"))
@@ -83,15 +83,15 @@ def test_a_deeply_nested_or_odd_manifest_is_no_backup(content: bytes) -> None:
 def test_the_command_runs(tmp_path: Path) -> None:
     command = [sys.executable, REPO / "tests/fuzzing/fuzz_files.py", "--files", "3"]
     done = subprocess.run(
-        [*command, "--only", "JSON lines"], cwd=tmp_path, capture_output=True, text=True,
-        env=os.environ | {"PYTHONPATH": str(REPO / "tests")},
+        [*command, "--only", "feeds"], cwd=tmp_path, capture_output=True, text=True,
+        env=os.environ | {"PYTHONPATH": f"{REPO}{os.pathsep}{REPO / 'tests'}"},
     )  # fmt: skip
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.startswith("JSON lines: 3 files, ")
+    assert done.stdout.startswith("feeds: 3 files, ")
 
 
 def test_a_finding_has_the_file() -> None:
-    class Fragile(Records):
+    class Fragile(Feeds):
         name = "fragile"
 
         def read(self, data: bytes) -> bool:
@@ -101,4 +101,4 @@ def test_a_finding_has_the_file() -> None:
 
     with pytest.raises(Finding, match="fragile: KeyError") as found:
         fuzz(Fragile(), 5, seed=0)
-    assert found.value.data not in Records().corpus()
+    assert found.value.data not in Feeds().corpus()

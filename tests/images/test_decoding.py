@@ -480,6 +480,17 @@ def test_every_malformed_file_is_decoded_or_refused_within_time_and_memory_limit
         assert isinstance(outcome, list) or len(outcome) > 20, name
 
 
+def test_a_small_bmp_with_very_many_encoded_pixels_is_refused() -> None:
+    """Its decoder is written in Python: 42 megapixels took 11 s."""
+    size = struct.pack("<ii", 4_194_560, 10)
+    head = struct.pack("<I", 40) + size + struct.pack("<HHIIiiII", 1, 8, 1, 0, 0, 0, 256, 0)
+    file = b"BM" + struct.pack("<IHHI", 54 + 1024, 0, 0, 54 + 1024) + head + bytes(1024) + b"\0\1"
+    with pytest.raises(BadImage, match="run-length encoding and 42 megapixels"):
+        decode(file)
+    with pytest.raises(BadImage, match="damaged"):
+        decode(file.replace(size, struct.pack("<ii", 400, 300)))
+
+
 @pytest.mark.parametrize(
     "pattern", ["pillow__hopper_orientation_*.webp", "pillow__g4_*.tif", "pillow__avif__rot*.avif"]
 )

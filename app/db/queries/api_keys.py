@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from sqlalchemy import Connection, text
 
 FIELDS = "id, name, scope, digest, rate, origins, created_at, expires_at, revoked_at"
 
 USABLE = "revoked_at IS NULL AND (expires_at IS NULL OR expires_at > now())"
+
+KEYS = f"SELECT {FIELDS}, {USABLE} AS usable FROM api_key"
+
+Execute = Callable[[str, Mapping[str, Any]], Any]
+"""Runs a statement of psycopg's format: of a driver's connection, or `exec_driver_sql`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,28 +52,23 @@ def insert(
     )  # fmt: skip
 
 
-def find(connection: Connection, id_: str) -> KeyRow | None:
+def find(execute: Execute, id_: str) -> KeyRow | None:
     """The key with this id, whether it is usable or not."""
-    rows = _rows(connection, "WHERE id = :id", id=id_)
-    return rows[0] if rows else None
+    row = execute(f"{KEYS} WHERE id = %(id)s", {"id": id_}).fetchone()
+    return None if row is None else _key(row)
 
 
 def listed(connection: Connection) -> list[KeyRow]:
     """All keys, the newest first."""
-    return _rows(connection, "ORDER BY created_at DESC, id")
+    return [_key(row) for row in connection.execute(text(f"{KEYS} ORDER BY created_at DESC, id"))]
 
 
-def _rows(connection: Connection, clause: str, **values: str) -> list[KeyRow]:
-    rows = connection.execute(
-        text(f"SELECT {FIELDS}, {USABLE} AS usable FROM api_key {clause}"), values
-    )
-    return [
-        KeyRow(
-            row.id, row.name, row.scope, bytes(row.digest), row.rate, tuple(row.origins),
-            row.created_at, row.expires_at, row.revoked_at, row.usable,
-        )
-        for row in rows
-    ]  # fmt: skip
+def _key(row: Sequence[Any]) -> KeyRow:
+    id_, name, scope, digest, rate, origins, created_at, expires_at, revoked_at, usable = row
+    return KeyRow(
+        id_, name, scope, bytes(digest), rate, tuple(origins), created_at, expires_at, revoked_at,
+        usable,
+    )  # fmt: skip
 
 
 def revoke(connection: Connection, id_: str) -> bool:
@@ -79,9 +80,10 @@ def revoke(connection: Connection, id_: str) -> bool:
     return result.rowcount > 0
 
 
-def any_created(connection: Connection) -> bool:
+def any_created(execute: Execute) -> bool:
     """Whether a key was ever created, usable or not."""
-    return bool(connection.execute(text("SELECT EXISTS (SELECT FROM api_key)")).scalar_one())
+    row = execute("SELECT EXISTS (SELECT FROM api_key)", {}).fetchone()
+    return row is not None and bool(row[0])
 
 
 def is_origin(connection: Connection, origin: str) -> bool:
