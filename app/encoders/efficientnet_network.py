@@ -18,9 +18,6 @@ from torch.nn import functional as F
 FEATURES = 1280
 """Channels of the last feature map."""
 
-STRIDE = 32
-"""Side of the picture divided by the side of the last feature map."""
-
 _BN_EPS = 1e-3
 _STEM = 32
 # Expansion, width, blocks, stride and kernel of each stage: table 1 of the paper.

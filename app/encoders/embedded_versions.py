@@ -17,6 +17,9 @@ FORMER = ("1",)
 SIDES = {"1": 256, "2": 288}
 """Side in pixels of the input of each version's networks."""
 
+MAP_PIXELS = {"1": 3 * SIDES["1"] ** 2, "2": 2 * SIDES["2"] ** 2}
+"""Most pixels of a picture whose feature map is computed: as many as that many pictures have."""
+
 _FOLDER = Path(__file__).parent
 PROJECTIONS = {
     "1": _FOLDER / "projection.safetensors",

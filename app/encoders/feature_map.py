@@ -16,6 +16,9 @@ FeatureMap = NDArray[np.float32]
 MAP_SIDE = 384
 """Pixels of the shorter side of a picture whose feature map is computed."""
 
+STRIDE = 32
+"""Side of a picture divided by the side of the last feature map of the embedded encoder."""
+
 MAX_ASPECT = 2.0
 """A longer picture is squeezed to this ratio of its sides, which bounds the cost of its map."""
 

@@ -137,14 +137,13 @@ def _load_embedded(options: _LoadOptions) -> Encoder:
     from app.encoders.stored_encoder import load_stored, record
 
     files = weight_files(version)
-    stored = load_stored(
-        version, SIDES[version], files, compile_options, partial(_load_networks, version, None)
-    )
+    load = partial(_load_networks, version, None)
+    stored = load_stored(version, files, compile_options, load)
     if stored is not None:
         return stored
     encoder = _load_networks(version, compile_options)
     record(version, encoder, files, compile_options)
-    return encoder
+    return load_stored(version, files, compile_options, load) or encoder
 
 
 def _load_networks(

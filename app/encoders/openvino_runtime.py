@@ -52,9 +52,18 @@ def export(network: nn.Module, shape: tuple[int, int]) -> OpenVinoGraph:
     """
     import torch  # running a graph needs it not
 
+    return export_as(network, torch.zeros(2, *shape, 3, dtype=torch.uint8), (-1, *shape, 3))
+
+
+def export_as(network: nn.Module, example: torch.Tensor, shape: tuple[int, ...]) -> OpenVinoGraph:
+    """The graph of a network whose input is like `example`, of a `shape` in which -1 is any length.
+
+    Raises ConversionFailed, and any exception of torch's tracing.
+    """
+    import torch
+
     openvino = load_library()
-    example = torch.zeros(2, *shape, 3, dtype=torch.uint8)
-    rows = openvino.PartialShape([-1, *shape, 3])
+    rows = openvino.PartialShape(list(shape))
     with _logging_preserved(), torch.no_grad():
         try:
             model = openvino.convert_model(_traced(network, example), input=[rows])
@@ -146,12 +155,13 @@ class OpenVinoModel:
         self._model = core.compile_model(model, "CPU", settings)
         self._idle: SimpleQueue[Any] = SimpleQueue()
 
-    def __call__(self, pixels: NDArray[np.uint8]) -> Vectors:
-        """uint8 (n, height, width, 3) to float32 (n, dim). Concurrent calls use own requests."""
+    def __call__(self, pixels: NDArray[Any]) -> Vectors:
+        """The output of one input, as the network gives it: float32. Concurrent calls use own
+        requests."""
         try:
             request = self._idle.get_nowait()
         except Empty:
             request = self._model.create_infer_request()
-        rows: Vectors = request.infer([pixels], share_inputs=True)[0]
+        rows: Vectors = request.infer([np.ascontiguousarray(pixels)], share_inputs=True)[0]
         self._idle.put(request)
         return rows

@@ -3,16 +3,30 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from app.encoders.base import EMBEDDED
 from app.encoders.compiled_cache import CompileOptions
 from app.encoders.compiled_model import Network, compile_network
-from app.encoders.square_pictures import SquarePictureEncoder
+from app.encoders.embedded_versions import SIDES
+from app.encoders.square_pictures import EncoderFunctions, SquarePictureEncoder
 from app.images.decoding import DECODING
+
+
+@dataclass(frozen=True, slots=True)
+class EncoderModules:
+    """The torch modules of an encoder, for the three `EncoderFunctions`."""
+
+    encode: nn.Module
+    map_cells: nn.Module
+    pool: nn.Module
 
 
 class SquareEncoder(SquarePictureEncoder):
@@ -20,26 +34,40 @@ class SquareEncoder(SquarePictureEncoder):
 
     def __init__(
         self,
-        module: nn.Module,
-        side: int,
+        modules: EncoderModules,
         version: str,
         weights: Iterable[Tensor],
         compile_options: CompileOptions | None,
         *,
         int8: bool,
     ) -> None:
-        """`module` maps squares, uint8 (n, side, side, 3), to float32 unit rows (n, 512).
+        """`version` identifies the code of the modules, `weights` their parameters.
 
-        `version` identifies its code, `weights` its parameters. `compile_options` None: torch
-        encodes. `int8`: quantized to 8 bits, which makes another model. Raises ModelUnavailable if
-        the int8 model cannot be built.
+        `compile_options` None: torch encodes. `int8`: quantized to 8 bits, which makes another
+        model. Raises ModelUnavailable if the int8 model cannot be built. torch computes feature
+        maps.
         """
-        network = Network(module, (side, side), _fingerprint(version, side, weights))
+        side = SIDES[version]
+        network = Network(modules.encode, (side, side), _fingerprint(version, side, weights))
         self.compiled = compile_network(network, compile_options, int8=int8)
+        self.modules = modules
+        functions = EncoderFunctions(
+            self.compiled.run, _by_torch(modules.map_cells), _by_torch(modules.pool)
+        )
         super().__init__(
-            self.compiled.run, side, version, self.compiled.fingerprint, str(self.compiled.state),
-            int8=int8,
-        )  # fmt: skip
+            functions, version, self.compiled.fingerprint, str(self.compiled.state), int8=int8
+        )
+
+
+def _by_torch(module: nn.Module) -> Callable[[NDArray[Any]], NDArray[np.float32]]:
+    """A module as a function of arrays."""
+
+    def run(rows: NDArray[Any]) -> NDArray[np.float32]:
+        with torch.inference_mode():
+            found: NDArray[np.float32] = module(torch.from_numpy(rows)).numpy()
+        return found
+
+    return run
 
 
 def normalised(pictures: Tensor) -> Tensor:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from app.encoders.base import EMBEDDED, INT8
+from app.encoders.embedded_versions import MAP_PIXELS, SIDES
+from app.encoders.feature_map import MAP_SIDE, STRIDE, FeatureMap, map_input_size, window_parts
 from app.encoders.preprocessing import PreparedPicture
 from app.errors import NoWords
-from app.types import Vectors
+from app.types import Region, Vectors
 
 DIM = 512
 """Length of a vector."""
@@ -20,9 +23,22 @@ DIM = 512
 _BATCH = 8
 
 
+@dataclass(frozen=True, slots=True)
+class EncoderFunctions:
+    """What runs the networks of an encoder, from any number of threads.
+
+    `encode` maps squares, uint8 (n, side, side, 3), to float32 unit rows (n, 512); `map_cells`
+    pictures, uint8 (n, height, width, 3), to the last feature map, float32 (n, rows, columns,
+    channels); `pool` the features of the halves of windows, float32 (n, 2, channels), to unit rows.
+    """
+
+    encode: Callable[[NDArray[np.uint8]], Vectors]
+    map_cells: Callable[[NDArray[np.uint8]], NDArray[np.float32]]
+    pool: Callable[[NDArray[np.float32]], Vectors]
+
+
 class SquarePictureEncoder:
-    """Encodes pictures whole and without their ratio, by a function of squares. Immutable, so
-    without locks."""
+    """Encodes pictures whole and without their ratio. Immutable, so without locks."""
 
     reads_words = False
     maps_regions = True
@@ -31,18 +47,18 @@ class SquarePictureEncoder:
 
     def __init__(
         self,
-        run: Callable[[NDArray[np.uint8]], Vectors],
-        side: int,
+        functions: EncoderFunctions,
         version: str,
         fingerprint: str,
         runtime: str,
         *,
         int8: bool = False,
     ) -> None:
-        """`run` maps squares, uint8 (n, side, side, 3), to float32 unit rows (n, 512). `version` is
-        that of the embedded encoder."""
-        self._run = run
-        self.side, self.input_side = side, 2 * side
+        """`version` is that of the embedded encoder."""
+        self._functions = functions
+        self._map_pixels = MAP_PIXELS[version]
+        self.side = SIDES[version]
+        self.input_side = 2 * self.side
         self.name = EMBEDDED + INT8 if int8 else EMBEDDED
         self.runtime = runtime
         self.fingerprint = fingerprint
@@ -59,10 +75,27 @@ class SquarePictureEncoder:
     def encode_prepared(self, prepared: Sequence[PreparedPicture]) -> Vectors:
         """Prepared pictures to float32 unit rows (n, 512), in order."""
         rows = [
-            self._run(np.stack(prepared[start : start + _BATCH]))
+            self._functions.encode(np.stack(prepared[start : start + _BATCH]))
             for start in range(0, len(prepared), _BATCH)
         ]
         return np.concatenate(rows) if rows else np.empty((0, self.dim), np.float32)
+
+    def encode_map(self, picture: Image.Image, side: int = MAP_SIDE) -> FeatureMap:
+        """The last feature maps of an RGB picture: float32 (rows, columns, channels).
+
+        The shorter side is resized to `side` pixels; see `map_input_size`.
+        """
+        size = map_input_size(picture.size, STRIDE, self._map_pixels, side)
+        cells = self._functions.map_cells(np.stack([resized(picture, size)]))
+        return np.ascontiguousarray(cells[0])
+
+    def pool_windows(self, feature_map: FeatureMap, windows: Sequence[Region]) -> Vectors:
+        """Unit vectors of windows of a feature map: float32 (n, 512).
+
+        As of a picture that shows the window alone, except that cells also see its surroundings,
+        and that all cells of a window weigh the same.
+        """
+        return self._functions.pool(window_parts(feature_map, windows, parts=2))
 
     def encode_words(self, words: Sequence[str]) -> Vectors:
         """Raises NoWords: this model encodes pictures only."""

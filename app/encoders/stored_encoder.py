@@ -1,9 +1,8 @@
-"""The embedded encoder from its compiled graph alone, without loading torch.
+"""The embedded encoder from its compiled graphs alone, without loading torch.
 
 Loading torch and the networks takes several times as long as everything else that a search does. A
-process that has loaded them records, beside the compiled graph, torch's vectors of the probe
-images; later processes compare the graph with these before they use it. torch is loaded when
-regions of a picture are to be searched.
+process that has loaded them records, beside the graphs, torch's vectors of probe images; later
+processes compare the graphs with these before they use them.
 """
 
 from __future__ import annotations
@@ -16,14 +15,17 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from app.encoders.base import Encoder
-from app.encoders.compiled_cache import CompileOptions, VerifiedGraph
-from app.encoders.compiled_verification import MIN_COSINE, PROBE_COUNT, RunFunction, verify
-from app.encoders.feature_map import MAP_SIDE, FeatureMap
+from app.encoders.compiled_cache import CompileOptions, OpenVinoGraph, VerifiedGraphs
+from app.encoders.compiled_verification import MIN_COSINE, PROBE_COUNT, OutputMismatch, verify
+from app.encoders.embedded_versions import SIDES
+from app.encoders.feature_map import FeatureMap
 from app.encoders.probe_images import probe_images
-from app.encoders.square_pictures import SquarePictureEncoder
+from app.encoders.square_pictures import EncoderFunctions, SquarePictureEncoder
 from app.images.decoding import DECODING
 from app.types import Region, Vectors
 
@@ -31,49 +33,86 @@ if TYPE_CHECKING:
     from app.encoders.square_encoder import SquareEncoder
 
 LIBRARIES = ("openvino", "torch", "numpy", "pillow")
-"""Another version of one of these, and the graph is verified against torch anew."""
+"""Another version of one of these, and the graphs are verified against torch anew."""
+
+PROBE_WINDOWS: Sequence[Region] = ((0, 0, 1, 1), (0.1, 0.2, 0.6, 0.9), (0.5, 0.5, 1, 1))
+"""Windows of one probe image that the graphs for feature maps are verified with."""
+
+_FAILURES = (ImportError, OSError, RuntimeError, ValueError, TypeError, LookupError, AttributeError)
+"""Observed for a library that is missing, too old or too new, and for graphs that do not fit."""
 
 _log = logging.getLogger(__name__)
 
 
 class StoredEncoder(SquarePictureEncoder):
-    """Encodes pictures by a verified graph; `load` loads the network for feature maps."""
+    """Encodes pictures by verified graphs. Those for feature maps are opened when needed; where
+    they cannot be used, `load` loads the networks."""
 
     def __init__(
         self,
-        run: RunFunction,
-        side: int,
+        encode: Callable[[NDArray[np.uint8]], Vectors],
         version: str,
-        fingerprint: str,
+        verified: VerifiedGraphs,
+        options: CompileOptions,
         runtime: str,
         load: Callable[[], Encoder],
     ) -> None:
-        super().__init__(run, side, version, fingerprint, runtime)
-        self._load = load
-        self._loading = threading.Lock()
-        self._network: Encoder | None = None
+        self._mapping = threading.Lock()
+        self._mapper: Encoder | None = None
+        self._verified, self._options, self._load = verified, options, load
+        self._version = version
+        functions = EncoderFunctions(encode, _not_opened, _not_opened)
+        super().__init__(functions, version, verified.fingerprint, runtime)
 
-    def encode_map(self, picture: Image.Image, side: int = MAP_SIDE) -> FeatureMap:
-        """The feature map of an RGB picture, by the network."""
-        return self._loaded().encode_map(picture)
+    def encode_map(self, picture: Image.Image, *args: int) -> FeatureMap:
+        """As `SquarePictureEncoder.encode_map`."""
+        return self._opened().encode_map(picture, *args)
 
     def pool_windows(self, feature_map: FeatureMap, windows: Sequence[Region]) -> Vectors:
-        """Unit vectors of windows of a feature map: float32 (n, 512)."""
-        return self._loaded().pool_windows(feature_map, windows)
+        """As `SquarePictureEncoder.pool_windows`."""
+        return self._opened().pool_windows(feature_map, windows)
 
-    def _loaded(self) -> Encoder:
-        with self._loading:
-            if self._network is None:
-                self._network = self._load()
-            return self._network
+    def _opened(self) -> SquarePictureEncoder:
+        """The encoder that computes feature maps."""
+        with self._mapping:
+            if self._mapper is None:
+                try:
+                    self._mapper = self._open_graphs()
+                except _FAILURES as exc:
+                    _log.warning("feature maps are computed by torch: %s", exc)
+                    self._mapper = self._load()
+            assert isinstance(self._mapper, SquarePictureEncoder)
+            return self._mapper
+
+    def _open_graphs(self) -> SquarePictureEncoder:
+        from app.encoders import openvino_runtime
+
+        opened = []
+        for name in ("map", "windows"):
+            graph = self._options.cache.read(self._verified.graphs[name])
+            if graph is None:
+                raise OutputMismatch("a compiled graph is missing")
+            opened.append(openvino_runtime.OpenVinoModel(graph))
+        functions = EncoderFunctions(self._functions.encode, *opened)
+        mapper = SquarePictureEncoder(functions, self._version, self.fingerprint, self.runtime)
+        cosines = (_window_probe(mapper) * self._verified.vectors["windows"]).sum(axis=1)
+        if not cosines.min() >= MIN_COSINE:
+            raise OutputMismatch(f"their vectors are not those of torch (cosine {cosines.min()})")
+        return mapper
+
+
+def _not_opened(_: NDArray[np.generic]) -> NDArray[np.float32]:
+    raise AssertionError("the graphs for feature maps are opened first")
+
+
+def _window_probe(encoder: SquarePictureEncoder) -> Vectors:
+    """The vectors of PROBE_WINDOWS of a probe image."""
+    picture = Image.fromarray(probe_images(1, (300, 400), first=PROBE_COUNT)[0])
+    return encoder.pool_windows(encoder.encode_map(picture), PROBE_WINDOWS)
 
 
 def load_stored(
-    version: str,
-    side: int,
-    files: Sequence[Path],
-    options: CompileOptions,
-    load: Callable[[], Encoder],
+    version: str, files: Sequence[Path], options: CompileOptions, load: Callable[[], Encoder]
 ) -> StoredEncoder | None:
     """The encoder that a former process recorded for these files of weights and these libraries.
 
@@ -83,40 +122,62 @@ def load_stored(
     if options.off:
         return None
     try:
-        verified = options.cache.load_verified(_key(version, side, files))
-        graph = None if verified is None else options.cache.read(verified.graph)
+        verified = options.cache.load_verified(_key(version, files))
+        graph = None if verified is None else options.cache.read(verified.graphs["encode"])
         if verified is None or graph is None:
             return None
         from app.encoders import openvino_runtime
 
         run = openvino_runtime.OpenVinoModel(graph, options.streams)
-        verify(run, verified.probe_vectors, MIN_COSINE, probe_images(PROBE_COUNT, (side, side)))
+        shape = SIDES[version], SIDES[version]
+        verify(run, verified.vectors["encode"], MIN_COSINE, probe_images(PROBE_COUNT, shape))
         runtime = f"OpenVINO {openvino_runtime.version()}"
-    except (ImportError, OSError, RuntimeError, ValueError, TypeError, AttributeError) as exc:
+    except _FAILURES as exc:
         _log.info("the recorded graph of the embedded encoder cannot be used: %s", exc)
         return None
-    return StoredEncoder(run, side, version, verified.fingerprint, runtime, load)
+    return StoredEncoder(run, version, verified, options, runtime, load)
 
 
 def record(
     version: str, encoder: SquareEncoder, files: Sequence[Path], options: CompileOptions
 ) -> None:
-    """Record the graph of an encoder for `load_stored`, if OpenVINO runs it."""
+    """Record the graphs of an encoder for `load_stored`, if OpenVINO runs it."""
     compiled = encoder.compiled
     if compiled.graph is None or compiled.probe_vectors is None:
         return
-    verified = VerifiedGraph(compiled.fingerprint, compiled.graph, compiled.probe_vectors)
+    graphs = {"encode": compiled.graph}
     try:
-        options.cache.save_verified(_key(version, encoder.side, files), verified)
-    except OSError as exc:
-        _log.info("the verified graph is not recorded: %s", exc)
+        for name, graph in _map_graphs(encoder).items():
+            graphs[name] = f"{compiled.graph} {name}"
+            options.cache.write(graphs[name], graph)
+        vectors = {"encode": compiled.probe_vectors, "windows": _window_probe(encoder)}
+        verified = VerifiedGraphs(compiled.fingerprint, graphs, vectors)
+        options.cache.save_verified(_key(version, files), verified)
+    except _FAILURES as exc:
+        _log.info("the verified graphs are not recorded: %s", exc)
 
 
-def _key(version: str, side: int, files: Sequence[Path]) -> str:
+def _map_graphs(encoder: SquareEncoder) -> dict[str, OpenVinoGraph]:
+    """The graphs that compute feature maps, and vectors of windows from them."""
+    import torch
+
+    from app.encoders import openvino_runtime
+
+    picture = torch.zeros(1, encoder.side, encoder.side, 3, dtype=torch.uint8)
+    channels = encoder.modules.map_cells(picture).shape[-1]
+    return {
+        "map": openvino_runtime.export_as(encoder.modules.map_cells, picture, (-1, -1, -1, 3)),
+        "windows": openvino_runtime.export_as(
+            encoder.modules.pool, torch.zeros(2, 2, channels), (-1, 2, channels)
+        ),
+    }
+
+
+def _key(version: str, files: Sequence[Path]) -> str:
     """Everything that the vectors depend on, without loading it."""
     digest = hashlib.sha256()
     for path in files:
         with path.open("rb") as file:
             digest.update(hashlib.file_digest(file, "sha256").digest())
     libraries = " ".join(f"{name} {metadata.version(name)}" for name in LIBRARIES)
-    return f"embedded {version} {side} {DECODING} {digest.hexdigest()} {libraries}"
+    return f"embedded {version} {SIDES[version]} {DECODING} {digest.hexdigest()} {libraries}"

@@ -21,7 +21,7 @@ import subprocess
 import sys
 import threading
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
@@ -45,8 +45,8 @@ class PictureSandbox:
     """Decodes pictures in up to `processes` children, started when first needed.
 
     A child that takes longer than `timeout_s` seconds, or dies, is replaced. A picture waits for a
-    child up to `wait_s` seconds. `memory_bytes` is the memory for decoding, in addition to that of
-    an idle child. May be shared by threads.
+    child up to `wait_s` seconds; then `refused` is called. `memory_bytes` is the memory for
+    decoding, in addition to that of an idle child. May be shared by threads.
     """
 
     def __init__(
@@ -57,8 +57,9 @@ class PictureSandbox:
         wait_s: float = 10.0,
         memory_bytes: int = 1 << 30,
         processes: int = 2,
+        refused: Callable[[], None] | None = None,
     ) -> None:
-        self._limits = limits
+        self._limits, self._refused = limits, refused
         self._timeout_s, self._wait_s = timeout_s, wait_s
         numbers = (limits.max_bytes, limits.max_pixels, limits.max_frames, memory_bytes)
         self._arguments = [str(number) for number in (*numbers, int(timeout_s) + 10)]
@@ -76,6 +77,8 @@ class PictureSandbox:
         try:
             child = self._slots.get(timeout=self._wait_s)
         except queue.Empty as exc:
+            if self._refused:
+                self._refused()
             raise Busy(
                 f"Too many pictures at a time: {self._processes} are being opened, and this one "
                 f"waited {self._wait_s:g} s for its turn. Try again in a moment."

@@ -42,7 +42,7 @@ from app.search.retrieval import (
 )
 from app.search.shortfall import ShortPage, count_causes, gave_up_after
 from app.search.similar_listings import with_similar_listings
-from app.search.similarity_labels import CalibrationCache, label
+from app.search.similarity_labels import CalibrationCache, labelled
 from app.search.vector_cache import PhotoObject, VectorCache
 from app.types import (
     Calibration,
@@ -179,7 +179,7 @@ class SearchService:
         if self._observe:
             self._observe(plan)
         calibrations = self._calibrations_for(outcome, query, encoded)
-        outcome = _labelled(outcome, calibrations)
+        outcome = labelled(outcome, calibrations)
         confidence, close, regions = None, None, outcome.regions
         if query.picture and not (query.words or encoded.without or query.shown):
             found = photo_objects(query, outcome.matches, outcome.model, cache)
@@ -350,18 +350,6 @@ class SearchService:
             return page_request
         read = word_query.read(connection, words[0])
         return replace(page_request, catalogue_words=(read.query, words[1]), reading=read.reading)
-
-
-def _labelled(
-    outcome: SearchOutcome, calibrations: Mapping[str | None, Calibration]
-) -> SearchOutcome:
-    """The outcome with the labels of similarities."""
-    if not calibrations:
-        return outcome
-    regions = tuple(
-        replace(region, matches=label(region.matches, calibrations)) for region in outcome.regions
-    )
-    return replace(outcome, matches=label(outcome.matches, calibrations), regions=regions)
 
 
 def _directions(

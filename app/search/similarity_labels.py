@@ -13,6 +13,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from app.db.queries import calibration
 from app.errors import LookalikeError
+from app.search.explain import SearchOutcome
 from app.types import Calibration, Match, label_for
 
 FRESH_S = 60.0
@@ -69,3 +70,15 @@ def _labelled(match: Match, calibrations: Mapping[str | None, Calibration]) -> M
         return match
     label = label_for(1 - match.similarity, match.product.category, calibrations)
     return replace(match, means=label)
+
+
+def labelled(
+    outcome: SearchOutcome, calibrations: Mapping[str | None, Calibration]
+) -> SearchOutcome:
+    """The outcome with the labels of similarities."""
+    if not calibrations:
+        return outcome
+    regions = tuple(
+        replace(region, matches=label(region.matches, calibrations)) for region in outcome.regions
+    )
+    return replace(outcome, matches=label(outcome.matches, calibrations), regions=regions)

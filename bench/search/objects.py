@@ -29,8 +29,9 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy.optimize import minimize
 
-from app.encoders.efficientnet_pair import MAP_PIXELS, SIDE, PairEncoder
-from app.encoders.feature_map import map_input_size
+from app.encoders.efficientnet_pair import SIDE, PairEncoder
+from app.encoders.embedded_versions import MAP_PIXELS, NEWEST
+from app.encoders.feature_map import STRIDE, map_input_size
 from app.images.border_texture import border_texture
 from app.images.decoding import decode
 from app.search.confidence import SHIPPED, Curve, curve_for
@@ -41,7 +42,6 @@ from app.types import Model, Region, Vector, Vectors
 from app.vectors import round_to_float16
 from bench.data.pasted_photos import SETS
 
-STRIDE = 32
 RESAMPLES = 2000
 FALSE_ALARMS = 0.05
 
@@ -123,7 +123,7 @@ class CachedEncoder:
             self._kept[key] = self._encoder.pool_windows(feature_map, regions)
             self._kept[f"{key} texture"] = np.float32(border_texture(picture))
         texture = float(self._kept[f"{key} texture"])
-        width, height = map_input_size(size, STRIDE, MAP_PIXELS)
+        width, height = map_input_size(size, STRIDE, MAP_PIXELS[NEWEST])
         return Windows(regions, self._kept[key], texture), width * height / SIDE**2
 
 

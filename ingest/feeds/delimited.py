@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from io import TextIOWrapper
 from pathlib import Path
 
@@ -15,22 +15,25 @@ NamedValues = list[tuple[str, str]]
 """Column names and stripped values of a row, in order; a column may occur more than once."""
 
 
-def header_of(source: Path, encoding: str, separator: str) -> list[str]:
-    """The column names in the first line, as they are written. Raises BadSource."""
-    for _, values in _rows(source, encoding, separator):
-        if isinstance(values, list):
-            return [name.strip() for name in values]
-        break
-    raise BadSource(f"{source} has no first line that names the columns.")
+def open_table(
+    source: Path, encoding: str, separator: str, rename: Callable[[str], str]
+) -> tuple[list[str], Iterator[tuple[int, NamedValues | str]]]:
+    """The renamed column names in the first line, and the rows after it with their line numbers,
+    from 1; a text is the reason why a row is refused.
 
-
-def named_rows(
-    source: Path, encoding: str, separator: str, names: list[str]
-) -> Iterator[tuple[int, NamedValues | str]]:
-    """The rows after the first line with their line numbers, from 1; a text is the reason why a row
-    is refused. Raises BadSource for a file that cannot be read at all."""
+    The file is opened once. Raises BadSource, also while iterating, for a file that cannot be read.
+    """
     rows = _rows(source, encoding, separator)
-    next(rows, None)
+    _, first = next(rows, (1, ""))
+    if isinstance(first, str):
+        raise BadSource(f"{source} has no first line that names the columns.")
+    names = [rename(name) for name in first]
+    return names, _named_rows(rows, names, encoding)
+
+
+def _named_rows(
+    rows: Iterator[tuple[int, list[str] | str]], names: list[str], encoding: str
+) -> Iterator[tuple[int, NamedValues | str]]:
     for line, values in rows:
         if isinstance(values, str):
             yield line, values

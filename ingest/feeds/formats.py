@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import csv
 import re
 import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from app.errors import BadSource
-from ingest.feeds.delimited import header_of
 from ingest.feeds.google import is_google
 from ingest.feeds.google_table import read_google_table
 from ingest.feeds.google_xml import read_google_xml
@@ -35,7 +35,7 @@ READERS: dict[str, Callable[[Path, str], Rows]] = {
 
 FORMATS = (AUTO, *READERS)
 
-START = 4096
+START = 1 << 16
 """Bytes at the start of a file by which its format is recognised."""
 
 
@@ -56,24 +56,20 @@ def recognise(source: Path, encoding: str = "utf-8") -> str:
         return "parquet"
     if start.startswith((b"\x1f\x8b", b"PK\x03\x04", b"BZh", b"\xfd7zXZ", b"\x28\xb5\x2f\xfd")):
         raise BadSource(f"{source} is compressed; unpack it first.")
-    text = start.decode(text_encoding(start[:4], "latin-1"), "replace").lstrip("\ufeff\x00\r\n\t ")
-    text = text.removeprefix("\xef\xbb\xbf").lstrip()
+    text = _text(start, encoding)
     if text.startswith("<"):
         return "google-xml"
     if re.match(r"\{\s*\"", text):
         return "shopify-jsonl" if f'"{PREFIX}' in text.replace("\\/", "/") else "jsonl"
     if re.match(r"\[\s*[\[{\]]", text):
         raise BadSource(f"{source} is one JSON array; write one object a line (JSON lines).")
-    return _table_format(source, encoding)
+    return _table_format(text)
 
 
-def _table_format(source: Path, encoding: str) -> str:
-    try:
-        if is_google(header_of(source, encoding, "\t")):
-            return "google-tsv"
-        names = header_of(source, encoding, ",")
-    except BadSource:
-        return "csv"  # whose reader says what is wrong
+def _table_format(text: str) -> str:
+    names = _columns(text, ",")
+    if is_google(_columns(text, "\t")):
+        return "google-tsv"
     if "sku" in [name.lower() for name in names] and "url handle" not in map(str.lower, names):
         return "csv"
     if is_shopify(names):
@@ -82,8 +78,26 @@ def _table_format(source: Path, encoding: str) -> str:
 
 
 def _google_table(source: Path, encoding: str) -> Rows:
-    names = header_of(source, encoding, "\t")
+    names = _columns(_text(_start(source), encoding), "\t")
     return read_google_table(source, encoding, "\t" if len(names) > 1 else ",")
+
+
+def _text(start: bytes, encoding: str) -> str:
+    """The start of a file as text, as far as its format needs it."""
+    try:
+        text = start.decode(text_encoding(start[:4], encoding), "replace")
+    except LookupError:  # its reader says so
+        text = start.decode("latin-1")
+    return text.lstrip("\ufeff\x00\r\n\t ")
+
+
+def _columns(text: str, separator: str) -> list[str]:
+    """The values of the first line; empty if it is none."""
+    try:
+        names: list[str] = next(csv.reader(text.splitlines()[:1], delimiter=separator), [])
+    except csv.Error:
+        return []
+    return [name.strip() for name in names]
 
 
 def _start(source: Path) -> bytes:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from app.errors import BadSource
-from ingest.feeds.delimited import NamedValues, header_of, named_rows
+from ingest.feeds.delimited import NamedValues, open_table
 from ingest.feeds.google import attribute_name, google_row
 from ingest.product_fields import short
 from ingest.sources import SourceReject, SourceRow
@@ -19,14 +19,14 @@ def read_google_table(
 
     Raises BadSource for a file that cannot be read at all, or without a column `id`.
     """
-    names = [attribute_name(name) for name in header_of(source, encoding, separator)]
+    names, rows = open_table(source, encoding, separator, attribute_name)
     if "id" not in names:
         raise BadSource(
             f"{source} has no column id; it has {short(', '.join(names))}. The first line of a "
             "Google feed names the attributes, separated by tabs."
         )
     given = frozenset(name for name in names if name)
-    for line, values in named_rows(source, encoding, separator, names):
+    for line, values in rows:
         if isinstance(values, str):
             yield SourceReject(line, None, values)
         else:

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from app.errors import BadSource
-from ingest.feeds.delimited import header_of, named_rows
+from ingest.feeds.delimited import NamedValues, open_table
 from ingest.feeds.shopify import ShopifyProduct, ShopifyVariant, availability, product_rows
 from ingest.product_fields import short
 from ingest.sources import SourceReject, SourceRow
@@ -61,12 +61,12 @@ def read_shopify_csv(source: Path, encoding: str) -> Iterator[SourceRow | Source
 
     Raises BadSource for a file that cannot be read at all, or without the column Handle.
     """
-    names = [column_name(name) for name in header_of(source, encoding, ",")]
+    names, rows = open_table(source, encoding, ",", column_name)
     if "handle" not in names:
         raise BadSource(
             f"{source} has no column Handle or URL handle; it has {short(', '.join(names))}."
         )
-    for whole in _products(source, encoding, names):
+    for whole in _products(rows, names):
         if isinstance(whole, SourceReject):
             yield whole
         else:
@@ -74,12 +74,12 @@ def read_shopify_csv(source: Path, encoding: str) -> Iterator[SourceRow | Source
 
 
 def _products(
-    source: Path, encoding: str, names: list[str]
+    rows: Iterator[tuple[int, NamedValues | str]], names: list[str]
 ) -> Iterator[ShopifyProduct | SourceReject]:
     group: list[tuple[int, Values]] = []
     bad: str | None = None
     after_bad: str | None = None
-    for line, values in named_rows(source, encoding, ",", names):
+    for line, values in rows:
         if isinstance(values, str):
             yield SourceReject(line, None, values)
             bad = after_bad = f"line {line}, which may belong to this product, was refused"

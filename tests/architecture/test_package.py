@@ -23,7 +23,16 @@ from app.errors import DatabaseUnavailable, SchemaMismatch
 from support.paths import REPO
 
 BUILD = "import sys; from setuptools import build_meta; print(build_meta.build_{}(sys.argv[1]))"
-TEST_TOOLS = {"pytest", "hypothesis", "mypy", "ruff", "playwright", "squawk-cli", "pytest-xdist"}
+TEST_TOOLS = {
+    "schemathesis",
+    "pytest",
+    "hypothesis",
+    "mypy",
+    "ruff",
+    "playwright",
+    "squawk-cli",
+    "pytest-xdist",
+}
 MODULES = ("app", "ingest", "lookalike")
 
 

@@ -17,7 +17,6 @@ from app.encoders.base import EMBEDDED, Encoder
 from app.encoders.compiled_cache import CompiledCache, CompileOptions
 from app.encoders.loading import load_encoder
 from app.encoders.probe_images import probe_images
-from app.encoders.square_pictures import SquarePictureEncoder
 from app.encoders.stored_encoder import StoredEncoder
 from support.paths import REPO
 
@@ -29,8 +28,7 @@ FORMER = "1-848d92bb4f69"
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A cache in which a process has recorded the encoder."""
     folder = tmp_path_factory.mktemp("cache")
-    first = load(folder)
-    assert not isinstance(first, StoredEncoder) and first.runtime.startswith("OpenVINO")
+    assert isinstance(load(folder), StoredEncoder), "torch is given up after it was compared"
     return folder
 
 
@@ -57,12 +55,15 @@ def test_it_is_the_same_model_with_the_same_vectors(cache: Path, by_torch: Encod
     assert np.abs(stored.encode_pictures(pictures()) - expected).max() < 1e-5
 
 
-def test_regions_are_mapped_by_the_network(cache: Path, by_torch: Encoder) -> None:
-    stored, [picture] = load(cache), pictures(1)
+@pytest.mark.parametrize("size", [(200, 300), (640, 480), (30, 900)])
+def test_regions_have_the_vectors_of_torch(
+    cache: Path, by_torch: Encoder, size: tuple[int, int]
+) -> None:
+    stored, picture = load(cache), pictures(1)[0].resize(size)
     boxes = [(0.0, 0.0, 0.5, 0.5), (0.2, 0.1, 0.9, 1.0)]
     windows = stored.pool_windows(stored.encode_map(picture), boxes)
     expected = by_torch.pool_windows(by_torch.encode_map(picture), boxes)
-    assert np.abs(windows - expected).max() < 1e-6
+    assert np.abs(windows - expected).max() < 1e-5
 
 
 def test_torch_is_not_imported(cache: Path) -> None:
@@ -70,14 +71,16 @@ def test_torch_is_not_imported(cache: Path) -> None:
         "import sys; from pathlib import Path; from PIL import Image\n"
         "from app.encoders.loading import load_encoder\n"
         f"encoder = load_encoder('embedded', revision={FORMER!r}, compiled_cache=Path(sys.argv[1]))"
-        "\nrows = encoder.encode_pictures([Image.new('RGB', (40, 60), 'red')])\n"
-        "print(rows.shape, 'torch' in sys.modules)"
+        "\npicture = Image.new('RGB', (40, 60), 'red')\n"
+        "rows = encoder.encode_pictures([picture])\n"
+        "found = encoder.pool_windows(encoder.encode_map(picture), [(0, 0, 0.5, 1)])\n"
+        "print(rows.shape, found.shape, 'torch' in sys.modules)"
     )
     ran = subprocess.run(
         [sys.executable, "-c", program, str(cache)],
         cwd=REPO, capture_output=True, text=True, check=True,
     )  # fmt: skip
-    assert ran.stdout == "(1, 512) False\n" and ran.stderr == ""
+    assert ran.stdout == "(1, 512) (1, 512) False\n" and ran.stderr == ""
 
 
 def test_other_weights_and_libraries_are_verified_anew(
@@ -89,7 +92,7 @@ def test_other_weights_and_libraries_are_verified_anew(
     options = CompileOptions(CompiledCache(cache))
 
     def stored(paths: list[Path]) -> StoredEncoder | None:
-        return stored_encoder.load_stored("1", 256, paths, options, lambda: load(cache))
+        return stored_encoder.load_stored("1", paths, options, lambda: load(cache))
 
     assert stored(files) is not None
     assert stored([*files[:-1], changed]) is None
@@ -102,25 +105,45 @@ def test_openvino_that_is_off_stays_off(cache: Path) -> None:
     assert load(cache, compiled=False).runtime.startswith("torch")
 
 
-@pytest.mark.parametrize("damage", ["vectors", "graph", "not JSON", "no graph"])
-def test_a_record_that_does_not_hold_is_not_used(cache: Path, tmp_path: Path, damage: str) -> None:
+def damaged(cache: Path, folder: Path, what: str) -> Path:
+    """A copy of the cache in which something is not as it was."""
     for file in cache.iterdir():
-        (tmp_path / file.name).write_bytes(file.read_bytes())
-    [record] = tmp_path.glob("*.verified.json")
-    [graph] = tmp_path.glob("*.tower")
-    if damage == "vectors":
-        known = CompiledCache(tmp_path)
-        key = json.loads(record.read_text())["key"]
-        verified = known.load_verified(key)
-        assert verified is not None
-        turned = np.roll(verified.probe_vectors, 1, axis=0)
-        known.save_verified(key, replace(verified, probe_vectors=turned))
-    elif damage == "graph":
-        graph.write_bytes(graph.read_bytes()[:-100])
-    elif damage == "not JSON":
+        (folder / file.name).write_bytes(file.read_bytes())
+    [record] = folder.glob("*.verified.json")
+    known, key = CompiledCache(folder), json.loads(record.read_text())["key"]
+    verified = known.load_verified(key)
+    assert verified is not None
+    if what == "not JSON":
         record.write_bytes(b"{")
+    elif what.endswith(" vectors"):
+        name = what.split()[0]
+        turned = {name: np.roll(verified.vectors[name], 1, axis=0)}
+        known.save_verified(key, replace(verified, vectors={**verified.vectors, **turned}))
     else:
-        graph.unlink()
-    encoder = load(tmp_path)
-    assert not isinstance(encoder, StoredEncoder) and isinstance(encoder, SquarePictureEncoder)
-    assert isinstance(load(tmp_path), StoredEncoder), "the graph is built and recorded again"
+        graph = known.path(verified.graphs[what.split()[0]])
+        if what.endswith("cut"):
+            graph.write_bytes(graph.read_bytes()[:-100])
+        else:
+            graph.unlink()
+    return folder
+
+
+@pytest.mark.parametrize("what", ["encode vectors", "encode cut", "encode missing", "not JSON"])
+def test_a_record_that_does_not_hold_is_not_used(cache: Path, tmp_path: Path, what: str) -> None:
+    files, refused = embedded_versions.weight_files("1"), []
+    options = CompileOptions(CompiledCache(damaged(cache, tmp_path, what)))
+    assert stored_encoder.load_stored("1", files, options, lambda: refused.append(1)) is None  # type: ignore[arg-type, func-returns-value]
+    assert isinstance(load(tmp_path), StoredEncoder), "the graphs are built and recorded again"
+
+
+@pytest.mark.parametrize("what", ["windows vectors", "map cut", "windows missing"])
+def test_graphs_for_regions_that_do_not_hold_are_replaced_by_torch(
+    cache: Path, tmp_path: Path, by_torch: Encoder, what: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    stored, [picture] = load(damaged(cache, tmp_path, what)), pictures(1)
+    assert isinstance(stored, StoredEncoder)
+    boxes = [(0.0, 0.0, 0.5, 0.5)]
+    windows = stored.pool_windows(stored.encode_map(picture), boxes)
+    expected = by_torch.pool_windows(by_torch.encode_map(picture), boxes)
+    assert np.abs(windows - expected).max() < 1e-6
+    assert "feature maps are computed by torch" in caplog.text

@@ -43,12 +43,14 @@ def children(of: int | None = None) -> list[psutil.Process]:
 
 
 def test_a_picture_waits_for_a_decoder_for_a_bounded_time_only() -> None:
-    with PictureSandbox(processes=1, wait_s=0.05) as sandbox:
+    refused: list[bool] = []
+    with PictureSandbox(processes=1, wait_s=0.05, refused=lambda: refused.append(True)) as sandbox:
         child = sandbox._slots.get()
         with pytest.raises(Busy, match="this one waited"):
             sandbox.decode(png())
         sandbox._slots.put(child)
         assert sandbox.decode(png()).size == (60, 40)
+    assert refused == [True]
 
 
 @pytest.fixture

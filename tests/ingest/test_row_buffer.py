@@ -54,7 +54,7 @@ def test_a_source_that_fails_half_way_yields_the_rows_before_the_error(count: in
             next(replayed)
 
 
-def test_an_ingest_opens_its_source_once(
+def test_an_ingest_opens_its_source_once_to_recognise_it_and_once_to_read_it(
     app: App, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source = write_source(tmp_path, 3)
@@ -67,7 +67,7 @@ def test_an_ingest_opens_its_source_once(
 
     monkeypatch.setattr(Path, "open", watch)
     assert ingest(app, source, prune=True).added == 3
-    assert opened.count(source) == 1
+    assert opened.count(source) == 2
 
 
 def test_a_full_temporary_folder_is_an_error_with_its_name(

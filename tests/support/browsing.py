@@ -28,6 +28,7 @@ from app.config import Settings
 from app.db.embedded import server as embedded_server
 from ingest.demo import draw_catalogue
 from ingest.load import load
+from support.servers import free_port
 
 CHROMIUM = Path("/usr/bin/chromium")
 SWITCHES = [
@@ -144,8 +145,14 @@ def _await(address: str) -> None:
 
 
 @pytest.fixture(scope="session")
-def address(shop: Shop) -> Iterator[str]:
-    with served(home=str(shop.home), private_addresses="1") as url:
+def web_port() -> int:
+    """The port on which tests serve pictures to the page, besides those of web servers."""
+    return free_port()
+
+
+@pytest.fixture(scope="session")
+def address(shop: Shop, web_port: int) -> Iterator[str]:
+    with served(home=str(shop.home), private_addresses="1", link_ports=f"80,443,{web_port}") as url:
         yield url
 
 

@@ -50,10 +50,10 @@ def alike(open_page: Open, address: str, shop: Shop) -> Page:
 
 
 @pytest.fixture(scope="module")
-def web(shop: Shop) -> Iterator[str]:
+def web(shop: Shop, web_port: int) -> Iterator[str]:
     """The URL of a web server for the folder of the query photo."""
     serve = partial(http.server.SimpleHTTPRequestHandler, directory=str(shop.photo.parent))
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), serve) as server:
+    with http.server.ThreadingHTTPServer(("127.0.0.1", web_port), serve) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield f"http://127.0.0.1:{server.server_port}/"
         server.shutdown()
