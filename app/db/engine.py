@@ -107,6 +107,10 @@ def make_fast_engine(settings: Settings, size: int | None = None) -> Engine:
     return engine
 
 
+def _load_empty_json_fast(connection: psycopg.Connection, _record: object) -> None:
+    set_json_loads(_load_json, connection)
+
+
 def _prepare_nothing_through_a_pooler(connection: psycopg.Connection, _record: object) -> None:
     """A pooler in transaction mode gives each transaction any of its connections, where another
     client may have prepared another statement under the same name. It shows by its own process id
@@ -120,7 +124,6 @@ def _prepare_nothing_through_a_pooler(connection: psycopg.Connection, _record: o
 
 def _prepare_fast(connection: psycopg.Connection, _record: object) -> None:
     register_vector(connection)
-    set_json_loads(_load_json, connection)
     connection.prepared_max = MAX_PREPARED_STATEMENTS
 
 
@@ -153,6 +156,7 @@ def _engine(
         execution_options={_PARAMETERS: options},
         **pool,
     )
+    event.listen(engine, "connect", _load_empty_json_fast)
     event.listen(engine, "connect", _prepare_nothing_through_a_pooler)
     return engine
 

@@ -176,7 +176,9 @@ def page(request: PageRequest) -> Page:
                 stopped=0 if page_hits.exhausted or full else len(page_hits.hits),
                 shared=request.shared,
             )
-        size = min(size * GROWTH_FACTOR, max(size, MAX_CANDIDATES))
+        size *= GROWTH_FACTOR
+        if 2 * size > MAX_CANDIDATES:  # a last retrieval of a few more would repeat nearly all
+            size = max(size // GROWTH_FACTOR, MAX_CANDIDATES)
 
 
 def _newly_shared(

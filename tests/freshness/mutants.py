@@ -5,7 +5,8 @@
 
 Each mutant replaces a few words in a copy of the checkout in a temporary folder, and runs its
 checks there until one fails. The unchanged code runs first and must pass. Exits with 1 if a mutant
-survives all of its checks. `test_mutants.py` verifies that every mutant still applies.
+survives all of its checks. `tests/architecture/test_mutants.py` verifies that every mutant still
+applies.
 """
 
 from __future__ import annotations

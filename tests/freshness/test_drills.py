@@ -57,7 +57,7 @@ def test_a_pooler_in_transaction_mode_between_page_and_server(home: Path) -> Non
     with opened(home) as direct, pooled(home) as url, opened(home, url) as app:
         assert exact_plan(app).path == "faiss"
         with SearchThreads(app, threads=4) as threads:
-            threads.goes_on(5)
+            threads.goes_on(5, seconds=300)
             assert best_sku(app, 7) == "P0007"
         assert (threads.wrong, threads.errors) == ([], [])
         add(direct, {"POOLED": [1000]})

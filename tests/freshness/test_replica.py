@@ -427,7 +427,7 @@ def test_a_standby_that_is_promoted_while_a_page_serves_keeps_using_the_builds(
     servers.catch_up(server_home, standby_home)
     assert (exact_plan(replica).build, exact_plan(replica).replica_lag_s) == (build.id, 0.0)
     with SearchThreads(replica) as threads:
-        threads.goes_on(1)
+        threads.goes_on(1, seconds=300)
         servers.promote(standby_home)
         threads.goes_on(3, seconds=300)
     assert threads.wrong == []
