@@ -18,6 +18,7 @@ from sqlalchemy import Engine, text
 from sqlalchemy.exc import DBAPIError
 
 from app.config import Settings
+from app.db import engine as engine_module
 from app.db.embedded import server as embedded_server
 from app.db.engine import check_schema, check_server, make_engine, schema_revision, snapshot
 from app.db.schema import SCHEMA_REVISION
@@ -331,3 +332,12 @@ def test_a_snapshot_cannot_write(engine: Engine) -> None:
         snapshot(engine) as connection,
     ):
         connection.execute(text("CREATE TABLE mine (n int)"))
+
+
+def test_a_connection_that_breaks_while_it_is_made_is_closed(database_url: str) -> None:
+    connection = psycopg.connect(database_url)
+    with psycopg.connect(database_url, autocommit=True) as other:
+        other.execute("SELECT pg_terminate_backend(%s, 60000)", [connection.info.backend_pid])
+    with pytest.raises(psycopg.OperationalError):
+        engine_module._prepare_nothing_through_a_pooler(connection, None)
+    assert connection.closed and not connection.broken
