@@ -23,14 +23,14 @@ IPPROTO_TCP, TCP_NODELAY = 6, 1
 which uvicorn's is not; without it each answer on a connection in use is delayed by about 40 ms."""
 
 MAX_WAITING = 2000
-"""Connections without a complete request; beyond, the one that has waited longest is closed."""
+"""Connections whose request is not complete; beyond, the one that has waited longest is closed."""
 
 
 def limited_protocol(
     *, head_s: float = HEAD_S, stalled_s: float = STALLED_S, most_waiting: int = MAX_WAITING
 ) -> type[H11Protocol]:
     """HTTP/1.1 of uvicorn with these limits, for one server."""
-    waiting: OrderedDict[H11Protocol, asyncio.TimerHandle] = OrderedDict()
+    waiting: OrderedDict[H11Protocol, asyncio.TimerHandle | None] = OrderedDict()
 
     class LimitedProtocol(H11Protocol):
         """A connection."""
@@ -67,22 +67,37 @@ def limited_protocol(
                 self._stalled = None
 
         def _mark(self) -> None:
-            """Begin or end the time in which a request must arrive."""
-            if self.cycle is not None and not self.cycle.response_complete:
+            """Note whether the connection waits for a request, or for the rest of one."""
+            if self.transport.is_closing():
+                return
+            if self.cycle is None or self.cycle.response_complete:
+                if waiting.get(self) is None:
+                    self._await_request()
+            elif self.cycle.more_body:
+                self._forget_timer()  # it goes on waiting; the gate limits the time for a body
+            else:
                 self._forget()
-            elif self not in waiting and not self.transport.is_closing():
-                self._await_request()
 
         def _await_request(self) -> None:
+            self._forget()
             waiting[self] = self.loop.call_later(head_s, self.transport.abort)
+            self._make_room()
+
+        def _make_room(self) -> None:
             while len(waiting) > most_waiting:
                 longest, timer = waiting.popitem(last=False)
-                timer.cancel()
+                if timer is not None:
+                    timer.cancel()
                 longest.transport.abort()
 
-        def _forget(self) -> None:
-            timer = waiting.pop(self, None)
+        def _forget_timer(self) -> None:
+            timer = waiting.get(self)
             if timer is not None:
                 timer.cancel()
+                waiting[self] = None
+
+        def _forget(self) -> None:
+            self._forget_timer()
+            waiting.pop(self, None)
 
     return LimitedProtocol

@@ -1,6 +1,6 @@
 """Gate: what happens to each request before it reaches its endpoint.
 
-In this order: CORS preflight, key and rate, a place, the body within its limits. Nothing of a body
+In this order: CORS preflight, key and rate, the body within its limits, a place. Nothing of a body
 is read for a request that is refused anyway.
 """
 
@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping, MutableMapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
@@ -134,15 +135,23 @@ class Gate:
             if key is not None:
                 answer.allow_origin(origin)
                 self._access.authorise(key, needed)
+        body = await self._body(scope, headers, receive)
+        try:
+            # Only now: bodies that arrive slowly take no place of others.
+            with self._place():
+                await self._app(scope, _replayed(body, receive), answer.send)
+        finally:
+            self._budget.give_back(len(body))
+
+    @contextmanager
+    def _place(self) -> Iterator[None]:
+        """One of the places for requests. Raises Busy if there is none."""
         if self._running >= self._limits.requests:
             raise Busy("Too many requests at a time; try again in a moment.")
         self._running += 1
-        body = b""
         try:
-            body = await self._body(scope, headers, receive)
-            await self._app(scope, _replayed(body, receive), answer.send)
+            yield
         finally:
-            self._budget.give_back(len(body))
             self._running -= 1
 
     async def _body(self, scope: Scope, headers: Mapping[bytes, bytes], receive: Receive) -> bytes:

@@ -28,6 +28,7 @@ from app.api.requests import (
 )
 from app.bootstrap import App
 from app.errors import LookalikeError, ModelNotMaintained, UnknownModel
+from app.operations.api_keys import CURSORS
 from app.search.filters import parse
 from app.search.vector_cache import VectorCache
 from app.types import Query as SearchRequest
@@ -103,7 +104,7 @@ class Searches:
     def __init__(self, app: App) -> None:
         self._app = app
         self._hashes = PictureHashes(app)
-        self._cursors = Cursors(lambda: app.api_keys.shared_secret("cursors"))
+        self._cursors = Cursors(lambda: app.api_keys.shared_secret(CURSORS))
         self._model_ids: dict[str, int] = {}
         self._batch = ThreadPoolExecutor(BATCH_THREADS, "batch")
 

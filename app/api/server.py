@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import resource
 import sys
 from contextlib import suppress
 from types import TracebackType
+from typing import Any
 
 import uvicorn
 
@@ -53,7 +55,7 @@ class ApiServer:
         )
         self._server = uvicorn.Server(self._config)
         try:
-            self._socket = self._config.bind_socket()
+            self._socket = self._bound_socket()
             self._socket.listen(BACKLOG)  # from here on clients may connect, and wait
         except (SystemExit, OSError, OverflowError) as exc:
             raise LookalikeError(
@@ -79,6 +81,14 @@ class ApiServer:
         _allow_connections()
         sys.setswitchinterval(SWITCH_S)
         self._server.run(sockets=[self._socket])
+
+    def _bound_socket(self) -> Any:
+        log = logging.getLogger("uvicorn.error")
+        log.disabled = True  # it would log the error that is raised here
+        try:
+            return self._config.bind_socket()
+        finally:
+            log.disabled = False
 
     @property
     def started(self) -> bool:

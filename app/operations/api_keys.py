@@ -41,6 +41,9 @@ SECONDS = {"s": 1, "min": 60, "h": 3600, None: 1}
 
 SECRET_BYTES = 32
 
+CURSORS = "cursors"
+"""The use of the secret that cursors are signed with."""
+
 T = TypeVar("T")
 
 
@@ -113,6 +116,8 @@ class ApiKeys:
             api_keys.insert(
                 connection, id_, name, scope, _digest(secret), rate, origins, expires_at
             )
+            # Here, because a process that searches a replica cannot store it when it needs it.
+            api_keys.store_secret(connection, CURSORS, secrets.token_bytes(SECRET_BYTES))
         return f"lk_{id_}_{secret}"
 
     def listed(self) -> list[ApiKey]:

@@ -66,6 +66,16 @@ def test_the_key_itself_is_not_stored(app: App, sql: psycopg.Connection) -> None
     assert secret not in row[0].encode() and secret.hex() not in row[0] and len(row[1]) == 32
 
 
+def test_with_the_first_key_the_secret_of_cursors_is_stored(
+    app: App, sql: psycopg.Connection
+) -> None:
+    """A process that searches a replica cannot store it."""
+    app.api_keys.create("search")
+    stored = sql.execute("SELECT secret FROM api_secret WHERE name = 'cursors'").fetchone()
+    app.api_keys.create("search")
+    assert stored == (app.api_keys.shared_secret("cursors"),)
+
+
 def test_an_expired_key_is_refused(server: ApiClient, app: App, sql: psycopg.Connection) -> None:
     key = app.api_keys.create("search", expires_at=datetime.now(UTC) + timedelta(days=1))
     assert server.with_key(key).post("/v1/search", SEARCH).status == 200

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import re
@@ -11,10 +12,13 @@ import sys
 import urllib.request
 from pathlib import Path
 
+import pytest
 from click.testing import CliRunner, Result
 
+from app.api.server import ApiServer
 from app.bootstrap import App
 from app.cli import cli
+from app.errors import LookalikeError, SchemaMismatch
 from support.shop import add, numbered
 
 
@@ -45,6 +49,21 @@ def test_a_key_as_json_is_alone_on_standard_output(app: App) -> None:
     created = json.loads(run(app, "key", "create", "--scope", "write", "--json").stdout)
     key = app.api_keys.authenticate(created["key"])
     assert key is not None and (key.id, key.scope) == (created["id"], created["scope"])
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_an_address_in_use_is_an_error_that_says_what_to_do(app: App) -> None:
+    with ApiServer(app, "127.0.0.1", 0) as server:
+        port = server.address.rpartition(":")[2]
+        with pytest.raises(LookalikeError, match=f"port {port}. Choose another with --host and"):
+            ApiServer(app, "127.0.0.1", int(port))
+    gc.collect()  # uvicorn leaves the socket open that it could not bind
+
+
+def test_a_database_without_tables_ends_the_command(empty_url: str, tmp_path: Path) -> None:
+    settings = {"LOOKALIKE_DATABASE_URL": empty_url, "LOOKALIKE_HOME": str(tmp_path)}
+    result = CliRunner().invoke(cli, ["api", "--port", "0"], env=settings)
+    assert isinstance(result.exception, SchemaMismatch)
 
 
 def test_the_command_serves_until_it_is_interrupted(app: App, tmp_path: Path) -> None:

