@@ -24,5 +24,6 @@ def api(host: str, port: int) -> None:
 
     with App() as app, ApiServer(app, host, port) as server:
         app.catalog.model()  # an unmigrated database ends the command here
+        app.warm_soon()
         note(f"The API answers on {server.address}; {server.address}/docs describes it.")
         server.run()

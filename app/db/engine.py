@@ -115,9 +115,13 @@ def _prepare_nothing_through_a_pooler(connection: psycopg.Connection, _record: o
     """A pooler in transaction mode gives each transaction any of its connections, where another
     client may have prepared another statement under the same name. It shows by its own process id
     in place of the server's."""
-    autocommit, connection.autocommit = connection.autocommit, True
-    row = connection.execute("SELECT pg_backend_pid()").fetchone()
-    connection.autocommit = autocommit
+    try:
+        autocommit, connection.autocommit = connection.autocommit, True
+        row = connection.execute("SELECT pg_backend_pid()").fetchone()
+        connection.autocommit = autocommit
+    except BaseException:
+        connection.close()  # the pool does not know it yet
+        raise
     if row is None or row[0] != connection.info.backend_pid:
         connection.prepare_threshold = None
 

@@ -10,7 +10,8 @@ import base64
 import hashlib
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -79,8 +80,9 @@ class CompiledCache:
     def read(self, key: str) -> OpenVinoGraph | None:
         """The graph of this key; None if it is missing, unreadable, damaged or of another key.
 
-        The file is read, not memory-mapped: a process that maps a file is killed when another
-        process truncates it.
+        A damaged file is removed, so that whoever needs the graph next builds it again. The file is
+        read, not memory-mapped: a process that maps a file is killed when another process truncates
+        it.
         """
         path = self.path(key)
         try:
@@ -90,7 +92,14 @@ class CompiledCache:
             return None
         except (OSError, ValueError, LookupError, TypeError) as exc:
             _log.warning("%s is not a valid compiled model (%s); it is built again", path, exc)
+            if not isinstance(exc, OSError):  # which may pass
+                with suppress(OSError):
+                    path.unlink()
             return None
+
+    def has(self, keys: Iterable[str]) -> bool:
+        """Whether there are files of all these graphs, which are not read."""
+        return all(self.path(key).exists() for key in keys)
 
     def write(self, key: str, graph: OpenVinoGraph) -> None:
         """Store a graph. If the folder cannot be written, the next process builds it again."""
@@ -120,13 +129,18 @@ class CompiledCache:
             "format": _FORMAT, "key": key, "fingerprint": verified.fingerprint,
             "graphs": dict(verified.graphs), "vectors": vectors,
         }  # fmt: skip
-        self._write(self._verified_path(key), json.dumps(document).encode())
+        body = json.dumps(document).encode()
+        digest = hashlib.sha256(body).hexdigest().encode()
+        self._write(self._verified_path(key), digest, b"\n", body)
 
     def load_verified(self, key: str) -> VerifiedGraphs | None:
         """The graphs that were verified under this key; None if there are none, or the record is
         damaged."""
         try:
-            document = json.loads(self._verified_path(key).read_bytes())
+            digest, _, body = self._verified_path(key).read_bytes().partition(b"\n")
+            if hashlib.sha256(body).hexdigest().encode() != digest:
+                return None
+            document = json.loads(body)
             if (document["format"], document["key"]) != (_FORMAT, key):
                 return None
             graphs = {str(name): str(graph) for name, graph in document["graphs"].items()}

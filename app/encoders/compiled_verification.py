@@ -33,5 +33,5 @@ def verify(
     if rows.shape != expected.shape or not np.isfinite(rows).all():
         raise OutputMismatch(f"it gives {rows.shape} numbers, or some that are not finite")
     cosine = float((rows * expected).sum(axis=1).min())
-    if cosine < min_cosine or np.abs(np.linalg.norm(rows, axis=1) - 1).max() > 1e-3:
+    if not cosine >= min_cosine or np.abs(np.linalg.norm(rows, axis=1) - 1).max() > 1e-3:
         raise OutputMismatch(f"its vectors are not those of torch (cosine {cosine:.5f})")

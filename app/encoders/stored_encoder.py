@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import os
 import threading
 from collections.abc import Callable, Sequence
 from importlib import metadata
@@ -23,7 +24,7 @@ from app.encoders.base import Encoder
 from app.encoders.compiled_cache import CompileOptions, OpenVinoGraph, VerifiedGraphs
 from app.encoders.compiled_verification import MIN_COSINE, PROBE_COUNT, OutputMismatch, verify
 from app.encoders.embedded_versions import SIDES
-from app.encoders.feature_map import FeatureMap
+from app.encoders.feature_map import MAP_SIDE, FeatureMap
 from app.encoders.probe_images import probe_images
 from app.encoders.square_pictures import EncoderFunctions, SquarePictureEncoder
 from app.images.decoding import DECODING
@@ -64,9 +65,9 @@ class StoredEncoder(SquarePictureEncoder):
         functions = EncoderFunctions(encode, _not_opened, _not_opened)
         super().__init__(functions, version, verified.fingerprint, runtime)
 
-    def encode_map(self, picture: Image.Image, *args: int) -> FeatureMap:
+    def encode_map(self, picture: Image.Image, side: int = MAP_SIDE) -> FeatureMap:
         """As `SquarePictureEncoder.encode_map`."""
-        return self._opened().encode_map(picture, *args)
+        return self._opened().encode_map(picture, side)
 
     def pool_windows(self, feature_map: FeatureMap, windows: Sequence[Region]) -> Vectors:
         """As `SquarePictureEncoder.pool_windows`."""
@@ -123,8 +124,10 @@ def load_stored(
         return None
     try:
         verified = options.cache.load_verified(_key(version, files))
-        graph = None if verified is None else options.cache.read(verified.graphs["encode"])
-        if verified is None or graph is None:
+        if verified is None or not options.cache.has(verified.graphs.values()):
+            return None
+        graph = options.cache.read(verified.graphs["encode"])
+        if graph is None:
             return None
         from app.encoders import openvino_runtime
 
@@ -141,9 +144,12 @@ def load_stored(
 def record(
     version: str, encoder: SquareEncoder, files: Sequence[Path], options: CompileOptions
 ) -> None:
-    """Record the graphs of an encoder for `load_stored`, if OpenVINO runs it."""
+    """Record the graphs of an encoder for `load_stored`, if OpenVINO runs it and the cache could
+    keep its graph: the other graphs take longer to make than all else that loads an encoder."""
     compiled = encoder.compiled
     if compiled.graph is None or compiled.probe_vectors is None:
+        return
+    if not (options.cache.has([compiled.graph]) and os.access(options.cache.folder, os.W_OK)):
         return
     graphs = {"encode": compiled.graph}
     try:

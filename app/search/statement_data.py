@@ -76,6 +76,8 @@ class StatementData:
             raise NotAnswered
         self._result, self._evidence = result, None
         self._rows = {row.product_id: row for row in result.rows}
+        if not {self._query.sku, *self._query.shown}.isdisjoint(row.sku for row in result.rows):
+            raise NotAnswered  # deleted and added again since its id was read
         if clause.condition:
             return filtered_build_result(
                 result.candidates, self._build, result.delta_rows, deeper=result.deeper
@@ -159,7 +161,7 @@ class StatementData:
         if not found.keys() >= without:
             raise NotAnswered  # deleted meanwhile
         return {
-            id_: row._replace(thumbnail=row.thumbnail or found[row.picture_id])
+            id_: row if row.thumbnail is not None else row._replace(thumbnail=found[row.picture_id])
             for id_, row in rows.items()
         }
 

@@ -18,6 +18,7 @@ from sqlalchemy import Engine, text
 from sqlalchemy.exc import DBAPIError
 
 from app.config import Settings
+from app.db import engine as engine_module
 from app.db.embedded import server as embedded_server
 from app.db.engine import check_schema, check_server, make_engine, schema_revision, snapshot
 from app.db.schema import SCHEMA_REVISION
@@ -331,3 +332,12 @@ def test_a_snapshot_cannot_write(engine: Engine) -> None:
         snapshot(engine) as connection,
     ):
         connection.execute(text("CREATE TABLE mine (n int)"))
+
+
+def test_a_connection_that_cannot_be_prepared_for_use_is_closed(database_url: str) -> None:
+    """The pool does not know it yet, and nobody else would close it."""
+    connection = psycopg.connect(database_url)
+    connection.execute("SELECT 1")  # in a transaction the mode cannot be changed
+    with pytest.raises(psycopg.ProgrammingError):
+        engine_module._prepare_nothing_through_a_pooler(connection, None)
+    assert connection.closed and not connection.broken

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,8 +17,11 @@ from PIL import Image
 from app.encoders import embedded_versions, stored_encoder
 from app.encoders.base import EMBEDDED, Encoder
 from app.encoders.compiled_cache import CompiledCache, CompileOptions
+from app.encoders.compiled_verification import MIN_COSINE, OutputMismatch, verify
+from app.encoders.feature_map import FeatureMap
 from app.encoders.loading import load_encoder
 from app.encoders.probe_images import probe_images
+from app.encoders.square_pictures import SquarePictureEncoder
 from app.encoders.stored_encoder import StoredEncoder
 from support.paths import REPO
 
@@ -110,11 +115,15 @@ def damaged(cache: Path, folder: Path, what: str) -> Path:
     for file in cache.iterdir():
         (folder / file.name).write_bytes(file.read_bytes())
     [record] = folder.glob("*.verified.json")
-    known, key = CompiledCache(folder), json.loads(record.read_text())["key"]
+    known, key = CompiledCache(folder), json.loads(record.read_text().splitlines()[1])["key"]
     verified = known.load_verified(key)
     assert verified is not None
     if what == "not JSON":
         record.write_bytes(b"{")
+    elif what == "another fingerprint":
+        own = b'"fingerprint": "' + verified.fingerprint[:12].encode()
+        changed = record.read_bytes().replace(own, b'"fingerprint": "000000000000')
+        record.write_bytes(changed)
     elif what.endswith(" vectors"):
         name = what.split()[0]
         turned = {name: np.roll(verified.vectors[name], 1, axis=0)}
@@ -128,7 +137,10 @@ def damaged(cache: Path, folder: Path, what: str) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("what", ["encode vectors", "encode cut", "encode missing", "not JSON"])
+@pytest.mark.parametrize("what", [
+    "encode vectors", "encode cut", "encode missing", "windows missing", "not JSON",
+    "another fingerprint",
+])  # fmt: skip
 def test_a_record_that_does_not_hold_is_not_used(cache: Path, tmp_path: Path, what: str) -> None:
     files, refused = embedded_versions.weight_files("1"), []
     options = CompileOptions(CompiledCache(damaged(cache, tmp_path, what)))
@@ -136,7 +148,7 @@ def test_a_record_that_does_not_hold_is_not_used(cache: Path, tmp_path: Path, wh
     assert isinstance(load(tmp_path), StoredEncoder), "the graphs are built and recorded again"
 
 
-@pytest.mark.parametrize("what", ["windows vectors", "map cut", "windows missing"])
+@pytest.mark.parametrize("what", ["windows vectors", "map cut"])
 def test_graphs_for_regions_that_do_not_hold_are_replaced_by_torch(
     cache: Path, tmp_path: Path, by_torch: Encoder, what: str, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -147,3 +159,48 @@ def test_graphs_for_regions_that_do_not_hold_are_replaced_by_torch(
     expected = by_torch.pool_windows(by_torch.encode_map(picture), boxes)
     assert np.abs(windows - expected).max() < 1e-6
     assert "feature maps are computed by torch" in caplog.text
+    if what == "map cut":  # the damaged file is gone, and the next process makes it again
+        caplog.clear()
+        again = load(tmp_path)
+        again.encode_map(picture)
+        assert isinstance(again, StoredEncoder) and not caplog.text
+
+
+def test_threads_that_need_feature_maps_first_open_the_graphs_once(
+    cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stored = load(cache)
+    assert isinstance(stored, StoredEncoder)
+    opened, open_graphs = [], stored._open_graphs
+
+    def counted() -> SquarePictureEncoder:
+        opened.append(1)
+        return open_graphs()
+
+    monkeypatch.setattr(stored, "_open_graphs", counted)
+    start = threading.Barrier(4)
+
+    def first_map() -> FeatureMap:
+        start.wait()
+        return stored.encode_map(pictures(1)[0], side=128)
+
+    with ThreadPoolExecutor(4) as pool:
+        maps = [each.result() for each in [pool.submit(first_map) for _ in range(4)]]
+    assert opened == [1] and all(np.array_equal(each, maps[0]) for each in maps)
+
+
+def test_without_a_folder_to_write_to_no_other_graphs_are_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[object] = []
+    monkeypatch.setattr(stored_encoder, "_map_graphs", made.append)
+    (tmp_path / "file").touch()
+    encoder = load(tmp_path / "file" / "cache")
+    assert encoder.runtime.startswith("OpenVINO") and not made
+
+
+def test_vectors_that_are_no_numbers_are_not_those_of_torch() -> None:
+    rows = np.eye(4, 8, dtype=np.float32)
+    squares = np.zeros((4, 2, 2, 3), np.uint8)
+    with pytest.raises(OutputMismatch):
+        verify(lambda some: rows[: len(some)], np.full_like(rows, np.nan), MIN_COSINE, squares)

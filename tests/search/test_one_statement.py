@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import psycopg
 import pytest
 
 from app.bootstrap import App
+from app.db.queries import calibration, page_lookups
 from app.duplicates import verdicts
 from app.duplicates.normalization import identity_key
-from app.types import Filters, Product, Query, SearchResult
+from app.types import Calibration, CutOff, Filters, Product, Query, SearchResult
 from support.colours import photo
-from support.shop import add_products, vectors
+from support.shop import add_products, sha, vectors
 from support.statements import Slow
 
 K = 6
@@ -168,9 +170,9 @@ def test_an_unknown_sku_and_a_deleted_one_are_errors_that_suggest(app: App, slow
 
 
 def test_thumbnails_beyond_the_first_are_read_as_well(
-    app: App, slow: Slow, monkeypatch: pytest.MonkeyPatch
+    app: App, slow: Slow, monkeypatch: pytest.MonkeyPatch, sql: psycopg.Connection
 ) -> None:
-    same = [(Product(f"SAME{n:02}", "Orova lamp", year=2000 + n), [800]) for n in range(12)]
+    same = [(Product(f"SAME{n:02}", "Orova lamp", year=2011 - n), [800]) for n in range(12)]
     add_products(app, same)
     slow.took()
     query = replace(vector_query(app, 800), fold=True)
@@ -178,6 +180,10 @@ def test_thumbnails_beyond_the_first_are_read_as_well(
     assert not slow.took()
     assert all(match.thumbnail for match in found.matches)
     assert found.matches == in_statements(app, query, monkeypatch).matches
+    sql.execute("UPDATE picture SET thumbnail = '' WHERE sha256 = %s", [sha(800)])
+    assert [bool(match.thumbnail) for match in app.search.search(query).matches] == [False] + [
+        True
+    ] * (K - 1)
 
 
 def test_rounded_vectors_and_products_of_earlier_pages_keep_near_duplicates_away(
@@ -192,3 +198,41 @@ def test_rounded_vectors_and_products_of_earlier_pages_keep_near_duplicates_away
     several = in_statements(app, second, monkeypatch)
     assert found.matches == several.matches and found.dropped == several.dropped
     assert np.isfinite([match.similarity for match in found.matches]).all()
+
+
+def test_listings_are_joined_by_the_cut_of_a_category_that_no_product_of_the_page_has(
+    app: App, slow: Slow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seeds = range(900, 960)
+    rows = dict(zip(seeds, vectors(app, seeds), strict=True))
+    far, farthest = sorted(seeds, key=lambda seed: float(rows[seed] @ rows[900]))[:2]
+    match = Product("MATCH", "Selunta coat", None, "Coats", None)
+    others = [replace(match, sku=sku, category="Coat") for sku in ("SAME", "AGAIN")]
+    add_products(app, [(match, [900]), (others[0], [far]), (others[1], [farthest])])
+    verdicts.decide(app.engine, "MATCH", "SAME", True, "a test")
+    unknown = CutOff(None, 0, 0)
+    with app.engine.begin() as connection:
+        everywhere = Calibration("Coat", unknown, CutOff(2.0, 5, 5), unknown)
+        calibration.replace(connection, 1, [everywhere])
+    slow.took()
+    query = replace(vector_query(app, 900), fold=True, k=1)
+    [found] = app.search.search(query).matches
+    assert not slow.took()
+    [expected] = in_statements(app, query, monkeypatch).matches
+    assert found.similar == expected.similar == ()
+
+
+@pytest.mark.parametrize("asked", [Query(sku="P08"), Query(sku="AGAIN08", shown=("P08",))])
+def test_a_product_that_is_added_again_meanwhile_is_not_shown_again(
+    app: App, slow: Slow, monkeypatch: pytest.MonkeyPatch, asked: Query
+) -> None:
+    earlier = page_lookups.own_vectors if asked.sku == "P08" else page_lookups.earlier
+
+    def added_again(*args: Any) -> Any:
+        found = earlier(*args)
+        app.catalog.delete(["P08"])
+        add_products(app, [(Product("P08", "Kestrel Marria8 red blazer"), [8])])
+        return found
+
+    monkeypatch.setattr(page_lookups, earlier.__name__, added_again)
+    assert "P08" not in [match.product.sku for match in app.search.search(asked).matches]

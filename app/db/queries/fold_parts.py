@@ -28,15 +28,16 @@ FOLD_PARTS = """
         ) AS few) AS counted
     WHERE counted.total > 1
 ), alike AS MATERIALIZED (
-    SELECT p.id, p.sku, wording.key, wording.total FROM wording CROSS JOIN LATERAL (
-        SELECT id, sku FROM product AS p WHERE p.identity_key = wording.key ORDER BY p.id
+    SELECT p.*, wording.key, wording.total FROM wording CROSS JOIN LATERAL (
+        SELECT id, sku, category FROM product AS p WHERE p.identity_key = wording.key ORDER BY p.id
         LIMIT {most_alike}) AS p
 ), decided AS MATERIALIZED (
     {verdicts}
 ), compared AS MATERIALIZED (
-    SELECT id FROM alike
-    UNION SELECT candidate.id FROM candidate JOIN wording ON wording.key = candidate.identity_key
-    UNION SELECT candidate.id FROM decided
+    SELECT id, category FROM alike
+    UNION SELECT candidate.id, category FROM candidate
+        JOIN wording ON wording.key = candidate.identity_key
+    UNION SELECT candidate.id, category FROM decided
         JOIN candidate ON candidate.sku = decided.sku_a OR candidate.sku = decided.sku_b
 ), {pictures}, packed AS MATERIALIZED (
     SELECT told.product_id, {aggregate} AS pictures
@@ -52,7 +53,7 @@ FOLD_COLUMNS = """, (
     CASE WHEN page.place = 1 THEN (
         SELECT jsonb_agg(to_jsonb(c)) FROM calibration AS c
         WHERE c.model_id = {model} AND EXISTS (SELECT FROM compared) AND (
-            c.category = '' OR c.category IN (SELECT category FROM candidate))) END
+            c.category = '' OR c.category IN (SELECT category FROM compared))) END
         AS calibrations,
     p.identity_key AS key, CAST(NULL AS bigint) AS total, CAST(NULL AS bigint) AS compared"""
 """Columns of the page's rows; the verdicts and calibrations are in the first row only."""

@@ -1,0 +1,58 @@
+"""Over random catalogues, one statement answers as several do."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from random import Random
+
+import psycopg
+import pytest
+
+from app.bootstrap import App
+from app.search import paging
+from app.types import Query, SearchResult
+from support.random_shop import random_query, refill
+from support.statements import Slow
+
+CATALOGUES = 15
+QUERIES = 3
+PAGES = 2
+
+
+def told(result: SearchResult) -> tuple[object, ...]:
+    """What both ways tell: labels of similarities are cached for a while, and one statement does
+    not count the products without a picture."""
+    short = result.plan.shortfall_counts
+    short = short and replace(short, without_picture=None)
+    matches = [replace(match, means=None) for match in result.matches]
+    return matches, result.dropped, short, result.plan.not_tried
+
+
+def in_statements(app: App, query: Query, monkeypatch: pytest.MonkeyPatch) -> SearchResult:
+    """The result of several statements, after which the index is open."""
+    with monkeypatch.context() as patch:
+        patch.setattr(app.search, "_in_one_statement", lambda *_: None)
+        found = app.search.search(query)
+    app.search.open_index()
+    return found
+
+
+def test_one_statement_answers_random_queries_as_several_do(
+    app: App, sql: psycopg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Fewer at first, so that products which fold or read alike are not on the page.
+    monkeypatch.setattr(paging, "MIN_DEDUPLICATED", 4)
+    slow, by_one, by_several = Slow(app), 0, 0
+    for seed in range(CATALOGUES):
+        random = Random(seed)
+        skus = refill(app, sql, random)
+        for _ in range(QUERIES):
+            query = random_query(app, random, skus)
+            for _ in range(PAGES):
+                expected = in_statements(app, query, monkeypatch)
+                slow.took()
+                found = app.search.search(query)
+                by_one, by_several = by_one + 1 - (took := slow.took()), by_several + took
+                assert told(found) == told(expected), (seed, query)
+                query = replace(query, shown=(*query.shown, *found.shown))
+    assert by_one > by_several
