@@ -61,7 +61,7 @@ openapi: $(INSTALLED)
 	$(BIN)/python -m app.api.openapi > docs/openapi.json
 
 fuzz-api: $(INSTALLED)
-	PYTHONPATH=tests $(BIN)/python tests/api/fuzz.py --seconds $(or $(SECONDS),600)
+	PYTHONPATH=.:tests $(BIN)/python tests/api/fuzz.py --seconds $(or $(SECONDS),600)
 
 lint: $(INSTALLED)
 	$(BIN)/python -m ruff check .

@@ -188,13 +188,21 @@ def invalid_request(found: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     named = [
         {
             "at": ".".join(str(part) for part in each["loc"]),
-            "message": str(each["msg"]).removeprefix("Value error, "),
+            "message": _message(each),
         }
         for each in found
     ]
     told = "; ".join(f"{each['at']}: {each['message']}" for each in named[:3])
-    body = problem(InvalidRequest(f"The request is not as described in /openapi.json: {told}."))
+    told += "" if told.endswith("?") else "."
+    body = problem(InvalidRequest(f"The request is not as described in /openapi.json: {told}"))
     return body | {"errors": named[:20]}
+
+
+def _message(found: Mapping[str, Any]) -> str:
+    """What is wrong with one field, as a person would say it."""
+    if found.get("type") == "extra_forbidden":
+        return "There is no such field here; is it mistyped?"
+    return str(found["msg"]).removeprefix("Value error, ")
 
 
 def headers_of(error: LookalikeError) -> dict[str, str]:

@@ -29,7 +29,6 @@ PRODUCT_BODY = {
                     "additionalProperties": False,
                     "properties": {
                         "product": {
-                            "type": "string",
                             "description": "a JSON object as of ProductFields",
                         },
                         "pictures": {

@@ -62,7 +62,6 @@ PHOTO_FORM = {
                     "properties": {
                         "file": {"type": "string", "format": "binary"},
                         "query": {
-                            "type": "string",
                             "description": "options of the search, a JSON object as of PhotoQuery",
                         },
                     },

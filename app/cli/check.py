@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 
 import click
 
 from app.bootstrap import App
-from app.cli.output import as_json, note, print_json
+from app.cli.output import ThrottledProgress, as_json, note, print_json
 from app.operations.integrity.findings import Finding, IntegrityReport
 
-PROGRESS_INTERVAL_S = 10.0
 MARKS = {"error": "BAD ", "warning": "bad ", "info": "note"}
 
 
@@ -47,24 +45,12 @@ def check(
         options = CheckOptions(
             folders, app.encoder if encoder else None, repair, app.settings.shared_picture_products
         )
-        report = run_checks(app.engine, app.files, app.limits, options, notify=_ThrottledProgress())
+        report = run_checks(app.engine, app.files, app.limits, options, notify=ThrottledProgress())
     if as_json:
         print_json(report.as_dict())
     else:
         _print(report)
     context.exit(0 if report.healthy else 1)
-
-
-class _ThrottledProgress:
-    """Prints a progress message at most every PROGRESS_INTERVAL_S seconds."""
-
-    def __init__(self) -> None:
-        self._next = time.monotonic() + PROGRESS_INTERVAL_S
-
-    def __call__(self, message: str) -> None:
-        if time.monotonic() >= self._next:
-            self._next = time.monotonic() + PROGRESS_INTERVAL_S
-            note(message)
 
 
 def _print(report: IntegrityReport) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from app.bootstrap import App
-from app.cli.output import as_json, note, print_json, print_table
+from app.cli.output import ThrottledProgress, as_json, note, print_json, print_table
 from app.cli.search import filters_option
 from app.config import Settings
 from app.errors import BadInput, BadSource
@@ -63,7 +63,9 @@ def evaluate(
     labelled = labelled_queries.read_queries(queries)
     template = Query(filters=parse(list(filters)), **query_fields)
     with App() as app:
-        evaluation = labelled_queries.evaluate(app.engine, app.search, labelled, template, note)
+        evaluation = labelled_queries.evaluate(
+            app.engine, app.search, labelled, template, note, ThrottledProgress()
+        )
         difference = (
             _compare(app.settings, evaluation, labelled, template, against) if against else None
         )
@@ -99,7 +101,9 @@ def _compare(
     other_settings = settings.model_validate(settings.model_dump() | changed_settings)
     other_template = replace(template, **_parse_fields(changed_fields))
     with App(other_settings) as app:
-        other = labelled_queries.evaluate(app.engine, app.search, labelled, other_template, note)
+        other = labelled_queries.evaluate(
+            app.engine, app.search, labelled, other_template, note, ThrottledProgress()
+        )
     return labelled_queries.compare(evaluation, other.ranks)
 
 

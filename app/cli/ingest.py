@@ -153,7 +153,12 @@ def _preview(source: str, options: LoadOptions, *, as_json: bool) -> None:
 def _note_rejects(rows: int, pictures: int, rejects: Path | None) -> None:
     if rows or pictures:
         where = f"see {rejects}" if rejects else "name a file with --rejects to see which and why"
-        note(f"{rows} rows and {pictures} pictures were refused; {where}.")
+        refused = f"{_counted(rows, 'row')} and {_counted(pictures, 'picture')} were refused"
+        note(f"{refused}; {where}.")
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 @click.command()

@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from app.bootstrap import App
-from app.cli.output import as_json, note, print_json, print_table
+from app.cli.output import ThrottledProgress, as_json, note, print_json, print_table
 from app.encoders.base import AUTO, EMBEDDED, INT8
 from app.encoders.embedded_versions import offer, outdated
 from app.errors import LookalikeError
@@ -120,7 +120,9 @@ def compare(name: str, other: str, queries: Path, report: Path | None, as_json: 
     with App() as app:
         templates = [Query(model_id=app.lifecycle.model(each).id) for each in (name, other)]
         ours, theirs = (
-            labelled_queries.evaluate(app.engine, app.search, labelled, template, note)
+            labelled_queries.evaluate(
+                app.engine, app.search, labelled, template, note, ThrottledProgress()
+            )
             for template in templates
         )
         difference = labelled_queries.compare(ours, theirs.ranks)

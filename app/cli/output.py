@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from collections.abc import Iterable, Sequence
 from decimal import Decimal
 from typing import Any
 
 import click
+
+PROGRESS_INTERVAL_S = 10.0
 
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
@@ -39,6 +42,18 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Non
 def note(message: str) -> None:
     """Print a message on standard error, so that standard output has the result alone."""
     click.echo(message, err=True)
+
+
+class ThrottledProgress:
+    """Prints a progress message at most every PROGRESS_INTERVAL_S seconds."""
+
+    def __init__(self) -> None:
+        self._next = time.monotonic() + PROGRESS_INTERVAL_S
+
+    def __call__(self, message: str) -> None:
+        if time.monotonic() >= self._next:
+            self._next = time.monotonic() + PROGRESS_INTERVAL_S
+            note(message)
 
 
 def _is_number(text: str) -> bool:

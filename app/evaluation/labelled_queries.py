@@ -65,12 +65,13 @@ def evaluate(
     queries: Sequence[LabelledQuery],
     template: Query,
     warn: Callable[[str], None],
+    progress: Callable[[str], None] | None = None,
 ) -> Evaluation:
     """Search with every query photo, and measure the rank of its product.
 
     `template` gives filters and options of the searches. A product that is folded into another
-    counts as found. `warn` is called with each query that failed, and the reason. Raises BadSource
-    if all failed.
+    counts as found. `warn` is called with each query that failed, and the reason, and
+    `progress` before each query with how many were asked. Raises BadSource if all failed.
     """
     skus = [query.expected_sku for query in queries]
     with engine.connect() as connection:
@@ -79,7 +80,9 @@ def evaluate(
         categories = products.categories(connection, skus)
     outcomes: list[QueryOutcome] = []
     unreadable = 0
-    for query in queries:
+    for number, query in enumerate(queries):
+        if progress is not None:
+            progress(f"{number:,} of {len(queries):,} queries asked")
         if query.expected_sku in categories and query.expected_sku not in passing:
             continue
         try:

@@ -153,7 +153,8 @@ class Downloader:
         if self._ports is not None and url.port not in self._ports:
             allowed = ", ".join(map(str, sorted(self._ports)))
             raise BadImage(
-                f"{self._kind.noun.capitalize()}s are downloaded from port {allowed} only. "
+                f"{self._kind.noun.capitalize()}s are downloaded from port {allowed} only; the "
+                "operator may name others in LOOKALIKE_LINK_PORTS. "
                 f"{self._kind.instead.capitalize()}"
             )
 

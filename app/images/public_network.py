@@ -67,8 +67,9 @@ class PublicNetwork(NetworkBackend):
         addresses = _resolve(host, port, self._deadline, shown)
         if not self._allow_private and not all(is_public(ip_address(a[0])) for _, a in addresses):
             raise BadImage(
-                f"{shown} is in a private network, from which nothing is downloaded. Download the "
-                "picture and upload its file."
+                f"{shown} is in a private network, from which nothing is downloaded unless the "
+                "operator sets LOOKALIKE_PRIVATE_ADDRESSES=true. Download the file with a browser, "
+                "and name or upload that."
             )
         for untried, (family, address) in zip(range(len(addresses), 0, -1), addresses, strict=True):
             connection = socket.socket(family, socket.SOCK_STREAM)

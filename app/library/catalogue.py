@@ -13,7 +13,7 @@ from typing import Any, Self
 
 from app.bootstrap import App
 from app.config import Settings
-from app.errors import UnsupportedPlatform
+from app.errors import BadInput, UnsupportedPlatform
 from app.library.pictures import GivenPictures, Picture, read_picture
 from app.search.filters import parse
 from app.types import Build, Filters, ProductDetails, Query, Region, SearchResult, WordsBy
@@ -207,6 +207,8 @@ class Catalogue:
         >>> result.updated, [each.reason for each in result.rejected]
         (1, ['no sku'])
         """
+        if isinstance(products, Mapping):
+            raise BadInput("Products are a list of mappings; put this one in a list.")
         app = self._app
         pictures = GivenPictures(app)
         rows = _rows(products, pictures)
@@ -227,12 +229,15 @@ class Catalogue:
         """Delete products and the pictures that no other product shows; returns how many.
 
         All or none: raises UnknownProduct with the skus that no product has, unless `missing_ok`.
+        Raises BadInput for a sku that is not in a list.
 
         >>> shop.delete(["MUG-3"])
         1
         >>> shop.delete(["MUG-3"], missing_ok=True)
         0
         """
+        if isinstance(skus, str):
+            raise BadInput(f"Skus are a list: [{skus!r}].")
         return self._app.catalog.delete(list(dict.fromkeys(skus)), missing_ok=missing_ok)
 
     def product(self, sku: str) -> ProductDetails:

@@ -37,7 +37,8 @@ def _read_file(path: Path, limit: int) -> bytes:
         with path.open("rb") as file:
             data = file.read(limit + 1)
     except (OSError, ValueError) as exc:
-        raise BadImage(f"The picture {path} cannot be read: {exc}.") from exc
+        reason = getattr(exc, "strerror", None) or exc
+        raise BadImage(f"The picture {path} cannot be read: {reason}.") from exc
     if len(data) > limit:
         raise BadImage(f"The picture {path} has more than {limit:,} bytes; make it smaller.")
     return data

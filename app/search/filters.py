@@ -20,8 +20,11 @@ def parse(conditions: Sequence[str]) -> Filters:
     """Filters from conditions: `brand=Kestrel`, `year>=2019`, `price=10..20`, `packaged=1`.
 
     A name that is no column is an attribute. Several values of one name are alternatives. Raises
-    BadInput for a malformed condition and for a year or a price that is not a number.
+    BadInput for a text instead of a list, for a malformed condition, and for a year or a price that
+    is not a number.
     """
+    if isinstance(conditions, str):
+        raise BadInput(f"Filters are a list: [{conditions!r}].")
     columns: dict[str, list[Value]] = {}
     attributes: dict[str, list[str]] = {}
     bounds: dict[str, dict[str, int | Decimal]] = {">=": {}, "<=": {}}

@@ -19,6 +19,7 @@ from sqlalchemy import Engine
 from app.config import Settings
 from app.db.queries import query_photos
 from app.db.queries.query_photos import QueryPhotoRow
+from app.db.text import is_storable
 from app.encoders.base import EncoderProvider
 from app.errors import Busy, ModelMismatch, UnknownPhoto
 from app.images.thumbnails import thumbnail
@@ -100,10 +101,7 @@ class StoredPhotos:
         Raises UnknownPhoto if it is not stored (any more), or was stored under another model than
         the active one.
         """
-        with self._engine.connect() as connection:
-            row = query_photos.find(connection, id_)
-        if row is None:
-            raise UnknownPhoto()
+        row = self._row(id_)
         if row.fingerprint != self._encoders.active().fingerprint:
             raise UnknownPhoto("The model has changed since this photo was sent; send it again.")
         if region is not None:
@@ -119,11 +117,16 @@ class StoredPhotos:
 
     def preview(self, id_: str) -> bytes:
         """The preview (JPEG) of a stored photo. Raises UnknownPhoto."""
-        with self._engine.connect() as connection:
-            row = query_photos.find(connection, id_)
-        if row is None:
-            raise UnknownPhoto()
-        return row.preview
+        return self._row(id_).preview
+
+    def _row(self, id_: str) -> QueryPhotoRow:
+        """A photo that has not expired. Raises UnknownPhoto, also for an id that is no text."""
+        if is_storable(id_):
+            with self._engine.connect() as connection:
+                row = query_photos.find(connection, id_)
+            if row is not None:
+                return row
+        raise UnknownPhoto()
 
     def _make_room(self) -> None:
         """Delete the photos that have expired. Raises Busy if there are too many others."""

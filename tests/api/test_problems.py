@@ -43,7 +43,10 @@ def test_messages_of_the_installation_are_not_sent() -> None:
 @pytest.mark.parametrize(
     ("document", "detail"),
     [
-        ({"sku": "P0001", "nonsense": 1}, "body.nonsense: Extra inputs"),
+        (
+            {"sku": "P0001", "nonsense": 1},
+            "body.nonsense: There is no such field here; is it mistyped?",
+        ),
         ({"sku": "P0001", "k": "5"}, "body.k: Input should be a valid integer"),
         ({"sku": "P0001", "k": 0}, "body.k: "),
         ({}, "give at least one of photo_id, sku, text and vector"),
@@ -53,6 +56,8 @@ def test_messages_of_the_installation_are_not_sent() -> None:
         ({"sku": "P0001", "filters": ["brand"]}, "not of the form column=value"),
         ({"sku": "nope"}, "No product of the catalogue has the sku 'nope'"),
         ({"photo_id": "nope"}, "send the photo again"),
+        ({"photo_id": "a\0"}, "send the photo again"),
+        ({"sku": "P0001", "not_like": ["a\0"]}, "send the photo again"),
         ({"photo_id": "nope", "sku": "P0001"}, "send the photo again"),
         ({"sku": "P0001", "text": "a\0b"}, "NUL"),
         ({"sku": "P0001", "cursor": "nope"}, "search again without it"),
@@ -120,6 +125,19 @@ def test_a_photo_may_not_be_fetched_from_a_private_address(client: ApiClient) ->
     for url in ("http://127.0.0.1/x.png", "file:///etc/passwd", "nonsense"):
         response = client.post("/v1/photos", {"url": url})
         assert (response.status, response.json()["type"]) == (422, PROBLEM + "bad-image")
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/v1/photos/%00/preview", "/v1/products/%00", "/v1/products/%00/similar",
+        "/v1/facets?photo_id=%00", "/v1/facets?filter=a%00%3Db", "/v1/facets?text=%00",
+    ],
+)  # fmt: skip
+def test_what_postgresql_cannot_store_is_no_error_of_the_server(
+    client: ApiClient, path: str
+) -> None:
+    assert client.get(path).status in (404, 422)
 
 
 def test_unknown_addresses_methods_and_parameters_are_refused(client: ApiClient) -> None:

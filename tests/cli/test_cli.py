@@ -17,18 +17,19 @@ from functools import cache
 from io import BytesIO, TextIOWrapper
 from pathlib import Path
 from typing import Any
+from unittest.mock import MagicMock
 
 import click
 import psycopg
 import pytest
 
 from app.bootstrap import App
-from app.cli import BUSY, COMMANDS, cli, ingest, main
+from app.cli import BUSY, COMMANDS, cli, ingest, main, output
 from app.cli.model import _absolute as absolute_path
 from app.config import Settings
 from app.db.embedded import server as embedded_server
 from app.encoders.loading import choose_encoder
-from app.errors import Busy
+from app.errors import BadSource, Busy
 from support.colours import photo
 from support.paths import REPO
 from support.small_clip import save_small_clip
@@ -626,6 +627,19 @@ def test_eval_prints_the_figures(cat: Run, source: Path) -> None:
     found = cat("eval", queries, "--json").json
     assert (found["queries"], found["recall_at_1"], found["mrr"]) == (2, 1.0, 1.0)
     assert "recall_at_5      1.000  (95 %: 0.342 to 1.000)" in cat("eval", queries).out
+
+
+def test_eval_says_how_far_it_is(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    (tmp_path / "q.csv").write_text("query,expected_sku\n0.png,A\n1.png,A\n")
+    monkeypatch.setattr(output, "PROGRESS_INTERVAL_S", 0.0)
+    monkeypatch.setattr("app.cli.evaluate.App", MagicMock())
+    monkeypatch.setattr("app.evaluation.labelled_queries.check_schema", lambda _: None)
+    monkeypatch.setattr("app.evaluation.labelled_queries.products", MagicMock())
+    with pytest.raises(BadSource, match="None of the queries"):
+        cli.main(["eval", str(tmp_path / "q.csv")], standalone_mode=False)
+    assert "1 of 2 queries asked" in capsys.readouterr().err
 
 
 def test_eval_compares_two_runs_and_shows_the_worst(cat: Run, source: Path) -> None:

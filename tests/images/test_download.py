@@ -241,7 +241,8 @@ def test_a_web_page_is_recognised_and_refused(site: str, path: str) -> None:
 
 def test_only_the_ports_of_web_servers_are_connected_to(site: str, connected: list[str]) -> None:
     strict = Downloader(max_bytes=LIMIT, allow_private=True)
-    assert "from port 80, 443 only" in refusal(f"{site}/picture", strict)
+    message = refusal(f"{site}/picture", strict)
+    assert "from port 80, 443 only" in message and "LOOKALIKE_LINK_PORTS" in message
     assert connected == []
 
 
@@ -406,7 +407,8 @@ def test_a_picture_at_a_public_address_is_read_under_the_strict_rules(
 def test_a_host_in_a_private_network_is_never_connected_to(
     port: int, host: str, connected: list[str]
 ) -> None:
-    assert "private network" in refusal(f"http://{host}:{port}/picture", STRICT)
+    message = refusal(f"http://{host}:{port}/picture", STRICT)
+    assert "private network" in message and "LOOKALIKE_PRIVATE_ADDRESSES=true" in message
     assert connected == []
 
 

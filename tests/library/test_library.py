@@ -92,12 +92,13 @@ def test_a_search_accepts_bytes_paths_and_the_conditions_of_the_command_line(
 @pytest.mark.parametrize(
     ("search", "message"),
     [
-        ({"photo": "missing.png"}, "missing.png cannot be read"),
+        ({"photo": "missing.png"}, "missing.png cannot be read: No such file or directory.$"),
         ({"photo": 5}, "bytes, a path or an address, not int"),
         ({"photo": b"no picture"}, "not a picture"),
         ({"photo": "http://127.0.0.1/a.png"}, "private network"),
         ({"sku": "MUG-9"}, "MUG-9"),
         ({"sku": "MUG-1", "filters": ["brand"]}, "not of the form"),
+        ({"sku": "MUG-1", "filters": "brand=Okari"}, r"list: \['brand=Okari'\]"),
         ({}, "."),
     ],
 )
@@ -172,6 +173,15 @@ def test_an_argument_of_another_type_is_refused_before_anything_is_written(
     with pytest.raises(BadInput, match=r"not (int|str)"):
         shop.upsert([{"sku": "FIRST"}, product])
     assert sql.execute("SELECT count(*) FROM product").fetchone() == (2,)
+
+
+def test_a_text_or_a_product_instead_of_a_list_is_refused(shop: Catalogue) -> None:
+    shop.upsert([{"sku": "M"}])
+    with pytest.raises(BadInput, match=r"list: \['M'\]"):
+        shop.delete("M", missing_ok=True)
+    assert shop.product("M").product.sku == "M"
+    with pytest.raises(BadInput, match="in a list"):
+        shop.upsert({"sku": "M", "title": "Mug"})  # type: ignore[arg-type]
 
 
 def test_a_deletion_of_an_unknown_product_deletes_nothing(shop: Catalogue) -> None:
