@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -296,24 +295,40 @@ def test_the_order_is_that_of_exact_distances(
     )
 
 
-@pytest.fixture
-def planned(app: App, slow: Slow, sql: psycopg.Connection) -> Iterator[str]:
-    """The plan of the prepared statement, after small and large values were sent."""
+def plans(app: App) -> list[str]:
+    """The plans of the prepared statements."""
+    statements = prepared(app)
+    raw, found = app.fast_engine.raw_connection(), []
+    for name, values in statements:
+        cursor = raw.cursor()
+        cursor.execute(f"EXPLAIN EXECUTE {name}({', '.join(['NULL'] * values)})")
+        found.append("\n".join(row[0] for row in cursor.fetchall()))
+    raw.close()
+    return found
+
+
+def test_the_statement_is_planned_once_without_sequential_scans(app: App, slow: Slow) -> None:
     for k in (1, 10, 1000):
         ask(app, k=k)
-    [(name, values)] = prepared(app)  # one: the types of the values never change
-    raw = app.fast_engine.raw_connection()
-    cursor = raw.cursor()
-    cursor.execute(f"EXPLAIN EXECUTE {name}({', '.join(['NULL'] * values)})")
-    yield "\n".join(row[0] for row in cursor.fetchall())
-    raw.close()
-
-
-def test_the_statement_is_planned_once_without_sequential_scans(planned: str) -> None:
+    [planned] = plans(app)  # one: the types of the values never change
     assert "Seq Scan" not in planned
     assert "embedding_m1_changed_in_idx" in planned
     assert "embedding_m1_vec_idx" not in planned
     assert "pg_snapshot_xmax($" in planned, "the plan is for all values"
+
+
+def test_the_statement_that_folds_is_planned_once_without_sequential_scans(
+    app: App, slow: Slow
+) -> None:
+    [vector] = vectors(app, [1000])
+    for k in (1, 10, 100):
+        query = Query(vector=vector, model_id=1, k=k, fold=True)
+        found = app.search.search(query)
+        app.search.search(replace(query, shown=found.shown))
+    assert not slow.took()
+    [planned] = plans(app)
+    assert "duplicate_verdict" in planned and "calibration_pkey" in planned
+    assert "Seq Scan" not in planned and "embedding_m1_vec_idx" not in planned
 
 
 def test_a_process_that_is_warm_answers_its_first_search_in_one_statement(
