@@ -12,6 +12,7 @@ from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import SQLAlchemyError
 
 from app.config import Settings
+from app.db.dsn import without_password
 from app.db.engine import check_schema, check_server, schema_revision, snapshot
 from app.db.queries import (
     calibration,
@@ -90,9 +91,8 @@ def run_checks(connection: Connection, files: IndexFiles, settings: Settings) ->
 def _checks(connection: Connection, files: IndexFiles, settings: Settings) -> Iterator[HealthCheck]:
     version = database_info.server_version(connection)
     check_server(connection)
-    yield HealthCheck(
-        "database", f"PostgreSQL {version}, {connection.engine.url.render_as_string()}"
-    )
+    address = without_password(connection.engine.url.render_as_string())
+    yield HealthCheck("database", f"PostgreSQL {version}, {address}")
     check_schema(connection)
     yield _migration(schema_revision(connection))
     model = models.active(connection)
