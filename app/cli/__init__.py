@@ -184,7 +184,8 @@ def _unexpected(exc: Exception) -> int:
 def _invalid_setting(error: Mapping[str, Any]) -> str:
     """Which environment variable is invalid, and why, from an error of pydantic."""
     name = "LOOKALIKE_" + "_".join(str(part) for part in error["loc"]).upper()
-    return f"{name} is {error['input']!r}, which is not valid: {error['msg']}."
+    reason = str(error["msg"]).removeprefix("Value error, ")
+    return f"{name} is {error['input']!r}, which is not valid: {reason.rstrip('.')}."
 
 
 def _fail(message: str, code: int) -> int:

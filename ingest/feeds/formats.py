@@ -48,13 +48,18 @@ def read_source(source: Path, *, encoding: str = "utf-8", format: str = AUTO) ->
 
 def recognise(source: Path, encoding: str = "utf-8") -> str:
     """The name of the format of a file by its start, not by its name; "csv" where in doubt, and for
-    a folder. Raises BadSource for a file that is compressed, or one JSON array."""
+    a folder. Raises BadSource for a file that is compressed, a spreadsheet, or one JSON array."""
     if not _is_file(source):
         return "csv"  # whose reader refuses what is neither a file nor a folder
     start = _start(source)
     if start.startswith(b"PAR1"):
         return "parquet"
-    if start.startswith((b"\x1f\x8b", b"PK\x03\x04", b"BZh", b"\xfd7zXZ", b"\x28\xb5\x2f\xfd")):
+    if start.startswith(b"PK\x03\x04"):
+        raise BadSource(
+            f"{source} is a zip archive or a spreadsheet: unpack it, or save the sheet as CSV in "
+            "UTF-8."
+        )
+    if start.startswith((b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"\x28\xb5\x2f\xfd")):
         raise BadSource(f"{source} is compressed; unpack it first.")
     text = _text(start, encoding)
     if text.startswith("<"):

@@ -508,6 +508,9 @@ def test_an_invalid_setting_is_named(lookalike: Run, monkeypatch: pytest.MonkeyP
     monkeypatch.setenv("LOOKALIKE_MAX_K", "many")
     ran = lookalike("status")
     assert ran.code == 1 and "LOOKALIKE_MAX_K is 'many'" in ran.err
+    monkeypatch.delenv("LOOKALIKE_MAX_K")
+    monkeypatch.setenv("LOOKALIKE_LINK_PORTS", "abc")
+    assert "not valid: give ports from 1 to 65535" in lookalike("status").err
 
 
 def test_a_home_of_an_unknown_user_is_reported(
