@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from typing import Any
 
@@ -329,6 +330,12 @@ def test_the_statement_that_folds_is_planned_once_without_sequential_scans(
     [planned] = plans(app)
     assert "duplicate_verdict" in planned and "calibration_pkey" in planned
     assert "Seq Scan" not in planned and "embedding_m1_vec_idx" not in planned
+    nodes = zip(planned.splitlines(), planned.splitlines()[1:], strict=False)
+    whole = [
+        node for node, detail in nodes
+        if re.search("Index (Only )?Scan", node) and "Index Cond" not in detail
+    ]  # fmt: skip
+    assert all("model_active_idx" in node for node in whole), "an index is read completely"
 
 
 def test_a_process_that_is_warm_answers_its_first_search_in_one_statement(
