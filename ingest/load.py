@@ -16,10 +16,10 @@ from app.encoders.base import EncoderProvider
 from app.errors import BadInput
 from app.images.decoding import ImageLimits
 from app.types import ProgressCallback
-from ingest.assessment import Assessment, assess
 from ingest.encoder_set import MaintainedEncoders
 from ingest.feeds.formats import AUTO, read_source
 from ingest.local_files import LocalPictures
+from ingest.loss_limit import Losses, count_losses
 from ingest.open_source import OpenSource
 from ingest.pipeline import Ingest, IngestReport
 from ingest.prepare import Preparer
@@ -77,7 +77,7 @@ def load(
     index, and `rejected` each refused row and picture.
 
     Nothing is written, and BadInput raised, if the run would delete more than the limit of
-    `options`, or empty too many fields or take too many pictures (`assessment.MAX_LOSS`).
+    `options`, or empty too many fields or take too many pictures (`loss_limit.MAX_LOSS`).
 
     Raises BadSource if the source cannot be read, NoModel before `lookalike init`, and
     DatabaseUnavailable if the database goes away; what was written until then stays, and the same
@@ -92,9 +92,9 @@ def load(
         ingest_run(engine, opened.name, maintained.current.model, catalog.history) as run,
         RowBuffer() as buffer,
     ):
-        assessment = _read_all(engine, run, opened.rows, buffer, options)
-        _check(assessment, run, options)
-        with bulk(engine, catalog.models(), assessment.new_pictures, notify):
+        losses = _read_all(engine, run, opened.rows, buffer, options)
+        _check(losses, run, options)
+        with bulk(engine, catalog.models(), losses.new_pictures, notify):
             job = Ingest(catalog, maintained, preparer, run, file)
             return job.run(
                 buffer, prune=options.prune, progress=lambda report: progress(report, len(buffer))
@@ -122,9 +122,9 @@ def preview_load(
         dry_run(engine) as run,
         RowBuffer() as buffer,
     ):
-        assessment = _read_all(engine, run, opened.rows, buffer, options)
+        losses = _read_all(engine, run, opened.rows, buffer, options)
         result = preview(catalog, preparer, buffer, file)
-        refusals = [_refusal(lambda: _check(assessment, run, options))]
+        refusals = [_refusal(lambda: _check(losses, run, options))]
         if options.prune:
             refusals.append(_refusal(lambda: preview_prune(result, run)))
         result.refused = next(filter(None, refusals), None)
@@ -152,16 +152,16 @@ def _read_all(
     rows: Iterator[SourceRow | SourceReject],
     buffer: RowBuffer,
     options: LoadOptions,
-) -> Assessment:
+) -> Losses:
     """Read the source into the buffer and count what it would change."""
     if options.prune:
         run.remember_products()
-    return assess(engine, buffer.fill(rows, lambda block: reject_repeated(run, block)))
+    return count_losses(engine, buffer.fill(rows, lambda block: reject_repeated(run, block)))
 
 
-def _check(assessment: Assessment, run: IngestRun, options: LoadOptions) -> None:
+def _check(losses: Losses, run: IngestRun, options: LoadOptions) -> None:
     """Raise BadInput if the run would take or delete too much."""
-    objections = [None if options.force else assessment.objection]
+    objections = [None if options.force else losses.objection]
     if options.prune:
         unseen = run.count_unseen(EXAMPLES)
         limit = options.prune_limit

@@ -27,7 +27,7 @@ from app.operations.integrity import CheckOptions, check
 from app.operations.migrate import migrate
 from app.search.filters import parse
 from app.types import ProgressCallback, Query, SearchResult
-from ingest.assessment import assess
+from ingest.loss_limit import count_losses
 from ingest.sources import read
 from support import servers
 from support.colours import ColourEncoder, choose_colours, photo
@@ -197,7 +197,7 @@ def test_only_pictures_of_new_products_are_counted(full: App, tmp_path: Path) ->
     rows = [{"sku": "P0001", "images": "a.png"}, {"sku": "NEW", "images": "b.png|c.png"},
             {"sku": "BARE", "images": ""}, {"sku": "", "images": "d.png"}]  # fmt: skip
     source = write_csv(tmp_path / "in.csv", rows)
-    assert assess(full.engine, read(source)).new_pictures == 2
+    assert count_losses(full.engine, read(source)).new_pictures == 2
 
 
 def test_a_failed_load_rebuilds_the_index(full: App) -> None:

@@ -449,7 +449,7 @@ def test_prune_keeps_a_product_that_is_added_while_the_source_is_read(
     assess = load.assess
 
     def assess_and_add(engine: Any, rows: Any) -> Any:
-        result = assess(engine, rows)
+        result = count_losses(engine, rows)
         monkeypatch.undo()
         ingest(app, other)
         return result

@@ -24,7 +24,7 @@ MAX_COLUMNS_SHOWN = 5
 
 
 @dataclass(slots=True)
-class Assessment:
+class Losses:
     """Counts over the rows of a source whose products are stored.
 
     `new_pictures` are pictures of products that are not stored; `filled` fields have a value now,
@@ -74,19 +74,19 @@ class _Claim:
     gives_images: bool
 
 
-def assess(engine: Engine, rows: Iterable[SourceRow | SourceReject]) -> Assessment:
+def count_losses(engine: Engine, rows: Iterable[SourceRow | SourceReject]) -> Losses:
     """Count what the rows would take, with one statement per LOOKUP_ROWS rows.
 
     `new_pictures` is more than will be embedded if products share pictures, and fewer if products
     of the catalogue get other pictures. Rows whose pictures turn out to be bad are counted too.
     """
-    assessment = Assessment()
+    losses = Losses()
     with engine.connect() as connection:
         for claims in _batches(rows):
             stored = filled_fields.of_products(connection, list(claims))
             for sku, claim in claims.items():
-                _add(assessment, claim, stored.get(sku))
-    return assessment
+                _add(losses, claim, stored.get(sku))
+    return losses
 
 
 def _batches(rows: Iterable[SourceRow | SourceReject]) -> Iterator[dict[str, _Claim]]:
@@ -101,14 +101,14 @@ def _claim(row: SourceRow) -> _Claim:
     return _Claim(fields, attributes, len(row.images), row.given.pictures)
 
 
-def _add(assessment: Assessment, claim: _Claim, stored: FilledFields | None) -> None:
+def _add(losses: Losses, claim: _Claim, stored: FilledFields | None) -> None:
     if stored is None:
-        assessment.new_pictures += claim.images
+        losses.new_pictures += claim.images
         return
-    assessment.products += 1
-    assessment.filled += len(stored.fields) + len(stored.attributes)
-    assessment.emptied.update(stored.fields & claim.fields)
-    assessment.emptied.update(stored.attributes & claim.attributes)
-    assessment.pictures += stored.pictures
+    losses.products += 1
+    losses.filled += len(stored.fields) + len(stored.attributes)
+    losses.emptied.update(stored.fields & claim.fields)
+    losses.emptied.update(stored.attributes & claim.attributes)
+    losses.pictures += stored.pictures
     if claim.gives_images:
-        assessment.pictures_taken += max(0, stored.pictures - claim.images)
+        losses.pictures_taken += max(0, stored.pictures - claim.images)
