@@ -446,15 +446,15 @@ def test_prune_keeps_a_product_that_is_added_while_the_source_is_read(
 ) -> None:
     ingest(app, write_source(tmp_path / "old", 2))
     other = write_csv(tmp_path / "other.csv", [{"sku": "OTHER"}])
-    assess = load.assess
+    count_losses = load.count_losses
 
-    def assess_and_add(engine: Any, rows: Any) -> Any:
+    def count_and_add(engine: Any, rows: Any) -> Any:
         result = count_losses(engine, rows)
         monkeypatch.undo()
         ingest(app, other)
         return result
 
-    monkeypatch.setattr(load, "assess", assess_and_add)
+    monkeypatch.setattr(load, "count_losses", count_and_add)
     ingest(app, shop_of(tmp_path / "new", ["N1"]), prune=True)
     assert set(shown(sql)) == {"N1", "OTHER"}
 
