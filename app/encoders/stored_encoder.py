@@ -21,7 +21,12 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from app.encoders.base import Encoder
-from app.encoders.compiled_cache import CompileOptions, OpenVinoGraph, VerifiedGraphs
+from app.encoders.compiled_cache import (
+    CompileOptions,
+    OpenVinoGraph,
+    RuntimeState,
+    VerifiedGraphs,
+)
 from app.encoders.compiled_verification import MIN_COSINE, PROBE_COUNT, OutputMismatch, verify
 from app.encoders.embedded_versions import SIDES
 from app.encoders.feature_map import MAP_SIDE, FeatureMap
@@ -134,11 +139,13 @@ def load_stored(
         run = openvino_runtime.OpenVinoModel(graph, options.streams)
         shape = SIDES[version], SIDES[version]
         verify(run, verified.vectors["encode"], MIN_COSINE, probe_images(PROBE_COUNT, shape))
-        runtime = f"OpenVINO {openvino_runtime.version()}"
+        state = RuntimeState(f"OpenVINO {openvino_runtime.version()}")
     except _FAILURES as exc:
         _log.info("the recorded graph of the embedded encoder cannot be used: %s", exc)
         return None
-    return StoredEncoder(run, version, verified, options, runtime, load)
+    if options.cache.load_state(verified.fingerprint) != state:
+        options.cache.save_state(verified.fingerprint, state)
+    return StoredEncoder(run, version, verified, options, str(state), load)
 
 
 def record(

@@ -106,8 +106,12 @@ def test_other_weights_and_libraries_are_verified_anew(
     assert stored(files) is None
 
 
-def test_openvino_that_is_off_stays_off(cache: Path) -> None:
-    assert load(cache, compiled=False).runtime.startswith("torch")
+def test_openvino_that_is_off_stays_off_and_status_names_what_runs_last(cache: Path) -> None:
+    off = load(cache, compiled=False)
+    known = CompiledCache(cache)
+    assert off.runtime.startswith("torch")
+    assert str(known.load_state(off.fingerprint)).startswith("torch")
+    assert str(known.load_state(load(cache).fingerprint)).startswith("OpenVINO")
 
 
 def damaged(cache: Path, folder: Path, what: str) -> Path:

@@ -184,6 +184,11 @@ INSERT INTO model_change (former_id, active_id, former_name, active_name, forced
     VALUES (2, 1, 'other', 'colours', 'for once');
 INSERT INTO ingest_run (source, state, report) VALUES ('x', 'finished', '{"added": 1}');
 INSERT INTO ingest_reject (run_id, line, reason) VALUES (1, 1, 'no picture');
+INSERT INTO query_photo (id, fingerprint, vector, preview, expires_at)
+    VALUES ('p', 'abc', '\\x00', '\\xff', now() + interval '1 hour');
+INSERT INTO api_key (id, name, scope, digest, origins)
+    VALUES ('k', 'shop', 'search', sha256('x'), '{https://shop.example}');
+INSERT INTO api_secret (name, secret) VALUES ('cursors', '\\x01');
 """
 
 
