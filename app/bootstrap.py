@@ -47,6 +47,9 @@ T = TypeVar("T")
 KEY_CONNECTIONS = 4
 """Connections that check the keys of requests, so that these never wait for searches."""
 
+CLOSING_S = 10.0
+"""Seconds to wait at the end for what is being loaded in advance."""
+
 _log = logging.getLogger("lookalike")
 
 
@@ -91,6 +94,8 @@ class App:
             streams=streams,
         )
         self._create_lock = threading.RLock()  # reentrant: services use others
+        self._closing = threading.Event()
+        self._warming: threading.Thread | None = None
 
     def __enter__(self) -> App:
         return self
@@ -102,6 +107,9 @@ class App:
 
     def close(self) -> None:
         """Close connections and child processes; the database server keeps running."""
+        self._closing.set()
+        if self._warming is not None:
+            self._warming.join(CLOSING_S)  # it would open connections that nobody closes
         if "sampler" in self.__dict__:
             self.sampler.close()
         for name in ("engine", "search_engine", "fast_engine", "key_engine"):
@@ -280,12 +288,14 @@ class App:
 
         What prevents it is logged; the first search then says it to its user.
         """
-        threading.Thread(target=self._warm, name="warm", daemon=True).start()
+        self._warming = threading.Thread(target=self._warm, name="warm", daemon=True)
+        self._warming.start()
 
     def _warm(self) -> None:
         try:
-            self.encoders.active()
-            self.search.open_index()
+            for step in (self.search.open_index, self.encoders.active):
+                if not self._closing.is_set():
+                    step()
         except (LookalikeError, SQLAlchemyError) as exc:
             _log.info("nothing was loaded in advance: %s", exc)
 

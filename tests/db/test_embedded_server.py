@@ -199,6 +199,15 @@ def test_the_server_outlives_the_command_that_started_it(
     assert start_time(url) == before
 
 
+def test_a_database_that_another_start_has_just_created_is_taken(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start(home)
+    monkeypatch.setattr(embedded_server, "EXISTING", "SELECT WHERE %s = ''")
+    embedded_server._create_database(home / "postgres")
+    assert scalar(embedded_server.url(home), "SELECT 1") == 1
+
+
 @pytest.mark.parametrize("after_s", [0.05, 0.3, 0.55])
 def test_the_next_start_recovers_from_a_start_that_was_killed(home: Path, after_s: float) -> None:
     command = spawn(home)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import threading
 from dataclasses import replace
 from typing import Any
 
@@ -346,8 +347,8 @@ def test_a_process_that_is_warm_answers_its_first_search_in_one_statement(
         other.warm_soon()
         fast_path = other.search._fast_path
         assert fast_path is not None
-        wait_until(lambda: fast_path.last_build is not None, "nothing is loaded in advance")
-        assert other.is_warm
+        wait_until(lambda: other.is_warm, "nothing is loaded in advance")
+        assert fast_path.last_build is not None
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(other.search, "_in_one_snapshot", None)
             assert ask(other).plan.path == "faiss"
@@ -362,3 +363,26 @@ def test_what_prevents_loading_in_advance_is_left_to_the_first_search(
         assert not other.is_warm
         with pytest.raises(NoModel):
             other.search.search(Query(picture=photo(7)))
+
+
+def test_closing_waits_for_what_is_loaded_in_advance(
+    app: App, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    began, go_on, opened = threading.Event(), threading.Event(), []
+    other = App(settings, choose=choose_colours)
+
+    def open_index() -> None:
+        began.set()
+        assert go_on.wait(60)
+        opened.append(not other._closing.is_set())
+
+    monkeypatch.setattr(other.search, "open_index", open_index)
+    other.warm_soon()
+    assert began.wait(60)
+    closing = threading.Thread(target=other.close)
+    closing.start()
+    wait_until(other._closing.is_set, "it does not close")
+    assert closing.is_alive()
+    go_on.set()
+    closing.join(60)
+    assert opened == [False] and not other.is_warm, "nothing more is loaded"

@@ -260,12 +260,16 @@ def _answers(data: Path) -> bool:
     return False
 
 
+EXISTING = "SELECT FROM pg_database WHERE datname = %s"
+
+
 def _create_database(data: Path) -> None:
     """Create the database unless it exists, with the built-in locale of the cluster."""
     with psycopg.connect(url(data.parent, "postgres"), autocommit=True) as connection:
-        row = connection.execute("SELECT FROM pg_database WHERE datname = %s", [DATABASE])
-        if row.fetchone() is None:
-            connection.execute(
-                f"CREATE DATABASE {DATABASE} TEMPLATE template0 ENCODING 'UTF8'"
-                " LOCALE_PROVIDER builtin BUILTIN_LOCALE 'C.UTF-8' LOCALE 'C'"
-            )
+        if connection.execute(EXISTING, [DATABASE]).fetchone() is None:
+            # A start that was killed may have asked for it: the server goes on without its client.
+            with suppress(psycopg.errors.DuplicateDatabase, psycopg.errors.UniqueViolation):
+                connection.execute(
+                    f"CREATE DATABASE {DATABASE} TEMPLATE template0 ENCODING 'UTF8'"
+                    " LOCALE_PROVIDER builtin BUILTIN_LOCALE 'C.UTF-8' LOCALE 'C'"
+                )
