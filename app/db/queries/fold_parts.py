@@ -9,8 +9,9 @@ from __future__ import annotations
 from app.db.queries import fold_pictures, products, verdicts
 
 MAX_ALIKE = 20
-"""Products with the same words that are read for each wording. In a large catalogue most wordings
-without a name of the article have more, and each product read costs a search 30 microseconds."""
+"""Products with the same words that are read for each wording. In a large catalogue wordings that
+name no article have more: with 60, a folded page of a million products took 2.3 times the processor
+time."""
 
 FOLD_PARTS = """
 , candidate AS MATERIALIZED (
