@@ -294,5 +294,7 @@ def error(page: Page) -> str:
 
 def explanation(page: Page) -> str:
     line = page.get_by_text("Answered by")
+    if not line.is_visible():
+        page.get_by_text("Search details").click()
     expect(line).to_be_visible()
     return line.inner_text()

@@ -47,7 +47,7 @@ def show() -> None:
         contents = stats.contents
         if contents is not None:
             _draw_counts(contents.counts)
-        st.subheader("All is well" if stats.status.healthy else "Not all is well", anchor=False)
+        st.subheader("Healthy" if stats.status.healthy else "Needs attention", anchor=False)
         st.html(checks_html(stats.status))
         if contents is not None:
             _draw_embeddings(contents)
@@ -97,16 +97,16 @@ def _draw_embeddings(contents: CatalogContents) -> None:
 
 
 def _draw_ingests(app: App, runs: Sequence[RunSummary]) -> None:
-    st.subheader("What was loaded", anchor=False)
+    st.subheader("Ingests", anchor=False)
     if not runs:
-        st.write("Nothing was loaded yet.")
+        st.write("No ingest yet.")
         return
     st.dataframe([_table_row(run) for run in runs], hide_index=True, placeholder="")
     with_rejects = [run for run in runs if run.rejects]
     if not with_rejects:
-        st.write("Nothing was refused in these runs.")
+        st.write("No rows were refused in these runs.")
         return
-    st.subheader("What was refused", anchor=False)
+    st.subheader("Refused rows", anchor=False)
     chosen = st.selectbox("Run", with_rejects, format_func=_run_label, width=600)
     _draw_rejects(ingest_rejects(app.engine, chosen.id, MAX_DOWNLOADED), chosen)
 
@@ -126,7 +126,12 @@ def _table_row(run: RunSummary) -> dict[str, Any]:
 
 
 def _run_label(run: RunSummary) -> str:
-    return f"{run.id}: {run.source}, {format_time(run.started_at)}, {run.rejects:,} refused"
+    return f"{run.id}: {run.source}, {format_time(run.started_at)}, {refused_text(run.rejects)}"
+
+
+def refused_text(rows: int) -> str:
+    """How many rows were refused: "1 row refused"."""
+    return f"{rows:,} row{'s' * (rows != 1)} refused"
 
 
 def _draw_rejects(rejects: Sequence[RejectedRow], run: RunSummary) -> None:
@@ -135,7 +140,7 @@ def _draw_rejects(rejects: Sequence[RejectedRow], run: RunSummary) -> None:
     if len(rows) > MAX_SHOWN:
         st.caption(escape_markdown(f"The first {MAX_SHOWN:,} of {run.rejects:,} are shown."))
     st.download_button(
-        "Download what was refused",
+        "Download refused rows",
         _csv(rows),
         file_name=f"rejects-{run.id}.csv",
         mime="text/csv",
