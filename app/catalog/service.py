@@ -27,6 +27,8 @@ from app.db.text import check_text
 from app.errors import UnknownPicture, UnknownProduct
 from app.types import Filters, KeptRun, Model, ProductDetails
 
+__all__ = ["CatalogService", "ListOrder", "ProductList"]
+
 MAX_NAMED = 10
 """Deleted skus that the record of a deletion names."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import streamlit as st
 
-from app.db.queries.listing import ProductList
+from app.catalog.service import ProductList
 from app.search.facets import Facets
 from app.types import Query, SearchResult
 from app.ui.formatting import escape_markdown

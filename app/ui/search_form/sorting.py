@@ -12,7 +12,7 @@ from typing import get_args
 
 import streamlit as st
 
-from app.db.queries.listing import ListOrder
+from app.catalog.service import ListOrder
 from app.search.facets import Facets
 from app.types import Match, Product, SearchResult
 from app.ui.search_form.session_state import bound, current

@@ -7,7 +7,7 @@ from functools import partial
 
 import streamlit as st
 
-from app.db.queries.listing import ProductList
+from app.catalog.service import ProductList
 from app.errors import Busy, LookalikeError
 from app.search.facets import Facets
 from app.search.vector_cache import VectorCache
