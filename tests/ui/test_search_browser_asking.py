@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 from playwright.sync_api import Page, expect
 
-from support.browsing import Shop, first_card, overflows, settled, upload
+from support.browsing import Shop, first_card, overflows, search_photo, settled, upload
 
 # The tests of this page share one shop, one server and one browser.
 pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("search_page")]
@@ -63,8 +63,7 @@ def test_a_photo_is_pasted_or_dropped_anywhere_and_a_slash_goes_to_the_field(
 def test_a_box_is_drawn_moved_and_taken_away_by_mouse_and_keys(
     page: Page, shop: Shop, artefacts: Path
 ) -> None:
-    upload(page, "photo.jpg", shop.photo.read_bytes())
-    first_card(page)
+    search_photo(page, shop)
     area = page.locator(".frame").bounding_box()
     assert area is not None
     at = [(area["x"] + area["width"] * x, area["y"] + area["height"] * y)
@@ -93,7 +92,6 @@ def test_a_box_is_drawn_moved_and_taken_away_by_mouse_and_keys(
 
 def test_an_object_on_the_photo_is_a_box_to_click(page: Page, shop: Shop) -> None:
     upload(page, "two.jpg", _two_products(shop))
-    first_card(page)
     objects = page.locator(".object")
     expect(objects.first).to_be_visible()
     expect(page.get_by_role("button", name="Object 1:")).to_be_visible()
@@ -121,7 +119,7 @@ def test_on_a_phone_results_are_seen_at_once_nothing_jumps_and_a_finger_draws_a_
     page.set_viewport_size({"width": 390, "height": 844})
     touch = page.context.new_cdp_session(page)
     touch.send("Emulation.setTouchEmulationEnabled", {"enabled": True, "maxTouchPoints": 1})
-    upload(page, "photo.jpg", shop.photo.read_bytes())
+    search_photo(page, shop)
     card = first_card(page)
     page.screenshot(path=artefacts / "phone.png")
     seen = card.bounding_box()

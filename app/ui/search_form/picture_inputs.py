@@ -104,7 +104,7 @@ def _product(sku: str) -> PictureInput:
             st.caption(escape_markdown(f"Similar to {name} ({sku})"))
             with st.container(horizontal=True):
                 st.button(
-                    "Details", key="reference-details", type="tertiary",
+                    "View product", key="reference-details", type="tertiary",
                     on_click=product_dialog.request, args=(sku,),
                 )  # fmt: skip
                 st.button("Remove product", type="tertiary", on_click=refer_to)
