@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import io
 import re
 from collections.abc import Callable, Iterator
@@ -20,6 +21,7 @@ from app.config import Settings
 from app.encoders.base import EncoderChoice
 from app.images.sandbox import PictureSandbox
 from app.ui import shared
+from app.ui.components import pins
 from app.ui.search_form.uploads import PHOTOS, PREVIEWS
 from app.ui.views.search import PAGES, VECTORS
 from conftest import Fill
@@ -381,6 +383,27 @@ def test_the_details_show_the_photo_beside_the_product_and_link_to_its_page(
     assert [link.proto.url for link in page.get("link_button")] == ["https://shop.test/7"]
     sql.execute("""UPDATE product SET attributes = '{"link": "javascript:alert(1)"}'""")
     assert press(page, "Details").get("link_button") == []
+
+
+def test_pinned_products_stay_when_the_search_changes_and_are_exported(
+    goods: App, visit: Visit, sql: psycopg.Connection
+) -> None:
+    sql.execute("UPDATE product SET title = '=1+1' WHERE sku = 'P0001'")
+    page = press(visit(sku="P0002", brand="Kestrel"), "*Pin ")
+    first = skus(page)[0]
+    widget(page, "text_input", "words").set_value("P0001").run()
+    press(page, "*Pin ")
+    pinned = list(page.session_state[pins.PINS].values())
+    assert [pin.product.sku for pin in pinned] == [first, "P0001"]
+    rows = list(csv.DictReader(io.StringIO(pins.csv_of(pinned).decode())))
+    assert [row["sku"] for row in rows] == [first, "P0001"] and rows[1]["title"] == "'=1+1"
+    sheet = Image.open(io.BytesIO(pins.sheet_of(pinned, "PNG")))
+    shown = {colour for _, colour in sheet.getcolors(1 << 20) or []}
+    assert (sheet.width, len(shown) > 10) == (1400, True)
+    assert pins.sheet_of(pinned, "PDF").startswith(b"%PDF")
+    assert "P0001" in "".join(drawn(press(page, "Pinned (2)"), "class=listing"))
+    press(page, "*Unpin ")
+    assert list(page.session_state[pins.PINS]) == [first]
 
 
 def test_a_value_is_offered_with_its_count(goods: App, visit: Visit) -> None:

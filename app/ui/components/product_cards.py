@@ -15,11 +15,13 @@ from app.ui.formatting import escape_markdown, html_attribute, img_tag
 
 @dataclass(frozen=True, slots=True)
 class CardActions:
-    """Callbacks of the buttons of a card; each gets the sku of the product."""
+    """Callbacks of the buttons of a card; each gets the sku, `pin` the product and its JPEG."""
 
     more_like: Callable[[str], None]
     details: Callable[[str], None]
     similar: Callable[[str], None]
+    pin: Callable[[Product, bytes | None], None]
+    is_pinned: Callable[[str], bool]
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +71,12 @@ def _buttons(place: int, card: Card, actions: CardActions) -> None:
         st.button(
             f"Details *of {name}*", key=f"details-{place}", type="tertiary",
             on_click=actions.details, args=(product.sku,),
+        )  # fmt: skip
+        pinned = actions.is_pinned(product.sku)
+        st.button(
+            f"*{'Unpin' if pinned else 'Pin'} {name}*", key=f"pin-{place}", type="tertiary",
+            icon=":material/keep_off:" if pinned else ":material/keep:",
+            on_click=actions.pin, args=(product, card.thumbnail),
         )  # fmt: skip
         if match is not None and similar_label(match):
             st.button(

@@ -11,7 +11,7 @@ from app.errors import BadImage
 from app.images.public_network import PrivateNetwork
 from app.images.upload_store import StoredPicture
 from app.types import Region, RegionMatches
-from app.ui.components import photo_box, product_dialog
+from app.ui.components import photo_box, pins, product_dialog
 from app.ui.components.product_cards import display_name
 from app.ui.formatting import escape_markdown, img_tag
 from app.ui.search_form import recent, uploads
@@ -52,6 +52,7 @@ def draw() -> PictureInput:
         )  # fmt: skip
         _camera()
         recent.draw()
+        pins.draw()
     form = current()
     if form.photo:
         return _draw_photos(uploads.photos_of(form.photo))

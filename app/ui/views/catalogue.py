@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
-from io import StringIO
 from typing import Any
 
 import streamlit as st
@@ -22,6 +20,7 @@ from app.operations.catalog_stats import (
     overview,
 )
 from app.ui.components.health_table import checks_html
+from app.ui.csv_export import csv_bytes
 from app.ui.formatting import escape_markdown, format_duration, format_time
 from app.ui.shared import errors_as_text, services
 
@@ -141,23 +140,9 @@ def _draw_rejects(rejects: Sequence[RejectedRow], run: RunSummary) -> None:
         st.caption(escape_markdown(f"The first {MAX_SHOWN:,} of {run.rejects:,} are shown."))
     st.download_button(
         "Download refused rows",
-        _csv(rows),
+        csv_bytes(("line", "sku", "image", "reason"), rows),
         file_name=f"rejects-{run.id}.csv",
         mime="text/csv",
         icon=":material/download:",
         on_click="ignore",
     )
-
-
-def _escape_formula(value: Any) -> Any:
-    """Text that a spreadsheet does not run as a formula."""
-    is_formula = isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r")
-    return f"'{value}" if is_formula else value
-
-
-def _csv(rows: Sequence[dict[str, Any]]) -> bytes:
-    file = StringIO()
-    writer = csv.DictWriter(file, ("line", "sku", "image", "reason"))
-    writer.writeheader()
-    writer.writerows({name: _escape_formula(value) for name, value in row.items()} for row in rows)
-    return file.getvalue().encode()

@@ -15,6 +15,7 @@ from app.types import Query, SearchResult
 from app.ui.components import (
     answer_footer,
     photo_objects,
+    pins,
     product_dialog,
     result_headings,
     result_pages,
@@ -42,7 +43,10 @@ PAGES = "search_pages"
 VECTORS = "search_vectors"
 """Session key of the cached vectors of query pictures."""
 
-ACTIONS = CardActions(query_form.more_like, product_dialog.request, product_dialog.request_similar)
+ACTIONS = CardActions(
+    query_form.more_like, product_dialog.request, product_dialog.request_similar,
+    pins.toggle, pins.is_pinned,
+)  # fmt: skip
 
 
 def show() -> None:
