@@ -36,6 +36,7 @@ STYLE = """<style>
 .st-key-narrow, .st-key-chosen { row-gap: .5rem; column-gap: .5rem }
 .st-key-chosen button { min-height: 2rem; padding: .1rem .6rem; border-radius: 1rem }
 .st-key-heading { flex-wrap: nowrap }
+.st-key-note { min-height: 1.5rem }
 .st-key-results { scroll-margin-top: 5rem; outline: none; gap: .75rem }
 @media (min-width: 641px) {
   [data-testid="stColumn"]:has(.st-key-ask) { position: sticky; top: 4.5rem;
@@ -49,8 +50,9 @@ STYLE = """<style>
   .stHorizontalBlock:has(> .stColumn .st-key-ask) { gap: .5rem }
   .stColumn:has(.st-key-narrow) > .stVerticalBlock { gap: .5rem }
   .st-key-ask { gap: .5rem }
-  .st-key-reference:has(.asked) { display: grid; align-items: center;
-    grid-template-columns: max-content 1fr }
+  .st-key-note { min-height: 3rem }
+  .st-key-reference { flex-flow: row wrap; align-items: center }
+  .st-key-reference > * { width: auto !important; flex: 0 1 auto }
   .st-key-narrow, .st-key-chosen, .st-key-objects { flex-wrap: nowrap !important;
     overflow-x: auto; scrollbar-width: none }
   .st-key-narrow > *, .st-key-chosen > *, .st-key-objects > * { flex: 0 0 auto !important;

@@ -30,10 +30,6 @@ GIVE = """([kind, data]) => {
 }"""
 """Pastes a file, or drops it on the heading, as a browser does."""
 
-LAYOUT_SHIFT = """new Promise(done => new PerformanceObserver(list => done(
-  list.getEntries().filter(each => !each.hadRecentInput).reduce((sum, each) => sum + each.value, 0)
-)).observe({type: "layout-shift", buffered: true})).catch(() => 0)"""
-
 
 def give(page: Page, kind: str, photo: Path) -> None:
     page.evaluate(GIVE, [kind, b64encode(photo.read_bytes()).decode()])
@@ -112,7 +108,7 @@ def _two_products(shop: Shop) -> bytes:
     return file.getvalue()
 
 
-def test_on_a_phone_results_are_seen_at_once_nothing_jumps_and_a_finger_draws_a_box(
+def test_on_a_phone_results_are_seen_at_once_and_a_finger_draws_a_box(
     open_page: Open, address: str, shop: Shop, artefacts: Path
 ) -> None:
     page = open_page(address, width=390)
@@ -124,7 +120,6 @@ def test_on_a_phone_results_are_seen_at_once_nothing_jumps_and_a_finger_draws_a_
     page.screenshot(path=artefacts / "phone.png")
     seen = card.bounding_box()
     assert seen is not None and seen["y"] + seen["height"] / 2 < 844
-    assert page.evaluate(LAYOUT_SHIFT) < 0.1
     small = page.locator(".stApp button").evaluate_all(
         "all => all.filter(b => b.offsetHeight && b.offsetHeight < 44).map(b => b.innerText)"
     )

@@ -13,9 +13,9 @@ from app.ui.search_form.session_state import update
 from app.ui.search_form.sorting import SortedPage
 from app.ui.search_form.state import SearchFormState, count_changed
 
-NO_CLOSE_MATCH = (
-    "No close match. These are the most similar products; yours may not be in the catalogue."
-)
+NO_CLOSE_MATCH = "No close match: these products are only similar."
+WAYS_ON = "Draw a box around the product, add words, or try another photo."
+WHOLE_PHOTO = "Use the whole photo, add words, or try another photo."
 
 
 def heading(page: SortedPage, query: Query, total: str) -> str:
@@ -36,12 +36,26 @@ def draw_search(
     """Draw the heading of a search, the choice of an order, and ways on if little is found."""
     total = _total(page, query, facets)
     _draw_line(heading(page, query, total), facets, searching=True)
-    if page.of is not None and len(page.matches):
-        st.caption(f"The {page.of} best matches: {sorting.LABELS[form.sort].lower()}")
+    _draw_note(_note(page, form))
     if not page.matches:
         _draw_ways_out(form, page.result)
-    elif page.result.close is False:
-        _draw_no_close_match(form)
+
+
+def _note(page: SortedPage, form: SearchFormState) -> str:
+    """One sentence about the results, and ways on where none is close."""
+    if not page.matches:
+        return ""
+    if page.result.close is False:
+        return NO_CLOSE_MATCH + (f" {WHOLE_PHOTO}" if form.box is not None else f" {WAYS_ON}")
+    if page.of is not None:
+        return f"The {page.of} best matches, {sorting.LABELS[form.sort].lower()}"
+    return "Most similar first" if form.photo or form.link or form.sku else "Best match first"
+
+
+def _draw_note(text: str) -> None:
+    """Draw a line that takes the same room whatever it says, so that results do not jump."""
+    with st.container(key="note"):
+        st.caption(escape_markdown(text))
 
 
 def draw_list(listed: ProductList, form: SearchFormState, facets: Facets) -> None:
@@ -56,8 +70,8 @@ def draw_list(listed: ProductList, form: SearchFormState, facets: Facets) -> Non
     if form.page > 1:
         text = f"Products {first} to {first + len(listed.products) - 1} of {total}"
     _draw_line(text[0].upper() + text[1:], facets, searching=False)
-    if not count_changed(form) and form.page == 1:
-        st.caption("Add a photo, type words, or start with one of these products.")
+    start = not count_changed(form) and form.page == 1
+    _draw_note("Add a photo, type words, or start with one of these products." if start else "")
 
 
 def _draw_line(text: str, facets: Facets | None, *, searching: bool) -> None:
@@ -79,18 +93,6 @@ def _total(page: SortedPage, query: Query, facets: Facets | None) -> str:
     if facets.depth is not None:
         return f"more than {facets.depth:,}"
     return f"about {facets.bounds.products:,}" if query.fold else f"{facets.bounds.products:,}"
-
-
-def _draw_no_close_match(form: SearchFormState) -> None:
-    st.info(NO_CLOSE_MATCH, icon=":material/info:")
-    with st.container(key="ways", horizontal=True):
-        st.caption(
-            "Draw a box around the product, add words, or try another photo.", width="content"
-        )
-        if form.box is not None:
-            st.button("Use the whole photo", type="tertiary", on_click=update, kwargs={"box": None})
-        if count_changed(form):
-            st.button("Search without filters", type="tertiary", on_click=filter_bar.clear)
 
 
 def _draw_ways_out(form: SearchFormState, result: SearchResult) -> None:
