@@ -21,7 +21,10 @@ STYLE = """<style>
 .stSpinner { position: fixed; bottom: 1rem; right: 1rem; z-index: 100; width: auto !important;
   padding: .5rem 1rem; border-radius: var(--radius); border: 1px solid var(--line);
   background: light-dark(#fff, #1a1c24) }
-.st-key-ask { gap: .75rem }
+/* Room for widgets whose code is loaded late, so that nothing below jumps. */
+.st-key-ask { gap: .75rem; min-height: 5.75rem }
+.st-key-ask > :has(.st-key-give), .st-key-give, .st-key-narrow, .st-key-heading {
+  min-height: 2.5rem }
 .stApp :has(> .st-key-listen), .st-key-listen { position: absolute; height: 0;
   overflow: hidden }
 .lookalike-drop { position: fixed; inset: 0; z-index: 999999; display: grid; place-items: center;
@@ -59,7 +62,7 @@ STYLE = """<style>
     width: auto !important }
 }
 @media (pointer: coarse) {
-  .stApp button, .stApp [data-baseweb="select"] > div, .stApp input { min-height: 44px }
+  .stApp button, .stApp [data-baseweb="select"] > div { min-height: 44px !important }
 }
 .faint { color: var(--faint) }
 

@@ -32,6 +32,7 @@ GIVE = """([kind, data]) => {
 
 
 def give(page: Page, kind: str, photo: Path) -> None:
+    page.wait_for_function("window.lookalikeInput")
     page.evaluate(GIVE, [kind, b64encode(photo.read_bytes()).decode()])
     expect(page.get_by_alt_text(f"Your photo {kind}.jpg")).to_be_visible()
 
@@ -119,12 +120,12 @@ def test_on_a_phone_results_are_seen_at_once_and_a_finger_draws_a_box(
     card = first_card(page)
     page.screenshot(path=artefacts / "phone.png")
     seen = card.bounding_box()
-    assert seen is not None and seen["y"] + seen["height"] / 2 < 844
+    assert seen is not None and seen["y"] + seen["height"] / 2 < 844, seen
     small = page.locator(".stApp button").evaluate_all(
         "all => all.filter(b => b.offsetHeight && b.offsetHeight < 44).map(b => b.innerText)"
     )
-    assert (small, overflows(page)) == ([], False)
-    page.get_by_role("button", name="Draw a box").tap()
+    assert (small, overflows(page)) == ([], False), small
+    page.get_by_role("button", name="Draw a box").click()
     area = page.locator(".frame").bounding_box()
     assert area is not None and area["width"] > 200
     for kind, share in (("touchStart", 0.1), ("touchMove", 0.5), ("touchMove", 0.8)):
