@@ -270,6 +270,19 @@ class Settings(BaseSettings):
         description="seconds in which the body of a request to the HTTP API must arrive",
     )
 
+    event_days: float = Field(
+        default=30.0,
+        ge=0,
+        le=3650,
+        description="days for which searches of the HTTP API and events on them are kept; 0: "
+        "neither is recorded",
+    )
+    events_per_s: float = Field(
+        default=100.0,
+        gt=0,
+        description="events in a second that each key may post, in each process of the HTTP API",
+    )
+
     downloads_at_once: int = Field(
         default=4, gt=0, le=64, description="pictures that an ingest downloads of one host at once"
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import datetime
@@ -10,6 +9,7 @@ from decimal import Decimal
 from typing import Any, Literal
 
 from pydantic import BaseModel, Field
+from pydantic_core import to_json
 
 from app.search.facets import Facets
 from app.types import Folded, Match, Plan, Product, SearchResult, SimilarListing
@@ -193,6 +193,9 @@ class FacetAnswer(BaseModel):
     """Values to filter by. With `depth`, only so many of the products found were counted."""
 
     query_id: str
+    model: str | None = Field(description="null: no model was needed")
+    path: str = Field(description="how the products that were counted were found")
+    reason: str
     products: int
     depth: int | None
     values: dict[str, FacetData]
@@ -225,6 +228,13 @@ class ChangeAnswer(BaseModel):
     pictures: list[dict[str, str]] = []
 
 
+class EventsAnswer(BaseModel):
+    """How many events were stored, and which of their members were not."""
+
+    stored: int
+    dropped: list[str]
+
+
 class HealthAnswer(BaseModel):
     """Whether the process answers and reaches its catalogue."""
 
@@ -232,8 +242,8 @@ class HealthAnswer(BaseModel):
 
 
 def encode(document: Mapping[str, Any]) -> bytes:
-    """A document as JSON in UTF-8."""
-    return json.dumps(document, ensure_ascii=False, default=_plain).encode()
+    """A document as JSON in UTF-8; decimals become texts, so give numbers as floats."""
+    return to_json(document, fallback=str)
 
 
 def thumbnail_address(sha256: bytes) -> str:
@@ -283,7 +293,7 @@ def product_data(product: Product) -> dict[str, Any]:
         "category": product.category,
         "colour": product.colour,
         "year": product.year,
-        "price": product.price,
+        "price": _number(product.price),
         "currency": product.currency,
         "attributes": dict(product.attributes),
     }
@@ -294,6 +304,9 @@ def facet_answer(facets: Facets, query_id: str) -> dict[str, Any]:
     bounds = facets.bounds
     return {
         "query_id": query_id,
+        "model": facets.model,
+        "path": facets.path,
+        "reason": facets.reason,
         "products": bounds.products,
         "depth": facets.depth,
         "values": {
@@ -304,7 +317,7 @@ def facet_answer(facets: Facets, query_id: str) -> dict[str, Any]:
             for name, values in facets.values.items()
         },
         "year": {"first": bounds.first_year, "last": bounds.last_year},
-        "price": {"lowest": bounds.lowest, "highest": bounds.highest},
+        "price": {"lowest": _number(bounds.lowest), "highest": _number(bounds.highest)},
     }
 
 
@@ -376,9 +389,5 @@ def _plan(plan: Plan) -> dict[str, Any]:
     }
 
 
-def _plain(value: object) -> object:
-    if isinstance(value, Decimal):
-        return float(value)
-    if isinstance(value, datetime):
-        return value.isoformat()
-    return str(value)
+def _number(value: Decimal | None) -> float | None:
+    return None if value is None else float(value)
