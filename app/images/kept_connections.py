@@ -56,7 +56,9 @@ class KeptConnections:
             return
         kept = _Kept(origin, connection, stream, time.monotonic())
         with self._lock:
-            dropped = [kept] if self._closed else self._idle[: len(self._idle) + 1 - MAX_IDLE]
+            dropped = (
+                [kept] if self._closed else self._idle[: max(0, len(self._idle) + 1 - MAX_IDLE)]
+            )
             if not self._closed:
                 self._idle = [*self._idle[len(dropped) :], kept]
         _close(dropped)

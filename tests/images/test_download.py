@@ -26,8 +26,9 @@ from app.images.download import (
     TryLater,
     Validators,
 )
-from app.images.public_network import is_public
+from app.images.public_network import BoundedStream, is_public
 from support.colours import photo
+from support.servers import wait_until
 
 LIMIT = 10_000
 PICTURE = photo(1)
@@ -600,10 +601,12 @@ def kept_site(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     monkeypatch.setattr(Site, "timeout", 30)
     with serving() as port:
         yield f"http://127.0.0.1:{port}"
+        # Its threads end when the connections are closed.
+        wait_until(lambda: "process_request_thread" not in str(threading.enumerate()), "they stay")
 
 
 @pytest.fixture
-def keeping() -> Iterator[Downloader]:
+def keeping(kept_site: str) -> Iterator[Downloader]:
     web = Downloader(max_bytes=LIMIT, ports=None, allow_private=True, keep_alive=True)
     yield web
     web.close()
@@ -633,7 +636,7 @@ def test_a_connection_that_the_server_has_closed_is_replaced(
     assert fetched(keeping, f"{kept_site}/picture") == PICTURE
     time.sleep(0.3)
     # As if it had closed the connection while the request was on its way.
-    monkeypatch.setattr("app.images.public_network.BoundedStream.get_extra_info", lambda *_: False)
+    monkeypatch.setattr(BoundedStream, "get_extra_info", lambda self, info: None)
     assert fetched(keeping, f"{kept_site}/picture") == PICTURE
     assert len(connected) == 2
 
