@@ -12,7 +12,8 @@ from pydantic import BaseModel, Field
 from pydantic_core import to_json
 
 from app.search.facets import Facets
-from app.types import Folded, Match, Plan, Product, SearchResult, SimilarListing
+from app.search.result_fields import duplicate_fields, facet_fields
+from app.types import Match, Plan, Product, SearchResult
 
 JSON = "application/json"
 
@@ -309,13 +310,7 @@ def facet_answer(facets: Facets, query_id: str) -> dict[str, Any]:
         "reason": facets.reason,
         "products": bounds.products,
         "depth": facets.depth,
-        "values": {
-            name: {
-                "counts": [{"value": value, "products": count} for value, count in values.counts],
-                "left_out": values.left_out,
-            }
-            for name, values in facets.values.items()
-        },
+        "values": {name: facet_fields(values) for name, values in facets.values.items()},
         "year": {"first": bounds.first_year, "last": bounds.last_year},
         "price": {"lowest": _number(bounds.lowest), "highest": _number(bounds.highest)},
     }
@@ -323,7 +318,6 @@ def facet_answer(facets: Facets, query_id: str) -> dict[str, Any]:
 
 def _match(match: Match, hashes: Mapping[int, bytes]) -> dict[str, Any]:
     sha256 = hashes.get(match.picture_id)
-    same = match.same_picture
     return {
         **product_data(match.product),
         "rank": match.rank,
@@ -331,39 +325,7 @@ def _match(match: Match, hashes: Mapping[int, bytes]) -> dict[str, Any]:
         "means": match.means,
         "image": match.image,
         "thumbnail": None if sha256 is None else thumbnail_address(sha256),
-        "folded": [_folded(fold) for fold in match.folded],
-        "same_picture": None if same is None else {
-            "products": same.products,
-            "more": same.more,
-            "skus": [product.sku for product in match.listed],
-        },
-        "similar_count": match.similar_count,
-        "similar_more": match.similar_more,
-        "similar": [_listing(listing) for listing in match.similar],
-    }  # fmt: skip
-
-
-def _folded(fold: Folded) -> dict[str, Any]:
-    return {
-        "sku": fold.product.sku,
-        "title": fold.product.title,
-        "year": fold.product.year,
-        "rule": fold.rule,
-        "matched_by": fold.like,
-        "evidence": fold.evidence,
-        "similarity": fold.similarity,
-        "distance": fold.distance,
-    }
-
-
-def _listing(listing: SimilarListing) -> dict[str, Any]:
-    return {
-        "sku": listing.product.sku,
-        "title": listing.product.title,
-        "year": listing.product.year,
-        "rule": listing.rule,
-        "reason": listing.reason,
-        "distance": listing.distance,
+        **duplicate_fields(match),
     }
 
 
