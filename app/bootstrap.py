@@ -93,6 +93,7 @@ class App:
             compiled_cache=self.settings.compiled_cache_folder,
             compiled=self.settings.openvino,
             streams=streams,
+            device=self.settings.device,
         )
         self._create_lock = threading.RLock()  # reentrant: services use others
         self._closing = threading.Event()

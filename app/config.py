@@ -49,6 +49,14 @@ class Settings(BaseSettings):
             "or a folder; with the suffix `-int8`, its 8-bit version"
         ),
     )
+    device: str = Field(
+        default="auto",
+        pattern=r"^(auto|cpu|mps|cuda(:\d{1,3})?)$",
+        description=(
+            "where models other than the embedded one run: `cpu`, `cuda`, `cuda:1` or `mps`; "
+            "`auto` takes a graphics card if torch can use one"
+        ),
+    )
     model_revision: str | None = Field(default=None, description="commit of a hub model")
     language: str | None = Field(
         default=None,
