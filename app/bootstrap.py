@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from app.operations.api_keys import ApiKeys
     from app.operations.metrics import ApiMetrics, SearchMetrics
     from app.search.facets import FacetService
+    from app.search.heat_map import MatchExplainer
     from app.search.service import SearchService
     from app.search.stored_photos import StoredPhotos
 
@@ -223,6 +224,14 @@ class App:
 
         return StoredPhotos(
             self.engine, self.search, self.encoders, self._decode_in_sandbox, self.settings
+        )
+
+    @_Once
+    def explainer(self) -> MatchExplainer:
+        from app.search.heat_map import MatchExplainer
+
+        return MatchExplainer(
+            self.search_engine, self.encoders, self._decode, self._decode_in_sandbox
         )
 
     @_Once
