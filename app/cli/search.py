@@ -139,6 +139,7 @@ def search(
         without_weight=not_weight,
         filters=parse(list(filters)),
         objects=objects == "on",
+        listings=True,
         **query_fields,
     )
     with App(settings) as app:
