@@ -14,6 +14,7 @@ from app.bootstrap import App
 from app.db.queries import calibration, page_lookups
 from app.duplicates import verdicts
 from app.duplicates.normalization import identity_key
+from app.search import page_budget
 from app.types import Calibration, CutOff, Filters, Product, Query, SearchResult
 from support.colours import photo
 from support.shop import add_products, sha, vectors
@@ -153,6 +154,31 @@ def test_pictures_of_products_that_are_alike_by_a_typing_error_are_read_as_well(
     assert not slow.took()
     assert found.matches == in_statements(app, query, monkeypatch).matches
     assert "TYPO" in found.shown and "TYPO" not in [m.product.sku for m in found.matches[1:]]
+
+
+def test_hundreds_of_listings_end_a_page_with_the_reason_and_the_next_page_goes_on(
+    app: App, slow: Slow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ten products are retrieved for a page of three; eighteen listings of one are the nearest."""
+    monkeypatch.setattr(page_budget, "MIN_DEDUPLICATED", 4)
+    monkeypatch.setattr(page_budget, "FOLD_FACTOR", 2)
+    add_products(app, [(Product(f"SAME{n:02}", "Orova lamp"), [800]) for n in range(18)])
+    query, found = replace(vector_query(app, 800), fold=True, k=3), None
+    pages: list[SearchResult] = []
+    while found is None or found.gave_up:
+        slow.took()
+        found = app.search.search(query)
+        assert not slow.took()
+        several = in_statements(app, query, monkeypatch)
+        assert (found.matches, found.dropped) == (several.matches, several.dropped)
+        assert found.plan.shortfall_counts == several.plan.shortfall_counts
+        query = replace(query, shown=(*query.shown, *found.shown))
+        pages.append(found)
+    assert [len(each.matches) for each in pages] == [1, 2, 3]
+    assert "stopped after 10 products" in str(pages[0].plan.shortfall)
+    assert "the next page goes on" in str(pages[0].plan.shortfall)
+    shown = [match.product.sku for each in pages for match in each.matches]
+    assert len(set(shown)) == 6 and sum(sku.startswith("SAME") for sku in shown) == 1
 
 
 def test_a_placeholder_takes_several_statements(app: App, slow: Slow) -> None:
