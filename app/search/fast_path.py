@@ -73,24 +73,25 @@ class FastPath:
         filter_clause: FilterClause = EVERYTHING,
         *,
         excluded: tuple[int, ...] = (),
+        hidden: tuple[int, ...] = (),
         extras: PageExtras | None = None,
     ) -> StatementResult | None:
         """The k nearest products that pass the filter; None if the planner has to answer.
 
         The caller then sets `last_build` to the build of that answer.
 
-        `vector` has shape (dim,), float32, holding float16 values; `excluded` are product ids, and
-        `extras` is what the page needs besides the details. Raises DatabaseUnavailable if the
-        statement timed out.
+        `vector` has shape (dim,), float32, holding float16 values; `excluded` are product ids,
+        `hidden` picture ids, and `extras` is what the page needs besides the details. Raises
+        DatabaseUnavailable if the statement timed out.
         """
         index = self._files.opened(build)
         if index is None:
             self.last_build = None
             return None
         request = StatementRequest(
-            model, build, vector, 0, k, filter_clause, None, excluded, extras
+            model, build, vector, 0, k, filter_clause, None, excluded, hidden, extras
         )
-        depth = k + len(excluded)
+        depth = k + len(excluded) + len(hidden)
         if not filter_clause.condition:
             return self._nearest(index, request, depth)
         cached = self._filters.get(filter_clause)

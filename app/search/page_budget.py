@@ -10,7 +10,7 @@ from app.types import Query
 GROWTH_FACTOR = 4
 """Each further retrieval asks for this many times as many products as the one before."""
 
-FOLD_FACTOR = 10
+FOLD_FACTOR = 5
 """A page that only folds is retrieved twice at most: the second time this many times as many
 products. Where hundreds of listings fold into less than a page, it then ends with the reason, so
 that such a catalogue does not make searches slow; the next page goes on after them."""

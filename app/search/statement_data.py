@@ -86,6 +86,7 @@ class StatementData:
         self._settings = settings
         self._result: StatementResult | None = None
         self._rows: dict[int, Any] = {}
+        self._hits: dict[tuple[int, int], Any] = {}
         self._earlier: dict[int, Any] = {}
         self._evidence: _Evidence | None = None
 
@@ -108,18 +109,20 @@ class StatementData:
         return found[0], found[1].mean(axis=0)
 
     def retrieve(self, request: NearestRequest) -> RetrievalResult:
-        """The nearest products; a second call reads everything anew."""
-        if request.hidden or request.also:
+        """The nearest products; a second call reads everything anew, but products of the first one
+        are still known."""
+        if request.also:
             raise NotAnswered
         clause = nearest.filter_clause(request.filters)
         result = self._fast_path.find(
             self.model, self._build, request.vector, request.k, clause,
-            excluded=tuple(request.excluded), extras=self._extras(),
+            excluded=tuple(request.excluded), hidden=tuple(request.hidden), extras=self._extras(),
         )  # fmt: skip
         if result is None:
             raise NotAnswered
         self._result, self._evidence = result, None
-        self._rows = {row.product_id: row for row in result.rows}
+        self._rows |= {row.product_id: row for row in result.rows}
+        self._hits |= {(row.product_id, row.picture_id): row for row in result.rows}
         if not {self._query.sku, *self._query.shown}.isdisjoint(row.sku for row in result.rows):
             raise NotAnswered  # deleted and added again since its id was read
         if clause.condition:
@@ -136,7 +139,7 @@ class StatementData:
             thumbnails=query.k + query.k // 3,
             folds=query.fold,
             vectors=query.near_match is not None,
-            earlier=tuple(row.sku for row in self._earlier.values()),
+            earlier=tuple(row.sku for row in (*self._earlier.values(), *self._rows.values())),
             shared=self._settings.shared_picture_products + 1,
         )
 
@@ -163,7 +166,7 @@ class StatementData:
 
     def vectors(self, pictures: Sequence[int]) -> Mapping[int, Vector]:
         """Embeddings by picture id."""
-        rows = (*self._rows.values(), *self._earlier.values())
+        rows = (*self._hits.values(), *self._earlier.values())
         packed = {row.picture_id: row.vector for row in rows}
         if not packed.keys() >= set(pictures):
             raise NotAnswered
@@ -194,19 +197,18 @@ class StatementData:
         return self._evidence.of(self.model)
 
     def shown_by_more(self, pictures: Collection[int], most: int) -> Mapping[int, Count]:
-        """None: a page with a picture that very many products show takes several statements."""
-        counts = {row.picture_id: row.sharing for row in self._rows.values()}
-        unknown = [id_ for id_ in pictures if counts.get(id_) is None]
-        if unknown:  # pictures of earlier pages
-            with self._fast_path.connection() as connection:
-                counts |= page_lookups.sharing(connection, unknown, most + 1)
-        if any((counts[id_] or 0) > most for id_ in pictures):
-            raise NotAnswered
-        return {}
+        """How many products show each of the pictures: the statement tells for those that several
+        products of the page show whether it is more, and a small one how many."""
+        counts = {row.picture_id: row.sharing for row in self._hits.values()}
+        uncertain = [id_ for id_ in pictures if (known := counts.get(id_)) is None or known > most]
+        if not uncertain:
+            return {}
+        with self._fast_path.connection() as connection:
+            return page_lookups.shown_by_more(connection, uncertain, most)
 
     def details(self, hits: Sequence[tuple[int, int]]) -> Mapping[int, Any]:
         """Rows of details by product id."""
-        rows = {id_: self._rows[id_] for id_, _ in hits}
+        rows = {hit[0]: self._hits[hit] for hit in hits}
         without = {row.picture_id for row in rows.values() if row.thumbnail is None}
         if not without:
             return rows

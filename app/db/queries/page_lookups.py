@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from pgvector import HalfVector
 from psycopg.rows import namedtuple_row
 
-from app.db.queries import calibration, fold_pictures, products
-from app.types import Calibration, Model, Vector
+from app.db.queries import calibration, fold_pictures, products, shared_pictures
+from app.db.queries.match_counts import COUNT_LIMIT
+from app.types import Calibration, Count, Model, Vector
 
 OWN_VECTORS = """
 SELECT p.id, (
@@ -37,12 +38,6 @@ SELECT told.sku, {aggregate} AS pictures, (
     WHERE c.model_id = {model} AND (c.category = '' OR c.category IN (
         SELECT category FROM product WHERE sku = ANY(CAST($1 AS text[]))))) AS calibrations
 {vectors} GROUP BY told.sku"""
-
-SHARING = """
-SELECT id, (
-    SELECT count(*) FROM (
-        SELECT FROM product_picture WHERE picture_id = id LIMIT $2) AS few) AS products
-FROM unnest(CAST($1 AS bigint[])) AS id"""
 
 SAME_WORDS = """
 SELECT p.id, {count} AS same_words FROM product AS p WHERE p.id = ANY(CAST($1 AS bigint[]))"""
@@ -97,12 +92,13 @@ def fold_evidence(
     return {row.sku: fold_pictures.unpacked(row.pictures, model) for row in rows}, calibrations
 
 
-def sharing(
-    connection: psycopg.Connection[Any], pictures: Sequence[int], at_most: int
-) -> dict[int, int]:
-    """How many products show each of these pictures (ids), counted up to `at_most`."""
-    rows = _rows(connection, SHARING, [list(pictures), at_most])
-    return {row.id: row.products for row in rows}
+def shown_by_more(
+    connection: psycopg.Connection[Any], pictures: Sequence[int], most: int
+) -> dict[int, Count]:
+    """How many products show each of these pictures (ids) that more than `most` show."""
+    numbers = {"ids": "$1", "most": "$2", "limit": str(COUNT_LIMIT)}
+    rows = _rows(connection, shared_pictures.SHOWN_BY % numbers, [list(pictures), most])
+    return {row.picture_id: shared_pictures.count(row.products) for row in rows}
 
 
 def same_words(connection: psycopg.Connection[Any], ids: Sequence[int]) -> dict[int, int]:

@@ -94,7 +94,8 @@ class StatementRequest:
     """A search of the `n` nearest pictures of a build for a page of `k` products.
 
     `vector` is the query, shape (dim,), rounded to float16. `listed` is the cached list of the
-    pictures that pass `filter_clause`, if there is a filter. `excluded` are product ids. `extras`
+    pictures that pass `filter_clause`, if there is a filter. `excluded` are product ids, `hidden`
+    picture ids. `extras`
     is what the rows have besides the details.
     """
 
@@ -106,6 +107,7 @@ class StatementRequest:
     filter_clause: FilterClause = EVERYTHING
     listed: FilterIdList | None = None
     excluded: tuple[int, ...] = ()
+    hidden: tuple[int, ...] = ()
     extras: PageExtras | None = None
 
 
@@ -142,7 +144,7 @@ def search(
         "q": HalfVector(request.vector),
         "nominated": _array(nominated.tolist()),
         "excluded": _array(request.excluded),
-        "hidden": "{}",  # a picture that very many products show takes several statements
+        "hidden": _array(request.hidden),
         "snapshot": request.build.snapshot,
         "in_progress": request.build.in_progress,
         "cluster": cluster,
