@@ -41,7 +41,7 @@ demo: $(INSTALLED)
 	exec $(ONLY_DEMO) $(BIN)/lookalike demo $(if $(filter 0 no,$(PAGE)),--no-page)
 
 test: $(INSTALLED)
-	$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup
+	env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -m pytest -n $(JOBS) --dist loadgroup
 
 soak: $(INSTALLED)
 	PYTHONPATH=tests $(BIN)/python tests/freshness/soak.py

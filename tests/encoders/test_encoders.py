@@ -11,15 +11,13 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
-from sentence_transformers import SentenceTransformer
-from transformers.image_utils import SizeDict
-from transformers.utils import logging as transformers_logging
 
 from app.encoders import hub
 from app.encoders.base import AUTO, CLIP, EMBEDDED, Encoder
@@ -35,6 +33,11 @@ from app.encoders.loading import choose_encoder, load_encoder
 from app.errors import ModelUnavailable, NoWords
 from support.paths import REPO
 from support.small_clip import DIM, save_small_clip
+
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
+
+pytestmark = pytest.mark.xdist_group("clip")
 
 CLOSE = 1e-5
 COMMIT = hub.PINNED["sentence-transformers/clip-ViT-B-32"]
@@ -317,6 +320,8 @@ def test_a_model_with_its_own_code_is_refused(clip_folder: Path, tmp_path: Path)
 def test_loading_and_using_a_model_writes_nothing_to_stderr(
     clip_folder: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
+    from transformers.utils import logging as transformers_logging
+
     bars = transformers_logging.is_progress_bar_enabled()
     encoder = ClipEncoder.load(clip_folder, name="small")
     encoder.encode_pictures([Image.new("RGB", (40, 30))])
@@ -463,6 +468,8 @@ def by_the_model(folder: Path, pictures: list[Image.Image]) -> np.ndarray:
 
 
 def opened(folder: Path) -> SentenceTransformer:
+    from sentence_transformers import SentenceTransformer
+
     return SentenceTransformer(str(folder), local_files_only=True, device="cpu")
 
 
@@ -517,6 +524,8 @@ def test_a_processor_that_we_cannot_reproduce_is_used(
 
 
 def test_settings_that_we_do_not_read_are_detected_on_pictures(clip_folder: Path) -> None:
+    from transformers.image_utils import SizeDict
+
     model = opened(clip_folder)
     assert own_preprocessor(model) is not None
     model.processor.image_processor.do_pad = True

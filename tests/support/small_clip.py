@@ -1,14 +1,15 @@
-"""A small CLIP model folder: real loading code, random weights, meaningless vectors."""
+"""A small CLIP model folder: real loading code, random weights, meaningless vectors.
+
+The libraries are imported on use: each process collects all tests, and few run those of CLIP.
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import torch
-from sentence_transformers import SentenceTransformer
-from sentence_transformers.sentence_transformer.modules import Transformer
-from transformers import CLIPConfig, CLIPModel, CLIPProcessor, CLIPTokenizerFast
-from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
+if TYPE_CHECKING:
+    from transformers import CLIPModel, CLIPProcessor
 
 DIM = 32
 _END = "<|endoftext|>"
@@ -23,6 +24,9 @@ _SHAPE = {
 
 def save_small_clip(folder: Path, *, seed: int = 0) -> Path:
     """Write a CLIP model of a few kilobytes to `folder` in the format of sentence-transformers."""
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.sentence_transformer.modules import Transformer
+
     parts = folder.with_name(folder.name + "-parts")
     _model(seed).save_pretrained(parts)
     _processor().save_pretrained(parts)
@@ -31,6 +35,9 @@ def save_small_clip(folder: Path, *, seed: int = 0) -> Path:
 
 
 def _model(seed: int) -> CLIPModel:
+    import torch
+    from transformers import CLIPConfig, CLIPModel
+
     letters = _vocabulary()
     config = CLIPConfig(
         projection_dim=DIM,
@@ -50,6 +57,9 @@ def _model(seed: int) -> CLIPModel:
 
 
 def _processor() -> CLIPProcessor:
+    from transformers import CLIPProcessor, CLIPTokenizerFast
+    from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
+
     return CLIPProcessor(
         image_processor=CLIPImageProcessorPil(
             size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32}
