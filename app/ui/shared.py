@@ -16,13 +16,26 @@ from app.ui.formatting import escape_markdown
 
 _log = logging.getLogger("lookalike.page")
 
+_prepared: list[App] = []
+"""The services that `prepare` created, until `services` takes them."""
+
 
 @st.cache_resource(show_spinner="Starting …")
 def services() -> App:
     """The services of all sessions, created once in this process."""
+    app = _prepared.pop() if _prepared else _with_metrics()
+    app.warm_soon()
+    return app
+
+
+def prepare() -> None:
+    """Create the services of this process and serve its metrics before the first visitor."""
+    _prepared.append(_with_metrics())
+
+
+def _with_metrics() -> App:
     app = App()
     serve_metrics(app)
-    app.warm_soon()
     return app
 
 

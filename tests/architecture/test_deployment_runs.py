@@ -161,7 +161,7 @@ def test_the_page_is_healthy_and_shows_no_password(deployment: Deployment) -> No
     with deployment.running("page", "--port", str(port)) as page:
         assert wait_for_response(f"http://127.0.0.1:{port}/_stcore/health") == b"ok"
         words = [word for each in (page, *page.children(True)) for word in each.cmdline()]
-    assert "streamlit" in " ".join(words) and "s3cret" not in " ".join(words)
+    assert "app.ui.server" in " ".join(words) and "s3cret" not in " ".join(words)
 
 
 def test_the_api_is_healthy_and_answers_nobody_without_a_key(deployment: Deployment) -> None:
