@@ -2,8 +2,8 @@
 #   MODEL            what is baked in: 'embedded' or a hub name such as clip-ViT-B-32; with -int8
 #                    behind it, in 8-bit numbers
 #   MODEL_REVISION   commit of a hub model; empty: the one pinned for its name
-#   TORCH_INDEX_URL  the package index that torch comes from; PyPI's has gigabytes of libraries for
-#                    GPUs beside it
+#   TORCH_INDEX_URL  the package index that torch comes from; empty: that of pip, whose torch brings
+#                    gigabytes of libraries for GPUs
 ARG PYTHON_VERSION=3.11
 
 # The dependencies alone: what else changes in pyproject.toml, such as the version, does not
@@ -22,7 +22,7 @@ ENV PATH=/opt/lookalike/bin:/opt/venv/bin:$PATH \
 # From its own index alone and by itself: an index that does not answer ends the build, where a
 # further one would be passed over. What torch depends on comes with the rest.
 RUN python -m venv /opt/venv \
-    && pip install --no-deps --index-url "${TORCH_INDEX_URL}" "torch==${TORCH_VERSION}"
+    && pip install --no-deps ${TORCH_INDEX_URL:+--index-url "${TORCH_INDEX_URL}"} "torch==${TORCH_VERSION}"
 COPY --from=requirements /requirements.txt /requirements.txt
 # The project is found beside the dependencies: a change of the code does not copy them.
 RUN pip install -r /requirements.txt \

@@ -20,12 +20,14 @@ PHOTOS ?=
 # The demo prunes what its catalogue does not have: it must not reach anybody's real database.
 ONLY_DEMO := env -u LOOKALIKE_DATABASE_URL -u LOOKALIKE_INDEX_DIR LOOKALIKE_HOME="$(DEMO)"
 
-.PHONY: help install demo test soak mutants fuzz bench openapi fuzz-api lint format clean
+.PHONY: help install demo test test-containers docs soak mutants fuzz bench openapi fuzz-api lint format clean
 
 help:
 	@echo "make demo         install, draw and ingest a catalogue, search it, serve the page"
 	@echo "make demo PAGE=0  the same, without the page"
 	@echo "make test         install and run all tests"
+	@echo "make test-containers  docs/containers.md with Docker, from a clone to a restore"
+	@echo "make docs         the documentation as a site, in docs/_build/html"
 	@echo "make soak         write, build and search at once for a long time, and compare"
 	@echo "make mutants      introduce known mistakes into copies of the code; tests must fail"
 	@echo "make fuzz         read mutated pictures, catalogues, indexes, backups and web answers"
@@ -42,6 +44,13 @@ demo: $(INSTALLED)
 
 test: $(INSTALLED)
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup
+
+# Takes minutes, gigabytes and Docker: not part of the tests.
+test-containers:
+	tests/containers/run.sh
+
+docs: $(INSTALLED)
+	$(BIN)/python -m sphinx -W --keep-going -b html docs docs/_build/html
 
 soak: $(INSTALLED)
 	PYTHONPATH=tests $(BIN)/python tests/freshness/soak.py

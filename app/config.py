@@ -37,7 +37,10 @@ class Settings(BaseSettings):
     )
     database_password_file: Path | None = Field(
         default=None,
-        description="file that holds the password of LOOKALIKE_DATABASE_URL, such as a secret",
+        description=(
+            "file whose first line is the password of LOOKALIKE_DATABASE_URL, such as a secret of "
+            "a container"
+        ),
     )
     index_dir: Path | None = Field(
         default=None, description="folder of the index files; a separate one for each database"

