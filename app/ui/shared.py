@@ -35,6 +35,7 @@ def prepare() -> None:
 
 def _with_metrics() -> App:
     app = App()
+    _ = app.admission  # its gauges are there before a search
     serve_metrics(app)
     return app
 

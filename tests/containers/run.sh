@@ -38,6 +38,7 @@ page() { curl -sSf --max-time 3 "http://127.0.0.1:$LOOKALIKE_PORT/_stcore/health
 api() { curl -sSf --max-time 60 "http://127.0.0.1:$API_PORT/healthz"; }
 ids() { compose ps --quiet page api worker db | sort; }
 cleanup() {
+    [ -z "${poll:-}" ] || kill "$poll" 2>/dev/null || true
     compose --profile monitoring down --volumes >/dev/null 2>&1 || true
     rm -rf "$work"
 }
@@ -122,7 +123,7 @@ echo "# changed" >>app/__init__.py
 docker image inspect --format '{{json .RootFS.Layers}}' lookalike:test | tr , '\n' >"$work/layers"
 old=$(ids)
 deploy/containers.sh upgrade
-kill $poll; wait $poll 2>/dev/null || true
+kill $poll; wait $poll 2>/dev/null || true; poll=
 holds "page, API and worker were replaced, the database not" test \
     "$(comm -12 <(echo "$old") <(ids))" = "$(compose ps --quiet db)"
 echo "page unreachable: $(wc -l <"$work/gaps") polls of 0.2 s"
