@@ -44,6 +44,9 @@ cleanup() {
 }
 trap cleanup EXIT
 
+docker info >/dev/null 2>&1 || fail "no Docker engine answers; name one in DOCKER_HOST"
+docker compose version >/dev/null 2>&1 || fail "Docker has no Compose 2"
+
 step "a clone that only its owner may read"
 (umask 077 && git clone --quiet "$repository" "$work/clone")
 if ! git -C "$repository" diff --quiet HEAD; then
