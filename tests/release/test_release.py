@@ -77,12 +77,8 @@ def test_every_direct_dependency_has_its_lowest_version_in_the_constraints() -> 
 
 
 def test_every_direct_dependency_has_a_lower_bound() -> None:
-    unbounded = [
-        str(each)
-        for each in direct()
-        if not any(s.operator in (">=", "==") for s in each.specifier)
-    ]
-    assert unbounded == []
+    bounded = [each for each in direct() if {s.operator for s in each.specifier} & {">=", "=="}]
+    assert [str(each) for each in direct() if each not in bounded] == []
 
 
 def test_every_licence_is_allowed_and_listed() -> None:
