@@ -59,7 +59,7 @@ RUN mkdir -p /opt/models \
 
 FROM python:${PYTHON_VERSION}-slim
 RUN useradd --uid 10001 --user-group --no-log-init --create-home --home-dir /var/lib/lookalike lookalike \
-    && install -d -o lookalike -g lookalike /var/lib/lookalike/index
+    && install -d -o lookalike -g lookalike /var/lib/lookalike/index /var/lib/lookalike/downloads
 COPY --from=dependencies /opt/venv /opt/venv
 COPY --from=model /opt/models /opt/models
 COPY --from=project /opt/lookalike /opt/lookalike

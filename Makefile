@@ -5,6 +5,8 @@ PAGE ?= 1
 
 VENV := .venv
 BIN := $(VENV)/bin
+# What the demo needs, and that with the tools of the tests.
+BASE := $(VENV)/.installed-base
 INSTALLED := $(VENV)/.installed
 DEMO := $(CURDIR)/.demo
 
@@ -42,7 +44,7 @@ help:
 	@echo "make install      only make $(VENV)"
 	@echo "make clean        remove $(VENV), the demo's data and the caches"
 
-demo: $(INSTALLED)
+demo: $(BASE)
 	exec $(ONLY_DEMO) $(BIN)/lookalike demo $(if $(filter 0 no,$(PAGE)),--no-page)
 
 test: $(INSTALLED)
@@ -120,9 +122,9 @@ format: $(INSTALLED)
 
 install: $(INSTALLED)
 
-# The stamp is written last, so an installation that was interrupted is taken up again.
+# The stamps are written last, so an installation that was interrupted is taken up again.
 # torch comes first and pinned: a looser choice may bring gigabytes of libraries for other hardware.
-$(INSTALLED): pyproject.toml
+$(BASE): pyproject.toml
 	@command -v "$(PYTHON)" >/dev/null || { \
 		echo "$(PYTHON) was not found. Name a Python 3.11 or newer: make PYTHON=python3.12 …" >&2; \
 		exit 1; }
@@ -135,6 +137,11 @@ $(INSTALLED): pyproject.toml
 	@rm -f "$@"
 	"$(PYTHON)" -m venv $(VENV)
 	$(BIN)/python -m pip install torch==2.13.0
+	$(BIN)/python -m pip install -e .
+	@touch "$@"
+
+$(INSTALLED): $(BASE)
+	@rm -f "$@"
 	$(BIN)/python -m pip install -e ".[test]"
 	@touch "$@"
 

@@ -263,8 +263,21 @@ def test_the_index_is_written_by_one_service_and_read_by_the_page(
     assert lookalike_services["worker"]["volumes"] == [f"index:{folder}"]
     for name in ("page", "api"):
         assert lookalike_services[name]["volumes"] == [f"index:{folder}:ro"]
-    assert set(compose["volumes"]) == {"postgres", "index", "prometheus", "grafana"}
+    assert set(compose["volumes"]) == {
+        "postgres", "index", "downloads", "prometheus", "grafana"
+    }  # fmt: skip
     assert lookalike_services["page"]["environment"]["LOOKALIKE_PAGE_REBUILD"] == "false"
+
+
+def test_a_load_remembers_what_it_downloaded(
+    lookalike_services: dict[str, dict[str, Any]], steps: list[Step]
+) -> None:
+    folder = "/var/lib/lookalike/downloads"
+    for name in ("ingest", "ingest-gpu"):
+        assert f"downloads:{folder}" in lookalike_services[name]["volumes"]
+    # A new volume has the owner of the folder in the image.
+    (made,) = [step.words for step in steps if "install -d -o lookalike" in step.words]
+    assert folder in made.split()
 
 
 def test_the_worker_has_a_health_check(lookalike_services: dict[str, dict[str, Any]]) -> None:
