@@ -137,7 +137,7 @@ deploy/containers.sh rollback
 holds "a rollback brings the image before back" eval \
     '[ "$(docker inspect --format "{{.Image}}" "$(compose ps --quiet page)")" = "$(docker image inspect --format "{{.Id}}" lookalike:test)" ] && ! docker run --rm --entrypoint grep lookalike:test -q changed /opt/lookalike/app/__init__.py'
 running=$(ids)
-sed -i '1a raise SystemExit("no migration today")' app/operations/migrate.py
+echo 'raise SystemExit("no migration today")' >>app/operations/migrate.py
 refused "an upgrade whose migration fails replaces nothing" "The database was not migrated" \
     deploy/containers.sh upgrade
 holds "the version before goes on" eval '[ "$running" = "$(ids)" ] && page'
