@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 import platformdirs
-from pydantic import Field, field_validator
+from pydantic import Field, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 PLACES_PER_CORE = 4
@@ -35,6 +35,13 @@ class Settings(BaseSettings):
             "URL of the PostgreSQL server: `postgresql://user:password@host:5432/database`"
         ),
     )
+    database_password_file: Path | None = Field(
+        default=None,
+        description=(
+            "file whose first line is the password of LOOKALIKE_DATABASE_URL, such as a secret of "
+            "a container"
+        ),
+    )
     index_dir: Path | None = Field(
         default=None, description="folder of the index files; a separate one for each database"
     )
@@ -47,6 +54,14 @@ class Settings(BaseSettings):
         description=(
             "`auto`, `embedded`, a preset such as `siglip2`, a hub name such as `clip-ViT-B-32`, "
             "or a folder; with the suffix `-int8`, its 8-bit version"
+        ),
+    )
+    device: str = Field(
+        default="auto",
+        pattern=r"^(auto|cpu|mps|cuda(:\d{1,3})?)$",
+        description=(
+            "where models other than the embedded one run: `cpu`, `cuda`, `cuda:1` or `mps`; "
+            "`auto` takes a graphics card if torch can use one"
         ),
     )
     model_revision: str | None = Field(default=None, description="commit of a hub model")
@@ -270,6 +285,19 @@ class Settings(BaseSettings):
         description="seconds in which the body of a request to the HTTP API must arrive",
     )
 
+    event_days: float = Field(
+        default=30.0,
+        ge=0,
+        le=3650,
+        description="days for which searches of the HTTP API and events on them are kept; 0: "
+        "neither is recorded",
+    )
+    events_per_s: float = Field(
+        default=100.0,
+        gt=0,
+        description="events in a second that each key may post, in each process of the HTTP API",
+    )
+
     downloads_at_once: int = Field(
         default=4, gt=0, le=64, description="pictures that an ingest downloads of one host at once"
     )
@@ -279,13 +307,14 @@ class Settings(BaseSettings):
         description="pictures that an ingest begins to download of one host in a second",
     )
 
-    @field_validator("home", "index_dir", "cache_dir")
+    @field_validator("home", "index_dir", "cache_dir", "database_password_file")
     @classmethod
-    def _absolute(cls, path: Path | None) -> Path | None:
+    def _absolute(cls, path: Path | None, info: ValidationInfo) -> Path | None:
         try:
             return path.expanduser().absolute() if path is not None else None
         except (OSError, RuntimeError) as exc:
-            raise ValueError(f"{str(exc).rstrip('.')}; name another folder") from exc
+            kind = "file" if str(info.field_name).endswith("_file") else "folder"
+            raise ValueError(f"{str(exc).rstrip('.')}; name another {kind}") from exc
 
     @field_validator("link_ports")
     @classmethod

@@ -68,6 +68,10 @@ COMMANDS = {
         "app.cli.search:search",
         "Find products similar to PHOTO, --sku or --text.",
     ),
+    "explain": (
+        "app.cli.explain:explain",
+        "Draw which parts of PHOTO and of the product SKU make them alike, as a PNG.",
+    ),
     "duplicates": (
         "app.cli.duplicates:duplicates",
         "List, decide and evaluate duplicate products.",
@@ -103,6 +107,10 @@ COMMANDS = {
     "page": ("app.cli.serve_page:page", "Serve the web pages until Ctrl-C."),
     "api": ("app.cli.api:api", "Serve the HTTP API until Ctrl-C."),
     "key": ("app.cli.key:key", "Create, list and revoke keys of the HTTP API."),
+    "events": (
+        "app.cli.events:events",
+        "Manage recorded searches, and events on their results.",
+    ),
     "demo": (
         "app.cli.demo:demo",
         "Draw a demo catalogue, ingest, index, search and serve it.",

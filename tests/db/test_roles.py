@@ -14,6 +14,7 @@ import pytest
 from psycopg import sql as compose
 
 from app.bootstrap import App
+from app.cli import cli
 from app.config import Settings
 from app.db.embedded import binaries
 from app.db.queries import analyst_sessions, models
@@ -29,6 +30,7 @@ from app.operations.backup import BackupFailed, backup
 from app.operations.health import status
 from app.operations.migrate import migrate
 from app.operations.roles import create_roles, roles_script
+from app.operations.search_events import EventRow, RequestRow
 from app.operations.worker import Worker
 from app.types import Query
 from ingest.pipeline import IngestReport
@@ -111,6 +113,15 @@ def samples_stored(app: App) -> int:
         return int(connection.exec_driver_sql("SELECT count(*) FROM query_sample").scalar_one())
 
 
+def events_stored(app: App) -> bool:
+    app.events.record(RequestRow("q", "sku", 1, 0, ["P0001"], [], "colours", "exact"))
+    app.events.store([EventRow("q", "click", "P0001")])  # creates the partitions of today
+    app.events.close()
+    with app.engine.connect() as connection:
+        clicks = connection.exec_driver_sql("SELECT count(*) FROM search_event").scalar_one()
+    return clicks == 1 and app.events.clean_up().dropped == 0
+
+
 DAILY_WORK = {
     "build": lambda app: app.indexer.rebuild().state == "published",
     "search": lambda app: app.search.search(Query(picture=photo(3))).plan.path == "faiss",
@@ -124,18 +135,31 @@ DAILY_WORK = {
     "list duplicates": lambda app: duplicate_report.duplicate_groups(app.engine, 0.9) is not None,
     "delete": lambda app: app.catalog.delete(["P0299"]) == 1,
     "undo": lambda app: app.catalog.undo(app.catalog.undoable_runs(1)[0].id).restored == 1,
+    "store events": events_stored,
     "work": built_by_a_worker,
     "report status": lambda app: status(app.engine, app.files, app.settings).healthy,
 }
 
 
-def test_the_serving_role_can_do_all_daily_work(server: App, tmp_path: Path) -> None:
+def test_the_serving_role_can_do_all_daily_work_and_a_load_analyses_what_it_fills(
+    server: App, tmp_path: Path
+) -> None:
     """The order matters: each step uses the results of the steps before."""
     for name, step in DAILY_WORK.items():
         assert step(server), name
+    with server.engine.begin() as connection:  # a table that is large enough to be analysed
+        connection.exec_driver_sql(
+            "INSERT INTO ingest_reject (run_id, reason)"
+            " SELECT min(id), repeat('x', 900) FROM ingest_run, generate_series(1, 2000)"
+            " GROUP BY generate_series"
+        )
+        sizes = "SELECT reltuples FROM pg_class WHERE relname = 'ingest_reject'"
+        assert connection.exec_driver_sql(sizes).scalar_one() < 0
     source = write_source(tmp_path, 250)
     report: IngestReport = ingest(server, source, prune=True, prune_limit=UNLIMITED)
     assert (report.unchanged, report.deleted) == (250, 50)
+    with server.engine.begin() as connection:
+        assert connection.exec_driver_sql(sizes).scalar_one() == 2000
 
 
 def test_a_backup_by_the_serving_role_is_an_error_that_names_the_right_role(
@@ -313,6 +337,19 @@ def test_a_role_name_reserved_by_postgresql_is_refused(opened: Callable[..., App
 def test_a_user_without_createrole_gets_an_error(server: App) -> None:
     with pytest.raises(DatabaseUnsuitable, match="lacks a right"):
         create_roles(server.engine, "third", "fourth", {})
+
+
+def test_passwords_of_the_roles_are_read_from_files(
+    tcp: TcpServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, password in (("MIGRATOR_PASSWORD", "m@:/"), ("SERVER_PASSWORD", "s'%41")):
+        (tmp_path / name).write_text(f"{password}\n")
+        monkeypatch.setenv(f"{name}_FILE", str(tmp_path / name))
+    monkeypatch.setenv("LOOKALIKE_DATABASE_URL", tcp.url("postgres"))
+    arguments = ["db", "roles", "--migrator", "filed_migrator", "--server", "filed", "--apply"]
+    cli.main(arguments, standalone_mode=False)
+    psycopg.connect(tcp.url("postgres", "m@:/", "filed_migrator")).close()
+    psycopg.connect(tcp.url("postgres", "s'%41", "filed")).close()
 
 
 def test_the_server_never_receives_a_plain_password(

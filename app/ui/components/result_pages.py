@@ -31,7 +31,7 @@ class ResultPages:
     def __init__(self, query: Query) -> None:
         self.query = query
         self._shown: list[tuple[str, ...]] = []
-        self._counts: list[int] = []
+        self._last: list[bool] = []
         self._results: dict[int, SearchResult] = {}
 
     def result(
@@ -51,14 +51,15 @@ class ResultPages:
 
     def _is_last(self, number: int) -> bool:
         """Whether a page that was searched (0: none was) is the last one."""
-        return number > 0 and self._counts[number - 1] < self.query.k
+        return number > 0 and self._last[number - 1]
 
     def _search(self, number: int, search: Callable[[Query], SearchResult]) -> None:
         shown = tuple(sku for page in self._shown[: number - 1] for sku in page)
         result = search(replace(self.query, shown=(*self.query.shown, *shown)))
         # Later pages exclude the products of this page, which may have changed: drop them.
         self._shown[number - 1 :] = [result.shown]
-        self._counts[number - 1 :] = [len(result.matches)]
+        is_last = len(result.matches) < self.query.k and not result.gave_up
+        self._last[number - 1 :] = [is_last]
         self._results = {
             kept: each for kept, each in self._results.items() if number - MAX_KEPT < kept < number
         } | {number: result}

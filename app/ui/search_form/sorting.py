@@ -79,7 +79,8 @@ def page_of(result: SearchResult, form: SearchFormState, number: int) -> SortedP
     """The page of a result: itself, or a part of it in the order of the form."""
     if form.sort == "best":
         first = (number - 1) * form.k
-        return SortedPage(result.matches, first, len(result.matches) == form.k, result)
+        has_next = len(result.matches) == form.k or result.gave_up
+        return SortedPage(result.matches, first, has_next, result)
     matches = sorted(result.matches, key=lambda match: _key(match.product, form.sort))
     if form.sort == "newest":
         matches = sorted(result.matches, key=lambda match: -match.product_id)
