@@ -17,7 +17,7 @@ from app.db.queries.full_text import WordQuery
 from app.db.queries.nearest import Candidates
 from app.search import photo_words, shared_pictures, word_query
 from app.search.dedup import UNWANTED_WORD, DedupResult, ScoredHit, deduplicate, needs_dedup
-from app.search.fusion import fuse
+from app.search.fusion import RRF_K, fuse
 from app.search.page_data import PageData, SnapshotData
 from app.search.photo_words import PoolProduct
 from app.search.query_encoder import has_pictures
@@ -92,7 +92,7 @@ class PageRequest:
     words beside pictures or a sku, the vector is that of the pictures, and `text_vector` that of
     the words, shape (dim,), if the model has read them. `earlier` are the ids of products of
     earlier pages, `reading` is how the catalogue's words were read, and `shared` are pictures that
-    very many products show.
+    very many products show. With `catalogue_first`, products that have all the words come first.
     """
 
     retrieval: NearestRequest
@@ -105,6 +105,7 @@ class PageRequest:
     earlier: tuple[int, ...] = ()
     reading: WordsReading | None = None
     shared: tuple[SharedPicture, ...] = ()
+    catalogue_first: bool = False
 
     @property
     def in_snapshot(self) -> RetrievalRequest:
@@ -219,8 +220,8 @@ def _page_hits(request: PageRequest, size: int) -> _PageHits:
         hits = result.candidates.hits
         page_hits = _PageHits(result, [(hit, hit.similarity) for hit in hits], len(hits) < size)
     else:
-        size = max(min(FUSION_FACTOR * size, MAX_CANDIDATES), size, MIN_FUSED)
-        page_hits = _fused(request, size, *request.catalogue_words)
+        read = max(min(FUSION_FACTOR * size, MAX_CANDIDATES), size, MIN_FUSED)
+        page_hits = _fused(request, size, read, *request.catalogue_words)
     minimum = request.query.min_similarity
     return page_hits if minimum is None else _at_least(page_hits, minimum)
 
@@ -243,21 +244,27 @@ def _ends_below(result: RetrievalResult, minimum: float | None) -> bool:
     return minimum is not None and bool(hits) and hits[-1].similarity < minimum - ROUNDING
 
 
-def _fused(request: PageRequest, size: int, words: WordQuery, weight: float) -> _PageHits:
-    """The hits of the words in the catalogue, fused with those of the vector if there is one."""
+def _fused(
+    request: PageRequest, needed: int, size: int, words: WordQuery, weight: float
+) -> _PageHits:
+    """The hits of the words in the catalogue, fused with those of the vector if there is one.
+
+    `needed` products are wanted, `size` are read of each list.
+    """
     retrieval, clause = request.in_snapshot, nearest.filter_clause(request.retrieval.filters)
-    by_words = dict(
-        full_text.find(
-            retrieval.connection, retrieval.model, words, clause,
-            k=size, excluded=retrieval.excluded,
-        )
-    )  # fmt: skip
+    found = full_text.find(
+        retrieval.connection, retrieval.model, words, clause, k=size, excluded=retrieval.excluded
+    )
+    by_words = {match.product_id: match.picture_id for match in found}
+    first = _first_by_words(request, found)
     hits = {id_: Hit(id_, picture, nan) for id_, picture in by_words.items()}
     lists: list[tuple[float, Sequence[int]]] = [(weight, list(by_words))]
     reason = Reason("words", "the words of the catalogue")
     result = RetrievalResult(Candidates((), None, len(by_words)), "words", reason)
     exhausted = len(by_words) < size
-    if request.by_vector:
+    if request.by_vector and _suffices(request, first, needed):
+        exhausted = False
+    elif request.by_vector:
         result = request.data.retrieve(replace(retrieval, k=size))
         by_vector = result.candidates.hits
         compared = request.snapshot_data.nearest_hits(retrieval, list(by_words))
@@ -265,7 +272,38 @@ def _fused(request: PageRequest, size: int, words: WordQuery, weight: float) -> 
         lists.append((1.0 - weight, [hit.product_id for hit in by_vector]))
         exhausted = exhausted and len(by_vector) < size
     scores = fuse(lists)
+    if request.catalogue_first:
+        scores = _with_first(scores, first, keep_order=_is_all_known(request))
     return _PageHits(result, [(hits[id_], score) for id_, score in scores.items()], exhausted)
+
+
+def _first_by_words(request: PageRequest, found: Sequence[full_text.WordMatch]) -> list[int]:
+    """The products that have all the words that any product has, best first, where these come
+    first."""
+    return [match.product_id for match in found if match.whole] if request.catalogue_first else []
+
+
+def _is_all_known(request: PageRequest) -> bool:
+    """Whether the catalogue has every word of the query."""
+    return request.reading is not None and not request.reading.ignored
+
+
+def _suffices(request: PageRequest, first: Sequence[int], needed: int) -> bool:
+    """Whether the products that have all the words fill the page, so that what the model finds
+    would not be shown."""
+    compares = request.query.min_similarity is not None or request.query.near_query is not None
+    return len(first) >= needed and _is_all_known(request) and not compares
+
+
+def _with_first(
+    scores: Mapping[int, float], first: Sequence[int], *, keep_order: bool
+) -> dict[int, float]:
+    """The products `first` before all others: in their order, or in that of their scores."""
+    if not keep_order:
+        leading = set(first)
+        first = [id_ for id_ in scores if id_ in leading]
+    above = {id_: 1 + 1 / (RRF_K + rank) for rank, id_ in enumerate(first, start=1)}
+    return above | {id_: score for id_, score in scores.items() if id_ not in above}
 
 
 def _reranked(request: PageRequest, size: int) -> _PageHits:
