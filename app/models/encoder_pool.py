@@ -20,6 +20,7 @@ from app.db.queries import models
 from app.encoders import word_space
 from app.encoders.base import EMBEDDED, INT8, Encoder, EncoderChoice, WordReader
 from app.encoders.loading import automatic
+from app.encoders.presets import full_name
 from app.errors import LookalikeError, ModelMismatch, ModelNotMaintained, ModelUnavailable
 from app.types import Model
 
@@ -103,7 +104,7 @@ class EncoderPool:
 
     def _may_be_another(self, model: Model) -> bool:
         """Whether LOOKALIKE_MODEL names another model than this one."""
-        configured = self._settings.model
+        configured = full_name(self._settings.model)
         return not automatic(configured) and configured != model.name
 
     def refresh_active(self) -> None:
@@ -178,9 +179,9 @@ class EncoderPool:
         LOOKALIKE_MODEL is used if it names this model. If it names another recorded model, it is
         ignored: the database decides which of them is active. Any other name raises ModelMismatch.
         """
-        configured = self._settings.model
+        configured = full_name(self._settings.model)
         name = model.source or model.name
-        same = Path(configured).name == model.name
+        same = model.name in (configured, Path(configured).name)
         if not automatic(configured) and (same or not self._is_recorded(configured)):
             name = configured
         try:
@@ -205,7 +206,7 @@ class EncoderPool:
 
     def _is_recorded(self, name: str) -> bool:
         with self._engine.connect() as connection:
-            return bool(models.named(connection, Path(name).name))
+            return any(models.named(connection, each) for each in {name, Path(name).name})
 
 
 def mismatch(model: Model, encoder: Encoder) -> ModelMismatch:
