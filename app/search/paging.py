@@ -17,7 +17,7 @@ from app.db.queries.full_text import WordQuery
 from app.db.queries.nearest import Candidates
 from app.search import photo_words, shared_pictures, word_query
 from app.search.dedup import UNWANTED_WORD, DedupResult, ScoredHit, deduplicate, needs_dedup
-from app.search.fusion import RRF_K, fuse
+from app.search.fusion import fuse, with_first
 from app.search.page_data import PageData, SnapshotData
 from app.search.photo_words import PoolProduct
 from app.search.query_encoder import has_pictures
@@ -256,7 +256,7 @@ def _fused(
         retrieval.connection, retrieval.model, words, clause, k=size, excluded=retrieval.excluded
     )
     by_words = {match.product_id: match.picture_id for match in found}
-    first = _first_by_words(request, found)
+    first = [match.product_id for match in found if match.whole and request.catalogue_first]
     hits = {id_: Hit(id_, picture, nan) for id_, picture in by_words.items()}
     lists: list[tuple[float, Sequence[int]]] = [(weight, list(by_words))]
     reason = Reason("words", "the words of the catalogue")
@@ -273,37 +273,15 @@ def _fused(
         exhausted = exhausted and len(by_vector) < size
     scores = fuse(lists)
     if request.catalogue_first:
-        scores = _with_first(scores, first, keep_order=_is_all_known(request))
+        scores = with_first(scores, first, keep_order=word_query.has_every_word(request.reading))
     return _PageHits(result, [(hits[id_], score) for id_, score in scores.items()], exhausted)
-
-
-def _first_by_words(request: PageRequest, found: Sequence[full_text.WordMatch]) -> list[int]:
-    """The products that have all the words that any product has, best first, where these come
-    first."""
-    return [match.product_id for match in found if match.whole] if request.catalogue_first else []
-
-
-def _is_all_known(request: PageRequest) -> bool:
-    """Whether the catalogue has every word of the query."""
-    return request.reading is not None and not request.reading.ignored
 
 
 def _suffices(request: PageRequest, first: Sequence[int], needed: int) -> bool:
     """Whether the products that have all the words fill the page, so that what the model finds
     would not be shown."""
     compares = request.query.min_similarity is not None or request.query.near_query is not None
-    return len(first) >= needed and _is_all_known(request) and not compares
-
-
-def _with_first(
-    scores: Mapping[int, float], first: Sequence[int], *, keep_order: bool
-) -> dict[int, float]:
-    """The products `first` before all others: in their order, or in that of their scores."""
-    if not keep_order:
-        leading = set(first)
-        first = [id_ for id_ in scores if id_ in leading]
-    above = {id_: 1 + 1 / (RRF_K + rank) for rank, id_ in enumerate(first, start=1)}
-    return above | {id_: score for id_, score in scores.items() if id_ not in above}
+    return len(first) >= needed and word_query.has_every_word(request.reading) and not compares
 
 
 def _reranked(request: PageRequest, size: int) -> _PageHits:

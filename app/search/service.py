@@ -349,7 +349,7 @@ class SearchService:
         if words is None:
             return page_request
         read = word_query.read(connection, words[0])
-        if encoded.catalogue_first and read.query.terms and not read.reading.ignored:
+        if encoded.catalogue_first and read.query.terms and word_query.has_every_word(read.reading):
             page_request = replace(page_request, text_vector=None)
         return replace(page_request, catalogue_words=(read.query, words[1]), reading=read.reading)
 
