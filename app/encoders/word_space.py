@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from app.encoders.base import EMBEDDED, INT8
+from app.encoders.base import EMBEDDED, split_variant
 from app.encoders.embedded_versions import version_of
 from app.types import Model, Vector, Vectors
 
@@ -263,7 +263,7 @@ def word_space(version: str) -> WordSpace:
 
 def of_model(model: Model) -> WordSpace | None:
     """The text side for the pictures of a recorded model; None if it has none of this package."""
-    if model.name.removesuffix(INT8) != EMBEDDED:
+    if split_variant(model.name)[0] != EMBEDDED:
         return None
     version = version_of(model.revision)
     space = word_space(version) if reads_words(version) else None

@@ -18,7 +18,7 @@ from app.config import Settings
 from app.db.engine import check_schema
 from app.db.queries import models
 from app.encoders import word_space
-from app.encoders.base import EMBEDDED, INT8, Encoder, EncoderChoice, WordReader
+from app.encoders.base import EMBEDDED, Encoder, EncoderChoice, WordReader, split_variant
 from app.encoders.loading import automatic
 from app.encoders.presets import full_name
 from app.errors import LookalikeError, ModelMismatch, ModelNotMaintained, ModelUnavailable
@@ -88,7 +88,7 @@ class EncoderPool:
         model = self._model(model_id)
         if self._may_be_another(model):
             return True  # loading it tells whether the two are one model
-        embedded = model.name.removesuffix(INT8) == EMBEDDED
+        embedded = split_variant(model.name)[0] == EMBEDDED
         return not embedded or word_space.of_model(model) is not None
 
     def word_reader(self, model_id: int | None) -> WordReader | None:
@@ -201,7 +201,7 @@ class EncoderPool:
         """The recorded revision if the model was added to others, or is the embedded encoder, whose
         former versions stay loadable; else the hub commit of the settings."""
         added = model.source is not None and name == model.source
-        embedded = name == model.name and name.removesuffix(INT8) == EMBEDDED
+        embedded = name == model.name and split_variant(name)[0] == EMBEDDED
         return model.revision if added or embedded else self._settings.model_revision
 
     def _is_recorded(self, name: str) -> bool:

@@ -13,7 +13,7 @@ from PIL import Image
 from sqlalchemy import Connection
 
 from app.db.queries import embeddings
-from app.encoders.base import EMBEDDED, INT8, Encoder, EncoderProvider, WordReader
+from app.encoders.base import EMBEDDED, Encoder, EncoderProvider, WordReader, split_variant
 from app.encoders.batching import BatcherPool, EncoderQueues
 from app.encoders.feature_map import MAP_SIDE
 from app.encoders.preprocessing import PreparedPicture
@@ -258,7 +258,7 @@ def _encoded(
     pictures = tuple(vectors[picture] for picture in _query_pictures(query))
     count = len(_pictures(query))
     reader = WordReader(encoder.fingerprint, queues.words.encode)
-    embedded = encoder.name.removesuffix(INT8) == EMBEDDED
+    embedded = split_variant(encoder.name)[0] == EMBEDDED
     reads = encoder.reads_words or bool(query.without_words)
     read = _read(query, reader) if reads else EncodedQuery(encoder.fingerprint)
     return replace(
