@@ -137,7 +137,8 @@ class WordSpace:
         wanted = tokens(_WANTED.sub(" ", text))
         unwanted = [tokens(match["unwanted"]) for match in _WANTED.finditer(text)]
         total = np.zeros(self.dim, np.float64)
-        known, counted, unknown = 0.0, 0, []
+        known, counted = 0.0, 0
+        unknown: list[str] = []
         for words, place, trust in self._parts(wanted):
             counted += len(words)
             known += trust * len(words)

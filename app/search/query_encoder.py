@@ -272,13 +272,13 @@ def _encoded(
 
 def _read(query: Query, reader: WordReader) -> EncodedQuery:
     """The words of a query. Raises NoWords if the model has no idea of what only it may read."""
-    words, without = None, ()
+    words, without = None, None
     if query.without_words:
-        without = (_known(reader, query.without_words, required=True),)
+        without = _known(reader, query.without_words, required=True)
     if query.words and query.words_by != "catalogue":
         words = _known(reader, query.words, required=query.words_by == "model")
-    without = tuple(vector for vector in without if vector is not None)
-    return EncodedQuery(reader.fingerprint, (), words, without, catalogue_first=True)
+    unlike = () if without is None else (without,)
+    return EncodedQuery(reader.fingerprint, (), words, unlike, catalogue_first=True)
 
 
 def _known(reader: WordReader, words: str, *, required: bool) -> Vector | None:

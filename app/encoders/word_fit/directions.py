@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -81,7 +82,8 @@ def look_directions(features: Features) -> dict[str, Matrix]:
 
 def _ridge(sets: list[tuple[Vectors, NDArray[np.generic]]]) -> Matrix:
     """(columns, dim): regression of targets on vectors, of several sets with equal weight."""
-    covariance, together = 0.0, 0.0
+    covariance: Matrix = np.zeros(())
+    together: Matrix = np.zeros(())
     for vectors, targets in sets:
         x, y = _centred(vectors.astype(np.float64)), _centred(targets.astype(np.float64))
         covariance = covariance + x.T @ x / len(x)
@@ -89,7 +91,7 @@ def _ridge(sets: list[tuple[Vectors, NDArray[np.generic]]]) -> Matrix:
     return np.asarray(np.linalg.solve(_regularised(covariance, LOOK_RIDGE), together).T)
 
 
-def _regularised(covariance: NDArray[np.generic], ridge: float) -> Matrix:
+def _regularised(covariance: NDArray[np.floating[Any]], ridge: float) -> Matrix:
     dim = len(covariance)
     return np.asarray(covariance / (np.trace(covariance) / dim) + ridge * np.eye(dim))
 
@@ -117,8 +119,8 @@ def spread(directions: Matrix, vectors: Vectors) -> Matrix:
 
 
 def _centred(rows: Matrix) -> Matrix:
-    return rows - rows.mean(0)
+    return np.asarray(rows - rows.mean(0))
 
 
 def _unit(rows: Matrix) -> Matrix:
-    return rows / np.maximum(np.linalg.norm(rows, axis=-1, keepdims=True), 1e-12)
+    return np.asarray(rows / np.maximum(np.linalg.norm(rows, axis=-1, keepdims=True), 1e-12))

@@ -83,7 +83,7 @@ def of_photos(data: Path, encoder: Encoder) -> Features:
 
 def _photos(folder: Path) -> list[tuple[str, str, Path]]:
     """The first photo of each product that no earlier one has: sku, kind and path."""
-    found = {}
+    found: dict[Path, tuple[str, str, Path]] = {}
     for row in _rows(folder / "catalogue.csv"):
         path = folder / row["images"].partition("|")[0]
         found.setdefault(path, (row["sku"], kind_name(row["category"]), path))

@@ -28,7 +28,8 @@ def fit(
     looks = directions.look_directions(features)
     names = all_names(wordnet, read_lexicon(networks), kinds, looks)
     rows: dict[tuple[tuple[str, float], ...], int] = {}
-    made, phrases, places, trust = [], [], [], []
+    made: list[Matrix] = []
+    phrases, places, trust = [], [], []
     for phrase, name in names.items():
         key = tuple(sorted(name.mixture.items()))
         if key not in rows:

@@ -140,7 +140,7 @@ def read_lexicon(classes: Classes, lines: Iterable[str] | None = None) -> dict[s
     """The names of the lexicon. Raises ValueError for a class that the network does not have."""
     if lines is None:
         lines = LEXICON.read_text(encoding="utf-8").splitlines()
-    found = {}
+    found: dict[str, Name] = {}
     for line in lines:
         names, colon, mixture = line.partition(":")
         if colon and not line.startswith("# "):

@@ -7,13 +7,14 @@ edge, and the distance from the middle.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
 Pixels = NDArray[np.uint8]
-Plane = NDArray[np.float32]
+Plane = NDArray[np.floating[Any]]
 Colour = tuple[int, int, int]
 
 COLOURS: dict[str, tuple[Colour, ...]] = {
@@ -114,7 +115,8 @@ def _pattern(pattern: str, side: int, rng: np.random.Generator) -> Plane:
     if pattern == "striped":
         return _edge(np.sin(v / period * 2 * np.pi) + rng.uniform(-0.4, 0.4))
     if pattern == "checked":
-        return sum(_edge(np.sin(each / period * 2 * np.pi)) / 2 for each in (u, v))
+        first, second = (_edge(np.sin(each / period * 2 * np.pi)) for each in (u, v))
+        return np.asarray(first / 2 + second / 2)
     if pattern == "dotted":
         column, row = u / period, v / period + 0.5 * np.floor(u / period)
         return _edge(6 * (rng.uniform(0.25, 0.33) - np.hypot(column % 1 - 0.5, row % 1 - 0.5)))
