@@ -9,7 +9,7 @@ from pathlib import Path
 
 from sqlalchemy import Engine
 
-from app.catalog.bulk_load import bulk
+from app.catalog.bulk_load import analyse_new, bulk
 from app.catalog.ingest_run import IngestRun, dry_run, ingest_run
 from app.catalog.service import CatalogService
 from app.encoders.base import EncoderProvider
@@ -96,9 +96,11 @@ def load(
         _check(losses, run, options)
         with bulk(engine, catalog.models(), losses.new_pictures, notify):
             job = Ingest(catalog, maintained, preparer, run, file)
-            return job.run(
+            report = job.run(
                 buffer, prune=options.prune, progress=lambda report: progress(report, len(buffer))
             )
+        analyse_new(engine)
+        return report
 
 
 def preview_load(

@@ -163,7 +163,7 @@ class Searches:
             shown = self._cursors.open(asked.cursor, fingerprint)
         result = self._app.search.search(replace(query, shown=shown), cache)
         following = None
-        if len(result.matches) == asked.k:
+        if len(result.matches) == asked.k or result.gave_up:
             following = self._cursors.seal(fingerprint, (*shown, *result.shown))
         query_id = uuid4().hex
         if key is not None:

@@ -15,7 +15,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from sqlalchemy import Connection, Engine
 
 from app.db import locks
-from app.db.queries import embeddings, hnsw_index
+from app.db.queries import database_info, embeddings, hnsw_index, integrity
 from app.errors import LockHeld, LookalikeError
 from app.types import Model, ProgressCallback
 
@@ -79,6 +79,20 @@ def build_missing(engine: Engine, notify: ProgressCallback = _log.info) -> list[
             if hnsw_index.is_owner(connection, model.id) and _build(connection, model, notify):
                 built.append(model)
     return built
+
+
+def analyse_new(engine: Engine) -> None:
+    """Give PostgreSQL's planner statistics of tables that were just filled and have none yet.
+
+    Autovacuum would do it within a minute. A table that another session is changing is left to it,
+    and an error is logged, since the rows are stored in any case.
+    """
+    try:
+        with engine.begin() as connection:
+            if names := integrity.never_analysed(connection):
+                database_info.analyse(connection, names, skip_locked=True)
+    except LookalikeError as exc:
+        _log.warning("Tables could not be analysed: %s", exc)
 
 
 def _build(connection: Connection, model: Model, notify: ProgressCallback) -> bool:
