@@ -9,7 +9,7 @@ from pathlib import Path
 
 from sqlalchemy import Engine
 
-from app.catalog.bulk_load import bulk
+from app.catalog.fallback_index import maintain_after_load
 from app.catalog.ingest_run import IngestRun, dry_run, ingest_run
 from app.catalog.service import CatalogService
 from app.encoders.base import EncoderProvider
@@ -94,11 +94,12 @@ def load(
     ):
         losses = _read_all(engine, run, opened.rows, buffer, options)
         _check(losses, run, options)
-        with bulk(engine, catalog.models(), losses.new_pictures, notify):
-            job = Ingest(catalog, maintained, preparer, run, file)
-            return job.run(
-                buffer, prune=options.prune, progress=lambda report: progress(report, len(buffer))
-            )
+        job = Ingest(catalog, maintained, preparer, run, file)
+        report = job.run(
+            buffer, prune=options.prune, progress=lambda report: progress(report, len(buffer))
+        )
+        maintain_after_load(engine, notify)
+        return report
 
 
 def preview_load(
