@@ -45,8 +45,8 @@ class Settings(BaseSettings):
     model: str = Field(
         default="auto",
         description=(
-            "`auto`, `embedded`, a hub name such as `clip-ViT-B-32`, or a folder; with the suffix "
-            "`-int8`, its 8-bit version"
+            "`auto`, `embedded`, a preset such as `siglip2`, a hub name such as `clip-ViT-B-32`, "
+            "or a folder; with the suffix `-int8`, its 8-bit version"
         ),
     )
     model_revision: str | None = Field(default=None, description="commit of a hub model")

@@ -9,6 +9,7 @@ import click
 
 from app.bootstrap import App
 from app.cli.output import as_json, print_json, print_table
+from app.encoders.presets import full_name
 from app.errors import LookalikeError
 from app.evaluation.recall_audit import audit as measure_recall
 from app.types import Build
@@ -25,7 +26,7 @@ def index() -> None:
 def rebuild(model: str | None, as_json: bool) -> None:
     """Build an index of all committed embeddings, measure its recall and publish it."""
     with App() as app:
-        build = app.indexer.rebuild(model)
+        build = app.indexer.rebuild(full_name(model) if model else None)
     if as_json:
         print_json(_as_dict(build))
     else:

@@ -12,6 +12,7 @@ from app.bootstrap import App
 from app.cli.output import ThrottledProgress, as_json, note, print_json, print_table
 from app.encoders.base import AUTO, EMBEDDED, INT8
 from app.encoders.embedded_versions import offer, outdated
+from app.encoders.presets import PRESETS, full_name
 from app.errors import LookalikeError
 from app.evaluation import labelled_queries
 from app.evaluation.html_report import comparison_report as html_comparison
@@ -58,10 +59,26 @@ def list_(as_json: bool) -> None:
 
 
 @model.command()
+@as_json
+def presets(as_json: bool) -> None:
+    """List models with short names: their commit, licence, purpose and published figures."""
+    if as_json:
+        print_json(PRESETS)
+        return
+    for preset in PRESETS:
+        click.echo(f"{preset.name}: {preset.model}")
+        click.echo(
+            f"  {preset.dim} dimensions, {preset.megabytes} MB, {preset.licence}; "
+            f"commit {preset.commit}"
+        )
+        click.echo(f"  Suits {preset.suits}. Published: {preset.published}.")
+
+
+@model.command()
 @click.argument("name")
 @click.option("--revision", help="Commit of a model of the hub.")
 def add(name: str, revision: str | None) -> None:
-    """Add the model NAME ('embedded', a hub name or a folder) next to the active one.
+    """Add the model NAME next to the active one: a preset, 'embedded', a hub name or a folder.
 
     From then on, new pictures get an embedding of this model too.
     """
@@ -207,7 +224,7 @@ def drop(name: str) -> None:
 
 def _absolute(name: str) -> str:
     """The absolute path of a folder, so that other processes find it; other names as they are."""
-    if name.removesuffix(INT8) in (AUTO, EMBEDDED):
+    if name.removesuffix(INT8) in (AUTO, EMBEDDED) or full_name(name) != name:
         return name
     for ending in ("", INT8):
         folder = Path(name.removesuffix(ending)).expanduser()

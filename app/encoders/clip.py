@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from app.encoders.base import INT8
 from app.encoders.clip_fingerprint import fingerprint, input_side, own_preprocessor
-from app.encoders.clip_loading import LOADING_ERRORS, open_model, refuse_pickles
+from app.encoders.clip_loading import LOADING_ERRORS, missing_package, open_model
 from app.encoders.compiled_cache import CompileOptions
 from app.encoders.compiled_model import (
     CompiledModel,
@@ -97,13 +97,14 @@ class ClipEncoder:
         Raises ModelUnavailable when the folder holds no model, a pickled or a broken one, or one
         that does not encode pictures.
         """
-        refuse_pickles(folder)
         try:
             model = open_model(folder)
             if model.supports("image"):
                 return cls(
                     model, name=name, revision=revision, compile_options=compile_options, int8=int8
                 )
+        except ImportError as exc:
+            raise ModelUnavailable(missing_package(folder, exc)) from exc
         except LOADING_ERRORS as exc:
             raise ModelUnavailable(
                 f"The model in {folder} cannot be loaded ({exc}); copy or download it again."

@@ -5,12 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from PIL import Image
 from sentence_transformers import SentenceTransformer
 
+from app.encoders.dual_encoder import DualEncoderModule
 from app.encoders.preprocessing import Preprocessor, preprocessor_from_config
 from app.images.decoding import DECODING
 
@@ -45,7 +47,11 @@ def input_side(model: SentenceTransformer) -> int | None:
 
 
 def own_preprocessor(model: SentenceTransformer) -> Preprocessor | None:
-    """Our preprocessing, if it gives the pixels of the model's processor on probe pictures."""
+    """Our preprocessing, if it gives the pixels of the model's processor on probe pictures, or if
+    the model has no other."""
+    module = model[0]
+    if isinstance(module, DualEncoderModule) and module.preprocessor is not None:
+        return module.preprocessor
     preprocessor = preprocessor_from_config(_processor(model).to_dict())
     if preprocessor is None:
         return None
@@ -58,7 +64,7 @@ def own_preprocessor(model: SentenceTransformer) -> Preprocessor | None:
         level = preprocessor.factor / min(preprocessor.std)
         if ours.shape != theirs.shape or np.abs(ours - theirs).max() > _MAX_LEVELS * level:
             return None
-    return preprocessor
+    return replace(preprocessor, exact=isinstance(module, DualEncoderModule))
 
 
 def _probes() -> list[Image.Image]:
@@ -79,6 +85,7 @@ def fingerprint(model: SentenceTransformer, reads_words: bool, own: Preprocessor
         settings.append(_vector_settings(config.to_dict()))
     settings += [module.get_config_dict() for module in list(model)[1:]]
     settings += [] if own else ["its own processor"]
+    settings += ["exact pixels"] if own and own.exact else []
     if reads_words:
         tokens = model.preprocess([{"text": text} for text in _PROBE_TEXTS])["input_ids"]
         settings += [sorted(model.tokenizer.get_vocab().items()), tokens.tolist()]

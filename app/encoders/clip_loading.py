@@ -1,4 +1,4 @@
-"""Loads a sentence-transformers model from a folder, without running code from that folder."""
+"""Opens the model in a folder, of any layout, without running code from that folder."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 from sentence_transformers import SentenceTransformer
 from transformers.utils import logging as transformers_logging
 
-from app.errors import ModelUnavailable
+from app.encoders.model_layouts import Layout, layout_of
 
 # Observed when loading a broken, incomplete or unsupported folder.
 LOADING_ERRORS = (
@@ -20,34 +20,49 @@ LOADING_ERRORS = (
 )  # fmt: skip
 
 
-def refuse_pickles(folder: Path) -> None:
-    """Raise ModelUnavailable for a folder without a model, or with pickled weights only.
-
-    A pickle runs code when it is loaded. It is ignored if there are safetensors next to it.
-    """
-    if not (folder / "modules.json").is_file():
-        raise ModelUnavailable(
-            f"{folder} is not a sentence-transformers model: it has no modules.json."
-        )
-    for pattern in ("*.bin", "*.pt", "*.pth", "*.pkl", "*.ckpt"):
-        for pickled in folder.rglob(pattern):
-            if not any(pickled.parent.glob("*.safetensors")):
-                raise ModelUnavailable(
-                    f"{pickled} is a pickle, which could run any code; save it as safetensors."
-                )
+_EXTRAS = {"ftfy": "openclip", "sentencepiece": "siglip"}
+"""Packages that only some models need, and the extra of Lookalike that brings each."""
 
 
 def open_model(folder: Path) -> SentenceTransformer:
-    """The model, from safetensors only. Raises one of LOADING_ERRORS."""
+    """The model, from safetensors only.
+
+    Raises ModelUnavailable for a layout that cannot be loaded, and one of LOADING_ERRORS.
+    """
+    layout = layout_of(folder)
     with _without_messages():
-        model = SentenceTransformer(
-            str(folder),
-            local_files_only=True,
-            trust_remote_code=False,
-            model_kwargs={"use_safetensors": True, "dtype": torch.float32},
-        )
+        model = _open(folder, layout)
     _check_vocabulary(model)
     return model
+
+
+def _open(folder: Path, layout: Layout) -> SentenceTransformer:
+    if layout is Layout.HUGGING_FACE:
+        from app.encoders.dual_encoder import open_hugging_face
+
+        return open_hugging_face(folder)
+    if layout is Layout.OPEN_CLIP:
+        from app.encoders.open_clip import open_open_clip
+
+        return open_open_clip(folder)
+    return SentenceTransformer(
+        str(folder),
+        local_files_only=True,
+        trust_remote_code=False,
+        model_kwargs={"use_safetensors": True, "dtype": torch.float32},
+    )
+
+
+def missing_package(folder: Path, exc: ImportError) -> str:
+    """The message about a package that a model needs."""
+    text = " ".join(str(exc).split()).lower()
+    for package, extra in _EXTRAS.items():
+        if package in text:
+            return (
+                f"The model in {folder} needs the package {package}; "
+                f"install it with `pip install 'lookalike[{extra}]'`."
+            )
+    return f"The model in {folder} needs a package that cannot be imported ({text[:200]})."
 
 
 @contextmanager

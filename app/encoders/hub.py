@@ -11,9 +11,11 @@ from huggingface_hub import constants, get_session
 from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import httpx  # type: ignore[attr-defined]
 
+from app.encoders.model_layouts import is_complete
+from app.encoders.presets import PRESETS, preset_of
 from app.errors import ModelUnavailable
 
-PINNED = {"sentence-transformers/clip-ViT-B-32": "327ab6726d33c0e22f920c83f2ff9e4bd38ca37f"}
+PINNED = {preset.repository: preset.commit for preset in PRESETS}
 """Default commits, so that a model does not change when its author pushes."""
 
 PROBE_S = 4.0
@@ -58,18 +60,20 @@ def fetch(
 
 
 def _snapshot(repo: str, revision: str | None, cache: Path | None, *, offline: bool) -> HubFiles:
+    preset = preset_of(repo)
     folder = huggingface_hub.snapshot_download(
         repo,
         revision=revision,
         cache_dir=cache,
         local_files_only=offline,
         allow_patterns=_PATTERNS,
+        ignore_patterns=list(preset.skips) if preset else None,
         library_name="lookalike",
     )
     path = Path(folder)
     # An interrupted download leaves a snapshot without weights.
-    if not (path / "modules.json").exists() or not any(path.rglob("*.safetensors")):
-        raise FileNotFoundError(f"{repo} at {path.name} lacks modules.json or safetensors")
+    if not is_complete(path):
+        raise FileNotFoundError(f"{repo} at {path.name} lacks its configuration or safetensors")
     return HubFiles(path, path.name)
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from app.encoders.base import AUTO, CLIP, EMBEDDED, INT8, Encoder, EncoderChoice
 from app.encoders.embedded_versions import NEWEST, SIDES, version_of, weight_files
+from app.encoders.presets import full_name
 from app.errors import ModelUnavailable
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ def load_encoder(
     compiled: bool = True,
     streams: int = 1,
 ) -> Encoder:
-    """The encoder of `model`: 'auto', 'embedded', a hub name, or a folder on this machine.
+    """The encoder of `model`: 'auto', 'embedded', a preset, a hub name, or a folder here.
 
     Each may end with '-int8': the same model quantized to 8 bits, which is another model.
     `revision` is a hub commit (default: the one pinned for the name, else the newest), or a
@@ -93,10 +94,11 @@ def _choose(model: str, options: _LoadOptions) -> EncoderChoice:
         return _choose_automatically(options)
     if model == EMBEDDED:
         return EncoderChoice(_load_embedded(options), "The embedded encoder, as asked.")
-    folder = _folder(model)
+    folder = _folder(model) if full_name(model) == model else None
     if folder is not None:
         encoder = _load_clip_folder(folder, options)
         return EncoderChoice(encoder, f"The model in {folder}, as asked.")
+    model = full_name(model)
     return EncoderChoice(_load_clip_hub(model, options), f"The hub model {model}, as asked.")
 
 

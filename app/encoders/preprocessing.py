@@ -28,7 +28,9 @@ class Preprocessor:
 
     `shorter` is the length in pixels that the shorter side is resized to; None: the whole picture
     is resized to `shape`, which is (height, width), without keeping its aspect ratio. `factor` is
-    multiplied with values from 0 to 255; `mean` and `std` (3,) are in 0 to 1.
+    multiplied with values from 0 to 255; `mean` and `std` (3,) are in 0 to 1. `exact`: the
+    pixels of Pillow itself. `rounds_crop`: where the margins of a crop cannot be equal, its corner
+    is rounded to the even pixel, as torchvision does.
     """
 
     shorter: int | None
@@ -37,6 +39,8 @@ class Preprocessor:
     factor: float
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
+    exact: bool = False
+    rounds_crop: bool = False
 
     def prepare(self, picture: Image.Image) -> PreparedPicture:
         """An RGB picture of any size as uint8 (*shape, 3)."""
@@ -45,9 +49,17 @@ class Preprocessor:
             return np.array(picture.resize((width, height), self.resample), dtype=np.uint8)
         short = min(picture.size)
         new_width, new_height = (int(self.shorter * side / short) for side in picture.size)
-        left, upper = (new_width - width) // 2, (new_height - height) // 2
-        resized = resize(picture, (new_width, new_height), self.resample)
+        left, upper = self._margin(new_width - width), self._margin(new_height - height)
+        resized = self._resized(picture, (new_width, new_height))
         return np.ascontiguousarray(resized[upper : upper + height, left : left + width])
+
+    def _resized(self, picture: Image.Image, size: tuple[int, int]) -> NDArray[np.uint8]:
+        if self.exact:
+            return np.asarray(picture.resize(size, self.resample), dtype=np.uint8)
+        return resize(picture, size, self.resample)
+
+    def _margin(self, excess: int) -> int:
+        return round(excess / 2) if self.rounds_crop else excess // 2
 
     def normalised(self, prepared: Sequence[PreparedPicture]) -> NDArray[np.float32]:
         """Prepared pictures as float32 (n, 3, *shape), C-contiguous."""

@@ -19,6 +19,7 @@ from app.db.engine import check_schema
 from app.db.queries import models
 from app.encoders.base import EMBEDDED, INT8, Encoder, EncoderChoice
 from app.encoders.loading import automatic
+from app.encoders.presets import full_name
 from app.errors import LookalikeError, ModelMismatch, ModelNotMaintained, ModelUnavailable
 from app.types import Model
 
@@ -84,7 +85,7 @@ class EncoderPool:
         if encoder is not None:
             return encoder.reads_words
         model = self._model(model_id)
-        configured = self._settings.model
+        configured = full_name(self._settings.model)
         if not automatic(configured) and configured != model.name:
             return True  # loading it tells whether the two are one model
         return model.name.removesuffix(INT8) != EMBEDDED
@@ -161,9 +162,9 @@ class EncoderPool:
         LOOKALIKE_MODEL is used if it names this model. If it names another recorded model, it is
         ignored: the database decides which of them is active. Any other name raises ModelMismatch.
         """
-        configured = self._settings.model
+        configured = full_name(self._settings.model)
         name = model.source or model.name
-        same = Path(configured).name == model.name
+        same = model.name in (configured, Path(configured).name)
         if not automatic(configured) and (same or not self._is_recorded(configured)):
             name = configured
         try:
@@ -188,7 +189,7 @@ class EncoderPool:
 
     def _is_recorded(self, name: str) -> bool:
         with self._engine.connect() as connection:
-            return bool(models.named(connection, Path(name).name))
+            return any(models.named(connection, each) for each in {name, Path(name).name})
 
 
 def mismatch(model: Model, encoder: Encoder) -> ModelMismatch:

@@ -19,6 +19,7 @@ from app.db.locks import LockKey
 from app.db.queries import index_builds, models
 from app.db.text import check_text
 from app.encoders.base import EncoderChoice
+from app.encoders.presets import full_name
 from app.errors import BadInput, NotReady
 from app.index.embedding_reader import check_primary
 from app.index.file_store import IndexFiles
@@ -55,13 +56,13 @@ class Lifecycle:
         """The model of this name. Raises UnknownModel."""
         with self._engine.connect() as connection:
             check_schema(connection)
-            return models.resolve(connection, name)
+            return models.resolve(connection, full_name(name))
 
     def add(self, name: str, revision: str | None = None) -> Model:
         """Record a model as maintained: new pictures get an embedding under it from now on.
 
-        `name` is a hub name, a folder or 'embedded'. Adding it again changes nothing. Raises
-        ModelUnavailable, and NoModel before `lookalike init`.
+        `name` is a preset, a hub name, a folder or 'embedded'. Adding it again changes nothing.
+        Raises ModelUnavailable, and NoModel before `lookalike init`.
         """
         with self._engine.connect() as connection:
             check_schema(connection)
@@ -73,7 +74,7 @@ class Lifecycle:
                 connection, encoder.name, encoder.revision, encoder.dim, encoder.fingerprint
             )
             removal.check_not_dropping(connection, model)
-            models.maintain(connection, model.id, name)
+            models.maintain(connection, model.id, full_name(name))
         return model
 
     def activate(self, name: str, *, forced_reason: str | None = None) -> ModelChange:
@@ -84,7 +85,7 @@ class Lifecycle:
         """
         _check_reason(forced_reason)
         with self._writing() as connection:
-            return _activate(connection, models.resolve(connection, name), forced_reason)
+            return _activate(connection, models.resolve(connection, full_name(name)), forced_reason)
 
     def rollback(self, *, forced_reason: str | None = None) -> ModelChange:
         """Activate the previously active model again. Raises NotReady."""
@@ -104,7 +105,7 @@ class Lifecycle:
         """
         with self._exclusively():
             with self._writing(held=True) as connection:
-                model = removal.model_to_drop(connection, name)
+                model = removal.model_to_drop(connection, full_name(name))
                 models.stop_maintaining(connection, model.id)
             removal.detach(self._engine, model)
             removal.delete(self._engine, model)

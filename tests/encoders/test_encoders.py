@@ -8,8 +8,9 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -33,8 +34,11 @@ from app.encoders.efficientnet_pair import (
 )
 from app.encoders.loading import choose_encoder, load_encoder
 from app.errors import ModelUnavailable, NoWords
+from support import small_open_clip as open_clip_models
 from support.paths import REPO
-from support.small_clip import DIM, save_small_clip
+from support.small_clip import DIM, save_published_clip, save_small_clip
+from support.small_dual_encoders import save_bare_clip, save_naflex, save_siglip, save_siglip2
+from support.small_open_clip import save_small_open_clip
 
 CLOSE = 1e-5
 COMMIT = hub.PINNED["sentence-transformers/clip-ViT-B-32"]
@@ -55,24 +59,44 @@ def embedded() -> Encoder:
     return load_encoder(EMBEDDED)
 
 
-@pytest.fixture(params=["clip", "embedded"])
-def encoder(request: pytest.FixtureRequest) -> Encoder:
+# Each kind of model, and the file layout of each family that is supported.
+LAYOUTS: dict[str, Callable[[Path], Path]] = {
+    "transformers CLIP": save_bare_clip,
+    "SigLIP": save_siglip,
+    "SigLIP 2": save_siglip2,
+    "SigLIP 2 NaFlex": save_naflex,
+    "open_clip CLIP": partial(save_small_open_clip, kind=open_clip_models.CLIP),
+    "open_clip SigLIP": partial(save_small_open_clip, kind=open_clip_models.SIGLIP),
+}
+KINDS = ["clip", "embedded", *LAYOUTS]
+
+
+@pytest.fixture(scope="session")
+def loaded(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Encoder]:
+    """Loads a small model of one of LAYOUTS."""
+
+    @cache
+    def load(layout: str) -> Encoder:
+        folder = tmp_path_factory.mktemp("layouts") / layout.replace(" ", "-").lower()
+        return load_encoder(str(LAYOUTS[layout](folder)))
+
+    return load
+
+
+@pytest.fixture(params=KINDS)
+def encoder(request: pytest.FixtureRequest, loaded: Callable[[str], Encoder]) -> Encoder:
+    if request.param in LAYOUTS:
+        return loaded(request.param)
     value: Encoder = request.getfixturevalue(request.param)
     return value
 
 
 @pytest.fixture(scope="session")
-def clip_cache(clip_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A download cache that holds the small CLIP as the pinned commit, with the published layout:
-    the model in a subfolder, under the module's former name."""
+def clip_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A download cache that holds the small CLIP as the pinned commit, in the published layout."""
     cache = tmp_path_factory.mktemp("cache")
     model = cache / "models--sentence-transformers--clip-ViT-B-32"
-    snapshot = model / "snapshots" / COMMIT
-    shutil.copytree(clip_folder, snapshot / "0_CLIPModel")
-    (snapshot / "0_CLIPModel" / "modules.json").unlink()
-    module = {"idx": 0, "name": "0", "path": "0_CLIPModel"}
-    old_name = "sentence_transformers.models.CLIPModel"
-    (snapshot / "modules.json").write_text(json.dumps([{**module, "type": old_name}]))
+    save_published_clip(model / "snapshots" / COMMIT)
     return cache
 
 
@@ -145,6 +169,9 @@ def test_pictures_of_every_size_have_a_vector(encoder: Encoder, size: tuple[int,
     assert np.linalg.norm(vector) == pytest.approx(1, abs=CLOSE)
 
 
+@pytest.mark.parametrize(
+    "encoder", [kind for kind in KINDS if kind != "SigLIP 2 NaFlex"], indirect=True
+)
 def test_a_picture_shrunk_to_the_input_side_keeps_its_vector(encoder: Encoder) -> None:
     assert encoder.input_side is not None
     large = picture(40, 30).resize((8 * encoder.input_side, 6 * encoder.input_side))
@@ -325,7 +352,7 @@ def test_loading_and_using_a_model_writes_nothing_to_stderr(
 
 
 def test_a_folder_without_a_model_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ModelUnavailable, match=r"no modules\.json"):
+    with pytest.raises(ModelUnavailable, match="holds no model"):
         load_encoder(str(tmp_path))
 
 

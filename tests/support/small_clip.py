@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import torch
@@ -10,9 +11,9 @@ from sentence_transformers.sentence_transformer.modules import Transformer
 from transformers import CLIPConfig, CLIPModel, CLIPProcessor, CLIPTokenizerFast
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
+from support.characters import END, START, vocabulary
+
 DIM = 32
-_END = "<|endoftext|>"
-_START = "<|startoftext|>"
 _SHAPE = {
     "hidden_size": 32,
     "intermediate_size": 64,
@@ -23,24 +24,46 @@ _SHAPE = {
 
 def save_small_clip(folder: Path, *, seed: int = 0) -> Path:
     """Write a CLIP model of a few kilobytes to `folder` in the format of sentence-transformers."""
-    parts = folder.with_name(folder.name + "-parts")
-    _model(seed).save_pretrained(parts)
-    _processor().save_pretrained(parts)
+    parts = save_clip_parts(folder.with_name(folder.name + "-parts"), seed=seed)
     SentenceTransformer(modules=[Transformer(str(parts))], device="cpu").save(str(folder))
     return folder
 
 
+def save_published_clip(folder: Path) -> Path:
+    """Write the same model in the layout of the pinned commit of clip-ViT-B-32: in a subfolder,
+    under the module's former name, beside a pickle, with the vocabulary of a slow tokenizer."""
+    parts = save_clip_parts(folder / "0_CLIPModel")
+    (parts / "tokenizer.json").unlink()
+    (parts / "vocab.json").write_text(json.dumps(vocabulary()))
+    (parts / "merges.txt").write_text("#version: 0.2\n")
+    (parts / "pytorch_model.bin").write_bytes(b"not even a pickle")
+    settings = json.loads((parts / "processor_config.json").read_text())["image_processor"]
+    (parts / "processor_config.json").unlink()
+    (parts / "preprocessor_config.json").write_text(json.dumps(settings))
+    module = {"idx": 0, "name": "0", "path": parts.name}
+    module["type"] = "sentence_transformers.models.CLIPModel"
+    (folder / "modules.json").write_text(json.dumps([module]))
+    return folder
+
+
+def save_clip_parts(folder: Path, *, seed: int = 0) -> Path:
+    """Write the same model in the format of transformers."""
+    _model(seed).save_pretrained(folder)
+    _processor().save_pretrained(folder)
+    return folder
+
+
 def _model(seed: int) -> CLIPModel:
-    letters = _vocabulary()
+    letters = vocabulary()
     config = CLIPConfig(
         projection_dim=DIM,
         text_config={
             **_SHAPE,
             "vocab_size": len(letters),
             "max_position_embeddings": 77,
-            "bos_token_id": letters[_START],
-            "eos_token_id": letters[_END],
-            "pad_token_id": letters[_END],
+            "bos_token_id": letters[START],
+            "eos_token_id": letters[END],
+            "pad_token_id": letters[END],
         },
         vision_config={**_SHAPE, "image_size": 32, "patch_size": 8},
     )
@@ -54,13 +77,5 @@ def _processor() -> CLIPProcessor:
         image_processor=CLIPImageProcessorPil(
             size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32}
         ),
-        tokenizer=CLIPTokenizerFast(vocab=_vocabulary(), merges=[], model_max_length=77),
+        tokenizer=CLIPTokenizerFast(vocab=vocabulary(), merges=[], model_max_length=77),
     )
-
-
-def _vocabulary() -> dict[str, int]:
-    """Each printable ASCII character, inside a word and at its end; the two special tokens are
-    last."""
-    letters = [chr(code) for code in range(33, 127)]
-    tokens = [*letters, *(f"{letter}</w>" for letter in letters), _START, _END]
-    return {token: number for number, token in enumerate(tokens)}
