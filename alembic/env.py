@@ -1,5 +1,7 @@
 """Runs the migrations, on the connection passed by `lookalike migrate` or on a new one."""
 
+import re
+
 from alembic import context
 from sqlalchemy import Connection, text
 
@@ -7,12 +9,14 @@ from app.config import Settings
 from app.db.engine import check_server, make_engine
 from app.db.schema import metadata
 
+PARTITIONS = r"embedding_m|search_(request|event)_\d{8}$"
+
 
 def compared(object_, name, type_, reflected, compare_to) -> bool:
     """Exclude partitions from autogenerate, because SQLAlchemy cannot describe them; tests check
     them."""
     del object_, compare_to
-    return not (type_ == "table" and reflected and name.startswith("embedding_m"))
+    return not (type_ == "table" and reflected and re.match(PARTITIONS, name))
 
 
 def migrate(connection: Connection) -> None:

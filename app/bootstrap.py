@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from app.images.upload_store import UploadStore
     from app.operations.api_keys import ApiKeys
     from app.operations.metrics import ApiMetrics, SearchMetrics
+    from app.operations.search_events import SearchEvents
     from app.search.facets import FacetService
     from app.search.service import SearchService
     from app.search.stored_photos import StoredPhotos
@@ -92,6 +93,7 @@ class App:
             compiled_cache=self.settings.compiled_cache_folder,
             compiled=self.settings.openvino,
             streams=streams,
+            device=self.settings.device,
         )
         self._create_lock = threading.RLock()  # reentrant: services use others
         self._closing = threading.Event()
@@ -112,6 +114,8 @@ class App:
             self._warming.join(CLOSING_S)  # it would open connections that nobody closes
         if "sampler" in self.__dict__:
             self.sampler.close()
+        if "events" in self.__dict__:
+            self.events.close()
         for name in ("engine", "search_engine", "fast_engine", "key_engine"):
             if name in self.__dict__:
                 getattr(self, name).dispose()
@@ -215,6 +219,12 @@ class App:
         from app.operations.api_keys import ApiKeys
 
         return ApiKeys(self.engine, self.key_engine)
+
+    @_Once
+    def events(self) -> SearchEvents:
+        from app.operations.search_events import SearchEvents
+
+        return SearchEvents(self.engine, self.settings.event_days)
 
     @_Once
     def photos(self) -> StoredPhotos:

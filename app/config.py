@@ -49,6 +49,14 @@ class Settings(BaseSettings):
             "or a folder; with the suffix `-int8`, its 8-bit version"
         ),
     )
+    device: str = Field(
+        default="auto",
+        pattern=r"^(auto|cpu|mps|cuda(:\d{1,3})?)$",
+        description=(
+            "where models other than the embedded one run: `cpu`, `cuda`, `cuda:1` or `mps`; "
+            "`auto` takes a graphics card if torch can use one"
+        ),
+    )
     model_revision: str | None = Field(default=None, description="commit of a hub model")
     language: str | None = Field(
         default=None,
@@ -268,6 +276,19 @@ class Settings(BaseSettings):
         default=30.0,
         gt=0,
         description="seconds in which the body of a request to the HTTP API must arrive",
+    )
+
+    event_days: float = Field(
+        default=30.0,
+        ge=0,
+        le=3650,
+        description="days for which searches of the HTTP API and events on them are kept; 0: "
+        "neither is recorded",
+    )
+    events_per_s: float = Field(
+        default=100.0,
+        gt=0,
+        description="events in a second that each key may post, in each process of the HTTP API",
     )
 
     downloads_at_once: int = Field(

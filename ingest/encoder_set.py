@@ -39,6 +39,11 @@ class EncoderSet:
         sides = [encoder.input_side for encoder in self.encoders]
         return None if None in sides else max(side or 0 for side in sides)
 
+    @property
+    def batch_size(self) -> int:
+        """How many pictures are best encoded at once."""
+        return max(encoder.batch_size for encoder in self.encoders)
+
     def prepare(self, picture: Image.Image) -> Inputs:
         """The picture preprocessed for each encoder."""
         return tuple(encoder.prepare(picture) for encoder in self.encoders)

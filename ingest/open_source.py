@@ -89,7 +89,7 @@ def remote_pictures(settings: Settings, cache: DownloadCache) -> RemotePictures:
     """Pictures by address under the rules of the page; closing them closes the cache."""
     web = Downloader(
         max_bytes=settings.max_image_bytes, ports=settings.link_port_numbers,
-        allow_private=settings.private_addresses,
+        allow_private=settings.private_addresses, keep_alive=True,
     )  # fmt: skip
     politeness = Politeness(settings.downloads_at_once, settings.downloads_per_second)
     return RemotePictures(web, cache, politeness)

@@ -81,8 +81,11 @@ class Prefetcher:
     def _start_encoding(self, chunk: Chunk) -> Chunk:
         """Queue the chunk's new pictures for encoding."""
         new = list(chunk.new.values())
-        for start in range(0, len(new), ENCODED_AT_ONCE):
-            batch = new[start : start + ENCODED_AT_ONCE]
+        size = ENCODED_AT_ONCE
+        if chunk.encoders.batch_size > CHUNK_PICTURES:  # a graphics card takes them all at once
+            size = CHUNK_PICTURES
+        for start in range(0, len(new), size):
+            batch = new[start : start + size]
             chunk.encoding.append(self._encoding.submit(self._encode, batch, chunk.encoders))
         return chunk
 

@@ -129,6 +129,7 @@ class RemotePictures(PictureReader):
         """End the downloads and delete the files; further calls have no effect."""
         self.stop()
         self._threads.shutdown(wait=True, cancel_futures=True)
+        self._web.close()
         self._cache.close()
         shutil.rmtree(self._folder, ignore_errors=True)
 

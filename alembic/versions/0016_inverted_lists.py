@@ -7,7 +7,7 @@ replace those of the models that exist by IVFFlat indexes.
 from alembic import op
 
 revision = "0016"
-down_revision = "0013"
+down_revision = "0015"
 branch_labels = None
 depends_on = None
 

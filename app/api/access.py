@@ -60,7 +60,7 @@ class Access:
     def __init__(self, keys: ApiKeys, *, open_locally: bool) -> None:
         self._keys = keys
         self._open_locally = open_locally
-        self._rates = _Rates()
+        self._rates = Rates()
 
     def authenticate(
         self, authorization: bytes | None, needed: Scope, caller: Caller
@@ -105,27 +105,29 @@ class Access:
             )
 
 
-class _Rates:
-    """A token bucket for each key, which holds one second's worth, at least one request."""
+class Rates:
+    """A token bucket for each key, which holds one second's worth, and no less than `at_least`."""
 
-    def __init__(self) -> None:
+    def __init__(self, at_least: int = 1) -> None:
+        self._at_least = at_least
         self._lock = threading.Lock()
         self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()
 
-    def take(self, id_: str, rate: float) -> None:
-        """Count a request. Raises RateExceeded with the seconds to wait."""
-        most, now = max(1.0, rate), time.monotonic()
+    def take(self, id_: str, rate: float, count: int = 1) -> None:
+        """Count requests or events. Raises RateExceeded with the seconds to wait."""
+        most, now = max(float(self._at_least), rate), time.monotonic()
         with self._lock:
             left, at = self._buckets.pop(id_, (most, now))
             left = min(most, left + (now - at) * rate)
-            allowed = left >= 1
-            self._buckets[id_] = (left - allowed, now)
+            allowed = left >= count
+            self._buckets[id_] = (left - count * allowed, now)
             while len(self._buckets) > MAX_BUCKETS:
                 self._buckets.popitem(last=False)
         if not allowed:
-            wait_s = int((1 - left) / rate) + 1
+            wait_s = int((count - left) / rate) + 1
             raise RateExceeded(
-                f"The key allows {rate:g} requests a second; wait {wait_s} s.",
+                f"The key allows {rate:g} {'requests' if self._at_least == 1 else 'events'} a "
+                f"second; wait {wait_s} s.",
                 headers={"Retry-After": str(wait_s)},
             )
 

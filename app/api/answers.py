@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import datetime
@@ -10,9 +9,11 @@ from decimal import Decimal
 from typing import Any, Literal
 
 from pydantic import BaseModel, Field
+from pydantic_core import to_json
 
 from app.search.facets import Facets
-from app.types import Folded, Match, Plan, Product, SearchResult, SimilarListing
+from app.search.result_fields import duplicate_fields, facet_fields
+from app.types import Match, Plan, Product, SearchResult
 
 JSON = "application/json"
 
@@ -193,6 +194,9 @@ class FacetAnswer(BaseModel):
     """Values to filter by. With `depth`, only so many of the products found were counted."""
 
     query_id: str
+    model: str | None = Field(description="null: no model was needed")
+    path: str = Field(description="how the products that were counted were found")
+    reason: str
     products: int
     depth: int | None
     values: dict[str, FacetData]
@@ -225,6 +229,13 @@ class ChangeAnswer(BaseModel):
     pictures: list[dict[str, str]] = []
 
 
+class EventsAnswer(BaseModel):
+    """How many events were stored, and which of their members were not."""
+
+    stored: int
+    dropped: list[str]
+
+
 class HealthAnswer(BaseModel):
     """Whether the process answers and reaches its catalogue."""
 
@@ -232,8 +243,8 @@ class HealthAnswer(BaseModel):
 
 
 def encode(document: Mapping[str, Any]) -> bytes:
-    """A document as JSON in UTF-8."""
-    return json.dumps(document, ensure_ascii=False, default=_plain).encode()
+    """A document as JSON in UTF-8; decimals become texts, so give numbers as floats."""
+    return to_json(document, fallback=str)
 
 
 def thumbnail_address(sha256: bytes) -> str:
@@ -283,7 +294,7 @@ def product_data(product: Product) -> dict[str, Any]:
         "category": product.category,
         "colour": product.colour,
         "year": product.year,
-        "price": product.price,
+        "price": _number(product.price),
         "currency": product.currency,
         "attributes": dict(product.attributes),
     }
@@ -294,23 +305,19 @@ def facet_answer(facets: Facets, query_id: str) -> dict[str, Any]:
     bounds = facets.bounds
     return {
         "query_id": query_id,
+        "model": facets.model,
+        "path": facets.path,
+        "reason": facets.reason,
         "products": bounds.products,
         "depth": facets.depth,
-        "values": {
-            name: {
-                "counts": [{"value": value, "products": count} for value, count in values.counts],
-                "left_out": values.left_out,
-            }
-            for name, values in facets.values.items()
-        },
+        "values": {name: facet_fields(values) for name, values in facets.values.items()},
         "year": {"first": bounds.first_year, "last": bounds.last_year},
-        "price": {"lowest": bounds.lowest, "highest": bounds.highest},
+        "price": {"lowest": _number(bounds.lowest), "highest": _number(bounds.highest)},
     }
 
 
 def _match(match: Match, hashes: Mapping[int, bytes]) -> dict[str, Any]:
     sha256 = hashes.get(match.picture_id)
-    same = match.same_picture
     return {
         **product_data(match.product),
         "rank": match.rank,
@@ -318,39 +325,7 @@ def _match(match: Match, hashes: Mapping[int, bytes]) -> dict[str, Any]:
         "means": match.means,
         "image": match.image,
         "thumbnail": None if sha256 is None else thumbnail_address(sha256),
-        "folded": [_folded(fold) for fold in match.folded],
-        "same_picture": None if same is None else {
-            "products": same.products,
-            "more": same.more,
-            "skus": [product.sku for product in match.listed],
-        },
-        "similar_count": match.similar_count,
-        "similar_more": match.similar_more,
-        "similar": [_listing(listing) for listing in match.similar],
-    }  # fmt: skip
-
-
-def _folded(fold: Folded) -> dict[str, Any]:
-    return {
-        "sku": fold.product.sku,
-        "title": fold.product.title,
-        "year": fold.product.year,
-        "rule": fold.rule,
-        "matched_by": fold.like,
-        "evidence": fold.evidence,
-        "similarity": fold.similarity,
-        "distance": fold.distance,
-    }
-
-
-def _listing(listing: SimilarListing) -> dict[str, Any]:
-    return {
-        "sku": listing.product.sku,
-        "title": listing.product.title,
-        "year": listing.product.year,
-        "rule": listing.rule,
-        "reason": listing.reason,
-        "distance": listing.distance,
+        **duplicate_fields(match),
     }
 
 
@@ -376,9 +351,5 @@ def _plan(plan: Plan) -> dict[str, Any]:
     }
 
 
-def _plain(value: object) -> object:
-    if isinstance(value, Decimal):
-        return float(value)
-    if isinstance(value, datetime):
-        return value.isoformat()
-    return str(value)
+def _number(value: Decimal | None) -> float | None:
+    return None if value is None else float(value)

@@ -18,6 +18,7 @@ from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
 from app.api import (
+    events,
     facets,
     photos,
     pictures,
@@ -29,6 +30,7 @@ from app.api import (
 )
 from app.api.access import Access, required_scope
 from app.api.answers import ProblemData
+from app.api.events import EventBatch
 from app.api.gate import Gate, RequestLimits
 from app.api.photos import PhotoUrl
 from app.api.problems import AddressUnknown, ApiError, InvalidRequest, MethodRefused
@@ -45,6 +47,7 @@ sent as `Authorization: Bearer lk_…`.
 
 EXTRA_SCHEMAS: tuple[type[BaseModel], ...] = (
     ProblemData,
+    EventBatch,
     PhotoQuery,
     PhotoUrl,
     ProductFields,
@@ -92,6 +95,7 @@ def endpoints(app: App) -> FastAPI:
         search.router(app, searches),
         photos.router(app, searches),
         facets.router(app),
+        events.router(app),
         products.router(app),
         pictures.router(app),
         reference.router(lambda: api.openapi()),

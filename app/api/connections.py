@@ -1,7 +1,9 @@
-"""Limits on connections: how long one may stay silent, and how many may be silent at a time.
+"""Limits on connections: how long one may stay silent, how large the head of a request may be, and
+how many may be silent at a time.
 
 uvicorn closes a connection that is idle between two requests. It waits without limit for the
-first request, and for the rest of one that arrives slowly; so these are closed here.
+first request, and for the rest of one that arrives slowly; so these are closed here. Its faster
+parser, httptools, takes heads of any size.
 """
 
 from __future__ import annotations
@@ -10,10 +12,16 @@ import asyncio
 from collections import OrderedDict
 from typing import Any
 
-from uvicorn.protocols.http.h11_impl import H11Protocol
+try:
+    from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol as HttpProtocol
+except ModuleNotFoundError:  # httptools has no wheel for this system
+    from uvicorn.protocols.http.h11_impl import H11Protocol as HttpProtocol  # type: ignore
 
 HEAD_S = 10.0
 """Seconds in which the head of a request must arrive."""
+
+MAX_HEAD_BYTES = 65_536
+"""Bytes of the head of a request, its address and headers."""
 
 STALLED_S = 60.0
 """Seconds after which a client that does not read its answer is disconnected."""
@@ -28,14 +36,15 @@ MAX_WAITING = 2000
 
 def limited_protocol(
     *, head_s: float = HEAD_S, stalled_s: float = STALLED_S, most_waiting: int = MAX_WAITING
-) -> type[H11Protocol]:
+) -> type[HttpProtocol]:
     """HTTP/1.1 of uvicorn with these limits, for one server."""
-    waiting: OrderedDict[H11Protocol, asyncio.TimerHandle | None] = OrderedDict()
+    waiting: OrderedDict[HttpProtocol, asyncio.TimerHandle | None] = OrderedDict()
 
-    class LimitedProtocol(H11Protocol):
+    class LimitedProtocol(HttpProtocol):
         """A connection."""
 
         _stalled: asyncio.TimerHandle | None = None
+        _head_bytes = 0
 
         def connection_made(self, transport: Any) -> None:
             super().connection_made(transport)
@@ -43,7 +52,9 @@ def limited_protocol(
             self._await_request()
 
         def data_received(self, data: bytes) -> None:
+            before = self.cycle
             super().data_received(data)
+            self._limit_head(len(data), complete=self.cycle is not before)
             self._mark()
 
         def on_response_complete(self) -> None:
@@ -65,6 +76,15 @@ def limited_protocol(
             if self._stalled is not None:
                 self._stalled.cancel()
                 self._stalled = None
+
+        def _limit_head(self, received: int, *, complete: bool) -> None:
+            """Close a connection whose next request has too large a head."""
+            if complete or not (self.cycle is None or self.cycle.response_complete):
+                self._head_bytes = 0
+                return
+            self._head_bytes += received
+            if self._head_bytes > MAX_HEAD_BYTES:
+                self.transport.abort()
 
         def _mark(self) -> None:
             """Note whether the connection waits for a request, or for the rest of one."""

@@ -135,6 +135,7 @@ class Gate:
             if key is not None:
                 answer.allow_origin(origin)
                 self._access.authorise(key, needed)
+                scope["api_key"] = key
         body = await self._body(scope, headers, receive)
         try:
             # Only now: bodies that arrive slowly take no place of others.

@@ -14,6 +14,7 @@ from app.api.answers import PhotoAnswer
 from app.api.requests import Strict
 from app.api.search import Searches
 from app.bootstrap import App
+from app.operations.api_keys import ApiKey
 
 PHOTO_BODY = {
     "requestBody": {
@@ -48,11 +49,12 @@ def router(app: App, searches: Searches) -> APIRouter:
     @routes.post("/photos", status_code=201, response_model=PhotoAnswer, openapi_extra=PHOTO_BODY)
     async def add_photo(request: Request) -> Response:
         """Store the vectors and a preview of a photo for an hour, to search with it repeatedly."""
+        key = request.scope.get("api_key")
         if forms.content_type(request, forms.FORM, forms.JSON) == forms.JSON:
             named = forms.parse_json(PhotoUrl, await request.body())
-            return await run_in_threadpool(lambda: add(app.web.read(named.url)))
+            return await run_in_threadpool(lambda: add(app.web.read(named.url), key))
         form = await forms.read_form(request, files=("file",), texts=())
-        return await run_in_threadpool(add, forms.one_file(form, "file"))
+        return await run_in_threadpool(add, forms.one_file(form, "file"), key)
 
     @routes.get(
         "/photos/{photo_id}/preview", response_class=Response,
@@ -63,8 +65,10 @@ def router(app: App, searches: Searches) -> APIRouter:
         headers = {"Cache-Control": "private, max-age=3600, immutable"}
         return Response(app.photos.preview(photo_id), media_type="image/jpeg", headers=headers)
 
-    def add(photo: bytes) -> Response:
+    def add(photo: bytes, key: ApiKey | None) -> Response:
         stored = app.photos.add(photo)
+        if key is not None and key.records == "queries" and app.events.enabled:
+            app.events.keep_photo(stored.id, stored.preview, app.settings.max_photos)
         plan = stored.result.plan
         document: dict[str, Any] = {
             "photo_id": stored.id,

@@ -65,6 +65,10 @@ class RateExceeded(ApiError):
     """The key allows fewer requests a second; wait, and send this one again."""
 
 
+class EventsOff(ApiError):
+    """This server keeps no events: its LOOKALIKE_EVENT_DAYS is 0."""
+
+
 class BodyTooLarge(ApiError):
     """The body of the request is too large."""
 
@@ -93,6 +97,7 @@ STATUS: Mapping[type[LookalikeError], int] = {
     ScopeMissing: 403,
     OriginRefused: 403,
     RateExceeded: 429,
+    EventsOff: 403,
     BodyTooLarge: 413,
     BodyTimeout: 408,
     MediaTypeRefused: 415,

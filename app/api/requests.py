@@ -5,8 +5,9 @@ Unknown fields are refused, and values are not converted: a number in quotes is 
 
 from __future__ import annotations
 
+import base64
 import hashlib
-import json
+from functools import cached_property
 from typing import Annotated, Literal, Self
 from urllib.parse import unquote
 
@@ -17,7 +18,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 from app.search.filters import parse
 from app.search.stored_photos import StoredPhotos
 from app.search.vector_cache import VectorCache
-from app.types import Query, Region
+from app.types import Query, Region, Vector
 
 MAX_BATCH = 100
 """Queries of a batch."""
@@ -34,6 +35,9 @@ SkuInPath = Annotated[
     str, AfterValidator(unquote), Path(description="a slash in it is sent as %2F")
 ]
 """A sku in the path of an address, as `gate.routed_path` leaves it."""
+
+Packed = Annotated[str, Field(pattern=r"^[A-Za-z0-9+/]+={0,2}$", max_length=22_000)]
+"""A vector of at most 4,000 numbers in base64."""
 
 Words = Annotated[str, Field(min_length=1, max_length=1000)]
 Condition = Annotated[str, Field(min_length=1, max_length=1000)]
@@ -104,8 +108,13 @@ class SearchQuery(Options):
 
     photo_id: PhotoId | None = Field(default=None, description="a stored photo to search with")
     sku: Sku | None = Field(default=None, description="a product to find similar ones of")
-    vector: Annotated[list[Finite], Field(min_length=1, max_length=4000)] | None = Field(
-        default=None, description="a vector of `model`; it is brought to unit length"
+    vector: Annotated[list[Finite], Field(min_length=1, max_length=4000)] | Packed | None = Field(
+        default=None,
+        description="a vector of `model`; it is brought to unit length. In place of a list of "
+        "numbers: their bytes in base64, little-endian, as `vector_type` says",
+    )
+    vector_type: Literal["float32", "float16"] = Field(
+        default="float32", description="the numbers of a vector in base64"
     )
     model: Annotated[str, Field(min_length=1, max_length=500)] | None = Field(
         default=None, description="the name of a model that is kept up to date; null: the active"
@@ -120,7 +129,19 @@ class SearchQuery(Options):
             raise ValueError("a vector needs the model that it is of")
         if self.photo_id is not None and self.model is not None:
             raise ValueError("a stored photo is searched under the active model; leave out model")
+        if isinstance(self.vector, str) and not np.isfinite(self.numbers).all():
+            raise ValueError("the vector has numbers that are not finite")
         return self
+
+    @cached_property
+    def numbers(self) -> Vector:
+        """The vector as it was sent, shape (dim,), float32; empty without one."""
+        if not isinstance(self.vector, str):
+            return np.array(self.vector or (), dtype=np.float32)
+        data = base64.b64decode(self.vector, validate=True)
+        if not data or len(data) % np.dtype(self.vector_type).itemsize:
+            raise ValueError(f"the vector is not the bytes of {self.vector_type} numbers")
+        return np.frombuffer(data, np.dtype(self.vector_type).newbyteorder("<")).astype(np.float32)
 
 
 class BatchQuery(Strict):
@@ -172,7 +193,7 @@ def search_query(
     picture = None
     if asked.photo_id is not None:
         picture = photos.load(asked.photo_id, cache, _region(asked))
-    vector = None if asked.vector is None else np.array(asked.vector, dtype=np.float32)
+    vector = None if asked.vector is None else asked.numbers
     return _query(
         asked, photos, cache, picture=picture, sku=asked.sku, vector=vector, model_id=model_id
     )
@@ -180,10 +201,10 @@ def search_query(
 
 def fingerprint(asked: Options, photo: bytes | None = None) -> bytes:
     """What is searched for, apart from the page: 16 bytes, equal for pages of one search."""
-    fields = asked.model_dump(mode="json", exclude={"cursor", "k", "vector"})
-    digest = hashlib.sha256(json.dumps(fields, sort_keys=True).encode())
+    fields = asked.model_dump_json(exclude={"cursor", "k", "vector"})
+    digest = hashlib.sha256(fields.encode())
     if isinstance(asked, SearchQuery) and asked.vector is not None:
-        digest.update(np.array(asked.vector).tobytes())
+        digest.update(asked.numbers.tobytes())
     if photo is not None:
         digest.update(hashlib.sha256(photo).digest())
     return digest.digest()[:16]

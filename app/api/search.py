@@ -8,13 +8,14 @@ from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from typing import Annotated, Any
 from uuid import uuid4
 
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 
-from app.api import answers, forms, problems, requests
+from app.api import answers, forms, problems, recorded, requests
 from app.api.answers import BatchAnswer, SearchAnswer
 from app.api.cursors import Cursors
 from app.api.forms import FormData
@@ -28,7 +29,8 @@ from app.api.requests import (
 )
 from app.bootstrap import App
 from app.errors import LookalikeError, ModelNotMaintained, UnknownModel
-from app.operations.api_keys import CURSORS
+from app.operations.api_keys import CURSORS, ApiKey
+from app.operations.search_events import RequestRow
 from app.search.filters import parse
 from app.search.vector_cache import VectorCache
 from app.types import Query as SearchRequest
@@ -107,49 +109,55 @@ class Searches:
         self._model_ids: dict[str, int] = {}
         self._batch = ThreadPoolExecutor(BATCH_THREADS, "batch")
 
-    def search(self, asked: SearchQuery) -> dict[str, Any]:
-        """The answer to a search."""
+    def search(self, asked: SearchQuery, key: ApiKey | None) -> dict[str, Any]:
+        """The answer to a search with a key, if it needed one."""
         try:
-            return self._search(asked)
+            return self._search(asked, key)
         except ModelNotMaintained:  # perhaps it has another id since it was looked up
             if self._model_ids.pop(asked.model or "", None) is None:
                 raise
-            return self._search(asked)
+            return self._search(asked, key)
 
-    def _search(self, asked: SearchQuery) -> dict[str, Any]:
+    def _search(self, asked: SearchQuery, key: ApiKey | None) -> dict[str, Any]:
         cache = VectorCache()
         query = requests.search_query(asked, self._model_id(asked.model), self._app.photos, cache)
-        return self._page(asked, requests.fingerprint(asked), query, cache)
+        return self._page(asked, requests.fingerprint(asked), query, cache, key)
 
-    def by_photo(self, asked: PhotoQuery, photo: bytes) -> dict[str, Any]:
+    def by_photo(self, asked: PhotoQuery, photo: bytes, key: ApiKey | None) -> dict[str, Any]:
         """The answer to a search with a photo that is not stored."""
         cache = VectorCache()
         query = requests.photo_query(asked, photo, self._app.photos, cache)
-        return self._page(asked, requests.fingerprint(asked, photo), query, cache)
+        return self._page(asked, requests.fingerprint(asked, photo), query, cache, key)
 
-    def batch(self, queries: Sequence[SearchQuery]) -> list[dict[str, Any]]:
+    def batch(self, queries: Sequence[SearchQuery], key: ApiKey | None) -> list[dict[str, Any]]:
         """An answer or a problem for each query, in order."""
-        return list(self._batch.map(self._answer_or_problem, queries))
+        return list(self._batch.map(partial(self._answer_or_problem, key=key), queries))
 
-    def similar(self, sku: str, asked: SimilarParameters) -> dict[str, Any]:
+    def similar(self, sku: str, asked: SimilarParameters) -> SearchResult:
         """The products similar to one."""
         query = SearchRequest(
             sku=sku, k=asked.k, filters=parse(asked.filter), fold=asked.fold,
             min_similarity=asked.min_similarity,
         )  # fmt: skip
-        return self.document(self._app.search.search(query), None)
+        return self._app.search.search(query)
 
-    def document(self, result: SearchResult, cursor: str | None) -> dict[str, Any]:
-        """A result as an answer with an id of its own."""
-        return answers.search_answer(result, self._hashes.of(result), uuid4().hex, cursor)
+    def record(self, search: RequestRow | None) -> None:
+        """Record a search in the background, if there is something to record."""
+        if search is not None:
+            self._app.events.record(search)
+
+    def document(self, result: SearchResult, query_id: str, cursor: str | None) -> dict[str, Any]:
+        """A result as an answer."""
+        return answers.search_answer(result, self._hashes.of(result), query_id, cursor)
 
     def regions(self, result: SearchResult) -> list[dict[str, Any]]:
         """The objects of a result's photo."""
         return answers.regions(result, self._hashes.of(result))
 
     def _page(
-        self, asked: Options, fingerprint: bytes, query: SearchRequest, cache: VectorCache
-    ) -> dict[str, Any]:
+        self, asked: Options, fingerprint: bytes, query: SearchRequest, cache: VectorCache,
+        key: ApiKey | None,
+    ) -> dict[str, Any]:  # fmt: skip
         shown: tuple[str, ...] = ()
         if asked.cursor is not None:
             shown = self._cursors.open(asked.cursor, fingerprint)
@@ -157,11 +165,14 @@ class Searches:
         following = None
         if len(result.matches) == asked.k:
             following = self._cursors.seal(fingerprint, (*shown, *result.shown))
-        return self.document(result, following)
+        query_id = uuid4().hex
+        if key is not None:
+            self.record(recorded.search_row(asked, result, query_id, len(shown), key))
+        return self.document(result, query_id, following)
 
-    def _answer_or_problem(self, asked: SearchQuery) -> dict[str, Any]:
+    def _answer_or_problem(self, asked: SearchQuery, key: ApiKey | None) -> dict[str, Any]:
         try:
-            return self.search(asked)
+            return self.search(asked, key)
         except LookalikeError as exc:
             return problems.problem(exc)
 
@@ -187,46 +198,50 @@ def router(app: App, searches: Searches) -> APIRouter:
         """Find products by a stored photo, a product, words or a vector."""
         forms.content_type(request, forms.JSON)
         body = await request.body()
-        return await run_in_threadpool(_search, searches, body)
+        return await run_in_threadpool(_search, searches, body, request.scope.get("api_key"))
 
     @routes.post("/search/photo", response_model=SearchAnswer, openapi_extra=PHOTO_FORM)
     async def search_photo(request: Request) -> Response:
         """Find products by a photo that is not stored."""
         forms.content_type(request, forms.FORM)
         form = await forms.read_form(request, files=("file",), texts=("query",))
-        return await run_in_threadpool(_by_photo, searches, form)
+        return await run_in_threadpool(_by_photo, searches, form, request.scope.get("api_key"))
 
     @routes.post("/search/batch", response_model=BatchAnswer)
-    def search_batch(asked: BatchQuery) -> Response:
+    def search_batch(asked: BatchQuery, request: Request) -> Response:
         """Up to 100 searches; each is admitted by itself, and one that fails fails alone."""
-        return _json({"answers": searches.batch(asked.queries)})
+        key = request.scope.get("api_key")
+        return _json({"answers": searches.batch(asked.queries, key)})
 
     @routes.get("/products/{sku}/similar", response_model=SearchAnswer)
     def similar(
         sku: SkuInPath, asked: Annotated[SimilarParameters, Query()], request: Request
     ) -> Response:
         """Products similar to one. The ETag changes with what is found and what is told of it."""
-        document = searches.similar(sku, asked)
+        result, query_id = searches.similar(sku, asked), uuid4().hex
+        document = searches.document(result, query_id, None)
         headers = {
             "ETag": _etag(document),
             "Cache-Control": f"private, max-age={app.settings.api_cache_s}",
             "Vary": "Authorization",
         }
         if _matches(request.headers.getlist("if-none-match"), headers["ETag"]):
-            return Response(status_code=304, headers=headers)
+            return Response(status_code=304, headers=headers)  # and nobody learns its query_id
+        if (key := request.scope.get("api_key")) is not None:
+            searches.record(recorded.similar_row(sku, asked, result, query_id, key))
         return _json(document, headers)
 
     return routes
 
 
-def _search(searches: Searches, body: bytes) -> Response:
+def _search(searches: Searches, body: bytes, key: ApiKey | None) -> Response:
     # Not by FastAPI, which makes Python objects of a vector's numbers before they are checked.
-    return _json(searches.search(forms.parse_json(SearchQuery, body)))
+    return _json(searches.search(forms.parse_json(SearchQuery, body), key))
 
 
-def _by_photo(searches: Searches, form: FormData) -> Response:
+def _by_photo(searches: Searches, form: FormData, key: ApiKey | None) -> Response:
     asked = forms.parse_json(PhotoQuery, form.texts.get("query", "{}"), at="query")
-    return _json(searches.by_photo(asked, forms.one_file(form, "file")))
+    return _json(searches.by_photo(asked, forms.one_file(form, "file"), key))
 
 
 def _json(document: dict[str, Any], headers: dict[str, str] | None = None) -> Response:

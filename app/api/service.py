@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from decimal import Decimal
 from typing import Any
 
 from fastapi import APIRouter, Response
@@ -32,7 +34,8 @@ def router(app: App) -> APIRouter:
     def status() -> Response:
         """The health checks, as of `lookalike status`."""
         result = health.status(app.engine, app.files, app.settings)
-        return Response(answers.encode(result.as_dict()), media_type=answers.JSON)
+        document = json.dumps(result.as_dict(), ensure_ascii=False, default=_plain)
+        return Response(document, media_type=answers.JSON)
 
     @routes.get("/metrics", response_class=Response, responses={200: TEXT})
     def metrics() -> Response:
@@ -41,3 +44,8 @@ def router(app: App) -> APIRouter:
         return Response(body, media_type=content_type)
 
     return routes
+
+
+def _plain(value: object) -> object:
+    """A value of a health check in JSON."""
+    return float(value) if isinstance(value, Decimal) else str(value)

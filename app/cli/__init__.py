@@ -103,6 +103,10 @@ COMMANDS = {
     "page": ("app.cli.serve_page:page", "Serve the web pages until Ctrl-C."),
     "api": ("app.cli.api:api", "Serve the HTTP API until Ctrl-C."),
     "key": ("app.cli.key:key", "Create, list and revoke keys of the HTTP API."),
+    "events": (
+        "app.cli.events:events",
+        "Manage recorded searches, and events on their results.",
+    ),
     "demo": (
         "app.cli.demo:demo",
         "Draw a demo catalogue, ingest, index, search and serve it.",

@@ -14,8 +14,12 @@ FOLDER = click.Path(path_type=Path)
 
 @click.command()
 @click.argument("target", type=FOLDER)
+@click.option(
+    "--with-photos", is_flag=True,
+    help="Include the photos that people sent to search with, which the database deletes in time.",
+)  # fmt: skip
 @as_json
-def backup(target: Path, as_json: bool) -> None:
+def backup(target: Path, with_photos: bool, as_json: bool) -> None:
     """Back up a snapshot of the catalogue into TARGET, a new folder.
 
     Searches and loads go on meanwhile. A backup has no index files and no original photos.
@@ -23,7 +27,7 @@ def backup(target: Path, as_json: bool) -> None:
     from app.operations.backup import backup as create_backup
 
     with App() as app:
-        manifest = create_backup(app.engine, target, notify=note)
+        manifest = create_backup(app.engine, target, notify=note, photos=with_photos)
     if as_json:
         print_json(manifest.as_dict())
     else:

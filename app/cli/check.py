@@ -43,8 +43,9 @@ def check(
     with App() as app:
         folders = [LocalPictures(each, max_bytes=app.limits.max_bytes) for each in images]
         options = CheckOptions(
-            folders, app.encoder if encoder else None, repair, app.settings.shared_picture_products
-        )
+            folders, app.encoder if encoder else None, repair, app.settings.shared_picture_products,
+            app.settings.event_days,
+        )  # fmt: skip
         report = run_checks(app.engine, app.files, app.limits, options, notify=ThrottledProgress())
     if as_json:
         print_json(report.as_dict())

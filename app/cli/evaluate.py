@@ -14,7 +14,7 @@ from app.cli.output import ThrottledProgress, as_json, note, print_json, print_t
 from app.cli.search import filters_option
 from app.config import Settings
 from app.errors import BadInput, BadSource
-from app.evaluation import labelled_queries
+from app.evaluation import event_queries, labelled_queries
 from app.evaluation.html_report import evaluation_report as html_report
 from app.evaluation.labelled_queries import LabelledQuery
 from app.evaluation.metrics import CategoryFigures, Evaluation, RunDifference, worst
@@ -26,7 +26,11 @@ QUERY_FIELDS = {"fold": bool, "near_query": float, "near_match": float}
 
 
 @click.command("eval")
-@click.argument("queries", type=click.Path(path_type=Path))
+@click.argument("queries", type=click.Path(path_type=Path), required=False)
+@click.option(
+    "--from-events", is_flag=True,
+    help="In place of QUERIES: searches of the HTTP API, and what was clicked or bought in them.",
+)  # fmt: skip
 @filters_option
 @click.option("--fold/--no-fold", default=False, help="Show duplicate products as one.")
 @click.option(
@@ -52,17 +56,24 @@ QUERY_FIELDS = {"fold": bool, "near_query": float, "near_match": float}
 )  # fmt: skip
 @as_json
 def evaluate(
-    queries: Path, filters: tuple[str, ...], against: tuple[str, ...], report: Path | None,
-    count: int, as_json: bool, **query_fields: Any,
+    queries: Path | None, from_events: bool, filters: tuple[str, ...], against: tuple[str, ...],
+    report: Path | None, count: int, as_json: bool, **query_fields: Any,
 ) -> None:  # fmt: skip
     """Measure recall on QUERIES, a CSV of photos or words and expected skus.
 
     The CSV has the columns query (a photo), words, or both, and expected_sku. With --filter, only
     products that pass are searched, and only their queries are run.
+
+    --from-events needs searches with keys that were created with --record queries.
     """
-    labelled = labelled_queries.read_queries(queries)
+    if (queries is None) != from_events:
+        raise BadInput("Name either a file of QUERIES or --from-events.")
     template = Query(filters=parse(list(filters)), **query_fields)
     with App() as app:
+        if queries is None:
+            labelled = event_queries.labelled(app.events.labelled(), template.filters)
+        else:
+            labelled = labelled_queries.read_queries(queries)
         evaluation = labelled_queries.evaluate(
             app.engine, app.search, labelled, template, note, ThrottledProgress()
         )

@@ -8,7 +8,15 @@ import click
 
 from app.bootstrap import App
 from app.cli.output import as_json, note, print_json, print_table
-from app.operations.api_keys import SCOPES, ApiKey, Scope, parse_expiry, parse_rate
+from app.operations.api_keys import (
+    RECORDS,
+    SCOPES,
+    ApiKey,
+    Records,
+    Scope,
+    parse_expiry,
+    parse_rate,
+)
 
 
 @click.group()
@@ -28,16 +36,23 @@ def key() -> None:
     "--origin", "origins", multiple=True,
     help="Pages of this origin may use it in a browser; may be repeated.",
 )  # fmt: skip
+@click.option(
+    "--record", "records", type=click.Choice(RECORDS), default="results", show_default=True,
+    help="What is recorded of searches with it: nothing; the products shown; or the words, sku or"
+    " stored photo too, for `lookalike eval --from-events`.",
+)  # fmt: skip
 @as_json
 def create(
     scope: Scope, name: str, rate: str | None, expires: str | None, origins: tuple[str, ...],
-    as_json: bool,
+    records: Records, as_json: bool,
 ) -> None:  # fmt: skip
     """Create a key and print it, once."""
     limit = None if rate is None else parse_rate(rate)
     ends = None if expires is None else parse_expiry(expires)
     with App() as app:
-        made = app.api_keys.create(scope, name=name, rate=limit, expires_at=ends, origins=origins)
+        made = app.api_keys.create(
+            scope, name=name, rate=limit, expires_at=ends, origins=origins, records=records
+        )
     if as_json:
         print_json({"key": made, "id": made.split("_")[1], "scope": scope})
         return
@@ -54,7 +69,7 @@ def list_keys(as_json: bool) -> None:
     if as_json:
         print_json([asdict(each) for each in keys])
         return
-    columns = ("id", "name", "scope", "state", "created", "expires", "rate", "origins")
+    columns = ("id", "name", "scope", "state", "created", "expires", "rate", "records", "origins")
     print_table(columns, [_row(each) for each in keys])
 
 
@@ -73,5 +88,5 @@ def _row(each: ApiKey) -> tuple[object, ...]:
     rate = "" if each.rate is None else f"{each.rate:g}/s"
     return (
         each.id, each.name, each.scope, each.state, f"{each.created_at:%Y-%m-%d %H:%M}", expires,
-        rate, " ".join(each.origins),
+        rate, each.records, " ".join(each.origins),
     )  # fmt: skip

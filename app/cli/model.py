@@ -10,7 +10,7 @@ import click
 
 from app.bootstrap import App
 from app.cli.output import ThrottledProgress, as_json, note, print_json, print_table
-from app.encoders.base import AUTO, EMBEDDED, INT8
+from app.encoders.base import AUTO, EMBEDDED, split_variant
 from app.encoders.embedded_versions import offer, outdated
 from app.encoders.presets import PRESETS, full_name
 from app.errors import LookalikeError
@@ -224,11 +224,12 @@ def drop(name: str) -> None:
 
 def _absolute(name: str) -> str:
     """The absolute path of a folder, so that other processes find it; other names as they are."""
-    if name.removesuffix(INT8) in (AUTO, EMBEDDED) or full_name(name) != name:
+    plain, suffix = split_variant(name)
+    if plain in (AUTO, EMBEDDED) or full_name(name) != name:
         return name
-    for ending in ("", INT8):
-        folder = Path(name.removesuffix(ending)).expanduser()
-        if name.endswith(ending) and folder.is_dir():
+    for ending, path in (("", name), (suffix, plain)):
+        folder = Path(path).expanduser()
+        if folder.is_dir():
             return f"{folder.resolve()}{ending}"
     return name
 

@@ -23,6 +23,7 @@ from app.search.explain import (
     words_text,
 )
 from app.search.filters import parse
+from app.search.result_fields import duplicate_fields, facet_fields
 from app.search.vector_cache import VectorCache
 from app.types import Folded, Match, Query, Region, RegionMatches, SearchResult, WordsReading
 
@@ -258,13 +259,7 @@ def facets_as_dict(facets: Facets) -> dict[str, Any]:
     return {
         "depth": facets.depth,
         "products": bounds.products,
-        "values": {
-            name: {
-                "counts": [{"value": value, "products": count} for value, count in values.counts],
-                "left_out": values.left_out,
-            }
-            for name, values in facets.values.items()
-        },
+        "values": {name: facet_fields(values) for name, values in facets.values.items()},
         "year": {"from": bounds.first_year, "to": bounds.last_year},
         "price": {"from": bounds.lowest, "to": bounds.highest},
     }
@@ -286,39 +281,7 @@ def _match_as_dict(match: Match) -> dict[str, Any]:
         "currency": product.currency,
         "attributes": dict(product.attributes),
         "image": match.image,
-        "folded": [
-            {
-                "sku": fold.product.sku,
-                "title": fold.product.title,
-                "year": fold.product.year,
-                "rule": fold.rule,
-                "matched_by": fold.like,
-                "similarity": _rounded(fold.similarity),
-                "evidence": fold.evidence,
-                "distance": _rounded(fold.distance),
-            }
-            for fold in match.folded
-        ],
-        "same_picture": None
-        if match.same_picture is None
-        else {
-            "products": match.same_picture.products,
-            "more": match.same_picture.more,
-            "skus": [product.sku for product in match.listed],
-        },
-        "similar_count": match.similar_count,
-        "similar_more": match.similar_more,
-        "similar": [
-            {
-                "sku": listing.product.sku,
-                "title": listing.product.title,
-                "year": listing.product.year,
-                "rule": listing.rule,
-                "reason": listing.reason,
-                "distance": _rounded(listing.distance),
-            }
-            for listing in match.similar
-        ],
+        **duplicate_fields(match, _rounded),
     }
 
 

@@ -14,6 +14,8 @@ from app.cli.output import note
 def worker() -> None:
     """Rebuild the index when enough has changed; serve metrics.
 
+    It also deletes recorded searches and events that are older than LOOKALIKE_EVENT_DAYS.
+
     Runs until SIGTERM or Ctrl-C and serves /metrics and /healthz. LOOKALIKE_WORKER_COST, _AGE_S
     and _EVERY_S set when to rebuild. Several workers may run, on any hosts; they take turns.
     """
@@ -21,6 +23,7 @@ def worker() -> None:
     from app.operations.analyst_watchdog import AnalystWatchdog
     from app.operations.fallback_upkeep import FallbackUpkeep
     from app.operations.metrics_server import MetricsServer
+    from app.operations.search_events import EventCleanupLoop
     from app.operations.stop_signals import stop_on_signals
     from app.operations.worker import Worker
 
@@ -37,6 +40,7 @@ def worker() -> None:
             with (
                 AnalystWatchdog(app.engine, settings.analyst_timeout_s),
                 FallbackUpkeep(app.engine, settings.worker_poll_s),
+                EventCleanupLoop(app.events),
             ):
                 work.run()
     note("The worker has stopped.")

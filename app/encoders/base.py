@@ -20,6 +20,18 @@ INT8 = "-int8"
 """Suffix of a model's name: the same model with its picture network quantized to 8 bits."""
 
 
+HALF = {"-bf16": "bfloat16", "-fp16": "float16"}
+"""Suffixes of a model's name: the same model in numbers of 16 bits, by their name in torch."""
+
+
+def split_variant(name: str) -> tuple[str, str]:
+    """A model's name without the suffix of a variant, and that suffix; '' if it has none."""
+    for suffix in (INT8, *HALF):
+        if name.endswith(suffix):
+            return name.removesuffix(suffix), suffix
+    return name, ""
+
+
 class Encoder(Protocol):
     """A loaded model. Every method may be called from several threads at once."""
 
@@ -55,6 +67,10 @@ class Encoder(Protocol):
     def input_side(self) -> int | None:
         """Pictures may be shrunk until their shorter side has this many pixels without a loss of
         quality; None if every reduction loses quality."""
+
+    @property
+    def batch_size(self) -> int:
+        """How many pictures are best encoded at once."""
 
     def encode_pictures(self, pictures: Sequence[Image]) -> Vectors:
         """RGB pictures of any size, at least 1 x 1, to float32 unit rows (n, dim), in order.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import threading
 from collections.abc import Sequence
 from dataclasses import replace
@@ -13,7 +14,7 @@ from PIL import Image
 from sentence_transformers import SentenceTransformer
 from torch import Tensor, nn
 
-from app.encoders.base import INT8
+from app.encoders.base import AUTO, INT8
 from app.encoders.clip_fingerprint import fingerprint, input_side, own_preprocessor
 from app.encoders.clip_loading import LOADING_ERRORS, missing_package, open_model
 from app.encoders.compiled_cache import CompileOptions
@@ -22,16 +23,20 @@ from app.encoders.compiled_model import (
     Network,
     compile_network,
 )
+from app.encoders.compiled_verification import PROBE_COUNT
+from app.encoders.devices import Placement, choose_device, in_batches, moved, place
 from app.encoders.feature_map import FeatureMap
 from app.encoders.patch_tokens import patch_tokens
 from app.encoders.preprocessing import PreparedPicture, Preprocessor
+from app.encoders.probe_images import probe_images
 from app.errors import ModelUnavailable, NoRegions, NoWords
 from app.types import Region, Vectors
+from app.vectors import unit_rows
 
-_BATCH = 32
 _MAX_ASPECT = 8
 _UNKNOWN_PREPROCESSING = "only its own processor can prepare its input"
 _PROBE = Image.new("RGB", (64, 64), (127, 127, 127))
+_PROBE_TEXTS = ("a red coat", "shoe", "winter jacket with a hood, size 42")
 
 
 class ClipEncoder:
@@ -44,39 +49,65 @@ class ClipEncoder:
         name: str,
         revision: str | None,
         compile_options: CompileOptions | None = None,
-        int8: bool = False,
+        suffix: str = "",
+        device: str = AUTO,
     ) -> None:
-        """`revision` None: derived from the fingerprint.
+        """`model` is on the processor, in 32 bits. `revision` None: derived from the fingerprint.
 
-        `compile_options` None: torch encodes pictures. `int8`: the picture network is quantized to
-        8 bits, which makes another model; texts are encoded in 32 bits. Raises ModelUnavailable
-        if the int8 model cannot be built.
+        `compile_options` None: torch encodes pictures. `suffix` makes another model: with '-int8'
+        the picture network is quantized to 8 bits, and texts are encoded in 32; with those of HALF
+        both networks compute in 16 bits. Raises ModelUnavailable if that model cannot be made, or
+        cannot run on `device`.
         """
         self._model = model
         self._tokenizing = threading.Lock()
-        self.name = name + INT8 if int8 else name
+        self._place = Placement(choose_device(device), "" if suffix == INT8 else suffix)
+        self.batch_size = self._place.batch_size
+        self.name = name + suffix
         self.reads_words = bool(model.supports("text"))
         self.input_side = input_side(model)
         self._preprocessor = own_preprocessor(model)
         self.dim = self._encode([_PROBE]).shape[1]
         self.fingerprint = fingerprint(model, self.reads_words, self._preprocessor)
+        self._move()
         self._tokens = patch_tokens(model, self._preprocessor, self.dim)
         self.maps_regions = self._tokens is not None
-        self._compiled = self._compile(compile_options, int8)
+        self._compiled = self._compile(compile_options, int8=suffix == INT8)
         self.runtime = f"torch ({_UNKNOWN_PREPROCESSING})"
         if self._compiled is not None:
             self.runtime = str(self._compiled.state)
             self.fingerprint = self._compiled.fingerprint
         self.revision = revision or self.fingerprint[:12]
 
-    def _compile(self, options: CompileOptions | None, int8: bool) -> CompiledModel | None:
+    def _move(self) -> None:
+        """Move the model to its place; in 16 bits it is another model."""
+        if self._place.suffix and self._preprocessor is None:
+            raise ModelUnavailable(f"{self.name} cannot be made: {_UNKNOWN_PREPROCESSING}.")
+        place(self._model, self._place, self._probes)
+        if self._place.suffix:
+            identity = f"{self.fingerprint} {self._place.suffix}"
+            self.fingerprint = hashlib.sha256(identity.encode()).hexdigest()
+
+    def _probes(self) -> list[Vectors]:
+        """The vectors of probe pictures and texts by the model as it is now."""
+        vectors = [self.encode_words(_PROBE_TEXTS)] if self.reads_words else []
+        if self._preprocessor is None:
+            return [self._encode([_PROBE]), *vectors]
+        pixels = torch.from_numpy(probe_images(PROBE_COUNT, self._preprocessor.shape))
+        with torch.inference_mode():
+            return [self._network(self._preprocessor)(pixels).numpy(), *vectors]
+
+    def _network(self, preprocessor: Preprocessor) -> nn.Module:
+        return _PictureNetwork(self._model, preprocessor).to(self._model.device).eval()
+
+    def _compile(self, options: CompileOptions | None, *, int8: bool) -> CompiledModel | None:
         """None where only the model's own processor can prepare its input."""
         if self._preprocessor is not None:
-            module = _PictureNetwork(self._model, self._preprocessor)
-            module = module.to(self._model.device).eval()
-            if options and not int8 and self._model.device.type != "cpu":
-                options = replace(options, off=f"the model runs on {self._model.device.type}")
-            network = Network(module, self._preprocessor.shape, self.fingerprint)
+            if options and not int8 and not self._place.is_default:
+                options = replace(options, off=f"the model runs on {self._place}")
+            network = Network(
+                self._network(self._preprocessor), self._preprocessor.shape, self.fingerprint
+            )
             return compile_network(network, options, int8=int8)
         if int8:
             raise ModelUnavailable(f"{self.name} cannot be made: {_UNKNOWN_PREPROCESSING}.")
@@ -90,7 +121,8 @@ class ClipEncoder:
         name: str,
         compile_options: CompileOptions | None = None,
         revision: str | None = None,
-        int8: bool = False,
+        suffix: str = "",
+        device: str = AUTO,
     ) -> ClipEncoder:
         """The model saved in `folder`, from safetensors only and without running its code.
 
@@ -101,8 +133,9 @@ class ClipEncoder:
             model = open_model(folder)
             if model.supports("image"):
                 return cls(
-                    model, name=name, revision=revision, compile_options=compile_options, int8=int8
-                )
+                    model, name=name, revision=revision, compile_options=compile_options,
+                    suffix=suffix, device=device,
+                )  # fmt: skip
         except ImportError as exc:
             raise ModelUnavailable(missing_package(folder, exc)) from exc
         except LOADING_ERRORS as exc:
@@ -129,10 +162,8 @@ class ClipEncoder:
         """Prepared pictures to float32 unit rows (n, dim), in order."""
         if self._compiled is None:
             return self._encode([Image.fromarray(picture) for picture in prepared])
-        rows = [
-            self._compiled.run(np.stack(prepared[start : start + _BATCH]))
-            for start in range(0, len(prepared), _BATCH)
-        ]
+        run = self._compiled.run
+        rows = in_batches(lambda batch: run(np.stack(batch)), prepared, self.batch_size)
         return np.concatenate(rows) if rows else np.empty((0, self.dim), np.float32)
 
     def encode_map(self, picture: Image.Image) -> FeatureMap:
@@ -165,9 +196,11 @@ class ClipEncoder:
         if not inputs:
             return np.empty((0, self.dim), np.float32)
         rows: Vectors = self._model.encode(
-            list(inputs), batch_size=_BATCH, show_progress_bar=False, normalize_embeddings=True
-        )
-        return rows.astype(np.float32, copy=False)
+            list(inputs), batch_size=self.batch_size, show_progress_bar=False,
+            normalize_embeddings=True,
+        )  # fmt: skip
+        rows = rows.astype(np.float32, copy=False)
+        return unit_rows(rows) if self._place.suffix else rows  # 16 bits round the length too
 
 
 class _PictureNetwork(nn.Module):
@@ -184,11 +217,11 @@ class _PictureNetwork(nn.Module):
         self.register_buffer("offset", torch.tensor(preprocessor.mean) / std)
 
     def forward(self, pictures: Tensor) -> Tensor:
-        values = pictures.to(self.model.device).float() * self.scale - self.offset
-        values = values.permute(0, 3, 1, 2).contiguous()
+        values = moved(pictures, self.model.device).float() * self.scale - self.offset
+        values = values.permute(0, 3, 1, 2).contiguous().to(self.model.dtype)
         features = self.model.forward({"pixel_values": values, "modality": "image"})
         vectors = features["sentence_embedding"][:, : self.model.truncate_dim]
-        return nn.functional.normalize(vectors, dim=1).float().cpu()
+        return nn.functional.normalize(vectors.float(), dim=1).cpu()
 
 
 def _limit_aspect(picture: Image.Image) -> Image.Image:

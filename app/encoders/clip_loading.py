@@ -25,7 +25,7 @@ _EXTRAS = {"ftfy": "openclip", "sentencepiece": "siglip"}
 
 
 def open_model(folder: Path) -> SentenceTransformer:
-    """The model, from safetensors only.
+    """The model on the processor in 32 bits, from safetensors only.
 
     Raises ModelUnavailable for a layout that cannot be loaded, and one of LOADING_ERRORS.
     """
@@ -47,6 +47,7 @@ def _open(folder: Path, layout: Layout) -> SentenceTransformer:
         return open_open_clip(folder)
     return SentenceTransformer(
         str(folder),
+        device="cpu",
         local_files_only=True,
         trust_remote_code=False,
         model_kwargs={"use_safetensors": True, "dtype": torch.float32},

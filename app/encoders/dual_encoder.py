@@ -126,7 +126,7 @@ def open_hugging_face(folder: Path) -> SentenceTransformer:
     tokenizer = AutoTokenizer.from_pretrained(folder, **here)
     texts = _texts(config, tokenizer)
     module = DualEncoderModule(network.eval(), processor, texts)
-    return SentenceTransformer(modules=[module])
+    return SentenceTransformer(modules=[module], device="cpu")
 
 
 def _texts(config: Any, tokenizer: Any) -> TextTokenizer:

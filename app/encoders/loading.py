@@ -8,7 +8,16 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from app.encoders.base import AUTO, CLIP, EMBEDDED, INT8, Encoder, EncoderChoice
+from app.encoders.base import (
+    AUTO,
+    CLIP,
+    EMBEDDED,
+    HALF,
+    INT8,
+    Encoder,
+    EncoderChoice,
+    split_variant,
+)
 from app.encoders.embedded_versions import NEWEST, SIDES, version_of, weight_files
 from app.encoders.presets import full_name
 from app.errors import ModelUnavailable
@@ -31,7 +40,12 @@ class _LoadOptions:
     compiled_cache: Path | None
     compiled: bool
     streams: int
-    int8: bool
+    device: str
+    suffix: str
+
+    @property
+    def int8(self) -> bool:
+        return self.suffix == INT8
 
 
 def load_encoder(
@@ -43,22 +57,25 @@ def load_encoder(
     compiled_cache: Path | None = None,
     compiled: bool = True,
     streams: int = 1,
+    device: str = AUTO,
 ) -> Encoder:
     """The encoder of `model`: 'auto', 'embedded', a preset, a hub name, or a folder here.
 
-    Each may end with '-int8': the same model quantized to 8 bits, which is another model.
+    Each may end with '-int8': the same model quantized to 8 bits, which is another model. All but
+    the embedded one may end with '-bf16' or '-fp16': in numbers of 16 bits, another model too.
     `revision` is a hub commit (default: the one pinned for the name, else the newest), or a
     recorded revision of the embedded encoder, which selects its version (default: the newest).
     `cache` is the folder of downloads (default: that of `huggingface_hub`); `offline` downloads
     nothing.
     `compiled_cache` is the folder of compiled models (default: that of the settings); with
     `compiled` False torch encodes. `streams` is how many threads will encode at the same time:
-    each of their batches then runs on its share of the cores. Raises ModelUnavailable with what was
-    tried and what to do.
+    each of their batches then runs on its share of the cores. `device` is 'auto' (a graphics card
+    if torch can use one), 'cpu', 'cuda' or 'mps'; the embedded encoder runs on the processor.
+    Raises ModelUnavailable with what was tried and what to do.
     """
     return choose_encoder(
         model, revision=revision, cache=cache, offline=offline, compiled_cache=compiled_cache,
-        compiled=compiled, streams=streams,
+        compiled=compiled, streams=streams, device=device,
     ).encoder  # fmt: skip
 
 
@@ -71,22 +88,25 @@ def choose_encoder(
     compiled_cache: Path | None = None,
     compiled: bool = True,
     streams: int = 1,
+    device: str = AUTO,
 ) -> EncoderChoice:
     """Like `load_encoder`, with the reason for the choice and the library that runs it.
 
     'auto' takes CLIP if it is in the cache or can be downloaded, else the embedded encoder. A hub
     that does not answer within four seconds counts as unreachable; a download has no time limit.
     """
-    int8 = model.endswith(INT8) and _folder(model) is None
-    options = _LoadOptions(revision, cache, offline, compiled_cache, compiled, streams, int8)
-    choice = _choose(model.removesuffix(INT8) if int8 else model, options)
+    plain, suffix = split_variant(model) if _folder(model) is None else (model, "")
+    options = _LoadOptions(
+        revision, cache, offline, compiled_cache, compiled, streams, device, suffix
+    )
+    choice = _choose(plain, options)
     note = f"{choice.note} Pictures are encoded by {choice.encoder.runtime}."
     return EncoderChoice(choice.encoder, note)
 
 
 def automatic(model: str) -> bool:
     """Whether this name leaves the choice open; the model recorded in the database then decides."""
-    return model.removesuffix(INT8) == AUTO
+    return split_variant(model)[0] == AUTO
 
 
 def _choose(model: str, options: _LoadOptions) -> EncoderChoice:
@@ -133,6 +153,11 @@ def _load_embedded(options: _LoadOptions) -> Encoder:
             f"There is no version {version!r} of the embedded encoder here (revision "
             f"{options.revision}); the newest is {NEWEST}. Update Lookalike."
         )
+    if options.suffix in HALF:
+        raise ModelUnavailable(
+            f"The embedded encoder has no {options.suffix} version; take {EMBEDDED} or "
+            f"{EMBEDDED}{INT8}."
+        )
     compile_options = _compile_options(options)
     if options.int8:
         return _load_networks(version, compile_options, int8=True)
@@ -166,7 +191,7 @@ def _load_clip_folder(folder: Path, options: _LoadOptions) -> Encoder:
 
     return ClipEncoder.load(
         folder, name=folder.resolve().name, compile_options=_compile_options(options),
-        int8=options.int8,
+        suffix=options.suffix, device=options.device,
     )  # fmt: skip
 
 
@@ -180,7 +205,7 @@ def _load_clip_hub(name: str, options: _LoadOptions) -> Encoder:
 
     return ClipEncoder.load(
         files.folder, name=name, revision=files.commit, compile_options=_compile_options(options),
-        int8=options.int8,
+        suffix=options.suffix, device=options.device,
     )  # fmt: skip
 
 

@@ -70,7 +70,7 @@ def open_open_clip(folder: Path) -> SentenceTransformer:
     processor = ProcessorSettings(preprocessor)
     texts = tokenizer_of(folder, model["text_cfg"], padded=_is_siglip(model))
     module = DualEncoderModule(network.eval(), processor, texts, preprocessor)
-    return SentenceTransformer(modules=[module])
+    return SentenceTransformer(modules=[module], device="cpu")
 
 
 def _is_siglip(model: Settings) -> bool:

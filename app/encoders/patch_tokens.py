@@ -44,7 +44,7 @@ class PatchTokens:
         self, network: Any, pooling: _Pooling, preprocessor: Preprocessor, dim: int
     ) -> None:
         self._vision = network.vision_model
-        self._device = network.device
+        self._device, self._dtype = network.device, network.dtype
         self._patch = int(network.config.vision_config.patch_size)
         self._pixels = MAP_PICTURES * int(network.config.vision_config.image_size) ** 2
         self._pooling = pooling
@@ -55,7 +55,8 @@ class PatchTokens:
         """The map of an RGB picture: float32 (rows, columns, channels); a cell is a patch."""
         width, height = map_input_size(picture.size, self._patch, self._pixels, side)
         pixels = resize(picture, (width, height), self._preprocessor.resample)
-        values = torch.from_numpy(self._preprocessor.normalised([pixels])).to(self._device)
+        values = torch.from_numpy(self._preprocessor.normalised([pixels]))
+        values = values.to(self._device, self._dtype)
         rows, columns = height // self._patch, width // self._patch
         with torch.inference_mode():
             output = self._vision(pixel_values=values, interpolate_pos_encoding=True)
@@ -67,7 +68,7 @@ class PatchTokens:
         """Unit vectors of windows of a map: float32 (n, dim)."""
         means: NDArray[np.float32] = window_parts(feature_map, windows, parts=1)[:, 0]
         with torch.inference_mode():
-            vectors = self._pooling.vectors(torch.from_numpy(means).to(self._device))
+            vectors = self._pooling.vectors(torch.from_numpy(means).to(self._device, self._dtype))
         return unit_rows(vectors[:, : self._dim].float().cpu().numpy())
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from app.encoders.base import CLIP, INT8
+from app.encoders.base import CLIP, split_variant
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,14 +66,14 @@ _BY_REPOSITORY = {preset.repository: preset for preset in PRESETS}
 
 
 def full_name(name: str) -> str:
-    """The name under which the model of a preset is recorded, with the same `-int8` and
+    """The name under which the model of a preset is recorded, with the same suffix and
     `@REVISION`; any other name as it is."""
     model, at, revision = name.partition("@")
-    plain = model.removesuffix(INT8)
+    plain, suffix = split_variant(model)
     preset = _BY_NAME.get(plain)
     if preset is None:
         return name
-    return preset.model + model.removeprefix(plain) + at + revision
+    return preset.model + suffix + at + revision
 
 
 def preset_of(repository: str) -> Preset | None:

@@ -12,7 +12,7 @@ from sqlalchemy import Engine
 
 from app.db.engine import check_schema
 from app.db.queries import products
-from app.errors import BadImage, BadSource
+from app.errors import BadImage, BadSource, UnknownProduct
 from app.evaluation.html_report import QueryCase
 from app.evaluation.metrics import (
     Evaluation,
@@ -37,14 +37,18 @@ SHOWN = 6
 
 @dataclass(frozen=True, slots=True)
 class LabelledQuery:
-    """A query photo, words or both (None: without), its name in the file, and the sku of the
-    product that it means."""
+    """A query photo (a file, or its bytes), words, a sku or two of these (None: without), its name
+    in the file, and the sku of the product that it means.
+
+    `filters` are those of the query alone; None: those of the run."""
 
     line: int
     name: str
-    picture: Path | None
+    picture: Path | bytes | None
     expected_sku: str
     words: str | None = None
+    sku: str | None = None
+    filters: Filters | None = None
 
 
 def read_queries(source: Path) -> list[LabelledQuery]:
@@ -89,9 +93,9 @@ def evaluate(
             if query.expected_sku not in categories:
                 raise BadImage(f"no product has the sku {query.expected_sku!r}")
             outcomes.append(_search(service, query, template, categories[query.expected_sku]))
-        except BadImage as exc:
+        except (BadImage, UnknownProduct) as exc:
             unreadable += 1
-            name = query.picture.name if query.picture is not None else query.name
+            name = query.picture.name if isinstance(query.picture, Path) else query.name
             warn(f"line {query.line}, {name}: {exc}")
     if not outcomes:
         raise BadSource("None of the queries could be asked; see the reasons above.")
@@ -186,8 +190,12 @@ def _search(
 
 
 def _asked(query: LabelledQuery, template: Query) -> Query:
-    picture = None if query.picture is None else _read(query.picture)
-    return replace(template, picture=picture, words=query.words or template.words)
+    picture = _read(query.picture) if isinstance(query.picture, Path) else query.picture
+    filters = template.filters if query.filters is None else query.filters
+    return replace(
+        template, picture=picture, words=query.words or template.words, sku=query.sku,
+        filters=filters,
+    )  # fmt: skip
 
 
 def _read(picture: Path) -> bytes:

@@ -12,15 +12,17 @@ from __future__ import annotations
 import re
 import ssl
 import time
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from io import BytesIO
 from typing import BinaryIO
 
-from httpcore2 import URL, HTTPConnection, ProtocolError, Response
+from httpcore2 import URL, HTTPConnection, ProtocolError, Request, Response
 
 from app.errors import BadImage
+from app.images.kept_connections import KeptConnections
 from app.images.public_network import Deadline, PublicNetwork
 from app.images.url import PORTS, PictureUrl, parse
 
@@ -40,7 +42,6 @@ _SENDABLE = re.compile(r"[\x21-\x7e](?:[\x20-\x7e]{0,998}[\x21-\x7e])?")
 HEADERS = {
     "User-Agent": "Lookalike",
     "Accept-Encoding": "identity",  # a few compressed KB could expand to any size
-    "Connection": "close",
 }
 HTML_TYPES = ("text/html", "application/xhtml+xml")
 HTML_STARTS = (b"<!doctype html", b"<html")
@@ -94,7 +95,8 @@ class Downloader:
     `max_bytes` is the largest file that is read, `timeout_s` the time for one whole download,
     redirects and name lookups included. Only these `ports` are connected to; None allows any. With
     `allow_private`, hosts may have private and loopback addresses: for tests, and for catalogues
-    inside a company's network.
+    inside a company's network. With `keep_alive`, connections stay open for the next download from
+    the same server; close it at the end.
     """
 
     def __init__(
@@ -105,15 +107,22 @@ class Downloader:
         allow_private: bool = False,
         timeout_s: float = 10.0,
         kind: FileKind = PICTURE,
+        keep_alive: bool = False,
     ) -> None:
         self._max_bytes = max_bytes
         self._ports = ports
         self._allow_private = allow_private
         self._timeout_s = timeout_s
         self._kind = kind
+        self._kept = KeptConnections() if keep_alive else None
         self._tls = _SharedContext(ssl.PROTOCOL_TLS_CLIENT)
         self._tls.load_default_certs()
         self._tls.verify_flags = ssl.create_default_context().verify_flags
+
+    def close(self) -> None:
+        """Close the connections that are kept."""
+        if self._kept is not None:
+            self._kept.close()
 
     def read(self, text: str) -> bytes:
         """The bytes at a URL; not checked to be a picture. Raises BadImage with what to do."""
@@ -179,16 +188,12 @@ class Downloader:
         headers += [("If-Modified-Since", known.last_modified)] if known.last_modified else []
         instead = self._kind.instead
         try:
-            with (
-                HTTPConnection(
-                    target.origin, self._tls, network_backend=network.named(shown)
-                ) as connection,
-                connection.stream("GET", target, headers=headers) as response,
-            ):
+            with self._response(target, headers, network.named(shown)) as response:
                 location = _header(response, "location")
                 if response.status in REDIRECT_STATUSES and location:
                     return url.join(location)
                 if response.status == NOT_MODIFIED and known:
+                    response.read()  # nothing; the connection can be used again then
                     return None
                 _check_head(response, shown, self._kind)
                 self._write_body(response, shown, body)
@@ -201,6 +206,46 @@ class Downloader:
             raise BadImage(f"{shown} has no valid TLS certificate; {instead}") from exc
         except (OSError, ProtocolError, ValueError) as exc:  # ValueError: an integer too long
             raise TryLater(f"{shown} cannot be read from: {_reason(exc)}; {instead}") from exc
+
+    @contextmanager
+    def _response(
+        self, target: URL, headers: list[tuple[str, str]], network: PublicNetwork
+    ) -> Iterator[Response]:
+        """The response to a request, over a connection that was kept if there is one."""
+        if self._kept is None:
+            headers = [*headers, ("Connection", "close")]
+        request = Request("GET", target, headers=headers)
+        connection, response = self._begun(request, network)
+        try:
+            with closing(response):
+                yield response
+        except BaseException:
+            connection.close()
+            raise
+        if self._kept is None:
+            connection.close()
+        else:
+            self._kept.give(target.origin, connection, response)
+
+    def _begun(self, request: Request, network: PublicNetwork) -> tuple[HTTPConnection, Response]:
+        """A connection, and the response that begins on it."""
+        origin = request.url.origin
+        kept = None if self._kept is None else self._kept.take(origin, network)
+        if kept is not None:
+            try:
+                return kept, kept.handle_request(request)
+            except (ConnectionError, ProtocolError, ssl.SSLError):
+                # A server may close an idle connection at any time; then another one is opened.
+                kept.close()
+            except BaseException:
+                kept.close()
+                raise
+        connection = HTTPConnection(origin, self._tls, network_backend=network)
+        try:
+            return connection, connection.handle_request(request)
+        except BaseException:
+            connection.close()
+            raise
 
     def _write_body(self, response: Response, host: str, body: BinaryIO) -> None:
         too_large = BadImage(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import queue
+import select
 import socket
 import ssl
 import threading
@@ -57,6 +58,11 @@ class PublicNetwork(NetworkBackend):
             shown=shown,
         )  # fmt: skip
 
+    @property
+    def limits(self) -> tuple[Deadline, int]:
+        """When a download ends, and the bytes that it may receive."""
+        return self._deadline, self._max_bytes
+
     def connect_tcp(self, host: str, port: int, *_: Any, **_options: Any) -> NetworkStream:
         """A connection to the first address that accepts; each gets its share of the time left.
 
@@ -76,7 +82,7 @@ class PublicNetwork(NetworkBackend):
             try:
                 connection.settimeout(self._deadline.left() / untried)
                 connection.connect(address)
-                return _BoundedStream(connection, self._deadline, self._max_bytes)
+                return BoundedStream(connection, self._deadline, self._max_bytes)
             except OSError:
                 connection.close()
                 if untried == 1:
@@ -84,11 +90,26 @@ class PublicNetwork(NetworkBackend):
         raise OSError("it has no address")
 
 
-class _BoundedStream(NetworkStream):
+class BoundedStream(NetworkStream):
+    """A connection that ends at a deadline, and receives at most `max_bytes`."""
+
     def __init__(self, connection: socket.socket, deadline: Deadline, max_bytes: int) -> None:
         self._connection = connection
         self._deadline = deadline
         self._bytes_left = max_bytes
+
+    def renew(self, network: PublicNetwork) -> None:
+        """Begin another download, under the limits of this network."""
+        self._deadline, self._bytes_left = network.limits
+
+    def get_extra_info(self, info: str) -> Any:
+        """Whether the stream `is_readable` without waiting; an idle one is when its server has
+        closed it. None for any other `info`."""
+        if info != "is_readable":
+            return None
+        poll = select.poll()
+        poll.register(self._connection, select.POLLIN)
+        return bool(poll.poll(0))
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
         self._connection.settimeout(self._deadline.left())
@@ -111,7 +132,7 @@ class _BoundedStream(NetworkStream):
         except BaseException:
             self.close()
             raise
-        return _BoundedStream(secure, self._deadline, self._bytes_left)
+        return BoundedStream(secure, self._deadline, self._bytes_left)
 
     def close(self) -> None:
         self._connection.close()

@@ -17,7 +17,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from app.config import Settings
 from app.db.engine import check_schema
 from app.db.queries import models
-from app.encoders.base import EMBEDDED, INT8, Encoder, EncoderChoice
+from app.encoders.base import EMBEDDED, Encoder, EncoderChoice, split_variant
 from app.encoders.loading import automatic
 from app.encoders.presets import full_name
 from app.errors import LookalikeError, ModelMismatch, ModelNotMaintained, ModelUnavailable
@@ -88,7 +88,7 @@ class EncoderPool:
         configured = full_name(self._settings.model)
         if not automatic(configured) and configured != model.name:
             return True  # loading it tells whether the two are one model
-        return model.name.removesuffix(INT8) != EMBEDDED
+        return split_variant(model.name)[0] != EMBEDDED
 
     def refresh_active(self) -> None:
         """Read from the database which model is active. Raises as `active`."""
@@ -184,7 +184,7 @@ class EncoderPool:
         """The recorded revision if the model was added to others, or is the embedded encoder, whose
         former versions stay loadable; else the hub commit of the settings."""
         added = model.source is not None and name == model.source
-        embedded = name == model.name and name.removesuffix(INT8) == EMBEDDED
+        embedded = name == model.name and split_variant(name)[0] == EMBEDDED
         return model.revision if added or embedded else self._settings.model_revision
 
     def _is_recorded(self, name: str) -> bool:

@@ -30,8 +30,13 @@ from app.errors import BadInput, DatabaseUnavailable, UnknownKey
 
 Scope = Literal["search", "write", "admin"]
 
+Records = Literal["nothing", "results", "queries"]
+"""What is recorded of searches with a key: nothing, the products shown, or the query too."""
+
 SCOPES: tuple[Scope, ...] = get_args(Scope)
 """From the least to the most; each allows what those before it allow."""
+
+RECORDS: tuple[Records, ...] = get_args(Records)
 
 KEY = re.compile(r"lk_([a-z2-7]{12})_([A-Za-z0-9_-]{43})", re.ASCII)
 ORIGIN = re.compile(r"https?://[a-z0-9.-]+(:\d{1,5})?|https?://\[[0-9a-f:]+\](:\d{1,5})?", re.ASCII)
@@ -50,13 +55,15 @@ T = TypeVar("T")
 @dataclass(frozen=True, slots=True)
 class ApiKey:
     """A key without its secret. `rate` is in requests a second, None: no limit; `origins` are those
-    whose pages may use it in a browser; `state` is "usable", "expired" or "revoked"."""
+    whose pages may use it in a browser; `records` what is recorded of searches with it; `state` is
+    "usable", "expired" or "revoked"."""
 
     id: str
     name: str
     scope: Scope
     rate: float | None
     origins: tuple[str, ...]
+    records: Records
     created_at: datetime
     expires_at: datetime | None
     revoked_at: datetime | None
@@ -87,6 +94,7 @@ class ApiKeys:
         rate: float | None = None,
         expires_at: datetime | None = None,
         origins: Sequence[str] = (),
+        records: Records = "results",
     ) -> str:
         """Create a key and return it: it cannot be shown again.
 
@@ -114,7 +122,7 @@ class ApiKeys:
         with self._engine.begin() as connection:
             check_schema(connection)
             api_keys.insert(
-                connection, id_, name, scope, _digest(secret), rate, origins, expires_at
+                connection, id_, name, scope, _digest(secret), rate, origins, records, expires_at
             )
             # Here, because a process that searches a replica cannot store it when it needs it.
             api_keys.store_secret(connection, CURSORS, secrets.token_bytes(SECRET_BYTES))
@@ -217,8 +225,8 @@ def _digest(secret: str) -> bytes:
 
 def _key(row: KeyRow) -> ApiKey:
     state = "usable" if row.usable else "expired" if row.revoked_at is None else "revoked"
-    assert row.scope in SCOPES
+    assert row.scope in SCOPES and row.records in RECORDS
     return ApiKey(
-        row.id, row.name, row.scope, row.rate, row.origins, row.created_at, row.expires_at,
-        row.revoked_at, state,
+        row.id, row.name, row.scope, row.rate, row.origins, row.records, row.created_at,
+        row.expires_at, row.revoked_at, state,
     )  # fmt: skip

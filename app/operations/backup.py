@@ -37,6 +37,9 @@ DUMP = "catalogue.dump"
 DERIVED = ("public.index_chunk",)
 """Tables whose rows are left out: copies of index files, which another database cannot use."""
 
+PHOTOS = ("public.query_photo", "public.kept_photo")
+"""Photos that people searched with, which are deleted after a while, and a backup is not."""
+
 OPTIONS = (
     "--format=custom",
     "--compress=gzip:1",  # vectors are dumped as text, which compresses well; 2 to 9 gain little
@@ -52,21 +55,25 @@ class BackupFailed(LookalikeError):
 
 
 def backup(
-    engine: Engine, target: Path, notify: ProgressCallback = lambda message: None
+    engine: Engine,
+    target: Path,
+    notify: ProgressCallback = lambda message: None,
+    *,
+    photos: bool = False,
 ) -> Manifest:
     """Back up the database into the folder `target`, which must be new or empty.
 
-    Searches and writers are not blocked. Raises BadInput for a folder that is in use,
-    SchemaMismatch, DatabaseUnsuitable for a server newer than our pg_dump, and BackupFailed; the
-    target is then unchanged.
+    Photos that people searched with are left out unless `photos` is set. Searches and writers are
+    not blocked. Raises BadInput for a folder that is in use, SchemaMismatch, DatabaseUnsuitable for
+    a server newer than our pg_dump, and BackupFailed; the target is then unchanged.
     """
     _check_target(target)
     with _draft(target) as draft, snapshot(engine) as connection:
         timeouts.no_idle_timeout(connection)  # it is idle while pg_dump reads
         exported = database_info.export_snapshot(connection)
-        manifest = _describe(connection)
+        manifest = _describe(connection, DERIVED if photos else (*DERIVED, *PHOTOS))
         notify(f"{sum(manifest.rows.values()):,} rows in {len(manifest.rows)} tables")
-        _dump(engine, draft, exported, notify)
+        _dump(engine, draft, exported, manifest.left_out, notify)
         notify("hashing the files")
         return _seal(manifest, draft)
 
@@ -100,15 +107,16 @@ def _draft(target: Path) -> Iterator[Path]:
         raise BackupFailed(f"No backup was made: {exc}") from exc
 
 
-def _describe(connection: Connection) -> Manifest:
-    """The manifest of what this snapshot sees, without the files. Raises SchemaMismatch."""
+def _describe(connection: Connection, left_out: tuple[str, ...]) -> Manifest:
+    """The manifest of what this snapshot sees, without the files and the rows of the tables in
+    `left_out`. Raises SchemaMismatch."""
     versions, revision = database_info.versions(connection), _revision(connection)
     if versions.major > binaries.MAJOR:
         raise DatabaseUnsuitable(
             f"The server is PostgreSQL {versions.postgresql} and Lookalike's pg_dump is of "
             f"{binaries.MAJOR}, which cannot read it. Use the pg_dump of the server."
         )
-    names = [name for name in database_info.tables(connection) if name not in DERIVED]
+    names = [name for name in database_info.tables(connection) if name not in left_out]
     return Manifest(
         made_at=datetime.now(UTC),
         lookalike=version("lookalike"),
@@ -118,7 +126,7 @@ def _describe(connection: Connection) -> Manifest:
         pgvector=versions.pgvector or "",
         model=models.active_at_any_revision(connection),
         rows=_count_rows(connection, names),
-        left_out=DERIVED,
+        left_out=left_out,
         files={},
         pgvector_schema=versions.pgvector_schema or "public",
     )
@@ -147,8 +155,10 @@ def _revision(connection: Connection) -> str:
     return revision
 
 
-def _dump(engine: Engine, draft: Path, exported: str, notify: ProgressCallback) -> None:
-    left_out = [f"--exclude-table-data={name}" for name in DERIVED]
+def _dump(
+    engine: Engine, draft: Path, exported: str, tables: Sequence[str], notify: ProgressCallback
+) -> None:
+    left_out = [f"--exclude-table-data={name}" for name in tables]
     target = ("--snapshot", exported, "--file", str(draft / DUMP))
     try:
         client_tools.run(engine, "pg_dump", *OPTIONS, *left_out, *target, notify=notify)

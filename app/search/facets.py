@@ -51,13 +51,17 @@ class Facets:
     """The values of columns and attributes, the bounds of years and prices, the newest products.
 
     `depth` is the number of products up to which a query's results were counted, if there are more
-    than that; None if all were counted.
+    than that; None if all were counted. `path` and `reason` are how the products that were counted
+    were found, and `model` is the name of the model that found them, None if none was needed.
     """
 
     values: Mapping[str, FacetValues]
     bounds: FacetRange
     newest: tuple[tuple[Product, StoredPicture], ...] = ()
     depth: int | None = None
+    model: str | None = None
+    path: str = "exact"
+    reason: str = "all products are counted"
 
 
 class FacetService:
@@ -94,7 +98,8 @@ class FacetService:
         """
         with self._search.opened(query, cache) as request:
             connection = request.in_snapshot.connection
-            return self._counted(connection, query.filters, _pools_of(request))
+            found = self._counted(connection, query.filters, _pools_of(request))
+            return replace(found, model=request.in_snapshot.model.name)
 
     def of_filters(self, filters: Filters) -> Facets:
         """The facets of the products that pass the filters, of at most WORDS_DEPTH of them; each
@@ -102,15 +107,18 @@ class FacetService:
         with snapshot(self._engine) as connection:
             check_schema(connection)
 
-            def find(filters: Filters, at_most: int) -> list[int]:
-                return facets.passing(connection, nearest.filter_clause(filters), at_most)
+            def find(filters: Filters, at_most: int) -> _Pool:
+                ids = facets.passing(connection, nearest.filter_clause(filters), at_most)
+                return _Pool(ids, "exact", "the products that pass the filters are counted")
 
             return self._counted(connection, filters, _Pools(find, WORDS_DEPTH))
 
     def _counted(self, connection: Connection, filters: Filters, pools: _Pools) -> Facets:
         values = dict(self._values(connection, filters, pools))
         bounds = _bounds(connection, filters, pools)
-        return Facets(values, bounds, depth=pools.depth if pools.cut else None)
+        own = pools.pool(filters)
+        depth = pools.depth if pools.cut else None
+        return Facets(values, bounds, depth=depth, path=own.path, reason=own.reason)
 
     def _values(
         self, connection: Connection, filters: Filters, pools: _Pools
@@ -148,29 +156,42 @@ class FacetService:
         return [name for name in dict.fromkeys((*names, *more)) if _can_be_filtered(name)]
 
 
+@dataclass(frozen=True, slots=True)
+class _Pool:
+    """Products (ids), the path that found them, and the reason for that path."""
+
+    ids: list[int]
+    path: str
+    reason: str
+
+
 class _Pools:
     """The products (ids) found under variants of some filters, each read once.
 
     `find` gives at most so many products that pass filters; `depth` are counted.
     """
 
-    def __init__(self, find: Callable[[Filters, int], list[int]], depth: int) -> None:
+    def __init__(self, find: Callable[[Filters, int], _Pool], depth: int) -> None:
         self._find = find
-        self._by_filters: list[tuple[Filters, list[int]]] = []
+        self._by_filters: list[tuple[Filters, _Pool]] = []
         self.depth = depth
         self.cut = False
         """Whether one of the pools has more products than `depth`."""
 
     def ids(self, filters: Filters) -> list[int]:
         """The products found under these filters, at most `depth`."""
-        for known, ids in self._by_filters:
+        return self.pool(filters).ids
+
+    def pool(self, filters: Filters) -> _Pool:
+        """The same, with how they were found."""
+        for known, pool in self._by_filters:
             if known == filters:
-                return ids
-        ids = self._find(filters, self.depth + 1)
-        self.cut = self.cut or len(ids) > self.depth
-        ids = ids[: self.depth]
-        self._by_filters.append((filters, ids))
-        return ids
+                return pool
+        found = self._find(filters, self.depth + 1)
+        self.cut = self.cut or len(found.ids) > self.depth
+        pool = replace(found, ids=found.ids[: self.depth])
+        self._by_filters.append((filters, pool))
+        return pool
 
 
 def _pools_of(request: PageRequest) -> _Pools:
@@ -181,21 +202,26 @@ def _pools_of(request: PageRequest) -> _Pools:
     return _Pools(partial(_nearest, request), DEPTH)
 
 
-def _with_words(request: PageRequest, filters: Filters, at_most: int) -> list[int]:
+def _with_words(request: PageRequest, filters: Filters, at_most: int) -> _Pool:
     retrieval = request.in_snapshot
     assert request.catalogue_words is not None
     words, _ = request.catalogue_words
-    return match_counts.matching_ids(
+    ids = match_counts.matching_ids(
         retrieval.connection, retrieval.model, nearest.filter_clause(filters), words,
         at_most=at_most, excluded=retrieval.excluded,
     )  # fmt: skip
+    return _Pool(ids, "words", "the products that have the words are counted")
 
 
-def _nearest(request: PageRequest, filters: Filters, at_most: int) -> list[int]:
-    retrieval = replace(request.retrieval, k=at_most, filters=filters)
-    hits = request.data.retrieve(retrieval).candidates.hits
+def _nearest(request: PageRequest, filters: Filters, at_most: int) -> _Pool:
+    found = request.data.retrieve(replace(request.retrieval, k=at_most, filters=filters))
     least = request.query.min_similarity
-    return [hit.product_id for hit in hits if least is None or hit.similarity >= least - ROUNDING]
+    ids = [
+        hit.product_id
+        for hit in found.candidates.hits
+        if least is None or hit.similarity >= least - ROUNDING
+    ]
+    return _Pool(ids, found.path, found.reason.text)
 
 
 def _bounds(connection: Connection, filters: Filters, pools: _Pools) -> FacetRange:

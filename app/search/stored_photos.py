@@ -39,12 +39,14 @@ ATTEMPTS = 3
 
 @dataclass(frozen=True, slots=True)
 class PhotoReceipt:
-    """A stored photo: its id, when it expires, and the objects found in it, the surest first."""
+    """A stored photo: its id, when it expires, the objects found in it, the surest first, and its
+    preview (JPEG)."""
 
     id: str
     expires: datetime
     regions: tuple[RegionMatches, ...]
     result: SearchResult
+    preview: bytes
 
 
 class StoredPhotos:
@@ -92,7 +94,7 @@ class StoredPhotos:
         )  # fmt: skip
         with self._engine.begin() as connection:
             expires = query_photos.insert(connection, row, self._settings.photo_minutes)
-        return PhotoReceipt(row.id, expires, result.regions, result)
+        return PhotoReceipt(row.id, expires, result.regions, result, preview)
 
     def load(self, id_: str, cache: VectorCache, region: Region | None = None) -> bytes:
         """A stored photo as a picture of a query: its vectors are in `cache`, where the search

@@ -51,6 +51,7 @@ class ColourEncoder:
     reads_words = False
     maps_regions = False
     input_side: int | None = 336
+    batch_size = 16
 
     def prepare(self, picture: Image.Image) -> PreparedPicture:
         return np.asarray(picture.resize((224, 224), Image.Resampling.BICUBIC), dtype=np.uint8)

@@ -46,7 +46,7 @@ def main() -> int:
     source = draw_catalogue(home / "demo", products=52)
     embedded_server.start(home, {"fsync": "off"})
     try:
-        with App(Settings(home=home, model="embedded")) as app:
+        with App(Settings(home=home, model="embedded", events_per_s=1e6)) as app:
             app.initialise()
             load(app.engine, app.catalog, app.encoders, app.limits, source)
             app.indexer.rebuild()

@@ -6,11 +6,11 @@ import asyncio
 import socket
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
+from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from app.api import connections, limits
 from app.api.limits import BodyBudget, ClientGone, read_body
@@ -70,16 +70,17 @@ def test_answers_are_sent_without_delay(app: App, monkeypatch: pytest.MonkeyPatc
         socket.IPPROTO_TCP, socket.TCP_NODELAY,
     )  # fmt: skip
     made: list[int] = []
-    original = H11Protocol.connection_made
+    base = connections.HttpProtocol
+    original = base.connection_made
 
-    def noting(protocol: H11Protocol, transport: asyncio.Transport) -> None:
+    def noting(protocol: Any, transport: asyncio.Transport) -> None:
         original(protocol, transport)
         opened = transport.get_extra_info("socket")
         protocol.loop.call_soon(
             lambda: made.append(opened.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
         )
 
-    monkeypatch.setattr(H11Protocol, "connection_made", noting)
+    monkeypatch.setattr(base, "connection_made", noting)
     with api_served(app) as client:
         assert client.get("/healthz").status == 200
     assert made == [1]
@@ -93,6 +94,19 @@ def test_a_request_that_does_not_arrive_is_given_up(server: Callable[..., ApiCli
     first = b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n"
     with connected(client, first + b"GET /healthz HTTP/1.1\r\nX-Slow: ") as opened:
         assert received(opened).count(b"HTTP/1.1 200") == 1
+
+
+def test_a_head_of_any_size_is_not_read(server: Callable[..., ApiClient]) -> None:
+    client = server()
+    large = b"X-Long: " + b"a" * 1000 + b"\r\n"
+    first = b"GET /healthz HTTP/1.1\r\nHost: a\r\n"
+    for before in (b"", first + b"\r\n"):
+        with connected(client, before + first) as opened, suppress(ConnectionError):
+            for _ in range(10_000):  # 10 MB
+                opened.sendall(large)
+            raise AssertionError("the head was read")
+    with connected(client, first + large * 20 + b"Connection: close\r\n\r\n") as opened:
+        assert received(opened).startswith(b"HTTP/1.1 200")
 
 
 def test_many_silent_connections_keep_nobody_out(server: Callable[..., ApiClient]) -> None:

@@ -18,6 +18,7 @@ from app.types import Product
 from support.api_client import ApiClient, api_served
 from support.colours import choose_colours
 from support.paths import REPO
+from support.servers import wait_until
 from support.shop import add_products
 
 pytestmark = pytest.mark.browser
@@ -97,6 +98,28 @@ def test_a_page_of_a_shop_shows_similar_products(
         image.scroll_into_view_if_needed()
         expect(image).to_have_js_property("complete", True)
         assert image.evaluate("each => each.naturalWidth") > 0
+
+
+def test_a_click_on_a_product_of_the_page_is_told_to_the_api(
+    served: tuple[App, ApiClient], shop_page: ShopPage, tab: Page
+) -> None:
+    app, client = served
+    key = app.api_keys.create("search", origins=[shop_page.origin])
+    shop_page.fill_in(api=client.url, sku="P0003", count="4", key=key)
+    tab.goto(shop_page.origin)
+    tab.locator(".similar a").nth(1).click()
+
+    def told() -> list[tuple[object, ...]]:
+        """The clicks that were stored: the page is left before the answer to one arrives."""
+        with app.engine.connect() as connection:
+            rows = connection.exec_driver_sql(
+                "SELECT action, rank = 2, told_position, sku <> 'A/1' FROM analytics.clicks"
+            )
+            return [tuple(row) for row in rows]
+
+    wait_until(lambda: bool(told()), "no click is told")
+    app.events.close()  # which writes the search
+    assert told() == [("click", True, 2, True)]
 
 
 def test_without_a_valid_key_the_page_is_shown_without_the_section(

@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 
-from app.api.answers import ChangeAnswer, ProductAnswer
+from app.api.answers import ChangeAnswer, FacetAnswer, ProductAnswer
 from app.bootstrap import App
 from app.catalog.service import CatalogService
 from app.errors import DatabaseUnavailable
+from app.types import Query
 from ingest import uploads
 from support.api_client import ApiClient, ApiResponse, api_served
 from support.colours import photo
@@ -191,3 +192,18 @@ def test_facets_count_what_passes_and_what_is_found(client: ApiClient, app: App)
     assert found["products"] == 3
     assert client.get("/v1/facets?text=wren").json()["products"] == 1
     assert client.get("/v1/facets?nonsense=1").status == 422
+
+
+def test_facets_say_how_the_products_that_they_count_were_found(
+    client: ApiClient, app: App
+) -> None:
+    told = {
+        "?filter=brand%3DKestrel": (None, "exact"), "": (None, "exact"),
+        "?sku=P0001": ("colours", app.search.search(Query(sku="P0001")).plan.path),
+        "?text=kestrel": ("colours", "words"),
+    }  # fmt: skip
+    for asked, expected in told.items():
+        answer = client.get(f"/v1/facets{asked}").json()
+        FacetAnswer.model_validate(answer)
+        assert (answer["model"], answer["path"]) == expected, asked
+        assert answer["reason"] and answer["query_id"]

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import Iterator
 from dataclasses import asdict, replace
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -70,7 +72,10 @@ OPTIONS = st.fixed_dictionaries(
 )
 
 
-@given(kind=st.sampled_from(["sku", "text", "vector", "photo", "photo_id", "both"]), more=OPTIONS)
+@given(
+    kind=st.sampled_from(["sku", "text", "vector", "packed", "photo", "photo_id", "both"]),
+    more=OPTIONS,
+)
 @settings(
     max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
@@ -85,6 +90,7 @@ def test_every_kind_of_query_is_answered_as_by_the_service(
         "sku": {"sku": "P0003"},
         "text": {"text": "lamp"},
         "vector": {"vector": vector.tolist(), "model": "colours"},
+        "packed": {"vector": packed(vector), "model": "colours"},
         "photo": {},
         "photo_id": {"photo_id": stored_photo},
         "both": {"photo_id": stored_photo, "text": "mug", "text_weight": 0.0},
@@ -93,6 +99,7 @@ def test_every_kind_of_query_is_answered_as_by_the_service(
         "sku": Query(sku="P0003"),
         "text": Query(words="lamp"),
         "vector": Query(vector=vector, model_id=shared_app.catalog.model().id),
+        "packed": Query(vector=vector, model_id=shared_app.catalog.model().id),
         "photo": Query(picture=photo(SEED)),
         "photo_id": Query(picture=photo(SEED)),
         "both": Query(picture=photo(SEED), words="mug", words_weight=0.0),
@@ -112,6 +119,26 @@ def test_every_kind_of_query_is_answered_as_by_the_service(
     # Which path answers may depend on what was searched before; what it finds does not.
     del answer["plan"], expected["plan"]
     assert answer == expected
+
+
+def packed(numbers: Any) -> str:
+    return base64.b64encode(numbers.tobytes()).decode()
+
+
+def test_a_vector_in_base64_may_have_16_bits_a_number(client: ApiClient, shared_app: App) -> None:
+    half = vectors(shared_app, [SEED])[0].astype("<f2")
+    asked = {"model": "colours", "k": 5}
+    listed = client.post("/v1/search", asked | {"vector": half.astype(float).tolist()}).json()
+    short = asked | {"vector": packed(half), "vector_type": "float16"}
+    assert facts_of_answer(client.post("/v1/search", short).json()) == facts_of_answer(listed)
+
+
+def test_a_vector_that_is_not_its_bytes_is_refused(client: ApiClient) -> None:
+    infinite = packed(np.array([1, np.inf], "<f4"))
+    for wrong in ("", "AAA", "AAAAA", "?" * 8, "AAAA", infinite, packed(np.ones(4001, "<f4"))):
+        refused = client.post("/v1/search", {"model": "colours", "vector": wrong})
+        assert refused.status == 422, wrong
+        assert refused.json()["type"].endswith(("invalid-request", "bad-input")), wrong
 
 
 @pytest.fixture(scope="module")

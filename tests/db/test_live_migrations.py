@@ -27,6 +27,7 @@ from app.db.schema import SCHEMA_REVISION
 from app.errors import LockHeld, SchemaMismatch
 from app.operations.health import status
 from app.operations.migrate import migrate
+from app.operations.search_events import EventRow, RequestRow
 from app.types import Query
 from bench.harness.load_generator import under_load
 from support.colours import choose_colours, photo
@@ -241,7 +242,10 @@ def filled(app: App, sql: psycopg.Connection, tmp_path: Path) -> App:
     sql.execute("INSERT INTO calibration (model_id, similar_distance) VALUES (1, 0.5)")
     sql.execute("INSERT INTO model_change (active_id, active_name) VALUES (1, 'colours')")
     sql.execute("INSERT INTO ingest_reject (run_id, reason) SELECT id, 'no' FROM ingest_run")
-    app.photos.add(photo(3))
+    app.events.keep_photo("p", app.photos.add(photo(3)).preview, 1)
+    app.events.store([EventRow("q", "click", "P0001")])
+    app.events.record(RequestRow("q", "text", 5, 0, ["P0001"], [], "colours", "words"))
+    app.events.close()
     app.api_keys.create("search")
     app.api_keys.shared_secret("test")
     return app

@@ -29,6 +29,7 @@ from app.operations.backup import BackupFailed, backup
 from app.operations.health import status
 from app.operations.migrate import migrate
 from app.operations.roles import create_roles, roles_script
+from app.operations.search_events import EventRow, RequestRow
 from app.operations.worker import Worker
 from app.types import Query
 from ingest.pipeline import IngestReport
@@ -111,6 +112,15 @@ def samples_stored(app: App) -> int:
         return int(connection.exec_driver_sql("SELECT count(*) FROM query_sample").scalar_one())
 
 
+def events_stored(app: App) -> bool:
+    app.events.record(RequestRow("q", "sku", 1, 0, ["P0001"], [], "colours", "exact"))
+    app.events.store([EventRow("q", "click", "P0001")])  # creates the partitions of today
+    app.events.close()
+    with app.engine.connect() as connection:
+        clicks = connection.exec_driver_sql("SELECT count(*) FROM search_event").scalar_one()
+    return clicks == 1 and app.events.clean_up().dropped == 0
+
+
 DAILY_WORK = {
     "build": lambda app: app.indexer.rebuild().state == "published",
     "search": lambda app: app.search.search(Query(picture=photo(3))).plan.path == "faiss",
@@ -124,6 +134,7 @@ DAILY_WORK = {
     "list duplicates": lambda app: duplicate_report.duplicate_groups(app.engine, 0.9) is not None,
     "delete": lambda app: app.catalog.delete(["P0299"]) == 1,
     "undo": lambda app: app.catalog.undo(app.catalog.undoable_runs(1)[0].id).restored == 1,
+    "store events": events_stored,
     "work": built_by_a_worker,
     "report status": lambda app: status(app.engine, app.files, app.settings).healthy,
 }

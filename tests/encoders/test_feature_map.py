@@ -132,6 +132,7 @@ def test_siglips_whole_map_at_the_size_of_the_input_pools_to_its_own_vector() ->
     whole = SimpleNamespace(
         vision_model=network.vision_model if hasattr(network, "vision_model") else network,
         device=network.device,
+        dtype=network.dtype,
         config=SimpleNamespace(vision_config=network.config),
     )
     half = (0.5, 0.5, 0.5)

@@ -19,9 +19,16 @@ from urllib.parse import quote, unquote
 import pytest
 
 from app.errors import BadImage
-from app.images.download import MAX_REDIRECTS, Downloader, TryLater, Validators
-from app.images.public_network import is_public
+from app.images.download import (
+    MAX_REDIRECTS,
+    NO_VALIDATORS,
+    Downloader,
+    TryLater,
+    Validators,
+)
+from app.images.public_network import BoundedStream, is_public
 from support.colours import photo
+from support.servers import wait_until
 
 LIMIT = 10_000
 PICTURE = photo(1)
@@ -92,6 +99,9 @@ class Site(BaseHTTPRequestHandler):
 
     def _full(self) -> None:
         self.answer(b"x" * LIMIT, Content_Type="image/png")
+
+    def _full_length(self) -> None:
+        self.answer(b"x" * LIMIT, Content_Type="image/png", Content_Length=str(LIMIT))
 
     def _announced(self) -> None:
         self.answer(Content_Length=str(1 << 40))
@@ -579,3 +589,84 @@ def test_a_chunk_with_an_invalid_size_is_refused_and_not_read_endlessly(size: st
             )
         thread.join(300)
     assert taken < 50 << 20
+
+
+# Connections that stay open
+
+
+@pytest.fixture
+def kept_site(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """A site that keeps connections open, as HTTP/1.1 does."""
+    monkeypatch.setattr(Site, "protocol_version", "HTTP/1.1")
+    monkeypatch.setattr(Site, "timeout", 30)
+    with serving() as port:
+        yield f"http://127.0.0.1:{port}"
+        # Its threads end when the connections are closed.
+        wait_until(lambda: "process_request_thread" not in str(threading.enumerate()), "they stay")
+
+
+@pytest.fixture
+def keeping(kept_site: str) -> Iterator[Downloader]:
+    web = Downloader(max_bytes=LIMIT, ports=None, allow_private=True, keep_alive=True)
+    yield web
+    web.close()
+
+
+def fetched(web: Downloader, url: str, known: Validators = NO_VALIDATORS) -> bytes | None:
+    body = BytesIO()
+    return body.getvalue() if web.fetch(url, body, known) is not None else None
+
+
+def test_downloads_from_one_server_share_a_connection(
+    kept_site: str, keeping: Downloader, connected: list[str]
+) -> None:
+    for _ in range(3):
+        assert fetched(keeping, f"{kept_site}/picture") == PICTURE
+        assert fetched(keeping, f"{kept_site}/chunks") == PICTURE
+    assert fetched(keeping, f"{kept_site}/versioned", Validators('"v1"')) is None
+    assert fetched(keeping, f"{kept_site}/picture") == PICTURE
+    assert len(connected) == 1
+    assert "Connection" not in Site.requests[-1][1]
+
+
+def test_a_connection_that_the_server_has_closed_is_replaced(
+    kept_site: str, keeping: Downloader, connected: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Site, "timeout", 0.05)  # seconds that the site waits for a request
+    assert fetched(keeping, f"{kept_site}/picture") == PICTURE
+    time.sleep(0.3)
+    # As if it had closed the connection while the request was on its way.
+    monkeypatch.setattr(BoundedStream, "get_extra_info", lambda self, info: None)
+    assert fetched(keeping, f"{kept_site}/picture") == PICTURE
+    assert len(connected) == 2
+
+
+def test_each_download_over_a_kept_connection_has_limits_of_its_own(
+    kept_site: str, keeping: Downloader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.images.download.FRAMING_BYTES", 2 * LIMIT)
+    for _ in range(10):  # more than one connection may receive in one download
+        assert fetched(keeping, f"{kept_site}/full_length") == b"x" * LIMIT
+    slow = Downloader(
+        max_bytes=LIMIT, ports=None, allow_private=True, keep_alive=True, timeout_s=0.5
+    )
+    assert fetched(slow, f"{kept_site}/picture") == PICTURE
+    time.sleep(0.6)  # the first download's time is over
+    assert fetched(slow, f"{kept_site}/picture") == PICTURE
+    with pytest.raises(TryLater, match=r"longer than 0\.5 seconds"):
+        fetched(slow, f"{kept_site}/drip")
+    slow.close()
+
+
+def test_a_connection_is_not_used_again_after_a_part_of_a_response(
+    kept_site: str, keeping: Downloader, connected: list[str]
+) -> None:
+    with pytest.raises(BadImage, match="more than"):
+        fetched(keeping, f"{kept_site}/announced")
+    assert fetched(keeping, f"{kept_site}/picture") == PICTURE
+    assert len(connected) == 2
+
+
+def test_without_keep_alive_a_server_is_told_to_close(kept_site: str) -> None:
+    Downloader(max_bytes=LIMIT, ports=None, allow_private=True).read(f"{kept_site}/picture")
+    assert Site.requests[-1][1]["Connection"] == "close"

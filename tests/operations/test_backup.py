@@ -207,6 +207,11 @@ INSERT INTO query_photo (id, fingerprint, vector, preview, expires_at)
     VALUES ('p', 'abc', '\\x00', '\\xff', now() + interval '1 hour');
 INSERT INTO api_key (id, name, scope, digest, origins)
     VALUES ('k', 'shop', 'search', sha256('x'), '{https://shop.example}');
+INSERT INTO kept_photo (id, preview) VALUES ('p', '\\xff');
+SELECT add_search_partitions(0);
+INSERT INTO search_request (query_id, kind, k, skipped, shown, folded, model, path)
+    VALUES ('q', 'text', 5, 0, '{P0001}', '{}', 'colours', 'words');
+INSERT INTO search_event (query_id, action_name, sku) VALUES ('q', 'click', 'P0001');
 INSERT INTO api_secret (name, secret) VALUES ('cursors', '\\x01');
 """
 
@@ -219,12 +224,26 @@ def test_every_row_of_every_table_is_restored(
     app.catalog.delete(["P0003"])
     decide(app.engine, "P0001", "TWO", True, "Ada")
     sql.execute(FILLED)
-    backup(app.engine, tmp_path / "b")
+    backup(app.engine, tmp_path / "b", photos=True)
     restore(elsewhere.engine, tmp_path / "b")
     for table in tables(app):
         if table not in ("index_build", "index_chunk"):
             rows = f"SELECT (to_jsonb(t) - 'changed_in')::text FROM {table} AS t ORDER BY 1"
             assert ask(elsewhere, rows) == ask(app, rows) != [], table
+
+
+def test_photos_that_people_searched_with_are_in_no_backup_unless_asked_for(
+    app: App, elsewhere: App, sql: psycopg.Connection, tmp_path: Path
+) -> None:
+    """They are deleted in time, and a backup is kept for longer; keys are digests and stay."""
+    add(app, numbered(1))
+    sql.execute(FILLED)
+    manifest = backup(app.engine, tmp_path / "b")
+    assert {"public.query_photo", "public.kept_photo"} <= set(manifest.left_out)
+    restore(elsewhere.engine, tmp_path / "b")
+    counts = {"query_photo": 0, "kept_photo": 0, "api_key": 1, "search_event": 1}
+    for table, rows in counts.items():
+        assert ask(elsewhere, f"SELECT count(*) FROM {table}") == [(rows,)], table
 
 
 def test_a_backup_contains_a_single_snapshot(app: App, elsewhere: App, tmp_path: Path) -> None:

@@ -30,6 +30,7 @@ class ColourEncoder:
         self.reads_words = False
         self.maps_regions = False
         self.input_side: int | None = None
+        self.batch_size = 16
 
     def encode_pictures(self, pictures: Sequence[Image.Image]) -> Vectors:
         return self.encode_prepared([self.prepare(picture) for picture in pictures])

@@ -46,17 +46,17 @@ def save_published_clip(folder: Path) -> Path:
     return folder
 
 
-def save_clip_parts(folder: Path, *, seed: int = 0) -> Path:
-    """Write the same model in the format of transformers."""
-    _model(seed).save_pretrained(folder)
+def save_clip_parts(folder: Path, *, seed: int = 0, dim: int = DIM) -> Path:
+    """Write the same model in the format of transformers; its vectors have `dim` elements."""
+    _model(seed, dim).save_pretrained(folder)
     _processor().save_pretrained(folder)
     return folder
 
 
-def _model(seed: int) -> CLIPModel:
+def _model(seed: int, dim: int) -> CLIPModel:
     letters = vocabulary()
     config = CLIPConfig(
-        projection_dim=DIM,
+        projection_dim=dim,
         text_config={
             **_SHAPE,
             "vocab_size": len(letters),

@@ -9,7 +9,7 @@ from typing import Any
 
 from sqlalchemy import Connection, text
 
-FIELDS = "id, name, scope, digest, rate, origins, created_at, expires_at, revoked_at"
+FIELDS = "id, name, scope, digest, rate, origins, records, created_at, expires_at, revoked_at"
 
 USABLE = "revoked_at IS NULL AND (expires_at IS NULL OR expires_at > now())"
 
@@ -29,6 +29,7 @@ class KeyRow:
     digest: bytes
     rate: float | None
     origins: tuple[str, ...]
+    records: str
     created_at: datetime
     expires_at: datetime | None
     revoked_at: datetime | None
@@ -37,17 +38,18 @@ class KeyRow:
 
 def insert(
     connection: Connection, id_: str, name: str, scope: str, digest: bytes, rate: float | None,
-    origins: Sequence[str], expires_at: datetime | None,
+    origins: Sequence[str], records: str, expires_at: datetime | None,
 ) -> None:  # fmt: skip
     """Store a key by the digest (32 bytes) of its secret."""
     connection.execute(
         text(
-            """INSERT INTO api_key (id, name, scope, digest, rate, origins, expires_at)
-            VALUES (:id, :name, :scope, :digest, :rate, CAST(:origins AS text[]), :expires_at)"""
+            """INSERT INTO api_key (id, name, scope, digest, rate, origins, records, expires_at)
+            VALUES (:id, :name, :scope, :digest, :rate, CAST(:origins AS text[]), :records,
+                :expires_at)"""
         ),
         {
             "id": id_, "name": name, "scope": scope, "digest": digest, "rate": rate,
-            "origins": list(origins), "expires_at": expires_at,
+            "origins": list(origins), "records": records, "expires_at": expires_at,
         },
     )  # fmt: skip
 
@@ -64,11 +66,8 @@ def listed(connection: Connection) -> list[KeyRow]:
 
 
 def _key(row: Sequence[Any]) -> KeyRow:
-    id_, name, scope, digest, rate, origins, created_at, expires_at, revoked_at, usable = row
-    return KeyRow(
-        id_, name, scope, bytes(digest), rate, tuple(origins), created_at, expires_at, revoked_at,
-        usable,
-    )  # fmt: skip
+    id_, name, scope, digest, rate, origins, *others = row
+    return KeyRow(id_, name, scope, bytes(digest), rate, tuple(origins), *others)
 
 
 def revoke(connection: Connection, id_: str) -> bool:

@@ -112,6 +112,18 @@ SELECT sku AS example FROM (
     SELECT sku_a AS sku FROM duplicate_verdict UNION SELECT sku_b FROM duplicate_verdict) AS named
 WHERE NOT EXISTS (SELECT FROM product AS p WHERE p.sku = named.sku)"""
 
+EVENTS_WITHOUT_PRODUCT = """
+SELECT sku AS example FROM (SELECT DISTINCT sku FROM search_event WHERE sku IS NOT NULL) AS named
+WHERE NOT EXISTS (SELECT FROM product AS p WHERE p.sku = named.sku)"""
+
+# A day more than `drop_search_partitions` leaves: a worker looks once an hour.
+EVENTS_OVERDUE = """
+SELECT c.oid::regclass AS example
+FROM pg_inherits AS tree JOIN pg_class AS c ON c.oid = tree.inhrelid
+WHERE tree.inhparent IN (to_regclass('search_request'), to_regclass('search_event'))
+    AND c.relname ~ '_[0-9]{8}$' AND to_date(right(c.relname, 8), 'YYYYMMDD') + 2
+        <= now() - CAST(:days AS double precision) * interval '1 day'"""
+
 RUNS_UNFINISHED = """
 SELECT id AS example FROM ingest_run
 WHERE state = 'running' AND started_at < clock_timestamp() - interval '1 day'"""

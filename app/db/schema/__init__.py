@@ -6,12 +6,13 @@ them.
 
 from __future__ import annotations
 
-from app.db.schema import api, builds, catalogue, models, runs, versions
+from app.db.schema import api, builds, catalogue, events, models, runs, versions
 from app.db.schema.columns import metadata
 
 SCHEMA_REVISION = "0016"
 """The migration that this code needs; a test compares it with the newest one in `alembic/`."""
 
 __all__ = [
-    "SCHEMA_REVISION", "api", "builds", "catalogue", "metadata", "models", "runs", "versions",
+    "SCHEMA_REVISION", "api", "builds", "catalogue", "events", "metadata", "models", "runs",
+    "versions",
 ]  # fmt: skip

@@ -55,6 +55,12 @@ api_key = Table(
     moment("created_at"),
     Column("expires_at", DateTime(timezone=True)),
     Column("revoked_at", DateTime(timezone=True)),
+    Column(
+        "records", Text, nullable=False, server_default=text("'nothing'"),
+        comment="what is recorded of searches with the key: nothing, what was shown, or the query "
+        "too",
+    ),
+    CheckConstraint("records IN ('nothing', 'results', 'queries')", name="records"),
     CheckConstraint("scope IN ('search', 'write', 'admin')", name="scope"),
     CheckConstraint("octet_length(digest) = 32", name="digest"),
     CheckConstraint("rate > 0", name="rate"),

@@ -36,13 +36,15 @@ class CheckOptions:
     """What to check in addition to the database and the index files, and whether to repair.
 
     `folders` hold the original pictures; `load` loads the encoder. Empty or None: not checked.
-    Pictures that more than `shared` products show are named.
+    Pictures that more than `shared` products show are named. Searches and events should be deleted
+    after `event_days`.
     """
 
     folders: Sequence[PictureFolder] = ()
     load: Callable[[], Encoder] | None = None
     repair: bool = False
     shared: int = 20
+    event_days: float = 30.0
 
 
 def check(
@@ -60,7 +62,15 @@ def check(
     originals = Originals(wanted.folders)
     left_out: list[str] = []
     findings = [
-        *run_queries(engine, (*rows.QUERIES, rows.shared_pictures(wanted.shared)), wanted.repair),
+        *run_queries(
+            engine,
+            (
+                *rows.QUERIES,
+                rows.shared_pictures(wanted.shared),
+                rows.events_overdue(wanted.event_days),
+            ),
+            wanted.repair,
+        ),
         *words.find(engine, wanted.repair, notify),
         *picture_checks.find_thumbnails(engine, originals, limits, wanted.repair, notify),
     ]

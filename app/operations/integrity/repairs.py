@@ -10,7 +10,14 @@ from sqlalchemy import Connection, Engine
 from app.catalog import fallback_index
 from app.db import locks, notifications, timeouts
 from app.db.locks import LockKey
-from app.db.queries import change_stamps, database_info, ingest_runs, integrity, pictures
+from app.db.queries import (
+    change_stamps,
+    database_info,
+    ingest_runs,
+    integrity,
+    pictures,
+    search_events,
+)
 from app.db.queries.change_stamps import StampTrigger
 
 BATCH = 1000
@@ -25,6 +32,12 @@ def writing(engine: Engine) -> Iterator[Connection]:
         locks.acquire(connection, LockKey.CATALOG_WRITE)
         yield connection
         notifications.notify(connection)
+
+
+def drop_old_events(engine: Engine, days: float) -> str:
+    """Drop the days of searches and events that are older than so many days."""
+    with engine.begin() as connection:
+        return f"{search_events.drop_partitions(connection, days)} were deleted"
 
 
 def sweep(engine: Engine) -> str:

@@ -46,6 +46,17 @@ def shared_pictures(most: int) -> IntegrityQuery:
     )  # fmt: skip
 
 
+def events_overdue(days: float) -> IntegrityQuery:
+    """Finds searches and events that should have been deleted after so many days."""
+    return IntegrityQuery(
+        "events-overdue", "warning", "days of searches and events that should be deleted by now",
+        integrity.EVENTS_OVERDUE,
+        "No worker deletes them. Run `lookalike check --repair` or `lookalike events prune`.",
+        partial(repairs.drop_old_events, days=days),
+        {"days": str(days)},
+    )  # fmt: skip
+
+
 def _rule_names() -> str:
     """The names of all constraints and indexes of the schema, separated by spaces."""
     tables = metadata.tables.values()
@@ -116,6 +127,11 @@ QUERIES = (
         "verdicts-on-nothing", "info", "skus in verdicts that no product has",
         integrity.VERDICTS_WITHOUT_PRODUCT,
         "The verdicts apply again when a product with the sku is loaded.",
+    ),
+    IntegrityQuery(
+        "events-on-nothing", "info", "skus in events that no product has",
+        integrity.EVENTS_WITHOUT_PRODUCT,
+        "Those products were deleted since, or a client sends other ids than skus.",
     ),
     IntegrityQuery(
         "runs-left", "warning", "loads that began more than a day ago and did not end",
