@@ -1,33 +1,48 @@
-# One image for the page and for every command. Build arguments:
-#   MODEL                what is baked in: 'embedded' or a hub name such as clip-ViT-B-32; with
-#                        -int8 behind it, in 8-bit numbers
-#   MODEL_REVISION       commit of a hub model; empty: the one pinned for its name
-#   PIP_EXTRA_INDEX_URL  a further index for pip, such as PyTorch's own of CPU wheels
+# One image for the page, the HTTP API, the worker and every command. Build arguments:
+#   MODEL            what is baked in: 'embedded' or a hub name such as clip-ViT-B-32; with -int8
+#                    behind it, in 8-bit numbers
+#   MODEL_REVISION   commit of a hub model; empty: the one pinned for its name
+#   TORCH_INDEX_URL  the package index that torch comes from; empty: that of pip, whose torch brings
+#                    gigabytes of libraries for GPUs
 ARG PYTHON_VERSION=3.11
 
-FROM python:${PYTHON_VERSION}-slim AS build
-ARG TORCH_VERSION=2.13.0
-ARG PIP_EXTRA_INDEX_URL
-ENV PATH=/opt/venv/bin:$PATH \
-    PIP_DISABLE_PIP_VERSION_CHECK=1 \
-    PIP_NO_CACHE_DIR=1
-WORKDIR /srv/lookalike
-RUN python -m venv /opt/venv && pip install "torch==${TORCH_VERSION}"
-# The dependencies alone, so that a change of the code does not install them again.
+# The dependencies alone: what else changes in pyproject.toml, such as the version, does not
+# install them again.
+FROM python:${PYTHON_VERSION}-slim AS requirements
 COPY pyproject.toml ./
 RUN python -c "import tomllib; print(*tomllib.load(open('pyproject.toml', 'rb'))['project']['dependencies'], sep='\n')" \
-        > /tmp/dependencies.txt \
-    && pip install -r /tmp/dependencies.txt
-COPY README.md setup.py MANIFEST.in ./
+        > /requirements.txt
+
+FROM python:${PYTHON_VERSION}-slim AS dependencies
+ARG TORCH_VERSION=2.13.0
+ARG TORCH_INDEX_URL=https://download.pytorch.org/whl/cpu
+ENV PATH=/opt/lookalike/bin:/opt/venv/bin:$PATH \
+    PIP_DISABLE_PIP_VERSION_CHECK=1 \
+    PIP_NO_CACHE_DIR=1
+# From its own index alone and by itself: an index that does not answer ends the build, where a
+# further one would be passed over. What torch depends on comes with the rest.
+RUN python -m venv /opt/venv \
+    && pip install --no-deps ${TORCH_INDEX_URL:+--index-url "${TORCH_INDEX_URL}"} "torch==${TORCH_VERSION}"
+COPY --from=requirements /requirements.txt /requirements.txt
+# The project is found beside the dependencies: a change of the code does not copy them.
+RUN pip install -r /requirements.txt \
+    && python -c "import site; open(site.getsitepackages()[0] + '/lookalike.pth', 'w').write('/opt/lookalike\n')"
+
+FROM dependencies AS project
+RUN pip install "setuptools>=77"
+WORKDIR /src
+COPY pyproject.toml README.md setup.py MANIFEST.in ./
 COPY alembic alembic
 COPY sql sql
 COPY ingest ingest
 COPY lookalike lookalike
 COPY app app
-RUN pip install --no-deps . && rm -rf build
+# Readable by every user, whatever umask the files were checked out with.
+RUN pip install --no-deps --no-build-isolation --target /opt/lookalike . \
+    && chmod -R a+rX /opt/lookalike
 
 # The model is fetched by the code that will load it, at the commit that code pins.
-FROM build AS model
+FROM project AS model
 ARG MODEL=embedded
 ARG MODEL_REVISION
 ENV HF_HOME=/opt/models \
@@ -35,18 +50,22 @@ ENV HF_HOME=/opt/models \
 # What makes 8-bit models stays in this stage: running one does not need it.
 RUN mkdir -p /opt/models \
     && case "${MODEL}" in *-int8) pip install "nncf>=3.4,<4";; esac \
-    && if [ "${MODEL%-int8}" = auto ]; then echo "Name a model: 'auto' is a choice for one machine." >&2; exit 1; fi \
-    && python -c "import sys; from app.encoders.loading import choose_encoder; print(choose_encoder(sys.argv[1], revision=sys.argv[2] or None).note)" \
-        "${MODEL}" "${MODEL_REVISION:-}"
+    && if ! lookalike model fetch "${MODEL}" ${MODEL_REVISION:+--revision "${MODEL_REVISION}"}; then \
+        echo "The image needs a model, and ${MODEL} could not be had. Build where its hub can be" \
+            "reached, or with LOOKALIKE_MODEL=embedded, which needs no download." >&2; \
+        exit 1; \
+    fi \
+    && chmod -R a+rX /opt/models
 
 FROM python:${PYTHON_VERSION}-slim
+RUN useradd --uid 10001 --user-group --no-log-init --create-home --home-dir /var/lib/lookalike lookalike \
+    && install -d -o lookalike -g lookalike /var/lib/lookalike/index /var/lib/lookalike/downloads
+COPY --from=dependencies /opt/venv /opt/venv
+COPY --from=model /opt/models /opt/models
+COPY --from=project /opt/lookalike /opt/lookalike
 ARG MODEL=embedded
 ARG MODEL_REVISION
-RUN useradd --uid 10001 --user-group --no-log-init --create-home --home-dir /var/lib/lookalike lookalike \
-    && install -d -o lookalike -g lookalike /var/lib/lookalike/index
-COPY --from=build /opt/venv /opt/venv
-COPY --from=model /opt/models /opt/models
-ENV PATH=/opt/venv/bin:$PATH \
+ENV PATH=/opt/lookalike/bin:/opt/venv/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     PYTHONDONTWRITEBYTECODE=1 \
     HF_HOME=/opt/models \

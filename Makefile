@@ -5,6 +5,8 @@ PAGE ?= 1
 
 VENV := .venv
 BIN := $(VENV)/bin
+# What the demo needs, and that with the tools of the tests.
+BASE := $(VENV)/.installed-base
 INSTALLED := $(VENV)/.installed
 DEMO := $(CURDIR)/.demo
 
@@ -20,12 +22,17 @@ PHOTOS ?=
 # The demo prunes what its catalogue does not have: it must not reach anybody's real database.
 ONLY_DEMO := env -u LOOKALIKE_DATABASE_URL -u LOOKALIKE_INDEX_DIR LOOKALIKE_HOME="$(DEMO)"
 
-.PHONY: help install demo test soak mutants fuzz bench openapi fuzz-api lint format clean
+.PHONY: help install demo test test-containers test-lowest lowest release audit docs soak mutants fuzz bench openapi fuzz-api lint format clean
 
 help:
 	@echo "make demo         install, draw and ingest a catalogue, search it, serve the page"
 	@echo "make demo PAGE=0  the same, without the page"
 	@echo "make test         install and run all tests"
+	@echo "make test-containers  docs/containers.md with Docker, from a clone to a restore"
+	@echo "make test-lowest  all tests with the lowest versions of dependencies that are allowed"
+	@echo "make release      wheel, source distribution, list of components and hashes, in dist"
+	@echo "make audit        look for known vulnerabilities of the dependencies"
+	@echo "make docs         the documentation as a site, in docs/_build/html"
 	@echo "make soak         write, build and search at once for a long time, and compare"
 	@echo "make mutants      introduce known mistakes into copies of the code; tests must fail"
 	@echo "make fuzz         read mutated pictures, catalogues, indexes, backups and web answers"
@@ -37,11 +44,52 @@ help:
 	@echo "make install      only make $(VENV)"
 	@echo "make clean        remove $(VENV), the demo's data and the caches"
 
-demo: $(INSTALLED)
+demo: $(BASE)
 	exec $(ONLY_DEMO) $(BIN)/lookalike demo $(if $(filter 0 no,$(PAGE)),--no-page)
 
 test: $(INSTALLED)
-	$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup
+	env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -m pytest -n $(JOBS) --dist loadgroup
+
+# Takes minutes, gigabytes and Docker: not part of the tests.
+test-containers:
+	tests/containers/run.sh
+
+# In an environment of its own.
+test-lowest:
+	"$(PYTHON)" -m venv .venv-lowest
+	.venv-lowest/bin/python -m pip install torch==2.13.0
+	.venv-lowest/bin/python -m pip install --constraint release/lowest.txt -e ".[test]"
+	.venv-lowest/bin/python -m pytest -n $(JOBS) --dist loadgroup $(TESTS)
+
+# What torch needs for other hardware is left out, as in an installation without it.
+lowest: $(INSTALLED)
+	$(BIN)/python -m pip install --quiet -e ".[release]"
+	{ sed -n '/^#/p' release/lowest.txt; \
+		$(BIN)/uv pip compile --quiet --no-header --no-annotate --resolution lowest-direct \
+			--python-version 3.11 --extra test pyproject.toml \
+		| grep -v -E '^(nvidia|cuda|triton)'; } > release/lowest.new
+	mv release/lowest.new release/lowest.txt
+
+release: $(INSTALLED)
+	$(BIN)/python -m pip install --quiet -e ".[release]"
+	rm -rf dist .venv-release
+	$(BIN)/python release/build.py dist
+	"$(PYTHON)" -m venv .venv-release
+	.venv-release/bin/python -m pip install --quiet torch==2.13.0
+	.venv-release/bin/python -m pip install --quiet dist/*.whl
+	$(BIN)/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible \
+		--output-file dist/lookalike-$$($(BIN)/python release/version.py).cdx.json \
+		.venv-release/bin/python
+	$(BIN)/python release/licences.py --check
+	cd dist && sha256sum * > SHA256SUMS
+
+audit: $(INSTALLED)
+	$(BIN)/python -m pip install --quiet -e ".[release]"
+	$(BIN)/pip-audit --requirement release/lowest.txt --no-deps --disable-pip
+	$(BIN)/pip-audit --local --skip-editable
+
+docs: $(INSTALLED)
+	$(BIN)/python -m sphinx -W --keep-going -b html docs docs/_build/html
 
 soak: $(INSTALLED)
 	PYTHONPATH=tests $(BIN)/python tests/freshness/soak.py
@@ -74,9 +122,9 @@ format: $(INSTALLED)
 
 install: $(INSTALLED)
 
-# The stamp is written last, so an installation that was interrupted is taken up again.
+# The stamps are written last, so an installation that was interrupted is taken up again.
 # torch comes first and pinned: a looser choice may bring gigabytes of libraries for other hardware.
-$(INSTALLED): pyproject.toml
+$(BASE): pyproject.toml
 	@command -v "$(PYTHON)" >/dev/null || { \
 		echo "$(PYTHON) was not found. Name a Python 3.11 or newer: make PYTHON=python3.12 …" >&2; \
 		exit 1; }
@@ -89,12 +137,17 @@ $(INSTALLED): pyproject.toml
 	@rm -f "$@"
 	"$(PYTHON)" -m venv $(VENV)
 	$(BIN)/python -m pip install torch==2.13.0
+	$(BIN)/python -m pip install -e .
+	@touch "$@"
+
+$(INSTALLED): $(BASE)
+	@rm -f "$@"
 	$(BIN)/python -m pip install -e ".[test]"
 	@touch "$@"
 
 clean:
 	@if [ -x $(BIN)/python ] && [ -d "$(DEMO)" ]; then \
 		$(ONLY_DEMO) $(BIN)/lookalike db stop; fi
-	rm -rf $(VENV) "$(DEMO)" *.egg-info build dist
+	rm -rf $(VENV) .venv-lowest .venv-release "$(DEMO)" *.egg-info build dist docs/_build
 	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 import platformdirs
-from pydantic import Field, field_validator
+from pydantic import Field, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 PLACES_PER_CORE = 4
@@ -33,6 +33,13 @@ class Settings(BaseSettings):
         repr=False,  # it may contain a password
         description=(
             "URL of the PostgreSQL server: `postgresql://user:password@host:5432/database`"
+        ),
+    )
+    database_password_file: Path | None = Field(
+        default=None,
+        description=(
+            "file whose first line is the password of LOOKALIKE_DATABASE_URL, such as a secret of "
+            "a container"
         ),
     )
     index_dir: Path | None = Field(
@@ -300,13 +307,14 @@ class Settings(BaseSettings):
         description="pictures that an ingest begins to download of one host in a second",
     )
 
-    @field_validator("home", "index_dir", "cache_dir")
+    @field_validator("home", "index_dir", "cache_dir", "database_password_file")
     @classmethod
-    def _absolute(cls, path: Path | None) -> Path | None:
+    def _absolute(cls, path: Path | None, info: ValidationInfo) -> Path | None:
         try:
             return path.expanduser().absolute() if path is not None else None
         except (OSError, RuntimeError) as exc:
-            raise ValueError(f"{str(exc).rstrip('.')}; name another folder") from exc
+            kind = "file" if str(info.field_name).endswith("_file") else "folder"
+            raise ValueError(f"{str(exc).rstrip('.')}; name another {kind}") from exc
 
     @field_validator("link_ports")
     @classmethod

@@ -12,6 +12,7 @@ from sqlalchemy import Engine
 from app.catalog.fallback_index import maintain_after_load
 from app.catalog.ingest_run import IngestRun, dry_run, ingest_run
 from app.catalog.service import CatalogService
+from app.catalog.statistics import analyse_new
 from app.encoders.base import EncoderProvider
 from app.errors import BadInput
 from app.images.decoding import ImageLimits
@@ -98,6 +99,7 @@ def load(
         report = job.run(
             buffer, prune=options.prune, progress=lambda report: progress(report, len(buffer))
         )
+        analyse_new(engine)  # first: a table with an index no longer counts as never analysed
         maintain_after_load(engine, notify)
         return report
 

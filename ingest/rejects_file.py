@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -10,6 +11,9 @@ from typing import TextIO
 
 from app.errors import BadInput
 from ingest.sources import SourceReject
+
+STDOUT = Path("-")
+"""Stands for standard output, as for a container whose file system is read-only."""
 
 HEADER = ("line", "sku", "image", "reason")
 
@@ -49,9 +53,12 @@ class RejectFile:
 def reject_file(
     path: Path | None, callback: RejectCallback = lambda reject: None
 ) -> Iterator[RejectFile]:
-    """A rejects file at `path` (overwritten); None only calls back. Raises BadInput."""
-    if path is None:
-        yield RejectFile(None, callback)
+    """A rejects file at `path` (overwritten), or standard output for STDOUT; None only calls back.
+
+    Raises BadInput.
+    """
+    if path is None or path == STDOUT:
+        yield RejectFile(sys.stdout if path else None, callback)
         return
     try:
         file = path.open("w", encoding="utf-8", errors="backslashreplace", newline="")

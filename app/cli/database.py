@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import click
 
@@ -13,9 +14,11 @@ from app.db import dsn
 from app.db.embedded import server as embedded_server
 from app.db.engine import database_url
 from app.operations.roles import create_roles, roles_script
+from app.secret_files import read_secret
 
 MIGRATOR, SERVER = "MIGRATOR_PASSWORD", "SERVER_PASSWORD"
-"""Environment variables of passwords: all users of a machine can read command-line arguments."""
+"""Environment variables of passwords: all users of a machine can read command-line arguments.
+With `_FILE` behind it, each names a file that holds the password."""
 
 
 @click.command()
@@ -65,16 +68,23 @@ def roles(migrator: str, server: str, apply: bool) -> None:
     """Print the SQL script that creates a role to migrate and a role to serve.
 
     --apply runs it, which needs a superuser; it may run again at any time. The passwords come from
-    the environment variables MIGRATOR_PASSWORD and SERVER_PASSWORD, if they are set.
+    the environment variables MIGRATOR_PASSWORD and SERVER_PASSWORD, or from the files that
+    MIGRATOR_PASSWORD_FILE and SERVER_PASSWORD_FILE name, if they are set.
     """
     if not apply:
         click.echo(roles_script(migrator, server), nl=False)
         return
-    variables = {migrator: os.environ.get(MIGRATOR), server: os.environ.get(SERVER)}
+    variables = {migrator: _password(MIGRATOR), server: _password(SERVER)}
     passwords = {role: password for role, password in variables.items() if password}
     with App() as app:
         create_roles(app.engine, migrator, server, passwords)
     note(f"{migrator} migrates and {server} serves.")
+
+
+def _password(variable: str) -> str | None:
+    if named := os.environ.get(f"{variable}_FILE"):
+        return read_secret(Path(named))
+    return os.environ.get(variable)
 
 
 @db.command()

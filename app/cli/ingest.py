@@ -31,7 +31,9 @@ from ingest.load import LoadOptions, check_rejects, load, preview_load
 from ingest.open_source import OpenSource, open_source
 from ingest.pipeline import IngestReport
 from ingest.prefetch import ENCODERS
+from ingest.preview import Preview
 from ingest.prune_limit import PruneLimit
+from ingest.rejects_file import STDOUT
 from ingest.sources import SourceReject
 
 PROGRESS_INTERVAL_S = 10.0
@@ -57,8 +59,12 @@ MAX_REASONS = 5
 @click.option(
     "--rejects",
     type=click.Path(path_type=Path),
-    help="Write what is refused to this CSV.",
+    help="Write what is refused to this CSV; '-' for standard output.",
 )
+@click.option(
+    "--fail-on-rejects", metavar="N", type=click.IntRange(min=0),
+    help="Exit code 1 if more than N rows or N pictures are refused. Default: all rows.",
+)  # fmt: skip
 @click.option("--prune", is_flag=True, help="Delete products that are not in the source.")
 @click.option(
     "--prune-at-most", metavar="N|N%",
@@ -72,8 +78,9 @@ MAX_REASONS = 5
 @click.option("--encoding", default="utf-8", show_default=True, help="Encoding of CSV and TSV.")
 @as_json
 def ingest(
-    source: str, format_: str, images: Path | None, rejects: Path | None, prune: bool,
-    prune_at_most: str | None, force: bool, dry_run: bool, encoding: str, as_json: bool,
+    source: str, format_: str, images: Path | None, rejects: Path | None,
+    fail_on_rejects: int | None, prune: bool, prune_at_most: str | None, force: bool,
+    dry_run: bool, encoding: str, as_json: bool,
 ) -> None:  # fmt: skip
     """Load SOURCE, a file, a feed or a folder of pictures, into the catalogue.
 
@@ -92,10 +99,13 @@ def ingest(
     """
     if prune_at_most is not None and not prune:
         raise click.UsageError("--prune-at-most limits what --prune deletes; add --prune.")
+    if rejects == STDOUT and (as_json or dry_run):
+        other = "--json" if as_json else "--dry-run"
+        raise click.UsageError(f"{other} and --rejects - both write to standard output.")
     limit = PruneLimit() if prune_at_most is None else prune_limit.parse(prune_at_most)
     options = LoadOptions(images, rejects, encoding, prune, limit, force, format_)
     if dry_run:
-        _preview(source, options, as_json=as_json)
+        _preview(source, options, fail_on_rejects, as_json=as_json)
         return
     reasons: Counter[str] = Counter()
     with (
@@ -110,9 +120,10 @@ def ingest(
     if as_json:
         print_json(report.as_dict())
     else:
-        click.echo(summary(report))
+        click.echo(summary(report), err=rejects == STDOUT)
     _note_rejects(report.rejected, report.images_rejected, rejects)
     _note_reasons(reasons)
+    _check_refused(report, fail_on_rejects)
 
 
 @contextmanager
@@ -138,7 +149,19 @@ def _note_reasons(reasons: Counter[str]) -> None:
         note(f"{count} of these pictures: {reason}")
 
 
-def _preview(source: str, options: LoadOptions, *, as_json: bool) -> None:
+def _check_refused(run: IngestReport | Preview, most: int | None) -> None:
+    """Raise BadInput if more was refused than may be; without a number, if every row was."""
+    if most is None:
+        if run.read and run.rejected == run.read:
+            raise BadInput("Every row was refused, so nothing of this source is in the catalogue.")
+    elif max(run.rejected, run.images_rejected) > most:
+        raise BadInput(
+            f"More was refused than --fail-on-rejects {most} allows. The other rows were handled; "
+            "correct the refused ones and run it again."
+        )
+
+
+def _preview(source: str, options: LoadOptions, most: int | None, *, as_json: bool) -> None:
     with App() as app, _opened(app, source, options) as opened:
         result = preview_load(app.engine, app.catalog, app.encoders, app.limits, opened, options)
     if as_json:
@@ -148,11 +171,13 @@ def _preview(source: str, options: LoadOptions, *, as_json: bool) -> None:
     _note_rejects(result.rejected, result.images_rejected, options.rejects)
     if result.refused:
         raise BadInput(result.refused)
+    _check_refused(result, most)
 
 
 def _note_rejects(rows: int, pictures: int, rejects: Path | None) -> None:
     if rows or pictures:
-        where = f"see {rejects}" if rejects else "name a file with --rejects to see which and why"
+        named = "standard output" if rejects == STDOUT else rejects
+        where = f"see {named}" if rejects else "name a file with --rejects to see which and why"
         refused = f"{_counted(rows, 'row')} and {_counted(pictures, 'picture')} were refused"
         note(f"{refused}; {where}.")
 

@@ -12,8 +12,9 @@ from app.bootstrap import App
 from app.cli.output import ThrottledProgress, as_json, note, print_json, print_table
 from app.encoders.base import AUTO, EMBEDDED, split_variant
 from app.encoders.embedded_versions import offer, outdated
+from app.encoders.loading import automatic, choose_encoder
 from app.encoders.presets import PRESETS, full_name
-from app.errors import LookalikeError
+from app.errors import BadInput, LookalikeError
 from app.evaluation import labelled_queries
 from app.evaluation.html_report import comparison_report as html_comparison
 from app.evaluation.labelled_queries import LabelledQuery
@@ -86,6 +87,16 @@ def add(name: str, revision: str | None) -> None:
         added = app.lifecycle.add(_absolute(name), revision)
     note(f"{added.name} ({added.dim} dimensions) is kept up to date from now on.")
     note(f"Next: `lookalike model embed {added.name}` for the pictures that are already stored.")
+
+
+@model.command()
+@click.argument("name")
+@click.option("--revision", help="Commit of a model of the hub.")
+def fetch(name: str, revision: str | None) -> None:
+    """Download the model NAME and compile it, for use without a network; needs no database."""
+    if automatic(name):
+        raise BadInput("'auto' is a choice for one machine. Name a model, such as 'embedded'.")
+    note(choose_encoder(_absolute(name), revision=revision).note)
 
 
 @model.command("embed")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from urllib.parse import quote
 
 import psycopg
 import sqlalchemy
@@ -50,6 +51,14 @@ def without_password(address: str) -> str:
 def for_psql(address: str) -> str:
     """The URL as psql accepts it, with the password, whichever driver the URL names."""
     return f"postgresql://{_after_scheme(address)}"
+
+
+def with_password(address: str, password: str) -> str:
+    """The URL with this password, unless it has one of its own."""
+    if "password" in parse(address):
+        return address
+    mark = "&" if "?" in address else "?"
+    return f"{address}{mark}password={quote(password, safe='')}"
 
 
 def public_url(options: dict[str, str]) -> sqlalchemy.URL:

@@ -23,6 +23,7 @@ from app.db.driver_errors import translate
 from app.db.embedded import server as embedded_server
 from app.db.schema import SCHEMA_REVISION
 from app.errors import DatabaseUnavailable, DatabaseUnsuitable, SchemaMismatch
+from app.secret_files import read_secret
 
 MAX_PREPARED_STATEMENTS = 20
 """Prepared statements of a fast connection; each takes about 0.7 MB of the server's memory."""
@@ -69,8 +70,14 @@ class _Pool(QueuePool):
 
 
 def database_url(settings: Settings) -> str:
-    """The URL as psql accepts it; starts the embedded server if the settings name no server."""
-    return settings.database_url or embedded_server.start(settings.home)
+    """The URL as psql accepts it, with the password of the settings' file; starts the embedded
+    server if the settings name no server."""
+    if not settings.database_url:
+        return embedded_server.start(settings.home)
+    if settings.database_password_file is None:
+        return settings.database_url
+    password = read_secret(settings.database_password_file)
+    return dsn.with_password(settings.database_url, password)
 
 
 def make_engine(settings: Settings) -> Engine:

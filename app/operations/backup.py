@@ -5,6 +5,8 @@ Index files are not included: they are rebuilt from the embeddings.
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -100,11 +102,19 @@ def _draft(target: Path) -> Iterator[Path]:
             yield draft
     except OSError as exc:
         raise BackupFailed(
-            f"No backup was made in {target}: {exc.strerror or exc}. Make room, or name another "
-            "folder."
+            f"No backup was made in {target}: {exc.strerror or exc}. {_advice(target, exc)}"
         ) from exc
     except DatabaseUnavailable as exc:
         raise BackupFailed(f"No backup was made: {exc}") from exc
+
+
+def _advice(target: Path, exc: OSError) -> str:
+    if exc.errno in (errno.EACCES, errno.EPERM):
+        parent = target.absolute().parent
+        return f"Let the user {os.getuid()} write to {parent}, or name another folder."
+    if exc.errno == errno.EROFS:
+        return "Name a folder that is on a file system that can be written to."
+    return "Make room, or name another folder."
 
 
 def _describe(connection: Connection, left_out: tuple[str, ...]) -> Manifest:

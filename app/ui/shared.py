@@ -16,13 +16,27 @@ from app.ui.formatting import escape_markdown
 
 _log = logging.getLogger("lookalike.page")
 
+_prepared: list[App] = []
+"""The services that `prepare` created, until `services` takes them."""
+
 
 @st.cache_resource(show_spinner="Starting …")
 def services() -> App:
     """The services of all sessions, created once in this process."""
-    app = App()
-    serve_metrics(app)
+    app = _prepared.pop() if _prepared else _with_metrics()
     app.warm_soon()
+    return app
+
+
+def prepare() -> None:
+    """Create the services of this process and serve its metrics before the first visitor."""
+    _prepared.append(_with_metrics())
+
+
+def _with_metrics() -> App:
+    app = App()
+    _ = app.admission  # its gauges are there before a search
+    serve_metrics(app)
     return app
 
 

@@ -11,13 +11,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-import click
 import pytest
 import yaml
 from psycopg.conninfo import conninfo_to_dict
 
-from app.cli import cli
 from app.config import Settings
+from support.command_lines import parse
 from support.paths import REPO
 
 SETTINGS = {f"LOOKALIKE_{name.upper()}" for name in Settings.model_fields}
@@ -38,7 +37,7 @@ def services(compose: dict[str, Any]) -> dict[str, dict[str, Any]]:
 @pytest.fixture(scope="module")
 def lookalike_services(services: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
     """The services that run Lookalike."""
-    return {name: service for name, service in services.items() if "build" in service}
+    return {n: s for n, s in services.items() if str(s["image"]).startswith("lookalike:")}
 
 
 @dataclass(frozen=True)
@@ -71,20 +70,10 @@ def with_defaults(text: str) -> str:
     return VARIABLE.sub(lambda match: (match[3] or "") if match[2] == "-" else "given", text)
 
 
-def parse(words: list[str]) -> None:
-    """Raise UsageError unless `lookalike` accepts these arguments."""
-    command: click.Command = cli
-    context = click.Context(cli)
-    while isinstance(command, click.Group):
-        name, subcommand, words = command.resolve_command(context, words)
-        assert subcommand is not None
-        command, context = subcommand, click.Context(subcommand, parent=context, info_name=name)
-    command.make_parser(context).parse_args(list(words))
-
-
 def test_every_command_of_a_container_exists(lookalike_services: dict[str, dict[str, Any]]) -> None:
-    names = {"roles", "migrate", "page", "api", "ingest", "worker", "backup"}
-    assert set(lookalike_services) == names
+    assert set(lookalike_services) == {
+        "roles", "migrate", "page", "api", "worker", "ingest", "ingest-gpu", "backup", "restore"
+    }  # fmt: skip
     for service in lookalike_services.values():
         _, *words = [*service.get("entrypoint", ["lookalike"]), *service["command"]]
         if words[0] == "-c":
@@ -102,52 +91,101 @@ def test_services_wait_for_their_dependencies(services: dict[str, dict[str, Any]
                 assert services[other]["restart"] in ONE_SHOT, f"{name} waits for {other}"
     assert set(services["roles"]["depends_on"]) == {"db"}
     assert set(services["migrate"]["depends_on"]) == {"db", "roles"}
-    for name in ("page", "api", "ingest", "worker", "backup"):
+    for name in ("page", "api", "worker"):
         assert set(services[name]["depends_on"]) == {"db", "migrate"}
 
 
-def test_one_off_services_do_not_start_by_default(
+def test_a_load_or_a_backup_runs_no_migration_and_changes_no_password(
     services: dict[str, dict[str, Any]],
 ) -> None:
-    jobs = {name for name, service in services.items() if "profiles" in service}
-    assert jobs == {"ingest", "backup"}
-    assert {name for name, s in services.items() if s["restart"] == "unless-stopped"} == {
-        "db",
-        "page",
-        "api",
-        "worker",
-    }
+    for name in ("ingest", "ingest-gpu", "backup"):
+        assert set(services[name]["depends_on"]) == {"db"}
+    # A restore is into a database without roles.
+    assert set(services["restore"]["depends_on"]) == {"db", "roles"}
 
 
-def test_no_secret_is_in_the_file(services: dict[str, dict[str, Any]]) -> None:
-    secret = re.compile("PASSWORD|SECRET|TOKEN|KEY")
-    references = 0
+def test_one_off_services_and_monitoring_do_not_start_by_default(
+    services: dict[str, dict[str, Any]],
+) -> None:
+    profiles = {name: s["profiles"] for name, s in services.items() if "profiles" in s}
+    assert profiles == {
+        "ingest": ["jobs"], "backup": ["jobs"], "restore": ["jobs"], "ingest-gpu": ["gpu"],
+        "prometheus": ["monitoring"], "grafana": ["monitoring"],
+    }  # fmt: skip
+    lasting = {name for name, s in services.items() if s["restart"] == "unless-stopped"}
+    assert lasting == {"db", "page", "api", "worker", "prometheus", "grafana"}
+
+
+def test_every_secret_is_a_file_that_git_ignores(
+    compose: dict[str, Any], services: dict[str, dict[str, Any]]
+) -> None:
+    folder = "./secrets"
+    for name, secret in compose["secrets"].items():
+        assert {key: with_defaults(value) for key, value in secret.items()} == {
+            "file": f"{folder}/{name}"
+        }
+    used = set()
     for service in services.values():
-        for name, value in service["environment"].items():
-            if secret.search(name):
-                assert re.fullmatch(r"\$\{\w+:\?[^}]+\}", value), f"{name} must come from outside"
-                references += 1
+        mounted = {f"/run/secrets/{name}" for name in service.get("secrets", [])}
+        used |= set(service.get("secrets", []))
+        for name, value in service.get("environment", {}).items():
             assert not re.search(r"://[^/@]*:[^/@]*@", value), f"{name} holds a password"
-    assert references == 1 + 3 + 6
+            if re.search("PASSWORD|SECRET|TOKEN|KEY", name):
+                assert name.endswith("_FILE") and value in mounted
+    assert used == set(compose["secrets"])
+    ignored = (REPO / ".gitignore").read_text(encoding="utf-8").split()
+    assert {"/.env", "/secrets/", "/backups/"} <= set(ignored)
+
+
+def test_one_service_builds_the_image_and_no_registry_is_asked_for_it(
+    lookalike_services: dict[str, dict[str, Any]],
+) -> None:
+    images: dict[str, list[str]] = {}
+    for name, service in lookalike_services.items():
+        assert service["pull_policy"] == "never"
+        builders = images.setdefault(with_defaults(service["image"]), [])
+        builders += [name] if "build" in service else []
+    assert images == {"lookalike:local": ["roles"], "lookalike:local-gpu": ["ingest-gpu"]}
+
+
+def test_torch_is_that_for_processors_unless_a_gpu_is_asked_for(
+    lookalike_services: dict[str, dict[str, Any]], steps: list[Step]
+) -> None:
+    cpu = "https://download.pytorch.org/whl/cpu"
+    arguments = {
+        name: with_defaults(service["build"]["args"]["TORCH_INDEX_URL"])
+        for name, service in lookalike_services.items() if "build" in service
+    }  # fmt: skip
+    assert arguments == {"roles": cpu, "ingest-gpu": ""}
+    assert f"TORCH_INDEX_URL={cpu}" in [step.words for step in steps if step.name == "ARG"]
+    (torch,) = [step.words for step in steps if "torch==${TORCH_VERSION}" in step.words]
+    # Of one index alone, so that one that does not answer is not passed over.
+    assert '--no-deps ${TORCH_INDEX_URL:+--index-url "${TORCH_INDEX_URL}"}' in torch
+    (device,) = lookalike_services["ingest-gpu"]["deploy"]["resources"]["reservations"]["devices"]
+    assert device["capabilities"] == ["gpu"]
 
 
 def test_each_service_has_only_the_role_and_password_it_needs(
     lookalike_services: dict[str, dict[str, Any]],
 ) -> None:
-    server = ("lookalike_server", "SERVER_PASSWORD")
-    migrator = ("lookalike_migrator", "MIGRATOR_PASSWORD")
+    server = ("lookalike_server", ["server_password"])
+    migrator = ("lookalike_migrator", ["migrator_password"])
     roles = {
         name: (
             conninfo_to_dict(service["environment"]["LOOKALIKE_DATABASE_URL"])["user"],
-            VARIABLE.findall(service["environment"]["PGPASSWORD"])[0][0],
+            service["secrets"],
         )
         for name, service in lookalike_services.items()
     }
+    every = ["postgres_password", "migrator_password", "server_password"]
     assert roles == {
-        "roles": ("lookalike", "POSTGRES_PASSWORD"),
-        "migrate": migrator, "backup": migrator,
-        "page": server, "api": server, "worker": server, "ingest": server,
+        "roles": ("lookalike", every),
+        "migrate": migrator, "backup": migrator, "restore": migrator,
+        "page": server, "api": server, "worker": server, "ingest": server, "ingest-gpu": server,
     }  # fmt: skip
+    for service in lookalike_services.values():
+        password = service["environment"]["LOOKALIKE_DATABASE_PASSWORD_FILE"]
+        assert password == f"/run/secrets/{service['secrets'][0]}"
     words = lookalike_services["roles"]["command"]
     assert words[words.index("--server") + 1] == server[0]
     assert words[words.index("--migrator") + 1] == migrator[0]
@@ -157,12 +195,15 @@ def test_containers_use_a_configured_model(
     lookalike_services: dict[str, dict[str, Any]], steps: list[Step]
 ) -> None:
     for service in lookalike_services.values():
-        assert with_defaults(service["build"]["args"]["MODEL"]) == "embedded"
+        if "build" in service:
+            assert with_defaults(service["build"]["args"]["MODEL"]) == "embedded"
         assert "auto" not in service["command"]
     assert {s.words for s in steps if s.name == "ARG" and s.words.startswith("MODEL=")} == {
         "MODEL=embedded"
     }
-    assert any('"${MODEL%-int8}" = auto' in step.words and "exit 1" in step.words for step in steps)
+    # The command refuses 'auto'. Where the model cannot be had, advice ends the build.
+    (fetch,) = [step.words for step in steps if "lookalike model fetch" in step.words]
+    assert "exit 1" in fetch and "LOOKALIKE_MODEL=embedded" in fetch
 
 
 def test_the_model_of_the_services_is_the_one_in_the_image(
@@ -170,7 +211,7 @@ def test_the_model_of_the_services_is_the_one_in_the_image(
 ) -> None:
     assert (
         lookalike_services["migrate"]["command"][-1]
-        == lookalike_services["page"]["build"]["args"]["MODEL"]
+        == lookalike_services["roles"]["build"]["args"]["MODEL"]
     )
 
 
@@ -179,6 +220,8 @@ def test_ports_are_published_on_localhost_only(services: dict[str, dict[str, Any
     assert {name: [with_defaults(port) for port in ports[name]] for name in ports} == {
         "page": ["127.0.0.1:8501:8501"],
         "api": ["127.0.0.1:8502:8502"],
+        "prometheus": ["127.0.0.1:9090:9090"],
+        "grafana": ["127.0.0.1:3000:3000"],
     }
 
 
@@ -207,7 +250,7 @@ def test_every_long_running_service_has_a_health_check(
     services: dict[str, dict[str, Any]],
 ) -> None:
     for service in services.values():
-        if service["restart"] == "unless-stopped":  # the health check of the page is in the image
+        if service["restart"] == "unless-stopped":  # that of the page is in the image
             assert "test" in service.get("healthcheck", {"test": "of the image"})
         else:
             assert service["healthcheck"] == {"disable": True}
@@ -220,8 +263,21 @@ def test_the_index_is_written_by_one_service_and_read_by_the_page(
     assert lookalike_services["worker"]["volumes"] == [f"index:{folder}"]
     for name in ("page", "api"):
         assert lookalike_services[name]["volumes"] == [f"index:{folder}:ro"]
-    assert set(compose["volumes"]) == {"postgres", "index"}
+    assert set(compose["volumes"]) == {
+        "postgres", "index", "downloads", "prometheus", "grafana"
+    }  # fmt: skip
     assert lookalike_services["page"]["environment"]["LOOKALIKE_PAGE_REBUILD"] == "false"
+
+
+def test_a_load_remembers_what_it_downloaded(
+    lookalike_services: dict[str, dict[str, Any]], steps: list[Step]
+) -> None:
+    folder = "/var/lib/lookalike/downloads"
+    for name in ("ingest", "ingest-gpu"):
+        assert f"downloads:{folder}" in lookalike_services[name]["volumes"]
+    # A new volume has the owner of the folder in the image.
+    (made,) = [step.words for step in steps if "install -d -o lookalike" in step.words]
+    assert folder in made.split()
 
 
 def test_the_worker_has_a_health_check(lookalike_services: dict[str, dict[str, Any]]) -> None:
@@ -252,10 +308,10 @@ def test_every_setting_of_a_container_exists(
 
 def test_every_variable_of_compose_is_documented() -> None:
     text = (REPO / "docker-compose.yml").read_text(encoding="utf-8")
-    ops = (REPO / "docs/ops.md").read_text(encoding="utf-8")
-    outside = {match[1] for match in VARIABLE.finditer(text)} - {"LOOKALIKE_TAG"}
+    guide = (REPO / "docs/containers.md").read_text(encoding="utf-8")
+    outside = {match[1] for match in VARIABLE.finditer(text)}
     assert [
-        name for name in sorted(outside) if not re.search(rf"^\\| .*`{name}`.* \\|", ops, re.M)
+        name for name in sorted(outside) if not re.search(rf"^\| .*`{name}`.* \|", guide, re.M)
     ] == []
 
 
@@ -263,8 +319,8 @@ def test_build_arguments_of_compose_are_declared(
     lookalike_services: dict[str, dict[str, Any]], steps: list[Step]
 ) -> None:
     declared = {step.words.split("=")[0] for step in steps if step.name == "ARG"}
-    for service in lookalike_services.values():
-        assert set(service["build"]["args"]) <= declared
+    for name in ("roles", "ingest-gpu"):
+        assert set(lookalike_services[name]["build"]["args"]) <= declared
 
 
 def test_the_database_image_has_a_supported_pgvector(
@@ -304,8 +360,32 @@ def test_files_that_the_image_copies_exist_and_are_not_ignored(steps: list[Step]
     assert packages | {"alembic", "sql", "pyproject.toml", project["project"]["readme"]} <= copied
 
 
-def _stages(steps: list[Step]) -> set[str]:
-    return {step.words.split(" AS ")[1] for step in steps if " AS " in step.words}
+def test_dependencies_are_installed_again_only_when_they_change(steps: list[Step]) -> None:
+    """Not by a change of the code, of the version or of a build argument of the last stage."""
+    stages = _stages(steps)
+    dependencies = [step for step in steps if step.stage == stages["dependencies"]]
+    copied = [step.words for step in dependencies if step.name == "COPY"]
+    assert copied == ["--from=requirements /requirements.txt /requirements.txt"]
+    (read,) = [s.words for s in steps if s.stage == stages["requirements"] and s.name == "RUN"]
+    assert "['project']['dependencies']" in read
+    last = [step for step in steps if step.stage == steps[-1].stage]
+    names = [step.name for step in last]
+    assert max(i for i, name in enumerate(names) if name == "COPY") < names.index("ARG")
+    copies = [step.words.split()[0] for step in last if step.name == "COPY"]
+    # From what changes least to what changes most.
+    assert copies == ["--from=dependencies", "--from=model", "--from=project"]
+
+
+def test_what_the_image_installs_is_readable_whatever_the_umask(steps: list[Step]) -> None:
+    stages = _stages(steps)
+    for stage, folder in (("project", "/opt/lookalike"), ("model", "/opt/models")):
+        words = [s.words for s in steps if s.stage == stages[stage] and s.name == "RUN"]
+        assert words[-1].endswith(f"chmod -R a+rX {folder}")
+
+
+def _stages(steps: list[Step]) -> dict[str, int]:
+    """The numbers of the stages by name."""
+    return {step.words.split(" AS ")[1]: step.stage for step in steps if " AS " in step.words}
 
 
 def test_variables_of_the_image_are_declared_where_they_are_used(steps: list[Step]) -> None:
@@ -344,7 +424,7 @@ def test_the_image_has_a_health_check(steps: list[Step], compose: dict[str, Any]
     port = compose["services"]["page"]["ports"][0].split(":")[-1]
     assert f"http://127.0.0.1:{port}/_stcore/health" in check
     assert [step.words for step in steps if step.name == "EXPOSE"] == [port]
-    jobs = ("roles", "migrate", "ingest", "backup")
+    jobs = ("roles", "migrate", "ingest", "ingest-gpu", "backup", "restore")
     assert all(compose["services"][name]["healthcheck"] == {"disable": True} for name in jobs)
 
 
@@ -359,7 +439,7 @@ def test_programs_embedded_in_the_container_files_are_valid_python(steps: list[S
     programs = [
         program
         for step in steps
-        for program in re.findall(r'python"?,? "?-c"?,? "(.*?)"(?: |\])', step.words)
+        for program in re.findall(r'python"?,? "?-c"?,? "(.*?)"(?: |\]|$)', step.words)
     ]
     assert len(programs) == 3
     for program in programs:

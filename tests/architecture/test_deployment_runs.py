@@ -31,8 +31,9 @@ from support.servers import TcpServer, free_port, password_server
 from support.sources import write_source
 
 SECRETS = {name: f"s3cret'{name} @%/:" for name in (
-    "POSTGRES_PASSWORD", "MIGRATOR_PASSWORD", "SERVER_PASSWORD"
+    "postgres_password", "migrator_password", "server_password"
 )}  # fmt: skip
+"""The files of the folder of secrets, and what they hold."""
 LOOKALIKE = [sys.executable, "-c", "from app.cli import main; main()"]
 VARIABLE = re.compile(r"\$\{(\w+)(?::([-?])([^}]*))?\}")
 
@@ -62,7 +63,7 @@ class Deployment:
             "LOOKALIKE_HOME": str(self.folder / "home"), "PYTHONPATH": str(REPO),
             "LOOKALIKE_MODEL": "embedded", "LOOKALIKE_WORKER_POLL_S": "0.5",
             "LOOKALIKE_WORKER_METRICS_PORT": self.places["9464"],
-            "LOOKALIKE_PAGE_METRICS_PORT": "0",
+            "LOOKALIKE_PAGE_METRICS_PORT": self.places["9465"],
         }  # fmt: skip
 
     def run(self, name: str) -> subprocess.CompletedProcess[str]:
@@ -86,9 +87,9 @@ class Deployment:
             process.wait(300)
 
     def _here(self, text: str) -> str:
-        filled = VARIABLE.sub(
-            lambda match: SECRETS.get(match[1], match[3] if match[2] == "-" else ""), text
-        ).replace("$$", "$")
+        filled = VARIABLE.sub(lambda match: match[3] if match[2] == "-" else "", text).replace(
+            "$$", "$"
+        )
         for there, here in self.places.items():
             filled = filled.replace(there, here)
         return filled
@@ -97,7 +98,7 @@ class Deployment:
 @pytest.fixture(scope="module")
 def tcp() -> Iterator[TcpServer]:
     with password_server() as server, psycopg.connect(server.url(), autocommit=True) as admin:
-        secret = psycopg.sql.Literal(SECRETS["POSTGRES_PASSWORD"]).as_string(admin)
+        secret = psycopg.sql.Literal(SECRETS["postgres_password"]).as_string(admin)
         admin.execute(f"CREATE ROLE lookalike SUPERUSER LOGIN PASSWORD {secret}")
         admin.execute("CREATE DATABASE lookalike OWNER lookalike TEMPLATE template0")
         yield server
@@ -110,13 +111,18 @@ def deployment(
     """A deployment with roles and tables created and a catalogue loaded."""
     folder = tmp_path_factory.mktemp("deployment")
     (folder / "backups").mkdir()
+    (folder / "secrets").mkdir()
+    for name, password in SECRETS.items():
+        (folder / "secrets" / name).write_text(f"{password}\n", encoding="utf-8")
     places = {
         "@db:5432": f"@127.0.0.1:{tcp.port}",
         "/var/lib/lookalike/index": str(folder / "index"),
         "/catalogue/catalogue.csv": str(folder / "catalogue" / "catalogue.csv"),
+        "/run/secrets": str(folder / "secrets"),
         "/backups": str(folder / "backups"),
         "0.0.0.0": "127.0.0.1",
         "9464": str(free_port()),
+        "9465": str(free_port()),
     }
     write_source(folder / "catalogue", 12)
     text = (REPO / "docker-compose.yml").read_text(encoding="utf-8")
@@ -156,12 +162,16 @@ def test_the_worker_builds_is_healthy_and_shows_no_password(deployment: Deployme
     assert "s3cret" not in " ".join(words)
 
 
-def test_the_page_is_healthy_and_shows_no_password(deployment: Deployment) -> None:
+def test_the_page_is_healthy_has_metrics_before_a_visitor_and_shows_no_password(
+    deployment: Deployment,
+) -> None:
     port = free_port()
     with deployment.running("page", "--port", str(port)) as page:
         assert wait_for_response(f"http://127.0.0.1:{port}/_stcore/health") == b"ok"
+        metrics = wait_for_response(f"http://127.0.0.1:{deployment.places['9465']}/metrics")
+        assert b"lookalike_searches_waiting 0.0" in metrics
         words = [word for each in (page, *page.children(True)) for word in each.cmdline()]
-    assert "streamlit" in " ".join(words) and "s3cret" not in " ".join(words)
+    assert "app.ui.server" in " ".join(words) and "s3cret" not in " ".join(words)
 
 
 def test_the_api_is_healthy_and_answers_nobody_without_a_key(deployment: Deployment) -> None:

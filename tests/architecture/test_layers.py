@@ -24,7 +24,7 @@ ROWS = [
     app.index app.duplicates app.encoders
     app.db app.images
     app.types app.errors app.config app.concurrency app.atomic_files \
-        app.text_input app.vectors app
+        app.text_input app.vectors app.secret_files app
     """.strip().splitlines()
 ]
 SIBLINGS = {
@@ -35,6 +35,7 @@ SIBLINGS = {
     ("app.config", "app.errors"),
     ("app.atomic_files", "app.errors"),
     ("app.text_input", "app.errors"),
+    ("app.secret_files", "app.errors"),
     ("app.vectors", "app.types"),
 }
 """Allowed imports between rooms of one row: (importer, imported)."""

@@ -28,12 +28,15 @@ from app.cli import BUSY, COMMANDS, cli, ingest, main, output
 from app.cli.model import _absolute as absolute_path
 from app.config import Settings
 from app.db.embedded import server as embedded_server
+from app.encoders.base import EncoderChoice
 from app.encoders.loading import choose_encoder
 from app.errors import BadSource, Busy
-from support.colours import photo
+from support.colours import ColourEncoder, photo
 from support.paths import REPO
 from support.small_clip import save_small_clip
 from support.sources import contents, write_csv, write_photos, write_source
+
+pytestmark = pytest.mark.xdist_group("clip")  # one process imports its libraries
 
 LOOKALIKE = Path(sys.executable).with_name("lookalike")
 HEAVY = {"torch", "faiss", "streamlit", "transformers", "sentence_transformers"}
@@ -221,6 +224,47 @@ def test_rejects_are_written_to_a_file_that_is_named(
     assert f"see {tmp_path / 'r.csv'}" in ran.err
     lines = (tmp_path / "r.csv").read_text().splitlines()
     assert lines[0] == "line,sku,image,reason" and lines[1].startswith('3,B,,"the price ')
+
+
+def test_rejects_go_to_standard_output_and_the_summary_to_standard_error(
+    cat: Run, source: Path
+) -> None:
+    source.write_text("sku,price,images\nA,12,0.png\nB,NaN,1.png\n")
+    ran = cat("ingest", source, "--rejects", "-")
+    assert [line.split(",")[:2] for line in ran.out.splitlines()] == [["line", "sku"], ["3", "B"]]
+    assert "2 rows read" in ran.err and "see standard output" in ran.err
+    for other in ("--json", "--dry-run"):
+        ran = cat("ingest", source, "--rejects", "-", other)
+        assert ran.code == 2 and f"{other} and --rejects - both write" in ran.err
+
+
+@pytest.mark.parametrize("dry", [[], ["--dry-run"]])
+def test_refused_rows_set_the_exit_code(cat: Run, source: Path, dry: list[str]) -> None:
+    source.write_text("sku,price,images\nA,12,0.png\nB,NaN,1.png\nC,NaN,1.png\n")
+    assert cat("ingest", source, *dry).code == 0
+    assert cat("ingest", source, "--fail-on-rejects", "2", *dry).code == 0
+    ran = cat("ingest", source, "--fail-on-rejects", "1", *dry)
+    assert ran.code == 1 and "More was refused than --fail-on-rejects 1 allows" in ran.err
+    source.write_text("sku,price\nB,NaN\n")
+    ran = cat("ingest", source, *dry)
+    assert ran.code == 1 and "Every row was refused" in ran.err
+    assert cat("ingest", source, "--fail-on-rejects", "1", *dry).code == 0
+
+
+def test_a_model_is_fetched_without_a_database(
+    lookalike: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LOOKALIKE_DATABASE_URL", "postgresql://nobody@127.0.0.1:1/none")
+    chosen = EncoderChoice(ColourEncoder(), "The model, as asked.")
+    with monkeypatch.context() as patch:
+        patch.setattr("app.cli.model.choose_encoder", lambda name, revision: chosen)
+        ran = lookalike("model", "fetch", "embedded")
+    assert ran.code == 0 and "The model, as asked." in ran.err
+    ran = lookalike("model", "fetch", "auto")
+    assert ran.code == 1 and "Name a model" in ran.err
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    ran = lookalike("model", "fetch", "clip-that-does-not-exist")
+    assert ran.code == 1 and "downloads are switched off" in ran.err
 
 
 def test_images_may_be_in_another_folder(cat: Run, tmp_path: Path) -> None:
@@ -784,8 +828,6 @@ def test_the_folder_of_a_model_is_recorded_as_an_absolute_path(
 def test_a_model_is_added_embedded_compared_activated_rolled_back_and_dropped(
     cat: Run, source: Path, tmp_path: Path
 ) -> None:
-    from support.small_clip import save_small_clip
-
     folder = save_small_clip(tmp_path / "tiny")
     cat("ingest", source)
     cat("index", "rebuild")

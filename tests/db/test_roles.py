@@ -14,6 +14,7 @@ import pytest
 from psycopg import sql as compose
 
 from app.bootstrap import App
+from app.cli import cli
 from app.config import Settings
 from app.db.embedded import binaries
 from app.db.queries import analyst_sessions, models
@@ -140,13 +141,25 @@ DAILY_WORK = {
 }
 
 
-def test_the_serving_role_can_do_all_daily_work(server: App, tmp_path: Path) -> None:
+def test_the_serving_role_can_do_all_daily_work_and_a_load_analyses_what_it_fills(
+    server: App, tmp_path: Path
+) -> None:
     """The order matters: each step uses the results of the steps before."""
     for name, step in DAILY_WORK.items():
         assert step(server), name
+    with server.engine.begin() as connection:  # a table that is large enough to be analysed
+        connection.exec_driver_sql(
+            "INSERT INTO ingest_reject (run_id, reason)"
+            " SELECT min(id), repeat('x', 900) FROM ingest_run, generate_series(1, 2000)"
+            " GROUP BY generate_series"
+        )
+        sizes = "SELECT reltuples FROM pg_class WHERE relname = 'ingest_reject'"
+        assert connection.exec_driver_sql(sizes).scalar_one() < 0
     source = write_source(tmp_path, 250)
     report: IngestReport = ingest(server, source, prune=True, prune_limit=UNLIMITED)
     assert (report.unchanged, report.deleted) == (250, 50)
+    with server.engine.begin() as connection:
+        assert connection.exec_driver_sql(sizes).scalar_one() == 2000
 
 
 def test_a_backup_by_the_serving_role_is_an_error_that_names_the_right_role(
@@ -324,6 +337,19 @@ def test_a_role_name_reserved_by_postgresql_is_refused(opened: Callable[..., App
 def test_a_user_without_createrole_gets_an_error(server: App) -> None:
     with pytest.raises(DatabaseUnsuitable, match="lacks a right"):
         create_roles(server.engine, "third", "fourth", {})
+
+
+def test_passwords_of_the_roles_are_read_from_files(
+    tcp: TcpServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, password in (("MIGRATOR_PASSWORD", "m@:/"), ("SERVER_PASSWORD", "s'%41")):
+        (tmp_path / name).write_text(f"{password}\n")
+        monkeypatch.setenv(f"{name}_FILE", str(tmp_path / name))
+    monkeypatch.setenv("LOOKALIKE_DATABASE_URL", tcp.url("postgres"))
+    arguments = ["db", "roles", "--migrator", "filed_migrator", "--server", "filed", "--apply"]
+    cli.main(arguments, standalone_mode=False)
+    psycopg.connect(tcp.url("postgres", "m@:/", "filed_migrator")).close()
+    psycopg.connect(tcp.url("postgres", "s'%41", "filed")).close()
 
 
 def test_the_server_never_receives_a_plain_password(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -10,11 +11,13 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from unittest.mock import MagicMock
 
 import psycopg
 import pytest
 from sqlalchemy import Connection, make_url
 
+from app import atomic_files
 from app.bootstrap import App
 from app.cli import main
 from app.config import Settings
@@ -466,6 +469,19 @@ def test_a_folder_that_cannot_be_written_is_named(app: App, tmp_path: Path) -> N
     (tmp_path / "file").write_text("")
     with pytest.raises(BackupFailed, match="No backup was made in"):
         backup(app.engine, tmp_path / "file" / "b")
+
+
+@pytest.mark.parametrize(
+    "code, advice",
+    [(errno.EACCES, f"the user {os.getuid()} write to"), (errno.EROFS, "file system that can be")],
+)
+def test_a_folder_of_another_user_is_an_error_with_advice(
+    app: App, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int, advice: str
+) -> None:
+    denied = MagicMock(side_effect=OSError(code, os.strerror(code)))
+    monkeypatch.setattr(atomic_files, "replace_folder", denied)  # root is denied nothing
+    with pytest.raises(BackupFailed, match=advice):
+        backup(app.engine, tmp_path / "b")
 
 
 @pytest.mark.parametrize("by", [signal.SIGINT, signal.SIGTERM])

@@ -21,19 +21,27 @@ from app.search.filter_cache import FilterCache
 from app.search.filters import parse
 from app.types import Query, SearchResult
 from support.colours import photo
+from support.copies import copied_for
 from support.shop import add, numbered, oracle, vectors
 
 RED = parse(["colour=red"])
 FEW = 12
 
 
-@pytest.fixture
-def shop(app: App, monkeypatch: pytest.MonkeyPatch) -> App:
-    """200 products, twenty of them red, whose ids are cached and read again whenever needed."""
-    monkeypatch.setattr("app.search.filter_cache.MIN_USE_S", 0.0)
+def fill(app: App) -> None:
+    """200 products, twenty of them red."""
     add(app, numbered(20), colour="red")
     add(app, numbered(180, first=20), colour="blue")
     app.indexer.rebuild()
+
+
+database_url = copied_for("shop", fill)
+
+
+@pytest.fixture
+def shop(app: App, monkeypatch: pytest.MonkeyPatch) -> App:
+    """These products, whose ids are cached and read again whenever needed."""
+    monkeypatch.setattr("app.search.filter_cache.MIN_USE_S", 0.0)
     for _ in range(3):
         ask(app)
     return app

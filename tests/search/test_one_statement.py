@@ -16,6 +16,7 @@ from app.duplicates import verdicts
 from app.duplicates.normalization import identity_key
 from app.types import Calibration, CutOff, Filters, Product, Query, SearchResult
 from support.colours import photo
+from support.copies import copied_for
 from support.shop import add_products, sha, vectors
 from support.statements import Slow
 
@@ -44,11 +45,17 @@ def shop(app: App) -> None:
     verdicts.decide(app.engine, "P00", "AGAIN00", False, "a test")
 
 
+def fill(app: App) -> None:
+    shop(app)
+    app.indexer.rebuild()
+
+
+database_url = copied_for("slow", fill)
+
+
 @pytest.fixture
 def slow(app: App) -> Slow:
     """The shop, indexed, whose index has answered once."""
-    shop(app)
-    app.indexer.rebuild()
     app.search.search(Query(picture=photo(500)))
     return Slow(app)
 

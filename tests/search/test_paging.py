@@ -22,6 +22,7 @@ from app.search.paging import MIN_DEDUPLICATED
 from app.search.query_encoder import EncodedQuery
 from app.types import Calibration, CutOff, Query
 from support.colours import photo
+from support.copies import copied_for
 from support.shop import add, numbered, vectors
 from support.text_encoder import TextEncoder, add_titled, ask, skus
 
@@ -46,8 +47,7 @@ def all_pictures_agree(app: App) -> None:
         calibration.replace(connection, app.catalog.model().id, [row])
 
 
-@pytest.fixture
-def years(app: App) -> App:
+def fill_years(app: App) -> None:
     """Thirty different products, and one that is there for six years with six photos."""
     for n in range(30):
         title = f"{NOUNS[n % 12]} {NOUNS[(5 * n + 1) % 12]} {'abcdefghij'[n // 3]}ovar"
@@ -56,6 +56,13 @@ def years(app: App) -> App:
         add_titled(app, f"Y{year}", "Kestrel long coat", 500 + year, brand="Kestrel", year=year)
     all_pictures_agree(app)
     app.indexer.rebuild()
+
+
+database_url = copied_for("years", fill_years)
+
+
+@pytest.fixture
+def years(app: App) -> App:
     return app
 
 

@@ -120,7 +120,14 @@ def create_extension(connection: Connection) -> None:
     connection.execute(text("CREATE EXTENSION IF NOT EXISTS vector"))
 
 
-def analyse(connection: Connection, names: Sequence[str] = ()) -> None:
-    """Update the planner's statistics of these tables; without names, of all."""
+def analyse(
+    connection: Connection, names: Sequence[str] = (), *, skip_locked: bool = False
+) -> None:
+    """Update the planner's statistics of these tables, quoted for SQL; without names, of all.
+
+    With `skip_locked`, tables that cannot be locked at once are left out.
+    """
     timeouts.set_for_transaction(connection, statement_s=0)
-    connection.execution_options(no_parameters=True).exec_driver_sql("ANALYZE " + ", ".join(names))
+    how = "(SKIP_LOCKED) " if skip_locked else ""
+    statement = f"ANALYZE {how}{', '.join(names)}"
+    connection.execution_options(no_parameters=True).exec_driver_sql(statement)

@@ -108,9 +108,10 @@ DECLARE
     server text := quote_ident(current_setting('lookalike.server'));
 BEGIN
     EXECUTE format('ALTER DEFAULT PRIVILEGES FOR ROLE %s IN SCHEMA public'
-        ' GRANT SELECT, INSERT, UPDATE, DELETE ON TABLES TO %s', migrator, server);
-    EXECUTE format('GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO %s',
-        server);
+        ' GRANT SELECT, INSERT, UPDATE, DELETE, MAINTAIN ON TABLES TO %s', migrator, server);
+    -- MAINTAIN: a load analyses what it filled.
+    EXECUTE format('GRANT SELECT, INSERT, UPDATE, DELETE, MAINTAIN'
+        ' ON ALL TABLES IN SCHEMA public TO %s', server);
 END $$"""
 
 PROTECT_REVISION = """

@@ -1,0 +1,119 @@
+#!/bin/sh
+# What takes more than one command of Compose. Run `deploy/containers.sh help`.
+# COMPOSE and ENGINE name other programs than `docker compose` and `docker`.
+set -eu
+cd "$(dirname "$0")/.."
+
+COMPOSE=${COMPOSE:-docker compose}
+ENGINE=${ENGINE:-docker}
+SECRETS=${SECRETS:-secrets}
+IMAGE=lookalike:${LOOKALIKE_TAG:-local}
+PREVIOUS=lookalike:${LOOKALIKE_TAG:-local}-previous
+SERVING="page api worker"
+
+compose() { $COMPOSE "$@" </dev/null; }
+
+help() {
+    cat <<'TEXT'
+secrets            make the password files that are missing
+password NAME      change the password of admin, migrator or server, and use it
+metrics-key        make the key with which Prometheus reads the metrics of the HTTP API
+upgrade            build the image, migrate, replace page, API and worker
+rollback           replace them by the image before the last upgrade
+TEXT
+}
+
+# The folder keeps other users of this machine out; in the containers, their users read the files.
+write_secret() {
+    (umask 077 && mkdir -p "$SECRETS")
+    chmod 700 "$SECRETS"
+    # In place: a running container sees the file that it was started with.
+    cat >"$SECRETS/$1"
+    chmod 644 "$SECRETS/$1"
+}
+
+random() { head -c 24 /dev/urandom | base64 | tr '+/' '-_'; }
+
+secrets() {
+    for name in postgres_password migrator_password server_password grafana_password; do
+        [ -s "$SECRETS/$name" ] || random | write_secret "$name"
+    done
+    echo "The passwords are in $SECRETS."
+}
+
+password() {
+    case "${1:-}" in
+    admin)
+        random | write_secret postgres_password
+        # By the socket of the container, which asks for no password.
+        $COMPOSE exec -T db psql --quiet --username lookalike --dbname lookalike \
+            --set ON_ERROR_STOP=1 <<'SQL'
+\set new `cat /run/secrets/postgres_password`
+ALTER ROLE lookalike PASSWORD :'new';
+SQL
+        ;;
+    migrator | server)
+        random | write_secret "$1_password"
+        compose run --rm --no-deps roles
+        [ "$1" = migrator ] || compose restart $SERVING
+        ;;
+    *)
+        echo "Name a password: admin, migrator or server." >&2
+        exit 2
+        ;;
+    esac
+    echo "The password was changed; it is in $SECRETS."
+}
+
+metrics_key() {
+    key=$(compose exec -T api lookalike key create --scope admin --name prometheus)
+    printf '%s\n' "$key" | write_secret api_metrics_key
+    echo "The key is in $SECRETS; \`lookalike key revoke\` ends earlier ones."
+}
+
+image_id() { $ENGINE image inspect --format '{{.Id}}' "$1" 2>/dev/null || true; }
+
+replace() { compose up --detach --no-deps --wait $SERVING; }
+
+upgrade() {
+    before=$(image_id "$IMAGE")
+    compose build roles
+    # The running version serves meanwhile. If this fails, it goes on, and is the image again.
+    if ! { compose run --rm --no-deps roles && compose run --rm --no-deps migrate; }; then
+        [ -z "$before" ] || $ENGINE tag "$before" "$IMAGE"
+        echo "The database was not migrated; the version before goes on." >&2
+        exit 1
+    fi
+    if [ -n "$before" ] && [ "$before" != "$(image_id "$IMAGE")" ]; then
+        $ENGINE tag "$before" "$PREVIOUS"
+    fi
+    replace || {
+        echo "The new version does not start. \`deploy/containers.sh rollback\` goes back." >&2
+        exit 1
+    }
+}
+
+rollback() {
+    before=$(image_id "$PREVIOUS")
+    [ -n "$before" ] || {
+        echo "There is no image $PREVIOUS: nothing was upgraded here." >&2
+        exit 1
+    }
+    after=$(image_id "$IMAGE")
+    $ENGINE tag "$before" "$IMAGE"
+    [ -z "$after" ] || $ENGINE tag "$after" "$PREVIOUS"
+    replace
+}
+
+case "${1:-help}" in
+secrets) secrets ;;
+password) password "${2:-}" ;;
+metrics-key) metrics_key ;;
+upgrade) upgrade ;;
+rollback) rollback ;;
+help) help ;;
+*)
+    help >&2
+    exit 2
+    ;;
+esac

@@ -1,0 +1,1 @@
+"""Parts of the reference as Markdown, one module for each source in the code."""
