@@ -6,7 +6,6 @@ more products.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from math import nan
@@ -15,30 +14,16 @@ from app.config import Settings
 from app.db.queries import full_text, nearest, photo_pool, products
 from app.db.queries.full_text import WordQuery
 from app.db.queries.nearest import Candidates
-from app.search import photo_words, shared_pictures, word_query
+from app.search import page_budget, photo_words, shared_pictures, word_query
 from app.search.dedup import UNWANTED_WORD, DedupResult, ScoredHit, deduplicate, needs_dedup
 from app.search.fusion import fuse
+from app.search.page_budget import PageBudget
 from app.search.page_data import PageData, SnapshotData
 from app.search.photo_words import PoolProduct
 from app.search.query_encoder import has_pictures
 from app.search.retrieval import NearestRequest, Reason, RetrievalRequest, RetrievalResult
 from app.search.shared_pictures import SharedPicture
 from app.types import Dropped, Hit, Query, Vector, WordsReading
-
-GROWTH_FACTOR = 4
-"""Each further retrieval asks for this many times as many products as the one before."""
-
-MIN_DEDUPLICATED = 24
-"""Products that are retrieved at least where duplicates are folded or dropped, and twice as many as
-the page has."""
-
-MAX_CANDIDATES = 5_000
-"""Products that a page retrieves and folds at most, after which it ends with the reason: a query
-that drops nearly all of them must not load the whole catalogue."""
-
-PAGE_CPU_S = 0.25
-"""Seconds of processor time of its thread for which a page goes on with retrieving, as far as that
-can be foreseen; then it ends with the reason. A second retrieval is always made."""
 
 ROUNDING = 1e-6
 """Rounding error of PostgreSQL's float32 sums in a similarity."""
@@ -125,21 +110,6 @@ class PageRequest:
         return words and has_pictures(self.query)
 
 
-class _Budget:
-    """Whether a page may go on. Counts processor time: that of other searches is none of its."""
-
-    def __init__(self) -> None:
-        self._began = time.thread_time()
-        self._rounds = 0
-
-    def is_spent(self) -> bool:
-        """To be asked in each round: whether a further one would exceed PAGE_CPU_S, if it takes
-        GROWTH_FACTOR times as long as all before."""
-        self._rounds += 1
-        foreseen_s = GROWTH_FACTOR * (time.thread_time() - self._began)
-        return self._rounds > 1 and foreseen_s > PAGE_CPU_S
-
-
 def page(request: PageRequest) -> Page:
     """The first k products of the query, after filters, deduplication and earlier pages."""
     shown = _shown(request)
@@ -147,19 +117,18 @@ def page(request: PageRequest) -> Page:
     excluded = (*request.retrieval.excluded, *earlier)
     retrieval = replace(request.retrieval, excluded=excluded)
     request = replace(request, retrieval=retrieval, earlier=earlier)
-    k = size = request.retrieval.k
-    budget = _Budget()
-    if needs_dedup(request.query):
-        size = max(2 * k, MIN_DEDUPLICATED)
+    k, query = request.retrieval.k, request.query
+    by_words = request.catalogue_words is not None or request.by_photo_and_words
+    budget = PageBudget(query, k, by_words=by_words)
     while True:
-        page_hits = _page_hits(request, size)
+        page_hits = _page_hits(request, budget.size)
         hits = page_hits.retrieval.candidates.hits
         # All of a pool that is reranked: it must be the same for each page.
         leading = shared_pictures.leading(hits, len(hits) if request.by_photo_and_words else k)
         if found := _newly_shared(request, page_hits, leading, shown):
             request = replace(request, shared=(*request.shared, *found))
             continue
-        last = page_hits.exhausted or size >= MAX_CANDIDATES or budget.is_spent()
+        last = page_hits.exhausted or budget.is_spent()
         deduplicated = _deduplicated(request, page_hits, shown, complete=last)
         matches = {each.hit.picture_id for each, _ in deduplicated.kept[:k]} - leading
         if found := _newly_shared(request, page_hits, matches, shown):
@@ -176,9 +145,7 @@ def page(request: PageRequest) -> Page:
                 stopped=0 if page_hits.exhausted or full else len(page_hits.hits),
                 shared=request.shared,
             )
-        size *= GROWTH_FACTOR
-        if 2 * size > MAX_CANDIDATES:  # a last retrieval of a few more would repeat nearly all
-            size = max(size // GROWTH_FACTOR, MAX_CANDIDATES)
+        budget.grow()
 
 
 def _newly_shared(
@@ -219,7 +186,7 @@ def _page_hits(request: PageRequest, size: int) -> _PageHits:
         hits = result.candidates.hits
         page_hits = _PageHits(result, [(hit, hit.similarity) for hit in hits], len(hits) < size)
     else:
-        size = max(min(FUSION_FACTOR * size, MAX_CANDIDATES), size, MIN_FUSED)
+        size = max(min(FUSION_FACTOR * size, page_budget.MAX_CANDIDATES), size, MIN_FUSED)
         page_hits = _fused(request, size, *request.catalogue_words)
     minimum = request.query.min_similarity
     return page_hits if minimum is None else _at_least(page_hits, minimum)

@@ -162,7 +162,7 @@ class QueryEncoder:
         sides = [_side_to_decode(encoder.input_side, region) for region in regions]
         needed = [side for side in sides if side is not None]
         picture = self._decoder(query, cache)(query.picture, at_least=max(needed, default=None))
-        prepared = [encoder.prepare(_crop(picture, region)) for region in regions]
+        prepared = [encoder.prepare(crop(picture, region)) for region in regions]
         return self._queues.get(encoder).pictures.encode(prepared)
 
     def _encodes_words(self, query: Query) -> bool:
@@ -229,7 +229,7 @@ def _cropped(picture: QueryPicture, decode: Decoder, side: int | None) -> Image.
     if picture.region is None:
         return decode(picture.data, at_least=side)
     image = decode(picture.data, at_least=_side_to_decode(side, picture.region))
-    return _crop(image, picture.region)
+    return crop(image, picture.region)
 
 
 def _side_to_decode(side: int | None, region: Region) -> int | None:
@@ -238,7 +238,7 @@ def _side_to_decode(side: int | None, region: Region) -> int | None:
     return None if side is None else int(side / min(right - left, bottom - top)) + 1
 
 
-def _crop(image: Image.Image, region: Region) -> Image.Image:
+def crop(image: Image.Image, region: Region) -> Image.Image:
     """A region of a picture, at least one pixel wide and high."""
     (left, top, right, bottom), (width, height) = region, image.size
     edges = (int(left * width), int(top * height), round(right * width), round(bottom * height))
