@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from app.operations.metrics import ApiMetrics, SearchMetrics
     from app.operations.search_events import SearchEvents
     from app.search.facets import FacetService
+    from app.search.heat_map import MatchExplainer
     from app.search.service import SearchService
     from app.search.stored_photos import StoredPhotos
 
@@ -232,6 +233,14 @@ class App:
 
         return StoredPhotos(
             self.engine, self.search, self.encoders, self._decode_in_sandbox, self.settings
+        )
+
+    @_Once
+    def explainer(self) -> MatchExplainer:
+        from app.search.heat_map import MatchExplainer
+
+        return MatchExplainer(
+            self.search_engine, self.encoders, self._decode, self._decode_in_sandbox
         )
 
     @_Once

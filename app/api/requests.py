@@ -85,6 +85,9 @@ class Options(Strict):
     )
     k: int = Field(default=10, ge=1, le=1000, description="products of a page")
     fold: bool = Field(default=True, description="collapse duplicate products into one match")
+    listings: bool = Field(
+        default=False, description="with fold: read the similar listings, which are counted anyway"
+    )
     near_query: Distance | None = Field(
         default=None, description="drop products at most this far (cosine) from the query"
     )
@@ -237,6 +240,7 @@ def _query(
         without_words=asked.not_text,
         without_weight=asked.not_weight,
         fold=asked.fold,
+        listings=asked.listings,
         near_query=asked.near_query,
         near_match=asked.near_match,
         min_similarity=asked.min_similarity,

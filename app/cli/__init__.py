@@ -68,6 +68,10 @@ COMMANDS = {
         "app.cli.search:search",
         "Find products similar to PHOTO, --sku or --text.",
     ),
+    "explain": (
+        "app.cli.explain:explain",
+        "Draw which parts of PHOTO and of the product SKU make them alike, as a PNG.",
+    ),
     "duplicates": (
         "app.cli.duplicates:duplicates",
         "List, decide and evaluate duplicate products.",

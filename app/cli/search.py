@@ -131,15 +131,16 @@ def search(
     settings = Settings()
     limit = settings.max_image_bytes
     query = Query(
-        picture=_read(photo, limit) if photo is not None else None,
-        more_pictures=tuple(_read(each, limit) for each in also),
+        picture=read_photo(photo, limit) if photo is not None else None,
+        more_pictures=tuple(read_photo(each, limit) for each in also),
         words=words,
         words_weight=weight,
-        without_pictures=tuple(_read(each, limit) for each in not_like),
+        without_pictures=tuple(read_photo(each, limit) for each in not_like),
         without_words=not_text,
         without_weight=not_weight,
         filters=parse(list(filters)),
         objects=objects == "on",
+        listings=True,
         **query_fields,
     )
     with App(settings) as app:
@@ -315,7 +316,7 @@ def _similarity_text(similarity: float | None) -> str:
     return "" if similarity is None else f"{similarity:.3f}"
 
 
-def _read(photo: Path, limit: int) -> bytes:
+def read_photo(photo: Path, limit: int) -> bytes:
     """The content of a file, at most `limit` + 1 bytes: enough to see that it is too large."""
     if str(photo) == "-":
         return sys.stdin.buffer.read(limit + 1)

@@ -74,6 +74,9 @@ def differ_by_typo(a: Identity, b: Identity, min_similarity: float) -> bool:
     """
     if is_too_long(a) or is_too_long(b):
         return False
+    # Of two spellings one word each is in one title only; joined words are three, a brand its own.
+    if len({*a.words} ^ {*b.words}) > max(3, len(a.brand)):
+        return False
     if _respaced(a.words, b.words, min_similarity) or _respaced(b.words, a.words, min_similarity):
         return True
     brandless_a, brandless_b = _brandless(a, min_similarity), _brandless(b, min_similarity)

@@ -79,6 +79,15 @@ class Nominees:
     cutoff: float | None
     known: int | None = None
 
+    def among(self, selector: IdSelector) -> Nominees:
+        """Those that are selected. As many of the `known` rows are taken to be among them as of all
+        nominees; if there are none, nothing is claimed."""
+        ids = self.ids[selector.contains(self.ids)]
+        if not len(ids):
+            return Nominees(ids, None if self.cutoff is None else 1.0)
+        known = self.known and self.known * len(ids) // len(self.ids)
+        return Nominees(ids, self.cutoff, known)
+
     @property
     def seen_to(self) -> float | None:
         """The cutoff as a cosine distance (0 to 2)."""
@@ -126,6 +135,12 @@ class AnnIndex:
         worst = float(similarities[0][valid].min()) if found else 1.0
         known = min(found, n, depth + max(4, depth // 4)) if self.kind == "rabitq" else None
         return Nominees(ids[0][valid], worst, known)
+
+    def probed_share(self, depth: int) -> float:
+        """The share (0 to 1) of the inverted lists that a search for recall@`depth` probes."""
+        if self.kind == "flat":
+            return 1.0
+        return self._nprobe(depth) / int(self.parameters["nlist"])
 
     def pool(self, depth: int) -> int:
         """How many rows to nominate so that the `depth` most similar are among them, with the
@@ -188,8 +203,11 @@ class AnnIndex:
         """nprobe of the next tuned depth that is at least `depth`; all lists beyond the last."""
         if self.kind == "flat":
             return None
+        return _nprobe_parameters(self._nprobe(depth))
+
+    def _nprobe(self, depth: int) -> int:
         sufficient = [n for d, n in self.parameters["nprobe"].items() if int(d) >= depth]
-        return _nprobe_parameters(min(sufficient, default=self.parameters["nlist"]))
+        return int(min(sufficient, default=self.parameters["nlist"]))
 
 
 class IdSelector:
@@ -204,12 +222,21 @@ class IdSelector:
         if highest <= BITMAP_BITS_PER_ID * max(len(ids), 4096):
             passes = np.zeros(highest + 1, dtype=bool)
             passes[ids] = True
-            bits = np.packbits(passes, bitorder="little")
-            self._selector = faiss().IDSelectorBitmap(bits)
-            self.nbytes = bits.nbytes
+            self._bits: NDArray[np.uint8] | None = np.packbits(passes, bitorder="little")
+            self._selector = faiss().IDSelectorBitmap(self._bits)
+            self.nbytes = self._bits.nbytes
         else:
+            self._bits, self._ids = None, np.sort(ids)
             self._selector = faiss().IDSelectorBatch(ids)
-            self.nbytes = 64 * len(ids)  # approximate size of a C++ hash set
+            self.nbytes = (64 + 8) * len(ids)  # approximate size of a C++ hash set, and the ids
+
+    def contains(self, ids: Ids) -> NDArray[np.bool_]:
+        """Whether each of these ids, shape (n,), is selected."""
+        if self._bits is None:
+            return np.isin(ids, self._ids)
+        places = ids >> 3
+        bits = self._bits[np.minimum(places, len(self._bits) - 1)] >> (ids & 7) & 1
+        return np.asarray((bits == 1) & (places < len(self._bits)))
 
     def parameters(self, index: AnnIndex) -> Any:
         """FAISS's search parameters for an index."""

@@ -5,7 +5,7 @@ Pure functions over values. Each dropped product names the rule that dropped it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,12 +13,12 @@ import numpy as np
 from app.duplicates.evidence import LoadPictures, no_pictures
 from app.duplicates.folding import Folding
 from app.duplicates.groups import FoldCandidate, FoldedCandidate
-from app.types import Dropped, Folded, Hit, Product, Query, Vector, Verdict
+from app.duplicates.related import parts
+from app.types import ALREADY_SHOWN, Dropped, Folded, Hit, Product, Query, Vector, Verdict
 from app.vectors import unit_float64
 
 LIKE_QUERY = "the same photo as the query"
 LIKE_MATCH = "looks the same as a better match"
-ALREADY_SHOWN = "the same product as one shown before"
 UNWANTED_WORD = "has a word that was excluded"
 
 ROUNDING = 1e-9
@@ -81,10 +81,9 @@ def deduplicate(
     distinct, dropped = _drop_near_duplicates(hits, shown, query)
     if not query.fold:
         return DedupResult(tuple((scored, ()) for scored in distinct), tuple(dropped))
-    candidates = [FoldCandidate(scored.product, _rank_similarity(scored)) for scored in distinct]
-    candidates += [FoldCandidate(scored.product, np.inf) for scored in shown]
-    folding = Folding(candidates, verdicts, min_spelling_similarity, load_pictures, MAX_TYPO_PAIRS)
-    groups, already_shown = _unshown(distinct, shown, folding)
+    alone, related = _related(distinct, shown, verdicts)
+    folding = Folding(related, verdicts, min_spelling_similarity, load_pictures, MAX_TYPO_PAIRS)
+    groups, already_shown = _unshown(distinct, alone, shown, folding)
     k = query.k if k is None else k
     explained = k if complete or len(groups) >= k else 0
     by_sku = {scored.product.sku: scored for scored in distinct}
@@ -92,7 +91,7 @@ def deduplicate(
         (
             by_sku[members[0].sku],
             tuple(_folded(by_sku, fold) for fold in folding.explained(members).folded)
-            if place < explained
+            if place < explained and len(members) > 1
             else (),
         )
         for place, members in enumerate(groups)
@@ -160,14 +159,35 @@ def _unit(scored: ScoredHit) -> np.ndarray:
     return unit_float64(scored.vector)
 
 
+def _related(
+    hits: Sequence[ScoredHit], shown: Sequence[ScoredHit], verdicts: Sequence[Verdict]
+) -> tuple[set[str], list[FoldCandidate]]:
+    """The hits (skus) that are like no other product, and the candidates among the others and
+    those products of earlier pages that have to do with a hit."""
+    candidates = {each.product.sku: FoldCandidate(each.product, np.inf) for each in shown}
+    own = {each.product.sku: FoldCandidate(each.product, _rank_similarity(each)) for each in hits}
+    candidates |= own
+    alone, related = set[str](), list[FoldCandidate]()
+    for part in parts([each.product for each in candidates.values()], verdicts):
+        skus = [each.sku for each in part]
+        if len(skus) > 1 and not own.keys().isdisjoint(skus):
+            related += (candidates[sku] for sku in skus)
+        elif skus[0] in own:
+            alone.add(skus[0])
+    return alone, related
+
+
 def _unshown(
-    hits: Sequence[ScoredHit], shown: Sequence[ScoredHit], folding: Folding
+    hits: Sequence[ScoredHit], alone: Set[str], shown: Sequence[ScoredHit], folding: Folding
 ) -> tuple[list[list[FoldCandidate]], list[Dropped]]:
     """The members of each group, the keeper first and the best group first, and the products
-    dropped because an earlier page showed one of their group."""
+    dropped because an earlier page showed one of their group. Hits `alone` are groups of one."""
     by_sku = {scored.product.sku: scored for scored in hits}
     shown_skus = {scored.product.sku for scored in shown}
-    kept: list[tuple[float, int, list[FoldCandidate]]] = []
+    kept: list[tuple[float, int, list[FoldCandidate]]] = [
+        (-each.score, each.hit.product_id, [FoldCandidate(each.product, each.score)])
+        for each in hits if each.product.sku in alone
+    ]  # fmt: skip
     dropped: list[Dropped] = []
     for members in folding.members():
         skus = [member.sku for member in members]

@@ -32,8 +32,12 @@ from app.search.retrieval import RETRY_FACTOR, FetchRound, fetch_rounds, initial
 from app.types import Build, Model, Vector
 
 DEEP_SHARE = 0.4
-"""From this share of the pictures on, searching the index deeper and filtering afterwards takes
-less time than comparing the query with all that pass."""
+"""From this share of the pictures of a flat index on, filtering afterwards takes less time than
+searching among those that pass."""
+
+DISTANCE_US, TEST_US, NOMINEE_US = 0.1, 0.01, 4.0
+"""Microseconds of processor time: to compare the query with a row of inverted lists, to look up
+whether a row passes, and for a nominee in PostgreSQL. They decide how a filtered search begins."""
 
 _log = logging.getLogger(__name__)
 
@@ -69,24 +73,25 @@ class FastPath:
         filter_clause: FilterClause = EVERYTHING,
         *,
         excluded: tuple[int, ...] = (),
+        hidden: tuple[int, ...] = (),
         extras: PageExtras | None = None,
     ) -> StatementResult | None:
         """The k nearest products that pass the filter; None if the planner has to answer.
 
         The caller then sets `last_build` to the build of that answer.
 
-        `vector` has shape (dim,), float32, holding float16 values; `excluded` are product ids, and
-        `extras` is what the page needs besides the details. Raises DatabaseUnavailable if the
-        statement timed out.
+        `vector` has shape (dim,), float32, holding float16 values; `excluded` are product ids,
+        `hidden` picture ids, and `extras` is what the page needs besides the details. Raises
+        DatabaseUnavailable if the statement timed out.
         """
         index = self._files.opened(build)
         if index is None:
             self.last_build = None
             return None
         request = StatementRequest(
-            model, build, vector, 0, k, filter_clause, None, excluded, extras
+            model, build, vector, 0, k, filter_clause, None, excluded, hidden, extras
         )
-        depth = k + len(excluded)
+        depth = k + len(excluded) + len(hidden)
         if not filter_clause.condition:
             return self._nearest(index, request, depth)
         cached = self._filters.get(filter_clause)
@@ -187,11 +192,24 @@ def _driver(pooled: PoolProxiedConnection) -> psycopg.Connection[Any]:
 def _filtered_rounds(k: int, cached: CachedFilter, index: AnnIndex) -> Iterator[FetchRound]:
     """The fetch rounds of a filtered search.
 
-    If many pictures pass and lay near recent queries, a deeper round that is filtered afterwards
-    comes first. The others search among the pictures that pass.
+    If a deeper round that is filtered afterwards takes less time, and those that pass lay near
+    recent queries, it comes first. The others search among all pictures that pass.
     """
-    first, share = initial_fetch(k), cached.pictures / max(index.rows, 1)
-    if share >= DEEP_SHARE and not cached.far.skips():
-        yield FetchRound(*faiss_index.deep_search_size(first, k, min(share, 1.0)))
+    first, share = initial_fetch(k), min(cached.pictures / max(index.rows, 1), 1.0)
+    if share and _deeper_is_faster(index, first, k, share) and not cached.far.skips():
+        size = faiss_index.deep_search_size(first, k, share)
+        yield FetchRound(*size, passing=cached.selector)
         cached.far.failed()  # incomplete: those that pass lie far away
     yield from fetch_rounds(first, k, cached.selector)
+
+
+def _deeper_is_faster(index: AnnIndex, first: int, k: int, share: float) -> bool:
+    """Whether a filtered search among the nearest lists, deep enough for a share of rows that
+    pass, takes less time than one among all rows that pass."""
+    if index.kind == "flat":
+        return share >= DEEP_SHARE
+    n, depth = faiss_index.deep_search_size(first, k, share)
+    compared_us = DISTANCE_US * index.rows * index.probed_share(depth)
+    deeper_us = compared_us + NOMINEE_US * share * max(n, index.pool(depth))
+    passing_us = (DISTANCE_US * share + TEST_US) * index.rows
+    return deeper_us < passing_us + NOMINEE_US * max(first, index.pool(k))

@@ -50,8 +50,9 @@ class PageData(Protocol):
     def details(self, hits: Sequence[tuple[int, int]]) -> Mapping[int, Any]:
         """Rows as of `products.details`, by product id, for pairs of product and picture id."""
 
-    def same_words(self, keys: Sequence[str], limit: int) -> Mapping[str, SameWords]:
-        """Up to `limit` products with each identity key that several products have."""
+    def count_same_words(self, ids: Sequence[int]) -> Mapping[int, int]:
+        """How many products have the words of each of these (ids), as
+        `products.COUNT_SAME_WORDS`."""
 
 
 class SnapshotData:
@@ -106,6 +107,10 @@ class SnapshotData:
         """Rows of details by product id."""
         return products.details(self._connection, hits)
 
+    def count_same_words(self, ids: Sequence[int]) -> Mapping[int, int]:
+        """How many products have the words of each of these."""
+        return products.count_same_words(self._connection, ids)
+
     def same_words(self, keys: Sequence[str], limit: int) -> Mapping[str, SameWords]:
-        """Products with each identity key that several have."""
+        """Up to `limit` products with each identity key that several have."""
         return products.with_same_words(self._connection, keys, limit)

@@ -6,7 +6,6 @@ more products.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from math import nan
@@ -15,30 +14,16 @@ from app.config import Settings
 from app.db.queries import full_text, nearest, photo_pool, products
 from app.db.queries.full_text import WordQuery
 from app.db.queries.nearest import Candidates
-from app.search import photo_words, shared_pictures, word_query
+from app.search import page_budget, photo_words, shared_pictures, word_query
 from app.search.dedup import UNWANTED_WORD, DedupResult, ScoredHit, deduplicate, needs_dedup
-from app.search.fusion import fuse
+from app.search.fusion import fuse, with_first
+from app.search.page_budget import PageBudget
 from app.search.page_data import PageData, SnapshotData
 from app.search.photo_words import PoolProduct
 from app.search.query_encoder import has_pictures
 from app.search.retrieval import NearestRequest, Reason, RetrievalRequest, RetrievalResult
 from app.search.shared_pictures import SharedPicture
 from app.types import Dropped, Hit, Query, Vector, WordsReading
-
-GROWTH_FACTOR = 4
-"""Each further retrieval asks for this many times as many products as the one before."""
-
-MIN_DEDUPLICATED = 24
-"""Products that are retrieved at least where duplicates are folded or dropped, and twice as many as
-the page has."""
-
-MAX_CANDIDATES = 5_000
-"""Products that a page retrieves and folds at most, after which it ends with the reason: a query
-that drops nearly all of them must not load the whole catalogue."""
-
-PAGE_CPU_S = 0.25
-"""Seconds of processor time of its thread for which a page goes on with retrieving, as far as that
-can be foreseen; then it ends with the reason. A second retrieval is always made."""
 
 ROUNDING = 1e-6
 """Rounding error of PostgreSQL's float32 sums in a similarity."""
@@ -92,7 +77,7 @@ class PageRequest:
     words beside pictures or a sku, the vector is that of the pictures, and `text_vector` that of
     the words, shape (dim,), if the model has read them. `earlier` are the ids of products of
     earlier pages, `reading` is how the catalogue's words were read, and `shared` are pictures that
-    very many products show.
+    very many products show. With `catalogue_first`, products that have all the words come first.
     """
 
     retrieval: NearestRequest
@@ -105,6 +90,7 @@ class PageRequest:
     earlier: tuple[int, ...] = ()
     reading: WordsReading | None = None
     shared: tuple[SharedPicture, ...] = ()
+    catalogue_first: bool = False
 
     @property
     def in_snapshot(self) -> RetrievalRequest:
@@ -125,21 +111,6 @@ class PageRequest:
         return words and has_pictures(self.query)
 
 
-class _Budget:
-    """Whether a page may go on. Counts processor time: that of other searches is none of its."""
-
-    def __init__(self) -> None:
-        self._began = time.thread_time()
-        self._rounds = 0
-
-    def is_spent(self) -> bool:
-        """To be asked in each round: whether a further one would exceed PAGE_CPU_S, if it takes
-        GROWTH_FACTOR times as long as all before."""
-        self._rounds += 1
-        foreseen_s = GROWTH_FACTOR * (time.thread_time() - self._began)
-        return self._rounds > 1 and foreseen_s > PAGE_CPU_S
-
-
 def page(request: PageRequest) -> Page:
     """The first k products of the query, after filters, deduplication and earlier pages."""
     shown = _shown(request)
@@ -147,19 +118,18 @@ def page(request: PageRequest) -> Page:
     excluded = (*request.retrieval.excluded, *earlier)
     retrieval = replace(request.retrieval, excluded=excluded)
     request = replace(request, retrieval=retrieval, earlier=earlier)
-    k = size = request.retrieval.k
-    budget = _Budget()
-    if needs_dedup(request.query):
-        size = max(2 * k, MIN_DEDUPLICATED)
+    k, query = request.retrieval.k, request.query
+    by_words = request.catalogue_words is not None or request.by_photo_and_words
+    budget = PageBudget(query, k, by_words=by_words)
     while True:
-        page_hits = _page_hits(request, size)
+        page_hits = _page_hits(request, budget.size)
         hits = page_hits.retrieval.candidates.hits
         # All of a pool that is reranked: it must be the same for each page.
         leading = shared_pictures.leading(hits, len(hits) if request.by_photo_and_words else k)
         if found := _newly_shared(request, page_hits, leading, shown):
             request = replace(request, shared=(*request.shared, *found))
             continue
-        last = page_hits.exhausted or size >= MAX_CANDIDATES or budget.is_spent()
+        last = page_hits.exhausted or budget.is_spent()
         deduplicated = _deduplicated(request, page_hits, shown, complete=last)
         matches = {each.hit.picture_id for each, _ in deduplicated.kept[:k]} - leading
         if found := _newly_shared(request, page_hits, matches, shown):
@@ -176,9 +146,7 @@ def page(request: PageRequest) -> Page:
                 stopped=0 if page_hits.exhausted or full else len(page_hits.hits),
                 shared=request.shared,
             )
-        size *= GROWTH_FACTOR
-        if 2 * size > MAX_CANDIDATES:  # a last retrieval of a few more would repeat nearly all
-            size = max(size // GROWTH_FACTOR, MAX_CANDIDATES)
+        budget.grow()
 
 
 def _newly_shared(
@@ -219,8 +187,8 @@ def _page_hits(request: PageRequest, size: int) -> _PageHits:
         hits = result.candidates.hits
         page_hits = _PageHits(result, [(hit, hit.similarity) for hit in hits], len(hits) < size)
     else:
-        size = max(min(FUSION_FACTOR * size, MAX_CANDIDATES), size, MIN_FUSED)
-        page_hits = _fused(request, size, *request.catalogue_words)
+        read = max(min(FUSION_FACTOR * size, page_budget.MAX_CANDIDATES), size, MIN_FUSED)
+        page_hits = _fused(request, size, read, *request.catalogue_words)
     minimum = request.query.min_similarity
     return page_hits if minimum is None else _at_least(page_hits, minimum)
 
@@ -243,21 +211,27 @@ def _ends_below(result: RetrievalResult, minimum: float | None) -> bool:
     return minimum is not None and bool(hits) and hits[-1].similarity < minimum - ROUNDING
 
 
-def _fused(request: PageRequest, size: int, words: WordQuery, weight: float) -> _PageHits:
-    """The hits of the words in the catalogue, fused with those of the vector if there is one."""
+def _fused(
+    request: PageRequest, needed: int, size: int, words: WordQuery, weight: float
+) -> _PageHits:
+    """The hits of the words in the catalogue, fused with those of the vector if there is one.
+
+    `needed` products are wanted, `size` are read of each list.
+    """
     retrieval, clause = request.in_snapshot, nearest.filter_clause(request.retrieval.filters)
-    by_words = dict(
-        full_text.find(
-            retrieval.connection, retrieval.model, words, clause,
-            k=size, excluded=retrieval.excluded,
-        )
-    )  # fmt: skip
+    found = full_text.find(
+        retrieval.connection, retrieval.model, words, clause, k=size, excluded=retrieval.excluded
+    )
+    by_words = {match.product_id: match.picture_id for match in found}
+    first = [match.product_id for match in found if match.whole and request.catalogue_first]
     hits = {id_: Hit(id_, picture, nan) for id_, picture in by_words.items()}
     lists: list[tuple[float, Sequence[int]]] = [(weight, list(by_words))]
     reason = Reason("words", "the words of the catalogue")
     result = RetrievalResult(Candidates((), None, len(by_words)), "words", reason)
     exhausted = len(by_words) < size
-    if request.by_vector:
+    if request.by_vector and _suffices(request, first, needed):
+        exhausted = False
+    elif request.by_vector:
         result = request.data.retrieve(replace(retrieval, k=size))
         by_vector = result.candidates.hits
         compared = request.snapshot_data.nearest_hits(retrieval, list(by_words))
@@ -265,7 +239,16 @@ def _fused(request: PageRequest, size: int, words: WordQuery, weight: float) -> 
         lists.append((1.0 - weight, [hit.product_id for hit in by_vector]))
         exhausted = exhausted and len(by_vector) < size
     scores = fuse(lists)
+    if request.catalogue_first:
+        scores = with_first(scores, first, keep_order=word_query.has_every_word(request.reading))
     return _PageHits(result, [(hits[id_], score) for id_, score in scores.items()], exhausted)
+
+
+def _suffices(request: PageRequest, first: Sequence[int], needed: int) -> bool:
+    """Whether the products that have all the words fill the page, so that what the model finds
+    would not be shown."""
+    compares = request.query.min_similarity is not None or request.query.near_query is not None
+    return len(first) >= needed and word_query.has_every_word(request.reading) and not compares
 
 
 def _reranked(request: PageRequest, size: int) -> _PageHits:

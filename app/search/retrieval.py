@@ -108,12 +108,14 @@ class FetchRound:
     """How many pictures (`n`) the index nominates, and with which nprobe it searches.
 
     nprobe is the one tuned for recall@`depth`. With a `selector` only the pictures in it are
-    searched, all of them, whatever the depth.
+    searched, all of them, whatever the depth. Of those found without one, only those that are in
+    `passing` are nominated.
     """
 
     n: int
     depth: int
     selector: IdSelector | None = None
+    passing: IdSelector | None = None
 
 
 def initial_fetch(k: int) -> int:
@@ -130,9 +132,10 @@ def fetch_rounds(n: int, depth: int, selector: IdSelector | None = None) -> Iter
 
 def nominate(index: AnnIndex, vector: Vector, fetch_round: FetchRound) -> Nominees:
     """The pictures that an index nominates for a query vector of any length, shape (dim,)."""
-    return index.nominate(
+    nominees = index.nominate(
         unit(vector), fetch_round.n, fetch_round.depth, selector=fetch_round.selector
     )
+    return nominees if fetch_round.passing is None else nominees.among(fetch_round.passing)
 
 
 def open_build(request: RetrievalRequest, files: IndexFiles) -> OpenBuild | Reason:

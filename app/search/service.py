@@ -14,15 +14,15 @@ from app.db.engine import check_schema, snapshot
 from app.db.queries import models, partitions, products
 from app.errors import BadInput, ModelMismatch, ModelNotMaintained, NoModel, ReplicaConflict
 from app.index.file_store import IndexFiles
-from app.search import filter_values, statement_search, validation, word_query
+from app.search import filter_values, similar_listings, statement_search, validation, word_query
 from app.search.admission import Admission
 from app.search.confidence import judged
 from app.search.explain import SearchOutcome, StageTimer, build_plan
 from app.search.fast_path import FastPath
-from app.search.filters import unknown_attribute
 from app.search.matches import page_matches, region_matches
 from app.search.page_data import SnapshotData
-from app.search.paging import Page, PageRequest, page
+from app.search.page_shortfall import hints_of_page, of_page
+from app.search.paging import PageRequest, page
 from app.search.query_encoder import (
     EncodedQuery,
     QueryEncoder,
@@ -40,18 +40,17 @@ from app.search.retrieval import (
     RetrievalResult,
     open_build,
 )
-from app.search.shortfall import ShortPage, count_causes, gave_up_after
-from app.search.similar_listings import with_similar_listings
+from app.search.similar_listings import counted
 from app.search.similarity_labels import CalibrationCache, labelled
 from app.search.vector_cache import PhotoObject, VectorCache
 from app.types import (
     Calibration,
     Filters,
+    Match,
     Model,
     Plan,
     Query,
     SearchResult,
-    Shortfall,
     UnknownValue,
     Vector,
 )
@@ -169,6 +168,10 @@ class SearchService:
                 outcome = self._in_one_snapshot(query, encoded, timer, cache)
             except ReplicaConflict:  # a new snapshot does not hold up the replica as this one did
                 outcome = self._in_one_snapshot(query, encoded, timer, cache)
+        if query.fold and query.listings:
+            with timer.stage("details"):
+                matches = self._listed(outcome.matches, outcome.model)
+            outcome = replace(outcome, matches=matches)
         if self._sampler and encoded.has_direction and outcome.lag is None:
             self._sampler.offer(outcome.model.id, outcome.vector)
         plan = build_plan(outcome, query, timer)
@@ -187,6 +190,18 @@ class SearchService:
                 outcome.matches, regions, outcome.model, found, calibrations
             )
         return SearchResult(outcome.matches, plan, outcome.dropped, regions, confidence, close)
+
+    def similar_listings(self, match: Match) -> Match:
+        """A match of a folded search with its similar listings, and their number, as they are now.
+        Raises NoModel and DatabaseUnavailable."""
+        with snapshot(self._engine) as connection:
+            model, _ = models.active_and_lag(connection)
+        if model is None:
+            raise NoModel()
+        return self._listed([match], model)[0]
+
+    def _listed(self, matches: Sequence[Match], model: Model) -> tuple[Match, ...]:
+        return similar_listings.read(self._engine, model, self._files, self._settings, matches)
 
     def _calibrations_for(
         self, outcome: SearchOutcome, query: Query, encoded: EncodedQuery
@@ -241,16 +256,14 @@ class SearchService:
             with timer.stage("details"):
                 matches = page_matches(request.data, result_page)
                 if query.fold:
-                    matches = with_similar_listings(
-                        request.data, matches, self._settings.typo_similarity
-                    )
+                    matches = counted(request.data, matches)
             with timer.stage("search"):
                 searched = [
                     (each.box, _directions(each, query, encoded, model)) for each in objects
                 ]
                 regions = region_matches(request, searched)
-            short = _shortfall(request, result_page)
-            hints = _hints(connection, query, result_page)
+            short = of_page(request, result_page)
+            hints = hints_of_page(connection, query, result_page)
             if lag is not None and not partitions.is_attached_now(connection, model.id):
                 raise ActiveModelChanged(f"{model.name} was dropped meanwhile. Try again.")
             self._remember_build(request.in_snapshot, result_page.retrieval)
@@ -343,12 +356,14 @@ class SearchService:
         page_request = PageRequest(
             request, query, by_vector, None,
             SnapshotData(connection, model, self._files, self._settings), self._settings,
-            text_vector,
+            text_vector, catalogue_first=encoded.catalogue_first,
         )  # fmt: skip
         words = catalogue_words(query, encoded)
         if words is None:
             return page_request
         read = word_query.read(connection, words[0])
+        if encoded.catalogue_first and read.query.terms and word_query.has_every_word(read.reading):
+            page_request = replace(page_request, text_vector=None)
         return replace(page_request, catalogue_words=(read.query, words[1]), reading=read.reading)
 
 
@@ -360,30 +375,6 @@ def _directions(
         round_query(replace(encoded, pictures=(vector,)).direction(query), model)
         for vector in found.vectors
     ]
-
-
-def _shortfall(request: PageRequest, result_page: Page) -> Shortfall | None:
-    """Why the page is short, None if it is full."""
-    if len(result_page.deduplicated.kept) >= request.query.k:
-        return None
-    words = None
-    if request.catalogue_words is not None and not request.by_vector:
-        words = request.catalogue_words[0]
-    return count_causes(
-        ShortPage(
-            request.in_snapshot, result_page.deduplicated, words, result_page.earlier,
-            result_page.cut, result_page.stopped, result_page.shared,
-        )
-    )  # fmt: skip
-
-
-def _hints(connection: Connection, query: Query, result_page: Page) -> tuple[str, ...]:
-    """Further reasons why a page is short."""
-    unknown: Sequence[str] = ()
-    if not result_page.deduplicated.kept and query.filters.attributes:
-        unknown = products.unknown_attributes(connection, list(query.filters.attributes))
-    stopped = (gave_up_after(result_page.stopped),) if result_page.stopped else ()
-    return (*map(unknown_attribute, unknown), *stopped)
 
 
 def _maintained(connection: Connection, model_id: int | None, active: Model) -> Model:

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from app.db.queries import match_counts, nearest, shared_pictures
 from app.db.queries.full_text import WordQuery
 from app.db.queries.nearest import FilterClause
-from app.search.dedup import ALREADY_SHOWN, LIKE_MATCH, LIKE_QUERY, UNWANTED_WORD, DedupResult
+from app.search.dedup import LIKE_MATCH, LIKE_QUERY, UNWANTED_WORD, DedupResult
 from app.search.retrieval import RetrievalRequest
 from app.search.shared_pictures import SharedPicture
-from app.types import Count, Query, Shortfall
+from app.types import ALREADY_SHOWN, Count, Query, Shortfall
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,17 +77,32 @@ def all_returned(returned: int, *, filtered: bool) -> Shortfall:
     return Shortfall(returned, count, filters=count if filtered else None, without_picture=None)
 
 
+def given_up(
+    deduplicated: DedupResult, retrieved: int, earlier: int, *, filtered: bool
+) -> Shortfall:
+    """The shortfall of a page that was given up after so many products, all of which match: more
+    do, and counting them would take longer than the page. `earlier` are those on earlier pages."""
+    more = Count(retrieved, more=True)
+    return Shortfall(
+        len(deduplicated.kept), more, None, more if filtered else None, None, Count(0),
+        same_picture=Count(0), earlier=earlier, gave_up_after=retrieved,
+        **_taken_away(deduplicated),
+    )  # fmt: skip
+
+
 def shortfall_text(short: Shortfall, query: Query, hints: Sequence[str] = ()) -> str:
     """Why a page is short, in sentences; `hints` are further reasons."""
     sentence = _sentence(short, query)
     return " ".join(map(_as_sentence, (sentence, *hints)))
 
 
-def gave_up_after(products: int) -> str:
+def gave_up_after(products: int, query: Query) -> str:
     """The hint that a page was given up after so many products."""
+    near = query.near_query is not None or query.near_match is not None
+    remedy = "ask for smaller distances" if near else "the next page goes on after them"
     return (
         f"the search for more stopped after {products:,} products, nearly all of which were "
-        "dropped or folded; ask for smaller distances"
+        f"dropped or folded; {remedy}"
     )
 
 

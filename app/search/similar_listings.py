@@ -1,19 +1,24 @@
-"""Finds the products that have the words of a match and are not the same product."""
+"""Counts the products that have the words of a match and are not folded into it, and reads them."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
 
-from app.db.queries import fold_parts, products
+from sqlalchemy import Engine
+
+from app.config import Settings
+from app.db.engine import snapshot
+from app.db.queries import partitions, products
 from app.db.queries.products import SameWords
 from app.duplicates.folding import Folding
 from app.duplicates.groups import FoldCandidate
 from app.duplicates.normalization import identity_key
-from app.search.page_data import PageData
-from app.types import Match, SimilarListing
+from app.index.file_store import IndexFiles
+from app.search.page_data import PageData, SnapshotData
+from app.types import Match, Model, SimilarListing
 
-MAX_COMPARED = fold_parts.MAX_ALIKE
+MAX_COMPARED = 60
 """Products with the same words that are read for one match; further ones are only counted."""
 
 MAX_LISTED = 12
@@ -23,8 +28,35 @@ FARTHEST = 3.0
 """Greater than every cosine distance: listings without a picture to compare come last."""
 
 
+def counted(data: PageData, matches: Sequence[Match]) -> tuple[Match, ...]:
+    """The matches, each with the number of products that have its words and are not folded into
+    it."""
+    counts = data.count_same_words([match.product_id for match in matches])
+    return tuple(_counted(match, counts[match.product_id]) for match in matches)
+
+
+def _counted(match: Match, same_words: int) -> Match:
+    if same_words > products.MAX_COUNTED:
+        return replace(match, similar_count=products.MAX_COUNTED, similar_more=True)
+    others = same_words - 1
+    if others > 0 and match.folded:
+        key = identity_key(match.product)
+        others -= sum(identity_key(fold.product) == key for fold in match.folded)
+    return replace(match, similar_count=others) if others > 0 else match
+
+
+def read(
+    engine: Engine, model: Model, files: IndexFiles, settings: Settings, matches: Sequence[Match]
+) -> tuple[Match, ...]:
+    """`with_similar_listings` in a snapshot of now."""
+    with snapshot(engine) as connection:
+        partitions.lock_attached(connection)
+        data = SnapshotData(connection, model, files, settings)
+        return with_similar_listings(data, matches, settings.typo_similarity)
+
+
 def with_similar_listings(
-    data: PageData, matches: Sequence[Match], min_spelling_similarity: float
+    data: SnapshotData, matches: Sequence[Match], min_spelling_similarity: float
 ) -> tuple[Match, ...]:
     """The matches, each with its similar listings, the nearest first, and their number.
 

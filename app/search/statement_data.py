@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence, Set
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from app.config import Settings
 from app.db.queries import calibration, fold_pictures, nearest, page_lookups, products, verdicts
-from app.db.queries.products import SameWords
 from app.db.queries.single_statement import PageExtras, StatementResult
 from app.duplicates.evidence import FoldCuts, PictureEvidence
 from app.search.dedup import needs_dedup
@@ -20,15 +20,60 @@ from app.search.retrieval import (
     build_result,
     filtered_build_result,
 )
-from app.types import Build, Count, Hit, Model, Product, Query, Vector, Verdict
+from app.types import (
+    Build,
+    Calibration,
+    Count,
+    EmbeddingRows,
+    Hit,
+    Model,
+    Product,
+    Query,
+    Vector,
+    Verdict,
+)
+
+
+@dataclass
+class _Evidence:
+    """The pictures that were read: packed ones by sku (None: the product has none to compare), and
+    the calibrations of the products' categories."""
+
+    packed: dict[str, bytes | None]
+    calibrations: Sequence[Calibration]
+    unpacked: dict[str, EmbeddingRows] = field(default_factory=dict)
+
+    @property
+    def skus(self) -> Set[str]:
+        """The products whose pictures were read."""
+        return self.packed.keys()
+
+    def add(
+        self,
+        skus: Sequence[str],
+        vectors: Mapping[str, EmbeddingRows],
+        calibrations: Sequence[Calibration],
+    ) -> None:
+        """Add the pictures of further products."""
+        self.packed |= dict.fromkeys(skus)
+        self.unpacked |= vectors
+        self.calibrations = (*self.calibrations, *calibrations)
+
+    def of(self, model: Model) -> PictureEvidence:
+        """All pictures and the cuts of the model."""
+        vectors = {
+            sku: fold_pictures.unpacked(data, model) for sku, data in self.packed.items() if data
+        }
+        return PictureEvidence(vectors | self.unpacked, FoldCuts.of_model(model, self.calibrations))
 
 
 class StatementData:
     """What a query's page is made from, out of one statement by a build.
 
-    Every method raises NotAnswered for what the statement did not read; the page is then filled by
-    several statements. Products of earlier pages, and thumbnails beyond those that a page usually
-    shows, take a statement of their own.
+    Products of earlier pages, thumbnails beyond those that a page usually shows, and pictures of
+    products that are alike by something else than their words take a small statement each. A method
+    raises NotAnswered for anything else that was not read; the page is then filled by several
+    statements.
     """
 
     def __init__(
@@ -41,9 +86,9 @@ class StatementData:
         self._settings = settings
         self._result: StatementResult | None = None
         self._rows: dict[int, Any] = {}
+        self._hits: dict[tuple[int, int], Any] = {}
         self._earlier: dict[int, Any] = {}
-        self._compared: Set[str] = frozenset()
-        self._evidence: PictureEvidence | None = None
+        self._evidence: _Evidence | None = None
 
     @property
     def lag(self) -> float | None:
@@ -64,18 +109,20 @@ class StatementData:
         return found[0], found[1].mean(axis=0)
 
     def retrieve(self, request: NearestRequest) -> RetrievalResult:
-        """The nearest products; a second call reads everything anew."""
-        if request.hidden or request.also:
+        """The nearest products; a second call reads everything anew, but products of the first one
+        are still known."""
+        if request.also:
             raise NotAnswered
         clause = nearest.filter_clause(request.filters)
         result = self._fast_path.find(
             self.model, self._build, request.vector, request.k, clause,
-            excluded=tuple(request.excluded), extras=self._extras(),
+            excluded=tuple(request.excluded), hidden=tuple(request.hidden), extras=self._extras(),
         )  # fmt: skip
         if result is None:
             raise NotAnswered
         self._result, self._evidence = result, None
-        self._rows = {row.product_id: row for row in result.rows}
+        self._rows |= {row.product_id: row for row in result.rows}
+        self._hits |= {(row.product_id, row.picture_id): row for row in result.rows}
         if not {self._query.sku, *self._query.shown}.isdisjoint(row.sku for row in result.rows):
             raise NotAnswered  # deleted and added again since its id was read
         if clause.condition:
@@ -92,14 +139,17 @@ class StatementData:
             thumbnails=query.k + query.k // 3,
             folds=query.fold,
             vectors=query.near_match is not None,
-            earlier=tuple(self._earlier),
+            earlier=tuple(row.sku for row in (*self._earlier.values(), *self._rows.values())),
             shared=self._settings.shared_picture_products + 1,
         )
 
     def earlier(self, request: NearestRequest, skus: Sequence[str]) -> list[Hit]:
         """The products of earlier pages by their nearest pictures."""
         with self._fast_path.connection() as connection:
-            rows = page_lookups.earlier(connection, self.model, request.vector, skus)
+            rows = page_lookups.earlier(
+                connection, self.model, request.vector, skus,
+                vectors=self._query.near_match is not None,
+            )  # fmt: skip
         self._earlier = {row.id: row for row in rows}
         hits = (Hit(row.id, row.picture_id, row.distance) for row in rows)
         return sorted(hits, key=lambda hit: (hit.distance, hit.product_id))
@@ -116,7 +166,7 @@ class StatementData:
 
     def vectors(self, pictures: Sequence[int]) -> Mapping[int, Vector]:
         """Embeddings by picture id."""
-        rows = (*self._rows.values(), *self._earlier.values())
+        rows = (*self._hits.values(), *self._earlier.values())
         packed = {row.picture_id: row.vector for row in rows}
         if not packed.keys() >= set(pictures):
             raise NotAnswered
@@ -130,29 +180,35 @@ class StatementData:
         return verdicts.from_json(self._first("verdicts"))
 
     def pictures(self, skus: Sequence[str]) -> PictureEvidence:
-        """The pictures of all products that are compared, and the cuts of the model."""
+        """The pictures of these products, and the cuts of the model.
+
+        The statement has read those of products whose words another one of the page has. Others,
+        which are alike by a typing error or an identifier, or were shown before, take another one.
+        """
         if self._evidence is None:
-            packed = {row.sku: row.pictures for row in self._read.compared}
-            vectors = {
-                sku: fold_pictures.unpacked(data, self.model)
-                for sku, data in packed.items() if data
-            }  # fmt: skip
-            cuts = FoldCuts.of_model(self.model, calibration.from_json(self._first("calibrations")))
-            self._compared, self._evidence = packed.keys(), PictureEvidence(vectors, cuts)
-        if not self._compared >= set(skus):
-            raise NotAnswered  # they are alike by a typing error or an identifier
-        return self._evidence
+            self._evidence = _Evidence(
+                {row.sku: row.pictures for row in self._read.rows if row.compared},
+                calibration.from_json(self._first("calibrations")),
+            )
+        if missing := sorted(set(skus) - self._evidence.skus):
+            with self._fast_path.connection() as connection:
+                found = page_lookups.fold_evidence(connection, self.model, missing)
+            self._evidence.add(missing, *found)
+        return self._evidence.of(self.model)
 
     def shown_by_more(self, pictures: Collection[int], most: int) -> Mapping[int, Count]:
-        """None: a page with a picture that very many products show takes several statements."""
-        counts = {row.picture_id: row.sharing for row in self._rows.values()}
-        if any(counts.get(id_, most + 1) > most for id_ in pictures):
-            raise NotAnswered
-        return {}
+        """How many products show each of the pictures: the statement tells for those that several
+        products of the page show whether it is more, and a small one how many."""
+        counts = {row.picture_id: row.sharing for row in self._hits.values()}
+        uncertain = [id_ for id_ in pictures if (known := counts.get(id_)) is None or known > most]
+        if not uncertain:
+            return {}
+        with self._fast_path.connection() as connection:
+            return page_lookups.shown_by_more(connection, uncertain, most)
 
     def details(self, hits: Sequence[tuple[int, int]]) -> Mapping[int, Any]:
         """Rows of details by product id."""
-        rows = {id_: self._rows[id_] for id_, _ in hits}
+        rows = {hit[0]: self._hits[hit] for hit in hits}
         without = {row.picture_id for row in rows.values() if row.thumbnail is None}
         if not without:
             return rows
@@ -165,18 +221,16 @@ class StatementData:
             for id_, row in rows.items()
         }
 
-    def same_words(self, keys: Sequence[str], limit: int) -> Mapping[str, SameWords]:
-        """The products with each identity key that several have."""
-        if not {row.key for row in self._rows.values()} >= set(keys):
-            raise NotAnswered  # the words were changed without the key
-        found: dict[str, SameWords] = {}
-        for row in self._read.compared:
-            if row.key in keys:
-                listed = found.get(row.key, SameWords((), row.total)).products
-                if len(listed) < limit:
-                    product = products.product_from_row(row)
-                    found[row.key] = SameWords((*listed, product), row.total)
-        return found
+    def count_same_words(self, ids: Sequence[int]) -> Mapping[int, int]:
+        """How many products have the words of each of these; a small statement for products beyond
+        those that a page usually shows."""
+        counts = {id_: self._rows[id_].same_words for id_ in ids}
+        unknown = [id_ for id_, count in counts.items() if count is None]
+        if not unknown:
+            return counts
+        with self._fast_path.connection() as connection:
+            counts |= dict.fromkeys(unknown, 0) | page_lookups.same_words(connection, unknown)
+        return counts
 
     def _first(self, column: str) -> Sequence[Mapping[str, Any]]:
         """The objects in a column of JSON that only the first row has."""

@@ -7,6 +7,7 @@ from app.search.dedup import needs_dedup
 from app.search.explain import SearchOutcome, StageTimer
 from app.search.fast_path import FastPath, NotAnswered
 from app.search.matches import page_matches
+from app.search.page_shortfall import of_given_up
 from app.search.paging import PageRequest, page
 from app.search.query_encoder import (
     EncodedQuery,
@@ -17,8 +18,8 @@ from app.search.query_encoder import (
 )
 from app.search.regions import ObjectFinder
 from app.search.retrieval import NearestRequest
-from app.search.shortfall import all_returned
-from app.search.similar_listings import with_similar_listings
+from app.search.shortfall import all_returned, gave_up_after
+from app.search.similar_listings import counted
 from app.search.statement_data import StatementData
 from app.search.vector_cache import VectorCache
 from app.types import Model, Query
@@ -67,16 +68,19 @@ def _outcome(
     with timer.stage("details"):
         matches = page_matches(data, result_page)
         if query.fold:
-            matches = with_similar_listings(data, matches, settings.typo_similarity)
-    short, filtered = None, bool(query.filters)
-    if len(matches) < query.k:
+            matches = counted(data, matches)
+    short, filtered, hints = None, bool(query.filters), tuple[str, ...]()
+    if result_page.stopped:
+        short = of_given_up(query, result_page)
+        hints = (gave_up_after(result_page.stopped, query),)
+    elif len(matches) < query.k:
         plain = not (needs_dedup(query) or query.sku or result_page.cut)
         if not plain or query.filters.attributes or (filtered and not matches):
             return None  # several statements count the causes, and find unknown attributes
         short = all_returned(len(matches), filtered=filtered)
     return SearchOutcome(
         matches, result_page.retrieval, model, vector, data.lag, result_page.deduplicated.dropped,
-        word_readers(encoded, catalogue=False), short,
+        word_readers(encoded, catalogue=False), short, hints,
         not_tried=result_page.deduplicated.not_tried,
     )  # fmt: skip
 

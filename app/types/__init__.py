@@ -32,6 +32,7 @@ from app.types.query import (
     WordsBy,
 )
 from app.types.result import (
+    ALREADY_SHOWN,
     Correction,
     Count,
     Dropped,
@@ -52,6 +53,7 @@ from app.types.result import (
 )
 
 __all__ = [
+    "ALREADY_SHOWN",
     "LABEL_FIELDS",
     "UNKNOWN_CLOSE_CUT",
     "Build",

@@ -52,7 +52,8 @@ class Query:
     than the active one.
 
     `k` is the number of products to return (1 to Settings.max_k), and `shown` the skus of earlier
-    pages (`SearchResult.shown`). With `fold`, duplicate products are collapsed into one match.
+    pages (`SearchResult.shown`). With `fold`, duplicate products are collapsed into one match, and
+    the other products with the words of a match are counted; with `listings` they are read too.
     `near_query` and `near_match` are near-duplicate distances (cosine, 0 to 2): products at most
     this far from the query, or from a better match, are dropped. Products less similar to the query
     than `min_similarity` (cosine, -1 to 1) are not shown; full-text matches have no similarity.
@@ -79,6 +80,7 @@ class Query:
     without_weight: float = 0.5
     shown: tuple[str, ...] = ()
     fold: bool = False
+    listings: bool = False
     near_query: float | None = None
     near_match: float | None = None
     min_similarity: float | None = None

@@ -68,6 +68,10 @@ class SimilarListing:
     distance: float | None = None
 
 
+ALREADY_SHOWN = "the same product as one shown before"
+"""The rule of a product that is dropped because an earlier page shows one of its group."""
+
+
 @dataclass(frozen=True, slots=True)
 class Dropped:
     """A product that was left out, by which `rule`.
@@ -112,11 +116,11 @@ class Match:
     means: SimilarityLabel | None = None
     """The meaning of the similarity, if the model is calibrated and the query is a picture."""
     similar: tuple[SimilarListing, ...] = ()
-    """If duplicates are folded: the nearest of the products that have the same words and are not
-    the same product."""
+    """If duplicates are folded and `Query.listings` asks for it: the nearest of the products that
+    have the same words and are not the same product."""
     similar_count: int = 0
-    """The number of such products in the catalogue. Where more products have these words than are
-    compared for a match, those not compared count too."""
+    """The number of products in the catalogue that have the same words and are not folded into the
+    match. Where they were read, those that are the same product all the same do not count."""
     same_picture: Count | None = None
     """How many products show the picture, if these are so many that they are one match."""
     listed: tuple[Product, ...] = ()
@@ -267,6 +271,17 @@ class SearchResult:
     @property
     def shown(self) -> tuple[str, ...]:
         """The skus of this page, including folded ones; the next page adds them to
-        `Query.shown`."""
+        `Query.shown`. If the page was given up, so that the next one goes on after them, also those
+        that it dropped because an earlier page had shown them."""
         folded = (fold.product.sku for match in self.matches for fold in match.folded)
-        return (*(match.product.sku for match in self.matches), *folded)
+        again: tuple[str, ...] = ()
+        if self.gave_up:
+            again = tuple(drop.sku for drop in self.dropped if drop.rule == ALREADY_SHOWN)
+        return (*(match.product.sku for match in self.matches), *folded, *again)
+
+    @property
+    def gave_up(self) -> bool:
+        """Whether the page is short because the search for more took too long: a further page goes
+        on."""
+        short = self.plan.shortfall_counts
+        return short is not None and short.gave_up_after > 0

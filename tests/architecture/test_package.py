@@ -113,7 +113,6 @@ def test_the_demo_runs_from_the_wheel_outside_the_source_folder(
         env=os.environ | {
             "PYTHONPATH": str(installed), "LOOKALIKE_DATABASE_URL": empty_url,
             "LOOKALIKE_HOME": str(tmp_path / "home"), "LOOKALIKE_MODEL": "embedded",
-            "LOOKALIKE_OPENVINO": "false",
         },
     )  # fmt: skip
     assert done.returncode == 0, done.stderr

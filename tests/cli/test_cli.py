@@ -36,6 +36,8 @@ from support.paths import REPO
 from support.small_clip import save_small_clip
 from support.sources import contents, write_csv, write_photos, write_source
 
+pytestmark = pytest.mark.xdist_group("clip")  # one process imports its libraries
+
 LOOKALIKE = Path(sys.executable).with_name("lookalike")
 HEAVY = {"torch", "faiss", "streamlit", "transformers", "sentence_transformers"}
 
@@ -826,8 +828,6 @@ def test_the_folder_of_a_model_is_recorded_as_an_absolute_path(
 def test_a_model_is_added_embedded_compared_activated_rolled_back_and_dropped(
     cat: Run, source: Path, tmp_path: Path
 ) -> None:
-    from support.small_clip import save_small_clip
-
     folder = save_small_clip(tmp_path / "tiny")
     cat("ingest", source)
     cat("index", "rebuild")

@@ -19,6 +19,7 @@ from app.duplicates.general_words import is_generic
 from app.duplicates.groups import DuplicateGroup, FoldCandidate, SimilarPair
 from app.duplicates.identifiers import gtin14, identifiers
 from app.duplicates.normalization import identity_key
+from app.duplicates.related import parts
 from app.types import Calibration, CutOff, Model, Product, Verdict
 
 GTINS = ("5901234123457", "4006381333931")
@@ -237,8 +238,8 @@ catalogues = st.lists(
         Product,
         sku=st.sampled_from("ABCDEFGH"),
         title=st.sampled_from([TELLING, GENERIC, "Marira blazer", "Corano blazer XL", ""]),
-        brand=st.just("Kestrel"),
-        category=st.sampled_from(["Blazer", "blazer"]),
+        brand=st.sampled_from(["Kestrel", "Kestrel", "Okari"]),
+        category=st.sampled_from(["Blazer", "blazer", "Cap"]),
         colour=st.sampled_from(["navy", "red", None]),
         attributes=st.dictionaries(
             st.sampled_from(["gtin", "mpn", "item_group_id"]),
@@ -275,6 +276,19 @@ def test_the_order_of_products_and_verdicts_is_irrelevant(
     order.shuffle(products)
     order.shuffle(verdicts)
     assert everything() == expected
+
+
+@settings(deadline=None)  # each example folds the catalogue twice
+@given(catalogues, shown, decisions())
+def test_parts_are_folded_as_the_whole_is(
+    products: list[Product], pictures: dict[str, np.ndarray], verdicts: list[Verdict]
+) -> None:
+    separate = [folding(part, pictures, *verdicts) for part in parts(products, verdicts)]
+    together = [group for found in separate for group in found.groups()]
+    whole = folding(products, pictures, *verdicts).groups()
+    assert sorted(together, key=lambda group: group.skus) == sorted(
+        whole, key=lambda group: group.skus
+    )
 
 
 def test_of_many_equal_listings_only_the_first_is_compared_with_all(

@@ -27,6 +27,8 @@ from app.operations.health import status
 from support.paths import REPO
 from support.small_clip import save_small_clip
 
+pytestmark = pytest.mark.xdist_group("clip")
+
 SHAPE = (8, 8)
 CLOSE = 1e-5
 KEY = f"Small 0 {SHAPE} {openvino_runtime.version()} torch {torch.__version__}"

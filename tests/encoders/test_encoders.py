@@ -12,15 +12,13 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache, partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
-from sentence_transformers import SentenceTransformer
-from transformers.image_utils import SizeDict
-from transformers.utils import logging as transformers_logging
 
 from app.encoders import hub
 from app.encoders.base import AUTO, CLIP, EMBEDDED, Encoder
@@ -33,12 +31,17 @@ from app.encoders.efficientnet_pair import (
     published_networks,
 )
 from app.encoders.loading import choose_encoder, load_encoder
-from app.errors import ModelUnavailable, NoWords
+from app.errors import ModelUnavailable
 from support import small_open_clip as open_clip_models
 from support.paths import REPO
 from support.small_clip import DIM, save_published_clip, save_small_clip
 from support.small_dual_encoders import save_bare_clip, save_naflex, save_siglip, save_siglip2
 from support.small_open_clip import save_small_open_clip
+
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
+
+pytestmark = pytest.mark.xdist_group("clip")
 
 CLOSE = 1e-5
 COMMIT = hub.PINNED["sentence-transformers/clip-ViT-B-32"]
@@ -229,10 +232,13 @@ def test_several_threads_may_encode_texts_at_once(clip: Encoder) -> None:
     assert all(np.allclose(a, b, atol=CLOSE) for a, b in zip(results, expected, strict=True))
 
 
-def test_the_embedded_encoder_reads_no_words(embedded: Encoder) -> None:
-    assert not embedded.reads_words
-    with pytest.raises(NoWords):
-        embedded.encode_words(["coat"])
+def test_the_embedded_encoder_reads_words_and_says_which_it_has_no_idea_of(
+    embedded: Encoder,
+) -> None:
+    assert embedded.reads_words
+    coat, unknown = embedded.encode_words(["coat", "zlorp"])
+    assert np.linalg.norm(coat) == pytest.approx(1, abs=1e-5) and not unknown.any()
+    assert embedded.encode_words([]).shape == (0, embedded.dim)
 
 
 # --- fingerprints and identity ---
@@ -344,6 +350,8 @@ def test_a_model_with_its_own_code_is_refused(clip_folder: Path, tmp_path: Path)
 def test_loading_and_using_a_model_writes_nothing_to_stderr(
     clip_folder: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
+    from transformers.utils import logging as transformers_logging
+
     bars = transformers_logging.is_progress_bar_enabled()
     encoder = ClipEncoder.load(clip_folder, name="small")
     encoder.encode_pictures([Image.new("RGB", (40, 30))])
@@ -490,6 +498,8 @@ def by_the_model(folder: Path, pictures: list[Image.Image]) -> np.ndarray:
 
 
 def opened(folder: Path) -> SentenceTransformer:
+    from sentence_transformers import SentenceTransformer
+
     return SentenceTransformer(str(folder), local_files_only=True, device="cpu")
 
 
@@ -544,6 +554,8 @@ def test_a_processor_that_we_cannot_reproduce_is_used(
 
 
 def test_settings_that_we_do_not_read_are_detected_on_pictures(clip_folder: Path) -> None:
+    from transformers.image_utils import SizeDict
+
     model = opened(clip_folder)
     assert own_preprocessor(model) is not None
     model.processor.image_processor.do_pad = True

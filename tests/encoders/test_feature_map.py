@@ -10,7 +10,6 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
-from transformers import SiglipVisionConfig, SiglipVisionModel
 
 from app.encoders.base import Encoder
 from app.encoders.efficientnet import SIDE, EmbeddedEncoder
@@ -19,6 +18,8 @@ from app.encoders.loading import load_encoder
 from app.encoders.patch_tokens import patch_tokens
 from app.encoders.preprocessing import Preprocessor
 from support.small_clip import save_small_clip
+
+pytestmark = pytest.mark.xdist_group("clip")
 
 CLOSE = 1e-4
 """Largest difference of an element of a unit vector: float32 sums in another order."""
@@ -124,6 +125,8 @@ def test_clip_pools_its_patch_tokens_to_unit_vectors(clip: Encoder) -> None:
 
 
 def test_siglips_whole_map_at_the_size_of_the_input_pools_to_its_own_vector() -> None:
+    from transformers import SiglipVisionConfig, SiglipVisionModel
+
     shape = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2}
     torch.manual_seed(0)
     network = SiglipVisionModel(

@@ -16,6 +16,8 @@ from app.vectors import round_to_float16
 from support.shop import add, numbered, vectors
 from support.small_clip import save_small_clip
 
+pytestmark = pytest.mark.xdist_group("clip")
+
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:

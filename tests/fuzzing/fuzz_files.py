@@ -23,14 +23,14 @@ from fuzzing.fuzz_targets import (
     Backups,
     Feeds,
     IndexFileTarget,
+    Parquet,
     Pictures,
     Target,
     WebAnswers,
 )
-from support.mutation import mutated
 from support.paths import REPO
 
-OTHERS = (Feeds, IndexFileTarget, Backups, WebAnswers)
+OTHERS = (Feeds, Parquet, IndexFileTarget, Backups, WebAnswers)
 
 
 class Finding(AssertionError):
@@ -41,11 +41,11 @@ class Finding(AssertionError):
         self.data = data
 
 
-def files(corpus: Sequence[bytes], count: int, seed: int) -> Iterator[bytes]:
+def files(target: Target, corpus: Sequence[bytes], count: int, seed: int) -> Iterator[bytes]:
     """`count` mutated files; every valid one is taken in turn."""
     dice = random.Random(seed)
     for number in range(count):
-        yield mutated(corpus[number % len(corpus)], dice.choice(corpus), dice)
+        yield target.mutated(corpus[number % len(corpus)], dice.choice(corpus), dice)
 
 
 def fuzz(target: Target, count: int, seed: int) -> int:
@@ -55,7 +55,7 @@ def fuzz(target: Target, count: int, seed: int) -> int:
         corpus, accepted = target.corpus(), 0
         for data in corpus:
             target.read(data)
-        for data in files(corpus, count, seed):
+        for data in files(target, corpus, count, seed):
             began = time.monotonic()
             try:
                 accepted += target.read(data)

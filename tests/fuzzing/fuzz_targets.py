@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import csv
 import io
+import random
 import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -16,6 +17,8 @@ from typing import Any, Self
 from unittest import mock
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 from httpcore2 import NetworkStream
 
 from app.errors import BadImage, BadSource, IndexUnreadable
@@ -28,8 +31,10 @@ from app.index.file_store import IndexFiles
 from app.operations import backup_manifest
 from app.operations.backup_manifest import BadBackup, Manifest
 from app.types import Build, Model
+from fuzzing.feed_process import FeedProcess
 from ingest.feeds.formats import read_source
 from support.colours import photo
+from support.mutation import mutated
 from support.paths import REPO
 
 FEEDS = REPO / "tests" / "ingest" / "feeds"
@@ -59,6 +64,10 @@ class Target(ABC):
     @abstractmethod
     def corpus(self) -> Sequence[bytes]:
         """Valid files."""
+
+    def mutated(self, data: bytes, other: bytes, dice: random.Random) -> bytes:
+        """A file with a few changes; splices come from another one."""
+        return mutated(data, other, dice)
 
     def _open(self, stack: ExitStack) -> None:  # noqa: B027 - many need nothing
         """Make what reading needs."""
@@ -136,6 +145,65 @@ class Feeds(Target):
             assert str(exc).endswith("."), exc
             return False
         return True
+
+
+class Parquet(Target):
+    """Parquet files, read by a process that must not die, nor take LIMIT_S or LIMIT_BYTES."""
+
+    name = "parquet"
+
+    def corpus(self) -> Sequence[bytes]:
+        return [
+            parquet_file(),
+            parquet_file(compression="zstd", use_dictionary=False),
+            parquet_file(compression="none", version="1.0", row_group_size=7),
+            parquet_file(compression="gzip", data_page_version="2.0"),
+            parquet_file(compression="none", store_schema=False),
+        ]
+
+    def mutated(self, data: bytes, other: bytes, dice: random.Random) -> bytes:
+        """Mostly either the pages or the description at the end is changed, and its length is
+        right: nothing else is read of other files."""
+        if dice.random() < 0.3:
+            return super().mutated(data, other, dice)
+        (pages, end), (other_pages, other_end) = map(parquet_parts, (data, other))
+        if dice.random() < 0.5:
+            end = mutated(end, other_end, dice)
+        else:
+            pages = mutated(pages, other_pages, dice)
+        return pages + end + len(end).to_bytes(4, "little") + b"PAR1"
+
+    def _open(self, stack: ExitStack) -> None:
+        self._file = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "catalogue"
+        self._process = FeedProcess(LIMIT_BYTES, LIMIT_S)
+        stack.callback(self._process.close)
+
+    def read(self, data: bytes) -> bool:
+        self._file.write_bytes(data)
+        answer = self._process.read(self._file)
+        assert answer.startswith("read ") or answer.endswith("."), answer
+        return answer.startswith("read ")
+
+
+def parquet_file(**options: Any) -> bytes:
+    """A catalogue of 60 products as pyarrow writes it."""
+    columns = {
+        "sku": [f"P{number}" for number in range(60)],
+        "title": ["lamp é", "x" * 50, None] * 20,
+        "price": [1.5, None, 3.0] * 20,
+        "year": pa.array([2019, None, 2021] * 20, pa.int32()),
+        "images": [["a.png"], [], None] * 20,
+        "made": pa.array([None, 1, 2] * 20, pa.timestamp("us")),
+    }
+    file = io.BytesIO()
+    pq.write_table(pa.table(columns), file, **options)
+    return file.getvalue()
+
+
+def parquet_parts(data: bytes) -> tuple[bytes, bytes]:
+    """The pages of a valid Parquet file, and the description of them that follows."""
+    length = int.from_bytes(data[-8:-4], "little")
+    return data[: -8 - length], data[-8 - length : -8]
 
 
 class IndexFileTarget(Target):

@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
+from fuzzing.feed_process import FeedProcess
 from fuzzing.fuzz_files import OTHERS, Finding, fuzz
 from fuzzing.fuzz_targets import Backups, Feeds, Pictures, Target, WebAnswers
 from ingest.records import record_row
@@ -32,6 +33,14 @@ def test_no_mutated_picture_ends_the_process_that_decodes(test_data: Path) -> No
 @pytest.mark.parametrize("kind", OTHERS, ids=lambda kind: kind.name)
 def test_no_mutated_file_is_an_error(kind: type[Target]) -> None:
     fuzz(kind(), 500, seed=1)
+
+
+def test_a_reader_that_dies_or_hangs_is_a_finding(tmp_path: Path) -> None:
+    os.mkfifo(hanging := tmp_path / "hanging")
+    process = FeedProcess(1 << 30, timeout_s=1)
+    with pytest.raises(AssertionError, match="died or took too long"):
+        process.read(hanging)
+    process.close()
 
 
 plain = hypothesis_settings(derandomize=True, max_examples=60, deadline=None)

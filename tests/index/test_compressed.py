@@ -16,7 +16,7 @@ from app.db.queries import index_delta
 from app.errors import IndexUnreadable
 from app.index import builder, faiss_index, faiss_io, recall
 from app.index.embedding_reader import EmbeddingSnapshot, random_mask, sample_rows
-from app.index.faiss_index import CODES, FLOAT16, AnnIndex, IdSelector
+from app.index.faiss_index import CODES, FLOAT16, AnnIndex, IdSelector, deep_search_size
 from app.index.file_store import IndexFiles
 from app.index.recall import RecallBenchmark
 from app.types import Query, Vectors
@@ -95,6 +95,42 @@ def test_a_selector_finds_the_nearest_of_those_that_pass(tuned: Tuned) -> None:
             benchmark.queries[0], len(passing) + 1, selector=IdSelector(passing)
         )
         assert sorted(everything.ids) == sorted(passing) and everything.cutoff is None
+
+
+@pytest.mark.parametrize("share", [0.5, 0.2])
+def test_those_of_the_nearest_lists_that_pass_hold_the_nearest_of_all_that_pass(
+    tuned: Tuned, share: float
+) -> None:
+    index, rows, benchmark = tuned
+    passes = random_mask(rows.ids, share, seed=1)
+    selector = IdSelector(rows.ids[passes])
+    size = deep_search_size(26, 10, share)
+    found = claimed = missed = 0
+    for query in benchmark.queries:
+        nominees = index.nominate(query, *size).among(selector)
+        assert np.isin(nominees.ids, rows.ids[passes]).all() and nominees.known is not None
+        order = np.argsort(-(rows.vectors @ query))
+        nearest = rows.ids[order[passes[order]]]
+        found += int(np.isin(nearest[:10], nominees.ids).sum())
+        claimed += nominees.known
+        missed += int((~np.isin(nearest[: nominees.known], nominees.ids)).sum())
+    assert found >= 0.98 * 10 * len(benchmark.queries)
+    assert claimed > 10 * len(benchmark.queries) and missed <= 0.06 * claimed
+
+
+def test_nominees_of_which_none_passes_claim_nothing(tuned: Tuned) -> None:
+    index, rows, benchmark = tuned
+    nominees = index.nominate(benchmark.queries[0], 26, 10)
+    none = nominees.among(IdSelector(np.setdiff1d(rows.ids, nominees.ids)))
+    assert not len(none.ids) and none.known is None and none.seen_to == 0.0
+
+
+@pytest.mark.parametrize("factor", [1, 1000])
+def test_a_selector_knows_its_ids(factor: int) -> None:
+    """As a bitmap and as a set."""
+    ids = np.arange(3, 9000, 7, dtype=np.int64) * factor**2
+    asked = np.concatenate([ids, ids + 1, [0, int(ids[-1]) + 9]])
+    assert (IdSelector(ids).contains(asked) == np.isin(asked, ids)).all()
 
 
 def test_the_pool_grows_between_the_tuned_depths_and_beyond(tuned: Tuned) -> None:

@@ -22,6 +22,7 @@ from app.search.filters import parse
 from app.search.vector_cache import VectorCache
 from app.types import Query
 from support.colours import choose_colours, photo
+from support.copies import copied_for
 from support.shop import add, numbered
 
 
@@ -114,19 +115,29 @@ def test_a_sku_that_cannot_be_stored_is_refused(app: App) -> None:
 # The facets of a query
 
 
-@pytest.fixture
-def shop(app: App, sql: psycopg.Connection) -> App:
+FIELDS = (
+    "UPDATE product SET brand = CASE WHEN id % 4 = 1 THEN 'Alder' ELSE 'Kestrel' END,"
+    " colour = ('{red,blue,green,grey}'::text[])[1 + id % 4], year = 2015 + id % 5,"
+    " price = id, title = CASE WHEN id % 2 = 0 THEN 'lamp' ELSE 'chair' END,"
+    " attributes = jsonb_build_object('packaged', id % 2, 'code', 'c' || id,"
+    "   'tags', CASE WHEN id % 2 = 0 THEN '[\"a\", \"b\"]'::jsonb ELSE '\"a\"'::jsonb END)"
+    "   || CASE WHEN id % 8 = 0 THEN '{\"rare\": \"yes\"}'::jsonb ELSE '{}' END"
+)
+
+
+def fill(app: App) -> None:
     """Forty products in two brands, four colours and five years, with attributes."""
     add(app, numbered(40))
-    sql.execute(
-        "UPDATE product SET brand = CASE WHEN id % 4 = 1 THEN 'Alder' ELSE 'Kestrel' END,"
-        " colour = ('{red,blue,green,grey}'::text[])[1 + id % 4], year = 2015 + id % 5,"
-        " price = id, title = CASE WHEN id % 2 = 0 THEN 'lamp' ELSE 'chair' END,"
-        " attributes = jsonb_build_object('packaged', id % 2, 'code', 'c' || id,"
-        "   'tags', CASE WHEN id % 2 = 0 THEN '[\"a\", \"b\"]'::jsonb ELSE '\"a\"'::jsonb END)"
-        "   || CASE WHEN id % 8 = 0 THEN '{\"rare\": \"yes\"}'::jsonb ELSE '{}' END"
-    )
+    with psycopg.connect(str(app.settings.database_url), autocommit=True) as sql:
+        sql.execute(FIELDS)
     app.indexer.rebuild()
+
+
+database_url = copied_for("shop", fill)
+
+
+@pytest.fixture
+def shop(app: App) -> App:
     return app
 
 

@@ -21,6 +21,7 @@ from app.search.adaptive_fetch import RETRIAL_SEARCHES
 from app.search.retrieval import RETRY_FACTOR, FetchRound, initial_fetch
 from app.types import Query, SearchResult
 from support.colours import ColourEncoder, choose_colours, photo
+from support.copies import copied_for
 from support.servers import wait_until
 from support.shop import add, numbered, oracle, vectors
 from support.statements import Slow
@@ -58,11 +59,17 @@ def fetches(app: App, monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return fetched
 
 
+def fill(app: App) -> None:
+    add(app, numbered(200))
+    app.indexer.rebuild()
+
+
+database_url = copied_for("slow", fill)
+
+
 @pytest.fixture
 def slow(app: App) -> Slow:
     """A catalogue of 200 products, indexed, whose index has answered once."""
-    add(app, numbered(200))
-    app.indexer.rebuild()
     ask(app)
     return Slow(app)
 

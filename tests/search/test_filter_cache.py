@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from types import SimpleNamespace
 
 import numpy as np
 import psycopg
@@ -15,25 +16,34 @@ from app.bootstrap import App
 from app.db.engine import snapshot
 from app.db.queries import filter_snapshot, nearest, single_statement
 from app.db.queries.filter_snapshot import FilterIdList
-from app.index.faiss_index import IdSelector
+from app.index.faiss_index import AnnIndex, IdSelector
+from app.search import fast_path
 from app.search.adaptive_fetch import RETRIAL_SEARCHES
 from app.search.filter_cache import FilterCache
 from app.search.filters import parse
 from app.types import Query, SearchResult
 from support.colours import photo
+from support.copies import copied_for
 from support.shop import add, numbered, oracle, vectors
 
 RED = parse(["colour=red"])
 FEW = 12
 
 
-@pytest.fixture
-def shop(app: App, monkeypatch: pytest.MonkeyPatch) -> App:
-    """200 products, twenty of them red, whose ids are cached and read again whenever needed."""
-    monkeypatch.setattr("app.search.filter_cache.MIN_USE_S", 0.0)
+def fill(app: App) -> None:
+    """200 products, twenty of them red."""
     add(app, numbered(20), colour="red")
     add(app, numbered(180, first=20), colour="blue")
     app.indexer.rebuild()
+
+
+database_url = copied_for("shop", fill)
+
+
+@pytest.fixture
+def shop(app: App, monkeypatch: pytest.MonkeyPatch) -> App:
+    """These products, whose ids are cached and read again whenever needed."""
+    monkeypatch.setattr("app.search.filter_cache.MIN_USE_S", 0.0)
     for _ in range(3):
         ask(app)
     return app
@@ -237,6 +247,18 @@ def test_a_filter_whose_products_lie_far_away_is_searched_among_what_passes_for_
     assert cached is not None
     skipped = [cached.far.skips() for _ in range(RETRIAL_SEARCHES)]
     assert any(skipped) and not skipped[-1], "a later search looks deeper again"
+
+
+@pytest.mark.parametrize(
+    ("nprobe", "share", "deeper"),
+    [(8, 0.17, True), (8, 0.001, False), (1500, 0.17, False), (1500, 0.9, True)],
+)
+def test_a_filtered_search_begins_in_the_nearest_lists_where_these_are_fewer_rows(
+    nprobe: int, share: float, deeper: bool
+) -> None:
+    tuned = {"nlist": 2000, "nprobe": {"10": 8, "200": nprobe}, "pool": {"10": 35, "200": 400}}
+    index = AnnIndex(SimpleNamespace(ntotal=1_000_000, d=512), "rabitq", tuned)
+    assert fast_path._deeper_is_faster(index, 28, 12, share) == deeper
 
 
 def test_results_are_right_for_any_order_of_changes_and_open_transactions(

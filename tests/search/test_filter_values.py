@@ -10,16 +10,23 @@ from app.search.explain import reading_texts
 from app.search.filters import parse
 from app.types import Query, SearchResult
 from support.colours import photo
+from support.copies import copied_for
 from support.exact import skus
 from support.shop import add
 
 
-@pytest.fixture
-def shop(app: App) -> App:
+def fill(app: App) -> None:
     add(app, {"A-1": [1], "a-2": [2]}, category="Shirts", brand="Café Néo", currency="EUR")
     add(app, {"B": [3]}, category="SHIRTS", colour="Red")
     add(app, {"C": [4]}, category="Shoes", colour="red")
     app.indexer.rebuild()
+
+
+database_url = copied_for("shop", fill)
+
+
+@pytest.fixture
+def shop(app: App) -> App:
     return app
 
 

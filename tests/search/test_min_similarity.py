@@ -10,17 +10,25 @@ from app.encoders.base import EncoderChoice
 from app.errors import BadInput
 from app.search.filters import parse
 from app.types import Query
+from support.copies import copied_for
 from support.shop import add, numbered
 from support.text_encoder import TextEncoder, add_titled, ask, skus
 
 QUERY = 1000
 
 
-@pytest.fixture
-def similarities(app: App) -> list[float]:
-    """Sixty products with an index; how similar they are to the query, best first."""
+def fill(app: App) -> None:
+    """Sixty products with an index."""
     add(app, numbered(60))
     app.indexer.rebuild()
+
+
+database_url = copied_for("similarities", fill)
+
+
+@pytest.fixture
+def similarities(app: App) -> list[float]:
+    """How similar these products are to the query, best first."""
     return [match.similarity or 0.0 for match in ask(app, QUERY, k=60).matches]
 
 

@@ -14,8 +14,10 @@ from app.bootstrap import App
 from app.db.queries import calibration, page_lookups
 from app.duplicates import verdicts
 from app.duplicates.normalization import identity_key
-from app.types import Calibration, CutOff, Filters, Product, Query, SearchResult
+from app.search import page_budget
+from app.types import Calibration, Count, CutOff, Filters, Product, Query, SearchResult
 from support.colours import photo
+from support.copies import copied_for
 from support.shop import add_products, sha, vectors
 from support.statements import Slow
 
@@ -44,11 +46,17 @@ def shop(app: App) -> None:
     verdicts.decide(app.engine, "P00", "AGAIN00", False, "a test")
 
 
+def fill(app: App) -> None:
+    shop(app)
+    app.indexer.rebuild()
+
+
+database_url = copied_for("slow", fill)
+
+
 @pytest.fixture
 def slow(app: App) -> Slow:
     """The shop, indexed, whose index has answered once."""
-    shop(app)
-    app.indexer.rebuild()
     app.search.search(Query(picture=photo(500)))
     return Slow(app)
 
@@ -128,7 +136,10 @@ def test_folds_follow_verdicts_words_and_pictures_of_now(
     )
     verdicts.decide(app.engine, "P04", "AGAIN04", False, "a test")
     [match] = app.search.search(query).matches
-    assert not match.folded and [each.reason for each in match.similar] == ["verdict"]
+    assert not match.folded and match.similar_count == 1
+    [listing] = app.search.similar_listings(match).similar
+    assert listing.reason == "verdict"
+    slow.took()
     sql.execute("DELETE FROM duplicate_verdict WHERE 'P04' IN (sku_a, sku_b)")
     changed = Product("AGAIN04", "Corano shade", None, "blazer", "red")
     sql.execute(
@@ -136,28 +147,65 @@ def test_folds_follow_verdicts_words_and_pictures_of_now(
         [changed.title, identity_key(changed)],
     )
     [match] = app.search.search(query).matches
-    assert not match.folded and not match.similar
+    assert not match.folded and not match.similar_count
     assert not slow.took()
 
 
-def test_what_one_statement_does_not_read_several_do(
+def test_pictures_of_products_that_are_alike_by_a_typing_error_are_read_as_well(
     app: App, slow: Slow, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     typo = Product("TYPO", "Kestrell Marria6 red blazer", "Kestrel", "blazer", "red", 2022)
     add_products(app, [(typo, [6])])
     query = replace(vector_query(app, 6), fold=True)
     found = app.search.search(query)
-    assert slow.took()
+    assert not slow.took()
     assert found.matches == in_statements(app, query, monkeypatch).matches
     assert "TYPO" in found.shown and "TYPO" not in [m.product.sku for m in found.matches[1:]]
 
 
-def test_a_placeholder_takes_several_statements(app: App, slow: Slow) -> None:
+def test_hundreds_of_listings_end_a_page_with_the_reason_and_the_next_page_goes_on(
+    app: App, slow: Slow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ten products are retrieved for a page of three; eighteen listings of one are the nearest."""
+    monkeypatch.setattr(page_budget, "MIN_DEDUPLICATED", 4)
+    monkeypatch.setattr(page_budget, "FOLD_FACTOR", 2)
+    add_products(app, [(Product(f"SAME{n:02}", "Orova lamp"), [800]) for n in range(18)])
+    query, found = replace(vector_query(app, 800), fold=True, k=3), None
+    pages: list[SearchResult] = []
+    while found is None or found.gave_up:
+        slow.took()
+        found = app.search.search(query)
+        assert not slow.took()
+        several = in_statements(app, query, monkeypatch)
+        assert (found.matches, found.dropped) == (several.matches, several.dropped)
+        assert found.plan.shortfall_counts == several.plan.shortfall_counts
+        query = replace(query, shown=(*query.shown, *found.shown))
+        pages.append(found)
+    assert [len(each.matches) for each in pages] == [1, 2, 3]
+    assert "stopped after 10 products" in str(pages[0].plan.shortfall)
+    assert "the next page goes on" in str(pages[0].plan.shortfall)
+    shown = [match.product.sku for each in pages for match in each.matches]
+    assert len(set(shown)) == 6 and sum(sku.startswith("SAME") for sku in shown) == 1
+
+
+def test_a_placeholder_is_one_match_in_few_statements(
+    app: App, slow: Slow, monkeypatch: pytest.MonkeyPatch
+) -> None:
     many = app.settings.shared_picture_products + 1
-    add_products(app, [(Product(f"NONE{n:03}", f"Sol{n} vase"), [700]) for n in range(many)])
-    slow.took()
-    [first, *_] = app.search.search(replace(vector_query(app, 700), fold=True)).matches
-    assert slow.took() and first.same_picture is not None
+    placeholder = [(Product(f"NONE{n:03}", f"Sol{n} vase"), [700]) for n in range(many)]
+    own = Product("NONE000", "Sol0 vase")  # has another picture too, and stands for the others
+    add_products(app, [(own, [700, 701]), *placeholder[1:]])
+    verdicts.decide(app.engine, "NONE000", "P01", True, "a test")
+    query = replace(vector_query(app, 700), fold=True)
+    for _ in range(2):
+        slow.took()
+        found = app.search.search(query)
+        assert not slow.took()
+        several = in_statements(app, query, monkeypatch)
+        assert found.matches == several.matches and found.dropped == several.dropped
+        query = replace(query, shown=found.shown)
+    [first, *_] = app.search.search(replace(query, shown=())).matches
+    assert first.same_picture == Count(many) and len(first.listed) == 12
 
 
 def test_an_unknown_sku_and_a_deleted_one_are_errors_that_suggest(app: App, slow: Slow) -> None:
@@ -215,9 +263,8 @@ def test_listings_are_joined_by_the_cut_of_a_category_that_no_product_of_the_pag
         everywhere = Calibration("Coat", unknown, CutOff(2.0, 5, 5), unknown)
         calibration.replace(connection, 1, [everywhere])
     slow.took()
-    query = replace(vector_query(app, 900), fold=True, k=1)
+    query = replace(vector_query(app, 900), fold=True, k=1, listings=True)
     [found] = app.search.search(query).matches
-    assert not slow.took()
     [expected] = in_statements(app, query, monkeypatch).matches
     assert found.similar == expected.similar == ()
 
@@ -228,8 +275,8 @@ def test_a_product_that_is_added_again_meanwhile_is_not_shown_again(
 ) -> None:
     earlier = page_lookups.own_vectors if asked.sku == "P08" else page_lookups.earlier
 
-    def added_again(*args: Any) -> Any:
-        found = earlier(*args)
+    def added_again(*args: Any, **options: Any) -> Any:
+        found = earlier(*args, **options)
         app.catalog.delete(["P08"])
         add_products(app, [(Product("P08", "Kestrel Marria8 red blazer"), [8])])
         return found

@@ -15,13 +15,14 @@ from app.db.queries import calibration
 from app.encoders.base import EncoderChoice
 from app.errors import BadInput
 from app.index import faiss_index
-from app.search import paging
+from app.search import page_budget
 from app.search.dedup import LIKE_MATCH, LIKE_QUERY
 from app.search.fusion import fuse
-from app.search.paging import MIN_DEDUPLICATED
+from app.search.page_budget import MIN_DEDUPLICATED
 from app.search.query_encoder import EncodedQuery
 from app.types import Calibration, CutOff, Query
 from support.colours import photo
+from support.copies import copied_for
 from support.shop import add, numbered, vectors
 from support.text_encoder import TextEncoder, add_titled, ask, skus
 
@@ -46,8 +47,7 @@ def all_pictures_agree(app: App) -> None:
         calibration.replace(connection, app.catalog.model().id, [row])
 
 
-@pytest.fixture
-def years(app: App) -> App:
+def fill_years(app: App) -> None:
     """Thirty different products, and one that is there for six years with six photos."""
     for n in range(30):
         title = f"{NOUNS[n % 12]} {NOUNS[(5 * n + 1) % 12]} {'abcdefghij'[n // 3]}ovar"
@@ -56,6 +56,13 @@ def years(app: App) -> App:
         add_titled(app, f"Y{year}", "Kestrel long coat", 500 + year, brand="Kestrel", year=year)
     all_pictures_agree(app)
     app.indexer.rebuild()
+
+
+database_url = copied_for("years", fill_years)
+
+
+@pytest.fixture
+def years(app: App) -> App:
     return app
 
 
@@ -223,7 +230,7 @@ def test_a_page_that_drops_nearly_everything_is_given_up_with_a_reason(
     app: App, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A large catalogue must not be loaded to find that all of it is dropped."""
-    monkeypatch.setattr(paging, "MAX_CANDIDATES", 100)
+    monkeypatch.setattr(page_budget, "MAX_CANDIDATES", 100)
     add(app, numbered(900))
     result = ask(app, k=5, near_match=2.0)
     assert len(result.matches) == 1 and len(result.dropped) < 400
@@ -235,10 +242,12 @@ def test_a_page_that_drops_nearly_everything_is_given_up_with_a_reason(
 def test_a_page_that_takes_too_long_is_given_up_after_the_second_retrieval(
     app: App, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(paging, "PAGE_CPU_S", 0.0)
+    monkeypatch.setattr(page_budget, "PAGE_CPU_S", 0.0)
     add(app, numbered(900))
     result = ask(app, k=5, near_match=2.0)
-    size = paging.GROWTH_FACTOR * (len(ask(app, k=5, near_match=1e-9).dropped) + MIN_DEDUPLICATED)
+    size = page_budget.GROWTH_FACTOR * (
+        len(ask(app, k=5, near_match=1e-9).dropped) + MIN_DEDUPLICATED
+    )
     assert len(result.matches) == 1 and len(result.dropped) == size - 1
     assert f"stopped after {size} products" in (result.plan.shortfall or "")
 
@@ -246,7 +255,7 @@ def test_a_page_that_takes_too_long_is_given_up_after_the_second_retrieval(
 def test_words_beyond_the_most_candidates_are_not_read(
     app: App, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(paging, "MAX_CANDIDATES", 300)
+    monkeypatch.setattr(page_budget, "MAX_CANDIDATES", 300)
     add(app, numbered(900))
     result = app.search.search(Query(words="title", k=5, near_match=2.0))
     assert "stopped after 300 products" in (result.plan.shortfall or "")

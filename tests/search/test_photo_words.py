@@ -15,6 +15,7 @@ from app.search import photo_words
 from app.search.filters import parse
 from app.search.photo_words import PoolProduct, kinds_by_vote, kinds_of_query, rank
 from app.types import Count, Hit, Query, Shortfall
+from support.copies import copied_for
 from support.shop import add
 from support.text_encoder import TextEncoder, add_titled, ask, skus
 
@@ -22,8 +23,7 @@ ASKED = 1000
 COLOURS = ("red", "blue", "green")
 
 
-@pytest.fixture
-def shop(app: App) -> App:
+def fill(app: App) -> None:
     """Twelve shirts of which the query's photo shows one, and twelve bags, of three colours."""
     for n in range(12):
         colour = COLOURS[n % 3]
@@ -31,6 +31,13 @@ def shop(app: App) -> App:
         add_titled(app, f"SHIRT{n:02}", f"cotton {n}", seed, category="Shirt", colour=colour)
         add_titled(app, f"BAG{n:02}", f"leather {n}", 100 + n, category="Bag", colour=colour)
     app.indexer.rebuild()
+
+
+database_url = copied_for("shop", fill)
+
+
+@pytest.fixture
+def shop(app: App) -> App:
     return app
 
 

@@ -9,7 +9,7 @@ import psycopg
 import pytest
 
 from app.bootstrap import App
-from app.search import paging
+from app.search import page_budget
 from app.types import Query, SearchResult
 from support.random_shop import random_query, refill
 from support.statements import Slow
@@ -41,7 +41,7 @@ def test_one_statement_answers_random_queries_as_several_do(
     app: App, sql: psycopg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Fewer at first, so that products which fold or read alike are not on the page.
-    monkeypatch.setattr(paging, "MIN_DEDUPLICATED", 4)
+    monkeypatch.setattr(page_budget, "MIN_DEDUPLICATED", 4)
     slow, by_one, by_several = Slow(app), 0, 0
     for seed in range(CATALOGUES):
         random = Random(seed)

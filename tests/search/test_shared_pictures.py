@@ -14,19 +14,26 @@ from app.search import planner
 from app.search.filters import parse
 from app.types import Count, Query, SearchResult
 from support.colours import photo
+from support.copies import copied_for
 from support.shop import add, numbered
 from support.text_encoder import TextEncoder, add_titled, skus
 
 PLACEHOLDER = 500
 
 
-@pytest.fixture
-def shop(app: App) -> App:
+def fill(app: App) -> None:
     """Thirty products with a placeholder, one of them with a photo too, and ten with a photo."""
     add(app, {f"SAME{n:02}": [PLACEHOLDER] for n in range(29)})
     add(app, {"BOTH": [PLACEHOLDER, 600]})
     add(app, numbered(10))
     app.indexer.rebuild()
+
+
+database_url = copied_for("shop", fill)
+
+
+@pytest.fixture
+def shop(app: App) -> App:
     return app
 
 

@@ -20,6 +20,7 @@ from app.search.filters import parse
 from app.search.shortfall import shortfall_text
 from app.types import Count, Query, SearchResult, Shortfall
 from support.colours import photo
+from support.copies import copied_for
 from support.shop import add, numbered, vectors
 from support.text_encoder import ask
 
@@ -43,16 +44,23 @@ WHERE (%(words)s::text[] IS NULL OR %(words)s::text[] &&
         WHERE pp.product_id = p.id))"""
 
 
-@pytest.fixture
-def shop(app: App, sql: psycopg.Connection) -> App:
+def fill(app: App) -> None:
     """Sixty products of six titles, three brands and three years; each twelfth has no picture."""
     add(app, numbered(60))
-    sql.execute(
-        "UPDATE product SET title = (%s::text[])[1 + id %% 6], year = 2020 + id %% 3,"
-        " brand = (%s::text[])[1 + id * 7 / 5 %% 3]", [list(TITLES), list(BRANDS)],
-    )  # fmt: skip
-    sql.execute("DELETE FROM product_picture WHERE product_id % 12 = 0")
+    with psycopg.connect(str(app.settings.database_url), autocommit=True) as sql:
+        sql.execute(
+            "UPDATE product SET title = (%s::text[])[1 + id %% 6], year = 2020 + id %% 3,"
+            " brand = (%s::text[])[1 + id * 7 / 5 %% 3]", [list(TITLES), list(BRANDS)],
+        )  # fmt: skip
+        sql.execute("DELETE FROM product_picture WHERE product_id % 12 = 0")
     app.indexer.rebuild()
+
+
+database_url = copied_for("shop", fill)
+
+
+@pytest.fixture
+def shop(app: App) -> App:
     return app
 
 

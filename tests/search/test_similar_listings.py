@@ -6,10 +6,11 @@ import psycopg
 import pytest
 
 from app.bootstrap import App
+from app.duplicates import verdicts
 from app.duplicates.normalization import identity_key
 from app.search import similar_listings
 from app.search.explain import similar_number
-from app.types import Match, Product
+from app.types import Filters, Match, Product
 from support.shop import add
 from support.text_encoder import ask
 
@@ -23,8 +24,30 @@ def same_words(sql: psycopg.Connection) -> None:
 
 
 def only_match(app: App, seed: int) -> Match:
-    [match] = ask(app, seed, k=1, fold=True).matches
+    [match] = ask(app, seed, k=1, fold=True, listings=True).matches
     return match
+
+
+def test_listings_are_counted_and_read_when_asked_for(app: App, sql: psycopg.Connection) -> None:
+    add(app, {"A": [1], "B": [2], "C": [1]})
+    same_words(sql)
+    [match] = ask(app, 1, k=1, fold=True).matches
+    assert [fold.product.sku for fold in match.folded] == ["C"]
+    assert match.similar == () and match.similar_count == 1
+    read = app.search.similar_listings(match)
+    assert [each.product.sku for each in read.similar] == ["B"] and read.similar_count == 1
+    assert only_match(app, 1) == read
+
+
+def test_a_product_that_is_the_same_is_counted_until_the_listings_are_read(
+    app: App, sql: psycopg.Connection
+) -> None:
+    add(app, {"A": [1], "B": [2]})
+    same_words(sql)
+    verdicts.decide(app.engine, "A", "B", True, "a test")
+    [match] = ask(app, 1, k=1, fold=True, filters=Filters({"sku": "A"})).matches
+    assert match.similar_count == 1
+    assert app.search.similar_listings(match).similar_count == 0
 
 
 def test_folded_products_that_were_not_read_are_no_similar_listings(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import sys
 import tempfile
 from pathlib import Path
 
@@ -36,6 +37,10 @@ def _keep_temporary_files_in_memory() -> None:
 # read these variables when they are imported.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 _keep_temporary_files_in_memory()
+# Compiled modules are kept, also for the commands that tests start: each of these would compile
+# the whole package again, which takes longer than many tests.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # A shell lets background commands ignore Ctrl-C, and child processes inherit that.
     signal.signal(signal.SIGINT, signal.default_int_handler)

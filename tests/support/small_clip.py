@@ -1,17 +1,18 @@
-"""A small CLIP model folder: real loading code, random weights, meaningless vectors."""
+"""A small CLIP model folder: real loading code, random weights, meaningless vectors.
+
+The libraries are imported on use: each process collects all tests, and few run those of CLIP.
+"""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
-
-import torch
-from sentence_transformers import SentenceTransformer
-from sentence_transformers.sentence_transformer.modules import Transformer
-from transformers import CLIPConfig, CLIPModel, CLIPProcessor, CLIPTokenizerFast
-from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
+from typing import TYPE_CHECKING
 
 from support.characters import END, START, vocabulary
+
+if TYPE_CHECKING:
+    from transformers import CLIPModel, CLIPProcessor
 
 DIM = 32
 _SHAPE = {
@@ -24,6 +25,9 @@ _SHAPE = {
 
 def save_small_clip(folder: Path, *, seed: int = 0) -> Path:
     """Write a CLIP model of a few kilobytes to `folder` in the format of sentence-transformers."""
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.sentence_transformer.modules import Transformer
+
     parts = save_clip_parts(folder.with_name(folder.name + "-parts"), seed=seed)
     SentenceTransformer(modules=[Transformer(str(parts))], device="cpu").save(str(folder))
     return folder
@@ -54,6 +58,9 @@ def save_clip_parts(folder: Path, *, seed: int = 0, dim: int = DIM) -> Path:
 
 
 def _model(seed: int, dim: int) -> CLIPModel:
+    import torch
+    from transformers import CLIPConfig, CLIPModel
+
     letters = vocabulary()
     config = CLIPConfig(
         projection_dim=dim,
@@ -73,6 +80,9 @@ def _model(seed: int, dim: int) -> CLIPModel:
 
 
 def _processor() -> CLIPProcessor:
+    from transformers import CLIPProcessor, CLIPTokenizerFast
+    from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
+
     return CLIPProcessor(
         image_processor=CLIPImageProcessorPil(
             size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32}

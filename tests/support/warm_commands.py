@@ -8,6 +8,7 @@ what a command does, not how it starts.
 from __future__ import annotations
 
 import atexit
+import gc
 import json
 import os
 import signal
@@ -81,6 +82,7 @@ def serve(address: str) -> None:
     for module in PRELOADED:
         __import__(module)
     _keep_weights()
+    gc.freeze()  # a collection in a command would copy the memory that all of them share
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(address)

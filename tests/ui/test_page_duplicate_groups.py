@@ -169,7 +169,7 @@ def test_two_decisions_on_one_pair_are_undone_one_after_the_other(shop: App) -> 
 
 
 def test_a_search_names_the_similar_listings_of_a_match(shop: App) -> None:
-    [first, *_] = shop.search.search(Query(picture=photo(1), k=4, fold=True)).matches
+    [first, *_] = shop.search.search(Query(picture=photo(1), k=4, fold=True, listings=True)).matches
     assert first.product.sku in "ABC" and len(first.folded) == 2
     assert {fold.evidence for fold in first.folded} == {"words and pictures"}
     assert first.similar_count == 1 and similar_label(first) == "1 similar listing"

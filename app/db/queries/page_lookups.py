@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from pgvector import HalfVector
 from psycopg.rows import namedtuple_row
 
-from app.db.queries import fold_pictures, products
-from app.types import Model, Vector
+from app.db.queries import calibration, fold_pictures, products, shared_pictures
+from app.db.queries.match_counts import COUNT_LIMIT
+from app.types import Calibration, Count, Model, Vector
 
 OWN_VECTORS = """
 SELECT p.id, (
@@ -23,12 +24,23 @@ SELECT p.id, (
 FROM product AS p WHERE p.sku = $1"""
 
 EARLIER = """
-SELECT DISTINCT ON (p.id) p.id, {fields}, e.picture_id, e.vec <=> CAST($1 AS halfvec) AS distance,
-    halfvec_send(e.vec) AS vector
+SELECT DISTINCT ON (p.id) p.id, {fields}, e.picture_id, e.vec <=> CAST($1 AS halfvec) AS distance
+    {vector}
 FROM product AS p JOIN product_picture AS pp ON pp.product_id = p.id
 JOIN embedding AS e ON e.model_id = {model} AND e.picture_id = pp.picture_id
 WHERE p.sku = ANY(CAST($2 AS text[]))
 ORDER BY p.id, distance, e.picture_id"""
+
+FOLD_PICTURES = """
+WITH {compared}
+SELECT told.sku, {aggregate} AS pictures, (
+    SELECT jsonb_agg(to_jsonb(c)) FROM calibration AS c
+    WHERE c.model_id = {model} AND (c.category = '' OR c.category IN (
+        SELECT category FROM product WHERE sku = ANY(CAST($1 AS text[]))))) AS calibrations
+{vectors} GROUP BY told.sku"""
+
+SAME_WORDS = """
+SELECT p.id, {count} AS same_words FROM product AS p WHERE p.id = ANY(CAST($1 AS bigint[]))"""
 
 THUMBNAILS = "SELECT id, thumbnail FROM picture WHERE id = ANY(CAST($1 AS bigint[]))"
 
@@ -46,15 +58,53 @@ def own_vectors(
 
 
 def earlier(
-    connection: psycopg.Connection[Any], model: Model, vector: Vector, skus: Sequence[str]
+    connection: psycopg.Connection[Any],
+    model: Model,
+    vector: Vector,
+    skus: Sequence[str],
+    *,
+    vectors: bool,
 ) -> Sequence[Any]:
     """The products with these skus that have a picture with an embedding.
 
-    Rows of id, the fields of a product, and picture_id, distance and vector (packed) of the picture
-    nearest to `vector`, shape (dim,).
+    Rows of id, the fields of a product, and picture_id and distance of the picture nearest to
+    `vector`, shape (dim,); with `vectors` also its embedding (`vector`, packed).
     """
-    sql = EARLIER.format(model=model.id, fields=products.FIELDS)
+    packed = ", halfvec_send(e.vec) AS vector" if vectors else ""
+    sql = EARLIER.format(model=model.id, fields=products.FIELDS, vector=packed)
     return _rows(connection, sql, [HalfVector(vector), list(skus)])
+
+
+def fold_evidence(
+    connection: psycopg.Connection[Any], model: Model, skus: Sequence[str]
+) -> tuple[dict[str, NDArray[np.float16]], Sequence[Calibration]]:
+    """The embeddings of the compared pictures of products, (pictures, dim), float16, by sku, as far
+    as they have any, and the calibrations of their categories."""
+    compared = fold_pictures.COMPARED_PICTURES.format(
+        products="(SELECT id, sku FROM product WHERE sku = ANY(CAST($1 AS text[]))) AS p"
+    )
+    sql = FOLD_PICTURES.format(
+        compared=compared, aggregate=fold_pictures.AGGREGATE, model=model.id,
+        vectors=fold_pictures.PACKED.format(model=model.id),
+    )  # fmt: skip
+    rows = _rows(connection, sql, [list(skus)])
+    calibrations = calibration.from_json((rows[0].calibrations if rows else None) or ())
+    return {row.sku: fold_pictures.unpacked(row.pictures, model) for row in rows}, calibrations
+
+
+def shown_by_more(
+    connection: psycopg.Connection[Any], pictures: Sequence[int], most: int
+) -> dict[int, Count]:
+    """How many products show each of these pictures (ids) that more than `most` show."""
+    numbers = {"ids": "$1", "most": "$2", "limit": str(COUNT_LIMIT)}
+    rows = _rows(connection, shared_pictures.SHOWN_BY % numbers, [list(pictures), most])
+    return {row.picture_id: shared_pictures.count(row.products) for row in rows}
+
+
+def same_words(connection: psycopg.Connection[Any], ids: Sequence[int]) -> dict[int, int]:
+    """How many products have the words of each of these (ids), as `products.COUNT_SAME_WORDS`."""
+    sql = SAME_WORDS.format(count=products.COUNT_SAME_WORDS.format(product="p"))
+    return {row.id: row.same_words for row in _rows(connection, sql, [list(ids)])}
 
 
 def thumbnails(connection: psycopg.Connection[Any], pictures: Sequence[int]) -> dict[int, bytes]:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
+from pgvector import HalfVector
 from sqlalchemy import Connection, Row, text
 
 from app.db import timeouts
@@ -33,6 +34,23 @@ def first_thumbnails(connection: Connection, skus: Sequence[str]) -> dict[str, b
         WHERE p.sku = ANY(CAST(:skus AS text[]))"""
     rows = connection.execute(text(sql), {"skus": list(skus)})
     return {row.sku: bytes(row.thumbnail) for row in rows}
+
+
+def nearest_of_product(
+    connection: Connection, model: Model, sku: str, vector: Vector
+) -> list[tuple[float, bytes]] | None:
+    """Cosine distance (0 to 2) to `vector`, shape (dim,), and thumbnail of the pictures of a
+    product that have an embedding, nearest first; None if there is no such product."""
+    sql = f"""SELECT e.vec <=> CAST(:vector AS halfvec({model.dim})) AS distance, pic.thumbnail
+        FROM product AS p
+        LEFT JOIN product_picture AS pp ON pp.product_id = p.id
+        LEFT JOIN embedding AS e ON e.picture_id = pp.picture_id AND e.model_id = {model.id}
+        LEFT JOIN picture AS pic ON pic.id = e.picture_id
+        WHERE p.sku = :sku ORDER BY distance, pp.position"""
+    values = {"vector": HalfVector(vector).to_text(), "sku": sku}
+    rows = connection.execute(text(sql), values).all()
+    found = [(row.distance, bytes(row.thumbnail)) for row in rows if row.thumbnail is not None]
+    return found if rows else None
 
 
 def hashes(connection: Connection, ids: Sequence[int]) -> dict[int, bytes]:

@@ -51,6 +51,14 @@ WHERE pp.product_id = :product ORDER BY pp.position, pic.id"""
 MAX_COUNTED = 1000
 """Products with one identity key are counted up to this number, and one more."""
 
+COUNT_SAME_WORDS = f"""(
+        SELECT count(*) FROM (
+            SELECT FROM product AS o
+            WHERE o.identity_key = {{product}}.identity_key AND {{product}}.identity_key <> ''
+            LIMIT {MAX_COUNTED + 1}) AS few)"""
+"""How many products have the identity key of a `product`, itself included; 0 without words, and
+MAX_COUNTED + 1 stands for all greater numbers."""
+
 _fields = attrgetter(*TYPES)
 
 
@@ -152,6 +160,16 @@ def with_same_words(
         listed = by_key.get(row.key, SameWords((), row.total)).products
         by_key[row.key] = SameWords((*listed, product_from_row(row)), row.total)
     return by_key
+
+
+def count_same_words(connection: Connection, ids: Sequence[int]) -> dict[int, int]:
+    """How many products have the words of each of these (ids), as COUNT_SAME_WORDS."""
+    rows = connection.exec_driver_sql(
+        f"""SELECT p.id, {COUNT_SAME_WORDS.format(product="p")} AS same_words FROM product AS p
+        WHERE p.id = ANY(CAST(%(ids)s AS bigint[]))""",
+        {"ids": list(ids)},
+    )
+    return {row.id: row.same_words for row in rows}
 
 
 def product_from_row(row: Any) -> Product:

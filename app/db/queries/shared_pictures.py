@@ -37,7 +37,7 @@ def shown_by_more(connection: Connection, pictures: Sequence[int], most: int) ->
     """How many products show each of these pictures (ids) that more than `most` show."""
     values = {"ids": list(pictures), "most": most, "limit": COUNT_LIMIT}
     rows = connection.exec_driver_sql(SHOWN_BY, values)
-    return {row.picture_id: _count(row.products) for row in rows}
+    return {row.picture_id: count(row.products) for row in rows}
 
 
 def count_only_showing(
@@ -52,8 +52,9 @@ def count_only_showing(
     sql = ONLY_SHOWING.format(condition=filter_clause.condition or "true", model=model.id)
     values = {"hidden": list(hidden), "excluded": list(excluded), "limit": COUNT_LIMIT}
     products = connection.exec_driver_sql(sql, values | dict(filter_clause.values)).scalar_one()
-    return _count(int(products))
+    return count(int(products))
 
 
-def _count(products: int) -> Count:
+def count(products: int) -> Count:
+    """A number of products that was counted up to COUNT_LIMIT and one more."""
     return Count(min(products, COUNT_LIMIT), products > COUNT_LIMIT)

@@ -34,22 +34,18 @@ MAX_PREPARED_LENGTH = 1000
 """Longest filter condition, in characters, whose statement is prepared. A prepared plan takes
 memory in the server as long as the connection lasts."""
 
-PLACES = """
-, page AS MATERIALIZED (
-    SELECT best.*, row_number() OVER (ORDER BY distance, product_id) AS place
-    FROM best ORDER BY distance, product_id LIMIT %(k)s)"""
-"""The page of a query that folds or drops products: more products than are shown."""
-
 PAGE_WITH_DETAILS = """
-SELECT page.product_id, page.picture_id, page.distance, {place}, seen.*,
+SELECT page.product_id, page.picture_id, page.distance, seen.*,
     (SELECT id FROM model WHERE active) AS active, ({newest}) AS newest, {lag} AS lag,
     {usable} AS usable,
     {fields}, pp.uri, pic.thumbnail{columns}
 FROM {seen} LEFT JOIN (
-    page JOIN product AS p ON p.id = page.product_id
+    {page}
     JOIN product_picture AS pp USING (product_id, picture_id)
     {thumbnails}{joins}) ON true
-{more} ORDER BY {order}"""
+ORDER BY page.distance, page.product_id"""
+
+PAGE_PRODUCTS = "page JOIN product AS p ON p.id = page.product_id"
 
 THUMBNAILS = "JOIN picture AS pic ON pic.id = page.picture_id"
 FIRST_THUMBNAILS = """LEFT JOIN picture AS pic
@@ -64,10 +60,9 @@ VECTOR_JOIN = """
 class StatementResult:
     """The candidates, with what else the statement read in the same snapshot.
 
-    `rows` are the rows of the page, one per hit, for `products.product_from_row`; `compared` are
-    those of products whose pictures are compared (`fold_parts`). `lag` is in seconds, as in
-    `models.LAG`. `deeper`: a filtered search took its nominees from the whole index and filtered
-    them afterwards. `fetched` is the number of pictures of the round that answered.
+    `rows` are the rows of the page, one per hit, for `products.product_from_row`. `lag` is in
+    seconds, as in `models.LAG`. `deeper`: a filtered search took its nominees from the whole index
+    and filtered them afterwards. `fetched` is the number of pictures of the round that answered.
     """
 
     candidates: Candidates
@@ -75,7 +70,6 @@ class StatementResult:
     delta_rows: int
     lag: float | None
     deeper: bool = False
-    compared: Sequence[Any] = ()
     fetched: int = 0
 
 
@@ -84,14 +78,14 @@ class PageExtras:
     """What a page that folds or drops products needs besides the details.
 
     Only the first `thumbnails` rows have a thumbnail. With `vectors` each row has its embedding
-    (`vector`), with `folds` what `fold_parts` reads, for these products and those of earlier pages
-    (ids in `earlier`); products that show a picture are counted up to `shared`.
+    (`vector`), with `folds` what `fold_parts` reads: verdicts also on the products of earlier pages
+    (skus in `earlier`), and the products that show a picture, counted up to `shared`.
     """
 
     thumbnails: int
     folds: bool = False
     vectors: bool = False
-    earlier: tuple[int, ...] = ()
+    earlier: tuple[str, ...] = ()
     shared: int = 0
 
 
@@ -100,7 +94,8 @@ class StatementRequest:
     """A search of the `n` nearest pictures of a build for a page of `k` products.
 
     `vector` is the query, shape (dim,), rounded to float16. `listed` is the cached list of the
-    pictures that pass `filter_clause`, if there is a filter. `excluded` are product ids. `extras`
+    pictures that pass `filter_clause`, if there is a filter. `excluded` are product ids, `hidden`
+    picture ids. `extras`
     is what the rows have besides the details.
     """
 
@@ -112,6 +107,7 @@ class StatementRequest:
     filter_clause: FilterClause = EVERYTHING
     listed: FilterIdList | None = None
     excluded: tuple[int, ...] = ()
+    hidden: tuple[int, ...] = ()
     extras: PageExtras | None = None
 
 
@@ -148,7 +144,7 @@ def search(
         "q": HalfVector(request.vector),
         "nominated": _array(nominated.tolist()),
         "excluded": _array(request.excluded),
-        "hidden": "{}",  # a picture that very many products show takes several statements
+        "hidden": _array(request.hidden),
         "snapshot": request.build.snapshot,
         "in_progress": request.build.in_progress,
         "cluster": cluster,
@@ -164,7 +160,7 @@ def search(
     if extras is not None:
         values["thumbnails"] = str(extras.thumbnails)
         if extras.folds:
-            values |= {"earlier": _array(extras.earlier), "shared": str(extras.shared)}
+            values |= {"earlier": list(extras.earlier), "shared": str(extras.shared)}
     kind = None if extras is None else (extras.folds, extras.vectors)
     sql, names = _statement(request.model.id, request.filter_clause.condition, kind)
     with psycopg.RawCursor(connection, row_factory=namedtuple_row) as cursor:
@@ -181,9 +177,8 @@ def search(
         raise FilterListOutdated
     candidates = index_delta.merged_candidates(rows, len(nominated), seen_to, known, request.n)
     lag = None if first.lag is None else float(first.lag)
-    end = len(candidates.hits)
-    compared = rows[max(end, 1) :]  # an empty page has a row with the counts alone
-    return StatementResult(candidates, rows[:end], first.delta_rows, lag, compared=compared)
+    # An empty page has a row with the counts alone.
+    return StatementResult(candidates, rows[: len(candidates.hits)], first.delta_rows, lag)
 
 
 def _is_prepared(filter_clause: FilterClause) -> bool:
@@ -210,31 +205,26 @@ def _statement(
     )
     hits = (index_delta.BUILD_AND_DELTA + nearest.BEST_PER_PRODUCT).format(model=model_id, **parts)
     folds, vectors = kind or (False, False)
-    page = nearest.PAGE if kind is None else PLACES
-    fields = ", ".join(f"p.{name}" for name in products.TYPES)
-    columns, joins, more = "", "", ""
+    ctes = nearest.PAGE if kind is None else fold_parts.PLACES
+    columns, joins = "", ""
     if vectors:
         columns, joins = VECTOR_COLUMN, VECTOR_JOIN.format(model=model_id)
     if folds:
-        page += fold_parts.parts(model_id)
-        columns += fold_parts.FOLD_COLUMNS.format(model=model_id)
-        vector = ", NULL" if vectors else ""
-        more = fold_parts.COMPARED_ROWS.format(fields=fields, vector=vector)
+        ctes += fold_parts.parts(model_id)
+        columns += fold_parts.columns(model_id)
     newest = index_builds.NEWEST.format(model=model_id, cluster="%(cluster)s")
     rows = PAGE_WITH_DETAILS.format(
-        place="NULL AS place" if kind is None else "page.place",
         newest=newest,
         lag=models.LAG,
         usable=filter_snapshot.USABLE if condition else "true",
-        fields=fields,
+        fields=", ".join(f"{'page' if folds else 'p'}.{name}" for name in products.TYPES),
+        page=fold_parts.ROWS if folds else PAGE_PRODUCTS,
         columns=columns,
         seen=nearest.HIT_COUNTS.format(build=index_delta.BUILD_COUNTS),
         thumbnails=THUMBNAILS if kind is None else FIRST_THUMBNAILS,
         joins=joins,
-        more=more,
-        order="compared NULLS FIRST, place" if folds else "page.distance, page.product_id",
     )
-    return _numbered(f"{hits}{page}{rows}")
+    return _numbered(f"{hits}{ctes}{rows}")
 
 
 def _numbered(sql: str) -> tuple[str, tuple[str, ...]]:

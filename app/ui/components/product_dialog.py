@@ -49,7 +49,9 @@ def _show_similar(result: SearchResult | None) -> None:
     if match is not None:
         with errors_as_text("similar listings"):
             title = f"Similar listings of {escape_markdown(display_name(match.product))}"
-            st.dialog(title, width="large")(_draw_similar)(match)
+            st.dialog(title, width="large")(_draw_similar)(
+                services().search.similar_listings(match)
+            )
 
 
 def _draw_similar(match: Match) -> None:
@@ -115,6 +117,8 @@ def _facts_html(details: ProductDetails) -> str:
 def _draw_related(match: Match, result: SearchResult) -> None:
     """Draw the products that were folded into this match or dropped because of it."""
     dropped = [drop for drop in result.dropped if drop.lost_to == match.product.sku]
+    if match.similar_count:
+        match = services().search.similar_listings(match)
     for heading, lines in (
         ("The same product", [_fold_text(fold) for fold in match.folded]),
         (same_picture_text(match), [_listed_text(each) for each in match.listed]),

@@ -145,7 +145,7 @@ def _draw_results(result: SearchResult, pictures: PictureInput) -> None:
             photo_objects.draw(result.regions, pictures.photos[0].preview)
         cards = [Card(match.product, match.thumbnail, match) for match in result.matches]
         draw_grid(cards, ACTIONS)
-        result_pages.draw_buttons(pages, has_next=count == pages.query.k)
+        result_pages.draw_buttons(pages, has_next=count == pages.query.k or result.gave_up)
         result_pages.scroll_if_requested()
         answer_footer.draw(result)
         st.button(
