@@ -49,7 +49,8 @@ class BadSource(BadInput):
 
 
 class NoWords(BadInput):
-    """The active model reads pictures only; search with a picture or a sku."""
+    """The active model reads pictures only, or has no idea of these words; search with a picture,
+    a sku or the words of the catalogue."""
 
 
 class NoRegions(LookalikeError):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import OrderedDict
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from ipaddress import ip_address
 from urllib.parse import urlsplit
@@ -49,6 +50,14 @@ class Caller:
     origin: str | None
 
 
+@dataclass(frozen=True, slots=True)
+class Known:
+    """The usable key of a header, if it has one, and whether any key was ever created."""
+
+    key: ApiKey | None
+    any_created: bool
+
+
 class Access:
     """Checks requests. Thread-safe.
 
@@ -62,18 +71,29 @@ class Access:
         self._open_locally = open_locally
         self._rates = Rates()
 
-    def authenticate(
-        self, authorization: bytes | None, needed: Scope, caller: Caller
+    def look_up(self, authorization: bytes | None) -> Known:
+        """What the database knows now of a header Authorization."""
+        if authorization is None:
+            return Known(None, self._keys.any_created())
+        kind, _, text = authorization.decode("latin-1").partition(" ")
+        key = self._keys.authenticate(text.strip()) if kind.lower() == "bearer" else None
+        return Known(key, True)
+
+    async def authenticate(
+        self,
+        authorization: bytes | None,
+        needed: Scope,
+        caller: Caller,
+        look_up: Callable[[bytes | None], Awaitable[Known]],
     ) -> ApiKey | None:
-        """The key of a request; None if it needs none.
+        """The key of a request; None if it needs none. `look_up` asks `look_up` in a thread.
 
         Raises KeyMissing, KeyRefused and OriginRefused.
         """
         if authorization is None:
-            self._check_open(needed, caller)
+            await self._check_open(needed, caller, look_up)
             return None
-        kind, _, text = authorization.decode("latin-1").partition(" ")
-        key = self._keys.authenticate(text.strip()) if kind.lower() == "bearer" else None
+        key = (await look_up(authorization)).key
         if key is None:
             raise KeyRefused()
         if caller.origin is not None and caller.origin not in key.origins:
@@ -94,9 +114,11 @@ class Access:
         """Whether pages of this origin may use a key."""
         return self._keys.is_origin(origin)
 
-    def _check_open(self, needed: Scope, caller: Caller) -> None:
+    async def _check_open(
+        self, needed: Scope, caller: Caller, look_up: Callable[[bytes | None], Awaitable[Known]]
+    ) -> None:
         local = self._open_locally and _is_local(caller)
-        if not local or caller.origin is not None or self._keys.any_created():
+        if not local or caller.origin is not None or (await look_up(None)).any_created:
             raise KeyMissing()
         if needed == "write":
             raise KeyMissing(

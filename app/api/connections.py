@@ -53,8 +53,12 @@ def limited_protocol(
 
         def data_received(self, data: bytes) -> None:
             before = self.cycle
+            in_body = before is not None and before.more_body
             super().data_received(data)
-            self._limit_head(len(data), complete=self.cycle is not before)
+            if in_body or self.cycle is not before:
+                self._head_bytes = 0
+            else:  # all of it belongs to the head of the next request
+                self._limit_head(len(data))
             self._mark()
 
         def on_response_complete(self) -> None:
@@ -77,11 +81,8 @@ def limited_protocol(
                 self._stalled.cancel()
                 self._stalled = None
 
-        def _limit_head(self, received: int, *, complete: bool) -> None:
+        def _limit_head(self, received: int) -> None:
             """Close a connection whose next request has too large a head."""
-            if complete or not (self.cycle is None or self.cycle.response_complete):
-                self._head_bytes = 0
-                return
             self._head_bytes += received
             if self._head_bytes > MAX_HEAD_BYTES:
                 self.transport.abort()

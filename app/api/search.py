@@ -13,7 +13,6 @@ from typing import Annotated, Any
 from uuid import uuid4
 
 from fastapi import APIRouter, Query, Request, Response
-from fastapi.concurrency import run_in_threadpool
 
 from app.api import answers, forms, problems, recorded, requests
 from app.api.answers import BatchAnswer, SearchAnswer
@@ -27,6 +26,7 @@ from app.api.requests import (
     SimilarParameters,
     SkuInPath,
 )
+from app.api.turns import THREADS_PER_PLACE, Turns
 from app.bootstrap import App
 from app.errors import LookalikeError, ModelNotMaintained, UnknownModel
 from app.operations.api_keys import CURSORS, ApiKey
@@ -192,20 +192,23 @@ class Searches:
 def router(app: App, searches: Searches) -> APIRouter:
     """The endpoints of searches."""
     routes = APIRouter(prefix="/v1", tags=["search"])
+    turns = Turns(
+        THREADS_PER_PLACE * app.settings.places, app.settings.search_wait_s, app.metrics.refused
+    )
 
     @routes.post("/search", response_model=SearchAnswer, openapi_extra=SEARCH_BODY)
     async def search(request: Request) -> Response:
         """Find products by a stored photo, a product, words or a vector."""
         forms.content_type(request, forms.JSON)
         body = await request.body()
-        return await run_in_threadpool(_search, searches, body, request.scope.get("api_key"))
+        return await turns.run(_search, searches, body, request.scope.get("api_key"))
 
     @routes.post("/search/photo", response_model=SearchAnswer, openapi_extra=PHOTO_FORM)
     async def search_photo(request: Request) -> Response:
         """Find products by a photo that is not stored."""
         forms.content_type(request, forms.FORM)
         form = await forms.read_form(request, files=("file",), texts=("query",))
-        return await run_in_threadpool(_by_photo, searches, form, request.scope.get("api_key"))
+        return await turns.run(_by_photo, searches, form, request.scope.get("api_key"))
 
     @routes.post("/search/batch", response_model=BatchAnswer)
     def search_batch(asked: BatchQuery, request: Request) -> Response:
@@ -214,10 +217,13 @@ def router(app: App, searches: Searches) -> APIRouter:
         return _json({"answers": searches.batch(asked.queries, key)})
 
     @routes.get("/products/{sku}/similar", response_model=SearchAnswer)
-    def similar(
+    async def similar(
         sku: SkuInPath, asked: Annotated[SimilarParameters, Query()], request: Request
     ) -> Response:
         """Products similar to one. The ETag changes with what is found and what is told of it."""
+        return await turns.run(similar_answer, sku, asked, request)
+
+    def similar_answer(sku: str, asked: SimilarParameters, request: Request) -> Response:
         result, query_id = searches.similar(sku, asked), uuid4().hex
         document = searches.document(result, query_id, None)
         headers = {

@@ -19,11 +19,15 @@ from app.catalog.undo import UndoProgress, UndoReport
 from app.db import locks
 from app.db.engine import check_schema, snapshot
 from app.db.pipeline import open_pipeline
-from app.db.queries import ingest_runs, models, pictures, products
+from app.db.queries import ingest_runs, listing, models, pictures, products
+from app.db.queries.listing import ListOrder, ProductList
+from app.db.queries.nearest import filter_clause
 from app.db.queries.products import StoredProduct
 from app.db.text import check_text
 from app.errors import UnknownPicture, UnknownProduct
-from app.types import KeptRun, Model, ProductDetails
+from app.types import Filters, KeptRun, Model, ProductDetails
+
+__all__ = ["CatalogService", "ListOrder", "ProductList"]
 
 MAX_NAMED = 10
 """Deleted skus that the record of a deletion names."""
@@ -54,6 +58,18 @@ class CatalogService:
         check_text("sku", sku)
         with snapshot(self._engine) as connection:
             return products.product_details(connection, sku)
+
+    def browse(
+        self, filters: Filters, order: ListOrder = "newest", *, first: int = 0, count: int = 12
+    ) -> ProductList:
+        """`count` products that pass the filters, after the `first` ones, in this order.
+
+        Products without a price come last where prices order. Raises BadInput for a filter that
+        cannot be applied, SchemaMismatch and DatabaseUnavailable.
+        """
+        with snapshot(self._engine) as connection:
+            check_schema(connection)
+            return listing.read(connection, filter_clause(filters), order, first, count)
 
     def thumbnails(self, skus: Sequence[str]) -> dict[str, bytes]:
         """The thumbnail (JPEG) of the first picture of each of these products, by sku; products

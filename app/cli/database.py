@@ -27,7 +27,7 @@ def init(model: str | None) -> None:
     """Create the tables and record the embedding model.
 
     Without --model, LOOKALIKE_MODEL decides. The default 'auto' takes CLIP if it can be loaded and
-    else the embedded encoder (pictures only). Running it again changes nothing.
+    else the embedded encoder, which reads few words. Running it again changes nothing.
     """
     settings = Settings(model=model) if model else Settings()
     with App(settings) as app:

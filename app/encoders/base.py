@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -100,9 +100,20 @@ class Encoder(Protocol):
     def encode_words(self, words: Sequence[str]) -> Vectors:
         """Texts to float32 unit rows (n, dim), in order; a long text is cut at the model's limit.
 
-        A text is never interpreted as a path or a URL. Raises NoWords if the model encodes
-        pictures only.
+        A text that the model has no idea of becomes a row of zeros. A text is never interpreted as
+        a path or a URL. Raises NoWords if the model encodes pictures only.
         """
+
+
+@dataclass(frozen=True, slots=True)
+class WordReader:
+    """What encodes words for the pictures of a model, whose encoder need not be loaded for it.
+
+    `encode` is as `Encoder.encode_words`, `fingerprint` that of the model.
+    """
+
+    fingerprint: str
+    encode: Callable[[Sequence[str]], Vectors]
 
 
 class EncoderProvider(Protocol):
@@ -117,6 +128,10 @@ class EncoderProvider(Protocol):
     def may_read_words(self, model_id: int | None) -> bool:
         """Whether a model (None: the active one) may encode words, without loading it: False only
         where that is known."""
+
+    def word_reader(self, model_id: int | None) -> WordReader | None:
+        """What encodes words for a model (None: the active one) without its encoder; None where
+        there is no such thing, or the encoder is loaded."""
 
     def refresh_active(self) -> None:
         """Read again which model is active."""

@@ -139,7 +139,8 @@ def _choose_automatically(options: _LoadOptions) -> EncoderChoice:
         )
     except ModelUnavailable as exc:
         note = (
-            f"The embedded encoder was taken (pictures only), because {CLIP} cannot be used: {exc}"
+            f"The embedded encoder was taken (of words it reads names of goods, colours and "
+            f"patterns), because {CLIP} cannot be used: {exc}"
         )
         choice = EncoderChoice(_load_embedded(options), note)
     _log.info(choice.note)

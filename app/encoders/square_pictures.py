@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from app.encoders import word_space
 from app.encoders.base import EMBEDDED, INT8
 from app.encoders.embedded_versions import MAP_PIXELS, SIDES
 from app.encoders.feature_map import MAP_SIDE, STRIDE, FeatureMap, map_input_size, window_parts
@@ -40,7 +41,6 @@ class EncoderFunctions:
 class SquarePictureEncoder:
     """Encodes pictures whole and without their ratio. Immutable, so without locks."""
 
-    reads_words = False
     maps_regions = True
     input_side: int | None
     dim = DIM
@@ -57,6 +57,8 @@ class SquarePictureEncoder:
     ) -> None:
         """`version` is that of the embedded encoder."""
         self._functions = functions
+        self._version = version
+        self.reads_words = word_space.reads_words(version)
         self._map_pixels = MAP_PIXELS[version]
         self.side = SIDES[version]
         self.input_side = 2 * self.side
@@ -99,8 +101,11 @@ class SquarePictureEncoder:
         return self._functions.pool(window_parts(feature_map, windows, parts=2))
 
     def encode_words(self, words: Sequence[str]) -> Vectors:
-        """Raises NoWords: this model encodes pictures only."""
-        raise NoWords
+        """Texts to float32 rows (n, 512), in order: at unit length, or zeros for a text that the
+        text side knows too little of. Raises NoWords if this version has no text side."""
+        if not self.reads_words:
+            raise NoWords
+        return word_space.word_space(self._version).encode(words)
 
 
 def square(picture: Image.Image, side: int) -> PreparedPicture:

@@ -66,7 +66,6 @@ class StoredEncoder(SquarePictureEncoder):
         self._mapping = threading.Lock()
         self._mapper: Encoder | None = None
         self._verified, self._options, self._load = verified, options, load
-        self._version = version
         functions = EncoderFunctions(encode, _not_opened, _not_opened)
         super().__init__(functions, version, verified.fingerprint, runtime)
 

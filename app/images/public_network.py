@@ -35,6 +35,10 @@ class Deadline:
         return left
 
 
+class PrivateNetwork(BadImage):
+    """Nothing is downloaded from private networks."""
+
+
 class PublicNetwork(NetworkBackend):
     """Opens connections whose operations all end at one deadline.
 
@@ -72,7 +76,7 @@ class PublicNetwork(NetworkBackend):
         shown = self._shown or host
         addresses = _resolve(host, port, self._deadline, shown)
         if not self._allow_private and not all(is_public(ip_address(a[0])) for _, a in addresses):
-            raise BadImage(
+            raise PrivateNetwork(
                 f"{shown} is in a private network, from which nothing is downloaded unless the "
                 "operator sets LOOKALIKE_PRIVATE_ADDRESSES=true. Download the file with a browser, "
                 "and name or upload that."

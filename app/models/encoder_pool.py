@@ -17,7 +17,8 @@ from sqlalchemy.exc import SQLAlchemyError
 from app.config import Settings
 from app.db.engine import check_schema
 from app.db.queries import models
-from app.encoders.base import EMBEDDED, Encoder, EncoderChoice, split_variant
+from app.encoders import word_space
+from app.encoders.base import EMBEDDED, Encoder, EncoderChoice, WordReader, split_variant
 from app.encoders.loading import automatic
 from app.encoders.presets import full_name
 from app.errors import LookalikeError, ModelMismatch, ModelNotMaintained, ModelUnavailable
@@ -80,17 +81,33 @@ class EncoderPool:
         return encoder or self._get_or_load(self._model(model_id))
 
     def may_read_words(self, model_id: int | None) -> bool:
-        """False for an encoder that was loaded and reads none, and for the embedded encoder. Raises
-        as `active` where the model is not recorded."""
+        """False for an encoder that was loaded and reads none, and for a version of the embedded
+        encoder without a text side. Raises as `active` where the model is not recorded."""
         with self._lock:
             encoder = self._active if model_id is None else self._by_model.get(model_id)
         if encoder is not None:
             return encoder.reads_words
         model = self._model(model_id)
-        configured = full_name(self._settings.model)
-        if not automatic(configured) and configured != model.name:
+        if self._may_be_another(model):
             return True  # loading it tells whether the two are one model
-        return split_variant(model.name)[0] != EMBEDDED
+        embedded = split_variant(model.name)[0] == EMBEDDED
+        return not embedded or word_space.of_model(model) is not None
+
+    def word_reader(self, model_id: int | None) -> WordReader | None:
+        """The text side of the embedded encoder, while that is not loaded. Raises as `active` where
+        the model is not recorded."""
+        with self._lock:
+            loaded = self._active if model_id is None else self._by_model.get(model_id)
+        if loaded is not None:
+            return None
+        model = self._model(model_id)
+        space = None if self._may_be_another(model) else word_space.of_model(model)
+        return None if space is None else WordReader(model.fingerprint, space.encode)
+
+    def _may_be_another(self, model: Model) -> bool:
+        """Whether LOOKALIKE_MODEL names another model than this one."""
+        configured = full_name(self._settings.model)
+        return not automatic(configured) and configured != model.name
 
     def refresh_active(self) -> None:
         """Read from the database which model is active. Raises as `active`."""

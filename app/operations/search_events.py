@@ -63,6 +63,7 @@ class SearchEvents:
         self._days = days
         self._queue: deque[RequestRow] = deque(maxlen=MAX_QUEUED)
         self._lock = threading.Lock()
+        self._writing = threading.Lock()
         self._thread: threading.Thread | None = None
         self._closing = threading.Event()
         self._warning = RepeatedWarning(_log)
@@ -126,9 +127,12 @@ class SearchEvents:
             self._write()
 
     def _write(self) -> None:
-        rows = [self._queue.popleft() for _ in range(len(self._queue))]
-        if not rows:
-            return
+        with self._writing:
+            rows = [self._queue.popleft() for _ in range(len(self._queue))]
+            if rows:
+                self._write_rows(rows)
+
+    def _write_rows(self, rows: list[RequestRow]) -> None:
         try:
             self._in_partitions(lambda connection: search_events.insert_requests(connection, rows))
             self._warning.clear()

@@ -16,7 +16,7 @@ from app.db.queries.full_text import WordQuery
 from app.db.queries.nearest import Candidates
 from app.search import page_budget, photo_words, shared_pictures, word_query
 from app.search.dedup import UNWANTED_WORD, DedupResult, ScoredHit, deduplicate, needs_dedup
-from app.search.fusion import fuse
+from app.search.fusion import fuse, with_first
 from app.search.page_budget import PageBudget
 from app.search.page_data import PageData, SnapshotData
 from app.search.photo_words import PoolProduct
@@ -77,7 +77,7 @@ class PageRequest:
     words beside pictures or a sku, the vector is that of the pictures, and `text_vector` that of
     the words, shape (dim,), if the model has read them. `earlier` are the ids of products of
     earlier pages, `reading` is how the catalogue's words were read, and `shared` are pictures that
-    very many products show.
+    very many products show. With `catalogue_first`, products that have all the words come first.
     """
 
     retrieval: NearestRequest
@@ -90,6 +90,7 @@ class PageRequest:
     earlier: tuple[int, ...] = ()
     reading: WordsReading | None = None
     shared: tuple[SharedPicture, ...] = ()
+    catalogue_first: bool = False
 
     @property
     def in_snapshot(self) -> RetrievalRequest:
@@ -186,8 +187,8 @@ def _page_hits(request: PageRequest, size: int) -> _PageHits:
         hits = result.candidates.hits
         page_hits = _PageHits(result, [(hit, hit.similarity) for hit in hits], len(hits) < size)
     else:
-        size = max(min(FUSION_FACTOR * size, page_budget.MAX_CANDIDATES), size, MIN_FUSED)
-        page_hits = _fused(request, size, *request.catalogue_words)
+        read = max(min(FUSION_FACTOR * size, page_budget.MAX_CANDIDATES), size, MIN_FUSED)
+        page_hits = _fused(request, size, read, *request.catalogue_words)
     minimum = request.query.min_similarity
     return page_hits if minimum is None else _at_least(page_hits, minimum)
 
@@ -210,21 +211,27 @@ def _ends_below(result: RetrievalResult, minimum: float | None) -> bool:
     return minimum is not None and bool(hits) and hits[-1].similarity < minimum - ROUNDING
 
 
-def _fused(request: PageRequest, size: int, words: WordQuery, weight: float) -> _PageHits:
-    """The hits of the words in the catalogue, fused with those of the vector if there is one."""
+def _fused(
+    request: PageRequest, needed: int, size: int, words: WordQuery, weight: float
+) -> _PageHits:
+    """The hits of the words in the catalogue, fused with those of the vector if there is one.
+
+    `needed` products are wanted, `size` are read of each list.
+    """
     retrieval, clause = request.in_snapshot, nearest.filter_clause(request.retrieval.filters)
-    by_words = dict(
-        full_text.find(
-            retrieval.connection, retrieval.model, words, clause,
-            k=size, excluded=retrieval.excluded,
-        )
-    )  # fmt: skip
+    found = full_text.find(
+        retrieval.connection, retrieval.model, words, clause, k=size, excluded=retrieval.excluded
+    )
+    by_words = {match.product_id: match.picture_id for match in found}
+    first = [match.product_id for match in found if match.whole and request.catalogue_first]
     hits = {id_: Hit(id_, picture, nan) for id_, picture in by_words.items()}
     lists: list[tuple[float, Sequence[int]]] = [(weight, list(by_words))]
     reason = Reason("words", "the words of the catalogue")
     result = RetrievalResult(Candidates((), None, len(by_words)), "words", reason)
     exhausted = len(by_words) < size
-    if request.by_vector:
+    if request.by_vector and _suffices(request, first, needed):
+        exhausted = False
+    elif request.by_vector:
         result = request.data.retrieve(replace(retrieval, k=size))
         by_vector = result.candidates.hits
         compared = request.snapshot_data.nearest_hits(retrieval, list(by_words))
@@ -232,7 +239,16 @@ def _fused(request: PageRequest, size: int, words: WordQuery, weight: float) -> 
         lists.append((1.0 - weight, [hit.product_id for hit in by_vector]))
         exhausted = exhausted and len(by_vector) < size
     scores = fuse(lists)
+    if request.catalogue_first:
+        scores = with_first(scores, first, keep_order=word_query.has_every_word(request.reading))
     return _PageHits(result, [(hits[id_], score) for id_, score in scores.items()], exhausted)
+
+
+def _suffices(request: PageRequest, first: Sequence[int], needed: int) -> bool:
+    """Whether the products that have all the words fill the page, so that what the model finds
+    would not be shown."""
+    compares = request.query.min_similarity is not None or request.query.near_query is not None
+    return len(first) >= needed and word_query.has_every_word(request.reading) and not compares
 
 
 def _reranked(request: PageRequest, size: int) -> _PageHits:

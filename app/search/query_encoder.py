@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Container, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -13,7 +13,7 @@ from PIL import Image
 from sqlalchemy import Connection
 
 from app.db.queries import embeddings
-from app.encoders.base import Encoder, EncoderProvider
+from app.encoders.base import EMBEDDED, Encoder, EncoderProvider, WordReader, split_variant
 from app.encoders.batching import BatcherPool, EncoderQueues
 from app.encoders.feature_map import MAP_SIDE
 from app.encoders.preprocessing import PreparedPicture
@@ -32,8 +32,9 @@ class EncodedQuery:
     """Unit vectors of a query's parts, shape (dim,), float32, under one encoder.
 
     `fingerprint` is the encoder's, None if none was needed. `words` is None if the model does not
-    read words or the query has them read by the catalogue alone. `without` are the pictures and
-    words that the result should not be like. `maps_regions` is the encoder's.
+    read words, has no idea of these, or the query has them read by the catalogue alone. With
+    `catalogue_first`, words that the catalogue has are not left to the model. `without` are the
+    pictures and words that the result should not be like. `maps_regions` is the encoder's.
     """
 
     fingerprint: str | None = None
@@ -41,6 +42,7 @@ class EncodedQuery:
     words: Vector | None = None
     without: tuple[Vector, ...] = ()
     maps_regions: bool = False
+    catalogue_first: bool = False
 
     @property
     def has_direction(self) -> bool:
@@ -94,6 +96,11 @@ class QueryEncoder:
         """
         if not _needs_encoder(query) and not self._encodes_words(query):
             return EncodedQuery()
+        with timer.stage("load"):
+            reader = None if _query_pictures(query) else self._encoders.word_reader(query.model_id)
+        if reader is not None:
+            with timer.stage("encode"):
+                return _read(query, reader)
         with timer.stage("load"):
             encoder = self._encoder(query)
             if query.model_id is None:
@@ -213,8 +220,8 @@ def _require_words(encoder: Encoder) -> None:
     if not encoder.reads_words:
         raise NoWords(
             f"The model {encoder.name} reads pictures only and cannot search by words. "
-            "Search the words of the catalogue, search with a picture or a sku, or use a CLIP "
-            "model."
+            "Search the words of the catalogue, search with a picture or a sku, or use the newest "
+            "version of the embedded encoder or a CLIP model."
         )
 
 
@@ -250,13 +257,40 @@ def _encoded(
 ) -> EncodedQuery:
     pictures = tuple(vectors[picture] for picture in _query_pictures(query))
     count = len(_pictures(query))
-    without = pictures[count:]
+    reader = WordReader(encoder.fingerprint, queues.words.encode)
+    embedded = split_variant(encoder.name)[0] == EMBEDDED
+    reads = encoder.reads_words or bool(query.without_words)
+    read = _read(query, reader) if reads else EncodedQuery(encoder.fingerprint)
+    return replace(
+        read,
+        pictures=pictures[:count],
+        without=pictures[count:] + read.without,
+        maps_regions=encoder.maps_regions,
+        catalogue_first=embedded,
+    )
+
+
+def _read(query: Query, reader: WordReader) -> EncodedQuery:
+    """The words of a query. Raises NoWords if the model has no idea of what only it may read."""
+    words, without = None, None
     if query.without_words:
-        without += (queues.words.encode([query.without_words])[0],)
-    words = None
-    if query.words and encoder.reads_words and query.words_by != "catalogue":
-        words = queues.words.encode([query.words])[0]
-    return EncodedQuery(encoder.fingerprint, pictures[:count], words, without, encoder.maps_regions)
+        without = _known(reader, query.without_words, required=True)
+    if query.words and query.words_by != "catalogue":
+        words = _known(reader, query.words, required=query.words_by == "model")
+    unlike = () if without is None else (without,)
+    return EncodedQuery(reader.fingerprint, (), words, unlike, catalogue_first=True)
+
+
+def _known(reader: WordReader, words: str, *, required: bool) -> Vector | None:
+    """The vector of words, None if the model has no idea of them and that is not `required`."""
+    vector: Vector = reader.encode([words])[0]
+    if vector.any():
+        return vector
+    if required:
+        raise NoWords(
+            f"The model has no idea of {words!r}. Use other words, or leave them to the catalogue."
+        )
+    return None
 
 
 def unit_direction(vector: Vector) -> Vector:
@@ -272,7 +306,7 @@ def catalogue_words(query: Query, encoded: EncodedQuery) -> tuple[str, float] | 
     if query.words is None or query.words_by == "model":
         return None
     alone = not has_pictures(query)
-    if encoded.words is None:
+    if encoded.words is None or (encoded.catalogue_first and not alone):
         return query.words, 1.0 if alone else query.words_weight
     return query.words, 0.5 if alone else query.words_weight / 2
 

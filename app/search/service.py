@@ -356,12 +356,14 @@ class SearchService:
         page_request = PageRequest(
             request, query, by_vector, None,
             SnapshotData(connection, model, self._files, self._settings), self._settings,
-            text_vector,
+            text_vector, catalogue_first=encoded.catalogue_first,
         )  # fmt: skip
         words = catalogue_words(query, encoded)
         if words is None:
             return page_request
         read = word_query.read(connection, words[0])
+        if encoded.catalogue_first and read.query.terms and word_query.has_every_word(read.reading):
+            page_request = replace(page_request, text_vector=None)
         return replace(page_request, catalogue_words=(read.query, words[1]), reading=read.reading)
 
 

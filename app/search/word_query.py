@@ -13,6 +13,7 @@ from app.db.queries import vocabulary
 from app.db.queries.full_text import Term, WordQuery
 from app.db.queries.vocabulary import VocabularyWord, WordCount
 from app.duplicates.typos import spelling_errors
+from app.encoders.word_space import NEUTRAL
 from app.types import Correction, SynonymUsed, WordsReading
 
 EXCLUDED_WORDS = re.compile(r'(?:^|(?<=\s))-(?P<word>"[^"]*"|[^\s"]+)')
@@ -128,6 +129,11 @@ def asked(typed: str, reading: WordsReading | None) -> str:
     corrected = {each.typed: each.read_as for each in reading.corrected} if reading else {}
     words = re.findall(r"\w+", EXCLUDED_WORDS.sub(" ", typed).casefold())
     return " ".join(corrected.get(word, word) for word in words)
+
+
+def has_every_word(reading: WordsReading | None) -> bool:
+    """Whether the catalogue read every word that says something of a product."""
+    return reading is not None and all(word in NEUTRAL for word in reading.ignored)
 
 
 def _look_up(connection: Connection, language: str, words: Sequence[str]) -> _Lookup:

@@ -8,36 +8,87 @@ ACCENT_ON_DARK = "#3f70da"
 requires."""
 
 STYLE = """<style>
+/* Tokens: one scale of spaces, type and lines; colours follow the text colour of the theme. */
+.stApp { --line: color-mix(in srgb, currentColor 18%, transparent);
+  --line-strong: color-mix(in srgb, currentColor 45%, transparent);
+  --faint: color-mix(in srgb, currentColor 72%, transparent);
+  --small: .8125rem; --text: .875rem; --title: .95rem; --radius: .5rem }
 .stMainBlockContainer { padding-top: 4.5rem; padding-bottom: 3rem }
-.stMainBlockContainer h1 { font-size: 2rem; padding: .25rem 0 .5rem }
-.stMainBlockContainer h2 { font-size: 1.35rem; padding: .5rem 0 .25rem }
-.st-key-ask { gap: .75rem }
-.st-key-ask [role="radiogroup"] button { padding-inline: .25rem; min-width: 0; flex: 1 1 0 }
-.stApp [data-testid="stButtonGroup"] [aria-checked="true"] { color: inherit }
-.st-key-ask [role="radiogroup"] { flex-wrap: nowrap }
-.st-key-results { scroll-margin-top: 5rem; outline: none }
+.stMainBlockContainer h1 { font-size: 1.75rem; padding: .25rem 0 .5rem }
+.stMainBlockContainer h2 { font-size: 1.25rem; padding: 0 }
+.stApp button:focus-visible, .stApp a:focus-visible, .stApp [tabindex]:focus-visible {
+  outline: 2px solid ACCENT; outline-offset: 2px }
+.stSpinner { position: fixed; bottom: 1rem; right: 1rem; z-index: 100; width: auto !important;
+  padding: .5rem 1rem; border-radius: var(--radius); border: 1px solid var(--line);
+  background: light-dark(#fff, #1a1c24) }
+/* Room for widgets whose code is loaded late, so that nothing below jumps. */
+.st-key-ask { gap: .75rem; min-height: 5.75rem }
+.st-key-ask > :has(.st-key-give), .st-key-give, .st-key-narrow, .st-key-heading {
+  min-height: 2.5rem }
+.stApp :has(> .st-key-listen), .st-key-listen { position: absolute; height: 0;
+  overflow: hidden }
+.lookalike-drop { position: fixed; inset: 0; z-index: 999999; display: grid; place-items: center;
+  font-size: 1.75rem; font-weight: 600; color: #fff; background: rgb(20 30 60 / .75);
+  pointer-events: none }
+.lookalike-drop[hidden] { display: none }
+.st-key-give { gap: .5rem }
+.st-key-give [data-testid="stFileUploaderDropzone"] { padding: 0; min-height: 2.5rem;
+  flex-direction: row; align-items: center; background: transparent; border: none }
+.st-key-give [data-testid="stFileUploaderDropzoneInstructions"] { display: none }
+.st-key-reference { gap: .5rem }
+.st-key-narrow, .st-key-chosen { row-gap: .5rem; column-gap: .5rem }
+.st-key-chosen button { min-height: 2rem; padding: .1rem .6rem; border-radius: 1rem }
+.st-key-heading { flex-wrap: nowrap }
+.st-key-note { min-height: 1.5rem }
+.st-key-results { scroll-margin-top: 5rem; outline: none; gap: .75rem }
 @media (min-width: 641px) {
   [data-testid="stColumn"]:has(.st-key-ask) { position: sticky; top: 4.5rem;
     align-self: flex-start }
 }
-.faint { color: color-mix(in srgb, currentColor 72%, transparent) }
+@media (max-width: 640px) {
+  .stMainBlockContainer { padding-top: 4rem }
+  .stMainBlockContainer h1 { font-size: 1.25rem; padding: .25rem 0 1rem }
+  .stMainBlockContainer > .stVerticalBlock { gap: .5rem }
+  .stMainBlockContainer h2 { font-size: 1.1rem }
+  .stHorizontalBlock:has(> .stColumn .st-key-ask) { gap: .5rem }
+  .stColumn:has(.st-key-narrow) > .stVerticalBlock { gap: .5rem }
+  .st-key-ask { gap: .5rem }
+  .st-key-note { min-height: 3rem }
+  .st-key-reference { flex-flow: row wrap; align-items: center }
+  .st-key-reference > * { width: auto !important; flex: 0 1 auto }
+  .st-key-narrow, .st-key-chosen, .st-key-objects { flex-wrap: nowrap !important;
+    overflow-x: auto; scrollbar-width: none }
+  .st-key-narrow > *, .st-key-chosen > *, .st-key-objects > * { flex: 0 0 auto !important;
+    width: auto !important }
+}
+@media (pointer: coarse) {
+  .stApp button, .stApp [data-baseweb="select"] > div { min-height: 44px !important }
+}
+.faint { color: var(--faint) }
 
 /* Cards: a grid that keeps two side by side on a phone. */
 .st-key-cards { display: grid; gap: 1rem; align-items: stretch;
   grid-template-columns: repeat(auto-fill, minmax(min(12.5rem, 42%), 1fr)) }
 .st-key-cards > * { width: auto !important; min-width: 0; height: 100%; display: flex }
-[class*="st-key-card-"] { border: 1px solid color-mix(in srgb, currentColor 18%, transparent);
-  border-radius: .6rem; overflow: hidden; height: 100%; gap: 0; position: relative;
+[class*="st-key-card-"] { border: 1px solid var(--line); border-radius: var(--radius);
+  overflow: hidden; height: 100%; gap: 0; position: relative;
   overflow-wrap: anywhere; font-size: .875rem; line-height: 1.4 }
-[class*="st-key-card-"]:hover { border-color: color-mix(in srgb, currentColor 45%, transparent) }
+[class*="st-key-card-"]:hover { border-color: var(--line-strong) }
+@media (hover: hover) and (prefers-reduced-motion: no-preference) {
+  .card .shown img { transition: transform .2s }
+  [class*="st-key-card-"]:has([class*="st-key-details-"] button:hover) .shown img {
+    transform: scale(1.35) }
+}
 [class*="st-key-card-"] > :has(.card) { flex: 1 1 auto }
 [class*="st-key-card-"] > :has(.card), [class*="st-key-card-"] :has(> .card) { display: flex }
 .card { flex: 1; display: flex; flex-direction: column; width: 100%; min-width: 0 }
-.card img { aspect-ratio: 1; width: 100%; object-fit: contain; background: #fff; display: block;
-  border-bottom: 1px solid color-mix(in srgb, currentColor 10%, transparent) }
+.card .shown { overflow: hidden; background: #fff; border-bottom: 1px solid var(--line);
+  aspect-ratio: 1; width: 100% }
+.card .shown img { aspect-ratio: 1; width: 100%; object-fit: contain; display: block }
+.card .shown.none { display: grid; place-items: center; background: transparent }
 .card .words { padding: .6rem .75rem .5rem; display: flex; flex-direction: column; flex: 1 }
 .card h3 { font-weight: 600; font-size: .95rem; line-height: 1.4; margin: 0 0 .25rem; padding: 0;
-  letter-spacing: 0; min-height: 2.8em; overflow: hidden; display: -webkit-box;
+  letter-spacing: 0; min-height: 1.4em; overflow: hidden; display: -webkit-box;
   -webkit-box-orient: vertical; -webkit-line-clamp: 3 }
 .card .last { display: flex; justify-content: space-between; flex-wrap: wrap; column-gap: .5rem;
   margin-top: auto; padding-top: .4rem }
@@ -52,19 +103,16 @@ STYLE = """<style>
 [class*="st-key-actions-"], [class*="st-key-actions-"] * { position: static }
 [class*="st-key-details-"] button::after { content: ""; position: absolute; aspect-ratio: 1;
   inset: 0 0 auto 0; cursor: pointer; z-index: 1 }
-/* The name of the product in a button is for screen readers; the card shows it already. */
-[class*="st-key-actions-"] button em { position: absolute; width: 1px; height: 1px;
-  overflow: hidden; clip-path: inset(50%); white-space: nowrap }
+/* Emphasis in a button is for screen readers: what the eye sees beside it. */
+[class*="st-key-actions-"] button em, .st-key-chosen button em { position: absolute;
+  width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); white-space: nowrap }
 
 /* The query picture and its region. */
 .asked { margin: 0; position: relative; overflow: hidden; border-radius: .6rem; line-height: 0;
   border: 1px solid color-mix(in srgb, currentColor 18%, transparent); width: fit-content;
   max-width: 100% }
 .asked img { display: block; max-width: 100%; max-height: 16rem }
-@media (max-width: 640px) {
-  .asked img { max-height: 9rem }
-  .stHorizontalBlock:has(> .stColumn .st-key-ask) { gap: 1rem }
-}
+@media (max-width: 640px) { .asked img { max-height: 6.5rem; max-width: 40vw } }
 .asked .frame { position: absolute; border: 2px solid #fff; outline: 2px solid ACCENT;
   box-shadow: 0 0 0 99rem rgb(0 0 0 / .55) }
 .others { display: flex; gap: .5rem; flex-wrap: wrap; margin-top: .5rem }

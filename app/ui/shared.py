@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import wraps
+from typing import ParamSpec
 
 import streamlit as st
+from streamlit.runtime.scriptrunner import RerunException
 
 from app.bootstrap import App
 from app.errors import LookalikeError
@@ -15,6 +18,8 @@ from app.operations.metrics_server import MetricsServer
 from app.ui.formatting import escape_markdown
 
 _log = logging.getLogger("lookalike.page")
+
+P = ParamSpec("P")
 
 _prepared: list[App] = []
 """The services that `prepare` created, until `services` takes them."""
@@ -51,6 +56,29 @@ def serve_metrics(app: App) -> MetricsServer | None:
     except LookalikeError as exc:
         _log.warning("%s", exc)
         return None
+
+
+def uninterrupted(callback: Callable[P, None]) -> Callable[P, None]:
+    """A callback that a further click does not cut short; it must be safe to run twice.
+
+    While a callback runs, each access to `st.session_state` raises RerunException if the browser
+    has sent another change meanwhile, and the rest of the callback is lost. The exception is that
+    other change, so it is raised after the callback has run whole.
+    """
+
+    @wraps(callback)
+    def run(*args: P.args, **kwargs: P.kwargs) -> None:
+        other_change = None
+        while True:
+            try:
+                callback(*args, **kwargs)
+                break
+            except RerunException as exc:
+                other_change = exc
+        if other_change is not None:
+            raise other_change
+
+    return run
 
 
 @contextmanager

@@ -62,6 +62,21 @@ def contact_sheet(rows: Sequence[SheetRow], target: Path) -> None:
     _save(sheet, target)
 
 
+def picture_grid(cells: Sequence[SheetPicture], columns: int = 5) -> Image.Image:
+    """The cells in rows of `columns`, on a sheet 1,400 pixels wide; a blank sheet without any."""
+    side = (WIDTH - 2 * MARGIN - GAP * (columns - 1)) // columns
+    rows = [cells[first : first + columns] for first in range(0, len(cells), columns)]
+    heights = [_cells_height(row, side) for row in rows]
+    sheet = Image.new("RGB", (WIDTH, 2 * MARGIN + sum(heights)), PAPER)
+    top = MARGIN
+    for row, height in zip(rows, heights, strict=True):
+        for place, cell in enumerate(row):
+            at = (MARGIN + (side + GAP) * place, top)
+            _draw_cell(sheet, cell, at, side, outline=None)
+        top += height
+    return sheet
+
+
 def _draw_row(sheet: Image.Image, row: SheetRow, top: int, side: int, height: int) -> None:
     pen = ImageDraw.Draw(sheet)
     around = (MARGIN - 12, top, MARGIN + side + 12, top + height)
@@ -120,11 +135,12 @@ def _caption(cell: SheetPicture, side: int) -> list[tuple[str, Font, str]]:
 
 
 def _row_height(row: SheetRow, side: int) -> int:
-    lines = [
-        len(_caption(cell, side)) + (cell.similarity is not None)
-        for cell in (row.query, *row.matches)
-    ]
-    return 12 + side + 9 + LINE * max(lines) + 12
+    return 12 + _cells_height((row.query, *row.matches), side)
+
+
+def _cells_height(cells: Sequence[SheetPicture], side: int) -> int:
+    lines = [len(_caption(cell, side)) + (cell.similarity is not None) for cell in cells]
+    return side + 9 + LINE * max(lines) + 12
 
 
 def wrapped(text: str, font: Font, width: int, *, lines: int) -> list[str]:

@@ -31,7 +31,7 @@ from app.encoders.efficientnet_pair import (
     published_networks,
 )
 from app.encoders.loading import choose_encoder, load_encoder
-from app.errors import ModelUnavailable, NoWords
+from app.errors import ModelUnavailable
 from support import small_open_clip as open_clip_models
 from support.paths import REPO
 from support.small_clip import DIM, save_published_clip, save_small_clip
@@ -232,10 +232,13 @@ def test_several_threads_may_encode_texts_at_once(clip: Encoder) -> None:
     assert all(np.allclose(a, b, atol=CLOSE) for a, b in zip(results, expected, strict=True))
 
 
-def test_the_embedded_encoder_reads_no_words(embedded: Encoder) -> None:
-    assert not embedded.reads_words
-    with pytest.raises(NoWords):
-        embedded.encode_words(["coat"])
+def test_the_embedded_encoder_reads_words_and_says_which_it_has_no_idea_of(
+    embedded: Encoder,
+) -> None:
+    assert embedded.reads_words
+    coat, unknown = embedded.encode_words(["coat", "zlorp"])
+    assert np.linalg.norm(coat) == pytest.approx(1, abs=1e-5) and not unknown.any()
+    assert embedded.encode_words([]).shape == (0, embedded.dim)
 
 
 # --- fingerprints and identity ---

@@ -75,7 +75,7 @@ def test_embeddings_are_counted_by_model_the_active_one_first(
 def test_a_failed_check_is_shown_with_advice(catalogue: App) -> None:
     add(catalogue, numbered(3))
     page = drawn()
-    assert "Not all is well" in [heading.value for heading in page.subheader]
+    assert "Needs attention" in [heading.value for heading in page.subheader]
     assert "No index is built; pgvector answers. Run `lookalike index rebuild`." in html(page)
 
 
@@ -86,13 +86,13 @@ def html(page: AppTest) -> str:
 def test_a_healthy_catalogue_is_reported_as_well(catalogue: App) -> None:
     add(catalogue, numbered(3))
     catalogue.indexer.rebuild()
-    assert "All is well" in [heading.value for heading in drawn().subheader]
+    assert "Healthy" in [heading.value for heading in drawn().subheader]
 
 
 def test_an_empty_catalogue_says_how_to_fill_it(catalogue: App) -> None:
     page = drawn()
     assert "The catalogue is empty" in page.info[0].value
-    assert "Nothing was loaded yet." in [text.value for text in page.markdown]
+    assert "No ingest yet." in [text.value for text in page.markdown]
 
 
 def test_a_database_without_tables_says_what_to_do(

@@ -172,7 +172,7 @@ def test_a_search_names_the_similar_listings_of_a_match(shop: App) -> None:
     [first, *_] = shop.search.search(Query(picture=photo(1), k=4, fold=True, listings=True)).matches
     assert first.product.sku in "ABC" and len(first.folded) == 2
     assert {fold.evidence for fold in first.folded} == {"words and pictures"}
-    assert first.similar_count == 1 and similar_label(first) == "1 similar listing"
+    assert first.similar_count == 1 and similar_label(first) == "+3 similar listings"
     [listing] = first.similar
     assert (listing.product.sku, listing.reason) == ("D", "other pictures")
     assert listing.distance is not None and listing.distance > 0.1
@@ -197,7 +197,10 @@ def test_a_card_opens_its_similar_listings_with_their_pictures(shop: App) -> Non
     page.query_params["sku"] = "Q"
     page.run()
     assert not page.exception
-    page = press(page, "1 similar listing *of Kestrel Marria*")
+    page = press(page, r"\+3 similar listings *of Kestrel Marria*")
     assert not page.exception
     drawn = "\n".join(box.body for box in page.get("html"))
+    assert [each.value for each in page.subheader] == [
+        "The same product", "The same words, another product",
+    ]  # fmt: skip
     assert "their pictures differ, distance" in drawn and "<figure class=listing><img" in drawn

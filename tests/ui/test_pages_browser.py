@@ -103,7 +103,7 @@ def test_rejects_are_shown_literally_and_downloaded(
     ingest(app, write_csv(tmp_path / "catalogue.csv", rows))
     page = open_page(f"{pages}/health")
     with page.expect_download() as download:
-        page.get_by_role("button", name="Download what was refused").click()
+        page.get_by_role("button", name="Download refused rows").click()
     text = Path(download.value.path()).read_text(encoding="utf-8")
     assert ODD in text and "none.png" in text
     cells = page.get_by_test_id("stDataFrame").last.locator("[role=gridcell]")

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from streamlit.testing.v1 import AppTest
+import re
 
-from app.ui.search_form.uploads import ACROSS, DOWN
+from streamlit.testing.v1 import AppTest
 
 
 def script() -> None:
+    import streamlit as st
+
     from app.types import Match, Product, RegionMatches
     from app.ui.components import photo_objects
 
@@ -16,16 +18,15 @@ def script() -> None:
         RegionMatches((0.1, 0.2, 0.504, 0.9), 0.8, (match,)),
         RegionMatches((0.5, 0.0, 1.0, 0.4), None, ()),
     ]
-    photo_objects.draw(regions, b"jpeg")
+    photo_objects.draw(regions, lambda box: st.session_state.update(box=box))
 
 
-def test_each_object_has_its_frame_its_best_match_and_a_button_that_chooses_its_part() -> None:
+def test_each_object_has_a_button_with_its_best_match_that_chooses_its_part() -> None:
     page = AppTest.from_function(script).run()
     assert not page.exception
-    assert page.subheader[0].value == "2 objects in your photo"
-    assert [caption.value for caption in page.caption] == [
-        "Blue \\*lamp\\* \\(0\\.73\\)",
-        "No product",
+    assert [re.sub(r"\\(.)", r"\1", button.label) for button in page.button] == [
+        "Object 1: Blue *lamp* (0.73)",
+        "Object 2: no product",
     ]
     page.button(key="only-object-1").click().run()
-    assert page.session_state[ACROSS] == (10, 50) and page.session_state[DOWN] == (20, 90)
+    assert page.session_state["box"] == (10, 20, 50, 90)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 from decimal import Decimal
+from typing import get_args
 
 import pytest
 from hypothesis import given
@@ -12,7 +13,14 @@ from hypothesis import strategies as st
 from app.errors import BadInput
 from app.types import Plan, ReasonCode, SearchPath
 from app.ui.components.answer_footer import ago, fallback
-from app.ui.search_form.state import DEFAULT, PAGE_SIZES, SearchFormState, to_filters
+from app.ui.search_form.state import (
+    DEFAULT,
+    MAX_PAGE,
+    PAGE_SIZES,
+    SearchFormState,
+    Sorting,
+    to_filters,
+)
 from app.ui.search_form.url_state import PARAMETERS, from_url, to_url
 
 WORDS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0")).map(str.strip)
@@ -20,6 +28,9 @@ VALUES = st.lists(
     st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1),
     unique=True, max_size=3,
 ).map(tuple)  # fmt: skip
+
+
+EDGE = st.integers(0, 100)
 
 
 def bounds(numbers: st.SearchStrategy[float]) -> st.SearchStrategy[tuple[float | None, ...]]:
@@ -37,13 +48,19 @@ def forms(draw: st.DrawFn) -> SearchFormState:
     sku = draw(WORDS)
     years = draw(bounds(st.integers(-(2**31), 2**31 - 1)))
     prices = draw(bounds(st.integers(0, 10**9).map(lambda cents: cents / 100)))
+    link, photo = draw(WORDS), draw(WORDS)
+    edges = [sorted(draw(st.lists(EDGE, min_size=2, max_size=2, unique=True))) for _ in "xy"]
+    box = (edges[0][0], edges[1][0], edges[0][1], edges[1][1])
     return SearchFormState(
-        by="product" if sku else "photo", sku=sku, words=draw(WORDS), without=draw(WORDS),
+        photo=photo, link="" if photo else link, sku="" if photo or link else sku,
+        box=draw(st.none() | st.just(box)) if photo or link else None,
+        words=draw(WORDS), without=draw(WORDS),
         weight=draw(share(0, 1)), reader=draw(st.sampled_from(["automatic", "model", "catalogue"])),
         brand=draw(VALUES), category=draw(VALUES), colour=draw(VALUES),
         year_from=years[0], year_to=years[1], price_from=prices[0], price_to=prices[1],
         min_similarity=draw(st.none() | share(-1, 1)), near_match=draw(st.none() | share(0, 2)),
         fold=draw(st.booleans()), k=draw(st.sampled_from(PAGE_SIZES)),
+        sort=draw(st.sampled_from(get_args(Sorting))), page=draw(st.integers(1, MAX_PAGE)),
     )  # type: ignore[arg-type] # fmt: skip
 
 
@@ -63,8 +80,10 @@ def test_defaults_are_not_in_the_url() -> None:
     assert to_url(DEFAULT) == {}
 
 
-def test_a_sku_of_another_input_method_is_not_in_the_url() -> None:
-    assert to_url(SearchFormState(by="photo", sku="A")) == {}
+def test_a_photo_an_image_and_a_product_exclude_each_other_and_a_box_needs_a_picture() -> None:
+    address = {"photo": ["a"], "image": ["b"], "sku": ["c"], "box": ["0,0,50,50"]}
+    assert from_url(address)[0] == SearchFormState(photo="a", box=(0, 0, 50, 50))
+    assert from_url({"sku": ["c"], "box": ["0,0,50,50"]})[0] == SearchFormState(sku="c")
 
 
 @pytest.mark.parametrize(
@@ -77,6 +96,10 @@ def test_a_sku_of_another_input_method_is_not_in_the_url() -> None:
         ("year", "20x9..2020", "not a whole number"),
         ("price", "30..10", "ends before it begins"),
         ("price", "free", "not a number such as 12.50"),
+        ("page", "0", "number from 1 to 200"),
+        ("box", "0,0,200,100", "in percent"),
+        ("box", "left", "in percent"),
+        ("sort", "random", "one of best, newest"),
         ("fold", "perhaps", "one of 1, 0"),
         ("reader", "me", "one of automatic, model, catalogue"),
         ("brand", "a\0b", "NUL"),
@@ -129,7 +152,7 @@ def test_an_age_is_shown_in_its_largest_unit(age: timedelta, text: str) -> None:
         ("exact", "no_build", True),
         ("exact", "file", True),
         ("exact", "few_nominated", True),
-        ("pgvector-hnsw", "large_delta", True),
+        ("pgvector", "large_delta", True),
     ],
 )
 def test_only_a_path_that_is_not_the_first_choice_is_a_fallback(

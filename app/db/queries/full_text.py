@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import Connection
 
@@ -52,7 +52,7 @@ WITH term AS MATERIALIZED (
             FROM term) AS matched
     ) AS s
 )
-SELECT ranked.id, pp.picture_id, {full} AS cut
+SELECT ranked.id, pp.picture_id, ranked.whole OR ranked.coded AS whole, {full} AS cut
 FROM ranked JOIN LATERAL (
     SELECT shown.picture_id
     FROM product_picture AS shown JOIN embedding AS e USING (picture_id)
@@ -111,6 +111,15 @@ class WordQuery:
     unwanted: tuple[tuple[str, ...], ...] = ()
 
 
+class WordMatch(NamedTuple):
+    """A product found by words, one of its pictures, and whether it has all the words that any
+    product has, or is the sku or gtin that was typed."""
+
+    product_id: int
+    picture_id: int
+    whole: bool
+
+
 def find(
     connection: Connection,
     model: Model,
@@ -119,8 +128,8 @@ def find(
     *,
     k: int,
     excluded: Sequence[int],
-) -> list[tuple[int, int]]:
-    """Products that match any of the words, best first: pairs of product id and picture id.
+) -> list[WordMatch]:
+    """Products that match any of the words, best first.
 
     First the product whose sku or gtin the text is, then those that have all the words, then by the
     sum of the rarities of the words they have. The picture is the product's first one that has an
@@ -144,7 +153,7 @@ def find(
     rows = connection.exec_driver_sql(sql, values | {"most": MAX_RANKED}).all()
     if len(rows) < k and _may_be_cut(rows):
         rows = connection.exec_driver_sql(sql, values | {"most": None}).all()
-    return [(row[0], row[1]) for row in rows]
+    return [WordMatch(row[0], row[1], bool(row[2])) for row in rows]
 
 
 def _may_be_cut(rows: Sequence[Any]) -> bool:

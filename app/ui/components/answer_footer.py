@@ -1,7 +1,8 @@
-"""The text below the results: how they were found, how long it took, what was left out."""
+"""What stands below the results: how they were found, how long it took, what was hidden."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
 import streamlit as st
@@ -24,23 +25,26 @@ MIN_LOAD_MS = 1.0
 """A model that was loaded before takes less."""
 
 
-def draw(result: SearchResult) -> None:
-    """Draw the explanation of a result."""
+def draw(result: SearchResult, search_again: Callable[[], None]) -> None:
+    """Draw what was read differently from how it was typed and, folded, how the search went."""
     plan = result.plan
-    if plan.shortfall:
-        st.info(escape_markdown(plan.shortfall))
     for sentence in reading_texts(plan):
         st.info(escape_markdown(sentence))
-    if result.dropped:
-        _draw_dropped(result.dropped)
-    if fallback(plan):
-        st.caption(
-            escape_markdown(
-                f"The index did not answer: {plan.reason}. PostgreSQL did, as completely."
-            ),
-            help="It takes longer in a large catalogue. Rebuilding the index may help.",
-        )
-    st.caption(escape_markdown(summary(plan, datetime.now(UTC))))
+    with st.expander("Search details"):
+        if plan.shortfall and result.matches:
+            st.caption(escape_markdown(plan.shortfall))
+        if result.dropped:
+            lines = "\n".join(f"- {escape_markdown(drop_text(drop))}" for drop in result.dropped)
+            st.markdown(f"Hidden: {len(result.dropped)}\n\n{lines}")
+        if fallback(plan):
+            st.caption(
+                escape_markdown(
+                    f"The index did not answer: {plan.reason}. PostgreSQL did, as completely."
+                ),
+                help="It takes longer in a large catalogue. Rebuilding the index may help.",
+            )
+        st.caption(escape_markdown(summary(plan, datetime.now(UTC))))
+        st.button("Search again", type="tertiary", icon=":material/refresh:", on_click=search_again)
 
 
 def fallback(plan: Plan) -> bool:
@@ -73,11 +77,6 @@ def ago(age: timedelta) -> str:
         if count >= 1:
             return f"{count} {unit}{'s' * (count != 1)} ago"
     return "just now"
-
-
-def _draw_dropped(dropped: tuple[Dropped, ...]) -> None:
-    with st.expander(f"Left out: {len(dropped)}"):
-        st.markdown("\n".join(f"- {escape_markdown(drop_text(drop))}" for drop in dropped))
 
 
 def drop_text(drop: Dropped) -> str:

@@ -40,7 +40,7 @@ def checks_html(status: HealthStatus) -> str:
 
 def _row(check: HealthCheck) -> str:
     name = NAMES.get(check.name, check.name.capitalize())
-    kind, state = ("ok", "✓ well") if check.ok else ("bad", "✗ look here")
+    kind, state = ("ok", "✓ OK") if check.ok else ("bad", "✗ Needs attention")
     advice = f"<div class=advice>{escape(check.advice)}</div>" if check.advice else ""
     return (
         f"<div class={kind} role=row><div role=rowheader>{escape(name)}</div>"

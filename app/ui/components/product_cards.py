@@ -8,26 +8,28 @@ from html import escape
 
 import streamlit as st
 
-from app.search.explain import price_text, same_picture_text, similar_number
+from app.search.explain import price_text, same_picture_text
 from app.types import Match, Product
 from app.ui.formatting import escape_markdown, html_attribute, img_tag
 
 
 @dataclass(frozen=True, slots=True)
 class CardActions:
-    """Callbacks of the buttons of a card; each gets the sku of the product."""
+    """Callbacks of the buttons of a card; each gets the sku, `pin` the product and its JPEG."""
 
     more_like: Callable[[str], None]
     details: Callable[[str], None]
     similar: Callable[[str], None]
+    pin: Callable[[Product, bytes | None], None]
+    is_pinned: Callable[[str], bool]
 
 
 @dataclass(frozen=True, slots=True)
 class Card:
-    """A product with a JPEG of it, and the match if a search found it."""
+    """A product with a JPEG of it, if there is one, and the match if a search found it."""
 
     product: Product
-    thumbnail: bytes
+    thumbnail: bytes | None
     match: Match | None = None
 
 
@@ -46,8 +48,15 @@ def display_name(product: Product) -> str:
 
 
 def similar_label(match: Match) -> str:
-    """How many products have the words of a match and are not the same product."""
-    return f"{similar_number(match)} similar listing{'s' * (match.similar_count != 1)}"
+    """How many other listings are like a match, and the years of those that are the same product:
+    "+1 similar listing (2012)". Empty without any."""
+    count = len(match.folded) + match.similar_count
+    if not count:
+        return ""
+    years = dict.fromkeys(str(fold.product.year) for fold in match.folded if fold.product.year)
+    more = "+" if match.similar_more else ""
+    text = f"+{count:,}{more} similar listing{'s' * (count != 1)}"
+    return f"{text} ({', '.join(years)})" if years else text
 
 
 def _buttons(place: int, card: Card, actions: CardActions) -> None:
@@ -63,9 +72,16 @@ def _buttons(place: int, card: Card, actions: CardActions) -> None:
             f"Details *of {name}*", key=f"details-{place}", type="tertiary",
             on_click=actions.details, args=(product.sku,),
         )  # fmt: skip
-        if match is not None and match.similar_count:
+        pinned = actions.is_pinned(product.sku)
+        st.button(
+            f"*{'Unpin' if pinned else 'Pin'} {name}*", key=f"pin-{place}", type="tertiary",
+            icon=":material/keep_off:" if pinned else ":material/keep:",
+            on_click=actions.pin, args=(product, card.thumbnail),
+        )  # fmt: skip
+        if match is not None and similar_label(match):
             st.button(
-                f"{similar_label(match)} *of {name}*", key=f"similar-{place}", type="tertiary",
+                f"{escape_markdown(similar_label(match))} *of {name}*",
+                key=f"similar-{place}", type="tertiary",
                 on_click=actions.similar, args=(product.sku,),
             )  # fmt: skip
 
@@ -75,24 +91,29 @@ def _html(card: Card) -> str:
     product, title = card.product, display_name(card.product)
     facts = (product.brand, product.category, product.colour, product.year)
     return (
-        f"<div class=card>{img_tag(card.thumbnail, title)}"
+        f"<div class=card>{_picture(card, title)}"
         f"<div class=words><h3 class=title title={html_attribute(title)}>{escape(title)}</h3>"
         f"{_similarity(card.match) if card.match else ''}"
         f"<div class=faint>{escape(' · '.join(str(fact) for fact in facts if fact))}</div>"
-        f"{_folded(card.match) if card.match else ''}"
         f"{_same_picture(card.match) if card.match else ''}"
         f"<div class=last><span>{escape(price_text(product))}</span>"
         f"<span class=faint>{escape(product.sku)}</span></div></div></div>"
     )
 
 
+def _picture(card: Card, title: str) -> str:
+    if card.thumbnail is None:
+        return '<div class="shown none">No picture</div>'
+    return f"<div class=shown>{img_tag(card.thumbnail, title)}</div>"
+
+
 def _similarity(match: Match) -> str:
     if match.similarity is None:
-        return "<div class=similarity>found by its words</div>"
+        return "<div class=similarity>Text match</div>"
     means = f" · {match.means}" if match.means else ""
     filled = min(1.0, max(0.0, match.similarity))
     return (
-        f"<div class=similarity>similarity {match.similarity:.3f}{means}"
+        f"<div class=similarity>Similarity {match.similarity:.2f}{means}"
         f'<div class=bar><div style="width:{filled:.1%}"></div></div></div>'
     )
 
@@ -100,13 +121,3 @@ def _similarity(match: Match) -> str:
 def _same_picture(match: Match) -> str:
     text = same_picture_text(match)
     return f"<div class=faint>{escape(text)}</div>" if text else ""
-
-
-def _folded(match: Match) -> str:
-    """The years, or skus, of the products folded into this match, and the rules."""
-    if not match.folded:
-        return ""
-    names = [str(fold.product.year or fold.product.sku) for fold in match.folded]
-    rules = ", ".join(dict.fromkeys(fold.rule for fold in match.folded))
-    also = ", ".join(dict.fromkeys(names))
-    return f"<div class=faint>also {escape(also)} ({escape(rules)})</div>"

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Sequence
 from html import escape
 
 import streamlit as st
@@ -10,28 +11,37 @@ import streamlit as st
 from app.search.explain import price_text, same_picture_text, similar_number
 from app.types import Folded, Match, Product, ProductDetails, SearchResult, SimilarListing
 from app.ui.components.answer_footer import drop_text
-from app.ui.components.fold_lists import FIGURE_WIDTH, REASONS, figure_html
+from app.ui.components.fold_lists import FIGURE_WIDTH, REASONS, Thumbnails, figure_html
 from app.ui.components.product_cards import display_name
 from app.ui.formatting import escape_markdown, img_tag
-from app.ui.shared import errors_as_text, services
+from app.ui.shared import errors_as_text, services, uninterrupted
 
 REQUESTED = "search_details"
 SIMILAR_REQUESTED = "search_similar"
 """Session keys of the sku whose details, or similar listings, were requested."""
 
 
+PAGE_NAMES = ("link", "url", "product_url", "product_link", "onlineStoreUrl")
+"""Attributes that hold the URL of a product's page."""
+
+
+@uninterrupted
 def request(sku: str) -> None:
     """Open the details of a product in the next run; a callback."""
     st.session_state[REQUESTED] = sku
 
 
+@uninterrupted
 def request_similar(sku: str) -> None:
     """Open the similar listings of a match in the next run; a callback."""
     st.session_state[SIMILAR_REQUESTED] = sku
 
 
-def show(result: SearchResult | None, more_like: Callable[[str], None]) -> None:
-    """Draw a dialog, if requested; `result` is the current search result, if there is one."""
+def show(
+    result: SearchResult | None, asked: bytes | None, more_like: Callable[[str], None]
+) -> None:
+    """Draw a dialog, if requested; `result` is the current search result and `asked` the photo
+    (JPEG) that was searched with, if there are any."""
     _show_similar(result)
     sku: str | None = st.session_state.pop(REQUESTED, None)
     if sku is None:
@@ -39,7 +49,7 @@ def show(result: SearchResult | None, more_like: Callable[[str], None]) -> None:
     with errors_as_text("details of a product"):
         details = services().catalog.product(sku)
         title = escape_markdown(display_name(details.product))
-        st.dialog(title, width="medium")(_draw)(details, result, more_like)
+        st.dialog(title, width="large")(_draw)(details, result, asked, more_like)
 
 
 def _show_similar(result: SearchResult | None) -> None:
@@ -55,15 +65,33 @@ def _show_similar(result: SearchResult | None) -> None:
 
 
 def _draw_similar(match: Match) -> None:
-    st.write("They have the same words, and are not the same product.")
-    listings = match.similar
-    thumbnails = services().catalog.thumbnails([each.product.sku for each in listings])
+    """Draw the listings of the same product, then those that have the same words only."""
+    same = [fold.product for fold in match.folded]
+    similar = [each.product for each in match.similar]
+    thumbnails = services().catalog.thumbnails([each.sku for each in (*same, *similar)])
+    if same:
+        st.subheader("The same product", anchor=False)
+        notes = [fold_note(fold) for fold in match.folded]
+        _draw_figures(same, thumbnails, notes)
+    if similar:
+        st.subheader("The same words, another product", anchor=False)
+        _draw_figures(similar, thumbnails, [_listing_text(each) for each in match.similar])
+    if match.similar_count > len(similar):
+        st.caption(f"{len(similar)} of {similar_number(match)} are shown, the nearest first")
+
+
+def _draw_figures(
+    products: Sequence[Product], thumbnails: Thumbnails, notes: Sequence[str]
+) -> None:
     with st.container(horizontal=True):
-        for listing in listings:
+        for product, note in zip(products, notes, strict=True):
             with st.container(width=FIGURE_WIDTH):
-                st.html(figure_html(listing.product, thumbnails, _listing_text(listing)))
-    if match.similar_count > len(listings):
-        st.caption(f"{len(listings)} of {similar_number(match)} are shown, the nearest first")
+                st.html(figure_html(product, thumbnails, note))
+
+
+def fold_note(fold: Folded) -> str:
+    """The rule by which a product is the same as a match, and what it rests on."""
+    return fold.rule if fold.evidence == fold.rule else f"{fold.rule}, {fold.evidence}"
 
 
 def _listing_text(listing: SimilarListing) -> str:
@@ -72,22 +100,39 @@ def _listing_text(listing: SimilarListing) -> str:
 
 
 def _draw(
-    details: ProductDetails, result: SearchResult | None, more_like: Callable[[str], None]
+    details: ProductDetails,
+    result: SearchResult | None,
+    asked: bytes | None,
+    more_like: Callable[[str], None],
 ) -> None:
-    st.html(f"<div class=details>{_pictures_html(details)}{_facts_html(details)}</div>")
+    pictures = _pictures_html(details, asked)
+    st.html(f"<div class=details>{pictures}{_facts_html(details)}</div>")
     sku = details.product.sku
     matches = result.matches if result is not None else ()
     match = next((each for each in matches if each.product.sku == sku), None)
     if match is not None and result is not None:
         _draw_related(match, result)
-    if st.button(
-        "More like this", type="primary", key="more-open", icon=":material/image_search:",
-        on_click=more_like, args=(sku,),
-    ):  # fmt: skip
-        st.rerun()
+    with st.container(horizontal=True):
+        if st.button(
+            "More like this", type="primary", key="more-open", icon=":material/image_search:",
+            on_click=more_like, args=(sku,),
+        ):  # fmt: skip
+            st.rerun()
+        if address := product_page(details.product):
+            st.link_button("Product page", address, icon=":material/open_in_new:")
 
 
-def _pictures_html(details: ProductDetails) -> str:
+def product_page(product: Product) -> str | None:
+    """The URL of the product's page in the shop, if the catalogue has one."""
+    for name in PAGE_NAMES:
+        address = product.attributes.get(name)
+        if isinstance(address, str) and re.match(r"https?://[^\s/]", address, re.IGNORECASE):
+            return address
+    return None
+
+
+def _pictures_html(details: ProductDetails, asked: bytes | None) -> str:
+    """The pictures of a product, beside the photo that was searched with."""
     name = display_name(details.product)
     figures = [
         f"<figure>{img_tag(picture.thumbnail, f'{name}, picture {place}')}"
@@ -95,14 +140,20 @@ def _pictures_html(details: ProductDetails) -> str:
         f"{escape(picture.uri)}</figcaption></figure>"
         for place, picture in enumerate(details.pictures, start=1)
     ]
+    own = ""
+    if asked is not None:
+        own = (
+            f"<figure>{img_tag(asked, 'Your photo, for comparison')}"
+            "<figcaption class=faint>Your photo</figcaption></figure>"
+        )
     no_picture = "<p class=faint>This product has no picture.</p>"
-    return f"<div class=pictures>{''.join(figures) or no_picture}</div>"
+    return f"<div class=pictures>{own}{''.join(figures) or no_picture}</div>"
 
 
 def _facts_html(details: ProductDetails) -> str:
     product = details.product
     facts = {
-        "Sku": product.sku, "Brand": product.brand, "Category": product.category,
+        "SKU": product.sku, "Brand": product.brand, "Category": product.category,
         "Colour": product.colour, "Year": product.year, "Price": price_text(product),
         **product.attributes,
     }  # fmt: skip
@@ -122,8 +173,8 @@ def _draw_related(match: Match, result: SearchResult) -> None:
     for heading, lines in (
         ("The same product", [_fold_text(fold) for fold in match.folded]),
         (same_picture_text(match), [_listed_text(each) for each in match.listed]),
-        ("Similar listings", [_similar_text(each) for each in match.similar]),
-        ("Left out", [drop_text(drop) for drop in dropped]),
+        ("The same words, another product", [_similar_text(each) for each in match.similar]),
+        ("Hidden", [drop_text(drop) for drop in dropped]),
     ):
         if lines:
             st.subheader(heading, anchor=False)

@@ -26,50 +26,57 @@ its text differs, hence the COUNT."""
 
 
 class ResultPages:
-    """The pages of one query, one of which is current; for one session."""
+    """The pages of one query; for one session."""
 
     def __init__(self, query: Query) -> None:
         self.query = query
-        self.number = 0
         self._shown: list[tuple[str, ...]] = []
+        self._last: list[bool] = []
         self._results: dict[int, SearchResult] = {}
 
-    def result(self, search: Callable[[Query], SearchResult]) -> SearchResult:
-        """The result of the current page, searched if it is not kept."""
-        if self.number not in self._results:
-            shown = tuple(sku for page in self._shown[: self.number] for sku in page)
-            result = search(replace(self.query, shown=(*self.query.shown, *shown)))
-            self._keep(result)
-        return self._results[self.number]
+    def result(
+        self, number: int, search: Callable[[Query], SearchResult]
+    ) -> tuple[int, SearchResult]:
+        """Page `number` (from 1), or the last one if there are fewer pages, with its number.
 
-    def turn(self, step: int) -> None:
-        """Make the next page (1) or the previous one (-1) current."""
-        # A second click may arrive before the page of the first click was searched.
-        self.number = max(0, min(self.number + step, len(self._shown)))
-        request_scroll()
+        Pages before it are searched if they were not yet, because they say what it must not repeat.
+        """
+        while len(self._shown) < number - 1 and not self._is_last(len(self._shown)):
+            self._search(len(self._shown) + 1, search)
+        if self._is_last(len(self._shown)):
+            number = min(number, len(self._shown))
+        if number not in self._results:
+            self._search(number, search)
+        return number, self._results[number]
 
-    def _keep(self, result: SearchResult) -> None:
+    def _is_last(self, number: int) -> bool:
+        """Whether a page that was searched (0: none was) is the last one."""
+        return number > 0 and self._last[number - 1]
+
+    def _search(self, number: int, search: Callable[[Query], SearchResult]) -> None:
+        shown = tuple(sku for page in self._shown[: number - 1] for sku in page)
+        result = search(replace(self.query, shown=(*self.query.shown, *shown)))
         # Later pages exclude the products of this page, which may have changed: drop them.
-        self._shown[self.number :] = [result.shown]
+        self._shown[number - 1 :] = [result.shown]
+        is_last = len(result.matches) < self.query.k and not result.gave_up
+        self._last[number - 1 :] = [is_last]
         self._results = {
-            number: kept
-            for number, kept in self._results.items()
-            if self.number - MAX_KEPT < number < self.number
-        } | {self.number: result}
+            kept: each for kept, each in self._results.items() if number - MAX_KEPT < kept < number
+        } | {number: result}
 
 
-def draw_buttons(pages: ResultPages, *, has_next: bool) -> None:
-    """Draw the buttons for the previous and the next page, if there is any."""
-    if not (has_next or pages.number):
+def draw_buttons(number: int, *, has_next: bool, turn: Callable[[int], None]) -> None:
+    """Draw the buttons for the previous and the next page, if there is any; `turn` opens a page."""
+    if not (has_next or number > 1):
         return
     with st.container(key="turn", horizontal=True, horizontal_alignment="center"):
         st.button(
-            "Previous page", icon=":material/chevron_left:", disabled=not pages.number,
-            on_click=pages.turn, args=(-1,),
+            "Previous page", icon=":material/chevron_left:", disabled=number == 1,
+            on_click=turn, args=(number - 1,),
         )  # fmt: skip
         st.button(
             "Next page", icon=":material/chevron_right:", icon_position="right",
-            disabled=not has_next, on_click=pages.turn, args=(1,),
+            disabled=not has_next, on_click=turn, args=(number + 1,),
         )  # fmt: skip
 
 

@@ -1,33 +1,34 @@
-"""Inputs for the query picture: file upload, web address, camera, or the sku of a product."""
+"""The picture that results are compared with: uploaded, photographed, by URL, or of a product."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import streamlit as st
 
 from app.errors import BadImage
+from app.images.public_network import PrivateNetwork
 from app.images.upload_store import StoredPicture
-from app.types import Region
+from app.types import Region, RegionMatches
+from app.ui.components import photo_box, pins, product_dialog
 from app.ui.components.product_cards import display_name
 from app.ui.formatting import escape_markdown, img_tag
-from app.ui.search_form.session_state import widget_key
-from app.ui.search_form.state import InputMethod
-from app.ui.search_form.uploads import (
-    ACROSS,
-    DOWN,
-    PictureFile,
-    PreviewedPhoto,
-    preview,
-    remove_files,
-    store_files,
-    store_uploads,
-    upload_key,
-)
-from app.ui.shared import errors_as_text, services
+from app.ui.search_form import recent, uploads
+from app.ui.search_form.session_state import bound, current, put, refer_to, update
+from app.ui.search_form.state import PercentBox, SearchFormState, to_region
+from app.ui.search_form.uploads import PictureFile, PreviewedPhoto
+from app.ui.shared import errors_as_text, services, uninterrupted
 
-FULL_RANGE = (0, 100)
-"""Percent of a side that the region sliders have at first."""
+WHOLE: PercentBox = (0, 0, 100, 100)
+
+PRIVATE = "Images on private networks can't be loaded. Download it and upload the file."
+
+OBJECTS = "search_objects"
+"""Session key of the photo whose objects are known, and their boxes with labels."""
+
+DOWNLOADED = "search_downloaded"
+"""Session key of the URL that was downloaded last, and its file or error message."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,51 +43,44 @@ class PictureInput:
     invalid: bool = False
 
 
-def draw(method: InputMethod) -> PictureInput:
-    """Draw the widgets of one input method; returns its pictures."""
-    methods = {"photo": _upload, "link": _link, "camera": _camera, "product": _product}
-    return methods[method]()
+def draw() -> PictureInput:
+    """Draw the ways to give a picture, and the one that is given; returns it."""
+    with st.container(key="give", horizontal=True, gap="small", vertical_alignment="center"):
+        st.file_uploader(
+            "Photos of one product", key=uploads.upload_key(), accept_multiple_files=True,
+            on_change=uploads.take_uploads, label_visibility="collapsed",
+        )  # fmt: skip
+        _camera()
+        recent.draw()
+        pins.draw()
+    form = current()
+    if form.photo:
+        return _draw_photos(uploads.photos_of(form.photo))
+    if form.link:
+        return _link(form)
+    return _product(form.sku) if form.sku else PictureInput()
 
 
-def _upload() -> PictureInput:
-    st.file_uploader(
-        "Drop a photo here, or several of one product", key=upload_key(),
-        accept_multiple_files=True,
-        help="JPEG, PNG, WebP, HEIC and others. Several photos of one thing count together.",
-        on_change=store_uploads, args=("search_files",),
-    )  # fmt: skip
-    files: tuple[PictureFile, ...] = st.session_state.get("search_files", ())
-    pictures = _draw_photos(files)
-    if files:
-        st.button("Remove photo", on_click=remove_files, args=("search_files",))
-    return pictures
+def _camera() -> None:
+    """Drawn when it is opened, because the widget asks for permission at once."""
+    box = st.popover("Camera", icon=":material/photo_camera:", key="camera_box", on_change="rerun")
+    if box.open:
+        box.camera_input("Take a photo", key=uploads.CAMERA, on_change=uploads.take_shot)
 
 
-def _camera() -> PictureInput:
-    """Drawn only when chosen, because the widget asks for permission at once."""
-    st.camera_input(
-        "Take a photo", key="search_camera",
-        on_change=store_files, args=("search_shot", "search_camera"),
-    )  # fmt: skip
-    return _draw_photos(st.session_state.get("search_shot", ()))
-
-
-def _link() -> PictureInput:
+def _link(form: SearchFormState) -> PictureInput:
     """A picture by its URL, downloaded once; a failed download is repeated only on request."""
-    url = st.text_input(
-        "Address of a picture", key="search_link", placeholder="https://…", max_chars=2000
-    ).strip()
-    if not url:
-        return PictureInput()
-    cached: tuple[str, StoredPicture | str] | None = st.session_state.get("search_fetched")
-    if cached is None or cached[0] != url:
-        with st.spinner("Fetching the picture …"):
-            cached = st.session_state["search_fetched"] = (url, _download(url))
+    cached: tuple[str, StoredPicture | str] | None = st.session_state.get(DOWNLOADED)
+    if cached is None or cached[0] != form.link:
+        with st.spinner("Loading the picture …"):
+            cached = st.session_state[DOWNLOADED] = (form.link, _download(form.link))
     content = cached[1]
     if isinstance(content, StoredPicture):
-        return _draw_photos((PictureFile(url, content),))
+        return _draw_photos((PictureFile(form.link, content),))
     st.error(escape_markdown(content))
-    st.button("Try again", on_click=st.session_state.pop, args=("search_fetched",))
+    with st.container(horizontal=True):
+        st.button("Try again", on_click=st.session_state.pop, args=(DOWNLOADED,))
+        st.button("Remove image URL", on_click=refer_to)
     return PictureInput(invalid=True)
 
 
@@ -95,51 +89,107 @@ def _download(url: str) -> StoredPicture | str:
     app = services()
     try:
         return app.uploads.put(app.web.read(url))
+    except PrivateNetwork:
+        return PRIVATE
     except BadImage as exc:
         return str(exc)
 
 
-def _product() -> PictureInput:
-    sku = st.text_input(
-        "Sku of a product", key=widget_key("sku"), placeholder="for example: DEMO-0007"
-    )
-    if not sku.strip():
-        return PictureInput()
+def _product(sku: str) -> PictureInput:
     with errors_as_text("a product"):
-        details = services().catalog.product(sku.strip())
+        details = services().catalog.product(sku)
         name = display_name(details.product)
-        if details.pictures:
-            draw_picture(details.pictures[0].thumbnail, name, None)
-        st.caption(escape_markdown(f"Like {name}"))
+        with st.container(key="reference"):
+            if details.pictures:
+                draw_picture(details.pictures[0].thumbnail, name, None)
+            st.caption(escape_markdown(f"Similar to {name} ({sku})"))
+            with st.container(horizontal=True):
+                st.button(
+                    "View product", key="reference-details", type="tertiary",
+                    on_click=product_dialog.request, args=(sku,),
+                )  # fmt: skip
+                st.button("Remove product", type="tertiary", on_click=refer_to)
         return PictureInput()
+    st.button("Remove product", on_click=refer_to)
     return PictureInput(invalid=True)
 
 
 def _draw_photos(files: tuple[PictureFile, ...]) -> PictureInput:
-    """Draw the previews, the first one with the sliders of its region."""
-    photos = preview(files)
+    """Draw the previews, the first one with its region and how to change that."""
+    photos = uploads.preview(files)
     if not photos:
-        return PictureInput(invalid=bool(files))
-    place = st.container()
-    region = _region_sliders()
-    with place:
-        draw_picture(photos[0].preview, f"Your photo {photos[0].name}", region)
+        st.button("Remove photo", on_click=refer_to)
+        return PictureInput(invalid=True)
+    form = current()
+    with st.container(key="reference"):
+        photo_box.draw(
+            photos[0].preview, f"Your photo {photos[0].name}", form.box,
+            objects_of(form), choose_box,
+        )  # fmt: skip
         if photos[1:]:
             small = "".join(
                 img_tag(photo.preview, f"Your photo {photo.name}") for photo in photos[1:]
             )
             st.html(f"<div class=others>{small}</div>")
-    return PictureInput(photos, region)
+        with st.container(horizontal=True):
+            _region_sliders()
+            st.button("Remove photo", type="tertiary", on_click=refer_to)
+    return PictureInput(photos, to_region(form.box))
 
 
-def _region_sliders() -> Region | None:
-    """The chosen region; None for the whole picture."""
-    with st.expander("Search a part of the photo", key="search_part"):
-        across = st.slider("From left to right", 0, 100, FULL_RANGE, format="%d%%", key=ACROSS)
-        down = st.slider("From top to bottom", 0, 100, FULL_RANGE, format="%d%%", key=DOWN)
-    if (across, down) == (FULL_RANGE, FULL_RANGE):
-        return None
-    return across[0] / 100, down[0] / 100, across[1] / 100, down[1] / 100
+def _region_sliders() -> None:
+    """The part of the photo in numbers: for keyboards and screen readers."""
+    left, top, right, bottom = current().box or WHOLE
+    across = bound("box", name="across")
+    down = bound("box", name="down")
+    taken = {"on_change": _take_sliders, "args": (across["key"], down["key"])}
+    with st.popover("Part of the photo", type="tertiary", key="search_part"):
+        st.slider(
+            "From left to right", 0, 100, (left, right), format="%d%%",
+            **(across | taken),
+        )  # fmt: skip
+        st.slider("From top to bottom", 0, 100, (top, bottom), format="%d%%", **(down | taken))
+        if current().box is not None:
+            st.button("Whole photo", on_click=choose_box, args=(None,))
+
+
+@uninterrupted
+def _take_sliders(across: str, down: str) -> None:
+    (left, right), (top, bottom) = st.session_state[across], st.session_state[down]
+    box = left, top, right, bottom
+    put(box=None if box == WHOLE else box)
+
+
+def choose_box(box: PercentBox | None) -> None:
+    """Search with a part of the photo; None is the whole. A callback."""
+    update(box=None if box == WHOLE else box)
+
+
+def remember_objects(form: SearchFormState, regions: Sequence[RegionMatches]) -> bool:
+    """Keep the objects that a search found in the photo, to be offered as boxes; returns whether
+    the photo has to be drawn again with them."""
+    if form.box is not None or not regions or objects_of(form):
+        return False
+    boxes = [percent_box(each.box) for each in regions]
+    labels = [f"Search with object {number} only" for number in range(1, len(boxes) + 1)]
+    st.session_state[OBJECTS] = (_reference(form), list(zip(boxes, labels, strict=True)))
+    return True
+
+
+def objects_of(form: SearchFormState) -> list[tuple[PercentBox, str]]:
+    """The boxes of the objects in the photo, each with a label; empty while they are unknown."""
+    reference, objects = st.session_state.get(OBJECTS, (None, []))
+    return objects if reference == _reference(form) else []
+
+
+def _reference(form: SearchFormState) -> tuple[str, str]:
+    return form.photo, form.link
+
+
+def percent_box(region: Region) -> PercentBox:
+    """A region in whole percent."""
+    left, top, right, bottom = (round(100 * edge) for edge in region)
+    return left, top, right, bottom
 
 
 def draw_picture(jpeg: bytes, alt: str, region: Region | None) -> None:

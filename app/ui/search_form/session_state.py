@@ -1,74 +1,98 @@
-"""The search form in Streamlit's session: keeps form state, widgets and URL in step."""
+"""The one source of what is asked: the form in the session, mirrored in the URL.
+
+Widgets do not hold it. Each is drawn with the value of its field, and a change of it is written to
+the form. A field that is changed otherwise (by Back, "Clear filters", another search) gets a widget
+with another key: a browser goes on sending the value of a widget that it did not redraw, for
+instance in a closed popover, and that of an unknown widget is ignored.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from dataclasses import replace
 from typing import Any
 
 import streamlit as st
+from streamlit.runtime.scriptrunner import get_script_run_ctx
 
-from app.ui.search_form.state import FIELDS, SearchFormState, from_values
+from app.ui.search_form.state import FIELDS, REFERENCES, SearchFormState, number_text
 from app.ui.search_form.url_state import from_url, to_url
+from app.ui.shared import uninterrupted
 
 FORM = "search_form"
-URL = "search_url"
 URL_ERRORS = "search_url_errors"
+GENERATIONS = "search_generations"
+"""Session key of how often the widgets of each field were replaced."""
 
-
-def widget_key(field: str) -> str:
-    """The session key of the widget of a field."""
-    return f"search_{field}"
-
-
-def widget_value(field: str) -> Any:
-    """The value of the widget of a field, or its last value if the widget is not drawn."""
-    if widget_key(field) in st.session_state:
-        return st.session_state[widget_key(field)]
-    return getattr(st.session_state[FORM], field)
+VARIANTS = "search_variants"
+"""Session key of what each widget was drawn with, such as the labels of its options."""
 
 
 def restore() -> None:
-    """Set the widgets before they are drawn: from the URL if it changed, else from the form.
+    """Take the form from the URL in a new session, and when the user went back or forward.
 
-    Streamlit forgets the values of widgets that were not drawn in the last run, such as those of
-    another page. The form keeps them.
+    Otherwise the URL that a browser sends is not looked at: it may be older than the form, because
+    the browser learns the new one only while the script runs.
     """
-    state = st.session_state
-    parameters = _url_parameters()
-    from_another_page = FORM in state and widget_key("by") not in state
-    if FORM not in state or (parameters != state[URL] and not from_another_page):
-        form, state[URL_ERRORS] = from_url(parameters)
+    if FORM not in st.session_state or _is_history_navigation():
+        form, st.session_state[URL_ERRORS] = from_url(_url_parameters())
         replace_form(form)
-    for field in FIELDS:
-        if widget_key(field) not in state:
-            _set_widget(field, getattr(state[FORM], field))
-
-
-def replace_form(form: SearchFormState) -> None:
-    """Replace all values of form and widgets; before the widgets are drawn, or in a callback."""
-    st.session_state[FORM] = form
-    for field in FIELDS:
-        _set_widget(field, getattr(form, field))
-
-
-def update(**fields: Any) -> None:
-    """Change some fields of the form, as `replace_form` does with all."""
-    replace_form(replace(current(), **fields))
 
 
 def current() -> SearchFormState:
-    """The form as the widgets have it now."""
-    return from_values({field: widget_value(field) for field in FIELDS})
+    """The form."""
+    form: SearchFormState = st.session_state[FORM]
+    return form
 
 
-def save() -> SearchFormState:
-    """Store the form in the session and in the URL, after all widgets are drawn; returns it."""
-    form = current()
-    parameters = to_url(form)
-    st.session_state[FORM], st.session_state[URL] = form, parameters
+@uninterrupted
+def replace_form(form: SearchFormState) -> None:
+    """Replace the form, and the widgets of the fields that differ."""
+    known = st.session_state.get(FORM)
+    for field in FIELDS:
+        if known is not None and getattr(known, field) != getattr(form, field):
+            renew(field)
+    st.session_state[FORM] = form
+
+
+@uninterrupted
+def update(**fields: Any) -> None:
+    """Change some fields; the first page follows, unless `page` is given. A callback."""
+    replace_form(replace(current(), **({"page": 1} | fields)))
+
+
+@uninterrupted
+def refer_to(**reference: Any) -> None:
+    """Search with another picture or product: `photo`, `link` or `sku`. A callback."""
+    update(**(REFERENCES | reference))
+
+
+def bound(field: str, *, variant: Hashable = None, name: str | None = None) -> dict[str, Any]:
+    """The arguments `key`, `on_change` and `args` of the widget of a field.
+
+    `variant` is what the widget is drawn with: another one gets a widget of its own. `name` is for
+    a widget that holds a part of the field.
+    """
+    name = name or field
+    variants: dict[str, Hashable] = st.session_state.setdefault(VARIANTS, {})
+    if variants.get(name, variant) != variant:
+        renew(name)
+    variants[name] = variant
+    generation = _generations().get(field, 0) + _generations().get(name, 0) * (name != field)
+    key = f"search_{name}_{generation}" if generation else f"search_{name}"
+    return {"key": key, "on_change": _take, "args": (field, key)}
+
+
+def renew(name: str) -> None:
+    """Let the next widget of a field have another key."""
+    _generations()[name] = _generations().get(name, 0) + 1
+
+
+def save() -> None:
+    """Write the form to the URL."""
+    parameters = to_url(current())
     if parameters != _url_parameters():
         st.query_params.from_dict(parameters)
-    return form
 
 
 def take_url_errors() -> tuple[str, ...]:
@@ -77,10 +101,38 @@ def take_url_errors() -> tuple[str, ...]:
     return errors
 
 
+@uninterrupted
+def _take(field: str, key: str) -> None:
+    """Write the value of a widget to its field, which keeps the widget."""
+    value = st.session_state[key]
+    if isinstance(value, list):
+        value = tuple(value)
+    elif isinstance(value, str):
+        value = value.strip()
+    elif isinstance(value, float):
+        value = float(number_text(value))  # as the URL has it
+    put(**{field: value})
+
+
+@uninterrupted
+def put(**fields: Any) -> None:
+    """Change some fields and keep their widgets, which have these values already."""
+    form = replace(current(), **fields)
+    if form != current():
+        st.session_state[FORM] = form
+        update()
+
+
+def _generations() -> dict[str, int]:
+    generations: dict[str, int] = st.session_state.setdefault(GENERATIONS, {})
+    return generations
+
+
+def _is_history_navigation() -> bool:
+    context = get_script_run_ctx()
+    return context is not None and context.is_history_navigation
+
+
 def _url_parameters() -> dict[str, list[str]]:
     """The query parameters of the URL in the browser."""
     return {name: st.query_params.get_all(name) for name in st.query_params}
-
-
-def _set_widget(field: str, value: Any) -> None:
-    st.session_state[widget_key(field)] = list(value) if isinstance(value, tuple) else value

@@ -1,4 +1,4 @@
-"""State of the search form, without the uploads, as one immutable value."""
+"""What is searched for, without the photos, as one immutable value."""
 
 from __future__ import annotations
 
@@ -7,24 +7,36 @@ from dataclasses import dataclass, fields
 from typing import Any, Literal
 
 from app.search.filters import parse
-from app.types import Filters, Value
+from app.types import Filters, Region, Value
 
-InputMethod = Literal["photo", "link", "camera", "product"]
 TextReader = Literal["automatic", "model", "catalogue"]
+Sorting = Literal["best", "newest", "cheapest", "dearest"]
 
 PAGE_SIZES = (12, 24, 48)
 """Products on one page of results."""
 
+MAX_PAGE = 200
+"""Largest page number."""
+
+PercentBox = tuple[int, int, int, int]
+"""Left, top, right and bottom edge of a part of a picture, in percent of its sides."""
+
 
 @dataclass(frozen=True, slots=True)
 class SearchFormState:
-    """The values of all widgets of the search form, one field for each widget.
+    """Everything that is asked, one field for each thing that can be changed.
 
     Similarity, distance, weights and `k` have the units of `app.types.Query`. None means no bound.
+    At most one of `photo`, `link` and `sku` is given.
     """
 
-    by: InputMethod = "photo"
+    photo: str = ""
+    """The id of photos that the session keeps."""
+    link: str = ""
+    """The URL of a picture."""
     sku: str = ""
+    box: PercentBox | None = None
+    """The part of the photo that is searched with."""
     words: str = ""
     weight: float = 0.5
     reader: TextReader = "automatic"
@@ -42,23 +54,20 @@ class SearchFormState:
     near_match: float | None = None
     fold: bool = True
     k: int = PAGE_SIZES[0]
+    sort: Sorting = "best"
+    page: int = 1
 
 
 FIELDS = tuple(field.name for field in fields(SearchFormState))
 DEFAULT = SearchFormState()
+REFERENCES = {"photo": "", "link": "", "sku": "", "box": None}
+"""The fields of the picture or product that results are compared with, without any."""
+
 FILTER_FIELDS = (
     "brand", "category", "colour", "attributes", "year_from", "year_to", "price_from", "price_to",
     "min_similarity", "near_match", "fold",
 )  # fmt: skip
 """Fields that exclude products from the results."""
-
-
-def from_values(values: dict[str, Any]) -> SearchFormState:
-    """The state from the values of the widgets, by field; lists become tuples."""
-    fields: dict[str, Any] = {
-        name: tuple(value) if isinstance(value, list) else value for name, value in values.items()
-    }
-    return SearchFormState(**fields)
 
 
 def to_filters(form: SearchFormState) -> Filters:
@@ -75,9 +84,22 @@ def to_filters(form: SearchFormState) -> Filters:
     return Filters({**more.columns, **columns}, more.attributes, ranges.at_least, ranges.at_most)
 
 
+def to_region(box: PercentBox | None) -> Region | None:
+    """The box as fractions; None for the whole picture."""
+    if box is None:
+        return None
+    left, top, right, bottom = (edge / 100 for edge in box)
+    return left, top, right, bottom
+
+
 def count_changed(form: SearchFormState, fields: Sequence[str] = FILTER_FIELDS) -> int:
     """How many of these fields differ from the default."""
     return sum(getattr(form, field) != getattr(DEFAULT, field) for field in fields)
+
+
+def cleared(fields: Sequence[str] = FILTER_FIELDS) -> dict[str, Any]:
+    """The default values of these fields."""
+    return {field: getattr(DEFAULT, field) for field in fields}
 
 
 def range_text(low: float | None, high: float | None) -> str:

@@ -1,10 +1,11 @@
-"""The uploaded pictures of a session: previews, checks, and what stands for their files.
+"""The photos of a session: previews, checks, and what stands for their files.
 
 The files themselves are kept for all sessions together (`UploadStore`), and not by Streamlit.
 """
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,22 +17,31 @@ from app.errors import BadImage, Busy
 from app.images.thumbnails import thumbnail
 from app.images.upload_store import StoredPicture
 from app.ui.formatting import escape_markdown
-from app.ui.shared import services
+from app.ui.search_form.session_state import current, refer_to
+from app.ui.shared import services, uninterrupted
 
 MAX_PICTURES = 10
 """Pictures of one object in one search."""
 
-PREVIEW_SIDE = 320
+MAX_PHOTOS = 8
+"""Searches by photos whose photos a session keeps, so that Back returns to them."""
+
+PREVIEW_SIDE = 480
 """Longer side of a preview, in pixels."""
 
 PREVIEWS = "search_previews"
 """Session key of the previews, or error messages, by SHA-256 of the file."""
 
+PHOTOS = "search_photos"
+"""Session key of the photos of each search, by the id that stands for them in the URL."""
+
 UPLOADS = "search_uploads"
 """Session key of the number of uploads."""
 
-ACROSS, DOWN = "search_across", "search_down"
-"""Session keys of the sliders for the region of the first picture."""
+CAMERA = "search_camera"
+"""Session key of the camera widget."""
+
+NOT_KEPT = "The photo of this address is not kept any more. Add it again."
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,38 +61,59 @@ class PreviewedPhoto:
     preview: bytes
 
 
+def photos_of(photo: str) -> tuple[PictureFile, ...]:
+    """The files of a search by photos; none if the session does not keep them (any more)."""
+    kept: dict[str, tuple[PictureFile, ...]] = st.session_state.get(PHOTOS, {})
+    return kept.get(photo, ())
+
+
+def forget_unknown_photo() -> str | None:
+    """Take a photo that is not kept out of what is asked; returns the message about it."""
+    photo = current().photo
+    if not photo or photos_of(photo):
+        return None
+    refer_to()
+    return NOT_KEPT
+
+
 def upload_key() -> str:
     """The key of the upload widget: a new one after each upload, so that it is empty again."""
     uploads = st.session_state.get(UPLOADS, 0)
     return f"search_upload_{uploads}" if uploads else "search_upload"
 
 
-def store_uploads(session_key: str) -> None:
-    """Store the files of the upload widget, which then forgets them; a callback."""
-    store_files(session_key, upload_key())
-    _release(st.session_state.pop(upload_key()))
-    st.session_state[UPLOADS] = st.session_state.get(UPLOADS, 0) + 1
+@uninterrupted
+def take_uploads() -> None:
+    """Search with the files of the upload widget, which then forgets them; a callback."""
+    key, uploads = upload_key(), st.session_state.get(UPLOADS, 0)
+    files = st.session_state.get(key)
+    if files:
+        _search_with(files)
+        _release(files)
+        st.session_state[UPLOADS] = uploads + 1
+        st.session_state.pop(key, None)
 
 
-def remove_files(session_key: str) -> None:
-    """Forget the stored files; a callback."""
-    st.session_state.pop(session_key, None)
-    _reset_region()
+@uninterrupted
+def take_shot() -> None:
+    """Search with the picture of the camera; a callback."""
+    shot = st.session_state[CAMERA]
+    if shot is not None:
+        _search_with([shot])
 
 
-def store_files(session_key: str, widget: str) -> None:
-    """Store the files of a widget: it loses them when it is not drawn.
-
-    One file more than allowed is stored, which shows that there were too many. The region belonged
-    to the previous first picture, so it is reset.
-    """
-    files: Any = st.session_state[widget]
-    files = files if isinstance(files, list) else [files] * (files is not None)
+def _search_with(files: Sequence[Any]) -> None:
+    """One file more than allowed is stored, which shows that there were too many."""
     uploads = services().uploads
-    st.session_state[session_key] = tuple(
+    stored = tuple(
         PictureFile(file.name, uploads.put(file.getvalue())) for file in files[: MAX_PICTURES + 1]
     )
-    _reset_region()
+    if not stored:
+        return
+    photo = secrets.token_hex(4)
+    kept = {**st.session_state.get(PHOTOS, {}), photo: stored}
+    st.session_state[PHOTOS] = dict(list(kept.items())[-MAX_PHOTOS:])
+    refer_to(photo=photo)
 
 
 def _release(files: Sequence[Any]) -> None:
@@ -94,18 +125,13 @@ def _release(files: Sequence[Any]) -> None:
             manager.remove_file(context.session_id, file.file_id)
 
 
-def _reset_region() -> None:
-    for slider in (ACROSS, DOWN):
-        st.session_state.pop(slider, None)
-
-
 def preview(files: Sequence[PictureFile]) -> tuple[PreviewedPhoto, ...]:
     """Decode the files; the page shows an error for each that is no picture, and stops at one that
     waited too long for others to be decoded."""
     if len(files) > MAX_PICTURES:
         st.warning(
             f"A search takes {MAX_PICTURES} pictures of one thing; the first {MAX_PICTURES} are "
-            "looked at."
+            "used."
         )
     photos = []
     for file in files[:MAX_PICTURES]:

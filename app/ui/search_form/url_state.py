@@ -12,8 +12,11 @@ from app.errors import BadInput
 from app.search.filters import parse
 from app.ui.search_form.state import (
     DEFAULT,
+    MAX_PAGE,
     PAGE_SIZES,
+    PercentBox,
     SearchFormState,
+    Sorting,
     TextReader,
     number_text,
     range_text,
@@ -36,17 +39,23 @@ def from_url(
                 values |= zip(parameter.fields, parameter.read(texts), strict=True)
         except BadInput as exc:
             errors.append(f"A part of the address of this page was left out. {exc}")
-    by = "product" if values.get("sku") else DEFAULT.by
-    return replace(DEFAULT, **values, by=by), tuple(errors)
+    return _consistent(replace(DEFAULT, **values)), tuple(errors)
+
+
+def _consistent(form: SearchFormState) -> SearchFormState:
+    """The form with one reference at most, and a box only in a photo."""
+    if form.photo:
+        form = replace(form, link="", sku="")
+    if form.link:
+        form = replace(form, sku="")
+    return form if form.photo or form.link else replace(form, box=None)
 
 
 def to_url(form: SearchFormState) -> dict[str, list[str]]:
     """The query parameters of the form, of which `from_url` makes it again; defaults are omitted.
 
-    Pictures do not fit in a URL, so the input method is not in it either.
+    A photo does not fit in a URL; its id is for the session that keeps it.
     """
-    if form.by != "product":
-        form = replace(form, sku="")
     parameters = {}
     for name, parameter in PARAMETERS.items():
         values = [getattr(form, field) for field in parameter.fields]
@@ -107,6 +116,27 @@ def _read_range(name: str, texts: Sequence[str]) -> list[Any]:
     return [bound if bound is None or name == "year" else float(bound) for bound in bounds]
 
 
+def _read_box(texts: Sequence[str]) -> list[PercentBox]:
+    try:
+        left, top, right, bottom = map(int, texts[-1].split(","))
+    except ValueError:
+        left = top = right = bottom = 0
+    if not (0 <= left < right <= 100 and 0 <= top < bottom <= 100):
+        raise BadInput(
+            f"box is {texts[-1]!r} there; it is the left, top, right and bottom edge in percent, "
+            "as in 10,0,60,100."
+        )
+    return [(left, top, right, bottom)]
+
+
+def _write_box(box: PercentBox) -> list[str]:
+    return [",".join(map(str, box))]
+
+
+def _read_page(texts: Sequence[str]) -> list[int]:
+    return [int(_read_number("page", 1, MAX_PAGE, texts)[0])]
+
+
 def _write_one(value: object) -> list[str]:
     return [str(value)]
 
@@ -137,7 +167,10 @@ def _range(name: str) -> UrlParameter:
 
 
 PARAMETERS = {
+    "photo": _text("photo"),
+    "image": _text("link"),
     "sku": _text("sku"),
+    "box": UrlParameter(("box",), _read_box, _write_box),
     "text": _text("words"),
     "weight": _number("weight", "weight", 0, 1),
     "reader": _choice("reader", {name: name for name in get_args(TextReader)}),
@@ -152,5 +185,7 @@ PARAMETERS = {
     "near": _number("near_match", "near", 0, 2),
     "fold": _choice("fold", {"1": True, "0": False}),
     "k": _choice("k", {str(size): size for size in PAGE_SIZES}),
+    "sort": _choice("sort", {name: name for name in get_args(Sorting)}),
+    "page": UrlParameter(("page",), _read_page, _write_one),
 }
 """All query parameters, by name, in the order of the URL."""

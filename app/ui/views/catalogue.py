@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
-from io import StringIO
 from typing import Any
 
 import streamlit as st
@@ -22,6 +20,7 @@ from app.operations.catalog_stats import (
     overview,
 )
 from app.ui.components.health_table import checks_html
+from app.ui.csv_export import csv_bytes
 from app.ui.formatting import escape_markdown, format_duration, format_time
 from app.ui.shared import errors_as_text, services
 
@@ -47,7 +46,7 @@ def show() -> None:
         contents = stats.contents
         if contents is not None:
             _draw_counts(contents.counts)
-        st.subheader("All is well" if stats.status.healthy else "Not all is well", anchor=False)
+        st.subheader("Healthy" if stats.status.healthy else "Needs attention", anchor=False)
         st.html(checks_html(stats.status))
         if contents is not None:
             _draw_embeddings(contents)
@@ -97,16 +96,16 @@ def _draw_embeddings(contents: CatalogContents) -> None:
 
 
 def _draw_ingests(app: App, runs: Sequence[RunSummary]) -> None:
-    st.subheader("What was loaded", anchor=False)
+    st.subheader("Ingests", anchor=False)
     if not runs:
-        st.write("Nothing was loaded yet.")
+        st.write("No ingest yet.")
         return
     st.dataframe([_table_row(run) for run in runs], hide_index=True, placeholder="")
     with_rejects = [run for run in runs if run.rejects]
     if not with_rejects:
-        st.write("Nothing was refused in these runs.")
+        st.write("No rows were refused in these runs.")
         return
-    st.subheader("What was refused", anchor=False)
+    st.subheader("Refused rows", anchor=False)
     chosen = st.selectbox("Run", with_rejects, format_func=_run_label, width=600)
     _draw_rejects(ingest_rejects(app.engine, chosen.id, MAX_DOWNLOADED), chosen)
 
@@ -126,7 +125,12 @@ def _table_row(run: RunSummary) -> dict[str, Any]:
 
 
 def _run_label(run: RunSummary) -> str:
-    return f"{run.id}: {run.source}, {format_time(run.started_at)}, {run.rejects:,} refused"
+    return f"{run.id}: {run.source}, {format_time(run.started_at)}, {refused_text(run.rejects)}"
+
+
+def refused_text(rows: int) -> str:
+    """How many rows were refused: "1 row refused"."""
+    return f"{rows:,} row{'s' * (rows != 1)} refused"
 
 
 def _draw_rejects(rejects: Sequence[RejectedRow], run: RunSummary) -> None:
@@ -135,24 +139,10 @@ def _draw_rejects(rejects: Sequence[RejectedRow], run: RunSummary) -> None:
     if len(rows) > MAX_SHOWN:
         st.caption(escape_markdown(f"The first {MAX_SHOWN:,} of {run.rejects:,} are shown."))
     st.download_button(
-        "Download what was refused",
-        _csv(rows),
+        "Download refused rows",
+        csv_bytes(("line", "sku", "image", "reason"), rows),
         file_name=f"rejects-{run.id}.csv",
         mime="text/csv",
         icon=":material/download:",
         on_click="ignore",
     )
-
-
-def _escape_formula(value: Any) -> Any:
-    """Text that a spreadsheet does not run as a formula."""
-    is_formula = isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r")
-    return f"'{value}" if is_formula else value
-
-
-def _csv(rows: Sequence[dict[str, Any]]) -> bytes:
-    file = StringIO()
-    writer = csv.DictWriter(file, ("line", "sku", "image", "reason"))
-    writer.writeheader()
-    writer.writerows({name: _escape_formula(value) for name, value in row.items()} for row in rows)
-    return file.getvalue().encode()

@@ -1,25 +1,41 @@
-"""The search page: the search form on the left, the results on the right."""
+"""The search page: what is asked on the left, the filters and results on the right."""
 
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
 import streamlit as st
 
+from app.catalog.service import ProductList
 from app.errors import Busy, LookalikeError
-from app.search.confidence import NO_CLOSE_MATCH
 from app.search.facets import Facets
 from app.search.vector_cache import VectorCache
 from app.types import Query, SearchResult
-from app.ui.components import answer_footer, photo_objects, product_dialog, result_pages
+from app.ui.components import (
+    answer_footer,
+    photo_objects,
+    pins,
+    product_dialog,
+    result_headings,
+    result_pages,
+)
 from app.ui.components.product_cards import Card, CardActions, draw_grid
 from app.ui.components.result_pages import ResultPages
 from app.ui.css import STYLE
 from app.ui.formatting import escape_markdown
-from app.ui.search_form import filter_bar, query_form, session_state
+from app.ui.search_form import (
+    filter_bar,
+    picture_inputs,
+    query_form,
+    recent,
+    session_state,
+    sorting,
+    uploads,
+)
 from app.ui.search_form.picture_inputs import PictureInput
 from app.ui.search_form.state import SearchFormState, to_filters
-from app.ui.shared import errors_as_text, services
+from app.ui.shared import errors_as_text, services, uninterrupted
 
 PAGES = "search_pages"
 """Session key of the result pages of the last query."""
@@ -27,7 +43,10 @@ PAGES = "search_pages"
 VECTORS = "search_vectors"
 """Session key of the cached vectors of query pictures."""
 
-ACTIONS = CardActions(query_form.more_like, product_dialog.request, product_dialog.request_similar)
+ACTIONS = CardActions(
+    query_form.more_like, product_dialog.request, product_dialog.request_similar,
+    pins.toggle, pins.is_pinned,
+)  # fmt: skip
 
 
 def show() -> None:
@@ -36,31 +55,44 @@ def show() -> None:
     st.title("Find products by picture", anchor=False)
     with errors_as_text("the search page"):
         session_state.restore()
+        not_kept = uploads.forget_unknown_photo()
+        session_state.save()
         left, right = st.columns([1, 3], gap="large")
         with left, st.container(key="ask"):
             pictures = query_form.draw()
         with right:
+            for message in filter(None, (*session_state.take_url_errors(), not_kept)):
+                st.warning(escape_markdown(message))
             _draw_answer(pictures)
 
 
 def _draw_answer(pictures: PictureInput) -> None:
-    for error in session_state.take_url_errors():
-        st.warning(escape_markdown(error))
-    facets = _facets_or_error()
-    query = query_form.build_query(session_state.current(), pictures)
+    catalogue = _facets_or_error()
+    form = session_state.current()
+    query = query_form.build_query(form, pictures)
+    facets = None
+    if isinstance(catalogue, Facets) and catalogue.bounds.products:
+        facets = _draw_filters(form, query, catalogue)
     result = None
-    if query is None:
-        session_state.save()
-        if isinstance(facets, Facets) or not pictures.invalid:  # show one error, not two
-            _draw_welcome(facets)
-    else:
-        if isinstance(facets, Facets):
-            filter_bar.draw(_facets_of_results(query, facets))
+    if query is not None:
         with errors_as_text("a search"):
-            result = _search(_with_filters(query, session_state.save()))
-            if result is not None:
-                _draw_results(result, pictures)
-    product_dialog.show(result, query_form.more_like)
+            result = _draw_search(query, form, pictures, facets)
+    elif not pictures.invalid:  # show one error, not two
+        _draw_without_query(form, catalogue, facets)
+    asked = pictures.photos[0].preview if pictures.photos else None
+    product_dialog.show(result, asked, query_form.more_like)
+
+
+def _draw_without_query(
+    form: SearchFormState, catalogue: Facets | str, facets: Facets | None
+) -> None:
+    if isinstance(catalogue, str):
+        st.error(escape_markdown(catalogue))
+    elif facets is None:
+        st.info("The catalogue is empty. Load products with `lookalike ingest`, then search.")
+    else:
+        with errors_as_text("the list of products"):
+            _draw_list(form, facets)
 
 
 def _facets_or_error() -> Facets | str:
@@ -71,35 +103,48 @@ def _facets_or_error() -> Facets | str:
         return str(exc)
 
 
-def _facets_of_results(query: Query, catalogue: Facets) -> Facets:
-    """The facets of what the query finds with the filters as they are now; those of the catalogue
-    if they make no sense."""
+def _draw_filters(form: SearchFormState, query: Query | None, catalogue: Facets) -> Facets:
+    """Draw the filters; returns the facets of what is found."""
+    facets = _facets_of_answer(form, query, catalogue)
+    reads_words = query is not None and services().encoders.may_read_words(None)
+    filter_bar.draw(facets, searching=query is not None, reads_words=reads_words)
+    return facets
+
+
+def _facets_of_answer(form: SearchFormState, query: Query | None, catalogue: Facets) -> Facets:
+    """The facets of what is found with the filters as they are now; those of the catalogue if they
+    make no sense."""
+    vectors = st.session_state.setdefault(VECTORS, VectorCache())
     try:
-        query = _with_filters(query, session_state.current())
-    except LookalikeError:  # the search says so
+        filters = to_filters(form)
+        if query is None:
+            return filter_bar.facets_of(filters, vectors)
+        return filter_bar.facets_of(_with_filters(query, form), vectors)
+    except LookalikeError:  # the answer says so
         return catalogue
-    return filter_bar.facets_of(query, st.session_state.setdefault(VECTORS, VectorCache()))
 
 
-def _draw_welcome(facets: Facets | str) -> None:
-    """Before the first search: what to do, and some products to start with."""
-    if isinstance(facets, str):
-        st.error(escape_markdown(facets))
-    elif not facets.bounds.products:
-        st.info("The catalogue is empty. Load products with `lookalike ingest`, then ask.")
-    else:
-        st.markdown(
-            f"Drop a photo and see which of {facets.bounds.products:,} products look like it, ask "
-            "with words, or both."
-        )
-        st.header("No photo at hand? Begin with a product", anchor=False)
-        draw_grid([Card(product, shown.thumbnail) for product, shown in facets.newest], ACTIONS)
+def _draw_list(form: SearchFormState, facets: Facets) -> None:
+    """Without a query: the newest products, or those that pass the filters, a page at a time."""
+    order, first = sorting.list_order(form), (form.page - 1) * form.k
+    with services().admission.admitted():
+        listed = services().catalog.browse(to_filters(form), order, first=first, count=form.k)
+    with st.container(key="results"):
+        result_headings.draw_list(listed, form, facets)
+        cards = [Card(each.product, each.thumbnail) for each in listed.products]
+        draw_grid(cards, ACTIONS)
+        _draw_turn(form.page, has_next=_has_more(listed, first))
+        result_pages.scroll_if_requested()
+
+
+def _has_more(listed: ProductList, first: int) -> bool:
+    return listed.total.more or first + len(listed.products) < listed.total.products
 
 
 def _with_filters(query: Query, form: SearchFormState) -> Query:
     return replace(
         query,
-        k=form.k,
+        k=sorting.results_needed(form),
         filters=to_filters(form),
         fold=form.fold,
         near_match=form.near_match,
@@ -107,8 +152,36 @@ def _with_filters(query: Query, form: SearchFormState) -> Query:
     )
 
 
-def _search(query: Query) -> SearchResult | None:
-    """The current page of results; an unchanged query is not searched again.
+def _draw_search(
+    query: Query, form: SearchFormState, pictures: PictureInput, facets: Facets | None
+) -> SearchResult | None:
+    """Draw the results; returns them, or None while too many searches run."""
+    query = _with_filters(query, form)
+    found = _search(query, form)
+    if found is None:
+        return None
+    number, result = found
+    if pictures.photos and picture_inputs.remember_objects(form, result.regions):
+        st.rerun()  # with their boxes on the photo
+    if number != form.page:  # there are fewer pages
+        session_state.update(page=number)
+        session_state.save()
+    recent.remember(form)
+    page = sorting.page_of(result, form, number)
+    with st.container(key="results"):
+        result_headings.draw_search(page, form, query, facets)
+        if pictures.photos:
+            photo_objects.draw(result.regions, picture_inputs.choose_box)
+        cards = [Card(match.product, match.thumbnail, match) for match in page.matches]
+        draw_grid(cards, ACTIONS)
+        _draw_turn(number, has_next=page.has_next)
+        result_pages.scroll_if_requested()
+        answer_footer.draw(result, _forget_pages)
+    return result
+
+
+def _search(query: Query, form: SearchFormState) -> tuple[int, SearchResult] | None:
+    """The page of results, with its number; an unchanged query is not searched again.
 
     None while too many searches run, which the page shows.
     """
@@ -117,41 +190,29 @@ def _search(query: Query) -> SearchResult | None:
         state[PAGES] = ResultPages(query)
     pages: ResultPages = state[PAGES]
     vectors = state.setdefault(VECTORS, VectorCache())
+    search = partial(services().search.search, cache=vectors)
     try:
         with st.spinner(
             "Searching …" if services().is_warm else "Loading the model and the index …"
         ):
-            return pages.result(lambda page_query: services().search.search(page_query, vectors))
+            return pages.result(sorting.search_page(form), search)
     except Busy as exc:
         st.warning(escape_markdown(str(exc)))
         st.button("Try again", type="primary", icon=":material/refresh:")
         return None
 
 
-def _draw_results(result: SearchResult, pictures: PictureInput) -> None:
-    pages: ResultPages = st.session_state[PAGES]
-    count, best = len(result.matches), "best" if pages.query.words else "most similar"
-    page = f" · page {pages.number + 1}" if pages.number else ""
-    with st.container(key="results"):
-        if count:
-            st.header(f"{count} product{'s' * (count != 1)}, {best} first{page}", anchor=False)
-        elif pages.number:
-            st.header("There are no more products", anchor=False)
-        else:
-            st.header("No product was found", anchor=False)
-        if result.close is False:
-            st.info(NO_CLOSE_MATCH)
-        if pictures.photos:
-            photo_objects.draw(result.regions, pictures.photos[0].preview)
-        cards = [Card(match.product, match.thumbnail, match) for match in result.matches]
-        draw_grid(cards, ACTIONS)
-        result_pages.draw_buttons(pages, has_next=count == pages.query.k or result.gave_up)
-        result_pages.scroll_if_requested()
-        answer_footer.draw(result)
-        st.button(
-            "Search again", type="tertiary", icon=":material/refresh:", on_click=_forget_pages
-        )
+def _draw_turn(number: int, *, has_next: bool) -> None:
+    result_pages.draw_buttons(number, has_next=has_next, turn=_turn)
 
 
+@uninterrupted
+def _turn(number: int) -> None:
+    session_state.update(page=number)
+    result_pages.request_scroll()
+
+
+@uninterrupted
 def _forget_pages() -> None:
     st.session_state.pop(PAGES, None)
+    st.session_state.pop(filter_bar.FACETS, None)

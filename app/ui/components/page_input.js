@@ -1,0 +1,82 @@
+// Ways to ask from anywhere on the page: paste a picture or its URL, drop a file or an image of
+// another page, "/" to type. Files go through Streamlit's upload widget and so through its limits.
+
+const INPUT = '[data-testid="stFileUploaderDropzoneInput"]';
+const FIELD = '[class*="st-key-search_words"] input';
+
+function upload(files) {
+  const input = document.querySelector(INPUT);
+  if (!input || !files.length) return false;
+  const transfer = new DataTransfer();
+  for (const file of files) transfer.items.add(file);
+  input.files = transfer.files;
+  input.dispatchEvent(new Event("change", { bubbles: true }));
+  return true;
+}
+
+function isTyping() {
+  const active = document.activeElement;
+  return active && (active.isContentEditable || /^(input|textarea|select)$/i.test(active.tagName));
+}
+
+function dialogIsOpen() {
+  return document.querySelector('[role="dialog"][aria-modal="true"]') !== null;
+}
+
+export default function (component) {
+  if (window.lookalikeInput) return;
+  const listeners = [];
+  const on = (name, handler) => {
+    document.addEventListener(name, handler);
+    listeners.push([name, handler]);
+  };
+  const cover = document.createElement("div");
+  cover.className = "lookalike-drop";
+  cover.textContent = component.data.drop;
+  cover.hidden = true;
+  document.body.append(cover);
+  const address = (text) => component.setTriggerValue("address", text);
+  let inside = 0;
+  const hide = () => { inside = 0; cover.hidden = true; };
+  const carries = (event) => [...(event.dataTransfer?.types ?? [])]
+    .some((type) => type === "Files" || type === "text/uri-list");
+
+  on("paste", (event) => {
+    const files = [...(event.clipboardData?.files ?? [])];
+    if (upload(files)) { event.preventDefault(); return; }
+    const text = event.clipboardData?.getData("text/plain").trim() ?? "";
+    if (!isTyping() && /^https?:\/\/\S+$/i.test(text)) address(text);
+  });
+  on("dragenter", (event) => {
+    if (!carries(event) || !document.querySelector(INPUT)) return;
+    inside += 1;
+    cover.hidden = false;
+  });
+  on("dragleave", () => { inside -= 1; if (inside <= 0) hide(); });
+  on("dragover", (event) => { if (carries(event)) event.preventDefault(); });
+  on("drop", (event) => {
+    hide();
+    if (event.target.closest?.('[data-testid="stFileUploaderDropzone"]')) return;
+    if (!carries(event) || !document.querySelector(INPUT)) return;
+    event.preventDefault();
+    if (upload([...event.dataTransfer.files])) return;
+    const text = event.dataTransfer.getData("text/uri-list").split("\n")[0].trim();
+    if (text) address(text);
+  });
+  on("keydown", (event) => {
+    if (event.key !== "/" || event.ctrlKey || event.metaKey || event.altKey) return;
+    if (isTyping() || dialogIsOpen()) return;
+    const field = document.querySelector(FIELD);
+    if (!field) return;
+    event.preventDefault();
+    field.focus();
+    field.select();
+  });
+
+  window.lookalikeInput = true;
+  return () => {
+    delete window.lookalikeInput;
+    cover.remove();
+    for (const [name, handler] of listeners) document.removeEventListener(name, handler);
+  };
+}

@@ -1,0 +1,118 @@
+"""What stands above the results: how many, their order, and ways on if there are few."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from app.catalog.service import ProductList
+from app.search.facets import Facets
+from app.types import Query, SearchResult
+from app.ui.formatting import escape_markdown
+from app.ui.search_form import filter_bar, sorting
+from app.ui.search_form.session_state import update
+from app.ui.search_form.sorting import SortedPage
+from app.ui.search_form.state import SearchFormState, count_changed
+
+NO_CLOSE_MATCH = "No close match: these products are only similar."
+WAYS_ON = "Draw a box around the product, add words, or try another photo."
+WHOLE_PHOTO = "Use the whole photo, add words, or try another photo."
+
+
+def heading(page: SortedPage, query: Query, total: str) -> str:
+    """The heading of a page of a search, such as "Top 12 of 87 results"; `total` may be empty."""
+    count = len(page.matches)
+    if not count:
+        return "No more results" if page.first else "No results"
+    if page.first:
+        return f"Results {page.first + 1} to {page.first + count}{total and f' of {total}'}"
+    if not page.has_next:
+        return f"{count} result{'s' * (count != 1)}"
+    return f"Top {count} of {total} results" if total else f"Top {count} results"
+
+
+def draw_search(
+    page: SortedPage, form: SearchFormState, query: Query, facets: Facets | None
+) -> None:
+    """Draw the heading of a search, the choice of an order, and ways on if little is found."""
+    total = _total(page, query, facets)
+    _draw_line(heading(page, query, total), facets, searching=True)
+    _draw_note(_note(page, form))
+    if not page.matches:
+        _draw_ways_out(form, page.result)
+
+
+def _note(page: SortedPage, form: SearchFormState) -> str:
+    """One sentence about the results, and ways on where none is close."""
+    if not page.matches:
+        return ""
+    if page.result.close is False:
+        return NO_CLOSE_MATCH + (f" {WHOLE_PHOTO}" if form.box is not None else f" {WAYS_ON}")
+    if page.of is not None:
+        return f"The {page.of} best matches, {sorting.LABELS[form.sort].lower()}"
+    return "Most similar first" if form.photo or form.link or form.sku else "Best match first"
+
+
+def _draw_note(text: str) -> None:
+    """Draw a line that takes the same room whatever it says, so that results do not jump."""
+    with st.container(key="note"):
+        st.caption(escape_markdown(text))
+
+
+def draw_list(listed: ProductList, form: SearchFormState, facets: Facets) -> None:
+    """Draw the heading of a list of products without a query."""
+    total = listed.total
+    if not listed.products:
+        _draw_line("No products", None, searching=False)
+        _draw_no_products(form)
+        return
+    first = (form.page - 1) * form.k + 1
+    text = f"{total} product{'s' * (total.products != 1 or total.more)}"
+    if form.page > 1:
+        text = f"Products {first} to {first + len(listed.products) - 1} of {total}"
+    _draw_line(text[0].upper() + text[1:], facets, searching=False)
+    start = not count_changed(form) and form.page == 1
+    _draw_note("Add a photo, type words, or start with one of these products." if start else "")
+
+
+def _draw_line(text: str, facets: Facets | None, *, searching: bool) -> None:
+    with st.container(
+        key="heading", horizontal=True, horizontal_alignment="distribute",
+        vertical_alignment="center",
+    ):  # fmt: skip
+        st.header(text, anchor=False)
+        if facets is not None:
+            sorting.draw(facets, searching=searching)
+
+
+def _total(page: SortedPage, query: Query, facets: Facets | None) -> str:
+    """How many products have the words, before duplicates are collapsed; empty where every product
+    is more or less similar."""
+    pictured = query.picture is not None or query.sku is not None
+    if facets is None or pictured or page.of is not None or not query.words:
+        return ""
+    if facets.depth is not None:
+        return f"more than {facets.depth:,}"
+    return f"about {facets.bounds.products:,}" if query.fold else f"{facets.bounds.products:,}"
+
+
+def _draw_ways_out(form: SearchFormState, result: SearchResult) -> None:
+    """Say why nothing was found, and offer to ask for more."""
+    if form.page > 1:
+        st.button("First page", on_click=update, kwargs={"page": 1})
+        return
+    st.info(escape_markdown(result.plan.shortfall or "No product was found."))
+    if form.words:
+        st.caption("Check for typos, or use fewer words.")
+    with st.container(horizontal=True):
+        if count_changed(form):
+            st.button("Clear filters", key="clear-empty", type="primary", on_click=filter_bar.clear)
+        if form.words:
+            st.button("Search without the words", on_click=update, kwargs={"words": ""})
+
+
+def _draw_no_products(form: SearchFormState) -> None:
+    if form.page > 1:
+        st.button("First page", on_click=update, kwargs={"page": 1})
+        return
+    st.info("No products match these filters.")
+    st.button("Clear filters", key="clear-empty", type="primary", on_click=filter_bar.clear)

@@ -1,0 +1,135 @@
+"""Ways to ask on the search page, in a real browser: paste, drop, box, keys, touch, phone."""
+
+from __future__ import annotations
+
+import re
+from base64 import b64encode
+from collections.abc import Callable
+from io import BytesIO
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from playwright.sync_api import Page, expect
+
+from support.browsing import Shop, first_card, overflows, search_photo, settled, upload
+
+# The tests of this page share one shop, one server and one browser.
+pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("search_page")]
+
+Open = Callable[..., Page]
+
+GIVE = """([kind, data]) => {
+  const bytes = Uint8Array.from(atob(data), each => each.charCodeAt(0));
+  const carried = new DataTransfer();
+  carried.items.add(new File([bytes], `${kind}.jpg`, {type: "image/jpeg"}));
+  const event = kind === "pasted"
+    ? new ClipboardEvent("paste", {clipboardData: carried, bubbles: true})
+    : new DragEvent("drop", {dataTransfer: carried, bubbles: true, cancelable: true});
+  document.querySelector("h1").dispatchEvent(event);
+}"""
+"""Pastes a file, or drops it on the heading, as a browser does."""
+
+
+def give(page: Page, kind: str, photo: Path) -> None:
+    page.wait_for_function("window.lookalikeInput")
+    page.evaluate(GIVE, [kind, b64encode(photo.read_bytes()).decode()])
+    expect(page.get_by_alt_text(f"Your photo {kind}.jpg")).to_be_visible()
+
+
+def test_a_photo_is_pasted_or_dropped_anywhere_and_a_slash_goes_to_the_field(
+    page: Page, shop: Shop
+) -> None:
+    give(page, "pasted", shop.photo)
+    expect(first_card(page)).to_contain_text(shop.expected_sku)
+    give(page, "dropped", shop.photo)
+    expect(first_card(page)).to_contain_text(shop.expected_sku)
+    page.keyboard.press("/")
+    field = page.get_by_role("textbox", name="Search")
+    expect(field).to_be_focused()
+    page.keyboard.type("a/b")
+    expect(field).to_have_value("a/b")
+    page.keyboard.press("Enter")
+    settled(page)
+    page.get_by_role("button", name="Recent").click()
+    page.get_by_role("button", name="Photo", exact=True).first.click()
+    expect(field).to_have_value("")
+    expect(first_card(page)).to_contain_text(shop.expected_sku)
+
+
+def test_a_box_is_drawn_moved_and_taken_away_by_mouse_and_keys(
+    page: Page, shop: Shop, artefacts: Path
+) -> None:
+    search_photo(page, shop)
+    area = page.locator(".frame").bounding_box()
+    assert area is not None
+    at = [(area["x"] + area["width"] * x, area["y"] + area["height"] * y)
+          for x, y in ((0.2, 0.1), (0.5, 0.5), (0.8, 0.9))]  # fmt: skip
+    page.mouse.move(*at[0])
+    page.mouse.down()
+    for place in at[1:]:
+        page.mouse.move(*place)
+    page.mouse.up()
+    expect(page).to_have_url(re.compile(r"box=20%2C10%2C80%2C90"))
+    settled(page)
+    page.screenshot(path=artefacts / "box.png")
+    box = page.locator(".box")
+    box.focus()
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("Shift+ArrowUp")
+    expect(page).to_have_url(re.compile(r"box=22%2C10%2C82%2C88"))
+    settled(page)
+    expect(box).to_be_focused()
+    expect(box).to_have_accessible_name(re.compile("from 22 to 82 percent across"))
+    page.keyboard.press("Escape")
+    expect(page).not_to_have_url(re.compile("box="))
+    page.go_back()
+    expect(box).to_have_attribute("style", re.compile("left: 22%"))
+
+
+def test_an_object_on_the_photo_is_a_box_to_click(page: Page, shop: Shop) -> None:
+    upload(page, "two.jpg", _two_products(shop))
+    objects = page.locator(".object")
+    expect(objects.first).to_be_visible()
+    expect(page.get_by_role("button", name="Object 1:")).to_be_visible()
+    objects.first.click()
+    expect(page).to_have_url(re.compile("box="))
+    settled(page)
+    first_card(page)
+
+
+def _two_products(shop: Shop) -> bytes:
+    """Two pictures of the catalogue on one large background."""
+    pictures = sorted((shop.photo.parent.parent / "images").glob("*.jpg"))[:2]
+    whole = Image.new("RGB", (1200, 700), (120, 96, 80))
+    for place, picture in enumerate(pictures):
+        whole.paste(Image.open(picture).convert("RGB").resize((360, 360)), (100 + 640 * place, 170))
+    file = BytesIO()
+    whole.save(file, "JPEG")
+    return file.getvalue()
+
+
+def test_on_a_phone_results_are_seen_at_once_and_a_finger_draws_a_box(
+    open_page: Open, address: str, shop: Shop, artefacts: Path
+) -> None:
+    page = open_page(address, width=390)
+    page.set_viewport_size({"width": 390, "height": 844})
+    touch = page.context.new_cdp_session(page)
+    touch.send("Emulation.setTouchEmulationEnabled", {"enabled": True, "maxTouchPoints": 1})
+    search_photo(page, shop)
+    card = first_card(page)
+    page.screenshot(path=artefacts / "phone.png")
+    seen = card.bounding_box()
+    assert seen is not None and seen["y"] + seen["height"] / 2 < 844, seen
+    small = page.locator(".stApp button").evaluate_all(
+        "all => all.filter(b => b.offsetHeight && b.offsetHeight < 44).map(b => b.innerText)"
+    )
+    assert (small, overflows(page)) == ([], False), small
+    page.get_by_role("button", name="Draw a box").click()
+    area = page.locator(".frame").bounding_box()
+    assert area is not None and area["width"] > 200
+    for kind, share in (("touchStart", 0.1), ("touchMove", 0.5), ("touchMove", 0.8)):
+        point = {"x": area["x"] + share * area["width"], "y": area["y"] + share * area["height"]}
+        touch.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": [point]})
+    touch.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
+    expect(page).to_have_url(re.compile(r"box=10%2C10%2C80%2C80"))
