@@ -124,6 +124,7 @@ install: $(INSTALLED)
 
 # The stamps are written last, so an installation that was interrupted is taken up again.
 # torch comes first and pinned: a looser choice may bring gigabytes of libraries for other hardware.
+# Nothing is compiled ahead: Python compiles what is imported, a small part, when it first is.
 $(BASE): pyproject.toml
 	@command -v "$(PYTHON)" >/dev/null || { \
 		echo "$(PYTHON) was not found. Name a Python 3.11 or newer: make PYTHON=python3.12 …" >&2; \
@@ -136,8 +137,8 @@ $(BASE): pyproject.toml
 		exit 1; }
 	@rm -f "$@"
 	"$(PYTHON)" -m venv $(VENV)
-	$(BIN)/python -m pip install torch==2.13.0
-	$(BIN)/python -m pip install -e .
+	$(BIN)/python -m pip install --no-compile torch==2.13.0
+	$(BIN)/python -m pip install --no-compile -e .
 	@touch "$@"
 
 $(INSTALLED): $(BASE)

@@ -9,9 +9,10 @@ from pathlib import Path
 
 from sqlalchemy import Engine
 
-from app.catalog.bulk_load import analyse_new, bulk
+from app.catalog.fallback_index import maintain_after_load
 from app.catalog.ingest_run import IngestRun, dry_run, ingest_run
 from app.catalog.service import CatalogService
+from app.catalog.statistics import analyse_new
 from app.encoders.base import EncoderProvider
 from app.errors import BadInput
 from app.images.decoding import ImageLimits
@@ -94,12 +95,12 @@ def load(
     ):
         losses = _read_all(engine, run, opened.rows, buffer, options)
         _check(losses, run, options)
-        with bulk(engine, catalog.models(), losses.new_pictures, notify):
-            job = Ingest(catalog, maintained, preparer, run, file)
-            report = job.run(
-                buffer, prune=options.prune, progress=lambda report: progress(report, len(buffer))
-            )
-        analyse_new(engine)
+        job = Ingest(catalog, maintained, preparer, run, file)
+        report = job.run(
+            buffer, prune=options.prune, progress=lambda report: progress(report, len(buffer))
+        )
+        analyse_new(engine)  # first: a table with an index no longer counts as never analysed
+        maintain_after_load(engine, notify)
         return report
 
 

@@ -27,11 +27,10 @@ MAX_COLUMNS_SHOWN = 5
 class Losses:
     """Counts over the rows of a source whose products are stored.
 
-    `new_pictures` are pictures of products that are not stored; `filled` fields have a value now,
-    those in `emptied` (by column) would lose it; `pictures_taken` of `pictures` would go.
+    `filled` fields have a value now, those in `emptied` (by column) would lose it;
+    `pictures_taken` of `pictures` would go.
     """
 
-    new_pictures: int = 0
     products: int = 0
     filled: int = 0
     emptied: Counter[str] = field(default_factory=Counter)
@@ -77,8 +76,7 @@ class _Claim:
 def count_losses(engine: Engine, rows: Iterable[SourceRow | SourceReject]) -> Losses:
     """Count what the rows would take, with one statement per LOOKUP_ROWS rows.
 
-    `new_pictures` is more than will be embedded if products share pictures, and fewer if products
-    of the catalogue get other pictures. Rows whose pictures turn out to be bad are counted too.
+    Rows whose pictures turn out to be bad are counted too.
     """
     losses = Losses()
     with engine.connect() as connection:
@@ -103,7 +101,6 @@ def _claim(row: SourceRow) -> _Claim:
 
 def _add(losses: Losses, claim: _Claim, stored: FilledFields | None) -> None:
     if stored is None:
-        losses.new_pictures += claim.images
         return
     losses.products += 1
     losses.filled += len(stored.fields) + len(stored.attributes)

@@ -46,7 +46,7 @@ BEGIN
     END IF;
     RETURN QUERY
     WITH best AS (
-        -- By product first: an order that the HNSW index, which is approximate, cannot give.
+        -- By product first: an order that pgvector's index, which is approximate, cannot give.
         SELECT DISTINCT ON (p.id) p.id, e.picture_id, e.vec <=> _nearest.query AS distance
         FROM product AS p
         JOIN product_picture AS pp ON pp.product_id = p.id

@@ -1,5 +1,20 @@
 -- Pairs of products: near-duplicate pictures, and the comparison of two products.
 
+CREATE OR REPLACE FUNCTION analytics._pgvector_index(model integer)
+RETURNS TABLE (slot integer, probes integer)
+LANGUAGE sql STABLE PARALLEL SAFE ROWS 1 SET search_path = pg_catalog, public, pg_temp
+AS $$
+    SELECT n, substring(found.comment FROM '"probes": ([0-9]+)')::integer
+    FROM generate_series(1, 2) AS n
+    JOIN pg_index AS i
+        ON i.indexrelid = to_regclass('embedding_m' || model || '_ivf' || n || '_idx')
+    CROSS JOIN obj_description(i.indexrelid, 'pg_class') AS found(comment)
+    WHERE i.indisvalid
+        AND starts_with(found.comment, '{"file": ' || pg_relation_filenode(i.indexrelid) || ',')
+$$;
+COMMENT ON FUNCTION analytics._pgvector_index(integer) IS
+    'pgvector''s index of a model if it is valid and was measured, and how many lists to probe';
+
 CREATE OR REPLACE FUNCTION analytics.near_duplicate_pairs(
     max_distance double precision DEFAULT 0.05,
     brand text[] DEFAULT NULL,
@@ -24,7 +39,9 @@ DECLARE
     -- One more, because the nearest neighbour of a picture is the picture itself.
     near integer := least(neighbours, 900) + 1;
     many boolean;
-    ef_before text;
+    slot integer;
+    probes integer;
+    probes_before text;
     scan_before text;
 BEGIN
     PERFORM analytics._check(neighbours, max_distance);
@@ -34,30 +51,28 @@ BEGIN
         RAISE EXCEPTION 'The index was asked for % neighbours.', neighbours
             USING ERRCODE = 'invalid_parameter_value', HINT = 'Ask for at most 900.';
     END IF;
-    IF NOT EXISTS (
-        SELECT FROM pg_index
-        WHERE indexrelid = to_regclass('embedding_m' || model.id || '_vec_idx') AND indisvalid)
-    THEN
+    SELECT i.slot, i.probes INTO slot, probes FROM analytics._pgvector_index(model.id) AS i;
+    IF slot IS NULL THEN
         -- Counted, because during a first load the planner has no useful estimate.
         EXECUTE format('SELECT count(*) > 20000 FROM (SELECT FROM %I LIMIT 20001) AS few',
             'embedding_m' || model.id) INTO many;
         IF many THEN
             RAISE EXCEPTION 'pgvector''s index of % is missing.', model.name
                 USING ERRCODE = 'object_not_in_prerequisite_state',
-                    HINT = 'A load left it off and makes it anew at its end; lookalike status says'
-                        ' more. Without it this would take hours.';
+                    HINT = 'The worker builds it, or lookalike check --repair; lookalike status'
+                        ' says more. Without it this would take hours.';
         END IF;
     END IF;
     -- Not as SET clauses of the function: while pgvector's library is not loaded, as in a restore,
     -- only a superuser could create such a function. The first value of a pgvector type loads the
     -- library.
     PERFORM '[1]'::vector;
-    ef_before := current_setting('hnsw.ef_search');
-    scan_before := current_setting('hnsw.iterative_scan');
-    PERFORM set_config('hnsw.ef_search', greatest(near, 60)::text, true),
-        set_config('hnsw.iterative_scan', 'strict_order', true);
-    -- The planner uses the HNSW index of a partition only for its bare operator in ascending order
-    -- with a limit, and with the exact cast of the index; hence the literal numbers in the text.
+    probes_before := current_setting('ivfflat.probes');
+    scan_before := current_setting('ivfflat.iterative_scan');
+    PERFORM set_config('ivfflat.probes', coalesce(probes, 1)::text, true),
+        set_config('ivfflat.iterative_scan', 'relaxed_order', true);
+    -- The planner uses the index of a partition only for its bare operator in ascending order with a
+    -- limit, and with the exact cast and condition of the index; hence the literal numbers.
     RETURN QUERY EXECUTE format($query$
         WITH asked AS MATERIALIZED (
             SELECT DISTINCT pp.picture_id
@@ -72,6 +87,7 @@ BEGIN
                 SELECT n.picture_id,
                     n.vec::halfvec(%2$s) <=> a.vec::halfvec(%2$s) AS distance
                 FROM %1$I AS n
+                WHERE n.picture_id <> -%4$s
                 ORDER BY n.vec::halfvec(%2$s) <=> a.vec::halfvec(%2$s)
                 LIMIT %3$s
             ) AS near
@@ -108,17 +124,17 @@ BEGIN
         WHERE ($2 IS NULL OR a.brand = ANY($2)) AND ($3 IS NULL OR a.category = ANY($3))
             OR ($2 IS NULL OR b.brand = ANY($2)) AND ($3 IS NULL OR b.category = ANY($3))
         ORDER BY p.distance, 1, 2
-    $query$, 'embedding_m' || model.id, model.dim, near)
+    $query$, 'embedding_m' || model.id, model.dim, near, coalesce(slot, 0))
     USING max_distance, brand, category, near, max_shown_by;
-    PERFORM set_config('hnsw.ef_search', ef_before, true),
-        set_config('hnsw.iterative_scan', scan_before, true);
+    PERFORM set_config('ivfflat.probes', probes_before, true),
+        set_config('ivfflat.iterative_scan', scan_before, true);
 END $$;
 COMMENT ON FUNCTION analytics.near_duplicate_pairs(
     double precision, text[], text[], integer, integer
 ) IS
     'pairs of products that show pictures no farther apart than max_distance (cosine, 0 to 2), the'
     ' nearest first, each once with sku_a before sku_b; brand, category: one of the two at least'
-    ' passes. Approximate: for each picture the HNSW index is asked for its nearest neighbours (1 to'
+    ' passes. Approximate: for each picture pgvector''s index is asked for its nearest neighbours (1 to'
     ' 900), so pairs are missed that are among the nearest of neither side, and now and then one'
     ' that is; complete is false where as many as neighbours lay within the distance, ask with more.'
     ' A picture that more than max_shown_by products show (a placeholder) makes no pairs. A minute'

@@ -21,7 +21,7 @@ def worker() -> None:
     """
     from app.bootstrap import App
     from app.operations.analyst_watchdog import AnalystWatchdog
-    from app.operations.hnsw_repair import HnswRepairLoop
+    from app.operations.fallback_upkeep import FallbackUpkeep
     from app.operations.metrics_server import MetricsServer
     from app.operations.search_events import EventCleanupLoop
     from app.operations.stop_signals import stop_on_signals
@@ -39,7 +39,7 @@ def worker() -> None:
             note(f"The worker is running; {server.address}/metrics and /healthz.")
             with (
                 AnalystWatchdog(app.engine, settings.analyst_timeout_s),
-                HnswRepairLoop(app.engine, settings.worker_poll_s),
+                FallbackUpkeep(app.engine, settings.worker_poll_s),
                 EventCleanupLoop(app.events),
             ):
                 work.run()

@@ -5,7 +5,7 @@ time: a key is never changed or used again.
 
 Order. Only `CATALOG_WRITE`, `MODEL_REGISTRATION` and `VERDICTS` are waited for; the others are
 tried and refused when taken, so they cannot be part of a deadlock. `CATALOG_WRITE` is taken after
-`MIGRATION`, `MODEL_CHANGE` or `HNSW_INDEX`, and `MODEL_REGISTRATION` after `CATALOG_WRITE`.
+`MIGRATION`, `MODEL_CHANGE` or `PGVECTOR_INDEX`, and `MODEL_REGISTRATION` after `CATALOG_WRITE`.
 `INDEX_BUILD` and `VERDICTS` are taken alone, `INGEST_RUN` before
 `CATALOG_WRITE`.
 """
@@ -49,9 +49,9 @@ class LockKey(IntEnum):
     WORD_LANGUAGE = 7_305_804_009
     """Changing the language of words. Session, exclusive, tried."""
 
-    HNSW_INDEX = 730_580_401
-    """First of two 32-bit keys; the second is the id of a model. A bulk load that may leave the
-    HNSW index of the model off holds it shared, the creation of the index exclusive. Session,
+    PGVECTOR_INDEX = 730_580_401
+    """First of two 32-bit keys; the second is the id of a model. Held while pgvector's indexes of
+    the model are changed. Bulk loads of earlier versions hold it shared. Session, exclusive,
     tried."""
 
     INGEST_RUN = 730_580_402
@@ -59,13 +59,13 @@ class LockKey(IntEnum):
     is alive, and an undo that of the run it takes back. Session, exclusive, tried."""
 
 
-HNSW_LOCK_HELD = f"""EXISTS (
+PGVECTOR_LOCK_HELD = f"""EXISTS (
     SELECT FROM pg_locks
-    WHERE locktype = 'advisory' AND classid = {LockKey.HNSW_INDEX.value} AND objid = {{model}}
+    WHERE locktype = 'advisory' AND classid = {LockKey.PGVECTOR_INDEX.value} AND objid = {{model}}
         AND objsubid = 2
         AND database = (SELECT oid FROM pg_database WHERE datname = current_database()))"""
-"""SQL condition: a load or the creation of an index holds the HNSW lock of `{model}`, which is an
-expression for the model's id."""
+"""SQL condition: a process is changing pgvector's indexes of `{model}`, which is an expression for
+the model's id."""
 
 # The settings: a general session (engine.GENERAL_SESSION) plans every statement for its values.
 # Foreign keys are checked by one statement per row, and a plan for certain values copies these,
@@ -134,21 +134,19 @@ def session(engine: Engine, key: LockKey) -> Iterator[bool]:
 
 
 @contextmanager
-def hnsw_index(connection: Connection, model_id: int, *, exclusive: bool) -> Iterator[bool]:
-    """Hold the HNSW lock of a model for the block; False if it is held in a conflicting mode.
+def pgvector_index(connection: Connection, model_id: int) -> Iterator[bool]:
+    """Hold the lock of a model's pgvector indexes for the block; False if another session holds it.
 
-    Shared for a load that may leave the index off, exclusive to create the index. The connection
-    must be in autocommit mode.
+    The connection must be in autocommit mode.
     """
-    mode = "" if exclusive else "_shared"
-    values = {"key": LockKey.HNSW_INDEX.value, "model": model_id}
-    acquire_sql = text(f"SELECT pg_try_advisory_lock{mode}(:key, :model)")
+    values = {"key": LockKey.PGVECTOR_INDEX.value, "model": model_id}
+    acquire_sql = text("SELECT pg_try_advisory_lock(:key, :model)")
     taken = bool(connection.execute(acquire_sql, values).scalar_one())
     try:
         yield taken
     finally:
         if taken:
-            _release(connection, f"SELECT pg_advisory_unlock{mode}(:key, :model)", values)
+            _release(connection, "SELECT pg_advisory_unlock(:key, :model)", values)
 
 
 @contextmanager

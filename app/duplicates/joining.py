@@ -41,7 +41,7 @@ DECIMALS = 6
 FEW_PAIRS = 128
 """Pairs of a part up to which they are compared one by one: numpy's calls take longer."""
 
-MANY_PAIRS = 4096
+MANY_PAIRS = 256
 """Pairs of a link from which on it is tried whether all products agree with the first."""
 
 IDENTIFIERS = {"gtin": GTIN, "mpn": MPN, "item_group": ITEM_GROUP}

@@ -25,6 +25,9 @@ SAMPLE_SIZE = 400
 POOL_FACTOR = 10
 """The largest number of nominees that is tried, as a multiple of k."""
 
+NOISE = 0.5
+"""Length of the noise that makes a query of a picture, whose vector has length 1."""
+
 EPSILON = 1e-4
 """Cosine by which a row may be worse than the k-th best and still count as equal to it.
 
@@ -61,12 +64,26 @@ class ExactAnswers:
         return self.similarities[:, min(k, self.similarities.shape[1]) - 1] - EPSILON
 
 
+class SearchedIndex(Protocol):
+    """The part of an index that `RecallBenchmark.recall` needs, as that of `AnnIndex`."""
+
+    @property
+    def rows(self) -> int:
+        """Number of rows."""
+
+    def pool(self, depth: int) -> int:
+        """How many rows to nominate so that the `depth` most similar are among them."""
+
+    def search(self, queries: Vectors, k: int, depth: int | None = None) -> tuple[object, Ids]:
+        """Anything, and the ids found, (len(queries), k), missing ones -1."""
+
+
 class RecallBenchmark:
     """Queries with their nearest rows by exact similarity, to measure indexes of the rows.
 
-    Up to half of the queries are `real` ones (unit vectors, shape (n, dim)), the rest perturbed
-    `pictures` of the catalogue, shape (m, dim). A result counts as correct if it is at least as
-    similar as the k-th nearest row, as in ann-benchmarks: among equally similar rows any is
+    Up to half of the queries are `real` ones (unit vectors, shape (n, dim)), the rest `pictures` of
+    the catalogue, shape (m, dim), with `noise` added. A result counts as correct if it is at least
+    as similar as the k-th nearest row, as in ann-benchmarks: among equally similar rows any is
     correct. What an index nominates is counted as searches use it: PostgreSQL orders the nominees
     by exact similarity, so the first k of them are the result.
 
@@ -83,19 +100,20 @@ class RecallBenchmark:
         real: Vectors | None = None,
         sample: int = SAMPLE_SIZE,
         filtered: bool = True,
+        noise: float = NOISE,
     ) -> None:
         self._source = source
         no_queries = np.empty((0, source.dim), np.float32)
         user_queries = no_queries if real is None else real[: sample // 2]
         if pictures is None:
             pictures = sample_rows(source, 2 * sample)
-        sampled = sample_queries(pictures, sample - len(user_queries))
+        sampled = sample_queries(pictures, sample - len(user_queries), noise)
         self.queries: Vectors = np.vstack([user_queries, sampled])
         self._exact, self._filtered_exact = self._read(
             max(depths), FILTER_SHARES if filtered else ()
         )
 
-    def recall(self, index: AnnIndex, depth: int = 10) -> float:
+    def recall(self, index: SearchedIndex, depth: int = 10) -> float:
         """recall@k with k = `depth`, over all queries (0 to 1)."""
         k = min(depth, self._source.rows)
         if k == 0:
@@ -239,13 +257,13 @@ def _compacted(scores: Scores, chosen: NDArray[np.bool_]) -> tuple[Scores, NDArr
     return moved, columns
 
 
-def sample_queries(vectors: EmbeddingRows, sample: int) -> Vectors:
-    """Random rows of the catalogue with noise added, like other photos of the same product; unit
-    vectors, shape (sample, dim). Always the same for the same rows."""
+def sample_queries(vectors: EmbeddingRows, sample: int, length: float = NOISE) -> Vectors:
+    """Random rows of the catalogue with noise of this length added, like other photos of the same
+    product; unit vectors, shape (sample, dim). Always the same for the same rows."""
     random = np.random.default_rng(2024)
     chosen = random.permutation(len(vectors))[:sample]
     noise = random.standard_normal((len(chosen), vectors.shape[1]), dtype=np.float32)
-    noise *= 0.5 / np.linalg.norm(noise, axis=1, keepdims=True)
+    noise *= length / np.linalg.norm(noise, axis=1, keepdims=True)
     moved: Vectors = vectors[chosen].astype(np.float32) + noise
     moved /= np.linalg.norm(moved, axis=1, keepdims=True)
     return moved

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from PIL import Image
 from sqlalchemy import Connection, Engine
 
-from app.catalog.bulk_load import bulk
+from app.catalog.fallback_index import maintain_after_load
 from app.db import copy, locks
 from app.db.pipeline import open_pipeline
 from app.db.queries import embeddings, models
@@ -57,8 +57,8 @@ def embed(
     what was embedded until then is kept.
     """
     report, began = BackfillReport(left=_left(engine, model)), time.monotonic()
-    with bulk(engine, [model], report.left, notify):
-        _embed(engine, model, encoder, find, report, progress)
+    _embed(engine, model, encoder, find, report, progress)
+    maintain_after_load(engine, notify)
     report.seconds = round(time.monotonic() - began, 3)
     report.left = _left(engine, model)
     return report

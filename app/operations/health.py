@@ -18,10 +18,10 @@ from app.db.queries import (
     calibration,
     catalog_stats,
     database_info,
-    hnsw_index,
     index_builds,
     index_delta,
     models,
+    pgvector_index,
 )
 from app.db.schema import SCHEMA_REVISION
 from app.encoders.compiled_cache import CompiledCache
@@ -143,13 +143,19 @@ def _contents(connection: Connection, model: Model) -> Generator[HealthCheck, No
 
 def _pgvector(connection: Connection, model: Model) -> HealthCheck:
     name = "pgvector_index"
-    if hnsw_index.is_usable(connection, model.id):
-        return HealthCheck(name, "valid")
-    if hnsw_index.busy(connection, model.id):
-        return HealthCheck(name, "dropped by a running load, or being built")
+    if index := pgvector_index.measured(connection, model.id):
+        value = (
+            f"{index.lists:,} lists, {index.probes:,} of them searched; recall@10 "
+            f"{index.recall_at_10:.3f} over {index.rows:,} embeddings when it was built"
+        )
+        return HealthCheck(name, value)
+    if pgvector_index.busy(connection, model.id):
+        return HealthCheck(name, "being built")
+    if not pgvector_index.has_rows(connection, model, pgvector_index.MIN_ROWS):
+        return HealthCheck(name, f"none, as for all below {pgvector_index.MIN_ROWS:,} embeddings")
     advice = (
-        "It is missing, so searches without a build compare all embeddings: a load was "
-        "interrupted. Run `lookalike check --repair` as the role that migrates."
+        "It is missing, so searches without a build compare all embeddings. A worker whose role "
+        "owns the tables builds it, and so does `lookalike check --repair`."
     )
     return HealthCheck(name, None, False, advice)
 

@@ -14,7 +14,7 @@ from alembic import command
 from alembic.config import Config
 from sqlalchemy import Connection, Engine
 
-from app.catalog import bulk_load
+from app.catalog import fallback_index
 from app.db import locks, timeouts
 from app.db.engine import check_schema, check_server, driver_connection, schema_revision
 from app.db.locks import LockKey
@@ -64,7 +64,7 @@ def migrate(engine: Engine) -> str:
                 locks.release_session(connection, LockKey.MIGRATION)
                 timeouts.reset(connection)
                 connection.commit()
-    bulk_load.build_missing(engine, _log.warning)
+    fallback_index.maintain(engine, _log.warning)
     if revision is None:
         raise SchemaMismatch("The migrations left no revision behind; the database is damaged.")
     return revision

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
@@ -31,6 +32,11 @@ OPTIONS = (
     "--no-subscriptions",
     "--no-security-labels",
 )
+
+
+PGVECTOR_INDEX = re.compile(r" embedding_m\d+_(vec|ivf1|ivf2)_idx\b")
+"""In the dump's contents, pgvector's indexes and their comments. They are built by the migration:
+here the server's settings may not give them enough memory, and they have to be measured."""
 
 
 class RestoreFailed(LookalikeError):
@@ -113,7 +119,11 @@ def _load(engine: Engine, dump: Path, notify: ProgressCallback) -> None:
         schemas = database_info.schemas(connection)
     try:
         contents = client_tools.output("pg_restore", "--list", str(dump)).splitlines()
-        entries = [line for line in contents if not _creates_schema(line, schemas)]
+        entries = [
+            line
+            for line in contents
+            if not _creates_schema(line, schemas) and not PGVECTOR_INDEX.search(line)
+        ]
         with tempfile.NamedTemporaryFile("w", encoding="utf-8", suffix=".list") as order:
             order.write("\n".join(_triggers_before_rows(entries)) + "\n")
             order.flush()
@@ -132,7 +142,7 @@ def _triggers_before_rows(entries: Iterable[str]) -> list[str]:
     """The dump's contents with the stamp triggers moved before the rows.
 
     Otherwise rows would keep transaction ids of the old server, and renewing them afterwards would
-    insert each row into the HNSW index a second time.
+    write each row a second time.
     """
     lines = [line for line in entries if not line.startswith(";")]
     triggers = [

@@ -1,6 +1,7 @@
-"""Chooses the path that answers a search: FAISS, pgvector's HNSW index or an exact scan.
+"""Chooses the path that answers a search: FAISS, pgvector's index or an exact scan.
 
-A search without a filter uses FAISS if there is a usable build, else HNSW, else the exact scan.
+A search without a filter uses FAISS if there is a usable build, else pgvector's
+index, else the exact scan.
 A filter changes that by how many products pass: if few, all their pictures are compared in SQL; if
 many, the index is searched deeper and what does not pass is discarded; in between, or where the
 products that pass lie far from the query, the index is searched among the pictures that pass. The
@@ -14,7 +15,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
 from app.config import Settings
-from app.db.queries import embeddings, hnsw_index, index_delta, nearest, query_samples
+from app.db.queries import embeddings, index_delta, nearest, pgvector_index, query_samples
 from app.db.queries.nearest import Candidates, FilterClause, is_complete
 from app.index import faiss_index
 from app.index.faiss_index import IdSelector
@@ -86,11 +87,11 @@ def _find(request: RetrievalRequest, files: IndexFiles, settings: Settings) -> R
         rounds = _filtered_rounds(search, share, deep=share >= crossovers.deep_share)
     build_or_reason = open_build(request, files)
     if isinstance(build_or_reason, Reason):
-        return _by_hnsw(search, build_or_reason)
+        return _by_pgvector(search, build_or_reason)
     result_or_reason = by_faiss(search, build_or_reason, rounds)
     if isinstance(result_or_reason, RetrievalResult):
         return result_or_reason
-    fallback = _exact if search.is_filtered else _by_hnsw
+    fallback = _exact if search.is_filtered else _by_pgvector
     return fallback(search, result_or_reason)
 
 
@@ -181,24 +182,29 @@ def _filtered_rounds(search: PlannedSearch, share: float, *, deep: bool) -> Iter
     yield from selector_rounds(search)
 
 
-def _by_hnsw(search: PlannedSearch, reason: Reason) -> RetrievalResult:
-    """The answer without FAISS: an exact scan of up to `exact_rows` pictures, else the HNSW index,
-    else an exact scan of all."""
+def _by_pgvector(search: PlannedSearch, reason: Reason) -> RetrievalResult:
+    """The answer without FAISS: an exact scan of up to `exact_rows` pictures, else pgvector's
+    index, else an exact scan of all."""
     request = search.request
     few = compare_all(search, max_pictures=search.settings.exact_rows)
     if few is not None:
         return RetrievalResult(few, "exact", reason)
-    if not hnsw_index.is_usable(request.connection, request.model.id):
+    index = pgvector_index.measured(request.connection, request.model.id)
+    if index is None:
         return _exact(search, reason.extended("pgvector's index is missing, so all were compared"))
-    n = 4 * request.initial_fetch  # the recall of HNSW grows with it
+    n = 4 * request.initial_fetch
     for fetched in (n, n * RETRY_FACTOR):
-        candidates = nearest.hnsw(
-            request.connection, request.model, request.vector,
+        candidates = nearest.approximate(
+            request.connection, request.model, index, request.vector,
             n=fetched, k=request.k, excluded=request.excluded, hidden=request.hidden,
             filter_clause=search.filter_clause,
         )  # fmt: skip
         if is_complete(candidates, request.k):
-            return RetrievalResult(candidates, "pgvector-hnsw", reason)
+            measured = (
+                f"pgvector's index answered, with a recall@10 of {index.recall_at_10:.3f} when it "
+                f"was measured over {index.rows:,} embeddings"
+            )
+            return RetrievalResult(candidates, "pgvector", reason.extended(measured))
     return _exact(search, reason.extended("pgvector's index found too few pictures"))
 
 

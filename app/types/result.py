@@ -14,7 +14,7 @@ SimilarityLabel = Literal["same photo", "same product", "similar"]
 """The meaning of a distance between two pictures, from the strongest claim to the weakest."""
 
 
-SearchPath = Literal["faiss", "faiss-filtered", "pgvector-hnsw", "exact", "words"]
+SearchPath = Literal["faiss", "faiss-filtered", "pgvector", "exact", "words"]
 
 
 ReasonCode = Literal["build", "filter", "words", "no_build", "file", "large_delta", "few_nominated"]

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from sqlalchemy import Connection, text
 
 from app.bootstrap import App
+from app.catalog import fallback_index
 from app.config import Settings
 from app.db import copy
 from app.db.embedded import server as embedded_server
@@ -53,19 +54,24 @@ def generate_clusters(rows: int, seed: int) -> NDArray[np.int64]:
 
 @contextmanager
 def catalogue(
-    rows: int, *, hnsw: bool = False, own: bool = False, titled: bool = False
+    rows: int,
+    *,
+    pgvector: bool = False,
+    hnsw: bool = False,
+    own: bool = False,
+    titled: bool = False,
 ) -> Iterator[App]:
     """A database of `rows` products with one picture each, vacuumed; deleted at the end.
 
-    `hnsw` adds pgvector's index; with `titled` the products are those of `titled_products`. If
-    `LOOKALIKE_BENCH_KEEP` names a folder, the database is kept there and reused by the next
-    benchmark of the same size. Benchmarks that change the products pass `own=True` and get a
-    database that is not shared. Kept databases are never migrated: delete them after a new
-    migration.
+    `pgvector` adds pgvector's index, `hnsw` an HNSW index to compare with; with `titled` the
+    products are those of `titled_products`. If `LOOKALIKE_BENCH_KEEP` names a folder, the database
+    is kept there and reused by the next benchmark of the same size. Benchmarks that change the
+    products pass `own=True` and get a database that is not shared. Kept databases are never
+    migrated: delete them after a new migration.
     """
     keep_folder = None if own else os.environ.get("LOOKALIKE_BENCH_KEEP")
     home = (
-        Path(keep_folder, f"{rows}{'-hnsw' * hnsw}{'-titled' * titled}")
+        Path(keep_folder, f"{rows}{'-ivf' * pgvector}{'-hnsw' * hnsw}{'-titled' * titled}")
         if keep_folder
         else Path(tempfile.mkdtemp(prefix=FOLDER_PREFIX))
     )
@@ -73,8 +79,12 @@ def catalogue(
     try:
         with App(Settings(home=home, model="embedded", sample_queries=False)) as app:
             if not (home / FILLED_FILE).exists():
-                app.initialise()  # only once: it would create the HNSW index that was left out
+                app.initialise()  # only once: it would create the index that was left out
                 durations = _fill_database(app, rows, hnsw, titled)
+                if pgvector:
+                    began = time.monotonic()
+                    fallback_index.maintain(app.engine)
+                    durations["pgvector_s"] = time.monotonic() - began
                 (home / FILLED_FILE).write_text(json.dumps(durations))
             yield app
     finally:
@@ -84,7 +94,8 @@ def catalogue(
 
 
 def load_durations(app: App) -> dict[str, float]:
-    """Seconds to insert the vectors (`vectors_s`) and to build pgvector's index (`hnsw_s`)."""
+    """Seconds to insert the vectors (`vectors_s`), to build and measure pgvector's index
+    (`pgvector_s`), and to build an HNSW index (`hnsw_s`)."""
     durations: dict[str, float] = json.loads((app.settings.home / FILLED_FILE).read_text())
     return durations
 
@@ -94,7 +105,6 @@ def _fill_database(app: App, rows: int, hnsw: bool, titled: bool) -> dict[str, f
     durations: dict[str, float] = {}
     with app.engine.begin() as connection:
         connection.execute(text("SET LOCAL statement_timeout = 0"))
-        connection.execute(text(f"DROP INDEX embedding_m{model.id}_vec_idx"))
         connection.execute(
             text(
                 "INSERT INTO picture (sha256, width, height, thumbnail) SELECT"
@@ -129,7 +139,7 @@ def _fill_database(app: App, rows: int, hnsw: bool, titled: bool) -> dict[str, f
             connection.execute(text("SET LOCAL maintenance_work_mem = '2GB'"))
             connection.execute(
                 text(
-                    f"CREATE INDEX embedding_m{model.id}_vec_idx ON embedding_m{model.id}"
+                    f"CREATE INDEX embedding_m{model.id}_hnsw_idx ON embedding_m{model.id}"
                     f" USING hnsw ((vec::halfvec({model.dim})) halfvec_cosine_ops)"
                 )
             )

@@ -152,7 +152,7 @@ def main() -> None:
     existing = options.home and App(
         Settings(home=options.home, model="embedded", sample_queries=False)
     )
-    with existing if existing else catalogue(options.rows, hnsw=True) as app:
+    with existing if existing else catalogue(options.rows, pgvector=True) as app:
         if "read" in options.parts:
             measure_read(report, app, options.rows, options.rounds)
         plain_faiss_s = (

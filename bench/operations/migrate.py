@@ -118,7 +118,7 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=100_000)
     parser.add_argument("--service", type=Path, help="folder of another checkout")
     options = parser.parse_args()
-    with catalogue(options.rows, hnsw=True) as app:
+    with catalogue(options.rows, pgvector=True) as app:
         migrate(app.engine)  # computes the identity keys, as in a real catalogue
         app.indexer.rebuild()
         if options.service:

@@ -61,7 +61,6 @@ def add_model(app: App) -> str:
     with app.engine.begin() as connection:
         connection.execute(text("SET LOCAL statement_timeout = 0"))
         model = models.register(connection, name, "1", DIM, name)
-        connection.execute(text(f"DROP INDEX embedding_m{model.id}_vec_idx"))
         connection.execute(
             text(
                 "INSERT INTO embedding (model_id, picture_id, vec)"

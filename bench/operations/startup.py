@@ -138,7 +138,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()
     report = BenchmarkReport("startup", "Start-up")
-    with catalogue(options.rows, hnsw=True) as app, tempfile.TemporaryDirectory() as folder:
+    with catalogue(options.rows, pgvector=True) as app, tempfile.TemporaryDirectory() as folder:
         app.indexer.rebuild()
         picture = Path(folder) / "photo.jpg"
         picture.write_bytes(generate_photo(1))

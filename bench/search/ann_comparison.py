@@ -116,10 +116,10 @@ def plain_faiss(ids: Ids, vectors: Vectors) -> Candidate:
 
 
 def pgvector(app: App) -> Candidate:
-    """pgvector's HNSW index on the same table, with plain SQL."""
+    """An HNSW index of pgvector on the same table, with plain SQL."""
     with app.engine.connect() as connection:
         size = connection.exec_driver_sql(
-            "SELECT pg_relation_size('embedding_m1_vec_idx')"
+            "SELECT pg_relation_size('embedding_m1_hnsw_idx')"
         ).scalar_one()
     url = database_url(app.settings)
     sql = """SELECT picture_id FROM embedding_m1

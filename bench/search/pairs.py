@@ -29,7 +29,7 @@ COVERAGE = text("SELECT count(*) FROM analytics.coverage")
 
 def main() -> None:
     rows = int(sys.argv[1]) if len(sys.argv) > 1 else 100_000
-    with catalogue(rows, hnsw=True) as app, app.engine.connect() as connection:
+    with catalogue(rows, pgvector=True) as app, app.engine.connect() as connection:
         connection.execute(text("SET statement_timeout = 0"))
         for name, sql in (
             ("similar_products", SIMILAR), ("outliers", OUTLIERS), ("duplicate_groups", GROUPS),

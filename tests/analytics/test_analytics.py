@@ -19,6 +19,7 @@ from app.search.query_encoder import round_query, unit_direction
 from app.types import Model, Query
 from support.analysts import catalogue, login
 from support.colours import photo
+from support.fallback import build_pgvector_index
 from support.paths import REPO
 from support.shop import vectors
 
@@ -282,8 +283,9 @@ def test_a_placeholder_picture_makes_no_pairs(analyst: psycopg.Connection) -> No
 
 def test_pairs_are_computed_with_the_index(shop: App, owner: psycopg.Connection) -> None:
     model = shop.catalog.model()
+    build_pgvector_index(shop)
     used = f"""SELECT idx_scan FROM pg_stat_user_indexes
-        WHERE indexrelname = 'embedding_m{model.id}_vec_idx'"""
+        WHERE indexrelname = 'embedding_m{model.id}_ivf1_idx'"""
     # A sequential scan of ninety rows would be cheaper than the index.
     owner.execute("SET enable_seqscan = off")
     owner.execute("SELECT count(*) FROM analytics.near_duplicate_pairs(0.1)")
@@ -295,10 +297,10 @@ def test_pairs_are_computed_with_the_index(shop: App, owner: psycopg.Connection)
 def test_index_settings_are_local_to_the_function(analyst: psycopg.Connection) -> None:
     with analyst.transaction():
         rows(analyst, "SELECT '[1]'::vector")
-        analyst.execute("SET LOCAL hnsw.ef_search = 77")
+        analyst.execute("SET LOCAL ivfflat.probes = 77")
         rows(analyst, "SELECT count(*) FROM analytics.near_duplicate_pairs(0.1)")
-        assert rows(analyst, "SHOW hnsw.ef_search") == [("77",)]
-        assert rows(analyst, "SHOW hnsw.iterative_scan") == [("off",)]
+        assert rows(analyst, "SHOW ivfflat.probes") == [("77",)]
+        assert rows(analyst, "SHOW ivfflat.iterative_scan") == [("off",)]
 
 
 # Comparison, centroid and outliers

@@ -14,8 +14,10 @@ from app.api import cursors
 from app.api.cursors import Cursors
 from app.api.problems import BadCursor
 from app.bootstrap import App
+from app.search import page_budget
+from app.types import Product
 from support.api_client import ApiClient, api_served
-from support.shop import add, numbered
+from support.shop import add, add_products, numbered
 
 SEARCH, OTHER = bytes(16), bytes([1] * 16)
 
@@ -84,6 +86,20 @@ def test_pages_do_not_repeat_products_that_moved(served: ApiClient, app: App) ->
     assert others[0] == "NEW" and not set(shown) & set(others)
     assert len(others) == 12 - 1 - 5 + 1  # all but the one asked with and those shown
     assert rest["cursor"] is None
+
+
+def test_a_page_that_was_given_up_has_a_cursor(
+    served: ApiClient, app: App, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(page_budget, "MIN_DEDUPLICATED", 4)
+    monkeypatch.setattr(page_budget, "FOLD_FACTOR", 2)
+    add_products(app, [(Product(f"SAME{n:02}", "Orova lamp"), [500]) for n in range(13)])
+    asked: dict[str, Any] = {"sku": "SAME00", "k": 3}
+    first = served.post("/v1/search", asked).json()
+    assert len(first["matches"]) == 1 and len(first["matches"][0]["folded"]) == 9
+    second = served.post("/v1/search", asked | {"cursor": first["cursor"]}).json()
+    assert len(second["matches"]) == 3
+    assert not any(match["sku"].startswith("SAME") for match in second["matches"])
 
 
 def test_a_cursor_is_of_one_search(served: ApiClient) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pytest
 from sqlalchemy import Connection
 
 from app.bootstrap import App
@@ -13,40 +12,29 @@ def autocommit(app: App) -> Connection:
     return app.engine.connect().execution_options(isolation_level="AUTOCOMMIT")
 
 
-@pytest.mark.parametrize(
-    ("first", "second", "taken"),
-    [
-        pytest.param(True, True, False, id="two creations of the index"),
-        pytest.param(True, False, False, id="a load during the creation"),
-        pytest.param(False, True, False, id="a creation during a load"),
-        pytest.param(False, False, True, id="two loads"),
-    ],
-)
-def test_the_hnsw_lock_is_shared_by_loads_only(
-    app: App, first: bool, second: bool, taken: bool
-) -> None:
+def test_one_process_at_a_time_changes_pgvectors_indexes_of_a_model(app: App) -> None:
     with (
         autocommit(app) as one,
         autocommit(app) as other,
-        locks.hnsw_index(one, 1, exclusive=first) as held,
-        locks.hnsw_index(other, 1, exclusive=second) as also,
+        locks.pgvector_index(one, 1) as held,
+        locks.pgvector_index(other, 1) as also,
     ):
-        assert (held, also) == (True, taken)
+        assert (held, also) == (True, False)
 
 
-def test_the_hnsw_locks_of_two_models_are_independent(app: App) -> None:
+def test_the_pgvector_locks_of_two_models_are_independent(app: App) -> None:
     with (
         autocommit(app) as one,
         autocommit(app) as other,
-        locks.hnsw_index(one, 1, exclusive=True) as held,
-        locks.hnsw_index(other, 2, exclusive=True) as also,
+        locks.pgvector_index(one, 1) as held,
+        locks.pgvector_index(other, 2) as also,
     ):
         assert held and also
 
 
-def test_the_hnsw_lock_ends_with_its_block(app: App) -> None:
+def test_the_pgvector_lock_ends_with_its_block(app: App) -> None:
     with autocommit(app) as one, autocommit(app) as other:
-        with locks.hnsw_index(one, 1, exclusive=True):
+        with locks.pgvector_index(one, 1):
             pass
-        with locks.hnsw_index(other, 1, exclusive=True) as taken:
+        with locks.pgvector_index(other, 1) as taken:
             assert taken

@@ -16,11 +16,12 @@ from app.config import Settings
 from app.types import Filters, Query, SearchResult
 from conftest import Fill
 from support.colours import choose_colours
+from support.fallback import build_pgvector_index
 from support.random_catalogue import fill
 
 pytestmark = pytest.mark.xdist_group("query_plans")  # the catalogues are filled once
 SIZES = (100, 2000, 8000)
-HNSW = "embedding_m1_vec_idx"
+PGVECTOR = "embedding_m1_ivf1_idx"
 STAMP = "embedding_m1_changed_in_idx"
 
 
@@ -32,7 +33,12 @@ def scale_row_estimates(sql: psycopg.Connection, times: int) -> None:
     )
 
 
-FILLED = {size: partial(fill, rows=size) for size in SIZES}
+def fill_and_index(app: App, rows: int) -> None:
+    fill(app, rows)
+    build_pgvector_index(app)
+
+
+FILLED = {size: partial(fill_and_index, rows=size) for size in SIZES}
 
 
 @pytest.fixture(params=SIZES)
@@ -81,7 +87,7 @@ def test_the_exact_scan_never_uses_the_approximate_index(
     scale_row_estimates(sql, 1000)
     assert ask(app).plan.path == "exact"
     assert len(plans.captured) == 2
-    assert not any(HNSW in plan for plan in plans.captured)
+    assert not any(PGVECTOR in plan for plan in plans.captured)
 
 
 def test_a_filtered_scan_never_uses_the_approximate_index(
@@ -89,7 +95,7 @@ def test_a_filtered_scan_never_uses_the_approximate_index(
 ) -> None:
     assert ask(app, filters=Filters({"brand": "b7"})).plan.path == "exact"
     assert plans.captured
-    assert not any(HNSW in plan for plan in plans.captured)
+    assert not any(PGVECTOR in plan for plan in plans.captured)
 
 
 def test_the_delta_is_selected_by_its_stamp_and_searched_exactly(
@@ -100,7 +106,7 @@ def test_the_delta_is_selected_by_its_stamp_and_searched_exactly(
     sql.execute("ANALYZE")
     assert ask(app).plan.path == "faiss"
     [plan] = plans.captured
-    assert HNSW not in plan
+    assert PGVECTOR not in plan
     if rows > SIZES[0]:
         assert STAMP in plan
         assert "Seq Scan on embedding_m1" not in plan
@@ -110,5 +116,5 @@ def test_the_delta_is_selected_by_its_stamp_and_searched_exactly(
 def test_the_fallback_uses_the_approximate_index(settings: Settings, rows: int) -> None:
     with App(settings.model_copy(update={"exact_rows": 10}), choose=choose_colours) as small:
         plans = Plans(small)
-        assert ask(small).plan.path == "pgvector-hnsw"
-        assert HNSW in plans.captured[0]
+        assert ask(small).plan.path == "pgvector"
+        assert PGVECTOR in plans.captured[0]

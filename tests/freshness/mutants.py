@@ -220,12 +220,12 @@ MUTANTS = (
     ),
     # The index is on this cast, with the 49 dimensions of the test encoder.
     Mutant(
-        "the exact scan may use the HNSW index",
+        "the exact scan may use pgvector's index",
         (
             (
                 NEAREST,
-                "ORDER BY (e.vec <=> CAST(%(q)s AS halfvec)) + 0",
-                "ORDER BY e.vec::halfvec(49) <=> CAST(%(q)s AS halfvec(49))",
+                "ORDER BY (e.vec <=> CAST(%(q)s AS halfvec)) + 0, e.picture_id",
+                "AND e.picture_id <> -1 ORDER BY e.vec::halfvec(49) <=> CAST(%(q)s AS halfvec(49))",
             ),
         ),
         ("plans",),
@@ -338,8 +338,8 @@ MUTANTS = (
         ("models",),
     ),
     Mutant(
-        "two processes create an HNSW index at the same time",
-        ((LOCKS, '"" if exclusive else "_shared"', '"_shared"'),),
+        "two processes change pgvector's indexes at the same time",
+        ((LOCKS, "pg_try_advisory_lock(:key, :m", "pg_try_advisory_lock_shared(:key, :m"),),
         ("locks",),
     ),
     Mutant(

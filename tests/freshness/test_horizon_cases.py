@@ -223,7 +223,6 @@ def test_a_table_rewritten_in_place_is_searched_in_its_new_state(
 ) -> None:
     """A change of the column type rewrites values without firing triggers."""
     built(app)
-    sql.execute("DROP INDEX embedding_m1_vec_idx")
     sql.execute("DROP SCHEMA analytics CASCADE")  # its views forbid it
     sql.execute(
         "ALTER TABLE embedding ALTER COLUMN vec TYPE halfvec USING"

@@ -588,7 +588,6 @@ def test_a_vector_that_is_a_little_too_long_is_indexed_as_a_unit_vector(
 def test_a_vector_of_another_dimension_is_refused(app: App, sql: psycopg.Connection) -> None:
     add(app, numbered(5))
     sql.execute("ALTER TABLE embedding_m1 DROP CONSTRAINT embedding_m1_dim_check")
-    sql.execute("DROP INDEX embedding_m1_vec_idx")
     sql.execute("UPDATE embedding SET vec = '[1,0]' WHERE picture_id = 3")
     with pytest.raises(BuildRefused, match="49"):
         app.indexer.rebuild()
@@ -598,7 +597,6 @@ def test_alternating_invalid_vectors_are_refused(app: App, sql: psycopg.Connecti
     """Their total length equals that of valid vectors."""
     add(app, numbered(5))
     sql.execute("ALTER TABLE embedding_m1 DROP CONSTRAINT embedding_m1_dim_check")
-    sql.execute("DROP INDEX embedding_m1_vec_idx")
     for picture, width in ((2, 48), (3, 50)):
         vector = "[1" + ",0" * (width - 1) + "]"
         sql.execute("UPDATE embedding SET vec = %s WHERE picture_id = %s", [vector, picture])
@@ -630,12 +628,8 @@ def test_embeddings_written_by_copy_are_read_unchanged(
 
 
 def twenty_thousand(app: App) -> None:
-    """Far more embeddings than the connection buffers.
-
-    Without pgvector's index, which so many equal vectors are slow to enter.
-    """
+    """Far more embeddings than the connection buffers."""
     with app.engine.begin() as connection:
-        connection.exec_driver_sql("DROP INDEX embedding_m1_vec_idx")
         connection.exec_driver_sql(TWENTY_THOUSAND)
 
 

@@ -20,7 +20,7 @@ import psycopg
 import pytest
 
 from app.bootstrap import App
-from app.catalog import bulk_load
+from app.catalog import fallback_index
 from app.config import Settings
 from app.db.embedded import binaries
 from app.db.embedded import server as embedded_server
@@ -154,7 +154,7 @@ def test_a_finished_run_stays_finished_when_the_index_rebuild_is_interrupted(
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(bulk_load, "build_missing", interrupt)
+    monkeypatch.setattr(fallback_index, "maintain", interrupt)
     with pytest.raises(KeyboardInterrupt):
         ingest(app, source)
     newest = sql.execute("SELECT state, report->'deleted' FROM ingest_run ORDER BY id DESC")

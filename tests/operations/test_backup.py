@@ -24,7 +24,7 @@ from app.config import Settings
 from app.db import client_tools
 from app.db.embedded import server as embedded_server
 from app.db.engine import make_engine
-from app.db.queries import database_info
+from app.db.queries import database_info, pgvector_index
 from app.db.schema import SCHEMA_REVISION
 from app.duplicates.verdicts import decide
 from app.errors import BadInput, DatabaseUnsuitable, SchemaMismatch
@@ -37,6 +37,7 @@ from app.operations.restore import RestoreFailed, restore
 from app.types import Query
 from support import servers
 from support.colours import choose_colours, photo
+from support.fallback import build_pgvector_index
 from support.paths import REPO
 from support.shop import add, numbered
 
@@ -53,7 +54,7 @@ def elsewhere(new_database: Make, tmp_path: Path) -> Iterator[App]:
 
 @pytest.fixture(scope="module")
 def stored(server_home: Path, template: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A backup of a catalogue of twelve products with an index. Read-only."""
+    """A backup of a catalogue of twelve products with both indexes. Read-only."""
     with psycopg.connect(embedded_server.url(server_home, "postgres"), autocommit=True) as admin:
         admin.execute(f"CREATE DATABASE backed_up TEMPLATE {template}")
     folder = tmp_path_factory.mktemp("backups")
@@ -61,6 +62,7 @@ def stored(server_home: Path, template: str, tmp_path_factory: pytest.TempPathFa
     with App(Settings(home=folder / "home", database_url=url), choose=choose_colours) as app:
         add(app, numbered(12))
         app.indexer.rebuild()
+        build_pgvector_index(app)
         backup(app.engine, folder / "stored")
     with psycopg.connect(embedded_server.url(server_home, "postgres"), autocommit=True) as admin:
         admin.execute("DROP DATABASE backed_up WITH (FORCE)")
@@ -114,6 +116,23 @@ def test_a_restored_catalogue_can_be_indexed_and_changed_and_continues_its_id_se
     add(elsewhere, {"NEW": [100]})
     plan = elsewhere.search.search(Query(picture=photo(100), k=3)).plan
     assert (plan.path, plan.delta_rows) == ("faiss", 1)
+
+
+def test_pgvectors_index_is_not_restored_but_built(
+    elsewhere: App,
+    stored: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """With the memory that this server has for it."""
+    monkeypatch.setattr(pgvector_index, "MIN_ROWS", 10)
+    assert "embedding_m1_ivf1_idx" in client_tools.output(
+        "pg_restore", "--list", str(stored / DUMP)
+    )
+    restore(elsewhere.engine, stored)
+    assert "Building pgvector's index of colours" in caplog.text
+    with elsewhere.engine.connect() as connection:
+        assert pgvector_index.measured(connection, 1) is not None
 
 
 def test_every_restored_row_has_the_transaction_id_of_the_restore(

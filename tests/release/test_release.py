@@ -108,3 +108,14 @@ def test_the_workflows_run_what_exists() -> None:
     made = {target for run in runs for target in re.findall(r"\bmake ([a-z-]+)", run)}
     assert made and made <= targets
     assert ".ci/run" in runs
+
+
+def test_the_demo_installs_no_tool_of_the_tests() -> None:
+    """`make demo` from nothing ends with the demo, and `make test` adds what tests need."""
+    for target, extras in (("demo", False), ("test", True)):
+        planned = subprocess.run(
+            ["make", "--dry-run", "--always-make", target],
+            cwd=REPO, capture_output=True, text=True, check=True,
+        ).stdout  # fmt: skip
+        assert "pip install --no-compile -e .\n" in planned
+        assert ('".[test]"' in planned) is extras

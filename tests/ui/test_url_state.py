@@ -152,7 +152,7 @@ def test_an_age_is_shown_in_its_largest_unit(age: timedelta, text: str) -> None:
         ("exact", "no_build", True),
         ("exact", "file", True),
         ("exact", "few_nominated", True),
-        ("pgvector-hnsw", "large_delta", True),
+        ("pgvector", "large_delta", True),
     ],
 )
 def test_only_a_path_that_is_not_the_first_choice_is_a_fallback(

@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import Connection, text
 
 from app.db import timeouts
-from app.db.queries import hnsw_index, index_builds
+from app.db.queries import index_builds, pgvector_index
 
 EXAMPLES = 5
 """How many problems of a check are named."""
@@ -68,7 +68,7 @@ WHERE NOT EXISTS (
         AND strpos(pg_get_constraintdef(con.oid), wanted.says) > 0)"""
 
 # Compared only at the same migration: older code does not know what a later migration removed.
-# HNSW indexes are not included: a load may have dropped one, which HNSW_MISSING checks.
+# pgvector's indexes are not included: PGVECTOR_MISSING checks them.
 CONSTRAINTS_MISSING = """
 SELECT wanted.name AS example FROM unnest(string_to_array(:names, ' ')) AS wanted (name)
 WHERE (SELECT version_num FROM alembic_version) = :revision
@@ -97,9 +97,9 @@ INDEXES_INVALID = """
 SELECT i.indexrelid::regclass AS example
 FROM pg_index AS i JOIN pg_class AS c ON c.oid = i.indexrelid
 WHERE c.relnamespace = to_regnamespace('public') AND NOT (i.indisvalid AND i.indisready)
-    AND c.relname !~ '^embedding_m[0-9]+_vec_idx$'"""
+    AND c.relname !~ '^embedding_m[0-9]+_(vec|ivf1|ivf2)_idx$'"""
 
-HNSW_MISSING = f"SELECT model.name AS example {hnsw_index.FROM_MODELS_WITHOUT_INDEX}"
+PGVECTOR_MISSING = pgvector_index.MODELS_WITHOUT_INDEX
 
 # In tables below 1 MB a bad plan does not matter.
 NEVER_ANALYSED = """

@@ -1,8 +1,8 @@
-"""Nearest-neighbour SQL: the nearest pictures and the products that show them, exact or by HNSW.
+"""Nearest-neighbour SQL: the nearest pictures and the products that show them, exact or by index.
 
 PostgreSQL's `<=>` computes every distance: cosine distance (0 to 2), double precision. A statement
 that orders by distance first and has to be exact orders by `(vec <=> q) + 0`: without the `+ 0`
-PostgreSQL's planner may use the HNSW index, which is approximate.
+PostgreSQL's planner may use an index, which is approximate.
 """
 
 from __future__ import annotations
@@ -15,8 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy import Connection, Row, text
 
+from app.db.queries import pgvector_index
 from app.db.queries.filter_sql import condition
-from app.types import Filters, Hit, Model, Vector
+from app.db.queries.pgvector_index import MeasuredIndex
+from app.types import Filters, Hit, Model, Vector, Vectors
 
 TOLERANCE = 2e-4
 """Cosine distance by which FAISS and PostgreSQL's `<=>` may differ: FAISS takes the inner product
@@ -42,8 +44,8 @@ HIT_COUNTS = """(
     FROM hit
 ) AS seen"""
 """Counts over the CTE hit: rows from the build (held), rows from elsewhere (fresh), and the largest
-distance among the fresh ones. In EXACT and HNSW, which use no build, all rows are fresh. `build` is
-more columns of a statement that uses one (`index_delta.BUILD_COUNTS`)."""
+distance among the fresh ones. In EXACT and APPROXIMATE, which use no build, all rows are fresh.
+`build` is more columns of a statement that uses one (`index_delta.BUILD_COUNTS`)."""
 
 PRODUCT_PAGE = (
     BEST_PER_PRODUCT
@@ -63,19 +65,27 @@ WITH hit AS MATERIALIZED (
     LIMIT %(n)s
 )"""
 
-# PostgreSQL's planner uses the HNSW index only with the same cast as in the index, and in ascending
-# order of the bare operator.
-HNSW = """
+# PostgreSQL's planner uses pgvector's index only with the same cast and condition as in the index,
+# and in ascending order of the bare operator.
+APPROXIMATE = """
 WITH hit AS MATERIALIZED (
     SELECT e.picture_id, e.vec::halfvec({dim}) <=> CAST(%(q)s AS halfvec({dim})) AS distance,
         true AS fresh
     FROM embedding AS e
-    WHERE e.model_id = {model}{shown}
+    WHERE e.model_id = {model} AND e.{named}{shown}
     ORDER BY e.vec::halfvec({dim}) <=> CAST(%(q)s AS halfvec({dim}))
     LIMIT %(n)s
 )"""
 
-# The order is by product first, which the HNSW index cannot give. `LIMIT NULL` means no limit.
+PROBED = """
+SELECT array_agg(picture_id) FROM (
+    SELECT picture_id FROM embedding_m{model} WHERE {named}
+    ORDER BY vec::halfvec({dim}) <=> CAST(%(q)s AS halfvec({dim}))
+    LIMIT %(k)s
+) AS found"""
+"""The pictures that pgvector's index finds for a query."""
+
+# The order is by product first, which no index can give. `LIMIT NULL` means no limit.
 EXACT_FILTERED = """
 WITH passing AS MATERIALIZED (
     SELECT pp.product_id, pp.picture_id
@@ -168,9 +178,10 @@ def exact(
     return candidates_from_rows(rows, rows[0].farthest if examined >= n else None, examined)
 
 
-def hnsw(
+def approximate(
     connection: Connection,
     model: Model,
+    index: MeasuredIndex,
     query: Vector,
     *,
     n: int,
@@ -179,24 +190,36 @@ def hnsw(
     hidden: Sequence[int] = (),
     filter_clause: FilterClause = EVERYTHING,
 ) -> Candidates:
-    """The products of about the `n` nearest pictures, at most `k`, by pgvector's HNSW index.
+    """The products of about the `n` nearest pictures, at most `k`, by a measured pgvector index.
 
     Approximate: the result never counts as complete, even with fewer than `n` pictures. Sets
-    `hnsw.ef_search` and `hnsw.iterative_scan` for the transaction.
+    `ivfflat.probes` and `ivfflat.iterative_scan` for the transaction.
     """
-    settings = {
-        "hnsw.ef_search": str(min(max(100, 2 * n), 1000)),
-        "hnsw.iterative_scan": "strict_order",
-    }
-    for name, value in settings.items():
-        connection.execute(
-            text("SELECT set_config(:name, :value, true)"), {"name": name, "value": value}
-        )
-    sql = (HNSW + PRODUCT_PAGE).format(
-        model=model.id, dim=model.dim, build="", **filter_clause.parts
+    pgvector_index.set_probes(connection, index.probes)
+    sql = (APPROXIMATE + PRODUCT_PAGE).format(
+        model=model.id, dim=model.dim, named=index.condition, build="", **filter_clause.parts
     )
     rows = fetch_rows(connection, sql, query, k, excluded, hidden, n=n, **filter_clause.values)
     return candidates_from_rows(rows, rows[0].farthest or 0.0, rows[0].fresh)
+
+
+def probed_ids(
+    connection: Connection, model: Model, slot: int, probes: int, queries: Vectors, k: int
+) -> NDArray[np.int64]:
+    """The ids of about the `k` nearest pictures of each query, shape (n, dim), by the pgvector
+    index in a slot with so many probes: (n, k), padded with -1.
+
+    Sets this transaction up to use the index.
+    """
+    pgvector_index.set_probes(connection, probes, iterate=False)
+    connection.execute(text("SET LOCAL enable_seqscan = off"))
+    sql = PROBED.format(model=model.id, dim=model.dim, named=pgvector_index.condition(slot))
+    ids = np.full((len(queries), k), -1, np.int64)
+    for row, query in zip(ids, queries.astype(np.float16), strict=True):
+        values = {"q": literal(query), "k": k}
+        found = connection.exec_driver_sql(sql, values).scalar_one() or []
+        row[: len(found)] = found
+    return ids
 
 
 def exact_filtered(

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, text
 
+from app.db.queries import pgvector_index
 from app.types import Model
 
 MAX_SHARED_BY = 8
@@ -88,9 +89,13 @@ def near_pairs(
 ) -> list[NearPair]:
     """Pairs of these products (ids) and others with pictures at a distance of at most `within`.
 
-    Uses pgvector's HNSW index, so a pair may be missed. Placeholders make no pairs.
+    Uses pgvector's index if there is one, so a pair may be missed, and sets `ivfflat.probes` for
+    the transaction. Placeholders make no pairs.
     """
-    vec = f"vec::halfvec({model.dim})"
+    vec, named = f"vec::halfvec({model.dim})", "true"
+    if index := pgvector_index.measured(connection, model.id):
+        pgvector_index.set_probes(connection, index.probes)
+        named = f"e.{index.condition}"
     sql = f"""
         WITH shown AS MATERIALIZED (
             SELECT looked.id AS product_id, first.picture_id, e.{vec} AS vec
@@ -102,7 +107,7 @@ def near_pairs(
             SELECT shown.product_id, near.picture_id, near.distance
             FROM shown, LATERAL (
                 SELECT e.picture_id, e.{vec} <=> shown.vec AS distance
-                FROM embedding AS e WHERE e.model_id = {model.id}
+                FROM embedding AS e WHERE e.model_id = {model.id} AND {named}
                 ORDER BY e.{vec} <=> shown.vec LIMIT :neighbours) AS near
             WHERE near.distance <= :within
         )

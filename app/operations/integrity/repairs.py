@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 from sqlalchemy import Connection, Engine
 
-from app.catalog import bulk_load
+from app.catalog import fallback_index
 from app.db import locks, notifications, timeouts
 from app.db.locks import LockKey
 from app.db.queries import (
@@ -75,9 +75,9 @@ def fail_abandoned_runs(engine: Engine) -> str:
         return f"{ingest_runs.fail_abandoned(connection)} loads were recorded as failed"
 
 
-def build_hnsw(engine: Engine) -> str:
-    """Create HNSW indexes that an interrupted load left missing."""
-    made = bulk_load.build_missing(engine)
+def maintain_fallback(engine: Engine) -> str:
+    """Build pgvector's indexes that are missing."""
+    made = fallback_index.maintain(engine)
     return f"pgvector's index was made of {', '.join(model.name for model in made) or 'none'}"
 
 

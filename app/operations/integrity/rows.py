@@ -146,10 +146,10 @@ QUERIES = (
     ),
     IntegrityQuery(
         "pgvector-index-missing", "error", "models without pgvector's index",
-        integrity.HNSW_MISSING,
-        "A load was interrupted. Searches without a build compare all embeddings. Run `lookalike "
-        "check --repair` as the role that migrates.",
-        repairs.build_hnsw,
+        integrity.PGVECTOR_MISSING,
+        "Searches without a build compare all embeddings. Run `lookalike check --repair` as the "
+        "role that migrates; its worker builds it too.",
+        repairs.maintain_fallback,
     ),
     IntegrityQuery(
         "never-analysed", "warning", "tables without statistics for PostgreSQL's planner",

@@ -1,0 +1,464 @@
+"""pgvector's index: built, measured and replaced beside searches, whatever interrupts it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import psycopg
+import pytest
+
+from app.bootstrap import App
+from app.catalog import fallback_index
+from app.config import Settings
+from app.db import locks
+from app.db.queries import embeddings, models, nearest, pgvector_index
+from app.db.queries.pgvector_index import MeasuredIndex
+from app.errors import BuildRefused, LookalikeError
+from app.images.decoding import decode
+from app.models.backfill import embed
+from app.operations.fallback_upkeep import FallbackUpkeep
+from app.operations.health import status
+from app.operations.integrity import CheckOptions, check
+from app.operations.migrate import migrate
+from app.types import Query, SearchResult
+from conftest import Fill
+from support import servers
+from support.colours import ColourEncoder, choose_colours, photo
+from support.exact import assert_exact
+from support.paths import REPO
+from support.random_catalogue import fill
+from support.shop import add, numbered
+from support.sources import ingest, write_source
+
+ROWS = 60
+MANY = 8000
+
+
+@pytest.fixture
+def settings(settings: Settings) -> Settings:
+    """With few exact rows, so that searches use pgvector's index."""
+    return settings.model_copy(update={"exact_rows": 20})
+
+
+@pytest.fixture
+def few(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ten rows are enough for an index."""
+    monkeypatch.setattr(pgvector_index, "MIN_ROWS", 10)
+
+
+@pytest.fixture
+def full(app: App, few: None) -> App:
+    """Sixty products without a build, and without pgvector's index."""
+    add(app, numbered(ROWS), colour="red")
+    return app
+
+
+@pytest.fixture
+def indexed(full: App) -> App:
+    """The same with the index."""
+    assert [model.id for model in fallback_index.maintain(full.engine)] == [1]
+    return full
+
+
+def index(app: App) -> MeasuredIndex | None:
+    with app.engine.connect() as connection:
+        return pgvector_index.measured(connection, 1)
+
+
+def names(sql: psycopg.Connection) -> list[str]:
+    """The names of the indexes of vectors."""
+    statement = """SELECT indexname FROM pg_indexes WHERE tablename = 'embedding_m1'
+        AND indexdef ~ 'USING (hnsw|ivfflat)' ORDER BY 1"""
+    return [row[0] for row in sql.execute(statement)]
+
+
+def ask(app: App, seed: int = 1000) -> SearchResult:
+    return app.search.search(Query(picture=photo(seed)))
+
+
+def healthy(app: App) -> tuple[bool, object]:
+    """The status check of pgvector's index: ok and value."""
+    checks = status(app.engine, app.files, app.settings).checks
+    (index_check,) = [each for each in checks if each.name == "pgvector_index"]
+    return index_check.ok, index_check.value
+
+
+# Building
+
+
+def test_a_small_catalogue_has_no_index_and_lacks_none(
+    full: App, sql: psycopg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pgvector_index, "MIN_ROWS", ROWS + 1)
+    assert fallback_index.maintain(full.engine) == [] and names(sql) == []
+    assert healthy(full) == (True, "none, as for all below 61 embeddings")
+
+
+def test_an_answer_of_the_index_states_its_measured_recall(indexed: App) -> None:
+    found, plan = index(indexed), ask(indexed).plan
+    assert found is not None and found.rows == ROWS
+    assert plan.path == "pgvector" and plan.reason.startswith("no index has been built yet; ")
+    assert f"recall@10 of {found.recall_at_10:.3f}" in plan.reason
+    assert f"over {ROWS} embeddings" in plan.reason
+
+
+def test_status_describes_the_index(indexed: App) -> None:
+    ok, value = healthy(indexed)
+    assert ok and "31 lists" in str(value) and "recall@10" in str(value)
+
+
+def test_an_index_is_built_once(indexed: App, sql: psycopg.Connection) -> None:
+    before = names(sql)
+    assert fallback_index.maintain(indexed.engine) == [] and names(sql) == before
+
+
+def test_a_picture_added_after_the_build_is_found_by_the_index(indexed: App) -> None:
+    add(indexed, {"LATE": [1000]})
+    result = ask(indexed)
+    assert (result.plan.path, result.matches[0].product.sku) == ("pgvector", "LATE")
+
+
+def test_a_grown_catalogue_gets_a_new_index_while_the_old_one_answers(
+    indexed: App, sql: psycopg.Connection
+) -> None:
+    add(indexed, numbered(2 * ROWS - 1 - ROWS, first=ROWS))
+    assert fallback_index.maintain(indexed.engine) == []
+    add(indexed, numbered(1, first=2 * ROWS - 1))
+    paths: list[str] = []
+    fallback_index.maintain(indexed.engine, lambda message: paths.append(ask(indexed).plan.path))
+    assert paths == ["pgvector", "pgvector"]  # while it builds, and before the old one is dropped
+    found = index(indexed)
+    assert found is not None and (found.rows, found.lists, found.slot) == (2 * ROWS, 44, 2)
+    assert names(sql) == ["embedding_m1_ivf2_idx"] and ask(indexed).plan.path == "pgvector"
+
+
+def test_of_two_indexes_searches_use_the_measured_one(
+    indexed: App, sql: psycopg.Connection
+) -> None:
+    """The other one is being built or was replaced; its probes are not known."""
+    with indexed.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        pgvector_index.create(connection, indexed.catalog.model(), 2, ROWS)
+    found = index(indexed)
+    assert found is not None and found.slot == 1
+    with indexed.engine.connect() as connection:
+        plan = "\n".join(
+            connection.exec_driver_sql(
+                "EXPLAIN SELECT picture_id FROM embedding AS e WHERE e.model_id = 1 AND e."
+                f"{found.condition} ORDER BY e.vec::halfvec(49) <=> '[1{',0' * 48}]'::halfvec(49)"
+                " LIMIT 3"
+            ).scalars()
+        )
+    assert "embedding_m1_ivf2_idx" not in plan
+    fallback_index.maintain(indexed.engine)
+    assert names(sql) == ["embedding_m1_ivf1_idx"]
+
+
+def test_lists_are_no_more_than_pgvector_has_memory_for(
+    filled_database: Callable[[Fill], str],
+) -> None:
+    lists = pgvector_index.list_count(10**9, 49, 16 << 20)
+    create = "CREATE INDEX ON embedding_m1 USING ivfflat ((vec::halfvec(49)) halfvec_cosine_ops)"
+    with psycopg.connect(filled_database(FILLED)) as connection:
+        connection.execute("SET maintenance_work_mem = '16MB'")
+        connection.execute(f"{create} WITH (lists = {lists})")
+        with pytest.raises(psycopg.errors.ProgramLimitExceeded, match="memory required"):
+            connection.execute(f"{create} WITH (lists = {2 * lists})")
+
+
+FILLED = partial(fill, rows=MANY)
+
+
+def test_the_measured_recall_is_that_of_other_queries(
+    filled_database: Callable[[Fill], str], settings: Settings
+) -> None:
+    settings = settings.model_copy(update={"database_url": filled_database(FILLED)})
+    with App(settings, choose=choose_colours) as app:
+        fallback_index.maintain(app.engine)
+        found, model = index(app), app.catalog.model()
+        assert found is not None and found.recall_at_10 >= fallback_index.GOAL
+        assert 1 < found.probes < found.lists
+        with app.engine.connect() as connection:
+            stored = embeddings.vectors(connection, model, range(1, MANY + 1))
+            noise = np.random.default_rng(7).standard_normal((100, 49)).astype(np.float32)
+            queries = np.stack([stored[n] for n in range(50, 5050, 50)]) + 0.5 * noise / 7
+            ids = nearest.probed_ids(connection, model, found.slot, found.probes, queries, 10)
+    vectors = np.stack([stored[n] for n in range(1, MANY + 1)])
+    exact = np.argsort(-(queries @ vectors.T), axis=1)[:, :10] + 1
+    hits = sum(len(set(a) & set(b)) for a, b in zip(ids.tolist(), exact.tolist(), strict=True))
+    assert hits / exact.size >= 0.97  # three standard errors of 1,000 neighbours below the goal
+
+
+# Without a measured index
+
+
+def test_without_the_index_answers_are_exact_and_give_the_reason(full: App) -> None:
+    result = ask(full)
+    assert result.plan.path == "exact"
+    assert "no index has been built yet; pgvector's index is missing" in result.plan.reason
+    assert_exact(full, result, list(range(ROWS)), 1000, 10)
+    assert healthy(full) == (False, None)
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        "UPDATE pg_index SET indisvalid = false"
+        " WHERE indexrelid = 'embedding_m1_ivf1_idx'::regclass",
+        "REINDEX INDEX embedding_m1_ivf1_idx",
+        "COMMENT ON INDEX embedding_m1_ivf1_idx IS 'mine'",
+        "COMMENT ON INDEX embedding_m1_ivf1_idx IS '7'",
+        "DROP INDEX embedding_m1_ivf1_idx",
+    ],
+    ids=["invalid", "another file", "another comment", "a number", "missing"],
+)  # fmt: skip
+def test_an_index_that_was_not_measured_as_it_is_is_not_used_until_it_is(
+    indexed: App, sql: psycopg.Connection, spoil: str
+) -> None:
+    sql.execute(spoil)
+    result = ask(indexed)
+    assert result.plan.path == "exact" and healthy(indexed) == (False, None)
+    assert_exact(indexed, result, list(range(ROWS)), 1000, 10)
+    fallback_index.maintain(indexed.engine)
+    assert ask(indexed).plan.path == "pgvector" and len(names(sql)) == 1
+
+
+def test_a_complete_index_is_measured_and_not_built_again(
+    indexed: App, sql: psycopg.Connection
+) -> None:
+    """As that of a dump that was restored by other means."""
+    sql.execute("COMMENT ON INDEX embedding_m1_ivf1_idx IS NULL")
+    messages: list[str] = []
+    fallback_index.maintain(indexed.engine, messages.append)
+    assert messages == [] and index(indexed) is not None
+
+
+def test_pairs_are_refused_for_a_large_table_without_an_index(
+    full: App, sql: psycopg.Connection
+) -> None:
+    """Also for tables that were never analysed, as after a first load."""
+    pairs = "SELECT count(*) FROM analytics.near_duplicate_pairs(0.01)"
+    assert sql.execute(pairs).fetchone()
+    insert_equal(sql, 20_001)
+    sql.execute("UPDATE pg_class SET reltuples = -1 WHERE relname = 'embedding_m1'")
+    with pytest.raises(psycopg.errors.ObjectNotInPrerequisiteState, match="is missing"):
+        sql.execute(pairs)
+
+
+def insert_equal(sql: psycopg.Connection, rows: int) -> None:
+    """Insert pictures that no product shows, all with the same embedding."""
+    sql.execute(
+        "WITH created AS (INSERT INTO picture (sha256, width, height, thumbnail)"
+        " SELECT sha256(n::text::bytea), 1, 1, '' FROM generate_series(1, %s) AS n"
+        " RETURNING id) INSERT INTO embedding (model_id, picture_id, vec)"
+        " SELECT 1, id, ('[1' || repeat(',0', 48) || ']')::halfvec FROM created",
+        [rows],
+    )
+
+
+# Statements that do not name the index
+
+
+def test_a_statement_with_the_cast_of_the_index_alone_is_exact(
+    indexed: App, sql: psycopg.Connection
+) -> None:
+    """With pgvector's default of one probe it would find a part of the nearest."""
+    query = "'[1" + ",0" * 48 + "]'::halfvec(49)"
+    sql.execute("SET enable_seqscan = off")
+    ordered = f"SELECT picture_id FROM embedding WHERE model_id = 1 ORDER BY {{}} <=> {query}"
+    plan = sql.execute("EXPLAIN " + ordered.format("vec::halfvec(49)") + " LIMIT 30").fetchall()
+    assert "_ivf" not in str(plan) and "Sort" in str(plan)
+
+
+# Loads
+
+
+def test_an_ingest_builds_the_index_at_its_end(full: App, tmp_path: Path) -> None:
+    messages: list[str] = []
+    ingest(full, write_source(tmp_path / "in", ROWS + 1), notify=messages.append)
+    assert len(messages) == 1 and "Building pgvector's index of colours" in messages[0]
+    assert ask(full).plan.path == "pgvector"
+
+
+def test_an_ingest_whose_index_fails_is_finished_and_logs_it(
+    full: App, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refuse(*_: object) -> None:
+        raise BuildRefused("no more memory")
+
+    monkeypatch.setattr(pgvector_index, "create", refuse)
+    report = ingest(full, write_source(tmp_path / "in", ROWS + 1))
+    assert report.added == 1 and "no more memory" in caplog.text
+    assert "check --repair" in caplog.text
+
+
+def test_embedding_under_another_model_builds_its_index(full: App) -> None:
+    with full.engine.begin() as connection:
+        other = models.register(connection, "other", "1", 49, "other")
+        models.maintain(connection, other.id, None)
+
+    def find(sha256: bytes, _places: object) -> object:
+        return decode(photo(int.from_bytes(sha256[:3], "big")))
+
+    done = embed(full.engine, other, ColourEncoder(), find)  # type: ignore[arg-type]
+    assert (done.embedded, done.left) == (ROWS, 0)
+    with full.engine.connect() as connection:
+        assert pgvector_index.measured(connection, other.id) is not None
+
+
+def test_a_role_that_does_not_own_the_tables_builds_nothing(
+    full: App, sql: psycopg.Connection, settings: Settings
+) -> None:
+    sql.execute("CREATE ROLE plain_loader; GRANT USAGE ON SCHEMA public TO plain_loader")
+    sql.execute("GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public"
+                " TO plain_loader")  # fmt: skip
+    try:
+        url = f"{settings.database_url}&options=-c%20role%3Dplain_loader"
+        plain = settings.model_copy(update={"database_url": url})
+        with App(plain, choose=choose_colours) as app:
+            assert fallback_index.maintain(app.engine) == []
+            fallback_index.maintain(full.engine)
+            assert ask(app).plan.path == "pgvector"
+    finally:
+        sql.execute("DROP OWNED BY plain_loader; DROP ROLE plain_loader")
+
+
+# Several processes, and interruptions
+
+
+def test_an_index_that_another_process_works_on_is_left_to_it(
+    full: App, sql: psycopg.Connection
+) -> None:
+    with (
+        full.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection,
+        locks.pgvector_index(connection, 1),
+    ):
+        assert fallback_index.maintain(full.engine) == [] and names(sql) == []
+        assert healthy(full) == (True, "being built")
+    assert fallback_index.maintain(full.engine)
+
+
+KILLED = """
+import os, signal, sys
+from app.bootstrap import App
+from app.catalog import fallback_index
+from app.config import Settings
+from app.db.queries import pgvector_index
+pgvector_index.MIN_ROWS = 10
+pgvector_index.save_figures = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+fallback_index.maintain(App(Settings(database_url=sys.argv[1], home=sys.argv[2])).engine)
+"""
+
+
+def python(code: str, *arguments: str) -> subprocess.Popen[bytes]:
+    paths = os.pathsep.join([str(REPO), str(REPO / "tests")])
+    return subprocess.Popen(
+        [sys.executable, "-c", code, *arguments], env=os.environ | {"PYTHONPATH": paths}
+    )
+
+
+def maintained_by_the_loop(app: App) -> None:
+    with FallbackUpkeep(app.engine, 0.05):
+        servers.wait_until(lambda: index(app) is not None, "the loop did not build the index")
+
+
+def test_the_next_process_finishes_what_a_killed_one_left(
+    full: App, sql: psycopg.Connection
+) -> None:
+    killed = python(KILLED, str(full.settings.database_url), str(full.settings.home))
+    assert killed.wait(300) == -signal.SIGKILL
+    servers.wait_until(lambda: not healthy(full)[0], "the lock of the process is still held")
+    assert names(sql) == ["embedding_m1_ivf1_idx"] and ask(full).plan.path == "exact"
+    fallback_index.maintain(full.engine)
+    assert ask(full).plan.path == "pgvector"
+
+
+@pytest.mark.parametrize(
+    "finish", [maintained_by_the_loop, lambda app: migrate(app.engine)], ids=["loop", "migrate"]
+)
+def test_a_missing_index_is_built_by_the_worker_and_a_migration(
+    full: App, finish: Callable[[App], object]
+) -> None:
+    finish(full)
+    assert ask(full).plan.path == "pgvector"
+
+
+def test_a_missing_index_of_many_rows_is_found_and_repaired_by_check(
+    app: App, sql: psycopg.Connection
+) -> None:
+    with app.engine.connect() as connection:
+        missing = pgvector_index.MODELS_WITHOUT_INDEX
+        insert_equal(sql, pgvector_index.MIN_ROWS - 1)
+        assert connection.exec_driver_sql(missing).all() == []
+        sql.execute("INSERT INTO picture (sha256, width, height, thumbnail)"
+                    " VALUES (sha256('x'), 1, 1, '')")  # fmt: skip
+        sql.execute("INSERT INTO embedding (model_id, picture_id, vec) SELECT 1, max(id),"
+                    " ('[1' || repeat(',0', 48) || ']')::halfvec FROM picture")  # fmt: skip
+        assert connection.exec_driver_sql(missing).scalars().all() == ["colours"]
+    report = check(app.engine, app.files, app.limits, CheckOptions(repair=True))
+    (finding,) = [each for each in report.findings if each.kind == "pgvector-index-missing"]
+    assert finding.repaired == "pgvector's index was made of colours" and not finding.wrong
+    assert healthy(app)[0]
+
+
+def test_the_index_of_an_earlier_version_is_replaced(full: App, sql: psycopg.Connection) -> None:
+    sql.execute("CREATE INDEX embedding_m1_vec_idx ON embedding_m1"
+                " USING hnsw ((vec::halfvec(49)) halfvec_cosine_ops)")  # fmt: skip
+    migrate(full.engine)
+    assert names(sql) == ["embedding_m1_ivf1_idx"]
+
+
+@pytest.fixture
+def crashing() -> Iterator[Path]:
+    with servers.own_server() as home:
+        yield home
+
+
+def test_an_index_build_interrupted_by_a_server_crash_is_repeated(
+    crashing: Path, tmp_path: Path, few: None
+) -> None:
+    url = servers.start(crashing)
+    settings = Settings(home=tmp_path, database_url=url, exact_rows=20)
+    with App(settings, choose=choose_colours) as app:
+        app.initialise()
+        add(app, numbered(ROWS))
+        with (
+            closing(psycopg.connect(url, autocommit=True)) as sql,
+            closing(psycopg.connect(url)) as old,
+        ):
+            old.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+            old.execute("SELECT 1")
+            builder = python(KILLED, url, str(tmp_path))
+            servers.wait_until(lambda: waits_for_old_snapshots(sql), "the index is not being built")
+            servers.crash(crashing)
+            builder.wait(300)
+        servers.start(crashing)
+        servers.wait_until(lambda: answers(app), "the server does not come back")
+        assert ask(app).plan.path == "exact"
+        assert [model.id for model in fallback_index.maintain(app.engine)] == [1]
+        assert ask(app).plan.path == "pgvector"
+
+
+def waits_for_old_snapshots(sql: psycopg.Connection) -> bool:
+    """Whether the build waits for the older transaction: the index is built and not valid yet."""
+    row = sql.execute(
+        "SELECT EXISTS (SELECT FROM pg_stat_progress_create_index"
+        " WHERE phase LIKE 'waiting for old snapshots')"
+    ).fetchone()
+    return bool(row and row[0])
+
+
+def answers(app: App) -> bool:
+    time.sleep(0.05)
+    try:
+        return index(app) is None
+    except LookalikeError:
+        return False
