@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 import tempfile
@@ -44,6 +45,12 @@ HASTY = {
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     sort_longest_first(items)
+
+
+def pytest_collection_finish() -> None:
+    """Leave modules and collected tests, which live to the end, out of each garbage collection."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -55,6 +55,7 @@ from app.types import (
     label_for,
 )
 from support.colours import SIDE, ColourEncoder, choose_colours, photo
+from support.copies import copied_for
 from support.shop import add, numbered, vectors
 
 distances = st.lists(st.floats(0, 2, allow_subnormal=False), min_size=MIN_PAIRS, max_size=80)
@@ -211,12 +212,18 @@ def put(app: App, category: str, products: Sequence[int], photos: int = 2) -> No
         app.catalog.write(Batch([entry], stored, by_sha), app.catalog.model())
 
 
-@pytest.fixture
-def shop(app: App) -> App:
+def fill(app: App) -> None:
     """Two categories of thirty products with two photos each, and one of three."""
     put(app, "Hat", range(30))
     put(app, "Shoe", range(30))
     put(app, "Belt", range(3))
+
+
+database_url = copied_for("shop", fill)
+
+
+@pytest.fixture
+def shop(app: App) -> App:
     return app
 
 

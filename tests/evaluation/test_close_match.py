@@ -39,6 +39,7 @@ from app.search import confidence
 from app.search.confidence import NO_CLOSE_MATCH, Curve, Curves
 from app.types import Product, Query, SearchResult
 from support.colours import choose_colours, photo
+from support.copies import copied_for
 from support.region_colours import choose_region_colours
 from support.shop import add, add_products, numbered, vectors
 
@@ -158,8 +159,7 @@ def test_a_simulated_photo_is_another_and_always_the_same() -> None:
     assert photograph_again(Image.new("RGB", (1, 1), "white"), 0).size == (1, 1)
 
 
-@pytest.fixture
-def shop(app: App) -> App:
+def fill(app: App) -> None:
     """Three categories of sixty products of one photo, and four products without a category."""
     kinds = {
         "Hat": range(60),
@@ -175,6 +175,13 @@ def shop(app: App) -> App:
             for seed in seeds
         ],
     )
+
+
+database_url = copied_for("shop", fill)
+
+
+@pytest.fixture
+def shop(app: App) -> App:
     return app
 
 

@@ -208,7 +208,9 @@ class Tabs:
     def _new(self, width: int, scheme: Scheme) -> Page:
         if (width, scheme) not in self._contexts:
             context = self._browser.new_context(
-                viewport={"width": width, "height": 1000}, color_scheme=scheme
+                viewport={"width": width, "height": 1000},
+                color_scheme=scheme,
+                reduced_motion="reduce",  # drawing animations takes a sixth of Chromium's time
             )
             context.add_init_script(
                 "if (!opener) { localStorage.clear(); sessionStorage.clear(); }"

@@ -17,13 +17,18 @@ from support.paths import REPO
 LONGEST_FIRST = (
     "tests/ui/test_search_browser.py",
     "tests/ui/test_search_browser_filters.py",
-    "tests/evaluation/test_real_photos.py",
-    "tests/architecture/test_docs.py",
-    "tests/architecture/test_deployment_runs.py",
     "tests/encoders/test_compiled_model.py",
+    "tests/encoders/test_encoders.py",
+    "tests/cli/test_cli.py",
+    "tests/architecture/test_docs.py",
+    "tests/evaluation/test_real_photos.py",
+    "tests/ui/test_pages_browser.py",
+    "tests/encoders/test_stored_encoder.py",
+    "tests/architecture/test_deployment_runs.py",
+    "tests/architecture/test_package.py",
+    "tests/api/test_fuzz.py",
     "tests/index/test_hot_swap.py",
     "tests/freshness/test_horizon_machine.py",
-    "tests/ui/test_pages_browser.py",
 )
 """Files that would keep one process busy at the end of a run while the others are idle."""
 
