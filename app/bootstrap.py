@@ -113,6 +113,8 @@ class App:
         self._closing.set()
         if self._warming is not None:
             self._warming.join(CLOSING_S)  # it would open connections that nobody closes
+        if "encoders" in self.__dict__:
+            self.encoders.close(CLOSING_S)
         if "sampler" in self.__dict__:
             self.sampler.close()
         if "events" in self.__dict__:

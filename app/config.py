@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 import platformdirs
@@ -58,7 +59,6 @@ class Settings(BaseSettings):
     )
     device: str = Field(
         default="auto",
-        pattern=r"^(auto|cpu|mps|cuda(:\d{1,3})?)$",
         description=(
             "where models other than the embedded one run: `cpu`, `cuda`, `cuda:1` or `mps`; "
             "`auto` takes a graphics card if torch can use one"
@@ -315,6 +315,13 @@ class Settings(BaseSettings):
         except (OSError, RuntimeError) as exc:
             kind = "file" if str(info.field_name).endswith("_file") else "folder"
             raise ValueError(f"{str(exc).rstrip('.')}; name another {kind}") from exc
+
+    @field_validator("device")
+    @classmethod
+    def _device(cls, name: str) -> str:
+        if not re.fullmatch(r"auto|cpu|mps|cuda(:\d{1,3})?", name):
+            raise ValueError("give auto, cpu, cuda, cuda:1 or mps")
+        return name
 
     @field_validator("link_ports")
     @classmethod

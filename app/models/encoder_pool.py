@@ -47,6 +47,8 @@ class EncoderPool:
         self._active: Encoder | None = None
         self._by_model: dict[int, Encoder] = {}
         self._preloaded_at = time.monotonic()
+        self._preloading: threading.Thread | None = None
+        self._closing = threading.Event()
 
     def active(self) -> Encoder:
         """The encoder of the active model, as last read from the database.
@@ -126,7 +128,14 @@ class EncoderPool:
             if now - self._preloaded_at < PRELOAD_S:
                 return
             self._preloaded_at = now
-        threading.Thread(target=self._preload, name="load", daemon=True).start()
+        self._preloading = threading.Thread(target=self._preload, name="load", daemon=True)
+        self._preloading.start()
+
+    def close(self, timeout_s: float) -> None:
+        """Wait for a background load: a process that ends in the middle of one is aborted."""
+        self._closing.set()
+        if self._preloading is not None:
+            self._preloading.join(timeout_s)
 
     def _preload(self) -> None:
         try:
@@ -137,6 +146,8 @@ class EncoderPool:
             return
         self._evict_all_but({model.id for model in maintained})
         for model in maintained:
+            if self._closing.is_set():
+                return
             try:
                 self.for_model(model.id)
             except (LookalikeError, SQLAlchemyError) as exc:

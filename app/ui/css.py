@@ -32,6 +32,7 @@ STYLE = """<style>
   pointer-events: none }
 .lookalike-drop[hidden] { display: none }
 .st-key-give { gap: .5rem }
+.st-key-give > * { width: auto !important; flex: 0 0 auto !important }
 .st-key-give [data-testid="stFileUploaderDropzone"] { padding: 0; min-height: 2.5rem;
   flex-direction: row; align-items: center; background: transparent; border: none }
 .st-key-give [data-testid="stFileUploaderDropzoneInstructions"] { display: none }

@@ -13,6 +13,7 @@ from streamlit.testing.v1 import AppTest
 from app.bootstrap import App
 from app.duplicates.verdicts import decide
 from app.operations.catalog_stats import ingest_rejects, overview
+from app.ui.csv_export import csv_bytes
 from support.shop import add, numbered
 from support.sources import ingest, write_csv, write_photos
 
@@ -171,7 +172,5 @@ def test_counts_and_checks_are_of_one_snapshot_and_agree(catalogue: App) -> None
 
 
 def test_rejects_are_no_formulas_in_a_spreadsheet() -> None:
-    from app.ui.views.catalogue import _csv
-
     row = {"line": 2, "sku": "=HYPERLINK(1)", "image": "@x", "reason": "a - b"}
-    assert _csv([row]).decode().splitlines()[1] == "2,'=HYPERLINK(1),'@x,a - b"
+    assert csv_bytes(tuple(row), [row]).decode().splitlines()[1] == "2,'=HYPERLINK(1),'@x,a - b"
