@@ -23,6 +23,9 @@ def serve(host: str, port: int) -> NoReturn:
         "server.port": port,
         "server.headless": "true",
         "server.fileWatcherType": "none",
+        # With fast reruns a further change stops the run of the one before it, which may not have
+        # begun, or be in its callback: the click is lost.
+        "runner.fastReruns": "false",
         "browser.gatherUsageStats": "false",
         "client.toolbarMode": "viewer",
         "client.showErrorDetails": "none",

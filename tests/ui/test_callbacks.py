@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import os
+from unittest.mock import Mock
+
 import pytest
+from streamlit.proto.WidgetStates_pb2 import WidgetStates
 from streamlit.runtime.scriptrunner import RerunException
 from streamlit.runtime.scriptrunner_utils.script_requests import RerunData
+from streamlit.runtime.state.safe_session_state import SafeSessionState
 
+from app.cli.serve_page import serve
+from app.ui.server import deliver_every_click
 from app.ui.shared import uninterrupted
 
 
@@ -25,3 +32,24 @@ def test_a_callback_runs_whole_and_the_other_change_follows() -> None:
     assert (done, raised.value) == (["cleared"], other)
     callback("again")
     assert done == ["cleared", "again"]
+
+
+def test_a_click_reaches_its_callback_when_another_change_is_waiting(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    unchanged = SafeSessionState.on_script_will_rerun
+    monkeypatch.setattr(SafeSessionState, "on_script_will_rerun", unchanged)  # put back at the end
+    state, click = Mock(), WidgetStates()
+    session = SafeSessionState(state, Mock(side_effect=RerunException(RerunData())))
+    deliver_every_click()
+    session.on_script_will_rerun(click, is_history_navigation=False)
+    state.on_script_will_rerun.assert_called_once_with(click, is_history_navigation=False)
+
+
+def test_a_further_change_does_not_stop_the_run_of_the_one_before(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    started = Mock()
+    monkeypatch.setattr(os, "execv", started)
+    serve("localhost", 8501)
+    assert "--runner.fastReruns=false" in started.call_args.args[1]

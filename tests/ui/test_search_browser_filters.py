@@ -194,11 +194,18 @@ def test_leaving_and_reopening_the_search_page_keeps_photo_and_filters(
     assert skus(found) == before and "text=lamp" in found.url
 
 
-def test_words_alone_find_products_and_the_page_shows_what_read_them(page: Page) -> None:
+def test_words_alone_find_products_and_the_page_shows_what_read_them(
+    page: Page, open_page: Open, address: str
+) -> None:
     page.get_by_role("textbox", name="Search").fill("teapot")
     page.keyboard.press("Enter")
-    expect(page.get_by_text("Text match").first).to_be_visible()
-    assert "The words were read by the catalogue" in explanation(page)
+    # The model finds every product more or less similar: there is no total to state.
+    expect(page.get_by_role("heading", name="Top 12 results", exact=True)).to_be_visible()
+    expect(page.locator(".card .similarity").first).to_contain_text("Similarity 0.")
+    assert "The words were read by the model and the catalogue." in explanation(page)
+    looked_up = open_page(f"{address}/?text=teapot&reader=catalogue")
+    expect(looked_up.locator(".card .similarity").first).to_have_text("Text match")
+    assert "The words were read by the catalogue." in explanation(looked_up)
 
 
 def test_a_region_of_the_photo_is_chosen_with_the_keyboard_and_framed(

@@ -263,5 +263,6 @@ def test_after_random_steps_address_widgets_and_results_agree(
             steps.append(user.step())
             user.all_agree()
     except BaseException as exc:
-        exc.add_note(f"after {', '.join(steps)}; asked {user.form}")
+        asked = f"asked {user.form}, the page has {user.page.url}"
+        exc.add_note(f"after {', '.join(steps)}; {asked}")
         raise

@@ -86,9 +86,10 @@ def _draw_line(text: str, facets: Facets | None, *, searching: bool) -> None:
 
 def _total(page: SortedPage, query: Query, facets: Facets | None) -> str:
     """How many products have the words, before duplicates are collapsed; empty where every product
-    is more or less similar."""
-    pictured = query.picture is not None or query.sku is not None
-    if facets is None or pictured or page.of is not None or not query.words:
+    is more or less similar to a picture, or to the words as the model reads them."""
+    if facets is None or page.of is not None or page.result.plan.words != "catalogue":
+        return ""
+    if query.picture is not None or query.sku is not None:
         return ""
     if facets.depth is not None:
         return f"more than {facets.depth:,}"
