@@ -32,7 +32,7 @@ GIVE = """([kind, data]) => {
 
 
 def give(page: Page, kind: str, photo: Path) -> None:
-    page.wait_for_function("window.lookalikeInput")
+    page.wait_for_function("!!window.lookalikeInput")
     page.evaluate(GIVE, [kind, b64encode(photo.read_bytes()).decode()])
     expect(page.get_by_alt_text(f"Your photo {kind}.jpg")).to_be_visible()
 

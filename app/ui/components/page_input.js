@@ -24,7 +24,7 @@ function dialogIsOpen() {
 }
 
 export default function (component) {
-  if (window.lookalikeInput) return;
+  window.lookalikeInput?.(); // a component drawn again begins before the former one ends
   const listeners = [];
   const on = (name, handler) => {
     document.addEventListener(name, handler);
@@ -73,10 +73,12 @@ export default function (component) {
     field.select();
   });
 
-  window.lookalikeInput = true;
-  return () => {
+  const stop = () => {
+    if (window.lookalikeInput !== stop) return;
     delete window.lookalikeInput;
     cover.remove();
     for (const [name, handler] of listeners) document.removeEventListener(name, handler);
   };
+  window.lookalikeInput = stop;
+  return stop;
 }
