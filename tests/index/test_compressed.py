@@ -224,6 +224,21 @@ def test_a_build_takes_the_smallest_code_that_reaches_the_goal(
     assert built(rows).index.kind == FLOAT16.kind
 
 
+def test_a_code_that_misses_the_goal_under_filters_gives_way_to_the_next(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(faiss_index, "FLAT_ROWS", 1000)
+    measured = RecallBenchmark.filtered_recall
+
+    def low_with_few_bits(benchmark: RecallBenchmark, index: AnnIndex) -> float:
+        return 0.98 if index.parameters.get("bits") == 2 else measured(benchmark, index)
+
+    monkeypatch.setattr(RecallBenchmark, "filtered_recall", low_with_few_bits)
+    made = built(spectrum(3000, DIM))
+    assert (made.index.kind, made.index.parameters["bits"]) == ("rabitq", 4)
+    assert made.shortfall(0.99) is None
+
+
 def test_identical_pictures_are_all_correct_answers(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(faiss_index, "FLAT_ROWS", 100)
     rows = np.vstack([np.repeat(spectrum(1, 64), 400, axis=0), spectrum(400, 64, seed=2)])
