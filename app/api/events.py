@@ -47,7 +47,8 @@ EVENTS_BODY = {
 def _without_address(value: str) -> str:
     """Refuse a text that holds the address of a person or of their machine."""
     if EMAIL.search(value) or any(map(_is_ip_address, re.split(r"\s*[,;]\s*", value))):
-        raise ValueError("it holds an e-mail or IP address; send an id that does not tell who it is")
+        message = "it holds an e-mail or IP address; send an id that does not tell who it is"
+        raise ValueError(message)
     return value
 
 
