@@ -303,3 +303,22 @@ def test_nothing_is_claimed_of_rows_that_pass_a_filter_and_lie_beyond_the_known_
     assert (len(beyond.ids), beyond.known) == (40, 0)
     near = nominees.among(IdSelector(np.arange(30)))
     assert (len(near.ids), near.known) == (30, 30)
+
+
+def test_what_passes_a_filter_far_from_the_query_is_found_as_well(tuned: Tuned) -> None:
+    """There are no near rows, and the estimates of the far ones err more than these differ."""
+    index, rows, benchmark = tuned
+    found = wide = 0
+    for query in benchmark.queries:
+        similarities = rows.vectors @ query
+        passes = similarities < np.quantile(similarities, 0.9)
+        passing = IdSelector(rows.ids[passes])
+        ids = index.nominate(query, 26, 10, selector=passing).ids
+        best = np.sort(rows.vectors_of(ids) @ query)[::-1][:10]
+        floor = np.sort(similarities[passes])[-10] - recall.EPSILON
+        found += int((best >= floor).sum())
+        wide += len(ids)
+    assert found >= 0.98 * 10 * len(benchmark.queries)
+    assert wide / len(benchmark.queries) <= index.pool(10) + faiss_index.MAX_SELECTED_MORE
+    own = index.nominate(benchmark.queries[0], 26, 10, selector=IdSelector(rows.ids))
+    assert len(own.ids) < index.pool(10) + faiss_index.MAX_SELECTED_MORE
