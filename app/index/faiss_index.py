@@ -80,12 +80,14 @@ class Nominees:
     known: int | None = None
 
     def among(self, selector: IdSelector) -> Nominees:
-        """Those that are selected. As many of the `known` rows are taken to be among them as of all
-        nominees; if there are none, nothing is claimed."""
-        ids = self.ids[selector.contains(self.ids)]
+        """Those that are selected. As many of the `known` rows are taken to be among them as of the
+        first so many nominees: rows that pass may all be farther away than those that are known.
+        If there are no selected ones, nothing is claimed."""
+        selected = selector.contains(self.ids)
+        ids = self.ids[selected]
         if not len(ids):
             return Nominees(ids, None if self.cutoff is None else 1.0)
-        known = self.known and self.known * len(ids) // len(self.ids)
+        known = None if self.known is None else int(selected[: self.known].sum())
         return Nominees(ids, self.cutoff, known)
 
     @property

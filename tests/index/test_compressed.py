@@ -16,7 +16,7 @@ from app.db.queries import index_delta
 from app.errors import IndexUnreadable
 from app.index import builder, faiss_index, faiss_io, recall
 from app.index.embedding_reader import EmbeddingSnapshot, random_mask, sample_rows
-from app.index.faiss_index import CODES, FLOAT16, AnnIndex, IdSelector, deep_search_size
+from app.index.faiss_index import CODES, FLOAT16, AnnIndex, IdSelector, Nominees, deep_search_size
 from app.index.file_store import IndexFiles
 from app.index.recall import RecallBenchmark
 from app.types import Query, Vectors
@@ -294,3 +294,12 @@ def test_what_is_known_ends_at_an_exact_distance(app: App, sql: psycopg.Connecti
     assert horizon(app, pictures, 1) == 0.0
     sql.execute("UPDATE embedding SET vec = vec WHERE picture_id BETWEEN 3 AND 32")
     assert horizon(app, pictures, 15) == 0.0
+
+
+def test_nothing_is_claimed_of_rows_that_pass_a_filter_and_lie_beyond_the_known_ones() -> None:
+    nominees = Nominees(np.arange(100, dtype=np.int64), 0.5, known=40)
+    assert nominees.among(IdSelector(np.arange(0, 100, 2))).known == 20
+    beyond = nominees.among(IdSelector(np.arange(60, 100)))
+    assert (len(beyond.ids), beyond.known) == (40, 0)
+    near = nominees.among(IdSelector(np.arange(30)))
+    assert (len(near.ids), near.known) == (30, 30)
