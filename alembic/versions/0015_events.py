@@ -108,7 +108,8 @@ BEGIN
     END IF;
     FOREACH parent IN ARRAY ARRAY['search_request', 'search_event'] LOOP
         EXECUTE format('LOCK TABLE public.%I IN SHARE UPDATE EXCLUSIVE MODE', parent);
-        FOR day IN SELECT current_date + n FROM generate_series(0, ahead) AS n LOOP
+        -- Who may call this may not fill the catalogue of the database with tables.
+        FOR day IN SELECT current_date + n FROM generate_series(0, least(ahead, 31)) AS n LOOP
             part := parent || to_char(day, '_YYYYMMDD');
             CONTINUE WHEN to_regclass('public.' || part) IS NOT NULL;
             EXECUTE format('CREATE TABLE public.%I (LIKE public.%I INCLUDING DEFAULTS'

@@ -6,6 +6,7 @@ No field that may hold the address of a person is stored. See docs/decisions/004
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from datetime import UTC, datetime
 from ipaddress import ip_address
 from typing import Annotated, Any
@@ -28,6 +29,8 @@ MAX_EVENTS = 100
 
 EMAIL = re.compile(r"[^\s@]+@[^\s@]+\.[^\s@]+")
 
+PORT = re.compile(r"(?<=[\d\]]):\d{1,5}$")
+
 NO_NUL = r"^[^\u0000]*$"
 
 DROPPED = ("user_id", "message", "message_type")
@@ -43,12 +46,28 @@ EVENTS_BODY = {
 
 def _without_address(value: str) -> str:
     """Refuse a text that holds the address of a person or of their machine."""
+    if EMAIL.search(value) or any(map(_is_ip_address, re.split(r"\s*[,;]\s*", value))):
+        message = "it holds an e-mail or IP address; send an id that does not tell who it is"
+        raise ValueError(message)
+    return value
+
+
+def _is_ip_address(text: str) -> bool:
+    """Whether a text is an IP address, perhaps in brackets or with a port."""
+    for each in (text, PORT.sub("", text)):
+        with suppress(ValueError):
+            return bool(ip_address(each.strip("[]")))
+    return False
+
+
+def _in_utc(moment: datetime) -> datetime:
+    """A time in UTC: PostgreSQL takes offsets below 16 hours only. Without an offset it is UTC."""
+    if moment.tzinfo is None:
+        return moment.replace(tzinfo=UTC)
     try:
-        ip_address(value.strip("[] "))
-    except ValueError:
-        if not EMAIL.search(value):
-            return value
-    raise ValueError("it holds an e-mail or IP address; send an id that does not tell who it is")
+        return moment.astimezone(UTC)
+    except OverflowError:
+        raise ValueError("in UTC it lies outside the years 1 to 9999") from None
 
 
 Identifier = Annotated[
@@ -103,7 +122,7 @@ class Event(Strict):
     )
     session_id: Identifier | None = Field(default=None, description="a random id of the visit")
     application: Identifier | None = Field(default=None, description="the program or page")
-    timestamp: datetime | None = Field(
+    timestamp: Annotated[datetime, AfterValidator(_in_utc)] | None = Field(
         default=None, description="when it happened, in ISO 8601; without an offset: UTC"
     )
     event_attributes: EventAttributes = EventAttributes()
@@ -126,12 +145,11 @@ class Event(Strict):
 
     def row(self) -> EventRow:
         """What is stored of the event."""
-        moment, position = self.timestamp, self.event_attributes.position
-        if moment is not None and moment.tzinfo is None:
-            moment = moment.replace(tzinfo=UTC)
+        position = self.event_attributes.position
         return EventRow(
             self.query_id, self.action_name, self._sku, None if position is None else
-            position.ordinal, self.client_id, self.session_id, self.application, moment,
+            position.ordinal, self.client_id, self.session_id, self.application,
+            self.timestamp,
         )  # fmt: skip
 
 

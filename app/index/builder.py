@@ -221,14 +221,19 @@ class _MeasuredIndex:
 
 
 def _build_and_measure(source: Embeddings, real: Vectors, goal: float) -> _MeasuredIndex:
-    if source.rows <= faiss_index.FLAT_ROWS:
-        source = collected(source)
-        index = faiss_index.build(source.ids, source.vectors)
-        if not source.rows:
-            return _MeasuredIndex(index)
-        benchmark = RecallBenchmark(source, faiss_index.DEPTHS, pictures=source.vectors, real=real)
-    else:
-        index, benchmark = _smallest_index(source, real, goal)
+    if source.rows > faiss_index.FLAT_ROWS:
+        return _smallest_index(source, real, goal)
+    source = collected(source)
+    index = faiss_index.build(source.ids, source.vectors)
+    if not source.rows:
+        return _MeasuredIndex(index)
+    return _measured(
+        index,
+        RecallBenchmark(source, faiss_index.DEPTHS, pictures=source.vectors, real=real),
+    )
+
+
+def _measured(index: AnnIndex, benchmark: RecallBenchmark) -> _MeasuredIndex:
     return _MeasuredIndex(
         index,
         benchmark.recall(index, 10),
@@ -238,10 +243,9 @@ def _build_and_measure(source: Embeddings, real: Vectors, goal: float) -> _Measu
     )
 
 
-def _smallest_index(
-    source: Embeddings, real: Vectors, goal: float
-) -> tuple[AnnIndex, RecallBenchmark]:
-    """The index in the smallest code that reaches the recall goal with few nominees, tuned."""
+def _smallest_index(source: Embeddings, real: Vectors, goal: float) -> _MeasuredIndex:
+    """The index in the smallest code that reaches the recall goal, with few nominees and under
+    filters too, tuned; that in the largest code if none does."""
     lists = faiss_index.list_count(source.rows)
     pictures = sample_rows(source, kmeans.sample_size(lists, source.dim))
     centroids = kmeans.train(pictures, lists)
@@ -251,7 +255,7 @@ def _smallest_index(
         index = faiss_index.inverted_lists(centroids, code)
         for ids, vectors in source.blocks():
             faiss_index.add(index, ids, vectors)
-        index = recall.tune(index, benchmark, goal)
-        if index.pool(10) <= faiss_index.MAX_POOL and benchmark.recall(index, 10) >= goal:
+        measured = _measured(recall.tune(index, benchmark, goal), benchmark)
+        if measured.index.pool(10) <= faiss_index.MAX_POOL and measured.shortfall(goal) is None:
             break
-    return index, benchmark
+    return measured

@@ -64,6 +64,16 @@ MAX_POOL = 100
 their exact distances, so each costs a search some time."""
 
 
+MAX_SELECTED_MORE = 400
+"""Nominees that a search among selected rows may have beyond those of other searches."""
+
+SELECTED_MARGIN = {2: 0.11, 4: 0.03}
+"""Among selected rows of a compressed index, by the bits of its code: how much less similar than
+the last one that is wanted (cosine, by estimates) a further nominee may be. What passes a filter
+may lie far from the query, where rows differ less than estimates err; near it, hardly any row is
+within the margin."""
+
+
 @dataclass(frozen=True, slots=True)
 class Nominees:
     """Candidates of one query, best first.
@@ -80,12 +90,14 @@ class Nominees:
     known: int | None = None
 
     def among(self, selector: IdSelector) -> Nominees:
-        """Those that are selected. As many of the `known` rows are taken to be among them as of all
-        nominees; if there are none, nothing is claimed."""
-        ids = self.ids[selector.contains(self.ids)]
+        """Those that are selected. As many of the `known` rows are taken to be among them as of the
+        first so many nominees: rows that pass may all be farther away than those that are known.
+        If there are no selected ones, nothing is claimed."""
+        selected = selector.contains(self.ids)
+        ids = self.ids[selected]
         if not len(ids):
             return Nominees(ids, None if self.cutoff is None else 1.0)
-        known = self.known and self.known * len(ids) // len(self.ids)
+        known = None if self.known is None else int(selected[: self.known].sum())
         return Nominees(ids, self.cutoff, known)
 
     @property
@@ -122,19 +134,30 @@ class AnnIndex:
 
         nprobe is the one tuned for recall@`depth` (default: `n`). With a `selector` the search is
         exhaustive among the selected rows. Compressed vectors nominate as many rows as `pool` says,
-        if those are more, and know the `depth` most similar ones and a margin.
+        if those are more, and know the `depth` most similar ones and a margin; with a `selector`
+        also those that are hardly less similar.
         """
         n, depth = min(n, self.rows), depth or n
-        fetched = min(max(n, self.pool(depth)), self.rows)
+        least = min(max(n, self.pool(depth)), self.rows)
+        more = MAX_SELECTED_MORE if selector and self.kind == "rabitq" else 0
+        fetched = min(least + more, self.rows)
         similarities, ids = self.search(query[np.newaxis], fetched, depth, selector=selector)
         valid = ids[0] != -1  # FAISS pads missing results with -1
         found = int(valid.sum())
         everything = found < fetched if selector else self.kind == "flat" and n >= self.rows
         if everything:
             return Nominees(ids[0][valid], None)
+        if more:
+            valid &= self._is_near(similarities[0], depth) | (np.arange(fetched) < least)
         worst = float(similarities[0][valid].min()) if found else 1.0
         known = min(found, n, depth + max(4, depth // 4)) if self.kind == "rabitq" else None
         return Nominees(ids[0][valid], worst, known)
+
+    def _is_near(self, similarities: NDArray[np.float32], depth: int) -> NDArray[np.bool_]:
+        """Whether each row is hardly less similar than the one at `depth`; best first."""
+        margin = SELECTED_MARGIN[int(self.parameters["bits"])]
+        wanted = similarities[min(depth, len(similarities)) - 1]
+        return np.asarray(similarities >= wanted - margin)
 
     def probed_share(self, depth: int) -> float:
         """The share (0 to 1) of the inverted lists that a search for recall@`depth` probes."""

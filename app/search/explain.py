@@ -124,7 +124,8 @@ def reading_texts(plan: Plan) -> tuple[str, ...]:
     ]
     if reading.ignored:
         words = ", ".join(map(repr, reading.ignored))
-        sentences.append(f"Ignored, because no product has it or it is too common: {words}.")
+        how = "Read by the model alone" if "model" in (plan.words or "") else "Ignored"
+        sentences.append(f"{how}, because no product has it or it is too common: {words}.")
     means: dict[str, list[str]] = {}
     for used in reading.synonyms:
         means.setdefault(used.word, []).append(used.means)

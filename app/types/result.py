@@ -274,14 +274,21 @@ class SearchResult:
         `Query.shown`. If the page was given up, so that the next one goes on after them, also those
         that it dropped because an earlier page had shown them."""
         folded = (fold.product.sku for match in self.matches for fold in match.folded)
-        again: tuple[str, ...] = ()
-        if self.gave_up:
-            again = tuple(drop.sku for drop in self.dropped if drop.rule == ALREADY_SHOWN)
-        return (*(match.product.sku for match in self.matches), *folded, *again)
+        skus = (*(match.product.sku for match in self.matches), *folded)
+        return (*skus, *self._shown_again) if self._is_stopped else skus
 
     @property
     def gave_up(self) -> bool:
-        """Whether the page is short because the search for more took too long: a further page goes
-        on."""
+        """Whether the page is short because the search for more took too long, and a further page
+        goes on. After a page that showed nothing new it would only repeat the search."""
+        return self._is_stopped and bool(self.shown)
+
+    @property
+    def _is_stopped(self) -> bool:
         short = self.plan.shortfall_counts
         return short is not None and short.gave_up_after > 0
+
+    @property
+    def _shown_again(self) -> tuple[str, ...]:
+        """The products that were dropped because an earlier page had shown them."""
+        return tuple(drop.sku for drop in self.dropped if drop.rule == ALREADY_SHOWN)

@@ -27,6 +27,9 @@ EMPTY = (
     "NOT EXISTS",
     "analytics.loads",
     "analytics.rejects",
+    "analytics.clicks",
+    "analytics.click_through",
+    "analytics.searches_without_a_click",
     "duplicate_groups",
     "similar_listings",
 )

@@ -90,8 +90,18 @@ def test_an_event_of_ubi_is_stored_without_what_may_tell_who_a_person_is(shop: S
     }  # fmt: skip
 
 
+def test_a_time_may_have_any_offset(shop: Shop) -> None:
+    at = "2026-11-30T10:00:00-23:30"
+    assert post(shop.client, event("click", "q", "A", timestamp=at)).status == 200
+    [(stored,)] = shop.rows("SELECT occurred_at::text FROM search_event")
+    assert stored.startswith("2026-12-01 09:30:00")
+
+
 def test_an_address_of_a_person_is_refused(shop: Shop) -> None:
-    addresses = ("ada@example.com", "Ada <ada@shop.example>", "203.0.113.7", "2001:db8::1", "[::1]")
+    addresses = (
+        "ada@example.com", "Ada <ada@shop.example>", "203.0.113.7", "2001:db8::1", "[::1]",
+        "203.0.113.7:51234", "[2001:db8::1]:443", "203.0.113.7, 198.51.100.2",
+    )  # fmt: skip
     names = ("client_id", "session_id", "application", "query_id")
     for name, address in itertools.product(names, addresses):
         refused = post(shop.client, event("click", "q", "P0001") | {name: address})
@@ -111,6 +121,7 @@ def test_events_are_stored_together_or_not_at_all(shop: Shop) -> None:
         {"action_name": "click", "event_attributes": {"object": {"object_id": "A"}}},
         event("click", "q", "A", ip="10.0.0.1"),
         event("click", "q", "A", timestamp="yesterday"),
+        event("click", "q", "A", timestamp="0001-01-01T00:00:00+01:00"),
         event("x" * 101, "q", "A"),
         event("click", "q", "A") | {"event_attributes": isbn},
     ]
@@ -330,6 +341,14 @@ def test_only_who_may_write_events_creates_and_drops_their_partitions(shop: Shop
         for call in ("add_search_partitions(1)", "drop_search_partitions(0)"):
             with pytest.raises(psycopg.errors.InsufficientPrivilege):
                 analyst.execute(f"SELECT public.{call}".encode())
+
+
+def test_partitions_are_created_for_a_month_ahead_at_most(shop: Shop) -> None:
+    shop.sql.execute("SELECT add_search_partitions(40)")
+    [(days,)] = shop.rows(
+        "SELECT count(*) FROM pg_inherits WHERE inhparent = 'search_event'::regclass"
+    )
+    assert days == 32
 
 
 # Evaluation by events

@@ -27,6 +27,11 @@ class FeedProcess:
             env={"PYTHONPATH": f"{REPO}:{REPO / 'tests'}"},
         )  # fmt: skip
 
+    @property
+    def pid(self) -> int:
+        """The id of the process."""
+        return self._child.pid
+
     def read(self, path: Path) -> str:
         """Whether the file was read or refused, and how many rows it has or why. Raises
         AssertionError if the process died or took too long."""

@@ -16,7 +16,7 @@ from app.db.queries import index_delta
 from app.errors import IndexUnreadable
 from app.index import builder, faiss_index, faiss_io, recall
 from app.index.embedding_reader import EmbeddingSnapshot, random_mask, sample_rows
-from app.index.faiss_index import CODES, FLOAT16, AnnIndex, IdSelector, deep_search_size
+from app.index.faiss_index import CODES, FLOAT16, AnnIndex, IdSelector, Nominees, deep_search_size
 from app.index.file_store import IndexFiles
 from app.index.recall import RecallBenchmark
 from app.types import Query, Vectors
@@ -224,6 +224,21 @@ def test_a_build_takes_the_smallest_code_that_reaches_the_goal(
     assert built(rows).index.kind == FLOAT16.kind
 
 
+def test_a_code_that_misses_the_goal_under_filters_gives_way_to_the_next(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(faiss_index, "FLAT_ROWS", 1000)
+    measured = RecallBenchmark.filtered_recall
+
+    def low_with_few_bits(benchmark: RecallBenchmark, index: AnnIndex) -> float:
+        return 0.98 if index.parameters.get("bits") == 2 else measured(benchmark, index)
+
+    monkeypatch.setattr(RecallBenchmark, "filtered_recall", low_with_few_bits)
+    made = built(spectrum(3000, DIM))
+    assert (made.index.kind, made.index.parameters["bits"]) == ("rabitq", 4)
+    assert made.shortfall(0.99) is None
+
+
 def test_identical_pictures_are_all_correct_answers(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(faiss_index, "FLAT_ROWS", 100)
     rows = np.vstack([np.repeat(spectrum(1, 64), 400, axis=0), spectrum(400, 64, seed=2)])
@@ -279,3 +294,31 @@ def test_what_is_known_ends_at_an_exact_distance(app: App, sql: psycopg.Connecti
     assert horizon(app, pictures, 1) == 0.0
     sql.execute("UPDATE embedding SET vec = vec WHERE picture_id BETWEEN 3 AND 32")
     assert horizon(app, pictures, 15) == 0.0
+
+
+def test_nothing_is_claimed_of_rows_that_pass_a_filter_and_lie_beyond_the_known_ones() -> None:
+    nominees = Nominees(np.arange(100, dtype=np.int64), 0.5, known=40)
+    assert nominees.among(IdSelector(np.arange(0, 100, 2))).known == 20
+    beyond = nominees.among(IdSelector(np.arange(60, 100)))
+    assert (len(beyond.ids), beyond.known) == (40, 0)
+    near = nominees.among(IdSelector(np.arange(30)))
+    assert (len(near.ids), near.known) == (30, 30)
+
+
+def test_what_passes_a_filter_far_from_the_query_is_found_as_well(tuned: Tuned) -> None:
+    """There are no near rows, and the estimates of the far ones err more than these differ."""
+    index, rows, benchmark = tuned
+    found = wide = 0
+    for query in benchmark.queries:
+        similarities = rows.vectors @ query
+        passes = similarities < np.quantile(similarities, 0.9)
+        passing = IdSelector(rows.ids[passes])
+        ids = index.nominate(query, 26, 10, selector=passing).ids
+        best = np.sort(rows.vectors_of(ids) @ query)[::-1][:10]
+        floor = np.sort(similarities[passes])[-10] - recall.EPSILON
+        found += int((best >= floor).sum())
+        wide += len(ids)
+    assert found >= 0.98 * 10 * len(benchmark.queries)
+    assert wide / len(benchmark.queries) <= index.pool(10) + faiss_index.MAX_SELECTED_MORE
+    own = index.nominate(benchmark.queries[0], 26, 10, selector=IdSelector(rows.ids))
+    assert len(own.ids) < index.pool(10) + faiss_index.MAX_SELECTED_MORE

@@ -188,6 +188,18 @@ def test_hundreds_of_listings_end_a_page_with_the_reason_and_the_next_page_goes_
     assert len(set(shown)) == 6 and sum(sku.startswith("SAME") for sku in shown) == 1
 
 
+def test_a_page_that_was_given_up_with_nothing_to_show_has_no_further_page(
+    app: App, slow: Slow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A client that follows pages to the end would ask the same for ever."""
+    monkeypatch.setattr(page_budget, "MIN_DEDUPLICATED", 4)
+    monkeypatch.setattr(page_budget, "MAX_CANDIDATES", 4)
+    found = app.search.search(replace(vector_query(app, 6), near_query=2.0, k=3))
+    counts = found.plan.shortfall_counts
+    assert not found.matches and counts is not None and counts.gave_up_after == len(found.dropped)
+    assert found.shown == () and not found.gave_up
+
+
 def test_a_placeholder_is_one_match_in_few_statements(
     app: App, slow: Slow, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -439,9 +439,10 @@ def test_a_placeholder_of_many_products_does_not_keep_others_from_being_found(ap
 
 def test_equal_similarities_come_in_the_order_of_ids_on_every_path(app: App) -> None:
     add(app, {f"S{n}": [1000] for n in (5, 3, 9, 1)})
-    without = skus(ask(app))
-    app.indexer.rebuild()
-    assert without == skus(ask(app)) == ["S1", "S3", "S5", "S9"]
+    for _ in range(2):
+        assert skus(ask(app)) == ["S1", "S3", "S5", "S9"]
+        assert skus(ask(app, k=2)) == ["S1", "S3"]
+        app.indexer.rebuild()
 
 
 def test_a_search_by_sku_excludes_the_product_itself(app: App) -> None:

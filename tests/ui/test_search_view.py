@@ -516,7 +516,11 @@ def test_results_are_sorted_by_price_and_paged(goods: App, visit: Visit) -> None
     widget(page, "selectbox", "sort").set_value("dearest").run()
     assert skus(page) == [f"P{n:04}" for n in range(36, -1, -4)]
     page = visit(sku="P0001", sort="cheapest", page="2")
-    assert skus(page)[0] == "P0013"
+    assert (skus(page)[0], asked(page)["page"]) == ("P0013", ["2"])
+    assert skus(press(page, "Next page"))[0] == "P0025"
+    assert skus(press(page, "Previous page"))[0] == "P0013"
+    page = visit(sku="P0001", sort="cheapest", page="9")
+    assert (len(skus(page)), asked(page)["page"]) == (3, ["4"])
 
 
 def test_products_are_listed_by_filters_alone(goods: App, visit: Visit) -> None:

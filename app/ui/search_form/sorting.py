@@ -6,6 +6,7 @@ product is similar to some degree and the cheapest of all would have nothing to 
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import get_args
@@ -75,16 +76,22 @@ def search_page(form: SearchFormState) -> int:
     return form.page if form.sort == "best" else 1
 
 
+def number_of(result: SearchResult, form: SearchFormState, found: int) -> int:
+    """The page of the form, or the last one if there are fewer; `found` is that of the search."""
+    if form.sort == "best":
+        return found
+    return min(form.page, max(1, math.ceil(len(result.matches) / form.k)))
+
+
 def page_of(result: SearchResult, form: SearchFormState, number: int) -> SortedPage:
     """The page of a result: itself, or a part of it in the order of the form."""
+    first = (number - 1) * form.k
     if form.sort == "best":
-        first = (number - 1) * form.k
         has_next = len(result.matches) == form.k or result.gave_up
         return SortedPage(result.matches, first, has_next, result)
     matches = sorted(result.matches, key=lambda match: _key(match.product, form.sort))
     if form.sort == "newest":
         matches = sorted(result.matches, key=lambda match: -match.product_id)
-    first = (form.page - 1) * form.k
     shown = tuple(matches[first : first + form.k])
     return SortedPage(shown, first, len(matches) > first + form.k, result, len(matches))
 

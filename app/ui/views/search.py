@@ -160,7 +160,8 @@ def _draw_search(
     found = _search(query, form)
     if found is None:
         return None
-    number, result = found
+    found_page, result = found
+    number = sorting.number_of(result, form, found_page)
     if pictures.photos and picture_inputs.remember_objects(form, result.regions):
         st.rerun()  # with their boxes on the photo
     if number != form.page:  # there are fewer pages
