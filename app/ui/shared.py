@@ -10,6 +10,10 @@ from typing import ParamSpec
 
 import streamlit as st
 from streamlit.runtime.scriptrunner import RerunException
+from streamlit.runtime.scriptrunner_utils.script_requests import (
+    ScriptRequests,
+    ScriptRequestType,
+)
 
 from app.bootstrap import App
 from app.errors import LookalikeError
@@ -63,20 +67,22 @@ def uninterrupted(callback: Callable[P, None]) -> Callable[P, None]:
 
     While a callback runs, each access to `st.session_state` raises RerunException if the browser
     has sent another change meanwhile, and the rest of the callback is lost. The exception is that
-    other change, so it is raised after the callback has run whole.
+    other change, so it is raised after the callback has run whole; several are merged as Streamlit
+    merges changes that wait, so that no click among them is lost.
     """
 
     @wraps(callback)
     def run(*args: P.args, **kwargs: P.kwargs) -> None:
-        other_change = None
+        others = ScriptRequests()
         while True:
             try:
                 callback(*args, **kwargs)
                 break
             except RerunException as exc:
-                other_change = exc
-        if other_change is not None:
-            raise other_change
+                others.request_rerun(exc.rerun_data)
+        waiting = others.on_scriptrunner_ready()
+        if waiting.type is ScriptRequestType.RERUN:
+            raise RerunException(waiting.rerun_data)
 
     return run
 

@@ -29,9 +29,26 @@ def test_a_callback_runs_whole_and_the_other_change_follows() -> None:
 
     with pytest.raises(RerunException) as raised:
         callback("cleared")
-    assert (done, raised.value) == (["cleared"], other)
+    assert (done, raised.value.rerun_data) == (["cleared"], other.rerun_data)
     callback("again")
     assert done == ["cleared", "again"]
+
+
+def test_of_several_changes_during_a_callback_no_click_is_lost() -> None:
+    click, words = WidgetStates(), WidgetStates()
+    click.widgets.add(id="clear", trigger_value=True)
+    words.widgets.add(id="words", string_value="lamp")
+    pending = [RerunException(RerunData(widget_states=each)) for each in (words, click)]
+
+    @uninterrupted
+    def callback() -> None:
+        if pending:
+            raise pending.pop()
+
+    with pytest.raises(RerunException) as raised:
+        callback()
+    delivered = raised.value.rerun_data.widget_states
+    assert delivered is not None and {each.id for each in delivered.widgets} == {"clear", "words"}
 
 
 def test_a_click_reaches_its_callback_when_another_change_is_waiting(
