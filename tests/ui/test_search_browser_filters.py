@@ -241,7 +241,8 @@ def test_a_picture_is_downloaded_by_its_url(page: Page, shop: Shop, web: str) ->
     field.fill(web + shop.photo.name)
     field.press("Enter")
     expect(first_card(page)).to_contain_text(shop.expected_sku)
-    settled(page)  # until then the field before is on the page too
+    expect(field.first).to_have_value("")  # the field before may still be on the page
+    settled(page)
     expect(field).to_have_value("")
     assert "image=http" in page.url
 
