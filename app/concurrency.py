@@ -1,4 +1,5 @@
-"""Threads and forks: background loops, warnings that are not repeated, resets after a fork."""
+"""Threads and forks: background loops, queues that are written in the background, warnings that
+are not repeated, resets after a fork."""
 
 from __future__ import annotations
 
@@ -6,9 +7,12 @@ import logging
 import os
 import threading
 import weakref
+from collections import deque
 from collections.abc import Callable
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Generic, Self, TypeVar
+
+T = TypeVar("T")
 
 CLOSE_TIMEOUT_S = 1.0
 """Seconds that `BackgroundLoop.close` waits for a call that is running."""
@@ -83,6 +87,54 @@ class BackgroundLoop:
             except Exception:
                 self._log.exception("the %s failed and will try again", self._name)
             self._stop.wait(self._interval_s)
+
+
+class BackgroundQueue(Generic[T]):
+    """Passes what was put into it to `write`, all that waits together, once per `interval_s`.
+
+    `write` is called in a thread of its own, which the first item starts, and never twice at a
+    time. Of more than `most` waiting items the newest are kept. Thread-safe.
+    """
+
+    def __init__(
+        self, write: Callable[[list[T]], None], *, most: int, interval_s: float, name: str
+    ) -> None:
+        self._write = write
+        self._interval_s = interval_s
+        self._name = name
+        self._items: deque[T] = deque(maxlen=most)
+        self._lock = threading.Lock()
+        self._writing = threading.Lock()
+        self._thread: threading.Thread | None = None
+        self._closing = threading.Event()
+
+    def put(self, item: T) -> None:
+        """Queue an item; never blocks."""
+        self._items.append(item)
+        with self._lock:
+            if self._thread is None and not self._closing.is_set():
+                self._thread = threading.Thread(target=self._run, name=self._name, daemon=True)
+                self._thread.start()
+
+    def close(self) -> None:
+        """Stop the thread and write what is queued."""
+        self._closing.set()
+        with self._lock:
+            thread = self._thread
+        if thread is not None:
+            thread.join()
+        self.flush()
+
+    def flush(self) -> None:
+        """Write what is queued now."""
+        with self._writing:
+            items = [self._items.popleft() for _ in range(len(self._items))]
+            if items:
+                self._write(items)
+
+    def _run(self) -> None:
+        while not self._closing.wait(self._interval_s):
+            self.flush()
 
 
 def after_fork_in_child(method: Callable[[], Any]) -> None:

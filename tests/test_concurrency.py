@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 import pytest
 
-from app.concurrency import BackgroundLoop, RepeatedWarning
+from app.concurrency import BackgroundLoop, BackgroundQueue, RepeatedWarning
 
 LOG = logging.getLogger("lookalike.loop")
 
@@ -107,3 +107,30 @@ print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), living.count)
 def test_a_forked_child_calls_the_method_of_a_living_object() -> None:
     done = subprocess.run([sys.executable, "-c", FORK], capture_output=True, text=True, check=True)
     assert (done.stdout, done.stderr) == ("1 0\n", "")
+
+
+def test_what_is_queued_is_written_together_and_at_the_latest_when_it_is_closed() -> None:
+    written: list[list[int]] = []
+    queue = BackgroundQueue[int](written.append, most=10, interval_s=3600.0, name="numbers")
+    for number in range(3):
+        queue.put(number)
+    assert written == []
+    queue.close()
+    assert written == [[0, 1, 2]]
+
+
+def test_of_more_than_fit_into_a_queue_the_newest_are_kept() -> None:
+    written: list[list[int]] = []
+    queue = BackgroundQueue[int](written.append, most=2, interval_s=3600.0, name="numbers")
+    for number in range(5):
+        queue.put(number)
+    queue.close()
+    assert written == [[3, 4]]
+
+
+def test_a_queue_is_written_in_the_background() -> None:
+    done = threading.Event()
+    queue = BackgroundQueue[int](lambda _: done.set(), most=2, interval_s=0.0, name="numbers")
+    queue.put(1)
+    assert done.wait(60)
+    queue.close()

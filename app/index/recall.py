@@ -160,8 +160,10 @@ class RecallBenchmark:
         short = (ids != -1).sum(axis=1) < k
         if short.any():
             selector = IdSelector(self._ids[_passes(self._ids, share)])
-            fetched = min(index.pool(k), index.rows)
-            _, ids = index.search(queries[short], fetched, selector=selector)
+            found = [index.nominate(query, k, selector=selector).ids for query in queries[short]]
+            ids = np.full((len(found), max(map(len, found))), -1, np.int64)
+            for row, nominated in enumerate(found):
+                ids[row, : len(nominated)] = nominated
             part = ExactAnswers(exact.ids[short], exact.similarities[short], exact.whole)
             hits[short] = self._hits(queries[short], ids, part, k).sum(axis=1)
         return int(np.minimum(hits, k).sum()) / (k * len(queries))

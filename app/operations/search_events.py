@@ -7,8 +7,6 @@ acknowledged.
 from __future__ import annotations
 
 import logging
-import threading
-from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -17,7 +15,7 @@ import psycopg
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
-from app.concurrency import BackgroundLoop, RepeatedWarning
+from app.concurrency import BackgroundLoop, BackgroundQueue, RepeatedWarning
 from app.db.engine import check_schema
 from app.db.queries import search_events
 from app.db.queries.search_events import EventRow, LabelledRow, RequestRow
@@ -61,11 +59,9 @@ class SearchEvents:
     def __init__(self, engine: Engine, days: float) -> None:
         self._engine = engine
         self._days = days
-        self._queue: deque[RequestRow] = deque(maxlen=MAX_QUEUED)
-        self._lock = threading.Lock()
-        self._writing = threading.Lock()
-        self._thread: threading.Thread | None = None
-        self._closing = threading.Event()
+        self._queue = BackgroundQueue[RequestRow](
+            self._write, most=MAX_QUEUED, interval_s=WRITE_INTERVAL_S, name="searches"
+        )
         self._warning = RepeatedWarning(_log)
 
     @property
@@ -75,13 +71,8 @@ class SearchEvents:
 
     def record(self, search: RequestRow) -> None:
         """Queue a search to be recorded; never blocks."""
-        if not self.enabled:
-            return
-        self._queue.append(search)
-        with self._lock:
-            if self._thread is None and not self._closing.is_set():
-                self._thread = threading.Thread(target=self._run, name="searches", daemon=True)
-                self._thread.start()
+        if self.enabled:
+            self._queue.put(search)
 
     def store(self, events: Sequence[EventRow]) -> None:
         """Store events; they are kept when this returns."""
@@ -115,24 +106,9 @@ class SearchEvents:
 
     def close(self) -> None:
         """Write the queued searches and stop the thread."""
-        self._closing.set()
-        with self._lock:
-            thread = self._thread
-        if thread is not None:
-            thread.join()
-        self._write()
+        self._queue.close()
 
-    def _run(self) -> None:
-        while not self._closing.wait(WRITE_INTERVAL_S):
-            self._write()
-
-    def _write(self) -> None:
-        with self._writing:
-            rows = [self._queue.popleft() for _ in range(len(self._queue))]
-            if rows:
-                self._write_rows(rows)
-
-    def _write_rows(self, rows: list[RequestRow]) -> None:
+    def _write(self, rows: list[RequestRow]) -> None:
         try:
             self._in_partitions(lambda connection: search_events.insert_requests(connection, rows))
             self._warning.clear()

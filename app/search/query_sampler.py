@@ -7,12 +7,11 @@ the queue, are dropped.
 from __future__ import annotations
 
 import logging
-import threading
-from collections import deque
 
 from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
+from app.concurrency import BackgroundQueue
 from app.db.queries import query_samples
 from app.errors import LookalikeError
 from app.types import Vector
@@ -31,36 +30,21 @@ class QuerySampler:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        self._queue: deque[tuple[int, Vector]] = deque(maxlen=MAX_QUEUED)
-        self._lock = threading.Lock()
-        self._thread: threading.Thread | None = None
-        self._closing = threading.Event()
+        self._queue = BackgroundQueue[tuple[int, Vector]](
+            self._write, most=MAX_QUEUED, interval_s=WRITE_INTERVAL_S, name="sample"
+        )
 
     def offer(self, model_id: int, vector: Vector) -> None:
         """Queue a query's vector, shape (dim,), float32; never blocks."""
-        self._queue.append((model_id, vector))
-        with self._lock:
-            if self._thread is None and not self._closing.is_set():
-                self._thread = threading.Thread(target=self._run, name="sample", daemon=True)
-                self._thread.start()
+        self._queue.put((model_id, vector))
 
     def close(self) -> None:
         """Write the queued vectors and stop the thread."""
-        self._closing.set()
-        with self._lock:
-            thread = self._thread
-        if thread is not None:
-            thread.join()
-        self._write()
+        self._queue.close()
 
-    def _run(self) -> None:
-        while not self._closing.wait(WRITE_INTERVAL_S):
-            self._write()
-
-    def _write(self) -> None:
+    def _write(self, queued: list[tuple[int, Vector]]) -> None:
         by_model: dict[int, list[Vector]] = {}
-        while self._queue:
-            model_id, vector = self._queue.popleft()
+        for model_id, vector in queued:
             by_model.setdefault(model_id, []).append(vector)
         try:
             for model_id, vectors in by_model.items():

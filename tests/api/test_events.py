@@ -42,7 +42,7 @@ class Shop:
 
     def written(self) -> None:
         """Write the searches that are queued."""
-        self.app.events._write()
+        self.app.events._queue.flush()
 
 
 @pytest.fixture

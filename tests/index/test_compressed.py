@@ -239,6 +239,20 @@ def test_a_code_that_misses_the_goal_under_filters_gives_way_to_the_next(
     assert made.shortfall(0.99) is None
 
 
+def test_filtered_recall_is_that_of_what_a_search_nominates(
+    monkeypatch: pytest.MonkeyPatch,
+    tuned: Tuned,
+) -> None:
+    index, _, benchmark = tuned
+    # The first search is too small for filters that few pass: they are asked among those.
+    monkeypatch.setattr(recall, "deep_search_size", lambda n, k, share: (1, 1))
+    measured = benchmark.filtered_recall(index)
+    assert measured > 0.8
+    nothing = Nominees(np.empty(0, np.int64), None)
+    monkeypatch.setattr(AnnIndex, "nominate", lambda *_, **__: nothing)
+    assert benchmark.filtered_recall(index) < measured - 0.3
+
+
 def test_identical_pictures_are_all_correct_answers(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(faiss_index, "FLAT_ROWS", 100)
     rows = np.vstack([np.repeat(spectrum(1, 64), 400, axis=0), spectrum(400, 64, seed=2)])
