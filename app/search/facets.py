@@ -16,7 +16,7 @@ from app.search.paging import ROUNDING, PageRequest
 from app.search.query_encoder import has_pictures
 from app.search.service import SearchService
 from app.search.vector_cache import VectorCache
-from app.types import Filters, Product, Query, StoredPicture
+from app.types import Filters, Query
 
 __all__ = ["COLUMNS", "FacetRange", "FacetService", "FacetValues", "Facets"]
 
@@ -30,9 +30,6 @@ RANGES = ("year", "price")
 
 MAX_VALUES = 500
 """Values of a column that are listed, the most frequent ones."""
-
-NEWEST = 8
-"""Newest products to start a search from without a photo."""
 
 DEPTH = 1000
 """Products nearest to a photo whose values are counted."""
@@ -48,7 +45,7 @@ without being named in the settings."""
 
 @dataclass(frozen=True, slots=True)
 class Facets:
-    """The values of columns and attributes, the bounds of years and prices, the newest products.
+    """The values of columns and attributes, the bounds of years and prices.
 
     `depth` is the number of products up to which a query's results were counted, if there are more
     than that; None if all were counted. `path` and `reason` are how the products that were counted
@@ -57,7 +54,6 @@ class Facets:
 
     values: Mapping[str, FacetValues]
     bounds: FacetRange
-    newest: tuple[tuple[Product, StoredPicture], ...] = ()
     depth: int | None = None
     model: str | None = None
     path: str = "exact"
@@ -85,8 +81,7 @@ class FacetService:
         with snapshot(self._engine) as connection:
             check_schema(connection)
             values = {name: facets.values(connection, name, MAX_VALUES) for name in COLUMNS}
-            newest = tuple(facets.newest(connection, NEWEST))
-            return Facets(values, facets.bounds(connection), newest)
+            return Facets(values, facets.bounds(connection))
 
     def of_query(self, query: Query, cache: VectorCache | None = None) -> Facets:
         """The facets of what a query finds under its filters; each ignores its own selection.

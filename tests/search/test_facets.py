@@ -17,7 +17,7 @@ from app.bootstrap import App
 from app.config import Settings
 from app.db.queries.facets import FacetRange
 from app.errors import BadInput, DatabaseUnavailable, SchemaMismatch, UnknownProduct
-from app.search.facets import MAX_VALUES, NEWEST, Facets
+from app.search.facets import MAX_VALUES, Facets
 from app.search.filters import parse
 from app.search.vector_cache import VectorCache
 from app.types import Query
@@ -52,7 +52,6 @@ def test_bounds_are_those_of_the_catalogue(app: App) -> None:
 def test_an_empty_catalogue_has_no_bounds(app: App) -> None:
     facets = app.facets.read()
     assert facets.bounds == FacetRange(0, None, None, None, None)
-    assert facets.newest == ()
 
 
 def test_rare_values_are_left_out_and_counted(app: App, sql: psycopg.Connection) -> None:
@@ -64,16 +63,6 @@ def test_rare_values_are_left_out_and_counted(app: App, sql: psycopg.Connection)
     brands = app.facets.read().values["brand"]
     assert (len(brands.counts), brands.left_out) == (MAX_VALUES, 7)
     assert brands.counts[0] == ("brand 506", 2)
-
-
-def test_the_newest_are_those_that_came_last_and_have_a_picture(
-    app: App, sql: psycopg.Connection
-) -> None:
-    add(app, numbered(NEWEST + 2))
-    sql.execute("INSERT INTO product (sku) VALUES ('without')")
-    newest = app.facets.read().newest
-    assert [product.sku for product, _ in newest] == [f"P{n:04}" for n in range(9, 1, -1)]
-    assert newest[0][1].uri == "9.png" and newest[0][1].thumbnail[:2] == b"\xff\xd8"
 
 
 def test_without_tables_the_error_says_what_to_do(settings: Settings, empty_url: str) -> None:

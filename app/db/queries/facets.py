@@ -1,18 +1,15 @@
-"""SQL of facets: values of columns and attributes, ranges of years and prices, newest products."""
+"""SQL of facets: values of columns and attributes, ranges of years and prices."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Any
 
 from sqlalchemy import Connection, text
 
 from app.db.queries.filter_sql import CASELESS
 from app.db.queries.nearest import FilterClause
-from app.db.queries.products import FIELDS
-from app.types import Product, StoredPicture
 
 # Values that a filter takes for one are one, in the spelling of most products.
 VALUES = """
@@ -67,14 +64,6 @@ HAVING count(*) BETWEEN 2 AND :most_values
 ORDER BY sum(counted.products) DESC, key"""
 
 AMONG_IDS = "id = ANY(CAST(:ids AS bigint[]))"
-
-NEWEST = f"""
-SELECT {FIELDS}, pic.width, pic.height, pic.thumbnail, shown.uri
-FROM product AS p JOIN LATERAL (
-    SELECT pp.picture_id, pp.uri FROM product_picture AS pp
-    WHERE pp.product_id = p.id ORDER BY pp.position LIMIT 1) AS shown ON true
-JOIN picture AS pic ON pic.id = shown.picture_id
-ORDER BY p.id DESC LIMIT :most"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,14 +157,3 @@ def bounds_among(connection: Connection, ids: Sequence[int]) -> FacetRange:
 def bounds(connection: Connection) -> FacetRange:
     """The ranges over all products."""
     return FacetRange(*connection.execute(text(BOUNDS)).one())
-
-
-def newest(connection: Connection, most: int) -> list[tuple[Product, StoredPicture]]:
-    """The `most` newest products that have a picture, each with its first picture."""
-    rows = connection.execute(text(NEWEST), {"most": most})
-    return [_newest_product(row) for row in rows]
-
-
-def _newest_product(row: Any) -> tuple[Product, StoredPicture]:
-    *product, width, height, thumbnail, uri = row
-    return Product(*product), StoredPicture(width, height, bytes(thumbnail), uri)
