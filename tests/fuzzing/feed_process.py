@@ -15,7 +15,6 @@ from app.errors import BadSource
 from ingest.feeds.formats import read_source
 from support.paths import REPO
 
-
 SMALL_RESERVES = {"ARROW_DEFAULT_MEMORY_POOL": "system", "MALLOC_ARENA_MAX": "1"}
 """Arrow's own allocator, and the C library's for each thread, reserve address space that nothing
 uses; the limit would count it."""
