@@ -68,7 +68,7 @@ def test_a_photo_is_pasted_or_dropped_anywhere_and_a_slash_goes_to_the_field(
     expect(first_card(page)).to_contain_text(shop.expected_sku)
 
 
-def test_a_box_is_drawn_moved_and_taken_away_by_mouse_and_keys(
+def test_a_box_is_drawn_moved_and_taken_away_by_mouse_and_keys_and_objects_are_boxes_to_click(
     page: Page, shop: Shop, artefacts: Path
 ) -> None:
     search_photo(page, shop)
@@ -96,10 +96,10 @@ def test_a_box_is_drawn_moved_and_taken_away_by_mouse_and_keys(
     expect(page).not_to_have_url(re.compile("box="))
     page.go_back()
     expect(box).to_have_attribute("style", re.compile("left: 22%"))
-
-
-def test_an_object_on_the_photo_is_a_box_to_click(page: Page, shop: Shop) -> None:
+    settled(page)
     upload(page, "two.jpg", _two_products(shop))
+    expect(page.get_by_alt_text("Your photo two.jpg")).to_be_visible()
+    expect(page).not_to_have_url(re.compile("box="))
     objects = page.locator(".object")
     expect(objects.first).to_be_visible()
     expect(page.get_by_role("button", name="Object 1:")).to_be_visible()
@@ -144,3 +144,4 @@ def test_on_a_phone_results_are_seen_at_once_and_a_finger_draws_a_box(
         touch.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": [point]})
     touch.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
     expect(page).to_have_url(re.compile(r"box=10%2C10%2C80%2C80"))
+    page.close()  # it would emulate a finger in later tests
