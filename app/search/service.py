@@ -14,7 +14,13 @@ from app.db.engine import check_schema, snapshot
 from app.db.queries import models, partitions, products
 from app.errors import BadInput, ModelMismatch, ModelNotMaintained, NoModel, ReplicaConflict
 from app.index.file_store import IndexFiles
-from app.search import filter_values, similar_listings, statement_search, validation, word_query
+from app.search import (
+    filter_values,
+    query_rewriting,
+    similar_listings,
+    statement_search,
+    validation,
+)
 from app.search.admission import Admission
 from app.search.confidence import judged
 from app.search.explain import SearchOutcome, StageTimer, build_plan
@@ -359,8 +365,12 @@ class SearchService:
         words = catalogue_words(query, encoded)
         if words is None:
             return page_request
-        read = word_query.read(connection, words[0])
-        if encoded.catalogue_first and read.query.terms and word_query.has_every_word(read.reading):
+        read = query_rewriting.read(connection, words[0])
+        if (
+            encoded.catalogue_first
+            and read.query.terms
+            and query_rewriting.has_every_word(read.reading)
+        ):
             page_request = replace(page_request, text_vector=None)
         return replace(page_request, catalogue_words=(read.query, words[1]), reading=read.reading)
 
