@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -22,6 +23,9 @@ from app.evaluation.metrics import Evaluation, RunDifference, most_different, ov
 from app.models.backfill import BackfillReport, embed
 from app.models.lifecycle import ModelChange
 from app.types import Query
+
+if TYPE_CHECKING:
+    from app.evaluation.model_fit import Gain
 from ingest.originals import Originals, check_folders, folders_of
 
 REPORT_QUERIES = 20
@@ -131,6 +135,61 @@ def embed_(name: str, images: tuple[Path, ...], as_json: bool) -> None:
             f"{report.left} pictures still have no embedding of {name}. Name the folder of their "
             "files with --images, or ingest them again."
         )
+
+
+@model.command()
+@click.argument("name")
+@click.option(
+    "--from", "source", required=True, type=click.Choice(("verdicts", "events", "catalogue")),
+    help="What is known: products people called the same, photos whose results were clicked, or "
+    "the products with several pictures.",
+)  # fmt: skip
+@click.option("--base", metavar="MODEL", help="The model to improve. Default: the active one.")
+@as_json
+def fit(name: str, source: str, base: str | None, as_json: bool) -> None:
+    """Fit the active model to this catalogue, as the new model NAME.
+
+    A linear map after the model is fitted to photos whose products are known. Nothing is kept
+    unless held-out photos find their products more often than by chance. It takes minutes.
+    """
+    # Imported here, because no other command needs them.
+    from app.evaluation import fit_samples, model_fit
+
+    with App() as app:
+        app.lifecycle.check_new_name(name)
+        model = app.lifecycle.model(base) if base else app.lifecycle.active()
+        note(f"Reading photos whose products are known, under {model.name}.")
+        samples = fit_samples.collect(
+            app.engine, model, source, lambda: app.encoders.for_model(model.id)
+        )
+        report = model_fit.fit(samples, note)
+        figures = {"base": model.name, "source": source} | report.as_dict()
+        if report.weights is not None:
+            app.lifecycle.add_fitted(name, model, report.weights, figures)
+    if as_json:
+        print_json(figures)
+    else:
+        click.echo(f"{report.photos} photos of {report.products} products, found in "
+                   f"{report.gallery}; recall@1 on held-out photos:")  # fmt: skip
+        click.echo(f"  of products with other photos in the fit: {_gain(report.known)}")
+        click.echo(f"  of products without:                      {_gain(report.new)}")
+    if report.weights is None:
+        raise LookalikeError(
+            "Nothing was kept: a fit does not find the products of held-out photos more often "
+            "beyond chance, or it finds new products less often. More photos may help."
+        )
+    note(
+        f"{name} is kept up to date from now on. Next: `lookalike model embed {name}`, "
+        f"`lookalike index rebuild --model {name}`, `lookalike model compare {name} {model.name} "
+        f"QUERIES`, and `lookalike model activate {name}`."
+    )
+
+
+def _gain(gain: Gain) -> str:
+    return (
+        f"{gain.before:.3f} to {gain.after:.3f} "
+        f"(95 % of the difference: {gain.low:+.3f} to {gain.high:+.3f})"
+    )
 
 
 @model.command()

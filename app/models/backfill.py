@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
 from PIL import Image
 from sqlalchemy import Connection, Engine
 
@@ -17,6 +18,7 @@ from app.db import copy, locks
 from app.db.pipeline import open_pipeline
 from app.db.queries import embeddings, models
 from app.encoders.base import Encoder
+from app.encoders.projected_encoder import ProjectedEncoder
 from app.errors import BadImage, ModelNotMaintained
 from app.types import Model, ProgressCallback, Vector
 
@@ -74,20 +76,35 @@ def _embed(
 ) -> None:
     began = time.monotonic()
     for batch in _missing(engine, model):
+        vectors = _derive(engine, encoder, [picture_id for picture_id, _, _ in batch])
         pictures: dict[int, Image.Image] = {}
         for picture_id, sha256, uris in batch:
+            if picture_id in vectors:
+                continue
             try:
                 pictures[picture_id] = find(sha256, uris)
             except BadImage as exc:
                 report.failed += 1
                 if len(report.reasons) < MAX_REASONS:
                     report.reasons.append(f"picture {sha256.hex()[:12]}: {exc}")
-        stored = store(engine, model, _encode(encoder, pictures))
+        stored = store(engine, model, vectors | _encode(encoder, pictures))
         report.embedded += stored
         report.left = max(report.left - stored, 0)
         report.seconds = round(time.monotonic() - began, 3)
         if progress:
             progress(report)
+
+
+def _derive(engine: Engine, encoder: Encoder, ids: Sequence[int]) -> dict[int, Vector]:
+    """The vectors of a fitted model that follow from those of its base, without any picture."""
+    if not isinstance(encoder, ProjectedEncoder):
+        return {}
+    with engine.connect() as connection:
+        base = models.by_fingerprint(connection, encoder.base.fingerprint)
+        known = embeddings.vectors(connection, base, ids) if base is not None else {}
+    if not known:
+        return {}
+    return dict(zip(known, encoder.project(np.array(list(known.values()))), strict=True))
 
 
 def _left(engine: Engine, model: Model) -> int:

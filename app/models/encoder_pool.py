@@ -16,11 +16,13 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from app.config import Settings
 from app.db.engine import check_schema
-from app.db.queries import models
+from app.db.queries import model_projections, models
+from app.db.queries.model_projections import StoredProjection
 from app.encoders import word_space
 from app.encoders.base import EMBEDDED, Encoder, EncoderChoice, WordReader, split_variant
 from app.encoders.loading import automatic
 from app.encoders.presets import full_name
+from app.encoders.projected_encoder import ProjectedEncoder
 from app.errors import LookalikeError, ModelMismatch, ModelNotMaintained, ModelUnavailable
 from app.types import Model
 
@@ -185,11 +187,14 @@ class EncoderPool:
             return encoder
 
     def _load(self, model: Model) -> Encoder:
-        """The encoder that a model was recorded with.
+        """The encoder that a model was recorded with; of a fitted model, that of its base with its
+        map.
 
         LOOKALIKE_MODEL is used if it names this model. If it names another recorded model, it is
         ignored: the database decides which of them is active. Any other name raises ModelMismatch.
         """
+        if (projection := self._projection(model)) is not None:
+            return self._load_projected(model, projection)
         configured = full_name(self._settings.model)
         name = model.source or model.name
         same = model.name in (configured, Path(configured).name)
@@ -207,6 +212,23 @@ class EncoderPool:
         if encoder.fingerprint != model.fingerprint:
             raise mismatch(model, encoder)
         return encoder
+
+    def _projection(self, model: Model) -> StoredProjection | None:
+        with self._engine.connect() as connection:
+            return model_projections.load(connection, model)
+
+    def _load_projected(self, model: Model, projection: StoredProjection) -> Encoder:
+        base = projection.base
+        with self._lock:
+            loaded = self._by_model.get(base.id)
+        name = base.source or base.name
+        encoder = loaded or self._choose(name, revision=base.revision).encoder
+        if encoder.fingerprint != base.fingerprint:
+            raise mismatch(base, encoder)
+        projected = ProjectedEncoder(model.name, encoder, projection.weights)
+        if projected.fingerprint != model.fingerprint:
+            raise mismatch(model, projected)
+        return projected
 
     def _revision(self, model: Model, name: str) -> str | None:
         """The recorded revision if the model was added to others, or is the embedded encoder, whose

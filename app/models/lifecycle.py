@@ -7,24 +7,29 @@ without its embedding after coverage was checked.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import re
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 from sqlalchemy import Connection, Engine
 
 from app.db import locks, notifications, timeouts
 from app.db.engine import check_schema
 from app.db.locks import LockKey
-from app.db.queries import index_builds, models
+from app.db.queries import index_builds, model_projections, models
 from app.db.text import check_text
-from app.encoders.base import EncoderChoice
+from app.encoders.base import AUTO, EMBEDDED, EncoderChoice, split_variant
 from app.encoders.presets import full_name
+from app.encoders.projected_encoder import Matrix, fingerprint
 from app.errors import BadInput, NotReady
 from app.index.embedding_reader import check_primary
 from app.index.file_store import IndexFiles
 from app.models import removal
 from app.types import Model
+
+_NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +63,19 @@ class Lifecycle:
             check_schema(connection)
             return models.resolve(connection, full_name(name))
 
+    def active(self) -> Model:
+        """The model that searches use. Raises NoModel."""
+        with self._engine.connect() as connection:
+            check_schema(connection)
+            return models.require_active(connection)
+
+    def check_new_name(self, name: str) -> None:
+        """Refuse a name for a fitted model that is taken, or could be taken for another model's.
+        Raises BadInput."""
+        with self._engine.connect() as connection:
+            check_schema(connection)
+            _check_new_name(connection, name)
+
     def add(self, name: str, revision: str | None = None) -> Model:
         """Record a model as maintained: new pictures get an embedding under it from now on.
 
@@ -75,6 +93,23 @@ class Lifecycle:
             )
             removal.check_not_dropping(connection, model)
             models.maintain(connection, model.id, full_name(name))
+        return model
+
+    def add_fitted(
+        self, name: str, base: Model, weights: Matrix, provenance: Mapping[str, Any]
+    ) -> Model:
+        """Record a model that is `base` followed by a map, as maintained.
+
+        `weights` (dim, dim) multiply rows from the right; `provenance` says what they were fitted
+        from. Raises BadInput as `check_new_name`.
+        """
+        with self._writing() as connection:
+            _check_new_name(connection, name)
+            digest = fingerprint(base.fingerprint, weights)
+            model = models.register(connection, name, digest[:12], base.dim, digest)
+            removal.check_not_dropping(connection, model)
+            model_projections.save(connection, model.id, base, weights, provenance)
+            models.maintain(connection, model.id, None)
         return model
 
     def activate(self, name: str, *, forced_reason: str | None = None) -> ModelChange:
@@ -138,6 +173,20 @@ class Lifecycle:
             locks.acquire(connection, LockKey.CATALOG_WRITE)
             yield connection
             notifications.notify(connection)
+
+
+def _check_new_name(connection: Connection, name: str) -> None:
+    plain, suffix = split_variant(name)
+    if not _NAME.fullmatch(name) or suffix or plain in (AUTO, EMBEDDED) or full_name(name) != name:
+        raise BadInput(
+            f"{name!r} cannot be the name of a fitted model; take a new one of lower-case letters, "
+            "digits and hyphens, such as 'our-photos'."
+        )
+    if models.named(connection, name):
+        raise BadInput(
+            f"There is a model {name} already; take another name, or drop it first with "
+            f"`lookalike model drop {name}`."
+        )
 
 
 def _check_acquired(acquired: bool) -> None:

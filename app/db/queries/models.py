@@ -119,6 +119,13 @@ def named(connection: Connection, name: str) -> list[Model]:
     return [Model(*row) for row in connection.execute(text(sql), {"name": name})]
 
 
+def by_fingerprint(connection: Connection, fingerprint: str) -> Model | None:
+    """The model of the encoder with this fingerprint."""
+    sql = f"SELECT {COLUMNS} FROM model WHERE fingerprint = :fingerprint"
+    row = connection.execute(text(sql), {"fingerprint": fingerprint}).one_or_none()
+    return Model(*row) if row else None
+
+
 def maintained_by_id(connection: Connection, model_id: int) -> Model | None:
     """The model with this id; None if it does not exist or is not maintained."""
     return next((model for model in maintained(connection) if model.id == model_id), None)

@@ -16,6 +16,7 @@ from sqlalchemy import (
     Identity,
     Index,
     Integer,
+    LargeBinary,
     PrimaryKeyConstraint,
     Table,
     Text,
@@ -91,6 +92,35 @@ model = Table(
     ),
     CheckConstraint("dim BETWEEN 1 AND 4000", name="dim"),
     Index("model_active_idx", "active", unique=True, postgresql_where=text("active")),
+)
+
+model_projection = Table(
+    "model_projection",
+    metadata,
+    Column("model_id", Integer, ForeignKey("model.id", ondelete="CASCADE"), primary_key=True),
+    Column("base_name", Text, nullable=False),
+    Column("base_revision", Text, nullable=False),
+    Column(
+        "base_source",
+        Text,
+        comment="what the encoder of the other model is loaded by; null: its name",
+    ),
+    Column("base_fingerprint", Text, nullable=False),
+    Column(
+        "weights",
+        LargeBinary,
+        nullable=False,
+        comment="matrix of dim x dim numbers, float32, little-endian, by rows; vectors are"
+        " multiplied from the left",
+    ),
+    Column(
+        "provenance",
+        JSONB,
+        nullable=False,
+        comment="what it was fitted from, and what that gained, cross-fitted",
+    ),
+    moment("fitted_at"),
+    comment="models that `lookalike model fit` made: another model, followed by a linear map",
 )
 
 model_change = Table(

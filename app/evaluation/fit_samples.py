@@ -1,0 +1,150 @@
+"""Collects photos of which it is known what product they show, to fit a model to them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+from sqlalchemy import Connection, Engine
+
+from app.db.engine import check_schema, snapshot
+from app.db.queries import embeddings, fit_views, search_events, verdicts
+from app.duplicates.union_find import UnionFind
+from app.encoders.base import Encoder
+from app.errors import BadInput
+from app.images.thumbnails import open_thumbnail
+from app.types import Model, Vector, Vectors
+
+SOURCES = ("verdicts", "events", "catalogue")
+
+MAX_PHOTOS = 20_000
+MAX_GALLERY = 20_000
+"""Products among which each photo must find its own."""
+
+BATCH = 32
+
+
+@dataclass(frozen=True, slots=True)
+class FitSamples:
+    """Photos and the products they show, as vectors of one model.
+
+    `gallery` holds one unit row (m, dim) a product, `photos` unit rows (n, dim), and `products` the
+    row of the gallery that each photo shows (n,).
+    """
+
+    gallery: Vectors
+    photos: Vectors
+    products: NDArray[np.int64]
+
+
+@dataclass(slots=True)
+class _Labels:
+    """The products that photos show.
+
+    `pictures` are pairs of skus: pictures of the second product are photos of the first, which may
+    be the same product. `previews` are skus with a JPEG. `merged` products are left out of the
+    gallery.
+    """
+
+    pictures: list[tuple[str, str]] = field(default_factory=list)
+    previews: list[tuple[str, bytes]] = field(default_factory=list)
+    merged: set[str] = field(default_factory=set)
+
+
+def collect(
+    engine: Engine, model: Model, source: str, encoder: Callable[[], Encoder]
+) -> FitSamples:
+    """The samples of one of SOURCES under a model.
+
+    - catalogue: products with several pictures; the first stands for the product, the others are
+      its photos.
+    - verdicts: products that people called the same; the pictures of the others are photos of the
+      first.
+    - events: photos of searches whose results were clicked or bought, as far as a key lets them be
+      kept. `encoder` encodes their previews.
+
+    Raises BadInput for another source.
+    """
+    if source not in SOURCES:
+        raise BadInput(f"{source!r} is no source; there are: {', '.join(SOURCES)}.")
+    with snapshot(engine) as connection:
+        check_schema(connection)
+        labels = _READERS[source](connection)
+        previews = _encode([preview for _, preview in labels.previews], encoder)
+        return _samples(connection, model, labels, previews)
+
+
+def _of_catalogue(connection: Connection) -> _Labels:
+    return _Labels([(sku, sku) for sku in fit_views.with_several_pictures(connection, MAX_PHOTOS)])
+
+
+def _of_verdicts(connection: Connection) -> _Labels:
+    decided = [verdict for verdict in verdicts.all_verdicts(connection) if verdict.same]
+    same = UnionFind()
+    for verdict in decided:
+        same.join(verdict.sku_a, verdict.sku_b)
+    groups: dict[str, list[str]] = {}
+    for sku in sorted({sku for each in decided for sku in (each.sku_a, each.sku_b)}):
+        groups.setdefault(same.find(sku), []).append(sku)
+    pairs = [(group[0], sku) for group in groups.values() for sku in group[1:]]
+    return _Labels(pairs[:MAX_PHOTOS], merged={sku for _, sku in pairs})
+
+
+def _of_events(connection: Connection) -> _Labels:
+    rows = search_events.labelled(connection)
+    photos = [(row.expected_sku, row.preview) for row in rows if row.preview is not None]
+    return _Labels(previews=photos[:MAX_PHOTOS])
+
+
+_READERS = {"catalogue": _of_catalogue, "verdicts": _of_verdicts, "events": _of_events}
+
+
+def _encode(previews: Sequence[bytes], encoder: Callable[[], Encoder]) -> list[Vector]:
+    rows: list[Vector] = []
+    for start in range(0, len(previews), BATCH):
+        pictures = [open_thumbnail(each) for each in previews[start : start + BATCH]]
+        rows.extend(encoder().encode_pictures(pictures))
+    return rows
+
+
+def _samples(
+    connection: Connection, model: Model, labels: _Labels, previews: Sequence[Vector]
+) -> FitSamples:
+    named = {sku for pair in labels.pictures for sku in pair} | {sku for sku, _ in labels.previews}
+    stored = fit_views.pictures(connection, model, named)
+    photos = _photos(labels.pictures, stored)
+    encoded = [
+        (sku, row) for (sku, _), row in zip(labels.previews, previews, strict=True) if sku in stored
+    ]
+    gallery = {sku: stored[sku][0] for sku in sorted({sku for sku, _ in (*photos, *encoded)})}
+    gallery |= fit_views.first_pictures_of_others(
+        connection, model, [*gallery, *labels.merged], max(0, MAX_GALLERY - len(gallery))
+    )
+    ids = {*gallery.values(), *(picture for _, picture in photos)}
+    vectors = embeddings.vectors(connection, model, sorted(ids))
+    rows = {sku: row for row, sku in enumerate(gallery)}
+    return FitSamples(
+        _stack([vectors[id_] for id_ in gallery.values()], model.dim),
+        _stack([*(vectors[id_] for _, id_ in photos), *(row for _, row in encoded)], model.dim),
+        np.array([rows[sku] for sku, _ in (*photos, *encoded)], np.int64),
+    )
+
+
+def _photos(
+    pairs: Sequence[tuple[str, str]], stored: Mapping[str, Sequence[int]]
+) -> list[tuple[str, int]]:
+    """The photos of each product: the pictures of the other one, but for the product's first."""
+    photos = [
+        (sku, picture)
+        for sku, other in pairs
+        if sku in stored
+        for picture in stored.get(other, ())
+        if picture != stored[sku][0]
+    ]
+    return photos[:MAX_PHOTOS]
+
+
+def _stack(rows: Sequence[Vector], dim: int) -> Vectors:
+    return np.array(rows, np.float32).reshape(-1, dim)
