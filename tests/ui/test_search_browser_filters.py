@@ -102,6 +102,12 @@ def test_details_show_everything_of_the_product(found: Page, shop: Shop, artefac
     drawn = dialog.locator("img").evaluate_all("all => all.map(one => one.naturalWidth)")
     assert drawn and 0 not in drawn
     found.screenshot(path=artefacts / "details.png")
+    dialog.get_by_text("Show what matches").click()
+    for what in ("of your photo", "of "):
+        heat = dialog.get_by_role("img", name=f"Heat map {what}").first
+        expect(heat).to_be_visible()
+        assert heat.evaluate("picture => picture.naturalWidth > 0")
+    found.screenshot(path=artefacts / "heat.png")
 
 
 def test_a_click_on_the_picture_opens_the_details(found: Page) -> None:

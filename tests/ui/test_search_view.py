@@ -401,7 +401,10 @@ def test_pinned_products_stay_when_the_search_changes_and_are_exported(
     shown = {colour for _, colour in sheet.getcolors(1 << 20) or []}
     assert (sheet.width, len(shown) > 10) == (1400, True)
     assert pins.sheet_of(pinned, "PDF").startswith(b"%PDF")
-    assert "P0001" in "".join(drawn(press(page, "Pinned (2)"), "class=listing"))
+    dialog = press(page, "Pinned (2)")
+    assert "P0001" in "".join(drawn(dialog, "class=listing"))
+    [compared] = drawn(dialog, "class=compare")
+    assert compared.count("<img") == 2 and "=1+1" in compared and first in compared
     press(page, "*Unpin ")
     assert list(page.session_state[pins.PINS]) == [first]
 

@@ -131,7 +131,7 @@ def _draw_photos(files: tuple[PictureFile, ...]) -> PictureInput:
                 img_tag(photo.preview, f"Your photo {photo.name}") for photo in photos[1:]
             )
             st.html(f"<div class=others>{small}</div>")
-        with st.container(horizontal=True):
+        with st.container(key="tools", horizontal=True):
             _region_sliders()
             st.button("Remove photo", type="tertiary", on_click=refer_to)
     return PictureInput(photos, to_region(form.box))

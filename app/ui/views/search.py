@@ -21,8 +21,8 @@ from app.ui.components import (
     result_pages,
 )
 from app.ui.components.product_cards import Card, CardActions, draw_grid
+from app.ui.components.product_dialog import AskedPhoto
 from app.ui.components.result_pages import ResultPages
-from app.ui.css import STYLE
 from app.ui.formatting import escape_markdown
 from app.ui.search_form import (
     filter_bar,
@@ -51,7 +51,6 @@ ACTIONS = CardActions(
 
 def show() -> None:
     """Draw the page."""
-    st.html(STYLE)
     st.title("Find products by picture", anchor=False)
     with errors_as_text("the search page"):
         session_state.restore()
@@ -79,7 +78,10 @@ def _draw_answer(pictures: PictureInput) -> None:
             result = _draw_search(query, form, pictures, facets)
     elif not pictures.invalid:  # show one error, not two
         _draw_without_query(form, catalogue, facets)
-    asked = pictures.photos[0].preview if pictures.photos else None
+    asked = None
+    if pictures.photos:
+        first = pictures.photos[0]
+        asked = AskedPhoto(first.preview, first.data, pictures.region)
     product_dialog.show(result, asked, query_form.more_like)
 
 
