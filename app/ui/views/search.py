@@ -10,7 +10,6 @@ import streamlit as st
 from app.catalog.service import ProductList
 from app.errors import Busy, LookalikeError
 from app.search.facets import Facets
-from app.search.vector_cache import VectorCache
 from app.types import Query, SearchResult
 from app.ui.components import (
     answer_footer,
@@ -39,9 +38,6 @@ from app.ui.shared import errors_as_text, services, uninterrupted
 
 PAGES = "search_pages"
 """Session key of the result pages of the last query."""
-
-VECTORS = "search_vectors"
-"""Session key of the cached vectors of query pictures."""
 
 ACTIONS = CardActions(
     query_form.more_like, product_dialog.request, product_dialog.request_similar,
@@ -81,7 +77,10 @@ def _draw_answer(pictures: PictureInput) -> None:
     asked = None
     if pictures.photos:
         first = pictures.photos[0]
-        asked = AskedPhoto(first.preview, first.data, pictures.region)
+        # Of a shared photo there is no file.
+        asked = AskedPhoto(
+            first.preview, first.preview if form.shared else first.data, pictures.region
+        )
     product_dialog.show(result, asked, query_form.more_like)
 
 
@@ -116,7 +115,7 @@ def _draw_filters(form: SearchFormState, query: Query | None, catalogue: Facets)
 def _facets_of_answer(form: SearchFormState, query: Query | None, catalogue: Facets) -> Facets:
     """The facets of what is found with the filters as they are now; those of the catalogue if they
     make no sense."""
-    vectors = st.session_state.setdefault(VECTORS, VectorCache())
+    vectors = uploads.vectors()
     try:
         filters = to_filters(form)
         if query is None:
@@ -192,7 +191,7 @@ def _search(query: Query, form: SearchFormState) -> tuple[int, SearchResult] | N
     if PAGES not in state or state[PAGES].query != query:
         state[PAGES] = ResultPages(query)
     pages: ResultPages = state[PAGES]
-    vectors = state.setdefault(VECTORS, VectorCache())
+    vectors = uploads.vectors()
     search = partial(services().search.search, cache=vectors)
     try:
         with st.spinner(
