@@ -137,21 +137,44 @@ class AnnIndex:
         if those are more, and know the `depth` most similar ones and a margin; with a `selector`
         also those that are hardly less similar.
         """
+        [nominees] = self.nominate_each(query[np.newaxis], n, depth, selector=selector)
+        return nominees
+
+    def nominate_each(
+        self,
+        queries: Vectors,
+        n: int,
+        depth: int | None = None,
+        *,
+        selector: IdSelector | None = None,
+    ) -> list[Nominees]:
+        """`nominate` for each of several unit vectors, (m, dim), in one search."""
         n, depth = min(n, self.rows), depth or n
         least = min(max(n, self.pool(depth)), self.rows)
         more = MAX_SELECTED_MORE if selector and self.kind == "rabitq" else 0
         fetched = min(least + more, self.rows)
-        similarities, ids = self.search(query[np.newaxis], fetched, depth, selector=selector)
-        valid = ids[0] != -1  # FAISS pads missing results with -1
+        similarities, ids = self.search(queries, fetched, depth, selector=selector)
+        return [
+            self._nominees(*row, n, depth, least=least, selected=selector is not None)
+            for row in zip(similarities, ids, strict=True)
+        ]
+
+    def _nominees(
+        self, similarities: NDArray[np.float32], ids: Ids, n: int, depth: int,
+        *, least: int, selected: bool,
+    ) -> Nominees:  # fmt: skip
+        """The nominees among what was fetched for a query, of which `least` are always taken."""
+        fetched = len(ids)
+        valid = ids != -1  # FAISS pads missing results with -1
         found = int(valid.sum())
-        everything = found < fetched if selector else self.kind == "flat" and n >= self.rows
+        everything = found < fetched if selected else self.kind == "flat" and n >= self.rows
         if everything:
-            return Nominees(ids[0][valid], None)
-        if more:
-            valid &= self._is_near(similarities[0], depth) | (np.arange(fetched) < least)
-        worst = float(similarities[0][valid].min()) if found else 1.0
+            return Nominees(ids[valid], None)
+        if fetched > least and selected and self.kind == "rabitq":
+            valid &= self._is_near(similarities, depth) | (np.arange(fetched) < least)
+        worst = float(similarities[valid].min()) if found else 1.0
         known = min(found, n, depth + max(4, depth // 4)) if self.kind == "rabitq" else None
-        return Nominees(ids[0][valid], worst, known)
+        return Nominees(ids[valid], worst, known)
 
     def _is_near(self, similarities: NDArray[np.float32], depth: int) -> NDArray[np.bool_]:
         """Whether each row is hardly less similar than the one at `depth`; best first."""

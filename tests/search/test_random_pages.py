@@ -10,31 +10,12 @@ import pytest
 
 from app.bootstrap import App
 from app.search import page_budget
-from app.types import Query, SearchResult
 from support.random_shop import random_query, refill
-from support.statements import Slow
+from support.statements import Slow, in_statements, told
 
 CATALOGUES = 15
 QUERIES = 3
 PAGES = 2
-
-
-def told(result: SearchResult) -> tuple[object, ...]:
-    """What both ways tell: labels of similarities are cached for a while, and one statement does
-    not count the products without a picture."""
-    short = result.plan.shortfall_counts
-    short = short and replace(short, without_picture=None)
-    matches = [replace(match, means=None) for match in result.matches]
-    return matches, result.dropped, short, result.plan.not_tried
-
-
-def in_statements(app: App, query: Query, monkeypatch: pytest.MonkeyPatch) -> SearchResult:
-    """The result of several statements, after which the index is open."""
-    with monkeypatch.context() as patch:
-        patch.setattr(app.search, "_in_one_statement", lambda *_: None)
-        found = app.search.search(query)
-    app.search.open_index()
-    return found
 
 
 def test_one_statement_answers_random_queries_as_several_do(
