@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from fastapi import Request
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ValidationError
+from python_multipart.exceptions import FormParserError
 from starlette.datastructures import UploadFile
 
 from app.api.problems import InvalidRequest, MediaTypeRefused
@@ -44,19 +45,28 @@ async def read_form(
     request: Request, *, files: Collection[str], texts: Collection[str]
 ) -> FormData:
     """The form in the body, with these fields only. Raises InvalidRequest."""
+    try:
+        async with request.form(max_files=MAX_FILES, max_fields=MAX_FILES) as form:
+            return await _fields(form.multi_items(), files, texts)
+    except FormParserError as exc:  # older versions of Starlette let it through
+        raise InvalidRequest(f"The form cannot be read: {exc}.") from exc
+
+
+async def _fields(
+    items: Iterable[tuple[str, UploadFile | str]], files: Collection[str], texts: Collection[str]
+) -> FormData:
     read = FormData()
-    async with request.form(max_files=MAX_FILES, max_fields=MAX_FILES) as form:
-        for name, value in form.multi_items():
-            if isinstance(value, UploadFile) and name in files:
-                data = await value.read()
-                read.files.setdefault(name, []).append((value.filename or "", data))
-            elif isinstance(value, str) and name in texts and name not in read.texts:
-                read.texts[name] = value
-            else:
-                raise InvalidRequest(
-                    f"The form has a field {name[:100]!r} too many; it takes the files "
-                    f"{', '.join(files)} and the texts {', '.join(texts) or 'none'}."
-                )
+    for name, value in items:
+        if isinstance(value, UploadFile) and name in files:
+            data = await value.read()
+            read.files.setdefault(name, []).append((value.filename or "", data))
+        elif isinstance(value, str) and name in texts and name not in read.texts:
+            read.texts[name] = value
+        else:
+            raise InvalidRequest(
+                f"The form has a field {name[:100]!r} too many; it takes the files "
+                f"{', '.join(files)} and the texts {', '.join(texts) or 'none'}."
+            )
     return read
 
 

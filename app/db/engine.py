@@ -18,7 +18,7 @@ from sqlalchemy import Connection, Engine, PoolProxiedConnection, QueuePool, eve
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from app.config import Settings
-from app.db import dsn
+from app.db import dsn, halfvec_arrays
 from app.db.driver_errors import translate
 from app.db.embedded import server as embedded_server
 from app.db.schema import SCHEMA_REVISION
@@ -135,6 +135,7 @@ def _prepare_nothing_through_a_pooler(connection: psycopg.Connection, _record: o
 
 def _prepare_fast(connection: psycopg.Connection, _record: object) -> None:
     register_vector(connection)
+    halfvec_arrays.register(connection)
     connection.prepared_max = MAX_PREPARED_STATEMENTS
 
 

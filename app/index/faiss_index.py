@@ -135,25 +135,52 @@ class AnnIndex:
         `excluded` rows are passed over, and taken to be the most similar of all: the search is as
         thorough as one for the `depth` rows behind them too, but nominates none of them.
         """
+        [nominees] = self.nominate_each(
+            query[np.newaxis], n, depth, selector=selector, excluded=excluded
+        )
+        return nominees
+
+    def nominate_each(
+        self,
+        queries: Vectors,
+        n: int,
+        depth: int | None = None,
+        *,
+        selector: IdSelector | None = None,
+        excluded: ExcludedIds | None = None,
+    ) -> list[Nominees]:
+        """`nominate` for each of several unit vectors, (m, dim), in one search."""
         n, depth = min(n, self.rows), depth or n
         passed = len(excluded) if excluded else 0
         least = min(max(n, self.pool_behind(passed, depth)), self.rows)
         more = MAX_SELECTED_MORE if selector and self.kind == "rabitq" else 0
         fetched = min(least + more, self.rows)
         similarities, ids = self.search(
-            query[np.newaxis], fetched, depth, selector=selector, excluded=excluded
+            queries, fetched, depth, selector=selector, excluded=excluded
         )
-        valid = ids[0] != -1  # FAISS pads missing results with -1
-        found = int(valid.sum())
-        exhaustive = selector is not None or self.kind == "flat"
-        if exhaustive and (found < fetched or (selector is None and n >= self.rows)):
-            return Nominees(ids[0][valid], None)
-        if more:
-            valid &= self._is_near(similarities[0], depth) | (np.arange(fetched) < least)
-        worst = float(similarities[0][valid].min()) if found else 1.0
         margin = max(4, (depth + passed) // 4)
+        return [
+            self._nominees(*row, n, depth, margin, least=least, selected=selector is not None)
+            for row in zip(similarities, ids, strict=True)
+        ]
+
+    def _nominees(
+        self, similarities: NDArray[np.float32], ids: Ids, n: int, depth: int, margin: int,
+        *, least: int, selected: bool,
+    ) -> Nominees:  # fmt: skip
+        """The nominees among what was fetched for a query, of which `least` are always taken, and
+        `margin` more than `depth` are known."""
+        fetched = len(ids)
+        valid = ids != -1  # FAISS pads missing results with -1
+        found = int(valid.sum())
+        exhaustive = selected or self.kind == "flat"
+        if exhaustive and (found < fetched or (not selected and n >= self.rows)):
+            return Nominees(ids[valid], None)
+        if fetched > least and selected and self.kind == "rabitq":
+            valid &= self._is_near(similarities, depth) | (np.arange(fetched) < least)
+        worst = float(similarities[valid].min()) if found else 1.0
         known = min(found, n, depth + margin) if self.kind == "rabitq" else None
-        return Nominees(ids[0][valid], worst, known)
+        return Nominees(ids[valid], worst, known)
 
     def _is_near(self, similarities: NDArray[np.float32], depth: int) -> NDArray[np.bool_]:
         """Whether each row is hardly less similar than the one at `depth`; best first."""

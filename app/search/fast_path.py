@@ -8,20 +8,23 @@ is a statement that timed out: that is an error here too, because a second try w
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
+import numpy as np
 import psycopg
+from numpy.typing import NDArray
 from sqlalchemy import Engine, PoolProxiedConnection
 from sqlalchemy.exc import SQLAlchemyError
 
 from app.config import Settings
 from app.db.driver_errors import driver_errors
-from app.db.queries import single_statement
-from app.db.queries.nearest import EVERYTHING, FilterClause, is_complete
+from app.db.queries import single_statement, vector_lists, window_matches
+from app.db.queries.nearest import EVERYTHING, FilterClause
 from app.db.queries.single_statement import PageExtras, StatementRequest, StatementResult
+from app.db.queries.vector_lists import ListsRequest, ListsResult, Nominated
 from app.errors import LookalikeError
 from app.index.faiss_index import AnnIndex
 from app.index.file_store import IndexFiles
@@ -36,8 +39,10 @@ from app.search.retrieval import (
     index_fetch,
     initial_fetch,
     nominate,
+    nominate_each,
+    nominate_windows,
 )
-from app.types import Build, Model, Vector
+from app.types import Build, Model, Vector, Vectors
 
 DEEP_SHARE = 0.4
 """From this share of the pictures of a flat index on, filtering afterwards takes less time than
@@ -48,6 +53,11 @@ DISTANCE_US, TEST_US, NOMINEE_US = 0.1, 0.01, 4.0
 whether a row passes, and for a nominee in PostgreSQL. They decide how a filtered search begins."""
 
 _log = logging.getLogger(__name__)
+
+
+_Request = TypeVar("_Request", StatementRequest, ListsRequest)
+_Read = TypeVar("_Read")
+_Result = TypeVar("_Result", StatementResult, ListsResult)
 
 
 class NotAnswered(Exception):
@@ -69,7 +79,7 @@ class FastPath:
         self._settings = settings
         self.last_build: tuple[Model, Build] | None = None
         """The model and the build of the last answer; every statement checks both."""
-        self._widening = Widening(RETRY_FACTOR)
+        self._widening, self._widening_of_lists = Widening(RETRY_FACTOR), Widening(RETRY_FACTOR)
         """Of the first fetch round: grows where products have many pictures."""
 
     def find(
@@ -101,42 +111,51 @@ class FastPath:
         request = StatementRequest(
             model, build, vector, 0, k, filter_clause, None, excluded, hidden, passed, extras
         )
-        fetch = index_fetch(k, excluded, hidden, passed)
-        if not filter_clause.condition:
-            return self._nearest(index, request, fetch)
-        cached = self._filters.get(filter_clause)
-        if cached is None:
-            return None
-        request = replace(request, listed=cached.snapshot)
-        try:
-            return self._first_complete(index, request, _filtered_rounds(fetch, cached, index))
-        except single_statement.FilterListOutdated:
-            self._filters.forget(filter_clause)
-            return None
+        return self._first_complete(index, request, self._run, self._widening)
 
-    def _nearest(
-        self, index: AnnIndex, request: StatementRequest, fetch: IndexFetch
-    ) -> StatementResult | None:
-        """The result without a filter. Where both rounds are incomplete, as they are among very
-        many copies of one picture, a larger first round would not have been complete either."""
-        rounds = list(fetch_rounds(fetch, factor=self._widening.factor))
-        result = self._first_complete(index, request, rounds)
-        if result is not None:
-            self._widening.record(sufficed=result.fetched == rounds[0].n)
-        return result
+    def find_lists(self, request: ListsRequest) -> ListsResult | None:
+        """The lists of a request; its `n` and `listed` are not read. One search of the index
+        nominates for all vectors, and one statement answers. Else as `find`."""
+        index = self._files.opened(request.build)
+        if index is None:
+            self.last_build = None
+            return None
+        return self._first_complete(index, request, self._run_lists, self._widening_of_lists)
 
     def _first_complete(
-        self, index: AnnIndex, request: StatementRequest, rounds: Iterable[FetchRound]
-    ) -> StatementResult | None:
-        """The result of the first round that is complete; None if no round is, if one fails, or if
-        the delta is too large."""
-        for fetch_round in rounds:
-            result = self._run(index, replace(request, n=fetch_round.n), fetch_round)
-            if result is None or result.delta_rows > self._settings.max_delta_rows:
+        self,
+        index: AnnIndex,
+        request: _Request,
+        run: Callable[[AnnIndex, _Request, FetchRound], _Result | None],
+        widening: Widening,
+    ) -> _Result | None:
+        """The result of the first round that is complete; None if no round is, if one fails, if the
+        build is not current, or if the delta is too large.
+
+        Without a filter `widening` makes the first round larger. Where both rounds are incomplete,
+        as they are among very many copies of one picture, a larger first one would not have been
+        complete either.
+        """
+        filter_clause, factor = request.filter_clause, widening.factor
+        fetch = _fetch(request)
+        rounds = fetch_rounds(fetch, factor=factor)
+        if filter_clause.condition:
+            cached = self._filters.get(filter_clause)
+            if cached is None:
                 return None
-            if is_complete(result.candidates, request.k):
-                deeper = fetch_round.selector is None
-                return replace(result, deeper=deeper, fetched=fetch_round.n)
+            request = replace(request, listed=cached.snapshot)
+            rounds = _filtered_rounds(fetch, cached, index)
+        try:
+            for number, fetch_round in enumerate(rounds):
+                result = run(index, replace(request, n=fetch_round.n), fetch_round)
+                if result is None or result.delta_rows > self._settings.max_delta_rows:
+                    return None
+                if result.is_complete(request.k):
+                    if not filter_clause.condition:
+                        widening.record(sufficed=number == 0)
+                    return replace(result, deeper=fetch_round.selector is None)
+        except single_statement.FilterListOutdated:
+            self._filters.forget(filter_clause)
         return None
 
     def _run(
@@ -144,21 +163,64 @@ class FastPath:
     ) -> StatementResult | None:
         """One round: the statement's result, None if it failed or the build is not current."""
         nominees = nominate(index, request.vector, fetch_round)
+        return self._current(
+            lambda connection, cluster: single_statement.search(
+                connection, request, nominees.ids, nominees.seen_to, known=nominees.known,
+                cluster=cluster, max_delta_rows=self._settings.max_delta_rows,
+            )
+        )  # fmt: skip
+
+    def _run_lists(
+        self, index: AnnIndex, request: ListsRequest, fetch_round: FetchRound
+    ) -> ListsResult | None:
+        """One round of several lists, as `_run`."""
+        vectors = [vector for own in request.lists for vector in own]
+        nominated = [
+            Nominated(each.ids, each.seen_to, each.known)
+            for each in nominate_each(index, vectors, fetch_round)
+        ]
+        return self._current(
+            lambda connection, cluster: vector_lists.search(
+                connection, request, nominated,
+                cluster=cluster, max_delta_rows=self._settings.max_delta_rows,
+            )
+        )  # fmt: skip
+
+    def _current(
+        self, statement: Callable[[psycopg.Connection[Any], str], _Read | None]
+    ) -> _Read | None:
+        """The result of a statement, given a connection and its cluster; None if it failed or the
+        build is no longer current."""
         try:
             with self._pooled() as pooled:
                 connection = _driver(pooled)
                 if "cluster" not in pooled.info:
                     pooled.info["cluster"] = single_statement.cluster(connection)
-                result = single_statement.search(
-                    connection, request, nominees.ids, nominees.seen_to,
-                    cluster=pooled.info["cluster"], max_delta_rows=self._settings.max_delta_rows,
-                    known=nominees.known,
-                )  # fmt: skip
+                result = statement(connection, pooled.info["cluster"])
         except NotAnswered:
             return None
         if result is None:
-            self.last_build = None  # it is no longer current
+            self.last_build = None
         return result
+
+    def best_similarities(
+        self, model: Model, build: Build, vectors: Vectors, near: Vectors, whole: Vector
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """`window_matches.best_similarities` of what a build nominates for `near`, unit vectors
+        (n, dim). Raises NotAnswered if the build is not current, or its delta is too large."""
+        index = self._files.opened(build)
+        if index is None:
+            raise NotAnswered
+        nominated = nominate_windows(index, near)
+        found = self._current(
+            lambda connection, cluster: window_matches.best_by_build(
+                connection, model, build, vectors, nominated, whole,
+                cluster=cluster, max_fresh=self._settings.max_delta_rows,
+            )
+        )  # fmt: skip
+        if found is None:
+            raise NotAnswered
+        return found
 
     @contextmanager
     def connection(self) -> Iterator[psycopg.Connection[Any]]:
@@ -196,6 +258,14 @@ def _driver(pooled: PoolProxiedConnection) -> psycopg.Connection[Any]:
     connection = pooled.driver_connection
     assert isinstance(connection, psycopg.Connection)
     return connection
+
+
+def _fetch(request: StatementRequest | ListsRequest) -> IndexFetch:
+    """What the index is asked for; it passes over nothing for several lists."""
+    excluded, hidden = request.excluded, request.hidden
+    if isinstance(request, StatementRequest):
+        return index_fetch(request.k, excluded, hidden, request.passed)
+    return IndexFetch(request.k + len(excluded) + len(hidden))
 
 
 def _filtered_rounds(

@@ -28,13 +28,18 @@ PAGE_CPU_S = 0.25
 can be foreseen; then it ends with the reason. A second retrieval is always made."""
 
 
+def first_size(query: Query, k: int) -> int:
+    """How many products are retrieved first for a page of `k`."""
+    return max(k + 2 * k // 3, MIN_DEDUPLICATED) if needs_dedup(query) else k
+
+
 class PageBudget:
     """How many products a page retrieves, and whether it may go on. Counts processor time: that of
     other searches is none of its."""
 
     def __init__(self, query: Query, k: int, *, by_words: bool) -> None:
         """`by_words` is whether words of the catalogue or the model order the products."""
-        self.size = max(k + 2 * k // 3, MIN_DEDUPLICATED) if needs_dedup(query) else k
+        self.size = first_size(query, k)
         near = query.near_query is not None or query.near_match is not None
         self._factor, self._most = GROWTH_FACTOR, MAX_CANDIDATES
         if query.fold and not (near or by_words):

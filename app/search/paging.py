@@ -14,7 +14,7 @@ from app.config import Settings
 from app.db.queries import full_text, nearest, photo_pool, products
 from app.db.queries.full_text import WordQuery
 from app.db.queries.nearest import Candidates
-from app.search import page_budget, photo_words, shared_pictures, word_query
+from app.search import page_budget, photo_words, query_rewriting, shared_pictures
 from app.search.dedup import UNWANTED_WORD, DedupResult, ScoredHit, deduplicate, needs_dedup
 from app.search.fusion import fuse, with_first
 from app.search.page_budget import PageBudget
@@ -243,7 +243,9 @@ def _fused(
         exhausted = exhausted and len(by_vector) < size
     scores = fuse(lists)
     if request.catalogue_first:
-        scores = with_first(scores, first, keep_order=word_query.has_every_word(request.reading))
+        scores = with_first(
+            scores, first, keep_order=query_rewriting.has_every_word(request.reading)
+        )
     return _PageHits(result, [(hits[id_], score) for id_, score in scores.items()], exhausted)
 
 
@@ -251,7 +253,7 @@ def _suffices(request: PageRequest, first: Sequence[int], needed: int) -> bool:
     """Whether the products that have all the words fill the page, so that what the model finds
     would not be shown."""
     compares = request.query.min_similarity is not None or request.query.near_query is not None
-    return len(first) >= needed and word_query.has_every_word(request.reading) and not compares
+    return len(first) >= needed and query_rewriting.has_every_word(request.reading) and not compares
 
 
 def _reranked(request: PageRequest, size: int) -> _PageHits:
@@ -306,7 +308,7 @@ def _pool(
         kinds = own or photo_words.kinds_by_vote(
             [(categories.get(hit.product_id), hit.similarity) for hit in hits]
         )
-        asked = word_query.asked(request.query.words or "", request.reading)
+        asked = query_rewriting.asked(request.query.words or "", request.reading)
         kinds = photo_words.kinds_of_query(kinds, asked, set(categories.values()))
     to_words = {}
     if request.text_vector is not None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import zip_longest
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,15 +20,13 @@ from app.config import Settings
 from app.db.queries import window_matches
 from app.index.file_store import IndexFiles
 from app.search import planner
+from app.search.fast_path import FastPath
 from app.search.query_encoder import EncodedQuery, QueryEncoder, round_query, unit_direction
-from app.search.retrieval import OpenBuild, RetrievalRequest, open_build
+from app.search.retrieval import OpenBuild, RetrievalRequest, nominate_windows, open_build
 from app.search.vector_cache import PhotoObject, PhotoObjects, QueryPicture, VectorCache
 from app.search.windows import Windows, overlaps, suppress
-from app.types import Match, Model, Query, Region, Vector, Vectors
-from app.vectors import round_to_float16, unit_rows
-
-NOMINEES = 4
-"""Pictures that the index nominates for each window."""
+from app.types import Build, Match, Model, Query, Region, Vector, Vectors
+from app.vectors import round_to_float16
 
 MAX_OBJECTS = 2
 """Objects of a photo that are searched."""
@@ -102,24 +101,99 @@ def object_vectors(
     return tuple(vectors)
 
 
-def best_windows(
-    connection: Connection,
-    model: Model,
-    windows: Windows,
-    whole: Vector,
-    files: IndexFiles,
-    settings: Settings,
-) -> list[ChosenWindow]:
+class Comparison(Protocol):
+    """Compares vectors with the pictures of the catalogue, whatever the filters of a query."""
+
+    model: Model
+
+    def similarity(self, whole: Vector) -> float:
+        """The best cosine similarity of a vector (dim,) to a picture, -1 without any."""
+
+    def best(
+        self, vectors: Vectors, near: Vectors, whole: Vector
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
+        """The best cosine similarity of each unit vector (n, dim) to a picture, (n,), and by how
+        much at most it is more similar to one than `whole`, (n,).
+
+        Compared are the pictures nearest to `near`, unit vectors (n, dim), and those that the build
+        does not hold. None where more embeddings changed since the build than the settings allow,
+        and where there is neither a build nor a small catalogue.
+        """
+
+
+class SnapshotComparison:
+    """Compares in the snapshot of a connection."""
+
+    def __init__(
+        self, connection: Connection, model: Model, files: IndexFiles, settings: Settings
+    ) -> None:
+        self.model = model
+        self._connection = connection
+        self._files = files
+        self._settings = settings
+
+    def similarity(self, whole: Vector) -> float:
+        """The best similarity, by the path that the planner chooses."""
+        vector = round_query(whole, self.model)
+        request = RetrievalRequest(self.model, vector, 1, connection=self._connection)
+        hits = planner.find(request, self._files, self._settings).candidates.hits
+        return hits[0].similarity if hits else -1.0
+
+    def best(
+        self, vectors: Vectors, near: Vectors, whole: Vector
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
+        """The best similarities and gains, by the newest build or among all of few pictures."""
+        request = RetrievalRequest(self.model, vectors[0], 1, connection=self._connection)
+        opened = open_build(request, self._files)
+        build, max_fresh = None, self._settings.exact_rows
+        nominated = np.empty((len(vectors), 0), np.int64)
+        if isinstance(opened, OpenBuild):
+            build, max_fresh = opened.build, self._settings.max_delta_rows
+            nominated = nominate_windows(opened.index, near)
+        return window_matches.best_similarities(
+            self._connection, self.model, build, round_to_float16(vectors), nominated,
+            round_query(whole, self.model), max_fresh=max_fresh,
+        )  # fmt: skip
+
+
+class FastComparison:
+    """Compares by the last build, in a statement each. Raises NotAnswered if several are needed."""
+
+    def __init__(
+        self, fast_path: FastPath, model: Model, build: Build, known: float | None
+    ) -> None:
+        """`known` is the best similarity of the whole picture, None if it is not known."""
+        self.model = model
+        self._fast_path = fast_path
+        self._build = build
+        self._known = known
+
+    def similarity(self, whole: Vector) -> float:
+        """The best similarity, if it is not known yet."""
+        if self._known is not None:
+            return self._known
+        found, _ = self.best(whole[np.newaxis], whole[np.newaxis], whole)
+        return float(found[0])
+
+    def best(
+        self, vectors: Vectors, near: Vectors, whole: Vector
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """The best similarities and gains by the last build."""
+        return self._fast_path.best_similarities(
+            self.model, self._build, round_to_float16(vectors), near, round_query(whole, self.model)
+        )
+
+
+def best_windows(comparison: Comparison, windows: Windows, whole: Vector) -> list[ChosenWindow]:
     """The windows that are most similar to a picture of the catalogue and do not overlap.
 
     For models with a lead, those that are more similar to a picture than the `whole` photo, shape
-    (dim,), by most: what the photo shows everywhere is no object. Empty where more embeddings
-    changed since the build than the settings allow, and where there is neither a build nor a small
-    catalogue.
+    (dim,), by most: what the photo shows everywhere is no object. Empty where nothing can be
+    compared.
     """
-    leads = limits_of(model).lead is not None
+    leads = limits_of(comparison.model).lead is not None
     near = _gained(windows.vectors, whole) if leads else windows.vectors
-    found = _compared(connection, model, windows.vectors, near, whole, files, settings)
+    found = comparison.best(windows.vectors, near, whole)
     if found is None or not len(found[0]) or found[0].max() <= -1:
         return []
     similarities, gains = found
@@ -132,36 +206,6 @@ def _gained(vectors: Vectors, whole: Vector) -> Vectors:
     differences = vectors - whole
     lengths = np.linalg.norm(differences, axis=1, keepdims=True)
     return np.where(lengths > 1e-6, differences / np.maximum(lengths, 1e-6), vectors)
-
-
-def _compared(
-    connection: Connection,
-    model: Model,
-    directions: Vectors,
-    near: Vectors,
-    whole: Vector,
-    files: IndexFiles,
-    settings: Settings,
-) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
-    """The best cosine similarity of each unit vector (n, dim) to a picture of the catalogue, (n,),
-    and by how much at most it is more similar to one than `whole`, (n,).
-
-    Compared are the pictures nearest to `near`, unit vectors (n, dim), and those that the build
-    does not hold. None where more embeddings changed since the build than the settings allow, and
-    where there is neither a build nor a small catalogue.
-    """
-    vectors = round_to_float16(directions)
-    request = RetrievalRequest(model, vectors[0], 1, connection=connection)
-    opened = open_build(request, files)
-    build, max_fresh = None, settings.exact_rows
-    nominated = np.empty((len(vectors), 0), np.int64)
-    if isinstance(opened, OpenBuild):
-        build, max_fresh = opened.build, settings.max_delta_rows
-        count = min(NOMINEES, opened.index.rows)
-        _, nominated = opened.index.search(unit_rows(round_to_float16(near)), count)
-    return window_matches.best_similarities(
-        connection, model, build, vectors, nominated, round_query(whole, model), max_fresh=max_fresh
-    )
 
 
 class ObjectFinder:
@@ -179,89 +223,69 @@ class ObjectFinder:
         self._settings = settings
         self._limits = limits
 
-    def is_whole(
-        self,
-        query: Query,
-        encoded: EncodedQuery,
-        matches: Sequence[Match],
-        model: Model,
-        cache: VectorCache,
-    ) -> bool:
-        """Whether the matches of the whole picture are the answer: its regions are not to be
-        searched, or the best match leaves no doubt."""
-        if not _applies(query, encoded):
-            return True
-        picture = _picture(query)
-        found = cache.get_objects(picture, model.fingerprint)
-        # Other parts of the query change the similarities, and a filter the best of them.
-        alone = not (query.filters or encoded.words is not None or encoded.without)
-        if found is None and alone and matches:
-            best = matches[0].similarity or 0.0
-            if best >= self._limits(model).sure:
-                found = PhotoObjects(best)
-                cache.put_objects(picture, model.fingerprint, found)
-        return found is not None and not found.objects
+    def in_snapshot(self, connection: Connection, model: Model) -> Comparison:
+        """Compares in the snapshot of a connection."""
+        return SnapshotComparison(connection, model, self._files, self._settings)
+
+    def applies(self, query: Query, encoded: EncodedQuery) -> bool:
+        """Whether the regions of the query's picture may be searched."""
+        single = query.picture is not None and query.region is None and not query.more_pictures
+        return query.objects and single and encoded.maps_regions
+
+    def known(self, query: Query, model: Model, cache: VectorCache) -> PhotoObjects | None:
+        """What was found in the query's picture before, as long as it is in the cache."""
+        return cache.get_objects(_picture(query), model.fingerprint)
+
+    def keep(self, query: Query, model: Model, cache: VectorCache, found: PhotoObjects) -> None:
+        """Keep what was found in the query's picture in the cache."""
+        cache.put_objects(_picture(query), model.fingerprint, found)
+
+    def is_sure(self, similarity: float, model: Model) -> bool:
+        """Whether the best similarity of the whole picture leaves no doubt, so that the regions are
+        not searched."""
+        return similarity >= self._limits(model).sure
+
+    def lead(self, model: Model) -> float | None:
+        """By how much the first object has to lead the whole picture; None: objects count
+        always."""
+        return self._limits(model).lead
 
     def find(
         self,
-        connection: Connection,
-        model: Model,
+        comparison: Comparison,
         query: Query,
         encoded: EncodedQuery,
         cache: VectorCache,
-    ) -> tuple[PhotoObject, ...]:
-        """The objects of the query's picture, none where it is searched as a whole; found once for
-        each picture in the cache."""
-        if not _applies(query, encoded):
-            return ()
-        picture = _picture(query)
-        found = cache.get_objects(picture, model.fingerprint)
-        if found is None:
-            found = self._find(connection, model, query, encoded.pictures[0], cache)
-            cache.put_objects(picture, model.fingerprint, found)
-        return found.objects
-
-    def _find(
-        self,
-        connection: Connection,
-        model: Model,
-        query: Query,
-        whole: Vector,
-        cache: VectorCache,
     ) -> PhotoObjects:
-        """The objects of the query's picture, whose vector as a whole is `whole`, shape (dim,)."""
-        request = RetrievalRequest(model, round_query(whole, model), 1, connection=connection)
-        hits = planner.find(request, self._files, self._settings).candidates.hits
-        similarity = hits[0].similarity if hits else -1.0
-        if not hits or similarity >= self._limits(model).sure:
+        """What is in the query's picture, found once for each picture in the cache."""
+        model = comparison.model
+        found = self.known(query, model, cache)
+        if found is None:
+            whole = encoded.pictures[0]
+            found = self.look(comparison, query, whole, cache)
+            if found.objects and (needed := self.lead(model)) is not None:
+                first = np.stack(found.objects[0].vectors)
+                compared = comparison.best(first, first, whole)
+                best = -2.0 if compared is None else float(compared[0].max())
+                found = with_lead(found, leads=best >= found.whole + needed)
+            self.keep(query, model, cache, found)
+        return found
+
+    def look(
+        self, comparison: Comparison, query: Query, whole: Vector, cache: VectorCache
+    ) -> PhotoObjects:
+        """What is in the query's picture, whose vector as a whole is `whole`, shape (dim,); whether
+        its objects lead is not decided yet."""
+        model = comparison.model
+        similarity = comparison.similarity(whole)
+        if similarity <= -1 or self.is_sure(similarity, model):
             return PhotoObjects(similarity)
         windows = self._encoder.map_windows(query, model.fingerprint, cache)
         if windows is None:
             return PhotoObjects(similarity)
-        chosen = best_windows(connection, model, windows, whole, self._files, self._settings)
+        chosen = best_windows(comparison, windows, whole)
         objects = self._exact(query, windows, chosen, self._limits(model).exact, cache)
-        leads = self._lead(connection, model, whole, similarity, objects)
-        if leads is None:
-            return PhotoObjects(similarity, objects, windows.texture)
-        marked = tuple(replace(each, merged=leads) for each in objects)
-        return PhotoObjects(similarity, marked, windows.texture, leads)
-
-    def _lead(
-        self,
-        connection: Connection,
-        model: Model,
-        whole: Vector,
-        similarity: float,
-        objects: Sequence[PhotoObject],
-    ) -> bool | None:
-        """Whether the first object leads the whole photo, without which no object counts in the
-        merged list; None for a model without a lead, and without objects."""
-        lead = self._limits(model).lead
-        if lead is None or not objects:
-            return None
-        vectors = np.stack(objects[0].vectors)
-        found = _compared(connection, model, vectors, vectors, whole, self._files, self._settings)
-        return bool(found is not None and found[0].max() >= similarity + lead)
+        return PhotoObjects(similarity, objects, windows.texture)
 
     def _exact(
         self,
@@ -293,10 +317,21 @@ def photo_objects(
     return found or PhotoObjects(matches[0].similarity)
 
 
-def _applies(query: Query, encoded: EncodedQuery) -> bool:
-    """Whether the regions of the query's picture may be searched."""
-    single = query.picture is not None and query.region is None and not query.more_pictures
-    return query.objects and single and encoded.maps_regions
+def with_lead(found: PhotoObjects, *, leads: bool) -> PhotoObjects:
+    """The same, with its objects marked by whether they count in the merged list, for a model with
+    a lead."""
+    marked = tuple(replace(each, merged=leads) for each in found.objects)
+    return replace(found, objects=marked, leads=leads)
+
+
+def directions(
+    found: PhotoObject, query: Query, encoded: EncodedQuery, model: Model
+) -> tuple[Vector, ...]:
+    """The query vectors of an object: each of its vectors in place of the picture's."""
+    return tuple(
+        round_query(replace(encoded, pictures=(vector,)).direction(query), model)
+        for vector in found.vectors
+    )
 
 
 def _picture(query: Query) -> QueryPicture:

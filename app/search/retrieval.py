@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Self
 
 import numpy as np
+from numpy.typing import NDArray
 from sqlalchemy import Connection
 
 from app.db.queries import index_builds, nearest
@@ -16,11 +17,14 @@ from app.index import faiss_index
 from app.index.faiss_index import AnnIndex, Nominees
 from app.index.file_store import IndexFiles, ReadIndexFile
 from app.index.id_selectors import ExcludedIds, IdSelector
-from app.types import Build, Filters, Hit, Model, ReasonCode, SearchPath, Vector
-from app.vectors import unit
+from app.types import Build, Filters, Hit, Model, ReasonCode, SearchPath, Vector, Vectors
+from app.vectors import round_to_float16, unit, unit_rows
 
 MAX_BLOCKING_OPEN = 32 << 20
 """Bytes; a larger new index is opened in the background while the previous build answers."""
+
+WINDOW_NOMINEES = 4
+"""Pictures that the index nominates for each window of a photo."""
 
 RETRY_FACTOR = 16
 """The second fetch round asks for this many times as many pictures as the first."""
@@ -183,6 +187,26 @@ def nominate(index: AnnIndex, vector: Vector, fetch_round: FetchRound) -> Nomine
         selector=fetch_round.selector, excluded=fetch_round.excluded,
     )  # fmt: skip
     return nominees if fetch_round.passing is None else nominees.among(fetch_round.passing)
+
+
+def nominate_each(
+    index: AnnIndex, vectors: Sequence[Vector], fetch_round: FetchRound
+) -> list[Nominees]:
+    """The pictures that an index nominates for each of several query vectors, in one search."""
+    every = index.nominate_each(
+        np.stack([unit(vector) for vector in vectors]), fetch_round.n, fetch_round.depth,
+        selector=fetch_round.selector,
+    )  # fmt: skip
+    passing = fetch_round.passing
+    return every if passing is None else [each.among(passing) for each in every]
+
+
+def nominate_windows(index: AnnIndex, near: Vectors) -> NDArray[np.int64]:
+    """The ids of the pictures that an index nominates for the windows of a photo, whose unit
+    vectors are `near`, (n, dim): (n, m), -1 where there is none."""
+    count = min(WINDOW_NOMINEES, index.rows)
+    _, nominated = index.search(unit_rows(round_to_float16(near)), count)
+    return nominated
 
 
 def open_build(request: RetrievalRequest, files: IndexFiles) -> OpenBuild | Reason:

@@ -14,7 +14,13 @@ from app.db.engine import check_schema, snapshot
 from app.db.queries import models, partitions, products
 from app.errors import BadInput, ModelMismatch, ModelNotMaintained, NoModel, ReplicaConflict
 from app.index.file_store import IndexFiles
-from app.search import filter_values, similar_listings, statement_search, validation, word_query
+from app.search import (
+    filter_values,
+    query_rewriting,
+    similar_listings,
+    statement_search,
+    validation,
+)
 from app.search.admission import Admission
 from app.search.confidence import judged
 from app.search.explain import SearchOutcome, StageTimer, build_plan
@@ -33,7 +39,7 @@ from app.search.query_encoder import (
     word_readers,
 )
 from app.search.query_sampler import QuerySampler
-from app.search.regions import ObjectFinder, photo_objects
+from app.search.regions import ObjectFinder, directions, photo_objects
 from app.search.retrieval import (
     OpenBuild,
     RetrievalRequest,
@@ -52,7 +58,6 @@ from app.types import (
     Query,
     SearchResult,
     UnknownValue,
-    Vector,
 )
 
 MAX_MODEL_CHANGES = 3
@@ -235,9 +240,10 @@ class SearchService:
         cache: VectorCache,
     ) -> tuple[PhotoObject, ...]:
         """The objects to search by beside the whole picture."""
-        if self._objects is None:
+        if self._objects is None or not self._objects.applies(query, encoded):
             return ()
-        return self._objects.find(connection, model, query, encoded, cache)
+        comparison = self._objects.in_snapshot(connection, model)
+        return self._objects.find(comparison, query, encoded, cache).objects
 
     def _in_one_snapshot(
         self, query: Query, encoded: EncodedQuery, timer: StageTimer, cache: VectorCache
@@ -258,9 +264,7 @@ class SearchService:
                 if query.fold:
                     matches = counted(request.data, matches)
             with timer.stage("search"):
-                searched = [
-                    (each.box, _directions(each, query, encoded, model)) for each in objects
-                ]
+                searched = [(each.box, directions(each, query, encoded, model)) for each in objects]
                 regions = region_matches(request, searched)
             short = of_page(request, result_page)
             hints = hints_of_page(connection, query, result_page)
@@ -344,7 +348,7 @@ class SearchService:
             vector
             for each in objects
             if each.merged
-            for vector in _directions(each, query, encoded, model)
+            for vector in directions(each, query, encoded, model)
         ]
         request = RetrievalRequest(
             model, round_query(direction, model), query.k, query.filters, excluded, tuple(also),
@@ -361,20 +365,14 @@ class SearchService:
         words = catalogue_words(query, encoded)
         if words is None:
             return page_request
-        read = word_query.read(connection, words[0])
-        if encoded.catalogue_first and read.query.terms and word_query.has_every_word(read.reading):
+        read = query_rewriting.read(connection, words[0])
+        if (
+            encoded.catalogue_first
+            and read.query.terms
+            and query_rewriting.has_every_word(read.reading)
+        ):
             page_request = replace(page_request, text_vector=None)
         return replace(page_request, catalogue_words=(read.query, words[1]), reading=read.reading)
-
-
-def _directions(
-    found: PhotoObject, query: Query, encoded: EncodedQuery, model: Model
-) -> list[Vector]:
-    """The query vectors of an object: each of its vectors in place of the picture's."""
-    return [
-        round_query(replace(encoded, pictures=(vector,)).direction(query), model)
-        for vector in found.vectors
-    ]
 
 
 def _maintained(connection: Connection, model_id: int | None, active: Model) -> Model:

@@ -11,7 +11,7 @@ import numpy as np
 
 from app.config import Settings
 from app.db.queries import calibration, fold_pictures, nearest, page_lookups, products, verdicts
-from app.db.queries.single_statement import PageExtras, StatementResult
+from app.db.queries.single_statement import PageExtras
 from app.duplicates.evidence import FoldCuts, PictureEvidence
 from app.search.dedup import needs_dedup
 from app.search.fast_path import FastPath, NotAnswered
@@ -85,22 +85,17 @@ class StatementData:
         self._build = build
         self._query = query
         self._settings = settings
-        self._result: StatementResult | None = None
+        self.lag: float | None = None
+        """Seconds that a replica is behind, None on a primary; known once hits are retrieved."""
+        self._read: Sequence[Any] = ()
+        """The rows that verdicts and pictures are taken from."""
         self._rows: dict[int, Any] = {}
         self._hits: dict[tuple[int, int], Any] = {}
         self._earlier: dict[int, Any] = {}
         self._own_pictures: tuple[int, ...] = ()
+        self._packed: dict[int, bytes] = {}
+        """Embeddings by picture id, where near-duplicates are dropped."""
         self._evidence: _Evidence | None = None
-
-    @property
-    def lag(self) -> float | None:
-        """Seconds that a replica is behind, None on a primary."""
-        return self._read.lag
-
-    @property
-    def _read(self) -> StatementResult:
-        assert self._result is not None, "hits are retrieved first"
-        return self._result
 
     def own_vector(self, sku: str) -> tuple[int, Vector]:
         """The id of the product asked with, and the mean of its embeddings, shape (dim,)."""
@@ -124,16 +119,22 @@ class StatementData:
         )  # fmt: skip
         if result is None:
             raise NotAnswered
-        self._result, self._evidence = result, None
         self._rows |= {row.product_id: row for row in result.rows}
         self._hits |= {(row.product_id, row.picture_id): row for row in result.rows}
-        if not {self._query.sku, *self._query.shown}.isdisjoint(row.sku for row in result.rows):
-            raise NotAnswered  # deleted and added again since its id was read
+        self._remember(result.rows, result.lag)
         if clause.condition:
             return filtered_build_result(
                 result.candidates, self._build, result.delta_rows, deeper=result.deeper
             )
         return build_result(result.candidates, self._build, result.delta_rows)
+
+    def _remember(self, rows: Sequence[Any], lag: float | None) -> None:
+        """Take verdicts and pictures from these rows from now on."""
+        self._read, self._evidence, self.lag = rows, None, lag
+        if self._query.near_match is not None:
+            self._packed |= {row.picture_id: row.vector for row in rows}
+        if not {self._query.sku, *self._query.shown}.isdisjoint(row.sku for row in rows):
+            raise NotAnswered  # deleted and added again since its id was read
 
     def _extras(self) -> PageExtras | None:
         query = self._query
@@ -159,6 +160,8 @@ class StatementData:
                 vectors=self._query.near_match is not None,
             )  # fmt: skip
         self._earlier = {row.id: row for row in rows}
+        if self._query.near_match is not None:
+            self._packed |= {row.picture_id: row.vector for row in rows}
         hits = (Hit(row.id, row.picture_id, row.distance) for row in rows)
         return sorted(hits, key=lambda hit: (hit.distance, hit.product_id))
 
@@ -179,18 +182,16 @@ class StatementData:
 
     def vectors(self, pictures: Sequence[int]) -> Mapping[int, Vector]:
         """Embeddings by picture id."""
-        rows = (*self._hits.values(), *self._earlier.values())
-        packed = {row.picture_id: row.vector for row in rows}
-        if not packed.keys() >= set(pictures):
+        if not self._packed.keys() >= set(pictures):
             raise NotAnswered
         return {
-            id_: fold_pictures.unpacked(packed[id_], self.model)[0].astype(np.float32)
+            id_: fold_pictures.unpacked(self._packed[id_], self.model)[0].astype(np.float32)
             for id_ in pictures
         }
 
     def verdicts(self, skus: Sequence[str]) -> list[Verdict]:
         """The verdicts on all products that were read: those on others join nothing."""
-        return verdicts.from_json(self._first("verdicts"))
+        return verdicts.from_json(self._told("verdicts"))
 
     def pictures(self, skus: Sequence[str]) -> PictureEvidence:
         """The pictures of these products, and the cuts of the model.
@@ -200,8 +201,8 @@ class StatementData:
         """
         if self._evidence is None:
             self._evidence = _Evidence(
-                {row.sku: row.pictures for row in self._read.rows if row.compared},
-                calibration.from_json(self._first("calibrations")),
+                {row.sku: row.pictures for row in self._read if row.compared},
+                calibration.from_json(self._told("calibrations")),
             )
         if missing := sorted(set(skus) - self._evidence.skus):
             with self._fast_path.connection() as connection:
@@ -212,7 +213,9 @@ class StatementData:
     def shown_by_more(self, pictures: Collection[int], most: int) -> Mapping[int, Count]:
         """How many products show each of the pictures: the statement tells for those that several
         products of the page show whether it is more, and a small one how many."""
-        counts = {row.picture_id: row.sharing for row in self._hits.values()}
+        counts = {
+            row.picture_id: row.sharing for row in self._hits.values() if row.sharing is not None
+        }
         uncertain = [id_ for id_ in pictures if (known := counts.get(id_)) is None or known > most]
         if not uncertain:
             return {}
@@ -245,7 +248,6 @@ class StatementData:
             counts |= dict.fromkeys(unknown, 0) | page_lookups.same_words(connection, unknown)
         return counts
 
-    def _first(self, column: str) -> Sequence[Mapping[str, Any]]:
-        """The objects in a column of JSON that only the first row has."""
-        rows = self._read.rows
-        return (getattr(rows[0], column) if rows else None) or ()
+    def _told(self, column: str) -> Sequence[Mapping[str, Any]]:
+        """The objects in a column of JSON that only a first row has."""
+        return (getattr(self._read[0], column) if self._read else None) or ()

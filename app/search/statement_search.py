@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
+
 from app.config import Settings
 from app.search.dedup import needs_dedup
 from app.search.explain import SearchOutcome, StageTimer
 from app.search.fast_path import FastPath, NotAnswered
-from app.search.matches import page_matches
+from app.search.lists_data import ListsData
+from app.search.matches import page_matches, region_matches
 from app.search.page_shortfall import of_given_up
-from app.search.paging import PageRequest, page
+from app.search.paging import Page, PageRequest, page
 from app.search.query_encoder import (
     EncodedQuery,
     catalogue_words,
@@ -16,13 +19,13 @@ from app.search.query_encoder import (
     round_query,
     word_readers,
 )
-from app.search.regions import ObjectFinder
+from app.search.regions import FastComparison, ObjectFinder, directions, with_lead
 from app.search.retrieval import NearestRequest
 from app.search.shortfall import all_returned, gave_up_after
 from app.search.similar_listings import counted
 from app.search.statement_data import StatementData
-from app.search.vector_cache import VectorCache
-from app.types import Model, Query
+from app.search.vector_cache import PhotoObjects, VectorCache
+from app.types import Build, Model, Query, Vector
 
 
 def outcome(
@@ -32,57 +35,139 @@ def outcome(
     timer: StageTimer,
     cache: VectorCache,
     settings: Settings,
-    objects: ObjectFinder | None,
+    finder: ObjectFinder | None,
 ) -> SearchOutcome | None:
-    """The outcome of one statement by the last build; None if several are needed, or it fails."""
+    """The outcome of one statement by the last build, of three for a photo whose objects are
+    searched; None if more are needed, or one fails."""
     if fast_path.last_build is None:
         return None
     model, build = fast_path.last_build
     if not _is_for(query, encoded, model):
         return None
-    data = StatementData(fast_path, model, build, query, settings)
+    search = _Search(fast_path, query, encoded, timer, cache, settings, model, build)
     try:
-        found = _outcome(query, encoded, timer, data, settings)
+        if finder is None or not finder.applies(query, encoded):
+            return search.whole()
+        return search.with_objects(finder)
     except NotAnswered:
         return None
-    if found is None or objects is None:
-        return found
-    whole = objects.is_whole(query, encoded, found.matches, model, cache)
-    return found if whole else None
 
 
-def _outcome(
-    query: Query, encoded: EncodedQuery, timer: StageTimer, data: StatementData, settings: Settings
-) -> SearchOutcome | None:
-    """The outcome as from `data`, None if it has to be explained by counting. Raises
-    NotAnswered."""
-    model = data.model
-    with timer.stage("search"):
-        given, excluded = query.vector, tuple[int, ...]()
-        if query.sku is not None:
-            own, given = data.own_vector(query.sku)
-            excluded = (own,)
-        vector = round_query(encoded.direction(query, given), model)
-        target = NearestRequest(model, vector, query.k, query.filters, excluded)
-        result_page = page(PageRequest(target, query, True, None, data, settings))
-    with timer.stage("details"):
-        matches = page_matches(data, result_page)
-        if query.fold:
-            matches = counted(data, matches)
-    short, filtered, hints = None, bool(query.filters), tuple[str, ...]()
-    if result_page.stopped:
-        short = of_given_up(query, result_page)
-        hints = (gave_up_after(result_page.stopped, query),)
-    elif len(matches) < query.k:
-        plain = not (needs_dedup(query) or query.sku or query.shown or result_page.cut)
-        if not plain or query.filters.attributes or (filtered and not matches):
-            return None  # several statements count the causes, and find unknown attributes
-        short = all_returned(len(matches), filtered=filtered)
-    return SearchOutcome(
-        matches, result_page.retrieval, model, vector, data.lag, result_page.deduplicated.dropped,
-        word_readers(encoded, catalogue=False), short, hints,
-        not_tried=result_page.deduplicated.not_tried,
-    )  # fmt: skip
+@dataclass(frozen=True, slots=True)
+class _Search:
+    """A search by the last build. Its methods raise NotAnswered."""
+
+    fast_path: FastPath
+    query: Query
+    encoded: EncodedQuery
+    timer: StageTimer
+    cache: VectorCache
+    settings: Settings
+    model: Model
+    build: Build
+
+    def whole(self) -> SearchOutcome | None:
+        """The outcome of one statement; None if it has to be explained by counting."""
+        query, model = self.query, self.model
+        data = StatementData(self.fast_path, model, self.build, query, self.settings)
+        with self.timer.stage("search"):
+            given, excluded = query.vector, tuple[int, ...]()
+            if query.sku is not None:
+                own, given = data.own_vector(query.sku)
+                excluded = (own,)
+            vector = round_query(self.encoded.direction(query, given), model)
+            target = NearestRequest(model, vector, query.k, query.filters, excluded)
+            result_page = page(PageRequest(target, query, True, None, data, self.settings))
+        return self._outcome(data, result_page, vector)
+
+    def with_objects(self, finder: ObjectFinder) -> SearchOutcome | None:
+        """The outcome of the whole photo if that leaves no doubt, else that of the photo and its
+        objects; None as `whole`."""
+        known = finder.known(self.query, self.model, self.cache)
+        if known is not None:
+            return self._merged(finder, known) if known.objects else self.whole()
+        whole = self.whole()
+        if whole is None:
+            return None
+        # Other parts of the query change the similarities, and a filter the best of them.
+        encoded, query = self.encoded, self.query
+        alone = not (query.filters or encoded.words is not None or encoded.without or query.shown)
+        hits = whole.retrieval.candidates.hits
+        similarity = hits[0].similarity if alone and hits else None
+        comparison = FastComparison(self.fast_path, self.model, self.build, similarity)
+        with self.timer.stage("objects"):
+            if alone and finder.lead(self.model) is not None:
+                found, undecided = (
+                    finder.look(comparison, query, encoded.pictures[0], self.cache),
+                    True,
+                )
+            else:
+                found, undecided = finder.find(comparison, query, encoded, self.cache), False
+        if not found.objects:
+            finder.keep(query, self.model, self.cache, found)
+            return whole
+        return self._merged(finder, found, undecided=undecided)
+
+    def _merged(
+        self, finder: ObjectFinder, found: PhotoObjects, *, undecided: bool = False
+    ) -> SearchOutcome | None:
+        """The outcome of a photo and its objects, in one statement, which also decides whether they
+        count in the merged list where that is `undecided`."""
+        query, model, lead = self.query, self.model, finder.lead(self.model)
+        vector = round_query(self.encoded.direction(query), model)
+        each_object = [directions(each, query, self.encoded, model) for each in found.objects]
+        data = ListsData(
+            self.fast_path, model, self.build, query, self.settings, ((vector,), *each_object)
+        )
+        target = NearestRequest(model, vector, query.k, query.filters)
+        with self.timer.stage("search"):
+            if undecided:
+                assert lead is not None
+                data.read(target, lead)
+                leads = data.best_similarity(1) >= data.best_similarity(0) + lead
+                found = with_lead(found, leads=leads)
+                finder.keep(query, model, self.cache, found)
+            also = tuple(
+                each
+                for own, vectors in zip(found.objects, each_object, strict=True)
+                for each in vectors
+                if own.merged
+            )
+            data.will_merge(bool(also))
+            target = replace(target, also=also)
+            request = PageRequest(target, query, True, None, data, self.settings)
+            result_page = page(request)
+        outcome = self._outcome(data, result_page, vector)
+        if outcome is None:
+            return None
+        with self.timer.stage("search"):
+            boxes = [each.box for each in found.objects]
+            regions = region_matches(request, list(zip(boxes, each_object, strict=True)))
+        return replace(outcome, regions=regions)
+
+    def _outcome(
+        self, data: StatementData, result_page: Page, vector: Vector
+    ) -> SearchOutcome | None:
+        """The outcome of a page; None if it has to be explained by counting."""
+        query = self.query
+        with self.timer.stage("details"):
+            matches = page_matches(data, result_page)
+            if query.fold:
+                matches = counted(data, matches)
+        short, filtered, hints = None, bool(query.filters), tuple[str, ...]()
+        if result_page.stopped:
+            short = of_given_up(query, result_page)
+            hints = (gave_up_after(result_page.stopped, query),)
+        elif len(matches) < query.k:
+            plain = not (needs_dedup(query) or query.sku or query.shown or result_page.cut)
+            if not plain or query.filters.attributes or (filtered and not matches):
+                return None  # several statements count the causes, and find unknown attributes
+            short = all_returned(len(matches), filtered=filtered)
+        return SearchOutcome(
+            matches, result_page.retrieval, self.model, vector, data.lag,
+            result_page.deduplicated.dropped, word_readers(self.encoded, catalogue=False), short,
+            hints, not_tried=result_page.deduplicated.not_tried,
+        )  # fmt: skip
 
 
 def _is_for(query: Query, encoded: EncodedQuery, model: Model) -> bool:

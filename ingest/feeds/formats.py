@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from app.errors import BadSource
+from ingest.feeds.catalogue_csv import read
 from ingest.feeds.google import is_google
 from ingest.feeds.google_table import read_google_table
 from ingest.feeds.google_xml import read_google_xml
@@ -16,7 +17,7 @@ from ingest.feeds.json_lines import read_json_lines
 from ingest.feeds.parquet import read_parquet
 from ingest.feeds.shopify_csv import is_shopify, read_shopify_csv
 from ingest.feeds.shopify_jsonl import PREFIX, read_shopify_jsonl
-from ingest.sources import SourceReject, SourceRow, read, text_encoding
+from ingest.sources import SourceReject, SourceRow, text_encoding
 
 AUTO = "auto"
 

@@ -15,6 +15,10 @@ from app.errors import BadSource
 from ingest.feeds.formats import read_source
 from support.paths import REPO
 
+SMALL_RESERVES = {"ARROW_DEFAULT_MEMORY_POOL": "system", "MALLOC_ARENA_MAX": "1"}
+"""Arrow's own allocator, and the C library's for each thread, reserve address space that nothing
+uses; the limit would count it."""
+
 
 class FeedProcess:
     """Reads files in a process that may take `memory_bytes` beyond what it begins with."""
@@ -24,7 +28,7 @@ class FeedProcess:
         self._child = subprocess.Popen(
             [sys.executable, "-m", "fuzzing.feed_process", str(memory_bytes)],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=REPO,
-            env={"PYTHONPATH": f"{REPO}:{REPO / 'tests'}"},
+            env={"PYTHONPATH": f"{REPO}:{REPO / 'tests'}"} | SMALL_RESERVES,
         )  # fmt: skip
 
     @property
@@ -43,7 +47,7 @@ class FeedProcess:
             answer = self._child.stdout.readline().rstrip("\n")
         finally:
             timer.cancel()
-        assert answer, "the process that reads died or took too long"
+        assert answer, f"the process that reads died or took too long ({self._child.wait()})"
         return answer
 
     def close(self) -> None:

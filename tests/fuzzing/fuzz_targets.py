@@ -148,7 +148,7 @@ class Feeds(Target):
 
 
 class Parquet(Target):
-    """Parquet files, read by a process that must not die, nor take LIMIT_S or LIMIT_BYTES."""
+    """Parquet files, read by a process that must not die, hang, or take LIMIT_BYTES."""
 
     name = "parquet"
 
@@ -175,7 +175,7 @@ class Parquet(Target):
 
     def _open(self, stack: ExitStack) -> None:
         self._file = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "catalogue"
-        self._process = FeedProcess(LIMIT_BYTES, LIMIT_S)
+        self._process = FeedProcess(LIMIT_BYTES, 6 * LIMIT_S)  # others use the processors too
         stack.callback(self._process.close)
 
     def read(self, data: bytes) -> bool:

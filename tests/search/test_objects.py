@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from io import BytesIO
 
 import numpy as np
 import pytest
@@ -21,13 +20,12 @@ from app.search.filters import parse
 from app.search.regions import ObjectLimits, limits_of
 from app.search.retrieval import best_hits
 from app.search.vector_cache import QueryPicture, VectorCache
-from app.types import Hit, Model, Query, SearchResult
+from app.types import Hit, Model, Query
 from support.colours import photo
 from support.region_colours import RegionColourEncoder, choose_region_colours
+from support.scenes import FIRST, SECOND, first_skus, scene, sku, two
 from support.shop import add, numbered
 from support.text_encoder import skus
-
-FIRST, SECOND = 7, 21
 
 
 @pytest.fixture
@@ -37,31 +35,6 @@ def app(settings: Settings) -> Iterator[App]:
         add(app, numbered(40))
         app.indexer.rebuild()
         yield app
-
-
-def sku(number: int) -> str:
-    """The sku that `numbered` gives to the product of a photo."""
-    return f"P{number:04}"
-
-
-def scene(*places: tuple[int, tuple[int, int, int, int]]) -> bytes:
-    """A PNG of a grey room with photos of `numbered` products at the given boxes."""
-    room = Image.new("RGB", (400, 300), (128, 128, 128))
-    for number, (left, top, right, bottom) in places:
-        with Image.open(BytesIO(photo(number))) as picture:
-            shape = (right - left, bottom - top)
-            room.paste(picture.resize(shape, Image.Resampling.NEAREST), (left, top))
-    file = BytesIO()
-    room.save(file, "PNG")
-    return file.getvalue()
-
-
-def two() -> bytes:
-    return scene((FIRST, (10, 40, 130, 160)), (SECOND, (250, 120, 370, 240)))
-
-
-def first_skus(result: SearchResult) -> set[str]:
-    return {region.matches[0].product.sku for region in result.regions}
 
 
 def encoder(app: App) -> RegionColourEncoder:

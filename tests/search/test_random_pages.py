@@ -13,29 +13,11 @@ from app.search import page_budget, planner
 from app.search.retrieval import Reason
 from app.types import Query, SearchResult
 from support.random_shop import random_query, refill
-from support.statements import Slow
+from support.statements import Slow, in_statements, told
 
 CATALOGUES = 15
 QUERIES = 3
 PAGES = 4
-
-
-def told(result: SearchResult) -> tuple[object, ...]:
-    """What both ways tell: labels of similarities are cached for a while, and one statement does
-    not count the products without a picture."""
-    short = result.plan.shortfall_counts
-    short = short and replace(short, without_picture=None)
-    matches = [replace(match, means=None) for match in result.matches]
-    return matches, result.dropped, short, result.plan.not_tried
-
-
-def in_statements(app: App, query: Query, monkeypatch: pytest.MonkeyPatch) -> SearchResult:
-    """The result of several statements, after which the index is open."""
-    with monkeypatch.context() as patch:
-        patch.setattr(app.search, "_in_one_statement", lambda *_: None)
-        found = app.search.search(query)
-    app.search.open_index()
-    return found
 
 
 def without_index(app: App, query: Query, monkeypatch: pytest.MonkeyPatch) -> SearchResult:

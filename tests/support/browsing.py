@@ -12,7 +12,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -21,7 +21,7 @@ from urllib.request import urlopen
 
 import psycopg
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Locator, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
 
 from app.bootstrap import App
 from app.config import Settings
@@ -165,20 +165,6 @@ def artefacts(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    """Chromium; without it these tests are skipped, or fail in CI."""
-    if not CHROMIUM.exists():
-        reason = f"no browser at {CHROMIUM}"
-        if os.environ.get("CI"):
-            pytest.fail(reason)
-        pytest.skip(reason)
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=SWITCHES)
-        yield browser
-        browser.close()
-
-
 class Tabs:
     """Browser tabs, used again after they were given back.
 
@@ -187,43 +173,85 @@ class Tabs:
     """
 
     def __init__(self, browser: Browser) -> None:
-        self._browser = browser
-        self._contexts: dict[tuple[int, Scheme], BrowserContext] = {}
-        self._free: dict[tuple[int, Scheme], list[Page]] = {}
+        self._context = browser.new_context()
+        self._context.add_init_script(
+            "if (!opener) { localStorage.clear(); sessionStorage.clear(); }"
+        )
+        self._free: list[Page] = []
+        self.answered: Page | None = None
 
     def open(self, url: str, width: int = 1400, scheme: Scheme = "light") -> Page:
         """A tab of this width that shows the rendered page of this URL."""
-        free = self._free.get((width, scheme))
-        page = free.pop() if free else self._new(width, scheme)
+        page = self._free.pop() if self._free else self._context.new_page()
+        page.set_default_timeout(SOON_MS)
+        page.set_viewport_size({"width": width, "height": 1000})
+        # With reduced motion nothing is drawn again and again for an animation.
+        page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
         page.goto(url)
         expect(page.get_by_role("heading", level=1)).to_be_visible()
         settled(page)
         return page
 
     def give_back(self, page: Page) -> None:
-        """Let later tests use a tab, which they open with an address of theirs."""
-        key = next(key for key, context in self._contexts.items() if context is page.context)
-        self._free.setdefault(key, []).append(page)
+        """Let later tests use a tab, unless it is closed; they open it with an address of theirs.
 
-    def _new(self, width: int, scheme: Scheme) -> Page:
-        if (width, scheme) not in self._contexts:
-            context = self._browser.new_context(
-                viewport={"width": width, "height": 1000},
-                color_scheme=scheme,
-                reduced_motion="reduce",  # nothing is drawn again and again for an animation
-            )
-            context.add_init_script(
-                "if (!opener) { localStorage.clear(); sessionStorage.clear(); }"
-            )
-            self._contexts[width, scheme] = context
-        page = self._contexts[width, scheme].new_page()
-        page.set_default_timeout(SOON_MS)
-        return page
+        What a test emulates beyond width and colours stays with a tab: it closes such a tab.
+        """
+        if not page.is_closed():
+            page.unroute_all()
+            self._free.append(page)
+
+
+class Chromium:
+    """One browser for tests that follow each other: the first page of each costs seconds.
+
+    It is closed before a test without one, because Playwright occupies the event loop of the
+    thread.
+    """
+
+    def __init__(self) -> None:
+        self._open = ExitStack()
+        self._running: tuple[Browser, Tabs] | None = None
+
+    def running(self) -> tuple[Browser, Tabs]:
+        if self._running is None:
+            playwright = self._open.enter_context(sync_playwright())
+            browser = playwright.chromium.launch(executable_path=CHROMIUM, args=SWITCHES)
+            self._open.callback(browser.close)
+            self._running = browser, Tabs(browser)
+        return self._running
+
+    def close(self) -> None:
+        self._running = None
+        self._open.close()
+
+
+CHROMIUM_OF_THIS_PROCESS = Chromium()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown(nextitem: pytest.Item | None) -> Iterator[None]:
+    try:
+        return (yield)
+    finally:
+        if nextitem is None or nextitem.get_closest_marker("browser") is None:
+            CHROMIUM_OF_THIS_PROCESS.close()
+
+
+@pytest.fixture(scope="module")
+def browser() -> Browser:
+    """Chromium; without it these tests are skipped, or fail in CI."""
+    if not CHROMIUM.exists():
+        reason = f"no browser at {CHROMIUM}"
+        if os.environ.get("CI"):
+            pytest.fail(reason)
+        pytest.skip(reason)
+    return CHROMIUM_OF_THIS_PROCESS.running()[0]
 
 
 @pytest.fixture(scope="module")
 def tabs(browser: Browser) -> Tabs:
-    return Tabs(browser)
+    return CHROMIUM_OF_THIS_PROCESS.running()[1]
 
 
 @pytest.fixture
@@ -246,12 +274,13 @@ def page(open_page: Callable[..., Page], address: str) -> Page:
 
 
 @pytest.fixture(scope="module")
-def answered(tabs: Tabs, address: str, shop: Shop) -> Iterator[Page]:
+def answered(tabs: Tabs, address: str, shop: Shop) -> Page:
     """A page with the results of the query photo, for tests that do not change it."""
-    page = tabs.open(address)
-    search_photo(page, shop)
-    yield page
-    page.close()
+    if tabs.answered is None:
+        page = tabs.open(address)
+        search_photo(page, shop)
+        tabs.answered = page
+    return tabs.answered
 
 
 def upload(page: Page, name: str, data: bytes) -> None:

@@ -6,14 +6,18 @@ import re
 import struct
 import zlib
 from collections.abc import Callable, Iterator
+from io import BytesIO
+from pathlib import Path
 
 import psycopg
 import pytest
+from PIL import Image
 from playwright.sync_api import Page, expect
 
 from app.bootstrap import App
 from app.config import Settings
 from app.db.embedded import server as embedded_server
+from app.images import decoding
 from app.types import Query
 from support.browsing import (
     ODD_TITLE,
@@ -102,8 +106,8 @@ def test_every_thumbnail_is_drawn(answered: Page) -> None:
     assert 0 not in answered.locator(".card img").evaluate_all(widths)
 
 
-def test_a_file_that_is_no_picture_is_refused_and_the_next_photo_is_searched(
-    page: Page, shop: Shop
+def test_files_that_are_no_pictures_or_too_large_are_refused_and_the_next_photo_is_searched(
+    page: Page, shop: Shop, tmp_path: Path
 ) -> None:
     for name, (data, sentence) in BAD.items():
         upload(page, name, data)
@@ -112,6 +116,20 @@ def test_a_file_that_is_no_picture_is_refused_and_the_next_photo_is_searched(
         assert (said.inner_text()[-1], "Traceback" in page.content()) == (".", False)
     upload(page, "photo.jpg", shop.photo.read_bytes())
     expect(first_card(page)).to_contain_text(shop.expected_sku)
+    large = tmp_path / "large.jpg"
+    large.write_bytes(bytes(50_000_000))
+    page.locator("input[type=file]").set_input_files(large)
+    expect(page.get_by_text("File must be")).to_be_visible()
+    upload(page, "photo.heic", _heic(shop.photo))
+    expect(page.get_by_alt_text("Your photo photo.heic")).to_be_visible()
+    expect(first_card(page)).to_contain_text(shop.expected_sku)
+
+
+def _heic(photo: Path) -> bytes:
+    decoding.decode(photo.read_bytes())  # which teaches Pillow HEIC
+    file = BytesIO()
+    Image.open(photo).save(file, "HEIF")
+    return file.getvalue()
 
 
 @pytest.fixture

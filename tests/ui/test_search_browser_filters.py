@@ -15,7 +15,6 @@ import pytest
 from PIL import Image
 from playwright.sync_api import Locator, Page, expect
 
-from app.images import decoding
 from support.browsing import (
     ODD_BRAND,
     ODD_TITLE,
@@ -66,13 +65,19 @@ def web(shop: Shop, web_port: int) -> Iterator[str]:
         server.shutdown()
 
 
-def test_before_the_first_search_products_are_shown(page: Page, artefacts: Path) -> None:
+def test_before_the_first_search_products_are_shown_and_the_camera_is_used_only_when_chosen(
+    page: Page, artefacts: Path
+) -> None:
     expect(page.locator(".card")).to_have_count(12)
     settled(page)
     page.screenshot(path=artefacts / "welcome.png")
+    expect(page.get_by_test_id("stFileUploader")).to_be_visible()
+    assert page.get_by_test_id("stCameraInput").count() == 0
+    page.get_by_role("button", name="Camera").click()
+    expect(page.get_by_test_id("stCameraInput")).to_be_visible()
 
 
-def test_more_like_this_searches_with_that_product_and_back_returns_to_the_previous_search(
+def test_more_like_this_is_found_from_a_card_its_details_and_the_keyboard_and_back_returns(
     alike: Page, shop: Shop
 ) -> None:
     before = skus(alike)
@@ -80,10 +85,27 @@ def test_more_like_this_searches_with_that_product_and_back_returns_to_the_previ
     expect(reference(alike)).to_contain_text(before[1])
     settled(alike)
     assert before[1] not in skus(alike) and f"sku={before[1]}" in alike.url
-    alike.go_back()
-    expect(reference(alike)).to_contain_text(shop.expected_sku)
+    return_to(alike, shop.expected_sku, before)
+    alike.get_by_role("button", name="Details").nth(1).click()
+    alike.get_by_role("dialog").get_by_role("button", name="More like this").click()
+    expect(reference(alike)).to_contain_text(before[1])
+    expect(alike.get_by_role("dialog")).to_have_count(0)
     settled(alike)
-    assert skus(alike) == before
+    return_to(alike, shop.expected_sku, before)
+    alike.get_by_role("textbox", name="Search").focus()
+    tab_to(alike, "More like this")
+    outline = alike.evaluate("getComputedStyle(document.activeElement).boxShadow")
+    assert outline != "none", "the focus is seen"
+    alike.keyboard.press("Enter")
+    expect(alike).not_to_have_url(re.compile(f"sku={shop.expected_sku}$"))
+
+
+def return_to(page: Page, sku: str, before: list[str]) -> None:
+    """Go back to the products like this one, which are as they were."""
+    page.go_back()
+    expect(reference(page)).to_contain_text(sku)
+    settled(page)
+    assert skus(page) == before
 
 
 def test_the_buttons_of_a_card_name_its_product(answered: Page) -> None:
@@ -93,7 +115,11 @@ def test_the_buttons_of_a_card_name_its_product(answered: Page) -> None:
     assert "Details" in answered.locator("[class*=st-key-actions-]").nth(1).inner_text()
 
 
-def test_details_show_everything_of_the_product(found: Page, shop: Shop, artefacts: Path) -> None:
+def test_button_and_picture_open_details_with_everything_and_text_is_literal_everywhere(
+    found: Page, shop: Shop, artefacts: Path
+) -> None:
+    title = " ".join(ODD_TITLE.split())
+    expect(found.get_by_role("button", name=f"More like this {title}", exact=True)).to_be_visible()
     found.get_by_role("button", name="Details").first.click()
     dialog = found.get_by_role("dialog")
     expect(dialog).to_contain_text(shop.expected_sku)
@@ -102,33 +128,26 @@ def test_details_show_everything_of_the_product(found: Page, shop: Shop, artefac
     drawn = dialog.locator("img").evaluate_all("all => all.map(one => one.naturalWidth)")
     assert drawn and 0 not in drawn
     found.screenshot(path=artefacts / "details.png")
-
-
-def test_a_click_on_the_picture_opens_the_details(found: Page) -> None:
+    expect(dialog.get_by_role("heading", name=title, exact=True)).to_be_visible()
+    expect(dialog).to_contain_text(ODD_BRAND)
+    dialog.get_by_text("Show what matches").click()
+    for what in ("of your photo", "of "):
+        heat = dialog.get_by_role("img", name=f"Heat map {what}").first
+        expect(heat).to_be_visible()
+        assert heat.evaluate("picture => picture.naturalWidth > 0")
+    found.screenshot(path=artefacts / "heat.png")
+    found.keyboard.press("Escape")
+    expect(dialog).to_have_count(0)
+    settled(found)
     picture, sku = found.locator(".card img").nth(1), skus(found)[1]
     picture.scroll_into_view_if_needed()  # waits until it no longer moves
     box = picture.bounding_box()
     assert box is not None
     found.mouse.click(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
-    expect(found.get_by_role("dialog")).to_contain_text(sku)
-
-
-def test_from_the_details_more_like_this_closes_them(alike: Page) -> None:
-    sku = skus(alike)[1]
-    alike.get_by_role("button", name="Details").nth(1).click()
-    alike.get_by_role("dialog").get_by_role("button", name="More like this").click()
-    expect(reference(alike)).to_contain_text(sku)
-    expect(alike.get_by_role("dialog")).to_have_count(0)
-
-
-def test_text_of_the_catalogue_is_literal_everywhere(found: Page) -> None:
-    title = " ".join(ODD_TITLE.split())
-    expect(found.get_by_role("button", name=f"More like this {title}", exact=True)).to_be_visible()
-    found.get_by_role("button", name="Details").first.click()
-    dialog = found.get_by_role("dialog")
-    expect(dialog.get_by_role("heading", name=title, exact=True)).to_be_visible()
-    expect(dialog).to_contain_text(ODD_BRAND)
+    expect(dialog).to_contain_text(sku)
     found.keyboard.press("Escape")
+    expect(dialog).to_have_count(0)
+    settled(found)
     found.get_by_role("button", name="Brand", exact=True).click()
     found.get_by_role("combobox", name="Brand").click()
     found.keyboard.type("*Kes*")
@@ -140,27 +159,23 @@ def test_text_of_the_catalogue_is_literal_everywhere(found: Page) -> None:
     assert found.evaluate(marked) == 0
 
 
-def test_a_filter_is_kept_in_the_url(alike: Page, open_page: Open) -> None:
-    choose_first(alike, "Category")
-    narrowed, url = skus(alike), alike.url
-    alike.reload()
-    first_card(alike)
-    other = open_page(url)
-    first_card(other)
-    assert "category=" in url and skus(alike) == skus(other) == narrowed
-
-
-def test_choices_stay_when_other_filters_change_their_counts(
-    page: Page, address: str, shop: Shop
+def test_choices_stay_when_other_filters_change_their_counts_and_are_kept_in_the_url(
+    open_page: Open, address: str, shop: Shop
 ) -> None:
     """The browser sends a choice by its label, which includes the count."""
-    page.goto(f"{address}/?sku={shop.expected_sku}&fold=0")
+    page = open_page(f"{address}/?sku={shop.expected_sku}&fold=0")
     first_card(page)
     for name in ("Brand", "Category", "Colour"):
         choose_first(page, name)
     assert [page.url.count(f"{name}=") for name in ("brand", "category", "colour")] == [1, 1, 1]
     for name in ("Brand", "Category", "Colour"):
         expect(page.get_by_role("button", name=f"{name} (1)")).to_be_visible()
+    narrowed, url = skus(page), page.url
+    page.reload()
+    first_card(page)
+    other = open_page(url)
+    first_card(other)
+    assert skus(page) == skus(other) == narrowed
 
 
 def choose_first(page: Page, name: str) -> None:
@@ -179,9 +194,18 @@ def choose_first(page: Page, name: str) -> None:
     page.keyboard.press("Escape")
 
 
-def test_leaving_and_reopening_the_search_page_keeps_photo_and_filters(
-    found: Page, shop: Shop
+def test_a_region_is_chosen_by_keyboard_and_leaving_the_page_keeps_photo_region_and_words(
+    found: Page, artefacts: Path
 ) -> None:
+    found.get_by_role("button", name="Part of the photo").click()
+    found.get_by_role("slider", name="From left to right").first.focus()
+    for _ in range(5):
+        found.keyboard.press("ArrowRight")
+    box = found.locator(".box")
+    expect(box).to_have_attribute("style", "left: 5%; top: 0%; width: 95%; height: 100%;")
+    settled(found)
+    found.screenshot(path=artefacts / "region.png")
+    assert found.locator(".card").count() == 12
     found.get_by_role("textbox", name="Search").fill("lamp")
     found.keyboard.press("Enter")
     expect(found).to_have_url(re.compile("text=lamp"))
@@ -192,6 +216,7 @@ def test_leaving_and_reopening_the_search_page_keeps_photo_and_filters(
     found.get_by_role("link", name="Search").click()
     first_card(found)
     assert skus(found) == before and "text=lamp" in found.url
+    expect(box).to_have_attribute("style", re.compile("left: 5%; top: 0%; width: 95%"))
 
 
 def test_words_alone_find_products_and_the_page_shows_what_read_them(
@@ -208,20 +233,6 @@ def test_words_alone_find_products_and_the_page_shows_what_read_them(
     assert "The words were read by the catalogue." in explanation(looked_up)
 
 
-def test_a_region_of_the_photo_is_chosen_with_the_keyboard_and_framed(
-    found: Page, artefacts: Path
-) -> None:
-    found.get_by_role("button", name="Part of the photo").click()
-    found.get_by_role("slider", name="From left to right").first.focus()
-    for _ in range(5):
-        found.keyboard.press("ArrowRight")
-    box = found.locator(".box")
-    expect(box).to_have_attribute("style", "left: 5%; top: 0%; width: 95%; height: 100%;")
-    settled(found)
-    found.screenshot(path=artefacts / "region.png")
-    assert found.locator(".card").count() == 12
-
-
 def test_paging_scrolls_to_the_top_and_back_shows_the_same_page(alike: Page) -> None:
     first = skus(alike)
     alike.get_by_role("button", name="Next page").click()
@@ -236,8 +247,19 @@ def test_paging_scrolls_to_the_top_and_back_shows_the_same_page(alike: Page) -> 
     assert skus(alike) == first
 
 
-def test_a_picture_is_downloaded_by_its_url(page: Page, shop: Shop, web: str) -> None:
-    field = page.get_by_role("textbox", name="Search")
+def test_a_url_without_a_picture_is_an_error_message_and_the_next_picture_is_downloaded(
+    page: Page, shop: Shop, web: str
+) -> None:
+    field, alert = page.get_by_role("textbox", name="Search"), page.get_by_test_id("stAlert")
+    said = [""]
+    for where in ("http://127.0.0.1:9/x.jpg", "ftp://x/y.jpg", web):
+        field.fill(where)
+        field.press("Enter")
+        expect(alert).not_to_have_text(said[-1])
+        settled(page)
+        said.append(error(page))
+        assert (said[-1][-1], "Something went wrong" in said[-1]) == (".", False)
+    assert len(set(said)) == 4
     field.fill(web + shop.photo.name)
     field.press("Enter")
     expect(first_card(page)).to_contain_text(shop.expected_sku)
@@ -245,40 +267,6 @@ def test_a_picture_is_downloaded_by_its_url(page: Page, shop: Shop, web: str) ->
     settled(page)
     expect(field).to_have_value("")
     assert "image=http" in page.url
-
-
-@pytest.mark.parametrize("where", ["http://127.0.0.1:9/x.jpg", "ftp://x/y.jpg", "."])
-def test_a_url_without_a_picture_is_an_error_message(page: Page, web: str, where: str) -> None:
-    page.get_by_role("textbox", name="Search").fill(web if where == "." else where)
-    page.keyboard.press("Enter")
-    said = error(page)
-    assert (said[-1], "Something went wrong" in said) == (".", False)
-
-
-def test_the_camera_is_used_only_when_chosen(page: Page) -> None:
-    expect(page.get_by_test_id("stFileUploader")).to_be_visible()
-    assert page.get_by_test_id("stCameraInput").count() == 0
-    page.get_by_role("button", name="Camera").click()
-    expect(page.get_by_test_id("stCameraInput")).to_be_visible()
-
-
-def test_a_heic_photo_is_read(page: Page, shop: Shop) -> None:
-    decoding.decode(shop.photo.read_bytes())  # which teaches Pillow HEIC
-    file = BytesIO()
-    Image.open(shop.photo).save(file, "HEIF")
-    upload(page, "photo.heic", file.getvalue())
-    expect(first_card(page)).to_contain_text(shop.expected_sku)
-
-
-def test_a_file_of_50_megabytes_is_refused_and_the_next_one_searched(
-    page: Page, shop: Shop, tmp_path: Path
-) -> None:
-    large = tmp_path / "large.jpg"
-    large.write_bytes(bytes(50_000_000))
-    page.locator("input[type=file]").set_input_files(large)
-    expect(page.get_by_text("File must be")).to_be_visible()
-    upload(page, "photo.jpg", shop.photo.read_bytes())
-    expect(first_card(page)).to_contain_text(shop.expected_sku)
 
 
 def test_an_unknown_sku_in_the_url_is_an_error_message(open_page: Open, address: str) -> None:
@@ -296,15 +284,6 @@ def test_two_sessions_are_independent(open_page: Open, address: str, shop: Shop)
     expect(one.get_by_alt_text("Your photo photo.jpg")).to_be_visible()
     expect(other.get_by_alt_text("Your photo other.png")).to_be_visible()
     assert skus(one) != skus(other)
-
-
-def test_the_page_can_be_used_by_keyboard(alike: Page, shop: Shop) -> None:
-    alike.get_by_role("textbox", name="Search").focus()
-    tab_to(alike, "More like this")
-    outline = alike.evaluate("getComputedStyle(document.activeElement).boxShadow")
-    assert outline != "none", "the focus is seen"
-    alike.keyboard.press("Enter")
-    expect(alike).not_to_have_url(re.compile(f"sku={shop.expected_sku}$"))
 
 
 def tab_to(page: Page, label: str) -> None:

@@ -46,6 +46,8 @@ SELECT pg_current_snapshot()::text AS snapshot, {stamps} AS stamps, pg_is_in_rec
         FROM product AS p JOIN product_picture AS pp ON pp.product_id = p.id
         WHERE {condition}) END AS pictures"""
 
+DISTANCE = "e.vec <=> CAST(%(q)s AS halfvec) AS distance"
+
 # Each branch is ordered like its B-tree, so that no plan reads the whole table.
 CHANGED_PICTURES = """turned AS MATERIALIZED (
     (SELECT id FROM product
@@ -63,7 +65,7 @@ CHANGED_PICTURES = """turned AS MATERIALIZED (
     WHERE changed_in = ANY(CAST(%(list_in_progress)s AS xid8[]))
     ORDER BY changed_in LIMIT {most} + 1)
 ), moved AS MATERIALIZED (
-    SELECT e.picture_id, e.vec <=> CAST(%(q)s AS halfvec) AS distance
+    SELECT e.picture_id, {value}
     FROM (
         SELECT DISTINCT pp.picture_id FROM turned
         JOIN product_picture AS pp ON pp.product_id = turned.id LIMIT {most} + 1) AS pp
@@ -104,10 +106,10 @@ class FilterIdList:
         }
 
 
-def template_parts(model_id: int) -> dict[str, str]:
+def template_parts(model_id: int, value: str = DISTANCE) -> dict[str, str]:
     """Placeholders of `index_delta.BUILD_AND_DELTA` that add pictures which may have begun to
-    pass."""
-    changed_pictures = CHANGED_PICTURES.format(model=model_id, most=MAX_CHANGED_ROWS)
+    pass, each with a `value` of its embedding e: the second column of the delta."""
+    changed_pictures = CHANGED_PICTURES.format(model=model_id, most=MAX_CHANGED_ROWS, value=value)
     return {"moved": changed_pictures, "also": " UNION ALL SELECT * FROM moved"}
 
 

@@ -15,38 +15,47 @@ PLACES = """
     FROM best ORDER BY distance, product_id LIMIT %(k)s)"""
 """The page, with whether several products near the query show the same picture."""
 
-FOLD_PARTS = """
+OWN = """
 , own AS MATERIALIZED (
     SELECT page.*, p.identity_key, {fields} FROM page JOIN product AS p ON p.id = page.product_id
-), decided AS MATERIALIZED (
+)"""
+
+FOLD_PARTS = """
+, decided AS MATERIALIZED (
     {verdicts}
 ), compared AS MATERIALIZED (
     SELECT product_id AS id, sku, category FROM own
-    WHERE identity_key IN (
-        SELECT identity_key FROM own WHERE identity_key <> ''
+    WHERE {counts}(identity_key IN (
+        SELECT identity_key FROM own WHERE {counts}identity_key <> ''
         GROUP BY identity_key HAVING count(*) > 1
-    ) OR sku IN (SELECT sku_a FROM decided UNION ALL SELECT sku_b FROM decided)
+    ) OR sku IN (SELECT sku_a FROM decided UNION ALL SELECT sku_b FROM decided))
 ), {pictures}, packed AS MATERIALIZED (
     SELECT told.product_id, {aggregate} AS pictures
     {vectors} GROUP BY told.product_id
 )"""
 
+PRODUCT_FIELDS = ", ".join(f"p.{name}" for name in products.TYPES)
+
 ROWS = "own AS page"
 """The rows of the page with their products."""
 
-FOLD_COLUMNS = """, CASE WHEN page.repeated THEN (
+SHARING = """(
         SELECT count(*) FROM (
             SELECT FROM product_picture AS pp WHERE pp.picture_id = page.picture_id
-            LIMIT %(shared)s) AS few) END AS sharing,
-    CASE WHEN page.place <= CAST(%(thumbnails)s AS bigint) THEN {same_words} END AS same_words,
-    EXISTS (SELECT FROM compared WHERE compared.id = page.product_id) AS compared,
-    (SELECT packed.pictures FROM packed WHERE packed.product_id = page.product_id) AS pictures,
-    CASE WHEN page.place = 1 THEN (SELECT jsonb_agg(to_jsonb(d)) FROM decided AS d) END AS verdicts,
-    CASE WHEN page.place = 1 THEN (
+            LIMIT %(shared)s) AS few)"""
+COMPARED = "EXISTS (SELECT FROM compared WHERE compared.id = page.product_id)"
+PICTURES = "(SELECT packed.pictures FROM packed WHERE packed.product_id = page.product_id)"
+VERDICTS = "(SELECT jsonb_agg(to_jsonb(d)) FROM decided AS d)"
+CALIBRATIONS = """(
         SELECT jsonb_agg(to_jsonb(c)) FROM calibration AS c
         WHERE c.model_id = {model} AND EXISTS (SELECT FROM compared) AND (
-            c.category = '' OR c.category IN (SELECT category FROM compared))) END
-        AS calibrations"""
+            c.category = '' OR c.category IN (SELECT category FROM compared)))"""
+
+FOLD_COLUMNS = f""", CASE WHEN page.repeated THEN {SHARING} END AS sharing,
+    CASE WHEN page.place <= CAST(%(thumbnails)s AS bigint) THEN {{same_words}} END AS same_words,
+    {COMPARED} AS compared, {PICTURES} AS pictures,
+    CASE WHEN page.place = 1 THEN {VERDICTS} END AS verdicts,
+    CASE WHEN page.place = 1 THEN {CALIBRATIONS} END AS calibrations"""
 """Columns of the page's rows. `sharing` counts the products that show the picture, up to a number,
 null where no other product near the query does; `same_words` those with the words of the product,
 null beyond the first thumbnails; `pictures` are those of a compared product, packed. The verdicts
@@ -55,10 +64,16 @@ and calibrations are in the first row only."""
 
 def parts(model_id: int) -> str:
     """The CTEs, after the CTE `page`, under a model."""
+    return OWN.format(fields=PRODUCT_FIELDS) + parts_of_own(model_id)
+
+
+def parts_of_own(model_id: int, counts: str = "") -> str:
+    """The CTEs after `own`. `counts` is a condition, with an AND at its end, on the rows of it that
+    count where a product has several."""
     pictures = fold_pictures.COMPARED_PICTURES.format(products="compared AS p")
     skus = "SELECT sku FROM own UNION SELECT unnest(CAST(%(earlier)s AS text[]))"
     return FOLD_PARTS.format(
-        fields=", ".join(f"p.{name}" for name in products.TYPES),
+        counts=counts,
         verdicts=verdicts.RELATED.format(skus=skus),
         pictures=pictures,
         aggregate=fold_pictures.AGGREGATE,

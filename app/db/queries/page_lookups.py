@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from pgvector import HalfVector
 from psycopg.rows import namedtuple_row
 
+from app.db.halfvec_arrays import HalfvecArray
 from app.db.queries import calibration, fold_pictures, products, shared_pictures
 from app.db.queries.match_counts import COUNT_LIMIT
 from app.types import Calibration, Count, Model, Vector
@@ -37,6 +38,16 @@ PICTURES_OF = """
 SELECT p.id, array_agg(pp.picture_id) AS all_pictures
 FROM product AS p JOIN product_picture AS pp ON pp.product_id = p.id
 WHERE p.sku = ANY(CAST($1 AS text[])) GROUP BY p.id"""
+
+EARLIER_BY_LIST = """
+SELECT DISTINCT ON (asked.list, p.id) asked.list, p.id, {fields}, e.picture_id,
+    e.vec <=> asked.q AS distance{vector}
+FROM product AS p JOIN product_picture AS pp ON pp.product_id = p.id
+JOIN embedding AS e ON e.model_id = {model} AND e.picture_id = pp.picture_id
+CROSS JOIN unnest(CAST($1 AS halfvec[]), CAST($3 AS bigint[]))
+    WITH ORDINALITY AS asked (q, list, number)
+WHERE p.sku = ANY(CAST($2 AS text[]))
+ORDER BY asked.list, p.id, distance, asked.number, e.picture_id"""
 
 FOLD_PICTURES = """
 WITH {compared}
@@ -93,6 +104,23 @@ def earlier(
 def pictures_of(connection: psycopg.Connection[Any], skus: Sequence[str]) -> Sequence[Any]:
     """The products with these skus that have a picture: rows of id and `all_pictures` (ids)."""
     return _rows(connection, PICTURES_OF, [list(skus)])
+
+
+def earlier_by_list(
+    connection: psycopg.Connection[Any],
+    model: Model,
+    lists: Sequence[Sequence[Vector]],
+    skus: Sequence[str],
+    *,
+    vectors: bool,
+) -> Sequence[Any]:
+    """As `earlier`, for each list of vectors, (dim,): by the nearest of them. Rows also have the
+    number of their `list`, from 1 on."""
+    packed = ", halfvec_send(e.vec) AS vector" if vectors else ""
+    sql = EARLIER_BY_LIST.format(model=model.id, fields=products.FIELDS, vector=packed)
+    asked = [(number, vector) for number, own in enumerate(lists, 1) for vector in own]
+    queries = HalfvecArray(np.stack([vector for _, vector in asked]))
+    return _rows(connection, sql, [queries, list(skus), [number for number, _ in asked]])
 
 
 def fold_evidence(

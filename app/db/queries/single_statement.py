@@ -62,7 +62,7 @@ class StatementResult:
 
     `rows` are the rows of the page, one per hit, for `products.product_from_row`. `lag` is in
     seconds, as in `models.LAG`. `deeper`: a filtered search took its nominees from the whole index
-    and filtered them afterwards. `fetched` is the number of pictures of the round that answered.
+    and filtered them afterwards.
     """
 
     candidates: Candidates
@@ -70,7 +70,10 @@ class StatementResult:
     delta_rows: int
     lag: float | None
     deeper: bool = False
-    fetched: int = 0
+
+    def is_complete(self, k: int) -> bool:
+        """Whether examining more pictures cannot change the first `k` hits."""
+        return nearest.is_complete(self.candidates, k)
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,10 +151,10 @@ def search(
     """
     values: dict[str, Any] = {
         "q": HalfVector(request.vector),
-        "nominated": _array(nominated.tolist()),
-        "excluded": _array(request.excluded),
-        "hidden": _array(request.hidden),
-        "passed": _array(request.passed),
+        "nominated": array_literal(nominated.tolist()),
+        "excluded": array_literal(request.excluded),
+        "hidden": array_literal(request.hidden),
+        "passed": array_literal(request.passed),
         "snapshot": request.build.snapshot,
         "in_progress": request.build.in_progress,
         "cluster": cluster,
@@ -176,7 +179,7 @@ def search(
         rows: Sequence[Any] = cursor.execute(
             sql,
             [values[name] for name in names],
-            prepare=_is_prepared(request.filter_clause),
+            prepare=is_prepared(request.filter_clause),
             binary=True,
         ).fetchall()
     first = rows[0]
@@ -190,13 +193,13 @@ def search(
     return StatementResult(candidates, rows[: len(candidates.hits)], first.delta_rows, lag)
 
 
-def _is_prepared(filter_clause: FilterClause) -> bool:
+def is_prepared(filter_clause: FilterClause) -> bool:
     """Whether the statement is prepared; long conditions rarely come twice."""
     return len(filter_clause.condition) <= MAX_PREPARED_LENGTH
 
 
-def _array(numbers: Iterable[int]) -> str:
-    """Numbers as an array in PostgreSQL's text format."""
+def array_literal(numbers: Iterable[int | str]) -> str:
+    """Numbers, or NULL, as an array in PostgreSQL's text format."""
     return f"{{{','.join(map(str, numbers))}}}"
 
 
@@ -236,10 +239,10 @@ def _statement(
         thumbnails=THUMBNAILS if kind is None else FIRST_THUMBNAILS,
         joins=joins,
     )
-    return _numbered(f"{hits}{ctes}{rows}")
+    return numbered(f"{hits}{ctes}{rows}")
 
 
-def _numbered(sql: str) -> tuple[str, tuple[str, ...]]:
+def numbered(sql: str) -> tuple[str, tuple[str, ...]]:
     """A statement with $1, $2 … in place of named placeholders, and the names in order: the driver
     does not parse it at each execution."""
     names: dict[str, int] = {}

@@ -1,17 +1,37 @@
 // Ways to ask from anywhere on the page: paste a picture or its URL, drop a file or an image of
 // another page, "/" to type. Files go through Streamlit's upload widget and so through its limits.
 
-const INPUT = '[data-testid="stFileUploaderDropzoneInput"]';
+const INPUT = '[data-testid="stFileUploaderDropzone"]:not([aria-disabled="true"]) input';
 const FIELD = '[class*="st-key-search_words"] input';
 
+const WAIT_MS = 60_000;
+
 function upload(files) {
-  const input = document.querySelector(INPUT);
-  if (!input || !files.length) return false;
+  if (!files.length) return false;
   const transfer = new DataTransfer();
   for (const file of files) transfer.items.add(file);
-  input.files = transfer.files;
-  input.dispatchEvent(new Event("change", { bubbles: true }));
+  withInput((input) => {
+    input.files = transfer.files;
+    input.dispatchEvent(new Event("change", { bubbles: true }));
+  });
   return true;
+}
+
+// The upload widget's own file may be loaded later than this one, and it is disabled for a moment
+// when the connection is lost.
+function withInput(act) {
+  const input = document.querySelector(INPUT);
+  if (input) { act(input); return; }
+  const observer = new MutationObserver(() => {
+    const drawn = document.querySelector(INPUT);
+    if (!drawn) return;
+    observer.disconnect();
+    act(drawn);
+  });
+  observer.observe(document.body, {
+    subtree: true, childList: true, attributeFilter: ["aria-disabled"],
+  });
+  setTimeout(() => observer.disconnect(), WAIT_MS);
 }
 
 function isTyping() {
@@ -48,7 +68,7 @@ export default function (component) {
     if (!isTyping() && /^https?:\/\/\S+$/i.test(text)) address(text);
   });
   on("dragenter", (event) => {
-    if (!carries(event) || !document.querySelector(INPUT)) return;
+    if (!carries(event)) return;
     inside += 1;
     cover.hidden = false;
   });
@@ -57,7 +77,7 @@ export default function (component) {
   on("drop", (event) => {
     hide();
     if (event.target.closest?.('[data-testid="stFileUploaderDropzone"]')) return;
-    if (!carries(event) || !document.querySelector(INPUT)) return;
+    if (!carries(event)) return;
     event.preventDefault();
     if (upload([...event.dataTransfer.files])) return;
     const text = event.dataTransfer.getData("text/uri-list").split("\n")[0].trim();

@@ -76,7 +76,7 @@ def _draw_metrics(status: IndexStatus) -> None:
             ("Age", format_duration(age)),
             *metrics,
         ]
-    with st.container(horizontal=True):
+    with st.container(key="figures", horizontal=True):
         for label, value in metrics:
             st.metric(label, value, border=True, width=170)
 

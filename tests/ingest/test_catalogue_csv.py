@@ -11,7 +11,8 @@ import pytest
 
 from app.catalog.entries import GivenFields
 from app.errors import BadSource
-from ingest.sources import MAX_FIELD_LENGTH, SourceReject, SourceRow, read
+from ingest.feeds.catalogue_csv import read
+from ingest.sources import MAX_FIELD_LENGTH, SourceReject, SourceRow
 from support.colours import photo
 
 
