@@ -212,6 +212,8 @@ class AnnIndex:
 
     def pool_behind(self, passed: int, depth: int) -> int:
         """The same behind so many rows that are passed over."""
+        if not self.parameters.get("pool"):
+            return depth
         return max(self.pool(depth), self.pool(_depth_behind(passed, depth)) - passed)
 
     def search(

@@ -239,10 +239,32 @@ def test_a_page_that_drops_nearly_everything_is_given_up_with_a_reason(
     assert "stopped" not in (ask(app, k=5, near_match=0.0).plan.shortfall or "")
 
 
+def test_a_distance_that_covers_everything_leaves_one_product_of_one_retrieval(app: App) -> None:
+    add(app, numbered(900))
+    result = ask(app, k=5, near_match=2.0)
+    assert len(result.matches) == 1 and len(result.dropped) == MIN_DEDUPLICATED - 1
+    assert "ask for smaller distances" in (result.plan.shortfall or "")
+    none = ask(app, k=5, near_query=2.0)
+    assert not none.matches and len(none.dropped) == MIN_DEDUPLICATED
+
+
+def test_a_distance_that_covers_nearly_everything_is_given_up_after_two_retrievals(
+    app: App,
+) -> None:
+    add(app, numbered(900))
+    result = ask(app, k=5, near_match=1.9)
+    counts = result.plan.shortfall_counts
+    assert len(result.matches) == 1 and counts is not None
+    assert counts.gave_up_after == page_budget.FOLD_FACTOR * MIN_DEDUPLICATED
+    assert "ask for smaller distances" in (result.plan.shortfall or "")
+
+
 def test_a_page_that_takes_too_long_is_given_up_after_the_second_retrieval(
     app: App, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(page_budget, "PAGE_CPU_S", 0.0)
+    monkeypatch.setattr(page_budget, "WIDE_DISTANCE", 3.0)
+    monkeypatch.setattr(page_budget, "LARGEST_DISTANCE", 3.0)
     add(app, numbered(900))
     result = ask(app, k=5, near_match=2.0)
     size = page_budget.GROWTH_FACTOR * (
@@ -256,6 +278,8 @@ def test_words_beyond_the_most_candidates_are_not_read(
     app: App, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(page_budget, "MAX_CANDIDATES", 300)
+    monkeypatch.setattr(page_budget, "WIDE_DISTANCE", 3.0)
+    monkeypatch.setattr(page_budget, "LARGEST_DISTANCE", 3.0)
     add(app, numbered(900))
     result = app.search.search(Query(words="title", k=5, near_match=2.0))
     assert "stopped after 300 products" in (result.plan.shortfall or "")
