@@ -13,7 +13,7 @@ from sqlalchemy import Connection
 from app.db.queries import index_builds, nearest
 from app.db.queries.nearest import Candidates, is_complete
 from app.errors import IndexUnreadable
-from app.index.faiss_index import AnnIndex, IdSelector, Nominees
+from app.index.faiss_index import AnnIndex, IdSelector, Nominees, one_thread
 from app.index.file_store import IndexFiles, ReadIndexFile
 from app.types import Build, Filters, Hit, Model, ReasonCode, SearchPath, Vector, Vectors
 from app.vectors import round_to_float16, unit, unit_rows
@@ -159,7 +159,8 @@ def nominate_windows(index: AnnIndex, near: Vectors) -> NDArray[np.int64]:
     """The ids of the pictures that an index nominates for the windows of a photo, whose unit
     vectors are `near`, (n, dim): (n, m), -1 where there is none."""
     count = min(WINDOW_NOMINEES, index.rows)
-    _, nominated = index.search(unit_rows(round_to_float16(near)), count)
+    with one_thread():
+        _, nominated = index.search(unit_rows(round_to_float16(near)), count)
     return nominated
 
 
