@@ -14,7 +14,7 @@ from app.db.queries import index_builds, nearest
 from app.db.queries.nearest import Candidates, is_complete
 from app.errors import IndexUnreadable
 from app.index import faiss_index
-from app.index.faiss_index import AnnIndex, Nominees
+from app.index.faiss_index import AnnIndex, Nominees, one_thread
 from app.index.file_store import IndexFiles, ReadIndexFile
 from app.index.id_selectors import ExcludedIds, IdSelector
 from app.types import Build, Filters, Hit, Model, ReasonCode, SearchPath, Vector, Vectors
@@ -205,7 +205,8 @@ def nominate_windows(index: AnnIndex, near: Vectors) -> NDArray[np.int64]:
     """The ids of the pictures that an index nominates for the windows of a photo, whose unit
     vectors are `near`, (n, dim): (n, m), -1 where there is none."""
     count = min(WINDOW_NOMINEES, index.rows)
-    _, nominated = index.search(unit_rows(round_to_float16(near)), count)
+    with one_thread():
+        _, nominated = index.search(unit_rows(round_to_float16(near)), count)
     return nominated
 
 

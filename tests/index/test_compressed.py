@@ -21,6 +21,7 @@ from app.index.file_store import IndexFiles
 from app.index.id_selectors import ExcludedIds, IdSelector
 from app.index.recall import RecallBenchmark
 from app.types import Query, Vectors
+from support.recall_queries import few_queries
 from support.shop import add, numbered, vectors
 
 ROWS, DIM = 6000, 128
@@ -252,6 +253,7 @@ def test_a_build_takes_the_smallest_code_that_reaches_the_goal(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(faiss_index, "FLAT_ROWS", 1000)
+    few_queries(monkeypatch)
     rows = spectrum(3000, DIM)
     made = built(rows)
     assert (made.index.kind, made.index.parameters["bits"]) == ("rabitq", 2)
@@ -268,6 +270,7 @@ def test_a_code_that_misses_the_goal_under_filters_gives_way_to_the_next(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(faiss_index, "FLAT_ROWS", 1000)
+    few_queries(monkeypatch)
     measured = RecallBenchmark.filtered_recall
 
     def low_with_few_bits(benchmark: RecallBenchmark, index: AnnIndex) -> float:

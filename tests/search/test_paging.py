@@ -23,6 +23,7 @@ from app.search.query_encoder import EncodedQuery
 from app.types import Calibration, CutOff, Query
 from support.colours import photo
 from support.copies import copied_for
+from support.recall_queries import few_queries
 from support.shop import add, numbered, vectors
 from support.text_encoder import TextEncoder, add_titled, ask, skus
 
@@ -122,6 +123,7 @@ def test_later_pages_are_as_thorough_as_the_first(
 ) -> None:
     """An IVF index must probe more lists for the hundredth product than for the first."""
     monkeypatch.setattr(faiss_index, "FLAT_ROWS", 100)
+    few_queries(monkeypatch)
     monkeypatch.setattr(faiss_index, "MIN_NPROBE", 1)
     add(app, numbered(1500))
     build = app.indexer.rebuild()
@@ -141,6 +143,7 @@ def test_products_of_many_pictures_are_looked_for_as_thoroughly(
 ) -> None:
     """Thirty pictures each: the second fetch round must probe deeper, not only fetch more."""
     monkeypatch.setattr(faiss_index, "FLAT_ROWS", 100)
+    few_queries(monkeypatch)
     monkeypatch.setattr(faiss_index, "MIN_NPROBE", 1)
     add(app, {f"M{n:02}": range(30 * n, 30 * n + 30) for n in range(60)})
     build = app.indexer.rebuild()
