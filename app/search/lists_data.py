@@ -106,6 +106,10 @@ class ListsData(StatementData):
                 self._earlier_hits[row.list - 1].append(Hit(row.id, row.picture_id, row.distance))
         return best_hits(self._earlier_hits[number] for number in self._numbers(request))
 
+    def pictures_of(self, ids: Sequence[int]) -> tuple[int, ...]:
+        """None: the index passes over nothing for several lists."""
+        return ()
+
     def _numbers(self, request: NearestRequest) -> list[int]:
         """Which lists the vectors of a request make up."""
         asked = {id(vector) for vector in (request.vector, *request.also)}

@@ -160,7 +160,7 @@ class _Search:
             short = of_given_up(query, result_page)
             hints = (gave_up_after(result_page.stopped, query),)
         elif len(matches) < query.k:
-            plain = not (needs_dedup(query) or query.sku or result_page.cut)
+            plain = not (needs_dedup(query) or query.sku or query.shown or result_page.cut)
             if not plain or query.filters.attributes or (filtered and not matches):
                 return None  # several statements count the causes, and find unknown attributes
             short = all_returned(len(matches), filtered=filtered)

@@ -95,7 +95,12 @@ button:focus-visible, a:focus-visible, [tabindex]:focus-visible {
     & .st-key-reference:has(.others) { padding-top: 7rem }
     & .st-key-reference > * { pointer-events: auto }
     & .st-key-search_photo_box { position: absolute; right: 0; top: 0; max-height: 6.5rem }
-    & .st-key-tools { position: absolute; left: 0; top: calc(6.5rem - 44px); flex-wrap: nowrap }
+    & .st-key-tools { position: absolute; left: 0; top: calc(6.5rem - 44px); gap: .25rem;
+      max-width: calc(100% - 7rem); flex-wrap: nowrap; overflow-x: auto; scrollbar-width: none }
+    & .st-key-tools button p { font-size: .8125rem }
+    & .st-key-share button { min-width: 44px }
+    & .st-key-share button p { position: absolute; width: 1px; height: 1px; overflow: hidden;
+      clip-path: inset(50%) }
   }
   .st-key-give { flex-wrap: nowrap !important; overflow-x: auto; scrollbar-width: none }
   .st-key-reference { flex-flow: row wrap; align-items: center }

@@ -60,7 +60,7 @@ OWNERS = {
     **dict.fromkeys(("fastapi", "uvicorn", "anyio"), "app.api"),
     "starlette": ("app.api", "app.ui.page_files", "app.ui.server"),
     "pillow_heif": "app.images",
-    "socket": "app.images",
+    "socket": ("app.images", "app.api.addresses"),  # connects, and listens
     **dict.fromkeys(
         ("httpx", "httpx2", "httpcore", "httpcore2", "requests", "urllib3", "aiohttp"), "app.images"
     ),

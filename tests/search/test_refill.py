@@ -25,6 +25,7 @@ from conftest import Fill
 from support.colours import choose_colours
 from support.fallback import build_pgvector_index
 from support.random_catalogue import fill
+from support.recall_queries import few_queries
 from support.snapshots import differences, read
 
 ROWS = 1600
@@ -48,6 +49,7 @@ def fill_and_index(app: App, rows: int) -> None:
 def fill_and_build(app: App, rows: int, path: str) -> None:
     fill_and_index(app, rows)
     with pytest.MonkeyPatch.context() as patch:
+        few_queries(patch)
         if path == "ivf":
             patch.setattr(faiss_index, "FLAT_ROWS", rows // 2)
         assert (app.indexer.rebuild().kind == "flat") is (path == "flat")

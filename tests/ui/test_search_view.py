@@ -423,6 +423,8 @@ def test_a_search_by_photo_is_shared_as_a_link_until_it_expires(
     assert preview != photo(7)
     other = visit(shared=shared_id, brand="Kestrel")
     assert (skus(other), other.code.len, alerts(other)) == (found, 0, [])
+    assert "Most similar first" in [each.value for each in other.caption]
+    assert widget(other, "number_input", "min_similarity").value is None
     part = visit(shared=shared_id, box=",".join(map(str, box)))
     assert skus(part)[0] == "P0007" and not part.exception
     [details] = drawn(press(other, "Details"), "class=details")

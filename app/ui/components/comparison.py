@@ -27,6 +27,10 @@ STYLE = """<style>
 .compare img, .compare .none { width: 100%; max-width: 14rem; aspect-ratio: 1; object-fit: contain;
   background: #fff; display: block; border-radius: .4rem; border: 1px solid var(--line);
   margin-bottom: .35rem }
+@media (max-width: 640px) {
+  .compare table { table-layout: fixed; font-size: .8125rem }
+  .compare th, .compare td { min-width: 0; padding: .3rem .25rem }
+  .compare tr > :first-child { min-width: 0; width: 4rem } }
 .compare .none { background: transparent; display: grid; place-items: center; font-weight: 400 }
 </style>"""
 

@@ -59,6 +59,11 @@ class SearchFormState:
     sort: Sorting = "best"
     page: int = 1
 
+    @property
+    def compares(self) -> bool:
+        """Whether results are compared with a picture or a product."""
+        return bool(self.photo or self.shared or self.link or self.sku)
+
 
 FIELDS = tuple(field.name for field in fields(SearchFormState))
 DEFAULT = SearchFormState()
