@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import gzip
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 
@@ -27,6 +28,12 @@ MEDIA_TYPES = {".js": "text/javascript; charset=utf-8", ".css": "text/css; chars
 LEAST_BYTES = 500
 """Smaller files are sent as they are."""
 
+ELEMENTS = ("BidiComponent", "Button", "FileUploader", "Html", "Selectbox", "TextInput")
+"""Streamlit's names of what the search page draws at first."""
+
+IMPORTS = re.compile(r"""(?:from|import)["'`]\./([\w.-]+\.js)["'`]""")
+"""Static imports of a module of its folder."""
+
 NOT_PAGES = ("_stcore", "component", "media", "static", "app", "auth")
 """First parts of addresses that are no pages."""
 
@@ -43,7 +50,8 @@ class PageFiles:
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
         folder = Path(get_static_dir())
-        self._document = document((folder / "index.html").read_text(encoding="utf-8"))
+        index = (folder / "index.html").read_text(encoding="utf-8")
+        self._document = document(index, needed_later(folder / "static" / "js", index))
         self._packed = gzip.compress(self._document, mtime=0)
         self._files = _compressible(folder / "static")
 
@@ -69,13 +77,35 @@ class PageFiles:
         return None
 
 
-def document(index: str) -> bytes:
+def document(index: str, modules: Sequence[str] = ()) -> bytes:
     """Streamlit's document (HTML) with our script in its head and our style sheet in its body,
-    where it comes after the rules that Streamlit adds to the head later."""
+    where it comes after the rules that Streamlit adds to the head later.
+
+    `modules` are names of files that the browser should load beside those of the document.
+    """
+    links = [
+        f'<link rel="modulepreload" crossorigin href="./static/js/{name}">' for name in modules
+    ]
+    index = _inserted(index, "\n".join(links), after="<head>")
     script = f"<script>{SCRIPT.read_text(encoding='utf-8')}</script>"
     return _inserted(
         _inserted(index, script, after="<head>"), f"<style>{STYLE}</style>", after="<body>"
     ).encode()
+
+
+def needed_later(folder: Path, index: str) -> list[str]:
+    """The files of Streamlit's code in a folder that draw ELEMENTS, with what they import, and that
+    its document does not name: the browser would ask for them one after the other, when the first
+    element of each kind arrives."""
+    waiting = [file for name in ELEMENTS for file in folder.glob(f"{name}.*.js")]
+    found: dict[str, None] = {}
+    while waiting:
+        file = waiting.pop()
+        if file.name in found or f"/{file.name}" in index or not file.is_file():
+            continue
+        found[file.name] = None
+        waiting += [folder / name for name in IMPORTS.findall(file.read_text(encoding="utf-8"))]
+    return sorted(found)
 
 
 def _inserted(text: str, addition: str, *, after: str) -> str:

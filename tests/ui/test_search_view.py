@@ -380,6 +380,12 @@ def test_the_details_show_the_photo_beside_the_product_and_link_to_its_page(
     page = press(upload(visit(), 7), "Details")
     [details] = drawn(page, "class=details")
     assert "Your photo, for comparison" in details and "picture 1" in details
+    page = visit(sku="P0007")
+    first = skus(page)[0]
+    [details] = drawn(press(page, "Details"), "class=details")
+    assert "title P0007, for comparison" in details and f"title {first}, picture 1" in details
+    [details] = drawn(press(page, "View product"), "class=details")
+    assert "for comparison" not in details
     assert [link.proto.url for link in page.get("link_button")] == ["https://shop.test/7"]
     sql.execute("""UPDATE product SET attributes = '{"link": "javascript:alert(1)"}'""")
     assert press(page, "Details").get("link_button") == []

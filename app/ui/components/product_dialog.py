@@ -39,12 +39,15 @@ PAGE_NAMES = ("link", "url", "product_url", "product_link", "onlineStoreUrl")
 
 
 @dataclass(frozen=True, slots=True)
-class AskedPhoto:
-    """The photo that was searched with: a preview (JPEG), its file, and the region of it."""
+class AskedPicture:
+    """The picture that was searched with: a preview (JPEG), its file, the region of it, and its
+    name; that of a product has its sku."""
 
     preview: bytes
     data: bytes
     region: Region | None
+    name: str = "Your photo"
+    sku: str | None = None
 
 
 @uninterrupted
@@ -60,9 +63,9 @@ def request_similar(sku: str) -> None:
 
 
 def show(
-    result: SearchResult | None, asked: AskedPhoto | None, more_like: Callable[[str], None]
+    result: SearchResult | None, asked: AskedPicture | None, more_like: Callable[[str], None]
 ) -> None:
-    """Draw a dialog, if requested; `result` is the current search result and `asked` the photo
+    """Draw a dialog, if requested; `result` is the current search result and `asked` the picture
     that was searched with, if there are any."""
     _show_similar(result)
     sku: str | None = st.session_state.pop(REQUESTED, None)
@@ -124,14 +127,19 @@ def _listing_text(listing: SimilarListing) -> str:
 def _draw(
     details: ProductDetails,
     result: SearchResult | None,
-    asked: AskedPhoto | None,
+    asked: AskedPicture | None,
     more_like: Callable[[str], None],
 ) -> None:
     sku = details.product.sku
+    if asked is not None and asked.sku == sku:
+        asked = None  # it would be compared with itself
     heat = None
     if asked is not None and details.pictures and services().encoders.active().maps_regions:
         heat = _heat_if_chosen(asked, sku)
-    pictures = _pictures_html(details, asked) if heat is None else _heat_html(details, heat)
+    if asked is not None and heat is not None:
+        pictures = _heat_html(details, asked, heat)
+    else:
+        pictures = _pictures_html(details, asked)
     st.html(f"<div class=details>{pictures}{_facts_html(details)}</div>")
     matches = result.matches if result is not None else ()
     match = next((each for each in matches if each.product.sku == sku), None)
@@ -147,7 +155,7 @@ def _draw(
             st.link_button("Product page", address, icon=":material/open_in_new:")
 
 
-def _heat_if_chosen(asked: AskedPhoto, sku: str) -> MatchHeat | None:
+def _heat_if_chosen(asked: AskedPicture, sku: str) -> MatchHeat | None:
     """Draw the switch of the heat map; returns the map if it is on."""
     if not st.toggle(
         "Show what matches", key="heat",
@@ -161,13 +169,13 @@ def _heat_if_chosen(asked: AskedPhoto, sku: str) -> MatchHeat | None:
     return None
 
 
-def _heat_html(details: ProductDetails, heat: MatchHeat) -> str:
-    """The photo and the product's most similar picture with their heat."""
-    name = display_name(details.product)
-    photo = img_tag(heat.photo.jpeg(), f"Heat map of your photo: what {name} has in common with it")
-    product = img_tag(heat.product.jpeg(), f"Heat map of {name}: what your photo has in common")
+def _heat_html(details: ProductDetails, asked: AskedPicture, heat: MatchHeat) -> str:
+    """The picture that was searched with, and the product's most similar one, with their heat."""
+    name, other = display_name(details.product), asked.name
+    photo = img_tag(heat.photo.jpeg(), f"Heat map of {other}: what {name} has in common with it")
+    product = img_tag(heat.product.jpeg(), f"Heat map of {name}: what {other} has in common")
     return (
-        f"<div class=pictures><figure>{photo}<figcaption class=faint>Your photo</figcaption>"
+        f"<div class=pictures><figure>{photo}<figcaption class=faint>{escape(other)}</figcaption>"
         f"</figure><figure>{product}<figcaption class=faint>{escape(name)}, similarity "
         f"{heat.similarity:.2f}</figcaption></figure></div>"
     )
@@ -182,8 +190,8 @@ def product_page(product: Product) -> str | None:
     return None
 
 
-def _pictures_html(details: ProductDetails, asked: AskedPhoto | None) -> str:
-    """The pictures of a product, beside the photo that was searched with."""
+def _pictures_html(details: ProductDetails, asked: AskedPicture | None) -> str:
+    """The pictures of a product, beside the one that was searched with."""
     name = display_name(details.product)
     figures = [
         f"<figure>{img_tag(picture.thumbnail, f'{name}, picture {place}')}"
@@ -194,8 +202,8 @@ def _pictures_html(details: ProductDetails, asked: AskedPhoto | None) -> str:
     own = ""
     if asked is not None:
         own = (
-            f"<figure>{img_tag(asked.preview, 'Your photo, for comparison')}"
-            "<figcaption class=faint>Your photo</figcaption></figure>"
+            f"<figure>{img_tag(asked.preview, f'{asked.name}, for comparison')}"
+            f"<figcaption class=faint>{escape(asked.name)}</figcaption></figure>"
         )
     no_picture = "<p class=faint>This product has no picture.</p>"
     return f"<div class=pictures>{own}{''.join(figures) or no_picture}</div>"

@@ -13,6 +13,7 @@ from app.images.upload_store import StoredPicture
 from app.types import Region, RegionMatches
 from app.ui.components import photo_box, pins, product_dialog
 from app.ui.components.product_cards import display_name
+from app.ui.components.product_dialog import AskedPicture
 from app.ui.formatting import escape_markdown, img_tag
 from app.ui.search_form import recent, share, uploads
 from app.ui.search_form.session_state import bound, current, put, refer_to, update
@@ -35,12 +36,14 @@ DOWNLOADED = "search_downloaded"
 class PictureInput:
     """The pictures of a search, and the region of the first one.
 
-    `invalid`: something was given that cannot be searched with, and the page shows why.
+    `invalid`: something was given that cannot be searched with, and the page shows why. `asked` is
+    what the details of a result are shown beside.
     """
 
     photos: tuple[PreviewedPhoto, ...] = ()
     region: Region | None = None
     invalid: bool = False
+    asked: AskedPicture | None = None
 
 
 def draw() -> PictureInput:
@@ -109,10 +112,12 @@ def _download(url: str) -> StoredPicture | str:
 def _product(sku: str) -> PictureInput:
     with errors_as_text("a product"):
         details = services().catalog.product(sku)
-        name = display_name(details.product)
+        name, asked = display_name(details.product), None
         with st.container(key="reference"):
             if details.pictures:
-                draw_picture(details.pictures[0].thumbnail, name, None)
+                jpeg = details.pictures[0].thumbnail
+                draw_picture(jpeg, name, None)
+                asked = AskedPicture(jpeg, jpeg, None, name, sku)
             st.caption(escape_markdown(f"Similar to {name} ({sku})"))
             with st.container(horizontal=True):
                 st.button(
@@ -120,7 +125,7 @@ def _product(sku: str) -> PictureInput:
                     on_click=product_dialog.request, args=(sku,),
                 )  # fmt: skip
                 st.button("Remove product", type="tertiary", on_click=refer_to)
-        return PictureInput()
+        return PictureInput(asked=asked)
     st.button("Remove product", on_click=refer_to)
     return PictureInput(invalid=True)
 
@@ -152,7 +157,10 @@ def _draw_previews(photos: tuple[PreviewedPhoto, ...]) -> PictureInput:
             if form.photo and len(photos) == 1:
                 share.draw_button(photos[0])
     share.draw_link(form)
-    return PictureInput(photos, to_region(form.box))
+    first, region = photos[0], to_region(form.box)
+    # Of a shared photo there is no file.
+    data = first.preview if form.shared else first.data
+    return PictureInput(photos, region, asked=AskedPicture(first.preview, data, region))
 
 
 def _region_sliders() -> None:

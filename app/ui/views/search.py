@@ -20,7 +20,6 @@ from app.ui.components import (
     result_pages,
 )
 from app.ui.components.product_cards import Card, CardActions, draw_grid
-from app.ui.components.product_dialog import AskedPhoto
 from app.ui.components.result_pages import ResultPages
 from app.ui.formatting import escape_markdown
 from app.ui.search_form import (
@@ -74,14 +73,7 @@ def _draw_answer(pictures: PictureInput) -> None:
             result = _draw_search(query, form, pictures, facets)
     elif not pictures.invalid:  # show one error, not two
         _draw_without_query(form, catalogue, facets)
-    asked = None
-    if pictures.photos:
-        first = pictures.photos[0]
-        # Of a shared photo there is no file.
-        asked = AskedPhoto(
-            first.preview, first.preview if form.shared else first.data, pictures.region
-        )
-    product_dialog.show(result, asked, query_form.more_like)
+    product_dialog.show(result, pictures.asked, query_form.more_like)
 
 
 def _draw_without_query(
