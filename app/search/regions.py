@@ -20,7 +20,7 @@ from app.config import Settings
 from app.db.queries import window_matches
 from app.index.file_store import IndexFiles
 from app.search import planner
-from app.search.fast_path import FastPath
+from app.search.fast_path import FastPath, NotAnswered
 from app.search.query_encoder import EncodedQuery, QueryEncoder, round_query, unit_direction
 from app.search.retrieval import OpenBuild, RetrievalRequest, nominate_windows, open_build
 from app.search.vector_cache import PhotoObject, PhotoObjects, QueryPicture, VectorCache
@@ -174,8 +174,12 @@ class FastComparison:
         """The best similarity, if it is not known yet."""
         if self._known is not None:
             return self._known
-        found, _ = self.best(whole[np.newaxis], whole[np.newaxis], whole)
-        return float(found[0])
+        vector = round_query(whole, self.model)
+        found = self._fast_path.find(self.model, self._build, vector, 1)
+        if found is None:
+            raise NotAnswered
+        hits = found.candidates.hits
+        return hits[0].similarity if hits else -1.0
 
     def best(
         self, vectors: Vectors, near: Vectors, whole: Vector
