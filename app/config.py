@@ -264,8 +264,16 @@ class Settings(BaseSettings):
         le=43_200,
         description="minutes for which the HTTP API keeps a photo to search with",
     )
+    share_hours: float = Field(
+        default=168.0,
+        gt=0,
+        le=8_760,
+        description="hours for which a shared search by photo of the page can be opened",
+    )
     max_photos: int = Field(
-        default=20_000, gt=0, description="photos that the HTTP API keeps at the same time"
+        default=20_000,
+        gt=0,
+        description="photos that the HTTP API, and shared searches of the page, keep at one time",
     )
     api_cache_s: int = Field(
         default=60,

@@ -17,6 +17,7 @@ import support.environment  # noqa: F401 - before all that starts threads or mak
 # isort: split
 import psycopg
 import pytest
+from hypothesis import settings as hypothesis_settings
 
 from app.bootstrap import App
 from app.config import Settings
@@ -27,6 +28,10 @@ from support.paths import REPO
 from support.scheduling import GroupScheduling, sort_longest_first
 
 pytest_plugins = ["support.browsing", "support.warm_commands"]
+
+# No test fails because the machine is busy.
+hypothesis_settings.register_profile("without_deadline", deadline=None)
+hypothesis_settings.load_profile("without_deadline")
 
 KEPT = {"LOOKALIKE_TEST_DATA", "LOOKALIKE_CACHE_DIR"}
 

@@ -2,42 +2,35 @@
 
 from __future__ import annotations
 
-import logging
 import resource
 import sys
 from contextlib import suppress
 from types import TracebackType
-from typing import Any
 
 import uvicorn
 
+from app.api import addresses
 from app.api.access import is_loopback
 from app.api.application import create_api
 from app.api.connections import limited_protocol
 from app.bootstrap import App
-from app.errors import LookalikeError
 
 FILES = 16_384
 """Open files that this process asks the system for; each connection is one."""
-
-BACKLOG = 2048
 
 SWITCH_S = 0.001
 """Seconds that a thread which computes may keep the interpreter from the thread that receives and
 sends; five times as many by default, which it would wait for several times in each request."""
 
-CLOSING_S = 10
-"""Seconds for requests in progress when the server ends."""
-
 
 class ApiServer:
     """A server that is bound to its address; `run` answers until a signal ends it.
 
-    `host` is a name or an address, and port 0 any free port. Raises LookalikeError if the address
-    cannot be listened on.
+    `host` is a name or an address, and port 0 any free port. With `shared`, other processes of this
+    user may listen on it too. Raises LookalikeError if the address cannot be listened on.
     """
 
-    def __init__(self, app: App, host: str, port: int) -> None:
+    def __init__(self, app: App, host: str, port: int, *, shared: bool = False) -> None:
         self._config = uvicorn.Config(
             create_api(app, open_locally=is_loopback(host)),
             host=host,
@@ -50,20 +43,16 @@ class ApiServer:
             server_header=False,
             access_log=False,
             log_config=None,
-            backlog=BACKLOG,
-            timeout_graceful_shutdown=CLOSING_S,
+            backlog=addresses.BACKLOG,
+            timeout_graceful_shutdown=addresses.CLOSING_S,
         )
         self._server = uvicorn.Server(self._config)
         try:
-            self._socket = self._bound_socket()
-            self._socket.listen(BACKLOG)  # from here on clients may connect, and wait
-        except (SystemExit, OSError, OverflowError) as exc:
-            raise LookalikeError(
-                f"The API cannot be served on {host} port {port}. Choose another with --host and "
-                "--port, or end what listens there."
-            ) from exc
-        name = f"[{host}]" if ":" in host else host
-        self.address = f"http://{name}:{self._socket.getsockname()[1]}"
+            self._socket = addresses.bound(host, port, shared=shared)
+            self._socket.listen(addresses.BACKLOG)  # from here on clients may connect, and wait
+        except (OSError, OverflowError) as exc:
+            raise addresses.refused(host, port) from exc
+        self.address = addresses.url_of(host, self._socket.getsockname()[1])
 
     def __enter__(self) -> ApiServer:
         return self
@@ -81,14 +70,6 @@ class ApiServer:
         _allow_connections()
         sys.setswitchinterval(SWITCH_S)
         self._server.run(sockets=[self._socket])
-
-    def _bound_socket(self) -> Any:
-        log = logging.getLogger("uvicorn.error")
-        log.disabled = True  # it would log the error that is raised here
-        try:
-            return self._config.bind_socket()
-        finally:
-            log.disabled = False
 
     @property
     def started(self) -> bool:

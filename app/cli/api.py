@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from app.api.processes import SHARING, ApiProcesses, stop_with_parent, tell_listening
 from app.cli.output import note
 
 
@@ -13,17 +14,37 @@ from app.cli.output import note
     "--port", default=8502, show_default=True, type=click.IntRange(0, 65535),
     help="TCP port; 0 for any free one.",
 )  # fmt: skip
-def api(host: str, port: int) -> None:
+@click.option(
+    "--processes", default=1, show_default=True, type=click.IntRange(1, 256),
+    help="Processes that share the port, each with an index and places of its own (Linux).",
+)  # fmt: skip
+@click.option(SHARING, is_flag=True, hidden=True, help="Be one of several processes.")
+def api(host: str, port: int, processes: int, sharing: bool) -> None:
     """Serve the HTTP API until Ctrl-C.
 
     On a loopback address, requests from this machine may read without a key as long as none was
     created. Elsewhere every request needs a key.
     """
-    from app.api.server import ApiServer
     from app.bootstrap import App
 
-    with App() as app, ApiServer(app, host, port) as server:
-        app.catalog.model()  # an unmigrated database ends the command here
+    if processes > 1:
+        with App() as app, ApiProcesses(host, port, processes) as server:
+            app.catalog.model()  # an unmigrated database ends the command here
+            server.run(lambda: _announce(server.address))
+        return
+
+    from app.api.server import ApiServer
+
+    with App() as app, ApiServer(app, host, port, shared=sharing) as server:
+        app.catalog.model()
         app.warm_soon()
-        note(f"The API answers on {server.address}; {server.address}/docs describes it.")
+        if sharing:
+            stop_with_parent(server)
+            tell_listening()
+        else:
+            _announce(server.address)
         server.run()
+
+
+def _announce(address: str) -> None:
+    note(f"The API answers on {address}; {address}/docs describes it.")

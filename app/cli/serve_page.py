@@ -12,8 +12,8 @@ import click
 from app.config import Settings
 from app.ui.css import ACCENT, ACCENT_ON_DARK
 
-PAGE = Path(__file__).resolve().parent.parent / "ui" / "main.py"
-"""The script that Streamlit runs."""
+PAGE = Path(__file__).resolve().parent.parent / "ui" / "page_app.py"
+"""The file whose application Streamlit serves."""
 
 
 def serve(host: str, port: int) -> NoReturn:

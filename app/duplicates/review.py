@@ -13,12 +13,16 @@ from sqlalchemy import Connection, Engine
 from app.db.engine import check_schema, snapshot
 from app.db.queries import calibration, models, products, review_pairs, verdicts
 from app.db.queries.review_pairs import ShownPicture, SkuPair
+from app.duplicates.pair_order import PairEvidence, WaitingPair, evidence
 from app.duplicates.rules import group_by_verdicts, same_product
 from app.errors import UnknownProduct
 from app.types import Calibration, Model, Product, SimilarityLabel, Verdict, label_for
 
 MAX_SCAN_S = 1.0
 """A scan that has found no pair returns after so many seconds, to show its progress."""
+
+BETTER_S = 0.3
+"""A scan returns a pair that only looks alike after so many seconds without a better one."""
 
 PRODUCTS_PER_BATCH = 25
 """Products whose nearest neighbours are read in one batch."""
@@ -83,22 +87,43 @@ class ReviewCursor:
     """How far one reviewer has scanned the catalogue; a scan starts with an empty cursor.
 
     `pictures`, `keys` and `products` are the last ones read, None once there are no more.
-    `scanned` is the number of products scanned, `waiting` are pairs found and not yet returned, and
-    `asked` all pairs returned.
+    `scanned` is the number of products scanned, `waiting` are pairs found and not yet returned, the
+    one with the strongest evidence first, and `asked` all pairs returned.
     """
 
     pictures: int | None = 0
     keys: str | None = ""
     products: int | None = 0
     scanned: int = 0
-    waiting: tuple[SkuPair, ...] = ()
+    waiting: tuple[WaitingPair, ...] = ()
     asked: frozenset[SkuPair] = frozenset()
 
     @property
     def finished(self) -> bool:
         """Whether the whole catalogue was scanned and no pair waits."""
-        all_read = self.pictures is None and self.keys is None and self.products is None
-        return all_read and not self.waiting
+        return self.all_read and not self.waiting
+
+    @property
+    def all_read(self) -> bool:
+        """Whether the whole catalogue was scanned."""
+        return self.pictures is None and self.keys is None and self.products is None
+
+    def with_pair(self, skus: SkuPair) -> ReviewCursor:
+        """The cursor with a pair that comes next."""
+        first = WaitingPair(PairEvidence.PICTURE_AND_WORDS, -1.0, skus)
+        return replace(self, waiting=(first, *self.waiting))
+
+
+@dataclass(frozen=True, slots=True)
+class ReviewProgress:
+    """How many products were scanned and how many there are, the pairs that wait, those for which
+    only pictures speak by themselves, and the verdicts so far."""
+
+    scanned: int
+    products: int
+    waiting: int
+    waiting_by_pictures: int
+    decided: int
 
 
 def next_pair(
@@ -107,27 +132,39 @@ def next_pair(
     """The next pair to review, and the cursor after it.
 
     Candidates are products that share a picture, products with the same words, and products whose
-    nearest pictures are within the calibrated distance of "same product"; those of one batch come
-    nearest first. A pair is skipped if this scan has returned it before, or if verdicts settle it,
-    directly or through other products.
+    nearest pictures are within the calibrated distance of "same product". They come by their
+    evidence (`PairEvidence`), of equal evidence the nearest first; a pair for which only pictures
+    speak waits until the catalogue is scanned, or BETTER_S have brought no better one. A pair is
+    skipped if this scan has returned it before, or if verdicts settle it, directly or through other
+    products.
 
     A pair of None means that there are no more, or, while the cursor is not finished, that none was
     found within MAX_SCAN_S; call again to continue. Raises NoModel, SchemaMismatch and
     DatabaseUnavailable.
     """
-    deadline = time.monotonic() + MAX_SCAN_S
+    began = time.monotonic()
     with snapshot(engine) as connection:
         model = _model(connection)
         calibrations = _calibrations(connection, model)
-        pair, cursor = _first_open(connection, model, calibrations, cursor, min_spelling_similarity)
+        scan = _Scan(connection, model, calibrations, min_spelling_similarity)
+        pair, cursor = scan.first_open(cursor, weak_too=cursor.all_read)
         while pair is None and not cursor.finished:
-            cursor = _scan_batch(connection, model, calibrations, cursor)
-            pair, cursor = _first_open(
-                connection, model, calibrations, cursor, min_spelling_similarity
-            )
-            if time.monotonic() > deadline:
+            cursor = scan.batch(cursor)
+            waited_s = time.monotonic() - began
+            weak_too = cursor.all_read or waited_s > BETTER_S
+            pair, cursor = scan.first_open(cursor, weak_too=weak_too)
+            if waited_s > MAX_SCAN_S:
                 break
     return pair, cursor
+
+
+def progress(engine: Engine, cursor: ReviewCursor) -> ReviewProgress:
+    """How far a review is."""
+    with snapshot(engine) as connection:
+        stored, decided = review_pairs.counts(connection)
+    weak = sum(each.is_weak for each in cursor.waiting)
+    scanned = stored if cursor.all_read else min(cursor.scanned, stored)
+    return ReviewProgress(scanned, stored, len(cursor.waiting) - weak, weak, decided)
 
 
 def load_pair(engine: Engine, skus: SkuPair, min_spelling_similarity: float) -> ReviewPair:
@@ -161,22 +198,57 @@ def _calibrations(connection: Connection, model: Model) -> CalibrationTable:
     return {row.category: row for row in calibration.read(connection, model.id)}
 
 
-def _first_open(
-    connection: Connection,
-    model: Model,
-    calibrations: CalibrationTable,
-    cursor: ReviewCursor,
-    min_spelling_similarity: float,
-) -> tuple[ReviewPair | None, ReviewCursor]:
-    """The first waiting pair that is not settled and whose products still exist."""
-    waiting = _unsettled(connection, cursor.waiting)
-    while waiting:
-        skus, *waiting = waiting
-        cursor = replace(cursor, waiting=tuple(waiting), asked=cursor.asked | {skus})
-        pair = _load(connection, model, calibrations, skus, min_spelling_similarity)
-        if pair is not None:
-            return pair, cursor
-    return None, replace(cursor, waiting=())
+@dataclass(frozen=True, slots=True)
+class _Scan:
+    """Reads candidate pairs in one snapshot. `spelling` is the least similarity of spellings."""
+
+    connection: Connection
+    model: Model
+    calibrations: CalibrationTable
+    spelling: float
+
+    def first_open(
+        self, cursor: ReviewCursor, *, weak_too: bool
+    ) -> tuple[ReviewPair | None, ReviewCursor]:
+        """The first waiting pair that is not settled and whose products still exist; of pairs for
+        which only pictures speak only if `weak_too`."""
+        open_ = set(_unsettled(self.connection, [each.skus for each in cursor.waiting]))
+        waiting = [each for each in cursor.waiting if each.skus in open_]
+        while waiting and (weak_too or not waiting[0].is_weak):
+            skus = waiting.pop(0).skus
+            cursor = replace(cursor, asked=cursor.asked | {skus})
+            pair = _load(self.connection, self.model, self.calibrations, skus, self.spelling)
+            if pair is not None:
+                return pair, replace(cursor, waiting=tuple(waiting))
+        return None, replace(cursor, waiting=tuple(waiting))
+
+    def batch(self, cursor: ReviewCursor) -> ReviewCursor:
+        """The cursor after another batch, whose unsettled pairs wait in it."""
+        cursor, candidates = _read_batch(self.connection, self.model, self.calibrations, cursor)
+        known = cursor.asked | {each.skus for each in cursor.waiting}
+        new = self._with_evidence(_unsettled(self.connection, sorted(candidates - known)))
+        return replace(cursor, waiting=tuple(sorted([*cursor.waiting, *new])))
+
+    def _with_evidence(self, pairs: Sequence[SkuPair]) -> Iterator[WaitingPair]:
+        if not pairs:
+            return
+        stored = products.by_sku(self.connection, sorted({sku for pair in pairs for sku in pair}))
+        distances = review_pairs.distances(self.connection, self.model, pairs)
+        for skus in pairs:
+            if not all(sku in stored for sku in skus):
+                continue
+            a, b = stored[skus[0]], stored[skus[1]]
+            # 3 is farther than any cosine distance: pairs without one come last.
+            distance = distances.get(skus, 3.0)
+            shared = {ref.sha256 for ref in a.pictures} & {ref.sha256 for ref in b.pictures}
+            near = distance <= _max_distance(self.calibrations, a.product.category)
+            yield WaitingPair(
+                evidence(
+                    a.product, b.product, shares_picture=bool(shared), near=near,
+                    min_spelling_similarity=self.spelling,
+                ),
+                distance, skus,
+            )  # fmt: skip
 
 
 def _load(
@@ -217,10 +289,10 @@ def _side(
     return ReviewProduct(one.product, tuple(nearest), len(one.pictures) - len(nearest))
 
 
-def _scan_batch(
+def _read_batch(
     connection: Connection, model: Model, calibrations: CalibrationTable, cursor: ReviewCursor
-) -> ReviewCursor:
-    """The cursor after another batch, whose unsettled pairs wait in it, nearest first."""
+) -> tuple[ReviewCursor, set[SkuPair]]:
+    """The cursor after another batch, and the candidate pairs of the batch."""
     candidates: set[SkuPair] = set()
     if cursor.pictures is not None:
         by_picture = review_pairs.shared_pictures(connection, cursor.pictures, GROUPS_PER_BATCH)
@@ -238,11 +310,7 @@ def _scan_batch(
             products=_last(ids, PRODUCTS_PER_BATCH),
             scanned=cursor.scanned + len(ids),
         )
-    new = _unsettled(connection, sorted(candidates - cursor.asked))
-    distances = review_pairs.distances(connection, model, new)
-    # 3 is farther than any cosine distance: pairs without one come last.
-    new.sort(key=lambda skus: (distances.get(skus, 3.0), skus))
-    return replace(cursor, waiting=(*cursor.waiting, *new))
+    return cursor, candidates
 
 
 def _unsettled(connection: Connection, pairs: Sequence[SkuPair]) -> list[SkuPair]:

@@ -13,7 +13,7 @@ from sqlalchemy import Connection, Engine
 from app.db.engine import snapshot
 from app.db.queries import change_stamps, database_info, embeddings
 from app.errors import BuildRefused
-from app.index.faiss_index import Ids
+from app.index.id_selectors import Ids
 from app.types import EmbeddingRows, Model
 from app.vectors import to_float32, unit_rows
 

@@ -7,17 +7,18 @@ is never changed once it is searched; search parameters are passed with each que
 from __future__ import annotations
 
 import math
-import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from app.index import kmeans
+from app.index.faiss_library import faiss
+from app.index.id_selectors import ExcludedIds, Ids, IdSelector, combined
 from app.types import EmbeddingRows, Vector, Vectors
 from app.vectors import to_float32, unit_rows
 
@@ -28,9 +29,6 @@ two clusters had recall 0.60 with one list and 1.00 with four; eight cost 0.05 m
 DEPTHS = (10, 20, 40, 100, 200)
 """The k for which a build is tuned; a deeper search probes all lists."""
 
-BITMAP_BITS_PER_ID = 256
-"""A bitmap of ids is used up to this many bits per selected id; above, a hash set."""
-
 FLAT_ROWS = 5_000
 """Up to this many rows the index is flat: an exact scan takes 0.2 ms at most and needs no training.
 With 10,000 rows it takes 0.7 ms and inverted lists 0.03 to 0.24; with 20,000 it takes 1.6 ms and
@@ -38,9 +36,6 @@ they 0.04 to 0.24, after 0.5 to 1 s of training (bench/index/flat_vs_ivf.py, 512
 
 ADD_ROWS = 8192
 """Rows that are encoded at a time."""
-
-Ids = NDArray[np.int64]
-"""Picture ids."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +124,7 @@ class AnnIndex:
         depth: int | None = None,
         *,
         selector: IdSelector | None = None,
+        excluded: ExcludedIds | None = None,
     ) -> Nominees:
         """The `n` rows most similar to a unit vector of shape (dim,), fewer if there are fewer.
 
@@ -136,8 +132,13 @@ class AnnIndex:
         exhaustive among the selected rows. Compressed vectors nominate as many rows as `pool` says,
         if those are more, and know the `depth` most similar ones and a margin; with a `selector`
         also those that are hardly less similar.
+
+        `excluded` rows are passed over, and taken to be the most similar of all: the search is as
+        thorough as one for the `depth` rows behind them too, but nominates none of them.
         """
-        [nominees] = self.nominate_each(query[np.newaxis], n, depth, selector=selector)
+        [nominees] = self.nominate_each(
+            query[np.newaxis], n, depth, selector=selector, excluded=excluded
+        )
         return nominees
 
     def nominate_each(
@@ -147,33 +148,40 @@ class AnnIndex:
         depth: int | None = None,
         *,
         selector: IdSelector | None = None,
+        excluded: ExcludedIds | None = None,
     ) -> list[Nominees]:
         """`nominate` for each of several unit vectors, (m, dim), in one search."""
         n, depth = min(n, self.rows), depth or n
-        least = min(max(n, self.pool(depth)), self.rows)
+        passed = len(excluded) if excluded else 0
+        least = min(max(n, self.pool_behind(passed, depth)), self.rows)
         more = MAX_SELECTED_MORE if selector and self.kind == "rabitq" else 0
         fetched = min(least + more, self.rows)
-        similarities, ids = self.search(queries, fetched, depth, selector=selector)
+        with one_thread():
+            similarities, ids = self.search(
+                queries, fetched, depth, selector=selector, excluded=excluded
+            )
+        margin = max(4, (depth + passed) // 4)
         return [
-            self._nominees(*row, n, depth, least=least, selected=selector is not None)
+            self._nominees(*row, n, depth, margin, least=least, selected=selector is not None)
             for row in zip(similarities, ids, strict=True)
         ]
 
     def _nominees(
-        self, similarities: NDArray[np.float32], ids: Ids, n: int, depth: int,
+        self, similarities: NDArray[np.float32], ids: Ids, n: int, depth: int, margin: int,
         *, least: int, selected: bool,
     ) -> Nominees:  # fmt: skip
-        """The nominees among what was fetched for a query, of which `least` are always taken."""
+        """The nominees among what was fetched for a query, of which `least` are always taken, and
+        `margin` more than `depth` are known."""
         fetched = len(ids)
         valid = ids != -1  # FAISS pads missing results with -1
         found = int(valid.sum())
-        everything = found < fetched if selected else self.kind == "flat" and n >= self.rows
-        if everything:
+        exhaustive = selected or self.kind == "flat"
+        if exhaustive and (found < fetched or (not selected and n >= self.rows)):
             return Nominees(ids[valid], None)
         if fetched > least and selected and self.kind == "rabitq":
             valid &= self._is_near(similarities, depth) | (np.arange(fetched) < least)
         worst = float(similarities[valid].min()) if found else 1.0
-        known = min(found, n, depth + max(4, depth // 4)) if self.kind == "rabitq" else None
+        known = min(found, n, depth + margin) if self.kind == "rabitq" else None
         return Nominees(ids[valid], worst, known)
 
     def _is_near(self, similarities: NDArray[np.float32], depth: int) -> NDArray[np.bool_]:
@@ -182,11 +190,12 @@ class AnnIndex:
         wanted = similarities[min(depth, len(similarities)) - 1]
         return np.asarray(similarities >= wanted - margin)
 
-    def probed_share(self, depth: int) -> float:
-        """The share (0 to 1) of the inverted lists that a search for recall@`depth` probes."""
+    def probed_share(self, depth: int, passed: int = 0) -> float:
+        """The share (0 to 1) of the inverted lists that a search for recall@`depth` probes, behind
+        so many rows that are passed over."""
         if self.kind == "flat":
             return 1.0
-        return self._nprobe(depth) / int(self.parameters["nlist"])
+        return self._nprobe(_depth_behind(passed, depth)) / int(self.parameters["nlist"])
 
     def pool(self, depth: int) -> int:
         """How many rows to nominate so that the `depth` most similar are among them, with the
@@ -203,6 +212,12 @@ class AnnIndex:
         depths = sorted(tuned)
         return math.ceil(float(np.interp(depth, depths, [tuned[d] for d in depths])))
 
+    def pool_behind(self, passed: int, depth: int) -> int:
+        """The same behind so many rows that are passed over."""
+        if not self.parameters.get("pool"):
+            return depth
+        return max(self.pool(depth), self.pool(_depth_behind(passed, depth)) - passed)
+
     def search(
         self,
         queries: Vectors,
@@ -210,13 +225,14 @@ class AnnIndex:
         depth: int | None = None,
         *,
         selector: IdSelector | None = None,
+        excluded: ExcludedIds | None = None,
     ) -> tuple[NDArray[np.float32], Ids]:
         """Similarities and ids, each of shape (len(queries), k); missing ones have id -1."""
         if k == 0:
             shape = (len(queries), 0)
             return np.empty(shape, np.float32), np.empty(shape, np.int64)
         queries = np.ascontiguousarray(queries, dtype=np.float32)
-        parameters = selector.parameters(self) if selector else self._search_parameters(depth or k)
+        parameters = self._search_parameters(depth or k, selector, excluded)
         similarities, ids = self.faiss_index.search(queries, k, params=parameters)
         return similarities, ids
 
@@ -245,51 +261,32 @@ class AnnIndex:
         centroids: Vectors = self.faiss_index.quantizer.reconstruct_n(0, self.faiss_index.nlist)
         return centroids
 
-    def _search_parameters(self, depth: int) -> Any:
-        """nprobe of the next tuned depth that is at least `depth`; all lists beyond the last."""
+    def _search_parameters(
+        self, depth: int, selector: IdSelector | None, excluded: ExcludedIds | None
+    ) -> Any:
+        """FAISS's parameters of a search for recall@`depth` behind the excluded rows; with a
+        `selector` all lists are probed."""
+        passes = combined(selector, excluded)
         if self.kind == "flat":
-            return None
-        return _nprobe_parameters(self._nprobe(depth))
+            return passes and faiss().SearchParameters(sel=passes)
+        if selector is not None:
+            nprobe = int(self.parameters["nlist"])
+        else:
+            nprobe = self._nprobe(_depth_behind(len(excluded) if excluded else 0, depth))
+        if passes is None:
+            return _nprobe_parameters(nprobe)
+        return faiss().SearchParametersIVF(nprobe=nprobe, sel=passes)
 
     def _nprobe(self, depth: int) -> int:
+        """That of the next tuned depth that is at least `depth`; all lists beyond the last."""
         sufficient = [n for d, n in self.parameters["nprobe"].items() if int(d) >= depth]
         return int(min(sufficient, default=self.parameters["nlist"]))
 
 
-class IdSelector:
-    """Restricts a search to some ids, shape (n,), int64; `nbytes` is the memory it takes.
-
-    All lists are probed: testing an id costs a hundredth of computing a distance, so an exhaustive
-    search among few selected rows is fast.
-    """
-
-    def __init__(self, ids: Ids) -> None:
-        highest = int(ids.max(initial=0))
-        if highest <= BITMAP_BITS_PER_ID * max(len(ids), 4096):
-            passes = np.zeros(highest + 1, dtype=bool)
-            passes[ids] = True
-            self._bits: NDArray[np.uint8] | None = np.packbits(passes, bitorder="little")
-            self._selector = faiss().IDSelectorBitmap(self._bits)
-            self.nbytes = self._bits.nbytes
-        else:
-            self._bits, self._ids = None, np.sort(ids)
-            self._selector = faiss().IDSelectorBatch(ids)
-            self.nbytes = (64 + 8) * len(ids)  # approximate size of a C++ hash set, and the ids
-
-    def contains(self, ids: Ids) -> NDArray[np.bool_]:
-        """Whether each of these ids, shape (n,), is selected."""
-        if self._bits is None:
-            return np.isin(ids, self._ids)
-        places = ids >> 3
-        bits = self._bits[np.minimum(places, len(self._bits) - 1)] >> (ids & 7) & 1
-        return np.asarray((bits == 1) & (places < len(self._bits)))
-
-    def parameters(self, index: AnnIndex) -> Any:
-        """FAISS's search parameters for an index."""
-        if index.kind == "flat":
-            return faiss().SearchParameters(sel=self._selector)
-        lists = index.parameters["nlist"]
-        return faiss().SearchParametersIVF(nprobe=lists, sel=self._selector)
+def _depth_behind(passed: int, depth: int) -> int:
+    """The depth at which to search for `depth` rows behind those that are passed over: an eighth
+    deeper, because the last rows of a depth are found less often than all of them."""
+    return depth + passed + passed // 8
 
 
 def deep_search_size(initial_fetch: int, k: int, share: float) -> tuple[int, int]:
@@ -301,33 +298,22 @@ def deep_search_size(initial_fetch: int, k: int, share: float) -> tuple[int, int
     return math.ceil(1.3 * initial_fetch / share), math.ceil(1.5 * k / share)
 
 
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """FAISS searches with the calling thread only, for few queries: with two threads, 290 queries
+    took 1.6 times the processor time and nine twice, because the threads wait actively."""
+    before = faiss().omp_get_max_threads()
+    faiss().omp_set_num_threads(1)
+    try:
+        yield
+    finally:
+        faiss().omp_set_num_threads(before)
+
+
 @lru_cache(maxsize=64)
 def _nprobe_parameters(nprobe: int) -> Any:
     """FAISS's search parameters; shared, because a search only reads them."""
     return faiss().SearchParametersIVF(nprobe=nprobe)
-
-
-def faiss() -> Any:
-    """The faiss module, imported on first use.
-
-    Its bundled OpenBLAS does not recognise modern processors, falls back to code for one of 2004
-    and is then 2 to 4 times slower, so the processor type is set before the import.
-    """
-    if "OPENBLAS_CORETYPE" not in os.environ and (kind := _openblas_core_type()):
-        os.environ["OPENBLAS_CORETYPE"] = kind
-    import faiss as library
-
-    return library
-
-
-def _openblas_core_type() -> str | None:
-    try:
-        flags = Path("/proc/cpuinfo").read_text().split("flags", 1)[1].split("\n", 1)[0].split()
-    except (OSError, IndexError):
-        return None
-    if {"avx512f", "avx512bw", "avx512dq", "avx512vl"} <= set(flags):
-        return "SKYLAKEX"
-    return "HASWELL" if {"avx2", "fma"} <= set(flags) else None
 
 
 def list_count(rows: int) -> int:

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from app.errors import IndexDamaged, IndexUnreadable
-from app.index.faiss_index import KINDS, AnnIndex, faiss
+from app.index.faiss_index import KINDS, AnnIndex
+from app.index.faiss_library import faiss
 
 HEADER = struct.Struct("=4siq")
 """Start of every FAISS index file: four letters for the class, dimension, number of rows."""

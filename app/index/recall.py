@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.index.embedding_reader import Embeddings, random_mask, sample_rows
-from app.index.faiss_index import DEPTHS, MIN_NPROBE, AnnIndex, Ids, IdSelector, deep_search_size
+from app.index.faiss_index import DEPTHS, MIN_NPROBE, AnnIndex, deep_search_size
+from app.index.id_selectors import Ids, IdSelector
 from app.types import EmbeddingRows, Vectors
 from app.vectors import unit_rows
 

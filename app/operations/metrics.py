@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from math import nan
 from typing import Literal, get_args
@@ -14,6 +15,7 @@ from prometheus_client import (
     Histogram,
     generate_latest,
 )
+from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
 from app.search.admission import Admission
 from app.types import Plan, ReasonCode, SearchPath
@@ -25,6 +27,11 @@ SEARCH_SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0
 BUILD_SECONDS = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0, 3000.0)
 BATCHES = (1, 2, 4, 8, 16, 32)
 OTHER = "other"
+
+
+SHARED_FOLDER = "PROMETHEUS_MULTIPROC_DIR"
+"""Variable with the folder in which several processes keep their counts, so that any of them tells
+those of all; prometheus_client reads it when it is imported."""
 
 
 class SearchMetrics:
@@ -72,11 +79,23 @@ class SearchMetrics:
         self._batches.observe(pictures)
 
     def watch(self, admission: Admission) -> None:
-        """Export how many searches run and how many wait, read at each scrape."""
-        running = Gauge("lookalike_searches_running", "Searches now.", registry=self.registry)
-        running.set_function(lambda: admission.running)
-        waiting = Gauge("lookalike_searches_waiting", "That wait now.", registry=self.registry)
-        waiting.set_function(lambda: admission.waiting)
+        """Export how many searches run and how many wait, read at each scrape; where several
+        processes share their counts, set at each change."""
+        running = self._now("lookalike_searches_running", "Searches now.")
+        waiting = self._now("lookalike_searches_waiting", "That wait now.")
+        if SHARED_FOLDER not in os.environ:
+            running.set_function(lambda: admission.running)
+            waiting.set_function(lambda: admission.waiting)
+            return
+
+        def changed(running_now: int, waiting_now: int) -> None:
+            running.set(running_now)
+            waiting.set(waiting_now)
+
+        admission.on_change(changed)
+
+    def _now(self, name: str, words: str) -> Gauge:
+        return Gauge(name, words, registry=self.registry, multiprocess_mode="livesum")
 
 
 class ApiMetrics:
@@ -98,8 +117,17 @@ class ApiMetrics:
 
 
 def exposition(registry: CollectorRegistry) -> tuple[str, bytes]:
-    """Content type and body of the metrics for Prometheus."""
+    """Content type and body of the metrics for Prometheus; those of all processes that share a
+    SHARED_FOLDER."""
+    if SHARED_FOLDER in os.environ:
+        registry = CollectorRegistry()
+        MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
     return CONTENT_TYPE_LATEST, generate_latest(registry)
+
+
+def forget_process(pid: int, folder: str) -> None:
+    """Count nothing as running in a process that ended; what it has counted remains."""
+    mark_process_dead(pid, folder)  # type: ignore[no-untyped-call]
 
 
 class WorkerMetrics:

@@ -25,8 +25,14 @@ class Admission:
         self.places = places
         self._wait_s = wait_s
         self._refused = refused
+        self._told: Callable[[int, int], None] = lambda running, waiting: None
         self._reset()
         after_fork_in_child(self._reset)
+
+    def on_change(self, told: Callable[[int, int], None]) -> None:
+        """Call `told` with the numbers of places in use and of callers that wait whenever one of
+        them changes."""
+        self._told = told
 
     def _reset(self) -> None:
         """Free all places: initially, and in a forked child, where no caller holds one."""
@@ -80,9 +86,11 @@ class Admission:
         with self._lock:
             if self._free:
                 self._free -= 1
+                self._told(self.running, self.waiting)
                 return None
             granted = threading.Event()
             self._waiting.append(granted)
+            self._told(self.running, self.waiting)
             return granted
 
     def _withdraw(self, granted: threading.Event) -> bool:
@@ -91,6 +99,7 @@ class Admission:
             if granted.is_set():
                 return False
             self._waiting.remove(granted)
+            self._told(self.running, self.waiting)
             return True
 
     def _release(self) -> None:
@@ -100,6 +109,7 @@ class Admission:
                 self._waiting.popleft().set()
             else:
                 self._free += 1
+            self._told(self.running, self.waiting)
 
     def _refuse(self) -> None:
         if self._refused:

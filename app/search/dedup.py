@@ -55,7 +55,7 @@ class DedupResult:
 def needs_dedup(query: Query) -> bool:
     """Whether the query may drop or fold anything."""
     near = query.near_query is not None or query.near_match is not None
-    return query.fold or near or bool(query.shown)
+    return query.fold or near
 
 
 def deduplicate(

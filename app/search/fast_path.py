@@ -26,7 +26,6 @@ from app.db.queries.nearest import EVERYTHING, FilterClause
 from app.db.queries.single_statement import PageExtras, StatementRequest, StatementResult
 from app.db.queries.vector_lists import ListsRequest, ListsResult, Nominated
 from app.errors import LookalikeError
-from app.index import faiss_index
 from app.index.faiss_index import AnnIndex
 from app.index.file_store import IndexFiles
 from app.search.adaptive_fetch import Widening
@@ -34,7 +33,10 @@ from app.search.filter_cache import CachedFilter, FilterCache
 from app.search.retrieval import (
     RETRY_FACTOR,
     FetchRound,
+    IndexFetch,
+    deep_round,
     fetch_rounds,
+    index_fetch,
     initial_fetch,
     nominate,
     nominate_each,
@@ -90,6 +92,7 @@ class FastPath:
         *,
         excluded: tuple[int, ...] = (),
         hidden: tuple[int, ...] = (),
+        passed: tuple[int, ...] = (),
         extras: PageExtras | None = None,
     ) -> StatementResult | None:
         """The k nearest products that pass the filter; None if the planner has to answer.
@@ -97,15 +100,16 @@ class FastPath:
         The caller then sets `last_build` to the build of that answer.
 
         `vector` has shape (dim,), float32, holding float16 values; `excluded` are product ids,
-        `hidden` picture ids, and `extras` is what the page needs besides the details. Raises
-        DatabaseUnavailable if the statement timed out.
+        `hidden` picture ids, `passed` the pictures of the excluded products (`NearestRequest`), and
+        `extras` is what the page needs besides the details. Raises DatabaseUnavailable if the
+        statement timed out.
         """
         index = self._files.opened(build)
         if index is None:
             self.last_build = None
             return None
         request = StatementRequest(
-            model, build, vector, 0, k, filter_clause, None, excluded, hidden, extras
+            model, build, vector, 0, k, filter_clause, None, excluded, hidden, passed, extras
         )
         return self._first_complete(index, request, self._run, self._widening)
 
@@ -133,14 +137,14 @@ class FastPath:
         complete either.
         """
         filter_clause, factor = request.filter_clause, widening.factor
-        depth = request.k + len(request.excluded) + len(request.hidden)
-        rounds = fetch_rounds(initial_fetch(depth) * factor, depth * factor)
+        fetch = _fetch(request)
+        rounds = fetch_rounds(fetch, factor=factor)
         if filter_clause.condition:
             cached = self._filters.get(filter_clause)
             if cached is None:
                 return None
             request = replace(request, listed=cached.snapshot)
-            rounds = _filtered_rounds(depth, cached, index)
+            rounds = _filtered_rounds(fetch, cached, index)
         try:
             for number, fetch_round in enumerate(rounds):
                 result = run(index, replace(request, n=fetch_round.n), fetch_round)
@@ -256,27 +260,39 @@ def _driver(pooled: PoolProxiedConnection) -> psycopg.Connection[Any]:
     return connection
 
 
-def _filtered_rounds(k: int, cached: CachedFilter, index: AnnIndex) -> Iterator[FetchRound]:
+def _fetch(request: StatementRequest | ListsRequest) -> IndexFetch:
+    """What the index is asked for; it passes over nothing for several lists."""
+    excluded, hidden = request.excluded, request.hidden
+    if isinstance(request, StatementRequest):
+        return index_fetch(request.k, excluded, hidden, request.passed)
+    return IndexFetch(request.k + len(excluded) + len(hidden))
+
+
+def _filtered_rounds(
+    fetch: IndexFetch, cached: CachedFilter, index: AnnIndex
+) -> Iterator[FetchRound]:
     """The fetch rounds of a filtered search.
 
     If a deeper round that is filtered afterwards takes less time, and those that pass lay near
     recent queries, it comes first. The others search among all pictures that pass.
     """
-    first, share = initial_fetch(k), min(cached.pictures / max(index.rows, 1), 1.0)
-    if share and _deeper_is_faster(index, first, k, share) and not cached.far.skips():
-        size = faiss_index.deep_search_size(first, k, share)
-        yield FetchRound(*size, passing=cached.selector)
-        cached.far.failed()  # incomplete: those that pass lie far away
-    yield from fetch_rounds(first, k, cached.selector)
+    share = min(cached.pictures / max(index.rows, 1), 1.0)
+    if share:
+        deeper = deep_round(fetch, share, cached.selector)
+        if _is_faster(index, deeper, fetch, share) and not cached.far.skips():
+            yield deeper
+            cached.far.failed()  # incomplete: those that pass lie far away
+    yield from fetch_rounds(fetch, cached.selector)
 
 
-def _deeper_is_faster(index: AnnIndex, first: int, k: int, share: float) -> bool:
+def _is_faster(index: AnnIndex, deeper: FetchRound, fetch: IndexFetch, share: float) -> bool:
     """Whether a filtered search among the nearest lists, deep enough for a share of rows that
     pass, takes less time than one among all rows that pass."""
     if index.kind == "flat":
         return share >= DEEP_SHARE
-    n, depth = faiss_index.deep_search_size(first, k, share)
-    compared_us = DISTANCE_US * index.rows * index.probed_share(depth)
-    deeper_us = compared_us + NOMINEE_US * share * max(n, index.pool(depth))
+    compared_us = DISTANCE_US * index.rows * index.probed_share(deeper.depth, fetch.passed)
+    nominees = max(deeper.n, index.pool_behind(fetch.passed, deeper.depth))
+    deeper_us = compared_us + NOMINEE_US * share * nominees
     passing_us = (DISTANCE_US * share + TEST_US) * index.rows
-    return deeper_us < passing_us + NOMINEE_US * max(first, index.pool(k))
+    nominees = max(initial_fetch(fetch.depth), index.pool_behind(fetch.passed, fetch.depth))
+    return deeper_us < passing_us + NOMINEE_US * nominees

@@ -23,7 +23,7 @@ from app.db.queries import filter_snapshot
 from app.db.queries.filter_snapshot import FilterIdList
 from app.db.queries.nearest import FilterClause
 from app.errors import LookalikeError
-from app.index.faiss_index import IdSelector
+from app.index.id_selectors import IdSelector
 from app.search.adaptive_fetch import Skipping
 
 MAX_BYTES = 64 << 20

@@ -53,6 +53,12 @@ class HeatedPicture:
         mixed = np.asarray(grey, np.float32) * (1 - _COVER * heat) + colours * _COVER * heat
         return Image.fromarray(mixed.round().astype(np.uint8))
 
+    def jpeg(self) -> bytes:
+        """What `drawn` returns, as a JPEG."""
+        file = BytesIO()
+        self.drawn().save(file, "JPEG", quality=85)
+        return file.getvalue()
+
 
 @dataclass(frozen=True, slots=True)
 class MatchHeat:

@@ -3,7 +3,6 @@ their hits."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -44,27 +43,24 @@ class ListsData(StatementData):
         query: Query,
         settings: Settings,
         lists: Lists,
+        merged: int,
     ) -> None:
+        """The first `merged` lists may count on the photo's page."""
         super().__init__(fast_path, model, build, query, settings)
         self._lists = lists
+        self._merged = merged
         self._found: dict[tuple[int, tuple[int, ...]], tuple[Candidates, int, ListsResult]] = {}
         """The candidates of each list without these pictures, how many were asked for, and what
         they were read with."""
         self._newest: Sequence[Any] = ()
-        self._lead: float | None = None
         self._earlier_hits: list[list[Hit]] | None = None
 
     def read(self, request: NearestRequest, lead: float | None) -> None:
-        """Read the first hits of all lists: of objects those of their own pages, and those of the
-        photo's page if the best of the first object is more similar than that of the whole by
-        `lead` (None: always, infinity: never)."""
+        """Read the first hits of all lists: of objects those of their own pages, and of those that
+        may count those of the photo's page, if the best of the first object is more similar than
+        that of the whole by `lead` (None: always)."""
         size = first_size(self._query, self._query.k)
-        self._read_lists(request, range(len(self._lists)), size, lead)
-
-    def will_merge(self, merges: bool) -> None:
-        """Whether the objects count on the photo's page: what is read next reads as much of them as
-        that needs."""
-        self._lead = None if merges else math.inf
+        self._read_lists(request, range(len(self._lists)), size, self._merged, lead)
 
     def best_similarity(self, number: int) -> float:
         """The best cosine similarity in a list that was read, by its number, -1 if it has no
@@ -77,10 +73,10 @@ class ListsData(StatementData):
         numbers, hidden = self._numbers(request), tuple(request.hidden)
         known = [self._found.get((number, hidden)) for number in numbers]
         if not self._found and not hidden:
-            self.read(request, self._lead)
+            self.read(request, None)
             known = [self._found.get((number, hidden)) for number in numbers]
         if any(each is None or each[1] < request.k for each in known):
-            self._read_lists(request, numbers, request.k, None)
+            self._read_lists(request, numbers, request.k, len(numbers))
         found = [self._found[number, hidden] for number in numbers]
         hits = tuple(best_hits(each.hits for each, *_ in found)[: request.k])
         candidates = Candidates(
@@ -110,6 +106,10 @@ class ListsData(StatementData):
                 self._earlier_hits[row.list - 1].append(Hit(row.id, row.picture_id, row.distance))
         return best_hits(self._earlier_hits[number] for number in self._numbers(request))
 
+    def pictures_of(self, ids: Sequence[int]) -> tuple[int, ...]:
+        """None: the index passes over nothing for several lists."""
+        return ()
+
     def _numbers(self, request: NearestRequest) -> list[int]:
         """Which lists the vectors of a request make up."""
         asked = {id(vector) for vector in (request.vector, *request.also)}
@@ -121,7 +121,12 @@ class ListsData(StatementData):
         return numbers
 
     def _read_lists(
-        self, request: NearestRequest, numbers: Sequence[int], k: int, lead: float | None
+        self,
+        request: NearestRequest,
+        numbers: Sequence[int],
+        k: int,
+        merged: int,
+        lead: float | None = None,
     ) -> None:
         hidden = tuple(request.hidden)
         own_page = min(self._query.k, REGION_MATCHES)
@@ -131,7 +136,7 @@ class ListsData(StatementData):
                 k=k, k_apart=first_size(self._query, own_page),
                 thumbnails=self._thumbnails(self._query.k, k),
                 thumbnails_apart=self._thumbnails(own_page, k),
-                lead=lead, filter_clause=nearest.filter_clause(request.filters),
+                merged=merged, lead=lead, filter_clause=nearest.filter_clause(request.filters),
                 excluded=tuple(request.excluded), hidden=hidden, extras=self._extras(),
             )
         )  # fmt: skip

@@ -23,6 +23,14 @@ MAX_CANDIDATES = 5_000
 """Products that a page retrieves and folds at most, after which it ends with the reason: a query
 that drops nearly all of them must not load the whole catalogue."""
 
+WIDE_DISTANCE = 0.5
+"""From this near-duplicate distance on a page is retrieved twice at most too: so far apart are most
+products of a catalogue, so that nearly all would be retrieved and dropped."""
+
+LARGEST_DISTANCE = 2.0
+"""The largest cosine distance. Near-duplicates up to it are all products but the first, or all; a
+page is retrieved once."""
+
 PAGE_CPU_S = 0.25
 """Seconds of processor time of its thread for which a page goes on with retrieving, as far as that
 can be foreseen; then it ends with the reason. A second retrieval is always made."""
@@ -40,9 +48,12 @@ class PageBudget:
     def __init__(self, query: Query, k: int, *, by_words: bool) -> None:
         """`by_words` is whether words of the catalogue or the model order the products."""
         self.size = first_size(query, k)
-        near = query.near_query is not None or query.near_match is not None
+        distances = [each for each in (query.near_query, query.near_match) if each is not None]
+        widest = max(distances, default=0.0)
         self._factor, self._most = GROWTH_FACTOR, MAX_CANDIDATES
-        if query.fold and not (near or by_words):
+        if widest >= LARGEST_DISTANCE:
+            self._most = self.size
+        elif widest >= WIDE_DISTANCE or (query.fold and not (distances or by_words)):
             self._factor, self._most = FOLD_FACTOR, min(FOLD_FACTOR * self.size, MAX_CANDIDATES)
         self._began = time.thread_time()
         self._rounds = 0

@@ -30,7 +30,11 @@ class PageData(Protocol):
 
     def earlier(self, request: NearestRequest, skus: Sequence[str]) -> list[Hit]:
         """The products of earlier pages that still exist and have a picture, each by its picture
-        nearest to the query."""
+        nearest to the query; by any picture, without a distance, if nothing is compared with
+        them."""
+
+    def pictures_of(self, ids: Sequence[int]) -> tuple[int, ...]:
+        """The pictures (ids) of the product asked with and those of earlier pages (ids)."""
 
     def products(self, ids: Sequence[int]) -> Mapping[int, Product]:
         """Products by id."""
@@ -82,6 +86,10 @@ class SnapshotData:
             full_text.nearest_hits(self._connection, self._model, each.vector, ids)
             for each in request.alternatives
         )
+
+    def pictures_of(self, ids: Sequence[int]) -> tuple[int, ...]:
+        """The pictures of the product asked with and those of earlier pages."""
+        return products.pictures_of(self._connection, ids)
 
     def products(self, ids: Sequence[int]) -> Mapping[int, Product]:
         """Products by id."""

@@ -113,10 +113,13 @@ class PageRequest:
 
 def page(request: PageRequest) -> Page:
     """The first k products of the query, after filters, deduplication and earlier pages."""
-    shown = _shown(request)
-    earlier = tuple(each.hit.product_id for each in shown)
+    hits_shown = _earlier(request)
+    shown = _scored(request, hits_shown) if needs_dedup(request.query) else []
+    earlier = tuple(hit.product_id for hit, _ in hits_shown)
     excluded = (*request.retrieval.excluded, *earlier)
     retrieval = replace(request.retrieval, excluded=excluded)
+    if earlier and request.by_vector:
+        retrieval = replace(retrieval, passed=request.data.pictures_of(excluded))
     request = replace(request, retrieval=retrieval, earlier=earlier)
     k, query = request.retrieval.k, request.query
     by_words = request.catalogue_words is not None or request.by_photo_and_words
@@ -261,7 +264,7 @@ def _reranked(request: PageRequest, size: int) -> _PageHits:
     """
     pool_size = max(photo_words.POOL_PRODUCTS, size + len(request.earlier))
     asked_with = tuple(set(request.retrieval.excluded) - set(request.earlier))
-    retrieval = replace(request.in_snapshot, k=pool_size, excluded=asked_with)
+    retrieval = replace(request.in_snapshot, k=pool_size, excluded=asked_with, passed=())
     result = _find(request, retrieval)
     hits = result.candidates.hits
     pool, kinds = _pool(request, hits, asked_with)
@@ -317,8 +320,8 @@ def _pool(
     ], kinds
 
 
-def _shown(request: PageRequest) -> list[ScoredHit]:
-    """The products of earlier pages, each by its picture nearest to the query."""
+def _earlier(request: PageRequest) -> list[tuple[Hit, float]]:
+    """The products of earlier pages with their scores, each by its picture nearest to the query."""
     if not request.query.shown:
         return []
     if request.by_vector:
@@ -328,7 +331,7 @@ def _shown(request: PageRequest) -> list[ScoredHit]:
         ids = list(products.ids(connection, request.query.shown).values())
         pairs = full_text.first_pictures(connection, model, ids) if ids else []
         hits = [Hit(*pair, nan) for pair in pairs]
-    return _scored(request, [(hit, hit.similarity) for hit in hits])
+    return [(hit, hit.similarity) for hit in hits]
 
 
 def _deduplicated(

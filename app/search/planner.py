@@ -17,9 +17,8 @@ from dataclasses import dataclass, replace
 from app.config import Settings
 from app.db.queries import embeddings, index_delta, nearest, pgvector_index, query_samples
 from app.db.queries.nearest import Candidates, FilterClause, is_complete
-from app.index import faiss_index
-from app.index.faiss_index import IdSelector
 from app.index.file_store import IndexFiles
+from app.index.id_selectors import IdSelector
 from app.search.retrieval import (
     RETRY_FACTOR,
     FetchRound,
@@ -29,6 +28,7 @@ from app.search.retrieval import (
     RetrievalResult,
     best_hits,
     build_result,
+    deep_round,
     exact_search,
     fetch_rounds,
     filtered_build_result,
@@ -150,29 +150,29 @@ def _rank_round(
         request.connection, request.model, opened.build, request.vector,
         nominees.ids, nominees.seen_to,
         n=fetch_round.n, k=request.k, excluded=request.excluded, hidden=request.hidden,
-        max_delta_rows=search.settings.max_delta_rows, filter_clause=search.filter_clause,
-        known=nominees.known,
+        passed=request.passed, max_delta_rows=search.settings.max_delta_rows,
+        filter_clause=search.filter_clause, known=nominees.known,
     )  # fmt: skip
 
 
 def _nearest_rounds(request: RetrievalRequest) -> Iterator[FetchRound]:
     """The fetch rounds of a search without a filter."""
-    return fetch_rounds(request.initial_fetch, request.depth)
+    return fetch_rounds(request.fetch)
 
 
 def deep_rounds(request: RetrievalRequest, share: float) -> Iterator[FetchRound]:
     """One round with enough nominees that k of them should pass the filter, if the share (0 to 1)
     of the products that pass is `share`."""
-    n, depth = faiss_index.deep_search_size(request.initial_fetch, request.depth, share)
-    yield FetchRound(min(n, MAX_DEEP_NOMINEES), depth)
+    fetch_round = deep_round(request.fetch, share)
+    yield replace(fetch_round, n=min(fetch_round.n, MAX_DEEP_NOMINEES))
 
 
 def selector_rounds(search: PlannedSearch) -> Iterator[FetchRound]:
     """The fetch rounds of a search among the pictures that pass; their ids are read when the first
     round runs."""
-    request, n = search.request, search.request.initial_fetch
+    request = search.request
     selector = IdSelector(nearest.filtered_picture_ids(request.connection, search.filter_clause))
-    yield from fetch_rounds(n, request.depth, selector)
+    yield from fetch_rounds(request.fetch, selector)
 
 
 def _filtered_rounds(search: PlannedSearch, share: float, *, deep: bool) -> Iterator[FetchRound]:

@@ -20,16 +20,13 @@ from app.config import Settings
 from app.db.queries import window_matches
 from app.index.file_store import IndexFiles
 from app.search import planner
-from app.search.fast_path import FastPath
+from app.search.fast_path import FastPath, NotAnswered
 from app.search.query_encoder import EncodedQuery, QueryEncoder, round_query, unit_direction
 from app.search.retrieval import OpenBuild, RetrievalRequest, nominate_windows, open_build
 from app.search.vector_cache import PhotoObject, PhotoObjects, QueryPicture, VectorCache
 from app.search.windows import Windows, overlaps, suppress
 from app.types import Build, Match, Model, Query, Region, Vector, Vectors
 from app.vectors import round_to_float16
-
-MAX_OBJECTS = 2
-"""Objects of a photo that are searched."""
 
 NEIGHBOURS = 4
 """Windows that an object is searched by: the chosen one and the most similar ones around it."""
@@ -43,19 +40,22 @@ class ObjectLimits:
     """When a model's objects are searched, and when they count.
 
     From the cosine similarity `sure` of a whole picture to a product's on, its regions are not
-    searched. Objects count in the merged list if the best similarity of the first is above that of
-    the whole picture by `lead`, else only as regions; None: always. The first `exact` objects are
-    encoded as pictures of their own too: a search then costs at most five encodes, with the whole
-    and the map, which costs two under version 2 of the embedded encoder and three under others.
+    searched. `most` objects are; the first `merged` of them count in the merged list if the best
+    similarity of the first is above that of the whole picture by `lead` (None: always), all others
+    only as regions. The first `exact` objects are encoded as pictures of their own too: a search
+    then costs at most five encodes, with the whole and the map, which costs two under version 2 of
+    the embedded encoder and three under others.
     """
 
     sure: float = 0.7
     lead: float | None = None
     exact: int = 1
+    most: int = 2
+    merged: int = 2
 
 
 LIMITS: Mapping[tuple[str, str], ObjectLimits] = {
-    ("embedded", "2-"): ObjectLimits(sure=0.65, lead=0.24, exact=2),
+    ("embedded", "2-"): ObjectLimits(sure=0.65, lead=0.24, exact=2, most=4),
 }
 """Limits by the beginnings of the model's name and revision, fitted by `bench/search/objects.py`.
 The defaults were fitted for version 1 of the embedded encoder."""
@@ -79,11 +79,13 @@ class ChosenWindow:
     neighbours: tuple[int, ...]
 
 
-def choose_windows(regions: Sequence[Region], scores: NDArray[np.float64]) -> list[ChosenWindow]:
-    """The windows with the best scores, shape (n,), that do not overlap; best first."""
+def choose_windows(
+    regions: Sequence[Region], scores: NDArray[np.float64], most: int
+) -> list[ChosenWindow]:
+    """The `most` windows with the best scores, shape (n,), that do not overlap; best first."""
     ranked = np.argsort(-scores, kind="stable")
     chosen = []
-    for index in suppress(regions, scores.tolist(), MAX_OBJECTS):
+    for index in suppress(regions, scores.tolist(), most):
         near = overlaps(regions[index], regions) > NEIGHBOUR_OVERLAP
         neighbours = tuple(int(each) for each in ranked if near[each])[:NEIGHBOURS]
         chosen.append(ChosenWindow(index, float(scores[index]), neighbours))
@@ -172,8 +174,12 @@ class FastComparison:
         """The best similarity, if it is not known yet."""
         if self._known is not None:
             return self._known
-        found, _ = self.best(whole[np.newaxis], whole[np.newaxis], whole)
-        return float(found[0])
+        vector = round_query(whole, self.model)
+        found = self._fast_path.find(self.model, self._build, vector, 1)
+        if found is None:
+            raise NotAnswered
+        hits = found.candidates.hits
+        return hits[0].similarity if hits else -1.0
 
     def best(
         self, vectors: Vectors, near: Vectors, whole: Vector
@@ -191,13 +197,14 @@ def best_windows(comparison: Comparison, windows: Windows, whole: Vector) -> lis
     (dim,), by most: what the photo shows everywhere is no object. Empty where nothing can be
     compared.
     """
-    leads = limits_of(comparison.model).lead is not None
+    limits = limits_of(comparison.model)
+    leads = limits.lead is not None
     near = _gained(windows.vectors, whole) if leads else windows.vectors
     found = comparison.best(windows.vectors, near, whole)
     if found is None or not len(found[0]) or found[0].max() <= -1:
         return []
     similarities, gains = found
-    return choose_windows(windows.regions, gains if leads else similarities)
+    return choose_windows(windows.regions, gains if leads else similarities, limits.most)
 
 
 def _gained(vectors: Vectors, whole: Vector) -> Vectors:
@@ -284,7 +291,7 @@ class ObjectFinder:
         if windows is None:
             return PhotoObjects(similarity)
         chosen = best_windows(comparison, windows, whole)
-        objects = self._exact(query, windows, chosen, self._limits(model).exact, cache)
+        objects = self._exact(query, windows, chosen, self._limits(model), cache)
         return PhotoObjects(similarity, objects, windows.texture)
 
     def _exact(
@@ -292,17 +299,16 @@ class ObjectFinder:
         query: Query,
         windows: Windows,
         chosen: Sequence[ChosenWindow],
-        exact: int,
+        limits: ObjectLimits,
         cache: VectorCache,
     ) -> tuple[PhotoObject, ...]:
-        """The objects in the chosen windows, the first `exact` of them encoded as pictures of their
-        own."""
+        """The objects in the chosen windows, the first of them encoded as pictures of their own."""
         boxes = [windows.regions[each.index] for each in chosen]
-        cut = boxes[:exact]
+        cut = boxes[: limits.exact]
         crops = self._encoder.encode_regions(query, cut, cache) if cut else ()
         return tuple(
-            PhotoObject(box, object_vectors(windows, each, crop), each.score)
-            for each, box, crop in zip_longest(chosen, boxes, crops)
+            PhotoObject(box, object_vectors(windows, each, crop), each.score, place < limits.merged)
+            for place, (each, box, crop) in enumerate(zip_longest(chosen, boxes, crops))
         )
 
 
@@ -318,9 +324,9 @@ def photo_objects(
 
 
 def with_lead(found: PhotoObjects, *, leads: bool) -> PhotoObjects:
-    """The same, with its objects marked by whether they count in the merged list, for a model with
-    a lead."""
-    marked = tuple(replace(each, merged=leads) for each in found.objects)
+    """The same for a model with a lead: only if its objects lead, those count in the merged list
+    that may."""
+    marked = tuple(replace(each, merged=leads and each.merged) for each in found.objects)
     return replace(found, objects=marked, leads=leads)
 
 

@@ -13,8 +13,10 @@ from sqlalchemy import Connection
 from app.db.queries import index_builds, nearest
 from app.db.queries.nearest import Candidates, is_complete
 from app.errors import IndexUnreadable
-from app.index.faiss_index import AnnIndex, IdSelector, Nominees
+from app.index import faiss_index
+from app.index.faiss_index import AnnIndex, Nominees, one_thread
 from app.index.file_store import IndexFiles, ReadIndexFile
+from app.index.id_selectors import ExcludedIds, IdSelector
 from app.types import Build, Filters, Hit, Model, ReasonCode, SearchPath, Vector, Vectors
 from app.vectors import round_to_float16, unit, unit_rows
 
@@ -33,8 +35,9 @@ class NearestRequest:
     """Which products to retrieve: the `k` nearest to a vector that pass the filters.
 
     `vector` has shape (dim,), float32, holding float16 values; `excluded` are product ids, `hidden`
-    picture ids. With vectors in `also`, of the same kind, a product's distance is that of the
-    nearest vector.
+    picture ids. `passed` are the pictures (ids) of the excluded products, if they were read: an
+    index does not nominate them, and PostgreSQL adds those that other products show too. With
+    vectors in `also`, of the same kind, a product's distance is that of the nearest vector.
     """
 
     model: Model
@@ -44,6 +47,7 @@ class NearestRequest:
     excluded: Sequence[int] = ()
     also: tuple[Vector, ...] = ()
     hidden: tuple[int, ...] = ()
+    passed: tuple[int, ...] = ()
 
     @property
     def alternatives(self) -> list[Self]:
@@ -51,17 +55,20 @@ class NearestRequest:
         return [replace(self, vector=vector, also=()) for vector in (self.vector, *self.also)]
 
     @property
-    def depth(self) -> int:
-        """Rank of the last product needed: the k of the recall@k with which the index is searched.
-
-        Includes the excluded products and hidden pictures, because they may be the nearest of all.
-        """
+    def rank(self) -> int:
+        """Rank of the last product needed, where nothing is passed over: excluded products and
+        hidden pictures may be the nearest of all."""
         return self.k + len(self.excluded) + len(self.hidden)
 
     @property
     def initial_fetch(self) -> int:
-        """Pictures of the first fetch round."""
-        return initial_fetch(self.depth)
+        """Pictures of the first fetch round where nothing is passed over."""
+        return initial_fetch(self.rank)
+
+    @property
+    def fetch(self) -> IndexFetch:
+        """What an index is asked for."""
+        return index_fetch(self.k, self.excluded, self.hidden, self.passed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,18 +116,45 @@ class OpenBuild:
 
 
 @dataclass(frozen=True, slots=True)
+class IndexFetch:
+    """The `depth` nearest pictures that an index is asked for, behind the `excluded` ones."""
+
+    depth: int
+    excluded: ExcludedIds | None = None
+
+    @property
+    def passed(self) -> int:
+        """The number of pictures that are passed over."""
+        return len(self.excluded) if self.excluded else 0
+
+
+@dataclass(frozen=True, slots=True)
 class FetchRound:
     """How many pictures (`n`) the index nominates, and with which nprobe it searches.
 
-    nprobe is the one tuned for recall@`depth`. With a `selector` only the pictures in it are
-    searched, all of them, whatever the depth. Of those found without one, only those that are in
-    `passing` are nominated.
+    nprobe is the one tuned for recall@`depth`, behind the `excluded` pictures, which are not
+    nominated. With a `selector` only the pictures in it are searched, all of them, whatever the
+    depth. Of those found without one, only those that are in `passing` are nominated.
     """
 
     n: int
     depth: int
     selector: IdSelector | None = None
     passing: IdSelector | None = None
+    excluded: ExcludedIds | None = None
+
+
+def index_fetch(
+    k: int, excluded: Sequence[int], hidden: Sequence[int], passed: Sequence[int]
+) -> IndexFetch:
+    """What an index is asked for, so that the `k` nearest products are among what it finds.
+
+    Hidden pictures are passed over, and the pictures of excluded products (ids) as far as they are
+    known (`passed`); excluded products without known pictures may be the nearest of all.
+    """
+    over = [*passed, *hidden]
+    depth = k if passed else k + len(excluded)
+    return IndexFetch(depth, ExcludedIds(np.array(over, np.int64)) if over else None)
 
 
 def initial_fetch(k: int) -> int:
@@ -129,17 +163,29 @@ def initial_fetch(k: int) -> int:
     return k + 16
 
 
-def fetch_rounds(n: int, depth: int, selector: IdSelector | None = None) -> Iterator[FetchRound]:
-    """The first fetch round and the larger second one."""
-    yield FetchRound(n, depth, selector)
-    yield FetchRound(n * RETRY_FACTOR, depth * RETRY_FACTOR, selector)
+def fetch_rounds(
+    fetch: IndexFetch, selector: IdSelector | None = None, factor: int = 1
+) -> Iterator[FetchRound]:
+    """The first fetch round, `factor` times as large as usual, and the larger second one."""
+    n, depth = initial_fetch(fetch.depth) * factor, fetch.depth * factor
+    for times in (1, RETRY_FACTOR):
+        yield FetchRound(n * times, depth * times, selector, excluded=fetch.excluded)
+
+
+def deep_round(fetch: IndexFetch, share: float, passing: IdSelector | None = None) -> FetchRound:
+    """A round of a search whose results are filtered afterwards, by a filter that a share (0 to 1)
+    of all pictures passes."""
+    rank = fetch.depth + fetch.passed
+    n, depth = faiss_index.deep_search_size(initial_fetch(rank), rank, share)
+    return FetchRound(n - fetch.passed, depth - fetch.passed, None, passing, fetch.excluded)
 
 
 def nominate(index: AnnIndex, vector: Vector, fetch_round: FetchRound) -> Nominees:
     """The pictures that an index nominates for a query vector of any length, shape (dim,)."""
     nominees = index.nominate(
-        unit(vector), fetch_round.n, fetch_round.depth, selector=fetch_round.selector
-    )
+        unit(vector), fetch_round.n, fetch_round.depth,
+        selector=fetch_round.selector, excluded=fetch_round.excluded,
+    )  # fmt: skip
     return nominees if fetch_round.passing is None else nominees.among(fetch_round.passing)
 
 
@@ -159,7 +205,8 @@ def nominate_windows(index: AnnIndex, near: Vectors) -> NDArray[np.int64]:
     """The ids of the pictures that an index nominates for the windows of a photo, whose unit
     vectors are `near`, (n, dim): (n, m), -1 where there is none."""
     count = min(WINDOW_NOMINEES, index.rows)
-    _, nominated = index.search(unit_rows(round_to_float16(near)), count)
+    with one_thread():
+        _, nominated = index.search(unit_rows(round_to_float16(near)), count)
     return nominated
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence, Set
 from dataclasses import dataclass, field
+from math import nan
 from typing import Any
 
 import numpy as np
@@ -91,6 +92,7 @@ class StatementData:
         self._rows: dict[int, Any] = {}
         self._hits: dict[tuple[int, int], Any] = {}
         self._earlier: dict[int, Any] = {}
+        self._own_pictures: tuple[int, ...] = ()
         self._packed: dict[int, bytes] = {}
         """Embeddings by picture id, where near-duplicates are dropped."""
         self._evidence: _Evidence | None = None
@@ -99,9 +101,10 @@ class StatementData:
         """The id of the product asked with, and the mean of its embeddings, shape (dim,)."""
         with self._fast_path.connection() as connection:
             found = page_lookups.own_vectors(connection, self.model, sku)
-        if found is None or not len(found[1]):
+        if found is None or not len(found.vectors):
             raise NotAnswered  # several statements say what is wrong
-        return found[0], found[1].mean(axis=0)
+        self._own_pictures = found.pictures
+        return found.id, found.vectors.mean(axis=0)
 
     def retrieve(self, request: NearestRequest) -> RetrievalResult:
         """The nearest products; a second call reads everything anew, but products of the first one
@@ -111,7 +114,8 @@ class StatementData:
         clause = nearest.filter_clause(request.filters)
         result = self._fast_path.find(
             self.model, self._build, request.vector, request.k, clause,
-            excluded=tuple(request.excluded), hidden=tuple(request.hidden), extras=self._extras(),
+            excluded=tuple(request.excluded), hidden=tuple(request.hidden), passed=request.passed,
+            extras=self._extras(),
         )  # fmt: skip
         if result is None:
             raise NotAnswered
@@ -147,6 +151,10 @@ class StatementData:
     def earlier(self, request: NearestRequest, skus: Sequence[str]) -> list[Hit]:
         """The products of earlier pages by their nearest pictures."""
         with self._fast_path.connection() as connection:
+            if not needs_dedup(self._query):
+                rows = page_lookups.pictures_of(connection, skus)
+                self._earlier = {row.id: row for row in rows}
+                return [Hit(row.id, row.all_pictures[0], nan) for row in rows]
             rows = page_lookups.earlier(
                 connection, self.model, request.vector, skus,
                 vectors=self._query.near_match is not None,
@@ -156,6 +164,11 @@ class StatementData:
             self._packed |= {row.picture_id: row.vector for row in rows}
         hits = (Hit(row.id, row.picture_id, row.distance) for row in rows)
         return sorted(hits, key=lambda hit: (hit.distance, hit.product_id))
+
+    def pictures_of(self, ids: Sequence[int]) -> tuple[int, ...]:
+        """The pictures of the product asked with and those of earlier pages."""
+        shown = (picture for row in self._earlier.values() for picture in row.all_pictures)
+        return (*self._own_pictures, *shown)
 
     def products(self, ids: Sequence[int]) -> Mapping[int, Product]:
         """Products by id."""

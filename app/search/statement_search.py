@@ -116,9 +116,11 @@ class _Search:
         query, model, lead = self.query, self.model, finder.lead(self.model)
         vector = round_query(self.encoded.direction(query), model)
         each_object = [directions(each, query, self.encoded, model) for each in found.objects]
+        merged = 1 + sum(each.merged for each in found.objects)
         data = ListsData(
-            self.fast_path, model, self.build, query, self.settings, ((vector,), *each_object)
-        )
+            self.fast_path, model, self.build, query, self.settings, ((vector,), *each_object),
+            merged,
+        )  # fmt: skip
         target = NearestRequest(model, vector, query.k, query.filters)
         with self.timer.stage("search"):
             if undecided:
@@ -133,7 +135,6 @@ class _Search:
                 for each in vectors
                 if own.merged
             )
-            data.will_merge(bool(also))
             target = replace(target, also=also)
             request = PageRequest(target, query, True, None, data, self.settings)
             result_page = page(request)
@@ -159,7 +160,7 @@ class _Search:
             short = of_given_up(query, result_page)
             hints = (gave_up_after(result_page.stopped, query),)
         elif len(matches) < query.k:
-            plain = not (needs_dedup(query) or query.sku or result_page.cut)
+            plain = not (needs_dedup(query) or query.sku or query.shown or result_page.cut)
             if not plain or query.filters.attributes or (filtered and not matches):
                 return None  # several statements count the causes, and find unknown attributes
             short = all_returned(len(matches), filtered=filtered)

@@ -69,8 +69,9 @@ class StoredPhotos:
         self._decoder = decoder
         self._settings = settings
 
-    def add(self, photo: bytes) -> PhotoReceipt:
-        """Encode a photo (file bytes) under the active model, find the objects in it, store both.
+    def add(self, photo: bytes, minutes: float | None = None) -> PhotoReceipt:
+        """Encode a photo (file bytes) under the active model, find the objects in it, store both
+        for so many minutes; None takes those of the settings.
 
         Raises BadImage, Busy if too many photos are stored, and what `SearchService.search` raises.
         """
@@ -93,7 +94,7 @@ class StoredPhotos:
             None if found is None else _as_json(found), preview,
         )  # fmt: skip
         with self._engine.begin() as connection:
-            expires = query_photos.insert(connection, row, self._settings.photo_minutes)
+            expires = query_photos.insert(connection, row, minutes or self._settings.photo_minutes)
         return PhotoReceipt(row.id, expires, result.regions, result, preview)
 
     def load(self, id_: str, cache: VectorCache, region: Region | None = None) -> bytes:
@@ -120,6 +121,12 @@ class StoredPhotos:
     def preview(self, id_: str) -> bytes:
         """The preview (JPEG) of a stored photo. Raises UnknownPhoto."""
         return self._row(id_).preview
+
+    def expires(self, id_: str) -> datetime:
+        """When a stored photo expires. Raises UnknownPhoto."""
+        expires = self._row(id_).expires
+        assert expires is not None
+        return expires
 
     def _row(self, id_: str) -> QueryPhotoRow:
         """A photo that has not expired. Raises UnknownPhoto, also for an id that is no text."""

@@ -270,12 +270,11 @@ class SearchResult:
 
     @property
     def shown(self) -> tuple[str, ...]:
-        """The skus of this page, including folded ones; the next page adds them to
-        `Query.shown`. If the page was given up, so that the next one goes on after them, also those
-        that it dropped because an earlier page had shown them."""
+        """The skus of this page, including folded ones and those that it dropped because an earlier
+        page had shown the same product; the next page adds them to `Query.shown`, and need not
+        find them again."""
         folded = (fold.product.sku for match in self.matches for fold in match.folded)
-        skus = (*(match.product.sku for match in self.matches), *folded)
-        return (*skus, *self._shown_again) if self._is_stopped else skus
+        return (*(match.product.sku for match in self.matches), *folded, *self._shown_again)
 
     @property
     def gave_up(self) -> bool:

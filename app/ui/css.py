@@ -1,4 +1,5 @@
-"""The style sheet of the search page; its colours follow the theme of the browser."""
+"""The style sheet of the pages, which is in their document; its colours follow the theme of the
+browser."""
 
 from __future__ import annotations
 
@@ -7,21 +8,37 @@ ACCENT_ON_DARK = "#3f70da"
 """Contrast of at least 4.5:1 with white text and 3:1 with the page background, as WCAG 2.2
 requires."""
 
-STYLE = """<style>
+STYLE = """
 /* Tokens: one scale of spaces, type and lines; colours follow the text colour of the theme. */
-.stApp { --line: color-mix(in srgb, currentColor 18%, transparent);
+:root { --line: color-mix(in srgb, currentColor 18%, transparent);
   --line-strong: color-mix(in srgb, currentColor 45%, transparent);
   --faint: color-mix(in srgb, currentColor 72%, transparent);
   --small: .8125rem; --text: .875rem; --title: .95rem; --radius: .5rem }
-.stMainBlockContainer { padding-top: 4.5rem; padding-bottom: 3rem }
+/* As in its wide layout, which Streamlit learns from the script: a page is wide from the first
+   paint, below a header of a fixed height. */
+.stMainBlockContainer { max-width: none; padding: 4.5rem 5rem 3rem }
 .stMainBlockContainer h1 { font-size: 1.75rem; padding: .25rem 0 .5rem }
 .stMainBlockContainer h2 { font-size: 1.25rem; padding: 0 }
-.stApp button:focus-visible, .stApp a:focus-visible, .stApp [tabindex]:focus-visible {
+body [data-testid="stCaptionContainer"] {
+  opacity: 1; color: color-mix(in srgb, currentColor 74%, transparent) }
+body button[data-selected="true"], body button[data-selected="true"] p {
+  color: inherit !important }
+button:focus-visible, a:focus-visible, [tabindex]:focus-visible {
   outline: 2px solid ACCENT; outline-offset: 2px }
 .stSpinner { position: fixed; bottom: 1rem; right: 1rem; z-index: 100; width: auto !important;
   padding: .5rem 1rem; border-radius: var(--radius); border: 1px solid var(--line);
   background: light-dark(#fff, #1a1c24) }
-/* Room for widgets whose code is loaded late, so that nothing below jumps. */
+/* Room for widgets whose code is loaded late, so that nothing below jumps. A skeleton takes the
+   place of what is to come; Streamlit gives it one height whatever that is. */
+.st-key-figures > .stElementContainer { min-height: 8rem }
+.st-key-figures > .stElementContainer > * { height: 100% }
+.stPrintGraphic { min-height: 220px }
+.stPrintFixedWidth { min-height: 72px }
+.st-key-checks { min-height: 24rem }
+.st-key-pair { min-height: 16rem }
+[class*="st-key-card-"] > .stElementContainer > [data-testid="stSkeleton"] { height: auto;
+  aspect-ratio: 1; margin-bottom: 9.5rem }
+[class*="st-key-actions-"] [data-testid="stSkeleton"] { height: 2rem; width: 4rem }
 .st-key-ask { gap: .75rem; min-height: 5.75rem }
 .st-key-ask > :has(.st-key-give), .st-key-give, .st-key-narrow, .st-key-heading {
   min-height: 2.5rem }
@@ -31,10 +48,25 @@ STYLE = """<style>
   font-size: 1.75rem; font-weight: 600; color: #fff; background: rgb(20 30 60 / .75);
   pointer-events: none }
 .lookalike-drop[hidden] { display: none }
+.lookalike-notice { position: fixed; bottom: 1rem; left: 1rem; right: 1rem; z-index: 999998;
+  margin: auto; width: fit-content; max-width: calc(100% - 2rem); display: flex; gap: .75rem;
+  align-items: center; padding: .6rem .75rem .6rem 1rem; border-radius: .5rem; color: #fff;
+  background: #1a1c24; border: 1px solid #fff; font: .875rem/1.4 sans-serif }
+.lookalike-notice button { font: inherit; font-weight: 600; color: #1a1c24; background: #fff;
+  border: none; border-radius: .35rem; padding: 0 .75rem; min-height: 2.25rem; cursor: pointer;
+  flex: none }
 .st-key-give { gap: .5rem }
+/* The files that are being uploaded lie over the buttons, which would jump twice. */
+.st-key-give [data-testid="stFileUploader"] { position: relative; min-width: 5.8rem }
+.st-key-give [data-testid="stFileChips"] { position: absolute; top: 0; left: 0; z-index: 5;
+  height: 100%; width: 14rem; overflow: hidden; border-radius: var(--radius);
+  background: light-dark(#fff, #1a1c24) }
+.st-key-give [data-testid="stFileChips"] > button { display: none }
+.st-key-give [data-testid="stFileChips"] * { margin-top: 0; margin-bottom: 0 }
+.st-key-give [data-testid="stFileChip"] { padding: 0 .5rem !important; height: 2.5rem }
 .st-key-give > * { width: auto !important; flex: 0 0 auto !important }
 .st-key-give [data-testid="stFileUploaderDropzone"] { padding: 0; min-height: 2.5rem;
-  flex-direction: row; align-items: center; background: transparent; border: none }
+  height: 2.5rem; flex-direction: row; align-items: center; background: transparent; border: none }
 .st-key-give [data-testid="stFileUploaderDropzoneInstructions"] { display: none }
 .st-key-reference { gap: .5rem }
 .st-key-narrow, .st-key-chosen { row-gap: .5rem; column-gap: .5rem }
@@ -47,7 +79,7 @@ STYLE = """<style>
     align-self: flex-start }
 }
 @media (max-width: 640px) {
-  .stMainBlockContainer { padding-top: 4rem }
+  .stMainBlockContainer { padding: 4rem 1rem 3rem }
   .stMainBlockContainer h1 { font-size: 1.25rem; padding: .25rem 0 1rem }
   .stMainBlockContainer > .stVerticalBlock { gap: .5rem }
   .stMainBlockContainer h2 { font-size: 1.1rem }
@@ -55,6 +87,22 @@ STYLE = """<style>
   .stColumn:has(.st-key-narrow) > .stVerticalBlock { gap: .5rem }
   .st-key-ask { gap: .5rem }
   .st-key-note { min-height: 3rem }
+  /* The photo is at the right of the buttons, in room that they take anyway. */
+  .st-key-ask:has(.st-key-search_photo_box):not(:has(.large)) {
+    & .st-key-give { max-width: calc(100% - 7rem) }
+    & .st-key-reference { position: relative; margin-top: calc(-44px - .5rem); min-height: 6.5rem;
+      pointer-events: none }
+    & .st-key-reference:has(.others) { padding-top: 7rem }
+    & .st-key-reference > * { pointer-events: auto }
+    & .st-key-search_photo_box { position: absolute; right: 0; top: 0; max-height: 6.5rem }
+    & .st-key-tools { position: absolute; left: 0; top: calc(6.5rem - 44px); gap: .25rem;
+      max-width: calc(100% - 7rem); flex-wrap: nowrap; overflow-x: auto; scrollbar-width: none }
+    & .st-key-tools button p { font-size: .8125rem }
+    & .st-key-share button { min-width: 44px }
+    & .st-key-share button p { position: absolute; width: 1px; height: 1px; overflow: hidden;
+      clip-path: inset(50%) }
+  }
+  .st-key-give { flex-wrap: nowrap !important; overflow-x: auto; scrollbar-width: none }
   .st-key-reference { flex-flow: row wrap; align-items: center }
   .st-key-reference > * { width: auto !important; flex: 0 1 auto }
   .st-key-narrow, .st-key-chosen, .st-key-objects { flex-wrap: nowrap !important;
@@ -62,8 +110,13 @@ STYLE = """<style>
   .st-key-narrow > *, .st-key-chosen > *, .st-key-objects > * { flex: 0 0 auto !important;
     width: auto !important }
 }
-@media (pointer: coarse) {
-  .stApp button, .stApp [data-baseweb="select"] > div { min-height: 44px !important }
+@media (pointer: coarse), (max-width: 640px) {
+  body button, body [data-baseweb="select"] > div { min-height: 44px !important }
+  .st-key-ask > :has(.st-key-give), .st-key-give, .st-key-narrow, .st-key-heading {
+    min-height: 44px }
+  .st-key-give [data-testid="stFileUploaderDropzone"] { height: 44px }
+  [class*="st-key-pin-"] button { min-width: 44px !important }
+  [class*="st-key-actions-"] [data-testid="stSkeleton"] { height: 44px }
 }
 .faint { color: var(--faint) }
 
@@ -87,9 +140,10 @@ STYLE = """<style>
   aspect-ratio: 1; width: 100% }
 .card .shown img { aspect-ratio: 1; width: 100%; object-fit: contain; display: block }
 .card .shown.none { display: grid; place-items: center; background: transparent }
-.card .words { padding: .6rem .75rem .5rem; display: flex; flex-direction: column; flex: 1 }
+.card .words { padding: .6rem .75rem .5rem; display: flex; flex-direction: column; flex: 1;
+  min-height: 9.5rem }
 .card h3 { font-weight: 600; font-size: .95rem; line-height: 1.4; margin: 0 0 .25rem; padding: 0;
-  letter-spacing: 0; min-height: 1.4em; overflow: hidden; display: -webkit-box;
+  letter-spacing: 0; min-height: 2.8em; overflow: hidden; display: -webkit-box;
   -webkit-box-orient: vertical; -webkit-line-clamp: 3 }
 .card .last { display: flex; justify-content: space-between; flex-wrap: wrap; column-gap: .5rem;
   margin-top: auto; padding-top: .4rem }
@@ -102,11 +156,15 @@ STYLE = """<style>
 [class*="st-key-actions-"] button p { font-size: .8125rem }
 /* The picture is part of the button that opens the details. */
 [class*="st-key-actions-"], [class*="st-key-actions-"] * { position: static }
+[class*="st-key-pin-"] { position: absolute !important; top: .35rem; right: .35rem; z-index: 2 }
+[class*="st-key-pin-"] button { padding: 0 !important; min-width: 2.25rem; min-height: 2.25rem;
+  border-radius: 50%; border: 1px solid var(--line); background: light-dark(#fffd, #1a1c24dd) }
 [class*="st-key-details-"] button::after { content: ""; position: absolute; aspect-ratio: 1;
   inset: 0 0 auto 0; cursor: pointer; z-index: 1 }
 /* Emphasis in a button is for screen readers: what the eye sees beside it. */
 [class*="st-key-actions-"] button em, .st-key-chosen button em { position: absolute;
-  width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); white-space: nowrap }
+  font-style: normal; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%);
+  white-space: nowrap }
 
 /* The query picture and its region. */
 .asked { margin: 0; position: relative; overflow: hidden; border-radius: .6rem; line-height: 0;
@@ -131,4 +189,4 @@ STYLE = """<style>
   padding: 0 !important; align-content: start; overflow-wrap: anywhere }
 .facts dt { font-weight: 600 } .facts dd { margin: 0 }
 .twins { margin: 0; padding-left: 1.1rem !important; overflow-wrap: anywhere }
-</style>""".replace("ACCENT", ACCENT)
+""".replace("ACCENT", ACCENT)

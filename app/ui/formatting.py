@@ -11,7 +11,8 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 import streamlit as st
 
 TIME_UNITS = ((86_400, "d"), (3_600, "h"), (60, "min"))
-SIZE_UNITS = ((1 << 30, "GB"), (1 << 20, "MB"), (1 << 10, "KB"))
+SIZE_UNITS = ((10**9, "GB"), (10**6, "MB"), (10**3, "kB"))
+"""As the command line counts them."""
 
 ZERO_WIDTH_SPACE = "\u200b"
 

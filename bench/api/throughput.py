@@ -2,11 +2,11 @@
 
     python -m bench.api.throughput --rows 20000 --seconds 60
 
-Both search alternately, in processes of their own with the same settings: the service from threads,
-the API from connections that stay open. The clients of the API run on the same machine and take
-their share of its processors; `client_cpu_ms` is what one request costs them. `cpu_ms` is the
-processor time of the searching process for one search, without its clients and without PostgreSQL:
-it is the same on a busy machine.
+All search alternately, in processes of their own with the same settings: the service from threads
+of one process, the API, with one process and with two, from connections that stay open. The clients
+of the API run on the same machine and take their share of its processors; `client_cpu_ms` is what
+one request costs them. `cpu_ms` is the processor time of the searching processes for one search,
+without their clients and without PostgreSQL: it is the same on a busy machine.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ import subprocess
 import sys
 import threading
 from base64 import b64encode
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from http.client import HTTPConnection
 from urllib.parse import urlsplit
@@ -47,6 +47,7 @@ RECALL_GOAL = "0.9"
 """Generated vectors are harder to nominate than pictures; what is measured here is not recall."""
 
 KINDS = ("photo", "vector", "vector in base64")
+SERVICE = "service"
 
 BOUNDARY = "boundary"
 
@@ -55,23 +56,24 @@ Send = Callable[[HTTPConnection, int], None]
 
 @dataclass(frozen=True)
 class Server:
-    """A process of `lookalike api`."""
+    """`lookalike api` with one process or several."""
 
     address: str
     pid: int
 
     def cpu_s(self) -> float:
-        """Processor seconds that it has used, of all its threads."""
-        times = psutil.Process(self.pid).cpu_times()
-        return float(times.user + times.system)
+        """Processor seconds that its processes have used, of all their threads."""
+        own = psutil.Process(self.pid)
+        times = [each.cpu_times() for each in (own, *own.children())]
+        return float(sum(each.user + each.system for each in times))
 
 
 @contextmanager
-def served(app: App) -> Iterator[Server]:
+def served(app: App, processes: int) -> Iterator[Server]:
     """`lookalike api` over the catalogue of an App."""
-    settings = app.settings
+    settings, command = app.settings, ["api", "--port", "0", "--processes", str(processes)]
     process = subprocess.Popen(
-        [sys.executable, "-c", "from app.cli import main; main()", "api", "--port", "0"],
+        [sys.executable, "-c", "from app.cli import main; main()", *command],
         env=os.environ | {
             "LOOKALIKE_DATABASE_URL": str(settings.database_url or ""),
             "LOOKALIKE_HOME": str(settings.home),
@@ -130,7 +132,7 @@ def photo_form(photo: bytes) -> bytes:
 
 
 def measure(
-    app: App, server: Server, report: BenchmarkReport, seconds: float, rounds: int,
+    app: App, servers: Mapping[str, Server], report: BenchmarkReport, seconds: float, rounds: int,
     wanted: Sequence[str],
 ) -> None:  # fmt: skip
     photos = [generate_photo(seed) for seed in range(PHOTOS)]
@@ -172,16 +174,18 @@ def measure(
     for kind, (direct, send) in kinds.items():
         if kind not in wanted:
             continue
-        results: dict[str, list[LoadResult]] = {"service": [], "http": []}
-        server_ms: list[float] = []
+        results: dict[str, list[LoadResult]] = {SERVICE: [], **{name: [] for name in servers}}
+        server_ms: dict[str, list[float]] = {name: [] for name in servers}
         for number in range(rounds + 1):
             duration = seconds / rounds if number else 1.0  # round 0 is the warm-up
-            own = run_load(app.search, direct, CLIENTS, duration)
-            http = run_clients(server, send, CLIENTS, duration)
-            pair = {"service": own, "http": http.load}
+            taken = {SERVICE: run_load(app.search, direct, CLIENTS, duration)}
+            for name, server in servers.items():
+                http = run_clients(server, send, CLIENTS, duration)
+                taken[name] = http.load
+                if number:
+                    server_ms[name].append(http.server_cpu_ms)
             if number:
-                server_ms.append(http.server_cpu_ms)
-                for name, result in pair.items():
+                for name, result in taken.items():
                     assert not result.errors, result.errors
                     results[name].append(result)
         add_rows(report, kind, results, server_ms)
@@ -189,7 +193,7 @@ def measure(
 
 def add_rows(
     report: BenchmarkReport, kind: str, results: dict[str, list[LoadResult]],
-    server_ms: list[float],
+    server_ms: dict[str, list[float]],
 ) -> None:  # fmt: skip
     rates = {
         name: Measurement(tuple(each.per_second for each in runs), "/s")
@@ -200,15 +204,16 @@ def add_rows(
         cpu = Measurement(tuple(each.cpu_ms for each in runs), "ms")
         report.row(
             search=kind, asked_by=name, clients=CLIENTS, rate=rates[name],
-            relative=ratio(rates[name], rates["service"]),
+            relative=ratio(rates[name], rates[SERVICE]),
             p50_ms=ms.p50, p99_ms=ms.at(99), refused=sum(each.refused for each in runs),
-            cpu_ms=cpu if name == "service" else Measurement(tuple(server_ms), "ms"),
-            client_cpu_ms=cpu if name == "http" else None,
+            cpu_ms=cpu if name == SERVICE else Measurement(tuple(server_ms[name]), "ms"),
+            client_cpu_ms=None if name == SERVICE else cpu,
         )  # fmt: skip
-        if name == "http":
+        if name != SERVICE:
             mean_ms = 1000 * CLIENTS / rates[name].p50
-            report.goal(f"{kind}: p99 / mean", ms.at(99) / mean_ms, P99_BOUND, at_least=False)
-    report.goal(f"{kind}: http / service", ratio(rates["http"], rates["service"]), GOAL)
+            p99 = ms.at(99) / mean_ms
+            report.goal(f"{kind}, {name}: p99 / mean", p99, P99_BOUND, at_least=False)
+            report.goal(f"{kind}, {name} / service", ratio(rates[name], rates[SERVICE]), GOAL)
 
 
 def main() -> None:
@@ -217,14 +222,21 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=60.0, help="of each kind and side")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--kinds", nargs="+", choices=KINDS, default=KINDS)
+    parser.add_argument(
+        "--processes", type=int, nargs="+", default=(1, 2), help="of the API, each number in turn"
+    )
     options = parser.parse_args()
     report = BenchmarkReport("api", "The HTTP API and the service called directly")
     os.environ.setdefault("LOOKALIKE_RECALL_GOAL", RECALL_GOAL)
     with catalogue(options.rows) as app:
         build = app.indexer.rebuild()
         assert build.state == "published", build.reason
-        with served(app) as server:
-            measure(app, server, report, options.seconds, options.rounds, options.kinds)
+        with ExitStack() as stack:
+            servers = {
+                f"http, {count}": stack.enter_context(served(app, count))
+                for count in options.processes
+            }
+            measure(app, servers, report, options.seconds, options.rounds, options.kinds)
     report.note(f"{options.rows:,} products with an index; query photos of one megapixel.")
     report.write()
 

@@ -24,6 +24,9 @@ from app.db.engine import driver_connection
 from app.types import Model, Vectors
 from bench.data.titled_products import shows_same_picture, titled_products, with_duplicates
 
+UNUSED_PICTURES = """DELETE FROM picture AS p WHERE NOT EXISTS (
+    SELECT FROM product_picture AS pp WHERE pp.picture_id = p.id)"""
+
 FOLDER_PREFIX = "lookalike-bench-"
 FILLED_FILE = "filled.json"
 """Exists once a catalogue is complete; holds the durations that `load_durations` returns."""
@@ -134,6 +137,8 @@ def _fill_database(app: App, rows: int, hnsw: bool, titled: bool) -> dict[str, f
             ids = np.arange(begin + 1, begin + 1 + len(vectors), dtype=np.int64)
             copy.insert_rows(connection, copy.make_rows(model, ids, vectors))
         durations["vectors_s"] = time.monotonic() - began
+        if titled:  # swept, as in use: half of the duplicates show the picture of another row
+            connection.execute(text(UNUSED_PICTURES))
         if hnsw:
             began = time.monotonic()
             connection.execute(text("SET LOCAL maintenance_work_mem = '2GB'"))

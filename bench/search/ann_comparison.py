@@ -25,7 +25,7 @@ from pgvector.psycopg import register_vector
 from app.bootstrap import App
 from app.db.engine import database_url
 from app.evaluation.recall_audit import MAX_ROUNDING
-from app.index.faiss_index import faiss
+from app.index.faiss_library import faiss
 from app.types import Query, Vector, Vectors
 from bench.data.catalogue import catalogue, generate_vectors, load_durations
 from bench.harness.side_by_side import BenchmarkReport, Measurement, ratio

@@ -16,7 +16,7 @@ import os
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from unittest.mock import patch
 
@@ -29,7 +29,7 @@ from app.search.explain import StageTimer
 from app.search.fast_path import FastPath
 from app.search.filter_cache import FilterCache
 from app.search.query_encoder import EncodedQuery, QueryEncoder
-from app.search.regions import ObjectFinder, ObjectLimits
+from app.search.regions import ObjectFinder, ObjectLimits, limits_of
 from app.search.service import SearchService
 from app.search.vector_cache import VectorCache
 from app.search.windows import Windows, common_share, window_grid
@@ -167,8 +167,9 @@ def main() -> None:
 def measure(app: App, rows: int, rounds: int, block: int, report: BenchmarkReport) -> None:
     """Measure photos as wholes and with objects, merged and not, and count their statements."""
     photos = draw_photos(rows, 200)
-    merged = service(app, photos, ObjectLimits(sure=0.95, lead=-2.0, exact=2))
-    apart = service(app, photos, ObjectLimits(sure=0.95, lead=2.1, exact=2))
+    limits = replace(limits_of(app.catalog.model()), sure=0.95)
+    merged = service(app, photos, replace(limits, lead=-2.0))
+    apart = service(app, photos, replace(limits, lead=2.1))
     cached = VectorCache(max_vectors=len(photos))
 
     def query(number: int, **options: Any) -> Query:

@@ -58,14 +58,15 @@ class Photo:
 @dataclass(frozen=True)
 class Answer:
     """Similarities of a photo to all products, of the whole and of each object; the objects' boxes,
-    the cost in encodes, the lead that objects need to count (None: none), and the photo's border
-    texture (None where the whole was the answer)."""
+    the cost in encodes, the lead that objects need to count (None: none), how many of them may, and
+    the photo's border texture (None where the whole was the answer)."""
 
     whole: NDArray[np.float32]
     objects: tuple[NDArray[np.float32], ...]
     boxes: tuple[Region, ...]
     cost: float
     lead: float | None = None
+    counting: int = 0
     texture: float | None = None
 
     @property
@@ -79,7 +80,7 @@ class Answer:
         """The best similarities of each product."""
         if not self.leads:
             return self.whole
-        return np.asarray(np.max([self.whole, *self.objects], axis=0))
+        return np.asarray(np.max([self.whole, *self.objects[: self.counting]], axis=0))
 
 
 class CachedEncoder:
@@ -198,7 +199,7 @@ def answer(
     windows, map_cost = encoder.windows(photo.path)
     found = similarities(windows.vectors)
     best = (found if limits.lead is None else found - whole).max(axis=1)
-    chosen = choose_windows(windows.regions, best.astype(np.float64))
+    chosen = choose_windows(windows.regions, best.astype(np.float64), limits.most)
     boxes = tuple(windows.regions[each.index] for each in chosen)
     crops = [encoder.picture(photo.path, box) for box in boxes[: limits.exact]]
     objects = tuple(
@@ -206,7 +207,7 @@ def answer(
         for each, crop in zip_longest(chosen, crops)
     )
     cost = 1 + map_cost + len(crops)
-    return Answer(whole, objects, boxes, cost, limits.lead, windows.texture)
+    return Answer(whole, objects, boxes, cost, limits.lead, limits.merged, windows.texture)
 
 
 def rank(similarities: NDArray[np.float32], expected: Sequence[int]) -> int:

@@ -6,11 +6,14 @@ import os
 import subprocess
 import sys
 import time
+from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import dataclass
+from io import StringIO
 from pathlib import Path
 
 import psycopg
 import pytest
-from alembic.config import Config
+from alembic.config import CommandLine, Config
 from alembic.script import ScriptDirectory
 from sqlalchemy import CheckConstraint, Connection
 from sqlalchemy.dialects import postgresql
@@ -25,7 +28,34 @@ from app.operations.migrate import migrate
 from support.paths import REPO
 
 
-def alembic(url: str, *words: str) -> subprocess.CompletedProcess[str]:
+@dataclass(frozen=True)
+class Ran:
+    """The exit code and the output of alembic."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+def alembic(url: str, *words: str) -> Ran:
+    """`alembic WORDS` in the top folder of the repository, in this process."""
+    out, err, code = StringIO(), StringIO(), 0
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
+        patch.setenv("LOOKALIKE_DATABASE_URL", url)
+        patch.chdir(REPO)
+        line = CommandLine("alembic")
+        options = line.parser.parse_args(words)
+        config = Config(
+            toml_file="pyproject.toml", cmd_opts=options, stdout=out, output_buffer=out
+        )  # fmt: skip
+        try:
+            line.run_cmd(config, options)
+        except SystemExit as ended:
+            code = ended.code if isinstance(ended.code, int) else 1
+    return Ran(code, out.getvalue(), err.getvalue())
+
+
+def alembic_process(url: str, *words: str) -> subprocess.CompletedProcess[str]:
     """Run plain alembic in the top folder of the repository, as a DBA would."""
     return subprocess.run(
         [sys.executable, "-W", "error", "-m", "alembic", *words],
@@ -48,7 +78,7 @@ def tables(url: str) -> set[object]:
 
 
 def test_plain_alembic_creates_all_tables_without_a_model(empty_url: str) -> None:
-    done = alembic(empty_url, "upgrade", "head")
+    done = alembic_process(empty_url, "upgrade", "head")
     assert done.returncode == 0, done.stderr
     assert tables(empty_url) == set(metadata.tables)
     assert rows(empty_url, "SELECT count(*) FROM model") == [(0,)]

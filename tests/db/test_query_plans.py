@@ -18,6 +18,7 @@ from conftest import Fill
 from support.colours import choose_colours
 from support.fallback import build_pgvector_index
 from support.random_catalogue import fill
+from support.recall_queries import few_queries
 
 pytestmark = pytest.mark.xdist_group("query_plans")  # the catalogues are filled once
 SIZES = (100, 2000, 8000)
@@ -99,8 +100,9 @@ def test_a_filtered_scan_never_uses_the_approximate_index(
 
 
 def test_the_delta_is_selected_by_its_stamp_and_searched_exactly(
-    app: App, sql: psycopg.Connection, rows: int, plans: Plans
+    app: App, sql: psycopg.Connection, rows: int, plans: Plans, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    few_queries(monkeypatch)
     app.indexer.rebuild()
     sql.execute("UPDATE embedding SET vec = vec WHERE picture_id <= %s", [rows // 50])
     sql.execute("ANALYZE")

@@ -18,10 +18,12 @@ from app.duplicates.review import (
     latest_decisions,
     load_pair,
     next_pair,
+    progress,
 )
 from app.duplicates.verdicts import AlreadyDecided, Contradiction, decide
 from app.errors import NoModel, UnknownProduct
-from support.shop import add
+from app.types import Product
+from support.shop import add, add_products
 
 TYPO = 0.9
 
@@ -101,6 +103,29 @@ def test_products_with_near_pictures_are_reviewed_nearest_first(
     assert [pair.distance for pair in found] == [
         pytest.approx(0.03, abs=0.005), pytest.approx(0.09, abs=0.005),
     ]  # fmt: skip
+
+
+def test_a_pair_that_only_looks_alike_waits_for_those_whose_words_agree_too(
+    app: App, sql: psycopg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    titles = ("silk shirt", "oak chair", "wool coat long", "wool coat long warm")
+    shown = [(Product(sku, title=title), [seed])
+             for seed, (sku, title) in enumerate(zip("ABCD", titles, strict=True))]  # fmt: skip
+    add_products(app, shown)
+    move(sql, "B", "A", 0.02)
+    move(sql, "D", "C", 0.08)
+    monkeypatch.setattr(duplicate_review, "PRODUCTS_PER_BATCH", 1)
+    for seconds in ("BETTER_S", "MAX_SCAN_S"):
+        monkeypatch.setattr(duplicate_review, seconds, float("inf"))
+    pair, cursor = next_pair(app.engine, ReviewCursor(), TYPO)
+    assert pair is not None and pair.skus == ("C", "D")
+    state = progress(app.engine, cursor)
+    assert (state.products, state.waiting, state.waiting_by_pictures, state.decided) == (4, 0, 1, 0)
+    assert 0 < state.scanned < 4
+    pair, cursor = next_pair(app.engine, cursor, TYPO)
+    assert pair is not None and pair.skus == ("A", "B")
+    monkeypatch.setattr(duplicate_review, "BETTER_S", -1.0)
+    assert pairs(app) == ["AB", "CD"]
 
 
 def test_the_calibration_limits_the_distance(app: App, sql: psycopg.Connection) -> None:

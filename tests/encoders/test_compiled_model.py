@@ -455,7 +455,10 @@ def test_quantization_has_a_timeout(
         compile_network(network(), options, int8=True)
 
 
-def test_the_embedded_encoder_has_nearly_the_same_recall_in_int8() -> None:
+def test_the_embedded_encoder_has_nearly_the_same_recall_in_int8(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(quantization, "ROWS", 1)  # calibrated with 6 pictures, in a third less time
     full, int8 = load_encoder(EMBEDDED), load_encoder(f"{EMBEDDED}-int8")
     assert int8.name == "embedded-int8" and int8.fingerprint != full.fingerprint
     np.testing.assert_array_equal(*(each.encode_words(["coat"]) for each in (full, int8)))

@@ -17,13 +17,15 @@ from safetensors.torch import load_file, save_file
 
 from app.config import Settings
 from app.encoders.base import EMBEDDED, HALF, INT8, Encoder, split_variant
-from app.encoders.clip_loading import _without_messages
 from app.encoders.devices import Placement, choose_device, in_batches, moved, place
 from app.encoders.loading import load_encoder
 from app.errors import ModelUnavailable
 from app.types import Vectors
+from support.small_clip import without_messages
 from support.small_dual_encoders import save_siglip2
 from support.small_open_clip import CLIP, SIZES, photo, save_small_open_clip
+
+pytestmark = pytest.mark.xdist_group("clip")
 
 TEXTS = ["a red coat", "a blue shoe, size 42"]
 WHOLE = (0.0, 0.0, 1.0, 1.0)
@@ -39,7 +41,7 @@ def cards(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    with _without_messages():
+    with without_messages():
         return save_siglip2(tmp_path_factory.mktemp("models") / "small")
 
 

@@ -22,7 +22,6 @@ from safetensors.torch import load_file, save_file
 
 from app.encoders import hub
 from app.encoders.base import AUTO, CLIP, EMBEDDED, Encoder
-from app.encoders.clip import ClipEncoder, own_preprocessor
 from app.encoders.efficientnet import published_network
 from app.encoders.efficientnet_pair import (
     PROJECTION,
@@ -352,6 +351,8 @@ def test_loading_and_using_a_model_writes_nothing_to_stderr(
 ) -> None:
     from transformers.utils import logging as transformers_logging
 
+    from app.encoders.clip import ClipEncoder
+
     bars = transformers_logging.is_progress_bar_enabled()
     encoder = ClipEncoder.load(clip_folder, name="small")
     encoder.encode_pictures([Image.new("RGB", (40, 30))])
@@ -366,6 +367,8 @@ def test_a_folder_without_a_model_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("damage", ["model.safetensors", "config.json", "tokenizer.json"])
 def test_a_damaged_model_is_refused(clip_folder: Path, tmp_path: Path, damage: str) -> None:
+    from app.encoders.clip import ClipEncoder
+
     copy = shutil.copytree(clip_folder, tmp_path / "damaged")
     (copy / damage).write_bytes((copy / damage).read_bytes()[:100])
     with pytest.raises(ModelUnavailable, match="cannot be loaded"):
@@ -555,6 +558,8 @@ def test_a_processor_that_we_cannot_reproduce_is_used(
 
 def test_settings_that_we_do_not_read_are_detected_on_pictures(clip_folder: Path) -> None:
     from transformers.image_utils import SizeDict
+
+    from app.encoders.clip import own_preprocessor
 
     model = opened(clip_folder)
     assert own_preprocessor(model) is not None

@@ -15,7 +15,6 @@ from app.encoders.base import Encoder
 from app.encoders.efficientnet import SIDE, EmbeddedEncoder
 from app.encoders.feature_map import map_input_size, window_parts
 from app.encoders.loading import load_encoder
-from app.encoders.patch_tokens import patch_tokens
 from app.encoders.preprocessing import Preprocessor
 from support.small_clip import save_small_clip
 
@@ -126,6 +125,8 @@ def test_clip_pools_its_patch_tokens_to_unit_vectors(clip: Encoder) -> None:
 
 def test_siglips_whole_map_at_the_size_of_the_input_pools_to_its_own_vector() -> None:
     from transformers import SiglipVisionConfig, SiglipVisionModel
+
+    from app.encoders.patch_tokens import patch_tokens
 
     shape = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2}
     torch.manual_seed(0)

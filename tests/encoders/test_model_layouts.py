@@ -13,14 +13,12 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch import Tensor
-from transformers import AutoImageProcessor, AutoModel, AutoTokenizer
 
 from app.encoders.base import Encoder
-from app.encoders.clip_loading import _without_messages
 from app.encoders.loading import load_encoder
 from app.encoders.presets import PRESETS, Preset, full_name
 from app.errors import ModelUnavailable
-from support.small_clip import save_published_clip
+from support.small_clip import save_published_clip, without_messages
 from support.small_dual_encoders import (
     LENGTH,
     save_bare_clip,
@@ -39,6 +37,8 @@ from support.small_open_clip import (
     save_small_open_clip,
 )
 
+pytestmark = pytest.mark.xdist_group("clip")
+
 CLOSE = 1e-5
 REFERENCE = Path(__file__).with_name("open_clip_reference.json")
 BARE = [save_bare_clip, save_siglip, save_siglip2, save_naflex]
@@ -46,7 +46,7 @@ PADDED = {"padding": "max_length", "max_length": LENGTH}
 
 
 def quiet(folder: Path, save: Callable[[Path], Path]) -> Path:
-    with _without_messages():
+    with without_messages():
         return save(folder)
 
 
@@ -58,11 +58,13 @@ def unit(output: Tensor) -> np.ndarray:
 def test_a_folder_of_transformers_has_the_vectors_of_transformers(
     save: Callable[[Path], Path], tmp_path: Path
 ) -> None:
+    from transformers import AutoImageProcessor, AutoModel, AutoTokenizer
+
     folder = quiet(tmp_path / "model", save)
     encoder = load_encoder(str(folder), compiled=False)
     photos = [photo(*size) for size in SIZES]
     texts = ["a red coat", "shoe", "x" * 300, "a coat, blue, size 42"]
-    with _without_messages(), torch.inference_mode():
+    with without_messages(), torch.inference_mode():
         model = AutoModel.from_pretrained(folder).eval()
         pixels = AutoImageProcessor.from_pretrained(folder)(images=photos, return_tensors="pt")
         tokenizer = AutoTokenizer.from_pretrained(folder)

@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from pathlib import Path
 
 import psutil
@@ -29,7 +30,10 @@ def png(width: int = 60, height: int = 40, colour: str = "orange") -> bytes:
     return file.getvalue()
 
 
-BIG = png(7_900, 7_900)
+@cache
+def big() -> bytes:
+    """A picture that takes a while to decode."""
+    return png(7_900, 7_900)
 
 
 def children(of: int | None = None) -> list[psutil.Process]:
@@ -100,7 +104,7 @@ def test_a_picture_that_takes_too_long_is_refused_and_its_child_killed() -> None
     with PictureSandbox(timeout_s=0.3, processes=1) as sandbox:
         started = time.monotonic()
         with pytest.raises(BadImage, match=r"longer than 0\.3 s"):
-            sandbox.decode(BIG)
+            sandbox.decode(big())
         assert time.monotonic() - started < 60
         assert children() == []
         assert sandbox.decode(png()).size == (60, 40)
@@ -109,12 +113,12 @@ def test_a_picture_that_takes_too_long_is_refused_and_its_child_killed() -> None
 def test_a_picture_that_needs_too_much_memory_is_refused() -> None:
     with PictureSandbox(memory_bytes=100_000_000, processes=1) as sandbox:
         with pytest.raises(BadImage, match="too much memory"):
-            sandbox.decode(BIG)
+            sandbox.decode(big())
         assert sandbox.decode(png()).size == (60, 40)
 
 
 def test_the_largest_picture_allowed_fits_in_the_memory_allowed(sandbox: PictureSandbox) -> None:
-    assert sandbox.decode(BIG).size == (7_900, 7_900)
+    assert sandbox.decode(big()).size == (7_900, 7_900)
 
 
 def test_a_child_killed_while_idle_is_replaced(sandbox: PictureSandbox) -> None:
@@ -129,7 +133,7 @@ def test_a_child_that_dies_while_decoding_refuses_the_picture(sandbox: PictureSa
     sandbox.decode(png())
     (child,) = children()
     with ThreadPoolExecutor(1) as pool:
-        decoding = pool.submit(sandbox.decode, BIG)
+        decoding = pool.submit(sandbox.decode, big())
         while child.memory_info().rss < 150_000_000:
             time.sleep(0.001)
         child.send_signal(signal.SIGSEGV)

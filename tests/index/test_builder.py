@@ -9,6 +9,7 @@ import threading
 import tracemalloc
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -122,22 +123,19 @@ def test_inverted_lists_are_tuned_to_the_goal_at_every_depth(
     assert benchmark.recall(fewer, 200) < 0.98
 
 
-@pytest.mark.parametrize("depth", [10, 50])
-def test_the_lists_that_are_needed_are_no_more_and_no_fewer_than_reach_the_goal(
-    depth: int,
-) -> None:
+def test_the_lists_that_are_needed_are_no_more_and_no_fewer_than_reach_the_goal() -> None:
     vectors = clustered(21_000).astype(np.float16)
     index = faiss_index.build(np.arange(21_000, dtype=np.int64), vectors, FLOAT16)
     benchmark = RecallBenchmark(whole(vectors), (10, 50), sample=100)
 
-    def recall_in(lists: int) -> float:
+    def recall_in(lists: int, depth: int) -> float:
         parameters = {"nlist": index.parameters["nlist"], "nprobe": {"50": lists}}
         return benchmark.recall(AnnIndex(index.faiss_index, "ivf", parameters), depth)
 
-    for goal in (0.6, 0.9, 0.99):
+    for depth, goal in product((10, 50), (0.6, 0.9, 0.99)):
         lists = benchmark.nprobe_needed(index, depth, goal)
-        assert recall_in(lists) >= goal
-        assert lists == 1 or recall_in(lists - 1) < goal
+        assert recall_in(lists, depth) >= goal
+        assert lists == 1 or recall_in(lists - 1, depth) < goal
 
 
 def test_beyond_the_tuned_depths_all_lists_are_probed(

@@ -16,10 +16,12 @@ from app.db.queries import index_delta
 from app.errors import IndexUnreadable
 from app.index import builder, faiss_index, faiss_io, recall
 from app.index.embedding_reader import EmbeddingSnapshot, random_mask, sample_rows
-from app.index.faiss_index import CODES, FLOAT16, AnnIndex, IdSelector, Nominees, deep_search_size
+from app.index.faiss_index import CODES, FLOAT16, AnnIndex, Nominees, deep_search_size
 from app.index.file_store import IndexFiles
+from app.index.id_selectors import ExcludedIds, IdSelector
 from app.index.recall import RecallBenchmark
 from app.types import Query, Vectors
+from support.recall_queries import few_queries
 from support.shop import add, numbered, vectors
 
 ROWS, DIM = 6000, 128
@@ -125,6 +127,45 @@ def test_nominees_of_which_none_passes_claim_nothing(tuned: Tuned) -> None:
     assert not len(none.ids) and none.known is None and none.seen_to == 0.0
 
 
+@pytest.mark.parametrize("share", [None, 0.3])
+def test_rows_behind_those_that_are_passed_over_are_found_as_by_a_search_for_all(
+    tuned: Tuned, share: float | None
+) -> None:
+    """What pages before have shown, alone and within a filter, takes no place of the rest."""
+    index, rows, benchmark = tuned
+    passes = np.ones(len(rows.ids), bool)
+    if share is not None:
+        passes = random_mask(rows.ids, share, seed=1)
+    selector = None if share is None else IdSelector(rows.ids[passes])
+    found = found_by_all = claimed = missed = 0
+    for query in benchmark.queries:
+        order = np.argsort(-(rows.vectors @ query))
+        nearest = rows.ids[order[passes[order]]]
+        excluded = ExcludedIds(np.append(nearest[:150], 10**9))  # which is not in the index
+        nominees = index.nominate(query, 26, 10, selector=selector, excluded=excluded)
+        assert not np.isin(nominees.ids, excluded.ids).any() and nominees.known is not None
+        assert np.isin(nominees.ids, rows.ids[passes]).all()
+        all_ = index.nominate(query, 194, 178, selector=selector)
+        if selector is None:
+            assert len(nominees.ids) <= len(all_.ids) - 145
+        found += int(np.isin(nearest[150:160], nominees.ids).sum())
+        found_by_all += int(np.isin(nearest[150:160], all_.ids).sum())
+        claimed += nominees.known
+        behind = nearest[150 : 150 + nominees.known]
+        missed += int((~np.isin(behind, nominees.ids)).sum())
+    assert found >= 0.99 * found_by_all >= 0.93 * 10 * len(benchmark.queries)
+    assert claimed > 10 * len(benchmark.queries) and missed <= 0.08 * claimed
+
+
+def test_a_flat_index_that_passes_over_rows_tells_when_it_has_no_more() -> None:
+    rows = content(spectrum(300, 32))
+    index = faiss_index.build(rows.ids, rows.vectors)
+    excluded = ExcludedIds(rows.ids[:280])
+    some, all_ = (index.nominate(rows.vectors[0], n, excluded=excluded) for n in (19, 21))
+    assert index.kind == "flat" and len(some.ids) == 19 and some.cutoff is not None
+    assert sorted(all_.ids) == sorted(rows.ids[280:]) and all_.cutoff is None
+
+
 @pytest.mark.parametrize("factor", [1, 1000])
 def test_a_selector_knows_its_ids(factor: int) -> None:
     """As a bitmap and as a set."""
@@ -212,6 +253,7 @@ def test_a_build_takes_the_smallest_code_that_reaches_the_goal(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(faiss_index, "FLAT_ROWS", 1000)
+    few_queries(monkeypatch)
     rows = spectrum(3000, DIM)
     made = built(rows)
     assert (made.index.kind, made.index.parameters["bits"]) == ("rabitq", 2)
@@ -228,6 +270,7 @@ def test_a_code_that_misses_the_goal_under_filters_gives_way_to_the_next(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(faiss_index, "FLAT_ROWS", 1000)
+    few_queries(monkeypatch)
     measured = RecallBenchmark.filtered_recall
 
     def low_with_few_bits(benchmark: RecallBenchmark, index: AnnIndex) -> float:
@@ -336,3 +379,23 @@ def test_what_passes_a_filter_far_from_the_query_is_found_as_well(tuned: Tuned) 
     assert wide / len(benchmark.queries) <= index.pool(10) + faiss_index.MAX_SELECTED_MORE
     own = index.nominate(benchmark.queries[0], 26, 10, selector=IdSelector(rows.ids))
     assert len(own.ids) < index.pool(10) + faiss_index.MAX_SELECTED_MORE
+
+
+def test_the_products_of_the_nearest_nominees_alone_are_looked_up(app: App) -> None:
+    """A compressed index nominates hundreds more than are asked for: what is behind the nearest
+    ones is not known."""
+    add(app, numbered(40))
+    build = app.indexer.rebuild()
+    query = vectors(app, [1000])[0].astype(np.float16).astype(np.float32)
+    pictures = np.arange(1, 41)
+    with snapshot(app.engine) as connection:
+        few, all_ = (
+            index_delta.nearest(
+                connection, app.catalog.model(), build, query, pictures, None,
+                n=n, k=40, excluded=(), max_delta_rows=100, known=None,
+            )[0]
+            for n in (3, 40)
+        )  # fmt: skip
+    assert len(all_.hits) == 40 and all_.seen_to is None
+    assert few.hits == all_.hits[: index_delta.NEAR_FACTOR * 3]
+    assert few.seen_to == few.hits[-1].distance

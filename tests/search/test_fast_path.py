@@ -277,6 +277,20 @@ def test_copies_of_a_photo_do_not_widen_later_searches(
     assert fetched == [initial_fetch(10)]
 
 
+def test_new_products_of_earlier_pages_take_no_places_of_later_ones(
+    app: App, sql: psycopg.Connection, slow: Slow
+) -> None:
+    """More of them than are compared: none is in the index, all are nearer than what is left."""
+    first = ask(app, 0)
+    sql.execute(COPIES)
+    copies = [sku for (sku,) in sql.execute("SELECT sku FROM product WHERE sku LIKE 'C%'")]
+    [vector] = vectors(app, [0])
+    slow.took()
+    query = Query(vector=vector, model_id=1, k=10, shown=tuple(copies))
+    assert seen(app.search.search(query)) == seen(first)
+    assert not slow.took()
+
+
 def test_a_widened_fetch_narrows_again(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
     add(app, {f"P{n:02}": [30 * n + m for m in range(30)] for n in range(12)})
     app.indexer.rebuild()
@@ -337,15 +351,17 @@ def test_the_statement_that_folds_is_planned_once_without_sequential_scans(
         found = app.search.search(query)
         app.search.search(replace(query, shown=found.shown))
     assert not slow.took()
-    [planned] = plans(app)
-    assert "duplicate_verdict" in planned and "calibration_pkey" in planned
-    assert "Seq Scan" not in planned and "embedding_m1_ivf1_idx" not in planned
-    nodes = zip(planned.splitlines(), planned.splitlines()[1:], strict=False)
-    whole = [
-        node for node, detail in nodes
-        if re.search("Index (Only )?Scan", node) and "Index Cond" not in detail
-    ]  # fmt: skip
-    assert all("model_active_idx" in node for node in whole), "an index is read completely"
+    first_page, later_page = plans(app)  # which passes over the pictures of the first
+    assert "CTE over" not in first_page and "CTE over" in later_page
+    for planned in (first_page, later_page):
+        assert "duplicate_verdict" in planned and "calibration_pkey" in planned
+        assert "Seq Scan" not in planned and "embedding_m1_ivf1_idx" not in planned
+        nodes = zip(planned.splitlines(), planned.splitlines()[1:], strict=False)
+        whole = [
+            node for node, detail in nodes
+            if re.search("Index (Only )?Scan", node) and "Index Cond" not in detail
+        ]  # fmt: skip
+        assert all("model_active_idx" in node for node in whole), "an index is read completely"
 
 
 def test_a_process_that_is_warm_answers_its_first_search_in_one_statement(

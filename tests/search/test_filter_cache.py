@@ -16,11 +16,13 @@ from app.bootstrap import App
 from app.db.engine import snapshot
 from app.db.queries import filter_snapshot, nearest, single_statement
 from app.db.queries.filter_snapshot import FilterIdList
-from app.index.faiss_index import AnnIndex, IdSelector
+from app.index.faiss_index import AnnIndex
+from app.index.id_selectors import IdSelector
 from app.search import fast_path
 from app.search.adaptive_fetch import RETRIAL_SEARCHES
 from app.search.filter_cache import FilterCache
 from app.search.filters import parse
+from app.search.retrieval import IndexFetch, deep_round
 from app.types import Query, SearchResult
 from support.colours import photo
 from support.copies import copied_for
@@ -258,7 +260,8 @@ def test_a_filtered_search_begins_in_the_nearest_lists_where_these_are_fewer_row
 ) -> None:
     tuned = {"nlist": 2000, "nprobe": {"10": 8, "200": nprobe}, "pool": {"10": 35, "200": 400}}
     index = AnnIndex(SimpleNamespace(ntotal=1_000_000, d=512), "rabitq", tuned)
-    assert fast_path._deeper_is_faster(index, 28, 12, share) == deeper
+    fetch = IndexFetch(12)
+    assert fast_path._is_faster(index, deep_round(fetch, share), fetch, share) == deeper
 
 
 def test_results_are_right_for_any_order_of_changes_and_open_transactions(

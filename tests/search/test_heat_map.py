@@ -16,14 +16,13 @@ from safetensors.torch import load_file, save_file
 from app.bootstrap import App
 from app.cli import cli
 from app.encoders.base import EMBEDDED, Encoder
-from app.encoders.clip_loading import _without_messages
 from app.encoders.loading import load_encoder
 from app.encoders.quantization import calibration_pictures
 from app.errors import BadImage, BadInput, NoRegions, NotReady, UnknownProduct
 from app.search.heat_map import HeatedPicture, heat_maps
 from support.colours import ColourEncoder, photo
 from support.shop import add, numbered
-from support.small_clip import save_small_clip
+from support.small_clip import save_small_clip, without_messages
 from support.small_dual_encoders import save_siglip2
 
 SIDE, PART = 240, 80
@@ -67,7 +66,7 @@ def shares(heat: np.ndarray, place: tuple[int, int]) -> tuple[bool, float]:
 def save_local(save: Callable[[Path], Path], folder: Path) -> Path:
     """A small model whose tokens depend on their own patch alone: drawn weights mix the patches of
     a picture and their places, where trained ones keep what a patch shows."""
-    with _without_messages():
+    with without_messages():
         save(folder)
     weights = load_file(folder / "model.safetensors")
     for name in weights:

@@ -83,12 +83,27 @@ def test_objects_that_do_not_lead_the_whole_are_regions_only(
         assert skus(result) == whole
 
 
+@pytest.mark.parametrize("lead", [None, -2.0])
+def test_objects_beyond_those_that_may_count_are_regions_only(
+    app: App, monkeypatch: pytest.MonkeyPatch, lead: float | None
+) -> None:
+    places = (FIRST, (10, 20, 120, 130)), (SECOND, (270, 20, 380, 130)), (5, (140, 170, 250, 280))
+    query = Query(picture=scene(*places), k=2, fold=True)
+    monkeypatch.setattr(regions, "LIMITS", {("", ""): ObjectLimits(lead=lead, most=3, merged=2)})
+    for _ in range(2):  # by several statements, then by one
+        result = app.search.search(query)
+        shown = [region.matches[0].product.sku for region in result.regions]
+        assert set(shown) == {sku(FIRST), sku(SECOND), sku(5)}
+        assert set(skus(result)) == set(shown[:2])
+
+
 def test_each_version_of_the_embedded_encoder_has_its_own_limits() -> None:
     first, second, quantized = (
         limits_of(Model(1, name, revision, 512, ""))
         for name, revision in (("embedded", "1-a"), ("embedded", "2-a"), ("embedded-int8", "2-a"))
     )
-    assert (first.sure, first.lead) == (0.7, None)
+    assert (first.sure, first.lead, first.most) == (0.7, None, 2)
+    assert (second.most, second.merged, second.exact) == (4, 2, 2)
     assert second == quantized and second.lead is not None and second.sure != first.sure
 
 

@@ -12,9 +12,12 @@ import pytest
 
 from app.bootstrap import App
 from app.db.queries import calibration, page_lookups
+from app.db.queries.single_statement import StatementRequest
 from app.duplicates import verdicts
 from app.duplicates.normalization import identity_key
+from app.index.faiss_index import AnnIndex
 from app.search import page_budget
+from app.search.retrieval import FetchRound, initial_fetch, nominate
 from app.types import Calibration, Count, CutOff, Filters, Product, Query, SearchResult
 from support.colours import photo
 from support.copies import copied_for
@@ -295,3 +298,52 @@ def test_a_product_that_is_added_again_meanwhile_is_not_shown_again(
 
     monkeypatch.setattr(page_lookups, earlier.__name__, added_again)
     assert "P08" not in [match.product.sku for match in app.search.search(asked).matches]
+
+
+def test_later_pages_ask_the_index_for_no_more_than_the_first(
+    app: App, slow: Slow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The pictures that were shown are passed over in the index."""
+    fast_path = app.search._fast_path
+    assert fast_path is not None
+    run, fetched, compared = fast_path._run, list[int](), list[int]()
+
+    def noted(index: AnnIndex, request: StatementRequest, fetch_round: FetchRound) -> Any:
+        fetched.append(fetch_round.n)
+        compared.append(len(nominate(index, request.vector, fetch_round).ids))
+        return run(index, request, fetch_round)
+
+    monkeypatch.setattr(fast_path, "_run", noted)
+    query = vector_query(app, 0)
+    for _ in range(5):
+        query = replace(query, shown=(*query.shown, *app.search.search(query).shown))
+    assert not slow.took()
+    assert fetched == compared == [initial_fetch(K)] * 5
+
+
+def test_a_picture_that_an_earlier_page_has_shown_finds_the_other_products_that_show_it(
+    app: App, slow: Slow
+) -> None:
+    add_products(app, [(Product(f"SHARE{n}", f"Orova lamp {n}"), [800]) for n in range(4)])
+    app.indexer.rebuild()
+    app.search.open_index()
+    slow.took()
+    query, pages = replace(vector_query(app, 800), k=2), list[list[str]]()
+    for _ in range(2):
+        found = app.search.search(query)
+        query = replace(query, shown=(*query.shown, *found.shown))
+        pages.append([match.product.sku for match in found.matches])
+    assert not slow.took()
+    assert pages == [["SHARE0", "SHARE1"], ["SHARE2", "SHARE3"]]
+
+
+def test_what_a_page_drops_as_shown_before_need_not_be_found_by_the_next(
+    app: App, slow: Slow
+) -> None:
+    query = replace(vector_query(app, 800), fold=True, k=2, shown=("SAME",))
+    products = [(Product(sku, "Orova lamp"), [800]) for sku in ("SAME", "AGAIN")]
+    add_products(app, products)
+    found = app.search.search(query)
+    assert [drop.sku for drop in found.dropped] == ["AGAIN"] and "AGAIN" in found.shown
+    later = app.search.search(replace(query, shown=(*query.shown, *found.shown)))
+    assert not slow.took() and not later.dropped and len(later.matches) == 2

@@ -23,6 +23,7 @@ from app.search.query_encoder import EncodedQuery
 from app.types import Calibration, CutOff, Query
 from support.colours import photo
 from support.copies import copied_for
+from support.recall_queries import few_queries
 from support.shop import add, numbered, vectors
 from support.text_encoder import TextEncoder, add_titled, ask, skus
 
@@ -122,6 +123,7 @@ def test_later_pages_are_as_thorough_as_the_first(
 ) -> None:
     """An IVF index must probe more lists for the hundredth product than for the first."""
     monkeypatch.setattr(faiss_index, "FLAT_ROWS", 100)
+    few_queries(monkeypatch)
     monkeypatch.setattr(faiss_index, "MIN_NPROBE", 1)
     add(app, numbered(1500))
     build = app.indexer.rebuild()
@@ -141,6 +143,7 @@ def test_products_of_many_pictures_are_looked_for_as_thoroughly(
 ) -> None:
     """Thirty pictures each: the second fetch round must probe deeper, not only fetch more."""
     monkeypatch.setattr(faiss_index, "FLAT_ROWS", 100)
+    few_queries(monkeypatch)
     monkeypatch.setattr(faiss_index, "MIN_NPROBE", 1)
     add(app, {f"M{n:02}": range(30 * n, 30 * n + 30) for n in range(60)})
     build = app.indexer.rebuild()
@@ -239,10 +242,32 @@ def test_a_page_that_drops_nearly_everything_is_given_up_with_a_reason(
     assert "stopped" not in (ask(app, k=5, near_match=0.0).plan.shortfall or "")
 
 
+def test_a_distance_that_covers_everything_leaves_one_product_of_one_retrieval(app: App) -> None:
+    add(app, numbered(900))
+    result = ask(app, k=5, near_match=2.0)
+    assert len(result.matches) == 1 and len(result.dropped) == MIN_DEDUPLICATED - 1
+    assert "ask for smaller distances" in (result.plan.shortfall or "")
+    none = ask(app, k=5, near_query=2.0)
+    assert not none.matches and len(none.dropped) == MIN_DEDUPLICATED
+
+
+def test_a_distance_that_covers_nearly_everything_is_given_up_after_two_retrievals(
+    app: App,
+) -> None:
+    add(app, numbered(900))
+    result = ask(app, k=5, near_match=1.9)
+    counts = result.plan.shortfall_counts
+    assert len(result.matches) == 1 and counts is not None
+    assert counts.gave_up_after == page_budget.FOLD_FACTOR * MIN_DEDUPLICATED
+    assert "ask for smaller distances" in (result.plan.shortfall or "")
+
+
 def test_a_page_that_takes_too_long_is_given_up_after_the_second_retrieval(
     app: App, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(page_budget, "PAGE_CPU_S", 0.0)
+    monkeypatch.setattr(page_budget, "WIDE_DISTANCE", 3.0)
+    monkeypatch.setattr(page_budget, "LARGEST_DISTANCE", 3.0)
     add(app, numbered(900))
     result = ask(app, k=5, near_match=2.0)
     size = page_budget.GROWTH_FACTOR * (
@@ -256,6 +281,8 @@ def test_words_beyond_the_most_candidates_are_not_read(
     app: App, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(page_budget, "MAX_CANDIDATES", 300)
+    monkeypatch.setattr(page_budget, "WIDE_DISTANCE", 3.0)
+    monkeypatch.setattr(page_budget, "LARGEST_DISTANCE", 3.0)
     add(app, numbered(900))
     result = app.search.search(Query(words="title", k=5, near_match=2.0))
     assert "stopped after 300 products" in (result.plan.shortfall or "")

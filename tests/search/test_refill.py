@@ -25,6 +25,7 @@ from conftest import Fill
 from support.colours import choose_colours
 from support.fallback import build_pgvector_index
 from support.random_catalogue import fill
+from support.recall_queries import few_queries
 from support.snapshots import differences, read
 
 ROWS = 1600
@@ -45,24 +46,31 @@ def fill_and_index(app: App, rows: int) -> None:
     build_pgvector_index(app)
 
 
+def fill_and_build(app: App, rows: int, path: str) -> None:
+    fill_and_index(app, rows)
+    with pytest.MonkeyPatch.context() as patch:
+        few_queries(patch)
+        if path == "ivf":
+            patch.setattr(faiss_index, "FLAT_ROWS", rows // 2)
+        assert (app.indexer.rebuild().kind == "flat") is (path == "flat")
+
+
 CATALOGUE = partial(fill_and_index, rows=ROWS)
+CATALOGUES = {path: partial(fill_and_build, rows=ROWS, path=path) for path in ("flat", "ivf")}
+"""Of the paths whose build is copied with the catalogue; for the others, CATALOGUE."""
 
 
 @pytest.fixture
-def database_url(filled_database: Callable[[Fill], str]) -> str:
-    return filled_database(CATALOGUE)
+def database_url(filled_database: Callable[[Fill], str], path: str) -> str:
+    return filled_database(CATALOGUES.get(path, CATALOGUE))
 
 
 @pytest.fixture
-def filled(path: str, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[App]:
+def filled(path: str, settings: Settings) -> Iterator[App]:
     """A catalogue for which this path answers while nothing has changed."""
-    if path == "ivf":
-        monkeypatch.setattr(faiss_index, "FLAT_ROWS", ROWS // 2)
     if path == "pgvector":
         settings = settings.model_copy(update={"exact_rows": 10})
     with App(settings, choose=choose_colours) as app:
-        if path in ("flat", "ivf"):
-            assert (app.indexer.rebuild().kind == "flat") is (path == "flat")
         expected = {"pgvector": "pgvector", "exact": "exact"}.get(path, "faiss")
         assert search(app, judged=False).path == expected
         yield app

@@ -6,6 +6,8 @@ The libraries are imported on use: each process collects all tests, and few run 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,6 +23,15 @@ _SHAPE = {
     "num_hidden_layers": 2,
     "num_attention_heads": 2,
 }
+
+
+@contextmanager
+def without_messages() -> Iterator[None]:
+    """Without what the libraries print while they load a model."""
+    from app.encoders.clip_loading import _without_messages
+
+    with _without_messages():
+        yield
 
 
 def save_small_clip(folder: Path, *, seed: int = 0) -> Path:

@@ -1,5 +1,8 @@
 """Small CLIP, SigLIP and SigLIP 2 models in the file layout of transformers: drawn weights, real
-loading code, meaningless vectors."""
+loading code, meaningless vectors.
+
+The libraries are imported on use: each process collects all tests, and few run those of models.
+"""
 
 from __future__ import annotations
 
@@ -7,19 +10,7 @@ import io
 import json
 from pathlib import Path
 
-import sentencepiece
 import torch
-from transformers import (
-    GemmaTokenizer,
-    Siglip2Config,
-    Siglip2Model,
-    Siglip2Tokenizer,
-    SiglipConfig,
-    SiglipModel,
-    SiglipVisionConfig,
-    SiglipVisionModel,
-)
-from transformers.models.siglip2.image_processing_pil_siglip2 import Siglip2ImageProcessorPil
 
 from support.small_clip import save_clip_parts
 
@@ -41,6 +32,8 @@ def save_bare_clip(folder: Path) -> Path:
 
 def save_siglip(folder: Path) -> Path:
     """The layout of google/siglip-base-patch16-224: its vocabulary is a file of sentencepiece."""
+    from transformers import SiglipConfig, SiglipModel
+
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(1)
         text = {**_TEXT, "vocab_size": _TRAINED}
@@ -59,6 +52,8 @@ def save_siglip(folder: Path) -> Path:
 
 def save_siglip2(folder: Path) -> Path:
     """The layout of google/siglip2-base-patch16-224: SigLIP's network, Gemma's vocabulary."""
+    from transformers import GemmaTokenizer, SiglipConfig, SiglipModel
+
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(2)
         config = SiglipConfig(text_config=dict(_TEXT), vision_config=dict(_VISION))
@@ -70,6 +65,9 @@ def save_siglip2(folder: Path) -> Path:
 
 def save_naflex(folder: Path) -> Path:
     """The layout of google/siglip2-base-patch16-naflex: pictures keep their ratio."""
+    from transformers import Siglip2Config, Siglip2Model, Siglip2Tokenizer
+    from transformers.models.siglip2.image_processing_pil_siglip2 import Siglip2ImageProcessorPil
+
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(3)
         vision = {**_SHAPE, "num_patches": 16, "patch_size": 8}
@@ -82,6 +80,8 @@ def save_naflex(folder: Path) -> Path:
 
 def save_picture_half(folder: Path) -> Path:
     """The picture network of a SigLIP alone."""
+    from transformers import SiglipVisionConfig, SiglipVisionModel
+
     SiglipVisionModel(SiglipVisionConfig(**_VISION)).save_pretrained(folder)
     _preprocessor(folder, "SiglipImageProcessor", resample=3)
     return folder
@@ -107,6 +107,8 @@ def _preprocessor(folder: Path, kind: str, *, resample: int) -> None:
 
 
 def _trained() -> bytes:
+    import sentencepiece
+
     model = io.BytesIO()
     sentencepiece.SentencePieceTrainer.train(
         sentence_iterator=iter(_CORPUS * 20), model_writer=model, vocab_size=60,

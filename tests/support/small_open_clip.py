@@ -7,13 +7,16 @@ import json
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
 from safetensors.numpy import save_file
-from transformers import CLIPTokenizerFast, T5Tokenizer
 
 from support.characters import vocabulary
+
+if TYPE_CHECKING:
+    from transformers import CLIPTokenizerFast, T5Tokenizer
 
 SIZES = ((64, 64), (331, 97), (61, 259), (45, 32))
 TEXTS = ("A red coat!", "  Été   &amp; winter_shoes ", "schÃ¶ne Jacke “XL”", "", "x" * 300)
@@ -212,6 +215,8 @@ def _clip_shapes() -> dict[str, tuple[int, ...]]:
 
 def _pieces() -> T5Tokenizer:
     """A tokenizer like that of SigLIP, whose pieces are single characters."""
+    from transformers import T5Tokenizer
+
     pieces = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", -9.0), ("▁", -1.0)]
     pieces += [(chr(code), -2.0) for code in range(33, 127)]
     assert len(pieces) <= _PIECES
@@ -219,4 +224,6 @@ def _pieces() -> T5Tokenizer:
 
 
 def _characters() -> CLIPTokenizerFast:
+    from transformers import CLIPTokenizerFast
+
     return CLIPTokenizerFast(vocab=vocabulary(), merges=[], model_max_length=77)

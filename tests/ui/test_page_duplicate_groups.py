@@ -120,6 +120,19 @@ def test_all_groups_of_a_page_are_accepted_at_once_and_undone_at_once(shop: App)
     assert verdicts(shop) == set()
 
 
+def test_one_group_is_accepted_at_once_and_undone_at_once(shop: App) -> None:
+    for sku in ("X", "Y"):
+        add_titled(shop, sku, "Oak chair", 7)
+    page = drawn("All groups")
+    assert labels(page).count("Accept this group") == 2
+    page = press(page, "Accept this group")
+    accepted = verdicts(shop)
+    assert accepted in ({("A", "B", True), ("A", "C", True)}, {("X", "Y", True)})
+    assert labels(page).count("Accept this group") == 1
+    press(page, "Undo: ")
+    assert verdicts(shop) == set()
+
+
 def test_similar_listings_can_be_declared_the_same(shop: App) -> None:
     page = drawn("Similar listings")
     assert "Same words, but their pictures differ (distance" in text_of(page)

@@ -60,6 +60,16 @@ def test_an_answer_is_recorded_with_the_name_and_the_next_pair_is_asked(
     assert "no two products are alike" in text_of(press(page, label))
 
 
+def test_the_page_says_how_far_the_review_is(catalogue: App) -> None:
+    add(catalogue, {"A": [1], "B": [1], "C": [2], "D": [2]})
+    page = drawn()
+    said = "4 of 4 products were compared · {} · {} so far"
+    assert page.caption[0].value == said.format("1 more pair waits", "0 verdicts")
+    page = press(page, "Different")
+    captions = [each.value for each in page.caption]
+    assert said.format("0 more pairs wait", "1 verdict") in captions
+
+
 def test_a_skipped_pair_is_not_recorded(catalogue: App) -> None:
     add(catalogue, {"A": [1], "B": [1]})
     page = press(drawn(), "Skip")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import psycopg
 import pytest
 from streamlit.testing.v1 import AppTest
+from streamlit.testing.v1.element_tree import Block
 
 from app.bootstrap import App
 from app.config import Settings
@@ -93,6 +94,41 @@ def test_the_button_builds_as_the_command_does(catalogue: App, sql: psycopg.Conn
     page = rebuilt(drawn())
     assert page.success[0].value.startswith("Build 1: 5 pictures in ")
     assert sql.execute("SELECT state FROM index_build").fetchall() == [("published",)]
+
+
+def test_what_still_runs_has_no_tick_and_moves_no_chart(catalogue: App) -> None:
+    add(catalogue, numbered(5))
+    catalogue.indexer.rebuild()
+    page = drawn()
+    before = places(page)
+    with psycopg.connect(str(catalogue.settings.database_url)) as other:
+        other.execute("LOCK TABLE index_chunk IN ACCESS EXCLUSIVE MODE")
+        page.button[0].click().run()
+        wait_until(
+            lambda: "Writing the index file" in services().background_build.progress.steps,
+            "the build does not come to its last step",
+        )
+        [shown] = page.run().status
+        assert (shown.state, shown.label) == ("running", "Writing the index file …")
+        assert [step.value.split(" ")[0] for step in shown.markdown] == [":material/check:"] * 3
+        assert places(page) == before
+    wait_until(lambda: not services().background_build.progress.running, "the build does not end")
+    assert (places(page.run()), len(page.status)) == (before, 0)
+
+
+def places(page: AppTest) -> dict[int, int]:
+    """How many charts each part of the page has, by its place."""
+    return {
+        place: len(part.get("vega_lite_chart"))
+        for place, part in page.main.children.items()
+        if isinstance(part, Block)
+    }
+
+
+def test_sizes_are_those_of_the_command_line(catalogue: App) -> None:
+    add(catalogue, numbered(5))
+    size = catalogue.indexer.rebuild().size
+    assert counted(drawn())["Size"] == f"{size / 1000:.1f} kB"
 
 
 def test_while_another_process_builds_the_page_shows_it(

@@ -18,7 +18,8 @@ from support.colours import photo
 from support.shop import add, numbered
 from support.sources import ingest, write_csv, write_photos
 
-pytestmark = pytest.mark.browser
+# One process runs all tests of pages: they share a browser.
+pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("search_page")]
 
 Open = Callable[..., Page]
 DATABASE = f"pages_{uuid4().hex[:12]}"

@@ -130,6 +130,12 @@ def test_button_and_picture_open_details_with_everything_and_text_is_literal_eve
     found.screenshot(path=artefacts / "details.png")
     expect(dialog.get_by_role("heading", name=title, exact=True)).to_be_visible()
     expect(dialog).to_contain_text(ODD_BRAND)
+    dialog.get_by_text("Show what matches").click()
+    for what in ("of Your photo", f"of {title}"):
+        heat = dialog.get_by_role("img", name=f"Heat map {what}").first
+        expect(heat).to_be_visible()
+        assert heat.evaluate("picture => picture.naturalWidth > 0")
+    found.screenshot(path=artefacts / "heat.png")
     found.keyboard.press("Escape")
     expect(dialog).to_have_count(0)
     settled(found)

@@ -22,8 +22,8 @@ from app.encoders.base import EncoderChoice
 from app.images.sandbox import PictureSandbox
 from app.ui import shared
 from app.ui.components import pins
-from app.ui.search_form.uploads import PHOTOS, PREVIEWS
-from app.ui.views.search import PAGES, VECTORS
+from app.ui.search_form.uploads import PHOTOS, PREVIEWS, VECTORS
+from app.ui.views.search import PAGES
 from conftest import Fill
 from support.colours import choose_colours, photo
 from support.concurrency import slots_occupied
@@ -380,6 +380,12 @@ def test_the_details_show_the_photo_beside_the_product_and_link_to_its_page(
     page = press(upload(visit(), 7), "Details")
     [details] = drawn(page, "class=details")
     assert "Your photo, for comparison" in details and "picture 1" in details
+    page = visit(sku="P0007")
+    first = skus(page)[0]
+    [details] = drawn(press(page, "Details"), "class=details")
+    assert "title P0007, for comparison" in details and f"title {first}, picture 1" in details
+    [details] = drawn(press(page, "View product"), "class=details")
+    assert "for comparison" not in details
     assert [link.proto.url for link in page.get("link_button")] == ["https://shop.test/7"]
     sql.execute("""UPDATE product SET attributes = '{"link": "javascript:alert(1)"}'""")
     assert press(page, "Details").get("link_button") == []
@@ -401,9 +407,53 @@ def test_pinned_products_stay_when_the_search_changes_and_are_exported(
     shown = {colour for _, colour in sheet.getcolors(1 << 20) or []}
     assert (sheet.width, len(shown) > 10) == (1400, True)
     assert pins.sheet_of(pinned, "PDF").startswith(b"%PDF")
-    assert "P0001" in "".join(drawn(press(page, "Pinned (2)"), "class=listing"))
+    dialog = press(page, "Pinned (2)")
+    assert "P0001" in "".join(drawn(dialog, "class=listing"))
+    [compared] = drawn(dialog, "class=compare")
+    assert compared.count("<img") == 2 and "=1+1" in compared and first in compared
     press(page, "*Unpin ")
     assert list(page.session_state[pins.PINS]) == [first]
+
+
+def test_a_search_by_photo_is_shared_as_a_link_until_it_expires(
+    goods: App, visit: Visit, sql: psycopg.Connection
+) -> None:
+    page = upload(visit(brand="Kestrel"), 7)
+    found, box = skus(page), (10, 10, 90, 90)
+    page = press(page, "Share")
+    shared_id = str(page.query_params["shared"])
+    assert ("photo" in page.query_params, skus(page)) == (False, found)
+    assert "Everybody with this link" in page.caption[0].value
+    assert page.code[0].value.endswith(f"?shared={shared_id}&brand=Kestrel")
+    [(preview,)] = sql.execute("SELECT preview FROM query_photo").fetchall()
+    assert preview != photo(7)
+    other = visit(shared=shared_id, brand="Kestrel")
+    assert (skus(other), other.code.len, alerts(other)) == (found, 0, [])
+    assert "Most similar first" in [each.value for each in other.caption]
+    assert widget(other, "number_input", "min_similarity").value is None
+    part = visit(shared=shared_id, box=",".join(map(str, box)))
+    assert skus(part)[0] == "P0007" and not part.exception
+    [details] = drawn(press(other, "Details"), "class=details")
+    assert "Your photo, for comparison" in details
+    sql.execute("UPDATE query_photo SET fingerprint = 'another'")
+    assert "another model" in alerts(visit(shared=shared_id))[0]
+    sql.execute("UPDATE query_photo SET expires_at = now()")
+    expired = visit(shared=shared_id)
+    assert "has expired" in alerts(expired)[0] and "Ask for a new link" in alerts(expired)[0]
+    assert alerts(press(expired, "Remove photo")) == []
+
+
+def test_a_search_that_cannot_be_shared_says_why_and_a_public_page_shares_none(
+    goods: App, visit: Visit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = upload(visit(), 7)
+    app = shared.services()
+    monkeypatch.setattr(app.photos, "_settings", app.settings.model_copy(update={"max_photos": 0}))
+    page = press(page, "Share")
+    assert "Too many searches are shared" in alerts(page)[0] and "photo" in page.query_params
+    public = app.settings.model_copy(update={"page_read_only": True})
+    monkeypatch.setattr(app, "settings", public)
+    assert not any(each.label == "Share" for each in page.run().button)
 
 
 def test_a_value_is_offered_with_its_count(goods: App, visit: Visit) -> None:

@@ -45,15 +45,14 @@ def share(least: int, most: int) -> st.SearchStrategy[float]:
 
 @st.composite
 def forms(draw: st.DrawFn) -> SearchFormState:
-    sku = draw(WORDS)
     years = draw(bounds(st.integers(-(2**31), 2**31 - 1)))
     prices = draw(bounds(st.integers(0, 10**9).map(lambda cents: cents / 100)))
-    link, photo = draw(WORDS), draw(WORDS)
+    name = draw(st.sampled_from(["photo", "shared", "link", "sku"]))
+    given = {name: draw(WORDS)}
     edges = [sorted(draw(st.lists(EDGE, min_size=2, max_size=2, unique=True))) for _ in "xy"]
     box = (edges[0][0], edges[1][0], edges[0][1], edges[1][1])
     return SearchFormState(
-        photo=photo, link="" if photo else link, sku="" if photo or link else sku,
-        box=draw(st.none() | st.just(box)) if photo or link else None,
+        **given, box=draw(st.none() | st.just(box)) if given[name] and name != "sku" else None,
         words=draw(WORDS), without=draw(WORDS),
         weight=draw(share(0, 1)), reader=draw(st.sampled_from(["automatic", "model", "catalogue"])),
         brand=draw(VALUES), category=draw(VALUES), colour=draw(VALUES),

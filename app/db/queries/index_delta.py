@@ -52,14 +52,20 @@ def has_future_stamps(connection: Connection, model_id: int) -> bool:
     return bool(connection.execute(text(sql), {"model": model_id}).scalar_one())
 
 
+NEAR_FACTOR = 4
+"""Products are looked up for this many times as many of the nearest pictures as are asked for. An
+index of compressed vectors may nominate hundreds more, only to find the nearest among them."""
+
 BUILD_COUNTS = """, (SELECT count(*) FROM delta) AS delta_rows,
+    (SELECT max(distance) FROM near) AS near_to,
     (SELECT count(*) FROM nominee) AS unchanged, (
         SELECT distance FROM nominee ORDER BY distance
         OFFSET greatest((SELECT count(*) FROM nominee) * CAST(%(known)s AS bigint)
             / cardinality(CAST(%(nominated)s AS bigint[])), 1) - 1 LIMIT 1
     ) AS reach"""
-"""Columns of HIT_COUNTS: the rows of the delta; the nominees that did not change, whether they pass
-the filter or not; and the distance of the last one of these that the build claims to know."""
+"""Columns of HIT_COUNTS: the rows of the delta; the distance of the last row whose products are
+looked up; the nominees that did not change, whether they pass the filter or not; and the distance
+of the last one of these that the build claims to know."""
 
 # A nominee counts only in the version that the build read; every row changed since is searched
 # exactly. A snapshot does not see a transaction that is at or above its xmax or was in progress.
@@ -77,7 +83,7 @@ WITH delta AS MATERIALIZED (
     FROM embedding AS e
     WHERE e.model_id = {model} AND e.changed_in = ANY(CAST(%(in_progress)s AS xid8[]))
     ORDER BY e.changed_in LIMIT %(allowed)s)
-), {moved}nominee AS MATERIALIZED (
+), {moved}{over}nominee AS MATERIALIZED (
     SELECT e.picture_id, e.vec <=> CAST(%(q)s AS halfvec) AS distance
     FROM embedding AS e
     WHERE e.model_id = {model} AND e.picture_id = ANY(CAST(%(nominated)s AS bigint[]))
@@ -85,9 +91,39 @@ WITH delta AS MATERIALIZED (
 ), hit AS MATERIALIZED (
     SELECT e.picture_id, e.distance, false AS fresh FROM nominee AS e WHERE true{shown}
   UNION ALL (
-    SELECT e.picture_id, e.distance, true FROM (SELECT * FROM delta{also}) AS e WHERE true{shown}
+    SELECT e.picture_id, e.distance, true
+    FROM (SELECT * FROM delta{but}{also}{besides}) AS e WHERE true{shown}
     ORDER BY e.distance, e.picture_id LIMIT %(n)s)
-)"""
+), near AS MATERIALIZED (
+    SELECT * FROM hit ORDER BY distance, picture_id LIMIT CAST(%(n)s AS bigint) * {near_factor}
+)""".replace("{near_factor}", str(NEAR_FACTOR))
+
+PASSED_OVER = {
+    "over": """over AS MATERIALIZED (
+    SELECT e.picture_id, e.vec <=> CAST(%(q)s AS halfvec) AS distance
+    FROM (
+        SELECT DISTINCT pp.picture_id
+        FROM unnest(CAST(%(passed)s AS bigint[])) AS passed(id)
+        JOIN product_picture AS pp ON pp.picture_id = passed.id
+        WHERE pp.product_id NOT IN (SELECT unnest(CAST(%(excluded)s AS bigint[])))
+    ) AS pp JOIN embedding AS e ON e.model_id = {model} AND e.picture_id = pp.picture_id
+), """,
+    "but": """ WHERE picture_id NOT IN (
+        SELECT unnest(CAST(%(passed)s AS bigint[]) || CAST(%(hidden)s AS bigint[])))""",
+    "besides": " UNION ALL SELECT * FROM over",
+}
+"""Placeholders of BUILD_AND_DELTA where the build has passed over the pictures of excluded products
+and the hidden ones: none of these takes a place among the rows of the delta, and those that other
+products show too are compared exactly."""
+
+NOTHING_PASSED_OVER = dict.fromkeys(PASSED_OVER, "")
+
+
+def passed_parts(model_id: int, *, passes: bool) -> dict[str, str]:
+    """The placeholders of PASSED_OVER, empty if the build passed over nothing."""
+    if not passes:
+        return NOTHING_PASSED_OVER
+    return PASSED_OVER | {"over": PASSED_OVER["over"].replace("{model}", str(model_id))}
 
 
 def nearest(
@@ -102,6 +138,7 @@ def nearest(
     k: int,
     excluded: Sequence[int],
     hidden: Sequence[int] = (),
+    passed: Sequence[int] = (),
     known: int | None,
     max_delta_rows: int,
     filter_clause: FilterClause = EVERYTHING,
@@ -113,14 +150,18 @@ def nearest(
     knows no such distance, but claims that its `known` nearest rows are among the nominees: the
     exact distance of the last of them takes the place of `seen_to`.
 
-    The `n` nearest rows of the delta are added. Pictures count only if a product that passes the
-    filter shows them. Also returns the number of rows in the delta, counted up to `max_delta_rows`
-    + 1; if it exceeds `max_delta_rows`, the candidates must not be used.
+    The `n` nearest rows of the delta are added. None of the pictures in `passed`, those of excluded
+    products, and in `hidden` is nominated; those of them that other products show are added too.
+    Pictures count only if a product that passes the filter shows them. Also returns the number of
+    rows in the delta, counted up to `max_delta_rows` + 1; if it exceeds `max_delta_rows`, the
+    candidates must not be used.
     """
     sql = (BUILD_AND_DELTA + PRODUCT_PAGE).format(
-        model=model.id, build=BUILD_COUNTS, **filter_clause.parts
-    )
+        model=model.id, build=BUILD_COUNTS, near="near", **filter_clause.parts,
+        **passed_parts(model.id, passes=bool(passed or hidden)),
+    )  # fmt: skip
     values = bound_values(build, nominated, n, max_delta_rows) | dict(filter_clause.values)
+    values["passed"] = list(passed)
     rows = fetch_rows(connection, sql, query, k, excluded, hidden, known=known, **values)
     return merged_candidates(rows, len(nominated), seen_to, known, n), rows[0].delta_rows
 
@@ -155,5 +196,7 @@ def merged_candidates(
         ends = [rows[0].reach if rows[0].unchanged * known >= nominated > 0 else 0.0]
     if fresh >= n:
         ends.append(farthest)
+    if held + fresh > NEAR_FACTOR * n:
+        ends.append(rows[0].near_to)
     vanished = nominated - held
     return candidates_from_rows(rows, min(ends, default=None), held + fresh, vanished)

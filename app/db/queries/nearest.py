@@ -28,12 +28,13 @@ The rest is for float32 sums, which differed by 1e-7 in 4,000 rows of 512 dimens
 BEST_PER_PRODUCT = """
 , best AS (
     SELECT DISTINCT ON (pp.product_id) pp.product_id, hit.picture_id, hit.distance
-    FROM hit JOIN product_picture AS pp USING (picture_id){passing}
-    WHERE pp.product_id <> ALL(CAST(%(excluded)s AS bigint[]))
+    FROM {near} AS hit JOIN product_picture AS pp USING (picture_id){passing}
+    WHERE pp.product_id NOT IN (SELECT unnest(CAST(%(excluded)s AS bigint[])))
         AND hit.picture_id <> ALL(CAST(%(hidden)s AS bigint[]))
     ORDER BY pp.product_id, hit.distance, hit.picture_id
 )"""
-"""From the CTE hit(picture_id, distance, fresh) to the products, each with its nearest picture."""
+"""From the CTE hit(picture_id, distance, fresh), or one of its nearest rows (`near`), to the
+products, each with its nearest picture."""
 
 PAGE = ", page AS (SELECT * FROM best ORDER BY distance, product_id LIMIT %(k)s)"
 """The `k` products with the nearest pictures."""
@@ -172,7 +173,7 @@ def exact(
 
     Products with an id in `excluded` and pictures with an id in `hidden` are left out.
     """
-    sql = (EXACT + PRODUCT_PAGE).format(model=model.id, build="", **EVERYTHING.parts)
+    sql = (EXACT + PRODUCT_PAGE).format(model=model.id, build="", near="hit", **EVERYTHING.parts)
     rows = fetch_rows(connection, sql, query, k, excluded, hidden, n=n)
     examined = rows[0].fresh
     return candidates_from_rows(rows, rows[0].farthest if examined >= n else None, examined)
@@ -197,8 +198,9 @@ def approximate(
     """
     pgvector_index.set_probes(connection, index.probes)
     sql = (APPROXIMATE + PRODUCT_PAGE).format(
-        model=model.id, dim=model.dim, named=index.condition, build="", **filter_clause.parts
-    )
+        model=model.id, dim=model.dim, named=index.condition, build="", near="hit",
+        **filter_clause.parts,
+    )  # fmt: skip
     rows = fetch_rows(connection, sql, query, k, excluded, hidden, n=n, **filter_clause.values)
     return candidates_from_rows(rows, rows[0].farthest or 0.0, rows[0].fresh)
 

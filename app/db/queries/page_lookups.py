@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import psycopg
@@ -17,7 +17,9 @@ from app.db.queries.match_counts import COUNT_LIMIT
 from app.types import Calibration, Count, Model, Vector
 
 OWN_VECTORS = """
-SELECT p.id, (
+SELECT p.id, coalesce((
+    SELECT array_agg(pp.picture_id) FROM product_picture AS pp WHERE pp.product_id = p.id
+    ), '{{}}') AS all_pictures, (
     SELECT string_agg(halfvec_send(e.vec), '' ORDER BY pp.position)
     FROM product_picture AS pp JOIN embedding AS e
         ON e.model_id = {model} AND e.picture_id = pp.picture_id
@@ -25,12 +27,17 @@ SELECT p.id, (
 FROM product AS p WHERE p.sku = $1"""
 
 EARLIER = """
-SELECT DISTINCT ON (p.id) p.id, {fields}, e.picture_id, e.vec <=> CAST($1 AS halfvec) AS distance
-    {vector}
+SELECT DISTINCT ON (p.id) p.id, {fields}, e.picture_id, e.vec <=> CAST($1 AS halfvec) AS distance,
+    array_agg(pp.picture_id) OVER (PARTITION BY p.id) AS all_pictures{vector}
 FROM product AS p JOIN product_picture AS pp ON pp.product_id = p.id
 JOIN embedding AS e ON e.model_id = {model} AND e.picture_id = pp.picture_id
 WHERE p.sku = ANY(CAST($2 AS text[]))
 ORDER BY p.id, distance, e.picture_id"""
+
+PICTURES_OF = """
+SELECT p.id, array_agg(pp.picture_id) AS all_pictures
+FROM product AS p JOIN product_picture AS pp ON pp.product_id = p.id
+WHERE p.sku = ANY(CAST($1 AS text[])) GROUP BY p.id"""
 
 EARLIER_BY_LIST = """
 SELECT DISTINCT ON (asked.list, p.id) asked.list, p.id, {fields}, e.picture_id,
@@ -56,16 +63,23 @@ SELECT p.id, {count} AS same_words FROM product AS p WHERE p.id = ANY(CAST($1 AS
 THUMBNAILS = "SELECT id, thumbnail FROM picture WHERE id = ANY(CAST($1 AS bigint[]))"
 
 
-def own_vectors(
-    connection: psycopg.Connection[Any], model: Model, sku: str
-) -> tuple[int, NDArray[np.float32]] | None:
-    """The id of a product and the embeddings of its pictures in their order, (n, dim), float32;
-    None if there is no such product."""
+class OwnVectors(NamedTuple):
+    """A product by id, the embeddings of its pictures in their order, (n, dim), float32, and the
+    ids of all of its pictures."""
+
+    id: int
+    vectors: NDArray[np.float32]
+    pictures: tuple[int, ...]
+
+
+def own_vectors(connection: psycopg.Connection[Any], model: Model, sku: str) -> OwnVectors | None:
+    """The product that a query asks with; None if there is no such product."""
     rows = _rows(connection, OWN_VECTORS.format(model=model.id), [sku])
     if not rows:
         return None
     packed = rows[0].pictures or b""
-    return int(rows[0].id), fold_pictures.unpacked(packed, model).astype(np.float32)
+    vectors = fold_pictures.unpacked(packed, model).astype(np.float32)
+    return OwnVectors(int(rows[0].id), vectors, tuple(rows[0].all_pictures))
 
 
 def earlier(
@@ -78,12 +92,18 @@ def earlier(
 ) -> Sequence[Any]:
     """The products with these skus that have a picture with an embedding.
 
-    Rows of id, the fields of a product, and picture_id and distance of the picture nearest to
-    `vector`, shape (dim,); with `vectors` also its embedding (`vector`, packed).
+    Rows of id, the fields of a product, picture_id and distance of the picture nearest to `vector`,
+    shape (dim,), and the ids of all its embedded pictures (`all_pictures`); with `vectors` also the
+    embedding of the nearest one (`vector`, packed).
     """
     packed = ", halfvec_send(e.vec) AS vector" if vectors else ""
     sql = EARLIER.format(model=model.id, fields=products.FIELDS, vector=packed)
     return _rows(connection, sql, [HalfVector(vector), list(skus)])
+
+
+def pictures_of(connection: psycopg.Connection[Any], skus: Sequence[str]) -> Sequence[Any]:
+    """The products with these skus that have a picture: rows of id and `all_pictures` (ids)."""
+    return _rows(connection, PICTURES_OF, [list(skus)])
 
 
 def earlier_by_list(

@@ -138,6 +138,13 @@ def by_id(connection: Connection, ids: Sequence[int]) -> dict[int, Product]:
     return {row.id: product_from_row(row) for row in rows}
 
 
+def pictures_of(connection: Connection, ids: Sequence[int]) -> tuple[int, ...]:
+    """The pictures (ids) of the products with these ids."""
+    sql = """SELECT DISTINCT picture_id FROM product_picture
+        WHERE product_id = ANY(CAST(%(ids)s AS bigint[]))"""
+    return tuple(connection.exec_driver_sql(sql, {"ids": list(ids)}).scalars())
+
+
 def with_same_words(
     connection: Connection, keys: Sequence[str], limit: int
 ) -> dict[str, SameWords]:

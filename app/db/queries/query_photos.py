@@ -13,13 +13,17 @@ from sqlalchemy import Connection, text
 
 @dataclass(frozen=True, slots=True)
 class QueryPhotoRow:
-    """A row of `query_photo`: `vector` are the bytes of float32 numbers, little-endian."""
+    """A row of `query_photo`: `vector` are the bytes of float32 numbers, little-endian.
+
+    `expires` is known of rows that were read.
+    """
 
     id: str
     fingerprint: str
     vector: bytes
     objects: Mapping[str, Any] | None
     preview: bytes
+    expires: datetime | None = None
 
 
 def insert(connection: Connection, photo: QueryPhotoRow, minutes: float) -> datetime:
@@ -44,7 +48,7 @@ def find(connection: Connection, id_: str) -> QueryPhotoRow | None:
     """The photo with this id; None if there is none, or if it has expired."""
     row = connection.execute(
         text(
-            """SELECT id, fingerprint, vector, objects, preview FROM query_photo
+            """SELECT id, fingerprint, vector, objects, preview, expires_at FROM query_photo
             WHERE id = :id AND expires_at > now()"""
         ),
         {"id": id_},
@@ -52,7 +56,7 @@ def find(connection: Connection, id_: str) -> QueryPhotoRow | None:
     if row is None:
         return None
     return QueryPhotoRow(
-        row.id, row.fingerprint, bytes(row.vector), row.objects, bytes(row.preview)
+        row.id, row.fingerprint, bytes(row.vector), row.objects, bytes(row.preview), row.expires_at
     )
 
 

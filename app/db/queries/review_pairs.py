@@ -131,6 +131,14 @@ def near_pairs(
     return [NearPair((row.sku_a, row.sku_b), row.distance, row.category) for row in rows]
 
 
+def counts(connection: Connection) -> tuple[int, int]:
+    """How many products and how many verdicts there are."""
+    row = connection.execute(
+        text("SELECT (SELECT count(*) FROM product), (SELECT count(*) FROM duplicate_verdict)")
+    ).one()
+    return row[0], row[1]
+
+
 def distances(
     connection: Connection, model: Model, pairs: Sequence[SkuPair]
 ) -> dict[SkuPair, float]:

@@ -98,7 +98,7 @@ class StatementRequest:
 
     `vector` is the query, shape (dim,), rounded to float16. `listed` is the cached list of the
     pictures that pass `filter_clause`, if there is a filter. `excluded` are product ids, `hidden`
-    picture ids. `extras`
+    picture ids, `passed` the pictures of the excluded products that the build passed over. `extras`
     is what the rows have besides the details.
     """
 
@@ -111,7 +111,13 @@ class StatementRequest:
     listed: FilterIdList | None = None
     excluded: tuple[int, ...] = ()
     hidden: tuple[int, ...] = ()
+    passed: tuple[int, ...] = ()
     extras: PageExtras | None = None
+
+    @property
+    def passes(self) -> bool:
+        """Whether the build passed over pictures."""
+        return bool(self.passed or self.hidden)
 
 
 class FilterListOutdated(Exception):
@@ -148,6 +154,7 @@ def search(
         "nominated": array_literal(nominated.tolist()),
         "excluded": array_literal(request.excluded),
         "hidden": array_literal(request.hidden),
+        "passed": array_literal(request.passed),
         "snapshot": request.build.snapshot,
         "in_progress": request.build.in_progress,
         "cluster": cluster,
@@ -165,7 +172,9 @@ def search(
         if extras.folds:
             values |= {"earlier": list(extras.earlier), "shared": str(extras.shared)}
     kind = None if extras is None else (extras.folds, extras.vectors)
-    sql, names = _statement(request.model.id, request.filter_clause.condition, kind)
+    sql, names = _statement(
+        request.model.id, request.filter_clause.condition, kind, passes=request.passes
+    )
     with psycopg.RawCursor(connection, row_factory=namedtuple_row) as cursor:
         rows: Sequence[Any] = cursor.execute(
             sql,
@@ -196,17 +205,20 @@ def array_literal(numbers: Iterable[int | str]) -> str:
 
 @lru_cache(maxsize=64)
 def _statement(
-    model_id: int, condition: str, kind: tuple[bool, bool] | None
+    model_id: int, condition: str, kind: tuple[bool, bool] | None, *, passes: bool
 ) -> tuple[str, tuple[str, ...]]:
     """The statement with numbered placeholders, and the names of their values in order.
 
     `kind` is whether it folds, and whether it reads vectors (None: neither, and no more products
-    than are shown).
+    than are shown); `passes` whether the build passed over pictures.
     """
     parts = FilterClause(condition).parts | (
         filter_snapshot.template_parts(model_id) if condition else {}
     )
-    hits = (index_delta.BUILD_AND_DELTA + nearest.BEST_PER_PRODUCT).format(model=model_id, **parts)
+    parts |= index_delta.passed_parts(model_id, passes=passes)
+    hits = (index_delta.BUILD_AND_DELTA + nearest.BEST_PER_PRODUCT).format(
+        model=model_id, near="near", **parts
+    )
     folds, vectors = kind or (False, False)
     ctes = nearest.PAGE if kind is None else fold_parts.PLACES
     columns, joins = "", ""

@@ -114,10 +114,10 @@ LISTED = """
         row_number() OVER (PARTITION BY list ORDER BY distance, product_id) AS place
     FROM best
 ), listed AS MATERIALIZED (
-    SELECT ranked.*, ranked.place <= CASE WHEN list = 1 OR (SELECT yes FROM merging)
+    SELECT ranked.*, {merges} AS merges, ranked.place <= CASE WHEN {merges}
         THEN CAST(%(thumbnails)s AS bigint) ELSE CAST(%(thumbnails_apart)s AS bigint) END
         AS detailed
-    FROM ranked WHERE ranked.place <= CASE WHEN list = 1 OR (SELECT yes FROM merging)
+    FROM ranked WHERE ranked.place <= CASE WHEN {merges}
         THEN CAST(%(k)s AS bigint) ELSE CAST(%(k_apart)s AS bigint) END
 ), own AS MATERIALIZED (
     SELECT listed.*, p.identity_key, {fields},
@@ -128,6 +128,10 @@ LISTED = """
 """From the hits to the first products of each list, with those of the pictures that are shown
 (`detailed`): more in lists that are merged into one. Of equal distances that of the first vector
 counts, then that of the picture with the smaller id."""
+
+MERGES = """ranked.list = 1
+        OR (ranked.list <= CAST(%(merged)s AS bigint) AND (SELECT yes FROM merging))"""
+"""Whether a list counts on the photo's own page."""
 
 ROWS = """
 SELECT page.list, page.product_id, page.picture_id, page.distance, told.*,
@@ -145,8 +149,7 @@ ORDER BY page.row"""
 """One row at least; what is told of all is in the first one only."""
 
 FOLD_COLUMNS = f""", CASE WHEN page.repeated THEN {SHARING} END AS sharing,
-    CASE WHEN page.detailed AND (page.list = 1 OR (SELECT yes FROM merging))
-        THEN {{same_words}} END AS same_words,
+    CASE WHEN page.detailed AND page.merges THEN {{same_words}} END AS same_words,
     page.is_first AND {COMPARED} AS compared,
     CASE WHEN page.is_first THEN {PICTURES} END AS pictures,
     CASE WHEN page.row = 1 THEN {VERDICTS} END AS verdicts,
@@ -171,9 +174,9 @@ class ListsRequest:
 
     Vectors have shape (dim,) and are rounded to float16; `n` pictures are nominated for each. Of
     the first list `k` products are returned, and the thumbnails of the first `thumbnails`; of the
-    others `k_apart` and `thumbnails_apart`, or as many if the best of the second list is more
-    similar than that of the first by `lead` (None: always). `listed`, `excluded`, `hidden` and
-    `extras` are as in `StatementRequest`.
+    others `k_apart` and `thumbnails_apart`, but of the first `merged` lists as many as of the first
+    if the best of the second is more similar than that of the first by `lead` (None: always).
+    `listed`, `excluded`, `hidden` and `extras` are as in `StatementRequest`.
     """
 
     model: Model
@@ -183,6 +186,7 @@ class ListsRequest:
     k_apart: int
     thumbnails: int
     thumbnails_apart: int
+    merged: int
     lead: float | None = None
     filter_clause: FilterClause = EVERYTHING
     excluded: tuple[int, ...] = ()
@@ -258,8 +262,8 @@ def search(
         _candidates(own, list(islice(counted, len(vectors))), request.n)
         for own, vectors in zip(by_list, request.lists, strict=True)
     ]
-    others = request.k if first.leads else request.k_apart
-    ks = [request.k, *[others] * (len(by_list) - 1)]
+    merged = request.merged if first.leads else 1
+    ks = [request.k if place < merged else request.k_apart for place in range(len(by_list))]
     lag = None if first.lag is None else float(first.lag)
     return ListsResult(candidates, by_list, ks, first.delta_rows, lag)
 
@@ -296,6 +300,7 @@ def _values(request: ListsRequest, nominated: Sequence[Nominated]) -> dict[str, 
         "k_apart": str(request.k_apart),
         "thumbnails": str(request.thumbnails),
         "thumbnails_apart": str(request.thumbnails_apart),
+        "merged": str(request.merged),
         "lead": None if request.lead is None else str(request.lead),
         **(request.listed.values if request.listed else {}),
         **request.filter_clause.values,
@@ -315,7 +320,9 @@ def _statement(
     parts = FilterClause(condition).parts | (
         filter_snapshot.template_parts(model_id, "e.vec") if condition else {}
     )
-    sql = (NEAR + LISTED).format(model=model_id, fields=fold_parts.PRODUCT_FIELDS, **parts)
+    sql = (NEAR + LISTED).format(
+        model=model_id, fields=fold_parts.PRODUCT_FIELDS, merges=MERGES, **parts
+    )
     folds, vectors = kind or (False, False)
     columns, joins = "", ""
     if vectors:

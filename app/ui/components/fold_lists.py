@@ -45,15 +45,24 @@ def draw_group(
     group: DuplicateGroup,
     thumbnails: Thumbnails,
     not_the_same: Callable[[str, str], None] | None,
+    accept: Callable[[DuplicateGroup], None] | None,
 ) -> None:
-    """Draw a group; `not_the_same` is called with the skus of the keeper and of a member.
+    """Draw a group; `not_the_same` is called with the skus of the keeper and of a member, `accept`
+    with the group.
 
-    Without it no buttons are drawn.
+    Without them no buttons are drawn.
     """
     with st.container(border=True):
         kept = group.keeper.product
         name = escape_markdown(display_name(kept))
-        st.markdown(f"**{name}** · {len(group.skus)} listings are one product")
+        with st.container(horizontal=True, vertical_alignment="center"):
+            st.markdown(f"**{name}** · {len(group.skus)} listings are one product")
+            if accept is not None and open_pairs(group):
+                st.button(
+                    "Accept this group", key=f"accept {kept.sku!r}", icon=":material/check:",
+                    on_click=accept, args=(group,),
+                    help="Record that all of them are the same product",
+                )  # fmt: skip
         with st.container(horizontal=True):
             with st.container(width=FIGURE_WIDTH):
                 st.html(figure_html(kept, thumbnails, "shown for the group"))
@@ -61,6 +70,13 @@ def draw_group(
                 _draw_member(kept.sku, fold, thumbnails, not_the_same)
         if len(group.folded) > MAX_MEMBERS:
             st.caption(f"and {len(group.folded) - MAX_MEMBERS} more")
+
+
+def open_pairs(group: DuplicateGroup) -> list[tuple[str, str]]:
+    """The skus of the keeper and of each member that no verdict joins to it."""
+    return [
+        (group.keeper.sku, fold.candidate.sku) for fold in group.folded if fold.evidence != VERDICT
+    ]
 
 
 def draw_similar(

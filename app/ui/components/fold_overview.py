@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TypeVar
 
 import streamlit as st
 
 from app.bootstrap import App
+from app.duplicates.groups import DuplicateGroup
 from app.duplicates.report import CatalogueFolds, catalogue_folds
 from app.duplicates.verdicts import Decision, decide_all, undo
 from app.errors import LookalikeError
-from app.ui.components.fold_lists import draw_group, draw_similar, drawn_skus, skus_of_pairs
+from app.ui.components.fold_lists import (
+    draw_group,
+    draw_similar,
+    drawn_skus,
+    open_pairs,
+    skus_of_pairs,
+)
 from app.ui.formatting import escape_markdown
 from app.ui.sign_in import require_name
 
@@ -43,22 +51,20 @@ def show_groups(app: App) -> None:
         st.info(f"No two products of {_where(folds)} are duplicates.")
     name = _name(app) if groups else None
     page = _page(groups, "groups")
-    open_pairs = [
-        (group.keeper.sku, fold.candidate.sku)
-        for group in page
-        for fold in group.folded
-        if fold.evidence != "verdict"
-    ]
-    if name is not None and open_pairs:
+    undecided = [pair for group in page for pair in open_pairs(group)]
+    if name is not None and undecided:
         st.button(
             f"Accept all on this page ({len(page)})", type="primary", key="accept all",
-            on_click=_decide, args=(app, open_pairs, True, name),
+            on_click=_decide, args=(app, undecided, True, name),
             help="Record that the products of these groups are the same",
         )  # fmt: skip
     thumbnails = app.catalog.thumbnails([sku for group in page for sku in drawn_skus(group)])
     not_the_same = _decider(app, False, name)
+    accept = None
+    if name is not None:
+        accept = partial(_accept, app, name)
     for group in page:
-        draw_group(group, thumbnails, not_the_same)
+        draw_group(group, thumbnails, not_the_same, accept)
     _draw_refresh()
 
 
@@ -178,6 +184,10 @@ def _decide(app: App, pairs: Sequence[tuple[str, str]], same: bool, name: str) -
         remember(summary, bulk.recorded)
     refused = " ".join(bulk.refused)
     st.session_state[MESSAGE] = ("refused", refused) if refused else ("done", f"{summary}.")
+
+
+def _accept(app: App, name: str, group: DuplicateGroup) -> None:
+    _decide(app, open_pairs(group), True, name)
 
 
 def _undo(app: App) -> None:

@@ -90,7 +90,7 @@ def _chart(builds: Sequence[Build]) -> alt.Chart:
             "build": build.id,
             "kind": build.kind,
             "rows": build.rows,
-            "size": build.size / (1 << 20),
+            "size": build.size / 1e6,
             "all searches": build.recall_at_10,
             "with filters": build.recall_filtered,
         }

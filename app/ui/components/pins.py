@@ -12,7 +12,9 @@ import streamlit as st
 from app.images.thumbnails import open_thumbnail
 from app.search.explain import price_text
 from app.types import Product
+from app.ui.components.comparison import MAX_PRODUCTS, comparison_html
 from app.ui.components.fold_lists import FIGURE_WIDTH, figure_html
+from app.ui.components.product_cards import display_name
 from app.ui.csv_export import csv_bytes
 from app.ui.formatting import escape_markdown
 from app.ui.shared import uninterrupted
@@ -75,6 +77,9 @@ def _draw_dialog(pins: Sequence[Pin]) -> None:
             )  # fmt: skip
         if st.button("Remove all", type="tertiary", key="unpin-all", on_click=clear):
             st.rerun()
+    if len(pins) > 1:
+        _draw_comparison(pins)
+        st.subheader("All pinned", anchor=False)
     with st.container(horizontal=True):
         for pin in pins:
             with st.container(width=FIGURE_WIDTH):
@@ -86,6 +91,19 @@ def _draw_dialog(pins: Sequence[Pin]) -> None:
                     args=(pin.product, pin.thumbnail),
                 ):  # fmt: skip
                     st.rerun()
+
+
+def _draw_comparison(pins: Sequence[Pin]) -> None:
+    """Draw the products that are chosen, at first the last ones, side by side."""
+    products = {pin.product.sku: pin for pin in pins}
+    skus = list(products)
+    chosen = st.multiselect(
+        f"Compare up to {MAX_PRODUCTS}", skus, default=skus[-MAX_PRODUCTS:],
+        max_selections=MAX_PRODUCTS, key="pins-compared", select_all=False,
+        format_func=lambda sku: f"{display_name(products[sku].product)} ({sku})",
+    )  # fmt: skip
+    if len(chosen) > 1:
+        st.html(comparison_html([(products[s].product, products[s].thumbnail) for s in chosen]))
 
 
 def csv_of(pins: Sequence[Pin]) -> bytes:

@@ -4,17 +4,30 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from html import escape
+from typing import TYPE_CHECKING
 
 import streamlit as st
 
 from app.search.explain import price_text, same_picture_text, similar_number
-from app.types import Folded, Match, Product, ProductDetails, SearchResult, SimilarListing
+from app.types import (
+    Folded,
+    Match,
+    Product,
+    ProductDetails,
+    Region,
+    SearchResult,
+    SimilarListing,
+)
 from app.ui.components.answer_footer import drop_text
 from app.ui.components.fold_lists import FIGURE_WIDTH, REASONS, Thumbnails, figure_html
 from app.ui.components.product_cards import display_name
 from app.ui.formatting import escape_markdown, img_tag
 from app.ui.shared import errors_as_text, services, uninterrupted
+
+if TYPE_CHECKING:
+    from app.search.heat_map import MatchHeat  # importing it loads the drawing of heat maps
 
 REQUESTED = "search_details"
 SIMILAR_REQUESTED = "search_similar"
@@ -23,6 +36,18 @@ SIMILAR_REQUESTED = "search_similar"
 
 PAGE_NAMES = ("link", "url", "product_url", "product_link", "onlineStoreUrl")
 """Attributes that hold the URL of a product's page."""
+
+
+@dataclass(frozen=True, slots=True)
+class AskedPicture:
+    """The picture that was searched with: a preview (JPEG), its file, the region of it, and its
+    name; that of a product has its sku."""
+
+    preview: bytes
+    data: bytes
+    region: Region | None
+    name: str = "Your photo"
+    sku: str | None = None
 
 
 @uninterrupted
@@ -38,10 +63,10 @@ def request_similar(sku: str) -> None:
 
 
 def show(
-    result: SearchResult | None, asked: bytes | None, more_like: Callable[[str], None]
+    result: SearchResult | None, asked: AskedPicture | None, more_like: Callable[[str], None]
 ) -> None:
-    """Draw a dialog, if requested; `result` is the current search result and `asked` the photo
-    (JPEG) that was searched with, if there are any."""
+    """Draw a dialog, if requested; `result` is the current search result and `asked` the picture
+    that was searched with, if there are any."""
     _show_similar(result)
     sku: str | None = st.session_state.pop(REQUESTED, None)
     if sku is None:
@@ -102,12 +127,20 @@ def _listing_text(listing: SimilarListing) -> str:
 def _draw(
     details: ProductDetails,
     result: SearchResult | None,
-    asked: bytes | None,
+    asked: AskedPicture | None,
     more_like: Callable[[str], None],
 ) -> None:
-    pictures = _pictures_html(details, asked)
-    st.html(f"<div class=details>{pictures}{_facts_html(details)}</div>")
     sku = details.product.sku
+    if asked is not None and asked.sku == sku:
+        asked = None  # it would be compared with itself
+    heat = None
+    if asked is not None and details.pictures and services().encoders.active().maps_regions:
+        heat = _heat_if_chosen(asked, sku)
+    if asked is not None and heat is not None:
+        pictures = _heat_html(details, asked, heat)
+    else:
+        pictures = _pictures_html(details, asked)
+    st.html(f"<div class=details>{pictures}{_facts_html(details)}</div>")
     matches = result.matches if result is not None else ()
     match = next((each for each in matches if each.product.sku == sku), None)
     if match is not None and result is not None:
@@ -122,6 +155,32 @@ def _draw(
             st.link_button("Product page", address, icon=":material/open_in_new:")
 
 
+def _heat_if_chosen(asked: AskedPicture, sku: str) -> MatchHeat | None:
+    """Draw the switch of the heat map; returns the map if it is on."""
+    if not st.toggle(
+        "Show what matches", key="heat",
+        help="Warm colours mark the parts of both pictures that made them alike.",
+    ):  # fmt: skip
+        return None
+    with errors_as_text("a heat map"), services().admission.admitted():
+        return services().explainer.explain(
+            services().uploads.file(asked.data), sku, region=asked.region, untrusted=True
+        )
+    return None
+
+
+def _heat_html(details: ProductDetails, asked: AskedPicture, heat: MatchHeat) -> str:
+    """The picture that was searched with, and the product's most similar one, with their heat."""
+    name, other = display_name(details.product), asked.name
+    photo = img_tag(heat.photo.jpeg(), f"Heat map of {other}: what {name} has in common with it")
+    product = img_tag(heat.product.jpeg(), f"Heat map of {name}: what {other} has in common")
+    return (
+        f"<div class=pictures><figure>{photo}<figcaption class=faint>{escape(other)}</figcaption>"
+        f"</figure><figure>{product}<figcaption class=faint>{escape(name)}, similarity "
+        f"{heat.similarity:.2f}</figcaption></figure></div>"
+    )
+
+
 def product_page(product: Product) -> str | None:
     """The URL of the product's page in the shop, if the catalogue has one."""
     for name in PAGE_NAMES:
@@ -131,8 +190,8 @@ def product_page(product: Product) -> str | None:
     return None
 
 
-def _pictures_html(details: ProductDetails, asked: bytes | None) -> str:
-    """The pictures of a product, beside the photo that was searched with."""
+def _pictures_html(details: ProductDetails, asked: AskedPicture | None) -> str:
+    """The pictures of a product, beside the one that was searched with."""
     name = display_name(details.product)
     figures = [
         f"<figure>{img_tag(picture.thumbnail, f'{name}, picture {place}')}"
@@ -143,8 +202,8 @@ def _pictures_html(details: ProductDetails, asked: bytes | None) -> str:
     own = ""
     if asked is not None:
         own = (
-            f"<figure>{img_tag(asked, 'Your photo, for comparison')}"
-            "<figcaption class=faint>Your photo</figcaption></figure>"
+            f"<figure>{img_tag(asked.preview, f'{asked.name}, for comparison')}"
+            f"<figcaption class=faint>{escape(asked.name)}</figcaption></figure>"
         )
     no_picture = "<p class=faint>This product has no picture.</p>"
     return f"<div class=pictures>{own}{''.join(figures) or no_picture}</div>"

@@ -33,9 +33,10 @@ def _draw_progress(app: App) -> None:
     progress = app.background_build.progress
     if not progress.running:
         st.rerun()
-    with st.status(escape_markdown(f"{progress.steps[-1]} …"), expanded=True):
-        for step in progress.steps[:-1]:
-            st.write(escape_markdown(step))
+    # As a context manager it would end as complete, with a tick.
+    shown = st.status(escape_markdown(f"{progress.steps[-1]} …"), expanded=True, state="running")
+    for step in progress.steps[:-1]:
+        shown.write(f":material/check: {escape_markdown(step)}")
 
 
 def _draw_result(progress: BuildProgress) -> None:

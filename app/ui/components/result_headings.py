@@ -49,7 +49,7 @@ def _note(page: SortedPage, form: SearchFormState) -> str:
         return NO_CLOSE_MATCH + (f" {WHOLE_PHOTO}" if form.box is not None else f" {WAYS_ON}")
     if page.of is not None:
         return f"The {page.of} best matches, {sorting.LABELS[form.sort].lower()}"
-    return "Most similar first" if form.photo or form.link or form.sku else "Best match first"
+    return "Most similar first" if form.compares else "Best match first"
 
 
 def _draw_note(text: str) -> None:

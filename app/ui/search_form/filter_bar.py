@@ -238,7 +238,7 @@ def _range_filter(name: str, low: Decimal | int | None, high: Decimal | int | No
 def _options(*, searching: bool, reads_words: bool) -> None:
     """What is changed rarely; only what makes a difference for this query and model."""
     form = current()
-    pictured = bool(form.photo or form.link or form.sku)
+    pictured = form.compares
     with st.popover(_label("options", count_changed(form, OPTIONS)), key="search_options_box"):
         if pictured:
             st.number_input(

@@ -13,8 +13,9 @@ from app.images.upload_store import StoredPicture
 from app.types import Region, RegionMatches
 from app.ui.components import photo_box, pins, product_dialog
 from app.ui.components.product_cards import display_name
+from app.ui.components.product_dialog import AskedPicture
 from app.ui.formatting import escape_markdown, img_tag
-from app.ui.search_form import recent, uploads
+from app.ui.search_form import recent, share, uploads
 from app.ui.search_form.session_state import bound, current, put, refer_to, update
 from app.ui.search_form.state import PercentBox, SearchFormState, to_region
 from app.ui.search_form.uploads import PictureFile, PreviewedPhoto
@@ -35,12 +36,14 @@ DOWNLOADED = "search_downloaded"
 class PictureInput:
     """The pictures of a search, and the region of the first one.
 
-    `invalid`: something was given that cannot be searched with, and the page shows why.
+    `invalid`: something was given that cannot be searched with, and the page shows why. `asked` is
+    what the details of a result are shown beside.
     """
 
     photos: tuple[PreviewedPhoto, ...] = ()
     region: Region | None = None
     invalid: bool = False
+    asked: AskedPicture | None = None
 
 
 def draw() -> PictureInput:
@@ -56,6 +59,8 @@ def draw() -> PictureInput:
     form = current()
     if form.photo:
         return _draw_photos(uploads.photos_of(form.photo))
+    if form.shared:
+        return _draw_shared(form)
     if form.link:
         return _link(form)
     return _product(form.sku) if form.sku else PictureInput()
@@ -66,6 +71,15 @@ def _camera() -> None:
     box = st.popover("Camera", icon=":material/photo_camera:", key="camera_box", on_change="rerun")
     if box.open:
         box.camera_input("Take a photo", key=uploads.CAMERA, on_change=uploads.take_shot)
+
+
+def _draw_shared(form: SearchFormState) -> PictureInput:
+    """Draw a stored photo, of which there are vectors and a preview."""
+    photo = share.opened(form.shared, uploads.vectors(), to_region(form.box))
+    if photo is not None:
+        return _draw_previews((photo,))
+    st.button("Remove photo", on_click=refer_to)
+    return PictureInput(invalid=True)
 
 
 def _link(form: SearchFormState) -> PictureInput:
@@ -98,10 +112,12 @@ def _download(url: str) -> StoredPicture | str:
 def _product(sku: str) -> PictureInput:
     with errors_as_text("a product"):
         details = services().catalog.product(sku)
-        name = display_name(details.product)
+        name, asked = display_name(details.product), None
         with st.container(key="reference"):
             if details.pictures:
-                draw_picture(details.pictures[0].thumbnail, name, None)
+                jpeg = details.pictures[0].thumbnail
+                draw_picture(jpeg, name, None)
+                asked = AskedPicture(jpeg, jpeg, None, name, sku)
             st.caption(escape_markdown(f"Similar to {name} ({sku})"))
             with st.container(horizontal=True):
                 st.button(
@@ -109,7 +125,7 @@ def _product(sku: str) -> PictureInput:
                     on_click=product_dialog.request, args=(sku,),
                 )  # fmt: skip
                 st.button("Remove product", type="tertiary", on_click=refer_to)
-        return PictureInput()
+        return PictureInput(asked=asked)
     st.button("Remove product", on_click=refer_to)
     return PictureInput(invalid=True)
 
@@ -120,6 +136,10 @@ def _draw_photos(files: tuple[PictureFile, ...]) -> PictureInput:
     if not photos:
         st.button("Remove photo", on_click=refer_to)
         return PictureInput(invalid=True)
+    return _draw_previews(photos)
+
+
+def _draw_previews(photos: tuple[PreviewedPhoto, ...]) -> PictureInput:
     form = current()
     with st.container(key="reference"):
         photo_box.draw(
@@ -131,10 +151,16 @@ def _draw_photos(files: tuple[PictureFile, ...]) -> PictureInput:
                 img_tag(photo.preview, f"Your photo {photo.name}") for photo in photos[1:]
             )
             st.html(f"<div class=others>{small}</div>")
-        with st.container(horizontal=True):
+        with st.container(key="tools", horizontal=True):
             _region_sliders()
             st.button("Remove photo", type="tertiary", on_click=refer_to)
-    return PictureInput(photos, to_region(form.box))
+            if form.photo and len(photos) == 1:
+                share.draw_button(photos[0])
+    share.draw_link(form)
+    first, region = photos[0], to_region(form.box)
+    # Of a shared photo there is no file.
+    data = first.preview if form.shared else first.data
+    return PictureInput(photos, region, asked=AskedPicture(first.preview, data, region))
 
 
 def _region_sliders() -> None:
@@ -182,8 +208,8 @@ def objects_of(form: SearchFormState) -> list[tuple[PercentBox, str]]:
     return objects if reference == _reference(form) else []
 
 
-def _reference(form: SearchFormState) -> tuple[str, str]:
-    return form.photo, form.link
+def _reference(form: SearchFormState) -> tuple[str, ...]:
+    return form.photo, form.shared, form.link
 
 
 def percent_box(region: Region) -> PercentBox:

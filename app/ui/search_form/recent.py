@@ -40,7 +40,7 @@ def label(form: SearchFormState) -> str:
     """A search in a few words."""
     filters = count_changed(form)
     parts = [
-        "Photo" if form.photo else "",
+        "Photo" if form.photo or form.shared else "",
         form.link,
         f"Like {form.sku}" if form.sku else "",
         f"part of it ({', '.join(f'{edge}%' for edge in form.box)})" if form.box else "",

@@ -27,11 +27,13 @@ class SearchFormState:
     """Everything that is asked, one field for each thing that can be changed.
 
     Similarity, distance, weights and `k` have the units of `app.types.Query`. None means no bound.
-    At most one of `photo`, `link` and `sku` is given.
+    At most one of `photo`, `shared`, `link` and `sku` is given.
     """
 
     photo: str = ""
     """The id of photos that the session keeps."""
+    shared: str = ""
+    """The id of a stored photo, which every session can search with until it expires."""
     link: str = ""
     """The URL of a picture."""
     sku: str = ""
@@ -57,10 +59,15 @@ class SearchFormState:
     sort: Sorting = "best"
     page: int = 1
 
+    @property
+    def compares(self) -> bool:
+        """Whether results are compared with a picture or a product."""
+        return bool(self.photo or self.shared or self.link or self.sku)
+
 
 FIELDS = tuple(field.name for field in fields(SearchFormState))
 DEFAULT = SearchFormState()
-REFERENCES = {"photo": "", "link": "", "sku": "", "box": None}
+REFERENCES = {"photo": "", "shared": "", "link": "", "sku": "", "box": None}
 """The fields of the picture or product that results are compared with, without any."""
 
 FILTER_FIELDS = (

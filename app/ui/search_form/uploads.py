@@ -16,6 +16,7 @@ from streamlit.runtime.scriptrunner import get_script_run_ctx
 from app.errors import BadImage, Busy
 from app.images.thumbnails import thumbnail
 from app.images.upload_store import StoredPicture
+from app.search.vector_cache import VectorCache
 from app.ui.formatting import escape_markdown
 from app.ui.search_form.session_state import current, refer_to
 from app.ui.shared import services, uninterrupted
@@ -41,6 +42,9 @@ UPLOADS = "search_uploads"
 CAMERA = "search_camera"
 """Session key of the camera widget."""
 
+VECTORS = "search_vectors"
+"""Session key of the cached vectors of query pictures."""
+
 NOT_KEPT = "The photo of this address is not kept any more. Add it again."
 
 
@@ -54,11 +58,17 @@ class PictureFile:
 
 @dataclass(frozen=True, slots=True)
 class PreviewedPhoto:
-    """A file that was decoded as a picture, with a JPEG preview."""
+    """A picture to search with, by its file or by what stands for that, with a JPEG preview."""
 
     name: str
-    data: StoredPicture
+    data: bytes
     preview: bytes
+
+
+def vectors() -> VectorCache:
+    """The vectors of the session's query pictures."""
+    cache: VectorCache = st.session_state.setdefault(VECTORS, VectorCache())
+    return cache
 
 
 def photos_of(photo: str) -> tuple[PictureFile, ...]:

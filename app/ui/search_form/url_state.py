@@ -44,17 +44,16 @@ def from_url(
 
 def _consistent(form: SearchFormState) -> SearchFormState:
     """The form with one reference at most, and a box only in a photo."""
-    if form.photo:
-        form = replace(form, link="", sku="")
-    if form.link:
-        form = replace(form, sku="")
-    return form if form.photo or form.link else replace(form, box=None)
+    given = [name for name in ("photo", "shared", "link", "sku") if getattr(form, name)]
+    others: dict[str, Any] = dict.fromkeys(given[1:], "")
+    form = replace(form, **others)
+    return form if given and given[0] != "sku" else replace(form, box=None)
 
 
 def to_url(form: SearchFormState) -> dict[str, list[str]]:
     """The query parameters of the form, of which `from_url` makes it again; defaults are omitted.
 
-    A photo does not fit in a URL; its id is for the session that keeps it.
+    A photo does not fit in a URL; its id is for the session that keeps it, unless it is shared.
     """
     parameters = {}
     for name, parameter in PARAMETERS.items():
@@ -168,6 +167,7 @@ def _range(name: str) -> UrlParameter:
 
 PARAMETERS = {
     "photo": _text("photo"),
+    "shared": _text("shared"),
     "image": _text("link"),
     "sku": _text("sku"),
     "box": UrlParameter(("box",), _read_box, _write_box),

@@ -47,7 +47,8 @@ def show() -> None:
         if contents is not None:
             _draw_counts(contents.counts)
         st.subheader("Healthy" if stats.status.healthy else "Needs attention", anchor=False)
-        st.html(checks_html(stats.status))
+        with st.container(key="checks"):
+            st.html(checks_html(stats.status))
         if contents is not None:
             _draw_embeddings(contents)
             _draw_ingests(app, contents.runs)
@@ -76,7 +77,7 @@ def _draw_counts(counts: CatalogCounts) -> None:
          f"products in {counts.word_groups:,} groups where only year, size or spelling differ"),
         ("Pairs judged", judged, f"{counts.same:,} the same, {counts.different:,} different"),
     )  # fmt: skip
-    with st.container(horizontal=True):
+    with st.container(key="figures", horizontal=True):
         for label, count, meaning in metrics:
             st.metric(label, f"{count:,}", help=meaning, border=True, width=170)
 

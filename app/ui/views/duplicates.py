@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import streamlit as st
 
 from app.bootstrap import App
 from app.duplicates import review as duplicate_review
-from app.duplicates.review import ReviewCursor, ReviewPair
+from app.duplicates.review import ReviewCursor, ReviewPair, ReviewProgress
 from app.duplicates.verdicts import Decision, decide
 from app.errors import LookalikeError
 from app.types import Verdict
@@ -45,6 +43,7 @@ def show() -> None:
             return
         pair = _current_pair(app)
         if pair is not None:
+            st.caption(progress_text(duplicate_review.progress(app.engine, _cursor())))
             _draw_pair(app, pair)
         may_judge = not app.settings.page_read_only and current_name() is not None
         judge_again = verdict_list.show(app, may_judge=may_judge)
@@ -64,7 +63,7 @@ def _current_pair(app: App) -> ReviewPair | None:
     pair: ReviewPair | None = st.session_state.get(PAIR)
     if pair is not None:
         return pair
-    cursor = st.session_state.get(CURSOR, ReviewCursor())
+    cursor = _cursor()
     with st.spinner("Looking for products that are alike …"):
         pair, cursor = duplicate_review.next_pair(app.engine, cursor, app.settings.typo_similarity)
     _set_pair(pair)
@@ -80,6 +79,24 @@ def _current_pair(app: App) -> ReviewPair | None:
     return pair
 
 
+def _cursor() -> ReviewCursor:
+    cursor: ReviewCursor = st.session_state.get(CURSOR, ReviewCursor())
+    return cursor
+
+
+def progress_text(progress: ReviewProgress) -> str:
+    """How far the review is, as one line."""
+    waiting = f"{progress.waiting:,} more pairs wait"
+    if progress.waiting == 1:
+        waiting = "1 more pair waits"
+    if progress.waiting_by_pictures:
+        waiting += f", and {progress.waiting_by_pictures:,} that only look alike"
+    return (
+        f"{progress.scanned:,} of {progress.products:,} products were compared · {waiting} · "
+        f"{progress.decided:,} verdict{'s' * (progress.decided != 1)} so far"
+    )
+
+
 def _set_pair(pair: ReviewPair | None) -> None:
     st.session_state[PAIR] = pair
     st.session_state[PAIR_NUMBER] = st.session_state.get(PAIR_NUMBER, 0) + 1
@@ -88,7 +105,7 @@ def _set_pair(pair: ReviewPair | None) -> None:
 def _draw_pair(app: App, pair: ReviewPair) -> None:
     """Draw the two products, the evidence that they are the same, and the buttons."""
     left, right = st.columns([3, 2], gap="large")
-    with left:
+    with left, st.container(key="pair"):
         st.html(pictures_html(pair))
     with right:
         st.subheader("Are these the same product?", anchor=False)
@@ -161,8 +178,8 @@ def _record(app: App, pair: ReviewPair, same: bool, name: str) -> None:
 def _reopen(app: App, skus: tuple[str, str]) -> None:
     """Show a pair that has a verdict; the pair on display comes back later."""
     pair = duplicate_review.load_pair(app.engine, skus, app.settings.typo_similarity)
-    cursor: ReviewCursor = st.session_state.get(CURSOR, ReviewCursor())
+    cursor = _cursor()
     if (displayed := st.session_state.get(PAIR)) is not None:
-        st.session_state[CURSOR] = replace(cursor, waiting=(displayed.skus, *cursor.waiting))
+        st.session_state[CURSOR] = cursor.with_pair(displayed.skus)
     _set_pair(pair)
     st.rerun()

@@ -30,18 +30,30 @@ def show() -> None:
     st.title("Index", anchor=False)
     with errors_as_text("the index page"):
         app = services()
-        rebuild_button.show(app)
+        # Each part has a place of its own. Else what a rebuild shows would move the parts below it
+        # to other places, where they are drawn anew while the former ones still stand.
+        rebuild, current, history = (
+            st.container(key=f"index-{name}") for name in ("rebuild", "current", "history")
+        )
+        with rebuild:
+            rebuild_button.show(app)
         status = index_status(app.engine, app.settings)
-        st.fragment(_draw_current, run_every=REFRESH_S)(app, _identity(status))
-        if not status.builds:
-            st.info("No index was built yet: pgvector answers, which is right and slower.")
-            return
-        _draw_history(status.builds, app.settings.recall_goal)
-        st.subheader("Builds", anchor=False)
-        rows = [_table_row(build) for build in status.builds]
-        st.dataframe(rows, hide_index=True, placeholder="")
-        if len(status.builds) == LISTED_BUILDS:
-            st.caption(f"The last {LISTED_BUILDS} are shown.")
+        with current:
+            st.fragment(_draw_current, run_every=REFRESH_S)(app, _identity(status))
+        with history:
+            _draw_builds(status, app.settings.recall_goal)
+
+
+def _draw_builds(status: IndexStatus, goal: float) -> None:
+    if not status.builds:
+        st.info("No index was built yet: pgvector answers, which is right and slower.")
+        return
+    _draw_history(status.builds, goal)
+    st.subheader("Builds", anchor=False)
+    rows = [_table_row(build) for build in status.builds]
+    st.dataframe(rows, hide_index=True, placeholder="")
+    if len(status.builds) == LISTED_BUILDS:
+        st.caption(f"The last {LISTED_BUILDS} are shown.")
 
 
 def _draw_current(app: App, drawn: object) -> None:
@@ -76,7 +88,7 @@ def _draw_metrics(status: IndexStatus) -> None:
             ("Age", format_duration(age)),
             *metrics,
         ]
-    with st.container(horizontal=True):
+    with st.container(key="figures", horizontal=True):
         for label, value in metrics:
             st.metric(label, value, border=True, width=170)
 

@@ -10,7 +10,6 @@ import streamlit as st
 from app.catalog.service import ProductList
 from app.errors import Busy, LookalikeError
 from app.search.facets import Facets
-from app.search.vector_cache import VectorCache
 from app.types import Query, SearchResult
 from app.ui.components import (
     answer_footer,
@@ -22,7 +21,6 @@ from app.ui.components import (
 )
 from app.ui.components.product_cards import Card, CardActions, draw_grid
 from app.ui.components.result_pages import ResultPages
-from app.ui.css import STYLE
 from app.ui.formatting import escape_markdown
 from app.ui.search_form import (
     filter_bar,
@@ -40,9 +38,6 @@ from app.ui.shared import errors_as_text, services, uninterrupted
 PAGES = "search_pages"
 """Session key of the result pages of the last query."""
 
-VECTORS = "search_vectors"
-"""Session key of the cached vectors of query pictures."""
-
 ACTIONS = CardActions(
     query_form.more_like, product_dialog.request, product_dialog.request_similar,
     pins.toggle, pins.is_pinned,
@@ -51,7 +46,6 @@ ACTIONS = CardActions(
 
 def show() -> None:
     """Draw the page."""
-    st.html(STYLE)
     st.title("Find products by picture", anchor=False)
     with errors_as_text("the search page"):
         session_state.restore()
@@ -79,8 +73,7 @@ def _draw_answer(pictures: PictureInput) -> None:
             result = _draw_search(query, form, pictures, facets)
     elif not pictures.invalid:  # show one error, not two
         _draw_without_query(form, catalogue, facets)
-    asked = pictures.photos[0].preview if pictures.photos else None
-    product_dialog.show(result, asked, query_form.more_like)
+    product_dialog.show(result, pictures.asked, query_form.more_like)
 
 
 def _draw_without_query(
@@ -114,7 +107,7 @@ def _draw_filters(form: SearchFormState, query: Query | None, catalogue: Facets)
 def _facets_of_answer(form: SearchFormState, query: Query | None, catalogue: Facets) -> Facets:
     """The facets of what is found with the filters as they are now; those of the catalogue if they
     make no sense."""
-    vectors = st.session_state.setdefault(VECTORS, VectorCache())
+    vectors = uploads.vectors()
     try:
         filters = to_filters(form)
         if query is None:
@@ -190,7 +183,7 @@ def _search(query: Query, form: SearchFormState) -> tuple[int, SearchResult] | N
     if PAGES not in state or state[PAGES].query != query:
         state[PAGES] = ResultPages(query)
     pages: ResultPages = state[PAGES]
-    vectors = state.setdefault(VECTORS, VectorCache())
+    vectors = uploads.vectors()
     search = partial(services().search.search, cache=vectors)
     try:
         with st.spinner(

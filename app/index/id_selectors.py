@@ -1,0 +1,69 @@
+"""Restricts a search of an index to some ids, or to all but some."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from app.index.faiss_library import faiss
+
+BITMAP_BITS_PER_ID = 256
+"""A bitmap of ids is used up to this many bits per selected id; above, a hash set."""
+
+Ids = NDArray[np.int64]
+"""Picture ids."""
+
+
+class IdSelector:
+    """Restricts a search to some ids, shape (n,), int64; `nbytes` is the memory it takes.
+
+    All lists are probed: testing an id costs a hundredth of computing a distance, so an exhaustive
+    search among few selected rows is fast.
+    """
+
+    def __init__(self, ids: Ids) -> None:
+        highest = int(ids.max(initial=0))
+        if highest <= BITMAP_BITS_PER_ID * max(len(ids), 4096):
+            passes = np.zeros(highest + 1, dtype=bool)
+            passes[ids] = True
+            self._bits: NDArray[np.uint8] | None = np.packbits(passes, bitorder="little")
+            self.faiss_selector: Any = faiss().IDSelectorBitmap(self._bits)
+            self.nbytes = self._bits.nbytes
+        else:
+            self._bits, self._ids = None, np.sort(ids)
+            self.faiss_selector = faiss().IDSelectorBatch(ids)
+            self.nbytes = (64 + 8) * len(ids)  # approximate size of a C++ hash set, and the ids
+
+    def contains(self, ids: Ids) -> NDArray[np.bool_]:
+        """Whether each of these ids, shape (n,), is selected."""
+        if self._bits is None:
+            return np.isin(ids, self._ids)
+        places = ids >> 3
+        bits = self._bits[np.minimum(places, len(self._bits) - 1)] >> (ids & 7) & 1
+        return np.asarray((bits == 1) & (places < len(self._bits)))
+
+
+class ExcludedIds:
+    """Leaves some ids, shape (n,), int64, out of a search; its length is their number.
+
+    They need not be in the index. An exhaustive search takes longer by a twentieth of a
+    microsecond a row at most, whatever their number.
+    """
+
+    def __init__(self, ids: Ids) -> None:
+        self.ids = np.unique(ids)
+        self._batch = faiss().IDSelectorBatch(self.ids)
+        self.faiss_selector: Any = faiss().IDSelectorNot(self._batch)
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+def combined(selector: IdSelector | None, excluded: ExcludedIds | None) -> Any:
+    """FAISS's selector of the ids that are selected and not excluded; None if all are."""
+    if selector is None or excluded is None:
+        only = selector or excluded
+        return only and only.faiss_selector
+    return faiss().IDSelectorAnd(selector.faiss_selector, excluded.faiss_selector)

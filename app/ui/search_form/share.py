@@ -1,0 +1,105 @@
+"""Searches by photo as links: the photo's vectors and a preview are stored for a limited time."""
+
+from __future__ import annotations
+
+from urllib.parse import urlencode
+
+import streamlit as st
+
+from app.errors import Busy, LookalikeError, UnknownPhoto
+from app.search.vector_cache import VectorCache
+from app.types import Region
+from app.ui.formatting import escape_markdown, format_time
+from app.ui.search_form.session_state import current, update
+from app.ui.search_form.state import SearchFormState
+from app.ui.search_form.uploads import PreviewedPhoto
+from app.ui.search_form.url_state import to_url
+from app.ui.shared import services, uninterrupted
+
+JUST_SHARED = "search_just_shared"
+"""Session key of the id of the photo that this session shared last."""
+
+FAILED = "search_share_failed"
+"""Session key of the message why a search was not shared."""
+
+NAME = "that was shared"
+
+EXPIRED = (
+    "The link to this search by photo has expired, or is incomplete. Ask for a new link, or add "
+    "the photo yourself."
+)
+OTHER_MODEL = (
+    "The catalogue was given another model after this link to a search by photo was made. Add the "
+    "photo yourself."
+)
+TOO_MANY = "Too many searches are shared now. Try again later."
+
+
+def draw_button(photo: PreviewedPhoto) -> None:
+    """Draw the button that makes a link of the search with a photo."""
+    if services().settings.page_read_only:
+        return
+    st.button(
+        "Share", key="share", type="tertiary", icon=":material/share:", on_click=_share,
+        args=(photo.data,),
+        help="Make a link to this search. It stores what the model sees in the photo and a small "
+        "preview, not the photo.",
+    )  # fmt: skip
+
+
+def draw_link(form: SearchFormState) -> None:
+    """Draw the link to a shared search after it was made, and when it expires."""
+    if message := st.session_state.pop(FAILED, None):
+        st.warning(escape_markdown(message))
+    if not form.shared:
+        return
+    try:
+        expires = format_time(services().photos.expires(form.shared))
+    except LookalikeError:
+        return  # it has just expired; the next run says so
+    if st.session_state.get(JUST_SHARED) == form.shared:
+        st.caption(f"Everybody with this link can repeat the search until {expires}:")
+        st.code(link(form), language=None, wrap_lines=True)
+    else:
+        st.caption(f"A shared photo, which can be searched with until {expires}.")
+
+
+def link(form: SearchFormState) -> str:
+    """The address of a search; as this browser sees the page."""
+    address = (st.context.url or "").partition("?")[0]
+    return f"{address}?{urlencode(to_url(form), doseq=True)}"
+
+
+def opened(id_: str, vectors: VectorCache, region: Region | None) -> PreviewedPhoto | None:
+    """The stored photo with this id, its vectors in `vectors`; None, with a message on the page,
+    if it has expired or never was."""
+    photos = services().photos
+    try:
+        preview = photos.preview(id_)
+    except UnknownPhoto:
+        st.error(EXPIRED)
+        return None
+    try:
+        return PreviewedPhoto(NAME, photos.load(id_, vectors, region), preview)
+    except UnknownPhoto:
+        st.error(OTHER_MODEL)
+        return None
+
+
+@uninterrupted
+def _share(data: bytes) -> None:
+    """Store a photo and search with what is stored, so that the address is the link; a callback."""
+    app = services()
+    if current().shared:
+        return  # this was done before the callback was interrupted
+    try:
+        photo = app.uploads.file(data)
+        shared = app.photos.add(photo, app.settings.share_hours * 60).id
+    except Busy:
+        st.session_state[FAILED] = TOO_MANY
+    except LookalikeError as exc:
+        st.session_state[FAILED] = str(exc)
+    else:
+        st.session_state[JUST_SHARED] = shared
+        form = current()
+        update(photo="", shared=shared, page=form.page)
