@@ -29,8 +29,9 @@ def fit_map(
     """The map (dim, dim) under which photos lie nearest to their products' pictures.
 
     `gallery` holds one unit row (m, dim) a product, `photos` unit rows (n, dim), and `products`
-    the row of the gallery that each photo shows (n,); rows that none shows are not used. A larger `penalty` (above 0) keeps the map
-    nearer to the identity. The same arguments give the same map on the same machine.
+    the row of the gallery that each photo shows (n,); other rows are not used. A larger `penalty`
+    (above 0) keeps the map nearer to the identity. The same arguments give the same map on the same
+    machine.
     """
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # threads wait for each other longer than these products take

@@ -17,7 +17,16 @@ from app.errors import BadInput
 from app.images.thumbnails import open_thumbnail
 from app.types import Model, Vector, Vectors
 
-SOURCES = ("verdicts", "events", "catalogue")
+HINTS = {
+    "verdicts": "Review pairs first: `lookalike duplicates`, or the page Duplicates.",
+    "events": "Photos are kept for keys made by `lookalike key create --record queries`; events "
+    "are posted to /v1/events.",
+    "catalogue": "A product needs a second picture that no other product shows.",
+}
+"""Where photos come from whose products are known, and what to do where there are none."""
+
+MIN_PHOTOS, MIN_PRODUCTS = 40, 20
+"""Fewer do not tell a gain from chance."""
 
 MAX_PHOTOS = 20_000
 MAX_GALLERY = 20_000
@@ -56,7 +65,7 @@ class _Labels:
 def collect(
     engine: Engine, model: Model, source: str, encoder: Callable[[], Encoder]
 ) -> FitSamples:
-    """The samples of one of SOURCES under a model.
+    """The samples of one of the sources (keys of HINTS) under a model.
 
     - catalogue: products with several pictures; the first stands for the product, the others are
       its photos.
@@ -65,15 +74,23 @@ def collect(
     - events: photos of searches whose results were clicked or bought, as far as a key lets them be
       kept. `encoder` encodes their previews.
 
-    Raises BadInput for another source.
+    Raises BadInput for another source, and for fewer than MIN_PHOTOS photos of MIN_PRODUCTS
+    products.
     """
-    if source not in SOURCES:
-        raise BadInput(f"{source!r} is no source; there are: {', '.join(SOURCES)}.")
+    if source not in HINTS:
+        raise BadInput(f"{source!r} is no source; there are: {', '.join(HINTS)}.")
     with snapshot(engine) as connection:
         check_schema(connection)
         labels = _READERS[source](connection)
         previews = _encode([preview for _, preview in labels.previews], encoder)
-        return _samples(connection, model, labels, previews)
+        samples = _samples(connection, model, labels, previews)
+    products = len(np.unique(samples.products))
+    if len(samples.photos) < MIN_PHOTOS or products < MIN_PRODUCTS:
+        raise BadInput(
+            f"There are {len(samples.photos)} photos of {products} products to learn from; it "
+            f"needs at least {MIN_PHOTOS} photos of {MIN_PRODUCTS} products. {HINTS[source]}"
+        )
+    return samples
 
 
 def _of_catalogue(connection: Connection) -> _Labels:

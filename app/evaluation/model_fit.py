@@ -15,7 +15,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.encoders.projected_encoder import Matrix, checked
-from app.errors import BadInput
 from app.evaluation.fit_samples import FitSamples
 from app.evaluation.metrics import newcombe
 from app.types import ProgressCallback, Vectors
@@ -23,9 +22,6 @@ from app.vectors import unit_rows
 
 PENALTIES = (10.0, 3.0, 1.0, 0.3)
 """Strengths of the penalty that are tried, the strongest first."""
-
-MIN_PHOTOS, MIN_PRODUCTS = 40, 20
-"""Fewer do not tell a gain from chance."""
 
 FOLDS = 3
 BLOCK = 1024
@@ -77,15 +73,7 @@ class FitReport:
 def fit(samples: FitSamples, progress: ProgressCallback = lambda message: None) -> FitReport:
     """Fit a map and measure it. It is kept if recall@1 of `known` rises beyond its interval and
     that of `new` does not fall beyond its own.
-
-    Raises BadInput for fewer than MIN_PHOTOS photos of MIN_PRODUCTS products.
     """
-    products = len(np.unique(samples.products))
-    if len(samples.photos) < MIN_PHOTOS or products < MIN_PRODUCTS:
-        raise BadInput(
-            f"There are {len(samples.photos)} photos of {products} products to learn from; it "
-            f"needs at least {MIN_PHOTOS} photos of {MIN_PRODUCTS} products."
-        )
     from app.encoders.projection_fit import fit_map  # loads torch
 
     before = _hits(samples, samples.photos, samples.products, None)
@@ -99,7 +87,13 @@ def fit(samples: FitSamples, progress: ProgressCallback = lambda message: None) 
     if penalty is not None and known.low > 0 and new.high >= 0:
         weights = checked(_fit(samples, fit_map, penalty), samples.photos.shape[1])
     return FitReport(
-        len(samples.photos), products, len(samples.gallery), known, new, penalty, weights
+        len(samples.photos),
+        len(np.unique(samples.products)),
+        len(samples.gallery),
+        known,
+        new,
+        penalty,
+        weights,
     )
 
 

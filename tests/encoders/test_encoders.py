@@ -30,6 +30,7 @@ from app.encoders.efficientnet_pair import (
     published_networks,
 )
 from app.encoders.loading import choose_encoder, load_encoder
+from app.encoders.projected_encoder import ProjectedEncoder
 from app.errors import ModelUnavailable
 from support import small_open_clip as open_clip_models
 from support.paths import REPO
@@ -61,6 +62,13 @@ def embedded() -> Encoder:
     return load_encoder(EMBEDDED)
 
 
+@pytest.fixture(scope="session")
+def fitted(clip: Encoder) -> Encoder:
+    """The small CLIP, followed by a map that is not far from the identity."""
+    change = np.random.default_rng(0).normal(size=(clip.dim, clip.dim)) / clip.dim
+    return ProjectedEncoder("fitted", clip, (np.eye(clip.dim) + change).astype(np.float32))
+
+
 # Each kind of model, and the file layout of each family that is supported.
 LAYOUTS: dict[str, Callable[[Path], Path]] = {
     "transformers CLIP": save_bare_clip,
@@ -70,7 +78,7 @@ LAYOUTS: dict[str, Callable[[Path], Path]] = {
     "open_clip CLIP": partial(save_small_open_clip, kind=open_clip_models.CLIP),
     "open_clip SigLIP": partial(save_small_open_clip, kind=open_clip_models.SIGLIP),
 }
-KINDS = ["clip", "embedded", *LAYOUTS]
+KINDS = ["clip", "embedded", "fitted", *LAYOUTS]
 
 
 @pytest.fixture(scope="session")
