@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import os
 import sys
+from pathlib import Path
 from typing import NoReturn
 
 import click
 
 from app.config import Settings
 from app.ui.css import ACCENT, ACCENT_ON_DARK
+
+PAGE = Path(__file__).resolve().parent.parent / "ui" / "page_app.py"
+"""The file whose application Streamlit serves."""
 
 
 def serve(host: str, port: int) -> NoReturn:
@@ -32,7 +36,7 @@ def serve(host: str, port: int) -> NoReturn:
     arguments = [f"--{name}={value}" for name, value in options.items()]
     sys.stdout.flush()
     # -P: an `app` in the current folder does not take the place of ours.
-    command = [sys.executable, "-P", "-m", "app.ui.server", *arguments]
+    command = [sys.executable, "-P", "-m", "app.ui.server", "run", str(PAGE), *arguments]
     os.execv(sys.executable, command)
 
 

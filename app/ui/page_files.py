@@ -16,6 +16,7 @@ from pathlib import Path
 from starlette.datastructures import Headers
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
+from streamlit import config
 from streamlit.file_util import get_static_dir
 
 from app.ui.css import STYLE
@@ -64,6 +65,8 @@ class PageFiles:
         if scope["type"] != "http" or scope["method"] not in ("GET", "HEAD"):
             return None
         path = _path(scope)
+        if path is None:
+            return None
         headers = Headers(scope=scope)
         packs = "gzip" in headers.get("accept-encoding", "")
         file = self._files.get(path.rpartition("/static/")[2]) if "/static/" in path else None
@@ -115,9 +118,13 @@ def _inserted(text: str, addition: str, *, after: str) -> str:
     return f"{before}{found}\n{addition}\n{rest}"
 
 
-def _path(scope: Scope) -> str:
-    path: str = scope["path"]
-    return path.removeprefix(scope.get("root_path", ""))
+def _path(scope: Scope) -> str | None:
+    """The path below the base URL of the pages; None for one that is not below it."""
+    path: str = scope["path"].removeprefix(scope.get("root_path", ""))
+    base = str(config.get_option("server.baseUrlPath")).strip("/")
+    if not base:
+        return path
+    return path.removeprefix(f"/{base}") if path.startswith(f"/{base}/") else None
 
 
 def _is_page(path: str, headers: Headers) -> bool:

@@ -58,7 +58,7 @@ OWNERS = {
     "sentence_transformers": "app.encoders",
     "streamlit": "app.ui",
     **dict.fromkeys(("fastapi", "uvicorn", "anyio"), "app.api"),
-    "starlette": ("app.api", "app.ui.page_files", "app.ui.server"),
+    "starlette": ("app.api", "app.ui.page_files", "app.ui.page_app"),
     "pillow_heif": "app.images",
     "socket": ("app.images", "app.api.addresses"),  # connects, and listens
     **dict.fromkeys(

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
+import subprocess
+import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+from streamlit import config
 from streamlit.file_util import get_static_dir
 
-from app.ui.page_files import ELEMENTS, document, needed_later
+from app.cli.serve_page import PAGE
+from app.ui.page_files import ELEMENTS, PageFiles, document, needed_later
 
 INDEX = '<html><head><script src="./static/js/index.1.js"></script></head><body><p></body></html>'
 
@@ -33,6 +40,48 @@ def test_the_document_names_what_the_first_elements_import_once_each(tmp_path: P
 def test_streamlit_has_the_elements_under_these_names() -> None:
     names = needed_later(Path(get_static_dir()) / "static" / "js", "")
     assert {name.partition(".")[0] for name in names} >= set(ELEMENTS)
+
+
+@pytest.mark.parametrize(
+    ("base", "path", "ours"),
+    [
+        ("", "/", True), ("", "/duplicates", True), ("", "/duplicates/", False),
+        ("", "/_stcore", False), ("", "/media/a.html", False), ("", "/_stcore/health", False),
+        ("shop", "/shop/", True), ("shop", "/shop/index", True), ("shop", "/shop", False),
+        ("shop", "/shopping", False), ("shop", "/index", False),
+    ],
+)  # fmt: skip
+def test_the_document_is_sent_for_pages_alone_also_below_a_base_url(
+    monkeypatch: pytest.MonkeyPatch, base: str, path: str, ours: bool
+) -> None:
+    monkeypatch.setattr(config, "get_option", {"server.baseUrlPath": base}.get)
+    sent: list[Any] = []
+    passed_on: list[str] = []
+
+    async def streamlit(scope: Any, receive: Any, send: Any) -> None:
+        passed_on.append(scope["path"])
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    scope = {
+        "type": "http", "method": "GET", "path": path, "headers": [(b"accept", b"text/html")],
+    }  # fmt: skip
+    asyncio.run(PageFiles(streamlit)(scope, None, send))  # type: ignore[arg-type]
+    assert (bool(sent), bool(passed_on)) == (ours, not ours)
+
+
+def test_streamlit_finds_our_application_and_reads_options_from_the_environment() -> None:
+    program = (
+        "from streamlit.web import bootstrap, cli\n"
+        "bootstrap.run_asgi_app = lambda *given: print(given[1], given[3]['server_baseUrlPath'])\n"
+        f"cli.main(['run', {str(PAGE)!r}], standalone_mode=False)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], check=True, capture_output=True, text=True,
+        env=os.environ | {"STREAMLIT_SERVER_BASE_URL_PATH": "shop"},
+    )  # fmt: skip
+    assert done.stdout.splitlines()[-1] == "page_app:streamlit_app shop"
 
 
 def test_a_document_of_another_kind_is_refused() -> None:
