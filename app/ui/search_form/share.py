@@ -68,7 +68,8 @@ def draw_link(form: SearchFormState) -> None:
 def link(form: SearchFormState) -> str:
     """The address of a search; as this browser sees the page."""
     address = (st.context.url or "").partition("?")[0]
-    return f"{address}?{urlencode(to_url(form), doseq=True)}"
+    # Without the slash a page below a base URL redirects, behind a proxy perhaps to another scheme.
+    return f"{address.rstrip('/')}/?{urlencode(to_url(form), doseq=True)}"
 
 
 def opened(id_: str, vectors: VectorCache, region: Region | None) -> PreviewedPhoto | None:
