@@ -22,7 +22,8 @@ FINGERPRINT_BYTES = 16
 SIGNATURE_BYTES = 16
 
 MAX_SHOWN = 5000
-"""Products that the pages of one search show; the last of these pages has no cursor."""
+"""Products that the pages of one search show, fold, or leave out because an earlier one has shown
+the same product; the last of these pages has no cursor."""
 
 
 class Cursors:

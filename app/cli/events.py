@@ -20,6 +20,8 @@ def events() -> None:
 def prune(as_json: bool) -> None:
     """Delete searches, events and kept photos that are older than LOOKALIKE_EVENT_DAYS.
 
+    Photos to search with, and shared searches, are deleted once they have expired.
+
     The worker does it once an hour. Where none runs, let a scheduler run this once a day.
     """
     with App() as app:

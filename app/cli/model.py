@@ -156,7 +156,7 @@ def fit(name: str, source: str, base: str | None, as_json: bool) -> None:
     from app.evaluation import fit_samples, model_fit
 
     with App() as app:
-        app.lifecycle.check_new_name(name)
+        app.lifecycle.check_new_fit(name)
         model = app.lifecycle.model(base) if base else app.lifecycle.active()
         note(f"Reading photos whose products are known, under {model.name}.")
         samples = fit_samples.collect(

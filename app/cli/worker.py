@@ -14,7 +14,8 @@ from app.cli.output import note
 def worker() -> None:
     """Rebuild the index when enough has changed; serve metrics.
 
-    It also deletes recorded searches and events that are older than LOOKALIKE_EVENT_DAYS.
+    It also deletes recorded searches and events that are older than LOOKALIKE_EVENT_DAYS, and
+    stored photos that have expired.
 
     Runs until SIGTERM or Ctrl-C and serves /metrics and /healthz. LOOKALIKE_WORKER_COST, _AGE_S
     and _EVERY_S set when to rebuild. Several workers may run, on any hosts; they take turns.

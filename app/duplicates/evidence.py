@@ -69,9 +69,9 @@ class FoldCuts:
     def of_model(cls, model: Model, calibrations: Sequence[Calibration]) -> FoldCuts:
         """The cuts of a model."""
         return cls(
-            default_cut(model.name, model.revision),
+            default_cut(*model.network),
             {row.category: row for row in calibrations},
-            generic_share(model.name, model.revision),
+            generic_share(*model.network),
         )
 
     def cut(self, category: str | None, *, generic: bool) -> float:

@@ -54,7 +54,7 @@ def _like_titles(a: Identity, b: Identity) -> bool:
     if any(one and other and one != other for one, other in columns):
         return False
     ours, theirs = set(a.words), set(b.words)
-    return len(ours & theirs) >= LEAST_COMMON * len(ours | theirs)
+    return bool(ours & theirs) and len(ours & theirs) >= LEAST_COMMON * len(ours | theirs)
 
 
 @dataclass(frozen=True, slots=True, order=True)

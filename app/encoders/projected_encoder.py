@@ -82,6 +82,11 @@ class ProjectedEncoder:
         return vectors
 
 
+def base_of(encoder: Encoder) -> Encoder:
+    """The encoder itself, or the one that a fitted one follows."""
+    return encoder.base if isinstance(encoder, ProjectedEncoder) else encoder
+
+
 def checked(weights: Matrix, dim: int) -> Matrix:
     """The weights, C-contiguous. Raises ValueError unless they are a finite, invertible matrix."""
     if weights.shape != (dim, dim) or not np.isfinite(weights).all():

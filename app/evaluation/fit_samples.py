@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -72,7 +73,9 @@ def collect(
     - verdicts: products that people called the same; the pictures of the others are photos of the
       first.
     - events: photos of searches whose results were clicked or bought, as far as a key lets them be
-      kept. `encoder` encodes their previews.
+      kept. `encoder` encodes their previews, each once; no snapshot is held meanwhile.
+
+    A picture that a product outside shows too is no photo: it does not tell them apart.
 
     Raises BadInput for another source, and for fewer than MIN_PHOTOS photos of MIN_PRODUCTS
     products.
@@ -82,7 +85,8 @@ def collect(
     with snapshot(engine) as connection:
         check_schema(connection)
         labels = _READERS[source](connection)
-        previews = _encode([preview for _, preview in labels.previews], encoder)
+    previews = _encode([preview for _, preview in labels.previews], encoder)
+    with snapshot(engine) as connection:
         samples = _samples(connection, model, labels, previews)
     products = len(np.unique(samples.products))
     if len(samples.photos) < MIN_PHOTOS or products < MIN_PRODUCTS:
@@ -111,19 +115,22 @@ def _of_verdicts(connection: Connection) -> _Labels:
 
 def _of_events(connection: Connection) -> _Labels:
     rows = search_events.labelled(connection)
-    photos = [(row.expected_sku, row.preview) for row in rows if row.preview is not None]
-    return _Labels(previews=photos[:MAX_PHOTOS])
+    photos = dict.fromkeys(
+        (row.expected_sku, row.preview) for row in rows if row.preview is not None
+    )
+    return _Labels(previews=list(photos)[:MAX_PHOTOS])
 
 
 _READERS = {"catalogue": _of_catalogue, "verdicts": _of_verdicts, "events": _of_events}
 
 
 def _encode(previews: Sequence[bytes], encoder: Callable[[], Encoder]) -> list[Vector]:
-    rows: list[Vector] = []
-    for start in range(0, len(previews), BATCH):
-        pictures = [open_thumbnail(each) for each in previews[start : start + BATCH]]
-        rows.extend(encoder().encode_pictures(pictures))
-    return rows
+    distinct, rows = list(dict.fromkeys(previews)), dict[bytes, Vector]()
+    for start in range(0, len(distinct), BATCH):
+        batch = distinct[start : start + BATCH]
+        vectors = encoder().encode_pictures([open_thumbnail(each) for each in batch])
+        rows |= zip(batch, vectors, strict=True)
+    return [rows[each] for each in previews]
 
 
 def _samples(
@@ -131,7 +138,7 @@ def _samples(
 ) -> FitSamples:
     named = {sku for pair in labels.pictures for sku in pair} | {sku for sku, _ in labels.previews}
     stored = fit_views.pictures(connection, model, named)
-    photos = _photos(labels.pictures, stored)
+    photos = _photos(labels.pictures, stored, fit_views.times_shown(connection, stored.values()))
     encoded = [
         (sku, row) for (sku, _), row in zip(labels.previews, previews, strict=True) if sku in stored
     ]
@@ -150,17 +157,27 @@ def _samples(
 
 
 def _photos(
-    pairs: Sequence[tuple[str, str]], stored: Mapping[str, Sequence[int]]
+    pairs: Sequence[tuple[str, str]],
+    stored: Mapping[str, Sequence[int]],
+    times_shown: Mapping[int, int],
 ) -> list[tuple[str, int]]:
-    """The photos of each product: the pictures of the other one, but for the product's first."""
-    photos = [
+    """The photos of each product, each once: the pictures of the other one, but for the product's
+    first, and for those that products outside show too."""
+    same: dict[str, set[str]] = {}
+    for sku, other in pairs:
+        same.setdefault(sku, {sku}).add(other)
+    within = {
+        sku: Counter(picture for each in skus for picture in stored.get(each, ()))
+        for sku, skus in same.items()
+    }
+    photos = dict.fromkeys(
         (sku, picture)
         for sku, other in pairs
         if sku in stored
         for picture in stored.get(other, ())
-        if picture != stored[sku][0]
-    ]
-    return photos[:MAX_PHOTOS]
+        if picture != stored[sku][0] and times_shown[picture] == within[sku][picture]
+    )
+    return list(photos)[:MAX_PHOTOS]
 
 
 def _stack(rows: Sequence[Vector], dim: int) -> Vectors:

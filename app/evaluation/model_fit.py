@@ -98,7 +98,10 @@ def fit(samples: FitSamples, progress: ProgressCallback = lambda message: None) 
 
 
 def _each_photo(samples: FitSamples) -> Groups:
-    return np.arange(len(samples.photos))
+    """The number of each photo; one that was taken for several products has one number."""
+    numbers: dict[bytes, int] = {}
+    rows = [numbers.setdefault(row.tobytes(), len(numbers)) for row in samples.photos]
+    return np.array(rows, np.int64)
 
 
 def _cross_fitted(samples: FitSamples, groups: Groups, fit_map: Fit) -> Hits:

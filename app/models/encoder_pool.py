@@ -218,13 +218,14 @@ class EncoderPool:
             return model_projections.load(connection, model)
 
     def _load_projected(self, model: Model, projection: StoredProjection) -> Encoder:
+        """The encoder of a fitted model. The one that it follows is loaded as that model is."""
         base = projection.base
         with self._lock:
             loaded = self._by_model.get(base.id)
-        name = base.source or base.name
-        encoder = loaded or self._choose(name, revision=base.revision).encoder
-        if encoder.fingerprint != base.fingerprint:
-            raise mismatch(base, encoder)
+        encoder = loaded or self._load(base)
+        if base.id:  # not dropped: it is loaded once
+            with self._lock:
+                self._by_model.setdefault(base.id, encoder)
         projected = ProjectedEncoder(model.name, encoder, projection.weights)
         if projected.fingerprint != model.fingerprint:
             raise mismatch(model, projected)

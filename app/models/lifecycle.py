@@ -18,13 +18,12 @@ from sqlalchemy import Connection, Engine
 from app.db import locks, notifications, timeouts
 from app.db.engine import check_schema
 from app.db.locks import LockKey
-from app.db.queries import index_builds, model_projections, models
+from app.db.queries import database_info, index_builds, model_projections, models, partitions
 from app.db.text import check_text
 from app.encoders.base import AUTO, EMBEDDED, EncoderChoice, split_variant
 from app.encoders.presets import full_name
-from app.encoders.projected_encoder import Matrix, fingerprint
-from app.errors import BadInput, NotReady
-from app.index.embedding_reader import check_primary
+from app.encoders.projected_encoder import Matrix, checked, fingerprint
+from app.errors import BadInput, DatabaseUnsuitable, NotReady
 from app.index.file_store import IndexFiles
 from app.models import removal
 from app.types import Model
@@ -69,11 +68,19 @@ class Lifecycle:
             check_schema(connection)
             return models.require_active(connection)
 
-    def check_new_name(self, name: str) -> None:
-        """Refuse a name for a fitted model that is taken, or could be taken for another model's.
-        Raises BadInput."""
+    def check_new_fit(self, name: str) -> None:
+        """Refuse at once what `add_fitted` would refuse after a fit of minutes.
+
+        Raises BadInput for a name that is taken or could be taken for another model's, NotReady on
+        a replica, and DatabaseUnsuitable for a role that does not own the tables.
+        """
         with self._engine.connect() as connection:
             check_schema(connection)
+            _check_primary(connection)
+            if not partitions.is_owner(connection):
+                raise DatabaseUnsuitable(
+                    "Only the role that migrates may add a model, for it owns the tables."
+                )
             _check_new_name(connection, name)
 
     def add(self, name: str, revision: str | None = None) -> Model:
@@ -84,7 +91,7 @@ class Lifecycle:
         """
         with self._engine.connect() as connection:
             check_schema(connection)
-            check_primary(connection)
+            _check_primary(connection)
             models.require_active(connection)
         encoder = self._choose(name, revision=revision).encoder
         with self._writing() as connection:
@@ -101,16 +108,24 @@ class Lifecycle:
         """Record a model that is `base` followed by a map, as maintained.
 
         `weights` (dim, dim) multiply rows from the right; `provenance` says what they were fitted
-        from. Raises BadInput as `check_new_name`.
+        from. Where `base` was fitted itself, the new model follows the same one as it does, by
+        both maps. Raises BadInput as `check_new_fit`, and where another model has the same map.
         """
         with self._writing() as connection:
             _check_new_name(connection, name)
+            if (fitted := model_projections.load(connection, base)) is not None:
+                base, weights = fitted.base, _product(fitted.weights, weights)
             digest = fingerprint(base.fingerprint, weights)
+            if (same := models.by_fingerprint(connection, digest)) is not None:
+                removal.check_not_dropping(connection, same)
+                raise BadInput(
+                    f"The fit gave the map that the model {same.name} has: nothing that it learns "
+                    "from has changed. Use that model; nothing was recorded."
+                )
             model = models.register(connection, name, digest[:12], base.dim, digest)
-            removal.check_not_dropping(connection, model)
             model_projections.save(connection, model.id, base, weights, provenance)
             models.maintain(connection, model.id, None)
-        return model
+            return models.resolve(connection, name)
 
     def activate(self, name: str, *, forced_reason: str | None = None) -> ModelChange:
         """Make a model the one that searches use.
@@ -175,6 +190,11 @@ class Lifecycle:
             notifications.notify(connection)
 
 
+def _check_primary(connection: Connection) -> None:
+    if database_info.is_replica(connection):
+        raise NotReady("This is a replica; models are added on the primary server.")
+
+
 def _check_new_name(connection: Connection, name: str) -> None:
     plain, suffix = split_variant(name)
     if not _NAME.fullmatch(name) or suffix or plain in (AUTO, EMBEDDED) or full_name(name) != name:
@@ -187,6 +207,17 @@ def _check_new_name(connection: Connection, name: str) -> None:
             f"There is a model {name} already; take another name, or drop it first with "
             f"`lookalike model drop {name}`."
         )
+
+
+def _product(first: Matrix, second: Matrix) -> Matrix:
+    """The map that applies one after the other. Raises BadInput where it is nearly singular."""
+    try:
+        return checked(first @ second, len(first))
+    except ValueError as exc:
+        raise BadInput(
+            "The map after that of the fitted model is nearly singular; name the model that this "
+            "one follows with --base. Nothing was recorded."
+        ) from exc
 
 
 def _check_acquired(acquired: bool) -> None:

@@ -17,7 +17,7 @@ from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
 from app.concurrency import BackgroundLoop, BackgroundQueue, RepeatedWarning
 from app.db.engine import check_schema
-from app.db.queries import search_events
+from app.db.queries import query_photos, search_events
 from app.db.queries.search_events import EventRow, LabelledRow, RequestRow
 from app.errors import LookalikeError
 
@@ -90,19 +90,21 @@ class SearchEvents:
             return search_events.labelled(connection)
 
     def clean_up(self) -> CleanupReport:
-        """Create partitions ahead, and delete what is older than `days`.
+        """Create partitions ahead, and delete what is older than `days`, and photos to search with
+        that have expired.
 
         Raises LockHeld if a report reads the events for longer than two seconds.
         """
         with self._engine.begin() as connection:
             check_schema(connection)
             added = search_events.add_partitions(connection, DAYS_AHEAD) if self.enabled else 0
+            expired = query_photos.delete_expired(connection)
         # A transaction of its own: dropping waits for readers, and creating must not.
         with self._engine.begin() as connection:
             dropped = search_events.drop_partitions(connection, self._days)
         with self._engine.begin() as connection:
             photos = search_events.delete_photos(connection, self._days)
-        return CleanupReport(added, dropped, photos)
+        return CleanupReport(added, dropped, photos + expired)
 
     def close(self) -> None:
         """Write the queued searches and stop the thread."""

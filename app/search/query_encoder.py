@@ -17,6 +17,7 @@ from app.encoders.base import EMBEDDED, Encoder, EncoderProvider, WordReader, sp
 from app.encoders.batching import BatcherPool, EncoderQueues
 from app.encoders.feature_map import MAP_SIDE
 from app.encoders.preprocessing import PreparedPicture
+from app.encoders.projected_encoder import base_of
 from app.errors import BadInput, NoWords
 from app.images.border_texture import border_texture
 from app.search.decoded_pictures import DecodedPictures, Decoder
@@ -258,7 +259,7 @@ def _encoded(
     pictures = tuple(vectors[picture] for picture in _query_pictures(query))
     count = len(_pictures(query))
     reader = WordReader(encoder.fingerprint, queues.words.encode)
-    embedded = split_variant(encoder.name)[0] == EMBEDDED
+    embedded = split_variant(base_of(encoder).name)[0] == EMBEDDED
     reads = encoder.reads_words or bool(query.without_words)
     read = _read(query, reader) if reads else EncodedQuery(encoder.fingerprint)
     return replace(

@@ -62,9 +62,10 @@ The defaults were fitted for version 1 of the embedded encoder."""
 
 
 def limits_of(model: Model) -> ObjectLimits:
-    """The limits of a model."""
+    """The limits of a model; of a fitted one those of the model it follows."""
+    own_name, own_revision = model.network
     for (name, revision), limits in LIMITS.items():
-        if model.name.startswith(name) and model.revision.startswith(revision):
+        if own_name.startswith(name) and own_revision.startswith(revision):
             return limits
     return ObjectLimits()
 

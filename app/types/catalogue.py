@@ -31,7 +31,8 @@ ProgressCallback = Callable[[str], object]
 class Model:
     """A row of `model`: the encoder that a set of embeddings belongs to.
 
-    `source` is the hub name or folder it is loaded from; None if that is `name`.
+    `source` is the hub name or folder it is loaded from; None if that is `name`. `base_name` and
+    `base_revision` are those of the model that a fitted one follows.
     """
 
     id: int
@@ -40,6 +41,14 @@ class Model:
     dim: int
     fingerprint: str
     source: str | None = None
+    base_name: str | None = None
+    base_revision: str | None = None
+
+    @property
+    def network(self) -> tuple[str, str]:
+        """The name and the revision that limits and cuts were fitted for: of a fitted model those
+        of the model it follows."""
+        return self.base_name or self.name, self.base_revision or self.revision
 
 
 @dataclass(frozen=True, slots=True)

@@ -69,6 +69,10 @@ button:focus-visible, a:focus-visible, [tabindex]:focus-visible {
   height: 2.5rem; flex-direction: row; align-items: center; background: transparent; border: none }
 .st-key-give [data-testid="stFileUploaderDropzoneInstructions"] { display: none }
 .st-key-reference { gap: .5rem }
+.st-key-tools { gap: .5rem }
+/* The button that copies the link is there without a pointer too: for keys and fingers. */
+.st-key-ask [data-testid="stCode"] > div { opacity: 1; visibility: visible; pointer-events: auto }
+.st-key-ask [data-testid="stCode"] pre { padding-right: 2.75rem }
 .st-key-narrow, .st-key-chosen { row-gap: .5rem; column-gap: .5rem }
 .st-key-chosen button { min-height: 2rem; padding: .1rem .6rem; border-radius: 1rem }
 .st-key-heading { flex-wrap: nowrap }
@@ -87,6 +91,7 @@ button:focus-visible, a:focus-visible, [tabindex]:focus-visible {
   .stColumn:has(.st-key-narrow) > .stVerticalBlock { gap: .5rem }
   .st-key-ask { gap: .5rem }
   .st-key-note { min-height: 3rem }
+  .st-key-pair { min-height: 8rem }
   /* The photo is at the right of the buttons, in room that they take anyway. */
   .st-key-ask:has(.st-key-search_photo_box):not(:has(.large)) {
     & .st-key-give { max-width: calc(100% - 7rem) }
@@ -95,7 +100,7 @@ button:focus-visible, a:focus-visible, [tabindex]:focus-visible {
     & .st-key-reference:has(.others) { padding-top: 7rem }
     & .st-key-reference > * { pointer-events: auto }
     & .st-key-search_photo_box { position: absolute; right: 0; top: 0; max-height: 6.5rem }
-    & .st-key-tools { position: absolute; left: 0; top: calc(6.5rem - 44px); gap: .25rem;
+    & .st-key-tools { position: absolute; left: 0; top: calc(6.5rem - 44px);
       max-width: calc(100% - 7rem); flex-wrap: nowrap; overflow-x: auto; scrollbar-width: none }
     & .st-key-tools button p { font-size: .8125rem }
     & .st-key-share button { min-width: 44px }
@@ -116,6 +121,7 @@ button:focus-visible, a:focus-visible, [tabindex]:focus-visible {
     min-height: 44px }
   .st-key-give [data-testid="stFileUploaderDropzone"] { height: 44px }
   [class*="st-key-pin-"] button { min-width: 44px !important }
+  .stCheckbox label { align-items: center }
   [class*="st-key-actions-"] [data-testid="stSkeleton"] { height: 44px }
 }
 .faint { color: var(--faint) }
@@ -159,6 +165,7 @@ button:focus-visible, a:focus-visible, [tabindex]:focus-visible {
 [class*="st-key-pin-"] { position: absolute !important; top: .35rem; right: .35rem; z-index: 2 }
 [class*="st-key-pin-"] button { padding: 0 !important; min-width: 2.25rem; min-height: 2.25rem;
   border-radius: 50%; border: 1px solid var(--line); background: light-dark(#fffd, #1a1c24dd) }
+[class*="st-key-pin-"] button span { gap: 0 }
 [class*="st-key-details-"] button::after { content: ""; position: absolute; aspect-ratio: 1;
   inset: 0 0 auto 0; cursor: pointer; z-index: 1 }
 /* Emphasis in a button is for screen readers: what the eye sees beside it. */

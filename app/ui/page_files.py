@@ -15,6 +15,7 @@ from pathlib import Path
 
 from starlette.datastructures import Headers
 from starlette.responses import Response
+from starlette.routing import Match, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 from streamlit import config
 from streamlit.file_util import get_static_dir
@@ -36,7 +37,7 @@ IMPORTS = re.compile(r"""(?:from|import)["'`]\./([\w.-]+\.js)["'`]""")
 """Static imports of a module of its folder."""
 
 NOT_PAGES = ("_stcore", "component", "media", "static", "app", "auth")
-"""First parts of addresses that are no pages."""
+"""First parts of addresses that are no pages, by themselves."""
 
 YEAR_S = 365 * 24 * 3600
 
@@ -72,7 +73,7 @@ class PageFiles:
         file = self._files.get(path.rpartition("/static/")[2]) if "/static/" in path else None
         if file is not None and packs:
             return _packed_file(await asyncio.to_thread(_compressed, file), file.suffix)
-        if _is_page(path, headers):
+        if _is_page(path, headers) and not _has_route(scope):
             content = self._packed if packs else self._document
             response = Response(content, media_type="text/html")
             response.headers["Cache-Control"] = "no-cache"
@@ -136,6 +137,13 @@ def _is_page(path: str, headers: Headers) -> bool:
         and "." not in name
         and name not in NOT_PAGES
     )
+
+
+def _has_route(scope: Scope) -> bool:
+    """Whether Streamlit answers an address by more than its document: the provider of a sign-in
+    sends browsers to `/oauth2callback`."""
+    routes = (route for route in scope["app"].routes if isinstance(route, Route))
+    return any(route.matches(scope)[0] is not Match.NONE for route in routes)
 
 
 def _compressible(folder: Path) -> Mapping[str, Path]:

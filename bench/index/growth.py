@@ -17,6 +17,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -152,7 +153,7 @@ def relation_sizes(app: App) -> dict[str, float]:
     """Sizes of the tables, indexes and the database in MB."""
     with app.engine.connect() as connection:
         row = connection.execute(text(RELATION_SIZES)).one()
-    return {f"{name} in PostgreSQL, MB": value / 1e6 for name, value in row._mapping.items()}
+    return {f"{name} in PostgreSQL, MB": float(value) / 1e6 for name, value in row._mapping.items()}
 
 
 def measure_backup(home: Mapping[str, str]) -> dict[str, float]:
@@ -219,6 +220,8 @@ def main() -> None:
     parser.add_argument("--rows", type=int, action="append", help="catalogue size (repeatable)")
     parser.add_argument("--plot", type=Path, help="PNG file to write")
     options = parser.parse_args()
+    if options.plot and find_spec("matplotlib") is None:
+        parser.error("--plot draws with matplotlib: pip install matplotlib")
     rows = sorted(options.rows or (10_000, 100_000))
     results: dict[str, list[float]] = {}
     for size in rows:
@@ -238,9 +241,9 @@ def main() -> None:
             if len(rows) > 1
         }
         report.row(**{"what": name} | figures | extrapolated)
+    report.write()
     if options.plot:
         plot(rows, results, options.plot)
-    report.write()
 
 
 if __name__ == "__main__":

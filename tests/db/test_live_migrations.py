@@ -242,6 +242,12 @@ def filled(app: App, sql: psycopg.Connection, tmp_path: Path) -> App:
     sql.execute("INSERT INTO tuning VALUES (1, 100, 0.5)")
     sql.execute("INSERT INTO calibration (model_id, similar_distance) VALUES (1, 0.5)")
     sql.execute("INSERT INTO model_change (active_id, active_name) VALUES (1, 'colours')")
+    other = sql.execute("SELECT register_model('other', '1', dim, 'b') FROM model").fetchone()
+    sql.execute(
+        "INSERT INTO embedding (model_id, picture_id, vec)"
+        " SELECT %s, picture_id, vec FROM embedding", other,
+    )  # fmt: skip
+    sql.execute("INSERT INTO model_projection VALUES (%s, 'a', '1', NULL, 'b', '', '{}')", other)
     sql.execute("INSERT INTO ingest_reject (run_id, reason) SELECT id, 'no' FROM ingest_run")
     app.events.keep_photo("p", app.photos.add(photo(3)).preview, 1)
     app.events.store([EventRow("q", "click", "P0001")])

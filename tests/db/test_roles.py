@@ -9,6 +9,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import psycopg
 import pytest
 from psycopg import sql as compose
@@ -217,6 +218,21 @@ def test_migrator_commands_are_refused_to_the_serving_role(
 ) -> None:
     with pytest.raises(DatabaseUnsuitable, match="Use a role that has it"):
         act(server)
+
+
+def test_the_serving_role_searches_a_fitted_model_and_is_refused_a_fit_before_it_begins(
+    server: App, opened: Callable[..., App]
+) -> None:
+    with pytest.raises(DatabaseUnsuitable, match="Only the role that migrates may add a model"):
+        server.lifecycle.check_new_fit("our-photos")
+    migrator = opened(MIGRATOR)
+    migrator.lifecycle.check_new_fit("our-photos")
+    base = server.lifecycle.active()
+    fitted = migrator.lifecycle.add_fitted(
+        "our-photos", base, np.eye(base.dim, dtype=np.float32), {}
+    )
+    assert server.encoders.for_model(fitted.id).fingerprint == fitted.fingerprint
+    migrator.lifecycle.drop("our-photos")
 
 
 def test_only_the_migrator_drops_a_model_and_a_refused_drop_changes_nothing(

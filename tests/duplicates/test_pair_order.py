@@ -32,6 +32,7 @@ def product(title: str, **fields: str) -> Product:
             product("Shirt slim fit", colour="red"), product("Shirt slim fit long", colour="green"),
             PairEvidence.PICTURES_ALONE,
         ),
+        (Product("A"), Product("B"), PairEvidence.PICTURES_ALONE),
     ],
 )  # fmt: skip
 def test_words_order_pairs_with_near_pictures(a: Product, b: Product, found: PairEvidence) -> None:

@@ -16,7 +16,13 @@ from app.bootstrap import App
 from app.config import Settings
 from app.db.embedded import server as embedded_server
 from app.db.engine import snapshot
-from app.errors import BuildRefused, DatabaseUnavailable, DatabaseUnsuitable, LookalikeError
+from app.errors import (
+    BuildRefused,
+    DatabaseUnavailable,
+    DatabaseUnsuitable,
+    LookalikeError,
+    NotReady,
+)
 from app.index.file_store import IndexFiles
 from app.models import removal
 from app.operations import health
@@ -370,6 +376,8 @@ def test_a_search_whose_model_is_dropped_is_repeated_with_the_new_one(
 ) -> None:  # fmt: skip
     """Dropping a model waits for searches on the primary only."""
     add(app, numbered(20))
+    with pytest.raises(NotReady, match="models are added on the primary"):
+        replica.lifecycle.check_new_fit("our-photos")
     other = app.lifecycle.add("other")
     with app.engine.begin() as connection:
         copied = "INSERT INTO embedding SELECT 2, picture_id, vec FROM embedding"

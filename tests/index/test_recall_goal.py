@@ -157,8 +157,8 @@ def test_an_audit_detects_an_index_that_returns_wrong_rows(
     monkeypatch.setattr(
         faiss_index.AnnIndex,
         "nominate",
-        lambda self, query, n, depth=None, *, selector=None: faiss_index.Nominees(
-            nominate(self, -query, n, selector=selector).ids, -2.0
+        lambda self, query, n, depth=None, *, selector=None, **kwargs: faiss_index.Nominees(
+            nominate(self, -query, n, selector=selector, **kwargs).ids, -2.0
         ),
     )
     found = audit(app.engine, app.files, app.settings, 20)

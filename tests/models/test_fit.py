@@ -18,12 +18,14 @@ from app.cli import cli
 from app.config import Settings
 from app.db.queries import verdicts
 from app.db.queries.search_events import LabelledRow
+from app.duplicates.evidence import FoldCuts
 from app.encoders.base import EncoderChoice
 from app.encoders.projected_encoder import ProjectedEncoder
-from app.errors import BadImage, BadInput, ModelMismatch
+from app.errors import BadImage, BadInput, ModelMismatch, ModelUnavailable
 from app.evaluation import fit_samples, model_fit
 from app.evaluation.fit_samples import FitSamples, collect
 from app.models.backfill import embed
+from app.search.regions import ObjectLimits, limits_of
 from app.types import Query
 from app.vectors import unit_rows
 from support.colours import ColourEncoder, choose_colours, photo
@@ -145,14 +147,14 @@ def test_further_pictures_are_photos_of_their_product(
     open_app: Callable[..., App], tmp_path: Path
 ) -> None:
     write_photos(tmp_path, range(9))
-    images = {"A": "0.png|1.png|2.png", "B": "3.png|4.png", "C": "5.png", "D": "6.png|7.png",
+    images = {"A": "0.png|1.png|2.png|7.png", "B": "3.png|4.png", "C": "5.png", "D": "6.png|7.png",
               "E": "8.png|7.png"}  # fmt: skip
     rows = [{"sku": sku, "title": sku, "images": each} for sku, each in images.items()]
     app = open_app()
     ingest(app, write_csv(tmp_path / "in.csv", rows))
     found = samples(app, "catalogue")
     assert len(found.gallery) == 5
-    assert shown(app, found) == [(0, 1), (0, 2), (3, 4)]  # 7 is of two products
+    assert shown(app, found) == [(0, 1), (0, 2), (3, 4)]  # 7 is of three products
 
 
 def test_verdicts_make_the_others_photos_of_the_first(
@@ -166,6 +168,38 @@ def test_verdicts_make_the_others_photos_of_the_first(
     found = samples(app, "verdicts")
     assert len(found.gallery) == 5  # without the three that are another product again
     assert shown(app, found) == [(0, 1), (0, 2), (3, 4)]
+
+
+def test_a_picture_of_several_of_the_same_product_is_one_photo_unless_others_show_it_too(
+    open_app: Callable[..., App], tmp_path: Path
+) -> None:
+    write_photos(tmp_path, range(7))
+    images = {"A": "0.png", "B": "1.png|2.png", "C": "2.png|3.png", "D": "4.png",
+              "E": "5.png|4.png", "F": "3.png"}  # fmt: skip
+    rows = [{"sku": sku, "title": sku, "images": each} for sku, each in images.items()]
+    app = open_app()
+    ingest(app, write_csv(tmp_path / "in.csv", rows))
+    for a, b in (("A", "B"), ("B", "C"), ("D", "E")):
+        with app.engine.begin() as connection:
+            verdicts.record(connection, a, b, True, "me")
+    # 3 is of F too, and 4 stands for D itself.
+    assert shown(app, samples(app, "verdicts")) == [(0, 1), (0, 2), (4, 5)]
+
+
+def test_a_photo_of_several_products_is_held_out_of_both(
+    open_app: Callable[..., App], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app = open_app()
+    ingest(app, write_source(tmp_path / "in", 6))
+    rows = [
+        LabelledRow(None, None, id_, (), sku, photo(seed, side=64, kind="JPEG"))
+        for id_, sku, seed in (("x", "P0001", 1), ("y", "P0001", 1), ("z", "P0002", 1),
+                               ("u", "P0003", 3))
+    ]  # fmt: skip
+    monkeypatch.setattr(fit_samples.search_events, "labelled", lambda _: rows)
+    found = samples(app, "events")
+    assert shown(app, found) == [(1, 1), (2, 1), (3, 3)]
+    assert model_fit._each_photo(found).tolist() == [0, 0, 1]
 
 
 def test_clicked_photos_are_encoded_by_their_previews(
@@ -249,6 +283,93 @@ def test_a_fitted_model_outlives_its_base(open_app: Callable[..., App], tmp_path
     assert match.product.sku == "P0003"
 
 
+def test_the_base_is_loaded_as_the_model_that_it_is(
+    open_app: Callable[..., App], tmp_path: Path
+) -> None:
+    """From the folder of the settings, and once for both."""
+    loaded: list[str] = []
+
+    def from_folder(name: str, **_: Any) -> EncoderChoice:
+        if name != "/models/colours":
+            raise ModelUnavailable(f"There is no {name} here.")
+        loaded.append(name)
+        return EncoderChoice(ColourEncoder(), "")
+
+    app = open_app()
+    ingest(app, write_source(tmp_path / "in", 3))
+    base = app.lifecycle.active()
+    model = app.lifecycle.add_fitted("our-photos", base, weights(), {})
+    other = open_app(from_folder, model="/models/colours")
+    fitted = other.encoders.for_model(model.id)
+    assert isinstance(fitted, ProjectedEncoder)
+    assert other.encoders.for_model(base.id) is fitted.base and len(loaded) == 1
+    embed(app.engine, model, fitted, no_original)
+    app.lifecycle.activate("our-photos", forced_reason="no index is needed here")
+    app.lifecycle.drop("colours")
+    last = open_app(from_folder, model="/models/colours")
+    assert last.search.search(Query(picture=photo(1), k=1)).matches[0].product.sku == "P0001"
+
+
+def test_a_model_fitted_to_a_fitted_one_has_both_maps(
+    open_app: Callable[..., App], tmp_path: Path
+) -> None:
+    app = open_app()
+    ingest(app, write_source(tmp_path / "in", 6))
+    base = app.lifecycle.active()
+    first = app.lifecycle.add_fitted("first", base, weights(), {})
+    embed(app.engine, first, app.encoders.for_model(first.id), no_original)
+    second = app.lifecycle.add_fitted("second", first, weights(0.03), {})
+    assert second.network == first.network == (base.name, base.revision)
+    embed(app.engine, second, app.encoders.for_model(second.id), no_original)
+    app.lifecycle.activate("second", forced_reason="no index is needed here")
+    app.lifecycle.drop("first")
+    fitted = open_app().encoders.active()
+    assert isinstance(fitted, ProjectedEncoder) and fitted.base.name == "colours"
+    pictures = [Image.open(BytesIO(photo(seed))) for seed in range(6)]
+    by_both = ProjectedEncoder(
+        "b", ProjectedEncoder("a", ColourEncoder(), weights()), weights(0.03)
+    )
+    assert np.allclose(
+        fitted.encode_pictures(pictures), by_both.encode_pictures(pictures), atol=1e-5
+    )
+    assert open_app().search.search(Query(picture=photo(3), k=1)).matches[0].product.sku == "P0003"
+
+
+def test_the_same_map_is_not_recorded_under_another_name(
+    open_app: Callable[..., App], tmp_path: Path
+) -> None:
+    app = open_app()
+    app.initialise()
+    base = app.lifecycle.active()
+    app.lifecycle.add_fitted("our-photos", base, weights(), {})
+    with pytest.raises(BadInput, match="the map that the model our-photos has"):
+        app.lifecycle.add_fitted("again", base, weights(), {})
+    assert [each.model.name for each in app.lifecycle.models()] == ["colours", "our-photos"]
+
+
+def test_a_fitted_model_has_the_limits_and_the_reading_of_words_of_its_base(
+    open_app: Callable[..., App],
+) -> None:
+    class Embedded(ColourEncoder):
+        def __init__(self) -> None:
+            super().__init__("embedded")
+            self.revision, self.reads_words = "2-x", True
+
+        def encode_words(self, words: Any) -> Any:
+            return np.ones((len(words), self.dim), np.float32)
+
+    app = open_app(lambda *_, **__: EncoderChoice(Embedded(), ""))
+    base = app.lifecycle.add("embedded")
+    app.lifecycle.add_fitted("our-photos", base, weights(), {})
+    app.lifecycle.activate("our-photos", forced_reason="no index is needed here")
+    fitted = app.lifecycle.active()
+    assert fitted.name == "our-photos" and limits_of(fitted) == limits_of(base)
+    assert limits_of(base) != ObjectLimits()
+    assert FoldCuts.of_model(fitted, ()) == FoldCuts.of_model(base, ()) != FoldCuts()
+    with app.search.opened(Query(words="red")) as request:
+        assert request.retrieval.model == fitted and request.catalogue_first
+
+
 def test_another_base_than_it_was_fitted_to_is_refused(
     open_app: Callable[..., App], tmp_path: Path
 ) -> None:
@@ -267,9 +388,9 @@ def test_a_name_that_may_be_taken_for_another_model_is_refused(
     app = open_app()
     app.initialise()
     with pytest.raises(BadInput, match="cannot be the name of a fitted model"):
-        app.lifecycle.check_new_name(name)
+        app.lifecycle.check_new_fit(name)
     with pytest.raises(BadInput, match="There is a model colours already"):
-        app.lifecycle.check_new_name("colours")
+        app.lifecycle.check_new_fit("colours")
 
 
 def test_the_command_keeps_what_helps_and_nothing_else(

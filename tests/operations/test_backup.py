@@ -204,6 +204,8 @@ INSERT INTO tuning (model_id, exact_pictures, deep_share) VALUES (1, 7, 0.5);
 INSERT INTO calibration (model_id, category, similar_distance) VALUES (1, 'a''"\\b', 0.25);
 INSERT INTO model_change (former_id, active_id, former_name, active_name, forced)
     VALUES (2, 1, 'other', 'colours', 'for once');
+INSERT INTO model_projection (model_id, base_name, base_revision, base_fingerprint, weights,
+    provenance) VALUES (2, 'colours', '1', 'def', '\\x00', '{"source": "verdicts"}');
 INSERT INTO ingest_run (source, state, report) VALUES ('x', 'finished', '{"added": 1}');
 INSERT INTO ingest_reject (run_id, line, reason) VALUES (1, 1, 'no picture');
 INSERT INTO query_photo (id, fingerprint, vector, preview, expires_at)

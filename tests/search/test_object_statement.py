@@ -13,14 +13,16 @@ import pytest
 
 from app.bootstrap import App
 from app.config import Settings
+from app.index import faiss_index
 from app.index.faiss_index import AnnIndex
 from app.search import page_budget, regions
 from app.search.query_encoder import QueryEncoder
 from app.search.regions import ObjectLimits
 from app.search.vector_cache import QueryPicture, VectorCache
 from app.search.windows import Windows, window_grid
-from app.types import Query, Region, SearchResult, Vectors
+from app.types import Filters, Query, Region, SearchResult, Vectors
 from support.random_shop import CLUSTERS, picture_vector, random_query, refill
+from support.recall_queries import few_queries
 from support.region_colours import choose_region_colours
 from support.scenes import FIRST, SECOND, first_skus, scene, sku, two
 from support.shop import add, numbered
@@ -222,3 +224,26 @@ def test_a_photo_with_objects_is_answered_by_several_after_a_new_build_and_too_m
         assert slow.took() and changed.plan.reason_code == "large_delta"
         assert first_skus(changed) == {sku(FIRST), sku(SECOND)}
         assert all_told(changed) == all_told(in_statements(app, query, monkeypatch, cache))
+
+
+@pytest.mark.parametrize("filtered", [False, True])
+def test_a_compressed_index_may_nominate_many_pictures_for_each_vector(
+    app: App, monkeypatch: pytest.MonkeyPatch, filtered: bool
+) -> None:
+    monkeypatch.setattr(faiss_index, "FLAT_ROWS", 100)
+    few_queries(monkeypatch)
+    add(app, numbered(400), category="shirt")
+    add(app, numbered(300, first=400), category="shoe")
+    assert app.indexer.rebuild().kind == "rabitq"
+    filters = Filters(columns={"category": ("shirt",)}) if filtered else Filters()
+    query = Query(picture=two(), k=3, filters=filters)
+    expected = in_statements(app, query, monkeypatch)
+    for _ in range(3):  # what passes is read
+        app.search.search(query)
+    # As many as an index of a large catalogue, of which few are near.
+    monkeypatch.setattr(AnnIndex, "pool_behind", lambda *_: 200)
+    slow = Slow(app)
+    result = app.search.search(query)
+    assert not slow.took() and len(result.regions) == 2
+    assert first_skus(result) == {sku(FIRST), sku(SECOND)}
+    assert all_told(result) == all_told(expected)

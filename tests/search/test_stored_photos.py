@@ -97,6 +97,16 @@ def test_an_expired_photo_is_unknown_and_deleted_by_the_next(
     assert sql.execute("SELECT count(*) FROM query_photo").fetchone() == (1,)
 
 
+def test_the_worker_deletes_photos_that_have_expired_though_none_is_added(
+    app: App, sql: psycopg.Connection
+) -> None:
+    app.photos.add(two())
+    assert app.events.clean_up().photos == 0
+    sql.execute("UPDATE query_photo SET expires_at = now()")
+    assert app.events.clean_up().photos == 1
+    assert sql.execute("SELECT count(*) FROM query_photo").fetchone() == (0,)
+
+
 def test_a_photo_of_another_model_is_not_searched_with_its_preview(
     app: App, sql: psycopg.Connection
 ) -> None:

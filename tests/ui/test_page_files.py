@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from starlette.applications import Starlette
 from streamlit import config
 from streamlit.file_util import get_static_dir
+from streamlit.web.server.starlette.starlette_auth_routes import create_auth_routes
 
 from app.cli.serve_page import PAGE
 from app.ui.page_files import ELEMENTS, PageFiles, document, needed_later
@@ -49,6 +51,7 @@ def test_streamlit_has_the_elements_under_these_names() -> None:
         ("", "/_stcore", False), ("", "/media/a.html", False), ("", "/_stcore/health", False),
         ("shop", "/shop/", True), ("shop", "/shop/index", True), ("shop", "/shop", False),
         ("shop", "/shopping", False), ("shop", "/index", False),
+        ("", "/oauth2callback", False), ("shop", "/shop/oauth2callback", False),
     ],
 )  # fmt: skip
 def test_the_document_is_sent_for_pages_alone_also_below_a_base_url(
@@ -66,6 +69,7 @@ def test_the_document_is_sent_for_pages_alone_also_below_a_base_url(
 
     scope = {
         "type": "http", "method": "GET", "path": path, "headers": [(b"accept", b"text/html")],
+        "app": Starlette(routes=create_auth_routes(base)),
     }  # fmt: skip
     asyncio.run(PageFiles(streamlit)(scope, None, send))  # type: ignore[arg-type]
     assert (bool(sent), bool(passed_on)) == (ours, not ours)

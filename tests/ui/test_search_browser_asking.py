@@ -145,3 +145,32 @@ def test_on_a_phone_results_are_seen_at_once_and_a_finger_draws_a_box(
     touch.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
     expect(page).to_have_url(re.compile(r"box=10%2C10%2C80%2C80"))
     page.close()  # it would emulate a finger in later tests
+
+
+def test_a_search_is_shared_and_its_link_copied_with_keys_alone(page: Page, shop: Shop) -> None:
+    search_photo(page, shop)
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    page.get_by_role("button", name="Share", exact=True).press("Enter")
+    link = page.locator(".st-key-ask code")
+    expect(link).to_contain_text("shared=")
+    settled(page)
+    page.get_by_test_id("stCode").press("Tab")
+    expect(page.get_by_role("button", name="Copy to clipboard")).to_be_focused()
+    page.keyboard.press("Enter")
+    page.wait_for_function(
+        "async (link) => (await navigator.clipboard.readText()) === link", arg=link.inner_text()
+    )
+    page.context.clear_permissions()
+
+
+def test_on_a_phone_the_question_follows_the_pictures_of_a_pair(
+    open_page: Callable[..., Page], address: str
+) -> None:
+    page = open_page(f"{address}/duplicates", width=390)
+    question = page.get_by_role("heading", name="Are these the same product?")
+    expect(question).to_be_visible()
+    settled(page)
+    pictures = page.locator(".st-key-pair img").last.bounding_box()
+    asked = question.bounding_box()
+    assert pictures is not None and asked is not None
+    assert asked["y"] - (pictures["y"] + pictures["height"]) < 100

@@ -424,7 +424,7 @@ def test_a_search_by_photo_is_shared_as_a_link_until_it_expires(
     shared_id = str(page.query_params["shared"])
     assert ("photo" in page.query_params, skus(page)) == (False, found)
     assert "Everybody with this link" in page.caption[0].value
-    assert page.code[0].value.endswith(f"?shared={shared_id}&brand=Kestrel")
+    assert page.code[0].value.endswith(f"/?shared={shared_id}&brand=Kestrel")
     [(preview,)] = sql.execute("SELECT preview FROM query_photo").fetchall()
     assert preview != photo(7)
     other = visit(shared=shared_id, brand="Kestrel")

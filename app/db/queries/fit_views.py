@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 from sqlalchemy import Connection, text
 
@@ -15,6 +15,10 @@ JOIN product_picture AS pp ON pp.product_id = p.id
 JOIN embedding AS e ON e.picture_id = pp.picture_id AND e.model_id = :model
 WHERE p.sku = ANY(CAST(:skus AS text[]))
 GROUP BY p.sku"""
+
+TIMES_SHOWN = """
+SELECT picture_id, count(DISTINCT product_id) AS products FROM product_picture
+WHERE picture_id = ANY(:ids) GROUP BY picture_id"""
 
 # A picture that several products show says nothing about which of them a photo shows.
 SEVERAL = """
@@ -38,6 +42,13 @@ def pictures(connection: Connection, model: Model, skus: Collection[str]) -> dic
     """The ids of the embedded pictures of these products, in their order; none without any."""
     rows = connection.execute(text(PICTURES), {"model": model.id, "skus": sorted(skus)})
     return {row.sku: list(dict.fromkeys(row.pictures)) for row in rows}
+
+
+def times_shown(connection: Connection, pictures: Iterable[Sequence[int]]) -> dict[int, int]:
+    """How many products show each of these pictures (ids)."""
+    ids = sorted({id_ for own in pictures for id_ in own})
+    rows = connection.execute(text(TIMES_SHOWN), {"ids": ids})
+    return {row.picture_id: row.products for row in rows}
 
 
 def with_several_pictures(connection: Connection, limit: int) -> list[str]:

@@ -183,6 +183,7 @@ def merged_candidates(
     rows: Sequence[Any], nominated: int, seen_to: float | None, known: int | None, n: int
 ) -> Candidates:
     """Candidates from rows of BUILD_AND_DELTA with HIT_COUNTS; `nominated` counts the nominees.
+    Where the products of all rows were looked up, `near_to` is None.
 
     The nominees that changed since the build have no distance. Of the `known` nearest as large a
     share is taken to have changed as of all nominees.
@@ -196,7 +197,7 @@ def merged_candidates(
         ends = [rows[0].reach if rows[0].unchanged * known >= nominated > 0 else 0.0]
     if fresh >= n:
         ends.append(farthest)
-    if held + fresh > NEAR_FACTOR * n:
+    if rows[0].near_to is not None and held + fresh > NEAR_FACTOR * n:
         ends.append(rows[0].near_to)
     vanished = nominated - held
     return candidates_from_rows(rows, min(ends, default=None), held + fresh, vanished)

@@ -12,7 +12,10 @@ from app.db.text import check_text
 from app.errors import NoModel, UnknownModel
 from app.types import Model
 
-COLUMNS = "id, name, revision, dim, fingerprint, source"
+COLUMNS = """model.id, name, revision, dim, fingerprint, source,
+    (SELECT base_name FROM model_projection WHERE model_id = model.id) AS base_name,
+    (SELECT base_revision FROM model_projection WHERE model_id = model.id) AS base_revision"""
+"""Columns of `model`, for the fields of `Model`."""
 
 LAG = """CASE
     WHEN NOT pg_is_in_recovery() THEN NULL
@@ -71,7 +74,7 @@ def active_and_lag(connection: Connection) -> tuple[Model | None, float | None]:
     the last transaction was.
     """
     row = connection.execute(text(ACTIVE_AND_LAG)).one()
-    model = None if row.id is None else Model(*row[:6])
+    model = None if row.id is None else Model(*row[:-1])
     return model, None if row.lag is None else float(row.lag)
 
 
@@ -178,8 +181,7 @@ def activate(
 
 def formerly_active(connection: Connection) -> Model | None:
     """The model that was active before the current one, if it still exists."""
-    columns = ", ".join(f"m.{name}" for name in COLUMNS.split(", "))
-    sql = f"""SELECT {columns} FROM model AS m WHERE m.id = (
+    sql = f"""SELECT {COLUMNS} FROM model WHERE id = (
             SELECT former_id FROM model_change
             WHERE active_id = (SELECT id FROM model WHERE active) ORDER BY id DESC LIMIT 1)"""
     row = connection.execute(text(sql)).one_or_none()
@@ -188,14 +190,13 @@ def formerly_active(connection: Connection) -> Model | None:
 
 def statuses(connection: Connection) -> list[ModelStatus]:
     """All models with their counts, the active one first."""
-    columns = ", ".join(f"m.{name}" for name in COLUMNS.split(", "))
-    sql = f"""SELECT {columns}, m.active, m.maintained, m.created_at,
-            (SELECT count(*) FROM embedding AS e WHERE e.model_id = m.id) AS embeddings,
+    sql = f"""SELECT {COLUMNS}, active, maintained, created_at,
+            (SELECT count(*) FROM embedding AS e WHERE e.model_id = model.id) AS embeddings,
             (SELECT count(*) FROM picture) AS pictures,
-            (SELECT max(id) FROM index_build AS b
-                WHERE b.model_id = m.id AND b.state = 'published') AS build
-        FROM model AS m ORDER BY m.active DESC, m.id"""
-    return [ModelStatus(Model(*row[:6]), *row[6:]) for row in connection.execute(text(sql))]
+            (SELECT max(b.id) FROM index_build AS b
+                WHERE b.model_id = model.id AND b.state = 'published') AS build
+        FROM model ORDER BY active DESC, model.id"""
+    return [ModelStatus(Model(*row[:-6]), *row[-6:]) for row in connection.execute(text(sql))]
 
 
 def count_missing(connection: Connection, model_id: int) -> int:

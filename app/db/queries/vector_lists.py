@@ -215,7 +215,8 @@ class ListsResult:
 
 @dataclass(frozen=True, slots=True)
 class _Counted:
-    """What is counted of one vector, as a row for `index_delta.merged_candidates`."""
+    """What is counted of one vector, as a row for `index_delta.merged_candidates`. The products of
+    all hits are looked up, however many an index of compressed vectors nominates."""
 
     number: int
     unchanged: int
@@ -223,6 +224,7 @@ class _Counted:
     held: int
     fresh: int
     farthest: float | None
+    near_to: None = None
     product_id: None = None
 
 

@@ -32,7 +32,7 @@ def delta_chart(history: Sequence[tuple[datetime, int]], delta: DeltaStatus) -> 
         {"rows": rows, "line": line}
         for rows, line in (
             (delta.max_rows, "pgvector answers above"),
-            (delta.worker_rows, "a worker rebuilds at the latest above"),
+            (delta.worker_rows, "above this line a worker rebuilds"),
         )
         if rows <= top
     ]

@@ -7,6 +7,7 @@ from urllib.parse import urlencode
 import streamlit as st
 
 from app.errors import Busy, LookalikeError, UnknownPhoto
+from app.search.stored_photos import PREVIEW_SIDE
 from app.search.vector_cache import VectorCache
 from app.types import Region
 from app.ui.formatting import escape_markdown, format_time
@@ -32,7 +33,7 @@ OTHER_MODEL = (
     "The catalogue was given another model after this link to a search by photo was made. Add the "
     "photo yourself."
 )
-TOO_MANY = "Too many searches are shared now. Try again later."
+TOO_MANY = "Too many searches are shared or running now. Try again later."
 
 
 def draw_button(photo: PreviewedPhoto) -> None:
@@ -42,8 +43,8 @@ def draw_button(photo: PreviewedPhoto) -> None:
     st.button(
         "Share", key="share", type="tertiary", icon=":material/share:", on_click=_share,
         args=(photo.data,),
-        help="Make a link to this search. It stores what the model sees in the photo and a small "
-        "preview, not the photo.",
+        help=f"Make a link to this search. Until it expires, everybody with the link sees the "
+        f"photo, reduced to {PREVIEW_SIDE} pixels. The file itself is not stored.",
     )  # fmt: skip
 
 
@@ -67,7 +68,8 @@ def draw_link(form: SearchFormState) -> None:
 def link(form: SearchFormState) -> str:
     """The address of a search; as this browser sees the page."""
     address = (st.context.url or "").partition("?")[0]
-    return f"{address}?{urlencode(to_url(form), doseq=True)}"
+    # Without the slash a page below a base URL redirects, behind a proxy perhaps to another scheme.
+    return f"{address.rstrip('/')}/?{urlencode(to_url(form), doseq=True)}"
 
 
 def opened(id_: str, vectors: VectorCache, region: Region | None) -> PreviewedPhoto | None:

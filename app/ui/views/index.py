@@ -108,9 +108,9 @@ def _draw_delta(status: IndexStatus) -> None:
 def _delta_caption(status: IndexStatus) -> str:
     delta = status.delta
     return (
-        "Searches see all of it at once: what the index lacks is compared exactly. A worker "
-        "rebuilds it when that lengthens searches, at the latest above "
-        f"{delta.worker_rows:,.0f} changed embeddings, or once a day; above "
+        "Searches see all changes at once: what is not in the index yet is compared exactly. A "
+        "worker rebuilds the index when that makes searches slower, at the latest when more than "
+        f"{delta.worker_rows:,.0f} embeddings have changed, or once a day; above "
         f"{delta.max_rows:,} pgvector answers instead of the index."
     )
 
