@@ -24,7 +24,8 @@ from app.images.border_texture import border_texture
 from app.images.decoding import decode
 from app.search.confidence import LEAST_TEXTURE, TEXTURE
 from bench.data.pasted_photos import SETS
-from bench.search.objects import CachedEncoder, Catalogue, Photo, half, photos
+from bench.search.cross_fitting import half
+from bench.search.objects import CachedEncoder, Catalogue, Photo, photos
 
 MISSED = 0.025
 FITTED = ("clean", "packaged", "loose", "plain", "two")

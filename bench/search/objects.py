@@ -5,22 +5,20 @@
 
 DATA holds `clothing/` and `grocery/`. The catalogue is both of them. For pasted photos the products
 of SETS are in it as cut-outs on white, as a shop photographs them; the photos show the same
-cut-outs. Ranks are
-computed with numpy from the vectors that a search uses, by the functions of `app.search`. Vectors
-are kept in FOLDER, by the encoder's fingerprint. One encode is a picture of the encoder's input
-size; a feature map costs as many as its pixels.
+cut-outs. Ranks are computed with numpy from the vectors that a search uses, by the functions of
+`app.search`. Vectors are kept in FOLDER, by the encoder's fingerprint. One encode is a picture of
+the encoder's input size; a feature map costs as many as its pixels.
 
-Thresholds are cross-fitted: products are split in two by their sku's sha256, and what is fitted on
-one half is measured on the other.
+Thresholds and the lead that objects need are cross-fitted: products are split in two by their sku's
+sha256, and what is fitted on one half is measured on the other.
 """
 
 from __future__ import annotations
 
 import argparse
 import csv
-import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import zip_longest
 from pathlib import Path
 
@@ -41,8 +39,8 @@ from app.search.windows import Windows, window_grid
 from app.types import Model, Region, Vector, Vectors
 from app.vectors import round_to_float16
 from bench.data.pasted_photos import SETS
+from bench.search.cross_fitting import Judged, half, interval, report_lead
 
-RESAMPLES = 2000
 FALSE_ALARMS = 0.05
 
 
@@ -234,17 +232,15 @@ def photos(data: Path, sets: Path, count: int, every: int) -> dict[str, list[Pho
     return groups
 
 
-def interval(differences: NDArray[np.float64]) -> str:
-    """The mean of paired differences with its 95 % bootstrap interval."""
-    rng = np.random.default_rng(0)
-    means = [rng.choice(differences, len(differences)).mean() for _ in range(RESAMPLES)]
-    low, high = np.percentile(means, (2.5, 97.5))
-    return f"{differences.mean():+.3f} [{low:+.3f}, {high:+.3f}]"
-
-
-def half(sku: str) -> bool:
-    """The half of the products that a sku belongs to."""
-    return hashlib.sha256(sku.encode()).digest()[0] % 2 == 1
+def judged(catalogue: Catalogue, encoder: CachedEncoder, group: Sequence[Photo]) -> list[Judged]:
+    """What the lead that objects need is fitted on."""
+    found = []
+    for photo in group:
+        each, expected = answer(catalogue, encoder, photo), catalogue.same[photo.skus[0]]
+        lead = each.objects[0].max() - each.whole.max() if each.objects else -np.inf
+        together = rank(replace(each, lead=None).merged, expected)
+        found.append(Judged(photo.skus[0], rank(each.whole, expected), together, float(lead)))
+    return found
 
 
 def report(catalogue: Catalogue, encoder: CachedEncoder, name: str, group: list[Photo]) -> None:
@@ -403,6 +399,12 @@ def main() -> None:
         else:
             report(white if name in SETS else real, encoder, name, group)
         encoder.save()
+    if limits_of(encoder.model).lead is not None:
+        sets = {
+            name: judged(white if name in SETS else real, encoder, groups[name])
+            for name in ("plain", "packaged", "loose")
+        }
+        report_lead(sets, ("packaged", "loose"))
     for name in ("clean", "plain", "packaged", "loose"):
         report_absent(white if name in SETS else real, encoder, name, groups[name])
         encoder.save()
