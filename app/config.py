@@ -273,7 +273,8 @@ class Settings(BaseSettings):
     max_photos: int = Field(
         default=20_000,
         gt=0,
-        description="photos that the HTTP API, and shared searches of the page, keep at one time",
+        description="photos that the HTTP API, and shared searches of the page, keep at one time; "
+        "shared ones take at most half",
     )
     api_cache_s: int = Field(
         default=60,

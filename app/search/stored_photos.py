@@ -71,11 +71,12 @@ class StoredPhotos:
 
     def add(self, photo: bytes, minutes: float | None = None) -> PhotoReceipt:
         """Encode a photo (file bytes) under the active model, find the objects in it, store both
-        for so many minutes; None takes those of the settings.
+        for so many minutes; None takes those of the settings. With minutes it is shared, and
+        shared photos take at most half of the places: they stay long, and anybody may share.
 
         Raises BadImage, Busy if too many photos are stored, and what `SearchService.search` raises.
         """
-        self._make_room()
+        self._make_room(shared=minutes is not None)
         picture, cache = QueryPicture(photo), VectorCache()
         for _ in range(ATTEMPTS):
             result = self._search.search(Query(picture=photo, k=1, untrusted=True), cache)
@@ -137,15 +138,22 @@ class StoredPhotos:
                 return row
         raise UnknownPhoto()
 
-    def _make_room(self) -> None:
+    def _make_room(self, shared: bool) -> None:
         """Delete the photos that have expired. Raises Busy if there are too many others."""
+        places = self._settings.max_photos
         with self._engine.begin() as connection:
             query_photos.delete_expired(connection)
             stored = query_photos.count(connection)
-        if stored >= self._settings.max_photos:
+            long = query_photos.count(connection, self._settings.photo_minutes) if shared else 0
+        if stored >= places:
             raise Busy(
                 f"{stored:,} photos are stored, as many as LOOKALIKE_MAX_PHOTOS allows; try again "
                 "when some have expired, or send the photo with each search."
+            )
+        if shared and long >= places / 2:
+            raise Busy(
+                f"{long:,} photos are shared, half of what LOOKALIKE_MAX_PHOTOS allows; try again "
+                "when some have expired."
             )
 
 

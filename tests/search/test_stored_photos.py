@@ -129,6 +129,17 @@ def test_no_more_photos_are_stored_than_allowed(settings: Settings) -> None:
             app.photos.add(photo(1))
 
 
+def test_shared_photos_leave_half_of_the_places_to_others(settings: Settings) -> None:
+    limited = settings.model_copy(update={"max_photos": 4})
+    with App(limited, choose=choose_region_colours) as app:
+        add(app, numbered(2))
+        for seed in range(2):
+            app.photos.add(photo(seed), minutes=limited.photo_minutes + 1)
+        with pytest.raises(Busy, match="2 photos are shared, half of what LOOKALIKE_MAX_PHOTOS"):
+            app.photos.add(photo(2), minutes=limited.photo_minutes + 1)
+        app.photos.add(photo(3))
+
+
 def test_what_is_no_picture_is_not_stored(app: App, sql: psycopg.Connection) -> None:
     with pytest.raises(BadImage):
         app.photos.add(b"no picture")

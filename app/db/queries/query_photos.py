@@ -65,6 +65,8 @@ def delete_expired(connection: Connection) -> int:
     return connection.execute(text("DELETE FROM query_photo WHERE expires_at <= now()")).rowcount
 
 
-def count(connection: Connection) -> int:
-    """How many photos are stored."""
-    return int(connection.execute(text("SELECT count(*) FROM query_photo")).scalar_one())
+def count(connection: Connection, minutes: float = 0) -> int:
+    """How many photos are stored that are kept for longer than so many minutes."""
+    sql = """SELECT count(*) FROM query_photo
+        WHERE expires_at - created_at > :minutes * interval '1 minute'"""
+    return int(connection.execute(text(sql), {"minutes": minutes}).scalar_one())
