@@ -8,6 +8,7 @@ have other photos in the fit, and once with halves of the products, so that they
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -72,7 +73,7 @@ class FitReport:
 
 def fit(samples: FitSamples, progress: ProgressCallback = lambda message: None) -> FitReport:
     """Fit a map and measure it. It is kept if recall@1 of `known` rises beyond its interval and
-    that of `new` does not fall beyond its own.
+    that of `new` does not fall beyond its own, and if it is invertible.
     """
     from app.encoders.projection_fit import fit_map  # loads torch
 
@@ -85,7 +86,8 @@ def fit(samples: FitSamples, progress: ProgressCallback = lambda message: None) 
     progress("Fitting to all photos.")
     penalty, weights = _choose_penalty(samples, fit_map), None
     if penalty is not None and known.low > 0 and new.high >= 0:
-        weights = checked(_fit(samples, fit_map, penalty), samples.photos.shape[1])
+        with suppress(ValueError):  # a map that loses pictures is not kept
+            weights = checked(_fit(samples, fit_map, penalty), samples.photos.shape[1])
     return FitReport(
         len(samples.photos),
         len(np.unique(samples.products)),

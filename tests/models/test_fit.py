@@ -70,6 +70,19 @@ def test_a_map_that_costs_new_products_is_not_kept(monkeypatch: pytest.MonkeyPat
     assert report.weights is None
 
 
+def test_a_map_that_is_not_invertible_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    def flat(samples: FitSamples, *_: Any) -> Any:
+        return np.zeros((DIM, DIM), np.float32)
+
+    samples = drawn(150, 0.8, disturbed=6)
+    hits = np.ones(len(samples.photos), bool)
+    monkeypatch.setattr(model_fit, "_cross_fitted", lambda *_: hits)
+    monkeypatch.setattr(model_fit, "_choose_penalty", lambda *_: 1.0)
+    monkeypatch.setattr(model_fit, "_fit", flat)
+    report = model_fit.fit(samples)
+    assert report.known.low > 0 and report.weights is None
+
+
 def test_held_out_products_have_no_photo_in_the_fit() -> None:
     samples = drawn(30, 0.5, disturbed=DIM)
     seen: list[set[int]] = []

@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import psycopg
@@ -131,6 +131,37 @@ def cluster(connection: psycopg.Connection) -> str:
     return str(row[0])
 
 
+class IndexedRequest(Protocol):
+    """What a statement over a build and a filter is made for."""
+
+    @property
+    def model(self) -> Model: ...
+    @property
+    def build(self) -> Build: ...
+    @property
+    def filter_clause(self) -> FilterClause: ...
+
+
+def checked_rows(
+    connection: psycopg.Connection, request: IndexedRequest, sql: str, values: Sequence[object]
+) -> Sequence[Any] | None:
+    """The rows of a statement with the columns `active`, `newest` and `usable`; at least one.
+
+    None unless the model is the active one and the build the newest usable one. Raises
+    FilterListOutdated.
+    """
+    with psycopg.RawCursor(connection, row_factory=namedtuple_row) as cursor:
+        rows: Sequence[Any] = cursor.execute(
+            sql, values, prepare=is_prepared(request.filter_clause), binary=True
+        ).fetchall()
+    first = rows[0]
+    if (first.active, first.newest) != (request.model.id, index_builds.identity(request.build)):
+        return None
+    if not first.usable:
+        raise FilterListOutdated
+    return rows
+
+
 def search(
     connection: psycopg.Connection,
     request: StatementRequest,
@@ -175,18 +206,10 @@ def search(
     sql, names = _statement(
         request.model.id, request.filter_clause.condition, kind, passes=request.passes
     )
-    with psycopg.RawCursor(connection, row_factory=namedtuple_row) as cursor:
-        rows: Sequence[Any] = cursor.execute(
-            sql,
-            [values[name] for name in names],
-            prepare=is_prepared(request.filter_clause),
-            binary=True,
-        ).fetchall()
-    first = rows[0]
-    if (first.active, first.newest) != (request.model.id, index_builds.identity(request.build)):
+    rows = checked_rows(connection, request, sql, [values[name] for name in names])
+    if rows is None:
         return None
-    if not first.usable:
-        raise FilterListOutdated
+    first = rows[0]
     candidates = index_delta.merged_candidates(rows, len(nominated), seen_to, known, request.n)
     lag = None if first.lag is None else float(first.lag)
     # An empty page has a row with the counts alone.

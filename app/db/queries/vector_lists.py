@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 import psycopg
 from numpy.typing import NDArray
-from psycopg.rows import namedtuple_row
 
 from app.db.halfvec_arrays import HalfvecArray
 from app.db.queries import (
@@ -38,10 +37,9 @@ from app.db.queries.nearest import (
 from app.db.queries.single_statement import (
     VECTOR_COLUMN,
     VECTOR_JOIN,
-    FilterListOutdated,
     PageExtras,
     array_literal,
-    is_prepared,
+    checked_rows,
     numbered,
 )
 from app.types import Build, Model, Vector
@@ -246,18 +244,10 @@ def search(
     values |= {"cluster": cluster, "allowed": str(max_delta_rows + 1)}
     kind = None if request.extras is None else (request.extras.folds, request.extras.vectors)
     sql, names = _statement(request.model.id, request.filter_clause.condition, kind)
-    with psycopg.RawCursor(connection, row_factory=namedtuple_row) as cursor:
-        rows: Sequence[Any] = cursor.execute(
-            sql,
-            [values[name] for name in names],
-            prepare=is_prepared(request.filter_clause),
-            binary=True,
-        ).fetchall()
-    first = rows[0]
-    if (first.active, first.newest) != (request.model.id, index_builds.identity(request.build)):
+    rows = checked_rows(connection, request, sql, [values[name] for name in names])
+    if rows is None:
         return None
-    if not first.usable:
-        raise FilterListOutdated
+    first = rows[0]
     counted = iter(zip((_Counted(**each) for each in first.counted), nominated, strict=True))
     by_list = [[row for row in rows if row.list == n] for n in range(1, len(request.lists) + 1)]
     candidates = [
