@@ -113,9 +113,15 @@ def test_all_processes_tell_the_metrics_of_all_and_know_of_a_revocation_at_once(
         for _ in range(CONNECTIONS):
             assert server.get("/v1/products/P0001", key)[0] == 200
         route = 'lookalike_api_requests_total{route="/v1/products/{sku}",status="200"}'
+        counted = f"{route} {CONNECTIONS:.1f}"
+
+        def told() -> bool:
+            return counted in server.get("/metrics", key)[1]
+
+        wait_until(told, "a request is not counted")  # it is counted after its answer was sent
         for _ in range(CONNECTIONS):  # whichever process answers
             metrics = server.get("/metrics", key)[1]
-            assert f"{route} {CONNECTIONS:.1f}" in metrics
+            assert counted in metrics
             assert "lookalike_searches_running 0.0" in metrics
         app.api_keys.revoke(key.split("_")[1])
         for _ in range(CONNECTIONS):
