@@ -13,6 +13,7 @@ from app.ui.search_form.picture_inputs import PictureInput
 from app.ui.search_form.session_state import bound, current, put, refer_to, renew
 from app.ui.search_form.state import SearchFormState
 from app.ui.shared import uninterrupted
+from app.ui.translation import _
 
 URL = re.compile(r"(data:|[a-z][a-z0-9+.-]*://)\S*", re.IGNORECASE)
 """What counts as the URL of an image in the field."""
@@ -25,7 +26,7 @@ def draw() -> PictureInput:
     page_input.draw(_search_address)
     arguments = bound("words")
     st.text_input(
-        "Search", current().words, placeholder="Words, SKU, GTIN or image URL",
+        _("Search"), current().words, placeholder=_("Words, SKU, GTIN or image URL"),
         max_chars=MAX_CHARS, label_visibility="collapsed",
         **(arguments | {"on_change": _submit, "args": (arguments["key"],)}),
     )  # fmt: skip

@@ -18,6 +18,7 @@ from streamlit.runtime.scriptrunner import get_script_run_ctx
 from app.ui.search_form.state import FIELDS, REFERENCES, SearchFormState, number_text
 from app.ui.search_form.url_state import from_url, to_url
 from app.ui.shared import uninterrupted
+from app.ui.translation import url_parameters
 
 FORM = "search_form"
 URL_ERRORS = "search_url_errors"
@@ -90,7 +91,7 @@ def renew(name: str) -> None:
 
 def save() -> None:
     """Write the form to the URL."""
-    parameters = to_url(current())
+    parameters = to_url(current()) | url_parameters()
     if parameters != _url_parameters():
         st.query_params.from_dict(parameters)
 
