@@ -232,8 +232,14 @@ class AnnIndex:
             shape = (len(queries), 0)
             return np.empty(shape, np.float32), np.empty(shape, np.int64)
         queries = np.ascontiguousarray(queries, dtype=np.float32)
-        parameters = self._search_parameters(depth or k, selector, excluded)
-        similarities, ids = self.faiss_index.search(queries, k, params=parameters)
+        searched = self.faiss_index
+        copied = None if selector is None else selector.copied
+        if copied is not None and copied.are_of(searched):
+            searched, selector = copied.rows, None
+            parameters = self._all_lists(combined(None, excluded))
+        else:
+            parameters = self._search_parameters(depth or k, selector, excluded)
+        similarities, ids = searched.search(queries, k, params=parameters)
         return similarities, ids
 
     def lists_of(self, ids: Ids) -> NDArray[np.int64]:
@@ -270,12 +276,14 @@ class AnnIndex:
         if self.kind == "flat":
             return passes and faiss().SearchParameters(sel=passes)
         if selector is not None:
-            nprobe = int(self.parameters["nlist"])
-        else:
-            nprobe = self._nprobe(_depth_behind(len(excluded) if excluded else 0, depth))
-        if passes is None:
-            return _nprobe_parameters(nprobe)
-        return faiss().SearchParametersIVF(nprobe=nprobe, sel=passes)
+            return self._all_lists(passes)
+        return _list_parameters(
+            self._nprobe(_depth_behind(len(excluded) if excluded else 0, depth)), passes
+        )
+
+    def _all_lists(self, passes: Any) -> Any:
+        """FAISS's parameters of a search of all inverted lists."""
+        return _list_parameters(int(self.parameters["nlist"]), passes)
 
     def _nprobe(self, depth: int) -> int:
         """That of the next tuned depth that is at least `depth`; all lists beyond the last."""
@@ -308,6 +316,13 @@ def one_thread() -> Iterator[None]:
         yield
     finally:
         faiss().omp_set_num_threads(before)
+
+
+def _list_parameters(nprobe: int, passes: Any) -> Any:
+    """FAISS's parameters of a search of so many lists, among the ids that pass (None: all)."""
+    if passes is None:
+        return _nprobe_parameters(nprobe)
+    return faiss().SearchParametersIVF(nprobe=nprobe, sel=passes)
 
 
 @lru_cache(maxsize=64)

@@ -205,4 +205,7 @@ def upload_label(text: str, language: str) -> str:
     """Shows a text in the place of the label of the upload button, which Streamlit has in English
     only. `page_input.js` gives it to screen readers."""
     label = f':root:lang({language}) .st-key-give [data-testid="stFileUploaderDropzone"] button p'
-    return f'{label} {{ font-size: 0 }}\n{label}::after {{ content: "{text}"; font-size: var(--text) }}\n'
+    return (
+        f"{label} {{ font-size: 0 }}\n"
+        f'{label}::after {{ content: "{text}"; font-size: var(--text) }}\n'
+    )  # fmt: skip

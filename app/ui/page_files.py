@@ -89,7 +89,7 @@ class PageFiles:
         if path is None:
             return None
         headers = Headers(scope=scope)
-        packs = "gzip" in headers.get("accept-encoding", "")
+        packs = accepts_gzip(headers.get("accept-encoding", ""))
         file = self._files.get(path.rpartition("/static/")[2]) if "/static/" in path else None
         if file is not None and packs:
             return _packed_file(await asyncio.to_thread(_compressed, file), file.suffix)
@@ -110,6 +110,16 @@ class PageFiles:
         response = _with_encoding(response, packed=packs)
         response.headers["Vary"] = "Accept-Encoding, Accept-Language"
         return response
+
+
+def accepts_gzip(header: str) -> bool:
+    """Whether a client that sends this Accept-Encoding reads gzip: named or meant by `*`, and not
+    with a weight of 0 (RFC 9110, section 12.5.3)."""
+    weights = {}
+    for part in header.lower().split(","):
+        name, _, weight = part.partition(";")
+        weights[name.strip()] = not re.fullmatch(r"\s*q\s*=\s*0(\.0*)?\s*", weight)
+    return weights.get("gzip", weights.get("*", False))
 
 
 def document(index: str, modules: Sequence[str] = (), language: str = ENGLISH) -> bytes:

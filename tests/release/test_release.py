@@ -99,6 +99,26 @@ def test_a_strong_licence_would_be_refused() -> None:
     assert allowed.search("LGPL-3.0-only") and not strong.search("LGPL-3.0-only")
 
 
+def test_an_audit_without_data_is_no_audit() -> None:
+    """pip-audit skips what its source does not have, and then finds nothing."""
+    verdict = runpy.run_path(str(REPO / "release/audit.py"))["verdict"]
+    ours = {"name": "lookalike", "skip_reason": "not on PyPI"}
+    clean = {"name": "jinja2", "version": "3.1.6", "vulns": []}
+    without = {"name": "jinja2", "skip_reason": "Dependency not found on PyPI"}
+    found = {"id": "PYSEC-2019-217", "fix_versions": ["2.10.1"]}
+    affected = {"name": "jinja2", "version": "2.10", "vulns": [found]}
+    cases = [
+        ([ours, clean], 0, "1 of 1 packages were compared.*None has a known"),
+        ([clean, without], 3, "1 of 2 .* cannot be had here.*not found on PyPI"),
+        ([affected, without], 1, "jinja2 2.10: PYSEC-2019-217, fixed in 2.10.1"),
+        ([ours], 3, "0 of 0"),
+    ]
+    for dependencies, code, text in cases:
+        ended, lines = verdict({"dependencies": dependencies})
+        assert ended == code and re.search(text, " ".join(lines)), lines
+    assert "None has" not in " ".join(verdict({"dependencies": [clean, without]})[1])
+
+
 def test_the_workflows_run_what_exists() -> None:
     targets = set(re.findall(r"^([a-z-]+):", (REPO / "Makefile").read_text(), re.MULTILINE))
     runs: list[str] = []
