@@ -16,7 +16,7 @@ from app.search.vector_cache import VectorCache
 from app.types import Filters, Query
 from app.ui.engine_texts import column_title
 from app.ui.formatting import escape_markdown, format_measure, format_number
-from app.ui.search_form.session_state import bound, current, put, update
+from app.ui.search_form.session_state import bound, current, is_current, put, update
 from app.ui.search_form.state import (
     DEFAULT,
     PAGE_SIZES,
@@ -214,6 +214,8 @@ def _values_filter(field: str, name: str, chosen: tuple[str, ...], values: Facet
 @uninterrupted
 def _take_attribute(name: str, key: str) -> None:
     """Write the values chosen of one attribute; a callback."""
+    if not is_current(key, "attributes", name):
+        return
     others = [each for each in current().attributes if each.partition("=")[0] != name]
     put(attributes=(*others, *(f"{name}={value}" for value in st.session_state[key])))
 

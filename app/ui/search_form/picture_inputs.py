@@ -17,7 +17,7 @@ from app.ui.components.product_dialog import AskedPicture
 from app.ui.engine_texts import engine_text
 from app.ui.formatting import escape_markdown, img_tag
 from app.ui.search_form import recent, share, uploads
-from app.ui.search_form.session_state import bound, current, put, refer_to, update
+from app.ui.search_form.session_state import bound, current, is_current, put, refer_to, update
 from app.ui.search_form.state import PercentBox, SearchFormState, to_region
 from app.ui.search_form.uploads import PictureFile, PreviewedPhoto
 from app.ui.shared import errors_as_text, services, uninterrupted
@@ -192,6 +192,8 @@ def _region_sliders() -> None:
 
 @uninterrupted
 def _take_sliders(across: str, down: str) -> None:
+    if not (is_current(across, "box", "across") and is_current(down, "box", "down")):
+        return
     (left, right), (top, bottom) = st.session_state[across], st.session_state[down]
     box = left, top, right, bottom
     put(box=None if box == WHOLE else box)

@@ -10,7 +10,7 @@ from app.types import Query
 from app.ui.components import page_input, result_pages
 from app.ui.search_form import picture_inputs
 from app.ui.search_form.picture_inputs import PictureInput
-from app.ui.search_form.session_state import bound, current, put, refer_to, renew
+from app.ui.search_form.session_state import bound, current, is_current, put, refer_to, renew
 from app.ui.search_form.state import SearchFormState
 from app.ui.shared import uninterrupted
 from app.ui.translation import _
@@ -36,6 +36,8 @@ def draw() -> PictureInput:
 @uninterrupted
 def _submit(key: str) -> None:
     """Search with the text of the field: an image by its URL, or words, skus and gtins."""
+    if not is_current(key, "words"):
+        return
     text = st.session_state[key].strip()
     if URL.fullmatch(text):
         renew("words")  # the field shows the words again

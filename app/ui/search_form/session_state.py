@@ -79,9 +79,23 @@ def bound(field: str, *, variant: Hashable = None, name: str | None = None) -> d
     if variants.get(name, variant) != variant:
         renew(name)
     variants[name] = variant
-    generation = _generations().get(field, 0) + _generations().get(name, 0) * (name != field)
-    key = f"search_{name}_{generation}" if generation else f"search_{name}"
+    key = _key(field, name)
     return {"key": key, "on_change": _take, "args": (field, key)}
+
+
+def is_current(key: str, field: str, name: str | None = None) -> bool:
+    """Whether the widget with this key is still the one of its field, or of a part of it.
+
+    A run that another change interrupts draws no widgets. The next one gets the values of the
+    former widgets again, and to Streamlit they are changes: after "Clear filters" and words typed
+    at once, the filters would come back.
+    """
+    return key == _key(field, name or field)
+
+
+def _key(field: str, name: str) -> str:
+    generation = _generations().get(field, 0) + _generations().get(name, 0) * (name != field)
+    return f"search_{name}_{generation}" if generation else f"search_{name}"
 
 
 def renew(name: str) -> None:
@@ -105,6 +119,8 @@ def take_url_errors() -> tuple[str, ...]:
 @uninterrupted
 def _take(field: str, key: str) -> None:
     """Write the value of a widget to its field, which keeps the widget."""
+    if not is_current(key, field):
+        return
     value = st.session_state[key]
     if isinstance(value, list):
         value = tuple(value)
