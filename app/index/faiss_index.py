@@ -52,7 +52,7 @@ CODES = (Code("rabitq", 2), Code("rabitq", 4), FLOAT16)
 MAX_POOL to reach the recall goal. RaBitQ's vectors are estimates, FLOAT16's those of the table."""
 
 SMALL_ROWS = 20_000
-"""Up to this many rows two codes are tried, 2 and 16 bits; 16 take 21 MB at most with 512 dimensions.
+"""Up to this many rows two codes are tried, 2 and 16 bits; 16 take 21 MB of 512 dimensions.
 Of vectors without near neighbours, for which 2 bits do not suffice, a search of all lists with 4
 bits takes 5 to 13 times as long as with 16, of others 0.8 times to as long."""
 
