@@ -239,6 +239,12 @@ class Settings(BaseSettings):
         default=False,
         description="whether the page is read-only: no verdicts, no rebuild, only searches",
     )
+    page_language: str = Field(
+        default="auto",
+        description=(
+            "language of the page, such as `de`; `auto` takes that of the visitor's browser"
+        ),
+    )
     private_addresses: bool = Field(
         default=False,
         description=(
