@@ -533,7 +533,7 @@ def test_the_page_explains_fewer_results_by_the_minimum_similarity(
 ) -> None:
     page = upload(visit(min="0.99"), 7)
     assert skus(page) == ["P0007"]
-    assert any("at least as similar to the query as 0" in each.value for each in page.caption)
+    assert any("less similar than 0" in each.value for each in page.caption)
 
 
 def test_a_fallback_is_shown_with_its_reason_and_not_as_an_error(

@@ -10,12 +10,14 @@ from app.errors import Busy, LookalikeError, UnknownPhoto
 from app.search.stored_photos import PREVIEW_SIDE
 from app.search.vector_cache import VectorCache
 from app.types import Region
+from app.ui.engine_texts import engine_text
 from app.ui.formatting import escape_markdown, format_time
 from app.ui.search_form.session_state import current, update
 from app.ui.search_form.state import SearchFormState
 from app.ui.search_form.uploads import PreviewedPhoto
 from app.ui.search_form.url_state import to_url
 from app.ui.shared import services, uninterrupted
+from app.ui.translation import N_, _
 
 JUST_SHARED = "search_just_shared"
 """Session key of the id of the photo that this session shared last."""
@@ -23,17 +25,17 @@ JUST_SHARED = "search_just_shared"
 FAILED = "search_share_failed"
 """Session key of the message why a search was not shared."""
 
-NAME = "that was shared"
+NAME = N_("that was shared")
 
-EXPIRED = (
+EXPIRED = N_(
     "The link to this search by photo has expired, or is incomplete. Ask for a new link, or add "
     "the photo yourself."
 )
-OTHER_MODEL = (
+OTHER_MODEL = N_(
     "The catalogue was given another model after this link to a search by photo was made. Add the "
     "photo yourself."
 )
-TOO_MANY = "Too many searches are shared or running now. Try again later."
+TOO_MANY = N_("Too many searches are shared or running now. Try again later.")
 
 
 def draw_button(photo: PreviewedPhoto) -> None:
@@ -41,10 +43,11 @@ def draw_button(photo: PreviewedPhoto) -> None:
     if services().settings.page_read_only:
         return
     st.button(
-        "Share", key="share", type="tertiary", icon=":material/share:", on_click=_share,
+        _("Share"), key="share", type="tertiary", icon=":material/share:", on_click=_share,
         args=(photo.data,),
-        help=f"Make a link to this search. Until it expires, everybody with the link sees the "
-        f"photo, reduced to {PREVIEW_SIDE} pixels. The file itself is not stored.",
+        help=_("Make a link to this search. Until it expires, everybody with the link sees the "
+               "photo, reduced to {pixels} pixels. The file itself is not stored.").format(
+                   pixels=PREVIEW_SIDE),
     )  # fmt: skip
 
 
@@ -59,10 +62,12 @@ def draw_link(form: SearchFormState) -> None:
     except LookalikeError:
         return  # it has just expired; the next run says so
     if st.session_state.get(JUST_SHARED) == form.shared:
-        st.caption(f"Everybody with this link can repeat the search until {expires}:")
+        text = _("Everybody with this link can repeat the search until {time}:")
+        st.caption(text.format(time=expires))
         st.code(link(form), language=None, wrap_lines=True)
     else:
-        st.caption(f"A shared photo, which can be searched with until {expires}.")
+        text = _("A shared photo, which can be searched with until {time}.")
+        st.caption(text.format(time=expires))
 
 
 def link(form: SearchFormState) -> str:
@@ -79,12 +84,12 @@ def opened(id_: str, vectors: VectorCache, region: Region | None) -> PreviewedPh
     try:
         preview = photos.preview(id_)
     except UnknownPhoto:
-        st.error(EXPIRED)
+        st.error(_(EXPIRED))
         return None
     try:
-        return PreviewedPhoto(NAME, photos.load(id_, vectors, region), preview)
+        return PreviewedPhoto(_(NAME), photos.load(id_, vectors, region), preview)
     except UnknownPhoto:
-        st.error(OTHER_MODEL)
+        st.error(_(OTHER_MODEL))
         return None
 
 
@@ -98,9 +103,9 @@ def _share(data: bytes) -> None:
         photo = app.uploads.file(data)
         shared = app.photos.add(photo, app.settings.share_hours * 60).id
     except Busy:
-        st.session_state[FAILED] = TOO_MANY
+        st.session_state[FAILED] = _(TOO_MANY)
     except LookalikeError as exc:
-        st.session_state[FAILED] = str(exc)
+        st.session_state[FAILED] = engine_text(str(exc))
     else:
         st.session_state[JUST_SHARED] = shared
         form = current()
