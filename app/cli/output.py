@@ -16,6 +16,13 @@ PROGRESS_INTERVAL_S = 10.0
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
+on_cluster = click.option(
+    "--on", "address", metavar="ADDRESS",
+    help="Run on a Ray cluster: ray://HOST:10001, HOST:6379, or 'local' for processes of this "
+    "machine.",
+)  # fmt: skip
+
+
 def print_json(value: Any) -> None:
     """Print one JSON document on standard output."""
     click.echo(json.dumps(value, ensure_ascii=False, indent=2, default=_json_value))

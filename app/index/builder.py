@@ -251,11 +251,16 @@ def _smallest_index(source: Embeddings, real: Vectors, goal: float) -> _Measured
     centroids = kmeans.train(pictures, lists)
     benchmark = RecallBenchmark(source, faiss_index.DEPTHS, pictures=pictures, real=real)
     del pictures
-    for code in faiss_index.CODES:
+    codes = faiss_index.codes(source.rows)
+    for code in codes:
         index = faiss_index.inverted_lists(centroids, code)
         for ids, vectors in source.blocks():
             faiss_index.add(index, ids, vectors)
-        measured = _measured(recall.tune(index, benchmark, goal), benchmark)
-        if measured.index.pool(10) <= faiss_index.MAX_POOL and measured.shortfall(goal) is None:
+        max_pool = None if code == codes[-1] else faiss_index.MAX_POOL
+        tuned = recall.tune(index, benchmark, goal, max_pool)
+        if tuned is None:
+            continue
+        measured = _measured(tuned, benchmark)
+        if measured.shortfall(goal) is None:
             break
     return measured

@@ -292,7 +292,18 @@ def test_a_build_takes_the_smallest_code_that_reaches_the_goal(
     assert (made.index.kind, made.index.parameters["bits"]) == ("rabitq", 2)
     assert made.shortfall(0.99) is None
     monkeypatch.setattr(faiss_index, "MAX_POOL", made.index.pool(10) - 1)
+    assert built(rows).index.kind == FLOAT16.kind
+    monkeypatch.setattr(faiss_index, "SMALL_ROWS", 1000)
+    tried: set[tuple[int, int]] = set()
+    by_pool = RecallBenchmark.recall_by_pool
+
+    def noted(self: RecallBenchmark, index: AnnIndex, depth: int, *rest: int) -> Any:
+        tried.add((index.parameters["bits"], depth))
+        return by_pool(self, index, depth, *rest)
+
+    monkeypatch.setattr(RecallBenchmark, "recall_by_pool", noted)
     finer = built(rows)
+    assert tried == {(2, 10), *((4, depth) for depth in faiss_index.DEPTHS)}
     assert (finer.index.kind, finer.index.parameters["bits"]) == ("rabitq", 4)
     assert finer.index.pool(10) < made.index.pool(10)
     monkeypatch.setattr(faiss_index, "MAX_POOL", 9)
@@ -303,6 +314,7 @@ def test_a_code_that_misses_the_goal_under_filters_gives_way_to_the_next(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(faiss_index, "FLAT_ROWS", 1000)
+    monkeypatch.setattr(faiss_index, "SMALL_ROWS", 1000)
     few_queries(monkeypatch)
     measured = RecallBenchmark.filtered_recall
 
