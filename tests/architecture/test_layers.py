@@ -60,7 +60,8 @@ OWNERS = {
     **dict.fromkeys(("fastapi", "uvicorn", "anyio"), "app.api"),
     "starlette": ("app.api", "app.ui.page_files", "app.ui.page_app"),
     "pillow_heif": "app.images",
-    "socket": ("app.images", "app.api.addresses"),  # connects, and listens
+    # connects, and listens
+    "socket": ("app.images", "app.api.addresses", "app.cli.running", "app.cli.search_listener"),
     **dict.fromkeys(
         ("httpx", "httpx2", "httpcore", "httpcore2", "requests", "urllib3", "aiohttp"), "app.images"
     ),
