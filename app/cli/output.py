@@ -23,6 +23,13 @@ WIDTH = 240
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
+on_cluster = click.option(
+    "--on", "address", metavar="ADDRESS",
+    help="Run on a Ray cluster: ray://HOST:10001, HOST:6379, or 'local' for processes of this "
+    "machine.",
+)  # fmt: skip
+
+
 @dataclass(frozen=True, slots=True)
 class Captured:
     """What is printed for the terminal of another process, `columns` wide; None: it has none.

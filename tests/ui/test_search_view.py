@@ -155,6 +155,14 @@ def test_before_the_first_search_the_page_shows_products(goods: App, visit: Visi
     assert [header.value for header in page.header] == ["40 products"]
 
 
+def test_the_camera_is_drawn_only_while_its_box_is_open(goods: App, visit: Visit) -> None:
+    """A browser asks for permission, and turns the camera on, as soon as the widget is drawn."""
+    page = visit()
+    assert len(page.get("camera_input")) == 0
+    page.session_state["camera_box"] = True
+    assert len(page.run().get("camera_input")) == 1
+
+
 def test_without_tables_or_products_the_page_shows_advice(
     settings: Settings, empty_url: str, visit: Visit, monkeypatch: pytest.MonkeyPatch
 ) -> None:
