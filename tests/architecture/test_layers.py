@@ -61,7 +61,14 @@ OWNERS = {
     **dict.fromkeys(("fastapi", "uvicorn", "anyio"), "app.api"),
     "starlette": ("app.api", "app.ui.page_files", "app.ui.page_app"),
     "pillow_heif": "app.images",
-    "socket": ("app.images", "app.api.addresses", "app.cluster.session"),  # connects, listens
+    # connects, and listens
+    "socket": (
+        "app.images",
+        "app.api.addresses",
+        "app.cluster.session",
+        "app.cli.running",
+        "app.cli.search_listener",
+    ),
     **dict.fromkeys(
         ("httpx", "httpx2", "httpcore", "httpcore2", "requests", "urllib3", "aiohttp"), "app.images"
     ),

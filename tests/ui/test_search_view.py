@@ -451,6 +451,17 @@ def test_a_search_by_photo_is_shared_as_a_link_until_it_expires(
     assert alerts(press(expired, "Remove photo")) == []
 
 
+def test_a_link_is_ended_by_who_made_it_and_the_search_goes_on(goods: App, visit: Visit) -> None:
+    page = press(upload(visit(brand="Kestrel"), 7), "Share")
+    shared_id, found = str(page.query_params["shared"]), skus(page)
+    other = visit(shared=shared_id)
+    assert not any(each.label == "Stop sharing" for each in other.button)
+    page = press(page, "Stop sharing")
+    assert ("shared" in page.query_params, skus(page), page.code.len) == (False, found, 0)
+    assert asked(page) == {"brand": ["Kestrel"]} and "photo" in page.query_params
+    assert "has expired" in alerts(visit(shared=shared_id))[0]
+
+
 def test_a_search_that_cannot_be_shared_says_why_and_a_public_page_shares_none(
     goods: App, visit: Visit, monkeypatch: pytest.MonkeyPatch
 ) -> None:
