@@ -289,3 +289,10 @@ def _files() -> list[Path]:
     ).stdout  # fmt: skip
     paths = [REPO / name for name in listed.split("\0") if name and not name.startswith("tests/")]
     return [path for path in paths if path.suffix in TEXT and path.is_file()]
+
+
+def test_the_pictures_of_the_readme_are_there_and_small() -> None:
+    text = (REPO / "README.md").read_text(encoding="utf-8")
+    files = [REPO / name for name in re.findall(r'(?:src|srcset)="(.+?)"', text)]
+    assert len(files) == 2
+    assert [file.name for file in files if not 0 < file.stat().st_size < 1_500_000] == []
