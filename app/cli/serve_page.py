@@ -39,7 +39,7 @@ def serve(host: str, port: int) -> NoReturn:
     arguments = [f"--{name}={value}" for name, value in options.items()]
     sys.stdout.flush()
     # -P: an `app` in the current folder does not take the place of ours.
-    command = [sys.executable, "-P", "-m", "app.ui.server", "run", str(PAGE), *arguments]
+    command = [sys.executable, "-P", "-m", "app.cli.page_process", "run", str(PAGE), *arguments]
     os.execv(sys.executable, command)
 
 

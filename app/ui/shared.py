@@ -39,9 +39,11 @@ def services() -> App:
     return app
 
 
-def prepare() -> None:
+def prepare() -> App:
     """Create the services of this process and serve its metrics before the first visitor."""
-    _prepared.append(_with_metrics())
+    app = _with_metrics()
+    _prepared.append(app)
+    return app
 
 
 def _with_metrics() -> App:

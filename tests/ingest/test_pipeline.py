@@ -34,6 +34,7 @@ from app.errors import BadInput, BadSource
 from app.images.decoding import decode
 from app.types import Product
 from ingest import load, prefetch, prepare
+from ingest.chunk_writer import ChunkWriter
 from ingest.encoder_set import EncoderSet, MaintainedEncoders
 from ingest.local_files import LocalPictures
 from ingest.pipeline import Ingest, IngestReport
@@ -518,7 +519,8 @@ def run_rows(
     encoders = MaintainedEncoders(app.catalog, SingleEncoder(watch))
     preparer = Preparer(app.catalog, encoders, pictures, app.limits)
     with ingest_run(app.engine, "rows", model) as run, closing(preparer):
-        return Ingest(app.catalog, encoders, preparer, run, RejectFile(None)).run(rows)
+        writer = ChunkWriter(app.catalog, encoders, preparer)
+        return Ingest(app.catalog, writer, run, RejectFile(None)).run(rows)
 
 
 @pytest.mark.parametrize(("images", "ahead"), [(1, 2 * 64), (40, 2 * 4)])

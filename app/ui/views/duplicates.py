@@ -26,6 +26,9 @@ VIEW = "duplicates_view"
 """Session keys: position in the review, the pair on display, its number (part of the buttons' keys,
 so that a second click cannot answer the next pair), and what the page shows."""
 
+CACHE_S = 60
+"""Seconds for which the products are not counted again."""
+
 PAIRS, GROUPS, SIMILAR = VIEWS = (
     N_("Pairs to judge"), N_("All groups"), N_("Similar listings"),
 )  # fmt: skip
@@ -52,12 +55,19 @@ def show() -> None:
             return
         pair = _current_pair(app)
         if pair is not None:
-            st.caption(progress_text(duplicate_review.progress(app.engine, _cursor())))
+            stored = _count_products(app.settings.database_url)
+            st.caption(progress_text(duplicate_review.progress(app.engine, _cursor(), stored)))
             _draw_pair(app, pair)
         may_judge = not app.settings.page_read_only and current_name() is not None
         judge_again = verdict_list.show(app, may_judge=may_judge)
         if judge_again is not None:
             _reopen(app, judge_again)
+
+
+@st.cache_data(ttl=CACHE_S, show_spinner=False)
+def _count_products(database_url: str | None) -> int:
+    """How many products there are; the URL is an argument because it is the key of the cache."""
+    return duplicate_review.count_products(services().engine)
 
 
 def _draw_message() -> None:
