@@ -95,6 +95,14 @@ def test_every_licence_is_allowed_and_listed() -> None:
     assert [name for name in sorted(names & set(found)) if f"| {name} |" not in listed] == []
 
 
+def test_libraries_for_gpus_are_not_counted_as_ours() -> None:
+    """torch of the package index brings them; a check of the licences goes on without them."""
+    of_gpus = runpy.run_path(str(REPO / "release/licences.py"))["OF_GPUS"]
+    names = ("nvidia-cublas", "cuda-toolkit", "cuda-bindings", "triton")
+    assert all(of_gpus.match(name) for name in names)
+    assert not any(of_gpus.match(name) for name in ("torch", "numpy", "tritonclient"))
+
+
 def test_a_strong_licence_would_be_refused() -> None:
     module = runpy.run_path(str(REPO / "release/licences.py"))
     allowed, strong = module["ALLOWED"], module["STRONG"]
